@@ -1,0 +1,1 @@
+//! Every setting: its name, default and meaning stand in one table.

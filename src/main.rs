@@ -1,0 +1,3 @@
+//! The binary: arguments, tracing, bind, run, exit code.
+
+fn main() {}

@@ -1,0 +1,44 @@
+//! Every metric of the service: its name stands here and nowhere else.
+
+pub const RECEIVE_EVENTS_TOTAL: &str = "ruvvector_receive_events_total";
+pub const RECEIVE_REQUESTS_TOTAL: &str = "ruvvector_receive_requests_total";
+pub const RECEIVE_BYTES_TOTAL: &str = "ruvvector_receive_bytes_total";
+pub const RECEIVE_REQUEST_BYTES: &str = "ruvvector_receive_request_bytes";
+pub const RECEIVE_INFLIGHT_REQUESTS: &str = "ruvvector_receive_inflight_requests";
+pub const RECEIVE_INFLIGHT_BYTES: &str = "ruvvector_receive_inflight_bytes";
+pub const HTTP_SERVER_REQUEST_DURATION_SECONDS: &str = "http_server_request_duration_seconds";
+pub const RPC_SERVER_CALL_DURATION_SECONDS: &str = "rpc_server_call_duration_seconds";
+pub const READY: &str = "ruvvector_ready";
+pub const QUEUE_EVENTS: &str = "ruvvector_queue_events";
+pub const QUEUE_BYTES: &str = "ruvvector_queue_bytes";
+pub const QUEUE_CAPACITY_BYTES: &str = "ruvvector_queue_capacity_bytes";
+pub const QUEUE_OLDEST_SECONDS: &str = "ruvvector_queue_oldest_seconds";
+pub const LOG_SYNC_SECONDS: &str = "ruvvector_log_sync_seconds";
+pub const LOG_APPEND_BYTES_TOTAL: &str = "ruvvector_log_append_bytes_total";
+pub const LOG_SEGMENTS: &str = "ruvvector_log_segments";
+pub const LOG_POSITION: &str = "ruvvector_log_position";
+pub const LOG_VOLUME_FREE_BYTES: &str = "ruvvector_log_volume_free_bytes";
+pub const LOG_VOLUME_SIZE_BYTES: &str = "ruvvector_log_volume_size_bytes";
+pub const LOG_DAMAGED_RECORDS_TOTAL: &str = "ruvvector_log_damaged_records_total";
+pub const LOG_RETAINED_SECONDS: &str = "ruvvector_log_retained_seconds";
+pub const WRITE_EVENTS_TOTAL: &str = "ruvvector_write_events_total";
+pub const WRITE_BATCH_SECONDS: &str = "ruvvector_write_batch_seconds";
+pub const WRITE_BATCH_EVENTS: &str = "ruvvector_write_batch_events";
+pub const WRITE_FAILURES_TOTAL: &str = "ruvvector_write_failures_total";
+pub const WRITE_LAST_SUCCESS_TIMESTAMP_SECONDS: &str =
+    "ruvvector_write_last_success_timestamp_seconds";
+pub const BACKLOG_AT_START_EVENTS: &str = "ruvvector_backlog_at_start_events";
+pub const STREAMS_UNDRAINED: &str = "ruvvector_streams_undrained";
+pub const STORED_GAPS_TOTAL: &str = "ruvvector_stored_gaps_total";
+pub const RETENTION_OVERDUE_DAYS: &str = "ruvvector_retention_overdue_days";
+pub const DEAD_LETTERS_TOTAL: &str = "ruvvector_dead_letters_total";
+pub const SANITIZED_TOTAL: &str = "ruvvector_sanitized_total";
+pub const DUPLICATES_TOTAL: &str = "ruvvector_duplicates_total";
+pub const CLIENT_CLOCK_SKEW_SECONDS: &str = "ruvvector_client_clock_skew_seconds";
+pub const DB_UP: &str = "ruvvector_db_up";
+pub const DB_POOL_CONNECTIONS: &str = "ruvvector_db_pool_connections";
+pub const DB_POOL_MAX_CONNECTIONS: &str = "ruvvector_db_pool_max_connections";
+pub const DB_POOL_WAIT_SECONDS: &str = "ruvvector_db_pool_wait_seconds";
+pub const PARTITIONS_AHEAD_DAYS: &str = "ruvvector_partitions_ahead_days";
+pub const QUERY_SECONDS: &str = "ruvvector_query_seconds";
+pub const BUILD_INFO: &str = "ruvvector_build_info";

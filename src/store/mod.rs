@@ -1,0 +1,339 @@
+//! The two stores, PostgreSQL and SQLite: one shape, the same answers.
+//!
+//! **Invariant:** rows, dead letters and the account of the positions they came from are committed in one transaction;
+//! the account is the only truth about what is stored.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use crate::event::Resource;
+use crate::log::StreamId;
+
+/// The one encoding of rows: PostgreSQL's binary COPY tuples, which SQLite's writer reads back field by field.
+pub mod copy;
+
+/// PostgreSQL: first contact, the batch transaction, the account.
+pub mod postgres;
+
+/// SQLite: the same, in one embedded file.
+pub mod sqlite;
+
+use copy::Rows;
+
+/// Which positions of a stream are stored; sorted, disjoint, not adjacent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Account(Vec<RangeInclusive<u64>>);
+
+impl Account {
+    /// From ranges in any order, overlapping or not.
+    #[must_use]
+    pub fn new(ranges: impl IntoIterator<Item = RangeInclusive<u64>>) -> Self {
+        let mut account = Self::default();
+        for range in ranges {
+            account.insert(range);
+        }
+        account
+    }
+
+    #[must_use]
+    pub fn ranges(&self) -> &[RangeInclusive<u64>] {
+        &self.0
+    }
+
+    #[must_use]
+    pub fn contains(&self, n: u64) -> bool {
+        let after = self.0.partition_point(|range| *range.start() <= n);
+        after > 0 && *self.0[after - 1].end() >= n
+    }
+
+    /// Adds a range, joining what overlaps or touches it.
+    pub fn insert(&mut self, range: RangeInclusive<u64>) {
+        if range.is_empty() {
+            return;
+        }
+        let (mut start, mut end) = range.into_inner();
+        let first = self
+            .0
+            .partition_point(|r| r.end().saturating_add(1) < start);
+        let last = self
+            .0
+            .partition_point(|r| *r.start() <= end.saturating_add(1));
+        if first < last {
+            start = start.min(*self.0[first].start());
+            end = end.max(*self.0[last - 1].end());
+        }
+        self.0.splice(first..last, [start..=end]);
+    }
+}
+
+/// What one database transaction writes: whole records of one stream.
+#[derive(Debug)]
+pub struct Batch {
+    pub stream: StreamId,
+    /// Every position of it joins the account.
+    pub positions: RangeInclusive<u64>,
+    pub rows: Rows,
+    pub dead_letters: Vec<DeadLetter>,
+}
+
+/// What the database refused by itself, or what could not be decoded again: kept, with the reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetter {
+    pub position: u64,
+    /// The row's number within its record, from 0; `None` = the whole record.
+    pub item: Option<u32>,
+    /// Events it stands for: 1 for a row, the header's accepted count for a record.
+    pub events: u32,
+    /// `event/json`, `event/ndjson`, `span/protobuf`, `span/json`, …; for a row `row`.
+    pub kind: &'static str,
+    /// `identity`, `gzip`, `zstd`, `deflate`.
+    pub content_encoding: &'static str,
+    /// [`crate::decode::VERSION`] of the record.
+    pub decoder: u16,
+    pub received_unix_nano: i64,
+    /// A closed set, the label of `ruvvector_dead_letters_total`: `refused`, `undecodable`, `miscounted`, `damaged`.
+    pub reason: &'static str,
+    pub sqlstate: Option<String>,
+    pub message: String,
+    /// The client's bytes, or the row as one JSON object.
+    pub payload: Vec<u8>,
+}
+
+/// Facts about a stream that its row in `ingest_streams` holds for others to see.
+#[derive(Clone, Copy, Debug)]
+pub struct StreamFacts {
+    pub stream: StreamId,
+    /// The highest synced position.
+    pub appended: u64,
+    /// Receive time of the oldest record that is not stored.
+    pub oldest_unix_nano: Option<i64>,
+}
+
+/// How to reach the database, and what the store is allowed to do there.
+#[derive(Clone, Debug)]
+pub enum Target {
+    Postgres {
+        options: Box<sqlx::postgres::PgConnectOptions>,
+        /// For queries; `None` = the same.
+        read: Option<Box<sqlx::postgres::PgConnectOptions>>,
+    },
+    Sqlite {
+        path: std::path::PathBuf,
+    },
+}
+
+/// Settings of the store.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub target: Target,
+    /// Apply migrations on first contact.
+    pub migrate: bool,
+    /// `None` = keep for ever.
+    pub retention_days: Option<u32>,
+    pub connect_timeout: Duration,
+    /// For every statement of a batch transaction.
+    pub statement_timeout: Duration,
+    /// Connections for writing and for queries.
+    pub write_connections: u32,
+    pub read_connections: u32,
+    /// Names this collector in `ingest_streams`: host name and data directory.
+    pub collector: String,
+}
+
+/// Why the store did not do as asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database is away, slow, full, or misconfigured: tried again for ever. `class` is the label of
+    /// `ruvvector_write_failures_total`: `connection`, `timeout`, `resources`, `permission`, `schema`, `conflict`,
+    /// `count`, `other`.
+    #[error("{message}")]
+    Retry {
+        class: &'static str,
+        sqlstate: Option<String>,
+        message: String,
+    },
+    /// May be a row's own fault (SQLSTATE 22, 23, 54 with the exceptions of the design).
+    #[error("{message}")]
+    Refused {
+        sqlstate: String,
+        /// The row's index in the batch where the database named it.
+        row: Option<usize>,
+        message: String,
+    },
+    /// Some of these positions are stored already: read the account again.
+    #[error("some of the batch is in the account already")]
+    AlreadyStored,
+    /// The schema is newer than this binary, of an unknown shape, or the database's encoding is not UTF8: writing stops
+    /// until somebody acts; the sentence says what to do.
+    #[error("{0}")]
+    Schema(String),
+}
+
+/// The store of this process.
+#[derive(Clone)]
+pub enum Store {
+    Postgres(postgres::Postgres),
+    Sqlite(sqlite::Sqlite),
+}
+
+impl Store {
+    /// Makes the pools; connects to nothing yet.
+    #[must_use]
+    pub fn new(options: &Options) -> Self {
+        match &options.target {
+            Target::Postgres { .. } => Self::Postgres(postgres::Postgres::new(options)),
+            Target::Sqlite { .. } => Self::Sqlite(sqlite::Sqlite::new(options)),
+        }
+    }
+
+    /// First contact: encoding, schema, migrations. Done again after every reconnect; cheap when nothing is to do.
+    ///
+    /// # Errors
+    /// [`StoreError::Retry`] or [`StoreError::Schema`].
+    pub async fn prepare(&self) -> Result<(), StoreError> {
+        match self {
+            Self::Postgres(store) => store.prepare().await,
+            Self::Sqlite(store) => store.prepare().await,
+        }
+    }
+
+    /// What of `stream` is stored; empty when the database does not know it.
+    ///
+    /// # Errors
+    /// [`StoreError::Retry`].
+    pub async fn account(&self, stream: StreamId) -> Result<Account, StoreError> {
+        match self {
+            Self::Postgres(store) => store.account(stream).await,
+            Self::Sqlite(store) => store.account(stream).await,
+        }
+    }
+
+    /// Commits what must stand before a batch: the stream's row, resources, and the days its rows fall on.
+    ///
+    /// # Errors
+    /// [`StoreError::Retry`].
+    pub async fn write_resources(
+        &self,
+        facts: StreamFacts,
+        resources: &[Resource],
+    ) -> Result<(), StoreError> {
+        match self {
+            Self::Postgres(store) => store.write_resources(facts, resources).await,
+            Self::Sqlite(store) => store.write_resources(facts, resources).await,
+        }
+    }
+
+    /// Commits a batch and its positions in one transaction. For PostgreSQL it first makes sure of the partitions.
+    ///
+    /// # Errors
+    /// Every kind; after any of them nothing of the batch is stored, except that a lost answer to COMMIT is `Retry` and
+    /// only the account tells.
+    pub async fn write(&self, batch: &Batch) -> Result<(), StoreError> {
+        match self {
+            Self::Postgres(store) => store.write(batch).await,
+            Self::Sqlite(store) => store.write(batch).await,
+        }
+    }
+
+    /// Copies one harmless row and rolls back: whether the database takes good rows at all.
+    ///
+    /// # Errors
+    /// Whatever it says.
+    pub async fn probe(&self) -> Result<(), StoreError> {
+        match self {
+            Self::Postgres(store) => store.probe().await,
+            Self::Sqlite(store) => store.probe().await,
+        }
+    }
+
+    /// Heartbeats of the streams this collector holds, and `released` for those whose last segment is gone.
+    ///
+    /// # Errors
+    /// [`StoreError::Retry`].
+    pub async fn heartbeat(
+        &self,
+        held: &[StreamFacts],
+        released: &[StreamId],
+    ) -> Result<(), StoreError> {
+        match self {
+            Self::Postgres(store) => store.heartbeat(held, released).await,
+            Self::Sqlite(store) => store.heartbeat(held, released).await,
+        }
+    }
+
+    /// One round of maintenance: partitions ahead, summaries, ANALYZE, retention. `oldest_held` is the receive time of
+    /// the oldest record of any stream that the log still holds unstored: its day is never removed.
+    ///
+    /// # Errors
+    /// [`StoreError::Retry`].
+    pub async fn maintain(
+        &self,
+        oldest_held_unix_nano: Option<i64>,
+    ) -> Result<Maintained, StoreError> {
+        match self {
+            Self::Postgres(store) => store.maintain(oldest_held_unix_nano).await,
+            Self::Sqlite(store) => store.maintain(oldest_held_unix_nano).await,
+        }
+    }
+
+    /// A round trip on the read pool, for `/health`.
+    ///
+    /// # Errors
+    /// [`StoreError::Retry`].
+    pub async fn ping(&self) -> Result<Duration, StoreError> {
+        match self {
+            Self::Postgres(store) => store.ping().await,
+            Self::Sqlite(store) => store.ping().await,
+        }
+    }
+
+    /// `postgres` or `sqlite`.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Postgres(_) => "postgres",
+            Self::Sqlite(_) => "sqlite",
+        }
+    }
+
+    /// Size, idle and maximum of the write pool and of the read pool.
+    #[must_use]
+    pub fn pools(&self) -> [PoolState; 2] {
+        match self {
+            Self::Postgres(store) => store.pools(),
+            Self::Sqlite(store) => store.pools(),
+        }
+    }
+}
+
+/// What a round of maintenance found; gauges.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Maintained {
+    pub partitions_ahead_days: Option<u32>,
+    pub retention_overdue_days: u32,
+    /// Streams of other collectors that are silent and not drained.
+    pub undrained_streams: u64,
+    /// Whether a `telemetry_events_v0` waits to be imported.
+    pub import_v0_pending: bool,
+}
+
+/// One connection pool, for `/health` and metrics.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PoolState {
+    pub max: u32,
+    pub size: u32,
+    pub idle: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Account;
+
+    #[test]
+    fn ranges_that_touch_or_overlap_become_one() {
+        let account = Account::new([5..=6, 1..=2, 3..=4, 10..=12, 11..=20]);
+        assert_eq!(account.ranges(), &[1..=6, 10..=20]);
+        assert!(account.contains(1) && account.contains(6) && account.contains(20));
+        assert!(!account.contains(0) && !account.contains(7) && !account.contains(21));
+    }
+}

@@ -1,0 +1,15 @@
+//! The promises of the service, on the real components.
+
+/// A private PostgreSQL, the real binary, an HTTP client.
+mod support;
+
+mod config;
+mod decode;
+mod end_to_end;
+mod faults;
+mod log;
+mod postgres;
+mod query;
+mod receive;
+mod sqlite;
+mod write;
