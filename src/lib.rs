@@ -29,3 +29,9 @@ pub mod query;
 
 /// Health, metrics, log lines.
 pub mod observe;
+
+/// The command line.
+pub mod cli;
+
+/// Subcommands other than `serve`.
+pub mod commands;

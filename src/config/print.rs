@@ -27,7 +27,12 @@ impl Loaded {
 
     fn line(&self, setting: &Setting, out: &mut String) {
         let Some(value) = self.values.get(setting.key) else {
-            let _ = writeln!(out, "# {} is not set", setting.key);
+            let store = match self.config.store.target {
+                Target::Postgres { .. } => ": it is PostgreSQL",
+                Target::Sqlite { .. } => ": it is SQLite",
+            };
+            let means = if setting.key == "store" { store } else { "" };
+            let _ = writeln!(out, "# {} is not set{means}", setting.key);
             return;
         };
         let shown = if setting.secrecy == Secrecy::Public {
