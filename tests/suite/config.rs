@@ -295,12 +295,12 @@ fn the_healthcheck_says_what_the_service_answers() {
             &["healthcheck", "--bind", "0.0.0.0", "--service-port", &port],
             &[],
         );
+        assert_eq!(ended.code, Some(code), "{}", ended.err);
         let request = server.join().unwrap();
         assert!(
             request.starts_with("GET /health/ready HTTP/1.1\r\n"),
             "{request}"
         );
-        assert_eq!(ended.code, Some(code), "{}", ended.err);
         let said = format!("{}{}", ended.out, ended.err);
         assert!(
             said.contains(sentence) && said.contains(&status[..3]),
