@@ -27,7 +27,7 @@ pub(super) async fn read(
     };
     let ranges: Vec<(u64, u64)> = serde_json::from_str(&done).map_err(|error| {
         let what = format!("ingest_streams.done is not readable ({error}); restore the file");
-        fault.retry("schema", None, what)
+        fault.retry("schema", None, &what)
     })?;
     Ok(Account::new(
         ranges.into_iter().map(|(first, last)| first..=last),

@@ -26,7 +26,7 @@ impl Fault<'_> {
             Err(_) => Err(self.retry(
                 "timeout",
                 None,
-                format!(
+                &format!(
                     "did not answer within {:?}; look for a slow disk",
                     self.deadline
                 ),
@@ -45,7 +45,7 @@ impl Fault<'_> {
         };
         let advice =
             "check that its directory exists on a disk with space and may be written by this user";
-        self.retry(class, None, format!("{error}; {advice}"))
+        self.retry(class, None, &format!("{error}; {advice}"))
     }
 
     pub(super) fn of(&self, error: &sqlx::Error) -> StoreError {
@@ -54,7 +54,7 @@ impl Fault<'_> {
                 sqlx::Error::PoolTimedOut => "timeout",
                 _ => "connection",
             };
-            return self.retry(class, None, error.to_string());
+            return self.retry(class, None, &error.to_string());
         };
         let code = database.code().unwrap_or_default().into_owned();
         let primary = code.parse::<i32>().unwrap_or_default() & 0xff;
@@ -113,7 +113,7 @@ impl Fault<'_> {
         self.retry(
             class,
             Some(code.clone()),
-            format!("{message} (code {code}); {advice}"),
+            &format!("{message} (code {code}); {advice}"),
         )
     }
 
@@ -121,7 +121,7 @@ impl Fault<'_> {
         &self,
         class: &'static str,
         sqlstate: Option<String>,
-        message: String,
+        message: &str,
     ) -> StoreError {
         StoreError::Retry {
             class,

@@ -92,7 +92,7 @@ pub(super) async fn insert(
             "{inserted} of {} rows were inserted; look for triggers on telemetry_events",
             rows.len()
         );
-        return Err(fault.retry("count", None, what));
+        return Err(fault.retry("count", None, &what));
     }
     Ok(())
 }
@@ -110,7 +110,7 @@ async fn insert_some(
     arguments.reserve(count * 17, 0);
     for index in first..first + count {
         bind(&mut arguments, rows.row(index), window)
-            .map_err(|what| fault.retry("other", None, what.to_string()))?;
+            .map_err(|what| fault.retry("other", None, &what.to_string()))?;
     }
     let query = sqlx::query_with(AssertSqlSafe(Arc::clone(sql)), arguments);
     Ok(fault
