@@ -9,6 +9,9 @@ pub mod config;
 /// The values that travel.
 pub mod event;
 
+/// Why a request is not answered with success.
+pub mod error;
+
 /// Connections and bodies under limits, and the answers.
 pub mod receive;
 
