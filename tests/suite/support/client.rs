@@ -44,11 +44,12 @@ impl Answer {
 }
 
 /// Why there was no answer.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum NoAnswer {
-    /// Nothing was sent: no connection could be made.
+    #[error("no connection: {0}")]
     NotSent(String),
     /// The request may have been received.
+    #[error("no answer: {0}")]
     Lost(String),
 }
 

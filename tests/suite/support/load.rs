@@ -167,7 +167,14 @@ fn judge(sent: &Result<Answer, NoAnswer>) -> Outcome {
         Ok(answer) if answer.header("ruvvector-outcome") == Some("unknown") => Outcome::Unknown,
         Ok(answer) => match answer.status {
             StatusCode::OK => Outcome::Acked,
-            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => Outcome::Retryable,
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
+                let wait: Option<u64> = answer.header("retry-after").and_then(|s| s.parse().ok());
+                assert!(
+                    wait.is_some_and(|seconds| (1..=5).contains(&seconds)),
+                    "a client that may come again is told when, within 1 to 5 s: {answer:?}"
+                );
+                Outcome::Retryable
+            }
             status if status.is_client_error() => Outcome::RefusedFinal,
             status => panic!("no client is ever answered {status}: {}", answer.text()),
         },

@@ -17,3 +17,6 @@ pub mod ledger;
 
 /// Clients that send without end.
 pub mod load;
+
+/// A real Prometheus server.
+pub mod prometheus;

@@ -34,9 +34,9 @@ impl Launch {
             under: Vec::new(),
         }
         .with("RUVVECTOR_STORE", "sqlite")
-        .with("RUVVECTOR_DATA_DIR", dir.join("data").display())
-        .with("RUVVECTOR_SERVICE_PORT", 0)
-        .with("RUVVECTOR_OTLP_HTTP_PORT", 0)
+        .in_dir(dir)
+        .with("RUVVECTOR_SERVICE_PORT", "0")
+        .with("RUVVECTOR_OTLP_HTTP_PORT", "0")
         .with("RUVVECTOR_BIND", "127.0.0.1")
     }
 
@@ -47,10 +47,19 @@ impl Launch {
             .with("DATABASE_URL", url)
     }
 
+    fn in_dir(mut self, dir: &Path) -> Self {
+        self.dir = dir.to_owned();
+        let data = dir.join("data");
+        self.with(
+            "RUVVECTOR_DATA_DIR",
+            data.to_str().expect("temporary paths are UTF-8"),
+        )
+    }
+
     /// Sets or replaces an environment variable.
-    pub fn with(mut self, name: &str, value: impl ToString) -> Self {
+    pub fn with(mut self, name: &str, value: &str) -> Self {
         self.environment.retain(|(known, _)| known != name);
-        self.environment.push((name.to_owned(), value.to_string()));
+        self.environment.push((name.to_owned(), value.to_owned()));
         self
     }
 
@@ -64,13 +73,21 @@ impl Launch {
         self.dir.join("data")
     }
 
+    /// The embedded store's file.
+    pub fn sqlite_file(&self) -> PathBuf {
+        let files = std::fs::read_dir(self.data_dir()).expect("the data directory is there");
+        files
+            .map(|file| file.expect("it can be listed").path())
+            .find(|path| {
+                path.extension()
+                    .is_some_and(|end| end == "db" || end == "sqlite")
+            })
+            .expect("the data directory holds the store's file")
+    }
+
     /// The same settings on another directory.
     pub fn moved(&self, dir: &Path) -> Self {
-        let mut moved = self
-            .clone()
-            .with("RUVVECTOR_DATA_DIR", dir.join("data").display());
-        moved.dir = dir.to_owned();
-        moved
+        self.clone().in_dir(dir)
     }
 
     /// Starts it and waits for nothing.
@@ -160,11 +177,8 @@ impl Service {
                     self.lines()
                 );
             }
-            if self.find_listeners() {
-                let ready = self.http.get(&self.url("/health/ready")).await;
-                if ready.is_ok_and(|answer| answer.status.is_success()) {
-                    return;
-                }
+            if self.try_ready().await {
+                return;
             }
             assert!(
                 Instant::now() < deadline,
@@ -173,6 +187,16 @@ impl Service {
             );
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+    }
+
+    /// Whether it listens and says that it is ready.
+    pub async fn try_ready(&mut self) -> bool {
+        self.find_listeners()
+            && self
+                .http
+                .get(&self.url("/health/ready"))
+                .await
+                .is_ok_and(|answer| answer.status.is_success())
     }
 
     /// Reads where the listeners are from the start-up lines; whether all are known.
@@ -215,7 +239,7 @@ impl Service {
         self.http
             .get(&self.url(path))
             .await
-            .unwrap_or_else(|error| panic!("GET {path}: {error:?}"))
+            .unwrap_or_else(|error| panic!("GET {path}: {error}"))
     }
 
     pub async fn metrics(&self) -> Page {
@@ -300,6 +324,7 @@ impl Service {
 }
 
 impl Drop for Service {
+    #[expect(clippy::print_stderr, reason = "what a failed test shows")]
     fn drop(&mut self) {
         if std::thread::panicking() {
             let lines = self.lines();
