@@ -7,7 +7,7 @@
 //! this order.
 
 /// What the binary does: its arguments and commands.
-pub mod commands;
+// pub mod commands;
 
 /// Every setting: name, default, meaning.
 pub mod config;
@@ -49,8 +49,8 @@ use config::Config;
 use log::Log;
 use log::disk::OsDisk;
 use observe::Readiness;
-use receive::Receiver;
 use receive::listeners::Listener;
+use receive::{Drain, Receiver};
 use store::Store;
 use write::Progress;
 
@@ -113,16 +113,14 @@ pub async fn run(
         .merge(query::router(store.clone(), config.query.clone()))
         .merge(observe::router(sources, metrics));
 
-    let closing = CancellationToken::new();
+    let drain = Drain::default();
     let mut servers = JoinSet::new();
     let mut serve = |listener: Listener, router: axum::Router| {
         tracing::info!(listener = listener.name, address = %listener, "listening");
         for socket in listener.sockets {
             let (router, options) = (router.clone(), config.receive.clone());
-            let closing = closing.clone();
-            servers.spawn(async move {
-                receive::connections::serve(socket, router, &options, closing).await;
-            });
+            let drain = drain.clone();
+            servers.spawn(async move { receive::serve(socket, router, &options, drain).await });
         }
     };
     serve(listeners.main, everything);
@@ -147,11 +145,12 @@ pub async fn run(
     }
     tracing::info!("stopping: no longer ready");
     readiness.draining();
+    drain.closing.cancel();
     tokio::select! {
         () = tokio::time::sleep(config.drain_delay) => {}
         () = stop.at_once.cancelled() => {}
     }
-    closing.cancel();
+    drain.stop.cancel();
     while servers.join_next().await.is_some() {}
     log.close().await;
     draining.cancel();
