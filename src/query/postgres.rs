@@ -218,16 +218,16 @@ impl<'a> Session<'a> {
         let mut rows = query.persistent(false).fetch(self.lease.connection());
         let (mut page, mut bytes, mut found) = (Page::default(), 0, 0);
         while let Some(row) = rows.try_next().await? {
+            if bytes > self.options.answer_bytes {
+                page.more = true;
+                self.unfinished = true;
+                break;
+            }
             let event = page::event(&row)?;
             bytes += event.json.len();
             page.events.push(event);
             if let Ok(number) = row.try_get::<i64, _>("found") {
                 found = usize::try_from(number).unwrap_or(usize::MAX);
-            }
-            if bytes > self.options.answer_bytes {
-                page.more = true;
-                self.unfinished = true;
-                break;
             }
         }
         Ok((page, found))
