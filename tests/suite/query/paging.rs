@@ -114,3 +114,82 @@ async fn a_page_beyond_the_answer_s_bytes_is_cut_at_whole_events_and_goes_on() {
     let both = Both::under(options, &events[..3]).await;
     assert_eq!(walk(&both, "/query").await, [[3], [2], [1]]);
 }
+
+#[tokio::test]
+async fn the_way_to_a_page_never_changes_what_is_on_it() {
+    // A window of five rows: values are found in it, by days, by halves of many days, and in order where they crowd.
+    let day = 86_400_000;
+    let events: Vec<_> = (0..400)
+        .map(|n: i64| Event {
+            timestamp: NOON + n * 7919 % 400 / 3,
+            created_at_micros: (NOON + day * (n % 40 - 20)) * 1000,
+            integration: match n {
+                n if n % 100 == 17 => "rare",
+                n if n % 40 == 0 => "crowd of one day",
+                n if n % 40 < 4 => "crowd of few days",
+                _ => "common",
+            },
+            ..Event::default()
+        })
+        .collect();
+    let options = Options {
+        window_rows: 5,
+        ..Options::default()
+    };
+    let both = Both::under(options, &events).await;
+    for name in [
+        "rare",
+        "crowd+of+one+day",
+        "crowd+of+few+days",
+        "common",
+        "absent",
+    ] {
+        for more in [
+            "",
+            "&order=asc",
+            "&offset=1",
+            "&from=1767268800050",
+            "&receivedTo=1767268800000",
+        ] {
+            for limit in [1, 3, 10, 1000] {
+                let uri = format!("/query?integration={name}&limit={limit}{more}");
+                let pages = walk_some(&both, &uri).await.concat();
+                let expected = expected(&events, name, more);
+                assert_eq!(pages, expected[..pages.len()], "{uri}");
+                assert!(
+                    pages.len() == expected.len() || pages.len() == 8 * limit,
+                    "{uri}"
+                );
+            }
+        }
+    }
+}
+
+/// The first eight pages.
+async fn walk_some(both: &Both, uri: &str) -> Vec<Vec<i64>> {
+    let mut pages = Vec::new();
+    let mut next = Some(uri.to_owned());
+    while let Some(uri) = next.filter(|_| pages.len() < 8) {
+        let answer = both.get(&uri).await;
+        pages.push(answer.ids());
+        next = answer.next().map(str::to_owned);
+    }
+    pages
+}
+
+/// What a full scan would find.
+fn expected(events: &[Event], name: &str, more: &str) -> Vec<i64> {
+    let mut found: Vec<(i64, i64)> = (1..)
+        .zip(events)
+        .filter(|(_, e)| e.integration == name.replace('+', " "))
+        .filter(|(_, e)| !more.contains("&from") || e.timestamp >= NOON + 50)
+        .filter(|(_, e)| !more.contains("receivedTo") || e.created_at_micros / 1000 <= NOON)
+        .map(|(id, e)| (e.timestamp, id))
+        .collect();
+    found.sort_unstable();
+    if !more.contains("asc") {
+        found.reverse();
+    }
+    let skip = usize::from(more.contains("offset"));
+    found.into_iter().skip(skip).map(|(_, id)| id).collect()
+}

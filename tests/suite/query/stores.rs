@@ -16,29 +16,29 @@ use tower::ServiceExt;
 use crate::support::postgres::Database;
 
 /// 2026-01-01, noon.
-pub const NOON: i64 = 1_767_268_800_000;
+pub(super) const NOON: i64 = 1_767_268_800_000;
 
 /// One row as the stores hold it; what a test does not care about is the default.
 #[derive(Clone, Debug)]
-pub struct Event {
-    pub timestamp: i64,
-    pub created_at_micros: i64,
-    pub correlation_id: &'static str,
-    pub integration: &'static str,
-    pub event_type: &'static str,
-    pub provider: Option<&'static str>,
-    pub trace_id: Option<&'static str>,
-    pub span_id: Option<&'static str>,
-    pub parent_span_id: Option<&'static str>,
-    pub name: Option<&'static str>,
-    pub status: Option<&'static str>,
-    pub time_unix_nano: Option<i64>,
-    pub duration_ns: Option<i64>,
-    pub kind: Option<i64>,
-    pub flags: Option<i64>,
+pub(super) struct Event {
+    pub(super) timestamp: i64,
+    pub(super) created_at_micros: i64,
+    pub(super) correlation_id: &'static str,
+    pub(super) integration: &'static str,
+    pub(super) event_type: &'static str,
+    pub(super) provider: Option<&'static str>,
+    pub(super) trace_id: Option<&'static str>,
+    pub(super) span_id: Option<&'static str>,
+    pub(super) parent_span_id: Option<&'static str>,
+    pub(super) name: Option<&'static str>,
+    pub(super) status: Option<&'static str>,
+    pub(super) time_unix_nano: Option<i64>,
+    pub(super) duration_ns: Option<i64>,
+    pub(super) kind: Option<i64>,
+    pub(super) flags: Option<i64>,
     /// The last byte of the resource's id.
-    pub resource: Option<u8>,
-    pub metadata: &'static str,
+    pub(super) resource: Option<u8>,
+    pub(super) metadata: &'static str,
 }
 
 impl Default for Event {
@@ -67,20 +67,20 @@ impl Default for Event {
 
 /// An answer, which both stores gave alike.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Answer {
-    pub status: StatusCode,
-    pub link: Option<String>,
-    pub retry_after: Option<u64>,
-    pub body: String,
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) link: Option<String>,
+    pub(super) retry_after: Option<u64>,
+    pub(super) body: String,
 }
 
 impl Answer {
-    pub fn json(&self) -> serde_json::Value {
+    pub(super) fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.body).expect("an answer is JSON")
     }
 
     /// The ids of the events, in their order.
-    pub fn ids(&self) -> Vec<i64> {
+    pub(super) fn ids(&self) -> Vec<i64> {
         assert_eq!(self.status, StatusCode::OK, "{}", self.body);
         let json = self.json();
         let events = json.as_array().expect("an array").iter();
@@ -88,7 +88,7 @@ impl Answer {
     }
 
     /// The target of the link to the next page.
-    pub fn next(&self) -> Option<&str> {
+    pub(super) fn next(&self) -> Option<&str> {
         let link = self.link.as_deref()?;
         let target = link.strip_prefix('<').expect("a link");
         Some(target.strip_suffix(">; rel=\"next\"").expect("a next link"))
@@ -96,17 +96,17 @@ impl Answer {
 }
 
 /// Both stores, with the same events under the ids 1, 2, 3, ….
-pub struct Both {
-    pub postgres: Store,
-    pub sqlite: Store,
-    pub database: Database,
+pub(super) struct Both {
+    pub(super) postgres: Store,
+    pub(super) sqlite: Store,
+    pub(super) database: Database,
     options: Options,
     file: SqliteConnectOptions,
     _dir: tempfile::TempDir,
 }
 
 /// The settings of a store that only queries.
-pub fn reading(target: Target) -> store::Options {
+pub(super) fn reading(target: Target) -> store::Options {
     store::Options {
         target,
         migrate: false,
@@ -119,7 +119,7 @@ pub fn reading(target: Target) -> store::Options {
     }
 }
 
-pub fn postgres(options: PgConnectOptions) -> Store {
+pub(super) fn postgres(options: PgConnectOptions) -> Store {
     Store::new(&reading(Target::Postgres {
         options: Box::new(options),
         read: None,
@@ -127,11 +127,11 @@ pub fn postgres(options: PgConnectOptions) -> Store {
 }
 
 impl Both {
-    pub async fn with(events: &[Event]) -> Self {
+    pub(super) async fn with(events: &[Event]) -> Self {
         Self::under(Options::default(), events).await
     }
 
-    pub async fn under(options: Options, events: &[Event]) -> Self {
+    pub(super) async fn under(options: Options, events: &[Event]) -> Self {
         let database = Database::new().await;
         let mut admin = database.connect().await;
         let schema = include_str!("../../../migrations/postgres/0001_telemetry.sql");
@@ -170,13 +170,13 @@ impl Both {
     }
 
     /// Adds one event under the next id.
-    pub async fn add(&self, event: &Event) {
+    pub(super) async fn add(&self, event: &Event) {
         let next = self.get("/query?limit=10000").await.ids().len() + 1;
         self.insert(next, std::slice::from_ref(event)).await;
     }
 
     /// Adds a resource and its scope under an id of that last byte.
-    pub async fn add_resource(&self, id: u8, resource: &str, scope: &str) {
+    pub(super) async fn add_resource(&self, id: u8, resource: &str, scope: &str) {
         let insert = |dialect| {
             format!(
                 "INSERT INTO telemetry_resources (id, resource, scope, last_seen) VALUES ({}, {}, {}, {})",
@@ -210,7 +210,7 @@ impl Both {
     }
 
     /// Asks both; they must answer alike.
-    pub async fn get(&self, uri: &str) -> Answer {
+    pub(super) async fn get(&self, uri: &str) -> Answer {
         let postgres = get(&router(self.postgres.clone(), self.options.clone()), uri).await;
         let sqlite = get(&router(self.sqlite.clone(), self.options.clone()), uri).await;
         assert_eq!(postgres, sqlite, "PostgreSQL and SQLite on {uri}");
@@ -218,7 +218,7 @@ impl Both {
     }
 }
 
-pub async fn get(router: &Router, uri: &str) -> Answer {
+pub(super) async fn get(router: &Router, uri: &str) -> Answer {
     let request = Request::get(uri).body(Body::empty()).expect("a URI");
     let response = router.clone().oneshot(request).await.expect("infallible");
     let header = |name: &str| {
