@@ -17,6 +17,9 @@ use crate::event::Signal;
 use crate::log::Log;
 use crate::write::Progress;
 
+/// The sockets.
+pub mod listeners;
+
 /// The accept loop, and one connection's life.
 mod connections;
 
