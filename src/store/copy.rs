@@ -29,7 +29,7 @@ const JSONB_VERSION: u8 = 1;
 const FIXED_BYTES: usize = 2 + 17 * 4 + 4 * 8 + 4 + 2 + 16 + 1;
 
 /// The rows of a batch.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Rows {
     bytes: Vec<u8>,
     /// Where each row ends in `bytes`.
