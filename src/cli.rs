@@ -6,6 +6,7 @@ use std::ffi::OsString;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
+use crate::commands::Rows;
 use crate::config::settings::{STAGES, Setting, all};
 use crate::observe;
 
@@ -22,10 +23,7 @@ pub struct Arguments {
 pub enum Task {
     Serve,
     Validate,
-    Migrate {
-        /// Copy the original service's rows too.
-        import_v0: bool,
-    },
+    Migrate(Rows),
     Healthcheck {
         /// Instead of the service port on this machine.
         url: Option<String>,
@@ -46,9 +44,8 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Arguments, clap
         flags.extend(taken(&mut sub));
         task = match name.as_str() {
             "validate" => Task::Validate,
-            "migrate" => Task::Migrate {
-                import_v0: sub.get_flag("import-v0"),
-            },
+            "migrate" if sub.get_flag("import-v0") => Task::Migrate(Rows::ImportV0),
+            "migrate" => Task::Migrate(Rows::None),
             "healthcheck" => Task::Healthcheck {
                 url: sub.remove_one("url"),
             },

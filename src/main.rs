@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use ruvvector_service::cli::{self, Arguments, Task};
 use ruvvector_service::commands;
-use ruvvector_service::config::{Config, Loaded};
+use ruvvector_service::config::Loaded;
 use ruvvector_service::observe::trace;
 
 /// Wrong arguments or settings.
@@ -39,10 +39,9 @@ fn main() -> ExitCode {
 
 fn perform(task: &Task, loaded: Loaded) -> Result<(), String> {
     if *task != Task::Serve {
-        loaded
-            .warnings
-            .iter()
-            .for_each(|warning| complain(&format!("warning: {warning}")));
+        for warning in loaded.notes.iter().chain(&loaded.warnings) {
+            complain(&format!("warning: {warning}"));
+        }
     }
     match task {
         Task::Serve => serve(loaded),
@@ -50,7 +49,14 @@ fn perform(task: &Task, loaded: Loaded) -> Result<(), String> {
             say(&loaded.effective());
             Ok(())
         }
-        Task::Migrate { import_v0 } => migrate(&loaded.config, *import_v0),
+        Task::Migrate(rows) => {
+            trace::init(&loaded.config.log_filter, loaded.config.log_format)?;
+            let done = runtime()?
+                .block_on(commands::migrate(&loaded.config, *rows))
+                .map_err(|error| error.to_string())?;
+            say(&done);
+            Ok(())
+        }
         Task::Healthcheck { url } => {
             let sentence = commands::healthcheck::run(&loaded.config, url.as_deref())?;
             say(&format!("{sentence}\n"));
@@ -68,36 +74,17 @@ fn perform(task: &Task, loaded: Loaded) -> Result<(), String> {
     }
 }
 
-/// Runs the service until a signal.
 fn serve(loaded: Loaded) -> Result<(), String> {
     trace::init(&loaded.config.log_filter, loaded.config.log_format)?;
+    for note in &loaded.notes {
+        tracing::info!("{note}");
+    }
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    runtime()?.block_on(run(loaded.config))
-}
-
-/// The one thing to wire: the service's own `run`.
-#[expect(
-    clippy::unused_async,
-    clippy::needless_pass_by_value,
-    reason = "not written yet"
-)]
-async fn run(config: Config) -> Result<(), String> {
-    let _ = config;
-    Err("this build has no service to run".to_owned())
-}
-
-fn migrate(config: &Config, import_v0: bool) -> Result<(), String> {
-    trace::init(&config.log_filter, config.log_format)?;
-    let sentence = runtime()?
-        .block_on(commands::migrate(config))
-        .map_err(|error| error.to_string())?;
-    say(&sentence);
-    if import_v0 {
-        return Err("this build imports nothing".to_owned());
-    }
-    Ok(())
+    tracing::info!("{}", loaded.config.room());
+    let service = commands::serve::run(loaded.config, loaded.warnings);
+    runtime()?.block_on(service)
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, String> {

@@ -1,4 +1,4 @@
-//! The subcommands that end: what they print, and whether all is well.
+//! The subcommands: what they do, what they print, and whether all is well.
 //!
 //! **Invariant:** what is asked for goes to standard output, all else to standard error.
 
@@ -10,6 +10,9 @@ use crate::config::{Config, ConfigError, Environment, Inputs, Loaded, Machine, s
 use crate::log::disk::OsDisk;
 use crate::log::{Log, OpenError, SegmentReport};
 use crate::store::{Store, StoreError};
+
+/// Runs the service until a signal.
+pub mod serve;
 
 /// Asks the running service whether it is ready.
 pub mod healthcheck;
@@ -47,16 +50,47 @@ fn environment() -> Result<Environment, ConfigError> {
     Ok(environment)
 }
 
-/// Brings the database's schema up to date; a sentence that says so.
+/// Brings the database's schema up to date and, if asked to, copies the original service's rows, telling how far it has
+/// come; a sentence that says what was done.
 ///
 /// # Errors
-/// When the database is away or of an unknown shape.
-pub async fn migrate(config: &Config) -> Result<String, StoreError> {
+/// When the database is away or of an unknown shape, or there is nothing to import.
+pub async fn migrate(config: &Config, rows: Rows) -> Result<String, StoreError> {
     let mut options = config.store.clone();
     options.migrate = true;
     let store = Store::new(&options);
     store.prepare().await?;
-    Ok(format!("{:?}: the schema is up to date\n", options.target))
+    let mut done = format!("{}: the schema is up to date\n", store.kind());
+    if rows == Rows::ImportV0 {
+        let Store::Postgres(postgres) = &store else {
+            return Err(StoreError::Schema(
+                "only PostgreSQL can hold a table of the original service".to_owned(),
+            ));
+        };
+        let import = postgres
+            .import_v0(|import| {
+                tracing::info!(
+                    rows = import.rows,
+                    up_to_id = import.up_to_id,
+                    last_id = import.last_id,
+                    "imported"
+                );
+            })
+            .await?;
+        let _ = writeln!(
+            done,
+            "{} rows of telemetry_events_v0 are imported",
+            import.rows
+        );
+    }
+    Ok(done)
+}
+
+/// Which rows a migration moves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rows {
+    None,
+    ImportV0,
 }
 
 /// The log's files as a table, and how many problems there are.

@@ -30,9 +30,9 @@ fn call(args: &[&str], variables: &[(&str, &str)]) -> Ended {
 
 /// A settings file in a directory of its own.
 fn file(text: &str) -> (tempfile::TempDir, String) {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempfile::tempdir().expect("a temporary directory");
     let path = dir.path().join("ruvvector.toml");
-    std::fs::write(&path, text).unwrap();
+    std::fs::write(&path, text).expect("it can be written");
     let path = path.to_str().expect("text").to_owned();
     (dir, path)
 }

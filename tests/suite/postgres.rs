@@ -1,1 +1,161 @@
-//!
+//! The PostgreSQL store on a real server.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use ruvvector_service::event::{Event, Flags};
+use ruvvector_service::log::StreamId;
+use ruvvector_service::store::copy::Rows;
+use ruvvector_service::store::postgres::Postgres;
+use ruvvector_service::store::{Batch, Options, Store, StoreError, StreamFacts, Target};
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+
+use crate::support::postgres::Database;
+
+/// First contact, migrations, foreign tables.
+mod schema;
+
+/// The original service's table.
+mod import_v0;
+
+/// Exactly once.
+mod write;
+
+/// Rows that the database refuses.
+mod refused;
+
+/// Partitions, summaries, removal.
+mod maintenance;
+
+/// Errors that are nobody's row's fault.
+mod errors;
+
+/// Whatever decode admits is stored and reads back equal.
+mod random;
+
+fn options(target: PgConnectOptions) -> Options {
+    Options {
+        target: Target::Postgres {
+            options: Box::new(target),
+            read: None,
+        },
+        migrate: true,
+        retention_days: None,
+        connect_timeout: Duration::from_secs(20),
+        statement_timeout: Duration::from_secs(60),
+        write_connections: 2,
+        read_connections: 2,
+        collector: "test".into(),
+    }
+}
+
+/// A store on a database of its own, prepared.
+async fn prepared() -> (Database, Store) {
+    let database = Database::new().await;
+    let store = Store::new(&options(database.options()));
+    store
+        .prepare()
+        .await
+        .expect("an empty database is prepared");
+    (database, store)
+}
+
+fn postgres(store: &Store) -> &Postgres {
+    match store {
+        Store::Postgres(store) => store,
+        Store::Sqlite(_) => panic!("made for PostgreSQL"),
+    }
+}
+
+fn new_stream() -> StreamId {
+    static NEXT: AtomicU8 = AtomicU8::new(1);
+    StreamId([NEXT.fetch_add(1, Ordering::Relaxed); 16])
+}
+
+fn facts(stream: StreamId) -> StreamFacts {
+    StreamFacts {
+        stream,
+        appended: 0,
+        oldest_unix_nano: None,
+    }
+}
+
+fn now_unix_nano() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    i64::try_from(now.expect("after 1970").as_nanos()).expect("before 2262")
+}
+
+const DAY_NANO: i64 = 86_400_000_000_000;
+
+fn event(correlation_id: &str) -> Event<'_> {
+    Event {
+        correlation_id: correlation_id.into(),
+        integration: "shop".into(),
+        provider: None,
+        event_type: "test".into(),
+        timestamp_ms: 1_700_000_000_000,
+        metadata: r#"{"n": 1}"#.into(),
+        trace_id: None,
+        span_id: None,
+        parent_span_id: None,
+        name: None,
+        time_unix_nano: None,
+        duration_ns: None,
+        kind: None,
+        status: None,
+        resource_id: None,
+        flags: Flags::default(),
+    }
+}
+
+/// As many rows, received now, with correlation ids `c-0`, `c-1`, ….
+fn rows(count: usize) -> Rows {
+    let mut rows = Rows::default();
+    for n in 0..count {
+        rows.push(&event(&format!("c-{n}")), now_unix_nano());
+    }
+    rows
+}
+
+fn batch(stream: StreamId, positions: std::ops::RangeInclusive<u64>, rows: Rows) -> Batch {
+    Batch {
+        stream,
+        positions,
+        rows,
+        dead_letters: Vec::new(),
+    }
+}
+
+async fn count(connection: &mut PgConnection) -> i64 {
+    number(connection, "SELECT count(*) FROM telemetry_events").await
+}
+
+async fn number(connection: &mut PgConnection, sql: &'static str) -> i64 {
+    sqlx::query_scalar(sql)
+        .fetch_one(connection)
+        .await
+        .expect("the query is valid")
+}
+
+async fn execute(connection: &mut PgConnection, sql: &str) {
+    sqlx::raw_sql(sqlx::AssertSqlSafe(sql.to_owned()))
+        .execute(connection)
+        .await
+        .unwrap_or_else(|error| panic!("{sql}: {error}"));
+}
+
+/// The class of an error that is to be tried again.
+fn class(error: &StoreError) -> &'static str {
+    match error {
+        StoreError::Retry { class, .. } => class,
+        other => panic!("not a Retry: {other:?}"),
+    }
+}
+
+/// The sentence of an error about the schema.
+fn schema_sentence(result: Result<(), StoreError>) -> String {
+    match result {
+        Err(StoreError::Schema(sentence)) => sentence,
+        other => panic!("not a Schema error: {other:?}"),
+    }
+}

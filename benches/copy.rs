@@ -1,0 +1,55 @@
+//! The cost of encoding one row for COPY.
+
+use std::hint::black_box;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use ruvvector_service::event::{Event, Flags, ResourceId};
+use ruvvector_service::store::copy::Rows;
+
+const ROWS: usize = 10_000;
+
+fn span(metadata: &str) -> Event<'_> {
+    Event {
+        correlation_id: "4bf92f3577b34da6a3ce929d0e0e4736".into(),
+        integration: "checkout".into(),
+        provider: Some("postgresql".into()),
+        event_type: "span".into(),
+        timestamp_ms: 1_700_000_000_123,
+        metadata: metadata.into(),
+        trace_id: Some("4bf92f3577b34da6a3ce929d0e0e4736".into()),
+        span_id: Some("00f067aa0ba902b7".into()),
+        parent_span_id: Some("b7ad6b7169203331".into()),
+        name: Some("SELECT orders".into()),
+        time_unix_nano: Some(1_700_000_000_123_456_789),
+        duration_ns: Some(1_234_567),
+        kind: Some(3),
+        status: Some("OK".into()),
+        resource_id: Some(ResourceId([7; 16])),
+        flags: Flags::default(),
+    }
+}
+
+fn rows(criterion: &mut Criterion) {
+    let metadata = format!(
+        r#"{{"attributes":{{"http.request.method":"GET","url.path":"/orders/{}","server.port":5432,"db.query.text":"{}"}}}}"#,
+        "x".repeat(60),
+        "select ".repeat(20)
+    );
+    let event = span(&metadata);
+    let mut rows = Rows::default();
+    let mut group = criterion.benchmark_group("copy");
+    group.throughput(Throughput::Elements(ROWS as u64));
+    group.bench_function("10000 spans", |bencher| {
+        bencher.iter(|| {
+            rows.clear();
+            for _ in 0..ROWS {
+                rows.push(black_box(&event), 1_700_000_000_000_000_000);
+            }
+            rows.len()
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(benches, rows);
+criterion_main!(benches);

@@ -1,0 +1,232 @@
+//! Connections, deadlines, and how a transaction begins.
+//!
+//! **Invariant:** a connection goes back to its pool only after its transaction's end was confirmed; on an error, a
+//! timeout, or when its user is cancelled, it is closed.
+
+use std::future::Future;
+use std::ops::{Deref, DerefMut};
+use std::time::{Duration, Instant};
+
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::{PgConnectOptions, PgPool};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
+
+use super::error::{from_sqlx, retry};
+use super::{Postgres, lock};
+use crate::observe::metrics::DB_POOL_WAIT_SECONDS;
+use crate::store::StoreError;
+
+/// How much later than the server's own timeout ours strikes, so that the server can say why.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// The longest wait for a lock in a transaction of the writer; the partitions' is shorter.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The transaction's time and which server, database and account it is on.
+const NOW_AND_SERVER: &str = "SELECT (extract(epoch FROM now()) * 1000000)::bigint - 946684800000000 AS now_us, \
+     concat_ws('/', extract(epoch FROM pg_postmaster_start_time()), (SELECT oid FROM pg_database WHERE datname = current_database()), \
+     to_regclass('ingest_streams')::oid) AS server";
+
+/// A connection of the write pool while somebody uses it.
+pub(super) struct Lease(Option<PoolConnection<sqlx::Postgres>>);
+
+impl Lease {
+    /// Gives the connection back.
+    fn release(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Deref for Lease {
+    type Target = PgConnection;
+
+    fn deref(&self) -> &PgConnection {
+        self.0.as_deref().expect("only release empties it")
+    }
+}
+
+impl DerefMut for Lease {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        self.0.as_deref_mut().expect("only release empties it")
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let Some(connection) = self.0.take() {
+            drop(connection.detach());
+        }
+    }
+}
+
+/// What a transaction learns as it begins.
+pub(super) struct Begun {
+    /// The transaction's `now()`, in microseconds since 2000-01-01 UTC.
+    pub(super) now_us: i64,
+    pub(super) server: String,
+}
+
+impl Postgres {
+    /// The deadline of one statement.
+    pub(super) fn limit(&self) -> Duration {
+        self.shared.statement_timeout + GRACE
+    }
+
+    /// A connection of the write pool.
+    pub(super) async fn lease(&self) -> Result<Lease, StoreError> {
+        let options = &self.shared.write_options;
+        let connection = self.acquire(&self.write_pool, options, "write").await?;
+        Ok(Lease(Some(connection)))
+    }
+
+    /// A connection for a query, with the time that it was waited for measured.
+    ///
+    /// # Errors
+    /// [`StoreError::Retry`] when none comes within the connect timeout.
+    pub async fn read_connection(&self) -> Result<PoolConnection<sqlx::Postgres>, StoreError> {
+        let options = &self.shared.read_options;
+        self.acquire(&self.read_pool, options, "read").await
+    }
+
+    async fn acquire(
+        &self,
+        pool: &PgPool,
+        options: &PgConnectOptions,
+        name: &'static str,
+    ) -> Result<PoolConnection<sqlx::Postgres>, StoreError> {
+        let start = Instant::now();
+        let limit = self.shared.connect_timeout + GRACE;
+        let acquired = tokio::time::timeout(limit, pool.acquire()).await;
+        metrics::histogram!(DB_POOL_WAIT_SECONDS, "pool" => name).record(start.elapsed());
+        match acquired {
+            Ok(Ok(connection)) => Ok(connection),
+            Ok(Err(sqlx::Error::PoolTimedOut)) | Err(_) => {
+                Err(self.why_no_connection(options, name).await)
+            }
+            Ok(Err(error)) => Err(from_sqlx("connecting", &error)),
+        }
+    }
+
+    /// The pool tries again in silence until its time is up: one attempt of our own finds the reason.
+    async fn why_no_connection(&self, options: &PgConnectOptions, name: &str) -> StoreError {
+        match self.connect_with(options).await {
+            Ok(_) => retry(
+                "resources",
+                None,
+                format!("all {name} connections are in use: raise their number"),
+            ),
+            Err(error) => error,
+        }
+    }
+
+    /// A connection outside the pools, for maintenance.
+    pub(super) async fn connect(&self) -> Result<PgConnection, StoreError> {
+        self.connect_with(&self.shared.write_options).await
+    }
+
+    async fn connect_with(&self, options: &PgConnectOptions) -> Result<PgConnection, StoreError> {
+        within(
+            self.shared.connect_timeout,
+            "connecting",
+            PgConnection::connect_with(options),
+        )
+        .await
+    }
+
+    /// Begins a transaction on the database that [`Postgres::prepare`] looked at.
+    ///
+    /// # Errors
+    /// `Retry` of class `connection` when the server was started anew or is another one: what was stored may have moved
+    /// back, so the account must be read again.
+    pub(super) async fn begin(&self, connection: &mut PgConnection) -> Result<Begun, StoreError> {
+        let begun = self.begin_anywhere(connection).await?;
+        let known = lock(&self.shared.server).as_deref() == Some(begun.server.as_str());
+        if known {
+            return Ok(begun);
+        }
+        self.forget();
+        Err(retry(
+            "connection",
+            None,
+            "the database is not the one of the last contact (restarted, failed over, or restored): what it has \
+             stored is read again",
+        ))
+    }
+
+    /// Begins a transaction with the settings that all of ours have, whatever the database is.
+    pub(super) async fn begin_anywhere(
+        &self,
+        connection: &mut PgConnection,
+    ) -> Result<Begun, StoreError> {
+        let statement_ms = self.shared.statement_timeout.as_millis().max(1);
+        let lock_ms = LOCK_TIMEOUT.as_millis().min(statement_ms);
+        let begin = format!(
+            "BEGIN; SET LOCAL statement_timeout = {statement_ms}; \
+             SET LOCAL idle_in_transaction_session_timeout = {statement_ms}; \
+             SET LOCAL lock_timeout = {lock_ms}; SET LOCAL synchronous_commit = on; \
+             SET LOCAL TimeZone = 'UTC'; {NOW_AND_SERVER}"
+        );
+        let rows = within(
+            self.limit(),
+            "beginning a transaction",
+            sqlx::raw_sql(AssertSqlSafe(begin)).fetch_all(connection),
+        )
+        .await?;
+        let row = rows
+            .first()
+            .ok_or_else(|| retry("other", None, "the database did not tell its time"))?;
+        let read = |error| from_sqlx("beginning a transaction", &error);
+        Ok(Begun {
+            now_us: row.try_get("now_us").map_err(read)?,
+            server: row.try_get("server").map_err(read)?,
+        })
+    }
+
+    /// Ends the transaction for good and gives the connection back.
+    pub(super) async fn commit(&self, mut lease: Lease) -> Result<(), StoreError> {
+        end(&mut lease, "COMMIT", self.limit()).await?;
+        lease.release();
+        Ok(())
+    }
+
+    /// Undoes the transaction and gives the connection back.
+    pub(super) async fn roll_back(&self, mut lease: Lease) -> Result<(), StoreError> {
+        end(&mut lease, "ROLLBACK", self.limit()).await?;
+        lease.release();
+        Ok(())
+    }
+}
+
+/// `COMMIT` or `ROLLBACK`.
+pub(super) async fn end(
+    connection: &mut PgConnection,
+    how: &'static str,
+    limit: Duration,
+) -> Result<(), StoreError> {
+    within(
+        limit,
+        "ending a transaction",
+        sqlx::raw_sql(how).execute(connection),
+    )
+    .await?;
+    Ok(())
+}
+
+/// Waits for the database, but not for ever: sqlx has no deadlines, and a silent peer none either.
+pub(super) async fn within<T>(
+    limit: Duration,
+    doing: &'static str,
+    future: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, StoreError> {
+    match tokio::time::timeout(limit, future).await {
+        Ok(result) => result.map_err(|error| from_sqlx(doing, &error)),
+        Err(_) => Err(retry(
+            "timeout",
+            None,
+            format!(
+                "{doing}: no answer within {} s: the database or the network to it hangs",
+                limit.as_secs()
+            ),
+        )),
+    }
+}

@@ -1,0 +1,291 @@
+//! The original service's table: recognised, kept aside as `telemetry_events_v0`, and imported on request.
+//!
+//! **Invariant:** nothing of it is changed but names, and each of its rows is imported once: the chunk and how far it went
+//! commit together.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use sqlx::{AssertSqlSafe, PgConnection};
+
+use super::Postgres;
+use super::connection::{end, within};
+use super::error::retry;
+use super::partitions::Day;
+use super::schema::Table;
+use crate::event::Flags;
+use crate::store::StoreError;
+
+/// Rows a transaction.
+const CHUNK_ROWS: i64 = 10_000;
+
+/// A chunk of wide rows takes longer than a statement of the writer.
+const CHUNK_LIMIT: Duration = Duration::from_secs(600);
+
+/// Names and types of the original columns, with what else was seen in use.
+const COLUMNS: [(&str, &[&str]); 10] = [
+    ("id", &["integer", "bigint"]),
+    ("correlation_id", &["character varying(255)"]),
+    ("integration", &["character varying(100)"]),
+    ("provider", &["character varying(100)"]),
+    ("event_type", &["character varying(50)"]),
+    ("timestamp", &["bigint"]),
+    ("metadata", &["jsonb"]),
+    ("trace_id", &["character varying(64)"]),
+    ("span_id", &["character varying(32)"]),
+    (
+        "created_at",
+        &["timestamp without time zone", "timestamp with time zone"],
+    ),
+];
+
+/// How far an import has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Import {
+    /// Rows imported so far, by this run and those before it.
+    pub rows: i64,
+    /// Every row up to this id is imported.
+    pub up_to_id: i64,
+    /// The highest id to import.
+    pub last_id: i64,
+}
+
+/// Whether a table that stands in the way is the original service's.
+pub(super) fn check_shape(table: &Table) -> Result<(), StoreError> {
+    let mut differences = Vec::new();
+    if table.partitioned {
+        differences.push("it is partitioned".to_owned());
+    }
+    for (name, types) in COLUMNS {
+        match table.columns.iter().find(|(column, _)| column == name) {
+            None => differences.push(format!("column {name} is missing")),
+            Some((_, found)) if !types.contains(&found.as_str()) => {
+                differences.push(format!(
+                    "column {name} is {found}, not {}",
+                    types.join(" or ")
+                ));
+            }
+            Some(_) => {}
+        }
+    }
+    for (column, _) in &table.columns {
+        if !COLUMNS.iter().any(|(name, _)| name == column) {
+            differences.push(format!("column {column} is unknown"));
+        }
+    }
+    if differences.is_empty() {
+        return Ok(());
+    }
+    Err(StoreError::Schema(format!(
+        "there is a table telemetry_events that is neither this service's nor the original one's: {}. Rename it, or \
+         name another database or schema",
+        differences.join("; ")
+    )))
+}
+
+/// Renames the table, its indexes, constraints and sequence, and notes that it waits.
+pub(super) async fn set_aside(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    // An index that backs a constraint takes the constraint's name with it. Names have 63 bytes at most.
+    let renames: Vec<String> = sqlx::query_scalar(
+        "SELECT format('ALTER TABLE telemetry_events RENAME CONSTRAINT %I TO %I', conname, left(conname, 60) || '_v0') \
+         FROM pg_constraint WHERE conrelid = to_regclass('telemetry_events') AND conindid = 0 \
+         UNION ALL \
+         SELECT format('ALTER INDEX %s RENAME TO %I', c.oid::regclass, left(c.relname, 60) || '_v0') \
+         FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid WHERE i.indrelid = to_regclass('telemetry_events') \
+         UNION ALL \
+         SELECT format('ALTER SEQUENCE %s RENAME TO %I', c.oid::regclass, left(c.relname, 60) || '_v0') \
+         FROM pg_depend d JOIN pg_class c ON c.oid = d.objid AND c.relkind = 'S' \
+         WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass \
+           AND d.refobjid = to_regclass('telemetry_events') AND d.deptype IN ('a', 'i')",
+    )
+    .persistent(false)
+    .fetch_all(&mut *connection)
+    .await?;
+    for rename in renames {
+        sqlx::raw_sql(AssertSqlSafe(rename))
+            .execute(&mut *connection)
+            .await?;
+    }
+    sqlx::raw_sql(
+        "ALTER TABLE telemetry_events RENAME TO telemetry_events_v0; \
+         CREATE TABLE ruvvector_import_v0 (rows BIGINT NOT NULL, up_to_id BIGINT NOT NULL, last_id BIGINT NOT NULL); \
+         INSERT INTO ruvvector_import_v0 SELECT 0, coalesce(min(id), 1) - 1, coalesce(max(id), 0) FROM telemetry_events_v0",
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// New ids start above the old ones.
+pub(super) async fn start_ids_above(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    let last_id: i64 = sqlx::query_scalar("SELECT last_id FROM ruvvector_import_v0")
+        .persistent(false)
+        .fetch_one(&mut *connection)
+        .await?;
+    sqlx::raw_sql(AssertSqlSafe(format!(
+        "ALTER TABLE telemetry_events ALTER COLUMN id RESTART WITH {}",
+        last_id.max(0).saturating_add(1)
+    )))
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+const LOOKING: &str = "looking for a table to import";
+
+/// Whether there is a table that was kept aside.
+async fn is_kept(connection: &mut PgConnection, limit: Duration) -> Result<bool, StoreError> {
+    within(
+        limit,
+        LOOKING,
+        sqlx::query_scalar(
+            "SELECT to_regclass('ruvvector_import_v0') IS NOT NULL AND to_regclass('telemetry_events_v0') IS NOT NULL",
+        )
+        .persistent(false)
+        .fetch_one(connection),
+    )
+    .await
+}
+
+/// Whether a kept table waits to be imported.
+pub(super) async fn is_pending(
+    connection: &mut PgConnection,
+    limit: Duration,
+) -> Result<bool, StoreError> {
+    if !is_kept(connection, limit).await? {
+        return Ok(false);
+    }
+    within(
+        limit,
+        LOOKING,
+        sqlx::query_scalar("SELECT up_to_id < last_id FROM ruvvector_import_v0")
+            .persistent(false)
+            .fetch_one(connection),
+    )
+    .await
+}
+
+impl Postgres {
+    /// Copies the rows of the original service's table, chunk by chunk in the order of their ids, and tells `progress`
+    /// after each. Cut short it goes on where it was; done again it does nothing. `id` and `created_at` are kept, times
+    /// without a zone are taken for UTC.
+    ///
+    /// # Errors
+    /// [`StoreError::Retry`] or [`StoreError::Schema`]; what was imported by then stays.
+    pub async fn import_v0(&self, mut progress: impl FnMut(Import)) -> Result<Import, StoreError> {
+        self.migrate().await?;
+        let mut connection = self.connect().await?;
+        if !is_kept(&mut connection, self.limit()).await? {
+            return Err(StoreError::Schema(
+                "there is no telemetry_events_v0 to import".into(),
+            ));
+        }
+        loop {
+            let import = self.import_chunk(&mut connection).await?;
+            progress(import);
+            if import.up_to_id >= import.last_id {
+                return Ok(import);
+            }
+        }
+    }
+
+    async fn import_chunk(&self, connection: &mut PgConnection) -> Result<Import, StoreError> {
+        const DOING: &str = "importing";
+        let begun = self.begin_anywhere(connection).await?;
+        let (before, chunk_end): (i64, i64) = within(
+            CHUNK_LIMIT,
+            DOING,
+            sqlx::query_as(
+                "SELECT up_to_id, coalesce((SELECT max(id) FROM (SELECT id::bigint FROM telemetry_events_v0 \
+                                            WHERE id > up_to_id ORDER BY id LIMIT $1) c), last_id) \
+                 FROM ruvvector_import_v0",
+            )
+            .bind(CHUNK_ROWS)
+            .persistent(false)
+            .fetch_one(&mut *connection),
+        )
+        .await?;
+        let days: Vec<i64> = within(
+            CHUNK_LIMIT,
+            DOING,
+            sqlx::query_scalar(AssertSqlSafe(format!(
+                "SELECT DISTINCT floor(extract(epoch FROM {CREATED_AT}) / 86400)::bigint - 10957 \
+                 FROM telemetry_events_v0 WHERE id > $1 AND id <= $2"
+            )))
+            .bind(before)
+            .bind(chunk_end)
+            .persistent(false)
+            .fetch_all(&mut *connection),
+        )
+        .await?;
+        end(connection, "COMMIT", self.limit()).await?;
+
+        let mut days: BTreeSet<Day> = days.into_iter().map(Day).collect();
+        // For times that cannot be kept; tomorrow's too, should it be midnight.
+        let today = Day::of(begun.now_us);
+        days.extend([today, Day(today.0 + 1)]);
+        if !self.shared.partitions.missing(&days).is_empty() {
+            self.make_partitions(connection, &days).await?;
+        }
+
+        self.begin_anywhere(connection).await?;
+        within(
+            CHUNK_LIMIT,
+            DOING,
+            sqlx::raw_sql("SET LOCAL statement_timeout = 0").execute(&mut *connection),
+        )
+        .await?;
+        let import: Option<(i64, i64, i64)> = within(
+            CHUNK_LIMIT,
+            DOING,
+            sqlx::query_as(AssertSqlSafe(format!(
+                "WITH copied AS ({} RETURNING 1) \
+                 UPDATE ruvvector_import_v0 SET rows = rows + (SELECT count(*) FROM copied), up_to_id = $2 \
+                 WHERE up_to_id = $1 RETURNING rows, up_to_id, last_id",
+                copy_chunk()
+            )))
+            .bind(before)
+            .bind(chunk_end)
+            .persistent(false)
+            .fetch_optional(&mut *connection),
+        )
+        .await?;
+        let Some((rows, up_to_id, last_id)) = import else {
+            end(connection, "ROLLBACK", self.limit()).await?;
+            return Err(retry(
+                "conflict",
+                None,
+                "another import runs at the same time: let it finish",
+            ));
+        };
+        end(connection, "COMMIT", CHUNK_LIMIT).await?;
+        Ok(Import {
+            rows,
+            up_to_id,
+            last_id,
+        })
+    }
+}
+
+/// Whether a time of receipt can be kept: there are partitions only for days that have a name and fit 64-bit nanoseconds.
+const KEPT: &str = "(created_at >= '1970-01-01' AND created_at < '2262-01-01')";
+
+/// Our transactions are in UTC, so a time without a zone becomes one of UTC.
+const CREATED_AT: &str = "(CASE WHEN created_at >= '1970-01-01' AND created_at < '2262-01-01' \
+     THEN created_at::timestamptz ELSE now() END)";
+
+/// The chunk after `$1` up to `$2`. Ids of the OTLP kinds are looked up in lower case.
+fn copy_chunk() -> String {
+    let replaced = Flags::RECEIVE_TIME_REPLACED.0;
+    format!(
+        "INSERT INTO telemetry_events (id, timestamp, created_at, flags, correlation_id, integration, provider, \
+                                       event_type, trace_id, span_id, metadata) \
+         SELECT id, coalesce(timestamp, (extract(epoch FROM {CREATED_AT}) * 1000)::bigint), {CREATED_AT}, \
+                CASE WHEN {KEPT} THEN NULL ELSE {replaced} END, coalesce(correlation_id, ''), \
+                coalesce(integration, ''), provider, coalesce(event_type, ''), \
+                CASE WHEN trace_id ~ '^[0-9A-Fa-f]{{32}}$' THEN lower(trace_id) ELSE trace_id END, \
+                CASE WHEN span_id ~ '^[0-9A-Fa-f]{{16}}$' THEN lower(span_id) ELSE span_id END, \
+                coalesce(metadata, '{{}}') \
+         FROM telemetry_events_v0 WHERE id > $1 AND id <= $2 ORDER BY id"
+    )
+}

@@ -1,0 +1,216 @@
+//! PostgreSQL, 14 or later.
+//!
+//! Everything runs inside transactions that set what they need by `SET LOCAL`, with unnamed statements, so that a pooler
+//! in transaction mode may stand between.
+//!
+//! **Invariant:** a batch's rows, dead letters and positions commit together.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use sqlx::ConnectOptions;
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+
+use super::{Account, Options, PoolState, StoreError, StreamFacts, Target};
+use crate::log::StreamId;
+
+/// Connections, deadlines, and how a transaction begins.
+mod connection;
+
+/// What the database's errors mean and what to do about them.
+mod error;
+
+/// First contact: version, encoding, shape, migrations.
+mod schema;
+
+/// The original service's table: kept aside, and imported.
+mod import_v0;
+
+/// The days that the table has partitions for.
+mod partitions;
+
+/// The batch transaction.
+mod batch;
+
+/// What must stand before a batch: the stream's row and the resources.
+mod resources;
+
+/// Partitions ahead, summaries, statistics, gauges.
+mod maintenance;
+
+/// Removal of what is older than the retention.
+mod retention;
+
+use connection::within;
+pub use import_v0::Import;
+
+/// The store behind [`super::Store::Postgres`]. Cheap to clone.
+#[derive(Clone)]
+pub struct Postgres {
+    /// For queries; see [`crate::query`].
+    pub read_pool: PgPool,
+    write_pool: PgPool,
+    shared: Arc<Shared>,
+}
+
+/// Settings, and what is known of the database.
+struct Shared {
+    write_options: PgConnectOptions,
+    read_options: PgConnectOptions,
+    migrate: bool,
+    retention_days: Option<u32>,
+    connect_timeout: Duration,
+    statement_timeout: Duration,
+    write_connections: u32,
+    read_connections: u32,
+    collector: String,
+    /// The server, database and account that [`Postgres::prepare`] last looked at.
+    server: Mutex<Option<String>>,
+    partitions: partitions::Partitions,
+    committed: resources::Committed,
+    counted: maintenance::Counted,
+}
+
+impl Postgres {
+    pub(super) fn new(options: &Options) -> Self {
+        let Target::Postgres {
+            options: write,
+            read,
+        } = &options.target
+        else {
+            unreachable!("a Postgres is only made for a Postgres target");
+        };
+        let read = read.as_ref().unwrap_or(write);
+        let pool = |connect: &PgConnectOptions, connections: u32| {
+            PgPoolOptions::new()
+                .max_connections(connections)
+                .acquire_timeout(options.connect_timeout)
+                .connect_lazy_with(for_poolers(connect))
+        };
+        Self {
+            write_pool: pool(write, options.write_connections),
+            read_pool: pool(read, options.read_connections),
+            shared: Arc::new(Shared {
+                write_options: for_poolers(write),
+                read_options: for_poolers(read),
+                migrate: options.migrate,
+                retention_days: options.retention_days,
+                connect_timeout: options.connect_timeout,
+                statement_timeout: options.statement_timeout,
+                write_connections: options.write_connections,
+                read_connections: options.read_connections,
+                collector: options.collector.clone(),
+                server: Mutex::default(),
+                partitions: partitions::Partitions::default(),
+                committed: resources::Committed::default(),
+                counted: maintenance::Counted::default(),
+            }),
+        }
+    }
+
+    /// What of `stream` is stored.
+    pub(super) async fn account(&self, stream: StreamId) -> Result<Account, StoreError> {
+        let mut lease = self.lease().await?;
+        self.begin(&mut lease).await?;
+        let ranges: Vec<(i64, i64)> = within(
+            self.limit(),
+            "reading the account",
+            sqlx::query_as(
+                "SELECT lower(r), upper(r) - 1 FROM ingest_streams, unnest(done) r WHERE stream = $1::uuid",
+            )
+            .bind(uuid(stream))
+            .persistent(false)
+            .fetch_all(&mut *lease),
+        )
+        .await?;
+        self.commit(lease).await?;
+        Ok(Account::new(ranges.into_iter().filter_map(
+            |(first, last)| Some(u64::try_from(first).ok()?..=u64::try_from(last).ok()?),
+        )))
+    }
+
+    /// Heartbeats, and `released` for streams whose last segment is gone.
+    pub(super) async fn heartbeat(
+        &self,
+        held: &[StreamFacts],
+        released: &[StreamId],
+    ) -> Result<(), StoreError> {
+        let mut lease = self.lease().await?;
+        self.begin(&mut lease).await?;
+        // In the order of the key, as every collector does it: two can never wait for each other.
+        let mut held = held.to_vec();
+        held.sort_by_key(|facts| facts.stream);
+        for facts in &held {
+            resources::note_stream(self, &mut lease, *facts).await?;
+        }
+        let released: Vec<String> = released.iter().copied().map(uuid).collect();
+        within(
+            self.limit(),
+            "releasing streams",
+            sqlx::query(
+                "UPDATE ingest_streams SET released = now(), heartbeat = now(), oldest = NULL \
+                 WHERE stream = ANY ($1::uuid[]) AND released IS NULL",
+            )
+            .bind(released)
+            .persistent(false)
+            .execute(&mut *lease),
+        )
+        .await?;
+        self.commit(lease).await
+    }
+
+    /// A round trip on the read pool.
+    pub(super) async fn ping(&self) -> Result<Duration, StoreError> {
+        let mut connection = self.read_connection().await?;
+        let start = Instant::now();
+        within(
+            self.shared.connect_timeout,
+            "asking for a sign of life",
+            sqlx::Connection::ping(&mut *connection),
+        )
+        .await
+        .inspect_err(|_| connection.close_on_drop())?;
+        Ok(start.elapsed())
+    }
+
+    pub(super) fn pools(&self) -> [PoolState; 2] {
+        let state = |pool: &PgPool, max| PoolState {
+            max,
+            size: pool.size(),
+            idle: u32::try_from(pool.num_idle()).unwrap_or(u32::MAX),
+        };
+        [
+            state(&self.write_pool, self.shared.write_connections),
+            state(&self.read_pool, self.shared.read_connections),
+        ]
+    }
+
+    /// Forgets what was known of the database: after an error it may be another one, or the same put back in time.
+    fn forget(&self) {
+        self.shared.partitions.clear();
+        self.shared.committed.clear();
+    }
+}
+
+/// Nothing that a pooler would refuse at the start, and no statement in the log.
+fn for_poolers(options: &PgConnectOptions) -> PgConnectOptions {
+    let options = options
+        .clone()
+        .extra_float_digits(None)
+        .disable_statement_logging();
+    if options.get_application_name().is_some() {
+        options
+    } else {
+        options.application_name("ruvvector-service")
+    }
+}
+
+/// A stream's id as PostgreSQL reads a uuid.
+fn uuid(stream: StreamId) -> String {
+    stream.0.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The data of a lock. What it guards is a cache, whole after every statement, so a panic elsewhere does no harm.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

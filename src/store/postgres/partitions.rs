@@ -1,0 +1,240 @@
+//! The days that the table has partitions for.
+//!
+//! A partition is made as a table of its own and attached: that takes no lock that an insert or a query waits for, where
+//! `CREATE TABLE … PARTITION OF` waits for every reader and stalls all inserts meanwhile.
+//!
+//! **Invariant:** a day is in the cache only if a partition held it when the database was last looked at.
+
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use sqlx::{AssertSqlSafe, PgConnection};
+
+use super::connection::{end, within};
+use super::schema::MIGRATION_LOCK;
+use super::{Postgres, lock};
+use crate::store::StoreError;
+
+/// Partitions exist for today and as many days more.
+pub(super) const DAYS_AHEAD: i64 = 7;
+
+pub(super) const DAY_US: i64 = 86_400_000_000;
+
+const PARTITION_LOCK: i64 = MIGRATION_LOCK + 1;
+
+/// A day in UTC, counted from 2000-01-01.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Day(pub(super) i64);
+
+impl Day {
+    /// The day of a time in microseconds since 2000-01-01 UTC.
+    pub(super) const fn of(time_us: i64) -> Self {
+        Self(time_us.div_euclid(DAY_US))
+    }
+
+    pub(super) fn start_us(self) -> i64 {
+        self.0.saturating_mul(DAY_US)
+    }
+
+    /// `None` past the year 9999, where dates have no name.
+    fn date(self) -> Option<jiff::civil::Date> {
+        let days = jiff::Span::new().try_days(self.0).ok()?;
+        jiff::civil::date(2000, 1, 1).checked_add(days).ok()
+    }
+}
+
+/// A span of time that one partition holds, in microseconds since 2000-01-01 UTC.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Span {
+    from_us: i64,
+    to_us: i64,
+}
+
+impl Span {
+    fn holds(&self, day: Day) -> bool {
+        self.from_us <= day.start_us() && Day(day.0 + 1).start_us() <= self.to_us
+    }
+}
+
+/// What is known of the partitions, and which were written to since the last maintenance.
+#[derive(Default)]
+pub(super) struct Partitions {
+    covered: Mutex<Vec<Span>>,
+    written: Mutex<BTreeSet<Day>>,
+}
+
+impl Partitions {
+    pub(super) fn learn(&self, covered: Vec<Span>) {
+        *lock(&self.covered) = covered;
+    }
+
+    pub(super) fn clear(&self) {
+        lock(&self.covered).clear();
+    }
+
+    /// Those of the days that no known partition holds.
+    pub(super) fn missing(&self, days: &BTreeSet<Day>) -> Vec<Day> {
+        let covered = lock(&self.covered);
+        days.iter()
+            .copied()
+            .filter(|day| !covered.iter().any(|span| span.holds(*day)))
+            .collect()
+    }
+
+    /// How many days after `today` have partitions without a gap.
+    pub(super) fn days_ahead(&self, today: Day) -> u32 {
+        let covered = lock(&self.covered);
+        let held = |day: &i64| covered.iter().any(|span| span.holds(Day(*day)));
+        let ahead = (today.0 + 1..=today.0 + 366).take_while(held).count();
+        u32::try_from(ahead).unwrap_or(u32::MAX)
+    }
+
+    pub(super) fn note_written(&self, days: BTreeSet<Day>) {
+        lock(&self.written).extend(days);
+    }
+
+    pub(super) fn take_written(&self) -> BTreeSet<Day> {
+        std::mem::take(&mut lock(&self.written))
+    }
+}
+
+/// What the attached partitions hold. Those whose detaching is pending hold nothing any more.
+pub(super) async fn covered(
+    connection: &mut PgConnection,
+    limit: Duration,
+) -> Result<Vec<Span>, StoreError> {
+    let spans: Vec<(i64, i64)> = within(
+        limit,
+        "reading the partitions",
+        sqlx::query_as(AssertSqlSafe(format!(
+            "SELECT coalesce(from_us, ({min})::bigint), coalesce(to_us, ({max})::bigint) FROM ({ATTACHED}) p WHERE NOT pending",
+            min = i64::MIN,
+            max = i64::MAX
+        )))
+        .persistent(false)
+        .fetch_all(connection),
+    )
+    .await?;
+    Ok(spans
+        .into_iter()
+        .map(|(from_us, to_us)| Span { from_us, to_us })
+        .collect())
+}
+
+/// The partitions with their bounds in microseconds since 2000-01-01 UTC; NULL where a bound is no time.
+pub(super) const ATTACHED: &str = "\
+    SELECT c.oid, c.relname::text AS name, format('%I.%I', n.nspname, c.relname) AS qualified, i.inhdetachpending AS pending, \
+           CASE WHEN isfinite(b.lower) THEN (extract(epoch FROM b.lower) * 1000000)::bigint - 946684800000000 END AS from_us, \
+           CASE WHEN isfinite(b.upper) THEN (extract(epoch FROM b.upper) * 1000000)::bigint - 946684800000000 END AS to_us \
+    FROM pg_inherits i \
+    JOIN pg_class c ON c.oid = i.inhrelid \
+    JOIN pg_namespace n ON n.oid = c.relnamespace \
+    CROSS JOIN LATERAL pg_get_expr(c.relpartbound, c.oid) AS bound \
+    CROSS JOIN LATERAL (SELECT substring(bound FROM 'FROM \\(''([^'']+)''\\)')::timestamptz AS lower, \
+                               substring(bound FROM 'TO \\(''([^'']+)''\\)')::timestamptz AS upper) AS b \
+    WHERE i.inhparent = to_regclass('telemetry_events')";
+
+impl Postgres {
+    /// Makes the partitions of the days that have none, in a transaction of its own.
+    pub(super) async fn make_partitions(
+        &self,
+        connection: &mut PgConnection,
+        days: &BTreeSet<Day>,
+    ) -> Result<(), StoreError> {
+        const DOING: &str = "making partitions";
+        self.begin_anywhere(connection).await?;
+        within(
+            self.limit(),
+            DOING,
+            sqlx::raw_sql(AssertSqlSafe(format!(
+                "SET LOCAL lock_timeout = 2000; SELECT pg_advisory_xact_lock({PARTITION_LOCK})"
+            )))
+            .execute(&mut *connection),
+        )
+        .await?;
+        self.shared
+            .partitions
+            .learn(covered(connection, self.limit()).await?);
+        for day in self.shared.partitions.missing(days) {
+            let (Some(from), Some(to)) = (day.date(), Day(day.0 + 1).date()) else {
+                continue;
+            };
+            let name = within(self.limit(), DOING, free_name(connection, from)).await?;
+            within(
+                self.limit(),
+                DOING,
+                sqlx::raw_sql(AssertSqlSafe(format!(
+                    "CREATE TABLE {name} (LIKE telemetry_events INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING STORAGE); \
+                     ALTER TABLE telemetry_events ATTACH PARTITION {name} \
+                     FOR VALUES FROM ('{from} 00:00:00+00') TO ('{to} 00:00:00+00')"
+                )))
+                .execute(&mut *connection),
+            )
+            .await?;
+        }
+        let covered = covered(connection, self.limit()).await?;
+        end(connection, "COMMIT", self.limit()).await?;
+        self.shared.partitions.learn(covered);
+        Ok(())
+    }
+}
+
+/// `telemetry_events_20260131`, or with a number behind where a table of that name stands by itself: one that was
+/// detached and kept is nobody's to fill again.
+async fn free_name(
+    connection: &mut PgConnection,
+    day: jiff::civil::Date,
+) -> Result<String, sqlx::Error> {
+    let base = format!("telemetry_events_{}", day.strftime("%Y%m%d"));
+    let mut name = base.clone();
+    let mut number = 1;
+    loop {
+        let free: bool = sqlx::query_scalar("SELECT to_regclass($1) IS NULL")
+            .bind(&name)
+            .persistent(false)
+            .fetch_one(&mut *connection)
+            .await?;
+        if free {
+            return Ok(name);
+        }
+        number += 1;
+        name = format!("{base}_{number}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::{DAY_US, Day, Partitions, Span};
+
+    #[test]
+    fn a_time_before_2000_falls_on_the_day_that_holds_it() {
+        assert_eq!(Day::of(-1), Day(-1));
+        assert_eq!(Day::of(0), Day(0));
+        assert_eq!(Day::of(DAY_US), Day(1));
+        assert_eq!(
+            Day(-10_957).date().expect("in range").to_string(),
+            "1970-01-01"
+        );
+    }
+
+    #[test]
+    fn a_day_is_held_only_as_a_whole() {
+        let partitions = Partitions::default();
+        partitions.learn(vec![
+            Span {
+                from_us: 0,
+                to_us: 3 * DAY_US,
+            },
+            Span {
+                from_us: 4 * DAY_US + 1,
+                to_us: 6 * DAY_US,
+            },
+        ]);
+        let days: BTreeSet<Day> = (-1..7).map(Day).collect();
+        assert_eq!(partitions.missing(&days), [Day(-1), Day(3), Day(4), Day(6)]);
+        assert_eq!(partitions.days_ahead(Day(0)), 2);
+    }
+}

@@ -1,0 +1,348 @@
+//! First contact: version, encoding, shape, migrations.
+//!
+//! **Invariant:** nothing is written into a table whose shape is not known, and whatever is changed is changed in one
+//! transaction under one advisory lock, so that two collectors that come at once both find it done.
+
+use std::time::Duration;
+
+use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::{Connection, PgConnection, Row};
+
+use super::connection::{end, within};
+use super::error::{from_sqlx, retry};
+use super::{Postgres, import_v0, lock, partitions};
+use crate::store::StoreError;
+
+/// The oldest server: multiranges and `DETACH CONCURRENTLY` came with it.
+const OLDEST_SERVER: i32 = 14;
+
+/// Migrations may build indexes on large tables.
+const MIGRATION_LIMIT: Duration = Duration::from_secs(600);
+
+/// The advisory lock of migrations; the collector's locks count up from here.
+pub(super) const MIGRATION_LOCK: i64 = 0x7275_7676_0001;
+
+/// What the writer needs of `telemetry_events`.
+const COLUMNS: [(&str, &str); 18] = [
+    ("id", "bigint"),
+    ("timestamp", "bigint"),
+    ("time_unix_nano", "bigint"),
+    ("duration_ns", "bigint"),
+    ("created_at", "timestamp with time zone"),
+    ("kind", "integer"),
+    ("flags", "smallint"),
+    ("correlation_id", "text"),
+    ("integration", "text"),
+    ("provider", "text"),
+    ("event_type", "text"),
+    ("trace_id", "text"),
+    ("span_id", "text"),
+    ("parent_span_id", "text"),
+    ("name", "text"),
+    ("status", "text"),
+    ("resource_id", "bytea"),
+    ("metadata", "jsonb"),
+];
+
+fn migrator() -> Migrator {
+    let mut migrator = sqlx::migrate!("migrations/postgres");
+    migrator.dangerous_set_table_name("ruvvector_migrations");
+    // A session's lock is wrong behind a pooler: the transaction has one.
+    migrator.set_locking(false);
+    // A newer schema is judged below.
+    migrator.set_ignore_missing(true);
+    migrator
+}
+
+/// What first contact finds.
+struct Contact {
+    server_version: i32,
+    encoding: String,
+    /// Versions and checksums that were applied, in order.
+    applied: Vec<(i64, Vec<u8>)>,
+    /// `telemetry_events`, if there is one.
+    table: Option<Table>,
+}
+
+/// A table as the catalogue describes it.
+pub(super) struct Table {
+    pub(super) partitioned: bool,
+    /// Names and types.
+    pub(super) columns: Vec<(String, String)>,
+}
+
+impl Postgres {
+    /// First contact; cheap when nothing is to do.
+    pub(in crate::store) async fn prepare(&self) -> Result<(), StoreError> {
+        self.prepare_schema(self.shared.migrate).await
+    }
+
+    /// Applies the migrations, whatever the settings say: for the command `migrate`.
+    ///
+    /// # Errors
+    /// [`StoreError::Retry`] or [`StoreError::Schema`].
+    pub async fn migrate(&self) -> Result<(), StoreError> {
+        self.prepare_schema(true).await
+    }
+
+    async fn prepare_schema(&self, may_migrate: bool) -> Result<(), StoreError> {
+        self.forget();
+        let migrator = migrator();
+        let mut lease = self.lease().await?;
+        let mut begun = self.begin_anywhere(&mut lease).await?;
+        let found = self.look(&mut lease).await?;
+        found.check_server()?;
+        if found.is_current(&migrator)? {
+            found.check_shape()?;
+        } else {
+            if !may_migrate {
+                return Err(StoreError::Schema(
+                    "the database's schema is missing or older than this version: run `ruvvector-service migrate`"
+                        .into(),
+                ));
+            }
+            end(&mut lease, "ROLLBACK", self.limit()).await?;
+            self.apply(&mut lease, &migrator).await?;
+            begun = self.begin_anywhere(&mut lease).await?;
+        }
+        let covered = partitions::covered(&mut lease, self.limit()).await?;
+        self.commit(lease).await?;
+        self.shared.partitions.learn(covered);
+        *lock(&self.shared.server) = Some(begun.server);
+        Ok(())
+    }
+
+    /// Brings the schema up to date, in one transaction.
+    async fn apply(
+        &self,
+        connection: &mut PgConnection,
+        migrator: &Migrator,
+    ) -> Result<(), StoreError> {
+        const DOING: &str = "migrating";
+        let mut transaction = within(self.limit(), DOING, connection.begin()).await?;
+        within(
+            MIGRATION_LIMIT,
+            "waiting for another collector's migration",
+            sqlx::query("SELECT pg_advisory_xact_lock($1)")
+                .bind(MIGRATION_LOCK)
+                .persistent(false)
+                .execute(&mut *transaction),
+        )
+        .await?;
+        // A lock that is not to be had soon would stall everybody who comes after.
+        within(
+            self.limit(),
+            DOING,
+            sqlx::raw_sql("SET LOCAL lock_timeout = 10000; SET LOCAL statement_timeout = 600000")
+                .execute(&mut *transaction),
+        )
+        .await?;
+        // Another may have done it meanwhile.
+        let found = self.look(&mut transaction).await?;
+        let keep_v0 = found.applied.is_empty() && found.table.is_some();
+        if keep_v0 {
+            let table = found.table.as_ref().expect("looked at above");
+            import_v0::check_shape(table)?;
+            within(
+                MIGRATION_LIMIT,
+                DOING,
+                import_v0::set_aside(&mut transaction),
+            )
+            .await?;
+        }
+        match tokio::time::timeout(
+            MIGRATION_LIMIT,
+            migrator.run_direct(None, &mut *transaction, false),
+        )
+        .await
+        {
+            Ok(result) => result.map_err(|error| from_migration(&error))?,
+            Err(_) => {
+                return Err(retry(
+                    "timeout",
+                    None,
+                    "migrating took more than ten minutes: another transaction may hold a lock, see pg_stat_activity",
+                ));
+            }
+        }
+        if keep_v0 {
+            within(
+                MIGRATION_LIMIT,
+                DOING,
+                import_v0::start_ids_above(&mut transaction),
+            )
+            .await?;
+        }
+        within(MIGRATION_LIMIT, DOING, transaction.commit()).await
+    }
+
+    /// Reads what the database is and has.
+    async fn look(&self, connection: &mut PgConnection) -> Result<Contact, StoreError> {
+        const DOING: &str = "looking at the schema";
+        let read = |error| from_sqlx(DOING, &error);
+        let row = within(
+            self.limit(),
+            DOING,
+            sqlx::query(
+                "SELECT current_setting('server_version_num')::int / 10000 AS version, \
+                        current_setting('server_encoding') AS encoding, \
+                        to_regclass('ruvvector_migrations') IS NOT NULL AS migrated, \
+                        to_regclass('telemetry_events') IS NOT NULL AS has_table",
+            )
+            .persistent(false)
+            .fetch_one(&mut *connection),
+        )
+        .await?;
+        let applied = if row.try_get("migrated").map_err(read)? {
+            within(
+                self.limit(),
+                DOING,
+                sqlx::query_as(
+                    "SELECT version, checksum FROM ruvvector_migrations WHERE success ORDER BY version",
+                )
+                .persistent(false)
+                .fetch_all(&mut *connection),
+            )
+            .await?
+        } else {
+            Vec::new()
+        };
+        let table = if row.try_get("has_table").map_err(read)? {
+            Some(within(self.limit(), DOING, describe(connection)).await?)
+        } else {
+            None
+        };
+        Ok(Contact {
+            server_version: row.try_get("version").map_err(read)?,
+            encoding: row.try_get("encoding").map_err(read)?,
+            applied,
+            table,
+        })
+    }
+}
+
+impl Contact {
+    fn check_server(&self) -> Result<(), StoreError> {
+        if self.server_version < OLDEST_SERVER {
+            return Err(StoreError::Schema(format!(
+                "the server is PostgreSQL {}: {OLDEST_SERVER} or later is needed",
+                self.server_version
+            )));
+        }
+        if self.encoding != "UTF8" {
+            return Err(StoreError::Schema(format!(
+                "the database's encoding is {}: create it with ENCODING 'UTF8'",
+                self.encoding
+            )));
+        }
+        Ok(())
+    }
+
+    /// Whether every migration of this version was applied; one more is fine, as each is compatible one version back.
+    fn is_current(&self, migrator: &Migrator) -> Result<bool, StoreError> {
+        let newest_own = migrator.iter().map(|migration| migration.version).max();
+        let maximum = newest_own.map_or(0, |version| version + 1);
+        if let Some((newest, _)) = self.applied.last()
+            && *newest > maximum
+        {
+            return Err(StoreError::Schema(format!(
+                "the database's schema has version {newest}, this binary knows versions up to {maximum}: update it"
+            )));
+        }
+        for migration in migrator.iter() {
+            match self
+                .applied
+                .iter()
+                .find(|(version, _)| *version == migration.version)
+            {
+                None => return Ok(false),
+                Some((version, checksum)) if **checksum != *migration.checksum => {
+                    return Err(changed_migration(*version));
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(true)
+    }
+
+    /// Whether the table still is what the migrations made, so that a column changed by hand is named before COPY fails.
+    fn check_shape(&self) -> Result<(), StoreError> {
+        let Some(table) = &self.table else {
+            return Err(StoreError::Schema(
+                "the migrations were applied but the table telemetry_events is not there: restore it, or drop \
+                 ruvvector_migrations to start anew"
+                    .into(),
+            ));
+        };
+        let mut differences = Vec::new();
+        if !table.partitioned {
+            differences.push("it is not partitioned".to_owned());
+        }
+        for (name, expected) in COLUMNS {
+            match table.columns.iter().find(|(column, _)| column == name) {
+                None => differences.push(format!("column {name} is missing")),
+                Some((_, found)) if found != expected => {
+                    differences.push(format!("column {name} is {found}, not {expected}"));
+                }
+                Some(_) => {}
+            }
+        }
+        if differences.is_empty() {
+            return Ok(());
+        }
+        Err(StoreError::Schema(format!(
+            "the table telemetry_events was changed by hand: {}",
+            differences.join("; ")
+        )))
+    }
+}
+
+/// The columns of `telemetry_events`, in their order.
+async fn describe(connection: &mut PgConnection) -> Result<Table, sqlx::Error> {
+    let partitioned = sqlx::query_scalar(
+        "SELECT relkind = 'p' FROM pg_class WHERE oid = to_regclass('telemetry_events')",
+    )
+    .persistent(false)
+    .fetch_one(&mut *connection)
+    .await?;
+    let columns = sqlx::query_as(
+        "SELECT attname::text, format_type(atttypid, atttypmod) FROM pg_attribute \
+         WHERE attrelid = to_regclass('telemetry_events') AND attnum > 0 AND NOT attisdropped ORDER BY attnum",
+    )
+    .persistent(false)
+    .fetch_all(connection)
+    .await?;
+    Ok(Table {
+        partitioned,
+        columns,
+    })
+}
+
+fn changed_migration(version: i64) -> StoreError {
+    StoreError::Schema(format!(
+        "migration {version} was applied to this database with another text than this binary has: they are not of \
+         the same project or one was changed"
+    ))
+}
+
+fn from_migration(error: &MigrateError) -> StoreError {
+    match error {
+        MigrateError::Execute(error) => from_sqlx("migrating", error),
+        MigrateError::ExecuteMigration(error, version) => {
+            let error = from_sqlx("migrating", error);
+            match &error {
+                // Something of the same name stands in the way: somebody must look.
+                StoreError::Retry {
+                    class: "schema",
+                    message,
+                    ..
+                } => {
+                    StoreError::Schema(format!("migration {version} cannot be applied: {message}"))
+                }
+                _ => error,
+            }
+        }
+        MigrateError::VersionMismatch(version) => changed_migration(*version),
+        _ => StoreError::Schema(format!("migrating: {error}")),
+    }
+}

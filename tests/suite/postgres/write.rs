@@ -1,0 +1,337 @@
+//! Exactly once.
+
+use std::time::Duration;
+
+use ruvvector_service::event::{Resource, ResourceId};
+use ruvvector_service::store::copy::Rows;
+use ruvvector_service::store::{Account, DeadLetter, Store, StoreError};
+
+use super::{
+    DAY_NANO, batch, class, count, event, execute, facts, new_stream, now_unix_nano, number,
+    options, prepared, rows,
+};
+
+#[tokio::test]
+async fn a_batch_is_stored_with_its_positions_and_only_once() {
+    let (database, store) = prepared().await;
+    let stream = new_stream();
+    assert_eq!(store.account(stream).await.unwrap(), Account::default());
+    store.write_resources(facts(stream), &[]).await.unwrap();
+
+    store.write(&batch(stream, 1..=3, rows(100))).await.unwrap();
+    let again = store.write(&batch(stream, 1..=3, rows(100))).await;
+    assert!(matches!(again, Err(StoreError::AlreadyStored)), "{again:?}");
+    let overlapping = store.write(&batch(stream, 3..=4, rows(5))).await;
+    assert!(matches!(overlapping, Err(StoreError::AlreadyStored)));
+
+    store.write_resources(facts(stream), &[]).await.unwrap();
+    store.write(&batch(stream, 7..=7, rows(1))).await.unwrap();
+    assert_eq!(
+        store.account(stream).await.unwrap(),
+        Account::new([1..=3, 7..=7])
+    );
+    assert_eq!(count(&mut database.connect().await).await, 101);
+}
+
+#[tokio::test]
+async fn of_two_overlapping_batches_at_once_one_is_stored() {
+    let (database, store) = prepared().await;
+    let stream = new_stream();
+    store.write_resources(facts(stream), &[]).await.unwrap();
+    for round in 0..10 {
+        let first = round * 10 + 1;
+        let (one, two) = (
+            batch(stream, first..=first + 4, rows(50)),
+            batch(stream, first + 4..=first + 9, rows(50)),
+        );
+        let (one, two) = tokio::join!(store.write(&one), store.write(&two));
+        let stored = [&one, &two].iter().filter(|result| result.is_ok()).count();
+        assert_eq!(stored, 1, "{one:?} {two:?}");
+        store.write_resources(facts(stream), &[]).await.unwrap();
+    }
+    assert_eq!(count(&mut database.connect().await).await, 500);
+}
+
+#[tokio::test]
+async fn disjoint_batches_commit_at_once_in_any_order() {
+    let (database, store) = prepared().await;
+    let stream = new_stream();
+    store.write_resources(facts(stream), &[]).await.unwrap();
+    let (late, early) = (
+        batch(stream, 4..=6, rows(30)),
+        batch(stream, 1..=3, rows(30)),
+    );
+    let (late, early) = tokio::join!(store.write(&late), store.write(&early));
+    late.unwrap();
+    early.unwrap();
+    assert_eq!(store.account(stream).await.unwrap(), Account::new([1..=6]));
+    assert_eq!(count(&mut database.connect().await).await, 60);
+}
+
+#[tokio::test]
+async fn without_the_streams_row_nothing_is_stored_until_it_is_made_again() {
+    let (database, store) = prepared().await;
+    let mut sql = database.connect().await;
+    let stream = new_stream();
+    store.write_resources(facts(stream), &[]).await.unwrap();
+    execute(&mut sql, "DELETE FROM ingest_streams").await;
+    let result = store.write(&batch(stream, 1..=1, rows(1))).await;
+    assert!(matches!(result, Err(StoreError::AlreadyStored)));
+    assert_eq!(count(&mut sql).await, 0);
+    store.write_resources(facts(stream), &[]).await.unwrap();
+    store.write(&batch(stream, 1..=1, rows(1))).await.unwrap();
+    assert_eq!(count(&mut sql).await, 1);
+}
+
+#[tokio::test]
+async fn fewer_rows_counted_than_sent_is_an_error_and_nothing_is_stored() {
+    let (database, store) = prepared().await;
+    let mut sql = database.connect().await;
+    let stream = new_stream();
+    store.write_resources(facts(stream), &[]).await.unwrap();
+    execute(
+        &mut sql,
+        "CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'; \
+         CREATE TRIGGER swallow BEFORE INSERT ON telemetry_events FOR EACH ROW \
+         WHEN (new.correlation_id = 'c-7') EXECUTE FUNCTION swallow()",
+    )
+    .await;
+    let error = store
+        .write(&batch(stream, 1..=1, rows(10)))
+        .await
+        .unwrap_err();
+    assert_eq!(class(&error), "count");
+    assert_eq!(count(&mut sql).await, 0);
+    assert_eq!(store.account(stream).await.unwrap(), Account::default());
+}
+
+#[tokio::test]
+async fn dead_letters_commit_with_the_positions_and_alone() {
+    let (database, store) = prepared().await;
+    let stream = new_stream();
+    store.write_resources(facts(stream), &[]).await.unwrap();
+    let mut only_letters = batch(stream, 5..=5, Rows::default());
+    only_letters.dead_letters = vec![
+        DeadLetter {
+            position: 5,
+            item: None,
+            events: 12,
+            kind: "span/protobuf",
+            content_encoding: "gzip",
+            decoder: 1,
+            received_unix_nano: 1_700_000_000_123_456_789,
+            reason: "undecodable",
+            sqlstate: None,
+            message: "a NUL \0 in it".into(),
+            payload: vec![0, 255, 1],
+        },
+        DeadLetter {
+            position: 5,
+            item: Some(3),
+            events: 1,
+            kind: "row",
+            content_encoding: "identity",
+            decoder: 1,
+            received_unix_nano: 0,
+            reason: "refused",
+            sqlstate: Some("22P02".into()),
+            message: "bad".into(),
+            payload: b"{}".to_vec(),
+        },
+    ];
+    store.write(&only_letters).await.unwrap();
+    let mut sql = database.connect().await;
+    let kept: Vec<(
+        i64,
+        Option<i32>,
+        i32,
+        String,
+        Option<String>,
+        String,
+        Vec<u8>,
+        String,
+    )> = sqlx::query_as(
+        "SELECT position, item, events, kind, sqlstate, message, payload, \
+                    to_char(received_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') \
+             FROM telemetry_dead_letters ORDER BY id",
+    )
+    .fetch_all(&mut sql)
+    .await
+    .unwrap();
+    assert_eq!(
+        kept,
+        [
+            (
+                5,
+                None,
+                12,
+                "span/protobuf".to_owned(),
+                None,
+                "a NUL \u{fffd} in it".to_owned(),
+                vec![0, 255, 1],
+                "2023-11-14 22:13:20.123456".to_owned()
+            ),
+            (
+                5,
+                Some(3),
+                1,
+                "row".to_owned(),
+                Some("22P02".to_owned()),
+                "bad".to_owned(),
+                b"{}".to_vec(),
+                "1970-01-01 00:00:00.000000".to_owned()
+            ),
+        ]
+    );
+    assert_eq!(store.account(stream).await.unwrap(), Account::new([5..=5]));
+
+    only_letters.rows = rows(1);
+    let again = store.write(&only_letters).await;
+    assert!(matches!(again, Err(StoreError::AlreadyStored)));
+    assert_eq!(
+        number(&mut sql, "SELECT count(*) FROM telemetry_dead_letters").await,
+        2
+    );
+}
+
+#[tokio::test]
+async fn positions_without_rows_join_the_account() {
+    let (_database, store) = prepared().await;
+    let stream = new_stream();
+    store.write_resources(facts(stream), &[]).await.unwrap();
+    store
+        .write(&batch(stream, 1..=40, Rows::default()))
+        .await
+        .unwrap();
+    assert_eq!(store.account(stream).await.unwrap(), Account::new([1..=40]));
+}
+
+#[tokio::test]
+async fn resources_are_stored_once_whoever_brings_them() {
+    let (database, store) = prepared().await;
+    let other = Store::new(&options(database.options()));
+    other.prepare().await.unwrap();
+    let resource = |n: u8| Resource {
+        id: ResourceId([n; 16]),
+        resource: format!(r#"{{"attributes": {{"n": {n}}}}}"#),
+        scope: "{}".into(),
+    };
+    let up: Vec<_> = (0..100).map(resource).collect();
+    let down: Vec<_> = (0..100).rev().chain(0..100).map(resource).collect();
+    let (one, two) = tokio::join!(
+        store.write_resources(facts(new_stream()), &up),
+        other.write_resources(facts(new_stream()), &down)
+    );
+    one.unwrap();
+    two.unwrap();
+    let mut sql = database.connect().await;
+    assert_eq!(
+        number(
+            &mut sql,
+            "SELECT count(*) FROM telemetry_resources WHERE get_byte(id, 0) = (resource #>> '{attributes,n}')::int"
+        )
+        .await,
+        100
+    );
+}
+
+#[tokio::test]
+async fn an_implausible_time_of_receipt_becomes_the_databases_and_is_flagged() {
+    let (database, store) = prepared().await;
+    let stream = new_stream();
+    store.write_resources(facts(stream), &[]).await.unwrap();
+    let now = now_unix_nano();
+    let mut mixed = Rows::default();
+    mixed.push(&event("now"), now);
+    mixed.push(&event("1970"), 0);
+    mixed.push(&event("two days ahead"), now + 2 * DAY_NANO);
+    mixed.push(&event("399 days ago"), now - 399 * DAY_NANO);
+    mixed.push(&event("401 days ago"), now - 401 * DAY_NANO);
+    store.write(&batch(stream, 1..=1, mixed)).await.unwrap();
+    let stored: Vec<(String, Option<i16>, bool)> = sqlx::query_as(
+        "SELECT correlation_id, flags, created_at BETWEEN now() - interval '1 hour' AND now() \
+         FROM telemetry_events ORDER BY id",
+    )
+    .fetch_all(&mut database.connect().await)
+    .await
+    .unwrap();
+    let expected = [
+        ("now", None, true),
+        ("1970", Some(8), true),
+        ("two days ahead", Some(8), true),
+        ("399 days ago", None, false),
+        ("401 days ago", Some(8), true),
+    ];
+    assert_eq!(
+        stored,
+        expected.map(|(id, flags, recent)| (id.to_owned(), flags, recent))
+    );
+}
+
+#[tokio::test]
+async fn old_rows_make_the_partitions_that_they_need() {
+    let (database, store) = prepared().await;
+    let stream = new_stream();
+    store.write_resources(facts(stream), &[]).await.unwrap();
+    let mut old = Rows::default();
+    for days in [0, 3, 40, 41, 300] {
+        old.push(&event("old"), now_unix_nano() - days * DAY_NANO);
+    }
+    store.write(&batch(stream, 1..=1, old)).await.unwrap();
+    let mut sql = database.connect().await;
+    assert_eq!(count(&mut sql).await, 5);
+    assert_eq!(
+        number(
+            &mut sql,
+            "SELECT count(DISTINCT tableoid) FROM telemetry_events"
+        )
+        .await,
+        5
+    );
+}
+
+#[tokio::test]
+async fn a_partition_that_was_removed_is_made_again() {
+    let (database, store) = prepared().await;
+    let mut sql = database.connect().await;
+    let stream = new_stream();
+    store.write_resources(facts(stream), &[]).await.unwrap();
+    store.write(&batch(stream, 1..=1, rows(1))).await.unwrap();
+    let name: String = sqlx::query_scalar("SELECT tableoid::regclass::text FROM telemetry_events")
+        .fetch_one(&mut sql)
+        .await
+        .unwrap();
+    execute(&mut sql, &format!("DROP TABLE {name}")).await;
+
+    let error = store
+        .write(&batch(stream, 2..=2, rows(1)))
+        .await
+        .unwrap_err();
+    assert_eq!(class(&error), "schema");
+    store.write_resources(facts(stream), &[]).await.unwrap();
+    store.write(&batch(stream, 2..=2, rows(1))).await.unwrap();
+    assert_eq!(count(&mut sql).await, 1);
+}
+
+#[tokio::test]
+async fn a_probe_passes_on_a_sound_database_and_leaves_nothing() {
+    let (database, store) = prepared().await;
+    store.probe().await.unwrap();
+    assert_eq!(count(&mut database.connect().await).await, 0);
+}
+
+#[tokio::test]
+async fn a_cancelled_write_leaves_nothing_and_its_connection_is_closed() {
+    let (database, store) = prepared().await;
+    let mut sql = database.connect().await;
+    let stream = new_stream();
+    store.write_resources(facts(stream), &[]).await.unwrap();
+    // Held, so that the writer waits in its last statement when it is cancelled.
+    execute(&mut sql, "BEGIN; SELECT FROM ingest_streams FOR UPDATE").await;
+    let waiting = batch(stream, 1..=1, rows(10));
+    let write = tokio::time::timeout(Duration::from_millis(300), store.write(&waiting)).await;
+    assert!(write.is_err(), "the row is locked");
+    execute(&mut sql, "COMMIT").await;
+    store.write(&batch(stream, 1..=1, rows(10))).await.unwrap();
+    assert_eq!(count(&mut sql).await, 10);
+}
