@@ -208,7 +208,7 @@ impl Store {
         }
     }
 
-    /// Commits what must stand before a batch: the stream's row, resources, and the days its rows fall on.
+    /// Commits what must stand before a batch: the stream's row and the resources its rows refer to.
     ///
     /// # Errors
     /// [`StoreError::Retry`].

@@ -166,7 +166,8 @@ impl Postgres {
                 self.limit(),
                 DOING,
                 sqlx::raw_sql(AssertSqlSafe(format!(
-                    "CREATE TABLE {name} (LIKE telemetry_events INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING STORAGE); \
+                    "CREATE TABLE {name} (LIKE telemetry_events INCLUDING DEFAULTS INCLUDING CONSTRAINTS \
+                     INCLUDING STORAGE INCLUDING COMPRESSION); \
                      ALTER TABLE telemetry_events ATTACH PARTITION {name} \
                      FOR VALUES FROM ('{from} 00:00:00+00') TO ('{to} 00:00:00+00')"
                 )))
