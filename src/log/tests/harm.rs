@@ -1,0 +1,1 @@
+//! Flips, cuts, forgeries: what each of them may cost.

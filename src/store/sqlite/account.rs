@@ -1,0 +1,128 @@
+//! The account of what is stored, one row a stream.
+//!
+//! **Invariant:** positions join `done` only in the transaction that writes their rows, and only if none was in it.
+
+use sqlx::{Connection, SqliteConnection};
+
+use super::error::Fault;
+use super::now_us;
+use crate::log::StreamId;
+use crate::store::{Account, Batch, StoreError, StreamFacts};
+
+/// A stream's row is kept so long after its collector has deleted all of it.
+const KEEP_RELEASED_US: i64 = 30 * 86_400_000_000;
+
+/// What of the stream is stored; empty when it is not known.
+pub(super) async fn read(
+    connection: &mut SqliteConnection,
+    stream: StreamId,
+    fault: Fault<'_>,
+) -> Result<Account, StoreError> {
+    let query = sqlx::query_scalar("SELECT done FROM ingest_streams WHERE stream = ?");
+    let done: Option<String> = fault
+        .within(query.bind(&stream.0[..]).fetch_optional(connection))
+        .await?;
+    let Some(done) = done else {
+        return Ok(Account::default());
+    };
+    let ranges: Vec<(u64, u64)> = serde_json::from_str(&done).map_err(|error| {
+        let what = format!("ingest_streams.done is not readable ({error}); restore the file");
+        fault.retry("schema", None, &what)
+    })?;
+    Ok(Account::new(
+        ranges.into_iter().map(|(first, last)| first..=last),
+    ))
+}
+
+/// Adds the batch's positions; the write lock is held, so nobody changes the account in between.
+pub(super) async fn add(
+    connection: &mut SqliteConnection,
+    batch: &Batch,
+    fault: &Fault<'_>,
+) -> Result<(), StoreError> {
+    let mut account = read(connection, batch.stream, *fault).await?;
+    let (first, last) = (*batch.positions.start(), *batch.positions.end());
+    if account
+        .ranges()
+        .iter()
+        .any(|done| *done.start() <= last && *done.end() >= first)
+    {
+        return Err(StoreError::AlreadyStored);
+    }
+    account.insert(first..=last);
+    let query = sqlx::query(
+        "INSERT INTO ingest_streams (stream, done) VALUES (?, ?)
+         ON CONFLICT (stream) DO UPDATE SET done = excluded.done",
+    )
+    .bind(&batch.stream.0[..])
+    .bind(to_json(&account));
+    fault.within(query.execute(connection)).await.map(drop)
+}
+
+fn to_json(account: &Account) -> String {
+    let ranges: Vec<String> = account
+        .ranges()
+        .iter()
+        .map(|range| format!("[{},{}]", range.start(), range.end()))
+        .collect();
+    format!("[{}]", ranges.join(","))
+}
+
+/// The stream's row, before its first batch.
+pub(super) async fn ensure(
+    connection: &mut SqliteConnection,
+    stream: StreamId,
+    fault: &Fault<'_>,
+) -> Result<(), StoreError> {
+    let query =
+        sqlx::query("INSERT INTO ingest_streams (stream) VALUES (?) ON CONFLICT DO NOTHING");
+    fault
+        .within(query.bind(&stream.0[..]).execute(connection))
+        .await
+        .map(drop)
+}
+
+/// What others may see of the streams held; those whose last segment is gone are released.
+pub(super) async fn heartbeat(
+    connection: &mut SqliteConnection,
+    collector: &str,
+    held: &[StreamFacts],
+    released: &[StreamId],
+    fault: Fault<'_>,
+) -> Result<(), StoreError> {
+    let now = now_us();
+    let mut transaction = fault
+        .within(connection.begin_with("BEGIN IMMEDIATE"))
+        .await?;
+    // An opening that took nothing leaves no row.
+    for facts in held.iter().filter(|facts| facts.appended > 0) {
+        let query = sqlx::query(
+            "INSERT INTO ingest_streams (stream, collector, appended, oldest, heartbeat) VALUES (?, ?, ?, ?, ?)
+             ON CONFLICT (stream) DO UPDATE SET collector = excluded.collector, appended = excluded.appended,
+                 oldest = excluded.oldest, heartbeat = excluded.heartbeat",
+        )
+        .bind(&facts.stream.0[..])
+        .bind(collector)
+        .bind(i64::try_from(facts.appended).unwrap_or(i64::MAX))
+        .bind(facts.oldest_unix_nano.map(|nano| nano.div_euclid(1_000)))
+        .bind(now);
+        fault.within(query.execute(&mut *transaction)).await?;
+    }
+    for stream in released {
+        let query = sqlx::query(
+            "UPDATE ingest_streams SET released = ? WHERE stream = ? AND released IS NULL",
+        )
+        .bind(now)
+        .bind(&stream.0[..]);
+        fault.within(query.execute(&mut *transaction)).await?;
+    }
+    let query = sqlx::query("DELETE FROM ingest_streams WHERE released < ?");
+    fault
+        .within(
+            query
+                .bind(now - KEEP_RELEASED_US)
+                .execute(&mut *transaction),
+        )
+        .await?;
+    fault.within(transaction.commit()).await
+}

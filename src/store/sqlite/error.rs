@@ -1,0 +1,132 @@
+//! What an error of SQLite means for the writer, in a sentence that says what to do.
+//!
+//! **Invariant:** only a constraint, a size or a type can be a row's own fault; everything else is tried again.
+
+use std::future::Future;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::store::StoreError;
+
+/// Where and under which deadline a statement ran.
+#[derive(Clone, Copy)]
+pub(super) struct Fault<'a> {
+    pub(super) path: &'a Path,
+    pub(super) deadline: Duration,
+}
+
+impl Fault<'_> {
+    /// One statement, under the deadline.
+    pub(super) async fn within<T>(
+        &self,
+        statement: impl Future<Output = Result<T, sqlx::Error>>,
+    ) -> Result<T, StoreError> {
+        match tokio::time::timeout(self.deadline, statement).await {
+            Ok(done) => done.map_err(|error| self.of(&error)),
+            Err(_) => Err(self.retry(
+                "timeout",
+                None,
+                &format!(
+                    "did not answer within {:?}; look for a slow disk",
+                    self.deadline
+                ),
+            )),
+        }
+    }
+
+    /// The file itself could not be made or opened.
+    pub(super) fn io(&self, error: &std::io::Error) -> StoreError {
+        let class = match error.kind() {
+            std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
+                "permission"
+            }
+            std::io::ErrorKind::StorageFull => "resources",
+            _ => "connection",
+        };
+        let advice =
+            "check that its directory exists on a disk with space and may be written by this user";
+        self.retry(class, None, &format!("{error}; {advice}"))
+    }
+
+    pub(super) fn of(&self, error: &sqlx::Error) -> StoreError {
+        let sqlx::Error::Database(database) = error else {
+            let class = match error {
+                sqlx::Error::PoolTimedOut => "timeout",
+                _ => "connection",
+            };
+            return self.retry(class, None, &error.to_string());
+        };
+        let code = database.code().unwrap_or_default().into_owned();
+        let primary = code.parse::<i32>().unwrap_or_default() & 0xff;
+        let message = database.message();
+        let (class, advice) = match primary {
+            // SQLITE_TOOBIG, SQLITE_CONSTRAINT, SQLITE_MISMATCH
+            18..=20 => {
+                return StoreError::Refused {
+                    sqlstate: code,
+                    row: None,
+                    message: message.to_owned(),
+                };
+            }
+            // SQLITE_ERROR, SQLITE_SCHEMA, SQLITE_RANGE: a statement that does not fit the tables
+            1 | 17 | 25 => (
+                "schema",
+                "the tables are not those of this version; restore them, or move the file aside",
+            ),
+            // SQLITE_BUSY, SQLITE_LOCKED, SQLITE_PROTOCOL
+            5 | 6 | 15 => (
+                "timeout",
+                "another process holds the file's lock; end it, or let it finish",
+            ),
+            // SQLITE_PERM, SQLITE_READONLY, SQLITE_AUTH
+            3 | 8 | 23 => (
+                "permission",
+                "this user may not write the file or its directory; make both writable",
+            ),
+            // SQLITE_CANTOPEN
+            14 => (
+                "permission",
+                "check that its directory exists and may be written by this user",
+            ),
+            // SQLITE_NOMEM
+            7 => (
+                "resources",
+                "memory ran out; give the process more, or lower the batch sizes",
+            ),
+            // SQLITE_FULL
+            13 => (
+                "resources",
+                "the disk is full; free space, or shorten the retention",
+            ),
+            // SQLITE_IOERR
+            10 => (
+                "resources",
+                "the disk failed; look at the kernel's log, and free space if it is full",
+            ),
+            // SQLITE_CORRUPT, SQLITE_NOTADB
+            11 | 26 => (
+                "schema",
+                "the file is damaged or not a database; move it aside and restore a copy, the log keeps what is not stored",
+            ),
+            _ => ("other", "look the code up among SQLite's result codes"),
+        };
+        self.retry(
+            class,
+            Some(code.clone()),
+            &format!("{message} (code {code}); {advice}"),
+        )
+    }
+
+    pub(super) fn retry(
+        &self,
+        class: &'static str,
+        sqlstate: Option<String>,
+        message: &str,
+    ) -> StoreError {
+        StoreError::Retry {
+            class,
+            sqlstate,
+            message: format!("{}: {message}", self.path.display()),
+        }
+    }
+}

@@ -1,0 +1,360 @@
+//! SQLite: the same store, in one embedded file.
+//!
+//! One connection writes, a few read; the file is in WAL mode and every commit is synced, so what is committed survives a
+//! power cut.
+//!
+//! **Invariant:** a batch's rows, dead letters and positions commit together.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sqlx::pool::PoolConnection;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{Connection, SqliteConnection, SqlitePool};
+
+use super::{Account, Batch, Maintained, Options, PoolState, StoreError, StreamFacts, Target};
+use crate::event::Resource;
+use crate::log::StreamId;
+
+/// What is stored: one JSON text a stream.
+mod account;
+
+/// What an error of SQLite means, and what to do about it.
+mod error;
+
+/// The schema: migrations, and what is refused.
+mod schema;
+
+/// Resources and streams that are in the file already.
+mod known;
+
+/// Rows and dead letters into their tables.
+mod rows;
+
+/// Retention, and what the streams of others look like.
+mod maintenance;
+
+use error::Fault;
+
+/// A lock held by somebody else is waited for so long, within the deadline of a statement.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The store behind [`super::Store::Sqlite`].
+#[derive(Clone)]
+pub struct Sqlite {
+    /// For queries; see [`crate::query`].
+    pub read_pool: SqlitePool,
+    write_pool: SqlitePool,
+    settings: Arc<Settings>,
+    known: Arc<known::Known>,
+}
+
+struct Settings {
+    path: PathBuf,
+    migrate: bool,
+    retention_days: Option<u32>,
+    connect_timeout: Duration,
+    statement_timeout: Duration,
+    collector: String,
+}
+
+impl Sqlite {
+    pub(super) fn new(options: &Options) -> Self {
+        let path = match &options.target {
+            Target::Sqlite { path } => path.clone(),
+            Target::Postgres { .. } => unreachable!("Store::new picks the store by its target"),
+        };
+        let connect = SqliteConnectOptions::new()
+            .filename(&path)
+            .busy_timeout(BUSY_TIMEOUT.min(options.statement_timeout))
+            .optimize_on_close(false, None);
+        let write = connect
+            .clone()
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full);
+        // Not `read_only`: the first reader after a crash has to recover the WAL.
+        let read = connect.pragma("query_only", "ON");
+        let pool = |most: u32| {
+            SqlitePoolOptions::new()
+                .max_connections(most.max(1))
+                .acquire_timeout(options.connect_timeout)
+        };
+        Self {
+            read_pool: pool(options.read_connections).connect_lazy_with(read),
+            write_pool: pool(1).connect_lazy_with(write),
+            settings: Arc::new(Settings {
+                path,
+                migrate: options.migrate,
+                retention_days: options.retention_days,
+                connect_timeout: options.connect_timeout,
+                statement_timeout: options.statement_timeout,
+                collector: options.collector.clone(),
+            }),
+            known: Arc::default(),
+        }
+    }
+
+    pub(super) async fn prepare(&self) -> Result<(), StoreError> {
+        self.prepare_schema(self.settings.migrate).await
+    }
+
+    /// Applies the migrations, whatever the settings say: for the command `migrate`.
+    ///
+    /// # Errors
+    /// [`StoreError::Retry`] or [`StoreError::Schema`].
+    pub async fn migrate(&self) -> Result<(), StoreError> {
+        self.prepare_schema(true).await
+    }
+
+    async fn prepare_schema(&self, may_migrate: bool) -> Result<(), StoreError> {
+        self.known.clear();
+        schema::create_file(&self.settings.path).map_err(|error| self.fault().io(&error))?;
+        let mut connection = self.writer().await?;
+        let done = schema::prepare(&mut connection, may_migrate, self.fault()).await;
+        settle(connection, done)
+    }
+
+    pub(super) async fn account(&self, stream: StreamId) -> Result<Account, StoreError> {
+        let mut connection = self.writer().await?;
+        let done = account::read(&mut connection, stream, self.fault()).await;
+        settle(connection, done)
+    }
+
+    pub(super) async fn write_resources(
+        &self,
+        facts: StreamFacts,
+        resources: &[Resource],
+    ) -> Result<(), StoreError> {
+        let missing = self.known.missing(resources);
+        if missing.is_empty() && self.known.has_stream(facts.stream) {
+            return Ok(());
+        }
+        let mut connection = self.writer().await?;
+        let done = self.insert_resources(&mut connection, facts, &missing);
+        let done = done.await;
+        settle(connection, done)?;
+        self.known.add(facts.stream, &missing);
+        Ok(())
+    }
+
+    async fn insert_resources(
+        &self,
+        connection: &mut SqliteConnection,
+        facts: StreamFacts,
+        resources: &[&Resource],
+    ) -> Result<(), StoreError> {
+        let fault = self.fault();
+        let mut transaction = fault
+            .within(connection.begin_with("BEGIN IMMEDIATE"))
+            .await?;
+        account::ensure(&mut transaction, facts.stream, &fault).await?;
+        rows::insert_resources(&mut transaction, resources, &fault).await?;
+        fault.within(transaction.commit()).await
+    }
+
+    pub(super) async fn write(&self, batch: &Batch) -> Result<(), StoreError> {
+        let mut connection = self.writer().await?;
+        let done = self.write_batch(&mut connection, batch).await;
+        settle(connection, done)
+    }
+
+    async fn write_batch(
+        &self,
+        connection: &mut SqliteConnection,
+        batch: &Batch,
+    ) -> Result<(), StoreError> {
+        let fault = self.fault();
+        let mut transaction = fault
+            .within(connection.begin_with("BEGIN IMMEDIATE"))
+            .await?;
+        account::add(&mut transaction, batch, &fault).await?;
+        let window = rows::Window::now(self.settings.retention_days);
+        rows::insert(&mut transaction, &batch.rows, window, &fault).await?;
+        rows::insert_dead_letters(&mut transaction, batch, &fault).await?;
+        fault.within(transaction.commit()).await
+    }
+
+    pub(super) async fn probe(&self) -> Result<(), StoreError> {
+        let mut connection = self.writer().await?;
+        let done = rows::probe(&mut connection, &self.fault()).await;
+        settle(connection, done)
+    }
+
+    pub(super) async fn heartbeat(
+        &self,
+        held: &[StreamFacts],
+        released: &[StreamId],
+    ) -> Result<(), StoreError> {
+        let mut connection = self.writer().await?;
+        let collector = &self.settings.collector;
+        let done = account::heartbeat(&mut connection, collector, held, released, self.fault());
+        let done = done.await;
+        settle(connection, done)
+    }
+
+    pub(super) async fn maintain(
+        &self,
+        _oldest_held_unix_nano: Option<i64>,
+    ) -> Result<Maintained, StoreError> {
+        let retention_overdue_days = match self.settings.retention_days {
+            None => 0,
+            Some(days) => self.remove_expired(days).await?,
+        };
+        let mut connection = self.writer().await?;
+        let collector = &self.settings.collector;
+        let done = maintenance::undrained(&mut connection, collector, self.fault()).await;
+        Ok(Maintained {
+            partitions_ahead_days: None,
+            retention_overdue_days,
+            undrained_streams: settle(connection, done)?,
+            import_v0_pending: false,
+        })
+    }
+
+    /// Gives the connection back after each small piece, so that a batch never waits for all of them.
+    async fn remove_expired(&self, days: u32) -> Result<u32, StoreError> {
+        for _ in 0..maintenance::PIECES_A_ROUND {
+            let mut connection = self.writer().await?;
+            let done = maintenance::remove_expired(&mut connection, days, self.fault()).await;
+            if settle(connection, done)? == 0 {
+                break;
+            }
+        }
+        let mut connection = self.writer().await?;
+        let done = maintenance::overdue_days(&mut connection, days, self.fault()).await;
+        settle(connection, done)
+    }
+
+    pub(super) async fn ping(&self) -> Result<Duration, StoreError> {
+        let began = Instant::now();
+        let fault = self.fault();
+        fault
+            .within(sqlx::query("SELECT count(*) FROM sqlite_schema").execute(&self.read_pool))
+            .await?;
+        Ok(began.elapsed())
+    }
+
+    pub(super) fn pools(&self) -> [PoolState; 2] {
+        [&self.write_pool, &self.read_pool].map(|pool| PoolState {
+            max: pool.options().get_max_connections(),
+            size: pool.size(),
+            idle: u32::try_from(pool.num_idle()).unwrap_or(u32::MAX),
+        })
+    }
+
+    fn fault(&self) -> Fault<'_> {
+        Fault {
+            path: &self.settings.path,
+            deadline: self.settings.statement_timeout,
+        }
+    }
+
+    /// The one connection that writes.
+    async fn writer(&self) -> Result<PoolConnection<sqlx::Sqlite>, StoreError> {
+        let fault = Fault {
+            deadline: self.settings.connect_timeout,
+            ..self.fault()
+        };
+        fault.within(self.write_pool.acquire()).await
+    }
+}
+
+/// Drops the connection after an error that says nothing about the row: SQLite rolls back by itself when the disk is full,
+/// and a connection whose state is in doubt is never used again.
+fn settle<T>(
+    mut connection: PoolConnection<sqlx::Sqlite>,
+    done: Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    if matches!(done, Err(StoreError::Retry { .. } | StoreError::Schema(_))) {
+        connection.close_on_drop();
+    }
+    done
+}
+
+/// Unix time in microseconds by this machine's clock, which is the database's: they are one process.
+fn now_us() -> i64 {
+    jiff::Timestamp::now().as_microsecond()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::Sqlite;
+    use crate::event::{Event, Flags};
+    use crate::log::StreamId;
+    use crate::store::copy::Rows;
+    use crate::store::{Account, Batch, Options, StoreError, Target};
+
+    /// A file at its limit of pages answers as one on a full disk.
+    #[tokio::test]
+    async fn a_full_disk_stores_nothing_and_goes_on_once_there_is_space() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let store = Sqlite::new(&Options {
+            target: Target::Sqlite {
+                path: dir.path().join("full.db"),
+            },
+            migrate: true,
+            retention_days: None,
+            connect_timeout: Duration::from_secs(10),
+            statement_timeout: Duration::from_secs(10),
+            write_connections: 1,
+            read_connections: 1,
+            collector: String::new(),
+        });
+        store.prepare().await.expect("first contact");
+        sqlx::query("PRAGMA max_page_count = 20")
+            .execute(&store.write_pool)
+            .await
+            .expect("limited");
+        let mut rows = Rows::default();
+        for _ in 0..2_000 {
+            rows.push(&event(), 0);
+        }
+        let stream = StreamId([1; 16]);
+        let batch = Batch {
+            stream,
+            positions: 1..=1,
+            rows,
+            dead_letters: Vec::new(),
+        };
+        let full = store.write(&batch).await;
+        assert!(
+            matches!(&full, Err(StoreError::Retry { class: "resources", message, .. }) if message.contains("free space")),
+            "{full:?}"
+        );
+        // The connection was dropped, and the limit with it.
+        assert_eq!(
+            store.account(stream).await.expect("read"),
+            Account::default()
+        );
+        store.write(&batch).await.expect("there is space again");
+        let rows: i64 = sqlx::query_scalar("SELECT count(*) FROM telemetry_events")
+            .fetch_one(&store.read_pool)
+            .await
+            .expect("counted");
+        assert_eq!(rows, 2_000);
+    }
+
+    fn event() -> Event<'static> {
+        Event {
+            correlation_id: "c".into(),
+            integration: "i".into(),
+            provider: None,
+            event_type: "t".into(),
+            timestamp_ms: 1,
+            metadata: "{}".into(),
+            trace_id: None,
+            span_id: None,
+            parent_span_id: None,
+            name: None,
+            time_unix_nano: None,
+            duration_ns: None,
+            kind: None,
+            status: None,
+            resource_id: None,
+            flags: Flags::default(),
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! Rows, resources and dead letters into their tables.
+//!
+//! Rows go in by statements of [`CHUNK`] rows each, since every statement is a round trip to the connection's thread.
+//!
+//! **Invariant:** as many rows are inserted as the batch holds, or none.
+
+use std::sync::{Arc, LazyLock};
+
+use sqlx::sqlite::SqliteArguments;
+use sqlx::{Arguments, AssertSqlSafe, Connection, SqliteConnection};
+
+use super::error::Fault;
+use super::now_us;
+use crate::event::{Flags, Resource};
+use crate::store::copy::{COLUMNS, Row, Rows};
+use crate::store::{Batch, StoreError};
+
+/// Rows a statement.
+const CHUNK: usize = 32;
+
+const DAY_US: i64 = 86_400_000_000;
+
+/// From the tuples' epoch, 2000-01-01, to Unix time.
+const EPOCH_2000_US: i64 = 946_684_800_000_000;
+
+/// A stored resource is noted as seen at most once in so long.
+const REFRESH_SEEN_US: i64 = DAY_US * 5 / 6;
+
+/// Without a retention, what claims to be older than this is taken for a wrong clock.
+const PLAUSIBLE_DAYS: u32 = 400;
+
+static INSERT_CHUNK: LazyLock<Arc<str>> = LazyLock::new(|| insert_sql(CHUNK).into());
+static INSERT_ONE: LazyLock<Arc<str>> = LazyLock::new(|| insert_sql(1).into());
+
+fn insert_sql(rows: usize) -> String {
+    let row = format!("({})", vec!["?"; COLUMNS.split(", ").count()].join(", "));
+    format!(
+        "INSERT INTO telemetry_events ({COLUMNS}) VALUES {}",
+        vec![row.as_str(); rows].join(", ")
+    )
+}
+
+/// The times of receipt that are believed; see `created_at` in the schema.
+#[derive(Clone, Copy)]
+pub(super) struct Window {
+    now_us: i64,
+    earliest_us: i64,
+    latest_us: i64,
+}
+
+impl Window {
+    pub(super) fn now(retention_days: Option<u32>) -> Self {
+        let now_us = now_us();
+        let days = i64::from(retention_days.unwrap_or(PLAUSIBLE_DAYS));
+        Self {
+            now_us,
+            earliest_us: now_us - days * DAY_US,
+            latest_us: now_us + DAY_US,
+        }
+    }
+}
+
+/// Inserts all rows.
+///
+/// # Errors
+/// [`StoreError::Refused`] names the first row that the database refuses.
+pub(super) async fn insert(
+    connection: &mut SqliteConnection,
+    rows: &Rows,
+    window: Window,
+    fault: &Fault<'_>,
+) -> Result<(), StoreError> {
+    let mut inserted = 0;
+    let mut next = 0;
+    while next < rows.len() {
+        let (sql, count) = if rows.len() - next >= CHUNK {
+            (&*INSERT_CHUNK, CHUNK)
+        } else {
+            (&*INSERT_ONE, 1)
+        };
+        match insert_some(connection, sql, rows, next, count, window, fault).await {
+            Ok(affected) => inserted += affected,
+            Err(error @ StoreError::Refused { .. }) => {
+                return Err(name_row(connection, rows, next, count, window, fault, error).await);
+            }
+            Err(error) => return Err(error),
+        }
+        next += count;
+    }
+    if inserted != rows.len() as u64 {
+        let what = format!(
+            "{inserted} of {} rows were inserted; look for triggers on telemetry_events",
+            rows.len()
+        );
+        return Err(fault.retry("count", None, &what));
+    }
+    Ok(())
+}
+
+async fn insert_some(
+    connection: &mut SqliteConnection,
+    sql: &Arc<str>,
+    rows: &Rows,
+    first: usize,
+    count: usize,
+    window: Window,
+    fault: &Fault<'_>,
+) -> Result<u64, StoreError> {
+    let mut arguments = SqliteArguments::default();
+    arguments.reserve(count * 17, 0);
+    for index in first..first + count {
+        bind(&mut arguments, rows.row(index), window)
+            .map_err(|what| fault.retry("other", None, &what.to_string()))?;
+    }
+    let query = sqlx::query_with(AssertSqlSafe(Arc::clone(sql)), arguments);
+    Ok(fault
+        .within(query.execute(connection))
+        .await?
+        .rows_affected())
+}
+
+/// A refused statement has undone its own rows and nothing else: the row at fault is found one by one.
+async fn name_row(
+    connection: &mut SqliteConnection,
+    rows: &Rows,
+    first: usize,
+    count: usize,
+    window: Window,
+    fault: &Fault<'_>,
+    unnamed: StoreError,
+) -> StoreError {
+    for index in first..first + count {
+        match insert_some(connection, &INSERT_ONE, rows, index, 1, window, fault).await {
+            Ok(_) => {}
+            Err(StoreError::Refused {
+                sqlstate, message, ..
+            }) => {
+                return StoreError::Refused {
+                    sqlstate,
+                    row: Some(index),
+                    message,
+                };
+            }
+            Err(error) => return error,
+        }
+    }
+    unnamed
+}
+
+/// One tuple's fields as arguments, in the order of [`COLUMNS`].
+fn bind(
+    arguments: &mut SqliteArguments,
+    row: Row<'_>,
+    window: Window,
+) -> Result<(), sqlx::error::BoxDynError> {
+    let mut fields = row.fields();
+    let mut next = || fields.next().flatten();
+    let timestamp = next().map(integer).transpose()?;
+    let time_unix_nano = next().map(integer).transpose()?;
+    let duration_ns = next().map(integer).transpose()?;
+    let received = next().map(integer).transpose()?.unwrap_or_default() + EPOCH_2000_US;
+    let kind = next().map(integer).transpose()?;
+    let mut flags = next().map(integer).transpose()?;
+    let believed = (window.earliest_us..=window.latest_us).contains(&received);
+    if !believed {
+        flags = Some(flags.unwrap_or(0) | i64::from(Flags::RECEIVE_TIME_REPLACED.0));
+    }
+    arguments.add(timestamp)?;
+    arguments.add(time_unix_nano)?;
+    arguments.add(duration_ns)?;
+    arguments.add(if believed { received } else { window.now_us })?;
+    arguments.add(kind)?;
+    arguments.add(flags)?;
+    // correlation_id, integration, provider, event_type, trace_id, span_id, parent_span_id, name, status
+    for _ in 0..9 {
+        arguments.add(next().map(text).transpose()?)?;
+    }
+    arguments.add(next())?; // resource_id
+    arguments.add(next().map(text).transpose()?) // metadata
+}
+
+/// A big-endian integer of two, four or eight bytes.
+fn integer(bytes: &[u8]) -> Result<i64, std::array::TryFromSliceError> {
+    match bytes.len() {
+        2 => Ok(i64::from(i16::from_be_bytes(bytes.try_into()?))),
+        4 => Ok(i64::from(i32::from_be_bytes(bytes.try_into()?))),
+        _ => Ok(i64::from_be_bytes(bytes.try_into()?)),
+    }
+}
+
+fn text(bytes: &[u8]) -> Result<Arc<str>, std::str::Utf8Error> {
+    std::str::from_utf8(bytes).map(Arc::from)
+}
+
+/// Resources that rows refer to, each once.
+pub(super) async fn insert_resources(
+    connection: &mut SqliteConnection,
+    resources: &[&Resource],
+    fault: &Fault<'_>,
+) -> Result<(), StoreError> {
+    let now = now_us();
+    for resource in resources {
+        let query = sqlx::query(
+            "INSERT INTO telemetry_resources (id, resource, scope, last_seen) VALUES (?, ?, ?, ?)
+             ON CONFLICT (id) DO UPDATE SET last_seen = excluded.last_seen WHERE last_seen < ?",
+        )
+        .bind(&resource.id.0[..])
+        .bind(resource.resource.as_str())
+        .bind(resource.scope.as_str())
+        .bind(now)
+        .bind(now - REFRESH_SEEN_US);
+        fault.within(query.execute(&mut *connection)).await?;
+    }
+    Ok(())
+}
+
+/// What could not become rows, with the reason.
+pub(super) async fn insert_dead_letters(
+    connection: &mut SqliteConnection,
+    batch: &Batch,
+    fault: &Fault<'_>,
+) -> Result<(), StoreError> {
+    for letter in &batch.dead_letters {
+        let query = sqlx::query(
+            "INSERT INTO telemetry_dead_letters (stream, position, item, events, kind, content_encoding, decoder,
+                 received_at, reason, sqlstate, message, payload)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        )
+        .bind(&batch.stream.0[..])
+        .bind(i64::try_from(letter.position).unwrap_or(i64::MAX))
+        .bind(letter.item)
+        .bind(letter.events)
+        .bind(letter.kind)
+        .bind(letter.content_encoding)
+        .bind(letter.decoder)
+        .bind(letter.received_unix_nano.div_euclid(1_000))
+        .bind(letter.reason)
+        .bind(letter.sqlstate.as_deref())
+        .bind(letter.message.as_str())
+        .bind(letter.payload.as_slice());
+        fault.within(query.execute(&mut *connection)).await?;
+    }
+    Ok(())
+}
+
+/// Inserts one harmless row and rolls back.
+pub(super) async fn probe(
+    connection: &mut SqliteConnection,
+    fault: &Fault<'_>,
+) -> Result<(), StoreError> {
+    let mut transaction = fault
+        .within(connection.begin_with("BEGIN IMMEDIATE"))
+        .await?;
+    let query = sqlx::query(
+        "INSERT INTO telemetry_events (timestamp, created_at, correlation_id, integration, event_type, metadata)
+         VALUES (?, ?, 'probe', 'ruvvector-service', 'probe', '{}')",
+    )
+    .bind(now_us() / 1_000)
+    .bind(now_us());
+    fault.within(query.execute(&mut *transaction)).await?;
+    fault.within(transaction.rollback()).await
+}

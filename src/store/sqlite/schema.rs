@@ -1,0 +1,153 @@
+//! The schema's migrations and their bookkeeping.
+//!
+//! **Invariant:** a migration and the note that it was applied commit together, and a file of a newer or unknown shape is
+//! never written to.
+
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use sqlx::{Connection, SqliteConnection};
+
+use super::error::Fault;
+use crate::store::StoreError;
+use crate::store::copy::COLUMNS;
+
+/// Applied in this order; a version, once released, never changes.
+const MIGRATIONS: &[(i64, &str, &str)] = &[(
+    1,
+    "telemetry",
+    include_str!("../../../migrations/sqlite/0001_telemetry.sql"),
+)];
+
+/// Makes the file, readable by its owner alone; SQLite gives its WAL the same mode.
+pub(super) fn create_file(path: &Path) -> std::io::Result<()> {
+    if path.exists() {
+        return Ok(());
+    }
+    std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(path)
+        .map(drop)
+}
+
+/// Brings the schema up to this version, or says why not.
+pub(super) async fn prepare(
+    connection: &mut SqliteConnection,
+    migrate: bool,
+    fault: Fault<'_>,
+) -> Result<(), StoreError> {
+    let applied = applied(connection, &fault).await?;
+    let newest = MIGRATIONS.last().map_or(0, |migration| migration.0);
+    if applied > newest {
+        return Err(StoreError::Schema(format!(
+            "{}: written by a newer version (schema {applied}, this one knows up to {newest}); run that version, or point \
+             this one at another file",
+            fault.path.display()
+        )));
+    }
+    if applied < newest && !migrate {
+        return Err(StoreError::Schema(format!(
+            "{}: the schema is at version {applied} and {newest} is needed; run the command `migrate`, or let the \
+             service migrate by itself",
+            fault.path.display()
+        )));
+    }
+    if applied == 0 {
+        refuse_foreign(connection, &fault).await?;
+    }
+    for (version, name, sql) in MIGRATIONS.iter().filter(|migration| migration.0 > applied) {
+        apply(connection, *version, name, sql, &fault).await?;
+    }
+    check_columns(connection, &fault).await
+}
+
+async fn applied(connection: &mut SqliteConnection, fault: &Fault<'_>) -> Result<i64, StoreError> {
+    if !exists(connection, "ruvvector_migrations", fault).await? {
+        return Ok(0);
+    }
+    let newest = sqlx::query_scalar("SELECT coalesce(max(version), 0) FROM ruvvector_migrations");
+    fault.within(newest.fetch_one(connection)).await
+}
+
+async fn exists(
+    connection: &mut SqliteConnection,
+    table: &str,
+    fault: &Fault<'_>,
+) -> Result<bool, StoreError> {
+    let query = sqlx::query_scalar("SELECT count(*) > 0 FROM sqlite_schema WHERE name = ?");
+    fault.within(query.bind(table).fetch_one(connection)).await
+}
+
+/// A table of that name which no migration made.
+async fn refuse_foreign(
+    connection: &mut SqliteConnection,
+    fault: &Fault<'_>,
+) -> Result<(), StoreError> {
+    if !exists(connection, "telemetry_events", fault).await? {
+        return Ok(());
+    }
+    Err(StoreError::Schema(format!(
+        "{}: holds a table telemetry_events that this service did not make; rename it, or point the service at another file",
+        fault.path.display()
+    )))
+}
+
+async fn apply(
+    connection: &mut SqliteConnection,
+    version: i64,
+    name: &str,
+    sql: &'static str,
+    fault: &Fault<'_>,
+) -> Result<(), StoreError> {
+    let mut transaction = fault
+        .within(connection.begin_with("BEGIN IMMEDIATE"))
+        .await?;
+    let bookkeeping = sqlx::query(
+        "CREATE TABLE IF NOT EXISTS ruvvector_migrations (
+             version INTEGER PRIMARY KEY, name TEXT NOT NULL, applied_at INTEGER NOT NULL)",
+    );
+    fault.within(bookkeeping.execute(&mut *transaction)).await?;
+    // Another process may have been quicker, before the lock was ours.
+    let known =
+        sqlx::query_scalar("SELECT count(*) > 0 FROM ruvvector_migrations WHERE version = ?");
+    let known: bool = fault
+        .within(known.bind(version).fetch_one(&mut *transaction))
+        .await?;
+    if known {
+        return Ok(());
+    }
+    fault
+        .within(sqlx::raw_sql(sql).execute(&mut *transaction))
+        .await?;
+    let note = sqlx::query("INSERT INTO ruvvector_migrations VALUES (?, ?, ?)")
+        .bind(version)
+        .bind(name)
+        .bind(super::now_us());
+    fault.within(note.execute(&mut *transaction)).await?;
+    fault.within(transaction.commit()).await?;
+    tracing::info!(version, name, "SQLite schema migrated");
+    Ok(())
+}
+
+/// The columns that rows are written to are there.
+async fn check_columns(
+    connection: &mut SqliteConnection,
+    fault: &Fault<'_>,
+) -> Result<(), StoreError> {
+    let query = sqlx::query_scalar("SELECT name FROM pragma_table_info('telemetry_events')");
+    let present: Vec<String> = fault.within(query.fetch_all(connection)).await?;
+    let missing: Vec<&str> = COLUMNS
+        .split(", ")
+        .filter(|column| !present.iter().any(|name| name == column))
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(StoreError::Schema(format!(
+        "{}: telemetry_events lacks the columns {}; add them, or move the file aside",
+        fault.path.display(),
+        missing.join(", ")
+    )))
+}

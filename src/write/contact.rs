@@ -1,0 +1,101 @@
+//! First contact with the database, and every one after a failure: what does it hold?
+//!
+//! **Invariant:** nothing is read from the log to be written before the database's account of it has been read.
+
+use std::collections::VecDeque;
+use std::ops::RangeInclusive;
+
+use metrics::counter;
+
+use super::batch::hex;
+use super::commit::Writer;
+use super::progress::Concern;
+use super::source::{Cursor, Source, missing};
+use crate::log::{Stream, StreamId};
+use crate::observe::metrics as names;
+use crate::store::{Account, StoreError};
+
+/// Tries until the database answers; from there on the source is what is left to write.
+pub(super) async fn contact(writer: &mut Writer) -> Source {
+    loop {
+        match accounts(writer).await {
+            Ok(streams) => {
+                writer.shared.progress.solved(Concern::Contact);
+                writer.shared.progress.set_connected(true);
+                return Source::new(writer.shared.clone(), streams, writer.cap);
+            }
+            Err(error) => writer.pause(Concern::Contact, &error, "").await,
+        }
+    }
+}
+
+async fn accounts(writer: &mut Writer) -> Result<VecDeque<Cursor>, StoreError> {
+    let shared = writer.shared.clone();
+    let _turn = shared.turn.lock().await;
+    shared.store.prepare().await?;
+    let held = shared.log.streams();
+    let mut cursors = VecDeque::with_capacity(held.len());
+    for stream in &held {
+        let account = shared.store.account(stream.id).await?;
+        writer.settle_doubt(stream.id, &account);
+        compare(writer, stream, &account);
+        cursors.push_back(Cursor {
+            stream: stream.id,
+            live: stream.live,
+            account,
+            next: stream.first.max(1),
+        });
+    }
+    for id in shared.progress.streams() {
+        if held.iter().all(|stream| stream.id != id) {
+            let account = shared.store.account(id).await?;
+            for range in shared.progress.stored_of(id).ranges() {
+                report_gaps(writer, id, &account, range.clone());
+            }
+        }
+    }
+    Ok(cursors)
+}
+
+/// Tells the log and the progress what the account holds, and what it holds no longer.
+fn compare(writer: &mut Writer, stream: &Stream, account: &Account) {
+    let shared = &writer.shared;
+    for range in account.ranges() {
+        let (first, last) = clamp(range, stream.first, stream.last);
+        if first <= last {
+            shared.log.mark_stored(stream.id, first, last);
+        }
+    }
+    // What was stored once and is not now is drained again, where the log still holds it.
+    for range in shared.progress.stored_of(stream.id).ranges() {
+        let (first, last) = clamp(range, stream.first, stream.last);
+        for back in missing(account, first..=last) {
+            let (first, last) = back.into_inner();
+            tracing::warn!(stream = %hex(stream.id), first, last, "the database no longer holds these positions; they are written again");
+            shared.log.mark_unstored(stream.id, first, last);
+        }
+    }
+    shared.progress.set_account(stream.id, account.clone());
+    // The log lets go only of what was stored.
+    if stream.first > 1 {
+        report_gaps(writer, stream.id, account, 1..=stream.first - 1);
+    }
+}
+
+fn clamp(range: &RangeInclusive<u64>, first: u64, last: u64) -> (u64, u64) {
+    (*range.start().max(&first), *range.end().min(&last))
+}
+
+/// Positions that neither the database nor the log holds: the database was put back in time by more than the log keeps.
+fn report_gaps(writer: &mut Writer, id: StreamId, account: &Account, range: RangeInclusive<u64>) {
+    let reported = writer.reported_gaps.entry(id).or_default();
+    for lost in missing(account, range) {
+        for gap in missing(reported, lost) {
+            let (first, last) = (*gap.start(), *gap.end());
+            tracing::error!(stream = %hex(id), first, last,
+                "the database lost these positions and the log has let go of them; restore the database further forward if it can be");
+            counter!(names::STORED_GAPS_TOTAL).increment(1);
+            reported.insert(gap);
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! What the writer knows, for `/health`, for `?wait=stored` and for `Retry-After`.
+//!
+//! **Invariant:** a position counts as stored only once the database's account holds it.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::ops::RangeInclusive;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use tokio::sync::Notify;
+
+use crate::log::{Position, StreamId};
+use crate::store::Account;
+
+/// The seconds over which the drain rate is taken.
+const RATE_SECONDS: u64 = 10;
+
+/// What the writer knows. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Progress {
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    /// Something was stored.
+    stored: Notify,
+}
+
+struct State {
+    stored: HashMap<StreamId, Account>,
+    problems: BTreeMap<Concern, Problem>,
+    notice: Option<&'static str>,
+    connected: bool,
+    began: Instant,
+    /// Events committed in each of the last seconds since `began`.
+    committed: VecDeque<(u64, u64)>,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            stored: HashMap::new(),
+            problems: BTreeMap::new(),
+            notice: None,
+            connected: false,
+            began: Instant::now(),
+            committed: VecDeque::new(),
+        }
+    }
+}
+
+/// What a problem is about; each has one at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Concern {
+    Contact,
+    Write,
+    Log,
+    Maintenance,
+}
+
+struct Problem {
+    since: Instant,
+    text: String,
+}
+
+impl Progress {
+    /// Waits until the batch that holds `position` has been committed.
+    pub async fn stored(&self, position: Position) {
+        loop {
+            let changed = self.shared.stored.notified();
+            tokio::pin!(changed);
+            // Listens before it looks, so that nothing is missed in between.
+            changed.as_mut().enable();
+            let stored = self.stored_of(position.stream);
+            if stored.contains(position.n) {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// What stands in the writer's way now, for `/health`: sentences that say what to do. Empty when nothing does.
+    #[must_use]
+    pub fn problems(&self) -> Vec<String> {
+        let state = self.state();
+        let mut sentences: Vec<String> = Vec::new();
+        for problem in state.problems.values() {
+            let seconds = problem.since.elapsed().as_secs();
+            sentences.push(format!("{} (for {seconds} s)", problem.text));
+        }
+        sentences
+    }
+
+    /// What an operator should know though nothing stands in the way, such as a table that waits to be imported.
+    #[must_use]
+    pub fn notices(&self) -> Vec<String> {
+        self.state()
+            .notice
+            .iter()
+            .map(|&text| text.to_owned())
+            .collect()
+    }
+
+    /// Whether the last contact with the database went well.
+    #[must_use]
+    pub fn connected(&self) -> bool {
+        self.state().connected
+    }
+
+    /// Events a second that were committed lately; 0 when none were.
+    #[must_use]
+    pub fn drain_rate(&self) -> f64 {
+        let state = self.state();
+        let now = state.began.elapsed().as_secs();
+        let recent = state
+            .committed
+            .iter()
+            .filter(|(second, _)| second + RATE_SECONDS > now);
+        let events: u64 = recent.map(|(_, events)| events).sum();
+        // A shorter life than the window has a shorter divisor.
+        let seconds = (now + 1).min(RATE_SECONDS);
+        f64::from(u32::try_from(events).unwrap_or(u32::MAX))
+            / f64::from(u32::try_from(seconds).unwrap_or(1))
+    }
+
+    /// The streams of which something was seen stored.
+    pub(super) fn streams(&self) -> Vec<StreamId> {
+        self.state().stored.keys().copied().collect()
+    }
+
+    pub(super) fn stored_of(&self, stream: StreamId) -> Account {
+        self.state()
+            .stored
+            .get(&stream)
+            .cloned()
+            .unwrap_or_default()
+    }
+
+    /// The account as it was read: what it lacks is no longer stored.
+    pub(super) fn set_account(&self, stream: StreamId, account: Account) {
+        self.state().stored.insert(stream, account);
+        self.shared.stored.notify_waiters();
+    }
+
+    /// A stream that neither the log nor the database needs any longer.
+    pub(super) fn forget(&self, stream: StreamId) {
+        self.state().stored.remove(&stream);
+    }
+
+    /// A batch was committed.
+    pub(super) fn committed(&self, stream: StreamId, positions: RangeInclusive<u64>, events: u64) {
+        let mut state = self.state();
+        state.stored.entry(stream).or_default().insert(positions);
+        state.connected = true;
+        state.problems.remove(&Concern::Write);
+        let second = state.began.elapsed().as_secs();
+        match state.committed.back_mut() {
+            Some((last, sum)) if *last == second => *sum += events,
+            _ => state.committed.push_back((second, events)),
+        }
+        while state.committed.len() as u64 > RATE_SECONDS {
+            state.committed.pop_front();
+        }
+        drop(state);
+        self.shared.stored.notify_waiters();
+    }
+
+    pub(super) fn set_connected(&self, connected: bool) {
+        self.state().connected = connected;
+    }
+
+    /// Something stands in the way; how long it has is kept while it does.
+    pub(super) fn problem(&self, concern: Concern, text: String) {
+        let mut state = self.state();
+        let since = state
+            .problems
+            .get(&concern)
+            .map_or_else(Instant::now, |problem| problem.since);
+        state.problems.insert(concern, Problem { since, text });
+    }
+
+    pub(super) fn solved(&self, concern: Concern) {
+        self.state().problems.remove(&concern);
+    }
+
+    pub(super) fn notice(&self, text: Option<&'static str>) {
+        self.state().notice = text;
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.shared
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Concern, Progress};
+    use crate::log::{Position, StreamId};
+
+    const STREAM: StreamId = StreamId([1; 16]);
+
+    #[tokio::test]
+    async fn who_waits_for_a_position_is_woken_by_its_batch_and_no_other() {
+        let progress = Progress::default();
+        let stored = progress.stored(Position {
+            stream: STREAM,
+            n: 5,
+        });
+        tokio::pin!(stored);
+        assert!(futures_util::poll!(&mut stored).is_pending());
+        progress.committed(STREAM, 1..=4, 4);
+        assert!(futures_util::poll!(&mut stored).is_pending());
+        progress.committed(STREAM, 5..=9, 5);
+        assert!(futures_util::poll!(&mut stored).is_ready());
+        progress
+            .stored(Position {
+                stream: STREAM,
+                n: 9,
+            })
+            .await;
+    }
+
+    #[test]
+    fn a_problem_stands_until_it_is_solved_and_a_rate_is_of_the_last_seconds() {
+        let progress = Progress::default();
+        assert!(progress.problems().is_empty() && progress.drain_rate().abs() < f64::EPSILON);
+        progress.problem(Concern::Write, "the disk is full; free space".to_owned());
+        assert_eq!(
+            progress.problems(),
+            ["the disk is full; free space (for 0 s)"]
+        );
+        progress.committed(STREAM, 1..=1, 100);
+        assert!(progress.problems().is_empty() && progress.connected());
+        assert!(progress.drain_rate() > 0.0);
+    }
+}

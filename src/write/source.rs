@@ -1,0 +1,262 @@
+//! What is to be written next: the synced entries that the account does not hold, oldest stream first.
+//!
+//! **Invariant:** no position of the account is in a batch, and no batch crosses streams.
+
+use std::collections::VecDeque;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::Shared;
+use super::batch::{Built, Size, positions};
+use super::progress::Concern;
+use crate::log::{Entry, StreamId};
+use crate::store::Account;
+
+/// Read from the log at a time.
+const READ_BYTES: usize = 1 << 20;
+
+/// A closed or broken log syncs nothing more; it is looked at again so often.
+const CLOSED_LOG_PAUSE: Duration = Duration::from_millis(50);
+
+/// Where to read on, since one contact with the database.
+pub(super) struct Source {
+    shared: Shared,
+    streams: VecDeque<Cursor>,
+    /// Entries of the first stream that were read and not yet taken.
+    pending: VecDeque<Entry>,
+    cap: Option<Cap>,
+}
+
+/// A stream, and how far it was read.
+pub(super) struct Cursor {
+    pub(super) stream: StreamId,
+    pub(super) live: bool,
+    pub(super) account: Account,
+    pub(super) next: u64,
+}
+
+/// Smaller batches up to a position: one of them keeps failing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Cap {
+    pub(super) stream: StreamId,
+    pub(super) until: u64,
+    pub(super) entries: usize,
+}
+
+impl Source {
+    pub(super) fn new(shared: Shared, streams: VecDeque<Cursor>, cap: Option<Cap>) -> Self {
+        Self {
+            shared,
+            streams,
+            pending: VecDeque::new(),
+            cap,
+        }
+    }
+
+    /// The next batch: as soon as it is full or, once `idle` says that nothing is being committed, as soon as nothing more
+    /// is synced or it has waited long enough. `None` when the writer stops or should look at the account again.
+    pub(super) async fn next(&mut self, idle: &CancellationToken) -> Option<Built> {
+        let mut built: Option<Built> = None;
+        let mut since = Instant::now();
+        loop {
+            let size = built.as_ref().map(Built::size).unwrap_or_default();
+            if !self.fill().await {
+                match built {
+                    None if self.wait().await => since = Instant::now(),
+                    None => return None,
+                    Some(built) if idle.is_cancelled() => return Some(built),
+                    Some(_) => {
+                        tokio::select! {
+                            () = idle.cancelled() => {}
+                            () = self.synced_more() => {}
+                        }
+                    }
+                }
+                continue;
+            }
+            let stream = self.streams.front().map(|cursor| cursor.stream)?;
+            let other = built
+                .as_ref()
+                .is_some_and(|built| built.batch.stream != stream);
+            let taken = if other { Vec::new() } else { self.take(size) };
+            let waited = idle.is_cancelled() && since.elapsed() >= self.shared.options.batch_wait;
+            match (taken.first(), built.take()) {
+                (None, full) => return full,
+                (Some(first), begun) => {
+                    let begun =
+                        begun.unwrap_or_else(|| Built::new(stream, *positions(first).start()));
+                    let more = decode(begun, taken).await;
+                    if waited {
+                        return Some(more);
+                    }
+                    built = Some(more);
+                }
+            }
+        }
+    }
+
+    /// Takes the entries that still fit beside what is in the batch already.
+    fn take(&mut self, mut size: Size) -> Vec<Entry> {
+        let mut taken = Vec::new();
+        while let Some(entry) = self.pending.front() {
+            let most = self.most_entries(*positions(entry).start());
+            if !size.takes(entry, &self.shared.options, most) {
+                break;
+            }
+            size.add(entry);
+            taken.extend(self.pending.pop_front());
+        }
+        taken
+    }
+
+    fn most_entries(&self, position: u64) -> usize {
+        let stream = self.streams.front().map(|cursor| cursor.stream);
+        match self.cap {
+            Some(cap) if Some(cap.stream) == stream && position <= cap.until => cap.entries,
+            _ => usize::MAX,
+        }
+    }
+
+    /// Makes `pending` hold what stands next; false when nothing more is synced.
+    async fn fill(&mut self) -> bool {
+        while self.pending.is_empty() {
+            let Some(cursor) = self.streams.front_mut() else {
+                return false;
+            };
+            let entries = read(&self.shared, cursor).await;
+            let Some(last) = entries.last().map(|entry| *positions(entry).end()) else {
+                if cursor.live {
+                    return false;
+                }
+                self.streams.pop_front();
+                continue;
+            };
+            cursor.next = last + 1;
+            let missing = entries
+                .into_iter()
+                .flat_map(|entry| not_in(&cursor.account, entry));
+            self.pending.extend(missing);
+        }
+        true
+    }
+
+    /// Waits for more; false when the writer is to stop or to look at the account again.
+    async fn wait(&self) -> bool {
+        self.shared.progress.solved(Concern::Write);
+        if self.shared.stop.is_cancelled() {
+            return false;
+        }
+        tokio::select! {
+            () = self.synced_more() => true,
+            () = self.shared.stop.cancelled() => false,
+            () = self.shared.look_again.notified() => false,
+        }
+    }
+
+    async fn synced_more(&self) {
+        let (stream, read) = match self.streams.back() {
+            Some(cursor) => (cursor.stream, cursor.next - 1),
+            None => return std::future::pending().await,
+        };
+        self.shared.log.synced_past(read).await;
+        let more = |held: &crate::log::Stream| held.id == stream && held.last > read;
+        if !self.shared.log.streams().iter().any(more) {
+            tokio::time::sleep(CLOSED_LOG_PAUSE).await;
+        }
+    }
+}
+
+/// Decodes on a thread that may block.
+async fn decode(mut built: Built, entries: Vec<Entry>) -> Built {
+    let decoded = tokio::task::spawn_blocking(move || {
+        for entry in entries {
+            built.add(entry);
+        }
+        built
+    });
+    match decoded.await {
+        Ok(built) => built,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The runtime is going down.
+            Err(_) => std::future::pending().await,
+        },
+    }
+}
+
+/// The disk is asked until it answers.
+async fn read(shared: &Shared, cursor: &Cursor) -> Vec<Entry> {
+    loop {
+        match shared
+            .log
+            .read(cursor.stream, cursor.next, READ_BYTES)
+            .await
+        {
+            Ok(entries) => {
+                shared.progress.solved(Concern::Log);
+                return entries;
+            }
+            Err(error) => {
+                let text = format!(
+                    "the log cannot be read: {error}; look at the disk and the kernel's log"
+                );
+                tracing::error!("{text}");
+                shared.progress.problem(Concern::Log, text);
+                tokio::time::sleep(shared.options.retry_max).await;
+            }
+        }
+    }
+}
+
+/// What of the entry the account does not hold; a hole may be held in part.
+fn not_in(account: &Account, entry: Entry) -> Vec<Entry> {
+    match entry {
+        Entry::Hole { first, last } => missing(account, first..=last)
+            .into_iter()
+            .map(|range| Entry::Hole {
+                first: *range.start(),
+                last: *range.end(),
+            })
+            .collect(),
+        one if account.contains(*positions(&one).start()) => Vec::new(),
+        one => vec![one],
+    }
+}
+
+/// The parts of `range` that the account does not hold, in order.
+pub(super) fn missing(account: &Account, range: RangeInclusive<u64>) -> Vec<RangeInclusive<u64>> {
+    let (mut next, last) = range.into_inner();
+    let mut parts = Vec::new();
+    for held in account.ranges() {
+        if next > last || *held.start() > last {
+            break;
+        }
+        if *held.start() > next {
+            parts.push(next..=*held.start() - 1);
+        }
+        next = next.max(held.end().saturating_add(1));
+    }
+    if next <= last {
+        parts.push(next..=last);
+    }
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::missing;
+    use crate::store::Account;
+
+    #[test]
+    fn what_the_account_lacks_of_a_range_is_found() {
+        let account = Account::new([3..=4, 8..=10]);
+        assert_eq!(missing(&account, 1..=12), [1..=2, 5..=7, 11..=12]);
+        assert_eq!(missing(&account, 4..=8), [5..=7]);
+        assert_eq!(missing(&account, 3..=4), []);
+        assert_eq!(missing(&account, 11..=11), [11..=11]);
+        assert_eq!(missing(&Account::default(), 1..=2), [1..=2]);
+    }
+}

@@ -1,0 +1,106 @@
+//! Heartbeats and maintenance, beside the batches.
+//!
+//! **Invariant:** neither ever delays a batch by more than one statement, or marks anything stored.
+
+use std::time::Duration;
+
+use metrics::gauge;
+
+use super::Shared;
+use super::progress::Concern;
+use super::source::missing;
+use crate::log::StreamId;
+use crate::observe::metrics as names;
+use crate::store::{Maintained, StoreError, StreamFacts};
+
+const HEARTBEAT: Duration = Duration::from_secs(10);
+
+/// How often it is looked whether the database is there at last.
+const UNTIL_CONNECTED: Duration = Duration::from_millis(500);
+
+/// Tells the database, while it is there, what this collector holds; and looks whether its account moved back, which a
+/// failover can do without any connection being seen to fail.
+pub(super) async fn heartbeats(shared: &Shared) {
+    loop {
+        tokio::time::sleep(HEARTBEAT).await;
+        if !shared.progress.connected() {
+            continue;
+        }
+        match beat(shared).await {
+            Ok(true) => {}
+            Ok(false) => shared.look_again.notify_one(),
+            Err(error) => {
+                tracing::debug!(%error, "the heartbeat failed");
+                shared.look_again.notify_one();
+            }
+        }
+    }
+}
+
+/// Whether the database still holds all that it said it stored.
+async fn beat(shared: &Shared) -> Result<bool, StoreError> {
+    let _turn = shared.turn.lock().await;
+    let held = shared.log.streams();
+    let oldest = shared.log.status().oldest_unix_nano;
+    let mut facts = Vec::with_capacity(held.len());
+    let mut sound = true;
+    for stream in &held {
+        let stored = shared.progress.stored_of(stream.id);
+        let account = shared.store.account(stream.id).await?;
+        sound &= stored
+            .ranges()
+            .iter()
+            .all(|range| missing(&account, range.clone()).is_empty());
+        let drained =
+            stream.last == 0 || missing(&account, stream.first.max(1)..=stream.last).is_empty();
+        facts.push(StreamFacts {
+            stream: stream.id,
+            appended: stream.last,
+            oldest_unix_nano: oldest.filter(|_| !drained),
+        });
+    }
+    let known = shared.progress.streams();
+    let gone = |id: &StreamId| held.iter().all(|stream| stream.id != *id);
+    let released: Vec<StreamId> = known.into_iter().filter(gone).collect();
+    shared.store.heartbeat(&facts, &released).await?;
+    for id in released {
+        shared.progress.forget(id);
+    }
+    Ok(sound)
+}
+
+/// Rounds of the store's own maintenance.
+pub(super) async fn maintenance(shared: &Shared) {
+    while !shared.progress.connected() {
+        tokio::time::sleep(UNTIL_CONNECTED).await;
+    }
+    loop {
+        if shared.progress.connected() {
+            let oldest = shared.log.status().oldest_unix_nano;
+            match shared.store.maintain(oldest).await {
+                Ok(maintained) => {
+                    shared.progress.solved(Concern::Maintenance);
+                    show(shared, &maintained);
+                }
+                Err(error) => {
+                    let text = format!("the database's maintenance fails: {error}");
+                    tracing::warn!("{text}");
+                    shared.progress.problem(Concern::Maintenance, text);
+                }
+            }
+        }
+        tokio::time::sleep(shared.options.maintenance_interval).await;
+    }
+}
+
+fn show(shared: &Shared, maintained: &Maintained) {
+    if let Some(days) = maintained.partitions_ahead_days {
+        gauge!(names::PARTITIONS_AHEAD_DAYS).set(f64::from(days));
+    }
+    gauge!(names::RETENTION_OVERDUE_DAYS).set(f64::from(maintained.retention_overdue_days));
+    let undrained = u32::try_from(maintained.undrained_streams).unwrap_or(u32::MAX);
+    gauge!(names::STREAMS_UNDRAINED).set(f64::from(undrained));
+    shared.progress.notice(maintained.import_v0_pending.then_some(
+        "telemetry_events_v0 holds events of the original service; run the command `migrate --import-v0`",
+    ));
+}
