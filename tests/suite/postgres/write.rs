@@ -105,6 +105,18 @@ async fn fewer_rows_counted_than_sent_is_an_error_and_nothing_is_stored() {
     assert_eq!(store.account(stream).await.unwrap(), Account::default());
 }
 
+/// Position, item, events, kind, SQLSTATE, message, payload, time of receipt.
+type KeptLetter = (
+    i64,
+    Option<i32>,
+    i32,
+    String,
+    Option<String>,
+    String,
+    Vec<u8>,
+    String,
+);
+
 #[tokio::test]
 async fn dead_letters_commit_with_the_positions_and_alone() {
     let (database, store) = prepared().await;
@@ -141,16 +153,7 @@ async fn dead_letters_commit_with_the_positions_and_alone() {
     ];
     store.write(&only_letters).await.unwrap();
     let mut sql = database.connect().await;
-    let kept: Vec<(
-        i64,
-        Option<i32>,
-        i32,
-        String,
-        Option<String>,
-        String,
-        Vec<u8>,
-        String,
-    )> = sqlx::query_as(
+    let kept: Vec<KeptLetter> = sqlx::query_as(
         "SELECT position, item, events, kind, sqlstate, message, payload, \
                     to_char(received_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') \
              FROM telemetry_dead_letters ORDER BY id",
