@@ -193,7 +193,7 @@ pub enum Store {
 }
 
 impl Store {
-    /// Makes the pools; connects to nothing yet.
+    /// Makes the pools; connects to nothing yet. Needs a Tokio runtime, where the pools live.
     #[must_use]
     pub fn new(options: &Options) -> Self {
         match &options.target {
