@@ -89,10 +89,10 @@ async fn a_table_that_refuses_everything_is_our_fault_and_costs_no_event() {
     let constrain = "ALTER TABLE telemetry_events ADD CONSTRAINT nothing CHECK (timestamp < 0)";
     let free = "ALTER TABLE telemetry_events DROP CONSTRAINT nothing";
     let db = Db::postgres().await;
-    let constrain_sqlite = "CREATE TRIGGER nothing BEFORE INSERT ON telemetry_events BEGIN SELECT RAISE(ABORT, 'no'); END";
+    let constrain_sqlite = "CREATE TRIGGER refuse_all BEFORE INSERT ON telemetry_events BEGIN SELECT RAISE(ABORT, 'no'); END";
     for (db, constrain, free) in [
         (db, constrain, free),
-        (Db::sqlite(), constrain_sqlite, "DROP TRIGGER nothing"),
+        (Db::sqlite(), constrain_sqlite, "DROP TRIGGER refuse_all"),
     ] {
         db.prepare().await;
         db.execute(constrain).await;
