@@ -76,7 +76,9 @@ impl Proxy {
 
     /// Cuts the connection whose client sends the byte after these.
     pub fn cut_after(&self, bytes: u32) {
-        self.faults.bytes_left.store(i64::from(bytes), Ordering::SeqCst);
+        self.faults
+            .bytes_left
+            .store(i64::from(bytes), Ordering::SeqCst);
     }
 
     /// Whether that cut was made.
@@ -169,7 +171,9 @@ impl Faults {
     fn loses_commit(&self) -> bool {
         let left = self
             .lose_commits
-            .try_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+            .try_update(Ordering::SeqCst, Ordering::SeqCst, |left| {
+                left.checked_sub(1)
+            });
         if left.is_ok() {
             self.lost_commits.fetch_add(1, Ordering::SeqCst);
         }
