@@ -1,12 +1,64 @@
 //! Parameters to SQL to a page of events: the same answers from both stores.
 //!
+//! `uri -> parameters -> filter, sql -> postgres | sqlite -> page`
+//!
 //! **Invariant:** no byte of a request becomes part of a statement's text; all values are bound.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use axum::Router;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, HeaderValue, Uri, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use tokio::sync::Semaphore;
 
+use crate::observe::metrics::QUERY_SECONDS;
 use crate::store::Store;
+
+/// Query strings to names and values, and back.
+mod uri;
+
+/// Names and values to a search.
+mod parameters;
+
+/// Times and durations as text.
+mod time;
+
+/// Where a page ends.
+mod cursor;
+
+/// One condition on events.
+mod filter;
+
+/// Statements, for both stores.
+mod sql;
+
+/// A pool's connection for one query.
+mod lease;
+
+/// Days of receipt, to search range by range.
+mod days;
+
+/// A search in PostgreSQL.
+mod postgres;
+
+/// A search in SQLite.
+mod sqlite;
+
+/// Rows to JSON.
+mod page;
+
+/// Why there is no page.
+mod error;
+
+use cursor::Order;
+use error::QueryError;
+use filter::Filter;
+use page::{Event, Page};
+use parameters::Search;
 
 /// Settings of queries.
 #[derive(Clone, Debug)]
@@ -35,8 +87,186 @@ impl Default for Options {
     }
 }
 
+/// How long a query waits for a connection: a database that is away is answered for in seconds, not at the timeout.
+const CONNECTION_WAIT: Duration = Duration::from_secs(3);
+
+/// Up to so many resources that a query's conditions hold for are listed in its statement.
+const RESOURCES_LISTED: i64 = 1000;
+
 /// `GET /query`, `GET /query/{id}`, `GET /traces/{traceId}`.
 pub fn router(store: Store, options: Options) -> Router {
-    let _ = (store, options);
+    let queries = Queries {
+        store,
+        slots: Arc::new(Semaphore::new(options.concurrency)),
+        options: Arc::new(options),
+    };
     Router::new()
+        .route("/query", get(query))
+        .route("/query/{id}", get(event))
+        .route("/traces/{trace_id}", get(trace))
+        .with_state(queries)
+}
+
+#[derive(Clone)]
+struct Queries {
+    store: Store,
+    options: Arc<Options>,
+    slots: Arc<Semaphore>,
+}
+
+async fn query(State(queries): State<Queries>, uri: Uri) -> Result<Response, QueryError> {
+    let started = Instant::now();
+    let pairs = uri::pairs(uri.query().unwrap_or_default())?;
+    let search = Search::of_query(&pairs, &queries.options)?;
+    let answer = queries.page(search, uri.path(), &pairs).await;
+    record("/query", started);
+    answer
+}
+
+async fn trace(
+    State(queries): State<Queries>,
+    trace_id: Result<Path<String>, PathRejection>,
+    uri: Uri,
+) -> Result<Response, QueryError> {
+    let started = Instant::now();
+    let trace_id = path_text("traceId", trace_id)?;
+    let pairs = uri::pairs(uri.query().unwrap_or_default())?;
+    let search = Search::of_trace(&trace_id, &pairs, &queries.options)?;
+    let answer = queries.page(search, uri.path(), &pairs).await;
+    record("/traces/{traceId}", started);
+    answer
+}
+
+async fn event(
+    State(queries): State<Queries>,
+    id: Result<Path<String>, PathRejection>,
+    uri: Uri,
+) -> Result<Response, QueryError> {
+    let started = Instant::now();
+    let id = path_text("id", id)?;
+    let id = id
+        .parse()
+        .map_err(|_| QueryError::parameter("id", "id must be a whole number"))?;
+    if let Some((name, _)) = uri::pairs(uri.query().unwrap_or_default())?.first() {
+        return Err(QueryError::parameter(
+            name,
+            "an event by its id takes no parameters",
+        ));
+    }
+    let answer = queries.event(id).await;
+    record("/query/{id}", started);
+    Ok(json(answer?.json))
+}
+
+fn path_text(
+    parameter: &str,
+    text: Result<Path<String>, PathRejection>,
+) -> Result<String, QueryError> {
+    match text {
+        Ok(Path(text)) if !text.contains('\0') => Ok(text),
+        _ => Err(QueryError::parameter(
+            parameter,
+            format!("{parameter} must be UTF-8 without NUL, percent-encoded where it must be"),
+        )),
+    }
+}
+
+fn record(route: &'static str, started: Instant) {
+    metrics::histogram!(QUERY_SECONDS, "route" => route).record(started.elapsed());
+}
+
+fn json(body: String) -> Response {
+    let json = HeaderValue::from_static("application/json");
+    ([(header::CONTENT_TYPE, json)], body).into_response()
+}
+
+impl Queries {
+    /// The page of a search, with the link to the next where there may be one.
+    async fn page(
+        &self,
+        search: Search,
+        path: &str,
+        pairs: &[(String, String)],
+    ) -> Result<Response, QueryError> {
+        let _slot = self.slot()?;
+        let (limit, order) = (search.limit as usize, search.order);
+        let found = async {
+            match &self.store {
+                Store::Postgres(store) => {
+                    postgres::search(&store.read_pool, search, &self.options).await
+                }
+                Store::Sqlite(store) => {
+                    sqlite::search(&store.read_pool, search, &self.options).await
+                }
+            }
+        };
+        let mut page = self.in_time(found).await?;
+        page.cut(limit, self.options.answer_bytes);
+        let link = next_link(path, pairs, order, &page);
+        let mut response = json(page.into_json());
+        if let Some(link) = link {
+            response.headers_mut().extend(link);
+        }
+        Ok(response)
+    }
+
+    async fn event(&self, id: i64) -> Result<Event, QueryError> {
+        let _slot = self.slot()?;
+        let found = async {
+            match &self.store {
+                Store::Postgres(store) => {
+                    postgres::event(&store.read_pool, id, &self.options).await
+                }
+                Store::Sqlite(store) => sqlite::event(&store.read_pool, id, &self.options).await,
+            }
+        };
+        self.in_time(found)
+            .await?
+            .ok_or(QueryError::NoSuchEvent(id))
+    }
+
+    /// A slot among the queries that run at once; given back when dropped, so also when the client leaves.
+    fn slot(&self) -> Result<tokio::sync::SemaphorePermit<'_>, QueryError> {
+        self.slots
+            .try_acquire()
+            .map_err(|_| QueryError::Busy(self.options.concurrency))
+    }
+
+    async fn in_time<T>(
+        &self,
+        found: impl Future<Output = Result<T, QueryError>>,
+    ) -> Result<T, QueryError> {
+        tokio::time::timeout(self.options.timeout, found)
+            .await
+            .unwrap_or(Err(QueryError::Timeout(self.options.timeout)))
+    }
+}
+
+/// `Link: <…>; rel="next"` (RFC 8288): the request as it was, from where the page ended.
+fn next_link(
+    path: &str,
+    pairs: &[(String, String)],
+    order: Order,
+    page: &Page,
+) -> Option<HeaderMap> {
+    let last = page.events.last().filter(|_| page.more)?;
+    let mut target = path.to_owned();
+    for (name, value) in pairs {
+        if name != "cursor" && name != "offset" {
+            uri::push_pair(&mut target, name, value);
+        }
+    }
+    uri::push_pair(&mut target, "cursor", &cursor::encode(order, last.key));
+    let value = HeaderValue::try_from(format!("<{target}>; rel=\"next\"")).ok()?;
+    Some(HeaderMap::from_iter([(header::LINK, value)]))
+}
+
+/// Puts the ids of matching resources in the place of the conditions that found them, unless they are too many.
+fn listed_resources(search: &mut Search, ids: Vec<Vec<u8>>) {
+    if i64::try_from(ids.len()).is_ok_and(|found| found <= RESOURCES_LISTED) {
+        search
+            .filters
+            .retain(|filter| !matches!(filter, Filter::Resource(..)));
+        search.filters.push(Filter::ResourceIn(ids));
+    }
 }

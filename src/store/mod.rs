@@ -110,7 +110,7 @@ pub struct StreamFacts {
 }
 
 /// How to reach the database, and what the store is allowed to do there.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum Target {
     Postgres {
         options: Box<sqlx::postgres::PgConnectOptions>,
@@ -120,6 +120,22 @@ pub enum Target {
     Sqlite {
         path: std::path::PathBuf,
     },
+}
+
+/// Where it is, without the password that the driver's own `Debug` would show.
+impl std::fmt::Debug for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Postgres { options, .. } => write!(
+                f,
+                "Postgres {{ {}@{}:{} }}",
+                options.get_username(),
+                options.get_host(),
+                options.get_port()
+            ),
+            Self::Sqlite { path } => write!(f, "Sqlite {{ {} }}", path.display()),
+        }
+    }
 }
 
 /// Settings of the store.

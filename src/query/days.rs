@@ -1,0 +1,91 @@
+//! Ranges of days of receipt, which is what the table is partitioned by.
+//!
+//! **Invariant:** ranges that are searched one after another cover all time, without overlap, whatever the clock says.
+
+const DAY: i64 = 86_400_000_000;
+
+/// A half-open range of times of receipt in Unix µs; `None` is without a bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Days {
+    pub(super) from: Option<i64>,
+    pub(super) to: Option<i64>,
+}
+
+impl Days {
+    pub(super) const ALL: Self = Self {
+        from: None,
+        to: None,
+    };
+
+    /// The older and the newer half of more than one day.
+    pub(super) fn halves(self) -> Option<(Self, Self)> {
+        let days = (self.to? - self.from?) / DAY;
+        let middle = Some(self.from? + days / 2 * DAY);
+        (days > 1).then_some((
+            Self { to: middle, ..self },
+            Self {
+                from: middle,
+                ..self
+            },
+        ))
+    }
+}
+
+/// Today and what is to come, one day, two, four, …, and all that is older; the newest is last.
+pub(super) fn newest_first(now_micros: i64) -> Vec<Days> {
+    let mut to = now_micros - now_micros.rem_euclid(DAY);
+    let mut ranges = vec![Days {
+        from: Some(to),
+        to: None,
+    }];
+    for doubled in 0..9 {
+        let from = to - (DAY << doubled);
+        ranges.push(Days {
+            from: Some(from),
+            to: Some(to),
+        });
+        to = from;
+    }
+    ranges.push(Days {
+        from: None,
+        to: Some(to),
+    });
+    ranges.reverse();
+    ranges
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{DAY, Days, newest_first};
+
+    #[test]
+    fn the_ranges_cover_all_time_once_and_end_with_today() {
+        let now = 1_767_225_600_000_000 + 5;
+        let ranges = newest_first(now);
+        assert_eq!(ranges.first().unwrap().from, None);
+        let today = *ranges.last().unwrap();
+        assert_eq!((today.from, today.to), (Some(now - 5), None));
+        for pair in ranges.windows(2) {
+            assert_eq!(pair[0].to, pair[1].from);
+            assert!(pair[0].to.is_some());
+        }
+    }
+
+    #[test]
+    fn a_range_is_halved_down_to_one_day() {
+        let mut left = vec![Days {
+            from: Some(0),
+            to: Some(7 * DAY),
+        }];
+        let mut single = Vec::new();
+        while let Some(days) = left.pop() {
+            match days.halves() {
+                Some((older, newer)) => left.extend([older, newer]),
+                None => single.push((days.from.unwrap(), days.to.unwrap())),
+            }
+        }
+        let expected: Vec<_> = (0..7).rev().map(|d| (d * DAY, (d + 1) * DAY)).collect();
+        assert_eq!(single, expected);
+        assert_eq!(Days::ALL.halves(), None);
+    }
+}

@@ -1,0 +1,149 @@
+//! Why a query has no page, and the answer that says so.
+//!
+//! **Invariant:** an answer is JSON, under 4 KiB, and echoes at most 64 escaped characters of the request.
+
+use std::time::{Duration, SystemTime};
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+
+/// Why a query has no page.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum QueryError {
+    /// 400: the request is at fault; names the parameter.
+    #[error("{reason}")]
+    Parameter { parameter: String, reason: String },
+    /// 404.
+    #[error("no event has the id {0}")]
+    NoSuchEvent(i64),
+    /// 503: as many queries run as may.
+    #[error("{0} queries are running, as many as may; try again in a moment")]
+    Busy(usize),
+    /// 503: the database cannot answer now.
+    #[error("{0}")]
+    Unavailable(&'static str),
+    /// 504: the query took too long.
+    #[error(
+        "the query took longer than {0:?}; narrow it, for example by from and to or by integration"
+    )]
+    Timeout(Duration),
+    /// 500: the database refused the statement; logged.
+    #[error("the database could not run the query; the service's log says why")]
+    Database(#[source] sqlx::Error),
+}
+
+impl QueryError {
+    pub(super) fn parameter(parameter: &str, reason: impl Into<String>) -> Self {
+        Self::Parameter {
+            parameter: shown(parameter),
+            reason: reason.into(),
+        }
+    }
+
+    /// Sorts a database's error; `timeout` is the one that the statement ran under.
+    pub(super) fn from_database(error: sqlx::Error, timeout: Duration) -> Self {
+        const AWAY: &str = "the database does not answer; try again in a moment";
+        match &error {
+            sqlx::Error::Io(_)
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::PoolTimedOut
+            | sqlx::Error::PoolClosed
+            | sqlx::Error::WorkerCrashed => Self::Unavailable(AWAY),
+            sqlx::Error::Database(database) => {
+                let code = database.code().unwrap_or_default();
+                if database.message().starts_with("no such table: telemetry_") {
+                    return Self::Unavailable("the database is not set up yet");
+                }
+                match code.as_ref() {
+                    // query_canceled; SQLITE_INTERRUPT.
+                    "57014" | "9" => Self::Timeout(timeout),
+                    "42P01" => Self::Unavailable("the database is not set up yet"),
+                    // SQLITE_BUSY, SQLITE_LOCKED, SQLITE_CANTOPEN.
+                    "5" | "6" | "14" => Self::Unavailable("the database is busy; try again"),
+                    // Connections, authorisation, no such database, conflicts with recovery on a replica, resources,
+                    // the operator's intervention.
+                    _ if ["08", "28", "3D", "40", "53", "57"]
+                        .iter()
+                        .any(|class| code.starts_with(class)) =>
+                    {
+                        Self::Unavailable(AWAY)
+                    }
+                    _ => Self::Database(error),
+                }
+            }
+            _ => Self::Database(error),
+        }
+    }
+
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::Parameter { .. } => StatusCode::BAD_REQUEST,
+            Self::NoSuchEvent(_) => StatusCode::NOT_FOUND,
+            Self::Busy(_) | Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Timeout(_) => StatusCode::GATEWAY_TIMEOUT,
+            Self::Database(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+}
+
+impl IntoResponse for QueryError {
+    fn into_response(self) -> Response {
+        let status = self.status();
+        if let Self::Database(error) = &self {
+            tracing::error!(%error, "a query failed");
+        }
+        let error = self.to_string();
+        let body = match self {
+            Self::Parameter { parameter, .. } => {
+                serde_json::json!({ "error": error, "parameter": parameter })
+            }
+            _ => serde_json::json!({ "error": error }),
+        };
+        let json = HeaderValue::from_static("application/json");
+        let headers = [(header::CONTENT_TYPE, json)];
+        let mut response = (status, headers, body.to_string()).into_response();
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, HeaderValue::from(retry_after()));
+        }
+        response
+    }
+}
+
+/// 1 to 5 seconds, spread so that refused clients do not come back together.
+fn retry_after() -> u64 {
+    let spread = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |now| now.subsec_micros());
+    u64::from(spread % 5) + 1
+}
+
+/// A text of the request as an answer may echo it: escaped, at most 64 characters.
+pub(super) fn shown(text: &str) -> String {
+    let escaped = text.escape_debug();
+    if escaped.clone().nth(64).is_none() {
+        return escaped.collect();
+    }
+    escaped.take(63).chain(['…']).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{retry_after, shown};
+
+    #[test]
+    fn an_echo_is_escaped_and_at_most_64_characters() {
+        assert_eq!(shown("plain"), "plain");
+        assert_eq!(shown("a\u{1b}[31m\r\n"), "a\\u{1b}[31m\\r\\n");
+        assert_eq!(shown(&"\n".repeat(1000)).chars().count(), 64);
+        assert_eq!(shown(&"x".repeat(64)).chars().count(), 64);
+    }
+
+    #[test]
+    fn a_client_is_asked_to_wait_one_to_five_seconds() {
+        for _ in 0..1000 {
+            assert!((1..=5).contains(&retry_after()));
+        }
+    }
+}

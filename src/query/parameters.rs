@@ -1,0 +1,303 @@
+//! A request's parameters to a [`Search`], pure.
+//!
+//! **Invariant:** a parameter that is unknown, given twice, unreadable or beyond its limit is an error that names it; none
+//! is ever passed over.
+
+use std::collections::HashSet;
+
+use super::Options;
+use super::cursor::{self, Key, Order};
+use super::error::{QueryError, shown};
+use super::filter::Filter;
+use super::time;
+
+/// What is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Search {
+    /// All must hold.
+    pub(super) filters: Vec<Filter>,
+    pub(super) order: Order,
+    pub(super) limit: u32,
+    pub(super) offset: u32,
+    /// The last event of the page before.
+    pub(super) after: Option<Key>,
+}
+
+/// Segments of a `metadata.` path; JSON of more levels is never stored.
+const PATH_MAX: usize = 32;
+
+const NAMES: [&str; 18] = [
+    "integration",
+    "correlationId",
+    "eventType",
+    "provider",
+    "traceId",
+    "spanId",
+    "name",
+    "status",
+    "from",
+    "to",
+    "minDurationMs",
+    "maxDurationMs",
+    "receivedFrom",
+    "receivedTo",
+    "limit",
+    "offset",
+    "order",
+    "cursor",
+];
+
+const A_TIME: &str = "must be a time: Unix milliseconds, or RFC 3339 like 2026-01-31T12:00:00Z";
+const A_DURATION: &str = "must be a number of milliseconds, at most six digits after the point";
+
+impl Search {
+    /// Rows to ask for: one more than the limit tells whether another page follows.
+    pub(super) fn wanted(&self) -> i64 {
+        i64::from(self.limit) + 1
+    }
+
+    /// Of `GET /query`.
+    ///
+    /// # Errors
+    /// [`QueryError::Parameter`].
+    pub(super) fn of_query(
+        pairs: &[(String, String)],
+        options: &Options,
+    ) -> Result<Self, QueryError> {
+        let mut search = Self {
+            filters: Vec::new(),
+            order: order(pairs, Order::NewestFirst)?,
+            limit: options.limit_default,
+            offset: 0,
+            after: None,
+        };
+        let mut seen = HashSet::new();
+        for (name, value) in pairs {
+            if !seen.insert(name) {
+                return Err(QueryError::parameter(
+                    name,
+                    format!("{} is given twice", shown(name)),
+                ));
+            }
+            if !search.page_parameter(name, value, options)? {
+                search.filters.push(filter(name, value)?);
+            }
+            if search.filters.len() > options.filters_max {
+                let reason = format!("a query takes at most {} filters", options.filters_max);
+                return Err(QueryError::parameter(name, reason));
+            }
+        }
+        if search.offset > 0 && search.after.is_some() {
+            return Err(QueryError::parameter(
+                "offset",
+                "a query takes cursor or offset, not both",
+            ));
+        }
+        search.check_range("from", "to", |filter| match filter {
+            Filter::From(ms) => Bound::Lower(*ms),
+            Filter::To(ms) => Bound::Upper(*ms),
+            _ => Bound::None,
+        })?;
+        search.check_range("receivedFrom", "receivedTo", |filter| match filter {
+            Filter::ReceivedFrom(ms) => Bound::Lower(*ms),
+            Filter::ReceivedTo(ms) => Bound::Upper(*ms),
+            _ => Bound::None,
+        })?;
+        search.check_range("minDurationMs", "maxDurationMs", |filter| match filter {
+            Filter::MinDuration(ns) => Bound::Lower(*ns),
+            Filter::MaxDuration(ns) => Bound::Upper(*ns),
+            _ => Bound::None,
+        })?;
+        Ok(search)
+    }
+
+    /// Of `GET /traces/{traceId}`: all of the trace, oldest first, in pages as large as may be.
+    ///
+    /// # Errors
+    /// [`QueryError::Parameter`].
+    pub(super) fn of_trace(
+        trace_id: &str,
+        pairs: &[(String, String)],
+        options: &Options,
+    ) -> Result<Self, QueryError> {
+        let mut search = Self {
+            filters: vec![Filter::trace(trace_id)],
+            order: order(pairs, Order::OldestFirst)?,
+            limit: options.limit_max,
+            offset: 0,
+            after: None,
+        };
+        let mut seen = HashSet::new();
+        for (name, value) in pairs {
+            if !seen.insert(name) {
+                return Err(QueryError::parameter(
+                    name,
+                    format!("{} is given twice", shown(name)),
+                ));
+            }
+            if name == "offset" || !search.page_parameter(name, value, options)? {
+                return Err(QueryError::parameter(
+                    name,
+                    "a trace is read with limit, order and cursor only",
+                ));
+            }
+        }
+        Ok(search)
+    }
+
+    /// Takes `limit`, `offset`, `order` or `cursor`; `false` for any other name.
+    fn page_parameter(
+        &mut self,
+        name: &str,
+        value: &str,
+        options: &Options,
+    ) -> Result<bool, QueryError> {
+        match name {
+            "limit" => self.limit = whole(name, value, 1, options.limit_max)?,
+            "offset" => self.offset = whole(name, value, 0, options.offset_max)?,
+            "order" => {}
+            "cursor" => {
+                let key = cursor::decode(self.order, value).ok_or_else(|| {
+                    QueryError::parameter(
+                        name,
+                        "cursor must be taken as it is from the Link header of the page before, with the same order",
+                    )
+                })?;
+                self.after = Some(key);
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    fn check_range(
+        &self,
+        lower: &str,
+        upper: &str,
+        bound: impl Fn(&Filter) -> Bound,
+    ) -> Result<(), QueryError> {
+        let (mut from, mut to) = (i64::MIN, i64::MAX);
+        for filter in &self.filters {
+            match bound(filter) {
+                Bound::Lower(value) => from = value,
+                Bound::Upper(value) => to = value,
+                Bound::None => {}
+            }
+        }
+        if from > to {
+            return Err(QueryError::parameter(
+                lower,
+                format!("{lower} is after {upper}: nothing can match"),
+            ));
+        }
+        Ok(())
+    }
+}
+
+enum Bound {
+    Lower(i64),
+    Upper(i64),
+    None,
+}
+
+/// The order stands anywhere among the parameters, and the cursor is read by it.
+fn order(pairs: &[(String, String)], default: Order) -> Result<Order, QueryError> {
+    match pairs.iter().find(|(name, _)| name == "order") {
+        None => Ok(default),
+        Some((_, value)) if value == "desc" => Ok(Order::NewestFirst),
+        Some((_, value)) if value == "asc" => Ok(Order::OldestFirst),
+        Some(_) => Err(QueryError::parameter("order", "order must be asc or desc")),
+    }
+}
+
+fn whole(name: &str, value: &str, min: u32, max: u32) -> Result<u32, QueryError> {
+    Some(value)
+        .filter(|value| value.bytes().all(|b| b.is_ascii_digit()))
+        .and_then(|value| value.parse().ok())
+        .filter(|number| (min..=max).contains(number))
+        .ok_or_else(|| {
+            QueryError::parameter(
+                name,
+                format!("{name} must be a whole number from {min} to {max}"),
+            )
+        })
+}
+
+fn filter(name: &str, value: &str) -> Result<Filter, QueryError> {
+    let malformed = |what: &str| QueryError::parameter(name, format!("{name} {what}"));
+    let time = || time::millis(value).ok_or_else(|| malformed(A_TIME));
+    let duration = || time::duration_ns(value).ok_or_else(|| malformed(A_DURATION));
+    let equal = |column| Filter::Equal(column, value.to_owned());
+    Ok(match name {
+        "integration" => equal("integration"),
+        "correlationId" => equal("correlation_id"),
+        "eventType" => equal("event_type"),
+        "provider" => equal("provider"),
+        "name" => equal("name"),
+        "status" => equal("status"),
+        "traceId" => Filter::trace(value),
+        "spanId" => Filter::span(value),
+        "from" => Filter::From(time()?),
+        "to" => Filter::To(time()?),
+        "receivedFrom" => Filter::ReceivedFrom(time()?),
+        "receivedTo" => Filter::ReceivedTo(time()?),
+        "minDurationMs" => Filter::MinDuration(duration()?),
+        "maxDurationMs" => Filter::MaxDuration(duration()?),
+        _ => json_filter(name, value)?,
+    })
+}
+
+fn json_filter(name: &str, value: &str) -> Result<Filter, QueryError> {
+    let value = value.to_owned();
+    let filter = match name.split_once('.') {
+        Some(("attributes", key)) => {
+            Filter::Metadata(vec!["attributes".to_owned(), key.to_owned()], value)
+        }
+        Some(("resource", key)) => Filter::Resource(key.to_owned(), value),
+        Some(("metadata", path)) => Filter::Metadata(segments(path), value),
+        _ => return Err(unknown(name)),
+    };
+    match &filter {
+        _ if name.ends_with('.') && name.find('.') == Some(name.len() - 1) => Err(
+            QueryError::parameter(name, format!("{name} must be followed by a key")),
+        ),
+        Filter::Metadata(path, _) if path.len() > PATH_MAX => Err(QueryError::parameter(
+            name,
+            format!("a path has at most {PATH_MAX} segments"),
+        )),
+        _ => Ok(filter),
+    }
+}
+
+/// Splits at `.`; `\.` is a literal dot.
+fn segments(path: &str) -> Vec<String> {
+    let mut segments = vec![String::new()];
+    let mut characters = path.chars().peekable();
+    while let Some(character) = characters.next() {
+        let last = segments.len() - 1;
+        match character {
+            '\\' if characters.next_if_eq(&'.').is_some() => segments[last].push('.'),
+            '.' => segments.push(String::new()),
+            _ => segments[last].push(character),
+        }
+    }
+    segments
+}
+
+fn unknown(name: &str) -> QueryError {
+    let near = NAMES
+        .iter()
+        .filter(|_| name.len() <= 64)
+        .map(|known| (strsim::damerau_levenshtein(known, name), known))
+        .min()
+        .filter(|(distance, _)| *distance <= 3);
+    let hint = match near {
+        Some((_, known)) => format!("; did you mean {known}?"),
+        None => "; attributes.<key>, resource.<key> and metadata.<path> are looked up in what was sent with the event"
+            .to_owned(),
+    };
+    QueryError::parameter(name, format!("unknown parameter {}{hint}", shown(name)))
+}
+
+#[cfg(test)]
+mod tests;

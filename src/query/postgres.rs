@@ -1,0 +1,301 @@
+//! A search in PostgreSQL, quick for values that are common, rare or absent.
+//!
+//! The indexes answer a trace, a correlation id and a range of times by themselves. For all else:
+//!
+//! 1. the newest [`WINDOW`] rows, by the index on `timestamp`: common values fill the page from it;
+//! 2. if the page is not full and block ranges can be skipped, the table range of days by range of days, newest first, without
+//!    an order, which leaves the planner nothing but the block ranges' bloom filters: a day without the value costs next to
+//!    nothing. A range with [`CROWD`] rows or more of the value is halved, down to a day, which is then read in order;
+//! 3. when the page is full, the rest of the table can only add what is newer than the page's last event: one look by the
+//!    index on `timestamp`.
+//!
+//! **Invariant:** the steps choose where to look first, never what is found: the page is that of the plain statement.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use futures_util::TryStreamExt;
+use sqlx::{AssertSqlSafe, Executor, PgPool, Postgres, Row};
+
+use super::cursor::{Key, Order};
+use super::days::{Days, newest_first};
+use super::error::QueryError;
+use super::filter::Filter;
+use super::lease::Lease;
+use super::page::{self, Event, Page};
+use super::parameters::Search;
+use super::sql::{self, Dialect, Statement};
+use super::{CONNECTION_WAIT, Options, RESOURCES_LISTED, listed_resources};
+
+/// Rows that are looked through in order before the block ranges are asked.
+const WINDOW: u32 = 20_000;
+
+/// So many rows of a value in a range of days make it worth reading in order.
+const CROWD: usize = 2_000;
+
+/// The page of a search.
+pub(super) async fn search(
+    pool: &PgPool,
+    mut search: Search,
+    options: &Options,
+) -> Result<Page, QueryError> {
+    let failed = |error| QueryError::from_database(error, options.timeout);
+    let mut session = Session::begin(pool, options).await?;
+    if search
+        .filters
+        .iter()
+        .any(|f| matches!(f, Filter::Resource(..)))
+    {
+        let ids = session.resource_ids(&search).await.map_err(failed)?;
+        if ids.is_empty() {
+            session.end().await.map_err(failed)?;
+            return Ok(Page::default());
+        }
+        listed_resources(&mut search, ids);
+    }
+    let page = session.find(&search).await.map_err(failed)?;
+    session.end().await.map_err(failed)?;
+    Ok(page)
+}
+
+/// The event with that id.
+pub(super) async fn event(
+    pool: &PgPool,
+    id: i64,
+    options: &Options,
+) -> Result<Option<Event>, QueryError> {
+    let failed = |error| QueryError::from_database(error, options.timeout);
+    let mut session = Session::begin(pool, options).await?;
+    let statement = sql::event(Dialect::Postgres, id);
+    let mut page = session.rows(&statement).await.map_err(failed)?;
+    session.end().await.map_err(failed)?;
+    Ok(page.events.pop())
+}
+
+/// One read-only transaction: all its statements see the same rows.
+struct Session<'a> {
+    lease: Lease<Postgres>,
+    options: &'a Options,
+    /// A statement was left before its last row.
+    unfinished: bool,
+}
+
+impl<'a> Session<'a> {
+    async fn begin(pool: &PgPool, options: &'a Options) -> Result<Self, QueryError> {
+        let mut lease = tokio::time::timeout(CONNECTION_WAIT, Lease::take(pool))
+            .await
+            .unwrap_or(Err(sqlx::Error::PoolTimedOut))
+            .map_err(|error| QueryError::from_database(error, options.timeout))?;
+        // Everything is local to the transaction, so that it holds behind a pooler too. Generic plans lose by a hundred
+        // times; compiling takes longer than any of these queries; one query takes one core. Sequential scans are the last
+        // resort: the planner's estimates for rare values make them look cheap. A server that looks whether its client is
+        // still there (Linux only) ends a query that was given up.
+        let begin = format!(
+            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; \
+             SET LOCAL statement_timeout = {}; \
+             SET LOCAL plan_cache_mode = force_custom_plan; \
+             SET LOCAL jit = off; \
+             SET LOCAL max_parallel_workers_per_gather = 0; \
+             SET LOCAL enable_seqscan = off; \
+             SELECT set_config('client_connection_check_interval', '1s', true) WHERE version() LIKE '%linux%'",
+            options.timeout.as_millis().max(1)
+        );
+        let begun = lease.connection().execute(AssertSqlSafe(begin)).await;
+        begun.map_err(|error| QueryError::from_database(error, options.timeout))?;
+        Ok(Self {
+            lease,
+            options,
+            unfinished: false,
+        })
+    }
+
+    async fn end(mut self) -> Result<(), sqlx::Error> {
+        if !self.unfinished {
+            self.lease.connection().execute("COMMIT").await?;
+            self.lease.give_back();
+        }
+        Ok(())
+    }
+
+    async fn resource_ids(&mut self, search: &Search) -> Result<Vec<Vec<u8>>, sqlx::Error> {
+        let statement = sql::resource_ids(Dialect::Postgres, search, RESOURCES_LISTED + 1);
+        let query = sqlx::query_with(
+            AssertSqlSafe(statement.text.clone()),
+            statement.postgres_arguments()?,
+        );
+        let rows = query.persistent(false).fetch_all(self.lease.connection());
+        rows.await?.iter().map(|row| row.try_get(0)).collect()
+    }
+
+    /// The whole way to a page; one row more than its limit tells whether another follows.
+    async fn find(&mut self, search: &Search) -> Result<Page, sqlx::Error> {
+        let wanted = search.limit as usize + 1;
+        let unordered = |filter: &Filter| !filter.is_range();
+        if search.filters.iter().any(Filter::is_quick) || !search.filters.iter().any(unordered) {
+            return self.rows(&sql::plain(Dialect::Postgres, search)).await;
+        }
+        let page = self.rows(&window(search)).await?;
+        if page.more || page.events.len() == wanted || self.window_is_all(search).await? {
+            return Ok(page);
+        }
+        if search.offset == 0 && search.filters.iter().any(Filter::has_bloom) {
+            return self.by_days(search, wanted).await;
+        }
+        self.rows(&sql::plain(Dialect::Postgres, search)).await
+    }
+
+    /// Whether the range holds no more rows than the window.
+    async fn window_is_all(&mut self, search: &Search) -> Result<bool, sqlx::Error> {
+        let mut sql = Statement::new(
+            Dialect::Postgres,
+            "SELECT e.timestamp FROM telemetry_events e WHERE true",
+        );
+        sql::push_range(&mut sql, search);
+        sql.push(match search.order {
+            Order::NewestFirst => " ORDER BY e.timestamp DESC",
+            Order::OldestFirst => " ORDER BY e.timestamp",
+        });
+        sql::push_slice(&mut sql, 1, WINDOW);
+        let query = sqlx::query_with(AssertSqlSafe(sql.text.clone()), sql.postgres_arguments()?);
+        let beyond = query
+            .persistent(false)
+            .fetch_optional(self.lease.connection());
+        Ok(beyond.await?.is_none())
+    }
+
+    /// Steps 2 and 3.
+    async fn by_days(&mut self, search: &Search, wanted: usize) -> Result<Page, sqlx::Error> {
+        let mut page = Page::default();
+        let mut left = match search.order {
+            Order::NewestFirst => newest_first(now_micros()),
+            Order::OldestFirst => vec![Days::ALL],
+        };
+        while let Some(days) = left.pop() {
+            if page.more || page.events.len() >= wanted {
+                let floor = page.events.last().map(|event| event.key);
+                let rest = Days {
+                    to: days.to,
+                    ..Days::ALL
+                };
+                let newer = self.rows(&in_order(search, rest, floor, wanted)).await?;
+                self.merge(&mut page, newer, search.order, wanted);
+                break;
+            }
+            let crowd = CROWD.max(2 * wanted);
+            let (mut found, rows) = self.fetch(&unordered(search, days, crowd, wanted)).await?;
+            if rows >= crowd {
+                if let Some((older, newer)) = days.halves() {
+                    left.extend([older, newer]);
+                    continue;
+                }
+                found = self.rows(&in_order(search, days, None, wanted)).await?;
+            }
+            self.merge(&mut page, found, search.order, wanted);
+        }
+        Ok(page)
+    }
+
+    fn merge(&self, page: &mut Page, found: Page, order: Order, wanted: usize) {
+        page.events.extend(found.events);
+        match order {
+            Order::NewestFirst => page.events.sort_unstable_by(|a, b| b.key.cmp(&a.key)),
+            Order::OldestFirst => page.events.sort_unstable_by_key(|event| event.key),
+        }
+        page.more |= found.more;
+        page.cut(wanted, self.options.answer_bytes);
+    }
+
+    async fn rows(&mut self, statement: &Statement) -> Result<Page, sqlx::Error> {
+        Ok(self.fetch(statement).await?.0)
+    }
+
+    /// Reads rows until the answer's bytes are full, which leaves `more` set and the connection not to be given back; with
+    /// the number that [`unordered`] gives along.
+    async fn fetch(&mut self, statement: &Statement) -> Result<(Page, usize), sqlx::Error> {
+        let query = sqlx::query_with(
+            AssertSqlSafe(statement.text.clone()),
+            statement.postgres_arguments()?,
+        );
+        let mut rows = query.persistent(false).fetch(self.lease.connection());
+        let (mut page, mut bytes, mut found) = (Page::default(), 0, 0);
+        while let Some(row) = rows.try_next().await? {
+            let event = page::event(&row)?;
+            bytes += event.json.len();
+            page.events.push(event);
+            if let Ok(number) = row.try_get::<i64, _>("found") {
+                found = usize::try_from(number).unwrap_or(usize::MAX);
+            }
+            if bytes > self.options.answer_bytes {
+                page.more = true;
+                self.unfinished = true;
+                break;
+            }
+        }
+        Ok((page, found))
+    }
+}
+
+/// Step 1: what matches among the first [`WINDOW`] rows of the range.
+fn window(search: &Search) -> Statement {
+    sql::with_resources(Dialect::Postgres, search.order, "", |sql| {
+        sql.push("SELECT * FROM (SELECT * FROM telemetry_events e WHERE true");
+        sql::push_range(sql, search);
+        sql::push_order(sql, search.order);
+        sql.push(" LIMIT ").int(i64::from(WINDOW));
+        sql.push(") e WHERE true");
+        sql::push_filters(sql, search);
+        sql::push_order(sql, search.order);
+        sql::push_slice(sql, search.wanted(), search.offset);
+    })
+}
+
+/// Step 2: what matches in a range of days, if that is less than `crowd` rows; `found` says how many.
+fn unordered(search: &Search, days: Days, crowd: usize, wanted: usize) -> Statement {
+    sql::with_resources(Dialect::Postgres, search.order, ", e.found", |sql| {
+        sql.push(
+            "SELECT *, count(*) OVER () AS found FROM (SELECT * FROM telemetry_events e WHERE true",
+        );
+        push_days(sql, days);
+        sql::push_range(sql, search);
+        sql::push_filters(sql, search);
+        sql.push(" LIMIT ").int(as_rows(crowd));
+        sql.push(") e");
+        sql::push_order(sql, search.order);
+        sql::push_slice(sql, as_rows(wanted), 0);
+    })
+}
+
+/// What matches in a range of days, as the planner finds it best; above a key if one is given.
+fn in_order(search: &Search, days: Days, floor: Option<Key>, wanted: usize) -> Statement {
+    sql::with_resources(Dialect::Postgres, search.order, "", |sql| {
+        sql.push("SELECT * FROM telemetry_events e WHERE true");
+        push_days(sql, days);
+        sql::push_range(sql, search);
+        if let Some(key) = floor {
+            sql::push_beyond(sql, ">", key);
+        }
+        sql::push_filters(sql, search);
+        sql::push_order(sql, search.order);
+        sql::push_slice(sql, as_rows(wanted), 0);
+    })
+}
+
+fn push_days(sql: &mut Statement, days: Days) {
+    if let Some(from) = days.from {
+        sql.push(" AND e.created_at >= ").micros(from);
+    }
+    if let Some(to) = days.to {
+        sql.push(" AND e.created_at < ").micros(to);
+    }
+}
+
+fn as_rows(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+/// Unix µs; decides only which days are looked at first.
+fn now_micros() -> i64 {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    i64::try_from(now.as_micros()).unwrap_or(i64::MAX)
+}

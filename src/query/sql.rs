@@ -1,0 +1,233 @@
+//! The statements of queries: one text for both stores, but for JSON and the time of receipt.
+//!
+//! **Invariant:** a statement's text is made of this crate's literals and placeholders; what comes from outside is bound.
+
+use sqlx::encode::IsNull;
+use sqlx::error::BoxDynError;
+use sqlx::postgres::types::Oid;
+use sqlx::postgres::{PgArgumentBuffer, PgArguments, PgTypeInfo};
+use sqlx::sqlite::SqliteArguments;
+use sqlx::{Arguments, Encode, Postgres, Type};
+
+use super::cursor::{Key, Order};
+use super::filter::Filter;
+use super::parameters::Search;
+
+/// Whose SQL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Dialect {
+    Postgres,
+    Sqlite,
+}
+
+/// What is bound.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Value {
+    Int(i64),
+    Text(String),
+    Bytes(Vec<u8>),
+    /// A time of receipt, Unix µs.
+    Micros(i64),
+}
+
+/// A statement's text with what is bound to it.
+#[derive(Clone, Debug)]
+pub(super) struct Statement {
+    pub(super) dialect: Dialect,
+    pub(super) text: String,
+    values: Vec<Value>,
+}
+
+impl Statement {
+    pub(super) fn new(dialect: Dialect, text: &str) -> Self {
+        Self {
+            dialect,
+            text: text.to_owned(),
+            values: Vec::new(),
+        }
+    }
+
+    pub(super) fn push(&mut self, text: &str) -> &mut Self {
+        self.text.push_str(text);
+        self
+    }
+
+    /// Binds a value without naming it in the text yet; gives its placeholder, which SQLite reads as PostgreSQL does.
+    pub(super) fn keep(&mut self, value: Value) -> String {
+        self.values.push(value);
+        format!("${}", self.values.len())
+    }
+
+    pub(super) fn bind(&mut self, value: Value) {
+        let placeholder = self.keep(value);
+        self.text.push_str(&placeholder);
+    }
+
+    pub(super) fn text(&mut self, value: &str) {
+        self.bind(Value::Text(value.to_owned()));
+    }
+
+    pub(super) fn int(&mut self, value: i64) {
+        self.bind(Value::Int(value));
+    }
+
+    pub(super) fn micros(&mut self, value: i64) {
+        self.bind(Value::Micros(value));
+    }
+
+    /// What PostgreSQL is sent beside the text.
+    pub(super) fn postgres_arguments(&self) -> Result<PgArguments, sqlx::Error> {
+        let mut arguments = PgArguments::default();
+        for value in &self.values {
+            match value {
+                Value::Int(value) => arguments.add(value),
+                Value::Text(value) => arguments.add(value),
+                Value::Bytes(value) => arguments.add(value),
+                Value::Micros(value) => arguments.add(TimestampTz(*value)),
+            }
+            .map_err(sqlx::Error::Encode)?;
+        }
+        Ok(arguments)
+    }
+
+    /// The same for SQLite.
+    pub(super) fn sqlite_arguments(&self) -> Result<SqliteArguments, sqlx::Error> {
+        let mut arguments = SqliteArguments::default();
+        for value in &self.values {
+            match value {
+                Value::Int(value) | Value::Micros(value) => arguments.add(*value),
+                Value::Text(value) => arguments.add(value.clone()),
+                Value::Bytes(value) => arguments.add(value.clone()),
+            }
+            .map_err(sqlx::Error::Encode)?;
+        }
+        Ok(arguments)
+    }
+}
+
+/// A `timestamptz` from Unix µs, bound as a constant so that partitions are chosen when the statement is planned.
+struct TimestampTz(i64);
+
+impl Type<Postgres> for TimestampTz {
+    fn type_info() -> PgTypeInfo {
+        PgTypeInfo::with_oid(Oid(1184))
+    }
+}
+
+impl Encode<'_, Postgres> for TimestampTz {
+    fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
+        // PostgreSQL counts from 2000-01-01 and takes the ends of the range for infinity, which is as far away.
+        let since_2000 = self.0.saturating_sub(946_684_800_000_000);
+        buffer.extend_from_slice(&since_2000.to_be_bytes());
+        Ok(IsNull::No)
+    }
+}
+
+/// The columns of a page's rows as [`super::page`] reads them, from `e` and its resource `r`.
+fn columns(dialect: Dialect) -> String {
+    let created_at = match dialect {
+        Dialect::Postgres => "CAST(extract(epoch FROM e.created_at) * 1000000 AS BIGINT)",
+        Dialect::Sqlite => "e.created_at",
+    };
+    format!(
+        "e.timestamp, e.id, e.correlation_id, e.integration, e.provider, e.event_type, CAST(e.metadata AS TEXT), \
+         e.trace_id, e.span_id, {created_at}, e.parent_span_id, e.name, e.time_unix_nano, e.duration_ns, \
+         CAST(e.kind AS BIGINT), e.status, CAST(e.flags AS BIGINT), CAST(r.resource AS TEXT), CAST(r.scope AS TEXT)"
+    )
+}
+
+/// Puts the resources to the rows of a subquery `e`.
+pub(super) fn with_resources(
+    dialect: Dialect,
+    order: Order,
+    more_columns: &str,
+    rows: impl FnOnce(&mut Statement),
+) -> Statement {
+    let mut sql = Statement::new(dialect, "SELECT ");
+    sql.push(&columns(dialect))
+        .push(more_columns)
+        .push(" FROM (");
+    rows(&mut sql);
+    sql.push(") e LEFT JOIN telemetry_resources r ON r.id = e.resource_id");
+    push_order(&mut sql, order);
+    sql
+}
+
+/// The event with that id.
+pub(super) fn event(dialect: Dialect, id: i64) -> Statement {
+    with_resources(dialect, Order::NewestFirst, "", |sql| {
+        sql.push("SELECT * FROM telemetry_events e WHERE e.id = ")
+            .int(id);
+        sql.push(" LIMIT 1");
+    })
+}
+
+/// The page as the database's planner finds it best.
+pub(super) fn plain(dialect: Dialect, search: &Search) -> Statement {
+    with_resources(dialect, search.order, "", |sql| {
+        sql.push("SELECT * FROM telemetry_events e WHERE true");
+        push_range(sql, search);
+        push_filters(sql, search);
+        push_order(sql, search.order);
+        push_slice(sql, search.wanted(), search.offset);
+    })
+}
+
+/// Ids of resources that all of the search's conditions on resources hold for, at most `limit`.
+pub(super) fn resource_ids(dialect: Dialect, search: &Search, limit: i64) -> Statement {
+    let mut sql = Statement::new(dialect, "SELECT r.id FROM telemetry_resources r WHERE true");
+    for filter in &search.filters {
+        if matches!(filter, Filter::Resource(..)) {
+            sql.push(" AND ");
+            filter.push_on_resource(&mut sql);
+        }
+    }
+    sql.push(" LIMIT ").int(limit);
+    sql
+}
+
+/// The bounds of time, and where the page before ended.
+pub(super) fn push_range(sql: &mut Statement, search: &Search) {
+    for filter in search.filters.iter().filter(|filter| filter.is_range()) {
+        sql.push(" AND ");
+        filter.push(sql);
+    }
+    if let Some(key) = search.after {
+        let sign = match search.order {
+            Order::NewestFirst => "<",
+            Order::OldestFirst => ">",
+        };
+        push_beyond(sql, sign, key);
+    }
+}
+
+/// Keys on one side of a key; written out, as the index knows the timestamp alone.
+pub(super) fn push_beyond(sql: &mut Statement, sign: &str, key: Key) {
+    let timestamp = sql.keep(Value::Int(key.timestamp));
+    let id = sql.keep(Value::Int(key.id));
+    sql.push(&format!(
+        " AND e.timestamp {sign}= {timestamp} AND (e.timestamp {sign} {timestamp} OR e.id {sign} {id})"
+    ));
+}
+
+/// All conditions but the range.
+pub(super) fn push_filters(sql: &mut Statement, search: &Search) {
+    for filter in search.filters.iter().filter(|filter| !filter.is_range()) {
+        sql.push(" AND ");
+        filter.push(sql);
+    }
+}
+
+pub(super) fn push_order(sql: &mut Statement, order: Order) {
+    sql.push(match order {
+        Order::NewestFirst => " ORDER BY e.timestamp DESC, e.id DESC",
+        Order::OldestFirst => " ORDER BY e.timestamp, e.id",
+    });
+}
+
+pub(super) fn push_slice(sql: &mut Statement, wanted: i64, offset: u32) {
+    sql.push(" LIMIT ").int(wanted);
+    if offset > 0 {
+        sql.push(" OFFSET ").int(i64::from(offset));
+    }
+}
