@@ -66,7 +66,7 @@ pub struct Stop {
 /// The sockets of the service, bound by [`listen`].
 #[derive(Debug)]
 pub struct Listeners {
-    pub main: Listener,
+    pub main: Option<Listener>,
     pub otlp_http: Option<Listener>,
 }
 
@@ -115,7 +115,10 @@ pub async fn run(
 
     let drain = Drain::default();
     let mut servers = JoinSet::new();
-    let mut serve = |listener: Listener, router: axum::Router| {
+    let mut serve = |listener: Option<Listener>, router: axum::Router| {
+        let Some(listener) = listener else {
+            return;
+        };
         tracing::info!(listener = listener.name, address = %listener, "listening");
         for socket in listener.sockets {
             let (router, options) = (router.clone(), config.receive.clone());
@@ -124,9 +127,7 @@ pub async fn run(
         }
     };
     serve(listeners.main, everything);
-    if let Some(listener) = listeners.otlp_http {
-        serve(listener, otlp_http);
-    }
+    serve(listeners.otlp_http, otlp_http);
     let draining = CancellationToken::new();
     let writer = tokio::spawn(write::run(
         log.clone(),

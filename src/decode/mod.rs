@@ -150,6 +150,11 @@ fn decode(
             walk::walk(body, &source.limits, &mut spans)?;
             spans.tally.finish()
         }
+        (Signal::Span, Encoding::Json) => {
+            let mut spans = otlp::Spans::new(source, sink);
+            otlp_json::walk(body, &otlp_json::SPANS, &source.limits, &mut spans)?;
+            spans.tally.finish()
+        }
         (signal, encoding) => Err(DecodeError::Malformed {
             message: format!("{signal:?} cannot be read as {encoding:?}"),
             offset: None,
@@ -165,6 +170,12 @@ mod native;
 
 /// OTLP: the outer levels over the wire, each item surveyed, then mapped.
 mod walk;
+
+/// The same in JSON.
+mod otlp_json;
+
+/// A message of OTLP's JSON to protobuf.
+mod transcode;
 
 /// What each message holds, as tables.
 mod schema;
@@ -201,3 +212,6 @@ mod json;
 
 /// What was taken, and what was not.
 mod tally;
+
+#[cfg(test)]
+mod tests;

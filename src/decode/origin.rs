@@ -32,42 +32,47 @@ pub(super) struct Part<'a> {
 
 impl<'a> Part<'a> {
     pub(super) fn resource(
-        message: &'a [u8],
-        schema_url: &'a [u8],
-        limits: &'a Limits,
+        message: Cow<'a, [u8]>,
+        schema_url: Cow<'a, [u8]>,
+        limits: &Limits,
     ) -> Result<Self, Malformed> {
         Self::new(message, schema_url, &schema::RESOURCE, limits)
     }
 
     pub(super) fn scope(
-        message: &'a [u8],
-        schema_url: &'a [u8],
-        limits: &'a Limits,
+        message: Cow<'a, [u8]>,
+        schema_url: Cow<'a, [u8]>,
+        limits: &Limits,
     ) -> Result<Self, Malformed> {
         Self::new(message, schema_url, &schema::SCOPE, limits)
     }
 
     fn new(
-        message: &'a [u8],
-        schema_url: &'a [u8],
+        message: Cow<'a, [u8]>,
+        mut schema_url: Cow<'a, [u8]>,
         schema: &'static Message,
-        limits: &'a Limits,
+        limits: &Limits,
     ) -> Result<Self, Malformed> {
-        let (message, mut seen, fault) = match Survey::of(message, schema, limits) {
-            Ok(survey) => (survey.item, survey.seen, None),
+        let mut repaired = None;
+        let (mut seen, fault) = match Survey::of(&message, schema, limits) {
+            Ok(survey) => {
+                if let Cow::Owned(copy) = survey.item {
+                    repaired = Some(copy);
+                }
+                (survey.seen, None)
+            }
             Err(Fault::Malformed(malformed)) => return Err(malformed),
-            Err(fault) => (Cow::Borrowed(message), Sanitized::default(), Some(fault)),
+            Err(fault) => (Sanitized::default(), Some(fault)),
         };
         // A resource is stored once and whole.
         seen.cut = 0;
-        let mut schema_url = Cow::Borrowed(schema_url);
         seen.nul += u32::from(schema_url.contains(&0));
         if std::str::from_utf8(&schema_url).is_err() {
             seen.utf8 += 1;
             repair(schema_url.to_mut());
         }
         Ok(Self {
-            message,
+            message: repaired.map_or(message, Cow::Owned),
             schema_url,
             seen,
             fault,

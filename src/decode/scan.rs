@@ -82,10 +82,6 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    pub(super) const fn at(&self) -> usize {
-        self.at
-    }
-
     pub(super) const fn error(&self, what: &'static str) -> SyntaxError {
         SyntaxError { what, at: self.at }
     }

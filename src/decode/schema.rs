@@ -31,7 +31,10 @@ pub(super) enum Kind {
     /// A trace or span id: hex in JSON.
     Id,
     Bool,
-    Int64,
+    /// `double` is the number of the field that takes what does not fit, in JSON.
+    Int64 {
+        double: u32,
+    },
     Uint32,
     /// With its names in the order of their numbers, from 0.
     Enum(&'static [&'static str]),
@@ -167,7 +170,7 @@ pub(super) static ANY_VALUE: Message = Message {
     fields: &[
         one(1, "stringValue", "string_value", Kind::Text),
         one(2, "boolValue", "bool_value", Kind::Bool),
-        one(3, "intValue", "int_value", Kind::Int64),
+        one(3, "intValue", "int_value", Kind::Int64 { double: 4 }),
         one(4, "doubleValue", "double_value", Kind::Double),
         one(5, "arrayValue", "array_value", Kind::Message(&ARRAY_VALUE)),
         one(

@@ -83,7 +83,10 @@ impl<'a> Survey<'a> {
                 (Kind::Bytes, Value::Bytes(bytes)) => self.measure(bytes, schema),
                 (Kind::StringReference, Value::Varint(_)) => self.seen.string_reference += 1,
                 (Kind::Id, Value::Bytes(_))
-                | (Kind::Bool | Kind::Int64 | Kind::Uint32 | Kind::Enum(_), Value::Varint(_))
+                | (
+                    Kind::Bool | Kind::Int64 { .. } | Kind::Uint32 | Kind::Enum(_),
+                    Value::Varint(_),
+                )
                 | (Kind::Double | Kind::Fixed64, Value::Fixed64(_))
                 | (Kind::Fixed32, Value::Fixed32(_)) => {}
                 _ => return Err(WRONG_TYPE.into()),

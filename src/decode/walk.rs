@@ -30,10 +30,10 @@ pub(super) fn walk<'a>(
 ) -> Result<(), Malformed> {
     for_each(request, 1, |resource_items| {
         let Envelope { origin, schema_url } = Envelope::of(resource_items)?;
-        visitor.resource(Part::resource(origin, schema_url, limits)?);
+        visitor.resource(Part::resource(origin.into(), schema_url.into(), limits)?);
         for_each(resource_items, 2, |scope_items| {
             let Envelope { origin, schema_url } = Envelope::of(scope_items)?;
-            visitor.scope(Part::scope(origin, schema_url, limits)?);
+            visitor.scope(Part::scope(origin.into(), schema_url.into(), limits)?);
             for_each(scope_items, 2, |item| visitor.item(item))
         })
     })

@@ -56,7 +56,8 @@ struct Inner {
     after_failure: Vec<String>,
     failed: BTreeSet<u64>,
     space: Space,
-    dir_syncs: u64,
+    /// So many changes are still made before the disk dies.
+    fuse: Option<u64>,
 }
 
 /// The disk; clones are the same.
@@ -100,12 +101,29 @@ impl SimDisk {
         }
     }
 
+    /// As `alive`, for what changes something.
+    fn changing(&self) -> io::Result<MutexGuard<'_, Inner>> {
+        let mut inner = self.alive()?;
+        match &mut inner.fuse {
+            None => {}
+            Some(0) => return Err(io::Error::other("the disk died")),
+            Some(left) => *left -= 1,
+        }
+        Ok(inner)
+    }
+
+    /// Lets the disk die after so many changes; a power cut brings it back.
+    pub(super) fn die_after(&self, changes: u64) {
+        self.inner().fuse = Some(changes);
+    }
+
     /// Cuts the power; `chance` says yes or no to each thing that may go either way. The disk as the next start finds it.
     pub(super) fn cut(&self, chance: &mut dyn FnMut() -> bool) -> Self {
         let mut inner = self.inner();
         inner.cuts += 1;
         inner.locked.clear();
         inner.syncs_held = false;
+        inner.fuse = None;
         let paths: BTreeSet<PathBuf> = inner
             .live
             .keys()
@@ -299,7 +317,7 @@ impl Disk for SimDisk {
     }
 
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        let mut inner = self.alive()?;
+        let mut inner = self.changing()?;
         if inner.live.contains_key(path) {
             return Err(ErrorKind::AlreadyExists.into());
         }
@@ -323,7 +341,7 @@ impl Disk for SimDisk {
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
-        let mut inner = self.alive()?;
+        let mut inner = self.changing()?;
         inner
             .live
             .remove(path)
@@ -332,8 +350,7 @@ impl Disk for SimDisk {
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        let mut inner = self.alive()?;
-        inner.dir_syncs += 1;
+        let mut inner = self.changing()?;
         let live = inner.live.clone();
         inner.durable.retain(|path, _| path.parent() != Some(dir));
         inner.durable.extend(live);
@@ -356,7 +373,7 @@ impl DiskFile for SimFile {
     }
 
     fn write_at(&self, slices: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
-        let mut inner = self.disk.alive()?;
+        let mut inner = self.disk.changing()?;
         inner.writes += 1;
         let k = inner.writes;
         if inner.failed.contains(&self.id) {
@@ -383,7 +400,7 @@ impl DiskFile for SimFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        let mut inner = self.disk.alive()?;
+        let mut inner = self.disk.changing()?;
         if inner.syncs_held {
             inner.syncs_waiting += 1;
             self.disk.inner.1.notify_all();
@@ -414,7 +431,7 @@ impl DiskFile for SimFile {
     }
 
     fn allocate(&self, bytes: u64) -> io::Result<()> {
-        let mut inner = self.disk.alive()?;
+        let mut inner = self.disk.changing()?;
         inner.allocations += 1;
         let k = inner.allocations;
         if inner.faults.contains(&Fault::FullAllocation(k)) {

@@ -70,7 +70,10 @@ pub struct Options {
     pub timeout: Duration,
     /// Queries at once; the next are 503.
     pub concurrency: usize,
+    /// A page that would be larger is cut at whole events, at least one.
     pub answer_bytes: usize,
+    /// So many of the newest rows are looked through in PostgreSQL before its block ranges are asked.
+    pub window_rows: u32,
 }
 
 impl Default for Options {
@@ -83,6 +86,7 @@ impl Default for Options {
             timeout: Duration::from_secs(30),
             concurrency: 8,
             answer_bytes: 32 << 20,
+            window_rows: 20_000,
         }
     }
 }

@@ -2,15 +2,16 @@
 //!
 //! The indexes answer a trace, a correlation id and a range of times by themselves. For all else:
 //!
-//! 1. the newest [`WINDOW`] rows, by the index on `timestamp`: common values fill the page from it;
+//! 1. the newest [`Options::window_rows`], by the index on `timestamp`: common values fill the page from it;
 //! 2. if the page is not full and block ranges can be skipped, the table range of days by range of days, newest first, without
 //!    an order, which leaves the planner nothing but the block ranges' bloom filters: a day without the value costs next to
-//!    nothing. A range with [`CROWD`] rows or more of the value is halved, down to a day, which is then read in order;
+//!    nothing. A range with a tenth of a window of the value, or more, is halved, down to a day, which is then read in order;
 //! 3. when the page is full, the rest of the table can only add what is newer than the page's last event: one look by the
 //!    index on `timestamp`.
 //!
 //! **Invariant:** the steps choose where to look first, never what is found: the page is that of the plain statement.
 
+use std::cmp::Reverse;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use futures_util::TryStreamExt;
@@ -25,12 +26,6 @@ use super::page::{self, Event, Page};
 use super::parameters::Search;
 use super::sql::{self, Dialect, Statement};
 use super::{CONNECTION_WAIT, Options, RESOURCES_LISTED, listed_resources};
-
-/// Rows that are looked through in order before the block ranges are asked.
-const WINDOW: u32 = 20_000;
-
-/// So many rows of a value in a range of days make it worth reading in order.
-const CROWD: usize = 2_000;
 
 /// The page of a search.
 pub(super) async fn search(
@@ -133,7 +128,7 @@ impl<'a> Session<'a> {
         if search.filters.iter().any(Filter::is_quick) || !search.filters.iter().any(unordered) {
             return self.rows(&sql::plain(Dialect::Postgres, search)).await;
         }
-        let page = self.rows(&window(search)).await?;
+        let page = self.rows(&window(search, self.options.window_rows)).await?;
         if page.more || page.events.len() == wanted || self.window_is_all(search).await? {
             return Ok(page);
         }
@@ -154,7 +149,7 @@ impl<'a> Session<'a> {
             Order::NewestFirst => " ORDER BY e.timestamp DESC",
             Order::OldestFirst => " ORDER BY e.timestamp",
         });
-        sql::push_slice(&mut sql, 1, WINDOW);
+        sql::push_slice(&mut sql, 1, self.options.window_rows);
         let query = sqlx::query_with(AssertSqlSafe(sql.text.clone()), sql.postgres_arguments()?);
         let beyond = query
             .persistent(false)
@@ -180,7 +175,7 @@ impl<'a> Session<'a> {
                 self.merge(&mut page, newer, search.order, wanted);
                 break;
             }
-            let crowd = CROWD.max(2 * wanted);
+            let crowd = (self.options.window_rows as usize / 10).max(2 * wanted);
             let (mut found, rows) = self.fetch(&unordered(search, days, crowd, wanted)).await?;
             if rows >= crowd {
                 if let Some((older, newer)) = days.halves() {
@@ -197,7 +192,7 @@ impl<'a> Session<'a> {
     fn merge(&self, page: &mut Page, found: Page, order: Order, wanted: usize) {
         page.events.extend(found.events);
         match order {
-            Order::NewestFirst => page.events.sort_unstable_by(|a, b| b.key.cmp(&a.key)),
+            Order::NewestFirst => page.events.sort_unstable_by_key(|event| Reverse(event.key)),
             Order::OldestFirst => page.events.sort_unstable_by_key(|event| event.key),
         }
         page.more |= found.more;
@@ -218,29 +213,29 @@ impl<'a> Session<'a> {
         let mut rows = query.persistent(false).fetch(self.lease.connection());
         let (mut page, mut bytes, mut found) = (Page::default(), 0, 0);
         while let Some(row) = rows.try_next().await? {
+            if bytes > self.options.answer_bytes {
+                page.more = true;
+                self.unfinished = true;
+                break;
+            }
             let event = page::event(&row)?;
             bytes += event.json.len();
             page.events.push(event);
             if let Ok(number) = row.try_get::<i64, _>("found") {
                 found = usize::try_from(number).unwrap_or(usize::MAX);
             }
-            if bytes > self.options.answer_bytes {
-                page.more = true;
-                self.unfinished = true;
-                break;
-            }
         }
         Ok((page, found))
     }
 }
 
-/// Step 1: what matches among the first [`WINDOW`] rows of the range.
-fn window(search: &Search) -> Statement {
+/// Step 1: what matches among the first rows of the range.
+fn window(search: &Search, rows: u32) -> Statement {
     sql::with_resources(Dialect::Postgres, search.order, "", |sql| {
         sql.push("SELECT * FROM (SELECT * FROM telemetry_events e WHERE true");
         sql::push_range(sql, search);
         sql::push_order(sql, search.order);
-        sql.push(" LIMIT ").int(i64::from(WINDOW));
+        sql.push(" LIMIT ").int(i64::from(rows));
         sql.push(") e WHERE true");
         sql::push_filters(sql, search);
         sql::push_order(sql, search.order);

@@ -115,13 +115,13 @@ impl Session {
         let mut page = Page::default();
         let mut bytes = 0;
         while let Some(row) = rows.try_next().await? {
-            let event = page::event(&row)?;
-            bytes += event.json.len();
-            page.events.push(event);
             if bytes > options.answer_bytes {
                 page.more = true;
                 break;
             }
+            let event = page::event(&row)?;
+            bytes += event.json.len();
+            page.events.push(event);
         }
         Ok(page)
     }

@@ -22,13 +22,13 @@ pub struct Listener {
 
 /// A port that could not be taken.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address}: {error}; {setting} moves that listener{}", if *.closable { ", and `off` closes it" } else { "" })]
+#[error(
+    "cannot listen on {address}: {error}; {setting} moves that listener to another port, and `off` closes it"
+)]
 pub struct BindError {
     pub address: SocketAddr,
     pub error: io::Error,
     pub setting: &'static str,
-    /// Whether the service runs without that listener.
-    pub closable: bool,
 }
 
 impl Listener {
@@ -40,7 +40,6 @@ impl Listener {
     pub fn bind(
         name: &'static str,
         setting: &'static str,
-        closable: bool,
         addresses: &[IpAddr],
         port: u16,
     ) -> Result<Self, BindError> {
@@ -63,7 +62,6 @@ impl Listener {
                         address,
                         error,
                         setting,
-                        closable,
                     });
                 }
             }
@@ -114,7 +112,7 @@ mod tests {
     #[tokio::test]
     async fn port_0_is_one_free_port_for_every_address() {
         let both = [LOOPBACK, IpAddr::V6(Ipv6Addr::LOCALHOST)];
-        let listener = Listener::bind("main", "RUVVECTOR_SERVICE_PORT", false, &both, 0).unwrap();
+        let listener = Listener::bind("main", "RUVVECTOR_SERVICE_PORT", &both, 0).unwrap();
         let ports: Vec<u16> = listener
             .sockets
             .iter()
@@ -125,10 +123,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_taken_port_says_which_setting_moves_or_closes_the_listener() {
-        let first = Listener::bind("a", "X", false, &[LOOPBACK], 0).unwrap();
+        let first = Listener::bind("a", "X", &[LOOPBACK], 0).unwrap();
         let port = first.sockets[0].local_addr().unwrap().port();
         let setting = "RUVVECTOR_OTLP_HTTP_PORT";
-        let error = Listener::bind("otlp_http", setting, true, &[LOOPBACK], port).unwrap_err();
+        let error = Listener::bind("otlp_http", setting, &[LOOPBACK], port).unwrap_err();
         let said = error.to_string();
         assert!(said.contains(&format!("127.0.0.1:{port}")), "{said}");
         assert!(said.contains("RUVVECTOR_OTLP_HTTP_PORT moves"), "{said}");

@@ -114,7 +114,7 @@ async fn prometheus_answers_ingest_rate_queue_depth_and_pool_use_by_one_plain_ex
     let dir = directory();
     let service = Launch::postgres(dir.path(), &database.url).start().await;
     let prometheus = Prometheus::scraping(&service);
-    let ledger = Arc::new(Ledger::new());
+    let ledger = Arc::new(Ledger::default());
     let load = Load::start(&ledger, Shape::STEADY);
     load.aim(&service);
 

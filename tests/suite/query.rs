@@ -1,1 +1,14 @@
-//!
+//! Queries: each case is asked of PostgreSQL and of SQLite, which hold the same events, and both answers must be the same
+//! bytes.
+
+/// The two stores with the same events in them, and one request to both.
+mod stores;
+
+/// Parameters to the events they find.
+mod found;
+
+/// Pages, one after another.
+mod paging;
+
+/// Requests that are at fault.
+mod refused;

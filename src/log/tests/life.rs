@@ -19,12 +19,12 @@ fn what_is_appended_is_read_back_in_order_also_after_reopening() {
             );
         }
         let expected: Vec<_> = (1..=50).map(|seq| (u64::from(seq), seq)).collect();
-        assert_eq!(seqs(&all(&log, stream).await), expected);
+        assert_eq!(seqs(&all(&log, stream)), expected);
         let events: u64 = (1..=50u32).map(|seq| u64::from(seq % 7 + 1)).sum();
         assert_eq!(log.status().queue_events, events);
         drop(log);
         let log = open(&disk);
-        assert_eq!(seqs(&all(&log, stream).await), expected);
+        assert_eq!(seqs(&all(&log, stream)), expected);
         assert_eq!(log.status().queue_events, events);
         assert_eq!(log.status().backlog_at_start_events, events);
     });
@@ -41,9 +41,9 @@ fn a_record_larger_than_a_segment_gets_one_of_its_own() {
         }
         assert_eq!(append(&log, 5, 2 << 20).await, Err(AppendError::TooLarge));
         let expected = [(1, 1), (2, 2), (3, 3), (4, 4)];
-        assert_eq!(seqs(&all(&log, stream).await), expected);
+        assert_eq!(seqs(&all(&log, stream)), expected);
         drop(log);
-        assert_eq!(seqs(&all(&open(&disk), stream).await), expected);
+        assert_eq!(seqs(&all(&open(&disk), stream)), expected);
     });
 }
 
@@ -59,6 +59,6 @@ fn a_power_cut_loses_nothing_that_was_answered() {
         let disk = disk.cut(&mut || false);
         let log = open(&disk);
         let expected: Vec<_> = (1..=20).map(|seq| (u64::from(seq), seq)).collect();
-        assert_eq!(seqs(&all(&log, stream).await), expected);
+        assert_eq!(seqs(&all(&log, stream)), expected);
     });
 }

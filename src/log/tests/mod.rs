@@ -83,11 +83,11 @@ async fn append(log: &Log, seq: u32, bytes: usize) -> Result<Position, AppendErr
 }
 
 /// Everything of a stream.
-async fn all(log: &Log, stream: StreamId) -> Vec<Entry> {
+fn all(log: &Log, stream: StreamId) -> Vec<Entry> {
     let mut entries = Vec::new();
     let mut from = 1;
     loop {
-        let page = log.read(stream, from, 10_000).await.unwrap();
+        let page = super::reader::read(&log.shared.core, stream, from, 10_000).unwrap();
         let Some(last) = page.last() else {
             return entries;
         };
@@ -101,6 +101,13 @@ fn last_of(entry: &Entry) -> u64 {
         Entry::Record(record) => record.position.n,
         Entry::Hole { last, .. } => *last,
         Entry::Damaged { n, .. } => *n,
+    }
+}
+
+fn first_of(entry: &Entry) -> u64 {
+    match entry {
+        Entry::Hole { first, .. } => *first,
+        Entry::Record(_) | Entry::Damaged { .. } => last_of(entry),
     }
 }
 

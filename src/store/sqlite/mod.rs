@@ -26,6 +26,9 @@ mod error;
 /// The schema: migrations, and what is refused.
 mod schema;
 
+/// Resources and streams that are in the file already.
+mod known;
+
 /// Rows and dead letters into their tables.
 mod rows;
 
@@ -44,6 +47,7 @@ pub struct Sqlite {
     pub read_pool: SqlitePool,
     write_pool: SqlitePool,
     settings: Arc<Settings>,
+    known: Arc<known::Known>,
 }
 
 struct Settings {
@@ -87,13 +91,27 @@ impl Sqlite {
                 statement_timeout: options.statement_timeout,
                 collector: options.collector.clone(),
             }),
+            known: Arc::default(),
         }
     }
 
     pub(super) async fn prepare(&self) -> Result<(), StoreError> {
+        self.prepare_schema(self.settings.migrate).await
+    }
+
+    /// Applies the migrations, whatever the settings say: for the command `migrate`.
+    ///
+    /// # Errors
+    /// [`StoreError::Retry`] or [`StoreError::Schema`].
+    pub async fn migrate(&self) -> Result<(), StoreError> {
+        self.prepare_schema(true).await
+    }
+
+    async fn prepare_schema(&self, may_migrate: bool) -> Result<(), StoreError> {
+        self.known.clear();
         schema::create_file(&self.settings.path).map_err(|error| self.fault().io(&error))?;
         let mut connection = self.writer().await?;
-        let done = schema::prepare(&mut connection, self.settings.migrate, self.fault()).await;
+        let done = schema::prepare(&mut connection, may_migrate, self.fault()).await;
         settle(connection, done)
     }
 
@@ -108,18 +126,23 @@ impl Sqlite {
         facts: StreamFacts,
         resources: &[Resource],
     ) -> Result<(), StoreError> {
+        let missing = self.known.missing(resources);
+        if missing.is_empty() && self.known.has_stream(facts.stream) {
+            return Ok(());
+        }
         let mut connection = self.writer().await?;
-        let done = self
-            .insert_resources(&mut connection, facts, resources)
-            .await;
-        settle(connection, done)
+        let done = self.insert_resources(&mut connection, facts, &missing);
+        let done = done.await;
+        settle(connection, done)?;
+        self.known.add(facts.stream, &missing);
+        Ok(())
     }
 
     async fn insert_resources(
         &self,
         connection: &mut SqliteConnection,
         facts: StreamFacts,
-        resources: &[Resource],
+        resources: &[&Resource],
     ) -> Result<(), StoreError> {
         let fault = self.fault();
         let mut transaction = fault

@@ -69,7 +69,7 @@ async fn a_kill_at_any_system_call_of_the_log_loses_and_doubles_nothing() {
     // Small segments, so that one is sealed, recycled and made within the time.
     let launch =
         Launch::postgres(dir.path(), &database.url).with("RUVVECTOR_LOG_MAX_BYTES", "16777216");
-    let ledger = Arc::new(Ledger::new());
+    let ledger = Arc::new(Ledger::default());
     let load = Load::start(&ledger, Shape::STEADY);
     for call in CALLS {
         for k in 1..=calls {
@@ -92,7 +92,7 @@ async fn after_a_sync_that_failed_nothing_is_acknowledged_and_the_process_ends()
     let database = Database::new().await;
     let dir = directory();
     let launch = Launch::postgres(dir.path(), &database.url);
-    let ledger = Arc::new(Ledger::new());
+    let ledger = Arc::new(Ledger::default());
     let load = Load::start(&ledger, Shape::STEADY);
     for k in 1..=calls {
         // The k-th and every later sync of each thread fails; a failed one must not be tried again.
@@ -126,7 +126,7 @@ async fn slow_syncs_delay_answers_and_lose_nothing() {
     let dir = directory();
     let launch = Launch::postgres(dir.path(), &database.url);
     let slow = traced(&launch, "fdatasync", "delay_enter=100000");
-    let ledger = Arc::new(Ledger::new());
+    let ledger = Arc::new(Ledger::default());
     let load = Load::start(&ledger, Shape::STEADY);
     let service = slow.start().await;
     load.aim(&service);

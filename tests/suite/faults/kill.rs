@@ -17,7 +17,7 @@ async fn kill_9_under_load_and_during_recovery_loses_and_doubles_nothing() {
     let database = Database::new().await;
     let dir = directory();
     let launch = Launch::postgres(dir.path(), &database.url);
-    let ledger = Arc::new(Ledger::new());
+    let ledger = Arc::new(Ledger::default());
     let load = Load::start(&ledger, Shape::STEADY);
 
     for round in 0..kills {
@@ -48,7 +48,7 @@ async fn kill_9_under_load_loses_and_doubles_nothing_in_the_embedded_store() {
     let kills: u64 = setting("RUVVECTOR_TEST_KILLS", 50) / 5;
     let dir = directory();
     let launch = Launch::sqlite(dir.path());
-    let ledger = Arc::new(Ledger::new());
+    let ledger = Arc::new(Ledger::default());
     let load = Load::start(&ledger, Shape::STEADY);
 
     for round in 0..kills {
@@ -73,7 +73,7 @@ async fn a_copied_data_directory_started_beside_its_origin_loses_and_doubles_not
     let cluster = Cluster::start();
     let origin = directory();
     let launch = Launch::postgres(origin.path(), &cluster.url());
-    let ledger = Arc::new(Ledger::new());
+    let ledger = Arc::new(Ledger::default());
 
     // Some of the log is stored, and some is not.
     let mut service = launch.start().await;
@@ -111,7 +111,7 @@ async fn a_copied_data_directory_started_beside_its_origin_loses_and_doubles_not
 async fn a_second_process_on_the_same_directory_is_refused_and_harms_nothing() {
     let dir = directory();
     let launch = Launch::sqlite(dir.path());
-    let ledger = Arc::new(Ledger::new());
+    let ledger = Arc::new(Ledger::default());
     let load = Load::start(&ledger, Shape::STEADY);
     let mut first = launch.start().await;
     load.aim(&first);

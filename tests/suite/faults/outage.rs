@@ -15,7 +15,7 @@ async fn acknowledgements_go_on_while_the_database_is_away_and_all_is_stored_aft
     let cluster = Cluster::start();
     let dir = directory();
     let service = Launch::postgres(dir.path(), &cluster.url()).start().await;
-    let ledger = Arc::new(Ledger::new());
+    let ledger = Arc::new(Ledger::default());
     let load = Load::start(&ledger, Shape::STEADY);
     load.aim(&service);
     service
@@ -71,7 +71,7 @@ async fn a_start_without_the_database_takes_events_and_stores_them_when_it_comes
     assert_eq!(health["status"], "degraded", "{health}");
     assert_eq!(health["accepting"], true, "{health}");
 
-    let ledger = Arc::new(Ledger::new());
+    let ledger = Arc::new(Ledger::default());
     let load = Load::start(&ledger, Shape::STEADY);
     load.aim(&service);
     tokio::time::sleep(Duration::from_secs(2)).await;
@@ -89,7 +89,7 @@ async fn a_database_that_crashes_in_the_middle_of_a_copy_costs_and_doubles_nothi
     let cluster = Cluster::start();
     let dir = directory();
     let service = Launch::postgres(dir.path(), &cluster.url()).start().await;
-    let ledger = Arc::new(Ledger::new());
+    let ledger = Arc::new(Ledger::default());
     let shape = Shape {
         events_per_request: 200,
         ..Shape::STEADY

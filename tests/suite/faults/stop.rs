@@ -22,7 +22,7 @@ async fn sigterm_under_load_and_with_a_stuck_client_ends_by_itself_and_loses_not
     let database = Database::new().await;
     let dir = directory();
     let launch = Launch::postgres(dir.path(), &database.url);
-    let ledger = Arc::new(Ledger::new());
+    let ledger = Arc::new(Ledger::default());
     let load = Load::start(&ledger, Shape::STEADY);
 
     for _ in 0..stops {
@@ -56,7 +56,7 @@ async fn a_second_sigterm_ends_at_once_and_loses_nothing_acknowledged() {
     let launch = Launch::postgres(dir.path(), &cluster.url());
     // Nothing can be written, so that a first SIGTERM alone would wait for all of its grace time.
     let patient = launch.clone().with("RUVVECTOR_DRAIN_GRACE", "300s");
-    let ledger = Arc::new(Ledger::new());
+    let ledger = Arc::new(Ledger::default());
     let load = Load::start(&ledger, Shape::STEADY);
 
     let mut service = patient.start().await;

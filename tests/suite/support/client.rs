@@ -53,15 +53,17 @@ pub enum NoAnswer {
     Lost(String),
 }
 
-impl Http {
-    pub fn new() -> Self {
+impl Default for Http {
+    fn default() -> Self {
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .retry_canceled_requests(false)
             .build_http();
         Self { client }
     }
+}
 
+impl Http {
     /// # Errors
     /// When no whole answer came.
     pub async fn send(

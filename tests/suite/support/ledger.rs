@@ -34,7 +34,7 @@ struct Entry {
 }
 
 /// What was sent, by client and number.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Ledger {
     clients: Mutex<Vec<Vec<Entry>>>,
 }
@@ -49,12 +49,6 @@ pub struct Totals {
 }
 
 impl Ledger {
-    pub fn new() -> Self {
-        Self {
-            clients: Mutex::default(),
-        }
-    }
-
     /// A number for one more client.
     pub fn client(&self) -> usize {
         let mut clients = self.clients.lock().expect("no holder panics");
@@ -238,7 +232,7 @@ fn the_ledger_sees_what_is_lost_doubled_forged_or_changed() {
             payload(client, number).to_string(),
         )
     };
-    let ledger = Ledger::new();
+    let ledger = Ledger::default();
     let client = ledger.client();
     ledger.next(client, 4);
     ledger.note(client, 0..1, Outcome::Acked);

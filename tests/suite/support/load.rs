@@ -58,7 +58,7 @@ impl Load {
             let client = Client {
                 number: ledger.client(),
                 ledger: Arc::clone(ledger),
-                http: Http::new(),
+                http: Http::default(),
                 aim: aimed.clone(),
                 stop: stop.clone(),
             };

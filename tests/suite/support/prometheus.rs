@@ -1,8 +1,9 @@
 //! A real Prometheus server that scrapes one address.
 //!
-//! **Invariant:** the server ends with the test.
+//! **Invariant:** the server ends with the test, and never runs as root.
 
 use std::net::TcpListener;
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,9 @@ use serde_json::Value;
 
 use super::client::Http;
 use super::service::{PATIENCE, Service};
+
+/// The user without rights, on every Linux.
+const NOBODY: u32 = 65_534;
 
 pub struct Prometheus {
     child: Child,
@@ -36,7 +40,13 @@ impl Prometheus {
             .local_addr()
             .expect("bound")
             .to_string();
-        let child = Command::new("prometheus")
+        let mut server = Command::new("prometheus");
+        if rustix::process::geteuid().is_root() {
+            std::os::unix::fs::chown(dir.path(), Some(NOBODY), Some(NOBODY))
+                .expect("root may give a directory away");
+            server.uid(NOBODY).gid(NOBODY);
+        }
+        let child = server
             .arg("--config.file=prometheus.yml")
             .arg("--storage.tsdb.path=data")
             .arg(format!("--web.listen-address={address}"))
@@ -49,7 +59,7 @@ impl Prometheus {
             child,
             _dir: dir,
             address,
-            http: Http::new(),
+            http: Http::default(),
         }
     }
 

@@ -120,7 +120,7 @@ impl Launch {
             lines_before,
             main: None,
             otlp_http: None,
-            http: Http::new(),
+            http: Http::default(),
         }
     }
 
