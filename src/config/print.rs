@@ -120,30 +120,48 @@ fn literal(text: &str) -> String {
     }
 }
 
-/// The table of all settings in Markdown, for the documents.
+/// The page of all settings in Markdown, `docs/settings.md`.
 #[must_use]
 pub fn reference() -> String {
-    let mut out = String::new();
+    let mut out = String::from(
+        "# Settings\n\n\
+         Printed by `ruvvector-service settings`. Each setting is a flag (`--log-max-bytes 1GiB`), a variable \
+         (`RUVVECTOR_LOG_MAX_BYTES=1GiB`)\nand a key of the TOML file that `--config` names (`log_max_bytes = \"1GiB\"`); \
+         flags win over variables, variables over the file.\n`ruvvector-service validate` prints what they come to, each \
+         with where it comes from.\n\n\
+         Sizes are written `64MiB`, `20 MB` or `4096`, durations `200ms`, `8s`, `5m` or `1h`. An empty variable is not \
+         set. Secrets have no flag.\n",
+    );
     for (stage, settings) in STAGES {
         let _ = writeln!(
             out,
-            "## {stage}\n\n| setting | variable | default | meaning |\n| --- | --- | --- | --- |"
+            "\n## {stage}\n\n| key | variable | value | default | |\n| --- | --- | --- | --- | --- |"
         );
         for setting in settings {
             let default = match setting.default {
-                "" => "not set".to_owned(),
+                "" => String::new(),
                 text => format!("`{text}`"),
             };
             let _ = writeln!(
                 out,
-                "| `{}` | `{}` | {default} | {} ({}) |",
+                "| `{}` | `{}` | {} | {default} | {} |",
                 setting.key,
                 setting.variable(),
-                setting.help.replace('|', "\\|"),
-                setting.value.replace('|', "\\|"),
+                setting.value.replace('|', " or "),
+                setting.help,
             );
         }
-        out.push('\n');
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_page_of_settings_is_the_table() {
+        assert!(
+            super::reference() == include_str!("../../docs/settings.md"),
+            "docs/settings.md is out of date: `cargo run -- settings > docs/settings.md`"
+        );
+    }
 }
