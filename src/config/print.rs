@@ -120,6 +120,34 @@ fn literal(text: &str) -> String {
     }
 }
 
+/// What the table cannot say.
+const BEYOND_THE_TABLE: &str = "
+## Which database
+
+| set | store |
+| --- | --- |
+| `RUVVECTOR_STORE=sqlite` | SQLite; database settings beside it are passed over with a warning |
+| `DATABASE_URL` | that PostgreSQL; `POSTGRES_…` beside it are passed over with a warning |
+| `POSTGRES_HOST` | the PostgreSQL of `POSTGRES_HOST`, `_PORT`, `_USER`, `_PASSWORD` and `_DB` |
+| other `POSTGRES_…`, or `RUVVECTOR_DATABASE_READ_URL`, alone | an error: which database? |
+| `RUVVECTOR_STORE=postgres` alone | an error |
+| nothing | SQLite |
+
+What a URL leaves out comes from libpq's variables (`PGPASSWORD`, `PGSSLMODE`, …) and, for the password, from `~/.pgpass`.
+
+## Mistakes
+
+An unknown key, an unknown flag and a bad value end the start with exit code 2 and a line for each problem that says where
+it stands. An unknown variable `RUVVECTOR_…` is a warning, as others may have put it there.
+
+## Kubernetes
+
+For a Service called `ruvvector-service`, `ruvvector` or `postgres`, Kubernetes sets variables in every pod that are called
+like settings (`RUVVECTOR_SERVICE_PORT=tcp://10.96.3.7:3100`, `POSTGRES_PORT=tcp://…`, `…_SERVICE_HOST`, `…_PORT_3100_TCP`).
+They are passed over, with one log line. So is a plain `RUVVECTOR_SERVICE_PORT` that equals the port in a
+`RUVVECTOR_PORT=tcp://…` beside it: there, set the port by flag or file, or set `enableServiceLinks: false` in the pod.
+";
+
 /// The page of all settings in Markdown, `docs/settings.md`.
 #[must_use]
 pub fn reference() -> String {
@@ -152,6 +180,7 @@ pub fn reference() -> String {
             );
         }
     }
+    out.push_str(BEYOND_THE_TABLE);
     out
 }
 
