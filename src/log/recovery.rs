@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use crate::observe::metrics::LOG_DAMAGED_RECORDS_TOTAL;
 
+use super::core::{Core, Settings, Synced, lock};
 use super::disk::{Disk, DiskFile, read_full};
 use super::held::Segment;
 use super::pool::{Pool, free};
@@ -20,7 +21,7 @@ use super::queue::Queue;
 use super::rewrite::{self, Torn};
 use super::segment::{BLOCK, BLOCK_BYTES, Begin, Contents, FORMAT, Footer, Header};
 use super::state::{State, StreamState};
-use super::{Core, OpenError, Options, Settings, StreamId, Synced, lock};
+use super::{OpenError, Options, StreamId};
 
 /// A segment has room for a header, a footer and two groups at least.
 const SMALLEST_SEGMENT: u64 = 4 * BLOCK_BYTES;

@@ -98,7 +98,9 @@ impl Writer {
                 break step;
             }
         };
-        if let Err(error) = ended {
+        if let Err(error) = ended
+            && !self.core.is_broken()
+        {
             self.core.break_down(&error);
         }
         self.core.queue.close();
@@ -115,10 +117,10 @@ impl Writer {
             if !self.fits(bytes)
                 && let Err(shortage) = self.rotate(bytes)?
             {
-                self.refuse(waiting, &shortage);
                 if let Shortage::Io(error) = shortage {
                     return Err(error);
                 }
+                self.refuse(waiting, shortage.answer());
                 continue;
             }
             self.write_group(waiting)?;
@@ -133,12 +135,12 @@ impl Writer {
     }
 
     /// Answers those that the segment at hand has no room for.
-    fn refuse(&self, waiting: &mut VecDeque<Waiting>, shortage: &Shortage) {
+    fn refuse(&self, waiting: &mut VecDeque<Waiting>, error: AppendError) {
         for record in std::mem::take(waiting) {
             if self.fits(record.total_bytes()) {
                 waiting.push_back(record);
             } else {
-                record.answer(Err(shortage.answer()));
+                record.answer(Err(error));
             }
         }
     }
@@ -205,6 +207,8 @@ impl Writer {
                 if own_size { self.seal() } else { Ok(()) }
             }
             Err(error) => {
+                // Nobody hears of the failure before it shows in the status.
+                self.core.break_down(&error);
                 for record in group {
                     record.answer(Err(AppendError::Unknown));
                 }
