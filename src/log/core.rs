@@ -23,6 +23,7 @@ pub(super) struct Settings {
     pub(super) budget_bytes: u64,
     pub(super) free_floor_bytes: u64,
     pub(super) keep_stored: Duration,
+    pub(super) mark_after: Duration,
 }
 
 /// The log, but for its threads.

@@ -293,7 +293,16 @@ impl Log {
     /// # Errors
     /// When the directory is in use, unreadable, or of a newer format.
     pub fn open(disk: Arc<dyn disk::Disk>, options: &Options) -> Result<Self, OpenError> {
-        let opened = recovery::open(disk, options)?;
+        Self::open_marking(disk, options, writer::MARK_AFTER)
+    }
+
+    /// As [`Log::open`]; an idle log says what is synced `mark_after` its last sync.
+    fn open_marking(
+        disk: Arc<dyn disk::Disk>,
+        options: &Options,
+        mark_after: Duration,
+    ) -> Result<Self, OpenError> {
+        let opened = recovery::open(disk, options, mark_after)?;
         let (stream, opening) = (opened.stream, opened.opening);
         let core = Arc::new(opened.core);
         let writer = writer::Writer::new(core.clone(), stream, opening);

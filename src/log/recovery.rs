@@ -8,6 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -48,7 +49,11 @@ pub(super) struct Surveyed {
 }
 
 /// As [`super::Log::open`], but for the threads.
-pub(super) fn open(disk: Arc<dyn Disk>, options: &Options) -> Result<Opened, OpenError> {
+pub(super) fn open(
+    disk: Arc<dyn Disk>,
+    options: &Options,
+    mark_after: Duration,
+) -> Result<Opened, OpenError> {
     let dir = &options.dir;
     let at_dir = |advice| move |error| failed(dir, error, advice);
     disk.create_dir(dir)
@@ -60,7 +65,7 @@ pub(super) fn open(disk: Arc<dyn Disk>, options: &Options) -> Result<Opened, Ope
     let space = disk
         .space(dir)
         .map_err(at_dir("the volume must be readable"))?;
-    let settings = settle(options, space.size_bytes);
+    let settings = settle(options, mark_after, space.size_bytes);
     let recovered = recover(&*disk, &settings)?;
 
     let mut id = [0; 16];
@@ -96,7 +101,7 @@ pub(super) fn open(disk: Arc<dyn Disk>, options: &Options) -> Result<Opened, Ope
     })
 }
 
-fn settle(options: &Options, volume_bytes: u64) -> Settings {
+fn settle(options: &Options, mark_after: Duration, volume_bytes: u64) -> Settings {
     let budget_bytes = options
         .budget_bytes
         .unwrap_or_else(|| BUDGET_BYTES.min(volume_bytes / 100 * BUDGET_PERCENT));
@@ -107,6 +112,7 @@ fn settle(options: &Options, volume_bytes: u64) -> Settings {
         budget_bytes,
         free_floor_bytes: options.free_floor_bytes,
         keep_stored: options.keep_stored,
+        mark_after,
     }
 }
 

@@ -20,7 +20,7 @@ use super::segment::{self, BLOCK, BLOCK_BYTES, Contents, Footer};
 use super::{AppendError, Core, Position, StreamId, lock};
 
 /// An idle log says what is synced so long after its last sync.
-const MARK_AFTER: Duration = Duration::from_secs(1);
+pub(super) const MARK_AFTER: Duration = Duration::from_secs(1);
 
 /// Payloads up to this are copied beside their headers; larger ones are written from where they are.
 const COPIED_BYTES: usize = 4096;
@@ -85,7 +85,8 @@ impl Writer {
         let mut taken = Vec::new();
         let mut waiting = VecDeque::new();
         let ended = loop {
-            let deadline = (self.marked < self.synced).then(|| self.last_sync + MARK_AFTER);
+            let deadline =
+                (self.marked < self.synced).then(|| self.last_sync + self.core.settings.mark_after);
             let step = match self.core.queue.take(&mut taken, deadline) {
                 Taken::Records => {
                     waiting.extend(taken.drain(..));
