@@ -156,7 +156,9 @@ impl<'a> Span<'a> {
         metadata.clear();
         self.write_metadata(&attributes, start, duration, style, metadata);
 
-        let trace_id = hex(self.trace_id);
+        let trace_id = Hex::<32>::of(self.trace_id);
+        let span_id = Hex::<16>::of(self.span_id);
+        let parent_span_id = Hex::<16>::of(self.parent_span_id);
         let correlation_id = first_named(&attributes, &CORRELATION_ID_KEYS).map_or_else(
             || Cow::Borrowed(trace_id.as_str()),
             |id| value::cut_to(id, CORRELATION_ID_CHARACTERS),
@@ -171,10 +173,10 @@ impl<'a> Span<'a> {
             event_type: Cow::Borrowed("span"),
             timestamp_ms: (time / NANOS_PER_MS).max(0),
             metadata: Cow::Borrowed(metadata),
-            trace_id: Some(Cow::Borrowed(&trace_id)),
-            span_id: Some(Cow::Owned(hex(self.span_id))),
+            trace_id: Some(Cow::Borrowed(trace_id.as_str())),
+            span_id: Some(Cow::Borrowed(span_id.as_str())),
             parent_span_id: is_id::<8>(self.parent_span_id)
-                .then(|| Cow::Owned(hex(self.parent_span_id))),
+                .then(|| Cow::Borrowed(parent_span_id.as_str())),
             name: Some(column(self.name, NAME_CHARACTERS)),
             time_unix_nano: start,
             duration_ns: duration,
@@ -271,10 +273,10 @@ fn write_link(out: &mut String, link: &[u8], style: &Style) {
     out.push('{');
     json::number_member(out, "flags", flags.into());
     if is_id::<8>(span_id) {
-        json::text_member(out, "spanId", &hex(span_id));
+        json::text_member(out, "spanId", Hex::<16>::of(span_id).as_str());
     }
     if is_id::<16>(trace_id) {
-        json::text_member(out, "traceId", &hex(trace_id));
+        json::text_member(out, "traceId", Hex::<32>::of(trace_id).as_str());
     }
     attributes_member(out, link, 4, style);
     json::text_member(out, "traceState", text(trace_state));
@@ -306,10 +308,21 @@ fn is_id<const N: usize>(id: &[u8]) -> bool {
     id.len() == N && id.iter().any(|byte| *byte != 0)
 }
 
-fn hex(id: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    id.iter()
-        .flat_map(|byte| [byte >> 4, byte & 15])
-        .map(|nibble| char::from(DIGITS[usize::from(nibble)]))
-        .collect()
+/// An id's hex digits, without memory of their own.
+#[derive(Debug)]
+struct Hex<const DIGITS: usize>([u8; DIGITS]);
+
+impl<const DIGITS: usize> Hex<DIGITS> {
+    fn of(id: &[u8]) -> Self {
+        const LOWER: &[u8; 16] = b"0123456789abcdef";
+        let mut digits = [b'0'; DIGITS];
+        for (pair, byte) in digits.as_chunks_mut::<2>().0.iter_mut().zip(id) {
+            *pair = [LOWER[usize::from(byte >> 4)], LOWER[usize::from(byte & 15)]];
+        }
+        Self(digits)
+    }
+
+    fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
 }
