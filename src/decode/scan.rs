@@ -383,7 +383,7 @@ impl Levels {
 }
 
 /// The end of the stretch of a string that has no quote, backslash or control character.
-fn plain_end(bytes: &[u8], mut at: usize) -> usize {
+pub(super) fn plain_end(bytes: &[u8], mut at: usize) -> usize {
     while let Some(eight) = bytes.get(at..).and_then(<[u8]>::first_chunk) {
         match first_special(u64::from_le_bytes(*eight)) {
             8 => at += 8,
