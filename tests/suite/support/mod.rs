@@ -9,6 +9,9 @@ pub mod proxy;
 /// The real binary as a process.
 pub mod service;
 
+/// HTTP as bytes, and HTTP/2.
+pub mod http;
+
 /// An HTTP client.
 pub mod client;
 
