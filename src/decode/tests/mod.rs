@@ -15,9 +15,6 @@ mod spans;
 /// What JSON may look like.
 mod json_rows;
 
-/// Inputs that multiply.
-mod hostile;
-
 /// Generated requests: both encodings, both functions, one result.
 mod property;
 
