@@ -2,12 +2,24 @@
 //!
 //! The modules stand in the order of the data's way:
 //! `receive -> decode -> log (append, group sync) -> 200 … log -> write -> store -> query`.
+//!
+//! **Invariant:** a client's success, the log's sync and the database's commit are told apart everywhere, and happen in
+//! this order.
+
+/// The command line.
+pub mod cli;
+
+/// What each subcommand does.
+pub mod commands;
 
 /// Every setting: name, default, meaning.
 pub mod config;
 
 /// The values that travel.
 pub mod event;
+
+/// The HTTP error, and its status.
+pub mod error;
 
 /// Connections and bodies under limits, and the answers.
 pub mod receive;
@@ -29,3 +41,136 @@ pub mod query;
 
 /// Health, metrics, log lines.
 pub mod observe;
+
+use std::sync::Arc;
+
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use config::Config;
+use log::Log;
+use log::disk::OsDisk;
+use observe::Readiness;
+use receive::listeners::Listener;
+use receive::{Drain, Receiver};
+use store::Store;
+use write::Progress;
+
+/// What stops the service, from the first signal to the second.
+#[derive(Clone, Debug, Default)]
+pub struct Stop {
+    /// Finish in order, after the drain delay.
+    pub drain: CancellationToken,
+    /// Finish in order, with no delay.
+    pub at_once: CancellationToken,
+}
+
+/// The sockets of the service, bound by [`listen`].
+#[derive(Debug)]
+pub struct Listeners {
+    pub main: Option<Listener>,
+    pub otlp_http: Option<Listener>,
+}
+
+/// Why the service ended by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    #[error(transparent)]
+    Log(#[from] log::OpenError),
+    /// After a failed write or sync only a new start, which recovers from disk, knows what the disk holds.
+    #[error("the log could not be written or synced; start again to recover from disk")]
+    LogBroken,
+}
+
+/// The life of the process: recover, serve, write, and on `stop` finish in order.
+///
+/// # Errors
+/// When the log cannot be opened, or breaks.
+pub async fn run(
+    config: Config,
+    listeners: Listeners,
+    metrics: PrometheusHandle,
+    mut warnings: Vec<String>,
+    stop: Stop,
+) -> Result<(), RunError> {
+    let options = config.log.clone();
+    let log = tokio::task::spawn_blocking(move || Log::open(Arc::new(OsDisk), &options))
+        .await
+        .expect("opening the log does not panic")?;
+    let store = Store::new(&config.store);
+    let progress = Progress::default();
+    let readiness = Readiness::default();
+    for warning in observe::warnings::at_start(&config.data_dir, &config.store) {
+        tracing::warn!("{warning}");
+        warnings.push(warning);
+    }
+
+    let receiver = Receiver::new(log.clone(), progress.clone(), config.receive.clone());
+    let sources = observe::Sources {
+        log: log.clone(),
+        store: store.clone(),
+        progress: progress.clone(),
+        readiness: readiness.clone(),
+        warnings,
+    };
+    let otlp_http = receive::otlp_router(receiver.clone());
+    let everything = receive::router(receiver)
+        .merge(query::router(store.clone(), config.query.clone()))
+        .merge(observe::router(sources, metrics));
+
+    let drain = Drain::default();
+    let mut servers = JoinSet::new();
+    let mut serve = |listener: Option<Listener>, router: axum::Router| {
+        let Some(listener) = listener else {
+            return;
+        };
+        tracing::info!(listener = listener.name, address = %listener, "listening");
+        for socket in listener.sockets {
+            let (router, options) = (router.clone(), config.receive.clone());
+            let drain = drain.clone();
+            servers.spawn(async move { receive::serve(socket, router, &options, drain).await });
+        }
+    };
+    serve(listeners.main, everything);
+    serve(listeners.otlp_http, otlp_http);
+    let draining = CancellationToken::new();
+    let writer = tokio::spawn(write::run(
+        log.clone(),
+        store,
+        config.write.clone(),
+        progress,
+        draining.clone(),
+        config.grace,
+    ));
+    readiness.ready();
+
+    tokio::select! {
+        () = stop.drain.cancelled() => {}
+        () = stop.at_once.cancelled() => {}
+        () = broken(&log) => return Err(RunError::LogBroken),
+    }
+    tracing::info!("stopping: no longer ready");
+    readiness.draining();
+    drain.closing.cancel();
+    tokio::select! {
+        () = tokio::time::sleep(config.drain_delay) => {}
+        () = stop.at_once.cancelled() => {}
+    }
+    drain.stop.cancel();
+    while servers.join_next().await.is_some() {}
+    log.close().await;
+    draining.cancel();
+    writer.await.expect("the writer does not panic");
+    let left = log.status().queue_events;
+    tracing::info!(left_in_log = left, "stopped");
+    Ok(())
+}
+
+/// Returns when the log is broken; never for a log that is closed in order.
+async fn broken(log: &Log) {
+    log.synced_past(u64::MAX).await;
+    if !log.status().broken {
+        std::future::pending::<()>().await;
+    }
+}

@@ -119,8 +119,7 @@ pub enum DecodeError {
 /// # Errors
 /// When nothing of it is.
 pub fn check(body: &[u8], source: &Source) -> Result<Checked, DecodeError> {
-    let _ = (body, source);
-    todo!()
+    decode(body, source, None)
 }
 
 /// Makes the rows of what [`check`] accepted. `position` derives the correlation id of a log record that has none.
@@ -133,9 +132,86 @@ pub fn events(
     position: Position,
     sink: &mut dyn Sink,
 ) -> Result<Checked, DecodeError> {
-    let _ = (body, source, position, sink);
-    todo!()
+    // Native events and spans have ids of their own.
+    let _ = position;
+    decode(body, source, Some(sink))
+}
+
+fn decode(
+    body: &[u8],
+    source: &Source,
+    sink: Option<&mut dyn Sink>,
+) -> Result<Checked, DecodeError> {
+    match (source.signal, source.encoding) {
+        (Signal::Event, Encoding::Json) => native::batch(body, source, sink),
+        (Signal::Event, Encoding::NdJson) => native::lines(body, source, sink),
+        (Signal::Span, Encoding::Protobuf) => {
+            let mut spans = otlp::Spans::new(source, sink);
+            walk::walk(body, &source.limits, &mut spans)?;
+            spans.tally.finish()
+        }
+        (Signal::Span, Encoding::Json) => {
+            let mut spans = otlp::Spans::new(source, sink);
+            otlp_json::walk(body, &otlp_json::SPANS, &source.limits, &mut spans)?;
+            spans.tally.finish()
+        }
+        (signal, encoding) => Err(DecodeError::Malformed {
+            message: format!("a {} cannot be read from {encoding:?}", signal.as_str()),
+            offset: None,
+        }),
+    }
 }
 
 /// Undoes a content encoding within limits.
 pub mod inflate;
+
+/// Native events.
+mod native;
+
+/// OTLP: the outer levels over the wire, each item surveyed, then mapped.
+mod walk;
+
+/// The same in JSON.
+mod otlp_json;
+
+/// A message of OTLP's JSON to protobuf.
+mod transcode;
+
+/// What each message holds, as tables.
+mod schema;
+
+/// One item looked over before anything is made of it.
+mod survey;
+
+/// What is done with each item.
+mod otlp;
+
+/// A resource and its scope, with their id.
+mod origin;
+
+/// A span to a row.
+mod span;
+
+/// Attributes and values as JSON.
+mod value;
+
+/// Protobuf's wire format.
+mod wire;
+
+/// Native metadata normalised.
+mod normal;
+
+/// The time of a native event.
+mod timestamp;
+
+/// JSON read, step by step.
+mod scan;
+
+/// JSON written as JSONB prints it.
+mod json;
+
+/// What was taken, and what was not.
+mod tally;
+
+#[cfg(test)]
+mod tests;

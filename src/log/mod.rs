@@ -1,12 +1,59 @@
 //! The log: every accepted request, synced to disk before it is answered, kept until the database has it.
 //!
 //! **Invariant:** what [`Log::append`] returned `Ok` for is read back after any crash, in order, once.
+//!
+//! # Format
+//!
+//! A directory of segments, `<16 hex digits>.seg`; names only tell files apart. All numbers are little-endian, all
+//! checksums CRC-32C, all lengths bytes. A segment has a fixed length, a multiple of 4096, and is zeros before its use:
+//!
+//! ```text
+//!      0  header block      4096
+//!   4096  group, group …    each starts on a multiple of 4096 and is padded with zeros to the next
+//!  -4096  footer block      once nothing more is appended
+//! ```
+//!
+//! The header stands twice, in the sectors at 0 and 2048 of its block. A block of zeros is a spare. Every later format
+//! keeps the first 16 bytes, and the checksum's rule: over the sector's 512 bytes with its own four as zero.
+//!
+//! ```text
+//! header  0 "ruvvlog\n"  8 format u16  10 zero u16  12 checksum u32  16 nonce u64  24 stream 16 bytes
+//!         40 opening u64 (orders streams)  48 segment's length u64  56 base u64 (position of the first record)
+//! footer  0 "ruvvend\n"  8 to 63 as in the header  64 last position u64  72 end of the last group u64
+//!         80 records u64  88 events u64  96 bytes of records u64  104 first receive time i64
+//! ```
+//!
+//! A group is what one sync covers: records one after the other, each on a multiple of 8, padded with zeros.
+//!
+//! ```text
+//! record  0 segment's nonce u64  8 checksum u32 (of the 124 other bytes of the header)  12 payload's length u32
+//!         16 position u64  24 synced mark u64  32 receive time i64 (Unix ns)  40 length once decoded u32
+//!         44 accepted u32  48 rejected u32  52 payload's checksum u32
+//!         56 class u8 (1 request, 2 mark, 3 hole, 4 damaged)  57 signal u8 (1 event, 2 span, 3 log, 4 metric)
+//!         58 encoding u8 (1 JSON, 2 NDJSON, 3 protobuf)  59 content encoding u8 (1 none, 2 gzip, 3 zstd, 4 deflate)
+//!         60 flags u8 (1 partial, 2 strict JSON, 4 header lost)  61 depth u8  62 native depth u8  63 zero u8
+//!         64 decoder's version u16  66 zero u16  68 nodes u32  72 attributes u32  76 value bytes u32
+//!         80 events u32  84 zero u32  88 digest 16 bytes  104 tenant 16 bytes (reserved, zero)
+//!         120 last position u64 (of a hole; else the position)
+//!         128 payload
+//! ```
+//!
+//! * The **nonce** is random: bytes of a segment's earlier life, and records forged in a client's payload, are no records.
+//! * The **synced mark** is the highest position that was synced when the record was written. A bad record at or below
+//!   the highest mark found is damage; above it, it was never confirmed. A header's base says the same of all before it.
+//! * Every opening starts a new **stream** and never appends to an older one's segments.
+//! * A segment without footer is read record by record at the next opening and written again, whole and with a footer,
+//!   under the same stream, base and positions; holes and damage are then records of their own class. Only when that
+//!   is synced does the original go. A base found twice is one segment: the one with the footer.
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use tokio::sync::watch;
 
 use crate::decode::Source;
 use crate::decode::inflate::ContentEncoding;
@@ -14,9 +61,66 @@ use crate::decode::inflate::ContentEncoding;
 /// The one seam to the file system.
 pub mod disk;
 
+/// Numbers in blocks.
+mod bytes_at;
+
+/// Record headers.
+mod record;
+
+/// Segment headers and footers.
+mod segment;
+
+/// Sets of positions.
+mod ranges;
+
+/// From bytes to records, past any damage.
+mod scan;
+
+/// A segment as memory knows it.
+mod held;
+
+/// What is held and what is stored.
+mod state;
+
+/// Spares, budget, floor.
+mod pool;
+
+/// What an earlier opening left.
+mod recovery;
+
+/// A second copy of what was never sealed.
+mod rewrite;
+
+/// Records on their way to the writer.
+mod queue;
+
+/// The thread that appends.
+mod writer;
+
+/// The thread that keeps room.
+mod keeper;
+
+/// Reading back.
+mod reader;
+
+/// Stored and unstored.
+mod marks;
+
+/// Copies of damaged segments.
+mod aside;
+
+/// `log list` and `log verify`.
+mod inspect;
+
 /// All records of one opening of the log; random.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StreamId(pub [u8; 16]);
+
+impl std::fmt::Display for StreamId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:032x}", u128::from_be_bytes(self.0))
+    }
+}
 
 /// A record's place: counts from 1 in its stream, never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -144,7 +248,13 @@ pub struct Status {
 /// The open log. Cheap to clone; all clones are the same log.
 #[derive(Clone)]
 pub struct Log {
-    shared: Arc<()>,
+    shared: Arc<Open>,
+}
+
+/// The threads of an open log; the last clone that goes ends them.
+struct Open {
+    core: Arc<Core>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 /// Why the log could not be opened.
@@ -174,31 +284,90 @@ pub struct ReadError {
     pub error: std::io::Error,
 }
 
+/// Settings as they were settled at opening.
+struct Settings {
+    dir: PathBuf,
+    segment_bytes: u64,
+    budget_bytes: u64,
+    free_floor_bytes: u64,
+    keep_stored: Duration,
+}
+
+/// What the log's threads and its callers share. Locks are taken in the order: marking, pool, state, a segment's facts.
+struct Core {
+    disk: Arc<dyn disk::Disk>,
+    settings: Settings,
+    queue: queue::Queue,
+    /// One caller at a time says what is stored.
+    marking: Mutex<()>,
+    pool: Mutex<pool::Pool>,
+    state: Mutex<state::State>,
+    synced: watch::Sender<Synced>,
+    broken: AtomicBool,
+    full: AtomicBool,
+    appended_bytes: AtomicU64,
+    orders: Mutex<keeper::Orders>,
+    ordered: Condvar,
+    _lock: disk::LockGuard,
+}
+
+/// How far the live stream is.
+#[derive(Clone, Copy, Debug, Default)]
+struct Synced {
+    n: u64,
+    /// Nothing more is appended.
+    ended: bool,
+}
+
 impl Log {
     /// Recovers what earlier openings left and starts a new stream. Blocks.
     ///
     /// # Errors
     /// When the directory is in use, unreadable, or of a newer format.
     pub fn open(disk: Arc<dyn disk::Disk>, options: &Options) -> Result<Self, OpenError> {
-        let _ = (disk, options);
+        let opened = recovery::open(disk, options)?;
+        let (stream, opening) = (opened.stream, opened.opening);
+        let core = Arc::new(opened.core);
+        let writer = writer::Writer::new(core.clone(), stream, opening);
+        let keeper = core.clone();
+        let threads = vec![
+            spawn("log-writer", move || writer.run())?,
+            spawn("log-keeper", move || keeper::run(&keeper))?,
+        ];
         Ok(Self {
-            shared: Arc::new(()),
+            shared: Arc::new(Open {
+                core,
+                threads: Mutex::new(threads),
+            }),
         })
     }
 
-    /// Returns once the record is synced.
+    /// Returns once the record is synced. Waits its turn while much is queued; a caller that stops waiting then has
+    /// appended nothing.
     ///
     /// # Errors
     /// [`AppendError::Unknown`] when the record may yet be stored; every other error means that it was not.
     pub async fn append(&self, record: NewRecord) -> Result<Position, AppendError> {
-        let _ = (record, &self.shared);
-        todo!()
+        let core = &self.shared.core;
+        let bytes = record::total_bytes(record.payload.len() as u64);
+        if u32::try_from(record.payload.len()).is_err()
+            || pool::own_size(bytes) > core.settings.budget_bytes
+        {
+            return Err(AppendError::TooLarge);
+        }
+        core.queue.append(record).await
     }
 
     /// The streams held, oldest first; the live one is the last.
     #[must_use]
     pub fn streams(&self) -> Vec<Stream> {
-        todo!()
+        lock(&self.shared.core.state).listed()
+    }
+
+    /// Streams of earlier openings whose last segment was durably removed since this opening.
+    #[must_use]
+    pub fn released(&self) -> Vec<StreamId> {
+        lock(&self.shared.core.state).released.clone()
     }
 
     /// The synced entries of `stream` at and after position `from`, in order: at least one if there is one, then more up
@@ -212,32 +381,42 @@ impl Log {
         from: u64,
         max_bytes: usize,
     ) -> Result<Vec<Entry>, ReadError> {
-        let _ = (stream, from, max_bytes);
-        todo!()
+        let log = self.clone();
+        let dir = log.shared.core.settings.dir.clone();
+        tokio::task::spawn_blocking(move || {
+            reader::read(&log.shared.core, stream, from, max_bytes.max(1))
+        })
+        .await
+        .unwrap_or_else(|error| {
+            Err(ReadError {
+                path: dir,
+                error: std::io::Error::other(error),
+            })
+        })
     }
 
     /// Waits until the live stream has synced a position above `n`, or the log is closed or broken.
     pub async fn synced_past(&self, n: u64) {
-        let _ = n;
-        todo!()
+        let mut synced = self.shared.core.synced.subscribe();
+        // The sender lives as long as the log does.
+        let _ = synced.wait_for(|synced| synced.n > n || synced.ended).await;
     }
 
     /// Says that the database has committed these positions: what holds them may be recycled. Called again with positions
     /// it already knows, it does nothing.
     pub fn mark_stored(&self, stream: StreamId, first: u64, last: u64) {
-        let _ = (stream, first, last);
-        todo!()
+        self.shared.core.mark_stored(stream, first..=last);
     }
 
-    /// Says that the database's account moved back: these positions are to be drained again.
+    /// Says that the database's account moved back: these positions are to be drained again. Those that are no longer held
+    /// are a gap: counted and logged.
     pub fn mark_unstored(&self, stream: StreamId, first: u64, last: u64) {
-        let _ = (stream, first, last);
-        todo!()
+        self.shared.core.mark_unstored(stream, first..=last);
     }
 
     #[must_use]
     pub fn status(&self) -> Status {
-        todo!()
+        self.shared.core.status()
     }
 
     /// The directory's segments, oldest first, for `log list`, and what `log verify` finds: opened without starting a
@@ -245,18 +424,144 @@ impl Log {
     ///
     /// # Errors
     /// As [`Log::open`].
+    #[expect(clippy::needless_pass_by_value, reason = "as open takes it")]
     pub fn inspect(
         disk: Arc<dyn disk::Disk>,
         options: &Options,
     ) -> Result<Vec<SegmentReport>, OpenError> {
-        let _ = (disk, options);
-        todo!()
+        inspect::inspect(&*disk, &options.dir)
     }
 
     /// Takes no more records, syncs what was appended, and stops the log's threads. Streams can still be read and marked.
     pub async fn close(&self) {
-        todo!()
+        let log = self.clone();
+        // Fails only when the runtime ends; then the last clone's drop does the same.
+        let _ = tokio::task::spawn_blocking(move || log.shared.stop()).await;
     }
+}
+
+fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, OpenError> {
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(body)
+        .map_err(|error| OpenError::Io {
+            path: PathBuf::from(name),
+            error,
+            advice: "the system gives no more threads",
+        })
+}
+
+impl Open {
+    fn stop(&self) {
+        self.core.queue.close();
+        lock(&self.core.orders).stop = true;
+        self.core.ordered.notify_one();
+        for thread in std::mem::take(&mut *lock(&self.threads)) {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the log panicked");
+            }
+        }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Core {
+    fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Relaxed)
+    }
+
+    /// Latches: nothing is written any more.
+    fn break_down(&self, error: &std::io::Error) {
+        tracing::error!(
+            dir = %self.settings.dir.display(), %error,
+            "the log failed and takes no more: check the disk, then start again; what was acknowledged is safe"
+        );
+        self.broken.store(true, Ordering::Relaxed);
+    }
+
+    /// Wakes those who wait for more to be synced: nothing more is.
+    fn end(&self) {
+        self.synced.send_modify(|synced| synced.ended = true);
+    }
+
+    fn wake_keeper(&self) {
+        lock(&self.orders).wake = true;
+        self.ordered.notify_one();
+    }
+
+    fn appended_bytes(&self) -> u64 {
+        self.appended_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Lets the keeper know of every so many bytes, that it may fill a spare at that pace.
+    fn count_appended(&self, bytes: u64) {
+        const TELL_BYTES: u64 = 128 << 10;
+        let before = self.appended_bytes.fetch_add(bytes, Ordering::Relaxed);
+        if before / TELL_BYTES != (before + bytes) / TELL_BYTES {
+            self.wake_keeper();
+        }
+    }
+
+    fn note_full(&self, shortage: Option<&pool::Shortage>) {
+        let full = shortage.is_some();
+        if self.full.swap(full, Ordering::Relaxed) != full {
+            match shortage {
+                Some(shortage) => {
+                    tracing::warn!(?shortage, "the log has no room for a further segment")
+                }
+                None => tracing::info!("the log has room again"),
+            }
+        }
+    }
+
+    fn status(&self) -> Status {
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_nanos());
+        let state = lock(&self.state);
+        let live = state.streams.last();
+        Status {
+            queue_events: state.queue_events,
+            queue_bytes: state.queue_bytes,
+            capacity_bytes: self.settings.budget_bytes,
+            oldest_unix_nano: state.oldest,
+            appended: state.appended,
+            synced: live.map_or(0, |live| live.last),
+            stored: live.map_or(0, |live| live.stored.first_missing(1) - 1),
+            segments: state
+                .streams
+                .iter()
+                .map(|stream| stream.segments.len() as u64)
+                .sum(),
+            volume_free_bytes: state.volume.free_bytes,
+            volume_size_bytes: state.volume.size_bytes,
+            retained_seconds: state.oldest_stored().map_or(0, |received| {
+                let received = u128::try_from(received).unwrap_or(0);
+                u64::try_from(now.saturating_sub(received) / 1_000_000_000).unwrap_or(u64::MAX)
+            }),
+            backlog_at_start_events: state.backlog_at_start_events,
+            damaged_records: state.damaged_records,
+            undrained_streams: state
+                .streams
+                .iter()
+                .filter(|stream| !stream.live && stream.first_unstored().is_some())
+                .count() as u64,
+            full: self.full.load(Ordering::Relaxed),
+            broken: self.is_broken(),
+        }
+    }
+}
+
+/// A panic of another thread leaves the log's facts as they were before or after one step, each of which is sound.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 /// One segment, as `log list` and `log verify` print it.
@@ -273,3 +578,10 @@ pub struct SegmentReport {
     /// What is wrong with it, one line each; empty when all verifies.
     pub problems: Vec<String>,
 }
+
+/// A disk that forgets.
+#[cfg(test)]
+mod sim;
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,14 @@
-//! Every metric of the service: its name stands here and nowhere else.
+//! Every metric of the service: its name, kind, unit and help stand here and nowhere else.
+//!
+//! **Invariant:** every name is described in [`ALL`]; every label's values are a closed set.
+
+use metrics::Unit;
+
+/// Builds the recorder: descriptions, buckets, and the series that exist from the start.
+pub mod recorder;
+
+/// `GET /metrics`.
+pub mod page;
 
 pub const RECEIVE_EVENTS_TOTAL: &str = "ruvvector_receive_events_total";
 pub const RECEIVE_REQUESTS_TOTAL: &str = "ruvvector_receive_requests_total";
@@ -7,7 +17,6 @@ pub const RECEIVE_REQUEST_BYTES: &str = "ruvvector_receive_request_bytes";
 pub const RECEIVE_INFLIGHT_REQUESTS: &str = "ruvvector_receive_inflight_requests";
 pub const RECEIVE_INFLIGHT_BYTES: &str = "ruvvector_receive_inflight_bytes";
 pub const HTTP_SERVER_REQUEST_DURATION_SECONDS: &str = "http_server_request_duration_seconds";
-pub const RPC_SERVER_CALL_DURATION_SECONDS: &str = "rpc_server_call_duration_seconds";
 pub const READY: &str = "ruvvector_ready";
 pub const QUEUE_EVENTS: &str = "ruvvector_queue_events";
 pub const QUEUE_BYTES: &str = "ruvvector_queue_bytes";
@@ -42,3 +51,153 @@ pub const DB_POOL_WAIT_SECONDS: &str = "ruvvector_db_pool_wait_seconds";
 pub const PARTITIONS_AHEAD_DAYS: &str = "ruvvector_partitions_ahead_days";
 pub const QUERY_SECONDS: &str = "ruvvector_query_seconds";
 pub const BUILD_INFO: &str = "ruvvector_build_info";
+
+/// What a series does over time.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Kind {
+    Counter,
+    Gauge,
+    /// With these upper bounds, ascending; `+Inf` is added.
+    Histogram(&'static [f64]),
+}
+
+/// A metric as `/metrics` describes it.
+#[derive(Clone, Copy, Debug)]
+pub struct Metric {
+    pub name: &'static str,
+    pub kind: Kind,
+    pub unit: Unit,
+    pub help: &'static str,
+}
+
+/// From a quarter of a millisecond: an answer from the synced log takes about one.
+const SECONDS: &[f64] = &[
+    0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
+    10.0, 30.0,
+];
+/// From one small event to the largest request.
+const BYTES: &[f64] = &[
+    256.0,
+    1_024.0,
+    4_096.0,
+    16_384.0,
+    65_536.0,
+    262_144.0,
+    1_048_576.0,
+    4_194_304.0,
+    16_777_216.0,
+    67_108_864.0,
+];
+/// From a lone event to the largest batch; a larger one is a single record.
+const EVENTS: &[f64] = &[
+    1.0, 10.0, 100.0, 500.0, 1_000.0, 2_500.0, 5_000.0, 10_000.0, 50_000.0,
+];
+/// From what NTP leaves to a machine that booted in another year.
+const SKEW: &[f64] = &[0.1, 1.0, 10.0, 60.0, 600.0, 3_600.0, 86_400.0];
+
+const fn counter(name: &'static str, unit: Unit, help: &'static str) -> Metric {
+    Metric {
+        name,
+        kind: Kind::Counter,
+        unit,
+        help,
+    }
+}
+
+const fn gauge(name: &'static str, unit: Unit, help: &'static str) -> Metric {
+    Metric {
+        name,
+        kind: Kind::Gauge,
+        unit,
+        help,
+    }
+}
+
+const fn histogram(
+    name: &'static str,
+    unit: Unit,
+    buckets: &'static [f64],
+    help: &'static str,
+) -> Metric {
+    Metric {
+        name,
+        kind: Kind::Histogram(buckets),
+        unit,
+        help,
+    }
+}
+
+/// All metrics of the service's own; `process_*` describe themselves.
+#[rustfmt::skip]
+pub const ALL: &[Metric] = &[
+    counter(RECEIVE_EVENTS_TOTAL, Unit::Count, "Events that were received, by outcome: accepted ones are durable in the log, rejected ones could not be taken."),
+    counter(RECEIVE_REQUESTS_TOTAL, Unit::Count, "Requests that carried events, by how they were answered."),
+    counter(RECEIVE_BYTES_TOTAL, Unit::Bytes, "Bytes of request bodies, as they came over the wire."),
+    histogram(RECEIVE_REQUEST_BYTES, Unit::Bytes, BYTES, "Size of a request body, as it came over the wire."),
+    gauge(RECEIVE_INFLIGHT_REQUESTS, Unit::Count, "Requests with events that are being handled."),
+    gauge(RECEIVE_INFLIGHT_BYTES, Unit::Bytes, "Memory that is reserved for the bodies of requests in flight."),
+    histogram(HTTP_SERVER_REQUEST_DURATION_SECONDS, Unit::Seconds, SECONDS, "Time from a request's head to its answer."),
+    gauge(READY, Unit::Count, "1 while the service takes events: recovered, listening, its log sound, not stopping."),
+    gauge(QUEUE_EVENTS, Unit::Count, "Events in the log that are not stored in the database yet."),
+    gauge(QUEUE_BYTES, Unit::Bytes, "Bytes of the log that are not stored in the database yet."),
+    gauge(QUEUE_CAPACITY_BYTES, Unit::Bytes, "Bytes that the log may use in all."),
+    gauge(QUEUE_OLDEST_SECONDS, Unit::Seconds, "Age of the oldest event that is not stored in the database; 0 when all are."),
+    histogram(LOG_SYNC_SECONDS, Unit::Seconds, SECONDS, "Time that one sync of the log to disk took."),
+    counter(LOG_APPEND_BYTES_TOTAL, Unit::Bytes, "Bytes that were written to the log, padding included."),
+    gauge(LOG_SEGMENTS, Unit::Count, "Files of the log on disk."),
+    gauge(LOG_POSITION, Unit::Count, "Number of the newest record of the live stream that is appended, synced, or stored with all before it."),
+    gauge(LOG_VOLUME_FREE_BYTES, Unit::Bytes, "Free space of the volume that the log is on."),
+    gauge(LOG_VOLUME_SIZE_BYTES, Unit::Bytes, "Size of the volume that the log is on."),
+    counter(LOG_DAMAGED_RECORDS_TOTAL, Unit::Count, "Records of the log that were damaged on disk; each is a dead letter."),
+    gauge(LOG_RETAINED_SECONDS, Unit::Seconds, "How far back stored records are still kept in the log."),
+    counter(WRITE_EVENTS_TOTAL, Unit::Count, "Events that were committed in the database."),
+    histogram(WRITE_BATCH_SECONDS, Unit::Seconds, SECONDS, "Time that one batch took, from its first statement to its commit."),
+    histogram(WRITE_BATCH_EVENTS, Unit::Count, EVENTS, "Events in one committed batch."),
+    counter(WRITE_FAILURES_TOTAL, Unit::Count, "Batches that failed and were tried again, by the kind of failure."),
+    gauge(WRITE_LAST_SUCCESS_TIMESTAMP_SECONDS, Unit::Seconds, "Unix time of the last commit."),
+    gauge(BACKLOG_AT_START_EVENTS, Unit::Count, "Events that were in the log and not stored when the process started."),
+    gauge(STREAMS_UNDRAINED, Unit::Count, "Streams of collectors that fell silent with events that are not stored; drain their directories by hand."),
+    counter(STORED_GAPS_TOTAL, Unit::Count, "Times that the database had forgotten what the log no longer holds."),
+    gauge(RETENTION_OVERDUE_DAYS, Unit::Count, "Days that are past their retention and not removed yet."),
+    counter(DEAD_LETTERS_TOTAL, Unit::Count, "Events that were set aside in telemetry_dead_letters, by reason."),
+    counter(SANITIZED_TOTAL, Unit::Count, "Changes that were made to events so that they can be stored, by kind."),
+    counter(DUPLICATES_TOTAL, Unit::Count, "Events of repeated requests that were in the log already."),
+    histogram(CLIENT_CLOCK_SKEW_SECONDS, Unit::Seconds, SKEW, "How far events' own times are from the time of receipt, ahead or behind."),
+    gauge(DB_UP, Unit::Count, "1 while the database answers."),
+    gauge(DB_POOL_CONNECTIONS, Unit::Count, "Connections to the database, by pool and state."),
+    gauge(DB_POOL_MAX_CONNECTIONS, Unit::Count, "Connections that a pool may open."),
+    histogram(DB_POOL_WAIT_SECONDS, Unit::Seconds, SECONDS, "Time that was waited for a connection of a pool."),
+    gauge(PARTITIONS_AHEAD_DAYS, Unit::Count, "Days ahead of today that have a partition."),
+    histogram(QUERY_SECONDS, Unit::Seconds, SECONDS, "Time that a query took in the database, by route."),
+    gauge(BUILD_INFO, Unit::Count, "Always 1; its labels say which build this is."),
+];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::{ALL, Kind};
+
+    #[test]
+    fn every_name_of_this_file_is_described_once() {
+        let names: BTreeSet<_> = ALL.iter().map(|metric| metric.name).collect();
+        assert_eq!(names.len(), ALL.len(), "a name stands twice");
+        let declared = include_str!("metrics.rs")
+            .lines()
+            .filter(|line| line.starts_with("pub const ") && line.contains(": &str ="))
+            .count();
+        assert_eq!(declared, ALL.len());
+    }
+
+    #[test]
+    fn names_and_buckets_follow_prometheus_conventions() {
+        for metric in ALL {
+            let counter = metric.kind == Kind::Counter;
+            assert_eq!(metric.name.ends_with("_total"), counter, "{}", metric.name);
+            assert!(metric.help.ends_with('.'), "{}", metric.name);
+            if let Kind::Histogram(buckets) = metric.kind {
+                assert!(buckets.is_sorted_by(|a, b| a < b), "{}", metric.name);
+            }
+        }
+    }
+}

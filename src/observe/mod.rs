@@ -1,4 +1,54 @@
 //! What the service says of itself: `/health`, `/metrics`, log lines.
+//!
+//! **Invariant:** nothing here waits for the database or the disk while somebody waits for the answer.
 
-/// Every metric, declared once: name, labels, help.
+use axum::Router;
+use axum::routing::get;
+use metrics_exporter_prometheus::PrometheusHandle;
+
+/// Every metric, declared once: name, kind, unit, help; and the page that shows them.
 pub mod metrics;
+
+/// Whether the service takes events, how the database is, and what somebody should do.
+pub mod health;
+
+/// The facts behind an answer, and its JSON.
+mod report;
+
+/// The sources of those facts, kept fresh in the background.
+mod watch;
+
+/// The latch of the process's life.
+pub mod readiness;
+
+/// What about the set-up may lose or fill something, said at the start and in `/health`.
+pub mod warnings;
+
+/// Log lines.
+pub mod trace;
+
+pub use readiness::{Phase, Readiness};
+pub use watch::Sources;
+
+/// The version of this build.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The revision of the source this was built from, where the build said it in `RUVVECTOR_REVISION`.
+pub const REVISION: &str = match option_env!("RUVVECTOR_REVISION") {
+    Some(revision) => revision,
+    None => "unknown",
+};
+
+/// `GET /health`, `/health/live`, `/health/ready` and `/metrics`.
+///
+/// Starts the background work behind them (the database's ping, the upkeep of histograms), which ends with the last
+/// clone of the router: call it on the runtime.
+pub fn router(sources: Sources, handle: PrometheusHandle) -> Router {
+    let watch = watch::Watch::start(sources, handle);
+    Router::new()
+        .route("/health", get(health::health))
+        .route("/health/live", get(health::live))
+        .route("/health/ready", get(health::ready))
+        .route("/metrics", get(metrics::page::metrics))
+        .with_state(watch)
+}

@@ -3,11 +3,68 @@
 //! **Invariant:** no success is answered before [`Log::append`] has returned.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
+use tokio::sync::Semaphore;
+
+use self::admission::Admission;
+use self::budget::Budget;
+use self::tally::{Counters, Intake};
 use crate::decode;
+use crate::event::Signal;
 use crate::log::Log;
 use crate::write::Progress;
+
+/// The sockets.
+pub mod listeners;
+
+/// The accept loop, and one connection's life.
+mod connections;
+
+/// A connection's bytes and what it is doing.
+mod wire;
+
+/// Around every request: limits of its head, panics, its duration.
+mod requests;
+
+/// Origins and tokens.
+mod admission;
+
+/// Content types and content encodings.
+mod media;
+
+/// A body under limits.
+mod body;
+
+/// The memory of all requests in flight.
+mod budget;
+
+/// How much memory there is for them.
+pub(crate) mod memory_limit;
+
+/// The whole way of a request: read, decode, append.
+mod take;
+
+/// `POST /ingest`.
+mod native;
+
+/// `POST /v1/traces`.
+mod otlp_http;
+
+/// What is sent back.
+mod answers;
+mod status;
+
+/// How long a refused client waits.
+mod retry;
+
+/// What is counted.
+mod tally;
+
+pub use self::admission::authenticated;
+pub use self::connections::{Drain, serve};
 
 /// Settings of the way in.
 #[derive(Clone, Debug)]
@@ -56,12 +113,103 @@ impl Default for Options {
     }
 }
 
-/// What every handler of the way in needs.
+/// The way in, as its handlers share it. Cheap to clone; all clones count against the same budget.
 #[derive(Clone)]
 pub struct Receiver {
-    pub log: Log,
-    pub progress: Progress,
-    pub options: std::sync::Arc<Options>,
+    stage: Arc<Stage>,
+}
+
+struct Stage {
+    log: Log,
+    progress: Progress,
+    options: Options,
+    admission: Admission,
+    budget: Arc<Budget>,
+    /// One permit for each large body that may be decoded at once.
+    decoders: Arc<Semaphore>,
+}
+
+impl Receiver {
+    /// Metrics go to the recorder that is installed before this is called.
+    #[must_use]
+    pub fn new(log: Log, progress: Progress, options: Options) -> Self {
+        let budget_bytes = options
+            .inflight_bytes
+            .unwrap_or_else(memory_limit::default_budget_bytes);
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let stage = Stage {
+            log,
+            progress,
+            admission: Admission::new(&options),
+            options,
+            budget: Arc::new(Budget::new(budget_bytes)),
+            decoders: Arc::new(Semaphore::new(cores)),
+        };
+        Self {
+            stage: Arc::new(stage),
+        }
+    }
+
+    /// Bytes that all requests in flight may hold together.
+    #[must_use]
+    pub fn inflight_bytes_max(&self) -> usize {
+        self.stage.budget.total_bytes()
+    }
+
+    /// The largest body that is taken, decompressed: the setting, or half of [`Self::inflight_bytes_max`].
+    #[must_use]
+    pub fn decoded_bytes_max(&self, signal: Signal) -> usize {
+        let options = &self.stage.options;
+        let setting = match signal {
+            Signal::Event => options.ingest_decoded_bytes,
+            Signal::Span | Signal::Log | Signal::Metric => options.otlp_decoded_bytes,
+        };
+        setting.min(self.stage.budget.share_bytes())
+    }
+
+    fn body_limits(&self, signal: Signal) -> body::Limits {
+        let options = &self.stage.options;
+        let wire_bytes = match signal {
+            Signal::Event => options.ingest_wire_bytes,
+            Signal::Span | Signal::Log | Signal::Metric => options.otlp_wire_bytes,
+        };
+        body::Limits {
+            wire_bytes: wire_bytes.min(self.stage.budget.share_bytes()),
+            total: options.body_timeout,
+            idle: options.body_idle_timeout,
+        }
+    }
+}
+
+/// One signal that comes in by one protocol.
+struct Endpoint {
+    receiver: Receiver,
+    signal: Signal,
+    counters: Arc<Counters>,
+}
+
+impl Endpoint {
+    fn new(receiver: &Receiver, intake: Intake, signal: Signal) -> Self {
+        Self {
+            receiver: receiver.clone(),
+            signal,
+            counters: Arc::new(Counters::new(intake, signal)),
+        }
+    }
+}
+
+/// All that is taken in over HTTP: `/ingest` and OTLP, with the answer for paths that nobody serves.
+pub fn router(receiver: Receiver) -> Router {
+    native::routes(&receiver).merge(otlp_router(receiver))
+}
+
+/// OTLP alone.
+pub fn otlp_router(receiver: Receiver) -> Router {
+    otlp_http::routes(&receiver).merge(
+        Router::new()
+            .fallback(otlp_http::nowhere)
+            .with_state(receiver),
+    )
 }
 
 /// Where the data lives, for warnings.

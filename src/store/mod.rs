@@ -110,7 +110,7 @@ pub struct StreamFacts {
 }
 
 /// How to reach the database, and what the store is allowed to do there.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum Target {
     Postgres {
         options: Box<sqlx::postgres::PgConnectOptions>,
@@ -120,6 +120,22 @@ pub enum Target {
     Sqlite {
         path: std::path::PathBuf,
     },
+}
+
+/// Where it is, without the password that the driver's own `Debug` would show.
+impl std::fmt::Debug for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Postgres { options, .. } => write!(
+                f,
+                "Postgres {{ {}@{}:{} }}",
+                options.get_username(),
+                options.get_host(),
+                options.get_port()
+            ),
+            Self::Sqlite { path } => write!(f, "Sqlite {{ {} }}", path.display()),
+        }
+    }
 }
 
 /// Settings of the store.
@@ -177,7 +193,7 @@ pub enum Store {
 }
 
 impl Store {
-    /// Makes the pools; connects to nothing yet.
+    /// Makes the pools; connects to nothing yet. Needs a Tokio runtime, where the pools live.
     #[must_use]
     pub fn new(options: &Options) -> Self {
         match &options.target {
@@ -208,7 +224,7 @@ impl Store {
         }
     }
 
-    /// Commits what must stand before a batch: the stream's row, resources, and the days its rows fall on.
+    /// Commits what must stand before a batch: the stream's row and the resources its rows refer to.
     ///
     /// # Errors
     /// [`StoreError::Retry`].

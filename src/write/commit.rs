@@ -3,7 +3,7 @@
 //! **Invariant:** the log hears that a batch is stored only after the database has said so, and nothing goes to the dead
 //! letters unless the database takes good rows.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::ops::RangeInclusive;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -15,7 +15,7 @@ use super::batch::{Built, hex};
 use super::progress::Concern;
 use super::retry::Backoff;
 use super::source::Cap;
-use crate::event::{Resource, ResourceId};
+use crate::event::Resource;
 use crate::log::StreamId;
 use crate::observe::metrics as names;
 use crate::store::{Account, StoreError, StreamFacts};
@@ -25,9 +25,6 @@ const PATIENCE: u32 = 3;
 
 /// Refused rows of one batch after which smaller ones are tried: each costs a whole attempt.
 const REFUSALS_A_BATCH: usize = 64;
-
-/// Resources known to be stored; past it they are written again, which changes nothing.
-const KNOWN_RESOURCES: usize = 100_000;
 
 /// Why a batch is not stored.
 #[derive(Debug)]
@@ -77,9 +74,6 @@ pub(super) struct Writer {
     failing: Option<(StreamId, u64, u32)>,
     /// A batch whose COMMIT may have gone through though its answer was lost.
     in_doubt: Option<Tally>,
-    /// Stored since the last contact.
-    known_resources: HashSet<ResourceId>,
-    known_streams: HashSet<StreamId>,
 }
 
 impl Writer {
@@ -91,8 +85,6 @@ impl Writer {
             cap: None,
             failing: None,
             in_doubt: None,
-            known_resources: HashSet::new(),
-            known_streams: HashSet::new(),
         }
     }
 
@@ -173,28 +165,14 @@ impl Writer {
     }
 
     /// Resources, and the stream's row, stand before the batch that refers to them.
-    async fn write_resources(&mut self, built: &mut Built) -> Result<(), StoreError> {
-        let stream = built.batch.stream;
-        built
-            .resources
-            .retain(|id, _| !self.known_resources.contains(id));
-        if built.resources.is_empty() && self.known_streams.contains(&stream) {
-            return Ok(());
-        }
-        let resources: Vec<Resource> = std::mem::take(&mut built.resources).into_values().collect();
+    async fn write_resources(&self, built: &Built) -> Result<(), StoreError> {
         let facts = StreamFacts {
-            stream,
+            stream: built.batch.stream,
             appended: *built.batch.positions.end(),
             oldest_unix_nano: self.shared.log.status().oldest_unix_nano,
         };
-        self.shared.store.write_resources(facts, &resources).await?;
-        if self.known_resources.len() + resources.len() > KNOWN_RESOURCES {
-            self.known_resources.clear();
-        }
-        self.known_resources
-            .extend(resources.iter().map(|resource| resource.id));
-        self.known_streams.insert(stream);
-        Ok(())
+        let resources: Vec<Resource> = built.resources.values().cloned().collect();
+        self.shared.store.write_resources(facts, &resources).await
     }
 
     fn committed(&mut self, tally: &Tally) {
@@ -246,12 +224,6 @@ impl Writer {
         if super::source::missing(account, tally.positions.clone()).is_empty() {
             self.committed(&tally);
         }
-    }
-
-    /// What is known of the database no longer holds.
-    pub(super) fn forget_known(&mut self) {
-        self.known_resources.clear();
-        self.known_streams.clear();
     }
 
     /// Notes that this batch failed, and makes the next ones smaller if it keeps failing.
@@ -312,12 +284,15 @@ impl Writer {
     pub(super) async fn pause(&mut self, concern: Concern, error: &StoreError, named: &str) {
         let options = self.shared.options.clone();
         let class = match error {
-            StoreError::Retry { class, .. } => class,
+            StoreError::Retry { class, .. } => *class,
             StoreError::Refused { .. } => "other",
             StoreError::AlreadyStored => "conflict",
             StoreError::Schema(_) => "schema",
         };
         counter!(names::WRITE_FAILURES_TOTAL, "class" => class).increment(1);
+        if matches!(class, "connection" | "timeout") {
+            self.shared.progress.set_connected(false);
+        }
         let mut pause = self.backoff.pause(options.retry_min, options.retry_max);
         match error {
             StoreError::AlreadyStored => {
@@ -335,9 +310,6 @@ impl Writer {
                 tracing::warn!(class, "{text}");
                 self.shared.progress.problem(concern, text);
             }
-        }
-        if matches!(class, "connection" | "timeout") {
-            self.shared.progress.set_connected(false);
         }
         tokio::time::sleep(pause).await;
     }

@@ -32,7 +32,6 @@ pub(super) async fn contact(writer: &mut Writer) -> Source {
 async fn accounts(writer: &mut Writer) -> Result<VecDeque<Cursor>, StoreError> {
     let shared = writer.shared.clone();
     let _turn = shared.turn.lock().await;
-    writer.forget_known();
     shared.store.prepare().await?;
     let held = shared.log.streams();
     let mut cursors = VecDeque::with_capacity(held.len());
@@ -95,7 +94,7 @@ fn report_gaps(writer: &mut Writer, id: StreamId, account: &Account, range: Rang
             let (first, last) = (*gap.start(), *gap.end());
             tracing::error!(stream = %hex(id), first, last,
                 "the database lost these positions and the log has let go of them; restore the database further forward if it can be");
-            counter!(names::STORED_GAPS_TOTAL).increment(last - first + 1);
+            counter!(names::STORED_GAPS_TOTAL).increment(1);
             reported.insert(gap);
         }
     }

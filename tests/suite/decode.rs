@@ -1,1 +1,261 @@
+//! Decode's memory: inputs that multiply in a tree do not multiply here.
 //!
+//! **Invariant:** what is counted is what this thread takes, so tests that run beside these change nothing.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+use ruvvector_service::decode::{self, Checked, DecodeError, Limits, Sink, Source, check, events};
+use ruvvector_service::event::{Encoding, Event, Resource, Signal};
+use ruvvector_service::log::{Position, StreamId};
+
+const MIB: usize = 1 << 20;
+const BODY_BYTES: usize = 2 * MIB;
+/// An item's own share is bounded by its nodes; JSON takes a copy of one item beside it.
+const ITEM_BYTES: usize = 16 * MIB;
+
+thread_local! {
+    /// Bytes that this thread holds, and the most it held.
+    static HELD: Cell<(isize, isize)> = const { Cell::new((0, 0)) };
+}
+
+struct Counting;
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+fn count(by: isize) {
+    let _ = HELD.try_with(|held| {
+        let (now, most) = held.get();
+        held.set((now + by, most.max(now + by)));
+    });
+}
+
+fn signed(len: usize) -> isize {
+    isize::try_from(len).expect("an allocation is at most isize::MAX")
+}
+
+#[expect(
+    unsafe_code,
+    reason = "an allocator that counts what it hands on to the system's"
+)]
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(signed(layout.size()));
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        count(-signed(layout.size()));
+        unsafe { System.dealloc(memory, layout) }
+    }
+
+    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count(signed(size) - signed(layout.size()));
+        unsafe { System.realloc(memory, layout, size) }
+    }
+}
+
+/// Forgets every row.
+#[derive(Default)]
+struct Count {
+    events: u32,
+}
+
+impl Sink for Count {
+    fn resource(&mut self, _: Resource) {}
+
+    fn event(&mut self, _: &Event<'_>) {
+        self.events += 1;
+    }
+}
+
+/// Decodes both ways; the most memory that took.
+fn decode(
+    body: &[u8],
+    signal: Signal,
+    encoding: Encoding,
+) -> (Result<Checked, DecodeError>, usize) {
+    let source = Source {
+        signal,
+        encoding,
+        partial: false,
+        received_unix_nano: 1_800_000_000_000_000_000,
+        limits: Limits::default(),
+        version: decode::VERSION,
+    };
+    let position = Position {
+        stream: StreamId([0; 16]),
+        n: 1,
+    };
+    let before = HELD.get().0;
+    HELD.set((before, before));
+    let checked = check(body, &source);
+    let mut count = Count::default();
+    let again = events(body, &source, position, &mut count);
+    let most = HELD.get().1 - before;
+    assert_eq!(checked, again);
+    (checked, most.unsigned_abs())
+}
+
+/// A length-delimited protobuf field.
+fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
+    let mut out = vec![number << 3 | 2];
+    let mut len = bytes.len();
+    while len >= 0x80 {
+        out.push(u8::try_from(len & 0x7f).expect("seven bits") | 0x80);
+        len >>= 7;
+    }
+    out.push(u8::try_from(len).expect("seven bits"));
+    out.extend_from_slice(bytes);
+    out
+}
+
+fn spans(spans: &[u8]) -> Vec<u8> {
+    field(1, &field(2, spans))
+}
+
+/// A span that would be taken, with these further bytes.
+fn span(more: &[u8]) -> Vec<u8> {
+    field(
+        2,
+        &[&field(1, &[1; 16])[..], &field(2, &[1; 8]), more].concat(),
+    )
+}
+
+fn repeat(piece: &[u8]) -> Vec<u8> {
+    piece.repeat(BODY_BYTES / piece.len())
+}
+
+#[test]
+fn mebibytes_of_empty_protobuf_messages_take_next_to_no_memory() {
+    let empty_values = field(9, &field(2, &field(5, &repeat(&[0x0a, 0]))));
+    for (name, body) in [
+        ("resources", repeat(&[0x0a, 0])),
+        ("scopes", field(1, &repeat(&[0x12, 0]))),
+        ("spans", spans(&repeat(&[0x12, 0]))),
+        ("events", spans(&span(&repeat(&[0x5a, 0])))),
+        ("links", spans(&span(&repeat(&[0x6a, 0])))),
+        ("attributes", spans(&span(&repeat(&[0x4a, 0])))),
+        ("values", spans(&span(&empty_values))),
+        (
+            "resource attributes",
+            field(
+                1,
+                &[field(1, &repeat(&[0x0a, 0])), field(2, &span(&[]))].concat(),
+            ),
+        ),
+    ] {
+        let (checked, most) = decode(&body, Signal::Span, Encoding::Protobuf);
+        assert!(most < MIB / 4, "{name}: {most} bytes");
+        match checked {
+            Ok(checked) => assert_eq!(checked, Checked::default(), "{name}"),
+            Err(DecodeError::Invalid(checked)) => assert!(checked.rejections.len() <= 20),
+            Err(error) => panic!("{name}: {error}"),
+        }
+    }
+}
+
+#[test]
+fn valid_items_of_many_nodes_take_the_memory_of_one_item() {
+    for (name, piece) in [
+        ("attributes", [0x4a, 0]),
+        ("events", [0x5a, 0]),
+        ("links", [0x6a, 0]),
+    ] {
+        let item = span(&piece.repeat(99_000));
+        let body = spans(&item.repeat(BODY_BYTES / item.len()));
+        let (checked, most) = decode(&body, Signal::Span, Encoding::Protobuf);
+        assert!(checked.is_ok_and(|checked| checked.accepted > 8), "{name}");
+        assert!(most < ITEM_BYTES, "{name}: {most} bytes");
+    }
+}
+
+#[test]
+fn mebibytes_of_empty_json_take_the_memory_of_one_item() {
+    let around =
+        |spans: &str| format!(r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{spans}]}}]}}]}}"#);
+    let span = |more: &str| {
+        format!(
+            r#"{{"traceId":"{}","spanId":"{}"{more}}}"#,
+            "1".repeat(32),
+            "1".repeat(16)
+        )
+    };
+    let many = |piece: &str| {
+        format!(
+            "{piece}{piece}",
+            piece = format!("{piece},").repeat(BODY_BYTES / 2 / (piece.len() + 1))
+        )
+    };
+    let list = |piece: &str| {
+        let mut list = many(piece);
+        list.pop();
+        list
+    };
+    for (name, body) in [
+        ("spans", around(&list("{}"))),
+        (
+            "events",
+            around(&span(&format!(r#","events":[{}]"#, list("{}")))),
+        ),
+        (
+            "attributes",
+            around(&span(&format!(r#","attributes":[{}]"#, list("{}")))),
+        ),
+        (
+            "values",
+            around(&span(&format!(
+                r#","attributes":[{{"value":{{"arrayValue":{{"values":[{}]}}}}}}]"#,
+                list("{}")
+            ))),
+        ),
+        ("spaces", format!("{}{{}}", " ".repeat(BODY_BYTES))),
+        ("zeros", around(&list("0"))),
+    ] {
+        let (_, most) = decode(body.as_bytes(), Signal::Span, Encoding::Json);
+        assert!(most < 2 * BODY_BYTES, "{name}: {most} bytes");
+    }
+}
+
+#[test]
+fn mebibytes_of_native_json_values_take_next_to_no_memory() {
+    let zeros = format!("[{}0]", "0,".repeat(BODY_BYTES / 2));
+    let event = |metadata: &str| {
+        format!(
+            r#"{{"correlationId":"c","integration":"i","eventType":"e","metadata":{{"a":{metadata}}}}}"#
+        )
+    };
+    for (name, body) in [
+        ("zeros", zeros.clone()),
+        ("zeros in metadata", event(&zeros)),
+        ("brackets", "[".repeat(BODY_BYTES)),
+        ("objects", "{\"a\":".repeat(BODY_BYTES / 5)),
+        ("empty events", format!("[{}{{}}]", "{},".repeat(49_999))),
+    ] {
+        let (checked, most) = decode(body.as_bytes(), Signal::Event, Encoding::Json);
+        assert!(checked.is_err(), "{name}");
+        assert!(most < BODY_BYTES, "{name}: {most} bytes");
+    }
+}
+
+#[test]
+fn a_large_resource_with_very_many_scopes_is_taken_only_so_often() {
+    let resource = field(
+        1,
+        &field(
+            1,
+            &[field(1, b"k"), field(2, &field(1, &vec![b'x'; 4 * MIB]))].concat(),
+        ),
+    );
+    let scopes = field(2, &span(&[])).repeat(20_000);
+    let body = field(1, &[resource, scopes].concat());
+    let (checked, most) = decode(&body, Signal::Span, Encoding::Protobuf);
+    let checked = checked.expect("some are taken");
+    assert!(
+        checked.accepted >= 1 && checked.accepted < 20,
+        "{}",
+        checked.accepted
+    );
+    assert!(most < 8 * ITEM_BYTES, "{most} bytes");
+}

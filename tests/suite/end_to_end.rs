@@ -1,1 +1,211 @@
+//! A user's way through all of it: an application's SDK, the service, PostgreSQL, queries, and Prometheus.
 //!
+//! **Invariant:** nothing here is a stand-in: the SDK, the database, the scraper and the binary are the real ones.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::support::ledger::Ledger;
+use crate::support::load::{Load, Shape};
+use crate::support::postgres::Database;
+use crate::support::prometheus::Prometheus;
+use crate::support::service::{Launch, Service};
+
+fn directory() -> tempfile::TempDir {
+    tempfile::Builder::new()
+        .prefix("ruvvector-end")
+        .tempdir()
+        .expect("a temporary directory")
+}
+
+fn project(path: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// Runs a program and returns its output; panics with all it said when it fails.
+async fn run(mut command: Command) -> String {
+    let shown = format!("{command:?}");
+    command.stdin(Stdio::null());
+    let done = tokio::task::spawn_blocking(move || command.output())
+        .await
+        .expect("it does not panic")
+        .unwrap_or_else(|error| panic!("{shown}: {error}; run the tests by scripts/test.sh"));
+    let said = String::from_utf8_lossy(&done.stdout).into_owned();
+    assert!(
+        done.status.success(),
+        "{shown} ended with {}:\n{said}\n{}",
+        done.status,
+        String::from_utf8_lossy(&done.stderr)
+    );
+    said
+}
+
+/// The Python of the virtual environment that `scripts/test.sh` makes.
+fn python() -> PathBuf {
+    std::env::var_os("RUVVECTOR_TEST_PYTHON")
+        .map_or_else(|| project("target/python/bin/python"), PathBuf::from)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn spans_of_an_sdk_at_its_defaults_are_found_by_query_and_by_sql() {
+    let database = Database::new().await;
+    let dir = directory();
+    let service = Launch::postgres(dir.path(), &database.url).start().await;
+
+    let mut application = Command::new(python());
+    application
+        .arg(project("tests/clients/python/spans.py"))
+        .env("OTEL_EXPORTER_OTLP_ENDPOINT", service.otlp_http());
+    let sent: Value = serde_json::from_str(&run(application).await).expect("it prints JSON");
+    service.until_drained().await;
+    service.metrics().await.assert_balance();
+
+    let trace_id = sent["traceId"].as_str().expect("a text");
+    let found = service.get(&format!("/traces/{trace_id}")).await.json();
+    let found = found.as_array().expect("an array");
+    assert_eq!(found.len(), 2, "{found:?}");
+    let root = &found[0];
+    assert_eq!(root["spanId"], sent["rootId"]);
+    assert_eq!(root["integration"], "checkout");
+    assert_eq!(root["eventType"], "span");
+    assert_eq!(root["name"], "POST /orders");
+    assert_eq!(root["kind"], 2);
+    assert_eq!(root["correlationId"], *trace_id);
+    assert_eq!(root["provider"], "aws");
+    assert_eq!(root["timeUnixNano"], sent["rootStart"]);
+    assert_eq!(root["durationNs"], sent["rootDuration"]);
+    let attributes = &root["metadata"]["attributes"];
+    assert_eq!(attributes["customer"], "Grüße \u{1F980}");
+    assert_eq!(attributes["prices"], json!([1.5, 2.0]));
+    assert_eq!(root["metadata"]["events"][0]["name"], "order received");
+    assert_eq!(root["resource"]["attributes"]["service.name"], "checkout");
+    assert_eq!(root["scope"]["name"], "shop");
+
+    let by_id = service.get("/query?correlationId=order-4711").await.json();
+    assert_eq!(by_id[0]["spanId"], sent["childId"]);
+    assert_eq!(by_id[0]["parentSpanId"], sent["rootId"]);
+    assert_eq!(by_id[0]["status"], "ERROR");
+    assert_eq!(by_id[0]["provider"], "postgresql");
+    let failed = service
+        .get("/query?integration=checkout&attributes.http.response.status_code=500")
+        .await
+        .json();
+    assert_eq!(failed.as_array().map(Vec::len), Some(1), "{failed}");
+
+    let mut sql = database.connect().await;
+    let (spans, resources): (i64, i64) = sqlx::query_as(
+        "SELECT count(*), count(DISTINCT resource) FROM telemetry_spans
+         WHERE integration = 'checkout' AND resource #>> '{attributes,service.name}' = 'checkout'",
+    )
+    .fetch_one(&mut sql)
+    .await
+    .expect("the view can be read");
+    assert_eq!(Some(spans), sent["spans"].as_i64());
+    assert_eq!(resources, 1, "a resource is stored once");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn prometheus_answers_ingest_rate_queue_depth_and_pool_use_by_one_plain_expression_each() {
+    let database = Database::new().await;
+    let dir = directory();
+    let service = Launch::postgres(dir.path(), &database.url).start().await;
+    let prometheus = Prometheus::scraping(&service);
+    let ledger = Arc::new(Ledger::default());
+    let load = Load::start(&ledger, Shape::STEADY);
+    load.aim(&service);
+
+    prometheus
+        .until("up{job=\"ruvvector\"}", |value| value == 1.0)
+        .await;
+    prometheus
+        .until(
+            "sum(rate(ruvvector_receive_events_total{outcome=\"accepted\"}[10s]))",
+            |value| value > 0.0,
+        )
+        .await;
+    prometheus
+        .until("sum(ruvvector_queue_events)", |value| value >= 0.0)
+        .await;
+    prometheus
+        .until(
+            "sum(ruvvector_db_pool_connections{state=\"used\"}) / sum(ruvvector_db_pool_max_connections)",
+            |value| (0.0..=1.0).contains(&value),
+        )
+        .await;
+    load.stop().await;
+    service.until_drained().await;
+    service.metrics().await.assert_balance();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn promtool_finds_nothing_wrong_with_the_metrics() {
+    let dir = directory();
+    let service = Launch::sqlite(dir.path()).start().await;
+    let page = service.get("/metrics").await;
+    assert_eq!(
+        page.header("content-type"),
+        Some("text/plain; version=0.0.4; charset=utf-8")
+    );
+    let file = dir.path().join("metrics.txt");
+    std::fs::write(&file, &page.body).expect("a file can be written");
+    let mut promtool = Command::new("sh");
+    promtool
+        .args(["-c", "promtool check metrics < \"$0\""])
+        .arg(&file);
+    run(promtool).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_smoke_check_passes_on_both_stores_and_fails_without_a_service() {
+    let database = Database::new().await;
+    let (one, other) = (directory(), directory());
+    let sqlite = Launch::sqlite(one.path()).start().await;
+    let postgres = Launch::postgres(other.path(), &database.url).start().await;
+    for service in [&sqlite, &postgres] {
+        let mut smoke = Command::new(project("scripts/smoke.sh"));
+        smoke.arg(service.url(""));
+        let said = run(smoke).await;
+        assert!(said.contains("all is well"), "{said}");
+    }
+
+    let url = sqlite.url("");
+    drop(sqlite);
+    let mut smoke = Command::new(project("scripts/smoke.sh"));
+    smoke.arg(url);
+    let done = tokio::task::spawn_blocking(move || smoke.output())
+        .await
+        .expect("it does not panic")
+        .expect("it runs");
+    assert!(!done.status.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn health_answers_at_once_when_the_database_hangs() {
+    let cluster = crate::support::postgres::Cluster::start();
+    let dir = directory();
+    let service = Launch::postgres(dir.path(), &cluster.url()).start().await;
+    service
+        .until("the service is well", async |service: &Service| {
+            service.health().await["status"] == "ok"
+        })
+        .await;
+    let postmaster = rustix::process::Pid::from_raw(cluster.pid()).expect("a process id");
+    let stop = |signal| {
+        rustix::process::kill_process_group(postmaster, signal).expect("the server is there");
+    };
+    stop(rustix::process::Signal::STOP);
+    let answered = tokio::time::timeout(Duration::from_secs(60), async {
+        // The last sign of life counts until the next ping has run out of time.
+        while service.health().await["database"]["connected"] == true {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        service.is_ready().await && !service.get("/metrics").await.body.is_empty()
+    })
+    .await;
+    stop(rustix::process::Signal::CONT);
+    assert_eq!(answered, Ok(true));
+}

@@ -1,1 +1,50 @@
+//! Whatever dies when: every acknowledged event is stored exactly once.
 //!
+//! Each test runs the real binary under a load whose ledger is held against the database at the end. How often and how
+//! long is set by the environment; `scripts/faults.sh` is the long run.
+//!
+//! | variable | default | what |
+//! | --- | --- | --- |
+//! | `RUVVECTOR_TEST_KILLS` | 50 | `kill -9` of the service under load |
+//! | `RUVVECTOR_TEST_OUTAGE_SECONDS` | 20 | how long PostgreSQL stays away |
+//! | `RUVVECTOR_TEST_CRASHES` | 3 | crashes of PostgreSQL while rows are copied |
+//! | `RUVVECTOR_TEST_COPIES` | 2 | copies of a data directory that are started beside it |
+//! | `RUVVECTOR_TEST_STOPS` | 3 | SIGTERM under load |
+//! | `RUVVECTOR_TEST_CALLS` | 6 | kills or errors at the first so many calls of each system call of the log |
+//!
+//! **Invariant:** what decides is the ledger, never a log line or an exit code alone.
+
+use std::str::FromStr;
+
+/// `kill -9`, and copies of a data directory.
+mod kill;
+
+/// PostgreSQL away, late, or crashing.
+mod outage;
+
+/// SIGTERM and SIGINT.
+mod stop;
+
+/// System calls of the log that kill, fail or take long.
+mod calls;
+
+/// Requests that multiply when they are decoded.
+mod memory;
+
+/// A number of the environment.
+fn setting<T: FromStr>(name: &str, default: T) -> T {
+    match std::env::var(name) {
+        Ok(text) => text
+            .parse()
+            .unwrap_or_else(|_| panic!("{name}={text} is not a number")),
+        Err(_) => default,
+    }
+}
+
+/// A directory of a test, which is removed with it.
+fn directory() -> tempfile::TempDir {
+    tempfile::Builder::new()
+        .prefix("ruvvector-fault")
+        .tempdir()
+        .expect("a temporary directory")
+}

@@ -1,7 +1,7 @@
 //! The promises of the service, on the real components.
 
 /// A private PostgreSQL, the real binary, an HTTP client.
-mod support;
+pub mod support;
 
 mod config;
 mod decode;

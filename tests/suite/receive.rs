@@ -1,1 +1,155 @@
+//! The way in, on real sockets and a real log.
 //!
+//! **Invariant:** each test has a listener, a log and a directory of its own.
+
+mod connections;
+mod native;
+mod otlp;
+mod transport;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::http::Method;
+use bytes::Bytes;
+use ruvvector_service::log::disk::OsDisk;
+use ruvvector_service::log::{self, Entry, Log};
+use ruvvector_service::receive::{Drain, Options, Receiver, serve};
+use ruvvector_service::write::Progress;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+use crate::support::client::{Answer, Http};
+use crate::support::http::Raw;
+
+const EVENT: &str = r#"{"correlationId":"c","integration":"shop","eventType":"order"}"#;
+const MIB: usize = 1 << 20;
+
+/// A running way in.
+struct Served {
+    address: SocketAddr,
+    log: Log,
+    http: Http,
+    drain: Drain,
+    server: JoinHandle<()>,
+    _dir: tempfile::TempDir,
+}
+
+impl Served {
+    async fn start() -> Self {
+        Self::start_with(Options::default()).await
+    }
+
+    async fn start_with(options: Options) -> Self {
+        Self::start_on(
+            256 * MIB as u64,
+            options,
+            ruvvector_service::receive::router,
+        )
+        .await
+    }
+
+    async fn start_on(
+        log_bytes: u64,
+        options: Options,
+        router: impl FnOnce(Receiver) -> Router,
+    ) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let log_options = log::Options {
+            dir: dir.path().to_owned(),
+            budget_bytes: Some(log_bytes),
+            segment_bytes: log_bytes / 16,
+            free_floor_bytes: 0,
+            keep_stored: Duration::ZERO,
+        };
+        let log = Log::open(Arc::new(OsDisk), &log_options).expect("a new log");
+        let receiver = Receiver::new(log.clone(), Progress::default(), options.clone());
+        let router = router(receiver);
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        let drain = Drain::default();
+        let server = {
+            let drain = drain.clone();
+            tokio::spawn(async move { serve(listener, router, &options, drain).await })
+        };
+        Self {
+            address,
+            log,
+            http: Http::new(),
+            drain,
+            server,
+            _dir: dir,
+        }
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    async fn raw(&self) -> Raw {
+        Raw::connect(self.address).await
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Bytes>,
+    ) -> Answer {
+        self.http
+            .send(method, &self.url(path), headers, body)
+            .await
+            .expect("an answer")
+    }
+
+    async fn post(&self, path: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Answer {
+        self.send(Method::POST, path, headers, body).await
+    }
+
+    async fn post_event(&self) -> Answer {
+        self.post("/ingest", &[("content-type", "application/json")], EVENT)
+            .await
+    }
+
+    /// The events that the log holds.
+    async fn logged_events(&self) -> u32 {
+        let live = *self.log.streams().last().expect("a live stream");
+        let mut events = 0;
+        let mut from = 1;
+        loop {
+            let entries = self.log.read(live.id, from, MIB).await.expect("readable");
+            if entries.is_empty() {
+                return events;
+            }
+            for entry in entries {
+                let Entry::Record(record) = entry else {
+                    panic!("{entry:?} in a healthy log")
+                };
+                events += record.accepted;
+                from = record.position.n + 1;
+            }
+        }
+    }
+
+    /// That a well-behaved client is served as ever, and that the log holds `events` and its own.
+    async fn assert_unharmed(&self, events: u32) {
+        let answer = self.post_event().await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        assert_eq!(self.logged_events().await, events + 1);
+    }
+}
+
+/// A request of HTTP/1.1 with a body of that length announced.
+fn head(path: &str, headers: &str, length: usize) -> String {
+    format!("POST {path} HTTP/1.1\r\nHost: x\r\n{headers}Content-Length: {length}\r\n\r\n")
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    use std::io::Write;
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).expect("memory");
+    encoder.finish().expect("memory")
+}

@@ -8,6 +8,7 @@ use std::ops::{Deref, DerefMut};
 use std::time::{Duration, Instant};
 
 use sqlx::pool::PoolConnection;
+use sqlx::postgres::{PgConnectOptions, PgPool};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 
 use super::error::{from_sqlx, retry};
@@ -73,27 +74,46 @@ impl Postgres {
 
     /// A connection of the write pool.
     pub(super) async fn lease(&self) -> Result<Lease, StoreError> {
+        let options = &self.shared.write_options;
+        let connection = self.acquire(&self.write_pool, options, "write").await?;
+        Ok(Lease(Some(connection)))
+    }
+
+    /// A connection for a query, with the time that it was waited for measured.
+    ///
+    /// # Errors
+    /// [`StoreError::Retry`] when none comes within the connect timeout.
+    pub async fn read_connection(&self) -> Result<PoolConnection<sqlx::Postgres>, StoreError> {
+        let options = &self.shared.read_options;
+        self.acquire(&self.read_pool, options, "read").await
+    }
+
+    async fn acquire(
+        &self,
+        pool: &PgPool,
+        options: &PgConnectOptions,
+        name: &'static str,
+    ) -> Result<PoolConnection<sqlx::Postgres>, StoreError> {
         let start = Instant::now();
-        let acquired = tokio::time::timeout(
-            self.shared.connect_timeout + GRACE,
-            self.write_pool.acquire(),
-        )
-        .await;
-        metrics::histogram!(DB_POOL_WAIT_SECONDS, "pool" => "write").record(start.elapsed());
+        let limit = self.shared.connect_timeout + GRACE;
+        let acquired = tokio::time::timeout(limit, pool.acquire()).await;
+        metrics::histogram!(DB_POOL_WAIT_SECONDS, "pool" => name).record(start.elapsed());
         match acquired {
-            Ok(Ok(connection)) => Ok(Lease(Some(connection))),
-            Ok(Err(sqlx::Error::PoolTimedOut)) | Err(_) => Err(self.why_no_connection().await),
+            Ok(Ok(connection)) => Ok(connection),
+            Ok(Err(sqlx::Error::PoolTimedOut)) | Err(_) => {
+                Err(self.why_no_connection(options, name).await)
+            }
             Ok(Err(error)) => Err(from_sqlx("connecting", &error)),
         }
     }
 
     /// The pool tries again in silence until its time is up: one attempt of our own finds the reason.
-    async fn why_no_connection(&self) -> StoreError {
-        match self.connect().await {
+    async fn why_no_connection(&self, options: &PgConnectOptions, name: &str) -> StoreError {
+        match self.connect_with(options).await {
             Ok(_) => retry(
                 "resources",
                 None,
-                "all write connections are in use: raise the number of write connections",
+                format!("all {name} connections are in use: raise their number"),
             ),
             Err(error) => error,
         }
@@ -101,10 +121,14 @@ impl Postgres {
 
     /// A connection outside the pools, for maintenance.
     pub(super) async fn connect(&self) -> Result<PgConnection, StoreError> {
+        self.connect_with(&self.shared.write_options).await
+    }
+
+    async fn connect_with(&self, options: &PgConnectOptions) -> Result<PgConnection, StoreError> {
         within(
             self.shared.connect_timeout,
             "connecting",
-            PgConnection::connect_with(&self.shared.write_options),
+            PgConnection::connect_with(options),
         )
         .await
     }

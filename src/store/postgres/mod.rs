@@ -9,12 +9,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use sqlx::ConnectOptions;
-use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 
 use super::{Account, Options, PoolState, StoreError, StreamFacts, Target};
 use crate::log::StreamId;
-use crate::observe::metrics::DB_POOL_WAIT_SECONDS;
 
 /// Connections, deadlines, and how a transaction begins.
 mod connection;
@@ -58,6 +56,7 @@ pub struct Postgres {
 /// Settings, and what is known of the database.
 struct Shared {
     write_options: PgConnectOptions,
+    read_options: PgConnectOptions,
     migrate: bool,
     retention_days: Option<u32>,
     connect_timeout: Duration,
@@ -93,6 +92,7 @@ impl Postgres {
             read_pool: pool(read, options.read_connections),
             shared: Arc::new(Shared {
                 write_options: for_poolers(write),
+                read_options: for_poolers(read),
                 migrate: options.migrate,
                 retention_days: options.retention_days,
                 connect_timeout: options.connect_timeout,
@@ -171,22 +171,6 @@ impl Postgres {
         .await
         .inspect_err(|_| connection.close_on_drop())?;
         Ok(start.elapsed())
-    }
-
-    /// A connection for a query, with the time that it was waited for measured.
-    ///
-    /// # Errors
-    /// [`StoreError::Retry`] when none comes within the connect timeout.
-    pub async fn read_connection(&self) -> Result<PoolConnection<sqlx::Postgres>, StoreError> {
-        let start = Instant::now();
-        let connection = within(
-            self.shared.connect_timeout,
-            "connecting for a query",
-            self.read_pool.acquire(),
-        )
-        .await;
-        metrics::histogram!(DB_POOL_WAIT_SECONDS, "pool" => "read").record(start.elapsed());
-        connection
     }
 
     pub(super) fn pools(&self) -> [PoolState; 2] {

@@ -129,6 +129,14 @@ impl Postgres {
                 .execute(&mut *transaction),
         )
         .await?;
+        // A lock that is not to be had soon would stall everybody who comes after.
+        within(
+            self.limit(),
+            DOING,
+            sqlx::raw_sql("SET LOCAL lock_timeout = 10000; SET LOCAL statement_timeout = 600000")
+                .execute(&mut *transaction),
+        )
+        .await?;
         // Another may have done it meanwhile.
         let found = self.look(&mut transaction).await?;
         let keep_v0 = found.applied.is_empty() && found.table.is_some();

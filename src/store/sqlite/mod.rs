@@ -26,6 +26,9 @@ mod error;
 /// The schema: migrations, and what is refused.
 mod schema;
 
+/// Resources and streams that are in the file already.
+mod known;
+
 /// Rows and dead letters into their tables.
 mod rows;
 
@@ -44,6 +47,7 @@ pub struct Sqlite {
     pub read_pool: SqlitePool,
     write_pool: SqlitePool,
     settings: Arc<Settings>,
+    known: Arc<known::Known>,
 }
 
 struct Settings {
@@ -87,13 +91,27 @@ impl Sqlite {
                 statement_timeout: options.statement_timeout,
                 collector: options.collector.clone(),
             }),
+            known: Arc::default(),
         }
     }
 
     pub(super) async fn prepare(&self) -> Result<(), StoreError> {
+        self.prepare_schema(self.settings.migrate).await
+    }
+
+    /// Applies the migrations, whatever the settings say: for the command `migrate`.
+    ///
+    /// # Errors
+    /// [`StoreError::Retry`] or [`StoreError::Schema`].
+    pub async fn migrate(&self) -> Result<(), StoreError> {
+        self.prepare_schema(true).await
+    }
+
+    async fn prepare_schema(&self, may_migrate: bool) -> Result<(), StoreError> {
+        self.known.clear();
         schema::create_file(&self.settings.path).map_err(|error| self.fault().io(&error))?;
         let mut connection = self.writer().await?;
-        let done = schema::prepare(&mut connection, self.settings.migrate, self.fault()).await;
+        let done = schema::prepare(&mut connection, may_migrate, self.fault()).await;
         settle(connection, done)
     }
 
@@ -108,18 +126,23 @@ impl Sqlite {
         facts: StreamFacts,
         resources: &[Resource],
     ) -> Result<(), StoreError> {
+        let missing = self.known.missing(resources);
+        if missing.is_empty() && self.known.has_stream(facts.stream) {
+            return Ok(());
+        }
         let mut connection = self.writer().await?;
-        let done = self
-            .insert_resources(&mut connection, facts, resources)
-            .await;
-        settle(connection, done)
+        let done = self.insert_resources(&mut connection, facts, &missing);
+        let done = done.await;
+        settle(connection, done)?;
+        self.known.add(facts.stream, &missing);
+        Ok(())
     }
 
     async fn insert_resources(
         &self,
         connection: &mut SqliteConnection,
         facts: StreamFacts,
-        resources: &[Resource],
+        resources: &[&Resource],
     ) -> Result<(), StoreError> {
         let fault = self.fault();
         let mut transaction = fault
@@ -252,4 +275,86 @@ fn settle<T>(
 /// Unix time in microseconds by this machine's clock, which is the database's: they are one process.
 fn now_us() -> i64 {
     jiff::Timestamp::now().as_microsecond()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::Sqlite;
+    use crate::event::{Event, Flags};
+    use crate::log::StreamId;
+    use crate::store::copy::Rows;
+    use crate::store::{Account, Batch, Options, StoreError, Target};
+
+    /// A file at its limit of pages answers as one on a full disk.
+    #[tokio::test]
+    async fn a_full_disk_stores_nothing_and_goes_on_once_there_is_space() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let store = Sqlite::new(&Options {
+            target: Target::Sqlite {
+                path: dir.path().join("full.db"),
+            },
+            migrate: true,
+            retention_days: None,
+            connect_timeout: Duration::from_secs(10),
+            statement_timeout: Duration::from_secs(10),
+            write_connections: 1,
+            read_connections: 1,
+            collector: String::new(),
+        });
+        store.prepare().await.expect("first contact");
+        sqlx::query("PRAGMA max_page_count = 20")
+            .execute(&store.write_pool)
+            .await
+            .expect("limited");
+        let mut rows = Rows::default();
+        for _ in 0..2_000 {
+            rows.push(&event(), 0);
+        }
+        let stream = StreamId([1; 16]);
+        let batch = Batch {
+            stream,
+            positions: 1..=1,
+            rows,
+            dead_letters: Vec::new(),
+        };
+        let full = store.write(&batch).await;
+        assert!(
+            matches!(&full, Err(StoreError::Retry { class: "resources", message, .. }) if message.contains("free space")),
+            "{full:?}"
+        );
+        // The connection was dropped, and the limit with it.
+        assert_eq!(
+            store.account(stream).await.expect("read"),
+            Account::default()
+        );
+        store.write(&batch).await.expect("there is space again");
+        let rows: i64 = sqlx::query_scalar("SELECT count(*) FROM telemetry_events")
+            .fetch_one(&store.read_pool)
+            .await
+            .expect("counted");
+        assert_eq!(rows, 2_000);
+    }
+
+    fn event() -> Event<'static> {
+        Event {
+            correlation_id: "c".into(),
+            integration: "i".into(),
+            provider: None,
+            event_type: "t".into(),
+            timestamp_ms: 1,
+            metadata: "{}".into(),
+            trace_id: None,
+            span_id: None,
+            parent_span_id: None,
+            name: None,
+            time_unix_nano: None,
+            duration_ns: None,
+            kind: None,
+            status: None,
+            resource_id: None,
+            flags: Flags::default(),
+        }
+    }
 }

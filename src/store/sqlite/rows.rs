@@ -24,7 +24,7 @@ const DAY_US: i64 = 86_400_000_000;
 const EPOCH_2000_US: i64 = 946_684_800_000_000;
 
 /// A stored resource is noted as seen at most once in so long.
-const REFRESH_SEEN_US: i64 = DAY_US;
+const REFRESH_SEEN_US: i64 = DAY_US * 5 / 6;
 
 /// Without a retention, what claims to be older than this is taken for a wrong clock.
 const PLAUSIBLE_DAYS: u32 = 400;
@@ -195,7 +195,7 @@ fn text(bytes: &[u8]) -> Result<Arc<str>, std::str::Utf8Error> {
 /// Resources that rows refer to, each once.
 pub(super) async fn insert_resources(
     connection: &mut SqliteConnection,
-    resources: &[Resource],
+    resources: &[&Resource],
     fault: &Fault<'_>,
 ) -> Result<(), StoreError> {
     let now = now_us();

@@ -1,1 +1,386 @@
-//! Not yet.
+//! Partitions, summaries, removal.
+
+use std::time::{Duration, Instant};
+
+use ruvvector_service::log::StreamId;
+use ruvvector_service::store::copy::Rows;
+use ruvvector_service::store::{Store, StreamFacts};
+use sqlx::postgres::PgConnection;
+
+use super::{
+    DAY_NANO, batch, count, event, execute, facts, new_stream, now_unix_nano, number, options,
+    prepared, rows,
+};
+use crate::support::postgres::Database;
+
+/// Writes a row for each of these ages in days, without any retention.
+async fn write_ages(store: &Store, ages: &[i64]) -> StreamId {
+    let stream = new_stream();
+    store
+        .write_resources(facts(stream), &[])
+        .await
+        .expect("committed");
+    let mut rows = Rows::default();
+    for age in ages {
+        rows.push(&event(&format!("{age}")), now_unix_nano() - age * DAY_NANO);
+    }
+    store
+        .write(&batch(stream, 1..=1, rows))
+        .await
+        .expect("committed");
+    stream
+}
+
+fn keeping(database: &Database, days: u32) -> Store {
+    let mut settings = options(database.options());
+    settings.retention_days = Some(days);
+    Store::new(&settings)
+}
+
+async fn ages_left(sql: &mut PgConnection) -> Vec<String> {
+    sqlx::query_scalar("SELECT correlation_id FROM telemetry_events ORDER BY created_at DESC")
+        .fetch_all(sql)
+        .await
+        .expect("the query is valid")
+}
+
+#[tokio::test]
+async fn partitions_are_made_a_week_ahead() {
+    let (database, store) = prepared().await;
+    let found = store.maintain(None).await.unwrap();
+    assert!(found.partitions_ahead_days >= Some(7), "{found:?}");
+    assert_eq!(found.retention_overdue_days, 0);
+    let mut sql = database.connect().await;
+    let partitions =
+        "SELECT count(*) FROM pg_inherits WHERE inhparent = 'telemetry_events'::regclass";
+    assert_eq!(number(&mut sql, partitions).await, 8);
+    store.maintain(None).await.unwrap();
+    assert_eq!(number(&mut sql, partitions).await, 8);
+    assert_eq!(
+        number(
+            &mut sql,
+            "SELECT count(*) FROM pg_inherits WHERE inhparent = 'telemetry_events_brin'::regclass"
+        )
+        .await,
+        8
+    );
+}
+
+#[tokio::test]
+async fn partitions_of_a_months_width_that_a_person_made_are_used_as_they_are() {
+    let (database, store) = prepared().await;
+    let mut sql = database.connect().await;
+    execute(
+        &mut sql,
+        "CREATE TABLE wide PARTITION OF telemetry_events FOR VALUES FROM (MINVALUE) TO ('2200-01-01 00:00:00+00')",
+    )
+    .await;
+    write_ages(&store, &[0, 50]).await;
+    store.maintain(None).await.unwrap();
+    assert_eq!(
+        number(
+            &mut sql,
+            "SELECT count(*) FROM pg_inherits WHERE inhparent = 'telemetry_events'::regclass"
+        )
+        .await,
+        1
+    );
+}
+
+#[tokio::test]
+async fn two_collectors_that_need_the_same_days_both_get_them() {
+    let (database, store) = prepared().await;
+    let other = Store::new(&options(database.options()));
+    other.prepare().await.unwrap();
+    let ages: Vec<i64> = (0..40).collect();
+    tokio::join!(write_ages(&store, &ages), write_ages(&other, &ages));
+    let mut sql = database.connect().await;
+    assert_eq!(count(&mut sql).await, 80);
+    assert_eq!(
+        number(
+            &mut sql,
+            "SELECT count(DISTINCT tableoid) FROM telemetry_events"
+        )
+        .await,
+        40
+    );
+}
+
+#[tokio::test]
+async fn a_table_that_stands_by_itself_under_a_partitions_name_is_left_alone() {
+    let (database, store) = prepared().await;
+    let mut sql = database.connect().await;
+    write_ages(&store, &[10]).await;
+    let name: String = sqlx::query_scalar("SELECT tableoid::regclass::text FROM telemetry_events")
+        .fetch_one(&mut sql)
+        .await
+        .unwrap();
+    execute(
+        &mut sql,
+        &format!("ALTER TABLE telemetry_events DETACH PARTITION {name}"),
+    )
+    .await;
+    store.prepare().await.unwrap();
+    write_ages(&store, &[10]).await;
+    assert_eq!(count(&mut sql).await, 1);
+    let kept = format!("SELECT count(*) FROM {name}");
+    let kept: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(kept))
+        .fetch_one(&mut sql)
+        .await
+        .unwrap();
+    assert_eq!(kept, 1);
+}
+
+#[tokio::test]
+async fn rows_that_were_written_are_in_the_summaries_after_a_round() {
+    let (database, store) = prepared().await;
+    let mut sql = database.connect().await;
+    let stream = new_stream();
+    store.write_resources(facts(stream), &[]).await.unwrap();
+    store
+        .write(&batch(stream, 1..=1, rows(30_000)))
+        .await
+        .unwrap();
+    // What is left to summarise, as the server sees it.
+    let left = "SELECT sum(brin_summarize_new_values(c.oid))::bigint FROM pg_class c JOIN pg_am a ON a.oid = c.relam \
+                WHERE a.amname = 'brin' AND c.relkind = 'i' AND c.relname LIKE 'telemetry_events_2%'";
+    store.maintain(None).await.unwrap();
+    assert_eq!(number(&mut sql, left).await, 0);
+}
+
+#[tokio::test]
+async fn a_new_partition_is_analysed_after_its_first_fifty_thousand_rows() {
+    let (database, store) = prepared().await;
+    let mut sql = database.connect().await;
+    let stream = new_stream();
+    store.write_resources(facts(stream), &[]).await.unwrap();
+    store
+        .write(&batch(stream, 1..=1, rows(50_000)))
+        .await
+        .unwrap();
+    // The server's counters follow the commit by a moment.
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        store.maintain(None).await.unwrap();
+        let known = number(
+            &mut sql,
+            "SELECT count(*) FROM pg_stats WHERE tablename LIKE 'telemetry_events_2%' AND attname = 'integration'",
+        )
+        .await;
+        if known > 0 {
+            return;
+        }
+        assert!(Instant::now() < deadline, "never analysed");
+    }
+}
+
+#[tokio::test]
+async fn only_whole_days_past_the_retention_are_removed() {
+    let (database, store) = prepared().await;
+    let mut sql = database.connect().await;
+    write_ages(&store, &[0, 5, 6, 8, 9, 60]).await;
+    store.maintain(None).await.unwrap();
+    assert_eq!(ages_left(&mut sql).await, ["0", "5", "6", "8", "9", "60"]);
+
+    let keeping = keeping(&database, 7);
+    keeping.prepare().await.unwrap();
+    let found = keeping.maintain(None).await.unwrap();
+    assert_eq!(ages_left(&mut sql).await, ["0", "5", "6"]);
+    assert_eq!(found.retention_overdue_days, 0);
+    assert_eq!(
+        number(&mut sql, "SELECT count(*) FROM pg_class WHERE relkind = 'r' AND relname LIKE 'telemetry_events_2%'").await,
+        number(&mut sql, "SELECT count(*) FROM pg_inherits WHERE inhparent = 'telemetry_events'::regclass").await
+    );
+}
+
+#[tokio::test]
+async fn a_day_that_any_log_still_holds_stays_and_is_overdue() {
+    let (database, store) = prepared().await;
+    let mut sql = database.connect().await;
+    write_ages(&store, &[0, 20, 30, 40]).await;
+    let keeping = keeping(&database, 7);
+    keeping.prepare().await.unwrap();
+
+    let held = now_unix_nano() - 30 * DAY_NANO;
+    let found = keeping.maintain(Some(held)).await.unwrap();
+    assert_eq!(ages_left(&mut sql).await, ["0", "20", "30"]);
+    assert!(
+        (22..=23).contains(&found.retention_overdue_days),
+        "{found:?}"
+    );
+
+    // Another collector's.
+    let stream = new_stream();
+    let silent = StreamFacts {
+        stream,
+        appended: 9,
+        oldest_unix_nano: Some(now_unix_nano() - 20 * DAY_NANO),
+    };
+    store.heartbeat(&[silent], &[]).await.unwrap();
+    keeping.maintain(None).await.unwrap();
+    assert_eq!(ages_left(&mut sql).await, ["0", "20"]);
+    store.heartbeat(&[], &[stream]).await.unwrap();
+    keeping.maintain(None).await.unwrap();
+    assert_eq!(ages_left(&mut sql).await, ["0"]);
+}
+
+#[tokio::test]
+async fn a_detach_that_was_cut_short_is_finished_and_the_table_dropped() {
+    let (database, store) = prepared().await;
+    let mut sql = database.connect().await;
+    write_ages(&store, &[0, 20, 30]).await;
+    let mut settings = options(database.options());
+    settings.retention_days = Some(7);
+    settings.statement_timeout = Duration::from_secs(2);
+    let keeping = Store::new(&settings);
+    keeping.prepare().await.unwrap();
+
+    // A reader keeps the detach waiting until the server is told to give it up.
+    let mut reader = database.connect().await;
+    execute(&mut reader, "BEGIN; SELECT count(*) FROM telemetry_events").await;
+    let cancel = async {
+        loop {
+            let cancelled = number(
+                &mut sql,
+                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity, pg_inherits \
+                 WHERE datname = current_database() AND query LIKE '%CONCURRENTLY' AND state = 'active' \
+                   AND inhdetachpending",
+            )
+            .await;
+            if cancelled > 0 {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let (_, ()) = tokio::join!(keeping.maintain(None), cancel);
+    let pending = "SELECT count(*) FROM pg_inherits WHERE inhdetachpending";
+    assert_eq!(number(&mut sql, pending).await, 1);
+    execute(&mut reader, "COMMIT").await;
+
+    keeping.maintain(None).await.unwrap();
+    assert_eq!(number(&mut sql, pending).await, 0);
+    assert_eq!(ages_left(&mut sql).await, ["0"]);
+    let tables = "SELECT count(*) FROM pg_class WHERE relkind = 'r' AND relname LIKE 'telemetry_events_2%' \
+                  AND NOT relispartition";
+    assert_eq!(number(&mut sql, tables).await, 0);
+}
+
+#[tokio::test]
+async fn removal_does_not_stop_writing() {
+    let (database, store) = prepared().await;
+    let mut sql = database.connect().await;
+    write_ages(&store, &[0, 20]).await;
+    let mut settings = options(database.options());
+    settings.retention_days = Some(7);
+    settings.statement_timeout = Duration::from_secs(3);
+    let keeping = Store::new(&settings);
+    keeping.prepare().await.unwrap();
+    // As long as this reads, the detach waits; writing must not.
+    let mut reader = database.connect().await;
+    execute(&mut reader, "BEGIN; SELECT count(*) FROM telemetry_events").await;
+    let stream = new_stream();
+    store.write_resources(facts(stream), &[]).await.unwrap();
+    let write = async {
+        loop {
+            let waiting = number(
+                &mut sql,
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE '%CONCURRENTLY' \
+                 AND wait_event_type = 'Lock'",
+            )
+            .await;
+            if waiting > 0 {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        store.write(&batch(stream, 1..=1, rows(100))).await.unwrap();
+        let waiting = number(
+            &mut sql,
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE '%CONCURRENTLY'",
+        )
+        .await;
+        execute(&mut reader, "COMMIT").await;
+        waiting
+    };
+    let (maintained, still_waiting) = tokio::join!(keeping.maintain(None), write);
+    maintained.unwrap();
+    assert!(still_waiting > 0, "written while the detach waited");
+    assert_eq!(count(&mut sql).await, 101);
+}
+
+#[tokio::test]
+async fn one_collector_at_a_time_maintains() {
+    let (database, store) = prepared().await;
+    let mut sql = database.connect().await;
+    execute(
+        &mut sql,
+        "BEGIN; SELECT pg_advisory_xact_lock(x'727576760003'::bigint)",
+    )
+    .await;
+    let partitions =
+        "SELECT count(*) FROM pg_inherits WHERE inhparent = 'telemetry_events'::regclass";
+    let found = store.maintain(None).await.unwrap();
+    assert_eq!(found.partitions_ahead_days, Some(0));
+    assert_eq!(number(&mut sql, partitions).await, 0);
+    execute(&mut sql, "COMMIT").await;
+    store.maintain(None).await.unwrap();
+    assert_eq!(number(&mut sql, partitions).await, 8);
+}
+
+#[tokio::test]
+async fn a_streams_row_goes_a_month_after_its_release_and_never_before() {
+    let (database, store) = prepared().await;
+    let mut sql = database.connect().await;
+    let (released, held) = (new_stream(), new_stream());
+    store
+        .heartbeat(&[facts(released), facts(held)], &[released])
+        .await
+        .unwrap();
+    execute(
+        &mut sql,
+        "UPDATE ingest_streams SET released = released - interval '29 days'",
+    )
+    .await;
+    store.maintain(None).await.unwrap();
+    assert_eq!(
+        number(&mut sql, "SELECT count(*) FROM ingest_streams").await,
+        2
+    );
+    execute(
+        &mut sql,
+        "UPDATE ingest_streams SET released = released - interval '2 days'",
+    )
+    .await;
+    store.maintain(None).await.unwrap();
+    assert_eq!(
+        number(&mut sql, "SELECT count(*) FROM ingest_streams").await,
+        1
+    );
+}
+
+#[tokio::test]
+async fn a_silent_stream_that_is_not_drained_is_counted() {
+    let (database, store) = prepared().await;
+    let mut sql = database.connect().await;
+    let (drained, left) = (new_stream(), new_stream());
+    let appended = |stream| StreamFacts {
+        stream,
+        appended: 4,
+        oldest_unix_nano: None,
+    };
+    store.write_resources(appended(drained), &[]).await.unwrap();
+    store
+        .heartbeat(&[appended(drained), appended(left)], &[])
+        .await
+        .unwrap();
+    store.write(&batch(drained, 1..=4, rows(1))).await.unwrap();
+    store.write(&batch(left, 2..=4, rows(1))).await.unwrap();
+    assert_eq!(store.maintain(None).await.unwrap().undrained_streams, 0);
+    execute(
+        &mut sql,
+        "UPDATE ingest_streams SET heartbeat = now() - interval '1 hour'",
+    )
+    .await;
+    assert_eq!(store.maintain(None).await.unwrap().undrained_streams, 1);
+}

@@ -2,3 +2,27 @@
 
 /// PostgreSQL: a database of one's own in the shared cluster, or a whole cluster that a test may stop and kill.
 pub mod postgres;
+
+/// A TCP proxy that cuts, stalls and loses answers.
+pub mod proxy;
+
+/// The real binary as a process.
+pub mod service;
+
+/// HTTP as bytes, and HTTP/2.
+pub mod http;
+
+/// An HTTP client.
+pub mod client;
+
+/// A `/metrics` page, read.
+pub mod metrics;
+
+/// What was sent, held against what is stored.
+pub mod ledger;
+
+/// Clients that send without end.
+pub mod load;
+
+/// A real Prometheus server.
+pub mod prometheus;

@@ -126,9 +126,9 @@ impl Cluster {
             "pg_ctl",
             &[
                 "-D",
-                self.data().to_str().unwrap(),
+                self.data().to_str().expect("UTF-8 path"),
                 "-l",
-                log.to_str().unwrap(),
+                log.to_str().expect("UTF-8 path"),
                 "-w",
                 "-t",
                 "60",
@@ -145,7 +145,7 @@ impl Cluster {
             "pg_ctl",
             &[
                 "-D",
-                self.data().to_str().unwrap(),
+                self.data().to_str().expect("UTF-8 path"),
                 "-m",
                 mode,
                 "-w",

@@ -1,0 +1,253 @@
+//! What decoding costs an item, beside the parsers of others on the same bytes.
+//!
+//! **Invariant:** throughput is in items: the time of one is the time of an iteration by the count that is printed.
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue};
+use opentelemetry_proto::tonic::resource::v1::Resource as ProtoResource;
+use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status};
+use prost::Message as _;
+use ruvvector_service::decode::{self, Limits, Sink, Source, check, events};
+use ruvvector_service::event::{Encoding, Event, Resource, Signal};
+use ruvvector_service::log::{Position, StreamId};
+use std::fmt::Write as _;
+use std::hint::black_box;
+
+const SPANS: usize = 500;
+const NATIVE_EVENTS: usize = 100;
+const START: u64 = 1_799_999_999_000_000_000;
+
+/// Looks at each row and forgets it.
+struct Forget;
+
+impl Sink for Forget {
+    fn resource(&mut self, resource: Resource) {
+        black_box(&resource);
+    }
+
+    fn event(&mut self, event: &Event<'_>) {
+        black_box(event);
+    }
+}
+
+fn pair(key: &str, value: Any) -> KeyValue {
+    KeyValue {
+        key: key.to_owned(),
+        value: Some(AnyValue { value: Some(value) }),
+        ..KeyValue::default()
+    }
+}
+
+fn text(key: &str, value: &str) -> KeyValue {
+    pair(key, Any::StringValue(value.to_owned()))
+}
+
+/// 500 spans of about 365 bytes, 8 attributes each, under a resource of 5 attributes.
+fn request() -> ExportTraceServiceRequest {
+    let span = |index: usize| {
+        let id = index as u64 + 1;
+        Span {
+            trace_id: [
+                id.to_be_bytes(),
+                id.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes(),
+            ]
+            .concat(),
+            span_id: id
+                .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+                .to_be_bytes()
+                .to_vec(),
+            parent_span_id: id.to_be_bytes().to_vec(),
+            name: "GET /api/v1/orders/{id}".to_owned(),
+            kind: 2,
+            start_time_unix_nano: START + id * 1_000,
+            end_time_unix_nano: START + id * 1_000 + 12_345_678,
+            attributes: vec![
+                text("http.request.method", "GET"),
+                text("url.path", "/api/v1/orders/184467"),
+                text("url.scheme", "https"),
+                pair("http.response.status_code", Any::IntValue(200)),
+                text("server.address", "orders.internal"),
+                text("user_agent.original", "Mozilla/5.0 (X11)"),
+                text("client.address", "10.12.34.56"),
+                pair("network.peer.port", Any::IntValue(51_234)),
+            ],
+            status: Some(Status {
+                message: String::new(),
+                code: 1,
+            }),
+            flags: 257,
+            ..Span::default()
+        }
+    };
+    let resource = ProtoResource {
+        attributes: vec![
+            text("service.name", "orders"),
+            text("service.version", "1.42.0"),
+            text("deployment.environment.name", "production"),
+            text("host.name", "node-17.example.internal"),
+            text("telemetry.sdk.language", "rust"),
+        ],
+        ..ProtoResource::default()
+    };
+    ExportTraceServiceRequest {
+        resource_spans: vec![ResourceSpans {
+            resource: Some(resource),
+            scope_spans: vec![ScopeSpans {
+                scope: Some(InstrumentationScope {
+                    name: "http-server".to_owned(),
+                    version: "0.9.1".to_owned(),
+                    ..InstrumentationScope::default()
+                }),
+                spans: (0..SPANS).map(span).collect(),
+                schema_url: String::new(),
+            }],
+            schema_url: String::new(),
+        }],
+    }
+}
+
+/// The same request in JSON, as the JavaScript SDK writes it: times as strings, the resource first.
+fn request_json(request: &ExportTraceServiceRequest) -> String {
+    fn attributes(out: &mut String, attributes: &[KeyValue]) {
+        out.push_str("\"attributes\":[");
+        for (index, pair) in attributes.iter().enumerate() {
+            let comma = if index == 0 { "" } else { "," };
+            let value = match pair.value.as_ref().and_then(|value| value.value.as_ref()) {
+                Some(Any::StringValue(text)) => format!("{{\"stringValue\":\"{text}\"}}"),
+                Some(Any::IntValue(value)) => format!("{{\"intValue\":{value}}}"),
+                _ => "{}".to_owned(),
+            };
+            let _ = write!(out, "{comma}{{\"key\":\"{}\",\"value\":{value}}}", pair.key);
+        }
+        out.push(']');
+    }
+    let hex = |id: &[u8]| {
+        id.iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect::<String>()
+    };
+    let resource_spans = &request.resource_spans[0];
+    let mut out = String::from("{\"resourceSpans\":[{\"resource\":{");
+    if let Some(resource) = &resource_spans.resource {
+        attributes(&mut out, &resource.attributes);
+    }
+    out.push_str(
+        "},\"scopeSpans\":[{\"scope\":{\"name\":\"http-server\",\"version\":\"0.9.1\"},\"spans\":[",
+    );
+    for (index, span) in resource_spans.scope_spans[0].spans.iter().enumerate() {
+        let comma = if index == 0 { "" } else { "," };
+        let _ = write!(
+            out,
+            "{comma}{{\"traceId\":\"{}\",\"spanId\":\"{}\",\"parentSpanId\":\"{}\",\"name\":\"{}\",\"kind\":{},\
+             \"startTimeUnixNano\":\"{}\",\"endTimeUnixNano\":\"{}\",\"status\":{{\"code\":1}},\"flags\":{},",
+            hex(&span.trace_id),
+            hex(&span.span_id),
+            hex(&span.parent_span_id),
+            span.name,
+            span.kind,
+            span.start_time_unix_nano,
+            span.end_time_unix_nano,
+            span.flags,
+        );
+        attributes(&mut out, &span.attributes);
+        out.push('}');
+    }
+    out.push_str("]}]}]}");
+    out
+}
+
+/// 100 events of about 450 bytes.
+fn native_events() -> String {
+    let event = |index: usize| {
+        format!(
+            "{{\"correlationId\":\"order-{index:08}\",\"integration\":\"shop\",\"provider\":\"stripe\",\
+             \"eventType\":\"payment.captured\",\"timestamp\":{},\"traceId\":\"{:032x}\",\"spanId\":\"{:016x}\",\
+             \"metadata\":{{\"amount\":{}.50,\"currency\":\"EUR\",\"customer\":{{\"id\":{index},\"country\":\"DE\",\
+             \"segment\":\"returning\"}},\"items\":[{{\"sku\":\"A-1\",\"count\":2}},{{\"sku\":\"B-7\",\"count\":1}}],\
+             \"retries\":0,\"live\":true,\"note\":\"captured after the second authorisation\",\"region\":\"eu-central-1\"}}}}",
+            1_799_999_999_000u64 + index as u64,
+            index + 1,
+            index + 1,
+            index * 3 + 10,
+        )
+    };
+    let events: Vec<_> = (0..NATIVE_EVENTS).map(event).collect();
+    format!("[{}]", events.join(","))
+}
+
+fn ours(criterion: &mut Criterion, name: &str, items: usize, body: &[u8], source: &Source) {
+    let mut group = criterion.benchmark_group(name);
+    group.throughput(Throughput::Elements(items as u64));
+    group.bench_function("check", |bencher| {
+        bencher.iter(|| check(black_box(body), source).expect("valid"));
+    });
+    let position = Position {
+        stream: StreamId([0; 16]),
+        n: 1,
+    };
+    group.bench_function("events", |bencher| {
+        bencher.iter(|| events(black_box(body), source, position, &mut Forget).expect("valid"));
+    });
+    match source.encoding {
+        Encoding::Protobuf => {
+            group.bench_function("prost, whole tree", |bencher| {
+                bencher.iter(|| ExportTraceServiceRequest::decode(black_box(body)).expect("valid"));
+            });
+        }
+        Encoding::Json | Encoding::NdJson => {
+            group.bench_function("serde, parse only into a tree", |bencher| {
+                bencher.iter(|| {
+                    serde_json::from_slice::<serde_json::Value>(black_box(body)).expect("valid")
+                });
+            });
+            group.bench_function("serde, parse only into nothing", |bencher| {
+                bencher.iter(|| {
+                    serde_json::from_slice::<serde::de::IgnoredAny>(black_box(body)).expect("valid")
+                });
+            });
+        }
+    }
+    group.finish();
+}
+
+fn benches(criterion: &mut Criterion) {
+    let source = |signal, encoding| Source {
+        signal,
+        encoding,
+        partial: false,
+        received_unix_nano: 1_800_000_000_000_000_000,
+        limits: Limits::default(),
+        version: decode::VERSION,
+    };
+    let request = request();
+    let protobuf = request.encode_to_vec();
+    let json = request_json(&request);
+    let native = native_events();
+    assert!(
+        (350..380).contains(&(protobuf.len() / SPANS)),
+        "{}",
+        protobuf.len() / SPANS
+    );
+    assert!(
+        (430..470).contains(&(native.len() / NATIVE_EVENTS)),
+        "{}",
+        native.len() / NATIVE_EVENTS
+    );
+    let spans = source(Signal::Span, Encoding::Protobuf);
+    ours(criterion, "spans, protobuf", SPANS, &protobuf, &spans);
+    let spans = source(Signal::Span, Encoding::Json);
+    ours(criterion, "spans, json", SPANS, json.as_bytes(), &spans);
+    let events = source(Signal::Event, Encoding::Json);
+    ours(
+        criterion,
+        "events, json",
+        NATIVE_EVENTS,
+        native.as_bytes(),
+        &events,
+    );
+}
+
+criterion_group!(decode_benches, benches);
+criterion_main!(decode_benches);

@@ -1,0 +1,99 @@
+#!/usr/bin/env bash
+# Runs every test, on a machine with Rust and nothing else set up.
+#
+#   scripts/test.sh
+#
+# Installs what is missing from the system's packages (as root, or by sudo): PostgreSQL's server programs, Prometheus,
+# strace, Python's venv, curl. Python packages go into target/python. Servers run in temporary directories on free
+# ports, never as root, and are removed. Nothing is ever skipped: what cannot be had is an error.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+started=$SECONDS
+step() {
+    local name=$1 from=$SECONDS
+    shift
+    printf '\n== %s\n' "$name"
+    "$@" || { code=$?; printf '\n== %s FAILED (exit code %s)\n' "$name" "$code" >&2; exit 1; }
+    printf '== %s: %s s\n' "$name" $((SECONDS - from))
+}
+fail() {
+    printf 'test.sh: %s\n' "$1" >&2
+    exit 1
+}
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then
+        "$@"
+    elif command -v sudo >/dev/null; then
+        sudo --non-interactive "$@"
+    else
+        fail "needs root to run: $*"
+    fi
+}
+
+# have PROGRAM…: whether all are there; PostgreSQL's are outside the search path on Debian.
+have_postgres() {
+    [ -n "${RUVVECTOR_TEST_POSTGRES_BIN:-}" ] || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null ||
+        command -v initdb >/dev/null
+}
+have_venv() { python3 -c 'import venv, ensurepip' 2>/dev/null; }
+
+packages() {
+    local missing=()
+    have_postgres || missing+=(postgresql postgresql-client)
+    command -v psql >/dev/null || missing+=(postgresql-client)
+    command -v prometheus >/dev/null && command -v promtool >/dev/null || missing+=(prometheus)
+    command -v strace >/dev/null || missing+=(strace)
+    command -v curl >/dev/null || missing+=(curl)
+    command -v cc >/dev/null || missing+=(gcc libc6-dev)
+    have_venv || missing+=(python3 python3-venv)
+    if [ ${#missing[@]} -gt 0 ]; then
+        command -v apt-get >/dev/null || fail "install these with your system's package manager: ${missing[*]}"
+        printf 'installing %s\n' "${missing[*]}"
+        as_root apt-get update -qq
+        # A package must not start a server of its own.
+        as_root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
+            apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null ||
+            fail "could not install: ${missing[*]}"
+    fi
+    have_postgres || fail "PostgreSQL's server programs (initdb, pg_ctl) are missing; install the package 'postgresql'"
+    for program in prometheus promtool strace curl psql; do
+        command -v "$program" >/dev/null || fail "$program is missing; install it with your system's package manager"
+    done
+    have_venv || fail "Python's venv is missing; install the package 'python3-venv'"
+}
+
+python_packages() {
+    local requirements=tests/clients/python/requirements.txt
+    if ! cmp -s "$requirements" target/python/installed.txt; then
+        rm -rf target/python
+        mkdir -p target
+        python3 -m venv target/python
+        target/python/bin/pip install --quiet --disable-pip-version-check --only-binary=:all: -r "$requirements"
+        cp "$requirements" target/python/installed.txt
+    fi
+    export RUVVECTOR_TEST_PYTHON=$PWD/target/python/bin/python
+}
+
+cargo_tests() {
+    scripts/with-postgres.sh timeout 2400 cargo test --quiet --no-fail-fast
+}
+
+scripts_parse() {
+    local script
+    for script in scripts/*.sh .ci/run; do
+        bash -n "$script"
+        [ -x "$script" ] || fail "$script is not executable"
+    done
+}
+
+command -v cargo >/dev/null || fail "cargo is missing: install Rust"
+step 'packages' packages
+step 'python packages' python_packages
+step 'scripts' scripts_parse
+step 'format' cargo fmt --check
+step 'lints' cargo clippy --quiet --all-targets -- -D warnings
+step 'build' cargo test --quiet --no-run
+step 'tests' cargo_tests
+printf '\nall passed in %s s\n' $((SECONDS - started))

@@ -1,0 +1,83 @@
+//! `serve`: binds, listens to signals, runs the service.
+//!
+//! **Invariant:** every port is taken before anything else is touched, and a second signal ends the process at once.
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::config::{Config, Port};
+use crate::observe::metrics::recorder;
+use crate::receive::listeners::{BindError, Listener};
+use crate::{Listeners, Stop};
+
+/// The exit code after a second signal: what a shell gives a process that SIGINT ended.
+const INTERRUPTED: i32 = 130;
+
+/// Runs the service until a signal, and says what to do with it.
+///
+/// # Errors
+/// A sentence: when a port is taken, the log cannot be opened, or it breaks.
+pub async fn run(config: Config, warnings: Vec<String>) -> Result<(), String> {
+    let metrics = recorder::install()?;
+    let listeners = listen(&config).map_err(|error| error.to_string())?;
+    let stop = Stop::default();
+    let signals = Signals::listen().map_err(|error| format!("no signals: {error}"))?;
+    tokio::spawn(signals.watch(stop.clone()));
+    if let Some(url) = listeners.main.as_ref().and_then(|main| main.urls().pop()) {
+        hint(&url);
+    }
+    crate::run(config, listeners, metrics, warnings, stop)
+        .await
+        .map_err(|error| error.to_string())
+}
+
+/// Takes the ports.
+fn listen(config: &Config) -> Result<Listeners, BindError> {
+    let bind = |name, setting, port| match port {
+        Port::Off => Ok(None),
+        Port::On(port) => Listener::bind(name, setting, &config.bind, port).map(Some),
+    };
+    Ok(Listeners {
+        main: bind("main", "RUVVECTOR_SERVICE_PORT", config.service_port)?,
+        otlp_http: bind(
+            "otlp_http",
+            "RUVVECTOR_OTLP_HTTP_PORT",
+            config.otlp_http_port,
+        )?,
+    })
+}
+
+/// The signals that stop the service.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    /// The first signal stops in order, the second at once: what was acknowledged is on disk.
+    async fn watch(mut self, stop: Stop) {
+        tokio::select! {
+            _ = self.terminate.recv() => stop.drain.cancel(),
+            _ = self.interrupt.recv() => stop.at_once.cancel(),
+        }
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+        tracing::warn!("a second signal: ending at once; the log keeps what was acknowledged");
+        std::process::exit(INTERRUPTED);
+    }
+}
+
+/// Two lines to paste.
+fn hint(url: &str) {
+    let event = r#"{"correlationId":"order-1","integration":"shop","eventType":"order.created"}"#;
+    tracing::info!("send an event:  curl -d '{event}' {url}/ingest");
+    tracing::info!("read it back:   curl '{url}/query?correlationId=order-1'");
+}

@@ -1,1 +1,0 @@
-//! Every setting: its name, default and meaning stand in one table.

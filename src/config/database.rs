@@ -1,0 +1,239 @@
+//! Which store, and how to reach it.
+//!
+//! | set | store |
+//! | --- | --- |
+//! | `store = "sqlite"` | SQLite; database settings beside it are passed over with a warning |
+//! | `database_url` | that PostgreSQL; `postgres_…` beside it are passed over with a warning |
+//! | `postgres_host` | the PostgreSQL of `postgres_host`, `_port`, `_user`, `_password`, `_db` |
+//! | any of these without the host | an error |
+//! | `store = "postgres"` and nothing else | an error |
+//! | nothing | SQLite |
+//!
+//! **Invariant:** a PostgreSQL that was meant is never replaced by SQLite in silence, and no password is ever shown.
+
+use std::str::FromStr;
+
+use secrecy::ExposeSecret;
+use sqlx::postgres::PgConnectOptions;
+
+use super::draft::{Draft, Kind};
+use super::layers::{Source, Values};
+use super::settings::by_key;
+use crate::store::Target;
+
+/// What stands before the colon in `pg_stat_activity`.
+const APPLICATION_NAME: &str = "ruvvector-service";
+
+/// Parameters of a connection URL that the driver knows; the others it passes over.
+const URL_PARAMETERS: [&str; 17] = [
+    "sslmode",
+    "ssl-mode",
+    "sslrootcert",
+    "ssl-root-cert",
+    "ssl-ca",
+    "sslcert",
+    "ssl-cert",
+    "sslkey",
+    "ssl-key",
+    "statement-cache-capacity",
+    "host",
+    "hostaddr",
+    "port",
+    "dbname",
+    "user",
+    "application_name",
+    "options",
+];
+
+/// The store to use. `None` when that cannot be said, with the reason in `problems`.
+pub(super) fn target(
+    draft: &Draft,
+    values: &Values,
+    warnings: &mut Vec<String>,
+    problems: &mut Vec<String>,
+) -> Option<Target> {
+    let database = &draft.database;
+    let parts = set(
+        values,
+        &[
+            "postgres_host",
+            "postgres_port",
+            "postgres_user",
+            "postgres_password",
+            "postgres_db",
+        ],
+    );
+    let urls = set(values, &["database_url", "database_read_url"]);
+    if draft.store == Some(Kind::Sqlite) {
+        let beside = [urls, parts].concat();
+        if !beside.is_empty() {
+            warnings.push(format!(
+                "the store is SQLite, as asked for; passed over: {}",
+                beside.join(", ")
+            ));
+        }
+        return Some(sqlite(draft));
+    }
+    let options = if let Some(url) = &database.url {
+        if !parts.is_empty() {
+            warnings.push(format!(
+                "{} says which database; passed over: {}",
+                urls[0],
+                parts.join(", ")
+            ));
+        }
+        from_url(
+            "database_url",
+            url.expose_secret(),
+            values,
+            warnings,
+            problems,
+        )?
+    } else if let Some(host) = &database.host {
+        let user = database.user.as_deref().unwrap_or("postgres");
+        let mut options = PgConnectOptions::new_without_pgpass()
+            .host(host)
+            .port(database.port.unwrap_or(5432))
+            .username(user)
+            .database(database.name.as_deref().unwrap_or(user));
+        if let Some(password) = &database.password {
+            options = options.password(password.expose_secret());
+        }
+        options
+    } else if !parts.is_empty() {
+        problems.push(format!(
+            "{} set, but neither {} nor {}: which database?",
+            are(&parts),
+            name("postgres_host"),
+            name("database_url"),
+        ));
+        return None;
+    } else if draft.store == Some(Kind::Postgres) {
+        problems.push(format!(
+            "the store is to be PostgreSQL, but neither {} nor {} is set",
+            name("database_url"),
+            name("postgres_host")
+        ));
+        return None;
+    } else {
+        if !urls.is_empty() {
+            problems.push(format!(
+                "{} set without {}: queries would read what is never written",
+                are(&urls),
+                name("database_url")
+            ));
+            return None;
+        }
+        return Some(sqlite(draft));
+    };
+    let read = match &database.read_url {
+        Some(url) => Some(from_url(
+            "database_read_url",
+            url.expose_secret(),
+            values,
+            warnings,
+            problems,
+        )?),
+        None => None,
+    };
+    Some(Target::Postgres {
+        options: Box::new(named(options)),
+        read: read.map(named).map(Box::new),
+    })
+}
+
+/// Where a target points, without its password.
+pub(super) fn describe(options: &PgConnectOptions) -> String {
+    let host = options.get_socket().map_or_else(
+        || options.get_host().to_owned(),
+        |path| path.display().to_string(),
+    );
+    let (user, port) = (options.get_username(), options.get_port());
+    let database = options.get_database().unwrap_or(user);
+    format!(
+        "{user}@{host}:{port}/{database}, sslmode {:?}",
+        options.get_ssl_mode()
+    )
+    .to_lowercase()
+}
+
+fn sqlite(draft: &Draft) -> Target {
+    Target::Sqlite {
+        path: draft
+            .sqlite_path
+            .clone()
+            .unwrap_or_else(|| draft.data_dir.join("telemetry.db")),
+    }
+}
+
+fn named(options: PgConnectOptions) -> PgConnectOptions {
+    match options.get_application_name() {
+        Some(_) => options,
+        None => options.application_name(APPLICATION_NAME),
+    }
+}
+
+fn from_url(
+    key: &'static str,
+    url: &str,
+    values: &Values,
+    warnings: &mut Vec<String>,
+    problems: &mut Vec<String>,
+) -> Option<PgConnectOptions> {
+    let place = match (values.get(key), by_key(key)) {
+        (Some(value), Some(setting)) => value.place(setting),
+        _ => key.to_owned(),
+    };
+    if !(url.starts_with("postgres://") || url.starts_with("postgresql://")) {
+        let hint = if url.starts_with("sqlite:") {
+            "; for SQLite set RUVVECTOR_STORE=sqlite and RUVVECTOR_SQLITE_PATH instead"
+        } else {
+            ""
+        };
+        problems.push(format!(
+            "{place} does not begin with postgres:// or postgresql://{hint}"
+        ));
+        return None;
+    }
+    let query = url.split_once('?').map_or("", |(_, query)| query);
+    for parameter in query.split('&').filter(|part| !part.is_empty()) {
+        let name = parameter.split('=').next().unwrap_or_default();
+        if name != "password" && !name.starts_with("options[") && !URL_PARAMETERS.contains(&name) {
+            warnings.push(format!(
+                "{place} has the parameter {name:?}, which is passed over"
+            ));
+        }
+    }
+    match PgConnectOptions::from_str(url) {
+        Ok(options) => Some(options),
+        Err(error) => {
+            problems.push(format!(
+                "{place} is not a URL that PostgreSQL can be reached by ({error}); in a password, characters such as \
+                 # / ? @ : % are written as %23 %2F %3F %40 %3A %25"
+            ));
+            None
+        }
+    }
+}
+
+/// Those of the settings that are set, as their sources call them.
+fn set(values: &Values, keys: &[&str]) -> Vec<String> {
+    keys.iter()
+        .filter_map(|key| Some((key, values.get(key)?)))
+        .filter(|(_, value)| value.source != Source::Default)
+        .map(|(key, value)| match &value.source {
+            Source::Default | Source::File { .. } => format!("{key} ({})", value.source),
+            Source::Environment(_) | Source::Flag(_) => value.source.to_string(),
+        })
+        .collect()
+}
+
+fn are(names: &[String]) -> String {
+    let verb = if names.len() == 1 { "is" } else { "are" };
+    format!("{} {verb}", names.join(", "))
+}
+
+/// A setting's variable: the spelling that most people use.
+fn name(key: &str) -> String {
+    by_key(key).map_or_else(|| key.to_owned(), super::settings::Setting::variable)
+}

@@ -1,0 +1,105 @@
+//! What the settings say, before it is known whether they make sense together.
+//!
+//! **Invariant:** every field is filled by one setting of the table, and every setting fills one field.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use secrecy::SecretString;
+
+use super::value::Port;
+use crate::observe::trace::Format;
+use crate::{log, query, receive, write};
+
+/// The fields of a configuration as they are set, one by one; the table's defaults come first, so what
+/// [`Default`] says is never seen.
+pub(super) struct Draft {
+    pub(super) service_port: Port,
+    pub(super) otlp_http_port: Port,
+    pub(super) otlp_grpc_port: Port,
+    pub(super) bind: Vec<IpAddr>,
+    pub(super) receive: receive::Options,
+    pub(super) data_dir: PathBuf,
+    pub(super) log: log::Options,
+    pub(super) write: write::Options,
+    pub(super) store: Option<Kind>,
+    pub(super) database: Database,
+    pub(super) sqlite_path: Option<PathBuf>,
+    pub(super) retention: Retention,
+    pub(super) migrate: bool,
+    pub(super) connect_timeout: Duration,
+    pub(super) statement_timeout: Duration,
+    pub(super) write_connections: u32,
+    pub(super) read_connections: u32,
+    pub(super) collector: Option<String>,
+    pub(super) query: query::Options,
+    pub(super) log_filter: String,
+    pub(super) log_format: Format,
+    pub(super) drain_delay: Duration,
+    pub(super) grace: Duration,
+}
+
+/// The two stores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Postgres,
+    Sqlite,
+}
+
+/// What is known of the PostgreSQL to use.
+#[derive(Default)]
+pub(super) struct Database {
+    pub(super) url: Option<SecretString>,
+    pub(super) read_url: Option<SecretString>,
+    pub(super) host: Option<String>,
+    pub(super) port: Option<u16>,
+    pub(super) user: Option<String>,
+    pub(super) password: Option<SecretString>,
+    pub(super) name: Option<String>,
+}
+
+/// How long events are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Retention {
+    /// As is usual for the store.
+    Auto,
+    Off,
+    Days(u32),
+}
+
+impl Default for Draft {
+    fn default() -> Self {
+        Self {
+            service_port: Port::Off,
+            otlp_http_port: Port::Off,
+            otlp_grpc_port: Port::Off,
+            bind: Vec::new(),
+            receive: receive::Options::default(),
+            data_dir: PathBuf::new(),
+            log: log::Options {
+                dir: PathBuf::new(),
+                budget_bytes: None,
+                segment_bytes: 0,
+                free_floor_bytes: 0,
+                keep_stored: Duration::ZERO,
+            },
+            write: write::Options::default(),
+            store: None,
+            database: Database::default(),
+            sqlite_path: None,
+            retention: Retention::Auto,
+            migrate: true,
+            connect_timeout: Duration::ZERO,
+            statement_timeout: Duration::ZERO,
+            write_connections: 0,
+            read_connections: 0,
+            collector: None,
+            query: query::Options::default(),
+            log_filter: String::new(),
+            log_format: Format::Auto,
+            drain_delay: Duration::ZERO,
+            grace: Duration::ZERO,
+        }
+    }
+}

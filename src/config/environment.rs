@@ -1,0 +1,235 @@
+//! The environment: our variables, without those that Kubernetes puts there under our names.
+//!
+//! For a Service called `ruvvector` every pod beside it has `RUVVECTOR_SERVICE_HOST`, `RUVVECTOR_SERVICE_PORT=3100`,
+//! `RUVVECTOR_SERVICE_PORT_<NAME>`, `RUVVECTOR_PORT=tcp://10.0.0.7:3100` and `RUVVECTOR_PORT_3100_TCP[_ADDR|_PORT|
+//! _PROTO]`; for one called `ruvvector-service` the same after `RUVVECTOR_SERVICE`, for one called `postgres` after
+//! `POSTGRES` (Kubernetes documentation, "Service", "Environment variables").
+//!
+//! **Invariant:** an injected variable is never taken for a setting, nor for the misspelling of one.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::layers::{Source, Value, Values, excerpt};
+use super::settings::{all, near_miss};
+
+/// All variables of the process, by name.
+pub type Environment = BTreeMap<String, String>;
+
+/// The variables' values; what somebody should mend goes to `warnings`, what was passed over rightly to `notes`. An empty
+/// variable is not set.
+pub(super) fn values(
+    environment: &Environment,
+    notes: &mut Vec<String>,
+    warnings: &mut Vec<String>,
+) -> Values {
+    let ours = |name: &str| name.starts_with("RUVVECTOR_") || name.starts_with("POSTGRES_");
+    let injected: Vec<&str> = environment
+        .keys()
+        .map(String::as_str)
+        .filter(|name| ours(name) && is_injected(environment, name))
+        .collect();
+    if !injected.is_empty() {
+        notes.push(format!(
+            "passed over, as Kubernetes sets them for Services of these names: {}; to set one of these yourself use its \
+             flag or the file",
+            injected.join(", ")
+        ));
+    }
+    let mut known = BTreeSet::new();
+    let mut values = Values::new();
+    for setting in all() {
+        let name = setting.variable();
+        match environment.get(&name) {
+            Some(text) if !text.is_empty() && !injected.contains(&name.as_str()) => {
+                values.insert(
+                    setting.key,
+                    Value::new(text, Source::Environment(name.clone())),
+                );
+            }
+            _ => {}
+        }
+        known.insert(name);
+    }
+    let strange = |name: &&String| !known.contains(*name) && !injected.contains(&name.as_str());
+    let without_database =
+        !values.contains_key("database_url") && !values.contains_key("postgres_host");
+    for name in environment.keys().filter(strange) {
+        if name.starts_with("RUVVECTOR_") {
+            warnings.push(unknown(name));
+        } else if without_database {
+            warnings.extend(misspelt_database(name));
+        }
+    }
+    values
+}
+
+fn unknown(name: &str) -> String {
+    let mut warning = format!("unknown variable {} is passed over", excerpt(name));
+    if let Some(meant) = near_miss(name) {
+        warning.push_str(&format!("; did you mean {}?", meant.variable()));
+    }
+    warning
+}
+
+/// A variable that looks like a slip of the pen for the one that says where events go.
+fn misspelt_database(name: &str) -> Option<String> {
+    ["DATABASE_URL", "POSTGRES_HOST"]
+        .into_iter()
+        .find(|meant| strsim::damerau_levenshtein(name, meant) <= 2)
+        .map(|meant| {
+            format!(
+                "{} is set and {meant} is not; did you mean {meant}?",
+                excerpt(name)
+            )
+        })
+}
+
+fn is_injected(environment: &Environment, name: &str) -> bool {
+    let address = |name: &str| {
+        environment
+            .get(name)
+            .and_then(|value| service_address(value))
+    };
+    if name == "RUVVECTOR_SERVICE_PORT" {
+        // As a Service `ruvvector-service` has it, or, for a Service `ruvvector`, the number that its address ends in.
+        let number = environment.get(name).map(String::as_str);
+        return address(name).is_some()
+            || environment.contains_key("RUVVECTOR_SERVICE_HOST")
+                && number.is_some()
+                && number == address("RUVVECTOR_PORT");
+    }
+    name.ends_with("_SERVICE_HOST")
+        || name.ends_with("_SERVICE_PORT")
+        || name.contains("_SERVICE_PORT_")
+        || name.ends_with("_PORT") && address(name).is_some()
+        || name.split("_PORT_").skip(1).any(port_and_protocol)
+}
+
+/// The port of `tcp://10.0.0.7:3100`.
+fn service_address(value: &str) -> Option<&str> {
+    let (protocol, address) = value.split_once("://")?;
+    let (_, port) = address.rsplit_once(':')?;
+    let known = matches!(protocol, "tcp" | "udp" | "sctp");
+    (known && port.parse::<u16>().is_ok()).then_some(port)
+}
+
+/// Whether `3100_TCP` or `3100_TCP_ADDR` follows.
+fn port_and_protocol(rest: &str) -> bool {
+    let mut parts = rest.split('_');
+    let number = parts.next().is_some_and(|part| part.parse::<u16>().is_ok());
+    number && matches!(parts.next(), Some("TCP" | "UDP" | "SCTP"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(variables: &[(&str, &str)]) -> (Vec<String>, Vec<String>) {
+        let environment = variables
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+        let (mut notes, mut warnings) = (Vec::new(), Vec::new());
+        let values = values(&environment, &mut notes, &mut warnings)
+            .into_values()
+            .map(|value| format!("{}={}", value.source, value.text))
+            .collect();
+        (values, [notes, warnings].concat())
+    }
+
+    /// What a pod has beside a Service of that name with one port.
+    fn service(prefix: &str, port: &str) -> Vec<(String, String)> {
+        let address = format!("tcp://10.96.3.7:{port}");
+        [
+            ("SERVICE_HOST", "10.96.3.7"),
+            ("SERVICE_PORT", port),
+            ("SERVICE_PORT_HTTP", port),
+            ("PORT", &address),
+            (&format!("PORT_{port}_TCP"), &address),
+            (&format!("PORT_{port}_TCP_PROTO"), "tcp"),
+            (&format!("PORT_{port}_TCP_PORT"), port),
+            (&format!("PORT_{port}_TCP_ADDR"), "10.96.3.7"),
+        ]
+        .map(|(name, value)| (format!("{prefix}_{name}"), value.to_owned()))
+        .into()
+    }
+
+    #[test]
+    fn what_kubernetes_injects_is_passed_over_in_one_line() {
+        for (prefix, port) in [
+            ("RUVVECTOR", "80"),
+            ("RUVVECTOR_SERVICE", "3100"),
+            ("RUVVECTOR_OTLP_HTTP", "4318"),
+            ("POSTGRES", "5432"),
+        ] {
+            let injected = service(prefix, port);
+            let variables: Vec<_> = injected
+                .iter()
+                .map(|(name, value)| (name.as_str(), value.as_str()))
+                .collect();
+            let (values, warnings) = read(&variables);
+            assert_eq!(values, [""; 0], "{prefix}");
+            assert_eq!(warnings.len(), 1, "{warnings:?}");
+            for (name, _) in &injected {
+                assert!(warnings[0].contains(name.as_str()), "{name}: {warnings:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn our_own_variables_are_taken_beside_injected_ones() {
+        let mut variables = vec![
+            ("RUVVECTOR_SERVICE_PORT", "3200"),
+            ("POSTGRES_HOST", "db"),
+            ("POSTGRES_PORT", "5433"),
+        ];
+        variables.extend([
+            ("RUVVECTOR_PORT", "tcp://10.0.0.7:80"),
+            ("RUVVECTOR_SERVICE_HOST", "10.0.0.7"),
+        ]);
+        let (values, warnings) = read(&variables);
+        assert_eq!(
+            values,
+            [
+                "POSTGRES_HOST=db",
+                "POSTGRES_PORT=5433",
+                "RUVVECTOR_SERVICE_PORT=3200"
+            ]
+        );
+        assert_eq!(warnings.len(), 1);
+        let (values, _) = read(&[("RUVVECTOR_SERVICE_PORT", "80")]);
+        assert_eq!(values, ["RUVVECTOR_SERVICE_PORT=80"]);
+    }
+
+    #[test]
+    fn an_empty_variable_is_not_set() {
+        assert_eq!(
+            read(&[("DATABASE_URL", ""), ("RUVVECTOR_STORE", "")]),
+            (vec![], vec![])
+        );
+    }
+
+    #[test]
+    fn a_misspelt_variable_is_a_warning_with_the_near_miss() {
+        for (name, meant) in [
+            ("RUVVECTOR_RETENTION_DAY", "RUVVECTOR_RETENTION_DAYS"),
+            ("RUVVECTOR_DATABASE_URL", "DATABASE_URL"),
+            ("RUVVECTOR_SERVICEPORT", "RUVVECTOR_SERVICE_PORT"),
+            ("DATABSE_URL", "DATABASE_URL"),
+            ("DATABASE_URI", "DATABASE_URL"),
+            ("POSTGRE_HOST", "POSTGRES_HOST"),
+        ] {
+            let (values, warnings) = read(&[(name, "1")]);
+            assert_eq!(values, [""; 0]);
+            assert_eq!(warnings.len(), 1, "{name}: {warnings:?}");
+            assert!(
+                warnings[0].ends_with(&format!("did you mean {meant}?")),
+                "{name}: {warnings:?}"
+            );
+        }
+        assert_eq!(
+            read(&[("PATH", "/bin"), ("POSTGRES_INITDB_ARGS", "-k")]),
+            (vec![], vec![])
+        );
+    }
+}

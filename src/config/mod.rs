@@ -1,0 +1,215 @@
+//! Every setting: its name, default and meaning stand in one table ([`settings`]); flags over environment over file over
+//! defaults.
+//!
+//! **Invariant:** [`Config::load`] touches nothing outside but what [`Inputs`] holds, so that the same inputs always make
+//! the same configuration.
+
+use std::io;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::observe::trace;
+use crate::{log, query, receive, store, write};
+
+/// The table.
+pub mod settings;
+
+/// Text to values.
+mod value;
+
+/// Values with their sources.
+mod layers;
+
+/// The settings file.
+mod file;
+
+/// The environment, without what Kubernetes puts there.
+mod environment;
+
+/// The settings' values, before they are put together.
+mod draft;
+
+/// Which store.
+mod database;
+
+/// What settings must be to each other.
+mod check;
+
+/// What is asked of the machine.
+mod machine;
+
+/// The effective configuration and the table, for people.
+mod print;
+
+#[cfg(test)]
+mod tests;
+
+pub use environment::Environment;
+pub use layers::{Source, Value};
+pub use machine::Machine;
+pub use print::reference;
+pub use value::Port;
+
+use draft::{Draft, Retention};
+use layers::Values;
+
+/// The settings of one process, checked against each other.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub service_port: Port,
+    pub otlp_http_port: Port,
+    pub otlp_grpc_port: Port,
+    /// At least one.
+    pub bind: Vec<IpAddr>,
+    /// Holds the log, under `log/`, and SQLite's file.
+    pub data_dir: PathBuf,
+    /// `inflight_bytes` is always set, and no body limit is over half of it.
+    pub receive: receive::Options,
+    pub log: log::Options,
+    pub write: write::Options,
+    pub store: store::Options,
+    pub query: query::Options,
+    /// After SIGTERM, how long requests are still taken.
+    pub drain_delay: Duration,
+    /// How long a stop goes on writing to the database.
+    pub grace: Duration,
+    pub log_format: trace::Format,
+    /// As [`trace::init`] takes it.
+    pub log_filter: String,
+}
+
+/// A configuration, and how it came about.
+pub struct Loaded {
+    pub config: Config,
+    /// What somebody should mend, one sentence each; logged at the start and shown in `/health`.
+    pub warnings: Vec<String>,
+    /// What was passed over rightly; logged at the start.
+    pub notes: Vec<String>,
+    values: Values,
+}
+
+/// All that a configuration depends on.
+pub struct Inputs<'a> {
+    /// Key and text of each flag given.
+    pub flags: Vec<(&'static str, String)>,
+    pub environment: Environment,
+    pub read_file: &'a dyn Fn(&Path) -> io::Result<String>,
+    pub machine: Machine,
+}
+
+/// Why there is no configuration: all that is wrong, one sentence a line, each with where it stands.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.join("\n"))]
+pub struct ConfigError(pub Vec<String>);
+
+impl Config {
+    /// Puts flags, environment, file and defaults together and checks the whole.
+    ///
+    /// # Errors
+    /// With every problem there is, not just the first.
+    pub fn load(inputs: &Inputs<'_>) -> Result<Loaded, ConfigError> {
+        let (mut notes, mut warnings, mut problems) = (Vec::new(), Vec::new(), Vec::new());
+        let values = gather(inputs, &mut notes, &mut warnings, &mut problems);
+
+        let mut draft = Draft::default();
+        for setting in settings::all() {
+            let Some(value) = values.get(setting.key) else {
+                continue;
+            };
+            if let Err(problem) = (setting.apply)(&mut draft, &value.text) {
+                problems.push(format!("{} {problem}", value.place(setting)));
+            }
+        }
+        check::fit_bodies(&mut draft, &values, &inputs.machine, &mut warnings);
+        let target = database::target(&draft, &values, &mut warnings, &mut problems);
+        if problems.is_empty() {
+            problems = check::problems(&draft);
+        }
+        match target {
+            Some(target) if problems.is_empty() => Ok(Loaded {
+                config: draft.finish(target, &inputs.machine),
+                warnings,
+                notes,
+                values,
+            }),
+            _ => Err(ConfigError(problems)),
+        }
+    }
+}
+
+/// The layers, the weakest first.
+fn gather(
+    inputs: &Inputs<'_>,
+    notes: &mut Vec<String>,
+    warnings: &mut Vec<String>,
+    problems: &mut Vec<String>,
+) -> Values {
+    let mut values: Values = settings::all()
+        .filter(|setting| !setting.default.is_empty())
+        .map(|setting| (setting.key, Value::new(setting.default, Source::Default)))
+        .collect();
+    let mut stronger = environment::values(&inputs.environment, notes, warnings);
+    for (key, text) in &inputs.flags {
+        let flag = key.replace('_', "-");
+        if text.is_empty() {
+            problems.push(format!(
+                "--{flag}: is empty; leave it out to have its default"
+            ));
+        } else {
+            stronger.insert(key, Value::new(text, Source::Flag(flag)));
+        }
+    }
+    if let Some(config) = stronger.get("config") {
+        let path = Path::new(&config.text);
+        match (inputs.read_file)(path) {
+            Ok(text) => values.extend(file::values(path, &text, problems)),
+            Err(error) => problems.push(format!("{}: {}: {error}", config.source, path.display())),
+        }
+    }
+    values.extend(stronger);
+    values
+}
+
+impl Draft {
+    /// The configuration; what depends on the store or the machine is settled here.
+    fn finish(self, target: store::Target, machine: &Machine) -> Config {
+        let retention_days = match (self.retention, &target) {
+            (Retention::Days(days), _) => Some(days),
+            (Retention::Auto, store::Target::Sqlite { .. }) => Some(7),
+            (Retention::Auto | Retention::Off, _) => None,
+        };
+        let collector = self.collector.unwrap_or_else(|| {
+            let dir = std::path::absolute(&self.data_dir).unwrap_or_else(|_| self.data_dir.clone());
+            format!("{}:{}", machine.host_name, dir.display())
+        });
+        Config {
+            service_port: self.service_port,
+            otlp_http_port: self.otlp_http_port,
+            otlp_grpc_port: self.otlp_grpc_port,
+            bind: self.bind,
+            receive: self.receive,
+            log: log::Options {
+                dir: self.data_dir.join("log"),
+                ..self.log
+            },
+            data_dir: self.data_dir,
+            write: self.write,
+            store: store::Options {
+                target,
+                migrate: self.migrate,
+                retention_days,
+                connect_timeout: self.connect_timeout,
+                statement_timeout: self.statement_timeout,
+                write_connections: self.write_connections,
+                read_connections: self.read_connections,
+                collector,
+            },
+            query: self.query,
+            drain_delay: self.drain_delay,
+            grace: self.grace,
+            log_format: self.log_format,
+            log_filter: self.log_filter,
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! The table of settings: flags, environment, file, help, `validate` and the documents all come from it.
+//!
+//! **Invariant:** a setting has one name; its variable and its flag are that name in another spelling.
+
+use super::draft::Draft;
+
+/// Ports and addresses.
+mod listen;
+
+/// Limits on what comes in.
+mod receive;
+
+/// The log on disk.
+mod log;
+
+/// From the log to the store.
+mod write;
+
+/// The database.
+mod store;
+
+/// What queries may cost.
+mod query;
+
+/// The life of the process.
+mod process;
+
+/// One setting.
+#[derive(Debug)]
+pub struct Setting {
+    /// As in the file: `log_max_bytes`.
+    pub key: &'static str,
+    /// What kind of value it takes, for people.
+    pub value: &'static str,
+    /// As it would be written; empty = not set.
+    pub default: &'static str,
+    pub help: &'static str,
+    pub secrecy: Secrecy,
+    /// Among the few that `-h` shows.
+    pub common: bool,
+    pub(super) apply: Apply,
+}
+
+/// Puts a value's text into the draft.
+pub(super) type Apply = fn(&mut Draft, &str) -> Result<(), String>;
+
+/// How much of a value may be shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Secrecy {
+    Public,
+    /// Holds a password; where it points to may be shown.
+    Url,
+    /// Never shown, and no flag: everybody on a machine can read command lines.
+    Secret,
+}
+
+impl Setting {
+    const fn new(
+        key: &'static str,
+        value: &'static str,
+        default: &'static str,
+        help: &'static str,
+        apply: Apply,
+    ) -> Self {
+        Self {
+            key,
+            value,
+            default,
+            help,
+            secrecy: Secrecy::Public,
+            common: false,
+            apply,
+        }
+    }
+
+    const fn common(self) -> Self {
+        Self {
+            common: true,
+            ..self
+        }
+    }
+
+    const fn secrecy(self, secrecy: Secrecy) -> Self {
+        Self { secrecy, ..self }
+    }
+
+    /// The variable: `RUVVECTOR_LOG_MAX_BYTES`; `DATABASE_URL` and `POSTGRES_…` are called as everywhere.
+    #[must_use]
+    pub fn variable(&self) -> String {
+        let upper = self.key.to_ascii_uppercase();
+        if self.key == "database_url" || self.key.starts_with("postgres_") {
+            upper
+        } else {
+            format!("RUVVECTOR_{upper}")
+        }
+    }
+
+    /// The flag without its dashes: `log-max-bytes`. Secrets have none.
+    #[must_use]
+    pub fn flag(&self) -> Option<String> {
+        (self.secrecy != Secrecy::Secret).then(|| self.key.replace('_', "-"))
+    }
+}
+
+/// All settings, by stage, in the order of the data's way.
+pub const STAGES: [(&str, &[Setting]); 7] = [
+    ("Where it listens", listen::SETTINGS),
+    ("What comes in", receive::SETTINGS),
+    ("The log", log::SETTINGS),
+    ("From the log to the store", write::SETTINGS),
+    ("The store", store::SETTINGS),
+    ("Queries", query::SETTINGS),
+    ("The process", process::SETTINGS),
+];
+
+/// All settings.
+pub fn all() -> impl Iterator<Item = &'static Setting> {
+    STAGES.iter().flat_map(|(_, settings)| *settings)
+}
+
+/// The setting of that key.
+#[must_use]
+pub fn by_key(key: &str) -> Option<&'static Setting> {
+    all().find(|setting| setting.key == key)
+}
+
+/// The key that somebody who wrote `name`, in any of the three spellings, probably meant.
+#[must_use]
+pub(super) fn near_miss(name: &str) -> Option<&'static Setting> {
+    let lower = name.to_ascii_lowercase().replace('-', "_");
+    let key = lower.strip_prefix("ruvvector_").unwrap_or(&lower);
+    all()
+        .map(|setting| {
+            let likeness = strsim::normalized_damerau_levenshtein(key, setting.key);
+            (likeness, setting)
+        })
+        .filter(|(likeness, _)| *likeness >= 0.6)
+        .max_by(|(a, _), (b, _)| a.total_cmp(b))
+        .map(|(_, setting)| setting)
+}
+
+/// Puts a parsed value where it belongs.
+fn put<T>(place: &mut T, parsed: Result<T, String>) -> Result<(), String> {
+    *place = parsed?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_key_is_unique_and_every_default_is_a_value_that_is_taken() {
+        let mut seen = BTreeSet::new();
+        for setting in all() {
+            assert!(seen.insert(setting.key), "{} stands twice", setting.key);
+            if !setting.default.is_empty() {
+                let applied = (setting.apply)(&mut Draft::default(), setting.default);
+                assert_eq!(applied, Ok(()), "{}", setting.key);
+            }
+        }
+    }
+
+    #[test]
+    fn a_near_miss_is_found_in_any_spelling() {
+        for (name, key) in [
+            ("retention_day", "retention_days"),
+            ("RUVVECTOR_LOG_MAX_BYTE", "log_max_bytes"),
+            ("RUVVECTOR_DATABASE_URL", "database_url"),
+            ("data-dir", "data_dir"),
+            ("strore", "store"),
+        ] {
+            assert_eq!(
+                near_miss(name).map(|setting| setting.key),
+                Some(key),
+                "{name}"
+            );
+        }
+        assert!(near_miss("RUVVECTOR_TEST_POSTGRES_BINARIES").is_none());
+        assert!(near_miss("colour").is_none());
+    }
+}

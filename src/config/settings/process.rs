@@ -1,0 +1,64 @@
+//! Settings of the process.
+//!
+//! **Invariant:** none of them changes what is stored.
+
+use tracing_subscriber::EnvFilter;
+
+use super::{Setting, put};
+use crate::config::value::{duration, one_of};
+use crate::observe::trace::Format;
+
+pub(super) const SETTINGS: &[Setting] = &[
+    Setting::new(
+        "config",
+        "PATH",
+        "",
+        "A TOML file of settings, one `key = value` a line; every key is a flag's name with _ for -",
+        |_, _| Ok(()),
+    )
+    .common(),
+    Setting::new(
+        "log_level",
+        "FILTER",
+        "info",
+        "What it says of itself on standard error: error, warn, info, debug, or a filter by module",
+        |draft, text| put(&mut draft.log_filter, filter(text)),
+    )
+    .common(),
+    Setting::new(
+        "log_format",
+        "auto|json|text",
+        "auto",
+        "How it says so. `auto`: text on a terminal, else one JSON object a line",
+        |draft, text| {
+            let names = [
+                ("auto", Format::Auto),
+                ("json", Format::Json),
+                ("text", Format::Text),
+            ];
+            put(&mut draft.log_format, one_of(text, &names))
+        },
+    ),
+    Setting::new(
+        "drain_delay",
+        "DURATION",
+        "0s",
+        "After SIGTERM, how long requests are still taken while load balancers learn of it",
+        |draft, text| put(&mut draft.drain_delay, duration(text)),
+    ),
+    Setting::new(
+        "shutdown_grace",
+        "DURATION",
+        "5s",
+        "How long a stop goes on writing to the database; the rest waits in the log for the next start",
+        |draft, text| put(&mut draft.grace, duration(text)),
+    ),
+];
+
+fn filter(text: &str) -> Result<String, String> {
+    EnvFilter::try_new(text)
+        .map(|_| text.to_owned())
+        .map_err(|_| {
+            "is not a filter such as info or warn,ruvvector_service::write=debug".to_owned()
+        })
+}

@@ -1,0 +1,58 @@
+//! Settings of queries.
+//!
+//! **Invariant:** no query costs more than these allow, whatever it asks for.
+
+use super::{Setting, put};
+use crate::config::value::{count, memory, timeout};
+
+pub(super) const SETTINGS: &[Setting] = &[
+    Setting::new(
+        "query_limit_default",
+        "NUMBER",
+        "100",
+        "Events in a page where the query names no limit",
+        |draft, text| put(&mut draft.query.limit_default, count(text, 1)),
+    ),
+    Setting::new(
+        "query_limit_max",
+        "NUMBER",
+        "10000",
+        "The largest limit that a query may name",
+        |draft, text| put(&mut draft.query.limit_max, count(text, 1)),
+    ),
+    Setting::new(
+        "query_offset_max",
+        "NUMBER",
+        "100000",
+        "The largest offset; deeper pages follow the Link header",
+        |draft, text| put(&mut draft.query.offset_max, count(text, 0)),
+    ),
+    Setting::new(
+        "query_filters_max",
+        "NUMBER",
+        "20",
+        "Filters in one query",
+        |draft, text| put(&mut draft.query.filters_max, count(text, 1)),
+    ),
+    Setting::new(
+        "query_timeout",
+        "DURATION",
+        "30s",
+        "For one query",
+        |draft, text| put(&mut draft.query.timeout, timeout(text)),
+    ),
+    Setting::new(
+        "query_concurrency",
+        "NUMBER",
+        "8",
+        "Queries at once; the next are answered 503",
+        |draft, text| put(&mut draft.query.concurrency, count(text, 1)),
+    ),
+    Setting::new(
+        "query_answer_bytes",
+        "SIZE",
+        "32MiB",
+        "The largest answer",
+        |draft, text| put(&mut draft.query.answer_bytes, memory(text)),
+    ),
+];

@@ -1,0 +1,195 @@
+//! Settings of the way in.
+//!
+//! **Invariant:** whatever a client decides the size of has a limit here.
+
+use secrecy::SecretString;
+
+use super::{Secrecy, Setting, put};
+use crate::config::value::{auto, count, count_or_off, list, memory, origins, switch, timeout};
+
+pub(super) const SETTINGS: &[Setting] = &[
+    Setting::new(
+        "auth_tokens",
+        "TOKENS",
+        "",
+        "Tokens of which `Authorization: Bearer …` must be one, separated by commas. Not set, nobody is asked",
+        |draft, text| put(&mut draft.receive.auth_tokens, tokens(text)),
+    )
+    .secrecy(Secrecy::Secret),
+    Setting::new(
+        "cors_origins",
+        "ORIGINS",
+        "",
+        "Origins whose web pages may send events, separated by commas; all others are refused",
+        |draft, text| put(&mut draft.receive.cors_origins, origins(text)),
+    ),
+    Setting::new(
+        "inflight_bytes",
+        "SIZE",
+        "auto",
+        "Decoded bytes of all requests at once. `auto`: 256MiB, or a quarter of the memory there is if that is less",
+        |draft, text| put(&mut draft.receive.inflight_bytes, auto(text, memory)),
+    ),
+    Setting::new(
+        "otlp_wire_bytes",
+        "SIZE",
+        "64MiB",
+        "The largest OTLP request as sent; no body limit is ever over half of inflight_bytes",
+        |draft, text| put(&mut draft.receive.otlp_wire_bytes, memory(text)),
+    ),
+    Setting::new(
+        "otlp_decoded_bytes",
+        "SIZE",
+        "64MiB",
+        "The largest OTLP request once decompressed",
+        |draft, text| put(&mut draft.receive.otlp_decoded_bytes, memory(text)),
+    ),
+    Setting::new(
+        "ingest_wire_bytes",
+        "SIZE",
+        "20MiB",
+        "The largest /ingest body as sent",
+        |draft, text| put(&mut draft.receive.ingest_wire_bytes, memory(text)),
+    ),
+    Setting::new(
+        "ingest_decoded_bytes",
+        "SIZE",
+        "64MiB",
+        "The largest /ingest body once decompressed",
+        |draft, text| put(&mut draft.receive.ingest_decoded_bytes, memory(text)),
+    ),
+    Setting::new(
+        "max_events",
+        "NUMBER",
+        "50000",
+        "Events in one /ingest request",
+        |draft, text| put(&mut draft.receive.decode.events, count(text, 1)),
+    ),
+    Setting::new(
+        "max_nodes",
+        "NUMBER",
+        "100000",
+        "Messages and elements in one span, log record or data point",
+        |draft, text| put(&mut draft.receive.decode.nodes, count(text, 1)),
+    ),
+    Setting::new(
+        "max_depth",
+        "NUMBER",
+        "24",
+        "Levels of an OTLP attribute value",
+        |draft, text| put(&mut draft.receive.decode.depth, count(text, 1).and_then(shallow)),
+    ),
+    Setting::new(
+        "max_native_depth",
+        "NUMBER",
+        "32",
+        "Levels of JSON in an event's metadata",
+        |draft, text| {
+            put(
+                &mut draft.receive.decode.native_depth,
+                count(text, 1).and_then(shallow),
+            )
+        },
+    ),
+    Setting::new(
+        "max_attributes",
+        "NUMBER|off",
+        "off",
+        "Attributes kept of one item; what is over is cut, counted and told to the client",
+        |draft, text| put(&mut draft.receive.decode.attributes, count_or_off(text)),
+    ),
+    Setting::new(
+        "max_value_bytes",
+        "NUMBER|off",
+        "off",
+        "Bytes kept of one attribute's value; what is over is cut, counted and told to the client",
+        |draft, text| put(&mut draft.receive.decode.value_bytes, count_or_off(text)),
+    ),
+    Setting::new(
+        "strict_otlp_json",
+        "true|false",
+        "false",
+        "OTLP/JSON with lowerCamelCase keys only; else snake_case is read too",
+        |draft, text| put(&mut draft.receive.decode.strict_json, switch(text)),
+    ),
+    Setting::new(
+        "header_timeout",
+        "DURATION",
+        "10s",
+        "From the first byte of a request to the end of its headers",
+        |draft, text| put(&mut draft.receive.header_timeout, timeout(text)),
+    ),
+    Setting::new(
+        "body_timeout",
+        "DURATION",
+        "30s",
+        "For a whole body",
+        |draft, text| put(&mut draft.receive.body_timeout, timeout(text)),
+    ),
+    Setting::new(
+        "body_idle_timeout",
+        "DURATION",
+        "10s",
+        "Between two pieces of a body",
+        |draft, text| put(&mut draft.receive.body_idle_timeout, timeout(text)),
+    ),
+    Setting::new(
+        "handling_timeout",
+        "DURATION",
+        "8s",
+        "From the end of the body to the answer",
+        |draft, text| put(&mut draft.receive.handling_timeout, timeout(text)),
+    ),
+    Setting::new(
+        "keep_alive_idle",
+        "DURATION",
+        "60s",
+        "How long a connection may rest between requests",
+        |draft, text| put(&mut draft.receive.keep_alive_idle, timeout(text)),
+    ),
+    Setting::new(
+        "connection_age",
+        "DURATION",
+        "5m",
+        "When a connection is ended gracefully, give or take a fifth, so that clients spread over new instances",
+        |draft, text| put(&mut draft.receive.connection_age, timeout(text)),
+    ),
+    Setting::new(
+        "connections",
+        "NUMBER",
+        "2048",
+        "Connections at once",
+        |draft, text| put(&mut draft.receive.connections, count(text, 1)),
+    ),
+    Setting::new(
+        "http2_streams",
+        "NUMBER",
+        "128",
+        "Requests at once on one HTTP/2 connection",
+        |draft, text| put(&mut draft.receive.http2_streams, count(text, 1)),
+    ),
+];
+
+/// Decoding walks values by recursion; so deep it stays far from the end of any stack.
+const DEPTH_MAX: u8 = 100;
+
+fn shallow(depth: u8) -> Result<u8, String> {
+    if depth <= DEPTH_MAX {
+        Ok(depth)
+    } else {
+        Err(format!("is over {DEPTH_MAX}, the deepest that can be set"))
+    }
+}
+
+/// What a header can carry and a person can paste: visible ASCII.
+fn tokens(text: &str) -> Result<Vec<SecretString>, String> {
+    list(text)
+        .map(|token| {
+            if token.bytes().all(|byte| byte.is_ascii_graphic()) {
+                Ok(SecretString::from(token))
+            } else {
+                Err("holds a token with a space or a character outside ASCII".to_owned())
+            }
+        })
+        .collect()
+}

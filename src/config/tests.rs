@@ -1,0 +1,392 @@
+//! What a configuration promises, without a process around it.
+//!
+//! **Invariant:** no test here reads the environment or a file.
+
+use std::io;
+use std::path::Path;
+
+use super::*;
+use crate::store::Target;
+
+/// Loads from these flags, variables and file.
+fn load(
+    flags: &[(&'static str, &str)],
+    variables: &[(&str, &str)],
+    file: &str,
+) -> Result<Loaded, Vec<String>> {
+    let read_file = |path: &Path| match path.to_str() {
+        Some("r.toml") => Ok(file.to_owned()),
+        _ => Err(io::ErrorKind::NotFound.into()),
+    };
+    let mut environment: Environment = variables
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect();
+    if !file.is_empty() {
+        environment.insert("RUVVECTOR_CONFIG".to_owned(), "r.toml".to_owned());
+    }
+    Config::load(&Inputs {
+        flags: flags
+            .iter()
+            .map(|(key, text)| (*key, (*text).to_owned()))
+            .collect(),
+        environment,
+        read_file: &read_file,
+        machine: Machine {
+            host_name: "here".to_owned(),
+            memory_bytes: Some(8 << 30),
+        },
+    })
+    .map_err(|ConfigError(problems)| problems)
+}
+
+fn problems(variables: &[(&str, &str)]) -> Vec<String> {
+    load(&[], variables, "")
+        .map(|loaded| loaded.warnings)
+        .expect_err("a problem")
+}
+
+fn postgres(loaded: &Loaded) -> &sqlx::postgres::PgConnectOptions {
+    match &loaded.config.store.target {
+        Target::Postgres { options, .. } => options,
+        Target::Sqlite { path } => panic!("SQLite at {}", path.display()),
+    }
+}
+
+#[test]
+fn with_nothing_set_it_is_sqlite_under_data_on_both_loopbacks() {
+    let loaded = load(&[], &[], "").unwrap();
+    assert!(loaded.warnings.is_empty());
+    let config = loaded.config;
+    assert_eq!(config.service_port, Port::On(3100));
+    assert_eq!(
+        (config.otlp_http_port, config.otlp_grpc_port),
+        (Port::On(4318), Port::On(4317))
+    );
+    assert!(config.bind.len() == 2 && config.bind.iter().all(IpAddr::is_loopback));
+    assert!(
+        matches!(&config.store.target, Target::Sqlite { path } if path == Path::new("./data/telemetry.db"))
+    );
+    assert_eq!(config.store.retention_days, Some(7));
+    assert_eq!(config.log.dir, Path::new("./data/log"));
+    assert!(
+        config.store.collector.starts_with("here:/") && config.store.collector.ends_with("/data")
+    );
+}
+
+#[test]
+fn the_table_and_the_stages_agree_on_every_default() {
+    let config = load(&[], &[], "").unwrap().config;
+    let receive = receive::Options {
+        inflight_bytes: Some(256 << 20),
+        ..receive::Options::default()
+    };
+    assert_eq!(format!("{:?}", config.receive), format!("{receive:?}"));
+    assert_eq!(
+        format!("{:?}", config.write),
+        format!("{:?}", write::Options::default())
+    );
+    assert_eq!(
+        format!("{:?}", config.query),
+        format!("{:?}", query::Options::default())
+    );
+}
+
+#[test]
+fn flags_win_over_environment_over_file_over_defaults() {
+    let file = "batch_rows = 1\nquery_limit_max = 200\nservice_port = 1";
+    let variables = [
+        ("RUVVECTOR_QUERY_LIMIT_MAX", "300"),
+        ("RUVVECTOR_SERVICE_PORT", "2"),
+    ];
+    let loaded = load(&[("service_port", "3")], &variables, file).unwrap();
+    assert_eq!(loaded.config.write.batch_rows, 1);
+    assert_eq!(loaded.config.query.limit_max, 300);
+    assert_eq!(loaded.config.service_port, Port::On(3));
+    let shown = loaded.effective();
+    for line in [
+        "batch_rows = 1 # from r.toml:1",
+        "query_limit_max = 300 # from RUVVECTOR_QUERY_LIMIT_MAX",
+        "service_port = 3 # from --service-port",
+        "batch_bytes = \"8MiB\" # default",
+    ] {
+        assert!(words(&shown).contains(line), "{line} in\n{shown}");
+    }
+}
+
+/// A text with every run of spaces made one.
+fn words(text: &str) -> String {
+    text.lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+#[test]
+fn what_is_shown_reads_back_as_a_file() {
+    let variables = [
+        ("RUVVECTOR_LOG_MAX_BYTES", "1 GB"),
+        ("RUVVECTOR_BIND", "::"),
+        ("RUVVECTOR_STRICT_OTLP_JSON", "on"),
+    ];
+    let first = load(&[], &variables, "").unwrap();
+    let second = load(&[], &[], &first.effective()).unwrap();
+    assert_eq!(
+        format!("{:?}", first.config),
+        format!("{:?}", second.config)
+    );
+}
+
+#[test]
+fn every_problem_is_named_with_its_place() {
+    let variables = [
+        ("RUVVECTOR_BATCH_ROWS", "none"),
+        ("RUVVECTOR_AUTH_TOKENS", "se cret"),
+    ];
+    let Err(problems) = load(
+        &[("service_port", "http"), ("bind", "")],
+        &variables,
+        "max_node = 1\nretention_days = -1",
+    ) else {
+        panic!("loads");
+    };
+    let all = problems.join("\n");
+    assert_eq!(problems.len(), 6, "{all}");
+    for part in [
+        "--service-port: \"http\" is not a port",
+        "--bind: is empty",
+        "RUVVECTOR_BATCH_ROWS: \"none\" is not a whole number of at least 1",
+        "RUVVECTOR_AUTH_TOKENS: its value holds a token",
+        "r.toml:1: unknown setting \"max_node\"; did you mean max_nodes?",
+        "r.toml:2: retention_days: \"-1\" is neither",
+    ] {
+        assert!(all.contains(part), "{part} in\n{all}");
+    }
+    assert!(!all.contains("cret"));
+}
+
+#[test]
+fn a_missing_file_is_an_error_that_names_who_asked_for_it() {
+    let Err(problems) = load(&[("config", "gone.toml")], &[], "") else {
+        panic!("loads");
+    };
+    assert!(
+        problems[0].starts_with("--config: gone.toml: "),
+        "{problems:?}"
+    );
+}
+
+#[test]
+fn the_database_comes_from_a_url_or_in_parts() {
+    let loaded = load(
+        &[],
+        &[("DATABASE_URL", "postgres://ruv:p%40ss@db:6543/events")],
+        "",
+    )
+    .unwrap();
+    let options = postgres(&loaded);
+    assert_eq!((options.get_host(), options.get_port()), ("db", 6543));
+    assert_eq!(
+        (options.get_username(), options.get_database()),
+        ("ruv", Some("events"))
+    );
+    assert_eq!(loaded.config.store.retention_days, None);
+
+    let parts = [
+        ("POSTGRES_HOST", "db"),
+        ("POSTGRES_PASSWORD", "p@ss/?#"),
+        ("POSTGRES_USER", "ruv"),
+    ];
+    let loaded = load(&[], &parts, "").unwrap();
+    let options = postgres(&loaded);
+    assert_eq!((options.get_host(), options.get_port()), ("db", 5432));
+    assert_eq!(
+        (options.get_username(), options.get_database()),
+        ("ruv", Some("ruv"))
+    );
+}
+
+#[test]
+fn the_url_wins_over_the_parts_and_says_so() {
+    let variables = [
+        ("DATABASE_URL", "postgresql://one/db"),
+        ("POSTGRES_HOST", "two"),
+        ("POSTGRES_PASSWORD", "x"),
+    ];
+    let loaded = load(&[], &variables, "").unwrap();
+    assert_eq!(postgres(&loaded).get_host(), "one");
+    assert_eq!(
+        loaded.warnings,
+        ["DATABASE_URL says which database; passed over: POSTGRES_HOST, POSTGRES_PASSWORD"]
+    );
+}
+
+#[test]
+fn a_postgres_that_was_meant_never_becomes_sqlite_in_silence() {
+    let password = problems(&[("POSTGRES_PASSWORD", "x"), ("POSTGRES_DB", "events")]);
+    assert!(
+        password[0].contains("POSTGRES_PASSWORD, POSTGRES_DB are set, but neither"),
+        "{password:?}"
+    );
+    let named = problems(&[("RUVVECTOR_STORE", "postgres"), ("DATABASE_URL", "")]);
+    assert!(
+        named[0].contains("neither DATABASE_URL nor POSTGRES_HOST is set"),
+        "{named:?}"
+    );
+    let read = problems(&[("RUVVECTOR_DATABASE_READ_URL", "postgres://replica/db")]);
+    assert!(
+        read[0].contains("RUVVECTOR_DATABASE_READ_URL is set without DATABASE_URL"),
+        "{read:?}"
+    );
+    let misspelt = problems(&[("RUVVECTOR_STORE", "postgress")]);
+    assert!(
+        misspelt[0].contains("is not one of postgres, sqlite"),
+        "{misspelt:?}"
+    );
+}
+
+#[test]
+fn sqlite_by_name_wins_over_a_database_and_says_so() {
+    let variables = [
+        ("RUVVECTOR_STORE", "sqlite"),
+        ("DATABASE_URL", "postgres://db/x"),
+    ];
+    let loaded = load(&[], &variables, "").unwrap();
+    assert!(matches!(loaded.config.store.target, Target::Sqlite { .. }));
+    assert_eq!(
+        loaded.warnings,
+        ["the store is SQLite, as asked for; passed over: DATABASE_URL"]
+    );
+}
+
+#[test]
+fn a_url_of_another_kind_is_refused_without_its_password() {
+    for (url, expected) in [
+        ("mysql://u:hunter2@db/x", "does not begin with postgres://"),
+        ("sqlite://hunter2.db", "RUVVECTOR_STORE=sqlite"),
+        ("postgres://u:hunter2#@db/x", "written as %23"),
+        ("postgres://u:hunter2@db/x?sslmode=perhaps", "sslmode"),
+    ] {
+        let found = problems(&[("DATABASE_URL", url)]).join("\n");
+        assert!(
+            found.contains("DATABASE_URL") && !found.contains("hunter2"),
+            "{found}"
+        );
+        assert!(
+            found.contains(expected) || found.contains("ssl"),
+            "{url}: {found}"
+        );
+    }
+}
+
+#[test]
+fn no_secret_is_ever_shown() {
+    let variables = [
+        (
+            "DATABASE_URL",
+            "postgres://ruv:hunter2@db/events?password=hunter2",
+        ),
+        (
+            "RUVVECTOR_DATABASE_READ_URL",
+            "postgres://ruv:hunter2@replica/events?mystery=hunter2",
+        ),
+        ("POSTGRES_PASSWORD", "hunter2"),
+        ("RUVVECTOR_AUTH_TOKENS", "hunter2,hunter2b"),
+    ];
+    let loaded = load(&[], &variables, "").unwrap();
+    let everything = format!(
+        "{}{:?}{:?}",
+        loaded.effective(),
+        loaded.config,
+        loaded.warnings
+    );
+    assert!(!everything.contains("hunter2"), "{everything}");
+    assert!(everything.contains("ruv@db:5432/events"), "{everything}");
+    assert!(
+        loaded.warnings[1].contains("\"mystery\""),
+        "{:?}",
+        loaded.warnings
+    );
+}
+
+#[test]
+fn body_limits_are_held_to_half_of_the_memory_for_requests() {
+    let loaded = load(
+        &[],
+        &[
+            ("RUVVECTOR_INFLIGHT_BYTES", "64MiB"),
+            ("RUVVECTOR_OTLP_WIRE_BYTES", "48MiB"),
+        ],
+        "",
+    )
+    .unwrap();
+    let receive = &loaded.config.receive;
+    assert_eq!(receive.inflight_bytes, Some(64 << 20));
+    assert_eq!(
+        (receive.otlp_wire_bytes, receive.otlp_decoded_bytes),
+        (32 << 20, 32 << 20)
+    );
+    assert_eq!(receive.ingest_wire_bytes, 20 << 20);
+    assert_eq!(
+        loaded.warnings.len(),
+        1,
+        "only what was set is worth a warning: {:?}",
+        loaded.warnings
+    );
+    assert!(words(&loaded.effective()).contains("otlp_decoded_bytes = \"64MiB\" # default: 32MiB"));
+}
+
+#[test]
+fn a_small_machine_gives_a_quarter_of_its_memory() {
+    let mut draft = Draft::default();
+    let machine = Machine {
+        host_name: String::new(),
+        memory_bytes: Some(512 << 20),
+    };
+    check::fit_bodies(&mut draft, &Values::new(), &machine, &mut Vec::new());
+    assert_eq!(draft.receive.inflight_bytes, Some(128 << 20));
+}
+
+#[test]
+fn settings_at_odds_are_refused() {
+    for (variables, expected) in [
+        (
+            &[("RUVVECTOR_OTLP_HTTP_PORT", "3100")][..],
+            "service_port and otlp_http_port are both 3100",
+        ),
+        (
+            &[("RUVVECTOR_RETRY_MIN", "1m")],
+            "retry_min is over retry_max",
+        ),
+        (
+            &[("RUVVECTOR_QUERY_LIMIT_DEFAULT", "20000")],
+            "query_limit_default is over",
+        ),
+        (
+            &[("RUVVECTOR_LOG_MAX_BYTES", "32MiB")],
+            "log_max_bytes is 32MiB, and a request may have 64MiB",
+        ),
+        (
+            &[
+                ("RUVVECTOR_SERVICE_PORT", "off"),
+                ("RUVVECTOR_OTLP_HTTP_PORT", "off"),
+                ("RUVVECTOR_OTLP_GRPC_PORT", "off"),
+            ],
+            "every port is off",
+        ),
+    ] {
+        let found = problems(variables);
+        assert!(found[0].contains(expected), "{found:?}");
+    }
+    assert!(
+        load(
+            &[],
+            &[
+                ("RUVVECTOR_SERVICE_PORT", "0"),
+                ("RUVVECTOR_OTLP_HTTP_PORT", "0")
+            ],
+            ""
+        )
+        .is_ok()
+    );
+}

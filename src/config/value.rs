@@ -1,0 +1,318 @@
+//! Text to values: sizes, durations, ports, addresses, counts, lists.
+//!
+//! **Invariant:** an error says what would have been right and never repeats the text, which may be a secret.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// Where a listener stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Port {
+    Off,
+    /// 0 takes a free one.
+    On(u16),
+}
+
+pub(super) fn port(text: &str) -> Result<Port, String> {
+    match text {
+        "off" => Ok(Port::Off),
+        _ => text
+            .parse()
+            .map(Port::On)
+            .map_err(|_| "is not a port: write a number from 0 to 65535, or off".to_owned()),
+    }
+}
+
+/// A number of bytes: `64MiB`, `20 MB`, `4096`; binary and decimal units up to TiB and TB.
+pub(super) fn size(text: &str) -> Result<u64, String> {
+    const UNITS: [(&str, u64); 14] = [
+        ("", 1),
+        ("b", 1),
+        ("kib", 1 << 10),
+        ("ki", 1 << 10),
+        ("mib", 1 << 20),
+        ("mi", 1 << 20),
+        ("gib", 1 << 30),
+        ("gi", 1 << 30),
+        ("tib", 1 << 40),
+        ("ti", 1 << 40),
+        ("kb", 1_000),
+        ("mb", 1_000_000),
+        ("gb", 1_000_000_000),
+        ("tb", 1_000_000_000_000),
+    ];
+    number_and_unit(text, &UNITS)
+        .ok_or_else(|| "is not a size: write 64MiB, 20 MB, or a number of bytes".to_owned())
+}
+
+/// A size that this machine can address, at least one byte.
+pub(super) fn memory(text: &str) -> Result<usize, String> {
+    match size(text)? {
+        0 => Err("is 0, which would refuse everything".to_owned()),
+        bytes => usize::try_from(bytes).map_err(|_| "is more than can be addressed".to_owned()),
+    }
+}
+
+/// A time: `200ms`, `8s`, `5m`, `1h`, `7d`; 0 needs no unit.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    const UNITS: [(&str, u64); 5] = [
+        ("ms", 1),
+        ("s", 1_000),
+        ("m", 60_000),
+        ("h", 3_600_000),
+        ("d", 86_400_000),
+    ];
+    let ms = if text == "0" {
+        Some(0)
+    } else {
+        number_and_unit(text, &UNITS)
+    };
+    ms.map(Duration::from_millis)
+        .ok_or_else(|| "is not a duration: write 200ms, 8s, 5m or 1h".to_owned())
+}
+
+/// A duration above zero.
+pub(super) fn timeout(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        Duration::ZERO => Err("is 0: a limit on time has to leave some".to_owned()),
+        some => Ok(some),
+    }
+}
+
+fn number_and_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
+    let digits = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let unit = unit.trim_start().to_ascii_lowercase();
+    let (_, factor) = units.iter().find(|(name, _)| *name == unit)?;
+    number.parse::<u64>().ok()?.checked_mul(*factor)
+}
+
+/// A whole number of at least `least`.
+pub(super) fn count<T>(text: &str, least: T) -> Result<T, String>
+where
+    T: std::str::FromStr + PartialOrd + std::fmt::Display + Copy,
+{
+    match text.parse() {
+        Ok(number) if number >= least => Ok(number),
+        _ => Err(format!("is not a whole number of at least {least}")),
+    }
+}
+
+/// A whole number, or `off`, which is 0.
+pub(super) fn count_or_off(text: &str) -> Result<u32, String> {
+    match text {
+        "off" => Ok(0),
+        _ => text
+            .parse()
+            .map_err(|_| "is neither a whole number nor off".to_owned()),
+    }
+}
+
+/// `auto`, which is `None`, or what `parse` takes.
+pub(super) fn auto<T>(
+    text: &str,
+    parse: impl FnOnce(&str) -> Result<T, String>,
+) -> Result<Option<T>, String> {
+    match text {
+        "auto" => Ok(None),
+        _ => parse(text)
+            .map(Some)
+            .map_err(|error| format!("{error}, or auto")),
+    }
+}
+
+pub(super) fn switch(text: &str) -> Result<bool, String> {
+    match text {
+        "true" | "on" | "yes" => Ok(true),
+        "false" | "off" | "no" => Ok(false),
+        _ => Err("is neither true nor false".to_owned()),
+    }
+}
+
+/// One of a closed set of names.
+pub(super) fn one_of<T: Copy>(text: &str, names: &[(&str, T)]) -> Result<T, String> {
+    names
+        .iter()
+        .find(|(name, _)| *name == text)
+        .map(|(_, value)| *value)
+        .ok_or_else(|| {
+            let names: Vec<_> = names.iter().map(|(name, _)| *name).collect();
+            format!("is not one of {}", names.join(", "))
+        })
+}
+
+/// The parts between commas, trimmed, without empty ones.
+pub(super) fn list(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',')
+        .map(str::trim)
+        .filter(|part| !part.is_empty())
+}
+
+/// Addresses to bind, with or without the brackets that IPv6 has in URLs.
+pub(super) fn addresses(text: &str) -> Result<Vec<IpAddr>, String> {
+    let addresses = list(text)
+        .map(|part| {
+            let bare = part
+                .strip_prefix('[')
+                .and_then(|rest| rest.strip_suffix(']'))
+                .unwrap_or(part);
+            bare.parse()
+        })
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|_| "is not a list of IP addresses such as 127.0.0.1,::1".to_owned())?;
+    if addresses.is_empty() {
+        return Err("names no address".to_owned());
+    }
+    Ok(addresses)
+}
+
+/// Origins as browsers send them: scheme, host, port if not the usual one, nothing more (RFC 6454, 6.2).
+pub(super) fn origins(text: &str) -> Result<Vec<String>, String> {
+    list(text)
+        .map(|origin| match origin.split_once("://") {
+            Some(("http" | "https", host))
+                if !host.is_empty() && !host.contains(['/', '?', '#', '*', '@']) =>
+            {
+                Ok(origin.to_ascii_lowercase())
+            }
+            _ => Err(
+                "is not a list of origins such as https://app.example.com: no path, no *"
+                    .to_owned(),
+            ),
+        })
+        .collect()
+}
+
+/// A size as the settings write it: in the largest binary unit that divides it.
+pub(super) fn show_size(bytes: u64) -> String {
+    [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)]
+        .into_iter()
+        .find(|(_, shift)| bytes > 0 && bytes.trailing_zeros() >= *shift)
+        .map_or_else(
+            || bytes.to_string(),
+            |(unit, shift)| format!("{}{unit}", bytes >> shift),
+        )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_take_binary_and_decimal_units_and_plain_bytes() {
+        for (text, bytes) in [
+            ("0", 0),
+            ("4096", 4096),
+            ("64MiB", 64 << 20),
+            ("64Mi", 64 << 20),
+            ("64 mib", 64 << 20),
+            ("20 MB", 20_000_000),
+            ("4GiB", 4 << 30),
+            ("1KB", 1000),
+            ("3b", 3),
+        ] {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        for text in [
+            "",
+            "MiB",
+            "-1",
+            "1.5GiB",
+            "64 furlongs",
+            "64M",
+            "99999999TiB",
+            "1 2",
+            "٣",
+        ] {
+            assert!(size(text).is_err(), "{text}");
+        }
+        assert!(memory("0").is_err());
+    }
+
+    #[test]
+    fn durations_have_units() {
+        for (text, ms) in [
+            ("0", 0),
+            ("0s", 0),
+            ("200ms", 200),
+            ("8s", 8000),
+            ("5m", 300_000),
+            ("1h", 3_600_000),
+            ("2 d", 172_800_000),
+        ] {
+            assert_eq!(duration(text), Ok(Duration::from_millis(ms)), "{text}");
+        }
+        for text in [
+            "",
+            "8",
+            "s",
+            "-1s",
+            "1.5s",
+            "1h30m",
+            "99999999999999999999s",
+            "18446744073709551615d",
+        ] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+        assert!(timeout("0").is_err());
+    }
+
+    #[test]
+    fn a_port_is_a_number_or_off() {
+        assert_eq!(port("0"), Ok(Port::On(0)));
+        assert_eq!(port("65535"), Ok(Port::On(65535)));
+        assert_eq!(port("off"), Ok(Port::Off));
+        for text in ["", "65536", "-1", "http", "tcp://10.0.0.1:3100"] {
+            assert!(port(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn addresses_come_with_or_without_brackets() {
+        assert_eq!(addresses("[::], 0.0.0.0").unwrap().len(), 2);
+        assert_eq!(
+            addresses("::1").unwrap(),
+            ["::1".parse::<IpAddr>().unwrap()]
+        );
+        for text in ["", ",", "localhost", "[::", "127.0.0.1:3100"] {
+            assert!(addresses(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_origin_is_a_scheme_and_a_host() {
+        assert_eq!(
+            origins("https://App.example.com, http://localhost:3000").unwrap(),
+            ["https://app.example.com", "http://localhost:3000"]
+        );
+        for text in [
+            "*",
+            "app.example.com",
+            "https://",
+            "https://a/b",
+            "https://*.example.com",
+        ] {
+            assert!(origins(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_shown_size_reads_back() {
+        for bytes in [
+            0,
+            1,
+            1023,
+            1024,
+            1536,
+            20 << 20,
+            256 << 20,
+            4 << 30,
+            5 << 40,
+            u64::MAX,
+        ] {
+            assert_eq!(size(&show_size(bytes)), Ok(bytes));
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! Native metadata as it is stored: one JSON value, normalised.
+//!
+//! **Invariant:** normalising what was normalised changes nothing.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use super::json;
+use super::scan::{Kind, Scanner, SyntaxError};
+
+/// Normalises values of one request; keeps its buffers from one to the next.
+#[derive(Debug, Default)]
+pub(super) struct Normaliser<'a> {
+    /// The members of the objects that are open, the innermost last.
+    members: Vec<Member<'a>>,
+    scratch: String,
+}
+
+/// A member of an object that is being written.
+#[derive(Debug)]
+struct Member<'a> {
+    key: Cow<'a, str>,
+    /// Where the whole member stands in the output.
+    written: Range<usize>,
+}
+
+impl<'a> Normaliser<'a> {
+    /// Appends the next value of `scanner`, which was skipped before and found to have numbers that can be kept and a
+    /// bounded depth: this recurses.
+    pub(super) fn value(
+        &mut self,
+        scanner: &mut Scanner<'a>,
+        out: &mut String,
+    ) -> Result<(), SyntaxError> {
+        match scanner.peek()? {
+            Kind::Object => return self.object(scanner, out),
+            Kind::Array => {
+                scanner.array()?;
+                out.push('[');
+                let mut is_first = true;
+                while scanner.next_element(&mut is_first)? {
+                    json::separate(out);
+                    self.value(scanner, out)?;
+                }
+                out.push(']');
+            }
+            Kind::Text => json::text(out, &scanner.text()?.decode()),
+            Kind::Number => {
+                let too_long = scanner.error("the number is too long");
+                json::plain_number(out, scanner.number()?).ok_or(too_long)?;
+            }
+            Kind::Bool => out.push_str(if scanner.bool()? { "true" } else { "false" }),
+            Kind::Null => {
+                scanner.null()?;
+                out.push_str("null");
+            }
+        }
+        Ok(())
+    }
+
+    fn object(&mut self, scanner: &mut Scanner<'a>, out: &mut String) -> Result<(), SyntaxError> {
+        let first_member = self.members.len();
+        scanner.object()?;
+        out.push('{');
+        let start = out.len();
+        let mut is_sorted = true;
+        let mut is_first = true;
+        while let Some(key) = scanner.next_key(&mut is_first)? {
+            let key = super::value::without_nul_cow(key.decode());
+            json::separate(out);
+            let from = out.len();
+            json::text(out, &key);
+            out.push_str(": ");
+            self.value(scanner, out)?;
+            if let Some(last) = self.members[first_member..].last() {
+                is_sorted &= json::key_order(&last.key, &key).is_lt();
+            }
+            let written = from..out.len();
+            self.members.push(Member { key, written });
+        }
+        if !is_sorted {
+            self.sort(first_member, start, out);
+        }
+        self.members.truncate(first_member);
+        out.push('}');
+        Ok(())
+    }
+
+    /// Puts the members that were written from `start` on in order, each key once: the last of equals wins.
+    fn sort(&mut self, first_member: usize, start: usize, out: &mut String) {
+        let members = &mut self.members[first_member..];
+        // Stable, so that of equal keys the last stays last.
+        members.sort_by(|a, b| json::key_order(&a.key, &b.key));
+        self.scratch.clear();
+        self.scratch.push_str(&out[start..]);
+        out.truncate(start);
+        for (index, member) in members.iter().enumerate() {
+            let is_last = members
+                .get(index + 1)
+                .is_none_or(|next| next.key != member.key);
+            if is_last {
+                json::separate(out);
+                let Range { start: from, end } = member.written;
+                out.push_str(&self.scratch[from - start..end - start]);
+            }
+        }
+    }
+}

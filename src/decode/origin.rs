@@ -1,0 +1,274 @@
+//! Where items come from: the resource and the instrumentation scope, which are stored once and referred to.
+//!
+//! The id is the first 16 bytes of SHA-256 over the byte 1 and `{"resource": …, "scope": …}`, the two as they are stored
+//! but with all keys sorted bytewise; every collector derives the same one.
+//!
+//! **Invariant:** equal resources and scopes have equal ids, whatever the order of their attributes on the wire.
+
+use std::borrow::Cow;
+
+use sha2::{Digest as _, Sha256};
+
+use super::schema::{self, Message};
+use super::survey::{Fault, Survey, repair};
+use super::value::{self, Style, attributes_member, repeated, text, without_nul};
+use super::wire::{Malformed, Reader, Value};
+use super::{Limits, Sanitized, json};
+use crate::event::{Resource, ResourceId};
+
+/// The limits of the columns that a resource's attributes fill.
+const INTEGRATION_CHARACTERS: usize = 100;
+const PROVIDER_CHARACTERS: usize = 100;
+
+/// A resource or a scope on the wire, surveyed, with its schema URL.
+#[derive(Debug)]
+pub(super) struct Part<'a> {
+    message: Cow<'a, [u8]>,
+    schema_url: Cow<'a, [u8]>,
+    pub(super) seen: Sanitized,
+    /// Why nothing that belongs to it can be taken.
+    pub(super) fault: Option<Fault>,
+}
+
+impl<'a> Part<'a> {
+    pub(super) fn resource(
+        message: Cow<'a, [u8]>,
+        schema_url: Cow<'a, [u8]>,
+        limits: &Limits,
+    ) -> Result<Self, Malformed> {
+        Self::new(message, schema_url, &schema::RESOURCE, limits)
+    }
+
+    pub(super) fn scope(
+        message: Cow<'a, [u8]>,
+        schema_url: Cow<'a, [u8]>,
+        limits: &Limits,
+    ) -> Result<Self, Malformed> {
+        Self::new(message, schema_url, &schema::SCOPE, limits)
+    }
+
+    fn new(
+        message: Cow<'a, [u8]>,
+        mut schema_url: Cow<'a, [u8]>,
+        schema: &'static Message,
+        limits: &Limits,
+    ) -> Result<Self, Malformed> {
+        let mut repaired = None;
+        let (mut seen, fault) = match Survey::of(&message, schema, limits) {
+            Ok(survey) => {
+                if let Cow::Owned(copy) = survey.item {
+                    repaired = Some(copy);
+                }
+                (survey.seen, None)
+            }
+            Err(Fault::Malformed(malformed)) => return Err(malformed),
+            Err(fault) => (Sanitized::default(), Some(fault)),
+        };
+        // A resource is stored once and whole.
+        seen.cut = 0;
+        seen.nul += u32::from(schema_url.contains(&0));
+        if std::str::from_utf8(&schema_url).is_err() {
+            seen.utf8 += 1;
+            repair(schema_url.to_mut());
+        }
+        Ok(Self {
+            message: repaired.map_or(message, Cow::Owned),
+            schema_url,
+            seen,
+            fault,
+        })
+    }
+
+    /// Bytes on the wire.
+    pub(super) fn len(&self) -> usize {
+        self.message.len() + self.schema_url.len()
+    }
+}
+
+/// A resource and a scope as they are stored, with what rows take from the resource.
+#[derive(Debug)]
+pub(super) struct Origin {
+    pub(super) id: ResourceId,
+    /// `service.name`.
+    pub(super) integration: String,
+    /// `cloud.provider`.
+    pub(super) provider: Option<String>,
+}
+
+impl Origin {
+    pub(super) fn of(resource: &Part<'_>, scope: &Part<'_>) -> (Self, Resource) {
+        let stored = Style {
+            order: json::key_order,
+            attributes: 0,
+            value_bytes: 0,
+        };
+        let hashed = Style {
+            order: |a, b| a.cmp(b),
+            ..stored
+        };
+        let mut canonical = String::from("{");
+        json::key(&mut canonical, "resource");
+        write_resource(&mut canonical, resource, &hashed);
+        json::key(&mut canonical, "scope");
+        write_scope(&mut canonical, scope, &hashed);
+        canonical.push('}');
+        let digest = Sha256::new()
+            .chain_update([1])
+            .chain_update(&canonical)
+            .finalize();
+        let mut id = [0; 16];
+        id.copy_from_slice(&digest[..16]);
+
+        let mut stored_resource = String::new();
+        write_resource(&mut stored_resource, resource, &stored);
+        let mut stored_scope = String::new();
+        write_scope(&mut stored_scope, scope, &stored);
+
+        let named = |key: &str, limit| named_attribute(&resource.message, key, limit);
+        let origin = Self {
+            id: ResourceId(id),
+            integration: named("service.name", INTEGRATION_CHARACTERS)
+                .unwrap_or_else(|| "unknown_service".to_owned()),
+            provider: named("cloud.provider", PROVIDER_CHARACTERS),
+        };
+        let resource = Resource {
+            id: origin.id,
+            resource: stored_resource,
+            scope: stored_scope,
+        };
+        (origin, resource)
+    }
+}
+
+/// The resource's attribute of that name, the last one given.
+fn named_attribute(resource: &[u8], key: &str, limit: usize) -> Option<String> {
+    let value = repeated(resource, 1)
+        .filter(|pair| repeated(pair, 1).last() == Some(key.as_bytes()))
+        .last()?;
+    let name = value::name_of(repeated(value, 2).last()?)?;
+    Some(value::cut_to(name, limit).into_owned())
+}
+
+/// One member of an object, its key and how its value is written; an empty value is left out.
+type Member<'m> = (&'static str, &'m dyn Fn(&mut String));
+
+fn write_members(out: &mut String, style: &Style, mut members: Vec<Member<'_>>) {
+    members.sort_by(|a, b| (style.order)(a.0, b.0));
+    out.push('{');
+    for (_, write) in members {
+        write(out);
+    }
+    out.push('}');
+}
+
+fn write_resource(out: &mut String, part: &Part<'_>, style: &Style) {
+    write_members(
+        out,
+        style,
+        vec![
+            ("attributes", &|out| {
+                attributes_member(out, &part.message, 1, style);
+            }),
+            ("droppedAttributesCount", &|out| {
+                json::number_member(out, "droppedAttributesCount", number(&part.message, 2));
+            }),
+            ("entityRefs", &|out| {
+                list_member(out, "entityRefs", &part.message, 3, |out, entity| {
+                    write_entity(out, entity, style);
+                });
+            }),
+            ("schemaUrl", &|out| {
+                json::text_member(out, "schemaUrl", text(&part.schema_url));
+            }),
+        ],
+    );
+}
+
+fn write_scope(out: &mut String, part: &Part<'_>, style: &Style) {
+    write_members(
+        out,
+        style,
+        vec![
+            ("name", &|out| {
+                json::text_member(out, "name", last_text(&part.message, 1));
+            }),
+            ("version", &|out| {
+                json::text_member(out, "version", last_text(&part.message, 2));
+            }),
+            ("attributes", &|out| {
+                attributes_member(out, &part.message, 3, style);
+            }),
+            ("droppedAttributesCount", &|out| {
+                json::number_member(out, "droppedAttributesCount", number(&part.message, 4));
+            }),
+            ("schemaUrl", &|out| {
+                json::text_member(out, "schemaUrl", text(&part.schema_url));
+            }),
+        ],
+    );
+}
+
+fn write_entity(out: &mut String, entity: &[u8], style: &Style) {
+    let texts = |out: &mut String, name, number| {
+        list_member(out, name, entity, number, |out, item| {
+            json::text(out, text(item));
+        });
+    };
+    write_members(
+        out,
+        style,
+        vec![
+            ("schemaUrl", &|out| {
+                json::text_member(out, "schemaUrl", last_text(entity, 1));
+            }),
+            ("type", &|out| {
+                json::text_member(out, "type", last_text(entity, 2));
+            }),
+            ("idKeys", &|out| texts(out, "idKeys", 3)),
+            ("descriptionKeys", &|out| texts(out, "descriptionKeys", 4)),
+        ],
+    );
+}
+
+/// A whole member with an array of the elements of a repeated field; left out if there are none.
+pub(super) fn list_member(
+    out: &mut String,
+    name: &str,
+    message: &[u8],
+    number: u32,
+    mut write: impl FnMut(&mut String, &[u8]),
+) {
+    let mut elements = repeated(message, number).peekable();
+    if elements.peek().is_none() {
+        return;
+    }
+    json::key(out, name);
+    out.push('[');
+    for element in elements {
+        json::separate(out);
+        write(out, element);
+    }
+    out.push(']');
+}
+
+/// A text field; the last one given.
+fn last_text(message: &[u8], number: u32) -> &str {
+    repeated(message, number).last().map_or("", text)
+}
+
+/// A 32-bit number field; the last one given.
+fn number(message: &[u8], number: u32) -> u64 {
+    let mut reader = Reader::new(message);
+    let mut last = 0;
+    while let Ok(Some((found, value))) = reader.field() {
+        if let (true, Value::Varint(value)) = (found == number, value) {
+            last = value & u64::from(u32::MAX);
+        }
+    }
+    last
+}
+
+/// Cuts nothing: a text column's NULs are replaced like everyone's.
+pub(super) fn column(bytes: &[u8], characters: usize) -> Cow<'_, str> {
+    value::cut_to(without_nul(text(bytes)), characters)
+}

@@ -1,0 +1,148 @@
+//! The outer levels of an OTLP request in JSON. Keys come in any order, so a level's object is passed over once to find
+//! where its members stand, and then entered.
+//!
+//! **Invariant:** no tree is built: in memory at a time are the resource, the scope and the one item at hand.
+
+use std::borrow::Cow;
+
+use super::origin::Part;
+use super::scan::{Kind, Scanner, SyntaxError};
+use super::schema;
+use super::schema::Message;
+use super::transcode;
+use super::walk::Visitor;
+use super::{DecodeError, Limits};
+
+/// The names of a signal's lists: lowerCamelCase and snake_case.
+#[derive(Debug)]
+pub(super) struct Lists {
+    pub(super) resources: Name,
+    pub(super) scopes: Name,
+    pub(super) items: Name,
+    pub(super) item: &'static Message,
+}
+
+type Name = (&'static str, &'static str);
+
+pub(super) static SPANS: Lists = Lists {
+    resources: ("resourceSpans", "resource_spans"),
+    scopes: ("scopeSpans", "scope_spans"),
+    items: ("spans", "spans"),
+    item: &schema::SPAN,
+};
+
+const SCHEMA_URL: Name = ("schemaUrl", "schema_url");
+
+/// Walks a request; nothing at all is an empty one.
+///
+/// # Errors
+/// When it is not JSON, or not the message it should be.
+pub(super) fn walk<'a>(
+    body: &'a [u8],
+    lists: &'static Lists,
+    limits: &'a Limits,
+    visitor: &mut impl Visitor<'a>,
+) -> Result<(), DecodeError> {
+    let mut scanner = Scanner::of_body(body)?;
+    if scanner.is_at_end() {
+        return Ok(());
+    }
+    let [resources] = members(&mut scanner, [lists.resources], limits)?;
+    scanner.end()?;
+    let mut message = Vec::new();
+    each(resources, |resource| {
+        let names = [("resource", "resource"), SCHEMA_URL, lists.scopes];
+        let [resource, schema_url, scopes] = members(resource, names, limits)?;
+        let resource = origin(resource, &schema::RESOURCE, limits)?;
+        let schema_url = text(schema_url)?;
+        visitor.resource(Part::resource(resource, schema_url, limits)?);
+        each(scopes, |scope| {
+            let names = [("scope", "scope"), SCHEMA_URL, lists.items];
+            let [scope, schema_url, items] = members(scope, names, limits)?;
+            let scope = origin(scope, &schema::SCOPE, limits)?;
+            let schema_url = text(schema_url)?;
+            visitor.scope(Part::scope(scope, schema_url, limits)?);
+            each(items, |item| {
+                message.clear();
+                transcode::message(item, lists.item, limits, &mut message)?;
+                visitor.item(&message)?;
+                Ok(())
+            })
+        })
+    })
+}
+
+/// Where the members of those names stand in the next value, an object or `null`. A member that is `null` is as if absent.
+fn members<'a, const N: usize>(
+    scanner: &mut Scanner<'a>,
+    names: [Name; N],
+    limits: &Limits,
+) -> Result<[Option<Scanner<'a>>; N], SyntaxError> {
+    let mut found = [None; N];
+    let mut is_camel = [false; N];
+    if scanner.peek()? == Kind::Null {
+        scanner.null()?;
+        return Ok(found);
+    }
+    scanner.object()?;
+    let mut is_first = true;
+    while let Some(key) = scanner.next_key(&mut is_first)? {
+        let key = key.decode();
+        let kind = scanner.peek()?;
+        let here = *scanner;
+        scanner.skip()?;
+        if kind == Kind::Null {
+            continue;
+        }
+        for (index, (camel, snake)) in names.iter().enumerate() {
+            if key == *camel {
+                if is_camel[index] {
+                    return Err(here.error("a key is given twice"));
+                }
+                (found[index], is_camel[index]) = (Some(here), true);
+            } else if key == *snake && !limits.strict_json && !is_camel[index] {
+                if found[index].is_some() {
+                    return Err(here.error("a key is given twice"));
+                }
+                found[index] = Some(here);
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn each<'a>(
+    list: Option<Scanner<'a>>,
+    mut take: impl FnMut(&mut Scanner<'a>) -> Result<(), DecodeError>,
+) -> Result<(), DecodeError> {
+    let Some(mut scanner) = list else {
+        return Ok(());
+    };
+    scanner.array()?;
+    let mut is_first = true;
+    while scanner.next_element(&mut is_first)? {
+        take(&mut scanner)?;
+    }
+    Ok(())
+}
+
+/// A resource or a scope as protobuf.
+fn origin<'a>(
+    object: Option<Scanner<'_>>,
+    schema: &'static Message,
+    limits: &Limits,
+) -> Result<Cow<'a, [u8]>, SyntaxError> {
+    let mut message = Vec::new();
+    if let Some(mut scanner) = object {
+        transcode::message(&mut scanner, schema, limits, &mut message)?;
+    }
+    Ok(Cow::Owned(message))
+}
+
+fn text<'a>(text: Option<Scanner<'_>>) -> Result<Cow<'a, [u8]>, SyntaxError> {
+    let mut bytes = Vec::new();
+    if let Some(mut scanner) = text {
+        scanner.text()?.decode_bytes(&mut bytes);
+    }
+    Ok(Cow::Owned(bytes))
+}

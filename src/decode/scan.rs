@@ -1,0 +1,647 @@
+//! Reads JSON step by step from one text (RFC 8259), without a tree: the caller asks for what it expects next.
+//!
+//! Numbers are handed out as they are written, so that nothing is rounded, and whatever is not wanted is skipped without
+//! recursion, however deep it is.
+//!
+//! **Invariant:** what was read or skipped without an error is valid JSON; memory taken is one bit a level of nesting.
+
+use std::borrow::Cow;
+
+use super::DecodeError;
+
+/// What was expected, and the byte at which it was not found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct SyntaxError {
+    pub(super) what: &'static str,
+    pub(super) at: usize,
+}
+
+impl From<SyntaxError> for DecodeError {
+    fn from(error: SyntaxError) -> Self {
+        Self::Malformed {
+            message: format!("{} at byte {}", error.what, error.at),
+            offset: Some(error.at),
+        }
+    }
+}
+
+/// What a value is, by its first byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Object,
+    Array,
+    Text,
+    Number,
+    Bool,
+    Null,
+}
+
+/// A string between its quotes, as it is written.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Text<'a> {
+    raw: &'a str,
+    has_escapes: bool,
+}
+
+/// What a skipped value holds that matters to those who keep it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Contents {
+    /// Values in it, itself included; keys are not counted.
+    pub(super) nodes: usize,
+    /// Levels of objects and arrays.
+    pub(super) depth: usize,
+    /// Texts and keys with a NUL.
+    pub(super) nul: u32,
+    pub(super) has_lone_surrogate: bool,
+    pub(super) has_long_number: bool,
+}
+
+/// A place in a JSON text.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Scanner<'a> {
+    text: &'a str,
+    at: usize,
+}
+
+impl<'a> Scanner<'a> {
+    pub(super) const fn new(text: &'a str) -> Self {
+        Self { text, at: 0 }
+    }
+
+    /// A scanner of a whole body.
+    ///
+    /// # Errors
+    /// When the body is not UTF-8.
+    pub(super) fn of_body(body: &'a [u8]) -> Result<Self, SyntaxError> {
+        match std::str::from_utf8(body) {
+            Ok(text) => Ok(Self::new(text)),
+            Err(error) => Err(SyntaxError {
+                what: "the body is not UTF-8",
+                at: error.valid_up_to(),
+            }),
+        }
+    }
+
+    pub(super) const fn error(&self, what: &'static str) -> SyntaxError {
+        SyntaxError { what, at: self.at }
+    }
+
+    fn byte(&self) -> Option<u8> {
+        self.text.as_bytes().get(self.at).copied()
+    }
+
+    fn skip_space(&mut self) {
+        while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.byte() {
+            self.at += 1;
+        }
+    }
+
+    /// Passes over white space; true if nothing follows.
+    pub(super) fn is_at_end(&mut self) -> bool {
+        self.skip_space();
+        self.byte().is_none()
+    }
+
+    /// Nothing may follow.
+    pub(super) fn end(&mut self) -> Result<(), SyntaxError> {
+        if self.is_at_end() {
+            Ok(())
+        } else {
+            Err(self.error("the JSON is followed by something else"))
+        }
+    }
+
+    /// The kind of the value that comes next.
+    pub(super) fn peek(&mut self) -> Result<Kind, SyntaxError> {
+        self.skip_space();
+        match self.byte() {
+            Some(b'{') => Ok(Kind::Object),
+            Some(b'[') => Ok(Kind::Array),
+            Some(b'"') => Ok(Kind::Text),
+            Some(b'-' | b'0'..=b'9') => Ok(Kind::Number),
+            Some(b't' | b'f') => Ok(Kind::Bool),
+            Some(b'n') => Ok(Kind::Null),
+            Some(_) => Err(self.error("a JSON value is expected")),
+            None => Err(self.error("the JSON is cut short")),
+        }
+    }
+
+    /// Takes one byte of punctuation.
+    fn take(&mut self, byte: u8, what: &'static str) -> Result<(), SyntaxError> {
+        self.skip_space();
+        match self.byte() {
+            Some(found) if found == byte => {
+                self.at += 1;
+                Ok(())
+            }
+            Some(_) => Err(self.error(what)),
+            None => Err(self.error("the JSON is cut short")),
+        }
+    }
+
+    /// Opens an object; [`Self::next_key`] follows.
+    pub(super) fn object(&mut self) -> Result<(), SyntaxError> {
+        self.take(b'{', "an object is expected")
+    }
+
+    /// Opens an array; [`Self::next_element`] follows.
+    pub(super) fn array(&mut self) -> Result<(), SyntaxError> {
+        self.take(b'[', "an array is expected")
+    }
+
+    /// The next key of an object, its value follows; `None` once it is closed. `is_first` starts as true.
+    pub(super) fn next_key(
+        &mut self,
+        is_first: &mut bool,
+    ) -> Result<Option<Text<'a>>, SyntaxError> {
+        if self.is_closed(b'}', is_first)? {
+            return Ok(None);
+        }
+        let key = self.text()?;
+        self.take(b':', "a colon is expected")?;
+        Ok(Some(key))
+    }
+
+    /// Whether another element of an array follows; `is_first` starts as true.
+    pub(super) fn next_element(&mut self, is_first: &mut bool) -> Result<bool, SyntaxError> {
+        Ok(!self.is_closed(b']', is_first)?)
+    }
+
+    fn is_closed(&mut self, close: u8, is_first: &mut bool) -> Result<bool, SyntaxError> {
+        self.skip_space();
+        let was_first = std::mem::replace(is_first, false);
+        match self.byte() {
+            Some(byte) if byte == close => {
+                self.at += 1;
+                Ok(true)
+            }
+            Some(_) if was_first => Ok(false),
+            Some(b',') => {
+                self.at += 1;
+                Ok(false)
+            }
+            Some(_) => Err(self.error("a comma or the end is expected")),
+            None => Err(self.error("the JSON is cut short")),
+        }
+    }
+
+    /// A string.
+    pub(super) fn text(&mut self) -> Result<Text<'a>, SyntaxError> {
+        self.take(b'"', "a string is expected")?;
+        let start = self.at;
+        let mut has_escapes = false;
+        loop {
+            self.at = plain_end(self.text.as_bytes(), self.at);
+            match self.byte() {
+                Some(b'"') => break,
+                Some(b'\\') => {
+                    has_escapes = true;
+                    self.escape()?;
+                }
+                Some(_) => return Err(self.error("a control character stands in a string")),
+                None => return Err(self.error("the JSON is cut short")),
+            }
+        }
+        let raw = &self.text[start..self.at];
+        self.at += 1;
+        Ok(Text { raw, has_escapes })
+    }
+
+    fn escape(&mut self) -> Result<(), SyntaxError> {
+        let bytes = self.text.as_bytes();
+        let len = match bytes.get(self.at + 1) {
+            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => 2,
+            Some(b'u') => match bytes.get(self.at + 2..self.at + 6) {
+                Some(digits) if digits.iter().all(u8::is_ascii_hexdigit) => 6,
+                _ => return Err(self.error("an escape in a string is not valid")),
+            },
+            _ => return Err(self.error("an escape in a string is not valid")),
+        };
+        self.at += len;
+        Ok(())
+    }
+
+    /// A number as it is written.
+    pub(super) fn number(&mut self) -> Result<&'a str, SyntaxError> {
+        self.skip_space();
+        let start = self.at;
+        if self.byte() == Some(b'-') {
+            self.at += 1;
+        }
+        match self.byte() {
+            Some(b'0') => self.at += 1,
+            _ => self.digits()?,
+        }
+        if self.byte() == Some(b'.') {
+            self.at += 1;
+            self.digits()?;
+        }
+        if let Some(b'e' | b'E') = self.byte() {
+            self.at += 1;
+            if let Some(b'+' | b'-') = self.byte() {
+                self.at += 1;
+            }
+            self.digits()?;
+        }
+        Ok(&self.text[start..self.at])
+    }
+
+    fn digits(&mut self) -> Result<(), SyntaxError> {
+        let start = self.at;
+        while let Some(b'0'..=b'9') = self.byte() {
+            self.at += 1;
+        }
+        if self.at == start {
+            return Err(self.error("a digit is expected"));
+        }
+        Ok(())
+    }
+
+    /// `true` or `false`.
+    pub(super) fn bool(&mut self) -> Result<bool, SyntaxError> {
+        self.skip_space();
+        let is_true = self.byte() == Some(b't');
+        self.literal(if is_true { "true" } else { "false" })?;
+        Ok(is_true)
+    }
+
+    pub(super) fn null(&mut self) -> Result<(), SyntaxError> {
+        self.skip_space();
+        self.literal("null")
+    }
+
+    fn literal(&mut self, word: &str) -> Result<(), SyntaxError> {
+        if !self.text.as_bytes()[self.at..].starts_with(word.as_bytes()) {
+            return Err(self.error("a JSON value is expected"));
+        }
+        self.at += word.len();
+        Ok(())
+    }
+
+    /// Passes over one value of any kind and depth, and returns its text and what it holds.
+    pub(super) fn skip(&mut self) -> Result<(&'a str, Contents), SyntaxError> {
+        self.skip_space();
+        let start = self.at;
+        let mut contents = Contents::default();
+        let mut levels = Levels::default();
+        loop {
+            contents.nodes += 1;
+            // True where a container was opened, whose first member has no comma before it.
+            let mut is_first = false;
+            match self.peek()? {
+                kind @ (Kind::Object | Kind::Array) => {
+                    self.at += 1;
+                    levels.push(kind == Kind::Object);
+                    contents.depth = contents.depth.max(levels.len);
+                    is_first = true;
+                }
+                Kind::Text => contents.text(self.text()?),
+                Kind::Number => contents.number(self.number()?),
+                Kind::Bool => drop(self.bool()?),
+                Kind::Null => self.null()?,
+            }
+            // Closes what ends here; stops before the next value.
+            loop {
+                let Some(is_object) = levels.top() else {
+                    return Ok((&self.text[start..self.at], contents));
+                };
+                let is_closed = if is_object {
+                    match self.next_key(&mut is_first)? {
+                        Some(key) => {
+                            contents.text(key);
+                            false
+                        }
+                        None => true,
+                    }
+                } else {
+                    !self.next_element(&mut is_first)?
+                };
+                if !is_closed {
+                    break;
+                }
+                levels.pop();
+            }
+        }
+    }
+}
+
+impl Contents {
+    fn text(&mut self, text: Text<'_>) {
+        if text.has_escapes {
+            let (nul, has_lone_surrogate) = text.oddities();
+            self.nul += u32::from(nul);
+            self.has_lone_surrogate |= has_lone_surrogate;
+        }
+    }
+
+    fn number(&mut self, number: &str) {
+        self.has_long_number |= !super::json::is_short_number(number);
+    }
+}
+
+/// The open objects (true) and arrays, one bit each.
+#[derive(Debug, Default)]
+struct Levels {
+    first: u64,
+    more: Vec<u64>,
+    len: usize,
+}
+
+impl Levels {
+    fn word(&mut self, level: usize) -> &mut u64 {
+        match level / 64 {
+            0 => &mut self.first,
+            index => {
+                if self.more.len() < index {
+                    self.more.resize(index, 0);
+                }
+                &mut self.more[index - 1]
+            }
+        }
+    }
+
+    fn push(&mut self, is_object: bool) {
+        let level = self.len;
+        let bit = 1 << (level % 64);
+        let word = self.word(level);
+        if is_object {
+            *word |= bit;
+        } else {
+            *word &= !bit;
+        }
+        self.len += 1;
+    }
+
+    fn pop(&mut self) {
+        self.len -= 1;
+    }
+
+    fn top(&mut self) -> Option<bool> {
+        let level = self.len.checked_sub(1)?;
+        Some(*self.word(level) & (1 << (level % 64)) != 0)
+    }
+}
+
+/// The end of the stretch of a string that has no quote, backslash or control character.
+fn plain_end(bytes: &[u8], mut at: usize) -> usize {
+    while let Some(eight) = bytes.get(at..).and_then(<[u8]>::first_chunk) {
+        match first_special(u64::from_le_bytes(*eight)) {
+            8 => at += 8,
+            index => return at + index,
+        }
+    }
+    while let Some(byte) = bytes.get(at) {
+        if matches!(byte, b'"' | b'\\' | 0..=0x1f) {
+            break;
+        }
+        at += 1;
+    }
+    at
+}
+
+/// The index of the first of eight bytes that a string cannot hold as it is; 8 if there is none.
+///
+/// The high bit of a byte of `v.wrapping_sub(ONES * n) & !v` tells that the byte is below `n`; a borrow can only set bits
+/// of later bytes, so the first one is right.
+fn first_special(v: u64) -> usize {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = 0x8080_8080_8080_8080;
+    let below = |v: u64, n: u64| v.wrapping_sub(ONES * n) & !v;
+    let quote = below(v ^ (ONES * 0x22), 1);
+    let backslash = below(v ^ (ONES * 0x5c), 1);
+    let special = (below(v, 0x20) | quote | backslash) & HIGH;
+    usize::try_from(special.trailing_zeros() / 8).unwrap_or(8)
+}
+
+/// One character of a string, its escape undone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unit {
+    Char(char),
+    LoneSurrogate(u16),
+}
+
+impl<'a> Text<'a> {
+    /// The text; each lone surrogate becomes U+FFFD.
+    pub(super) fn decode(self) -> Cow<'a, str> {
+        if !self.has_escapes {
+            return Cow::Borrowed(self.raw);
+        }
+        let mut out = String::with_capacity(self.raw.len());
+        self.units(|unit| match unit {
+            Unit::Char(character) => out.push(character),
+            Unit::LoneSurrogate(_) => out.push('\u{fffd}'),
+        });
+        Cow::Owned(out)
+    }
+
+    /// Appends the text; a lone surrogate as the three bytes that stand for it in no valid UTF-8.
+    pub(super) fn decode_bytes(self, out: &mut Vec<u8>) {
+        if !self.has_escapes {
+            out.extend_from_slice(self.raw.as_bytes());
+            return;
+        }
+        self.units(|unit| match unit {
+            Unit::Char(character) => {
+                out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+            }
+            Unit::LoneSurrogate(unit) => {
+                let [high, low] = unit.to_be_bytes();
+                let middle = 0x80 | (high << 2 & 0x3c) | low >> 6;
+                out.extend_from_slice(&[0xe0 | high >> 4, middle, 0x80 | low & 0x3f]);
+            }
+        });
+    }
+
+    /// Whether there is a NUL, and whether there is a surrogate without its other half.
+    pub(super) fn oddities(self) -> (bool, bool) {
+        let (mut nul, mut lone) = (false, false);
+        if self.has_escapes {
+            self.units(|unit| match unit {
+                Unit::Char('\0') => nul = true,
+                Unit::Char(_) => {}
+                Unit::LoneSurrogate(_) => lone = true,
+            });
+        }
+        (nul, lone)
+    }
+
+    fn units(self, mut take: impl FnMut(Unit)) {
+        let mut rest = self.raw;
+        while let Some(at) = rest.find('\\') {
+            rest[..at]
+                .chars()
+                .for_each(|character| take(Unit::Char(character)));
+            let (unit, after) = unescape(&rest[at + 1..]);
+            take(unit);
+            rest = after;
+        }
+        rest.chars()
+            .for_each(|character| take(Unit::Char(character)));
+    }
+}
+
+/// The character of an escape, which the scanner has found to be well formed, without its backslash; and what follows.
+fn unescape(escape: &str) -> (Unit, &str) {
+    let mut rest = escape.chars();
+    let character = match rest.next().unwrap_or_default() {
+        'b' => '\u{8}',
+        'f' => '\u{c}',
+        'n' => '\n',
+        'r' => '\r',
+        't' => '\t',
+        'u' => return unescape_unicode(&escape[1..]),
+        other => other,
+    };
+    (Unit::Char(character), rest.as_str())
+}
+
+fn unescape_unicode(digits: &str) -> (Unit, &str) {
+    let unit = |digits: Option<&str>| u16::from_str_radix(digits?, 16).ok();
+    let high = unit(digits.get(..4)).unwrap_or_default();
+    let rest = digits.get(4..).unwrap_or_default();
+    let low = rest
+        .strip_prefix("\\u")
+        .and_then(|low| unit(low.get(..4)))
+        .filter(|low| (0xdc00..=0xdfff).contains(low));
+    match (high, low) {
+        (0xd800..=0xdbff, Some(low)) => {
+            let point = 0x1_0000 + ((u32::from(high) - 0xd800) << 10) + (u32::from(low) - 0xdc00);
+            let character = char::from_u32(point).unwrap_or(char::REPLACEMENT_CHARACTER);
+            (Unit::Char(character), &rest[6..])
+        }
+        (0xd800..=0xdfff, _) => (Unit::LoneSurrogate(high), rest),
+        _ => {
+            let character = char::from_u32(high.into()).unwrap_or(char::REPLACEMENT_CHARACTER);
+            (Unit::Char(character), rest)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn skip(text: &str) -> Result<Contents, SyntaxError> {
+        let mut scanner = Scanner::new(text);
+        let (_, contents) = scanner.skip()?;
+        scanner.end()?;
+        Ok(contents)
+    }
+
+    #[test]
+    fn what_is_json_and_what_is_not_agrees_with_serde_json() {
+        for text in [
+            "",
+            " ",
+            "{",
+            "[",
+            "[1,]",
+            "[,1]",
+            "{\"a\"}",
+            "{\"a\":}",
+            "{\"a\":1,}",
+            "{,}",
+            "[1 2]",
+            "01",
+            "-",
+            "1.",
+            ".5",
+            "1e",
+            "1e+",
+            "-0",
+            "-0.0e-0",
+            "+1",
+            "NaN",
+            "nul",
+            "nullx",
+            "tru",
+            "true",
+            "\"a",
+            "\"\\x\"",
+            "\"\\u12\"",
+            "\"\\u12g4\"",
+            "\"\t\"",
+            "\"\\t\"",
+            "[[[]]]",
+            "{\"a\":{\"b\":[1,{\"c\":null}]}}",
+            "{} {}",
+            "[]]",
+            "{\"a\":1 \"b\":2}",
+            "{1:2}",
+            "\"\u{7f}\"",
+            "\u{feff}1",
+            "1 ",
+            "\n[\r\n1\t]",
+        ] {
+            let expected = serde_json::from_str::<&serde_json::value::RawValue>(text).is_ok();
+            assert_eq!(skip(text).is_ok(), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_plain_stretch_is_found_at_every_place() {
+        for special in (0..=0x1f).chain([b'"', b'\\']) {
+            for at in 0..20 {
+                let mut bytes = [
+                    b' ', b'!', b'#', b'[', b']', 0x7f, 0x80, 0xff, b'a', 0xa2, 0xdc,
+                ]
+                .repeat(2);
+                bytes[at] = special;
+                assert_eq!(plain_end(&bytes, 0), at);
+                bytes.truncate(at);
+                assert_eq!(plain_end(&bytes, 0), at);
+            }
+        }
+    }
+
+    #[test]
+    fn escapes_are_undone() {
+        let mut scanner = Scanner::new(r#""a\"\\\/\b\f\n\r\t\u00e9\ud83d\ude00z""#);
+        let text = scanner.text().expect("a string");
+        assert_eq!(text.decode(), "a\"\\/\u{8}\u{c}\n\r\t\u{e9}\u{1f600}z");
+        assert_eq!(text.oddities(), (false, false));
+    }
+
+    #[test]
+    fn a_lone_surrogate_is_seen_wherever_it_stands() {
+        for raw in [
+            r#""\ud800""#,
+            r#""\udc00""#,
+            r#""\ud800x""#,
+            r#""\ud800\n""#,
+            r#""\ud800\ud800\udc00""#,
+        ] {
+            let text = Scanner::new(raw).text().expect("a string");
+            assert_eq!(text.oddities(), (false, true), "{raw}");
+            let mut bytes = vec![];
+            text.decode_bytes(&mut bytes);
+            assert!(std::str::from_utf8(&bytes).is_err(), "{raw}");
+        }
+    }
+
+    #[test]
+    fn a_lone_surrogate_is_written_as_the_bytes_that_stand_for_it() {
+        let mut bytes = vec![];
+        let text = Scanner::new(r#""\ud83d \udfff""#).text().expect("a string");
+        text.decode_bytes(&mut bytes);
+        assert_eq!(bytes, [0xed, 0xa0, 0xbd, b' ', 0xed, 0xbf, 0xbf]);
+    }
+
+    #[test]
+    fn a_million_open_brackets_are_passed_over_without_recursion() {
+        let depth = 1_000_000;
+        let text = "[".repeat(depth) + &"]".repeat(depth);
+        let contents = skip(&text).expect("valid JSON");
+        assert_eq!(contents.depth, depth);
+        let cut = skip(&text[..depth]).expect_err("cut short");
+        assert_eq!(cut.at, depth);
+    }
+
+    #[test]
+    fn contents_are_counted() {
+        let contents =
+            skip(r#"{"a\u0000": [1, "\u0000\u0000"], "b": {"c": 1e999}}"#).expect("valid JSON");
+        assert_eq!((contents.nodes, contents.depth, contents.nul), (6, 2, 2));
+        assert!(contents.has_long_number && !contents.has_lone_surrogate);
+    }
+}

@@ -1,0 +1,199 @@
+//! Looks one item over on the wire before anything is made of it: counts its messages and levels, checks its texts.
+//!
+//! **Invariant:** what passed has at most the allowed nodes and levels, every known field has its own wire type, and
+//! every text of [`Survey::item`] is valid UTF-8.
+
+use std::borrow::Cow;
+
+use super::schema::{Kind, Message};
+use super::wire::{Malformed, Reader, Value, WRONG_TYPE};
+use super::{Limits, Sanitized};
+
+/// Why an item is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// Not protobuf: the whole request is refused.
+    Malformed(Malformed),
+    TooDeep,
+    TooManyNodes,
+}
+
+impl From<Malformed> for Fault {
+    fn from(malformed: Malformed) -> Self {
+        Self::Malformed(malformed)
+    }
+}
+
+/// One item's bytes, with what was found in them.
+#[derive(Debug)]
+pub(super) struct Survey<'a> {
+    /// The item; a repaired copy where a text was not UTF-8.
+    pub(super) item: Cow<'a, [u8]>,
+    pub(super) seen: Sanitized,
+    bytes: &'a [u8],
+    nodes_left: u32,
+    limits: &'a Limits,
+}
+
+impl<'a> Survey<'a> {
+    /// Surveys one message.
+    ///
+    /// # Errors
+    /// When the item cannot be taken.
+    pub(super) fn of(
+        bytes: &'a [u8],
+        schema: &'static Message,
+        limits: &'a Limits,
+    ) -> Result<Self, Fault> {
+        let mut survey = Self {
+            item: Cow::Borrowed(bytes),
+            seen: Sanitized::default(),
+            bytes,
+            nodes_left: limits.nodes,
+            limits,
+        };
+        survey.message(bytes, schema, 0)?;
+        Ok(survey)
+    }
+
+    fn message(&mut self, bytes: &[u8], schema: &'static Message, level: u16) -> Result<(), Fault> {
+        self.nodes_left = self.nodes_left.checked_sub(1).ok_or(Fault::TooManyNodes)?;
+        let level = level + u16::from(schema.is_value);
+        if level > self.limits.depth.into() {
+            return Err(Fault::TooDeep);
+        }
+        let mut attributes = 0u32;
+        let mut reader = Reader::new(bytes);
+        while let Some((number, value)) = reader.field()? {
+            let Some(field) = schema.field(number) else {
+                continue;
+            };
+            match (field.kind, value) {
+                (Kind::Text, Value::Bytes(text)) => {
+                    self.text(text);
+                    self.measure(text, schema);
+                }
+                (Kind::Message(schema), Value::Bytes(bytes)) => {
+                    self.message(bytes, schema, level)?;
+                    if self.limits.attributes != 0 && field.name == "attributes" {
+                        attributes += 1;
+                        self.seen.cut += u32::from(attributes > self.limits.attributes);
+                    }
+                }
+                (Kind::Bytes, Value::Bytes(bytes)) => self.measure(bytes, schema),
+                (Kind::StringReference, Value::Varint(_)) => self.seen.string_reference += 1,
+                (Kind::Id, Value::Bytes(_))
+                | (
+                    Kind::Bool | Kind::Int64 { .. } | Kind::Uint32 | Kind::Enum(_),
+                    Value::Varint(_),
+                )
+                | (Kind::Double | Kind::Fixed64, Value::Fixed64(_))
+                | (Kind::Fixed32, Value::Fixed32(_)) => {}
+                _ => return Err(WRONG_TYPE.into()),
+            }
+        }
+        Ok(())
+    }
+
+    fn text(&mut self, text: &[u8]) {
+        if text.contains(&0) {
+            self.seen.nul += 1;
+        }
+        if std::str::from_utf8(text).is_err() {
+            self.seen.utf8 += 1;
+            let at = text.as_ptr().addr() - self.bytes.as_ptr().addr();
+            repair(&mut self.item.to_mut()[at..at + text.len()]);
+        }
+    }
+
+    /// Counts an attribute's value that is going to be cut.
+    fn measure(&mut self, value: &[u8], schema: &Message) {
+        let limit = usize::try_from(self.limits.value_bytes).unwrap_or(usize::MAX);
+        if schema.is_value && limit != 0 && value.len() > limit {
+            self.seen.cut += 1;
+        }
+    }
+}
+
+/// Puts `?` in the place of each byte that is not UTF-8.
+pub(super) fn repair(text: &mut [u8]) {
+    let mut at = 0;
+    while let Err(error) = std::str::from_utf8(&text[at..]) {
+        let bad = at + error.valid_up_to();
+        let end = error.error_len().map_or(text.len(), |len| bad + len);
+        text[bad..end].fill(b'?');
+        at = end;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::schema::{ANY_VALUE, KEY_VALUE};
+    use super::*;
+
+    /// An AnyValue within `levels - 1` arrays.
+    fn nested(levels: usize) -> Vec<u8> {
+        let mut value = vec![];
+        for _ in 1..levels {
+            for _ in 0..2 {
+                let mut outer = vec![0x0a];
+                let mut len = value.len();
+                while len >= 0x80 {
+                    outer.push(u8::try_from(len & 0x7f).expect("seven bits") | 0x80);
+                    len >>= 7;
+                }
+                outer.push(u8::try_from(len).expect("seven bits"));
+                outer.extend_from_slice(&value);
+                value = outer;
+            }
+            value[0] = 0x2a;
+        }
+        value
+    }
+
+    #[test]
+    fn depth_counts_values_and_stops_at_the_limit() {
+        let limits = Limits::default();
+        assert!(Survey::of(&nested(24), &ANY_VALUE, &limits).is_ok());
+        for levels in [25, 2_000] {
+            let fault = Survey::of(&nested(levels), &ANY_VALUE, &limits).expect_err("too deep");
+            assert_eq!(fault, Fault::TooDeep);
+        }
+    }
+
+    #[test]
+    fn nodes_are_counted_before_anything_is_made_of_them() {
+        let limits = Limits {
+            nodes: 3,
+            ..Limits::default()
+        };
+        // A key-value list of empty members: itself, its list, and each member.
+        let list = |members: usize| {
+            [
+                &[0x32, u8::try_from(2 * members).expect("small")][..],
+                &[0x0a, 0].repeat(members),
+            ]
+            .concat()
+        };
+        assert!(Survey::of(&list(1), &ANY_VALUE, &limits).is_ok());
+        let fault = Survey::of(&list(2), &ANY_VALUE, &limits).expect_err("too many");
+        assert_eq!(fault, Fault::TooManyNodes);
+    }
+
+    #[test]
+    fn invalid_text_is_repaired_byte_for_byte_in_a_copy() {
+        let limits = Limits::default();
+        let bytes = [0x0a, 5, b'a', 0xff, 0xe2, 0x82, b'b'];
+        let survey = Survey::of(&bytes, &KEY_VALUE, &limits).expect("a key");
+        assert_eq!(&survey.item[..], [0x0a, 5, b'a', b'?', b'?', b'?', b'b']);
+        assert_eq!(survey.seen.utf8, 1);
+    }
+
+    #[test]
+    fn a_known_field_of_another_wire_type_is_malformed_and_an_unknown_one_is_not() {
+        let limits = Limits::default();
+        let fault = Survey::of(&[0x08, 1], &KEY_VALUE, &limits).expect_err("a key is text");
+        assert_eq!(fault, Fault::Malformed(WRONG_TYPE));
+        assert!(Survey::of(&[0x78, 1], &KEY_VALUE, &limits).is_ok());
+    }
+}

@@ -1,0 +1,94 @@
+//! What was taken and what was not, as the answer needs it.
+//!
+//! **Invariant:** however many items are rejected, no more than 20 rejections are described.
+
+use super::{Checked, DecodeError, Rejection, Sanitized};
+
+const REJECTIONS: usize = 20;
+/// Characters of the input that a rejection echoes, escaped.
+const ECHOED_CHARACTERS: usize = 64;
+
+/// Counts items as they go by.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    checked: Checked,
+}
+
+impl Tally {
+    /// The items so far: the next one's number, from 0.
+    pub(super) const fn items(&self) -> u32 {
+        self.checked.accepted.saturating_add(self.checked.rejected)
+    }
+
+    pub(super) const fn accept(&mut self) {
+        self.checked.accepted = self.checked.accepted.saturating_add(1);
+    }
+
+    pub(super) const fn reject(&mut self) {
+        self.checked.rejected = self.checked.rejected.saturating_add(1);
+    }
+
+    /// Describes why an item is rejected; `reason` is asked only while there is room for it.
+    pub(super) fn describe(
+        &mut self,
+        index: u32,
+        field: Option<&str>,
+        reason: impl FnOnce() -> String,
+    ) {
+        if self.checked.rejections.len() < REJECTIONS {
+            self.checked.rejections.push(Rejection {
+                index,
+                field: field.map(str::to_owned),
+                reason: reason(),
+            });
+        }
+    }
+
+    pub(super) const fn sanitized(&mut self, seen: &Sanitized) {
+        let all = &mut self.checked.sanitized;
+        all.nul = all.nul.saturating_add(seen.nul);
+        all.utf8 = all.utf8.saturating_add(seen.utf8);
+        all.time = all.time.saturating_add(seen.time);
+        all.cut = all.cut.saturating_add(seen.cut);
+        all.string_reference = all.string_reference.saturating_add(seen.string_reference);
+    }
+
+    /// The whole of a request in which invalid items are left out; it fails if they are all there is.
+    pub(super) fn finish(self) -> Result<Checked, DecodeError> {
+        if self.checked.rejected > 0 && self.checked.accepted == 0 {
+            return Err(DecodeError::Invalid(self.checked));
+        }
+        Ok(self.checked)
+    }
+
+    /// The whole of a request that is a unit: it fails with any invalid item.
+    pub(super) fn finish_unit(self) -> Result<Checked, DecodeError> {
+        if self.checked.rejected > 0 {
+            return Err(DecodeError::Invalid(self.checked));
+        }
+        Ok(self.checked)
+    }
+
+    /// The whole of a request in which there may be no valid item at all.
+    pub(super) fn finish_partial(self) -> Checked {
+        self.checked
+    }
+}
+
+/// A piece of the input for an error text: escaped, at most 64 characters, quoted.
+pub(super) fn echo(text: &str) -> String {
+    let mut echoed = String::from("\"");
+    let mut left = ECHOED_CHARACTERS;
+    for character in text.chars() {
+        let escaped = character.escape_debug();
+        let len = escaped.len();
+        if len > left {
+            echoed.push('…');
+            break;
+        }
+        left -= len;
+        echoed.extend(escaped);
+    }
+    echoed.push('"');
+    echoed
+}

@@ -1,0 +1,356 @@
+//! What OTLP's JSON may look like.
+
+use super::*;
+
+fn json() -> Source {
+    source(Signal::Span, Encoding::Json)
+}
+
+/// A request with one span that has further members, which begin with a comma.
+fn request(more: &str) -> String {
+    format!(
+        r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{{"traceId":"5B8EFFF798038103D269B633813FC60C",
+        "spanId":"eee19b7ec3c1b174","startTimeUnixNano":"1799999999000000000","endTimeUnixNano":"1799999999000000001"
+        {more}}}]}}]}}]}}"#
+    )
+}
+
+fn one(body: &str) -> Event<'static> {
+    let (checked, rows) = decode(body.as_bytes(), &json()).expect(body);
+    assert_eq!((checked.accepted, checked.rejected), (1, 0), "{body}");
+    rows.events.into_iter().next().expect("one row")
+}
+
+/// The attribute `a` of a span that was sent with this value.
+fn value(json: &str) -> String {
+    let event = one(&request(&format!(
+        r#","attributes":[{{"key":"a","value":{json}}}]"#
+    )));
+    let start = r#"{"attributes": {"a": "#;
+    let inner = event
+        .metadata
+        .strip_prefix(start)
+        .and_then(|rest| rest.strip_suffix("}}"));
+    inner.expect("an attribute").to_owned()
+}
+
+fn is_malformed(body: &str) -> bool {
+    match decode(body.as_bytes(), &json()) {
+        Err(DecodeError::Malformed { offset, .. }) => offset.is_some_and(|at| at <= body.len()),
+        _ => false,
+    }
+}
+
+#[test]
+fn j1_ids_are_hex_in_either_case() {
+    let event = one(&request(r#","parentSpanId":"EEE19B7EC3C1B173""#));
+    assert_eq!(
+        event.trace_id.as_deref(),
+        Some("5b8efff798038103d269b633813fc60c")
+    );
+    assert_eq!(event.span_id.as_deref(), Some("eee19b7ec3c1b174"));
+    assert_eq!(event.parent_span_id.as_deref(), Some("eee19b7ec3c1b173"));
+    assert_eq!(one(&request(r#","parentSpanId":"""#)).parent_span_id, None);
+    assert_eq!(
+        one(&request(r#","parentSpanId":"not hex""#)).parent_span_id,
+        None
+    );
+    // Base64, as a plain protobuf JSON library writes it, is no id; the span is rejected alone.
+    for id in [
+        "W47/95gDgQPSabYzgT/GDA==",
+        "5b8",
+        "5b8efff798038103d269b633813fc60cff",
+    ] {
+        let body = request("").replace("5B8EFFF798038103D269B633813FC60C", id);
+        assert!(
+            matches!(
+                decode(body.as_bytes(), &json()),
+                Err(DecodeError::Invalid(_))
+            ),
+            "{id}"
+        );
+    }
+}
+
+#[test]
+fn j2_enums_are_numbers_or_names() {
+    for kind in ["2", "\"2\"", "2.0", "\"SPAN_KIND_SERVER\""] {
+        assert_eq!(
+            one(&request(&format!(r#","kind":{kind}"#))).kind,
+            Some(2),
+            "{kind}"
+        );
+    }
+    for code in ["2", "\"STATUS_CODE_ERROR\""] {
+        let event = one(&request(&format!(r#","status":{{"code":{code}}}"#)));
+        assert_eq!(event.status.as_deref(), Some("ERROR"));
+    }
+    assert_eq!(one(&request(r#","kind":99"#)).kind, Some(99));
+    assert!(is_malformed(&request(r#","kind":"SPAN_KIND_OTHER""#)));
+}
+
+#[test]
+fn j3_snake_case_is_taken_camel_case_wins_and_strict_takes_only_that() {
+    let snake = r#"{"resource_spans":[{"schema_url":"u","scope_spans":[{"spans":[{"trace_id":"5b8efff798038103d269b633813fc60c",
+        "span_id":"eee19b7ec3c1b174","start_time_unix_nano":1799999999000000000,"end_time_unix_nano":1799999999000000000,
+        "attributes":[{"key":"a","value":{"array_value":{"values":[{"string_value":"x"}]}}}]}]}]}]}"#;
+    assert_eq!(one(snake).metadata, r#"{"attributes": {"a": ["x"]}}"#);
+    let mut strict = json();
+    strict.limits.strict_json = true;
+    assert_eq!(
+        decode(snake.as_bytes(), &strict).expect("nothing known").0,
+        Checked::default()
+    );
+
+    for more in [
+        r#","traceState":"camel","trace_state":"snake""#,
+        r#","trace_state":"snake","traceState":"camel""#,
+    ] {
+        assert_eq!(one(&request(more)).metadata, r#"{"traceState": "camel"}"#);
+    }
+    let camel = r#"{"scopeSpans":[]}"#;
+    for body in [
+        format!(
+            r#"{{"resourceSpans":[{camel}],"resource_spans":[{{"scopeSpans":[{{"spans":[{{}}]}}]}}]}}"#
+        ),
+        format!(
+            r#"{{"resource_spans":[{{"scopeSpans":[{{"spans":[{{}}]}}]}}],"resourceSpans":[{camel}]}}"#
+        ),
+    ] {
+        assert_eq!(
+            decode(body.as_bytes(), &json()).expect("camelCase wins").0,
+            Checked::default()
+        );
+    }
+    assert_eq!(
+        one(&request(r#","traceState":null,"trace_state":"snake""#)).metadata,
+        r#"{"traceState": "snake"}"#
+    );
+}
+
+#[test]
+fn j3_of_lists_too_only_the_camel_case_one_counts_in_any_order() {
+    let entities = |first: &str, second: &str| {
+        let body = request("").replace(
+            r#""scopeSpans""#,
+            &format!(r#""resource":{{{first},{second},"droppedAttributesCount":1}},"scopeSpans""#),
+        );
+        let (_, rows) = decode(body.as_bytes(), &json()).expect("taken");
+        rows.resources[0].resource.clone()
+    };
+    let snake = r#""entity_refs":[{"type":"snake"}]"#;
+    let camel = r#""entityRefs":[{"type":"camel"}]"#;
+    let expected = r#"{"entityRefs": [{"type": "camel"}], "droppedAttributesCount": 1}"#;
+    assert_eq!(entities(snake, camel), expected);
+    assert_eq!(entities(camel, snake), expected);
+    assert!(entities(snake, r#""x":1"#).contains("snake"));
+}
+
+#[test]
+fn j4_numbers_are_numbers_or_strings() {
+    for time in ["\"1700000000000000001\"", "1700000000000000001"] {
+        let body = request(&format!(r#","startTimeUnixNano":{time}"#));
+        assert_eq!(one(&body).time_unix_nano, Some(1_700_000_000_000_000_001));
+    }
+    let event = one(&request(r#","startTimeUnixNano":1.7e18"#));
+    assert_eq!(event.time_unix_nano, Some(1_700_000_000_000_000_000));
+    for flags in ["257", "\"257\"", "257.0"] {
+        assert_eq!(
+            one(&request(&format!(r#","flags":{flags}"#))).metadata,
+            r#"{"flags": 257}"#
+        );
+    }
+    for flags in ["-1", "4294967296", "\"x\"", "true", "\"\"", "\"+1\""] {
+        assert!(
+            is_malformed(&request(&format!(r#","flags":{flags}"#))),
+            "{flags}"
+        );
+    }
+}
+
+#[test]
+fn j5_doubles_and_integers_come_in_every_form_that_clients_send() {
+    for (json, stored) in [
+        (r#"{"doubleValue":1}"#, "1.0"),
+        (r#"{"doubleValue":"2.50"}"#, "2.5"),
+        (r#"{"doubleValue":1e21}"#, "1000000000000000000000.0"),
+        (r#"{"doubleValue":"NaN"}"#, r#"{"$double": "NaN"}"#),
+        (
+            r#"{"doubleValue":"Infinity"}"#,
+            r#"{"$double": "Infinity"}"#,
+        ),
+        (
+            r#"{"doubleValue":"-Infinity"}"#,
+            r#"{"$double": "-Infinity"}"#,
+        ),
+        (r#"{"doubleValue":-0.0}"#, r#"{"$double": "-0.0"}"#),
+        (r#"{"intValue":"-42"}"#, "-42"),
+        (r#"{"intValue":42}"#, "42"),
+        (r#"{"intValue":42.0}"#, "42"),
+        (
+            r#"{"intValue":"9223372036854775807"}"#,
+            "9223372036854775807",
+        ),
+        (
+            r#"{"intValue":9223372036854775808}"#,
+            "9223372036854776000.0",
+        ),
+        (r#"{"intValue":1e21}"#, "1000000000000000000000.0"),
+        (r#"{"intValue":"1e21"}"#, "1000000000000000000000.0"),
+        (r#"{"intValue":0.5}"#, "0.5"),
+    ] {
+        assert_eq!(value(json), stored, "{json}");
+    }
+    for json in [
+        r#"{"intValue":"x"}"#,
+        r#"{"intValue":1e999}"#,
+        r#"{"doubleValue":"inf"}"#,
+        r#"{"doubleValue":true}"#,
+    ] {
+        assert!(
+            is_malformed(&request(&format!(
+                r#","attributes":[{{"key":"a","value":{json}}}]"#
+            ))),
+            "{json}"
+        );
+    }
+}
+
+#[test]
+fn j6_null_is_unset_and_what_is_left_out_has_its_default() {
+    let event = one(&request(
+        r#","name":null,"kind":null,"status":null,"attributes":null,"events":null,"links":null,"flags":null"#,
+    ));
+    assert_eq!(
+        (event.kind, event.name.as_deref(), &*event.metadata),
+        (Some(0), Some(""), "{}")
+    );
+    for (json, stored) in [
+        (r#"{"arrayValue":{}}"#, "[]"),
+        (r#"{"arrayValue":{"values":null}}"#, "[]"),
+        (
+            r#"{"arrayValue":{"values":[null,{}]}}"#,
+            r#"[{"$empty": true}, {"$empty": true}]"#,
+        ),
+        (r#"{"kvlistValue":{}}"#, "{}"),
+        (
+            r#"{"kvlistValue":{"values":[{"key":"k"}]}}"#,
+            r#"{"k": {"$empty": true}}"#,
+        ),
+        ("{}", r#"{"$empty": true}"#),
+        ("null", r#"{"$empty": true}"#),
+        (r#"{"stringValue":null}"#, r#"{"$empty": true}"#),
+        (r#"{"stringValue":"a","unknown":{"x":[1]}}"#, "\"a\""),
+    ] {
+        assert_eq!(value(json), stored, "{json}");
+    }
+}
+
+#[test]
+fn j7_bytes_are_base64_of_either_alphabet_padded_or_not() {
+    for base64 in ["+/8=", "-_8=", "+/8", "-_8"] {
+        assert_eq!(
+            value(&format!(r#"{{"bytesValue":"{base64}"}}"#)),
+            r#"{"$bytes": "+/8="}"#,
+            "{base64}"
+        );
+    }
+    assert_eq!(value(r#"{"bytesValue":""}"#), r#"{"$bytes": ""}"#);
+    assert!(is_malformed(&request(
+        r#","attributes":[{"key":"a","value":{"bytesValue":"%"}}]"#
+    )));
+}
+
+#[test]
+fn keys_come_in_any_order_and_the_resource_may_come_last() {
+    let span = r#"{"spanId":"eee19b7ec3c1b174","traceId":"5b8efff798038103d269b633813fc60c"}"#;
+    let body = format!(
+        r#"{{"resourceSpans":[{{"schemaUrl":"u","scopeSpans":[{{"spans":[{span}],"scope":{{"name":"lib"}}}}],
+        "resource":{{"attributes":[{{"value":{{"stringValue":"late"}},"key":"service.name"}}]}}}}]}}"#
+    );
+    let (_, rows) = decode(body.as_bytes(), &json()).expect("taken");
+    assert_eq!(rows.events[0].integration, "late");
+    assert_eq!(rows.resources[0].scope, r#"{"name": "lib"}"#);
+    assert_eq!(
+        rows.resources[0].resource,
+        r#"{"schemaUrl": "u", "attributes": {"service.name": "late"}}"#
+    );
+}
+
+#[test]
+fn what_is_no_request_is_refused_with_the_byte_offset() {
+    for body in [
+        "[]",
+        "1",
+        "{",
+        "{} {}",
+        r#"{"resourceSpans":{}}"#,
+        r#"{"resourceSpans":[1]}"#,
+        r#"{"resourceSpans":[{"scopeSpans":[{"spans":[5]}]}]}"#,
+        r#"{"resourceSpans":[],"resourceSpans":[]}"#,
+        &request(r#","name":5"#),
+        &request(r#","attributes":{}"#),
+        &request(r#","status":[]"#),
+        &request(r#","name":NaN"#),
+    ] {
+        assert!(is_malformed(body), "{body}");
+    }
+    let error = decode(b"{\"a\": \"\xff\"}", &json()).expect_err("not UTF-8");
+    assert!(matches!(
+        error,
+        DecodeError::Malformed {
+            offset: Some(7),
+            ..
+        }
+    ));
+}
+
+#[test]
+fn a_nul_and_a_lone_surrogate_are_repaired_counted_and_flagged() {
+    let (checked, rows) = decode(
+        request(r#","name":"a\u0000b","traceState":"c\ud800d""#).as_bytes(),
+        &json(),
+    )
+    .expect("taken");
+    assert_eq!(rows.events[0].name.as_deref(), Some("a\u{fffd}b"));
+    assert_eq!(rows.events[0].metadata, r#"{"traceState": "c???d"}"#);
+    assert_eq!(rows.events[0].flags, crate::event::Flags::TEXT_REPAIRED);
+    assert_eq!((checked.sanitized.nul, checked.sanitized.utf8), (1, 1));
+}
+
+#[test]
+fn a_value_nested_too_deep_however_deep_rejects_its_span_alone() {
+    let deep = |levels: usize| {
+        let open = r#"{"arrayValue":{"values":["#.repeat(levels - 1);
+        let close = "]}}".repeat(levels - 1);
+        format!(r#","attributes":[{{"key":"a","value":{open}{{"intValue":1}}{close}}}]"#)
+    };
+    one(&request(&deep(24)));
+    for levels in [25, 26, 100_000] {
+        let body = request(&deep(levels));
+        let Err(DecodeError::Invalid(checked)) = decode(body.as_bytes(), &json()) else {
+            panic!("{levels} levels");
+        };
+        assert!(checked.rejections[0].reason.contains("24 levels"));
+    }
+}
+
+#[test]
+fn the_specifications_own_example_is_taken() {
+    let body = r#"{"resourceSpans":[{"resource":{"attributes":[{"key":"service.name","value":{"stringValue":"my.service"}}]},
+        "scopeSpans":[{"scope":{"name":"my.library","version":"1.0.0","attributes":[{"key":"my.scope.attribute",
+        "value":{"stringValue":"some scope attribute"}}]},"spans":[{"traceId":"5B8EFFF798038103D269B633813FC60C",
+        "spanId":"EEE19B7EC3C1B174","parentSpanId":"EEE19B7EC3C1B173","name":"I'm a server span",
+        "startTimeUnixNano":"1544712660000000000","endTimeUnixNano":"1544712661000000000","kind":2,
+        "attributes":[{"key":"my.span.attr","value":{"stringValue":"some value"}}]}]}]}]}"#;
+    let event = one(body);
+    assert_eq!(
+        (event.kind, event.duration_ns),
+        (Some(2), Some(1_000_000_000))
+    );
+    assert_eq!(event.integration, "my.service");
+    assert_eq!(
+        event.metadata,
+        r#"{"attributes": {"my.span.attr": "some value"}}"#
+    );
+}

@@ -1,0 +1,138 @@
+//! The promises of decode, row by row, and properties over generated requests.
+
+use std::borrow::Cow;
+
+use super::{Checked, DecodeError, Limits, Sink, Source, VERSION, check, events};
+use crate::event::{Encoding, Event, Resource, Signal};
+use crate::log::{Position, StreamId};
+
+/// Native events.
+mod native;
+
+/// Spans, in protobuf and in JSON.
+mod spans;
+
+/// What JSON may look like.
+mod json_rows;
+
+/// Generated requests: both encodings, both functions, one result.
+mod property;
+
+/// Requests to generate, and their JSON.
+mod generate;
+
+/// 2027-01-15T08:00:00Z.
+const NOW_MS: i64 = 1_800_000_000_000;
+
+fn source(signal: Signal, encoding: Encoding) -> Source {
+    Source {
+        signal,
+        encoding,
+        partial: false,
+        received_unix_nano: NOW_MS * 1_000_000,
+        limits: Limits::default(),
+        version: VERSION,
+    }
+}
+
+/// What came out, owned.
+#[derive(Debug, Default, PartialEq)]
+struct Rows {
+    events: Vec<Event<'static>>,
+    resources: Vec<Resource>,
+}
+
+impl Sink for Rows {
+    fn resource(&mut self, resource: Resource) {
+        self.resources.push(resource);
+    }
+
+    fn event(&mut self, event: &Event<'_>) {
+        if let Some(id) = event.resource_id {
+            assert!(self.resources.iter().any(|resource| resource.id == id));
+        }
+        self.events.push(owned(event));
+    }
+}
+
+fn owned(event: &Event<'_>) -> Event<'static> {
+    fn text(text: &str) -> Cow<'static, str> {
+        Cow::Owned(text.to_owned())
+    }
+    Event {
+        correlation_id: text(&event.correlation_id),
+        integration: text(&event.integration),
+        provider: event.provider.as_deref().map(text),
+        event_type: text(&event.event_type),
+        timestamp_ms: event.timestamp_ms,
+        metadata: text(&event.metadata),
+        trace_id: event.trace_id.as_deref().map(text),
+        span_id: event.span_id.as_deref().map(text),
+        parent_span_id: event.parent_span_id.as_deref().map(text),
+        name: event.name.as_deref().map(text),
+        time_unix_nano: event.time_unix_nano,
+        duration_ns: event.duration_ns,
+        kind: event.kind,
+        status: event.status.as_deref().map(text),
+        resource_id: event.resource_id,
+        flags: event.flags,
+    }
+}
+
+/// Decodes both ways, which must agree.
+fn decode(body: &[u8], source: &Source) -> Result<(Checked, Rows), DecodeError> {
+    let checked = check(body, source);
+    let mut rows = Rows::default();
+    let position = Position {
+        stream: StreamId([7; 16]),
+        n: 1,
+    };
+    let again = events(body, source, position, &mut rows);
+    assert_eq!(checked, again, "check and events agree");
+    let checked = checked?;
+    assert_eq!(
+        rows.events.len(),
+        usize::try_from(checked.accepted).expect("small")
+    );
+    for event in &rows.events {
+        assert_storable(event);
+    }
+    for resource in &rows.resources {
+        assert_json(&resource.resource);
+        assert_json(&resource.scope);
+    }
+    Ok((checked, rows))
+}
+
+/// What both stores take: columns within their limits, no NUL, JSON that is an object.
+fn assert_storable(event: &Event<'_>) {
+    let texts = [
+        (Some(&event.correlation_id), 255),
+        (Some(&event.integration), 100),
+        (event.provider.as_ref(), 100),
+        (Some(&event.event_type), 50),
+        (event.trace_id.as_ref(), 64),
+        (event.span_id.as_ref(), 32),
+        (event.parent_span_id.as_ref(), 32),
+        (event.name.as_ref(), 255),
+        (event.status.as_ref(), 20),
+    ];
+    for (text, limit) in texts {
+        let text = text.map_or("", |text| text);
+        assert!(
+            text.chars().count() <= limit && !text.contains('\0'),
+            "{text:?}"
+        );
+    }
+    assert!(event.timestamp_ms >= 0);
+    assert_json(&event.metadata);
+}
+
+fn assert_json(text: &str) {
+    assert!(
+        !text.contains('\0') && !text.contains("\\u0000"),
+        "{text:?}"
+    );
+    let value: &serde_json::value::RawValue = serde_json::from_str(text).expect("valid JSON");
+    assert!(value.get().starts_with('{'));
+}

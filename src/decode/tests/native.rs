@@ -1,0 +1,396 @@
+//! Native events: every rule of the envelope and of the metadata.
+
+use super::*;
+use crate::event::Flags;
+
+fn json() -> Source {
+    source(Signal::Event, Encoding::Json)
+}
+
+/// An event with further members, which begin with a comma.
+fn event(more: &str) -> String {
+    format!(r#"{{"correlationId":"c","integration":"i","eventType":"e"{more}}}"#)
+}
+
+fn one(body: &str) -> Event<'static> {
+    let (checked, rows) = decode(body.as_bytes(), &json()).expect(body);
+    assert_eq!((checked.accepted, checked.rejected), (1, 0));
+    rows.events.into_iter().next().expect("one event")
+}
+
+/// The field and the reason for which a single event is refused.
+fn refusal(body: &str) -> (String, String) {
+    match decode(body.as_bytes(), &json()) {
+        Err(DecodeError::Invalid(checked)) => {
+            let first = &checked.rejections[0];
+            (
+                first.field.clone().unwrap_or_default(),
+                first.reason.clone(),
+            )
+        }
+        other => panic!("{body}: {other:?}"),
+    }
+}
+
+fn malformed_at(body: &[u8]) -> Option<usize> {
+    match decode(body, &json()) {
+        Err(DecodeError::Malformed { offset, message }) => {
+            assert!(message.len() < 200, "{message}");
+            offset
+        }
+        other => panic!("{:?}: {other:?}", String::from_utf8_lossy(body)),
+    }
+}
+
+#[test]
+fn an_event_is_stored_as_it_is_given() {
+    let event = one(
+        r#"{"correlationId":"c-1","integration":"shop","provider":"stripe","eventType":"paid",
+        "timestamp":1700000000000,"metadata":{"b":[1,true,null],"a":"é"},"traceId":"t","spanId":"s"}"#,
+    );
+    assert_eq!(event.correlation_id, "c-1");
+    assert_eq!(event.integration, "shop");
+    assert_eq!(event.provider.as_deref(), Some("stripe"));
+    assert_eq!(event.event_type, "paid");
+    assert_eq!(event.timestamp_ms, 1_700_000_000_000);
+    assert_eq!(event.metadata, r#"{"a": "é", "b": [1, true, null]}"#);
+    assert_eq!(event.trace_id.as_deref(), Some("t"));
+    assert_eq!(event.span_id.as_deref(), Some("s"));
+    assert_eq!(event.resource_id, None);
+    assert!(event.flags.is_empty());
+}
+
+#[test]
+fn what_is_not_json_is_refused_with_the_byte_offset() {
+    let good = event("");
+    let followed = format!("{good} x");
+    for (body, offset) in [
+        (&b""[..], 0),
+        (b" \n", 2),
+        (b"{", 1),
+        (b"[", 1),
+        (b"nonsense", 1),
+        (followed.as_bytes(), good.len() + 1),
+        (b"{\"correlationId\": NaN}", 18),
+        (b"{\"correlationId\": \"\xff\"}", 19),
+        (b"\xff\xfe{\0}\0", 0),
+        (b"{\0}\0", 1),
+        (b"\xef\xbb\xbf{}", 0),
+        (b"[{}", 3),
+    ] {
+        let found = malformed_at(body);
+        let is_word = body == b"nonsense";
+        assert_eq!(found, Some(if is_word { 0 } else { offset }), "{body:?}");
+    }
+}
+
+#[test]
+fn an_empty_array_is_no_event_and_no_error() {
+    let (checked, rows) = decode(b"[]", &json()).expect("empty");
+    assert_eq!(checked, Checked::default());
+    assert!(rows.events.is_empty());
+}
+
+#[test]
+fn a_nul_becomes_the_replacement_character_and_is_counted() {
+    let body = event(r#","provider":"p\u0000","metadata":{"a\u0000b":"x\u0000y\u0000"}"#);
+    let (checked, rows) = decode(body.as_bytes(), &json()).expect("taken");
+    assert_eq!(rows.events[0].provider.as_deref(), Some("p\u{fffd}"));
+    assert_eq!(
+        rows.events[0].metadata,
+        "{\"a\u{fffd}b\": \"x\u{fffd}y\u{fffd}\"}"
+    );
+    assert_eq!(rows.events[0].flags, Flags::TEXT_REPAIRED);
+    assert_eq!(checked.sanitized.nul, 3);
+}
+
+#[test]
+fn a_lone_surrogate_is_refused_in_any_text() {
+    assert_eq!(refusal(&event(r#","provider":"\ud800""#)).0, "provider");
+    assert_eq!(
+        refusal(&event(r#","metadata":{"a":["\udc00"]}"#)).0,
+        "metadata"
+    );
+    assert_eq!(refusal(&event(r#","metadata":{"\ud800":1}"#)).0, "metadata");
+}
+
+#[test]
+fn depth_beyond_the_limit_is_refused_and_a_million_brackets_at_once() {
+    let nested = |levels: usize| {
+        event(&format!(
+            r#","metadata":{{"a":{}{}}}"#,
+            "[".repeat(levels - 2),
+            "]".repeat(levels - 2)
+        ))
+    };
+    one(&nested(32));
+    assert_eq!(refusal(&nested(33)).0, "metadata");
+    assert_eq!(
+        malformed_at("[".repeat(1_000_000).as_bytes()),
+        Some(1_000_000)
+    );
+    assert_eq!(
+        malformed_at(r#"{"a":"#.repeat(200_000).as_bytes()),
+        Some(1_000_000)
+    );
+}
+
+#[test]
+fn a_field_given_twice_is_refused_and_a_key_of_the_metadata_given_twice_counts_last() {
+    for field in ["correlationId", "metadata", "timestamp", "provider"] {
+        let body = event(&format!(r#","{field}":null,"{field}":null"#));
+        assert_eq!(
+            refusal(&body),
+            (field.to_owned(), "is given twice".to_owned())
+        );
+    }
+    assert_eq!(
+        refusal(&event(r#","correlation\u0049d":"d""#)).0,
+        "correlationId"
+    );
+    let event = one(&event(
+        r#","metadata":{"a":1,"b":{"x":1,"x":2},"a":{"c":3},"\u0061":4}"#,
+    ));
+    assert_eq!(event.metadata, r#"{"a": 4, "b": {"x": 2}}"#);
+}
+
+#[test]
+fn texts_are_required_or_optional_and_within_their_limits_in_characters() {
+    for (field, limit, is_required) in [
+        ("correlationId", 255, true),
+        ("integration", 100, true),
+        ("eventType", 50, true),
+        ("provider", 100, false),
+        ("traceId", 64, false),
+        ("spanId", 32, false),
+    ] {
+        let body = |value: &str| {
+            let others: String = ["correlationId", "integration", "eventType"]
+                .iter()
+                .filter(|other| **other != field)
+                .map(|other| format!(r#""{other}":"x","#))
+                .collect();
+            format!(r#"{{{others}"{field}":{value}}}"#)
+        };
+        one(&body(&format!("\"{}\"", "é".repeat(limit))));
+        one(&body(&format!("\"{}\"", r"\ud83d\ude00".repeat(limit))));
+        for value in [
+            "\"\"",
+            "5",
+            "{}",
+            "[\"a\"]",
+            "true",
+            &format!("\"{}\"", "é".repeat(limit + 1)),
+        ] {
+            assert_eq!(refusal(&body(value)).0, field, "{value}");
+        }
+        if is_required {
+            assert_eq!(refusal(&body("null")).0, field);
+            assert_eq!(
+                refusal(&body("1").replace(&format!(r#""{field}":1"#), r#""x":1"#)).0,
+                field
+            );
+        } else {
+            one(&body("null"));
+        }
+    }
+}
+
+#[test]
+fn hex_ids_are_stored_in_lower_case_and_others_as_sent() {
+    let upper = "ABCDEF0123456789";
+    let event = one(&event(&format!(
+        r#","traceId":"{upper}{upper}","spanId":"{upper}""#
+    )));
+    assert_eq!(
+        event.trace_id.as_deref(),
+        Some("abcdef0123456789abcdef0123456789")
+    );
+    assert_eq!(event.span_id.as_deref(), Some("abcdef0123456789"));
+    let other = one(&super::native::event(
+        r#","traceId":"ABCDEF0123456789","spanId":"ABCDEF012345678G""#,
+    ));
+    assert_eq!(other.trace_id.as_deref(), Some("ABCDEF0123456789"));
+    assert_eq!(other.span_id.as_deref(), Some("ABCDEF012345678G"));
+}
+
+#[test]
+fn metadata_is_an_object_or_left_out() {
+    assert_eq!(one(&event("")).metadata, "{}");
+    assert_eq!(one(&event(r#","metadata":null"#)).metadata, "{}");
+    assert_eq!(one(&event(r#","metadata":{}"#)).metadata, "{}");
+    for metadata in ["[]", "1", "\"{}\"", "true"] {
+        assert_eq!(
+            refusal(&event(&format!(r#","metadata":{metadata}"#))).0,
+            "metadata"
+        );
+    }
+}
+
+#[test]
+fn a_time_is_milliseconds_or_rfc_3339_or_the_receive_time() {
+    let time = |value: &str| one(&event(&format!(r#","timestamp":{value}"#))).timestamp_ms;
+    assert_eq!(time("1700000000000.7"), 1_700_000_000_000);
+    assert_eq!(time("\"2023-11-14T23:13:20+01:00\""), 1_700_000_000_000);
+    assert_eq!(time("null"), NOW_MS);
+    assert_eq!(one(&event("")).timestamp_ms, NOW_MS);
+    for value in [
+        "-1",
+        "\"2026-02-30T00:00:00Z\"",
+        "1700000000",
+        "1.7e18",
+        "1800086400001",
+        "true",
+        "[]",
+    ] {
+        assert_eq!(
+            refusal(&event(&format!(r#","timestamp":{value}"#))).0,
+            "timestamp",
+            "{value}"
+        );
+    }
+    let (_, reason) = refusal(&event(r#","timestamp":1700000000"#));
+    assert!(reason.contains("looks like seconds"), "{reason}");
+    let (_, reason) = refusal(&event(r#","timestamp":1700000000000000"#));
+    assert!(reason.contains("looks like µs or ns"), "{reason}");
+}
+
+#[test]
+fn numbers_are_kept_exactly_and_refused_beyond_400_digits() {
+    let event_of = |number: &str| event(&format!(r#","metadata":{{"n":{number}}}"#));
+    for (number, stored) in [
+        ("9223372036854775808", "9223372036854775808"),
+        (
+            "-123456789012345678901234567890",
+            "-123456789012345678901234567890",
+        ),
+        ("0.1000", "0.1000"),
+        ("1e2", "100"),
+        ("-0", "0"),
+    ] {
+        assert_eq!(
+            one(&event_of(number)).metadata,
+            format!(r#"{{"n": {stored}}}"#)
+        );
+    }
+    for number in ["1e400", "1e131071", &"9".repeat(401)] {
+        assert_eq!(refusal(&event_of(number)).0, "metadata");
+    }
+}
+
+#[test]
+fn unknown_fields_are_ignored_and_odd_values_are_data() {
+    let event = one(&event(
+        r#","x":{"y":[1e9999,"\ud800"]},"metadata":{"__proto__":{"a":1},"ansi":"\u001b[31m","lines":"a\r\nb"}"#,
+    ));
+    assert_eq!(
+        event.metadata,
+        r#"{"ansi": "\u001b[31m", "lines": "a\r\nb", "__proto__": {"a": 1}}"#
+    );
+}
+
+#[test]
+fn more_events_than_the_limit_are_refused_whole() {
+    let mut few = json();
+    few.limits.events = 2;
+    let bodies = |n: usize| format!("[{}]", vec![event(""); n].join(","));
+    assert!(decode(bodies(2).as_bytes(), &few).is_ok());
+    let error = decode(bodies(3).as_bytes(), &few).expect_err("too many");
+    assert_eq!(error, DecodeError::TooManyEvents { limit: 2 });
+    few.encoding = Encoding::NdJson;
+    let lines = vec![event(""); 3].join("\n");
+    let error = decode(lines.as_bytes(), &few).expect_err("too many");
+    assert_eq!(error, DecodeError::TooManyEvents { limit: 2 });
+}
+
+#[test]
+fn a_batch_is_a_unit_and_each_problem_is_told_with_its_index_and_field() {
+    let body = format!(r#"[{},{{"integration":"","eventType":"e"}},5]"#, event(""));
+    let Err(DecodeError::Invalid(checked)) = decode(body.as_bytes(), &json()) else {
+        panic!("refused");
+    };
+    assert_eq!((checked.accepted, checked.rejected), (1, 2));
+    let told: Vec<_> = checked
+        .rejections
+        .iter()
+        .map(|rejection| (rejection.index, rejection.field.as_deref()))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (1, Some("integration")),
+            (1, Some("correlationId")),
+            (2, None)
+        ]
+    );
+}
+
+#[test]
+fn a_partial_batch_takes_the_valid_events_even_if_there_are_none() {
+    let mut partial = json();
+    partial.partial = true;
+    let body = format!("[5,{}]", event(""));
+    let (checked, rows) = decode(body.as_bytes(), &partial).expect("partial");
+    assert_eq!((checked.accepted, checked.rejected), (1, 1));
+    assert_eq!(rows.events.len(), 1);
+    let (checked, _) = decode(b"[5]", &partial).expect("partial");
+    assert_eq!((checked.accepted, checked.rejected), (0, 1));
+}
+
+#[test]
+fn rejections_are_capped_and_counted_in_full() {
+    let body = format!("[{}]", vec!["{}"; 1000].join(","));
+    let Err(DecodeError::Invalid(checked)) = decode(body.as_bytes(), &json()) else {
+        panic!("refused");
+    };
+    assert_eq!((checked.rejected, checked.rejections.len()), (1000, 20));
+}
+
+#[test]
+fn what_is_echoed_is_short_and_escaped() {
+    let (_, reason) = refusal(&event(&format!(
+        r#","timestamp":"\u001b[31m{}""#,
+        "x".repeat(5000)
+    )));
+    assert!(reason.len() < 200 && !reason.contains('\u{1b}'), "{reason}");
+}
+
+#[test]
+fn lines_are_events_and_a_bad_one_is_told_by_its_number() {
+    let lines = source(Signal::Event, Encoding::NdJson);
+    let body = format!("{}\n\n{}\r\n", event(""), event(""));
+    let (checked, _) = decode(body.as_bytes(), &lines).expect("two lines");
+    assert_eq!(checked.accepted, 2);
+
+    let body = format!("{}\n\n{{\n{} x\n[{}]", event(""), event(""), event(""));
+    let Err(DecodeError::Invalid(checked)) = decode(body.as_bytes(), &lines) else {
+        panic!("refused");
+    };
+    let numbers: Vec<_> = checked
+        .rejections
+        .iter()
+        .map(|rejection| rejection.index)
+        .collect();
+    assert_eq!((checked.accepted, numbers), (1, vec![3, 4, 5]));
+
+    let mut partial = lines;
+    partial.partial = true;
+    let (checked, rows) = decode(body.as_bytes(), &partial).expect("partial");
+    assert_eq!(
+        (checked.accepted, checked.rejected, rows.events.len()),
+        (1, 3, 1)
+    );
+    assert!(matches!(
+        decode(b"\n \n", &lines),
+        Err(DecodeError::Malformed { .. })
+    ));
+}
+
+#[test]
+fn metadata_of_too_many_values_is_refused_before_anything_is_made_of_it() {
+    let body = event(&format!(
+        r#","metadata":{{"a":[{}0]}}"#,
+        "0,".repeat(100_000)
+    ));
+    assert_eq!(refusal(&body).0, "metadata");
+}

@@ -1,0 +1,169 @@
+//! Properties over generated input. `PROPTEST_CASES` makes a run as long as wanted.
+
+use std::borrow::Cow;
+
+use proptest::prelude::*;
+use prost::Message as _;
+
+use super::generate::{request, to_json};
+use super::*;
+use crate::decode::json;
+use crate::decode::normal::Normaliser;
+use crate::decode::scan::Scanner;
+
+fn normalised(text: &str) -> Option<String> {
+    let mut scanner = Scanner::new(text);
+    let (_, contents) = scanner.skip().ok()?;
+    if contents.has_long_number || contents.has_lone_surrogate || contents.depth > 100 {
+        return None;
+    }
+    let mut out = String::new();
+    Normaliser::default()
+        .value(&mut Scanner::new(text), &mut out)
+        .expect("what was skipped is written");
+    Some(out)
+}
+
+/// Whether objects' keys stand in JSONB's order, each once.
+fn assert_ordered(value: &serde_json::value::RawValue) {
+    let text = value.get();
+    let mut scanner = Scanner::new(text);
+    let mut keys: Vec<Cow<'_, str>> = Vec::new();
+    scanner.object().expect("an object");
+    let mut is_first = true;
+    while let Some(key) = scanner.next_key(&mut is_first).expect("valid") {
+        keys.push(key.decode());
+        scanner.skip().expect("valid");
+    }
+    assert!(
+        keys.windows(2)
+            .all(|two| json::key_order(&two[0], &two[1]).is_lt()),
+        "{keys:?}"
+    );
+}
+
+fn json_value() -> impl Strategy<Value = String> {
+    let key = prop_oneof!["[ab]{0,3}", Just("\\u0000\\ud83d\\ude00\\n".to_owned())];
+    let leaf = prop_oneof![
+        Just("null".to_owned()),
+        Just("true".to_owned()),
+        "-?(0|[1-9][0-9]{0,20})(\\.[0-9]{1,10})?([eE][+-]?[0-9]{1,2})?",
+        any::<String>().prop_map(|text| serde_json::to_string(&text).expect("a string")),
+    ];
+    leaf.prop_recursive(5, 40, 5, move |inner| {
+        let member =
+            (key.clone(), inner.clone()).prop_map(|(key, value)| format!("\"{key}\" :{value}"));
+        prop_oneof![
+            prop::collection::vec(inner, 0..5)
+                .prop_map(|values| format!("[ {}]", values.join(" ,\n"))),
+            prop::collection::vec(member, 0..6)
+                .prop_map(|members| format!("{{{} }}", members.join(","))),
+        ]
+    })
+}
+
+proptest! {
+    #[test]
+    fn both_encodings_of_a_request_give_the_same_rows(request in request()) {
+        let protobuf = decode(&request.encode_to_vec(), &source(Signal::Span, Encoding::Protobuf));
+        let json = to_json(&request).to_string();
+        let json = decode(json.as_bytes(), &source(Signal::Span, Encoding::Json));
+        match (protobuf, json) {
+            (Ok((checked, rows)), Ok((json_checked, json_rows))) => {
+                prop_assert_eq!(checked, json_checked);
+                prop_assert_eq!(&rows.events, &json_rows.events);
+                prop_assert_eq!(&rows.resources, &json_rows.resources);
+                for event in &rows.events {
+                    assert_ordered(serde_json::from_str(&event.metadata).expect("valid JSON"));
+                    let again = normalised(&event.metadata);
+                    prop_assert_eq!(again.as_deref(), Some(&*event.metadata));
+                }
+                for resource in &rows.resources {
+                    for text in [&resource.resource, &resource.scope] {
+                        prop_assert_eq!(&normalised(text).expect("valid JSON"), text);
+                    }
+                }
+            }
+            (protobuf, json) => prop_assert_eq!(protobuf, json),
+        }
+    }
+
+    #[test]
+    fn a_bit_flipped_anywhere_never_panics_and_both_functions_agree(
+        request in request(),
+        flips in prop::collection::vec((any::<prop::sample::Index>(), 0..8u8), 1..4),
+    ) {
+        for encoding in [Encoding::Protobuf, Encoding::Json] {
+            let mut body = match encoding {
+                Encoding::Protobuf => request.encode_to_vec(),
+                _ => to_json(&request).to_string().into_bytes(),
+            };
+            if body.is_empty() {
+                continue;
+            }
+            for (at, bit) in &flips {
+                let at = at.index(body.len());
+                body[at] ^= 1 << bit;
+            }
+            let _ = decode(&body, &source(Signal::Span, encoding));
+        }
+    }
+
+    #[test]
+    fn arbitrary_bytes_never_panic(body in prop::collection::vec(any::<u8>(), 0..200)) {
+        for (signal, encoding) in [
+            (Signal::Span, Encoding::Protobuf),
+            (Signal::Span, Encoding::Json),
+            (Signal::Event, Encoding::Json),
+            (Signal::Event, Encoding::NdJson),
+        ] {
+            let _ = decode(&body, &source(signal, encoding));
+        }
+    }
+
+    #[test]
+    fn arbitrary_json_like_text_never_panics(body in "[\\[\\]{}\",:\\\\u0deE.+\\- a-c\n]{0,60}") {
+        for (signal, encoding) in [
+            (Signal::Span, Encoding::Json),
+            (Signal::Event, Encoding::Json),
+            (Signal::Event, Encoding::NdJson),
+        ] {
+            let _ = decode(body.as_bytes(), &source(signal, encoding));
+        }
+        let is_json = serde_json::from_str::<&serde_json::value::RawValue>(&body).is_ok();
+        let mut scanner = Scanner::new(&body);
+        let is_scanned = scanner.skip().and_then(|_| scanner.end()).is_ok();
+        prop_assert_eq!(is_scanned, is_json);
+    }
+
+    #[test]
+    fn normalising_keeps_the_value_and_is_done_at_once(text in json_value()) {
+        if let Some(once) = normalised(&text) {
+            prop_assert_eq!(normalised(&once), Some(once.clone()));
+            let before: serde_json::Value = serde_json::from_str(&text.replace("\\u0000", "\u{fffd}")).expect("valid");
+            let after: serde_json::Value = serde_json::from_str(&once).expect("valid");
+            prop_assert_eq!(text_numbers(before), text_numbers(after));
+        }
+    }
+}
+
+/// Numbers as doubles: `100` and `1e2` are one.
+fn text_numbers(value: serde_json::Value) -> serde_json::Value {
+    use serde_json::Value;
+    match value {
+        Value::Number(number) => {
+            let number = number.as_f64().unwrap_or_default();
+            // serde_json rounds the last digits otherwise than the standard library.
+            Value::String(format!("{:.12e}", number + 0.0))
+        }
+        Value::Array(values) => values.into_iter().map(text_numbers).collect(),
+        Value::Object(members) => {
+            let members = members.into_iter();
+            members
+                .map(|(key, value)| (key.replace('\0', "\u{fffd}"), text_numbers(value)))
+                .collect()
+        }
+        Value::String(text) => Value::String(text.replace('\0', "\u{fffd}")),
+        other => other,
+    }
+}

@@ -1,0 +1,390 @@
+//! One message of OTLP's JSON to protobuf, by the tables of the schema, so that both encodings have one mapping.
+//!
+//! Taken as the specification asks and clients really send: ids in hex of either case; enums as numbers or names; keys
+//! in lowerCamelCase, and in snake_case unless that is forbidden (camelCase wins); 64-bit and 32-bit numbers as numbers
+//! or strings, also `42.0`, and as a double where `intValue` does not fit; `null` for unset; base64 of either alphabet,
+//! padded or not. (OTLP 1.11, JSON Protobuf Encoding.)
+//!
+//! **Invariant:** the output is no longer than a small multiple of the JSON, and no deeper than one level beyond the
+//! limit, at which the survey refuses it.
+
+use base64::Engine as _;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+
+use super::Limits;
+use super::json;
+use super::scan::{Kind as Json, Scanner, SyntaxError, Text};
+use super::schema::{Field, Kind, Message};
+
+/// Standard base64 with or without its padding.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+        .with_decode_allow_trailing_bits(true),
+);
+
+/// Appends the next value of `scanner`, an object or `null`, as a protobuf message.
+///
+/// # Errors
+/// When a value is not what its field holds.
+pub(super) fn message(
+    scanner: &mut Scanner<'_>,
+    schema: &'static Message,
+    limits: &Limits,
+    out: &mut Vec<u8>,
+) -> Result<(), SyntaxError> {
+    nested(scanner, schema, limits, 0, out)
+}
+
+fn nested(
+    scanner: &mut Scanner<'_>,
+    schema: &'static Message,
+    limits: &Limits,
+    level: u16,
+    out: &mut Vec<u8>,
+) -> Result<(), SyntaxError> {
+    if scanner.peek()? == Json::Null {
+        return scanner.null();
+    }
+    let level = level + u16::from(schema.is_value);
+    if level > limits.depth.into() {
+        // As an empty value, which already is a level too deep.
+        return scanner.skip().map(drop);
+    }
+    let mut names = Names::default();
+    scanner.object()?;
+    let mut is_first = true;
+    while let Some(key) = scanner.next_key(&mut is_first)? {
+        let Some((field, spelling)) = schema.named(&key.decode(), limits.strict_json) else {
+            scanner.skip()?;
+            continue;
+        };
+        if scanner.peek()? == Json::Null {
+            scanner.null()?;
+            continue;
+        }
+        if !names.counts(field, spelling, out) {
+            scanner.skip()?;
+            continue;
+        }
+        let start = out.len();
+        if field.repeated {
+            scanner.array()?;
+            let mut is_first = true;
+            while scanner.next_element(&mut is_first)? {
+                value(scanner, field, limits, level, out)?;
+            }
+        } else {
+            value(scanner, field, limits, level, out)?;
+        }
+        names.written(field, spelling, start..out.len());
+    }
+    Ok(())
+}
+
+/// How a key is spelled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Spelling {
+    Camel,
+    Snake,
+}
+
+impl Message {
+    /// The field of that name.
+    fn named(&self, name: &str, strict: bool) -> Option<(&'static Field, Spelling)> {
+        self.fields.iter().find_map(|field| {
+            if field.name == name {
+                Some((field, Spelling::Camel))
+            } else if field.snake == name && !strict {
+                Some((field, Spelling::Snake))
+            } else {
+                None
+            }
+        })
+    }
+}
+
+/// Which spellings an object has given, so that camelCase wins in any order.
+#[derive(Default)]
+struct Names {
+    /// A bit a field number.
+    camel: u64,
+    /// Lists that were given in snake_case, with where they stand in the output. Of single fields the last counts anyway.
+    snake_lists: Vec<(u32, std::ops::Range<usize>)>,
+}
+
+impl Names {
+    /// Whether a value under this spelling counts; takes back what another spelling wrote.
+    fn counts(&mut self, field: &Field, spelling: Spelling, out: &mut Vec<u8>) -> bool {
+        let is_snake_list = |(number, _): &(u32, _)| *number == field.number;
+        match spelling {
+            Spelling::Snake => {
+                self.camel & (1 << (field.number % 64)) == 0
+                    && !self.snake_lists.iter().any(is_snake_list)
+            }
+            Spelling::Camel => {
+                self.camel |= 1 << (field.number % 64);
+                if let Some(at) = self.snake_lists.iter().position(is_snake_list) {
+                    let (_, range) = self.snake_lists.remove(at);
+                    let len = range.len();
+                    for (_, later) in &mut self.snake_lists[at..] {
+                        *later = later.start - len..later.end - len;
+                    }
+                    out.drain(range);
+                }
+                true
+            }
+        }
+    }
+
+    fn written(&mut self, field: &Field, spelling: Spelling, range: std::ops::Range<usize>) {
+        if spelling == Spelling::Snake && field.repeated {
+            self.snake_lists.push((field.number, range));
+        }
+    }
+}
+
+const VARINT: u32 = 0;
+const FIXED64: u32 = 1;
+const LENGTH_DELIMITED: u32 = 2;
+const FIXED32: u32 = 5;
+
+fn value(
+    scanner: &mut Scanner<'_>,
+    field: &Field,
+    limits: &Limits,
+    level: u16,
+    out: &mut Vec<u8>,
+) -> Result<(), SyntaxError> {
+    let number = field.number;
+    match field.kind {
+        Kind::Message(schema) => {
+            tag(out, number, LENGTH_DELIMITED);
+            length_delimited(out, |out| nested(scanner, schema, limits, level, out))?;
+        }
+        Kind::Text => {
+            let text = scanner.text()?;
+            tag(out, number, LENGTH_DELIMITED);
+            length_delimited(out, |out| {
+                text.decode_bytes(out);
+                Ok(())
+            })?;
+        }
+        Kind::Id => {
+            let id = hex(scanner.text()?);
+            tag(out, number, LENGTH_DELIMITED);
+            varint(out, id.len() as u64);
+            out.extend_from_slice(&id);
+        }
+        Kind::Bytes => {
+            let not_base64 = scanner.error("base64 is expected");
+            let standard = scanner.text()?.decode().replace('-', "+").replace('_', "/");
+            tag(out, number, LENGTH_DELIMITED);
+            length_delimited(out, |out| {
+                BASE64.decode_vec(standard, out).map_err(|_| not_base64)
+            })?;
+        }
+        Kind::Bool => {
+            let value = scanner.bool()?;
+            tag(out, number, VARINT);
+            varint(out, value.into());
+        }
+        Kind::Int64 { double } => match integer_or_double(scanner)? {
+            Number::Integer(value) => {
+                tag(out, number, VARINT);
+                varint(out, value.cast_unsigned());
+            }
+            Number::Double(value) => {
+                tag(out, double, FIXED64);
+                out.extend_from_slice(&value.to_le_bytes());
+            }
+        },
+        Kind::Double => {
+            let value = double(scanner)?;
+            tag(out, number, FIXED64);
+            out.extend_from_slice(&value.to_le_bytes());
+        }
+        Kind::Enum(names) => {
+            let value = enumeration(scanner, names)?;
+            tag(out, number, VARINT);
+            varint(out, i64::from(value).cast_unsigned());
+        }
+        Kind::Uint32 => {
+            let value: u32 = unsigned(scanner)?;
+            tag(out, number, VARINT);
+            varint(out, value.into());
+        }
+        Kind::StringReference => {
+            let value: u32 = unsigned(scanner)?;
+            if value != 0 {
+                tag(out, number, VARINT);
+                varint(out, value.into());
+            }
+        }
+        Kind::Fixed32 => {
+            let value: u32 = unsigned(scanner)?;
+            tag(out, number, FIXED32);
+            out.extend_from_slice(&value.to_le_bytes());
+        }
+        Kind::Fixed64 => {
+            let value: u64 = unsigned(scanner)?;
+            tag(out, number, FIXED64);
+            out.extend_from_slice(&value.to_le_bytes());
+        }
+    }
+    Ok(())
+}
+
+/// The bytes of a hex id; a single zero, which is no id, for what is not hex.
+fn hex(text: Text<'_>) -> Vec<u8> {
+    let text = text.decode();
+    let digit = |byte: u8| {
+        char::from(byte)
+            .to_digit(16)
+            .and_then(|digit| u8::try_from(digit).ok())
+    };
+    let (pairs, odd) = text.as_bytes().as_chunks::<2>();
+    let bytes = pairs
+        .iter()
+        .map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?));
+    match bytes.collect() {
+        Some(bytes) if odd.is_empty() => bytes,
+        _ => vec![0],
+    }
+}
+
+/// A number's text, be it a JSON number or a string that holds one.
+fn number_text<'a>(scanner: &mut Scanner<'a>) -> Result<std::borrow::Cow<'a, str>, SyntaxError> {
+    let expected = scanner.error("a number is expected");
+    match scanner.peek()? {
+        Json::Number => scanner.number().map(std::borrow::Cow::Borrowed),
+        Json::Text => {
+            let text = scanner.text()?.decode();
+            let mut inner = Scanner::new(&text);
+            match inner.number().and_then(|_| inner.end()) {
+                Ok(()) => Ok(text),
+                Err(_) => Err(expected),
+            }
+        }
+        _ => Err(expected),
+    }
+}
+
+enum Number {
+    Integer(i64),
+    Double(f64),
+}
+
+fn integer_or_double(scanner: &mut Scanner<'_>) -> Result<Number, SyntaxError> {
+    let out_of_range = scanner.error("the number is out of range");
+    let text = number_text(scanner)?;
+    if let Ok(value) = text.trim_ascii().parse() {
+        return Ok(Number::Integer(value));
+    }
+    if let Some((whole, fraction)) = plain(&text)
+        && fraction.bytes().all(|byte| byte == b'0')
+        && let Ok(value) = whole.parse()
+    {
+        return Ok(Number::Integer(value));
+    }
+    finite(&text).map(Number::Double).ok_or(out_of_range)
+}
+
+fn unsigned<T: std::str::FromStr>(scanner: &mut Scanner<'_>) -> Result<T, SyntaxError> {
+    let out_of_range = scanner.error("the number is out of range");
+    let text = number_text(scanner)?;
+    if let Ok(value) = text.trim_ascii().parse() {
+        return Ok(value);
+    }
+    plain(&text)
+        .and_then(|(whole, _)| whole.parse().ok())
+        .ok_or(out_of_range)
+}
+
+/// A number's plain digits before and after the point.
+fn plain(number: &str) -> Option<(String, String)> {
+    let mut plain = String::new();
+    json::plain_number(&mut plain, number.trim_ascii())?;
+    Some(match plain.split_once('.') {
+        Some((whole, fraction)) => (whole.to_owned(), fraction.to_owned()),
+        None => (plain, String::new()),
+    })
+}
+
+fn double(scanner: &mut Scanner<'_>) -> Result<f64, SyntaxError> {
+    let out_of_range = scanner.error("the number is out of range");
+    if scanner.peek()? == Json::Text {
+        let mut ahead = *scanner;
+        let special = match &*ahead.text()?.decode() {
+            "NaN" => Some(f64::NAN),
+            "Infinity" => Some(f64::INFINITY),
+            "-Infinity" => Some(f64::NEG_INFINITY),
+            _ => None,
+        };
+        if let Some(value) = special {
+            *scanner = ahead;
+            return Ok(value);
+        }
+    }
+    finite(&number_text(scanner)?).ok_or(out_of_range)
+}
+
+fn finite(number: &str) -> Option<f64> {
+    let value: f64 = number.trim_ascii().parse().ok()?;
+    value.is_finite().then_some(value)
+}
+
+fn enumeration(scanner: &mut Scanner<'_>, names: &[&str]) -> Result<i32, SyntaxError> {
+    let unknown = scanner.error("an enum's number or name is expected");
+    if scanner.peek()? == Json::Text {
+        let mut ahead = *scanner;
+        let name = ahead.text()?.decode();
+        if let Some(index) = names.iter().position(|known| *known == name) {
+            *scanner = ahead;
+            return i32::try_from(index).map_err(|_| unknown);
+        }
+    }
+    match integer_or_double(scanner) {
+        Ok(Number::Integer(value)) => i32::try_from(value).map_err(|_| unknown),
+        Ok(Number::Double(_)) | Err(_) => Err(unknown),
+    }
+}
+
+fn tag(out: &mut Vec<u8>, number: u32, wire_type: u32) {
+    varint(out, u64::from(number << 3 | wire_type));
+}
+
+fn varint(out: &mut Vec<u8>, mut value: u64) {
+    loop {
+        let [low, ..] = value.to_le_bytes();
+        value >>= 7;
+        if value == 0 {
+            out.push(low & 0x7f);
+            return;
+        }
+        out.push(low | 0x80);
+    }
+}
+
+/// Writes what `write` writes, with its length before it.
+fn length_delimited(
+    out: &mut Vec<u8>,
+    write: impl FnOnce(&mut Vec<u8>) -> Result<(), SyntaxError>,
+) -> Result<(), SyntaxError> {
+    let at = out.len();
+    // Room for the length of most; more is made where it takes more.
+    out.push(0);
+    write(out)?;
+    let len = out.len() - at - 1;
+    match u8::try_from(len) {
+        Ok(len) if len < 0x80 => out[at] = len,
+        _ => {
+            let mut prefix = Vec::with_capacity(10);
+            varint(&mut prefix, len as u64);
+            out.splice(at..=at, prefix);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,149 @@
+//! The HTTP error: why a request was not answered with success.
+//!
+//! **Invariant:** the match to a status is total, and no variant is 500: a failure of ours is 503, so that a client
+//! keeps its data and tries again.
+
+use axum::http::StatusCode;
+
+use crate::decode::{Checked, DecodeError};
+
+/// Why a request was not answered with success. Each variant says the status it becomes.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// 400: the body is not what its content type or content encoding says, or is cut short.
+    #[error("{message}{}", at_byte(.offset.as_ref()))]
+    Malformed {
+        message: String,
+        offset: Option<usize>,
+    },
+    /// 400: well formed, but nothing of it is taken.
+    #[error("{} of {} items are invalid", .0.rejected, .0.rejected.saturating_add(.0.accepted))]
+    Invalid(Checked),
+    /// 400: a query parameter that is unknown, given twice, or has a value it does not take.
+    #[error("{0}")]
+    Parameter(String),
+    /// 401: no bearer token, or not one of ours (RFC 6750, section 3.1).
+    #[error("a bearer token of this service is needed in Authorization")]
+    Unauthenticated,
+    /// 403: a browser's page of an origin that is not on the list.
+    #[error("this Origin may not send here; allow it by the list of CORS origins")]
+    ForeignOrigin,
+    /// 404: nothing is served there.
+    #[error("{0}")]
+    NotFound(&'static str),
+    /// 405: the path takes only the methods named.
+    #[error("only {allow} is taken here")]
+    Method { allow: &'static str },
+    /// 408: the body came too slowly.
+    #[error("the body took too long to arrive")]
+    SlowBody,
+    /// 413: larger than any request may be; trying again is of no use.
+    #[error("the request is larger than {limit_bytes} bytes")]
+    TooLarge { limit_bytes: usize },
+    /// 413: more native events than one request may hold.
+    #[error("more than {limit} events in one request")]
+    TooManyEvents { limit: u32 },
+    /// 414: the request's target is over 8 KiB.
+    #[error("the request's target is longer than {limit_bytes} bytes")]
+    LongTarget { limit_bytes: usize },
+    /// 415: a content type that the path does not take.
+    #[error("this Content-Type is not taken here; {takes} is")]
+    ContentType { takes: &'static str },
+    /// 415, with the encodings taken: a content encoding, or a chain of them, that is not known.
+    #[error("this Content-Encoding is not taken; gzip, zstd, deflate and identity are")]
+    ContentEncoding,
+    /// 431: the headers are over 64 KiB together.
+    #[error("the headers are larger than {limit_bytes} bytes")]
+    LargeHeaders { limit_bytes: usize },
+    /// 503 with `Retry-After`: nothing of the request was kept, and it may be sent again.
+    #[error("{reason}")]
+    Unavailable { reason: String, retry_after_s: u8 },
+    /// 503 with `Retry-After` and `Ruvvector-Outcome: unknown`: it was handed to the log and may yet be stored.
+    #[error("the request was handed to the log, but whether it is stored is not known")]
+    Unknown { retry_after_s: u8 },
+}
+
+impl Error {
+    /// The HTTP status.
+    #[must_use]
+    pub const fn status(&self) -> StatusCode {
+        match self {
+            Self::Malformed { .. } | Self::Invalid(_) | Self::Parameter(_) => {
+                StatusCode::BAD_REQUEST
+            }
+            Self::Unauthenticated => StatusCode::UNAUTHORIZED,
+            Self::ForeignOrigin => StatusCode::FORBIDDEN,
+            Self::NotFound(_) => StatusCode::NOT_FOUND,
+            Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            Self::SlowBody => StatusCode::REQUEST_TIMEOUT,
+            Self::TooLarge { .. } | Self::TooManyEvents { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::LongTarget { .. } => StatusCode::URI_TOO_LONG,
+            Self::ContentType { .. } | Self::ContentEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::LargeHeaders { .. } => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::Unavailable { .. } | Self::Unknown { .. } => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// The code of `google.rpc.Status` (google/rpc/code.proto).
+    #[must_use]
+    pub const fn rpc_code(&self) -> i32 {
+        match self {
+            Self::Malformed { .. }
+            | Self::Invalid(_)
+            | Self::Parameter(_)
+            | Self::LongTarget { .. }
+            | Self::ContentType { .. }
+            | Self::ContentEncoding
+            | Self::LargeHeaders { .. } => 3, // INVALID_ARGUMENT
+            Self::SlowBody => 4,      // DEADLINE_EXCEEDED
+            Self::NotFound(_) => 5,   // NOT_FOUND
+            Self::ForeignOrigin => 7, // PERMISSION_DENIED
+            Self::TooLarge { .. } | Self::TooManyEvents { .. } => 8, // RESOURCE_EXHAUSTED
+            Self::Method { .. } => 12, // UNIMPLEMENTED
+            Self::Unavailable { .. } | Self::Unknown { .. } => 14, // UNAVAILABLE
+            Self::Unauthenticated => 16, // UNAUTHENTICATED
+        }
+    }
+}
+
+impl From<DecodeError> for Error {
+    fn from(error: DecodeError) -> Self {
+        match error {
+            DecodeError::Malformed { message, offset } => Self::Malformed { message, offset },
+            DecodeError::Invalid(checked) => Self::Invalid(checked),
+            DecodeError::TooManyEvents { limit } => Self::TooManyEvents { limit },
+        }
+    }
+}
+
+fn at_byte(offset: Option<&usize>) -> String {
+    offset.map_or_else(String::new, |offset| format!(", at byte {offset}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Error;
+
+    #[test]
+    fn only_what_may_pass_when_sent_again_has_a_retryable_status() {
+        let retryable = [
+            Error::Unavailable {
+                reason: "full".to_owned(),
+                retry_after_s: 1,
+            },
+            Error::Unknown { retry_after_s: 1 },
+        ];
+        let last = [
+            Error::Malformed {
+                message: String::new(),
+                offset: None,
+            },
+            Error::SlowBody,
+            Error::TooLarge { limit_bytes: 1 },
+            Error::NotFound(""),
+            Error::ContentEncoding,
+        ];
+        assert!(retryable.iter().all(|error| error.status() == 503));
+        assert!(last.iter().all(|error| error.status().is_client_error()));
+    }
+}

@@ -1,0 +1,60 @@
+//! Copies a damaged segment aside, for people to look at.
+//!
+//! **Invariant:** a copy is never read as a segment, and copies never take more than a bounded number of files.
+
+use std::io::{self, IoSlice};
+use std::path::Path;
+
+use super::disk::{Disk, read_full, write_all};
+
+/// Copies there may be.
+const COPIES: usize = 4;
+
+pub(super) const SUFFIX: &str = "damaged";
+
+/// Copies `segment` to the same name with another ending, unless there is such a copy, or there are enough.
+pub(super) fn copy(disk: &dyn Disk, dir: &Path, segment: &Path) {
+    if let Err(error) = try_copy(disk, dir, segment) {
+        tracing::warn!(path = %segment.display(), %error, "a damaged log segment cannot be copied aside");
+    }
+}
+
+fn try_copy(disk: &dyn Disk, dir: &Path, segment: &Path) -> io::Result<()> {
+    let copy = segment.with_extension(SUFFIX);
+    let copies = disk
+        .list(dir)?
+        .into_iter()
+        .filter(|file| file.path.extension().is_some_and(|suffix| suffix == SUFFIX));
+    if copies
+        .map(|file| file.path == copy)
+        .collect::<Vec<_>>()
+        .len()
+        >= COPIES
+    {
+        return Ok(());
+    }
+    let from = disk.open(segment)?;
+    let to = match disk.create(&copy) {
+        Ok(to) => to,
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let mut piece = vec![0; 256 << 10];
+    let mut at = 0;
+    let copied = loop {
+        match read_full(&*from, &mut piece, at) {
+            Ok(0) => break to.sync_data().and_then(|()| disk.sync_dir(dir)),
+            Ok(read) => {
+                if let Err(error) = write_all(&*to, &mut [IoSlice::new(&piece[..read])], at) {
+                    break Err(error);
+                }
+                at += read as u64;
+            }
+            Err(error) => break Err(error),
+        }
+    };
+    if copied.is_err() {
+        disk.remove(&copy)?;
+    }
+    copied
+}

@@ -1,0 +1,278 @@
+//! Room for what comes: spare segments, the budget, the volume's floor.
+//!
+//! **Invariant:** the writer never takes the last spare: it is what a restart on a full disk recovers the tail into.
+
+use std::io::{self, IoSlice};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::disk::{Disk, DiskFile, Space, is_full, write_all};
+use super::held::Segment;
+use super::segment::{BLOCK, BLOCK_BYTES};
+use super::{AppendError, Core, lock};
+
+/// One for the writer, one in reserve.
+const SPARES: usize = 2;
+
+/// Zeros are written and synced in pieces of so many bytes, so that the log's own sync never waits for much.
+const FILL_BYTES: u64 = 256 << 10;
+
+/// A segment file that holds nothing.
+pub(super) struct Spare {
+    pub(super) path: PathBuf,
+    pub(super) file: Arc<dyn DiskFile>,
+    /// So much of it is known to be written, not only allocated.
+    filled: u64,
+}
+
+/// The spares and what all files take.
+#[derive(Default)]
+pub(super) struct Pool {
+    spares: Vec<Spare>,
+    /// All segment files together.
+    used_bytes: u64,
+    next_file: u64,
+    /// What had been appended when the filling of the first spare began.
+    fill_began_at: u64,
+}
+
+/// Why there is no room.
+#[derive(Debug)]
+pub(super) enum Shortage {
+    Budget,
+    Volume,
+    /// The disk failed.
+    Io(io::Error),
+}
+
+impl From<io::Error> for Shortage {
+    fn from(error: io::Error) -> Self {
+        if is_full(&error) {
+            Self::Volume
+        } else {
+            Self::Io(error)
+        }
+    }
+}
+
+impl Shortage {
+    pub(super) fn answer(&self) -> AppendError {
+        match self {
+            Self::Budget => AppendError::Full,
+            Self::Volume => AppendError::DiskFull,
+            Self::Io(_) => AppendError::Closed,
+        }
+    }
+}
+
+impl Pool {
+    pub(super) fn new(next_file: u64, used_bytes: u64) -> Self {
+        Self {
+            next_file,
+            used_bytes,
+            ..Self::default()
+        }
+    }
+
+    /// Takes in a file of a segment's length whose first block is durably zero.
+    pub(super) fn add_spare(&mut self, path: PathBuf, file: Arc<dyn DiskFile>, filled: u64) {
+        self.spares.push(Spare { path, file, filled });
+    }
+
+    pub(super) fn take_spare(&mut self) -> Option<Spare> {
+        (!self.spares.is_empty()).then(|| self.spares.remove(0))
+    }
+
+    pub(super) fn wants_spares(&self) -> bool {
+        self.spares.len() < SPARES
+    }
+
+    pub(super) fn forget(&mut self, bytes: u64) {
+        self.used_bytes = self.used_bytes.saturating_sub(bytes);
+    }
+
+    /// Makes a file of `bytes` zeros, durably.
+    pub(super) fn create(&mut self, disk: &dyn Disk, dir: &Path, bytes: u64) -> io::Result<Spare> {
+        let path = dir.join(format!("{:016x}.seg", self.next_file));
+        self.next_file += 1;
+        let file = disk.create(&path)?;
+        let made = file
+            .allocate(bytes)
+            .and_then(|()| file.sync_data())
+            .and_then(|()| disk.sync_dir(dir));
+        if let Err(error) = made {
+            if let Err(error) = disk.remove(&path) {
+                tracing::warn!(path = %path.display(), %error, "a spare log segment cannot be removed");
+            }
+            return Err(error);
+        }
+        self.used_bytes += bytes;
+        Ok(Spare {
+            path,
+            file,
+            filled: 0,
+        })
+    }
+}
+
+impl Core {
+    /// A file for the next segment: a spare, or one of `bytes` where a record needs its own size.
+    pub(super) fn take_room(&self, bytes: u64) -> Result<Spare, Shortage> {
+        let mut pool = lock(&self.pool);
+        let taken = if bytes == self.settings.segment_bytes {
+            self.replenish(&mut pool)
+                .map(|()| pool.take_spare().expect("the pool was just replenished"))
+        } else {
+            self.make_room(&mut pool, bytes)
+                .and_then(|()| Ok(pool.create(&*self.disk, &self.settings.dir, bytes)?))
+        };
+        pool.fill_began_at = self.appended_bytes();
+        self.note_full(taken.as_ref().err());
+        taken
+    }
+
+    /// Makes spares until there are as many as there should be. When nothing else gives room, the oldest stored
+    /// segments do, however young.
+    pub(super) fn replenish(&self, pool: &mut Pool) -> Result<(), Shortage> {
+        let bytes = self.settings.segment_bytes;
+        while pool.wants_spares() {
+            match self.make_room(pool, bytes) {
+                // What was given up may have become a spare.
+                Ok(()) if !pool.wants_spares() => {}
+                Ok(()) => {
+                    let spare = pool.create(&*self.disk, &self.settings.dir, bytes)?;
+                    pool.spares.push(spare);
+                }
+                Err(shortage) => return Err(shortage),
+            }
+        }
+        Ok(())
+    }
+
+    /// Sees to it that a file of `bytes` fits the budget and the volume.
+    fn make_room(&self, pool: &mut Pool, bytes: u64) -> Result<(), Shortage> {
+        loop {
+            let shortage = match self.space() {
+                Ok(space)
+                    if space.free_bytes < self.settings.free_floor_bytes.saturating_add(bytes) =>
+                {
+                    Shortage::Volume
+                }
+                Ok(_) if pool.used_bytes + bytes > self.settings.budget_bytes => Shortage::Budget,
+                Ok(_) => return Ok(()),
+                Err(error) => return Err(error.into()),
+            };
+            let own_size = bytes != self.settings.segment_bytes;
+            let stored = lock(&self.state).take_stored(Duration::ZERO);
+            let Some(segment) = stored else {
+                return Err(shortage);
+            };
+            self.retire(pool, &segment);
+            if !own_size && !pool.wants_spares() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Frees a stored segment's file for new records, or removes it.
+    fn retire(&self, pool: &mut Pool, segment: &Segment) {
+        let path = &segment.path;
+        let bytes = segment.header.bytes;
+        let freed = if bytes == self.settings.segment_bytes && pool.wants_spares() {
+            self.disk.open(path).and_then(|file| {
+                free(&*file)?;
+                pool.add_spare(path.clone(), file, bytes);
+                Ok(())
+            })
+        } else {
+            self.disk.remove(path).and_then(|()| {
+                pool.forget(bytes);
+                self.disk.sync_dir(&self.settings.dir)
+            })
+        };
+        match freed {
+            Ok(()) => lock(&self.state).release_emptied(),
+            // Found again at the next opening, and stored: nothing is lost but its space.
+            Err(error) => {
+                tracing::warn!(path = %path.display(), %error, "a stored log segment cannot be freed");
+            }
+        }
+    }
+
+    /// Lets go of what has been stored long enough, and of more when the volume is at its floor or the budget was cut.
+    pub(super) fn recycle(&self) {
+        let mut pool = lock(&self.pool);
+        while let Some(segment) = {
+            let pressed = pool.used_bytes > self.settings.budget_bytes
+                || self
+                    .space()
+                    .is_ok_and(|space| space.free_bytes < self.settings.free_floor_bytes);
+            let kept = if pressed {
+                Duration::ZERO
+            } else {
+                self.settings.keep_stored
+            };
+            let stored = lock(&self.state).take_stored(kept);
+            stored
+        } {
+            self.retire(&mut pool, &segment);
+        }
+        if pool.wants_spares() {
+            let made = self.replenish(&mut pool);
+            self.note_full(made.as_ref().err());
+        }
+    }
+
+    /// Writes zeros over the next piece of the spare that the writer takes next, at no more than twice the pace of what
+    /// is appended. Whether there is more to do now.
+    pub(super) fn fill(&self) -> bool {
+        let mut pool = lock(&self.pool);
+        let allowed = (self.appended_bytes() - pool.fill_began_at).saturating_mul(2);
+        let bytes = self.settings.segment_bytes;
+        let Some(spare) = pool.spares.first_mut() else {
+            return false;
+        };
+        let piece = FILL_BYTES.min(bytes - spare.filled.min(bytes));
+        if piece == 0 || spare.filled + piece > allowed {
+            return false;
+        }
+        let zeros = vec![0; usize::try_from(piece).expect("a piece is small")];
+        let filled = write_all(&*spare.file, &mut [IoSlice::new(&zeros)], spare.filled)
+            .and_then(|()| spare.file.sync_data());
+        match filled {
+            Ok(()) => {
+                spare.filled += piece;
+                true
+            }
+            Err(error) => {
+                // After a failed sync nobody knows what the file holds: it is not used.
+                tracing::warn!(path = %spare.path.display(), %error, "a spare log segment cannot be filled");
+                let path = spare.path.clone();
+                pool.spares.remove(0);
+                if self.disk.remove(&path).is_ok() {
+                    pool.forget(bytes);
+                }
+                false
+            }
+        }
+    }
+
+    /// Asks the volume, and keeps the answer for the status.
+    fn space(&self) -> io::Result<Space> {
+        let space = self.disk.space(&self.settings.dir)?;
+        lock(&self.state).volume = space;
+        Ok(space)
+    }
+}
+
+/// Makes a segment's file a spare: its header is durably zero.
+pub(super) fn free(file: &dyn DiskFile) -> io::Result<()> {
+    write_all(file, &mut [IoSlice::new(&[0; BLOCK])], 0)?;
+    file.sync_data()
+}
+
+/// The length of a segment that holds one record of `record_bytes`.
+pub(super) const fn own_size(record_bytes: u64) -> u64 {
+    record_bytes.next_multiple_of(BLOCK_BYTES) + 2 * BLOCK_BYTES
+}

@@ -1,0 +1,131 @@
+//! Records on their way to the writer thread.
+//!
+//! **Invariant:** the bytes that wait are bounded; whoever brings more waits itself, and is served in turn.
+
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+
+use super::record::total_bytes;
+use super::{AppendError, NewRecord, Position, lock};
+
+/// What may wait or be on its way to the disk.
+const ROOM_KIB: u32 = 64 << 10;
+
+/// A record that waits for its sync.
+pub(super) struct Waiting {
+    pub(super) record: NewRecord,
+    pub(super) payload_checksum: u32,
+    answer: oneshot::Sender<Result<Position, AppendError>>,
+    _room: OwnedSemaphorePermit,
+}
+
+impl Waiting {
+    /// Bytes that the record takes in a segment.
+    pub(super) fn total_bytes(&self) -> u64 {
+        total_bytes(self.record.payload.len() as u64)
+    }
+
+    pub(super) fn answer(self, outcome: Result<Position, AppendError>) {
+        // A caller that went away does not care.
+        let _ = self.answer.send(outcome);
+    }
+}
+
+/// What the writer found when it looked.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Taken {
+    Records,
+    /// Nothing came until the deadline.
+    Nothing,
+    /// Nothing is left, and nothing more comes.
+    Closed,
+}
+
+pub(super) struct Queue {
+    waiting: Mutex<Line>,
+    ready: Condvar,
+    room: Arc<Semaphore>,
+}
+
+#[derive(Default)]
+struct Line {
+    records: Vec<Waiting>,
+    closed: bool,
+}
+
+impl Queue {
+    pub(super) fn new() -> Self {
+        Self {
+            waiting: Mutex::default(),
+            ready: Condvar::new(),
+            room: Arc::new(Semaphore::new(ROOM_KIB as usize)),
+        }
+    }
+
+    /// Queues a record and waits for its answer.
+    pub(super) async fn append(&self, record: NewRecord) -> Result<Position, AppendError> {
+        let kib = u32::try_from(record.payload.len() / 1024).unwrap_or(u32::MAX);
+        let room = self
+            .room
+            .clone()
+            .acquire_many_owned(kib.saturating_add(1).min(ROOM_KIB))
+            .await
+            .map_err(|_| AppendError::Closed)?;
+        let payload_checksum = crc32c::crc32c(&record.payload);
+        let (answer, answered) = oneshot::channel();
+        {
+            let mut line = lock(&self.waiting);
+            if line.closed {
+                return Err(AppendError::Closed);
+            }
+            line.records.push(Waiting {
+                record,
+                payload_checksum,
+                answer,
+                _room: room,
+            });
+        }
+        self.ready.notify_one();
+        // Without an answer the writer thread died, whatever it had done by then.
+        answered.await.unwrap_or(Err(AppendError::Unknown))
+    }
+
+    /// Moves all that waits into `taken`; waits for something, at most until `deadline`.
+    pub(super) fn take(&self, taken: &mut Vec<Waiting>, deadline: Option<Instant>) -> Taken {
+        let mut line = lock(&self.waiting);
+        loop {
+            if !line.records.is_empty() {
+                taken.append(&mut line.records);
+                return Taken::Records;
+            }
+            if line.closed {
+                return Taken::Closed;
+            }
+            line = match deadline {
+                None => self
+                    .ready
+                    .wait(line)
+                    .unwrap_or_else(std::sync::PoisonError::into_inner),
+                Some(deadline) => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    if left == Duration::ZERO {
+                        return Taken::Nothing;
+                    }
+                    self.ready
+                        .wait_timeout(line, left)
+                        .unwrap_or_else(std::sync::PoisonError::into_inner)
+                        .0
+                }
+            };
+        }
+    }
+
+    /// Takes no more records; those that wait are still served.
+    pub(super) fn close(&self) {
+        lock(&self.waiting).closed = true;
+        self.room.close();
+        self.ready.notify_one();
+    }
+}

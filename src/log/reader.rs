@@ -1,0 +1,205 @@
+//! Reads synced records back.
+//!
+//! **Invariant:** nothing unsynced is returned, nothing with a wrong checksum, and every position once.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::observe::metrics::LOG_DAMAGED_RECORDS_TOTAL;
+
+use super::held::{Segment, Walk};
+use super::record::{Class, HEADER_BYTES, Header};
+use super::scan::{Found, Scan};
+use super::{Core, Entry, Position, ReadError, Record, StreamId, lock};
+
+/// The most that is kept of what stands where a header should be.
+pub(super) const LOST_BYTES: u64 = 16 << 20;
+
+/// As [`super::Log::read`].
+pub(super) fn read(
+    core: &Core,
+    stream: StreamId,
+    from: u64,
+    max_bytes: usize,
+) -> Result<Vec<Entry>, ReadError> {
+    let mut page = Page {
+        stream,
+        next: from,
+        entries: Vec::new(),
+        bytes_left: max_bytes,
+        damaged: Vec::new(),
+    };
+    loop {
+        let found = lock(&core.state).segment_at(stream, page.next);
+        let Some(segment) = found else { break };
+        page.next = page.next.max(segment.header.base);
+        let began = page.next;
+        page.read_segment(core, &segment)
+            .map_err(|error| ReadError {
+                path: segment.path.clone(),
+                error,
+            })?;
+        report(core, &segment, &std::mem::take(&mut page.damaged));
+        if page.next > began
+            && let Some(stream) = lock(&core.state).stream(stream)
+        {
+            stream.read.insert(began..=page.next - 1);
+        }
+        if page.bytes_left == 0 {
+            break;
+        }
+    }
+    Ok(page.entries)
+}
+
+/// What one call of read returns.
+struct Page {
+    stream: StreamId,
+    next: u64,
+    entries: Vec<Entry>,
+    bytes_left: usize,
+    damaged: Vec<u64>,
+}
+
+impl Page {
+    fn read_segment(&mut self, core: &Core, segment: &Segment) -> io::Result<()> {
+        let last = segment.last();
+        let file = core.disk.open(&segment.path)?;
+        let window = (self.bytes_left as u64).clamp(64 << 10, 1 << 20);
+        let mut walk = Walk::new(segment, file, self.next, window);
+        // Where the bytes of a position that has no header would stand.
+        let mut lost_from = walk.start;
+        while self.next <= last && self.bytes_left > 0 {
+            let Some((found, _)) = walk.next()? else {
+                let end = segment.contents().end;
+                self.push_lost(&walk.scan, last, lost_from, end)?;
+                break;
+            };
+            if found.header.n > self.next {
+                self.push_lost(
+                    &walk.scan,
+                    (found.header.n - 1).min(last),
+                    lost_from,
+                    found.offset,
+                )?;
+            }
+            lost_from = found.end();
+            if found.header.n <= self.next && found.header.last >= self.next && self.bytes_left > 0
+            {
+                self.push(&mut walk.scan, &found, last)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, scan: &mut Scan, found: &Found, last: u64) -> io::Result<()> {
+        let header = &found.header;
+        let entry = match header.class {
+            Class::Mark => return Ok(()),
+            Class::Hole => Entry::Hole {
+                first: self.next,
+                last: header.last.min(last),
+            },
+            Class::Data => {
+                let payload = Bytes::from(scan.payload(found)?);
+                if crc32c::crc32c(&payload) == header.payload_checksum {
+                    Entry::Record(record(self.stream, header, payload))
+                } else {
+                    self.damaged.push(header.n);
+                    damaged(header, payload)
+                }
+            }
+            Class::Damaged => damaged(header, Bytes::from(scan.payload(found)?)),
+        };
+        let bytes = header.payload_bytes as usize;
+        self.next = header.last + 1;
+        self.count(bytes);
+        self.entries.push(entry);
+        Ok(())
+    }
+
+    /// Entries for the positions from the next to `last`, whose headers cannot be read; the first gets the bytes.
+    fn push_lost(&mut self, scan: &Scan, last: u64, from: u64, to: u64) -> io::Result<()> {
+        let mut bytes = Bytes::from(scan.bytes(from, to.min(from + LOST_BYTES))?);
+        while self.next <= last && self.bytes_left > 0 {
+            self.damaged.push(self.next);
+            let bytes = std::mem::take(&mut bytes);
+            self.count(bytes.len());
+            self.entries.push(Entry::Damaged {
+                n: self.next,
+                accepted: None,
+                bytes,
+                reason: LOST.to_owned(),
+            });
+            self.next += 1;
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, payload_bytes: usize) {
+        self.bytes_left = self.bytes_left.saturating_sub(HEADER_BYTES + payload_bytes);
+    }
+}
+
+const LOST: &str = "the record's header cannot be read";
+
+fn record(stream: StreamId, header: &Header, payload: Bytes) -> Record {
+    Record {
+        position: Position {
+            stream,
+            n: header.n,
+        },
+        source: header.source,
+        content_encoding: header.content_encoding,
+        decoded_bytes: header.decoded_bytes,
+        accepted: header.accepted,
+        rejected: header.rejected,
+        digest: header.digest,
+        payload,
+    }
+}
+
+fn damaged(header: &Header, bytes: Bytes) -> Entry {
+    Entry::Damaged {
+        n: header.n,
+        accepted: (!header.header_lost).then_some(header.accepted),
+        bytes,
+        reason: if header.header_lost {
+            LOST.to_owned()
+        } else {
+            "the record's bytes are not those that were written".to_owned()
+        },
+    }
+}
+
+/// Counts damage that is met for the first time, and puts the segment's bytes aside.
+fn report(core: &Core, segment: &Arc<Segment>, damaged: &[u64]) {
+    let mut new = 0u64;
+    let set_aside = {
+        let mut facts = segment.facts();
+        for n in damaged {
+            if !facts.reported.within(&(*n..=*n)).is_empty() {
+                continue;
+            }
+            facts.reported.insert(*n..=*n);
+            new += 1;
+        }
+        let set_aside = facts.set_aside;
+        facts.set_aside |= new > 0;
+        set_aside
+    };
+    if new == 0 {
+        return;
+    }
+    metrics::counter!(LOG_DAMAGED_RECORDS_TOTAL).increment(new);
+    lock(&core.state).damaged_records += new;
+    tracing::error!(
+        path = %segment.path.display(), records = new,
+        "records of the log are damaged: they become dead letters; check the disk, and keep the copy put aside"
+    );
+    if !set_aside {
+        super::aside::copy(&*core.disk, &core.settings.dir, &segment.path);
+    }
+}

@@ -1,0 +1,377 @@
+//! Opening: what earlier openings left becomes sealed segments, and a new stream begins.
+//!
+//! **Invariant:** done twice, or cut short and done again, it yields the same records; no file goes before what
+//! replaces it is synced.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Condvar, Mutex};
+
+use tokio::sync::watch;
+
+use crate::observe::metrics::LOG_DAMAGED_RECORDS_TOTAL;
+
+use super::disk::{Disk, DiskFile, read_full};
+use super::held::Segment;
+use super::pool::{Pool, free};
+use super::queue::Queue;
+use super::rewrite::{self, Torn};
+use super::segment::{BLOCK, BLOCK_BYTES, Begin, Contents, FORMAT, Footer, Header};
+use super::state::{State, StreamState};
+use super::{Core, OpenError, Options, Settings, StreamId, Synced, lock};
+
+/// A segment has room for a header, a footer and two groups at least.
+const SMALLEST_SEGMENT: u64 = 4 * BLOCK_BYTES;
+
+/// The budget, where none is set, and its part of the volume in per cent.
+const BUDGET_BYTES: u64 = 4 << 30;
+const BUDGET_PERCENT: u64 = 80;
+
+/// A log made ready, without its threads.
+pub(super) struct Opened {
+    pub(super) core: Core,
+    pub(super) stream: StreamId,
+    pub(super) opening: u64,
+}
+
+/// One segment file as it was found.
+pub(super) struct Surveyed {
+    pub(super) path: PathBuf,
+    pub(super) bytes: u64,
+    pub(super) file: Arc<dyn DiskFile>,
+    pub(super) begin: Begin,
+    /// When it has a valid footer.
+    pub(super) sealed: Option<Contents>,
+}
+
+/// As [`super::Log::open`], but for the threads.
+pub(super) fn open(disk: Arc<dyn Disk>, options: &Options) -> Result<Opened, OpenError> {
+    let dir = &options.dir;
+    let at_dir = |advice| move |error| failed(dir, error, advice);
+    disk.create_dir(dir)
+        .map_err(at_dir("the directory must be writable"))?;
+    let guard = disk
+        .lock(&dir.join("lock"))
+        .map_err(at_dir("the directory must be writable"))?
+        .ok_or_else(|| OpenError::Locked(dir.clone()))?;
+    let space = disk
+        .space(dir)
+        .map_err(at_dir("the volume must be readable"))?;
+    let settings = settle(options, space.size_bytes);
+    let recovered = recover(&*disk, &settings)?;
+
+    let mut id = [0; 16];
+    getrandom::fill(&mut id).map_err(|error| failed(dir, error.into(), "no random numbers"))?;
+    let stream = StreamId(id);
+    let mut state = recovered.state;
+    state.volume = space;
+    state.streams.push(StreamState::new(stream, true));
+    let core = Core {
+        disk,
+        settings,
+        queue: Queue::new(),
+        marking: Mutex::default(),
+        pool: Mutex::new(recovered.pool),
+        state: Mutex::new(state),
+        synced: watch::Sender::new(Synced::default()),
+        broken: AtomicBool::new(false),
+        full: AtomicBool::new(false),
+        appended_bytes: AtomicU64::new(0),
+        orders: Mutex::default(),
+        ordered: Condvar::new(),
+        _lock: guard,
+    };
+    let room = core.replenish(&mut lock(&core.pool));
+    if let Err(super::pool::Shortage::Io(error)) = room {
+        return Err(failed(dir, error, "the directory must be writable"));
+    }
+    core.note_full(room.as_ref().err());
+    Ok(Opened {
+        core,
+        stream,
+        opening: recovered.opening,
+    })
+}
+
+fn settle(options: &Options, volume_bytes: u64) -> Settings {
+    let budget_bytes = options
+        .budget_bytes
+        .unwrap_or_else(|| BUDGET_BYTES.min(volume_bytes / 100 * BUDGET_PERCENT));
+    let segment_bytes = options.segment_bytes.min(budget_bytes / 16);
+    Settings {
+        dir: options.dir.clone(),
+        segment_bytes: (segment_bytes / BLOCK_BYTES * BLOCK_BYTES).max(SMALLEST_SEGMENT),
+        budget_bytes,
+        free_floor_bytes: options.free_floor_bytes,
+        keep_stored: options.keep_stored,
+    }
+}
+
+/// What is in the directory, without what recovery left behind.
+struct Recovered {
+    state: State,
+    pool: Pool,
+    /// Of the stream that begins.
+    opening: u64,
+}
+
+fn recover(disk: &dyn Disk, settings: &Settings) -> Result<Recovered, OpenError> {
+    let dir = &settings.dir;
+    let files = survey(disk, dir)?;
+    let next_file = files.iter().filter_map(|file| number(&file.path)).max();
+    let used_bytes = files.iter().map(|file| file.bytes).sum();
+    let mut recovery = Recovery {
+        disk,
+        settings,
+        pool: Pool::new(next_file.map_or(1, |number| number + 1), used_bytes),
+        state: State::default(),
+    };
+    let mut streams: BTreeMap<(u64, StreamId), Vec<(Header, Surveyed)>> = BTreeMap::new();
+    for file in files {
+        match file.begin {
+            Begin::Segment(header) => {
+                let stream = streams.entry((header.opening, header.stream)).or_default();
+                stream.push((header, file));
+            }
+            Begin::Newer(found) => {
+                return Err(OpenError::Newer {
+                    path: file.path,
+                    found,
+                    known: FORMAT,
+                });
+            }
+            Begin::Spare
+                if file.bytes == settings.segment_bytes && recovery.pool.wants_spares() =>
+            {
+                recovery.pool.add_spare(file.path, file.file, 0);
+            }
+            Begin::Spare => recovery.remove(&file.path, file.bytes)?,
+            Begin::Unreadable => {
+                tracing::error!(path = %file.path.display(), "this log segment has no readable header: it is left alone");
+                super::aside::copy(disk, dir, &file.path);
+            }
+        }
+    }
+    disk.sync_dir(dir)
+        .map_err(|error| failed(dir, error, "the directory must be writable"))?;
+    let opening = streams.keys().map(|key| key.0).max().unwrap_or(0) + 1;
+    for ((_, id), segments) in streams {
+        recovery.stream(id, segments)?;
+    }
+    let state = &mut recovery.state;
+    state.backlog_at_start_events = state.queue_events;
+    if state.damaged_records > 0 {
+        metrics::counter!(LOG_DAMAGED_RECORDS_TOTAL).increment(state.damaged_records);
+    }
+    Ok(Recovered {
+        state: recovery.state,
+        pool: recovery.pool,
+        opening,
+    })
+}
+
+/// The segment files of a directory, each with what its first and last block say.
+pub(super) fn survey(disk: &dyn Disk, dir: &Path) -> Result<Vec<Surveyed>, OpenError> {
+    const ADVICE: &str = "the files of the log must be readable and writable";
+    let listed = disk.list(dir).map_err(|error| failed(dir, error, ADVICE))?;
+    listed
+        .into_iter()
+        .filter(|file| number(&file.path).is_some())
+        .map(|file| {
+            look_at(disk, &file.path, file.bytes).map_err(|error| failed(&file.path, error, ADVICE))
+        })
+        .collect()
+}
+
+fn look_at(disk: &dyn Disk, path: &Path, bytes: u64) -> io::Result<Surveyed> {
+    let file = disk.open(path)?;
+    let mut block = [0; BLOCK];
+    read_full(&*file, &mut block, 0)?;
+    let mut begin = Header::decode(&block);
+    let length = match begin {
+        Begin::Segment(header) => header.bytes,
+        Begin::Unreadable => bytes,
+        Begin::Spare | Begin::Newer(_) => 0,
+    };
+    let mut sealed = None;
+    if length >= SMALLEST_SEGMENT.min(3 * BLOCK_BYTES) {
+        let mut block = [0; BLOCK];
+        read_full(&*file, &mut block, length - BLOCK_BYTES)?;
+        let footer = Footer::decode(&block);
+        if let (Begin::Unreadable, Some(footer)) = (&begin, footer) {
+            begin = Begin::Segment(footer.header);
+        }
+        if let (Begin::Segment(header), Some(footer)) = (&begin, footer)
+            && footer.header == *header
+        {
+            sealed = Some(footer.contents);
+        }
+    }
+    Ok(Surveyed {
+        path: path.to_owned(),
+        bytes,
+        file,
+        begin,
+        sealed,
+    })
+}
+
+struct Recovery<'a> {
+    disk: &'a dyn Disk,
+    settings: &'a Settings,
+    pool: Pool,
+    state: State,
+}
+
+impl Recovery<'_> {
+    /// Recovers one stream: its sealed segments as they are, the others written again.
+    fn stream(&mut self, id: StreamId, files: Vec<(Header, Surveyed)>) -> Result<(), OpenError> {
+        let mut synced = 0;
+        let mut bases: BTreeMap<u64, Vec<(Header, Surveyed)>> = BTreeMap::new();
+        for (header, file) in files {
+            synced = synced
+                .max(header.base.saturating_sub(1))
+                .max(file.sealed.map_or(0, |contents| contents.last));
+            bases.entry(header.base).or_default().push((header, file));
+        }
+        let mut torn = BTreeMap::new();
+        for (base, files) in &bases {
+            if files.iter().all(|(_, file)| file.sealed.is_none()) {
+                let scanned = Torn::scan(files).map_err(|(path, error)| {
+                    failed(&path, error, "the files of the log must be readable")
+                })?;
+                synced = synced.max(scanned.synced());
+                torn.insert(*base, scanned);
+            }
+        }
+        let mut stream = StreamState::new(id, false);
+        let following: Vec<u64> = bases.keys().skip(1).copied().collect();
+        for (index, (base, files)) in bases.into_iter().enumerate() {
+            let kept = match torn.remove(&base) {
+                None => files
+                    .iter()
+                    .find_map(|(header, file)| Some((file.path.clone(), *header, file.sealed?))),
+                Some(torn) => {
+                    let until = following.get(index).map(|next| next - 1);
+                    self.write_again(&torn, &files, synced, until)?
+                }
+            };
+            for (header, file) in files {
+                if kept.as_ref().is_none_or(|(path, ..)| *path != file.path) {
+                    self.retire(&file, header.bytes)?;
+                }
+            }
+            if let Some((path, header, contents)) = kept {
+                self.hold(&mut stream, Segment::new(path, header, Some(contents)));
+            }
+        }
+        if !stream.segments.is_empty() {
+            self.state.streams.push(stream);
+        }
+        Ok(())
+    }
+
+    fn hold(&mut self, stream: &mut StreamState, segment: Segment) {
+        let contents = segment.contents();
+        self.state.queue_events += contents.events;
+        self.state.queue_bytes += contents.bytes;
+        self.state.oldest.get_or_insert(contents.first_received);
+        stream.hold(Arc::new(segment));
+    }
+
+    /// `None` when there is nothing to keep.
+    fn write_again(
+        &mut self,
+        torn: &Torn,
+        files: &[(Header, Surveyed)],
+        synced: u64,
+        until: Option<u64>,
+    ) -> Result<Option<(PathBuf, Header, Contents)>, OpenError> {
+        let plan = torn.plan(synced, until);
+        if plan.damaged > 0 {
+            self.state.damaged_records += plan.damaged;
+            for (_, file) in files {
+                tracing::error!(
+                    path = %file.path.display(), records = plan.damaged,
+                    "records of the log are damaged: they become dead letters; check the disk, and keep the copy put aside"
+                );
+                super::aside::copy(self.disk, &self.settings.dir, &file.path);
+            }
+        }
+        if plan.holes > 0 {
+            tracing::warn!(
+                positions = plan.holes,
+                "positions of the log were never confirmed and cannot be read"
+            );
+        }
+        let Some(bytes) = plan.segment_bytes(self.settings.segment_bytes) else {
+            return Ok(None);
+        };
+        let spare = match self.pool.take_spare() {
+            Some(spare) if bytes == self.settings.segment_bytes => Ok(spare),
+            spare => {
+                if let Some(spare) = spare {
+                    self.pool.add_spare(spare.path, spare.file, 0);
+                }
+                self.pool.create(self.disk, &self.settings.dir, bytes)
+            }
+        };
+        let dir = &self.settings.dir;
+        let spare = spare.map_err(|error| {
+            failed(
+                dir,
+                error,
+                "recovery needs room for one further segment: free some space and start again",
+            )
+        })?;
+        let (header, contents) =
+            rewrite::write(&plan, files, &*spare.file, bytes).map_err(|error| {
+                failed(
+                    &spare.path,
+                    error,
+                    "recovery could not write: check the disk and start again",
+                )
+            })?;
+        Ok(Some((spare.path, header, contents)))
+    }
+
+    /// Frees a file that nothing needs any more.
+    fn retire(&mut self, file: &Surveyed, segment_bytes: u64) -> Result<(), OpenError> {
+        let usual = self.settings.segment_bytes;
+        if file.bytes == usual && segment_bytes == usual && self.pool.wants_spares() {
+            free(&*file.file)
+                .map_err(|error| failed(&file.path, error, "check the disk and start again"))?;
+            self.pool
+                .add_spare(file.path.clone(), file.file.clone(), usual);
+            return Ok(());
+        }
+        self.remove(&file.path, file.bytes)?;
+        self.disk
+            .sync_dir(&self.settings.dir)
+            .map_err(|error| failed(&self.settings.dir, error, "check the disk and start again"))
+    }
+
+    fn remove(&mut self, path: &Path, bytes: u64) -> Result<(), OpenError> {
+        self.disk
+            .remove(path)
+            .map_err(|error| failed(path, error, "the files of the log must be removable"))?;
+        self.pool.forget(bytes);
+        Ok(())
+    }
+}
+
+/// The number in a segment's name.
+fn number(path: &Path) -> Option<u64> {
+    let name = path.file_name()?.to_str()?.strip_suffix(".seg")?;
+    u64::from_str_radix(name, 16).ok()
+}
+
+pub(super) fn failed(path: &Path, error: io::Error, advice: &'static str) -> OpenError {
+    OpenError::Io {
+        path: path.to_owned(),
+        error,
+        advice,
+    }
+}

@@ -1,0 +1,448 @@
+//! A disk that forgets, for tests: it keeps what a power cut would leave apart from what programs see.
+//!
+//! **Invariant:** after a cut, what was synced is there; of the rest each sector is kept or lost by chance, and a file
+//! whose directory was not synced may be gone, or back.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, ErrorKind, IoSlice};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+
+use super::disk::{Disk, DiskFile, Listed, LockGuard, Space};
+
+const SECTOR: usize = 512;
+
+/// What is done to an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// The k-th sync of a file (from 1) fails, and so does none after it.
+    Sync(u64),
+    /// The k-th write takes only part of the bytes.
+    ShortWrite(u64),
+    /// The k-th write is interrupted before it wrote.
+    InterruptedWrite(u64),
+    /// The k-th write finds no space.
+    FullWrite(u64),
+    /// The k-th allocation finds no space.
+    FullAllocation(u64),
+}
+
+/// The image of a file.
+#[derive(Default)]
+struct Image {
+    live: Vec<u8>,
+    durable: Vec<u8>,
+    /// Sectors that are not synced, with every value they had since the last sync.
+    dirty: BTreeMap<usize, Vec<Vec<u8>>>,
+}
+
+#[derive(Default)]
+struct Inner {
+    files: BTreeMap<u64, Image>,
+    /// What programs see, and what is durable, of the directory.
+    live: BTreeMap<PathBuf, u64>,
+    durable: BTreeMap<PathBuf, u64>,
+    next_file: u64,
+    locked: BTreeSet<PathBuf>,
+    /// Power cuts; files that were opened before the last one fail.
+    cuts: u64,
+    faults: Vec<Fault>,
+    writes: u64,
+    syncs: u64,
+    allocations: u64,
+    syncs_held: bool,
+    syncs_waiting: u64,
+    /// What was done to files after one of their syncs failed.
+    after_failure: Vec<String>,
+    failed: BTreeSet<u64>,
+    space: Space,
+    /// So many changes are still made before the disk dies.
+    fuse: Option<u64>,
+}
+
+/// The disk; clones are the same.
+#[derive(Clone)]
+pub(super) struct SimDisk {
+    inner: Arc<(Mutex<Inner>, Condvar)>,
+    /// Handles made before a power cut are dead.
+    born: u64,
+}
+
+struct SimFile {
+    disk: SimDisk,
+    id: u64,
+}
+
+impl SimDisk {
+    pub(super) fn new() -> Self {
+        let inner = Inner {
+            space: Space {
+                free_bytes: 1 << 40,
+                size_bytes: 1 << 41,
+            },
+            ..Inner::default()
+        };
+        Self {
+            inner: Arc::new((Mutex::new(inner), Condvar::new())),
+            born: 0,
+        }
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.0.lock().unwrap()
+    }
+
+    fn alive(&self) -> io::Result<MutexGuard<'_, Inner>> {
+        let inner = self.inner();
+        if inner.cuts == self.born {
+            Ok(inner)
+        } else {
+            Err(io::Error::other("the power was cut"))
+        }
+    }
+
+    /// As `alive`, for what changes something.
+    fn changing(&self) -> io::Result<MutexGuard<'_, Inner>> {
+        let mut inner = self.alive()?;
+        match &mut inner.fuse {
+            None => {}
+            Some(0) => return Err(io::Error::other("the disk died")),
+            Some(left) => *left -= 1,
+        }
+        Ok(inner)
+    }
+
+    /// Lets the disk die after so many changes; a power cut brings it back.
+    pub(super) fn die_after(&self, changes: u64) {
+        self.inner().fuse = Some(changes);
+    }
+
+    /// Cuts the power; `chance` says yes or no to each thing that may go either way. The disk as the next start finds it.
+    pub(super) fn cut(&self, chance: &mut dyn FnMut() -> bool) -> Self {
+        let mut inner = self.inner();
+        inner.cuts += 1;
+        inner.locked.clear();
+        inner.syncs_held = false;
+        inner.fuse = None;
+        let paths: BTreeSet<PathBuf> = inner
+            .live
+            .keys()
+            .chain(inner.durable.keys())
+            .cloned()
+            .collect();
+        let mut files = BTreeMap::new();
+        for path in paths {
+            let (live, durable) = (
+                inner.live.get(&path).copied(),
+                inner.durable.get(&path).copied(),
+            );
+            let kept = if live == durable || chance() {
+                durable
+            } else {
+                live
+            };
+            if let Some(id) = kept {
+                files.insert(path, id);
+            }
+        }
+        inner.live.clone_from(&files);
+        inner.durable = files;
+        for image in inner.files.values_mut() {
+            image.cut(chance);
+        }
+        self.inner.1.notify_all();
+        Self {
+            inner: self.inner.clone(),
+            born: inner.cuts,
+        }
+    }
+
+    pub(super) fn inject(&self, fault: Fault) {
+        let mut inner = self.inner();
+        inner.writes = 0;
+        inner.syncs = 0;
+        inner.allocations = 0;
+        inner.faults.push(fault);
+    }
+
+    pub(super) fn set_free(&self, free_bytes: u64) {
+        self.inner().space.free_bytes = free_bytes;
+    }
+
+    /// Lets every sync of a file wait until they are released.
+    pub(super) fn hold_syncs(&self) {
+        self.inner().syncs_held = true;
+    }
+
+    pub(super) fn release_syncs(&self) {
+        self.inner().syncs_held = false;
+        self.inner.1.notify_all();
+    }
+
+    /// Waits until a sync waits.
+    pub(super) fn sync_waits(&self) {
+        let inner = self.inner();
+        drop(
+            self.inner
+                .1
+                .wait_while(inner, |inner| inner.syncs_waiting == 0)
+                .unwrap(),
+        );
+    }
+
+    /// What was written or synced on files one of whose syncs had failed.
+    pub(super) fn after_failure(&self) -> Vec<String> {
+        self.inner().after_failure.clone()
+    }
+
+    pub(super) fn paths(&self) -> Vec<PathBuf> {
+        self.inner().live.keys().cloned().collect()
+    }
+
+    pub(super) fn content(&self, path: &Path) -> Vec<u8> {
+        let inner = self.inner();
+        inner.files[&inner.live[path]].live.clone()
+    }
+
+    /// Puts a file there, durably.
+    pub(super) fn put(&self, path: &Path, content: &[u8]) {
+        let mut inner = self.inner();
+        let id = inner.next_file;
+        inner.next_file += 1;
+        inner.files.insert(
+            id,
+            Image {
+                live: content.to_vec(),
+                durable: content.to_vec(),
+                dirty: BTreeMap::new(),
+            },
+        );
+        inner.live.insert(path.to_owned(), id);
+        inner.durable.insert(path.to_owned(), id);
+    }
+
+    /// Changes a file behind everybody's back.
+    pub(super) fn edit(&self, path: &Path, edit: impl FnOnce(&mut Vec<u8>)) {
+        let mut inner = self.inner();
+        let id = inner.live[path];
+        let image = inner.files.get_mut(&id).unwrap();
+        edit(&mut image.live);
+        image.durable.clone_from(&image.live);
+        image.dirty.clear();
+    }
+}
+
+impl Image {
+    fn write(&mut self, bytes: &[u8], offset: usize) {
+        let end = offset + bytes.len();
+        if self.live.len() < end {
+            self.live.resize(end, 0);
+        }
+        self.live[offset..end].copy_from_slice(bytes);
+        for sector in offset / SECTOR..end.div_ceil(SECTOR) {
+            let from = sector * SECTOR;
+            let to = (from + SECTOR).min(self.live.len());
+            self.dirty
+                .entry(sector)
+                .or_default()
+                .push(self.live[from..to].to_vec());
+        }
+    }
+
+    fn sync(&mut self) {
+        self.durable.resize(self.live.len(), 0);
+        for sector in std::mem::take(&mut self.dirty).into_keys() {
+            let from = sector * SECTOR;
+            let to = (from + SECTOR).min(self.live.len());
+            self.durable[from..to].copy_from_slice(&self.live[from..to]);
+        }
+    }
+
+    fn cut(&mut self, chance: &mut dyn FnMut() -> bool) {
+        for (sector, values) in std::mem::take(&mut self.dirty) {
+            let kept = values.iter().find(|_| chance());
+            if let Some(value) = kept {
+                let from = sector * SECTOR;
+                let to = from + value.len();
+                if self.durable.len() < to {
+                    self.durable.resize(to, 0);
+                }
+                self.durable[from..to].copy_from_slice(value);
+            }
+        }
+        self.live.clone_from(&self.durable);
+    }
+}
+
+struct SimLock {
+    disk: SimDisk,
+    path: PathBuf,
+}
+
+impl Drop for SimLock {
+    fn drop(&mut self) {
+        let mut inner = self.disk.inner();
+        if inner.cuts == self.disk.born {
+            inner.locked.remove(&self.path);
+        }
+    }
+}
+
+impl Disk for SimDisk {
+    fn create_dir(&self, _dir: &Path) -> io::Result<()> {
+        self.alive().map(drop)
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Option<LockGuard>> {
+        if !self.alive()?.locked.insert(path.to_owned()) {
+            return Ok(None);
+        }
+        Ok(Some(Box::new(SimLock {
+            disk: self.clone(),
+            path: path.to_owned(),
+        })))
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<Listed>> {
+        let inner = self.alive()?;
+        Ok(inner
+            .live
+            .iter()
+            .filter(|(path, _)| path.parent() == Some(dir))
+            .map(|(path, id)| Listed {
+                path: path.clone(),
+                bytes: inner.files[id].live.len() as u64,
+            })
+            .collect())
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        let mut inner = self.changing()?;
+        if inner.live.contains_key(path) {
+            return Err(ErrorKind::AlreadyExists.into());
+        }
+        let id = inner.next_file;
+        inner.next_file += 1;
+        inner.files.insert(id, Image::default());
+        inner.live.insert(path.to_owned(), id);
+        Ok(Arc::new(SimFile {
+            disk: self.clone(),
+            id,
+        }))
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        let inner = self.alive()?;
+        let id = *inner.live.get(path).ok_or(ErrorKind::NotFound)?;
+        Ok(Arc::new(SimFile {
+            disk: self.clone(),
+            id,
+        }))
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        let mut inner = self.changing()?;
+        inner
+            .live
+            .remove(path)
+            .map(drop)
+            .ok_or_else(|| ErrorKind::NotFound.into())
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        let mut inner = self.changing()?;
+        let live = inner.live.clone();
+        inner.durable.retain(|path, _| path.parent() != Some(dir));
+        inner.durable.extend(live);
+        Ok(())
+    }
+
+    fn space(&self, _dir: &Path) -> io::Result<Space> {
+        Ok(self.alive()?.space)
+    }
+}
+
+impl DiskFile for SimFile {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let inner = self.disk.alive()?;
+        let live = &inner.files[&self.id].live;
+        let from = usize::try_from(offset).unwrap().min(live.len());
+        let length = buffer.len().min(live.len() - from);
+        buffer[..length].copy_from_slice(&live[from..from + length]);
+        Ok(length)
+    }
+
+    fn write_at(&self, slices: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
+        let mut inner = self.disk.changing()?;
+        inner.writes += 1;
+        let k = inner.writes;
+        if inner.failed.contains(&self.id) {
+            inner
+                .after_failure
+                .push(format!("write {} at {offset}", self.id));
+        }
+        let mut bytes: Vec<u8> = slices
+            .iter()
+            .flat_map(|slice| slice.iter().copied())
+            .collect();
+        if inner.faults.contains(&Fault::InterruptedWrite(k)) {
+            return Err(ErrorKind::Interrupted.into());
+        }
+        if inner.faults.contains(&Fault::FullWrite(k)) {
+            return Err(ErrorKind::StorageFull.into());
+        }
+        if inner.faults.contains(&Fault::ShortWrite(k)) {
+            bytes.truncate((bytes.len() / 3).max(1));
+        }
+        let image = inner.files.get_mut(&self.id).unwrap();
+        image.write(&bytes, usize::try_from(offset).unwrap());
+        Ok(bytes.len())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        let mut inner = self.disk.changing()?;
+        if inner.syncs_held {
+            inner.syncs_waiting += 1;
+            self.disk.inner.1.notify_all();
+            inner = self
+                .disk
+                .inner
+                .1
+                .wait_while(inner, |inner| inner.syncs_held)
+                .unwrap();
+            inner.syncs_waiting -= 1;
+            if inner.cuts != self.disk.born {
+                return Err(io::Error::other("the power was cut"));
+            }
+        }
+        inner.syncs += 1;
+        let k = inner.syncs;
+        if inner.failed.contains(&self.id) {
+            inner.after_failure.push(format!("sync {}", self.id));
+        }
+        if inner.faults.contains(&Fault::Sync(k)) {
+            inner.failed.insert(self.id);
+            // As Linux does it: the pages count as clean now, and are not on the disk.
+            inner.files.get_mut(&self.id).unwrap().dirty.clear();
+            return Err(io::Error::other("the disk failed"));
+        }
+        inner.files.get_mut(&self.id).unwrap().sync();
+        Ok(())
+    }
+
+    fn allocate(&self, bytes: u64) -> io::Result<()> {
+        let mut inner = self.disk.changing()?;
+        inner.allocations += 1;
+        let k = inner.allocations;
+        if inner.faults.contains(&Fault::FullAllocation(k)) {
+            return Err(ErrorKind::StorageFull.into());
+        }
+        let image = inner.files.get_mut(&self.id).unwrap();
+        image.live.resize(usize::try_from(bytes).unwrap(), 0);
+        Ok(())
+    }
+
+    fn bytes(&self) -> io::Result<u64> {
+        Ok(self.disk.alive()?.files[&self.id].live.len() as u64)
+    }
+}

@@ -1,0 +1,150 @@
+//! The log's promises, on a disk that forgets.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::decode::inflate::ContentEncoding;
+use crate::decode::{Limits, Source};
+use crate::event::{Encoding, Signal};
+
+use super::sim::SimDisk;
+use super::{AppendError, Entry, Log, NewRecord, Options, Position, StreamId};
+
+/// Appending, reading back, rotating, recycling, refusing.
+mod life;
+
+/// The log against a plain vector.
+mod model;
+
+/// Cuts, flips, forgeries.
+mod harm;
+
+/// Disks that fail.
+mod faults;
+
+const DIR: &str = "/log";
+
+fn options() -> Options {
+    Options {
+        dir: PathBuf::from(DIR),
+        budget_bytes: Some(16 * (64 << 10)),
+        segment_bytes: 64 << 10,
+        free_floor_bytes: 0,
+        keep_stored: Duration::ZERO,
+    }
+}
+
+fn open(disk: &SimDisk) -> Log {
+    open_with(disk, &options())
+}
+
+fn open_with(disk: &SimDisk, options: &Options) -> Log {
+    Log::open(Arc::new(disk.clone()), options).unwrap()
+}
+
+/// A record whose payload is computed from its number.
+fn record(seq: u32, bytes: usize) -> NewRecord {
+    NewRecord {
+        source: Source {
+            signal: Signal::Span,
+            encoding: Encoding::Protobuf,
+            partial: false,
+            received_unix_nano: 1_700_000_000_000_000_000 + i64::from(seq),
+            limits: Limits::default(),
+            version: 1,
+        },
+        content_encoding: ContentEncoding::Identity,
+        decoded_bytes: seq,
+        accepted: seq % 7 + 1,
+        rejected: 0,
+        digest: [0; 16],
+        payload: payload(seq, bytes),
+    }
+}
+
+/// Computed once: every byte of it is compared again and again.
+fn payload(seq: u32, bytes: usize) -> Bytes {
+    thread_local! {
+        static KNOWN: RefCell<HashMap<(u32, usize), Bytes>> = RefCell::default();
+    }
+    let make = || {
+        let seed = seq.to_le_bytes();
+        (0..bytes)
+            .map(|i| seed[i % 4] ^ u8::try_from(i % 251).unwrap())
+            .collect()
+    };
+    KNOWN.with_borrow_mut(|known| known.entry((seq, bytes)).or_insert_with(make).clone())
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap()
+}
+
+async fn append(log: &Log, seq: u32, bytes: usize) -> Result<Position, AppendError> {
+    log.append(record(seq, bytes)).await
+}
+
+/// Everything of a stream.
+fn all(log: &Log, stream: StreamId) -> Vec<Entry> {
+    let mut entries = Vec::new();
+    let mut from = 1;
+    loop {
+        let page = super::reader::read(&log.shared.core, stream, from, 10_000).unwrap();
+        let Some(last) = page.last() else {
+            return entries;
+        };
+        from = last_of(last) + 1;
+        entries.extend(page);
+    }
+}
+
+fn last_of(entry: &Entry) -> u64 {
+    match entry {
+        Entry::Record(record) => record.position.n,
+        Entry::Hole { last, .. } => *last,
+        Entry::Damaged { n, .. } => *n,
+    }
+}
+
+fn first_of(entry: &Entry) -> u64 {
+    match entry {
+        Entry::Hole { first, .. } => *first,
+        Entry::Record(_) | Entry::Damaged { .. } => last_of(entry),
+    }
+}
+
+/// The records of a stream: position and number, with the payload checked.
+fn seqs(entries: &[Entry]) -> Vec<(u64, u32)> {
+    entries
+        .iter()
+        .filter_map(|entry| match entry {
+            Entry::Record(record) => {
+                let seq = record.decoded_bytes;
+                assert_eq!(record.payload, payload(seq, record.payload.len()));
+                assert_eq!(record.accepted, seq % 7 + 1);
+                Some((record.position.n, seq))
+            }
+            Entry::Hole { .. } | Entry::Damaged { .. } => None,
+        })
+        .collect()
+}
+
+fn segments(disk: &SimDisk) -> Vec<PathBuf> {
+    disk.paths()
+        .into_iter()
+        .filter(|path| path.extension().is_some_and(|suffix| suffix == "seg"))
+        .filter(|path| {
+            disk.content(Path::new(path))
+                .iter()
+                .take(4096)
+                .any(|byte| *byte != 0)
+        })
+        .collect()
+}

@@ -1,0 +1,168 @@
+//! The recorder behind the `metrics` macros: descriptions, buckets, and the series that exist from the start.
+//!
+//! **Invariant:** a counter that a dashboard or an alert reads is there, with 0, before anything happened: a rate over a
+//! series that appears with its first event misses that event.
+
+use metrics::{counter, gauge, histogram};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+
+use super::{ALL, Kind};
+
+/// The sources of events that are served, with what they carry.
+const SOURCES: &[(&str, &str)] = &[("native", "event"), ("otlp_http", "span")];
+const EVENT_OUTCOMES: &[&str] = &["accepted", "rejected"];
+const REQUEST_OUTCOMES: &[&str] = &[
+    "accepted",
+    "partial",
+    "invalid",
+    "refused",
+    "unknown",
+    "duplicate",
+];
+/// As [`crate::store::StoreError`] names them.
+const FAILURE_CLASSES: &[&str] = &[
+    "connection",
+    "timeout",
+    "resources",
+    "permission",
+    "schema",
+    "conflict",
+    "count",
+    "other",
+];
+/// As [`crate::store::DeadLetter`] names them.
+const DEAD_LETTER_REASONS: &[&str] = &["refused", "undecodable", "miscounted", "damaged"];
+/// As [`crate::decode::Sanitized`] counts them.
+const SANITIZED: &[&str] = &["nul", "utf8", "time", "cut", "string_reference"];
+
+/// Makes the process's recorder and installs it behind the macros.
+///
+/// # Errors
+/// When one was installed before; a sentence.
+pub fn install() -> Result<PrometheusHandle, String> {
+    let recorder = builder().build_recorder();
+    let handle = recorder.handle();
+    metrics::set_global_recorder(recorder).map_err(|error| error.to_string())?;
+    describe();
+    seed();
+    Ok(handle)
+}
+
+fn builder() -> PrometheusBuilder {
+    ALL.iter()
+        .fold(PrometheusBuilder::new(), |builder, metric| {
+            match metric.kind {
+                Kind::Histogram(buckets) => builder
+                    .set_buckets_for_metric(Matcher::Full(metric.name.to_owned()), buckets)
+                    .expect("no table of buckets is empty"),
+                Kind::Counter | Kind::Gauge => builder,
+            }
+        })
+}
+
+fn describe() {
+    for metric in ALL {
+        match metric.kind {
+            Kind::Counter => metrics::describe_counter!(metric.name, metric.unit, metric.help),
+            Kind::Gauge => metrics::describe_gauge!(metric.name, metric.unit, metric.help),
+            Kind::Histogram(_) => {
+                metrics::describe_histogram!(metric.name, metric.unit, metric.help);
+            }
+        }
+    }
+    metrics_process::Collector::default().describe();
+}
+
+/// Makes the series of the closed label sets, with 0.
+fn seed() {
+    for &(source, signal) in SOURCES {
+        for &outcome in EVENT_OUTCOMES {
+            counter!(super::RECEIVE_EVENTS_TOTAL, "source" => source, "signal" => signal, "outcome" => outcome)
+                .absolute(0);
+        }
+        for &outcome in REQUEST_OUTCOMES {
+            counter!(super::RECEIVE_REQUESTS_TOTAL, "source" => source, "signal" => signal, "outcome" => outcome)
+                .absolute(0);
+        }
+        counter!(super::RECEIVE_BYTES_TOTAL, "source" => source).absolute(0);
+        counter!(super::DUPLICATES_TOTAL, "signal" => signal).absolute(0);
+        let _ = histogram!(super::RECEIVE_REQUEST_BYTES, "source" => source);
+    }
+    for &class in FAILURE_CLASSES {
+        counter!(super::WRITE_FAILURES_TOTAL, "class" => class).absolute(0);
+    }
+    for &reason in DEAD_LETTER_REASONS {
+        counter!(super::DEAD_LETTERS_TOTAL, "reason" => reason).absolute(0);
+    }
+    for &reason in SANITIZED {
+        counter!(super::SANITIZED_TOTAL, "reason" => reason).absolute(0);
+    }
+    for name in [
+        super::LOG_APPEND_BYTES_TOTAL,
+        super::LOG_DAMAGED_RECORDS_TOTAL,
+        super::WRITE_EVENTS_TOTAL,
+        super::STORED_GAPS_TOTAL,
+    ] {
+        counter!(name).absolute(0);
+    }
+    for name in [
+        super::LOG_SYNC_SECONDS,
+        super::WRITE_BATCH_SECONDS,
+        super::WRITE_BATCH_EVENTS,
+    ] {
+        let _ = histogram!(name);
+    }
+    gauge!(super::RECEIVE_INFLIGHT_REQUESTS).set(0);
+    gauge!(super::RECEIVE_INFLIGHT_BYTES).set(0);
+    gauge!(super::BUILD_INFO, "version" => crate::observe::VERSION, "revision" => crate::observe::REVISION).set(1);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{builder, describe, seed};
+
+    fn rendered() -> String {
+        let recorder = builder().build_recorder();
+        metrics::with_local_recorder(&recorder, || {
+            describe();
+            seed();
+        });
+        recorder.handle().render()
+    }
+
+    #[test]
+    fn counters_of_dashboards_are_there_before_anything_happened() {
+        let page = rendered();
+        for series in [
+            r#"ruvvector_receive_events_total{source="otlp_http",signal="span",outcome="accepted"} 0"#,
+            r#"ruvvector_receive_requests_total{source="native",signal="event",outcome="unknown"} 0"#,
+            r#"ruvvector_write_failures_total{class="connection"} 0"#,
+            r#"ruvvector_dead_letters_total{reason="refused"} 0"#,
+            "ruvvector_write_events_total 0",
+        ] {
+            assert!(
+                page.lines().any(|line| line == series),
+                "{series} in\n{page}"
+            );
+        }
+    }
+
+    #[test]
+    fn latencies_are_histograms_that_tell_one_and_five_milliseconds() {
+        let page = rendered();
+        assert!(page.contains("# TYPE ruvvector_log_sync_seconds histogram"));
+        for bound in ["0.00025", "0.001", "0.005", "+Inf"] {
+            let series = format!(r#"ruvvector_log_sync_seconds_bucket{{le="{bound}"}} 0"#);
+            assert!(page.contains(&series), "{series} in\n{page}");
+        }
+    }
+
+    #[test]
+    fn every_series_has_its_help() {
+        let page = rendered();
+        for line in page.lines().filter(|line| line.starts_with("# TYPE ")) {
+            let name = line.split(' ').nth(2).unwrap();
+            assert!(page.contains(&format!("# HELP {name} ")), "{name}");
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! The latch of the process's life: starting, ready, draining.
+//!
+//! **Invariant:** it only ever moves forward, and no await stands between a change and what others read.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use crate::log;
+
+/// Where the process is in its life, as `/health/ready` tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// The log is recovering, or the listeners are not up yet.
+    Starting,
+    Ready,
+    /// Stopping: what is in flight is finished, nothing new should come.
+    Draining,
+    /// The log failed; the process ends and recovers from disk.
+    Broken,
+}
+
+impl Phase {
+    /// The word in the answer.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Ready => "ready",
+            Self::Draining => "draining",
+            Self::Broken => "broken",
+        }
+    }
+}
+
+const STARTING: u8 = 0;
+const READY: u8 = 1;
+const DRAINING: u8 = 2;
+
+/// The latch; all clones are the same one. Begins as [`Phase::Starting`].
+#[derive(Clone, Debug, Default)]
+pub struct Readiness {
+    state: Arc<AtomicU8>,
+}
+
+impl Readiness {
+    /// Recovery is done and the listeners are up. Does nothing once draining.
+    pub fn ready(&self) {
+        self.state.fetch_max(READY, Ordering::AcqRel);
+    }
+
+    /// The process is stopping.
+    pub fn draining(&self) {
+        self.state.fetch_max(DRAINING, Ordering::AcqRel);
+    }
+
+    /// The phase, given what the log says of itself: a broken log is broken in every phase.
+    #[must_use]
+    pub fn phase(&self, log: &log::Status) -> Phase {
+        if log.broken {
+            return Phase::Broken;
+        }
+        match self.state.load(Ordering::Acquire) {
+            STARTING => Phase::Starting,
+            READY => Phase::Ready,
+            _ => Phase::Draining,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Phase, Readiness};
+    use crate::log::Status;
+
+    #[test]
+    fn draining_is_never_left_again() {
+        let readiness = Readiness::default();
+        let sound = Status::default();
+        assert_eq!(readiness.phase(&sound), Phase::Starting);
+        readiness.ready();
+        assert_eq!(readiness.phase(&sound), Phase::Ready);
+        readiness.draining();
+        readiness.ready();
+        assert_eq!(readiness.phase(&sound), Phase::Draining);
+    }
+
+    #[test]
+    fn a_broken_log_is_broken_in_every_phase() {
+        let readiness = Readiness::default();
+        let broken = Status {
+            broken: true,
+            ..Status::default()
+        };
+        assert_eq!(readiness.phase(&broken), Phase::Broken);
+        readiness.draining();
+        assert_eq!(readiness.phase(&broken), Phase::Broken);
+    }
+
+    #[test]
+    fn a_full_log_stays_ready() {
+        let readiness = Readiness::default();
+        readiness.ready();
+        let full = Status {
+            full: true,
+            ..Status::default()
+        };
+        assert_eq!(readiness.phase(&full), Phase::Ready);
+    }
+}

@@ -1,0 +1,298 @@
+//! The answer of `/health`, from facts taken at one moment.
+//!
+//! **Invariant:** pure; every problem is a sentence that says what to do.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::Serialize;
+
+use super::readiness::Phase;
+use crate::log;
+use crate::store::PoolState;
+
+/// The database's last sign of life: how long it took, or that there was none.
+pub(super) type Ping = Option<Duration>;
+
+/// The facts behind an answer, taken at one moment.
+#[derive(Clone, Debug)]
+pub(super) struct Report {
+    pub(super) phase: Phase,
+    pub(super) log: log::Status,
+    pub(super) ping: Ping,
+    /// Whether the writer's last contact with the database went well.
+    pub(super) writing: bool,
+    pub(super) pools: [PoolState; 2],
+    pub(super) kind: &'static str,
+    /// What stands in the writer's way.
+    pub(super) obstacles: Vec<String>,
+    pub(super) warnings: Vec<String>,
+    pub(super) uptime: Duration,
+    pub(super) now: SystemTime,
+}
+
+impl Report {
+    /// Age of the oldest event that is not stored; 0 when all are.
+    pub(super) fn oldest_seconds(&self) -> f64 {
+        let Some(received) = self.log.oldest_unix_nano else {
+            return 0.0;
+        };
+        let received = Duration::from_nanos(u64::try_from(received).unwrap_or(0));
+        self.now
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default()
+            .saturating_sub(received)
+            .as_secs_f64()
+    }
+
+    fn status(&self) -> Status {
+        match self.phase {
+            Phase::Broken | Phase::Draining => Status::Unhealthy,
+            Phase::Starting | Phase::Ready => {
+                let sound = self.ping.is_some()
+                    && self.writing
+                    && self.obstacles.is_empty()
+                    && !self.log.full;
+                if sound { Status::Ok } else { Status::Degraded }
+            }
+        }
+    }
+
+    /// Sentences that say what is wrong and what to do, the most urgent first.
+    fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        if self.log.broken {
+            problems.push(
+                "writing to the log failed: the process ends and recovers from what is on the disk; look at the disk of \
+                 the data directory"
+                    .to_owned(),
+            );
+        }
+        if self.phase == Phase::Draining {
+            problems.push("the service is stopping: send events elsewhere".to_owned());
+        }
+        if self.log.full {
+            problems.push(
+                "the log is full and new events are refused: let the database catch up, free space on the volume, or \
+                 raise RUVVECTOR_LOG_MAX_BYTES"
+                    .to_owned(),
+            );
+        }
+        if self.ping.is_none() {
+            problems.push(format!(
+                "the database ({}) does not answer: events are taken and kept in the log; look at the database and the \
+                 network to it",
+                self.kind
+            ));
+        }
+        problems.extend(self.obstacles.iter().cloned());
+        problems.extend(self.warnings.iter().cloned());
+        problems
+    }
+
+    pub(super) fn body(&self) -> Body {
+        let [write, read] = self.pools.map(Pool::from);
+        Body {
+            status: self.status(),
+            accepting: self.phase == Phase::Ready && !self.log.full,
+            version: super::VERSION,
+            uptime_seconds: self.uptime.as_secs(),
+            database: Database {
+                kind: self.kind,
+                connected: self.ping.is_some(),
+                latency_ms: self.ping.map(|took| round(took.as_secs_f64() * 1e3)),
+            },
+            pool: write.plus(read),
+            pools: Pools { write, read },
+            queue: Queue {
+                events: self.log.queue_events,
+                bytes: self.log.queue_bytes,
+                capacity_bytes: self.log.capacity_bytes,
+                oldest_seconds: round(self.oldest_seconds()),
+            },
+            problems: self.problems(),
+        }
+    }
+}
+
+/// To thousandths.
+fn round(value: f64) -> f64 {
+    (value * 1e3).round() / 1e3
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) enum Status {
+    Ok,
+    Degraded,
+    Unhealthy,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Body {
+    pub(super) status: Status,
+    accepting: bool,
+    version: &'static str,
+    uptime_seconds: u64,
+    database: Database,
+    pool: Pool,
+    pools: Pools,
+    queue: Queue,
+    problems: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Database {
+    kind: &'static str,
+    connected: bool,
+    /// Of the last ping; `null` when there was no answer.
+    latency_ms: Option<f64>,
+}
+
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Pool {
+    max: u32,
+    size: u32,
+    idle: u32,
+    in_use: u32,
+}
+
+impl Pool {
+    fn plus(self, other: Self) -> Self {
+        Self {
+            max: self.max + other.max,
+            size: self.size + other.size,
+            idle: self.idle + other.idle,
+            in_use: self.in_use + other.in_use,
+        }
+    }
+}
+
+impl From<PoolState> for Pool {
+    fn from(state: PoolState) -> Self {
+        Self {
+            max: state.max,
+            size: state.size,
+            idle: state.idle,
+            in_use: state.size.saturating_sub(state.idle),
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Pools {
+    write: Pool,
+    read: Pool,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Queue {
+    events: u64,
+    bytes: u64,
+    capacity_bytes: u64,
+    oldest_seconds: f64,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::{Report, Status};
+    use crate::log;
+    use crate::observe::readiness::Phase;
+    use crate::store::PoolState;
+
+    /// A report with nothing wrong, a day after the epoch.
+    fn sound() -> Report {
+        Report {
+            phase: Phase::Ready,
+            log: log::Status {
+                capacity_bytes: 4096,
+                ..log::Status::default()
+            },
+            ping: Some(Duration::from_micros(1_234)),
+            writing: true,
+            pools: [
+                PoolState {
+                    max: 2,
+                    size: 2,
+                    idle: 1,
+                },
+                PoolState {
+                    max: 8,
+                    size: 3,
+                    idle: 3,
+                },
+            ],
+            kind: "postgres",
+            obstacles: Vec::new(),
+            warnings: Vec::new(),
+            uptime: Duration::from_secs(7),
+            now: UNIX_EPOCH + Duration::from_secs(86_400),
+        }
+    }
+
+    #[test]
+    fn the_answer_has_the_promised_shape() {
+        let mut report = sound();
+        report.log.queue_events = 5;
+        report.log.queue_bytes = 640;
+        report.log.oldest_unix_nano = Some(86_390 * 1_000_000_000);
+        let text = serde_json::to_string(&report.body()).unwrap();
+        let version = env!("CARGO_PKG_VERSION");
+        assert_eq!(
+            text,
+            format!(r#"{{"status":"ok","accepting":true,"version":"{version}","uptimeSeconds":7,"#)
+                + r#""database":{"kind":"postgres","connected":true,"latencyMs":1.234},"#
+                + r#""pool":{"max":10,"size":5,"idle":4,"inUse":1},"#
+                + r#""pools":{"write":{"max":2,"size":2,"idle":1,"inUse":1},"#
+                + r#""read":{"max":8,"size":3,"idle":3,"inUse":0}},"#
+                + r#""queue":{"events":5,"bytes":640,"capacityBytes":4096,"oldestSeconds":10.0},"#
+                + r#""problems":[]}"#
+        );
+    }
+
+    #[test]
+    fn an_absent_database_and_a_full_log_degrade_and_say_what_to_do() {
+        let mut away = sound();
+        away.ping = None;
+        away.writing = false;
+        let body = away.body();
+        assert_eq!(body.status, Status::Degraded);
+        assert!(body.accepting, "events are taken without the database");
+        assert!(body.problems[0].contains("does not answer"));
+
+        let mut full = sound();
+        full.log.full = true;
+        let body = full.body();
+        assert_eq!(body.status, Status::Degraded);
+        assert!(!body.accepting);
+        assert!(body.problems[0].contains("RUVVECTOR_LOG_MAX_BYTES"));
+    }
+
+    #[test]
+    fn a_broken_log_and_draining_are_unhealthy() {
+        let mut broken = sound();
+        broken.phase = Phase::Broken;
+        broken.log.broken = true;
+        assert_eq!(broken.body().status, Status::Unhealthy);
+        assert_eq!(broken.body().problems.len(), 1);
+
+        let mut draining = sound();
+        draining.phase = Phase::Draining;
+        assert_eq!(draining.body().status, Status::Unhealthy);
+        assert!(!draining.body().accepting);
+    }
+
+    #[test]
+    fn a_warning_is_told_and_changes_nothing() {
+        let mut warned = sound();
+        warned.warnings.push("mind the data directory".to_owned());
+        let body = warned.body();
+        assert_eq!(body.status, Status::Ok);
+        assert_eq!(body.problems, ["mind the data directory"]);
+    }
+}

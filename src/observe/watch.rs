@@ -1,0 +1,117 @@
+//! What health and metrics are read from, and the background work that keeps it fresh.
+//!
+//! **Invariant:** no answer waits for the database: its sign of life is asked for in the background, in bounded time.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+use super::readiness::{Phase, Readiness};
+use super::report::{Ping, Report};
+use crate::log::Log;
+use crate::store::Store;
+use crate::write::Progress;
+
+/// How often the database is asked for a sign of life, and how long that may take.
+const PING_INTERVAL: Duration = Duration::from_secs(2);
+const PING_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often samples of histograms are folded into their buckets; without it they would pile up between scrapes.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// What health and metrics are read from.
+#[derive(Clone)]
+pub struct Sources {
+    pub log: Log,
+    pub store: Store,
+    pub progress: Progress,
+    pub readiness: Readiness,
+    /// What was said at the start; see [`super::warnings`].
+    pub warnings: Vec<String>,
+}
+
+/// The sources with the background work; cheap to clone.
+#[derive(Clone)]
+pub(super) struct Watch(Arc<Watched>);
+
+struct Watched {
+    sources: Sources,
+    handle: PrometheusHandle,
+    started: Instant,
+    /// `None` until the first ping has come back or run out of time.
+    ping: watch::Receiver<Option<Ping>>,
+    /// Ends with the last clone.
+    _background: JoinSet<()>,
+}
+
+impl Watch {
+    /// Starts the ping and the upkeep.
+    pub(super) fn start(sources: Sources, handle: PrometheusHandle) -> Self {
+        let (told, ping) = watch::channel(None);
+        let mut background = JoinSet::new();
+        background.spawn(ping_for_ever(sources.store.clone(), told));
+        background.spawn(upkeep_for_ever(handle.clone()));
+        Self(Arc::new(Watched {
+            sources,
+            handle,
+            started: Instant::now(),
+            ping,
+            _background: background,
+        }))
+    }
+
+    pub(super) fn handle(&self) -> &PrometheusHandle {
+        &self.0.handle
+    }
+
+    pub(super) fn phase(&self) -> Phase {
+        let sources = &self.0.sources;
+        sources.readiness.phase(&sources.log.status())
+    }
+
+    /// What is known now. Waits only at the very start, for the first ping, and no longer than that may take.
+    pub(super) async fn report(&self) -> Report {
+        let mut first = self.0.ping.clone();
+        let _ = timeout(PING_TIMEOUT, first.wait_for(Option::is_some)).await;
+        let ping = self.0.ping.borrow().flatten();
+        let sources = &self.0.sources;
+        let log = sources.log.status();
+        Report {
+            phase: sources.readiness.phase(&log),
+            log,
+            ping,
+            writing: sources.progress.connected(),
+            pools: sources.store.pools(),
+            kind: sources.store.kind(),
+            obstacles: sources.progress.problems(),
+            warnings: sources.warnings.clone(),
+            uptime: self.0.started.elapsed(),
+            now: SystemTime::now(),
+        }
+    }
+}
+
+async fn ping_for_ever(store: Store, told: watch::Sender<Option<Ping>>) {
+    let mut ticks = interval(PING_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let ping = match timeout(PING_TIMEOUT, store.ping()).await {
+            Ok(Ok(took)) => Some(took),
+            Ok(Err(_)) | Err(_) => None,
+        };
+        told.send_replace(Some(ping));
+    }
+}
+
+async fn upkeep_for_ever(handle: PrometheusHandle) {
+    let mut ticks = interval(UPKEEP_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        handle.run_upkeep();
+    }
+}

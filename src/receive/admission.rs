@@ -1,0 +1,203 @@
+//! Who may send: browsers' origins and bearer tokens.
+//!
+//! **Invariant:** nothing of a body is read before its sender is admitted.
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS,
+    ACCESS_CONTROL_REQUEST_METHOD, AUTHORIZATION, ORIGIN, VARY,
+};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::Response;
+use secrecy::ExposeSecret;
+use sha2::{Digest, Sha256};
+
+use super::Options;
+use super::answers::{self, Form};
+use crate::error::Error;
+
+/// Longest list of header names that a preflight is answered with.
+const PREFLIGHT_HEADERS_BYTES: usize = 1024;
+
+/// The settings of admission, in the form that requests are compared with.
+#[derive(Clone)]
+pub(super) struct Admission {
+    /// SHA-256 of each token: comparing digests tells nothing about a token by its timing.
+    tokens: Vec<[u8; 32]>,
+    origins: Vec<String>,
+}
+
+impl Admission {
+    pub(super) fn new(options: &Options) -> Self {
+        let digest = |token: &secrecy::SecretString| Sha256::digest(token.expose_secret()).into();
+        Self {
+            tokens: options.auth_tokens.iter().map(digest).collect(),
+            origins: options.cors_origins.clone(),
+        }
+    }
+
+    /// # Errors
+    /// `ForeignOrigin` for a page of a site that is not on the list, `Unauthenticated` without a token of ours.
+    pub(super) fn check(&self, headers: &HeaderMap) -> Result<(), Error> {
+        if headers.contains_key(ORIGIN) && self.origin(headers).is_none() {
+            return Err(Error::ForeignOrigin);
+        }
+        self.authenticate(headers)
+    }
+
+    fn authenticate(&self, headers: &HeaderMap) -> Result<(), Error> {
+        if self.tokens.is_empty() {
+            return Ok(());
+        }
+        let sent = headers.get(AUTHORIZATION).and_then(bearer);
+        let sent: [u8; 32] = Sha256::digest(sent.unwrap_or_default()).into();
+        let differs = |token: &[u8; 32]| {
+            let bits = token
+                .iter()
+                .zip(sent)
+                .fold(0, |bits, (a, b)| bits | (a ^ b));
+            std::hint::black_box(bits) != 0
+        };
+        // Every token is compared, whichever fits.
+        let known = self.tokens.iter().filter(|token| !differs(token)).count();
+        if known == 0 {
+            return Err(Error::Unauthenticated);
+        }
+        Ok(())
+    }
+
+    /// The request's origin, if it is on the list.
+    fn origin<'a>(&self, headers: &'a HeaderMap) -> Option<&'a HeaderValue> {
+        let mut origins = headers.get_all(ORIGIN).iter();
+        let (origin, None) = (origins.next()?, origins.next()) else {
+            return None;
+        };
+        let listed = |entry: &String| entry == "*" || entry.as_bytes() == origin.as_bytes();
+        self.origins.iter().any(listed).then_some(origin)
+    }
+
+    /// The answer to a browser's question whether it may send (Fetch, CORS-preflight request), asked without a token;
+    /// `None` when the request is no such question.
+    pub(super) fn preflight(&self, parts: &Parts) -> Option<Response> {
+        let asked = parts.method == Method::OPTIONS
+            && parts.headers.contains_key(ORIGIN)
+            && parts.headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD);
+        if !asked || self.origin(&parts.headers).is_none() {
+            return None;
+        }
+        let mut answer = Response::default();
+        *answer.status_mut() = StatusCode::NO_CONTENT;
+        let headers = answer.headers_mut();
+        headers.insert(
+            ACCESS_CONTROL_ALLOW_METHODS,
+            HeaderValue::from_static("POST"),
+        );
+        headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("3600"));
+        let names = parts.headers.get(ACCESS_CONTROL_REQUEST_HEADERS);
+        if let Some(names) = names.filter(|names| names.len() <= PREFLIGHT_HEADERS_BYTES) {
+            headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, names.clone());
+        }
+        self.share(&parts.headers, headers);
+        Some(answer)
+    }
+
+    /// Lets the page of a listed origin read the answer.
+    pub(super) fn share(&self, request: &HeaderMap, answer: &mut HeaderMap) {
+        if self.origins.is_empty() {
+            return;
+        }
+        answer.append(VARY, HeaderValue::from_static("Origin"));
+        if let Some(origin) = self.origin(request) {
+            answer.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+            answer.insert(
+                ACCESS_CONTROL_EXPOSE_HEADERS,
+                HeaderValue::from_static("Retry-After, Ruvvector-Outcome"),
+            );
+        }
+    }
+}
+
+/// The token of `Bearer <token>`; the scheme's case does not matter (RFC 9110, section 11.1).
+fn bearer(value: &HeaderValue) -> Option<&[u8]> {
+    let (scheme, token) = value.as_bytes().split_at_checked(7)?;
+    scheme
+        .eq_ignore_ascii_case(b"bearer ")
+        .then_some(token.trim_ascii())
+}
+
+/// Asks for a bearer token on all routes of `router`, when any is set: for what is read.
+pub fn authenticated(router: Router, options: &Options) -> Router {
+    if options.auth_tokens.is_empty() {
+        return router;
+    }
+    router.route_layer(from_fn_with_state(Admission::new(options), authenticate))
+}
+
+async fn authenticate(
+    State(admission): State<Admission>,
+    request: Request,
+    next: Next,
+) -> Response {
+    match admission.authenticate(request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(error) => answers::error(&error, Form::NATIVE),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{AUTHORIZATION, Admission, HeaderMap, HeaderValue, ORIGIN, Options};
+
+    fn admission(tokens: &[&str], origins: &[&str]) -> Admission {
+        Admission::new(&Options {
+            auth_tokens: tokens.iter().map(|&token| token.into()).collect(),
+            cors_origins: origins.iter().map(|&origin| origin.to_owned()).collect(),
+            ..Options::default()
+        })
+    }
+
+    #[test]
+    fn only_a_whole_token_of_ours_is_admitted() {
+        let admission = admission(&["one", "two"], &[]);
+        let admitted = |value: &'static str| {
+            let value = HeaderValue::from_static(value);
+            let headers = HeaderMap::from_iter([(AUTHORIZATION, value)]);
+            admission.check(&headers).is_ok()
+        };
+        assert!(admitted("Bearer one"));
+        assert!(admitted("bearer two"));
+        for refused in [
+            "Bearer on",
+            "Bearer onee",
+            "Bearer ",
+            "Bearer",
+            "Basic one",
+            "one",
+            "",
+        ] {
+            assert!(!admitted(refused), "{refused:?}");
+        }
+        assert!(admission.check(&HeaderMap::new()).is_err());
+    }
+
+    #[test]
+    fn an_origin_must_be_on_the_list_and_alone() {
+        let admission = admission(&[], &["https://a.example"]);
+        let admitted = |origins: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for origin in origins {
+                headers.append(ORIGIN, HeaderValue::from_static(origin));
+            }
+            admission.check(&headers).is_ok()
+        };
+        assert!(admitted(&[]));
+        assert!(admitted(&["https://a.example"]));
+        assert!(!admitted(&["https://b.example"]));
+        assert!(!admitted(&["null"]));
+        assert!(!admitted(&["https://a.example", "https://b.example"]));
+    }
+}

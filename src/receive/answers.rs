@@ -1,0 +1,215 @@
+//! Answers: a success or an error, in the form that the client reads.
+//!
+//! **Invariant:** an error is answered in the form that a success would have had.
+
+use std::io::Write;
+use std::sync::LazyLock;
+
+use axum::body::Body;
+use axum::http::header::{
+    ACCEPT_ENCODING, ALLOW, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER,
+    WWW_AUTHENTICATE,
+};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::response::Response;
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use super::media::{self, Media};
+use super::status::{Status, TEXT_BYTES, cut, fitting};
+use crate::decode::Rejection;
+use crate::error::Error;
+
+/// Says that a refused request may be stored all the same.
+const OUTCOME: HeaderName = HeaderName::from_static("ruvvector-outcome");
+
+/// How a client reads its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Form {
+    pub(super) shape: Shape,
+    /// Whether it asks for gzip, which OTLP's answers honour.
+    gzip: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shape {
+    /// `{"error": …}`, problems named by their index.
+    Native,
+    /// The same, problems named by their line.
+    NativeLines,
+    OtlpProtobuf,
+    OtlpJson,
+}
+
+impl Form {
+    /// The form for a request of that path and headers; OTLP's is JSON where the content type gives no hint.
+    pub(super) fn of(path: &str, headers: &HeaderMap) -> Self {
+        let otlp = path == "/" || path.starts_with("/v1/");
+        let shape = match Media::of(headers) {
+            Media::Protobuf => Shape::OtlpProtobuf,
+            _ if otlp => Shape::OtlpJson,
+            Media::NdJson => Shape::NativeLines,
+            _ => Shape::Native,
+        };
+        let gzip = otlp && accepts_gzip(headers);
+        Self { shape, gzip }
+    }
+
+    pub(super) const NATIVE: Self = Self {
+        shape: Shape::Native,
+        gzip: false,
+    };
+}
+
+/// A 200 with that body.
+pub(super) fn success(form: Form, body: impl Into<Bytes>) -> Response {
+    answer(StatusCode::OK, form, body.into())
+}
+
+/// The error's status, its headers, and a body that says why.
+pub(super) fn error(error: &Error, form: Form) -> Response {
+    let body: Bytes = match form.shape {
+        Shape::OtlpProtobuf => Status::of(error).to_protobuf().into(),
+        Shape::OtlpJson => Status::of(error).to_json().into(),
+        Shape::Native | Shape::NativeLines => native(error, form).into(),
+    };
+    let mut answer = answer(error.status(), form, body);
+    let headers = answer.headers_mut();
+    match error {
+        Error::Unauthenticated => {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        Error::Method { allow } => {
+            headers.insert(ALLOW, HeaderValue::from_static(allow));
+        }
+        Error::ContentEncoding => {
+            let taken = HeaderValue::from_static("gzip, zstd, deflate, identity");
+            headers.insert(ACCEPT_ENCODING, taken);
+        }
+        Error::Unavailable { retry_after_s, .. } => {
+            headers.insert(RETRY_AFTER, u16::from(*retry_after_s).into());
+        }
+        Error::Unknown { retry_after_s } => {
+            headers.insert(RETRY_AFTER, u16::from(*retry_after_s).into());
+            headers.insert(OUTCOME, HeaderValue::from_static("unknown"));
+        }
+        // What is left of the request is not read, so its connection cannot be used again.
+        Error::TooLarge { .. } | Error::SlowBody | Error::LargeHeaders { .. } => {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        Error::Malformed { .. }
+        | Error::Invalid(_)
+        | Error::Parameter(_)
+        | Error::ForeignOrigin
+        | Error::NotFound(_)
+        | Error::TooManyEvents { .. }
+        | Error::LongTarget { .. }
+        | Error::ContentType { .. } => {}
+    }
+    answer
+}
+
+/// `{"error": …}`, and where events were looked at, what became of them.
+fn native(error: &Error, form: Form) -> String {
+    let text = error.to_string();
+    let text = cut(&text, TEXT_BYTES);
+    let body = match error {
+        Error::Malformed { .. } => {
+            json!({ "error": text, "accepted": 0, "rejected": 0, "problems": [] })
+        }
+        Error::Invalid(checked) => json!({
+            "error": text,
+            "accepted": 0,
+            "rejected": checked.accepted.saturating_add(checked.rejected),
+            "problems": problems(&checked.rejections, form),
+        }),
+        _ => json!({ "error": text }),
+    };
+    body.to_string()
+}
+
+/// As many as an answer has room for: `[{"index": n, "field": …, "reason": …}]`, in NDJSON by `line`.
+pub(super) fn problems(rejections: &[Rejection], form: Form) -> Value {
+    let place = match form.shape {
+        Shape::NativeLines => "line",
+        Shape::Native | Shape::OtlpProtobuf | Shape::OtlpJson => "index",
+    };
+    fitting(rejections, |rejection| {
+        let reason = cut(&rejection.reason, TEXT_BYTES);
+        json!({ place: rejection.index, "field": rejection.field, "reason": reason })
+    })
+    .into()
+}
+
+fn answer(status: StatusCode, form: Form, body: Bytes) -> Response {
+    let content_type = match form.shape {
+        Shape::OtlpProtobuf => media::PROTOBUF,
+        Shape::OtlpJson | Shape::Native | Shape::NativeLines => media::JSON,
+    };
+    let gzip = form.gzip && !body.is_empty();
+    let body = if gzip { compress(&body) } else { body };
+    let mut answer = Response::new(Body::from(body));
+    *answer.status_mut() = status;
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    if gzip {
+        headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    answer
+}
+
+/// Whether `Accept-Encoding` names gzip without `q=0` (RFC 9110, section 12.5.3).
+fn accepts_gzip(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(ACCEPT_ENCODING)
+        .into_iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|coding| {
+            let (name, weight) = coding.split_once(';').unwrap_or((coding, ""));
+            let weight = weight.trim().strip_prefix("q=");
+            let never = weight.is_some_and(|weight| weight.parse() == Ok(0.0_f32));
+            name.trim().eq_ignore_ascii_case("gzip") && !never
+        })
+}
+
+fn compress(body: &Bytes) -> Bytes {
+    /// Every full success in JSON.
+    static EMPTY_OBJECT: LazyLock<Bytes> = LazyLock::new(|| gzip(b"{}"));
+    if **body == *b"{}" {
+        EMPTY_OBJECT.clone()
+    } else {
+        gzip(body)
+    }
+}
+
+fn gzip(body: &[u8]) -> Bytes {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder
+        .write_all(body)
+        .and_then(|()| encoder.finish())
+        .expect("writing to memory does not fail")
+        .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ACCEPT_ENCODING, HeaderMap, HeaderValue, accepts_gzip};
+
+    #[test]
+    fn gzip_is_used_only_when_asked_for() {
+        for (value, accepted) in [
+            ("gzip", true),
+            ("deflate, GZIP;q=0.5", true),
+            ("gzip;q=0", false),
+            ("gzip; q=0.0", false),
+            ("br", false),
+            ("", false),
+        ] {
+            let value = HeaderValue::from_static(value);
+            let headers = HeaderMap::from_iter([(ACCEPT_ENCODING, value.clone())]);
+            assert_eq!(accepts_gzip(&headers), accepted, "{value:?}");
+        }
+        assert!(!accepts_gzip(&HeaderMap::new()));
+    }
+}

@@ -1,0 +1,220 @@
+//! A request's body, read under limits of size, memory and time.
+//!
+//! **Invariant:** memory grows with what has arrived, never with what a header announces, and every byte of it stands
+//! in the reservation first.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{HeaderMap, header};
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use hyper::body::Body as _;
+use metrics::Counter;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::budget::{Refused, Reservation};
+use super::retry;
+use crate::error::Error;
+
+/// A refused request's body up to this size is read and dropped, so that its connection can be used again.
+const DISCARD_BYTES: u64 = 64 << 10;
+
+/// How much of a body is read, and how long it may take.
+pub(super) struct Limits {
+    pub(super) wire_bytes: usize,
+    pub(super) total: Duration,
+    pub(super) idle: Duration,
+}
+
+/// Reads the whole body, as it came over the wire.
+///
+/// # Errors
+/// A body that is announced as too large is refused unread, one that grows too large when it does; `SlowBody` when a
+/// limit of time is passed; `Malformed` when it ends before its end.
+pub(super) async fn read(
+    mut body: Body,
+    limits: &Limits,
+    held: &mut Reservation,
+    received: &Counter,
+) -> Result<Bytes, Error> {
+    let announced = body.size_hint().exact();
+    let limit_bytes = limits.wire_bytes;
+    if announced.is_some_and(|bytes| bytes > limit_bytes as u64) {
+        return Err(Error::TooLarge { limit_bytes });
+    }
+    let end_bytes = announced.map_or(limit_bytes, |bytes| {
+        usize::try_from(bytes).unwrap_or(limit_bytes)
+    });
+    let end = Instant::now() + limits.total;
+    let mut gathered = Gathered::default();
+    while let Some(data) = next(&mut body, limits.idle, end).await? {
+        received.increment(data.len() as u64);
+        if gathered.len() + data.len() > limit_bytes {
+            return Err(Error::TooLarge { limit_bytes });
+        }
+        gathered.push(&data, end_bytes, held)?;
+    }
+    Ok(gathered.into_bytes())
+}
+
+/// Reads what a refused request still sends, if that is little.
+pub(super) async fn discard(mut body: Body, headers: &HeaderMap, limits: &Limits) {
+    let little = body
+        .size_hint()
+        .exact()
+        .is_some_and(|bytes| bytes <= DISCARD_BYTES);
+    if !little || headers.contains_key(header::EXPECT) {
+        return;
+    }
+    let end = Instant::now() + limits.idle;
+    while let Ok(Some(_)) = next(&mut body, limits.idle, end).await {}
+}
+
+/// The next piece, `None` at the end; trailers are passed over.
+async fn next(body: &mut Body, idle: Duration, end: Instant) -> Result<Option<Bytes>, Error> {
+    loop {
+        let frame = timeout_at(end, timeout(idle, body.frame())).await;
+        let Ok(Ok(frame)) = frame else {
+            return Err(Error::SlowBody);
+        };
+        match frame.map(|frame| frame.map(hyper::body::Frame::into_data)) {
+            None => return Ok(None),
+            Some(Ok(Ok(data))) => return Ok(Some(data)),
+            Some(Ok(Err(_trailers))) => {}
+            Some(Err(_)) => {
+                return Err(Error::Malformed {
+                    message: "the body ends before its end, or is framed wrongly".to_owned(),
+                    offset: None,
+                });
+            }
+        }
+    }
+}
+
+/// The pieces of a body: the first as it came, so that a body of one piece is never copied.
+#[derive(Default)]
+struct Gathered {
+    first: Bytes,
+    all: Vec<u8>,
+}
+
+impl Gathered {
+    fn len(&self) -> usize {
+        self.first.len().max(self.all.len())
+    }
+
+    /// Adds a piece of a body that has no more than `end_bytes` in all.
+    fn push(
+        &mut self,
+        piece: &Bytes,
+        end_bytes: usize,
+        held: &mut Reservation,
+    ) -> Result<(), Error> {
+        if self.len() == 0 {
+            held.grow(piece.len()).map_err(refuse)?;
+            self.first = piece.clone();
+            return Ok(());
+        }
+        let needed = self.len() + piece.len();
+        if needed > self.all.capacity() {
+            // Doubling keeps the copies few; the end keeps the last one from overshooting.
+            let capacity = (2 * needed).min(end_bytes).max(needed);
+            held.grow(capacity - held.bytes()).map_err(refuse)?;
+            self.all.reserve_exact(capacity - self.all.len());
+        }
+        if self.all.is_empty() {
+            self.all.extend_from_slice(&std::mem::take(&mut self.first));
+        }
+        self.all.extend_from_slice(piece);
+        Ok(())
+    }
+
+    fn into_bytes(self) -> Bytes {
+        if self.all.is_empty() {
+            self.first
+        } else {
+            Bytes::from(self.all)
+        }
+    }
+}
+
+/// What the client is told when its request finds no memory.
+pub(super) fn refuse(refused: Refused) -> Error {
+    match refused {
+        Refused::NeverFits { limit_bytes } => Error::TooLarge { limit_bytes },
+        Refused::NoRoom => Error::Unavailable {
+            reason: "too many bytes of requests are in flight".to_owned(),
+            retry_after_s: retry::soon(),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use futures_util::stream;
+
+    use super::super::budget::Budget;
+    use super::{Body, Bytes, Counter, Duration, Error, Limits, read};
+
+    const LIMITS: Limits = Limits {
+        wire_bytes: 1000,
+        total: Duration::from_secs(30),
+        idle: Duration::from_secs(10),
+    };
+
+    async fn read_pieces(pieces: &[&'static [u8]]) -> Result<(Bytes, usize), Error> {
+        let budget = Arc::new(Budget::new(3000));
+        let mut held = budget.reservation();
+        let pieces: Vec<_> = pieces
+            .iter()
+            .map(|piece| Ok::<_, std::io::Error>(Bytes::from_static(piece)))
+            .collect();
+        let body = Body::from_stream(stream::iter(pieces));
+        let bytes = read(body, &LIMITS, &mut held, &Counter::noop()).await?;
+        Ok((bytes, held.bytes()))
+    }
+
+    #[tokio::test]
+    async fn pieces_come_together_in_order() {
+        let (bytes, held) = read_pieces(&[b"one ", b"two ", b"three"]).await.unwrap();
+        assert_eq!(bytes, "one two three");
+        assert!(held >= bytes.len());
+        assert_eq!(read_pieces(&[]).await.unwrap().0, "");
+    }
+
+    #[tokio::test]
+    async fn a_body_that_grows_past_the_limit_is_refused() {
+        let result = read_pieces(&[&[0; 600], &[0; 401]]).await;
+        assert!(matches!(result, Err(Error::TooLarge { limit_bytes: 1000 })));
+        assert_eq!(
+            read_pieces(&[&[0; 600], &[0; 400]]).await.unwrap().0.len(),
+            1000
+        );
+    }
+
+    #[tokio::test]
+    async fn a_body_that_stops_or_drips_is_given_up() {
+        let read_within = async |body: Body, total_ms: u64, idle_ms: u64| {
+            let limits = Limits {
+                wire_bytes: 1 << 20,
+                total: Duration::from_millis(total_ms),
+                idle: Duration::from_millis(idle_ms),
+            };
+            let mut held = Arc::new(Budget::new(4 << 20)).reservation();
+            read(body, &limits, &mut held, &Counter::noop()).await
+        };
+        let stalled = Body::from_stream(stream::pending::<Result<Bytes, std::io::Error>>());
+        let result = read_within(stalled, 60_000, 50).await;
+        assert!(matches!(result, Err(Error::SlowBody)));
+
+        let dripping = Body::from_stream(stream::unfold((), |()| async {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            Some((Ok::<_, std::io::Error>(Bytes::from_static(b"x")), ()))
+        }));
+        let result = read_within(dripping, 100, 60_000).await;
+        assert!(matches!(result, Err(Error::SlowBody)));
+    }
+}

@@ -1,0 +1,268 @@
+//! The accept loop, and one connection's life: HTTP/1.1 and HTTP/2 without TLS on the same port (RFC 9113, section 3.3).
+//!
+//! **Invariant:** a connection is ended between requests, never within one that makes progress, and never by a reset
+//! while its client still sends.
+
+use std::convert::Infallible;
+use std::io::ErrorKind;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::header::CONNECTION;
+use axum::http::{HeaderValue, Request, Version};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::Service;
+
+use super::wire::{Answering, Phase, Wire};
+use super::{Options, requests, retry};
+
+/// Heads of HTTP/1 up to this size reach us, so that we can answer 431; hyper refuses larger ones by itself.
+const HTTP1_BUFFER_BYTES: usize = 128 << 10;
+const HTTP2_HEADERS_BYTES: u32 = 16 << 10;
+/// How often a client of HTTP/2 that says nothing is asked whether it is still there, and how long it may take.
+const HTTP2_PING: Duration = Duration::from_secs(20);
+const HTTP2_PONG: Duration = Duration::from_secs(10);
+/// Until a failed accept is tried again: out of descriptors, it would fail at once.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+/// How long what a client still sends is read after the last answer, as closing at once would reset it.
+const LINGER: Duration = Duration::from_secs(2);
+/// How long the service waits, when it stops, for the rest of a head that has begun to come in, and how often it looks.
+const HEAD_WHOLE: Duration = Duration::from_secs(1);
+const HEAD_AGAIN: Duration = Duration::from_millis(20);
+
+/// The two steps of a stop.
+#[derive(Clone, Default)]
+pub struct Drain {
+    /// Connections are still accepted and requests served, but clients are told to go: `Connection: close`, GOAWAY.
+    pub closing: CancellationToken,
+    /// No more connections; what is under way is finished.
+    pub stop: CancellationToken,
+}
+
+/// Serves `router` on `listener` until `drain.stop`, then finishes the requests under way and returns.
+pub async fn serve(listener: TcpListener, router: Router, options: &Options, drain: Drain) {
+    let protocol = protocol(options);
+    let router = requests::guarded(router);
+    let slots = Arc::new(Semaphore::new(options.connections));
+    let open = TaskTracker::new();
+    loop {
+        let (stream, slot) = tokio::select! {
+            biased;
+            () = drain.stop.cancelled() => break,
+            accepted = accept(&listener, &slots) => accepted,
+        };
+        let connection = Connection {
+            wire: Wire::new(stream),
+            header_timeout: options.header_timeout,
+            idle: options.keep_alive_idle,
+            // Clients that came together do not leave together.
+            age: options.connection_age.mul_f64(0.8 + 0.4 * retry::jitter()),
+            drain: drain.clone(),
+        };
+        let (protocol, router) = (protocol.clone(), router.clone());
+        open.spawn(async move {
+            connection.live(&protocol, router).await;
+            drop(slot);
+        });
+    }
+    drop(listener);
+    open.close();
+    open.wait().await;
+}
+
+/// Waits for a free place first, so that what cannot be served waits in the listener's queue.
+async fn accept(
+    listener: &TcpListener,
+    slots: &Arc<Semaphore>,
+) -> (TcpStream, OwnedSemaphorePermit) {
+    let slot = Arc::clone(slots).acquire_owned().await;
+    let slot = slot.expect("the semaphore is never closed");
+    loop {
+        match listener.accept().await {
+            Ok((stream, _peer)) => {
+                // Without it answers would wait for acknowledgements; a failure costs only that.
+                let _ = stream.set_nodelay(true);
+                return (stream, slot);
+            }
+            Err(error) if is_of_one_connection(error.kind()) => {}
+            Err(error) => {
+                tracing::warn!(%error, "no connection can be accepted; trying again");
+                sleep(ACCEPT_AGAIN).await;
+            }
+        }
+    }
+}
+
+/// Whether accepting failed by the fault of the connection, which is gone, and not for want of descriptors or memory.
+fn is_of_one_connection(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::ConnectionRefused
+    )
+}
+
+fn protocol(options: &Options) -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        // hyper's timeout would also end idle connections; ours tells them apart.
+        .header_read_timeout(None)
+        .max_buf_size(HTTP1_BUFFER_BYTES);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(options.http2_streams)
+        .max_header_list_size(HTTP2_HEADERS_BYTES)
+        .keep_alive_interval(HTTP2_PING)
+        .keep_alive_timeout(HTTP2_PONG);
+    builder
+}
+
+struct Connection {
+    wire: Wire,
+    header_timeout: Duration,
+    idle: Duration,
+    age: Duration,
+    drain: Drain,
+}
+
+/// How a connection's conversation ended.
+enum End {
+    /// Both sides know.
+    Closed,
+    /// It is cut: its client is too slow.
+    Cut,
+}
+
+/// How far a connection is on its way out.
+#[derive(Clone, Copy)]
+enum Leaving {
+    No,
+    /// It ends after the request whose head is coming in, if that is whole by then.
+    Soon(Instant),
+    /// The protocol was asked to end it; cut when it still only waits by then.
+    Asked(Instant),
+}
+
+impl Connection {
+    async fn live(self, protocol: &Builder<TokioExecutor>, router: Router) {
+        match self.converse(protocol, router).await {
+            End::Cut => {}
+            End::Closed => {
+                if let Some(stream) = self.wire.into_stream() {
+                    linger(stream).await;
+                }
+            }
+        }
+    }
+
+    async fn converse(&self, protocol: &Builder<TokioExecutor>, router: Router) -> End {
+        let last_sent = CancellationToken::new();
+        let service = {
+            let (wire, last_sent) = (self.wire.clone(), last_sent.clone());
+            service_fn(move |request| {
+                answer(wire.clone(), last_sent.clone(), router.clone(), request)
+            })
+        };
+        let io = TokioIo::new(self.wire.clone());
+        let mut connection = pin!(protocol.serve_connection(io, service));
+        let mut aged = pin!(sleep(self.age));
+        let mut told = false;
+        let mut leaving = Leaving::No;
+        loop {
+            let (phase, deadline) = self.wire.phase(self.header_timeout, self.idle);
+            let now = Instant::now();
+            let wake = match leaving {
+                Leaving::No => deadline,
+                Leaving::Soon(by) if phase == Phase::Head && now < by => now + HEAD_AGAIN,
+                Leaving::Soon(_) => {
+                    connection.as_mut().graceful_shutdown();
+                    leaving = Leaving::Asked(now + self.header_timeout);
+                    continue;
+                }
+                Leaving::Asked(_) if phase == Phase::Busy => deadline,
+                Leaving::Asked(by) => deadline.min(by),
+            };
+            tokio::select! {
+                result = connection.as_mut() => {
+                    if let Err(error) = result {
+                        tracing::debug!(%error, "a connection ended with an error");
+                    }
+                    return End::Closed;
+                }
+                () = sleep_until(wake) => {
+                    let now = Instant::now();
+                    let (phase, deadline) = self.wire.phase(self.header_timeout, self.idle);
+                    match (leaving, phase) {
+                        (Leaving::No, Phase::Idle) if deadline <= now => {
+                            leaving = Leaving::Soon(now);
+                        }
+                        (Leaving::Asked(by), Phase::Fresh | Phase::Head | Phase::Idle) if by <= now => {
+                            return End::Cut;
+                        }
+                        _ if deadline <= now => return End::Cut,
+                        _ => {}
+                    }
+                }
+                () = aged.as_mut(), if !told => told = self.tell(),
+                () = self.drain.closing.cancelled(), if !told => told = self.tell(),
+                () = last_sent.cancelled(), if matches!(leaving, Leaving::No) => {
+                    leaving = Leaving::Soon(Instant::now());
+                }
+                () = self.drain.stop.cancelled(), if matches!(leaving, Leaving::No) => {
+                    leaving = Leaving::Soon(Instant::now() + HEAD_WHOLE);
+                }
+            }
+        }
+    }
+
+    /// Lets the next answer be the last; an idle client of HTTP/1 could have sent a request just now.
+    fn tell(&self) -> bool {
+        self.wire.set_last();
+        true
+    }
+}
+
+/// One request: the router's answer, which keeps the connection busy until it is sent.
+async fn answer(
+    wire: Wire,
+    last_sent: CancellationToken,
+    mut router: Router,
+    request: Request<Incoming>,
+) -> Result<axum::http::Response<Answering>, Infallible> {
+    let version = request.version();
+    let under_way = wire.begin(version);
+    let mut response = router.call(request.map(Body::new)).await?;
+    if wire.is_last() {
+        if version == Version::HTTP_2 {
+            last_sent.cancel();
+        } else {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(CONNECTION, close);
+        }
+    }
+    Ok(response.map(|body| Answering { body, under_way }))
+}
+
+/// Reads on for a while, so that the last answer is not overtaken by a reset.
+async fn linger(mut stream: TcpStream) {
+    if stream.shutdown().await.is_err() {
+        return;
+    }
+    let mut scrap = vec![0; 16 << 10];
+    let emptied = async { while matches!(stream.read(&mut scrap).await, Ok(1..)) {} };
+    let _ = timeout(LINGER, emptied).await;
+}

@@ -1,0 +1,135 @@
+//! The sockets that the service listens on.
+//!
+//! **Invariant:** all of them are bound before anything is recovered or served, so a taken port ends the start at once
+//! and harms nothing.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use tokio::net::{TcpListener, TcpSocket};
+
+/// Connections that the kernel holds until they are accepted.
+const BACKLOG: u32 = 1024;
+
+/// One way in, on one port of each address.
+#[derive(Debug)]
+pub struct Listener {
+    /// `main` or `otlp_http`.
+    pub name: &'static str,
+    pub sockets: Vec<TcpListener>,
+}
+
+/// A port that could not be taken.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "cannot listen on {address}: {error}; {setting} moves that listener to another port, and `off` closes it"
+)]
+pub struct BindError {
+    pub address: SocketAddr,
+    pub error: io::Error,
+    pub setting: &'static str,
+}
+
+impl Listener {
+    /// Takes `port` on each address; with port 0, one free port for all of them. Where the machine has no IPv6, a
+    /// loopback of it that stands beside others is left out.
+    ///
+    /// # Errors
+    /// When a port is taken, or an address is not this machine's.
+    pub fn bind(
+        name: &'static str,
+        setting: &'static str,
+        addresses: &[IpAddr],
+        port: u16,
+    ) -> Result<Self, BindError> {
+        let mut port = port;
+        let mut sockets = Vec::with_capacity(addresses.len());
+        for &ip in addresses {
+            let address = SocketAddr::new(ip, port);
+            match bind(address) {
+                Ok(socket) => {
+                    port = socket.local_addr().map_or(port, |bound| bound.port());
+                    sockets.push(socket);
+                }
+                Err(error)
+                    if ip == Ipv6Addr::LOCALHOST && addresses.len() > 1 && lacks_ipv6(&error) =>
+                {
+                    tracing::info!("no IPv6 here: {name} listens without ::1");
+                }
+                Err(error) => {
+                    return Err(BindError {
+                        address,
+                        error,
+                        setting,
+                    });
+                }
+            }
+        }
+        Ok(Self { name, sockets })
+    }
+
+    /// Where clients reach it, as URLs without a path.
+    #[must_use]
+    pub fn urls(&self) -> Vec<String> {
+        let addresses = self.sockets.iter().filter_map(|s| s.local_addr().ok());
+        addresses
+            .map(|address| format!("http://{address}"))
+            .collect()
+    }
+}
+
+impl fmt::Display for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.urls().join(", "))
+    }
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    // A restart must not wait for the old connections' TIME_WAIT.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+fn lacks_ipv6(error: &io::Error) -> bool {
+    const EAFNOSUPPORT: i32 = 97;
+    error.kind() == io::ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(EAFNOSUPPORT)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+    use super::Listener;
+
+    const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+    #[tokio::test]
+    async fn port_0_is_one_free_port_for_every_address() {
+        let both = [LOOPBACK, IpAddr::V6(Ipv6Addr::LOCALHOST)];
+        let listener = Listener::bind("main", "RUVVECTOR_SERVICE_PORT", &both, 0).unwrap();
+        let ports: Vec<u16> = listener
+            .sockets
+            .iter()
+            .map(|socket| socket.local_addr().unwrap().port())
+            .collect();
+        assert!(ports.iter().all(|port| *port != 0 && *port == ports[0]));
+    }
+
+    #[tokio::test]
+    async fn a_taken_port_says_which_setting_moves_or_closes_the_listener() {
+        let first = Listener::bind("a", "X", &[LOOPBACK], 0).unwrap();
+        let port = first.sockets[0].local_addr().unwrap().port();
+        let setting = "RUVVECTOR_OTLP_HTTP_PORT";
+        let error = Listener::bind("otlp_http", setting, &[LOOPBACK], port).unwrap_err();
+        let said = error.to_string();
+        assert!(said.contains(&format!("127.0.0.1:{port}")), "{said}");
+        assert!(said.contains("RUVVECTOR_OTLP_HTTP_PORT moves"), "{said}");
+        assert!(said.contains("`off` closes it"), "{said}");
+    }
+}

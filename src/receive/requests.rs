@@ -1,0 +1,133 @@
+//! Around every request of every route: limits of its head, a catch for panics, its duration.
+//!
+//! **Invariant:** nothing that a client chooses becomes a metric's label: methods and routes are closed sets.
+
+use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::Method;
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::Response;
+use futures_util::FutureExt;
+use metrics::Histogram;
+
+use super::answers::{self, Form};
+use super::retry;
+use crate::error::Error;
+use crate::observe::metrics::HTTP_SERVER_REQUEST_DURATION_SECONDS;
+
+const TARGET_BYTES: usize = 8 << 10;
+const HEADERS_BYTES: usize = 64 << 10;
+
+/// The label of what is in no closed set.
+const OTHER: &str = "_OTHER";
+
+/// `router` with all of it around its routes and its fallback.
+pub(super) fn guarded(router: Router) -> Router {
+    router.layer(from_fn_with_state(Durations::default(), guard))
+}
+
+async fn guard(State(durations): State<Durations>, request: Request, next: Next) -> Response {
+    let begun = Instant::now();
+    let method = method_label(request.method());
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let form = Form::of(request.uri().path(), request.headers());
+    let response = match check_head(&request) {
+        Ok(()) => AssertUnwindSafe(next.run(request))
+            .catch_unwind()
+            .await
+            .unwrap_or_else(|_panic| {
+                tracing::error!(method, "answering a request panicked");
+                let retry_after_s = retry::soon();
+                answers::error(&Error::Unknown { retry_after_s }, form)
+            }),
+        Err(error) => answers::error(&error, form),
+    };
+    let route = route.as_ref().map_or(OTHER, MatchedPath::as_str);
+    durations.record(method, route, response.status().as_u16(), begun.elapsed());
+    response
+}
+
+fn check_head(request: &Request) -> Result<(), Error> {
+    let target = request.uri();
+    let query_bytes = target.query().map_or(0, |query| 1 + query.len());
+    if target.path().len() + query_bytes > TARGET_BYTES {
+        return Err(Error::LongTarget {
+            limit_bytes: TARGET_BYTES,
+        });
+    }
+    let line_bytes = |(name, value): (&axum::http::HeaderName, &axum::http::HeaderValue)| {
+        name.as_str().len() + value.len() + ": \r\n".len()
+    };
+    if request.headers().iter().map(line_bytes).sum::<usize>() > HEADERS_BYTES {
+        return Err(Error::LargeHeaders {
+            limit_bytes: HEADERS_BYTES,
+        });
+    }
+    Ok(())
+}
+
+/// The method, if it is of the standard set (OpenTelemetry semantic conventions, `http.request.method`).
+fn method_label(method: &Method) -> &'static str {
+    match method.as_str() {
+        "GET" => "GET",
+        "POST" => "POST",
+        "HEAD" => "HEAD",
+        "PUT" => "PUT",
+        "DELETE" => "DELETE",
+        "OPTIONS" => "OPTIONS",
+        "PATCH" => "PATCH",
+        "CONNECT" => "CONNECT",
+        "TRACE" => "TRACE",
+        _ => OTHER,
+    }
+}
+
+/// Histograms by route, then by method and status.
+type ByRoute = HashMap<String, HashMap<(&'static str, u16), Histogram>>;
+
+/// The histograms of request durations, each looked up in the recorder once.
+#[derive(Clone, Default)]
+struct Durations(Arc<RwLock<ByRoute>>);
+
+impl Durations {
+    fn record(&self, method: &'static str, route: &str, status: u16, took: Duration) {
+        // `/v1/traces/` is the same route.
+        let route = route.trim_end_matches('/');
+        let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let histogram = known.get(route).and_then(|all| all.get(&(method, status)));
+        if let Some(histogram) = histogram {
+            histogram.record(took);
+            return;
+        }
+        drop(known);
+        let histogram = metrics::histogram!(HTTP_SERVER_REQUEST_DURATION_SECONDS,
+            "http_request_method" => method,
+            "http_route" => if route.is_empty() { "/".to_owned() } else { route.to_owned() },
+            "http_response_status_code" => status.to_string());
+        histogram.record(took);
+        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let of_route = known.entry(route.to_owned()).or_default();
+        of_route.insert((method, status), histogram);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Method, method_label};
+
+    #[test]
+    fn a_method_of_nobodys_is_no_label() {
+        assert_eq!(method_label(&Method::POST), "POST");
+        let long = Method::from_bytes("X".repeat(8192).as_bytes()).unwrap();
+        assert_eq!(method_label(&long), "_OTHER");
+        assert_eq!(
+            method_label(&Method::from_bytes(b"post").unwrap()),
+            "_OTHER"
+        );
+    }
+}

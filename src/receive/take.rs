@@ -1,0 +1,266 @@
+//! A request's way from its body to the log: read, decompress and check, append, wait for the sync.
+//!
+//! **Invariant:** what was handed to the log is seen through, though its client goes away or its time runs out; and
+//! from there on no answer claims that it was not stored.
+
+use std::borrow::Cow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use axum::body::Body;
+use bytes::Bytes;
+use tokio::sync::AcquireError;
+use tokio::time::{Instant, timeout_at};
+
+use super::budget::Reservation;
+use super::tally::{Counters, Outcome, Tally};
+use super::{Receiver, body, retry};
+use crate::decode::inflate::{ContentEncoding, InflateError, inflate};
+use crate::decode::{self, Checked, Sanitized, Source};
+use crate::error::Error;
+use crate::event::{Encoding, Signal};
+use crate::log::{AppendError, Log, NewRecord, Position};
+
+/// Up to this size a body is decoded where it was read; a larger one would delay the answers of others.
+const DECODED_IN_PLACE_BYTES: usize = 256 << 10;
+
+/// What is known of a request before its body is read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted {
+    pub(super) signal: Signal,
+    pub(super) encoding: Encoding,
+    pub(super) content_encoding: ContentEncoding,
+    pub(super) partial: bool,
+}
+
+/// What became of a request that was not refused.
+pub(super) struct Taken {
+    pub(super) checked: Checked,
+    /// `None` when there was nothing to store.
+    pub(super) position: Option<Position>,
+}
+
+impl Receiver {
+    /// Returns once every accepted event of the body is on disk.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`] when they may be on disk all the same; after every other error nothing of them is.
+    pub(super) async fn take(
+        &self,
+        body: Body,
+        wanted: Wanted,
+        tally: &mut Tally,
+    ) -> Result<Taken, Error> {
+        let limits = self.body_limits(wanted.signal);
+        let mut held = self.stage.budget.reservation();
+        let wire = body::read(body, &limits, &mut held, &tally.counters.received_bytes).await?;
+        #[expect(clippy::cast_precision_loss, reason = "a histogram of sizes")]
+        tally.counters.request_bytes.record(wire.len() as f64);
+
+        let deadline = Instant::now() + self.stage.options.handling_timeout;
+        let job = Job {
+            wire: wire.clone(),
+            content_encoding: wanted.content_encoding,
+            source: self.source(wanted),
+            held,
+        };
+        let limit_bytes = self.decoded_bytes_max(wanted.signal);
+        let decoded = timeout_at(deadline, self.decode(job, limit_bytes)).await;
+        let decoded =
+            decoded.map_err(|_| unavailable("the service is too busy", retry::soon()))??;
+        let checked = decoded.checked;
+        if checked.accepted == 0 {
+            return Ok(Taken {
+                checked,
+                position: None,
+            });
+        }
+
+        let record = NewRecord {
+            source: decoded.job.source,
+            content_encoding: wanted.content_encoding,
+            decoded_bytes: decoded.bytes,
+            accepted: checked.accepted,
+            rejected: checked.rejected,
+            // Retries are not told from new requests yet.
+            digest: [0; 16],
+            payload: wire,
+        };
+        tally.outcome = Outcome::Unknown;
+        let counters = Arc::clone(&tally.counters);
+        let log = self.stage.log.clone();
+        let appending = append(log, record, counters, checked.sanitized, decoded.job.held);
+        match timeout_at(deadline, tokio::spawn(appending)).await {
+            Ok(Ok(Ok(position))) => Ok(Taken {
+                checked,
+                position: Some(position),
+            }),
+            Ok(Ok(Err(error))) => Err(self.not_appended(error)),
+            Ok(Err(_panicked)) => Err(unknown()),
+            Err(_late) => Err(unknown()),
+        }
+    }
+
+    fn source(&self, wanted: Wanted) -> Source {
+        Source {
+            signal: wanted.signal,
+            encoding: wanted.encoding,
+            partial: wanted.partial,
+            received_unix_nano: unix_nano_now(),
+            limits: self.stage.options.decode,
+            version: decode::VERSION,
+        }
+    }
+
+    /// Decodes a small body here and a large one on one of a bounded number of threads.
+    async fn decode(&self, mut job: Job, limit_bytes: usize) -> Result<Decoded, Error> {
+        if job.wire.len() <= DECODED_IN_PLACE_BYTES {
+            let in_place = limit_bytes.min(DECODED_IN_PLACE_BYTES);
+            match job.run(in_place) {
+                Err(Error::TooLarge { .. }) if in_place < limit_bytes => {}
+                result => return Ok(result?.of(job)),
+            }
+        }
+        let permit = Arc::clone(&self.stage.decoders).acquire_owned().await;
+        let permit = permit.map_err(|_: AcquireError| unavailable("the service stops", 1))?;
+        let decoding = tokio::task::spawn_blocking(move || {
+            let result = job.run(limit_bytes);
+            drop(permit);
+            Ok(result?.of(job))
+        });
+        decoding
+            .await
+            .unwrap_or_else(|_cancelled| Err(unavailable("the service stops", 1)))
+    }
+
+    fn not_appended(&self, error: AppendError) -> Error {
+        let after_backlog = || {
+            let backlog = self.stage.log.status().queue_events;
+            retry::after_backlog(backlog, self.stage.progress.drain_rate())
+        };
+        match error {
+            AppendError::Full | AppendError::DiskFull => {
+                unavailable(&error.to_string(), after_backlog())
+            }
+            AppendError::Closed => unavailable(&error.to_string(), retry::soon()),
+            AppendError::TooLarge => Error::TooLarge {
+                limit_bytes: usize::try_from(self.stage.log.status().capacity_bytes)
+                    .unwrap_or(usize::MAX),
+            },
+            AppendError::Unknown => unknown(),
+        }
+    }
+}
+
+/// Appends and counts; runs to its end whoever waits for it.
+async fn append(
+    log: Log,
+    record: NewRecord,
+    counters: Arc<Counters>,
+    sanitized: Sanitized,
+    held: Reservation,
+) -> Result<Position, AppendError> {
+    let accepted = record.accepted;
+    let result = log.append(record).await;
+    drop(held);
+    if result.is_ok() {
+        counters.synced(accepted, sanitized);
+    }
+    result
+}
+
+/// A body that is to be decompressed and checked.
+struct Job {
+    wire: Bytes,
+    content_encoding: ContentEncoding,
+    source: Source,
+    held: Reservation,
+}
+
+struct Found {
+    checked: Checked,
+    bytes: u32,
+}
+
+struct Decoded {
+    checked: Checked,
+    /// Of the body, decompressed.
+    bytes: u32,
+    job: Job,
+}
+
+impl Found {
+    fn of(self, job: Job) -> Decoded {
+        Decoded {
+            checked: self.checked,
+            bytes: self.bytes,
+            job,
+        }
+    }
+}
+
+impl Job {
+    fn run(&mut self, limit_bytes: usize) -> Result<Found, Error> {
+        let before = self.held.bytes();
+        let result = catch_unwind(AssertUnwindSafe(|| self.inflate_and_check(limit_bytes)));
+        self.held.shrink_to(before);
+        result.unwrap_or_else(|_panic| {
+            tracing::error!(source = ?self.source, bytes = self.wire.len(), "decoding a request panicked");
+            Err(malformed("the body could not be decoded".to_owned()))
+        })
+    }
+
+    fn inflate_and_check(&mut self, limit_bytes: usize) -> Result<Found, Error> {
+        let mut refused = None;
+        let held = &mut self.held;
+        let mut reserve = |bytes| match held.grow(bytes) {
+            Ok(()) => true,
+            Err(why) => {
+                refused = Some(why);
+                false
+            }
+        };
+        let plain = if self.wire.is_empty() {
+            Ok(Cow::Borrowed(&[][..])) // nothing is nothing in every encoding
+        } else {
+            inflate(self.content_encoding, &self.wire, limit_bytes, &mut reserve)
+        };
+        let plain = plain.map_err(|error| match (error, refused) {
+            (InflateError::NoRoom, Some(why)) => body::refuse(why),
+            (InflateError::NoRoom, None) => unavailable("no memory is left", retry::soon()),
+            (InflateError::TooLarge { limit_bytes }, _) => Error::TooLarge { limit_bytes },
+            (error @ InflateError::Malformed(_), _) => malformed(error.to_string()),
+        })?;
+        let bytes = u32::try_from(plain.len()).map_err(|_| Error::TooLarge { limit_bytes })?;
+        let checked = decode::check(&plain, &self.source)?;
+        Ok(Found { checked, bytes })
+    }
+}
+
+fn unix_nano_now() -> i64 {
+    let since = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}
+
+fn malformed(message: String) -> Error {
+    Error::Malformed {
+        message,
+        offset: None,
+    }
+}
+
+fn unavailable(reason: &str, retry_after_s: u8) -> Error {
+    Error::Unavailable {
+        reason: reason.to_owned(),
+        retry_after_s,
+    }
+}
+
+fn unknown() -> Error {
+    Error::Unknown {
+        retry_after_s: retry::soon(),
+    }
+}

@@ -1,0 +1,201 @@
+//! What is counted of each request: its outcome, bytes and events.
+//!
+//! **Invariant:** a request is counted once, whatever becomes of it, also when its client goes away.
+
+use std::sync::Arc;
+
+use metrics::{Counter, Gauge, Histogram};
+
+use crate::decode::{Checked, Sanitized};
+use crate::error::Error;
+use crate::event::Signal;
+use crate::observe::metrics::{
+    RECEIVE_BYTES_TOTAL, RECEIVE_EVENTS_TOTAL, RECEIVE_INFLIGHT_REQUESTS, RECEIVE_REQUEST_BYTES,
+    RECEIVE_REQUESTS_TOTAL, SANITIZED_TOTAL,
+};
+
+/// Where a request came in; the metric label `source`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Intake {
+    Native,
+    OtlpHttp,
+}
+
+impl Intake {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::OtlpHttp => "otlp_http",
+        }
+    }
+}
+
+/// What became of a request; the metric label `outcome`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Accepted,
+    Partial,
+    Invalid,
+    Refused,
+    Unknown,
+}
+
+impl Outcome {
+    const ALL: [Self; 5] = [
+        Self::Accepted,
+        Self::Partial,
+        Self::Invalid,
+        Self::Refused,
+        Self::Unknown,
+    ];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Partial => "partial",
+            Self::Invalid => "invalid",
+            Self::Refused => "refused",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// What an error counts as: invalid once it was decoded, refused before.
+    pub(super) const fn of(error: &Error) -> Self {
+        match error {
+            Error::Malformed { .. } | Error::Invalid(_) | Error::TooManyEvents { .. } => {
+                Self::Invalid
+            }
+            Error::Unknown { .. } => Self::Unknown,
+            Error::Parameter(_)
+            | Error::Unauthenticated
+            | Error::ForeignOrigin
+            | Error::NotFound(_)
+            | Error::Method { .. }
+            | Error::SlowBody
+            | Error::TooLarge { .. }
+            | Error::LongTarget { .. }
+            | Error::ContentType { .. }
+            | Error::ContentEncoding
+            | Error::LargeHeaders { .. }
+            | Error::Unavailable { .. } => Self::Refused,
+        }
+    }
+}
+
+/// The counters of one endpoint, looked up once.
+pub(super) struct Counters {
+    pub(super) received_bytes: Counter,
+    pub(super) request_bytes: Histogram,
+    accepted_events: Counter,
+    rejected_events: Counter,
+    requests: [Counter; Outcome::ALL.len()],
+    inflight: Gauge,
+    sanitized: [Counter; 5],
+}
+
+impl Counters {
+    /// Registers them with the recorder that is installed now.
+    pub(super) fn new(intake: Intake, signal: Signal) -> Self {
+        let (source, signal) = (intake.as_str(), signal.as_str());
+        let events = |outcome: Outcome| {
+            metrics::counter!(RECEIVE_EVENTS_TOTAL,
+                "source" => source, "signal" => signal, "outcome" => outcome.as_str())
+        };
+        let rejected_events = metrics::counter!(RECEIVE_EVENTS_TOTAL,
+            "source" => source, "signal" => signal, "outcome" => "rejected");
+        let requests = Outcome::ALL.map(|outcome| {
+            metrics::counter!(RECEIVE_REQUESTS_TOTAL,
+                "source" => source, "signal" => signal, "outcome" => outcome.as_str())
+        });
+        let sanitized = ["nul", "utf8", "time", "cut", "string_reference"]
+            .map(|reason| metrics::counter!(SANITIZED_TOTAL, "reason" => reason));
+        Self {
+            received_bytes: metrics::counter!(RECEIVE_BYTES_TOTAL, "source" => source),
+            request_bytes: metrics::histogram!(RECEIVE_REQUEST_BYTES, "source" => source),
+            accepted_events: events(Outcome::Accepted),
+            rejected_events,
+            requests,
+            inflight: metrics::gauge!(RECEIVE_INFLIGHT_REQUESTS),
+            sanitized,
+        }
+    }
+
+    /// A request's events at its sync: the balance counts them from here.
+    pub(super) fn synced(&self, accepted: u32, sanitized: Sanitized) {
+        self.accepted_events.increment(u64::from(accepted));
+        let Sanitized {
+            nul,
+            utf8,
+            time,
+            cut,
+            string_reference,
+        } = sanitized;
+        for (counter, times) in self
+            .sanitized
+            .iter()
+            .zip([nul, utf8, time, cut, string_reference])
+        {
+            if times > 0 {
+                counter.increment(u64::from(times));
+            }
+        }
+    }
+
+    fn rejected(&self, events: u32) {
+        self.rejected_events.increment(u64::from(events));
+    }
+}
+
+/// One request on its way; counted when dropped.
+pub(super) struct Tally {
+    pub(super) counters: Arc<Counters>,
+    /// As it stands now; a client that goes away leaves it there.
+    pub(super) outcome: Outcome,
+}
+
+impl Tally {
+    pub(super) fn new(counters: &Arc<Counters>) -> Self {
+        counters.inflight.increment(1);
+        Self {
+            counters: Arc::clone(counters),
+            outcome: Outcome::Refused,
+        }
+    }
+
+    /// All or some of it was taken.
+    pub(super) fn taken(&mut self, checked: &Checked) {
+        self.outcome = if checked.rejected == 0 {
+            Outcome::Accepted
+        } else {
+            self.counters.rejected(checked.rejected);
+            Outcome::Partial
+        };
+    }
+
+    pub(super) fn failed(&mut self, error: &Error) {
+        self.outcome = Outcome::of(error);
+        if let Error::Invalid(checked) = error {
+            let rejected = checked.accepted.saturating_add(checked.rejected);
+            self.counters.rejected(rejected);
+        }
+    }
+}
+
+impl Drop for Tally {
+    fn drop(&mut self) {
+        self.counters.inflight.decrement(1);
+        self.counters.requests[self.outcome as usize].increment(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Outcome;
+
+    #[test]
+    fn each_outcome_stands_at_its_own_counter() {
+        for (index, outcome) in Outcome::ALL.into_iter().enumerate() {
+            assert_eq!(outcome as usize, index);
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! One connection's bytes, watched: what it is doing, and since when.
+//!
+//! **Invariant:** a connection that only waits always has a deadline; a request under way keeps it open.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::http::Version;
+use hyper::body::{Body as HttpBody, Frame, SizeHint};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+/// A request under way on a connection over which no byte moved for so long is given up: its client reads no answer.
+const STALLED: Duration = Duration::from_secs(60);
+
+/// A connection, shared by the protocol, the requests on it, and the loop that ends it.
+#[derive(Clone)]
+pub(super) struct Wire(Arc<Mutex<State>>);
+
+struct State {
+    stream: TcpStream,
+    moved_at: Instant,
+    /// Since when the head of a request comes in; from the accept on for the first.
+    head_since: Option<Instant>,
+    idle_since: Instant,
+    requests: usize,
+    fresh: bool,
+    http2: bool,
+    last: bool,
+}
+
+/// What a connection is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Nothing has come in yet.
+    Fresh,
+    /// The head of a request has begun to come in.
+    Head,
+    /// Requests are under way.
+    Busy,
+    Idle,
+}
+
+impl Wire {
+    pub(super) fn new(stream: TcpStream) -> Self {
+        let now = Instant::now();
+        Self(Arc::new(Mutex::new(State {
+            stream,
+            moved_at: now,
+            head_since: Some(now),
+            idle_since: now,
+            requests: 0,
+            fresh: true,
+            http2: false,
+            last: false,
+        })))
+    }
+
+    /// What it does, and until when it may go on doing that.
+    pub(super) fn phase(&self, header_timeout: Duration, idle: Duration) -> (Phase, Instant) {
+        let state = self.lock();
+        if state.requests > 0 {
+            return (Phase::Busy, state.moved_at + STALLED);
+        }
+        match state.head_since {
+            Some(since) if state.fresh => (Phase::Fresh, since + header_timeout),
+            Some(since) => (Phase::Head, since + header_timeout),
+            None => (Phase::Idle, state.idle_since + idle),
+        }
+    }
+
+    /// Counts a request as under way until what is returned is dropped.
+    pub(super) fn begin(&self, version: Version) -> UnderWay {
+        let mut state = self.lock();
+        state.requests += 1;
+        state.head_since = None;
+        state.http2 = version == Version::HTTP_2;
+        state.moved_at = Instant::now();
+        UnderWay(self.clone())
+    }
+
+    /// The next answer is to be the last.
+    pub(super) fn set_last(&self) {
+        self.lock().last = true;
+    }
+
+    pub(super) fn is_last(&self) -> bool {
+        self.lock().last
+    }
+
+    /// The stream, once nobody else has the connection.
+    pub(super) fn into_stream(self) -> Option<TcpStream> {
+        let state = Arc::into_inner(self.0)?.into_inner();
+        Some(state.unwrap_or_else(PoisonError::into_inner).stream)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A request from its head to the last byte of its answer.
+pub(super) struct UnderWay(Wire);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.requests -= 1;
+        state.idle_since = Instant::now();
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        let mut state = self.lock();
+        let before = buffer.filled().len();
+        let result = Pin::new(&mut state.stream).poll_read(context, buffer);
+        if buffer.filled().len() > before {
+            state.moved_at = Instant::now();
+            state.fresh = false;
+            // HTTP/2 sends frames of its own between requests.
+            if state.requests == 0 && !state.http2 && state.head_since.is_none() {
+                state.head_since = Some(state.moved_at);
+            }
+        }
+        result
+    }
+}
+
+impl Wire {
+    fn write(
+        &self,
+        write: impl FnOnce(Pin<&mut TcpStream>) -> Poll<std::io::Result<usize>>,
+    ) -> Poll<std::io::Result<usize>> {
+        let mut state = self.lock();
+        let result = write(Pin::new(&mut state.stream));
+        if matches!(result, Poll::Ready(Ok(1..))) {
+            state.moved_at = Instant::now();
+        }
+        result
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        self.write(|stream| stream.poll_write(context, bytes))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[std::io::IoSlice<'_>],
+    ) -> Poll<std::io::Result<usize>> {
+        self.write(|stream| stream.poll_write_vectored(context, slices))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.lock().stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.lock().stream).poll_shutdown(context)
+    }
+}
+
+/// An answer's body that keeps its request under way until it is sent or given up.
+pub(super) struct Answering {
+    pub(super) body: Body,
+    #[expect(dead_code, reason = "held for what its drop does")]
+    pub(super) under_way: UnderWay,
+}
+
+impl HttpBody for Answering {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,139 @@
+//! A system call on the log's way kills the process, fails, or takes long; by `strace`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{directory, setting};
+use crate::support::ledger::Ledger;
+use crate::support::load::{Load, Shape};
+use crate::support::postgres::Database;
+use crate::support::service::Launch;
+
+/// All that the log asks of the file system; names that are not called do no harm.
+const CALLS: &[&str] = &[
+    "openat",
+    "fallocate",
+    "ftruncate",
+    "pwrite64",
+    "pwritev",
+    "write",
+    "fdatasync",
+    "fsync",
+    "unlink",
+];
+
+/// A tracer that stands beside the process, so that the process is our own child.
+fn strace(call: &str, what: &str) -> Vec<String> {
+    let trace = format!("trace={call}");
+    let inject = format!("inject={call}:{what}");
+    [
+        "strace",
+        "-D",
+        "-f",
+        "-qq",
+        "-o",
+        "/dev/null",
+        "-e",
+        &trace,
+        "-e",
+        &inject,
+    ]
+    .map(str::to_owned)
+    .to_vec()
+}
+
+fn traced(launch: &Launch, call: &str, what: &str) -> Launch {
+    let arguments = strace(call, what);
+    let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+    launch.clone().under(&arguments)
+}
+
+/// Runs the load on a traced process until it dies or `at_most` is over; it may die while it starts.
+async fn run_traced(launch: &Launch, load: &Load, at_most: Duration) {
+    let mut service = launch.spawn();
+    let deadline = tokio::time::Instant::now() + at_most;
+    while !service.has_ended() && tokio::time::Instant::now() < deadline {
+        if service.try_ready().await {
+            load.aim(&service);
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    service.kill();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kill_at_any_system_call_of_the_log_loses_and_doubles_nothing() {
+    let calls: u32 = setting("RUVVECTOR_TEST_CALLS", 6);
+    let database = Database::new().await;
+    let dir = directory();
+    // Small segments, so that one is sealed, recycled and made within the time.
+    let launch =
+        Launch::postgres(dir.path(), &database.url).with("RUVVECTOR_LOG_MAX_BYTES", "16777216");
+    let ledger = Arc::new(Ledger::default());
+    let load = Load::start(&ledger, Shape::STEADY);
+    for call in CALLS {
+        for k in 1..=calls {
+            let killed = traced(&launch, call, &format!("signal=KILL:when={k}"));
+            run_traced(&killed, &load, Duration::from_millis(1_500)).await;
+        }
+    }
+    let service = launch.start().await;
+    load.aim(&service);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    load.stop().await;
+    service.until_drained().await;
+    assert!(ledger.totals().acked > 0, "{:?}", ledger.totals());
+    ledger.assert_stored_in_postgres(&database.url).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_sync_that_failed_nothing_is_acknowledged_and_the_process_ends() {
+    let calls: u32 = setting("RUVVECTOR_TEST_CALLS", 6);
+    let database = Database::new().await;
+    let dir = directory();
+    let launch = Launch::postgres(dir.path(), &database.url);
+    let ledger = Arc::new(Ledger::default());
+    let load = Load::start(&ledger, Shape::STEADY);
+    for k in 1..=calls {
+        // The k-th and every later sync of each thread fails; a failed one must not be tried again.
+        let failing = traced(&launch, "fdatasync", &format!("error=EIO:when={}+", k * 3));
+        let mut service = failing.spawn();
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+        while !service.has_ended() {
+            if service.try_ready().await {
+                load.aim(&service);
+            }
+            assert!(
+                tokio::time::Instant::now() < deadline,
+                "it goes on after a failed sync:\n{}",
+                service.lines()
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert!(!service.ended(Duration::ZERO).await.success());
+    }
+    let service = launch.start().await;
+    load.aim(&service);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    load.stop().await;
+    service.until_drained().await;
+    ledger.assert_stored_in_postgres(&database.url).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_syncs_delay_answers_and_lose_nothing() {
+    let database = Database::new().await;
+    let dir = directory();
+    let launch = Launch::postgres(dir.path(), &database.url);
+    let slow = traced(&launch, "fdatasync", "delay_enter=100000");
+    let ledger = Arc::new(Ledger::default());
+    let load = Load::start(&ledger, Shape::STEADY);
+    let service = slow.start().await;
+    load.aim(&service);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    load.stop().await;
+    assert!(ledger.totals().acked > 0, "{:?}", ledger.totals());
+    service.until_drained().await;
+    service.metrics().await.assert_balance();
+    ledger.assert_stored_in_postgres(&database.url).await;
+}

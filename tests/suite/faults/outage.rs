@@ -1,0 +1,138 @@
+//! The database goes away, comes late, or crashes.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::{directory, setting};
+use crate::support::ledger::Ledger;
+use crate::support::load::{Load, Shape};
+use crate::support::postgres::Cluster;
+use crate::support::service::{Launch, Service};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn acknowledgements_go_on_while_the_database_is_away_and_all_is_stored_after() {
+    let outage = Duration::from_secs(setting("RUVVECTOR_TEST_OUTAGE_SECONDS", 20));
+    let cluster = Cluster::start();
+    let dir = directory();
+    let service = Launch::postgres(dir.path(), &cluster.url()).start().await;
+    let ledger = Arc::new(Ledger::default());
+    let load = Load::start(&ledger, Shape::STEADY);
+    load.aim(&service);
+    service
+        .until("events are stored", async |service: &Service| {
+            service.metrics().await.sum("ruvvector_write_events_total") > 0.0
+        })
+        .await;
+    service
+        .until("the service is well", async |service: &Service| {
+            service.health().await["status"] == "ok"
+        })
+        .await;
+
+    cluster.stop("fast");
+    let end = Instant::now() + outage;
+    service
+        .until("health is degraded", async |service: &Service| {
+            service.health().await["status"] == "degraded"
+        })
+        .await;
+    let before = ledger.totals().acked;
+    while Instant::now() < end {
+        assert!(service.is_ready().await, "ready stays");
+        let health = service.health().await;
+        assert_eq!(health["accepting"], true, "{health}");
+        assert_eq!(health["database"]["connected"], false, "{health}");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    let during = ledger.totals().acked - before;
+    assert!(during > 0, "nothing was acknowledged without the database");
+    let waiting = service.metrics().await.sum("ruvvector_queue_events");
+    assert!(waiting > 0.0, "what was acknowledged waits in the log");
+
+    cluster.resume();
+    load.stop().await;
+    service.until_drained().await;
+    service
+        .until("the service is well again", async |service: &Service| {
+            service.health().await["status"] == "ok"
+        })
+        .await;
+    service.metrics().await.assert_balance();
+    ledger.assert_stored_in_postgres(&cluster.url()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_without_the_database_takes_events_and_stores_them_when_it_comes() {
+    let cluster = Cluster::start();
+    cluster.stop("fast");
+    let dir = directory();
+    let service = Launch::postgres(dir.path(), &cluster.url()).start().await;
+    let health = service.health().await;
+    assert_eq!(health["status"], "degraded", "{health}");
+    assert_eq!(health["accepting"], true, "{health}");
+
+    let ledger = Arc::new(Ledger::default());
+    let load = Load::start(&ledger, Shape::STEADY);
+    load.aim(&service);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    load.stop().await;
+    assert!(ledger.totals().acked > 0, "{:?}", ledger.totals());
+
+    cluster.resume();
+    service.until_drained().await;
+    ledger.assert_stored_in_postgres(&cluster.url()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_crashes_in_the_middle_of_a_copy_costs_and_doubles_nothing() {
+    let crashes: u32 = setting("RUVVECTOR_TEST_CRASHES", 3);
+    let cluster = Cluster::start();
+    let dir = directory();
+    let service = Launch::postgres(dir.path(), &cluster.url()).start().await;
+    let ledger = Arc::new(Ledger::default());
+    let shape = Shape {
+        events_per_request: 200,
+        ..Shape::STEADY
+    };
+    let load = Load::start(&ledger, shape);
+    load.aim(&service);
+
+    for _ in 0..crashes {
+        until_copying(&cluster).await;
+        cluster.stop("immediate");
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        cluster.resume();
+        let stored = service.metrics().await.sum("ruvvector_write_events_total");
+        service
+            .until("events are stored again", async |service: &Service| {
+                service.metrics().await.sum("ruvvector_write_events_total") > stored
+            })
+            .await;
+    }
+    load.stop().await;
+    service.until_drained().await;
+    service.metrics().await.assert_balance();
+    ledger.assert_stored_in_postgres(&cluster.url()).await;
+}
+
+/// Waits until some connection is seen to copy rows.
+async fn until_copying(cluster: &Cluster) {
+    use sqlx::{Connection, PgConnection};
+    let mut database = PgConnection::connect(&cluster.url())
+        .await
+        .expect("the cluster answers");
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let copying: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'COPY %'",
+        )
+        .fetch_one(&mut database)
+        .await
+        .expect("the activity can be read");
+        if copying > 0 {
+            return;
+        }
+        assert!(Instant::now() < deadline, "no COPY within a minute");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}

@@ -1,0 +1,225 @@
+//! A connection's life: protocols, timeouts, age, drain.
+
+use std::time::Duration;
+
+use axum::http::Request;
+use bytes::Bytes;
+use futures_util::future::join_all;
+use http_body_util::Full;
+use ruvvector_service::receive::Options;
+use tokio::net::TcpStream;
+
+use super::{EVENT, Served, head};
+use crate::support::http::{Raw, RawAnswer, http2};
+
+fn event_request() -> String {
+    head("/ingest", "", EVENT.len()) + EVENT
+}
+
+async fn exchange(raw: &mut Raw) -> RawAnswer {
+    raw.send(event_request()).await;
+    raw.answer().await.expect("an answer")
+}
+
+fn http2_request(served: &Served) -> Request<Full<Bytes>> {
+    Request::post(served.url("/ingest"))
+        .body(Full::from(EVENT))
+        .expect("well formed")
+}
+
+#[tokio::test]
+async fn both_versions_of_http_are_spoken_on_one_port() {
+    let served = Served::start().await;
+    let client = http2();
+    let many = join_all((0..200).map(|_| client.request(http2_request(&served)))).await;
+    assert!(
+        many.into_iter()
+            .all(|answer| answer.expect("an answer").status() == 200)
+    );
+    let mut raw = served.raw().await;
+    assert_eq!(exchange(&mut raw).await.status, 200);
+    served.assert_unharmed(201).await;
+}
+
+#[tokio::test]
+async fn pipelined_requests_are_answered_in_turn() {
+    let served = Served::start().await;
+    let mut raw = served.raw().await;
+    raw.send(event_request().repeat(3)).await;
+    for _ in 0..3 {
+        assert_eq!(raw.answer().await.expect("an answer").status, 200);
+    }
+    served.assert_unharmed(3).await;
+}
+
+#[tokio::test]
+async fn a_head_that_drips_is_cut_while_others_are_served() {
+    let served = Served::start_with(Options {
+        header_timeout: Duration::from_millis(200),
+        ..Options::default()
+    })
+    .await;
+    let mut silent = served.raw().await;
+    let mut first = served.raw().await;
+    first.send("POST /ingest HT").await;
+    let mut second = served.raw().await;
+    assert_eq!(exchange(&mut second).await.status, 200);
+    second.send("POST /ingest HT").await;
+    for raw in [&mut silent, &mut first, &mut second] {
+        raw.closed().await;
+    }
+    served.assert_unharmed(1).await;
+}
+
+#[tokio::test]
+async fn an_idle_connection_outlives_the_header_timeout_and_ends_at_its_own() {
+    let served = Served::start_with(Options {
+        header_timeout: Duration::from_millis(50),
+        keep_alive_idle: Duration::from_secs(2),
+        ..Options::default()
+    })
+    .await;
+    let mut raw = served.raw().await;
+    assert_eq!(exchange(&mut raw).await.status, 200);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(exchange(&mut raw).await.status, 200);
+    raw.closed().await;
+}
+
+#[tokio::test]
+async fn a_connection_of_age_ends_with_an_answer_that_says_so() {
+    let served = Served::start_with(Options {
+        connection_age: Duration::from_millis(100),
+        ..Options::default()
+    })
+    .await;
+    let mut raw = served.raw().await;
+    let mut sent = 0;
+    loop {
+        let answer = exchange(&mut raw).await;
+        assert_eq!(answer.status, 200);
+        sent += 1;
+        if answer.header("connection") == Some("close") {
+            break;
+        }
+    }
+    raw.closed().await;
+    served.assert_unharmed(sent).await;
+}
+
+#[tokio::test]
+async fn no_request_of_http2_is_lost_to_a_connections_age() {
+    let served = Served::start_with(Options {
+        connection_age: Duration::from_millis(20),
+        ..Options::default()
+    })
+    .await;
+    let client = http2();
+    let mut sent = 0;
+    let begun = std::time::Instant::now();
+    while begun.elapsed() < Duration::from_millis(500) {
+        let answers = join_all((0..8).map(|_| client.request(http2_request(&served)))).await;
+        for answer in answers {
+            assert_eq!(answer.expect("an answer").status(), 200);
+            sent += 1;
+        }
+    }
+    assert_eq!(served.logged_events().await, sent);
+}
+
+#[tokio::test]
+async fn draining_finishes_what_is_under_way_and_takes_no_more() {
+    let served = Served::start().await;
+    let mut idle = served.raw().await;
+    assert_eq!(exchange(&mut idle).await.status, 200);
+    let mut half_head = served.raw().await;
+    half_head.send(&event_request()[..20]).await;
+    let mut half_body = served.raw().await;
+    // The 100 shows that the server is at work on it.
+    half_body
+        .send(head("/ingest", "Expect: 100-continue\r\n", EVENT.len()))
+        .await;
+    assert_eq!(half_body.answer().await.expect("an answer").status, 100);
+    half_body.send(&EVENT[..10]).await;
+
+    served.drain.stop.cancel();
+    idle.closed().await;
+    half_head.send(&event_request()[20..]).await;
+    half_body.send(&EVENT[10..]).await;
+    for raw in [&mut half_head, &mut half_body] {
+        let answer = raw.answer().await.expect("an answer");
+        assert_eq!(answer.status, 200);
+        assert_eq!(answer.header("connection"), Some("close"));
+        raw.closed().await;
+    }
+    served.server.await.expect("it returns");
+    assert!(TcpStream::connect(served.address).await.is_err());
+    assert_eq!(served.log.status().appended, 3);
+}
+
+#[tokio::test]
+async fn before_the_stop_clients_are_served_and_told_to_go() {
+    let served = Served::start().await;
+    let mut old = served.raw().await;
+    assert_eq!(exchange(&mut old).await.header("connection"), None);
+    let client = http2();
+    let answer = client
+        .request(http2_request(&served))
+        .await
+        .expect("an answer");
+    assert_eq!(answer.status(), 200);
+
+    served.drain.closing.cancel();
+    let mut new = served.raw().await;
+    for raw in [&mut old, &mut new] {
+        // Whether the connection was told yet is a race that costs one more request.
+        while exchange(raw).await.header("connection").is_none() {}
+        raw.closed().await;
+    }
+    for _ in 0..10 {
+        let answer = client
+            .request(http2_request(&served))
+            .await
+            .expect("an answer");
+        assert_eq!(answer.status(), 200);
+    }
+    assert!(!served.server.is_finished());
+}
+
+#[tokio::test]
+async fn a_connection_over_the_limit_waits_for_a_place() {
+    let served = Served::start_with(Options {
+        connections: 2,
+        ..Options::default()
+    })
+    .await;
+    let mut first = served.raw().await;
+    let mut second = served.raw().await;
+    assert_eq!(exchange(&mut first).await.status, 200);
+    assert_eq!(exchange(&mut second).await.status, 200);
+    let mut third = served.raw().await;
+    third.send(event_request()).await;
+    let unanswered = tokio::time::timeout(Duration::from_millis(200), third.answer()).await;
+    assert!(unanswered.is_err(), "there is no place");
+    drop(first);
+    assert_eq!(third.answer().await.expect("an answer").status, 200);
+}
+
+#[tokio::test]
+async fn slow_connections_do_not_stand_in_the_way_of_others() {
+    let served = Served::start().await;
+    let mut slow = Vec::new();
+    for n in 0..300 {
+        let mut raw = served.raw().await;
+        match n % 3 {
+            0 => {}
+            1 => raw.send("POST /ing").await,
+            _ => raw.send(&event_request()[..100]).await,
+        }
+        slow.push(raw);
+    }
+    for _ in 0..20 {
+        assert_eq!(served.post_event().await.status, 200);
+    }
+    assert_eq!(served.logged_events().await, 20);
+}
