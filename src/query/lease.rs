@@ -3,10 +3,12 @@
 //! **Invariant:** a connection goes back to its pool only after its query has ended; one that is given up midway — the client
 //! left, the deadline passed, the page was full — is closed, which stops the query, and the pool opens another.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::pool::PoolConnection;
 use sqlx::{Database, Pool};
+
+use crate::observe::metrics::DB_POOL_WAIT_SECONDS;
 
 /// How long a query waits for a connection, or a connection for its transaction's end: a database that is away is answered
 /// for in seconds, not at the query's timeout.
@@ -17,7 +19,9 @@ pub(super) struct Lease<DB: Database>(Option<PoolConnection<DB>>);
 impl<DB: Database> Lease<DB> {
     /// Waits no longer than [`CONNECTION_WAIT`].
     pub(super) async fn take(pool: &Pool<DB>) -> Result<Self, sqlx::Error> {
+        let asked = Instant::now();
         let connection = tokio::time::timeout(CONNECTION_WAIT, pool.acquire()).await;
+        metrics::histogram!(DB_POOL_WAIT_SECONDS, "pool" => "read").record(asked.elapsed());
         let connection = connection.unwrap_or(Err(sqlx::Error::PoolTimedOut))?;
         Ok(Self(Some(connection)))
     }

@@ -210,6 +210,7 @@ impl<'a> Session<'a> {
         Ok(page)
     }
 
+    /// Puts what was found among the page's events, and keeps no more than a page.
     fn merge(&self, page: &mut Page, found: Page, order: Order, wanted: usize) {
         page.events.extend(found.events);
         match order {
@@ -220,6 +221,7 @@ impl<'a> Session<'a> {
         page.cut(wanted, self.options.answer_bytes);
     }
 
+    /// The rows of a statement, as [`Session::fetch`] reads them.
     async fn rows(&mut self, statement: &Statement) -> Result<Page, sqlx::Error> {
         Ok(self.fetch(statement).await?.0)
     }
