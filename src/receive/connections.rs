@@ -223,6 +223,7 @@ impl Connection {
                     leaving = Leaving::Soon(Instant::now());
                 }
                 () = self.drain.stop.cancelled(), if matches!(leaving, Leaving::No) => {
+                    told = self.tell();
                     leaving = Leaving::Soon(Instant::now() + HEAD_WHOLE);
                 }
             }
