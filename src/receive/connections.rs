@@ -89,6 +89,7 @@ async fn accept(
 ) -> (TcpStream, OwnedSemaphorePermit) {
     let slot = Arc::clone(slots).acquire_owned().await;
     let slot = slot.expect("the semaphore is never closed");
+    let mut told = false;
     loop {
         match listener.accept().await {
             Ok((stream, _peer)) => {
@@ -98,7 +99,9 @@ async fn accept(
             }
             Err(error) if is_of_one_connection(error.kind()) => {}
             Err(error) => {
-                tracing::warn!(%error, "no connection can be accepted; trying again");
+                if !std::mem::replace(&mut told, true) {
+                    tracing::warn!(%error, "no connection can be accepted; trying again");
+                }
                 sleep(ACCEPT_AGAIN).await;
             }
         }
