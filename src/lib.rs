@@ -6,8 +6,11 @@
 //! **Invariant:** a client's success, the log's sync and the database's commit are told apart everywhere, and happen in
 //! this order.
 
-/// What the binary does: its arguments and commands.
-// pub mod commands;
+/// The command line.
+pub mod cli;
+
+/// What each subcommand does.
+pub mod commands;
 
 /// Every setting: name, default, meaning.
 pub mod config;
@@ -98,7 +101,10 @@ pub async fn run(
     let store = Store::new(&config.store);
     let progress = Progress::default();
     let readiness = Readiness::default();
-    warnings.extend(observe::warnings::at_start(&config.data_dir, &config.store));
+    for warning in observe::warnings::at_start(&config.data_dir, &config.store) {
+        tracing::warn!("{warning}");
+        warnings.push(warning);
+    }
 
     let receiver = Receiver::new(log.clone(), progress.clone(), config.receive.clone());
     let sources = observe::Sources {
@@ -109,8 +115,9 @@ pub async fn run(
         warnings,
     };
     let otlp_http = receive::otlp_router(receiver.clone());
+    let queries = query::router(store.clone(), config.query.clone());
     let everything = receive::router(receiver)
-        .merge(query::router(store.clone(), config.query.clone()))
+        .merge(receive::authenticated(queries, &config.receive))
         .merge(observe::router(sources, metrics));
 
     let drain = Drain::default();

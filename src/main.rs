@@ -1,3 +1,102 @@
-//! The binary: arguments, tracing, bind, run, exit code.
+//! The binary: arguments, settings, log lines, run, exit code.
+//!
+//! **Invariant:** it ends with 0 when all went well, 1 when something failed while it ran, 2 when it was asked wrongly.
 
-fn main() {}
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use ruvvector_service::cli::{self, Arguments, Task};
+use ruvvector_service::commands;
+use ruvvector_service::config::Loaded;
+use ruvvector_service::observe::trace;
+
+/// Wrong arguments or settings.
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let Arguments { task, flags } = match cli::parse(std::env::args_os()) {
+        Ok(arguments) => arguments,
+        Err(error) => error.exit(),
+    };
+    let loaded = match commands::load(flags) {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            error
+                .0
+                .iter()
+                .for_each(|problem| complain(&format!("error: {problem}")));
+            return ExitCode::from(USAGE);
+        }
+    };
+    match perform(&task, loaded) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            complain(&format!("error: {problem}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn perform(task: &Task, loaded: Loaded) -> Result<(), String> {
+    if *task != Task::Serve {
+        for warning in loaded.notes.iter().chain(&loaded.warnings) {
+            complain(&format!("warning: {warning}"));
+        }
+    }
+    match task {
+        Task::Serve => serve(loaded),
+        Task::Validate => {
+            say(&loaded.effective());
+            Ok(())
+        }
+        Task::Migrate(rows) => {
+            trace::init(&loaded.config.log_filter, loaded.config.log_format)?;
+            let done = runtime()?
+                .block_on(commands::migrate(&loaded.config, *rows))
+                .map_err(|error| error.to_string())?;
+            say(&done);
+            Ok(())
+        }
+        Task::Healthcheck { url } => {
+            let sentence = commands::healthcheck::run(&loaded.config, url.as_deref())?;
+            say(&format!("{sentence}\n"));
+            Ok(())
+        }
+        Task::LogList | Task::LogVerify => {
+            let (report, problems) =
+                commands::log_report(&loaded.config).map_err(|error| error.to_string())?;
+            say(&report);
+            match (task, problems) {
+                (Task::LogVerify, 1..) => Err("the log is damaged".to_owned()),
+                _ => Ok(()),
+            }
+        }
+    }
+}
+
+fn serve(loaded: Loaded) -> Result<(), String> {
+    trace::init(&loaded.config.log_filter, loaded.config.log_format)?;
+    for note in &loaded.notes {
+        tracing::info!("{note}");
+    }
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    tracing::info!("{}", loaded.config.room());
+    let service = commands::serve::run(loaded.config, loaded.warnings);
+    runtime()?.block_on(service)
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, String> {
+    tokio::runtime::Runtime::new().map_err(|error| format!("no runtime: {error}"))
+}
+
+/// What a command was asked for. A reader that has gone is no error.
+fn say(text: &str) {
+    let _ = io::stdout().write_all(text.as_bytes());
+}
+
+/// All else, where there are no log lines.
+fn complain(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
+}

@@ -9,10 +9,7 @@ use super::draft::Draft;
 use super::layers::{Source, Values};
 use super::machine::Machine;
 use super::value::{Port, show_size};
-
-/// The most that requests in flight may hold where nothing is set, and the part of the memory that they may take.
-const INFLIGHT_BYTES: usize = 256 << 20;
-const INFLIGHT_SHARE: u64 = 4;
+use crate::receive::memory_limit::budget_bytes;
 
 /// Sets the memory budget and holds body limits to half of it; what changed a set value goes to `warnings`.
 pub(super) fn fit_bodies(
@@ -21,12 +18,10 @@ pub(super) fn fit_bodies(
     machine: &Machine,
     warnings: &mut Vec<String>,
 ) {
-    let share = machine.memory_bytes.map(|bytes| bytes / INFLIGHT_SHARE);
-    let share = share.and_then(|bytes| usize::try_from(bytes).ok());
     let receive = &mut draft.receive;
     let budget = *receive
         .inflight_bytes
-        .get_or_insert(share.unwrap_or(INFLIGHT_BYTES).min(INFLIGHT_BYTES));
+        .get_or_insert(budget_bytes(machine.memory_bytes));
     let half = (budget / 2).max(1);
     for (key, limit) in [
         ("otlp_wire_bytes", &mut receive.otlp_wire_bytes),

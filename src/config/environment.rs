@@ -15,8 +15,13 @@ use super::settings::{all, near_miss};
 /// All variables of the process, by name.
 pub type Environment = BTreeMap<String, String>;
 
-/// The variables' values; what somebody should know goes to `warnings`. An empty variable is not set.
-pub(super) fn values(environment: &Environment, warnings: &mut Vec<String>) -> Values {
+/// The variables' values; what somebody should mend goes to `warnings`, what was passed over rightly to `notes`. An empty
+/// variable is not set.
+pub(super) fn values(
+    environment: &Environment,
+    notes: &mut Vec<String>,
+    warnings: &mut Vec<String>,
+) -> Values {
     let ours = |name: &str| name.starts_with("RUVVECTOR_") || name.starts_with("POSTGRES_");
     let injected: Vec<&str> = environment
         .keys()
@@ -24,7 +29,7 @@ pub(super) fn values(environment: &Environment, warnings: &mut Vec<String>) -> V
         .filter(|name| ours(name) && is_injected(environment, name))
         .collect();
     if !injected.is_empty() {
-        warnings.push(format!(
+        notes.push(format!(
             "passed over, as Kubernetes sets them for Services of these names: {}; to set one of these yourself use its \
              flag or the file",
             injected.join(", ")
@@ -124,12 +129,12 @@ mod tests {
             .iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
             .collect();
-        let mut warnings = Vec::new();
-        let values = values(&environment, &mut warnings)
+        let (mut notes, mut warnings) = (Vec::new(), Vec::new());
+        let values = values(&environment, &mut notes, &mut warnings)
             .into_values()
             .map(|value| format!("{}={}", value.source, value.text))
             .collect();
-        (values, warnings)
+        (values, [notes, warnings].concat())
     }
 
     /// What a pod has beside a Service of that name with one port.

@@ -21,7 +21,9 @@ pub(super) fn values(path: &Path, text: &str, problems: &mut Vec<String>) -> Val
             return values;
         }
     };
-    for (key, value) in table.get_ref() {
+    let mut entries: Vec<_> = table.get_ref().iter().collect();
+    entries.sort_by_key(|(key, _)| key.span().start);
+    for (key, value) in entries {
         let line = line_of(text, key.span().start);
         match entry(key.get_ref(), value) {
             Ok((key, text)) => {

@@ -82,8 +82,10 @@ pub struct Config {
 /// A configuration, and how it came about.
 pub struct Loaded {
     pub config: Config,
-    /// What somebody should know, one sentence each; logged at the start.
+    /// What somebody should mend, one sentence each; logged at the start and shown in `/health`.
     pub warnings: Vec<String>,
+    /// What was passed over rightly; logged at the start.
+    pub notes: Vec<String>,
     values: Values,
 }
 
@@ -107,9 +109,8 @@ impl Config {
     /// # Errors
     /// With every problem there is, not just the first.
     pub fn load(inputs: &Inputs<'_>) -> Result<Loaded, ConfigError> {
-        let mut warnings = Vec::new();
-        let mut problems = Vec::new();
-        let values = gather(inputs, &mut warnings, &mut problems);
+        let (mut notes, mut warnings, mut problems) = (Vec::new(), Vec::new(), Vec::new());
+        let values = gather(inputs, &mut notes, &mut warnings, &mut problems);
 
         let mut draft = Draft::default();
         for setting in settings::all() {
@@ -129,6 +130,7 @@ impl Config {
             Some(target) if problems.is_empty() => Ok(Loaded {
                 config: draft.finish(target, &inputs.machine),
                 warnings,
+                notes,
                 values,
             }),
             _ => Err(ConfigError(problems)),
@@ -137,12 +139,17 @@ impl Config {
 }
 
 /// The layers, the weakest first.
-fn gather(inputs: &Inputs<'_>, warnings: &mut Vec<String>, problems: &mut Vec<String>) -> Values {
+fn gather(
+    inputs: &Inputs<'_>,
+    notes: &mut Vec<String>,
+    warnings: &mut Vec<String>,
+    problems: &mut Vec<String>,
+) -> Values {
     let mut values: Values = settings::all()
         .filter(|setting| !setting.default.is_empty())
         .map(|setting| (setting.key, Value::new(setting.default, Source::Default)))
         .collect();
-    let mut stronger = environment::values(&inputs.environment, warnings);
+    let mut stronger = environment::values(&inputs.environment, notes, warnings);
     for (key, text) in &inputs.flags {
         let flag = key.replace('_', "-");
         if text.is_empty() {

@@ -7,8 +7,27 @@ use std::fmt::Write;
 use super::layers::{Source, Value};
 use super::settings::{STAGES, Secrecy, Setting};
 use super::value::show_size;
-use super::{Loaded, database};
+use super::{Config, Loaded, database};
 use crate::store::Target;
+
+impl Config {
+    /// What requests may hold, for the start's log lines: it depends on the machine.
+    #[must_use]
+    pub fn room(&self) -> String {
+        let receive = &self.receive;
+        let size = |bytes: usize| show_size(bytes as u64);
+        format!(
+            "requests may hold {} together; one may have {} sent and {} decompressed as OTLP, {} and {} at /ingest",
+            receive
+                .inflight_bytes
+                .map_or_else(|| "auto".to_owned(), size),
+            size(receive.otlp_wire_bytes),
+            size(receive.otlp_decoded_bytes),
+            size(receive.ingest_wire_bytes),
+            size(receive.ingest_decoded_bytes),
+        )
+    }
+}
 
 impl Loaded {
     /// Every setting with its value and where that comes from, as TOML.
@@ -27,7 +46,12 @@ impl Loaded {
 
     fn line(&self, setting: &Setting, out: &mut String) {
         let Some(value) = self.values.get(setting.key) else {
-            let _ = writeln!(out, "# {} is not set", setting.key);
+            let store = match self.config.store.target {
+                Target::Postgres { .. } => ": it is PostgreSQL",
+                Target::Sqlite { .. } => ": it is SQLite",
+            };
+            let means = if setting.key == "store" { store } else { "" };
+            let _ = writeln!(out, "# {} is not set{means}", setting.key);
             return;
         };
         let shown = if setting.secrecy == Secrecy::Public {

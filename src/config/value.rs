@@ -92,7 +92,7 @@ fn number_and_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
 /// A whole number of at least `least`.
 pub(super) fn count<T>(text: &str, least: T) -> Result<T, String>
 where
-    T: std::str::FromStr + PartialOrd + std::fmt::Display,
+    T: std::str::FromStr + PartialOrd + std::fmt::Display + Copy,
 {
     match text.parse() {
         Ok(number) if number >= least => Ok(number),

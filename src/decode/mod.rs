@@ -156,7 +156,7 @@ fn decode(
             spans.tally.finish()
         }
         (signal, encoding) => Err(DecodeError::Malformed {
-            message: format!("{signal:?} cannot be read as {encoding:?}"),
+            message: format!("a {} cannot be read from {encoding:?}", signal.as_str()),
             offset: None,
         }),
     }

@@ -178,6 +178,8 @@ struct Envelope<'a> {
     /// The text of an object.
     metadata: Option<&'a str>,
     seen: Sanitized,
+    /// A bit a known field that was given.
+    given: u16,
     problems: Vec<(&'static str, String)>,
 }
 
@@ -188,24 +190,24 @@ impl<'a> Envelope<'a> {
             timestamp_ms: None,
             metadata: None,
             seen: Sanitized::default(),
+            given: 0,
             problems: Vec::new(),
         };
-        let mut found = Found::default();
         scanner.object()?;
         let mut is_first = true;
         while let Some(key) = scanner.next_key(&mut is_first)? {
             match &*key.decode() {
                 "timestamp" => {
-                    found.once("timestamp", &mut envelope.problems);
+                    envelope.once(FIELDS.len(), "timestamp");
                     envelope.read_timestamp(scanner, source)?;
                 }
                 "metadata" => {
-                    found.once("metadata", &mut envelope.problems);
+                    envelope.once(FIELDS.len() + 1, "metadata");
                     envelope.read_metadata(scanner, source)?;
                 }
                 key => match FIELDS.iter().position(|field| field.name == key) {
                     Some(index) => {
-                        found.once(FIELDS[index].name, &mut envelope.problems);
+                        envelope.once(index, FIELDS[index].name);
                         envelope.read_text(scanner, index)?;
                     }
                     None => drop(scanner.skip()?),
@@ -229,6 +231,20 @@ impl<'a> Envelope<'a> {
 
     fn problem(&mut self, field: &'static str, reason: impl Into<String>) {
         self.problems.push((field, reason.into()));
+    }
+
+    /// Notes that a field is given; a second time is a problem, told once.
+    fn once(&mut self, index: usize, field: &'static str) {
+        const TWICE: &str = "is given twice";
+        let bit = 1 << index;
+        let is_told = self
+            .problems
+            .iter()
+            .any(|(name, reason)| *name == field && reason == TWICE);
+        if self.given & bit != 0 && !is_told {
+            self.problem(field, TWICE);
+        }
+        self.given |= bit;
     }
 
     fn read_text(&mut self, scanner: &mut Scanner<'a>, index: usize) -> Result<(), SyntaxError> {
@@ -356,24 +372,6 @@ impl<'a> Envelope<'a> {
         }
     }
 }
-
-/// Which known fields an event has given.
-#[derive(Default)]
-struct Found(Vec<&'static str>);
-
-impl Found {
-    fn once(&mut self, field: &'static str, problems: &mut Vec<(&'static str, String)>) {
-        if self.0.contains(&field) {
-            if !problems.iter().any(|(_, reason)| reason == TWICE) {
-                problems.push((field, TWICE.to_owned()));
-            }
-        } else {
-            self.0.push(field);
-        }
-    }
-}
-
-const TWICE: &str = "is given twice";
 
 /// An id of so many hex digits in lower case, any other as it is.
 fn lower_case(id: Cow<'_, str>, digits: usize) -> Cow<'_, str> {

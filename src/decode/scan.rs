@@ -384,6 +384,12 @@ impl Levels {
 
 /// The end of the stretch of a string that has no quote, backslash or control character.
 fn plain_end(bytes: &[u8], mut at: usize) -> usize {
+    while let Some(eight) = bytes.get(at..).and_then(<[u8]>::first_chunk) {
+        match first_special(u64::from_le_bytes(*eight)) {
+            8 => at += 8,
+            index => return at + index,
+        }
+    }
     while let Some(byte) = bytes.get(at) {
         if matches!(byte, b'"' | b'\\' | 0..=0x1f) {
             break;
@@ -391,6 +397,20 @@ fn plain_end(bytes: &[u8], mut at: usize) -> usize {
         at += 1;
     }
     at
+}
+
+/// The index of the first of eight bytes that a string cannot hold as it is; 8 if there is none.
+///
+/// The high bit of a byte of `v.wrapping_sub(ONES * n) & !v` tells that the byte is below `n`; a borrow can only set bits
+/// of later bytes, so the first one is right.
+fn first_special(v: u64) -> usize {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = 0x8080_8080_8080_8080;
+    let below = |v: u64, n: u64| v.wrapping_sub(ONES * n) & !v;
+    let quote = below(v ^ (ONES * 0x22), 1);
+    let backslash = below(v ^ (ONES * 0x5c), 1);
+    let special = (below(v, 0x20) | quote | backslash) & HIGH;
+    usize::try_from(special.trailing_zeros() / 8).unwrap_or(8)
 }
 
 /// One character of a string, its escape undone.
@@ -555,6 +575,22 @@ mod tests {
         ] {
             let expected = serde_json::from_str::<&serde_json::value::RawValue>(text).is_ok();
             assert_eq!(skip(text).is_ok(), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_plain_stretch_is_found_at_every_place() {
+        for special in (0..=0x1f).chain([b'"', b'\\']) {
+            for at in 0..20 {
+                let mut bytes = [
+                    b' ', b'!', b'#', b'[', b']', 0x7f, 0x80, 0xff, b'a', 0xa2, 0xdc,
+                ]
+                .repeat(2);
+                bytes[at] = special;
+                assert_eq!(plain_end(&bytes, 0), at);
+                bytes.truncate(at);
+                assert_eq!(plain_end(&bytes, 0), at);
+            }
         }
     }
 

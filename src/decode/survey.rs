@@ -56,10 +56,10 @@ impl<'a> Survey<'a> {
         Ok(survey)
     }
 
-    fn message(&mut self, bytes: &[u8], schema: &'static Message, level: u8) -> Result<(), Fault> {
+    fn message(&mut self, bytes: &[u8], schema: &'static Message, level: u16) -> Result<(), Fault> {
         self.nodes_left = self.nodes_left.checked_sub(1).ok_or(Fault::TooManyNodes)?;
-        let level = level + u8::from(schema.is_value);
-        if level > self.limits.depth {
+        let level = level + u16::from(schema.is_value);
+        if level > self.limits.depth.into() {
             return Err(Fault::TooDeep);
         }
         let mut attributes = 0u32;

@@ -42,14 +42,14 @@ fn nested(
     scanner: &mut Scanner<'_>,
     schema: &'static Message,
     limits: &Limits,
-    level: u8,
+    level: u16,
     out: &mut Vec<u8>,
 ) -> Result<(), SyntaxError> {
     if scanner.peek()? == Json::Null {
         return scanner.null();
     }
-    let level = level.saturating_add(schema.is_value.into());
-    if level > limits.depth {
+    let level = level + u16::from(schema.is_value);
+    if level > limits.depth.into() {
         // As an empty value, which already is a level too deep.
         return scanner.skip().map(drop);
     }
@@ -155,7 +155,7 @@ fn value(
     scanner: &mut Scanner<'_>,
     field: &Field,
     limits: &Limits,
-    level: u8,
+    level: u16,
     out: &mut Vec<u8>,
 ) -> Result<(), SyntaxError> {
     let number = field.number;

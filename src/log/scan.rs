@@ -8,6 +8,10 @@ use std::sync::Arc;
 
 use super::disk::{DiskFile, read_full};
 use super::record::{ALIGN, HEADER_BYTES, Header};
+use super::segment::{BLOCK, BLOCK_BYTES};
+
+/// What most of a segment is that is not full.
+const ZEROS: [u8; BLOCK] = [0; BLOCK];
 
 /// A record whose header is whole; its payload may not be.
 #[derive(Clone, Copy, Debug)]
@@ -66,9 +70,16 @@ impl Scan {
             if view.len() < HEADER_BYTES {
                 return Ok(None);
             }
-            let mut words = view.chunks_exact(sought.len());
+            if let Some(first) = view.first_chunk::<BLOCK>()
+                && *first == ZEROS
+            {
+                self.at += BLOCK_BYTES;
+                continue;
+            }
+            let searched = &view[..view.len().min(BLOCK)];
+            let mut words = searched.chunks_exact(sought.len());
             let Some(word) = words.position(|word| *word == sought) else {
-                self.at += (view.len() as u64 / ALIGN) * ALIGN;
+                self.at += searched.len() as u64 / ALIGN * ALIGN;
                 continue;
             };
             let offset = at + word as u64 * ALIGN;

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use sqlx::postgres::PgDatabaseError;
 
 /// Why a query has no page.
 #[derive(Debug, thiserror::Error)]
@@ -42,36 +43,27 @@ impl QueryError {
 
     /// Sorts a database's error; `timeout` is the one that the statement ran under.
     pub(super) fn from_database(error: sqlx::Error, timeout: Duration) -> Self {
-        const AWAY: &str = "the database does not answer; try again in a moment";
-        match &error {
+        let fault = match &error {
             sqlx::Error::Io(_)
             | sqlx::Error::Tls(_)
             | sqlx::Error::PoolTimedOut
             | sqlx::Error::PoolClosed
-            | sqlx::Error::WorkerCrashed => Self::Unavailable(AWAY),
+            | sqlx::Error::WorkerCrashed => Fault::Away,
             sqlx::Error::Database(database) => {
-                let code = database.code().unwrap_or_default();
-                if database.message().starts_with("no such table: telemetry_") {
-                    return Self::Unavailable("the database is not set up yet");
-                }
-                match code.as_ref() {
-                    // query_canceled; SQLITE_INTERRUPT.
-                    "57014" | "9" => Self::Timeout(timeout),
-                    "42P01" => Self::Unavailable("the database is not set up yet"),
-                    // SQLITE_BUSY, SQLITE_LOCKED, SQLITE_CANTOPEN.
-                    "5" | "6" | "14" => Self::Unavailable("the database is busy; try again"),
-                    // Connections, authorisation, no such database, conflicts with recovery on a replica, resources,
-                    // the operator's intervention.
-                    _ if ["08", "28", "3D", "40", "53", "57"]
-                        .iter()
-                        .any(|class| code.starts_with(class)) =>
-                    {
-                        Self::Unavailable(AWAY)
-                    }
-                    _ => Self::Database(error),
+                match database.try_downcast_ref::<PgDatabaseError>() {
+                    Some(postgres) => of_sqlstate(postgres.code()),
+                    None => of_sqlite(&database.code().unwrap_or_default(), database.message()),
                 }
             }
-            _ => Self::Database(error),
+            _ => Fault::Other,
+        };
+        match fault {
+            Fault::Away => Self::Unavailable("the database does not answer; try again in a moment"),
+            Fault::NotReady => {
+                Self::Unavailable("the database is not set up yet; try again in a moment")
+            }
+            Fault::Slow => Self::Timeout(timeout),
+            Fault::Other => Self::Database(error),
         }
     }
 
@@ -83,6 +75,41 @@ impl QueryError {
             Self::Timeout(_) => StatusCode::GATEWAY_TIMEOUT,
             Self::Database(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
+    }
+}
+
+/// What a database's error means to a client.
+enum Fault {
+    Away,
+    NotReady,
+    Slow,
+    Other,
+}
+
+/// PostgreSQL's appendix A.
+fn of_sqlstate(code: &str) -> Fault {
+    // Connections, authorisation, no such database, conflicts with a replica's recovery, resources, the operator.
+    const AWAY: [&str; 6] = ["08", "28", "3D", "40", "53", "57"];
+    match code {
+        // query_canceled
+        "57014" => Fault::Slow,
+        // undefined_table
+        "42P01" => Fault::NotReady,
+        _ if AWAY.iter().any(|class| code.starts_with(class)) => Fault::Away,
+        _ => Fault::Other,
+    }
+}
+
+/// SQLite's result codes, of which the low byte is the primary one.
+fn of_sqlite(code: &str, message: &str) -> Fault {
+    match code.parse::<i32>().map(|code| code & 0xff) {
+        // SQLITE_INTERRUPT
+        Ok(9) => Fault::Slow,
+        // SQLITE_BUSY, SQLITE_LOCKED, SQLITE_CANTOPEN
+        Ok(5 | 6 | 14) => Fault::Away,
+        // SQLITE_ERROR
+        Ok(1) if message.starts_with("no such table") => Fault::NotReady,
+        _ => Fault::Other,
     }
 }
 

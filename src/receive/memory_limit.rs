@@ -1,4 +1,4 @@
-//! How much memory this process may use: control groups and the address space's limit.
+//! How much memory this process may use: what is installed, control groups and the address space's limit.
 //!
 //! **Invariant:** what cannot be read or understood is no limit, never an error.
 
@@ -9,16 +9,31 @@ const BUDGET_BYTES: usize = 256 << 20;
 
 /// 256 MiB or a quarter of the process's memory limit, whichever is less.
 pub(super) fn default_budget_bytes() -> usize {
-    let limit = [control_group(), address_space()]
-        .into_iter()
-        .flatten()
-        .min();
-    budget_bytes(limit)
+    budget_bytes(memory_limit_bytes())
 }
 
-fn budget_bytes(limit: Option<u64>) -> usize {
+/// What this process may use; `None` where nothing says so.
+pub(crate) fn memory_limit_bytes() -> Option<u64> {
+    [installed(), control_group(), address_space()]
+        .into_iter()
+        .flatten()
+        .min()
+}
+
+/// The budget for requests in flight, under that limit.
+pub(crate) fn budget_bytes(limit: Option<u64>) -> usize {
     let quarter = limit.and_then(|limit| usize::try_from(limit / 4).ok());
     quarter.map_or(BUDGET_BYTES, |quarter| quarter.min(BUDGET_BYTES))
+}
+
+/// The machine's memory (proc(5), /proc/meminfo).
+fn installed() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kib.checked_mul(1024)
 }
 
 /// `RLIMIT_AS`, as `ulimit -v` and `prlimit --as` set it.

@@ -40,7 +40,9 @@ mod body;
 
 /// The memory of all requests in flight.
 mod budget;
-mod memory_limit;
+
+/// How much memory there is for them.
+pub(crate) mod memory_limit;
 
 /// The whole way of a request: read, decode, append.
 mod take;

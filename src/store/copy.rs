@@ -6,9 +6,10 @@
 //!
 //! **Invariant:** a row is either whole in the buffer or not in it; `rows.len()` is what COPY must report.
 
-use std::borrow::Cow;
-
 use crate::event::{Event, Flags};
+
+/// A row as JSON, for the dead letters.
+mod json;
 
 /// The columns of a row in their order, as `COPY telemetry_events (…)` names them.
 pub const COLUMNS: &str = "timestamp, time_unix_nano, duration_ns, created_at, kind, flags, correlation_id, integration, \
@@ -211,70 +212,7 @@ impl<'a> Row<'a> {
             Some(Some(field))
         })
     }
-
-    /// The row as one JSON object under the names of the API, for the dead letters. What is not UTF-8 has U+FFFD in it,
-    /// and metadata that is not JSON stands as a string.
-    #[must_use]
-    pub fn to_json(self) -> String {
-        let mut json = String::with_capacity(self.tuple.len() + 512);
-        for (column, field) in API_NAMES.iter().zip(self.fields()) {
-            let Some(field) = field else { continue };
-            json.push(if json.is_empty() { '{' } else { ',' });
-            put_json_string(&mut json, column.name);
-            json.push(':');
-            match column.form {
-                Form::Number => json.push_str(&number(field).to_string()),
-                Form::NumberAsText => put_json_string(&mut json, &number(field).to_string()),
-                Form::Time => put_json_string(&mut json, &rfc3339(number(field))),
-                Form::Text => put_json_string(&mut json, &String::from_utf8_lossy(field)),
-                Form::Bytes => put_json_string(&mut json, &hex(field)),
-                Form::Json => put_json(&mut json, field),
-            }
-        }
-        json.push('}');
-        json
-    }
 }
-
-/// How a column stands in the API's JSON.
-enum Form {
-    Number,
-    NumberAsText,
-    Time,
-    Text,
-    Bytes,
-    Json,
-}
-
-struct Column {
-    name: &'static str,
-    form: Form,
-}
-
-const fn column(name: &'static str, form: Form) -> Column {
-    Column { name, form }
-}
-
-/// The columns as the API names them, in the order of [`COLUMNS`].
-const API_NAMES: [Column; 17] = [
-    column("timestamp", Form::Number),
-    column("timeUnixNano", Form::NumberAsText),
-    column("durationNs", Form::Number),
-    column("createdAt", Form::Time),
-    column("kind", Form::Number),
-    column("flags", Form::Number),
-    column("correlationId", Form::Text),
-    column("integration", Form::Text),
-    column("provider", Form::Text),
-    column("eventType", Form::Text),
-    column("traceId", Form::Text),
-    column("spanId", Form::Text),
-    column("parentSpanId", Form::Text),
-    column("name", Form::Text),
-    column("status", Form::Text),
-    column("resourceId", Form::Bytes),
-    column("metadata", Form::Json),
-];
 
 /// Unix nanoseconds as PostgreSQL keeps times: microseconds since 2000-01-01 UTC, rounded down. Never one of the two
 /// values that PostgreSQL takes for infinity.
@@ -307,37 +245,6 @@ fn length(bytes: usize) -> [u8; 4] {
 
 fn array<const N: usize>(field: &[u8]) -> Option<[u8; N]> {
     field.try_into().ok()
-}
-
-/// A big-endian integer of two, four or eight bytes.
-fn number(field: &[u8]) -> i64 {
-    let negative = field.first().is_some_and(|byte| byte & 0x80 != 0);
-    field
-        .iter()
-        .fold(if negative { -1 } else { 0 }, |value: i64, byte| {
-            value << 8 | i64::from(*byte)
-        })
-}
-
-fn rfc3339(created_at_us: i64) -> String {
-    let unix_us = created_at_us.saturating_add(POSTGRES_EPOCH_US);
-    jiff::Timestamp::from_microsecond(unix_us)
-        .map_or_else(|_| unix_us.to_string(), |time| time.to_string())
-}
-
-fn hex(bytes: &[u8]) -> Cow<'static, str> {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn put_json_string(out: &mut String, text: &str) {
-    out.push_str(&serde_json::Value::from(text).to_string());
-}
-
-fn put_json(out: &mut String, field: &[u8]) {
-    match serde_json::from_slice::<&serde_json::value::RawValue>(field) {
-        Ok(json) => out.push_str(json.get()),
-        Err(_) => put_json_string(out, &String::from_utf8_lossy(field)),
-    }
 }
 
 #[cfg(test)]
@@ -465,27 +372,5 @@ mod tests {
             assert_eq!(before[4], after[4]);
             assert_eq!(before[6..], after[6..]);
         }
-    }
-
-    #[test]
-    fn a_row_reads_back_as_the_json_of_the_api() {
-        let mut rows = Rows::default();
-        rows.push(&event("c-1"), 1_700_000_000_123_456_789);
-        assert_eq!(
-            rows.row(0).to_json(),
-            r#"{"timestamp":1700000000123,"timeUnixNano":"1700000000123456789","durationNs":-5,"createdAt":"2023-11-14T22:13:20.123456Z","kind":2,"correlationId":"c-1","integration":"shop","eventType":"span","traceId":"4bf92f3577b34da6a3ce929d0e0e4736","name":"GET \"/\"","resourceId":"abababababababababababababababab","metadata":{"a": 1}}"#
-        );
-        rows.push(
-            &Event {
-                metadata: "{not json".into(),
-                ..event("c")
-            },
-            0,
-        );
-        assert!(
-            rows.row(1)
-                .to_json()
-                .ends_with(r#""metadata":"{not json"}"#)
-        );
     }
 }

@@ -193,7 +193,7 @@ pub enum Store {
 }
 
 impl Store {
-    /// Makes the pools; connects to nothing yet.
+    /// Makes the pools; connects to nothing yet. Needs a Tokio runtime, where the pools live.
     #[must_use]
     pub fn new(options: &Options) -> Self {
         match &options.target {
@@ -224,7 +224,7 @@ impl Store {
         }
     }
 
-    /// Commits what must stand before a batch: the stream's row, resources, and the days its rows fall on.
+    /// Commits what must stand before a batch: the stream's row and the resources its rows refer to.
     ///
     /// # Errors
     /// [`StoreError::Retry`].

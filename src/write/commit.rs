@@ -284,12 +284,15 @@ impl Writer {
     pub(super) async fn pause(&mut self, concern: Concern, error: &StoreError, named: &str) {
         let options = self.shared.options.clone();
         let class = match error {
-            StoreError::Retry { class, .. } => class,
+            StoreError::Retry { class, .. } => *class,
             StoreError::Refused { .. } => "other",
             StoreError::AlreadyStored => "conflict",
             StoreError::Schema(_) => "schema",
         };
         counter!(names::WRITE_FAILURES_TOTAL, "class" => class).increment(1);
+        if matches!(class, "connection" | "timeout") {
+            self.shared.progress.set_connected(false);
+        }
         let mut pause = self.backoff.pause(options.retry_min, options.retry_max);
         match error {
             StoreError::AlreadyStored => {
@@ -307,9 +310,6 @@ impl Writer {
                 tracing::warn!(class, "{text}");
                 self.shared.progress.problem(concern, text);
             }
-        }
-        if matches!(class, "connection" | "timeout") {
-            self.shared.progress.set_connected(false);
         }
         tokio::time::sleep(pause).await;
     }

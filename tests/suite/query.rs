@@ -10,5 +10,10 @@ mod found;
 /// Pages, one after another.
 mod paging;
 
+/// Slots, deadlines, absent databases.
+mod limits;
 /// Requests that are at fault.
 mod refused;
+
+/// What PostgreSQL does for the API's queries.
+mod plans;

@@ -1,1 +1,15 @@
+//! The writer between a real log and real databases, with failures in between.
 //!
+//! **Invariant:** after the drain every accepted event is in the table or the dead letters, once.
+
+/// A log, a writer and a database.
+mod bench;
+
+/// Ordinary days: restarts, idleness, stopping.
+mod ordinary;
+
+/// What the database refuses, and what cannot be decoded again.
+mod refused;
+
+/// A database that is away, hangs, loses answers or is put back in time.
+mod outages;

@@ -26,7 +26,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         "otlp_grpc_port",
         "PORT",
         "4317",
-        "OTLP over gRPC, where SDKs look for it",
+        "OTLP over gRPC, where SDKs look for it; this version does not serve it yet",
         |draft, text| put(&mut draft.otlp_grpc_port, port(text)),
     )
     .common(),

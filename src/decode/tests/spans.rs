@@ -695,3 +695,21 @@ fn a_resource_that_cannot_be_taken_rejects_its_spans_alone() {
     );
     assert_eq!(checked.rejections[0].field.as_deref(), Some("resource"));
 }
+
+#[test]
+fn the_largest_depth_that_can_be_set_is_a_limit_too() {
+    let nested = |levels: usize| {
+        let value = (1..levels).fold(field(1, b"x"), |inner, _| field(5, &field(1, &inner)));
+        let attribute = [field(1, b"k"), field(2, &value)].concat();
+        around(&[span().encode_to_vec(), field(9, &attribute)].concat())
+    };
+    let mut deepest = protobuf();
+    deepest.limits.depth = u8::MAX;
+    assert!(decode(&nested(255), &deepest).is_ok());
+    for levels in [256, 300, 5_000] {
+        assert!(matches!(
+            decode(&nested(levels), &deepest),
+            Err(DecodeError::Invalid(_))
+        ));
+    }
+}

@@ -1,1 +1,498 @@
 //! Flips, cuts, forgeries: what each of them may cost.
+
+use super::super::record::{Class, HEADER_BYTES, Header};
+use super::super::segment;
+use super::*;
+
+/// A directory with one segment that was never sealed, as a power cut leaves it; the stream and the segment's path.
+fn unsealed(options: &Options, sizes: &[usize]) -> (SimDisk, StreamId, PathBuf) {
+    let disk = SimDisk::new();
+    let log = open_with(&disk, options);
+    let stream = log.streams()[0].id;
+    runtime().block_on(async {
+        for (seq, bytes) in (1..).zip(sizes) {
+            append(&log, seq, *bytes).await.unwrap();
+        }
+    });
+    let cut = disk.cut(&mut || false);
+    drop(log);
+    let path = segments(&cut).remove(0);
+    (cut, stream, path)
+}
+
+/// As [`unsealed`]: the first record in a group of its own, the others in a second one.
+fn two_groups(options: &Options, first: usize, rest: &[usize]) -> (SimDisk, StreamId, PathBuf) {
+    let disk = SimDisk::new();
+    let log = open_with(&disk, options);
+    let stream = log.streams()[0].id;
+    runtime().block_on(async {
+        disk.hold_syncs();
+        let appending = tokio::spawn({
+            let log = log.clone();
+            async move { append(&log, 1, first).await.unwrap() }
+        });
+        tokio::task::yield_now().await;
+        disk.sync_waits();
+        let rest = (2..)
+            .zip(rest)
+            .map(|(seq, bytes)| append(&log, seq, *bytes));
+        let release = async { disk.release_syncs() };
+        let (answers, ()) =
+            futures_util::future::join(futures_util::future::join_all(rest), release).await;
+        assert!(answers.iter().all(Result::is_ok));
+        appending.await.unwrap();
+    });
+    let cut = disk.cut(&mut || false);
+    drop(log);
+    let path = segments(&cut).remove(0);
+    (cut, stream, path)
+}
+
+/// What an opening finds, without its threads: the entries of a stream.
+fn recovered(disk: &SimDisk, options: &Options, stream: StreamId) -> Vec<Entry> {
+    let opened = super::super::recovery::open(Arc::new(disk.clone()), options).unwrap();
+    let mut entries = Vec::new();
+    let mut from = 1;
+    loop {
+        let page = super::super::reader::read(&opened.core, stream, from, 1 << 20).unwrap();
+        let Some(last) = page.last() else {
+            return entries;
+        };
+        from = last_of(last) + 1;
+        entries.extend(page);
+    }
+}
+
+fn small() -> Options {
+    Options {
+        segment_bytes: 16 << 10,
+        budget_bytes: Some(64 * (16 << 10)),
+        ..options()
+    }
+}
+
+/// Room for a dozen groups.
+fn medium() -> Options {
+    Options {
+        segment_bytes: 64 << 10,
+        ..small()
+    }
+}
+
+/// A disk that holds just this file.
+fn disk_with(path: &Path, content: &[u8]) -> SimDisk {
+    let disk = SimDisk::new();
+    disk.put(path, content);
+    disk
+}
+
+#[test]
+fn a_tail_that_is_cut_anywhere_costs_only_what_it_held() {
+    // Groups of 4 KiB and of 8: 64 KiB and a little.
+    let sizes = [100, 5000, 3900, 6000, 10, 7000, 2500, 8000, 4000, 3000, 600];
+    let (disk, stream, path) = unsealed(
+        &Options {
+            segment_bytes: 80 << 10,
+            budget_bytes: Some(2 << 20),
+            ..options()
+        },
+        &sizes,
+    );
+    let content = disk.content(&path);
+    let options = Options {
+        segment_bytes: 80 << 10,
+        budget_bytes: Some(2 << 20),
+        ..options()
+    };
+    let scan = |length: usize| {
+        let disk = disk_with(&path, &content[..length]);
+        seqs(&recovered(&disk, &options, stream))
+    };
+    let mut ends = Vec::new();
+    let mut known = scan(content.len()).len();
+    assert_eq!(known, sizes.len());
+    for length in (content.len() - (64 << 10)..=content.len()).rev() {
+        let found = scan(length);
+        let expected: Vec<_> = (1..)
+            .take(found.len())
+            .map(|seq| (u64::from(seq), seq))
+            .collect();
+        assert_eq!(found, expected, "cut at {length}");
+        assert!(
+            found.len() >= known.saturating_sub(1),
+            "cut at {length}: one byte costs one record"
+        );
+        if found.len() < known {
+            ends.push(length);
+            known = found.len();
+        }
+    }
+    assert!(ends.len() >= 8, "the cuts pass through the records");
+}
+
+#[test]
+fn one_flipped_bit_never_costs_more_than_the_record_it_hits() {
+    let (disk, stream, path) = two_groups(&small(), 300, &[700, 500]);
+    let content = disk.content(&path);
+    assert_eq!(content.len(), 16 << 10);
+    // Where the records stand: header, payload, padding to eight.
+    let places = [(1, 4096, 428), (2, 8192, 828), (3, 8192 + 832, 628)];
+    for bit in 0..content.len() * 8 {
+        let mut flipped = content.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        let entries = recovered(&disk_with(&path, &flipped), &small(), stream);
+        let hit = places
+            .iter()
+            .find(|(_, start, bytes)| (*start..start + bytes).contains(&(bit / 8)))
+            .map(|(seq, ..)| *seq);
+        let expected: Vec<_> = (1..=3)
+            .filter(|seq| Some(*seq) != hit)
+            .map(|seq| (u64::from(seq), seq))
+            .collect();
+        assert_eq!(seqs(&entries), expected, "bit {bit}");
+        match hit {
+            None => assert_eq!(entries.len(), 3, "bit {bit}"),
+            // The second group says that the first record was synced.
+            Some(1) => assert!(
+                matches!(entries[0], Entry::Damaged { n: 1, .. }),
+                "bit {bit}"
+            ),
+            // Nothing says it of the second, and what follows the last whole record never was.
+            Some(2) => {
+                assert!(
+                    matches!(entries[1], Entry::Hole { first: 2, last: 2 }),
+                    "bit {bit}"
+                );
+            }
+            Some(_) => assert_eq!(entries.len(), 2, "bit {bit}"),
+        }
+    }
+}
+
+#[test]
+fn damage_below_a_synced_mark_is_named_and_above_it_the_tail_ends() {
+    let (disk, stream, path) = unsealed(&medium(), &[300, 700, 500]);
+    for (seq, offset) in [(1u64, 4096 + 20), (2, 2 * 4096 + 200)] {
+        disk.edit(&path, |content| content[offset] ^= 1);
+        let entries = recovered(&disk_with(&path, &disk.content(&path)), &medium(), stream);
+        disk.edit(&path, |content| content[offset] ^= 1);
+        let index = usize::try_from(seq).unwrap() - 1;
+        // The third record says that the first two were synced.
+        let Entry::Damaged {
+            n, accepted, bytes, ..
+        } = &entries[index]
+        else {
+            panic!("{entries:?}");
+        };
+        assert_eq!(*n, seq);
+        assert_eq!(
+            *accepted,
+            (seq == 2).then_some(3),
+            "known where the header survived"
+        );
+        assert!(bytes.len() >= 300, "what is left of it is kept");
+    }
+    // Without the third, nothing says that the second was synced.
+    disk.edit(&path, |content| {
+        content[2 * 4096 + 200] ^= 1;
+        content[3 * 4096] ^= 1;
+    });
+    let entries = recovered(&disk, &medium(), stream);
+    assert_eq!(seqs(&entries), [(1, 1)]);
+    assert_eq!(entries.len(), 1, "{entries:?}");
+}
+
+#[test]
+fn an_unconfirmed_position_between_records_is_a_hole() {
+    // The two of the second group were written in one sync: nothing on disk confirms the first of them.
+    let (disk, stream, path) = two_groups(&medium(), 100, &[100, 100]);
+    disk.edit(&path, |content| content[2 * 4096] ^= 1);
+    let entries = recovered(&disk, &medium(), stream);
+    assert_eq!(seqs(&entries), [(1, 1), (3, 3)]);
+    assert!(
+        matches!(entries[1], Entry::Hole { first: 2, last: 2 }),
+        "{entries:?}"
+    );
+}
+
+#[test]
+fn an_idle_log_confirms_its_last_record_within_a_second() {
+    let disk = SimDisk::new();
+    let log = open(&disk);
+    let stream = log.streams()[0].id;
+    runtime().block_on(append(&log, 1, 100)).unwrap();
+    let path = segments(&disk).remove(0);
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    let marked = |content: &[u8]| {
+        content[2 * 4096..2 * 4096 + 8]
+            .iter()
+            .any(|byte| *byte != 0)
+    };
+    while !marked(&disk.content(&path)) {
+        assert!(std::time::Instant::now() < deadline, "no mark came");
+        std::thread::yield_now();
+    }
+    // The mark is written; its sync is over when the next append's is.
+    runtime().block_on(append(&log, 2, 100)).unwrap();
+    let disk = disk.cut(&mut || false);
+    drop(log);
+    disk.edit(&path, |content| {
+        content[4096] ^= 1;
+        content[3 * 4096..].fill(0);
+    });
+    let entries = recovered(&disk, &options(), stream);
+    assert!(
+        matches!(entries[..], [Entry::Damaged { n: 1, .. }]),
+        "{entries:?}"
+    );
+}
+
+#[test]
+fn a_damaged_record_of_a_running_log_is_named_counted_and_put_aside_once() {
+    let disk = SimDisk::new();
+    let log = open(&disk);
+    let stream = log.streams()[0].id;
+    runtime().block_on(async {
+        for seq in 1..=3 {
+            append(&log, seq, 200).await.unwrap();
+        }
+    });
+    let path = segments(&disk).remove(0);
+    disk.edit(&path, |content| content[2 * 4096 + 200] ^= 1);
+    for _ in 0..2 {
+        let entries = all(&log, stream);
+        assert_eq!(seqs(&entries), [(1, 1), (3, 3)]);
+        assert!(matches!(
+            entries[1],
+            Entry::Damaged {
+                n: 2,
+                accepted: Some(3),
+                ..
+            }
+        ));
+    }
+    assert_eq!(log.status().damaged_records, 1);
+    let aside = path.with_extension("damaged");
+    assert_eq!(disk.content(&aside), disk.content(&path));
+    // The position is stored as a dead letter: then nothing waits.
+    log.mark_stored(stream, 1, 3);
+    assert_eq!(log.status().queue_events, 0);
+    assert_eq!(log.status().queue_bytes, 0);
+}
+
+#[test]
+fn both_headers_may_go_when_the_segment_was_sealed() {
+    let disk = SimDisk::new();
+    let log = open(&disk);
+    let stream = log.streams()[0].id;
+    runtime().block_on(append(&log, 1, 100)).unwrap();
+    drop(log);
+    let path = segments(&disk).remove(0);
+    disk.edit(&path, |content| content[..4096].fill(0xff));
+    assert_eq!(seqs(&recovered(&disk, &options(), stream)), [(1, 1)]);
+}
+
+#[test]
+fn a_recycled_segments_old_records_never_come_back() {
+    let disk = SimDisk::new();
+    let log = open(&disk);
+    let old = log.streams()[0].id;
+    let runtime = runtime();
+    for seq in 1..=60 {
+        runtime.block_on(append(&log, seq, 3000)).unwrap();
+    }
+    let first = segments(&disk).remove(0);
+    drop(log);
+    let log = open(&disk);
+    // Everything goes; what was full of records is a spare now, with the bytes of its first life.
+    log.mark_stored(old, 1, 60);
+    log.shared.core.recycle();
+    let stream = log.streams().last().unwrap().id;
+    for seq in 101..=102 {
+        runtime.block_on(append(&log, seq, 3000)).unwrap();
+    }
+    let reused = segments(&disk);
+    let disk = disk.cut(&mut || true);
+    drop(log);
+    for path in &reused {
+        assert!(disk.content(path).len() == 64 << 10 && path >= &first);
+    }
+    let log = open(&disk);
+    assert_eq!(seqs(&all(&log, stream)), [(1, 101), (2, 102)]);
+    assert!(
+        log.streams()
+            .iter()
+            .all(|found| found.id == stream || found.live)
+    );
+}
+
+#[test]
+fn old_bytes_behind_new_records_of_a_reused_file_are_not_records() {
+    let (disk, stream, path) = unsealed(&small(), &[300, 700]);
+    // The same file in a second life: another nonce in the header, the first group new, the second of the first life.
+    let mut content = disk.content(&path);
+    let segment::Begin::Segment(header) = segment::Header::decode(content.first_chunk().unwrap())
+    else {
+        panic!("no header");
+    };
+    let header = segment::Header {
+        nonce: header.nonce ^ 1,
+        ..header
+    };
+    content[..4096].copy_from_slice(&header.encode());
+    let first = Header::bare(Class::Hole, 1, 1, 0).encode(header.nonce);
+    content[4096..4096 + HEADER_BYTES].copy_from_slice(&first);
+    let entries = recovered(&disk_with(&path, &content), &small(), stream);
+    assert_eq!(seqs(&entries), []);
+}
+
+#[test]
+fn a_record_forged_inside_a_payload_is_no_record() {
+    let disk = SimDisk::new();
+    let log = open(&disk);
+    let stream = log.streams()[0].id;
+    let runtime = runtime();
+    runtime.block_on(append(&log, 1, 100)).unwrap();
+    let path = segments(&disk).remove(0);
+    let content = disk.content(&path);
+    // A client that knows everything but the nonce: whole groups of a segment as its payload.
+    let mut forged = content[4096..4 * 4096].to_vec();
+    for (n, place) in [(2u64, 0), (3, 4096)] {
+        let mut header =
+            Header::decode(&content[4096..], crate::log::bytes_at::u64_at(&content, 16)).unwrap();
+        header.n = n;
+        header.last = n;
+        forged[place..place + HEADER_BYTES].copy_from_slice(&header.encode(0x1234_5678));
+    }
+    let mut evil = record(2, 0);
+    evil.payload = Bytes::from(forged);
+    evil.accepted = 1;
+    runtime.block_on(log.append(evil)).unwrap();
+    runtime.block_on(append(&log, 3, 100)).unwrap();
+    let disk = disk.cut(&mut || false);
+    drop(log);
+    // Its own header is lost, so that the search runs through the payload.
+    disk.edit(&path, |content| content[2 * 4096 + 20] ^= 1);
+    let entries = recovered(&disk, &options(), stream);
+    assert_eq!(seqs(&entries), [(1, 1), (3, 3)]);
+    assert!(
+        matches!(
+            entries[1],
+            Entry::Damaged {
+                n: 2,
+                accepted: None,
+                ..
+            }
+        ),
+        "{entries:?}"
+    );
+}
+
+#[test]
+fn recovery_done_twice_finds_what_it_found_once() {
+    let (disk, stream, path) = unsealed(&medium(), &[300, 700, 500, 10]);
+    disk.edit(&path, |content| content[2 * 4096 + 200] ^= 1);
+    let once = format!("{:?}", recovered(&disk, &medium(), stream));
+    let cut = disk.cut(&mut || false);
+    assert_eq!(format!("{:?}", recovered(&cut, &medium(), stream)), once);
+    assert!(once.contains("Damaged"));
+}
+
+#[test]
+fn recovery_cut_short_at_every_step_finds_the_same() {
+    let (disk, stream, path) = unsealed(&medium(), &[300, 700, 500, 10]);
+    disk.edit(&path, |content| content[2 * 4096 + 200] ^= 1);
+    let content = disk.content(&path);
+    let whole = format!(
+        "{:?}",
+        recovered(&disk_with(&path, &content), &medium(), stream)
+    );
+    for changes in 0..40 {
+        for kept in [false, true] {
+            let disk = disk_with(&path, &content);
+            disk.die_after(changes);
+            drop(super::super::recovery::open(
+                Arc::new(disk.clone()),
+                &medium(),
+            ));
+            let disk = disk.cut(&mut || kept);
+            assert_eq!(
+                format!("{:?}", recovered(&disk, &medium(), stream)),
+                whole,
+                "after {changes} changes"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_copied_directory_makes_a_stream_of_its_own() {
+    let (disk, stream, path) = unsealed(&small(), &[300]);
+    let copy = disk_with(&path, &disk.content(&path));
+    let (one, other) = (open(&disk), open(&copy));
+    assert_eq!(one.streams()[0].id, stream);
+    assert_eq!(other.streams()[0].id, stream);
+    assert_ne!(one.streams()[1].id, other.streams()[1].id);
+}
+
+#[test]
+fn an_older_streams_files_are_never_appended_to() {
+    let (disk, stream, path) = unsealed(&small(), &[300]);
+    let log = open(&disk);
+    let kept: Vec<_> = segments(&disk)
+        .into_iter()
+        .map(|path| (disk.content(&path), path))
+        .collect();
+    let position = runtime().block_on(append(&log, 2, 10)).unwrap();
+    assert_ne!(position.stream, stream);
+    assert_eq!(position.n, 1);
+    for (content, path) in kept {
+        assert_eq!(disk.content(&path), content);
+    }
+    assert!(
+        !segments(&disk).contains(&path),
+        "the torn segment went once it was written again"
+    );
+}
+
+#[test]
+fn a_segment_of_a_newer_format_is_refused_and_left_alone() {
+    let (disk, _, path) = unsealed(&small(), &[300]);
+    disk.edit(&path, |content| {
+        for sector in [0, 2048] {
+            content[sector + 8] = 2;
+            content[sector + 12..sector + 16].fill(0);
+            let checksum = crc32c::crc32c(&content[sector..sector + 512]);
+            content[sector + 12..sector + 16].copy_from_slice(&checksum.to_le_bytes());
+        }
+    });
+    let before = disk.content(&path);
+    let refused = Log::open(Arc::new(disk.clone()), &small());
+    assert!(matches!(
+        refused.err(),
+        Some(super::super::OpenError::Newer {
+            found: 2,
+            known: 1,
+            ..
+        })
+    ));
+    assert_eq!(disk.content(&path), before);
+}
+
+#[test]
+fn inspection_names_what_is_wrong_and_changes_nothing() {
+    let (disk, stream, path) = unsealed(&medium(), &[300, 700, 500]);
+    disk.edit(&path, |content| content[2 * 4096 + 200] ^= 1);
+    let before = disk.content(&path);
+    let reports = Log::inspect(Arc::new(disk.clone()), &medium()).unwrap();
+    let [report] = &reports[..] else {
+        panic!("{reports:?}");
+    };
+    assert_eq!((report.stream, report.first, report.last), (stream, 1, 3));
+    assert_eq!(
+        (report.records, report.events, report.sealed),
+        (2, 2 + 3 + 4, false)
+    );
+    assert_eq!(report.problems, ["the bytes of record 2 are damaged"]);
+    assert_eq!(disk.content(&path), before);
+}

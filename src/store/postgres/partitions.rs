@@ -122,7 +122,8 @@ pub(super) async fn covered(
         .collect())
 }
 
-/// The partitions with their bounds in microseconds since 2000-01-01 UTC; NULL where a bound is no time.
+/// The partitions with their bounds in microseconds since 2000-01-01 UTC; NULL where a bound is no time. A default
+/// partition, should somebody have made one, holds no day.
 pub(super) const ATTACHED: &str = "\
     SELECT c.oid, c.relname::text AS name, format('%I.%I', n.nspname, c.relname) AS qualified, i.inhdetachpending AS pending, \
            CASE WHEN isfinite(b.lower) THEN (extract(epoch FROM b.lower) * 1000000)::bigint - 946684800000000 END AS from_us, \
@@ -133,7 +134,7 @@ pub(super) const ATTACHED: &str = "\
     CROSS JOIN LATERAL pg_get_expr(c.relpartbound, c.oid) AS bound \
     CROSS JOIN LATERAL (SELECT substring(bound FROM 'FROM \\(''([^'']+)''\\)')::timestamptz AS lower, \
                                substring(bound FROM 'TO \\(''([^'']+)''\\)')::timestamptz AS upper) AS b \
-    WHERE i.inhparent = to_regclass('telemetry_events')";
+    WHERE i.inhparent = to_regclass('telemetry_events') AND bound <> 'DEFAULT'";
 
 impl Postgres {
     /// Makes the partitions of the days that have none, in a transaction of its own.
@@ -165,7 +166,8 @@ impl Postgres {
                 self.limit(),
                 DOING,
                 sqlx::raw_sql(AssertSqlSafe(format!(
-                    "CREATE TABLE {name} (LIKE telemetry_events INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING STORAGE); \
+                    "CREATE TABLE {name} (LIKE telemetry_events INCLUDING DEFAULTS INCLUDING CONSTRAINTS \
+                     INCLUDING STORAGE INCLUDING COMPRESSION); \
                      ALTER TABLE telemetry_events ATTACH PARTITION {name} \
                      FOR VALUES FROM ('{from} 00:00:00+00') TO ('{to} 00:00:00+00')"
                 )))

@@ -56,7 +56,7 @@ async fn a_right_that_is_missing_is_named_with_what_to_grant() {
 async fn a_lock_that_somebody_holds_ends_the_attempt_and_not_the_writer() {
     let (database, _) = prepared().await;
     let mut settings = options(database.options());
-    settings.statement_timeout = Duration::from_millis(300);
+    settings.statement_timeout = Duration::from_secs(1);
     let store = Store::new(&settings);
     store.prepare().await.unwrap();
     let stream = new_stream();
@@ -74,7 +74,7 @@ async fn a_lock_that_somebody_holds_ends_the_attempt_and_not_the_writer() {
     assert_eq!(class(&error), "timeout");
     execute(&mut sql, "ROLLBACK").await;
     store.write_resources(facts(stream), &[]).await.unwrap();
-    // The first attempts after it may meet a machine that is slower than the short timeout.
+    // A slow machine may need more than one attempt within the short timeout.
     for _ in 0..20 {
         if store.write(&batch(stream, 1..=1, rows(1))).await.is_ok() {
             break;
@@ -192,7 +192,7 @@ async fn a_server_that_stops_and_comes_back_is_noticed_and_the_account_read_agai
     let cluster = Cluster::start();
     let target: sqlx::postgres::PgConnectOptions = cluster.url().parse().unwrap();
     let mut settings = options(target);
-    settings.connect_timeout = Duration::from_millis(800);
+    settings.connect_timeout = Duration::from_secs(3);
     let store = Store::new(&settings);
     store.prepare().await.unwrap();
     let stream = new_stream();
@@ -228,8 +228,8 @@ async fn a_server_that_hangs_costs_no_more_than_the_deadline() {
     let cluster = Cluster::start();
     let target: sqlx::postgres::PgConnectOptions = cluster.url().parse().unwrap();
     let mut settings = options(target);
-    settings.connect_timeout = Duration::from_secs(1);
-    settings.statement_timeout = Duration::from_secs(1);
+    settings.connect_timeout = Duration::from_secs(2);
+    settings.statement_timeout = Duration::from_secs(2);
     let store = Store::new(&settings);
     store.prepare().await.unwrap();
     let stream = new_stream();
@@ -252,7 +252,7 @@ async fn a_server_that_hangs_costs_no_more_than_the_deadline() {
 /// The postmaster and its children.
 fn server_processes(postmaster: i32) -> Vec<i32> {
     let mut processes = vec![postmaster];
-    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+    for entry in std::fs::read_dir("/proc").expect("Linux").flatten() {
         let Ok(pid) = entry.file_name().to_string_lossy().parse::<i32>() else {
             continue;
         };

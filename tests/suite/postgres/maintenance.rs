@@ -16,12 +16,18 @@ use crate::support::postgres::Database;
 /// Writes a row for each of these ages in days, without any retention.
 async fn write_ages(store: &Store, ages: &[i64]) -> StreamId {
     let stream = new_stream();
-    store.write_resources(facts(stream), &[]).await.unwrap();
+    store
+        .write_resources(facts(stream), &[])
+        .await
+        .expect("committed");
     let mut rows = Rows::default();
     for age in ages {
         rows.push(&event(&format!("{age}")), now_unix_nano() - age * DAY_NANO);
     }
-    store.write(&batch(stream, 1..=1, rows)).await.unwrap();
+    store
+        .write(&batch(stream, 1..=1, rows))
+        .await
+        .expect("committed");
     stream
 }
 
@@ -35,7 +41,7 @@ async fn ages_left(sql: &mut PgConnection) -> Vec<String> {
     sqlx::query_scalar("SELECT correlation_id FROM telemetry_events ORDER BY created_at DESC")
         .fetch_all(sql)
         .await
-        .unwrap()
+        .expect("the query is valid")
 }
 
 #[tokio::test]

@@ -22,7 +22,7 @@ impl Random {
     }
 
     fn below(&mut self, n: usize) -> usize {
-        usize::try_from(self.next() % u64::try_from(n).unwrap()).unwrap()
+        usize::try_from(self.next() % u64::try_from(n).expect("small")).expect("small")
     }
 
     fn one_in(&mut self, n: usize) -> bool {
@@ -81,13 +81,13 @@ impl Random {
             1 => i64::MAX,
             2 => -1,
             3 => 0,
-            _ => i64::from_ne_bytes(self.next().to_ne_bytes()) >> self.below(64),
+            _ => self.next().cast_signed() >> self.below(64),
         }
     }
 
     fn digits(&mut self, count: usize) -> String {
         (0..count)
-            .map(|_| char::from(b'0' + u8::try_from(self.below(10)).unwrap()))
+            .map(|_| char::from(b'0' + u8::try_from(self.below(10)).expect("small")))
             .collect()
     }
 
@@ -156,7 +156,7 @@ enum Json {
 
 impl Json {
     fn write(&self, out: &mut String) {
-        let string = |text: &str| serde_json::to_string(text).unwrap();
+        let string = |text: &str| serde_json::to_string(text).expect("a string");
         match self {
             Self::Word(word) => out.push_str(word),
             Self::Number(number) => out.push_str(number),
@@ -187,13 +187,15 @@ impl Json {
     }
 
     fn read(text: &str) -> Self {
-        let items = || serde_json::from_str::<Vec<&RawValue>>(text).unwrap();
-        let members = || serde_json::from_str::<BTreeMap<String, &RawValue>>(text).unwrap();
+        let items = || serde_json::from_str::<Vec<&RawValue>>(text).expect("JSONB prints JSON");
+        let members = || {
+            serde_json::from_str::<BTreeMap<String, &RawValue>>(text).expect("JSONB prints JSON")
+        };
         match text.as_bytes()[0] {
             b'n' => Self::Word("null"),
             b't' => Self::Word("true"),
             b'f' => Self::Word("false"),
-            b'"' => Self::Text(serde_json::from_str(text).unwrap()),
+            b'"' => Self::Text(serde_json::from_str(text).expect("JSONB prints JSON")),
             b'[' => Self::Array(
                 items()
                     .into_iter()
@@ -234,7 +236,8 @@ fn random_event(random: &mut Random) -> (Event<'static>, Json) {
         duration_ns: random.option(Random::extreme),
         kind: random.option(|r| [i32::MIN, i32::MAX, -1, 0, 5][r.below(5)]),
         status: random.option(|r| r.text(20).into()),
-        resource_id: random.option(|r| ResourceId([u8::try_from(r.below(256)).unwrap(); 16])),
+        resource_id: random
+            .option(|r| ResourceId([u8::try_from(r.below(256)).expect("small"); 16])),
         flags: Flags([0, 1, 31, i16::MAX, i16::MIN][random.below(5)]),
     };
     (event, metadata)

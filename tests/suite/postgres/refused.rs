@@ -21,7 +21,7 @@ fn tuple(column: usize, field: Option<&[u8]>) -> Vec<u8> {
             continue;
         };
         let version: &[u8] = if index == METADATA { &[1] } else { &[] };
-        let length = i32::try_from(version.len() + value.len()).unwrap();
+        let length = i32::try_from(version.len() + value.len()).expect("short");
         tuple.extend(length.to_be_bytes());
         tuple.extend(version);
         tuple.extend(value);
@@ -45,16 +45,20 @@ fn among_good(bad: &[u8], index: usize) -> Rows {
 /// Writes rows of which one is bad; then, with that one taken out, the rest.
 async fn refused(store: &Store, bad: &[u8], index: usize) -> String {
     let stream = new_stream();
-    store.write_resources(facts(stream), &[]).await.unwrap();
+    store
+        .write_resources(facts(stream), &[])
+        .await
+        .expect("committed");
     let mut all = batch(stream, 1..=9, among_good(bad, index));
-    let error = store.write(&all).await.unwrap_err();
+    let error = store.write(&all).await.expect_err("one row is bad");
     let StoreError::Refused { sqlstate, row, .. } = &error else {
         panic!("not refused: {error:?}");
     };
     assert_eq!(*row, Some(index), "{error:?}");
-    assert_eq!(store.account(stream).await.unwrap(), Account::default());
+    let account = store.account(stream).await.expect("the database answers");
+    assert_eq!(account, Account::default());
     all.rows.remove(index);
-    store.write(&all).await.unwrap();
+    store.write(&all).await.expect("the others are good");
     sqlstate.clone()
 }
 

@@ -105,6 +105,18 @@ async fn fewer_rows_counted_than_sent_is_an_error_and_nothing_is_stored() {
     assert_eq!(store.account(stream).await.unwrap(), Account::default());
 }
 
+/// Position, item, events, kind, SQLSTATE, message, payload, time of receipt.
+type KeptLetter = (
+    i64,
+    Option<i32>,
+    i32,
+    String,
+    Option<String>,
+    String,
+    Vec<u8>,
+    String,
+);
+
 #[tokio::test]
 async fn dead_letters_commit_with_the_positions_and_alone() {
     let (database, store) = prepared().await;
@@ -141,16 +153,7 @@ async fn dead_letters_commit_with_the_positions_and_alone() {
     ];
     store.write(&only_letters).await.unwrap();
     let mut sql = database.connect().await;
-    let kept: Vec<(
-        i64,
-        Option<i32>,
-        i32,
-        String,
-        Option<String>,
-        String,
-        Vec<u8>,
-        String,
-    )> = sqlx::query_as(
+    let kept: Vec<KeptLetter> = sqlx::query_as(
         "SELECT position, item, events, kind, sqlstate, message, payload, \
                     to_char(received_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') \
              FROM telemetry_dead_letters ORDER BY id",
@@ -334,4 +337,103 @@ async fn a_cancelled_write_leaves_nothing_and_its_connection_is_closed() {
     execute(&mut sql, "COMMIT").await;
     store.write(&batch(stream, 1..=1, rows(10))).await.unwrap();
     assert_eq!(count(&mut sql).await, 10);
+}
+
+#[tokio::test]
+async fn an_error_at_commit_leaves_nothing() {
+    let (database, store) = prepared().await;
+    let mut sql = database.connect().await;
+    let stream = new_stream();
+    store.write_resources(facts(stream), &[]).await.unwrap();
+    execute(
+        &mut sql,
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''no''; END'; \
+         CREATE CONSTRAINT TRIGGER refuse AFTER UPDATE ON ingest_streams DEFERRABLE INITIALLY DEFERRED \
+         FOR EACH ROW EXECUTE FUNCTION refuse()",
+    )
+    .await;
+    let error = store
+        .write(&batch(stream, 1..=1, rows(10)))
+        .await
+        .unwrap_err();
+    assert_eq!(class(&error), "other");
+    assert_eq!(count(&mut sql).await, 0);
+    assert_eq!(store.account(stream).await.unwrap(), Account::default());
+}
+
+#[tokio::test]
+async fn after_a_commit_whose_answer_was_lost_only_the_account_tells() {
+    let (database, store) = prepared().await;
+    let (mut sql, mut gate) = (database.connect().await, database.connect().await);
+    let stream = new_stream();
+    store.write_resources(facts(stream), &[]).await.unwrap();
+    execute(
+        &mut sql,
+        "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS \
+             'BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NEW; END'; \
+         CREATE CONSTRAINT TRIGGER wait AFTER UPDATE ON ingest_streams DEFERRABLE INITIALLY DEFERRED \
+         FOR EACH ROW EXECUTE FUNCTION wait()",
+    )
+    .await;
+    execute(&mut gate, "BEGIN; SELECT pg_advisory_xact_lock(1)").await;
+    let lost = batch(stream, 1..=1, rows(10));
+    let commits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query = 'COMMIT' \
+                   AND state = 'active'";
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query = 'COMMIT' \
+                   AND wait_event = 'advisory'";
+    // Returns while the server waits in its COMMIT; the writer is dropped then, and with it its connection.
+    let waits_in_commit = async {
+        while number(&mut sql, waiting).await == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        result = store.write(&lost) => panic!("the gate is closed: {result:?}"),
+        () = waits_in_commit => {}
+    }
+    execute(&mut gate, "COMMIT").await;
+    while number(&mut sql, commits).await > 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(store.account(stream).await.unwrap(), Account::new([1..=1]));
+    let again = store.write(&lost).await;
+    assert!(matches!(again, Err(StoreError::AlreadyStored)), "{again:?}");
+    assert_eq!(count(&mut sql).await, 10);
+}
+
+#[tokio::test]
+async fn the_transaction_has_its_own_settings_whatever_the_databases_are() {
+    let (database, _) = prepared().await;
+    let mut sql = database.connect().await;
+    let name = database.options().get_database().unwrap().to_owned();
+    execute(
+        &mut sql,
+        &format!(
+            "ALTER DATABASE {name} SET synchronous_commit = off; ALTER DATABASE {name} SET statement_timeout = 5000; \
+             ALTER DATABASE {name} SET lock_timeout = 4000; ALTER DATABASE {name} SET TimeZone = 'Asia/Kathmandu'; \
+             CREATE TABLE settings (name text, value text); \
+             CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN \
+                 INSERT INTO settings SELECT name, setting FROM pg_settings; RETURN NEW; END'; \
+             CREATE TRIGGER note AFTER UPDATE ON ingest_streams FOR EACH ROW EXECUTE FUNCTION note()"
+        ),
+    )
+    .await;
+    let store = Store::new(&options(database.options()));
+    store.prepare().await.unwrap();
+    let stream = new_stream();
+    store.write_resources(facts(stream), &[]).await.unwrap();
+    store.write(&batch(stream, 1..=1, rows(10))).await.unwrap();
+    for (name, value) in [
+        ("synchronous_commit", "on"),
+        ("statement_timeout", "60000"),
+        ("idle_in_transaction_session_timeout", "60000"),
+        ("lock_timeout", "5000"),
+    ] {
+        let found: String = sqlx::query_scalar("SELECT value FROM settings WHERE name = $1")
+            .bind(name)
+            .fetch_one(&mut sql)
+            .await
+            .unwrap();
+        assert_eq!(found, value, "{name}");
+    }
 }

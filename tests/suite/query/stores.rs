@@ -221,14 +221,15 @@ impl Both {
 pub(super) async fn get(router: &Router, uri: &str) -> Answer {
     let request = Request::get(uri).body(Body::empty()).expect("a URI");
     let response = router.clone().oneshot(request).await.expect("infallible");
+    let (head, body) = response.into_parts();
     let header = |name: &str| {
-        let value = response.headers().get(name)?;
+        let value = head.headers.get(name)?;
         Some(value.to_str().expect("ASCII").to_owned())
     };
-    let (status, link) = (response.status(), header("link"));
+    let (status, link) = (head.status, header("link"));
     let retry_after = header("retry-after").map(|s| s.parse().expect("seconds"));
     assert_eq!(header("content-type").as_deref(), Some("application/json"));
-    let body = response.into_body().collect().await.expect("a body");
+    let body = body.collect().await.expect("a body");
     let body = String::from_utf8(body.to_bytes().to_vec()).expect("UTF-8");
     Answer {
         status,

@@ -1,0 +1,250 @@
+//! The command line: subcommands, and a flag for every setting.
+//!
+//! **Invariant:** flags and their help come from the table of settings alone.
+
+use std::ffi::OsString;
+
+use clap::{Arg, ArgAction, ArgMatches, Command};
+
+use crate::commands::Rows;
+use crate::config::settings::{STAGES, Setting, all};
+use crate::observe;
+
+/// What to do, and the flags given.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Arguments {
+    pub task: Task,
+    /// Key and text, in the order that makes the last win.
+    pub flags: Vec<(&'static str, String)>,
+}
+
+/// The subcommands.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Task {
+    Serve,
+    Validate,
+    Migrate(Rows),
+    Healthcheck {
+        /// Instead of the service port on this machine.
+        url: Option<String>,
+    },
+    LogList,
+    LogVerify,
+}
+
+/// Reads a command line, the program's name first.
+///
+/// # Errors
+/// When it is not one of ours, and for `--help` and `--version`, whose text is the error's.
+pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Arguments, clap::Error> {
+    let mut matches = command().try_get_matches_from(args)?;
+    let mut flags = taken(&mut matches);
+    let mut task = Task::Serve;
+    if let Some((name, mut sub)) = matches.remove_subcommand() {
+        flags.extend(taken(&mut sub));
+        task = match name.as_str() {
+            "validate" => Task::Validate,
+            "migrate" if sub.get_flag("import-v0") => Task::Migrate(Rows::ImportV0),
+            "migrate" => Task::Migrate(Rows::None),
+            "healthcheck" => Task::Healthcheck {
+                url: sub.remove_one("url"),
+            },
+            "log" => match sub.remove_subcommand() {
+                Some((name, mut sub)) => {
+                    flags.extend(taken(&mut sub));
+                    if name == "verify" {
+                        Task::LogVerify
+                    } else {
+                        Task::LogList
+                    }
+                }
+                None => Task::LogList,
+            },
+            _ => Task::Serve,
+        };
+    }
+    Ok(Arguments { task, flags })
+}
+
+/// The settings' flags among the matches.
+fn taken(matches: &mut ArgMatches) -> Vec<(&'static str, String)> {
+    all()
+        .filter_map(|setting| {
+            let text = matches.try_remove_one::<String>(setting.key).ok()??;
+            Some((setting.key, text))
+        })
+        .collect()
+}
+
+/// The whole command line.
+#[must_use]
+pub fn command() -> Command {
+    let version = format!("{} ({})", env!("CARGO_PKG_VERSION"), observe::REVISION);
+    Command::new("ruvvector-service")
+        .version(version)
+        .about(
+            "An OTLP-compatible collector: durable on disk before it answers, exactly once in PostgreSQL or SQLite",
+        )
+        .after_help(after_help())
+        .args(settings(|_, _| true))
+        .subcommand(
+            Command::new("serve")
+                .about("Run the service; also what no subcommand does")
+                .args(settings(|_, _| true)),
+        )
+        .subcommand(
+            Command::new("validate")
+                .about("Check the settings and print what they come to, each with where it comes from")
+                .args(settings(|_, _| true)),
+        )
+        .subcommand(
+            Command::new("migrate")
+                .about("Bring the database's schema up to date, then end")
+                .arg(
+                    Arg::new("import-v0")
+                        .long("import-v0")
+                        .action(ArgAction::SetTrue)
+                        .help("Copy the rows of the original service's table too; may be stopped and run again"),
+                )
+                .args(settings(|stage, setting| stage == "The store" || general(setting))),
+        )
+        .subcommand(
+            Command::new("healthcheck")
+                .about("Ask the running service whether it is ready; ends with 0 if it is")
+                .arg(
+                    Arg::new("url")
+                        .long("url")
+                        .value_name("URL")
+                        .help("Ask here instead of the service port, such as http://127.0.0.1:3100/health/ready"),
+                )
+                .args(settings(|stage, setting| stage == "Where it listens" || setting.key == "config")),
+        )
+        .subcommand(
+            Command::new("log")
+                .about("Look at the log on disk; nothing is changed")
+                .subcommand_required(true)
+                .arg_required_else_help(true)
+                .subcommand(
+                    Command::new("list")
+                        .about("The log's files, what they hold and how much of it")
+                        .args(settings(|stage, setting| stage == "The log" || setting.key == "config")),
+                )
+                .subcommand(
+                    Command::new("verify")
+                        .about("Read every record and check it; ends with 1 if something is damaged")
+                        .args(settings(|stage, setting| stage == "The log" || setting.key == "config")),
+                ),
+        )
+}
+
+fn after_help() -> String {
+    let secrets: Vec<_> = all()
+        .filter(|setting| setting.flag().is_none())
+        .map(Setting::variable)
+        .collect();
+    format!(
+        "Every setting is a flag, a variable and a key of the settings file; flags win over variables, variables over \
+         the file. Secrets have no flag: {}. Sizes are written 64MiB, 20 MB or 4096, durations 200ms, 8s, 5m or 1h. \
+         `--help` shows all settings, `validate` what they come to.",
+        secrets.join(", ")
+    )
+}
+
+fn general(setting: &Setting) -> bool {
+    matches!(
+        setting.key,
+        "config" | "data_dir" | "log_level" | "log_format"
+    )
+}
+
+/// The flags of those settings, grouped by stage.
+fn settings(wanted: impl Fn(&str, &Setting) -> bool) -> Vec<Arg> {
+    let mut args = Vec::new();
+    for (stage, settings) in STAGES {
+        for setting in settings.iter().filter(|setting| wanted(stage, setting)) {
+            if let Some(flag) = setting.flag() {
+                args.push(argument(stage, setting, flag));
+            }
+        }
+    }
+    args
+}
+
+fn argument(stage: &'static str, setting: &'static Setting, flag: String) -> Arg {
+    let default = match setting.default {
+        "" => String::new(),
+        text => format!(" [default: {text}]"),
+    };
+    let variable = setting.variable();
+    Arg::new(setting.key)
+        .long(flag)
+        .value_name(setting.value)
+        .help_heading(stage)
+        .hide_short_help(!setting.common)
+        .action(ArgAction::Set)
+        .overrides_with(setting.key)
+        .allow_hyphen_values(false)
+        .help(format!("{}{default} [env: {variable}]", setting.help))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(line: &str) -> Result<Arguments, String> {
+        parse(line.split(' ').map(OsString::from)).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_command_line_is_sound() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn without_a_subcommand_it_serves() {
+        for line in ["r --service-port 3200", "r serve --service-port=3200"] {
+            assert_eq!(
+                read(line),
+                Ok(Arguments {
+                    task: Task::Serve,
+                    flags: vec![("service_port", "3200".to_owned())],
+                })
+            );
+        }
+    }
+
+    #[test]
+    fn flags_stand_before_or_after_the_subcommand_and_the_last_wins() {
+        let read = read("r --data-dir a log verify --data-dir b").unwrap();
+        assert_eq!(read.task, Task::LogVerify);
+        assert_eq!(read.flags.last(), Some(&("data_dir", "b".to_owned())));
+    }
+
+    #[test]
+    fn a_misspelt_flag_is_an_error_with_the_near_miss() {
+        let error = read("r --log-max-byte 1GiB").unwrap_err();
+        assert!(error.contains("--log-max-bytes"), "{error}");
+    }
+
+    #[test]
+    fn secrets_have_no_flag() {
+        for line in ["r --postgres-password x", "r --auth-tokens x"] {
+            assert!(read(line).is_err());
+        }
+    }
+
+    #[test]
+    fn help_shows_every_setting_with_its_default_and_variable() {
+        let help = read("r --help").unwrap_err();
+        for setting in all() {
+            assert!(
+                help.contains(&setting.variable()) || setting.flag().is_none(),
+                "{}",
+                setting.key
+            );
+        }
+        assert!(help.contains("[default: 3100] [env: RUVVECTOR_SERVICE_PORT]"));
+        let short = read("r -h").unwrap_err();
+        assert!(short.contains("--data-dir") && !short.contains("--max-nodes"));
+    }
+}

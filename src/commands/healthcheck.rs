@@ -1,0 +1,113 @@
+//! `healthcheck`: one plain HTTP request to the running service, for containers that have no curl.
+//!
+//! **Invariant:** it ends within seconds whatever is at the other end, and reads no more than a few kilobytes of it.
+
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::time::Duration;
+
+use crate::config::{Config, Port};
+
+const TIMEOUT: Duration = Duration::from_secs(5);
+const ANSWER_BYTES: u64 = 16 << 10;
+
+/// Asks `url`, or the service port of `config`, whether the service is ready; a sentence that says so.
+///
+/// # Errors
+/// A sentence that says why it is not.
+pub fn run(config: &Config, url: Option<&str>) -> Result<String, String> {
+    let (host, addresses, path) = match url {
+        Some(url) => from_url(url)?,
+        None => from_config(config)?,
+    };
+    let (status, body) = ask(&addresses, &host, path)
+        .map_err(|error| format!("not ready: {host}{path} does not answer: {error}"))?;
+    if status == 200 {
+        Ok(format!("ready: {host}{path} answers 200"))
+    } else {
+        Err(format!("not ready: {host}{path} answers {status}: {body}"))
+    }
+}
+
+/// Host with port, its addresses, and the path.
+type Place<'a> = (String, Vec<SocketAddr>, &'a str);
+
+fn from_url(url: &str) -> Result<Place<'_>, String> {
+    let rest = url
+        .strip_prefix("http://")
+        .ok_or("the URL does not begin with http://")?;
+    let (host, path) = match rest.find('/') {
+        Some(slash) => rest.split_at(slash),
+        None => (rest, "/health/ready"),
+    };
+    if url.bytes().any(|byte| !byte.is_ascii_graphic()) {
+        return Err("the URL holds a space or a character outside ASCII".to_owned());
+    }
+    let port_given = host
+        .rsplit_once(':')
+        .is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+    let host = if port_given {
+        host.to_owned()
+    } else {
+        format!("{host}:80")
+    };
+    let addresses = host
+        .to_socket_addrs()
+        .map_err(|error| format!("{host}: {error}"))?
+        .collect();
+    Ok((host, addresses, path))
+}
+
+fn from_config(config: &Config) -> Result<Place<'static>, String> {
+    let Port::On(port) = config.service_port else {
+        return Err("service_port is off: name another place with --url".to_owned());
+    };
+    let addresses: Vec<SocketAddr> = config
+        .bind
+        .iter()
+        .map(|address| match address {
+            IpAddr::V4(address) if address.is_unspecified() => IpAddr::from(Ipv4Addr::LOCALHOST),
+            IpAddr::V6(address) if address.is_unspecified() => IpAddr::from(Ipv6Addr::LOCALHOST),
+            address => *address,
+        })
+        .map(|address| SocketAddr::new(address, port))
+        .collect();
+    let host = addresses
+        .first()
+        .map(ToString::to_string)
+        .unwrap_or_default();
+    Ok((host, addresses, "/health/ready"))
+}
+
+/// Status and the beginning of the body, made fit for a terminal.
+fn ask(addresses: &[SocketAddr], host: &str, path: &str) -> io::Result<(u16, String)> {
+    let mut stream = connect(addresses)?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_write_timeout(Some(TIMEOUT))?;
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
+    )?;
+    let mut answer = Vec::new();
+    stream.take(ANSWER_BYTES).read_to_end(&mut answer)?;
+    let answer = String::from_utf8_lossy(&answer);
+    let status = answer
+        .strip_prefix("HTTP/1.")
+        .and_then(|rest| rest.split(' ').nth(1))
+        .and_then(|code| code.parse().ok())
+        .ok_or_else(|| io::Error::other("what answers does not speak HTTP"))?;
+    let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+    let start: String = body.chars().take(500).collect();
+    Ok((status, start.escape_debug().to_string()))
+}
+
+fn connect(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
+    let mut last = io::Error::other("it has no address");
+    for address in addresses {
+        match TcpStream::connect_timeout(address, TIMEOUT) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}

@@ -1,0 +1,170 @@
+//! The subcommands: what they do, what they print, and whether all is well.
+//!
+//! **Invariant:** what is asked for goes to standard output, all else to standard error.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::sync::Arc;
+
+use crate::config::{Config, ConfigError, Environment, Inputs, Loaded, Machine, settings};
+use crate::log::disk::OsDisk;
+use crate::log::{Log, OpenError, SegmentReport};
+use crate::store::{Store, StoreError};
+
+/// Runs the service until a signal.
+pub mod serve;
+
+/// Asks the running service whether it is ready.
+pub mod healthcheck;
+
+/// Loads the configuration of this process: its flags, its environment, the file they name.
+///
+/// # Errors
+/// As [`Config::load`], and when a variable of ours is not text.
+pub fn load(flags: Vec<(&'static str, String)>) -> Result<Loaded, ConfigError> {
+    Config::load(&Inputs {
+        flags,
+        environment: environment()?,
+        read_file: &|path| std::fs::read_to_string(path),
+        machine: Machine::here(),
+    })
+}
+
+fn environment() -> Result<Environment, ConfigError> {
+    let ours: Vec<String> = settings::all().map(settings::Setting::variable).collect();
+    let mut environment = BTreeMap::new();
+    for (name, value) in std::env::vars_os() {
+        let Some(name) = name.to_str() else {
+            continue;
+        };
+        match value.into_string() {
+            Ok(value) => {
+                environment.insert(name.to_owned(), value);
+            }
+            Err(_) if ours.iter().any(|known| known == name) => {
+                return Err(ConfigError(vec![format!("{name}: its value is not UTF-8")]));
+            }
+            Err(_) => {}
+        }
+    }
+    Ok(environment)
+}
+
+/// Brings the database's schema up to date and, if asked to, copies the original service's rows, telling how far it has
+/// come; a sentence that says what was done.
+///
+/// # Errors
+/// When the database is away or of an unknown shape, or there is nothing to import.
+pub async fn migrate(config: &Config, rows: Rows) -> Result<String, StoreError> {
+    let mut options = config.store.clone();
+    options.migrate = true;
+    let store = Store::new(&options);
+    store.prepare().await?;
+    let mut done = format!("{}: the schema is up to date\n", store.kind());
+    if rows == Rows::ImportV0 {
+        let Store::Postgres(postgres) = &store else {
+            return Err(StoreError::Schema(
+                "only PostgreSQL can hold a table of the original service".to_owned(),
+            ));
+        };
+        let import = postgres
+            .import_v0(|import| {
+                tracing::info!(
+                    rows = import.rows,
+                    up_to_id = import.up_to_id,
+                    last_id = import.last_id,
+                    "imported"
+                );
+            })
+            .await?;
+        let _ = writeln!(
+            done,
+            "{} rows of telemetry_events_v0 are imported",
+            import.rows
+        );
+    }
+    Ok(done)
+}
+
+/// Which rows a migration moves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rows {
+    None,
+    ImportV0,
+}
+
+/// The log's files as a table, and how many problems there are.
+///
+/// # Errors
+/// When the log cannot be read, or a running service holds it.
+pub fn log_report(config: &Config) -> Result<(String, usize), OpenError> {
+    let segments = Log::inspect(Arc::new(OsDisk), &config.log)?;
+    Ok(report(&segments))
+}
+
+fn report(segments: &[SegmentReport]) -> (String, usize) {
+    let mut out = String::from(
+        "stream                            records            events       bytes  file\n",
+    );
+    let (mut records, mut events, mut bytes, mut problems) = (0, 0, 0, 0);
+    for segment in segments {
+        let stream = u128::from_be_bytes(segment.stream.0);
+        let range = format!("{}-{}", segment.first, segment.last);
+        let open = if segment.sealed { "" } else { " (not sealed)" };
+        let _ = writeln!(
+            out,
+            "{stream:032x}  {range:<17} {:>7} {:>11}  {}{open}",
+            segment.events,
+            segment.bytes,
+            segment.path.display()
+        );
+        for problem in &segment.problems {
+            let _ = writeln!(out, "    problem: {problem}");
+        }
+        records += segment.records;
+        events += segment.events;
+        bytes += segment.bytes;
+        problems += segment.problems.len();
+    }
+    let _ = writeln!(
+        out,
+        "{} files, {records} records, {events} events, {bytes} bytes, {problems} problems",
+        segments.len()
+    );
+    (out, problems)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::StreamId;
+
+    #[test]
+    fn the_log_report_names_each_problem_under_its_file() {
+        let segment = SegmentReport {
+            path: "data/log/0001.seg".into(),
+            stream: StreamId([0xab; 16]),
+            bytes: 4096,
+            first: 1,
+            last: 9,
+            records: 8,
+            events: 80,
+            sealed: false,
+            problems: vec!["record 4: checksum".to_owned()],
+        };
+        let (text, problems) = report(&[segment.clone(), segment]);
+        assert_eq!(problems, 2);
+        assert!(
+            text.contains(&"ab".repeat(16)) && text.contains("1-9"),
+            "{text}"
+        );
+        assert!(
+            text.contains("0001.seg (not sealed)\n    problem: record 4: checksum\n"),
+            "{text}"
+        );
+        assert!(
+            text.ends_with("2 files, 16 records, 160 events, 8192 bytes, 2 problems\n"),
+            "{text}"
+        );
+    }
+}

@@ -1,0 +1,142 @@
+//! A row as JSON, for the dead letters.
+//!
+//! **Invariant:** whatever the fields hold, what comes out is one valid JSON object.
+
+use super::{POSTGRES_EPOCH_US, Row};
+
+impl Row<'_> {
+    /// The row as one JSON object under the names of the API, for the dead letters. What is not UTF-8 has U+FFFD in it,
+    /// and metadata that is not JSON stands as a string.
+    #[must_use]
+    pub fn to_json(self) -> String {
+        let mut json = String::with_capacity(self.tuple.len() + 512);
+        for (column, field) in API_NAMES.iter().zip(self.fields()) {
+            let Some(field) = field else { continue };
+            json.push(if json.is_empty() { '{' } else { ',' });
+            put_json_string(&mut json, column.name);
+            json.push(':');
+            match column.form {
+                Form::Number => json.push_str(&number(field).to_string()),
+                Form::NumberAsText => put_json_string(&mut json, &number(field).to_string()),
+                Form::Time => put_json_string(&mut json, &rfc3339(number(field))),
+                Form::Text => put_json_string(&mut json, &String::from_utf8_lossy(field)),
+                Form::Bytes => put_json_string(&mut json, &hex(field)),
+                Form::Json => put_json(&mut json, field),
+            }
+        }
+        json.push('}');
+        json
+    }
+}
+
+/// How a column stands in the API's JSON.
+enum Form {
+    Number,
+    NumberAsText,
+    Time,
+    Text,
+    Bytes,
+    Json,
+}
+
+struct Column {
+    name: &'static str,
+    form: Form,
+}
+
+const fn column(name: &'static str, form: Form) -> Column {
+    Column { name, form }
+}
+
+/// The columns as the API names them, in the order of [`super::COLUMNS`].
+const API_NAMES: [Column; 17] = [
+    column("timestamp", Form::Number),
+    column("timeUnixNano", Form::NumberAsText),
+    column("durationNs", Form::Number),
+    column("createdAt", Form::Time),
+    column("kind", Form::Number),
+    column("flags", Form::Number),
+    column("correlationId", Form::Text),
+    column("integration", Form::Text),
+    column("provider", Form::Text),
+    column("eventType", Form::Text),
+    column("traceId", Form::Text),
+    column("spanId", Form::Text),
+    column("parentSpanId", Form::Text),
+    column("name", Form::Text),
+    column("status", Form::Text),
+    column("resourceId", Form::Bytes),
+    column("metadata", Form::Json),
+];
+
+/// A big-endian integer of two, four or eight bytes.
+fn number(field: &[u8]) -> i64 {
+    let negative = field.first().is_some_and(|byte| byte & 0x80 != 0);
+    field
+        .iter()
+        .fold(if negative { -1 } else { 0 }, |value: i64, byte| {
+            value << 8 | i64::from(*byte)
+        })
+}
+
+fn rfc3339(created_at_us: i64) -> String {
+    let unix_us = created_at_us.saturating_add(POSTGRES_EPOCH_US);
+    jiff::Timestamp::from_microsecond(unix_us)
+        .map_or_else(|_| unix_us.to_string(), |time| time.to_string())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn put_json_string(out: &mut String, text: &str) {
+    out.push_str(&serde_json::Value::from(text).to_string());
+}
+
+fn put_json(out: &mut String, field: &[u8]) {
+    match serde_json::from_slice::<&serde_json::value::RawValue>(field) {
+        Ok(json) => out.push_str(json.get()),
+        Err(_) => put_json_string(out, &String::from_utf8_lossy(field)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::event::{Event, Flags};
+    use crate::store::copy::Rows;
+
+    #[test]
+    fn a_row_reads_back_as_the_json_of_the_api() {
+        let mut event = Event {
+            correlation_id: "c-1".into(),
+            integration: "shop".into(),
+            provider: None,
+            event_type: "span".into(),
+            timestamp_ms: 1_700_000_000_123,
+            metadata: r#"{"a": 1}"#.into(),
+            trace_id: Some("4bf92f3577b34da6a3ce929d0e0e4736".into()),
+            span_id: None,
+            parent_span_id: None,
+            name: Some("GET \"/\"".into()),
+            time_unix_nano: Some(1_700_000_000_123_456_789),
+            duration_ns: Some(-5),
+            kind: Some(2),
+            status: None,
+            resource_id: Some(crate::event::ResourceId([0xab; 16])),
+            flags: Flags::CUT,
+        };
+        let mut rows = Rows::default();
+        rows.push(&event, 1_700_000_000_123_456_789);
+        assert_eq!(
+            rows.row(0).to_json(),
+            r#"{"timestamp":1700000000123,"timeUnixNano":"1700000000123456789","durationNs":-5,"createdAt":"2023-11-14T22:13:20.123456Z","kind":2,"flags":4,"correlationId":"c-1","integration":"shop","eventType":"span","traceId":"4bf92f3577b34da6a3ce929d0e0e4736","name":"GET \"/\"","resourceId":"abababababababababababababababab","metadata":{"a": 1}}"#
+        );
+        event.metadata = "{not json".into();
+        rows.push(&event, 0);
+        assert!(
+            rows.row(1)
+                .to_json()
+                .ends_with(r#""metadata":"{not json"}"#)
+        );
+    }
+}

@@ -1,0 +1,165 @@
+//! Slots, deadlines, absent databases.
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::http::StatusCode;
+use ruvvector_service::query::{Options, router};
+use ruvvector_service::store::{Store, Target};
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{Connection, Executor, Row};
+
+use super::stores::{Both, Event, get, postgres, reading};
+use crate::support::postgres::Database;
+
+/// Holds all reads of the events up until it is dropped or committed.
+async fn lock(database: &Database) -> PgConnection {
+    let mut connection = database.connect().await;
+    let lock = "BEGIN; LOCK TABLE telemetry_events IN ACCESS EXCLUSIVE MODE";
+    connection.execute(lock).await.expect("a lock");
+    connection
+}
+
+/// Waits until so many statements of the API wait for the lock.
+async fn until_waiting(database: &Database, count: i64) {
+    let mut connection = database.connect().await;
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+    loop {
+        let row = connection.fetch_one(waiting).await.expect("a count");
+        if row.get::<i64, _>(0) == count {
+            return;
+        }
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "never {count} waiting"
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+fn two_at_once() -> Options {
+    Options {
+        concurrency: 2,
+        ..Options::default()
+    }
+}
+
+#[tokio::test]
+async fn a_query_too_many_is_refused_until_a_slot_is_free_again() {
+    let both = Both::with(&[Event::default()]).await;
+    let router = router(both.postgres.clone(), two_at_once());
+    let held = lock(&both.database).await;
+    let ask = |router: Router| tokio::spawn(async move { get(&router, "/query").await });
+    let (first, second) = (ask(router.clone()), ask(router.clone()));
+    until_waiting(&both.database, 2).await;
+    for uri in ["/query", "/query/1", "/traces/t"] {
+        let refused = get(&router, uri).await;
+        assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE, "{uri}");
+        assert!((1..=5).contains(&refused.retry_after.expect("a time to wait")));
+        let error = refused.json()["error"].to_string();
+        assert!(error.contains("2 queries are running"), "{error}");
+    }
+    // A request at fault is told so all the same.
+    let bad = get(&router, "/query?limit=0").await;
+    assert_eq!(bad.status, StatusCode::BAD_REQUEST);
+    held.close().await.expect("the lock is released");
+    assert_eq!(first.await.expect("an answer").ids(), [1]);
+    assert_eq!(second.await.expect("an answer").ids(), [1]);
+    assert_eq!(get(&router, "/query").await.ids(), [1]);
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_gives_its_slot_back_and_its_query_ends() {
+    let both = Both::with(&[Event::default()]).await;
+    let router = router(both.postgres.clone(), two_at_once());
+    let held = lock(&both.database).await;
+    for _ in 0..3 {
+        let ask = || {
+            let router = router.clone();
+            tokio::spawn(async move { get(&router, "/query").await })
+        };
+        let asked = [ask(), ask()];
+        until_waiting(&both.database, 2).await;
+        for asked in &asked {
+            asked.abort();
+        }
+        // The server finds its client gone and ends the statement; the lock is still held.
+        until_waiting(&both.database, 0).await;
+    }
+    held.close().await.expect("the lock is released");
+    assert_eq!(get(&router, "/query").await.ids(), [1]);
+}
+
+#[tokio::test]
+async fn a_query_over_its_time_is_answered_504_and_ends_in_both_stores() {
+    let events: Vec<_> = (0..20_000).map(|_| Event::default()).collect();
+    let both = Both::with(&events).await;
+    let impatient = |timeout| Options {
+        timeout,
+        ..Options::default()
+    };
+
+    let held = lock(&both.database).await;
+    let hurried = router(both.postgres.clone(), impatient(Duration::from_millis(200)));
+    for uri in ["/query", "/query/1", "/traces/t"] {
+        let answer = get(&hurried, uri).await;
+        assert_eq!(answer.status, StatusCode::GATEWAY_TIMEOUT, "{uri}");
+        let error = answer.json()["error"].to_string();
+        assert!(error.contains("longer than 200ms"), "{error}");
+    }
+    until_waiting(&both.database, 0).await;
+    held.close().await.expect("the lock is released");
+
+    // No machine reads the JSON of 20,000 rows in 1 ms.
+    let hurried = router(both.sqlite.clone(), impatient(Duration::from_millis(1)));
+    for _ in 0..20 {
+        let answer = get(&hurried, "/query?metadata.absent=1").await;
+        assert_eq!(answer.status, StatusCode::GATEWAY_TIMEOUT);
+    }
+    for store in [&both.postgres, &both.sqlite] {
+        let patient = router(store.clone(), Options::default());
+        assert_eq!(get(&patient, "/query?limit=1").await.ids(), [20_000]);
+        assert_eq!(
+            get(&patient, "/query?metadata.absent=1").await.ids(),
+            [0; 0]
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_database_that_is_away_or_not_set_up_is_answered_503() {
+    let nobody = PgConnectOptions::new()
+        .host("127.0.0.1")
+        .port(1)
+        .username("x");
+    let empty = Database::new().await;
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let no_file = Target::Sqlite {
+        path: dir.path().join("none.sqlite"),
+    };
+    let no_tables = dir.path().join("empty.sqlite");
+    std::fs::write(&no_tables, b"").expect("an empty file");
+    let no_tables = Target::Sqlite { path: no_tables };
+    for (store, sentence) in [
+        (postgres(nobody), "the database does not answer"),
+        (postgres(empty.options()), "the database is not set up yet"),
+        (
+            Store::new(&reading(no_file)),
+            "the database does not answer",
+        ),
+        (
+            Store::new(&reading(no_tables)),
+            "the database is not set up yet",
+        ),
+    ] {
+        let router = router(store, Options::default());
+        for uri in ["/query", "/query/1", "/traces/t", "/query?resource.a=b"] {
+            let answer = get(&router, uri).await;
+            assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{uri}");
+            assert!((1..=5).contains(&answer.retry_after.expect("a time to wait")));
+            let error = answer.json()["error"].to_string();
+            assert!(error.contains(sentence), "{uri}: {error}");
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! Ordinary days: restarts, idleness, stopping, copies of a data directory.
+//!
+//! **Invariant:** no test depends on how quick the machine is.
+
+use std::time::{Duration, Instant};
+
+use super::bench::{Bench, Db, until};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_event_is_stored_once_however_often_the_writer_dies() {
+    for db in [Db::postgres().await, Db::sqlite()] {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let mut accepted = 0;
+        for life in 0..4 {
+            let mut bench = Bench::new(dir.path()).after(accepted);
+            for death in 0..5_u64 {
+                bench.start(&db.options());
+                let mut last = None;
+                for events in [1, 700, 3, 40] {
+                    last = Some(bench.accept(events + death).await);
+                }
+                if death % 2 == 0 {
+                    let last = last.expect("something was accepted");
+                    tokio::time::timeout(
+                        Duration::from_millis(3 * death + life),
+                        bench.progress.stored(last),
+                    )
+                    .await
+                    .ok();
+                }
+                bench.kill().await;
+            }
+            accepted = bench.accepted();
+            bench.log.close().await;
+        }
+        let mut bench = Bench::new(dir.path()).after(accepted);
+        bench.start(&db.options());
+        bench.drained().await;
+        bench.stop().await;
+        db.assert_holds_exactly(accepted).await;
+        assert_eq!(db.dead_letters().await, 0);
+        bench.log.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_idle_writer_commits_at_once_and_says_which_positions_are_stored() {
+    for db in [Db::postgres().await, Db::sqlite()] {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let mut bench = Bench::new(dir.path());
+        // A writer that waited for its batch to fill would never come to an end here.
+        bench.options.batch_wait = Duration::from_secs(3600);
+        bench.start(&db.options());
+        for _ in 0..20 {
+            let position = bench.accept(1).await;
+            tokio::time::timeout(Duration::from_secs(60), bench.progress.stored(position))
+                .await
+                .expect("a lone event is stored at once");
+        }
+        assert!(bench.progress.connected());
+        assert!(bench.progress.problems().is_empty());
+        assert!(bench.progress.drain_rate() > 0.0);
+        db.assert_holds_exactly(20).await;
+        bench.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn batches_keep_to_their_limits_and_a_larger_record_is_one_alone() {
+    let db = Db::sqlite();
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let mut bench = Bench::new(dir.path());
+    bench.options.batch_rows = 10;
+    for events in [4, 4, 4, 25, 1, 1] {
+        bench.accept(events).await;
+    }
+    db.prepare().await;
+    // A batch is one transaction, and so one change of the account.
+    db.execute(
+        "CREATE TABLE commits (rows INTEGER);
+         CREATE TRIGGER note_insert AFTER INSERT ON ingest_streams WHEN NEW.done <> '[]'
+             BEGIN INSERT INTO commits SELECT count(*) FROM telemetry_events; END;
+         CREATE TRIGGER note_update AFTER UPDATE OF done ON ingest_streams
+             BEGIN INSERT INTO commits SELECT count(*) FROM telemetry_events; END",
+    )
+    .await;
+    bench.start(&db.options());
+    bench.drained().await;
+    bench.stop().await;
+    db.assert_holds_exactly(39).await;
+    // 4 + 4, 4, 25, 1 + 1: each is noted with the rows that stood before it.
+    assert_eq!(db.number("SELECT count(*) FROM commits").await, 4);
+    let totals = "SELECT count(*) FROM commits WHERE rows IN (0, 8, 12, 37)";
+    assert_eq!(db.number(totals).await, 4);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copied_data_directory_drained_twice_doubles_nothing() {
+    for db in [Db::postgres().await, Db::sqlite()] {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let mut bench = Bench::new(dir.path());
+        for _ in 0..60 {
+            bench.accept(50).await;
+        }
+        let accepted = bench.accepted();
+        bench.log.close().await;
+        drop(bench);
+
+        let copy = tempfile::tempdir().expect("a temporary directory");
+        for file in std::fs::read_dir(dir.path()).expect("the directory lists") {
+            let file = file.expect("an entry");
+            if file.file_type().expect("a type").is_file() {
+                std::fs::copy(file.path(), copy.path().join(file.file_name())).expect("copied");
+            }
+        }
+        let mut one = Bench::new(dir.path()).after(accepted);
+        let mut other = Bench::new(copy.path()).after(accepted);
+        one.options.batch_rows = 120;
+        other.options.batch_rows = 170;
+        one.start(&db.options());
+        other.start(&db.options());
+        one.accept(7).await;
+        other.next_from(one.accepted());
+        other.accept(9).await;
+        let accepted = other.accepted();
+        one.drained().await;
+        other.drained().await;
+        one.stop().await;
+        other.stop().await;
+        db.assert_holds_exactly(accepted).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_writer_that_stops_drains_first_and_gives_up_when_the_grace_is_over() {
+    let db = Db::sqlite();
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let mut bench = Bench::new(dir.path());
+    bench.grace = Duration::from_secs(3600);
+    for _ in 0..50 {
+        bench.accept(100).await;
+    }
+    bench.start(&db.options());
+    // Whatever the grace, it ends as soon as nothing is left.
+    bench.stop().await;
+    db.assert_holds_exactly(5_000).await;
+
+    let away = Db::Postgres(
+        sqlx::postgres::PgConnectOptions::new()
+            .host("127.0.0.1")
+            .port(1)
+            .username("nobody"),
+    );
+    bench.grace = Duration::from_millis(200);
+    bench.start(&away.options());
+    bench.accept(1).await;
+    until("the problem is named", async || {
+        !bench.progress.problems().is_empty()
+    })
+    .await;
+    let began = Instant::now();
+    bench.stop().await;
+    assert!(began.elapsed() >= bench.grace);
+    assert_eq!(bench.log.status().queue_events, 1);
+    assert!(!bench.progress.connected());
+}

@@ -1,0 +1,181 @@
+//! A database that is away, hangs, loses answers or is put back in time.
+//!
+//! **Invariant:** whatever the database did in between, each event is in the table once.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
+
+use super::bench::{Bench, Db, until};
+use crate::support::postgres::Cluster;
+use crate::support::proxy::Proxy;
+
+/// The database, reached through a proxy that can fail.
+async fn behind_a_proxy(db: &Db) -> (Proxy, Db) {
+    let Db::Postgres(direct) = db else {
+        unreachable!("the proxy speaks PostgreSQL's protocol");
+    };
+    let server = SocketAddr::from(([127, 0, 0, 1], direct.get_port()));
+    let proxy = Proxy::start(server).await;
+    let options = direct
+        .clone()
+        .host("127.0.0.1")
+        .port(proxy.port)
+        .ssl_mode(PgSslMode::Disable);
+    (proxy, Db::Postgres(options))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_away_at_the_start_and_in_the_middle_costs_nothing() {
+    let cluster = tokio::task::spawn_blocking(Cluster::start)
+        .await
+        .expect("started");
+    let options: PgConnectOptions = cluster.url().parse().expect("the URL is valid");
+    let db = Db::Postgres(options);
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let mut bench = Bench::new(dir.path());
+    cluster.stop("fast");
+    bench.start(&db.options());
+    bench.accept(10).await;
+    for mode in ["fast", "immediate"] {
+        until("the absence is noticed", async || {
+            !bench.progress.connected() && !bench.progress.problems().is_empty()
+        })
+        .await;
+        cluster.resume();
+        bench.drained().await;
+        until("the problem is over", async || {
+            bench.progress.problems().is_empty()
+        })
+        .await;
+        assert!(bench.progress.connected());
+        cluster.stop(mode);
+        bench.accept(300).await;
+    }
+    cluster.resume();
+    bench.drained().await;
+    bench.stop().await;
+    db.assert_holds_exactly(610).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fifty_lost_answers_to_commit_lose_and_double_nothing() {
+    let db = Db::postgres().await;
+    db.prepare().await;
+    let (proxy, through) = behind_a_proxy(&db).await;
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let mut bench = Bench::new(dir.path());
+    bench.options.batch_rows = 40;
+    bench.options.retry_max = Duration::from_millis(20);
+    bench.start(&through.options());
+    for round in 1..=50 {
+        // Not always the same one of the COMMITs that a batch's way has.
+        until("the last answer was lost", async || {
+            proxy.lost_commits() >= round - 1
+        })
+        .await;
+        if round % 3 != 0 {
+            bench.drained().await;
+        }
+        proxy.lose_commits(1);
+        bench.accept(30).await;
+        bench.accept(30).await;
+    }
+    until("the last answer was lost", async || {
+        proxy.lost_commits() == 50
+    })
+    .await;
+    bench.drained().await;
+    bench.stop().await;
+    db.assert_holds_exactly(3_000).await;
+    assert_eq!(db.dead_letters().await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn links_that_are_slow_and_cut_at_any_byte_lose_and_double_nothing() {
+    let db = Db::postgres().await;
+    db.prepare().await;
+    let (proxy, through) = behind_a_proxy(&db).await;
+    proxy.delay(Duration::from_millis(1));
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let mut bench = Bench::new(dir.path());
+    bench.options.retry_max = Duration::from_millis(20);
+    bench.start(&through.options());
+    // Cuts fall into the handshake, the statements and the rows alike.
+    for round in 0..40_u32 {
+        proxy.cut_after(round * round * 17 % 9_973);
+        bench.accept(60).await;
+        until("the cut was made", async || {
+            proxy.has_cut() || bench.log.status().queue_events == 0
+        })
+        .await;
+    }
+    bench.drained().await;
+    bench.stop().await;
+    db.assert_holds_exactly(2_400).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_hangs_is_given_up_and_come_back_to() {
+    let db = Db::postgres().await;
+    db.prepare().await;
+    let (proxy, through) = behind_a_proxy(&db).await;
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let mut bench = Bench::new(dir.path());
+    let mut options = through.options();
+    options.connect_timeout = Duration::from_millis(500);
+    options.statement_timeout = Duration::from_millis(500);
+    bench.start(&options);
+    for _ in 0..3 {
+        bench.accept(10).await;
+        bench.drained().await;
+        proxy.stall();
+        bench.accept(2_000).await;
+        until("the silence is noticed", async || {
+            !bench.progress.connected() && !bench.progress.problems().is_empty()
+        })
+        .await;
+        proxy.unstall();
+        bench.drained().await;
+    }
+    bench.stop().await;
+    db.assert_holds_exactly(3 * 2_010).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_database_put_back_in_time_has_lost_is_written_again() {
+    for db in [Db::postgres().await, Db::sqlite()] {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let mut bench = Bench::new(dir.path());
+        bench.start(&db.options());
+        for _ in 0..10 {
+            let position = bench.accept(20).await;
+            bench.progress.stored(position).await;
+        }
+        // As after a failover to a replica that lagged: the last transactions are gone, rows and account alike.
+        let account = match db {
+            Db::Postgres(_) => "UPDATE ingest_streams SET done = '{[1,4)}'",
+            Db::Sqlite(_) => "UPDATE ingest_streams SET done = '[[1,3]]'",
+        };
+        let rows =
+            "DELETE FROM telemetry_events WHERE CAST(substr(correlation_id, 2) AS BIGINT) > 60";
+        db.execute(&format!("BEGIN; {account}; {rows}; COMMIT"))
+            .await;
+        if let Db::Postgres(_) = db {
+            db.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                 WHERE datname = current_database() AND pid <> pg_backend_pid()",
+            )
+            .await;
+        }
+        bench.accept(5).await;
+        until("all is there again", async || {
+            db.number("SELECT count(*) FROM telemetry_events").await >= 205
+        })
+        .await;
+        bench.drained().await;
+        bench.stop().await;
+        db.assert_holds_exactly(205).await;
+    }
+}
