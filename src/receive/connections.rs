@@ -88,6 +88,7 @@ async fn accept(
 ) -> (TcpStream, OwnedSemaphorePermit) {
     let slot = Arc::clone(slots).acquire_owned().await;
     let slot = slot.expect("the semaphore is never closed");
+    let mut told = false;
     loop {
         match listener.accept().await {
             Ok((stream, _peer)) => {
@@ -97,7 +98,9 @@ async fn accept(
             }
             Err(error) if is_of_one_connection(error.kind()) => {}
             Err(error) => {
-                tracing::warn!(%error, "no connection can be accepted; trying again");
+                if !std::mem::replace(&mut told, true) {
+                    tracing::warn!(%error, "no connection can be accepted; trying again");
+                }
                 sleep(ACCEPT_AGAIN).await;
             }
         }
@@ -222,6 +225,7 @@ impl Connection {
                     leaving = Leaving::Soon(Instant::now());
                 }
                 () = self.drain.stop.cancelled(), if matches!(leaving, Leaving::No) => {
+                    told = self.tell();
                     leaving = Leaving::Soon(Instant::now() + HEAD_WHOLE);
                 }
             }
