@@ -42,7 +42,7 @@ fn endless(store: &store::Options) -> Option<String> {
     let postgres = matches!(store.target, store::Target::Postgres { .. });
     (postgres && store.retention_days.is_none()).then(|| {
         "nothing is ever removed from the database: set RUVVECTOR_RETENTION_DAYS to the number of days that events are \
-         to be kept, or to 0 to keep them for ever"
+         to be kept"
             .to_owned()
     })
 }

@@ -5,7 +5,7 @@
 use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
-use metrics::{counter, gauge};
+use metrics::gauge;
 
 use crate::log;
 use crate::observe::readiness::Phase;
@@ -53,7 +53,6 @@ fn log_gauges(log: &log::Status, oldest_seconds: f64) {
     gauge!(super::LOG_VOLUME_SIZE_BYTES).set(log.volume_size_bytes as f64);
     gauge!(super::LOG_RETAINED_SECONDS).set(log.retained_seconds as f64);
     gauge!(super::BACKLOG_AT_START_EVENTS).set(log.backlog_at_start_events as f64);
-    counter!(super::LOG_DAMAGED_RECORDS_TOTAL).absolute(log.damaged_records);
 }
 
 fn pool_gauges(pool: &'static str, state: PoolState) {

@@ -55,7 +55,7 @@ async fn a_second_sigterm_ends_at_once_and_loses_nothing_acknowledged() {
     let dir = directory();
     let launch = Launch::postgres(dir.path(), &cluster.url());
     // Nothing can be written, so that a first SIGTERM alone would wait for all of its grace time.
-    let patient = launch.clone().with("RUVVECTOR_DRAIN_GRACE", "300s");
+    let patient = launch.clone().with("RUVVECTOR_SHUTDOWN_GRACE", "300s");
     let ledger = Arc::new(Ledger::default());
     let load = Load::start(&ledger, Shape::STEADY);
 

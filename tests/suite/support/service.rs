@@ -75,14 +75,7 @@ impl Launch {
 
     /// The embedded store's file.
     pub fn sqlite_file(&self) -> PathBuf {
-        let files = std::fs::read_dir(self.data_dir()).expect("the data directory is there");
-        files
-            .map(|file| file.expect("it can be listed").path())
-            .find(|path| {
-                path.extension()
-                    .is_some_and(|end| end == "db" || end == "sqlite")
-            })
-            .expect("the data directory holds the store's file")
+        self.data_dir().join("telemetry.db")
     }
 
     /// The same settings on another directory.
@@ -157,14 +150,13 @@ pub struct Service {
 impl Service {
     /// `http://address:port/path` on the main listener.
     pub fn url(&self, path: &str) -> String {
-        let address = self.main.as_ref().expect("the service was ready");
-        format!("http://{address}{path}")
+        let base = self.main.as_ref().expect("the service was ready");
+        format!("{base}{path}")
     }
 
     /// The base URL of the OTLP/HTTP listener, as SDKs are given it.
     pub fn otlp_http(&self) -> String {
-        let address = self.otlp_http.as_ref().expect("the service was ready");
-        format!("http://{address}")
+        self.otlp_http.clone().expect("the service was ready")
     }
 
     /// Waits for the listeners' lines and for `/health/ready`.
@@ -208,7 +200,10 @@ impl Service {
             let Ok(event) = serde_json::from_str::<serde_json::Value>(line) else {
                 continue;
             };
-            let address = event["address"].as_str().map(str::to_owned);
+            let urls = event["address"].as_str();
+            let address = urls
+                .and_then(|urls| urls.split(", ").next())
+                .map(str::to_owned);
             match event["listener"].as_str() {
                 Some("main") => self.main = address,
                 Some("otlp_http") => self.otlp_http = address,
