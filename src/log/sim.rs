@@ -181,13 +181,13 @@ impl SimDisk {
 
     /// Waits until a sync waits.
     pub(super) fn sync_waits(&self) {
-        let inner = self.inner();
-        drop(
-            self.inner
-                .1
-                .wait_while(inner, |inner| inner.syncs_waiting == 0)
-                .unwrap(),
-        );
+        let long = std::time::Duration::from_secs(60);
+        let waited = self
+            .inner
+            .1
+            .wait_timeout_while(self.inner(), long, |inner| inner.syncs_waiting == 0)
+            .unwrap();
+        assert!(!waited.1.timed_out(), "nobody syncs");
     }
 
     /// Syncs of files so far.

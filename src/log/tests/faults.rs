@@ -67,6 +67,7 @@ fn a_record_whose_sync_failed_may_be_found_later_or_not_but_never_half() {
         let log = open(&disk);
         let stream = log.streams()[0].id;
         runtime().block_on(append(&log, 1, 3000)).unwrap();
+        settle(&log);
         disk.inject(Fault::Sync(1));
         assert_eq!(
             runtime().block_on(append(&log, 2, 3000)),

@@ -32,7 +32,7 @@ fn two_groups(options: &Options, first: usize, rest: &[usize]) -> (SimDisk, Stre
             async move { append(&log, 1, first).await.unwrap() }
         });
         tokio::task::yield_now().await;
-        disk.sync_waits();
+        handed_over(&log, 1);
         let rest = (2..)
             .zip(rest)
             .map(|(seq, bytes)| append(&log, seq, *bytes));

@@ -70,6 +70,7 @@ fn nobody_is_answered_and_nothing_is_read_before_the_sync() {
         let log = open(&disk);
         let stream = log.streams()[0].id;
         append(&log, 1, 100).await.unwrap();
+        settle(&log);
         disk.hold_syncs();
         let appending = tokio::spawn({
             let log = log.clone();
@@ -98,6 +99,7 @@ fn all_that_waits_shares_one_sync() {
         let disk = SimDisk::new();
         let log = open(&disk);
         append(&log, 1, 10).await.unwrap();
+        settle(&log);
         disk.hold_syncs();
         let first = tokio::spawn({
             let log = log.clone();
@@ -128,6 +130,7 @@ fn a_full_budget_refuses_until_the_database_has_some_of_it() {
     let mut last = 0;
     let refusal = loop {
         match runtime.block_on(append(&log, last + 1, 20_000)) {
+            Ok(_) if last == 100 => panic!("the budget has no end"),
             Ok(_) => last += 1,
             Err(error) => break error,
         }
@@ -271,4 +274,22 @@ fn a_reader_is_woken_by_the_next_sync() {
             futures_util::future::join(log.synced_past(0), append(&log, 1, 10)).await;
         assert_eq!(position.unwrap().n, 1);
     });
+}
+
+#[test]
+fn no_two_segments_have_the_same_nonce() {
+    let disk = SimDisk::new();
+    let mut nonces = std::collections::BTreeSet::new();
+    for _ in 0..2 {
+        let log = open(&disk);
+        for seq in 1..=8 {
+            runtime().block_on(append(&log, seq, 20_000)).unwrap();
+        }
+    }
+    let files = segments(&disk);
+    for path in &files {
+        nonces.insert(disk.content(path)[16..24].to_vec());
+    }
+    assert!(files.len() >= 6);
+    assert_eq!(nonces.len(), files.len());
 }

@@ -90,6 +90,20 @@ fn runtime() -> tokio::runtime::Runtime {
         .unwrap()
 }
 
+/// Lets the log make what spares it wants, so that only records are synced from here on.
+fn settle(log: &Log) {
+    log.shared.core.recycle();
+}
+
+/// Waits until the writer has taken the record at position `n`, and all that waited with it, for one group.
+fn handed_over(log: &Log, n: u64) {
+    let deadline = std::time::Instant::now() + Duration::from_secs(60);
+    while log.status().appended < n {
+        assert!(std::time::Instant::now() < deadline, "nobody writes");
+        std::thread::yield_now();
+    }
+}
+
 async fn append(log: &Log, seq: u32, bytes: usize) -> Result<Position, AppendError> {
     log.append(record(seq, bytes)).await
 }
