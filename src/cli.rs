@@ -30,6 +30,8 @@ pub enum Task {
     },
     LogList,
     LogVerify,
+    /// The table of settings.
+    Settings,
 }
 
 /// Reads a command line, the program's name first.
@@ -44,6 +46,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Arguments, clap
         flags.extend(taken(&mut sub));
         task = match name.as_str() {
             "validate" => Task::Validate,
+            "settings" => Task::Settings,
             "migrate" if sub.get_flag("import-v0") => Task::Migrate(Rows::ImportV0),
             "migrate" => Task::Migrate(Rows::None),
             "healthcheck" => Task::Healthcheck {
@@ -96,6 +99,10 @@ pub fn command() -> Command {
             Command::new("validate")
                 .about("Check the settings and print what they come to, each with where it comes from")
                 .args(settings(|_, _| true)),
+        )
+        .subcommand(
+            Command::new("settings")
+                .about("Print all settings with their meaning, as Markdown"),
         )
         .subcommand(
             Command::new("migrate")

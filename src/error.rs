@@ -10,8 +10,8 @@ use crate::decode::{Checked, DecodeError};
 /// Why a request was not answered with success. Each variant says the status it becomes.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// 400: the body is not what its content type or content encoding says, or is cut short.
-    #[error("{message}{}", at_byte(.offset.as_ref()))]
+    /// 400: the body is not what its content type or content encoding says, or is cut short; `message` tells the offset.
+    #[error("{message}")]
     Malformed {
         message: String,
         offset: Option<usize>,
@@ -114,10 +114,6 @@ impl From<DecodeError> for Error {
             DecodeError::TooManyEvents { limit } => Self::TooManyEvents { limit },
         }
     }
-}
-
-fn at_byte(offset: Option<&usize>) -> String {
-    offset.map_or_else(String::new, |offset| format!(", at byte {offset}"))
 }
 
 #[cfg(test)]

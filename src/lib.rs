@@ -115,8 +115,9 @@ pub async fn run(
         warnings,
     };
     let otlp_http = receive::otlp_router(receiver.clone());
+    let queries = query::router(store.clone(), config.query.clone());
     let everything = receive::router(receiver)
-        .merge(query::router(store.clone(), config.query.clone()))
+        .merge(receive::authenticated(queries, &config.receive))
         .merge(observe::router(sources, metrics));
 
     let drain = Drain::default();

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use ruvvector_service::cli::{self, Arguments, Task};
 use ruvvector_service::commands;
-use ruvvector_service::config::Loaded;
+use ruvvector_service::config::{self, Loaded};
 use ruvvector_service::observe::trace;
 
 /// Wrong arguments or settings.
@@ -18,6 +18,10 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => error.exit(),
     };
+    if task == Task::Settings {
+        say(&config::reference());
+        return ExitCode::SUCCESS;
+    }
     let loaded = match commands::load(flags) {
         Ok(loaded) => loaded,
         Err(error) => {
@@ -45,6 +49,7 @@ fn perform(task: &Task, loaded: Loaded) -> Result<(), String> {
     }
     match task {
         Task::Serve => serve(loaded),
+        Task::Settings => Ok(()),
         Task::Validate => {
             say(&loaded.effective());
             Ok(())

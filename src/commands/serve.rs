@@ -22,7 +22,11 @@ pub async fn run(config: Config, warnings: Vec<String>) -> Result<(), String> {
     let stop = Stop::default();
     let signals = Signals::listen().map_err(|error| format!("no signals: {error}"))?;
     tokio::spawn(signals.watch(stop.clone()));
-    if let Some(url) = listeners.main.as_ref().and_then(|main| main.urls().pop()) {
+    if let Some(url) = listeners
+        .main
+        .as_ref()
+        .and_then(|main| main.urls().into_iter().next())
+    {
         hint(&url);
     }
     crate::run(config, listeners, metrics, warnings, stop)

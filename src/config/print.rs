@@ -120,30 +120,77 @@ fn literal(text: &str) -> String {
     }
 }
 
-/// The table of all settings in Markdown, for the documents.
+/// What the table cannot say.
+const BEYOND_THE_TABLE: &str = "
+## Which database
+
+| set | store |
+| --- | --- |
+| `RUVVECTOR_STORE=sqlite` | SQLite; database settings beside it are passed over with a warning |
+| `DATABASE_URL` | that PostgreSQL; `POSTGRES_…` beside it are passed over with a warning |
+| `POSTGRES_HOST` | the PostgreSQL of `POSTGRES_HOST`, `_PORT`, `_USER`, `_PASSWORD` and `_DB` |
+| other `POSTGRES_…`, or `RUVVECTOR_DATABASE_READ_URL`, alone | an error: which database? |
+| `RUVVECTOR_STORE=postgres` alone | an error |
+| nothing | SQLite |
+
+What a URL leaves out comes from libpq's variables (`PGPASSWORD`, `PGSSLMODE`, …) and, for the password, from `~/.pgpass`.
+
+## Mistakes
+
+An unknown key, an unknown flag and a bad value end the start with exit code 2 and a line for each problem that says where
+it stands. An unknown variable `RUVVECTOR_…` is a warning, as others may have put it there.
+
+## Kubernetes
+
+For a Service called `ruvvector-service`, `ruvvector` or `postgres`, Kubernetes sets variables in every pod that are called
+like settings (`RUVVECTOR_SERVICE_PORT=tcp://10.96.3.7:3100`, `POSTGRES_PORT=tcp://…`, `…_SERVICE_HOST`, `…_PORT_3100_TCP`).
+They are passed over, with one log line. So is a plain `RUVVECTOR_SERVICE_PORT` that equals the port in a
+`RUVVECTOR_PORT=tcp://…` beside it: there, set the port by flag or file, or set `enableServiceLinks: false` in the pod.
+";
+
+/// The page of all settings in Markdown, `docs/settings.md`.
 #[must_use]
 pub fn reference() -> String {
-    let mut out = String::new();
+    let mut out = String::from(
+        "# Settings\n\n\
+         Printed by `ruvvector-service settings`. Each setting is a flag (`--log-max-bytes 1GiB`), a variable \
+         (`RUVVECTOR_LOG_MAX_BYTES=1GiB`)\nand a key of the TOML file that `--config` names (`log_max_bytes = \"1GiB\"`); \
+         flags win over variables, variables over the file.\n`ruvvector-service validate` prints what they come to, each \
+         with where it comes from.\n\n\
+         Sizes are written `64MiB`, `20 MB` or `4096`, durations `200ms`, `8s`, `5m` or `1h`. An empty variable is not \
+         set. Secrets have no flag.\n",
+    );
     for (stage, settings) in STAGES {
         let _ = writeln!(
             out,
-            "## {stage}\n\n| setting | variable | default | meaning |\n| --- | --- | --- | --- |"
+            "\n## {stage}\n\n| key | variable | value | default | |\n| --- | --- | --- | --- | --- |"
         );
         for setting in settings {
             let default = match setting.default {
-                "" => "not set".to_owned(),
+                "" => String::new(),
                 text => format!("`{text}`"),
             };
             let _ = writeln!(
                 out,
-                "| `{}` | `{}` | {default} | {} ({}) |",
+                "| `{}` | `{}` | {} | {default} | {} |",
                 setting.key,
                 setting.variable(),
-                setting.help.replace('|', "\\|"),
-                setting.value.replace('|', "\\|"),
+                setting.value.replace('|', " or "),
+                setting.help,
             );
         }
-        out.push('\n');
     }
+    out.push_str(BEYOND_THE_TABLE);
     out
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_page_of_settings_is_the_table() {
+        assert!(
+            super::reference() == include_str!("../../docs/settings.md"),
+            "docs/settings.md is out of date: `cargo run -- settings > docs/settings.md`"
+        );
+    }
 }

@@ -5,6 +5,8 @@
 use std::cmp::Ordering;
 use std::fmt::Write as _;
 
+use super::string::plain_end;
+
 /// The most characters of a number in plain digits; PostgreSQL takes larger ones and can then neither print nor dump
 /// the row.
 const NUMBER_CHARACTERS: usize = 400;
@@ -17,7 +19,7 @@ pub(super) fn key_order(a: &str, b: &str) -> Ordering {
 /// Sets a comma where one is due before the next member or element.
 pub(super) fn separate(out: &mut String) {
     // A text ends with its quote, so only an object or array that was just opened ends like this.
-    if !out.ends_with(['{', '[']) {
+    if !matches!(out.as_bytes().last(), Some(b'{' | b'[')) {
         out.push_str(", ");
     }
 }
@@ -53,29 +55,26 @@ pub(super) fn display(out: &mut String, value: impl std::fmt::Display) {
 /// A string; a NUL becomes U+FFFD, as neither store takes it.
 pub(super) fn text(out: &mut String, text: &str) {
     out.push('"');
-    let mut plain = 0;
-    for (at, byte) in text.bytes().enumerate() {
-        let escape = match byte {
-            b'"' => "\\\"",
-            b'\\' => "\\\\",
-            b'\n' => "\\n",
-            b'\r' => "\\r",
-            b'\t' => "\\t",
-            0x08 => "\\b",
-            0x0c => "\\f",
-            0 => "\u{fffd}",
-            0x01..=0x1f => "",
-            _ => continue,
+    let mut rest = text;
+    loop {
+        let end = plain_end(rest.as_bytes(), 0);
+        out.push_str(&rest[..end]);
+        let Some(byte) = rest.as_bytes().get(end) else {
+            break;
         };
-        out.push_str(&text[plain..at]);
-        plain = at + 1;
-        if escape.is_empty() {
-            write!(out, "\\u{byte:04x}").expect("writing to a string cannot fail");
-        } else {
-            out.push_str(escape);
+        match byte {
+            b'"' => out.push_str("\\\""),
+            b'\\' => out.push_str("\\\\"),
+            b'\n' => out.push_str("\\n"),
+            b'\r' => out.push_str("\\r"),
+            b'\t' => out.push_str("\\t"),
+            0x08 => out.push_str("\\b"),
+            0x0c => out.push_str("\\f"),
+            0 => out.push('\u{fffd}'),
+            control => display(out, format_args!("\\u{control:04x}")),
         }
+        rest = &rest[end + 1..];
     }
-    out.push_str(&text[plain..]);
     out.push('"');
 }
 

@@ -207,6 +207,9 @@ mod timestamp;
 /// JSON read, step by step.
 mod scan;
 
+/// JSON's strings.
+mod string;
+
 /// JSON written as JSONB prints it.
 mod json;
 

@@ -5,7 +5,8 @@
 use std::borrow::Cow;
 
 use super::normal::Normaliser;
-use super::scan::{Kind, Scanner, SyntaxError, Text};
+use super::scan::{Kind, Scanner, SyntaxError};
+use super::string::Text;
 use super::tally::Tally;
 use super::value::{cut_to, without_nul_cow};
 use super::{Checked, DecodeError, Sanitized, Sink, Source, timestamp};

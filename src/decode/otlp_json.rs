@@ -47,30 +47,72 @@ pub(super) fn walk<'a>(
     if scanner.is_at_end() {
         return Ok(());
     }
-    let [resources] = members(&mut scanner, [lists.resources], limits)?;
-    scanner.end()?;
     let mut message = Vec::new();
-    each(resources, |resource| {
+    request(&mut scanner, lists.resources, limits, |resource| {
         let names = [("resource", "resource"), SCHEMA_URL, lists.scopes];
         let [resource, schema_url, scopes] = members(resource, names, limits)?;
         let resource = origin(resource, &schema::RESOURCE, limits)?;
         let schema_url = text(schema_url)?;
         visitor.resource(Part::resource(resource, schema_url, limits)?);
-        each(scopes, |scope| {
+        let Some(mut scopes) = scopes else {
+            return Ok(());
+        };
+        each(&mut scopes, |scope| {
             let names = [("scope", "scope"), SCHEMA_URL, lists.items];
             let [scope, schema_url, items] = members(scope, names, limits)?;
             let scope = origin(scope, &schema::SCOPE, limits)?;
             let schema_url = text(schema_url)?;
             visitor.scope(Part::scope(scope, schema_url, limits)?);
-            each(items, |item| {
+            let Some(mut items) = items else {
+                return Ok(());
+            };
+            each(&mut items, |item| {
                 message.clear();
                 transcode::message(item, lists.item, limits, &mut message)?;
                 visitor.item(&message)?;
                 Ok(())
             })
         })
-    })
+    })?;
+    Ok(scanner.end()?)
 }
+
+/// The outermost object: its one list is entered where it stands, so that the body is not passed over first. Only a list
+/// under its snake_case name waits for the end, as it does not count beside one in camelCase.
+fn request<'a>(
+    scanner: &mut Scanner<'a>,
+    (camel, snake): Name,
+    limits: &Limits,
+    mut take: impl FnMut(&mut Scanner<'a>) -> Result<(), DecodeError>,
+) -> Result<(), DecodeError> {
+    scanner.object()?;
+    let (mut is_taken, mut waiting) = (false, None);
+    let mut is_first = true;
+    while let Some(key) = scanner.next_key(&mut is_first)? {
+        let key = key.decode();
+        let kind = scanner.peek()?;
+        let here = *scanner;
+        if kind == Kind::Null || (key != camel && key != snake) {
+            scanner.skip()?;
+        } else if key == camel {
+            if std::mem::replace(&mut is_taken, true) {
+                return Err(here.error(TWICE).into());
+            }
+            each(scanner, &mut take)?;
+        } else {
+            scanner.skip()?;
+            if !limits.strict_json && waiting.replace(here).is_some() {
+                return Err(here.error(TWICE).into());
+            }
+        }
+    }
+    match waiting {
+        Some(mut list) if !is_taken => each(&mut list, take),
+        _ => Ok(()),
+    }
+}
+
+const TWICE: &str = "a key is given twice";
 
 /// Where the members of those names stand in the next value, an object or `null`. A member that is `null` is as if absent.
 fn members<'a, const N: usize>(
@@ -97,12 +139,12 @@ fn members<'a, const N: usize>(
         for (index, (camel, snake)) in names.iter().enumerate() {
             if key == *camel {
                 if is_camel[index] {
-                    return Err(here.error("a key is given twice"));
+                    return Err(here.error(TWICE));
                 }
                 (found[index], is_camel[index]) = (Some(here), true);
             } else if key == *snake && !limits.strict_json && !is_camel[index] {
                 if found[index].is_some() {
-                    return Err(here.error("a key is given twice"));
+                    return Err(here.error(TWICE));
                 }
                 found[index] = Some(here);
             }
@@ -111,17 +153,15 @@ fn members<'a, const N: usize>(
     Ok(found)
 }
 
+/// Hands on each element of an array.
 fn each<'a>(
-    list: Option<Scanner<'a>>,
+    scanner: &mut Scanner<'a>,
     mut take: impl FnMut(&mut Scanner<'a>) -> Result<(), DecodeError>,
 ) -> Result<(), DecodeError> {
-    let Some(mut scanner) = list else {
-        return Ok(());
-    };
     scanner.array()?;
     let mut is_first = true;
     while scanner.next_element(&mut is_first)? {
-        take(&mut scanner)?;
+        take(scanner)?;
     }
     Ok(())
 }

@@ -5,9 +5,8 @@
 //!
 //! **Invariant:** what was read or skipped without an error is valid JSON; memory taken is one bit a level of nesting.
 
-use std::borrow::Cow;
-
 use super::DecodeError;
+use super::string::{Text, plain_end};
 
 /// What was expected, and the byte at which it was not found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,13 +33,6 @@ pub(super) enum Kind {
     Number,
     Bool,
     Null,
-}
-
-/// A string between its quotes, as it is written.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Text<'a> {
-    raw: &'a str,
-    has_escapes: bool,
 }
 
 /// What a skipped value holds that matters to those who keep it.
@@ -382,141 +374,6 @@ impl Levels {
     }
 }
 
-/// The end of the stretch of a string that has no quote, backslash or control character.
-fn plain_end(bytes: &[u8], mut at: usize) -> usize {
-    while let Some(eight) = bytes.get(at..).and_then(<[u8]>::first_chunk) {
-        match first_special(u64::from_le_bytes(*eight)) {
-            8 => at += 8,
-            index => return at + index,
-        }
-    }
-    while let Some(byte) = bytes.get(at) {
-        if matches!(byte, b'"' | b'\\' | 0..=0x1f) {
-            break;
-        }
-        at += 1;
-    }
-    at
-}
-
-/// The index of the first of eight bytes that a string cannot hold as it is; 8 if there is none.
-///
-/// The high bit of a byte of `v.wrapping_sub(ONES * n) & !v` tells that the byte is below `n`; a borrow can only set bits
-/// of later bytes, so the first one is right.
-fn first_special(v: u64) -> usize {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const HIGH: u64 = 0x8080_8080_8080_8080;
-    let below = |v: u64, n: u64| v.wrapping_sub(ONES * n) & !v;
-    let quote = below(v ^ (ONES * 0x22), 1);
-    let backslash = below(v ^ (ONES * 0x5c), 1);
-    let special = (below(v, 0x20) | quote | backslash) & HIGH;
-    usize::try_from(special.trailing_zeros() / 8).unwrap_or(8)
-}
-
-/// One character of a string, its escape undone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Unit {
-    Char(char),
-    LoneSurrogate(u16),
-}
-
-impl<'a> Text<'a> {
-    /// The text; each lone surrogate becomes U+FFFD.
-    pub(super) fn decode(self) -> Cow<'a, str> {
-        if !self.has_escapes {
-            return Cow::Borrowed(self.raw);
-        }
-        let mut out = String::with_capacity(self.raw.len());
-        self.units(|unit| match unit {
-            Unit::Char(character) => out.push(character),
-            Unit::LoneSurrogate(_) => out.push('\u{fffd}'),
-        });
-        Cow::Owned(out)
-    }
-
-    /// Appends the text; a lone surrogate as the three bytes that stand for it in no valid UTF-8.
-    pub(super) fn decode_bytes(self, out: &mut Vec<u8>) {
-        if !self.has_escapes {
-            out.extend_from_slice(self.raw.as_bytes());
-            return;
-        }
-        self.units(|unit| match unit {
-            Unit::Char(character) => {
-                out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
-            }
-            Unit::LoneSurrogate(unit) => {
-                let [high, low] = unit.to_be_bytes();
-                let middle = 0x80 | (high << 2 & 0x3c) | low >> 6;
-                out.extend_from_slice(&[0xe0 | high >> 4, middle, 0x80 | low & 0x3f]);
-            }
-        });
-    }
-
-    /// Whether there is a NUL, and whether there is a surrogate without its other half.
-    pub(super) fn oddities(self) -> (bool, bool) {
-        let (mut nul, mut lone) = (false, false);
-        if self.has_escapes {
-            self.units(|unit| match unit {
-                Unit::Char('\0') => nul = true,
-                Unit::Char(_) => {}
-                Unit::LoneSurrogate(_) => lone = true,
-            });
-        }
-        (nul, lone)
-    }
-
-    fn units(self, mut take: impl FnMut(Unit)) {
-        let mut rest = self.raw;
-        while let Some(at) = rest.find('\\') {
-            rest[..at]
-                .chars()
-                .for_each(|character| take(Unit::Char(character)));
-            let (unit, after) = unescape(&rest[at + 1..]);
-            take(unit);
-            rest = after;
-        }
-        rest.chars()
-            .for_each(|character| take(Unit::Char(character)));
-    }
-}
-
-/// The character of an escape, which the scanner has found to be well formed, without its backslash; and what follows.
-fn unescape(escape: &str) -> (Unit, &str) {
-    let mut rest = escape.chars();
-    let character = match rest.next().unwrap_or_default() {
-        'b' => '\u{8}',
-        'f' => '\u{c}',
-        'n' => '\n',
-        'r' => '\r',
-        't' => '\t',
-        'u' => return unescape_unicode(&escape[1..]),
-        other => other,
-    };
-    (Unit::Char(character), rest.as_str())
-}
-
-fn unescape_unicode(digits: &str) -> (Unit, &str) {
-    let unit = |digits: Option<&str>| u16::from_str_radix(digits?, 16).ok();
-    let high = unit(digits.get(..4)).unwrap_or_default();
-    let rest = digits.get(4..).unwrap_or_default();
-    let low = rest
-        .strip_prefix("\\u")
-        .and_then(|low| unit(low.get(..4)))
-        .filter(|low| (0xdc00..=0xdfff).contains(low));
-    match (high, low) {
-        (0xd800..=0xdbff, Some(low)) => {
-            let point = 0x1_0000 + ((u32::from(high) - 0xd800) << 10) + (u32::from(low) - 0xdc00);
-            let character = char::from_u32(point).unwrap_or(char::REPLACEMENT_CHARACTER);
-            (Unit::Char(character), &rest[6..])
-        }
-        (0xd800..=0xdfff, _) => (Unit::LoneSurrogate(high), rest),
-        _ => {
-            let character = char::from_u32(high.into()).unwrap_or(char::REPLACEMENT_CHARACTER);
-            (Unit::Char(character), rest)
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -576,55 +433,6 @@ mod tests {
             let expected = serde_json::from_str::<&serde_json::value::RawValue>(text).is_ok();
             assert_eq!(skip(text).is_ok(), expected, "{text:?}");
         }
-    }
-
-    #[test]
-    fn the_end_of_a_plain_stretch_is_found_at_every_place() {
-        for special in (0..=0x1f).chain([b'"', b'\\']) {
-            for at in 0..20 {
-                let mut bytes = [
-                    b' ', b'!', b'#', b'[', b']', 0x7f, 0x80, 0xff, b'a', 0xa2, 0xdc,
-                ]
-                .repeat(2);
-                bytes[at] = special;
-                assert_eq!(plain_end(&bytes, 0), at);
-                bytes.truncate(at);
-                assert_eq!(plain_end(&bytes, 0), at);
-            }
-        }
-    }
-
-    #[test]
-    fn escapes_are_undone() {
-        let mut scanner = Scanner::new(r#""a\"\\\/\b\f\n\r\t\u00e9\ud83d\ude00z""#);
-        let text = scanner.text().expect("a string");
-        assert_eq!(text.decode(), "a\"\\/\u{8}\u{c}\n\r\t\u{e9}\u{1f600}z");
-        assert_eq!(text.oddities(), (false, false));
-    }
-
-    #[test]
-    fn a_lone_surrogate_is_seen_wherever_it_stands() {
-        for raw in [
-            r#""\ud800""#,
-            r#""\udc00""#,
-            r#""\ud800x""#,
-            r#""\ud800\n""#,
-            r#""\ud800\ud800\udc00""#,
-        ] {
-            let text = Scanner::new(raw).text().expect("a string");
-            assert_eq!(text.oddities(), (false, true), "{raw}");
-            let mut bytes = vec![];
-            text.decode_bytes(&mut bytes);
-            assert!(std::str::from_utf8(&bytes).is_err(), "{raw}");
-        }
-    }
-
-    #[test]
-    fn a_lone_surrogate_is_written_as_the_bytes_that_stand_for_it() {
-        let mut bytes = vec![];
-        let text = Scanner::new(r#""\ud83d \udfff""#).text().expect("a string");
-        text.decode_bytes(&mut bytes);
-        assert_eq!(bytes, [0xed, 0xa0, 0xbd, b' ', 0xed, 0xbf, 0xbf]);
     }
 
     #[test]

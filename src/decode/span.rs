@@ -36,10 +36,12 @@ const PROVIDER_KEYS: [&str; 7] = [
     "rpc.system",
 ];
 
-/// The plain fields of a span; its lists are read from the message where they are written.
+/// The plain fields of a span; of its lists, where they stand.
 #[derive(Debug, Default)]
 pub(super) struct Span<'a> {
-    message: &'a [u8],
+    attributes: Stretch<'a>,
+    events: Stretch<'a>,
+    links: Stretch<'a>,
     trace_id: &'a [u8],
     span_id: &'a [u8],
     parent_span_id: &'a [u8],
@@ -56,6 +58,29 @@ pub(super) struct Span<'a> {
     status_code: i32,
 }
 
+/// The part of a message from the first to the last element of a list; other fields may stand between.
+#[derive(Clone, Copy, Debug, Default)]
+struct Stretch<'a> {
+    /// From the first element to the end of the message.
+    from_first: &'a [u8],
+    /// What follows the last element.
+    bytes_after: usize,
+}
+
+impl<'a> Stretch<'a> {
+    /// Takes in an element: what a reader had left before it, and after it.
+    const fn extend(&mut self, before: &'a [u8], after: &[u8]) {
+        if self.from_first.is_empty() {
+            self.from_first = before;
+        }
+        self.bytes_after = after.len();
+    }
+
+    fn bytes(self) -> &'a [u8] {
+        &self.from_first[..self.from_first.len() - self.bytes_after]
+    }
+}
+
 /// The low 32 bits, as protobuf reads an enum or a 32-bit number.
 fn low32(value: u64) -> u32 {
     u32::try_from(value & u64::from(u32::MAX)).unwrap_or_default()
@@ -63,12 +88,13 @@ fn low32(value: u64) -> u32 {
 
 impl<'a> Span<'a> {
     pub(super) fn read(message: &'a [u8]) -> Result<Self, Malformed> {
-        let mut span = Self {
-            message,
-            ..Self::default()
-        };
+        let mut span = Self::default();
         let mut reader = Reader::new(message);
-        while let Some((number, value)) = reader.field()? {
+        loop {
+            let before = reader.rest();
+            let Some((number, value)) = reader.field()? else {
+                return Ok(span);
+            };
             match (number, value) {
                 (1, Value::Bytes(id)) => span.trace_id = id,
                 (2, Value::Bytes(id)) => span.span_id = id,
@@ -83,11 +109,13 @@ impl<'a> Span<'a> {
                 (14, Value::Varint(count)) => span.dropped_links = low32(count).into(),
                 (15, Value::Bytes(status)) => span.status(status)?,
                 (16, Value::Fixed32(flags)) => span.flags = flags,
-                (9 | 11 | 13, Value::Bytes(_)) | (17.., _) => {}
+                (9, Value::Bytes(_)) => span.attributes.extend(before, reader.rest()),
+                (11, Value::Bytes(_)) => span.events.extend(before, reader.rest()),
+                (13, Value::Bytes(_)) => span.links.extend(before, reader.rest()),
+                (17.., _) => {}
                 _ => return Err(WRONG_TYPE),
             }
         }
-        Ok(span)
     }
 
     fn status(&mut self, status: &'a [u8]) -> Result<(), Malformed> {
@@ -135,7 +163,7 @@ impl<'a> Span<'a> {
         metadata: &mut String,
         take: impl FnOnce(&Event<'_>),
     ) {
-        let attributes = value::pairs(self.message, 9, style.attributes, style);
+        let attributes = value::pairs(self.attributes.bytes(), 9, style.attributes, style);
         let mut flags = flags;
         let is_replaced = self.is_start_replaced(received_unix_nano);
         if is_replaced {
@@ -156,7 +184,9 @@ impl<'a> Span<'a> {
         metadata.clear();
         self.write_metadata(&attributes, start, duration, style, metadata);
 
-        let trace_id = hex(self.trace_id);
+        let trace_id = Hex::<32>::of(self.trace_id);
+        let span_id = Hex::<16>::of(self.span_id);
+        let parent_span_id = Hex::<16>::of(self.parent_span_id);
         let correlation_id = first_named(&attributes, &CORRELATION_ID_KEYS).map_or_else(
             || Cow::Borrowed(trace_id.as_str()),
             |id| value::cut_to(id, CORRELATION_ID_CHARACTERS),
@@ -171,10 +201,10 @@ impl<'a> Span<'a> {
             event_type: Cow::Borrowed("span"),
             timestamp_ms: (time / NANOS_PER_MS).max(0),
             metadata: Cow::Borrowed(metadata),
-            trace_id: Some(Cow::Borrowed(&trace_id)),
-            span_id: Some(Cow::Owned(hex(self.span_id))),
+            trace_id: Some(Cow::Borrowed(trace_id.as_str())),
+            span_id: Some(Cow::Borrowed(span_id.as_str())),
             parent_span_id: is_id::<8>(self.parent_span_id)
-                .then(|| Cow::Owned(hex(self.parent_span_id))),
+                .then(|| Cow::Borrowed(parent_span_id.as_str())),
             name: Some(column(self.name, NAME_CHARACTERS)),
             time_unix_nano: start,
             duration_ns: duration,
@@ -205,10 +235,10 @@ impl<'a> Span<'a> {
             json::text_member(out, "name", name);
         }
         json::number_member(out, "flags", self.flags.into());
-        list_member(out, "links", self.message, 13, |out, link| {
+        list_member(out, "links", self.links.bytes(), 13, |out, link| {
             write_link(out, link, style);
         });
-        list_member(out, "events", self.message, 11, |out, event| {
+        list_member(out, "events", self.events.bytes(), 11, |out, event| {
             write_event(out, event, style);
         });
         if !self.status_message.is_empty() {
@@ -271,10 +301,10 @@ fn write_link(out: &mut String, link: &[u8], style: &Style) {
     out.push('{');
     json::number_member(out, "flags", flags.into());
     if is_id::<8>(span_id) {
-        json::text_member(out, "spanId", &hex(span_id));
+        json::text_member(out, "spanId", Hex::<16>::of(span_id).as_str());
     }
     if is_id::<16>(trace_id) {
-        json::text_member(out, "traceId", &hex(trace_id));
+        json::text_member(out, "traceId", Hex::<32>::of(trace_id).as_str());
     }
     attributes_member(out, link, 4, style);
     json::text_member(out, "traceState", text(trace_state));
@@ -306,10 +336,21 @@ fn is_id<const N: usize>(id: &[u8]) -> bool {
     id.len() == N && id.iter().any(|byte| *byte != 0)
 }
 
-fn hex(id: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    id.iter()
-        .flat_map(|byte| [byte >> 4, byte & 15])
-        .map(|nibble| char::from(DIGITS[usize::from(nibble)]))
-        .collect()
+/// An id's hex digits, without memory of their own.
+#[derive(Debug)]
+struct Hex<const DIGITS: usize>([u8; DIGITS]);
+
+impl<const DIGITS: usize> Hex<DIGITS> {
+    fn of(id: &[u8]) -> Self {
+        const LOWER: &[u8; 16] = b"0123456789abcdef";
+        let mut digits = [b'0'; DIGITS];
+        for (pair, byte) in digits.as_chunks_mut::<2>().0.iter_mut().zip(id) {
+            *pair = [LOWER[usize::from(byte >> 4)], LOWER[usize::from(byte & 15)]];
+        }
+        Self(digits)
+    }
+
+    fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
 }

@@ -14,8 +14,9 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
 use super::Limits;
 use super::json;
-use super::scan::{Kind as Json, Scanner, SyntaxError, Text};
+use super::scan::{Kind as Json, Scanner, SyntaxError};
 use super::schema::{Field, Kind, Message};
+use super::string::Text;
 
 /// Standard base64 with or without its padding.
 const BASE64: GeneralPurpose = GeneralPurpose::new(

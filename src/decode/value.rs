@@ -84,22 +84,14 @@ pub(super) fn pairs<'a>(message: &'a [u8], number: u32, limit: u32, style: &Styl
 fn key_and_value(pair: &[u8]) -> (Cow<'_, str>, &[u8]) {
     let (mut key, mut value) = ("", &[][..]);
     let mut reader = Reader::new(pair);
-    while let Ok(Some((number, Value::Bytes(bytes)))) = reader.field().map(skip_others) {
-        match number {
-            1 => key = text(bytes),
-            2 => value = bytes,
+    while let Ok(Some((number, found))) = reader.field() {
+        match (number, found) {
+            (1, Value::Bytes(bytes)) => key = text(bytes),
+            (2, Value::Bytes(bytes)) => value = bytes,
             _ => {}
         }
     }
     (stored_key(key), value)
-}
-
-/// Any field that is not length-delimited stands for an empty one without a number.
-fn skip_others(field: Option<(u32, Value<'_>)>) -> Option<(u32, Value<'_>)> {
-    field.map(|(number, value)| match value {
-        Value::Bytes(_) => (number, value),
-        Value::Varint(_) | Value::Fixed64(_) | Value::Fixed32(_) => (0, Value::Bytes(&[])),
-    })
 }
 
 /// A key as it is stored: without a NUL, and not to be taken for one of the tags.

@@ -40,6 +40,11 @@ impl<'a> Reader<'a> {
         Self { rest: message }
     }
 
+    /// What has not been read yet.
+    pub(super) const fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
     /// The next field's number and value; `None` at the end.
     ///
     /// # Errors

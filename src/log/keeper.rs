@@ -18,8 +18,10 @@ pub(super) struct Orders {
 /// Runs until it is told to stop.
 pub(super) fn run(core: &Core) {
     loop {
-        core.recycle();
-        while !core.is_broken() && core.fill() {}
+        if !core.is_broken() {
+            core.recycle();
+            while core.fill() {}
+        }
         let mut orders = lock(&core.orders);
         if !orders.wake && !orders.stop {
             orders = core

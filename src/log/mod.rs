@@ -47,16 +47,16 @@
 //!   is synced does the original go. A base found twice is one segment: the one with the footer.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::watch;
 
 use crate::decode::Source;
 use crate::decode::inflate::ContentEncoding;
+
+use self::core::{Core, lock};
 
 /// The one seam to the file system.
 pub mod disk;
@@ -90,6 +90,9 @@ mod recovery;
 
 /// A second copy of what was never sealed.
 mod rewrite;
+
+/// What threads and callers share.
+mod core;
 
 /// Records on their way to the writer.
 mod queue;
@@ -284,48 +287,22 @@ pub struct ReadError {
     pub error: std::io::Error,
 }
 
-/// Settings as they were settled at opening.
-struct Settings {
-    dir: PathBuf,
-    segment_bytes: u64,
-    budget_bytes: u64,
-    free_floor_bytes: u64,
-    keep_stored: Duration,
-}
-
-/// What the log's threads and its callers share. Locks are taken in the order: marking, pool, state, a segment's facts.
-struct Core {
-    disk: Arc<dyn disk::Disk>,
-    settings: Settings,
-    queue: queue::Queue,
-    /// One caller at a time says what is stored.
-    marking: Mutex<()>,
-    pool: Mutex<pool::Pool>,
-    state: Mutex<state::State>,
-    synced: watch::Sender<Synced>,
-    broken: AtomicBool,
-    full: AtomicBool,
-    appended_bytes: AtomicU64,
-    orders: Mutex<keeper::Orders>,
-    ordered: Condvar,
-    _lock: disk::LockGuard,
-}
-
-/// How far the live stream is.
-#[derive(Clone, Copy, Debug, Default)]
-struct Synced {
-    n: u64,
-    /// Nothing more is appended.
-    ended: bool,
-}
-
 impl Log {
     /// Recovers what earlier openings left and starts a new stream. Blocks.
     ///
     /// # Errors
     /// When the directory is in use, unreadable, or of a newer format.
     pub fn open(disk: Arc<dyn disk::Disk>, options: &Options) -> Result<Self, OpenError> {
-        let opened = recovery::open(disk, options)?;
+        Self::open_marking(disk, options, writer::MARK_AFTER)
+    }
+
+    /// As [`Log::open`]; an idle log says what is synced `mark_after` its last sync.
+    fn open_marking(
+        disk: Arc<dyn disk::Disk>,
+        options: &Options,
+        mark_after: Duration,
+    ) -> Result<Self, OpenError> {
+        let opened = recovery::open(disk, options, mark_after)?;
         let (stream, opening) = (opened.stream, opened.opening);
         let core = Arc::new(opened.core);
         let writer = writer::Writer::new(core.clone(), stream, opening);
@@ -468,100 +445,6 @@ impl Drop for Open {
     fn drop(&mut self) {
         self.stop();
     }
-}
-
-impl Core {
-    fn is_broken(&self) -> bool {
-        self.broken.load(Ordering::Relaxed)
-    }
-
-    /// Latches: nothing is written any more.
-    fn break_down(&self, error: &std::io::Error) {
-        tracing::error!(
-            dir = %self.settings.dir.display(), %error,
-            "the log failed and takes no more: check the disk, then start again; what was acknowledged is safe"
-        );
-        self.broken.store(true, Ordering::Relaxed);
-    }
-
-    /// Wakes those who wait for more to be synced: nothing more is.
-    fn end(&self) {
-        self.synced.send_modify(|synced| synced.ended = true);
-    }
-
-    fn wake_keeper(&self) {
-        lock(&self.orders).wake = true;
-        self.ordered.notify_one();
-    }
-
-    fn appended_bytes(&self) -> u64 {
-        self.appended_bytes.load(Ordering::Relaxed)
-    }
-
-    /// Lets the keeper know of every so many bytes, that it may fill a spare at that pace.
-    fn count_appended(&self, bytes: u64) {
-        const TELL_BYTES: u64 = 128 << 10;
-        let before = self.appended_bytes.fetch_add(bytes, Ordering::Relaxed);
-        if before / TELL_BYTES != (before + bytes) / TELL_BYTES {
-            self.wake_keeper();
-        }
-    }
-
-    fn note_full(&self, shortage: Option<&pool::Shortage>) {
-        let full = shortage.is_some();
-        if self.full.swap(full, Ordering::Relaxed) != full {
-            match shortage {
-                Some(shortage) => {
-                    tracing::warn!(?shortage, "the log has no room for a further segment")
-                }
-                None => tracing::info!("the log has room again"),
-            }
-        }
-    }
-
-    fn status(&self) -> Status {
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |since| since.as_nanos());
-        let state = lock(&self.state);
-        let live = state.streams.last();
-        Status {
-            queue_events: state.queue_events,
-            queue_bytes: state.queue_bytes,
-            capacity_bytes: self.settings.budget_bytes,
-            oldest_unix_nano: state.oldest,
-            appended: state.appended,
-            synced: live.map_or(0, |live| live.last),
-            stored: live.map_or(0, |live| live.stored.first_missing(1) - 1),
-            segments: state
-                .streams
-                .iter()
-                .map(|stream| stream.segments.len() as u64)
-                .sum(),
-            volume_free_bytes: state.volume.free_bytes,
-            volume_size_bytes: state.volume.size_bytes,
-            retained_seconds: state.oldest_stored().map_or(0, |received| {
-                let received = u128::try_from(received).unwrap_or(0);
-                u64::try_from(now.saturating_sub(received) / 1_000_000_000).unwrap_or(u64::MAX)
-            }),
-            backlog_at_start_events: state.backlog_at_start_events,
-            damaged_records: state.damaged_records,
-            undrained_streams: state
-                .streams
-                .iter()
-                .filter(|stream| !stream.live && stream.first_unstored().is_some())
-                .count() as u64,
-            full: self.full.load(Ordering::Relaxed),
-            broken: self.is_broken(),
-        }
-    }
-}
-
-/// A panic of another thread leaves the log's facts as they were before or after one step, each of which is sound.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 /// One segment, as `log list` and `log verify` print it.

@@ -203,25 +203,26 @@ impl Core {
     /// Lets go of what has been stored long enough, and of more when the volume is at its floor or the budget was cut.
     pub(super) fn recycle(&self) {
         let mut pool = lock(&self.pool);
-        while let Some(segment) = {
-            let pressed = pool.used_bytes > self.settings.budget_bytes
-                || self
-                    .space()
-                    .is_ok_and(|space| space.free_bytes < self.settings.free_floor_bytes);
-            let kept = if pressed {
-                Duration::ZERO
-            } else {
-                self.settings.keep_stored
-            };
-            let stored = lock(&self.state).take_stored(kept);
-            stored
-        } {
+        while let Some(segment) = self.take_expendable(&pool) {
             self.retire(&mut pool, &segment);
         }
         if pool.wants_spares() {
             let made = self.replenish(&mut pool);
             self.note_full(made.as_ref().err());
         }
+    }
+
+    fn take_expendable(&self, pool: &Pool) -> Option<Arc<Segment>> {
+        let at_floor = || {
+            self.space()
+                .is_ok_and(|space| space.free_bytes < self.settings.free_floor_bytes)
+        };
+        let kept = if at_floor() || pool.used_bytes > self.settings.budget_bytes {
+            Duration::ZERO
+        } else {
+            self.settings.keep_stored
+        };
+        lock(&self.state).take_stored(kept)
     }
 
     /// Writes zeros over the next piece of the spare that the writer takes next, at no more than twice the pace of what

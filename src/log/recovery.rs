@@ -8,11 +8,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
 
 use tokio::sync::watch;
 
 use crate::observe::metrics::LOG_DAMAGED_RECORDS_TOTAL;
 
+use super::core::{Core, Settings, Synced, lock};
 use super::disk::{Disk, DiskFile, read_full};
 use super::held::Segment;
 use super::pool::{Pool, free};
@@ -20,7 +22,7 @@ use super::queue::Queue;
 use super::rewrite::{self, Torn};
 use super::segment::{BLOCK, BLOCK_BYTES, Begin, Contents, FORMAT, Footer, Header};
 use super::state::{State, StreamState};
-use super::{Core, OpenError, Options, Settings, StreamId, Synced, lock};
+use super::{OpenError, Options, StreamId};
 
 /// A segment has room for a header, a footer and two groups at least.
 const SMALLEST_SEGMENT: u64 = 4 * BLOCK_BYTES;
@@ -47,7 +49,11 @@ pub(super) struct Surveyed {
 }
 
 /// As [`super::Log::open`], but for the threads.
-pub(super) fn open(disk: Arc<dyn Disk>, options: &Options) -> Result<Opened, OpenError> {
+pub(super) fn open(
+    disk: Arc<dyn Disk>,
+    options: &Options,
+    mark_after: Duration,
+) -> Result<Opened, OpenError> {
     let dir = &options.dir;
     let at_dir = |advice| move |error| failed(dir, error, advice);
     disk.create_dir(dir)
@@ -59,7 +65,7 @@ pub(super) fn open(disk: Arc<dyn Disk>, options: &Options) -> Result<Opened, Ope
     let space = disk
         .space(dir)
         .map_err(at_dir("the volume must be readable"))?;
-    let settings = settle(options, space.size_bytes);
+    let settings = settle(options, mark_after, space.size_bytes);
     let recovered = recover(&*disk, &settings)?;
 
     let mut id = [0; 16];
@@ -95,7 +101,7 @@ pub(super) fn open(disk: Arc<dyn Disk>, options: &Options) -> Result<Opened, Ope
     })
 }
 
-fn settle(options: &Options, volume_bytes: u64) -> Settings {
+fn settle(options: &Options, mark_after: Duration, volume_bytes: u64) -> Settings {
     let budget_bytes = options
         .budget_bytes
         .unwrap_or_else(|| BUDGET_BYTES.min(volume_bytes / 100 * BUDGET_PERCENT));
@@ -106,6 +112,7 @@ fn settle(options: &Options, volume_bytes: u64) -> Settings {
         budget_bytes,
         free_floor_bytes: options.free_floor_bytes,
         keep_stored: options.keep_stored,
+        mark_after,
     }
 }
 

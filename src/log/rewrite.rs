@@ -152,7 +152,7 @@ impl Torn {
             plan.missing(next, n - 1, before, Some(place));
             match place.class {
                 Class::Data | Class::Damaged if place.verifies => {
-                    plan.steps.push(Step::Copy(*place))
+                    plan.steps.push(Step::Copy(*place));
                 }
                 Class::Data if *n <= synced => {
                     plan.damaged += 1;

@@ -32,8 +32,8 @@ pub(super) enum Fault {
 struct Image {
     live: Vec<u8>,
     durable: Vec<u8>,
-    /// Sectors that are not synced, with every value they had since the last sync.
-    dirty: BTreeMap<usize, Vec<Vec<u8>>>,
+    /// What was written since the last sync.
+    dirty: Vec<(usize, Vec<u8>)>,
 }
 
 #[derive(Default)]
@@ -181,13 +181,18 @@ impl SimDisk {
 
     /// Waits until a sync waits.
     pub(super) fn sync_waits(&self) {
-        let inner = self.inner();
-        drop(
-            self.inner
-                .1
-                .wait_while(inner, |inner| inner.syncs_waiting == 0)
-                .unwrap(),
-        );
+        let long = std::time::Duration::from_secs(60);
+        let waited = self
+            .inner
+            .1
+            .wait_timeout_while(self.inner(), long, |inner| inner.syncs_waiting == 0)
+            .unwrap();
+        assert!(!waited.1.timed_out(), "nobody syncs");
+    }
+
+    /// Syncs of files so far.
+    pub(super) fn syncs(&self) -> u64 {
+        self.inner().syncs
     }
 
     /// What was written or synced on files one of whose syncs had failed.
@@ -214,7 +219,7 @@ impl SimDisk {
             Image {
                 live: content.to_vec(),
                 durable: content.to_vec(),
-                dirty: BTreeMap::new(),
+                dirty: Vec::new(),
             },
         );
         inner.live.insert(path.to_owned(), id);
@@ -233,45 +238,40 @@ impl SimDisk {
 }
 
 impl Image {
-    fn write(&mut self, bytes: &[u8], offset: usize) {
-        let end = offset + bytes.len();
-        if self.live.len() < end {
-            self.live.resize(end, 0);
-        }
-        self.live[offset..end].copy_from_slice(bytes);
-        for sector in offset / SECTOR..end.div_ceil(SECTOR) {
-            let from = sector * SECTOR;
-            let to = (from + SECTOR).min(self.live.len());
-            self.dirty
-                .entry(sector)
-                .or_default()
-                .push(self.live[from..to].to_vec());
-        }
+    fn write(&mut self, bytes: Vec<u8>, offset: usize) {
+        place(&mut self.live, &bytes, offset);
+        self.dirty.push((offset, bytes));
     }
 
     fn sync(&mut self) {
         self.durable.resize(self.live.len(), 0);
-        for sector in std::mem::take(&mut self.dirty).into_keys() {
-            let from = sector * SECTOR;
-            let to = (from + SECTOR).min(self.live.len());
-            self.durable[from..to].copy_from_slice(&self.live[from..to]);
+        for (offset, bytes) in self.dirty.drain(..) {
+            place(&mut self.durable, &bytes, offset);
         }
     }
 
+    /// Keeps some sectors of what was not synced: the newest, an older one, or what was there before.
     fn cut(&mut self, chance: &mut dyn FnMut() -> bool) {
-        for (sector, values) in std::mem::take(&mut self.dirty) {
-            let kept = values.iter().find(|_| chance());
-            if let Some(value) = kept {
-                let from = sector * SECTOR;
-                let to = from + value.len();
-                if self.durable.len() < to {
-                    self.durable.resize(to, 0);
+        for (offset, bytes) in self.dirty.drain(..) {
+            let mut at = 0;
+            while at < bytes.len() {
+                let length = (SECTOR - (offset + at) % SECTOR).min(bytes.len() - at);
+                if chance() {
+                    place(&mut self.durable, &bytes[at..at + length], offset + at);
                 }
-                self.durable[from..to].copy_from_slice(value);
+                at += length;
             }
         }
         self.live.clone_from(&self.durable);
     }
+}
+
+fn place(image: &mut Vec<u8>, bytes: &[u8], offset: usize) {
+    let end = offset + bytes.len();
+    if image.len() < end {
+        image.resize(end, 0);
+    }
+    image[offset..end].copy_from_slice(bytes);
 }
 
 struct SimLock {
@@ -381,10 +381,10 @@ impl DiskFile for SimFile {
                 .after_failure
                 .push(format!("write {} at {offset}", self.id));
         }
-        let mut bytes: Vec<u8> = slices
-            .iter()
-            .flat_map(|slice| slice.iter().copied())
-            .collect();
+        let mut bytes = Vec::new();
+        for slice in slices {
+            bytes.extend_from_slice(slice);
+        }
         if inner.faults.contains(&Fault::InterruptedWrite(k)) {
             return Err(ErrorKind::Interrupted.into());
         }
@@ -394,9 +394,10 @@ impl DiskFile for SimFile {
         if inner.faults.contains(&Fault::ShortWrite(k)) {
             bytes.truncate((bytes.len() / 3).max(1));
         }
+        let written = bytes.len();
         let image = inner.files.get_mut(&self.id).unwrap();
-        image.write(&bytes, usize::try_from(offset).unwrap());
-        Ok(bytes.len())
+        image.write(bytes, usize::try_from(offset).unwrap());
+        Ok(written)
     }
 
     fn sync_data(&self) -> io::Result<()> {

@@ -20,7 +20,7 @@ use super::segment::{self, BLOCK, BLOCK_BYTES, Contents, Footer};
 use super::{AppendError, Core, Position, StreamId, lock};
 
 /// An idle log says what is synced so long after its last sync.
-const MARK_AFTER: Duration = Duration::from_secs(1);
+pub(super) const MARK_AFTER: Duration = Duration::from_secs(1);
 
 /// Payloads up to this are copied beside their headers; larger ones are written from where they are.
 const COPIED_BYTES: usize = 4096;
@@ -85,7 +85,8 @@ impl Writer {
         let mut taken = Vec::new();
         let mut waiting = VecDeque::new();
         let ended = loop {
-            let deadline = (self.marked < self.synced).then(|| self.last_sync + MARK_AFTER);
+            let deadline =
+                (self.marked < self.synced).then(|| self.last_sync + self.core.settings.mark_after);
             let step = match self.core.queue.take(&mut taken, deadline) {
                 Taken::Records => {
                     waiting.extend(taken.drain(..));
@@ -98,7 +99,9 @@ impl Writer {
                 break step;
             }
         };
-        if let Err(error) = ended {
+        if let Err(error) = ended
+            && !self.core.is_broken()
+        {
             self.core.break_down(&error);
         }
         self.core.queue.close();
@@ -115,10 +118,10 @@ impl Writer {
             if !self.fits(bytes)
                 && let Err(shortage) = self.rotate(bytes)?
             {
-                self.refuse(waiting, &shortage);
                 if let Shortage::Io(error) = shortage {
                     return Err(error);
                 }
+                self.refuse(waiting, shortage.answer());
                 continue;
             }
             self.write_group(waiting)?;
@@ -133,12 +136,12 @@ impl Writer {
     }
 
     /// Answers those that the segment at hand has no room for.
-    fn refuse(&self, waiting: &mut VecDeque<Waiting>, shortage: &Shortage) {
+    fn refuse(&self, waiting: &mut VecDeque<Waiting>, error: AppendError) {
         for record in std::mem::take(waiting) {
             if self.fits(record.total_bytes()) {
                 waiting.push_back(record);
             } else {
-                record.answer(Err(shortage.answer()));
+                record.answer(Err(error));
             }
         }
     }
@@ -205,6 +208,8 @@ impl Writer {
                 if own_size { self.seal() } else { Ok(()) }
             }
             Err(error) => {
+                // Nobody hears of the failure before it shows in the status.
+                self.core.break_down(&error);
                 for record in group {
                     record.answer(Err(AppendError::Unknown));
                 }

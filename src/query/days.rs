@@ -31,15 +31,15 @@ impl Days {
     }
 }
 
-/// Today and what is to come, one day, two, four, …, and all that is older; the newest is last.
+/// Today and what is to come, one day, four, sixteen, …, and all that is older; the newest is last.
 pub(super) fn newest_first(now_micros: i64) -> Vec<Days> {
     let mut to = now_micros - now_micros.rem_euclid(DAY);
     let mut ranges = vec![Days {
         from: Some(to),
         to: None,
     }];
-    for doubled in 0..9 {
-        let from = to - (DAY << doubled);
+    for days in [1, 4, 16, 64, 256] {
+        let from = to - days * DAY;
         ranges.push(Days {
             from: Some(from),
             to: Some(to),

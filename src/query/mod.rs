@@ -91,9 +91,6 @@ impl Default for Options {
     }
 }
 
-/// How long a query waits for a connection: a database that is away is answered for in seconds, not at the timeout.
-const CONNECTION_WAIT: Duration = Duration::from_secs(3);
-
 /// Up to so many resources that a query's conditions hold for are listed in its statement.
 const RESOURCES_LISTED: i64 = 1000;
 

@@ -2,7 +2,8 @@
 //!
 //! The indexes answer a trace, a correlation id and a range of times by themselves. For all else:
 //!
-//! 1. the newest [`Options::window_rows`], by the index on `timestamp`: common values fill the page from it;
+//! 1. the newest [`Options::window_rows`], by the index on `timestamp`: common values fill the page from it; if a tenth of the
+//!    page is found, ten times as many rows;
 //! 2. if the page is not full and block ranges can be skipped, the table range of days by range of days, newest first, without
 //!    an order, which leaves the planner nothing but the block ranges' bloom filters: a day without the value costs next to
 //!    nothing. A range with a tenth of a window of the value, or more, is halved, down to a day, which is then read in order;
@@ -21,11 +22,14 @@ use super::cursor::{Key, Order};
 use super::days::{Days, newest_first};
 use super::error::QueryError;
 use super::filter::Filter;
-use super::lease::Lease;
+use super::lease::{CONNECTION_WAIT, Lease};
 use super::page::{self, Event, Page};
 use super::parameters::Search;
 use super::sql::{self, Dialect, Statement};
-use super::{CONNECTION_WAIT, Options, RESOURCES_LISTED, listed_resources};
+use super::{Options, RESOURCES_LISTED, listed_resources};
+
+/// How much more is looked through when the first window was promising.
+const WIDER: u8 = 10;
 
 /// The page of a search.
 pub(super) async fn search(
@@ -34,7 +38,7 @@ pub(super) async fn search(
     options: &Options,
 ) -> Result<Page, QueryError> {
     let failed = |error| QueryError::from_database(error, options.timeout);
-    let mut session = Session::begin(pool, options).await?;
+    let mut session = Session::begin(pool, options).await.map_err(failed)?;
     if search
         .filters
         .iter()
@@ -42,13 +46,13 @@ pub(super) async fn search(
     {
         let ids = session.resource_ids(&search).await.map_err(failed)?;
         if ids.is_empty() {
-            session.end().await.map_err(failed)?;
+            session.end();
             return Ok(Page::default());
         }
         listed_resources(&mut search, ids);
     }
     let page = session.find(&search).await.map_err(failed)?;
-    session.end().await.map_err(failed)?;
+    session.end();
     Ok(page)
 }
 
@@ -59,10 +63,10 @@ pub(super) async fn event(
     options: &Options,
 ) -> Result<Option<Event>, QueryError> {
     let failed = |error| QueryError::from_database(error, options.timeout);
-    let mut session = Session::begin(pool, options).await?;
+    let mut session = Session::begin(pool, options).await.map_err(failed)?;
     let statement = sql::event(Dialect::Postgres, id);
     let mut page = session.rows(&statement).await.map_err(failed)?;
-    session.end().await.map_err(failed)?;
+    session.end();
     Ok(page.events.pop())
 }
 
@@ -75,11 +79,7 @@ struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    async fn begin(pool: &PgPool, options: &'a Options) -> Result<Self, QueryError> {
-        let mut lease = tokio::time::timeout(CONNECTION_WAIT, Lease::take(pool))
-            .await
-            .unwrap_or(Err(sqlx::Error::PoolTimedOut))
-            .map_err(|error| QueryError::from_database(error, options.timeout))?;
+    async fn begin(pool: &PgPool, options: &'a Options) -> Result<Self, sqlx::Error> {
         // Everything is local to the transaction, so that it holds behind a pooler too. Generic plans lose by a hundred
         // times; compiling takes longer than any of these queries; one query takes one core. Sequential scans are the last
         // resort: the planner's estimates for rare values make them look cheap. A server that looks whether its client is
@@ -94,8 +94,8 @@ impl<'a> Session<'a> {
              SELECT set_config('client_connection_check_interval', '1s', true) WHERE version() LIKE '%linux%'",
             options.timeout.as_millis().max(1)
         );
-        let begun = lease.connection().execute(AssertSqlSafe(begin)).await;
-        begun.map_err(|error| QueryError::from_database(error, options.timeout))?;
+        let mut lease = Lease::take(pool).await?;
+        lease.connection().execute(AssertSqlSafe(begin)).await?;
         Ok(Self {
             lease,
             options,
@@ -103,12 +103,22 @@ impl<'a> Session<'a> {
         })
     }
 
-    async fn end(mut self) -> Result<(), sqlx::Error> {
-        if !self.unfinished {
-            self.lease.connection().execute("COMMIT").await?;
-            self.lease.give_back();
+    /// The answer does not wait for the end of a transaction that wrote nothing.
+    fn end(self) {
+        let Self {
+            mut lease,
+            unfinished,
+            ..
+        } = self;
+        if unfinished {
+            return;
         }
-        Ok(())
+        tokio::spawn(async move {
+            let commit = lease.connection().execute("COMMIT");
+            if let Ok(Ok(_)) = tokio::time::timeout(CONNECTION_WAIT, commit).await {
+                lease.give_back();
+            }
+        });
     }
 
     async fn resource_ids(&mut self, search: &Search) -> Result<Vec<Vec<u8>>, sqlx::Error> {
@@ -128,9 +138,17 @@ impl<'a> Session<'a> {
         if search.filters.iter().any(Filter::is_quick) || !search.filters.iter().any(unordered) {
             return self.rows(&sql::plain(Dialect::Postgres, search)).await;
         }
-        let page = self.rows(&window(search, self.options.window_rows)).await?;
-        if page.more || page.events.len() == wanted || self.window_is_all(search).await? {
-            return Ok(page);
+        let mut rows = self.options.window_rows;
+        loop {
+            let page = self.rows(&window(search, rows)).await?;
+            let found = page.events.len();
+            if page.more || found == wanted || self.holds_at_most(search, rows).await? {
+                return Ok(page);
+            }
+            if rows > self.options.window_rows || found * usize::from(WIDER) < wanted {
+                break;
+            }
+            rows = rows.saturating_mul(WIDER.into());
         }
         if search.offset == 0 && search.filters.iter().any(Filter::has_bloom) {
             return self.by_days(search, wanted).await;
@@ -138,8 +156,11 @@ impl<'a> Session<'a> {
         self.rows(&sql::plain(Dialect::Postgres, search)).await
     }
 
-    /// Whether the range holds no more rows than the window.
-    async fn window_is_all(&mut self, search: &Search) -> Result<bool, sqlx::Error> {
+    /// Whether the search has a range, and that holds no more than so many rows.
+    async fn holds_at_most(&mut self, search: &Search, rows: u32) -> Result<bool, sqlx::Error> {
+        if search.after.is_none() && !search.filters.iter().any(Filter::is_range) {
+            return Ok(false);
+        }
         let mut sql = Statement::new(
             Dialect::Postgres,
             "SELECT e.timestamp FROM telemetry_events e WHERE true",
@@ -149,7 +170,7 @@ impl<'a> Session<'a> {
             Order::NewestFirst => " ORDER BY e.timestamp DESC",
             Order::OldestFirst => " ORDER BY e.timestamp",
         });
-        sql::push_slice(&mut sql, 1, self.options.window_rows);
+        sql::push_slice(&mut sql, 1, rows);
         let query = sqlx::query_with(AssertSqlSafe(sql.text.clone()), sql.postgres_arguments()?);
         let beyond = query
             .persistent(false)
@@ -189,6 +210,7 @@ impl<'a> Session<'a> {
         Ok(page)
     }
 
+    /// Puts what was found among the page's events, and keeps no more than a page.
     fn merge(&self, page: &mut Page, found: Page, order: Order, wanted: usize) {
         page.events.extend(found.events);
         match order {
@@ -199,6 +221,7 @@ impl<'a> Session<'a> {
         page.cut(wanted, self.options.answer_bytes);
     }
 
+    /// The rows of a statement, as [`Session::fetch`] reads them.
     async fn rows(&mut self, statement: &Statement) -> Result<Page, sqlx::Error> {
         Ok(self.fetch(statement).await?.0)
     }

@@ -212,8 +212,14 @@ pub(super) fn push_beyond(sql: &mut Statement, sign: &str, key: Key) {
 
 /// All conditions but the range.
 pub(super) fn push_filters(sql: &mut Statement, search: &Search) {
+    // SQLite would rather go by a common integration, whose index has the order, than by a correlation id; `+` keeps it off.
+    let is_quick = search.filters.iter().any(Filter::is_quick);
+    let off_index = sql.dialect == Dialect::Sqlite && is_quick;
     for filter in search.filters.iter().filter(|filter| !filter.is_range()) {
         sql.push(" AND ");
+        if off_index && matches!(filter, Filter::Equal(..)) && !filter.is_quick() {
+            sql.push("+");
+        }
         filter.push(sql);
     }
 }

@@ -65,8 +65,9 @@ pub(super) async fn event(
 }
 
 struct Session {
-    lease: Lease<Sqlite>,
+    /// Dropped first, so that the connection is closed with its statement interrupted.
     given_up: GivenUp,
+    lease: Lease<Sqlite>,
 }
 
 /// Tells SQLite, when dropped, that nobody waits any more.
@@ -89,7 +90,7 @@ impl Session {
             !stop.load(Ordering::Relaxed) && Instant::now() < deadline
         });
         drop(handle);
-        Ok(Self { lease, given_up })
+        Ok(Self { given_up, lease })
     }
 
     async fn ids(&mut self, statement: &Statement) -> Result<Vec<Vec<u8>>, sqlx::Error> {
@@ -137,3 +138,6 @@ impl Session {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -30,7 +30,6 @@ use super::{Options, requests, retry};
 
 /// Heads of HTTP/1 up to this size reach us, so that we can answer 431; hyper refuses larger ones by itself.
 const HTTP1_BUFFER_BYTES: usize = 128 << 10;
-const HTTP2_HEADERS_BYTES: u32 = 16 << 10;
 /// How often a client of HTTP/2 that says nothing is asked whether it is still there, and how long it may take.
 const HTTP2_PING: Duration = Duration::from_secs(20);
 const HTTP2_PONG: Duration = Duration::from_secs(10);
@@ -54,7 +53,7 @@ pub struct Drain {
 /// Serves `router` on `listener` until `drain.stop`, then finishes the requests under way and returns.
 pub async fn serve(listener: TcpListener, router: Router, options: &Options, drain: Drain) {
     let protocol = protocol(options);
-    let router = requests::guarded(router);
+    let router = requests::guarded(router, options.header_bytes);
     let slots = Arc::new(Semaphore::new(options.connections));
     let open = TaskTracker::new();
     loop {
@@ -89,6 +88,7 @@ async fn accept(
 ) -> (TcpStream, OwnedSemaphorePermit) {
     let slot = Arc::clone(slots).acquire_owned().await;
     let slot = slot.expect("the semaphore is never closed");
+    let mut told = false;
     loop {
         match listener.accept().await {
             Ok((stream, _peer)) => {
@@ -98,7 +98,9 @@ async fn accept(
             }
             Err(error) if is_of_one_connection(error.kind()) => {}
             Err(error) => {
-                tracing::warn!(%error, "no connection can be accepted; trying again");
+                if !std::mem::replace(&mut told, true) {
+                    tracing::warn!(%error, "no connection can be accepted; trying again");
+                }
                 sleep(ACCEPT_AGAIN).await;
             }
         }
@@ -120,12 +122,12 @@ fn protocol(options: &Options) -> Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         // hyper's timeout would also end idle connections; ours tells them apart.
         .header_read_timeout(None)
-        .max_buf_size(HTTP1_BUFFER_BYTES);
+        .max_buf_size(HTTP1_BUFFER_BYTES.max(options.header_bytes.saturating_mul(2)));
     builder
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(options.http2_streams)
-        .max_header_list_size(HTTP2_HEADERS_BYTES)
+        .max_header_list_size(options.http2_header_bytes)
         .keep_alive_interval(HTTP2_PING)
         .keep_alive_timeout(HTTP2_PONG);
     builder
@@ -223,6 +225,7 @@ impl Connection {
                     leaving = Leaving::Soon(Instant::now());
                 }
                 () = self.drain.stop.cancelled(), if matches!(leaving, Leaving::No) => {
+                    told = self.tell();
                     leaving = Leaving::Soon(Instant::now() + HEAD_WHOLE);
                 }
             }

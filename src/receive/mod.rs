@@ -83,6 +83,10 @@ pub struct Options {
     pub connection_age: Duration,
     pub connections: usize,
     pub http2_streams: u32,
+    /// All header lines of a request together.
+    pub header_bytes: usize,
+    /// The same over HTTP/2, where the connection refuses more before it is a request.
+    pub http2_header_bytes: u32,
     /// `Authorization: Bearer …` that is asked for on everything but `/health*` and `/metrics`; empty = none.
     pub auth_tokens: Vec<secrecy::SecretString>,
     /// Origins that browsers may send from.
@@ -106,6 +110,8 @@ impl Default for Options {
             connection_age: Duration::from_secs(300),
             connections: 2048,
             http2_streams: 128,
+            header_bytes: 64 << 10,
+            http2_header_bytes: 16 << 10,
             auth_tokens: Vec::new(),
             cors_origins: Vec::new(),
             decode: decode::Limits::default(),

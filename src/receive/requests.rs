@@ -21,22 +21,26 @@ use crate::error::Error;
 use crate::observe::metrics::HTTP_SERVER_REQUEST_DURATION_SECONDS;
 
 const TARGET_BYTES: usize = 8 << 10;
-const HEADERS_BYTES: usize = 64 << 10;
 
 /// The label of what is in no closed set.
 const OTHER: &str = "_OTHER";
 
 /// `router` with all of it around its routes and its fallback.
-pub(super) fn guarded(router: Router) -> Router {
-    router.layer(from_fn_with_state(Durations::default(), guard))
+pub(super) fn guarded(router: Router, header_bytes: usize) -> Router {
+    let state = (Durations::default(), header_bytes);
+    router.layer(from_fn_with_state(state, guard))
 }
 
-async fn guard(State(durations): State<Durations>, request: Request, next: Next) -> Response {
+async fn guard(
+    State((durations, header_bytes)): State<(Durations, usize)>,
+    request: Request,
+    next: Next,
+) -> Response {
     let begun = Instant::now();
     let method = method_label(request.method());
     let route = request.extensions().get::<MatchedPath>().cloned();
     let form = Form::of(request.uri().path(), request.headers());
-    let response = match check_head(&request) {
+    let response = match check_head(&request, header_bytes) {
         Ok(()) => AssertUnwindSafe(next.run(request))
             .catch_unwind()
             .await
@@ -52,7 +56,7 @@ async fn guard(State(durations): State<Durations>, request: Request, next: Next)
     response
 }
 
-fn check_head(request: &Request) -> Result<(), Error> {
+fn check_head(request: &Request, header_bytes: usize) -> Result<(), Error> {
     let target = request.uri();
     let query_bytes = target.query().map_or(0, |query| 1 + query.len());
     if target.path().len() + query_bytes > TARGET_BYTES {
@@ -63,9 +67,9 @@ fn check_head(request: &Request) -> Result<(), Error> {
     let line_bytes = |(name, value): (&axum::http::HeaderName, &axum::http::HeaderValue)| {
         name.as_str().len() + value.len() + ": \r\n".len()
     };
-    if request.headers().iter().map(line_bytes).sum::<usize>() > HEADERS_BYTES {
+    if request.headers().iter().map(line_bytes).sum::<usize>() > header_bytes {
         return Err(Error::LargeHeaders {
-            limit_bytes: HEADERS_BYTES,
+            limit_bytes: header_bytes,
         });
     }
     Ok(())

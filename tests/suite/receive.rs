@@ -77,7 +77,7 @@ impl Served {
         Self {
             address,
             log,
-            http: Http::new(),
+            http: Http::default(),
             drain,
             server,
             _dir: dir,

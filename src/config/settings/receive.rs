@@ -168,6 +168,20 @@ pub(super) const SETTINGS: &[Setting] = &[
         "Requests at once on one HTTP/2 connection",
         |draft, text| put(&mut draft.receive.http2_streams, count(text, 1)),
     ),
+    Setting::new(
+        "header_bytes",
+        "SIZE",
+        "64KiB",
+        "All header lines of a request",
+        |draft, text| put(&mut draft.receive.header_bytes, headers(text)),
+    ),
+    Setting::new(
+        "http2_header_bytes",
+        "SIZE",
+        "16KiB",
+        "All header lines of a request over HTTP/2",
+        |draft, text| put(&mut draft.receive.http2_header_bytes, headers(text)),
+    ),
 ];
 
 /// Decoding walks values by recursion; so deep it stays far from the end of any stack.
@@ -178,6 +192,17 @@ fn shallow(depth: u8) -> Result<u8, String> {
         Ok(depth)
     } else {
         Err(format!("is over {DEPTH_MAX}, the deepest that can be set"))
+    }
+}
+
+/// Header lines are held once for each connection that is open.
+const HEADER_MAX_BYTES: usize = 1 << 20;
+
+fn headers<T: TryFrom<usize>>(text: &str) -> Result<T, String> {
+    let over = || "is over 1MiB, the most that can be set".to_owned();
+    match memory(text)? {
+        bytes if bytes > HEADER_MAX_BYTES => Err(over()),
+        bytes => T::try_from(bytes).map_err(|_| over()),
     }
 }
 

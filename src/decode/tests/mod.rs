@@ -9,8 +9,11 @@ use crate::log::{Position, StreamId};
 /// Native events.
 mod native;
 
-/// Spans, in protobuf and in JSON.
+/// Spans in protobuf: the mapping.
 mod spans;
+
+/// Spans in protobuf: the protocol's rows and bad inputs.
+mod span_rows;
 
 /// What JSON may look like.
 mod json_rows;

@@ -1,1 +1,205 @@
-//! Disks that fail.
+//! Disks that fail: what is answered, and what is found later.
+
+use std::collections::BTreeSet;
+
+use super::super::sim::Fault;
+use super::*;
+
+/// Appends one after the other until one fails; what was answered well, and the failure.
+fn append_until_failure(log: &Log, count: u32, bytes: usize) -> (Vec<u32>, Option<AppendError>) {
+    let runtime = runtime();
+    let mut answered = Vec::new();
+    for seq in 1..=count {
+        match runtime.block_on(append(log, seq, bytes)) {
+            Ok(_) => answered.push(seq),
+            Err(error) => return (answered, Some(error)),
+        }
+    }
+    (answered, None)
+}
+
+fn found(log: &Log) -> BTreeSet<u32> {
+    log.streams()
+        .iter()
+        .flat_map(|stream| seqs(&all(log, stream.id)))
+        .map(|(_, seq)| seq)
+        .collect()
+}
+
+#[test]
+fn a_sync_that_fails_is_never_tried_again_and_costs_nothing_that_was_answered() {
+    for k in 1..=50 {
+        let disk = SimDisk::new();
+        let log = open(&disk);
+        disk.inject(Fault::Sync(k));
+        let (answered, failure) = append_until_failure(&log, 90, 3000);
+        if let Some(failure) = failure {
+            assert!(
+                matches!(failure, AppendError::Unknown | AppendError::Closed),
+                "{failure:?}"
+            );
+            assert!(log.status().broken, "sync {k}");
+            let next = runtime().block_on(append(&log, 1000, 10));
+            assert_eq!(next, Err(AppendError::Closed));
+            runtime().block_on(log.synced_past(1_000_000));
+        }
+        assert_eq!(disk.after_failure(), Vec::<String>::new(), "sync {k}");
+        assert!(answered.iter().all(|seq| found(&log).contains(seq)));
+        runtime().block_on(log.close());
+        assert_eq!(disk.after_failure(), Vec::<String>::new(), "sync {k}");
+        drop(log);
+        let mut kept = k % 2 == 0;
+        let disk = disk.cut(&mut || {
+            kept = !kept;
+            kept
+        });
+        let found = found(&open(&disk));
+        for seq in &answered {
+            assert!(found.contains(seq), "sync {k}: {seq} is gone");
+        }
+    }
+}
+
+#[test]
+fn a_record_whose_sync_failed_may_be_found_later_or_not_but_never_half() {
+    for kept in [false, true] {
+        let disk = SimDisk::new();
+        let log = open(&disk);
+        let stream = log.streams()[0].id;
+        runtime().block_on(append(&log, 1, 3000)).unwrap();
+        settle(&log);
+        disk.inject(Fault::Sync(1));
+        assert_eq!(
+            runtime().block_on(append(&log, 2, 3000)),
+            Err(AppendError::Unknown)
+        );
+        // The page cache shows it still; the log does not.
+        assert_eq!(seqs(&all(&log, stream)), [(1, 1)]);
+        drop(log);
+        let restarted = if kept {
+            // No power cut: the process alone starts again, and the cache still shows the record.
+            disk
+        } else {
+            disk.cut(&mut || false)
+        };
+        let log = open(&restarted);
+        let found = seqs(&all(&log, stream));
+        assert_eq!(
+            found,
+            if kept {
+                vec![(1, 1), (2, 2)]
+            } else {
+                vec![(1, 1)]
+            }
+        );
+        // What is shown now was written again: it stays, whatever happens to the power.
+        let cut = restarted.cut(&mut || false);
+        drop(log);
+        assert_eq!(seqs(&all(&open(&cut), stream)), found);
+    }
+}
+
+#[test]
+fn short_and_interrupted_writes_are_carried_on() {
+    for k in 1..=20 {
+        for fault in [Fault::ShortWrite(k), Fault::InterruptedWrite(k)] {
+            let disk = SimDisk::new();
+            let log = open(&disk);
+            disk.inject(fault);
+            assert_eq!(append_until_failure(&log, 30, 5000).1, None, "{fault:?}");
+            let cut = disk.cut(&mut || false);
+            drop(log);
+            assert_eq!(found(&open(&cut)), (1..=30).collect(), "{fault:?}");
+        }
+    }
+}
+
+#[test]
+fn a_write_that_finds_no_space_fails_its_group_and_loses_nothing_answered() {
+    for k in 1..=20 {
+        let disk = SimDisk::new();
+        let log = open(&disk);
+        disk.inject(Fault::FullWrite(k));
+        let (answered, failure) = append_until_failure(&log, 60, 5000);
+        if let Some(failure) = failure {
+            assert!(matches!(
+                failure,
+                AppendError::Unknown | AppendError::Closed
+            ));
+            assert!(log.status().broken);
+        }
+        let cut = disk.cut(&mut || false);
+        drop(log);
+        let found = found(&open(&cut));
+        assert!(answered.iter().all(|seq| found.contains(seq)), "write {k}");
+    }
+}
+
+#[test]
+fn an_allocation_that_finds_no_space_refuses_and_breaks_nothing() {
+    let disk = SimDisk::new();
+    let log = open(&disk);
+    for k in 1..=20 {
+        disk.inject(Fault::FullAllocation(k));
+    }
+    let (answered, failure) = append_until_failure(&log, 60, 9000);
+    assert_eq!(failure, Some(AppendError::DiskFull));
+    let status = log.status();
+    assert!(status.full && !status.broken);
+    let stream = log.streams()[0].id;
+    assert_eq!(seqs(&all(&log, stream)).len(), answered.len());
+    // What still fits is taken.
+    runtime().block_on(append(&log, 100, 10)).unwrap();
+}
+
+#[test]
+fn a_volume_at_its_floor_refuses_until_space_is_freed() {
+    let disk = SimDisk::new();
+    let options = Options {
+        free_floor_bytes: 1 << 20,
+        ..options()
+    };
+    let log = open_with(&disk, &options);
+    disk.set_free(1 << 20);
+    let (answered, failure) = append_until_failure(&log, 60, 5000);
+    assert_eq!(failure, Some(AppendError::DiskFull));
+    assert!(!answered.is_empty(), "the segment at hand is used up first");
+    assert!(log.status().full);
+    disk.set_free(1 << 30);
+    runtime().block_on(append(&log, 61, 5000)).unwrap();
+    assert!(!log.status().full);
+}
+
+#[test]
+fn a_full_disk_can_be_restarted_on() {
+    let disk = SimDisk::new();
+    let options = Options {
+        free_floor_bytes: 1 << 20,
+        ..options()
+    };
+    let log = open_with(&disk, &options);
+    disk.set_free(1000);
+    let (answered, failure) = append_until_failure(&log, 60, 5000);
+    assert_eq!(failure, Some(AppendError::DiskFull));
+    for k in 1..=20 {
+        disk.inject(Fault::FullAllocation(k));
+    }
+    let cut = disk.cut(&mut || false);
+    drop(log);
+    let log = open_with(&cut, &options);
+    assert_eq!(found(&log), answered.into_iter().collect());
+    assert!(log.status().full);
+}
+
+#[test]
+fn two_openings_of_one_directory_exclude_each_other() {
+    let disk = SimDisk::new();
+    let log = open(&disk);
+    let refused = Log::open(Arc::new(disk.clone()), &options());
+    assert!(matches!(
+        refused.err(),
+        Some(super::super::OpenError::Locked(_))
+    ));
+    drop(log);
+    open(&disk);
+}

@@ -32,7 +32,7 @@ fn two_groups(options: &Options, first: usize, rest: &[usize]) -> (SimDisk, Stre
             async move { append(&log, 1, first).await.unwrap() }
         });
         tokio::task::yield_now().await;
-        disk.sync_waits();
+        handed_over(&log, 1);
         let rest = (2..)
             .zip(rest)
             .map(|(seq, bytes)| append(&log, seq, *bytes));
@@ -50,7 +50,7 @@ fn two_groups(options: &Options, first: usize, rest: &[usize]) -> (SimDisk, Stre
 
 /// What an opening finds, without its threads: the entries of a stream.
 fn recovered(disk: &SimDisk, options: &Options, stream: StreamId) -> Vec<Entry> {
-    let opened = super::super::recovery::open(Arc::new(disk.clone()), options).unwrap();
+    let opened = super::super::recovery::open(Arc::new(disk.clone()), options, NEVER).unwrap();
     let mut entries = Vec::new();
     let mut from = 1;
     loop {
@@ -218,7 +218,7 @@ fn an_unconfirmed_position_between_records_is_a_hole() {
 #[test]
 fn an_idle_log_confirms_its_last_record_within_a_second() {
     let disk = SimDisk::new();
-    let log = open(&disk);
+    let log = Log::open(Arc::new(disk.clone()), &options()).unwrap();
     let stream = log.streams()[0].id;
     runtime().block_on(append(&log, 1, 100)).unwrap();
     let path = segments(&disk).remove(0);
@@ -414,6 +414,7 @@ fn recovery_cut_short_at_every_step_finds_the_same() {
             drop(super::super::recovery::open(
                 Arc::new(disk.clone()),
                 &medium(),
+                NEVER,
             ));
             let disk = disk.cut(&mut || kept);
             assert_eq!(

@@ -62,3 +62,234 @@ fn a_power_cut_loses_nothing_that_was_answered() {
         assert_eq!(seqs(&all(&log, stream)), expected);
     });
 }
+
+#[test]
+fn nobody_is_answered_and_nothing_is_read_before_the_sync() {
+    runtime().block_on(async {
+        let disk = SimDisk::new();
+        let log = open(&disk);
+        let stream = log.streams()[0].id;
+        append(&log, 1, 100).await.unwrap();
+        settle(&log);
+        disk.hold_syncs();
+        let appending = tokio::spawn({
+            let log = log.clone();
+            async move { append(&log, 2, 100).await }
+        });
+        tokio::task::yield_now().await;
+        disk.sync_waits();
+        assert!(!appending.is_finished());
+        assert_eq!(seqs(&all(&log, stream)), [(1, 1)]);
+        let status = log.status();
+        assert_eq!((status.appended, status.synced), (2, 1));
+        assert_eq!(
+            status.queue_events, 2,
+            "what is accepted counts at its sync"
+        );
+        disk.release_syncs();
+        appending.await.unwrap().unwrap();
+        assert_eq!(seqs(&all(&log, stream)), [(1, 1), (2, 2)]);
+        assert_eq!(log.status().synced, 2);
+    });
+}
+
+#[test]
+fn all_that_waits_shares_one_sync() {
+    runtime().block_on(async {
+        let disk = SimDisk::new();
+        let log = open(&disk);
+        append(&log, 1, 10).await.unwrap();
+        settle(&log);
+        disk.hold_syncs();
+        let first = tokio::spawn({
+            let log = log.clone();
+            async move { append(&log, 2, 10).await }
+        });
+        tokio::task::yield_now().await;
+        disk.sync_waits();
+        let before = disk.syncs();
+        let many = futures_util::future::join_all((3..=50).map(|seq| append(&log, seq, 10)));
+        let release = async { disk.release_syncs() };
+        let (answers, ()) = futures_util::future::join(many, release).await;
+        assert!(answers.iter().all(Result::is_ok));
+        first.await.unwrap().unwrap();
+        assert_eq!(
+            disk.syncs() - before,
+            2,
+            "the one that waited, and one for all others"
+        );
+    });
+}
+
+#[test]
+fn a_full_budget_refuses_until_the_database_has_some_of_it() {
+    let disk = SimDisk::new();
+    let log = open(&disk);
+    let runtime = runtime();
+    let stream = log.streams()[0].id;
+    let mut last = 0;
+    let refusal = loop {
+        match runtime.block_on(append(&log, last + 1, 20_000)) {
+            Ok(_) if last == 100 => panic!("the budget has no end"),
+            Ok(_) => last += 1,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(refusal, AppendError::Full);
+    let status = log.status();
+    assert!(status.full && !status.broken);
+    assert_eq!(seqs(&all(&log, stream)).len(), last as usize);
+    // A part of a segment frees nothing; all of it does, however young it is.
+    log.mark_stored(stream, 1, 1);
+    assert_eq!(
+        runtime.block_on(append(&log, 500, 20_000)),
+        Err(AppendError::Full)
+    );
+    log.mark_stored(stream, 2, 6);
+    for seq in last + 1..=last + 2 {
+        runtime.block_on(append(&log, seq, 20_000)).unwrap();
+    }
+    assert!(!log.status().full);
+    let kept = seqs(&all(&log, stream));
+    assert_eq!(kept.last(), Some(&(u64::from(last) + 2, last + 2)));
+    assert!(
+        kept.iter().any(|(n, _)| *n == 7),
+        "what is not stored stays"
+    );
+}
+
+#[test]
+fn a_stored_segment_is_kept_for_its_time_and_then_its_stream_is_released() {
+    let disk = SimDisk::new();
+    let runtime = runtime();
+    let log = open(&disk);
+    let old = log.streams()[0].id;
+    for seq in 1..=3 {
+        runtime.block_on(append(&log, seq, 100)).unwrap();
+    }
+    drop(log);
+    let kept = Options {
+        keep_stored: Duration::from_secs(3600),
+        ..options()
+    };
+    let log = open_with(&disk, &kept);
+    log.mark_stored(old, 1, 3);
+    log.shared.core.recycle();
+    assert_eq!(seqs(&all(&log, old)).len(), 3);
+    assert_eq!(log.released(), []);
+    drop(log);
+
+    let log = open(&disk);
+    log.shared.core.recycle();
+    assert_eq!(
+        seqs(&all(&log, old)).len(),
+        3,
+        "nothing goes that is not marked"
+    );
+    log.mark_stored(old, 1, 2);
+    log.shared.core.recycle();
+    assert_eq!(seqs(&all(&log, old)).len(), 3, "nor what is stored in part");
+    log.mark_stored(old, 3, 3);
+    log.shared.core.recycle();
+    assert_eq!(log.released(), [old]);
+    assert!(log.streams().iter().all(|stream| stream.id != old));
+    let disk = disk.cut(&mut || false);
+    drop(log);
+    assert!(
+        open(&disk).streams().iter().all(|stream| stream.id != old),
+        "and is gone for good"
+    );
+}
+
+#[test]
+fn a_drained_backlog_of_an_earlier_life_is_no_backlog_of_this_one() {
+    let disk = SimDisk::new();
+    let runtime = runtime();
+    let log = open(&disk);
+    let stream = log.streams()[0].id;
+    let events =
+        |seqs: std::ops::RangeInclusive<u32>| seqs.map(|seq| u64::from(seq % 7 + 1)).sum::<u64>();
+    for seq in 1..=30 {
+        runtime.block_on(append(&log, seq, 3000)).unwrap();
+    }
+    drop(log);
+    let kept = Options {
+        keep_stored: Duration::from_secs(3600),
+        ..options()
+    };
+    let log = open_with(&disk, &kept);
+    assert_eq!(log.status().undrained_streams, 1);
+    // The account, read at the start, has the first ten.
+    log.mark_stored(stream, 1, 10);
+    let status = log.status();
+    assert_eq!(status.backlog_at_start_events, events(11..=30));
+    assert_eq!(status.queue_events, events(11..=30));
+    assert_eq!(status.oldest_unix_nano, Some(1_700_000_000_000_000_011));
+    // The rest is drained now.
+    all(&log, stream);
+    log.mark_stored(stream, 11, 30);
+    log.mark_stored(stream, 11, 30);
+    let status = log.status();
+    assert_eq!(status.backlog_at_start_events, events(11..=30));
+    assert_eq!((status.queue_events, status.queue_bytes), (0, 0));
+    assert_eq!(status.oldest_unix_nano, None);
+    assert_eq!(status.undrained_streams, 0);
+    // The database's account moves back.
+    log.mark_unstored(stream, 21, 30);
+    let status = log.status();
+    assert_eq!(status.queue_events, events(21..=30));
+    assert_eq!(
+        status.backlog_at_start_events,
+        events(11..=30) + events(21..=30)
+    );
+    assert_eq!(status.undrained_streams, 1);
+}
+
+#[test]
+fn a_closed_log_takes_nothing_and_is_sealed() {
+    runtime().block_on(async {
+        let disk = SimDisk::new();
+        let log = open(&disk);
+        let stream = log.streams()[0].id;
+        append(&log, 1, 100).await.unwrap();
+        log.close().await;
+        assert_eq!(append(&log, 2, 100).await, Err(AppendError::Closed));
+        log.synced_past(1).await;
+        assert_eq!(log.read(stream, 1, 100).await.unwrap().len(), 1);
+        let reports = Log::inspect(Arc::new(disk.clone()), &options()).unwrap();
+        assert!(
+            reports
+                .iter()
+                .all(|report| report.sealed && report.problems.is_empty())
+        );
+    });
+}
+
+#[test]
+fn a_reader_is_woken_by_the_next_sync() {
+    runtime().block_on(async {
+        let disk = SimDisk::new();
+        let log = open(&disk);
+        let (_, position) =
+            futures_util::future::join(log.synced_past(0), append(&log, 1, 10)).await;
+        assert_eq!(position.unwrap().n, 1);
+    });
+}
+
+#[test]
+fn no_two_segments_have_the_same_nonce() {
+    let disk = SimDisk::new();
+    let mut nonces = std::collections::BTreeSet::new();
+    for _ in 0..2 {
+        let log = open(&disk);
+        for seq in 1..=8 {
+            runtime().block_on(append(&log, seq, 20_000)).unwrap();
+        }
+    }
+    let files = segments(&disk);
+    for path in &files {
+        nonces.insert(disk.content(path)[16..24].to_vec());
+    }
+    assert!(files.len() >= 6);
+    assert_eq!(nonces.len(), files.len());
+}

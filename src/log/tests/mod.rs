@@ -29,6 +29,9 @@ mod faults;
 
 const DIR: &str = "/log";
 
+/// No marks of an idle log, so that a slow machine changes nothing about what stands where.
+const NEVER: Duration = Duration::from_secs(1_000_000);
+
 fn options() -> Options {
     Options {
         dir: PathBuf::from(DIR),
@@ -44,7 +47,7 @@ fn open(disk: &SimDisk) -> Log {
 }
 
 fn open_with(disk: &SimDisk, options: &Options) -> Log {
-    Log::open(Arc::new(disk.clone()), options).unwrap()
+    Log::open_marking(Arc::new(disk.clone()), options, NEVER).unwrap()
 }
 
 /// A record whose payload is computed from its number.
@@ -85,6 +88,20 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread()
         .build()
         .unwrap()
+}
+
+/// Lets the log make what spares it wants, so that only records are synced from here on.
+fn settle(log: &Log) {
+    log.shared.core.recycle();
+}
+
+/// Waits until the writer has taken the record at position `n`, and all that waited with it, for one group.
+fn handed_over(log: &Log, n: u64) {
+    let deadline = std::time::Instant::now() + Duration::from_secs(60);
+    while log.status().appended < n {
+        assert!(std::time::Instant::now() < deadline, "nobody writes");
+        std::thread::yield_now();
+    }
 }
 
 async fn append(log: &Log, seq: u32, bytes: usize) -> Result<Position, AppendError> {

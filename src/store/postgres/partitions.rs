@@ -148,8 +148,10 @@ impl Postgres {
         within(
             self.limit(),
             DOING,
+            // Another collector's making of the same is waited for; a lock on the table is not.
             sqlx::raw_sql(AssertSqlSafe(format!(
-                "SET LOCAL lock_timeout = 2000; SELECT pg_advisory_xact_lock({PARTITION_LOCK})"
+                "SET LOCAL lock_timeout = 0; SELECT pg_advisory_xact_lock({PARTITION_LOCK}); \
+                 SET LOCAL lock_timeout = 2000"
             )))
             .execute(&mut *connection),
         )

@@ -8,7 +8,7 @@ use std::time::Duration;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::{Connection, PgConnection, Row};
 
-use super::connection::{end, within};
+use super::connection::within;
 use super::error::{from_sqlx, retry};
 use super::{Postgres, import_v0, lock, partitions};
 use crate::store::StoreError;
@@ -101,8 +101,9 @@ impl Postgres {
                         .into(),
                 ));
             }
-            end(&mut lease, "ROLLBACK", self.limit()).await?;
-            self.apply(&mut lease, &migrator).await?;
+            self.roll_back(lease).await?;
+            self.apply(&migrator).await?;
+            lease = self.lease().await?;
             begun = self.begin_anywhere(&mut lease).await?;
         }
         let covered = partitions::covered(&mut lease, self.limit()).await?;
@@ -112,13 +113,11 @@ impl Postgres {
         Ok(())
     }
 
-    /// Brings the schema up to date, in one transaction.
-    async fn apply(
-        &self,
-        connection: &mut PgConnection,
-        migrator: &Migrator,
-    ) -> Result<(), StoreError> {
+    /// Brings the schema up to date, in one transaction, on a connection that is not used again: sqlx's migrator names
+    /// its statements, which a pooler may keep for the next client.
+    async fn apply(&self, migrator: &Migrator) -> Result<(), StoreError> {
         const DOING: &str = "migrating";
+        let mut connection = self.connect().await?;
         let mut transaction = within(self.limit(), DOING, connection.begin()).await?;
         within(
             MIGRATION_LIMIT,
@@ -173,6 +172,12 @@ impl Postgres {
             )
             .await?;
         }
+        within(
+            self.limit(),
+            DOING,
+            sqlx::raw_sql("DEALLOCATE ALL").execute(&mut *transaction),
+        )
+        .await?;
         within(MIGRATION_LIMIT, DOING, transaction.commit()).await
     }
 

@@ -164,3 +164,23 @@ async fn where_nothing_was_kept_aside_there_is_nothing_to_import() {
     let sentence = schema_sentence(result);
     assert!(sentence.contains("telemetry_events_v0"), "{sentence}");
 }
+
+#[tokio::test]
+async fn two_imports_at_once_double_nothing() {
+    let database = Database::new().await;
+    let mut sql = database.connect().await;
+    original(&mut sql, "TIMESTAMP", 25_000).await;
+    let store = Store::new(&options(database.options()));
+    store.prepare().await.unwrap();
+    // Each may meet the other and give way; run again, the rest is imported.
+    for _ in 0..2 {
+        let _ = tokio::join!(
+            postgres(&store).import_v0(|_| ()),
+            postgres(&store).import_v0(|_| ())
+        );
+    }
+    postgres(&store).import_v0(|_| ()).await.unwrap();
+    assert_eq!(count(&mut sql).await, 25_000);
+    let ids = "SELECT count(DISTINCT id) FROM telemetry_events";
+    assert_eq!(number(&mut sql, ids).await, 25_000);
+}

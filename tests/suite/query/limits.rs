@@ -163,3 +163,29 @@ async fn a_database_that_is_away_or_not_set_up_is_answered_503() {
         }
     }
 }
+
+#[tokio::test]
+async fn each_route_records_its_time_under_its_own_name() {
+    let both = Both::with(&[Event::default()]).await;
+    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+    let _recording = metrics::set_default_local_recorder(&recorder);
+    let router = router(both.sqlite.clone(), Options::default());
+    for uri in [
+        "/query?limit=5",
+        "/query?name=x",
+        "/query/1",
+        "/query/7",
+        "/traces/t",
+    ] {
+        get(&router, uri).await;
+    }
+    let rendered = recorder.handle().render();
+    for (route, count) in [("/query", 2), ("/query/{id}", 2), ("/traces/{traceId}", 1)] {
+        let line = format!("ruvvector_query_seconds_count{{route=\"{route}\"}} {count}");
+        assert!(rendered.contains(&line), "{rendered}");
+    }
+    assert!(
+        rendered.contains("ruvvector_db_pool_wait_seconds_count{pool=\"read\"} 5"),
+        "{rendered}"
+    );
+}

@@ -85,7 +85,7 @@ fn status(answer: &Answer, content_type: &str) -> RpcStatus {
     let json = answer.json();
     let details = json["details"].as_array().cloned().unwrap_or_default();
     RpcStatus {
-        code: i32::try_from(json["code"].as_i64().expect("a code")).unwrap(),
+        code: i32::try_from(json["code"].as_i64().expect("a code")).expect("32 bits"),
         message: json["message"].as_str().expect("a message").to_owned(),
         details: details
             .iter()

@@ -8,6 +8,19 @@ use ruvvector_service::receive::Options;
 
 use super::{EVENT, MIB, Served, gzip, head};
 
+/// Waits until that is so; a test that waits for a minute has failed.
+async fn until(mut done: impl FnMut() -> bool) {
+    let waiting = async {
+        while !done() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let patience = Duration::from_secs(60);
+    tokio::time::timeout(patience, waiting)
+        .await
+        .expect("within a minute");
+}
+
 #[tokio::test]
 async fn bombs_are_413_and_hold_no_more_than_the_budget() {
     let served = Served::start_with(Options {
@@ -84,13 +97,16 @@ async fn a_client_that_sends_too_much_reads_its_413() {
     let mut raw = served.raw().await;
     // It looks for the answer only once all is sent.
     raw.send(head("/ingest", "", 21 * MIB)).await;
-    raw.send(vec![b' '; 21 * MIB]).await;
-    assert_eq!(raw.answer().await.expect("not a reset").status, 413);
+    assert!(raw.send(vec![b' '; 21 * MIB]).await, "reset while it sent");
+    assert_eq!(raw.answer().await.expect("an answer").status, 413);
     served.assert_unharmed(0).await;
 }
 
 #[tokio::test]
 async fn a_body_that_can_never_fit_the_budget_is_413_and_one_that_finds_no_room_503() {
+    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+    let page = recorder.handle();
+    let _here = metrics::set_default_local_recorder(&recorder);
     let served = Served::start_with(Options {
         inflight_bytes: Some(4 * MIB),
         ..Options::default()
@@ -106,12 +122,9 @@ async fn a_body_that_can_never_fit_the_budget_is_413_and_one_that_finds_no_room_
         raw.send(vec![b' '; 2 * MIB - 1]).await;
         holding.push(raw);
     }
-    let refused = loop {
-        let answer = served.post("/ingest", &[], vec![b' '; MIB]).await;
-        if answer.status != 400 {
-            break answer;
-        }
-    };
+    let held = format!("ruvvector_receive_inflight_bytes {}", 4 * MIB);
+    until(|| page.render().contains(&held)).await;
+    let refused = served.post("/ingest", &[], vec![b' '; MIB]).await;
     assert_eq!(refused.status, 503);
     let wait: u8 = refused
         .header("retry-after")
@@ -120,8 +133,8 @@ async fn a_body_that_can_never_fit_the_budget_is_413_and_one_that_finds_no_room_
         .unwrap();
     assert!((1..=5).contains(&wait));
     drop(holding);
-    while served.post_event().await.status != 200 {}
-    assert_eq!(served.logged_events().await, 1);
+    until(|| page.render().contains("ruvvector_receive_inflight_bytes 0")).await;
+    served.assert_unharmed(0).await;
 }
 
 #[tokio::test]

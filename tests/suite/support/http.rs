@@ -47,10 +47,9 @@ impl Raw {
         }
     }
 
-    /// Sends as much as the server takes.
-    pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        // A server may refuse before it has read all.
-        let _ = self.stream.write_all(bytes.as_ref()).await;
+    /// Sends as much as the server takes, and tells whether that was all.
+    pub async fn send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
+        self.stream.write_all(bytes.as_ref()).await.is_ok()
     }
 
     /// The next answer, `100 Continue` included; `None` when the connection ended instead.

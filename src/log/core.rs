@@ -1,0 +1,147 @@
+//! What the log's threads and its callers share.
+//!
+//! **Invariant:** locks are taken in the order marking, pool, state, a segment's facts; a broken log stays broken.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::watch;
+
+use super::Status;
+use super::disk::{Disk, LockGuard};
+use super::keeper::Orders;
+use super::pool::{Pool, Shortage};
+use super::queue::Queue;
+use super::state::State;
+
+/// Settings as they were settled at opening.
+pub(super) struct Settings {
+    pub(super) dir: PathBuf,
+    pub(super) segment_bytes: u64,
+    pub(super) budget_bytes: u64,
+    pub(super) free_floor_bytes: u64,
+    pub(super) keep_stored: Duration,
+    pub(super) mark_after: Duration,
+}
+
+/// The log, but for its threads.
+pub(super) struct Core {
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) settings: Settings,
+    pub(super) queue: Queue,
+    /// One caller at a time says what is stored.
+    pub(super) marking: Mutex<()>,
+    pub(super) pool: Mutex<Pool>,
+    pub(super) state: Mutex<State>,
+    pub(super) synced: watch::Sender<Synced>,
+    pub(super) broken: AtomicBool,
+    pub(super) full: AtomicBool,
+    pub(super) appended_bytes: AtomicU64,
+    pub(super) orders: Mutex<Orders>,
+    pub(super) ordered: Condvar,
+    pub(super) _lock: LockGuard,
+}
+
+/// How far the live stream is.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Synced {
+    pub(super) n: u64,
+    /// Nothing more is appended.
+    pub(super) ended: bool,
+}
+
+impl Core {
+    pub(super) fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Relaxed)
+    }
+
+    /// Latches: nothing is written any more.
+    pub(super) fn break_down(&self, error: &std::io::Error) {
+        tracing::error!(
+            dir = %self.settings.dir.display(), %error,
+            "the log failed and takes no more: check the disk, then start again; what was acknowledged is safe"
+        );
+        self.broken.store(true, Ordering::Relaxed);
+    }
+
+    /// Wakes those who wait for more to be synced: nothing more is.
+    pub(super) fn end(&self) {
+        self.synced.send_modify(|synced| synced.ended = true);
+    }
+
+    pub(super) fn wake_keeper(&self) {
+        lock(&self.orders).wake = true;
+        self.ordered.notify_one();
+    }
+
+    pub(super) fn appended_bytes(&self) -> u64 {
+        self.appended_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Lets the keeper know of every so many bytes, that it may fill a spare at that pace.
+    pub(super) fn count_appended(&self, bytes: u64) {
+        const TELL_BYTES: u64 = 128 << 10;
+        let before = self.appended_bytes.fetch_add(bytes, Ordering::Relaxed);
+        if before / TELL_BYTES != (before + bytes) / TELL_BYTES {
+            self.wake_keeper();
+        }
+    }
+
+    pub(super) fn note_full(&self, shortage: Option<&Shortage>) {
+        let full = shortage.is_some();
+        if self.full.swap(full, Ordering::Relaxed) != full {
+            match shortage {
+                Some(shortage) => {
+                    tracing::warn!(?shortage, "the log has no room for a further segment");
+                }
+                None => tracing::info!("the log has room again"),
+            }
+        }
+    }
+
+    pub(super) fn status(&self) -> Status {
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_nanos());
+        let state = lock(&self.state);
+        let live = state.streams.last();
+        Status {
+            queue_events: state.queue_events,
+            queue_bytes: state.queue_bytes,
+            capacity_bytes: self.settings.budget_bytes,
+            oldest_unix_nano: state.oldest,
+            appended: state.appended,
+            synced: live.map_or(0, |live| live.last),
+            stored: live.map_or(0, |live| live.stored.first_missing(1) - 1),
+            segments: state
+                .streams
+                .iter()
+                .map(|stream| stream.segments.len() as u64)
+                .sum(),
+            volume_free_bytes: state.volume.free_bytes,
+            volume_size_bytes: state.volume.size_bytes,
+            retained_seconds: state.oldest_stored().map_or(0, |received| {
+                let received = u128::try_from(received).unwrap_or(0);
+                u64::try_from(now.saturating_sub(received) / 1_000_000_000).unwrap_or(u64::MAX)
+            }),
+            backlog_at_start_events: state.backlog_at_start_events,
+            damaged_records: state.damaged_records,
+            undrained_streams: state
+                .streams
+                .iter()
+                .filter(|stream| !stream.live && stream.first_unstored().is_some())
+                .count() as u64,
+            full: self.full.load(Ordering::Relaxed),
+            broken: self.is_broken(),
+        }
+    }
+}
+
+/// A panic of another thread leaves the log's facts as they were before or after one step, each of which is sound.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+}

@@ -1,0 +1,71 @@
+use sqlx::{AssertSqlSafe, Connection, Executor, Row, SqliteConnection};
+
+use super::super::parameters::Search;
+use super::super::sql::{self, Dialect};
+use super::super::{Options, uri};
+
+/// What SQLite says it would do for a search, one step a line.
+async fn plan(connection: &mut SqliteConnection, query: &str) -> String {
+    let pairs = uri::pairs(query).expect("a query string");
+    let search = Search::of_query(&pairs, &Options::default()).expect("parameters");
+    let statement = sql::plain(Dialect::Sqlite, &search);
+    let explained = sqlx::query_with(
+        AssertSqlSafe(format!("EXPLAIN QUERY PLAN {}", statement.text)),
+        statement.sqlite_arguments().expect("arguments"),
+    );
+    let rows = explained.fetch_all(connection).await.expect("a plan");
+    let steps: Vec<String> = rows.iter().map(|row| row.get("detail")).collect();
+    steps.join("\n")
+}
+
+#[tokio::test]
+async fn each_search_goes_by_its_index() {
+    let mut connection = SqliteConnection::connect("sqlite::memory:").await.unwrap();
+    let schema = include_str!("../../../migrations/sqlite/0001_telemetry.sql");
+    connection.execute(schema).await.unwrap();
+    for (query, indexes) in [
+        (
+            "traceId=t",
+            &[
+                "telemetry_events_correlation_id",
+                "telemetry_events_trace_id",
+            ][..],
+        ),
+        (
+            "traceId=t&status=OK&from=5",
+            &[
+                "telemetry_events_correlation_id",
+                "telemetry_events_trace_id",
+            ],
+        ),
+        ("correlationId=c", &["telemetry_events_correlation_id"]),
+        (
+            "correlationId=c&integration=i",
+            &["telemetry_events_correlation_id"],
+        ),
+        ("", &["telemetry_events_timestamp"]),
+        ("order=asc", &["telemetry_events_timestamp"]),
+        ("from=1&to=5", &["telemetry_events_timestamp"]),
+        (
+            "status=ERROR&attributes.a=b",
+            &["telemetry_events_timestamp"],
+        ),
+        (
+            "integration=i",
+            &["telemetry_events_integration (integration=?)"],
+        ),
+        (
+            "integration=i&from=5",
+            &["telemetry_events_integration (integration=? AND timestamp>?)"],
+        ),
+    ] {
+        let plan = plan(&mut connection, query).await;
+        for index in indexes {
+            assert!(plan.contains(&format!("INDEX {index}")), "{query}:\n{plan}");
+        }
+        // Only what few rows match may be put in order afterwards.
+        let sorts = plan.matches("TEMP B-TREE").count();
+        let quick = query.contains("traceId") || query.contains("correlationId");
+        assert!(quick || sorts <= 1, "{query}:\n{plan}");
+    }
+}
