@@ -104,7 +104,7 @@ pub fn router(store: Store, options: Options) -> Router {
     Router::new()
         .route("/query", get(query))
         .route("/query/{id}", get(event))
-        .route("/traces/{trace_id}", get(trace))
+        .route("/traces/{traceId}", get(trace))
         .with_state(queries)
 }
 
