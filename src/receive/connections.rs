@@ -63,7 +63,9 @@ impl Places {
     #[must_use]
     pub fn new(options: &Options) -> Self {
         let connections = descriptors::connections_max(options.connections);
-        Self(Arc::new(Semaphore::new(connections.min(Semaphore::MAX_PERMITS))))
+        Self(Arc::new(Semaphore::new(
+            connections.min(Semaphore::MAX_PERMITS),
+        )))
     }
 
     /// Waits for a free one, which is given back when dropped.

@@ -63,7 +63,7 @@ mod answers;
 mod status;
 
 /// How long a refused client waits.
-mod retry;
+pub(crate) mod retry;
 
 /// What is counted.
 mod tally;
@@ -136,6 +136,7 @@ struct Stage {
     progress: Progress,
     options: Options,
     admission: Admission,
+    check: take::Check,
     budget: Arc<Budget>,
     /// One permit for each large body that may be decoded at once.
     decoders: Arc<Semaphore>,
@@ -154,6 +155,7 @@ impl Receiver {
             progress,
             admission: Admission::new(&options),
             options,
+            check: decode::check,
             budget: Arc::new(Budget::new(budget_bytes)),
             decoders: Arc::new(Semaphore::new(cores)),
         };
