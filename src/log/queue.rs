@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** the bytes that wait are bounded; whoever brings more waits itself, and is served in turn.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -51,7 +52,7 @@ pub(super) struct Queue {
 
 #[derive(Default)]
 struct Line {
-    records: Vec<Waiting>,
+    records: VecDeque<Waiting>,
     closed: bool,
 }
 
@@ -80,7 +81,7 @@ impl Queue {
             if line.closed {
                 return Err(AppendError::Closed);
             }
-            line.records.push(Waiting {
+            line.records.push_back(Waiting {
                 record,
                 payload_checksum,
                 answer,
@@ -92,12 +93,12 @@ impl Queue {
         answered.await.unwrap_or(Err(AppendError::Unknown))
     }
 
-    /// Moves all that waits into `taken`; waits for something, at most until `deadline`.
-    pub(super) fn take(&self, taken: &mut Vec<Waiting>, deadline: Option<Instant>) -> Taken {
+    /// Moves all that waits into `taken`, which is empty; waits for something, at most until `deadline`.
+    pub(super) fn take(&self, taken: &mut VecDeque<Waiting>, deadline: Option<Instant>) -> Taken {
         let mut line = lock(&self.waiting);
         loop {
             if !line.records.is_empty() {
-                taken.append(&mut line.records);
+                std::mem::swap(taken, &mut line.records);
                 return Taken::Records;
             }
             if line.closed {
