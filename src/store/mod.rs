@@ -18,6 +18,9 @@ pub mod postgres;
 /// SQLite: the same, in one embedded file.
 pub mod sqlite;
 
+/// What need not be written again.
+mod known;
+
 use copy::Rows;
 
 /// Which positions of a stream are stored; sorted, disjoint, not adjacent.

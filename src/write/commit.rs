@@ -126,10 +126,11 @@ impl Writer {
                     message,
                 }) => {
                     refusals += 1;
-                    let smaller = built.entries > 1 && refusals > REFUSALS_A_BATCH;
+                    if refusals > REFUSALS_A_BATCH && built.entries > 1 {
+                        return Err(Failure::Smaller);
+                    }
                     let row = row.filter(|&row| row < built.batch.rows.len());
                     match row {
-                        _ if smaller => return Err(Failure::Smaller),
                         Some(row) => built.refuse_row(row, sqlstate, message),
                         None if built.entries > 1 => return Err(Failure::Smaller),
                         None if built.batch.rows.is_empty() => {
@@ -137,7 +138,9 @@ impl Writer {
                         }
                         None => built.refuse_all(&sqlstate, &message),
                     }
-                    if built.batch.rows.is_empty() {
+                    // So many look like a setting of ours long before the last row is out.
+                    let suspicious = refusals == REFUSALS_A_BATCH;
+                    if suspicious || built.batch.rows.is_empty() {
                         self.probe(&message_of(built)).await?;
                     }
                 }
@@ -149,7 +152,7 @@ impl Writer {
         }
     }
 
-    /// All of the batch was refused: does the database take a good row?
+    /// All of the batch, or much, was refused: does the database take a good row?
     async fn probe(&self, refusal: &str) -> Result<(), StoreError> {
         match self.shared.store.probe().await {
             Err(StoreError::Refused { message, .. }) => Err(wrong_setting(&message)),
@@ -157,7 +160,7 @@ impl Writer {
             Ok(()) => {
                 tracing::warn!(
                     refusal,
-                    "the database refuses all rows of a batch, and takes a good one"
+                    "the database refuses rows of a batch, and takes a good one"
                 );
                 Ok(())
             }
@@ -248,10 +251,7 @@ impl Writer {
                         })
                 });
                 let named = lone.map_or_else(String::new, |(stream, n, times)| {
-                    format!(
-                        " (the batch at record {n} of stream {}, {times} times)",
-                        stream
-                    )
+                    format!(" (the batch at record {n} of stream {stream}, {times} times)")
                 });
                 self.pause(Concern::Write, &error, &named).await;
             }

@@ -5,8 +5,9 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::time::Duration;
 
-use sqlx::PgConnection;
+use sqlx::{AssertSqlSafe, PgConnection};
 
 use super::connection::{Lease, end, within};
 use super::error::{from_copy, is_missing_partition, retry};
@@ -18,6 +19,9 @@ use crate::store::{Batch, DeadLetter, StoreError};
 
 /// The most that is handed to the connection at once.
 const PIECE_BYTES: usize = 1 << 20;
+
+/// What a COPY sends within one statement's time even over a slow link; most batches are no larger.
+const TIMED_BYTES: usize = 16 << 20;
 
 /// Signature, flags, length of the header's extension.
 const COPY_HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
@@ -123,7 +127,8 @@ impl Postgres {
         if rows.is_empty() {
             return Ok(());
         }
-        let copied = match tokio::time::timeout(self.limit(), send(connection, rows)).await {
+        let limit = self.allow(connection, rows.as_bytes().len()).await?;
+        let copied = match tokio::time::timeout(limit, send(connection, rows)).await {
             Ok(result) => result.map_err(|error| from_copy(&error))?,
             Err(_) => {
                 return Err(retry(
@@ -131,7 +136,7 @@ impl Postgres {
                     None,
                     format!(
                         "copying rows took longer than {} s: the database is too slow or the network to it hangs",
-                        self.limit().as_secs()
+                        limit.as_secs()
                     ),
                 ));
             }
@@ -147,6 +152,31 @@ impl Postgres {
                 rows.len()
             ),
         ))
+    }
+
+    /// The deadline of a COPY of so many bytes. A record that is a batch alone cannot be made smaller: it has the time of a
+    /// statement for each [`TIMED_BYTES`], the server's time as well as ours.
+    async fn allow(
+        &self,
+        connection: &mut PgConnection,
+        bytes: usize,
+    ) -> Result<Duration, StoreError> {
+        let times = u32::try_from(bytes.div_ceil(TIMED_BYTES)).unwrap_or(u32::MAX);
+        if times <= 1 {
+            return Ok(self.limit());
+        }
+        let longer = self.shared.statement_timeout.saturating_mul(times);
+        let milliseconds = longer.as_millis().min(i32::MAX as u128);
+        within(
+            self.limit(),
+            "allowing time for a large record",
+            sqlx::raw_sql(AssertSqlSafe(format!(
+                "SET LOCAL statement_timeout = {milliseconds}"
+            )))
+            .execute(connection),
+        )
+        .await?;
+        Ok(self.limit().saturating_mul(times))
     }
 
     async fn keep_dead_letters(

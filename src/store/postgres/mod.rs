@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use sqlx::ConnectOptions;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 
+use super::known::Known;
 use super::{Account, Options, PoolState, StoreError, StreamFacts, Target};
 use crate::log::StreamId;
 
@@ -67,7 +68,7 @@ struct Shared {
     /// The server, database and account that [`Postgres::prepare`] last looked at.
     server: Mutex<Option<String>>,
     partitions: partitions::Partitions,
-    committed: resources::Committed,
+    known: Known,
     counted: maintenance::Counted,
 }
 
@@ -102,7 +103,7 @@ impl Postgres {
                 collector: options.collector.clone(),
                 server: Mutex::default(),
                 partitions: partitions::Partitions::default(),
-                committed: resources::Committed::default(),
+                known: Known::default(),
                 counted: maintenance::Counted::default(),
             }),
         }
@@ -189,7 +190,7 @@ impl Postgres {
     /// Forgets what was known of the database: after an error it may be another one, or the same put back in time.
     fn forget(&self) {
         self.shared.partitions.clear();
-        self.shared.committed.clear();
+        self.shared.known.clear();
     }
 }
 

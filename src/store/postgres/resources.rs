@@ -2,70 +2,15 @@
 //!
 //! In a short transaction of their own: inside the batch's they would make one collector wait for another's commit.
 //!
-//! **Invariant:** an id is in the cache only after its commit was confirmed.
-
-use std::collections::{HashMap, HashSet};
-use std::sync::Mutex;
-use std::time::{Duration, Instant};
+//! **Invariant:** an id is known only after its commit was confirmed.
 
 use sqlx::PgConnection;
 
 use super::connection::within;
-use super::{Postgres, lock, uuid};
-use crate::event::{Resource, ResourceId};
-use crate::log::StreamId;
+use super::{Postgres, uuid};
+use crate::event::Resource;
 use crate::store::copy::postgres_time;
 use crate::store::{StoreError, StreamFacts};
-
-/// Ids remembered at most: about 6 MiB.
-const CACHE_IDS: usize = 100_000;
-
-/// After that an id is sent again, which refreshes its `last_seen`.
-const REFRESH: Duration = Duration::from_secs(20 * 3600);
-
-/// Streams and resources that the database is known to have.
-#[derive(Default)]
-pub(super) struct Committed {
-    resources: Mutex<HashMap<ResourceId, Instant>>,
-    streams: Mutex<HashSet<StreamId>>,
-}
-
-impl Committed {
-    pub(super) fn clear(&self) {
-        lock(&self.resources).clear();
-        lock(&self.streams).clear();
-    }
-
-    fn missing<'a>(&self, resources: &'a [Resource]) -> Vec<&'a Resource> {
-        let known = lock(&self.resources);
-        let mut missing: Vec<_> = resources
-            .iter()
-            .filter(|resource| {
-                known
-                    .get(&resource.id)
-                    .is_none_or(|seen| seen.elapsed() > REFRESH)
-            })
-            .collect();
-        missing.sort_unstable_by_key(|resource| resource.id);
-        missing.dedup_by_key(|resource| resource.id);
-        missing
-    }
-
-    fn add(&self, stream: StreamId, resources: &[&Resource]) {
-        lock(&self.streams).insert(stream);
-        let mut known = lock(&self.resources);
-        if known.len() + resources.len() > CACHE_IDS {
-            known.clear();
-        }
-        let now = Instant::now();
-        known.extend(
-            resources
-                .iter()
-                .take(CACHE_IDS)
-                .map(|resource| (resource.id, now)),
-        );
-    }
-}
 
 impl Postgres {
     /// Commits the stream's row and the resources that the database may not have yet.
@@ -74,13 +19,13 @@ impl Postgres {
         facts: StreamFacts,
         resources: &[Resource],
     ) -> Result<(), StoreError> {
-        let missing = self.shared.committed.missing(resources);
-        if missing.is_empty() && lock(&self.shared.committed.streams).contains(&facts.stream) {
+        let missing = self.shared.known.missing(resources);
+        if missing.is_empty() && self.shared.known.has_stream(facts.stream) {
             return Ok(());
         }
         let result = self.commit_resources(facts, &missing).await;
         match &result {
-            Ok(()) => self.shared.committed.add(facts.stream, &missing),
+            Ok(()) => self.shared.known.add(facts.stream, &missing),
             Err(_) => self.forget(),
         }
         result

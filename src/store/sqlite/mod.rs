@@ -13,6 +13,7 @@ use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Connection, SqliteConnection, SqlitePool};
 
+use super::known::Known;
 use super::{Account, Batch, Maintained, Options, PoolState, StoreError, StreamFacts, Target};
 use crate::event::Resource;
 use crate::log::StreamId;
@@ -25,9 +26,6 @@ mod error;
 
 /// The schema: migrations, and what is refused.
 mod schema;
-
-/// Resources and streams that are in the file already.
-mod known;
 
 /// Rows and dead letters into their tables.
 mod rows;
@@ -47,7 +45,7 @@ pub struct Sqlite {
     pub read_pool: SqlitePool,
     write_pool: SqlitePool,
     settings: Arc<Settings>,
-    known: Arc<known::Known>,
+    known: Arc<Known>,
 }
 
 struct Settings {

@@ -436,4 +436,15 @@ async fn the_transaction_has_its_own_settings_whatever_the_databases_are() {
             .unwrap();
         assert_eq!(found, value, "{name}");
     }
+    // A large record cannot be made smaller, so it is given longer.
+    let mut large = Rows::default();
+    let metadata = format!(r#"{{"text": "{}"}}"#, "x".repeat(1 << 20));
+    for _ in 0..33 {
+        let mut event = event("large");
+        event.metadata = metadata.as_str().into();
+        large.push(&event, now_unix_nano());
+    }
+    store.write(&batch(stream, 2..=2, large)).await.unwrap();
+    let longest = "SELECT max(value::bigint) FROM settings WHERE name = 'statement_timeout'";
+    assert_eq!(number(&mut sql, longest).await, 3 * 60_000);
 }

@@ -1,4 +1,4 @@
-//! Resources and streams that are in the file already, so that most batches need no transaction before their own.
+//! Resources and streams that the database has already, so that most batches need no transaction before their own.
 //!
 //! **Invariant:** an id is known only after its commit was confirmed.
 
@@ -27,17 +27,22 @@ struct State {
 }
 
 impl Known {
+    /// After an error it may be another database, or the same put back in time.
     pub(super) fn clear(&self) {
         *self.state() = State::default();
     }
 
+    /// Those to be written, sorted by id and each once, so that two collectors never wait for each other crosswise.
     pub(super) fn missing<'a>(&self, resources: &'a [Resource]) -> Vec<&'a Resource> {
         let state = self.state();
         let is_missing = |resource: &&Resource| {
             let seen = state.resources.get(&resource.id);
             seen.is_none_or(|seen| seen.elapsed() > REFRESH)
         };
-        resources.iter().filter(is_missing).collect()
+        let mut missing: Vec<_> = resources.iter().filter(is_missing).collect();
+        missing.sort_unstable_by_key(|resource| resource.id);
+        missing.dedup_by_key(|resource| resource.id);
+        missing
     }
 
     pub(super) fn has_stream(&self, stream: StreamId) -> bool {

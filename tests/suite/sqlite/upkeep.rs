@@ -1,0 +1,122 @@
+//! Retention, resources, streams.
+
+use ruvvector_service::event::{Resource, ResourceId};
+use ruvvector_service::store::{Options, Store, StreamFacts};
+
+use super::{File, STREAM, batch, count, now_nano, rows};
+
+#[tokio::test]
+async fn retention_removes_what_is_due_and_nothing_else() {
+    let file = File::new();
+    let store = file.store().await;
+    store
+        .write(&batch(1..=1, rows(5_000)))
+        .await
+        .expect("stored");
+    let age =
+        "UPDATE telemetry_events SET created_at = created_at - 8 * 86400000000 WHERE id <= 4500";
+    sqlx::query(age)
+        .execute(&mut file.connect().await)
+        .await
+        .expect("aged");
+    let maintained = store.maintain(None).await.expect("maintained");
+    assert_eq!(maintained.retention_overdue_days, 0);
+    assert_eq!(count(&file, "telemetry_events").await, 500);
+
+    let for_ever = Store::new(&Options {
+        retention_days: None,
+        ..file.options()
+    });
+    let age = "UPDATE telemetry_events SET created_at = created_at - 800 * 86400000000";
+    sqlx::query(age)
+        .execute(&mut file.connect().await)
+        .await
+        .expect("aged");
+    for_ever.maintain(None).await.expect("maintained");
+    assert_eq!(count(&file, "telemetry_events").await, 500);
+}
+
+#[tokio::test]
+async fn a_resource_is_stored_once_and_a_silent_stream_is_seen_by_others() {
+    let file = File::new();
+    let store = file.store().await;
+    let facts = StreamFacts {
+        stream: STREAM,
+        appended: 9,
+        oldest_unix_nano: Some(now_nano()),
+    };
+    let resource = Resource {
+        id: ResourceId([9; 16]),
+        resource: r#"{"attributes":{"service.name":"orders"}}"#.to_owned(),
+        scope: "{}".to_owned(),
+    };
+    for _ in 0..2 {
+        let resources = [resource.clone()];
+        store
+            .write_resources(facts, &resources)
+            .await
+            .expect("stored");
+    }
+    assert_eq!(count(&file, "telemetry_resources").await, 1);
+    store.write(&batch(1..=4, rows(1))).await.expect("stored");
+    store
+        .heartbeat(&[facts], &[])
+        .await
+        .expect("the heart beats");
+
+    let silent = "UPDATE ingest_streams SET heartbeat = heartbeat - 3600000000";
+    sqlx::query(silent)
+        .execute(&mut file.connect().await)
+        .await
+        .expect("silenced");
+    let other = Store::new(&Options {
+        collector: "other".to_owned(),
+        ..file.options()
+    });
+    assert_eq!(
+        store
+            .maintain(None)
+            .await
+            .expect("maintained")
+            .undrained_streams,
+        0
+    );
+    assert_eq!(
+        other
+            .maintain(None)
+            .await
+            .expect("maintained")
+            .undrained_streams,
+        1
+    );
+    store.write(&batch(5..=9, rows(1))).await.expect("stored");
+    assert_eq!(
+        other
+            .maintain(None)
+            .await
+            .expect("maintained")
+            .undrained_streams,
+        0
+    );
+
+    store.heartbeat(&[], &[STREAM]).await.expect("released");
+    assert_eq!(count(&file, "ingest_streams").await, 1);
+    // A copy of the directory released it while its origin goes on: no more is it released.
+    let long_ago = "UPDATE ingest_streams SET released = released - 31 * 86400000000, heartbeat = heartbeat - 31 * 86400000000";
+    sqlx::query(long_ago)
+        .execute(&mut file.connect().await)
+        .await
+        .expect("aged");
+    store
+        .heartbeat(&[facts], &[])
+        .await
+        .expect("the heart beats");
+    assert_eq!(count(&file, "ingest_streams").await, 1);
+    store.heartbeat(&[], &[STREAM]).await.expect("released");
+    sqlx::query(long_ago)
+        .execute(&mut file.connect().await)
+        .await
+        .expect("aged");
+    store.heartbeat(&[], &[]).await.expect("the heart beats");
+    assert_eq!(count(&file, "ingest_streams").await, 0);
+}

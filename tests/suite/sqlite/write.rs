@@ -1,0 +1,183 @@
+//! Exactly once, or not at all.
+
+use ruvvector_service::event::{Event, Flags};
+use ruvvector_service::log::StreamId;
+use ruvvector_service::store::copy::Rows;
+use ruvvector_service::store::{Account, Batch, StoreError};
+use sqlx::Row;
+
+use super::{File, HOUR_NANO, STREAM, batch, count, event, letter, now_nano, rows};
+
+#[tokio::test]
+async fn rows_dead_letters_and_positions_are_stored_as_they_are() {
+    let file = File::new();
+    let store = file.store().await;
+    let received = now_nano() / 1_000 * 1_000;
+    let mut sent = Rows::default();
+    let mut flagged = event("first");
+    flagged.flags = Flags::CUT;
+    sent.push(&flagged, received);
+    let bare = Event {
+        provider: None,
+        trace_id: None,
+        span_id: None,
+        name: None,
+        time_unix_nano: None,
+        duration_ns: None,
+        kind: None,
+        status: None,
+        resource_id: None,
+        ..event("second")
+    };
+    sent.push(&bare, received);
+    let sent = Batch {
+        dead_letters: vec![letter(2)],
+        ..batch(1..=2, sent)
+    };
+    store.write(&sent).await.expect("the batch is stored");
+
+    let mut connection = file.connect().await;
+    let stored = sqlx::query("SELECT * FROM telemetry_events ORDER BY id")
+        .fetch_all(&mut connection)
+        .await
+        .expect("the rows are there");
+    assert_eq!(stored.len(), 2);
+    assert_eq!(stored[0].get::<String, _>("correlation_id"), "first");
+    assert_eq!(stored[0].get::<i64, _>("timestamp"), 1_700_000_000_123);
+    assert_eq!(
+        stored[0].get::<i64, _>("time_unix_nano"),
+        1_700_000_000_123_456_789
+    );
+    assert_eq!(stored[0].get::<i64, _>("created_at"), received / 1_000);
+    assert_eq!(stored[0].get::<i64, _>("flags"), i64::from(Flags::CUT.0));
+    assert_eq!(stored[0].get::<i64, _>("kind"), 2);
+    assert_eq!(stored[0].get::<String, _>("status"), "OK");
+    assert_eq!(stored[0].get::<Vec<u8>, _>("resource_id"), [9; 16]);
+    assert_eq!(
+        stored[0].get::<String, _>("metadata"),
+        r#"{"attributes":{"é":1}}"#
+    );
+    assert_eq!(stored[1].get::<String, _>("integration"), "orders");
+    for absent in [
+        "provider",
+        "trace_id",
+        "span_id",
+        "parent_span_id",
+        "name",
+        "status",
+    ] {
+        assert_eq!(stored[1].get::<Option<String>, _>(absent), None);
+    }
+    for absent in ["time_unix_nano", "duration_ns", "kind", "flags"] {
+        assert_eq!(stored[1].get::<Option<i64>, _>(absent), None);
+    }
+    let dead = sqlx::query("SELECT * FROM telemetry_dead_letters")
+        .fetch_one(&mut connection)
+        .await
+        .expect("the dead letter is there");
+    assert_eq!(dead.get::<Vec<u8>, _>("payload"), b"{\0}");
+    assert_eq!(dead.get::<i64, _>("item"), 3);
+    assert_eq!(dead.get::<i64, _>("received_at"), 1_700_000_000_123_456);
+    let account = store.account(STREAM).await.expect("the account is read");
+    assert_eq!(account, Account::new([1..=2]));
+}
+
+#[tokio::test]
+async fn a_batch_that_overlaps_the_account_stores_nothing() {
+    let file = File::new();
+    let store = file.store().await;
+    store.write(&batch(5..=8, rows(3))).await.expect("stored");
+    store
+        .write(&batch(1..=2, rows(1)))
+        .await
+        .expect("stored, though before");
+    for overlap in [8..=9, 4..=5, 6..=7, 1..=10] {
+        let again = store.write(&batch(overlap, rows(2))).await;
+        assert!(matches!(again, Err(StoreError::AlreadyStored)), "{again:?}");
+    }
+    assert_eq!(count(&file, "telemetry_events").await, 4);
+    store
+        .write(&batch(3..=4, Rows::default()))
+        .await
+        .expect("a hole joins");
+    let account = store.account(STREAM).await.expect("the account is read");
+    assert_eq!(account, Account::new([1..=8]));
+    let other = store
+        .account(StreamId([1; 16]))
+        .await
+        .expect("unknown streams are empty");
+    assert_eq!(other, Account::default());
+}
+
+#[tokio::test]
+async fn the_row_that_is_refused_is_named_and_nothing_of_its_batch_stays() {
+    let file = File::new();
+    let store = file.store().await;
+    let trigger = "CREATE TRIGGER refuse BEFORE INSERT ON telemetry_events WHEN NEW.correlation_id LIKE 'bad%'
+                   BEGIN SELECT RAISE(ABORT, 'not that one'); END";
+    sqlx::query(trigger)
+        .execute(&mut file.connect().await)
+        .await
+        .expect("the trigger is made");
+    for bad in [0, 31, 32, 40, 99] {
+        let mut sent = rows(bad);
+        sent.push(&event("bad"), now_nano());
+        for n in bad + 1..100 {
+            sent.push(&event(&format!("c{n}")), now_nano());
+        }
+        let first = bad as u64 * 10 + 1;
+        let mut sent = batch(first..=first + 3, sent);
+        let refused = store.write(&sent).await;
+        let Err(StoreError::Refused {
+            row,
+            sqlstate,
+            message,
+        }) = refused
+        else {
+            panic!("{refused:?}");
+        };
+        assert_eq!((row, sqlstate.as_str()), (Some(bad), "1811"));
+        assert!(message.contains("not that one"));
+        assert_eq!(count(&file, "telemetry_events").await % 99, 0);
+        sent.rows.remove(bad);
+        store.write(&sent).await.expect("the rest is stored");
+    }
+    assert_eq!(count(&file, "telemetry_events").await, 5 * 99);
+    store.probe().await.expect("good rows are taken");
+    assert_eq!(count(&file, "telemetry_events").await, 5 * 99);
+}
+
+#[tokio::test]
+async fn a_time_of_receipt_that_cannot_be_is_replaced_and_flagged() {
+    let file = File::new();
+    let store = file.store().await;
+    let mut sent = Rows::default();
+    for received in [
+        0,
+        now_nano() - 8 * 24 * HOUR_NANO,
+        now_nano() + 25 * HOUR_NANO,
+    ] {
+        sent.push(&event("wrong"), received);
+    }
+    for received in [now_nano() - 6 * 24 * HOUR_NANO, now_nano() + 23 * HOUR_NANO] {
+        sent.push(&event("right"), received);
+    }
+    let before = now_nano() / 1_000;
+    store.write(&batch(1..=1, sent)).await.expect("stored");
+    let mut connection = file.connect().await;
+    let replaced = "SELECT count(*) FROM telemetry_events
+                    WHERE correlation_id = 'wrong' AND flags = 8 AND created_at BETWEEN ? AND ?";
+    let replaced: i64 = sqlx::query_scalar(replaced)
+        .bind(before)
+        .bind(now_nano() / 1_000)
+        .fetch_one(&mut connection)
+        .await
+        .expect("counts");
+    let kept =
+        "SELECT count(*) FROM telemetry_events WHERE correlation_id = 'right' AND flags IS NULL";
+    let kept: i64 = sqlx::query_scalar(kept)
+        .fetch_one(&mut connection)
+        .await
+        .expect("counts");
+    assert_eq!((replaced, kept), (3, 2));
+}
