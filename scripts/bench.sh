@@ -35,7 +35,7 @@ fail() { printf 'bench.sh: %s\n' "$1" >&2; exit 1; }
 printf 'building …\n'
 cargo build --quiet --release
 load=$(cargo bench --quiet --bench load --no-run --message-format=json 2>/dev/null |
-    grep -o '"executable":"[^"]*"' | tail -n 1 | cut -d '"' -f 4)
+    grep -o '"executable":"[^"]*/load-[^"]*"' | tail -n 1 | cut -d '"' -f 4)
 [ -x "$load" ] || fail "the load generator did not build"
 binary=target/release/ruvvector-service
 
@@ -79,7 +79,11 @@ printf '\n%s cores, %s, PostgreSQL %s\n' "$(nproc)" "$(uname -sr)" "$("${psql[@]
 printf '\ninto the log: 500-span requests, 16 connections\n'
 "$load" floor >"$dir/floor" &
 floor_pid=$!
-until grep -q address "$dir/floor"; do sleep 0.05; done
+for _ in $(seq 100); do
+    grep -q address "$dir/floor" && break
+    sleep 0.05
+done
+grep -q address "$dir/floor" || fail "the floor did not start"
 floor=$("$load" flood "$(sed 's/.*"address":"\([^"]*\)".*/\1/' "$dir/floor")" "$floor_pid" "$seconds" 16 500)
 line 'floor: body dropped' "$(field spans_per_s "$floor") spans/s, $(field cpu_us_per_span "$floor") µs CPU a span"
 kill -9 "$floor_pid" && wait "$floor_pid" 2>/dev/null || true
