@@ -20,8 +20,8 @@ pub enum Error {
     #[error("{} of {} items are invalid", .0.rejected, .0.rejected.saturating_add(.0.accepted))]
     Invalid(Checked),
     /// 400: a query parameter that is unknown, given twice, or has a value it does not take.
-    #[error("{0}")]
-    Parameter(String),
+    #[error("{reason}")]
+    Parameter { name: String, reason: String },
     /// 401: no bearer token, or not one of ours (RFC 6750, section 3.1).
     #[error("a bearer token of this service is needed in Authorization")]
     Unauthenticated,
@@ -68,7 +68,7 @@ impl Error {
     #[must_use]
     pub const fn status(&self) -> StatusCode {
         match self {
-            Self::Malformed { .. } | Self::Invalid(_) | Self::Parameter(_) => {
+            Self::Malformed { .. } | Self::Invalid(_) | Self::Parameter { .. } => {
                 StatusCode::BAD_REQUEST
             }
             Self::Unauthenticated => StatusCode::UNAUTHORIZED,
@@ -90,7 +90,7 @@ impl Error {
         match self {
             Self::Malformed { .. }
             | Self::Invalid(_)
-            | Self::Parameter(_)
+            | Self::Parameter { .. }
             | Self::LongTarget { .. }
             | Self::ContentType { .. }
             | Self::ContentEncoding
@@ -106,6 +106,19 @@ impl Error {
     }
 }
 
+/// Characters of a request that an answer or a log line echoes.
+const SHOWN_CHARACTERS: usize = 64;
+
+/// A text of a request as an answer may echo it: escaped, at most 64 characters.
+#[must_use]
+pub fn shown(text: &str) -> String {
+    let escaped = text.escape_debug();
+    if escaped.clone().nth(SHOWN_CHARACTERS).is_none() {
+        return escaped.collect();
+    }
+    escaped.take(SHOWN_CHARACTERS - 1).chain(['…']).collect()
+}
+
 impl From<DecodeError> for Error {
     fn from(error: DecodeError) -> Self {
         match error {
@@ -118,7 +131,15 @@ impl From<DecodeError> for Error {
 
 #[cfg(test)]
 mod tests {
-    use super::Error;
+    use super::{Error, shown};
+
+    #[test]
+    fn an_echo_is_escaped_and_at_most_64_characters() {
+        assert_eq!(shown("plain"), "plain");
+        assert_eq!(shown("a\u{1b}[31m\r\n"), "a\\u{1b}[31m\\r\\n");
+        assert_eq!(shown(&"\n".repeat(1000)).chars().count(), 64);
+        assert_eq!(shown(&"x".repeat(64)).chars().count(), 64);
+    }
 
     #[test]
     fn only_what_may_pass_when_sent_again_has_a_retryable_status() {

@@ -53,7 +53,7 @@ use log::Log;
 use log::disk::OsDisk;
 use observe::Readiness;
 use receive::listeners::Listener;
-use receive::{Drain, Receiver};
+use receive::{Drain, Places, Receiver};
 use store::Store;
 use write::Progress;
 
@@ -101,7 +101,7 @@ pub async fn run(
     let store = Store::new(&config.store);
     let progress = Progress::default();
     let readiness = Readiness::default();
-    for warning in observe::warnings::at_start(&config.data_dir, &config.store) {
+    for warning in observe::warnings::at_start(&config) {
         tracing::warn!("{warning}");
         warnings.push(warning);
     }
@@ -118,9 +118,11 @@ pub async fn run(
     let queries = query::router(store.clone(), config.query.clone());
     let everything = receive::router(receiver)
         .merge(receive::authenticated(queries, &config.receive))
-        .merge(observe::router(sources, metrics));
+        .merge(observe::router(sources, metrics))
+        .method_not_allowed_fallback(receive::read_only);
 
     let drain = Drain::default();
+    let places = Places::new(&config.receive);
     let mut servers = JoinSet::new();
     let mut serve = |listener: Option<Listener>, router: axum::Router| {
         let Some(listener) = listener else {
@@ -129,8 +131,10 @@ pub async fn run(
         tracing::info!(listener = listener.name, address = %listener, "listening");
         for socket in listener.sockets {
             let (router, options) = (router.clone(), config.receive.clone());
-            let drain = drain.clone();
-            servers.spawn(async move { receive::serve(socket, router, &options, drain).await });
+            let (places, drain) = (places.clone(), drain.clone());
+            servers.spawn(async move {
+                receive::serve(socket, router, &options, places, drain).await;
+            });
         }
     };
     serve(listeners.main, everything);

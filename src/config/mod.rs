@@ -59,7 +59,6 @@ use layers::Values;
 pub struct Config {
     pub service_port: Port,
     pub otlp_http_port: Port,
-    pub otlp_grpc_port: Port,
     /// At least one.
     pub bind: Vec<IpAddr>,
     /// Holds the log, under `log/`, and SQLite's file.
@@ -69,6 +68,8 @@ pub struct Config {
     pub log: log::Options,
     pub write: write::Options,
     pub store: store::Options,
+    /// No retention was set, so that nothing is ever removed from PostgreSQL without anybody having said so.
+    pub retention_unset: bool,
     pub query: query::Options,
     /// After SIGTERM, how long requests are still taken.
     pub drain_delay: Duration,
@@ -179,6 +180,7 @@ impl Draft {
             (Retention::Auto, store::Target::Sqlite { .. }) => Some(7),
             (Retention::Auto | Retention::Off, _) => None,
         };
+        let retention_unset = self.retention == Retention::Auto && retention_days.is_none();
         let collector = self.collector.unwrap_or_else(|| {
             let dir = std::path::absolute(&self.data_dir).unwrap_or_else(|_| self.data_dir.clone());
             format!("{}:{}", machine.host_name, dir.display())
@@ -186,7 +188,6 @@ impl Draft {
         Config {
             service_port: self.service_port,
             otlp_http_port: self.otlp_http_port,
-            otlp_grpc_port: self.otlp_grpc_port,
             bind: self.bind,
             receive: self.receive,
             log: log::Options {
@@ -205,6 +206,7 @@ impl Draft {
                 read_connections: self.read_connections,
                 collector,
             },
+            retention_unset,
             query: self.query,
             drain_delay: self.drain_delay,
             grace: self.grace,

@@ -54,15 +54,23 @@ fn postgres(loaded: &Loaded) -> &sqlx::postgres::PgConnectOptions {
 }
 
 #[test]
+fn retention_that_is_set_to_off_is_not_taken_for_forgotten() {
+    let url = ("DATABASE_URL", "postgres://db/events");
+    for (set, forgotten) in [("off", false), ("30", false), ("auto", true)] {
+        let retention = ("RUVVECTOR_RETENTION_DAYS", set);
+        let loaded = load(&[], &[url, retention], "").unwrap();
+        assert_eq!(loaded.config.retention_unset, forgotten, "{set}");
+    }
+    assert!(!load(&[], &[], "").unwrap().config.retention_unset);
+}
+
+#[test]
 fn with_nothing_set_it_is_sqlite_under_data_on_both_loopbacks() {
     let loaded = load(&[], &[], "").unwrap();
     assert!(loaded.warnings.is_empty());
     let config = loaded.config;
     assert_eq!(config.service_port, Port::On(3100));
-    assert_eq!(
-        (config.otlp_http_port, config.otlp_grpc_port),
-        (Port::On(4318), Port::On(4317))
-    );
+    assert_eq!(config.otlp_http_port, Port::On(4318));
     assert!(config.bind.len() == 2 && config.bind.iter().all(IpAddr::is_loopback));
     assert!(
         matches!(&config.store.target, Target::Sqlite { path } if path == Path::new("./data/telemetry.db"))
@@ -191,6 +199,7 @@ fn the_database_comes_from_a_url_or_in_parts() {
         ("ruv", Some("events"))
     );
     assert_eq!(loaded.config.store.retention_days, None);
+    assert!(loaded.config.retention_unset);
 
     let parts = [
         ("POSTGRES_HOST", "db"),
@@ -370,7 +379,6 @@ fn settings_at_odds_are_refused() {
             &[
                 ("RUVVECTOR_SERVICE_PORT", "off"),
                 ("RUVVECTOR_OTLP_HTTP_PORT", "off"),
-                ("RUVVECTOR_OTLP_GRPC_PORT", "off"),
             ],
             "every port is off",
         ),

@@ -74,6 +74,8 @@ pub struct Checked {
     /// The first few rejections (at most 20), for the answer.
     pub rejections: Vec<Rejection>,
     pub sanitized: Sanitized,
+    /// The latest time that an accepted event gave for itself, in Unix nanoseconds; `None` where none did.
+    pub latest_unix_nano: Option<i64>,
 }
 
 /// One item that was not taken.

@@ -156,7 +156,9 @@ impl<'a, 's> Events<'a, 's> {
             }
             return Ok(());
         }
-        self.tally.accept();
+        let time = envelope.timestamp_ms;
+        self.tally
+            .accept(time.map(|ms| ms.saturating_mul(NANOS_PER_MS)));
         self.tally.sanitized(&envelope.seen);
         if let Some(sink) = &mut self.sink {
             self.metadata.clear();

@@ -111,7 +111,7 @@ impl<'a> Visitor<'a> for Spans<'a, '_> {
             ..survey.seen
         };
         self.tally.sanitized(&seen);
-        self.tally.accept();
+        self.tally.accept(span.start());
 
         let (Some(sink), Some(resource), Some(scope)) =
             (&mut self.sink, &self.resource, &self.scope)

@@ -153,6 +153,11 @@ impl<'a> Span<'a> {
         self.start == 0 || self.start > received.saturating_add(DAY_NANOS)
     }
 
+    /// The start as sent, in Unix nanoseconds, where there is one that fits.
+    pub(super) fn start(&self) -> Option<i64> {
+        i64::try_from(self.start).ok().filter(|start| *start != 0)
+    }
+
     /// Hands the row to `take`; `metadata` is scratch space.
     pub(super) fn row(
         &self,
@@ -172,7 +177,7 @@ impl<'a> Span<'a> {
         if self.end == 0 || self.end < self.start {
             flags.insert(Flags::END_INVALID);
         }
-        let start = i64::try_from(self.start).ok().filter(|start| *start != 0);
+        let start = self.start();
         let time = if is_replaced { None } else { start }.unwrap_or(received_unix_nano);
         let duration = match self.start {
             0 | u64::MAX => None,

@@ -3,10 +3,9 @@
 //! **Invariant:** however many items are rejected, no more than 20 rejections are described.
 
 use super::{Checked, DecodeError, Rejection, Sanitized};
+use crate::error::shown;
 
 const REJECTIONS: usize = 20;
-/// Characters of the input that a rejection echoes, escaped.
-const ECHOED_CHARACTERS: usize = 64;
 
 /// Counts items as they go by.
 #[derive(Debug, Default)]
@@ -20,8 +19,10 @@ impl Tally {
         self.checked.accepted.saturating_add(self.checked.rejected)
     }
 
-    pub(super) const fn accept(&mut self) {
+    /// An item is taken; `unix_nano` is its time, if it gave one.
+    pub(super) fn accept(&mut self, unix_nano: Option<i64>) {
         self.checked.accepted = self.checked.accepted.saturating_add(1);
+        self.checked.latest_unix_nano = self.checked.latest_unix_nano.max(unix_nano);
     }
 
     pub(super) const fn reject(&mut self) {
@@ -75,20 +76,7 @@ impl Tally {
     }
 }
 
-/// A piece of the input for an error text: escaped, at most 64 characters, quoted.
+/// A piece of the input for an error text, quoted.
 pub(super) fn echo(text: &str) -> String {
-    let mut echoed = String::from("\"");
-    let mut left = ECHOED_CHARACTERS;
-    for character in text.chars() {
-        let escaped = character.escape_debug();
-        let len = escaped.len();
-        if len > left {
-            echoed.push('…');
-            break;
-        }
-        left -= len;
-        echoed.extend(escaped);
-    }
-    echoed.push('"');
-    echoed
+    format!("\"{}\"", shown(text))
 }

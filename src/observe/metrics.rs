@@ -16,6 +16,7 @@ pub const RECEIVE_BYTES_TOTAL: &str = "ruvvector_receive_bytes_total";
 pub const RECEIVE_REQUEST_BYTES: &str = "ruvvector_receive_request_bytes";
 pub const RECEIVE_INFLIGHT_REQUESTS: &str = "ruvvector_receive_inflight_requests";
 pub const RECEIVE_INFLIGHT_BYTES: &str = "ruvvector_receive_inflight_bytes";
+pub const RECEIVE_CONNECTIONS_FAILED_TOTAL: &str = "ruvvector_receive_connections_failed_total";
 pub const HTTP_SERVER_REQUEST_DURATION_SECONDS: &str = "http_server_request_duration_seconds";
 pub const READY: &str = "ruvvector_ready";
 pub const QUEUE_EVENTS: &str = "ruvvector_queue_events";
@@ -136,6 +137,7 @@ pub const ALL: &[Metric] = &[
     histogram(RECEIVE_REQUEST_BYTES, Unit::Bytes, BYTES, "Size of a request body, as it came over the wire."),
     gauge(RECEIVE_INFLIGHT_REQUESTS, Unit::Count, "Requests with events that are being handled."),
     gauge(RECEIVE_INFLIGHT_BYTES, Unit::Bytes, "Memory that is reserved for the bodies of requests in flight."),
+    counter(RECEIVE_CONNECTIONS_FAILED_TOTAL, Unit::Count, "Connections that spoke no HTTP, broke its rules, broke off within a request, or were cut because they were too slow."),
     histogram(HTTP_SERVER_REQUEST_DURATION_SECONDS, Unit::Seconds, SECONDS, "Time from a request's head to its answer."),
     gauge(READY, Unit::Count, "1 while the service takes events: recovered, listening, its log sound, not stopping."),
     gauge(QUEUE_EVENTS, Unit::Count, "Events in the log that are not stored in the database yet."),
@@ -162,7 +164,7 @@ pub const ALL: &[Metric] = &[
     counter(DEAD_LETTERS_TOTAL, Unit::Count, "Events that were set aside in telemetry_dead_letters, by reason."),
     counter(SANITIZED_TOTAL, Unit::Count, "Changes that were made to events so that they can be stored, by kind."),
     counter(DUPLICATES_TOTAL, Unit::Count, "Events of repeated requests that were in the log already."),
-    histogram(CLIENT_CLOCK_SKEW_SECONDS, Unit::Seconds, SKEW, "How far events' own times are from the time of receipt, ahead or behind."),
+    histogram(CLIENT_CLOCK_SKEW_SECONDS, Unit::Seconds, SKEW, "How far the latest time that a request's events give is from its receipt, ahead or behind."),
     gauge(DB_UP, Unit::Count, "1 while the database answers."),
     gauge(DB_POOL_CONNECTIONS, Unit::Count, "Connections to the database, by pool and state."),
     gauge(DB_POOL_MAX_CONNECTIONS, Unit::Count, "Connections that a pool may open."),

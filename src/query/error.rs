@@ -2,11 +2,14 @@
 //!
 //! **Invariant:** an answer is JSON, under 4 KiB, and echoes at most 64 escaped characters of the request.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use sqlx::postgres::PgDatabaseError;
+
+use crate::error::shown;
+use crate::receive::retry;
 
 /// Why a query has no page.
 #[derive(Debug, thiserror::Error)]
@@ -132,45 +135,8 @@ impl IntoResponse for QueryError {
         if status == StatusCode::SERVICE_UNAVAILABLE {
             response
                 .headers_mut()
-                .insert(header::RETRY_AFTER, HeaderValue::from(retry_after()));
+                .insert(header::RETRY_AFTER, u16::from(retry::soon()).into());
         }
         response
-    }
-}
-
-/// 1 to 5 seconds, spread so that refused clients do not come back together.
-fn retry_after() -> u64 {
-    let spread = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .map_or(0, |now| now.subsec_micros());
-    u64::from(spread % 5) + 1
-}
-
-/// A text of the request as an answer may echo it: escaped, at most 64 characters.
-pub(super) fn shown(text: &str) -> String {
-    let escaped = text.escape_debug();
-    if escaped.clone().nth(64).is_none() {
-        return escaped.collect();
-    }
-    escaped.take(63).chain(['…']).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{retry_after, shown};
-
-    #[test]
-    fn an_echo_is_escaped_and_at_most_64_characters() {
-        assert_eq!(shown("plain"), "plain");
-        assert_eq!(shown("a\u{1b}[31m\r\n"), "a\\u{1b}[31m\\r\\n");
-        assert_eq!(shown(&"\n".repeat(1000)).chars().count(), 64);
-        assert_eq!(shown(&"x".repeat(64)).chars().count(), 64);
-    }
-
-    #[test]
-    fn a_client_is_asked_to_wait_one_to_five_seconds() {
-        for _ in 0..1000 {
-            assert!((1..=5).contains(&retry_after()));
-        }
     }
 }

@@ -13,7 +13,7 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::observe::metrics::QUERY_SECONDS;
 use crate::store::Store;
@@ -51,13 +51,16 @@ mod sqlite;
 /// Rows to JSON.
 mod page;
 
+/// A page on its way to a client.
+mod sending;
+
 /// Why there is no page.
 mod error;
 
 use cursor::Order;
 use error::QueryError;
 use filter::Filter;
-use page::{Event, Page};
+use page::Page;
 use parameters::Search;
 
 /// Settings of queries.
@@ -104,7 +107,7 @@ pub fn router(store: Store, options: Options) -> Router {
     Router::new()
         .route("/query", get(query))
         .route("/query/{id}", get(event))
-        .route("/traces/{trace_id}", get(trace))
+        .route("/traces/{traceId}", get(trace))
         .with_state(queries)
 }
 
@@ -156,7 +159,7 @@ async fn event(
     }
     let answer = queries.event(id).await;
     record("/query/{id}", started);
-    Ok(json(answer?.json))
+    answer
 }
 
 fn path_text(
@@ -176,9 +179,9 @@ fn record(route: &'static str, started: Instant) {
     metrics::histogram!(QUERY_SECONDS, "route" => route).record(started.elapsed());
 }
 
-fn json(body: String) -> Response {
+fn json(body: String, slot: OwnedSemaphorePermit) -> Response {
     let json = HeaderValue::from_static("application/json");
-    ([(header::CONTENT_TYPE, json)], body).into_response()
+    ([(header::CONTENT_TYPE, json)], sending::body(body, slot)).into_response()
 }
 
 impl Queries {
@@ -189,7 +192,7 @@ impl Queries {
         path: &str,
         pairs: &[(String, String)],
     ) -> Result<Response, QueryError> {
-        let _slot = self.slot()?;
+        let slot = self.slot()?;
         let (limit, order) = (search.limit as usize, search.order);
         let found = async {
             match &self.store {
@@ -204,15 +207,15 @@ impl Queries {
         let mut page = self.in_time(found).await?;
         page.cut(limit, self.options.answer_bytes);
         let link = next_link(path, pairs, order, &page);
-        let mut response = json(page.into_json());
+        let mut response = json(page.into_json(), slot);
         if let Some(link) = link {
             response.headers_mut().extend(link);
         }
         Ok(response)
     }
 
-    async fn event(&self, id: i64) -> Result<Event, QueryError> {
-        let _slot = self.slot()?;
+    async fn event(&self, id: i64) -> Result<Response, QueryError> {
+        let slot = self.slot()?;
         let found = async {
             match &self.store {
                 Store::Postgres(store) => {
@@ -221,15 +224,15 @@ impl Queries {
                 Store::Sqlite(store) => sqlite::event(&store.read_pool, id, &self.options).await,
             }
         };
-        self.in_time(found)
-            .await?
-            .ok_or(QueryError::NoSuchEvent(id))
+        let event = self.in_time(found).await?;
+        let event = event.ok_or(QueryError::NoSuchEvent(id))?;
+        Ok(json(event.json, slot))
     }
 
     /// A slot among the queries that run at once; given back when dropped, so also when the client leaves.
-    fn slot(&self) -> Result<tokio::sync::SemaphorePermit<'_>, QueryError> {
-        self.slots
-            .try_acquire()
+    fn slot(&self) -> Result<OwnedSemaphorePermit, QueryError> {
+        Arc::clone(&self.slots)
+            .try_acquire_owned()
             .map_err(|_| QueryError::Busy(self.options.concurrency))
     }
 

@@ -7,9 +7,10 @@ use std::collections::HashSet;
 
 use super::Options;
 use super::cursor::{self, Key, Order};
-use super::error::{QueryError, shown};
+use super::error::QueryError;
 use super::filter::Filter;
 use super::time;
+use crate::error::shown;
 
 /// What is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -99,7 +99,7 @@ pub(super) fn error(error: &Error, form: Form) -> Response {
         }
         Error::Malformed { .. }
         | Error::Invalid(_)
-        | Error::Parameter(_)
+        | Error::Parameter { .. }
         | Error::ForeignOrigin
         | Error::NotFound(_)
         | Error::TooManyEvents { .. }
@@ -123,6 +123,7 @@ fn native(error: &Error, form: Form) -> String {
             "rejected": checked.accepted.saturating_add(checked.rejected),
             "problems": problems(&checked.rejections, form),
         }),
+        Error::Parameter { name, .. } => json!({ "error": text, "parameter": name }),
         _ => json!({ "error": text }),
     };
     body.to_string()

@@ -17,6 +17,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
+use metrics::Counter;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -26,7 +27,8 @@ use tokio_util::task::TaskTracker;
 use tower::Service;
 
 use super::wire::{Answering, Phase, Wire};
-use super::{Options, requests, retry};
+use super::{Options, descriptors, requests, retry};
+use crate::observe::metrics::RECEIVE_CONNECTIONS_FAILED_TOTAL;
 
 /// Heads of HTTP/1 up to this size reach us, so that we can answer 431; hyper refuses larger ones by itself.
 const HTTP1_BUFFER_BYTES: usize = 128 << 10;
@@ -35,6 +37,8 @@ const HTTP2_PING: Duration = Duration::from_secs(20);
 const HTTP2_PONG: Duration = Duration::from_secs(10);
 /// Until a failed accept is tried again: out of descriptors, it would fail at once.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+/// Until a failed accept is told again: while descriptors are scarce it fails between successes.
+const TOLD_AGAIN: Duration = Duration::from_secs(60);
 /// How long what a client still sends is read after the last answer, as closing at once would reset it.
 const LINGER: Duration = Duration::from_secs(2);
 /// How long the service waits, when it stops, for the rest of a head that has begun to come in, and how often it looks.
@@ -50,17 +54,54 @@ pub struct Drain {
     pub stop: CancellationToken,
 }
 
+/// The connections that the process may have at once, on all of its sockets together.
+#[derive(Clone)]
+pub struct Places(Arc<Semaphore>);
+
+impl Places {
+    /// As many as the options say, if the limit of open files leaves room for them.
+    #[must_use]
+    pub fn new(options: &Options) -> Self {
+        let connections = descriptors::connections_max(options.connections);
+        Self(Arc::new(Semaphore::new(
+            connections.min(Semaphore::MAX_PERMITS),
+        )))
+    }
+
+    /// Waits for a free one, which is given back when dropped.
+    async fn take(&self) -> OwnedSemaphorePermit {
+        let place = Arc::clone(&self.0).acquire_owned().await;
+        place.expect("the semaphore is never closed")
+    }
+}
+
 /// Serves `router` on `listener` until `drain.stop`, then finishes the requests under way and returns.
-pub async fn serve(listener: TcpListener, router: Router, options: &Options, drain: Drain) {
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    options: &Options,
+    places: Places,
+    drain: Drain,
+) {
     let protocol = protocol(options);
     let router = requests::guarded(router, options.header_bytes);
-    let slots = Arc::new(Semaphore::new(options.connections));
+    let failed = metrics::counter!(RECEIVE_CONNECTIONS_FAILED_TOTAL);
     let open = TaskTracker::new();
+    let mut door = Door {
+        listener,
+        told_at: None,
+    };
     loop {
-        let (stream, slot) = tokio::select! {
+        // The place comes second, or a socket without clients would keep one from the others. So one connection a
+        // socket waits here; those after it wait in the listener's queue.
+        let accepted = async {
+            let stream = door.accept().await;
+            (stream, places.take().await)
+        };
+        let (stream, place) = tokio::select! {
             biased;
             () = drain.stop.cancelled() => break,
-            accepted = accept(&listener, &slots) => accepted,
+            accepted = accepted => accepted,
         };
         let connection = Connection {
             wire: Wire::new(stream),
@@ -68,40 +109,44 @@ pub async fn serve(listener: TcpListener, router: Router, options: &Options, dra
             idle: options.keep_alive_idle,
             // Clients that came together do not leave together.
             age: options.connection_age.mul_f64(0.8 + 0.4 * retry::jitter()),
+            failed: failed.clone(),
             drain: drain.clone(),
         };
         let (protocol, router) = (protocol.clone(), router.clone());
         open.spawn(async move {
             connection.live(&protocol, router).await;
-            drop(slot);
+            drop(place);
         });
     }
-    drop(listener);
+    drop(door);
     open.close();
     open.wait().await;
 }
 
-/// Waits for a free place first, so that what cannot be served waits in the listener's queue.
-async fn accept(
-    listener: &TcpListener,
-    slots: &Arc<Semaphore>,
-) -> (TcpStream, OwnedSemaphorePermit) {
-    let slot = Arc::clone(slots).acquire_owned().await;
-    let slot = slot.expect("the semaphore is never closed");
-    let mut told = false;
-    loop {
-        match listener.accept().await {
-            Ok((stream, _peer)) => {
-                // Without it answers would wait for acknowledgements; a failure costs only that.
-                let _ = stream.set_nodelay(true);
-                return (stream, slot);
-            }
-            Err(error) if is_of_one_connection(error.kind()) => {}
-            Err(error) => {
-                if !std::mem::replace(&mut told, true) {
-                    tracing::warn!(%error, "no connection can be accepted; trying again");
+/// Where connections come in.
+struct Door {
+    listener: TcpListener,
+    /// When a failure was last told.
+    told_at: Option<Instant>,
+}
+
+impl Door {
+    async fn accept(&mut self) -> TcpStream {
+        loop {
+            match self.listener.accept().await {
+                Ok((stream, _peer)) => {
+                    // Without it answers would wait for acknowledgements; a failure costs only that.
+                    let _ = stream.set_nodelay(true);
+                    return stream;
                 }
-                sleep(ACCEPT_AGAIN).await;
+                Err(error) if is_of_one_connection(error.kind()) => {}
+                Err(error) => {
+                    if self.told_at.is_none_or(|at| at.elapsed() > TOLD_AGAIN) {
+                        self.told_at = Some(Instant::now());
+                        tracing::warn!(%error, "no connection can be accepted; trying again");
+                    }
+                    sleep(ACCEPT_AGAIN).await;
+                }
             }
         }
     }
@@ -138,6 +183,7 @@ struct Connection {
     header_timeout: Duration,
     idle: Duration,
     age: Duration,
+    failed: Counter,
     drain: Drain,
 }
 
@@ -162,7 +208,7 @@ enum Leaving {
 impl Connection {
     async fn live(self, protocol: &Builder<TokioExecutor>, router: Router) {
         match self.converse(protocol, router).await {
-            End::Cut => {}
+            End::Cut => self.failed.increment(1),
             End::Closed => {
                 if let Some(stream) = self.wire.into_stream() {
                     linger(stream).await;
@@ -201,6 +247,7 @@ impl Connection {
             tokio::select! {
                 result = connection.as_mut() => {
                     if let Err(error) = result {
+                        self.failed.increment(1);
                         tracing::debug!(%error, "a connection ended with an error");
                     }
                     return End::Closed;

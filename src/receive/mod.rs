@@ -2,23 +2,28 @@
 //!
 //! **Invariant:** no success is answered before [`Log::append`] has returned.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::response::Response;
 use tokio::sync::Semaphore;
 
 use self::admission::Admission;
+use self::answers::Form;
 use self::budget::Budget;
 use self::tally::{Counters, Intake};
 use crate::decode;
+use crate::error::Error;
 use crate::event::Signal;
 use crate::log::Log;
 use crate::write::Progress;
 
 /// The sockets.
 pub mod listeners;
+
+/// How many connections the limit of open files leaves room for.
+mod descriptors;
 
 /// The accept loop, and one connection's life.
 mod connections;
@@ -58,13 +63,13 @@ mod answers;
 mod status;
 
 /// How long a refused client waits.
-mod retry;
+pub(crate) mod retry;
 
 /// What is counted.
 mod tally;
 
 pub use self::admission::authenticated;
-pub use self::connections::{Drain, serve};
+pub use self::connections::{Drain, Places, serve};
 
 /// Settings of the way in.
 #[derive(Clone, Debug)]
@@ -81,6 +86,7 @@ pub struct Options {
     pub handling_timeout: Duration,
     pub keep_alive_idle: Duration,
     pub connection_age: Duration,
+    /// Of the whole process; fewer where the limit of open files is low.
     pub connections: usize,
     pub http2_streams: u32,
     /// All header lines of a request together.
@@ -130,6 +136,7 @@ struct Stage {
     progress: Progress,
     options: Options,
     admission: Admission,
+    check: take::Check,
     budget: Arc<Budget>,
     /// One permit for each large body that may be decoded at once.
     decoders: Arc<Semaphore>,
@@ -148,6 +155,7 @@ impl Receiver {
             progress,
             admission: Admission::new(&options),
             options,
+            check: decode::check,
             budget: Arc::new(Budget::new(budget_bytes)),
             decoders: Arc::new(Semaphore::new(cores)),
         };
@@ -218,5 +226,7 @@ pub fn otlp_router(receiver: Receiver) -> Router {
     )
 }
 
-/// Where the data lives, for warnings.
-pub type DataDir = PathBuf;
+/// The answer to another method on a path that is only read.
+pub async fn read_only() -> Response {
+    answers::error(&Error::Method { allow: "GET, HEAD" }, Form::NATIVE)
+}

@@ -20,7 +20,7 @@ use super::media::{self, Media};
 use super::take::{Taken, Wanted};
 use super::tally::{Intake, Tally};
 use super::{Endpoint, Receiver, body};
-use crate::error::Error;
+use crate::error::{Error, shown};
 use crate::event::{Encoding, Signal};
 
 /// The longest that `?wait=stored` waits for the database.
@@ -118,20 +118,22 @@ fn read_head(receiver: &Receiver, parts: &Parts) -> Result<(Wanted, Wait), Error
 fn parameters(query: &str) -> Result<(bool, Wait), Error> {
     let (mut partial, mut wait) = (None, None);
     for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
+        let name = shown(parameter.split('=').next().unwrap_or_default());
         let twice = match parameter {
             "partial=true" => partial.replace(true).is_some(),
             "partial=false" => partial.replace(false).is_some(),
             "wait=stored" => wait.replace(Wait::Stored).is_some(),
             _ => {
-                return Err(Error::Parameter(format!(
+                let reason = format!(
                     "\"{}\" is no parameter of /ingest; partial=true, partial=false and wait=stored are",
-                    parameter.escape_debug().take(64).collect::<String>()
-                )));
+                    shown(parameter)
+                );
+                return Err(Error::Parameter { name, reason });
             }
         };
         if twice {
-            let name = parameter.split('=').next().unwrap_or_default();
-            return Err(Error::Parameter(format!("{name} is given twice")));
+            let reason = format!("{name} is given twice");
+            return Err(Error::Parameter { name, reason });
         }
     }
     Ok((partial.unwrap_or(false), wait.unwrap_or(Wait::Synced)))

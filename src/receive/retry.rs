@@ -11,7 +11,7 @@ const LONGEST_S: u8 = 5;
 const SHARE: f64 = 0.01;
 
 /// A second or two: for what passes by itself.
-pub(super) fn soon() -> u8 {
+pub(crate) fn soon() -> u8 {
     seconds(1.0, jitter())
 }
 

@@ -14,16 +14,19 @@ use tokio::sync::AcquireError;
 use tokio::time::{Instant, timeout_at};
 
 use super::budget::Reservation;
-use super::tally::{Counters, Outcome, Tally};
+use super::tally::{Counters, Outcome, Seen, Tally};
 use super::{Receiver, body, retry};
 use crate::decode::inflate::{ContentEncoding, InflateError, inflate};
-use crate::decode::{self, Checked, Sanitized, Source};
+use crate::decode::{self, Checked, DecodeError, Source};
 use crate::error::Error;
 use crate::event::{Encoding, Signal};
 use crate::log::{AppendError, Log, NewRecord, Position};
 
 /// Up to this size a body is decoded where it was read; a larger one would delay the answers of others.
 const DECODED_IN_PLACE_BYTES: usize = 256 << 10;
+
+/// [`decode::check`], or what a test puts in its place.
+pub(super) type Check = fn(&[u8], &Source) -> Result<Checked, DecodeError>;
 
 /// What is known of a request before its body is read.
 #[derive(Clone, Copy, Debug)]
@@ -63,6 +66,7 @@ impl Receiver {
             wire: wire.clone(),
             content_encoding: wanted.content_encoding,
             source: self.source(wanted),
+            check: self.stage.check,
             held,
         };
         let limit_bytes = self.decoded_bytes_max(wanted.signal);
@@ -90,7 +94,8 @@ impl Receiver {
         tally.outcome = Outcome::Unknown;
         let counters = Arc::clone(&tally.counters);
         let log = self.stage.log.clone();
-        let appending = append(log, record, counters, checked.sanitized, decoded.job.held);
+        let seen = Seen::of(&checked, &record.source);
+        let appending = append(log, record, counters, seen, decoded.job.held);
         match timeout_at(deadline, tokio::spawn(appending)).await {
             Ok(Ok(Ok(position))) => Ok(Taken {
                 checked,
@@ -158,14 +163,14 @@ async fn append(
     log: Log,
     record: NewRecord,
     counters: Arc<Counters>,
-    sanitized: Sanitized,
+    seen: Seen,
     held: Reservation,
 ) -> Result<Position, AppendError> {
     let accepted = record.accepted;
     let result = log.append(record).await;
     drop(held);
     if result.is_ok() {
-        counters.synced(accepted, sanitized);
+        counters.synced(accepted, &seen);
     }
     result
 }
@@ -175,6 +180,7 @@ struct Job {
     wire: Bytes,
     content_encoding: ContentEncoding,
     source: Source,
+    check: Check,
     held: Reservation,
 }
 
@@ -233,7 +239,7 @@ impl Job {
             (error @ InflateError::Malformed(_), _) => malformed(error.to_string()),
         })?;
         let bytes = u32::try_from(plain.len()).map_err(|_| Error::TooLarge { limit_bytes })?;
-        let checked = decode::check(&plain, &self.source)?;
+        let checked = (self.check)(&plain, &self.source)?;
         Ok(Found { checked, bytes })
     }
 }
@@ -262,5 +268,61 @@ fn unavailable(reason: &str, retry_after_s: u8) -> Error {
 fn unknown() -> Error {
     Error::Unknown {
         retry_after_s: retry::soon(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use axum::body::Body;
+    use axum::http::{Request, StatusCode};
+    use tower::ServiceExt;
+
+    use super::super::{Options, Receiver, router};
+    use super::{Checked, DECODED_IN_PLACE_BYTES, DecodeError, Source, decode};
+    use crate::log::disk::OsDisk;
+    use crate::log::{self, Log};
+    use crate::write::Progress;
+
+    fn check(body: &[u8], source: &Source) -> Result<Checked, DecodeError> {
+        assert!(!body.ends_with(b"  "), "a fault in decoding");
+        decode::check(body, source)
+    }
+
+    /// One that was met would be met again: the client must not send such a body for ever.
+    #[tokio::test]
+    async fn a_panic_in_decoding_is_answered_400_and_harms_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = log::Options {
+            dir: dir.path().to_owned(),
+            budget_bytes: Some(64 << 20),
+            segment_bytes: 4 << 20,
+            free_floor_bytes: 0,
+            keep_stored: Duration::ZERO,
+        };
+        let log = Log::open(Arc::new(OsDisk), &options).unwrap();
+        let mut receiver = Receiver::new(log.clone(), Progress::default(), Options::default());
+        Arc::get_mut(&mut receiver.stage)
+            .expect("not shared yet")
+            .check = check;
+        let router = router(receiver.clone());
+        let send = async |end: &str, spaces: usize| {
+            let event = r#"{"correlationId":"c","integration":"i","eventType":"e"}"#;
+            let body = format!("{event}{}{end}", " ".repeat(spaces));
+            let request = Request::post("/ingest").body(Body::from(body)).unwrap();
+            router.clone().oneshot(request).await.unwrap().status()
+        };
+        for round in 1..=4 {
+            for spaces in [0, DECODED_IN_PLACE_BYTES] {
+                assert_eq!(send("  ", spaces).await, StatusCode::BAD_REQUEST);
+            }
+            assert_eq!(send("\n", DECODED_IN_PLACE_BYTES).await, StatusCode::OK);
+            assert_eq!(log.status().synced, round);
+        }
+        let mut all = receiver.stage.budget.reservation();
+        let half = receiver.stage.budget.share_bytes();
+        assert_eq!(all.grow(half), Ok(()), "no memory is left reserved");
     }
 }

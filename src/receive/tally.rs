@@ -3,15 +3,16 @@
 //! **Invariant:** a request is counted once, whatever becomes of it, also when its client goes away.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use metrics::{Counter, Gauge, Histogram};
 
-use crate::decode::{Checked, Sanitized};
+use crate::decode::{Checked, Sanitized, Source};
 use crate::error::Error;
 use crate::event::Signal;
 use crate::observe::metrics::{
-    RECEIVE_BYTES_TOTAL, RECEIVE_EVENTS_TOTAL, RECEIVE_INFLIGHT_REQUESTS, RECEIVE_REQUEST_BYTES,
-    RECEIVE_REQUESTS_TOTAL, SANITIZED_TOTAL,
+    CLIENT_CLOCK_SKEW_SECONDS, RECEIVE_BYTES_TOTAL, RECEIVE_EVENTS_TOTAL,
+    RECEIVE_INFLIGHT_REQUESTS, RECEIVE_REQUEST_BYTES, RECEIVE_REQUESTS_TOTAL, SANITIZED_TOTAL,
 };
 
 /// Where a request came in; the metric label `source`.
@@ -66,7 +67,7 @@ impl Outcome {
                 Self::Invalid
             }
             Error::Unknown { .. } => Self::Unknown,
-            Error::Parameter(_)
+            Error::Parameter { .. }
             | Error::Unauthenticated
             | Error::ForeignOrigin
             | Error::NotFound(_)
@@ -91,6 +92,26 @@ pub(super) struct Counters {
     requests: [Counter; Outcome::ALL.len()],
     inflight: Gauge,
     sanitized: [Counter; 5],
+    skew: Histogram,
+}
+
+/// What was noticed about a request's events beside their number.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seen {
+    sanitized: Sanitized,
+    /// How far the latest time that they gave is from their receipt.
+    skew: Option<Duration>,
+}
+
+impl Seen {
+    pub(super) fn of(checked: &Checked, source: &Source) -> Self {
+        let received = source.received_unix_nano;
+        let skew = |time: i64| Duration::from_nanos(time.abs_diff(received));
+        Self {
+            sanitized: checked.sanitized,
+            skew: checked.latest_unix_nano.map(skew),
+        }
+    }
 }
 
 impl Counters {
@@ -117,19 +138,23 @@ impl Counters {
             requests,
             inflight: metrics::gauge!(RECEIVE_INFLIGHT_REQUESTS),
             sanitized,
+            skew: metrics::histogram!(CLIENT_CLOCK_SKEW_SECONDS),
         }
     }
 
     /// A request's events at its sync: the balance counts them from here.
-    pub(super) fn synced(&self, accepted: u32, sanitized: Sanitized) {
+    pub(super) fn synced(&self, accepted: u32, seen: &Seen) {
         self.accepted_events.increment(u64::from(accepted));
+        if let Some(skew) = seen.skew {
+            self.skew.record(skew);
+        }
         let Sanitized {
             nul,
             utf8,
             time,
             cut,
             string_reference,
-        } = sanitized;
+        } = seen.sanitized;
         for (counter, times) in self
             .sanitized
             .iter()

@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** a connection that only waits always has a deadline; a request under way keeps it open.
 
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
@@ -16,6 +17,9 @@ use tokio::time::Instant;
 
 /// A request under way on a connection over which no byte moved for so long is given up: its client reads no answer.
 const STALLED: Duration = Duration::from_secs(60);
+/// A request under way for so long is given up though bytes move: a client of HTTP/2 may ping for ever and read no
+/// answer, which stays in memory.
+const LONGEST: Duration = Duration::from_secs(180);
 
 /// A connection, shared by the protocol, the requests on it, and the loop that ends it.
 #[derive(Clone)]
@@ -27,7 +31,9 @@ struct State {
     /// Since when the head of a request comes in; from the accept on for the first.
     head_since: Option<Instant>,
     idle_since: Instant,
-    requests: usize,
+    /// When each request under way began.
+    requests: BTreeMap<u64, Instant>,
+    begun: u64,
     fresh: bool,
     http2: bool,
     last: bool,
@@ -53,7 +59,8 @@ impl Wire {
             moved_at: now,
             head_since: Some(now),
             idle_since: now,
-            requests: 0,
+            requests: BTreeMap::new(),
+            begun: 0,
             fresh: true,
             http2: false,
             last: false,
@@ -63,8 +70,9 @@ impl Wire {
     /// What it does, and until when it may go on doing that.
     pub(super) fn phase(&self, header_timeout: Duration, idle: Duration) -> (Phase, Instant) {
         let state = self.lock();
-        if state.requests > 0 {
-            return (Phase::Busy, state.moved_at + STALLED);
+        if let Some((_, oldest)) = state.requests.first_key_value() {
+            let deadline = (state.moved_at + STALLED).min(*oldest + LONGEST);
+            return (Phase::Busy, deadline);
         }
         match state.head_since {
             Some(since) if state.fresh => (Phase::Fresh, since + header_timeout),
@@ -76,11 +84,15 @@ impl Wire {
     /// Counts a request as under way until what is returned is dropped.
     pub(super) fn begin(&self, version: Version) -> UnderWay {
         let mut state = self.lock();
-        state.requests += 1;
+        let now = Instant::now();
+        let number = state.begun;
+        state.begun += 1;
+        state.requests.insert(number, now);
         state.head_since = None;
         state.http2 = version == Version::HTTP_2;
-        state.moved_at = Instant::now();
-        UnderWay(self.clone())
+        state.moved_at = now;
+        let wire = self.clone();
+        UnderWay { wire, number }
     }
 
     /// The next answer is to be the last.
@@ -104,12 +116,15 @@ impl Wire {
 }
 
 /// A request from its head to the last byte of its answer.
-pub(super) struct UnderWay(Wire);
+pub(super) struct UnderWay {
+    wire: Wire,
+    number: u64,
+}
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        let mut state = self.0.lock();
-        state.requests -= 1;
+        let mut state = self.wire.lock();
+        state.requests.remove(&self.number);
         state.idle_since = Instant::now();
     }
 }
@@ -127,7 +142,7 @@ impl AsyncRead for Wire {
             state.moved_at = Instant::now();
             state.fresh = false;
             // HTTP/2 sends frames of its own between requests.
-            if state.requests == 0 && !state.http2 && state.head_since.is_none() {
+            if state.requests.is_empty() && !state.http2 && state.head_since.is_none() {
                 state.head_since = Some(state.moved_at);
             }
         }

@@ -16,7 +16,7 @@ use axum::http::Method;
 use bytes::Bytes;
 use ruvvector_service::log::disk::OsDisk;
 use ruvvector_service::log::{self, Entry, Log};
-use ruvvector_service::receive::{Drain, Options, Receiver, serve};
+use ruvvector_service::receive::{Drain, Options, Places, Receiver, serve};
 use ruvvector_service::write::Progress;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -71,8 +71,8 @@ impl Served {
         let address = listener.local_addr().expect("bound");
         let drain = Drain::default();
         let server = {
-            let drain = drain.clone();
-            tokio::spawn(async move { serve(listener, router, &options, drain).await })
+            let (places, drain) = (Places::new(&options), drain.clone());
+            tokio::spawn(async move { serve(listener, router, &options, places, drain).await })
         };
         Self {
             address,
