@@ -128,7 +128,7 @@ impl Torn {
                 *known = place;
             }
         }
-        let left = header.bytes.saturating_sub(end) / record::total_bytes(0);
+        let left = header.bytes.saturating_sub(BLOCK_BYTES + end) / record::total_bytes(0);
         self.most = self.most.max(last.saturating_add(left));
         Ok(())
     }
@@ -151,15 +151,12 @@ impl Torn {
             || verified.unwrap_or(0).max(synced).max(self.base - 1),
             |until| until.min(self.most),
         );
-        let received = self.places.values().map(|place| place.received);
+        let mut received = self.places.values().map(|place| place.received);
         let mut plan = Plan {
             base: self.base,
             last,
             synced,
-            received: received
-                .filter(|at| *at != 0)
-                .next()
-                .unwrap_or_else(now_unix_nano),
+            received: received.find(|at| *at != 0).unwrap_or_else(now_unix_nano),
             steps: Vec::new(),
             damaged: 0,
             holes: 0,
