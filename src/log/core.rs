@@ -59,11 +59,13 @@ impl Core {
 
     /// Latches: nothing is written any more.
     pub(super) fn break_down(&self, error: &std::io::Error) {
+        if self.broken.swap(true, Ordering::Relaxed) {
+            return;
+        }
         tracing::error!(
             dir = %self.settings.dir.display(), %error,
             "the log failed and takes no more: check the disk, then start again; what was acknowledged is safe"
         );
-        self.broken.store(true, Ordering::Relaxed);
     }
 
     /// Wakes those who wait for more to be synced: nothing more is.
@@ -71,8 +73,9 @@ impl Core {
         self.synced.send_modify(|synced| synced.ended = true);
     }
 
+    /// Lets the keeper look for what may go and what is wanting.
     pub(super) fn wake_keeper(&self) {
-        lock(&self.orders).wake = true;
+        lock(&self.orders).recycle = true;
         self.ordered.notify_one();
     }
 
@@ -85,7 +88,8 @@ impl Core {
         const TELL_BYTES: u64 = 128 << 10;
         let before = self.appended_bytes.fetch_add(bytes, Ordering::Relaxed);
         if before / TELL_BYTES != (before + bytes) / TELL_BYTES {
-            self.wake_keeper();
+            lock(&self.orders).fill = true;
+            self.ordered.notify_one();
         }
     }
 
@@ -94,7 +98,7 @@ impl Core {
         if self.full.swap(full, Ordering::Relaxed) != full {
             match shortage {
                 Some(shortage) => {
-                    tracing::warn!(?shortage, "the log has no room for a further segment");
+                    tracing::warn!(%shortage, "the log has no room for a further segment");
                 }
                 None => tracing::info!("the log has room again"),
             }
@@ -102,16 +106,14 @@ impl Core {
     }
 
     pub(super) fn status(&self) -> Status {
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |since| since.as_nanos());
         let state = lock(&self.state);
         let live = state.streams.last();
+        let waiting = state.waiting();
         Status {
-            queue_events: state.queue_events,
-            queue_bytes: state.queue_bytes,
+            queue_events: waiting.events,
+            queue_bytes: waiting.bytes,
             capacity_bytes: self.settings.budget_bytes,
-            oldest_unix_nano: state.oldest,
+            oldest_unix_nano: state.oldest_waiting(),
             appended: state.appended,
             synced: live.map_or(0, |live| live.last),
             stored: live.map_or(0, |live| live.stored.first_missing(1) - 1),
@@ -123,20 +125,28 @@ impl Core {
             volume_free_bytes: state.volume.free_bytes,
             volume_size_bytes: state.volume.size_bytes,
             retained_seconds: state.oldest_stored().map_or(0, |received| {
-                let received = u128::try_from(received).unwrap_or(0);
-                u64::try_from(now.saturating_sub(received) / 1_000_000_000).unwrap_or(u64::MAX)
+                u64::try_from(now_unix_nano().saturating_sub(received) / 1_000_000_000).unwrap_or(0)
             }),
             backlog_at_start_events: state.backlog_at_start_events,
             damaged_records: state.damaged_records,
             undrained_streams: state
                 .streams
                 .iter()
-                .filter(|stream| !stream.live && stream.first_unstored().is_some())
+                .filter(|stream| !stream.live && !stream.is_drained())
                 .count() as u64,
             full: self.full.load(Ordering::Relaxed),
             broken: self.is_broken(),
         }
     }
+}
+
+/// The clock, Unix nanoseconds.
+pub(super) fn now_unix_nano() -> i64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .ok()
+        .and_then(|since| i64::try_from(since.as_nanos()).ok())
+        .unwrap_or(0)
 }
 
 /// A panic of another thread leaves the log's facts as they were before or after one step, each of which is sound.

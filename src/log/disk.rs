@@ -97,17 +97,11 @@ pub trait DiskFile: Send + Sync {
     /// The operating system's; what was written since the last sync may be lost then, whatever a later sync says.
     fn sync_data(&self) -> io::Result<()>;
 
-    /// Gives an empty file its length in zeros, with the space to back it.
+    /// Gives a file its length, with the space to back it, and zeros where nothing was written.
     ///
     /// # Errors
     /// The operating system's; `StorageFull` when there is no such space.
     fn allocate(&self, bytes: u64) -> io::Result<()>;
-
-    /// Length of the file.
-    ///
-    /// # Errors
-    /// The operating system's.
-    fn bytes(&self) -> io::Result<u64>;
 }
 
 /// Writes all of `slices`, however the system cuts it up.
@@ -153,6 +147,15 @@ pub(super) fn is_full(error: &io::Error) -> bool {
     )
 }
 
+/// Whether an error says that the system is short of something that it may have again soon.
+pub(super) fn is_passing(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    const PASSING: [Errno; 3] = [Errno::MFILE, Errno::NFILE, Errno::NOMEM];
+    PASSING
+        .iter()
+        .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
 /// The operating system's files.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct OsDisk;
@@ -194,7 +197,11 @@ impl Disk for OsDisk {
         let mut files = Vec::new();
         for entry in std::fs::read_dir(dir)? {
             let entry = entry?;
-            let metadata = entry.metadata()?;
+            let metadata = match entry.metadata() {
+                // Gone since: a running log is looked at.
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                metadata => metadata?,
+            };
             if metadata.is_file() {
                 files.push(Listed {
                     path: entry.path(),
@@ -230,7 +237,7 @@ impl Disk for OsDisk {
     }
 
     fn space(&self, dir: &Path) -> io::Result<Space> {
-        let volume = rustix::fs::statvfs(dir)?;
+        let volume = rustix::io::retry_on_intr(|| rustix::fs::statvfs(dir))?;
         Ok(Space {
             free_bytes: volume.f_bavail.saturating_mul(volume.f_frsize),
             size_bytes: volume.f_blocks.saturating_mul(volume.f_frsize),
@@ -255,26 +262,61 @@ impl DiskFile for File {
     }
 
     fn allocate(&self, bytes: u64) -> io::Result<()> {
-        match rustix::fs::fallocate(self, rustix::fs::FallocateFlags::empty(), 0, bytes) {
+        let allocate =
+            || rustix::fs::fallocate(self, rustix::fs::FallocateFlags::empty(), 0, bytes);
+        match rustix::io::retry_on_intr(allocate) {
             Ok(()) => Ok(()),
-            // File systems without it: write the zeros.
             Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {
-                let zeros = vec![0; 256 << 10];
-                let mut at = 0;
-                while at < bytes {
-                    let piece = usize::try_from(bytes - at)
-                        .unwrap_or(usize::MAX)
-                        .min(zeros.len());
-                    write_all(self, &mut [IoSlice::new(&zeros[..piece])], at)?;
-                    at += piece as u64;
-                }
-                Ok(())
+                write_zeros(self, bytes)
             }
             Err(error) => Err(error.into()),
         }
     }
+}
 
-    fn bytes(&self) -> io::Result<u64> {
-        Ok(self.metadata()?.len())
+/// For file systems that cannot allocate.
+fn write_zeros(file: &dyn DiskFile, bytes: u64) -> io::Result<()> {
+    let zeros = vec![0; 256 << 10];
+    let mut at = 0;
+    while at < bytes {
+        let piece = usize::try_from(bytes - at)
+            .unwrap_or(usize::MAX)
+            .min(zeros.len());
+        write_all(file, &mut [IoSlice::new(&zeros[..piece])], at)?;
+        at += piece as u64;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_system_that_cannot_allocate_gets_the_zeros_written() {
+        let dir = tempfile::tempdir().unwrap();
+        for bytes in [0, 1, 256 << 10, (1 << 20) + 4096] {
+            let path = dir.path().join(bytes.to_string());
+            let file = OsDisk.create(&path).unwrap();
+            write_zeros(&*file, bytes).unwrap();
+            let content = std::fs::read(&path).unwrap();
+            assert_eq!(content.len() as u64, bytes);
+            assert!(content.iter().all(|byte| *byte == 0));
+        }
+    }
+
+    #[test]
+    fn what_is_allocated_reads_as_zeros_and_takes_space() {
+        use std::os::unix::fs::MetadataExt;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        let file = OsDisk.create(&path).unwrap();
+        file.allocate(1 << 20).unwrap();
+        assert!(std::fs::read(&path).unwrap().iter().all(|byte| *byte == 0));
+        let metadata = std::fs::metadata(&path).unwrap();
+        assert_eq!(
+            (metadata.len(), metadata.blocks() * 512),
+            (1 << 20, 1 << 20)
+        );
     }
 }

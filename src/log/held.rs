@@ -16,13 +16,45 @@ use super::segment::{BLOCK_BYTES, Contents, Header};
 /// A waypoint stands about every so many bytes.
 const WAYPOINT_BYTES: u64 = 64 << 10;
 
+/// Events and bytes of records.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Sums {
+    pub(super) events: u64,
+    pub(super) bytes: u64,
+}
+
+impl Sums {
+    pub(super) fn and(self, other: Self) -> Self {
+        Self {
+            events: self.events + other.events,
+            bytes: self.bytes + other.bytes,
+        }
+    }
+
+    /// Never below nothing: what a lost header said is in no sum but the segment's own.
+    pub(super) fn less(self, other: Self) -> Self {
+        Self {
+            events: self.events.saturating_sub(other.events),
+            bytes: self.bytes.saturating_sub(other.bytes),
+        }
+    }
+}
+
+impl Contents {
+    pub(super) fn sums(&self) -> Sums {
+        Sums {
+            events: self.events,
+            bytes: self.bytes,
+        }
+    }
+}
+
 /// Where a record starts, and the sums of all before it in its segment.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Waypoint {
     pub(super) n: u64,
     pub(super) offset: u64,
-    pub(super) events: u64,
-    pub(super) bytes: u64,
+    pub(super) sums: Sums,
     /// Receive time of the record, Unix nanoseconds.
     pub(super) received: i64,
 }
@@ -52,6 +84,8 @@ pub(super) struct Facts {
     /// Whether a copy was put aside, or need not be.
     pub(super) set_aside: bool,
     waypoints: Vec<Waypoint>,
+    /// The place that was sought last: the next batch begins where the last one ended.
+    sought: Waypoint,
 }
 
 impl Segment {
@@ -75,6 +109,7 @@ impl Segment {
                 reported: Ranges::default(),
                 set_aside: false,
                 waypoints: vec![first],
+                sought: first,
             }),
         }
     }
@@ -100,8 +135,7 @@ impl Segment {
             return Waypoint {
                 n,
                 offset: contents.end,
-                events: contents.events,
-                bytes: contents.bytes,
+                sums: contents.sums(),
                 received: 0,
             };
         }
@@ -111,15 +145,18 @@ impl Segment {
         }
         let walked = disk.open(&self.path).and_then(|file| {
             let mut walk = Walk::new(self, file, n, WAYPOINT_BYTES);
-            while let Some((found, sums)) = walk.next()? {
+            while let Some((found, here)) = walk.next()? {
                 if found.header.n >= n {
-                    return Ok(Some(sums));
+                    return Ok(Some(here));
                 }
             }
             Ok(None)
         });
         match walked {
-            Ok(Some(sums)) => sums,
+            Ok(Some(found)) => {
+                self.facts().sought = found;
+                found
+            }
             Ok(None) => near,
             Err(error) => {
                 tracing::warn!(path = %self.path.display(), %error, "a log segment cannot be read");
@@ -141,8 +178,7 @@ impl Facts {
             let here = Waypoint {
                 n: contents.last,
                 offset: record.offset,
-                events: contents.events,
-                bytes: contents.bytes,
+                sums: contents.sums(),
                 received: record.received,
             };
             contents.records += 1;
@@ -150,6 +186,7 @@ impl Facts {
             contents.bytes += record.bytes;
             if contents.records == 1 {
                 self.waypoints = vec![here];
+                self.sought = here;
             } else {
                 self.pass(here);
             }
@@ -168,7 +205,12 @@ impl Facts {
     /// The nearest waypoint at or before `n`.
     fn waypoint(&self, n: u64) -> Waypoint {
         let after = self.waypoints.partition_point(|waypoint| waypoint.n <= n);
-        self.waypoints[after.saturating_sub(1)]
+        let near = self.waypoints[after.saturating_sub(1)];
+        if near.n < self.sought.n && self.sought.n <= n {
+            self.sought
+        } else {
+            near
+        }
     }
 }
 
@@ -178,8 +220,7 @@ pub(super) struct Walk<'a> {
     pub(super) scan: Scan,
     /// Where the walk began.
     pub(super) start: u64,
-    events: u64,
-    bytes: u64,
+    sums: Sums,
 }
 
 impl<'a> Walk<'a> {
@@ -203,8 +244,7 @@ impl<'a> Walk<'a> {
                 window,
             ),
             start: start.offset,
-            events: start.events,
-            bytes: start.bytes,
+            sums: start.sums,
         }
     }
 
@@ -217,13 +257,14 @@ impl<'a> Walk<'a> {
             let here = Waypoint {
                 n: found.header.n,
                 offset: found.offset,
-                events: self.events,
-                bytes: self.bytes,
+                sums: self.sums,
                 received: found.header.source.received_unix_nano,
             };
             self.segment.facts().pass(here);
-            self.events += u64::from(found.header.accepted);
-            self.bytes += found.header.total_bytes();
+            self.sums = self.sums.and(Sums {
+                events: u64::from(found.header.accepted),
+                bytes: found.header.total_bytes(),
+            });
             return Ok(Some((found, here)));
         }
         Ok(None)

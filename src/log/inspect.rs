@@ -7,9 +7,10 @@ use std::path::Path;
 
 use super::disk::Disk;
 use super::record::Class;
-use super::recovery::{Surveyed, failed, survey};
+use super::recovery::failed;
 use super::scan::Scan;
 use super::segment::{BLOCK_BYTES, Begin, FORMAT, Header};
+use super::survey::{Surveyed, survey};
 use super::{OpenError, SegmentReport, StreamId};
 
 /// As [`super::Log::inspect`].

@@ -2,7 +2,7 @@
 //!
 //! **Invariant:** nothing that it does makes an append wait for more than one small write.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{Core, lock};
 
@@ -11,28 +11,34 @@ const TICK: Duration = Duration::from_secs(1);
 /// What the keeper is told.
 #[derive(Debug, Default)]
 pub(super) struct Orders {
-    pub(super) wake: bool,
+    /// A segment was begun or ended.
+    pub(super) recycle: bool,
+    /// More was appended, so that more of a spare may be filled.
+    pub(super) fill: bool,
     pub(super) stop: bool,
 }
 
 /// Runs until it is told to stop.
 pub(super) fn run(core: &Core) {
+    let mut recycled = None;
     loop {
-        if !core.is_broken() {
-            core.recycle();
-            while core.fill() {}
-        }
-        let mut orders = lock(&core.orders);
-        if !orders.wake && !orders.stop {
-            orders = core
-                .ordered
-                .wait_timeout(orders, TICK)
-                .unwrap_or_else(std::sync::PoisonError::into_inner)
-                .0;
-        }
-        orders.wake = false;
+        let orders = std::mem::take(&mut *lock(&core.orders));
         if orders.stop {
             return;
         }
+        let mut more = false;
+        if !core.is_broken() {
+            if orders.recycle || recycled.is_none_or(|at: Instant| at.elapsed() >= TICK) {
+                core.recycle();
+                recycled = Some(Instant::now());
+            }
+            more = core.fill();
+        }
+        let idle = |orders: &mut Orders| !(more || orders.recycle || orders.fill || orders.stop);
+        // Woken, or after a tick: both look again.
+        drop(
+            core.ordered
+                .wait_timeout_while(lock(&core.orders), TICK, idle),
+        );
     }
 }

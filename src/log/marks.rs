@@ -1,69 +1,61 @@
 //! What the database holds, as the log is told.
 //!
-//! **Invariant:** each record counts as waiting from its sync until it is marked stored, exactly.
+//! **Invariant:** each record counts as waiting from its sync until it is marked stored, exactly; what could not be read
+//! when a part of a segment was marked is put right when more of it is.
 
 use std::ops::RangeInclusive;
 use std::time::Instant;
 
 use crate::observe::metrics::STORED_GAPS_TOTAL;
 
+use super::held::{Segment, Sums};
+use super::ranges::Ranges;
 use super::{Core, StreamId, lock};
 
-/// Events and bytes of records.
-#[derive(Clone, Copy, Debug, Default)]
-struct Sums {
-    events: u64,
-    bytes: u64,
-}
-
 impl Core {
-    pub(super) fn mark_stored(&self, id: StreamId, range: RangeInclusive<u64>) {
+    pub(super) fn mark_stored(&self, id: StreamId, range: &RangeInclusive<u64>) {
         let _marking = lock(&self.marking);
-        let (new, unread) = {
+        let unread: Vec<_> = {
             let mut state = lock(&self.state);
             let Some(stream) = state.stream(id) else {
                 return;
             };
-            let new = stream.stored.missing(&range);
-            // What nobody read in this life was stored in an earlier one: it never was a backlog of this one.
-            let unread: Vec<_> = new
-                .iter()
-                .flat_map(|part| stream.read.missing(part))
-                .collect();
-            (new, unread)
+            let new = stream.stored.missing(range);
+            stream.stored.insert(range.clone());
+            if stream.live {
+                Vec::new()
+            } else {
+                // What nobody read in this life was stored in an earlier one: it never was a backlog of this one.
+                new.iter()
+                    .flat_map(|part| stream.read.missing(part))
+                    .collect()
+            }
         };
-        let waiting = self.sums(id, &new);
-        let never_waited = self.sums(id, &unread);
+        let never_waited = self.sums_held(id, &unread).events;
         {
             let mut state = lock(&self.state);
-            state.queue_events = state.queue_events.saturating_sub(waiting.events);
-            state.queue_bytes = state.queue_bytes.saturating_sub(waiting.bytes);
-            if let Some(stream) = state.stream(id) {
-                stream.stored.insert(range);
-                stream.note_stored(Instant::now());
-                if !stream.live {
-                    state.backlog_at_start_events = state
-                        .backlog_at_start_events
-                        .saturating_sub(never_waited.events);
-                }
-            }
+            let backlog = &mut state.backlog_at_start_events;
+            *backlog = backlog.saturating_sub(never_waited);
         }
-        self.find_oldest();
+        self.settle(id, range);
     }
 
-    pub(super) fn mark_unstored(&self, id: StreamId, range: RangeInclusive<u64>) {
+    pub(super) fn mark_unstored(&self, id: StreamId, range: &RangeInclusive<u64>) {
         let _marking = lock(&self.marking);
         let (back, gaps) = {
             let mut state = lock(&self.state);
             let Some(stream) = state.stream(id) else {
                 return;
             };
-            let mut held = super::ranges::Ranges::default();
-            for (_, part) in stream.held(&range) {
+            let mut held = Ranges::default();
+            for (_, part) in stream.held(range) {
                 held.insert(part);
             }
             let gaps = held.missing(&(*range.start()..=*range.end().min(&stream.last)));
-            (stream.stored.within(&range), gaps)
+            let back = stream.stored.within(range);
+            stream.stored.remove(range);
+            stream.read.remove(range);
+            (back, gaps)
         };
         for gap in &gaps {
             metrics::counter!(STORED_GAPS_TOTAL).increment(1);
@@ -72,58 +64,45 @@ impl Core {
                 "the database lost records that the log no longer holds: restore them from a backup of the database"
             );
         }
-        let waiting = self.sums(id, &back);
-        {
-            let mut state = lock(&self.state);
-            state.queue_events += waiting.events;
-            state.queue_bytes += waiting.bytes;
-            state.backlog_at_start_events += waiting.events;
-            if let Some(stream) = state.stream(id) {
-                stream.stored.remove(&range);
-                stream.read.remove(&range);
-                stream.note_stored(Instant::now());
+        let waits_again = self.sums_held(id, &back).events;
+        lock(&self.state).backlog_at_start_events += waits_again;
+        self.settle(id, range);
+    }
+
+    /// Brings what is known of the segments of `range` in line with the stream's set of stored positions.
+    fn settle(&self, id: StreamId, range: &RangeInclusive<u64>) {
+        let partial = lock(&self.state)
+            .stream(id)
+            .map(|stream| stream.note_stored(range, Instant::now()))
+            .unwrap_or_default();
+        for part in partial {
+            let stored = part.stored.iter().fold(Sums::default(), |sums, range| {
+                sums.and(self.sums(&part.segment, range))
+            });
+            let oldest = part.segment.sums_before(&*self.disk, part.first_missing);
+            if let Some(stream) = lock(&self.state).stream(id) {
+                stream.settle(&part.segment, stored, oldest.received);
             }
         }
-        self.find_oldest();
     }
 
     /// The sums of what is held of `parts`.
-    fn sums(&self, id: StreamId, parts: &[RangeInclusive<u64>]) -> Sums {
-        let held = {
+    fn sums_held(&self, id: StreamId, parts: &[RangeInclusive<u64>]) -> Sums {
+        let held: Vec<_> = {
             let mut state = lock(&self.state);
             let Some(stream) = state.stream(id) else {
                 return Sums::default();
             };
-            let held: Vec<_> = parts.iter().flat_map(|part| stream.held(part)).collect();
-            held
+            parts.iter().flat_map(|part| stream.held(part)).collect()
         };
-        let mut sums = Sums::default();
-        for (segment, part) in held {
-            let before = segment.sums_before(&*self.disk, *part.start());
-            let after = segment.sums_before(&*self.disk, part.end().saturating_add(1));
-            sums.events += after.events.saturating_sub(before.events);
-            sums.bytes += after.bytes.saturating_sub(before.bytes);
-        }
-        sums
+        held.iter().fold(Sums::default(), |sums, (segment, part)| {
+            sums.and(self.sums(segment, part))
+        })
     }
 
-    /// Finds the receive time of the oldest record that is not stored.
-    fn find_oldest(&self) {
-        let find = || {
-            lock(&self.state)
-                .streams
-                .iter()
-                .find_map(super::state::StreamState::first_unstored)
-        };
-        let received = |(n, segment): &(u64, std::sync::Arc<super::held::Segment>)| {
-            segment.sums_before(&*self.disk, *n).received
-        };
-        let first = find();
-        let oldest = first.as_ref().map(received);
-        let mut state = lock(&self.state);
-        // A first record may have come since: then the writer's own note stands.
-        if first.is_some() || state.queue_bytes == 0 {
-            state.oldest = oldest;
-        }
+    fn sums(&self, segment: &Segment, range: &RangeInclusive<u64>) -> Sums {
+        let before = segment.sums_before(&*self.disk, *range.start());
+        let after = segment.sums_before(&*self.disk, range.end().saturating_add(1));
+        after.sums.less(before.sums)
     }
 }

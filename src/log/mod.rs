@@ -47,8 +47,6 @@
 //!   is synced does the original go. A base found twice is one segment: the one with the footer.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -57,6 +55,8 @@ use crate::decode::Source;
 use crate::decode::inflate::ContentEncoding;
 
 use self::core::{Core, lock};
+
+pub use self::handle::Log;
 
 /// The one seam to the file system.
 pub mod disk;
@@ -85,6 +85,9 @@ mod state;
 /// Spares, budget, floor.
 mod pool;
 
+/// The segment files of a directory.
+mod survey;
+
 /// What an earlier opening left.
 mod recovery;
 
@@ -111,6 +114,9 @@ mod marks;
 
 /// Copies of damaged segments.
 mod aside;
+
+/// The open log, as the other stages hold it.
+mod handle;
 
 /// `log list` and `log verify`.
 mod inspect;
@@ -248,18 +254,6 @@ pub struct Status {
     pub broken: bool,
 }
 
-/// The open log. Cheap to clone; all clones are the same log.
-#[derive(Clone)]
-pub struct Log {
-    shared: Arc<Open>,
-}
-
-/// The threads of an open log; the last clone that goes ends them.
-struct Open {
-    core: Arc<Core>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
-}
-
 /// Why the log could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -285,166 +279,6 @@ pub enum OpenError {
 pub struct ReadError {
     pub path: PathBuf,
     pub error: std::io::Error,
-}
-
-impl Log {
-    /// Recovers what earlier openings left and starts a new stream. Blocks.
-    ///
-    /// # Errors
-    /// When the directory is in use, unreadable, or of a newer format.
-    pub fn open(disk: Arc<dyn disk::Disk>, options: &Options) -> Result<Self, OpenError> {
-        Self::open_marking(disk, options, writer::MARK_AFTER)
-    }
-
-    /// As [`Log::open`]; an idle log says what is synced `mark_after` its last sync.
-    fn open_marking(
-        disk: Arc<dyn disk::Disk>,
-        options: &Options,
-        mark_after: Duration,
-    ) -> Result<Self, OpenError> {
-        let opened = recovery::open(disk, options, mark_after)?;
-        let (stream, opening) = (opened.stream, opened.opening);
-        let core = Arc::new(opened.core);
-        let writer = writer::Writer::new(core.clone(), stream, opening);
-        let keeper = core.clone();
-        let threads = vec![
-            spawn("log-writer", move || writer.run())?,
-            spawn("log-keeper", move || keeper::run(&keeper))?,
-        ];
-        Ok(Self {
-            shared: Arc::new(Open {
-                core,
-                threads: Mutex::new(threads),
-            }),
-        })
-    }
-
-    /// Returns once the record is synced. Waits its turn while much is queued; a caller that stops waiting then has
-    /// appended nothing.
-    ///
-    /// # Errors
-    /// [`AppendError::Unknown`] when the record may yet be stored; every other error means that it was not.
-    pub async fn append(&self, record: NewRecord) -> Result<Position, AppendError> {
-        let core = &self.shared.core;
-        let bytes = record::total_bytes(record.payload.len() as u64);
-        if u32::try_from(record.payload.len()).is_err()
-            || pool::own_size(bytes) > core.settings.budget_bytes
-        {
-            return Err(AppendError::TooLarge);
-        }
-        core.queue.append(record).await
-    }
-
-    /// The streams held, oldest first; the live one is the last.
-    #[must_use]
-    pub fn streams(&self) -> Vec<Stream> {
-        lock(&self.shared.core.state).listed()
-    }
-
-    /// Streams of earlier openings whose last segment was durably removed since this opening.
-    #[must_use]
-    pub fn released(&self) -> Vec<StreamId> {
-        lock(&self.shared.core.state).released.clone()
-    }
-
-    /// The synced entries of `stream` at and after position `from`, in order: at least one if there is one, then more up
-    /// to about `max_bytes`. Empty at the end of what is synced.
-    ///
-    /// # Errors
-    /// When the disk cannot be read.
-    pub async fn read(
-        &self,
-        stream: StreamId,
-        from: u64,
-        max_bytes: usize,
-    ) -> Result<Vec<Entry>, ReadError> {
-        let log = self.clone();
-        let dir = log.shared.core.settings.dir.clone();
-        tokio::task::spawn_blocking(move || {
-            reader::read(&log.shared.core, stream, from, max_bytes.max(1))
-        })
-        .await
-        .unwrap_or_else(|error| {
-            Err(ReadError {
-                path: dir,
-                error: std::io::Error::other(error),
-            })
-        })
-    }
-
-    /// Waits until the live stream has synced a position above `n`, or the log is closed or broken.
-    pub async fn synced_past(&self, n: u64) {
-        let mut synced = self.shared.core.synced.subscribe();
-        // The sender lives as long as the log does.
-        let _ = synced.wait_for(|synced| synced.n > n || synced.ended).await;
-    }
-
-    /// Says that the database has committed these positions: what holds them may be recycled. Called again with positions
-    /// it already knows, it does nothing.
-    pub fn mark_stored(&self, stream: StreamId, first: u64, last: u64) {
-        self.shared.core.mark_stored(stream, first..=last);
-    }
-
-    /// Says that the database's account moved back: these positions are to be drained again. Those that are no longer held
-    /// are a gap: counted and logged.
-    pub fn mark_unstored(&self, stream: StreamId, first: u64, last: u64) {
-        self.shared.core.mark_unstored(stream, first..=last);
-    }
-
-    #[must_use]
-    pub fn status(&self) -> Status {
-        self.shared.core.status()
-    }
-
-    /// The directory's segments, oldest first, for `log list`, and what `log verify` finds: opened without starting a
-    /// stream, read only.
-    ///
-    /// # Errors
-    /// As [`Log::open`].
-    #[expect(clippy::needless_pass_by_value, reason = "as open takes it")]
-    pub fn inspect(
-        disk: Arc<dyn disk::Disk>,
-        options: &Options,
-    ) -> Result<Vec<SegmentReport>, OpenError> {
-        inspect::inspect(&*disk, &options.dir)
-    }
-
-    /// Takes no more records, syncs what was appended, and stops the log's threads. Streams can still be read and marked.
-    pub async fn close(&self) {
-        let log = self.clone();
-        // Fails only when the runtime ends; then the last clone's drop does the same.
-        let _ = tokio::task::spawn_blocking(move || log.shared.stop()).await;
-    }
-}
-
-fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, OpenError> {
-    std::thread::Builder::new()
-        .name(name.to_owned())
-        .spawn(body)
-        .map_err(|error| OpenError::Io {
-            path: PathBuf::from(name),
-            error,
-            advice: "the system gives no more threads",
-        })
-}
-
-impl Open {
-    fn stop(&self) {
-        self.core.queue.close();
-        lock(&self.core.orders).stop = true;
-        self.core.ordered.notify_one();
-        for thread in std::mem::take(&mut *lock(&self.threads)) {
-            if thread.join().is_err() {
-                tracing::error!("a thread of the log panicked");
-            }
-        }
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.stop();
-    }
 }
 
 /// One segment, as `log list` and `log verify` print it.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::disk::{Disk, DiskFile, Space, is_full, write_all};
+use super::disk::{Disk, DiskFile, Space, is_full, is_passing, write_all};
 use super::held::Segment;
 use super::segment::{BLOCK, BLOCK_BYTES};
 use super::{AppendError, Core, lock};
@@ -26,6 +26,13 @@ pub(super) struct Spare {
     filled: u64,
 }
 
+impl Spare {
+    /// `filled` bytes of it are written, not only allocated.
+    pub(super) fn new(path: PathBuf, file: Arc<dyn DiskFile>, filled: u64) -> Self {
+        Self { path, file, filled }
+    }
+}
+
 /// The spares and what all files take.
 #[derive(Default)]
 pub(super) struct Pool {
@@ -38,11 +45,16 @@ pub(super) struct Pool {
 }
 
 /// Why there is no room.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub(super) enum Shortage {
+    #[error("the budget is used up")]
     Budget,
+    #[error("the volume is at its floor")]
     Volume,
-    /// The disk failed.
+    /// No descriptor or no memory just now.
+    #[error("the system gives nothing: {0}")]
+    System(io::Error),
+    #[error("the disk failed: {0}")]
     Io(io::Error),
 }
 
@@ -50,6 +62,8 @@ impl From<io::Error> for Shortage {
     fn from(error: io::Error) -> Self {
         if is_full(&error) {
             Self::Volume
+        } else if is_passing(&error) {
+            Self::System(error)
         } else {
             Self::Io(error)
         }
@@ -60,7 +74,7 @@ impl Shortage {
     pub(super) fn answer(&self) -> AppendError {
         match self {
             Self::Budget => AppendError::Full,
-            Self::Volume => AppendError::DiskFull,
+            Self::Volume | Self::System(_) => AppendError::DiskFull,
             Self::Io(_) => AppendError::Closed,
         }
     }
@@ -76,8 +90,8 @@ impl Pool {
     }
 
     /// Takes in a file of a segment's length whose first block is durably zero.
-    pub(super) fn add_spare(&mut self, path: PathBuf, file: Arc<dyn DiskFile>, filled: u64) {
-        self.spares.push(Spare { path, file, filled });
+    pub(super) fn add_spare(&mut self, spare: Spare) {
+        self.spares.push(spare);
     }
 
     pub(super) fn take_spare(&mut self) -> Option<Spare> {
@@ -117,6 +131,12 @@ impl Pool {
 }
 
 impl Core {
+    /// The largest segment that there is ever room for, beside the spares and the one at hand.
+    pub(super) fn largest_segment(&self) -> u64 {
+        let others = (SPARES as u64 + 1) * self.settings.segment_bytes;
+        self.settings.budget_bytes.saturating_sub(others)
+    }
+
     /// A file for the next segment: a spare, or one of `bytes` where a record needs its own size.
     pub(super) fn take_room(&self, bytes: u64) -> Result<Spare, Shortage> {
         let mut pool = lock(&self.pool);
@@ -128,7 +148,9 @@ impl Core {
                 .and_then(|()| Ok(pool.create(&*self.disk, &self.settings.dir, bytes)?))
         };
         pool.fill_began_at = self.appended_bytes();
-        self.note_full(taken.as_ref().err());
+        if bytes == self.settings.segment_bytes {
+            self.note_full(taken.as_ref().err());
+        }
         taken
     }
 
@@ -142,7 +164,7 @@ impl Core {
                 Ok(()) if !pool.wants_spares() => {}
                 Ok(()) => {
                     let spare = pool.create(&*self.disk, &self.settings.dir, bytes)?;
-                    pool.spares.push(spare);
+                    pool.add_spare(spare);
                 }
                 Err(shortage) => return Err(shortage),
             }
@@ -179,37 +201,49 @@ impl Core {
     fn retire(&self, pool: &mut Pool, segment: &Segment) {
         let path = &segment.path;
         let bytes = segment.header.bytes;
-        let freed = if bytes == self.settings.segment_bytes && pool.wants_spares() {
-            self.disk.open(path).and_then(|file| {
-                free(&*file)?;
-                pool.add_spare(path.clone(), file, bytes);
-                Ok(())
-            })
+        let reused = bytes == self.settings.segment_bytes
+            && pool.wants_spares()
+            && self.reuse(pool, path, bytes).is_ok();
+        let freed = if reused {
+            Ok(())
         } else {
             self.disk.remove(path).and_then(|()| {
                 pool.forget(bytes);
                 self.disk.sync_dir(&self.settings.dir)
             })
         };
-        match freed {
-            Ok(()) => lock(&self.state).release_emptied(),
+        let mut state = lock(&self.state);
+        if let Err(error) = freed {
             // Found again at the next opening, and stored: nothing is lost but its space.
-            Err(error) => {
-                tracing::warn!(path = %path.display(), %error, "a stored log segment cannot be freed");
+            tracing::warn!(path = %path.display(), %error, "a stored log segment cannot be freed");
+            if let Some(stream) = state.stream(segment.header.stream) {
+                stream.lingers = true;
             }
         }
+        state.drop_emptied();
     }
 
-    /// Lets go of what has been stored long enough, and of more when the volume is at its floor or the budget was cut.
+    fn reuse(&self, pool: &mut Pool, path: &Path, bytes: u64) -> io::Result<()> {
+        let file = self.disk.open(path)?;
+        free(&*file)?;
+        pool.add_spare(Spare::new(path.to_owned(), file, bytes));
+        Ok(())
+    }
+
+    /// Lets go of what has been stored long enough, and of more when the volume is at its floor or the budget was cut;
+    /// then makes the spares that are wanting.
     pub(super) fn recycle(&self) {
-        let mut pool = lock(&self.pool);
-        while let Some(segment) = self.take_expendable(&pool) {
+        loop {
+            // Let go after each, so that the writer never waits for many.
+            let mut pool = lock(&self.pool);
+            let Some(segment) = self.take_expendable(&pool) else {
+                break;
+            };
             self.retire(&mut pool, &segment);
         }
-        if pool.wants_spares() {
-            let made = self.replenish(&mut pool);
-            self.note_full(made.as_ref().err());
-        }
+        let mut pool = lock(&self.pool);
+        let made = self.replenish(&mut pool);
+        self.note_full(made.as_ref().err());
     }
 
     fn take_expendable(&self, pool: &Pool) -> Option<Arc<Segment>> {

@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** the bytes that wait are bounded; whoever brings more waits itself, and is served in turn.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -51,7 +52,7 @@ pub(super) struct Queue {
 
 #[derive(Default)]
 struct Line {
-    records: Vec<Waiting>,
+    records: VecDeque<Waiting>,
     closed: bool,
 }
 
@@ -80,7 +81,7 @@ impl Queue {
             if line.closed {
                 return Err(AppendError::Closed);
             }
-            line.records.push(Waiting {
+            line.records.push_back(Waiting {
                 record,
                 payload_checksum,
                 answer,
@@ -92,12 +93,12 @@ impl Queue {
         answered.await.unwrap_or(Err(AppendError::Unknown))
     }
 
-    /// Moves all that waits into `taken`; waits for something, at most until `deadline`.
-    pub(super) fn take(&self, taken: &mut Vec<Waiting>, deadline: Option<Instant>) -> Taken {
+    /// Moves all that waits into `taken`, which is empty; waits for something, at most until `deadline`.
+    pub(super) fn take(&self, taken: &mut VecDeque<Waiting>, deadline: Option<Instant>) -> Taken {
         let mut line = lock(&self.waiting);
         loop {
             if !line.records.is_empty() {
-                taken.append(&mut line.records);
+                std::mem::swap(taken, &mut line.records);
                 return Taken::Records;
             }
             if line.closed {
@@ -127,5 +128,56 @@ impl Queue {
         lock(&self.waiting).closed = true;
         self.room.close();
         self.ready.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Waker};
+
+    use super::*;
+    use crate::decode::inflate::ContentEncoding;
+    use crate::decode::{Limits, Source};
+    use crate::event::{Encoding, Signal};
+
+    #[test]
+    fn what_waits_is_bounded_and_the_rest_comes_in_turn() {
+        const MIB: usize = 1 << 20;
+        let queue = Queue::new();
+        // One payload that all share: only what they say of themselves is large.
+        let payload = bytes::Bytes::from(vec![0; MIB]);
+        let record = |n| NewRecord {
+            source: Source {
+                signal: Signal::Event,
+                encoding: Encoding::Json,
+                partial: false,
+                received_unix_nano: 0,
+                limits: Limits::default(),
+                version: 1,
+            },
+            content_encoding: ContentEncoding::Identity,
+            decoded_bytes: n,
+            accepted: 1,
+            rejected: 0,
+            digest: [0; 16],
+            payload: payload.clone(),
+        };
+        let mut context = Context::from_waker(Waker::noop());
+        let mut appends: Vec<_> = (0..200)
+            .map(|n| Box::pin(queue.append(record(n))))
+            .collect();
+        let mut seen = Vec::new();
+        while seen.len() < 200 {
+            for append in &mut appends {
+                assert!(append.as_mut().poll(&mut context).is_pending());
+            }
+            let mut taken = VecDeque::new();
+            assert_eq!(queue.take(&mut taken, None), Taken::Records);
+            let bytes: usize = taken.iter().map(|one| one.record.payload.len()).sum();
+            assert!(bytes <= 64 * MIB, "{bytes} bytes wait");
+            seen.extend(taken.iter().map(|one| one.record.decoded_bytes));
+            appends.drain(..taken.len());
+        }
+        assert_eq!(seen, (0..200).collect::<Vec<_>>());
     }
 }

@@ -15,17 +15,18 @@ use tokio::sync::watch;
 use crate::observe::metrics::LOG_DAMAGED_RECORDS_TOTAL;
 
 use super::core::{Core, Settings, Synced, lock};
-use super::disk::{Disk, DiskFile, read_full};
+use super::disk::{Disk, is_full};
 use super::held::Segment;
-use super::pool::{Pool, free};
+use super::pool::{Pool, Spare, free};
 use super::queue::Queue;
 use super::rewrite::{self, Torn};
-use super::segment::{BLOCK, BLOCK_BYTES, Begin, Contents, FORMAT, Footer, Header};
+use super::segment::{BLOCK_BYTES, Begin, Contents, FORMAT, Header};
 use super::state::{State, StreamState};
+use super::survey::{Surveyed, number, survey};
 use super::{OpenError, Options, StreamId};
 
 /// A segment has room for a header, a footer and two groups at least.
-const SMALLEST_SEGMENT: u64 = 4 * BLOCK_BYTES;
+pub(super) const SMALLEST_SEGMENT: u64 = 4 * BLOCK_BYTES;
 
 /// The budget, where none is set, and its part of the volume in per cent.
 const BUDGET_BYTES: u64 = 4 << 30;
@@ -36,16 +37,6 @@ pub(super) struct Opened {
     pub(super) core: Core,
     pub(super) stream: StreamId,
     pub(super) opening: u64,
-}
-
-/// One segment file as it was found.
-pub(super) struct Surveyed {
-    pub(super) path: PathBuf,
-    pub(super) bytes: u64,
-    pub(super) file: Arc<dyn DiskFile>,
-    pub(super) begin: Begin,
-    /// When it has a valid footer.
-    pub(super) sealed: Option<Contents>,
 }
 
 /// As [`super::Log::open`], but for the threads.
@@ -152,7 +143,7 @@ fn recover(disk: &dyn Disk, settings: &Settings) -> Result<Recovered, OpenError>
             Begin::Spare
                 if file.bytes == settings.segment_bytes && recovery.pool.wants_spares() =>
             {
-                recovery.pool.add_spare(file.path, file.file, 0);
+                recovery.reuse(&file)?;
             }
             Begin::Spare => recovery.remove(&file.path, file.bytes)?,
             Begin::Unreadable => {
@@ -168,7 +159,7 @@ fn recover(disk: &dyn Disk, settings: &Settings) -> Result<Recovered, OpenError>
         recovery.stream(id, segments)?;
     }
     let state = &mut recovery.state;
-    state.backlog_at_start_events = state.queue_events;
+    state.backlog_at_start_events = state.waiting().events;
     if state.damaged_records > 0 {
         metrics::counter!(LOG_DAMAGED_RECORDS_TOTAL).increment(state.damaged_records);
     }
@@ -176,52 +167,6 @@ fn recover(disk: &dyn Disk, settings: &Settings) -> Result<Recovered, OpenError>
         state: recovery.state,
         pool: recovery.pool,
         opening,
-    })
-}
-
-/// The segment files of a directory, each with what its first and last block say.
-pub(super) fn survey(disk: &dyn Disk, dir: &Path) -> Result<Vec<Surveyed>, OpenError> {
-    const ADVICE: &str = "the files of the log must be readable and writable";
-    let listed = disk.list(dir).map_err(|error| failed(dir, error, ADVICE))?;
-    listed
-        .into_iter()
-        .filter(|file| number(&file.path).is_some())
-        .map(|file| {
-            look_at(disk, &file.path, file.bytes).map_err(|error| failed(&file.path, error, ADVICE))
-        })
-        .collect()
-}
-
-fn look_at(disk: &dyn Disk, path: &Path, bytes: u64) -> io::Result<Surveyed> {
-    let file = disk.open(path)?;
-    let mut block = [0; BLOCK];
-    read_full(&*file, &mut block, 0)?;
-    let mut begin = Header::decode(&block);
-    let length = match begin {
-        Begin::Segment(header) => header.bytes,
-        Begin::Unreadable => bytes,
-        Begin::Spare | Begin::Newer(_) => 0,
-    };
-    let mut sealed = None;
-    if length >= SMALLEST_SEGMENT.min(3 * BLOCK_BYTES) {
-        let mut block = [0; BLOCK];
-        read_full(&*file, &mut block, length - BLOCK_BYTES)?;
-        let footer = Footer::decode(&block);
-        if let (Begin::Unreadable, Some(footer)) = (&begin, footer) {
-            begin = Begin::Segment(footer.header);
-        }
-        if let (Begin::Segment(header), Some(footer)) = (&begin, footer)
-            && footer.header == *header
-        {
-            sealed = Some(footer.contents);
-        }
-    }
-    Ok(Surveyed {
-        path: path.to_owned(),
-        bytes,
-        file,
-        begin,
-        sealed,
     })
 }
 
@@ -265,27 +210,27 @@ impl Recovery<'_> {
                     self.write_again(&torn, &files, synced, until)?
                 }
             };
+            if let Some((path, header, _)) = &kept
+                && let Some((_, file)) = files.iter().find(|(_, file)| file.path == *path)
+                && files.len() > 1
+            {
+                // Whoever wrote this copy may have died before its header was durable.
+                rewrite::begin(header, &*file.file)
+                    .map_err(|error| failed(path, error, "check the disk and start again"))?;
+            }
             for (header, file) in files {
                 if kept.as_ref().is_none_or(|(path, ..)| *path != file.path) {
                     self.retire(&file, header.bytes)?;
                 }
             }
             if let Some((path, header, contents)) = kept {
-                self.hold(&mut stream, Segment::new(path, header, Some(contents)));
+                stream.hold(Arc::new(Segment::new(path, header, Some(contents))));
             }
         }
         if !stream.segments.is_empty() {
             self.state.streams.push(stream);
         }
         Ok(())
-    }
-
-    fn hold(&mut self, stream: &mut StreamState, segment: Segment) {
-        let contents = segment.contents();
-        self.state.queue_events += contents.events;
-        self.state.queue_bytes += contents.bytes;
-        self.state.oldest.get_or_insert(contents.first_received);
-        stream.hold(Arc::new(segment));
     }
 
     /// `None` when there is nothing to keep.
@@ -320,7 +265,7 @@ impl Recovery<'_> {
             Some(spare) if bytes == self.settings.segment_bytes => Ok(spare),
             spare => {
                 if let Some(spare) = spare {
-                    self.pool.add_spare(spare.path, spare.file, 0);
+                    self.pool.add_spare(spare);
                 }
                 self.pool.create(self.disk, &self.settings.dir, bytes)
             }
@@ -348,16 +293,34 @@ impl Recovery<'_> {
     fn retire(&mut self, file: &Surveyed, segment_bytes: u64) -> Result<(), OpenError> {
         let usual = self.settings.segment_bytes;
         if file.bytes == usual && segment_bytes == usual && self.pool.wants_spares() {
-            free(&*file.file)
-                .map_err(|error| failed(&file.path, error, "check the disk and start again"))?;
-            self.pool
-                .add_spare(file.path.clone(), file.file.clone(), usual);
-            return Ok(());
+            return self.reuse(file);
         }
+        self.remove_durably(file)
+    }
+
+    fn remove_durably(&mut self, file: &Surveyed) -> Result<(), OpenError> {
         self.remove(&file.path, file.bytes)?;
         self.disk
             .sync_dir(&self.settings.dir)
             .map_err(|error| failed(&self.settings.dir, error, "check the disk and start again"))
+    }
+
+    /// Makes a spare of a file of a segment's length, whatever an earlier process had time for: its header is durably
+    /// zero after this, and there is space behind all of it, also after a copy that left the zeros out.
+    fn reuse(&mut self, file: &Surveyed) -> Result<(), OpenError> {
+        match file
+            .file
+            .allocate(file.bytes)
+            .and_then(|()| free(&*file.file))
+        {
+            Ok(()) => {
+                let spare = Spare::new(file.path.clone(), file.file.clone(), 0);
+                self.pool.add_spare(spare);
+                Ok(())
+            }
+            Err(error) if is_full(&error) => self.remove_durably(file),
+            Err(error) => Err(failed(&file.path, error, "check the disk and start again")),
+        }
     }
 
     fn remove(&mut self, path: &Path, bytes: u64) -> Result<(), OpenError> {
@@ -367,12 +330,6 @@ impl Recovery<'_> {
         self.pool.forget(bytes);
         Ok(())
     }
-}
-
-/// The number in a segment's name.
-fn number(path: &Path) -> Option<u64> {
-    let name = path.file_name()?.to_str()?.strip_suffix(".seg")?;
-    u64::from_str_radix(name, 16).ok()
 }
 
 pub(super) fn failed(path: &Path, error: io::Error, advice: &'static str) -> OpenError {

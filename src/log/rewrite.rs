@@ -7,15 +7,19 @@ use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
 use std::path::PathBuf;
 
+use super::core::now_unix_nano;
 use super::disk::{DiskFile, write_all};
 use super::pool::own_size;
 use super::reader::LOST_BYTES;
-use super::record::{self, Class, HEADER_BYTES};
-use super::recovery::Surveyed;
+use super::record::{self, Class};
 use super::scan::{Found, Scan};
-use super::segment::{BLOCK, BLOCK_BYTES, Contents, Footer, Header};
+use super::segment::{BLOCK_BYTES, Contents, Footer, Header};
+use super::survey::Surveyed;
 
 const WINDOW_BYTES: usize = 256 << 10;
+
+/// The copy is written in pieces of at least this.
+const FLUSHED_BYTES: usize = 1 << 20;
 
 /// Of what stands after the last record, so much is kept where a damaged one is missing.
 const TAIL_BYTES: u64 = 64 << 10;
@@ -29,6 +33,7 @@ struct Place {
     last: u64,
     class: Class,
     verifies: bool,
+    received: i64,
 }
 
 impl Place {
@@ -47,6 +52,8 @@ impl Place {
 pub(super) struct Torn {
     base: u64,
     synced: u64,
+    /// The highest position that the files have room for.
+    most: u64,
     places: BTreeMap<u64, Place>,
 }
 
@@ -74,6 +81,8 @@ pub(super) struct Plan {
     base: u64,
     last: u64,
     synced: u64,
+    /// Receive time of the first record that has one, else now.
+    received: i64,
     steps: Vec<Step>,
     pub(super) damaged: u64,
     pub(super) holes: u64,
@@ -85,6 +94,7 @@ impl Torn {
         let mut torn = Self {
             base: files.first().map_or(1, |(header, _)| header.base),
             synced: 0,
+            most: 0,
             places: BTreeMap::new(),
         };
         for (index, (header, file)) in files.iter().enumerate() {
@@ -96,6 +106,7 @@ impl Torn {
 
     fn scan_file(&mut self, index: usize, header: &Header, file: &Surveyed) -> io::Result<()> {
         let mut scan = scan_of(header, file, BLOCK_BYTES);
+        let (mut last, mut end) = (self.base - 1, BLOCK_BYTES);
         while let Some(found) = scan.next()? {
             let record = &found.header;
             self.synced = self.synced.max(record.synced);
@@ -108,13 +119,17 @@ impl Torn {
                 end: found.end(),
                 last: record.last,
                 class: record.class,
+                received: record.source.received_unix_nano,
                 verifies: scan.verifies(&found)?,
             };
+            (last, end) = (record.last, found.end());
             let known = self.places.entry(record.n).or_insert(place);
             if known.rank() < place.rank() {
                 *known = place;
             }
         }
+        let left = header.bytes.saturating_sub(BLOCK_BYTES + end) / record::total_bytes(0);
+        self.most = self.most.max(last.saturating_add(left));
         Ok(())
     }
 
@@ -131,11 +146,17 @@ impl Torn {
             .filter(|place| place.verifies)
             .map(|place| place.last)
             .max();
-        let last = until.unwrap_or_else(|| verified.unwrap_or(0).max(synced).max(self.base - 1));
+        // What follows may be long gone: the next segment that is held need not be the next there was.
+        let last = until.map_or_else(
+            || verified.unwrap_or(0).max(synced).max(self.base - 1),
+            |until| until.min(self.most),
+        );
+        let mut received = self.places.values().map(|place| place.received);
         let mut plan = Plan {
             base: self.base,
             last,
             synced,
+            received: received.find(|at| *at != 0).unwrap_or_else(now_unix_nano),
             steps: Vec::new(),
             damaged: 0,
             holes: 0,
@@ -216,7 +237,7 @@ impl Plan {
     }
 }
 
-/// Writes the copy, synced and sealed.
+/// Writes the copy, synced and sealed. Until its last step the file is a spare: a copy that was cut short leaves nothing.
 pub(super) fn write(
     plan: &Plan,
     files: &[(Header, Surveyed)],
@@ -230,158 +251,152 @@ pub(super) fn write(
         base: plan.base,
         ..*original
     };
+    let scans = files
+        .iter()
+        .map(|(header, file)| scan_of(header, file, BLOCK_BYTES));
     let mut copy = Copy {
         file,
-        at: 0,
-        buffer: header.encode().to_vec(),
-        header,
+        scans: scans.collect(),
+        at: BLOCK_BYTES,
+        buffer: Vec::new(),
+        nonce: header.nonce,
+        synced: plan.synced,
+        received: plan.received,
         contents: Contents {
             last: plan.last,
+            first_received: plan.received,
             ..Contents::default()
         },
-        received: None,
     };
     for step in &plan.steps {
-        copy.step(step, files, plan.synced)?;
+        copy.step(step)?;
     }
-    copy.finish()
+    let contents = copy.finish()?;
+    let footer = Footer { header, contents }.encode();
+    write_all(file, &mut [IoSlice::new(&footer)], bytes - BLOCK_BYTES)?;
+    file.sync_data()?;
+    begin(&header, file)?;
+    Ok((header, contents))
+}
+
+/// Makes a segment of a file whose records and footer are durable.
+pub(super) fn begin(header: &Header, file: &dyn DiskFile) -> io::Result<()> {
+    write_all(file, &mut [IoSlice::new(&header.encode())], 0)?;
+    file.sync_data()
 }
 
 struct Copy<'a> {
     file: &'a dyn DiskFile,
+    /// Of the files that are copied from.
+    scans: Vec<Scan>,
     /// Where the buffer belongs.
     at: u64,
     buffer: Vec<u8>,
-    header: Header,
+    nonce: u64,
+    synced: u64,
+    /// Receive time of the record before: what is lost came about then.
+    received: i64,
     contents: Contents,
-    received: Option<i64>,
 }
 
 impl Copy<'_> {
-    fn step(&mut self, step: &Step, files: &[(Header, Surveyed)], synced: u64) -> io::Result<()> {
+    fn step(&mut self, step: &Step) -> io::Result<()> {
         match *step {
             Step::Copy(place) => {
-                let (mut scan, found) = find(place, files)?;
-                let header = record::Header {
-                    synced,
-                    ..found.header
-                };
-                let from = found.offset + HEADER_BYTES as u64;
-                self.record(&header, &mut scan, from)
+                let found = self.found(place)?;
+                self.record(found.header, place.file, found.payload_offset())
             }
             Step::Damaged(place) => {
-                let (mut scan, found) = find(place, files)?;
+                let found = self.found(place)?;
+                let checksum = self.scans[place.file].checksum(&found)?;
                 let header = record::Header {
                     class: Class::Damaged,
-                    synced,
-                    payload_checksum: crc32c::crc32c(&scan.payload(&found)?),
+                    payload_checksum: checksum.ok_or(io::ErrorKind::UnexpectedEof)?,
                     ..found.header
                 };
-                let from = found.offset + HEADER_BYTES as u64;
-                self.record(&header, &mut scan, from)
+                self.record(header, place.file, found.payload_offset())
             }
             Step::Lost { n, file, from, to } => {
-                let (header, file) = files.get(file).ok_or(io::ErrorKind::NotFound)?;
-                let mut scan = scan_of(header, file, from);
-                let bytes = scan.bytes(from, to)?;
-                let header = record::Header {
-                    payload_bytes: u32::try_from(bytes.len())
-                        .map_err(|_| io::ErrorKind::FileTooLarge)?,
-                    payload_checksum: crc32c::crc32c(&bytes),
-                    header_lost: true,
-                    ..record::Header::bare(Class::Damaged, n, n, synced)
-                };
-                self.record(&header, &mut scan, from)
+                let bytes = self.scans[file].bytes(from, to)?;
+                let mut header = self.bare(Class::Damaged, n, n);
+                header.header_lost = true;
+                header.payload_bytes =
+                    u32::try_from(bytes.len()).map_err(|_| io::ErrorKind::FileTooLarge)?;
+                header.payload_checksum = crc32c::crc32c(&bytes);
+                self.record(header, file, from)
             }
             Step::Hole { first, last } => {
-                self.put(
-                    &record::Header::bare(Class::Hole, first, last, synced)
-                        .encode(self.header.nonce),
-                )?;
-                self.contents.bytes += record::total_bytes(0);
-                Ok(())
+                let header = self.bare(Class::Hole, first, last);
+                self.record(header, 0, BLOCK_BYTES)
             }
         }
     }
 
-    /// Writes a record whose payload stands in another file at `from`.
-    fn record(&mut self, header: &record::Header, scan: &mut Scan, from: u64) -> io::Result<()> {
-        self.put(&header.encode(self.header.nonce))?;
+    fn bare(&self, class: Class, n: u64, last: u64) -> record::Header {
+        let mut header = record::Header::bare(class, n, last, self.synced);
+        header.source.received_unix_nano = self.received;
+        header
+    }
+
+    fn found(&mut self, place: Place) -> io::Result<Found> {
+        let found = self.scans[place.file].record_at(place.offset)?;
+        found.ok_or_else(|| io::ErrorKind::InvalidData.into())
+    }
+
+    /// Writes a record whose payload stands in one of the files at `from`.
+    fn record(&mut self, header: record::Header, file: usize, from: u64) -> io::Result<()> {
+        let header = record::Header {
+            synced: self.synced,
+            ..header
+        };
+        self.buffer.extend_from_slice(&header.encode(self.nonce));
         let end = from + u64::from(header.payload_bytes);
         let mut at = from;
         while at < end {
-            let piece = scan.bytes(at, end.min(at + WINDOW_BYTES as u64))?;
+            let piece = self.scans[file].piece(at, end)?;
             if piece.is_empty() {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
-            self.put(&piece)?;
+            self.buffer.extend_from_slice(piece);
             at += piece.len() as u64;
+            self.flush(FLUSHED_BYTES)?;
         }
-        let padding = header.total_bytes() - HEADER_BYTES as u64 - (end - from);
-        self.put(&[0; 8][..usize::try_from(padding).unwrap_or(8)])?;
+        self.pad(record::ALIGN);
+        self.received = header.source.received_unix_nano;
         self.contents.bytes += header.total_bytes();
         self.contents.events += u64::from(header.accepted);
         self.contents.records += u64::from(header.class == Class::Data);
-        if !header.header_lost {
-            self.received
-                .get_or_insert(header.source.received_unix_nano);
-        }
-        Ok(())
+        self.flush(FLUSHED_BYTES)
     }
 
-    fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.buffer.extend_from_slice(bytes);
-        if self.buffer.len() >= 4 * WINDOW_BYTES {
-            self.flush()?;
-        }
-        Ok(())
+    /// Fills with zeros up to the next multiple of `align` in the file.
+    fn pad(&mut self, align: u64) {
+        let end = self.at + self.buffer.len() as u64;
+        let padding = usize::try_from(end.next_multiple_of(align) - end);
+        let padding = padding.expect("alignments are a block at most");
+        self.buffer.resize(self.buffer.len() + padding, 0);
     }
 
-    fn flush(&mut self) -> io::Result<()> {
+    /// Writes the buffer once it holds at least so much.
+    fn flush(&mut self, least: usize) -> io::Result<()> {
+        if self.buffer.len() < least {
+            return Ok(());
+        }
         write_all(self.file, &mut [IoSlice::new(&self.buffer)], self.at)?;
         self.at += self.buffer.len() as u64;
         self.buffer.clear();
         Ok(())
     }
 
-    fn finish(mut self) -> io::Result<(Header, Contents)> {
-        let written = self.at + self.buffer.len() as u64;
-        let padding = written.next_multiple_of(BLOCK_BYTES) - written;
-        self.put(&[0; BLOCK][..usize::try_from(padding).unwrap_or(BLOCK)])?;
-        self.flush()?;
+    fn finish(mut self) -> io::Result<Contents> {
+        self.pad(BLOCK_BYTES);
+        self.flush(0)?;
         self.contents.end = self.at;
-        self.contents.first_received = self.received.unwrap_or(0);
-        let footer = Footer {
-            header: self.header,
-            contents: self.contents,
-        };
-        // The footer vouches for all before it, so that comes first.
-        self.file.sync_data()?;
-        write_all(
-            self.file,
-            &mut [IoSlice::new(&footer.encode())],
-            self.header.bytes - BLOCK_BYTES,
-        )?;
-        self.file.sync_data()?;
-        Ok((self.header, self.contents))
+        Ok(self.contents)
     }
 }
 
 fn scan_of(header: &Header, file: &Surveyed, at: u64) -> Scan {
     let end = file.bytes.min(header.bytes.saturating_sub(BLOCK_BYTES));
     Scan::new(file.file.clone(), header.nonce, at, end, WINDOW_BYTES)
-}
-
-fn find(place: Place, files: &[(Header, Surveyed)]) -> io::Result<(Scan, Found)> {
-    let (header, file) = files.get(place.file).ok_or(io::ErrorKind::NotFound)?;
-    let scan = scan_of(header, file, place.offset);
-    let block = scan.bytes(place.offset, place.offset + HEADER_BYTES as u64)?;
-    let header = record::Header::decode(&block, header.nonce).ok_or(io::ErrorKind::InvalidData)?;
-    Ok((
-        scan,
-        Found {
-            header,
-            offset: place.offset,
-        },
-    ))
 }

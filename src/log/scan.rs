@@ -25,7 +25,7 @@ impl Found {
         self.offset + self.header.total_bytes()
     }
 
-    fn payload_offset(&self) -> u64 {
+    pub(super) fn payload_offset(&self) -> u64 {
         self.offset + HEADER_BYTES as u64
     }
 }
@@ -95,22 +95,39 @@ impl Scan {
         }
     }
 
+    /// The record whose whole header stands at `offset`.
+    pub(super) fn record_at(&mut self, offset: u64) -> io::Result<Option<Found>> {
+        let nonce = self.nonce;
+        let header = Header::decode(self.view(offset, HEADER_BYTES)?, nonce);
+        Ok(header.map(|header| Found { header, offset }))
+    }
+
     /// Whether the payload is what was written.
     pub(super) fn verifies(&mut self, found: &Found) -> io::Result<bool> {
-        let mut left = found.header.payload_bytes as usize;
+        Ok(self.checksum(found)? == Some(found.header.payload_checksum))
+    }
+
+    /// The checksum of the payload as it is; `None` when the file ends before it does.
+    pub(super) fn checksum(&mut self, found: &Found) -> io::Result<Option<u32>> {
         let mut at = found.payload_offset();
+        let end = at + u64::from(found.header.payload_bytes);
         let mut checksum = 0;
-        while left > 0 {
-            let view = self.view(at, 1)?;
-            let piece = &view[..view.len().min(left)];
+        while at < end {
+            let piece = self.piece(at, end)?;
             if piece.is_empty() {
-                return Ok(false);
+                return Ok(None);
             }
             checksum = crc32c::crc32c_append(checksum, piece);
-            left -= piece.len();
             at += piece.len() as u64;
         }
-        Ok(checksum == found.header.payload_checksum)
+        Ok(Some(checksum))
+    }
+
+    /// Some of the bytes from `from` to `to`; none when the file ends before.
+    pub(super) fn piece(&mut self, from: u64, to: u64) -> io::Result<&[u8]> {
+        let most = usize::try_from(to - from).unwrap_or(usize::MAX);
+        let view = self.view(from, 1)?;
+        Ok(&view[..view.len().min(most)])
     }
 
     /// The payload's bytes as they are; fewer when the file ends before.
@@ -129,9 +146,9 @@ impl Scan {
         )
     }
 
-    /// The bytes from `from` to `to`; fewer when the file ends before.
+    /// The bytes from `from` to `to`; fewer when the walk or the file ends before.
     pub(super) fn bytes(&self, from: u64, to: u64) -> io::Result<Vec<u8>> {
-        let length = usize::try_from(to.saturating_sub(from)).unwrap_or(usize::MAX);
+        let length = usize::try_from(to.min(self.end).saturating_sub(from)).unwrap_or(usize::MAX);
         let mut bytes = vec![0; length];
         let read = read_full(&*self.file, &mut bytes, from)?;
         bytes.truncate(read);

@@ -17,6 +17,8 @@ const SECTOR: usize = 512;
 pub(super) enum Fault {
     /// The k-th sync of a file (from 1) fails, and so does none after it.
     Sync(u64),
+    /// The k-th sync panics.
+    Panic(u64),
     /// The k-th write takes only part of the bytes.
     ShortWrite(u64),
     /// The k-th write is interrupted before it wrote.
@@ -56,6 +58,10 @@ struct Inner {
     after_failure: Vec<String>,
     failed: BTreeSet<u64>,
     space: Space,
+    /// Whether the system has no descriptors.
+    starved: bool,
+    unremovable: bool,
+    largest_write: usize,
     /// So many changes are still made before the disk dies.
     fuse: Option<u64>,
 }
@@ -155,6 +161,32 @@ impl SimDisk {
             inner: self.inner.clone(),
             born: inner.cuts,
         }
+    }
+
+    /// Brings a dead disk back as a new process finds it: what was written is there, synced or not.
+    pub(super) fn revive(&self) {
+        self.inner().fuse = None;
+    }
+
+    /// Lets no file be opened or made, or lets it again.
+    pub(super) fn starve(&self, starved: bool) {
+        self.inner().starved = starved;
+    }
+
+    /// From now on no file is removed.
+    pub(super) fn keep_files(&self) {
+        self.inner().unremovable = true;
+    }
+
+    pub(super) fn largest_write(&self) -> usize {
+        self.inner().largest_write
+    }
+
+    /// Bytes that were written and not synced.
+    pub(super) fn unsynced_bytes(&self) -> usize {
+        let inner = self.inner();
+        let dirty = inner.files.values().flat_map(|image| &image.dirty);
+        dirty.map(|(_, bytes)| bytes.len()).sum()
     }
 
     pub(super) fn inject(&self, fault: Fault) {
@@ -318,6 +350,9 @@ impl Disk for SimDisk {
 
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         let mut inner = self.changing()?;
+        if inner.starved {
+            return Err(rustix::io::Errno::MFILE.into());
+        }
         if inner.live.contains_key(path) {
             return Err(ErrorKind::AlreadyExists.into());
         }
@@ -333,6 +368,9 @@ impl Disk for SimDisk {
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         let inner = self.alive()?;
+        if inner.starved {
+            return Err(rustix::io::Errno::MFILE.into());
+        }
         let id = *inner.live.get(path).ok_or(ErrorKind::NotFound)?;
         Ok(Arc::new(SimFile {
             disk: self.clone(),
@@ -342,6 +380,9 @@ impl Disk for SimDisk {
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         let mut inner = self.changing()?;
+        if inner.unremovable {
+            return Err(ErrorKind::PermissionDenied.into());
+        }
         inner
             .live
             .remove(path)
@@ -395,6 +436,7 @@ impl DiskFile for SimFile {
             bytes.truncate((bytes.len() / 3).max(1));
         }
         let written = bytes.len();
+        inner.largest_write = inner.largest_write.max(written);
         let image = inner.files.get_mut(&self.id).unwrap();
         image.write(bytes, usize::try_from(offset).unwrap());
         Ok(written)
@@ -421,6 +463,10 @@ impl DiskFile for SimFile {
         if inner.failed.contains(&self.id) {
             inner.after_failure.push(format!("sync {}", self.id));
         }
+        if inner.faults.contains(&Fault::Panic(k)) {
+            drop(inner);
+            panic!("the test disk panics");
+        }
         if inner.faults.contains(&Fault::Sync(k)) {
             inner.failed.insert(self.id);
             // As Linux does it: the pages count as clean now, and are not on the disk.
@@ -433,6 +479,9 @@ impl DiskFile for SimFile {
 
     fn allocate(&self, bytes: u64) -> io::Result<()> {
         let mut inner = self.disk.changing()?;
+        if inner.files[&self.id].live.len() as u64 >= bytes {
+            return Ok(());
+        }
         inner.allocations += 1;
         let k = inner.allocations;
         if inner.faults.contains(&Fault::FullAllocation(k)) {
@@ -441,9 +490,5 @@ impl DiskFile for SimFile {
         let image = inner.files.get_mut(&self.id).unwrap();
         image.live.resize(usize::try_from(bytes).unwrap(), 0);
         Ok(())
-    }
-
-    fn bytes(&self) -> io::Result<u64> {
-        Ok(self.disk.alive()?.files[&self.id].live.len() as u64)
     }
 }

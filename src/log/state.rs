@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::disk::Space;
-use super::held::Segment;
+use super::held::{Appended, Segment, Sums};
 use super::ranges::Ranges;
 use super::{Stream, StreamId};
 
@@ -16,6 +16,51 @@ pub(super) struct Held {
     pub(super) segment: Arc<Segment>,
     /// Since when all of it is stored.
     stored_since: Option<Instant>,
+    /// The sums of what is stored of it.
+    stored: Sums,
+    /// Receive time of its first record that is not stored, Unix nanoseconds.
+    oldest: i64,
+}
+
+impl Held {
+    fn new(segment: Arc<Segment>) -> Self {
+        Self {
+            stored_since: None,
+            stored: Sums::default(),
+            oldest: segment.contents().first_received,
+            segment,
+        }
+    }
+
+    fn append(&mut self, appended: &[Appended], end: u64) {
+        if let Some(first) = appended.first()
+            && self.is_stored()
+        {
+            self.oldest = first.received;
+            self.stored_since = None;
+        }
+        self.segment.facts().append(appended, end);
+    }
+
+    /// Whether no position of it waits.
+    fn is_stored(&self) -> bool {
+        self.stored_since.is_some() || self.segment.last() < self.segment.header.base
+    }
+
+    fn waiting(&self) -> Sums {
+        if self.is_stored() {
+            Sums::default()
+        } else {
+            self.segment.contents().sums().less(self.stored)
+        }
+    }
+}
+
+/// A part of a segment, the rest of which is not stored.
+pub(super) struct Partial {
+    pub(super) segment: Arc<Segment>,
+    pub(super) stored: Vec<RangeInclusive<u64>>,
+    pub(super) first_missing: u64,
 }
 
 /// One stream of the directory.
@@ -29,6 +74,8 @@ pub(super) struct StreamState {
     pub(super) read: Ranges,
     /// The highest synced position there ever was.
     pub(super) last: u64,
+    /// Whether a segment that was given up may still be on the disk.
+    pub(super) lingers: bool,
 }
 
 /// All that the log's threads and callers share of its contents.
@@ -36,16 +83,10 @@ pub(super) struct StreamState {
 pub(super) struct State {
     /// Oldest first; the live one is the last.
     pub(super) streams: Vec<StreamState>,
-    pub(super) queue_events: u64,
-    pub(super) queue_bytes: u64,
-    /// Receive time of the oldest record that is not stored.
-    pub(super) oldest: Option<i64>,
     pub(super) backlog_at_start_events: u64,
     pub(super) damaged_records: u64,
     pub(super) appended: u64,
     pub(super) volume: Space,
-    /// Streams whose last segment is durably gone.
-    pub(super) released: Vec<StreamId>,
 }
 
 impl StreamState {
@@ -57,15 +98,26 @@ impl StreamState {
             stored: Ranges::default(),
             read: Ranges::default(),
             last: 0,
+            lingers: false,
         }
     }
 
     pub(super) fn hold(&mut self, segment: Arc<Segment>) {
         self.last = self.last.max(segment.last());
-        self.segments.push(Held {
-            segment,
-            stored_since: None,
-        });
+        self.segments.push(Held::new(segment));
+    }
+
+    /// Takes in records that have been synced to `segment`, the newest, and where their group ended.
+    pub(super) fn append(&mut self, segment: &Arc<Segment>, appended: &[Appended], end: u64) {
+        let newest = self.segments.last_mut();
+        match newest.filter(|held| Arc::ptr_eq(&held.segment, segment)) {
+            Some(held) => held.append(appended, end),
+            None => {
+                segment.facts().append(appended, end);
+                self.segments.push(Held::new(segment.clone()));
+            }
+        }
+        self.last = segment.last();
     }
 
     /// The lowest position held, else the one after the last.
@@ -75,12 +127,8 @@ impl StreamState {
             .map_or(self.last + 1, |held| held.segment.header.base)
     }
 
-    /// The lowest held position that is not stored, with its segment.
-    pub(super) fn first_unstored(&self) -> Option<(u64, Arc<Segment>)> {
-        self.segments.iter().find_map(|held| {
-            let n = self.stored.first_missing(held.segment.header.base);
-            (n <= held.segment.last()).then(|| (n, held.segment.clone()))
-        })
+    pub(super) fn is_drained(&self) -> bool {
+        self.segments.iter().all(Held::is_stored)
     }
 
     /// The parts of `range` that are held, segment by segment.
@@ -98,12 +146,40 @@ impl StreamState {
             .collect()
     }
 
-    /// Notes which segments are wholly stored now.
-    pub(super) fn note_stored(&mut self, now: Instant) {
+    /// Notes which segments with positions of `range` are wholly stored now; the others need their sums taken.
+    pub(super) fn note_stored(
+        &mut self,
+        range: &RangeInclusive<u64>,
+        now: Instant,
+    ) -> Vec<Partial> {
+        let mut partial = Vec::new();
         for held in &mut self.segments {
-            let base = held.segment.header.base;
-            let whole = self.stored.first_missing(base) > held.segment.last();
-            held.stored_since = whole.then(|| held.stored_since.unwrap_or(now));
+            let (base, last) = (held.segment.header.base, held.segment.last());
+            if last < base || last < *range.start() || base > *range.end() {
+                continue;
+            }
+            let first_missing = self.stored.first_missing(base);
+            if first_missing > last {
+                held.stored_since = held.stored_since.or(Some(now));
+                held.stored = held.segment.contents().sums();
+            } else {
+                held.stored_since = None;
+                partial.push(Partial {
+                    segment: held.segment.clone(),
+                    stored: self.stored.within(&(base..=last)),
+                    first_missing,
+                });
+            }
+        }
+        partial
+    }
+
+    /// Takes in what was found of a partly stored segment.
+    pub(super) fn settle(&mut self, segment: &Arc<Segment>, stored: Sums, oldest: i64) {
+        let mut segments = self.segments.iter_mut();
+        if let Some(held) = segments.find(|held| Arc::ptr_eq(&held.segment, segment)) {
+            held.stored = stored;
+            held.oldest = oldest;
         }
     }
 }
@@ -131,6 +207,30 @@ impl State {
             .collect()
     }
 
+    fn segments(&self) -> impl Iterator<Item = &Held> {
+        self.streams.iter().flat_map(|stream| &stream.segments)
+    }
+
+    /// The sums of all that is not stored.
+    pub(super) fn waiting(&self) -> Sums {
+        self.segments()
+            .fold(Sums::default(), |sums, held| sums.and(held.waiting()))
+    }
+
+    /// Receive time of the oldest record that is not stored.
+    pub(super) fn oldest_waiting(&self) -> Option<i64> {
+        self.segments()
+            .find(|held| !held.is_stored())
+            .map(|held| held.oldest)
+    }
+
+    /// Receive time of the oldest stored record that is still held.
+    pub(super) fn oldest_stored(&self) -> Option<i64> {
+        self.segments()
+            .find(|held| held.stored_since.is_some() || held.stored.bytes > 0)
+            .map(|held| held.segment.contents().first_received)
+    }
+
     /// The segment that holds position `n` of a stream, or the first after it.
     pub(super) fn segment_at(&mut self, id: StreamId, n: u64) -> Option<Arc<Segment>> {
         self.stream(id)?
@@ -156,26 +256,9 @@ impl State {
         None
     }
 
-    /// Receive time of the oldest stored record that is still held.
-    pub(super) fn oldest_stored(&self) -> Option<i64> {
-        self.streams.iter().find_map(|stream| {
-            stream.segments.iter().find_map(|held| {
-                let contents = held.segment.contents();
-                let range = held.segment.header.base..=contents.last;
-                (!stream.stored.within(&range).is_empty()).then_some(contents.first_received)
-            })
-        })
-    }
-
     /// Drops old streams that hold nothing more; called once the removal of their segments is durable.
-    pub(super) fn release_emptied(&mut self) {
-        let released = &mut self.released;
-        self.streams.retain(|stream| {
-            let gone = !stream.live && stream.segments.is_empty();
-            if gone {
-                released.push(stream.id);
-            }
-            !gone
-        });
+    pub(super) fn drop_emptied(&mut self) {
+        self.streams
+            .retain(|stream| stream.live || stream.lingers || !stream.segments.is_empty());
     }
 }

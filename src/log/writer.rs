@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::ops::Range;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,7 +16,7 @@ use super::disk::{DiskFile, write_all};
 use super::held::{Appended, Segment};
 use super::pool::{Shortage, own_size};
 use super::queue::{Taken, Waiting};
-use super::record::{ALIGN, Class, HEADER_BYTES, Header};
+use super::record::{Class, HEADER_BYTES, Header};
 use super::segment::{self, BLOCK, BLOCK_BYTES, Contents, Footer};
 use super::{AppendError, Core, Position, StreamId, lock};
 
@@ -24,6 +25,9 @@ pub(super) const MARK_AFTER: Duration = Duration::from_secs(1);
 
 /// Payloads up to this are copied beside their headers; larger ones are written from where they are.
 const COPIED_BYTES: usize = 4096;
+
+/// So much of the buffer is kept from group to group.
+const KEPT_BYTES: usize = 1 << 20;
 
 /// The segment that is appended to.
 struct Active {
@@ -46,7 +50,7 @@ impl Active {
 enum Piece {
     /// Of the writer's own buffer.
     Copied(Range<usize>),
-    /// The payload of the group's record of this index.
+    /// The payload of the waiting record of this index.
     Payload(usize),
 }
 
@@ -59,6 +63,9 @@ pub(super) struct Writer {
     /// What the newest mark, or footer, on disk says.
     marked: u64,
     last_sync: Instant,
+    /// Taken from the queue and not yet answered.
+    waiting: VecDeque<Waiting>,
+    /// Headers, small payloads and padding of a group.
     buffer: Vec<u8>,
     pieces: Vec<Piece>,
     appended: Vec<Appended>,
@@ -74,46 +81,56 @@ impl Writer {
             synced: 0,
             marked: 0,
             last_sync: Instant::now(),
+            waiting: VecDeque::new(),
             buffer: Vec::new(),
             pieces: Vec::new(),
             appended: Vec::new(),
         }
     }
 
-    /// Runs until the queue is closed and empty, or the disk failed.
+    /// Runs until the queue is closed and empty, or the disk failed. Whatever ends it, nobody is left waiting.
     pub(super) fn run(mut self) {
-        let mut taken = Vec::new();
-        let mut waiting = VecDeque::new();
-        let ended = loop {
-            let deadline =
-                (self.marked < self.synced).then(|| self.last_sync + self.core.settings.mark_after);
-            let step = match self.core.queue.take(&mut taken, deadline) {
-                Taken::Records => {
-                    waiting.extend(taken.drain(..));
-                    self.write_all_waiting(&mut waiting)
-                }
-                Taken::Nothing => self.mark(),
-                Taken::Closed => break self.seal(),
-            };
-            if step.is_err() {
-                break step;
+        let core = self.core.clone();
+        let served = std::panic::catch_unwind(AssertUnwindSafe(|| self.serve()));
+        let mut never_written = match served {
+            Ok(Ok(())) => VecDeque::new(),
+            Ok(Err(error)) => {
+                core.break_down(&error);
+                std::mem::take(&mut self.waiting)
+            }
+            Err(_) => {
+                core.break_down(&io::Error::other("the thread that appends panicked"));
+                // What it had taken may be written or not: its callers learn that nothing is known.
+                self.waiting.clear();
+                VecDeque::new()
             }
         };
-        if let Err(error) = ended
-            && !self.core.is_broken()
-        {
-            self.core.break_down(&error);
+        core.queue.close();
+        loop {
+            for record in never_written.drain(..) {
+                record.answer(Err(AppendError::Closed));
+            }
+            if core.queue.take(&mut never_written, None) == Taken::Closed {
+                break;
+            }
         }
-        self.core.queue.close();
-        self.core.queue.take(&mut taken, None);
-        for record in waiting.into_iter().chain(taken) {
-            record.answer(Err(AppendError::Closed));
-        }
-        self.core.end();
+        core.end();
     }
 
-    fn write_all_waiting(&mut self, waiting: &mut VecDeque<Waiting>) -> io::Result<()> {
-        while let Some(first) = waiting.front() {
+    fn serve(&mut self) -> io::Result<()> {
+        loop {
+            let deadline =
+                (self.marked < self.synced).then(|| self.last_sync + self.core.settings.mark_after);
+            match self.core.queue.take(&mut self.waiting, deadline) {
+                Taken::Records => self.write_all_waiting()?,
+                Taken::Nothing => self.mark()?,
+                Taken::Closed => return self.seal(),
+            }
+        }
+    }
+
+    fn write_all_waiting(&mut self) -> io::Result<()> {
+        while let Some(first) = self.waiting.front() {
             let bytes = first.total_bytes();
             if !self.fits(bytes)
                 && let Err(shortage) = self.rotate(bytes)?
@@ -121,10 +138,10 @@ impl Writer {
                 if let Shortage::Io(error) = shortage {
                     return Err(error);
                 }
-                self.refuse(waiting, shortage.answer());
+                self.refuse(self.segment_bytes(bytes), shortage.answer());
                 continue;
             }
-            self.write_group(waiting)?;
+            self.write_group()?;
         }
         Ok(())
     }
@@ -135,11 +152,22 @@ impl Writer {
             .is_some_and(|active| bytes <= active.room())
     }
 
-    /// Answers those that the segment at hand has no room for.
-    fn refuse(&self, waiting: &mut VecDeque<Waiting>, error: AppendError) {
-        for record in std::mem::take(waiting) {
-            if self.fits(record.total_bytes()) {
-                waiting.push_back(record);
+    /// The length of the segment that a record gets when the one at hand has no room.
+    fn segment_bytes(&self, record_bytes: u64) -> u64 {
+        let usual = self.core.settings.segment_bytes;
+        if record_bytes > usual / 2 {
+            own_size(record_bytes)
+        } else {
+            usual
+        }
+    }
+
+    /// Answers those that the segment at hand has no room for, and that need one of `segment_bytes` or more.
+    fn refuse(&mut self, segment_bytes: u64, error: AppendError) {
+        for record in std::mem::take(&mut self.waiting) {
+            let bytes = record.total_bytes();
+            if self.fits(bytes) || self.segment_bytes(bytes) < segment_bytes {
+                self.waiting.push_back(record);
             } else {
                 record.answer(Err(error));
             }
@@ -148,12 +176,7 @@ impl Writer {
 
     /// Begins a segment that a record of `bytes` fits into.
     fn rotate(&mut self, bytes: u64) -> io::Result<Result<(), Shortage>> {
-        let usual = self.core.settings.segment_bytes;
-        let length = if bytes > usual / 2 {
-            own_size(bytes)
-        } else {
-            usual
-        };
+        let length = self.segment_bytes(bytes);
         let spare = match self.core.take_room(length) {
             Ok(spare) => spare,
             Err(shortage) => return Ok(Err(shortage)),
@@ -177,51 +200,45 @@ impl Writer {
     }
 
     /// Writes as many of the waiting records as fit the segment, the first of which does, and answers them.
-    fn write_group(&mut self, waiting: &mut VecDeque<Waiting>) -> io::Result<()> {
+    fn write_group(&mut self) -> io::Result<()> {
         let active = self
             .active
             .as_ref()
             .expect("a segment was begun for the first record");
-        let room = active.room();
-        let mut bytes = 0;
-        let mut group = Vec::new();
-        while let Some(record) = waiting.pop_front_if(|record| bytes + record.total_bytes() <= room)
-        {
-            bytes += record.total_bytes();
-            group.push(record);
-        }
+        let mut room = active.room();
+        let fitting = self.waiting.iter().take_while(|record| {
+            let left = room.checked_sub(record.total_bytes());
+            room = left.unwrap_or(0);
+            left.is_some()
+        });
+        let count = fitting.count();
+        let own_size = active.segment.header.bytes != self.core.settings.segment_bytes;
+        let first = self.synced + 1;
         let written = self
-            .lay_out(&group)
-            .and_then(|end| self.write_and_sync(&group, end));
-        match written {
-            Ok(()) => {
-                let first = self.synced + 1 - group.len() as u64;
-                for (n, record) in (first..).zip(group) {
-                    record.answer(Ok(Position {
-                        stream: self.stream,
-                        n,
-                    }));
-                }
-                let own_size = self.active.as_ref().is_some_and(|active| {
-                    active.segment.header.bytes != self.core.settings.segment_bytes
-                });
-                if own_size { self.seal() } else { Ok(()) }
-            }
-            Err(error) => {
-                // Nobody hears of the failure before it shows in the status.
-                self.core.break_down(&error);
-                for record in group {
-                    record.answer(Err(AppendError::Unknown));
-                }
-                Err(error)
-            }
+            .lay_out(count)
+            .and_then(|end| self.write_and_sync(count, end));
+        if let Err(error) = &written {
+            // Nobody hears of the failure before it shows in the status.
+            self.core.break_down(error);
         }
+        for (n, record) in (first..).zip(self.waiting.drain(..count)) {
+            record.answer(match written {
+                Ok(()) => Ok(Position {
+                    stream: self.stream,
+                    n,
+                }),
+                Err(_) => Err(AppendError::Unknown),
+            });
+        }
+        written?;
+        if own_size { self.seal() } else { Ok(()) }
     }
 
-    /// Lays a group out in `pieces`; where in the segment it will end.
-    fn lay_out(&mut self, group: &[Waiting]) -> io::Result<u64> {
+    /// Lays the first `count` waiting records out in `pieces`; where in the segment the group will end.
+    fn lay_out(&mut self, count: usize) -> io::Result<u64> {
         let active = self.active.as_ref().expect("a group has a segment");
         self.buffer.clear();
+        self.buffer.shrink_to(KEPT_BYTES);
         self.pieces.clear();
         self.appended.clear();
         let nonce = active.segment.header.nonce;
@@ -231,7 +248,7 @@ impl Writer {
             self.buffer
                 .extend_from_slice(&active.segment.header.encode());
         }
-        for (index, waiting) in group.iter().enumerate() {
+        for (index, waiting) in self.waiting.iter().take(count).enumerate() {
             let record = &waiting.record;
             let n = self.synced + 1 + index as u64;
             let header = Header {
@@ -260,7 +277,7 @@ impl Writer {
             }
             let bytes = waiting.total_bytes();
             let padding = bytes - (HEADER_BYTES + record.payload.len()) as u64;
-            self.pad(padding);
+            pad(&mut self.buffer, padding);
             self.appended.push(Appended {
                 offset,
                 bytes,
@@ -270,19 +287,13 @@ impl Writer {
             offset += bytes;
         }
         let end = offset.next_multiple_of(BLOCK_BYTES);
-        self.pad(end - offset);
+        pad(&mut self.buffer, end - offset);
         self.pieces.push(Piece::Copied(begun..self.buffer.len()));
         Ok(end)
     }
 
-    fn pad(&mut self, bytes: u64) {
-        const { assert!(ALIGN < BLOCK_BYTES) };
-        let bytes = usize::try_from(bytes).expect("padding is less than a block");
-        self.buffer.resize(self.buffer.len() + bytes, 0);
-    }
-
     /// Writes what is laid out, syncs it, and lets it be read.
-    fn write_and_sync(&mut self, group: &[Waiting], end: u64) -> io::Result<()> {
+    fn write_and_sync(&mut self, count: usize, end: u64) -> io::Result<()> {
         let active = self.active.as_mut().expect("a group has a segment");
         let at = if active.begun { active.end } else { 0 };
         let mut slices: Vec<IoSlice<'_>> = self
@@ -290,15 +301,14 @@ impl Writer {
             .iter()
             .map(|piece| match piece {
                 Piece::Copied(range) => IoSlice::new(&self.buffer[range.clone()]),
-                Piece::Payload(index) => IoSlice::new(&group[*index].record.payload),
+                Piece::Payload(index) => IoSlice::new(&self.waiting[*index].record.payload),
             })
             .collect();
-        let last = self.synced + group.len() as u64;
+        let last = self.synced + count as u64;
         lock(&self.core.state).appended = last;
         write_all(&*active.file, &mut slices, at)?;
         timed_sync(&*active.file)?;
         self.last_sync = Instant::now();
-        self.marked = self.marked.max(if group.is_empty() { last } else { 0 });
         self.synced = last;
         metrics::counter!(LOG_APPEND_BYTES_TOTAL).increment(end - at);
         self.core.count_appended(end - active.end);
@@ -309,22 +319,10 @@ impl Writer {
 
     fn publish(&mut self) {
         let active = self.active.as_mut().expect("a group has a segment");
-        {
-            let mut state = lock(&self.core.state);
-            active.segment.facts().append(&self.appended, active.end);
-            for record in &self.appended {
-                state.queue_events += u64::from(record.events);
-                state.queue_bytes += record.bytes;
-                state.oldest.get_or_insert(record.received);
-            }
-            let live = state.live();
-            live.last = self.synced;
-            if !active.begun {
-                live.hold(active.segment.clone());
-            }
-            active.begun = true;
-            live.note_stored(Instant::now());
-        }
+        active.begun = true;
+        lock(&self.core.state)
+            .live()
+            .append(&active.segment, &self.appended, active.end);
         self.core
             .synced
             .send_modify(|synced| synced.n = self.synced);
@@ -348,7 +346,9 @@ impl Writer {
             .extend_from_slice(&header.encode(active.segment.header.nonce));
         self.buffer.resize(BLOCK, 0);
         self.pieces.push(Piece::Copied(0..BLOCK));
-        self.write_and_sync(&[], end)
+        self.write_and_sync(0, end)?;
+        self.marked = self.synced;
+        Ok(())
     }
 
     /// Ends the segment with a footer; one that holds nothing is left as it is.
@@ -373,6 +373,11 @@ impl Writer {
         self.core.wake_keeper();
         Ok(())
     }
+}
+
+fn pad(buffer: &mut Vec<u8>, bytes: u64) {
+    let bytes = usize::try_from(bytes).expect("padding is less than a block");
+    buffer.resize(buffer.len() + bytes, 0);
 }
 
 fn timed_sync(file: &dyn DiskFile) -> io::Result<()> {

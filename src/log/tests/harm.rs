@@ -1,11 +1,12 @@
 //! Flips, cuts, forgeries: what each of them may cost.
 
 use super::super::record::{Class, HEADER_BYTES, Header};
+use super::super::recovery;
 use super::super::segment;
 use super::*;
 
 /// A directory with one segment that was never sealed, as a power cut leaves it; the stream and the segment's path.
-fn unsealed(options: &Options, sizes: &[usize]) -> (SimDisk, StreamId, PathBuf) {
+pub(super) fn unsealed(options: &Options, sizes: &[usize]) -> (SimDisk, StreamId, PathBuf) {
     let disk = SimDisk::new();
     let log = open_with(&disk, options);
     let stream = log.streams()[0].id;
@@ -49,8 +50,8 @@ fn two_groups(options: &Options, first: usize, rest: &[usize]) -> (SimDisk, Stre
 }
 
 /// What an opening finds, without its threads: the entries of a stream.
-fn recovered(disk: &SimDisk, options: &Options, stream: StreamId) -> Vec<Entry> {
-    let opened = super::super::recovery::open(Arc::new(disk.clone()), options, NEVER).unwrap();
+pub(super) fn recovered(disk: &SimDisk, options: &Options, stream: StreamId) -> Vec<Entry> {
+    let opened = recovery::open(Arc::new(disk.clone()), options, NEVER).unwrap();
     let mut entries = Vec::new();
     let mut from = 1;
     loop {
@@ -63,7 +64,7 @@ fn recovered(disk: &SimDisk, options: &Options, stream: StreamId) -> Vec<Entry> 
     }
 }
 
-fn small() -> Options {
+pub(super) fn small() -> Options {
     Options {
         segment_bytes: 16 << 10,
         budget_bytes: Some(64 * (16 << 10)),
@@ -72,7 +73,7 @@ fn small() -> Options {
 }
 
 /// Room for a dozen groups.
-fn medium() -> Options {
+pub(super) fn medium() -> Options {
     Options {
         segment_bytes: 64 << 10,
         ..small()
@@ -80,7 +81,7 @@ fn medium() -> Options {
 }
 
 /// A disk that holds just this file.
-fn disk_with(path: &Path, content: &[u8]) -> SimDisk {
+pub(super) fn disk_with(path: &Path, content: &[u8]) -> SimDisk {
     let disk = SimDisk::new();
     disk.put(path, content);
     disk
@@ -411,11 +412,7 @@ fn recovery_cut_short_at_every_step_finds_the_same() {
         for kept in [false, true] {
             let disk = disk_with(&path, &content);
             disk.die_after(changes);
-            drop(super::super::recovery::open(
-                Arc::new(disk.clone()),
-                &medium(),
-                NEVER,
-            ));
+            drop(recovery::open(Arc::new(disk.clone()), &medium(), NEVER));
             let disk = disk.cut(&mut || kept);
             assert_eq!(
                 format!("{:?}", recovered(&disk, &medium(), stream)),
@@ -496,4 +493,70 @@ fn inspection_names_what_is_wrong_and_changes_nothing() {
     );
     assert_eq!(report.problems, ["the bytes of record 2 are damaged"]);
     assert_eq!(disk.content(&path), before);
+}
+
+#[test]
+fn a_lost_footer_accuses_only_positions_that_its_segment_had_room_for() {
+    let disk = SimDisk::new();
+    let options = Options {
+        budget_bytes: Some(64 * (64 << 10)),
+        ..options()
+    };
+    let log = open_with(&disk, &options);
+    let stream = log.streams()[0].id;
+    for seq in 1..=400 {
+        runtime().block_on(append(&log, seq, 3000)).unwrap();
+    }
+    drop(log);
+    // All but the first and the last segment are stored, and go.
+    let log = open_with(&disk, &options);
+    log.mark_stored(stream, 30, 380);
+    settle(&log);
+    drop(log);
+    let first = segments(&disk).remove(0);
+    disk.edit(&first, |content| content[(60 << 10) + 20] ^= 1);
+    let core = recovery::open(Arc::new(disk), &options, NEVER)
+        .unwrap()
+        .core;
+    let damaged = core.status().damaged_records;
+    assert!(damaged <= 4096 / 128, "{damaged} are called damaged");
+    assert!(core.status().queue_events > 0);
+}
+
+#[test]
+fn what_is_left_of_a_lost_record_is_as_old_as_what_stood_beside_it() {
+    let (disk, stream, path) = unsealed(&medium(), &[300, 300]);
+    disk.edit(&path, |content| {
+        content[4096 + 20] ^= 1;
+        content[2 * 4096 + 200] ^= 1;
+    });
+    let core = recovery::open(Arc::new(disk), &medium(), NEVER)
+        .unwrap()
+        .core;
+    let entries = super::super::reader::read(&core, stream, 1, 1 << 20).unwrap();
+    assert!(
+        matches!(entries[..], [Entry::Damaged { n: 1, .. }]),
+        "{entries:?}"
+    );
+    let oldest = core.status().oldest_unix_nano;
+    assert_eq!(oldest, Some(1_700_000_000_000_000_002));
+}
+
+/// A process that died in the middle of recovery: the next one saw what was written and not synced, and took it for safe.
+#[test]
+fn recovery_that_dies_with_its_process_is_carried_on_from_what_is_durable() {
+    let (disk, stream, path) = unsealed(&medium(), &[300, 700, 500, 10]);
+    let content = disk.content(&path);
+    for changes in 0..40 {
+        let mut disk = disk_with(&path, &content);
+        for more in 0..3 {
+            disk.die_after(changes + more);
+            drop(recovery::open(Arc::new(disk.clone()), &medium(), NEVER));
+            disk.revive();
+        }
+        drop(recovery::open(Arc::new(disk.clone()), &medium(), NEVER));
+        disk = disk.cut(&mut || false);
+        let found = seqs(&recovered(&disk, &medium(), stream));
+        assert_eq!(found, [(1, 1), (2, 2), (3, 3), (4, 4)], "after {changes}");
+    }
 }

@@ -95,30 +95,25 @@ fn nobody_is_answered_and_nothing_is_read_before_the_sync() {
 
 #[test]
 fn all_that_waits_shares_one_sync() {
-    runtime().block_on(async {
-        let disk = SimDisk::new();
-        let log = open(&disk);
-        append(&log, 1, 10).await.unwrap();
-        settle(&log);
-        disk.hold_syncs();
-        let first = tokio::spawn({
-            let log = log.clone();
-            async move { append(&log, 2, 10).await }
-        });
-        tokio::task::yield_now().await;
-        disk.sync_waits();
-        let before = disk.syncs();
-        let many = futures_util::future::join_all((3..=50).map(|seq| append(&log, seq, 10)));
-        let release = async { disk.release_syncs() };
-        let (answers, ()) = futures_util::future::join(many, release).await;
-        assert!(answers.iter().all(Result::is_ok));
-        first.await.unwrap().unwrap();
-        assert_eq!(
-            disk.syncs() - before,
-            2,
-            "the one that waited, and one for all others"
-        );
-    });
+    let disk = SimDisk::new();
+    let log = open(&disk);
+    let runtime = runtime();
+    runtime.block_on(append(&log, 1, 10)).unwrap();
+    settle(&log);
+    disk.hold_syncs();
+    let mut first = waiting(&log, 2..=2, 10);
+    handed_over(&log, 2);
+    let before = disk.syncs();
+    first.append(&mut waiting(&log, 3..=50, 10));
+    disk.release_syncs();
+    for append in first {
+        runtime.block_on(append).unwrap();
+    }
+    assert_eq!(
+        disk.syncs() - before,
+        2,
+        "the one that waited, and one for all others"
+    );
 }
 
 #[test]
@@ -176,7 +171,6 @@ fn a_stored_segment_is_kept_for_its_time_and_then_its_stream_is_released() {
     log.mark_stored(old, 1, 3);
     log.shared.core.recycle();
     assert_eq!(seqs(&all(&log, old)).len(), 3);
-    assert_eq!(log.released(), []);
     drop(log);
 
     let log = open(&disk);
@@ -191,7 +185,6 @@ fn a_stored_segment_is_kept_for_its_time_and_then_its_stream_is_released() {
     assert_eq!(seqs(&all(&log, old)).len(), 3, "nor what is stored in part");
     log.mark_stored(old, 3, 3);
     log.shared.core.recycle();
-    assert_eq!(log.released(), [old]);
     assert!(log.streams().iter().all(|stream| stream.id != old));
     let disk = disk.cut(&mut || false);
     drop(log);
@@ -292,4 +285,32 @@ fn no_two_segments_have_the_same_nonce() {
     }
     assert!(files.len() >= 6);
     assert_eq!(nonces.len(), files.len());
+}
+
+/// Descriptors ran out while the database's answers came: the figures were off until the next start.
+#[test]
+fn sums_that_could_not_be_read_are_put_right_by_the_next_mark() {
+    let disk = SimDisk::new();
+    let log = open(&disk);
+    let stream = log.streams()[0].id;
+    let runtime = runtime();
+    for seq in 1..=30 {
+        runtime.block_on(append(&log, seq, 1000)).unwrap();
+    }
+    let events = |first: u32| (first..=30).map(|seq| u64::from(seq % 7 + 1)).sum::<u64>();
+    disk.starve(true);
+    log.mark_stored(stream, 1, 5);
+    disk.starve(false);
+    log.mark_stored(stream, 6, 7);
+    let status = log.status();
+    assert_eq!(status.queue_events, events(8));
+    assert_eq!(status.oldest_unix_nano, Some(1_700_000_000_000_000_008));
+    disk.starve(true);
+    log.mark_stored(stream, 8, 12);
+    log.mark_stored(stream, 13, 30);
+    let status = log.status();
+    assert_eq!((status.queue_events, status.queue_bytes), (0, 0));
+    disk.starve(false);
+    log.mark_unstored(stream, 3, 30);
+    assert_eq!(log.status().queue_events, events(3));
 }

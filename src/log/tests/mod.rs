@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,7 +14,7 @@ use crate::decode::{Limits, Source};
 use crate::event::{Encoding, Signal};
 
 use super::sim::SimDisk;
-use super::{AppendError, Entry, Log, NewRecord, Options, Position, StreamId};
+use super::{AppendError, Entry, Log, NewRecord, Options, Position, StreamId, lock};
 
 /// Appending, reading back, rotating, recycling, refusing.
 mod life;
@@ -23,6 +24,9 @@ mod model;
 
 /// Cuts, flips, forgeries.
 mod harm;
+
+/// Spares, budget, files that are used again.
+mod room;
 
 /// Disks that fail.
 mod faults;
@@ -106,6 +110,21 @@ fn handed_over(log: &Log, n: u64) {
 
 async fn append(log: &Log, seq: u32, bytes: usize) -> Result<Position, AppendError> {
     log.append(record(seq, bytes)).await
+}
+
+type Appending = std::pin::Pin<Box<dyn Future<Output = Result<Position, AppendError>>>>;
+
+/// Appends that stand in the queue, each polled once.
+fn waiting(log: &Log, seqs: std::ops::RangeInclusive<u32>, bytes: usize) -> Vec<Appending> {
+    let mut context = Context::from_waker(Waker::noop());
+    seqs.map(|seq| {
+        let log = log.clone();
+        let mut appending: Appending = Box::pin(async move { append(&log, seq, bytes).await });
+        let polled = appending.as_mut().poll(&mut context);
+        assert!(polled.is_pending(), "an answer came before the sync");
+        appending
+    })
+    .collect()
 }
 
 /// Everything of a stream.

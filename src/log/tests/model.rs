@@ -1,9 +1,6 @@
 //! The log against a plain vector, through cuts and reopenings.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::future::Future;
-use std::pin::pin;
-use std::task::{Context, Waker};
 
 use proptest::prelude::*;
 use proptest::test_runner::Config;
@@ -176,16 +173,7 @@ impl Model {
                 self.disk.hold_syncs();
                 let first = self.next_seq;
                 self.next_seq += count;
-                let mut waiting: Vec<_> = (first..first + count)
-                    .map(|seq| Box::pin(append(&log, seq, bytes)))
-                    .collect();
-                let mut context = Context::from_waker(Waker::noop());
-                for append in &mut waiting {
-                    assert!(
-                        pin!(append).poll(&mut context).is_pending(),
-                        "an answer came before the sync"
-                    );
-                }
+                let waiting = waiting(&log, first..=first + count - 1, bytes);
                 self.disk.sync_waits();
                 self.unanswered.extend(first..first + count);
                 for stream in log.streams() {
