@@ -291,7 +291,7 @@ fn unknown(name: &str) -> QueryError {
         .filter(|_| name.len() <= 64)
         .map(|known| (strsim::damerau_levenshtein(known, name), known))
         .min()
-        .filter(|(distance, _)| *distance <= 3);
+        .filter(|(distance, _)| *distance <= 3 && 2 * distance <= name.len());
     let hint = match near {
         Some((_, known)) => format!("; did you mean {known}?"),
         None => "; attributes.<key>, resource.<key> and metadata.<path> are looked up in what was sent with the event"
