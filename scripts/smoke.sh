@@ -34,10 +34,10 @@ printf 'checking %s\n' "$url"
 ask 'health'                  '"status":'        "$url/health"
 ask 'ready'                   'ready'            "$url/health/ready"
 ask 'one event, by curl -d'   '"accepted":1'     "$url/ingest?wait=stored" -d \
-    "{\"correlationId\":\"$id\",\"integration\":\"smoke\",\"eventType\":\"check\",\"metadata\":{\"n\":1}}"
+    "{\"correlationId\":\"$id\",\"integration\":\"smoke\",\"eventType\":\"check\",\"metadata\":{\"mark\":\"first\"}}"
 ask 'a batch of two'          '"accepted":2'     "$url/ingest?wait=stored" -H 'content-type: application/json' -d \
-    "[{\"correlationId\":\"$id\",\"integration\":\"smoke\",\"eventType\":\"check\",\"metadata\":{\"n\":2}},
-      {\"correlationId\":\"$id\",\"integration\":\"smoke\",\"eventType\":\"check\",\"metadata\":{\"n\":3}}]"
+    "[{\"correlationId\":\"$id\",\"integration\":\"smoke\",\"eventType\":\"check\",\"metadata\":{\"mark\":\"second\"}},
+      {\"correlationId\":\"$id\",\"integration\":\"smoke\",\"eventType\":\"check\",\"metadata\":{\"mark\":\"third\"}}]"
 ask 'a span, as OTLP JSON'    '{}'               "$url/v1/traces" -H 'content-type: application/json' -d \
     "{\"resourceSpans\":[{\"resource\":{\"attributes\":[{\"key\":\"service.name\",\"value\":{\"stringValue\":\"smoke\"}}]},
       \"scopeSpans\":[{\"spans\":[{\"traceId\":\"$trace\",\"spanId\":\"$span\",\"name\":\"check\",\"kind\":1,
@@ -49,7 +49,7 @@ for _ in $(seq 100); do
     [[ $found == *"$span"* ]] && break
     sleep 0.1
 done
-ask 'the events by query'     '"n":3'            "$url/query?integration=smoke&correlationId=$id"
+ask 'the events by query'     'third'            "$url/query?integration=smoke&correlationId=$id"
 ask 'the trace by its id'     "$span"            "$url/traces/$trace"
 ask 'metrics'                 'ruvvector_ready 1' "$url/metrics"
 

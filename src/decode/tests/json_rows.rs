@@ -336,21 +336,18 @@ fn a_value_nested_too_deep_however_deep_rejects_its_span_alone() {
 }
 
 #[test]
-fn the_specifications_own_example_is_taken() {
-    let body = r#"{"resourceSpans":[{"resource":{"attributes":[{"key":"service.name","value":{"stringValue":"my.service"}}]},
-        "scopeSpans":[{"scope":{"name":"my.library","version":"1.0.0","attributes":[{"key":"my.scope.attribute",
-        "value":{"stringValue":"some scope attribute"}}]},"spans":[{"traceId":"5B8EFFF798038103D269B633813FC60C",
-        "spanId":"EEE19B7EC3C1B174","parentSpanId":"EEE19B7EC3C1B173","name":"I'm a server span",
-        "startTimeUnixNano":"1544712660000000000","endTimeUnixNano":"1544712661000000000","kind":2,
-        "attributes":[{"key":"my.span.attr","value":{"stringValue":"some value"}}]}]}]}]}"#;
+fn a_request_as_a_person_would_write_it_is_taken() {
+    let body = r#"{"resourceSpans":[{"resource":{"attributes":[{"key":"service.name","value":{"stringValue":"till"}}]},
+        "scopeSpans":[{"scope":{"name":"receipts","version":"2.1","attributes":[{"key":"team",
+        "value":{"stringValue":"front"}}]},"spans":[{"traceId":"C2B1F7A40D3E4F5896A7B8C9D0E1F2A3",
+        "spanId":"D0E1F2A3B4C5D6E7","parentSpanId":"A1B2C3D4E5F60718","name":"print a receipt",
+        "startTimeUnixNano":"1700000000000000000","endTimeUnixNano":"1700000001000000000","kind":2,
+        "attributes":[{"key":"paper.mm","value":{"intValue":"80"}}]}]}]}]}"#;
     let event = one(body);
     assert_eq!(
         (event.kind, event.duration_ns),
         (Some(2), Some(1_000_000_000))
     );
-    assert_eq!(event.integration, "my.service");
-    assert_eq!(
-        event.metadata,
-        r#"{"attributes": {"my.span.attr": "some value"}}"#
-    );
+    assert_eq!(event.integration, "till");
+    assert_eq!(event.metadata, r#"{"attributes": {"paper.mm": 80}}"#);
 }

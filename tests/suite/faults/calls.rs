@@ -48,8 +48,8 @@ fn traced(launch: &Launch, call: &str, what: &str) -> Launch {
     launch.clone().under(&arguments)
 }
 
-/// Runs the load on a traced process until it dies or `at_most` is over; it may die while it starts.
-async fn run_traced(launch: &Launch, load: &Load, at_most: Duration) {
+/// Runs the load on a traced process until it dies or `at_most` is over; it may die while it starts. Whether it died.
+async fn run_traced(launch: &Launch, load: &Load, at_most: Duration) -> bool {
     let mut service = launch.spawn();
     let deadline = tokio::time::Instant::now() + at_most;
     while !service.has_ended() && tokio::time::Instant::now() < deadline {
@@ -58,7 +58,9 @@ async fn run_traced(launch: &Launch, load: &Load, at_most: Duration) {
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+    let killed = service.has_ended();
     service.kill();
+    killed
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -67,14 +69,20 @@ async fn a_kill_at_any_system_call_of_the_log_loses_and_doubles_nothing() {
     let database = Database::new().await;
     let dir = directory();
     // Small segments, so that one is sealed, recycled and made within the time.
-    let launch =
-        Launch::postgres(dir.path(), &database.url).with("RUVVECTOR_LOG_MAX_BYTES", "16777216");
+    let launch = Launch::postgres(dir.path(), &database.url)
+        .with("RUVVECTOR_LOG_MAX_BYTES", "16MiB")
+        .with("RUVVECTOR_OTLP_WIRE_BYTES", "1MiB")
+        .with("RUVVECTOR_INGEST_WIRE_BYTES", "1MiB");
     let ledger = Arc::new(Ledger::default());
     let load = Load::start(&ledger, Shape::STEADY);
+    // Settings that do not start would look like a kill.
+    launch.start().await.kill();
+    let mut kills = 0;
     for call in CALLS {
         for k in 1..=calls {
             let killed = traced(&launch, call, &format!("signal=KILL:when={k}"));
-            run_traced(&killed, &load, Duration::from_millis(1_500)).await;
+            let at_most = Duration::from_millis(1_500);
+            kills += u32::from(run_traced(&killed, &load, at_most).await);
         }
     }
     let service = launch.start().await;
@@ -82,6 +90,10 @@ async fn a_kill_at_any_system_call_of_the_log_loses_and_doubles_nothing() {
     tokio::time::sleep(Duration::from_millis(500)).await;
     load.stop().await;
     service.until_drained().await;
+    assert!(
+        kills >= 3 * calls,
+        "{kills} kills: the log calls at least three of these"
+    );
     assert!(ledger.totals().acked > 0, "{:?}", ledger.totals());
     ledger.assert_stored_in_postgres(&database.url).await;
 }

@@ -33,7 +33,8 @@ async fn acknowledgements_go_on_while_the_database_is_away_and_all_is_stored_aft
     let end = Instant::now() + outage;
     service
         .until("health is degraded", async |service: &Service| {
-            service.health().await["status"] == "degraded"
+            let health = service.health().await;
+            health["status"] == "degraded" && health["database"]["connected"] == false
         })
         .await;
     let before = ledger.totals().acked;

@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use rustix::process::{Pid, Signal, kill_process};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{Connection, Executor};
 
@@ -154,7 +155,33 @@ impl Cluster {
         );
     }
 
-    /// The postmaster's process id, for signals.
+    /// Stops the server and all its backends where they are: connections stay, and nothing answers.
+    pub fn hang(&self) {
+        self.signal_all(Signal::STOP);
+    }
+
+    /// Undoes [`Cluster::hang`].
+    pub fn go_on(&self) {
+        self.signal_all(Signal::CONT);
+    }
+
+    fn signal_all(&self, signal: Signal) {
+        let postmaster = self.pid();
+        let send = |pid: i32| {
+            // A backend may end at any time.
+            let _ = Pid::from_raw(pid).map(|pid| kill_process(pid, signal));
+        };
+        send(postmaster);
+        let children =
+            std::fs::read_to_string(format!("/proc/{postmaster}/task/{postmaster}/children"))
+                .expect("Linux lists a process's children");
+        children
+            .split_whitespace()
+            .filter_map(|pid| pid.parse().ok())
+            .for_each(send);
+    }
+
+    /// The postmaster's process id.
     pub fn pid(&self) -> i32 {
         let file =
             std::fs::read_to_string(self.data().join("postmaster.pid")).expect("the server runs");

@@ -36,13 +36,13 @@ pub(super) async fn until<F: Future<Output = bool>>(what: &str, mut so: impl FnM
 
 /// A database of the test's own, of either kind.
 pub(super) enum Db {
-    Postgres(PgConnectOptions),
+    Postgres(Box<PgConnectOptions>),
     Sqlite(tempfile::TempDir),
 }
 
 impl Db {
     pub(super) async fn postgres() -> Self {
-        Self::Postgres(Database::new().await.options())
+        Self::Postgres(Box::new(Database::new().await.options()))
     }
 
     pub(super) fn sqlite() -> Self {
@@ -52,7 +52,7 @@ impl Db {
     pub(super) fn options(&self) -> store::Options {
         let target = match self {
             Self::Postgres(options) => Target::Postgres {
-                options: Box::new(options.clone()),
+                options: options.clone(),
                 read: None,
             },
             Self::Sqlite(dir) => Target::Sqlite {

@@ -145,12 +145,11 @@ async fn a_writer_that_stops_drains_first_and_gives_up_when_the_grace_is_over() 
     bench.stop().await;
     db.assert_holds_exactly(5_000).await;
 
-    let away = Db::Postgres(
-        sqlx::postgres::PgConnectOptions::new()
-            .host("127.0.0.1")
-            .port(1)
-            .username("nobody"),
-    );
+    let nowhere = sqlx::postgres::PgConnectOptions::new()
+        .host("127.0.0.1")
+        .port(1)
+        .username("nobody");
+    let away = Db::Postgres(Box::new(nowhere));
     bench.grace = Duration::from_millis(200);
     bench.start(&away.options());
     bench.accept(1).await;

@@ -18,12 +18,11 @@ async fn behind_a_proxy(db: &Db) -> (Proxy, Db) {
     };
     let server = SocketAddr::from(([127, 0, 0, 1], direct.get_port()));
     let proxy = Proxy::start(server).await;
-    let options = direct
-        .clone()
+    let options = PgConnectOptions::clone(direct)
         .host("127.0.0.1")
         .port(proxy.port)
         .ssl_mode(PgSslMode::Disable);
-    (proxy, Db::Postgres(options))
+    (proxy, Db::Postgres(Box::new(options)))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -32,7 +31,7 @@ async fn a_database_away_at_the_start_and_in_the_middle_costs_nothing() {
         .await
         .expect("started");
     let options: PgConnectOptions = cluster.url().parse().expect("the URL is valid");
-    let db = Db::Postgres(options);
+    let db = Db::Postgres(Box::new(options));
     let dir = tempfile::tempdir().expect("a temporary directory");
     let mut bench = Bench::new(dir.path());
     cluster.stop("fast");
