@@ -149,6 +149,19 @@ async fn g7_when_every_span_is_invalid_the_request_is_400() {
     served.assert_unharmed(0).await;
 }
 
+/// A retry after a lost answer.
+#[tokio::test]
+async fn g14_what_was_sent_before_is_a_success_like_the_first() {
+    let served = Served::start().await;
+    for _ in 0..2 {
+        let answer = served.export(PROTOBUF, one_span()).await;
+        assert_eq!((answer.status.as_u16(), answer.body.len()), (200, 0));
+        let answer = served.export(JSON, ONE_SPAN_JSON).await;
+        assert_eq!((answer.status.as_u16(), &*answer.body), (200, &b"{}"[..]));
+    }
+    served.assert_unharmed(4).await;
+}
+
 #[tokio::test]
 async fn h1_signals_that_are_not_taken_are_404_with_a_status() {
     let served = Served::start().await;
