@@ -114,8 +114,11 @@ impl Log {
     /// Says that the database has committed these positions: what holds them may be recycled. Called again with positions
     /// it already knows, it does nothing. Where a part of a segment is marked it may read up to 64 KiB of it, of what was
     /// read last.
-    pub fn mark_stored(&self, stream: StreamId, first: u64, last: u64) {
-        self.shared.core.mark_stored(stream, &(first..=last));
+    ///
+    /// Returns the events that were waiting and now are not: what nobody read in this life and an earlier one stored never
+    /// waited.
+    pub fn mark_stored(&self, stream: StreamId, first: u64, last: u64) -> u64 {
+        self.shared.core.mark_stored(stream, &(first..=last))
     }
 
     /// Says that the database's account moved back: these positions are to be drained again. Those that are no longer held

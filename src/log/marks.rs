@@ -13,24 +13,26 @@ use super::ranges::Ranges;
 use super::{Core, StreamId, lock};
 
 impl Core {
-    pub(super) fn mark_stored(&self, id: StreamId, range: &RangeInclusive<u64>) {
+    pub(super) fn mark_stored(&self, id: StreamId, range: &RangeInclusive<u64>) -> u64 {
         let _marking = lock(&self.marking);
-        let unread: Vec<_> = {
+        let (new, unread) = {
             let mut state = lock(&self.state);
             let Some(stream) = state.stream(id) else {
-                return;
+                return 0;
             };
             let new = stream.stored.missing(range);
             stream.stored.insert(range.clone());
-            if stream.live {
+            let unread: Vec<_> = if stream.live {
                 Vec::new()
             } else {
                 // What nobody read in this life was stored in an earlier one: it never was a backlog of this one.
                 new.iter()
                     .flat_map(|part| stream.read.missing(part))
                     .collect()
-            }
+            };
+            (new, unread)
         };
+        let waited = self.sums_held(id, &new).events;
         let never_waited = self.sums_held(id, &unread).events;
         {
             let mut state = lock(&self.state);
@@ -38,6 +40,7 @@ impl Core {
             *backlog = backlog.saturating_sub(never_waited);
         }
         self.settle(id, range);
+        waited.saturating_sub(never_waited)
     }
 
     pub(super) fn mark_unstored(&self, id: StreamId, range: &RangeInclusive<u64>) {

@@ -120,7 +120,7 @@ impl Built {
         match entry {
             Entry::Record(record) => self.add_record(record),
             Entry::Hole { first, last } => {
-                tracing::warn!(stream = %hex(self.batch.stream), first, last, "positions that were never confirmed join the account");
+                tracing::warn!(stream = %self.batch.stream, first, last, "positions that were never confirmed join the account");
             }
             Entry::Damaged {
                 n,
@@ -315,9 +315,4 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
         .copied()
         .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("no message")
-}
-
-/// A stream's id as people see it.
-pub(super) fn hex(stream: StreamId) -> String {
-    stream.0.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -11,7 +11,7 @@ use metrics::{counter, gauge, histogram};
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
-use super::batch::{Built, hex};
+use super::batch::Built;
 use super::progress::Concern;
 use super::retry::Backoff;
 use super::source::Cap;
@@ -176,9 +176,9 @@ impl Writer {
     }
 
     fn committed(&mut self, tally: &Tally) {
-        self.count(tally);
         let (first, last) = (*tally.positions.start(), *tally.positions.end());
-        self.shared.log.mark_stored(tally.stream, first, last);
+        let waited = self.shared.log.mark_stored(tally.stream, first, last);
+        count(tally, waited);
         self.shared
             .progress
             .committed(tally.stream, first..=last, tally.rows);
@@ -192,28 +192,6 @@ impl Writer {
                 entries: cap.entries.saturating_mul(2),
                 ..cap
             });
-    }
-
-    fn count(&self, tally: &Tally) {
-        counter!(names::WRITE_EVENTS_TOTAL).increment(tally.rows);
-        for &(reason, events) in &tally.dead {
-            counter!(names::DEAD_LETTERS_TOTAL, "reason" => reason).increment(events);
-        }
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "batches are far below 2^52 rows"
-        )]
-        histogram!(names::WRITE_BATCH_EVENTS).record(tally.rows as f64);
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        gauge!(names::WRITE_LAST_SUCCESS_TIMESTAMP_SECONDS).set(now.as_secs_f64());
-        if !tally.dead.is_empty() {
-            let (first, last) = (*tally.positions.start(), *tally.positions.end());
-            let events: u64 = tally.dead.iter().map(|(_, events)| events).sum();
-            tracing::error!(stream = %hex(tally.stream), first, last, events,
-                "events went to telemetry_dead_letters; their reason and payload stand there");
-        }
     }
 
     /// The account was read after a failure: was the batch in doubt committed after all?
@@ -272,7 +250,7 @@ impl Writer {
                 let named = lone.map_or_else(String::new, |(stream, n, times)| {
                     format!(
                         " (the batch at record {n} of stream {}, {times} times)",
-                        hex(stream)
+                        stream
                     )
                 });
                 self.pause(Concern::Write, &error, &named).await;
@@ -311,7 +289,36 @@ impl Writer {
                 self.shared.progress.problem(concern, text);
             }
         }
-        tokio::time::sleep(pause).await;
+        // A stop leaves time for one more attempt, not for the rest of a long pause.
+        let stop = &self.shared.stop;
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = stop.cancelled(), if !stop.is_cancelled() => {}
+        }
+    }
+}
+
+/// What the log waited for and the database has now, as rows or as dead letters: so that the books balance whoever stored
+/// it, `waited` is the log's own sum.
+fn count(tally: &Tally, waited: u64) {
+    let dead: u64 = tally.dead.iter().map(|(_, events)| events).sum();
+    counter!(names::WRITE_EVENTS_TOTAL).increment(waited.saturating_sub(dead));
+    for &(reason, events) in &tally.dead {
+        counter!(names::DEAD_LETTERS_TOTAL, "reason" => reason).increment(events);
+    }
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "batches are far below 2^52 rows"
+    )]
+    histogram!(names::WRITE_BATCH_EVENTS).record(tally.rows as f64);
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    gauge!(names::WRITE_LAST_SUCCESS_TIMESTAMP_SECONDS).set(now.as_secs_f64());
+    if !tally.dead.is_empty() {
+        let (first, last) = (*tally.positions.start(), *tally.positions.end());
+        tracing::error!(stream = %tally.stream, first, last, events = dead,
+            "events went to telemetry_dead_letters; their reason and payload stand there");
     }
 }
 

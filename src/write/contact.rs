@@ -7,7 +7,6 @@ use std::ops::RangeInclusive;
 
 use metrics::counter;
 
-use super::batch::hex;
 use super::commit::Writer;
 use super::progress::Concern;
 use super::source::{Cursor, Source, missing};
@@ -63,7 +62,9 @@ fn compare(writer: &mut Writer, stream: &Stream, account: &Account) {
     for range in account.ranges() {
         let (first, last) = clamp(range, stream.first, stream.last);
         if first <= last {
-            shared.log.mark_stored(stream.id, first, last);
+            // Stored by another collector, on a copy of the directory, or by a batch that nobody remembers.
+            let waited = shared.log.mark_stored(stream.id, first, last);
+            counter!(names::WRITE_EVENTS_TOTAL).increment(waited);
         }
     }
     // What was stored once and is not now is drained again, where the log still holds it.
@@ -71,7 +72,7 @@ fn compare(writer: &mut Writer, stream: &Stream, account: &Account) {
         let (first, last) = clamp(range, stream.first, stream.last);
         for back in missing(account, first..=last) {
             let (first, last) = back.into_inner();
-            tracing::warn!(stream = %hex(stream.id), first, last, "the database no longer holds these positions; they are written again");
+            tracing::warn!(stream = %stream.id, first, last, "the database no longer holds these positions; they are written again");
             shared.log.mark_unstored(stream.id, first, last);
         }
     }
@@ -92,7 +93,7 @@ fn report_gaps(writer: &mut Writer, id: StreamId, account: &Account, range: Rang
     for lost in missing(account, range) {
         for gap in missing(reported, lost) {
             let (first, last) = (*gap.start(), *gap.end());
-            tracing::error!(stream = %hex(id), first, last,
+            tracing::error!(stream = %id, first, last,
                 "the database lost these positions and the log has let go of them; restore the database further forward if it can be");
             counter!(names::STORED_GAPS_TOTAL).increment(1);
             reported.insert(gap);

@@ -405,7 +405,18 @@ async fn a_resource_is_stored_once_and_a_silent_stream_is_seen_by_others() {
 
     store.heartbeat(&[], &[STREAM]).await.expect("released");
     assert_eq!(count(&file, "ingest_streams").await, 1);
-    let long_ago = "UPDATE ingest_streams SET released = released - 31 * 86400000000";
+    // A copy of the directory released it while its origin goes on: no more is it released.
+    let long_ago = "UPDATE ingest_streams SET released = released - 31 * 86400000000, heartbeat = heartbeat - 31 * 86400000000";
+    sqlx::query(long_ago)
+        .execute(&mut file.connect().await)
+        .await
+        .expect("aged");
+    store
+        .heartbeat(&[facts], &[])
+        .await
+        .expect("the heart beats");
+    assert_eq!(count(&file, "ingest_streams").await, 1);
+    store.heartbeat(&[], &[STREAM]).await.expect("released");
     sqlx::query(long_ago)
         .execute(&mut file.connect().await)
         .await

@@ -137,10 +137,11 @@ impl Postgres {
     ) -> Result<(), StoreError> {
         let mut lease = self.lease().await?;
         self.begin(&mut lease).await?;
-        // In the order of the key, as every collector does it: two can never wait for each other.
-        let mut held = held.to_vec();
+        // An opening that took nothing leaves no row. In the order of the key, as every collector does it: two can never
+        // wait for each other.
+        let mut held: Vec<_> = held.iter().filter(|facts| facts.appended > 0).collect();
         held.sort_by_key(|facts| facts.stream);
-        for facts in &held {
+        for facts in held {
             resources::note_stream(self, &mut lease, *facts).await?;
         }
         let released: Vec<String> = released.iter().copied().map(uuid).collect();

@@ -137,14 +137,29 @@ pub(super) const ATTACHED: &str = "\
     WHERE i.inhparent = to_regclass('telemetry_events') AND bound <> 'DEFAULT'";
 
 impl Postgres {
-    /// Makes the partitions of the days that have none, in a transaction of its own.
+    /// Makes the partitions of the days that have none, in a transaction of its own, which is over in any case.
     pub(super) async fn make_partitions(
         &self,
         connection: &mut PgConnection,
         days: &BTreeSet<Day>,
     ) -> Result<(), StoreError> {
-        const DOING: &str = "making partitions";
         self.begin_anywhere(connection).await?;
+        let made = self.attach_missing(connection, days).await;
+        let how = if made.is_ok() { "COMMIT" } else { "ROLLBACK" };
+        let ended = end(connection, how, self.limit()).await;
+        let covered = made?;
+        ended?;
+        self.shared.partitions.learn(covered);
+        Ok(())
+    }
+
+    /// What the partitions cover once those of the days are there too.
+    async fn attach_missing(
+        &self,
+        connection: &mut PgConnection,
+        days: &BTreeSet<Day>,
+    ) -> Result<Vec<Span>, StoreError> {
+        const DOING: &str = "making partitions";
         within(
             self.limit(),
             DOING,
@@ -177,10 +192,7 @@ impl Postgres {
             )
             .await?;
         }
-        let covered = covered(connection, self.limit()).await?;
-        end(connection, "COMMIT", self.limit()).await?;
-        self.shared.partitions.learn(covered);
-        Ok(())
+        covered(connection, self.limit()).await
     }
 }
 

@@ -134,7 +134,8 @@ impl Postgres {
     }
 }
 
-/// Makes or refreshes a stream's row.
+/// Makes or refreshes a stream's row. Whoever holds a stream takes back that it was released: another, on a copy of the
+/// directory, may have let go of it.
 pub(super) async fn note_stream(
     store: &Postgres,
     connection: &mut PgConnection,
@@ -148,7 +149,7 @@ pub(super) async fn note_stream(
              VALUES ($1::uuid, $2, $3, timestamptz '2000-01-01 00:00:00+00' + $4 * interval '1 microsecond', now()) \
              ON CONFLICT (stream) DO UPDATE SET collector = excluded.collector, \
                  appended = greatest(ingest_streams.appended, excluded.appended), \
-                 oldest = excluded.oldest, heartbeat = excluded.heartbeat",
+                 oldest = excluded.oldest, heartbeat = excluded.heartbeat, released = NULL",
         )
         .bind(uuid(facts.stream))
         .bind(&store.shared.collector)

@@ -62,7 +62,8 @@ impl Postgres {
         Ok(())
     }
 
-    /// The start of the oldest time that is needed: what lies wholly before may go.
+    /// The start of the oldest time that is needed: what lies wholly before may go. A stream that is stored as far as its
+    /// collector was heard needs nothing, though its last word may have been before that.
     async fn needed_from(
         &self,
         connection: &mut PgConnection,
@@ -75,7 +76,7 @@ impl Postgres {
             "reading the oldest record held",
             sqlx::query_scalar(
                 "SELECT (extract(epoch FROM min(oldest)) * 1000000)::bigint - 946684800000000 \
-                 FROM ingest_streams WHERE released IS NULL",
+                 FROM ingest_streams WHERE released IS NULL AND NOT done @> int8range(1, appended + 1)",
             )
             .persistent(false)
             .fetch_one(&mut *connection),
@@ -164,14 +165,17 @@ impl Postgres {
         Ok(())
     }
 
-    /// A stream's account is of no more use a month after its collector deleted the last of it.
+    /// A stream's account is of no more use a month after its collector deleted the last of it and nobody, on a copy of its
+    /// directory, was heard to hold it since.
     async fn forget_released_streams(
         &self,
         connection: &mut PgConnection,
     ) -> Result<(), StoreError> {
         self.alone(
             connection,
-            "DELETE FROM ingest_streams WHERE released < now() - interval '30 days'".to_owned(),
+            "DELETE FROM ingest_streams WHERE greatest(released, heartbeat) < now() - interval '30 days' \
+                 AND released IS NOT NULL"
+                .to_owned(),
         )
         .await
     }

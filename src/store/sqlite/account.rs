@@ -99,7 +99,7 @@ pub(super) async fn heartbeat(
         let query = sqlx::query(
             "INSERT INTO ingest_streams (stream, collector, appended, oldest, heartbeat) VALUES (?, ?, ?, ?, ?)
              ON CONFLICT (stream) DO UPDATE SET collector = excluded.collector, appended = excluded.appended,
-                 oldest = excluded.oldest, heartbeat = excluded.heartbeat",
+                 oldest = excluded.oldest, heartbeat = excluded.heartbeat, released = NULL",
         )
         .bind(&facts.stream.0[..])
         .bind(collector)
@@ -110,13 +110,17 @@ pub(super) async fn heartbeat(
     }
     for stream in released {
         let query = sqlx::query(
-            "UPDATE ingest_streams SET released = ? WHERE stream = ? AND released IS NULL",
+            "UPDATE ingest_streams SET released = ?1, heartbeat = ?1, oldest = NULL
+             WHERE stream = ?2 AND released IS NULL",
         )
         .bind(now)
         .bind(&stream.0[..]);
         fault.within(query.execute(&mut *transaction)).await?;
     }
-    let query = sqlx::query("DELETE FROM ingest_streams WHERE released < ?");
+    // Nobody, on a copy of the directory, was heard to hold it since.
+    let query = sqlx::query(
+        "DELETE FROM ingest_streams WHERE max(released, coalesce(heartbeat, released)) < ?",
+    );
     fault
         .within(
             query

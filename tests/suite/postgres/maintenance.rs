@@ -31,6 +31,15 @@ async fn write_ages(store: &Store, ages: &[i64]) -> StreamId {
     stream
 }
 
+/// A stream of four records.
+const fn appended(stream: StreamId) -> StreamFacts {
+    StreamFacts {
+        stream,
+        appended: 4,
+        oldest_unix_nano: None,
+    }
+}
+
 fn keeping(database: &Database, days: u32) -> Store {
     let mut settings = options(database.options());
     settings.retention_days = Some(days);
@@ -334,12 +343,12 @@ async fn a_streams_row_goes_a_month_after_its_release_and_never_before() {
     let mut sql = database.connect().await;
     let (released, held) = (new_stream(), new_stream());
     store
-        .heartbeat(&[facts(released), facts(held)], &[released])
+        .heartbeat(&[appended(released), appended(held)], &[released])
         .await
         .unwrap();
     execute(
         &mut sql,
-        "UPDATE ingest_streams SET released = released - interval '29 days'",
+        "UPDATE ingest_streams SET released = released - interval '29 days', heartbeat = heartbeat - interval '29 days'",
     )
     .await;
     store.maintain(None).await.unwrap();
@@ -349,7 +358,7 @@ async fn a_streams_row_goes_a_month_after_its_release_and_never_before() {
     );
     execute(
         &mut sql,
-        "UPDATE ingest_streams SET released = released - interval '2 days'",
+        "UPDATE ingest_streams SET released = released - interval '2 days', heartbeat = heartbeat - interval '2 days'",
     )
     .await;
     store.maintain(None).await.unwrap();
@@ -364,11 +373,6 @@ async fn a_silent_stream_that_is_not_drained_is_counted() {
     let (database, store) = prepared().await;
     let mut sql = database.connect().await;
     let (drained, left) = (new_stream(), new_stream());
-    let appended = |stream| StreamFacts {
-        stream,
-        appended: 4,
-        oldest_unix_nano: None,
-    };
     store.write_resources(appended(drained), &[]).await.unwrap();
     store
         .heartbeat(&[appended(drained), appended(left)], &[])
@@ -383,4 +387,83 @@ async fn a_silent_stream_that_is_not_drained_is_counted() {
     )
     .await;
     assert_eq!(store.maintain(None).await.unwrap().undrained_streams, 1);
+}
+
+/// Found by reading: a collector on a copy of a data directory released the stream that the origin was still appending
+/// to, a month later its row went, and the origin, finding no account, would have stored again all that it held.
+#[tokio::test]
+async fn a_stream_that_a_copy_released_is_kept_while_the_origin_beats() {
+    let (database, origin) = prepared().await;
+    let mut sql = database.connect().await;
+    let stream = new_stream();
+    let copy = Store::new(&options(database.options()));
+    copy.prepare().await.unwrap();
+    origin.heartbeat(&[appended(stream)], &[]).await.unwrap();
+    origin.write(&batch(stream, 1..=4, rows(1))).await.unwrap();
+    copy.heartbeat(&[], &[stream]).await.unwrap();
+    execute(
+        &mut sql,
+        "UPDATE ingest_streams SET released = released - interval '31 days'",
+    )
+    .await;
+    copy.maintain(None).await.unwrap();
+    origin.heartbeat(&[appended(stream)], &[]).await.unwrap();
+    // Silent for long, but released by nobody any more.
+    execute(
+        &mut sql,
+        "UPDATE ingest_streams SET heartbeat = heartbeat - interval '31 days'",
+    )
+    .await;
+    copy.maintain(None).await.unwrap();
+    let account = origin.account(stream).await.unwrap();
+    assert_eq!(account.ranges(), [1..=4]);
+}
+
+/// Found by reading: each start that took nothing left a row that nobody ever released.
+#[tokio::test]
+async fn an_opening_that_took_nothing_leaves_no_row() {
+    let (database, store) = prepared().await;
+    let mut sql = database.connect().await;
+    store.heartbeat(&[facts(new_stream())], &[]).await.unwrap();
+    assert_eq!(
+        number(&mut sql, "SELECT count(*) FROM ingest_streams").await,
+        0
+    );
+}
+
+/// Found by reading: a collector that had stored all, stopped, and never came back, kept its last `oldest` for ever, and
+/// with it every partition since.
+#[tokio::test]
+async fn a_stream_that_is_stored_holds_no_day_back_though_its_collector_never_comes_again() {
+    let (database, store) = prepared().await;
+    let mut sql = database.connect().await;
+    let stream = write_ages(&store, &[0, 40]).await;
+    let held = StreamFacts {
+        stream,
+        appended: 1,
+        oldest_unix_nano: Some(now_unix_nano() - 40 * DAY_NANO),
+    };
+    store.heartbeat(&[held], &[]).await.unwrap();
+    keeping(&database, 30).maintain(None).await.unwrap();
+    assert_eq!(ages_left(&mut sql).await, ["0"]);
+}
+
+/// Found by reading: the transaction that waited in vain for the table's lock was left open and failed, so that every
+/// later step of the round failed too.
+#[tokio::test]
+async fn partitions_that_cannot_be_made_now_keep_nothing_else_from_being_maintained() {
+    let (database, store) = prepared().await;
+    let mut sql = database.connect().await;
+    let mut locking = database.connect().await;
+    execute(
+        &mut locking,
+        "BEGIN; LOCK TABLE telemetry_events IN SHARE UPDATE EXCLUSIVE MODE",
+    )
+    .await;
+    let found = store.maintain(None).await.expect("the rest is done");
+    assert_eq!(found.partitions_ahead_days, Some(0));
+    execute(&mut locking, "COMMIT").await;
+    let found = store.maintain(None).await.expect("maintained");
+    assert_eq!(found.partitions_ahead_days, Some(7));
+    assert_eq!(count(&mut sql).await, 0);
 }
