@@ -17,7 +17,14 @@ async fn start(settings: &[(&str, &str)]) -> (Service, tempfile::TempDir) {
         .fold(Launch::sqlite(dir.path()), |launch, (name, value)| {
             launch.with(name, value)
         });
-    (launch.start().await, dir)
+    let service = launch.start().await;
+    // Ready comes first, the embedded store's schema a moment later.
+    service
+        .until("queries are answered", async |service: &Service| {
+            service.get("/query").await.status == 200
+        })
+        .await;
+    (service, dir)
 }
 
 #[tokio::test]
