@@ -25,6 +25,9 @@ mod model;
 /// Cuts, flips, forgeries.
 mod harm;
 
+/// Opening again.
+mod reopening;
+
 /// Spares, budget, files that are used again.
 mod room;
 
