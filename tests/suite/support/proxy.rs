@@ -103,6 +103,10 @@ async fn pass(client: TcpStream, server: SocketAddr, faults: Arc<Faults>) {
     let Ok(server) = TcpStream::connect(server).await else {
         return;
     };
+    // Small messages one after the other would each wait for the acknowledgement of the last.
+    for socket in [&client, &server] {
+        socket.set_nodelay(true).expect("a socket of our own");
+    }
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
     // Whichever ends first takes the other with it.
