@@ -32,7 +32,7 @@ pub enum Error {
     #[error("{0}")]
     NotFound(&'static str),
     /// 405: the path takes only the methods named.
-    #[error("only {allow} is taken here")]
+    #[error("this path takes {allow} and no other method")]
     Method { allow: &'static str },
     /// 408: the body came too slowly.
     #[error("the body took too long to arrive")]

@@ -29,7 +29,8 @@ fn scatter(n: u64) -> u64 {
 }
 
 fn span(n: u64, now_unix_nano: u64) -> Span {
-    let trace = scatter(n / 10);
+    // From 1: an id of zeros is invalid.
+    let trace = scatter(n / 10 + 1);
     let mut trace_id = trace.to_be_bytes().to_vec();
     trace_id.extend(scatter(trace).to_be_bytes());
     Span {

@@ -5,33 +5,34 @@
 use std::io::{self, IoSlice};
 use std::path::Path;
 
-use super::disk::{Disk, read_full, write_all};
+use super::core::Settings;
+use super::disk::{Disk, Listed, read_full, write_all};
 
 /// Copies there may be.
 const COPIES: usize = 4;
 
-pub(super) const SUFFIX: &str = "damaged";
+const SUFFIX: &str = "damaged";
 
-/// Copies `segment` to the same name with another ending, unless there is such a copy, or there are enough.
-pub(super) fn copy(disk: &dyn Disk, dir: &Path, segment: &Path) {
-    if let Err(error) = try_copy(disk, dir, segment) {
+/// Copies `segment` to the same name with another ending, unless there is such a copy, or there are enough, or the volume
+/// would be at its floor.
+pub(super) fn copy(disk: &dyn Disk, settings: &Settings, segment: &Path) {
+    if let Err(error) = try_copy(disk, settings, segment) {
         tracing::warn!(path = %segment.display(), %error, "a damaged log segment cannot be copied aside");
     }
 }
 
-fn try_copy(disk: &dyn Disk, dir: &Path, segment: &Path) -> io::Result<()> {
+fn try_copy(disk: &dyn Disk, settings: &Settings, segment: &Path) -> io::Result<()> {
+    let dir = &settings.dir;
     let copy = segment.with_extension(SUFFIX);
-    let copies = disk
-        .list(dir)?
-        .into_iter()
-        .filter(|file| file.path.extension().is_some_and(|suffix| suffix == SUFFIX));
-    if copies
-        .map(|file| file.path == copy)
-        .collect::<Vec<_>>()
-        .len()
-        >= COPIES
-    {
+    let files = disk.list(dir)?;
+    let is_copy = |file: &&Listed| file.path.extension().is_some_and(|suffix| suffix == SUFFIX);
+    if files.iter().filter(is_copy).count() >= COPIES {
         return Ok(());
+    }
+    let original = files.iter().find(|file| file.path == segment);
+    let bytes = original.map_or(0, |file| file.bytes);
+    if disk.space(dir)?.free_bytes < settings.free_floor_bytes.saturating_add(bytes) {
+        return Err(io::ErrorKind::StorageFull.into());
     }
     let from = disk.open(segment)?;
     let to = match disk.create(&copy) {

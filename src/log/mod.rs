@@ -91,7 +91,10 @@ mod survey;
 /// What an earlier opening left.
 mod recovery;
 
-/// A second copy of what was never sealed.
+/// What becomes of a segment that was never sealed.
+mod plan;
+
+/// A second copy of it.
 mod rewrite;
 
 /// What threads and callers share.

@@ -130,3 +130,54 @@ impl Queue {
         self.ready.notify_one();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Waker};
+
+    use super::*;
+    use crate::decode::inflate::ContentEncoding;
+    use crate::decode::{Limits, Source};
+    use crate::event::{Encoding, Signal};
+
+    #[test]
+    fn what_waits_is_bounded_and_the_rest_comes_in_turn() {
+        const MIB: usize = 1 << 20;
+        let queue = Queue::new();
+        // One payload that all share: only what they say of themselves is large.
+        let payload = bytes::Bytes::from(vec![0; MIB]);
+        let record = |n| NewRecord {
+            source: Source {
+                signal: Signal::Event,
+                encoding: Encoding::Json,
+                partial: false,
+                received_unix_nano: 0,
+                limits: Limits::default(),
+                version: 1,
+            },
+            content_encoding: ContentEncoding::Identity,
+            decoded_bytes: n,
+            accepted: 1,
+            rejected: 0,
+            digest: [0; 16],
+            payload: payload.clone(),
+        };
+        let mut context = Context::from_waker(Waker::noop());
+        let mut appends: Vec<_> = (0..200)
+            .map(|n| Box::pin(queue.append(record(n))))
+            .collect();
+        let mut seen = Vec::new();
+        while seen.len() < 200 {
+            for append in &mut appends {
+                assert!(append.as_mut().poll(&mut context).is_pending());
+            }
+            let mut taken = VecDeque::new();
+            assert_eq!(queue.take(&mut taken, None), Taken::Records);
+            let bytes: usize = taken.iter().map(|one| one.record.payload.len()).sum();
+            assert!(bytes <= 64 * MIB, "{bytes} bytes wait");
+            seen.extend(taken.iter().map(|one| one.record.decoded_bytes));
+            appends.drain(..taken.len());
+        }
+        assert_eq!(seen, (0..200).collect::<Vec<_>>());
+    }
+}

@@ -200,6 +200,6 @@ fn report(core: &Core, segment: &Arc<Segment>, damaged: &[u64]) {
         "records of the log are damaged: they become dead letters; check the disk, and keep the copy put aside"
     );
     if !set_aside {
-        super::aside::copy(&*core.disk, &core.settings.dir, &segment.path);
+        super::aside::copy(&*core.disk, &core.settings, &segment.path);
     }
 }

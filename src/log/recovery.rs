@@ -17,9 +17,10 @@ use crate::observe::metrics::LOG_DAMAGED_RECORDS_TOTAL;
 use super::core::{Core, Settings, Synced, lock};
 use super::disk::{Disk, is_full};
 use super::held::Segment;
+use super::plan::Torn;
 use super::pool::{Pool, Spare, free};
 use super::queue::Queue;
-use super::rewrite::{self, Torn};
+use super::rewrite;
 use super::segment::{BLOCK_BYTES, Begin, Contents, FORMAT, Header};
 use super::state::{State, StreamState};
 use super::survey::{Surveyed, number, survey};
@@ -148,7 +149,7 @@ fn recover(disk: &dyn Disk, settings: &Settings) -> Result<Recovered, OpenError>
             Begin::Spare => recovery.remove(&file.path, file.bytes)?,
             Begin::Unreadable => {
                 tracing::error!(path = %file.path.display(), "this log segment has no readable header: it is left alone");
-                super::aside::copy(disk, dir, &file.path);
+                super::aside::copy(disk, settings, &file.path);
             }
         }
     }
@@ -249,7 +250,7 @@ impl Recovery<'_> {
                     path = %file.path.display(), records = plan.damaged,
                     "records of the log are damaged: they become dead letters; check the disk, and keep the copy put aside"
                 );
-                super::aside::copy(self.disk, &self.settings.dir, &file.path);
+                super::aside::copy(self.disk, self.settings, &file.path);
             }
         }
         if plan.holes > 0 {

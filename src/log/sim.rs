@@ -4,19 +4,27 @@
 //! whose directory was not synced may be gone, or back.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, ErrorKind, IoSlice};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
-use super::disk::{Disk, DiskFile, Listed, LockGuard, Space};
+use super::disk::Space;
 
-const SECTOR: usize = 512;
+use self::image::Image;
+
+/// What is in a file.
+mod image;
+
+/// The operations of a disk.
+mod operations;
 
 /// What is done to an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
     /// The k-th sync of a file (from 1) fails, and so does none after it.
     Sync(u64),
+    /// The k-th sync panics.
+    Panic(u64),
     /// The k-th write takes only part of the bytes.
     ShortWrite(u64),
     /// The k-th write is interrupted before it wrote.
@@ -25,15 +33,6 @@ pub(super) enum Fault {
     FullWrite(u64),
     /// The k-th allocation finds no space.
     FullAllocation(u64),
-}
-
-/// The image of a file.
-#[derive(Default)]
-struct Image {
-    live: Vec<u8>,
-    durable: Vec<u8>,
-    /// What was written since the last sync.
-    dirty: Vec<(usize, Vec<u8>)>,
 }
 
 #[derive(Default)]
@@ -56,6 +55,10 @@ struct Inner {
     after_failure: Vec<String>,
     failed: BTreeSet<u64>,
     space: Space,
+    /// Whether the system has no descriptors.
+    starved: bool,
+    unremovable: bool,
+    largest_write: usize,
     /// So many changes are still made before the disk dies.
     fuse: Option<u64>,
 }
@@ -66,11 +69,6 @@ pub(super) struct SimDisk {
     inner: Arc<(Mutex<Inner>, Condvar)>,
     /// Handles made before a power cut are dead.
     born: u64,
-}
-
-struct SimFile {
-    disk: SimDisk,
-    id: u64,
 }
 
 impl SimDisk {
@@ -157,6 +155,32 @@ impl SimDisk {
         }
     }
 
+    /// Brings a dead disk back as a new process finds it: what was written is there, synced or not.
+    pub(super) fn revive(&self) {
+        self.inner().fuse = None;
+    }
+
+    /// Lets no file be opened or made, or lets it again.
+    pub(super) fn starve(&self, starved: bool) {
+        self.inner().starved = starved;
+    }
+
+    /// From now on no file is removed.
+    pub(super) fn keep_files(&self) {
+        self.inner().unremovable = true;
+    }
+
+    pub(super) fn largest_write(&self) -> usize {
+        self.inner().largest_write
+    }
+
+    /// Bytes that were written and not synced.
+    pub(super) fn unsynced_bytes(&self) -> usize {
+        let inner = self.inner();
+        let dirty = inner.files.values().flat_map(|image| &image.dirty);
+        dirty.map(|(_, bytes)| bytes.len()).sum()
+    }
+
     pub(super) fn inject(&self, fault: Fault) {
         let mut inner = self.inner();
         inner.writes = 0;
@@ -234,215 +258,5 @@ impl SimDisk {
         edit(&mut image.live);
         image.durable.clone_from(&image.live);
         image.dirty.clear();
-    }
-}
-
-impl Image {
-    fn write(&mut self, bytes: Vec<u8>, offset: usize) {
-        place(&mut self.live, &bytes, offset);
-        self.dirty.push((offset, bytes));
-    }
-
-    fn sync(&mut self) {
-        self.durable.resize(self.live.len(), 0);
-        for (offset, bytes) in self.dirty.drain(..) {
-            place(&mut self.durable, &bytes, offset);
-        }
-    }
-
-    /// Keeps some sectors of what was not synced: the newest, an older one, or what was there before.
-    fn cut(&mut self, chance: &mut dyn FnMut() -> bool) {
-        for (offset, bytes) in self.dirty.drain(..) {
-            let mut at = 0;
-            while at < bytes.len() {
-                let length = (SECTOR - (offset + at) % SECTOR).min(bytes.len() - at);
-                if chance() {
-                    place(&mut self.durable, &bytes[at..at + length], offset + at);
-                }
-                at += length;
-            }
-        }
-        self.live.clone_from(&self.durable);
-    }
-}
-
-fn place(image: &mut Vec<u8>, bytes: &[u8], offset: usize) {
-    let end = offset + bytes.len();
-    if image.len() < end {
-        image.resize(end, 0);
-    }
-    image[offset..end].copy_from_slice(bytes);
-}
-
-struct SimLock {
-    disk: SimDisk,
-    path: PathBuf,
-}
-
-impl Drop for SimLock {
-    fn drop(&mut self) {
-        let mut inner = self.disk.inner();
-        if inner.cuts == self.disk.born {
-            inner.locked.remove(&self.path);
-        }
-    }
-}
-
-impl Disk for SimDisk {
-    fn create_dir(&self, _dir: &Path) -> io::Result<()> {
-        self.alive().map(drop)
-    }
-
-    fn lock(&self, path: &Path) -> io::Result<Option<LockGuard>> {
-        if !self.alive()?.locked.insert(path.to_owned()) {
-            return Ok(None);
-        }
-        Ok(Some(Box::new(SimLock {
-            disk: self.clone(),
-            path: path.to_owned(),
-        })))
-    }
-
-    fn list(&self, dir: &Path) -> io::Result<Vec<Listed>> {
-        let inner = self.alive()?;
-        Ok(inner
-            .live
-            .iter()
-            .filter(|(path, _)| path.parent() == Some(dir))
-            .map(|(path, id)| Listed {
-                path: path.clone(),
-                bytes: inner.files[id].live.len() as u64,
-            })
-            .collect())
-    }
-
-    fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        let mut inner = self.changing()?;
-        if inner.live.contains_key(path) {
-            return Err(ErrorKind::AlreadyExists.into());
-        }
-        let id = inner.next_file;
-        inner.next_file += 1;
-        inner.files.insert(id, Image::default());
-        inner.live.insert(path.to_owned(), id);
-        Ok(Arc::new(SimFile {
-            disk: self.clone(),
-            id,
-        }))
-    }
-
-    fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        let inner = self.alive()?;
-        let id = *inner.live.get(path).ok_or(ErrorKind::NotFound)?;
-        Ok(Arc::new(SimFile {
-            disk: self.clone(),
-            id,
-        }))
-    }
-
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        let mut inner = self.changing()?;
-        inner
-            .live
-            .remove(path)
-            .map(drop)
-            .ok_or_else(|| ErrorKind::NotFound.into())
-    }
-
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        let mut inner = self.changing()?;
-        let live = inner.live.clone();
-        inner.durable.retain(|path, _| path.parent() != Some(dir));
-        inner.durable.extend(live);
-        Ok(())
-    }
-
-    fn space(&self, _dir: &Path) -> io::Result<Space> {
-        Ok(self.alive()?.space)
-    }
-}
-
-impl DiskFile for SimFile {
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let inner = self.disk.alive()?;
-        let live = &inner.files[&self.id].live;
-        let from = usize::try_from(offset).unwrap().min(live.len());
-        let length = buffer.len().min(live.len() - from);
-        buffer[..length].copy_from_slice(&live[from..from + length]);
-        Ok(length)
-    }
-
-    fn write_at(&self, slices: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
-        let mut inner = self.disk.changing()?;
-        inner.writes += 1;
-        let k = inner.writes;
-        if inner.failed.contains(&self.id) {
-            inner
-                .after_failure
-                .push(format!("write {} at {offset}", self.id));
-        }
-        let mut bytes = Vec::new();
-        for slice in slices {
-            bytes.extend_from_slice(slice);
-        }
-        if inner.faults.contains(&Fault::InterruptedWrite(k)) {
-            return Err(ErrorKind::Interrupted.into());
-        }
-        if inner.faults.contains(&Fault::FullWrite(k)) {
-            return Err(ErrorKind::StorageFull.into());
-        }
-        if inner.faults.contains(&Fault::ShortWrite(k)) {
-            bytes.truncate((bytes.len() / 3).max(1));
-        }
-        let written = bytes.len();
-        let image = inner.files.get_mut(&self.id).unwrap();
-        image.write(bytes, usize::try_from(offset).unwrap());
-        Ok(written)
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        let mut inner = self.disk.changing()?;
-        if inner.syncs_held {
-            inner.syncs_waiting += 1;
-            self.disk.inner.1.notify_all();
-            inner = self
-                .disk
-                .inner
-                .1
-                .wait_while(inner, |inner| inner.syncs_held)
-                .unwrap();
-            inner.syncs_waiting -= 1;
-            if inner.cuts != self.disk.born {
-                return Err(io::Error::other("the power was cut"));
-            }
-        }
-        inner.syncs += 1;
-        let k = inner.syncs;
-        if inner.failed.contains(&self.id) {
-            inner.after_failure.push(format!("sync {}", self.id));
-        }
-        if inner.faults.contains(&Fault::Sync(k)) {
-            inner.failed.insert(self.id);
-            // As Linux does it: the pages count as clean now, and are not on the disk.
-            inner.files.get_mut(&self.id).unwrap().dirty.clear();
-            return Err(io::Error::other("the disk failed"));
-        }
-        inner.files.get_mut(&self.id).unwrap().sync();
-        Ok(())
-    }
-
-    fn allocate(&self, bytes: u64) -> io::Result<()> {
-        let mut inner = self.disk.changing()?;
-        if inner.files[&self.id].live.len() as u64 >= bytes {
-            return Ok(());
-        }
-        inner.allocations += 1;
-        let k = inner.allocations;
-        if inner.faults.contains(&Fault::FullAllocation(k)) {
-            return Err(ErrorKind::StorageFull.into());
-        }
-        let image = inner.files.get_mut(&self.id).unwrap();
-        image.live.resize(usize::try_from(bytes).unwrap(), 0);
-        Ok(())
     }
 }

@@ -162,14 +162,17 @@ impl Writer {
         }
     }
 
-    /// Answers those that the segment at hand has no room for, and that need one of `segment_bytes` or more.
+    /// Answers those that need what there is no room for: a usual segment, or one of their own of `segment_bytes` or more.
     fn refuse(&mut self, segment_bytes: u64, error: AppendError) {
+        let usual = self.core.settings.segment_bytes;
         for record in std::mem::take(&mut self.waiting) {
             let bytes = record.total_bytes();
-            if self.fits(bytes) || self.segment_bytes(bytes) < segment_bytes {
-                self.waiting.push_back(record);
-            } else {
+            let needed = self.segment_bytes(bytes);
+            let alike = needed >= segment_bytes && (needed == usual) == (segment_bytes == usual);
+            if alike && !self.fits(bytes) {
                 record.answer(Err(error));
+            } else {
+                self.waiting.push_back(record);
             }
         }
     }

@@ -25,7 +25,8 @@ pub(super) struct Report {
     pub(super) kind: &'static str,
     /// What stands in the writer's way.
     pub(super) obstacles: Vec<String>,
-    pub(super) warnings: Vec<String>,
+    /// What somebody should know, though nothing is in the way.
+    pub(super) notices: Vec<String>,
     pub(super) uptime: Duration,
     pub(super) now: SystemTime,
 }
@@ -85,7 +86,7 @@ impl Report {
             ));
         }
         problems.extend(self.obstacles.iter().cloned());
-        problems.extend(self.warnings.iter().cloned());
+        problems.extend(self.notices.iter().cloned());
         problems
     }
 
@@ -229,7 +230,7 @@ mod tests {
             ],
             kind: "postgres",
             obstacles: Vec::new(),
-            warnings: Vec::new(),
+            notices: Vec::new(),
             uptime: Duration::from_secs(7),
             now: UNIX_EPOCH + Duration::from_secs(86_400),
         }
@@ -290,7 +291,7 @@ mod tests {
     #[test]
     fn a_warning_is_told_and_changes_nothing() {
         let mut warned = sound();
-        warned.warnings.push("mind the data directory".to_owned());
+        warned.notices.push("mind the data directory".to_owned());
         let body = warned.body();
         assert_eq!(body.status, Status::Ok);
         assert_eq!(body.problems, ["mind the data directory"]);

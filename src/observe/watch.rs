@@ -87,7 +87,7 @@ impl Watch {
             pools: sources.store.pools(),
             kind: sources.store.kind(),
             obstacles: sources.progress.problems(),
-            warnings: sources.warnings.clone(),
+            notices: [sources.progress.notices(), sources.warnings.clone()].concat(),
             uptime: self.0.started.elapsed(),
             now: SystemTime::now(),
         }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, HeaderValue, Uri, header};
+use axum::http::{HeaderValue, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -122,9 +122,11 @@ async fn query(State(queries): State<Queries>, uri: Uri) -> Result<Response, Que
     let started = Instant::now();
     let pairs = uri::pairs(uri.query().unwrap_or_default())?;
     let search = Search::of_query(&pairs, &queries.options)?;
-    let answer = queries.page(search, uri.path(), &pairs).await;
+    let order = search.order;
+    let found = queries.page(search).await;
     record("/query", started);
-    answer
+    let (page, slot) = found?;
+    Ok(answer(page, order, uri.path(), &pairs, slot))
 }
 
 async fn trace(
@@ -136,9 +138,12 @@ async fn trace(
     let trace_id = path_text("traceId", trace_id)?;
     let pairs = uri::pairs(uri.query().unwrap_or_default())?;
     let search = Search::of_trace(&trace_id, &pairs, &queries.options)?;
-    let answer = queries.page(search, uri.path(), &pairs).await;
+    let order = search.order;
+    let found = queries.page(search).await;
     record("/traces/{traceId}", started);
-    answer
+    let (mut page, slot) = found?;
+    page.order_by_nanosecond(order);
+    Ok(answer(page, order, uri.path(), &pairs, slot))
 }
 
 async fn event(
@@ -185,15 +190,10 @@ fn json(body: String, slot: OwnedSemaphorePermit) -> Response {
 }
 
 impl Queries {
-    /// The page of a search, with the link to the next where there may be one.
-    async fn page(
-        &self,
-        search: Search,
-        path: &str,
-        pairs: &[(String, String)],
-    ) -> Result<Response, QueryError> {
+    /// The page of a search, and the slot that its sending keeps.
+    async fn page(&self, search: Search) -> Result<(Page, OwnedSemaphorePermit), QueryError> {
         let slot = self.slot()?;
-        let (limit, order) = (search.limit as usize, search.order);
+        let limit = search.limit as usize;
         let found = async {
             match &self.store {
                 Store::Postgres(store) => {
@@ -206,12 +206,7 @@ impl Queries {
         };
         let mut page = self.in_time(found).await?;
         page.cut(limit, self.options.answer_bytes);
-        let link = next_link(path, pairs, order, &page);
-        let mut response = json(page.into_json(), slot);
-        if let Some(link) = link {
-            response.headers_mut().extend(link);
-        }
-        Ok(response)
+        Ok((page, slot))
     }
 
     async fn event(&self, id: i64) -> Result<Response, QueryError> {
@@ -246,23 +241,34 @@ impl Queries {
     }
 }
 
-/// `Link: <…>; rel="next"` (RFC 8288): the request as it was, from where the page ended.
-fn next_link(
+/// The page, with the link to the next where there may be one.
+fn answer(
+    page: Page,
+    order: Order,
     path: &str,
     pairs: &[(String, String)],
-    order: Order,
-    page: &Page,
-) -> Option<HeaderMap> {
-    let last = page.events.last().filter(|_| page.more)?;
+    slot: OwnedSemaphorePermit,
+) -> Response {
+    let link = page
+        .next(order)
+        .and_then(|after| next_link(path, pairs, &cursor::encode(order, after)));
+    let mut response = json(page.into_json(), slot);
+    if let Some(link) = link {
+        response.headers_mut().insert(header::LINK, link);
+    }
+    response
+}
+
+/// `Link: <…>; rel="next"` (RFC 8288): the request as it was, from where the page ended.
+fn next_link(path: &str, pairs: &[(String, String)], cursor: &str) -> Option<HeaderValue> {
     let mut target = path.to_owned();
     for (name, value) in pairs {
         if name != "cursor" && name != "offset" {
             uri::push_pair(&mut target, name, value);
         }
     }
-    uri::push_pair(&mut target, "cursor", &cursor::encode(order, last.key));
-    let value = HeaderValue::try_from(format!("<{target}>; rel=\"next\"")).ok()?;
-    Some(HeaderMap::from_iter([(header::LINK, value)]))
+    uri::push_pair(&mut target, "cursor", cursor);
+    HeaderValue::try_from(format!("<{target}>; rel=\"next\"")).ok()
 }
 
 /// Puts the ids of matching resources in the place of the conditions that found them, unless they are too many.

@@ -5,17 +5,20 @@
 //!
 //! **Invariant:** stored JSON is answered as its text, never parsed into values: numbers keep every digit.
 
+use std::cmp::Reverse;
 use std::fmt::Write as _;
 
 use sqlx::{ColumnIndex, Decode, Row, Type};
 
-use super::cursor::Key;
+use super::cursor::{Key, Order};
 use super::time;
 
 /// One event of a page.
 #[derive(Clone, Debug)]
 pub(super) struct Event {
     pub(super) key: Key,
+    /// Its time to the nanosecond, where it has one.
+    time_unix_nano: Option<i64>,
     /// One JSON object.
     pub(super) json: String,
 }
@@ -39,6 +42,30 @@ impl Page {
         if keep < self.events.len() {
             self.events.truncate(keep);
             self.more = true;
+        }
+    }
+
+    /// The key that the next page begins after, where there may be one.
+    pub(super) fn next(&self, order: Order) -> Option<Key> {
+        let keys = self.events.iter().map(|event| event.key);
+        match order {
+            _ if !self.more => None,
+            Order::NewestFirst => keys.min(),
+            Order::OldestFirst => keys.max(),
+        }
+    }
+
+    /// Puts the events of each millisecond in the order of their nanoseconds: a parent that began with its child stands
+    /// before it. Pages are still told apart by [`Key`].
+    pub(super) fn order_by_nanosecond(&mut self, order: Order) {
+        let time = |event: &Event| {
+            let of_millisecond = event.key.timestamp.saturating_mul(1_000_000);
+            event.time_unix_nano.unwrap_or(of_millisecond)
+        };
+        let place = |event: &Event| (event.key.timestamp, time(event), event.key.id);
+        match order {
+            Order::NewestFirst => self.events.sort_by_key(|event| Reverse(place(event))),
+            Order::OldestFirst => self.events.sort_by_key(place),
         }
     }
 
@@ -90,7 +117,8 @@ where
     );
     put_text(&mut json, "parentSpanId", text(10)?);
     put_text(&mut json, "name", text(11)?);
-    if let Some(nanos) = int(12)? {
+    let time_unix_nano = int(12)?;
+    if let Some(nanos) = time_unix_nano {
         put_raw(&mut json, "timeUnixNano", format_args!("\"{nanos}\""));
     }
     put_int(&mut json, "durationNs", int(13)?);
@@ -100,7 +128,11 @@ where
     put_json(&mut json, "resource", text(17)?);
     put_json(&mut json, "scope", text(18)?);
     json.push('}');
-    Ok(Event { key, json })
+    Ok(Event {
+        key,
+        time_unix_nano,
+        json,
+    })
 }
 
 fn put_raw(json: &mut String, name: &str, value: impl std::fmt::Display) {
@@ -135,7 +167,7 @@ fn put_json(json: &mut String, name: &str, stored: Option<&str>) {
 
 #[cfg(test)]
 mod tests {
-    use super::{Event, Key, Page};
+    use super::{Event, Key, Order, Page};
 
     fn page_of(sizes: &[usize]) -> Page {
         let event = |size: &usize| Event {
@@ -143,6 +175,7 @@ mod tests {
                 timestamp: 0,
                 id: 0,
             },
+            time_unix_nano: None,
             json: "x".repeat(*size),
         };
         Page {
@@ -165,5 +198,25 @@ mod tests {
             page.cut(limit, bytes);
             assert_eq!((page.events.len(), page.more), (kept, more), "{sizes:?}");
         }
+    }
+
+    #[test]
+    fn within_a_millisecond_nanoseconds_decide_and_the_next_page_does_not_care() {
+        let event = |id, nanos: Option<i64>| Event {
+            key: Key { timestamp: 5, id },
+            time_unix_nano: nanos.map(|n| 5_000_000 + n),
+            json: String::new(),
+        };
+        let mut page = Page {
+            events: vec![event(1, Some(900)), event(2, Some(100)), event(3, None)],
+            more: true,
+        };
+        let ids = |page: &Page| page.events.iter().map(|e| e.key.id).collect::<Vec<_>>();
+        page.order_by_nanosecond(Order::OldestFirst);
+        assert_eq!(ids(&page), [3, 2, 1]);
+        page.order_by_nanosecond(Order::NewestFirst);
+        assert_eq!(ids(&page), [1, 2, 3]);
+        assert_eq!(page.next(Order::OldestFirst).map(|key| key.id), Some(3));
+        assert_eq!(page.next(Order::NewestFirst).map(|key| key.id), Some(1));
     }
 }

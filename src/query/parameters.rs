@@ -72,14 +72,8 @@ impl Search {
             offset: 0,
             after: None,
         };
-        let mut seen = HashSet::new();
+        each_once(pairs)?;
         for (name, value) in pairs {
-            if !seen.insert(name) {
-                return Err(QueryError::parameter(
-                    name,
-                    format!("{} is given twice", shown(name)),
-                ));
-            }
             if !search.page_parameter(name, value, options)? {
                 search.filters.push(filter(name, value)?);
             }
@@ -128,14 +122,8 @@ impl Search {
             offset: 0,
             after: None,
         };
-        let mut seen = HashSet::new();
+        each_once(pairs)?;
         for (name, value) in pairs {
-            if !seen.insert(name) {
-                return Err(QueryError::parameter(
-                    name,
-                    format!("{} is given twice", shown(name)),
-                ));
-            }
             if name == "offset" || !search.page_parameter(name, value, options)? {
                 return Err(QueryError::parameter(
                     name,
@@ -199,6 +187,17 @@ enum Bound {
     Lower(i64),
     Upper(i64),
     None,
+}
+
+fn each_once(pairs: &[(String, String)]) -> Result<(), QueryError> {
+    let mut seen = HashSet::new();
+    match pairs.iter().find(|(name, _)| !seen.insert(name)) {
+        None => Ok(()),
+        Some((name, _)) => Err(QueryError::parameter(
+            name,
+            format!("{} is given twice", shown(name)),
+        )),
+    }
 }
 
 /// The order stands anywhere among the parameters, and the cursor is read by it.
@@ -291,7 +290,7 @@ fn unknown(name: &str) -> QueryError {
         .filter(|_| name.len() <= 64)
         .map(|known| (strsim::damerau_levenshtein(known, name), known))
         .min()
-        .filter(|(distance, _)| *distance <= 3);
+        .filter(|(distance, _)| *distance <= 3 && 2 * distance <= name.len());
     let hint = match near {
         Some((_, known)) => format!("; did you mean {known}?"),
         None => "; attributes.<key>, resource.<key> and metadata.<path> are looked up in what was sent with the event"

@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::Service;
 
+use super::rarely::Rarely;
 use super::wire::{Answering, Phase, Wire};
 use super::{Options, descriptors, requests, retry};
 use crate::observe::metrics::RECEIVE_CONNECTIONS_FAILED_TOTAL;
@@ -37,8 +38,6 @@ const HTTP2_PING: Duration = Duration::from_secs(20);
 const HTTP2_PONG: Duration = Duration::from_secs(10);
 /// Until a failed accept is tried again: out of descriptors, it would fail at once.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
-/// Until a failed accept is told again: while descriptors are scarce it fails between successes.
-const TOLD_AGAIN: Duration = Duration::from_secs(60);
 /// How long what a client still sends is read after the last answer, as closing at once would reset it.
 const LINGER: Duration = Duration::from_secs(2);
 /// How long the service waits, when it stops, for the rest of a head that has begun to come in, and how often it looks.
@@ -87,9 +86,9 @@ pub async fn serve(
     let router = requests::guarded(router, options.header_bytes);
     let failed = metrics::counter!(RECEIVE_CONNECTIONS_FAILED_TOTAL);
     let open = TaskTracker::new();
-    let mut door = Door {
+    let door = Door {
         listener,
-        told_at: None,
+        failure: Rarely::default(),
     };
     loop {
         // The place comes second, or a socket without clients would keep one from the others. So one connection a
@@ -126,12 +125,12 @@ pub async fn serve(
 /// Where connections come in.
 struct Door {
     listener: TcpListener,
-    /// When a failure was last told.
-    told_at: Option<Instant>,
+    /// While descriptors are scarce, accepting fails between successes.
+    failure: Rarely,
 }
 
 impl Door {
-    async fn accept(&mut self) -> TcpStream {
+    async fn accept(&self) -> TcpStream {
         loop {
             match self.listener.accept().await {
                 Ok((stream, _peer)) => {
@@ -141,8 +140,7 @@ impl Door {
                 }
                 Err(error) if is_of_one_connection(error.kind()) => {}
                 Err(error) => {
-                    if self.told_at.is_none_or(|at| at.elapsed() > TOLD_AGAIN) {
-                        self.told_at = Some(Instant::now());
+                    if self.failure.is_due() {
                         tracing::warn!(%error, "no connection can be accepted; trying again");
                     }
                     sleep(ACCEPT_AGAIN).await;

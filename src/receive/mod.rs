@@ -65,6 +65,9 @@ mod status;
 /// How long a refused client waits.
 pub(crate) mod retry;
 
+/// Log lines that clients can cause as often as they like.
+mod rarely;
+
 /// What is counted.
 mod tally;
 

@@ -112,7 +112,8 @@ fn success(form: Form, signal: Signal, checked: &Checked, limits: &Limits) -> Re
 fn partial_success(checked: &Checked, limits: &Limits) -> Option<PartialSuccess> {
     let mut told = Vec::new();
     if checked.rejected > 0 {
-        told.push(format!("{} items were rejected", checked.rejected));
+        let all = checked.accepted.saturating_add(checked.rejected);
+        told.push(format!("{} of {all} items were rejected", checked.rejected));
     }
     // Without limits of its own the service cuts only copies of values that stay whole elsewhere.
     if checked.sanitized.cut > 0 && (limits.attributes > 0 || limits.value_bytes > 0) {

@@ -46,14 +46,25 @@ async fn guard(
             .await
             .unwrap_or_else(|_panic| {
                 tracing::error!(method, "answering a request panicked");
-                let retry_after_s = retry::soon();
-                answers::error(&Error::Unknown { retry_after_s }, form)
+                answers::error(&after_panic(method), form)
             }),
         Err(error) => answers::error(&error, form),
     };
     let route = route.as_ref().map_or(OTHER, MatchedPath::as_str);
     durations.record(method, route, response.status().as_u16(), begun.elapsed());
     response
+}
+
+/// A request that writes may have reached the log.
+fn after_panic(method: &str) -> Error {
+    let retry_after_s = retry::soon();
+    if method == "POST" {
+        return Error::Unknown { retry_after_s };
+    }
+    Error::Unavailable {
+        reason: "the service failed to answer; its log says where".to_owned(),
+        retry_after_s,
+    }
 }
 
 fn check_head(request: &Request, header_bytes: usize) -> Result<(), Error> {

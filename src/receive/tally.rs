@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use metrics::{Counter, Gauge, Histogram};
 
+use super::rarely::Rarely;
 use crate::decode::{Checked, Sanitized, Source};
 use crate::error::Error;
 use crate::event::Signal;
@@ -93,6 +94,7 @@ pub(super) struct Counters {
     inflight: Gauge,
     sanitized: [Counter; 5],
     skew: Histogram,
+    string_references: Rarely,
 }
 
 /// What was noticed about a request's events beside their number.
@@ -139,6 +141,7 @@ impl Counters {
             inflight: metrics::gauge!(RECEIVE_INFLIGHT_REQUESTS),
             sanitized,
             skew: metrics::histogram!(CLIENT_CLOCK_SKEW_SECONDS),
+            string_references: Rarely::default(),
         }
     }
 
@@ -155,6 +158,12 @@ impl Counters {
             cut,
             string_reference,
         } = seen.sanitized;
+        if string_reference > 0 && self.string_references.is_due() {
+            tracing::warn!(
+                "a client refers to a table of strings, which only profiles have (OTLP 1.11): such keys and values are \
+                 taken as absent"
+            );
+        }
         for (counter, times) in self
             .sanitized
             .iter()

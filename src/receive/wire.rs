@@ -220,3 +220,32 @@ impl HttpBody for Answering {
         self.body.size_hint()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Duration, Instant, LONGEST, Phase, STALLED, TcpStream, Version, Wire};
+
+    #[tokio::test]
+    async fn a_request_under_way_has_a_deadline_however_much_its_client_sends() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        let wire = Wire::new(stream);
+        let phase = || wire.phase(Duration::ZERO, Duration::ZERO);
+        let before = Instant::now();
+        let first = wire.begin(Version::HTTP_2);
+        let between = Instant::now();
+        let second = wire.begin(Version::HTTP_2);
+        assert_eq!(phase().0, Phase::Busy);
+        assert!(phase().1 <= Instant::now() + STALLED);
+
+        // Pings, for ever.
+        wire.lock().moved_at = Instant::now() + 2 * LONGEST;
+        assert!((before + LONGEST..=between + LONGEST).contains(&phase().1));
+        drop(first);
+        assert!(phase().1 >= between + LONGEST);
+        drop(second);
+        assert_eq!(phase().0, Phase::Idle);
+    }
+}

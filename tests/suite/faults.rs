@@ -31,6 +31,9 @@ mod calls;
 /// Requests that multiply when they are decoded.
 mod memory;
 
+/// Idle, slow and flooding clients, and no descriptors left.
+mod clients;
+
 /// A number of the environment.
 fn setting<T: FromStr>(name: &str, default: T) -> T {
     match std::env::var(name) {

@@ -6,6 +6,7 @@ mod connections;
 mod native;
 mod otlp;
 mod transport;
+mod whole;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -196,6 +196,28 @@ fn g9_a_missing_status_is_unset_the_kind_is_kept_and_an_empty_name_too() {
 }
 
 #[test]
+fn g10_flags_are_kept_whatever_their_upper_bits() {
+    for flags in [0, 1, 0x100, 0x301, 0x8000_0000, u32::MAX] {
+        let link = Link {
+            trace_id: vec![1; 16],
+            span_id: vec![2; 8],
+            flags,
+            ..Link::default()
+        };
+        let event = one(Span {
+            flags,
+            links: vec![link],
+            ..span()
+        });
+        let kept = event
+            .metadata
+            .matches(&format!("\"flags\": {flags}"))
+            .count();
+        assert_eq!(kept, if flags == 0 { 0 } else { 2 }, "{}", event.metadata);
+    }
+}
+
+#[test]
 fn g11_the_last_of_duplicate_keys_wins() {
     let event = one(with_attributes(vec![
         pair("a", text("1")),

@@ -203,3 +203,47 @@ fn two_openings_of_one_directory_exclude_each_other() {
     drop(log);
     open(&disk);
 }
+
+/// A thread that died left its callers, and all who came after them, waiting for ever.
+#[test]
+fn a_writer_that_panics_leaves_nobody_waiting() {
+    let disk = SimDisk::new();
+    let log = open(&disk);
+    let runtime = runtime();
+    runtime.block_on(append(&log, 1, 10)).unwrap();
+    settle(&log);
+    disk.hold_syncs();
+    let mut appending = waiting(&log, 2..=2, 10);
+    handed_over(&log, 2);
+    disk.inject(Fault::Panic(1));
+    appending.append(&mut waiting(&log, 3..=4, 10));
+    disk.release_syncs();
+    for append in appending {
+        let outcome = runtime.block_on(append);
+        assert!(
+            matches!(outcome, Err(AppendError::Unknown | AppendError::Closed)),
+            "{outcome:?}"
+        );
+    }
+    runtime.block_on(log.synced_past(1_000_000));
+    assert!(log.status().broken);
+    assert_eq!(
+        runtime.block_on(append(&log, 5, 10)),
+        Err(AppendError::Closed)
+    );
+    runtime.block_on(log.close());
+}
+
+#[test]
+fn a_system_short_of_descriptors_refuses_for_a_while_and_breaks_nothing() {
+    let disk = SimDisk::new();
+    let log = open(&disk);
+    disk.starve(true);
+    let (answered, failure) = append_until_failure(&log, 100, 20_000);
+    assert_eq!(failure, Some(AppendError::DiskFull));
+    assert!(!log.status().broken);
+    disk.starve(false);
+    runtime().block_on(append(&log, 500, 20_000)).unwrap();
+    let found = found(&log);
+    assert!(answered.iter().all(|seq| found.contains(seq)) && found.contains(&500));
+}

@@ -1,11 +1,12 @@
 //! Flips, cuts, forgeries: what each of them may cost.
 
 use super::super::record::{Class, HEADER_BYTES, Header};
+use super::super::recovery;
 use super::super::segment;
 use super::*;
 
 /// A directory with one segment that was never sealed, as a power cut leaves it; the stream and the segment's path.
-fn unsealed(options: &Options, sizes: &[usize]) -> (SimDisk, StreamId, PathBuf) {
+pub(super) fn unsealed(options: &Options, sizes: &[usize]) -> (SimDisk, StreamId, PathBuf) {
     let disk = SimDisk::new();
     let log = open_with(&disk, options);
     let stream = log.streams()[0].id;
@@ -49,8 +50,8 @@ fn two_groups(options: &Options, first: usize, rest: &[usize]) -> (SimDisk, Stre
 }
 
 /// What an opening finds, without its threads: the entries of a stream.
-fn recovered(disk: &SimDisk, options: &Options, stream: StreamId) -> Vec<Entry> {
-    let opened = super::super::recovery::open(Arc::new(disk.clone()), options, NEVER).unwrap();
+pub(super) fn recovered(disk: &SimDisk, options: &Options, stream: StreamId) -> Vec<Entry> {
+    let opened = recovery::open(Arc::new(disk.clone()), options, NEVER).unwrap();
     let mut entries = Vec::new();
     let mut from = 1;
     loop {
@@ -63,7 +64,7 @@ fn recovered(disk: &SimDisk, options: &Options, stream: StreamId) -> Vec<Entry> 
     }
 }
 
-fn small() -> Options {
+pub(super) fn small() -> Options {
     Options {
         segment_bytes: 16 << 10,
         budget_bytes: Some(64 * (16 << 10)),
@@ -72,7 +73,7 @@ fn small() -> Options {
 }
 
 /// Room for a dozen groups.
-fn medium() -> Options {
+pub(super) fn medium() -> Options {
     Options {
         segment_bytes: 64 << 10,
         ..small()
@@ -80,7 +81,7 @@ fn medium() -> Options {
 }
 
 /// A disk that holds just this file.
-fn disk_with(path: &Path, content: &[u8]) -> SimDisk {
+pub(super) fn disk_with(path: &Path, content: &[u8]) -> SimDisk {
     let disk = SimDisk::new();
     disk.put(path, content);
     disk
@@ -389,111 +390,48 @@ fn a_record_forged_inside_a_payload_is_no_record() {
 }
 
 #[test]
-fn recovery_done_twice_finds_what_it_found_once() {
-    let (disk, stream, path) = unsealed(&medium(), &[300, 700, 500, 10]);
-    disk.edit(&path, |content| content[2 * 4096 + 200] ^= 1);
-    let once = format!("{:?}", recovered(&disk, &medium(), stream));
-    let cut = disk.cut(&mut || false);
-    assert_eq!(format!("{:?}", recovered(&cut, &medium(), stream)), once);
-    assert!(once.contains("Damaged"));
-}
-
-#[test]
-fn recovery_cut_short_at_every_step_finds_the_same() {
-    let (disk, stream, path) = unsealed(&medium(), &[300, 700, 500, 10]);
-    disk.edit(&path, |content| content[2 * 4096 + 200] ^= 1);
-    let content = disk.content(&path);
-    let whole = format!(
-        "{:?}",
-        recovered(&disk_with(&path, &content), &medium(), stream)
-    );
-    for changes in 0..40 {
-        for kept in [false, true] {
-            let disk = disk_with(&path, &content);
-            disk.die_after(changes);
-            drop(super::super::recovery::open(
-                Arc::new(disk.clone()),
-                &medium(),
-                NEVER,
-            ));
-            let disk = disk.cut(&mut || kept);
-            assert_eq!(
-                format!("{:?}", recovered(&disk, &medium(), stream)),
-                whole,
-                "after {changes} changes"
-            );
-        }
-    }
-}
-
-#[test]
-fn a_copied_directory_makes_a_stream_of_its_own() {
-    let (disk, stream, path) = unsealed(&small(), &[300]);
-    let copy = disk_with(&path, &disk.content(&path));
-    let (one, other) = (open(&disk), open(&copy));
-    assert_eq!(one.streams()[0].id, stream);
-    assert_eq!(other.streams()[0].id, stream);
-    assert_ne!(one.streams()[1].id, other.streams()[1].id);
-}
-
-#[test]
-fn an_older_streams_files_are_never_appended_to() {
-    let (disk, stream, path) = unsealed(&small(), &[300]);
-    let log = open(&disk);
-    let kept: Vec<_> = segments(&disk)
-        .into_iter()
-        .map(|path| (disk.content(&path), path))
-        .collect();
-    let position = runtime().block_on(append(&log, 2, 10)).unwrap();
-    assert_ne!(position.stream, stream);
-    assert_eq!(position.n, 1);
-    for (content, path) in kept {
-        assert_eq!(disk.content(&path), content);
-    }
-    assert!(
-        !segments(&disk).contains(&path),
-        "the torn segment went once it was written again"
-    );
-}
-
-#[test]
-fn a_segment_of_a_newer_format_is_refused_and_left_alone() {
-    let (disk, _, path) = unsealed(&small(), &[300]);
-    disk.edit(&path, |content| {
-        for sector in [0, 2048] {
-            content[sector + 8] = 2;
-            content[sector + 12..sector + 16].fill(0);
-            let checksum = crc32c::crc32c(&content[sector..sector + 512]);
-            content[sector + 12..sector + 16].copy_from_slice(&checksum.to_le_bytes());
-        }
-    });
-    let before = disk.content(&path);
-    let refused = Log::open(Arc::new(disk.clone()), &small());
-    assert!(matches!(
-        refused.err(),
-        Some(super::super::OpenError::Newer {
-            found: 2,
-            known: 1,
-            ..
-        })
-    ));
-    assert_eq!(disk.content(&path), before);
-}
-
-#[test]
-fn inspection_names_what_is_wrong_and_changes_nothing() {
-    let (disk, stream, path) = unsealed(&medium(), &[300, 700, 500]);
-    disk.edit(&path, |content| content[2 * 4096 + 200] ^= 1);
-    let before = disk.content(&path);
-    let reports = Log::inspect(Arc::new(disk.clone()), &medium()).unwrap();
-    let [report] = &reports[..] else {
-        panic!("{reports:?}");
+fn a_lost_footer_accuses_only_positions_that_its_segment_had_room_for() {
+    let disk = SimDisk::new();
+    let options = Options {
+        budget_bytes: Some(64 * (64 << 10)),
+        ..options()
     };
-    assert_eq!((report.stream, report.first, report.last), (stream, 1, 3));
-    assert_eq!(
-        (report.records, report.events, report.sealed),
-        (2, 2 + 3 + 4, false)
+    let log = open_with(&disk, &options);
+    let stream = log.streams()[0].id;
+    for seq in 1..=400 {
+        runtime().block_on(append(&log, seq, 3000)).unwrap();
+    }
+    drop(log);
+    // All but the first and the last segment are stored, and go.
+    let log = open_with(&disk, &options);
+    log.mark_stored(stream, 30, 380);
+    settle(&log);
+    drop(log);
+    let first = segments(&disk).remove(0);
+    disk.edit(&first, |content| content[(60 << 10) + 20] ^= 1);
+    let core = recovery::open(Arc::new(disk), &options, NEVER)
+        .unwrap()
+        .core;
+    let damaged = core.status().damaged_records;
+    assert!(damaged <= 4096 / 128, "{damaged} are called damaged");
+    assert!(core.status().queue_events > 0);
+}
+
+#[test]
+fn what_is_left_of_a_lost_record_is_as_old_as_what_stood_beside_it() {
+    let (disk, stream, path) = unsealed(&medium(), &[300, 300]);
+    disk.edit(&path, |content| {
+        content[4096 + 20] ^= 1;
+        content[2 * 4096 + 200] ^= 1;
+    });
+    let core = recovery::open(Arc::new(disk), &medium(), NEVER)
+        .unwrap()
+        .core;
+    let entries = super::super::reader::read(&core, stream, 1, 1 << 20).unwrap();
+    assert!(
+        matches!(entries[..], [Entry::Damaged { n: 1, .. }]),
+        "{entries:?}"
     );
-    assert_eq!(report.problems, ["the bytes of record 2 are damaged"]);
-    assert_eq!(disk.content(&path), before);
+    let oldest = core.status().oldest_unix_nano;
+    assert_eq!(oldest, Some(1_700_000_000_000_000_002));
 }

@@ -286,3 +286,31 @@ fn no_two_segments_have_the_same_nonce() {
     assert!(files.len() >= 6);
     assert_eq!(nonces.len(), files.len());
 }
+
+/// Descriptors ran out while the database's answers came: the figures were off until the next start.
+#[test]
+fn sums_that_could_not_be_read_are_put_right_by_the_next_mark() {
+    let disk = SimDisk::new();
+    let log = open(&disk);
+    let stream = log.streams()[0].id;
+    let runtime = runtime();
+    for seq in 1..=30 {
+        runtime.block_on(append(&log, seq, 1000)).unwrap();
+    }
+    let events = |first: u32| (first..=30).map(|seq| u64::from(seq % 7 + 1)).sum::<u64>();
+    disk.starve(true);
+    log.mark_stored(stream, 1, 5);
+    disk.starve(false);
+    log.mark_stored(stream, 6, 7);
+    let status = log.status();
+    assert_eq!(status.queue_events, events(8));
+    assert_eq!(status.oldest_unix_nano, Some(1_700_000_000_000_000_008));
+    disk.starve(true);
+    log.mark_stored(stream, 8, 12);
+    log.mark_stored(stream, 13, 30);
+    let status = log.status();
+    assert_eq!((status.queue_events, status.queue_bytes), (0, 0));
+    disk.starve(false);
+    log.mark_unstored(stream, 3, 30);
+    assert_eq!(log.status().queue_events, events(3));
+}

@@ -14,7 +14,7 @@ use crate::decode::{Limits, Source};
 use crate::event::{Encoding, Signal};
 
 use super::sim::SimDisk;
-use super::{AppendError, Entry, Log, NewRecord, Options, Position, StreamId};
+use super::{AppendError, Entry, Log, NewRecord, Options, Position, StreamId, lock};
 
 /// Appending, reading back, rotating, recycling, refusing.
 mod life;
@@ -24,6 +24,12 @@ mod model;
 
 /// Cuts, flips, forgeries.
 mod harm;
+
+/// Opening again.
+mod reopening;
+
+/// Spares, budget, files that are used again.
+mod room;
 
 /// Disks that fail.
 mod faults;

@@ -167,6 +167,8 @@ impl Model {
                 chance,
             } => {
                 let log = self.log();
+                // After this there are spares, or the status says that there are none.
+                settle(&log);
                 if log.status().full {
                     return;
                 }

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use axum::Router;
 use axum::http::Request;
+use axum::routing::any;
 use bytes::Bytes;
-use futures_util::future::join_all;
+use futures_util::future::{join_all, select_all};
 use http_body_util::Full;
-use ruvvector_service::receive::Options;
-use tokio::net::TcpStream;
+use ruvvector_service::receive::{Drain, Options, Places, serve};
+use tokio::net::{TcpListener, TcpStream};
 
 use super::{EVENT, Served, head};
 use crate::support::http::{Raw, RawAnswer, http2};
@@ -204,6 +206,47 @@ async fn a_connection_over_the_limit_waits_for_a_place() {
     assert!(unanswered.is_err(), "there is no place");
     drop(first);
     assert_eq!(third.answer().await.expect("an answer").status, 200);
+}
+
+#[tokio::test]
+async fn all_sockets_share_the_places_and_one_without_clients_keeps_none() {
+    let options = Options {
+        connections: 1,
+        ..Options::default()
+    };
+    let places = Places::new(&options);
+    let drain = Drain::default();
+    let mut addresses = Vec::new();
+    for _ in 0..3 {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        addresses.push(listener.local_addr().expect("bound"));
+        let router = Router::new().route("/", any(async || "here"));
+        let (options, places, drain) = (options.clone(), places.clone(), drain.clone());
+        tokio::spawn(async move { serve(listener, router, &options, places, drain).await });
+    }
+    let mut waiting = Vec::new();
+    for address in addresses.iter().rev() {
+        let mut raw = Raw::connect(*address).await;
+        raw.send(head("/", "", 0)).await;
+        waiting.push(raw);
+    }
+    let mut served = 0;
+    while !waiting.is_empty() {
+        let answers = waiting.iter_mut().map(|raw| Box::pin(raw.answer()));
+        let (answer, index, _) = select_all(answers).await;
+        assert_eq!(answer.expect("an answer").status, 200);
+        let others = waiting.len() - 1;
+        let first = waiting.remove(index);
+        let more = waiting.iter_mut().map(|raw| Box::pin(raw.answer()));
+        if others > 0 {
+            let more = tokio::time::timeout(Duration::from_millis(100), select_all(more));
+            assert!(more.await.is_err(), "only one has a place");
+        }
+        drop(first);
+        served += 1;
+    }
+    assert_eq!(served, 3);
+    drain.stop.cancel();
 }
 
 #[tokio::test]

@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
-use axum::http::Method;
+use axum::http::{Method, Request};
 use futures_util::future::join_all;
+use http_body_util::Full;
 use ruvvector_service::receive::Options;
+
+use crate::support::http::http2;
 
 use super::{EVENT, MIB, Served, gzip, head};
 
@@ -253,7 +256,10 @@ async fn what_a_client_sent_before_it_went_away_is_stored_whole_or_not_at_all() 
 }
 
 #[tokio::test]
-async fn what_is_no_http_is_closed_and_harms_nobody() {
+async fn what_is_no_http_is_closed_counted_and_harms_nobody() {
+    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+    let page = recorder.handle();
+    let _here = metrics::set_default_local_recorder(&recorder);
     let served = Served::start().await;
     let client_hello = [
         &b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..],
@@ -275,6 +281,22 @@ async fn what_is_no_http_is_closed_and_harms_nobody() {
         let answer = raw.answer().await;
         assert!(answer.is_none_or(|answer| answer.status >= 400));
     }
+    let counted = "ruvvector_receive_connections_failed_total 4";
+    until(|| page.render().contains(counted)).await;
+    served.assert_unharmed(0).await;
+}
+
+#[tokio::test]
+async fn grpc_on_a_port_of_http_is_told_that_nothing_is_served_there() {
+    let served = Served::start().await;
+    let export = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
+    let request = Request::post(served.url(export))
+        .header("content-type", "application/grpc")
+        .body(Full::from(&b"\0\0\0\0\0"[..]))
+        .expect("well formed");
+    let answer = http2().request(request).await.expect("an answer");
+    // gRPC reads it as UNIMPLEMENTED.
+    assert_eq!(answer.status(), 404);
     served.assert_unharmed(0).await;
 }
 

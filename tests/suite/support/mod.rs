@@ -12,6 +12,9 @@ pub mod service;
 /// HTTP as bytes, and HTTP/2.
 pub mod http;
 
+/// HTTP/2 as frames.
+pub mod frames;
+
 /// An HTTP client.
 pub mod client;
 

@@ -3,6 +3,7 @@
 //! **Invariant:** no process outlives its test, and a test that fails shows what the process said.
 
 use std::fs::{File, OpenOptions};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -262,7 +263,21 @@ impl Service {
         }
     }
 
-    fn pid(&self) -> Pid {
+    /// Where the main listener is.
+    pub fn address(&self) -> SocketAddr {
+        let base = self.main.as_ref().expect("the service was ready");
+        let address = base.trim_start_matches("http://");
+        address.parse().expect("an address and a port")
+    }
+
+    /// Descriptors that the process has open.
+    pub fn open_descriptors(&self) -> u64 {
+        let path = format!("/proc/{}/fd", self.pid().as_raw_nonzero());
+        let open = std::fs::read_dir(path).expect("the process is there");
+        open.count() as u64
+    }
+
+    pub fn pid(&self) -> Pid {
         Pid::from_child(&self.child)
     }
 

@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# The long run of the faults: the same tests as in scripts/test.sh, more often and for longer. Takes about an hour.
+#
+#   scripts/faults.sh [TEST…]          for example: scripts/faults.sh faults::outage
+#
+# The variables are described at the head of tests/suite/faults.rs; those that are set already keep their value.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+export RUVVECTOR_TEST_KILLS=${RUVVECTOR_TEST_KILLS:-1000}
+export RUVVECTOR_TEST_OUTAGE_SECONDS=${RUVVECTOR_TEST_OUTAGE_SECONDS:-120}
+export RUVVECTOR_TEST_CRASHES=${RUVVECTOR_TEST_CRASHES:-30}
+export RUVVECTOR_TEST_COPIES=${RUVVECTOR_TEST_COPIES:-10}
+export RUVVECTOR_TEST_STOPS=${RUVVECTOR_TEST_STOPS:-20}
+export RUVVECTOR_TEST_CALLS=${RUVVECTOR_TEST_CALLS:-60}
+
+[ $# -gt 0 ] || set -- faults::
+exec scripts/with-postgres.sh cargo test --test suite -- --test-threads=1 "$@"

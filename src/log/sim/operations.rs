@@ -1,0 +1,203 @@
+//! The operations of the test disk, with the faults that are asked for.
+//!
+//! **Invariant:** a handle made before a power cut does nothing after it.
+
+use std::io::{self, ErrorKind, IoSlice};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::super::disk::{Disk, DiskFile, Listed, LockGuard, Space};
+use super::image::Image;
+use super::{Fault, SimDisk};
+
+struct SimFile {
+    disk: SimDisk,
+    id: u64,
+}
+
+struct SimLock {
+    disk: SimDisk,
+    path: PathBuf,
+}
+
+impl Drop for SimLock {
+    fn drop(&mut self) {
+        let mut inner = self.disk.inner();
+        if inner.cuts == self.disk.born {
+            inner.locked.remove(&self.path);
+        }
+    }
+}
+
+impl Disk for SimDisk {
+    fn create_dir(&self, _dir: &Path) -> io::Result<()> {
+        self.alive().map(drop)
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Option<LockGuard>> {
+        if !self.alive()?.locked.insert(path.to_owned()) {
+            return Ok(None);
+        }
+        Ok(Some(Box::new(SimLock {
+            disk: self.clone(),
+            path: path.to_owned(),
+        })))
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<Listed>> {
+        let inner = self.alive()?;
+        Ok(inner
+            .live
+            .iter()
+            .filter(|(path, _)| path.parent() == Some(dir))
+            .map(|(path, id)| Listed {
+                path: path.clone(),
+                bytes: inner.files[id].live.len() as u64,
+            })
+            .collect())
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        let mut inner = self.changing()?;
+        if inner.starved {
+            return Err(rustix::io::Errno::MFILE.into());
+        }
+        if inner.live.contains_key(path) {
+            return Err(ErrorKind::AlreadyExists.into());
+        }
+        let id = inner.next_file;
+        inner.next_file += 1;
+        inner.files.insert(id, Image::default());
+        inner.live.insert(path.to_owned(), id);
+        Ok(Arc::new(SimFile {
+            disk: self.clone(),
+            id,
+        }))
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        let inner = self.alive()?;
+        if inner.starved {
+            return Err(rustix::io::Errno::MFILE.into());
+        }
+        let id = *inner.live.get(path).ok_or(ErrorKind::NotFound)?;
+        Ok(Arc::new(SimFile {
+            disk: self.clone(),
+            id,
+        }))
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        let mut inner = self.changing()?;
+        if inner.unremovable {
+            return Err(ErrorKind::PermissionDenied.into());
+        }
+        inner
+            .live
+            .remove(path)
+            .map(drop)
+            .ok_or_else(|| ErrorKind::NotFound.into())
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        let mut inner = self.changing()?;
+        let live = inner.live.clone();
+        inner.durable.retain(|path, _| path.parent() != Some(dir));
+        inner.durable.extend(live);
+        Ok(())
+    }
+
+    fn space(&self, _dir: &Path) -> io::Result<Space> {
+        Ok(self.alive()?.space)
+    }
+}
+
+impl DiskFile for SimFile {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let inner = self.disk.alive()?;
+        let live = &inner.files[&self.id].live;
+        let from = usize::try_from(offset).unwrap().min(live.len());
+        let length = buffer.len().min(live.len() - from);
+        buffer[..length].copy_from_slice(&live[from..from + length]);
+        Ok(length)
+    }
+
+    fn write_at(&self, slices: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
+        let mut inner = self.disk.changing()?;
+        inner.writes += 1;
+        let k = inner.writes;
+        if inner.failed.contains(&self.id) {
+            inner
+                .after_failure
+                .push(format!("write {} at {offset}", self.id));
+        }
+        let mut bytes = Vec::new();
+        for slice in slices {
+            bytes.extend_from_slice(slice);
+        }
+        if inner.faults.contains(&Fault::InterruptedWrite(k)) {
+            return Err(ErrorKind::Interrupted.into());
+        }
+        if inner.faults.contains(&Fault::FullWrite(k)) {
+            return Err(ErrorKind::StorageFull.into());
+        }
+        if inner.faults.contains(&Fault::ShortWrite(k)) {
+            bytes.truncate((bytes.len() / 3).max(1));
+        }
+        let written = bytes.len();
+        inner.largest_write = inner.largest_write.max(written);
+        let image = inner.files.get_mut(&self.id).unwrap();
+        image.write(bytes, usize::try_from(offset).unwrap());
+        Ok(written)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        let mut inner = self.disk.changing()?;
+        if inner.syncs_held {
+            inner.syncs_waiting += 1;
+            self.disk.inner.1.notify_all();
+            inner = self
+                .disk
+                .inner
+                .1
+                .wait_while(inner, |inner| inner.syncs_held)
+                .unwrap();
+            inner.syncs_waiting -= 1;
+            if inner.cuts != self.disk.born {
+                return Err(io::Error::other("the power was cut"));
+            }
+        }
+        inner.syncs += 1;
+        let k = inner.syncs;
+        if inner.failed.contains(&self.id) {
+            inner.after_failure.push(format!("sync {}", self.id));
+        }
+        if inner.faults.contains(&Fault::Panic(k)) {
+            drop(inner);
+            panic!("the test disk panics");
+        }
+        if inner.faults.contains(&Fault::Sync(k)) {
+            inner.failed.insert(self.id);
+            // As Linux does it: the pages count as clean now, and are not on the disk.
+            inner.files.get_mut(&self.id).unwrap().dirty.clear();
+            return Err(io::Error::other("the disk failed"));
+        }
+        inner.files.get_mut(&self.id).unwrap().sync();
+        Ok(())
+    }
+
+    fn allocate(&self, bytes: u64) -> io::Result<()> {
+        let mut inner = self.disk.changing()?;
+        if inner.files[&self.id].live.len() as u64 >= bytes {
+            return Ok(());
+        }
+        inner.allocations += 1;
+        let k = inner.allocations;
+        if inner.faults.contains(&Fault::FullAllocation(k)) {
+            return Err(ErrorKind::StorageFull.into());
+        }
+        let image = inner.files.get_mut(&self.id).unwrap();
+        image.live.resize(usize::try_from(bytes).unwrap(), 0);
+        Ok(())
+    }
+}

@@ -1,0 +1,130 @@
+//! Opening again: twice, cut short, elsewhere, by an older version.
+
+use super::super::recovery;
+use super::harm::{disk_with, medium, recovered, small, unsealed};
+use super::*;
+
+#[test]
+fn recovery_done_twice_finds_what_it_found_once() {
+    let (disk, stream, path) = unsealed(&medium(), &[300, 700, 500, 10]);
+    disk.edit(&path, |content| content[2 * 4096 + 200] ^= 1);
+    let once = format!("{:?}", recovered(&disk, &medium(), stream));
+    let cut = disk.cut(&mut || false);
+    assert_eq!(format!("{:?}", recovered(&cut, &medium(), stream)), once);
+    assert!(once.contains("Damaged"));
+}
+
+#[test]
+fn recovery_cut_short_at_every_step_finds_the_same() {
+    let (disk, stream, path) = unsealed(&medium(), &[300, 700, 500, 10]);
+    disk.edit(&path, |content| content[2 * 4096 + 200] ^= 1);
+    let content = disk.content(&path);
+    let whole = format!(
+        "{:?}",
+        recovered(&disk_with(&path, &content), &medium(), stream)
+    );
+    for changes in 0..40 {
+        for kept in [false, true] {
+            let disk = disk_with(&path, &content);
+            disk.die_after(changes);
+            drop(recovery::open(Arc::new(disk.clone()), &medium(), NEVER));
+            let disk = disk.cut(&mut || kept);
+            assert_eq!(
+                format!("{:?}", recovered(&disk, &medium(), stream)),
+                whole,
+                "after {changes} changes"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_copied_directory_makes_a_stream_of_its_own() {
+    let (disk, stream, path) = unsealed(&small(), &[300]);
+    let copy = disk_with(&path, &disk.content(&path));
+    let (one, other) = (open(&disk), open(&copy));
+    assert_eq!(one.streams()[0].id, stream);
+    assert_eq!(other.streams()[0].id, stream);
+    assert_ne!(one.streams()[1].id, other.streams()[1].id);
+}
+
+#[test]
+fn an_older_streams_files_are_never_appended_to() {
+    let (disk, stream, path) = unsealed(&small(), &[300]);
+    let log = open(&disk);
+    let kept: Vec<_> = segments(&disk)
+        .into_iter()
+        .map(|path| (disk.content(&path), path))
+        .collect();
+    let position = runtime().block_on(append(&log, 2, 10)).unwrap();
+    assert_ne!(position.stream, stream);
+    assert_eq!(position.n, 1);
+    for (content, path) in kept {
+        assert_eq!(disk.content(&path), content);
+    }
+    assert!(
+        !segments(&disk).contains(&path),
+        "the torn segment went once it was written again"
+    );
+}
+
+#[test]
+fn a_segment_of_a_newer_format_is_refused_and_left_alone() {
+    let (disk, _, path) = unsealed(&small(), &[300]);
+    disk.edit(&path, |content| {
+        for sector in [0, 2048] {
+            content[sector + 8] = 2;
+            content[sector + 12..sector + 16].fill(0);
+            let checksum = crc32c::crc32c(&content[sector..sector + 512]);
+            content[sector + 12..sector + 16].copy_from_slice(&checksum.to_le_bytes());
+        }
+    });
+    let before = disk.content(&path);
+    let refused = Log::open(Arc::new(disk.clone()), &small());
+    assert!(matches!(
+        refused.err(),
+        Some(super::super::OpenError::Newer {
+            found: 2,
+            known: 1,
+            ..
+        })
+    ));
+    assert_eq!(disk.content(&path), before);
+}
+
+#[test]
+fn inspection_names_what_is_wrong_and_changes_nothing() {
+    let (disk, stream, path) = unsealed(&medium(), &[300, 700, 500]);
+    disk.edit(&path, |content| content[2 * 4096 + 200] ^= 1);
+    let before = disk.content(&path);
+    let reports = Log::inspect(Arc::new(disk.clone()), &medium()).unwrap();
+    let [report] = &reports[..] else {
+        panic!("{reports:?}");
+    };
+    assert_eq!((report.stream, report.first, report.last), (stream, 1, 3));
+    assert_eq!(
+        (report.records, report.events, report.sealed),
+        (2, 2 + 3 + 4, false)
+    );
+    assert_eq!(report.problems, ["the bytes of record 2 are damaged"]);
+    assert_eq!(disk.content(&path), before);
+}
+
+/// A process that died in the middle of recovery: the next one saw what was written and not synced, and took it for safe.
+#[test]
+fn recovery_that_dies_with_its_process_is_carried_on_from_what_is_durable() {
+    let (disk, stream, path) = unsealed(&medium(), &[300, 700, 500, 10]);
+    let content = disk.content(&path);
+    for changes in 0..40 {
+        let mut disk = disk_with(&path, &content);
+        for more in 0..3 {
+            disk.die_after(changes + more);
+            drop(recovery::open(Arc::new(disk.clone()), &medium(), NEVER));
+            disk.revive();
+        }
+        drop(recovery::open(Arc::new(disk.clone()), &medium(), NEVER));
+        disk = disk.cut(&mut || false);
+        let found = seqs(&recovered(&disk, &medium(), stream));
+        assert_eq!(found, [(1, 1), (2, 2), (3, 3), (4, 4)], "after {changes}");
+    }
+}

@@ -1,0 +1,68 @@
+//! HTTP/2 as frames (RFC 9113), for what no well-behaved library would send.
+
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
+pub const DATA: u8 = 0;
+pub const HEADERS: u8 = 1;
+pub const RST_STREAM: u8 = 3;
+pub const SETTINGS: u8 = 4;
+pub const PING: u8 = 6;
+pub const WINDOW_UPDATE: u8 = 8;
+pub const CONTINUATION: u8 = 9;
+
+/// The flag that no `CONTINUATION` follows.
+pub const END_HEADERS: u8 = 4;
+
+/// What a client is going to send.
+pub struct Frames {
+    bytes: Vec<u8>,
+    next_stream: u32,
+    is_first: bool,
+}
+
+impl Default for Frames {
+    /// The preface and the client's settings.
+    fn default() -> Self {
+        let mut frames = Self {
+            bytes: b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),
+            next_stream: 1,
+            is_first: true,
+        };
+        frames.push(SETTINGS, 0, 0, &[]);
+        frames
+    }
+}
+
+impl Frames {
+    /// Whether nothing was sent yet.
+    pub fn is_first(&self) -> bool {
+        self.is_first
+    }
+
+    pub fn push(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
+        let length = u32::try_from(payload.len()).expect("a short frame");
+        self.bytes.extend_from_slice(&length.to_be_bytes()[1..]);
+        self.bytes.extend_from_slice(&[kind, flags]);
+        self.bytes.extend_from_slice(&stream.to_be_bytes());
+        self.bytes.extend_from_slice(payload);
+    }
+
+    /// A `POST` to that path on a stream of its own.
+    pub fn open(&mut self, path: &str, flags: u8) -> u32 {
+        let stream = self.next_stream;
+        self.next_stream += 2;
+        // RFC 7541, appendix A: 3 is `:method: POST`, 6 `:scheme: http`, 1 `:authority`, 4 `:path`.
+        let length = u8::try_from(path.len()).expect("a short path");
+        let mut fields = vec![0x83, 0x86, 0x01, 1, b'x', 0x04, length];
+        fields.extend_from_slice(path.as_bytes());
+        self.push(HEADERS, flags, stream, &fields);
+        stream
+    }
+
+    /// Sends what was pushed. Sending that was given up is not gone on with.
+    pub async fn send(&mut self, stream: &mut TcpStream) -> std::io::Result<()> {
+        self.is_first = false;
+        stream.write_all(&std::mem::take(&mut self.bytes)).await
+    }
+}
