@@ -10,15 +10,15 @@ const ROWS: usize = 10_000;
 
 fn span(metadata: &str) -> Event<'_> {
     Event {
-        correlation_id: "4bf92f3577b34da6a3ce929d0e0e4736".into(),
+        correlation_id: "7d1c5a90e3b24f68a1c0d2e4f6a8b0c2".into(),
         integration: "checkout".into(),
         provider: Some("postgresql".into()),
         event_type: "span".into(),
         timestamp_ms: 1_700_000_000_123,
         metadata: metadata.into(),
-        trace_id: Some("4bf92f3577b34da6a3ce929d0e0e4736".into()),
-        span_id: Some("00f067aa0ba902b7".into()),
-        parent_span_id: Some("b7ad6b7169203331".into()),
+        trace_id: Some("7d1c5a90e3b24f68a1c0d2e4f6a8b0c2".into()),
+        span_id: Some("9a8b7c6d5e4f3021".into()),
+        parent_span_id: Some("61d0c2b3a4f5e697".into()),
         name: Some("SELECT orders".into()),
         time_unix_nano: Some(1_700_000_000_123_456_789),
         duration_ns: Some(1_234_567),

@@ -81,6 +81,9 @@ pub enum RunError {
     /// After a failed write or sync only a new start, which recovers from disk, knows what the disk holds.
     #[error("the log could not be written or synced; start again to recover from disk")]
     LogBroken,
+    /// Without it the log would fill unseen; nothing is lost, and a new start writes on.
+    #[error("the writer ended by itself{}; start again", .0.as_ref().map(|error| format!(": {error}")).unwrap_or_default())]
+    Writer(Option<tokio::task::JoinError>),
 }
 
 /// The life of the process: recover, serve, write, and on `stop` finish in order.
@@ -140,7 +143,7 @@ pub async fn run(
     serve(listeners.main, everything);
     serve(listeners.otlp_http, otlp_http);
     let draining = CancellationToken::new();
-    let writer = tokio::spawn(write::run(
+    let mut writer = tokio::spawn(write::run(
         log.clone(),
         store,
         config.write.clone(),
@@ -154,6 +157,7 @@ pub async fn run(
         () = stop.drain.cancelled() => {}
         () = stop.at_once.cancelled() => {}
         () = broken(&log) => return Err(RunError::LogBroken),
+        ended = &mut writer => return Err(RunError::Writer(ended.err())),
     }
     tracing::info!("stopping: no longer ready");
     readiness.draining();
@@ -166,7 +170,9 @@ pub async fn run(
     while servers.join_next().await.is_some() {}
     log.close().await;
     draining.cancel();
-    writer.await.expect("the writer does not panic");
+    writer
+        .await
+        .map_err(|error| RunError::Writer(Some(error)))?;
     let left = log.status().queue_events;
     tracing::info!(left_in_log = left, "stopped");
     Ok(())

@@ -176,14 +176,14 @@ mod tests {
 
     #[test]
     fn ids_of_otlp_s_size_are_looked_up_in_lower_case_and_others_as_sent() {
-        let upper = "0AF7651916CD43DD8448EB211C80319C";
+        let upper = "3F2A9C4E7B1D48F0A6C5E8D7B2A1903C";
         assert_eq!(Filter::trace(upper), Filter::Trace(upper.to_lowercase()));
         assert_eq!(Filter::trace("REQ-17"), Filter::Trace("REQ-17".into()));
-        let not_hex = "0AF7651916CD43DD8448EB211C80319G";
+        let not_hex = "3F2A9C4E7B1D48F0A6C5E8D7B2A1903G";
         assert_eq!(Filter::trace(not_hex), Filter::Trace(not_hex.into()));
         assert_eq!(
-            Filter::span("B7AD6B7169203331"),
-            Filter::Equal("span_id", "b7ad6b7169203331".into())
+            Filter::span("61D0C2B3A4F5E697"),
+            Filter::Equal("span_id", "61d0c2b3a4f5e697".into())
         );
     }
 }

@@ -260,7 +260,7 @@ mod tests {
             event_type: "span".into(),
             timestamp_ms: 1_700_000_000_123,
             metadata: r#"{"a": 1}"#.into(),
-            trace_id: Some("4bf92f3577b34da6a3ce929d0e0e4736".into()),
+            trace_id: Some("7d1c5a90e3b24f68a1c0d2e4f6a8b0c2".into()),
             span_id: None,
             parent_span_id: None,
             name: Some("GET \"/\"".into()),

@@ -9,8 +9,8 @@ fn json() -> Source {
 /// A request with one span that has further members, which begin with a comma.
 fn request(more: &str) -> String {
     format!(
-        r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{{"traceId":"5B8EFFF798038103D269B633813FC60C",
-        "spanId":"eee19b7ec3c1b174","startTimeUnixNano":"1799999999000000000","endTimeUnixNano":"1799999999000000001"
+        r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{{"traceId":"C2B1F7A40D3E4F5896A7B8C9D0E1F2A3",
+        "spanId":"d0e1f2a3b4c5d6e7","startTimeUnixNano":"1799999999000000000","endTimeUnixNano":"1799999999000000001"
         {more}}}]}}]}}]}}"#
     )
 }
@@ -43,13 +43,13 @@ fn is_malformed(body: &str) -> bool {
 
 #[test]
 fn j1_ids_are_hex_in_either_case() {
-    let event = one(&request(r#","parentSpanId":"EEE19B7EC3C1B173""#));
+    let event = one(&request(r#","parentSpanId":"A1B2C3D4E5F60718""#));
     assert_eq!(
         event.trace_id.as_deref(),
-        Some("5b8efff798038103d269b633813fc60c")
+        Some("c2b1f7a40d3e4f5896a7b8c9d0e1f2a3")
     );
-    assert_eq!(event.span_id.as_deref(), Some("eee19b7ec3c1b174"));
-    assert_eq!(event.parent_span_id.as_deref(), Some("eee19b7ec3c1b173"));
+    assert_eq!(event.span_id.as_deref(), Some("d0e1f2a3b4c5d6e7"));
+    assert_eq!(event.parent_span_id.as_deref(), Some("a1b2c3d4e5f60718"));
     assert_eq!(one(&request(r#","parentSpanId":"""#)).parent_span_id, None);
     assert_eq!(
         one(&request(r#","parentSpanId":"not hex""#)).parent_span_id,
@@ -59,9 +59,9 @@ fn j1_ids_are_hex_in_either_case() {
     for id in [
         "W47/95gDgQPSabYzgT/GDA==",
         "5b8",
-        "5b8efff798038103d269b633813fc60cff",
+        "c2b1f7a40d3e4f5896a7b8c9d0e1f2a3ff",
     ] {
-        let body = request("").replace("5B8EFFF798038103D269B633813FC60C", id);
+        let body = request("").replace("C2B1F7A40D3E4F5896A7B8C9D0E1F2A3", id);
         assert!(
             matches!(
                 decode(body.as_bytes(), &json()),
@@ -91,8 +91,8 @@ fn j2_enums_are_numbers_or_names() {
 
 #[test]
 fn j3_snake_case_is_taken_camel_case_wins_and_strict_takes_only_that() {
-    let snake = r#"{"resource_spans":[{"schema_url":"u","scope_spans":[{"spans":[{"trace_id":"5b8efff798038103d269b633813fc60c",
-        "span_id":"eee19b7ec3c1b174","start_time_unix_nano":1799999999000000000,"end_time_unix_nano":1799999999000000000,
+    let snake = r#"{"resource_spans":[{"schema_url":"u","scope_spans":[{"spans":[{"trace_id":"c2b1f7a40d3e4f5896a7b8c9d0e1f2a3",
+        "span_id":"d0e1f2a3b4c5d6e7","start_time_unix_nano":1799999999000000000,"end_time_unix_nano":1799999999000000000,
         "attributes":[{"key":"a","value":{"array_value":{"values":[{"string_value":"x"}]}}}]}]}]}]}"#;
     assert_eq!(one(snake).metadata, r#"{"attributes": {"a": ["x"]}}"#);
     let mut strict = json();
@@ -263,7 +263,7 @@ fn j7_bytes_are_base64_of_either_alphabet_padded_or_not() {
 
 #[test]
 fn keys_come_in_any_order_and_the_resource_may_come_last() {
-    let span = r#"{"spanId":"eee19b7ec3c1b174","traceId":"5b8efff798038103d269b633813fc60c"}"#;
+    let span = r#"{"spanId":"d0e1f2a3b4c5d6e7","traceId":"c2b1f7a40d3e4f5896a7b8c9d0e1f2a3"}"#;
     let body = format!(
         r#"{{"resourceSpans":[{{"schemaUrl":"u","scopeSpans":[{{"spans":[{span}],"scope":{{"name":"lib"}}}}],
         "resource":{{"attributes":[{{"value":{{"stringValue":"late"}},"key":"service.name"}}]}}}}]}}"#

@@ -114,7 +114,7 @@ mod tests {
             event_type: "span".into(),
             timestamp_ms: 1_700_000_000_123,
             metadata: r#"{"a": 1}"#.into(),
-            trace_id: Some("4bf92f3577b34da6a3ce929d0e0e4736".into()),
+            trace_id: Some("7d1c5a90e3b24f68a1c0d2e4f6a8b0c2".into()),
             span_id: None,
             parent_span_id: None,
             name: Some("GET \"/\"".into()),
@@ -129,7 +129,7 @@ mod tests {
         rows.push(&event, 1_700_000_000_123_456_789);
         assert_eq!(
             rows.row(0).to_json(),
-            r#"{"timestamp":1700000000123,"timeUnixNano":"1700000000123456789","durationNs":-5,"createdAt":"2023-11-14T22:13:20.123456Z","kind":2,"flags":4,"correlationId":"c-1","integration":"shop","eventType":"span","traceId":"4bf92f3577b34da6a3ce929d0e0e4736","name":"GET \"/\"","resourceId":"abababababababababababababababab","metadata":{"a": 1}}"#
+            r#"{"timestamp":1700000000123,"timeUnixNano":"1700000000123456789","durationNs":-5,"createdAt":"2023-11-14T22:13:20.123456Z","kind":2,"flags":4,"correlationId":"c-1","integration":"shop","eventType":"span","traceId":"7d1c5a90e3b24f68a1c0d2e4f6a8b0c2","name":"GET \"/\"","resourceId":"abababababababababababababababab","metadata":{"a": 1}}"#
         );
         event.metadata = "{not json".into();
         rows.push(&event, 0);

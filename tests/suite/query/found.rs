@@ -4,7 +4,7 @@ use axum::http::StatusCode;
 
 use super::stores::{Both, Event, NOON};
 
-const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+const TRACE: &str = "3f2a9c4e7b1d48f0a6c5e8d7b2a1903c";
 
 fn events() -> Vec<Event> {
     vec![
@@ -34,7 +34,7 @@ fn events() -> Vec<Event> {
             integration: "api",
             event_type: "span",
             trace_id: Some(TRACE),
-            span_id: Some("b7ad6b7169203331"),
+            span_id: Some("61d0c2b3a4f5e697"),
             name: Some("GET /orders"),
             status: Some("OK"),
             time_unix_nano: Some((NOON + 30) * 1_000_000 + 123_456),
@@ -51,8 +51,8 @@ fn events() -> Vec<Event> {
             integration: "api",
             event_type: "span",
             trace_id: Some(TRACE),
-            span_id: Some("00f067aa0ba902b7"),
-            parent_span_id: Some("b7ad6b7169203331"),
+            span_id: Some("9a8b7c6d5e4f3021"),
+            parent_span_id: Some("61d0c2b3a4f5e697"),
             name: Some("SELECT"),
             status: Some("ERROR"),
             duration_ns: Some(2_000_000),
@@ -127,12 +127,12 @@ async fn every_parameter_finds_the_same_events_in_both_stores() {
         ("name=GET%20/orders", &[3]),
         ("name=GET+/orders", &[3]),
         ("status=ERROR", &[4]),
-        ("spanId=b7ad6b7169203331", &[3]),
-        ("spanId=B7AD6B7169203331", &[3]),
+        ("spanId=61d0c2b3a4f5e697", &[3]),
+        ("spanId=61D0C2B3A4F5E697", &[3]),
         ("spanId=B7", &[1]),
         ("spanId=b7", &[]),
-        ("traceId=0af7651916cd43dd8448eb211c80319c", &[3, 5, 4]),
-        ("traceId=0AF7651916CD43DD8448EB211C80319C", &[3, 5, 4]),
+        ("traceId=3f2a9c4e7b1d48f0a6c5e8d7b2a1903c", &[3, 5, 4]),
+        ("traceId=3F2A9C4E7B1D48F0A6C5E8D7B2A1903C", &[3, 5, 4]),
         ("traceId=REQ-17", &[1]),
         ("traceId=req-17", &[]),
         ("from=1767268800010", &[6, 3, 5, 4]),
@@ -190,10 +190,10 @@ async fn every_parameter_finds_the_same_events_in_both_stores() {
 async fn an_event_is_answered_whole_with_its_resource_and_the_stored_json() {
     let both = both().await;
     let whole = concat!(
-        r#"{"id":3,"correlationId":"0af7651916cd43dd8448eb211c80319c","integration":"api","provider":null,"#,
+        r#"{"id":3,"correlationId":"3f2a9c4e7b1d48f0a6c5e8d7b2a1903c","integration":"api","provider":null,"#,
         r#""eventType":"span","timestamp":1767268800030,"#,
         r#""metadata":{"attributes": {"http.route": "/orders", "http.status_code": 200}},"#,
-        r#""traceId":"0af7651916cd43dd8448eb211c80319c","spanId":"b7ad6b7169203331","#,
+        r#""traceId":"3f2a9c4e7b1d48f0a6c5e8d7b2a1903c","spanId":"61d0c2b3a4f5e697","#,
         r#""createdAt":"2026-01-01T12:00:00Z","name":"GET /orders","timeUnixNano":"1767268800030123456","#,
         r#""durationNs":1500000,"kind":2,"status":"OK","flags":4,"#,
         r#""resource":{"attributes": {"host.name": "a", "service.name": "api"}},"scope":{"name": "lib"}}"#
@@ -226,20 +226,20 @@ async fn an_id_that_no_event_has_is_not_found() {
 async fn a_trace_is_all_of_its_events_in_the_order_of_time() {
     let both = both().await;
     for (uri, ids) in [
-        ("/traces/0af7651916cd43dd8448eb211c80319c", &[4, 5, 3][..]),
-        ("/traces/0AF7651916CD43DD8448EB211C80319C", &[4, 5, 3]),
+        ("/traces/3f2a9c4e7b1d48f0a6c5e8d7b2a1903c", &[4, 5, 3][..]),
+        ("/traces/3F2A9C4E7B1D48F0A6C5E8D7B2A1903C", &[4, 5, 3]),
         (
-            "/traces/0af7651916cd43dd8448eb211c80319c?order=desc",
+            "/traces/3f2a9c4e7b1d48f0a6c5e8d7b2a1903c?order=desc",
             &[3, 5, 4],
         ),
-        ("/traces/0af7651916cd43dd8448eb211c80319c?limit=2", &[4, 5]),
+        ("/traces/3f2a9c4e7b1d48f0a6c5e8d7b2a1903c?limit=2", &[4, 5]),
         ("/traces/REQ-17", &[1]),
         ("/traces/req%2D17", &[]),
     ] {
         assert_eq!(both.get(uri).await.ids(), ids, "{uri}");
     }
     let first = both
-        .get("/traces/0AF7651916CD43DD8448EB211C80319C?limit=2")
+        .get("/traces/3F2A9C4E7B1D48F0A6C5E8D7B2A1903C?limit=2")
         .await;
     let second = both.get(first.next().expect("more")).await;
     assert_eq!(second.ids(), [3]);

@@ -65,7 +65,7 @@ fn one_span() -> Vec<u8> {
 }
 
 const ONE_SPAN_JSON: &str = r#"{"resourceSpans":[{"scopeSpans":[{"spans":[{
-    "traceId":"5b8efff798038103d269b633813fc60c","spanId":"eee19b7ec3c1b174","name":"work",
+    "traceId":"c2b1f7a40d3e4f5896a7b8c9d0e1f2a3","spanId":"d0e1f2a3b4c5d6e7","name":"work",
     "startTimeUnixNano":"1700000000000000000","endTimeUnixNano":"1700000000000001000"}]}]}]}"#;
 
 impl Served {

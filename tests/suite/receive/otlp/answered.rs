@@ -109,7 +109,7 @@ async fn h7_a_partial_success_is_200_and_counts_what_was_rejected() {
 
     let body = ONE_SPAN_JSON.replace(
         "\"spans\":[",
-        "\"spans\":[{\"traceId\":\"00\",\"spanId\":\"eee19b7ec3c1b174\"},",
+        "\"spans\":[{\"traceId\":\"00\",\"spanId\":\"d0e1f2a3b4c5d6e7\"},",
     );
     let answer = served.export(JSON, body).await;
     assert_eq!(answer.status, 200);
