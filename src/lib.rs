@@ -97,6 +97,8 @@ pub async fn run(
     mut warnings: Vec<String>,
     stop: Stop,
 ) -> Result<(), RunError> {
+    // First, as it raises the limit of open files, and recovering a large log needs many.
+    let places = Places::new(&config.receive);
     let options = config.log.clone();
     let log = tokio::task::spawn_blocking(move || Log::open(Arc::new(OsDisk), &options))
         .await
@@ -125,7 +127,6 @@ pub async fn run(
         .method_not_allowed_fallback(receive::read_only);
 
     let drain = Drain::default();
-    let places = Places::new(&config.receive);
     let mut servers = JoinSet::new();
     let mut serve = |listener: Option<Listener>, router: axum::Router| {
         let Some(listener) = listener else {

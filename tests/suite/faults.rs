@@ -6,7 +6,7 @@
 //! | variable | default | what |
 //! | --- | --- | --- |
 //! | `RUVVECTOR_TEST_KILLS` | 50 | `kill -9` of the service under load |
-//! | `RUVVECTOR_TEST_OUTAGE_SECONDS` | 20 | how long PostgreSQL stays away |
+//! | `RUVVECTOR_TEST_OUTAGE_SECONDS` | 120 | how long PostgreSQL stays away |
 //! | `RUVVECTOR_TEST_CRASHES` | 3 | crashes of PostgreSQL while rows are copied |
 //! | `RUVVECTOR_TEST_COPIES` | 2 | copies of a data directory that are started beside it |
 //! | `RUVVECTOR_TEST_STOPS` | 3 | SIGTERM under load |

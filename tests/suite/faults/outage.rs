@@ -11,7 +11,7 @@ use crate::support::service::{Launch, Service};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn acknowledgements_go_on_while_the_database_is_away_and_all_is_stored_after() {
-    let outage = Duration::from_secs(setting("RUVVECTOR_TEST_OUTAGE_SECONDS", 20));
+    let outage = Duration::from_secs(setting("RUVVECTOR_TEST_OUTAGE_SECONDS", 120));
     let cluster = Cluster::start();
     let dir = directory();
     let service = Launch::postgres(dir.path(), &cluster.url()).start().await;
