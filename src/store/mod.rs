@@ -21,6 +21,12 @@ pub mod sqlite;
 /// What need not be written again.
 mod known;
 
+/// Times of receipt.
+mod window;
+
+/// A harmless row.
+mod probe;
+
 use copy::Rows;
 
 /// Which positions of a stream are stored; sorted, disjoint, not adjacent.
@@ -171,7 +177,7 @@ pub enum StoreError {
         sqlstate: Option<String>,
         message: String,
     },
-    /// May be a row's own fault (SQLSTATE 22, 23, 54 with the exceptions of the design).
+    /// May be a row's own fault (`postgres/error.rs` and `sqlite/error.rs` say which codes).
     #[error("{message}")]
     Refused {
         sqlstate: String,

@@ -11,10 +11,11 @@ use sqlx::{AssertSqlSafe, PgConnection};
 
 use super::connection::{Lease, end, within};
 use super::error::{from_copy, is_missing_partition, retry};
-use super::partitions::{DAY_US, Day};
+use super::partitions::Day;
 use super::{Postgres, uuid};
-use crate::event::{Event, Flags};
-use crate::store::copy::{self, Rows, postgres_time};
+use crate::store::copy::{self, Row, Rows, postgres_time};
+use crate::store::probe::harmless;
+use crate::store::window::Window;
 use crate::store::{Batch, DeadLetter, StoreError};
 
 /// The most that is handed to the connection at once.
@@ -26,9 +27,6 @@ const TIMED_BYTES: usize = 16 << 20;
 /// Signature, flags, length of the header's extension.
 const COPY_HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 const COPY_TRAILER: [u8; 2] = (-1_i16).to_be_bytes();
-
-/// How old a time of receipt may be where nothing is ever removed.
-const OLDEST_DAYS: u32 = 400;
 
 impl Postgres {
     /// Commits a batch and its positions.
@@ -58,10 +56,8 @@ impl Postgres {
     pub(in crate::store) async fn probe(&self) -> Result<(), StoreError> {
         let mut lease = self.lease().await?;
         let begun = self.begin(&mut lease).await?;
-        let mut good = Rows::default();
-        good.push(&harmless(), 0);
         let mut rows = Rows::default();
-        rows.push_row_received(good.row(0), begun.now_us);
+        rows.push_row_received(harmless().row(0), begun.now_us);
         let today = BTreeSet::from([Day::of(begun.now_us)]);
         if !self.shared.partitions.missing(&today).is_empty() {
             end(&mut lease, "ROLLBACK", self.limit()).await?;
@@ -103,17 +99,14 @@ impl Postgres {
     /// The rows, with the transaction's time and a flag in place of times of receipt that a machine with a wrong clock
     /// gave them: older than the retention, or more than a day ahead.
     fn with_plausible_times<'a>(&self, rows: &'a Rows, now_us: i64) -> Cow<'a, Rows> {
-        let days = self.shared.retention_days.unwrap_or(OLDEST_DAYS);
-        let plausible = now_us - i64::from(days) * DAY_US..=now_us + DAY_US;
-        if rows
-            .iter()
-            .all(|row| plausible.contains(&row.created_at_us()))
-        {
+        let window = Window::at(now_us, self.shared.retention_days);
+        let is_believed = |row: &Row<'_>| window.believes(row.created_at_us());
+        if rows.iter().all(|row| is_believed(&row)) {
             return Cow::Borrowed(rows);
         }
         let mut patched = Rows::default();
         for row in rows.iter() {
-            if plausible.contains(&row.created_at_us()) {
+            if is_believed(&row) {
                 patched.push_row(row);
             } else {
                 patched.push_row_received(row, now_us);
@@ -278,26 +271,4 @@ fn days(rows: &Rows) -> BTreeSet<Day> {
         }
     }
     days
-}
-
-/// A row that any database of the right shape takes.
-fn harmless() -> Event<'static> {
-    Event {
-        correlation_id: "ruvvector-probe".into(),
-        integration: "ruvvector".into(),
-        provider: None,
-        event_type: "probe".into(),
-        timestamp_ms: 0,
-        metadata: "{}".into(),
-        trace_id: None,
-        span_id: None,
-        parent_span_id: None,
-        name: None,
-        time_unix_nano: None,
-        duration_ns: None,
-        kind: None,
-        status: None,
-        resource_id: None,
-        flags: Flags::default(),
-    }
 }

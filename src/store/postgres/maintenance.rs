@@ -11,9 +11,10 @@ use std::sync::Mutex;
 use sqlx::{AssertSqlSafe, PgConnection};
 
 use super::connection::{end, within};
-use super::partitions::{ATTACHED, DAY_US, DAYS_AHEAD, Day};
+use super::partitions::{ATTACHED, DAYS_AHEAD, Day};
 use super::schema::MIGRATION_LOCK;
 use super::{Postgres, import_v0, lock};
+use crate::store::window::DAY_US;
 use crate::store::{Maintained, StoreError};
 
 const MAINTENANCE_LOCK: i64 = MIGRATION_LOCK + 2;

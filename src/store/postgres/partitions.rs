@@ -15,11 +15,10 @@ use super::connection::{end, within};
 use super::schema::MIGRATION_LOCK;
 use super::{Postgres, lock};
 use crate::store::StoreError;
+use crate::store::window::DAY_US;
 
 /// Partitions exist for today and as many days more.
 pub(super) const DAYS_AHEAD: i64 = 7;
-
-pub(super) const DAY_US: i64 = 86_400_000_000;
 
 const PARTITION_LOCK: i64 = MIGRATION_LOCK + 1;
 

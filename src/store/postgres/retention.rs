@@ -9,9 +9,10 @@ use super::Postgres;
 use super::connection::{end, within};
 use super::error::retry;
 use super::maintenance::{Partition, skip_if_busy};
-use super::partitions::{DAY_US, Day};
+use super::partitions::Day;
 use crate::store::StoreError;
 use crate::store::copy::postgres_time;
+use crate::store::window::DAY_US;
 
 /// How a table is marked before it is detached, so that a removal cut short in between is finished, while what a person
 /// detached to keep is left alone.

@@ -10,14 +10,13 @@ use sqlx::SqliteConnection;
 use super::error::Fault;
 use super::now_us;
 use crate::store::StoreError;
+use crate::store::window::DAY_US;
 
 /// Rows looked at by one piece; it holds the write lock for a few milliseconds.
 const ROWS_A_PIECE: i64 = 2_000;
 
 /// Pieces that one round removes at most.
 pub(super) const PIECES_A_ROUND: usize = 500;
-
-const DAY_US: i64 = 86_400_000_000;
 
 /// A stream is silent once its heartbeat is so old.
 const SILENT_US: i64 = 300_000_000;

@@ -14,6 +14,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use sqlx::{Connection, SqliteConnection, SqlitePool};
 
 use super::known::Known;
+use super::window::Window;
 use super::{Account, Batch, Maintained, Options, PoolState, StoreError, StreamFacts, Target};
 use crate::event::Resource;
 use crate::log::StreamId;
@@ -94,22 +95,10 @@ impl Sqlite {
     }
 
     pub(super) async fn prepare(&self) -> Result<(), StoreError> {
-        self.prepare_schema(self.settings.migrate).await
-    }
-
-    /// Applies the migrations, whatever the settings say: for the command `migrate`.
-    ///
-    /// # Errors
-    /// [`StoreError::Retry`] or [`StoreError::Schema`].
-    pub async fn migrate(&self) -> Result<(), StoreError> {
-        self.prepare_schema(true).await
-    }
-
-    async fn prepare_schema(&self, may_migrate: bool) -> Result<(), StoreError> {
         self.known.clear();
         schema::create_file(&self.settings.path).map_err(|error| self.fault().io(&error))?;
         let mut connection = self.writer().await?;
-        let done = schema::prepare(&mut connection, may_migrate, self.fault()).await;
+        let done = schema::prepare(&mut connection, self.settings.migrate, self.fault()).await;
         settle(connection, done)
     }
 
@@ -167,7 +156,7 @@ impl Sqlite {
             .within(connection.begin_with("BEGIN IMMEDIATE"))
             .await?;
         account::add(&mut transaction, batch, &fault).await?;
-        let window = rows::Window::now(self.settings.retention_days);
+        let window = Window::at(now_us(), self.settings.retention_days);
         rows::insert(&mut transaction, &batch.rows, window, &fault).await?;
         rows::insert_dead_letters(&mut transaction, batch, &fault).await?;
         fault.within(transaction.commit()).await
@@ -280,9 +269,9 @@ mod tests {
     use std::time::Duration;
 
     use super::Sqlite;
-    use crate::event::{Event, Flags};
     use crate::log::StreamId;
     use crate::store::copy::Rows;
+    use crate::store::probe::harmless;
     use crate::store::{Account, Batch, Options, StoreError, Target};
 
     /// A file at its limit of pages answers as one on a full disk.
@@ -307,8 +296,9 @@ mod tests {
             .await
             .expect("limited");
         let mut rows = Rows::default();
+        let good = harmless();
         for _ in 0..2_000 {
-            rows.push(&event(), 0);
+            rows.push_row(good.row(0));
         }
         let stream = StreamId([1; 16]);
         let batch = Batch {
@@ -333,26 +323,5 @@ mod tests {
             .await
             .expect("counted");
         assert_eq!(rows, 2_000);
-    }
-
-    fn event() -> Event<'static> {
-        Event {
-            correlation_id: "c".into(),
-            integration: "i".into(),
-            provider: None,
-            event_type: "t".into(),
-            timestamp_ms: 1,
-            metadata: "{}".into(),
-            trace_id: None,
-            span_id: None,
-            parent_span_id: None,
-            name: None,
-            time_unix_nano: None,
-            duration_ns: None,
-            kind: None,
-            status: None,
-            resource_id: None,
-            flags: Flags::default(),
-        }
     }
 }

@@ -12,22 +12,16 @@ use sqlx::{Arguments, AssertSqlSafe, Connection, SqliteConnection};
 use super::error::Fault;
 use super::now_us;
 use crate::event::{Flags, Resource};
-use crate::store::copy::{COLUMNS, Row, Rows};
+use crate::store::copy::{COLUMNS, POSTGRES_EPOCH_US, Row, Rows};
+use crate::store::probe::harmless;
+use crate::store::window::{DAY_US, Window};
 use crate::store::{Batch, StoreError};
 
 /// Rows a statement.
 const CHUNK: usize = 32;
 
-const DAY_US: i64 = 86_400_000_000;
-
-/// From the tuples' epoch, 2000-01-01, to Unix time.
-const EPOCH_2000_US: i64 = 946_684_800_000_000;
-
 /// A stored resource is noted as seen at most once in so long.
 const REFRESH_SEEN_US: i64 = DAY_US * 5 / 6;
-
-/// Without a retention, what claims to be older than this is taken for a wrong clock.
-const PLAUSIBLE_DAYS: u32 = 400;
 
 static INSERT_CHUNK: LazyLock<Arc<str>> = LazyLock::new(|| insert_sql(CHUNK).into());
 static INSERT_ONE: LazyLock<Arc<str>> = LazyLock::new(|| insert_sql(1).into());
@@ -38,26 +32,6 @@ fn insert_sql(rows: usize) -> String {
         "INSERT INTO telemetry_events ({COLUMNS}) VALUES {}",
         vec![row.as_str(); rows].join(", ")
     )
-}
-
-/// The times of receipt that are believed; see `created_at` in the schema.
-#[derive(Clone, Copy)]
-pub(super) struct Window {
-    now_us: i64,
-    earliest_us: i64,
-    latest_us: i64,
-}
-
-impl Window {
-    pub(super) fn now(retention_days: Option<u32>) -> Self {
-        let now_us = now_us();
-        let days = i64::from(retention_days.unwrap_or(PLAUSIBLE_DAYS));
-        Self {
-            now_us,
-            earliest_us: now_us - days * DAY_US,
-            latest_us: now_us + DAY_US,
-        }
-    }
 }
 
 /// Inserts all rows.
@@ -158,10 +132,10 @@ fn bind(
     let timestamp = next().map(integer).transpose()?;
     let time_unix_nano = next().map(integer).transpose()?;
     let duration_ns = next().map(integer).transpose()?;
-    let received = next().map(integer).transpose()?.unwrap_or_default() + EPOCH_2000_US;
+    let received = next().map(integer).transpose()?.unwrap_or_default() + POSTGRES_EPOCH_US;
     let kind = next().map(integer).transpose()?;
     let mut flags = next().map(integer).transpose()?;
-    let believed = (window.earliest_us..=window.latest_us).contains(&received);
+    let believed = window.believes(received);
     if !believed {
         flags = Some(flags.unwrap_or(0) | i64::from(Flags::RECEIVE_TIME_REPLACED.0));
     }
@@ -251,12 +225,7 @@ pub(super) async fn probe(
     let mut transaction = fault
         .within(connection.begin_with("BEGIN IMMEDIATE"))
         .await?;
-    let query = sqlx::query(
-        "INSERT INTO telemetry_events (timestamp, created_at, correlation_id, integration, event_type, metadata)
-         VALUES (?, ?, 'probe', 'ruvvector-service', 'probe', '{}')",
-    )
-    .bind(now_us() / 1_000)
-    .bind(now_us());
-    fault.within(query.execute(&mut *transaction)).await?;
+    let window = Window::at(now_us(), None);
+    insert(&mut transaction, &harmless(), window, fault).await?;
     fault.within(transaction.rollback()).await
 }
