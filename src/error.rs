@@ -43,7 +43,7 @@ pub enum Error {
     /// 413: more native events than one request may hold.
     #[error("more than {limit} events in one request")]
     TooManyEvents { limit: u32 },
-    /// 414: the request's target is over 8 KiB.
+    /// 414: the request's target is too long.
     #[error("the request's target is longer than {limit_bytes} bytes")]
     LongTarget { limit_bytes: usize },
     /// 415: a content type that the path does not take.
@@ -52,7 +52,7 @@ pub enum Error {
     /// 415, with the encodings taken: a content encoding, or a chain of them, that is not known.
     #[error("this Content-Encoding is not taken; gzip, zstd, deflate and identity are")]
     ContentEncoding,
-    /// 431: the headers are over 64 KiB together.
+    /// 431: the headers are larger, all together, than the settings allow.
     #[error("the headers are larger than {limit_bytes} bytes")]
     LargeHeaders { limit_bytes: usize },
     /// 503 with `Retry-After`: nothing of the request was kept, and it may be sent again.

@@ -89,7 +89,7 @@ pub enum RunError {
 /// The life of the process: recover, serve, write, and on `stop` finish in order.
 ///
 /// # Errors
-/// When the log cannot be opened, or breaks.
+/// When the log cannot be opened, or breaks; and when the writer ends by itself.
 pub async fn run(
     config: Config,
     listeners: Listeners,

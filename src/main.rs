@@ -1,6 +1,7 @@
 //! The binary: arguments, settings, log lines, run, exit code.
 //!
-//! **Invariant:** it ends with 0 when all went well, 1 when something failed while it ran, 2 when it was asked wrongly.
+//! **Invariant:** it ends with 0 when all went well, 1 when something failed while it ran, 2 when it was asked wrongly; with 130
+//! after a second signal.
 
 use std::io::{self, Write};
 use std::process::ExitCode;

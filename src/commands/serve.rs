@@ -15,7 +15,7 @@ const INTERRUPTED: i32 = 130;
 /// Runs the service until a signal, and says what to do with it.
 ///
 /// # Errors
-/// A sentence: when a port is taken, the log cannot be opened, or it breaks.
+/// A sentence: when a port is taken, signals cannot be listened to, or as [`crate::run`].
 pub async fn run(config: Config, warnings: Vec<String>) -> Result<(), String> {
     let metrics = recorder::install()?;
     let listeners = listen(&config).map_err(|error| error.to_string())?;

@@ -99,6 +99,24 @@ pub struct Sanitized {
     pub string_reference: u32,
 }
 
+impl Sanitized {
+    /// The labels, in the order of [`Self::counts`].
+    pub const REASONS: [&str; 5] = ["nul", "utf8", "time", "cut", "string_reference"];
+
+    /// How often each was done, in the order of [`Self::REASONS`].
+    #[must_use]
+    pub const fn counts(self) -> [u32; 5] {
+        let Self {
+            nul,
+            utf8,
+            time,
+            cut,
+            string_reference,
+        } = self;
+        [nul, utf8, time, cut, string_reference]
+    }
+}
+
 /// Why a request as a whole is refused; always the client's fault.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum DecodeError {

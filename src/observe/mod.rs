@@ -27,7 +27,7 @@ pub mod warnings;
 /// Log lines.
 pub mod trace;
 
-pub use readiness::{Phase, Readiness};
+pub use readiness::Readiness;
 pub use watch::Sources;
 
 /// The version of this build.

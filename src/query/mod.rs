@@ -59,7 +59,6 @@ mod error;
 
 use cursor::Order;
 use error::QueryError;
-use filter::Filter;
 use page::Page;
 use parameters::Search;
 
@@ -269,14 +268,4 @@ fn next_link(path: &str, pairs: &[(String, String)], cursor: &str) -> Option<Hea
     }
     uri::push_pair(&mut target, "cursor", cursor);
     HeaderValue::try_from(format!("<{target}>; rel=\"next\"")).ok()
-}
-
-/// Puts the ids of matching resources in the place of the conditions that found them, unless they are too many.
-fn listed_resources(search: &mut Search, ids: Vec<Vec<u8>>) {
-    if i64::try_from(ids.len()).is_ok_and(|found| found <= RESOURCES_LISTED) {
-        search
-            .filters
-            .retain(|filter| !matches!(filter, Filter::Resource(..)));
-        search.filters.push(Filter::ResourceIn(ids));
-    }
 }

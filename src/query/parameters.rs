@@ -5,11 +5,11 @@
 
 use std::collections::HashSet;
 
-use super::Options;
 use super::cursor::{self, Key, Order};
 use super::error::QueryError;
 use super::filter::Filter;
 use super::time;
+use super::{Options, RESOURCES_LISTED};
 use crate::error::shown;
 
 /// What is asked for.
@@ -55,6 +55,19 @@ impl Search {
     /// Rows to ask for: one more than the limit tells whether another page follows.
     pub(super) fn wanted(&self) -> i64 {
         i64::from(self.limit) + 1
+    }
+
+    /// Whether a condition is about the resource of an event.
+    pub(super) fn asks_for_resources(&self) -> bool {
+        self.filters.iter().any(is_about_resource)
+    }
+
+    /// Puts the ids of matching resources in the place of the conditions that found them, unless they are too many.
+    pub(super) fn list_resources(&mut self, ids: Vec<Vec<u8>>) {
+        if i64::try_from(ids.len()).is_ok_and(|found| found <= RESOURCES_LISTED) {
+            self.filters.retain(|filter| !is_about_resource(filter));
+            self.filters.push(Filter::ResourceIn(ids));
+        }
     }
 
     /// Of `GET /query`.
@@ -187,6 +200,10 @@ enum Bound {
     Lower(i64),
     Upper(i64),
     None,
+}
+
+fn is_about_resource(filter: &Filter) -> bool {
+    matches!(filter, Filter::Resource(..))
 }
 
 fn each_once(pairs: &[(String, String)]) -> Result<(), QueryError> {

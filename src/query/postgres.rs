@@ -26,7 +26,7 @@ use super::lease::{CONNECTION_WAIT, Lease};
 use super::page::{self, Event, Page};
 use super::parameters::Search;
 use super::sql::{self, Dialect, Statement};
-use super::{Options, RESOURCES_LISTED, listed_resources};
+use super::{Options, RESOURCES_LISTED};
 
 /// How much more is looked through when the first window was promising.
 const WIDER: u8 = 10;
@@ -39,17 +39,13 @@ pub(super) async fn search(
 ) -> Result<Page, QueryError> {
     let failed = |error| QueryError::from_database(error, options.timeout);
     let mut session = Session::begin(pool, options).await.map_err(failed)?;
-    if search
-        .filters
-        .iter()
-        .any(|f| matches!(f, Filter::Resource(..)))
-    {
+    if search.asks_for_resources() {
         let ids = session.resource_ids(&search).await.map_err(failed)?;
         if ids.is_empty() {
             session.end();
             return Ok(Page::default());
         }
-        listed_resources(&mut search, ids);
+        search.list_resources(ids);
     }
     let page = session.find(&search).await.map_err(failed)?;
     session.end();

@@ -12,6 +12,7 @@ use sqlx::{Arguments, Encode, Postgres, Type};
 use super::cursor::{Key, Order};
 use super::filter::Filter;
 use super::parameters::Search;
+use crate::store::copy::POSTGRES_EPOCH_US;
 
 /// Whose SQL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,7 +118,7 @@ impl Type<Postgres> for TimestampTz {
 impl Encode<'_, Postgres> for TimestampTz {
     fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
         // PostgreSQL counts from 2000-01-01 and takes the ends of the range for infinity, which is as far away.
-        let since_2000 = self.0.saturating_sub(946_684_800_000_000);
+        let since_2000 = self.0.saturating_sub(POSTGRES_EPOCH_US);
         buffer.extend_from_slice(&since_2000.to_be_bytes());
         Ok(IsNull::No)
     }

@@ -10,13 +10,12 @@ use futures_util::TryStreamExt;
 use sqlx::{AssertSqlSafe, Row, Sqlite, SqlitePool};
 
 use super::Options;
+use super::RESOURCES_LISTED;
 use super::error::QueryError;
-use super::filter::Filter;
 use super::lease::Lease;
 use super::page::{self, Event, Page};
 use super::parameters::Search;
 use super::sql::{self, Dialect, Statement};
-use super::{RESOURCES_LISTED, listed_resources};
 
 /// How many steps of its virtual machine SQLite takes between two looks at the clock; well under a millisecond.
 const STEPS: i32 = 10_000;
@@ -29,18 +28,14 @@ pub(super) async fn search(
 ) -> Result<Page, QueryError> {
     let failed = |error| QueryError::from_database(error, options.timeout);
     let mut session = Session::begin(pool, options).await.map_err(failed)?;
-    if search
-        .filters
-        .iter()
-        .any(|f| matches!(f, Filter::Resource(..)))
-    {
+    if search.asks_for_resources() {
         let statement = sql::resource_ids(Dialect::Sqlite, &search, RESOURCES_LISTED + 1);
         let ids = session.ids(&statement).await.map_err(failed)?;
         if ids.is_empty() {
             session.end().await.map_err(failed)?;
             return Ok(Page::default());
         }
-        listed_resources(&mut search, ids);
+        search.list_resources(ids);
     }
     let statement = sql::plain(Dialect::Sqlite, &search);
     let page = session.page(&statement, options).await.map_err(failed)?;

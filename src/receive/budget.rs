@@ -39,10 +39,6 @@ impl Budget {
         self.total_bytes / 2
     }
 
-    pub(super) const fn total_bytes(&self) -> usize {
-        self.total_bytes
-    }
-
     /// An empty reservation.
     pub(super) fn reservation(self: &Arc<Self>) -> Reservation {
         Reservation {

@@ -167,13 +167,7 @@ impl Receiver {
         }
     }
 
-    /// Bytes that all requests in flight may hold together.
-    #[must_use]
-    pub fn inflight_bytes_max(&self) -> usize {
-        self.stage.budget.total_bytes()
-    }
-
-    /// The largest body that is taken, decompressed: the setting, or half of [`Self::inflight_bytes_max`].
+    /// The largest body that is taken, decompressed: the setting, or half of the budget for all requests in flight.
     #[must_use]
     pub fn decoded_bytes_max(&self, signal: Signal) -> usize {
         let options = &self.stage.options;

@@ -92,7 +92,7 @@ pub(super) struct Counters {
     rejected_events: Counter,
     requests: [Counter; Outcome::ALL.len()],
     inflight: Gauge,
-    sanitized: [Counter; 5],
+    sanitized: [Counter; Sanitized::REASONS.len()],
     skew: Histogram,
     string_references: Rarely,
 }
@@ -130,8 +130,8 @@ impl Counters {
             metrics::counter!(RECEIVE_REQUESTS_TOTAL,
                 "source" => source, "signal" => signal, "outcome" => outcome.as_str())
         });
-        let sanitized = ["nul", "utf8", "time", "cut", "string_reference"]
-            .map(|reason| metrics::counter!(SANITIZED_TOTAL, "reason" => reason));
+        let sanitized =
+            Sanitized::REASONS.map(|reason| metrics::counter!(SANITIZED_TOTAL, "reason" => reason));
         Self {
             received_bytes: metrics::counter!(RECEIVE_BYTES_TOTAL, "source" => source),
             request_bytes: metrics::histogram!(RECEIVE_REQUEST_BYTES, "source" => source),
@@ -151,24 +151,13 @@ impl Counters {
         if let Some(skew) = seen.skew {
             self.skew.record(skew);
         }
-        let Sanitized {
-            nul,
-            utf8,
-            time,
-            cut,
-            string_reference,
-        } = seen.sanitized;
-        if string_reference > 0 && self.string_references.is_due() {
+        if seen.sanitized.string_reference > 0 && self.string_references.is_due() {
             tracing::warn!(
                 "a client refers to a table of strings, which only profiles have (OTLP 1.11): such keys and values are \
                  taken as absent"
             );
         }
-        for (counter, times) in self
-            .sanitized
-            .iter()
-            .zip([nul, utf8, time, cut, string_reference])
-        {
+        for (counter, times) in self.sanitized.iter().zip(seen.sanitized.counts()) {
             if times > 0 {
                 counter.increment(u64::from(times));
             }

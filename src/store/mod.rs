@@ -93,7 +93,7 @@ pub struct DeadLetter {
     pub item: Option<u32>,
     /// Events it stands for: 1 for a row, the header's accepted count for a record.
     pub events: u32,
-    /// `event/json`, `event/ndjson`, `span/protobuf`, `span/json`, …; for a row `row`.
+    /// `event/json`, `event/ndjson`, `span/protobuf`, `span/json`, …; for a row `row`, for a damaged record `unknown`.
     pub kind: &'static str,
     /// `identity`, `gzip`, `zstd`, `deflate`.
     pub content_encoding: &'static str,

@@ -1,6 +1,7 @@
 //! Heartbeats and maintenance, beside the batches.
 //!
-//! **Invariant:** neither ever delays a batch by more than one statement, or marks anything stored.
+//! **Invariant:** a batch waits for one heartbeat at most and never for a round of maintenance, and neither marks anything
+//! stored.
 
 use std::time::Duration;
 

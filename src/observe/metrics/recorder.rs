@@ -7,6 +7,7 @@ use metrics::{counter, gauge, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 use super::{ALL, Kind};
+use crate::decode::Sanitized;
 
 /// The sources of events that are served, with what they carry.
 const SOURCES: &[(&str, &str)] = &[("native", "event"), ("otlp_http", "span")];
@@ -32,8 +33,6 @@ const FAILURE_CLASSES: &[&str] = &[
 ];
 /// As [`crate::store::DeadLetter`] names them.
 const DEAD_LETTER_REASONS: &[&str] = &["refused", "undecodable", "miscounted", "damaged"];
-/// As [`crate::decode::Sanitized`] counts them.
-const SANITIZED: &[&str] = &["nul", "utf8", "time", "cut", "string_reference"];
 
 /// Makes the process's recorder and installs it behind the macros.
 ///
@@ -94,7 +93,7 @@ fn seed() {
     for &reason in DEAD_LETTER_REASONS {
         counter!(super::DEAD_LETTERS_TOTAL, "reason" => reason).absolute(0);
     }
-    for &reason in SANITIZED {
+    for reason in Sanitized::REASONS {
         counter!(super::SANITIZED_TOTAL, "reason" => reason).absolute(0);
     }
     for name in [

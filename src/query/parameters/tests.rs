@@ -1,3 +1,5 @@
+//! What each parameter of a query means, and which are refused by name.
+
 use super::super::uri;
 use super::{Filter, Options, Order, Search, segments};
 use crate::query::error::QueryError;

@@ -1,3 +1,5 @@
+//! The plans that SQLite makes for searches.
+
 use sqlx::{AssertSqlSafe, Connection, Executor, Row, SqliteConnection};
 
 use super::super::parameters::Search;
