@@ -108,12 +108,12 @@ fn report(segments: &[SegmentReport]) -> (String, usize) {
     );
     let (mut records, mut events, mut bytes, mut problems) = (0, 0, 0, 0);
     for segment in segments {
-        let stream = u128::from_be_bytes(segment.stream.0);
         let range = format!("{}-{}", segment.first, segment.last);
         let open = if segment.sealed { "" } else { " (not sealed)" };
         let _ = writeln!(
             out,
-            "{stream:032x}  {range:<17} {:>7} {:>11}  {}{open}",
+            "{}  {range:<17} {:>7} {:>11}  {}{open}",
+            segment.stream,
             segment.events,
             segment.bytes,
             segment.path.display()

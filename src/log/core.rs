@@ -140,13 +140,12 @@ impl Core {
     }
 }
 
-/// The clock, Unix nanoseconds.
-pub(super) fn now_unix_nano() -> i64 {
-    SystemTime::now()
+/// The clock, Unix nanoseconds; within 1970 to 2262 whatever it says.
+pub(crate) fn now_unix_nano() -> i64 {
+    let since = SystemTime::now()
         .duration_since(UNIX_EPOCH)
-        .ok()
-        .and_then(|since| i64::try_from(since.as_nanos()).ok())
-        .unwrap_or(0)
+        .unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }
 
 /// A panic of another thread leaves the log's facts as they were before or after one step, each of which is sound.

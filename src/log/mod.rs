@@ -56,6 +56,7 @@ use crate::decode::inflate::ContentEncoding;
 
 use self::core::{Core, lock};
 
+pub(crate) use self::core::now_unix_nano;
 pub use self::handle::Log;
 
 /// The one seam to the file system.

@@ -6,7 +6,6 @@
 use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use axum::body::Body;
 use bytes::Bytes;
@@ -20,7 +19,7 @@ use crate::decode::inflate::{ContentEncoding, InflateError, inflate};
 use crate::decode::{self, Checked, DecodeError, Source};
 use crate::error::Error;
 use crate::event::{Encoding, Signal};
-use crate::log::{AppendError, Log, NewRecord, Position};
+use crate::log::{AppendError, Log, NewRecord, Position, now_unix_nano};
 
 /// Up to this size a body is decoded where it was read; a larger one would delay the answers of others.
 const DECODED_IN_PLACE_BYTES: usize = 256 << 10;
@@ -112,7 +111,7 @@ impl Receiver {
             signal: wanted.signal,
             encoding: wanted.encoding,
             partial: wanted.partial,
-            received_unix_nano: unix_nano_now(),
+            received_unix_nano: now_unix_nano(),
             limits: self.stage.options.decode,
             version: decode::VERSION,
         }
@@ -242,13 +241,6 @@ impl Job {
         let checked = (self.check)(&plain, &self.source)?;
         Ok(Found { checked, bytes })
     }
-}
-
-fn unix_nano_now() -> i64 {
-    let since = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
-    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }
 
 fn malformed(message: String) -> Error {

@@ -15,6 +15,10 @@
 //! **Invariant:** what decides is the ledger, never a log line or an exit code alone.
 
 use std::str::FromStr;
+use std::time::Duration;
+
+use crate::support::load::Load;
+use crate::support::service::{Launch, Service};
 
 /// `kill -9`, and copies of a data directory.
 mod kill;
@@ -42,6 +46,16 @@ fn setting<T: FromStr>(name: &str, default: T) -> T {
             .unwrap_or_else(|_| panic!("{name}={text} is not a number")),
         Err(_) => default,
     }
+}
+
+/// Starts the service once more under load, ends the load, and returns when all that waited is stored.
+async fn drained(launch: &Launch, load: Load) -> Service {
+    let service = launch.start().await;
+    load.aim(&service);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    load.stop().await;
+    service.until_drained().await;
+    service
 }
 
 /// A directory of a test, which is removed with it.

@@ -80,6 +80,14 @@ fn facts(stream: StreamId) -> StreamFacts {
     }
 }
 
+/// A stream whose row stands, so that batches of it can be written.
+async fn begun(store: &Store) -> StreamId {
+    let stream = new_stream();
+    let done = store.write_resources(facts(stream), &[]).await;
+    done.expect("the stream's row is written");
+    stream
+}
+
 fn now_unix_nano() -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     i64::try_from(now.expect("after 1970").as_nanos()).expect("before 2262")
@@ -128,6 +136,11 @@ fn batch(stream: StreamId, positions: std::ops::RangeInclusive<u64>, rows: Rows)
 
 async fn count(connection: &mut PgConnection) -> i64 {
     number(connection, "SELECT count(*) FROM telemetry_events").await
+}
+
+async fn partitions_with_rows(connection: &mut PgConnection) -> i64 {
+    let sql = "SELECT count(DISTINCT tableoid) FROM telemetry_events";
+    number(connection, sql).await
 }
 
 async fn number(connection: &mut PgConnection, sql: &'static str) -> i64 {

@@ -79,7 +79,7 @@ impl Postgres {
         Ok(Lease(Some(connection)))
     }
 
-    /// A connection for a query, with the time that it was waited for measured.
+    /// A connection of the read pool, with the time that it was waited for measured.
     ///
     /// # Errors
     /// [`StoreError::Retry`] when none comes within the connect timeout.

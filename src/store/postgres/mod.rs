@@ -209,7 +209,7 @@ fn for_poolers(options: &PgConnectOptions) -> PgConnectOptions {
 
 /// A stream's id as PostgreSQL reads a uuid.
 fn uuid(stream: StreamId) -> String {
-    stream.0.iter().map(|byte| format!("{byte:02x}")).collect()
+    stream.to_string()
 }
 
 /// The data of a lock. What it guards is a cache, whole after every statement, so a panic elsewhere does no harm.

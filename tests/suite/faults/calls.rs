@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{directory, setting};
+use super::{directory, drained, setting};
 use crate::support::ledger::Ledger;
 use crate::support::load::{Load, Shape};
 use crate::support::postgres::Database;
@@ -85,11 +85,7 @@ async fn a_kill_at_any_system_call_of_the_log_loses_and_doubles_nothing() {
             kills += u32::from(run_traced(&killed, &load, at_most).await);
         }
     }
-    let service = launch.start().await;
-    load.aim(&service);
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    load.stop().await;
-    service.until_drained().await;
+    let _service = drained(&launch, load).await;
     assert!(
         kills >= 3 * calls,
         "{kills} kills: the log calls at least three of these"
@@ -124,11 +120,7 @@ async fn after_a_sync_that_failed_nothing_is_acknowledged_and_the_process_ends()
         }
         assert!(!service.ended(Duration::ZERO).await.success());
     }
-    let service = launch.start().await;
-    load.aim(&service);
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    load.stop().await;
-    service.until_drained().await;
+    let _service = drained(&launch, load).await;
     ledger.assert_stored_in_postgres(&database.url).await;
 }
 

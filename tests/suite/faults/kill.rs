@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{directory, setting};
+use super::{directory, drained, setting};
 use crate::support::ledger::Ledger;
 use crate::support::load::{Load, Shape};
 use crate::support::postgres::{Cluster, Database};
@@ -33,11 +33,7 @@ async fn kill_9_under_load_and_during_recovery_loses_and_doubles_nothing() {
         service.kill();
     }
 
-    let service = launch.start().await;
-    load.aim(&service);
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    load.stop().await;
-    service.until_drained().await;
+    let service = drained(&launch, load).await;
     service.metrics().await.assert_balance();
     assert!(ledger.totals().acked > kills, "{:?}", ledger.totals());
     ledger.assert_stored_in_postgres(&database.url).await;
@@ -58,11 +54,7 @@ async fn kill_9_under_load_loses_and_doubles_nothing_in_the_embedded_store() {
         service.kill();
     }
 
-    let mut service = launch.start().await;
-    load.aim(&service);
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    load.stop().await;
-    service.until_drained().await;
+    let mut service = drained(&launch, load).await;
     service.kill();
     ledger.assert_stored_in_sqlite(&launch.sqlite_file()).await;
 }

@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use super::{directory, setting};
+use super::{directory, drained, setting};
 use crate::support::ledger::Ledger;
 use crate::support::load::{Load, Shape};
 use crate::support::postgres::{Cluster, Database};
@@ -40,11 +40,7 @@ async fn sigterm_under_load_and_with_a_stuck_client_ends_by_itself_and_loses_not
         drop(stuck);
     }
 
-    let service = launch.start().await;
-    load.aim(&service);
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    load.stop().await;
-    service.until_drained().await;
+    let _service = drained(&launch, load).await;
     ledger.assert_stored_in_postgres(&database.url).await;
 }
 
@@ -73,11 +69,7 @@ async fn a_second_sigterm_ends_at_once_and_loses_nothing_acknowledged() {
     service.ended(Duration::from_secs(10)).await;
 
     cluster.resume();
-    let service = launch.start().await;
-    load.aim(&service);
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    load.stop().await;
-    service.until_drained().await;
+    let _service = drained(&launch, load).await;
     ledger.assert_stored_in_postgres(&cluster.url()).await;
 }
 

@@ -7,7 +7,7 @@ use sqlx::Connection;
 use sqlx::postgres::PgConnection;
 
 use super::{
-    batch, class, count, event, execute, facts, new_stream, now_unix_nano, number, options,
+    batch, begun, class, count, event, execute, facts, new_stream, now_unix_nano, number, options,
     postgres, prepared, rows,
 };
 use crate::support::postgres::{Cluster, Database};
@@ -28,8 +28,7 @@ fn parts(error: &StoreError) -> (Option<&str>, &'static str, &str) {
 async fn a_right_that_is_missing_is_named_with_what_to_grant() {
     let (database, store) = prepared().await;
     let mut sql = database.connect().await;
-    let stream = new_stream();
-    store.write_resources(facts(stream), &[]).await.unwrap();
+    let stream = begun(&store).await;
     store.write(&batch(stream, 1..=1, rows(1))).await.unwrap();
     let role = format!("reader_{}", database.options().get_database().unwrap());
     execute(
@@ -59,8 +58,7 @@ async fn a_lock_that_somebody_holds_ends_the_attempt_and_not_the_writer() {
     settings.statement_timeout = Duration::from_secs(1);
     let store = Store::new(&settings);
     store.prepare().await.unwrap();
-    let stream = new_stream();
-    store.write_resources(facts(stream), &[]).await.unwrap();
+    let stream = begun(&store).await;
     let mut sql = database.connect().await;
     execute(
         &mut sql,
@@ -133,8 +131,7 @@ async fn connections_that_are_all_in_use_are_named() {
     settings.connect_timeout = Duration::from_secs(2);
     let store = Store::new(&settings);
     store.prepare().await.unwrap();
-    let stream = new_stream();
-    store.write_resources(facts(stream), &[]).await.unwrap();
+    let stream = begun(&store).await;
     let mut sql = database.connect().await;
     execute(&mut sql, "BEGIN; SELECT FROM ingest_streams FOR UPDATE").await;
     let held = batch(stream, 1..=1, rows(1));
@@ -165,8 +162,7 @@ async fn end_the_copy(sql: &mut PgConnection) {
 async fn a_connection_that_ends_in_the_middle_of_a_copy_leaves_nothing() {
     let (database, store) = prepared().await;
     let mut sql = database.connect().await;
-    let stream = new_stream();
-    store.write_resources(facts(stream), &[]).await.unwrap();
+    let stream = begun(&store).await;
     // A trigger that takes its time: the copy is surely met in its middle.
     execute(
         &mut sql,
@@ -195,8 +191,7 @@ async fn a_server_that_stops_and_comes_back_is_noticed_and_the_account_read_agai
     settings.connect_timeout = Duration::from_secs(3);
     let store = Store::new(&settings);
     store.prepare().await.unwrap();
-    let stream = new_stream();
-    store.write_resources(facts(stream), &[]).await.unwrap();
+    let stream = begun(&store).await;
     store.write(&batch(stream, 1..=1, rows(10))).await.unwrap();
 
     cluster.stop("immediate");
@@ -232,8 +227,7 @@ async fn a_server_that_hangs_costs_no_more_than_the_deadline() {
     settings.statement_timeout = Duration::from_secs(2);
     let store = Store::new(&settings);
     store.prepare().await.unwrap();
-    let stream = new_stream();
-    store.write_resources(facts(stream), &[]).await.unwrap();
+    let stream = begun(&store).await;
     let processes = server_processes(cluster.pid());
     signal(&processes, rustix::process::Signal::STOP);
     let hung = tokio::time::timeout(

@@ -8,8 +8,8 @@ use ruvvector_service::store::{Store, StreamFacts};
 use sqlx::postgres::PgConnection;
 
 use super::{
-    DAY_NANO, batch, count, event, execute, facts, new_stream, now_unix_nano, number, options,
-    prepared, rows,
+    DAY_NANO, batch, begun, count, event, execute, facts, new_stream, now_unix_nano, number,
+    options, partitions_with_rows, prepared, rows,
 };
 use crate::support::postgres::Database;
 
@@ -105,14 +105,7 @@ async fn two_collectors_that_need_the_same_days_both_get_them() {
     tokio::join!(write_ages(&store, &ages), write_ages(&other, &ages));
     let mut sql = database.connect().await;
     assert_eq!(count(&mut sql).await, 80);
-    assert_eq!(
-        number(
-            &mut sql,
-            "SELECT count(DISTINCT tableoid) FROM telemetry_events"
-        )
-        .await,
-        40
-    );
+    assert_eq!(partitions_with_rows(&mut sql).await, 40);
 }
 
 #[tokio::test]
@@ -144,8 +137,7 @@ async fn a_table_that_stands_by_itself_under_a_partitions_name_is_left_alone() {
 async fn rows_that_were_written_are_in_the_summaries_after_a_round() {
     let (database, store) = prepared().await;
     let mut sql = database.connect().await;
-    let stream = new_stream();
-    store.write_resources(facts(stream), &[]).await.unwrap();
+    let stream = begun(&store).await;
     store
         .write(&batch(stream, 1..=1, rows(30_000)))
         .await
@@ -161,8 +153,7 @@ async fn rows_that_were_written_are_in_the_summaries_after_a_round() {
 async fn a_new_partition_is_analysed_after_its_first_fifty_thousand_rows() {
     let (database, store) = prepared().await;
     let mut sql = database.connect().await;
-    let stream = new_stream();
-    store.write_resources(facts(stream), &[]).await.unwrap();
+    let stream = begun(&store).await;
     store
         .write(&batch(stream, 1..=1, rows(50_000)))
         .await
@@ -288,8 +279,7 @@ async fn removal_does_not_stop_writing() {
     // As long as this reads, the detach waits; writing must not.
     let mut reader = database.connect().await;
     execute(&mut reader, "BEGIN; SELECT count(*) FROM telemetry_events").await;
-    let stream = new_stream();
-    store.write_resources(facts(stream), &[]).await.unwrap();
+    let stream = begun(&store).await;
     let write = async {
         loop {
             let waiting = number(

@@ -8,7 +8,7 @@ use ruvvector_service::store::copy::Rows;
 use serde_json::value::RawValue;
 use sqlx::{FromRow, Row};
 
-use super::{batch, facts, new_stream, now_unix_nano, prepared};
+use super::{batch, begun, now_unix_nano, prepared};
 
 /// Small, fast and repeatable (Marsaglia's xorshift).
 struct Random(u64);
@@ -289,8 +289,7 @@ async fn what_decode_admits_is_stored_and_reads_back_equal() {
         .map_or(0x9e37_79b9_7f4a_7c15, |seed| seed.parse().unwrap());
     let mut random = Random(seed);
     let (database, store) = prepared().await;
-    let stream = new_stream();
-    store.write_resources(facts(stream), &[]).await.unwrap();
+    let stream = begun(&store).await;
     let received = now_unix_nano();
     let mut sent = Vec::new();
     let mut position = 0;

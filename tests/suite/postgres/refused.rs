@@ -3,7 +3,9 @@
 use ruvvector_service::store::copy::{Row, Rows};
 use ruvvector_service::store::{Account, Store, StoreError};
 
-use super::{batch, class, count, event, execute, facts, new_stream, now_unix_nano, prepared};
+use super::{
+    batch, begun, class, count, event, execute, facts, new_stream, now_unix_nano, prepared,
+};
 
 const CORRELATION_ID: usize = 6;
 const KIND: usize = 4;
@@ -144,8 +146,7 @@ async fn each_kind_of_bad_row_among_ten_thousand_is_named_and_the_others_are_sto
 #[tokio::test]
 async fn a_field_of_a_wrong_width_is_our_fault_and_never_a_rows() {
     let (database, store) = prepared().await;
-    let stream = new_stream();
-    store.write_resources(facts(stream), &[]).await.unwrap();
+    let stream = begun(&store).await;
     let wide = batch(stream, 1..=1, among_good(&tuple(KIND, Some(&[0; 8])), 5));
     let error = store.write(&wide).await.unwrap_err();
     assert_eq!(class(&error), "schema");

@@ -3,8 +3,7 @@
 use ruvvector_service::store::{Store, StoreError};
 
 use super::{
-    batch, class, count, execute, facts, new_stream, number, options, prepared, rows,
-    schema_sentence,
+    batch, begun, class, count, execute, facts, number, options, prepared, rows, schema_sentence,
 };
 use crate::support::postgres::Database;
 
@@ -160,8 +159,7 @@ async fn a_database_that_is_not_utf8_is_refused() {
 async fn an_account_table_put_back_in_time_is_noticed_before_anything_is_written() {
     let (database, store) = prepared().await;
     let mut sql = database.connect().await;
-    let stream = new_stream();
-    store.write_resources(facts(stream), &[]).await.unwrap();
+    let stream = begun(&store).await;
     store.write(&batch(stream, 1..=1, rows(1))).await.unwrap();
     execute(
         &mut sql,
