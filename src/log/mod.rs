@@ -58,6 +58,7 @@ use self::core::{Core, lock};
 
 pub(crate) use self::core::now_unix_nano;
 pub use self::handle::Log;
+pub use self::ranges::Ranges;
 
 /// The one seam to the file system.
 pub mod disk;

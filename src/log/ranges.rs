@@ -4,23 +4,49 @@
 
 use std::ops::RangeInclusive;
 
-/// A set of positions.
+/// A set of positions of one stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Ranges(Vec<(u64, u64)>);
+pub struct Ranges(Vec<RangeInclusive<u64>>);
 
 impl Ranges {
-    pub(super) fn insert(&mut self, range: RangeInclusive<u64>) {
-        let (mut first, mut last) = range.into_inner();
-        if first > last {
+    /// From ranges in any order, overlapping or not.
+    #[must_use]
+    pub fn new(ranges: impl IntoIterator<Item = RangeInclusive<u64>>) -> Self {
+        let mut set = Self::default();
+        for range in ranges {
+            set.insert(range);
+        }
+        set
+    }
+
+    #[must_use]
+    pub fn ranges(&self) -> &[RangeInclusive<u64>] {
+        &self.0
+    }
+
+    #[must_use]
+    pub fn contains(&self, n: u64) -> bool {
+        let after = self.0.partition_point(|range| *range.start() <= n);
+        after > 0 && *self.0[after - 1].end() >= n
+    }
+
+    /// Adds a range, joining what overlaps or touches it.
+    pub fn insert(&mut self, range: RangeInclusive<u64>) {
+        if range.is_empty() {
             return;
         }
-        let from = self.0.partition_point(|r| r.1.saturating_add(1) < first);
-        let to = self.0.partition_point(|r| r.0 <= last.saturating_add(1));
+        let (mut first, mut last) = range.into_inner();
+        let from = self
+            .0
+            .partition_point(|r| r.end().saturating_add(1) < first);
+        let to = self
+            .0
+            .partition_point(|r| *r.start() <= last.saturating_add(1));
         if from < to {
-            first = first.min(self.0[from].0);
-            last = last.max(self.0[to - 1].1);
+            first = first.min(*self.0[from].start());
+            last = last.max(*self.0[to - 1].end());
         }
-        self.0.splice(from..to, [(first, last)]);
+        self.0.splice(from..to, [first..=last]);
     }
 
     pub(super) fn remove(&mut self, range: &RangeInclusive<u64>) {
@@ -28,34 +54,35 @@ impl Ranges {
         if first > last {
             return;
         }
-        let from = self.0.partition_point(|r| r.1 < first);
-        let to = self.0.partition_point(|r| r.0 <= last);
+        let from = self.0.partition_point(|r| *r.end() < first);
+        let to = self.0.partition_point(|r| *r.start() <= last);
         if from >= to {
             return;
         }
-        let (left, right) = (self.0[from].0, self.0[to - 1].1);
+        let (left, right) = (*self.0[from].start(), *self.0[to - 1].end());
         let mut rest = Vec::new();
         if left < first {
-            rest.push((left, first - 1));
+            rest.push(left..=first - 1);
         }
         if right > last {
-            rest.push((last + 1, right));
+            rest.push(last + 1..=right);
         }
         self.0.splice(from..to, rest);
     }
 
     /// The parts of `range` that are in the set.
     pub(super) fn within(&self, range: &RangeInclusive<u64>) -> Vec<RangeInclusive<u64>> {
-        let from = self.0.partition_point(|r| r.1 < *range.start());
+        let from = self.0.partition_point(|r| r.end() < range.start());
         self.0[from..]
             .iter()
-            .take_while(|r| r.0 <= *range.end())
-            .map(|r| r.0.max(*range.start())..=r.1.min(*range.end()))
+            .take_while(|r| r.start() <= range.end())
+            .map(|r| *r.start().max(range.start())..=*r.end().min(range.end()))
             .collect()
     }
 
     /// The parts of `range` that are not in the set.
-    pub(super) fn missing(&self, range: &RangeInclusive<u64>) -> Vec<RangeInclusive<u64>> {
+    #[must_use]
+    pub fn missing(&self, range: &RangeInclusive<u64>) -> Vec<RangeInclusive<u64>> {
         let mut missing = Vec::new();
         let mut next = *range.start();
         for part in self.within(range) {
@@ -75,9 +102,9 @@ impl Ranges {
 
     /// The lowest position at or above `n` that is not in the set.
     pub(super) fn first_missing(&self, n: u64) -> u64 {
-        let from = self.0.partition_point(|r| r.1 < n);
+        let from = self.0.partition_point(|r| *r.end() < n);
         match self.0.get(from) {
-            Some(r) if r.0 <= n => r.1.saturating_add(1),
+            Some(r) if *r.start() <= n => r.end().saturating_add(1),
             _ => n,
         }
     }
@@ -114,7 +141,26 @@ mod tests {
             let missing: Vec<u64> = ranges.missing(&window).into_iter().flatten().collect();
             prop_assert_eq!(within, window.clone().filter(|n| set.contains(n)).collect::<Vec<_>>());
             prop_assert_eq!(missing, window.clone().filter(|n| !set.contains(n)).collect::<Vec<_>>());
+            prop_assert_eq!(ranges.contains(first), set.contains(&first));
             prop_assert_eq!(ranges.first_missing(first), (first..).find(|n| !set.contains(n)).unwrap());
         }
+    }
+
+    #[test]
+    fn ranges_that_touch_or_overlap_become_one() {
+        let set = Ranges::new([5..=6, 1..=2, 3..=4, 10..=12, 11..=20]);
+        assert_eq!(set.ranges(), &[1..=6, 10..=20]);
+        assert!(set.contains(1) && set.contains(6) && set.contains(20));
+        assert!(!set.contains(0) && !set.contains(7) && !set.contains(21));
+    }
+
+    #[test]
+    fn what_the_set_lacks_of_a_range_is_found() {
+        let set = Ranges::new([3..=4, 8..=10]);
+        assert_eq!(set.missing(&(1..=12)), [1..=2, 5..=7, 11..=12]);
+        assert_eq!(set.missing(&(4..=8)), [5..=7]);
+        assert_eq!(set.missing(&(3..=4)), []);
+        assert_eq!(set.missing(&(11..=11)), [11..=11]);
+        assert_eq!(Ranges::default().missing(&(1..=2)), [1..=2]);
     }
 }

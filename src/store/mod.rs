@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::event::Resource;
-use crate::log::StreamId;
+use crate::log::{Ranges, StreamId};
 
 /// The one encoding of rows: PostgreSQL's binary COPY tuples, which SQLite's writer reads back field by field.
 pub mod copy;
@@ -29,51 +29,8 @@ mod probe;
 
 use copy::Rows;
 
-/// Which positions of a stream are stored; sorted, disjoint, not adjacent.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Account(Vec<RangeInclusive<u64>>);
-
-impl Account {
-    /// From ranges in any order, overlapping or not.
-    #[must_use]
-    pub fn new(ranges: impl IntoIterator<Item = RangeInclusive<u64>>) -> Self {
-        let mut account = Self::default();
-        for range in ranges {
-            account.insert(range);
-        }
-        account
-    }
-
-    #[must_use]
-    pub fn ranges(&self) -> &[RangeInclusive<u64>] {
-        &self.0
-    }
-
-    #[must_use]
-    pub fn contains(&self, n: u64) -> bool {
-        let after = self.0.partition_point(|range| *range.start() <= n);
-        after > 0 && *self.0[after - 1].end() >= n
-    }
-
-    /// Adds a range, joining what overlaps or touches it.
-    pub fn insert(&mut self, range: RangeInclusive<u64>) {
-        if range.is_empty() {
-            return;
-        }
-        let (mut start, mut end) = range.into_inner();
-        let first = self
-            .0
-            .partition_point(|r| r.end().saturating_add(1) < start);
-        let last = self
-            .0
-            .partition_point(|r| *r.start() <= end.saturating_add(1));
-        if first < last {
-            start = start.min(*self.0[first].start());
-            end = end.max(*self.0[last - 1].end());
-        }
-        self.0.splice(first..last, [start..=end]);
-    }
-}
+/// Which positions of a stream are stored.
+pub type Account = Ranges;
 
 /// What one database transaction writes: whole records of one stream.
 #[derive(Debug)]
@@ -348,17 +305,4 @@ pub struct PoolState {
     pub max: u32,
     pub size: u32,
     pub idle: u32,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::Account;
-
-    #[test]
-    fn ranges_that_touch_or_overlap_become_one() {
-        let account = Account::new([5..=6, 1..=2, 3..=4, 10..=12, 11..=20]);
-        assert_eq!(account.ranges(), &[1..=6, 10..=20]);
-        assert!(account.contains(1) && account.contains(6) && account.contains(20));
-        assert!(!account.contains(0) && !account.contains(7) && !account.contains(21));
-    }
 }

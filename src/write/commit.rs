@@ -202,7 +202,7 @@ impl Writer {
         let Some(tally) = self.in_doubt.take_if(|tally| tally.stream == stream) else {
             return;
         };
-        if super::source::missing(account, tally.positions.clone()).is_empty() {
+        if account.missing(&tally.positions).is_empty() {
             self.committed(&tally);
         }
     }

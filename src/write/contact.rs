@@ -9,7 +9,7 @@ use metrics::counter;
 
 use super::commit::Writer;
 use super::progress::Concern;
-use super::source::{Cursor, Source, missing};
+use super::source::{Cursor, Source};
 use crate::log::{Stream, StreamId};
 use crate::observe::metrics as names;
 use crate::store::{Account, StoreError};
@@ -70,7 +70,7 @@ fn compare(writer: &mut Writer, stream: &Stream, account: &Account) {
     // What was stored once and is not now is drained again, where the log still holds it.
     for range in shared.progress.stored_of(stream.id).ranges() {
         let (first, last) = clamp(range, stream.first, stream.last);
-        for back in missing(account, first..=last) {
+        for back in account.missing(&(first..=last)) {
             let (first, last) = back.into_inner();
             tracing::warn!(stream = %stream.id, first, last, "the database no longer holds these positions; they are written again");
             shared.log.mark_unstored(stream.id, first, last);
@@ -90,8 +90,8 @@ fn clamp(range: &RangeInclusive<u64>, first: u64, last: u64) -> (u64, u64) {
 /// Positions that neither the database nor the log holds: the database was put back in time by more than the log keeps.
 fn report_gaps(writer: &mut Writer, id: StreamId, account: &Account, range: RangeInclusive<u64>) {
     let reported = writer.reported_gaps.entry(id).or_default();
-    for lost in missing(account, range) {
-        for gap in missing(reported, lost) {
+    for lost in account.missing(&range) {
+        for gap in reported.missing(&lost) {
             let (first, last) = (*gap.start(), *gap.end());
             tracing::error!(stream = %id, first, last,
                 "the database lost these positions and the log has let go of them; restore the database further forward if it can be");

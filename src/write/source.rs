@@ -3,7 +3,6 @@
 //! **Invariant:** no position of the account is in a batch, and no batch crosses streams.
 
 use std::collections::VecDeque;
-use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -214,7 +213,8 @@ async fn read(shared: &Shared, cursor: &Cursor) -> Vec<Entry> {
 /// What of the entry the account does not hold; a hole may be held in part.
 fn not_in(account: &Account, entry: Entry) -> Vec<Entry> {
     match entry {
-        Entry::Hole { first, last } => missing(account, first..=last)
+        Entry::Hole { first, last } => account
+            .missing(&(first..=last))
             .into_iter()
             .map(|range| Entry::Hole {
                 first: *range.start(),
@@ -223,40 +223,5 @@ fn not_in(account: &Account, entry: Entry) -> Vec<Entry> {
             .collect(),
         one if account.contains(*positions(&one).start()) => Vec::new(),
         one => vec![one],
-    }
-}
-
-/// The parts of `range` that the account does not hold, in order.
-pub(super) fn missing(account: &Account, range: RangeInclusive<u64>) -> Vec<RangeInclusive<u64>> {
-    let (mut next, last) = range.into_inner();
-    let mut parts = Vec::new();
-    for held in account.ranges() {
-        if next > last || *held.start() > last {
-            break;
-        }
-        if *held.start() > next {
-            parts.push(next..=*held.start() - 1);
-        }
-        next = next.max(held.end().saturating_add(1));
-    }
-    if next <= last {
-        parts.push(next..=last);
-    }
-    parts
-}
-
-#[cfg(test)]
-mod tests {
-    use super::missing;
-    use crate::store::Account;
-
-    #[test]
-    fn what_the_account_lacks_of_a_range_is_found() {
-        let account = Account::new([3..=4, 8..=10]);
-        assert_eq!(missing(&account, 1..=12), [1..=2, 5..=7, 11..=12]);
-        assert_eq!(missing(&account, 4..=8), [5..=7]);
-        assert_eq!(missing(&account, 3..=4), []);
-        assert_eq!(missing(&account, 11..=11), [11..=11]);
-        assert_eq!(missing(&Account::default(), 1..=2), [1..=2]);
     }
 }

@@ -9,7 +9,6 @@ use metrics::gauge;
 
 use super::Shared;
 use super::progress::Concern;
-use super::source::missing;
 use crate::log::StreamId;
 use crate::observe::metrics as names;
 use crate::store::{Maintained, StoreError, StreamFacts};
@@ -51,9 +50,11 @@ async fn beat(shared: &Shared) -> Result<bool, StoreError> {
         sound &= stored
             .ranges()
             .iter()
-            .all(|range| missing(&account, range.clone()).is_empty());
-        let drained =
-            stream.last == 0 || missing(&account, stream.first.max(1)..=stream.last).is_empty();
+            .all(|range| account.missing(range).is_empty());
+        let drained = stream.last == 0
+            || account
+                .missing(&(stream.first.max(1)..=stream.last))
+                .is_empty();
         facts.push(StreamFacts {
             stream: stream.id,
             appended: stream.last,
