@@ -32,7 +32,7 @@ as_root() {
     fi
 }
 
-# have PROGRAM…: whether all are there; PostgreSQL's are outside the search path on Debian.
+# PostgreSQL's server programs are outside the search path on Debian.
 have_postgres() {
     [ -n "${RUVVECTOR_TEST_POSTGRES_BIN:-}" ] || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null ||
         command -v initdb >/dev/null

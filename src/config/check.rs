@@ -3,8 +3,6 @@
 //! **Invariant:** a configuration that cannot work is refused at the start, with the settings that are at odds; one that
 //! works otherwise than it says is said to.
 
-use std::time::Duration;
-
 use super::draft::Draft;
 use super::layers::{Source, Values};
 use super::machine::Machine;
@@ -48,17 +46,9 @@ pub(super) fn fit_bodies(
 /// The settings that are at odds with each other.
 pub(super) fn problems(draft: &Draft) -> Vec<String> {
     let mut problems = ports(draft);
-    let mut no_more = |less: &str, a: Duration, more: &str, b: Duration| {
-        if a > b {
-            problems.push(format!("{less} is over {more}"));
-        }
-    };
-    no_more(
-        "retry_min",
-        draft.write.retry_min,
-        "retry_max",
-        draft.write.retry_max,
-    );
+    if draft.write.retry_min > draft.write.retry_max {
+        problems.push("retry_min is over retry_max".to_owned());
+    }
     if draft.query.limit_default > draft.query.limit_max {
         problems.push("query_limit_default is over query_limit_max".to_owned());
     }

@@ -1,6 +1,7 @@
 //! What the service says of itself: `/health`, `/metrics`, log lines.
 //!
-//! **Invariant:** nothing here waits for the database or the disk while somebody waits for the answer.
+//! **Invariant:** nothing here waits for the disk while somebody waits for the answer, and for the database only until its
+//! first sign of life, in bounded time.
 
 use axum::Router;
 use axum::routing::get;

@@ -1,6 +1,7 @@
 //! What health and metrics are read from, and the background work that keeps it fresh.
 //!
-//! **Invariant:** no answer waits for the database: its sign of life is asked for in the background, in bounded time.
+//! **Invariant:** no answer waits for the database, but the very first ones for its first sign of life: that is asked for in
+//! the background, in bounded time.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};

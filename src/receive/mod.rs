@@ -168,8 +168,7 @@ impl Receiver {
     }
 
     /// The largest body that is taken, decompressed: the setting, or half of the budget for all requests in flight.
-    #[must_use]
-    pub fn decoded_bytes_max(&self, signal: Signal) -> usize {
+    fn decoded_bytes_max(&self, signal: Signal) -> usize {
         let options = &self.stage.options;
         let setting = match signal {
             Signal::Event => options.ingest_decoded_bytes,

@@ -115,7 +115,7 @@ pub struct Options {
     pub connect_timeout: Duration,
     /// For every statement of a batch transaction.
     pub statement_timeout: Duration,
-    /// Connections for writing and for queries.
+    /// Connections for writing, of which SQLite has one whatever this says, and for queries.
     pub write_connections: u32,
     pub read_connections: u32,
     /// Names this collector in `ingest_streams`: host name and data directory.

@@ -115,7 +115,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         "write_connections",
         "NUMBER",
         "4",
-        "Connections to the database for writing and upkeep",
+        "Connections to the database for writing and upkeep; SQLite has one",
         // Upkeep holds one in an open transaction while a second works.
         |draft, text| put(&mut draft.write_connections, count(text, 2)),
     ),

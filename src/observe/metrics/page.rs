@@ -1,6 +1,7 @@
 //! `GET /metrics`: what the counters hold, beside gauges that are read as the page is asked for.
 //!
-//! **Invariant:** a scrape waits for nothing: not for the disk, not for the database.
+//! **Invariant:** a scrape never waits for the disk, and for the database only until its first sign of life, in bounded
+//! time.
 
 use axum::extract::State;
 use axum::http::header;
