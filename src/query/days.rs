@@ -2,7 +2,7 @@
 //!
 //! **Invariant:** ranges that are searched one after another cover all time, without overlap, whatever the clock says.
 
-const DAY: i64 = 86_400_000_000;
+const DAY_US: i64 = 86_400_000_000;
 
 /// A half-open range of times of receipt in Unix µs; `None` is without a bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,8 +19,8 @@ impl Days {
 
     /// The older and the newer half of more than one day.
     pub(super) fn halves(self) -> Option<(Self, Self)> {
-        let days = (self.to? - self.from?) / DAY;
-        let middle = Some(self.from? + days / 2 * DAY);
+        let days = (self.to? - self.from?) / DAY_US;
+        let middle = Some(self.from? + days / 2 * DAY_US);
         (days > 1).then_some((
             Self { to: middle, ..self },
             Self {
@@ -33,13 +33,13 @@ impl Days {
 
 /// Today and what is to come, one day, four, sixteen, …, and all that is older; the newest is last.
 pub(super) fn newest_first(now_micros: i64) -> Vec<Days> {
-    let mut to = now_micros - now_micros.rem_euclid(DAY);
+    let mut to = now_micros - now_micros.rem_euclid(DAY_US);
     let mut ranges = vec![Days {
         from: Some(to),
         to: None,
     }];
     for days in [1, 4, 16, 64, 256] {
-        let from = to - days * DAY;
+        let from = to - days * DAY_US;
         ranges.push(Days {
             from: Some(from),
             to: Some(to),
@@ -56,7 +56,7 @@ pub(super) fn newest_first(now_micros: i64) -> Vec<Days> {
 
 #[cfg(test)]
 mod tests {
-    use super::{DAY, Days, newest_first};
+    use super::{DAY_US, Days, newest_first};
 
     #[test]
     fn the_ranges_cover_all_time_once_and_end_with_today() {
@@ -75,7 +75,7 @@ mod tests {
     fn a_range_is_halved_down_to_one_day() {
         let mut left = vec![Days {
             from: Some(0),
-            to: Some(7 * DAY),
+            to: Some(7 * DAY_US),
         }];
         let mut single = Vec::new();
         while let Some(days) = left.pop() {
@@ -84,7 +84,10 @@ mod tests {
                 None => single.push((days.from.unwrap(), days.to.unwrap())),
             }
         }
-        let expected: Vec<_> = (0..7).rev().map(|d| (d * DAY, (d + 1) * DAY)).collect();
+        let expected: Vec<_> = (0..7)
+            .rev()
+            .map(|d| (d * DAY_US, (d + 1) * DAY_US))
+            .collect();
         assert_eq!(single, expected);
         assert_eq!(Days::ALL.halves(), None);
     }
