@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The long run of the faults: the same tests as in scripts/test.sh, more often and for longer. Takes about an hour.
+# The long run of the faults: the same tests as in scripts/test.sh, more often and for much longer.
 #
 #   scripts/faults.sh [TEST…]          for example: scripts/faults.sh faults::outage
 #

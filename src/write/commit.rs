@@ -117,6 +117,7 @@ impl Writer {
         let _turn = shared.turn.lock().await;
         self.write_resources(built).await?;
         let mut refusals = 0;
+        let mut takes_good_rows = false;
         loop {
             match shared.store.write(&built.batch).await {
                 Ok(()) => return Ok(()),
@@ -125,6 +126,13 @@ impl Writer {
                     row,
                     message,
                 }) => {
+                    // A constraint that refuses everything may go between an attempt and the look at it: a row is at fault
+                    // only when it is refused after a good one was taken.
+                    if !takes_good_rows {
+                        self.probe(&message).await?;
+                        takes_good_rows = true;
+                        continue;
+                    }
                     refusals += 1;
                     if refusals > REFUSALS_A_BATCH && built.entries > 1 {
                         return Err(Failure::Smaller);
@@ -152,7 +160,7 @@ impl Writer {
         }
     }
 
-    /// All of the batch, or much, was refused: does the database take a good row?
+    /// Some of the batch was refused: does the database take a good row?
     async fn probe(&self, refusal: &str) -> Result<(), StoreError> {
         match self.shared.store.probe().await {
             Err(StoreError::Refused { message, .. }) => Err(wrong_setting(&message)),
