@@ -128,17 +128,28 @@ async fn prometheus_answers_ingest_rate_queue_depth_and_pool_use_by_one_plain_ex
         )
         .await;
     prometheus
-        .until("sum(ruvvector_queue_events)", |value| value >= 0.0)
-        .await;
-    prometheus
         .until(
             "sum(ruvvector_db_pool_connections{state=\"used\"}) / sum(ruvvector_db_pool_max_connections)",
             |value| (0.0..=1.0).contains(&value),
         )
         .await;
+    let shown = expressions_of_the_readme();
+    assert!(shown.len() >= 3, "{shown:?}");
+    for expression in shown {
+        prometheus.until(expression, |value| value >= 0.0).await;
+    }
     load.stop().await;
     service.until_drained().await;
     service.metrics().await.assert_balance();
+}
+
+/// The PromQL of the README's table.
+fn expressions_of_the_readme() -> Vec<&'static str> {
+    let (_, table) = include_str!("../../README.md")
+        .split_once("| question | PromQL |\n| --- | --- |\n")
+        .expect("the README has that table");
+    let rows = table.lines().take_while(|line| line.starts_with('|'));
+    rows.filter_map(|row| row.split('`').nth(1)).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
