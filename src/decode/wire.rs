@@ -124,7 +124,8 @@ impl<'a> Value<'a> {
 }
 
 /// A known field that does not have its own wire type.
-pub(super) const WRONG_TYPE: Malformed = Malformed("a field has the wrong wire type");
+pub(super) const WRONG_TYPE: Malformed =
+    Malformed("a field has the wrong wire type, as in another signal's message");
 
 #[cfg(test)]
 mod tests {
