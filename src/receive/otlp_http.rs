@@ -24,7 +24,9 @@ use crate::event::{Encoding, Signal};
 
 /// One line for each signal that is taken.
 pub(super) fn routes(receiver: &Receiver) -> Router {
-    Router::new().merge(signal(receiver, "/v1/traces", Signal::Span))
+    Router::new()
+        .merge(signal(receiver, "/v1/traces", Signal::Span))
+        .merge(signal(receiver, "/v1/metrics", Signal::Metric))
 }
 
 fn signal(receiver: &Receiver, path: &str, signal: Signal) -> Router {
