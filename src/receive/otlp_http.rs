@@ -27,6 +27,7 @@ pub(super) fn routes(receiver: &Receiver) -> Router {
     Router::new()
         .merge(signal(receiver, "/v1/traces", Signal::Span))
         .merge(signal(receiver, "/v1/logs", Signal::Log))
+        .merge(signal(receiver, "/v1/metrics", Signal::Metric))
 }
 
 fn signal(receiver: &Receiver, path: &str, signal: Signal) -> Router {
