@@ -43,7 +43,7 @@ binary=target/release/ruvvector-service
 start() {
     mkdir -p "$dir/$1"
     env -i PATH="$PATH" RUVVECTOR_STORE=postgres DATABASE_URL="$2" RUVVECTOR_DATA_DIR="$dir/$1/data" RUVVECTOR_BIND=127.0.0.1 \
-        RUVVECTOR_SERVICE_PORT=0 RUVVECTOR_OTLP_HTTP_PORT=0 RUVVECTOR_RETENTION_DAYS=30 \
+        RUVVECTOR_SERVICE_PORT=0 RUVVECTOR_OTLP_HTTP_PORT=0 RUVVECTOR_OTLP_GRPC_PORT=0 RUVVECTOR_RETENTION_DAYS=30 \
         "$binary" >"$dir/$1/lines" 2>&1 &
     service_pid=$!
     for _ in $(seq 100); do
