@@ -172,6 +172,11 @@ fn decode(
             let rows = otlp::Rows::new(source, position, sink);
             plain(body, source, &otlp_json::SPANS, span::Spans, rows)
         }
+        (Signal::Log, Encoding::Protobuf | Encoding::Json) => {
+            let rows = otlp::Rows::new(source, position, sink);
+            let lists = &otlp_json::LOG_RECORDS;
+            plain(body, source, lists, log_record::LogRecords, rows)
+        }
         (Signal::Metric, Encoding::Protobuf | Encoding::Json) => {
             let rows = otlp::Rows::new(source, position, sink);
             points(body, source, metric::Points::new(rows, &source.limits))
@@ -248,6 +253,9 @@ mod item;
 
 /// A span to a row.
 mod span;
+
+/// A log record to a row.
+mod log_record;
 
 /// A metric's envelope, and its points one by one.
 mod metric;
