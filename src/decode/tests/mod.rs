@@ -15,6 +15,18 @@ mod spans;
 /// Spans in protobuf: the protocol's rows and bad inputs.
 mod span_rows;
 
+/// Metric points: the mapping.
+mod metric_points;
+
+/// Metric points: their values.
+mod metric_values;
+
+/// What metrics in JSON may look like.
+mod metric_json;
+
+/// Metric points: the protocol's rows, odd encodings, bad inputs.
+mod metric_rows;
+
 /// What JSON may look like.
 mod json_rows;
 
