@@ -1,6 +1,5 @@
 //! The messages of OTLP that an item is made of, as tables: one source for the check over the wire and for OTLP's JSON.
-//! (opentelemetry-proto 1.11: `trace.proto`, `logs.proto`, `common.proto`, `resource.proto`; `metrics.proto` in
-//! [`metric`].)
+//! (opentelemetry-proto 1.11: `trace.proto`, `logs.proto`, `common.proto`, `resource.proto`; `metrics.proto` in [`metric`].)
 //!
 //! **Invariant:** a field that is not in a table is ignored, in either encoding.
 

@@ -3,6 +3,8 @@
 //! **Invariant:** each test has a listener, a log and a directory of its own.
 
 mod connections;
+mod grpc;
+mod logs;
 mod native;
 mod otlp;
 mod transport;

@@ -31,7 +31,7 @@ fn is_malformed(body: &str) -> bool {
 /// A list given in both spellings was taken back after the room for numbers was used up, and lost in silence.
 #[test]
 fn a_list_that_does_not_count_takes_no_room_from_the_one_that_does() {
-    let many = ",0".repeat(200_000);
+    let many = ",0".repeat(100_001);
     let members = format!(r#","bucket_counts":[0{many}],"bucketCounts":[1,2]"#);
     assert_eq!(
         one_json("histogram", &members),

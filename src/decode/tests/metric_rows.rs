@@ -7,7 +7,7 @@ use opentelemetry_proto::tonic::metrics::v1::{
 use prost::Message as _;
 
 use super::metric_json::{json, one_json, request_json};
-use super::metric_points::{gauge, metric, one, point, protobuf, request, rows};
+use super::metric_points::{gauge, metric, point, protobuf, request, rows};
 use super::spans::{START, field, pair, text};
 use super::*;
 
@@ -208,42 +208,22 @@ fn a_point_with_too_many_buckets_is_rejected_alone_and_elements_count() {
             aggregation_temporality: 1,
         }))
     };
-    let most = usize::try_from(Limits::default().nodes).expect("small") - 1;
-    one(histogram(most));
-    let (checked, _) = rows(vec![
-        histogram(most + 1),
-        gauge(vec![point()]),
-        histogram(1_000_000),
-    ]);
+    let mut narrow = protobuf();
+    narrow.limits.nodes = 500;
+    let metrics = [499, 500, 1_000_000].map(histogram);
+    let body = request(metrics.to_vec()).encode_to_vec();
+    let (checked, _) = decode(&body, &narrow).expect("one is taken");
     assert_eq!((checked.accepted, checked.rejected), (1, 2));
-    assert!(
-        checked.rejections[0].reason.contains("100000 values"),
-        "{:?}",
-        checked.rejections
-    );
-    for (data, list) in [
-        ("histogram", "bucketCounts"),
-        ("histogram", "explicitBounds"),
-    ] {
-        let buckets = |buckets: usize| {
-            request_json(
-                data,
-                &format!(r#","{list}":[0{}]"#, ",0".repeat(buckets - 1)),
-            )
-        };
-        assert_eq!(
-            decode(buckets(most).as_bytes(), &json())
-                .expect("taken")
-                .0
-                .accepted,
-            1
-        );
-        for too_many in [most + 1, 1_000_000] {
-            let refused = decode(buckets(too_many).as_bytes(), &json());
-            assert!(
-                matches!(refused, Err(DecodeError::Invalid(_))),
-                "{too_many}"
-            );
+    let reason = &checked.rejections[0].reason;
+    assert!(reason.contains("500 values"), "{reason}");
+    let mut narrow = json();
+    narrow.limits.nodes = 500;
+    for list in ["bucketCounts", "explicitBounds"] {
+        for (len, is_taken) in [(499, true), (500, false), (50_000, false)] {
+            let zeros = ",0".repeat(len - 1);
+            let body = request_json("histogram", &format!(r#","{list}":[0{zeros}]"#));
+            let checked = check(body.as_bytes(), &narrow);
+            assert_eq!(checked.is_ok(), is_taken, "{len} {list}: {checked:?}");
         }
     }
 }
@@ -285,6 +265,21 @@ fn a_large_description_with_very_many_points_does_not_multiply() {
         checked.accepted
     );
     assert!(checked.rejections[0].reason.contains("too large"));
+}
+
+#[test]
+fn other_signals_items_do_not_pass_for_metrics_without_data() {
+    // A log record and a span that have nothing but a time.
+    for item in [
+        [&[0x09][..], &[1; 8]].concat(),
+        [&[0x39][..], &[1; 8]].concat(),
+    ] {
+        let refused = decode(&around(&item), &protobuf());
+        assert!(
+            matches!(refused, Err(DecodeError::Malformed { .. })),
+            "{refused:?}"
+        );
+    }
 }
 
 #[test]

@@ -15,6 +15,9 @@ mod spans;
 /// Spans in protobuf: the protocol's rows and bad inputs.
 mod span_rows;
 
+/// Log records: the mapping, the protocol's rows, bad inputs.
+mod log_records;
+
 /// Metric points: the mapping.
 mod metric_points;
 
@@ -35,6 +38,12 @@ mod property;
 
 /// Requests to generate, and their JSON.
 mod generate;
+
+/// The same with log records.
+mod generate_logs;
+
+/// The same with metrics.
+mod generate_metrics;
 
 /// 2027-01-15T08:00:00Z.
 const NOW_MS: i64 = 1_800_000_000_000;
