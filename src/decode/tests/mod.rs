@@ -15,8 +15,11 @@ mod spans;
 /// Spans in protobuf: the protocol's rows and bad inputs.
 mod span_rows;
 
-/// Log records: the mapping, the protocol's rows, bad inputs.
+/// Log records: the mapping, and back.
 mod log_records;
+
+/// Log records: the protocol's rows and bad inputs.
+mod log_rows;
 
 /// Metric points: the mapping.
 mod metric_points;
