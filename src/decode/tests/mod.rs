@@ -21,6 +21,18 @@ mod log_records;
 /// Log records: the protocol's rows and bad inputs.
 mod log_rows;
 
+/// Metric points: the mapping.
+mod metric_points;
+
+/// Metric points: their values.
+mod metric_values;
+
+/// What metrics in JSON may look like.
+mod metric_json;
+
+/// Metric points: the protocol's rows, odd encodings, bad inputs.
+mod metric_rows;
+
 /// What JSON may look like.
 mod json_rows;
 
@@ -32,6 +44,9 @@ mod generate;
 
 /// The same with log records.
 mod generate_logs;
+
+/// The same with metrics.
+mod generate_metrics;
 
 /// 2027-01-15T08:00:00Z.
 const NOW_MS: i64 = 1_800_000_000_000;
