@@ -108,6 +108,8 @@ pub(super) async fn nowhere(State(receiver): State<Receiver>, request: Request) 
         "OTLP is taken on /v1/traces: add that path to the exporter's endpoint"
     } else if path.starts_with("/v1/") {
         "this signal is not taken here; OTLP is taken on /v1/traces"
+    } else if path.starts_with("/opentelemetry.proto.") {
+        "OTLP over gRPC is taken on a port of its own, 4317"
     } else {
         "nothing is served here"
     });
