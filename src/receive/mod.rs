@@ -59,7 +59,7 @@ mod endpoint;
 /// `POST /ingest`.
 mod native;
 
-/// `POST /v1/traces`.
+/// `POST /v1/traces`, `POST /v1/logs`.
 mod otlp_http;
 
 /// `Export` over gRPC.
