@@ -111,6 +111,8 @@ pub(super) async fn nowhere(State(receiver): State<Receiver>, request: Request) 
         "OTLP is taken on /v1/traces, /v1/logs and /v1/metrics: add the signal's path to the exporter's endpoint"
     } else if path.starts_with("/v1/") {
         "this signal is not taken here; OTLP is taken on /v1/traces, /v1/logs and /v1/metrics"
+    } else if path.starts_with("/opentelemetry.proto.") {
+        "OTLP over gRPC is taken on a port of its own, 4317"
     } else {
         "nothing is served here"
     });
