@@ -74,6 +74,8 @@ pub struct Checked {
     /// The first few rejections (at most 20), for the answer.
     pub rejections: Vec<Rejection>,
     pub sanitized: Sanitized,
+    /// Accepted items without any time of their own.
+    pub untimed: u32,
     /// The latest time that an accepted event gave for itself, in Unix nanoseconds; `None` where none did.
     pub latest_unix_nano: Option<i64>,
 }

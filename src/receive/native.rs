@@ -16,6 +16,7 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use super::answers::{self, Form};
+use super::identity::Key;
 use super::media::{self, Media};
 use super::take::{Taken, Wanted};
 use super::tally::{Intake, Tally};
@@ -110,6 +111,7 @@ fn read_head(receiver: &Receiver, parts: &Parts) -> Result<(Wanted, Wait), Error
         encoding,
         content_encoding: media::content_encoding(&parts.headers)?,
         partial,
+        key: Key::of(&parts.headers)?,
     };
     Ok((wanted, wait))
 }

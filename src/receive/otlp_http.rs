@@ -94,6 +94,7 @@ fn read_head(endpoint: &Endpoint, parts: &Parts) -> Result<Wanted, Error> {
         encoding,
         content_encoding: media::content_encoding(&parts.headers)?,
         partial: true,
+        key: None,
     })
 }
 

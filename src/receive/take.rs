@@ -13,6 +13,8 @@ use tokio::sync::AcquireError;
 use tokio::time::{Instant, timeout_at};
 
 use super::budget::Reservation;
+use super::duplicates::{Claim, First};
+use super::identity::{By, Identity, Key};
 use super::tally::{Counters, Outcome, Seen, Tally};
 use super::{Receiver, body, retry};
 use crate::decode::inflate::{ContentEncoding, InflateError, inflate};
@@ -34,6 +36,7 @@ pub(super) struct Wanted {
     pub(super) encoding: Encoding,
     pub(super) content_encoding: ContentEncoding,
     pub(super) partial: bool,
+    pub(super) key: Option<Key>,
 }
 
 /// What became of a request that was not refused.
@@ -66,6 +69,7 @@ impl Receiver {
             content_encoding: wanted.content_encoding,
             source: self.source(wanted),
             check: self.stage.check,
+            known_by: self.stage.duplicates.known_by(wanted.signal, wanted.key),
             held,
         };
         let limit_bytes = self.decoded_bytes_max(wanted.signal);
@@ -80,21 +84,40 @@ impl Receiver {
             });
         }
 
+        tally.outcome = Outcome::Unknown;
+        let received_unix_nano = decoded.job.source.received_unix_nano;
+        let first = match decoded.identity {
+            None => None,
+            Some(identity) => {
+                let claim = self.stage.duplicates.claim(identity, received_unix_nano);
+                // Until one like it is synced, this one is in the log as much as that one.
+                match timeout_at(deadline, claim).await.unwrap_or(Claim::Unknown) {
+                    Claim::First(first) => Some(first),
+                    Claim::Duplicate(position) => {
+                        tally.duplicate(&checked);
+                        return Ok(Taken {
+                            checked,
+                            position: Some(position),
+                        });
+                    }
+                    Claim::KeyReused => return Err(Error::KeyReused),
+                    Claim::Unknown => return Err(unknown()),
+                }
+            }
+        };
         let record = NewRecord {
             source: decoded.job.source,
             content_encoding: wanted.content_encoding,
             decoded_bytes: decoded.bytes,
             accepted: checked.accepted,
             rejected: checked.rejected,
-            // Retries are not told from new requests yet.
-            digest: [0; 16],
+            digest: decoded.identity.map_or([0; 16], |known| known.digest),
             payload: wire,
         };
-        tally.outcome = Outcome::Unknown;
         let counters = Arc::clone(&tally.counters);
         let log = self.stage.log.clone();
         let seen = Seen::of(&checked, &record.source);
-        let appending = append(log, record, counters, seen, decoded.job.held);
+        let appending = append(log, record, counters, seen, decoded.job.held, first);
         match timeout_at(deadline, tokio::spawn(appending)).await {
             Ok(Ok(Ok(position))) => Ok(Taken {
                 checked,
@@ -164,12 +187,16 @@ async fn append(
     counters: Arc<Counters>,
     seen: Seen,
     held: Reservation,
+    first: Option<First>,
 ) -> Result<Position, AppendError> {
     let accepted = record.accepted;
     let result = log.append(record).await;
     drop(held);
     if result.is_ok() {
         counters.synced(accepted, &seen);
+    }
+    if let Some(first) = first {
+        first.settle(result);
     }
     result
 }
@@ -180,16 +207,19 @@ struct Job {
     content_encoding: ContentEncoding,
     source: Source,
     check: Check,
+    known_by: By,
     held: Reservation,
 }
 
 struct Found {
     checked: Checked,
+    identity: Option<Identity>,
     bytes: u32,
 }
 
 struct Decoded {
     checked: Checked,
+    identity: Option<Identity>,
     /// Of the body, decompressed.
     bytes: u32,
     job: Job,
@@ -199,6 +229,7 @@ impl Found {
     fn of(self, job: Job) -> Decoded {
         Decoded {
             checked: self.checked,
+            identity: self.identity,
             bytes: self.bytes,
             job,
         }
@@ -239,7 +270,13 @@ impl Job {
         })?;
         let bytes = u32::try_from(plain.len()).map_err(|_| Error::TooLarge { limit_bytes })?;
         let checked = (self.check)(&plain, &self.source)?;
-        Ok(Found { checked, bytes })
+        let (wire, source) = (&self.wire, &self.source);
+        let identity = (self.known_by).identity(wire, source, self.content_encoding, &checked);
+        Ok(Found {
+            checked,
+            identity,
+            bytes,
+        })
     }
 }
 
