@@ -57,8 +57,8 @@ enum Fate {
 
 /// What a request is to those before it.
 pub(super) enum Claim {
-    /// The first of its kind, to be appended.
-    First(First),
+    /// The first of its kind, to be appended; `None` where others like it are requests of their own.
+    First(Option<First>),
     /// Synced already, there.
     Duplicate(Position),
     /// Another one has this key, with other bytes.
@@ -96,9 +96,12 @@ impl Duplicates {
     /// Looks for one like it, and waits for one that is under way; `received_unix_nano` is its own receive time.
     pub(super) async fn claim(
         self: &Arc<Self>,
-        identity: Identity,
+        identity: Option<Identity>,
         received_unix_nano: i64,
     ) -> Claim {
+        let Some(identity) = identity else {
+            return Claim::First(None);
+        };
         loop {
             let mut under_way = match self.find(identity, received_unix_nano) {
                 Found::Claim(claim) => return claim,
@@ -133,13 +136,14 @@ impl Duplicates {
             stands: Stands::UnderWay(under_way),
         };
         memory.known.insert(identity.digest, known);
-        Found::Claim(Claim::First(First {
+        let first = First {
             duplicates: Arc::clone(self),
             identity,
             received_unix_nano,
             fate,
             settled: None,
-        }))
+        };
+        Found::Claim(Claim::First(Some(first)))
     }
 
     /// Remembers what the log holds from before this start. Blocks; reads for a few seconds at most.

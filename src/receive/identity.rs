@@ -44,7 +44,8 @@ pub(super) enum By {
 }
 
 impl By {
-    /// `None` where equal requests may well be two: log records without a time of their own.
+    /// `None` where equal requests may well be two: spans have ids, but log records and data points only their times, and
+    /// here some have none.
     pub(super) fn identity(
         self,
         wire: &[u8],
@@ -58,7 +59,7 @@ impl By {
                 digest,
                 fingerprint: Some(Fingerprint::of(wire)),
             }),
-            Self::Body if checked.untimed > 0 => None,
+            Self::Body if source.signal != Signal::Span && checked.sanitized.time > 0 => None,
             Self::Body => {
                 let shape = [
                     source.signal as u8,
@@ -129,7 +130,7 @@ mod tests {
     use axum::http::{HeaderName, HeaderValue};
 
     use super::*;
-    use crate::decode::Limits;
+    use crate::decode::{Limits, Sanitized};
     use crate::event::Encoding;
     use crate::log::{Position, StreamId};
 
@@ -204,17 +205,21 @@ mod tests {
 
     #[test]
     fn equal_lines_without_a_time_of_their_own_are_two() {
-        let source = source(Signal::Log, Encoding::Protobuf);
-        let identity = |untimed| {
+        let identity = |signal, time| {
+            let source = source(signal, Encoding::Protobuf);
             let checked = Checked {
                 accepted: 2,
-                untimed,
+                sanitized: Sanitized {
+                    time,
+                    ..Sanitized::default()
+                },
                 ..Checked::default()
             };
             By::Body.identity(b"lines", &source, ContentEncoding::Identity, &checked)
         };
-        assert!(identity(0).is_some());
-        assert_eq!(identity(1), None);
+        assert!(identity(Signal::Log, 0).is_some());
+        assert_eq!(identity(Signal::Log, 1), None);
+        assert!(identity(Signal::Span, 1).is_some());
     }
 
     #[test]

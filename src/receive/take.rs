@@ -6,14 +6,16 @@
 use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
 use tokio::sync::AcquireError;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::budget::Reservation;
 use super::duplicates::{Claim, First};
+use super::grpc::message;
 use super::identity::{By, Identity, Key};
 use super::tally::{Counters, Outcome, Seen, Tally};
 use super::{Receiver, body, retry};
@@ -26,6 +28,9 @@ use crate::log::{AppendError, Log, NewRecord, Position, now_unix_nano};
 /// Up to this size a body is decoded where it was read; a larger one would delay the answers of others.
 const DECODED_IN_PLACE_BYTES: usize = 256 << 10;
 
+/// The longest that `?wait=stored` waits for the database.
+const WAIT_STORED: Duration = Duration::from_secs(5);
+
 /// [`decode::check`], or what a test puts in its place.
 pub(super) type Check = fn(&[u8], &Source) -> Result<Checked, DecodeError>;
 
@@ -35,15 +40,36 @@ pub(super) struct Wanted {
     pub(super) signal: Signal,
     pub(super) encoding: Encoding,
     pub(super) content_encoding: ContentEncoding,
+    pub(super) framing: Framing,
     pub(super) partial: bool,
     pub(super) key: Option<Key>,
+    pub(super) wait: Wait,
+    /// When the client gives up, where it said so.
+    pub(super) deadline: Option<Instant>,
+}
+
+/// What of a body is the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Framing {
+    /// All of it.
+    Whole,
+    /// One message of gRPC, which says itself whether it is compressed.
+    Message,
+}
+
+/// What a client waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wait {
+    Synced,
+    /// `?wait=stored`.
+    Stored,
 }
 
 /// What became of a request that was not refused.
 pub(super) struct Taken {
     pub(super) checked: Checked,
-    /// `None` when there was nothing to store.
-    pub(super) position: Option<Position>,
+    /// Whether all of it is in the database, where that was waited for.
+    pub(super) stored: Option<bool>,
 }
 
 impl Receiver {
@@ -57,16 +83,22 @@ impl Receiver {
         wanted: Wanted,
         tally: &mut Tally,
     ) -> Result<Taken, Error> {
-        let limits = self.body_limits(wanted.signal);
+        let mut limits = self.body_limits(wanted.signal);
+        limits.end = earlier(limits.end, wanted.deadline);
+        let (body, content_encoding) = match wanted.framing {
+            Framing::Whole => (body, wanted.content_encoding),
+            Framing::Message => message::open(body, wanted.content_encoding, &limits).await?,
+        };
         let mut held = self.stage.budget.reservation();
         let wire = body::read(body, &limits, &mut held, &tally.counters.received_bytes).await?;
         #[expect(clippy::cast_precision_loss, reason = "a histogram of sizes")]
         tally.counters.request_bytes.record(wire.len() as f64);
 
         let deadline = Instant::now() + self.stage.options.handling_timeout;
+        let deadline = earlier(deadline, wanted.deadline);
         let job = Job {
             wire: wire.clone(),
-            content_encoding: wanted.content_encoding,
+            content_encoding,
             source: self.source(wanted),
             check: self.stage.check,
             known_by: self.stage.duplicates.known_by(wanted.signal, wanted.key),
@@ -78,55 +110,60 @@ impl Receiver {
             decoded.map_err(|_| unavailable("the service is too busy", retry::soon()))??;
         let checked = decoded.checked;
         if checked.accepted == 0 {
-            return Ok(Taken {
-                checked,
-                position: None,
-            });
+            let stored = match wanted.wait {
+                Wait::Synced => None,
+                Wait::Stored => Some(true),
+            };
+            return Ok(Taken { checked, stored });
         }
 
         tally.outcome = Outcome::Unknown;
         let received_unix_nano = decoded.job.source.received_unix_nano;
-        let first = match decoded.identity {
-            None => None,
-            Some(identity) => {
-                let claim = self.stage.duplicates.claim(identity, received_unix_nano);
-                // Until one like it is synced, this one is in the log as much as that one.
-                match timeout_at(deadline, claim).await.unwrap_or(Claim::Unknown) {
-                    Claim::First(first) => Some(first),
-                    Claim::Duplicate(position) => {
-                        tally.duplicate(&checked);
-                        return Ok(Taken {
-                            checked,
-                            position: Some(position),
-                        });
-                    }
-                    Claim::KeyReused => return Err(Error::KeyReused),
-                    Claim::Unknown => return Err(unknown()),
+        let duplicates = &self.stage.duplicates;
+        let claiming = duplicates.claim(decoded.identity, received_unix_nano);
+        // While one like it is under way, this one may be stored as much as that one.
+        let claim = timeout_at(deadline, claiming).await;
+        let position = match claim.unwrap_or(Claim::Unknown) {
+            Claim::Duplicate(position) => {
+                tally.duplicate(&checked);
+                position
+            }
+            Claim::KeyReused => return Err(Error::KeyReused),
+            Claim::Unknown => return Err(unknown()),
+            Claim::First(first) => {
+                let record = NewRecord {
+                    source: decoded.job.source,
+                    content_encoding,
+                    decoded_bytes: decoded.bytes,
+                    accepted: checked.accepted,
+                    rejected: checked.rejected,
+                    digest: decoded.identity.map_or([0; 16], |known| known.digest),
+                    payload: wire,
+                };
+                let appending = Appending {
+                    log: self.stage.log.clone(),
+                    counters: Arc::clone(&tally.counters),
+                    seen: Seen::of(&checked, &record.source),
+                    first,
+                    held: decoded.job.held,
+                    record,
+                };
+                match timeout_at(deadline, tokio::spawn(appending.run())).await {
+                    Ok(Ok(Ok(position))) => position,
+                    Ok(Ok(Err(error))) => return Err(self.not_appended(error)),
+                    Ok(Err(_panicked)) => return Err(unknown()),
+                    Err(_late) => return Err(unknown()),
                 }
             }
         };
-        let record = NewRecord {
-            source: decoded.job.source,
-            content_encoding: wanted.content_encoding,
-            decoded_bytes: decoded.bytes,
-            accepted: checked.accepted,
-            rejected: checked.rejected,
-            digest: decoded.identity.map_or([0; 16], |known| known.digest),
-            payload: wire,
+        let stored = match wanted.wait {
+            Wait::Synced => None,
+            Wait::Stored => {
+                let stored = self.stage.progress.stored(position);
+                Some(timeout(WAIT_STORED, stored).await.is_ok())
+            }
         };
-        let counters = Arc::clone(&tally.counters);
-        let log = self.stage.log.clone();
-        let seen = Seen::of(&checked, &record.source);
-        let appending = append(log, record, counters, seen, decoded.job.held, first);
-        match timeout_at(deadline, tokio::spawn(appending)).await {
-            Ok(Ok(Ok(position))) => Ok(Taken {
-                checked,
-                position: Some(position),
-            }),
-            Ok(Ok(Err(error))) => Err(self.not_appended(error)),
-            Ok(Err(_panicked)) => Err(unknown()),
-            Err(_late) => Err(unknown()),
-        }
+        Ok(Taken { checked, stored })
     }
 
     fn source(&self, wanted: Wanted) -> Source {
@@ -180,25 +217,30 @@ impl Receiver {
     }
 }
 
-/// Appends and counts; runs to its end whoever waits for it.
-async fn append(
+/// A record on its way into the log.
+struct Appending {
     log: Log,
     record: NewRecord,
     counters: Arc<Counters>,
     seen: Seen,
-    held: Reservation,
     first: Option<First>,
-) -> Result<Position, AppendError> {
-    let accepted = record.accepted;
-    let result = log.append(record).await;
-    drop(held);
-    if result.is_ok() {
-        counters.synced(accepted, &seen);
+    held: Reservation,
+}
+
+impl Appending {
+    /// Appends and counts; runs to its end whoever waits for it.
+    async fn run(self) -> Result<Position, AppendError> {
+        let accepted = self.record.accepted;
+        let result = self.log.append(self.record).await;
+        drop(self.held);
+        if result.is_ok() {
+            self.counters.synced(accepted, &self.seen);
+        }
+        if let Some(first) = self.first {
+            first.settle(result);
+        }
+        result
     }
-    if let Some(first) = first {
-        first.settle(result);
-    }
-    result
 }
 
 /// A body that is to be decompressed and checked.
@@ -278,6 +320,10 @@ impl Job {
             bytes,
         })
     }
+}
+
+fn earlier(ours: Instant, theirs: Option<Instant>) -> Instant {
+    theirs.map_or(ours, |theirs| theirs.min(ours))
 }
 
 fn malformed(message: String) -> Error {

@@ -42,7 +42,7 @@ fn key() -> Option<Key> {
 
 /// The first half of what a claim does: whether it has to wait.
 fn claim_now(duplicates: &Arc<Duplicates>, identity: Identity, received: i64) -> Option<Claim> {
-    let claiming = pin!(duplicates.claim(identity, received));
+    let claiming = pin!(duplicates.claim(Some(identity), received));
     match claiming.poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(claim) => Some(claim),
         Poll::Pending => None,
@@ -51,7 +51,7 @@ fn claim_now(duplicates: &Arc<Duplicates>, identity: Identity, received: i64) ->
 
 fn first(duplicates: &Arc<Duplicates>, identity: Identity, received: i64) -> First {
     match claim_now(duplicates, identity, received) {
-        Some(Claim::First(first)) => first,
+        Some(Claim::First(Some(first))) => first,
         _ => panic!("somebody came before"),
     }
 }
@@ -68,7 +68,7 @@ fn is_known(duplicates: &Arc<Duplicates>, number: u8, received: i64) -> bool {
             assert_eq!(position, at(u64::from(number)));
             true
         }
-        Some(Claim::First(first)) => {
+        Some(Claim::First(Some(first))) => {
             first.settle(Err(AppendError::Full));
             false
         }
@@ -126,7 +126,7 @@ fn what_is_past_the_window_takes_no_memory() {
 async fn one_like_it_that_is_under_way_is_waited_for() {
     let duplicates = duplicates(100);
     let going = first(&duplicates, request(1), 0);
-    let mut waiting = pin!(duplicates.claim(request(1), 1));
+    let mut waiting = pin!(duplicates.claim(Some(request(1)), 1));
     let mut context = Context::from_waker(Waker::noop());
     assert!(waiting.as_mut().poll(&mut context).is_pending());
     assert!(claim_now(&duplicates, request(2), 1).is_some());
@@ -144,13 +144,13 @@ async fn after_one_that_was_refused_the_next_takes_its_place_and_the_others_wait
         AppendError::Closed,
     ] {
         let going = first(&duplicates, request(1), 0);
-        let mut second = pin!(duplicates.claim(request(1), 1));
-        let mut third = pin!(duplicates.claim(request(1), 1));
+        let mut second = pin!(duplicates.claim(Some(request(1)), 1));
+        let mut third = pin!(duplicates.claim(Some(request(1)), 1));
         let mut context = Context::from_waker(Waker::noop());
         assert!(second.as_mut().poll(&mut context).is_pending());
         assert!(third.as_mut().poll(&mut context).is_pending());
         going.settle(Err(refusal));
-        let Claim::First(next) = second.await else {
+        let Claim::First(Some(next)) = second.await else {
             panic!("the place is free")
         };
         assert!(third.as_mut().poll(&mut context).is_pending());
@@ -164,7 +164,7 @@ async fn after_one_that_was_refused_the_next_takes_its_place_and_the_others_wait
 async fn of_one_whose_outcome_is_unknown_those_that_wait_learn_just_that() {
     let duplicates = duplicates(100);
     let going = first(&duplicates, request(1), 0);
-    let mut waiting = pin!(duplicates.claim(request(1), 1));
+    let mut waiting = pin!(duplicates.claim(Some(request(1)), 1));
     let mut context = Context::from_waker(Waker::noop());
     assert!(waiting.as_mut().poll(&mut context).is_pending());
     going.settle(Err(AppendError::Unknown));
