@@ -56,6 +56,7 @@ fn read_head(endpoint: &Endpoint, parts: &Parts) -> Result<Wanted, Error> {
         content_encoding: media::content_encoding(&parts.headers, &CONTENT_ENCODING)?,
         framing: Framing::Whole,
         partial: true,
+        key: None,
         wait: Wait::Synced,
         deadline: None,
     })
