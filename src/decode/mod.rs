@@ -200,6 +200,9 @@ fn plain<'a, K: item::Kind>(
 /// Undoes a content encoding within limits.
 pub mod inflate;
 
+/// Rows back to OTLP.
+pub mod export;
+
 /// Native events.
 mod native;
 

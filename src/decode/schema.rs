@@ -46,7 +46,7 @@ pub(super) enum Kind {
     StringReference,
 }
 
-const fn one(number: u32, name: &'static str, snake: &'static str, kind: Kind) -> Field {
+pub(super) const fn one(number: u32, name: &'static str, snake: &'static str, kind: Kind) -> Field {
     Field {
         number,
         name,
@@ -56,7 +56,12 @@ const fn one(number: u32, name: &'static str, snake: &'static str, kind: Kind) -
     }
 }
 
-const fn many(number: u32, name: &'static str, snake: &'static str, kind: Kind) -> Field {
+pub(super) const fn many(
+    number: u32,
+    name: &'static str,
+    snake: &'static str,
+    kind: Kind,
+) -> Field {
     Field {
         number,
         name,
