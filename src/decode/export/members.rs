@@ -32,6 +32,12 @@ impl<'a> Members<'a> {
             .filter(|value| *value != "null")
     }
 
+    /// The same, and it is no member any more.
+    pub(super) fn take(&mut self, name: &str) -> Option<&'a str> {
+        let at = self.0.iter().position(|(found, _)| *found == name)?;
+        Some(self.0.remove(at).1)
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
         self.0.iter().copied()
     }

@@ -57,7 +57,9 @@ fn one(scanner: &mut Scanner<'_>, field: &Field, out: &mut String) -> Result<(),
         Kind::Message(schema) => return object(scanner, schema, out),
         Kind::Double => return value::double(scanner, out),
         // A string in OTLP's JSON, however it is stored.
-        Kind::Int64 { .. } | Kind::Fixed64 if scanner.peek()? == Json::Number => {
+        Kind::Int64 { .. } | Kind::Sfixed64 { .. } | Kind::Fixed64 | Kind::Uint64
+            if scanner.peek()? == Json::Number =>
+        {
             out.push('"');
             out.push_str(scanner.number()?);
             out.push('"');

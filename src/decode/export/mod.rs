@@ -15,17 +15,17 @@ use super::scan::{Scanner, SyntaxError};
 use super::{Limits, json, transcode};
 use crate::event::Signal;
 
-/// The levels around items.
+/// What stands around items.
 mod envelope;
+
+/// An item's row to the item.
+mod item;
 
 /// An object's members as they are written.
 mod members;
 
 /// A stored message to OTLP's JSON.
 mod message;
-
-/// A span's row to the span.
-mod span;
 
 /// A stored value to an AnyValue.
 mod value;
@@ -71,7 +71,7 @@ pub struct Export {
     item: String,
 }
 
-/// A resource, a scope, or the whole; what it has of its own is its key.
+/// The whole, a resource, a scope or a metric. What each has of its own, not closed yet, is its key.
 #[derive(Debug, Default)]
 struct Part {
     parts: BTreeMap<String, Part>,
@@ -92,6 +92,8 @@ fn signal_of(row: &Members<'_>) -> Option<Signal> {
     row.find("resource")?;
     match row.find("eventType")? {
         "\"span\"" => Some(Signal::Span),
+        "\"log\"" => Some(Signal::Log),
+        "\"metric\"" => Some(Signal::Metric),
         _ => None,
     }
 }
@@ -119,9 +121,17 @@ impl Export {
             return Ok(Taken::NotOtlp);
         }
         let metadata = Members::of(row.find("metadata").unwrap_or("{}"))?;
+        let mut path = vec![envelope::resource(&row)?, envelope::scope(&row)?];
         self.item.clear();
-        span::write(&row, &metadata, &mut self.item)?;
-        let path = [envelope::resource(&row)?, envelope::scope(&row)?];
+        match self.signal {
+            Signal::Event => return Ok(Taken::NotOtlp),
+            Signal::Span => item::span(&row, metadata, &mut self.item)?,
+            Signal::Log => item::log_record(&row, &metadata, &mut self.item)?,
+            Signal::Metric => {
+                path.push(item::metric(&row, &metadata)?);
+                item::data_point(&row, &metadata, &mut self.item)?;
+            }
+        }
 
         let mut bytes = self.item.len();
         let mut known = Some(&self.root);
@@ -151,7 +161,9 @@ impl Export {
     /// # Errors
     /// When an event was not what was stored.
     pub fn finish(self, form: Form) -> Result<Vec<u8>, Unreadable> {
-        let (schema, levels) = envelope::of(self.signal);
+        let Some((schema, levels)) = envelope::of(self.signal) else {
+            return Ok(Vec::new());
+        };
         let mut json = String::with_capacity(self.used_bytes);
         json.push('{');
         self.root.write(levels, &mut json);
