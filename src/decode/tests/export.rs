@@ -1,13 +1,11 @@
 //! What is exported is what came in, in either encoding of both.
 
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use proptest::prelude::*;
 use prost::Message as _;
 use serde_json::{Value, json};
 
-use super::generate::{request, to_json};
-use super::same;
 use super::*;
+use super::{generate, generate_logs, generate_metrics, same};
 use crate::decode::export::{Export, Form, Taken, signal};
 
 /// An event as `/query` answers it.
@@ -78,33 +76,51 @@ fn exported(rows: &Rows, of: Signal, form: Form) -> Vec<u8> {
     export.finish(form).expect("what was stored is written")
 }
 
-/// OTLP's JSON read as a client's, by way of a second export.
-fn reread(json: &[u8]) -> Vec<u8> {
-    let (_, rows) = decode(json, &source(Signal::Span, Encoding::Json)).expect("OTLP's JSON");
-    exported(&rows, Signal::Span, Form::Protobuf)
+/// Holds what is exported, in both forms, against what was sent, in both encodings.
+fn assert_lossless(
+    signal: Signal,
+    protobuf: Vec<u8>,
+    json: &Value,
+    form: fn(&[u8]) -> same::Form,
+) -> Result<(), TestCaseError> {
+    let sent = form(&protobuf);
+    let bodies = [
+        (Encoding::Protobuf, protobuf),
+        (Encoding::Json, json.to_string().into_bytes()),
+    ];
+    for (encoding, body) in bodies {
+        let Ok((_, rows)) = decode(&body, &source(signal, encoding)) else {
+            prop_assert!(sent.is_empty(), "only what is all invalid is refused");
+            continue;
+        };
+        let protobuf = exported(&rows, signal, Form::Protobuf);
+        prop_assert_eq!(form(&protobuf), sent.clone());
+        // OTLP's JSON is what a client may send.
+        let json = exported(&rows, signal, Form::Json);
+        let (_, again) = decode(&json, &source(signal, Encoding::Json)).expect("OTLP's JSON");
+        prop_assert_eq!(exported(&again, signal, Form::Protobuf), protobuf);
+    }
+    Ok(())
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn exported_spans_are_what_came_in(request in request()) {
-        let bodies = [
-            (Encoding::Protobuf, request.encode_to_vec()),
-            (Encoding::Json, to_json(&request).to_string().into_bytes()),
-        ];
-        let sent = same::spans(request);
-        for (encoding, body) in bodies {
-            // All of it may be invalid.
-            let Ok((_, rows)) = decode(&body, &source(Signal::Span, encoding)) else {
-                prop_assert!(sent.is_empty());
-                continue;
-            };
-            let protobuf = exported(&rows, Signal::Span, Form::Protobuf);
-            let back = ExportTraceServiceRequest::decode(&*protobuf).expect("protobuf");
-            prop_assert_eq!(same::spans(back), sent.clone());
-            let json = exported(&rows, Signal::Span, Form::Json);
-            prop_assert_eq!(reread(&json), protobuf);
-        }
+    fn exported_spans_are_what_came_in(request in generate::request()) {
+        let json = generate::to_json(&request);
+        assert_lossless(Signal::Span, request.encode_to_vec(), &json, same::spans)?;
+    }
+
+    #[test]
+    fn exported_log_records_are_what_came_in(request in generate_logs::request()) {
+        let json = generate_logs::to_json(&request);
+        assert_lossless(Signal::Log, request.encode_to_vec(), &json, same::logs)?;
+    }
+
+    #[test]
+    fn exported_points_are_what_came_in(request in generate_metrics::request()) {
+        let json = generate_metrics::to_json(&request);
+        assert_lossless(Signal::Metric, request.encode_to_vec(), &json, same::metrics)?;
     }
 }

@@ -27,6 +27,12 @@ mod export;
 /// Requests to generate, and their JSON.
 mod generate;
 
+/// The same of logs.
+mod generate_logs;
+
+/// The same of metrics.
+mod generate_metrics;
+
 /// When two messages say the same.
 mod same;
 
