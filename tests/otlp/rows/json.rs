@@ -1,0 +1,393 @@
+//! J1 to J7: JSON as the specification has it, and as real clients write it.
+//!
+//! **Invariant:** what our own server made of it is judged by its rows; a foreign one shows only that it took it.
+
+use serde_json::{Value as Json, json};
+
+use super::items::has;
+use super::{Check, Level};
+use crate::case::{Case, HTTP_TRACES, JSON, METRICS, Signal, Way};
+use crate::message::{base64, hex};
+use crate::server::{Call, Server, Situation};
+use crate::telemetry::{Mark, TIME, item, request};
+use crate::verdict::{Fault, Verdict, ensure};
+
+const PROTO3: &str = "JSON Protobuf Encoding; proto3's JSON Mapping";
+
+const TRACES: &[Case] = &[HTTP_TRACES[1]];
+const POINTS: &[Case] = &[METRICS[1]];
+const LOGS: &[Case] = &[JSON[1]];
+
+pub(super) const CHECKS: &[Check] = &[
+    Check {
+        row: "J1",
+        rule: "ids are hex, in either case",
+        level: Level::Must,
+        source: "JSON Protobuf Encoding",
+        cases: &[TRACES[0], LOGS[0]],
+        run: |server, case| {
+            for is_upper in [false, true] {
+                let mark = Mark::new();
+                let written = |id: &[u8]| match is_upper {
+                    false => hex(id),
+                    true => hex(id).to_uppercase(),
+                };
+                let ids = json!({
+                    "traceId": written(&mark.trace_id()),
+                    "spanId": written(&mark.span_id()),
+                });
+                let expected = json!({
+                    "traceId": hex(&mark.trace_id()),
+                    "spanId": hex(&mark.span_id()),
+                });
+                stored(server, case, &mark, ids, &expected)?;
+            }
+            Ok(())
+        },
+    },
+    Check {
+        row: "J1",
+        rule: "base64 is no id",
+        level: Level::Must,
+        source: "JSON Protobuf Encoding: not base64-encoded",
+        cases: TRACES,
+        run: |server, case| {
+            let mark = Mark::new();
+            let ids = json!({ "traceId": base64(&mark.trace_id()) });
+            let answer = server.answer(&with(case, &mark, ids))?;
+            ensure(answer.is_bad_data() || answer.rejected() == Some(1), || {
+                answer.seen()
+            })
+        },
+    },
+    Check {
+        row: "J2",
+        rule: "enums are taken as integers",
+        level: Level::Must,
+        source: "JSON Protobuf Encoding",
+        cases: TRACES,
+        run: |server, case| {
+            let fields = json!({ "kind": 3, "status": { "code": 2 } });
+            let expected = json!({ "kind": 3, "status": "ERROR" });
+            stored(server, case, &Mark::new(), fields, &expected)
+        },
+    },
+    Check {
+        row: "J2",
+        rule: "enums are taken by name too",
+        level: Level::Wish,
+        source: "the specification forbids to send names; clients do",
+        cases: TRACES,
+        run: |server, case| {
+            let fields = json!({
+                "kind": "SPAN_KIND_CLIENT", "status": { "code": "STATUS_CODE_ERROR" },
+            });
+            let expected = json!({ "kind": 3, "status": "ERROR" });
+            stored(server, case, &Mark::new(), fields, &expected)
+        },
+    },
+    Check {
+        row: "J3",
+        rule: "keys are lowerCamelCase",
+        level: Level::Must,
+        source: "JSON Protobuf Encoding",
+        cases: JSON,
+        run: |server, case| {
+            let mark = Mark::new();
+            server.takes(&with(case, &mark, json!({})), &mark, 1)
+        },
+    },
+    Check {
+        row: "J3",
+        rule: "keys in snake_case are read, not passed over in silence",
+        level: Level::Wish,
+        source: "deviates: the specification makes them unknown keys, whose data is lost",
+        cases: JSON,
+        run: snake_case,
+    },
+    Check {
+        row: "J3",
+        rule: "beside a key in snake_case the one in lowerCamelCase counts",
+        level: Level::Must,
+        source: "JSON Protobuf Encoding: original names are not valid",
+        cases: TRACES,
+        run: |server, case| {
+            let fields = json!({
+                "start_time_unix_nano": (TIME + 5).to_string(),
+                "startTimeUnixNano": TIME.to_string(),
+                "endTimeUnixNano": (TIME + 9).to_string(),
+                "end_time_unix_nano": (TIME + 10).to_string(),
+            });
+            let expected = json!({ "timeUnixNano": TIME.to_string(), "durationNs": 9 });
+            stored(server, case, &Mark::new(), fields, &expected)
+        },
+    },
+    Check {
+        row: "J4",
+        rule: "64-bit integers are taken as strings and as numbers",
+        level: Level::Must,
+        source: "JSON Protobuf Encoding",
+        cases: TRACES,
+        run: |server, case| {
+            for time in [json!(TIME.to_string()), json!(TIME)] {
+                let expected = json!({
+                    "timeUnixNano": TIME.to_string(),
+                    "metadata": { "attributes": { "n": -9_007_199_254_740_993_i64 } },
+                });
+                let n = match &time {
+                    Json::String(_) => json!("-9007199254740993"),
+                    _ => json!(-9_007_199_254_740_993_i64),
+                };
+                let mut fields = json!({ "startTimeUnixNano": time });
+                fields["attributes"] = json!([{ "key": "n", "value": { "intValue": n } }]);
+                stored(server, case, &Mark::new(), fields, &expected)?;
+            }
+            Ok(())
+        },
+    },
+    Check {
+        row: "J4",
+        rule: "32-bit integers are taken as numbers and as strings",
+        level: Level::Must,
+        source: PROTO3,
+        cases: TRACES,
+        run: |server, case| {
+            for count in [json!(4_000_000_000_u32), json!("4000000000")] {
+                let fields = json!({ "droppedLinksCount": count });
+                let expected = json!({ "metadata": { "droppedLinksCount": 4_000_000_000_u32 } });
+                stored(server, case, &Mark::new(), fields, &expected)?;
+            }
+            Ok(())
+        },
+    },
+    Check {
+        row: "J5",
+        rule: "doubles are taken as numbers and as numeric strings",
+        level: Level::Must,
+        source: PROTO3,
+        cases: TRACES,
+        run: |server, case| {
+            for written in [json!(2.5), json!("2.5"), json!("25e-1")] {
+                let expected = json!({ "metadata": { "attributes": { "v": 2.5 } } });
+                attribute(server, case, json!({ "doubleValue": written }), &expected)?;
+            }
+            let expected = json!({ "metadata": { "attributes": { "v": 3.0 } } });
+            attribute(server, case, json!({ "doubleValue": 3 }), &expected)
+        },
+    },
+    Check {
+        row: "J5",
+        rule: "doubles that are no number are taken by their names",
+        level: Level::Must,
+        source: PROTO3,
+        cases: TRACES,
+        run: |server, case| {
+            for name in ["NaN", "Infinity", "-Infinity"] {
+                let kept = json!({ "$double": name });
+                let expected = json!({ "metadata": { "attributes": { "v": kept } } });
+                attribute(server, case, json!({ "doubleValue": name }), &expected)?;
+            }
+            Ok(())
+        },
+    },
+    Check {
+        row: "J5",
+        rule: "a metric's values are taken as numbers, strings and names",
+        level: Level::Must,
+        source: PROTO3,
+        cases: POINTS,
+        run: |server, case| {
+            for value in [json!(2.5), json!("2.5"), json!("NaN"), json!("-Infinity")] {
+                let mark = Mark::new();
+                let fields = json!({ "asDouble": value });
+                server.takes(&with(case, &mark, fields), &mark, 1)?;
+            }
+            for value in [json!(-3), json!("-3")] {
+                let mark = Mark::new();
+                let call = with(case, &mark, json!({ "asDouble": value }));
+                let text = String::from_utf8_lossy(&call.body).replace("asDouble", "asInt");
+                server.takes(&Call::raw(case, text), &mark, 1)?;
+            }
+            Ok(())
+        },
+    },
+    Check {
+        row: "J5",
+        rule: "an integer written with a fraction of zero is one",
+        level: Level::Wish,
+        source: "JavaScript's numbers",
+        cases: TRACES,
+        run: |server, case| {
+            let expected = json!({ "metadata": { "attributes": { "v": 42 } } });
+            let raw = r#"{"intValue":42.0}"#;
+            written(server, case, raw, &expected)?;
+            written(server, case, r#"{"intValue":4.2e1}"#, &expected)
+        },
+    },
+    Check {
+        row: "J5",
+        rule: "an integer beyond 64 bits is taken",
+        level: Level::Wish,
+        source: "JavaScript's numbers",
+        cases: TRACES,
+        run: |server, case| written(server, case, r#"{"intValue":1e21}"#, &json!({})),
+    },
+    Check {
+        row: "J6",
+        rule: "null is as if absent",
+        level: Level::Must,
+        source: PROTO3,
+        cases: JSON,
+        run: nulls,
+    },
+    Check {
+        row: "J6",
+        rule: "fields left out have their defaults",
+        level: Level::Must,
+        source: PROTO3,
+        cases: TRACES,
+        run: |server, case| {
+            for (value, kept) in [
+                (json!({ "arrayValue": {} }), json!([])),
+                (json!({ "kvlistValue": {} }), json!({})),
+                (json!({}), json!({ "$empty": true })),
+            ] {
+                let expected = json!({ "metadata": { "attributes": { "v": kept } } });
+                attribute(server, case, value, &expected)?;
+            }
+            Ok(())
+        },
+    },
+    Check {
+        row: "J7",
+        rule: "bytes are base64, standard or URL-safe, padded or not",
+        level: Level::Must,
+        source: PROTO3,
+        cases: TRACES,
+        run: |server, case| {
+            // 0xfb 0xff 0xfe 0x01
+            for written in ["+//+AQ==", "+//+AQ", "-__-AQ==", "-__-AQ"] {
+                let kept = json!({ "$bytes": "+//+AQ==" });
+                let expected = json!({ "metadata": { "attributes": { "v": kept } } });
+                attribute(server, case, json!({ "bytesValue": written }), &expected)?;
+            }
+            Ok(())
+        },
+    },
+];
+
+/// A request of a good item; these fields replace its own (a metric's data point's), and attributes are added to them.
+fn with(case: Case, mark: &Mark, fields: Json) -> Call {
+    let mut message = request(case.signal, vec![item(case.signal, mark, Vec::new())]).json();
+    let (resources, scopes, items) = case.signal.lists();
+    let mut target = &mut message[resources][0][scopes][0][items][0];
+    if case.signal == Signal::Metrics {
+        target = &mut target["gauge"]["dataPoints"][0];
+    }
+    let Json::Object(fields) = fields else {
+        unreachable!("fields are an object")
+    };
+    for (name, value) in fields {
+        match (&mut target[&name], value) {
+            (Json::Array(old), Json::Array(new)) => old.extend(new),
+            (place, value) => *place = value,
+        }
+    }
+    Call::raw(case, message.to_string())
+}
+
+fn stored(server: &Server, case: Case, mark: &Mark, fields: Json, expected: &Json) -> Verdict {
+    let shown = fields.to_string();
+    kept(server, &with(case, mark, fields), mark, expected).map_err(|fault| of(&shown, fault))
+}
+
+fn kept(server: &Server, call: &Call, mark: &Mark, expected: &Json) -> Verdict {
+    let rows = server.kept(call, mark, 1)?;
+    rows.iter().try_for_each(|row| has(row, expected))
+}
+
+fn of(shown: &str, fault: Fault) -> Fault {
+    match fault {
+        Fault::Failed(seen) => Fault::Failed(format!("{shown}: {seen}")),
+        fault @ Fault::NotJudged(_) => fault,
+    }
+}
+
+/// An attribute `v` of that value.
+fn attribute(server: &Server, case: Case, value: Json, expected: &Json) -> Verdict {
+    written(server, case, &value.to_string(), expected)
+}
+
+/// The same, with the value's very text.
+fn written(server: &Server, case: Case, value: &str, expected: &Json) -> Verdict {
+    let mark = Mark::new();
+    let fields = json!({ "attributes": [{ "key": "v", "value": "PLACE" }] });
+    let call = with(case, &mark, fields);
+    let text = String::from_utf8_lossy(&call.body).replace("\"PLACE\"", value);
+    kept(server, &Call::raw(case, text), &mark, expected).map_err(|fault| of(value, fault))
+}
+
+/// Whoever reads such a key sees that its value is no list, and whoever passes over it does not.
+fn snake_case(server: &Server, case: Case) -> Verdict {
+    let (resources, scopes, _) = case.signal.lists();
+    let (resources_snake, scopes_snake) = (snake(resources), snake(scopes));
+    for body in [
+        format!(r#"{{"{resources_snake}":"no list"}}"#),
+        format!(r#"{{"{resources}":[{{"{scopes_snake}":"no list"}}]}}"#),
+    ] {
+        let answer = server.answer(&Call::raw(case, body.clone()))?;
+        ensure(answer.is_bad_data(), || {
+            format!("{body}: {}", answer.seen())
+        })?;
+    }
+    let mark = Mark::new();
+    let good = with(case, &mark, json!({}));
+    let text = String::from_utf8_lossy(&good.body)
+        .replace(resources, &resources_snake)
+        .replace(scopes, &scopes_snake)
+        .replace("timeUnixNano", "time_unix_nano")
+        .replace("logRecords", "log_records");
+    server.takes(&Call::raw(case, text), &mark, 1)
+}
+
+fn snake(name: &str) -> String {
+    name.chars().fold(String::new(), |mut text, letter| {
+        if letter.is_uppercase() {
+            text.push('_');
+        }
+        text.push(letter.to_ascii_lowercase());
+        text
+    })
+}
+
+/// In every field that the item need not have, and around it.
+fn nulls(server: &Server, case: Case) -> Verdict {
+    let mark = Mark::new();
+    let fields = match case.signal {
+        Signal::Traces => json!({
+            "traceState": null, "parentSpanId": null, "name": null, "kind": null, "events": null,
+            "droppedLinksCount": null, "links": null, "status": null, "flags": null,
+            "attributes": [{ "key": "v", "value": null }],
+        }),
+        Signal::Logs => json!({
+            "severityNumber": null, "severityText": null, "body": null, "traceId": null,
+            "spanId": null, "flags": null, "observedTimeUnixNano": null, "eventName": null,
+        }),
+        Signal::Metrics => json!({
+            "startTimeUnixNano": null, "exemplars": null, "flags": null,
+            "attributes": [{ "key": "v", "value": { "stringValue": null } }],
+        }),
+    };
+    server.takes(&with(case, &mark, fields), &mark, 1)?;
+    let (resources, scopes, items) = case.signal.lists();
+    for body in [
+        json!({ resources: null }),
+        json!({ resources: [{ "resource": null, "schemaUrl": null, scopes: null }] }),
+        json!({ resources: [{ scopes: [{ "scope": null, "schemaUrl": null, items: null }] }] }),
+    ] {
+        let answer = server.answer(&Call::raw(case, body.to_string()))?;
+        ensure(answer.took_all(), || format!("{body}: {}", answer.seen()))?;
+    }
+    debug_assert!(case.way == Way::Json);
+    server.rows(Situation::Plain, &mark, 1).map(|_| ())
+}
