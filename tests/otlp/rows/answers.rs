@@ -58,16 +58,7 @@ pub(super) const CHECKS: &[Check] = &[
         level: Level::Must,
         source: "OTLP/HTTP Response, Failures",
         cases: HTTP,
-        run: |server, case| {
-            undecodable(case).iter().try_for_each(|(what, call)| {
-                let reply = server.reply(call)?;
-                // That it has to be an error is another rule.
-                if reply.status < 400 {
-                    return Ok(());
-                }
-                has_status(&reply).map_err(|fault| after(what, fault))
-            })
-        },
+        run: status_bodies,
     },
     Check {
         row: "H8",
@@ -105,6 +96,14 @@ pub(super) const CHECKS: &[Check] = &[
                 ensure(reply.status == 400, || format!("{what}: {}", seen(&reply)))
             })
         },
+    },
+    Check {
+        row: "H9",
+        rule: "a JSON value of another type than its field's is refused, or its item rejected",
+        level: Level::Must,
+        source: "OTLP/HTTP Response, Bad Data",
+        cases: &[JSON[0]],
+        run: super::json::wrong_types,
     },
     Check {
         row: "H9",
@@ -210,6 +209,22 @@ pub(super) const CHECKS: &[Check] = &[
         run: warning,
     },
 ];
+
+/// That there has to be an error is another rule.
+fn status_bodies(server: &Server, case: Case) -> Verdict {
+    let mut errors = 0;
+    for (what, call) in undecodable(case) {
+        let reply = server.reply(&call)?;
+        if reply.status >= 400 {
+            errors += 1;
+            has_status(&reply).map_err(|fault| after(what, fault))?;
+        }
+    }
+    if errors == 0 {
+        return Err(Fault::NotJudged("it refuses nothing".to_owned()));
+    }
+    Ok(())
+}
 
 fn unset(server: &Server, case: Case) -> Verdict {
     let answer = server.answer(&good(case, &Mark::new()))?;

@@ -327,6 +327,30 @@ fn written(server: &Server, case: Case, value: &str, expected: &Json) -> Verdict
     kept(server, &Call::raw(case, text), &mark, expected).map_err(|fault| of(value, fault))
 }
 
+/// What is taken where a value is good must not be taken where it is none.
+pub(super) fn wrong_types(server: &Server, case: Case) -> Verdict {
+    let attribute = |value: Json| json!({ "attributes": [{ "key": "v", "value": value }] });
+    for fields in [
+        json!({ "traceId": "no hex digits, and as many as 32" }),
+        json!({ "startTimeUnixNano": "soon" }),
+        json!({ "kind": {} }),
+        json!({ "name": 5 }),
+        json!({ "droppedLinksCount": "many" }),
+        json!({ "events": "none" }),
+        attribute(json!({ "doubleValue": "half" })),
+        attribute(json!({ "intValue": "one" })),
+        attribute(json!({ "boolValue": "maybe" })),
+        attribute(json!({ "bytesValue": "*" })),
+        attribute(json!({ "arrayValue": 5 })),
+    ] {
+        let shown = fields.to_string();
+        let answer = server.answer(&with(case, &Mark::new(), fields))?;
+        let is_kept_out = answer.is_bad_data() || answer.rejected() == Some(1);
+        ensure(is_kept_out, || format!("{shown}: {}", answer.seen()))?;
+    }
+    Ok(())
+}
+
 /// Whoever reads such a key sees that its value is no list, and whoever passes over it does not.
 fn snake_case(server: &Server, case: Case) -> Verdict {
     let (resources, scopes, _) = case.signal.lists();
