@@ -169,15 +169,26 @@ impl Answer {
             Outcome::Success { partial: None } => "full success".to_owned(),
             Outcome::Success {
                 partial: Some(Partial { rejected, message }),
-            } => format!("success, {rejected} rejected: {}", shortened(message)),
-            Outcome::Refused(Refusal::Http(status)) => {
-                let body = String::from_utf8_lossy(&self.reply.body);
-                format!("HTTP {status}: {}", shortened(&body))
-            }
+            } => format!(
+                "success, {rejected} rejected, message {:?}",
+                shortened(message)
+            ),
+            Outcome::Refused(Refusal::Http(_)) => self.reply.seen(),
             Outcome::Refused(Refusal::Grpc(code, status)) => {
                 format!("{}: {}", code_name(*code), shortened(&status.message))
             }
         }
+    }
+}
+
+impl Reply {
+    /// An HTTP answer in a few words.
+    pub(crate) fn seen(&self) -> String {
+        let told = match Status::of_body(self) {
+            Ok(status) if self.status >= 400 => status.message,
+            _ => String::from_utf8_lossy(&self.body).into_owned(),
+        };
+        format!("HTTP {}: {}", self.status, shortened(&told))
     }
 }
 
@@ -343,13 +354,21 @@ pub(crate) fn unbase64(text: &str) -> Result<Vec<u8>, String> {
         .map_err(|error| format!("binary metadata is no base64: {error}"))
 }
 
+/// At most a hundred characters, none of which moves the cursor.
 pub(crate) fn shortened(text: &str) -> String {
     const SHOWN: usize = 100;
-    let text = text.trim().escape_debug().to_string();
-    match text.char_indices().nth(SHOWN) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text,
+    let mut shown = String::new();
+    for (index, letter) in text.trim().chars().enumerate() {
+        if index == SHOWN {
+            shown.push('…');
+            break;
+        }
+        match letter {
+            _ if letter.is_control() => shown.extend(letter.escape_default()),
+            _ => shown.push(letter),
+        }
     }
+    shown
 }
 
 /// grpc/doc/statuscodes.md.

@@ -85,6 +85,7 @@ fn trial(check: &'static Check, case: Case, server: Arc<Server>) -> Trial {
 /// As part of a test's name.
 fn words(text: &str) -> String {
     let is_part = |letter: char| letter.is_ascii_alphanumeric();
+    let text = text.replace('\'', "");
     let words: Vec<_> = text
         .split(|letter| !is_part(letter))
         .filter(|word| !word.is_empty())

@@ -278,6 +278,19 @@ impl Server {
         self.rows(call.situation, mark, rows)
     }
 
+    /// For rules on what is kept, once it was taken: a foreign server's store is not looked into.
+    ///
+    /// # Errors
+    /// Not judged, unless the server is ours.
+    pub(crate) fn shows_what_it_keeps(&self) -> Verdict {
+        if self.is_ours() {
+            return Ok(());
+        }
+        Err(Fault::NotJudged(
+            "it takes it; what it keeps is not looked at".to_owned(),
+        ))
+    }
+
     /// The rows that our own server holds of the mark, which must be that many; none of a foreign one's.
     ///
     /// # Errors

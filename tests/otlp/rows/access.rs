@@ -4,7 +4,7 @@
 
 use hyper::Method;
 
-use super::routes::{good, seen};
+use super::routes::good;
 use super::{Check, Level};
 use crate::answer::{Outcome, Refusal, Status};
 use crate::case::{ALL, Case, HTTP};
@@ -84,7 +84,7 @@ pub(super) const CHECKS: &[Check] = &[
         cases: HTTP,
         run: |server, case| {
             let reply = server.reply(&good(case, &Mark::new()).to_path("/"))?;
-            ensure(reply.status == 404, || seen(&reply))
+            ensure(reply.status == 404, || reply.seen())
         },
     },
     Check {
@@ -96,7 +96,8 @@ pub(super) const CHECKS: &[Check] = &[
         run: |server, case| {
             let reply = server.reply(&good(case, &Mark::new()).to_path("/"))?;
             let status = Status::of_body(&reply)?;
-            ensure(status.message.contains("/v1/"), || status.message.clone())
+            let message = &status.message;
+            ensure(message.contains(case.signal.path()), || message.clone())
         },
     },
     Check {

@@ -5,7 +5,7 @@
 
 use serde_json::Value as Json;
 
-use super::routes::{good, has_status, seen};
+use super::routes::{good, has_status};
 use super::{Check, Level};
 use crate::answer::{Answer, Partial, Status};
 use crate::case::{ALL, Case, HTTP, JSON, Signal, Way};
@@ -25,7 +25,7 @@ pub(super) const CHECKS: &[Check] = &[
         cases: HTTP,
         run: |server, case| {
             let reply = server.reply(&good(case, &Mark::new()))?;
-            ensure(reply.status == 200, || seen(&reply))
+            ensure(reply.status == 200, || reply.seen())
         },
     },
     Check {
@@ -93,7 +93,7 @@ pub(super) const CHECKS: &[Check] = &[
         run: |server, case| {
             undecodable(case).iter().try_for_each(|(what, call)| {
                 let reply = server.reply(call)?;
-                ensure(reply.status == 400, || format!("{what}: {}", seen(&reply)))
+                ensure(reply.status == 400, || format!("{what}: {}", reply.seen()))
             })
         },
     },
@@ -115,7 +115,7 @@ pub(super) const CHECKS: &[Check] = &[
             let mut body = sent_in(case).to_vec();
             body.extend(b" {}");
             let reply = server.reply(&Call::raw(case, body))?;
-            ensure(reply.status == 400, || seen(&reply))
+            ensure(reply.status == 400, || reply.seen())
         },
     },
     Check {
@@ -145,7 +145,7 @@ pub(super) const CHECKS: &[Check] = &[
         cases: HTTP,
         run: |server, case| {
             let reply = server.reply(&refused(case))?;
-            ensure(matches!(reply.status, 429 | 503), || seen(&reply))
+            ensure(matches!(reply.status, 429 | 503), || reply.seen())
         },
     },
     Check {

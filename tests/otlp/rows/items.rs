@@ -130,7 +130,8 @@ pub(super) const CHECKS: &[Check] = &[
             };
             let item = |mark: &Mark| item(case.signal, mark, attributes());
             let expected = json!({ "metadata": { "attributes": { "twice": "last" } } });
-            one_row(server, case, item, &expected)
+            one_row(server, case, item, &expected)?;
+            server.shows_what_it_keeps()
         },
     },
     Check {
@@ -300,5 +301,5 @@ fn log_times(server: &Server, case: Case) -> Verdict {
         let ms = row["timestamp"].as_u64().unwrap_or_default();
         ensure(ms > TIME / 1_000_000, || format!("stored with time {ms}"))?;
     }
-    Ok(())
+    server.shows_what_it_keeps()
 }

@@ -6,9 +6,9 @@ use serde_json::{Value as Json, json};
 
 use super::items::has;
 use super::{Check, Level};
-use crate::case::{Case, HTTP_TRACES, JSON, METRICS, Signal, Way};
+use crate::case::{Case, HTTP_TRACES, JSON, METRICS, Signal};
 use crate::message::{base64, hex};
-use crate::server::{Call, Server, Situation};
+use crate::server::{Call, Server};
 use crate::telemetry::{Mark, TIME, item, request};
 use crate::verdict::{Fault, Verdict, ensure};
 
@@ -21,7 +21,7 @@ const LOGS: &[Case] = &[JSON[1]];
 pub(super) const CHECKS: &[Check] = &[
     Check {
         row: "J1",
-        rule: "ids are hex, in either case",
+        rule: "ids in hex are taken, in either case",
         level: Level::Must,
         source: "JSON Protobuf Encoding",
         cases: &[TRACES[0], LOGS[0]],
@@ -88,7 +88,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         row: "J3",
-        rule: "keys are lowerCamelCase",
+        rule: "keys in lowerCamelCase are taken",
         level: Level::Must,
         source: "JSON Protobuf Encoding",
         cases: JSON,
@@ -119,7 +119,8 @@ pub(super) const CHECKS: &[Check] = &[
                 "end_time_unix_nano": (TIME + 10).to_string(),
             });
             let expected = json!({ "timeUnixNano": TIME.to_string(), "durationNs": 9 });
-            stored(server, case, &Mark::new(), fields, &expected)
+            stored(server, case, &Mark::new(), fields, &expected)?;
+            server.shows_what_it_keeps()
         },
     },
     Check {
@@ -384,34 +385,67 @@ fn snake(name: &str) -> String {
     })
 }
 
-/// In every field that the item need not have, and around it.
+/// In every field that an item need not have, one by one, and around it.
 fn nulls(server: &Server, case: Case) -> Verdict {
-    let mark = Mark::new();
-    let fields = match case.signal {
-        Signal::Traces => json!({
-            "traceState": null, "parentSpanId": null, "name": null, "kind": null, "events": null,
-            "droppedLinksCount": null, "links": null, "status": null, "flags": null,
-            "attributes": [{ "key": "v", "value": null }],
-        }),
-        Signal::Logs => json!({
-            "severityNumber": null, "severityText": null, "body": null, "traceId": null,
-            "spanId": null, "flags": null, "observedTimeUnixNano": null, "eventName": null,
-        }),
-        Signal::Metrics => json!({
-            "startTimeUnixNano": null, "exemplars": null, "flags": null,
-            "attributes": [{ "key": "v", "value": { "stringValue": null } }],
-        }),
+    let fields: &[&str] = match case.signal {
+        Signal::Traces => &[
+            "traceState",
+            "parentSpanId",
+            "name",
+            "kind",
+            "endTimeUnixNano",
+            "droppedAttributesCount",
+            "events",
+            "links",
+            "status",
+            "flags",
+        ],
+        Signal::Logs => &[
+            "timeUnixNano",
+            "severityNumber",
+            "severityText",
+            "body",
+            "droppedAttributesCount",
+            "flags",
+            "traceId",
+            "spanId",
+            "eventName",
+        ],
+        Signal::Metrics => &["startTimeUnixNano", "exemplars", "flags"],
     };
-    server.takes(&with(case, &mark, fields), &mark, 1)?;
-    let (resources, scopes, items) = case.signal.lists();
-    for body in [
-        json!({ resources: null }),
-        json!({ resources: [{ "resource": null, "schemaUrl": null, scopes: null }] }),
-        json!({ resources: [{ scopes: [{ "scope": null, "schemaUrl": null, items: null }] }] }),
-    ] {
-        let answer = server.answer(&Call::raw(case, body.to_string()))?;
-        ensure(answer.took_all(), || format!("{body}: {}", answer.seen()))?;
+    let mut refused = Vec::new();
+    for field in fields {
+        let mark = Mark::new();
+        match server.takes(&with(case, &mark, json!({ *field: null })), &mark, 1) {
+            Err(Fault::Failed(_)) => refused.push(*field),
+            judged => judged?,
+        }
     }
-    debug_assert!(case.way == Way::Json);
-    server.rows(Situation::Plain, &mark, 1).map(|_| ())
+    for value in [r#"{"stringValue":null}"#, r#"{"intValue":null}"#, "null"] {
+        if let Err(Fault::Failed(_)) = written(server, case, value, &json!({})) {
+            refused.push(value);
+        }
+    }
+    let (resources, scopes, items) = case.signal.lists();
+    for (what, body) in [
+        (resources, json!({ resources: null })),
+        ("resource", json!({ resources: [{ "resource": null }] })),
+        ("schemaUrl", json!({ resources: [{ "schemaUrl": null }] })),
+        (scopes, json!({ resources: [{ scopes: null }] })),
+        (
+            "scope",
+            json!({ resources: [{ scopes: [{ "scope": null }] }] }),
+        ),
+        (items, json!({ resources: [{ scopes: [{ items: null }] }] })),
+    ] {
+        if !server
+            .answer(&Call::raw(case, body.to_string()))?
+            .took_all()
+        {
+            refused.push(what);
+        }
+    }
+    ensure(refused.is_empty(), || {
+        format!("refused in {}", refused.join(", "))
+    })
 }

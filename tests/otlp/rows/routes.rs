@@ -5,12 +5,13 @@
 use hyper::Method;
 
 use super::{Check, Level};
-use crate::answer::{Status, shortened};
+use crate::answer::Status;
 use crate::case::{Case, HTTP, HTTP_TRACES, Signal, Way};
+use crate::frames;
 use crate::message::Message;
-use crate::server::{Call, Server};
+use crate::server::{Call, Server, Situation};
 use crate::telemetry::{Mark, item, metrics_of_every_kind, request};
-use crate::verdict::{Verdict, ensure};
+use crate::verdict::{Fault, Verdict, ensure};
 use crate::wire::{Reply, Version};
 
 const STATUS_BODY: &str = "OTLP/HTTP Response, Failures";
@@ -37,8 +38,8 @@ pub(super) const CHECKS: &[Check] = &[
         source: "RFC 9110, section 15.5.5",
         cases: HTTP_TRACES,
         run: |server, case| {
-            let reply = server.reply(&elsewhere(case))?;
-            ensure(reply.status == 404, || seen(&reply))
+            let reply = unserved(server, case)?;
+            ensure(reply.status == 404, || reply.seen())
         },
     },
     Check {
@@ -47,7 +48,7 @@ pub(super) const CHECKS: &[Check] = &[
         level: Level::Must,
         source: STATUS_BODY,
         cases: HTTP_TRACES,
-        run: |server, case| has_status(&server.reply(&elsewhere(case))?),
+        run: |server, case| has_status(&unserved(server, case)?),
     },
     Check {
         row: "H2",
@@ -63,7 +64,13 @@ pub(super) const CHECKS: &[Check] = &[
         level: Level::Wish,
         source: "OTLP/HTTP: MAY",
         cases: HTTP,
-        run: |server, case| taken_as(server, case, |call| call.over(Version::Http2)),
+        run: |server, case| {
+            let url = server.url(case, Situation::Plain)?;
+            server
+                .block_on(frames::greet(&url))
+                .map_err(|_| "HTTP/2 is not spoken there".to_owned())?;
+            taken_as(server, case, |call| call.over(Version::Http2))
+        },
     },
     Check {
         row: "H2",
@@ -81,7 +88,7 @@ pub(super) const CHECKS: &[Check] = &[
             let call = good(case, &Mark::new()).with_content_type(Some(other));
             let reply = server.reply(&call)?;
             ensure(reply.status >= 400, || {
-                format!("the other's content type: {}", seen(&reply))
+                format!("the other's content type: {}", reply.seen())
             })
         },
     },
@@ -147,7 +154,7 @@ pub(super) const CHECKS: &[Check] = &[
             for content_type in FOREIGN_TYPES {
                 let reply = server.reply(&of_type(case, *content_type))?;
                 ensure(reply.status == 415, || {
-                    format!("{content_type:?}: {}", seen(&reply))
+                    format!("{content_type:?}: {}", reply.seen())
                 })?;
             }
             Ok(())
@@ -175,7 +182,7 @@ pub(super) const CHECKS: &[Check] = &[
             for method in [Method::GET, Method::PUT, Method::DELETE] {
                 let reply = server.reply(&by(case, &method))?;
                 ensure(reply.status == 405, || {
-                    format!("{method}: {}", seen(&reply))
+                    format!("{method}: {}", reply.seen())
                 })?;
             }
             Ok(())
@@ -230,9 +237,14 @@ fn taken_as(server: &Server, case: Case, change: impl Fn(Call) -> Call) -> Verdi
     server.takes(&change(good(case, &mark)), &mark, 1)
 }
 
-/// No OTLP signal is called so, so no server serves it.
-fn elsewhere(case: Case) -> Call {
-    good(case, &Mark::new()).to_path("/v1/conformance")
+/// What is answered on the path of profiles, OTLP's fourth signal, by a server without it.
+fn unserved(server: &Server, case: Case) -> Result<Reply, Fault> {
+    let call = Call::of(case, &Message::default()).to_path("/v1development/profiles");
+    let reply = server.reply(&call)?;
+    if reply.status == 200 {
+        return Err(Fault::NotJudged("it serves profiles".to_owned()));
+    }
+    Ok(reply)
 }
 
 fn of_type(case: Case, content_type: Option<&str>) -> Call {
@@ -254,12 +266,7 @@ pub(super) fn has_content_type(reply: &Reply, case: Case, status: u16) -> Verdic
 
 /// An error whose body is a `google.rpc.Status`, in either encoding.
 pub(super) fn has_status(reply: &Reply) -> Verdict {
-    ensure(reply.status >= 400, || seen(reply))?;
+    ensure(reply.status >= 400, || reply.seen())?;
     Status::of_body(reply)?;
     Ok(())
-}
-
-pub(super) fn seen(reply: &Reply) -> String {
-    let body = shortened(&String::from_utf8_lossy(&reply.body));
-    format!("HTTP {}: {body}", reply.status)
 }
