@@ -9,9 +9,10 @@
 #
 # Each line: the row, whose word it is (MUST and SHOULD are the specification's own, the rest is our wish), whether it
 # passed, the rule. Exit code: 0, or 1 if a MUST was broken. Some rules show only in a server that is set up so:
-#   --cors URL [GRPC]       lets pages of http://page.example send
 #   --auth URL [GRPC]       asks for the bearer token a-token-of-the-conformance-suite
+#   --cors URL [GRPC]       lets pages of http://page.example send, who bear that token
 #   --refusing URL [GRPC]   cannot take anything for the time being (its database is away, its queue full)
+#   --strict URL [GRPC]     reads JSON without keys in snake_case, as the specification has it
 #   --cutting URL [GRPC]    throws away attributes past the first 8 of an item, and says so
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -75,7 +76,7 @@ YAML
 }
 auth=', auth: {authenticator: bearertokenauth}'
 start plain '' '' nop && plain=("${at[@]}")
-start cors ', cors: {allowed_origins: [http://page.example]}' '' nop && cors=("${at[@]}")
+start cors "$auth, cors: {allowed_origins: [http://page.example], allowed_headers: [authorization]}" '' nop && cors=("${at[@]}")
 start auth "$auth" "$auth" nop && auth=("${at[@]}")
 start refusing '' '' otlp_http && refusing=("${at[@]}")
 

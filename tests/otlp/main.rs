@@ -27,6 +27,7 @@ mod wire;
 
 /// An answer in OTLP's own terms.
 mod answer;
+mod status;
 
 /// Who is judged.
 mod ours;

@@ -78,10 +78,14 @@ fn start(situation: Situation, runtime: &Runtime) -> Running {
     let launch = Launch::sqlite(dir.path());
     let launch = match situation {
         Situation::Plain => launch,
-        Situation::Cors => launch.with("RUVVECTOR_CORS_ORIGINS", ORIGIN),
+        // A browser asks whether it may send without the token that it sends then.
+        Situation::Cors => launch
+            .with("RUVVECTOR_CORS_ORIGINS", ORIGIN)
+            .with("RUVVECTOR_AUTH_TOKENS", TOKEN),
         Situation::Auth => launch.with("RUVVECTOR_AUTH_TOKENS", TOKEN),
         // More free space than any volume has.
         Situation::Refusing => launch.with("RUVVECTOR_LOG_FREE_FLOOR_BYTES", "1000000GiB"),
+        Situation::Strict => launch.with("RUVVECTOR_STRICT_OTLP_JSON", "true"),
         Situation::Cutting => launch.with("RUVVECTOR_MAX_ATTRIBUTES", &ATTRIBUTES.to_string()),
     };
     let service = runtime.block_on(launch.start());

@@ -23,12 +23,14 @@ use crate::wire::{Connection, Reply, Version};
 pub(crate) enum Situation {
     /// By its defaults.
     Plain,
-    /// Lets browsers send from [`ORIGIN`].
+    /// Lets browsers send from [`ORIGIN`], who bear [`TOKEN`], whether it asks for it or not.
     Cors,
     /// Asks for [`TOKEN`].
     Auth,
     /// Cannot take anything for the time being.
     Refusing,
+    /// Reads JSON as the specification has it, and no keys in snake_case.
+    Strict,
     /// Throws away attributes past the first [`ATTRIBUTES`] of an item.
     Cutting,
 }

@@ -16,9 +16,10 @@ use crate::verdict::Fault;
 const USAGE: &str = "judge [--markdown] {--ours NAME | --server NAME URL [GRPC-URL] [SITUATION URL [GRPC-URL]]…}…
 
 Situations, for rules that show only in a server that is set up so; without them those are not judged:
-  --cors       lets pages of http://page.example send
+  --cors       lets pages of http://page.example send, with the same token
   --auth       asks for the bearer token a-token-of-the-conformance-suite
   --refusing   cannot take anything for the time being
+  --strict     reads no keys in snake_case
   --cutting    throws away attributes past the first 8 of an item, and says so";
 
 /// A server with what was found of each rule.
@@ -106,6 +107,7 @@ fn read(arguments: impl Iterator<Item = String>) -> Result<(Vec<Column>, bool), 
             ("--cors", _) => Situation::Cors,
             ("--auth", _) => Situation::Auth,
             ("--refusing", _) => Situation::Refusing,
+            ("--strict", _) => Situation::Strict,
             ("--cutting", _) => Situation::Cutting,
             _ => return Err(format!("{option} {values:?} is not understood")),
         };

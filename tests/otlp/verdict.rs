@@ -11,6 +11,16 @@ pub(crate) enum Fault {
     NotJudged(String),
 }
 
+impl Fault {
+    /// With what was sent before what was seen.
+    pub(crate) fn of(self, sent: &str) -> Self {
+        match self {
+            Self::Failed(seen) => Self::Failed(format!("{sent}: {seen}")),
+            not_judged @ Self::NotJudged(_) => not_judged,
+        }
+    }
+}
+
 pub(crate) type Verdict = Result<(), Fault>;
 
 impl From<String> for Fault {

@@ -6,9 +6,10 @@ use hyper::Method;
 
 use super::routes::good;
 use super::{Check, Level};
-use crate::answer::{Outcome, Refusal, Status};
+use crate::answer::{Outcome, Refusal};
 use crate::case::{ALL, Case, HTTP};
 use crate::server::{Call, ORIGIN, Server, Situation, TOKEN};
+use crate::status::Status;
 use crate::telemetry::Mark;
 use crate::verdict::{Verdict, ensure};
 use crate::wire::Reply;
@@ -130,11 +131,14 @@ fn preflight(case: Case, origin: &str) -> Call {
         .with_content_type(None)
         .with_header("origin", origin)
         .with_header("access-control-request-method", "POST")
-        .with_header("access-control-request-headers", "content-type")
+        .with_header(
+            "access-control-request-headers",
+            "authorization,content-type",
+        )
 }
 
 fn from(case: Case, origin: &str) -> Call {
-    good(case, &Mark::new()).with_header("origin", origin)
+    bearing(case, TOKEN).with_header("origin", origin)
 }
 
 fn allowed(reply: &Reply) -> &str {

@@ -7,10 +7,11 @@ use serde_json::Value as Json;
 
 use super::routes::{good, has_status};
 use super::{Check, Level};
-use crate::answer::{Answer, Partial, Status};
+use crate::answer::{Answer, Partial};
 use crate::case::{ALL, Case, HTTP, JSON, Signal, Way};
 use crate::message::{Message, Value};
 use crate::server::{ATTRIBUTES, Call, Server, Situation};
+use crate::status::Status;
 use crate::telemetry::{
     Mark, attribute, gauge, item, log_record, number_point, request, span, string,
 };
@@ -217,7 +218,7 @@ fn status_bodies(server: &Server, case: Case) -> Verdict {
         let reply = server.reply(&call)?;
         if reply.status >= 400 {
             errors += 1;
-            has_status(&reply).map_err(|fault| after(what, fault))?;
+            has_status(&reply).map_err(|fault| fault.of(what))?;
         }
     }
     if errors == 0 {
@@ -257,6 +258,8 @@ fn partial(server: &Server, case: Case) -> Result<(Answer, Partial), Fault> {
     for faulty in [faulty(case.signal, &mark), too_deep(case.signal, &mark)] {
         let message = request(case.signal, vec![good.clone(), faulty]);
         let answer = server.answer(&Call::of(case, &message))?;
+        let is_other_success = (201..300).contains(&answer.reply.status);
+        ensure(!is_other_success, || answer.seen())?;
         if let Some(told) = answer.partial().filter(|told| told.rejected != 0).cloned() {
             return Ok((answer, told));
         }
@@ -361,11 +364,4 @@ pub(super) fn undecodable(case: Case) -> Vec<(&'static str, Call)> {
 /// The body of a good request in that encoding.
 fn sent_in(case: Case) -> bytes::Bytes {
     good(case, &Mark::new()).body
-}
-
-pub(super) fn after(what: &str, fault: Fault) -> Fault {
-    match fault {
-        Fault::Failed(seen) => Fault::Failed(format!("{what}: {seen}")),
-        fault @ Fault::NotJudged(_) => fault,
-    }
 }

@@ -8,10 +8,11 @@ use super::routes::good;
 use super::taken::compress;
 use super::transport::{LARGE_BYTES, TOO_LARGE_BYTES, large};
 use super::{Check, Level};
-use crate::answer::{Answer, Outcome, Refusal, RetryInfo, Status, code_name, unbase64};
+use crate::answer::{Answer, Outcome, Refusal};
 use crate::case::{Case, GRPC, GRPC_TRACES, Signal};
 use crate::frames::{self, Greeting};
 use crate::server::{Call, Server, Situation};
+use crate::status::{RetryInfo, Status, code_name, unbase64};
 use crate::telemetry::{Mark, item, metrics_of_every_kind, request};
 use crate::verdict::{Fault, Verdict, ensure};
 use crate::wire::Connection;
@@ -206,7 +207,7 @@ pub(super) const CHECKS: &[Check] = &[
         run: |server, case| {
             for (what, call) in super::answers::undecodable(case) {
                 let answer = server.answer(&call)?;
-                never_again(&answer).map_err(|fault| super::answers::after(what, fault))?;
+                never_again(&answer).map_err(|fault| fault.of(what))?;
             }
             Ok(())
         },

@@ -11,7 +11,7 @@ use crate::server::{Call, Server, Situation};
 use crate::telemetry::{
     Mark, TIME, attribute, gauge, item, log_record, number_point, request, span, string,
 };
-use crate::verdict::{Fault, Verdict, ensure};
+use crate::verdict::{Verdict, ensure};
 
 const INVALID_ID: &str = "trace.proto calls it invalid, and leaves open what follows";
 
@@ -253,13 +253,8 @@ fn log_ids(server: &Server, case: Case) -> Verdict {
                 .but("spanId", Value::Id(span_id.clone()))
         };
         let expected = json!({ "traceId": null, "spanId": null });
-        one_row(server, case, item, &expected).map_err(|fault| match fault {
-            Fault::Failed(seen) => {
-                let (trace, span) = (trace_id.len(), span_id.len());
-                Fault::Failed(format!("ids of {trace} and {span} bytes: {seen}"))
-            }
-            fault @ Fault::NotJudged(_) => fault,
-        })?;
+        let sent = format!("ids of {} and {} bytes", trace_id.len(), span_id.len());
+        one_row(server, case, item, &expected).map_err(|fault| fault.of(&sent))?;
     }
     Ok(())
 }

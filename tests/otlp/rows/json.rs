@@ -2,14 +2,17 @@
 //!
 //! **Invariant:** what our own server made of it is judged by its rows; a foreign one shows only that it took it.
 
+/// What is sent.
+mod written;
+
 use serde_json::{Value as Json, json};
 
-use super::items::has;
+use self::written::{attribute, stored, with, written};
 use super::{Check, Level};
 use crate::case::{Case, HTTP_TRACES, JSON, METRICS, Signal};
 use crate::message::{base64, hex};
-use crate::server::{Call, Server};
-use crate::telemetry::{Mark, TIME, item, request};
+use crate::server::{Call, Server, Situation};
+use crate::telemetry::{Mark, TIME};
 use crate::verdict::{Fault, Verdict, ensure};
 
 const PROTO3: &str = "JSON Protobuf Encoding; proto3's JSON Mapping";
@@ -28,13 +31,13 @@ pub(super) const CHECKS: &[Check] = &[
         run: |server, case| {
             for is_upper in [false, true] {
                 let mark = Mark::new();
-                let written = |id: &[u8]| match is_upper {
+                let cased = |id: &[u8]| match is_upper {
                     false => hex(id),
                     true => hex(id).to_uppercase(),
                 };
                 let ids = json!({
-                    "traceId": written(&mark.trace_id()),
-                    "spanId": written(&mark.span_id()),
+                    "traceId": cased(&mark.trace_id()),
+                    "spanId": cased(&mark.span_id()),
                 });
                 let expected = json!({
                     "traceId": hex(&mark.trace_id()),
@@ -104,6 +107,21 @@ pub(super) const CHECKS: &[Check] = &[
         source: "deviates: the specification makes them unknown keys, whose data is lost",
         cases: JSON,
         run: snake_case,
+    },
+    Check {
+        row: "J3",
+        rule: "where reading is set to be strict, keys in snake_case are passed over as unknown",
+        level: Level::Must,
+        source: "JSON Protobuf Encoding: original names are not valid",
+        cases: JSON,
+        run: |server, case| {
+            for body in not_lists(case) {
+                let call = Call::raw(case, body.clone()).at(Situation::Strict);
+                let answer = server.answer(&call)?;
+                ensure(answer.took_all(), || format!("{body}: {}", answer.seen()))?;
+            }
+            Ok(())
+        },
     },
     Check {
         row: "J3",
@@ -277,57 +295,6 @@ pub(super) const CHECKS: &[Check] = &[
     },
 ];
 
-/// A request of a good item; these fields replace its own (a metric's data point's), and attributes are added to them.
-fn with(case: Case, mark: &Mark, fields: Json) -> Call {
-    let mut message = request(case.signal, vec![item(case.signal, mark, Vec::new())]).json();
-    let (resources, scopes, items) = case.signal.lists();
-    let mut target = &mut message[resources][0][scopes][0][items][0];
-    if case.signal == Signal::Metrics {
-        target = &mut target["gauge"]["dataPoints"][0];
-    }
-    let Json::Object(fields) = fields else {
-        unreachable!("fields are an object")
-    };
-    for (name, value) in fields {
-        match (&mut target[&name], value) {
-            (Json::Array(old), Json::Array(new)) => old.extend(new),
-            (place, value) => *place = value,
-        }
-    }
-    Call::raw(case, message.to_string())
-}
-
-fn stored(server: &Server, case: Case, mark: &Mark, fields: Json, expected: &Json) -> Verdict {
-    let shown = fields.to_string();
-    kept(server, &with(case, mark, fields), mark, expected).map_err(|fault| of(&shown, fault))
-}
-
-fn kept(server: &Server, call: &Call, mark: &Mark, expected: &Json) -> Verdict {
-    let rows = server.kept(call, mark, 1)?;
-    rows.iter().try_for_each(|row| has(row, expected))
-}
-
-fn of(shown: &str, fault: Fault) -> Fault {
-    match fault {
-        Fault::Failed(seen) => Fault::Failed(format!("{shown}: {seen}")),
-        fault @ Fault::NotJudged(_) => fault,
-    }
-}
-
-/// An attribute `v` of that value.
-fn attribute(server: &Server, case: Case, value: Json, expected: &Json) -> Verdict {
-    written(server, case, &value.to_string(), expected)
-}
-
-/// The same, with the value's very text.
-fn written(server: &Server, case: Case, value: &str, expected: &Json) -> Verdict {
-    let mark = Mark::new();
-    let fields = json!({ "attributes": [{ "key": "v", "value": "PLACE" }] });
-    let call = with(case, &mark, fields);
-    let text = String::from_utf8_lossy(&call.body).replace("\"PLACE\"", value);
-    kept(server, &Call::raw(case, text), &mark, expected).map_err(|fault| of(value, fault))
-}
-
 /// What is taken where a value is good must not be taken where it is none.
 pub(super) fn wrong_types(server: &Server, case: Case) -> Verdict {
     let attribute = |value: Json| json!({ "attributes": [{ "key": "v", "value": value }] });
@@ -352,24 +319,28 @@ pub(super) fn wrong_types(server: &Server, case: Case) -> Verdict {
     Ok(())
 }
 
-/// Whoever reads such a key sees that its value is no list, and whoever passes over it does not.
-fn snake_case(server: &Server, case: Case) -> Verdict {
+/// Whoever reads a key in snake_case sees that its value is no list, and whoever passes over it does not.
+fn not_lists(case: Case) -> [String; 2] {
     let (resources, scopes, _) = case.signal.lists();
-    let (resources_snake, scopes_snake) = (snake(resources), snake(scopes));
-    for body in [
-        format!(r#"{{"{resources_snake}":"no list"}}"#),
-        format!(r#"{{"{resources}":[{{"{scopes_snake}":"no list"}}]}}"#),
-    ] {
+    [
+        format!(r#"{{"{}":"no list"}}"#, snake(resources)),
+        format!(r#"{{"{resources}":[{{"{}":"no list"}}]}}"#, snake(scopes)),
+    ]
+}
+
+fn snake_case(server: &Server, case: Case) -> Verdict {
+    for body in not_lists(case) {
         let answer = server.answer(&Call::raw(case, body.clone()))?;
         ensure(answer.is_bad_data(), || {
             format!("{body}: {}", answer.seen())
         })?;
     }
+    let (resources, scopes, _) = case.signal.lists();
     let mark = Mark::new();
     let good = with(case, &mark, json!({}));
     let text = String::from_utf8_lossy(&good.body)
-        .replace(resources, &resources_snake)
-        .replace(scopes, &scopes_snake)
+        .replace(resources, &snake(resources))
+        .replace(scopes, &snake(scopes))
         .replace("timeUnixNano", "time_unix_nano")
         .replace("logRecords", "log_records");
     server.takes(&Call::raw(case, text), &mark, 1)

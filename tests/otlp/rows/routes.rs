@@ -5,11 +5,11 @@
 use hyper::Method;
 
 use super::{Check, Level};
-use crate::answer::Status;
 use crate::case::{Case, HTTP, HTTP_TRACES, Signal, Way};
 use crate::frames;
 use crate::message::Message;
 use crate::server::{Call, Server, Situation};
+use crate::status::Status;
 use crate::telemetry::{Mark, item, metrics_of_every_kind, request};
 use crate::verdict::{Fault, Verdict, ensure};
 use crate::wire::{Reply, Version};
