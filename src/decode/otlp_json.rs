@@ -31,6 +31,13 @@ pub(super) static SPANS: Lists = Lists {
     item: &schema::SPAN,
 };
 
+pub(super) static LOG_RECORDS: Lists = Lists {
+    resources: ("resourceLogs", "resource_logs"),
+    scopes: ("scopeLogs", "scope_logs"),
+    items: ("logRecords", "log_records"),
+    item: &schema::LOG_RECORD,
+};
+
 const SCHEMA_URL: Name = ("schemaUrl", "schema_url");
 
 /// Walks a request; nothing at all is an empty one.
@@ -43,11 +50,29 @@ pub(super) fn walk<'a>(
     limits: &'a Limits,
     visitor: &mut impl Visitor<'a>,
 ) -> Result<(), DecodeError> {
+    let mut message = Vec::new();
+    walk_items(body, lists, limits, visitor, |item, visitor| {
+        message.clear();
+        transcode::message(item, lists.item, limits, &mut message)?;
+        Ok(visitor.item(&message)?)
+    })
+}
+
+/// Walks a request whose items are taken by `take`, each from where it stands.
+///
+/// # Errors
+/// As [`walk`].
+pub(super) fn walk_items<'a, V: Visitor<'a>>(
+    body: &'a [u8],
+    lists: &'static Lists,
+    limits: &'a Limits,
+    visitor: &mut V,
+    mut take: impl FnMut(&mut Scanner<'a>, &mut V) -> Result<(), DecodeError>,
+) -> Result<(), DecodeError> {
     let mut scanner = Scanner::of_body(body)?;
     if scanner.is_at_end() {
         return Ok(());
     }
-    let mut message = Vec::new();
     request(&mut scanner, lists.resources, limits, |resource| {
         let names = [("resource", "resource"), SCHEMA_URL, lists.scopes];
         let [resource, schema_url, scopes] = members(resource, names, limits)?;
@@ -66,12 +91,7 @@ pub(super) fn walk<'a>(
             let Some(mut items) = items else {
                 return Ok(());
             };
-            each(&mut items, |item| {
-                message.clear();
-                transcode::message(item, lists.item, limits, &mut message)?;
-                visitor.item(&message)?;
-                Ok(())
-            })
+            each(&mut items, |item| take(item, visitor))
         })
     })?;
     Ok(scanner.end()?)
@@ -115,7 +135,7 @@ fn request<'a>(
 const TWICE: &str = "a key is given twice";
 
 /// Where the members of those names stand in the next value, an object or `null`. A member that is `null` is as if absent.
-fn members<'a, const N: usize>(
+pub(super) fn members<'a, const N: usize>(
     scanner: &mut Scanner<'a>,
     names: [Name; N],
     limits: &Limits,
@@ -154,7 +174,7 @@ fn members<'a, const N: usize>(
 }
 
 /// Hands on each element of an array.
-fn each<'a>(
+pub(super) fn each<'a>(
     scanner: &mut Scanner<'a>,
     mut take: impl FnMut(&mut Scanner<'a>) -> Result<(), DecodeError>,
 ) -> Result<(), DecodeError> {
