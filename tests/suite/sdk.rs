@@ -4,6 +4,7 @@
 //!
 //! **Invariant:** what was sent is what the program itself tells; what arrived is what SQL, `/query` and `/traces` tell.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -24,6 +25,7 @@ mod javascript;
 /// How a program calls the service.
 #[derive(Clone, Copy, Debug)]
 enum Protocol {
+    Grpc,
     HttpProtobuf,
     HttpJson,
 }
@@ -31,6 +33,7 @@ enum Protocol {
 impl Protocol {
     fn name(self) -> &'static str {
         match self {
+            Self::Grpc => "grpc",
             Self::HttpProtobuf => "http/protobuf",
             Self::HttpJson => "http/json",
         }
@@ -38,6 +41,7 @@ impl Protocol {
 
     fn endpoint(self, service: &Service) -> String {
         match self {
+            Self::Grpc => service.otlp_grpc(),
             Self::HttpProtobuf | Self::HttpJson => service.otlp_http(),
         }
     }
@@ -49,6 +53,9 @@ impl Protocol {
 struct Sent {
     trace_id: String,
     spans: Vec<Span>,
+    logs: usize,
+    /// Of each metric.
+    points: HashMap<String, usize>,
     has: Vec<String>,
     failures: Vec<String>,
 }
@@ -110,9 +117,12 @@ async fn arrives(language: &str, protocol: Protocol, count: usize) {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let service = Launch::postgres(dir.path(), &database.url).start().await;
     let sent = send(language, protocol, &protocol.endpoint(&service), count).await;
-    assert_eq!(sent.spans.len(), count);
+    assert_eq!(sent.failures, Vec::<String>::new());
+    assert_eq!((sent.spans.len(), sent.logs), (count, count));
     service.until_drained().await;
     service.metrics().await.assert_balance();
     let mut sql = database.connect().await;
     stored::assert_spans(&mut sql, &service, language, &sent).await;
+    stored::assert_logs(&mut sql, &service, language, &sent).await;
+    stored::assert_points(&mut sql, &service, language, &sent).await;
 }

@@ -1,7 +1,16 @@
 // What tests/sdk/README.md asks of every SDK, by OpenTelemetry's JavaScript SDK, all at its defaults. It runs in Node and
 // in a browser alike: what differs, the exporters, is passed in.
 
-import { DiagLogLevel, ROOT_CONTEXT, SeverityNumber, SpanKind, SpanStatusCode, diag, trace } from '@opentelemetry/api';
+import {
+  DiagLogLevel,
+  ROOT_CONTEXT,
+  SeverityNumber,
+  SpanKind,
+  SpanStatusCode,
+  ValueType,
+  diag,
+  trace,
+} from '@opentelemetry/api';
 import { resourceFromAttributes } from '@opentelemetry/resources';
 import { BatchLogRecordProcessor, LoggerProvider } from '@opentelemetry/sdk-logs';
 import { AggregationType, MeterProvider, PeriodicExportingMetricReader } from '@opentelemetry/sdk-metrics';
@@ -87,9 +96,10 @@ function sendLogs(logger, count, inRoot) {
 }
 
 function sendPoints(meter, count) {
-  const requests = meter.createCounter('contract.requests', { unit: '{request}' });
+  const integers = { unit: '{request}', valueType: ValueType.INT };
+  const requests = meter.createCounter('contract.requests', integers);
   for (let series = 0; series < count; series++) requests.add(series + 1, { series });
-  const inFlight = meter.createUpDownCounter('contract.in_flight', { unit: '{request}' });
+  const inFlight = meter.createUpDownCounter('contract.in_flight', integers);
   inFlight.add(5);
   inFlight.add(-7);
   meter.createGauge('contract.temperature', { unit: 'Cel' }).record(21.5);

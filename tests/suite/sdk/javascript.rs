@@ -13,3 +13,8 @@ async fn all_that_it_sends_in_protobuf_over_http_arrives() {
 async fn all_that_it_sends_in_json_arrives() {
     arrives("javascript", Protocol::HttpJson, 100).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_that_it_sends_over_grpc_arrives() {
+    arrives("javascript", Protocol::Grpc, 100).await;
+}

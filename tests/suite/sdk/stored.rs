@@ -2,7 +2,7 @@
 //!
 //! **Invariant:** each thing sent is there once, with every column as the mapping has it, and nothing else is there.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::{Map, Value, json};
 use sqlx::postgres::PgConnection;
@@ -30,13 +30,13 @@ struct Row {
     scope: Value,
 }
 
-/// All rows of a kind, in the order of their attribute `number`.
+/// All rows of a kind that are not the SDK's own, in the order of their attribute `number`.
 async fn rows(sql: &mut PgConnection, integration: &str, event_type: &str) -> Vec<Row> {
     sqlx::query_as(
         "SELECT correlation_id, provider, timestamp, trace_id, span_id, parent_span_id, name, time_unix_nano,
                 duration_ns, kind, status, flags, metadata, resource, scope
          FROM telemetry_events e JOIN telemetry_resources r ON r.id = e.resource_id
-         WHERE integration = $1 AND event_type = $2
+         WHERE integration = $1 AND event_type = $2 AND scope ->> 'name' = 'contract'
          ORDER BY (metadata #>> '{attributes,number}')::int",
     )
     .bind(integration)
@@ -164,6 +164,170 @@ async fn assert_answers(service: &Service, integration: &str, sent: &Sent) {
     let path =
         format!("/query?integration={integration}&attributes.text=Gr%C3%BC%C3%9Fe%20%F0%9F%A6%80");
     assert_eq!(array(service, &path).await.len(), 1);
+}
+
+/// Each log record once, with all its columns.
+pub(super) async fn assert_logs(
+    sql: &mut PgConnection,
+    service: &Service,
+    language: &str,
+    sent: &Sent,
+) {
+    let integration = format!("sdk-{language}");
+    let rows = rows(sql, &integration, "log").await;
+    assert_eq!(rows.len(), sent.logs, "{language}");
+    let severities = ["TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL"];
+    for (number, row) in rows.iter().enumerate() {
+        let shown = format!("{language}, log record {number}: {row:?}");
+        let of_trace = number % 2 == 0;
+        let (trace_id, span_id) = (&sent.trace_id, &sent.spans[0].span_id);
+        assert_eq!(
+            row.trace_id.as_ref(),
+            of_trace.then_some(trace_id),
+            "{shown}"
+        );
+        assert_eq!(row.span_id.as_ref(), of_trace.then_some(span_id), "{shown}");
+        assert_eq!(row.correlation_id == *trace_id, of_trace, "{shown}");
+        assert_eq!(row.parent_span_id, None, "{shown}");
+        let happened = number == 1 && sent.has("event name");
+        let name = happened.then_some("contract.happened");
+        assert_eq!(row.name.as_deref(), name, "{shown}");
+        let severity = i32::try_from(number % 6).expect("under six");
+        assert_eq!(row.kind, Some(severity * 4 + 1), "{shown}");
+        let severity = severities[number % 6];
+        assert_eq!(row.status.as_deref(), Some(severity), "{shown}");
+        assert_eq!(row.metadata["severityText"], severity, "{shown}");
+        assert_eq!(row.provider.as_deref(), Some("aws"), "{shown}");
+        assert_eq!((row.flags, row.duration_ns), (None, None), "{shown}");
+        let nanos = row.time_unix_nano.expect("a log record has its time");
+        assert_eq!(row.timestamp, nanos / 1_000_000, "{shown}");
+        let body = match number {
+            2 if sent.has("map body") => json!({"text": "a", "n": 1, "list": [1, "b"]}),
+            _ => json!(format!("log {number}")),
+        };
+        assert_eq!(row.metadata["body"], body, "{shown}");
+        let attributes = json!({"number": number});
+        assert_eq!(row.metadata["attributes"], attributes, "{shown}");
+        assert_origin(row, &integration);
+    }
+    let ids: HashSet<_> = rows.iter().map(|row| &row.correlation_id).collect();
+    assert_eq!(
+        ids.len(),
+        1 + sent.logs / 2,
+        "{language}: each in no trace has an id of its own"
+    );
+
+    let path = format!("/query?integration={integration}&eventType=log&limit=1000");
+    assert_eq!(array(service, &path).await.len(), sent.logs);
+    let trace = array(service, &format!("/traces/{}", sent.trace_id)).await;
+    let logs = trace.iter().filter(|event| event["eventType"] == "log");
+    assert_eq!(logs.count(), sent.logs.div_ceil(2));
+}
+
+/// Each metric point once, with all its columns.
+pub(super) async fn assert_points(
+    sql: &mut PgConnection,
+    service: &Service,
+    language: &str,
+    sent: &Sent,
+) {
+    let integration = format!("sdk-{language}");
+    let rows = rows(sql, &integration, "metric").await;
+    let mut by_name: HashMap<&str, Vec<&Row>> = HashMap::new();
+    let mut series = HashSet::new();
+    for row in &rows {
+        let shown = format!("{language}, metric point: {row:?}");
+        assert_eq!((&row.trace_id, &row.span_id), (&None, &None), "{shown}");
+        assert_eq!((row.flags, row.duration_ns), (None, None), "{shown}");
+        assert_eq!(row.provider.as_deref(), Some("aws"), "{shown}");
+        let nanos = row.time_unix_nano.expect("a point has its time");
+        assert_eq!(row.timestamp, nanos / 1_000_000, "{shown}");
+        assert_eq!(row.correlation_id.len(), 32, "{shown}");
+        assert!(series.insert(&row.correlation_id), "{shown}");
+        assert_origin(row, &integration);
+        let name = row.name.as_deref().expect("a metric has a name");
+        by_name.entry(name).or_default().push(row);
+    }
+    let counts: HashMap<_, _> = by_name
+        .iter()
+        .map(|(name, rows)| ((*name).to_owned(), rows.len()))
+        .collect();
+    assert_eq!(counts, sent.points, "{language}");
+
+    let values: HashSet<_> = by_name["contract.requests"]
+        .iter()
+        .map(|row| {
+            assert_point(row, "sum", "{request}");
+            assert_eq!(row.metadata["isMonotonic"], true, "{row:?}");
+            let series = row.metadata["attributes"]["series"].as_u64();
+            (series.expect("a number"), row.metadata["asInt"].as_u64())
+        })
+        .collect();
+    let points = u64::try_from(sent.points["contract.requests"]).expect("few");
+    assert_eq!(
+        values,
+        (0..points)
+            .map(|series| (series, Some(series + 1)))
+            .collect()
+    );
+
+    let in_flight = by_name["contract.in_flight"][0];
+    assert_point(in_flight, "sum", "{request}");
+    assert_eq!(in_flight.metadata["asInt"], -2);
+    assert_eq!(in_flight.metadata.get("isMonotonic"), None);
+    let temperature = by_name["contract.temperature"][0];
+    assert_point(temperature, "gauge", "Cel");
+    assert_eq!(temperature.metadata["asDouble"], 21.5);
+    let latency = by_name["contract.latency"][0];
+    assert_point(latency, "histogram", "ms");
+    assert_distribution(latency, 111.5, [1.0, 100.5]);
+    let size = by_name["contract.size"][0];
+    let exponential = sent.has("exponential histogram");
+    let data = ["histogram", "exponentialHistogram"][usize::from(exponential)];
+    assert_point(size, data, "By");
+    assert_distribution(size, 7.0, [1.0, 4.0]);
+
+    let path =
+        format!("/query?integration={integration}&name=contract.requests&attributes.series=7");
+    assert_eq!(array(service, &path).await.len(), 1);
+}
+
+fn assert_point(row: &Row, data: &str, unit: &str) {
+    let kinds = ["gauge", "sum", "histogram", "exponentialHistogram"]
+        .iter()
+        .zip([5, 7, 9, 10]);
+    let kind = kinds
+        .clone()
+        .find(|(known, _)| **known == data)
+        .map(|(_, kind)| kind);
+    assert_eq!(row.kind, kind, "{row:?}");
+    assert_eq!(row.status.as_deref(), Some(data), "{row:?}");
+    assert_eq!(row.metadata["unit"], unit, "{row:?}");
+    let temporality = (data != "gauge").then(|| json!(2));
+    assert_eq!(
+        row.metadata.get("aggregationTemporality"),
+        temporality.as_ref(),
+        "{row:?}"
+    );
+}
+
+/// Of three values.
+fn assert_distribution(row: &Row, sum: f64, range: [f64; 2]) {
+    let metadata = &row.metadata;
+    assert_eq!(metadata["count"], 3, "{row:?}");
+    assert_eq!(metadata["sum"], sum, "{row:?}");
+    for (key, value) in ["min", "max"].iter().zip(range) {
+        assert!(
+            metadata.get(key).is_none_or(|known| *known == value),
+            "{row:?}"
+        );
+    }
+    let buckets = metadata
+        .get("bucketCounts")
+        .or(metadata.pointer("/positive/bucketCounts"));
+    let buckets = buckets.and_then(Value::as_array).expect("buckets");
+    let counted: Option<u64> = buckets.iter().map(Value::as_u64).sum();
+    assert_eq!(counted, Some(3), "{row:?}");
 }
 
 async fn array(service: &Service, path: &str) -> Vec<Value> {
