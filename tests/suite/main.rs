@@ -11,5 +11,6 @@ mod log;
 mod postgres;
 mod query;
 mod receive;
+mod sdk;
 mod sqlite;
 mod write;
