@@ -4,7 +4,8 @@
 #   scripts/bench.sh [SECONDS]          of each throughput; the default is 10
 #
 # Prints, with the floor that each is to be read against:
-#   into the log      spans/s and the server's CPU a span, 500-span requests; floor: a server that drops the body
+#   into the log      spans/s and the server's CPU a span, 500-span requests, over HTTP and gRPC; floor: a server that
+#                     drops the body
 #   acknowledgement   open-loop latency at 20,000 spans/s while PostgreSQL drains; floor: one bare synced write
 #   end to end        rows/s from the first request to the last commit; floor: one binary \copy of the same rows
 #   memory            idle, and under a flood while PostgreSQL is away
@@ -43,11 +44,11 @@ binary=target/release/ruvvector-service
 start() {
     mkdir -p "$dir/$1"
     env -i PATH="$PATH" RUVVECTOR_STORE=postgres DATABASE_URL="$2" RUVVECTOR_DATA_DIR="$dir/$1/data" RUVVECTOR_BIND=127.0.0.1 \
-        RUVVECTOR_SERVICE_PORT=0 RUVVECTOR_OTLP_HTTP_PORT=0 RUVVECTOR_RETENTION_DAYS=30 \
+        RUVVECTOR_SERVICE_PORT=0 RUVVECTOR_OTLP_HTTP_PORT=0 RUVVECTOR_OTLP_GRPC_PORT=0 RUVVECTOR_RETENTION_DAYS=30 \
         "$binary" >"$dir/$1/lines" 2>&1 &
     service_pid=$!
     for _ in $(seq 100); do
-        url=$(listener main "$1") otlp=$(listener otlp_http "$1")
+        url=$(listener main "$1") otlp=$(listener otlp_http "$1") grpc=$(listener otlp_grpc "$1")
         [ -n "$url" ] && [ -n "$otlp" ] && curl -sf "$url/health/ready" >/dev/null && return
         sleep 0.1
     done
@@ -102,6 +103,14 @@ line 'events in the log' "$queued of $(field spans "$into")"
 line 'memory at its peak, flood without database' "$(memory_mib VmHWM) MiB"
 stop
 rm -rf "$dir/log"
+start grpc postgres://postgres@127.0.0.1:1/none
+over_grpc=$("$load" flood "grpc://${grpc#http://}" "$service_pid" "$((seconds < 5 ? seconds : 5))" 16 500)
+line 'the same over gRPC' "$(field spans_per_s "$over_grpc") spans/s, $(field cpu_us_per_span "$over_grpc") µs CPU a span"
+line 'gRPC / HTTP, CPU a span' "$(ratio "$(field cpu_us_per_span "$over_grpc")" "$(field cpu_us_per_span "$into")")"
+queued=$(metric ruvvector_queue_events)
+[ "$queued" = "$(field spans "$over_grpc")" ] || fail "$(field spans "$over_grpc") spans were acknowledged and $queued are in the log"
+stop
+rm -rf "$dir/grpc"
 
 printf '\nacknowledgement: 20,000 spans/s, 100-span requests, open loop, while PostgreSQL drains\n'
 sync=$("$load" sync "$dir/sync" 500)

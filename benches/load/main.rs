@@ -7,7 +7,7 @@
 //! load sync   FILE COUNT                                 write 64 KiB + fdatasync into a preallocated file
 //! ```
 //!
-//! Each prints one JSON object on one line.
+//! URL is `http://…` for OTLP/HTTP or `grpc://…` for OTLP/gRPC. Each prints one JSON object on one line.
 //!
 //! **Invariant:** only spans that were acknowledged by 200 are counted.
 

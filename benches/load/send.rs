@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
-use hyper::Request;
+use hyper::{HeaderMap, Request};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use crate::{bodies, number, process};
 
 pub(crate) struct Plan {
-    url: String,
+    target: Target,
     pid: u32,
     seconds: u64,
     /// A request.
@@ -28,7 +28,7 @@ pub(crate) struct Plan {
 impl Plan {
     pub(crate) fn read(url: &str, pid: &str, seconds: &str, spans: &str) -> Self {
         Self {
-            url: format!("{url}/v1/traces"),
+            target: Target::read(url),
             pid: number(pid),
             seconds: number(seconds),
             spans: number(spans),
@@ -36,27 +36,83 @@ impl Plan {
     }
 }
 
-type Http = Client<HttpConnector, Full<Bytes>>;
-
-fn client() -> Http {
-    let mut connector = HttpConnector::new();
-    connector.set_nodelay(true);
-    Client::builder(TokioExecutor::new())
-        .pool_timer(TokioTimer::new())
-        .build(connector)
+/// Where to and how: `http://…` for OTLP/HTTP over HTTP/1.1, `grpc://…` for OTLP/gRPC over HTTP/2.
+#[derive(Clone)]
+struct Target {
+    url: String,
+    is_grpc: bool,
 }
 
-/// Whether the server said 200.
-async fn post(http: &Http, url: &str, body: Bytes) -> bool {
-    let request = Request::post(url)
-        .header("content-type", "application/x-protobuf")
-        .body(Full::new(body))
-        .expect("the URL was given rightly");
-    let Ok(answer) = http.request(request).await else {
-        return false;
-    };
-    let accepted = answer.status().is_success();
-    answer.into_body().collect().await.is_ok() && accepted
+type Http = Client<HttpConnector, Full<Bytes>>;
+
+impl Target {
+    fn read(url: &str) -> Self {
+        match url.strip_prefix("grpc://") {
+            Some(address) => Self {
+                url: format!(
+                    "http://{address}/opentelemetry.proto.collector.trace.v1.TraceService/Export"
+                ),
+                is_grpc: true,
+            },
+            None => Self {
+                url: format!("{url}/v1/traces"),
+                is_grpc: false,
+            },
+        }
+    }
+
+    /// A client with connections of its own.
+    fn client(&self) -> Http {
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .http2_only(self.is_grpc)
+            .http2_initial_stream_window_size(1 << 20)
+            .build(connector)
+    }
+
+    /// The message as it is sent.
+    fn body(&self, message: &[u8], round: u64) -> Bytes {
+        let mut body = Vec::with_capacity(message.len() + 16);
+        if self.is_grpc {
+            body.extend([0; 5]);
+        }
+        body.extend(message);
+        // A field that nobody knows, so that no two requests are equal: the service would know the second one.
+        body.push(15 << 3);
+        prost::encoding::encode_varint(round, &mut body);
+        if self.is_grpc {
+            let len = u32::try_from(body.len() - 5).expect("below 4 GiB");
+            body[1..5].copy_from_slice(&len.to_be_bytes());
+        }
+        body.into()
+    }
+
+    /// Whether the server took it: 200, and for gRPC a status of 0.
+    async fn post(&self, http: &Http, body: Bytes) -> bool {
+        let request = Request::post(&self.url);
+        let request = if self.is_grpc {
+            request
+                .header("content-type", "application/grpc")
+                .header("te", "trailers")
+        } else {
+            request.header("content-type", "application/x-protobuf")
+        };
+        let request = request
+            .body(Full::new(body))
+            .expect("the URL was given rightly");
+        let Ok(answer) = http.request(request).await else {
+            return false;
+        };
+        let accepted = answer.status().is_success();
+        let Ok(read) = answer.into_body().collect().await else {
+            return false;
+        };
+        let is_ok =
+            |trailers: &HeaderMap| trailers.get("grpc-status").is_some_and(|code| code == "0");
+        accepted && (!self.is_grpc || read.trailers().is_some_and(is_ok))
+    }
 }
 
 fn now_unix_nano() -> u64 {
@@ -67,16 +123,16 @@ fn now_unix_nano() -> u64 {
 }
 
 /// Requests made before the clock starts, so that making them costs nothing beside the server.
-fn prepared(count: u64, spans: u64) -> Vec<Bytes> {
+fn prepared(count: u64, spans: u64) -> Vec<Vec<u8>> {
     let now = now_unix_nano();
     (0..count)
-        .map(|n| Bytes::from(bodies::request(n * spans, spans, now)))
+        .map(|n| bodies::request(n * spans, spans, now))
         .collect()
 }
 
 /// As fast as `connections` clients can, each with one request at a time.
 pub(crate) async fn flood(plan: Plan, connections: usize) -> String {
-    // Enough that the server sees no body often; sent round and round.
+    // Enough that the server's caches see no body often; sent round and round.
     let bodies = Arc::new(prepared(
         (100_000 / plan.spans).clamp(20, 20_000),
         plan.spans,
@@ -89,14 +145,16 @@ pub(crate) async fn flood(plan: Plan, connections: usize) -> String {
     let mut clients = JoinSet::new();
     for _ in 0..connections {
         let (bodies, next, accepted) = (bodies.clone(), next.clone(), accepted.clone());
-        let url = plan.url.clone();
+        let target = plan.target.clone();
         clients.spawn(async move {
-            let http = client();
+            let http = target.client();
             let mut took = Vec::new();
             while Instant::now() < end {
-                let n = usize::try_from(next.fetch_add(1, Ordering::Relaxed)).expect("fits");
+                let n = next.fetch_add(1, Ordering::Relaxed);
+                let message = &bodies[usize::try_from(n).expect("fits") % bodies.len()];
+                let body = target.body(message, n);
                 let sent = Instant::now();
-                if post(&http, &url, bodies[n % bodies.len()].clone()).await {
+                if target.post(&http, body).await {
                     accepted.fetch_add(1, Ordering::Relaxed);
                     took.push(sent.elapsed());
                 } else {
@@ -125,16 +183,17 @@ pub(crate) async fn steady(plan: Plan, rate: u64) -> String {
     let count = plan.seconds * rate / plan.spans;
     let bodies = prepared(count, plan.spans);
     let every = Duration::from_nanos(1_000_000_000 * plan.spans / rate);
-    let http = client();
+    let http = plan.target.client();
     let cpu = process::cpu(plan.pid);
     let began = Instant::now();
     let mut requests = JoinSet::new();
-    for (n, body) in (0_u32..).zip(bodies) {
+    for (n, message) in (0_u32..).zip(bodies) {
+        let body = plan.target.body(&message, n.into());
         let due = began + every * n;
         tokio::time::sleep_until(due).await;
-        let (http, url) = (http.clone(), plan.url.clone());
+        let (http, target) = (http.clone(), plan.target.clone());
         requests.spawn(async move {
-            let accepted = post(&http, &url, body).await;
+            let accepted = target.post(&http, body).await;
             accepted.then(|| due.elapsed())
         });
     }

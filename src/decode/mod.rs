@@ -7,7 +7,7 @@
 //! as accepted, and no tree of a whole request is ever built.
 
 use crate::event::{Encoding, Event, Resource, Signal};
-use crate::log::Position;
+use crate::log::{Position, StreamId};
 
 /// The version of the mapping from bytes to rows; kept in every record, so that a later decoder knows an earlier one's.
 pub const VERSION: u16 = 1;
@@ -139,7 +139,11 @@ pub enum DecodeError {
 /// # Errors
 /// When nothing of it is.
 pub fn check(body: &[u8], source: &Source) -> Result<Checked, DecodeError> {
-    decode(body, source, None)
+    let nowhere = Position {
+        stream: StreamId([0; 16]),
+        n: 0,
+    };
+    decode(body, source, nowhere, None)
 }
 
 /// Makes the rows of what [`check`] accepted. `position` derives the correlation id of a log record that has none.
@@ -152,34 +156,45 @@ pub fn events(
     position: Position,
     sink: &mut dyn Sink,
 ) -> Result<Checked, DecodeError> {
-    // Native events and spans have ids of their own.
-    let _ = position;
-    decode(body, source, Some(sink))
+    decode(body, source, position, Some(sink))
 }
 
 fn decode(
     body: &[u8],
     source: &Source,
+    position: Position,
     sink: Option<&mut dyn Sink>,
 ) -> Result<Checked, DecodeError> {
     match (source.signal, source.encoding) {
         (Signal::Event, Encoding::Json) => native::batch(body, source, sink),
         (Signal::Event, Encoding::NdJson) => native::lines(body, source, sink),
-        (Signal::Span, Encoding::Protobuf) => {
-            let mut spans = otlp::Spans::new(source, sink);
-            walk::walk(body, &source.limits, &mut spans)?;
-            spans.tally.finish()
-        }
-        (Signal::Span, Encoding::Json) => {
-            let mut spans = otlp::Spans::new(source, sink);
-            otlp_json::walk(body, &otlp_json::SPANS, &source.limits, &mut spans)?;
-            spans.tally.finish()
+        (Signal::Span, Encoding::Protobuf | Encoding::Json) => {
+            let rows = otlp::Rows::new(source, position, sink);
+            plain(body, source, &otlp_json::SPANS, span::Spans, rows)
         }
         (signal, encoding) => Err(DecodeError::Malformed {
             message: format!("a {} cannot be read from {encoding:?}", signal.as_str()),
             offset: None,
         }),
     }
+}
+
+/// Walks a request whose items stand right in its scopes.
+fn plain<'a, K: item::Kind>(
+    body: &'a [u8],
+    source: &'a Source,
+    lists: &'static otlp_json::Lists,
+    kind: K,
+    rows: otlp::Rows<'a, '_>,
+) -> Result<Checked, DecodeError> {
+    let mut items = otlp::Plain { kind, rows };
+    match source.encoding {
+        Encoding::Protobuf => walk::walk(body, &source.limits, &mut items)?,
+        Encoding::Json | Encoding::NdJson => {
+            otlp_json::walk(body, lists, &source.limits, &mut items)?;
+        }
+    }
+    items.rows.finish()
 }
 
 /// Undoes a content encoding within limits.
@@ -208,6 +223,9 @@ mod otlp;
 
 /// A resource and its scope, with their id.
 mod origin;
+
+/// What all kinds of items have in common.
+mod item;
 
 /// A span to a row.
 mod span;

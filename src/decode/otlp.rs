@@ -2,25 +2,26 @@
 //!
 //! **Invariant:** whether an item is taken is decided from its bytes alone, in the same way with and without a sink.
 
+use super::item::{Item, Kind, Place, column_time, is_time_replaced};
 use super::origin::{Origin, Part};
-use super::schema;
-use super::span::Span;
 use super::survey::{Fault, Survey};
 use super::tally::Tally;
 use super::value::Style;
 use super::walk::Visitor;
 use super::wire::Malformed;
-use super::{Sanitized, Sink, Source};
+use super::{Checked, DecodeError, Sanitized, Sink, Source};
 use crate::event::Flags;
+use crate::log::Position;
 
 /// A resource is stored with each of its scopes. So many bytes of them are taken a request: a large resource with very
 /// many scopes would multiply.
 const ORIGIN_BYTES: usize = 64 << 20;
 
-/// Takes the spans of a request.
-pub(super) struct Spans<'a, 's> {
+/// The items of a request on their way to rows.
+pub(super) struct Rows<'a, 's> {
     source: &'a Source,
-    pub(super) tally: Tally,
+    position: Position,
+    tally: Tally,
     sink: Option<&'s mut dyn Sink>,
     resource: Option<Part<'a>>,
     scope: Option<Part<'a>>,
@@ -31,10 +32,15 @@ pub(super) struct Spans<'a, 's> {
     metadata: String,
 }
 
-impl<'a, 's> Spans<'a, 's> {
-    pub(super) fn new(source: &'a Source, sink: Option<&'s mut dyn Sink>) -> Self {
+impl<'a, 's> Rows<'a, 's> {
+    pub(super) fn new(
+        source: &'a Source,
+        position: Position,
+        sink: Option<&'s mut dyn Sink>,
+    ) -> Self {
         Self {
             source,
+            position,
             tally: Tally::default(),
             sink,
             resource: None,
@@ -51,7 +57,15 @@ impl<'a, 's> Spans<'a, 's> {
         self.tally.reject();
     }
 
-    /// Why no span of this scope can be taken.
+    /// What was taken.
+    ///
+    /// # Errors
+    /// When items are there and none of them is.
+    pub(super) fn finish(self) -> Result<Checked, DecodeError> {
+        self.tally.finish()
+    }
+
+    /// Why no item of this scope can be taken.
     fn origin_fault(&mut self) -> Option<(&'static str, String)> {
         let (resource, scope) = (self.resource.as_ref()?, self.scope.as_ref()?);
         for (part, field) in [(resource, "resource"), (scope, "scope")] {
@@ -70,24 +84,26 @@ impl<'a, 's> Spans<'a, 's> {
         }
         None
     }
-}
 
-impl<'a> Visitor<'a> for Spans<'a, '_> {
-    fn resource(&mut self, resource: Part<'a>) {
+    pub(super) fn resource(&mut self, resource: Part<'a>) {
         self.tally.sanitized(&resource.seen);
         self.resource = Some(resource);
         self.scope = None;
     }
 
-    fn scope(&mut self, scope: Part<'a>) {
+    pub(super) fn scope(&mut self, scope: Part<'a>) {
         self.tally.sanitized(&scope.seen);
         self.scope = Some(scope);
         self.origin = None;
         self.is_scope_counted = false;
     }
 
-    fn item(&mut self, item: &[u8]) -> Result<(), Malformed> {
-        let survey = match Survey::of(item, &schema::SPAN, &self.source.limits) {
+    /// Takes one item, or rejects it.
+    ///
+    /// # Errors
+    /// When it is not protobuf: nothing of the request can be trusted then.
+    pub(super) fn item<K: Kind>(&mut self, kind: &K, message: &[u8]) -> Result<(), Malformed> {
+        let survey = match Survey::of(message, K::SCHEMA, &self.source.limits) {
             Ok(survey) => survey,
             Err(Fault::Malformed(malformed)) => return Err(malformed),
             Err(fault) => {
@@ -96,8 +112,8 @@ impl<'a> Visitor<'a> for Spans<'a, '_> {
                 return Ok(());
             }
         };
-        let span = Span::read(&survey.item)?;
-        if let Some((field, reason)) = span.fault() {
+        let item = kind.read(&survey.item)?;
+        if let Some((field, reason)) = item.fault() {
             self.reject(Some(field), || reason.to_owned());
             return Ok(());
         }
@@ -105,13 +121,14 @@ impl<'a> Visitor<'a> for Spans<'a, '_> {
             self.reject(Some(field), || reason);
             return Ok(());
         }
-        let received = self.source.received_unix_nano;
+        let received_unix_nano = self.source.received_unix_nano;
         let seen = Sanitized {
-            time: span.is_start_replaced(received).into(),
+            time: is_time_replaced(item.time(), received_unix_nano).into(),
             ..survey.seen
         };
+        let index = self.tally.items();
         self.tally.sanitized(&seen);
-        self.tally.accept(span.start());
+        self.tally.accept(column_time(item.time()));
 
         let (Some(sink), Some(resource), Some(scope)) =
             (&mut self.sink, &self.resource, &self.scope)
@@ -133,18 +150,36 @@ impl<'a> Visitor<'a> for Spans<'a, '_> {
         {
             flags.insert(Flags::TEXT_REPAIRED);
         }
-        let style = Style::row(&self.source.limits);
-        span.row(
+        let place = Place {
             origin,
-            received,
+            received_unix_nano,
+            position: self.position,
+            index,
             flags,
-            &style,
-            &mut self.metadata,
-            |event| {
-                sink.event(event);
-            },
-        );
+            style: Style::row(&self.source.limits),
+        };
+        item.row(&place, &mut self.metadata, &mut |event| sink.event(event));
         Ok(())
+    }
+}
+
+/// Items that stand right in a scope's message.
+pub(super) struct Plain<'a, 's, K> {
+    pub(super) kind: K,
+    pub(super) rows: Rows<'a, 's>,
+}
+
+impl<'a, K: Kind> Visitor<'a> for Plain<'a, '_, K> {
+    fn resource(&mut self, resource: Part<'a>) {
+        self.rows.resource(resource);
+    }
+
+    fn scope(&mut self, scope: Part<'a>) {
+        self.rows.scope(scope);
+    }
+
+    fn item(&mut self, item: &[u8]) -> Result<(), Malformed> {
+        self.rows.item(&self.kind, item)
     }
 }
 

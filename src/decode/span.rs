@@ -10,31 +10,30 @@
 
 use std::borrow::Cow;
 
+use super::item::{
+    Hex, Item, Kind, NAME_CHARACTERS, NANOS_PER_MS, Place, Stretch, column_time, correlation_id,
+    is_id, is_time_replaced, low32, provider, time_member,
+};
 use super::json;
-use super::origin::{Origin, column, list_member};
+use super::origin::{column, list_member};
+use super::schema::{self, Message};
 use super::value::{self, Pairs, Style, attributes_member, text};
 use super::wire::{Malformed, Reader, Value, WRONG_TYPE};
 use crate::event::{Event, Flags};
 
-const CORRELATION_ID_CHARACTERS: usize = 255;
-const PROVIDER_CHARACTERS: usize = 100;
-const NAME_CHARACTERS: usize = 255;
-const NANOS_PER_MS: i64 = 1_000_000;
-const DAY_NANOS: u64 = 86_400_000_000_000;
+/// Spans; nothing stands around them.
+#[derive(Debug)]
+pub(super) struct Spans;
 
-/// Attributes that name the correlation id, the first found wins.
-const CORRELATION_ID_KEYS: [&str; 3] = ["correlation_id", "correlation.id", "correlationId"];
+impl Kind for Spans {
+    type Item<'m> = Span<'m>;
 
-/// Attributes that name the provider, the first found wins.
-const PROVIDER_KEYS: [&str; 7] = [
-    "provider",
-    "gen_ai.provider.name",
-    "gen_ai.system",
-    "db.system.name",
-    "db.system",
-    "messaging.system",
-    "rpc.system",
-];
+    const SCHEMA: &'static Message = &schema::SPAN;
+
+    fn read<'m>(&'m self, message: &'m [u8]) -> Result<Span<'m>, Malformed> {
+        Span::read(message)
+    }
+}
 
 /// The plain fields of a span; of its lists, where they stand.
 #[derive(Debug, Default)]
@@ -56,34 +55,6 @@ pub(super) struct Span<'a> {
     dropped_links: u64,
     status_message: &'a [u8],
     status_code: i32,
-}
-
-/// The part of a message from the first to the last element of a list; other fields may stand between.
-#[derive(Clone, Copy, Debug, Default)]
-struct Stretch<'a> {
-    /// From the first element to the end of the message.
-    from_first: &'a [u8],
-    /// What follows the last element.
-    bytes_after: usize,
-}
-
-impl<'a> Stretch<'a> {
-    /// Takes in an element: what a reader had left before it, and after it.
-    const fn extend(&mut self, before: &'a [u8], after: &[u8]) {
-        if self.from_first.is_empty() {
-            self.from_first = before;
-        }
-        self.bytes_after = after.len();
-    }
-
-    fn bytes(self) -> &'a [u8] {
-        &self.from_first[..self.from_first.len() - self.bytes_after]
-    }
-}
-
-/// The low 32 bits, as protobuf reads an enum or a 32-bit number.
-fn low32(value: u64) -> u32 {
-    u32::try_from(value & u64::from(u32::MAX)).unwrap_or_default()
 }
 
 impl<'a> Span<'a> {
@@ -130,101 +101,6 @@ impl<'a> Span<'a> {
         Ok(())
     }
 
-    /// The field for whose sake the span is not taken, with the reason.
-    pub(super) fn fault(&self) -> Option<(&'static str, &'static str)> {
-        if !is_id::<16>(self.trace_id) {
-            Some((
-                "traceId",
-                "a trace id is 16 bytes (32 hex digits), not all zero",
-            ))
-        } else if !is_id::<8>(self.span_id) {
-            Some((
-                "spanId",
-                "a span id is 8 bytes (16 hex digits), not all zero",
-            ))
-        } else {
-            None
-        }
-    }
-
-    /// The start is absent, or more than 24 h after receipt: the receive time stands in.
-    pub(super) fn is_start_replaced(&self, received_unix_nano: i64) -> bool {
-        let received = u64::try_from(received_unix_nano).unwrap_or(0);
-        self.start == 0 || self.start > received.saturating_add(DAY_NANOS)
-    }
-
-    /// The start as sent, in Unix nanoseconds, where there is one that fits.
-    pub(super) fn start(&self) -> Option<i64> {
-        i64::try_from(self.start).ok().filter(|start| *start != 0)
-    }
-
-    /// Hands the row to `take`; `metadata` is scratch space.
-    pub(super) fn row(
-        &self,
-        origin: &Origin,
-        received_unix_nano: i64,
-        flags: Flags,
-        style: &Style,
-        metadata: &mut String,
-        take: impl FnOnce(&Event<'_>),
-    ) {
-        let attributes = value::pairs(self.attributes.bytes(), 9, style.attributes, style);
-        let mut flags = flags;
-        let is_replaced = self.is_start_replaced(received_unix_nano);
-        if is_replaced {
-            flags.insert(Flags::TIME_REPLACED);
-        }
-        if self.end == 0 || self.end < self.start {
-            flags.insert(Flags::END_INVALID);
-        }
-        let start = self.start();
-        let time = if is_replaced { None } else { start }.unwrap_or(received_unix_nano);
-        let duration = match self.start {
-            0 | u64::MAX => None,
-            start => self
-                .end
-                .checked_sub(start)
-                .and_then(|ns| i64::try_from(ns).ok()),
-        };
-        metadata.clear();
-        self.write_metadata(&attributes, start, duration, style, metadata);
-
-        let trace_id = Hex::<32>::of(self.trace_id);
-        let span_id = Hex::<16>::of(self.span_id);
-        let parent_span_id = Hex::<16>::of(self.parent_span_id);
-        let correlation_id = first_named(&attributes, &CORRELATION_ID_KEYS).map_or_else(
-            || Cow::Borrowed(trace_id.as_str()),
-            |id| value::cut_to(id, CORRELATION_ID_CHARACTERS),
-        );
-        let provider = first_named(&attributes, &PROVIDER_KEYS)
-            .map(|provider| value::cut_to(provider, PROVIDER_CHARACTERS))
-            .or(origin.provider.as_deref().map(Cow::Borrowed));
-        take(&Event {
-            correlation_id,
-            integration: Cow::Borrowed(&origin.integration),
-            provider,
-            event_type: Cow::Borrowed("span"),
-            timestamp_ms: (time / NANOS_PER_MS).max(0),
-            metadata: Cow::Borrowed(metadata),
-            trace_id: Some(Cow::Borrowed(trace_id.as_str())),
-            span_id: Some(Cow::Borrowed(span_id.as_str())),
-            parent_span_id: is_id::<8>(self.parent_span_id)
-                .then(|| Cow::Borrowed(parent_span_id.as_str())),
-            name: Some(column(self.name, NAME_CHARACTERS)),
-            time_unix_nano: start,
-            duration_ns: duration,
-            kind: Some(self.kind),
-            status: Some(match self.status_code {
-                0 => Cow::Borrowed("UNSET"),
-                1 => Cow::Borrowed("OK"),
-                2 => Cow::Borrowed("ERROR"),
-                code => Cow::Owned(code.to_string()),
-            }),
-            resource_id: Some(origin.id),
-            flags,
-        });
-    }
-
     /// Writes the members in JSONB's order of keys.
     fn write_metadata(
         &self,
@@ -267,6 +143,86 @@ impl<'a> Span<'a> {
         json::number_member(out, "droppedEventsCount", self.dropped_events);
         json::number_member(out, "droppedAttributesCount", self.dropped_attributes);
         out.push('}');
+    }
+}
+
+impl Item for Span<'_> {
+    fn fault(&self) -> Option<(&'static str, &'static str)> {
+        if !is_id::<16>(self.trace_id) {
+            Some((
+                "traceId",
+                "a trace id is 16 bytes (32 hex digits), not all zero",
+            ))
+        } else if !is_id::<8>(self.span_id) {
+            Some((
+                "spanId",
+                "a span id is 8 bytes (16 hex digits), not all zero",
+            ))
+        } else {
+            None
+        }
+    }
+
+    fn time(&self) -> u64 {
+        self.start
+    }
+
+    fn row(&self, place: &Place<'_>, metadata: &mut String, take: &mut dyn FnMut(&Event<'_>)) {
+        let attributes = value::pairs(
+            self.attributes.bytes(),
+            9,
+            place.style.attributes,
+            &place.style,
+        );
+        let mut flags = place.flags;
+        let is_replaced = is_time_replaced(self.start, place.received_unix_nano);
+        if is_replaced {
+            flags.insert(Flags::TIME_REPLACED);
+        }
+        if self.end == 0 || self.end < self.start {
+            flags.insert(Flags::END_INVALID);
+        }
+        let start = column_time(self.start);
+        let time = if is_replaced { None } else { start }.unwrap_or(place.received_unix_nano);
+        let duration = match self.start {
+            0 | u64::MAX => None,
+            start => self
+                .end
+                .checked_sub(start)
+                .and_then(|ns| i64::try_from(ns).ok()),
+        };
+        metadata.clear();
+        self.write_metadata(&attributes, start, duration, &place.style, metadata);
+
+        let trace_id = Hex::<32>::of(self.trace_id);
+        let span_id = Hex::<16>::of(self.span_id);
+        let parent_span_id = Hex::<16>::of(self.parent_span_id);
+        let correlation_id =
+            correlation_id(&attributes).unwrap_or_else(|| Cow::Borrowed(trace_id.as_str()));
+        take(&Event {
+            correlation_id,
+            integration: Cow::Borrowed(&place.origin.integration),
+            provider: provider(&attributes, place.origin),
+            event_type: Cow::Borrowed("span"),
+            timestamp_ms: (time / NANOS_PER_MS).max(0),
+            metadata: Cow::Borrowed(metadata),
+            trace_id: Some(Cow::Borrowed(trace_id.as_str())),
+            span_id: Some(Cow::Borrowed(span_id.as_str())),
+            parent_span_id: is_id::<8>(self.parent_span_id)
+                .then(|| Cow::Borrowed(parent_span_id.as_str())),
+            name: Some(column(self.name, NAME_CHARACTERS)),
+            time_unix_nano: start,
+            duration_ns: duration,
+            kind: Some(self.kind),
+            status: Some(match self.status_code {
+                0 => Cow::Borrowed("UNSET"),
+                1 => Cow::Borrowed("OK"),
+                2 => Cow::Borrowed("ERROR"),
+                code => Cow::Owned(code.to_string()),
+            }),
+            resource_id: Some(place.origin.id),
+            flags,
+        });
     }
 }
 
@@ -315,47 +271,4 @@ fn write_link(out: &mut String, link: &[u8], style: &Style) {
     json::text_member(out, "traceState", text(trace_state));
     json::number_member(out, "droppedAttributesCount", dropped.into());
     out.push('}');
-}
-
-/// A time as JSON has it, a string; left out if it is 0, the default.
-fn time_member(out: &mut String, name: &str, time: u64) {
-    if time != 0 {
-        json::key(out, name);
-        json::display(out, format_args!("\"{time}\""));
-    }
-}
-
-/// The value of the first of `keys` that names something.
-fn first_named<'a>(attributes: &Pairs<'a>, keys: &[&str]) -> Option<Cow<'a, str>> {
-    keys.iter().find_map(|key| {
-        let at = attributes
-            .binary_search_by(|(found, _)| json::key_order(found, key))
-            .ok()?;
-        let (_, value) = attributes[at];
-        value::name_of(value)
-    })
-}
-
-/// An id as the protocol wants it: of its length, and not all zero.
-fn is_id<const N: usize>(id: &[u8]) -> bool {
-    id.len() == N && id.iter().any(|byte| *byte != 0)
-}
-
-/// An id's hex digits, without memory of their own.
-#[derive(Debug)]
-struct Hex<const DIGITS: usize>([u8; DIGITS]);
-
-impl<const DIGITS: usize> Hex<DIGITS> {
-    fn of(id: &[u8]) -> Self {
-        const LOWER: &[u8; 16] = b"0123456789abcdef";
-        let mut digits = [b'0'; DIGITS];
-        for (pair, byte) in digits.as_chunks_mut::<2>().0.iter_mut().zip(id) {
-            *pair = [LOWER[usize::from(byte >> 4)], LOWER[usize::from(byte & 15)]];
-        }
-        Self(digits)
-    }
-
-    fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.0).unwrap_or_default()
-    }
 }

@@ -278,6 +278,17 @@ impl Store {
         }
     }
 
+    /// How many batches it takes at once; disjoint ones may commit in any order. Two keep a server busy while one of them
+    /// is synced, and leave connections for upkeep.
+    #[must_use]
+    pub fn batches_at_once(&self) -> usize {
+        const AT_ONCE: u32 = 2;
+        const FOR_UPKEEP: u32 = 2;
+        let [write, _] = self.pools();
+        let left = write.max.saturating_sub(FOR_UPKEEP).clamp(1, AT_ONCE);
+        usize::try_from(left).unwrap_or(1)
+    }
+
     /// Size, idle and maximum of the write pool and of the read pool.
     #[must_use]
     pub fn pools(&self) -> [PoolState; 2] {

@@ -7,9 +7,9 @@ use std::ops::RangeInclusive;
 
 use metrics::counter;
 
-use super::commit::Writer;
 use super::progress::Concern;
 use super::source::{Cursor, Source};
+use super::writer::Writer;
 use crate::log::{Stream, StreamId};
 use crate::observe::metrics as names;
 use crate::store::{Account, StoreError};
@@ -30,7 +30,7 @@ pub(super) async fn contact(writer: &mut Writer) -> Source {
 
 async fn accounts(writer: &mut Writer) -> Result<VecDeque<Cursor>, StoreError> {
     let shared = writer.shared.clone();
-    let _turn = shared.turn.lock().await;
+    let _turn = shared.turn().await;
     shared.store.prepare().await?;
     let held = shared.log.streams();
     let mut cursors = VecDeque::with_capacity(held.len());

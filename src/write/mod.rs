@@ -1,15 +1,18 @@
 //! The log to the store: reads what is synced and not stored, decodes it again, writes it in batches.
 //!
-//! While one batch is committed the next is decoded; no more than two are in memory. After any failure the database's
-//! account is read again and the batches are built again from the log, so nothing has to be remembered across failures.
+//! While batches are committed, as many at once as the store has room for, the next is decoded. After any failure the
+//! database's account is read again and the batches are built again from the log, so nothing has to be remembered across
+//! failures.
 //!
 //! **Invariant:** what is marked stored in the log has been committed, with its positions, in the database's account.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt;
-use tokio::sync::{Mutex, Notify};
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
 use crate::log::Log;
@@ -20,6 +23,9 @@ mod batch;
 
 /// One batch to the database, and what each refusal means.
 mod commit;
+
+/// What becomes of batches once they have ended.
+mod writer;
 
 /// What the database holds: read at first contact and after every failure.
 mod contact;
@@ -36,7 +42,10 @@ mod source;
 /// Heartbeats and maintenance.
 mod upkeep;
 
+use commit::Failure;
 pub use progress::Progress;
+use source::Source;
+use writer::Writer;
 
 /// Settings of the writer.
 #[derive(Clone, Debug)]
@@ -75,11 +84,16 @@ struct Shared {
     stop: CancellationToken,
     /// Says that the account is to be read again.
     look_again: Arc<Notify>,
-    /// A heartbeat waits for its turn while a batch is written: there is one connection.
-    turn: Arc<Mutex<()>>,
+    /// What writes takes its turn: batches, and heartbeats beside them.
+    turns: Arc<Semaphore>,
 }
 
 impl Shared {
+    async fn turn(&self) -> SemaphorePermit<'_> {
+        let turn = self.turns.acquire().await;
+        turn.expect("the semaphore is never closed")
+    }
+
     fn is_to_look_again(&self) -> bool {
         self.look_again.notified().now_or_never().is_some()
     }
@@ -98,6 +112,7 @@ pub async fn run(
     stop: CancellationToken,
     grace: Duration,
 ) {
+    let turns = Arc::new(Semaphore::new(store.batches_at_once()));
     let shared = Shared {
         log,
         store,
@@ -105,7 +120,7 @@ pub async fn run(
         progress,
         stop: stop.clone(),
         look_again: Arc::default(),
-        turn: Arc::default(),
+        turns,
     };
     let grace_is_over = async {
         stop.cancelled().await;
@@ -123,24 +138,53 @@ pub async fn run(
 
 /// The whole way of the writer. Returns when it is to stop and nothing is left.
 async fn drain(shared: &Shared) {
-    let mut writer = commit::Writer::new(shared.clone());
+    let mut writer = Writer::new(shared.clone());
     loop {
         let mut source = contact::contact(&mut writer).await;
-        let mut batch = None;
-        loop {
-            let idle = CancellationToken::new();
-            let committed = writer.commit(batch.take(), &idle);
-            let next = async { Ok(source.next(&idle).await) };
-            match tokio::try_join!(committed, next) {
-                Ok(((), Some(_))) if shared.is_to_look_again() => break,
-                Ok(((), Some(next))) => batch = Some(next),
-                Ok(((), None)) if shared.stop.is_cancelled() => return,
-                Ok(((), None)) => break,
-                Err(failure) => {
-                    writer.after(failure).await;
-                    break;
-                }
-            }
+        match batches(&mut writer, &mut source).await {
+            Ok(()) if shared.stop.is_cancelled() => return,
+            Ok(()) => {}
+            Err(failure) => writer.after(failure).await,
         }
     }
+}
+
+/// Commits what the source gives until it gives nothing more, the account is to be read again, or a batch fails; then all
+/// that was begun has ended.
+async fn batches(writer: &mut Writer, source: &mut Source) -> Result<(), Failure> {
+    let shared = writer.shared.clone();
+    let mut begun = FuturesUnordered::new();
+    let mut outcome = Ok(());
+    while outcome.is_ok() && !shared.is_to_look_again() {
+        let idle = CancellationToken::new();
+        let mut next = pin!(source.next(&idle));
+        let built = loop {
+            if begun.is_empty() {
+                idle.cancel();
+            }
+            tokio::select! {
+                Some(ended) = begun.next() => {
+                    outcome = writer.ended(ended);
+                    if outcome.is_err() {
+                        break None;
+                    }
+                }
+                built = &mut next => break built,
+            }
+        };
+        let Some(built) = built else { break };
+        while outcome.is_ok() && begun.len() >= writer.batches_at_once() {
+            let Some(ended) = begun.next().await else {
+                break;
+            };
+            outcome = writer.ended(ended);
+        }
+        if outcome.is_ok() {
+            begun.push(commit::write(shared.clone(), built));
+        }
+    }
+    while let Some(ended) = begun.next().await {
+        outcome = outcome.and(writer.ended(ended));
+    }
+    outcome
 }

@@ -39,7 +39,7 @@ pub(super) async fn heartbeats(shared: &Shared) {
 
 /// Whether the database still holds all that it said it stored.
 async fn beat(shared: &Shared) -> Result<bool, StoreError> {
-    let _turn = shared.turn.lock().await;
+    let _turn = shared.turn().await;
     let held = shared.log.streams();
     let oldest = shared.log.status().oldest_unix_nano;
     let mut facts = Vec::with_capacity(held.len());

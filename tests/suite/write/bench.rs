@@ -65,7 +65,7 @@ impl Db {
             retention_days: None,
             connect_timeout: Duration::from_secs(5),
             statement_timeout: Duration::from_secs(5),
-            write_connections: 1,
+            write_connections: 4,
             read_connections: 1,
             collector: "test".to_owned(),
         }

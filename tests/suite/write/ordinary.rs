@@ -94,6 +94,38 @@ async fn batches_keep_to_their_limits_and_a_larger_record_is_one_alone() {
     assert_eq!(db.number(totals).await, 4);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_batch_does_not_wait_for_the_first() {
+    let db = Db::postgres().await;
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let mut bench = Bench::new(dir.path());
+    bench.options.batch_rows = 10;
+    for _ in 0..6 {
+        bench.accept(10).await;
+    }
+    db.prepare().await;
+    db.execute(
+        "CREATE TABLE gate (is_open boolean);
+         CREATE FUNCTION wait_at_gate() RETURNS trigger LANGUAGE plpgsql AS $$
+             BEGIN WHILE NOT EXISTS (SELECT FROM gate) LOOP PERFORM pg_sleep(0.01); END LOOP; RETURN NULL; END $$;
+         CREATE TRIGGER gate BEFORE INSERT ON telemetry_events FOR EACH STATEMENT EXECUTE FUNCTION wait_at_gate()",
+    )
+    .await;
+    let mut options = db.options();
+    options.statement_timeout = Duration::from_secs(120);
+    bench.start(&options);
+    let copying = "SELECT count(*) FROM pg_stat_activity
+         WHERE datname = current_database() AND state = 'active' AND query LIKE 'COPY telemetry_events%'";
+    until("two batches are copied at once", async || {
+        db.number(copying).await == 2
+    })
+    .await;
+    db.execute("INSERT INTO gate VALUES (true)").await;
+    bench.drained().await;
+    bench.stop().await;
+    db.assert_holds_exactly(60).await;
+}
+
 /// On one thread, so that all that is counted is counted by the test's own recorder.
 #[tokio::test]
 async fn a_copied_data_directory_drained_twice_doubles_nothing_and_both_books_balance() {

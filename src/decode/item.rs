@@ -1,0 +1,168 @@
+//! What the kinds of OTLP items have in common: the seam between the walk and a row, and the fields that all map alike.
+//!
+//! **Invariant:** a correlation id, a provider and an id in hex are found in the same way for every kind.
+
+use std::borrow::Cow;
+
+use super::json;
+use super::origin::Origin;
+use super::schema::Message;
+use super::value::{self, Pairs, Style};
+use super::wire::Malformed;
+use crate::event::{Event, Flags};
+use crate::log::Position;
+
+const CORRELATION_ID_CHARACTERS: usize = 255;
+const PROVIDER_CHARACTERS: usize = 100;
+pub(super) const NAME_CHARACTERS: usize = 255;
+pub(super) const NANOS_PER_MS: i64 = 1_000_000;
+const DAY_NANOS: u64 = 86_400_000_000_000;
+
+/// A kind of item, with what stands around each: nothing for a span or a log record, its metric for a data point.
+pub(super) trait Kind {
+    type Item<'m>: Item
+    where
+        Self: 'm;
+
+    /// The message to survey an item by.
+    const SCHEMA: &'static Message;
+
+    /// # Errors
+    /// When a field has another wire type than its own.
+    fn read<'m>(&'m self, message: &'m [u8]) -> Result<Self::Item<'m>, Malformed>;
+}
+
+/// An item's plain fields, read from a message that passed its survey.
+pub(super) trait Item {
+    /// The field for whose sake the item is not taken, with the reason.
+    fn fault(&self) -> Option<(&'static str, &'static str)>;
+
+    /// The item's own time as sent, in Unix nanoseconds; 0 = none.
+    fn time(&self) -> u64;
+
+    /// Hands the row to `take`; `metadata` is scratch space.
+    fn row(&self, place: &Place<'_>, metadata: &mut String, take: &mut dyn FnMut(&Event<'_>));
+}
+
+/// Where an item stands, and what its row has from there.
+#[derive(Debug)]
+pub(super) struct Place<'a> {
+    pub(super) origin: &'a Origin,
+    pub(super) received_unix_nano: i64,
+    /// Of the record; zeros while nothing is made of the rows.
+    pub(super) position: Position,
+    /// The item's number in the request, from 0.
+    pub(super) index: u32,
+    /// What is known of the item before it becomes a row.
+    pub(super) flags: Flags,
+    pub(super) style: Style,
+}
+
+/// An item's time cannot be used: absent, or more than 24 h after receipt. The receive time stands in.
+pub(super) fn is_time_replaced(time: u64, received_unix_nano: i64) -> bool {
+    let received = u64::try_from(received_unix_nano).unwrap_or(0);
+    time == 0 || time > received.saturating_add(DAY_NANOS)
+}
+
+/// A time as sent, where there is one that fits the column.
+pub(super) fn column_time(time: u64) -> Option<i64> {
+    i64::try_from(time).ok().filter(|time| *time != 0)
+}
+
+/// Attributes that name the correlation id, the first found wins.
+const CORRELATION_ID_KEYS: [&str; 3] = ["correlation_id", "correlation.id", "correlationId"];
+
+/// Attributes that name the provider, the first found wins.
+const PROVIDER_KEYS: [&str; 7] = [
+    "provider",
+    "gen_ai.provider.name",
+    "gen_ai.system",
+    "db.system.name",
+    "db.system",
+    "messaging.system",
+    "rpc.system",
+];
+
+/// The correlation id that an item's attributes name.
+pub(super) fn correlation_id<'a>(attributes: &Pairs<'a>) -> Option<Cow<'a, str>> {
+    first_named(attributes, &CORRELATION_ID_KEYS)
+        .map(|id| value::cut_to(id, CORRELATION_ID_CHARACTERS))
+}
+
+/// The provider that an item's attributes name, or its resource's.
+pub(super) fn provider<'a>(attributes: &Pairs<'a>, origin: &'a Origin) -> Option<Cow<'a, str>> {
+    first_named(attributes, &PROVIDER_KEYS)
+        .map(|provider| value::cut_to(provider, PROVIDER_CHARACTERS))
+        .or(origin.provider.as_deref().map(Cow::Borrowed))
+}
+
+/// The value of the first of `keys` that names something.
+fn first_named<'a>(attributes: &Pairs<'a>, keys: &[&str]) -> Option<Cow<'a, str>> {
+    keys.iter().find_map(|key| {
+        let at = attributes
+            .binary_search_by(|(found, _)| json::key_order(found, key))
+            .ok()?;
+        let (_, value) = attributes[at];
+        value::name_of(value)
+    })
+}
+
+/// The part of a message from the first to the last element of a list; other fields may stand between.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Stretch<'a> {
+    /// From the first element to the end of the message.
+    from_first: &'a [u8],
+    /// What follows the last element.
+    bytes_after: usize,
+}
+
+impl<'a> Stretch<'a> {
+    /// Takes in an element: what a reader had left before it, and after it.
+    pub(super) const fn extend(&mut self, before: &'a [u8], after: &[u8]) {
+        if self.from_first.is_empty() {
+            self.from_first = before;
+        }
+        self.bytes_after = after.len();
+    }
+
+    pub(super) fn bytes(self) -> &'a [u8] {
+        &self.from_first[..self.from_first.len() - self.bytes_after]
+    }
+}
+
+/// The low 32 bits, as protobuf reads an enum or a 32-bit number.
+pub(super) fn low32(value: u64) -> u32 {
+    u32::try_from(value & u64::from(u32::MAX)).unwrap_or_default()
+}
+
+/// A time as JSON has it, a string; left out if it is 0, the default.
+pub(super) fn time_member(out: &mut String, name: &str, time: u64) {
+    if time != 0 {
+        json::key(out, name);
+        json::display(out, format_args!("\"{time}\""));
+    }
+}
+
+/// An id as the protocol wants it: of its length, and not all zero.
+pub(super) fn is_id<const N: usize>(id: &[u8]) -> bool {
+    id.len() == N && id.iter().any(|byte| *byte != 0)
+}
+
+/// An id's hex digits, without memory of their own.
+#[derive(Debug)]
+pub(super) struct Hex<const DIGITS: usize>([u8; DIGITS]);
+
+impl<const DIGITS: usize> Hex<DIGITS> {
+    pub(super) fn of(id: &[u8]) -> Self {
+        const LOWER: &[u8; 16] = b"0123456789abcdef";
+        let mut digits = [b'0'; DIGITS];
+        for (pair, byte) in digits.as_chunks_mut::<2>().0.iter_mut().zip(id) {
+            *pair = [LOWER[usize::from(byte >> 4)], LOWER[usize::from(byte & 15)]];
+        }
+        Self(digits)
+    }
+
+    pub(super) fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}

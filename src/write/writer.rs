@@ -1,0 +1,257 @@
+//! What becomes of batches once they have ended: what is marked stored, what is tried again, and how.
+//!
+//! **Invariant:** the log hears that a batch is stored only after the database has said so.
+
+use std::collections::HashMap;
+use std::ops::RangeInclusive;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use metrics::{counter, gauge, histogram};
+
+use super::Shared;
+use super::batch::Built;
+use super::commit::{Ended, Failure};
+use super::progress::Concern;
+use super::retry::Backoff;
+use super::source::Cap;
+use crate::log::StreamId;
+use crate::observe::metrics as names;
+use crate::store::{Account, StoreError};
+
+/// Failures of one batch after which smaller ones are tried.
+const PATIENCE: u32 = 3;
+
+/// What a batch counts for once it is stored.
+struct Tally {
+    stream: StreamId,
+    positions: RangeInclusive<u64>,
+    rows: u64,
+    dead: Vec<(&'static str, u64)>,
+}
+
+impl Tally {
+    fn of(built: &Built) -> Self {
+        let letters = &built.batch.dead_letters;
+        Self {
+            stream: built.batch.stream,
+            positions: built.batch.positions.clone(),
+            rows: built.batch.rows.len() as u64,
+            dead: letters
+                .iter()
+                .map(|letter| (letter.reason, u64::from(letter.events)))
+                .collect(),
+        }
+    }
+}
+
+/// A batch's stream, its first position, and how often it failed.
+type Failing = (StreamId, u64, u32);
+
+/// The side of the writer that speaks to the database.
+pub(super) struct Writer {
+    pub(super) shared: Shared,
+    pub(super) backoff: Backoff,
+    /// Positions lost from the account and from the log, reported once.
+    pub(super) reported_gaps: HashMap<StreamId, Account>,
+    pub(super) cap: Option<Cap>,
+    /// The batch that failed last, until it passes.
+    failing: Option<Failing>,
+    /// Batches whose COMMIT may have gone through though its answer was lost.
+    in_doubt: Vec<Tally>,
+}
+
+impl Writer {
+    pub(super) fn new(shared: Shared) -> Self {
+        Self {
+            shared,
+            backoff: Backoff::default(),
+            reported_gaps: HashMap::new(),
+            cap: None,
+            failing: None,
+            in_doubt: Vec::new(),
+        }
+    }
+
+    /// How many batches may be under way: one alone while something fails, so that it is known which.
+    pub(super) fn batches_at_once(&self) -> usize {
+        if self.failing.is_some() || self.cap.is_some() {
+            1
+        } else {
+            self.shared.store.batches_at_once()
+        }
+    }
+
+    /// Takes note of a batch's end: marks it stored, or remembers that it failed.
+    ///
+    /// # Errors
+    /// The batch's own failure.
+    pub(super) fn ended(&mut self, ended: Ended) -> Result<(), Failure> {
+        let Ended { built, took } = ended;
+        match took {
+            Ok(took) => {
+                self.committed(&Tally::of(&built));
+                histogram!(names::WRITE_BATCH_SECONDS).record(took.as_secs_f64());
+                Ok(())
+            }
+            Err(failure) => {
+                if matches!(failure, Failure::Store(_)) {
+                    self.in_doubt.push(Tally::of(&built));
+                }
+                self.failed(&built, &failure);
+                Err(failure)
+            }
+        }
+    }
+
+    fn committed(&mut self, tally: &Tally) {
+        let (first, last) = (*tally.positions.start(), *tally.positions.end());
+        let waited = self.shared.log.mark_stored(tally.stream, first, last);
+        count(tally, waited);
+        self.shared
+            .progress
+            .committed(tally.stream, first..=last, tally.rows);
+        self.backoff.reset();
+        let passed = |&mut (stream, n, _): &mut Failing| {
+            stream == tally.stream && tally.positions.contains(&n)
+        };
+        self.failing.take_if(passed);
+        // What failed may have been the database's own trouble: batches grow again while they pass.
+        self.cap = self
+            .cap
+            .filter(|cap| cap.stream != tally.stream || last < cap.until)
+            .map(|cap| Cap {
+                entries: cap.entries.saturating_mul(2),
+                ..cap
+            });
+    }
+
+    /// The account was read after a failure: were the batches in doubt committed after all?
+    pub(super) fn settle_doubt(&mut self, stream: StreamId, account: &Account) {
+        for tally in self
+            .in_doubt
+            .extract_if(.., |tally| tally.stream == stream)
+            .collect::<Vec<_>>()
+        {
+            if account.missing(&tally.positions).is_empty() {
+                self.committed(&tally);
+            }
+        }
+        // It may have passed in other hands.
+        self.failing
+            .take_if(|(failing, n, _)| *failing == stream && account.contains(*n));
+    }
+
+    /// Notes that this batch failed, and makes the next ones smaller if it keeps failing.
+    fn failed(&mut self, built: &Built, failure: &Failure) {
+        let (stream, first) = (built.batch.stream, *built.batch.positions.start());
+        let times = match self.failing {
+            Some((s, n, times)) if s == stream && n == first => times + 1,
+            _ => 1,
+        };
+        self.failing = Some((stream, first, times));
+        let size_may_matter = match failure {
+            Failure::Store(StoreError::Retry { class, .. }) => {
+                !matches!(*class, "permission" | "schema")
+            }
+            _ => false,
+        };
+        let stubborn = times >= PATIENCE && size_may_matter;
+        if !stubborn && !matches!(failure, Failure::Smaller) {
+            return;
+        }
+        if built.entries > 1 {
+            let last = *built.batch.positions.end();
+            let until = self
+                .cap
+                .filter(|cap| cap.stream == stream)
+                .map_or(last, |cap| cap.until.max(last));
+            self.cap = Some(Cap {
+                stream,
+                until,
+                entries: built.entries / 2,
+            });
+        }
+    }
+
+    /// After a failure: says what is wrong, and waits.
+    pub(super) async fn after(&mut self, failure: Failure) {
+        match failure {
+            Failure::Smaller => {}
+            Failure::Store(error) => {
+                let lone = self.failing.filter(|&(stream, first, times)| {
+                    times > PATIENCE
+                        && self.cap.is_none_or(|cap| {
+                            cap.stream == stream && cap.entries == 1 && first <= cap.until
+                        })
+                });
+                let named = lone.map_or_else(String::new, |(stream, n, times)| {
+                    format!(" (the batch at record {n} of stream {stream}, {times} times)")
+                });
+                self.pause(Concern::Write, &error, &named).await;
+            }
+        }
+    }
+
+    /// Counts a failure, names it in the problems, and waits before the next attempt.
+    pub(super) async fn pause(&mut self, concern: Concern, error: &StoreError, named: &str) {
+        let options = self.shared.options.clone();
+        let class = match error {
+            StoreError::Retry { class, .. } => *class,
+            StoreError::Refused { .. } => "other",
+            StoreError::AlreadyStored => "conflict",
+            StoreError::Schema(_) => "schema",
+        };
+        counter!(names::WRITE_FAILURES_TOTAL, "class" => class).increment(1);
+        if matches!(class, "connection" | "timeout") {
+            self.shared.progress.set_connected(false);
+        }
+        let mut pause = self.backoff.pause(options.retry_min, options.retry_max);
+        match error {
+            StoreError::AlreadyStored => {
+                tracing::info!(
+                    "another collector stored some of these positions; reading the account again"
+                );
+            }
+            _ => {
+                if matches!(error, StoreError::Schema(_)) {
+                    pause = options.retry_max;
+                }
+                let text = format!(
+                    "nothing is written{named}, and the log keeps what is acknowledged: {error}"
+                );
+                tracing::warn!(class, "{text}");
+                self.shared.progress.problem(concern, text);
+            }
+        }
+        // A stop leaves time for one more attempt, not for the rest of a long pause.
+        let stop = &self.shared.stop;
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = stop.cancelled(), if !stop.is_cancelled() => {}
+        }
+    }
+}
+
+/// What the log waited for and the database has now, as rows or as dead letters: so that the books balance whoever stored
+/// it, `waited` is the log's own sum.
+fn count(tally: &Tally, waited: u64) {
+    let dead: u64 = tally.dead.iter().map(|(_, events)| events).sum();
+    counter!(names::WRITE_EVENTS_TOTAL).increment(waited.saturating_sub(dead));
+    for &(reason, events) in &tally.dead {
+        counter!(names::DEAD_LETTERS_TOTAL, "reason" => reason).increment(events);
+    }
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "batches are far below 2^52 rows"
+    )]
+    histogram!(names::WRITE_BATCH_EVENTS).record(tally.rows as f64);
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    gauge!(names::WRITE_LAST_SUCCESS_TIMESTAMP_SECONDS).set(now.as_secs_f64());
+    if !tally.dead.is_empty() {
+        let (first, last) = (*tally.positions.start(), *tally.positions.end());
+        tracing::error!(stream = %tally.stream, first, last, events = dead,
+            "events went to telemetry_dead_letters; their reason and payload stand there");
+    }
+}
