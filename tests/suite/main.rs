@@ -3,6 +3,7 @@
 /// A private PostgreSQL, the real binary, an HTTP client.
 pub mod support;
 
+mod collector;
 mod config;
 mod decode;
 mod end_to_end;
