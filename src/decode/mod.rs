@@ -172,6 +172,11 @@ fn decode(
             let rows = otlp::Rows::new(source, position, sink);
             plain(body, source, &otlp_json::SPANS, span::Spans, rows)
         }
+        (Signal::Log, Encoding::Protobuf | Encoding::Json) => {
+            let rows = otlp::Rows::new(source, position, sink);
+            let lists = &otlp_json::LOG_RECORDS;
+            plain(body, source, lists, log_record::LogRecords, rows)
+        }
         (signal, encoding) => Err(DecodeError::Malformed {
             message: format!("a {} cannot be read from {encoding:?}", signal.as_str()),
             offset: None,
@@ -229,6 +234,9 @@ mod item;
 
 /// A span to a row.
 mod span;
+
+/// A log record to a row.
+mod log_record;
 
 /// Attributes and values as JSON.
 mod value;

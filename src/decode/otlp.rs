@@ -25,7 +25,7 @@ pub(super) struct Rows<'a, 's> {
     sink: Option<&'s mut dyn Sink>,
     resource: Option<Part<'a>>,
     scope: Option<Part<'a>>,
-    /// Made for the first span of a scope.
+    /// Made for the first item of a scope.
     origin: Option<Origin>,
     is_scope_counted: bool,
     origin_bytes: usize,

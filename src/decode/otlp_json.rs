@@ -31,6 +31,13 @@ pub(super) static SPANS: Lists = Lists {
     item: &schema::SPAN,
 };
 
+pub(super) static LOG_RECORDS: Lists = Lists {
+    resources: ("resourceLogs", "resource_logs"),
+    scopes: ("scopeLogs", "scope_logs"),
+    items: ("logRecords", "log_records"),
+    item: &schema::LOG_RECORD,
+};
+
 const SCHEMA_URL: Name = ("schemaUrl", "schema_url");
 
 /// Walks a request; nothing at all is an empty one.

@@ -1,5 +1,5 @@
 //! The messages of OTLP that an item is made of, as tables: one source for the check over the wire and for OTLP's JSON.
-//! (opentelemetry-proto 1.11: `trace.proto`, `common.proto`, `resource.proto`.)
+//! (opentelemetry-proto 1.11: `trace.proto`, `logs.proto`, `common.proto`, `resource.proto`.)
 //!
 //! **Invariant:** a field that is not in a table is ignored, in either encoding.
 
@@ -156,6 +156,38 @@ static STATUS: Message = Message {
     ],
 };
 
+pub(super) static LOG_RECORD: Message = Message {
+    is_value: false,
+    fields: &[
+        one(1, "timeUnixNano", "time_unix_nano", Kind::Fixed64),
+        one(
+            2,
+            "severityNumber",
+            "severity_number",
+            Kind::Enum(SEVERITY_NUMBERS),
+        ),
+        one(3, "severityText", "severity_text", Kind::Text),
+        one(5, "body", "body", Kind::Message(&ANY_VALUE)),
+        many(6, "attributes", "attributes", Kind::Message(&KEY_VALUE)),
+        one(
+            7,
+            "droppedAttributesCount",
+            "dropped_attributes_count",
+            Kind::Uint32,
+        ),
+        one(8, "flags", "flags", Kind::Fixed32),
+        one(9, "traceId", "trace_id", Kind::Id),
+        one(10, "spanId", "span_id", Kind::Id),
+        one(
+            11,
+            "observedTimeUnixNano",
+            "observed_time_unix_nano",
+            Kind::Fixed64,
+        ),
+        one(12, "eventName", "event_name", Kind::Text),
+    ],
+};
+
 pub(super) static KEY_VALUE: Message = Message {
     is_value: false,
     fields: &[
@@ -248,3 +280,31 @@ const SPAN_KINDS: &[&str] = &[
 ];
 
 const STATUS_CODES: &[&str] = &["STATUS_CODE_UNSET", "STATUS_CODE_OK", "STATUS_CODE_ERROR"];
+
+const SEVERITY_NUMBERS: &[&str] = &[
+    "SEVERITY_NUMBER_UNSPECIFIED",
+    "SEVERITY_NUMBER_TRACE",
+    "SEVERITY_NUMBER_TRACE2",
+    "SEVERITY_NUMBER_TRACE3",
+    "SEVERITY_NUMBER_TRACE4",
+    "SEVERITY_NUMBER_DEBUG",
+    "SEVERITY_NUMBER_DEBUG2",
+    "SEVERITY_NUMBER_DEBUG3",
+    "SEVERITY_NUMBER_DEBUG4",
+    "SEVERITY_NUMBER_INFO",
+    "SEVERITY_NUMBER_INFO2",
+    "SEVERITY_NUMBER_INFO3",
+    "SEVERITY_NUMBER_INFO4",
+    "SEVERITY_NUMBER_WARN",
+    "SEVERITY_NUMBER_WARN2",
+    "SEVERITY_NUMBER_WARN3",
+    "SEVERITY_NUMBER_WARN4",
+    "SEVERITY_NUMBER_ERROR",
+    "SEVERITY_NUMBER_ERROR2",
+    "SEVERITY_NUMBER_ERROR3",
+    "SEVERITY_NUMBER_ERROR4",
+    "SEVERITY_NUMBER_FATAL",
+    "SEVERITY_NUMBER_FATAL2",
+    "SEVERITY_NUMBER_FATAL3",
+    "SEVERITY_NUMBER_FATAL4",
+];

@@ -74,7 +74,12 @@ impl<'a> Survey<'a> {
                     self.measure(text, schema);
                 }
                 (Kind::Message(schema), Value::Bytes(bytes)) => {
+                    let cut = self.seen.cut;
                     self.message(bytes, schema, level)?;
+                    if field.name == "body" {
+                        // The limits are for attributes: a log record's body is stored whole.
+                        self.seen.cut = cut;
+                    }
                     if self.limits.attributes != 0 && field.name == "attributes" {
                         attributes += 1;
                         self.seen.cut += u32::from(attributes > self.limits.attributes);

@@ -55,7 +55,7 @@ mod take;
 /// `POST /ingest`.
 mod native;
 
-/// `POST /v1/traces`.
+/// `POST /v1/traces`, `POST /v1/logs`.
 mod otlp_http;
 
 /// What is sent back.

@@ -1,4 +1,4 @@
-//! OTLP over HTTP: `POST /v1/traces`, protobuf and JSON (OTLP 1.11, "OTLP/HTTP").
+//! OTLP over HTTP: `POST /v1/traces` and its like, protobuf and JSON (OTLP 1.11, "OTLP/HTTP").
 //!
 //! **Invariant:** every answer, errors included, has the request's content type; only 503 asks for a retry.
 
@@ -24,7 +24,9 @@ use crate::event::{Encoding, Signal};
 
 /// One line for each signal that is taken.
 pub(super) fn routes(receiver: &Receiver) -> Router {
-    Router::new().merge(signal(receiver, "/v1/traces", Signal::Span))
+    Router::new()
+        .merge(signal(receiver, "/v1/traces", Signal::Span))
+        .merge(signal(receiver, "/v1/logs", Signal::Log))
 }
 
 fn signal(receiver: &Receiver, path: &str, signal: Signal) -> Router {
@@ -143,9 +145,9 @@ pub(super) async fn nowhere(State(receiver): State<Receiver>, request: Request) 
     let (parts, body) = request.into_parts();
     let path = parts.uri.path();
     let error = Error::NotFound(if path == "/" {
-        "OTLP is taken on /v1/traces: add that path to the exporter's endpoint"
+        "OTLP is taken on /v1/traces and /v1/logs: add the signal's path to the exporter's endpoint"
     } else if path.starts_with("/v1/") {
-        "this signal is not taken here; OTLP is taken on /v1/traces"
+        "this signal is not taken here; OTLP is taken on /v1/traces and /v1/logs"
     } else {
         "nothing is served here"
     });

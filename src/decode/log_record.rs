@@ -1,0 +1,222 @@
+//! A log record's message to a row.
+//!
+//! `metadata` holds what has no column, or does not fit it, under its protobuf JSON name, defaults left out:
+//!
+//! | key | holds |
+//! | --- | --- |
+//! | `attributes` | as every item's |
+//! | `body` | any value, in the form of an attribute's; left out only if the record has none: `{"$empty": true}` is a body that is an empty value, `""` one that is an empty string |
+//! | `severityText`, `flags`, `droppedAttributesCount` | the same field |
+//! | `observedTimeUnixNano` | the same field, whether or not the column has its value too |
+//! | `timeUnixNano` | the same field, where the column does not say it: it is too large for it, or it is `"0"` (absent) and the column has the observed time |
+//! | `eventName` | the whole name, when the column holds only its beginning |
+//!
+//! The other fields are columns: `kind` is the severity number as sent (0 = none given), `name` the event name (NULL =
+//! none; the protocol does not tell none from an empty one), `trace_id` and `span_id` (NULL = none, or no valid one).
+//! `correlation_id` and `status` are derived and say nothing of their own. So the time as sent is `timeUnixNano` of
+//! `metadata`, else the column `time_unix_nano`, else 0.
+//!
+//! **Invariant:** with its resource, the row gives back the record as it was sent, but for the order of attributes,
+//! duplicate keys (the last wins), ids that are not ids, and sanitised text.
+
+use std::borrow::Cow;
+
+use sha2::{Digest as _, Sha256};
+
+use super::item::{
+    Hex, Item, Kind, NAME_CHARACTERS, NANOS_PER_MS, Place, Stretch, column_time, correlation_id,
+    is_id, is_time_replaced, low32, provider, time_member,
+};
+use super::json;
+use super::origin::column;
+use super::schema::{self, Message};
+use super::value::{self, Pairs, Style, text};
+use super::wire::{Malformed, Reader, Value, WRONG_TYPE};
+use crate::event::{Event, Flags};
+use crate::log::Position;
+
+/// Log records; nothing stands around them.
+#[derive(Debug)]
+pub(super) struct LogRecords;
+
+impl Kind for LogRecords {
+    type Item<'m> = LogRecord<'m>;
+
+    const SCHEMA: &'static Message = &schema::LOG_RECORD;
+
+    fn read<'m>(&'m self, message: &'m [u8]) -> Result<LogRecord<'m>, Malformed> {
+        LogRecord::read(message)
+    }
+}
+
+/// The plain fields of a log record; of its attributes, where they stand.
+#[derive(Debug, Default)]
+pub(super) struct LogRecord<'a> {
+    attributes: Stretch<'a>,
+    body: Option<&'a [u8]>,
+    trace_id: &'a [u8],
+    span_id: &'a [u8],
+    event_name: &'a [u8],
+    severity_text: &'a [u8],
+    severity_number: i32,
+    /// When it happened, and when it was seen; 0 = not given.
+    occurred: u64,
+    observed: u64,
+    flags: u32,
+    dropped_attributes: u32,
+}
+
+impl<'a> LogRecord<'a> {
+    fn read(message: &'a [u8]) -> Result<Self, Malformed> {
+        let mut record = Self::default();
+        let mut reader = Reader::new(message);
+        loop {
+            let before = reader.rest();
+            let Some((number, value)) = reader.field()? else {
+                return Ok(record);
+            };
+            match (number, value) {
+                (1, Value::Fixed64(time)) => record.occurred = time,
+                (2, Value::Varint(number)) => record.severity_number = low32(number).cast_signed(),
+                (3, Value::Bytes(text)) => record.severity_text = text,
+                (5, Value::Bytes(body)) => record.body = Some(body),
+                (6, Value::Bytes(_)) => record.attributes.extend(before, reader.rest()),
+                (7, Value::Varint(count)) => record.dropped_attributes = low32(count),
+                (8, Value::Fixed32(flags)) => record.flags = flags,
+                (9, Value::Bytes(id)) => record.trace_id = id,
+                (10, Value::Bytes(id)) => record.span_id = id,
+                (11, Value::Fixed64(time)) => record.observed = time,
+                (12, Value::Bytes(name)) => record.event_name = name,
+                (4 | 13.., _) => {}
+                _ => return Err(WRONG_TYPE),
+            }
+        }
+    }
+
+    /// Writes the members in JSONB's order of keys; `column` is the time that the row's column has.
+    fn write_metadata(
+        &self,
+        attributes: &Pairs<'_>,
+        column: Option<i64>,
+        style: &Style,
+        out: &mut String,
+    ) {
+        out.push('{');
+        if let Some(body) = self.body {
+            json::key(out, "body");
+            // The limits are for attributes.
+            let whole = Style {
+                value_bytes: 0,
+                ..*style
+            };
+            value::any_value(out, body, &whole);
+        }
+        json::number_member(out, "flags", self.flags.into());
+        let name = text(self.event_name);
+        if name.chars().nth(NAME_CHARACTERS).is_some() {
+            json::text_member(out, "eventName", name);
+        }
+        if !attributes.is_empty() {
+            json::key(out, "attributes");
+            value::object(out, attributes, style);
+        }
+        json::text_member(out, "severityText", text(self.severity_text));
+        if column.unwrap_or(0).cast_unsigned() != self.occurred {
+            json::key(out, "timeUnixNano");
+            json::display(out, format_args!("\"{}\"", self.occurred));
+        }
+        time_member(out, "observedTimeUnixNano", self.observed);
+        json::number_member(
+            out,
+            "droppedAttributesCount",
+            self.dropped_attributes.into(),
+        );
+        out.push('}');
+    }
+}
+
+impl Item for LogRecord<'_> {
+    /// None has any: a record without time, ids and body is one.
+    fn fault(&self) -> Option<(&'static str, &'static str)> {
+        None
+    }
+
+    /// When it happened, else when it was seen (logs.proto, `observed_time_unix_nano`).
+    fn time(&self) -> u64 {
+        match self.occurred {
+            0 => self.observed,
+            time => time,
+        }
+    }
+
+    fn row(&self, place: &Place<'_>, metadata: &mut String, take: &mut dyn FnMut(&Event<'_>)) {
+        let attributes = value::pairs(
+            self.attributes.bytes(),
+            6,
+            place.style.attributes,
+            &place.style,
+        );
+        let mut flags = place.flags;
+        let sent = column_time(self.time());
+        let time = if is_time_replaced(self.time(), place.received_unix_nano) {
+            flags.insert(Flags::TIME_REPLACED);
+            None
+        } else {
+            sent
+        }
+        .unwrap_or(place.received_unix_nano);
+        metadata.clear();
+        self.write_metadata(&attributes, sent, &place.style, metadata);
+
+        let trace_id = is_id::<16>(self.trace_id).then(|| Hex::<32>::of(self.trace_id));
+        let span_id = is_id::<8>(self.span_id).then(|| Hex::<16>::of(self.span_id));
+        let trace_id = trace_id.as_ref().map(|id| Cow::Borrowed(id.as_str()));
+        let correlation_id = correlation_id(&attributes)
+            .or_else(|| trace_id.clone())
+            .unwrap_or_else(|| Cow::Owned(derived_id(place.position, place.index)));
+        take(&Event {
+            correlation_id,
+            integration: Cow::Borrowed(&place.origin.integration),
+            provider: provider(&attributes, place.origin),
+            event_type: Cow::Borrowed("log"),
+            timestamp_ms: (time / NANOS_PER_MS).max(0),
+            metadata: Cow::Borrowed(metadata),
+            trace_id,
+            span_id: span_id.as_ref().map(|id| Cow::Borrowed(id.as_str())),
+            parent_span_id: None,
+            name: (!self.event_name.is_empty()).then(|| column(self.event_name, NAME_CHARACTERS)),
+            time_unix_nano: sent,
+            duration_ns: None,
+            kind: Some(self.severity_number),
+            status: severity(self.severity_number).map(Cow::Borrowed),
+            resource_id: Some(place.origin.id),
+            flags,
+        });
+    }
+}
+
+/// The short name of a severity number's range (OpenTelemetry, Logs Data Model, "Field: `SeverityNumber`").
+const fn severity(number: i32) -> Option<&'static str> {
+    Some(match number {
+        1..=4 => "TRACE",
+        5..=8 => "DEBUG",
+        9..=12 => "INFO",
+        13..=16 => "WARN",
+        17..=20 => "ERROR",
+        21..=24 => "FATAL",
+        _ => return None,
+    })
+}
+
+/// The correlation id of a record that names none and belongs to no trace: no other row has it, and decoding the record
+/// again gives the same. The first 16 bytes of SHA-256 over the byte 1, the stream, the position and the index, integers
+/// big-endian, in hex.
+fn derived_id(position: Position, index: u32) -> String {
+    let digest = Sha256::new()
+        .chain_update([1])
+        .chain_update(position.stream.0)
+        .chain_update(position.n.to_be_bytes())
+        .chain_update(index.to_be_bytes())
+        .finalize();
+    Hex::<32>::of(&digest[..16]).as_str().to_owned()
+}
