@@ -21,7 +21,7 @@ const AWAY: Duration = Duration::from_secs(20);
 /// How the Collector reaches the service; the name is its configuration's in `tests/collector/`.
 const WAYS: [&str; 1] = ["http"];
 
-const SIGNALS: [Signal; 1] = [Signal::Traces];
+const SIGNALS: [Signal; 2] = [Signal::Traces, Signal::Logs];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_persistent_queue_loses_nothing_while_the_service_the_collector_and_the_database_die() {

@@ -13,4 +13,5 @@ mod postgres;
 mod query;
 mod receive;
 mod sqlite;
+mod telemetrygen;
 mod write;
