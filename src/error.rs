@@ -1,4 +1,4 @@
-//! The HTTP error: why a request was not answered with success.
+//! The error of HTTP and gRPC: why a request was not answered with success.
 //!
 //! **Invariant:** the match to a status is total, and no variant is 500: a failure of ours is 503, so that a client
 //! keeps its data and tries again.
@@ -84,7 +84,7 @@ impl Error {
         }
     }
 
-    /// The code of `google.rpc.Status` (google/rpc/code.proto).
+    /// The code of `google.rpc.Status` (google/rpc/code.proto), and gRPC's status.
     #[must_use]
     pub const fn rpc_code(&self) -> i32 {
         match self {
@@ -93,15 +93,38 @@ impl Error {
             | Self::Parameter { .. }
             | Self::LongTarget { .. }
             | Self::ContentType { .. }
-            | Self::ContentEncoding
             | Self::LargeHeaders { .. } => 3, // INVALID_ARGUMENT
             Self::SlowBody => 4,      // DEADLINE_EXCEEDED
-            Self::NotFound(_) => 5,   // NOT_FOUND
             Self::ForeignOrigin => 7, // PERMISSION_DENIED
             Self::TooLarge { .. } | Self::TooManyEvents { .. } => 8, // RESOURCE_EXHAUSTED
-            Self::Method { .. } => 12, // UNIMPLEMENTED
-            Self::Unavailable { .. } | Self::Unknown { .. } => 14, // UNAVAILABLE
+            // As gRPC's clients take a 404, and as its compression asks for an encoding that is not known.
+            Self::NotFound(_) | Self::Method { .. } | Self::ContentEncoding => 12, // UNIMPLEMENTED
+            Self::Unavailable { .. } | Self::Unknown { .. } => 14,                 // UNAVAILABLE
             Self::Unauthenticated => 16, // UNAUTHENTICATED
+        }
+    }
+
+    /// Seconds after which the request may be sent again; `None` when that is of no use.
+    #[must_use]
+    pub const fn retry_after_s(&self) -> Option<u8> {
+        match self {
+            Self::Unavailable { retry_after_s, .. } | Self::Unknown { retry_after_s } => {
+                Some(*retry_after_s)
+            }
+            Self::Malformed { .. }
+            | Self::Invalid(_)
+            | Self::Parameter { .. }
+            | Self::Unauthenticated
+            | Self::ForeignOrigin
+            | Self::NotFound(_)
+            | Self::Method { .. }
+            | Self::SlowBody
+            | Self::TooLarge { .. }
+            | Self::TooManyEvents { .. }
+            | Self::LongTarget { .. }
+            | Self::ContentType { .. }
+            | Self::ContentEncoding
+            | Self::LargeHeaders { .. } => None,
         }
     }
 }

@@ -71,6 +71,7 @@ pub struct Stop {
 pub struct Listeners {
     pub main: Option<Listener>,
     pub otlp_http: Option<Listener>,
+    pub otlp_grpc: Option<Listener>,
 }
 
 /// Why the service ended by itself.
@@ -119,14 +120,15 @@ pub async fn run(
         readiness: readiness.clone(),
         warnings,
     };
+    let drain = Drain::default();
     let otlp_http = receive::otlp_router(receiver.clone());
+    let otlp_grpc = receive::otlp_grpc_router(&receiver, readiness.clone(), &drain);
     let queries = query::router(store.clone(), config.query.clone());
     let everything = receive::router(receiver)
         .merge(receive::authenticated(queries, &config.receive))
         .merge(observe::router(sources, metrics))
         .method_not_allowed_fallback(receive::read_only);
 
-    let drain = Drain::default();
     let mut servers = JoinSet::new();
     let mut serve = |listener: Option<Listener>, router: axum::Router| {
         let Some(listener) = listener else {
@@ -143,6 +145,7 @@ pub async fn run(
     };
     serve(listeners.main, everything);
     serve(listeners.otlp_http, otlp_http);
+    serve(listeners.otlp_grpc, otlp_grpc);
     let draining = CancellationToken::new();
     let mut writer = tokio::spawn(write::run(
         log.clone(),

@@ -47,6 +47,11 @@ fn listen(config: &Config) -> Result<Listeners, BindError> {
             "RUVVECTOR_OTLP_HTTP_PORT",
             config.otlp_http_port,
         )?,
+        otlp_grpc: bind(
+            "otlp_grpc",
+            "RUVVECTOR_OTLP_GRPC_PORT",
+            config.otlp_grpc_port,
+        )?,
     })
 }
 

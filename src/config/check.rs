@@ -73,6 +73,7 @@ fn ports(draft: &Draft) -> Vec<String> {
     let ports = [
         ("service_port", draft.service_port),
         ("otlp_http_port", draft.otlp_http_port),
+        ("otlp_grpc_port", draft.otlp_grpc_port),
     ];
     if ports.iter().all(|(_, port)| *port == Port::Off) {
         return vec!["every port is off: nothing would be listened to".to_owned()];

@@ -17,6 +17,7 @@ use crate::{log, query, receive, write};
 pub(super) struct Draft {
     pub(super) service_port: Port,
     pub(super) otlp_http_port: Port,
+    pub(super) otlp_grpc_port: Port,
     pub(super) bind: Vec<IpAddr>,
     pub(super) receive: receive::Options,
     pub(super) data_dir: PathBuf,
@@ -72,6 +73,7 @@ impl Default for Draft {
         Self {
             service_port: Port::Off,
             otlp_http_port: Port::Off,
+            otlp_grpc_port: Port::Off,
             bind: Vec::new(),
             receive: receive::Options::default(),
             data_dir: PathBuf::new(),

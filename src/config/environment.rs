@@ -160,6 +160,7 @@ mod tests {
             ("RUVVECTOR", "80"),
             ("RUVVECTOR_SERVICE", "3100"),
             ("RUVVECTOR_OTLP_HTTP", "4318"),
+            ("RUVVECTOR_OTLP_GRPC", "4317"),
             ("POSTGRES", "5432"),
         ] {
             let injected = service(prefix, port);

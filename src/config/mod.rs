@@ -59,6 +59,7 @@ use layers::Values;
 pub struct Config {
     pub service_port: Port,
     pub otlp_http_port: Port,
+    pub otlp_grpc_port: Port,
     /// At least one.
     pub bind: Vec<IpAddr>,
     /// Holds the log, under `log/`, and SQLite's file.
@@ -188,6 +189,7 @@ impl Draft {
         Config {
             service_port: self.service_port,
             otlp_http_port: self.otlp_http_port,
+            otlp_grpc_port: self.otlp_grpc_port,
             bind: self.bind,
             receive: self.receive,
             log: log::Options {

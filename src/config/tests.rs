@@ -71,6 +71,7 @@ fn with_nothing_set_it_is_sqlite_under_data_on_both_loopbacks() {
     let config = loaded.config;
     assert_eq!(config.service_port, Port::On(3100));
     assert_eq!(config.otlp_http_port, Port::On(4318));
+    assert_eq!(config.otlp_grpc_port, Port::On(4317));
     assert!(config.bind.len() == 2 && config.bind.iter().all(IpAddr::is_loopback));
     assert!(
         matches!(&config.store.target, Target::Sqlite { path } if path == Path::new("./data/telemetry.db"))
@@ -364,6 +365,10 @@ fn settings_at_odds_are_refused() {
             "service_port and otlp_http_port are both 3100",
         ),
         (
+            &[("RUVVECTOR_OTLP_GRPC_PORT", "4318")],
+            "otlp_http_port and otlp_grpc_port are both 4318",
+        ),
+        (
             &[("RUVVECTOR_RETRY_MIN", "1m")],
             "retry_min is over retry_max",
         ),
@@ -379,6 +384,7 @@ fn settings_at_odds_are_refused() {
             &[
                 ("RUVVECTOR_SERVICE_PORT", "off"),
                 ("RUVVECTOR_OTLP_HTTP_PORT", "off"),
+                ("RUVVECTOR_OTLP_GRPC_PORT", "off"),
             ],
             "every port is off",
         ),
@@ -391,7 +397,8 @@ fn settings_at_odds_are_refused() {
             &[],
             &[
                 ("RUVVECTOR_SERVICE_PORT", "0"),
-                ("RUVVECTOR_OTLP_HTTP_PORT", "0")
+                ("RUVVECTOR_OTLP_HTTP_PORT", "0"),
+                ("RUVVECTOR_OTLP_GRPC_PORT", "0")
             ],
             ""
         )

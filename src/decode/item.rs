@@ -25,7 +25,7 @@ pub(super) trait Kind {
         Self: 'm;
 
     /// The message to survey an item by.
-    const SCHEMA: &'static Message;
+    fn schema(&self) -> &'static Message;
 
     /// # Errors
     /// When a field has another wire type than its own.

@@ -42,7 +42,9 @@ pub(super) struct LogRecords;
 impl Kind for LogRecords {
     type Item<'m> = LogRecord<'m>;
 
-    const SCHEMA: &'static Message = &schema::LOG_RECORD;
+    fn schema(&self) -> &'static Message {
+        &schema::LOG_RECORD
+    }
 
     fn read<'m>(&'m self, message: &'m [u8]) -> Result<LogRecord<'m>, Malformed> {
         LogRecord::read(message)

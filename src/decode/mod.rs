@@ -177,6 +177,10 @@ fn decode(
             let lists = &otlp_json::LOG_RECORDS;
             plain(body, source, lists, log_record::LogRecords, rows)
         }
+        (Signal::Metric, Encoding::Protobuf | Encoding::Json) => {
+            let rows = otlp::Rows::new(source, position, sink);
+            points(body, source, metric::Points::new(rows, &source.limits))
+        }
         (signal, encoding) => Err(DecodeError::Malformed {
             message: format!("a {} cannot be read from {encoding:?}", signal.as_str()),
             offset: None,
@@ -200,6 +204,21 @@ fn plain<'a, K: item::Kind>(
         }
     }
     items.rows.finish()
+}
+
+/// Walks a request of metrics, whose items stand in them.
+fn points<'a>(
+    body: &'a [u8],
+    source: &'a Source,
+    mut points: metric::Points<'a, '_>,
+) -> Result<Checked, DecodeError> {
+    match source.encoding {
+        Encoding::Protobuf => walk::walk(body, &source.limits, &mut points)?,
+        Encoding::Json | Encoding::NdJson => {
+            metric_json::walk(body, &source.limits, &mut points)?;
+        }
+    }
+    points.into_rows().finish()
 }
 
 /// Undoes a content encoding within limits.
@@ -237,6 +256,15 @@ mod span;
 
 /// A log record to a row.
 mod log_record;
+
+/// A metric's envelope, and its points one by one.
+mod metric;
+
+/// The same in JSON.
+mod metric_json;
+
+/// A data point to a row.
+mod point;
 
 /// Attributes and values as JSON.
 mod value;

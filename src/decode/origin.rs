@@ -252,7 +252,7 @@ pub(super) fn list_member(
 }
 
 /// A text field; the last one given.
-fn last_text(message: &[u8], number: u32) -> &str {
+pub(super) fn last_text(message: &[u8], number: u32) -> &str {
     repeated(message, number).last().map_or("", text)
 }
 

@@ -52,7 +52,19 @@ impl<'a, 's> Rows<'a, 's> {
         }
     }
 
-    fn reject(&mut self, field: Option<&'static str>, reason: impl FnOnce() -> String) {
+    /// What was found around items.
+    pub(super) const fn sanitized(&mut self, seen: &Sanitized) {
+        self.tally.sanitized(seen);
+    }
+
+    /// Does not take an item because of a fault in what stands around it.
+    pub(super) fn reject_for(&mut self, field: &'static str, fault: Fault) {
+        let source = self.source;
+        self.reject(Some(field), || sentence(fault, source));
+    }
+
+    /// Does not take an item.
+    pub(super) fn reject(&mut self, field: Option<&'static str>, reason: impl FnOnce() -> String) {
         self.tally.describe(self.tally.items(), field, reason);
         self.tally.reject();
     }
@@ -103,7 +115,7 @@ impl<'a, 's> Rows<'a, 's> {
     /// # Errors
     /// When it is not protobuf: nothing of the request can be trusted then.
     pub(super) fn item<K: Kind>(&mut self, kind: &K, message: &[u8]) -> Result<(), Malformed> {
-        let survey = match Survey::of(message, K::SCHEMA, &self.source.limits) {
+        let survey = match Survey::of(message, kind.schema(), &self.source.limits) {
             Ok(survey) => survey,
             Err(Fault::Malformed(malformed)) => return Err(malformed),
             Err(fault) => {

@@ -50,11 +50,29 @@ pub(super) fn walk<'a>(
     limits: &'a Limits,
     visitor: &mut impl Visitor<'a>,
 ) -> Result<(), DecodeError> {
+    let mut message = Vec::new();
+    walk_items(body, lists, limits, visitor, |item, visitor| {
+        message.clear();
+        transcode::message(item, lists.item, limits, &mut message)?;
+        Ok(visitor.item(&message)?)
+    })
+}
+
+/// Walks a request whose items are taken by `take`, each from where it stands.
+///
+/// # Errors
+/// As [`walk`].
+pub(super) fn walk_items<'a, V: Visitor<'a>>(
+    body: &'a [u8],
+    lists: &'static Lists,
+    limits: &'a Limits,
+    visitor: &mut V,
+    mut take: impl FnMut(&mut Scanner<'a>, &mut V) -> Result<(), DecodeError>,
+) -> Result<(), DecodeError> {
     let mut scanner = Scanner::of_body(body)?;
     if scanner.is_at_end() {
         return Ok(());
     }
-    let mut message = Vec::new();
     request(&mut scanner, lists.resources, limits, |resource| {
         let names = [("resource", "resource"), SCHEMA_URL, lists.scopes];
         let [resource, schema_url, scopes] = members(resource, names, limits)?;
@@ -73,12 +91,7 @@ pub(super) fn walk<'a>(
             let Some(mut items) = items else {
                 return Ok(());
             };
-            each(&mut items, |item| {
-                message.clear();
-                transcode::message(item, lists.item, limits, &mut message)?;
-                visitor.item(&message)?;
-                Ok(())
-            })
+            each(&mut items, |item| take(item, visitor))
         })
     })?;
     Ok(scanner.end()?)
@@ -122,7 +135,7 @@ fn request<'a>(
 const TWICE: &str = "a key is given twice";
 
 /// Where the members of those names stand in the next value, an object or `null`. A member that is `null` is as if absent.
-fn members<'a, const N: usize>(
+pub(super) fn members<'a, const N: usize>(
     scanner: &mut Scanner<'a>,
     names: [Name; N],
     limits: &Limits,
@@ -161,7 +174,7 @@ fn members<'a, const N: usize>(
 }
 
 /// Hands on each element of an array.
-fn each<'a>(
+pub(super) fn each<'a>(
     scanner: &mut Scanner<'a>,
     mut take: impl FnMut(&mut Scanner<'a>) -> Result<(), DecodeError>,
 ) -> Result<(), DecodeError> {

@@ -78,6 +78,11 @@ impl<'a> Scanner<'a> {
         SyntaxError { what, at: self.at }
     }
 
+    /// How far into the text it is.
+    pub(super) const fn at(&self) -> usize {
+        self.at
+    }
+
     fn byte(&self) -> Option<u8> {
         self.text.as_bytes().get(self.at).copied()
     }

@@ -1,7 +1,10 @@
 //! The messages of OTLP that an item is made of, as tables: one source for the check over the wire and for OTLP's JSON.
-//! (opentelemetry-proto 1.11: `trace.proto`, `logs.proto`, `common.proto`, `resource.proto`.)
+//! (opentelemetry-proto 1.11: `trace.proto`, `logs.proto`, `common.proto`, `resource.proto`; `metrics.proto` in [`metric`].)
 //!
 //! **Invariant:** a field that is not in a table is ignored, in either encoding.
+
+/// Metrics.
+pub(super) mod metric;
 
 /// One message type.
 #[derive(Debug)]
@@ -36,11 +39,18 @@ pub(super) enum Kind {
         double: u32,
     },
     Uint32,
+    Uint64,
+    /// Zigzag on the wire.
+    Sint32,
     /// With its names in the order of their numbers, from 0.
     Enum(&'static [&'static str]),
     Double,
     Fixed32,
     Fixed64,
+    /// `double` as for [`Self::Int64`].
+    Sfixed64 {
+        double: u32,
+    },
     Message(&'static Message),
     /// An index into a string table that only profiles have: as if absent.
     StringReference,

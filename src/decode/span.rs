@@ -28,7 +28,9 @@ pub(super) struct Spans;
 impl Kind for Spans {
     type Item<'m> = Span<'m>;
 
-    const SCHEMA: &'static Message = &schema::SPAN;
+    fn schema(&self) -> &'static Message {
+        &schema::SPAN
+    }
 
     fn read<'m>(&'m self, message: &'m [u8]) -> Result<Span<'m>, Malformed> {
         Span::read(message)

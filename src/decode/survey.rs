@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 use super::schema::{Kind, Message};
-use super::wire::{Malformed, Reader, Value, WRONG_TYPE};
+use super::wire::{Malformed, Reader, Value, WRONG_TYPE, packed_fixed64};
 use super::{Limits, Sanitized};
 
 /// Why an item is not taken.
@@ -57,7 +57,7 @@ impl<'a> Survey<'a> {
     }
 
     fn message(&mut self, bytes: &[u8], schema: &'static Message, level: u16) -> Result<(), Fault> {
-        self.nodes_left = self.nodes_left.checked_sub(1).ok_or(Fault::TooManyNodes)?;
+        self.count(1)?;
         let level = level + u16::from(schema.is_value);
         if level > self.limits.depth.into() {
             return Err(Fault::TooDeep);
@@ -86,17 +86,39 @@ impl<'a> Survey<'a> {
                     }
                 }
                 (Kind::Bytes, Value::Bytes(bytes)) => self.measure(bytes, schema),
+                (Kind::Double | Kind::Fixed64, Value::Bytes(packed)) if field.repeated => {
+                    self.count(packed_fixed64(packed)?.count())?;
+                }
+                (Kind::Uint64, Value::Bytes(packed)) if field.repeated => {
+                    let mut numbers = Reader::new(packed);
+                    while numbers.packed_varint()?.is_some() {
+                        self.count(1)?;
+                    }
+                }
+                (Kind::Double | Kind::Fixed64, Value::Fixed64(_))
+                | (Kind::Uint64, Value::Varint(_)) => {
+                    self.count(usize::from(field.repeated))?;
+                }
                 (Kind::StringReference, Value::Varint(_)) => self.seen.string_reference += 1,
                 (Kind::Id, Value::Bytes(_))
                 | (
-                    Kind::Bool | Kind::Int64 { .. } | Kind::Uint32 | Kind::Enum(_),
+                    Kind::Bool | Kind::Int64 { .. } | Kind::Uint32 | Kind::Sint32 | Kind::Enum(_),
                     Value::Varint(_),
                 )
-                | (Kind::Double | Kind::Fixed64, Value::Fixed64(_))
+                | (Kind::Sfixed64 { .. }, Value::Fixed64(_))
                 | (Kind::Fixed32, Value::Fixed32(_)) => {}
                 _ => return Err(WRONG_TYPE.into()),
             }
         }
+        Ok(())
+    }
+
+    /// Counts messages, or elements of a list of numbers.
+    fn count(&mut self, nodes: usize) -> Result<(), Fault> {
+        let left = u32::try_from(nodes)
+            .ok()
+            .and_then(|nodes| self.nodes_left.checked_sub(nodes));
+        self.nodes_left = left.ok_or(Fault::TooManyNodes)?;
         Ok(())
     }
 

@@ -36,13 +36,43 @@ pub(super) fn message(
     limits: &Limits,
     out: &mut Vec<u8>,
 ) -> Result<(), SyntaxError> {
-    nested(scanner, schema, limits, 0, out)
+    nested(scanner, schema, &mut Bounds::of(limits), 0, out)
+}
+
+/// Appends the next value of `scanner`, which is not `null`, as one field of a message; a list as all of its elements.
+///
+/// # Errors
+/// When the value is not what the field holds.
+pub(super) fn member(
+    scanner: &mut Scanner<'_>,
+    field: &Field,
+    limits: &Limits,
+    out: &mut Vec<u8>,
+) -> Result<(), SyntaxError> {
+    values(scanner, field, &mut Bounds::of(limits), 0, out)
+}
+
+/// What bounds one message's output.
+struct Bounds<'a> {
+    limits: &'a Limits,
+    /// Two characters of a list of numbers become up to nine bytes, so no more of them are written than it takes for the
+    /// survey to refuse the item.
+    numbers_left: u32,
+}
+
+impl<'a> Bounds<'a> {
+    const fn of(limits: &'a Limits) -> Self {
+        Self {
+            limits,
+            numbers_left: limits.nodes.saturating_add(1),
+        }
+    }
 }
 
 fn nested(
     scanner: &mut Scanner<'_>,
     schema: &'static Message,
-    limits: &Limits,
+    bounds: &mut Bounds<'_>,
     level: u16,
     out: &mut Vec<u8>,
 ) -> Result<(), SyntaxError> {
@@ -50,7 +80,7 @@ fn nested(
         return scanner.null();
     }
     let level = level + u16::from(schema.is_value);
-    if level > limits.depth.into() {
+    if level > bounds.limits.depth.into() {
         // As an empty value, which already is a level too deep.
         return scanner.skip().map(drop);
     }
@@ -58,7 +88,7 @@ fn nested(
     scanner.object()?;
     let mut is_first = true;
     while let Some(key) = scanner.next_key(&mut is_first)? {
-        let Some((field, spelling)) = schema.named(&key.decode(), limits.strict_json) else {
+        let Some((field, spelling)) = schema.named(&key.decode(), bounds.limits.strict_json) else {
             scanner.skip()?;
             continue;
         };
@@ -66,21 +96,44 @@ fn nested(
             scanner.null()?;
             continue;
         }
-        if !names.counts(field, spelling, out) {
+        if !names.counts(field, spelling, bounds, out) {
             scanner.skip()?;
             continue;
         }
-        let start = out.len();
-        if field.repeated {
-            scanner.array()?;
-            let mut is_first = true;
-            while scanner.next_element(&mut is_first)? {
-                value(scanner, field, limits, level, out)?;
-            }
-        } else {
-            value(scanner, field, limits, level, out)?;
+        let (start, numbers_left) = (out.len(), bounds.numbers_left);
+        values(scanner, field, bounds, level, out)?;
+        let written = Written {
+            number: field.number,
+            range: start..out.len(),
+            numbers: numbers_left - bounds.numbers_left,
+        };
+        names.written(field, spelling, written);
+    }
+    Ok(())
+}
+
+fn values(
+    scanner: &mut Scanner<'_>,
+    field: &Field,
+    bounds: &mut Bounds<'_>,
+    level: u16,
+    out: &mut Vec<u8>,
+) -> Result<(), SyntaxError> {
+    if !field.repeated {
+        return value(scanner, field, bounds, level, out);
+    }
+    let is_numbers = matches!(field.kind, Kind::Double | Kind::Fixed64 | Kind::Uint64);
+    scanner.array()?;
+    let mut is_first = true;
+    while scanner.next_element(&mut is_first)? {
+        if is_numbers {
+            let Some(left) = bounds.numbers_left.checked_sub(1) else {
+                scanner.skip()?;
+                continue;
+            };
+            bounds.numbers_left = left;
         }
-        names.written(field, spelling, start..out.len());
+        value(scanner, field, bounds, level, out)?;
     }
     Ok(())
 }
@@ -112,37 +165,52 @@ impl Message {
 struct Names {
     /// A bit a field number.
     camel: u64,
-    /// Lists that were given in snake_case, with where they stand in the output. Of single fields the last counts anyway.
-    snake_lists: Vec<(u32, std::ops::Range<usize>)>,
+    /// What was given in snake_case and would be merged with more of its field. Of other fields the last counts anyway.
+    snake: Vec<Written>,
+}
+
+/// A field's value in the output.
+struct Written {
+    number: u32,
+    range: std::ops::Range<usize>,
+    /// Elements of lists of numbers in it.
+    numbers: u32,
 }
 
 impl Names {
     /// Whether a value under this spelling counts; takes back what another spelling wrote.
-    fn counts(&mut self, field: &Field, spelling: Spelling, out: &mut Vec<u8>) -> bool {
-        let is_snake_list = |(number, _): &(u32, _)| *number == field.number;
+    fn counts(
+        &mut self,
+        field: &Field,
+        spelling: Spelling,
+        bounds: &mut Bounds<'_>,
+        out: &mut Vec<u8>,
+    ) -> bool {
+        let is_this = |written: &Written| written.number == field.number;
         match spelling {
             Spelling::Snake => {
-                self.camel & (1 << (field.number % 64)) == 0
-                    && !self.snake_lists.iter().any(is_snake_list)
+                self.camel & (1 << (field.number % 64)) == 0 && !self.snake.iter().any(is_this)
             }
             Spelling::Camel => {
                 self.camel |= 1 << (field.number % 64);
-                if let Some(at) = self.snake_lists.iter().position(is_snake_list) {
-                    let (_, range) = self.snake_lists.remove(at);
+                if let Some(at) = self.snake.iter().position(is_this) {
+                    let Written { range, numbers, .. } = self.snake.remove(at);
                     let len = range.len();
-                    for (_, later) in &mut self.snake_lists[at..] {
-                        *later = later.start - len..later.end - len;
+                    for Written { range, .. } in &mut self.snake[at..] {
+                        *range = range.start - len..range.end - len;
                     }
                     out.drain(range);
+                    bounds.numbers_left += numbers;
                 }
                 true
             }
         }
     }
 
-    fn written(&mut self, field: &Field, spelling: Spelling, range: std::ops::Range<usize>) {
-        if spelling == Spelling::Snake && field.repeated {
-            self.snake_lists.push((field.number, range));
+    fn written(&mut self, field: &Field, spelling: Spelling, written: Written) {
+        let is_merged = field.repeated || matches!(field.kind, Kind::Message(_));
+        if spelling == Spelling::Snake && is_merged {
+            self.snake.push(written);
         }
     }
 }
@@ -155,7 +223,7 @@ const FIXED32: u32 = 5;
 fn value(
     scanner: &mut Scanner<'_>,
     field: &Field,
-    limits: &Limits,
+    bounds: &mut Bounds<'_>,
     level: u16,
     out: &mut Vec<u8>,
 ) -> Result<(), SyntaxError> {
@@ -163,7 +231,7 @@ fn value(
     match field.kind {
         Kind::Message(schema) => {
             tag(out, number, LENGTH_DELIMITED);
-            length_delimited(out, |out| nested(scanner, schema, limits, level, out))?;
+            length_delimited(out, |out| nested(scanner, schema, bounds, level, out))?;
         }
         Kind::Text => {
             let text = scanner.text()?;
@@ -202,6 +270,14 @@ fn value(
                 out.extend_from_slice(&value.to_le_bytes());
             }
         },
+        Kind::Sfixed64 { double } => {
+            let (number, bytes) = match integer_or_double(scanner)? {
+                Number::Integer(value) => (number, value.to_le_bytes()),
+                Number::Double(value) => (double, value.to_le_bytes()),
+            };
+            tag(out, number, FIXED64);
+            out.extend_from_slice(&bytes);
+        }
         Kind::Double => {
             let value = double(scanner)?;
             tag(out, number, FIXED64);
@@ -216,6 +292,20 @@ fn value(
             let value: u32 = unsigned(scanner)?;
             tag(out, number, VARINT);
             varint(out, value.into());
+        }
+        Kind::Uint64 => {
+            let value = unsigned(scanner)?;
+            tag(out, number, VARINT);
+            varint(out, value);
+        }
+        Kind::Sint32 => {
+            let out_of_range = scanner.error("the number is out of range");
+            let value = match integer_or_double(scanner)? {
+                Number::Integer(value) => i32::try_from(value).map_err(|_| out_of_range)?,
+                Number::Double(_) => return Err(out_of_range),
+            };
+            tag(out, number, VARINT);
+            varint(out, ((value << 1) ^ (value >> 31)).cast_unsigned().into());
         }
         Kind::StringReference => {
             let value: u32 = unsigned(scanner)?;

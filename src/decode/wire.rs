@@ -76,6 +76,18 @@ impl<'a> Reader<'a> {
         Ok(Some((number, value)))
     }
 
+    /// The next number of a packed list of varints; `None` at the end.
+    ///
+    /// # Errors
+    /// For a truncated number, or one that is too long.
+    #[inline]
+    pub(super) fn packed_varint(&mut self) -> Result<Option<u64>, Malformed> {
+        if self.rest.is_empty() {
+            return Ok(None);
+        }
+        self.varint().map(Some)
+    }
+
     fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
         let (bytes, rest) = self.rest.split_first_chunk::<N>().ok_or(CUT_SHORT)?;
         self.rest = rest;
@@ -120,6 +132,17 @@ impl<'a> Value<'a> {
             Self::Bytes(bytes) => Ok(bytes),
             Self::Varint(_) | Self::Fixed64(_) | Self::Fixed32(_) => Err(WRONG_TYPE),
         }
+    }
+}
+
+/// The numbers of a packed list of 64-bit ones.
+///
+/// # Errors
+/// When its length is not a multiple of 8.
+pub(super) fn packed_fixed64(packed: &[u8]) -> Result<impl Iterator<Item = u64>, Malformed> {
+    match packed.as_chunks::<8>() {
+        (numbers, []) => Ok(numbers.iter().map(|bytes| u64::from_le_bytes(*bytes))),
+        _ => Err(CUT_SHORT),
     }
 }
 

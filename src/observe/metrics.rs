@@ -18,6 +18,7 @@ pub const RECEIVE_INFLIGHT_REQUESTS: &str = "ruvvector_receive_inflight_requests
 pub const RECEIVE_INFLIGHT_BYTES: &str = "ruvvector_receive_inflight_bytes";
 pub const RECEIVE_CONNECTIONS_FAILED_TOTAL: &str = "ruvvector_receive_connections_failed_total";
 pub const HTTP_SERVER_REQUEST_DURATION_SECONDS: &str = "http_server_request_duration_seconds";
+pub const RPC_SERVER_CALL_DURATION_SECONDS: &str = "rpc_server_call_duration_seconds";
 pub const READY: &str = "ruvvector_ready";
 pub const QUEUE_EVENTS: &str = "ruvvector_queue_events";
 pub const QUEUE_BYTES: &str = "ruvvector_queue_bytes";
@@ -139,6 +140,7 @@ pub const ALL: &[Metric] = &[
     gauge(RECEIVE_INFLIGHT_BYTES, Unit::Bytes, "Memory that is reserved for the bodies of requests in flight."),
     counter(RECEIVE_CONNECTIONS_FAILED_TOTAL, Unit::Count, "Connections that spoke no HTTP, broke its rules, broke off within a request, or were cut because they were too slow."),
     histogram(HTTP_SERVER_REQUEST_DURATION_SECONDS, Unit::Seconds, SECONDS, "Time from a request's head to its answer."),
+    histogram(RPC_SERVER_CALL_DURATION_SECONDS, Unit::Seconds, SECONDS, "Time from a gRPC call's head to its answer, or to the first of its answers."),
     gauge(READY, Unit::Count, "1 while the service takes events: recovered, listening, its log sound, not stopping."),
     gauge(QUEUE_EVENTS, Unit::Count, "Events in the log that are not stored in the database yet."),
     gauge(QUEUE_BYTES, Unit::Bytes, "Bytes of the log that are not stored in the database yet."),

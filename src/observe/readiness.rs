@@ -2,13 +2,12 @@
 //!
 //! **Invariant:** it only ever moves forward, and no await stands between a change and what others read.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use tokio::sync::watch;
 
 use crate::log;
 
 /// Where the process is in its life, as `/health/ready` tells it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
     /// The log is recovering, or the listeners are not up yet.
     Starting,
@@ -32,25 +31,33 @@ impl Phase {
     }
 }
 
-const STARTING: u8 = 0;
-const READY: u8 = 1;
-const DRAINING: u8 = 2;
-
 /// The latch; all clones are the same one. Begins as [`Phase::Starting`].
-#[derive(Clone, Debug, Default)]
-pub struct Readiness {
-    state: Arc<AtomicU8>,
+#[derive(Clone, Debug)]
+pub struct Readiness(watch::Sender<Phase>);
+
+impl Default for Readiness {
+    fn default() -> Self {
+        Self(watch::Sender::new(Phase::Starting))
+    }
 }
 
 impl Readiness {
     /// Recovery is done and the listeners are up. Does nothing once draining.
     pub fn ready(&self) {
-        self.state.fetch_max(READY, Ordering::AcqRel);
+        self.advance(Phase::Ready);
     }
 
     /// The process is stopping.
     pub fn draining(&self) {
-        self.state.fetch_max(DRAINING, Ordering::AcqRel);
+        self.advance(Phase::Draining);
+    }
+
+    fn advance(&self, to: Phase) {
+        self.0.send_if_modified(|phase| {
+            let later = *phase < to;
+            *phase = to.max(*phase);
+            later
+        });
     }
 
     /// The phase, given what the log says of itself: a broken log is broken in every phase.
@@ -59,11 +66,13 @@ impl Readiness {
         if log.broken {
             return Phase::Broken;
         }
-        match self.state.load(Ordering::Acquire) {
-            STARTING => Phase::Starting,
-            READY => Phase::Ready,
-            _ => Phase::Draining,
-        }
+        *self.0.borrow()
+    }
+
+    /// Tells of each change of the latch; the log is another matter.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<Phase> {
+        self.0.subscribe()
     }
 }
 

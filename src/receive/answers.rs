@@ -10,11 +10,12 @@ use axum::http::header::{
     ACCEPT_ENCODING, ALLOW, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER,
     WWW_AUTHENTICATE,
 };
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
 use axum::response::Response;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
+use super::grpc;
 use super::media::{self, Media};
 use super::status::{Status, TEXT_BYTES, cut, fitting};
 use crate::decode::Rejection;
@@ -39,13 +40,17 @@ pub(super) enum Shape {
     NativeLines,
     OtlpProtobuf,
     OtlpJson,
+    /// A message, or a status in the trailers.
+    Grpc,
 }
 
 impl Form {
-    /// The form for a request of that path and headers; OTLP's is JSON where the content type gives no hint.
-    pub(super) fn of(path: &str, headers: &HeaderMap) -> Self {
+    /// The form for a request of that path and headers; OTLP's is JSON where the content type gives no hint. gRPC is
+    /// spoken over HTTP/2 alone.
+    pub(super) fn of(version: Version, path: &str, headers: &HeaderMap) -> Self {
         let otlp = path == "/" || path.starts_with("/v1/");
         let shape = match Media::of(headers) {
+            Media::Grpc if version == Version::HTTP_2 => Shape::Grpc,
             Media::Protobuf => Shape::OtlpProtobuf,
             _ if otlp => Shape::OtlpJson,
             Media::NdJson => Shape::NativeLines,
@@ -61,9 +66,12 @@ impl Form {
     };
 }
 
-/// A 200 with that body.
+/// A success with that body, or in gRPC that message.
 pub(super) fn success(form: Form, body: impl Into<Bytes>) -> Response {
-    answer(StatusCode::OK, form, body.into())
+    match form.shape {
+        Shape::Grpc => grpc::answer::success(&body.into()),
+        _ => answer(StatusCode::OK, form, body.into()),
+    }
 }
 
 /// The error's status, its headers, and a body that says why.
@@ -72,6 +80,7 @@ pub(super) fn error(error: &Error, form: Form) -> Response {
         Shape::OtlpProtobuf => Status::of(error).to_protobuf().into(),
         Shape::OtlpJson => Status::of(error).to_json().into(),
         Shape::Native | Shape::NativeLines => native(error, form).into(),
+        Shape::Grpc => return grpc::answer::error(error),
     };
     let mut answer = answer(error.status(), form, body);
     let headers = answer.headers_mut();
@@ -133,7 +142,7 @@ fn native(error: &Error, form: Form) -> String {
 pub(super) fn problems(rejections: &[Rejection], form: Form) -> Value {
     let place = match form.shape {
         Shape::NativeLines => "line",
-        Shape::Native | Shape::OtlpProtobuf | Shape::OtlpJson => "index",
+        Shape::Native | Shape::OtlpProtobuf | Shape::OtlpJson | Shape::Grpc => "index",
     };
     fitting(rejections, |rejection| {
         let reason = cut(&rejection.reason, TEXT_BYTES);
@@ -145,7 +154,7 @@ pub(super) fn problems(rejections: &[Rejection], form: Form) -> Value {
 fn answer(status: StatusCode, form: Form, body: Bytes) -> Response {
     let content_type = match form.shape {
         Shape::OtlpProtobuf => media::PROTOBUF,
-        Shape::OtlpJson | Shape::Native | Shape::NativeLines => media::JSON,
+        Shape::OtlpJson | Shape::Native | Shape::NativeLines | Shape::Grpc => media::JSON,
     };
     let gzip = form.gzip && !body.is_empty();
     let body = if gzip { compress(&body) } else { body };

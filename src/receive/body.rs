@@ -23,7 +23,9 @@ const DISCARD_BYTES: u64 = 64 << 10;
 /// How much of a body is read, and how long it may take.
 pub(super) struct Limits {
     pub(super) wire_bytes: usize,
-    pub(super) total: Duration,
+    /// Of the whole body.
+    pub(super) end: Instant,
+    /// Between two pieces of it.
     pub(super) idle: Duration,
 }
 
@@ -46,9 +48,8 @@ pub(super) async fn read(
     let end_bytes = announced.map_or(limit_bytes, |bytes| {
         usize::try_from(bytes).unwrap_or(limit_bytes)
     });
-    let end = Instant::now() + limits.total;
     let mut gathered = Gathered::default();
-    while let Some(data) = next(&mut body, limits.idle, end).await? {
+    while let Some(data) = next(&mut body, limits).await? {
         received.increment(data.len() as u64);
         if gathered.len() + data.len() > limit_bytes {
             return Err(Error::TooLarge { limit_bytes });
@@ -67,14 +68,17 @@ pub(super) async fn discard(mut body: Body, headers: &HeaderMap, limits: &Limits
     if !little || headers.contains_key(header::EXPECT) {
         return;
     }
-    let end = Instant::now() + limits.idle;
-    while let Ok(Some(_)) = next(&mut body, limits.idle, end).await {}
+    let limits = Limits {
+        end: Instant::now() + limits.idle,
+        ..*limits
+    };
+    while let Ok(Some(_)) = next(&mut body, &limits).await {}
 }
 
 /// The next piece, `None` at the end; trailers are passed over.
-async fn next(body: &mut Body, idle: Duration, end: Instant) -> Result<Option<Bytes>, Error> {
+pub(super) async fn next(body: &mut Body, limits: &Limits) -> Result<Option<Bytes>, Error> {
     loop {
-        let frame = timeout_at(end, timeout(idle, body.frame())).await;
+        let frame = timeout_at(limits.end, timeout(limits.idle, body.frame())).await;
         let Ok(Ok(frame)) = frame else {
             return Err(Error::SlowBody);
         };
@@ -157,13 +161,15 @@ mod tests {
     use futures_util::stream;
 
     use super::super::budget::Budget;
-    use super::{Body, Bytes, Counter, Duration, Error, Limits, read};
+    use super::{Body, Bytes, Counter, Duration, Error, Instant, Limits, read};
 
-    const LIMITS: Limits = Limits {
-        wire_bytes: 1000,
-        total: Duration::from_secs(30),
-        idle: Duration::from_secs(10),
-    };
+    fn limits(wire_bytes: usize, total: Duration, idle: Duration) -> Limits {
+        Limits {
+            wire_bytes,
+            end: Instant::now() + total,
+            idle,
+        }
+    }
 
     async fn read_pieces(pieces: &[&'static [u8]]) -> Result<(Bytes, usize), Error> {
         let budget = Arc::new(Budget::new(3000));
@@ -173,7 +179,8 @@ mod tests {
             .map(|piece| Ok::<_, std::io::Error>(Bytes::from_static(piece)))
             .collect();
         let body = Body::from_stream(stream::iter(pieces));
-        let bytes = read(body, &LIMITS, &mut held, &Counter::noop()).await?;
+        let limits = limits(1000, Duration::from_secs(30), Duration::from_secs(10));
+        let bytes = read(body, &limits, &mut held, &Counter::noop()).await?;
         Ok((bytes, held.bytes()))
     }
 
@@ -198,11 +205,8 @@ mod tests {
     #[tokio::test]
     async fn a_body_that_stops_or_drips_is_given_up() {
         let read_within = async |body: Body, total_ms: u64, idle_ms: u64| {
-            let limits = Limits {
-                wire_bytes: 1 << 20,
-                total: Duration::from_millis(total_ms),
-                idle: Duration::from_millis(idle_ms),
-            };
+            let total = Duration::from_millis(total_ms);
+            let limits = limits(1 << 20, total, Duration::from_millis(idle_ms));
             let mut held = Arc::new(Budget::new(4 << 20)).reservation();
             read(body, &limits, &mut held, &Counter::noop()).await
         };

@@ -15,7 +15,7 @@ const BACKLOG: u32 = 1024;
 /// One way in, on one port of each address.
 #[derive(Debug)]
 pub struct Listener {
-    /// `main` or `otlp_http`.
+    /// `main`, `otlp_http` or `otlp_grpc`.
     pub name: &'static str,
     pub sockets: Vec<TcpListener>,
 }

@@ -3,14 +3,15 @@
 //! **Invariant:** names are compared without regard to case, and parameters such as `; charset=utf-8` are passed over:
 //! every text is checked to be UTF-8 later.
 
-use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE, GetAll};
-use axum::http::{HeaderMap, HeaderValue};
+use axum::http::header::{CONTENT_TYPE, GetAll};
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::decode::inflate::ContentEncoding;
 use crate::error::Error;
 
 pub(super) const JSON: &str = "application/json";
 pub(super) const PROTOBUF: &str = "application/x-protobuf";
+pub(super) const GRPC: &str = "application/grpc";
 
 /// The content types that mean something to us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +19,8 @@ pub(super) enum Media {
     Json,
     NdJson,
     Protobuf,
+    /// `application/grpc`, or the same with `+proto`.
+    Grpc,
     /// `text/plain`.
     Text,
     /// `application/x-www-form-urlencoded`, which curl sends with `-d`.
@@ -36,6 +39,8 @@ impl Media {
         let named = [
             (JSON, Self::Json),
             (PROTOBUF, Self::Protobuf),
+            (GRPC, Self::Grpc),
+            ("application/grpc+proto", Self::Grpc),
             ("application/x-ndjson", Self::NdJson),
             ("text/plain", Self::Text),
             ("application/x-www-form-urlencoded", Self::Form),
@@ -48,12 +53,15 @@ impl Media {
     }
 }
 
-/// The content encoding of the body; `zlib` is another name of deflate, `x-gzip` of gzip (RFC 9110, section 8.4.1).
+/// The content encoding that the header `name` says the body has; `zlib` is another name of deflate, `x-gzip` of gzip (RFC 9110, section 8.4.1).
 ///
 /// # Errors
 /// `ContentEncoding` for one that is not known, and for more than one.
-pub(super) fn content_encoding(headers: &HeaderMap) -> Result<ContentEncoding, Error> {
-    let Some(value) = only(headers.get_all(CONTENT_ENCODING))? else {
+pub(super) fn content_encoding(
+    headers: &HeaderMap,
+    name: &HeaderName,
+) -> Result<ContentEncoding, Error> {
+    let Some(value) = only(headers.get_all(name))? else {
         return Ok(ContentEncoding::Identity);
     };
     let named: [(&[u8], _); 7] = [
@@ -83,10 +91,9 @@ fn only(values: GetAll<'_, HeaderValue>) -> Result<Option<&HeaderValue>, Error> 
 
 #[cfg(test)]
 mod tests {
-    use super::{
-        CONTENT_ENCODING, CONTENT_TYPE, ContentEncoding, HeaderMap, HeaderValue, Media,
-        content_encoding,
-    };
+    use axum::http::header::CONTENT_ENCODING;
+
+    use super::{CONTENT_TYPE, ContentEncoding, HeaderMap, HeaderValue, Media, content_encoding};
 
     #[test]
     fn content_types_are_known_in_any_case_and_with_parameters() {
@@ -95,6 +102,10 @@ mod tests {
             ("Application/JSON; charset=UTF-8", Media::Json),
             (" application/x-protobuf ;x=y", Media::Protobuf),
             ("application/x-ndjson", Media::NdJson),
+            ("application/grpc", Media::Grpc),
+            ("application/grpc+proto; charset=utf-8", Media::Grpc),
+            ("application/grpc+json", Media::Other),
+            ("application/grpc-web", Media::Other),
             ("application/jsonp", Media::Other),
             ("; charset=utf-8", Media::Missing),
         ] {
@@ -111,7 +122,7 @@ mod tests {
             for value in values {
                 headers.append(CONTENT_ENCODING, HeaderValue::from_static(value));
             }
-            content_encoding(&headers).ok()
+            content_encoding(&headers, &CONTENT_ENCODING).ok()
         };
         assert_eq!(read(&[]), Some(ContentEncoding::Identity));
         assert_eq!(read(&["GZIP"]), Some(ContentEncoding::Gzip));

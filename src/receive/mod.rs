@@ -8,15 +8,16 @@ use std::time::Duration;
 use axum::Router;
 use axum::response::Response;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use self::admission::Admission;
 use self::answers::Form;
 use self::budget::Budget;
-use self::tally::{Counters, Intake};
 use crate::decode;
 use crate::error::Error;
 use crate::event::Signal;
 use crate::log::Log;
+use crate::observe::Readiness;
 use crate::write::Progress;
 
 /// The sockets.
@@ -52,11 +53,20 @@ pub(crate) mod memory_limit;
 /// The whole way of a request: read, decode, append.
 mod take;
 
+/// The way of a request, the same for every protocol.
+mod endpoint;
+
 /// `POST /ingest`.
 mod native;
 
 /// `POST /v1/traces`, `POST /v1/logs`.
 mod otlp_http;
+
+/// `Export` over gRPC.
+mod otlp_grpc;
+
+/// Messages, statuses, timeouts and health of gRPC.
+mod grpc;
 
 /// What is sent back.
 mod answers;
@@ -177,6 +187,7 @@ impl Receiver {
         setting.min(self.stage.budget.share_bytes())
     }
 
+    /// For a body that begins to be read now.
     fn body_limits(&self, signal: Signal) -> body::Limits {
         let options = &self.stage.options;
         let wire_bytes = match signal {
@@ -185,25 +196,8 @@ impl Receiver {
         };
         body::Limits {
             wire_bytes: wire_bytes.min(self.stage.budget.share_bytes()),
-            total: options.body_timeout,
+            end: Instant::now() + options.body_timeout,
             idle: options.body_idle_timeout,
-        }
-    }
-}
-
-/// One signal that comes in by one protocol.
-struct Endpoint {
-    receiver: Receiver,
-    signal: Signal,
-    counters: Arc<Counters>,
-}
-
-impl Endpoint {
-    fn new(receiver: &Receiver, intake: Intake, signal: Signal) -> Self {
-        Self {
-            receiver: receiver.clone(),
-            signal,
-            counters: Arc::new(Counters::new(intake, signal)),
         }
     }
 }
@@ -220,6 +214,11 @@ pub fn otlp_router(receiver: Receiver) -> Router {
             .fallback(otlp_http::nowhere)
             .with_state(receiver),
     )
+}
+
+/// OTLP over gRPC, with the health of its services: as `readiness` says, watched until `drain` comes to its stop.
+pub fn otlp_grpc_router(receiver: &Receiver, readiness: Readiness, drain: &Drain) -> Router {
+    otlp_grpc::routes(receiver, readiness, drain.stop.clone())
 }
 
 /// The answer to another method on a path that is only read.

@@ -2,116 +2,54 @@
 //!
 //! **Invariant:** without `?partial=true` a batch is one unit: all of it is stored or none.
 
-use std::sync::Arc;
-use std::time::Duration;
-
 use axum::Router;
-use axum::body::Body;
-use axum::extract::{Request, State};
-use axum::http::Method;
+use axum::http::header::CONTENT_ENCODING;
 use axum::http::request::Parts;
 use axum::response::Response;
 use axum::routing::any;
 use serde_json::json;
-use tokio::time::timeout;
 
+use super::Receiver;
 use super::answers::{self, Form};
+use super::endpoint::{Endpoint, Protocol, serve};
 use super::media::{self, Media};
-use super::take::{Taken, Wanted};
-use super::tally::{Intake, Tally};
-use super::{Endpoint, Receiver, body};
+use super::take::{Framing, Taken, Wait, Wanted};
+use super::tally::Intake;
 use crate::error::{Error, shown};
 use crate::event::{Encoding, Signal};
 
-/// The longest that `?wait=stored` waits for the database.
-const WAIT_STORED: Duration = Duration::from_secs(5);
-
 pub(super) fn routes(receiver: &Receiver) -> Router {
-    let endpoint = Endpoint::new(receiver, Intake::Native, Signal::Event);
+    let protocol = Protocol {
+        intake: Intake::Native,
+        read_head,
+        success,
+    };
     Router::new()
-        .route("/ingest", any(ingest))
-        .route("/ingest/", any(ingest))
-        .with_state(Arc::new(endpoint))
+        .route("/ingest", any(serve))
+        .route("/ingest/", any(serve))
+        .with_state(Endpoint::new(receiver, protocol, Signal::Event))
 }
 
-async fn ingest(State(endpoint): State<Arc<Endpoint>>, request: Request) -> Response {
-    let (parts, body) = request.into_parts();
-    let admission = &endpoint.receiver.stage.admission;
-    if let Some(answer) = admission.preflight(&parts) {
-        return answer;
-    }
-    let form = Form::of(parts.uri.path(), &parts.headers);
-    let mut tally = Tally::new(&endpoint.counters);
-    let mut answer = match take(&endpoint.receiver, &parts, body, &mut tally).await {
-        Ok((taken, stored)) => {
-            tally.taken(&taken.checked);
-            answers::success(form, success(&taken, stored, form))
-        }
-        Err(error) => {
-            tally.failed(&error);
-            answers::error(&error, form)
-        }
-    };
-    admission.share(&parts.headers, answer.headers_mut());
-    answer
-}
-
-async fn take(
-    receiver: &Receiver,
-    parts: &Parts,
-    body: Body,
-    tally: &mut Tally,
-) -> Result<(Taken, Option<bool>), Error> {
-    let (wanted, wait) = match read_head(receiver, parts) {
-        Ok(head) => head,
-        Err(error) => {
-            let limits = receiver.body_limits(Signal::Event);
-            body::discard(body, &parts.headers, &limits).await;
-            return Err(error);
-        }
-    };
-    let taken = receiver.take(body, wanted, tally).await?;
-    let stored = match (wait, taken.position) {
-        (Wait::Synced, _) => None,
-        (Wait::Stored, None) => Some(true),
-        (Wait::Stored, Some(position)) => {
-            let stored = receiver.stage.progress.stored(position);
-            Some(timeout(WAIT_STORED, stored).await.is_ok())
-        }
-    };
-    Ok((taken, stored))
-}
-
-/// What a client waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Wait {
-    Synced,
-    /// `?wait=stored`.
-    Stored,
-}
-
-fn read_head(receiver: &Receiver, parts: &Parts) -> Result<(Wanted, Wait), Error> {
-    if parts.method != Method::POST {
-        return Err(Error::Method { allow: "POST" });
-    }
-    receiver.stage.admission.check(&parts.headers)?;
+fn read_head(endpoint: &Endpoint, parts: &Parts) -> Result<Wanted, Error> {
     let encoding = match Media::of(&parts.headers) {
         Media::Json | Media::Text | Media::Form | Media::Missing => Encoding::Json,
         Media::NdJson => Encoding::NdJson,
-        Media::Protobuf | Media::Other => {
+        Media::Protobuf | Media::Grpc | Media::Other => {
             return Err(Error::ContentType {
                 takes: "application/json or application/x-ndjson",
             });
         }
     };
     let (partial, wait) = parameters(parts.uri.query().unwrap_or_default())?;
-    let wanted = Wanted {
-        signal: Signal::Event,
+    Ok(Wanted {
+        signal: endpoint.signal,
         encoding,
-        content_encoding: media::content_encoding(&parts.headers)?,
+        content_encoding: media::content_encoding(&parts.headers, &CONTENT_ENCODING)?,
+        framing: Framing::Whole,
         partial,
-    };
-    Ok((wanted, wait))
+        wait,
+        deadline: None,
+    })
 }
 
 /// `partial=true|false` and `wait=stored`, each at most once, and nothing else.
@@ -140,16 +78,16 @@ fn parameters(query: &str) -> Result<(bool, Wait), Error> {
 }
 
 /// `{"accepted": n, "rejected": 0}`, with `problems` when some were rejected, with `stored` when that was waited for.
-fn success(taken: &Taken, stored: Option<bool>, form: Form) -> String {
+fn success(_: &Endpoint, form: Form, taken: &Taken) -> Response {
     let checked = &taken.checked;
     let mut body = json!({ "accepted": checked.accepted, "rejected": checked.rejected });
     if checked.rejected > 0 {
         body["problems"] = answers::problems(&checked.rejections, form);
     }
-    if let Some(stored) = stored {
+    if let Some(stored) = taken.stored {
         body["stored"] = json!(stored);
     }
-    body.to_string()
+    answers::success(form, body.to_string())
 }
 
 #[cfg(test)]

@@ -2,22 +2,20 @@
 //!
 //! **Invariant:** every answer, errors included, has the request's content type; only 503 asks for a retry.
 
-use std::sync::Arc;
-
 use axum::Router;
-use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::Method;
+use axum::http::header::CONTENT_ENCODING;
 use axum::http::request::Parts;
 use axum::response::Response;
 use axum::routing::any;
 
 use super::answers::{self, Form, Shape};
+use super::endpoint::{Endpoint, Protocol, serve};
 use super::media::{self, Media};
 use super::status::{PartialSuccess, TEXT_BYTES, cut};
-use super::take::{Taken, Wanted};
-use super::tally::{Intake, Tally};
-use super::{Endpoint, Receiver, body};
+use super::take::{Framing, Taken, Wait, Wanted};
+use super::tally::Intake;
+use super::{Receiver, body};
 use crate::decode::{Checked, Limits};
 use crate::error::Error;
 use crate::event::{Encoding, Signal};
@@ -27,65 +25,26 @@ pub(super) fn routes(receiver: &Receiver) -> Router {
     Router::new()
         .merge(signal(receiver, "/v1/traces", Signal::Span))
         .merge(signal(receiver, "/v1/logs", Signal::Log))
+        .merge(signal(receiver, "/v1/metrics", Signal::Metric))
 }
 
 fn signal(receiver: &Receiver, path: &str, signal: Signal) -> Router {
-    let endpoint = Endpoint::new(receiver, Intake::OtlpHttp, signal);
-    Router::new()
-        .route(path, any(export))
-        .route(&format!("{path}/"), any(export))
-        .with_state(Arc::new(endpoint))
-}
-
-async fn export(State(endpoint): State<Arc<Endpoint>>, request: Request) -> Response {
-    let (parts, body) = request.into_parts();
-    let admission = &endpoint.receiver.stage.admission;
-    if let Some(answer) = admission.preflight(&parts) {
-        return answer;
-    }
-    let form = Form::of(parts.uri.path(), &parts.headers);
-    let mut tally = Tally::new(&endpoint.counters);
-    let mut answer = match take(&endpoint, &parts, body, &mut tally).await {
-        Ok(taken) => {
-            tally.taken(&taken.checked);
-            let limits = &endpoint.receiver.stage.options.decode;
-            success(form, endpoint.signal, &taken.checked, limits)
-        }
-        Err(error) => {
-            tally.failed(&error);
-            answers::error(&error, form)
-        }
+    let protocol = Protocol {
+        intake: Intake::OtlpHttp,
+        read_head,
+        success,
     };
-    admission.share(&parts.headers, answer.headers_mut());
-    answer
-}
-
-async fn take(
-    endpoint: &Endpoint,
-    parts: &Parts,
-    body: Body,
-    tally: &mut Tally,
-) -> Result<Taken, Error> {
-    let receiver = &endpoint.receiver;
-    match read_head(endpoint, parts) {
-        Ok(wanted) => receiver.take(body, wanted, tally).await,
-        Err(error) => {
-            let limits = receiver.body_limits(endpoint.signal);
-            body::discard(body, &parts.headers, &limits).await;
-            Err(error)
-        }
-    }
+    Router::new()
+        .route(path, any(serve))
+        .route(&format!("{path}/"), any(serve))
+        .with_state(Endpoint::new(receiver, protocol, signal))
 }
 
 fn read_head(endpoint: &Endpoint, parts: &Parts) -> Result<Wanted, Error> {
-    if parts.method != Method::POST {
-        return Err(Error::Method { allow: "POST" });
-    }
-    endpoint.receiver.stage.admission.check(&parts.headers)?;
     let encoding = match Media::of(&parts.headers) {
         Media::Protobuf => Encoding::Protobuf,
         Media::Json => Encoding::Json,
-        Media::NdJson | Media::Text | Media::Form | Media::Missing | Media::Other => {
+        Media::Grpc | Media::NdJson | Media::Text | Media::Form | Media::Missing | Media::Other => {
             return Err(Error::ContentType {
                 takes: "application/x-protobuf or application/json",
             });
@@ -94,19 +53,23 @@ fn read_head(endpoint: &Endpoint, parts: &Parts) -> Result<Wanted, Error> {
     Ok(Wanted {
         signal: endpoint.signal,
         encoding,
-        content_encoding: media::content_encoding(&parts.headers)?,
+        content_encoding: media::content_encoding(&parts.headers, &CONTENT_ENCODING)?,
+        framing: Framing::Whole,
         partial: true,
+        wait: Wait::Synced,
+        deadline: None,
     })
 }
 
 /// An empty message when all was taken as it came; a partial success otherwise.
-fn success(form: Form, signal: Signal, checked: &Checked, limits: &Limits) -> Response {
-    let partial = partial_success(checked, limits);
+pub(super) fn success(endpoint: &Endpoint, form: Form, taken: &Taken) -> Response {
+    let limits = &endpoint.receiver.stage.options.decode;
+    let partial = partial_success(&taken.checked, limits);
     let body = match (&partial, form.shape) {
-        (None, Shape::OtlpProtobuf) => Vec::new(),
+        (None, Shape::OtlpProtobuf | Shape::Grpc) => Vec::new(),
         (None, _) => b"{}".to_vec(),
-        (Some(partial), Shape::OtlpProtobuf) => partial.to_protobuf(),
-        (Some(partial), _) => partial.to_json(signal).into_bytes(),
+        (Some(partial), Shape::OtlpProtobuf | Shape::Grpc) => partial.to_protobuf(),
+        (Some(partial), _) => partial.to_json(endpoint.signal).into_bytes(),
     };
     answers::success(form, body)
 }
@@ -153,7 +116,7 @@ pub(super) async fn nowhere(State(receiver): State<Receiver>, request: Request) 
     });
     let limits = receiver.body_limits(Signal::Span);
     body::discard(body, &parts.headers, &limits).await;
-    answers::error(&error, Form::of(path, &parts.headers))
+    answers::error(&error, Form::of(parts.version, path, &parts.headers))
 }
 
 #[cfg(test)]

@@ -15,7 +15,8 @@ use axum::response::Response;
 use futures_util::FutureExt;
 use metrics::Histogram;
 
-use super::answers::{self, Form};
+use super::answers::{self, Form, Shape};
+use super::grpc::calls::Calls;
 use super::retry;
 use crate::error::Error;
 use crate::observe::metrics::HTTP_SERVER_REQUEST_DURATION_SECONDS;
@@ -27,20 +28,27 @@ const OTHER: &str = "_OTHER";
 
 /// `router` with all of it around its routes and its fallback.
 pub(super) fn guarded(router: Router, header_bytes: usize) -> Router {
-    let state = (Durations::default(), header_bytes);
+    let state = Guard {
+        durations: Durations::default(),
+        calls: Calls::default(),
+        header_bytes,
+    };
     router.layer(from_fn_with_state(state, guard))
 }
 
-async fn guard(
-    State((durations, header_bytes)): State<(Durations, usize)>,
-    request: Request,
-    next: Next,
-) -> Response {
+#[derive(Clone)]
+struct Guard {
+    durations: Durations,
+    calls: Calls,
+    header_bytes: usize,
+}
+
+async fn guard(State(guard): State<Guard>, request: Request, next: Next) -> Response {
     let begun = Instant::now();
     let method = method_label(request.method());
     let route = request.extensions().get::<MatchedPath>().cloned();
-    let form = Form::of(request.uri().path(), request.headers());
-    let response = match check_head(&request, header_bytes) {
+    let form = Form::of(request.version(), request.uri().path(), request.headers());
+    let response = match check_head(&request, guard.header_bytes) {
         Ok(()) => AssertUnwindSafe(next.run(request))
             .catch_unwind()
             .await
@@ -51,7 +59,14 @@ async fn guard(
         Err(error) => answers::error(&error, form),
     };
     let route = route.as_ref().map_or(OTHER, MatchedPath::as_str);
-    durations.record(method, route, response.status().as_u16(), begun.elapsed());
+    let took = begun.elapsed();
+    match form.shape {
+        Shape::Grpc => guard.calls.record(route, response.headers(), took),
+        _ => {
+            let status = response.status().as_u16();
+            guard.durations.record(method, route, status, took);
+        }
+    }
     response
 }
 

@@ -19,11 +19,16 @@ pub(super) const TEXT_BYTES: usize = 1 << 10;
 /// The type of a `BadRequest` among the details of a `Status`.
 const BAD_REQUEST: &str = "type.googleapis.com/google.rpc.BadRequest";
 
+/// The same of a `RetryInfo`.
+const RETRY_INFO: &str = "type.googleapis.com/google.rpc.RetryInfo";
+
 /// An error as OTLP clients read it (OTLP 1.11, "Failures").
 pub(super) struct Status {
     code: i32,
     message: String,
     violations: Vec<Violation>,
+    /// After which the request may be sent again.
+    retry_after_s: Option<u8>,
 }
 
 impl Status {
@@ -41,6 +46,7 @@ impl Status {
             code: error.rpc_code(),
             message,
             violations,
+            retry_after_s: error.retry_after_s(),
         }
     }
 
@@ -52,11 +58,18 @@ impl Status {
             }
             .encode_to_vec(),
         };
-        let details = (!self.violations.is_empty()).then(bad_request);
+        let retry_info = |value| Any {
+            type_url: RETRY_INFO.to_owned(),
+            value,
+        };
+        let bad_request = (!self.violations.is_empty()).then(bad_request);
+        let details = bad_request
+            .into_iter()
+            .chain(self.retry_info().map(retry_info));
         RpcStatus {
             code: self.code,
             message: self.message.clone(),
-            details: details.into_iter().collect(),
+            details: details.collect(),
         }
         .encode_to_vec()
     }
@@ -67,7 +80,22 @@ impl Status {
             status["details"] =
                 json!([{ "@type": BAD_REQUEST, "fieldViolations": self.violations }]);
         }
+        if let Some(seconds) = self.retry_after_s {
+            status["details"] =
+                json!([{ "@type": RETRY_INFO, "retryDelay": format!("{seconds}s") }]);
+        }
         status.to_string()
+    }
+
+    /// The `RetryInfo` among the details, by itself.
+    pub(super) fn retry_info(&self) -> Option<Vec<u8>> {
+        let retry_info = |seconds| RetryInfo {
+            retry_delay: Some(Duration {
+                seconds: i64::from(seconds),
+            }),
+        };
+        let seconds = self.retry_after_s?;
+        Some(retry_info(seconds).encode_to_vec())
     }
 }
 
@@ -162,6 +190,20 @@ struct Violation {
     field: String,
     #[prost(string, tag = "2")]
     description: String,
+}
+
+/// google/rpc/error_details.proto, `RetryInfo`.
+#[derive(Message)]
+struct RetryInfo {
+    #[prost(message, optional, tag = "1")]
+    retry_delay: Option<Duration>,
+}
+
+/// google/protobuf/duration.proto, `Duration`, in whole seconds.
+#[derive(Message)]
+struct Duration {
+    #[prost(int64, tag = "1")]
+    seconds: i64,
 }
 
 impl Violation {

@@ -6,13 +6,15 @@
 use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
 use tokio::sync::AcquireError;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::budget::Reservation;
+use super::grpc::message;
 use super::tally::{Counters, Outcome, Seen, Tally};
 use super::{Receiver, body, retry};
 use crate::decode::inflate::{ContentEncoding, InflateError, inflate};
@@ -24,6 +26,9 @@ use crate::log::{AppendError, Log, NewRecord, Position, now_unix_nano};
 /// Up to this size a body is decoded where it was read; a larger one would delay the answers of others.
 const DECODED_IN_PLACE_BYTES: usize = 256 << 10;
 
+/// The longest that `?wait=stored` waits for the database.
+const WAIT_STORED: Duration = Duration::from_secs(5);
+
 /// [`decode::check`], or what a test puts in its place.
 pub(super) type Check = fn(&[u8], &Source) -> Result<Checked, DecodeError>;
 
@@ -33,14 +38,35 @@ pub(super) struct Wanted {
     pub(super) signal: Signal,
     pub(super) encoding: Encoding,
     pub(super) content_encoding: ContentEncoding,
+    pub(super) framing: Framing,
     pub(super) partial: bool,
+    pub(super) wait: Wait,
+    /// When the client gives up, where it said so.
+    pub(super) deadline: Option<Instant>,
+}
+
+/// What of a body is the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Framing {
+    /// All of it.
+    Whole,
+    /// One message of gRPC, which says itself whether it is compressed.
+    Message,
+}
+
+/// What a client waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wait {
+    Synced,
+    /// `?wait=stored`.
+    Stored,
 }
 
 /// What became of a request that was not refused.
 pub(super) struct Taken {
     pub(super) checked: Checked,
-    /// `None` when there was nothing to store.
-    pub(super) position: Option<Position>,
+    /// Whether all of it is in the database, where that was waited for.
+    pub(super) stored: Option<bool>,
 }
 
 impl Receiver {
@@ -54,16 +80,22 @@ impl Receiver {
         wanted: Wanted,
         tally: &mut Tally,
     ) -> Result<Taken, Error> {
-        let limits = self.body_limits(wanted.signal);
+        let mut limits = self.body_limits(wanted.signal);
+        limits.end = earlier(limits.end, wanted.deadline);
+        let (body, content_encoding) = match wanted.framing {
+            Framing::Whole => (body, wanted.content_encoding),
+            Framing::Message => message::open(body, wanted.content_encoding, &limits).await?,
+        };
         let mut held = self.stage.budget.reservation();
         let wire = body::read(body, &limits, &mut held, &tally.counters.received_bytes).await?;
         #[expect(clippy::cast_precision_loss, reason = "a histogram of sizes")]
         tally.counters.request_bytes.record(wire.len() as f64);
 
         let deadline = Instant::now() + self.stage.options.handling_timeout;
+        let deadline = earlier(deadline, wanted.deadline);
         let job = Job {
             wire: wire.clone(),
-            content_encoding: wanted.content_encoding,
+            content_encoding,
             source: self.source(wanted),
             check: self.stage.check,
             held,
@@ -74,15 +106,16 @@ impl Receiver {
             decoded.map_err(|_| unavailable("the service is too busy", retry::soon()))??;
         let checked = decoded.checked;
         if checked.accepted == 0 {
-            return Ok(Taken {
-                checked,
-                position: None,
-            });
+            let stored = match wanted.wait {
+                Wait::Synced => None,
+                Wait::Stored => Some(true),
+            };
+            return Ok(Taken { checked, stored });
         }
 
         let record = NewRecord {
             source: decoded.job.source,
-            content_encoding: wanted.content_encoding,
+            content_encoding,
             decoded_bytes: decoded.bytes,
             accepted: checked.accepted,
             rejected: checked.rejected,
@@ -95,15 +128,20 @@ impl Receiver {
         let log = self.stage.log.clone();
         let seen = Seen::of(&checked, &record.source);
         let appending = append(log, record, counters, seen, decoded.job.held);
-        match timeout_at(deadline, tokio::spawn(appending)).await {
-            Ok(Ok(Ok(position))) => Ok(Taken {
-                checked,
-                position: Some(position),
-            }),
-            Ok(Ok(Err(error))) => Err(self.not_appended(error)),
-            Ok(Err(_panicked)) => Err(unknown()),
-            Err(_late) => Err(unknown()),
-        }
+        let position = match timeout_at(deadline, tokio::spawn(appending)).await {
+            Ok(Ok(Ok(position))) => position,
+            Ok(Ok(Err(error))) => return Err(self.not_appended(error)),
+            Ok(Err(_panicked)) => return Err(unknown()),
+            Err(_late) => return Err(unknown()),
+        };
+        let stored = match wanted.wait {
+            Wait::Synced => None,
+            Wait::Stored => {
+                let stored = self.stage.progress.stored(position);
+                Some(timeout(WAIT_STORED, stored).await.is_ok())
+            }
+        };
+        Ok(Taken { checked, stored })
     }
 
     fn source(&self, wanted: Wanted) -> Source {
@@ -241,6 +279,10 @@ impl Job {
         let checked = (self.check)(&plain, &self.source)?;
         Ok(Found { checked, bytes })
     }
+}
+
+fn earlier(ours: Instant, theirs: Option<Instant>) -> Instant {
+    theirs.map_or(ours, |theirs| theirs.min(ours))
 }
 
 fn malformed(message: String) -> Error {

@@ -21,6 +21,7 @@ use crate::observe::metrics::{
 pub(super) enum Intake {
     Native,
     OtlpHttp,
+    OtlpGrpc,
 }
 
 impl Intake {
@@ -28,6 +29,7 @@ impl Intake {
         match self {
             Self::Native => "native",
             Self::OtlpHttp => "otlp_http",
+            Self::OtlpGrpc => "otlp_grpc",
         }
     }
 }

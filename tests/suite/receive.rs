@@ -3,6 +3,7 @@
 //! **Invariant:** each test has a listener, a log and a directory of its own.
 
 mod connections;
+mod grpc;
 mod native;
 mod otlp;
 mod transport;

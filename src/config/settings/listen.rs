@@ -23,6 +23,14 @@ pub(super) const SETTINGS: &[Setting] = &[
     )
     .common(),
     Setting::new(
+        "otlp_grpc_port",
+        "PORT",
+        "4317",
+        "OTLP over gRPC, where SDKs look for it",
+        |draft, text| put(&mut draft.otlp_grpc_port, port(text)),
+    )
+    .common(),
+    Setting::new(
         "bind",
         "ADDRESSES",
         "127.0.0.1,::1",

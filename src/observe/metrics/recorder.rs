@@ -10,7 +10,13 @@ use super::{ALL, Kind};
 use crate::decode::Sanitized;
 
 /// The sources of events that are served, with what they carry.
-const SOURCES: &[(&str, &str)] = &[("native", "event"), ("otlp_http", "span")];
+const SOURCES: &[(&str, &str)] = &[
+    ("native", "event"),
+    ("otlp_http", "span"),
+    ("otlp_grpc", "span"),
+    ("otlp_grpc", "log"),
+    ("otlp_grpc", "metric"),
+];
 const EVENT_OUTCOMES: &[&str] = &["accepted", "rejected"];
 const REQUEST_OUTCOMES: &[&str] = &[
     "accepted",

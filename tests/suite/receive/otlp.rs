@@ -19,24 +19,24 @@ const JSON: &str = "application/json";
 
 /// google/rpc/status.proto, read without its details' types.
 #[derive(Message)]
-struct RpcStatus {
+pub(super) struct RpcStatus {
     #[prost(int32, tag = "1")]
-    code: i32,
+    pub(super) code: i32,
     #[prost(string, tag = "2")]
-    message: String,
+    pub(super) message: String,
     #[prost(message, repeated, tag = "3")]
-    details: Vec<Any>,
+    pub(super) details: Vec<Any>,
 }
 
 #[derive(Message)]
-struct Any {
+pub(super) struct Any {
     #[prost(string, tag = "1")]
-    type_url: String,
+    pub(super) type_url: String,
     #[prost(bytes = "vec", tag = "2")]
-    value: Vec<u8>,
+    pub(super) value: Vec<u8>,
 }
 
-fn span(trace_id: &[u8]) -> Span {
+pub(super) fn span(trace_id: &[u8]) -> Span {
     Span {
         trace_id: trace_id.to_vec(),
         span_id: vec![2; 8],
@@ -47,7 +47,7 @@ fn span(trace_id: &[u8]) -> Span {
     }
 }
 
-fn request(spans: Vec<Span>) -> ExportTraceServiceRequest {
+pub(super) fn request(spans: Vec<Span>) -> ExportTraceServiceRequest {
     ExportTraceServiceRequest {
         resource_spans: vec![ResourceSpans {
             resource: Some(Resource::default()),
@@ -60,7 +60,7 @@ fn request(spans: Vec<Span>) -> ExportTraceServiceRequest {
     }
 }
 
-fn one_span() -> Vec<u8> {
+pub(super) fn one_span() -> Vec<u8> {
     request(vec![span(&[1; 16])]).encode_to_vec()
 }
 

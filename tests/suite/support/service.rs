@@ -38,6 +38,7 @@ impl Launch {
         .in_dir(dir)
         .with("RUVVECTOR_SERVICE_PORT", "0")
         .with("RUVVECTOR_OTLP_HTTP_PORT", "0")
+        .with("RUVVECTOR_OTLP_GRPC_PORT", "0")
         .with("RUVVECTOR_BIND", "127.0.0.1")
     }
 
@@ -114,6 +115,7 @@ impl Launch {
             lines_before,
             main: None,
             otlp_http: None,
+            otlp_grpc: None,
             http: Http::default(),
         }
     }
@@ -145,6 +147,7 @@ pub struct Service {
     lines_before: usize,
     main: Option<String>,
     otlp_http: Option<String>,
+    otlp_grpc: Option<String>,
     pub http: Http,
 }
 
@@ -158,6 +161,16 @@ impl Service {
     /// The base URL of the OTLP/HTTP listener, as SDKs are given it.
     pub fn otlp_http(&self) -> String {
         self.otlp_http.clone().expect("the service was ready")
+    }
+
+    /// The URL of the OTLP/gRPC listener, as SDKs are given it.
+    pub fn otlp_grpc(&self) -> String {
+        self.otlp_grpc.clone().expect("the service was ready")
+    }
+
+    /// Where the OTLP/gRPC listener is.
+    pub fn grpc_address(&self) -> SocketAddr {
+        address(&self.otlp_grpc())
     }
 
     /// Waits for the listeners' lines and for `/health/ready`.
@@ -194,7 +207,7 @@ impl Service {
 
     /// Reads where the listeners are from the start-up lines; whether all are known.
     fn find_listeners(&mut self) -> bool {
-        if self.main.is_some() && self.otlp_http.is_some() {
+        if self.knows_listeners() {
             return true;
         }
         for line in self.lines().lines() {
@@ -208,10 +221,15 @@ impl Service {
             match event["listener"].as_str() {
                 Some("main") => self.main = address,
                 Some("otlp_http") => self.otlp_http = address,
+                Some("otlp_grpc") => self.otlp_grpc = address,
                 _ => {}
             }
         }
-        self.main.is_some() && self.otlp_http.is_some()
+        self.knows_listeners()
+    }
+
+    fn knows_listeners(&self) -> bool {
+        self.main.is_some() && self.otlp_http.is_some() && self.otlp_grpc.is_some()
     }
 
     /// What this process has said so far.
@@ -265,9 +283,7 @@ impl Service {
 
     /// Where the main listener is.
     pub fn address(&self) -> SocketAddr {
-        let base = self.main.as_ref().expect("the service was ready");
-        let address = base.trim_start_matches("http://");
-        address.parse().expect("an address and a port")
+        address(self.main.as_ref().expect("the service was ready"))
     }
 
     /// Descriptors that the process has open.
@@ -331,6 +347,12 @@ impl Service {
             .expect("a number of kB");
         kib * 1024
     }
+}
+
+/// Where a URL without a path points to.
+fn address(url: &str) -> SocketAddr {
+    let address = url.trim_start_matches("http://");
+    address.parse().expect("an address and a port")
 }
 
 impl Drop for Service {

@@ -1,0 +1,328 @@
+//! A metric's envelope, read once, and its data points, each an item of its own.
+//!
+//! A `Metric` has a name, a description, a unit, metadata, and one kind of data with the points (`metrics.proto`). Of a
+//! `oneof` the last that is given counts, and what is given of that one again is merged, as protobuf does. A metric
+//! without data, or with a kind of data that is not known, has no points and is no error.
+//!
+//! **Invariant:** what is made of an envelope is made once a metric, and how often a request has one copied to the rows
+//! of points is bounded in bytes.
+
+use std::borrow::Cow;
+use std::cell::OnceCell;
+
+use sha2::{Digest as _, Sha256};
+
+use super::item::{Kind, NAME_CHARACTERS, Stretch, low32};
+use super::origin::{Part, column, last_text};
+use super::otlp::Rows;
+use super::point::Point;
+use super::point::values::{integer_member, object_member};
+use super::schema::Message;
+use super::schema::metric as schema;
+use super::survey::{Fault, Survey};
+use super::value::{self, Style, repeated};
+use super::walk::Visitor;
+use super::wire::{Malformed, Reader, Value, WRONG_TYPE};
+use super::{Limits, Sanitized, json};
+use crate::event::ResourceId;
+
+/// An envelope's texts stand in the row of each of its points. So many bytes of them are taken a request: a large
+/// envelope with very many points would multiply.
+const ENVELOPE_BYTES: usize = 128 << 20;
+
+/// The kinds of data; each is the number of its field in `Metric`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Data {
+    Gauge = 5,
+    Sum = 7,
+    Histogram = 9,
+    ExponentialHistogram = 10,
+    Summary = 11,
+}
+
+impl Data {
+    pub(super) const ALL: [Self; 5] = [
+        Self::Gauge,
+        Self::Sum,
+        Self::Histogram,
+        Self::ExponentialHistogram,
+        Self::Summary,
+    ];
+
+    fn of(number: u32) -> Option<Self> {
+        Self::ALL.into_iter().find(|data| *data as u32 == number)
+    }
+
+    /// Its name in JSON, and the column `status`.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Gauge => "gauge",
+            Self::Sum => "sum",
+            Self::Histogram => "histogram",
+            Self::ExponentialHistogram => "exponentialHistogram",
+            Self::Summary => "summary",
+        }
+    }
+
+    /// Its name in the protobuf definition.
+    pub(super) const fn snake(self) -> &'static str {
+        match self {
+            Self::ExponentialHistogram => "exponential_histogram",
+            Self::Gauge | Self::Sum | Self::Histogram | Self::Summary => self.name(),
+        }
+    }
+
+    /// What it says beside its points.
+    pub(super) const fn schema(self) -> &'static Message {
+        match self {
+            Self::Gauge | Self::Summary => &schema::POINTS_ALONE,
+            Self::Sum => &schema::SUM,
+            Self::Histogram | Self::ExponentialHistogram => &schema::HISTOGRAM,
+        }
+    }
+}
+
+/// A metric but for its points.
+#[derive(Debug)]
+pub(super) struct Metric<'a> {
+    message: Cow<'a, [u8]>,
+    pub(super) seen: Sanitized,
+    /// Why none of its points can be taken.
+    fault: Option<Fault>,
+    pub(super) data: Data,
+    temporality: i32,
+    is_monotonic: bool,
+    /// Bytes of its texts.
+    bytes: usize,
+    shared: OnceCell<Shared>,
+}
+
+/// What the rows of a metric's points have in common: the column `name`, members of `metadata`, the series.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) name: String,
+    /// `"name": …, "unit": …`
+    pub(super) name_and_unit: String,
+    pub(super) metadata: String,
+    /// `"description": …, "isMonotonic": …`
+    pub(super) description: String,
+    pub(super) temporality: String,
+    /// Before the attributes.
+    pub(super) series: Sha256,
+}
+
+impl<'a> Metric<'a> {
+    /// An envelope's message; fields that are not in its table are passed over.
+    fn new(message: &'a [u8], data: Data, limits: &'a Limits) -> Result<Self, Malformed> {
+        let bytes = [1, 2, 3, 12].map(|number| {
+            let lengths = repeated(message, number).map(<[u8]>::len);
+            lengths.sum::<usize>()
+        });
+        let (message, seen, fault) = match Survey::of(message, &schema::METRIC, limits) {
+            Ok(survey) => (survey.item, survey.seen, None),
+            Err(Fault::Malformed(malformed)) => return Err(malformed),
+            Err(fault) => (Cow::Borrowed(message), Sanitized::default(), Some(fault)),
+        };
+        Ok(Self {
+            message,
+            seen,
+            fault,
+            data,
+            temporality: 0,
+            is_monotonic: false,
+            bytes: bytes.iter().sum(),
+            shared: OnceCell::new(),
+        })
+    }
+
+    /// The message that each of its points is.
+    pub(super) const fn point(&self) -> &'static Message {
+        match self.data {
+            Data::Gauge | Data::Sum => &schema::NUMBER_POINT,
+            Data::Histogram => &schema::HISTOGRAM_POINT,
+            Data::ExponentialHistogram => &schema::EXPONENTIAL_POINT,
+            Data::Summary => &schema::SUMMARY_POINT,
+        }
+    }
+
+    /// Takes what the data says beside its points.
+    fn read_data(&mut self, data: &[u8]) -> Result<(), Malformed> {
+        let mut reader = Reader::new(data);
+        while let Some((number, value)) = reader.field()? {
+            match (self.data.schema().field(number), number, value) {
+                (_, 1, Value::Bytes(_)) | (None, 2.., _) => {}
+                (Some(_), 2, Value::Varint(value)) => self.temporality = low32(value).cast_signed(),
+                (Some(_), 3, Value::Varint(value)) => self.is_monotonic = value != 0,
+                _ => return Err(WRONG_TYPE),
+            }
+        }
+        Ok(())
+    }
+
+    /// What its rows have in common; `resource` is the one that all of them refer to.
+    pub(super) fn shared(&self, resource: ResourceId, style: &Style) -> &Shared {
+        self.shared.get_or_init(|| self.share(resource, style))
+    }
+
+    fn share(&self, resource: ResourceId, style: &Style) -> Shared {
+        let text = |number| last_text(&self.message, number);
+        let name = text(1);
+        let metadata = value::pairs(&self.message, 12, 0, style);
+        let mut series = format!("[\"{:032x}\", ", u128::from_be_bytes(resource.0));
+        json::text(&mut series, name);
+        series.push_str(", ");
+        Shared {
+            name: column(name.as_bytes(), NAME_CHARACTERS).into_owned(),
+            name_and_unit: members(|out| {
+                if name.chars().nth(NAME_CHARACTERS).is_some() {
+                    json::text_member(out, "name", name);
+                }
+                json::text_member(out, "unit", text(3));
+            }),
+            metadata: members(|out| object_member(out, "metadata", &metadata, style)),
+            description: members(|out| {
+                json::text_member(out, "description", text(2));
+                if self.is_monotonic {
+                    json::key(out, "isMonotonic");
+                    out.push_str("true");
+                }
+            }),
+            temporality: members(|out| {
+                integer_member(out, "aggregationTemporality", self.temporality);
+            }),
+            series: Sha256::new().chain_update([1]).chain_update(series),
+        }
+    }
+}
+
+/// The members of an object, without its braces.
+fn members(write: impl FnOnce(&mut String)) -> String {
+    let mut object = String::from("{");
+    write(&mut object);
+    object.split_off(1)
+}
+
+impl Kind for Metric<'_> {
+    type Item<'m>
+        = Point<'m>
+    where
+        Self: 'm;
+
+    fn schema(&self) -> &'static Message {
+        self.point()
+    }
+
+    fn read<'m>(&'m self, message: &'m [u8]) -> Result<Point<'m>, Malformed> {
+        Point::read(self, message)
+    }
+}
+
+/// The data points of a request on their way to rows.
+pub(super) struct Points<'a, 's> {
+    rows: Rows<'a, 's>,
+    limits: &'a Limits,
+    envelope_bytes: usize,
+}
+
+impl<'a, 's> Points<'a, 's> {
+    pub(super) const fn new(rows: Rows<'a, 's>, limits: &'a Limits) -> Self {
+        Self {
+            rows,
+            limits,
+            envelope_bytes: 0,
+        }
+    }
+
+    pub(super) fn into_rows(self) -> Rows<'a, 's> {
+        self.rows
+    }
+
+    /// Begins a metric. `data` are all messages of its kind of data, in their order.
+    ///
+    /// # Errors
+    /// When one of them is not the message it should be.
+    pub(super) fn metric<'m>(
+        &mut self,
+        envelope: &'m [u8],
+        kind: Data,
+        data: impl Iterator<Item = &'m [u8]>,
+    ) -> Result<Metric<'m>, Malformed>
+    where
+        'a: 'm,
+    {
+        let mut metric = Metric::new(envelope, kind, self.limits)?;
+        for message in data {
+            metric.read_data(message)?;
+        }
+        self.rows.sanitized(&metric.seen);
+        Ok(metric)
+    }
+
+    /// Takes one point, or rejects it.
+    ///
+    /// # Errors
+    /// When it is not protobuf.
+    pub(super) fn point(&mut self, metric: &Metric<'_>, point: &[u8]) -> Result<(), Malformed> {
+        if let Some(fault) = metric.fault {
+            self.rows.reject_for("metadata", fault);
+            return Ok(());
+        }
+        self.envelope_bytes = self.envelope_bytes.saturating_add(metric.bytes);
+        if self.envelope_bytes > ENVELOPE_BYTES {
+            let reason = "the descriptions of this request's metrics, one a point, are too large";
+            self.rows.reject(Some("description"), || reason.to_owned());
+            return Ok(());
+        }
+        self.rows.item(metric, point)
+    }
+}
+
+impl<'a> Visitor<'a> for Points<'a, '_> {
+    fn resource(&mut self, resource: Part<'a>) {
+        self.rows.resource(resource);
+    }
+
+    fn scope(&mut self, scope: Part<'a>) {
+        self.rows.scope(scope);
+    }
+
+    /// A metric's whole message.
+    fn item(&mut self, message: &[u8]) -> Result<(), Malformed> {
+        let Some((kind, data)) = find_data(message)? else {
+            // Not even its texts are of use.
+            return Ok(());
+        };
+        let data = || repeated(data, kind as u32);
+        let metric = self.metric(message, kind, data())?;
+        for points in data() {
+            for point in repeated(points, 1) {
+                self.point(&metric, point)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The kind of data that a metric has, and the stretch of its message where all of that data stands.
+fn find_data(metric: &[u8]) -> Result<Option<(Data, &[u8])>, Malformed> {
+    let mut found: Option<(Data, Stretch<'_>)> = None;
+    let mut reader = Reader::new(metric);
+    loop {
+        let before = reader.rest();
+        let Some((number, value)) = reader.field()? else {
+            return Ok(found.map(|(data, stretch)| (data, stretch.bytes())));
+        };
+        let Some(data) = Data::of(number) else {
+            continue;
+        };
+        value.bytes()?;
+        match &mut found {
+            Some((last, stretch)) if *last == data => stretch.extend(before, reader.rest()),
+            found => {
+                let mut stretch = Stretch::default();
+                stretch.extend(before, reader.rest());
+                *found = Some((data, stretch));
+            }
+        }
+    }
+}

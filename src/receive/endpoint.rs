@@ -1,0 +1,85 @@
+//! One signal that comes in by one protocol: the way of its requests, the same for all of them.
+//!
+//! **Invariant:** a request is admitted by its head before its body is read, is counted once, and is answered in the form
+//! that its client reads.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::Method;
+use axum::http::request::Parts;
+use axum::response::Response;
+
+use super::answers::{self, Form};
+use super::take::{Taken, Wanted};
+use super::tally::{Counters, Intake, Tally};
+use super::{Receiver, body};
+use crate::error::Error;
+use crate::event::Signal;
+
+/// What tells one protocol from another.
+pub(super) struct Protocol {
+    pub(super) intake: Intake,
+    /// Reads from the head of a `POST` that was admitted how its body is to be taken.
+    pub(super) read_head: fn(&Endpoint, &Parts) -> Result<Wanted, Error>,
+    pub(super) success: fn(&Endpoint, Form, &Taken) -> Response,
+}
+
+/// One signal that comes in by one protocol.
+pub(super) struct Endpoint {
+    pub(super) receiver: Receiver,
+    pub(super) signal: Signal,
+    protocol: Protocol,
+    counters: Arc<Counters>,
+}
+
+impl Endpoint {
+    pub(super) fn new(receiver: &Receiver, protocol: Protocol, signal: Signal) -> Arc<Self> {
+        Arc::new(Self {
+            receiver: receiver.clone(),
+            signal,
+            counters: Arc::new(Counters::new(protocol.intake, signal)),
+            protocol,
+        })
+    }
+
+    fn read_head(&self, parts: &Parts) -> Result<Wanted, Error> {
+        if parts.method != Method::POST {
+            return Err(Error::Method { allow: "POST" });
+        }
+        self.receiver.stage.admission.check(&parts.headers)?;
+        (self.protocol.read_head)(self, parts)
+    }
+}
+
+/// The way of a request from its head to its answer.
+pub(super) async fn serve(State(endpoint): State<Arc<Endpoint>>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let receiver = &endpoint.receiver;
+    let admission = &receiver.stage.admission;
+    if let Some(answer) = admission.preflight(&parts) {
+        return answer;
+    }
+    let form = Form::of(parts.version, parts.uri.path(), &parts.headers);
+    let mut tally = Tally::new(&endpoint.counters);
+    let taken = match endpoint.read_head(&parts) {
+        Ok(wanted) => receiver.take(body, wanted, &mut tally).await,
+        Err(error) => {
+            let limits = receiver.body_limits(endpoint.signal);
+            body::discard(body, &parts.headers, &limits).await;
+            Err(error)
+        }
+    };
+    let mut answer = match taken {
+        Ok(taken) => {
+            tally.taken(&taken.checked);
+            (endpoint.protocol.success)(&endpoint, form, &taken)
+        }
+        Err(error) => {
+            tally.failed(&error);
+            answers::error(&error, form)
+        }
+    };
+    admission.share(&parts.headers, answer.headers_mut());
+    answer
+}

@@ -1,0 +1,144 @@
+//! A call's answer: a message and the status OK, or a status alone ("Responses": Trailers-Only).
+//!
+//! **Invariant:** all that is said of an error fits into 8 KiB, which is what some clients take of trailers.
+
+use std::convert::Infallible;
+
+use axum::body::Body;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::response::Response;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
+use bytes::{BufMut, Bytes, BytesMut};
+use futures_util::stream;
+use http_body_util::StreamBody;
+use hyper::body::Frame;
+
+use super::super::media::GRPC;
+use super::super::status::Status;
+use crate::error::Error;
+
+pub(in crate::receive) const STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+/// `google.rpc.Status`, with details.
+const DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
+/// `google.rpc.RetryInfo` by itself, for clients that do not read details.
+const RETRY_INFO: HeaderName = HeaderName::from_static("google.rpc.retryinfo-bin");
+const ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
+const OUTCOME: HeaderName = HeaderName::from_static("ruvvector-outcome");
+
+/// The longest `grpc-message`, as it is sent; the details hold more.
+const MESSAGE_BYTES: usize = 1 << 10;
+
+/// That message, not compressed, and OK.
+pub(in crate::receive) fn success(message: &[u8]) -> Response {
+    let length = u32::try_from(message.len()).expect("no answer is longer than 4 KiB");
+    let mut framed = BytesMut::with_capacity(5 + message.len());
+    framed.put_u8(0);
+    framed.put_u32(length);
+    framed.put_slice(message);
+    let trailers = HeaderMap::from_iter([(STATUS, HeaderValue::from_static("0"))]);
+    let frames = [Frame::data(framed.freeze()), Frame::trailers(trailers)];
+    let frames = stream::iter(frames.map(Ok::<_, Infallible>));
+    head(Body::new(StreamBody::new(frames)))
+}
+
+/// The error's code, why, and what to do about it.
+pub(in crate::receive) fn error(error: &Error) -> Response {
+    let mut answer = head(Body::empty());
+    let status = Status::of(error);
+    let headers = answer.headers_mut();
+    headers.insert(STATUS, error.rpc_code().into());
+    headers.insert(MESSAGE, percent_encoded(&error.to_string()));
+    headers.insert(DETAILS, binary(&status.to_protobuf()));
+    if let Some(retry_info) = status.retry_info() {
+        headers.insert(RETRY_INFO, binary(&retry_info));
+    }
+    if matches!(error, Error::Unknown { .. }) {
+        headers.insert(OUTCOME, HeaderValue::from_static("unknown"));
+    }
+    answer
+}
+
+fn head(body: Body) -> Response {
+    let mut answer = Response::new(body);
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(GRPC));
+    let taken = HeaderValue::from_static("identity,gzip,zstd,deflate");
+    headers.insert(ACCEPT_ENCODING, taken);
+    answer
+}
+
+/// "Percent-Encoded": printable ASCII but `%` as it is; cut between characters, and between escapes.
+fn percent_encoded(text: &str) -> HeaderValue {
+    let mut encoded = String::new();
+    for character in text.chars() {
+        let mut escaped = String::new();
+        if matches!(character, ' '..='~') && character != '%' {
+            escaped.push(character);
+        } else {
+            for byte in character.encode_utf8(&mut [0; 4]).bytes() {
+                escaped.push_str(&format!("%{byte:02X}"));
+            }
+        }
+        if encoded.len() + escaped.len() > MESSAGE_BYTES {
+            break;
+        }
+        encoded.push_str(&escaped);
+    }
+    HeaderValue::try_from(encoded).expect("printable ASCII is a header's value")
+}
+
+/// Base64 without padding ("Custom-Metadata": Binary-Header).
+fn binary(message: &[u8]) -> HeaderValue {
+    let encoded = Bytes::from(STANDARD_NO_PAD.encode(message));
+    HeaderValue::from_maybe_shared(encoded).expect("base64 is a header's value")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Error, HeaderMap, error, percent_encoded};
+    use crate::decode::{Checked, Rejection};
+
+    fn bytes(headers: &HeaderMap) -> usize {
+        // RFC 9113, section 6.5.2: 32 bytes a field beside name and value.
+        let size = |(name, value): (&axum::http::HeaderName, &axum::http::HeaderValue)| {
+            name.as_str().len() + value.len() + 32
+        };
+        headers.iter().map(size).sum()
+    }
+
+    #[test]
+    fn a_message_is_printable_ascii_and_cut_between_escapes() {
+        assert_eq!(percent_encoded("plain ~ text"), "plain ~ text");
+        assert_eq!(percent_encoded("100 %\r\né"), "100 %25%0D%0A%C3%A9");
+        let long = percent_encoded(&"é".repeat(2000));
+        assert_eq!(long.len(), 1020);
+        assert!(long.as_bytes().ends_with(b"%C3%A9"));
+    }
+
+    #[test]
+    fn the_longest_status_fits_what_clients_take_of_trailers() {
+        let rejections = (0..20)
+            .map(|index| Rejection {
+                index,
+                field: Some("traceId".to_owned()),
+                reason: "é".repeat(500),
+            })
+            .collect();
+        let invalid = Error::Invalid(Checked {
+            rejected: 20,
+            rejections,
+            ..Checked::default()
+        });
+        let malformed = Error::Malformed {
+            message: "é".repeat(5000),
+            offset: None,
+        };
+        for long in [invalid, malformed] {
+            let answer = error(&long);
+            assert!(bytes(answer.headers()) < 8 << 10, "{long:?}");
+        }
+    }
+}

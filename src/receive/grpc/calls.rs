@@ -1,0 +1,118 @@
+//! How long calls take, by method and status (OpenTelemetry semantic conventions, `rpc.server.call.duration`).
+//!
+//! **Invariant:** methods and codes are closed sets: nothing that a client chooses becomes a label.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use axum::http::HeaderMap;
+use metrics::Histogram;
+
+use super::answer::STATUS;
+use crate::observe::metrics::RPC_SERVER_CALL_DURATION_SECONDS;
+
+/// The methods that are served, then whatever else is called.
+const METHODS: [&str; 6] = [
+    "opentelemetry.proto.collector.trace.v1.TraceService/Export",
+    "opentelemetry.proto.collector.logs.v1.LogsService/Export",
+    "opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
+    "grpc.health.v1.Health/Check",
+    "grpc.health.v1.Health/Watch",
+    "_OTHER",
+];
+
+/// Each at its number (google/rpc/code.proto).
+const CODES: [&str; 17] = [
+    "OK",
+    "CANCELLED",
+    "UNKNOWN",
+    "INVALID_ARGUMENT",
+    "DEADLINE_EXCEEDED",
+    "NOT_FOUND",
+    "ALREADY_EXISTS",
+    "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED",
+    "FAILED_PRECONDITION",
+    "ABORTED",
+    "OUT_OF_RANGE",
+    "UNIMPLEMENTED",
+    "INTERNAL",
+    "UNAVAILABLE",
+    "DATA_LOSS",
+    "UNAUTHENTICATED",
+];
+
+/// The histograms, each looked up in the recorder once.
+#[derive(Clone, Default)]
+pub(in crate::receive) struct Calls(Arc<[[OnceLock<Histogram>; CODES.len()]; METHODS.len()]>);
+
+impl Calls {
+    /// Counts a call to the method at `route`, answered with those headers.
+    pub(in crate::receive) fn record(&self, route: &str, answer: &HeaderMap, took: Duration) {
+        let method = method(route);
+        let code = code(answer);
+        self.0[method][code]
+            .get_or_init(|| {
+                metrics::histogram!(RPC_SERVER_CALL_DURATION_SECONDS,
+                    "rpc_method" => METHODS[method],
+                    "rpc_response_status_code" => CODES[code])
+            })
+            .record(took);
+    }
+}
+
+/// The place of the method in the table.
+fn method(route: &str) -> usize {
+    let name = route.strip_prefix('/').unwrap_or_default();
+    let known = METHODS.iter().position(|method| *method == name);
+    known.unwrap_or(METHODS.len() - 1)
+}
+
+/// The place of the code in the table; a call whose status is not told yet has gone well so far.
+fn code(answer: &HeaderMap) -> usize {
+    let told = answer.get(STATUS).and_then(|value| value.to_str().ok());
+    let number = told.map_or(Ok(0), str::parse::<usize>);
+    number.ok().filter(|code| *code < CODES.len()).unwrap_or(2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{CODES, METHODS, STATUS, code, method};
+    use axum::http::{HeaderMap, HeaderValue};
+
+    #[test]
+    fn what_nobody_serves_is_one_label() {
+        assert_eq!(
+            METHODS[method("/grpc.health.v1.Health/Check")],
+            "grpc.health.v1.Health/Check"
+        );
+        for route in [
+            "",
+            "/",
+            "/v1/traces",
+            "grpc.health.v1.Health/Check",
+            "/_OTHER",
+        ] {
+            assert_eq!(METHODS[method(route)], "_OTHER", "{route}");
+        }
+    }
+
+    #[test]
+    fn a_code_stands_at_its_number() {
+        let of = |text: &'static str| {
+            let headers = HeaderMap::from_iter([(STATUS, HeaderValue::from_static(text))]);
+            CODES[code(&headers)]
+        };
+        assert_eq!(CODES[code(&HeaderMap::new())], "OK");
+        for (number, name) in [
+            ("0", "OK"),
+            ("3", "INVALID_ARGUMENT"),
+            ("14", "UNAVAILABLE"),
+            ("16", "UNAUTHENTICATED"),
+            ("17", "UNKNOWN"),
+            ("x", "UNKNOWN"),
+        ] {
+            assert_eq!(of(number), name);
+        }
+    }
+}

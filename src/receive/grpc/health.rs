@@ -1,0 +1,124 @@
+//! `grpc.health.v1.Health` (gRPC health checking protocol): what `/health/ready` says, for clients of gRPC.
+//!
+//! **Invariant:** a watch never keeps a connection from ending: it ends by itself after a while, and at the stop.
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use futures_util::{Stream, stream};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status};
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_server::{self, HealthServer};
+use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
+
+use crate::log::Log;
+use crate::observe::Readiness;
+use crate::observe::readiness::Phase;
+
+/// A request holds the name of a service.
+const REQUEST_BYTES: usize = 1 << 10;
+/// Under the time after which a connection is cut, whatever is under way on it; clients watch again.
+const WATCH_LONGEST: Duration = Duration::from_secs(120);
+
+/// The services whose health is told; the first stands for the whole process.
+const SERVICES: [&str; 5] = [
+    "",
+    "grpc.health.v1.Health",
+    "opentelemetry.proto.collector.logs.v1.LogsService",
+    "opentelemetry.proto.collector.metrics.v1.MetricsService",
+    "opentelemetry.proto.collector.trace.v1.TraceService",
+];
+
+/// What the health of the services is read from.
+#[derive(Clone)]
+pub(in crate::receive) struct Health {
+    pub(in crate::receive) log: Log,
+    pub(in crate::receive) readiness: Readiness,
+    pub(in crate::receive) stop: CancellationToken,
+}
+
+impl Health {
+    pub(in crate::receive) fn server(self) -> HealthServer<Self> {
+        HealthServer::new(self).max_decoding_message_size(REQUEST_BYTES)
+    }
+
+    fn status(&self, service: &str) -> ServingStatus {
+        if !SERVICES.contains(&service) {
+            return ServingStatus::ServiceUnknown;
+        }
+        match self.readiness.phase(&self.log.status()) {
+            Phase::Ready => ServingStatus::Serving,
+            Phase::Starting | Phase::Draining | Phase::Broken => ServingStatus::NotServing,
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl health_server::Health for Health {
+    async fn check(
+        &self,
+        request: Request<HealthCheckRequest>,
+    ) -> Result<Response<HealthCheckResponse>, Status> {
+        match self.status(&request.get_ref().service) {
+            ServingStatus::ServiceUnknown => Err(Status::not_found("no such service is known")),
+            status => Ok(Response::new(answer(status))),
+        }
+    }
+
+    type WatchStream = Pin<Box<dyn Stream<Item = Result<HealthCheckResponse, Status>> + Send>>;
+
+    async fn watch(
+        &self,
+        request: Request<HealthCheckRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        let watch = Watch {
+            health: self.clone(),
+            service: request.into_inner().service,
+            phase: self.readiness.watch(),
+            end: Instant::now() + WATCH_LONGEST,
+            told: None,
+        };
+        let statuses = stream::unfold(watch, |mut watch| async {
+            let status = watch.next().await?;
+            Some((Ok(answer(status)), watch))
+        });
+        Ok(Response::new(Box::pin(statuses)))
+    }
+}
+
+fn answer(status: ServingStatus) -> HealthCheckResponse {
+    HealthCheckResponse {
+        status: status.into(),
+    }
+}
+
+/// A client that is told of changes.
+struct Watch {
+    health: Health,
+    service: String,
+    phase: watch::Receiver<Phase>,
+    end: Instant,
+    told: Option<ServingStatus>,
+}
+
+impl Watch {
+    /// Waits until there is something new to tell; `None` at the end.
+    async fn next(&mut self) -> Option<ServingStatus> {
+        loop {
+            self.phase.mark_unchanged();
+            let status = self.health.status(&self.service);
+            if self.told.replace(status) != Some(status) {
+                return Some(status);
+            }
+            tokio::select! {
+                changed = self.phase.changed() => changed.ok()?,
+                () = crate::broken(&self.health.log), if status == ServingStatus::Serving => {}
+                () = sleep_until(self.end) => return None,
+                () = self.health.stop.cancelled() => return None,
+            }
+        }
+    }
+}

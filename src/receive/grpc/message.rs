@@ -1,0 +1,200 @@
+//! The one message of a unary call's body: a flag, four bytes of length, and the message ("Length-Prefixed-Message").
+//!
+//! **Invariant:** the length is a claim: what comes must fit it exactly, and no memory is taken for it.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use axum::body::Body;
+use bytes::Bytes;
+use hyper::body::{Body as HttpBody, Frame, SizeHint};
+
+use super::super::body::{self, Limits};
+use crate::decode::inflate::ContentEncoding;
+use crate::error::Error;
+
+const PREFIX_BYTES: usize = 5;
+
+/// The message as a body of its own, and how it is compressed: by `encoding`, if its flag says so.
+///
+/// # Errors
+/// `Malformed` when the prefix does not come whole, or its flag is none; `SlowBody` as [`body::read`]. The message's own
+/// body fails when it is shorter than its prefix says, or followed by anything.
+pub(in crate::receive) async fn open(
+    mut body: Body,
+    encoding: ContentEncoding,
+    limits: &Limits,
+) -> Result<(Body, ContentEncoding), Error> {
+    let mut prefix = [0; PREFIX_BYTES];
+    let mut missing = &mut prefix[..];
+    let mut piece = Bytes::new();
+    while !missing.is_empty() {
+        piece = body::next(&mut body, limits)
+            .await?
+            .ok_or_else(|| malformed("the body ends before its message begins"))?;
+        let come = piece.split_to(missing.len().min(piece.len()));
+        missing[..come.len()].copy_from_slice(&come);
+        missing = &mut missing[come.len()..];
+    }
+    let [flag, length @ ..] = prefix;
+    let length = u64::from(u32::from_be_bytes(length));
+    let encoding = match (flag, encoding) {
+        (0, _) => ContentEncoding::Identity,
+        (1, ContentEncoding::Identity) => {
+            return Err(malformed(
+                "the message is marked as compressed, but grpc-encoding does not say how",
+            ));
+        }
+        (1, encoding) => encoding,
+        _ => return Err(malformed("the message's first byte is neither 0 nor 1")),
+    };
+    let message = Message {
+        piece,
+        rest: body,
+        missing_bytes: length,
+    };
+    Ok((Body::new(message), encoding))
+}
+
+fn malformed(message: &str) -> Error {
+    Error::Malformed {
+        message: message.to_owned(),
+        offset: None,
+    }
+}
+
+/// A message, as it comes.
+struct Message {
+    /// What came with the prefix.
+    piece: Bytes,
+    rest: Body,
+    /// What is still to come.
+    missing_bytes: u64,
+}
+
+/// The message does not fit its length.
+#[derive(Debug, thiserror::Error)]
+#[error("the message is shorter than its length says, or is not the only one")]
+struct Misfit;
+
+impl HttpBody for Message {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let misfit = || Poll::Ready(Some(Err(axum::Error::new(Misfit))));
+        loop {
+            let piece = std::mem::take(&mut self.piece);
+            if !piece.is_empty() {
+                let Some(missing) = self.missing_bytes.checked_sub(piece.len() as u64) else {
+                    return misfit();
+                };
+                self.missing_bytes = missing;
+                return Poll::Ready(Some(Ok(Frame::data(piece))));
+            }
+            match ready!(Pin::new(&mut self.rest).poll_frame(context)) {
+                None if self.missing_bytes > 0 => return misfit(),
+                None => return Poll::Ready(None),
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                // A call's request has no trailers; what comes as such is passed over.
+                Some(Ok(frame)) => self.piece = frame.into_data().unwrap_or_default(),
+            }
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.missing_bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures_util::stream;
+    use http_body_util::BodyExt;
+    use tokio::time::Instant;
+
+    use super::{Body, Bytes, ContentEncoding, Error, HttpBody, Limits, open};
+
+    /// The message and how it is compressed; `None` when it does not fit its length.
+    async fn read(
+        pieces: &[&'static [u8]],
+        encoding: ContentEncoding,
+    ) -> Result<(Option<Bytes>, ContentEncoding), Error> {
+        let limits = Limits {
+            wire_bytes: 1000,
+            end: Instant::now() + Duration::from_secs(30),
+            idle: Duration::from_secs(10),
+        };
+        let pieces: Vec<_> = pieces
+            .iter()
+            .map(|piece| Ok::<_, std::io::Error>(Bytes::from_static(piece)))
+            .collect();
+        let body = Body::from_stream(stream::iter(pieces));
+        let (message, encoding) = open(body, encoding, &limits).await?;
+        let whole = message.collect().await.ok();
+        Ok((whole.map(http_body_util::Collected::to_bytes), encoding))
+    }
+
+    #[tokio::test]
+    async fn a_message_is_found_however_its_bytes_are_cut_into_pieces() {
+        let sent = b"\x01\0\0\0\x03abc";
+        for at in 0..=sent.len() {
+            let pieces = [&sent[..at], b"", &sent[at..]];
+            let (message, encoding) = read(&pieces, ContentEncoding::Gzip).await.unwrap();
+            assert_eq!(message.unwrap(), "abc");
+            assert_eq!(encoding, ContentEncoding::Gzip);
+        }
+        let single: Vec<&'static [u8]> = sent.chunks(1).collect();
+        let (message, _) = read(&single, ContentEncoding::Zstd).await.unwrap();
+        assert_eq!(message.unwrap(), "abc");
+    }
+
+    #[tokio::test]
+    async fn a_message_that_is_not_marked_is_not_compressed() {
+        let sent = read(&[b"\0\0\0\0\0"], ContentEncoding::Gzip);
+        let (message, encoding) = sent.await.unwrap();
+        assert_eq!(message.unwrap(), "");
+        assert_eq!(encoding, ContentEncoding::Identity);
+    }
+
+    #[tokio::test]
+    async fn a_message_must_fit_its_length_and_be_alone() {
+        for sent in [
+            &b"\0\0\0\0\x03ab"[..],
+            b"\0\0\0\0\x03abcd",
+            b"\0\0\0\0\x03abc\0\0\0\0\x03abc",
+            b"\0\0\0\0\0\0\0\0\0\0",
+            b"\0\xff\xff\xff\xffabc",
+        ] {
+            let (message, _) = read(&[sent], ContentEncoding::Identity).await.unwrap();
+            assert_eq!(message, None, "{sent:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_prefix_that_is_none_is_malformed() {
+        for sent in [&b""[..], b"\0\0\0\0", b"\x02\0\0\0\0", b"\x01\0\0\0\0"] {
+            let result = read(&[sent], ContentEncoding::Identity).await;
+            assert!(matches!(result, Err(Error::Malformed { .. })), "{sent:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_claimed_length_is_known_before_the_message_comes() {
+        let limits = Limits {
+            wire_bytes: 1000,
+            end: Instant::now() + Duration::from_secs(30),
+            idle: Duration::from_secs(10),
+        };
+        let body = Body::from(&b"\0\xff\xff\xff\xff"[..]);
+        let (message, _) = open(body, ContentEncoding::Identity, &limits)
+            .await
+            .unwrap();
+        assert_eq!(message.size_hint().exact(), Some(u64::from(u32::MAX)));
+    }
+}

@@ -1,0 +1,100 @@
+//! OTLP over gRPC: `Export` of the three services (OTLP 1.11, "OTLP/gRPC"), and their health.
+//!
+//! A unary handler of our own: a generated server would build the tree of a whole request before any limit is asked.
+//!
+//! **Invariant:** the record that is logged is the message as it came, so that what comes by gRPC and by HTTP is the same
+//! from there on.
+
+use axum::Router;
+use axum::extract::Request;
+use axum::http::request::Parts;
+use axum::http::{HeaderName, Version};
+use axum::middleware::{Next, from_fn};
+use axum::response::Response;
+use axum::routing::{any, any_service};
+use tokio_util::sync::CancellationToken;
+
+use super::Receiver;
+use super::answers::{self, Form};
+use super::endpoint::{Endpoint, Protocol, serve};
+use super::grpc::deadline::deadline;
+use super::grpc::health::Health;
+use super::media::{self, Media};
+use super::otlp_http;
+use super::take::{Framing, Wait, Wanted};
+use super::tally::Intake;
+use crate::error::Error;
+use crate::event::{Encoding, Signal};
+use crate::observe::Readiness;
+
+const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
+
+/// Said to whoever speaks something else, or calls what is not there.
+const NOWHERE: Error = Error::NotFound(
+    "this port takes OTLP over gRPC alone: Export of TraceService, LogsService and MetricsService, over HTTP/2; OTLP over \
+     HTTP has a port of its own, 4318",
+);
+
+/// One line for each signal that is taken, and the health of it all.
+pub(super) fn routes(receiver: &Receiver, readiness: Readiness, stop: CancellationToken) -> Router {
+    let health = Health {
+        log: receiver.stage.log.clone(),
+        readiness,
+        stop,
+    };
+    let health = any_service(health.server());
+    Router::new()
+        .merge(signal(receiver, "trace.v1.TraceService", Signal::Span))
+        .merge(signal(receiver, "logs.v1.LogsService", Signal::Log))
+        .merge(signal(
+            receiver,
+            "metrics.v1.MetricsService",
+            Signal::Metric,
+        ))
+        .route("/grpc.health.v1.Health/Check", health.clone())
+        .route("/grpc.health.v1.Health/Watch", health)
+        .fallback(nowhere)
+        .layer(from_fn(http2_only))
+}
+
+fn signal(receiver: &Receiver, service: &str, signal: Signal) -> Router {
+    let protocol = Protocol {
+        intake: Intake::OtlpGrpc,
+        read_head,
+        success: otlp_http::success,
+    };
+    let path = format!("/opentelemetry.proto.collector.{service}/Export");
+    Router::new()
+        .route(&path, any(serve))
+        .with_state(Endpoint::new(receiver, protocol, signal))
+}
+
+fn read_head(endpoint: &Endpoint, parts: &Parts) -> Result<Wanted, Error> {
+    if Media::of(&parts.headers) != Media::Grpc {
+        return Err(Error::ContentType {
+            takes: "application/grpc",
+        });
+    }
+    Ok(Wanted {
+        signal: endpoint.signal,
+        encoding: Encoding::Protobuf,
+        content_encoding: media::content_encoding(&parts.headers, &GRPC_ENCODING)?,
+        framing: Framing::Message,
+        partial: true,
+        wait: Wait::Synced,
+        deadline: deadline(&parts.headers),
+    })
+}
+
+async fn http2_only(request: Request, next: Next) -> Response {
+    if request.version() == Version::HTTP_2 {
+        next.run(request).await
+    } else {
+        nowhere(request).await
+    }
+}
+
+async fn nowhere(request: Request) -> Response {
+    let form = Form::of(request.version(), request.uri().path(), request.headers());
+    answers::error(&NOWHERE, form)
+}

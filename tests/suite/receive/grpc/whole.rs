@@ -1,0 +1,227 @@
+//! gRPC through the real binary, to the rows.
+
+use futures_util::future::join_all;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::collector::trace::v1::trace_service_client::TraceServiceClient;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
+use prost::Message;
+use rustix::process::Signal;
+use serde_json::Value;
+use tonic::codec::CompressionEncoding;
+use tonic::transport::Channel;
+
+use super::super::MIB;
+use super::super::otlp::{request, span};
+use super::channel;
+use crate::support::service::{Launch, PATIENCE, Service};
+
+async fn start(settings: &[(&str, &str)]) -> (Service, tempfile::TempDir) {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let launch = Launch::sqlite(dir.path());
+    let launch = settings
+        .iter()
+        .fold(launch, |launch, (name, value)| launch.with(name, value));
+    (launch.start().await, dir)
+}
+
+async fn client(service: &Service) -> TraceServiceClient<Channel> {
+    TraceServiceClient::new(channel(service.otlp_grpc()).await)
+}
+
+fn text(key: &str, value: String) -> KeyValue {
+    KeyValue {
+        key: key.to_owned(),
+        value: Some(AnyValue {
+            value: Some(any_value::Value::StringValue(value)),
+        }),
+        ..KeyValue::default()
+    }
+}
+
+/// Spans of many traces, with attributes.
+fn spans(count: u8) -> ExportTraceServiceRequest {
+    let spans = (1..=count).map(|n| {
+        let mut span = span(&[n; 16]);
+        span.attributes = vec![
+            text("number", n.to_string()),
+            text("provider", "p".to_owned()),
+        ];
+        span
+    });
+    request(spans.collect())
+}
+
+/// What is stored, without what tells one storing from another.
+async fn rows(service: &Service) -> Vec<Value> {
+    service.until_drained().await;
+    let Value::Array(mut rows) = service.get("/query?limit=1000").await.json() else {
+        panic!("no array")
+    };
+    for row in &mut rows {
+        let row = row.as_object_mut().expect("an object");
+        assert!(row.remove("id").is_some() && row.remove("createdAt").is_some());
+    }
+    rows.sort_by_key(Value::to_string);
+    rows
+}
+
+#[tokio::test]
+async fn r1_rows_are_the_same_by_grpc_and_by_http() {
+    let ((by_http, _a), (plain, _b), (zipped, _c)) =
+        tokio::join!(start(&[]), start(&[]), start(&[]));
+    let url = format!("{}/v1/traces", by_http.otlp_http());
+    let body = spans(50).encode_to_vec();
+    let answer = by_http
+        .http
+        .post(&url, "application/x-protobuf", body)
+        .await;
+    assert_eq!(answer.expect("an answer").status, 200);
+    client(&plain).await.export(spans(50)).await.expect("taken");
+    let mut zstd = client(&zipped)
+        .await
+        .send_compressed(CompressionEncoding::Zstd);
+    zstd.export(spans(50)).await.expect("taken");
+
+    let expected = rows(&by_http).await;
+    assert_eq!(expected.len(), 50);
+    assert_eq!(rows(&plain).await, expected);
+    assert_eq!(rows(&zipped).await, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r3_a_thousand_calls_at_once_are_all_taken_once() {
+    const CONNECTIONS: usize = 10;
+    let (service, _dir) = start(&[]).await;
+    let clients = join_all((0..CONNECTIONS).map(|_| client(&service))).await;
+    let calls = (0..1000).map(|n| {
+        let mut client = clients[n % CONNECTIONS].clone();
+        // No two of them are the same.
+        let mut spans = spans(20);
+        spans.resource_spans[0]
+            .resource
+            .get_or_insert_default()
+            .attributes = vec![text("call", n.to_string())];
+        async move { client.export(spans).await }
+    });
+    for answer in join_all(calls).await {
+        assert_eq!(answer.expect("taken").into_inner().partial_success, None);
+    }
+    service.until_drained().await;
+    let page = service.metrics().await;
+    page.assert_balance();
+    let source = r#"source="otlp_grpc",signal="span",outcome="accepted""#;
+    for (metric, label, expected) in [
+        ("ruvvector_receive_events_total", source, 20_000.0),
+        ("ruvvector_receive_requests_total", source, 1000.0),
+        ("ruvvector_write_events_total", "", 20_000.0),
+        (
+            "rpc_server_call_duration_seconds_count",
+            r#"rpc_method="opentelemetry.proto.collector.trace.v1.TraceService/Export",rpc_response_status_code="OK""#,
+            1000.0,
+        ),
+        ("ruvvector_receive_inflight_requests", "", 0.0),
+        ("ruvvector_receive_inflight_bytes", "", 0.0),
+    ] {
+        let counted = page.sum_where(metric, label);
+        assert!((counted - expected).abs() < 0.5, "{metric}: {counted}");
+    }
+}
+
+/// A request of exactly that size.
+fn of_bytes(bytes: usize) -> ExportTraceServiceRequest {
+    let mut spans = request(
+        (0..255)
+            .map(|n| {
+                let mut span = span(&[n + 1; 16]);
+                span.attributes = vec![text("filler", "x".repeat(bytes / 256))];
+                span
+            })
+            .collect(),
+    );
+    for _ in 0..3 {
+        let missing = bytes - spans.encoded_len();
+        if missing == 0 {
+            return spans;
+        }
+        let last = &mut spans.resource_spans[0].scope_spans[0].spans[254];
+        // The length may take a byte more than it did; the next round sees.
+        let missing = missing.saturating_sub(if last.name.len() < 128 { 4 } else { 0 });
+        last.name.push_str(&"x".repeat(missing));
+    }
+    assert_eq!(spans.encoded_len(), bytes);
+    spans
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r2_the_largest_request_is_taken_and_one_byte_more_is_not() {
+    let patience = [
+        ("RUVVECTOR_BODY_TIMEOUT", "120s"),
+        ("RUVVECTOR_BODY_IDLE_TIMEOUT", "60s"),
+        ("RUVVECTOR_HANDLING_TIMEOUT", "120s"),
+        ("RUVVECTOR_INFLIGHT_BYTES", "256MiB"),
+    ];
+    let (service, _dir) = start(&patience).await;
+    let mut client = client(&service).await;
+    client.export(of_bytes(64 * MIB)).await.expect("taken");
+    let refused = client.export(of_bytes(64 * MIB + 1)).await;
+    let refused = refused.expect_err("too large");
+    assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
+    assert!(
+        refused
+            .metadata()
+            .get_bin("google.rpc.retryinfo-bin")
+            .is_none()
+    );
+    // The connection is as good as ever.
+    client.export(spans(1)).await.expect("taken");
+    service.until_drained().await;
+    let page = service.metrics().await;
+    page.assert_balance();
+    let stored = page.sum("ruvvector_write_events_total");
+    assert!((stored - 256.0).abs() < 0.5, "{stored}");
+    let peak = service.peak_memory_bytes();
+    assert!(peak < 768 * MIB as u64, "{} MiB", peak / MIB as u64);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_call_is_lost_to_a_connections_age_or_to_a_stop() {
+    let (mut service, _dir) = start(&[
+        ("RUVVECTOR_CONNECTION_AGE", "50ms"),
+        ("RUVVECTOR_DRAIN_DELAY", "500ms"),
+    ])
+    .await;
+    let client = client(&service).await;
+    let mut taken = 0;
+    for round in 0..100_u32 {
+        let calls = (0..8_u32).map(|n| {
+            let mut client = client.clone();
+            let mut spans = spans(1);
+            spans.resource_spans[0].scope_spans[0].spans[0].name = format!("{round}.{n}");
+            async move { client.export(spans).await }
+        });
+        for answer in join_all(calls).await {
+            answer.expect("taken");
+            taken += 1;
+        }
+    }
+    service.until_drained().await;
+    let stored = service.metrics().await.sum("ruvvector_write_events_total");
+    assert!(
+        (stored - f64::from(taken)).abs() < 0.5,
+        "{stored} of {taken}"
+    );
+    service.signal(Signal::TERM);
+    assert!(service.ended(PATIENCE).await.success());
+}
+
+#[tokio::test]
+async fn a_taken_port_names_the_setting_that_moves_it() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = taken.local_addr().expect("bound").port().to_string();
+    let launch = Launch::sqlite(dir.path()).with("RUVVECTOR_OTLP_GRPC_PORT", &port);
+    let mut service = launch.spawn();
+    assert!(!service.ended(PATIENCE).await.success());
+    let said = service.lines();
+    assert!(said.contains("RUVVECTOR_OTLP_GRPC_PORT moves"), "{said}");
+}
