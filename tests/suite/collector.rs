@@ -19,7 +19,7 @@ mod process;
 const AWAY: Duration = Duration::from_secs(20);
 
 /// How the Collector reaches the service; the name is its configuration's in `tests/collector/`.
-const WAYS: [&str; 1] = ["http"];
+const WAYS: [&str; 2] = ["http", "grpc"];
 
 const SIGNALS: [Signal; 2] = [Signal::Traces, Signal::Logs];
 
@@ -27,17 +27,21 @@ const SIGNALS: [Signal; 2] = [Signal::Traces, Signal::Logs];
 async fn a_persistent_queue_loses_nothing_while_the_service_the_collector_and_the_database_die() {
     let cluster = Cluster::start();
     let dir = tempfile::tempdir().expect("a temporary directory");
-    // The Collector knows one address, so each start of the service has to use it.
-    let port = free_port();
+    // A Collector knows one address, so each start of the service has to use it.
     let launch = Launch::postgres(dir.path(), &cluster.url())
-        .with("RUVVECTOR_OTLP_HTTP_PORT", &port.to_string());
+        .with("RUVVECTOR_OTLP_HTTP_PORT", &free_port().to_string())
+        .with("RUVVECTOR_OTLP_GRPC_PORT", &free_port().to_string());
     let mut service = launch.start().await;
 
     let mut setups = Vec::new();
     let mut collectors = Vec::new();
     let mut senders = Vec::new();
     for way in WAYS {
-        let setup = Setup::new(way, &dir.path().join(way), &service.otlp_http());
+        let endpoint = match way {
+            "http" => service.otlp_http(),
+            _ => service.otlp_grpc().replace("http://", ""),
+        };
+        let setup = Setup::new(way, &dir.path().join(way), &endpoint);
         collectors.push(setup.start().await);
         for signal in SIGNALS {
             senders.push(Sender::start(signal, way, &setup.endpoint()));
