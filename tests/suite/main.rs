@@ -12,6 +12,7 @@ mod log;
 mod postgres;
 mod query;
 mod receive;
+mod sdk;
 mod sqlite;
 mod telemetrygen;
 mod write;
