@@ -21,7 +21,7 @@ const AWAY: Duration = Duration::from_secs(20);
 /// How the Collector reaches the service; the name is its configuration's in `tests/collector/`.
 const WAYS: [&str; 2] = ["http", "grpc"];
 
-const SIGNALS: [Signal; 2] = [Signal::Traces, Signal::Logs];
+const SIGNALS: [Signal; 3] = [Signal::Traces, Signal::Logs, Signal::Metrics];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_persistent_queue_loses_nothing_while_the_service_the_collector_and_the_database_die() {

@@ -85,17 +85,18 @@ impl Sender {
         }
     }
 
-    /// Waits until all that is acknowledged by now is stored.
+    /// Waits until something is acknowledged, and all that is by then is stored.
     pub(super) async fn until_stored(&self, cluster: &Cluster) {
         let deadline = Instant::now() + PATIENCE;
+        let mut missing = BTreeSet::new();
         loop {
-            let acknowledged = self.outcomes.borrow().acknowledged.clone();
+            if missing.is_empty() {
+                missing.clone_from(&self.outcomes.borrow().acknowledged);
+            }
             let stored = self.stored(cluster).await;
-            let missing: Vec<_> = acknowledged
-                .iter()
-                .filter(|number| !stored.contains_key(number))
-                .collect();
-            if !acknowledged.is_empty() && missing.is_empty() {
+            let waited = !missing.is_empty();
+            missing.retain(|number| !stored.contains_key(number));
+            if waited && missing.is_empty() {
                 return;
             }
             assert!(
