@@ -59,7 +59,7 @@ mod endpoint;
 /// `POST /ingest`.
 mod native;
 
-/// `POST /v1/traces`, `POST /v1/logs`.
+/// `POST /v1/traces`, `POST /v1/logs`, `POST /v1/metrics`.
 mod otlp_http;
 
 /// `Export` over gRPC.

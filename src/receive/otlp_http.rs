@@ -108,9 +108,9 @@ pub(super) async fn nowhere(State(receiver): State<Receiver>, request: Request) 
     let (parts, body) = request.into_parts();
     let path = parts.uri.path();
     let error = Error::NotFound(if path == "/" {
-        "OTLP is taken on /v1/traces and /v1/logs: add the signal's path to the exporter's endpoint"
+        "OTLP is taken on /v1/traces, /v1/logs and /v1/metrics: add the signal's path to the exporter's endpoint"
     } else if path.starts_with("/v1/") {
-        "this signal is not taken here; OTLP is taken on /v1/traces and /v1/logs"
+        "this signal is not taken here; OTLP is taken on /v1/traces, /v1/logs and /v1/metrics"
     } else {
         "nothing is served here"
     });

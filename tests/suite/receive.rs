@@ -4,6 +4,7 @@
 
 mod connections;
 mod grpc;
+mod logs;
 mod native;
 mod otlp;
 mod transport;
