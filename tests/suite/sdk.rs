@@ -22,6 +22,15 @@ mod python;
 /// JavaScript's, in Node.
 mod javascript;
 
+/// Java's.
+mod java;
+
+/// Go's.
+mod go;
+
+/// Rust's.
+mod rust;
+
 /// How a program calls the service.
 #[derive(Clone, Copy, Debug)]
 enum Protocol {
