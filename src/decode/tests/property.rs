@@ -6,8 +6,8 @@ use proptest::prelude::*;
 use prost::Message as _;
 
 use super::generate::{request, to_json};
-use super::generate_logs;
 use super::*;
+use super::{generate_logs, generate_metrics};
 use crate::decode::json;
 use crate::decode::normal::Normaliser;
 use crate::decode::scan::Scanner;
@@ -103,6 +103,12 @@ proptest! {
     }
 
     #[test]
+    fn both_encodings_of_a_request_with_metrics_give_the_same_rows(request in generate_metrics::request()) {
+        let json = generate_metrics::to_json(&request).to_string();
+        assert_same_rows(Signal::Metric, &request.encode_to_vec(), &json);
+    }
+
+    #[test]
     fn a_bit_flipped_anywhere_never_panics_and_both_functions_agree(
         request in request(),
         flips in prop::collection::vec((any::<prop::sample::Index>(), 0..8u8), 1..4),
@@ -122,6 +128,7 @@ proptest! {
             let _ = decode(&body, &source(Signal::Span, encoding));
             // What is another signal's, or nothing any more.
             let _ = decode(&body, &source(Signal::Log, encoding));
+            let _ = decode(&body, &source(Signal::Metric, encoding));
         }
     }
 
@@ -140,12 +147,33 @@ proptest! {
     }
 
     #[test]
+    fn a_bit_flipped_in_metrics_never_panics_and_both_functions_agree(
+        request in generate_metrics::request(),
+        at in any::<prop::sample::Index>(),
+        bit in 0..8u8,
+    ) {
+        let json = generate_metrics::to_json(&request).to_string().into_bytes();
+        for (encoding, mut body) in [
+            (Encoding::Protobuf, request.encode_to_vec()),
+            (Encoding::Json, json),
+        ] {
+            if !body.is_empty() {
+                let at = at.index(body.len());
+                body[at] ^= 1 << bit;
+                let _ = decode(&body, &source(Signal::Metric, encoding));
+            }
+        }
+    }
+
+    #[test]
     fn arbitrary_bytes_never_panic(body in prop::collection::vec(any::<u8>(), 0..200)) {
         for (signal, encoding) in [
             (Signal::Span, Encoding::Protobuf),
             (Signal::Log, Encoding::Protobuf),
+            (Signal::Metric, Encoding::Protobuf),
             (Signal::Span, Encoding::Json),
             (Signal::Log, Encoding::Json),
+            (Signal::Metric, Encoding::Json),
             (Signal::Event, Encoding::Json),
             (Signal::Event, Encoding::NdJson),
         ] {
@@ -158,6 +186,7 @@ proptest! {
         for (signal, encoding) in [
             (Signal::Span, Encoding::Json),
             (Signal::Log, Encoding::Json),
+            (Signal::Metric, Encoding::Json),
             (Signal::Event, Encoding::Json),
             (Signal::Event, Encoding::NdJson),
         ] {
