@@ -219,6 +219,61 @@ fn mebibytes_of_empty_json_take_the_memory_of_one_item() {
 }
 
 #[test]
+fn metrics_of_very_many_points_or_buckets_take_the_memory_of_one_point() {
+    let point = [&[0x0a, 9, 0x19][..], &[1; 8]].concat();
+    let histogram = |list: u8| field(1, &field(list, &vec![0; BODY_BYTES]));
+    let metric = |data: &[u8]| field(1, &field(2, &field(2, data)));
+    for (name, body) in [
+        ("metrics", field(1, &field(2, &repeat(&[0x12, 0])))),
+        ("empty points", metric(&field(5, &repeat(&[0x0a, 0])))),
+        ("points", metric(&field(5, &repeat(&point)))),
+        ("data", metric(&repeat(&[0x2a, 0]))),
+        (
+            "metadata",
+            metric(&[repeat(&[0x62, 0]), field(5, &point)].concat()),
+        ),
+        ("bucket counts", metric(&field(9, &histogram(6)))),
+        ("bounds", metric(&field(9, &histogram(7)))),
+        (
+            "exponential",
+            metric(&field(10, &field(1, &field(8, &histogram(2))))),
+        ),
+    ] {
+        let (_, most) = decode(&body, Signal::Metric, Encoding::Protobuf);
+        assert!(most < MIB / 4, "{name}: {most} bytes");
+    }
+    let around = |data: &str, points: &str| {
+        format!(
+            r#"{{"resourceMetrics":[{{"scopeMetrics":[{{"metrics":[{{"name":"m","{data}":{{"dataPoints":[{points}]}}}}]}}]}}]}}"#
+        )
+    };
+    let zeros = |list: &str| format!(r#"{{"{list}":[{}0]}}"#, "0,".repeat(BODY_BYTES / 2));
+    let points = format!("{}{{}}", "{},".repeat(BODY_BYTES / 3));
+    // A list that is given again and again, each time just within the limit.
+    let again = format!(r#""bucketCounts":[{}0],"#, "0,".repeat(90_000)).repeat(11);
+    for (name, body) in [
+        ("points", around("gauge", &points)),
+        ("bucket counts", around("histogram", &zeros("bucketCounts"))),
+        ("bounds", around("histogram", &zeros("explicitBounds"))),
+        (
+            "lists",
+            around("histogram", &format!("{{{again}\"count\":1}}")),
+        ),
+        (
+            "exponential",
+            around(
+                "exponentialHistogram",
+                &format!(r#"{{"positive":{}}}"#, zeros("bucketCounts")),
+            ),
+        ),
+    ] {
+        let (checked, most) = decode(body.as_bytes(), Signal::Metric, Encoding::Json);
+        assert!(checked.is_err(), "{name}");
+        assert!(most < BODY_BYTES, "{name}: {most} bytes");
+    }
+}
+
+#[test]
 fn mebibytes_of_native_json_values_take_next_to_no_memory() {
     let zeros = format!("[{}0]", "0,".repeat(BODY_BYTES / 2));
     let event = |metadata: &str| {
@@ -318,10 +373,28 @@ async fn what_is_written_is_what_jsonb_prints() {
         "3".repeat(32),
         "4".repeat(16),
     );
+    let around = r#""attributes":[{"key":"a"}],"timeUnixNano":"18446744073709551615","startTimeUnixNano":"1","flags":1"#;
+    let exemplar = r#"{"timeUnixNano":1,"asDouble":1e300,"spanId":"2222222222222222","traceId":"33333333333333333333333333333333",
+        "filteredAttributes":[{"key":"bb"},{"key":"a"}]},{"asInt":1}"#;
+    let metrics = format!(
+        r#"{{"resourceMetrics":[{{"scopeMetrics":[{{"metrics":[
+        {{"name":"{name}","unit":"u","description":"d","metadata":[{{"key":"k"}}],"sum":{{"aggregationTemporality":1,
+        "isMonotonic":true,"dataPoints":[{{{around},"asDouble":5e-324,"exemplars":[{exemplar}]}},{{{around},"asInt":-1}}]}}}},
+        {{"name":"{name}","unit":"u","description":"d","metadata":[{{"key":"k"}}],"histogram":{{"aggregationTemporality":1,
+        "dataPoints":[{{{around},"count":"18446744073709551615","sum":0,"min":-1e-7,"max":1,"bucketCounts":[1,2],
+        "explicitBounds":["NaN",1],"exemplars":[{exemplar}]}}]}}}},
+        {{"name":"{name}","unit":"u","description":"d","metadata":[{{"key":"k"}}],"exponentialHistogram":{{
+        "aggregationTemporality":1,"dataPoints":[{{{around},"count":1,"sum":0,"min":1,"max":1,"scale":-1,"zeroCount":1,
+        "zeroThreshold":1,"positive":{{"offset":1,"bucketCounts":[1]}},"negative":{{}},"exemplars":[{exemplar}]}}]}}}},
+        {{"name":"{name}","unit":"u","description":"d","metadata":[{{"key":"k"}}],"summary":{{"dataPoints":[{{{around},
+        "count":1,"sum":1,"quantileValues":[{{"quantile":1,"value":1}}]}}]}}}}]}}]}}]}}"#,
+        name = "é".repeat(256),
+    );
     let mut metadata = Metadata::default();
     for (body, signal) in [
         (format!("[{}]", native.join(",")), Signal::Event),
         (spans, Signal::Span),
+        (metrics, Signal::Metric),
     ] {
         let source = Source {
             signal,
@@ -337,7 +410,7 @@ async fn what_is_written_is_what_jsonb_prints() {
         };
         events(body.as_bytes(), &source, position, &mut metadata).expect("valid");
     }
-    assert_eq!(metadata.0.len(), 7);
+    assert_eq!(metadata.0.len(), 14);
 
     let database = crate::support::postgres::Database::new().await;
     let mut connection = database.connect().await;

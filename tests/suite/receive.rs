@@ -5,6 +5,7 @@
 mod connections;
 mod grpc;
 mod logs;
+mod metrics;
 mod native;
 mod otlp;
 mod transport;
