@@ -3,6 +3,7 @@
 //! **Invariant:** each test has a listener, a log and a directory of its own.
 
 mod connections;
+mod duplicates;
 mod grpc;
 mod logs;
 mod metrics;
