@@ -3,6 +3,7 @@
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::trace::v1::ResourceSpans;
 use prost::Message;
+use ruvvector_service::receive::Options;
 
 use super::super::{Served, gzip};
 use super::{JSON, ONE_SPAN_JSON, PROTOBUF, one_span, request, span, status};
@@ -94,7 +95,11 @@ async fn h1_signals_that_are_not_taken_are_404_with_a_status() {
 
 #[tokio::test]
 async fn h2_protobuf_and_json_share_a_path_in_any_case_and_with_parameters() {
-    let served = Served::start().await;
+    let served = Served::start_with(Options {
+        duplicate_window: None,
+        ..Options::default()
+    })
+    .await;
     for content_type in [
         PROTOBUF,
         "Application/X-Protobuf",
