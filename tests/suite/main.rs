@@ -6,6 +6,7 @@ pub mod support;
 mod config;
 mod decode;
 mod end_to_end;
+mod export;
 mod faults;
 mod log;
 mod postgres;
