@@ -191,11 +191,11 @@ fn points_of_one_metric_come_back_in_one_metric() {
     assert_eq!(
         *metrics,
         json!([
+            {"name": "m", "unit": "s", "sum": {"dataPoints": [{"asDouble": 0.5}]}},
             {"name": "m", "unit": "s", "sum": {
                 "isMonotonic": true, "aggregationTemporality": 2,
                 "dataPoints": [{"asInt": "3"}, {"asInt": "4"}],
             }},
-            {"name": "m", "unit": "s", "sum": {"dataPoints": [{"asDouble": 0.5}]}},
         ])
     );
 }
