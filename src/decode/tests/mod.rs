@@ -15,6 +15,24 @@ mod spans;
 /// Spans in protobuf: the protocol's rows and bad inputs.
 mod span_rows;
 
+/// Log records: the mapping, and back.
+mod log_records;
+
+/// Log records: the protocol's rows and bad inputs.
+mod log_rows;
+
+/// Metric points: the mapping.
+mod metric_points;
+
+/// Metric points: their values.
+mod metric_values;
+
+/// What metrics in JSON may look like.
+mod metric_json;
+
+/// Metric points: the protocol's rows, odd encodings, bad inputs.
+mod metric_rows;
+
 /// What JSON may look like.
 mod json_rows;
 
@@ -27,10 +45,10 @@ mod export;
 /// Requests to generate, and their JSON.
 mod generate;
 
-/// The same of logs.
+/// The same with log records.
 mod generate_logs;
 
-/// The same of metrics.
+/// The same with metrics.
 mod generate_metrics;
 
 /// When two messages say the same.
