@@ -125,6 +125,31 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_row_that_was_changed_anyhow_never_panics(
+        request in generate_metrics::request(),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), "[\\[\\]{}\":,0$ea]"), 1..4),
+    ) {
+        let source = source(Signal::Metric, Encoding::Protobuf);
+        let Ok((_, rows)) = decode(&request.encode_to_vec(), &source) else {
+            return Ok(());
+        };
+        let mut export = Export::new(Signal::Metric, usize::MAX);
+        for event in &rows.events {
+            let mut event: Vec<char> = answered(event, &rows).chars().collect();
+            for (at, change) in &changes {
+                let at = at.index(event.len());
+                event.splice(at..=at, change.chars());
+            }
+            let _ = export.take(&String::from_iter(event));
+        }
+        let _ = export.finish(Form::Protobuf);
+    }
+}
+
 /// An event as `/query` answers it, of that type and with that metadata.
 fn event(event_type: &str, status: &str, metadata: &str) -> String {
     format!(
