@@ -21,7 +21,7 @@ fail() { printf 'otlp-conformance.sh: %s\n' "$1" >&2; exit 2; }
 [ $# -gt 0 ] || { sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//p}' "$0" >&2; exit 2; }
 
 suite=$(cargo test --quiet --test otlp --no-run --message-format=json |
-    grep -o '"executable":"[^"]*/otlp-[^"]*"' | tail -n 1 | cut -d '"' -f 4)
+    grep -o '"executable":"[^"]*/otlp-[^"]*"' | tail -n 1 | cut -d '"' -f 4) || fail "the suite did not build"
 [ -x "$suite" ] || fail "the suite did not build"
 
 if [ "$1" != --markdown ]; then
@@ -76,7 +76,7 @@ YAML
 }
 auth=', auth: {authenticator: bearertokenauth}'
 start plain '' '' nop && plain=("${at[@]}")
-start cors "$auth, cors: {allowed_origins: [http://page.example], allowed_headers: [authorization]}" '' nop && cors=("${at[@]}")
+start cors "$auth, cors: {allowed_origins: [http://page.example], allowed_headers: [authorization, content-type]}" '' nop && cors=("${at[@]}")
 start auth "$auth" "$auth" nop && auth=("${at[@]}")
 start refusing '' '' otlp_http && refusing=("${at[@]}")
 

@@ -116,6 +116,8 @@ pub(super) fn error(error: &Error, form: Form) -> Response {
         Error::Malformed { .. }
         | Error::Invalid(_)
         | Error::Parameter { .. }
+        | Error::IdempotencyKey
+        | Error::KeyReused
         | Error::ForeignOrigin
         | Error::NotFound(_)
         | Error::TooManyEvents { .. }

@@ -117,7 +117,7 @@ impl Call {
         self
     }
 
-    pub(crate) fn to_path(mut self, path: &str) -> Self {
+    pub(crate) fn on(mut self, path: &str) -> Self {
         self.path = Some(path.to_owned());
         self
     }

@@ -119,7 +119,7 @@ pub(super) const CHECKS: &[Check] = &[
             let good = good(case, &Mark::new());
             let errors = [
                 Call::raw(case, "\u{1}neither\u{7}"),
-                good.clone().to_path("/v1/conformance"),
+                good.clone().on("/v1/conformance"),
                 good.clone().with_content_type(Some("text/plain")),
                 good.clone().with_method(hyper::Method::PUT),
             ];
