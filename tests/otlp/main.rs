@@ -39,6 +39,9 @@ mod verdict;
 /// The rules.
 mod rows;
 
+/// Whether the rules' checks can fail.
+mod careless;
+
 /// The rules held against one or more servers, as a table.
 mod table;
 
@@ -66,7 +69,12 @@ fn main() -> ExitCode {
             .iter()
             .map(move |case| trial(check, *case, Arc::clone(&server)))
     });
-    libtest_mimic::run(&arguments, trials.collect()).exit_code()
+    let mut trials: Vec<_> = trials.collect();
+    trials.push(Trial::test(
+        "each_rule_is_broken_by_some_careless_server",
+        || careless::break_each_rule().map_err(Into::into),
+    ));
+    libtest_mimic::run(&arguments, trials).exit_code()
 }
 
 fn trial(check: &'static Check, case: Case, server: Arc<Server>) -> Trial {

@@ -236,6 +236,11 @@ impl Server {
         self.runtime.block_on(future)
     }
 
+    /// Runs beside all else for as long as the server is judged.
+    pub(crate) fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
+        self.runtime.spawn(future);
+    }
+
     /// Sends it on a connection of its own.
     ///
     /// # Errors
