@@ -4,8 +4,8 @@
 #   scripts/otlp-conformance.sh http://host:4318 [host:4317]
 #   scripts/otlp-conformance.sh --markdown       our own server beside the reference Collector, into docs/otlp.md
 #
-# The first address is OTLP/HTTP's, the second OTLP/gRPC's; without it what needs gRPC is not judged. It sends some
-# thousand spans, log records and metric points named `conformance`, and requests of up to 80 MiB.
+# The first address is OTLP/HTTP's, the second OTLP/gRPC's; without it what needs gRPC is not judged. It sends tens
+# of thousands of spans, fewer log records and metric points, all named `conformance`, and requests of up to 80 MiB.
 #
 # Each line: the row, whose word it is (MUST and SHOULD are the specification's own, the rest is our wish), whether it
 # passed, the rule. Exit code: 0, or 1 if a MUST was broken. Some rules show only in a server that is set up so:
@@ -25,7 +25,7 @@ suite=$(cargo test --quiet --test otlp --no-run --message-format=json |
 [ -x "$suite" ] || fail "the suite did not build"
 
 if [ "$1" != --markdown ]; then
-    exec "$suite" judge --server server "$@"
+    exec "$suite" --judge --server server "$@"
 fi
 
 dir=$(mktemp -d "${TMPDIR:-/tmp}/ruvvector-otlp.XXXXXX")
@@ -82,7 +82,7 @@ start refusing '' '' otlp_http && refusing=("${at[@]}")
 
 begin='<!-- Made by scripts/otlp-conformance.sh: -->' end='<!-- End of the table. -->'
 code=0
-"$suite" judge --markdown --ours 'RuvVector Service' --server "Collector $version" "${plain[@]}" \
+"$suite" --judge --markdown --ours 'RuvVector Service' --server "Collector $version" "${plain[@]}" \
     --cors "${cors[@]}" --auth "${auth[@]}" --refusing "${refusing[@]}" >"$dir/table.md" || code=$?
 [ "$code" -le 1 ] || exit "$code"
 awk -v begin="$begin" -v end="$end" -v table="$dir/table.md" '

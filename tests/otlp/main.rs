@@ -1,7 +1,7 @@
 //! What an OTLP server owes its clients (OTLP 1.11), checked over real sockets: a test for each rule and way in.
 //!
 //! By itself it starts our own binary and is a set of tests with the test runner's usual command line. As
-//! `… judge --server NAME URL [GRPC-URL]` it holds any other server to the same rules and prints a table
+//! `… --judge --server NAME URL [GRPC-URL]` it holds any other server to the same rules and prints a table
 //! (scripts/otlp-conformance.sh).
 //!
 //! **Invariant:** a check cannot tell whose server it judges, but for what only our own can be asked: what it kept.
@@ -57,7 +57,7 @@ use crate::verdict::Fault;
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
-    if arguments.next().as_deref() == Some("judge") {
+    if arguments.next().as_deref() == Some("--judge") {
         return table::judge(arguments);
     }
     let arguments = Arguments::from_args();
