@@ -77,6 +77,7 @@ pub(super) const CHECKS: &[Check] = &[
         source: SIZES,
         cases: GRPC_TRACES,
         run: |server, case| {
+            let _alone = server.alone();
             let mark = Mark::new();
             let call = gzip(Call::of(case, &large(case.signal, &mark, LARGE_BYTES)));
             server.takes(&call, &mark, 1)
@@ -89,6 +90,7 @@ pub(super) const CHECKS: &[Check] = &[
         source: SIZES,
         cases: GRPC_TRACES,
         run: |server, case| {
+            let _alone = server.alone();
             for call in too_large(case) {
                 refused_with(&server.answer(&call)?, RESOURCE_EXHAUSTED)?;
             }
@@ -102,6 +104,7 @@ pub(super) const CHECKS: &[Check] = &[
         source: "OTLP/gRPC Response, Failures: it fails for ever",
         cases: GRPC_TRACES,
         run: |server, case| {
+            let _alone = server.alone();
             for call in too_large(case) {
                 never_again(&server.answer(&call)?)?;
             }
