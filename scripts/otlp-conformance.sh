@@ -30,7 +30,6 @@ fi
 
 dir=$(mktemp -d "${TMPDIR:-/tmp}/ruvvector-otlp.XXXXXX")
 pids=()
-# shellcheck disable=SC2317
 stop() {
     [ ${#pids[@]} -eq 0 ] || kill "${pids[@]}" 2>/dev/null || true
     rm -rf "$dir"
