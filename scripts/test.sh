@@ -4,7 +4,7 @@
 #   scripts/test.sh
 #
 # Installs what is missing from the system's packages (as root, or by sudo): PostgreSQL's server programs, Prometheus,
-# strace, Python's venv, curl. SDKs and what they run on go into target/sdk. Servers run in temporary directories on
+# strace, Python's venv, curl, Chromium. SDKs and what they run on go into target/sdk. Servers run in temporary directories on
 # free ports, never as root, and are removed. Nothing is ever skipped: what cannot be had is an error.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -46,6 +46,7 @@ packages() {
     command -v prometheus >/dev/null && command -v promtool >/dev/null || missing+=(prometheus)
     command -v strace >/dev/null || missing+=(strace)
     command -v curl >/dev/null || missing+=(curl)
+    command -v chromium >/dev/null || missing+=(chromium)
     command -v cc >/dev/null || missing+=(gcc libc6-dev)
     have_venv || missing+=(python3 python3-venv)
     if [ ${#missing[@]} -gt 0 ]; then
@@ -58,7 +59,7 @@ packages() {
             fail "could not install: ${missing[*]}"
     fi
     have_postgres || fail "PostgreSQL's server programs (initdb, pg_ctl) are missing; install the package 'postgresql'"
-    for program in prometheus promtool strace curl psql; do
+    for program in prometheus promtool strace curl psql chromium; do
         command -v "$program" >/dev/null || fail "$program is missing; install it with your system's package manager"
     done
     have_venv || fail "Python's venv is missing; install the package 'python3-venv'"
