@@ -3,6 +3,7 @@
 /// A private PostgreSQL, the real binary, an HTTP client.
 pub mod support;
 
+mod collector;
 mod config;
 mod decode;
 mod end_to_end;
@@ -13,4 +14,5 @@ mod query;
 mod receive;
 mod sdk;
 mod sqlite;
+mod telemetrygen;
 mod write;

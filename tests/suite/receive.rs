@@ -3,7 +3,9 @@
 //! **Invariant:** each test has a listener, a log and a directory of its own.
 
 mod connections;
+mod duplicates;
 mod grpc;
+mod logs;
 mod native;
 mod otlp;
 mod transport;

@@ -25,6 +25,18 @@ mod javascript;
 /// JavaScript's, in a browser.
 mod browser;
 
+/// Java's.
+mod java;
+
+/// Go's.
+mod go;
+
+/// Rust's.
+mod rust;
+
+/// All of them, refused for a while.
+mod refusals;
+
 /// How a program calls the service.
 #[derive(Clone, Copy, Debug)]
 enum Protocol {

@@ -188,7 +188,7 @@ async fn h12_a_connection_serves_on_after_an_error_whose_body_was_read() {
     let refused = [
         ("/v1/traces", "Content-Type: application/json\r\n", 400),
         ("/v1/traces", "Content-Type: text/plain\r\n", 415),
-        ("/v1/logs", "Content-Type: application/json\r\n", 404),
+        ("/v1/profiles", "Content-Type: application/json\r\n", 404),
         ("/ingest", "Origin: https://evil.example\r\n", 403),
     ];
     for (path, headers, status) in refused {
