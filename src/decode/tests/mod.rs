@@ -39,6 +39,9 @@ mod json_rows;
 /// Generated requests: both encodings, both functions, one result.
 mod property;
 
+/// What is exported is what came in.
+mod export;
+
 /// Requests to generate, and their JSON.
 mod generate;
 
@@ -47,6 +50,9 @@ mod generate_logs;
 
 /// The same with metrics.
 mod generate_metrics;
+
+/// When two messages say the same.
+mod same;
 
 /// 2027-01-15T08:00:00Z.
 const NOW_MS: i64 = 1_800_000_000_000;

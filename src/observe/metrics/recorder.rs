@@ -13,6 +13,8 @@ use crate::decode::Sanitized;
 const SOURCES: &[(&str, &str)] = &[
     ("native", "event"),
     ("otlp_http", "span"),
+    ("otlp_http", "log"),
+    ("otlp_http", "metric"),
     ("otlp_grpc", "span"),
     ("otlp_grpc", "log"),
     ("otlp_grpc", "metric"),

@@ -287,7 +287,7 @@ async fn what_is_no_http_is_closed_counted_and_harms_nobody() {
 }
 
 #[tokio::test]
-async fn grpc_on_a_port_of_http_is_told_that_nothing_is_served_there() {
+async fn grpc_on_a_port_of_http_is_told_its_own_port() {
     let served = Served::start().await;
     let export = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
     let request = Request::post(served.url(export))
@@ -295,8 +295,9 @@ async fn grpc_on_a_port_of_http_is_told_that_nothing_is_served_there() {
         .body(Full::from(&b"\0\0\0\0\0"[..]))
         .expect("well formed");
     let answer = http2().request(request).await.expect("an answer");
-    // gRPC reads it as UNIMPLEMENTED.
-    assert_eq!(answer.status(), 404);
+    let told = |name| answer.headers()[name].to_str().expect("ASCII");
+    assert_eq!(told("grpc-status"), "12");
+    assert!(told("grpc-message").contains("4317"));
     served.assert_unharmed(0).await;
 }
 

@@ -1,9 +1,17 @@
 //! gRPC through the real binary, to the rows.
 
 use futures_util::future::join_all;
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+use opentelemetry_proto::tonic::collector::logs::v1::logs_service_client::LogsServiceClient;
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_client::MetricsServiceClient;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_client::TraceServiceClient;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
+use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
+use opentelemetry_proto::tonic::metrics::v1::{
+    Gauge, Metric, NumberDataPoint, ResourceMetrics, ScopeMetrics, metric, number_data_point,
+};
 use prost::Message;
 use rustix::process::Signal;
 use serde_json::Value;
@@ -22,6 +30,52 @@ async fn start(settings: &[(&str, &str)]) -> (Service, tempfile::TempDir) {
         .iter()
         .fold(launch, |launch, (name, value)| launch.with(name, value));
     (launch.start().await, dir)
+}
+
+fn log_records() -> ExportLogsServiceRequest {
+    let record = LogRecord {
+        time_unix_nano: 1_700_000_000_000_000_000,
+        severity_number: 17,
+        body: text("", "it broke".to_owned()).value,
+        attributes: vec![text("correlation_id", "order-1".to_owned())],
+        ..LogRecord::default()
+    };
+    ExportLogsServiceRequest {
+        resource_logs: vec![ResourceLogs {
+            scope_logs: vec![ScopeLogs {
+                log_records: vec![record],
+                ..ScopeLogs::default()
+            }],
+            ..ResourceLogs::default()
+        }],
+    }
+}
+
+fn data_points() -> ExportMetricsServiceRequest {
+    let point = |value| NumberDataPoint {
+        time_unix_nano: 1_700_000_000_000_000_000,
+        value: Some(value),
+        ..NumberDataPoint::default()
+    };
+    let metric = |name: &str, value| Metric {
+        name: name.to_owned(),
+        data: Some(metric::Data::Gauge(Gauge {
+            data_points: vec![point(value)],
+        })),
+        ..Metric::default()
+    };
+    ExportMetricsServiceRequest {
+        resource_metrics: vec![ResourceMetrics {
+            scope_metrics: vec![ScopeMetrics {
+                metrics: vec![
+                    metric("whole", number_data_point::Value::AsInt(i64::MAX)),
+                    metric("broken", number_data_point::Value::AsDouble(0.1)),
+                ],
+                ..ScopeMetrics::default()
+            }],
+            ..ResourceMetrics::default()
+        }],
+    }
 }
 
 async fn client(service: &Service) -> TraceServiceClient<Channel> {
@@ -86,6 +140,41 @@ async fn r1_rows_are_the_same_by_grpc_and_by_http() {
     assert_eq!(expected.len(), 50);
     assert_eq!(rows(&plain).await, expected);
     assert_eq!(rows(&zipped).await, expected);
+}
+
+#[tokio::test]
+async fn r1_log_records_and_data_points_come_to_the_same_rows_too() {
+    let ((by_http, _a), (by_grpc, _b)) = tokio::join!(start(&[]), start(&[]));
+    let (logs, metrics) = (log_records(), data_points());
+    for (path, body) in [
+        ("/v1/logs", logs.encode_to_vec()),
+        ("/v1/metrics", metrics.encode_to_vec()),
+    ] {
+        let url = format!("{}{path}", by_http.otlp_http());
+        let answer = by_http
+            .http
+            .post(&url, "application/x-protobuf", body)
+            .await;
+        assert_eq!(answer.expect("an answer").status, 200);
+    }
+    let channel = channel(by_grpc.otlp_grpc()).await;
+    let mut client = LogsServiceClient::new(channel.clone());
+    let taken = client.export(logs).await.expect("taken").into_inner();
+    assert_eq!(taken.partial_success, None);
+    let mut client = MetricsServiceClient::new(channel).send_compressed(CompressionEncoding::Gzip);
+    let taken = client.export(metrics).await.expect("taken").into_inner();
+    assert_eq!(taken.partial_success, None);
+
+    let expected = rows(&by_http).await;
+    assert_eq!(expected.len(), 3);
+    assert_eq!(rows(&by_grpc).await, expected);
+    let page = by_grpc.metrics().await;
+    page.assert_balance();
+    for (signal, events) in [("log", 1.0), ("metric", 2.0)] {
+        let label = format!(r#"source="otlp_grpc",signal="{signal}",outcome="accepted""#);
+        let counted = page.sum_where("ruvvector_receive_events_total", &label);
+        assert!((counted - events).abs() < 0.5, "{signal}: {counted}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,8 @@
 //! Answers, rows H3 to H15.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use axum::http::Method;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
 use prost::Message;
@@ -9,6 +12,7 @@ use serde_json::json;
 
 use super::super::{MIB, Served, gzip, head};
 use super::{JSON, ONE_SPAN_JSON, PROTOBUF, one_span, request, span, status};
+use crate::support::slow_disk::SlowDisk;
 
 #[tokio::test]
 async fn h3_h8_errors_are_statuses_in_the_requests_content_type_with_details_on_400() {
@@ -150,11 +154,14 @@ async fn h9_h10_a_full_log_is_503_with_a_wait_of_one_to_five_seconds() {
 
 #[tokio::test]
 async fn h9_what_may_be_stored_all_the_same_is_marked_unknown() {
-    let served = Served::start_with(Options {
-        handling_timeout: std::time::Duration::ZERO,
+    // The sync is under way when the time is over.
+    let disk = Arc::new(SlowDisk(Duration::from_millis(500)));
+    let options = Options {
+        handling_timeout: Duration::ZERO,
         ..Options::default()
-    })
-    .await;
+    };
+    let router = ruvvector_service::receive::router;
+    let served = Served::start_on_disk(disk, 16 * MIB as u64, options, router).await;
     let answer = served.export(PROTOBUF, one_span()).await;
     assert_eq!(answer.status, 503);
     assert_eq!(answer.header("ruvvector-outcome"), Some("unknown"));

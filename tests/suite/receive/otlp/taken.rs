@@ -82,7 +82,7 @@ async fn h1_signals_that_are_not_taken_are_404_with_a_status() {
             assert_eq!(answer.status, 404, "{path}");
             if path.starts_with("/v1/") {
                 let status = status(&answer, content_type);
-                assert_eq!(status.code, 5);
+                assert_eq!(status.code, 12);
                 assert!(status.message.contains("/v1/traces"), "{}", status.message);
             }
         }
