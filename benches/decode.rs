@@ -3,9 +3,11 @@
 //! **Invariant:** throughput is in items: the time of one is the time of an iteration by the count that is printed.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue};
+use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
 use opentelemetry_proto::tonic::resource::v1::Resource as ProtoResource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status};
 use prost::Message as _;
@@ -158,6 +160,43 @@ fn request_json(request: &ExportTraceServiceRequest) -> String {
     out
 }
 
+/// As many log records, half of them of no trace, under the same resource and scope as the spans.
+fn logs(spans: &ExportTraceServiceRequest) -> ExportLogsServiceRequest {
+    let resource_spans = &spans.resource_spans[0];
+    let scope_spans = &resource_spans.scope_spans[0];
+    let record = |(index, span): (usize, &Span)| {
+        let is_of_trace = index % 2 == 0;
+        let id = |id: &[u8]| if is_of_trace { id.to_vec() } else { Vec::new() };
+        LogRecord {
+            time_unix_nano: span.start_time_unix_nano,
+            observed_time_unix_nano: span.start_time_unix_nano + 1_000,
+            severity_number: 9,
+            severity_text: "INFO".to_owned(),
+            body: Some(AnyValue {
+                value: Some(Any::StringValue(format!(
+                    "order {index} was paid for by card and handed over to the warehouse"
+                ))),
+            }),
+            attributes: span.attributes[..4].to_vec(),
+            trace_id: id(&span.trace_id),
+            span_id: id(&span.span_id),
+            flags: 1,
+            ..LogRecord::default()
+        }
+    };
+    ExportLogsServiceRequest {
+        resource_logs: vec![ResourceLogs {
+            resource: resource_spans.resource.clone(),
+            scope_logs: vec![ScopeLogs {
+                scope: scope_spans.scope.clone(),
+                log_records: scope_spans.spans.iter().enumerate().map(record).collect(),
+                schema_url: String::new(),
+            }],
+            schema_url: String::new(),
+        }],
+    }
+}
+
 /// 100 events of about 450 bytes.
 fn native_events() -> String {
     let event = |index: usize| {
@@ -191,6 +230,11 @@ fn ours(criterion: &mut Criterion, name: &str, items: usize, body: &[u8], source
         bencher.iter(|| events(black_box(body), source, position, &mut Forget).expect("valid"));
     });
     match source.encoding {
+        Encoding::Protobuf if source.signal == Signal::Log => {
+            group.bench_function("prost, whole tree", |bencher| {
+                bencher.iter(|| ExportLogsServiceRequest::decode(black_box(body)).expect("valid"));
+            });
+        }
         Encoding::Protobuf => {
             group.bench_function("prost, whole tree", |bencher| {
                 bencher.iter(|| ExportTraceServiceRequest::decode(black_box(body)).expect("valid"));
@@ -239,6 +283,9 @@ fn benches(criterion: &mut Criterion) {
     ours(criterion, "spans, protobuf", SPANS, &protobuf, &spans);
     let spans = source(Signal::Span, Encoding::Json);
     ours(criterion, "spans, json", SPANS, json.as_bytes(), &spans);
+    let records = source(Signal::Log, Encoding::Protobuf);
+    let logs = logs(&request).encode_to_vec();
+    ours(criterion, "logs, protobuf", SPANS, &logs, &records);
     let events = source(Signal::Event, Encoding::Json);
     ours(
         criterion,

@@ -4,8 +4,8 @@
 #   scripts/test.sh
 #
 # Installs what is missing from the system's packages (as root, or by sudo): PostgreSQL's server programs, Prometheus,
-# strace, Python's venv, curl. Python packages go into target/python. Servers run in temporary directories on free
-# ports, never as root, and are removed. Nothing is ever skipped: what cannot be had is an error.
+# strace, Python's venv, curl, Java and Maven. SDKs and what they run on go into target/sdk. Servers run in temporary
+# directories on free ports, never as root, and are removed. Nothing is ever skipped: what cannot be had is an error.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -48,6 +48,7 @@ packages() {
     command -v curl >/dev/null || missing+=(curl)
     command -v cc >/dev/null || missing+=(gcc libc6-dev)
     have_venv || missing+=(python3 python3-venv)
+    command -v javac >/dev/null && command -v mvn >/dev/null || missing+=(default-jdk-headless maven)
     if [ ${#missing[@]} -gt 0 ]; then
         command -v apt-get >/dev/null || fail "install these with your system's package manager: ${missing[*]}"
         printf 'installing %s\n' "${missing[*]}"
@@ -58,22 +59,20 @@ packages() {
             fail "could not install: ${missing[*]}"
     fi
     have_postgres || fail "PostgreSQL's server programs (initdb, pg_ctl) are missing; install the package 'postgresql'"
-    for program in prometheus promtool strace curl psql; do
+    for program in prometheus promtool strace curl psql javac mvn; do
         command -v "$program" >/dev/null || fail "$program is missing; install it with your system's package manager"
     done
     have_venv || fail "Python's venv is missing; install the package 'python3-venv'"
 }
 
-python_packages() {
-    local requirements=tests/clients/python/requirements.txt
-    if ! cmp -s "$requirements" target/python/installed.txt; then
-        rm -rf target/python
-        mkdir -p target
-        python3 -m venv target/python
-        target/python/bin/pip install --quiet --disable-pip-version-check --only-binary=:all: -r "$requirements"
-        cp "$requirements" target/python/installed.txt
-    fi
-    export RUVVECTOR_TEST_PYTHON=$PWD/target/python/bin/python
+sdks() {
+    scripts/sdk/python.sh
+    scripts/sdk/javascript.sh
+    scripts/sdk/java.sh
+    scripts/sdk/go.sh
+    scripts/sdk/rust.sh
+    scripts/reference-collector.sh >/dev/null
+    scripts/telemetrygen.sh
 }
 
 cargo_tests() {
@@ -82,7 +81,7 @@ cargo_tests() {
 
 scripts_parse() {
     local script
-    for script in scripts/*.sh .ci/run; do
+    for script in scripts/*.sh scripts/sdk/*.sh .ci/run; do
         bash -n "$script"
         [ -x "$script" ] || fail "$script is not executable"
     done
@@ -90,7 +89,7 @@ scripts_parse() {
 
 command -v cargo >/dev/null || fail "cargo is missing: install Rust"
 step 'packages' packages
-step 'python packages' python_packages
+step 'SDKs' sdks
 step 'scripts' scripts_parse
 step 'format' cargo fmt --check
 step 'lints' cargo clippy --quiet --all-targets -- -D warnings

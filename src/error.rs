@@ -22,6 +22,9 @@ pub enum Error {
     /// 400: a query parameter that is unknown, given twice, or has a value it does not take.
     #[error("{reason}")]
     Parameter { name: String, reason: String },
+    /// 400: an `Idempotency-Key` that is none.
+    #[error("Idempotency-Key is not one text of 1 to 255 printable ASCII characters")]
+    IdempotencyKey,
     /// 401: no bearer token, or not one of ours (RFC 6750, section 3.1).
     #[error("a bearer token of this service is needed in Authorization")]
     Unauthenticated,
@@ -52,6 +55,9 @@ pub enum Error {
     /// 415, with the encodings taken: a content encoding, or a chain of them, that is not known.
     #[error("this Content-Encoding is not taken; gzip, zstd, deflate and identity are")]
     ContentEncoding,
+    /// 422: the `Idempotency-Key` of an earlier request that had another body.
+    #[error("this Idempotency-Key came with another body before; a new request needs a new key")]
+    KeyReused,
     /// 431: the headers are larger, all together, than the settings allow.
     #[error("the headers are larger than {limit_bytes} bytes")]
     LargeHeaders { limit_bytes: usize },
@@ -68,9 +74,10 @@ impl Error {
     #[must_use]
     pub const fn status(&self) -> StatusCode {
         match self {
-            Self::Malformed { .. } | Self::Invalid(_) | Self::Parameter { .. } => {
-                StatusCode::BAD_REQUEST
-            }
+            Self::Malformed { .. }
+            | Self::Invalid(_)
+            | Self::Parameter { .. }
+            | Self::IdempotencyKey => StatusCode::BAD_REQUEST,
             Self::Unauthenticated => StatusCode::UNAUTHORIZED,
             Self::ForeignOrigin => StatusCode::FORBIDDEN,
             Self::NotFound(_) => StatusCode::NOT_FOUND,
@@ -79,6 +86,7 @@ impl Error {
             Self::TooLarge { .. } | Self::TooManyEvents { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::LongTarget { .. } => StatusCode::URI_TOO_LONG,
             Self::ContentType { .. } | Self::ContentEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
             Self::LargeHeaders { .. } => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Unavailable { .. } | Self::Unknown { .. } => StatusCode::SERVICE_UNAVAILABLE,
         }
@@ -91,6 +99,8 @@ impl Error {
             Self::Malformed { .. }
             | Self::Invalid(_)
             | Self::Parameter { .. }
+            | Self::IdempotencyKey
+            | Self::KeyReused
             | Self::LongTarget { .. }
             | Self::ContentType { .. }
             | Self::LargeHeaders { .. } => 3, // INVALID_ARGUMENT
@@ -114,6 +124,8 @@ impl Error {
             Self::Malformed { .. }
             | Self::Invalid(_)
             | Self::Parameter { .. }
+            | Self::IdempotencyKey
+            | Self::KeyReused
             | Self::Unauthenticated
             | Self::ForeignOrigin
             | Self::NotFound(_)

@@ -113,6 +113,7 @@ pub async fn run(
     }
 
     let receiver = Receiver::new(log.clone(), progress.clone(), config.receive.clone());
+    receiver.recall().await;
     let sources = observe::Sources {
         log: log.clone(),
         store: store.clone(),

@@ -123,6 +123,19 @@ pub(super) fn auto<T>(
     }
 }
 
+/// `off`, which is `None`, or what `parse` takes.
+pub(super) fn or_off<T>(
+    text: &str,
+    parse: impl FnOnce(&str) -> Result<T, String>,
+) -> Result<Option<T>, String> {
+    match text {
+        "off" => Ok(None),
+        _ => parse(text)
+            .map(Some)
+            .map_err(|error| format!("{error}, or off")),
+    }
+}
+
 pub(super) fn switch(text: &str) -> Result<bool, String> {
     match text {
         "true" | "on" | "yes" => Ok(true),

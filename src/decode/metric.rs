@@ -258,6 +258,17 @@ impl<'a, 's> Points<'a, 's> {
         Ok(metric)
     }
 
+    /// Passes over a metric that has no points.
+    ///
+    /// # Errors
+    /// When it is not the message it should be: another signal's items must not pass for metrics without data.
+    pub(super) fn without_data(&mut self, envelope: &[u8]) -> Result<(), Malformed> {
+        match Survey::of(envelope, &schema::METRIC, self.limits) {
+            Err(Fault::Malformed(malformed)) => Err(malformed),
+            Ok(_) | Err(Fault::TooDeep | Fault::TooManyNodes) => Ok(()),
+        }
+    }
+
     /// Takes one point, or rejects it.
     ///
     /// # Errors
@@ -289,8 +300,7 @@ impl<'a> Visitor<'a> for Points<'a, '_> {
     /// A metric's whole message.
     fn item(&mut self, message: &[u8]) -> Result<(), Malformed> {
         let Some((kind, data)) = find_data(message)? else {
-            // Not even its texts are of use.
-            return Ok(());
+            return self.without_data(message);
         };
         let data = || repeated(data, kind as u32);
         let metric = self.metric(message, kind, data())?;

@@ -49,23 +49,18 @@ fn take(
     }: &mut Scratch,
     points: &mut Points<'_, '_>,
 ) -> Result<(), DecodeError> {
-    let [name, description, unit, metadata] =
-        [0, 1, 2, 3].map(|index| (METRIC.fields[index].name, METRIC.fields[index].snake));
-    let [gauge, sum, histogram, exponential, summary] =
-        Data::ALL.map(|data| (data.name(), data.snake()));
-    let names = [
-        name,
-        description,
-        unit,
-        metadata,
-        gauge,
-        sum,
-        histogram,
-        exponential,
-        summary,
-    ];
+    let texts = METRIC.fields.iter().map(|field| (field.name, field.snake));
+    let kinds = Data::ALL.map(|kind| (kind.name(), kind.snake()));
+    let mut names = texts.chain(kinds);
+    let names = [(); 9].map(|()| names.next().unwrap_or_default());
     let found = members(metric, names, limits)?;
     let (texts, kinds) = found.split_at(METRIC.fields.len());
+    envelope.clear();
+    for (field, at) in METRIC.fields.iter().zip(texts) {
+        if let Some(mut at) = *at {
+            transcode::member(&mut at, field, limits, envelope)?;
+        }
+    }
     // Of a oneof the last counts.
     let last = Data::ALL
         .into_iter()
@@ -81,12 +76,6 @@ fn take(
     ];
     let [list, said @ ..] = members(&mut at, names, limits)?;
 
-    envelope.clear();
-    for (field, at) in METRIC.fields.iter().zip(texts) {
-        if let Some(mut at) = *at {
-            transcode::member(&mut at, field, limits, envelope)?;
-        }
-    }
     data.clear();
     for (field, at) in kind.schema().fields.iter().zip(said) {
         if let Some(mut at) = at {

@@ -224,6 +224,9 @@ fn points<'a>(
 /// Undoes a content encoding within limits.
 pub mod inflate;
 
+/// Rows back to OTLP.
+pub mod export;
+
 /// Native events.
 mod native;
 

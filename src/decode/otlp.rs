@@ -17,6 +17,10 @@ use crate::log::Position;
 /// many scopes would multiply.
 const ORIGIN_BYTES: usize = 64 << 20;
 
+/// The most items that are taken of a request. An item of two bytes makes a row of two hundred, and the rows of a request
+/// are in memory together when they are written; of items as clients send them, so many do not fit into a body.
+const ITEMS: u32 = 500_000;
+
 /// The items of a request on their way to rows.
 pub(super) struct Rows<'a, 's> {
     source: &'a Source,
@@ -131,6 +135,10 @@ impl<'a, 's> Rows<'a, 's> {
         }
         if let Some((field, reason)) = self.origin_fault() {
             self.reject(Some(field), || reason);
+            return Ok(());
+        }
+        if self.tally.accepted() >= ITEMS {
+            self.reject(None, || format!("more than {ITEMS} items in one request"));
             return Ok(());
         }
         let received_unix_nano = self.source.received_unix_nano;

@@ -38,6 +38,22 @@ pub(super) static LOG_RECORDS: Lists = Lists {
     item: &schema::LOG_RECORD,
 };
 
+/// The lists of all signals, with what is said of each where it is not taken.
+const ELSEWHERE: [(Name, &str); 3] = [
+    (
+        ("resourceSpans", "resource_spans"),
+        "resourceSpans are taken on /v1/traces, not here: the value",
+    ),
+    (
+        ("resourceLogs", "resource_logs"),
+        "resourceLogs are taken on /v1/logs, not here: the value",
+    ),
+    (
+        ("resourceMetrics", "resource_metrics"),
+        "resourceMetrics are taken on /v1/metrics, not here: the value",
+    ),
+];
+
 const SCHEMA_URL: Name = ("schemaUrl", "schema_url");
 
 /// Walks a request; nothing at all is an empty one.
@@ -99,6 +115,8 @@ pub(super) fn walk_items<'a, V: Visitor<'a>>(
 
 /// The outermost object: its one list is entered where it stands, so that the body is not passed over first. Only a list
 /// under its snake_case name waits for the end, as it does not count beside one in camelCase.
+///
+/// Another signal's list in the place of its own is an error: to pass over it as unknown would lose all of it in silence.
 fn request<'a>(
     scanner: &mut Scanner<'a>,
     (camel, snake): Name,
@@ -106,7 +124,7 @@ fn request<'a>(
     mut take: impl FnMut(&mut Scanner<'a>) -> Result<(), DecodeError>,
 ) -> Result<(), DecodeError> {
     scanner.object()?;
-    let (mut is_taken, mut waiting) = (false, None);
+    let (mut is_taken, mut waiting, mut foreign) = (false, None, None);
     let mut is_first = true;
     while let Some(key) = scanner.next_key(&mut is_first)? {
         let key = key.decode();
@@ -114,6 +132,12 @@ fn request<'a>(
         let here = *scanner;
         if kind == Kind::Null || (key != camel && key != snake) {
             scanner.skip()?;
+            let elsewhere = ELSEWHERE
+                .iter()
+                .find(|(names, _)| key == names.0 || key == names.1);
+            if let (Kind::Array, Some((_, told))) = (kind, elsewhere) {
+                foreign = Some(here.error(told));
+            }
         } else if key == camel {
             if std::mem::replace(&mut is_taken, true) {
                 return Err(here.error(TWICE).into());
@@ -126,8 +150,9 @@ fn request<'a>(
             }
         }
     }
-    match waiting {
-        Some(mut list) if !is_taken => each(&mut list, take),
+    match (waiting, foreign) {
+        (Some(mut list), _) if !is_taken => each(&mut list, take),
+        (None, Some(foreign)) if !is_taken => Err(foreign.into()),
         _ => Ok(()),
     }
 }

@@ -56,7 +56,7 @@ pub(super) enum Kind {
     StringReference,
 }
 
-const fn one(number: u32, name: &'static str, snake: &'static str, kind: Kind) -> Field {
+pub(super) const fn one(number: u32, name: &'static str, snake: &'static str, kind: Kind) -> Field {
     Field {
         number,
         name,
@@ -66,7 +66,12 @@ const fn one(number: u32, name: &'static str, snake: &'static str, kind: Kind) -
     }
 }
 
-const fn many(number: u32, name: &'static str, snake: &'static str, kind: Kind) -> Field {
+pub(super) const fn many(
+    number: u32,
+    name: &'static str,
+    snake: &'static str,
+    kind: Kind,
+) -> Field {
     Field {
         number,
         name,

@@ -19,6 +19,11 @@ impl Tally {
         self.checked.accepted.saturating_add(self.checked.rejected)
     }
 
+    /// The items that were taken so far.
+    pub(super) const fn accepted(&self) -> u32 {
+        self.checked.accepted
+    }
+
     /// An item is taken; `unix_nano` is its time, if it gave one.
     pub(super) fn accept(&mut self, unix_nano: Option<i64>) {
         self.checked.accepted = self.checked.accepted.saturating_add(1);

@@ -147,7 +147,8 @@ pub(super) fn packed_fixed64(packed: &[u8]) -> Result<impl Iterator<Item = u64>,
 }
 
 /// A known field that does not have its own wire type.
-pub(super) const WRONG_TYPE: Malformed = Malformed("a field has the wrong wire type");
+pub(super) const WRONG_TYPE: Malformed =
+    Malformed("a field has the wrong wire type, as in another signal's message");
 
 #[cfg(test)]
 mod tests {

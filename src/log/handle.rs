@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use super::core::{Core, lock};
 use super::{
-    AppendError, Entry, NewRecord, OpenError, Options, Position, ReadError, SegmentReport, Status,
-    Stream, StreamId, disk, inspect, keeper, pool, reader, record, recovery, writer,
+    AppendError, Digested, Entry, NewRecord, OpenError, Options, Position, ReadError,
+    SegmentReport, Status, Stream, StreamId, digests, disk, inspect, keeper, pool, reader, record,
+    recovery, writer,
 };
 
 /// The open log. Cheap to clone; all clones are the same log.
@@ -102,6 +103,13 @@ impl Log {
                 error: std::io::Error::other(error),
             })
         })
+    }
+
+    /// The synced records with a digest that were received since then, stored or not, in the order of positions: the
+    /// newest `most` of them, or what can be read of the newest within about `patience`. Blocks.
+    #[must_use]
+    pub fn digested(&self, since_unix_nano: i64, most: usize, patience: Duration) -> Vec<Digested> {
+        digests::digested(&self.shared.core, since_unix_nano, most, patience)
     }
 
     /// Waits until the live stream has synced a position above `n`, or the log is closed or broken.

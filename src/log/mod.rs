@@ -53,6 +53,7 @@ use bytes::Bytes;
 
 use crate::decode::Source;
 use crate::decode::inflate::ContentEncoding;
+use crate::event::Signal;
 
 use self::core::{Core, lock};
 
@@ -113,6 +114,9 @@ mod keeper;
 
 /// Reading back.
 mod reader;
+
+/// What retries are known by.
+mod digests;
 
 /// Stored and unstored.
 mod marks;
@@ -183,6 +187,19 @@ pub struct Record {
     pub rejected: u32,
     pub digest: [u8; 16],
     pub payload: Bytes,
+}
+
+/// A record that the log holds, as a retry of its request is known by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Digested {
+    pub position: Position,
+    /// Never zero.
+    pub digest: [u8; 16],
+    pub signal: Signal,
+    pub received_unix_nano: i64,
+    pub payload_bytes: u32,
+    /// CRC-32C.
+    pub payload_checksum: u32,
 }
 
 /// What stands at the next position or positions of a stream.

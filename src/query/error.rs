@@ -8,6 +8,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use sqlx::postgres::PgDatabaseError;
 
+use crate::decode::export::Unreadable;
 use crate::error::shown;
 use crate::receive::retry;
 
@@ -20,6 +21,11 @@ pub(super) enum QueryError {
     /// 404.
     #[error("no event has the id {0}")]
     NoSuchEvent(i64),
+    /// 406.
+    #[error(
+        "OTLP is written as application/json or application/x-protobuf, and Accept wants neither"
+    )]
+    NotAcceptable,
     /// 503: as many queries run as may.
     #[error("{0} queries are running, as many as may; try again in a moment")]
     Busy(usize),
@@ -34,6 +40,9 @@ pub(super) enum QueryError {
     /// 500: the database refused the statement; logged.
     #[error("the database could not run the query; the service's log says why")]
     Database(#[source] sqlx::Error),
+    /// 500: a row was changed in the database, and is no OTLP item any more; logged.
+    #[error("event {0} is not what was stored, and cannot be written as OTLP: {1}")]
+    Unreadable(i64, Unreadable),
 }
 
 impl QueryError {
@@ -74,9 +83,10 @@ impl QueryError {
         match self {
             Self::Parameter { .. } => StatusCode::BAD_REQUEST,
             Self::NoSuchEvent(_) => StatusCode::NOT_FOUND,
+            Self::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
             Self::Busy(_) | Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Timeout(_) => StatusCode::GATEWAY_TIMEOUT,
-            Self::Database(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Database(_) | Self::Unreadable(..) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 }
@@ -119,8 +129,10 @@ fn of_sqlite(code: &str, message: &str) -> Fault {
 impl IntoResponse for QueryError {
     fn into_response(self) -> Response {
         let status = self.status();
-        if let Self::Database(error) = &self {
-            tracing::error!(%error, "a query failed");
+        match &self {
+            Self::Database(error) => tracing::error!(%error, "a query failed"),
+            Self::Unreadable(..) => tracing::error!(error = %self, "an export failed"),
+            _ => {}
         }
         let error = self.to_string();
         let body = match self {

@@ -1,6 +1,6 @@
 //! Parameters to SQL to a page of events: the same answers from both stores.
 //!
-//! `uri -> parameters -> filter, sql -> postgres | sqlite -> page`
+//! `uri -> parameters -> filter, sql -> postgres | sqlite -> page -> JSON | OTLP`
 //!
 //! **Invariant:** no byte of a request becomes part of a statement's text; all values are bound.
 
@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
-use axum::http::{HeaderValue, Uri, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::{HeaderMap, HeaderValue, Uri, header};
+use axum::response::Response;
 use axum::routing::get;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -51,6 +51,9 @@ mod sqlite;
 /// Rows to JSON.
 mod page;
 
+/// A page as it was asked for.
+mod format;
+
 /// A page on its way to a client.
 mod sending;
 
@@ -59,7 +62,8 @@ mod error;
 
 use cursor::Order;
 use error::QueryError;
-use page::Page;
+use format::{Format, Written};
+use page::{Event, Page};
 use parameters::Search;
 
 /// Settings of queries.
@@ -117,37 +121,55 @@ struct Queries {
     slots: Arc<Semaphore>,
 }
 
-async fn query(State(queries): State<Queries>, uri: Uri) -> Result<Response, QueryError> {
+async fn query(
+    State(queries): State<Queries>,
+    headers: HeaderMap,
+    uri: Uri,
+) -> Result<Response, QueryError> {
     let started = Instant::now();
     let pairs = uri::pairs(uri.query().unwrap_or_default())?;
     let search = Search::of_query(&pairs, &queries.options)?;
+    let format = match format::form(&pairs, &headers)? {
+        Some(form) => Format::Otlp(search.signal()?, form),
+        None => Format::Json,
+    };
     let order = search.order;
     let found = queries.page(search).await;
     record("/query", started);
     let (page, slot) = found?;
-    Ok(answer(page, order, uri.path(), &pairs, slot))
+    let written = queries.write(page, order, format).await?;
+    Ok(answer(written, order, &uri, &pairs, slot))
 }
 
 async fn trace(
     State(queries): State<Queries>,
     trace_id: Result<Path<String>, PathRejection>,
+    headers: HeaderMap,
     uri: Uri,
 ) -> Result<Response, QueryError> {
     let started = Instant::now();
     let trace_id = path_text("traceId", trace_id)?;
     let pairs = uri::pairs(uri.query().unwrap_or_default())?;
-    let search = Search::of_trace(&trace_id, &pairs, &queries.options)?;
+    let mut search = Search::of_trace(&trace_id, &pairs, &queries.options)?;
+    let format = match format::form(&pairs, &headers)? {
+        Some(form) => Format::Otlp(search.spans_alone(), form),
+        None => Format::Json,
+    };
     let order = search.order;
     let found = queries.page(search).await;
     record("/traces/{traceId}", started);
     let (mut page, slot) = found?;
-    page.order_by_nanosecond(order);
-    Ok(answer(page, order, uri.path(), &pairs, slot))
+    if format == Format::Json {
+        page.order_by_nanosecond(order);
+    }
+    let written = queries.write(page, order, format).await?;
+    Ok(answer(written, order, &uri, &pairs, slot))
 }
 
 async fn event(
     State(queries): State<Queries>,
     id: Result<Path<String>, PathRejection>,
+    headers: HeaderMap,
     uri: Uri,
 ) -> Result<Response, QueryError> {
     let started = Instant::now();
@@ -155,15 +177,27 @@ async fn event(
     let id = id
         .parse()
         .map_err(|_| QueryError::parameter("id", "id must be a whole number"))?;
-    if let Some((name, _)) = uri::pairs(uri.query().unwrap_or_default())?.first() {
+    let pairs = uri::pairs(uri.query().unwrap_or_default())?;
+    if let Some((name, _)) = pairs.iter().find(|(name, _)| name != "format") {
         return Err(QueryError::parameter(
             name,
-            "an event by its id takes no parameters",
+            "an event by its id takes no parameter but format",
         ));
     }
-    let answer = queries.event(id).await;
+    let form = format::form(&pairs, &headers)?;
+    let found = queries.event(id).await;
     record("/query/{id}", started);
-    answer
+    let (event, slot) = found?;
+    let Some(form) = form else {
+        return Ok(Written::event(event).response(slot));
+    };
+    let format = Format::Otlp(format::signal(&event)?, form);
+    let page = Page {
+        events: vec![event],
+        more: false,
+    };
+    let written = queries.write(page, Order::NewestFirst, format).await?;
+    Ok(written.response(slot))
 }
 
 fn path_text(
@@ -181,11 +215,6 @@ fn path_text(
 
 fn record(route: &'static str, started: Instant) {
     metrics::histogram!(QUERY_SECONDS, "route" => route).record(started.elapsed());
-}
-
-fn json(body: String, slot: OwnedSemaphorePermit) -> Response {
-    let json = HeaderValue::from_static("application/json");
-    ([(header::CONTENT_TYPE, json)], sending::body(body, slot)).into_response()
 }
 
 impl Queries {
@@ -208,7 +237,7 @@ impl Queries {
         Ok((page, slot))
     }
 
-    async fn event(&self, id: i64) -> Result<Response, QueryError> {
+    async fn event(&self, id: i64) -> Result<(Event, OwnedSemaphorePermit), QueryError> {
         let slot = self.slot()?;
         let found = async {
             match &self.store {
@@ -220,7 +249,11 @@ impl Queries {
         };
         let event = self.in_time(found).await?;
         let event = event.ok_or(QueryError::NoSuchEvent(id))?;
-        Ok(json(event.json, slot))
+        Ok((event, slot))
+    }
+
+    async fn write(&self, page: Page, order: Order, format: Format) -> Result<Written, QueryError> {
+        format.write(page, order, self.options.answer_bytes).await
     }
 
     /// A slot among the queries that run at once; given back when dropped, so also when the client leaves.
@@ -240,18 +273,18 @@ impl Queries {
     }
 }
 
-/// The page, with the link to the next where there may be one.
+/// The answer, with the link to the next page where there may be one.
 fn answer(
-    page: Page,
+    written: Written,
     order: Order,
-    path: &str,
+    uri: &Uri,
     pairs: &[(String, String)],
     slot: OwnedSemaphorePermit,
 ) -> Response {
-    let link = page
-        .next(order)
-        .and_then(|after| next_link(path, pairs, &cursor::encode(order, after)));
-    let mut response = json(page.into_json(), slot);
+    let link = written
+        .next
+        .and_then(|after| next_link(uri.path(), pairs, &cursor::encode(order, after)));
+    let mut response = written.response(slot);
     if let Some(link) = link {
         response.headers_mut().insert(header::LINK, link);
     }

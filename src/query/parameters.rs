@@ -11,6 +11,7 @@ use super::filter::Filter;
 use super::time;
 use super::{Options, RESOURCES_LISTED};
 use crate::error::shown;
+use crate::event::Signal;
 
 /// What is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,7 +28,7 @@ pub(super) struct Search {
 /// Segments of a `metadata.` path; JSON of more levels is never stored.
 const PATH_MAX: usize = 32;
 
-const NAMES: [&str; 18] = [
+const NAMES: [&str; 19] = [
     "integration",
     "correlationId",
     "eventType",
@@ -46,6 +47,7 @@ const NAMES: [&str; 18] = [
     "offset",
     "order",
     "cursor",
+    "format",
 ];
 
 const A_TIME: &str = "must be a time: Unix milliseconds, or RFC 3339 like 2026-01-31T12:00:00Z";
@@ -55,6 +57,34 @@ impl Search {
     /// Rows to ask for: one more than the limit tells whether another page follows.
     pub(super) fn wanted(&self) -> i64 {
         i64::from(self.limit) + 1
+    }
+
+    /// The one signal that is asked for; an export is of one.
+    ///
+    /// # Errors
+    /// When `eventType` does not name it.
+    pub(super) fn signal(&self) -> Result<Signal, QueryError> {
+        let named = self.filters.iter().find_map(|filter| match filter {
+            Filter::Equal("event_type", name) => Some(name.as_str()),
+            _ => None,
+        });
+        [Signal::Span, Signal::Log, Signal::Metric]
+            .into_iter()
+            .find(|signal| named == Some(signal.as_str()))
+            .ok_or_else(|| {
+                QueryError::parameter(
+                    "eventType",
+                    "an answer in OTLP is of one kind: eventType must be span, log or metric",
+                )
+            })
+    }
+
+    /// Leaves out all that is no span.
+    pub(super) fn spans_alone(&mut self) -> Signal {
+        let signal = Signal::Span;
+        let is_span = Filter::Equal("event_type", signal.as_str().to_owned());
+        self.filters.push(is_span);
+        signal
     }
 
     /// Whether a condition is about the resource of an event.
@@ -140,14 +170,14 @@ impl Search {
             if name == "offset" || !search.page_parameter(name, value, options)? {
                 return Err(QueryError::parameter(
                     name,
-                    "a trace is read with limit, order and cursor only",
+                    "a trace is read with limit, order, cursor and format only",
                 ));
             }
         }
         Ok(search)
     }
 
-    /// Takes `limit`, `offset`, `order` or `cursor`; `false` for any other name.
+    /// Takes `limit`, `offset` or `cursor`; `order` and `format` stand elsewhere; `false` for any other name.
     fn page_parameter(
         &mut self,
         name: &str,
@@ -157,7 +187,7 @@ impl Search {
         match name {
             "limit" => self.limit = whole(name, value, 1, options.limit_max)?,
             "offset" => self.offset = whole(name, value, 0, options.offset_max)?,
-            "order" => {}
+            "order" | "format" => {}
             "cursor" => {
                 let key = cursor::decode(self.order, value).ok_or_else(|| {
                     QueryError::parameter(

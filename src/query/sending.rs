@@ -22,9 +22,9 @@ struct Sending {
 }
 
 /// A body that gives `slot` back with its last piece.
-pub(super) fn body(answer: String, slot: OwnedSemaphorePermit) -> Body {
+pub(super) fn body(answer: Bytes, slot: OwnedSemaphorePermit) -> Body {
     let sending = Sending {
-        rest: answer.into(),
+        rest: answer,
         slot: Some(slot),
     };
     Body::new(sending.boxed_unsync())
@@ -72,7 +72,7 @@ mod tests {
         let slots = Arc::new(Semaphore::new(1));
         let answer = "x".repeat(2 * PIECE_BYTES + 1);
         let slot = Arc::clone(&slots).try_acquire_owned().unwrap();
-        let mut sending = body(answer.clone(), slot);
+        let mut sending = body(answer.clone().into(), slot);
         let mut lengths = Vec::new();
         while lengths.len() < 2 {
             let frame = sending.frame().await.unwrap().unwrap();
@@ -86,7 +86,7 @@ mod tests {
         assert!(sending.frame().await.is_none());
 
         let slot = Arc::clone(&slots).try_acquire_owned().unwrap();
-        drop(body(answer, slot));
+        drop(body(answer.into(), slot));
         assert_eq!(slots.available_permits(), 1);
     }
 }

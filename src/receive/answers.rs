@@ -48,7 +48,7 @@ impl Form {
     /// The form for a request of that path and headers; OTLP's is JSON where the content type gives no hint. gRPC is
     /// spoken over HTTP/2 alone.
     pub(super) fn of(version: Version, path: &str, headers: &HeaderMap) -> Self {
-        let otlp = path == "/" || path.starts_with("/v1/");
+        let otlp = path == "/" || is_of_a_signal(path);
         let shape = match Media::of(headers) {
             Media::Grpc if version == Version::HTTP_2 => Shape::Grpc,
             Media::Protobuf => Shape::OtlpProtobuf,
@@ -64,6 +64,13 @@ impl Form {
         shape: Shape::Native,
         gzip: false,
     };
+}
+
+/// Whether OTLP has its signals there, profiles among them, which are still in development.
+pub(super) fn is_of_a_signal(path: &str) -> bool {
+    ["/v1/", "/v1development/"]
+        .iter()
+        .any(|start| path.starts_with(start))
 }
 
 /// A success with that body, or in gRPC that message.
@@ -109,6 +116,8 @@ pub(super) fn error(error: &Error, form: Form) -> Response {
         Error::Malformed { .. }
         | Error::Invalid(_)
         | Error::Parameter { .. }
+        | Error::IdempotencyKey
+        | Error::KeyReused
         | Error::ForeignOrigin
         | Error::NotFound(_)
         | Error::TooManyEvents { .. }

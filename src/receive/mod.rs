@@ -13,10 +13,11 @@ use tokio::time::Instant;
 use self::admission::Admission;
 use self::answers::Form;
 use self::budget::Budget;
+use self::duplicates::Duplicates;
 use crate::decode;
 use crate::error::Error;
 use crate::event::Signal;
-use crate::log::Log;
+use crate::log::{Log, now_unix_nano};
 use crate::observe::Readiness;
 use crate::write::Progress;
 
@@ -53,13 +54,19 @@ pub(crate) mod memory_limit;
 /// The whole way of a request: read, decode, append.
 mod take;
 
+/// What a retry is known by.
+mod identity;
+
+/// What was accepted lately.
+mod duplicates;
+
 /// The way of a request, the same for every protocol.
 mod endpoint;
 
 /// `POST /ingest`.
 mod native;
 
-/// `POST /v1/traces`, `POST /v1/logs`.
+/// `POST /v1/traces`, `POST /v1/logs`, `POST /v1/metrics`.
 mod otlp_http;
 
 /// `Export` over gRPC.
@@ -110,6 +117,12 @@ pub struct Options {
     pub auth_tokens: Vec<secrecy::SecretString>,
     /// Origins that browsers may send from.
     pub cors_origins: Vec<String>,
+    /// How long an accepted request is remembered, so that a retry is not stored again; `None` = not at all.
+    pub duplicate_window: Option<Duration>,
+    /// How many are remembered at most; the oldest go first.
+    pub duplicate_requests: usize,
+    /// The signals of OTLP whose requests are duplicates when their bytes are equal.
+    pub duplicate_signals: Vec<Signal>,
     pub decode: decode::Limits,
 }
 
@@ -133,6 +146,9 @@ impl Default for Options {
             http2_header_bytes: 16 << 10,
             auth_tokens: Vec::new(),
             cors_origins: Vec::new(),
+            duplicate_window: Some(Duration::from_secs(600)),
+            duplicate_requests: 100_000,
+            duplicate_signals: vec![Signal::Span],
             decode: decode::Limits::default(),
         }
     }
@@ -150,6 +166,7 @@ struct Stage {
     options: Options,
     admission: Admission,
     check: take::Check,
+    duplicates: Arc<Duplicates>,
     budget: Arc<Budget>,
     /// One permit for each large body that may be decoded at once.
     decoders: Arc<Semaphore>,
@@ -167,6 +184,7 @@ impl Receiver {
             log,
             progress,
             admission: Admission::new(&options),
+            duplicates: Arc::new(Duplicates::new(&options)),
             options,
             check: decode::check,
             budget: Arc::new(Budget::new(budget_bytes)),
@@ -174,6 +192,18 @@ impl Receiver {
         };
         Self {
             stage: Arc::new(stage),
+        }
+    }
+
+    /// Remembers the requests that the log holds from before, so that a retry of one is known. Takes a few seconds at
+    /// most; to be awaited before anything is served.
+    pub async fn recall(&self) {
+        let stage = Arc::clone(&self.stage);
+        let recalling = tokio::task::spawn_blocking(move || {
+            stage.duplicates.recall(&stage.log, now_unix_nano());
+        });
+        if recalling.await.is_err() {
+            tracing::error!("requests from before this start are not remembered");
         }
     }
 

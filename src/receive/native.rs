@@ -12,6 +12,7 @@ use serde_json::json;
 use super::Receiver;
 use super::answers::{self, Form};
 use super::endpoint::{Endpoint, Protocol, serve};
+use super::identity::Key;
 use super::media::{self, Media};
 use super::take::{Framing, Taken, Wait, Wanted};
 use super::tally::Intake;
@@ -47,6 +48,7 @@ fn read_head(endpoint: &Endpoint, parts: &Parts) -> Result<Wanted, Error> {
         content_encoding: media::content_encoding(&parts.headers, &CONTENT_ENCODING)?,
         framing: Framing::Whole,
         partial,
+        key: Key::of(&parts.headers)?,
         wait,
         deadline: None,
     })

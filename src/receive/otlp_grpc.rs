@@ -81,6 +81,7 @@ fn read_head(endpoint: &Endpoint, parts: &Parts) -> Result<Wanted, Error> {
         content_encoding: media::content_encoding(&parts.headers, &GRPC_ENCODING)?,
         framing: Framing::Message,
         partial: true,
+        key: None,
         wait: Wait::Synced,
         deadline: deadline(&parts.headers),
     })

@@ -56,6 +56,7 @@ fn read_head(endpoint: &Endpoint, parts: &Parts) -> Result<Wanted, Error> {
         content_encoding: media::content_encoding(&parts.headers, &CONTENT_ENCODING)?,
         framing: Framing::Whole,
         partial: true,
+        key: None,
         wait: Wait::Synced,
         deadline: None,
     })
@@ -109,7 +110,7 @@ pub(super) async fn nowhere(State(receiver): State<Receiver>, request: Request) 
     let path = parts.uri.path();
     let error = Error::NotFound(if path == "/" {
         "OTLP is taken on /v1/traces, /v1/logs and /v1/metrics: add the signal's path to the exporter's endpoint"
-    } else if path.starts_with("/v1/") {
+    } else if answers::is_of_a_signal(path) {
         "this signal is not taken here; OTLP is taken on /v1/traces, /v1/logs and /v1/metrics"
     } else if path.starts_with("/opentelemetry.proto.") {
         "OTLP over gRPC is taken on a port of its own, 4317"

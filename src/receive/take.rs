@@ -14,7 +14,9 @@ use tokio::sync::AcquireError;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::budget::Reservation;
+use super::duplicates::{Claim, First};
 use super::grpc::message;
+use super::identity::{By, Identity, Key};
 use super::tally::{Counters, Outcome, Seen, Tally};
 use super::{Receiver, body, retry};
 use crate::decode::inflate::{ContentEncoding, InflateError, inflate};
@@ -40,6 +42,7 @@ pub(super) struct Wanted {
     pub(super) content_encoding: ContentEncoding,
     pub(super) framing: Framing,
     pub(super) partial: bool,
+    pub(super) key: Option<Key>,
     pub(super) wait: Wait,
     /// When the client gives up, where it said so.
     pub(super) deadline: Option<Instant>,
@@ -98,6 +101,7 @@ impl Receiver {
             content_encoding,
             source: self.source(wanted),
             check: self.stage.check,
+            known_by: self.stage.duplicates.known_by(wanted.signal, wanted.key),
             held,
         };
         let limit_bytes = self.decoded_bytes_max(wanted.signal);
@@ -113,26 +117,44 @@ impl Receiver {
             return Ok(Taken { checked, stored });
         }
 
-        let record = NewRecord {
-            source: decoded.job.source,
-            content_encoding,
-            decoded_bytes: decoded.bytes,
-            accepted: checked.accepted,
-            rejected: checked.rejected,
-            // Retries are not told from new requests yet.
-            digest: [0; 16],
-            payload: wire,
-        };
         tally.outcome = Outcome::Unknown;
-        let counters = Arc::clone(&tally.counters);
-        let log = self.stage.log.clone();
-        let seen = Seen::of(&checked, &record.source);
-        let appending = append(log, record, counters, seen, decoded.job.held);
-        let position = match timeout_at(deadline, tokio::spawn(appending)).await {
-            Ok(Ok(Ok(position))) => position,
-            Ok(Ok(Err(error))) => return Err(self.not_appended(error)),
-            Ok(Err(_panicked)) => return Err(unknown()),
-            Err(_late) => return Err(unknown()),
+        let received_unix_nano = decoded.job.source.received_unix_nano;
+        let duplicates = &self.stage.duplicates;
+        let claiming = duplicates.claim(decoded.identity, received_unix_nano);
+        // While one like it is under way, this one may be stored as much as that one.
+        let claim = timeout_at(deadline, claiming).await;
+        let position = match claim.unwrap_or(Claim::Unknown) {
+            Claim::Duplicate(position) => {
+                tally.duplicate(&checked);
+                position
+            }
+            Claim::KeyReused => return Err(Error::KeyReused),
+            Claim::Unknown => return Err(unknown()),
+            Claim::First(first) => {
+                let record = NewRecord {
+                    source: decoded.job.source,
+                    content_encoding,
+                    decoded_bytes: decoded.bytes,
+                    accepted: checked.accepted,
+                    rejected: checked.rejected,
+                    digest: decoded.identity.map_or([0; 16], |known| known.digest),
+                    payload: wire,
+                };
+                let appending = Appending {
+                    log: self.stage.log.clone(),
+                    counters: Arc::clone(&tally.counters),
+                    seen: Seen::of(&checked, &record.source),
+                    first,
+                    held: decoded.job.held,
+                    record,
+                };
+                match timeout_at(deadline, tokio::spawn(appending.run())).await {
+                    Ok(Ok(Ok(position))) => position,
+                    Ok(Ok(Err(error))) => return Err(self.not_appended(error)),
+                    Ok(Err(_panicked)) => return Err(unknown()),
+                    Err(_late) => return Err(unknown()),
+                }
+            }
         };
         let stored = match wanted.wait {
             Wait::Synced => None,
@@ -195,21 +217,30 @@ impl Receiver {
     }
 }
 
-/// Appends and counts; runs to its end whoever waits for it.
-async fn append(
+/// A record on its way into the log.
+struct Appending {
     log: Log,
     record: NewRecord,
     counters: Arc<Counters>,
     seen: Seen,
+    first: Option<First>,
     held: Reservation,
-) -> Result<Position, AppendError> {
-    let accepted = record.accepted;
-    let result = log.append(record).await;
-    drop(held);
-    if result.is_ok() {
-        counters.synced(accepted, &seen);
+}
+
+impl Appending {
+    /// Appends and counts; runs to its end whoever waits for it.
+    async fn run(self) -> Result<Position, AppendError> {
+        let accepted = self.record.accepted;
+        let result = self.log.append(self.record).await;
+        drop(self.held);
+        if result.is_ok() {
+            self.counters.synced(accepted, &self.seen);
+        }
+        if let Some(first) = self.first {
+            first.settle(result);
+        }
+        result
     }
-    result
 }
 
 /// A body that is to be decompressed and checked.
@@ -218,16 +249,19 @@ struct Job {
     content_encoding: ContentEncoding,
     source: Source,
     check: Check,
+    known_by: By,
     held: Reservation,
 }
 
 struct Found {
     checked: Checked,
+    identity: Option<Identity>,
     bytes: u32,
 }
 
 struct Decoded {
     checked: Checked,
+    identity: Option<Identity>,
     /// Of the body, decompressed.
     bytes: u32,
     job: Job,
@@ -237,6 +271,7 @@ impl Found {
     fn of(self, job: Job) -> Decoded {
         Decoded {
             checked: self.checked,
+            identity: self.identity,
             bytes: self.bytes,
             job,
         }
@@ -277,7 +312,13 @@ impl Job {
         })?;
         let bytes = u32::try_from(plain.len()).map_err(|_| Error::TooLarge { limit_bytes })?;
         let checked = (self.check)(&plain, &self.source)?;
-        Ok(Found { checked, bytes })
+        let (wire, source) = (&self.wire, &self.source);
+        let identity = (self.known_by).identity(wire, source, self.content_encoding, &checked);
+        Ok(Found {
+            checked,
+            identity,
+            bytes,
+        })
     }
 }
 

@@ -12,7 +12,7 @@ use crate::decode::{Checked, Sanitized, Source};
 use crate::error::Error;
 use crate::event::Signal;
 use crate::observe::metrics::{
-    CLIENT_CLOCK_SKEW_SECONDS, RECEIVE_BYTES_TOTAL, RECEIVE_EVENTS_TOTAL,
+    CLIENT_CLOCK_SKEW_SECONDS, DUPLICATES_TOTAL, RECEIVE_BYTES_TOTAL, RECEIVE_EVENTS_TOTAL,
     RECEIVE_INFLIGHT_REQUESTS, RECEIVE_REQUEST_BYTES, RECEIVE_REQUESTS_TOTAL, SANITIZED_TOTAL,
 };
 
@@ -42,15 +42,18 @@ pub(super) enum Outcome {
     Invalid,
     Refused,
     Unknown,
+    /// Accepted before.
+    Duplicate,
 }
 
 impl Outcome {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::Accepted,
         Self::Partial,
         Self::Invalid,
         Self::Refused,
         Self::Unknown,
+        Self::Duplicate,
     ];
 
     const fn as_str(self) -> &'static str {
@@ -60,17 +63,20 @@ impl Outcome {
             Self::Invalid => "invalid",
             Self::Refused => "refused",
             Self::Unknown => "unknown",
+            Self::Duplicate => "duplicate",
         }
     }
 
     /// What an error counts as: invalid once it was decoded, refused before.
     pub(super) const fn of(error: &Error) -> Self {
         match error {
-            Error::Malformed { .. } | Error::Invalid(_) | Error::TooManyEvents { .. } => {
-                Self::Invalid
-            }
+            Error::Malformed { .. }
+            | Error::Invalid(_)
+            | Error::TooManyEvents { .. }
+            | Error::KeyReused => Self::Invalid,
             Error::Unknown { .. } => Self::Unknown,
             Error::Parameter { .. }
+            | Error::IdempotencyKey
             | Error::Unauthenticated
             | Error::ForeignOrigin
             | Error::NotFound(_)
@@ -92,6 +98,7 @@ pub(super) struct Counters {
     pub(super) request_bytes: Histogram,
     accepted_events: Counter,
     rejected_events: Counter,
+    duplicate_events: Counter,
     requests: [Counter; Outcome::ALL.len()],
     inflight: Gauge,
     sanitized: [Counter; Sanitized::REASONS.len()],
@@ -139,6 +146,7 @@ impl Counters {
             request_bytes: metrics::histogram!(RECEIVE_REQUEST_BYTES, "source" => source),
             accepted_events: events(Outcome::Accepted),
             rejected_events,
+            duplicate_events: metrics::counter!(DUPLICATES_TOTAL, "signal" => signal),
             requests,
             inflight: metrics::gauge!(RECEIVE_INFLIGHT_REQUESTS),
             sanitized,
@@ -187,8 +195,18 @@ impl Tally {
         }
     }
 
-    /// All or some of it was taken.
+    /// It is one that was accepted before: what it holds is not counted again.
+    pub(super) fn duplicate(&mut self, checked: &Checked) {
+        let events = u64::from(checked.accepted);
+        self.counters.duplicate_events.increment(events);
+        self.outcome = Outcome::Duplicate;
+    }
+
+    /// All or some of it was taken, now or before.
     pub(super) fn taken(&mut self, checked: &Checked) {
+        if self.outcome == Outcome::Duplicate {
+            return;
+        }
         self.outcome = if checked.rejected == 0 {
             Outcome::Accepted
         } else {

@@ -1,13 +1,11 @@
-//! A user's way through all of it: an application's SDK, the service, PostgreSQL, queries, and Prometheus.
+//! What a user runs beside the service: Prometheus, promtool, the smoke check.
 //!
-//! **Invariant:** nothing here is a stand-in: the SDK, the database, the scraper and the binary are the real ones.
+//! **Invariant:** nothing here is a stand-in: the database, the scraper and the binary are the real ones.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
-
-use serde_json::{Value, json};
 
 use crate::support::ledger::Ledger;
 use crate::support::load::{Load, Shape};
@@ -42,70 +40,6 @@ async fn run(mut command: Command) -> String {
         String::from_utf8_lossy(&done.stderr)
     );
     said
-}
-
-/// The Python of the virtual environment that `scripts/test.sh` makes.
-fn python() -> PathBuf {
-    std::env::var_os("RUVVECTOR_TEST_PYTHON")
-        .map_or_else(|| project("target/python/bin/python"), PathBuf::from)
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn spans_of_an_sdk_at_its_defaults_are_found_by_query_and_by_sql() {
-    let database = Database::new().await;
-    let dir = directory();
-    let service = Launch::postgres(dir.path(), &database.url).start().await;
-
-    let mut application = Command::new(python());
-    application
-        .arg(project("tests/clients/python/spans.py"))
-        .env("OTEL_EXPORTER_OTLP_ENDPOINT", service.otlp_http());
-    let sent: Value = serde_json::from_str(&run(application).await).expect("it prints JSON");
-    service.until_drained().await;
-    service.metrics().await.assert_balance();
-
-    let trace_id = sent["traceId"].as_str().expect("a text");
-    let found = service.get(&format!("/traces/{trace_id}")).await.json();
-    let found = found.as_array().expect("an array");
-    assert_eq!(found.len(), 2, "{found:?}");
-    let root = found.iter().find(|span| span["spanId"] == sent["rootId"]);
-    let root = root.expect("the root span is found");
-    assert_eq!(root["integration"], "checkout");
-    assert_eq!(root["eventType"], "span");
-    assert_eq!(root["name"], "POST /orders");
-    assert_eq!(root["kind"], 2);
-    assert_eq!(root["correlationId"], *trace_id);
-    assert_eq!(root["provider"], "aws");
-    assert_eq!(root["timeUnixNano"], sent["rootStart"]);
-    assert_eq!(root["durationNs"], sent["rootDuration"]);
-    let attributes = &root["metadata"]["attributes"];
-    assert_eq!(attributes["customer"], "Grüße \u{1F980}");
-    assert_eq!(attributes["prices"], json!([1.5, 2.0]));
-    assert_eq!(root["metadata"]["events"][0]["name"], "order received");
-    assert_eq!(root["resource"]["attributes"]["service.name"], "checkout");
-    assert_eq!(root["scope"]["name"], "shop");
-
-    let by_id = service.get("/query?correlationId=order-4711").await.json();
-    assert_eq!(by_id[0]["spanId"], sent["childId"]);
-    assert_eq!(by_id[0]["parentSpanId"], sent["rootId"]);
-    assert_eq!(by_id[0]["status"], "ERROR");
-    assert_eq!(by_id[0]["provider"], "postgresql");
-    let failed = service
-        .get("/query?integration=checkout&attributes.http.response.status_code=500")
-        .await
-        .json();
-    assert_eq!(failed.as_array().map(Vec::len), Some(1), "{failed}");
-
-    let mut sql = database.connect().await;
-    let (spans, resources): (i64, i64) = sqlx::query_as(
-        "SELECT count(*), count(DISTINCT resource) FROM telemetry_spans
-         WHERE integration = 'checkout' AND resource #>> '{attributes,service.name}' = 'checkout'",
-    )
-    .fetch_one(&mut sql)
-    .await
-    .expect("the view can be read");
-    assert_eq!(Some(spans), sent["spans"].as_i64());
-    assert_eq!(resources, 1, "a resource is stored once");
 }
 
 #[tokio::test(flavor = "multi_thread")]

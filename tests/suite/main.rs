@@ -3,6 +3,7 @@
 /// A private PostgreSQL, the real binary, an HTTP client.
 pub mod support;
 
+mod collector;
 mod config;
 mod decode;
 mod end_to_end;
@@ -11,5 +12,7 @@ mod log;
 mod postgres;
 mod query;
 mod receive;
+mod sdk;
 mod sqlite;
+mod telemetrygen;
 mod write;

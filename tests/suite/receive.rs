@@ -3,7 +3,9 @@
 //! **Invariant:** each test has a listener, a log and a directory of its own.
 
 mod connections;
+mod duplicates;
 mod grpc;
+mod logs;
 mod native;
 mod otlp;
 mod transport;
@@ -16,7 +18,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::http::Method;
 use bytes::Bytes;
-use ruvvector_service::log::disk::OsDisk;
+use ruvvector_service::log::disk::{Disk, OsDisk};
 use ruvvector_service::log::{self, Entry, Log};
 use ruvvector_service::receive::{Drain, Options, Places, Receiver, serve};
 use ruvvector_service::write::Progress;
@@ -45,15 +47,20 @@ impl Served {
     }
 
     async fn start_with(options: Options) -> Self {
-        Self::start_on(
-            256 * MIB as u64,
-            options,
-            ruvvector_service::receive::router,
-        )
-        .await
+        let router = ruvvector_service::receive::router;
+        Self::start_on(256 * MIB as u64, options, router).await
     }
 
     async fn start_on(
+        log_bytes: u64,
+        options: Options,
+        router: impl FnOnce(Receiver) -> Router,
+    ) -> Self {
+        Self::start_on_disk(Arc::new(OsDisk), log_bytes, options, router).await
+    }
+
+    async fn start_on_disk(
+        disk: Arc<dyn Disk>,
         log_bytes: u64,
         options: Options,
         router: impl FnOnce(Receiver) -> Router,
@@ -66,7 +73,7 @@ impl Served {
             free_floor_bytes: 0,
             keep_stored: Duration::ZERO,
         };
-        let log = Log::open(Arc::new(OsDisk), &log_options).expect("a new log");
+        let log = Log::open(disk, &log_options).expect("a new log");
         let receiver = Receiver::new(log.clone(), Progress::default(), options.clone());
         let router = router(receiver);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");

@@ -5,7 +5,10 @@
 use secrecy::SecretString;
 
 use super::{Secrecy, Setting, put};
-use crate::config::value::{auto, count, count_or_off, list, memory, origins, switch, timeout};
+use crate::config::value::{
+    auto, count, count_or_off, list, memory, one_of, or_off, origins, switch, timeout,
+};
+use crate::event::Signal;
 
 pub(super) const SETTINGS: &[Setting] = &[
     Setting::new(
@@ -113,6 +116,27 @@ pub(super) const SETTINGS: &[Setting] = &[
         |draft, text| put(&mut draft.receive.decode.strict_json, switch(text)),
     ),
     Setting::new(
+        "duplicate_window",
+        "DURATION|off",
+        "10m",
+        "How long an accepted request is remembered: the same one again, a client's retry, is answered and not stored",
+        |draft, text| put(&mut draft.receive.duplicate_window, or_off(text, timeout)),
+    ),
+    Setting::new(
+        "duplicate_requests",
+        "NUMBER",
+        "100000",
+        "Requests remembered at most, about 150 bytes each; the oldest go first",
+        |draft, text| put(&mut draft.receive.duplicate_requests, count(text, 1)),
+    ),
+    Setting::new(
+        "duplicate_signals",
+        "SIGNALS",
+        "traces",
+        "OTLP signals whose requests are known by their bytes: traces, logs (where every record has a time), metrics, or off",
+        |draft, text| put(&mut draft.receive.duplicate_signals, otlp_signals(text)),
+    ),
+    Setting::new(
         "header_timeout",
         "DURATION",
         "10s",
@@ -183,6 +207,18 @@ pub(super) const SETTINGS: &[Setting] = &[
         |draft, text| put(&mut draft.receive.http2_header_bytes, headers(text)),
     ),
 ];
+
+fn otlp_signals(text: &str) -> Result<Vec<Signal>, String> {
+    const NAMES: [(&str, Signal); 3] = [
+        ("traces", Signal::Span),
+        ("logs", Signal::Log),
+        ("metrics", Signal::Metric),
+    ];
+    match text {
+        "off" => Ok(Vec::new()),
+        _ => list(text).map(|name| one_of(name, &NAMES)).collect(),
+    }
+}
 
 /// Decoding walks values by recursion; so deep it stays far from the end of any stack.
 const DEPTH_MAX: u8 = 100;

@@ -35,7 +35,7 @@ pub(super) fn request() -> impl Strategy<Value = ExportTraceServiceRequest> {
         .prop_map(|resource_spans| ExportTraceServiceRequest { resource_spans })
 }
 
-fn resource() -> impl Strategy<Value = Resource> {
+pub(super) fn resource() -> impl Strategy<Value = Resource> {
     let entity = (text(), text(), vec(text(), 0..3), vec(text(), 0..3)).prop_map(
         |(schema_url, r#type, id_keys, description_keys)| EntityRef {
             schema_url,
@@ -53,7 +53,7 @@ fn resource() -> impl Strategy<Value = Resource> {
     )
 }
 
-fn scope() -> impl Strategy<Value = InstrumentationScope> {
+pub(super) fn scope() -> impl Strategy<Value = InstrumentationScope> {
     (text(), text(), attributes(), any::<u32>()).prop_map(
         |(name, version, attributes, dropped_attributes_count)| InstrumentationScope {
             name,
@@ -115,7 +115,7 @@ fn link() -> impl Strategy<Value = Link> {
 }
 
 /// Mostly a good one; empty, all zero or too long now and then.
-fn id(len: usize) -> impl Strategy<Value = Vec<u8>> {
+pub(super) fn id(len: usize) -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         12 => vec(1..=255u8, len),
         1 => Just(vec![]),
@@ -124,7 +124,7 @@ fn id(len: usize) -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
-fn time() -> impl Strategy<Value = u64> {
+pub(super) fn time() -> impl Strategy<Value = u64> {
     prop_oneof![
         8 => 1_799_000_000_000_000_000..1_800_000_000_000_000_000u64,
         1 => Just(0),
@@ -134,7 +134,7 @@ fn time() -> impl Strategy<Value = u64> {
 }
 
 /// Short, with everything that needs care; long now and then.
-fn text() -> impl Strategy<Value = String> {
+pub(super) fn text() -> impl Strategy<Value = String> {
     prop_oneof![
         8 => "[a-z.]{0,6}",
         2 => any::<String>(),
@@ -143,7 +143,7 @@ fn text() -> impl Strategy<Value = String> {
     ]
 }
 
-fn attributes() -> impl Strategy<Value = Vec<KeyValue>> {
+pub(super) fn attributes() -> impl Strategy<Value = Vec<KeyValue>> {
     vec(key_value(value()), 0..5)
 }
 
@@ -163,7 +163,7 @@ fn key_value(value: impl Strategy<Value = AnyValue>) -> impl Strategy<Value = Ke
     })
 }
 
-fn value() -> impl Strategy<Value = AnyValue> {
+pub(super) fn value() -> impl Strategy<Value = AnyValue> {
     let leaf = prop_oneof![
         Just(None),
         text().prop_map(|text| Some(Any::StringValue(text))),
@@ -220,21 +220,21 @@ pub(super) fn to_json(request: &ExportTraceServiceRequest) -> Value {
     json!({ "resourceSpans": resources })
 }
 
-fn object<const N: usize>(members: [(&str, Value); N]) -> Value {
+pub(super) fn object<const N: usize>(members: [(&str, Value); N]) -> Value {
     let members = members.map(|(key, value)| (key.to_owned(), value));
     Value::Object(Map::from_iter(members))
 }
 
-fn list<T>(items: &[T], json: impl FnMut(&T) -> Value) -> Value {
+pub(super) fn list<T>(items: &[T], json: impl FnMut(&T) -> Value) -> Value {
     Value::Array(items.iter().map(json).collect())
 }
 
-fn hex(id: &[u8]) -> Value {
+pub(super) fn hex(id: &[u8]) -> Value {
     let digits: String = id.iter().map(|byte| format!("{byte:02X}")).collect();
     Value::String(digits)
 }
 
-fn resource_json(resource: &Resource) -> Value {
+pub(super) fn resource_json(resource: &Resource) -> Value {
     let entities = list(&resource.entity_refs, |entity| {
         json!({
             "schemaUrl": entity.schema_url,
@@ -250,7 +250,7 @@ fn resource_json(resource: &Resource) -> Value {
     })
 }
 
-fn scope_json(scope: &InstrumentationScope) -> Value {
+pub(super) fn scope_json(scope: &InstrumentationScope) -> Value {
     json!({
         "name": scope.name,
         "version": scope.version,
@@ -302,7 +302,7 @@ fn span_json(span: &Span) -> Value {
     })
 }
 
-fn attributes_json(attributes: &[KeyValue]) -> Value {
+pub(super) fn attributes_json(attributes: &[KeyValue]) -> Value {
     list(attributes, |pair| {
         json!({
             "key": pair.key,
@@ -311,7 +311,7 @@ fn attributes_json(attributes: &[KeyValue]) -> Value {
     })
 }
 
-fn value_json(value: &AnyValue) -> Value {
+pub(super) fn value_json(value: &AnyValue) -> Value {
     match &value.value {
         None | Some(Any::StringValueStrindex(_)) => json!({}),
         Some(Any::StringValue(text)) => json!({"stringValue": text}),

@@ -15,14 +15,44 @@ mod spans;
 /// Spans in protobuf: the protocol's rows and bad inputs.
 mod span_rows;
 
+/// Log records: the mapping, and back.
+mod log_records;
+
+/// Log records: the protocol's rows and bad inputs.
+mod log_rows;
+
+/// Metric points: the mapping.
+mod metric_points;
+
+/// Metric points: their values.
+mod metric_values;
+
+/// What metrics in JSON may look like.
+mod metric_json;
+
+/// Metric points: the protocol's rows, odd encodings, bad inputs.
+mod metric_rows;
+
 /// What JSON may look like.
 mod json_rows;
 
 /// Generated requests: both encodings, both functions, one result.
 mod property;
 
+/// What is exported is what came in.
+mod export;
+
 /// Requests to generate, and their JSON.
 mod generate;
+
+/// The same with log records.
+mod generate_logs;
+
+/// The same with metrics.
+mod generate_metrics;
+
+/// When two messages say the same.
+mod same;
 
 /// 2027-01-15T08:00:00Z.
 const NOW_MS: i64 = 1_800_000_000_000;

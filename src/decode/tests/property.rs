@@ -7,6 +7,7 @@ use prost::Message as _;
 
 use super::generate::{request, to_json};
 use super::*;
+use super::{generate_logs, generate_metrics};
 use crate::decode::json;
 use crate::decode::normal::Normaliser;
 use crate::decode::scan::Scanner;
@@ -42,6 +43,29 @@ fn assert_ordered(value: &serde_json::value::RawValue) {
     );
 }
 
+/// Whether a request's two encodings come to the same, and to JSON that is normal already.
+fn assert_same_rows(signal: Signal, protobuf: &[u8], json: &str) {
+    let protobuf = decode(protobuf, &source(signal, Encoding::Protobuf));
+    let json = decode(json.as_bytes(), &source(signal, Encoding::Json));
+    let (Ok((checked, rows)), Ok((json_checked, json_rows))) = (&protobuf, &json) else {
+        assert_eq!(protobuf, json);
+        return;
+    };
+    assert_eq!(checked, json_checked);
+    assert_eq!(rows.events, json_rows.events);
+    assert_eq!(rows.resources, json_rows.resources);
+    for event in &rows.events {
+        assert_ordered(serde_json::from_str(&event.metadata).expect("valid JSON"));
+        let again = normalised(&event.metadata);
+        assert_eq!(again.as_deref(), Some(&*event.metadata));
+    }
+    for resource in &rows.resources {
+        for text in [&resource.resource, &resource.scope] {
+            assert_eq!(&normalised(text).expect("valid JSON"), text);
+        }
+    }
+}
+
 fn json_value() -> impl Strategy<Value = String> {
     let key = prop_oneof!["[ab]{0,3}", Just("\\u0000\\ud83d\\ude00\\n".to_owned())];
     let leaf = prop_oneof![
@@ -68,27 +92,20 @@ proptest! {
 
     #[test]
     fn both_encodings_of_a_request_give_the_same_rows(request in request()) {
-        let protobuf = decode(&request.encode_to_vec(), &source(Signal::Span, Encoding::Protobuf));
         let json = to_json(&request).to_string();
-        let json = decode(json.as_bytes(), &source(Signal::Span, Encoding::Json));
-        match (protobuf, json) {
-            (Ok((checked, rows)), Ok((json_checked, json_rows))) => {
-                prop_assert_eq!(checked, json_checked);
-                prop_assert_eq!(&rows.events, &json_rows.events);
-                prop_assert_eq!(&rows.resources, &json_rows.resources);
-                for event in &rows.events {
-                    assert_ordered(serde_json::from_str(&event.metadata).expect("valid JSON"));
-                    let again = normalised(&event.metadata);
-                    prop_assert_eq!(again.as_deref(), Some(&*event.metadata));
-                }
-                for resource in &rows.resources {
-                    for text in [&resource.resource, &resource.scope] {
-                        prop_assert_eq!(&normalised(text).expect("valid JSON"), text);
-                    }
-                }
-            }
-            (protobuf, json) => prop_assert_eq!(protobuf, json),
-        }
+        assert_same_rows(Signal::Span, &request.encode_to_vec(), &json);
+    }
+
+    #[test]
+    fn both_encodings_of_a_request_with_logs_give_the_same_rows(request in generate_logs::request()) {
+        let json = generate_logs::to_json(&request).to_string();
+        assert_same_rows(Signal::Log, &request.encode_to_vec(), &json);
+    }
+
+    #[test]
+    fn both_encodings_of_a_request_with_metrics_give_the_same_rows(request in generate_metrics::request()) {
+        let json = generate_metrics::to_json(&request).to_string();
+        assert_same_rows(Signal::Metric, &request.encode_to_vec(), &json);
     }
 
     #[test]
@@ -109,6 +126,42 @@ proptest! {
                 body[at] ^= 1 << bit;
             }
             let _ = decode(&body, &source(Signal::Span, encoding));
+            // What is another signal's, or nothing any more.
+            let _ = decode(&body, &source(Signal::Log, encoding));
+            let _ = decode(&body, &source(Signal::Metric, encoding));
+        }
+    }
+
+    #[test]
+    fn a_bit_flipped_in_logs_never_panics_and_both_functions_agree(
+        request in generate_logs::request(),
+        at in any::<prop::sample::Index>(),
+        bit in 0..8u8,
+    ) {
+        let mut body = request.encode_to_vec();
+        if !body.is_empty() {
+            let at = at.index(body.len());
+            body[at] ^= 1 << bit;
+            let _ = decode(&body, &source(Signal::Log, Encoding::Protobuf));
+        }
+    }
+
+    #[test]
+    fn a_bit_flipped_in_metrics_never_panics_and_both_functions_agree(
+        request in generate_metrics::request(),
+        at in any::<prop::sample::Index>(),
+        bit in 0..8u8,
+    ) {
+        let json = generate_metrics::to_json(&request).to_string().into_bytes();
+        for (encoding, mut body) in [
+            (Encoding::Protobuf, request.encode_to_vec()),
+            (Encoding::Json, json),
+        ] {
+            if !body.is_empty() {
+                let at = at.index(body.len());
+                body[at] ^= 1 << bit;
+                let _ = decode(&body, &source(Signal::Metric, encoding));
+            }
         }
     }
 
@@ -116,7 +169,11 @@ proptest! {
     fn arbitrary_bytes_never_panic(body in prop::collection::vec(any::<u8>(), 0..200)) {
         for (signal, encoding) in [
             (Signal::Span, Encoding::Protobuf),
+            (Signal::Log, Encoding::Protobuf),
+            (Signal::Metric, Encoding::Protobuf),
             (Signal::Span, Encoding::Json),
+            (Signal::Log, Encoding::Json),
+            (Signal::Metric, Encoding::Json),
             (Signal::Event, Encoding::Json),
             (Signal::Event, Encoding::NdJson),
         ] {
@@ -128,6 +185,8 @@ proptest! {
     fn arbitrary_json_like_text_never_panics(body in "[\\[\\]{}\",:\\\\u0deE.+\\- a-c\n]{0,60}") {
         for (signal, encoding) in [
             (Signal::Span, Encoding::Json),
+            (Signal::Log, Encoding::Json),
+            (Signal::Metric, Encoding::Json),
             (Signal::Event, Encoding::Json),
             (Signal::Event, Encoding::NdJson),
         ] {

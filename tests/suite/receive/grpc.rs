@@ -13,13 +13,14 @@ mod health;
 /// The real binary, with its store.
 mod whole;
 
+use axum::Router;
 use axum::http::{HeaderMap, Request};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_client::TraceServiceClient;
 use prost::Message;
 use ruvvector_service::observe::Readiness;
-use ruvvector_service::receive::{Drain, Options, otlp_grpc_router};
+use ruvvector_service::receive::{Drain, Options, Receiver, otlp_grpc_router};
 use tonic::transport::{Channel, Endpoint};
 
 use super::otlp::{Any, RpcStatus};
@@ -43,15 +44,21 @@ struct Delay {
     nanos: i32,
 }
 
+fn router(receiver: Receiver) -> Router {
+    otlp_grpc_router(&receiver, Readiness::default(), &Drain::default())
+}
+
+/// With those options, but equal requests are taken again and again.
 async fn start(options: Options) -> Served {
     start_with_log(256 * MIB as u64, options).await
 }
 
 async fn start_with_log(log_bytes: u64, options: Options) -> Served {
-    Served::start_on(log_bytes, options, |receiver| {
-        otlp_grpc_router(&receiver, Readiness::default(), &Drain::default())
-    })
-    .await
+    let options = Options {
+        duplicate_window: None,
+        ..options
+    };
+    Served::start_on(log_bytes, options, router).await
 }
 
 async fn channel(url: String) -> Channel {

@@ -29,3 +29,6 @@ pub mod load;
 
 /// A real Prometheus server.
 pub mod prometheus;
+
+/// A disk whose syncs take their time.
+pub mod slow_disk;

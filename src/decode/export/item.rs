@@ -1,0 +1,129 @@
+//! An item's row to the item: columns go back to the fields that decode took them from, and the rest of `metadata` follows.
+//!
+//! **Invariant:** what `metadata` holds wins over a column, which has only what fits it.
+
+use super::members::{Members, copy, whole};
+use super::{envelope, message};
+use crate::decode::json;
+use crate::decode::scan::SyntaxError;
+use crate::decode::schema::{self, Message};
+
+/// A field, and the column that it is found in unless `metadata` has it.
+type Column = (&'static str, &'static str);
+
+const SPAN: [Column; 6] = [
+    ("traceId", "traceId"),
+    ("spanId", "spanId"),
+    ("parentSpanId", "parentSpanId"),
+    ("name", "name"),
+    ("kind", "kind"),
+    ("startTimeUnixNano", "timeUnixNano"),
+];
+
+const LOG_RECORD: [Column; 5] = [
+    ("timeUnixNano", "timeUnixNano"),
+    ("severityNumber", "kind"),
+    ("eventName", "name"),
+    ("traceId", "traceId"),
+    ("spanId", "spanId"),
+];
+
+const METRIC: [Column; 1] = [("name", "name")];
+
+const DATA_POINT: [Column; 1] = [("timeUnixNano", "timeUnixNano")];
+
+/// # Errors
+/// As of all here: when a value is not what its field holds.
+pub(super) fn span(
+    row: &Members<'_>,
+    mut metadata: Members<'_>,
+    out: &mut String,
+) -> Result<(), SyntaxError> {
+    let status = Members::of(metadata.take("status").unwrap_or("{}"))?;
+    let start = metadata.find("startTimeUnixNano");
+    let start = start.or(row.find("timeUnixNano")).and_then(whole::<u64>);
+    out.push('{');
+    fields(row, &metadata, &schema::SPAN, &SPAN, out)?;
+    let duration = row.find("durationNs").and_then(whole::<u64>);
+    if let (Some(start), Some(duration)) = (start, duration) {
+        json::key(out, "endTimeUnixNano");
+        json::display(out, format_args!("\"{}\"", start.saturating_add(duration)));
+    }
+    put_status(out, row.find("status"), status.find("message"));
+    out.push('}');
+    Ok(())
+}
+
+/// The code of a span's status has a column, its message has not.
+fn put_status(out: &mut String, column: Option<&str>, message: Option<&str>) {
+    let code = match column {
+        None | Some("\"UNSET\"") => None,
+        Some("\"OK\"") => Some(1),
+        Some("\"ERROR\"") => Some(2),
+        Some(number) => whole::<i32>(number),
+    };
+    if code.is_none() && message.is_none() {
+        return;
+    }
+    json::key(out, "status");
+    out.push('{');
+    copy(out, "message", message);
+    if let Some(code) = code {
+        json::key(out, "code");
+        json::display(out, code);
+    }
+    out.push('}');
+}
+
+pub(super) fn log_record(
+    row: &Members<'_>,
+    metadata: &Members<'_>,
+    out: &mut String,
+) -> Result<(), SyntaxError> {
+    out.push('{');
+    fields(row, metadata, &schema::LOG_RECORD, &LOG_RECORD, out)?;
+    out.push('}');
+    Ok(())
+}
+
+/// A metric up to its points: it and its data are left open.
+pub(super) fn metric(row: &Members<'_>, metadata: &Members<'_>) -> Result<String, SyntaxError> {
+    let (name, data, _) = envelope::data(row)?;
+    let mut out = String::from("{");
+    fields(row, metadata, &schema::metric::METRIC, &METRIC, &mut out)?;
+    json::key(&mut out, name);
+    out.push('{');
+    fields(row, metadata, data, &[], &mut out)?;
+    Ok(out)
+}
+
+pub(super) fn data_point(
+    row: &Members<'_>,
+    metadata: &Members<'_>,
+    out: &mut String,
+) -> Result<(), SyntaxError> {
+    let (_, _, point) = envelope::data(row)?;
+    out.push('{');
+    fields(row, metadata, point, &DATA_POINT, out)?;
+    out.push('}');
+    Ok(())
+}
+
+/// Writes the fields of a message that stand in columns, then those that stand in `metadata`.
+fn fields(
+    row: &Members<'_>,
+    metadata: &Members<'_>,
+    schema: &Message,
+    columns: &[Column],
+    out: &mut String,
+) -> Result<(), SyntaxError> {
+    for (field, column) in columns {
+        if metadata.find(field).is_none() {
+            copy(out, field, row.find(column));
+        }
+    }
+    for (name, value) in metadata.iter() {
+        message::member(out, schema, name, value)?;
+    }
+    Ok(())
+}

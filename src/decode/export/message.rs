@@ -1,0 +1,85 @@
+//! Stored messages to OTLP's JSON, field by field, by the tables that requests are read by.
+//!
+//! **Invariant:** what is not in a message's table is left out.
+
+use super::value;
+use crate::decode::json;
+use crate::decode::scan::{Kind as Json, Scanner, SyntaxError};
+use crate::decode::schema::{self, Field, Kind, Message};
+
+/// Writes one stored member of a message, where that has a field of its name.
+///
+/// # Errors
+/// When the value is not what the field holds.
+pub(super) fn member(
+    out: &mut String,
+    schema: &Message,
+    name: &str,
+    stored: &str,
+) -> Result<(), SyntaxError> {
+    field(&mut Scanner::new(stored), schema, name, out)
+}
+
+/// Writes the field of that name with the next value, or passes over it.
+fn field(
+    scanner: &mut Scanner<'_>,
+    schema: &Message,
+    name: &str,
+    out: &mut String,
+) -> Result<(), SyntaxError> {
+    let Some(field) = schema.fields.iter().find(|field| field.name == name) else {
+        return scanner.skip().map(drop);
+    };
+    json::key(out, name);
+    match field.kind {
+        // Attributes, by whatever name.
+        Kind::Message(pair) if field.repeated && std::ptr::eq(pair, &schema::KEY_VALUE) => {
+            value::key_values(scanner, 0, out)
+        }
+        _ if field.repeated => {
+            out.push('[');
+            scanner.array()?;
+            let mut is_first = true;
+            while scanner.next_element(&mut is_first)? {
+                json::separate(out);
+                one(scanner, field, out)?;
+            }
+            out.push(']');
+            Ok(())
+        }
+        _ => one(scanner, field, out),
+    }
+}
+
+fn one(scanner: &mut Scanner<'_>, field: &Field, out: &mut String) -> Result<(), SyntaxError> {
+    match field.kind {
+        Kind::Message(schema) if schema.is_value => return value::any_value(scanner, 0, out),
+        Kind::Message(schema) => return object(scanner, schema, out),
+        Kind::Double => return value::double(scanner, out),
+        // A string in OTLP's JSON, however it is stored.
+        Kind::Int64 { .. } | Kind::Sfixed64 { .. } | Kind::Fixed64 | Kind::Uint64
+            if scanner.peek()? == Json::Number =>
+        {
+            out.push('"');
+            out.push_str(scanner.number()?);
+            out.push('"');
+        }
+        _ => out.push_str(scanner.skip()?.0),
+    }
+    Ok(())
+}
+
+fn object(
+    scanner: &mut Scanner<'_>,
+    schema: &Message,
+    out: &mut String,
+) -> Result<(), SyntaxError> {
+    out.push('{');
+    scanner.object()?;
+    let mut is_first = true;
+    while let Some(name) = scanner.next_key(&mut is_first)? {
+        field(scanner, schema, name.raw, out)?;
+    }
+    out.push('}');
+    Ok(())
+}

@@ -1,0 +1,239 @@
+//! A page as it was asked for: JSON of our own, or OTLP in JSON or protobuf.
+//!
+//! OTLP is asked for by `format=otlp`, which is JSON unless `Accept` would rather have protobuf; and by an `Accept` that
+//! names protobuf, as there is nothing else to write in it.
+//!
+//! **Invariant:** an export is cut where a page of its bytes is full, and the link goes on right there.
+
+use axum::body::Bytes;
+use axum::http::{HeaderMap, HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::cursor::{Key, Order};
+use super::error::QueryError;
+use super::page::{Event, Page};
+use super::sending;
+use crate::decode::export::{self, Export, Form, Taken};
+use crate::event::Signal;
+
+const JSON: &str = "application/json";
+const PROTOBUF: &str = "application/x-protobuf";
+
+/// How a page is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Format {
+    Json,
+    Otlp(Signal, Form),
+}
+
+/// What a request says of its answer's form; `None` unless it is OTLP.
+///
+/// # Errors
+/// For another `format`, and for OTLP in neither JSON nor protobuf.
+pub(super) fn form(
+    pairs: &[(String, String)],
+    headers: &HeaderMap,
+) -> Result<Option<Form>, QueryError> {
+    let (json, protobuf) = accepted(headers);
+    let format = pairs.iter().find(|(name, _)| name == "format");
+    match format.map(|(_, value)| value.as_str()) {
+        Some("otlp") | None if protobuf > json => Ok(Some(Form::Protobuf)),
+        Some("otlp") if json > 0.0 => Ok(Some(Form::Json)),
+        Some("otlp") => Err(QueryError::NotAcceptable),
+        Some(_) => Err(QueryError::parameter("format", "format must be otlp")),
+        None => Ok(None),
+    }
+}
+
+/// How much JSON and protobuf are wanted, from 0 to 1 (RFC 9110, section 12.5.1). A range of types means JSON.
+fn accepted(headers: &HeaderMap) -> (f32, f32) {
+    let (mut json, mut protobuf, mut any) = (None, 0.0, None);
+    let values = headers.get_all(header::ACCEPT).iter();
+    let mut has_none = true;
+    for range in values
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+    {
+        has_none = false;
+        let mut parts = range.split(';').map(str::trim);
+        let media = parts.next().unwrap_or_default().to_ascii_lowercase();
+        let weight = parts
+            .find_map(|parameter| parameter.strip_prefix("q="))
+            .map_or(1.0, |weight| weight.parse().unwrap_or(0.0));
+        match &*media {
+            JSON => json = Some(weight),
+            PROTOBUF => protobuf = weight,
+            "*/*" | "application/*" => any = Some(weight),
+            _ => {}
+        }
+    }
+    let default = if has_none { 1.0 } else { 0.0 };
+    (json.or(any).unwrap_or(default), protobuf)
+}
+
+/// The signal that an event by its id came as.
+///
+/// # Errors
+/// When it did not come over OTLP.
+pub(super) fn signal(event: &Event) -> Result<Signal, QueryError> {
+    let id = event.key.id;
+    export::signal(&event.json)
+        .map_err(|error| QueryError::Unreadable(id, error))?
+        .ok_or_else(|| {
+            let reason = format!("event {id} did not come over OTLP and cannot be written as such");
+            QueryError::parameter("format", reason)
+        })
+}
+
+/// An answer that only has to be sent.
+pub(super) struct Written {
+    media: &'static str,
+    body: Bytes,
+    /// Where the next page begins.
+    pub(super) next: Option<Key>,
+}
+
+impl Written {
+    /// One event alone.
+    pub(super) fn event(event: Event) -> Self {
+        Self {
+            media: JSON,
+            body: event.json.into(),
+            next: None,
+        }
+    }
+
+    pub(super) fn response(self, slot: OwnedSemaphorePermit) -> Response {
+        let media = HeaderValue::from_static(self.media);
+        let body = sending::body(self.body, slot);
+        ([(header::CONTENT_TYPE, media)], body).into_response()
+    }
+}
+
+impl Format {
+    /// Writes a page; what an export of so many bytes has no room for is left to the next one.
+    ///
+    /// # Errors
+    /// When a row was changed into what cannot be exported.
+    pub(super) async fn write(
+        self,
+        mut page: Page,
+        order: Order,
+        room_bytes: usize,
+    ) -> Result<Written, QueryError> {
+        let Self::Otlp(signal, form) = self else {
+            return Ok(Written {
+                media: JSON,
+                next: page.next(order),
+                body: page.into_json().into(),
+            });
+        };
+        // As many bytes as this may be would hold up others' requests.
+        let written = tokio::task::spawn_blocking(move || {
+            let body = export(&mut page, signal, form, room_bytes)?;
+            Ok(Written {
+                media: match form {
+                    Form::Json => JSON,
+                    Form::Protobuf => PROTOBUF,
+                },
+                body: body.into(),
+                next: page.next(order),
+            })
+        });
+        written.await.expect("an export does not panic")
+    }
+}
+
+/// Takes the events out of a page, and cuts it where there is no more room.
+fn export(
+    page: &mut Page,
+    signal: Signal,
+    form: Form,
+    room_bytes: usize,
+) -> Result<Vec<u8>, QueryError> {
+    let mut export = Export::new(signal, room_bytes);
+    let mut last = 0;
+    for index in 0..page.events.len() {
+        let event = &mut page.events[index];
+        last = event.key.id;
+        let taken = export.take(&std::mem::take(&mut event.json));
+        match taken.map_err(|error| QueryError::Unreadable(last, error))? {
+            Taken::Yes | Taken::NotOtlp => {}
+            Taken::NoRoom => {
+                page.events.truncate(index);
+                page.more = true;
+                break;
+            }
+        }
+    }
+    export
+        .finish(form)
+        .map_err(|error| QueryError::Unreadable(last, error))
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::header::ACCEPT;
+
+    use super::{Form, HeaderMap, QueryError, form};
+
+    fn asked(format: Option<&str>, accept: &[&'static str]) -> Result<Option<Form>, QueryError> {
+        let pairs: Vec<_> = format
+            .map(|format| ("format".to_owned(), format.to_owned()))
+            .into_iter()
+            .collect();
+        let mut headers = HeaderMap::new();
+        for value in accept {
+            headers.append(ACCEPT, axum::http::HeaderValue::from_static(value));
+        }
+        form(&pairs, &headers)
+    }
+
+    #[test]
+    fn otlp_is_json_unless_protobuf_is_wanted_more() {
+        for (accept, form) in [
+            (&[][..], Form::Json),
+            (&["*/*"], Form::Json),
+            (&["application/json"], Form::Json),
+            (&["text/html, application/*;q=0.1"], Form::Json),
+            (&["application/json, application/x-protobuf"], Form::Json),
+            (&["application/x-protobuf"], Form::Protobuf),
+            (&["Application/X-Protobuf; q=0.2"], Form::Protobuf),
+            (
+                &["application/json;q=0.5", "application/x-protobuf"],
+                Form::Protobuf,
+            ),
+            (
+                &["application/json;q=0, application/x-protobuf;q=0.1, */*"],
+                Form::Protobuf,
+            ),
+        ] {
+            let found = asked(Some("otlp"), accept).expect("one of the two");
+            assert_eq!(found, Some(form), "{accept:?}");
+        }
+        for accept in [
+            "text/html",
+            "application/json;q=0",
+            "application/x-protobuf;q=0",
+        ] {
+            let refused = asked(Some("otlp"), &[accept]);
+            assert!(
+                matches!(refused, Err(QueryError::NotAcceptable)),
+                "{accept}"
+            );
+        }
+    }
+
+    #[test]
+    fn protobuf_is_otlp_without_a_parameter_and_all_else_is_our_own_json() {
+        let protobuf = asked(None, &["application/x-protobuf"]);
+        assert_eq!(protobuf.expect("it can be had"), Some(Form::Protobuf));
+        for accept in [&[][..], &["text/html"], &["*/*"], &["application/json"]] {
+            let plain = asked(None, accept).expect("Accept is no reason to refuse");
+            assert_eq!(plain, None, "{accept:?}");
+        }
+        let error = asked(Some("xml"), &[]).expect_err("unknown");
+        assert_eq!(error.to_string(), "format must be otlp");
+    }
+}

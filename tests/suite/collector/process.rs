@@ -1,0 +1,119 @@
+//! The reference Collector as a process.
+//!
+//! **Invariant:** no Collector outlives its test.
+
+use std::fs::{File, OpenOptions};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::support::client::Http;
+use crate::support::service::PATIENCE;
+
+/// How to start one: can be done again, on the same queue.
+#[derive(Debug)]
+pub(super) struct Setup {
+    config: PathBuf,
+    dir: PathBuf,
+    /// Where it takes OTLP.
+    http: String,
+    grpc: String,
+    /// Where it sends.
+    service: String,
+}
+
+/// A running one.
+#[derive(Debug)]
+pub(super) struct Collector(Child);
+
+impl Setup {
+    /// With the configuration `tests/collector/<name>.yaml`; queue and log lines in `dir`.
+    pub(super) fn new(name: &str, dir: &Path, service: &str) -> Self {
+        std::fs::create_dir_all(dir).expect("a directory of the test's can be made");
+        Self {
+            config: project(&format!("tests/collector/{name}.yaml")),
+            dir: dir.to_owned(),
+            http: format!("127.0.0.1:{}", free_port()),
+            grpc: format!("127.0.0.1:{}", free_port()),
+            service: service.to_owned(),
+        }
+    }
+
+    /// The base URL of its OTLP/HTTP receiver.
+    pub(super) fn endpoint(&self) -> String {
+        format!("http://{}", self.http)
+    }
+
+    /// Starts it and waits until it answers.
+    pub(super) async fn start(&self) -> Collector {
+        let program = project("target/reference-collector/otelcol");
+        let child = Command::new(&program)
+            .arg("--config")
+            .arg(&self.config)
+            .args(["--config", "yaml:service::telemetry::metrics::level: none"])
+            .env("QUEUE_DIRECTORY", self.dir.join("queue"))
+            .env("OTLP_HTTP", &self.http)
+            .env("OTLP_GRPC", &self.grpc)
+            .env("RUVVECTOR", &self.service)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(self.lines())
+            .spawn()
+            .unwrap_or_else(|error| {
+                panic!(
+                    "{}: {error}; run the tests by scripts/test.sh",
+                    program.display()
+                )
+            });
+        let mut collector = Collector(child);
+        let (http, url) = (Http::default(), format!("{}/v1/traces", self.endpoint()));
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let answer = http.post(&url, "application/json", "{}").await;
+            if answer.is_ok_and(|answer| answer.status.is_success()) {
+                return collector;
+            }
+            let ended = collector.0.try_wait().expect("a child can be waited for");
+            assert!(
+                ended.is_none() && Instant::now() < deadline,
+                "the Collector does not answer ({ended:?}):\n{}",
+                std::fs::read_to_string(self.dir.join("collector.log")).unwrap_or_default()
+            );
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Where it writes its log lines.
+    fn lines(&self) -> File {
+        OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.dir.join("collector.log"))
+            .expect("the log lines' file can be opened")
+    }
+}
+
+impl Collector {
+    /// `kill -9`, waited for.
+    pub(super) fn kill(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Drop for Collector {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// A port that was free a moment ago.
+pub(super) fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("bound").port()
+}
+
+fn project(path: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path)
+}

@@ -1,0 +1,137 @@
+//! The released SDKs, as their users have them, against the service and its store.
+//!
+//! The programs are those of `tests/sdk/`, whose README says what each sends; `scripts/sdk/` installs them.
+//!
+//! **Invariant:** what was sent is what the program itself tells; what arrived is what SQL, `/query` and `/traces` tell.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use serde::Deserialize;
+
+use crate::support::postgres::Database;
+use crate::support::service::{Launch, Service};
+
+/// What of it is in the table and in the answers.
+mod stored;
+
+/// Python's.
+mod python;
+
+/// JavaScript's, in Node.
+mod javascript;
+
+/// Java's.
+mod java;
+
+/// Go's.
+mod go;
+
+/// Rust's.
+mod rust;
+
+/// How a program calls the service.
+#[derive(Clone, Copy, Debug)]
+enum Protocol {
+    Grpc,
+    HttpProtobuf,
+    HttpJson,
+}
+
+impl Protocol {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Grpc => "grpc",
+            Self::HttpProtobuf => "http/protobuf",
+            Self::HttpJson => "http/json",
+        }
+    }
+
+    fn endpoint(self, service: &Service) -> String {
+        match self {
+            Self::Grpc => service.otlp_grpc(),
+            Self::HttpProtobuf | Self::HttpJson => service.otlp_http(),
+        }
+    }
+}
+
+/// What a program says that it sent.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Sent {
+    trace_id: String,
+    spans: Vec<Span>,
+    logs: usize,
+    /// Of each metric.
+    points: HashMap<String, usize>,
+    has: Vec<String>,
+    failures: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Span {
+    span_id: String,
+    name: String,
+    kind: i32,
+    status: String,
+    start: Option<String>,
+    duration: Option<i64>,
+}
+
+/// Runs the program of `tests/sdk/<language>` until it has ended by itself.
+async fn send(language: &str, protocol: Protocol, endpoint: &str, count: usize) -> Sent {
+    let program = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("target/sdk")
+        .join(language)
+        .join("run");
+    let mut command = Command::new(&program);
+    command
+        .args([protocol.name(), &count.to_string()])
+        .env("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
+        .stdin(Stdio::null());
+    let done = tokio::task::spawn_blocking(move || command.output())
+        .await
+        .expect("it does not panic")
+        .unwrap_or_else(|error| {
+            panic!(
+                "{}: {error}; run the tests by scripts/test.sh",
+                program.display()
+            )
+        });
+    let said = String::from_utf8_lossy(&done.stdout);
+    let complained = String::from_utf8_lossy(&done.stderr);
+    let sent: Sent = serde_json::from_str(&said)
+        .unwrap_or_else(|error| panic!("{error}: {language} said {said:?}\n{complained}"));
+    assert_eq!(
+        done.status.success(),
+        sent.failures.is_empty(),
+        "{language}: {}\n{complained}",
+        done.status
+    );
+    sent
+}
+
+impl Sent {
+    /// Whether the program's SDK can send that.
+    fn has(&self, what: &str) -> bool {
+        self.has.iter().any(|known| known == what)
+    }
+}
+
+/// A program's telemetry reaches the table and the answers, each piece once.
+async fn arrives(language: &str, protocol: Protocol, count: usize) {
+    let database = Database::new().await;
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let service = Launch::postgres(dir.path(), &database.url).start().await;
+    let sent = send(language, protocol, &protocol.endpoint(&service), count).await;
+    assert_eq!(sent.failures, Vec::<String>::new());
+    assert_eq!((sent.spans.len(), sent.logs), (count, count));
+    service.until_drained().await;
+    service.metrics().await.assert_balance();
+    let mut sql = database.connect().await;
+    stored::assert_spans(&mut sql, &service, language, &sent).await;
+    stored::assert_logs(&mut sql, &service, language, &sent).await;
+    stored::assert_points(&mut sql, &service, language, &sent).await;
+}

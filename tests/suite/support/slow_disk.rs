@@ -1,0 +1,78 @@
+//! The operating system's disk, on which every sync of a file takes its time.
+//!
+//! **Invariant:** a sync takes at least as long as was asked for, and nothing else differs.
+
+use std::io::{self, IoSlice};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ruvvector_service::log::disk::{Disk, DiskFile, Listed, LockGuard, OsDisk, Space};
+
+/// How long a sync takes at least.
+#[derive(Clone, Copy, Debug)]
+pub struct SlowDisk(pub Duration);
+
+struct SlowFile {
+    file: Arc<dyn DiskFile>,
+    sync: Duration,
+}
+
+impl SlowDisk {
+    fn slow(self, file: Arc<dyn DiskFile>) -> Arc<dyn DiskFile> {
+        Arc::new(SlowFile { file, sync: self.0 })
+    }
+}
+
+impl Disk for SlowDisk {
+    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+        OsDisk.create_dir(dir)
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Option<LockGuard>> {
+        OsDisk.lock(path)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<Listed>> {
+        OsDisk.list(dir)
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        Ok(self.slow(OsDisk.create(path)?))
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        Ok(self.slow(OsDisk.open(path)?))
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        OsDisk.remove(path)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        OsDisk.sync_dir(dir)
+    }
+
+    fn space(&self, dir: &Path) -> io::Result<Space> {
+        OsDisk.space(dir)
+    }
+}
+
+impl DiskFile for SlowFile {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.file.read_at(buffer, offset)
+    }
+
+    fn write_at(&self, slices: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
+        self.file.write_at(slices, offset)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        std::thread::sleep(self.sync);
+        self.file.sync_data()
+    }
+
+    fn allocate(&self, bytes: u64) -> io::Result<()> {
+        self.file.allocate(bytes)
+    }
+}
