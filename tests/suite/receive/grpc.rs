@@ -44,6 +44,7 @@ struct Delay {
     nanos: i32,
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "as other routers take it")]
 fn router(receiver: Receiver) -> Router {
     otlp_grpc_router(&receiver, Readiness::default(), &Drain::default())
 }
