@@ -49,16 +49,11 @@ fn router(receiver: Receiver) -> Router {
     otlp_grpc_router(&receiver, Readiness::default(), &Drain::default())
 }
 
-/// With those options, but equal requests are taken again and again.
 async fn start(options: Options) -> Served {
     start_with_log(256 * MIB as u64, options).await
 }
 
 async fn start_with_log(log_bytes: u64, options: Options) -> Served {
-    let options = Options {
-        duplicate_window: None,
-        ..options
-    };
     Served::start_on(log_bytes, options, router).await
 }
 

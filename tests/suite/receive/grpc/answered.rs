@@ -45,7 +45,11 @@ fn assert_final(status: &Status) {
 
 #[tokio::test]
 async fn r1_spans_are_taken_in_every_compression() {
-    let served = start(Options::default()).await;
+    let served = start(Options {
+        duplicate_window: None,
+        ..Options::default()
+    })
+    .await;
     let spans = request(vec![span(&[1; 16])]);
     let client = client(&served).await;
     for encoding in [
@@ -126,7 +130,11 @@ async fn r2_what_is_too_large_is_resource_exhausted_and_never_sent_again() {
 
 #[tokio::test]
 async fn r4_a_full_log_is_unavailable_with_a_wait_of_one_to_five_seconds() {
-    let served = start_with_log(4 * MIB as u64, Options::default()).await;
+    let options = Options {
+        duplicate_window: None,
+        ..Options::default()
+    };
+    let served = start_with_log(4 * MIB as u64, options).await;
     let spans = request(vec![span(&[1; 16]); 2000]);
     let mut client = client(&served).await;
     let refused = loop {
