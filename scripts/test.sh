@@ -4,8 +4,9 @@
 #   scripts/test.sh
 #
 # Installs what is missing from the system's packages (as root, or by sudo): PostgreSQL's server programs, Prometheus,
-# strace, Python's venv, curl, Java and Maven. SDKs and what they run on go into target/sdk. Servers run in temporary
-# directories on free ports, never as root, and are removed. Nothing is ever skipped: what cannot be had is an error.
+# strace, Python's venv, curl, Chromium, Java and Maven. SDKs and what they run on go into target/sdk. Servers run in
+# temporary directories on free ports, never as root, and are removed. Nothing is ever skipped: what cannot be had is an
+# error.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -46,6 +47,7 @@ packages() {
     command -v prometheus >/dev/null && command -v promtool >/dev/null || missing+=(prometheus)
     command -v strace >/dev/null || missing+=(strace)
     command -v curl >/dev/null || missing+=(curl)
+    command -v chromium >/dev/null || missing+=(chromium)
     command -v cc >/dev/null || missing+=(gcc libc6-dev)
     have_venv || missing+=(python3 python3-venv)
     command -v javac >/dev/null && command -v mvn >/dev/null || missing+=(default-jdk-headless maven)
@@ -59,7 +61,7 @@ packages() {
             fail "could not install: ${missing[*]}"
     fi
     have_postgres || fail "PostgreSQL's server programs (initdb, pg_ctl) are missing; install the package 'postgresql'"
-    for program in prometheus promtool strace curl psql javac mvn; do
+    for program in prometheus promtool strace curl psql chromium javac mvn; do
         command -v "$program" >/dev/null || fail "$program is missing; install it with your system's package manager"
     done
     have_venv || fail "Python's venv is missing; install the package 'python3-venv'"

@@ -29,7 +29,10 @@ if [ "$wanted" != "$(cat "$home/installed.txt" 2>/dev/null)" ]; then
     # The sources stay where they are, and find the packages as if they stood beside them.
     ln -sf "$sources"/*.js "$home"
     ln -s "$node" "$home/node"
-    printf '#!/bin/sh\nexec "%s" --preserve-symlinks --preserve-symlinks-main "%s" "$@"\n' "$node" "$home/node.js" >"$home/run"
-    chmod +x "$home/run"
+    for program in run browser; do
+        printf '#!/bin/sh\nexec "%s" --preserve-symlinks --preserve-symlinks-main "%s" "$@"\n' \
+            "$node" "$home/$program.js" >"$home/$program"
+        chmod +x "$home/$program"
+    done
     printf '%s\n' "$wanted" >"$home/installed.txt"
 fi

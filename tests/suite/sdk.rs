@@ -22,6 +22,9 @@ mod python;
 /// JavaScript's, in Node.
 mod javascript;
 
+/// JavaScript's, in a browser.
+mod browser;
+
 /// Java's.
 mod java;
 
@@ -30,6 +33,9 @@ mod go;
 
 /// Rust's.
 mod rust;
+
+/// All of them, refused for a while.
+mod refusals;
 
 /// How a program calls the service.
 #[derive(Clone, Copy, Debug)]
@@ -120,18 +126,37 @@ impl Sent {
     }
 }
 
+/// A directory of a test, which is removed with it.
+fn directory() -> tempfile::TempDir {
+    tempfile::Builder::new()
+        .prefix("ruvvector-sdk")
+        .tempdir()
+        .expect("a temporary directory")
+}
+
 /// A program's telemetry reaches the table and the answers, each piece once.
 async fn arrives(language: &str, protocol: Protocol, count: usize) {
-    let database = Database::new().await;
-    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (database, dir) = (Database::new().await, directory());
     let service = Launch::postgres(dir.path(), &database.url).start().await;
     let sent = send(language, protocol, &protocol.endpoint(&service), count).await;
+    assert_stored(&service, &database, language, count, &sent).await;
+}
+
+/// All that a program sends for that count is stored, once, and can be asked for.
+async fn assert_stored(
+    service: &Service,
+    database: &Database,
+    language: &str,
+    count: usize,
+    sent: &Sent,
+) {
     assert_eq!(sent.failures, Vec::<String>::new());
     assert_eq!((sent.spans.len(), sent.logs), (count, count));
+    assert_eq!(sent.points["contract.requests"], count);
     service.until_drained().await;
     service.metrics().await.assert_balance();
     let mut sql = database.connect().await;
-    stored::assert_spans(&mut sql, &service, language, &sent).await;
-    stored::assert_logs(&mut sql, &service, language, &sent).await;
-    stored::assert_points(&mut sql, &service, language, &sent).await;
+    stored::assert_spans(&mut sql, service, language, sent).await;
+    stored::assert_logs(&mut sql, service, language, sent).await;
+    stored::assert_points(&mut sql, service, language, sent).await;
 }

@@ -3,8 +3,12 @@
 //     node browser.js
 //
 // Its first line of output names the origins: {"listed": …, "other": …}; which of them the service lets in is for who
-// starts it to set. Then each line of input is a job, {"origin", "endpoint", "protocol", "count", "headers"}, and is answered
-// with one line, what the page has sent as tests/sdk/README.md has it. The end of the input ends it.
+// starts it to set. Then each line of input is a job for a page of an origin, and is answered with one line:
+//
+//   {"origin", "endpoint", "protocol", "count", "headers"}  what the page has sent, as tests/sdk/README.md has it
+//   {"origin", "url", "body"}                               whether the page could post that as a form does, unasked
+//
+// The end of the input ends it.
 
 import { execFileSync } from 'node:child_process';
 import { createServer } from 'node:http';
@@ -57,17 +61,29 @@ const body = await script();
 const browser = await chromium.launch({
   executablePath: process.env.CHROMIUM ?? execFileSync('which', ['chromium'], { encoding: 'utf8' }).trim(),
   args: FLAGS,
+  handleSIGTERM: false,
 });
+// At its exit Chromium is ended, and its directory removed.
+process.on('SIGTERM', () => process.exit(0));
 const origins = { listed: await serve(body), other: await serve(body) };
 console.log(JSON.stringify(origins));
 
+/** No question is asked before such a request, and its answer is kept from the page: what counts is that it is sent. */
+async function post({ url, body }) {
+  const answer = await fetch(url, { method: 'POST', mode: 'no-cors', headers: { 'content-type': 'text/plain' }, body });
+  return { sent: answer.type === 'opaque' };
+}
+
 for await (const line of createInterface({ input: process.stdin })) {
   const job = JSON.parse(line);
+  const patience = setTimeout(() => process.exit(1), 120_000);
   const page = await browser.newPage();
   page.on('console', (message) => console.error(message.text()));
   await page.goto(job.origin);
-  console.log(JSON.stringify(await page.evaluate((job) => window.sendContract(job), job)));
+  const answer = job.url ? page.evaluate(post, job) : page.evaluate((job) => window.sendContract(job), job);
+  console.log(JSON.stringify(await answer));
   await page.close();
+  clearTimeout(patience);
 }
 await browser.close();
 process.exit(0);

@@ -1,6 +1,6 @@
 // The contract in Node:
 //
-//     OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318 node node.js http/protobuf 100
+//     OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318 node run.js http/protobuf 100
 
 import { send } from './contract.js';
 
@@ -9,7 +9,7 @@ const PACKAGES = { grpc: 'grpc', 'http/protobuf': 'proto', 'http/json': 'http' }
 const [protocol, count] = process.argv.slice(2);
 const name = PACKAGES[protocol];
 if (!name || !count) {
-  console.error(`usage: node node.js ${Object.keys(PACKAGES).join('|')} <count>`);
+  console.error(`usage: node run.js ${Object.keys(PACKAGES).join('|')} <count>`);
   process.exit(2);
 }
 const { OTLPTraceExporter } = await import(`@opentelemetry/exporter-trace-otlp-${name}`);
