@@ -154,7 +154,7 @@ def sql(name, board):
 def links(name, board):
     uids = {each["uid"] for each in boards().values()}
     for panel in panels(board):
-        if name != "trace" and re.search(r"\btrace_id FROM\b", panel["targets"][0].get("rawSql", "")):
+        if name != "trace" and re.search(r"\btrace_id\s+FROM\b", panel["targets"][0].get("rawSql", "")):
             found = re.findall(r'"/d/[\w-]+', str(panel["fieldConfig"]).replace("'", '"'))
             if found != ['"/d/ruvvector-trace']:
                 yield f"{panel['title']}: shows trace ids, and none opens the trace"
