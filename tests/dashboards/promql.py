@@ -57,26 +57,28 @@ def substituted(expression):
 
 
 def numbers(address, expression):
-    """The values of an instant query that are numbers; None when there are none."""
+    """The values of an instant query that are numbers."""
     answer = prometheus_answer(address, "query", query=substituted(expression))
     values = [float(series["value"][1]) for series in answer["result"]]
-    return [value for value in values if not math.isnan(value)] or None
+    return [value for value in values if not math.isnan(value)]
 
 
 def check_data(address, listeners, rounds):
     """Every expression gives numbers, and every variable values, while events of all kinds come in."""
-    for where, _, expression in queries(PROMETHEUS, "expr"):
+    silent = dict.fromkeys((where, expression) for where, _, expression in queries(PROMETHEUS, "expr"))
 
-        def attempt():
-            if values := numbers(address, expression):
-                return values
+    def all_speak():
+        for where, expression in list(silent):
+            if numbers(address, expression):
+                del silent[where, expression]
+        if silent:
             round_of(listeners, next(rounds))
-            return None
+        return None if silent else True
 
-        try:
-            until(expression, attempt)
-        except AssertionError as error:
-            yield f"{where}: {error}"
+    try:
+        until("numbers for every expression", all_speak)
+    except TimeoutError:
+        yield from (f"{where}: no numbers for {substituted(expression)}" for where, expression in silent)
     for name, board in boards().items():
         for variable in variables(board).values():
             if variable["type"] == "query" and variable["datasource"]["type"] == PROMETHEUS:
@@ -86,11 +88,20 @@ def check_data(address, listeners, rounds):
 
 
 def check(address, listeners):
-    # Alive before the first look: a rate needs two scrapes that differ.
     rounds = itertools.count(1)
-    for _ in range(3):
+    problems = []
+
+    def all_there():
         round_of(listeners, next(rounds))
-    status, page = ask(listeners["main"] + "/metrics")
-    assert status == 200, page
-    yield from check_names(page)
-    yield from check_data(address, listeners, rounds)
+        status, page = ask(listeners["main"] + "/metrics")
+        assert status == 200, page
+        problems[:] = check_names(page)
+        return None if problems else True
+
+    try:
+        # Some are first told by the upkeep, which comes a moment after the start.
+        until("every metric and label", all_there)
+    except TimeoutError:
+        yield from problems
+    else:
+        yield from check_data(address, listeners, rounds)

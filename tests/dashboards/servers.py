@@ -25,7 +25,8 @@ def until(what, attempt):
     """The first answer of `attempt` that is not None."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while (answer := attempt()) is None:
-        assert time.monotonic() < deadline, f"not within {PATIENCE_SECONDS} s: {what}"
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"not within {PATIENCE_SECONDS} s: {what}")
         time.sleep(0.2)
     return answer
 
@@ -61,7 +62,7 @@ def running(command, log, **options):
 def service(binary, database_url):
     """The addresses of its listeners: `main`, `otlp_http`, `otlp_grpc`."""
     with tempfile.TemporaryDirectory(prefix="ruvvector-dashboards-") as directory:
-        settings = {"DATABASE_URL": database_url, "RUVVECTOR_STORE": "postgres", "RUVVECTOR_DATA_DIR": f"{directory}/data"}
+        settings = {"DATABASE_URL": database_url, "RUVVECTOR_STORE": "postgres", "RUVVECTOR_DATA_DIR": f"{directory}/data", "RUVVECTOR_MAINTENANCE_INTERVAL": "1s"}
         ports = {f"RUVVECTOR_{name}": "0" for name in ["SERVICE_PORT", "OTLP_HTTP_PORT", "OTLP_GRPC_PORT"]}
         log = f"{directory}/log"
 
