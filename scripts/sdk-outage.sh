@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Measures how long an outage each SDK survives by its own defaults, and prints the rows of docs/sdks.md's table.
 #
-#   scripts/sdk-outage.sh                    all of them; about four minutes each
+#   scripts/sdk-outage.sh                    all of them; from half a minute to six minutes a row
 #   scripts/sdk-outage.sh python             one language
 #   scripts/sdk-outage.sh python grpc        one row
 #

@@ -110,7 +110,7 @@ class Endpoint:
             protocol_version = "HTTP/1.1"
 
             def do_POST(self):
-                body = self.rfile.read(int(self.headers["content-length"]))
+                body = self.body()
                 if self.headers.get("content-encoding") == "gzip":
                     body = gzip.decompress(body)
                 signal = self.path.rsplit("/", 1)[1]
@@ -125,6 +125,17 @@ class Endpoint:
                 self.send_header("content-length", str(len(answer)))
                 self.end_headers()
                 self.wfile.write(answer)
+
+            def body(self):
+                length = self.headers.get("content-length")
+                if length is not None:
+                    return self.rfile.read(int(length))
+                pieces = []
+                while size := int(self.rfile.readline().split(b";")[0], 16):
+                    pieces.append(self.rfile.read(size))
+                    self.rfile.readline()
+                self.rfile.readline()
+                return b"".join(pieces)
 
             def log_message(self, *arguments):
                 pass
@@ -176,11 +187,14 @@ def run(language, protocol, kind, outage):
         env=environment,
     )
     opening = threading.Timer(outage, endpoint.open)
+    opens = time.time() + outage
     opening.start()
     output, complaints = program.communicate()
+    # Whoever has given up before it has lost, and need not be waited for.
+    opening.cancel()
     opening.join()
     told = json.loads(output.strip().splitlines()[-1])
-    lasted = endpoint.opens - told["flushStarted"] / 1000
+    lasted = min(endpoint.opens, opens) - told["flushStarted"] / 1000
     said = told["failures"] or complaints.strip().splitlines()[-1:]
     return lasted, len(endpoint.arrived) == ITEMS, said, told["sdk"]
 
