@@ -5,7 +5,8 @@
 Runs the language's program of tests/sdk many times at once, each against an endpoint of its own that takes requests only
 after some time, and prints one row of docs/sdks.md's table. Two kinds of outage: nothing listens; and 503 (UNAVAILABLE) with
 the wait of 3 s that the service asks for while nothing drains. An outage is survived when every span, log record and metric
-point of the program arrives after it. The endpoint only counts; it stores nothing.
+point of the program arrives after it. As SDKs wait at random, two times are told: up to the first every outage was
+survived, from the second none. The endpoint only counts; it stores nothing.
 """
 
 import gzip
@@ -218,12 +219,14 @@ def survival(language, protocol, kind):
         kept = max((run[0] for run in runs if run[1] and run[0] < lost), default=0)
         step = (lost - kept) / (FINE + 1)
         runs += measure(language, protocol, kind, [max(kept, 0) + start_up + step * n for n in range(1, FINE + 1)])
-    runs.sort(key=lambda run: run[0])
-    lost = next((run for run in runs if not run[1]), None)
-    kept = max((run[0] for run in runs if run[1] and (lost is None or run[0] < lost[0])), default=0)
-    if lost is None:
-        return f"over {int(kept)} s", [], runs[0][3]
-    return f"{max(kept, 0):.0f} s ({lost[0]:.0f} s lost)", lost[2], runs[0][3]
+    survived = [run[0] for run in runs if run[1]]
+    lost = sorted((run for run in runs if not run[1]), key=lambda run: run[0])
+    if not lost:
+        return f"over {int(max(survived))} s", [], runs[0][3]
+    always = max((lasted for lasted in survived if lasted < lost[0][0]), default=0)
+    never = next((run[0] for run in lost if run[0] > max(survived, default=0)), None)
+    shown = f"{max(always, 0):.1f} s / {f'{never:.1f} s' if never else '–'}"
+    return shown, lost[0][2], runs[0][3]
 
 
 def main(language, protocol):
