@@ -5,7 +5,8 @@
 #   scripts/sdk-outage.sh python             one language
 #   scripts/sdk-outage.sh python grpc        one row
 #
-# Not part of scripts/test.sh: it waits for minutes, and says how SDKs behave, not how the service does.
+# Wants a machine that does nothing else: the programs run side by side, and what starves them looks like impatience. Not
+# part of scripts/test.sh: it waits for minutes, and says how SDKs behave, not how the service does.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

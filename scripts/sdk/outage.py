@@ -230,8 +230,7 @@ def survival(language, protocol, kind):
 
 
 def main(language, protocol):
-    with futures.ThreadPoolExecutor(2) as pool:
-        refused, unavailable = pool.map(lambda kind: survival(language, protocol, kind), ["refused", "503"])
+    refused, unavailable = (survival(language, protocol, kind) for kind in ("refused", "503"))
     said = " ".join(str(line) for line in (unavailable[1] or refused[1])[:1])
     said = " ".join(said.replace("|", "/").replace("`", "'").split())[:120]
     print(f"| {refused[2]} | {protocol} | {refused[0]} | {unavailable[0]} | {f'`{said}`' if said else 'nothing'} |", flush=True)
