@@ -4,10 +4,15 @@
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue};
 use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
+use opentelemetry_proto::tonic::metrics::v1::{
+    Gauge, Histogram, HistogramDataPoint, Metric, NumberDataPoint, ResourceMetrics, ScopeMetrics,
+    metric, number_data_point,
+};
 use opentelemetry_proto::tonic::resource::v1::Resource as ProtoResource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status};
 use prost::Message as _;
@@ -197,6 +202,66 @@ fn logs(spans: &ExportTraceServiceRequest) -> ExportLogsServiceRequest {
     }
 }
 
+/// Half as many gauges' points as spans and half as many histograms', 25 a metric, under the spans' resource and scope.
+fn metrics(spans: &ExportTraceServiceRequest) -> ExportMetricsServiceRequest {
+    let resource_spans = &spans.resource_spans[0];
+    let scope_spans = &resource_spans.scope_spans[0];
+    let metric = |name: &str, data| Metric {
+        name: name.to_owned(),
+        description: "Duration of HTTP server requests".to_owned(),
+        unit: "s".to_owned(),
+        data: Some(data),
+        ..Metric::default()
+    };
+    let metrics = scope_spans.spans.chunks(50).flat_map(|spans| {
+        let (numbers, histograms) = spans.split_at(spans.len() / 2);
+        let number = |span: &Span| NumberDataPoint {
+            attributes: span.attributes[..4].to_vec(),
+            start_time_unix_nano: START - 1,
+            time_unix_nano: span.start_time_unix_nano,
+            value: Some(number_data_point::Value::AsDouble(0.123_456)),
+            ..NumberDataPoint::default()
+        };
+        let histogram = |span: &Span| HistogramDataPoint {
+            attributes: span.attributes[..4].to_vec(),
+            start_time_unix_nano: START - 1,
+            time_unix_nano: span.start_time_unix_nano,
+            count: 1_234,
+            sum: Some(98.765),
+            min: Some(0.001),
+            max: Some(9.5),
+            bucket_counts: (0..15).map(|count| count * 7).collect(),
+            explicit_bounds: (0..14).map(|bound| 0.005 * f64::from(1 << bound)).collect(),
+            ..HistogramDataPoint::default()
+        };
+        let gauge = Gauge {
+            data_points: numbers.iter().map(number).collect(),
+        };
+        let histogram = Histogram {
+            data_points: histograms.iter().map(histogram).collect(),
+            aggregation_temporality: 2,
+        };
+        [
+            metric("queue.depth", metric::Data::Gauge(gauge)),
+            metric(
+                "http.server.request.duration",
+                metric::Data::Histogram(histogram),
+            ),
+        ]
+    });
+    ExportMetricsServiceRequest {
+        resource_metrics: vec![ResourceMetrics {
+            resource: resource_spans.resource.clone(),
+            scope_metrics: vec![ScopeMetrics {
+                scope: scope_spans.scope.clone(),
+                metrics: metrics.collect(),
+                schema_url: String::new(),
+            }],
+            schema_url: String::new(),
+        }],
+    }
+}
+
 /// 100 events of about 450 bytes.
 fn native_events() -> String {
     let event = |index: usize| {
@@ -233,6 +298,12 @@ fn ours(criterion: &mut Criterion, name: &str, items: usize, body: &[u8], source
         Encoding::Protobuf if source.signal == Signal::Log => {
             group.bench_function("prost, whole tree", |bencher| {
                 bencher.iter(|| ExportLogsServiceRequest::decode(black_box(body)).expect("valid"));
+            });
+        }
+        Encoding::Protobuf if source.signal == Signal::Metric => {
+            group.bench_function("prost, whole tree", |bencher| {
+                bencher
+                    .iter(|| ExportMetricsServiceRequest::decode(black_box(body)).expect("valid"));
             });
         }
         Encoding::Protobuf => {
@@ -286,6 +357,9 @@ fn benches(criterion: &mut Criterion) {
     let records = source(Signal::Log, Encoding::Protobuf);
     let logs = logs(&request).encode_to_vec();
     ours(criterion, "logs, protobuf", SPANS, &logs, &records);
+    let points = source(Signal::Metric, Encoding::Protobuf);
+    let metrics = metrics(&request).encode_to_vec();
+    ours(criterion, "metrics, protobuf", SPANS, &metrics, &points);
     let events = source(Signal::Event, Encoding::Json);
     ours(
         criterion,

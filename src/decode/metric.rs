@@ -30,6 +30,9 @@ use crate::event::ResourceId;
 /// envelope with very many points would multiply.
 const ENVELOPE_BYTES: usize = 128 << 20;
 
+/// What a pair of metadata takes in a row beside its texts, such as `"": {"$empty": true}, `.
+const PAIR_BYTES: usize = 24;
+
 /// The kinds of data; each is the number of its field in `Metric`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Data {
@@ -92,7 +95,7 @@ pub(super) struct Metric<'a> {
     pub(super) data: Data,
     temporality: i32,
     is_monotonic: bool,
-    /// Bytes of its texts.
+    /// What its texts and metadata take in a row.
     bytes: usize,
     shared: OnceCell<Shared>,
 }
@@ -114,10 +117,11 @@ pub(super) struct Shared {
 impl<'a> Metric<'a> {
     /// An envelope's message; fields that are not in its table are passed over.
     fn new(message: &'a [u8], data: Data, limits: &'a Limits) -> Result<Self, Malformed> {
-        let bytes = [1, 2, 3, 12].map(|number| {
-            let lengths = repeated(message, number).map(<[u8]>::len);
-            lengths.sum::<usize>()
-        });
+        let texts = [1, 2, 3]
+            .into_iter()
+            .flat_map(|number| repeated(message, number));
+        let pairs = repeated(message, 12).map(|pair| pair.len() + PAIR_BYTES);
+        let bytes = texts.map(<[u8]>::len).chain(pairs).sum();
         let (message, seen, fault) = match Survey::of(message, &schema::METRIC, limits) {
             Ok(survey) => (survey.item, survey.seen, None),
             Err(Fault::Malformed(malformed)) => return Err(malformed),
@@ -130,7 +134,7 @@ impl<'a> Metric<'a> {
             data,
             temporality: 0,
             is_monotonic: false,
-            bytes: bytes.iter().sum(),
+            bytes,
             shared: OnceCell::new(),
         })
     }

@@ -17,6 +17,10 @@ use super::json;
 use super::scan::{Kind as Json, Scanner, SyntaxError};
 use super::schema::{Field, Kind, Message};
 use super::string::Text;
+use spelling::{Names, Written};
+
+/// camelCase and snake_case.
+mod spelling;
 
 /// Standard base64 with or without its padding.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -136,83 +140,6 @@ fn values(
         value(scanner, field, bounds, level, out)?;
     }
     Ok(())
-}
-
-/// How a key is spelled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Spelling {
-    Camel,
-    Snake,
-}
-
-impl Message {
-    /// The field of that name.
-    fn named(&self, name: &str, strict: bool) -> Option<(&'static Field, Spelling)> {
-        self.fields.iter().find_map(|field| {
-            if field.name == name {
-                Some((field, Spelling::Camel))
-            } else if field.snake == name && !strict {
-                Some((field, Spelling::Snake))
-            } else {
-                None
-            }
-        })
-    }
-}
-
-/// Which spellings an object has given, so that camelCase wins in any order.
-#[derive(Default)]
-struct Names {
-    /// A bit a field number.
-    camel: u64,
-    /// What was given in snake_case and would be merged with more of its field. Of other fields the last counts anyway.
-    snake: Vec<Written>,
-}
-
-/// A field's value in the output.
-struct Written {
-    number: u32,
-    range: std::ops::Range<usize>,
-    /// Elements of lists of numbers in it.
-    numbers: u32,
-}
-
-impl Names {
-    /// Whether a value under this spelling counts; takes back what another spelling wrote.
-    fn counts(
-        &mut self,
-        field: &Field,
-        spelling: Spelling,
-        bounds: &mut Bounds<'_>,
-        out: &mut Vec<u8>,
-    ) -> bool {
-        let is_this = |written: &Written| written.number == field.number;
-        match spelling {
-            Spelling::Snake => {
-                self.camel & (1 << (field.number % 64)) == 0 && !self.snake.iter().any(is_this)
-            }
-            Spelling::Camel => {
-                self.camel |= 1 << (field.number % 64);
-                if let Some(at) = self.snake.iter().position(is_this) {
-                    let Written { range, numbers, .. } = self.snake.remove(at);
-                    let len = range.len();
-                    for Written { range, .. } in &mut self.snake[at..] {
-                        *range = range.start - len..range.end - len;
-                    }
-                    out.drain(range);
-                    bounds.numbers_left += numbers;
-                }
-                true
-            }
-        }
-    }
-
-    fn written(&mut self, field: &Field, spelling: Spelling, written: Written) {
-        let is_merged = field.repeated || matches!(field.kind, Kind::Message(_));
-        if spelling == Spelling::Snake && is_merged {
-            self.snake.push(written);
-        }
-    }
 }
 
 const VARINT: u32 = 0;

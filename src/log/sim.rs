@@ -71,6 +71,16 @@ pub(super) struct SimDisk {
     born: u64,
 }
 
+/// Syncs wait while this lives.
+pub(super) struct HeldSyncs(SimDisk);
+
+impl Drop for HeldSyncs {
+    fn drop(&mut self) {
+        self.0.inner().syncs_held = false;
+        self.0.inner.1.notify_all();
+    }
+}
+
 impl SimDisk {
     pub(super) fn new() -> Self {
         let inner = Inner {
@@ -193,14 +203,12 @@ impl SimDisk {
         self.inner().space.free_bytes = free_bytes;
     }
 
-    /// Lets every sync of a file wait until they are released.
-    pub(super) fn hold_syncs(&self) {
+    /// Lets every sync of a file wait until what is returned is dropped, also by a test that fails: the log's threads,
+    /// which are joined later, wait no longer than that.
+    #[must_use]
+    pub(super) fn hold_syncs(&self) -> HeldSyncs {
         self.inner().syncs_held = true;
-    }
-
-    pub(super) fn release_syncs(&self) {
-        self.inner().syncs_held = false;
-        self.inner.1.notify_all();
+        HeldSyncs(self.clone())
     }
 
     /// Waits until a sync waits.

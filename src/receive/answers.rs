@@ -213,7 +213,7 @@ fn gzip(body: &[u8]) -> Bytes {
 
 #[cfg(test)]
 mod tests {
-    use super::{ACCEPT_ENCODING, HeaderMap, HeaderValue, accepts_gzip};
+    use super::{ACCEPT_ENCODING, Error, Form, HeaderMap, HeaderValue, accepts_gzip};
 
     #[test]
     fn gzip_is_used_only_when_asked_for() {
@@ -230,5 +230,27 @@ mod tests {
             assert_eq!(accepts_gzip(&headers), accepted, "{value:?}");
         }
         assert!(!accepts_gzip(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn what_may_pass_is_503_with_a_wait_and_only_the_unknown_is_marked_so() {
+        let refused = |error: &Error| {
+            let answer = super::error(error, Form::NATIVE);
+            let told = |name: &str| Some(answer.headers().get(name)?.to_str().unwrap().to_owned());
+            let status = answer.status().as_u16();
+            (status, told("retry-after"), told("ruvvector-outcome"))
+        };
+        let wait = |seconds: &str| Some(seconds.to_owned());
+        let full = Error::Unavailable {
+            reason: "full".to_owned(),
+            retry_after_s: 5,
+        };
+        assert_eq!(refused(&full), (503, wait("5"), None));
+        let unknown = Error::Unknown { retry_after_s: 1 };
+        assert_eq!(refused(&unknown), (503, wait("1"), wait("unknown")));
+        let large = Error::TooLarge { limit_bytes: 1 };
+        assert_eq!(refused(&large), (413, None, None));
+        assert_eq!(refused(&Error::KeyReused), (422, None, None));
+        assert_eq!(refused(&Error::IdempotencyKey), (400, None, None));
     }
 }

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 const STALLED: Duration = Duration::from_secs(60);
 /// A request under way for so long is given up though bytes move: a client of HTTP/2 may ping for ever and read no
 /// answer, which stays in memory.
-const LONGEST: Duration = Duration::from_secs(180);
+pub(super) const LONGEST: Duration = Duration::from_secs(180);
 
 /// A connection, shared by the protocol, the requests on it, and the loop that ends it.
 #[derive(Clone)]

@@ -9,6 +9,9 @@ use ruvvector_service::decode::{self, Checked, DecodeError, Limits, Sink, Source
 use ruvvector_service::event::{Encoding, Event, Resource, Signal};
 use ruvvector_service::log::{Position, StreamId};
 
+/// Rows' JSON beside PostgreSQL's own.
+mod jsonb;
+
 const MIB: usize = 1 << 20;
 const BODY_BYTES: usize = 2 * MIB;
 /// An item's own share is bounded by its nodes; JSON takes a copy of one item beside it.
@@ -219,6 +222,61 @@ fn mebibytes_of_empty_json_take_the_memory_of_one_item() {
 }
 
 #[test]
+fn metrics_of_very_many_points_or_buckets_take_the_memory_of_one_point() {
+    let point = [&[0x0a, 9, 0x19][..], &[1; 8]].concat();
+    let histogram = |list: u8| field(1, &field(list, &vec![0; BODY_BYTES]));
+    let metric = |data: &[u8]| field(1, &field(2, &field(2, data)));
+    for (name, body) in [
+        ("metrics", field(1, &field(2, &repeat(&[0x12, 0])))),
+        ("empty points", metric(&field(5, &repeat(&[0x0a, 0])))),
+        ("points", metric(&field(5, &repeat(&point)))),
+        ("data", metric(&repeat(&[0x2a, 0]))),
+        (
+            "metadata",
+            metric(&[repeat(&[0x62, 0]), field(5, &point)].concat()),
+        ),
+        ("bucket counts", metric(&field(9, &histogram(6)))),
+        ("bounds", metric(&field(9, &histogram(7)))),
+        (
+            "exponential",
+            metric(&field(10, &field(1, &field(8, &histogram(2))))),
+        ),
+    ] {
+        let (_, most) = decode(&body, Signal::Metric, Encoding::Protobuf);
+        assert!(most < MIB / 4, "{name}: {most} bytes");
+    }
+    let around = |data: &str, points: &str| {
+        format!(
+            r#"{{"resourceMetrics":[{{"scopeMetrics":[{{"metrics":[{{"name":"m","{data}":{{"dataPoints":[{points}]}}}}]}}]}}]}}"#
+        )
+    };
+    let zeros = |list: &str| format!(r#"{{"{list}":[{}0]}}"#, "0,".repeat(BODY_BYTES / 2));
+    let points = format!("{}{{}}", "{},".repeat(BODY_BYTES / 3));
+    // A list that is given again and again, each time just within the limit.
+    let again = format!(r#""bucketCounts":[{}0],"#, "0,".repeat(90_000)).repeat(11);
+    for (name, body) in [
+        ("points", around("gauge", &points)),
+        ("bucket counts", around("histogram", &zeros("bucketCounts"))),
+        ("bounds", around("histogram", &zeros("explicitBounds"))),
+        (
+            "lists",
+            around("histogram", &format!("{{{again}\"count\":1}}")),
+        ),
+        (
+            "exponential",
+            around(
+                "exponentialHistogram",
+                &format!(r#"{{"positive":{}}}"#, zeros("bucketCounts")),
+            ),
+        ),
+    ] {
+        let (checked, most) = decode(body.as_bytes(), Signal::Metric, Encoding::Json);
+        assert!(checked.is_err(), "{name}");
+        assert!(most < BODY_BYTES, "{name}: {most} bytes");
+    }
+}
+
+#[test]
 fn mebibytes_of_native_json_values_take_next_to_no_memory() {
     let zeros = format!("[{}0]", "0,".repeat(BODY_BYTES / 2));
     let event = |metadata: &str| {
@@ -258,95 +316,4 @@ fn a_large_resource_with_very_many_scopes_is_taken_only_so_often() {
         checked.accepted
     );
     assert!(most < 8 * ITEM_BYTES, "{most} bytes");
-}
-
-/// Keeps each row's metadata.
-#[derive(Default)]
-struct Metadata(Vec<String>);
-
-impl Sink for Metadata {
-    fn resource(&mut self, resource: Resource) {
-        self.0.extend([resource.resource, resource.scope]);
-    }
-
-    fn event(&mut self, event: &Event<'_>) {
-        self.0.push(event.metadata.clone().into_owned());
-    }
-}
-
-#[tokio::test]
-async fn what_is_written_is_what_jsonb_prints() {
-    let native = [
-        r#"{"bb":1,"a":[1e2,1.50,-0,-0.0,0e5,0.00e1,1.5E+3,15e-3,9223372036854775808,1e399,-1e-300]}"#,
-        r#"{"é":1,"zz":2,"ab":{"b":[],"a":{}},"a":null,"":true,"a":"last"}"#,
-        r#"{"text":"\u0000\"\\\/\b\f\n\r\t\u0001\u001f\u007f\u2028é\ud83d\ude00","\u0000":"\u00e9"}"#,
-        r#"{"deep":[[[[{"x":{"y":[{"z":1}]}}]]]],"nul\u0000":1,"nul\ufffd":2}"#,
-    ];
-    let native: Vec<_> = native
-        .iter()
-        .map(|metadata| {
-            format!(
-                r#"{{"correlationId":"c","integration":"i","eventType":"e","metadata":{metadata}}}"#
-            )
-        })
-        .collect();
-    let value = |json: &str| format!(r#"{{"key":"k{}","value":{json}}}"#, json.len());
-    let attributes = [
-        r#"{"doubleValue":1}"#,
-        r#"{"doubleValue":5e-324}"#,
-        r#"{"doubleValue":-1.7976931348623157e308}"#,
-        r#"{"doubleValue":"-Infinity"}"#,
-        r#"{"intValue":"-9223372036854775808"}"#,
-        r#"{"bytesValue":"-_8"}"#,
-        r#"{"arrayValue":{"values":[{},{"boolValue":true},{"kvlistValue":{"values":[{"key":"$x"}]}}]}}"#,
-    ]
-    .map(value)
-    .join(",");
-    let spans = format!(
-        r#"{{"resourceSpans":[{{"resource":{{"attributes":[{attributes}],"droppedAttributesCount":1,
-        "entityRefs":[{{"type":"t","idKeys":["b","a"],"descriptionKeys":["d"],"schemaUrl":"u"}}]}},"schemaUrl":"s",
-        "scopeSpans":[{{"schemaUrl":"s","scope":{{"name":"n","version":"v","attributes":[{attributes}],"droppedAttributesCount":2}},
-        "spans":[{{"traceId":"{}","spanId":"{}","name":"{}","traceState":"t","flags":1,"attributes":[{attributes}],
-        "droppedAttributesCount":1,"droppedEventsCount":2,"droppedLinksCount":3,"startTimeUnixNano":"18446744073709551615",
-        "endTimeUnixNano":"5","status":{{"message":"m","code":9}},
-        "events":[{{"name":"e","timeUnixNano":1,"attributes":[{attributes}],"droppedAttributesCount":1}},{{}}],
-        "links":[{{"traceId":"{}","spanId":"{}","traceState":"t","flags":1,"attributes":[{attributes}],
-        "droppedAttributesCount":1}},{{}}]}}]}}]}}]}}"#,
-        "1".repeat(32),
-        "2".repeat(16),
-        "é".repeat(256),
-        "3".repeat(32),
-        "4".repeat(16),
-    );
-    let mut metadata = Metadata::default();
-    for (body, signal) in [
-        (format!("[{}]", native.join(",")), Signal::Event),
-        (spans, Signal::Span),
-    ] {
-        let source = Source {
-            signal,
-            encoding: Encoding::Json,
-            partial: false,
-            received_unix_nano: 1_800_000_000_000_000_000,
-            limits: Limits::default(),
-            version: decode::VERSION,
-        };
-        let position = Position {
-            stream: StreamId([0; 16]),
-            n: 1,
-        };
-        events(body.as_bytes(), &source, position, &mut metadata).expect("valid");
-    }
-    assert_eq!(metadata.0.len(), 7);
-
-    let database = crate::support::postgres::Database::new().await;
-    let mut connection = database.connect().await;
-    for text in metadata.0 {
-        let printed: String = sqlx::query_scalar("SELECT $1::text::jsonb::text")
-            .bind(&text)
-            .fetch_one(&mut connection)
-            .await
-            .expect("JSONB takes it");
-        assert_eq!(printed, text);
-    }
 }

@@ -6,6 +6,7 @@ mod connections;
 mod duplicates;
 mod grpc;
 mod logs;
+mod metrics;
 mod native;
 mod otlp;
 mod transport;

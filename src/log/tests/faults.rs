@@ -212,12 +212,12 @@ fn a_writer_that_panics_leaves_nobody_waiting() {
     let runtime = runtime();
     runtime.block_on(append(&log, 1, 10)).unwrap();
     settle(&log);
-    disk.hold_syncs();
+    let held = disk.hold_syncs();
     let mut appending = waiting(&log, 2..=2, 10);
     handed_over(&log, 2);
     disk.inject(Fault::Panic(1));
     appending.append(&mut waiting(&log, 3..=4, 10));
-    disk.release_syncs();
+    drop(held);
     for append in appending {
         let outcome = runtime.block_on(append);
         assert!(

@@ -27,7 +27,7 @@ fn two_groups(options: &Options, first: usize, rest: &[usize]) -> (SimDisk, Stre
     let log = open_with(&disk, options);
     let stream = log.streams()[0].id;
     runtime().block_on(async {
-        disk.hold_syncs();
+        let held = disk.hold_syncs();
         let appending = tokio::spawn({
             let log = log.clone();
             async move { append(&log, 1, first).await.unwrap() }
@@ -37,7 +37,7 @@ fn two_groups(options: &Options, first: usize, rest: &[usize]) -> (SimDisk, Stre
         let rest = (2..)
             .zip(rest)
             .map(|(seq, bytes)| append(&log, seq, *bytes));
-        let release = async { disk.release_syncs() };
+        let release = async { drop(held) };
         let (answers, ()) =
             futures_util::future::join(futures_util::future::join_all(rest), release).await;
         assert!(answers.iter().all(Result::is_ok));

@@ -71,7 +71,7 @@ fn nobody_is_answered_and_nothing_is_read_before_the_sync() {
         let stream = log.streams()[0].id;
         append(&log, 1, 100).await.unwrap();
         settle(&log);
-        disk.hold_syncs();
+        let held = disk.hold_syncs();
         let appending = tokio::spawn({
             let log = log.clone();
             async move { append(&log, 2, 100).await }
@@ -86,7 +86,7 @@ fn nobody_is_answered_and_nothing_is_read_before_the_sync() {
             status.queue_events, 2,
             "what is accepted counts at its sync"
         );
-        disk.release_syncs();
+        drop(held);
         appending.await.unwrap().unwrap();
         assert_eq!(seqs(&all(&log, stream)), [(1, 1), (2, 2)]);
         assert_eq!(log.status().synced, 2);
@@ -100,12 +100,12 @@ fn all_that_waits_shares_one_sync() {
     let runtime = runtime();
     runtime.block_on(append(&log, 1, 10)).unwrap();
     settle(&log);
-    disk.hold_syncs();
+    let held = disk.hold_syncs();
     let mut first = waiting(&log, 2..=2, 10);
     handed_over(&log, 2);
     let before = disk.syncs();
     first.append(&mut waiting(&log, 3..=50, 10));
-    disk.release_syncs();
+    drop(held);
     for append in first {
         runtime.block_on(append).unwrap();
     }

@@ -172,7 +172,7 @@ impl Model {
                 if log.status().full {
                     return;
                 }
-                self.disk.hold_syncs();
+                let _held = self.disk.hold_syncs();
                 let first = self.next_seq;
                 self.next_seq += count;
                 let waiting = waiting(&log, first..=first + count - 1, bytes);
@@ -239,6 +239,7 @@ impl Model {
     fn check(&mut self) {
         let log = self.log();
         let mut found = BTreeMap::new();
+        let mut with_digest = Vec::new();
         for stream in log.streams() {
             let mut next = 0;
             let entries = all(&log, stream.id);
@@ -265,8 +266,18 @@ impl Model {
                 let known = self.known.get(&(stream.id, n));
                 assert!(known == Some(&seq) || known.is_none() && self.unanswered.contains(&seq));
                 found.insert((stream.id, n), seq);
+                if digest(seq) != [0; 16] {
+                    with_digest.push((stream.id, n, digest(seq)));
+                }
             }
         }
+        let digested = log.digested(0, usize::MAX, NEVER).into_iter();
+        let digested = digested.map(|one| (one.position.stream, one.position.n, one.digest));
+        assert_eq!(
+            digested.collect::<Vec<_>>(),
+            with_digest,
+            "retries are known by others"
+        );
         for (position, seq) in &self.known {
             if !self.ever_stored.contains(position) {
                 assert_eq!(found.get(position), Some(seq), "an answered record is gone");

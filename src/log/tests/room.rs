@@ -155,12 +155,12 @@ fn a_large_record_that_finds_no_room_takes_none_from_smaller_ones() {
         runtime.block_on(append(&log, seq, 30_000)).unwrap();
     }
     settle(&log);
-    disk.hold_syncs();
+    let held = disk.hold_syncs();
     let mut appending = waiting(&log, 13..=13, 100);
     handed_over(&log, 13);
     appending.append(&mut waiting(&log, 14..=14, 600_000));
     appending.append(&mut waiting(&log, 15..=16, 30_000));
-    disk.release_syncs();
+    drop(held);
     let outcomes: Vec<_> = appending
         .into_iter()
         .map(|append| runtime.block_on(append).map(|position| position.n))

@@ -14,14 +14,17 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_server::{self, HealthServer};
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
+use super::super::wire::LONGEST;
 use crate::log::Log;
 use crate::observe::Readiness;
 use crate::observe::readiness::Phase;
 
 /// A request holds the name of a service.
 const REQUEST_BYTES: usize = 1 << 10;
-/// Under the time after which a connection is cut, whatever is under way on it; clients watch again.
+/// How long a client watches; then it may watch again.
 const WATCH_LONGEST: Duration = Duration::from_secs(120);
+// A connection is cut when a request on it takes longer, whatever else is under way.
+const _: () = assert!(WATCH_LONGEST.as_secs() < LONGEST.as_secs());
 
 /// The services whose health is told; the first stands for the whole process.
 const SERVICES: [&str; 5] = [

@@ -111,6 +111,35 @@ async fn a_connection_of_age_ends_with_an_answer_that_says_so() {
 }
 
 #[tokio::test]
+async fn no_request_of_http1_is_lost_to_a_connections_age() {
+    let served = Served::start_with(Options {
+        connection_age: Duration::from_millis(20),
+        ..Options::default()
+    })
+    .await;
+    let client = async || {
+        let (mut sent, mut closings) = (0, 0);
+        while closings < 10 {
+            let mut raw = served.raw().await;
+            loop {
+                sent += 1;
+                // A client that was not told may send at any time, and is answered.
+                let answer = exchange(&mut raw).await;
+                assert_eq!(answer.status, 200);
+                if answer.header("connection") == Some("close") {
+                    break;
+                }
+            }
+            raw.closed().await;
+            closings += 1;
+        }
+        sent
+    };
+    let sent = join_all((0..4).map(|_| client())).await;
+    assert_eq!(served.logged_events().await, sent.iter().sum::<u32>());
+}
+
+#[tokio::test]
 async fn no_request_of_http2_is_lost_to_a_connections_age() {
     let served = Served::start_with(Options {
         connection_age: Duration::from_millis(20),

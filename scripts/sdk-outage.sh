@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# Measures how long an outage each SDK survives by its own defaults, and prints the rows of docs/sdks.md's table.
+#
+#   scripts/sdk-outage.sh                    all of them; about four minutes each
+#   scripts/sdk-outage.sh python             one language
+#   scripts/sdk-outage.sh python grpc        one row
+#
+# Not part of scripts/test.sh: it waits for minutes, and says how SDKs behave, not how the service does.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+# A language, and its protocols.
+table='
+python http/protobuf http/json grpc
+javascript http/protobuf http/json grpc
+java http/protobuf grpc
+go http/protobuf grpc
+rust http/protobuf http/json grpc
+'
+
+scripts/sdk/python.sh
+while read -r language protocols; do
+    [ -n "$language" ] || continue
+    [ "${1:-$language}" = "$language" ] || continue
+    "scripts/sdk/$language.sh"
+    for protocol in $protocols; do
+        [ "${2:-$protocol}" = "$protocol" ] || continue
+        target/sdk/python/venv/bin/python scripts/sdk/outage.py "$language" "$protocol" </dev/null
+    done
+done <<<"$table"
