@@ -16,6 +16,9 @@ pub enum Signal {
 }
 
 impl Signal {
+    /// What comes over OTLP; [`Self::as_str`] is also its rows' `event_type`.
+    pub const OTLP: [Self; 3] = [Self::Span, Self::Log, Self::Metric];
+
     /// The value of the metric label `signal`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -100,7 +100,7 @@ impl Default for Options {
 /// Up to so many resources that a query's conditions hold for are listed in its statement.
 const RESOURCES_LISTED: i64 = 1000;
 
-/// `GET /query`, `GET /query/{id}`, `GET /traces/{traceId}`.
+/// `GET /query`, `GET /query/{id}`, `GET /traces/{traceId}`; each in JSON of our own, or as OTLP.
 pub fn router(store: Store, options: Options) -> Router {
     let queries = Queries {
         store,

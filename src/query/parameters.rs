@@ -68,7 +68,7 @@ impl Search {
             Filter::Equal("event_type", name) => Some(name.as_str()),
             _ => None,
         });
-        [Signal::Span, Signal::Log, Signal::Metric]
+        Signal::OTLP
             .into_iter()
             .find(|signal| named == Some(signal.as_str()))
             .ok_or_else(|| {

@@ -1,7 +1,7 @@
 //! What an OTLP server owes its clients (OTLP 1.11), checked over real sockets: a test for each rule and way in.
 //!
 //! By itself it starts our own binary and is a set of tests with the test runner's usual command line. As
-//! `… judge --server NAME URL [GRPC-URL]` it holds any other server to the same rules and prints a table
+//! `… --judge --server NAME URL [GRPC-URL]` it holds any other server to the same rules and prints a table
 //! (scripts/otlp-conformance.sh).
 //!
 //! **Invariant:** a check cannot tell whose server it judges, but for what only our own can be asked: what it kept.
@@ -39,6 +39,9 @@ mod verdict;
 /// The rules.
 mod rows;
 
+/// Whether the rules' checks can fail.
+mod careless;
+
 /// The rules held against one or more servers, as a table.
 mod table;
 
@@ -54,7 +57,7 @@ use crate::verdict::Fault;
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
-    if arguments.next().as_deref() == Some("judge") {
+    if arguments.next().as_deref() == Some("--judge") {
         return table::judge(arguments);
     }
     let arguments = Arguments::from_args();
@@ -66,7 +69,12 @@ fn main() -> ExitCode {
             .iter()
             .map(move |case| trial(check, *case, Arc::clone(&server)))
     });
-    libtest_mimic::run(&arguments, trials.collect()).exit_code()
+    let mut trials: Vec<_> = trials.collect();
+    trials.push(Trial::test(
+        "each_rule_is_broken_by_some_careless_server",
+        || careless::break_each_rule().map_err(Into::into),
+    ));
+    libtest_mimic::run(&arguments, trials).exit_code()
 }
 
 fn trial(check: &'static Check, case: Case, server: Arc<Server>) -> Trial {

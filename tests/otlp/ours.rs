@@ -32,7 +32,7 @@ impl Ours {
         let running = self.started(situation, runtime);
         Address {
             http: uri(&running.service.otlp_http()),
-            grpc: listener(&running.service, "otlp_grpc"),
+            grpc: Some(uri(&running.service.otlp_grpc())),
         }
     }
 
@@ -104,17 +104,6 @@ async fn get(url: &str) -> Result<Option<String>, String> {
         503 => Ok(None),
         status => Err(format!("{url}: {status}: {}", answer.text())),
     }
-}
-
-/// Where that listener is, as the start-up lines tell.
-fn listener(service: &Service, name: &str) -> Option<Uri> {
-    let lines = service.lines();
-    let events = lines
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Json>(line).ok());
-    let event = events.into_iter().find(|event| event["listener"] == name)?;
-    let urls = event["address"].as_str()?;
-    Some(uri(urls.split(", ").next()?))
 }
 
 fn uri(url: &str) -> Uri {

@@ -3,7 +3,7 @@
 //! **Invariant:** of a foreign server only its answers are judged; our own has to have stored what it took as well.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -49,6 +49,8 @@ pub(crate) struct Address {
 pub(crate) struct Server {
     runtime: Runtime,
     kind: Kind,
+    /// Held while a request is under way that takes much of what a server gives to all of them.
+    large: Mutex<()>,
 }
 
 enum Kind {
@@ -117,7 +119,7 @@ impl Call {
         self
     }
 
-    pub(crate) fn to_path(mut self, path: &str) -> Self {
+    pub(crate) fn on(mut self, path: &str) -> Self {
         self.path = Some(path.to_owned());
         self
     }
@@ -187,6 +189,7 @@ impl Server {
         Ok(Self {
             runtime: Runtime::new()?,
             kind: Kind::Foreign(addresses),
+            large: Mutex::default(),
         })
     }
 
@@ -195,6 +198,7 @@ impl Server {
         Ok(Self {
             runtime: Runtime::new()?,
             kind: Kind::Ours(Mutex::default()),
+            large: Mutex::default(),
         })
     }
 
@@ -234,6 +238,16 @@ impl Server {
 
     pub(crate) fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
         self.runtime.block_on(future)
+    }
+
+    /// Runs beside all else for as long as the server is judged.
+    pub(crate) fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
+        self.runtime.spawn(future);
+    }
+
+    /// No other large request is under way while this is held: a server may refuse two at once for want of room.
+    pub(crate) fn alone(&self) -> MutexGuard<'_, ()> {
+        self.large.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sends it on a connection of its own.

@@ -13,7 +13,7 @@ use crate::rows::{self, Check, Level};
 use crate::server::{Address, Server, Situation};
 use crate::verdict::Fault;
 
-const USAGE: &str = "judge [--markdown] {--ours NAME | --server NAME URL [GRPC-URL] [SITUATION URL [GRPC-URL]]…}…
+const USAGE: &str = "--judge [--markdown] {--ours NAME | --server NAME URL [GRPC-URL] [SITUATION URL [GRPC-URL]]…}…
 
 Situations, for rules that show only in a server that is set up so; without them those are not judged:
   --cors       lets pages of http://page.example send, with the same token

@@ -63,14 +63,15 @@ impl Connection {
         let io = TokioIo::new(stream);
         match version {
             Version::Http1 => {
-                let (sender, connection) = http1::handshake(io).await.map_err(said)?;
+                let (sender, connection) =
+                    http1::handshake(io).await.map_err(|error| said(&error))?;
                 tokio::spawn(connection);
                 Ok(Self(Sender::Http1(sender)))
             }
             Version::Http2 => {
                 let (sender, connection) = http2::handshake(TokioExecutor::new(), io)
                     .await
-                    .map_err(said)?;
+                    .map_err(|error| said(&error))?;
                 tokio::spawn(connection);
                 Ok(Self(Sender::Http2(sender)))
             }
@@ -88,16 +89,16 @@ impl Connection {
     async fn exchange(&mut self, request: Request<Full<Bytes>>) -> Result<Reply, String> {
         let response = match &mut self.0 {
             Sender::Http1(sender) => {
-                sender.ready().await.map_err(said)?;
+                sender.ready().await.map_err(|error| said(&error))?;
                 sender.send_request(request).await
             }
             Sender::Http2(sender) => {
-                sender.ready().await.map_err(said)?;
+                sender.ready().await.map_err(|error| said(&error))?;
                 sender.send_request(request).await
             }
         };
-        let (head, body) = response.map_err(said)?.into_parts();
-        let body = body.collect().await.map_err(said)?;
+        let (head, body) = response.map_err(|error| said(&error))?.into_parts();
+        let body = body.collect().await.map_err(|error| said(&error))?;
         let trailers = body.trailers().cloned().unwrap_or_default();
         Ok(Reply {
             status: head.status.as_u16(),
@@ -117,9 +118,9 @@ impl Connection {
 }
 
 /// An error with its causes.
-fn said(error: hyper::Error) -> String {
+fn said(error: &hyper::Error) -> String {
     let mut text = format!("the connection broke: {error}");
-    let mut cause = std::error::Error::source(&error);
+    let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {
         text = format!("{text}: {error}");
         cause = error.source();

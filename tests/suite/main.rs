@@ -7,6 +7,7 @@ mod collector;
 mod config;
 mod decode;
 mod end_to_end;
+mod export;
 mod faults;
 mod log;
 mod postgres;

@@ -12,6 +12,10 @@ mod paging;
 
 /// Slots, deadlines, absent databases.
 mod limits;
+
+/// Pages as OTLP.
+mod otlp;
+
 /// Requests that are at fault.
 mod refused;
 

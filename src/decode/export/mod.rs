@@ -90,12 +90,10 @@ pub fn signal(event: &str) -> Result<Option<Signal>, Unreadable> {
 fn signal_of(row: &Members<'_>) -> Option<Signal> {
     // Whatever came over OTLP has a resource, if only an empty one.
     row.find("resource")?;
-    match row.find("eventType")? {
-        "\"span\"" => Some(Signal::Span),
-        "\"log\"" => Some(Signal::Log),
-        "\"metric\"" => Some(Signal::Metric),
-        _ => None,
-    }
+    let event_type = row.find("eventType")?.trim_matches('"');
+    Signal::OTLP
+        .into_iter()
+        .find(|signal| signal.as_str() == event_type)
 }
 
 impl Export {

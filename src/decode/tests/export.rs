@@ -124,3 +124,155 @@ proptest! {
         assert_lossless(Signal::Metric, request.encode_to_vec(), &json, same::metrics)?;
     }
 }
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_row_that_was_changed_anyhow_never_panics(
+        request in generate_metrics::request(),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), "[\\[\\]{}\":,0$ea]"), 1..4),
+    ) {
+        let source = source(Signal::Metric, Encoding::Protobuf);
+        let Ok((_, rows)) = decode(&request.encode_to_vec(), &source) else {
+            return Ok(());
+        };
+        let mut export = Export::new(Signal::Metric, usize::MAX);
+        for event in &rows.events {
+            let mut event: Vec<char> = answered(event, &rows).chars().collect();
+            for (at, change) in &changes {
+                let at = at.index(event.len());
+                event.splice(at..=at, change.chars());
+            }
+            let _ = export.take(&String::from_iter(event));
+        }
+        let _ = export.finish(Form::Protobuf);
+    }
+}
+
+/// An event as `/query` answers it, of that type and with that metadata.
+fn event(event_type: &str, status: &str, metadata: &str) -> String {
+    format!(
+        r#"{{"id":1,"eventType":"{event_type}","metadata":{metadata},"status":"{status}","resource":{{}},"scope":{{}}}}"#
+    )
+}
+
+fn json_of(events: &[String]) -> Value {
+    let first = events.first().expect("an event");
+    let signal = signal(first).expect("an event").expect("of OTLP");
+    let mut export = Export::new(signal, usize::MAX);
+    for event in events {
+        assert_eq!(export.take(event), Ok(Taken::Yes));
+    }
+    let json = export.finish(Form::Json).expect("it is written");
+    serde_json::from_slice(&json).expect("JSON")
+}
+
+#[test]
+fn json_is_written_as_the_specification_asks() {
+    let metadata = r#"{"flags": 1, "links": [{"spanId": "00000000000000b1"}], "events": [{"name": "e", "timeUnixNano": "5"}],
+        "status": {"message": "m"}, "attributes": {"i": 7, "$$k": 1.0, "b": {"$bytes": "AAE="}, "n": {"$double": "NaN"},
+        "z": {"$double": "-0.0"}, "e": {"$empty": true}, "a": [true, "t"], "o": {"$$empty": {}}}, "endTimeUnixNano": "9"}"#;
+    let spans = &json_of(&[event("span", "ERROR", metadata)])["resourceSpans"][0]["scopeSpans"][0];
+    let pair = |key: &str, value: Value| json!({"key": key, "value": value});
+    let inner = pair("$empty", json!({"kvlistValue": {"values": []}}));
+    assert_eq!(
+        spans["spans"][0],
+        json!({
+            "flags": 1,
+            "links": [{"spanId": "00000000000000b1"}],
+            "events": [{"name": "e", "timeUnixNano": "5"}],
+            "status": {"message": "m", "code": 2},
+            "attributes": [
+                pair("i", json!({"intValue": "7"})),
+                pair("$k", json!({"doubleValue": 1.0})),
+                pair("b", json!({"bytesValue": "AAE="})),
+                pair("n", json!({"doubleValue": "NaN"})),
+                pair("z", json!({"doubleValue": -0.0})),
+                pair("e", json!({})),
+                pair("a", json!({"arrayValue": {"values": [{"boolValue": true}, {"stringValue": "t"}]}})),
+                pair("o", json!({"kvlistValue": {"values": [inner]}})),
+            ],
+            "endTimeUnixNano": "9",
+        })
+    );
+}
+
+#[test]
+fn points_of_one_metric_come_back_in_one_metric() {
+    let point = |rest: &str| {
+        event(
+            "metric",
+            "sum",
+            &format!(r#"{{"name": "m", "unit": "s", {rest}}}"#),
+        )
+    };
+    let json = json_of(&[
+        point(r#""asInt": 3, "isMonotonic": true, "aggregationTemporality": 2"#),
+        point(r#""asDouble": 0.5"#),
+        point(r#""asInt": 4, "isMonotonic": true, "aggregationTemporality": 2"#),
+    ]);
+    let metrics = &json["resourceMetrics"][0]["scopeMetrics"][0]["metrics"];
+    assert_eq!(
+        *metrics,
+        json!([
+            {"name": "m", "unit": "s", "sum": {"dataPoints": [{"asDouble": 0.5}]}},
+            {"name": "m", "unit": "s", "sum": {
+                "isMonotonic": true, "aggregationTemporality": 2,
+                "dataPoints": [{"asInt": "3"}, {"asInt": "4"}],
+            }},
+        ])
+    );
+}
+
+#[test]
+fn an_export_takes_one_event_and_as_many_more_as_there_is_room_for() {
+    let event = event("log", "INFO", r#"{"body": "a body"}"#);
+    let length = |taken: usize| {
+        let mut export = Export::new(Signal::Log, usize::MAX);
+        for _ in 0..taken {
+            assert_eq!(export.take(&event), Ok(Taken::Yes));
+        }
+        export.finish(Form::Json).expect("it is written").len()
+    };
+    for room in [0, length(1), length(3), length(10)] {
+        let mut export = Export::new(Signal::Log, room);
+        let mut taken = 0;
+        while export.take(&event) == Ok(Taken::Yes) {
+            taken += 1;
+        }
+        assert!(taken >= 1);
+        assert!(
+            taken == 1 || length(taken) <= room + length(1),
+            "{taken} in {room}"
+        );
+        assert!(length(taken + 2) > room, "{taken} in {room}");
+    }
+}
+
+#[test]
+fn a_row_that_was_changed_is_an_error() {
+    let deep = format!(r#"{{"body": {}1{}}}"#, "[".repeat(300), "]".repeat(300));
+    for event in [
+        event("log", "", "[]"),
+        event("log", "", r#"{"attributes": []}"#),
+        event("log", "", r#"{"body": {"$bytes": "", "x": 1}}"#),
+        event("log", "", &deep),
+        event("span", "", r#"{"events": {}}"#),
+        event("metric", "name", "{}"),
+        event("metric", "metadata", "{}"),
+        event("metric", "histogram", r#"{"sum": "much"}"#),
+        "{".to_owned(),
+    ] {
+        let taken = match signal(&event) {
+            Ok(signal) => Export::new(signal.expect("of OTLP"), usize::MAX).take(&event),
+            Err(error) => Err(error),
+        };
+        assert!(taken.is_err(), "{event}");
+    }
+    // What only protobuf has no place for.
+    let mut export = Export::new(Signal::Log, usize::MAX);
+    let event = event("log", "", r#"{"droppedAttributesCount": 99999999999}"#);
+    assert_eq!(export.take(&event), Ok(Taken::Yes));
+    assert!(export.finish(Form::Protobuf).is_err());
+}

@@ -84,7 +84,7 @@ pub(super) const CHECKS: &[Check] = &[
         source: "SDKs that are given an endpoint without a path send there",
         cases: HTTP,
         run: |server, case| {
-            let reply = server.reply(&good(case, &Mark::new()).to_path("/"))?;
+            let reply = server.reply(&good(case, &Mark::new()).on("/"))?;
             ensure(reply.status == 404, || reply.seen())
         },
     },
@@ -95,7 +95,7 @@ pub(super) const CHECKS: &[Check] = &[
         source: "SDKs that are given an endpoint without a path send there",
         cases: HTTP,
         run: |server, case| {
-            let reply = server.reply(&good(case, &Mark::new()).to_path("/"))?;
+            let reply = server.reply(&good(case, &Mark::new()).on("/"))?;
             let status = Status::of_body(&reply)?;
             let message = &status.message;
             ensure(message.contains(case.signal.path()), || message.clone())

@@ -49,7 +49,7 @@ pub(super) const CHECKS: &[Check] = &[
         cases: GRPC,
         run: |server, case| {
             let method = case.signal.method().replace("Export", "Conform");
-            let answer = server.answer(&good(case, &Mark::new()).to_path(&method))?;
+            let answer = server.answer(&good(case, &Mark::new()).on(&method))?;
             refused_with(&answer, UNIMPLEMENTED).map(|_| ())
         },
     },
@@ -60,7 +60,7 @@ pub(super) const CHECKS: &[Check] = &[
         source: "gRPC's Health Checking Protocol",
         cases: GRPC_TRACES,
         run: |server, case| {
-            let call = Call::raw(case, "").to_path("/grpc.health.v1.Health/Check");
+            let call = Call::raw(case, "").on("/grpc.health.v1.Health/Check");
             let reply = server.reply(&call)?;
             let code = status_code(&Answer::read_status(&reply)?);
             // HealthCheckResponse.status = SERVING.
@@ -77,6 +77,7 @@ pub(super) const CHECKS: &[Check] = &[
         source: SIZES,
         cases: GRPC_TRACES,
         run: |server, case| {
+            let _alone = server.alone();
             let mark = Mark::new();
             let call = gzip(Call::of(case, &large(case.signal, &mark, LARGE_BYTES)));
             server.takes(&call, &mark, 1)
@@ -89,6 +90,7 @@ pub(super) const CHECKS: &[Check] = &[
         source: SIZES,
         cases: GRPC_TRACES,
         run: |server, case| {
+            let _alone = server.alone();
             for call in too_large(case) {
                 refused_with(&server.answer(&call)?, RESOURCE_EXHAUSTED)?;
             }
@@ -102,6 +104,7 @@ pub(super) const CHECKS: &[Check] = &[
         source: "OTLP/gRPC Response, Failures: it fails for ever",
         cases: GRPC_TRACES,
         run: |server, case| {
+            let _alone = server.alone();
             for call in too_large(case) {
                 never_again(&server.answer(&call)?)?;
             }

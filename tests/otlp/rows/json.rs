@@ -188,10 +188,10 @@ pub(super) const CHECKS: &[Check] = &[
         run: |server, case| {
             for written in [json!(2.5), json!("2.5"), json!("25e-1")] {
                 let expected = json!({ "metadata": { "attributes": { "v": 2.5 } } });
-                attribute(server, case, json!({ "doubleValue": written }), &expected)?;
+                attribute(server, case, &json!({ "doubleValue": written }), &expected)?;
             }
             let expected = json!({ "metadata": { "attributes": { "v": 3.0 } } });
-            attribute(server, case, json!({ "doubleValue": 3 }), &expected)
+            attribute(server, case, &json!({ "doubleValue": 3 }), &expected)
         },
     },
     Check {
@@ -204,7 +204,7 @@ pub(super) const CHECKS: &[Check] = &[
             for name in ["NaN", "Infinity", "-Infinity"] {
                 let kept = json!({ "$double": name });
                 let expected = json!({ "metadata": { "attributes": { "v": kept } } });
-                attribute(server, case, json!({ "doubleValue": name }), &expected)?;
+                attribute(server, case, &json!({ "doubleValue": name }), &expected)?;
             }
             Ok(())
         },
@@ -272,7 +272,7 @@ pub(super) const CHECKS: &[Check] = &[
                 (json!({}), json!({ "$empty": true })),
             ] {
                 let expected = json!({ "metadata": { "attributes": { "v": kept } } });
-                attribute(server, case, value, &expected)?;
+                attribute(server, case, &value, &expected)?;
             }
             Ok(())
         },
@@ -288,7 +288,7 @@ pub(super) const CHECKS: &[Check] = &[
             for written in ["+//+AQ==", "+//+AQ", "-__-AQ==", "-__-AQ"] {
                 let kept = json!({ "$bytes": "+//+AQ==" });
                 let expected = json!({ "metadata": { "attributes": { "v": kept } } });
-                attribute(server, case, json!({ "bytesValue": written }), &expected)?;
+                attribute(server, case, &json!({ "bytesValue": written }), &expected)?;
             }
             Ok(())
         },

@@ -239,7 +239,7 @@ fn taken_as(server: &Server, case: Case, change: impl Fn(Call) -> Call) -> Verdi
 
 /// What is answered on the path of profiles, OTLP's fourth signal, by a server without it.
 fn unserved(server: &Server, case: Case) -> Result<Reply, Fault> {
-    let call = Call::of(case, &Message::default()).to_path("/v1development/profiles");
+    let call = Call::of(case, &Message::default()).on("/v1development/profiles");
     let reply = server.reply(&call)?;
     if reply.status == 200 {
         return Err(Fault::NotJudged("it serves profiles".to_owned()));

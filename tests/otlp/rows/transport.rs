@@ -35,6 +35,7 @@ pub(super) const CHECKS: &[Check] = &[
         source: SIZES,
         cases: HTTP_TRACES,
         run: |server, case| {
+            let _alone = server.alone();
             let mark = Mark::new();
             let mut call = Call::of(case, &large(case.signal, &mark, LARGE_BYTES));
             call.body = compress(&call.body, "gzip").into();
@@ -48,6 +49,7 @@ pub(super) const CHECKS: &[Check] = &[
         source: SIZES,
         cases: HTTP_TRACES,
         run: |server, case| {
+            let _alone = server.alone();
             let call = Call::of(case, &large(case.signal, &Mark::new(), TOO_LARGE_BYTES));
             let reply = server.reply(&call)?;
             ensure(reply.status == 413, || reply.seen())
@@ -60,6 +62,7 @@ pub(super) const CHECKS: &[Check] = &[
         source: SIZES,
         cases: HTTP_TRACES,
         run: |server, case| {
+            let _alone = server.alone();
             let reply = server.reply(&bomb(case))?;
             ensure(reply.status == 413, || reply.seen())
         },
@@ -71,6 +74,7 @@ pub(super) const CHECKS: &[Check] = &[
         source: "OTLP/HTTP Response, Failures",
         cases: HTTP_TRACES,
         run: |server, case| {
+            let _alone = server.alone();
             let reply = server.reply(&bomb(case))?;
             has_status(&reply)
         },
@@ -119,7 +123,7 @@ pub(super) const CHECKS: &[Check] = &[
             let good = good(case, &Mark::new());
             let errors = [
                 Call::raw(case, "\u{1}neither\u{7}"),
-                good.clone().to_path("/v1/conformance"),
+                good.clone().on("/v1/conformance"),
                 good.clone().with_content_type(Some("text/plain")),
                 good.clone().with_method(hyper::Method::PUT),
             ];

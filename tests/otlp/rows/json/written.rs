@@ -48,7 +48,7 @@ fn kept(server: &Server, call: &Call, mark: &Mark, expected: &Json) -> Verdict {
 }
 
 /// An attribute `v` of that value.
-pub(super) fn attribute(server: &Server, case: Case, value: Json, expected: &Json) -> Verdict {
+pub(super) fn attribute(server: &Server, case: Case, value: &Json, expected: &Json) -> Verdict {
     written(server, case, &value.to_string(), expected)
 }
 
