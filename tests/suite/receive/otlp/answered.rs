@@ -170,9 +170,12 @@ async fn h9_what_may_be_stored_all_the_same_is_marked_unknown() {
     assert_eq!(answer.status, 503);
     assert_eq!(answer.header("ruvvector-outcome"), Some("unknown"));
     assert!(answer.header("retry-after").is_some());
-    served.log.synced_past(u64::from(sent) - 1).await;
-    let logged = served.logged_events().await;
-    assert_eq!(logged, u32::from(sent), "it was stored all the same");
+    served.log.synced_past(0).await;
+    assert_eq!(
+        served.logged_events().await,
+        1,
+        "it was stored all the same"
+    );
 }
 
 #[tokio::test]
