@@ -13,13 +13,14 @@ mod health;
 /// The real binary, with its store.
 mod whole;
 
+use axum::Router;
 use axum::http::{HeaderMap, Request};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_client::TraceServiceClient;
 use prost::Message;
 use ruvvector_service::observe::Readiness;
-use ruvvector_service::receive::{Drain, Options, otlp_grpc_router};
+use ruvvector_service::receive::{Drain, Options, Receiver, otlp_grpc_router};
 use tonic::transport::{Channel, Endpoint};
 
 use super::otlp::{Any, RpcStatus};
@@ -43,15 +44,17 @@ struct Delay {
     nanos: i32,
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "as other routers take it")]
+fn router(receiver: Receiver) -> Router {
+    otlp_grpc_router(&receiver, Readiness::default(), &Drain::default())
+}
+
 async fn start(options: Options) -> Served {
     start_with_log(256 * MIB as u64, options).await
 }
 
 async fn start_with_log(log_bytes: u64, options: Options) -> Served {
-    Served::start_on(log_bytes, options, |receiver| {
-        otlp_grpc_router(&receiver, Readiness::default(), &Drain::default())
-    })
-    .await
+    Served::start_on(log_bytes, options, router).await
 }
 
 async fn channel(url: String) -> Channel {

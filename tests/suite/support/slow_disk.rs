@@ -67,6 +67,10 @@ impl DiskFile for SlowFile {
         self.file.write_at(slices, offset)
     }
 
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the log syncs on a thread of its own"
+    )]
     fn sync_data(&self) -> io::Result<()> {
         std::thread::sleep(self.sync);
         self.file.sync_data()
