@@ -30,8 +30,8 @@ use crate::event::ResourceId;
 /// envelope with very many points would multiply.
 const ENVELOPE_BYTES: usize = 128 << 20;
 
-/// What a pair of metadata takes in a row beside its texts, such as `"": {"$empty": true}, `.
-const PAIR_BYTES: usize = 24;
+/// What a pair of metadata takes in a row beside what is in it, such as `"": , `.
+const PAIR_BYTES: usize = 8;
 
 /// The kinds of data; each is the number of its field in `Metric`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,11 +121,12 @@ impl<'a> Metric<'a> {
             .into_iter()
             .flat_map(|number| repeated(message, number));
         let pairs = repeated(message, 12).map(|pair| pair.len() + PAIR_BYTES);
-        let bytes = texts.map(<[u8]>::len).chain(pairs).sum();
-        let (message, seen, fault) = match Survey::of(message, &schema::METRIC, limits) {
-            Ok(survey) => (survey.item, survey.seen, None),
+        let bytes: usize = texts.map(<[u8]>::len).chain(pairs).sum();
+        let (message, seen, swell_bytes, fault) = match Survey::of(message, &schema::METRIC, limits)
+        {
+            Ok(survey) => (survey.item, survey.seen, survey.swell_bytes, None),
             Err(Fault::Malformed(malformed)) => return Err(malformed),
-            Err(fault) => (Cow::Borrowed(message), Sanitized::default(), Some(fault)),
+            Err(fault) => (Cow::Borrowed(message), Sanitized::default(), 0, Some(fault)),
         };
         Ok(Self {
             message,
@@ -134,7 +135,7 @@ impl<'a> Metric<'a> {
             data,
             temporality: 0,
             is_monotonic: false,
-            bytes,
+            bytes: bytes + swell_bytes,
             shared: OnceCell::new(),
         })
     }

@@ -26,6 +26,7 @@ pub(super) struct Part<'a> {
     message: Cow<'a, [u8]>,
     schema_url: Cow<'a, [u8]>,
     pub(super) seen: Sanitized,
+    swell_bytes: usize,
     /// Why nothing that belongs to it can be taken.
     pub(super) fault: Option<Fault>,
 }
@@ -54,15 +55,15 @@ impl<'a> Part<'a> {
         limits: &Limits,
     ) -> Result<Self, Malformed> {
         let mut repaired = None;
-        let (mut seen, fault) = match Survey::of(&message, schema, limits) {
+        let (mut seen, swell_bytes, fault) = match Survey::of(&message, schema, limits) {
             Ok(survey) => {
                 if let Cow::Owned(copy) = survey.item {
                     repaired = Some(copy);
                 }
-                (survey.seen, None)
+                (survey.seen, survey.swell_bytes, None)
             }
             Err(Fault::Malformed(malformed)) => return Err(malformed),
-            Err(fault) => (Sanitized::default(), Some(fault)),
+            Err(fault) => (Sanitized::default(), 0, Some(fault)),
         };
         // A resource is stored once and whole.
         seen.cut = 0;
@@ -75,13 +76,14 @@ impl<'a> Part<'a> {
             message: repaired.map_or(message, Cow::Owned),
             schema_url,
             seen,
+            swell_bytes,
             fault,
         })
     }
 
-    /// Bytes on the wire.
+    /// About how many bytes it takes as it is stored.
     pub(super) fn len(&self) -> usize {
-        self.message.len() + self.schema_url.len()
+        self.message.len() + self.schema_url.len() + self.swell_bytes
     }
 }
 

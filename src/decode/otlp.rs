@@ -5,7 +5,7 @@
 use super::item::{Item, Kind, Place, column_time, is_time_replaced};
 use super::origin::{Origin, Part};
 use super::survey::{Fault, Survey};
-use super::tally::Tally;
+use super::tally::{SWOLLEN, Tally};
 use super::value::Style;
 use super::walk::Visitor;
 use super::wire::Malformed;
@@ -139,6 +139,10 @@ impl<'a, 's> Rows<'a, 's> {
         }
         if self.tally.accepted() >= ITEMS {
             self.reject(None, || format!("more than {ITEMS} items in one request"));
+            return Ok(());
+        }
+        if !self.tally.swell(survey.swell_bytes) {
+            self.reject(None, || SWOLLEN.to_owned());
             return Ok(());
         }
         let received_unix_nano = self.source.received_unix_nano;

@@ -46,6 +46,8 @@ pub(super) struct Contents {
     pub(super) nul: u32,
     pub(super) has_lone_surrogate: bool,
     pub(super) has_long_number: bool,
+    /// How many characters longer its numbers are in plain digits.
+    pub(super) swell_bytes: usize,
 }
 
 /// A place in a JSON text.
@@ -332,7 +334,10 @@ impl Contents {
     }
 
     fn number(&mut self, number: &str) {
-        self.has_long_number |= !super::json::is_short_number(number);
+        match super::json::plain_len(number) {
+            Some(len) => self.swell_bytes += len.saturating_sub(number.len()),
+            None => self.has_long_number = true,
+        }
     }
 }
 
