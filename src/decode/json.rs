@@ -39,12 +39,48 @@ pub(super) fn number_member(out: &mut String, name: &str, number: u64) {
     }
 }
 
+/// A whole member with a signed number, left out if that is 0, the default.
+pub(super) fn integer_member(out: &mut String, name: &str, number: i32) {
+    if number != 0 {
+        key(out, name);
+        display(out, number);
+    }
+}
+
+/// A whole member with a double, left out if that is 0, the default; -0 is not.
+pub(super) fn double_member(out: &mut String, name: &str, value: f64) {
+    if value.to_bits() != 0 {
+        key(out, name);
+        double(out, value);
+    }
+}
+
 /// A whole member with a text, left out if that is empty, the default.
 pub(super) fn text_member(out: &mut String, name: &str, value: &str) {
     if !value.is_empty() {
         key(out, name);
         text(out, value);
     }
+}
+
+/// A whole member with an array, left out if that is empty.
+pub(super) fn array_member<T>(
+    out: &mut String,
+    name: &str,
+    elements: impl Iterator<Item = T>,
+    mut write: impl FnMut(&mut String, T),
+) {
+    let mut elements = elements.peekable();
+    if elements.peek().is_none() {
+        return;
+    }
+    key(out, name);
+    out.push('[');
+    for element in elements {
+        separate(out);
+        write(out, element);
+    }
+    out.push(']');
 }
 
 /// A whole number, or anything else that displays as JSON.

@@ -12,11 +12,10 @@ use std::cell::OnceCell;
 
 use sha2::{Digest as _, Sha256};
 
-use super::item::{Kind, NAME_CHARACTERS, Stretch, low32};
+use super::item::{Kind, NAME_CHARACTERS, Stretch, long_name_member, low32};
 use super::origin::{Part, column, last_text};
 use super::otlp::Rows;
 use super::point::Point;
-use super::point::values::{integer_member, object_member};
 use super::schema::Message;
 use super::schema::metric as schema;
 use super::survey::{Fault, Survey};
@@ -179,12 +178,10 @@ impl<'a> Metric<'a> {
         Shared {
             name: column(name.as_bytes(), NAME_CHARACTERS).into_owned(),
             name_and_unit: members(|out| {
-                if name.chars().nth(NAME_CHARACTERS).is_some() {
-                    json::text_member(out, "name", name);
-                }
+                long_name_member(out, "name", name);
                 json::text_member(out, "unit", text(3));
             }),
-            metadata: members(|out| object_member(out, "metadata", &metadata, style)),
+            metadata: members(|out| value::object_member(out, "metadata", &metadata, style)),
             description: members(|out| {
                 json::text_member(out, "description", text(2));
                 if self.is_monotonic {
@@ -193,7 +190,7 @@ impl<'a> Metric<'a> {
                 }
             }),
             temporality: members(|out| {
-                integer_member(out, "aggregationTemporality", self.temporality);
+                json::integer_member(out, "aggregationTemporality", self.temporality);
             }),
             series: Sha256::new().chain_update([1]).chain_update(series),
         }

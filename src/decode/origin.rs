@@ -175,7 +175,8 @@ fn write_resource(out: &mut String, part: &Part<'_>, style: &Style) {
                 json::number_member(out, "droppedAttributesCount", number(&part.message, 2));
             }),
             ("entityRefs", &|out| {
-                list_member(out, "entityRefs", &part.message, 3, |out, entity| {
+                let entities = repeated(&part.message, 3);
+                json::array_member(out, "entityRefs", entities, |out, entity| {
                     write_entity(out, entity, style);
                 });
             }),
@@ -212,7 +213,7 @@ fn write_scope(out: &mut String, part: &Part<'_>, style: &Style) {
 
 fn write_entity(out: &mut String, entity: &[u8], style: &Style) {
     let texts = |out: &mut String, name, number| {
-        list_member(out, name, entity, number, |out, item| {
+        json::array_member(out, name, repeated(entity, number), |out, item| {
             json::text(out, text(item));
         });
     };
@@ -230,27 +231,6 @@ fn write_entity(out: &mut String, entity: &[u8], style: &Style) {
             ("descriptionKeys", &|out| texts(out, "descriptionKeys", 4)),
         ],
     );
-}
-
-/// A whole member with an array of the elements of a repeated field; left out if there are none.
-pub(super) fn list_member(
-    out: &mut String,
-    name: &str,
-    message: &[u8],
-    number: u32,
-    mut write: impl FnMut(&mut String, &[u8]),
-) {
-    let mut elements = repeated(message, number).peekable();
-    if elements.peek().is_none() {
-        return;
-    }
-    json::key(out, name);
-    out.push('[');
-    for element in elements {
-        json::separate(out);
-        write(out, element);
-    }
-    out.push(']');
 }
 
 /// A text field; the last one given.
