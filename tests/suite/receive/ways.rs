@@ -240,7 +240,7 @@ fn labels(source: &str, signal: &str, outcome: &str) -> String {
 }
 
 /// Longer than the requests of this test may be.
-const OVERSIZE: [u8; 20 << 10] = [b' '; 20 << 10];
+static OVERSIZE: [u8; 20 << 10] = [b' '; 20 << 10];
 
 /// Every kind of request by that way: `good` and `bad` items, where there are both.
 async fn send_otlp(service: &Service, books: &mut Books, way: Way, signal: Signal, good: u8) {
