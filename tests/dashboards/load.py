@@ -53,7 +53,13 @@ def trace(main):
     endless = {**span(5, 1, 1, 0), "endTimeUnixNano": str(time.time_ns() + 9 * 10**18)}
     send(f"{main}/v1/traces", resource("shop", {"spans": [*spans, endless]}, "Spans"), 200)
     send(f"{main}/v1/logs", resource("shop", {"logRecords": [log(1), log(2)]}, "Logs"), 200)
-    event = {"correlationId": TRACE, "traceId": TRACE, "integration": "billing", "eventType": "card.refused", "metadata": {"card": 1}}
+    event = {
+        "correlationId": TRACE,
+        "traceId": TRACE,
+        "integration": "billing",
+        "eventType": "card.refused",
+        "metadata": {"card": 1},
+    }
     send(f"{main}/ingest?wait=stored", event, 200)
 
 
@@ -78,6 +84,24 @@ def send(url, value, expected):
 
 
 def grpc(address, method):
-    command = ["curl", "--silent", "--show-error", "--fail", "--http2-prior-knowledge", "--noproxy", "*", "--max-time", "20"]
-    command += ["-H", "content-type: application/grpc", "-H", "te: trailers", "--data-binary", "@-", f"{address}/{method}"]
+    command = [
+        "curl",
+        "--silent",
+        "--show-error",
+        "--fail",
+        "--http2-prior-knowledge",
+        "--noproxy",
+        "*",
+        "--max-time",
+        "20",
+    ]
+    command += [
+        "-H",
+        "content-type: application/grpc",
+        "-H",
+        "te: trailers",
+        "--data-binary",
+        "@-",
+        f"{address}/{method}",
+    ]
     subprocess.run(command, input=EMPTY_FRAME, check=True, stdout=subprocess.DEVNULL)

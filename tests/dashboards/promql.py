@@ -43,7 +43,9 @@ def check_names(page):
                     if not any(match.fullmatch(labels_.get(label, "")) for labels_ in series[metric]):
                         yield f"{where}: no {metric} has {label}{operator}{value!r}"
         legends = " ".join(target["legendFormat"] for target in panel["targets"] if target["expr"] == expression)
-        used = {label for group in re.findall(r"\b(?:by|on) \(([^)]*)\)", expression) for label in re.split(r",\s*", group)}
+        used = {
+            label for group in re.findall(r"\b(?:by|on) \(([^)]*)\)", expression) for label in re.split(r",\s*", group)
+        }
         used |= set(re.findall(r"\{\{(\w+)\}\}", legends))
         if unknown := used - labels:
             yield f"{where}: no label {unknown} on what it reads"

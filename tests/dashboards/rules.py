@@ -14,7 +14,9 @@ from boards import DIRECTORY, POSTGRES, PROMETHEUS, boards, panels, selectors, v
 UNITS = {"none", "short", "bytes", "Bps", "cps", "reqps", "percentunit", "s", "ns", "dtdurations"}
 # What an override may set: the models take any name.
 PROPERTIES = {"unit", "color", "links", "mappings", "thresholds", "displayName"}
-PROPERTIES |= {f"custom.{name}" for name in ["axisPlacement", "cellOptions", "fillOpacity", "hidden", "lineStyle", "width"]}
+PROPERTIES |= {
+    f"custom.{name}" for name in ["axisPlacement", "cellOptions", "fillOpacity", "hidden", "lineStyle", "width"]
+}
 RANGE = re.compile(r"\btimestamp BETWEEN \$__from AND \$__to\b")
 GROUP = "$__unixEpochGroup(timestamp/1000, $__interval) AS time"
 TRACE = "trace_id = lower(${trace_id:sqlstring})"
@@ -56,7 +58,14 @@ def job_and_instance(name, board):
         return
     for label in ["job", "instance"]:
         variable = variables(board).get(label, {})
-        wanted = {"type": "query", "label": label.capitalize(), "multi": True, "includeAll": True, "allValue": ".+", "refresh": 2}
+        wanted = {
+            "type": "query",
+            "label": label.capitalize(),
+            "multi": True,
+            "includeAll": True,
+            "allValue": ".+",
+            "refresh": 2,
+        }
         for key, value in wanted.items():
             if variable.get(key) != value:
                 yield f"${label}: {key} is {variable.get(key)!r}, not {value!r}"
@@ -138,8 +147,12 @@ def promql(name, board):
 def sql(name, board):
     if kind(board) != POSTGRES:
         return
-    texts = [(panel["title"], target["rawSql"], target["format"]) for panel in panels(board) for target in panel["targets"]]
-    texts += [(f"${each['name']}", each["query"], "table") for each in variables(board).values() if each["type"] == "query"]
+    texts = [
+        (panel["title"], target["rawSql"], target["format"]) for panel in panels(board) for target in panel["targets"]
+    ]
+    texts += [
+        (f"${each['name']}", each["query"], "table") for each in variables(board).values() if each["type"] == "query"
+    ]
     for title, text, format_ in texts:
         if not RANGE.search(text) and TRACE not in text:
             yield f"{title}: bounded by neither the time range nor a trace id"

@@ -62,17 +62,30 @@ def running(command, log, **options):
 def service(binary, database_url):
     """The addresses of its listeners: `main`, `otlp_http`, `otlp_grpc`."""
     with tempfile.TemporaryDirectory(prefix="ruvvector-dashboards-") as directory:
-        settings = {"DATABASE_URL": database_url, "RUVVECTOR_STORE": "postgres", "RUVVECTOR_DATA_DIR": f"{directory}/data", "RUVVECTOR_MAINTENANCE_INTERVAL": "1s"}
+        settings = {
+            "DATABASE_URL": database_url,
+            "RUVVECTOR_STORE": "postgres",
+            "RUVVECTOR_DATA_DIR": f"{directory}/data",
+            "RUVVECTOR_MAINTENANCE_INTERVAL": "1s",
+        }
         ports = {f"RUVVECTOR_{name}": "0" for name in ["SERVICE_PORT", "OTLP_HTTP_PORT", "OTLP_GRPC_PORT"]}
         log = f"{directory}/log"
 
         def listeners():
             assert child.poll() is None, open(log).read()
             lines = [json.loads(line) for line in open(log) if line.startswith("{") and line.endswith("}\n")]
-            found = {line["listener"]: line["address"].split(",")[0] for line in lines if line["message"] == "listening"}
+            found = {
+                line["listener"]: line["address"].split(",")[0] for line in lines if line["message"] == "listening"
+            }
             return found if len(found) == 3 else None
 
-        environment = {"PATH": os.environ["PATH"], "RUVVECTOR_BIND": "127.0.0.1", "RUVVECTOR_LOG_FORMAT": "json", **settings, **ports}
+        environment = {
+            "PATH": os.environ["PATH"],
+            "RUVVECTOR_BIND": "127.0.0.1",
+            "RUVVECTOR_LOG_FORMAT": "json",
+            **settings,
+            **ports,
+        }
         with running([os.path.abspath(binary)], log, env=environment, cwd=directory) as child:
             yield until("the service listens", listeners)
 
@@ -93,7 +106,12 @@ def prometheus(target):
         if os.geteuid() == 0:
             shutil.chown(directory, NOBODY, NOBODY)
             options |= {"user": NOBODY, "group": NOBODY, "extra_groups": []}
-        command = ["prometheus", "--config.file=prometheus.yml", "--storage.tsdb.path=data", f"--web.listen-address={address}"]
+        command = [
+            "prometheus",
+            "--config.file=prometheus.yml",
+            "--storage.tsdb.path=data",
+            f"--web.listen-address={address}",
+        ]
         with running(command, f"{directory}/log", **options):
             until("Prometheus is ready", lambda: True if ask(f"http://{address}/-/ready")[0] == 200 else None)
             yield f"http://{address}"

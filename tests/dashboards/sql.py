@@ -45,7 +45,16 @@ class Database:
 
     def run(self, sql):
         """What psql prints of a statement; its error ends the check."""
-        command = ["psql", self.url, "--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--set", "ON_ERROR_STOP=1"]
+        command = [
+            "psql",
+            self.url,
+            "--no-psqlrc",
+            "--quiet",
+            "--tuples-only",
+            "--no-align",
+            "--set",
+            "ON_ERROR_STOP=1",
+        ]
         done = subprocess.run(command, input=sql, capture_output=True, text=True)
         assert done.returncode == 0, f"{sql}\n{done.stderr}"
         return done.stdout
@@ -59,7 +68,12 @@ class Database:
 
 def substituted(sql, start, integrations):
     sql = GROUP.sub(r"floor((\1)/60)*60", sql)
-    values = {"$__from": start, "$__to": start + 3_600_000, "$integration": integrations, "${trace_id:sqlstring}": f"'{TRACE.upper()}'"}
+    values = {
+        "$__from": start,
+        "$__to": start + 3_600_000,
+        "$integration": integrations,
+        "${trace_id:sqlstring}": f"'{TRACE.upper()}'",
+    }
     for name, value in values.items():
         sql = sql.replace(name, str(value))
     assert "$" not in sql, f"a variable or macro that the check does not know: {sql}"
@@ -98,7 +112,11 @@ def check_panel(database, panel, text, start):
         if not rows:
             yield "gives no rows"
             continue
-        names = [override["matcher"]["options"] for override in panel["fieldConfig"]["overrides"] if override["matcher"]["id"] == "byName"]
+        names = [
+            override["matcher"]["options"]
+            for override in panel["fieldConfig"]["overrides"]
+            if override["matcher"]["id"] == "byName"
+        ]
         if missing := set(names) - set(rows[0]):
             yield f"sets {missing}, which it has no column for"
         if panel["type"] == "timeseries":
