@@ -139,7 +139,11 @@ impl<'a> Survey<'a> {
     }
 
     fn text(&mut self, text: &[u8]) {
-        if text.iter().any(|byte| *byte < b' ') {
+        // All bytes at once, as most texts have none of these.
+        let has_controls = text
+            .iter()
+            .fold(false, |found, byte| found | (*byte < b' '));
+        if has_controls {
             self.seen.nul += u32::from(text.contains(&0));
             self.swell_bytes += text.iter().map(escape).sum::<usize>();
         }

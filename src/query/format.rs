@@ -59,8 +59,9 @@ fn accepted(headers: &HeaderMap) -> (f32, f32) {
         let mut parts = range.split(';').map(str::trim);
         let media = parts.next().unwrap_or_default().to_ascii_lowercase();
         let weight = parts
-            .find_map(|parameter| parameter.strip_prefix("q="))
-            .map_or(1.0, |weight| weight.parse().unwrap_or(0.0));
+            .find_map(|parameter| parameter.strip_prefix(['q', 'Q'])?.strip_prefix('='))
+            .map_or(1.0, |weight| weight.parse().unwrap_or(0.0_f32));
+        let weight = if weight <= 1.0 { weight } else { 0.0 };
         match &*media {
             JSON => json = Some(weight),
             PROTOBUF => protobuf = weight,
@@ -215,7 +216,9 @@ mod tests {
         for accept in [
             "text/html",
             "application/json;q=0",
-            "application/x-protobuf;q=0",
+            "application/x-protobuf;Q=0",
+            "application/x-protobuf;q=inf",
+            "application/json;q=nan",
         ] {
             let refused = asked(Some("otlp"), &[accept]);
             assert!(

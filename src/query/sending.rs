@@ -8,7 +8,6 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use axum::body::{Body, Bytes, HttpBody};
-use http_body_util::BodyExt;
 use hyper::body::{Frame, SizeHint};
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -23,11 +22,10 @@ struct Sending {
 
 /// A body that gives `slot` back with its last piece.
 pub(super) fn body(answer: Bytes, slot: OwnedSemaphorePermit) -> Body {
-    let sending = Sending {
+    Body::new(Sending {
         rest: answer,
         slot: Some(slot),
-    };
-    Body::new(sending.boxed_unsync())
+    })
 }
 
 impl HttpBody for Sending {

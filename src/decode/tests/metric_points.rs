@@ -300,3 +300,17 @@ fn a_repaired_envelope_flags_each_of_its_points_and_counts_once() {
     assert_eq!(checked.sanitized.nul, 1);
     assert!(rows.events[0].metadata.contains("a\u{fffd}b"));
 }
+
+#[test]
+fn cut_metadata_of_a_metric_flags_each_of_its_points_and_counts_once() {
+    let mut long = gauge(vec![point(), point()]);
+    long.metadata = vec![pair("a", text("0123456789"))];
+    let mut source = protobuf();
+    source.limits.value_bytes = 4;
+    let body = request(vec![long, gauge(vec![point()])]).encode_to_vec();
+    let (checked, rows) = decode(&body, &source).expect("taken");
+    let flags: Vec<_> = rows.events.iter().map(|event| event.flags).collect();
+    assert_eq!(flags, [Flags::CUT, Flags::CUT, Flags::default()]);
+    assert_eq!(checked.sanitized.cut, 1);
+    assert!(rows.events[0].metadata.contains(r#"{"a": "0123"}"#));
+}

@@ -15,6 +15,9 @@ mod spans;
 /// Spans in protobuf: the protocol's rows and bad inputs.
 mod span_rows;
 
+/// Resources and scopes.
+mod origins;
+
 /// Log records: the mapping, and back.
 mod log_records;
 

@@ -1,0 +1,56 @@
+//! Resources and scopes: what they say of their items, and what they may take.
+
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, ArrayValue};
+use prost::Message as _;
+
+use super::spans::{pair, protobuf, request, span, text, value};
+use super::*;
+use crate::event::Flags;
+
+#[test]
+fn a_repaired_resource_or_scope_flags_its_items_and_no_others() {
+    let mut resource = request(vec![span()]);
+    resource.resource_spans[0].schema_url = "a\0b".to_owned();
+    let mut scope = request(vec![span()]);
+    let one = &mut scope.resource_spans[0].scope_spans[0];
+    one.scope.as_mut().expect("it has one").name = "a\0b".to_owned();
+    let mut all = request(vec![span()]);
+    all.resource_spans.extend(resource.resource_spans);
+    all.resource_spans.extend(scope.resource_spans);
+    let (checked, rows) = decode(&all.encode_to_vec(), &protobuf()).expect("taken");
+    let flags: Vec<_> = rows.events.iter().map(|event| event.flags).collect();
+    assert_eq!(
+        flags,
+        [Flags::default(), Flags::TEXT_REPAIRED, Flags::TEXT_REPAIRED]
+    );
+    assert_eq!(checked.sanitized.nul, 2);
+}
+
+/// One resource with that attribute, and so many scopes with a span each.
+fn scopes(attribute: AnyValue, count: usize) -> ExportTraceServiceRequest {
+    let mut request = request(vec![span()]);
+    let all = &mut request.resource_spans[0];
+    let resource = all.resource.as_mut().expect("it has one");
+    resource.attributes = vec![pair("a", attribute)];
+    all.scope_spans = vec![all.scope_spans[0].clone(); count];
+    request
+}
+
+/// A resource is stored with each of its scopes, as it is written.
+#[test]
+fn a_large_resource_with_very_many_scopes_does_not_multiply() {
+    let doubles = vec![value(Any::DoubleValue(5e-324)); 10_000];
+    for (attribute, most) in [
+        (text(&"x".repeat(1 << 20)), 64),
+        (value(Any::ArrayValue(ArrayValue { values: doubles })), 24),
+    ] {
+        let body = scopes(attribute, 70).encode_to_vec();
+        let checked = check(&body, &protobuf()).expect("some are taken");
+        let taken = checked.accepted;
+        assert!((most - 4..=most).contains(&taken), "{taken} of {most}");
+        assert_eq!(checked.accepted + checked.rejected, 70);
+        assert_eq!(checked.rejections[0].field.as_deref(), Some("resource"));
+    }
+}
