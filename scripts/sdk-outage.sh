@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Measures how long an outage each SDK survives by its own defaults, and prints the rows of docs/sdks.md's table.
 #
-#   scripts/sdk-outage.sh                    all of them; about four minutes each
+#   scripts/sdk-outage.sh                    all of them; from half a minute to six minutes a row
 #   scripts/sdk-outage.sh python             one language
 #   scripts/sdk-outage.sh python grpc        one row
 #
-# Not part of scripts/test.sh: it waits for minutes, and says how SDKs behave, not how the service does.
+# Wants a machine that does nothing else: the programs run side by side, and what starves them looks like impatience. Not
+# part of scripts/test.sh: it waits for minutes, and says how SDKs behave, not how the service does.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

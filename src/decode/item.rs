@@ -15,7 +15,7 @@ use crate::log::Position;
 const CORRELATION_ID_CHARACTERS: usize = 255;
 const PROVIDER_CHARACTERS: usize = 100;
 pub(super) const NAME_CHARACTERS: usize = 255;
-pub(super) const NANOS_PER_MS: i64 = 1_000_000;
+const NANOS_PER_MS: i64 = 1_000_000;
 const DAY_NANOS: u64 = 86_400_000_000_000;
 
 /// A kind of item, with what stands around each: nothing for a span or a log record, its metric for a data point.
@@ -48,7 +48,8 @@ pub(super) trait Item {
 #[derive(Debug)]
 pub(super) struct Place<'a> {
     pub(super) origin: &'a Origin,
-    pub(super) received_unix_nano: i64,
+    /// The item's time, else that of receipt, in Unix ms.
+    pub(super) timestamp_ms: i64,
     /// Of the record; zeros while nothing is made of the rows.
     pub(super) position: Position,
     /// The item's number in the request, from 0.
@@ -62,6 +63,12 @@ pub(super) struct Place<'a> {
 pub(super) fn is_time_replaced(time: u64, received_unix_nano: i64) -> bool {
     let received = u64::try_from(received_unix_nano).unwrap_or(0);
     time == 0 || time > received.saturating_add(DAY_NANOS)
+}
+
+/// The column `timestamp` of an item with that time, in Unix ms.
+pub(super) fn timestamp_ms(time: u64, received_unix_nano: i64) -> i64 {
+    let sent = column_time(time).filter(|_| !is_time_replaced(time, received_unix_nano));
+    (sent.unwrap_or(received_unix_nano) / NANOS_PER_MS).max(0)
 }
 
 /// A time as sent, where there is one that fits the column.
@@ -140,6 +147,13 @@ pub(super) fn time_member(out: &mut String, name: &str, time: u64) {
     if time != 0 {
         json::key(out, name);
         json::display(out, format_args!("\"{time}\""));
+    }
+}
+
+/// A whole member with a name of which the column holds only the beginning; left out where it holds all of it.
+pub(super) fn long_name_member(out: &mut String, key: &str, name: &str) {
+    if name.chars().nth(NAME_CHARACTERS).is_some() {
+        json::text_member(out, key, name);
     }
 }
 

@@ -39,12 +39,48 @@ pub(super) fn number_member(out: &mut String, name: &str, number: u64) {
     }
 }
 
+/// A whole member with a signed number, left out if that is 0, the default.
+pub(super) fn integer_member(out: &mut String, name: &str, number: i32) {
+    if number != 0 {
+        key(out, name);
+        display(out, number);
+    }
+}
+
+/// A whole member with a double, left out if that is 0, the default; -0 is not.
+pub(super) fn double_member(out: &mut String, name: &str, value: f64) {
+    if value.to_bits() != 0 {
+        key(out, name);
+        double(out, value);
+    }
+}
+
 /// A whole member with a text, left out if that is empty, the default.
 pub(super) fn text_member(out: &mut String, name: &str, value: &str) {
     if !value.is_empty() {
         key(out, name);
         text(out, value);
     }
+}
+
+/// A whole member with an array, left out if that is empty.
+pub(super) fn array_member<T>(
+    out: &mut String,
+    name: &str,
+    elements: impl Iterator<Item = T>,
+    mut write: impl FnMut(&mut String, T),
+) {
+    let mut elements = elements.peekable();
+    if elements.peek().is_none() {
+        return;
+    }
+    key(out, name);
+    out.push('[');
+    for element in elements {
+        separate(out);
+        write(out, element);
+    }
+    out.push(']');
 }
 
 /// A whole number, or anything else that displays as JSON.
@@ -102,9 +138,9 @@ pub(super) fn double(out: &mut String, value: f64) {
     out.push_str("\"}");
 }
 
-/// Whether a JSON number takes at most 400 characters in plain digits.
-pub(super) fn is_short_number(number: &str) -> bool {
-    Plain::of(number).is_some()
+/// How many characters a JSON number takes in plain digits; `None` when they are more than 400.
+pub(super) fn plain_len(number: &str) -> Option<usize> {
+    Plain::of(number).map(|plain| count(plain.characters))
 }
 
 /// Writes a JSON number in plain digits, as `numeric` prints it: `1e2` is 100, `1.50` stays, `-0` is 0.
@@ -127,6 +163,8 @@ struct Plain<'a> {
     scale: i64,
     /// Where the first digit stands that is not 0.
     first: Option<i64>,
+    /// All that is written.
+    characters: i64,
 }
 
 impl<'a> Plain<'a> {
@@ -142,20 +180,21 @@ impl<'a> Plain<'a> {
         }
         let signed = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
         let mut digits = whole.bytes().chain(fraction.bytes());
-        let plain = Self {
+        let mut plain = Self {
             is_negative: rest.len() < number.len(),
             whole,
             fraction,
             point: signed(whole.len()).saturating_add(exponent),
             scale: signed(fraction.len()).saturating_sub(exponent).max(0),
             first: digits.position(|byte| byte != b'0').map(signed),
+            characters: 0,
         };
         let sign = i64::from(plain.is_negative && plain.first.is_some());
         let leading = plain
             .first
             .map_or(1, |first| plain.point.saturating_sub(first).max(1));
-        let characters = sign + leading + plain.scale + i64::from(plain.scale > 0);
-        (characters <= signed(NUMBER_CHARACTERS)).then_some(plain)
+        plain.characters = sign + leading + plain.scale + i64::from(plain.scale > 0);
+        (plain.characters <= signed(NUMBER_CHARACTERS)).then_some(plain)
     }
 
     fn write(&self, out: &mut String) {

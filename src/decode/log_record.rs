@@ -24,15 +24,15 @@ use std::borrow::Cow;
 use sha2::{Digest as _, Sha256};
 
 use super::item::{
-    Hex, Item, Kind, NAME_CHARACTERS, NANOS_PER_MS, Place, Stretch, column_time, correlation_id,
-    is_id, is_time_replaced, low32, provider, time_member,
+    Hex, Item, Kind, NAME_CHARACTERS, Place, Stretch, column_time, correlation_id, is_id,
+    long_name_member, low32, provider, time_member,
 };
 use super::json;
 use super::origin::column;
 use super::schema::{self, Message};
 use super::value::{self, Pairs, Style, text};
 use super::wire::{Malformed, Reader, Value, WRONG_TYPE};
-use crate::event::{Event, Flags};
+use crate::event::Event;
 use crate::log::Position;
 
 /// Log records; nothing stands around them.
@@ -114,14 +114,8 @@ impl<'a> LogRecord<'a> {
             value::any_value(out, body, &whole);
         }
         json::number_member(out, "flags", self.flags.into());
-        let name = text(self.event_name);
-        if name.chars().nth(NAME_CHARACTERS).is_some() {
-            json::text_member(out, "eventName", name);
-        }
-        if !attributes.is_empty() {
-            json::key(out, "attributes");
-            value::object(out, attributes, style);
-        }
+        long_name_member(out, "eventName", text(self.event_name));
+        value::object_member(out, "attributes", attributes, style);
         json::text_member(out, "severityText", text(self.severity_text));
         if column.unwrap_or(0).cast_unsigned() != self.occurred {
             json::key(out, "timeUnixNano");
@@ -158,15 +152,7 @@ impl Item for LogRecord<'_> {
             place.style.attributes,
             &place.style,
         );
-        let mut flags = place.flags;
         let sent = column_time(self.time());
-        let time = if is_time_replaced(self.time(), place.received_unix_nano) {
-            flags.insert(Flags::TIME_REPLACED);
-            None
-        } else {
-            sent
-        }
-        .unwrap_or(place.received_unix_nano);
         metadata.clear();
         self.write_metadata(&attributes, sent, &place.style, metadata);
 
@@ -181,7 +167,7 @@ impl Item for LogRecord<'_> {
             integration: Cow::Borrowed(&place.origin.integration),
             provider: provider(&attributes, place.origin),
             event_type: Cow::Borrowed("log"),
-            timestamp_ms: (time / NANOS_PER_MS).max(0),
+            timestamp_ms: place.timestamp_ms,
             metadata: Cow::Borrowed(metadata),
             trace_id,
             span_id: span_id.as_ref().map(|id| Cow::Borrowed(id.as_str())),
@@ -192,7 +178,7 @@ impl Item for LogRecord<'_> {
             kind: Some(self.severity_number),
             status: severity(self.severity_number).map(Cow::Borrowed),
             resource_id: Some(place.origin.id),
-            flags,
+            flags: place.flags,
         });
     }
 }

@@ -12,11 +12,10 @@ use std::cell::OnceCell;
 
 use sha2::{Digest as _, Sha256};
 
-use super::item::{Kind, NAME_CHARACTERS, Stretch, low32};
+use super::item::{Kind, NAME_CHARACTERS, Stretch, long_name_member, low32};
 use super::origin::{Part, column, last_text};
 use super::otlp::Rows;
 use super::point::Point;
-use super::point::values::{integer_member, object_member};
 use super::schema::Message;
 use super::schema::metric as schema;
 use super::survey::{Fault, Survey};
@@ -30,8 +29,8 @@ use crate::event::ResourceId;
 /// envelope with very many points would multiply.
 const ENVELOPE_BYTES: usize = 128 << 20;
 
-/// What a pair of metadata takes in a row beside its texts, such as `"": {"$empty": true}, `.
-const PAIR_BYTES: usize = 24;
+/// What a pair of metadata takes in a row beside what is in it, such as `"": , `.
+const PAIR_BYTES: usize = 8;
 
 /// The kinds of data; each is the number of its field in `Metric`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,11 +120,12 @@ impl<'a> Metric<'a> {
             .into_iter()
             .flat_map(|number| repeated(message, number));
         let pairs = repeated(message, 12).map(|pair| pair.len() + PAIR_BYTES);
-        let bytes = texts.map(<[u8]>::len).chain(pairs).sum();
-        let (message, seen, fault) = match Survey::of(message, &schema::METRIC, limits) {
-            Ok(survey) => (survey.item, survey.seen, None),
+        let bytes: usize = texts.map(<[u8]>::len).chain(pairs).sum();
+        let (message, seen, swell_bytes, fault) = match Survey::of(message, &schema::METRIC, limits)
+        {
+            Ok(survey) => (survey.item, survey.seen, survey.swell_bytes, None),
             Err(Fault::Malformed(malformed)) => return Err(malformed),
-            Err(fault) => (Cow::Borrowed(message), Sanitized::default(), Some(fault)),
+            Err(fault) => (Cow::Borrowed(message), Sanitized::default(), 0, Some(fault)),
         };
         Ok(Self {
             message,
@@ -134,7 +134,7 @@ impl<'a> Metric<'a> {
             data,
             temporality: 0,
             is_monotonic: false,
-            bytes,
+            bytes: bytes + swell_bytes,
             shared: OnceCell::new(),
         })
     }
@@ -178,12 +178,10 @@ impl<'a> Metric<'a> {
         Shared {
             name: column(name.as_bytes(), NAME_CHARACTERS).into_owned(),
             name_and_unit: members(|out| {
-                if name.chars().nth(NAME_CHARACTERS).is_some() {
-                    json::text_member(out, "name", name);
-                }
+                long_name_member(out, "name", name);
                 json::text_member(out, "unit", text(3));
             }),
-            metadata: members(|out| object_member(out, "metadata", &metadata, style)),
+            metadata: members(|out| value::object_member(out, "metadata", &metadata, style)),
             description: members(|out| {
                 json::text_member(out, "description", text(2));
                 if self.is_monotonic {
@@ -192,7 +190,7 @@ impl<'a> Metric<'a> {
                 }
             }),
             temporality: members(|out| {
-                integer_member(out, "aggregationTemporality", self.temporality);
+                json::integer_member(out, "aggregationTemporality", self.temporality);
             }),
             series: Sha256::new().chain_update([1]).chain_update(series),
         }

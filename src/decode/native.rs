@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use super::normal::Normaliser;
 use super::scan::{Kind, Scanner, SyntaxError};
 use super::string::Text;
-use super::tally::Tally;
+use super::tally::{SWOLLEN, Tally};
 use super::value::{cut_to, without_nul_cow};
 use super::{Checked, DecodeError, Sanitized, Sink, Source, timestamp};
 use crate::event::{Event, Flags};
@@ -148,7 +148,10 @@ impl<'a, 's> Events<'a, 's> {
                 .describe(index, None, || "an event is a JSON object".to_owned());
             return Ok(());
         }
-        let envelope = Envelope::read(scanner, self.source)?;
+        let mut envelope = Envelope::read(scanner, self.source)?;
+        if envelope.problems.is_empty() && !self.tally.swell(envelope.swell_bytes) {
+            envelope.problem("metadata", SWOLLEN);
+        }
         if !envelope.problems.is_empty() {
             self.tally.reject();
             for (field, reason) in envelope.problems {
@@ -181,6 +184,8 @@ struct Envelope<'a> {
     /// The text of an object.
     metadata: Option<&'a str>,
     seen: Sanitized,
+    /// How much longer the metadata is when it is written.
+    swell_bytes: usize,
     /// A bit a known field that was given.
     given: u16,
     problems: Vec<(&'static str, String)>,
@@ -193,6 +198,7 @@ impl<'a> Envelope<'a> {
             timestamp_ms: None,
             metadata: None,
             seen: Sanitized::default(),
+            swell_bytes: 0,
             given: 0,
             problems: Vec::new(),
         };
@@ -335,6 +341,7 @@ impl<'a> Envelope<'a> {
             self.problem("metadata", "holds a number of more than 400 digits");
         }
         self.seen.nul += contents.nul;
+        self.swell_bytes = contents.swell_bytes;
         self.metadata = Some(text);
         Ok(())
     }

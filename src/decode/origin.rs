@@ -26,6 +26,7 @@ pub(super) struct Part<'a> {
     message: Cow<'a, [u8]>,
     schema_url: Cow<'a, [u8]>,
     pub(super) seen: Sanitized,
+    swell_bytes: usize,
     /// Why nothing that belongs to it can be taken.
     pub(super) fault: Option<Fault>,
 }
@@ -54,15 +55,15 @@ impl<'a> Part<'a> {
         limits: &Limits,
     ) -> Result<Self, Malformed> {
         let mut repaired = None;
-        let (mut seen, fault) = match Survey::of(&message, schema, limits) {
+        let (mut seen, swell_bytes, fault) = match Survey::of(&message, schema, limits) {
             Ok(survey) => {
                 if let Cow::Owned(copy) = survey.item {
                     repaired = Some(copy);
                 }
-                (survey.seen, None)
+                (survey.seen, survey.swell_bytes, None)
             }
             Err(Fault::Malformed(malformed)) => return Err(malformed),
-            Err(fault) => (Sanitized::default(), Some(fault)),
+            Err(fault) => (Sanitized::default(), 0, Some(fault)),
         };
         // A resource is stored once and whole.
         seen.cut = 0;
@@ -75,13 +76,14 @@ impl<'a> Part<'a> {
             message: repaired.map_or(message, Cow::Owned),
             schema_url,
             seen,
+            swell_bytes,
             fault,
         })
     }
 
-    /// Bytes on the wire.
+    /// About how many bytes it takes as it is stored.
     pub(super) fn len(&self) -> usize {
-        self.message.len() + self.schema_url.len()
+        self.message.len() + self.schema_url.len() + self.swell_bytes
     }
 }
 
@@ -173,7 +175,8 @@ fn write_resource(out: &mut String, part: &Part<'_>, style: &Style) {
                 json::number_member(out, "droppedAttributesCount", number(&part.message, 2));
             }),
             ("entityRefs", &|out| {
-                list_member(out, "entityRefs", &part.message, 3, |out, entity| {
+                let entities = repeated(&part.message, 3);
+                json::array_member(out, "entityRefs", entities, |out, entity| {
                     write_entity(out, entity, style);
                 });
             }),
@@ -210,7 +213,7 @@ fn write_scope(out: &mut String, part: &Part<'_>, style: &Style) {
 
 fn write_entity(out: &mut String, entity: &[u8], style: &Style) {
     let texts = |out: &mut String, name, number| {
-        list_member(out, name, entity, number, |out, item| {
+        json::array_member(out, name, repeated(entity, number), |out, item| {
             json::text(out, text(item));
         });
     };
@@ -228,27 +231,6 @@ fn write_entity(out: &mut String, entity: &[u8], style: &Style) {
             ("descriptionKeys", &|out| texts(out, "descriptionKeys", 4)),
         ],
     );
-}
-
-/// A whole member with an array of the elements of a repeated field; left out if there are none.
-pub(super) fn list_member(
-    out: &mut String,
-    name: &str,
-    message: &[u8],
-    number: u32,
-    mut write: impl FnMut(&mut String, &[u8]),
-) {
-    let mut elements = repeated(message, number).peekable();
-    if elements.peek().is_none() {
-        return;
-    }
-    json::key(out, name);
-    out.push('[');
-    for element in elements {
-        json::separate(out);
-        write(out, element);
-    }
-    out.push(']');
 }
 
 /// A text field; the last one given.

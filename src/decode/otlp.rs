@@ -2,10 +2,10 @@
 //!
 //! **Invariant:** whether an item is taken is decided from its bytes alone, in the same way with and without a sink.
 
-use super::item::{Item, Kind, Place, column_time, is_time_replaced};
+use super::item::{Item, Kind, Place, column_time, is_time_replaced, timestamp_ms};
 use super::origin::{Origin, Part};
 use super::survey::{Fault, Survey};
-use super::tally::Tally;
+use super::tally::{SWOLLEN, Tally};
 use super::value::Style;
 use super::walk::Visitor;
 use super::wire::Malformed;
@@ -141,6 +141,10 @@ impl<'a, 's> Rows<'a, 's> {
             self.reject(None, || format!("more than {ITEMS} items in one request"));
             return Ok(());
         }
+        if !self.tally.swell(survey.swell_bytes) {
+            self.reject(None, || SWOLLEN.to_owned());
+            return Ok(());
+        }
         let received_unix_nano = self.source.received_unix_nano;
         let seen = Sanitized {
             time: is_time_replaced(item.time(), received_unix_nano).into(),
@@ -161,6 +165,9 @@ impl<'a, 's> Rows<'a, 's> {
             origin
         });
         let mut flags = Flags::default();
+        if seen.time > 0 {
+            flags.insert(Flags::TIME_REPLACED);
+        }
         if seen.cut > 0 {
             flags.insert(Flags::CUT);
         }
@@ -172,7 +179,7 @@ impl<'a, 's> Rows<'a, 's> {
         }
         let place = Place {
             origin,
-            received_unix_nano,
+            timestamp_ms: timestamp_ms(item.time(), received_unix_nano),
             position: self.position,
             index,
             flags,

@@ -41,19 +41,13 @@ use std::borrow::Cow;
 
 use sha2::Digest as _;
 
-use super::item::{
-    Hex, Item, NANOS_PER_MS, Place, column_time, correlation_id, is_time_replaced, low32, provider,
-    time_member,
-};
+use super::item::{Hex, Item, Place, column_time, correlation_id, low32, provider, time_member};
 use super::json;
 use super::metric::{Data, Metric, Shared};
 use super::value::{self, Pairs, Style};
 use super::wire::{Malformed, Reader, Value};
 use crate::event::{Event, Flags};
-use values::{
-    List, Number, array_member, buckets_member, double_unless_zero, integer_member, object_member,
-    write_exemplar, write_quantile, zigzag,
-};
+use values::{List, Number, buckets_member, write_exemplar, write_quantile, zigzag};
 
 /// What stands in a point: numbers, buckets, quantiles, exemplars.
 pub(super) mod values;
@@ -208,14 +202,14 @@ impl<'m> Point<'m> {
         }
         json::number_member(out, "count", self.count);
         json::number_member(out, "flags", self.flags.into());
-        integer_member(out, "scale", self.scale);
+        json::integer_member(out, "scale", self.scale);
         if let Some(value @ Number::Double(_)) = self.value {
             value.write(out);
         }
         members(out, &shared.metadata);
         buckets_member(out, "negative", self.negative);
         buckets_member(out, "positive", self.positive);
-        array_member(
+        json::array_member(
             out,
             "exemplars",
             self.exemplars.messages(),
@@ -224,9 +218,9 @@ impl<'m> Point<'m> {
             },
         );
         json::number_member(out, "zeroCount", self.zero_count);
-        object_member(out, "attributes", attributes, style);
+        value::object_member(out, "attributes", attributes, style);
         members(out, &shared.description);
-        array_member(
+        json::array_member(
             out,
             "bucketCounts",
             self.bucket_counts.fixed64s(),
@@ -235,11 +229,11 @@ impl<'m> Point<'m> {
         if column_time(self.time).is_none() {
             time_member(out, "timeUnixNano", self.time);
         }
-        double_unless_zero(out, "zeroThreshold", self.zero_threshold);
+        json::double_member(out, "zeroThreshold", self.zero_threshold);
         let bounds = self.explicit_bounds.fixed64s().map(f64::from_bits);
-        array_member(out, "explicitBounds", bounds, json::double);
+        json::array_member(out, "explicitBounds", bounds, json::double);
         let quantiles = self.quantile_values.messages();
-        array_member(out, "quantileValues", quantiles, write_quantile);
+        json::array_member(out, "quantileValues", quantiles, write_quantile);
         time_member(out, "startTimeUnixNano", self.start);
         members(out, &shared.temporality);
         out.push('}');
@@ -295,12 +289,6 @@ impl Item for Point<'_> {
                 flags.insert(flag);
             }
         }
-        let sent = column_time(self.time);
-        let is_replaced = is_time_replaced(self.time, place.received_unix_nano);
-        if is_replaced {
-            flags.insert(Flags::TIME_REPLACED);
-        }
-        let time = if is_replaced { None } else { sent }.unwrap_or(place.received_unix_nano);
         metadata.clear();
         self.write_metadata(shared, &attributes, &place.style, metadata);
         take(&Event {
@@ -308,13 +296,13 @@ impl Item for Point<'_> {
             integration: Cow::Borrowed(&place.origin.integration),
             provider: provider(&attributes, place.origin),
             event_type: Cow::Borrowed("metric"),
-            timestamp_ms: (time / NANOS_PER_MS).max(0),
+            timestamp_ms: place.timestamp_ms,
             metadata: Cow::Borrowed(metadata),
             trace_id: None,
             span_id: None,
             parent_span_id: None,
             name: Some(Cow::Borrowed(&shared.name)),
-            time_unix_nano: sent,
+            time_unix_nano: column_time(self.time),
             duration_ns: None,
             kind: Some(self.metric.data as i32),
             status: Some(Cow::Borrowed(self.metric.data.name())),

@@ -1,12 +1,14 @@
 //! Reads JSON step by step from one text (RFC 8259), without a tree: the caller asks for what it expects next.
 //!
-//! Numbers are handed out as they are written, so that nothing is rounded, and whatever is not wanted is skipped without
-//! recursion, however deep it is.
+//! Numbers are handed out as they are written, so that nothing is rounded.
 //!
-//! **Invariant:** what was read or skipped without an error is valid JSON; memory taken is one bit a level of nesting.
+//! **Invariant:** what was read without an error is valid JSON, and no memory is taken for it.
 
 use super::DecodeError;
 use super::string::{Text, plain_end};
+
+/// Values that are not wanted.
+mod skip;
 
 /// What was expected, and the byte at which it was not found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,19 +35,6 @@ pub(super) enum Kind {
     Number,
     Bool,
     Null,
-}
-
-/// What a skipped value holds that matters to those who keep it.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Contents {
-    /// Values in it, itself included; keys are not counted.
-    pub(super) nodes: usize,
-    /// Levels of objects and arrays.
-    pub(super) depth: usize,
-    /// Texts and keys with a NUL.
-    pub(super) nul: u32,
-    pub(super) has_lone_surrogate: bool,
-    pub(super) has_long_number: bool,
 }
 
 /// A place in a JSON text.
@@ -273,188 +262,5 @@ impl<'a> Scanner<'a> {
         }
         self.at += word.len();
         Ok(())
-    }
-
-    /// Passes over one value of any kind and depth, and returns its text and what it holds.
-    pub(super) fn skip(&mut self) -> Result<(&'a str, Contents), SyntaxError> {
-        self.skip_space();
-        let start = self.at;
-        let mut contents = Contents::default();
-        let mut levels = Levels::default();
-        loop {
-            contents.nodes += 1;
-            // True where a container was opened, whose first member has no comma before it.
-            let mut is_first = false;
-            match self.peek()? {
-                kind @ (Kind::Object | Kind::Array) => {
-                    self.at += 1;
-                    levels.push(kind == Kind::Object);
-                    contents.depth = contents.depth.max(levels.len);
-                    is_first = true;
-                }
-                Kind::Text => contents.text(self.text()?),
-                Kind::Number => contents.number(self.number()?),
-                Kind::Bool => drop(self.bool()?),
-                Kind::Null => self.null()?,
-            }
-            // Closes what ends here; stops before the next value.
-            loop {
-                let Some(is_object) = levels.top() else {
-                    return Ok((&self.text[start..self.at], contents));
-                };
-                let is_closed = if is_object {
-                    match self.next_key(&mut is_first)? {
-                        Some(key) => {
-                            contents.text(key);
-                            false
-                        }
-                        None => true,
-                    }
-                } else {
-                    !self.next_element(&mut is_first)?
-                };
-                if !is_closed {
-                    break;
-                }
-                levels.pop();
-            }
-        }
-    }
-}
-
-impl Contents {
-    fn text(&mut self, text: Text<'_>) {
-        if text.has_escapes {
-            let (nul, has_lone_surrogate) = text.oddities();
-            self.nul += u32::from(nul);
-            self.has_lone_surrogate |= has_lone_surrogate;
-        }
-    }
-
-    fn number(&mut self, number: &str) {
-        self.has_long_number |= !super::json::is_short_number(number);
-    }
-}
-
-/// The open objects (true) and arrays, one bit each.
-#[derive(Debug, Default)]
-struct Levels {
-    first: u64,
-    more: Vec<u64>,
-    len: usize,
-}
-
-impl Levels {
-    fn word(&mut self, level: usize) -> &mut u64 {
-        match level / 64 {
-            0 => &mut self.first,
-            index => {
-                if self.more.len() < index {
-                    self.more.resize(index, 0);
-                }
-                &mut self.more[index - 1]
-            }
-        }
-    }
-
-    fn push(&mut self, is_object: bool) {
-        let level = self.len;
-        let bit = 1 << (level % 64);
-        let word = self.word(level);
-        if is_object {
-            *word |= bit;
-        } else {
-            *word &= !bit;
-        }
-        self.len += 1;
-    }
-
-    fn pop(&mut self) {
-        self.len -= 1;
-    }
-
-    fn top(&mut self) -> Option<bool> {
-        let level = self.len.checked_sub(1)?;
-        Some(*self.word(level) & (1 << (level % 64)) != 0)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn skip(text: &str) -> Result<Contents, SyntaxError> {
-        let mut scanner = Scanner::new(text);
-        let (_, contents) = scanner.skip()?;
-        scanner.end()?;
-        Ok(contents)
-    }
-
-    #[test]
-    fn what_is_json_and_what_is_not_agrees_with_serde_json() {
-        for text in [
-            "",
-            " ",
-            "{",
-            "[",
-            "[1,]",
-            "[,1]",
-            "{\"a\"}",
-            "{\"a\":}",
-            "{\"a\":1,}",
-            "{,}",
-            "[1 2]",
-            "01",
-            "-",
-            "1.",
-            ".5",
-            "1e",
-            "1e+",
-            "-0",
-            "-0.0e-0",
-            "+1",
-            "NaN",
-            "nul",
-            "nullx",
-            "tru",
-            "true",
-            "\"a",
-            "\"\\x\"",
-            "\"\\u12\"",
-            "\"\\u12g4\"",
-            "\"\t\"",
-            "\"\\t\"",
-            "[[[]]]",
-            "{\"a\":{\"b\":[1,{\"c\":null}]}}",
-            "{} {}",
-            "[]]",
-            "{\"a\":1 \"b\":2}",
-            "{1:2}",
-            "\"\u{7f}\"",
-            "\u{feff}1",
-            "1 ",
-            "\n[\r\n1\t]",
-        ] {
-            let expected = serde_json::from_str::<&serde_json::value::RawValue>(text).is_ok();
-            assert_eq!(skip(text).is_ok(), expected, "{text:?}");
-        }
-    }
-
-    #[test]
-    fn a_million_open_brackets_are_passed_over_without_recursion() {
-        let depth = 1_000_000;
-        let text = "[".repeat(depth) + &"]".repeat(depth);
-        let contents = skip(&text).expect("valid JSON");
-        assert_eq!(contents.depth, depth);
-        let cut = skip(&text[..depth]).expect_err("cut short");
-        assert_eq!(cut.at, depth);
-    }
-
-    #[test]
-    fn contents_are_counted() {
-        let contents =
-            skip(r#"{"a\u0000": [1, "\u0000\u0000"], "b": {"c": 1e999}}"#).expect("valid JSON");
-        assert_eq!((contents.nodes, contents.depth, contents.nul), (6, 2, 2));
-        assert!(contents.has_long_number && !contents.has_lone_surrogate);
     }
 }

@@ -11,13 +11,13 @@
 use std::borrow::Cow;
 
 use super::item::{
-    Hex, Item, Kind, NAME_CHARACTERS, NANOS_PER_MS, Place, Stretch, column_time, correlation_id,
-    is_id, is_time_replaced, low32, provider, time_member,
+    Hex, Item, Kind, NAME_CHARACTERS, Place, Stretch, column_time, correlation_id, is_id,
+    long_name_member, low32, provider, time_member,
 };
 use super::json;
-use super::origin::{column, list_member};
+use super::origin::column;
 use super::schema::{self, Message};
-use super::value::{self, Pairs, Style, attributes_member, text};
+use super::value::{self, Pairs, Style, attributes_member, repeated, text};
 use super::wire::{Malformed, Reader, Value, WRONG_TYPE};
 use crate::event::{Event, Flags};
 
@@ -113,15 +113,14 @@ impl<'a> Span<'a> {
         out: &mut String,
     ) {
         out.push('{');
-        let name = text(self.name);
-        if name.chars().nth(NAME_CHARACTERS).is_some() {
-            json::text_member(out, "name", name);
-        }
+        long_name_member(out, "name", text(self.name));
         json::number_member(out, "flags", self.flags.into());
-        list_member(out, "links", self.links.bytes(), 13, |out, link| {
+        let links = repeated(self.links.bytes(), 13);
+        json::array_member(out, "links", links, |out, link| {
             write_link(out, link, style);
         });
-        list_member(out, "events", self.events.bytes(), 11, |out, event| {
+        let events = repeated(self.events.bytes(), 11);
+        json::array_member(out, "events", events, |out, event| {
             write_event(out, event, style);
         });
         if !self.status_message.is_empty() {
@@ -130,10 +129,7 @@ impl<'a> Span<'a> {
             json::text_member(out, "message", text(self.status_message));
             out.push('}');
         }
-        if !attributes.is_empty() {
-            json::key(out, "attributes");
-            value::object(out, attributes, style);
-        }
+        value::object_member(out, "attributes", attributes, style);
         json::text_member(out, "traceState", text(self.trace_state));
         if duration.is_none() {
             time_member(out, "endTimeUnixNano", self.end);
@@ -177,15 +173,10 @@ impl Item for Span<'_> {
             &place.style,
         );
         let mut flags = place.flags;
-        let is_replaced = is_time_replaced(self.start, place.received_unix_nano);
-        if is_replaced {
-            flags.insert(Flags::TIME_REPLACED);
-        }
         if self.end == 0 || self.end < self.start {
             flags.insert(Flags::END_INVALID);
         }
         let start = column_time(self.start);
-        let time = if is_replaced { None } else { start }.unwrap_or(place.received_unix_nano);
         let duration = match self.start {
             0 | u64::MAX => None,
             start => self
@@ -206,7 +197,7 @@ impl Item for Span<'_> {
             integration: Cow::Borrowed(&place.origin.integration),
             provider: provider(&attributes, place.origin),
             event_type: Cow::Borrowed("span"),
-            timestamp_ms: (time / NANOS_PER_MS).max(0),
+            timestamp_ms: place.timestamp_ms,
             metadata: Cow::Borrowed(metadata),
             trace_id: Some(Cow::Borrowed(trace_id.as_str())),
             span_id: Some(Cow::Borrowed(span_id.as_str())),

@@ -30,6 +30,9 @@ pub(super) struct Survey<'a> {
     /// The item; a repaired copy where a text was not UTF-8.
     pub(super) item: Cow<'a, [u8]>,
     pub(super) seen: Sanitized,
+    /// How many bytes longer than on the wire it is when it is written, counted where that is a multiple: digits of
+    /// doubles, control characters, values that are nothing.
+    pub(super) swell_bytes: usize,
     bytes: &'a [u8],
     nodes_left: u32,
     limits: &'a Limits,
@@ -48,6 +51,7 @@ impl<'a> Survey<'a> {
         let mut survey = Self {
             item: Cow::Borrowed(bytes),
             seen: Sanitized::default(),
+            swell_bytes: 0,
             bytes,
             nodes_left: limits.nodes,
             limits,
@@ -61,6 +65,9 @@ impl<'a> Survey<'a> {
         let level = level + u16::from(schema.is_value);
         if level > self.limits.depth.into() {
             return Err(Fault::TooDeep);
+        }
+        if schema.is_value && bytes.is_empty() {
+            self.swell_bytes += EMPTY_BYTES;
         }
         let mut attributes = 0u32;
         let mut reader = Reader::new(bytes);
@@ -87,7 +94,11 @@ impl<'a> Survey<'a> {
                 }
                 (Kind::Bytes, Value::Bytes(bytes)) => self.measure(bytes, schema),
                 (Kind::Double | Kind::Fixed64, Value::Bytes(packed)) if field.repeated => {
-                    self.count(packed_fixed64(packed)?.count())?;
+                    let numbers = packed_fixed64(packed)?;
+                    self.count(numbers.len())?;
+                    if matches!(field.kind, Kind::Double) {
+                        self.swell_bytes += numbers.map(zeros).sum::<usize>();
+                    }
                 }
                 (Kind::Uint64, Value::Bytes(packed)) if field.repeated => {
                     let mut numbers = Reader::new(packed);
@@ -95,14 +106,19 @@ impl<'a> Survey<'a> {
                         self.count(1)?;
                     }
                 }
-                (Kind::Double | Kind::Fixed64, Value::Fixed64(_))
-                | (Kind::Uint64, Value::Varint(_)) => {
+                (Kind::Double, Value::Fixed64(bits)) => {
+                    self.count(usize::from(field.repeated))?;
+                    self.swell_bytes += zeros(bits);
+                }
+                (Kind::Fixed64, Value::Fixed64(_)) | (Kind::Uint64, Value::Varint(_)) => {
                     self.count(usize::from(field.repeated))?;
                 }
                 (Kind::StringReference, Value::Varint(_)) => self.seen.string_reference += 1,
+                // A name of twenty characters to a number of one byte.
+                (Kind::Uint32, Value::Varint(_)) => self.swell_bytes += field.name.len(),
                 (Kind::Id, Value::Bytes(_))
                 | (
-                    Kind::Bool | Kind::Int64 { .. } | Kind::Uint32 | Kind::Sint32 | Kind::Enum(_),
+                    Kind::Bool | Kind::Int64 { .. } | Kind::Sint32 | Kind::Enum(_),
                     Value::Varint(_),
                 )
                 | (Kind::Sfixed64 { .. }, Value::Fixed64(_))
@@ -123,8 +139,9 @@ impl<'a> Survey<'a> {
     }
 
     fn text(&mut self, text: &[u8]) {
-        if text.contains(&0) {
-            self.seen.nul += 1;
+        if text.iter().any(|byte| *byte < b' ') {
+            self.seen.nul += u32::from(text.contains(&0));
+            self.swell_bytes += text.iter().map(escape).sum::<usize>();
         }
         if std::str::from_utf8(text).is_err() {
             self.seen.utf8 += 1;
@@ -142,6 +159,31 @@ impl<'a> Survey<'a> {
     }
 }
 
+/// By how much `{"$empty": true}` is longer than a value of no bytes.
+const EMPTY_BYTES: usize = 16;
+
+/// How many bytes more than itself a byte of a text takes as a control character.
+fn escape(byte: &u8) -> usize {
+    match byte {
+        0x08 | b'\t' | b'\n' | 0x0c | b'\r' => 1,
+        0 => 2,
+        0x01..=0x1f => 5,
+        _ => 0,
+    }
+}
+
+/// About how many zeros a double has in plain digits beside those that it takes to tell it from others: 300 at most.
+fn zeros(bits: u64) -> usize {
+    match usize::try_from(bits >> 52 & 0x7ff) {
+        // Zero and what has no digits.
+        Ok(0x7ff) => 0,
+        Ok(0) if bits << 1 == 0 => 0,
+        // The decimal logarithm of 2 is 0.301.
+        Ok(exponent) => (exponent.abs_diff(1023) * 3 / 10).saturating_sub(17),
+        Err(_) => 0,
+    }
+}
+
 /// Puts `?` in the place of each byte that is not UTF-8.
 pub(super) fn repair(text: &mut [u8]) {
     let mut at = 0;
@@ -156,6 +198,7 @@ pub(super) fn repair(text: &mut [u8]) {
 #[cfg(test)]
 mod tests {
     use super::super::schema::{ANY_VALUE, KEY_VALUE};
+    use super::super::value::{Style, any_value};
     use super::*;
 
     /// An AnyValue within `levels - 1` arrays.
@@ -205,6 +248,40 @@ mod tests {
         assert!(Survey::of(&list(1), &ANY_VALUE, &limits).is_ok());
         let fault = Survey::of(&list(2), &ANY_VALUE, &limits).expect_err("too many");
         assert_eq!(fault, Fault::TooManyNodes);
+    }
+
+    #[test]
+    fn what_is_written_is_a_few_times_as_long_but_for_what_swells() {
+        let limits = Limits::default();
+        let style = Style::row(&limits);
+        let array = |value: &[u8]| {
+            let element = [&[0x0a, u8::try_from(value.len()).expect("short")], value].concat();
+            [
+                &[0x2a, u8::try_from(10 * element.len()).expect("short")][..],
+                &element.repeat(10),
+            ]
+            .concat()
+        };
+        let double = |bits: u64| array(&[&[0x21][..], &bits.to_le_bytes()].concat());
+        let mut values = vec![
+            array(b""),
+            array(&[0x10, 1]),
+            double(0),
+            double(f64::NAN.to_bits()),
+        ];
+        for byte in 0..=0x7f {
+            values.push([&[0x0a, 100][..], &[byte; 100]].concat());
+        }
+        for exponent in 0..0x7ff {
+            values.extend([0, 1, 0xf_3333_3333_3333].map(|digits| double(exponent << 52 | digits)));
+        }
+        for value in values {
+            let survey = Survey::of(&value, &ANY_VALUE, &limits).expect("a value");
+            let mut out = String::new();
+            any_value(&mut out, &value, &style);
+            assert!(out.len() <= 5 * value.len() + survey.swell_bytes, "{out}");
+            assert!(survey.swell_bytes <= 5 * out.len(), "{out}");
+        }
     }
 
     #[test]

@@ -7,10 +7,19 @@ use crate::error::shown;
 
 const REJECTIONS: usize = 20;
 
+/// Most that comes is about as long when it is written. What is a multiple of it, such as `1e300` in plain digits, may
+/// make a request so much longer: its rows are in memory together when they are written.
+const SWELL_BYTES: usize = 128 << 20;
+
+/// Why an item is not taken for which there is no such room.
+pub(super) const SWOLLEN: &str =
+    "this request's numbers in plain digits and its texts with escapes are too long";
+
 /// Counts items as they go by.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     checked: Checked,
+    swell_bytes: usize,
 }
 
 impl Tally {
@@ -28,6 +37,16 @@ impl Tally {
     pub(super) fn accept(&mut self, unix_nano: Option<i64>) {
         self.checked.accepted = self.checked.accepted.saturating_add(1);
         self.checked.latest_unix_nano = self.checked.latest_unix_nano.max(unix_nano);
+    }
+
+    /// Whether an item may be so many bytes longer when it is written; if so they are taken.
+    pub(super) const fn swell(&mut self, bytes: usize) -> bool {
+        let all = self.swell_bytes.saturating_add(bytes);
+        if all > SWELL_BYTES {
+            return false;
+        }
+        self.swell_bytes = all;
+        true
     }
 
     pub(super) const fn reject(&mut self) {

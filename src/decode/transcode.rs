@@ -13,11 +13,14 @@ use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
 use super::Limits;
-use super::json;
 use super::scan::{Kind as Json, Scanner, SyntaxError};
 use super::schema::{Field, Kind, Message};
 use super::string::Text;
+use number::{Number, double, enumeration, integer_or_double, unsigned};
 use spelling::{Names, Written};
+
+/// Numbers in their many spellings.
+mod number;
 
 /// camelCase and snake_case.
 mod spelling;
@@ -270,103 +273,6 @@ fn hex(text: Text<'_>) -> Vec<u8> {
     match bytes.collect() {
         Some(bytes) if odd.is_empty() => bytes,
         _ => vec![0],
-    }
-}
-
-/// A number's text, be it a JSON number or a string that holds one.
-fn number_text<'a>(scanner: &mut Scanner<'a>) -> Result<std::borrow::Cow<'a, str>, SyntaxError> {
-    let expected = scanner.error("a number is expected");
-    match scanner.peek()? {
-        Json::Number => scanner.number().map(std::borrow::Cow::Borrowed),
-        Json::Text => {
-            let text = scanner.text()?.decode();
-            let mut inner = Scanner::new(&text);
-            match inner.number().and_then(|_| inner.end()) {
-                Ok(()) => Ok(text),
-                Err(_) => Err(expected),
-            }
-        }
-        _ => Err(expected),
-    }
-}
-
-enum Number {
-    Integer(i64),
-    Double(f64),
-}
-
-fn integer_or_double(scanner: &mut Scanner<'_>) -> Result<Number, SyntaxError> {
-    let out_of_range = scanner.error("the number is out of range");
-    let text = number_text(scanner)?;
-    if let Ok(value) = text.trim_ascii().parse() {
-        return Ok(Number::Integer(value));
-    }
-    if let Some((whole, fraction)) = plain(&text)
-        && fraction.bytes().all(|byte| byte == b'0')
-        && let Ok(value) = whole.parse()
-    {
-        return Ok(Number::Integer(value));
-    }
-    finite(&text).map(Number::Double).ok_or(out_of_range)
-}
-
-fn unsigned<T: std::str::FromStr>(scanner: &mut Scanner<'_>) -> Result<T, SyntaxError> {
-    let out_of_range = scanner.error("the number is out of range");
-    let text = number_text(scanner)?;
-    if let Ok(value) = text.trim_ascii().parse() {
-        return Ok(value);
-    }
-    plain(&text)
-        .and_then(|(whole, _)| whole.parse().ok())
-        .ok_or(out_of_range)
-}
-
-/// A number's plain digits before and after the point.
-fn plain(number: &str) -> Option<(String, String)> {
-    let mut plain = String::new();
-    json::plain_number(&mut plain, number.trim_ascii())?;
-    Some(match plain.split_once('.') {
-        Some((whole, fraction)) => (whole.to_owned(), fraction.to_owned()),
-        None => (plain, String::new()),
-    })
-}
-
-fn double(scanner: &mut Scanner<'_>) -> Result<f64, SyntaxError> {
-    let out_of_range = scanner.error("the number is out of range");
-    if scanner.peek()? == Json::Text {
-        let mut ahead = *scanner;
-        let special = match &*ahead.text()?.decode() {
-            "NaN" => Some(f64::NAN),
-            "Infinity" => Some(f64::INFINITY),
-            "-Infinity" => Some(f64::NEG_INFINITY),
-            _ => None,
-        };
-        if let Some(value) = special {
-            *scanner = ahead;
-            return Ok(value);
-        }
-    }
-    finite(&number_text(scanner)?).ok_or(out_of_range)
-}
-
-fn finite(number: &str) -> Option<f64> {
-    let value: f64 = number.trim_ascii().parse().ok()?;
-    value.is_finite().then_some(value)
-}
-
-fn enumeration(scanner: &mut Scanner<'_>, names: &[&str]) -> Result<i32, SyntaxError> {
-    let unknown = scanner.error("an enum's number or name is expected");
-    if scanner.peek()? == Json::Text {
-        let mut ahead = *scanner;
-        let name = ahead.text()?.decode();
-        if let Some(index) = names.iter().position(|known| *known == name) {
-            *scanner = ahead;
-            return i32::try_from(index).map_err(|_| unknown);
-        }
-    }
-    match integer_or_double(scanner) {
-        Ok(Number::Integer(value)) => i32::try_from(value).map_err(|_| unknown),
-        Ok(Number::Double(_)) | Err(_) => Err(unknown),
     }
 }
 

@@ -114,13 +114,18 @@ pub(super) fn object(out: &mut String, pairs: &Pairs<'_>, style: &Style) {
     out.push('}');
 }
 
+/// A whole member with an object, left out if that is empty.
+pub(super) fn object_member(out: &mut String, name: &str, pairs: &Pairs<'_>, style: &Style) {
+    if !pairs.is_empty() {
+        json::key(out, name);
+        object(out, pairs, style);
+    }
+}
+
 /// A whole member `attributes` from field `number` of a message; left out if there are none.
 pub(super) fn attributes_member(out: &mut String, message: &[u8], number: u32, style: &Style) {
     let pairs = pairs(message, number, style.attributes, style);
-    if !pairs.is_empty() {
-        json::key(out, "attributes");
-        object(out, &pairs, style);
-    }
+    object_member(out, "attributes", &pairs, style);
 }
 
 /// Writes one AnyValue.

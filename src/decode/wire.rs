@@ -139,7 +139,9 @@ impl<'a> Value<'a> {
 ///
 /// # Errors
 /// When its length is not a multiple of 8.
-pub(super) fn packed_fixed64(packed: &[u8]) -> Result<impl Iterator<Item = u64>, Malformed> {
+pub(super) fn packed_fixed64(
+    packed: &[u8],
+) -> Result<impl ExactSizeIterator<Item = u64>, Malformed> {
     match packed.as_chunks::<8>() {
         (numbers, []) => Ok(numbers.iter().map(|bytes| u64::from_le_bytes(*bytes))),
         _ => Err(CUT_SHORT),

@@ -38,7 +38,7 @@ fn seconds(estimate: f64, jitter: f64) -> u8 {
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
-        reason = "clamped to 1..=5"
+        reason = "clamped to what a byte holds"
     )]
     let seconds = wait.clamp(f64::from(SHORTEST_S), f64::from(LONGEST_S)) as u8;
     seconds

@@ -97,7 +97,7 @@ impl Receiver {
         let deadline = Instant::now() + self.stage.options.handling_timeout;
         let deadline = earlier(deadline, wanted.deadline);
         let job = Job {
-            wire: wire.clone(),
+            wire,
             content_encoding,
             source: self.source(wanted),
             check: self.stage.check,
@@ -126,6 +126,7 @@ impl Receiver {
         let position = match claim.unwrap_or(Claim::Unknown) {
             Claim::Duplicate(position) => {
                 tally.duplicate(&checked);
+                drop(decoded.job);
                 position
             }
             Claim::KeyReused => return Err(Error::KeyReused),
@@ -138,7 +139,7 @@ impl Receiver {
                     accepted: checked.accepted,
                     rejected: checked.rejected,
                     digest: decoded.identity.map_or([0; 16], |known| known.digest),
-                    payload: wire,
+                    payload: decoded.job.wire,
                 };
                 let appending = Appending {
                     log: self.stage.log.clone(),
@@ -156,6 +157,7 @@ impl Receiver {
                 }
             }
         };
+        // Nothing of the body is held any longer: its memory is free, and this wait may be long.
         let stored = match wanted.wait {
             Wait::Synced => None,
             Wait::Stored => {
@@ -347,57 +349,4 @@ fn unknown() -> Error {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-    use std::time::Duration;
-
-    use axum::body::Body;
-    use axum::http::{Request, StatusCode};
-    use tower::ServiceExt;
-
-    use super::super::{Options, Receiver, router};
-    use super::{Checked, DECODED_IN_PLACE_BYTES, DecodeError, Source, decode};
-    use crate::log::disk::OsDisk;
-    use crate::log::{self, Log};
-    use crate::write::Progress;
-
-    fn check(body: &[u8], source: &Source) -> Result<Checked, DecodeError> {
-        assert!(!body.ends_with(b"  "), "a fault in decoding");
-        decode::check(body, source)
-    }
-
-    /// One that was met would be met again: the client must not send such a body for ever.
-    #[tokio::test]
-    async fn a_panic_in_decoding_is_answered_400_and_harms_nobody() {
-        let dir = tempfile::tempdir().unwrap();
-        let options = log::Options {
-            dir: dir.path().to_owned(),
-            budget_bytes: Some(64 << 20),
-            segment_bytes: 4 << 20,
-            free_floor_bytes: 0,
-            keep_stored: Duration::ZERO,
-        };
-        let log = Log::open(Arc::new(OsDisk), &options).unwrap();
-        let mut receiver = Receiver::new(log.clone(), Progress::default(), Options::default());
-        Arc::get_mut(&mut receiver.stage)
-            .expect("not shared yet")
-            .check = check;
-        let router = router(receiver.clone());
-        let send = async |end: &str, spaces: usize| {
-            let event = r#"{"correlationId":"c","integration":"i","eventType":"e"}"#;
-            let body = format!("{event}{}{end}", " ".repeat(spaces));
-            let request = Request::post("/ingest").body(Body::from(body)).unwrap();
-            router.clone().oneshot(request).await.unwrap().status()
-        };
-        for round in 1..=4 {
-            for spaces in [0, DECODED_IN_PLACE_BYTES] {
-                assert_eq!(send("  ", spaces).await, StatusCode::BAD_REQUEST);
-            }
-            assert_eq!(send("\n", DECODED_IN_PLACE_BYTES).await, StatusCode::OK);
-            assert_eq!(log.status().synced, round);
-        }
-        let mut all = receiver.stage.budget.reservation();
-        let half = receiver.stage.budget.share_bytes();
-        assert_eq!(all.grow(half), Ok(()), "no memory is left reserved");
-    }
-}
+mod tests;

@@ -2,7 +2,7 @@
 //!
 //! **Invariant:** a position counts as stored only once the database's account holds it.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -30,6 +30,8 @@ struct Shared {
 
 struct State {
     stored: HashMap<StreamId, Account>,
+    /// Streams that the log has let go of, as all of them is stored.
+    gone: HashSet<StreamId>,
     problems: BTreeMap<Concern, Problem>,
     notice: Option<&'static str>,
     connected: bool,
@@ -42,6 +44,7 @@ impl Default for State {
     fn default() -> Self {
         Self {
             stored: HashMap::new(),
+            gone: HashSet::new(),
             problems: BTreeMap::new(),
             notice: None,
             connected: false,
@@ -73,12 +76,18 @@ impl Progress {
             tokio::pin!(changed);
             // Listens before it looks, so that nothing is missed in between.
             changed.as_mut().enable();
-            let stored = self.stored_of(position.stream);
-            if stored.contains(position.n) {
+            if self.is_stored(position) {
                 return;
             }
             changed.await;
         }
+    }
+
+    fn is_stored(&self, position: Position) -> bool {
+        let state = self.state();
+        let account = state.stored.get(&position.stream);
+        account.is_some_and(|account| account.contains(position.n))
+            || state.gone.contains(&position.stream)
     }
 
     /// What stands in the writer's way now, for `/health`: sentences that say what to do. Empty when nothing does.
@@ -146,7 +155,11 @@ impl Progress {
 
     /// A stream that neither the log nor the database needs any longer.
     pub(super) fn forget(&self, stream: StreamId) {
-        self.state().stored.remove(&stream);
+        let mut state = self.state();
+        state.stored.remove(&stream);
+        state.gone.insert(stream);
+        drop(state);
+        self.shared.stored.notify_waiters();
     }
 
     /// A batch was committed.
@@ -223,6 +236,22 @@ mod tests {
                 n: 9,
             })
             .await;
+    }
+
+    /// A retry of a request from before the start may come when its stream is long drained.
+    #[tokio::test]
+    async fn a_position_of_a_stream_that_is_gone_is_stored() {
+        let progress = Progress::default();
+        let position = Position {
+            stream: STREAM,
+            n: 5,
+        };
+        let stored = progress.stored(position);
+        tokio::pin!(stored);
+        assert!(futures_util::poll!(&mut stored).is_pending());
+        progress.forget(STREAM);
+        assert!(futures_util::poll!(&mut stored).is_ready());
+        assert!(progress.streams().is_empty());
     }
 
     #[test]

@@ -255,3 +255,6 @@ fn count(tally: &Tally, waited: u64) {
             "events went to telemetry_dead_letters; their reason and payload stand there");
     }
 }
+
+#[cfg(test)]
+mod tests;

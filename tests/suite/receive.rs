@@ -6,10 +6,12 @@ mod connections;
 mod duplicates;
 mod grpc;
 mod logs;
+mod messages;
 mod metrics;
 mod native;
 mod otlp;
 mod transport;
+mod ways;
 mod whole;
 
 use std::net::SocketAddr;

@@ -169,8 +169,10 @@ impl Export {
         match form {
             Form::Json => Ok(json.into_bytes()),
             Form::Protobuf => {
+                // The limits are for an item, and this is all of them.
                 let limits = Limits {
                     depth: value::LEVELS,
+                    nodes: u32::MAX,
                     ..Limits::default()
                 };
                 let mut protobuf = Vec::with_capacity(json.len() / 2);

@@ -4,7 +4,7 @@
 
 use super::super::item::{Hex, Stretch, is_id, low32, time_member};
 use super::super::json;
-use super::super::value::{self, Pairs, Style, repeated};
+use super::super::value::{self, Style, repeated};
 use super::super::wire::{Reader, Value};
 
 /// The value of a number point or an exemplar.
@@ -94,55 +94,6 @@ pub(super) fn zigzag(value: u64) -> i32 {
     (value >> 1).cast_signed() ^ -(value & 1).cast_signed()
 }
 
-/// A whole member with a signed number, left out if that is 0, the default.
-pub(in crate::decode) fn integer_member(out: &mut String, name: &str, number: i32) {
-    if number != 0 {
-        json::key(out, name);
-        json::display(out, number);
-    }
-}
-
-/// A whole member with a double, left out if that is 0, the default; -0 is not.
-pub(super) fn double_unless_zero(out: &mut String, name: &str, value: f64) {
-    if value.to_bits() != 0 {
-        json::key(out, name);
-        json::double(out, value);
-    }
-}
-
-/// A whole member with an object, left out if that is empty.
-pub(in crate::decode) fn object_member(
-    out: &mut String,
-    name: &str,
-    pairs: &Pairs<'_>,
-    style: &Style,
-) {
-    if !pairs.is_empty() {
-        json::key(out, name);
-        value::object(out, pairs, style);
-    }
-}
-
-/// A whole member with an array, left out if that is empty.
-pub(super) fn array_member<T>(
-    out: &mut String,
-    name: &str,
-    elements: impl Iterator<Item = T>,
-    mut write: impl FnMut(&mut String, T),
-) {
-    let mut elements = elements.peekable();
-    if elements.peek().is_none() {
-        return;
-    }
-    json::key(out, name);
-    out.push('[');
-    for element in elements {
-        json::separate(out);
-        write(out, element);
-    }
-    out.push(']');
-}
-
 /// A whole member with the buckets of one sign, left out if the message is absent.
 pub(super) fn buckets_member(out: &mut String, name: &str, buckets: List<'_>) {
     if buckets.messages().next().is_none() {
@@ -152,10 +103,10 @@ pub(super) fn buckets_member(out: &mut String, name: &str, buckets: List<'_>) {
     out.push('{');
     let offset = buckets.messages().flat_map(|part| fields(part, 1)).last();
     if let Some(Value::Varint(offset)) = offset {
-        integer_member(out, "offset", zigzag(offset));
+        json::integer_member(out, "offset", zigzag(offset));
     }
     let counts = buckets.messages().flat_map(|part| varints(part, 2));
-    array_member(out, "bucketCounts", counts, json::display);
+    json::array_member(out, "bucketCounts", counts, json::display);
     out.push('}');
 }
 
@@ -163,7 +114,7 @@ pub(super) fn write_quantile(out: &mut String, quantile_value: &[u8]) {
     out.push('{');
     for (name, number) in [("value", 2), ("quantile", 1)] {
         if let Some(Value::Fixed64(bits)) = fields(quantile_value, number).last() {
-            double_unless_zero(out, name, f64::from_bits(bits));
+            json::double_member(out, name, f64::from_bits(bits));
         }
     }
     out.push('}');
@@ -198,6 +149,6 @@ pub(super) fn write_exemplar(out: &mut String, exemplar: &[u8], style: &Style) {
     }
     time_member(out, "timeUnixNano", time);
     let attributes = value::pairs(exemplar, 7, 0, style);
-    object_member(out, "filteredAttributes", &attributes, style);
+    value::object_member(out, "filteredAttributes", &attributes, style);
     out.push('}');
 }

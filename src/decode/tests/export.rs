@@ -1,5 +1,6 @@
 //! What is exported is what came in, in either encoding of both.
 
+use opentelemetry_proto::tonic::metrics::v1::{MetricsData, metric};
 use proptest::prelude::*;
 use prost::Message as _;
 use serde_json::{Value, json};
@@ -248,6 +249,35 @@ fn an_export_takes_one_event_and_as_many_more_as_there_is_room_for() {
         );
         assert!(length(taken + 2) > room, "{taken} in {room}");
     }
+}
+
+/// A page of histograms once came back in protobuf with the numbers of the later ones left out: the limit of one item
+/// was that of the export.
+#[test]
+fn an_export_has_all_numbers_however_many_items_have_them() {
+    let numbers = usize::try_from(Limits::default().nodes).expect("small") / 2;
+    let counts = vec!["1"; numbers].join(", ");
+    let event = event(
+        "metric",
+        "histogram",
+        &format!(r#"{{"bucketCounts": [{counts}]}}"#),
+    );
+    let mut export = Export::new(Signal::Metric, usize::MAX);
+    for _ in 0..3 {
+        assert_eq!(export.take(&event), Ok(Taken::Yes));
+    }
+    let protobuf = export.finish(Form::Protobuf).expect("it is written");
+    let all = MetricsData::decode(&*protobuf).expect("OTLP");
+    let metric = &all.resource_metrics[0].scope_metrics[0].metrics[0];
+    let Some(metric::Data::Histogram(histogram)) = &metric.data else {
+        panic!("a histogram");
+    };
+    let lengths: Vec<_> = histogram
+        .data_points
+        .iter()
+        .map(|point| point.bucket_counts.len())
+        .collect();
+    assert_eq!(lengths, [numbers; 3]);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Metric points: what the protocol asks of a receiver, odd encodings, and bad inputs.
 
+use opentelemetry_proto::tonic::common::v1::{AnyValue, ArrayValue, any_value};
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use opentelemetry_proto::tonic::metrics::v1::{
     Histogram, HistogramDataPoint, Metric, NumberDataPoint,
@@ -265,6 +266,43 @@ fn a_large_description_with_very_many_points_does_not_multiply() {
         checked.accepted
     );
     assert!(checked.rejections[0].reason.contains("too large"));
+}
+
+/// A request of 64 MiB once could make rows of 2.7 GB: a double is eight bytes and has up to 326 plain digits.
+#[test]
+fn very_many_numbers_of_very_many_digits_do_not_multiply() {
+    let digits = |time_unix_nano| {
+        metric(Data::Histogram(Histogram {
+            data_points: vec![HistogramDataPoint {
+                time_unix_nano,
+                explicit_bounds: vec![5e-324; 99_000],
+                ..HistogramDataPoint::default()
+            }],
+            aggregation_temporality: 1,
+        }))
+    };
+    let mut metrics = vec![digits(START); 6];
+    metrics.extend([gauge(vec![point()]), digits(0)]);
+    let checked = check(&request(metrics).encode_to_vec(), &protobuf()).expect("some are taken");
+    assert_eq!((checked.accepted, checked.rejected), (5, 3));
+    assert!(checked.rejections[0].reason.contains("digits"));
+    assert_eq!(checked.rejections[2].field.as_deref(), Some("timeUnixNano"));
+}
+
+/// What a metric says of itself counts as it is written, once a point.
+#[test]
+fn an_envelope_that_swells_counts_as_it_is_written() {
+    let nothing = super::spans::value(any_value::Value::ArrayValue(ArrayValue {
+        values: vec![AnyValue::default(); 90_000],
+    }));
+    let mut large = gauge(vec![point(); 200]);
+    large.metadata = vec![pair("a", nothing)];
+    let checked = check(&request(vec![large]).encode_to_vec(), &protobuf()).expect("some");
+    assert!(
+        (60..100).contains(&checked.accepted),
+        "{}",
+        checked.accepted
+    );
 }
 
 #[test]

@@ -278,6 +278,21 @@ fn numbers_are_kept_exactly_and_refused_beyond_400_digits() {
     }
 }
 
+/// A body of 64 MiB once could make rows of 4 GB: six bytes that have 400 plain digits.
+#[test]
+fn very_many_numbers_of_very_many_digits_do_not_multiply() {
+    let numbers = vec!["1e399"; 99_000].join(",");
+    let event = event(&format!(r#","metadata":{{"n":[{numbers}]}}"#));
+    let source = Source {
+        partial: true,
+        ..json()
+    };
+    let body = format!("[{}]", vec![event; 5].join(","));
+    let checked = check(body.as_bytes(), &source).expect("some are taken");
+    assert_eq!((checked.accepted, checked.rejected), (3, 2));
+    assert_eq!(checked.rejections[0].field.as_deref(), Some("metadata"));
+}
+
 #[test]
 fn unknown_fields_are_ignored_and_odd_values_are_data() {
     let event = one(&event(

@@ -18,6 +18,8 @@ struct Browser {
     child: Child,
     jobs: ChildStdin,
     answers: BufReader<ChildStdout>,
+    /// What the pages' consoles show, and what goes wrong.
+    complaints: tempfile::NamedTempFile,
     /// The origin that tests put on the service's list.
     listed: String,
     /// One that they do not.
@@ -33,8 +35,12 @@ enum Page {
 
 impl Browser {
     fn start() -> Self {
+        let complaints = tempfile::NamedTempFile::new().expect("a temporary file");
         let mut command = brought("target/sdk/javascript/browser");
-        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(complaints.reopen().expect("a file can be opened again"));
         let mut child = start(&mut command);
         let jobs = child.stdin.take().expect("piped");
         let answers = BufReader::new(child.stdout.take().expect("piped"));
@@ -42,6 +48,7 @@ impl Browser {
             child,
             jobs,
             answers,
+            complaints,
             listed: String::new(),
             other: String::new(),
         };
@@ -90,7 +97,12 @@ impl Browser {
 }
 
 impl Drop for Browser {
+    #[expect(clippy::print_stderr, reason = "what a failed test shows")]
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            let complaints = std::fs::read_to_string(self.complaints.path()).unwrap_or_default();
+            eprintln!("--- the browser said:\n{complaints}");
+        }
         // Its driver ends Chromium with itself.
         let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
         let _ = self.child.wait();

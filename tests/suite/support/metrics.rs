@@ -18,6 +18,15 @@ impl Page {
         Self(series.collect())
     }
 
+    /// The series of that name, by their labels.
+    pub fn series(&self, name: &str) -> BTreeMap<String, f64> {
+        let of_name = self.0.iter().filter_map(|(series, value)| {
+            let (known, labels) = series.strip_suffix('}')?.split_once('{')?;
+            (known == name).then(|| (labels.to_owned(), *value))
+        });
+        of_name.collect()
+    }
+
     /// All series of that name together.
     pub fn sum(&self, name: &str) -> f64 {
         self.sum_where(name, "")

@@ -179,6 +179,25 @@ async fn h9_what_may_be_stored_all_the_same_is_marked_unknown() {
 }
 
 #[tokio::test]
+async fn g14_a_retry_is_no_success_before_the_first_is_synced() {
+    let disk = Arc::new(SlowDisk(Duration::from_millis(500)));
+    let options = Options {
+        handling_timeout: Duration::ZERO,
+        ..Options::default()
+    };
+    let served = Served::start_on_disk(disk, 16 * MIB as u64, options, otlp_router).await;
+    loop {
+        let answer = served.export(PROTOBUF, one_span()).await;
+        if answer.status == 200 {
+            assert_eq!(served.log.status().synced, 1);
+            break;
+        }
+        assert_eq!(answer.header("ruvvector-outcome"), Some("unknown"));
+    }
+    assert_eq!(served.logged_events().await, 1);
+}
+
+#[tokio::test]
 async fn h11_many_rejections_make_no_long_answer() {
     let served = Served::start().await;
     let mut spans = vec![span(&[0; 16]); 5000];

@@ -1,0 +1,159 @@
+//! What batches' ends come to, by themselves: no database is asked.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use metrics_exporter_prometheus::PrometheusBuilder;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::decode::inflate::ContentEncoding;
+use crate::decode::{self, Limits, Source};
+use crate::event::{Encoding, Signal};
+use crate::log::disk::OsDisk;
+use crate::log::{self, Log, NewRecord};
+use crate::store::{self, Store, Target};
+use crate::write::Progress;
+
+const EVENT: &str = r#"{"correlationId":"c","integration":"i","eventType":"e"}"#;
+
+/// A log of two records, one of which cannot be decoded, and a writer to a store that is nowhere.
+async fn writer(dir: &Path) -> (Writer, StreamId) {
+    let options = log::Options {
+        dir: dir.to_owned(),
+        budget_bytes: Some(64 << 20),
+        segment_bytes: 4 << 20,
+        free_floor_bytes: 0,
+        keep_stored: Duration::ZERO,
+    };
+    let log = Log::open(Arc::new(OsDisk), &options).unwrap();
+    let mut stream = None;
+    for (payload, accepted) in [(EVENT, 1), ("{", 3)] {
+        let record = NewRecord {
+            source: Source {
+                signal: Signal::Event,
+                encoding: Encoding::Json,
+                partial: false,
+                received_unix_nano: 0,
+                limits: Limits::default(),
+                version: decode::VERSION,
+            },
+            content_encoding: ContentEncoding::Identity,
+            decoded_bytes: u32::try_from(payload.len()).unwrap(),
+            accepted,
+            rejected: 0,
+            digest: [0; 16],
+            payload: Bytes::from_static(payload.as_bytes()),
+        };
+        stream = Some(log.append(record).await.unwrap().stream);
+    }
+    let store = Store::new(&store::Options {
+        target: Target::Postgres {
+            options: Box::default(),
+            read: None,
+        },
+        migrate: false,
+        retention_days: None,
+        connect_timeout: Duration::from_secs(1),
+        statement_timeout: Duration::from_secs(1),
+        write_connections: 4,
+        read_connections: 1,
+        collector: String::new(),
+    });
+    let shared = Shared {
+        log,
+        turns: Arc::new(Semaphore::new(store.batches_at_once())),
+        store,
+        options: Arc::default(),
+        progress: Progress::default(),
+        stop: CancellationToken::new(),
+        look_again: Arc::default(),
+    };
+    (Writer::new(shared), stream.unwrap())
+}
+
+/// Those records as a batch.
+async fn built(writer: &Writer, stream: StreamId, positions: RangeInclusive<u64>) -> Built {
+    let entries = writer.shared.log.read(stream, 1, 1 << 20).await.unwrap();
+    let mut built = Built::new(stream, *positions.start());
+    for (entry, n) in entries.into_iter().zip(1..) {
+        if positions.contains(&n) {
+            built.add(entry);
+        }
+    }
+    assert_eq!(built.batch.positions, positions);
+    built
+}
+
+fn lost() -> Failure {
+    Failure::Store(StoreError::Retry {
+        class: "timeout",
+        sqlstate: None,
+        message: "no answer".to_owned(),
+    })
+}
+
+async fn end(
+    writer: &mut Writer,
+    stream: StreamId,
+    positions: RangeInclusive<u64>,
+    took: Result<Duration, Failure>,
+) {
+    let fails = took.is_err();
+    let built = built(writer, stream, positions).await;
+    assert_eq!(writer.ended(Ended { built, took }).is_err(), fails);
+}
+
+#[tokio::test]
+async fn after_a_failure_batches_go_alone_until_the_one_that_failed_has_passed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut writer, stream) = writer(dir.path()).await;
+    assert_eq!(writer.batches_at_once(), 2);
+    end(&mut writer, stream, 1..=1, Err(lost())).await;
+    assert_eq!(writer.batches_at_once(), 1);
+    end(&mut writer, stream, 2..=2, Ok(Duration::ZERO)).await;
+    assert_eq!(writer.batches_at_once(), 1);
+    end(&mut writer, stream, 1..=2, Ok(Duration::ZERO)).await;
+    assert_eq!(writer.batches_at_once(), 2);
+
+    end(&mut writer, stream, 1..=1, Err(lost())).await;
+    let elsewhere = StreamId([0xee; 16]);
+    writer.settle_doubt(elsewhere, &Account::new([1..=1]));
+    writer.settle_doubt(stream, &Account::new([2..=2]));
+    assert_eq!(writer.batches_at_once(), 1);
+    // Another collector stored it, on a copy of the log.
+    writer.settle_doubt(stream, &Account::new([1..=1]));
+    assert_eq!(writer.batches_at_once(), 2);
+}
+
+#[tokio::test]
+async fn a_commit_without_an_answer_is_counted_once_and_as_the_account_says() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let _recording = ::metrics::set_default_local_recorder(&recorder);
+    let counted = |series: &str| recorder.handle().render().contains(series);
+    let rows = "ruvvector_write_events_total 1\n";
+    let dead = "ruvvector_dead_letters_total{reason=\"undecodable\"} 3\n";
+
+    let dir = tempfile::tempdir().unwrap();
+    let (mut writer, stream) = writer(dir.path()).await;
+    assert_eq!(writer.shared.log.status().queue_events, 4);
+    for account in [Account::default(), Account::new([1..=1])] {
+        end(&mut writer, stream, 1..=2, Err(lost())).await;
+        writer.settle_doubt(stream, &account);
+        assert_eq!(writer.shared.log.status().queue_events, 4);
+        assert!(!counted(rows) && !counted(dead));
+    }
+    end(&mut writer, stream, 1..=2, Err(lost())).await;
+    for _ in 0..2 {
+        writer.settle_doubt(stream, &Account::new([1..=2]));
+        assert_eq!(writer.shared.log.status().queue_events, 0);
+        assert!(
+            counted(rows) && counted(dead),
+            "{}",
+            recorder.handle().render()
+        );
+    }
+}
