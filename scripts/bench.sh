@@ -24,7 +24,7 @@ psql=(psql --no-psqlrc --quiet --tuples-only --no-align -v ON_ERROR_STOP=1)
 admin=$RUVVECTOR_TEST_POSTGRES_URL
 base=${admin%/*}
 dir=$(mktemp -d "${TMPDIR:-/tmp}/ruvvector-bench.XXXXXX")
-service_pid= floor_pid=
+service_pid="" floor_pid=""
 cleanup() {
     [ -z "$service_pid" ] || kill -9 "$service_pid" 2>/dev/null || true
     [ -z "$floor_pid" ] || kill -9 "$floor_pid" 2>/dev/null || true

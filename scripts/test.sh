@@ -10,13 +10,18 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-started=$SECONDS
+started=$SECONDS step=
+ended() { [ -z "$step" ] || printf '\n== %s FAILED (exit code %s)\n' "$step" "$1" >&2; }
+trap 'ended $?' EXIT
+# The command stands alone: under `if`, `||` or `!` its own failures, but for the last, would not end it.
 step() {
-    local name=$1 from=$SECONDS
+    local from=$SECONDS
+    step=$1
     shift
-    printf '\n== %s\n' "$name"
-    "$@" || { code=$?; printf '\n== %s FAILED (exit code %s)\n' "$name" "$code" >&2; exit 1; }
-    printf '== %s: %s s\n' "$name" $((SECONDS - from))
+    printf '\n== %s\n' "$step"
+    "$@"
+    printf '== %s: %s s\n' "$step" $((SECONDS - from))
+    step=
 }
 fail() {
     printf 'test.sh: %s\n' "$1" >&2

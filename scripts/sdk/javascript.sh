@@ -25,7 +25,7 @@ if [ "$wanted" != "$(cat "$home/installed.txt" 2>/dev/null)" ]; then
     fi
     cp "$sources/package.json" "$sources/package-lock.json" "$home"
     # No package needs its install script: esbuild's only replaces a small wrapper by the program.
-    (cd "$home" && PATH=$(dirname "$node"):$PATH "${npm[@]}" ci --silent --no-audit --no-fund --ignore-scripts)
+    (cd "$home" && PATH=$(dirname "$node"):$PATH "${npm[@]}" ci --loglevel=error --no-audit --no-fund --ignore-scripts)
     # The sources stay where they are, and find the packages as if they stood beside them.
     ln -sf "$sources"/*.js "$home"
     ln -s "$node" "$home/node"

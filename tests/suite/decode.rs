@@ -73,29 +73,35 @@ impl Sink for Count {
     }
 }
 
-/// Decodes both ways; the most memory that took.
-fn decode(
-    body: &[u8],
-    signal: Signal,
-    encoding: Encoding,
-) -> (Result<Checked, DecodeError>, usize) {
-    let source = Source {
+const POSITION: Position = Position {
+    stream: StreamId([0; 16]),
+    n: 1,
+};
+
+/// What decoding depends on beside the body, as in the defaults.
+fn source(signal: Signal, encoding: Encoding) -> Source {
+    Source {
         signal,
         encoding,
         partial: false,
         received_unix_nano: 1_800_000_000_000_000_000,
         limits: Limits::default(),
         version: decode::VERSION,
-    };
-    let position = Position {
-        stream: StreamId([0; 16]),
-        n: 1,
-    };
+    }
+}
+
+/// Decodes both ways; the most memory that took.
+fn decode(
+    body: &[u8],
+    signal: Signal,
+    encoding: Encoding,
+) -> (Result<Checked, DecodeError>, usize) {
+    let source = source(signal, encoding);
     let before = HELD.get().0;
     HELD.set((before, before));
     let checked = check(body, &source);
     let mut count = Count::default();
-    let again = events(body, &source, position, &mut count);
+    let again = events(body, &source, POSITION, &mut count);
     let most = HELD.get().1 - before;
     assert_eq!(checked, again);
     (checked, most.unsigned_abs())

@@ -24,8 +24,11 @@ mod write;
 /// Rows that the database refuses.
 mod refused;
 
-/// Partitions, summaries, removal.
-mod maintenance;
+/// Partitions and their summaries.
+mod partitions;
+
+/// What is removed, and what is not.
+mod retention;
 
 /// Errors that are nobody's row's fault.
 mod errors;
@@ -132,6 +135,24 @@ fn batch(stream: StreamId, positions: std::ops::RangeInclusive<u64>, rows: Rows)
         rows,
         dead_letters: Vec::new(),
     }
+}
+
+/// Writes a row for each of these ages in days, without any retention.
+async fn write_ages(store: &Store, ages: &[i64]) -> StreamId {
+    let stream = new_stream();
+    store
+        .write_resources(facts(stream), &[])
+        .await
+        .expect("committed");
+    let mut rows = Rows::default();
+    for age in ages {
+        rows.push(&event(&format!("{age}")), now_unix_nano() - age * DAY_NANO);
+    }
+    store
+        .write(&batch(stream, 1..=1, rows))
+        .await
+        .expect("committed");
+    stream
 }
 
 async fn count(connection: &mut PgConnection) -> i64 {

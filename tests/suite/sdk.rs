@@ -5,12 +5,11 @@
 //! **Invariant:** what was sent is what the program itself tells; what arrived is what SQL, `/query` and `/traces` tell.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
 
 use serde::Deserialize;
 
 use crate::support::postgres::Database;
+use crate::support::programs::{brought, run};
 use crate::support::service::{Launch, Service};
 
 /// What of it is in the table and in the answers.
@@ -88,24 +87,11 @@ struct Span {
 
 /// Runs the program of `tests/sdk/<language>` until it has ended by itself.
 async fn send(language: &str, protocol: Protocol, endpoint: &str, count: usize) -> Sent {
-    let program = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("target/sdk")
-        .join(language)
-        .join("run");
-    let mut command = Command::new(&program);
+    let mut command = brought(&format!("target/sdk/{language}/run"));
     command
         .args([protocol.name(), &count.to_string()])
-        .env("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
-        .stdin(Stdio::null());
-    let done = tokio::task::spawn_blocking(move || command.output())
-        .await
-        .expect("it does not panic")
-        .unwrap_or_else(|error| {
-            panic!(
-                "{}: {error}; run the tests by scripts/test.sh",
-                program.display()
-            )
-        });
+        .env("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint);
+    let done = run(command).await;
     let said = String::from_utf8_lossy(&done.stdout);
     let complained = String::from_utf8_lossy(&done.stderr);
     let sent: Sent = serde_json::from_str(&said)

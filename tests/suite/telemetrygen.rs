@@ -2,10 +2,8 @@
 //!
 //! **Invariant:** what it was told to make is counted in the table, signal by signal.
 
-use std::path::Path;
-use std::process::{Command, Stdio};
-
 use crate::support::postgres::Database;
+use crate::support::programs::{brought, run};
 use crate::support::service::Launch;
 
 /// The version that `scripts/telemetrygen.sh` builds.
@@ -57,25 +55,15 @@ async fn every_item_of_a_load_is_in_the_table() {
 
 /// Runs it to its end, as fast as it goes.
 async fn generate(way: &str, endpoint: &str, signal: &str, arguments: &[&str]) {
-    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join(PROGRAM);
-    let mut command = Command::new(&program);
+    let mut command = brought(PROGRAM);
     command
         .arg(signal)
         .args(arguments)
         .args(["--workers", "2", "--rate", "0", "--otlp-insecure"])
         .args(["--otlp-endpoint", endpoint.trim_start_matches("http://")])
         .args(["--service", way])
-        .args((way == "http").then_some("--otlp-http"))
-        .stdin(Stdio::null());
-    let done = tokio::task::spawn_blocking(move || command.output())
-        .await
-        .expect("it does not panic")
-        .unwrap_or_else(|error| {
-            panic!(
-                "{}: {error}; run the tests by scripts/test.sh",
-                program.display()
-            )
-        });
+        .args((way == "http").then_some("--otlp-http"));
+    let done = run(command).await;
     let said = String::from_utf8_lossy(&done.stderr);
     assert!(done.status.success(), "{signal} over {way}: {said}");
 }

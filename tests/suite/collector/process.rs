@@ -5,10 +5,11 @@
 use std::fs::{File, OpenOptions};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::support::client::Http;
+use crate::support::programs::{brought, start};
 use crate::support::service::PATIENCE;
 
 /// How to start one: can be done again, on the same queue.
@@ -47,8 +48,8 @@ impl Setup {
 
     /// Starts it and waits until it answers.
     pub(super) async fn start(&self) -> Collector {
-        let program = project("target/reference-collector/otelcol");
-        let child = Command::new(&program)
+        let mut command = brought("target/reference-collector/otelcol");
+        command
             .arg("--config")
             .arg(&self.config)
             .args(["--config", "yaml:service::telemetry::metrics::level: none"])
@@ -56,17 +57,9 @@ impl Setup {
             .env("OTLP_HTTP", &self.http)
             .env("OTLP_GRPC", &self.grpc)
             .env("RUVVECTOR", &self.service)
-            .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(self.lines())
-            .spawn()
-            .unwrap_or_else(|error| {
-                panic!(
-                    "{}: {error}; run the tests by scripts/test.sh",
-                    program.display()
-                )
-            });
-        let mut collector = Collector(child);
+            .stderr(self.lines());
+        let mut collector = Collector(start(&mut command));
         let (http, url) = (Http::default(), format!("{}/v1/traces", self.endpoint()));
         let deadline = Instant::now() + PATIENCE;
         loop {

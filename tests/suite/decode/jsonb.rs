@@ -2,9 +2,10 @@
 //!
 //! **Invariant:** every member that a row can have stands in a request here.
 
-use ruvvector_service::decode::{self, Limits, Sink, Source, events};
+use ruvvector_service::decode::{Sink, events};
 use ruvvector_service::event::{Encoding, Event, Resource, Signal};
-use ruvvector_service::log::{Position, StreamId};
+
+use super::{POSITION, source};
 
 /// Keeps each row's metadata.
 #[derive(Default)]
@@ -87,19 +88,8 @@ async fn what_is_written_is_what_jsonb_prints() {
         (spans, Signal::Span),
         (metrics, Signal::Metric),
     ] {
-        let source = Source {
-            signal,
-            encoding: Encoding::Json,
-            partial: false,
-            received_unix_nano: 1_800_000_000_000_000_000,
-            limits: Limits::default(),
-            version: decode::VERSION,
-        };
-        let position = Position {
-            stream: StreamId([0; 16]),
-            n: 1,
-        };
-        events(body.as_bytes(), &source, position, &mut metadata).expect("valid");
+        let source = source(signal, Encoding::Json);
+        events(body.as_bytes(), &source, POSITION, &mut metadata).expect("valid");
     }
     assert_eq!(metadata.0.len(), 14);
 

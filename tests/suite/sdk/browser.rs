@@ -3,14 +3,14 @@
 //! **Invariant:** what a page is allowed is decided by the browser and by the service, by nothing in between.
 
 use std::io::{BufRead, BufReader, Write};
-use std::path::PathBuf;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use super::{Protocol, Sent, assert_stored, directory};
 use crate::support::postgres::Database;
+use crate::support::programs::{brought, start};
 use crate::support::service::{Launch, Service};
 
 /// Chromium, and pages for it on two origins.
@@ -35,20 +35,13 @@ enum Page {
 
 impl Browser {
     fn start() -> Self {
-        let program =
-            PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/sdk/javascript/browser");
         let complaints = tempfile::NamedTempFile::new().expect("a temporary file");
-        let mut child = Command::new(&program)
+        let mut command = brought("target/sdk/javascript/browser");
+        command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(complaints.reopen().expect("a file can be opened again"))
-            .spawn()
-            .unwrap_or_else(|error| {
-                panic!(
-                    "{}: {error}; run the tests by scripts/test.sh",
-                    program.display()
-                )
-            });
+            .stderr(complaints.reopen().expect("a file can be opened again"));
+        let mut child = start(&mut command);
         let jobs = child.stdin.take().expect("piped");
         let answers = BufReader::new(child.stdout.take().expect("piped"));
         let mut browser = Self {

@@ -9,6 +9,9 @@ pub mod proxy;
 /// The real binary as a process.
 pub mod service;
 
+/// Other projects' programs.
+pub mod programs;
+
 /// HTTP as bytes, and HTTP/2.
 pub mod http;
 

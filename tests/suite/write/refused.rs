@@ -117,6 +117,36 @@ async fn a_table_that_refuses_everything_is_our_fault_and_costs_no_event() {
     }
 }
 
+/// Refuses the first row it sees, whatever it is, and no other: a sequence counts on through a rollback.
+const REFUSING_ONCE: &str = "
+    CREATE SEQUENCE rows_seen;
+    CREATE FUNCTION refuse_once() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        IF nextval('rows_seen') = 1 THEN
+            RAISE EXCEPTION 'not now' USING ERRCODE = '23514', CONSTRAINT = 'ours';
+        END IF;
+        RETURN NEW;
+    END $$;
+    CREATE TRIGGER refuse_once BEFORE INSERT ON telemetry_events FOR EACH ROW EXECUTE FUNCTION refuse_once();";
+
+/// As when a constraint that refuses everything is taken away between the refusal and the look at it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_row_that_was_refused_before_a_good_one_was_taken_is_not_at_fault() {
+    let db = Db::postgres().await;
+    db.prepare().await;
+    db.execute(REFUSING_ONCE).await;
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let mut bench = Bench::new(dir.path());
+    bench.accept(3).await;
+    bench.start(&db.options());
+    bench.drained().await;
+    bench.stop().await;
+    db.assert_holds_exactly(3).await;
+    assert_eq!(db.dead_letters().await, 0);
+    let seen = db.number("SELECT last_value FROM rows_seen").await;
+    assert!(seen > 3, "one was refused: {seen}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_record_that_cannot_be_decoded_again_is_kept_whole_with_its_reason() {
     for db in [Db::postgres().await, Db::sqlite()] {

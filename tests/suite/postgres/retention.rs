@@ -1,35 +1,16 @@
-//! Partitions, summaries, removal.
+//! What is removed, and what is not: days, and the rows of streams.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ruvvector_service::log::StreamId;
-use ruvvector_service::store::copy::Rows;
 use ruvvector_service::store::{Store, StreamFacts};
 use sqlx::postgres::PgConnection;
 
 use super::{
-    DAY_NANO, batch, begun, count, event, execute, facts, new_stream, now_unix_nano, number,
-    options, partitions_with_rows, prepared, rows,
+    DAY_NANO, batch, begun, count, execute, facts, new_stream, now_unix_nano, number, options,
+    prepared, rows, write_ages,
 };
 use crate::support::postgres::Database;
-
-/// Writes a row for each of these ages in days, without any retention.
-async fn write_ages(store: &Store, ages: &[i64]) -> StreamId {
-    let stream = new_stream();
-    store
-        .write_resources(facts(stream), &[])
-        .await
-        .expect("committed");
-    let mut rows = Rows::default();
-    for age in ages {
-        rows.push(&event(&format!("{age}")), now_unix_nano() - age * DAY_NANO);
-    }
-    store
-        .write(&batch(stream, 1..=1, rows))
-        .await
-        .expect("committed");
-    stream
-}
 
 /// A stream of four records.
 const fn appended(stream: StreamId) -> StreamFacts {
@@ -51,127 +32,6 @@ async fn ages_left(sql: &mut PgConnection) -> Vec<String> {
         .fetch_all(sql)
         .await
         .expect("the query is valid")
-}
-
-#[tokio::test]
-async fn partitions_are_made_a_week_ahead() {
-    let (database, store) = prepared().await;
-    let found = store.maintain(None).await.unwrap();
-    assert!(found.partitions_ahead_days >= Some(7), "{found:?}");
-    assert_eq!(found.retention_overdue_days, 0);
-    let mut sql = database.connect().await;
-    let partitions =
-        "SELECT count(*) FROM pg_inherits WHERE inhparent = 'telemetry_events'::regclass";
-    assert_eq!(number(&mut sql, partitions).await, 8);
-    store.maintain(None).await.unwrap();
-    assert_eq!(number(&mut sql, partitions).await, 8);
-    assert_eq!(
-        number(
-            &mut sql,
-            "SELECT count(*) FROM pg_inherits WHERE inhparent = 'telemetry_events_brin'::regclass"
-        )
-        .await,
-        8
-    );
-}
-
-#[tokio::test]
-async fn partitions_of_a_months_width_that_a_person_made_are_used_as_they_are() {
-    let (database, store) = prepared().await;
-    let mut sql = database.connect().await;
-    execute(
-        &mut sql,
-        "CREATE TABLE wide PARTITION OF telemetry_events FOR VALUES FROM (MINVALUE) TO ('2200-01-01 00:00:00+00')",
-    )
-    .await;
-    write_ages(&store, &[0, 50]).await;
-    store.maintain(None).await.unwrap();
-    assert_eq!(
-        number(
-            &mut sql,
-            "SELECT count(*) FROM pg_inherits WHERE inhparent = 'telemetry_events'::regclass"
-        )
-        .await,
-        1
-    );
-}
-
-#[tokio::test]
-async fn two_collectors_that_need_the_same_days_both_get_them() {
-    let (database, store) = prepared().await;
-    let other = Store::new(&options(database.options()));
-    other.prepare().await.unwrap();
-    let ages: Vec<i64> = (0..40).collect();
-    tokio::join!(write_ages(&store, &ages), write_ages(&other, &ages));
-    let mut sql = database.connect().await;
-    assert_eq!(count(&mut sql).await, 80);
-    assert_eq!(partitions_with_rows(&mut sql).await, 40);
-}
-
-#[tokio::test]
-async fn a_table_that_stands_by_itself_under_a_partitions_name_is_left_alone() {
-    let (database, store) = prepared().await;
-    let mut sql = database.connect().await;
-    write_ages(&store, &[10]).await;
-    let name: String = sqlx::query_scalar("SELECT tableoid::regclass::text FROM telemetry_events")
-        .fetch_one(&mut sql)
-        .await
-        .unwrap();
-    execute(
-        &mut sql,
-        &format!("ALTER TABLE telemetry_events DETACH PARTITION {name}"),
-    )
-    .await;
-    store.prepare().await.unwrap();
-    write_ages(&store, &[10]).await;
-    assert_eq!(count(&mut sql).await, 1);
-    let kept = format!("SELECT count(*) FROM {name}");
-    let kept: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(kept))
-        .fetch_one(&mut sql)
-        .await
-        .unwrap();
-    assert_eq!(kept, 1);
-}
-
-#[tokio::test]
-async fn rows_that_were_written_are_in_the_summaries_after_a_round() {
-    let (database, store) = prepared().await;
-    let mut sql = database.connect().await;
-    let stream = begun(&store).await;
-    store
-        .write(&batch(stream, 1..=1, rows(30_000)))
-        .await
-        .unwrap();
-    // What is left to summarise, as the server sees it.
-    let left = "SELECT sum(brin_summarize_new_values(c.oid))::bigint FROM pg_class c JOIN pg_am a ON a.oid = c.relam \
-                WHERE a.amname = 'brin' AND c.relkind = 'i' AND c.relname LIKE 'telemetry_events_2%'";
-    store.maintain(None).await.unwrap();
-    assert_eq!(number(&mut sql, left).await, 0);
-}
-
-#[tokio::test]
-async fn a_new_partition_is_analysed_after_its_first_fifty_thousand_rows() {
-    let (database, store) = prepared().await;
-    let mut sql = database.connect().await;
-    let stream = begun(&store).await;
-    store
-        .write(&batch(stream, 1..=1, rows(50_000)))
-        .await
-        .unwrap();
-    // The server's counters follow the commit by a moment.
-    let deadline = Instant::now() + Duration::from_secs(60);
-    loop {
-        store.maintain(None).await.unwrap();
-        let known = number(
-            &mut sql,
-            "SELECT count(*) FROM pg_stats WHERE tablename LIKE 'telemetry_events_2%' AND attname = 'integration'",
-        )
-        .await;
-        if known > 0 {
-            return;
-        }
-        assert!(Instant::now() < deadline, "never analysed");
-    }
 }
 
 #[tokio::test]
@@ -308,23 +168,21 @@ async fn removal_does_not_stop_writing() {
     assert_eq!(count(&mut sql).await, 101);
 }
 
+/// Found by reading: a collector that had stored all, stopped, and never came back, kept its last `oldest` for ever, and
+/// with it every partition since.
 #[tokio::test]
-async fn one_collector_at_a_time_maintains() {
+async fn a_stream_that_is_stored_holds_no_day_back_though_its_collector_never_comes_again() {
     let (database, store) = prepared().await;
     let mut sql = database.connect().await;
-    execute(
-        &mut sql,
-        "BEGIN; SELECT pg_advisory_xact_lock(x'727576760003'::bigint)",
-    )
-    .await;
-    let partitions =
-        "SELECT count(*) FROM pg_inherits WHERE inhparent = 'telemetry_events'::regclass";
-    let found = store.maintain(None).await.unwrap();
-    assert_eq!(found.partitions_ahead_days, Some(0));
-    assert_eq!(number(&mut sql, partitions).await, 0);
-    execute(&mut sql, "COMMIT").await;
-    store.maintain(None).await.unwrap();
-    assert_eq!(number(&mut sql, partitions).await, 8);
+    let stream = write_ages(&store, &[0, 40]).await;
+    let held = StreamFacts {
+        stream,
+        appended: 1,
+        oldest_unix_nano: Some(now_unix_nano() - 40 * DAY_NANO),
+    };
+    store.heartbeat(&[held], &[]).await.unwrap();
+    keeping(&database, 30).maintain(None).await.unwrap();
+    assert_eq!(ages_left(&mut sql).await, ["0"]);
 }
 
 #[tokio::test]
@@ -419,41 +277,4 @@ async fn an_opening_that_took_nothing_leaves_no_row() {
         number(&mut sql, "SELECT count(*) FROM ingest_streams").await,
         0
     );
-}
-
-/// Found by reading: a collector that had stored all, stopped, and never came back, kept its last `oldest` for ever, and
-/// with it every partition since.
-#[tokio::test]
-async fn a_stream_that_is_stored_holds_no_day_back_though_its_collector_never_comes_again() {
-    let (database, store) = prepared().await;
-    let mut sql = database.connect().await;
-    let stream = write_ages(&store, &[0, 40]).await;
-    let held = StreamFacts {
-        stream,
-        appended: 1,
-        oldest_unix_nano: Some(now_unix_nano() - 40 * DAY_NANO),
-    };
-    store.heartbeat(&[held], &[]).await.unwrap();
-    keeping(&database, 30).maintain(None).await.unwrap();
-    assert_eq!(ages_left(&mut sql).await, ["0"]);
-}
-
-/// Found by reading: the transaction that waited in vain for the table's lock was left open and failed, so that every
-/// later step of the round failed too.
-#[tokio::test]
-async fn partitions_that_cannot_be_made_now_keep_nothing_else_from_being_maintained() {
-    let (database, store) = prepared().await;
-    let mut sql = database.connect().await;
-    let mut locking = database.connect().await;
-    execute(
-        &mut locking,
-        "BEGIN; LOCK TABLE telemetry_events IN SHARE UPDATE EXCLUSIVE MODE",
-    )
-    .await;
-    let found = store.maintain(None).await.expect("the rest is done");
-    assert_eq!(found.partitions_ahead_days, Some(0));
-    execute(&mut locking, "COMMIT").await;
-    let found = store.maintain(None).await.expect("maintained");
-    assert_eq!(found.partitions_ahead_days, Some(7));
-    assert_eq!(count(&mut sql).await, 0);
 }

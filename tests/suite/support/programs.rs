@@ -1,0 +1,29 @@
+//! Programs of other projects, as `scripts/test.sh` builds them under `target/`.
+//!
+//! **Invariant:** one that is missing fails its test, and the failure names it.
+
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+/// The program at that path in the project, with nothing to read.
+pub fn brought(path: &str) -> Command {
+    let mut command = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join(path));
+    command.stdin(Stdio::null());
+    command
+}
+
+/// Starts it.
+pub fn start(command: &mut Command) -> Child {
+    let child = command.spawn();
+    child.unwrap_or_else(|error| panic!("{command:?}: {error}; run the tests by scripts/test.sh"))
+}
+
+/// Runs it until it has ended by itself; what it printed.
+pub async fn run(mut command: Command) -> Output {
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = start(&mut command);
+    tokio::task::spawn_blocking(move || child.wait_with_output())
+        .await
+        .expect("waiting does not panic")
+        .expect("a program's pipes can be read")
+}
