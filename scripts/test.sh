@@ -4,9 +4,9 @@
 #   scripts/test.sh
 #
 # Installs what is missing from the system's packages (as root, or by sudo): PostgreSQL's server programs, Prometheus,
-# strace, Python's venv and yaml, curl, Chromium, Java and Maven. SDKs and what they run on go into target/sdk. Servers run in
-# temporary directories on free ports, never as root, and are removed. Nothing is ever skipped: what cannot be had is an
-# error.
+# strace, Python's venv and yaml, curl, Chromium, Java and Maven. SDKs and what they run on go into target/sdk. Servers
+# run in temporary directories on free ports, never as root, and are removed. Nothing is ever skipped: what cannot be had
+# is an error.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
