@@ -4,9 +4,9 @@
 #   scripts/test.sh
 #
 # Installs what is missing from the system's packages (as root, or by sudo): PostgreSQL's server programs, Prometheus,
-# strace, Python's venv, curl, Chromium, Java and Maven. SDKs and what they run on go into target/sdk. Servers run in
-# temporary directories on free ports, never as root, and are removed. Nothing is ever skipped: what cannot be had is an
-# error.
+# strace, Python's venv and yaml, curl, Chromium, Java and Maven. SDKs and what they run on go into target/sdk. Servers
+# run in temporary directories on free ports, never as root, and are removed. Nothing is ever skipped: what cannot be had
+# is an error.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -44,6 +44,7 @@ have_postgres() {
         command -v initdb >/dev/null
 }
 have_venv() { python3 -c 'import venv, ensurepip' 2>/dev/null; }
+have_yaml() { python3 -c 'import yaml' 2>/dev/null; }
 
 packages() {
     local missing=()
@@ -55,6 +56,7 @@ packages() {
     command -v chromium >/dev/null || missing+=(chromium)
     command -v cc >/dev/null || missing+=(gcc libc6-dev)
     have_venv || missing+=(python3 python3-venv)
+    have_yaml || missing+=(python3-yaml)
     command -v javac >/dev/null && command -v mvn >/dev/null || missing+=(default-jdk-headless maven)
     if [ ${#missing[@]} -gt 0 ]; then
         command -v apt-get >/dev/null || fail "install these with your system's package manager: ${missing[*]}"
@@ -70,6 +72,7 @@ packages() {
         command -v "$program" >/dev/null || fail "$program is missing; install it with your system's package manager"
     done
     have_venv || fail "Python's venv is missing; install the package 'python3-venv'"
+    have_yaml || fail "Python's yaml is missing; install the package 'python3-yaml'"
 }
 
 sdks() {
@@ -102,5 +105,6 @@ step 'format' cargo fmt --check
 step 'lints' cargo clippy --quiet --all-targets -- -D warnings
 step 'build' cargo test --quiet --no-run
 step 'dashboards' scripts/check-dashboards.sh
+step 'alerts' scripts/with-postgres.sh scripts/check-alerts.sh
 step 'tests' cargo_tests
 printf '\nall passed in %s s\n' $((SECONDS - started))

@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# Checks alerts/: the rules and their tests by promtool, both cases and a runbook for each alert, and that every metric and
+# label they name is on a real page.
+#
+#   scripts/check-alerts.sh http://127.0.0.1:3100/metrics
+#   scripts/with-postgres.sh scripts/check-alerts.sh            # the page of the built binary, by scripts/metrics-page.sh
+#
+# The page, a URL or a file, has to be that of a service on PostgreSQL that has taken a request over HTTP and over gRPC and
+# answered a query: what never happened has no series. PROMTOOL names another promtool.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+promtool=${PROMTOOL:-promtool}
+
+page=$(mktemp "${TMPDIR:-/tmp}/ruvvector-page.XXXXXX")
+trap 'rm -f "$page"' EXIT
+case ${1:-} in
+'') scripts/metrics-page.sh >"$page" ;;
+http://* | https://*) curl --silent --show-error --fail --max-time 20 -o "$page" "$1" ;;
+*) cat -- "$1" >"$page" ;;
+esac
+
+"$promtool" check rules --lint=all --lint-fatal alerts/*.rules.yml
+"$promtool" test rules alerts/tests/*.yml
+python3 scripts/check_alerts.py "$page"
