@@ -13,7 +13,7 @@ cd "$(dirname "$0")/.."
 version=3.22.0
 home=$PWD/target/helm
 helm=$home/helm-$version
-binary=target/debug/ruvvector-service
+binary=$PWD/target/debug/ruvvector-service
 requirements=tests/helm/requirements.txt
 fail() { printf 'check-helm.sh: %s\n' "$1" >&2; exit 1; }
 
@@ -41,6 +41,7 @@ install_all() {
 check_root() {
     local root said
     root=$(mktemp -d)
+    chmod 755 "$root"
     # shellcheck disable=SC2064
     trap "rm -rf '$root'" EXIT
     scripts/container-root.sh "$binary" "$root"
@@ -49,7 +50,7 @@ check_root() {
         if [ "$(id -u)" = 0 ]; then
             as=(chroot --userspec=65532:65532)
         fi
-        env -i RUVVECTOR_BIND='[::]' RUVVECTOR_DATA_DIR=/data "$@" "${as[@]}" "$root" \
+        env -i PATH="$PATH:/usr/sbin:/sbin" RUVVECTOR_BIND='[::]' RUVVECTOR_DATA_DIR=/data "$@" "${as[@]}" "$root" \
             /usr/bin/ruvvector-service validate 2>&1
     }
     inside RUVVECTOR_STORE=sqlite >/dev/null || fail 'the binary does not run in the image'

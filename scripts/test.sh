@@ -96,5 +96,6 @@ step 'scripts' scripts_parse
 step 'format' cargo fmt --check
 step 'lints' cargo clippy --quiet --all-targets -- -D warnings
 step 'build' cargo test --quiet --no-run
+step 'chart and image' scripts/check-helm.sh
 step 'tests' cargo_tests
 printf '\nall passed in %s s\n' $((SECONDS - started))

@@ -119,6 +119,7 @@ def check_observed(documents, values):
         wanted = monitor["spec"]["selector"]["matchLabels"].items()
         found = [s for s in of(documents, "Service") if wanted <= s["metadata"]["labels"].items()]
         assert len(found) == 1 and found[0]["spec"]["publishNotReadyAddresses"] is True
+        assert found[0]["metadata"]["labels"][monitor["spec"]["jobLabel"]] == "ruvvector-service"
     if values.get("prometheusRule", {}).get("enabled"):
         files = [yaml.safe_load(path.read_text()) or {} for path in sorted((ROOT / "alerts").glob("*.y*ml"))]
         files = [file for file in files if file.get("groups")]
