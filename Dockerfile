@@ -14,7 +14,8 @@ COPY tests tests
 COPY scripts/container-root.sh scripts/
 ARG REVISION=unknown
 RUN RUVVECTOR_REVISION="$REVISION" cargo build --release --locked --bin ruvvector-service \
-    && scripts/container-root.sh target/release/ruvvector-service /root-of-image
+    && scripts/container-root.sh target/release/ruvvector-service /root-of-image \
+    && mkdir /data-of-image
 
 FROM scratch
 ARG REVISION=unknown
@@ -25,6 +26,8 @@ LABEL org.opencontainers.image.title="RuvVector Service" \
       org.opencontainers.image.version="$VERSION" \
       org.opencontainers.image.revision="$REVISION"
 COPY --from=build /root-of-image/ /
+# A named volume begins as this: empty, and the service's own.
+COPY --from=build --chown=65532:65532 /data-of-image /data
 # The store is no store's name, so that a start without one is an error: a misspelt DATABASE_URL fills no container's layer.
 ENV RUVVECTOR_STORE=not-named \
     RUVVECTOR_BIND=[::] \

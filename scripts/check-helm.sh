@@ -45,6 +45,7 @@ check_root() {
     # shellcheck disable=SC2064
     trap "rm -rf '$root'" EXIT
     scripts/container-root.sh "$binary" "$root"
+    mkdir -m 777 "$root/data"
     inside() {
         local -a as=(unshare --map-root-user chroot)
         if [ "$(id -u)" = 0 ]; then

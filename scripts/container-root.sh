@@ -12,17 +12,13 @@ binary=$1 root=$2 certificates=/etc/ssl/certs/ca-certificates.crt
 [ -x "$binary" ] || fail "$binary is not there"
 [ -e "$certificates" ] || fail "$certificates is missing: install the package 'ca-certificates'"
 
-mkdir -p "$root/data" "$root/tmp" "$root/etc/ssl/certs" "$root/usr/bin"
+mkdir -p "$root/tmp" "$root/etc/ssl/certs" "$root/usr/bin"
 chmod 1777 "$root/tmp"
 # PostgreSQL over TLS is checked against these.
 cp -L "$certificates" "$root/etc/ssl/certs/"
 printf 'ruvvector:x:65532:65532::/data:/sbin/nologin\n' >"$root/etc/passwd"
 printf 'ruvvector:x:65532:\n' >"$root/etc/group"
 printf 'hosts: files dns\n' >"$root/etc/nsswitch.conf"
-# Where a volume is mounted, its owner counts; without one, the log goes here.
-if [ "$(id -u)" = 0 ]; then
-    chown 65532:65532 "$root/data"
-fi
 install -m 755 "$binary" "$root/usr/bin/ruvvector-service"
 # Each library at the path where the loader looks for it, and the loader itself.
 ldd "$binary" | grep -oE '/[^ ]+' | while read -r library; do
