@@ -6,7 +6,7 @@
 # Builds the pinned helm and installs tests/helm/requirements.txt into target/helm where they are not there yet. The chart
 # is linted, rendered with each of its ci/*-values.yaml, read by the schemas of several Kubernetes versions and held to its
 # promises; bad values have to be refused. The Dockerfile is linted, and the image's root file system laid out by the script
-# that the Dockerfile runs. A binary in target/debug has to understand what the chart gives it, and to run in that root.
+# that the Dockerfile runs; compose.yaml is held against what it mounts. A binary in target/debug has to understand what the chart gives it, and to run in that root.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -72,4 +72,5 @@ if [ -x "$binary" ]; then
 else
     set --
 fi
+"$home/venv/bin/python" tests/helm/compose.py "$(command -v promtool)" "$@"
 "$home/venv/bin/python" tests/helm/chart.py "$helm" "$(command -v promtool)" "$@"
