@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# Checks the chart and the container's Dockerfile, without a cluster and without an engine.
+# Checks the chart, the Dockerfile and compose.yaml, without a cluster and without an engine.
 #
 #   scripts/check-helm.sh
 #
 # Builds the pinned helm and installs tests/helm/requirements.txt into target/helm where they are not there yet. The chart
 # is linted, rendered with each of its ci/*-values.yaml, read by the schemas of several Kubernetes versions and held to its
-# promises; bad values have to be refused. The Dockerfile is linted, and the image's root file system laid out by the script
-# that the Dockerfile runs; compose.yaml is held against what it mounts. A binary in target/debug has to understand what the chart gives it, and to run in that root.
+# promises; bad values have to be refused. The Dockerfile is linted, compose.yaml held against what it mounts, and the
+# image's root file system laid out by the script that the Dockerfile runs. A binary in target/debug, where there is one, has
+# to understand what chart, image and compose.yaml give it, and to run in that root.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

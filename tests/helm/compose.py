@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 
 import yaml
+from compose_spec import PyCompose
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -83,7 +84,10 @@ def check_service(compose, binary):
 
 def main():
     promtool, *binary = sys.argv[1:]
-    compose = yaml.safe_load((ROOT / "compose.yaml").read_text())
+    text = (ROOT / "compose.yaml").read_text()
+    # Every key and value by the Compose specification.
+    PyCompose.from_yaml(text)
+    compose = yaml.safe_load(text)
     check_services(compose)
     check_prometheus(compose, promtool)
     check_grafana(compose)
