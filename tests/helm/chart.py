@@ -1,0 +1,154 @@
+"""Checks what the chart makes. Run by scripts/check-helm.sh, which installs what it needs.
+
+    chart.py HELM PROMTOOL [BINARY]
+
+Every values file in ci/ is linted and rendered for each Kubernetes version, read by that version's own schemas, and held to
+the promises of the README. BINARY, where there is one, has to understand the settings and the environment.
+"""
+
+import functools
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import kubernetes_validate
+import yaml
+from kubernetes_validate import utils
+
+from promises import check_promises
+from readme import check_readme
+
+ROOT = Path(__file__).resolve().parents[2]
+CHART = ROOT / "helm/ruvvector-service"
+CASES = Path(__file__).with_name("bad-values.yaml")
+VERSIONS = ["1.27", "1.30", "1.33", "1.35", "1.37"]
+# Kinds of others than Kubernetes; the promises look at them.
+CUSTOM = {"ServiceMonitor", "PrometheusRule", "HTTPRoute"}
+# Reading them takes longer than the check itself.
+utils.schema_contents = functools.lru_cache(maxsize=None)(utils.schema_contents)
+
+
+class NoDuplicates(yaml.CSafeLoader):
+    """YAML in which a key that stands twice is an error, not the last of the two."""
+
+
+def _mapping(loader, node, deep=False):
+    keys = [loader.construct_object(key, deep=deep) for key, _ in node.value]
+    twice = {key for key in keys if keys.count(key) > 1}
+    if twice:
+        raise yaml.constructor.ConstructorError(None, None, f"twice: {twice}", node.start_mark)
+    return yaml.CSafeLoader.construct_mapping(loader, node, deep)
+
+
+NoDuplicates.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, lambda l, n: _mapping(l, n, True))
+
+
+def run(*command, **options):
+    return subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=120, **options)
+
+
+def must(*command, **options):
+    done = run(*command, **options)
+    assert done.returncode == 0, f"{' '.join(map(str, command))}: {done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def render(helm, version, *arguments):
+    text = must(helm, "template", "shop", CHART, "--namespace", "telemetry", "--kube-version", version, *arguments)
+    return [document for document in yaml.load_all(text, NoDuplicates) if document]
+
+
+def check_kubernetes(documents, version):
+    for document in documents:
+        if document["kind"] in CUSTOM:
+            continue
+        try:
+            kubernetes_validate.validate(document, version, strict=True)
+        except kubernetes_validate.ValidationError as error:
+            raise AssertionError(f"{document['kind']} for {version}: {list(error.path)}: {error.message}") from error
+
+
+def check_values(helm, values):
+    must(helm, "lint", "--strict", "--quiet", CHART, "--kube-version", VERSIONS[-1], "--values", values)
+    for version in VERSIONS:
+        documents = render(helm, version, "--values", values)
+        check_kubernetes(documents, version)
+    check_promises(documents, yaml.safe_load(values.read_text()))
+    return documents
+
+
+def refusal(helm, case):
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+        yaml.safe_dump(case["set"], file)
+        file.flush()
+        base = CHART / f"ci/{case['over']}-values.yaml"
+        done = run(helm, "template", "x", CHART, "--kube-version", VERSIONS[-1], "--values", base, "--values", file.name)
+    said = done.stdout + done.stderr
+    assert done.returncode != 0, f"{case} is not refused"
+    # Two spellings of a place in the values.
+    assert case["says"] in said or case["says"].strip("/").replace("/", ".") in said, f"{case}: {said}"
+
+
+def check_rules(promtool, documents):
+    rules = [document for document in documents if document["kind"] == "PrometheusRule"]
+    with tempfile.TemporaryDirectory() as folder:
+        for rule in rules:
+            path = Path(folder) / f"{rule['metadata']['name']}.yaml"
+            path.write_text(yaml.safe_dump(rule["spec"]))
+            must(promtool, "check", "rules", "--lint=all", path)
+    return len(rules)
+
+
+def check_package(helm):
+    """What is packaged makes the same as the folder: the links to alerts/ and dashboards/ are followed."""
+    values = CHART / "ci/everything-values.yaml"
+    with tempfile.TemporaryDirectory() as folder:
+        must(helm, "package", CHART, "--destination", folder)
+        (package,) = Path(folder).glob("*.tgz")
+        assert package.stat().st_size < 700_000, "a release with it would not fit into a Secret"
+        options = ("--kube-version", VERSIONS[-1], "--values", values)
+        assert must(helm, "template", "x", package, *options) == must(helm, "template", "x", CHART, *options)
+
+
+def check_binary(binary, documents):
+    """The service itself reads the rendered settings and environment without a complaint."""
+    config = next(d for d in documents if d["kind"] == "ConfigMap" and "ruvvector.toml" in d["data"])
+    (container,) = next(d for d in documents if d["kind"] == "StatefulSet")["spec"]["template"]["spec"]["containers"]
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "ruvvector.toml"
+        file.write_text(config["data"]["ruvvector.toml"])
+        given = {"DATABASE_URL": "postgres://a:b@c/d", "RUVVECTOR_DATABASE_READ_URL": "postgres://a:b@c/d"}
+        environment = {e["name"]: e.get("value", given.get(e["name"], "x")) for e in container["env"]}
+        environment |= {"RUVVECTOR_CONFIG": str(file), "RUVVECTOR_DATA_DIR": folder}
+        done = run(binary, "validate", env=environment, cwd=folder)
+    said = done.stdout + done.stderr
+    assert done.returncode == 0 and "warning" not in said.lower(), f"{environment}: {said}"
+
+
+def main():
+    helm, promtool, *binary = sys.argv[1:]
+    check_readme(CHART)
+    json.loads((CHART / "values.schema.json").read_text())
+    files = sorted((CHART / "ci").glob("*-values.yaml"))
+    cases = yaml.safe_load(CASES.read_text())
+    # The programs run beside each other; what is read of their answers is quick.
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        refused = [pool.submit(refusal, helm, case) for case in cases]
+        rendered = dict(zip(files, pool.map(functools.partial(check_values, helm), files)))
+        for each in refused:
+            each.result()
+    rules = sum(check_rules(promtool, documents) for documents in rendered.values())
+    check_package(helm)
+    for documents in rendered.values():
+        if binary:
+            check_binary(binary[0], documents)
+    print(f"{len(files)} files of values for Kubernetes {', '.join(VERSIONS)}; {len(cases)} bad values refused; "
+          f"{rules} files of rules{'' if binary else '; no binary to ask'}")
+
+
+if __name__ == "__main__":
+    main()
