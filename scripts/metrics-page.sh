@@ -35,14 +35,16 @@ await() {
     local tries=300
     until "$@"; do
         tries=$((tries - 1))
-        [ $tries -gt 0 ] && kill -0 "$pid" 2>/dev/null || fail "never came: $*"
+        if [ $tries = 0 ] || ! kill -0 "$pid" 2>/dev/null; then fail "never came: $*"; fi
         sleep 0.2
     done
 }
 ask() { curl --silent --show-error --fail --max-time 20 "$@"; }
 listening() { [ -n "$(address otlp_grpc)" ]; }
-page() { ask "$main/metrics" >"$dir/page" && grep -q '^ruvvector_write_events_total 2$' "$dir/page" &&
-    grep -q '^ruvvector_partitions_ahead_days' "$dir/page"; }
+page() {
+    ask "$main/metrics" >"$dir/page" && grep -q '^ruvvector_write_events_total 2$' "$dir/page" &&
+        grep -q '^ruvvector_partitions_ahead_days' "$dir/page"
+}
 
 await listening
 main=$(address main) grpc=$(address otlp_grpc)
