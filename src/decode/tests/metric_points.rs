@@ -314,3 +314,28 @@ fn cut_metadata_of_a_metric_flags_each_of_its_points_and_counts_once() {
     assert_eq!(checked.sanitized.cut, 1);
     assert!(rows.events[0].metadata.contains(r#"{"a": "0123"}"#));
 }
+
+#[test]
+fn series_are_told_apart_by_what_a_limit_cuts_from_their_rows() {
+    let limits = Limits {
+        value_bytes: 2,
+        ..Limits::default()
+    };
+    let cutting = Source {
+        limits,
+        ..protobuf()
+    };
+    let event = |queue: &str| {
+        let attributes = vec![pair("queue", text(queue))];
+        let sent = gauge(vec![NumberDataPoint {
+            attributes,
+            ..point()
+        }]);
+        let body = request(vec![sent]).encode_to_vec();
+        let (_, rows) = decode(&body, &cutting).expect("taken");
+        rows.events.into_iter().next().expect("one row")
+    };
+    let (inbound, inner) = (event("inbound"), event("inner"));
+    assert_eq!(inbound.metadata, inner.metadata, "both are cut");
+    assert_ne!(inbound.correlation_id, inner.correlation_id);
+}

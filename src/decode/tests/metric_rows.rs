@@ -112,6 +112,27 @@ fn of_the_data_the_last_counts_and_parts_of_it_are_merged() {
 }
 
 #[test]
+fn of_an_exemplars_values_the_last_counts() {
+    let double = [&[0x19][..], &1.5f64.to_le_bytes()].concat();
+    let int = [&[0x31][..], &7i64.to_le_bytes()].concat();
+    for (exemplar, expected) in [
+        (
+            [double.clone(), int.clone()].concat(),
+            r#"{"exemplars": [{"asInt": 7}]}"#,
+        ),
+        (
+            [int, double].concat(),
+            r#"{"exemplars": [{"asDouble": 1.5}]}"#,
+        ),
+    ] {
+        let point = [time(), field(5, &exemplar)].concat();
+        let body = around(&field(5, &field(1, &point)));
+        let (_, rows) = decode(&body, &protobuf()).expect("taken");
+        assert_eq!(rows.events[0].metadata, expected);
+    }
+}
+
+#[test]
 fn lists_of_numbers_read_the_same_packed_and_not_and_in_parts() {
     let unpacked = |number: u8, value: u64| [&[number << 3 | 1][..], &value.to_le_bytes()].concat();
     let half = 0.5f64.to_bits();
@@ -227,6 +248,22 @@ fn a_point_with_too_many_buckets_is_rejected_alone_and_elements_count() {
             assert_eq!(checked.is_ok(), is_taken, "{len} {list}: {checked:?}");
         }
     }
+}
+
+#[test]
+fn buckets_of_an_exponential_histogram_count_too() {
+    let exponential = |buckets: usize| {
+        let positive = field(8, &field(2, &vec![1; buckets]));
+        around(&field(10, &field(1, &[time(), positive].concat())))
+    };
+    // The point and its `positive` are nodes, too.
+    let most = usize::try_from(Limits::default().nodes).expect("fits") - 2;
+    let (checked, _) = decode(&exponential(most), &protobuf()).expect("taken");
+    assert_eq!((checked.accepted, checked.rejected), (1, 0));
+    assert!(matches!(
+        decode(&exponential(most + 1), &protobuf()),
+        Err(DecodeError::Invalid(_))
+    ));
 }
 
 #[test]

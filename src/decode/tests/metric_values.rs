@@ -10,6 +10,7 @@ use opentelemetry_proto::tonic::metrics::v1::{
     Metric, NumberDataPoint, Sum, Summary, SummaryDataPoint, exemplar,
 };
 
+use super::metric_json::one_json;
 use super::metric_points::{gauge, metric, one, point};
 use super::spans::{START, pair, text, value};
 
@@ -215,4 +216,23 @@ fn exemplars_keep_their_value_their_trace_and_what_was_filtered_out() {
         metadata(gauge(vec![sent])),
         r#"{"unit": "{item}", "exemplars": [{"spanId": "abababababababab", "traceId": "cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd", "asDouble": 0.0, "timeUnixNano": "1799999999123456789", "filteredAttributes": {"user": "u"}}, {"asInt": -1}, {}]}"#
     );
+}
+
+/// prost leaves out both zeros where 0 is the default; other encoders do not.
+#[test]
+fn a_negative_zero_is_kept_where_zero_is_the_default() {
+    for (data, member, expected) in [
+        (
+            "exponentialHistogram",
+            r#","zeroThreshold":-0.0"#,
+            r#"{"zeroThreshold": {"$double": "-0.0"}}"#,
+        ),
+        (
+            "summary",
+            r#","sum":-0.0,"quantileValues":[{"quantile":-0.0,"value":-0.0}]"#,
+            r#"{"sum": {"$double": "-0.0"}, "quantileValues": [{"value": {"$double": "-0.0"}, "quantile": {"$double": "-0.0"}}]}"#,
+        ),
+    ] {
+        assert_eq!(one_json(data, member), expected);
+    }
 }
