@@ -89,6 +89,11 @@ cargo_tests() {
     scripts/with-postgres.sh timeout 2400 cargo test --quiet --no-fail-fast
 }
 
+# The oldest server that is promised to do; scripts/other-postgres.sh has those between as well.
+oldest_postgres() {
+    scripts/other-postgres.sh 14 -- timeout 1200 cargo test --quiet --no-fail-fast --test suite -- postgres:: write:: query::
+}
+
 scripts_parse() {
     local script
     for script in scripts/*.sh scripts/sdk/*.sh .ci/run; do
@@ -108,4 +113,5 @@ step 'dashboards' scripts/check-dashboards.sh
 step 'alerts' scripts/with-postgres.sh scripts/check-alerts.sh
 step 'chart and image' scripts/check-helm.sh
 step 'tests' cargo_tests
+step 'PostgreSQL 14' oldest_postgres
 printf '\nall passed in %s s\n' $((SECONDS - started))
