@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Runs what the documentation tells people to run, and looks up what it names. tests/docs/README.md has the rules.
+#
+#   scripts/check-docs.sh [DOCUMENT…]      the default is every Markdown file of the project
+#
+# RUVVECTOR_BINARY names another binary than target/debug/ruvvector-service. Needs Python 3.11 or later with yaml, Node,
+# Prometheus, curl, PostgreSQL's programs, and what scripts/sdk/python.sh installs.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+binary=${RUVVECTOR_BINARY:-target/debug/ruvvector-service}
+[ -x "$binary" ] || { echo "check-docs: $binary is missing; build it with: cargo build" >&2; exit 1; }
+scripts/with-postgres.sh python3 tests/docs/run.py "$binary" "$@"

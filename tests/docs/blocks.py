@@ -1,0 +1,91 @@
+"""What can be said of a block without running it: whether it parses.
+
+Invariant: a kind of block that nothing here can parse is said to be unparsed, never to be sound.
+"""
+
+import ast
+import configparser
+import json
+import os
+import re
+import subprocess
+import tempfile
+import tomllib
+
+import yaml
+
+
+def parse_problem(block, text, tools):
+    """What is wrong with the block's text, or None. `text` is the block's in its document's world."""
+    try:
+        return PARSERS[block.language](text, tools)
+    except (SyntaxError, ValueError, yaml.YAMLError, tomllib.TOMLDecodeError, configparser.Error) as error:
+        return f"not {block.language}: {error}"
+
+
+def sh(text, _):
+    return complaint(["bash", "-n"], text)
+
+
+def javascript(text, _):
+    return complaint(["node", "--check", "--input-type=module", "-"], text)
+
+
+def python(text, _):
+    ast.parse(text)
+
+
+def toml(text, tools):
+    tomllib.loads(text)
+    with tempfile.NamedTemporaryFile("w", suffix=".toml", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        # Its store may be set elsewhere.
+        found = subprocess.run(
+            [tools.binary, "validate", "--config", file.name], capture_output=True, text=True, env={"PATH": os.environ["PATH"]}
+        )
+    return None if found.returncode == 0 else (found.stderr or found.stdout).strip()
+
+
+def ini(text, _):
+    # systemd's files name a key more than once.
+    parser = configparser.RawConfigParser(strict=False, allow_no_value=True)
+    parser.read_string(text)
+
+
+def braces(text, _):
+    plain = re.sub(r"#.*|\"(?:[^\"\\]|\\.)*\"|'[^']*'", "", text)
+    depth = 0
+    for mark in re.findall(r"[{}]", plain):
+        depth += 1 if mark == "{" else -1
+        if depth < 0:
+            break
+    return "its braces do not match" if depth else None
+
+
+def nginx(text, tools):
+    plain = re.sub(r"#.*|\"(?:[^\"\\]|\\.)*\"|'[^']*'", "x", text)
+    rest = re.split(r"[;{}]", plain)[-1].strip()
+    return braces(text, tools) or ("a directive without its semicolon" if rest.strip("x \n") else None)
+
+
+def complaint(command, text):
+    found = subprocess.run(command, input=text, capture_output=True, text=True)
+    return None if found.returncode == 0 else found.stderr.strip()
+
+
+PARSERS = {
+    "sh": sh,
+    "javascript": javascript,
+    "python": python,
+    "toml": toml,
+    "ini": ini,
+    "yaml": lambda text, _: list(yaml.safe_load_all(text)) and None,
+    "json": lambda text, _: json.loads(text) and None,
+    "nginx": nginx,
+    "conf": braces,
+    # Only a database, Prometheus or a reader can tell.
+    "sql": lambda text, _: None,
+    "promql": lambda text, _: None,
+    "text": lambda text, _: None,
+}
