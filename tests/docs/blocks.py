@@ -14,6 +14,9 @@ import tomllib
 
 import yaml
 
+OUTSIDE = "/(?:etc|var|usr|opt|lib|srv|home|root|boot|mnt|dev/(?!null|stdin|stdout|stderr|fd))[\\w./-]*"
+PROGRAMS = "sudo|systemctl|systemd-[a-z]+|journalctl|docker|podman|kubectl|helm|apt|apt-get|dpkg|useradd|sysctl|mount|iptables"
+
 
 def parse_problem(block, text, tools):
     """What is wrong with the block's text, or None. `text` is the block's in its document's world."""
@@ -25,6 +28,14 @@ def parse_problem(block, text, tools):
 
 def sh(text, _):
     return complaint(["bash", "-n"], text)
+
+
+def reach_problem(text):
+    """What a block that is run would do to the machine itself: tests run as root, too."""
+    plain = re.sub(r"(?m)(^|\s)#.*", "", text)
+    if found := re.search(rf"(?<![\w.:$}}/])(?:{OUTSIDE})(?![\w.-])|(?<![\w.-])(?:{PROGRAMS})(?![\w.:-])", plain):
+        return f"it is run, and reaches the machine itself: {found[0]}; say what it `needs`"
+    return None
 
 
 def javascript(text, _):

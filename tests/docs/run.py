@@ -25,7 +25,7 @@ sys.path += [f"{HERE}/../dashboards", f"{ROOT}/scripts"]
 import check_alerts  # noqa: E402
 import load  # noqa: E402
 import markdown  # noqa: E402
-from blocks import parse_problem  # noqa: E402
+from blocks import parse_problem, reach_problem  # noqa: E402
 from markdown import Problem  # noqa: E402
 from references import Lookup, tree  # noqa: E402
 from servers import ask, prometheus, prometheus_answer, service, until  # noqa: E402
@@ -114,6 +114,8 @@ class Run:
         if not block.runs:
             self.counts["only checked", block.language] += 1
             return None
+        if block.language == "sh" and (problem := reach_problem(block.text)):
+            return problem
         self.counts["run", block.language] += 1
         return getattr(self, block.language)(block, text)
 

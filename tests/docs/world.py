@@ -11,12 +11,15 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 import urllib.parse
 
 sys.path.append(os.path.join(os.path.dirname(__file__), "../dashboards"))
 from servers import ask, service, until  # noqa: E402
 
 PORTS = {"3100": "RUVVECTOR_SERVICE_PORT", "4318": "RUVVECTOR_OTLP_HTTP_PORT", "4317": "RUVVECTOR_OTLP_GRPC_PORT"}
+# For the database to be set up, and a batch to be written.
+SETTLE_SECONDS = 10
 SMALL = {"RUVVECTOR_LOG_MAX_BYTES": "256MiB", "RUVVECTOR_LOG_FREE_FLOOR_BYTES": "16MiB"}
 # `curl` as documents call it, but that an error answer is an error.
 CURL = """#!/bin/bash
@@ -26,7 +29,7 @@ for word in "$@"; do
     -[a-zA-Z]*) [[ $word =~ ^-[sSkLivgGIN#]*f ]] && exec "{curl}" "$@" ;;
     esac
 done
-exec "{curl}" --fail-with-body "$@"
+exec "{curl}" --no-progress-meter --fail-with-body "$@"
 """
 BINARY = """#!/bin/sh
 {ports}
@@ -157,14 +160,17 @@ class World:
         return re.sub(r"(?<![\w$])DATA_DIR(?!\w)", self.data, text)
 
     def settle(self):
-        """Waits until all accepted events are stored; a service that cannot store them, or is not there, is not waited for."""
+        """Waits until all accepted events are stored and can be read; for a service that cannot store them, a while only."""
+        give_up = time.monotonic() + SETTLE_SECONDS
 
         def stored():
             status, text = ask(f"http://{self.main}/health")
-            if status not in (200, 503):
+            if status not in (200, 503) or time.monotonic() > give_up:
                 return True
             health = json.loads(text)
-            return True if health["queue"]["events"] == 0 or not health["database"]["connected"] else None
+            # 401: who reads has to show a token, and then the schema is not to be seen.
+            ready = health["database"]["connected"] and ask(f"http://{self.main}/query?limit=1")[0] in (200, 401)
+            return True if ready and health["queue"]["events"] == 0 else None
 
         if self.started:
             until("all events are stored", stored)
