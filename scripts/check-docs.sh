@@ -9,4 +9,6 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 binary=${RUVVECTOR_BINARY:-target/debug/ruvvector-service}
 [ -x "$binary" ] || { echo "check-docs: $binary is missing; build it with: cargo build" >&2; exit 1; }
+# It is thrown away, and a database a document would be seconds of syncing.
+export RUVVECTOR_TEST_POSTGRES_OPTIONS="-c fsync=off -c full_page_writes=off ${RUVVECTOR_TEST_POSTGRES_OPTIONS:-}"
 scripts/with-postgres.sh python3 tests/docs/run.py "$binary" "$@"

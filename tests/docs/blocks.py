@@ -75,9 +75,9 @@ def braces(text, _):
 
 
 def nginx(text, tools):
-    plain = re.sub(r"#.*|\"(?:[^\"\\]|\\.)*\"|'[^']*'", "x", text)
-    rest = re.split(r"[;{}]", plain)[-1].strip()
-    return braces(text, tools) or ("a directive without its semicolon" if rest.strip("x \n") else None)
+    plain = re.sub(r"#.*", "", re.sub(r"\"(?:[^\"\\]|\\.)*\"|'[^']*'", "x", text))
+    open_ended = re.search(r"[^;{}\s][^;{}]*(\}|$)", plain)
+    return braces(text, tools) or ("a directive without its semicolon" if open_ended else None)
 
 
 def complaint(command, text):

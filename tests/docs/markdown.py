@@ -141,6 +141,8 @@ def block(document, lines, number, fence, waiting, say):
         for name, value in items:
             if problem := apply(found, name, value, document):
                 say(line, problem)
+    if found.background and not found.expects:
+        say(start, "`background` wants an `expect`, which says that it has begun")
     document.blocks.append(found)
     return number + 1
 

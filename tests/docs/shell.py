@@ -76,8 +76,7 @@ class Shell:
         """Starts a block in the background; the file whose outputs it writes."""
         file = self.write(text)
         pid = self.ask("background", file)
-        if pid is not None:
-            self.background.append(pid)
+        self.background.append(pid)
         return file, pid
 
     def write(self, text):

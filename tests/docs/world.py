@@ -97,7 +97,8 @@ class World:
     def __exit__(self, *_):
         if self.running:
             self.running.__exit__(None, None, None)
-        if self.started:
+        if self.started and self.roles:
+            # A role is of the whole server, and cannot go before what it owns.
             self.admin(f'DROP DATABASE IF EXISTS "{self.database}" WITH (FORCE)')
             for role in self.roles:
                 self.admin(f'DROP ROLE IF EXISTS "{role}"')
