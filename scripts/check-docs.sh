@@ -3,8 +3,8 @@
 #
 #   scripts/check-docs.sh [DOCUMENT…]      the default is every Markdown file of the project
 #
-# RUVVECTOR_BINARY names another binary than target/debug/ruvvector-service. Needs Python 3.11 or later with yaml, Node,
-# Prometheus, curl, PostgreSQL's programs, and what scripts/sdk/python.sh installs.
+# RUVVECTOR_BINARY names another binary than target/debug/ruvvector-service. Needs Python 3.11 or later with yaml,
+# Prometheus, curl, PostgreSQL's programs, and what scripts/sdk/python.sh and scripts/sdk/javascript.sh install.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 binary=${RUVVECTOR_BINARY:-target/debug/ruvvector-service}

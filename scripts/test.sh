@@ -107,5 +107,6 @@ step 'build' cargo test --quiet --no-run
 step 'dashboards' scripts/check-dashboards.sh
 step 'alerts' scripts/with-postgres.sh scripts/check-alerts.sh
 step 'chart and image' scripts/check-helm.sh
+step 'docs' scripts/check-docs.sh
 step 'tests' cargo_tests
 printf '\nall passed in %s s\n' $((SECONDS - started))

@@ -38,8 +38,8 @@ def reach_problem(text):
     return None
 
 
-def javascript(text, _):
-    return complaint(["node", "--check", "--input-type=module", "-"], text)
+def javascript(text, tools):
+    return complaint([tools.node, "--check", "--input-type=module", "-"], text)
 
 
 def python(text, _):

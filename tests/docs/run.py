@@ -6,6 +6,7 @@ Invariant: a block is run, or checked and counted as checked only, with its reas
 """
 
 import collections
+import concurrent.futures
 import contextlib
 import itertools
 import json
@@ -15,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.parse
 from dataclasses import dataclass
@@ -34,6 +36,12 @@ from world import World  # noqa: E402
 
 PROMETHEUS_PATIENCE_SECONDS = 20
 SHOWN_LINES = 30
+# Documents at once: most of a document's time is waiting, for a server or a scrape.
+AT_ONCE = 4
+# `check_alerts` keeps what it finds in one place.
+NAMING = threading.Lock()
+# Of the documents' databases.
+NUMBERS = itertools.count(1)
 
 
 @dataclass
@@ -45,10 +53,10 @@ class Tools:
     copy: str
     binary: str
     python: str
+    node: str
     postgres: str
     prometheus: str
-    # A file of Prometheus's targets.
-    targets: str
+    targets: "Targets"
     lookup: Lookup
     series: dict
     recorded: dict
@@ -56,6 +64,29 @@ class Tools:
     @property
     def prometheus_port(self):
         return self.prometheus.rsplit(":", 1)[-1]
+
+
+class Targets:
+    """What Prometheus scrapes: the services of all documents that are under way."""
+
+    def __init__(self, path):
+        self.path, self.addresses, self.lock = path, set(), threading.Lock()
+        self.write()
+
+    def write(self):
+        with open(f"{self.path}.new", "w", encoding="utf-8") as file:
+            json.dump([{"targets": sorted(self.addresses)}], file)
+        os.rename(file.name, self.path)
+
+    @contextlib.contextmanager
+    def scraped(self, address):
+        with self.lock:
+            self.addresses.add(address)
+            self.write()
+        yield
+        with self.lock:
+            self.addresses.remove(address)
+            self.write()
 
 
 class Run:
@@ -75,8 +106,7 @@ class Run:
                 world.start()
                 self.shell = Shell(world.directory, world.environment)
                 later.callback(self.shell.close)
-                with open(self.tools.targets, "w", encoding="utf-8") as file:
-                    json.dump([{"targets": [] if world.alone else [world.main]}], file)
+                later.enter_context(self.tools.targets.scraped(world.main))
             for at, block in enumerate(blocks):
                 if block.language not in markdown.LANGUAGES:
                     continue
@@ -215,10 +245,11 @@ class Run:
 
     def names(self, text):
         """What the queries name that no page of metrics and no rule has."""
-        check_alerts.problems.clear()
-        for query in queries(text):
-            check_alerts.check_expression("the query", query, self.tools.series, self.tools.recorded)
-        return "; ".join(check_alerts.problems) or None
+        with NAMING:
+            check_alerts.problems.clear()
+            for query in queries(text):
+                check_alerts.check_expression("the query", query, self.tools.series, self.tools.recorded)
+            return "; ".join(check_alerts.problems) or None
 
 
 def flatten(text):
@@ -273,20 +304,20 @@ def everything(binary, postgres):
         if "record" in rule
     }
     python = f"{ROOT}/target/sdk/python/venv/bin/python"
-    assert os.path.exists(python), f"{python} is missing: install it with scripts/sdk/python.sh"
+    node = f"{ROOT}/target/sdk/javascript/node"
+    for program, script in [(python, "python"), (node, "javascript")]:
+        assert os.path.exists(program), f"{program} is missing: install it with scripts/sdk/{script}.sh"
     store = {"RUVVECTOR_STORE": "postgres", "DATABASE_URL": postgres}
     with contextlib.ExitStack() as later:
         directory = later.enter_context(tempfile.TemporaryDirectory(prefix="ruvvector-docs-all-"))
         os.chmod(directory, 0o755)
-        targets = f"{directory}/targets.json"
-        with open(targets, "w", encoding="utf-8") as file:
-            file.write("[]")
+        targets = Targets(f"{directory}/targets.json")
         copy = f"{directory}/tree"
         for path in tree(ROOT):
             os.makedirs(os.path.dirname(f"{copy}/{path}"), exist_ok=True)
             shutil.copy(f"{ROOT}/{path}", f"{copy}/{path}")
         listeners = later.enter_context(service(binary, store))
-        address = later.enter_context(prometheus(listeners["main"], rules, targets))
+        address = later.enter_context(prometheus(listeners["main"], rules, targets.path))
         load.trace(listeners["main"])
         rounds = itertools.count(1)
 
@@ -299,15 +330,16 @@ def everything(binary, postgres):
 
         text = until("a page of metrics", page)
         yield Tools(
-            *(ROOT, copy, binary, python, postgres, address, targets),
+            *(ROOT, copy, binary, python, node, postgres, address, targets),
             Lookup.of(ROOT, binary, text),
             check_alerts.series_of(text),
             recorded,
         )
 
 
-def check(path, text, tools, counts, number):
-    """All problems of one document."""
+def check(path, text, tools, number):
+    """All problems of one document, and what was done."""
+    counts = collections.Counter()
     document = markdown.parse(path, text)
     problems = Run(document, tools, counts, number).all()
     for line, query in inline_queries(document):
@@ -316,7 +348,14 @@ def check(path, text, tools, counts, number):
             prometheus_answer(tools.prometheus, "query", query=query)
         except AssertionError as error:
             problems.append(Problem(path, line, str(error)))
-    return problems
+    return problems, counts
+
+
+def check_all(texts, tools):
+    """The problems and counts of each document, given by path and text, in their order."""
+    with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
+        tasks = [pool.submit(check, path, text, tools, next(NUMBERS)) for path, text in texts]
+        return [task.result() for task in tasks]
 
 
 def main():
@@ -327,10 +366,14 @@ def main():
         if not sys.argv[2:]:
             import self_test
 
-            self_test.hold(tools, check)
-        for number, path in enumerate(paths):
+            self_test.hold(tools, check_all)
+        texts = []
+        for path in paths:
             with open(f"{ROOT}/{path}", encoding="utf-8") as file:
-                problems += check(path, file.read(), tools, counts, number)
+                texts.append((path, file.read()))
+        for found, done in check_all(texts, tools):
+            problems += found
+            counts += done
         looked_up = tools.lookup.looked_up
     for problem in problems:
         print(problem, file=sys.stderr)

@@ -3,14 +3,17 @@
 Invariant: no port of another is taken and nothing outside of the directory is written; all of it is gone with the document.
 """
 
+import contextlib
 import json
 import os
+import random
 import re
 import shutil
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.parse
 
@@ -49,16 +52,23 @@ exec ruvvector-service "$@"
 """
 
 
-def free_ports(count):
-    """Ports that nobody has, none twice."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [str(one.getsockname()[1]) for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
+GIVEN = set()
+GIVING = threading.Lock()
+
+
+def free_port():
+    """A port that nobody has, and that was not given before.
+
+    Below those that Linux takes for outgoing connections: one of these could be taken before its server listens on it.
+    """
+    with GIVING:
+        while True:
+            port = random.randrange(15_000, 32_000)
+            with socket.socket() as one, contextlib.suppress(OSError):
+                one.bind(("127.0.0.1", port))
+                if port not in GIVEN:
+                    GIVEN.add(port)
+                    return str(port)
 
 
 class World:
@@ -75,7 +85,7 @@ class World:
         self.settings = dict(one.split("=", 1) for one in document.world if "=" in one)
         every = "\n".join(block.text for block in document.blocks)
         named = {*PORTS, *re.findall(r"(?:127\.0\.0\.1|localhost|\[::1\]):(\d{4,5})\b", every)} - {"9090", "5432"}
-        self.ports = dict(zip(sorted(named), free_ports(len(named)), strict=True)) | {"9090": tools.prometheus_port}
+        self.ports = {port: free_port() for port in sorted(named)} | {"9090": tools.prometheus_port}
         self.roles = set(re.findall(r"(?i)\bCREATE (?:ROLE|USER) (\w+)", every))
         self.running = None
         self.started = False
@@ -84,14 +94,16 @@ class World:
         for name in os.listdir(self.tools.copy):
             os.symlink(f"{self.tools.copy}/{name}", f"{self.directory}/{name}")
         os.symlink(f"{self.tools.root}/target", f"{self.directory}/target")
+        # Node looks for packages beside the program.
+        os.symlink(f"{self.tools.root}/target/sdk/javascript/node_modules", f"{self.directory}/node_modules")
         path = f"{self.directory}/.path"
         os.mkdir(path)
         ports = "\n".join(f': "${{{name}={self.ports[port]}}}"; export {name}' for port, name in PORTS.items())
         self.program("ruvvector-service", BINARY.format(ports=ports, binary=self.tools.binary))
         self.program("cargo", CARGO.format())
         self.program("curl", CURL.format(curl=shutil.which("curl")))
-        for name in ("python", "python3"):
-            self.program(name, f'#!/bin/sh\nexec "{self.tools.python}" "$@"\n')
+        for name, program in [("python", self.tools.python), ("python3", self.tools.python), ("node", self.tools.node)]:
+            self.program(name, f'#!/bin/sh\nexec "{program}" "$@"\n')
         return self
 
     def __exit__(self, *_):
