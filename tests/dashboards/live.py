@@ -14,7 +14,8 @@ import sql
 from servers import prometheus, service
 
 url = os.environ["RUVVECTOR_TEST_POSTGRES_URL"]
-with service(sys.argv[1], url) as listeners, prometheus(listeners["main"]) as address:
+store = {"RUVVECTOR_STORE": "postgres", "DATABASE_URL": url}
+with service(sys.argv[1], store) as listeners, prometheus(listeners["main"]) as address:
     load.trace(listeners["main"])
     problems = [*promql.check(address, listeners), *sql.check(url)]
 if problems:

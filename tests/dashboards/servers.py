@@ -59,15 +59,10 @@ def running(command, log, **options):
 
 
 @contextlib.contextmanager
-def service(binary, database_url):
-    """The addresses of its listeners: `main`, `otlp_http`, `otlp_grpc`."""
-    with tempfile.TemporaryDirectory(prefix="ruvvector-dashboards-") as directory:
-        settings = {
-            "DATABASE_URL": database_url,
-            "RUVVECTOR_STORE": "postgres",
-            "RUVVECTOR_DATA_DIR": f"{directory}/data",
-            "RUVVECTOR_MAINTENANCE_INTERVAL": "1s",
-        }
+def service(binary, settings):
+    """The addresses of its listeners: `main`, `otlp_http`, `otlp_grpc`. `settings`, variables, win over what is set here."""
+    with tempfile.TemporaryDirectory(prefix="ruvvector-service-") as directory:
+        common = {"RUVVECTOR_DATA_DIR": f"{directory}/data", "RUVVECTOR_MAINTENANCE_INTERVAL": "1s"}
         ports = {f"RUVVECTOR_{name}": "0" for name in ["SERVICE_PORT", "OTLP_HTTP_PORT", "OTLP_GRPC_PORT"]}
         log = f"{directory}/log"
 
@@ -83,22 +78,32 @@ def service(binary, database_url):
             "PATH": os.environ["PATH"],
             "RUVVECTOR_BIND": "127.0.0.1",
             "RUVVECTOR_LOG_FORMAT": "json",
-            **settings,
+            **common,
             **ports,
+            **settings,
         }
         with running([os.path.abspath(binary)], log, env=environment, cwd=directory) as child:
             yield until("the service listens", listeners)
 
 
 @contextlib.contextmanager
-def prometheus(target):
-    """The address of one that scrapes `target` every second, as the job `ruvvector`."""
+def prometheus(target, rules=(), targets=None):
+    """The address of one that scrapes `target` every second, as the job `ruvvector`, and by the files `rules`.
+
+    `targets` is a file of more targets, which may change meanwhile (https://prometheus.io/docs/guides/file-sd/).
+    """
     with tempfile.TemporaryDirectory(prefix="ruvvector-prometheus-") as directory:
         with open(f"{directory}/prometheus.yml", "w") as file:
             file.write(
-                "global: {scrape_interval: 1s}\nscrape_configs:\n- job_name: ruvvector\n"
+                "global: {scrape_interval: 1s, evaluation_interval: 1s}\nrule_files: [rules/*]\n"
+                "scrape_configs:\n- job_name: ruvvector\n"
                 f"  static_configs: [{{targets: ['{target.removeprefix('http://')}']}}]\n"
             )
+            if targets:
+                file.write(f"  file_sd_configs: [{{files: ['{targets}'], refresh_interval: 1s}}]\n")
+        os.mkdir(f"{directory}/rules")
+        for rule in rules:
+            shutil.copy(rule, f"{directory}/rules")
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             address = f"127.0.0.1:{free.getsockname()[1]}"

@@ -1,0 +1,200 @@
+"""What documents name, looked up: links and anchors, variables, metrics, commands with their flags, paths of the project.
+
+Invariant: what is looked up is looked up in the thing itself (the tree, `--help`, a page of `/metrics`), never in a list kept
+for the test; but for `KNOWN`, each entry of which has its reason.
+"""
+
+import glob
+import os
+import re
+import shlex
+import subprocess
+from dataclasses import dataclass
+
+from markdown import Problem, code_spans, headings, links
+
+KNOWN = {
+    # What Kubernetes sets for a Service called `ruvvector`.
+    *("RUVVECTOR_PORT", "RUVVECTOR_SERVICE_HOST"),
+    # The crate, as Rust writes it.
+    "ruvvector_service",
+    # Of Helm.
+    "--set",
+}
+CODE = {"rs", "sh", "py", "sql", "yaml", "yml", "toml", "json", "md"}
+SUFFIX = re.compile(r"_(?:bucket|sum|count)$")
+
+
+def tree(root):
+    """All files of the project, relative, without what is built or installed."""
+    found = []
+    for directory, below, files in os.walk(root, followlinks=False):
+        below[:] = [one for one in below if one not in {".git", "target", "data", "node_modules", "__pycache__", ".venv"}]
+        found += [os.path.relpath(os.path.join(directory, file), root) for file in files]
+    return sorted(found)
+
+
+def help_of(binary, *command):
+    text = subprocess.run([binary, *command, "--help"], capture_output=True, text=True, check=True).stdout
+    section = re.search(r"^Commands:\n((?:  .*\n)+)", text, re.MULTILINE)
+    commands = re.findall(r"^  ([a-z][\w-]*)", section[1], re.MULTILINE) if section else []
+    # A flag, and whether it takes a value.
+    flags = {flag: bool(value) for flag, value in re.findall(r"^ +(?:-\w, )?(--[\w-]+)( <)?", text, re.MULTILINE)}
+    return [one for one in commands if one != "help"], flags
+
+
+@dataclass
+class Lookup:
+    """What there is."""
+
+    root: str
+    files: list
+    variables: set
+    words: set
+    metrics: set
+    commands: dict
+    looked_up: int = 0
+
+    @classmethod
+    def of(cls, root, binary, page):
+        files = tree(root)
+
+        def text(path):
+            with open(os.path.join(root, path), encoding="utf-8", errors="replace") as file:
+                return file.read()
+
+        table = re.findall(r"^\| `\w+` \| `(\w+)` \|", text("docs/settings.md"), re.MULTILINE)
+        scripts = " ".join(text(path) for path in files if path.startswith(("scripts/", ".ci/")))
+        schema = " ".join(text(path) for path in files if path.startswith("migrations/"))
+        rules = " ".join(text(path) for path in files if path.startswith("alerts/"))
+        metrics = set(re.findall(r"^(?:# (?:HELP|TYPE) )?([a-zA-Z_:]\w*)", page, re.MULTILINE))
+        words = set(re.findall(r"\bruvvector_\w+", schema)) | set(re.findall(r"record: (\S+)", rules))
+        commands, flags = help_of(binary)
+        known = {(): (commands, flags)}
+        for command in commands:
+            known[(command,)] = help_of(binary, command)
+            for below in known[(command,)][0]:
+                known[(command, below)] = help_of(binary, command, below)
+        return cls(root, files, {*table, *re.findall(r"\bRUVVECTOR_\w+", scripts)}, words | {"ruvvector_migrations"}, metrics, known)
+
+    def check(self, document):
+        """The problems of one document."""
+        path, text = document.path, document.text
+        code = [*code_spans(text)]
+        shell = [block for block in document.blocks if block.language == "sh"]
+        yield from self.check_links(path, text)
+        yield from self.check_names(path, text)
+        for line, span in code:
+            yield from self.check_paths(path, line, span, in_text=True)
+            yield from self.check_span(path, line, span)
+        for block in shell:
+            for offset, line in enumerate(block.text.split("\n")):
+                yield from self.check_paths(path, block.line + 1 + offset, line, in_text=False)
+            for at, words in invocations(block.text):
+                yield from self.check_command(path, block.line + 1 + at, words)
+
+    def check_links(self, path, text):
+        for line, target in links(text):
+            if re.match(r"[a-z][a-z0-9+.-]*:", target):
+                continue
+            self.looked_up += 1
+            file, _, anchor = target.partition("#")
+            there = os.path.normpath(os.path.join(self.root, os.path.dirname(path), file)) if file else os.path.join(self.root, path)
+            if not os.path.exists(there):
+                yield Problem(path, line, f"a link to {target}: there is no such file")
+            elif anchor:
+                with open(there, encoding="utf-8") as linked:
+                    if anchor not in headings(linked.read()):
+                        yield Problem(path, line, f"a link to {target}: there is no such heading")
+
+    def check_names(self, path, text):
+        for number, line in enumerate(text.split("\n"), 1):
+            for name in re.findall(r"\bRUVVECTOR_[A-Z0-9_]*[A-Z0-9]\b(?!_|…)", line):
+                self.looked_up += 1
+                if name not in self.variables | KNOWN:
+                    yield Problem(path, number, f"{name} is no setting and no variable of a script")
+            for name in re.findall(r"(?<![\w/.-])(?:[a-z]+:)?ruvvector_[a-z0-9_]*[a-z0-9](?::\w+)*(?!\w|_|…|\*|\{…)", line):
+                self.looked_up += 1
+                if not {name, SUFFIX.sub("", name)} & (self.metrics | self.words | KNOWN):
+                    yield Problem(path, number, f"{name} is no metric, no recorded rule and no table")
+
+    def check_paths(self, path, line, text, in_text):
+        top = {file.split("/")[0] for file in self.files if "/" in file}
+        inner = {file.split("/")[1] for file in self.files if file.startswith("src/") and file.count("/") > 1}
+        for token in re.findall(r"(?<![\w/.$~}…<-])(?:\./)?[\w.-]+(?:/[\w.{},*-]*)*(?![\w/…<])", text):
+            token = token.rstrip(".,").removeprefix("./")
+            first, slash, _ = token.partition("/")
+            ending = token.rsplit(".", 1)[-1]
+            if slash and first in top:
+                places = ["", os.path.dirname(path)]
+            elif in_text and slash and first in inner and (ending == "rs" or token.endswith("/")):
+                places = ["src"]
+            elif in_text and slash and os.path.isdir(os.path.join(self.root, os.path.dirname(path), first)) and os.path.dirname(path):
+                places = [os.path.dirname(path)]
+            elif in_text and not slash and ending in {"rs", "sh"} and "." in token[1:] and token == text:
+                self.looked_up += 1
+                if not any(file.endswith("/" + token) for file in self.files):
+                    yield Problem(path, line, f"{token}: the project has no such file")
+                continue
+            else:
+                continue
+            self.looked_up += 1
+            if not any(self.exists(os.path.join(place, one)) for place in places for one in braces(token)):
+                yield Problem(path, line, f"{token}: the project has no such path")
+
+    def exists(self, path):
+        return bool(glob.glob(os.path.join(self.root, path)))
+
+    def check_span(self, path, line, span):
+        commands, _ = self.commands[()]
+        words = span.split()
+        for _, found in invocations(span):
+            yield from self.check_command(path, line, found)
+        if len(words) > 1 and words[0] in commands and (words[1].startswith("--") or re.fullmatch(r"log [a-z]+", span)):
+            yield from self.check_command(path, line, words)
+        if re.match(r"--[a-z]", span):
+            self.looked_up += 1
+            flag = re.match(r"--[\w-]+", span)[0]
+            scripts = (open(os.path.join(self.root, one), encoding="utf-8").read() for one in self.files if one.startswith("scripts/"))
+            if flag not in KNOWN and not any(flag in flags for _, flags in self.commands.values()) and not any(flag in text for text in scripts):
+                yield Problem(path, line, f"{flag} is a flag of nothing here")
+
+    def check_command(self, path, line, words):
+        """One call of the binary: `words` without its name."""
+        self.looked_up += 1
+        command, words = (), list(words)
+        while words:
+            word = words.pop(0)
+            commands, flags = self.commands[command]
+            flag, equals, _ = word.partition("=")
+            if word in commands:
+                command = (*command, word)
+            elif word == "help" or not re.fullmatch(r"--?[a-z][\w-]*", flag) and re.search(r"[^a-z-]", word):
+                # A placeholder, or what the shell puts in.
+                continue
+            elif flag in flags:
+                if flags[flag] and not equals and words:
+                    words.pop(0)
+            elif flag not in ("-h", "-V", "--help", "--version"):
+                yield Problem(path, line, f"`{' '.join(['ruvvector-service', *command])}` has no {word}")
+
+
+def braces(text):
+    """`a.{b,c}` as a shell reads it."""
+    found = re.search(r"\{([^{}]*,[^{}]*)\}", text)
+    if not found:
+        return [text]
+    return [one for part in found[1].split(",") for one in braces(text[: found.start()] + part + text[found.end() :])]
+
+
+def invocations(text):
+    """Each call of the binary in a shell's text: its line, and the words after its name."""
+    joined = text.replace("\\\n", "  ")
+    start = r"(?:^|[;&|(]|\b(?:do|then|exec|env|time|timeout \S+|run)\s)\s*(?:[A-Z_]+=(?:'[^']*'|\"[^\"]*\"|\S*)\s+)*"
+    call = rf"{start}(?:(?:[\w./~$-]*/)?ruvvector-service(?=\s|$)|cargo run(?: --release| --quiet)*(?: --(?=\s)|(?=\s*(?:#|$))))([^;&|)\n#]*)"
+    for found in re.finditer(call, joined, re.MULTILINE):
+        try:
+            words = shlex.split(re.sub(r"[<>].*", "", found[1]))
+        except ValueError:
+            words = found[1].split()
+        yield text.count("\n", 0, found.start(1)), words

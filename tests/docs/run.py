@@ -1,0 +1,388 @@
+"""Runs what the documents tell people to run, and looks up what they name.
+
+    scripts/with-postgres.sh python3 tests/docs/run.py BINARY [DOCUMENT…]
+
+Invariant: a block is run, or checked and counted as checked only, with its reason; none is passed over.
+"""
+
+import collections
+import concurrent.futures
+import contextlib
+import itertools
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.parse
+from dataclasses import dataclass
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.abspath(f"{HERE}/../..")
+sys.path += [f"{HERE}/../dashboards", f"{ROOT}/scripts"]
+import check_alerts  # noqa: E402
+import load  # noqa: E402
+import markdown  # noqa: E402
+from blocks import parse_problem, reach_problem  # noqa: E402
+from markdown import Problem  # noqa: E402
+from references import Lookup, tree  # noqa: E402
+from servers import ask, prometheus, prometheus_answer, service, until  # noqa: E402
+from shell import Outcome, Shell, alive  # noqa: E402
+from world import World  # noqa: E402
+
+PROMETHEUS_PATIENCE_SECONDS = 20
+SHOWN_LINES = 30
+# Documents at once: most of a document's time is waiting, for a server or a scrape.
+AT_ONCE = 4
+# `check_alerts` keeps what it finds in one place.
+NAMING = threading.Lock()
+# Of the documents' databases.
+NUMBERS = itertools.count(1)
+
+
+@dataclass
+class Tools:
+    """What all documents share."""
+
+    root: str
+    # The project's files, which blocks may write to.
+    copy: str
+    binary: str
+    python: str
+    node: str
+    postgres: str
+    prometheus: str
+    targets: "Targets"
+    lookup: Lookup
+    series: dict
+    recorded: dict
+
+    @property
+    def prometheus_port(self):
+        return self.prometheus.rsplit(":", 1)[-1]
+
+
+class Targets:
+    """What Prometheus scrapes: the services of all documents that are under way."""
+
+    def __init__(self, path):
+        self.path, self.addresses, self.lock = path, set(), threading.Lock()
+        self.write()
+
+    def write(self):
+        with open(f"{self.path}.new", "w", encoding="utf-8") as file:
+            json.dump([{"targets": sorted(self.addresses)}], file)
+        os.rename(file.name, self.path)
+
+    @contextlib.contextmanager
+    def scraped(self, address):
+        with self.lock:
+            self.addresses.add(address)
+            self.write()
+        yield
+        with self.lock:
+            self.addresses.remove(address)
+            self.write()
+
+
+class Run:
+    """One document's run; `counts` says what was done."""
+
+    def __init__(self, document, tools, counts, number):
+        self.document, self.tools, self.counts = document, tools, counts
+        self.problems = [*document.problems, *tools.lookup.check(document)]
+        self.world = World(document, tools, number)
+        self.shell = None
+        self.last = Outcome(0, "", "")
+
+    def all(self):
+        blocks = self.document.blocks
+        with self.world as world, contextlib.ExitStack() as later:
+            if any(block.runs for block in blocks):
+                world.start()
+                self.shell = Shell(world.directory, world.environment)
+                later.callback(self.shell.close)
+                later.enter_context(self.tools.targets.scraped(world.main))
+            for at, block in enumerate(blocks):
+                if block.language not in markdown.LANGUAGES:
+                    continue
+                problem = self.one(block, world.put(block.text))
+                if problem:
+                    self.say(block, problem)
+                    if block.runs:
+                        rest = sum(one.runs for one in blocks[at + 1 :])
+                        if rest:
+                            self.say(block, f"the {rest} blocks after it were not run")
+                        break
+        return self.problems
+
+    def say(self, block, text):
+        self.problems.append(Problem(self.document.path, block.line, text))
+
+    def one(self, block, text):
+        """Runs or checks one block; what is wrong with it, or None."""
+        # An output that leaves something out is no JSON.
+        if not (block.output and "…" in text) and (problem := parse_problem(block, text, self.tools)):
+            return problem
+        if block.language == "promql":
+            if problem := self.names(text):
+                return problem
+        if block.needs:
+            self.counts["only checked", f"needs {block.needs}"] += 1
+            return None
+        if block.file:
+            with open(self.path(block.file), "w", encoding="utf-8") as file:
+                file.write(text)
+            self.counts["only checked", "a file"] += 1
+            return None
+        if block.output:
+            self.counts["compared", "outputs"] += 1
+            return self.compare(text)
+        if not block.runs:
+            self.counts["only checked", block.language] += 1
+            return None
+        if block.language == "sh" and (problem := reach_problem(block.text)):
+            return problem
+        self.counts["run", block.language] += 1
+        return getattr(self, block.language)(block, text)
+
+    def path(self, name):
+        path = os.path.join(self.world.directory, name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        return path
+
+    def judge(self, block, outcome):
+        """Holds an outcome against the block's directives."""
+        self.last = outcome
+        said = shown(outcome)
+        if outcome.code is None:
+            return f"the block did not end in time\n{said}"
+        if block.fails is False and outcome.code != 0:
+            return f"the block ended with {outcome.code}\n{said}"
+        if block.fails is not False and (outcome.code == 0 or block.fails not in (True, outcome.code)):
+            wanted = "an error" if block.fails is True else block.fails
+            return f"the block should end with {wanted}, and ended with {outcome.code}\n{said}"
+        missing = self.missing(block, outcome.out)
+        return f"its output does not show {missing}\n{said}" if missing else None
+
+    def missing(self, block, output):
+        """The first expectation that the output does not meet."""
+        flat = flatten(output)
+        for kind, text in block.expects:
+            text = self.world.put(text)
+            if not (flatten(text) in flat if kind == "text" else re.search(text, flat, re.MULTILINE)):
+                return repr(text) if kind == "text" else f"/{text}/"
+        return None
+
+    def compare(self, text):
+        """Holds an output as the document has it against the one of the block before."""
+        flat, at = flatten(self.last.out), 0
+        for line in filter(str.strip, text.split("\n")):
+            pattern = ".*".join(map(re.escape, flatten(line).strip().split("…")))
+            found = re.compile(pattern).search(flat, at)
+            if not found:
+                return f"the block before does not print {line.strip()!r} here\n{shown(self.last)}"
+            at = found.end()
+        return None
+
+    def sh(self, block, text):
+        if block.background:
+            return self.background(block, text)
+        self.world.settle()
+        return self.judge(block, self.shell.run(text, "fails" if block.fails is not False else "run"))
+
+    def background(self, block, text):
+        if block.background == "instead":
+            self.shell.end_background()
+        file, pid = self.shell.start(text)
+
+        def missing():
+            self.last = Outcome(0, *self.shell.outputs(file))
+            return self.missing(block, self.last.out + self.last.err)
+
+        with contextlib.suppress(TimeoutError):
+            until("", lambda: None if alive(pid) and missing() else True)
+        problem = missing()
+        return f"in the background, its output does not show {problem}\n{shown(self.last)}" if problem else None
+
+    def python(self, block, text):
+        self.world.settle()
+        return self.judge(block, self.program([f"{self.world.directory}/.path/python", "-"], text))
+
+    def sql(self, block, text):
+        self.world.settle()
+        if self.world.sqlite:
+            command = ["python3", f"{HERE}/sqlite.py", f"{self.world.data}/telemetry.db"]
+        else:
+            command = ["psql", "-X", "-v", "ON_ERROR_STOP=1", "-P", "pager=off", "-f", "-", self.world.url]
+        return self.judge(block, self.program(command, text))
+
+    def program(self, command, text):
+        world = self.world
+        try:
+            done = subprocess.run(
+                command, input=text, capture_output=True, text=True, errors="replace", cwd=world.directory, env=world.environment, timeout=60
+            )
+        except subprocess.TimeoutExpired as late:
+            return Outcome(None, (late.stdout or b"").decode(), (late.stderr or b"").decode())
+        return Outcome(done.returncode, done.stdout, done.stderr)
+
+    def promql(self, block, text):
+        deadline = time.monotonic() + PROMETHEUS_PATIENCE_SECONDS
+        while True:
+            try:
+                lines = [line for query in queries(text) for line in series_of(self.tools.prometheus, query)]
+            except AssertionError as error:
+                return str(error)
+            problem = self.judge(block, Outcome(0, "\n".join(lines), ""))
+            if not problem or time.monotonic() > deadline:
+                return problem
+            time.sleep(0.3)
+
+    def names(self, text):
+        """What the queries name that no page of metrics and no rule has."""
+        with NAMING:
+            check_alerts.problems.clear()
+            for query in queries(text):
+                check_alerts.check_expression("the query", query, self.tools.series, self.tools.recorded)
+            return "; ".join(check_alerts.problems) or None
+
+
+def flatten(text):
+    return re.sub(r"[ \t]+", " ", text)
+
+
+def shown(outcome):
+    """The last lines of both outputs, set in."""
+    lines = []
+    for name, text in [("output", outcome.out), ("errors", outcome.err)]:
+        if text.strip():
+            lines += [f"  {name}:", *(f"    {line}" for line in text.rstrip().split("\n")[-SHOWN_LINES:])]
+    return "\n".join(lines) or "  it printed nothing"
+
+
+def queries(text):
+    """The queries of a block: one a line, with what is indented below it."""
+    plain = re.sub(r"#.*", "", text)
+    return [re.sub(r"\s+", " ", query).strip() for query in re.split(r"\n(?=\S)", plain) if query.strip()]
+
+
+def series_of(address, query):
+    data = prometheus_answer(address, "query", query=query)
+    if data["resultType"] in ("scalar", "string"):
+        return [data["result"][1]]
+    lines = []
+    for series in data["result"]:
+        labels = dict(series["metric"])
+        name = labels.pop("__name__", "")
+        values = series.get("values") or [series["value"]]
+        inner = ",".join(f'{label}="{value}"' for label, value in sorted(labels.items()))
+        lines.append(f"{name}{{{inner}}} " + " ".join(value for _, value in values))
+    return lines
+
+
+def inline_queries(document):
+    """PromQL in the text: what asks for a metric of ours, and is more than its name."""
+    for line, span in markdown.code_spans(document.text):
+        if re.search(r"\bruvvector_\w+", span) and re.match(r"[a-z_]+\s*(by|without)?\s*\(.*[)\]}\w]$|ruvvector_\w+\{.*\}$", span):
+            yield line, span.replace("\\|", "|")
+
+
+@contextlib.contextmanager
+def everything(binary, postgres):
+    """The tools of all documents: a service that everything happened to, and a Prometheus that scrapes it."""
+    rules = sorted(f"{ROOT}/alerts/{name}" for name in os.listdir(f"{ROOT}/alerts") if name.endswith(".rules.yml"))
+    recorded = {
+        rule["record"]: check_alerts.TARGET_LABELS
+        for path in rules
+        for group in check_alerts.load(path)["groups"]
+        for rule in group["rules"]
+        if "record" in rule
+    }
+    python = f"{ROOT}/target/sdk/python/venv/bin/python"
+    node = f"{ROOT}/target/sdk/javascript/node"
+    for program, script in [(python, "python"), (node, "javascript")]:
+        assert os.path.exists(program), f"{program} is missing: install it with scripts/sdk/{script}.sh"
+    store = {"RUVVECTOR_STORE": "postgres", "DATABASE_URL": postgres}
+    with contextlib.ExitStack() as later:
+        directory = later.enter_context(tempfile.TemporaryDirectory(prefix="ruvvector-docs-all-"))
+        os.chmod(directory, 0o755)
+        targets = Targets(f"{directory}/targets.json")
+        copy = f"{directory}/tree"
+        for path in tree(ROOT):
+            os.makedirs(os.path.dirname(f"{copy}/{path}"), exist_ok=True)
+            shutil.copy(f"{ROOT}/{path}", f"{copy}/{path}")
+        listeners = later.enter_context(service(binary, store))
+        address = later.enter_context(prometheus(listeners["main"], rules, targets.path))
+        load.trace(listeners["main"])
+        rounds = itertools.count(1)
+
+        def page():
+            load.round_of(listeners, next(rounds))
+            status, text = ask(listeners["main"] + "/metrics")
+            assert status == 200, text
+            # First told by the upkeep, which comes a moment after the start.
+            return text if re.search(r"^ruvvector_partitions_ahead_days ", text, re.MULTILINE) else None
+
+        text = until("a page of metrics", page)
+        yield Tools(
+            *(ROOT, copy, binary, python, node, postgres, address, targets),
+            Lookup.of(ROOT, binary, text),
+            check_alerts.series_of(text),
+            recorded,
+        )
+
+
+def check(path, text, tools, number):
+    """All problems of one document, and what was done."""
+    counts = collections.Counter()
+    document = markdown.parse(path, text)
+    problems = Run(document, tools, counts, number).all()
+    for line, query in inline_queries(document):
+        counts["run", "promql in text"] += 1
+        try:
+            prometheus_answer(tools.prometheus, "query", query=query)
+        except AssertionError as error:
+            problems.append(Problem(path, line, str(error)))
+    return problems, counts
+
+
+def check_all(texts, tools):
+    """The problems and counts of each document, given by path and text, in their order."""
+    with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
+        tasks = [pool.submit(check, path, text, tools, next(NUMBERS)) for path, text in texts]
+        return [task.result() for task in tasks]
+
+
+def main():
+    binary = os.path.abspath(sys.argv[1])
+    paths = sys.argv[2:] or [path for path in tree(ROOT) if path.endswith(".md")]
+    counts, problems = collections.Counter(), []
+    with everything(binary, os.environ["RUVVECTOR_TEST_POSTGRES_URL"]) as tools:
+        if not sys.argv[2:]:
+            import self_test
+
+            self_test.hold(tools, check_all)
+        texts = []
+        for path in paths:
+            with open(f"{ROOT}/{path}", encoding="utf-8") as file:
+                texts.append((path, file.read()))
+        for found, done in check_all(texts, tools):
+            problems += found
+            counts += done
+        looked_up = tools.lookup.looked_up
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    for what in dict.fromkeys(what for what, _ in counts):
+        kinds = sorted((kind, count) for (one, kind), count in counts.items() if one == what)
+        print(f"{what}: {sum(count for _, count in kinds)} ({', '.join(f'{kind} {count}' for kind, count in kinds)})")
+    print(f"{len(paths)} documents, {looked_up} names and links looked up, {len(problems)} problems")
+    sys.exit(1 if problems else 0)
+
+
+if __name__ == "__main__":
+    main()

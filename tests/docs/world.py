@@ -1,0 +1,189 @@
+"""The world of one document: a directory, a PostgreSQL database, the service, and the text that puts the document into it.
+
+Invariant: no port of another is taken and nothing outside of the directory is written; all of it is gone with the document.
+"""
+
+import contextlib
+import json
+import os
+import random
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.parse
+
+sys.path.append(os.path.join(os.path.dirname(__file__), "../dashboards"))
+from servers import ask, service, until  # noqa: E402
+
+PORTS = {"3100": "RUVVECTOR_SERVICE_PORT", "4318": "RUVVECTOR_OTLP_HTTP_PORT", "4317": "RUVVECTOR_OTLP_GRPC_PORT"}
+# For the database to be set up, and a batch to be written.
+SETTLE_SECONDS = 10
+SMALL = {"RUVVECTOR_LOG_MAX_BYTES": "256MiB", "RUVVECTOR_LOG_FREE_FLOOR_BYTES": "16MiB"}
+# `curl` as documents call it, but that an error answer is an error.
+CURL = """#!/bin/bash
+for word in "$@"; do
+    case $word in
+    --fail | --fail-with-body) exec "{curl}" "$@" ;;
+    -[a-zA-Z]*) [[ $word =~ ^-[sSkLivgGIN#]*f ]] && exec "{curl}" "$@" ;;
+    esac
+done
+exec "{curl}" --no-progress-meter --fail-with-body "$@"
+"""
+BINARY = """#!/bin/sh
+{ports}
+exec "{binary}" "$@"
+"""
+CARGO = """#!/bin/bash
+[ "$1" = run ] || {{ echo "cargo $1: the documentation's test has no compiler" >&2; exit 2; }}
+shift
+while [ $# -gt 0 ]; do
+    case $1 in
+    --release | --quiet) shift ;;
+    --) shift; break ;;
+    *) echo "cargo run $1: not known to the documentation's test" >&2; exit 2 ;;
+    esac
+done
+exec ruvvector-service "$@"
+"""
+
+
+GIVEN = set()
+GIVING = threading.Lock()
+
+
+def free_port():
+    """A port that nobody has, and that was not given before.
+
+    Below those that Linux takes for outgoing connections: one of these could be taken before its server listens on it.
+    """
+    with GIVING:
+        while True:
+            port = random.randrange(15_000, 32_000)
+            with socket.socket() as one, contextlib.suppress(OSError):
+                one.bind(("127.0.0.1", port))
+                if port not in GIVEN:
+                    GIVEN.add(port)
+                    return str(port)
+
+
+class World:
+    """What a document's blocks run in. Use it in a `with`; `start` gives it the service, at the first block that runs."""
+
+    def __init__(self, document, tools, number):
+        self.document, self.tools = document, tools
+        self.directory = tempfile.mkdtemp(prefix="ruvvector-docs-")
+        self.database = f"docs_{number}"
+        self.url = urllib.parse.urlunsplit(urllib.parse.urlsplit(tools.postgres)._replace(path=f"/{self.database}"))
+        self.data = f"{self.directory}/data"
+        self.sqlite = "sqlite" in document.world
+        self.alone = "none" in document.world
+        self.settings = dict(one.split("=", 1) for one in document.world if "=" in one)
+        every = "\n".join(block.text for block in document.blocks)
+        named = {*PORTS, *re.findall(r"(?:127\.0\.0\.1|localhost|\[::1\]):(\d{4,5})\b", every)} - {"9090", "5432"}
+        self.ports = {port: free_port() for port in sorted(named)} | {"9090": tools.prometheus_port}
+        self.roles = set(re.findall(r"(?i)\bCREATE (?:ROLE|USER) (\w+)", every))
+        self.running = None
+        self.started = False
+
+    def __enter__(self):
+        for name in os.listdir(self.tools.copy):
+            os.symlink(f"{self.tools.copy}/{name}", f"{self.directory}/{name}")
+        os.symlink(f"{self.tools.root}/target", f"{self.directory}/target")
+        # Node looks for packages beside the program.
+        os.symlink(f"{self.tools.root}/target/sdk/javascript/node_modules", f"{self.directory}/node_modules")
+        path = f"{self.directory}/.path"
+        os.mkdir(path)
+        ports = "\n".join(f': "${{{name}={self.ports[port]}}}"; export {name}' for port, name in PORTS.items())
+        self.program("ruvvector-service", BINARY.format(ports=ports, binary=self.tools.binary))
+        self.program("cargo", CARGO.format())
+        self.program("curl", CURL.format(curl=shutil.which("curl")))
+        for name, program in [("python", self.tools.python), ("python3", self.tools.python), ("node", self.tools.node)]:
+            self.program(name, f'#!/bin/sh\nexec "{program}" "$@"\n')
+        return self
+
+    def __exit__(self, *_):
+        if self.running:
+            self.running.__exit__(None, None, None)
+        if self.started and self.roles:
+            # A role is of the whole server, and cannot go before what it owns.
+            self.admin(f'DROP DATABASE IF EXISTS "{self.database}" WITH (FORCE)')
+            for role in self.roles:
+                self.admin(f'DROP ROLE IF EXISTS "{role}"')
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def program(self, name, text):
+        with open(f"{self.directory}/.path/{name}", "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(file.name, 0o755)
+
+    def admin(self, sql):
+        subprocess.run(["psql", "-XqAt", "-v", "ON_ERROR_STOP=1", "-c", sql, self.tools.postgres], check=True)
+
+    def start(self):
+        """The database and, but where the document starts it itself, the service."""
+        if self.started:
+            return
+        self.started = True
+        self.admin(f'CREATE DATABASE "{self.database}"')
+        if not self.alone:
+            store = (
+                {"RUVVECTOR_STORE": "sqlite"} if self.sqlite else {"RUVVECTOR_STORE": "postgres", "DATABASE_URL": self.url}
+            )
+            ports = {name: self.ports[port] for port, name in PORTS.items()}
+            settings = {**SMALL, **store, "RUVVECTOR_DATA_DIR": self.data, **ports, **self.settings}
+            self.running = service(self.tools.binary, settings)
+            self.running.__enter__()
+
+    @property
+    def main(self):
+        return f"127.0.0.1:{self.ports['3100']}"
+
+    @property
+    def environment(self):
+        """What commands see: nothing of the machine's own but where programs are."""
+        inherited = {name: os.environ[name] for name in ("LANG", "LC_ALL", "TMPDIR") if name in os.environ}
+        own = {
+            "PATH": f"{self.directory}/.path:{os.environ['PATH']}",
+            "HOME": self.directory,
+            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{self.ports['4318']}",
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+        return inherited | own | ({} if self.alone or self.sqlite else {"DATABASE_URL": self.url})
+
+    def put(self, text):
+        """The document's text with this world's ports, database and directory."""
+
+        def database(found):
+            user = urllib.parse.urlsplit(found[0]).username
+            host = urllib.parse.urlsplit(self.url)
+            return self.url.replace(host.netloc, f"{user}@{host.hostname}:{host.port}") if user in self.roles else self.url
+
+        text = re.sub(r"postgres(?:ql)?://[^\s\"'`,;|\\)]+", database, text)
+        for port, ours in self.ports.items():
+            # Not within the database's URL, a time or another number.
+            text = re.sub(rf"(?<![\d.\w]){port}(?![\d\w]|\.\d)", f"\0{ours}\0", text)
+        text = text.replace("\0", "")
+        for name in ("ADDRESS_THAT_CLIENTS_USE", "INSTANCE"):
+            text = re.sub(rf"(?<!\w){name}(?!\w)", self.main, text)
+        return re.sub(r"(?<![\w$])DATA_DIR(?!\w)", self.data, text)
+
+    def settle(self):
+        """Waits until all accepted events are stored and can be read; for a service that cannot store them, a while only."""
+        give_up = time.monotonic() + SETTLE_SECONDS
+
+        def stored():
+            status, text = ask(f"http://{self.main}/health")
+            if status not in (200, 503) or time.monotonic() > give_up:
+                return True
+            health = json.loads(text)
+            # 401: who reads has to show a token, and then the schema is not to be seen.
+            ready = health["database"]["connected"] and ask(f"http://{self.main}/query?limit=1")[0] in (200, 401)
+            return True if ready and health["queue"]["events"] == 0 else None
+
+        if self.started:
+            until("all events are stored", stored)
