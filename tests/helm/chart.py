@@ -19,7 +19,8 @@ import kubernetes_validate
 import yaml
 from kubernetes_validate import utils
 
-from promises import check_promises
+from hard import check_hard_cases
+from promises import check_promises, pods
 from readme import check_readme
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -62,6 +63,14 @@ def render(helm, version, *arguments):
     return [document for document in yaml.load_all(text, NoDuplicates) if document]
 
 
+def render_with(helm):
+    """A function of the release's name and further arguments, for the newest Kubernetes."""
+    def rendered(release, *arguments, chart=CHART):
+        text = must(helm, "template", release, chart, "--namespace", "telemetry", "--kube-version", VERSIONS[-1], *arguments)
+        return [document for document in yaml.load_all(text, NoDuplicates) if document]
+    return rendered
+
+
 def check_kubernetes(documents, version):
     for document in documents:
         if document["kind"] in CUSTOM:
@@ -83,10 +92,11 @@ def check_values(helm, values):
 
 def refusal(helm, case):
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
-        yaml.safe_dump(case["set"], file)
+        yaml.safe_dump(case.get("set", {}), file)
         file.flush()
-        base = CHART / f"ci/{case['over']}-values.yaml"
-        done = run(helm, "template", "x", CHART, "--kube-version", VERSIONS[-1], "--values", base, "--values", file.name)
+        values = ("--values", CHART / f"ci/{case['over']}-values.yaml", "--values", file.name)
+        has = [f"--api-versions={api}" for api in case.get("cluster", [])]
+        done = run(helm, "template", "x", CHART, "--kube-version", VERSIONS[-1], *values, *has)
     said = done.stdout + done.stderr
     assert done.returncode != 0, f"{case} is not refused"
     # Two spellings of a place in the values.
@@ -115,18 +125,22 @@ def check_package(helm):
 
 
 def check_binary(binary, documents):
-    """The service itself reads the rendered settings and environment without a complaint."""
+    """The service itself reads the rendered settings and environment, of each pod, without a complaint."""
     config = next(d for d in documents if d["kind"] == "ConfigMap" and "ruvvector.toml" in d["data"])
-    (container,) = next(d for d in documents if d["kind"] == "StatefulSet")["spec"]["template"]["spec"]["containers"]
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "ruvvector.toml"
-        file.write_text(config["data"]["ruvvector.toml"])
-        given = {"DATABASE_URL": "postgres://a:b@c/d", "RUVVECTOR_DATABASE_READ_URL": "postgres://a:b@c/d"}
-        environment = {e["name"]: e.get("value", given.get(e["name"], "x")) for e in container["env"]}
-        environment |= {"RUVVECTOR_CONFIG": str(file), "RUVVECTOR_DATA_DIR": folder}
-        done = run(binary, "validate", env=environment, cwd=folder)
-    said = done.stdout + done.stderr
-    assert done.returncode == 0 and "warning" not in said.lower(), f"{environment}: {said}"
+    for pod in pods(documents):
+        (container,) = pod["containers"]
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "ruvvector.toml"
+            file.write_text(config["data"]["ruvvector.toml"])
+            url = "postgres://a:b@c/d"
+            given = {"DATABASE_URL": url, "RUVVECTOR_DATABASE_READ_URL": url}
+            environment = {e["name"]: e.get("value", given.get(e["name"], "5")) for e in container["env"]}
+            if "RUVVECTOR_CONFIG" in environment:
+                environment |= {"RUVVECTOR_CONFIG": str(file)}
+            environment |= {"RUVVECTOR_DATA_DIR": folder}
+            done = run(binary, "validate", env=environment, cwd=folder)
+        said = done.stdout + done.stderr
+        assert done.returncode == 0 and "warning" not in said.lower(), f"{environment}: {said}"
 
 
 def main():
@@ -143,10 +157,11 @@ def main():
             each.result()
     rules = sum(check_rules(promtool, documents) for documents in rendered.values())
     check_package(helm)
+    hard = check_hard_cases(helm, CHART, render_with(helm))
     for documents in rendered.values():
         if binary:
             check_binary(binary[0], documents)
-    print(f"{len(files)} files of values for Kubernetes {', '.join(VERSIONS)}; {len(cases)} bad values refused; "
+    print(f"{len(files)} files of values for Kubernetes {', '.join(VERSIONS)}; {len(cases)} bad values refused; {hard} values laid over; "
           f"{rules} files of rules{'' if binary else '; no binary to ask'}")
 
 
