@@ -13,7 +13,7 @@ use tracing::Span;
 
 use super::cursor::{Key, Order};
 use super::time;
-use crate::observe::own_traces::Noted;
+use crate::observe::own_traces::{Noted, spans};
 
 /// One event of a page.
 #[derive(Clone, Debug)]
@@ -34,13 +34,16 @@ pub(super) struct Page {
 
 impl Noted for Page {
     fn note(&self, span: &Span) {
-        span.record("db.response.returned_rows", self.events.len());
+        span.record(
+            "db.response.returned_rows",
+            spans::number(self.events.len()),
+        );
     }
 }
 
 impl Noted for Option<Event> {
     fn note(&self, span: &Span) {
-        span.record("db.response.returned_rows", u8::from(self.is_some()));
+        span.record("db.response.returned_rows", i64::from(self.is_some()));
     }
 }
 

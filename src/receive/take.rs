@@ -281,9 +281,15 @@ struct Decoded {
 
 impl Noted for Decoded {
     fn note(&self, span: &Span) {
-        span.record("ruvvector.decoded.bytes", self.bytes);
-        span.record("ruvvector.events.accepted", self.checked.accepted);
-        span.record("ruvvector.events.rejected", self.checked.rejected);
+        span.record("ruvvector.decoded.bytes", i64::from(self.bytes));
+        span.record(
+            "ruvvector.events.accepted",
+            i64::from(self.checked.accepted),
+        );
+        span.record(
+            "ruvvector.events.rejected",
+            i64::from(self.checked.rejected),
+        );
     }
 }
 

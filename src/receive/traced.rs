@@ -96,7 +96,7 @@ impl Traced {
             return;
         }
         let status: StatusCode = answer.status();
-        span.record("http.response.status_code", status.as_u16());
+        span.record("http.response.status_code", i64::from(status.as_u16()));
         if status.is_server_error() {
             spans::fail(span, status.as_str());
         }

@@ -57,8 +57,8 @@ pub(crate) fn batch(marks: impl Iterator<Item = Mark>, records: usize, rows: usi
     }
     let span = info_span!(target: TARGET, parent: None, "write batch", otel.kind = "consumer",
         messaging.system = "ruvvector", messaging.operation.name = "write batch", messaging.operation.type = "process",
-        messaging.destination.name = "log", messaging.batch.message_count = records,
-        ruvvector.batch.rows = rows, error.type = Empty, otel.status_code = Empty);
+        messaging.destination.name = "log", messaging.batch.message_count = number(records),
+        ruvvector.batch.rows = number(rows), error.type = Empty, otel.status_code = Empty);
     for request in linked {
         span.add_link(request);
     }
@@ -104,6 +104,11 @@ impl System {
     }
 }
 
+/// As OpenTelemetry has whole numbers: unsigned ones would become texts.
+pub(crate) fn number(of: impl TryInto<i64>) -> i64 {
+    of.try_into().unwrap_or(i64::MAX)
+}
+
 /// What the span stands for failed, by a fault that is not the client's.
 pub(crate) fn fail(span: &Span, error_type: &str) {
     span.record("error.type", error_type);
@@ -112,12 +117,12 @@ pub(crate) fn fail(span: &Span, error_type: &str) {
 
 impl Noted for Bytes {
     fn note(&self, span: &Span) {
-        span.record("ruvvector.wire.bytes", self.len());
+        span.record("ruvvector.wire.bytes", number(self.len()));
     }
 }
 
 impl Noted for Position {
     fn note(&self, span: &Span) {
-        span.record("ruvvector.log.position", self.n);
+        span.record("ruvvector.log.position", number(self.n));
     }
 }
