@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use ruvvector_service::cli::{self, Arguments, Task};
 use ruvvector_service::commands;
 use ruvvector_service::config::{self, Loaded};
+use ruvvector_service::observe::own_traces::OwnTraces;
 use ruvvector_service::observe::trace;
 
 /// Wrong arguments or settings.
@@ -56,7 +57,7 @@ fn perform(task: &Task, loaded: Loaded) -> Result<(), String> {
             Ok(())
         }
         Task::Migrate(rows) => {
-            trace::init(&loaded.config.log_filter, loaded.config.log_format)?;
+            trace::init(&loaded.config.log_filter, loaded.config.log_format, None)?;
             let done = runtime()?
                 .block_on(commands::migrate(&loaded.config, *rows))
                 .map_err(|error| error.to_string())?;
@@ -81,7 +82,19 @@ fn perform(task: &Task, loaded: Loaded) -> Result<(), String> {
 }
 
 fn serve(loaded: Loaded) -> Result<(), String> {
-    trace::init(&loaded.config.log_filter, loaded.config.log_format)?;
+    let runtime = runtime()?;
+    let own_traces = match &loaded.config.own_traces {
+        Some(options) => {
+            let _on = runtime.enter();
+            Some(OwnTraces::start(options)?)
+        }
+        None => None,
+    };
+    trace::init(
+        &loaded.config.log_filter,
+        loaded.config.log_format,
+        own_traces.as_ref(),
+    )?;
     for note in &loaded.notes {
         tracing::info!("{note}");
     }
@@ -90,7 +103,12 @@ fn serve(loaded: Loaded) -> Result<(), String> {
     }
     tracing::info!("{}", loaded.config.room());
     let service = commands::serve::run(loaded.config, loaded.warnings);
-    runtime()?.block_on(service)
+    let ended = runtime.block_on(service);
+    // Last, so that the last batches are among them.
+    if let Some(own_traces) = own_traces {
+        runtime.block_on(own_traces.stop());
+    }
+    ended
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, String> {

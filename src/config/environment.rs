@@ -35,6 +35,17 @@ pub(super) fn values(
             injected.join(", ")
         ));
     }
+    let sdks: Vec<_> = environment
+        .keys()
+        .filter(|name| name.starts_with("OTEL_"))
+        .map(|name| excerpt(name))
+        .collect();
+    if !sdks.is_empty() {
+        notes.push(format!(
+            "not read: {}; the service's own traces are set by RUVVECTOR_TRACES_ENDPOINT and its like alone",
+            sdks.join(", ")
+        ));
+    }
     let mut known = BTreeSet::new();
     let mut values = Values::new();
     for setting in all() {

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::observe::trace;
+use crate::observe::{own_traces, trace};
 use crate::{log, query, receive, store, write};
 
 /// The table.
@@ -79,6 +79,8 @@ pub struct Config {
     pub log_format: trace::Format,
     /// As [`trace::init`] takes it.
     pub log_filter: String,
+    /// `None` = off.
+    pub own_traces: Option<own_traces::Options>,
 }
 
 /// A configuration, and how it came about.
@@ -186,6 +188,13 @@ impl Draft {
             let dir = std::path::absolute(&self.data_dir).unwrap_or_else(|_| self.data_dir.clone());
             format!("{}:{}", machine.host_name, dir.display())
         });
+        let (sample_ratio, headers) = (self.traces_sample_ratio, self.traces_headers);
+        let own_traces = self.traces_endpoint.map(|endpoint| own_traces::Options {
+            endpoint,
+            sample_ratio,
+            headers,
+            instance: collector.clone(),
+        });
         Config {
             service_port: self.service_port,
             otlp_http_port: self.otlp_http_port,
@@ -214,6 +223,7 @@ impl Draft {
             grace: self.grace,
             log_format: self.log_format,
             log_filter: self.log_filter,
+            own_traces,
         }
     }
 }

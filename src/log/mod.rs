@@ -54,6 +54,7 @@ use bytes::Bytes;
 use crate::decode::Source;
 use crate::decode::inflate::ContentEncoding;
 use crate::event::Signal;
+use crate::observe::own_traces::Fault;
 
 use self::core::{Core, lock};
 
@@ -250,6 +251,18 @@ pub enum AppendError {
     /// May yet be stored: the write or the sync that this record was part of failed.
     #[error("the log failed while the request was written")]
     Unknown,
+}
+
+impl Fault for AppendError {
+    fn fault(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Full => "full",
+            Self::DiskFull => "disk_full",
+            Self::TooLarge => return None,
+            Self::Closed => "closed",
+            Self::Unknown => "unknown",
+        })
+    }
 }
 
 /// For `/health` and `/metrics`.

@@ -1,4 +1,4 @@
-//! What the service says of itself: `/health`, `/metrics`, log lines.
+//! What the service says of itself: `/health`, `/metrics`, log lines, traces of its own work.
 //!
 //! **Invariant:** nothing here waits for the disk while somebody waits for the answer, and for the database only until its
 //! first sign of life, in bounded time.
@@ -27,6 +27,9 @@ pub mod warnings;
 
 /// Log lines.
 pub mod trace;
+
+/// Traces of the service's own work.
+pub mod own_traces;
 
 pub use readiness::Readiness;
 pub use watch::Sources;

@@ -16,6 +16,8 @@ use axum::routing::get;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::observe::metrics::QUERY_SECONDS;
+use crate::observe::own_traces::spans::{self, System};
+use crate::observe::own_traces::traced;
 use crate::store::Store;
 
 /// Query strings to names and values, and back.
@@ -232,7 +234,8 @@ impl Queries {
                 }
             }
         };
-        let mut page = self.in_time(found).await?;
+        let selecting = spans::statement(System::of(&self.store), "SELECT", "telemetry_events");
+        let mut page = traced(selecting, self.in_time(found)).await?;
         page.cut(limit, self.options.answer_bytes);
         Ok((page, slot))
     }
@@ -247,7 +250,8 @@ impl Queries {
                 Store::Sqlite(store) => sqlite::event(&store.read_pool, id, &self.options).await,
             }
         };
-        let event = self.in_time(found).await?;
+        let selecting = spans::statement(System::of(&self.store), "SELECT", "telemetry_events");
+        let event = traced(selecting, self.in_time(found)).await?;
         let event = event.ok_or(QueryError::NoSuchEvent(id))?;
         Ok((event, slot))
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::event::Resource;
 use crate::log::{Ranges, StreamId};
+use crate::observe::own_traces::Fault;
 
 /// The one encoding of rows: PostgreSQL's binary COPY tuples, which SQLite's writer reads back field by field.
 pub mod copy;
@@ -149,6 +150,17 @@ pub enum StoreError {
     /// until somebody acts; the sentence says what to do.
     #[error("{0}")]
     Schema(String),
+}
+
+impl Fault for StoreError {
+    fn fault(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Retry { class, .. } => class,
+            Self::Refused { .. } => "refused",
+            Self::AlreadyStored => "conflict",
+            Self::Schema(_) => "schema",
+        })
+    }
 }
 
 /// The store of this process.

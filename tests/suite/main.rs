@@ -10,6 +10,7 @@ mod end_to_end;
 mod export;
 mod faults;
 mod log;
+mod own_traces;
 mod postgres;
 mod query;
 mod receive;

@@ -25,6 +25,9 @@ mod query;
 /// The life of the process.
 mod process;
 
+/// What it tells of its own work.
+mod traces;
+
 /// One setting.
 #[derive(Debug)]
 pub struct Setting {
@@ -103,7 +106,7 @@ impl Setting {
 }
 
 /// All settings, by stage, in the order of the data's way.
-pub const STAGES: [(&str, &[Setting]); 7] = [
+pub const STAGES: [(&str, &[Setting]); 8] = [
     ("Where it listens", listen::SETTINGS),
     ("What comes in", receive::SETTINGS),
     ("The log", log::SETTINGS),
@@ -111,6 +114,7 @@ pub const STAGES: [(&str, &[Setting]); 7] = [
     ("The store", store::SETTINGS),
     ("Queries", query::SETTINGS),
     ("The process", process::SETTINGS),
+    ("Its own traces", traces::SETTINGS),
 ];
 
 /// All settings.
