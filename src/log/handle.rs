@@ -40,10 +40,7 @@ impl Log {
     ///
     /// # Errors
     /// As [`Log::open`], and when there is no log in the directory: nothing is made there.
-    pub fn open_to_empty(
-        disk: Arc<dyn disk::Disk>,
-        options: &Options,
-    ) -> Result<Self, OpenError> {
+    pub fn open_to_empty(disk: Arc<dyn disk::Disk>, options: &Options) -> Result<Self, OpenError> {
         if !recovery::holds_a_log(&*disk, &options.dir)? {
             return Err(OpenError::NoLog(options.dir.clone()));
         }

@@ -325,8 +325,8 @@ impl Recovery<'_> {
                 "recovery needs room for one further segment: free some space and start again",
             )
         })?;
-        let (header, contents) =
-            rewrite::write(self.disk, &plan, files, &*spare.file, bytes).map_err(|error| {
+        let (header, contents) = rewrite::write(self.disk, &plan, files, &*spare.file, bytes)
+            .map_err(|error| {
                 failed(
                     &spare.path,
                     error,
@@ -362,8 +362,7 @@ impl Recovery<'_> {
         });
         match freed {
             Ok(open) => {
-                self.pool
-                    .add_spare(Spare::new(file.path.clone(), open, 0));
+                self.pool.add_spare(Spare::new(file.path.clone(), open, 0));
                 Ok(())
             }
             Err(error) if is_full(&error) => self.remove_durably(file),

@@ -98,6 +98,10 @@ impl Built {
         }
     }
 
+    pub(super) fn records(&self) -> usize {
+        self.records.len()
+    }
+
     pub(super) fn size(&self) -> Size {
         Size {
             entries: self.entries,
