@@ -38,8 +38,11 @@ pub async fn empty(
     let shared = Shared::new(log, store, options, progress, stop, Until::Empty);
     let stopped = async {
         shared.stop.cancelled().await;
-        // The semaphore is fair: nothing takes a turn before this has them all.
-        let _ = tokio::time::timeout(grace, shared.all_turns()).await;
+        // Without the database nothing is being committed.
+        if shared.progress.connected() {
+            // The semaphore is fair: nothing takes a turn before this has them all.
+            let _ = tokio::time::timeout(grace, shared.all_turns()).await;
+        }
     };
     tokio::select! {
         done = way(&shared) => done.map_err(Unfinished::Schema),
