@@ -30,6 +30,7 @@ pub enum Task {
     },
     LogList,
     LogVerify,
+    LogDrain,
     /// The table of settings.
     Settings,
 }
@@ -55,10 +56,10 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Arguments, clap
             "log" => match sub.remove_subcommand() {
                 Some((name, mut sub)) => {
                     flags.extend(taken(&mut sub));
-                    if name == "verify" {
-                        Task::LogVerify
-                    } else {
-                        Task::LogList
+                    match name.as_str() {
+                        "drain" => Task::LogDrain,
+                        "verify" => Task::LogVerify,
+                        _ => Task::LogList,
                     }
                 }
                 None => Task::LogList,
@@ -128,7 +129,7 @@ pub fn command() -> Command {
         )
         .subcommand(
             Command::new("log")
-                .about("Look at the log on disk; nothing is changed")
+                .about("Look at the log on disk, or empty it into the store")
                 .subcommand_required(true)
                 .arg_required_else_help(true)
                 .subcommand(
@@ -140,6 +141,17 @@ pub fn command() -> Command {
                     Command::new("verify")
                         .about("Read every record and check it; ends with 1 if something is damaged")
                         .args(settings(|stage, setting| stage == "The log" || setting.key == "config")),
+                )
+                .subcommand(
+                    Command::new("drain")
+                        .about(
+                            "Write the log of a data directory whose service is gone into the store, remove it, and end;                              ends with 1 if something is left",
+                        )
+                        .args(settings(|stage, setting| {
+                            matches!(stage, "The log" | "From the log to the store" | "The store")
+                                || general(setting)
+                                || setting.key == "shutdown_grace"
+                        })),
                 ),
         )
 }
@@ -225,6 +237,13 @@ mod tests {
         let read = read("r --data-dir a log verify --data-dir b").unwrap();
         assert_eq!(read.task, Task::LogVerify);
         assert_eq!(read.flags.last(), Some(&("data_dir", "b".to_owned())));
+    }
+
+    #[test]
+    fn a_directory_is_drained_under_the_settings_of_the_log_the_writer_and_the_store() {
+        let read = read("r log drain --data-dir a --store postgres --retry-max 1s").unwrap();
+        assert_eq!(read.task, Task::LogDrain);
+        assert_eq!(read.flags.len(), 3);
     }
 
     #[test]

@@ -170,6 +170,8 @@ pub async fn run(
     tokio::select! {
         () = tokio::time::sleep(config.drain_delay) => {}
         () = stop.at_once.cancelled() => {}
+        // Nothing more is taken.
+        () = broken(&log) => {}
     }
     drain.stop.cancel();
     while servers.join_next().await.is_some() {}
@@ -178,8 +180,11 @@ pub async fn run(
     writer
         .await
         .map_err(|error| RunError::Writer(Some(error)))?;
-    let left = log.status().queue_events;
-    tracing::info!(left_in_log = left, "stopped");
+    let left = log.status();
+    tracing::info!(left_in_log = left.queue_events, "stopped");
+    if left.broken {
+        return Err(RunError::LogBroken);
+    }
     Ok(())
 }
 

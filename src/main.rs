@@ -64,6 +64,12 @@ fn perform(task: &Task, loaded: Loaded) -> Result<(), String> {
             say(&done);
             Ok(())
         }
+        Task::LogDrain => {
+            trace::init(&loaded.config.log_filter, loaded.config.log_format)?;
+            let done = runtime()?.block_on(commands::drain::run(&loaded.config))?;
+            say(&done);
+            Ok(())
+        }
         Task::Healthcheck { url } => {
             let sentence = commands::healthcheck::run(&loaded.config, url.as_deref())?;
             say(&format!("{sentence}\n"));

@@ -14,6 +14,9 @@ use crate::store::{Store, StoreError};
 /// Runs the service until a signal.
 pub mod serve;
 
+/// Empties the log of a data directory into the store.
+pub mod drain;
+
 /// Asks the running service whether it is ready.
 pub mod healthcheck;
 

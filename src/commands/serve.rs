@@ -56,13 +56,13 @@ fn listen(config: &Config) -> Result<Listeners, BindError> {
 }
 
 /// The signals that stop the service.
-struct Signals {
+pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl Signals {
-    fn listen() -> std::io::Result<Self> {
+    pub(super) fn listen() -> std::io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
@@ -70,7 +70,7 @@ impl Signals {
     }
 
     /// The first signal stops in order, the second at once: what was acknowledged is on disk.
-    async fn watch(mut self, stop: Stop) {
+    pub(super) async fn watch(mut self, stop: Stop) {
         tokio::select! {
             _ = self.terminate.recv() => stop.drain.cancel(),
             _ = self.interrupt.recv() => stop.at_once.cancel(),

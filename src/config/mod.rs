@@ -71,6 +71,8 @@ pub struct Config {
     pub store: store::Options,
     /// No retention was set, so that nothing is ever removed from PostgreSQL without anybody having said so.
     pub retention_unset: bool,
+    /// Nothing said which store, and so it is SQLite.
+    pub store_unnamed: bool,
     pub query: query::Options,
     /// After SIGTERM, how long requests are still taken.
     pub drain_delay: Duration,
@@ -184,6 +186,8 @@ impl Draft {
             (Retention::Auto | Retention::Off, _) => None,
         };
         let retention_unset = self.retention == Retention::Auto && retention_days.is_none();
+        let sqlite = matches!(target, store::Target::Sqlite { .. });
+        let store_unnamed = sqlite && self.store.is_none() && self.sqlite_path.is_none();
         let collector = self.collector.unwrap_or_else(|| {
             let dir = std::path::absolute(&self.data_dir).unwrap_or_else(|_| self.data_dir.clone());
             format!("{}:{}", machine.host_name, dir.display())
@@ -218,6 +222,7 @@ impl Draft {
                 collector,
             },
             retention_unset,
+            store_unnamed,
             query: self.query,
             drain_delay: self.drain_delay,
             grace: self.grace,

@@ -294,6 +294,8 @@ pub struct Status {
 pub enum OpenError {
     #[error("{} is in use by another process", .0.display())]
     Locked(PathBuf),
+    #[error("{}: there is no log here", .0.display())]
+    NoLog(PathBuf),
     #[error("{}: {error}; {advice}", path.display())]
     Io {
         path: PathBuf,

@@ -281,6 +281,14 @@ impl Store {
         }
     }
 
+    /// Ends all connections in order: SQLite's file is whole without its WAL after that. Waits for what is under way.
+    pub async fn close(&self) {
+        match self {
+            Self::Postgres(store) => store.close().await,
+            Self::Sqlite(store) => store.close().await,
+        }
+    }
+
     /// `postgres` or `sqlite`.
     #[must_use]
     pub const fn kind(&self) -> &'static str {

@@ -105,6 +105,10 @@ impl Built {
         self.records.iter().map(mark)
     }
 
+    pub(super) fn records(&self) -> usize {
+        self.records.len()
+    }
+
     pub(super) fn size(&self) -> Size {
         Size {
             entries: self.entries,

@@ -6,6 +6,7 @@ pub mod support;
 mod collector;
 mod config;
 mod decode;
+mod drain;
 mod end_to_end;
 mod export;
 mod faults;

@@ -228,6 +228,11 @@ impl Sqlite {
         Ok(began.elapsed())
     }
 
+    pub(super) async fn close(&self) {
+        self.write_pool.close().await;
+        self.read_pool.close().await;
+    }
+
     pub(super) fn pools(&self) -> [PoolState; 2] {
         [&self.write_pool, &self.read_pool].map(|pool| PoolState {
             max: pool.options().get_max_connections(),
