@@ -4,16 +4,19 @@
 pub mod support;
 
 mod collector;
+mod command_line;
 mod config;
 mod decode;
 mod end_to_end;
 mod export;
 mod faults;
+mod listen;
 mod log;
 mod postgres;
 mod query;
 mod receive;
 mod sdk;
 mod sqlite;
+mod supervisor;
 mod telemetrygen;
 mod write;
