@@ -170,7 +170,12 @@ pub fn completions(shell: Shell) -> String {
     let mut command = with_values(command());
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut command, "ruvvector-service", &mut script);
-    String::from_utf8_lossy(&script).into_owned()
+    let script = String::from_utf8_lossy(&script);
+    match shell {
+        // clap_complete 4.6 calls a program with a dash in its name by two names, and would offer nothing after a command.
+        Shell::Bash => script.replace("ruvvector__subcmd__service", "ruvvector__service"),
+        _ => script.into_owned(),
+    }
 }
 
 /// Names the values that a shell may offer. The command line itself leaves them to the settings, whose errors say more.

@@ -319,6 +319,8 @@ fn the_healthcheck_of_every_address_finds_a_service_without_ipv6() {
     let port = listener.local_addr().unwrap().port().to_string();
     let server = std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
+        // What is not read would reset the connection.
+        assert!(stream.read(&mut [0; 4096]).unwrap() > 0);
         stream
             .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
             .unwrap();
