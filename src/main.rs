@@ -20,8 +20,15 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => error.exit(),
     };
-    if task == Task::Settings {
-        say(&config::reference());
+    // What needs no settings, so that bad ones are not in its way.
+    let text = match task {
+        Task::Settings => Some(config::reference()),
+        Task::Completions(shell) => Some(cli::completions(shell)),
+        Task::Man => Some(commands::man::page()),
+        _ => None,
+    };
+    if let Some(text) = text {
+        say(&text);
         return ExitCode::SUCCESS;
     }
     let loaded = match commands::load(flags) {
@@ -51,7 +58,7 @@ fn perform(task: &Task, loaded: Loaded) -> Result<(), String> {
     }
     match task {
         Task::Serve => serve(loaded),
-        Task::Settings => Ok(()),
+        Task::Settings | Task::Completions(_) | Task::Man => Ok(()),
         Task::Validate => {
             say(&loaded.effective());
             Ok(())

@@ -5,6 +5,7 @@
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::{Config, Port};
+use crate::observe::Supervisor;
 use crate::observe::metrics::recorder;
 use crate::receive::listeners::{BindError, Listener};
 use crate::{Listeners, Stop};
@@ -29,7 +30,8 @@ pub async fn run(config: Config, warnings: Vec<String>) -> Result<(), String> {
     {
         hint(&url);
     }
-    crate::run(config, listeners, metrics, warnings, stop)
+    let supervisor = Supervisor::from_environment();
+    crate::run(config, listeners, metrics, warnings, stop, supervisor)
         .await
         .map_err(|error| error.to_string())
 }

@@ -4,6 +4,7 @@
 //! **Invariant:** [`Config::load`] touches nothing outside but what [`Inputs`] holds, so that the same inputs always make
 //! the same configuration.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -45,7 +46,6 @@ mod print;
 #[cfg(test)]
 mod tests;
 
-pub use environment::Environment;
 pub use layers::{Source, Value};
 pub use machine::Machine;
 pub use print::reference;
@@ -95,12 +95,18 @@ pub struct Loaded {
     values: Values,
 }
 
+/// All variables of the process, by name.
+pub type Environment = BTreeMap<String, String>;
+
+/// Reads a settings file, or a file with a secret.
+pub type ReadFile<'a> = &'a dyn Fn(&Path) -> io::Result<String>;
+
 /// All that a configuration depends on.
 pub struct Inputs<'a> {
     /// Key and text of each flag given.
     pub flags: Vec<(&'static str, String)>,
     pub environment: Environment,
-    pub read_file: &'a dyn Fn(&Path) -> io::Result<String>,
+    pub read_file: ReadFile<'a>,
     pub machine: Machine,
 }
 
@@ -155,7 +161,13 @@ fn gather(
         .filter(|setting| !setting.default.is_empty())
         .map(|setting| (setting.key, Value::new(setting.default, Source::Default)))
         .collect();
-    let mut stronger = environment::values(&inputs.environment, notes, warnings);
+    let mut stronger = environment::values(
+        &inputs.environment,
+        inputs.read_file,
+        notes,
+        warnings,
+        problems,
+    );
     for (key, text) in &inputs.flags {
         let flag = key.replace('_', "-");
         if text.is_empty() {

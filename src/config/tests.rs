@@ -8,6 +8,9 @@ use std::path::Path;
 use super::*;
 use crate::store::Target;
 
+/// Secrets that stand in files.
+mod secret_files;
+
 /// Loads from these flags, variables and file.
 fn load(
     flags: &[(&'static str, &str)],
@@ -16,6 +19,9 @@ fn load(
 ) -> Result<Loaded, Vec<String>> {
     let read_file = |path: &Path| match path.to_str() {
         Some("r.toml") => Ok(file.to_owned()),
+        Some("/secret") => Ok("postgres://u:hunter2@db/events\r\n".to_owned()),
+        Some("/two") => Ok("postgres://u:hunter2@db/events\nx\n".to_owned()),
+        Some("/empty") => Ok("\n".to_owned()),
         _ => Err(io::ErrorKind::NotFound.into()),
     };
     let mut environment: Environment = variables

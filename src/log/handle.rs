@@ -140,6 +140,12 @@ impl Log {
         let _ = synced.wait_for(|synced| synced.n > n || synced.ended).await;
     }
 
+    /// Returns once the thread that appends has looked for work again: at once when it idles, after the group at hand when
+    /// not, never when it hangs. At once where the log is closed or broken.
+    pub async fn turns(&self) {
+        self.shared.core.queue.looked_at().await;
+    }
+
     /// Says that the database has committed these positions: what holds them may be recycled. Called again with positions
     /// it already knows, it does nothing. Where a part of a segment is marked it may read up to 64 KiB of it, of what was
     /// read last.

@@ -5,7 +5,6 @@
 
 use axum::Router;
 use axum::routing::get;
-use metrics_exporter_prometheus::PrometheusHandle;
 
 /// Every metric, declared once: name, kind, unit, help; and the page that shows them.
 pub mod metrics;
@@ -25,6 +24,9 @@ pub mod readiness;
 /// What about the set-up may lose or fill something, said at the start and in `/health`.
 pub mod warnings;
 
+/// What systemd is told.
+pub mod supervisor;
+
 /// Log lines.
 pub mod trace;
 
@@ -32,7 +34,8 @@ pub mod trace;
 pub mod own_traces;
 
 pub use readiness::Readiness;
-pub use watch::Sources;
+pub use supervisor::Supervisor;
+pub use watch::{Sources, Watch};
 
 /// The version of this build.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -44,11 +47,7 @@ pub const REVISION: &str = match option_env!("RUVVECTOR_REVISION") {
 };
 
 /// `GET /health`, `/health/live`, `/health/ready` and `/metrics`.
-///
-/// Starts the background work behind them (the database's ping, the upkeep of histograms), which ends with the last
-/// clone of the router: call it on the runtime.
-pub fn router(sources: Sources, handle: PrometheusHandle) -> Router {
-    let watch = watch::Watch::start(sources, handle);
+pub fn router(watch: Watch) -> Router {
     Router::new()
         .route("/health", get(health::health))
         .route("/health/live", get(health::live))

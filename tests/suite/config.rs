@@ -314,6 +314,24 @@ fn the_healthcheck_says_what_the_service_answers() {
 }
 
 #[test]
+fn the_healthcheck_of_every_address_finds_a_service_without_ipv6() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    let server = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        // What is not read would reset the connection.
+        assert!(stream.read(&mut [0; 4096]).unwrap() > 0);
+        stream
+            .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+            .unwrap();
+    });
+    let flags = ["healthcheck", "--bind", "[::]", "--service-port", &port];
+    let ended = call(&flags, &[]);
+    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    server.join().unwrap();
+}
+
+#[test]
 fn the_healthcheck_fails_where_nothing_listens() {
     let free = TcpListener::bind("127.0.0.1:0")
         .unwrap()

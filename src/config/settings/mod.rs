@@ -98,6 +98,12 @@ impl Setting {
         }
     }
 
+    /// The variable that names a file to read the value from: `DATABASE_URL_FILE`. Only what may hold a password has one.
+    #[must_use]
+    pub fn file_variable(&self) -> Option<String> {
+        (self.secrecy != Secrecy::Public).then(|| format!("{}_FILE", self.variable()))
+    }
+
     /// The flag without its dashes: `log-max-bytes`. Secrets have none.
     #[must_use]
     pub fn flag(&self) -> Option<String> {
