@@ -108,7 +108,8 @@ class Lookup:
                         yield Problem(path, line, f"a link to {target}: there is no such heading")
 
     def check_names(self, path, text):
-        for number, line in enumerate(text.split("\n"), 1):
+        # What a directive expects shows itself when the block is run.
+        for number, line in enumerate(re.sub(r"<!-- docs:.*?-->", "", text).split("\n"), 1):
             for name in re.findall(r"\bRUVVECTOR_[A-Z0-9_]*[A-Z0-9]\b(?!_|…)", line):
                 self.looked_up += 1
                 if name not in self.variables | KNOWN:

@@ -253,7 +253,7 @@ class Run:
 
 
 def flatten(text):
-    return re.sub(r"[ \t]+", " ", text)
+    return re.sub(r" $", "", re.sub(r"[ \t]+", " ", text), flags=re.MULTILINE)
 
 
 def shown(outcome):
