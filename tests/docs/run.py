@@ -1,6 +1,6 @@
 """Runs what the documents tell people to run, and looks up what they name.
 
-    scripts/with-postgres.sh python3 tests/docs/run.py BINARY [DOCUMENT…]
+    scripts/with-postgres.sh python3 tests/docs/run.py [--show] BINARY [DOCUMENT…]
 
 Invariant: a block is run, or checked and counted as checked only, with its reason; none is passed over.
 """
@@ -31,7 +31,7 @@ from blocks import parse_problem, reach_problem  # noqa: E402
 from markdown import Problem  # noqa: E402
 from references import Lookup, tree  # noqa: E402
 from servers import ask, prometheus, prometheus_answer, service, until  # noqa: E402
-from shell import Outcome, Shell, alive  # noqa: E402
+from shell import PATIENCE_SECONDS, Outcome, Shell, alive  # noqa: E402
 from world import World  # noqa: E402
 
 PROMETHEUS_PATIENCE_SECONDS = 20
@@ -40,6 +40,8 @@ SHOWN_LINES = 30
 AT_ONCE = 4
 # `check_alerts` keeps what it finds in one place.
 NAMING = threading.Lock()
+# Whether each block's output is printed, for who writes one.
+SHOW = "--show" in sys.argv
 # Of the documents' databases.
 NUMBERS = itertools.count(1)
 
@@ -148,7 +150,10 @@ class Run:
         if block.language == "sh" and (problem := reach_problem(block.text)):
             return problem
         self.counts["run", block.language] += 1
-        return getattr(self, block.language)(block, text)
+        problem = getattr(self, block.language)(block, text)
+        if SHOW:
+            print(f"{block.path}:{block.line}: {block.language} ended with {self.last.code}\n{shown(self.last)}")
+        return problem
 
     def path(self, name):
         path = os.path.join(self.world.directory, name)
@@ -225,11 +230,16 @@ class Run:
         world = self.world
         try:
             done = subprocess.run(
-                command, input=text, capture_output=True, text=True, errors="replace", cwd=world.directory, env=world.environment, timeout=60
+                command,
+                input=text.encode(),
+                capture_output=True,
+                cwd=world.directory,
+                env=world.environment,
+                timeout=PATIENCE_SECONDS,
             )
         except subprocess.TimeoutExpired as late:
-            return Outcome(None, (late.stdout or b"").decode(), (late.stderr or b"").decode())
-        return Outcome(done.returncode, done.stdout, done.stderr)
+            return Outcome(None, text_of(late.stdout), text_of(late.stderr))
+        return Outcome(done.returncode, text_of(done.stdout), text_of(done.stderr))
 
     def promql(self, block, text):
         deadline = time.monotonic() + PROMETHEUS_PATIENCE_SECONDS
@@ -250,6 +260,10 @@ class Run:
             for query in queries(text):
                 check_alerts.check_expression("the query", query, self.tools.series, self.tools.recorded)
             return "; ".join(check_alerts.problems) or None
+
+
+def text_of(output):
+    return (output or b"").decode(errors="replace")
 
 
 def flatten(text):
@@ -288,7 +302,8 @@ def series_of(address, query):
 def inline_queries(document):
     """PromQL in the text: what asks for a metric of ours, and is more than its name."""
     for line, span in markdown.code_spans(document.text):
-        if re.search(r"\bruvvector_\w+", span) and re.match(r"[a-z_]+\s*(by|without)?\s*\(.*[)\]}\w]$|ruvvector_\w+\{.*\}$", span):
+        asks = re.match(r"[a-z_]+\s*(by|without)?\s*\(.*[)\]}\w]$|ruvvector_\w+\{.*\}$", span)
+        if asks and re.search(r"\bruvvector_\w+", span):
             yield line, span.replace("\\|", "|")
 
 
@@ -359,11 +374,12 @@ def check_all(texts, tools):
 
 
 def main():
-    binary = os.path.abspath(sys.argv[1])
-    paths = sys.argv[2:] or [path for path in tree(ROOT) if path.endswith(".md")]
+    binary, *named = (word for word in sys.argv[1:] if word != "--show")
+    binary = os.path.abspath(binary)
+    paths = named or [path for path in tree(ROOT) if path.endswith(".md")]
     counts, problems = collections.Counter(), []
     with everything(binary, os.environ["RUVVECTOR_TEST_POSTGRES_URL"]) as tools:
-        if not sys.argv[2:]:
+        if not named:
             import self_test
 
             self_test.hold(tools, check_all)
