@@ -9,30 +9,23 @@ import collections
 import concurrent.futures
 import contextlib
 import itertools
-import json
 import os
 import re
-import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 import time
-import urllib.parse
-from dataclasses import dataclass
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-ROOT = os.path.abspath(f"{HERE}/../..")
-sys.path += [f"{HERE}/../dashboards", f"{ROOT}/scripts"]
-import check_alerts  # noqa: E402
-import load  # noqa: E402
-import markdown  # noqa: E402
-from blocks import parse_problem, reach_problem  # noqa: E402
-from markdown import Problem  # noqa: E402
-from references import Lookup, tree  # noqa: E402
-from servers import ask, prometheus, prometheus_answer, service, until  # noqa: E402
-from shell import PATIENCE_SECONDS, Outcome, Shell, alive  # noqa: E402
-from world import World  # noqa: E402
+import markdown
+from blocks import parse_problem, reach_problem
+from markdown import Problem
+from references import tree
+from shared import HERE, ROOT, check_alerts, everything
+from shell import PATIENCE_SECONDS, Outcome, Shell, alive
+from world import World
+
+# Found by the path that `shared` sets.
+from servers import prometheus_answer, until  # isort: skip
 
 PROMETHEUS_PATIENCE_SECONDS = 20
 SHOWN_LINES = 30
@@ -46,51 +39,6 @@ SHOW = "--show" in sys.argv
 NUMBERS = itertools.count(1)
 
 
-@dataclass
-class Tools:
-    """What all documents share."""
-
-    root: str
-    # The project's files, which blocks may write to.
-    copy: str
-    binary: str
-    python: str
-    node: str
-    postgres: str
-    prometheus: str
-    targets: "Targets"
-    lookup: Lookup
-    series: dict
-    recorded: dict
-
-    @property
-    def prometheus_port(self):
-        return self.prometheus.rsplit(":", 1)[-1]
-
-
-class Targets:
-    """What Prometheus scrapes: the services of all documents that are under way."""
-
-    def __init__(self, path):
-        self.path, self.addresses, self.lock = path, set(), threading.Lock()
-        self.write()
-
-    def write(self):
-        with open(f"{self.path}.new", "w", encoding="utf-8") as file:
-            json.dump([{"targets": sorted(self.addresses)}], file)
-        os.rename(file.name, self.path)
-
-    @contextlib.contextmanager
-    def scraped(self, address):
-        with self.lock:
-            self.addresses.add(address)
-            self.write()
-        yield
-        with self.lock:
-            self.addresses.remove(address)
-            self.write()
-
-
 class Run:
     """One document's run; `counts` says what was done."""
 
@@ -102,8 +50,16 @@ class Run:
         self.last = Outcome(0, "", "")
 
     def all(self):
+        try:
+            with self.world as world:
+                self.blocks(world)
+        except (AssertionError, OSError, subprocess.CalledProcessError) as error:
+            self.problems.append(Problem(self.document.path, 1, f"its world failed: {error}"))
+        return self.problems
+
+    def blocks(self, world):
         blocks = self.document.blocks
-        with self.world as world, contextlib.ExitStack() as later:
+        with contextlib.ExitStack() as later:
             if any(block.runs for block in blocks):
                 world.start()
                 self.shell = Shell(world.directory, world.environment)
@@ -120,7 +76,6 @@ class Run:
                         if rest:
                             self.say(block, f"the {rest} blocks after it were not run")
                         break
-        return self.problems
 
     def say(self, block, text):
         self.problems.append(Problem(self.document.path, block.line, text))
@@ -305,51 +260,6 @@ def inline_queries(document):
         asks = re.match(r"[a-z_]+\s*(by|without)?\s*\(.*[)\]}\w]$|ruvvector_\w+\{.*\}$", span)
         if asks and re.search(r"\bruvvector_\w+", span):
             yield line, span.replace("\\|", "|")
-
-
-@contextlib.contextmanager
-def everything(binary, postgres):
-    """The tools of all documents: a service that everything happened to, and a Prometheus that scrapes it."""
-    rules = sorted(f"{ROOT}/alerts/{name}" for name in os.listdir(f"{ROOT}/alerts") if name.endswith(".rules.yml"))
-    recorded = {
-        rule["record"]: check_alerts.TARGET_LABELS
-        for path in rules
-        for group in check_alerts.load(path)["groups"]
-        for rule in group["rules"]
-        if "record" in rule
-    }
-    python = f"{ROOT}/target/sdk/python/venv/bin/python"
-    node = f"{ROOT}/target/sdk/javascript/node"
-    for program, script in [(python, "python"), (node, "javascript")]:
-        assert os.path.exists(program), f"{program} is missing: install it with scripts/sdk/{script}.sh"
-    store = {"RUVVECTOR_STORE": "postgres", "DATABASE_URL": postgres}
-    with contextlib.ExitStack() as later:
-        directory = later.enter_context(tempfile.TemporaryDirectory(prefix="ruvvector-docs-all-"))
-        os.chmod(directory, 0o755)
-        targets = Targets(f"{directory}/targets.json")
-        copy = f"{directory}/tree"
-        for path in tree(ROOT):
-            os.makedirs(os.path.dirname(f"{copy}/{path}"), exist_ok=True)
-            shutil.copy(f"{ROOT}/{path}", f"{copy}/{path}")
-        listeners = later.enter_context(service(binary, store))
-        address = later.enter_context(prometheus(listeners["main"], rules, targets.path))
-        load.trace(listeners["main"])
-        rounds = itertools.count(1)
-
-        def page():
-            load.round_of(listeners, next(rounds))
-            status, text = ask(listeners["main"] + "/metrics")
-            assert status == 200, text
-            # First told by the upkeep, which comes a moment after the start.
-            return text if re.search(r"^ruvvector_partitions_ahead_days ", text, re.MULTILINE) else None
-
-        text = until("a page of metrics", page)
-        yield Tools(
-            *(ROOT, copy, binary, python, node, postgres, address, targets),
-            Lookup.of(ROOT, binary, text),
-            check_alerts.series_of(text),
-            recorded,
-        )
 
 
 def check(path, text, tools, number):
