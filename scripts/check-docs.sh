@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Runs what the documentation tells people to run, and looks up what it names. tests/docs/README.md has the rules.
 #
-#   scripts/check-docs.sh [DOCUMENT…]      the default is every Markdown file of the project
+#   scripts/check-docs.sh [--show] [DOCUMENT…]      the default is every Markdown file of the project
 #
-# RUVVECTOR_BINARY names another binary than target/debug/ruvvector-service. Needs Python 3.11 or later with yaml,
+# --show prints what each block said. RUVVECTOR_BINARY names another binary than target/debug/ruvvector-service. Needs Python 3.11 or later with yaml,
 # Prometheus, curl, PostgreSQL's programs, and what scripts/sdk/python.sh and scripts/sdk/javascript.sh install.
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -5,17 +5,20 @@
 Invariant: a panel that would stay empty, or that would read whole partitions, is an error.
 """
 
+import contextlib
 import os
 import sys
 
 import load
 import promql
 import sql
-from servers import prometheus, service
+from servers import prometheus, scrape, service
 
 url = os.environ["RUVVECTOR_TEST_POSTGRES_URL"]
-store = {"RUVVECTOR_STORE": "postgres", "DATABASE_URL": url}
-with service(sys.argv[1], store) as listeners, prometheus(listeners["main"]) as address:
+with contextlib.ExitStack() as stack:
+    listeners = stack.enter_context(service(sys.argv[1], url))
+    scrapes = [scrape("ruvvector", listeners["main"])]
+    address = stack.enter_context(prometheus({"global": {"scrape_interval": "1s"}, "scrape_configs": scrapes}))
     load.trace(listeners["main"])
     problems = [*promql.check(address, listeners), *sql.check(url)]
 if problems:

@@ -53,6 +53,7 @@ class Lookup:
     words: set
     metrics: set
     commands: dict
+    scripts: str
     looked_up: int = 0
 
     @classmethod
@@ -75,7 +76,8 @@ class Lookup:
             known[(command,)] = help_of(binary, command)
             for below in known[(command,)][0]:
                 known[(command, below)] = help_of(binary, command, below)
-        return cls(root, files, {*table, *re.findall(r"\bRUVVECTOR_\w+", scripts)}, words | {"ruvvector_migrations"}, metrics, known)
+        variables = {*table, *re.findall(r"\bRUVVECTOR_\w+", scripts)}
+        return cls(root, files, variables, words | {"ruvvector_migrations"}, metrics, known, scripts)
 
     def check(self, document):
         """The problems of one document."""
@@ -99,7 +101,7 @@ class Lookup:
                 continue
             self.looked_up += 1
             file, _, anchor = target.partition("#")
-            there = os.path.normpath(os.path.join(self.root, os.path.dirname(path), file)) if file else os.path.join(self.root, path)
+            there = os.path.normpath(os.path.join(self.root, os.path.dirname(path), file or os.path.basename(path)))
             if not os.path.exists(there):
                 yield Problem(path, line, f"a link to {target}: there is no such file")
             elif anchor:
@@ -108,7 +110,8 @@ class Lookup:
                         yield Problem(path, line, f"a link to {target}: there is no such heading")
 
     def check_names(self, path, text):
-        for number, line in enumerate(text.split("\n"), 1):
+        # What a directive expects shows itself when the block is run.
+        for number, line in enumerate(re.sub(r"<!-- docs:.*?-->", "", text).split("\n"), 1):
             for name in re.findall(r"\bRUVVECTOR_[A-Z0-9_]*[A-Z0-9]\b(?!_|…)", line):
                 self.looked_up += 1
                 if name not in self.variables | KNOWN:
@@ -129,7 +132,7 @@ class Lookup:
                 places = ["", os.path.dirname(path)]
             elif in_text and slash and first in inner and (ending == "rs" or token.endswith("/")):
                 places = ["src"]
-            elif in_text and slash and os.path.isdir(os.path.join(self.root, os.path.dirname(path), first)) and os.path.dirname(path):
+            elif in_text and slash and os.path.isdir(os.path.join(self.root, os.path.dirname(path) or "-", first)):
                 places = [os.path.dirname(path)]
             elif in_text and not slash and ending in {"rs", "sh"} and "." in token[1:] and token == text:
                 self.looked_up += 1
@@ -155,8 +158,8 @@ class Lookup:
         if re.match(r"--[a-z]", span):
             self.looked_up += 1
             flag = re.match(r"--[\w-]+", span)[0]
-            scripts = (open(os.path.join(self.root, one), encoding="utf-8").read() for one in self.files if one.startswith("scripts/"))
-            if flag not in KNOWN and not any(flag in flags for _, flags in self.commands.values()) and not any(flag in text for text in scripts):
+            ours = any(flag in flags for _, flags in self.commands.values())
+            if flag not in KNOWN and not ours and flag not in self.scripts:
                 yield Problem(path, line, f"{flag} is a flag of nothing here")
 
     def check_command(self, path, line, words):
@@ -191,7 +194,8 @@ def invocations(text):
     """Each call of the binary in a shell's text: its line, and the words after its name."""
     joined = text.replace("\\\n", "  ")
     start = r"(?:^|[;&|(]|\b(?:do|then|exec|env|time|timeout \S+|run)\s)\s*(?:[A-Z_]+=(?:'[^']*'|\"[^\"]*\"|\S*)\s+)*"
-    call = rf"{start}(?:(?:[\w./~$-]*/)?ruvvector-service(?=\s|$)|cargo run(?: --release| --quiet)*(?: --(?=\s)|(?=\s*(?:#|$))))([^;&|)\n#]*)"
+    name = r"(?:[\w./~$-]*/)?ruvvector-service(?=\s|$)|cargo run(?: --release| --quiet)*(?: --(?=\s)|(?=\s*(?:#|$)))"
+    call = rf"{start}(?:{name})([^;&|)\n#]*)"
     for found in re.finditer(call, joined, re.MULTILINE):
         try:
             words = shlex.split(re.sub(r"[<>].*", "", found[1]))

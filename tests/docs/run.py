@@ -1,6 +1,6 @@
 """Runs what the documents tell people to run, and looks up what they name.
 
-    scripts/with-postgres.sh python3 tests/docs/run.py BINARY [DOCUMENT…]
+    scripts/with-postgres.sh python3 tests/docs/run.py [--show] BINARY [DOCUMENT…]
 
 Invariant: a block is run, or checked and counted as checked only, with its reason; none is passed over.
 """
@@ -9,30 +9,23 @@ import collections
 import concurrent.futures
 import contextlib
 import itertools
-import json
 import os
 import re
-import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 import time
-import urllib.parse
-from dataclasses import dataclass
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-ROOT = os.path.abspath(f"{HERE}/../..")
-sys.path += [f"{HERE}/../dashboards", f"{ROOT}/scripts"]
-import check_alerts  # noqa: E402
-import load  # noqa: E402
-import markdown  # noqa: E402
-from blocks import parse_problem, reach_problem  # noqa: E402
-from markdown import Problem  # noqa: E402
-from references import Lookup, tree  # noqa: E402
-from servers import ask, prometheus, prometheus_answer, service, until  # noqa: E402
-from shell import Outcome, Shell, alive  # noqa: E402
-from world import World  # noqa: E402
+import markdown
+from blocks import parse_problem, reach_problem
+from markdown import Problem
+from references import tree
+from shared import HERE, ROOT, check_alerts, everything
+from shell import PATIENCE_SECONDS, Outcome, Shell, alive
+from world import World
+
+# Found by the path that `shared` sets.
+from servers import prometheus_answer, until  # isort: skip
 
 PROMETHEUS_PATIENCE_SECONDS = 20
 SHOWN_LINES = 30
@@ -40,53 +33,10 @@ SHOWN_LINES = 30
 AT_ONCE = 4
 # `check_alerts` keeps what it finds in one place.
 NAMING = threading.Lock()
+# Whether each block's output is printed, for who writes one.
+SHOW = "--show" in sys.argv
 # Of the documents' databases.
 NUMBERS = itertools.count(1)
-
-
-@dataclass
-class Tools:
-    """What all documents share."""
-
-    root: str
-    # The project's files, which blocks may write to.
-    copy: str
-    binary: str
-    python: str
-    node: str
-    postgres: str
-    prometheus: str
-    targets: "Targets"
-    lookup: Lookup
-    series: dict
-    recorded: dict
-
-    @property
-    def prometheus_port(self):
-        return self.prometheus.rsplit(":", 1)[-1]
-
-
-class Targets:
-    """What Prometheus scrapes: the services of all documents that are under way."""
-
-    def __init__(self, path):
-        self.path, self.addresses, self.lock = path, set(), threading.Lock()
-        self.write()
-
-    def write(self):
-        with open(f"{self.path}.new", "w", encoding="utf-8") as file:
-            json.dump([{"targets": sorted(self.addresses)}], file)
-        os.rename(file.name, self.path)
-
-    @contextlib.contextmanager
-    def scraped(self, address):
-        with self.lock:
-            self.addresses.add(address)
-            self.write()
-        yield
-        with self.lock:
-            self.addresses.remove(address)
-            self.write()
 
 
 class Run:
@@ -100,8 +50,16 @@ class Run:
         self.last = Outcome(0, "", "")
 
     def all(self):
+        try:
+            with self.world as world:
+                self.blocks(world)
+        except (AssertionError, OSError, subprocess.CalledProcessError) as error:
+            self.problems.append(Problem(self.document.path, 1, f"its world failed: {error}"))
+        return self.problems
+
+    def blocks(self, world):
         blocks = self.document.blocks
-        with self.world as world, contextlib.ExitStack() as later:
+        with contextlib.ExitStack() as later:
             if any(block.runs for block in blocks):
                 world.start()
                 self.shell = Shell(world.directory, world.environment)
@@ -118,7 +76,6 @@ class Run:
                         if rest:
                             self.say(block, f"the {rest} blocks after it were not run")
                         break
-        return self.problems
 
     def say(self, block, text):
         self.problems.append(Problem(self.document.path, block.line, text))
@@ -148,7 +105,10 @@ class Run:
         if block.language == "sh" and (problem := reach_problem(block.text)):
             return problem
         self.counts["run", block.language] += 1
-        return getattr(self, block.language)(block, text)
+        problem = getattr(self, block.language)(block, text)
+        if SHOW:
+            print(f"{block.path}:{block.line}: {block.language} ended with {self.last.code}\n{shown(self.last)}")
+        return problem
 
     def path(self, name):
         path = os.path.join(self.world.directory, name)
@@ -225,11 +185,16 @@ class Run:
         world = self.world
         try:
             done = subprocess.run(
-                command, input=text, capture_output=True, text=True, errors="replace", cwd=world.directory, env=world.environment, timeout=60
+                command,
+                input=text.encode(),
+                capture_output=True,
+                cwd=world.directory,
+                env=world.environment,
+                timeout=PATIENCE_SECONDS,
             )
         except subprocess.TimeoutExpired as late:
-            return Outcome(None, (late.stdout or b"").decode(), (late.stderr or b"").decode())
-        return Outcome(done.returncode, done.stdout, done.stderr)
+            return Outcome(None, text_of(late.stdout), text_of(late.stderr))
+        return Outcome(done.returncode, text_of(done.stdout), text_of(done.stderr))
 
     def promql(self, block, text):
         deadline = time.monotonic() + PROMETHEUS_PATIENCE_SECONDS
@@ -252,8 +217,12 @@ class Run:
             return "; ".join(check_alerts.problems) or None
 
 
+def text_of(output):
+    return (output or b"").decode(errors="replace")
+
+
 def flatten(text):
-    return re.sub(r"[ \t]+", " ", text)
+    return re.sub(r" $", "", re.sub(r"[ \t]+", " ", text), flags=re.MULTILINE)
 
 
 def shown(outcome):
@@ -288,53 +257,9 @@ def series_of(address, query):
 def inline_queries(document):
     """PromQL in the text: what asks for a metric of ours, and is more than its name."""
     for line, span in markdown.code_spans(document.text):
-        if re.search(r"\bruvvector_\w+", span) and re.match(r"[a-z_]+\s*(by|without)?\s*\(.*[)\]}\w]$|ruvvector_\w+\{.*\}$", span):
+        asks = re.match(r"[a-z_]+\s*(by|without)?\s*\(.*[)\]}\w]$|ruvvector_\w+\{.*\}$", span)
+        if asks and re.search(r"\bruvvector_\w+", span):
             yield line, span.replace("\\|", "|")
-
-
-@contextlib.contextmanager
-def everything(binary, postgres):
-    """The tools of all documents: a service that everything happened to, and a Prometheus that scrapes it."""
-    rules = sorted(f"{ROOT}/alerts/{name}" for name in os.listdir(f"{ROOT}/alerts") if name.endswith(".rules.yml"))
-    recorded = {
-        rule["record"]: check_alerts.TARGET_LABELS
-        for path in rules
-        for group in check_alerts.load(path)["groups"]
-        for rule in group["rules"]
-        if "record" in rule
-    }
-    python = f"{ROOT}/target/sdk/python/venv/bin/python"
-    node = f"{ROOT}/target/sdk/javascript/node"
-    for program, script in [(python, "python"), (node, "javascript")]:
-        assert os.path.exists(program), f"{program} is missing: install it with scripts/sdk/{script}.sh"
-    store = {"RUVVECTOR_STORE": "postgres", "DATABASE_URL": postgres}
-    with contextlib.ExitStack() as later:
-        directory = later.enter_context(tempfile.TemporaryDirectory(prefix="ruvvector-docs-all-"))
-        os.chmod(directory, 0o755)
-        targets = Targets(f"{directory}/targets.json")
-        copy = f"{directory}/tree"
-        for path in tree(ROOT):
-            os.makedirs(os.path.dirname(f"{copy}/{path}"), exist_ok=True)
-            shutil.copy(f"{ROOT}/{path}", f"{copy}/{path}")
-        listeners = later.enter_context(service(binary, store))
-        address = later.enter_context(prometheus(listeners["main"], rules, targets.path))
-        load.trace(listeners["main"])
-        rounds = itertools.count(1)
-
-        def page():
-            load.round_of(listeners, next(rounds))
-            status, text = ask(listeners["main"] + "/metrics")
-            assert status == 200, text
-            # First told by the upkeep, which comes a moment after the start.
-            return text if re.search(r"^ruvvector_partitions_ahead_days ", text, re.MULTILINE) else None
-
-        text = until("a page of metrics", page)
-        yield Tools(
-            *(ROOT, copy, binary, python, node, postgres, address, targets),
-            Lookup.of(ROOT, binary, text),
-            check_alerts.series_of(text),
-            recorded,
-        )
 
 
 def check(path, text, tools, number):
@@ -359,11 +284,12 @@ def check_all(texts, tools):
 
 
 def main():
-    binary = os.path.abspath(sys.argv[1])
-    paths = sys.argv[2:] or [path for path in tree(ROOT) if path.endswith(".md")]
+    binary, *named = (word for word in sys.argv[1:] if word != "--show")
+    binary = os.path.abspath(binary)
+    paths = named or [path for path in tree(ROOT) if path.endswith(".md")]
     counts, problems = collections.Counter(), []
     with everything(binary, os.environ["RUVVECTOR_TEST_POSTGRES_URL"]) as tools:
-        if not sys.argv[2:]:
+        if not named:
             import self_test
 
             self_test.hold(tools, check_all)

@@ -74,6 +74,26 @@ print(7 if TracerProvider else 0)
 ~~~
 """
 
+SOUND_SQLITE = """\
+<!-- docs: service sqlite; service RUVVECTOR_AUTH_TOKENS=only-this -->
+
+<!-- docs: fails -->
+~~~sh
+curl 'http://127.0.0.1:3100/query'
+~~~
+
+<!-- docs: expect "true" -->
+~~~sh
+curl -sS -H 'Authorization: Bearer only-this' 'http://127.0.0.1:3100/ingest?wait=stored' \\
+  -d '{"correlationId":"order-8","integration":"shop","eventType":"order.paid"}'
+~~~
+
+<!-- docs: expect "order-8|shop" -->
+~~~sql
+SELECT correlation_id, integration FROM telemetry_events;
+~~~
+"""
+
 # What the line with the arrow has to be blamed for; the arrow is taken out.
 FAULTS = [
     ("a fence without a word", "→~~~\nls\n~~~\n"),
@@ -134,11 +154,11 @@ FAULTS = [
 
 
 def hold(tools, check_all):
-    """Ends the test if a fault is not found, or if the sound document is found at fault."""
-    texts = [SOUND, *(text for _, text in FAULTS)]
+    """Ends the test if a fault is not found, or if a sound document is found at fault."""
+    texts = [SOUND, SOUND_SQLITE, *(text for _, text in FAULTS)]
     plain = [("self_test.md", text.replace("→", "").replace("~~~", "```")) for text in texts]
-    (sound, _), *found = check_all(plain, tools)
-    failures = [f"the sound document: {problem}" for problem in sound]
+    (sound, _), (sound_sqlite, _), *found = check_all(plain, tools)
+    failures = [f"a sound document: {problem}" for problem in [*sound, *sound_sqlite]]
     for (wanted, text), (problems, _) in zip(FAULTS, found, strict=True):
         line = text[: text.index("→")].count("\n") + 1
         if not any(problem.line == line and wanted in problem.text for problem in problems):

@@ -18,12 +18,15 @@ import time
 import urllib.parse
 
 sys.path.append(os.path.join(os.path.dirname(__file__), "../dashboards"))
-from servers import ask, service, until  # noqa: E402
+from servers import ask, process, until  # noqa: E402
 
 PORTS = {"3100": "RUVVECTOR_SERVICE_PORT", "4318": "RUVVECTOR_OTLP_HTTP_PORT", "4317": "RUVVECTOR_OTLP_GRPC_PORT"}
 # For the database to be set up, and a batch to be written.
 SETTLE_SECONDS = 10
-SMALL = {"RUVVECTOR_LOG_MAX_BYTES": "256MiB", "RUVVECTOR_LOG_FREE_FLOOR_BYTES": "16MiB"}
+SMALL = {
+    **{"RUVVECTOR_LOG_MAX_BYTES": "256MiB", "RUVVECTOR_LOG_FREE_FLOOR_BYTES": "16MiB"},
+    **{"RUVVECTOR_MAINTENANCE_INTERVAL": "1s"},
+}
 # `curl` as documents call it, but that an error answer is an error.
 CURL = """#!/bin/bash
 for word in "$@"; do
@@ -88,7 +91,7 @@ class World:
         self.ports = {port: free_port() for port in sorted(named)} | {"9090": tools.prometheus_port}
         self.roles = set(re.findall(r"(?i)\bCREATE (?:ROLE|USER) (\w+)", every))
         self.running = None
-        self.started = False
+        self.started = self.settled = False
 
     def __enter__(self):
         for name in os.listdir(self.tools.copy):
@@ -136,7 +139,8 @@ class World:
             )
             ports = {name: self.ports[port] for port, name in PORTS.items()}
             settings = {**SMALL, **store, "RUVVECTOR_DATA_DIR": self.data, **ports, **self.settings}
-            self.running = service(self.tools.binary, settings)
+            os.mkdir(f"{self.directory}/.service")
+            self.running = process(self.tools.binary, f"{self.directory}/.service", **settings)
             self.running.__enter__()
 
     @property
@@ -185,5 +189,14 @@ class World:
             ready = health["database"]["connected"] and ask(f"http://{self.main}/query?limit=1")[0] in (200, 401)
             return True if ready and health["queue"]["events"] == 0 else None
 
+        def set_up():
+            status, text = ask(f"http://{self.main}/metrics")
+            ready = status != 200 or re.search(r"^ruvvector_partitions_ahead_days [1-9]", text, re.MULTILINE)
+            return True if ready or time.monotonic() > give_up else None
+
         if self.started:
             until("all events are stored", stored)
+            # A GRANT beside the upkeep's first partitions can fail: "tuple concurrently updated".
+            if not self.sqlite and not self.settled:
+                until("the days ahead have partitions", set_up)
+            self.settled = True
