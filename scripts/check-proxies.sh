@@ -84,29 +84,27 @@ cat "$dir/fullchain.pem" "$dir/privkey.pem" >"$dir/haproxy.pem"
 as=()
 if [ "$(id -u)" = 0 ]; then as=(runuser -u postgres --); fi
 server=${RUVVECTOR_TEST_POSTGRES_URL#*@} && server=${server%%/*}
-psql --quiet --set ON_ERROR_STOP=1 "$RUVVECTOR_TEST_POSTGRES_URL" <<'SQL'
-CREATE ROLE ruvvector LOGIN PASSWORD 'of-the-test';
-CREATE DATABASE telemetry OWNER ruvvector ENCODING 'UTF8' TEMPLATE template0;
-SQL
+block role.sql | psql --quiet --no-psqlrc --set ON_ERROR_STOP=1 "$RUVVECTOR_TEST_POSTGRES_URL"
 mkdir "$dir/pgbouncer"
 block pgbouncer.ini >"$dir/pgbouncer/pgbouncer.ini"
 put "$dir/pgbouncer/pgbouncer.ini" 'host=db.example port=5432' "host=${server%:*} port=${server#*:}" \
     'listen_port = 6432' "listen_port = $bouncer_port" 'listen_addr = 10.0.0.5' 'listen_addr = 127.0.0.1' \
     /etc/pgbouncer "$dir/pgbouncer" 'server_tls_sslmode = verify-full' 'server_tls_sslmode = disable'
-echo '"ruvvector" "of-the-test"' >"$dir/pgbouncer/userlist.txt"
+echo '"ruvvector" "change-me"' >"$dir/pgbouncer/userlist.txt"
 [ ${#as[@]} = 0 ] || chown -R postgres "$dir/pgbouncer"
 chmod 711 "$dir"
 (cd / && exec "${as[@]}" pgbouncer --quiet "$dir/pgbouncer/pgbouncer.ini") >"$dir/pgbouncer.log" 2>&1 &
 started+=($!)
-database="postgres://ruvvector:of-the-test@127.0.0.1:$bouncer_port/telemetry"
+database="postgres://ruvvector:change-me@127.0.0.1:$bouncer_port/telemetry"
 await psql "$database" -c 'SELECT 1'
 
+token=$(openssl rand -hex 32)
 instance=()
 start() {
     env -u RUVVECTOR_BINARY -u RUVVECTOR_TEST_POSTGRES_URL -u RUVVECTOR_TEST_POSTGRES_BIN RUVVECTOR_STORE=postgres DATABASE_URL="$database" RUVVECTOR_DATA_DIR="$dir/data-$1" RUVVECTOR_BIND=127.0.0.1 \
         RUVVECTOR_SERVICE_PORT="${port[$1]}" RUVVECTOR_OTLP_GRPC_PORT="${port[$1 + 2]}" RUVVECTOR_OTLP_HTTP_PORT=off \
         RUVVECTOR_LOG_MAX_BYTES=256MiB RUVVECTOR_LOG_FREE_FLOOR_BYTES=16MiB RUVVECTOR_DRAIN_DELAY=3s \
-        RUVVECTOR_MAINTENANCE_INTERVAL=1s "$binary" >>"$dir/instance-$1.log" 2>&1 &
+        RUVVECTOR_MAINTENANCE_INTERVAL=1s RUVVECTOR_AUTH_TOKENS="$token" "$binary" >>"$dir/instance-$1.log" 2>&1 &
     instance[$1]=$!
     started+=($!)
     await curl --silent --fail "http://127.0.0.1:${port[$1]}/health/ready"
@@ -166,11 +164,12 @@ rows() { psql --no-psqlrc --tuples-only --no-align --set ON_ERROR_STOP=1 "$datab
 is() { [ "$(rows "$1")" = "$2" ]; }
 ask() { curl --silent --show-error --cacert "$dir/ca.pem" --max-time 20 "$@"; }
 status() { ask --output /dev/null --write-out '%{http_code}' "$@"; }
-takes() { [ "$(status "$1/ingest" -d '{"correlationId":"ready","integration":"proxied","eventType":"check"}')" = 200 ]; }
+takes() { [ "$(status "$1/ingest" -H "Authorization: Bearer $token" -d '{"correlationId":"ready","integration":"proxied","eventType":"check"}')" = 200 ]; }
 for proxy in "$nginx_port" "$haproxy_port"; do
     url=https://localhost:$proxy
     await ask "$url/"
     await takes "$url"
+    [ "$(status "$url/ingest" -d '{}')" = 401 ] || fail "$url asks for no token"
     for path in /query /metrics /health /traces/c2b1f7a40d3e4f5896a7b8c9d0e1f2a3; do
         [ "$(status "$url$path")" = 404 ] || fail "$url$path can be reached from outside"
     done
@@ -179,10 +178,10 @@ for proxy in "$nginx_port" "$haproxy_port"; do
 import json, secrets
 print(json.dumps({"correlationId": "large", "integration": "proxied", "eventType": "check", "metadata": {"text": secrets.token_hex(1 << 20)}}))
 ' >"$dir/large.json"
-    [ "$(status "$url/ingest" --data-binary "@$dir/large.json")" = 200 ] || fail "$url takes no body of 2 MiB"
+    [ "$(status "$url/ingest" -H "Authorization: Bearer $token" --data-binary "@$dir/large.json")" = 200 ] || fail "$url takes no body of 2 MiB"
     for protocol in http/protobuf grpc; do
         OTEL_EXPORTER_OTLP_ENDPOINT=$url OTEL_EXPORTER_OTLP_CERTIFICATE=$dir/ca.pem \
-            "$root/target/sdk/python/run" "$protocol" 10 >"$dir/sdk.out" 2>"$dir/sdk.log" || fail "the SDK fails over $protocol at $url"
+            OTEL_EXPORTER_OTLP_HEADERS="authorization=Bearer%20$token" "$root/target/sdk/python/run" "$protocol" 10 >"$dir/sdk.out" 2>"$dir/sdk.log" || fail "the SDK fails over $protocol at $url"
     done
 done
 await is "SELECT count(*) FILTER (WHERE event_type = 'span'), count(*) FILTER (WHERE event_type = 'log') \
@@ -192,7 +191,7 @@ echo 'ok      the Python SDK over HTTP and gRPC, through TLS at nginx and HAProx
 loads=()
 for proxy in nginx haproxy; do
     name=${proxy}_port
-    "$python" "$root/tests/proxies/load.py" "https://localhost:${!name}" "$dir/ca.pem" "$dir/enough" "$dir/$proxy.spans" \
+    "$python" "$root/tests/proxies/load.py" "https://localhost:${!name}" "$dir/ca.pem" "$token" "$dir/enough" "$dir/$proxy.spans" \
         >"$dir/$proxy.result" 2>"$dir/$proxy-load.log" &
     loads+=($!)
     started+=($!)

@@ -1,6 +1,6 @@
 """Sends one span a request through a proxy, over HTTP and gRPC, until a file is there, and writes down what was acknowledged.
 
-    python load.py https://localhost:8443 ca.pem enough acknowledged.txt
+    python load.py https://localhost:8443 ca.pem TOKEN enough acknowledged.txt
 
 Each way has threads with a connection each. A request that fails is told by how, and sent again a moment later, as SDKs do it;
 its span id stays. `acknowledged.txt` gets a line a span: way, span id.
@@ -38,13 +38,13 @@ def request_of(span_id):
     return request
 
 
-def over_http(url, ca):
+def over_http(url, ca, token):
     session = requests.Session()
     session.verify = ca
     session.trust_env = False
 
     def send(request):
-        headers = {"Content-Type": "application/x-protobuf"}
+        headers = {"Content-Type": "application/x-protobuf", "Authorization": f"Bearer {token}"}
         try:
             answer = session.post(f"{url}/v1/traces", request.SerializeToString(), headers=headers, timeout=20)
         except requests.exceptions.RequestException as error:
@@ -54,7 +54,7 @@ def over_http(url, ca):
     return send
 
 
-def over_grpc(url, ca):
+def over_grpc(url, ca, token):
     with open(ca, "rb") as file:
         credentials = grpc.ssl_channel_credentials(file.read())
     # A pool of subchannels of its own, or all threads would share one connection.
@@ -64,7 +64,7 @@ def over_grpc(url, ca):
 
     def send(request):
         try:
-            stub.Export(request, timeout=20)
+            stub.Export(request, timeout=20, metadata=[("authorization", f"Bearer {token}")])
         except grpc.RpcError as error:
             return f"gRPC {error.code().name}: {error.details()}"
         return None
@@ -72,7 +72,7 @@ def over_grpc(url, ca):
     return send
 
 
-def main(url, ca, enough, path):
+def main(url, ca, token, enough, path):
     failures = collections.Counter()
     acknowledged = []
     given_up = []
@@ -95,7 +95,7 @@ def main(url, ca, enough, path):
             slowest[way] = max(slowest[way], time.monotonic() - start)
 
     threads = [
-        threading.Thread(target=run, args=(way, make(url, ca)))
+        threading.Thread(target=run, args=(way, make(url, ca, token)))
         for way, make in [("http", over_http), ("grpc", over_grpc)]
         for _ in range(THREADS)
     ]
@@ -118,4 +118,4 @@ def main(url, ca, enough, path):
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:5])
+    main(*sys.argv[1:6])
