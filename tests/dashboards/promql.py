@@ -51,42 +51,55 @@ def check_names(page):
             yield f"{where}: no label {unknown} on what it reads"
 
 
-def substituted(expression):
-    for name, value in {"$__rate_interval": "5s", "$job": "ruvvector", "$instance": ".+"}.items():
+def substituted(expression, chosen):
+    """The expression as Grafana sends it, with these values chosen of `job` and of `instance`."""
+    values = {f"${name}": "|".join(map(re.escape, some)).replace("\\", r"\\") for name, some in chosen.items()}
+    for name, value in {"$__rate_interval": "5s", **values}.items():
         expression = expression.replace(name, value)
     assert "$" not in expression, f"a variable that the check does not know: {expression}"
     return expression
 
 
-def numbers(address, expression):
-    """The values of an instant query that are numbers."""
-    answer = prometheus_answer(address, "query", query=substituted(expression))
+def values_of(address, variable, chosen):
+    metric, label = re.fullmatch(r"label_values\((.*), (\w+)\)", variable["query"]).groups()
+    return prometheus_answer(address, f"label/{label}/values", **{"match[]": substituted(metric, chosen)})
+
+
+def numbers(address, expression, chosen):
+    """The values of an instant query that are numbers; what is told by instance is of those chosen."""
+    answer = prometheus_answer(address, "query", query=substituted(expression, chosen))
+    for series in answer["result"]:
+        assert series["metric"].get("instance") in [None, *chosen["instance"]], f"of another program: {series}"
     values = [float(series["value"][1]) for series in answer["result"]]
     return [value for value in values if not math.isnan(value)]
 
 
-def check_data(address, listeners, rounds):
-    """Every expression gives numbers, and every variable values, while events of all kinds come in."""
-    silent = dict.fromkeys((where, expression) for where, _, expression in queries(PROMETHEUS, "expr"))
+def all_of(address, job):
+    """What a newcomer has chosen, who opens the overview and leaves it at `All`; but one job, where one is given."""
+    chosen = {"job": [job]} if job else {}
+    for name in ["job", "instance"]:
+        if name not in chosen:
+            chosen[name] = values_of(address, variables(boards()["overview"])[name], chosen)
+    return chosen
+
+
+def check_data(address, listeners, rounds, job=None, empty=()):
+    """Every expression gives numbers while events of all kinds come in, but for those of the panels in `empty`."""
+    silent = {(where, expression): panel["title"] in empty for where, panel, expression in queries(PROMETHEUS, "expr")}
+    chosen = until("the variables have values", lambda: (lambda all_: all_ if all(all_.values()) else None)(all_of(address, job)))
 
     def all_speak():
         for where, expression in list(silent):
-            if numbers(address, expression):
+            if numbers(address, expression, chosen):
                 del silent[where, expression]
         if silent:
             round_of(listeners, next(rounds))
-        return None if silent else True
+        return None if all(silent.values()) else True
 
     try:
         until("numbers for every expression", all_speak)
     except TimeoutError:
-        yield from (f"{where}: no numbers for {substituted(expression)}" for where, expression in silent)
-    for name, board in boards().items():
-        for variable in variables(board).values():
-            if variable["type"] == "query" and variable["datasource"]["type"] == PROMETHEUS:
-                metric, label = re.fullmatch(r"label_values\((.*), (\w+)\)", variable["query"]).groups()
-                if not prometheus_answer(address, f"label/{label}/values", **{"match[]": substituted(metric)}):
-                    yield f"{name}: ${variable['name']} has no values"
+        yield from (f"{where}: no numbers for {expression}" for (where, expression), none in silent.items() if not none)
 
 
 def check(address, listeners):

@@ -1,4 +1,4 @@
-"""The real binary and a real Prometheus that scrapes it, each for as long as a `with` block lasts.
+"""The real binary, a real Prometheus and what stands beside it, each for as long as a `with` block lasts.
 
 Invariant: each has a directory of its own and free ports, and is gone with both after the block.
 """
@@ -59,62 +59,84 @@ def running(command, log, **options):
 
 
 @contextlib.contextmanager
-def service(binary, database_url):
-    """The addresses of its listeners: `main`, `otlp_http`, `otlp_grpc`."""
-    with tempfile.TemporaryDirectory(prefix="ruvvector-dashboards-") as directory:
-        settings = {
-            "DATABASE_URL": database_url,
-            "RUVVECTOR_STORE": "postgres",
-            "RUVVECTOR_DATA_DIR": f"{directory}/data",
-            "RUVVECTOR_MAINTENANCE_INTERVAL": "1s",
-        }
-        ports = {f"RUVVECTOR_{name}": "0" for name in ["SERVICE_PORT", "OTLP_HTTP_PORT", "OTLP_GRPC_PORT"]}
-        log = f"{directory}/log"
+def process(binary, directory, **settings):
+    """The child and the addresses of its listeners, `main`, `otlp_http`, `otlp_grpc`; its data stays in `directory`."""
+    ports = {f"RUVVECTOR_{name}": "0" for name in ["SERVICE_PORT", "OTLP_HTTP_PORT", "OTLP_GRPC_PORT"]}
+    log = f"{directory}/log"
 
-        def listeners():
-            assert child.poll() is None, open(log).read()
-            lines = [json.loads(line) for line in open(log) if line.startswith("{") and line.endswith("}\n")]
-            found = {
-                line["listener"]: line["address"].split(",")[0] for line in lines if line["message"] == "listening"
-            }
-            return found if len(found) == 3 else None
+    def listeners():
+        assert child.poll() is None, open(log).read()
+        lines = [json.loads(line) for line in open(log) if line.startswith("{") and line.endswith("}\n")]
+        found = {line["listener"]: line["address"].split(",")[0] for line in lines if line["message"] == "listening"}
+        return found if len(found) == 3 else None
 
-        environment = {
-            "PATH": os.environ["PATH"],
-            "RUVVECTOR_BIND": "127.0.0.1",
-            "RUVVECTOR_LOG_FORMAT": "json",
-            **settings,
-            **ports,
-        }
-        with running([os.path.abspath(binary)], log, env=environment, cwd=directory) as child:
-            yield until("the service listens", listeners)
+    environment = {
+        "PATH": os.environ["PATH"],
+        "RUVVECTOR_BIND": "127.0.0.1",
+        "RUVVECTOR_LOG_FORMAT": "json",
+        "RUVVECTOR_DATA_DIR": f"{directory}/data",
+        **ports,
+        **settings,
+    }
+    with running([os.path.abspath(binary)], log, env=environment, cwd=directory) as child:
+        yield child, until("the service listens", listeners)
 
 
 @contextlib.contextmanager
-def prometheus(target):
-    """The address of one that scrapes `target` every second, as the job `ruvvector`."""
-    with tempfile.TemporaryDirectory(prefix="ruvvector-prometheus-") as directory:
-        with open(f"{directory}/prometheus.yml", "w") as file:
-            file.write(
-                "global: {scrape_interval: 1s}\nscrape_configs:\n- job_name: ruvvector\n"
-                f"  static_configs: [{{targets: ['{target.removeprefix('http://')}']}}]\n"
-            )
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            address = f"127.0.0.1:{free.getsockname()[1]}"
+def service(binary, database_url=None, **settings):
+    """The addresses of its listeners; without a database it is on SQLite."""
+    store = {"RUVVECTOR_STORE": "sqlite"}
+    if database_url:
+        store = {"RUVVECTOR_STORE": "postgres", "DATABASE_URL": database_url}
+    with tempfile.TemporaryDirectory(prefix="ruvvector-dashboards-") as directory:
+        settings = {"RUVVECTOR_MAINTENANCE_INTERVAL": "1s", **store, **settings}
+        with process(binary, directory, **settings) as (_, listeners):
+            yield listeners
+
+
+def free_address():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{free.getsockname()[1]}"
+
+
+@contextlib.contextmanager
+def unprivileged(program, files, flags, address):
+    """A server of Prometheus's family, in a directory with these files, once it is ready: its address."""
+    path = shutil.which(program)
+    assert path, f"{program} is missing"
+    with tempfile.TemporaryDirectory(prefix=f"ruvvector-{os.path.basename(path)}-") as directory:
+        for name, text in files.items():
+            with open(f"{directory}/{name}", "w") as file:
+                file.write(text)
         options = {"cwd": directory}
         if os.geteuid() == 0:
             shutil.chown(directory, NOBODY, NOBODY)
             options |= {"user": NOBODY, "group": NOBODY, "extra_groups": []}
-        command = [
-            "prometheus",
-            "--config.file=prometheus.yml",
-            "--storage.tsdb.path=data",
-            f"--web.listen-address={address}",
-        ]
-        with running(command, f"{directory}/log", **options):
-            until("Prometheus is ready", lambda: True if ask(f"http://{address}/-/ready")[0] == 200 else None)
+            # What lies in a checkout may be out of that user's reach.
+            if not path.startswith("/usr/"):
+                path = shutil.copy(path, directory)
+        with running([path, *flags, f"--web.listen-address={address}"], f"{directory}/log", **options) as child:
+
+            def ready():
+                assert child.poll() is None, open(f"{directory}/log").read()
+                return True if ask(f"http://{address}/-/ready")[0] == 200 else None
+
+            until(f"{program} is ready", ready)
             yield f"http://{address}"
+
+
+def scrape(job, *targets):
+    addresses = [target.removeprefix("http://") for target in targets]
+    return {"job_name": job, "static_configs": [{"targets": addresses}]}
+
+
+def prometheus(configuration, program="prometheus", files=None, flags=(), address=None):
+    """The address of a Prometheus with this configuration, beside which `files` lie."""
+    # JSON is YAML.
+    files = {"prometheus.yml": json.dumps(configuration), **(files or {})}
+    flags = ["--config.file=prometheus.yml", "--storage.tsdb.path=data", *flags]
+    return unprivileged(program, files, flags, address or free_address())
 
 
 def prometheus_answer(address, path, **parameters):
