@@ -3,8 +3,8 @@
 #
 #   scripts/test.sh
 #
-# Installs what is missing from the system's packages (as root, or by sudo): PostgreSQL's server programs, Prometheus,
-# strace, Python's venv and yaml, curl, Chromium, Java and Maven. SDKs and what they run on go into target/sdk. Servers
+# Installs what is missing from the system's packages (as root, or by sudo): PostgreSQL's server programs, Prometheus and
+# its Alertmanager, strace, Python's venv and yaml, curl, Chromium, Java and Maven. SDKs and what they run on go into target/sdk. Servers
 # run in temporary directories on free ports, never as root, and are removed. Nothing is ever skipped: what cannot be had
 # is an error.
 set -euo pipefail
@@ -51,6 +51,7 @@ packages() {
     have_postgres || missing+=(postgresql postgresql-client)
     command -v psql >/dev/null || missing+=(postgresql-client)
     command -v prometheus >/dev/null && command -v promtool >/dev/null || missing+=(prometheus)
+    command -v prometheus-alertmanager >/dev/null || missing+=(prometheus-alertmanager)
     command -v strace >/dev/null || missing+=(strace)
     command -v curl >/dev/null || missing+=(curl)
     command -v chromium >/dev/null || missing+=(chromium)
@@ -68,7 +69,7 @@ packages() {
             fail "could not install: ${missing[*]}"
     fi
     have_postgres || fail "PostgreSQL's server programs (initdb, pg_ctl) are missing; install the package 'postgresql'"
-    for program in prometheus promtool strace curl psql chromium javac mvn; do
+    for program in prometheus promtool prometheus-alertmanager strace curl psql chromium javac mvn; do
         command -v "$program" >/dev/null || fail "$program is missing; install it with your system's package manager"
     done
     have_venv || fail "Python's venv is missing; install the package 'python3-venv'"
@@ -83,6 +84,7 @@ sdks() {
     scripts/sdk/rust.sh
     scripts/reference-collector.sh >/dev/null
     scripts/telemetrygen.sh
+    scripts/prometheus3.sh >/dev/null
 }
 
 cargo_tests() {
@@ -111,6 +113,7 @@ step 'lints' cargo clippy --quiet --all-targets -- -D warnings
 step 'build' cargo test --quiet --no-run
 step 'dashboards' scripts/check-dashboards.sh
 step 'alerts' scripts/with-postgres.sh scripts/check-alerts.sh
+step 'outage' scripts/check-outage.sh
 step 'chart and image' scripts/check-helm.sh
 step 'docs' scripts/check-docs.sh
 step 'tests' cargo_tests
