@@ -202,6 +202,10 @@ def check_life(dockerfile, root):
             assert process.poll() is None, f"it does not start: {process.stdout.read()}"
             assert time.monotonic() < end, f"never healthy: {code[1]}"
             time.sleep(0.1)
+        # An engine puts this file there; that names are looked up at all is the libraries' part.
+        (root.path / "etc/hosts").write_text("127.0.0.1 a-name\n")
+        code, said = root.run(*entry, "healthcheck", "--url", f"http://a-name:{main}/health/ready", **given)
+        assert code == 0, f"a name is not found: {said}"
         process.send_signal(getattr(signal, dockerfile.one(dockerfile.image, "STOPSIGNAL")))
         said, _ = process.communicate(timeout=DEADLINE_SECONDS)
     finally:
