@@ -19,6 +19,7 @@ import sys
 import tempfile
 import threading
 import time
+import tomllib
 from pathlib import Path
 
 import yaml
@@ -89,6 +90,19 @@ def context():
             yield path
 
 
+def check_package(folder):
+    """Cargo takes it with its lock as it stands, and finds every target that the manifest names: else it builds none."""
+    host = re.search(r"^host: (.+)$", run("rustc", "-vV").stdout, re.M)[1]
+    options = ("--locked", "--offline", "--format-version=1", "--filter-platform", host)
+    done = run("cargo", "metadata", *options, cwd=folder)
+    assert done.returncode == 0, f"the copy is no package: {done.stderr}"
+    (package,) = [each for each in json.loads(done.stdout)["packages"] if each["name"] == "ruvvector-service"]
+    found = {(target["kind"][0], target["name"]) for target in package["targets"] if Path(target["src_path"]).exists()}
+    manifest = tomllib.loads((folder / "Cargo.toml").read_text())
+    named = {(kind, target["name"]) for kind in ("bin", "test", "bench") for target in manifest[kind]}
+    assert named <= found, f"Cargo.toml names what the Dockerfile does not copy: {named - found}"
+
+
 def check_context(dockerfile, binary):
     """From what the Dockerfile copies alone, Cargo finds every target, and the compiler every file it read for the binary."""
     seen = list(context())
@@ -104,8 +118,7 @@ def check_context(dockerfile, binary):
                 place = folder / target / (inside or (Path(path).name if target.endswith("/") else ""))
                 place.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(ROOT / path, place)
-        done = run("cargo", "metadata", "--locked", "--offline", "--no-deps", "--format-version=1", cwd=folder)
-        assert done.returncode == 0, f"the copy is no package: {done.stderr}"
+        check_package(folder)
         read = binary.with_name(binary.name + ".d")
         assert read.exists(), f"{read} is missing: cargo build writes it"
         _, files = read.read_text().strip().split(": ", 1)
