@@ -226,7 +226,7 @@ def check_life(dockerfile, root):
     assert process.returncode == 0, f"its stop ends with {process.returncode}: {said}"
     code, said = root.run(*json.loads(check), **given)
     assert code == 1 and "not ready" in said, f"stopped, and yet: {said}"
-    for task in ("list", "verify"):
+    for task in ("list", "verify", "drain"):
         code, said = root.run(*entry, "log", task, **given)
         assert code == 0, f"log {task}: {said}"
 
