@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # Checks the chart, the Dockerfile and compose.yaml, without a cluster and without an engine.
 #
-#   scripts/check-helm.sh
+#   scripts/with-postgres.sh scripts/check-helm.sh
 #
 # Builds the pinned helm and installs tests/helm/requirements.txt into target/helm where they are not there yet. The chart
 # is linted, rendered with each of its ci/*-values.yaml, read by the schemas of several Kubernetes versions and held to its
 # promises, and so are upgrades from one set of values to another; bad values have to be refused. The Dockerfile is linted,
 # what it copies is held against what the compiler read, and the image's root is laid out by the script that the Dockerfile
 # runs; compose.yaml is held against what it mounts. The binary in target/debug has to understand what chart, image and
-# compose.yaml give it, and to live in that root.
+# compose.yaml give it, to live in that root, and to do with a real PostgreSQL what each pod of the chart is there for.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -41,9 +41,11 @@ install_all() {
 }
 
 install_all
+[ -n "${RUVVECTOR_TEST_POSTGRES_URL:-}" ] || fail 'wants a PostgreSQL: run it under scripts/with-postgres.sh'
 [ -x "$binary" ] || fail "$binary is missing: cargo build"
 promtool=$(command -v promtool)
 "$home/venv/bin/hadolint" --failure-threshold info Dockerfile
 "$home/venv/bin/python" tests/helm/image.py "$binary"
 "$home/venv/bin/python" tests/helm/compose.py "$promtool" "$binary"
 "$home/venv/bin/python" tests/helm/chart.py "$helm" "$promtool" "$binary"
+"$home/venv/bin/python" tests/helm/live.py "$helm" "$binary"

@@ -106,6 +106,6 @@ step 'lints' cargo clippy --quiet --all-targets -- -D warnings
 step 'build' cargo test --quiet --no-run
 step 'dashboards' scripts/check-dashboards.sh
 step 'alerts' scripts/with-postgres.sh scripts/check-alerts.sh
-step 'chart and image' scripts/check-helm.sh
+step 'chart and image' scripts/with-postgres.sh scripts/check-helm.sh
 step 'tests' cargo_tests
 printf '\nall passed in %s s\n' $((SECONDS - started))
