@@ -23,6 +23,7 @@ from promises import of
 
 DEADLINE_SECONDS = 60
 EVENTS = 25
+TOKEN = "a-token"
 AWAY = "postgres://ruvvector:secret@127.0.0.1:1/telemetry"
 
 
@@ -35,6 +36,7 @@ class Container:
         (folder / "ruvvector.toml").write_text(config["data"]["ruvvector.toml"])
         # What a cluster would put there.
         known = {"POD_NAMESPACE": "telemetry", "POD_NAME": "shop-ruvvector-service-0", "DATABASE_URL": url}
+        known["RUVVECTOR_AUTH_TOKENS"] = TOKEN
         self.environment = {e["name"]: e["value"] if "value" in e else known[e["name"]] for e in container["env"]}
         for name, value in known.items():
             self.environment = {key: text.replace(f"$({name})", value) for key, text in self.environment.items()}
@@ -53,7 +55,9 @@ class Container:
 
 
 def asked(url, data=None):
-    with urllib.request.urlopen(url, data, timeout=DEADLINE_SECONDS) as answer:
+    """The answer. A token is shown with what is sent alone: probes and Prometheus have none."""
+    request = urllib.request.Request(url, data, {"Authorization": f"Bearer {TOKEN}"} if data else {})
+    with urllib.request.urlopen(request, timeout=DEADLINE_SECONDS) as answer:
         return answer.read()
 
 
@@ -96,7 +100,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         values = {"store": "postgres", "database": {"url": url}, "migration": {"enabled": True}}
-        values |= {"settings": {"batch_rows": 500}, "drain": {"claims": ["data-shop-ruvvector-service-1"]}}
+        values |= {"auth": {"tokens": [TOKEN]}, "serviceMonitor": {"enabled": True}, "settings": {"batch_rows": 500}, "drain": {"claims": ["data-shop-ruvvector-service-1"]}}
         (folder / "values.yaml").write_text(yaml.safe_dump(values))
         text = must(helm, "template", "shop", CHART, "--kube-version", VERSIONS[-1], "--values", folder / "values.yaml")
         documents = [document for document in yaml.safe_load_all(text) if document]
@@ -121,6 +125,8 @@ def main():
         drain.ends_well()
         (test,) = of(documents, "Pod")
         with Instance(container(collector)) as instance:
+            (endpoint,) = of(documents, "ServiceMonitor")[0]["spec"]["endpoints"]
+            assert b"ruvvector_queue_events" in asked(instance.url + endpoint["path"])
             asking = container(test["spec"])
             asking.command = [part.replace("http://shop-ruvvector-service:3100", instance.url) for part in asking.command]
             assert instance.url in asking.command[-1] and "ready" in asking.ends_well()
