@@ -114,7 +114,7 @@ step 'build' cargo test --quiet --no-run
 step 'dashboards' scripts/check-dashboards.sh
 step 'alerts' scripts/with-postgres.sh scripts/check-alerts.sh
 step 'outage' scripts/check-outage.sh
-step 'chart and image' scripts/check-helm.sh
+step 'chart and image' scripts/with-postgres.sh scripts/check-helm.sh
 step 'docs' scripts/check-docs.sh
 step 'tests' cargo_tests
 step 'PostgreSQL 14' oldest_postgres

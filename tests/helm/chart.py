@@ -1,9 +1,9 @@
 """Checks what the chart makes. Run by scripts/check-helm.sh, which installs what it needs.
 
-    chart.py HELM PROMTOOL [BINARY]
+    chart.py HELM PROMTOOL BINARY
 
 Every values file in ci/ is linted and rendered for each Kubernetes version, read by that version's own schemas, and held to
-the promises of the README. BINARY, where there is one, has to understand the settings and the environment.
+the promises of the README. BINARY has to understand the settings and the environment.
 """
 
 import functools
@@ -22,6 +22,7 @@ from kubernetes_validate import utils
 from hard import check_hard_cases
 from promises import check_promises, pods
 from readme import check_readme
+from strict import NoDuplicates
 
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "helm/ruvvector-service"
@@ -31,21 +32,6 @@ VERSIONS = ["1.27", "1.30", "1.33", "1.35", "1.37"]
 CUSTOM = {"ServiceMonitor", "PrometheusRule", "HTTPRoute"}
 # Reading them takes longer than the check itself.
 utils.schema_contents = functools.lru_cache(maxsize=None)(utils.schema_contents)
-
-
-class NoDuplicates(yaml.CSafeLoader):
-    """YAML in which a key that stands twice is an error, not the last of the two."""
-
-
-def _mapping(loader, node, deep=False):
-    keys = [loader.construct_object(key, deep=deep) for key, _ in node.value]
-    twice = {key for key in keys if keys.count(key) > 1}
-    if twice:
-        raise yaml.constructor.ConstructorError(None, None, f"twice: {twice}", node.start_mark)
-    return yaml.CSafeLoader.construct_mapping(loader, node, deep)
-
-
-NoDuplicates.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, lambda l, n: _mapping(l, n, True))
 
 
 def run(*command, **options):
@@ -144,7 +130,7 @@ def check_binary(binary, documents):
 
 
 def main():
-    helm, promtool, *binary = sys.argv[1:]
+    helm, promtool, binary = sys.argv[1:]
     check_readme(CHART)
     json.loads((CHART / "values.schema.json").read_text())
     files = sorted((CHART / "ci").glob("*-values.yaml"))
@@ -159,10 +145,9 @@ def main():
     check_package(helm)
     hard = check_hard_cases(helm, CHART, render_with(helm))
     for documents in rendered.values():
-        if binary:
-            check_binary(binary[0], documents)
+        check_binary(binary, documents)
     print(f"{len(files)} files of values for Kubernetes {', '.join(VERSIONS)}; {len(cases)} bad values refused; {hard} values laid over; "
-          f"{rules} files of rules{'' if binary else '; no binary to ask'}")
+          f"{rules} files of rules")
 
 
 if __name__ == "__main__":

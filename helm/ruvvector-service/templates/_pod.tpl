@@ -115,6 +115,8 @@ podFailurePolicy:
   value: /data
 - name: RUVVECTOR_CONFIG
   value: /etc/ruvvector/ruvvector.toml
+- name: RUVVECTOR_SHUTDOWN_GRACE
+  value: {{ $values.shutdownGrace | quote }}
 {{- if $values.migration.enabled }}
 - name: RUVVECTOR_AUTO_MIGRATE
   value: "false"
@@ -145,8 +147,6 @@ podFailurePolicy:
   value: "4317"
 - name: RUVVECTOR_DRAIN_DELAY
   value: {{ .Values.drainDelay | quote }}
-- name: RUVVECTOR_SHUTDOWN_GRACE
-  value: {{ .Values.shutdownGrace | quote }}
 {{- with include "ruvvector.emptyDirBudget" . }}
 - name: RUVVECTOR_LOG_MAX_BYTES
   value: {{ . | quote }}
