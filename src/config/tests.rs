@@ -308,6 +308,8 @@ fn no_secret_is_ever_shown() {
         ),
         ("POSTGRES_PASSWORD", "hunter2"),
         ("RUVVECTOR_AUTH_TOKENS", "hunter2,hunter2b"),
+        ("RUVVECTOR_TRACES_ENDPOINT", "http://collector:4317"),
+        ("RUVVECTOR_TRACES_HEADERS", "authorization=Bearer hunter2"),
     ];
     let loaded = load(&[], &variables, "").unwrap();
     let everything = format!(

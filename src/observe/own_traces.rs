@@ -10,8 +10,9 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use futures_util::FutureExt as _;
 use opentelemetry::Context;
-use opentelemetry::context::FutureExt;
+use opentelemetry::context::FutureExt as _;
 use opentelemetry::trace::{SpanId, TraceContextExt, TraceId};
 use secrecy::SecretString;
 use tracing::{Instrument, Span};
@@ -123,23 +124,24 @@ pub(crate) trait Fault {
 }
 
 /// A step within its span, which ends with it; as it is where nothing is traced.
-pub(crate) async fn traced<T: Noted, E: Fault>(
+pub(crate) fn traced<T: Noted, E: Fault>(
     span: Span,
     step: impl Future<Output = Result<T, E>>,
-) -> Result<T, E> {
-    if span.is_disabled() {
-        return step.await;
-    }
-    let result = step.instrument(span.clone()).await;
-    match &result {
-        Ok(value) => value.note(&span),
-        Err(error) => {
-            if let Some(fault) = error.fault() {
-                spans::fail(&span, fault);
+) -> impl Future<Output = Result<T, E>> {
+    // No async block: it would hold the step twice.
+    step.instrument(span.clone()).map(move |result| {
+        if !span.is_disabled() {
+            match &result {
+                Ok(value) => value.note(&span),
+                Err(error) => {
+                    if let Some(fault) = error.fault() {
+                        spans::fail(&span, fault);
+                    }
+                }
             }
         }
-    }
-    result
+        result
+    })
 }
 
 /// Keeps what runs on a task of its own in the trace of who began it, for its log lines' sake.
@@ -166,7 +168,31 @@ pub(crate) fn here() -> Option<Context> {
 
 #[cfg(test)]
 mod tests {
-    use super::Sampling;
+    use opentelemetry::Context;
+    use opentelemetry::trace::{SpanContext, TraceContextExt, TraceFlags, TraceState};
+
+    use super::{Sampling, carried, carried_into, current_ids, here};
+
+    #[tokio::test]
+    async fn what_runs_on_another_task_or_thread_knows_whose_request_it_is_for() {
+        let (trace, span) = (1.into(), 2.into());
+        let caller = SpanContext::new(trace, span, TraceFlags::default(), true, TraceState::NONE);
+        let (task, thread) = {
+            let _within = Context::new().with_remote_span_context(caller).attach();
+            let task = carried(here(), async { current_ids() });
+            (task, carried_into(current_ids))
+        };
+        assert_eq!(current_ids(), None);
+        assert_eq!(tokio::spawn(task).await.unwrap(), Some((trace, span)));
+        let on_thread = tokio::task::spawn_blocking(thread).await.unwrap();
+        assert_eq!(on_thread, Some((trace, span)));
+        assert_eq!(
+            tokio::spawn(carried(here(), async { current_ids() }))
+                .await
+                .unwrap(),
+            None
+        );
+    }
 
     #[test]
     fn as_many_are_drawn_as_the_ratio_says() {

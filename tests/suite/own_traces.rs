@@ -13,6 +13,9 @@ use crate::support::service::{Launch, Service};
 /// What the spans are, and how they hang together.
 mod tree;
 
+/// What log lines say of it.
+mod lines;
+
 /// Pointed at itself, or at each other.
 mod loops;
 

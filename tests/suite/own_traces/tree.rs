@@ -184,9 +184,8 @@ async fn a_fault_of_the_service_is_an_error_and_one_of_the_client_is_none() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_caller_who_does_not_trace_is_not_traced_and_log_lines_name_its_trace() {
-    let (from, to, _dirs) =
-        two(|dir| Launch::sqlite(dir).with("RUVVECTOR_LOG_LEVEL", "debug")).await;
+async fn a_caller_who_does_not_trace_is_not_traced() {
+    let (from, to, _dirs) = two(Launch::sqlite).await;
     let sampled = TRACE.replace('0', "2");
     ingest(&from, &traceparent(TRACE, "00")).await;
     ingest(&from, "00-nonsense").await;
