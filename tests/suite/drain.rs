@@ -264,7 +264,9 @@ async fn an_orphan_is_drained_once_beside_a_running_collector_however_often_it_i
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drain_that_is_stopped_or_meets_a_newer_schema_ends_with_1_and_loses_nothing() {
     let dir = directory();
-    let nowhere = Launch::postgres(dir.path(), NOWHERE).with("RUVVECTOR_RETRY_MAX", "1s");
+    let nowhere = Launch::postgres(dir.path(), NOWHERE)
+        .with("RUVVECTOR_RETRY_MAX", "1s")
+        .with("RUVVECTOR_CONNECT_TIMEOUT", "1s");
     let ledger = Arc::new(Ledger::default());
     let mut service = nowhere.start().await;
     let load = Load::start(&ledger, Shape::STEADY);
