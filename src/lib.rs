@@ -98,7 +98,7 @@ pub async fn run(
     mut warnings: Vec<String>,
     stop: Stop,
 ) -> Result<(), RunError> {
-    // First, as it raises the limit of open files, and recovering a large log needs many.
+    // First, as it raises the limit of open files, for all that follows.
     let places = Places::new(&config.receive);
     let options = config.log.clone();
     let log = tokio::task::spawn_blocking(move || Log::open(Arc::new(OsDisk), &options))
