@@ -99,7 +99,7 @@ pub async fn run(
     stop: Stop,
     supervisor: Supervisor,
 ) -> Result<(), RunError> {
-    // First, as it raises the limit of open files, and recovering a large log needs many.
+    // First, as it raises the limit of open files, for all that follows.
     let places = Places::new(&config.receive);
     let options = config.log.clone();
     let starting = supervisor.starting(&format!("recovering the log in {}", options.dir.display()));

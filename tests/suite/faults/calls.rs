@@ -158,15 +158,17 @@ async fn a_log_that_breaks_during_a_stop_ends_it_with_an_error() {
     arguments.extend(["-P".to_owned(), broken.display().to_string()]);
     let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
     let mut service = launch.under(&arguments).start().await;
-    let event = |n: usize| {
-        format!(r#"{{"correlationId":"e{n}","integration":"shop","eventType":"stopped"}}"#)
+    let large = |n: u32, bytes: usize| {
+        let event =
+            format!(r#"{{"correlationId":"e{n}","integration":"shop","eventType":"stopped"}}"#);
+        format!("[{event}{}]", " ".repeat(bytes))
     };
     let post = async |service: &Service, body: String| {
         let url = service.url("/ingest");
         let answer = service.http.post(&url, "application/json", body).await;
         answer.expect("an answer").status
     };
-    assert_eq!(post(&service, event(0)).await, 200);
+    assert_eq!(post(&service, large(0, 400_000)).await, 200);
     // The segment at hand, and two in reserve.
     service
         .until("there is a third file", async |_: &Service| {
@@ -179,9 +181,8 @@ async fn a_log_that_breaks_during_a_stop_ends_it_with_an_error() {
             service.lines().contains("no longer ready")
         })
         .await;
-    // Larger than half a segment: it gets a file of its own.
-    let events: Vec<_> = (1..10_000).map(event).collect();
-    assert_eq!(post(&service, format!("[{}]", events.join(","))).await, 503);
+    // Larger than what is left of the segment, and than half of one: it gets a file of its own.
+    assert_eq!(post(&service, large(1, 800_000)).await, 503);
     let status = service.ended(Duration::from_secs(50)).await;
     assert_eq!(status.code(), Some(1), "{}", service.lines());
     assert!(
