@@ -4,9 +4,9 @@
 #   scripts/test.sh
 #
 # Installs what is missing from the system's packages (as root, or by sudo): PostgreSQL's server programs, Prometheus and
-# its Alertmanager, strace, Python's venv and yaml, curl, Chromium, Java and Maven. SDKs and what they run on go into target/sdk. Servers
-# run in temporary directories on free ports, never as root, and are removed. Nothing is ever skipped: what cannot be had
-# is an error.
+# its Alertmanager, strace, groff, systemd's programs, Python's venv and yaml, curl, Chromium, Java and Maven. SDKs and
+# what they run on go into target/sdk. Servers run in temporary directories on free ports, never as root, and are removed.
+# Nothing is ever skipped: what cannot be had is an error.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -53,6 +53,8 @@ packages() {
     command -v prometheus >/dev/null && command -v promtool >/dev/null || missing+=(prometheus)
     command -v prometheus-alertmanager >/dev/null || missing+=(prometheus-alertmanager)
     command -v strace >/dev/null || missing+=(strace)
+    command -v groff >/dev/null || missing+=(groff-base)
+    command -v systemd-analyze >/dev/null || missing+=(systemd)
     command -v curl >/dev/null || missing+=(curl)
     command -v chromium >/dev/null || missing+=(chromium)
     command -v cc >/dev/null || missing+=(gcc libc6-dev)
@@ -69,7 +71,7 @@ packages() {
             fail "could not install: ${missing[*]}"
     fi
     have_postgres || fail "PostgreSQL's server programs (initdb, pg_ctl) are missing; install the package 'postgresql'"
-    for program in prometheus promtool prometheus-alertmanager strace curl psql chromium javac mvn; do
+    for program in prometheus promtool prometheus-alertmanager strace groff systemd-analyze curl psql chromium javac mvn; do
         command -v "$program" >/dev/null || fail "$program is missing; install it with your system's package manager"
     done
     have_venv || fail "Python's venv is missing; install the package 'python3-venv'"
@@ -115,6 +117,7 @@ step 'dashboards' scripts/check-dashboards.sh
 step 'alerts' scripts/with-postgres.sh scripts/check-alerts.sh
 step 'outage' scripts/check-outage.sh
 step 'chart and image' scripts/with-postgres.sh scripts/check-helm.sh
+step 'systemd unit' scripts/with-postgres.sh scripts/check-systemd.sh
 step 'docs' scripts/check-docs.sh
 step 'tests' cargo_tests
 step 'PostgreSQL 14' oldest_postgres

@@ -52,10 +52,11 @@ pub struct Starting {
     _background: JoinSet<()>,
 }
 
-/// The service runs; ends with [`Running::stopping`].
+/// The service runs; to be kept until the end of a stop, which is alive too.
 pub struct Running {
     supervisor: Supervisor,
-    _background: JoinSet<()>,
+    status: JoinSet<()>,
+    _life: JoinSet<()>,
 }
 
 impl Supervisor {
@@ -124,27 +125,29 @@ impl Starting {
     #[must_use]
     pub(crate) fn ready(self, place: String, health: &Watch, log: &Log) -> Running {
         let supervisor = self.supervisor;
-        let mut background = JoinSet::new();
+        let (mut statuses, mut life) = (JoinSet::new(), JoinSet::new());
         if supervisor.socket.is_some() {
             let first = status(&place);
             let told = supervisor
                 .tell(&format!("READY=1\n{first}"))
                 .then_some(first);
-            background.spawn(follow(supervisor.clone(), health.clone(), place, told));
+            statuses.spawn(follow(supervisor.clone(), health.clone(), place, told));
             if let Some(watchdog) = supervisor.watchdog {
-                background.spawn(live(supervisor.clone(), log.clone(), watchdog / 3));
+                life.spawn(live(supervisor.clone(), log.clone(), watchdog / 3));
             }
         }
         Running {
             supervisor,
-            _background: background,
+            status: statuses,
+            _life: life,
         }
     }
 }
 
 impl Running {
     /// The stop begins, and is over in `delay`, `grace` and what the requests under way take.
-    pub fn stopping(self, delay: Duration, grace: Duration) {
+    pub fn stopping(&mut self, delay: Duration, grace: Duration) {
+        self.status.abort_all();
         let within = delay.saturating_add(grace).saturating_add(STOP_BEYOND);
         let status = status("stopping: the requests under way, then what the database still takes");
         self.supervisor.tell(&format!(

@@ -114,6 +114,14 @@ pub fn router(store: Store, options: Options) -> Router {
         .route("/query/{id}", get(event))
         .route("/traces/{traceId}", get(trace))
         .with_state(queries)
+        .layer(axum::middleware::map_response(varies))
+}
+
+/// Whatever is answered, another `Accept` might have been answered otherwise (RFC 9110, section 12.5.5).
+async fn varies(mut response: Response) -> Response {
+    let accept = HeaderValue::from_static("Accept");
+    response.headers_mut().append(header::VARY, accept);
+    response
 }
 
 #[derive(Clone)]
@@ -136,10 +144,14 @@ async fn query(
         None => Format::Json,
     };
     let order = search.order;
-    let found = queries.page(search).await;
+    let done = async {
+        let (page, slot) = queries.page(search).await?;
+        let written = queries.write(page, order, format).await?;
+        Ok::<_, QueryError>((written, slot))
+    };
+    let done = done.await;
     record("/query", started);
-    let (page, slot) = found?;
-    let written = queries.write(page, order, format).await?;
+    let (written, slot) = done?;
     Ok(answer(written, order, &uri, &pairs, slot))
 }
 
@@ -158,13 +170,17 @@ async fn trace(
         None => Format::Json,
     };
     let order = search.order;
-    let found = queries.page(search).await;
+    let done = async {
+        let (mut page, slot) = queries.page(search).await?;
+        if format == Format::Json {
+            page.order_by_nanosecond(order);
+        }
+        let written = queries.write(page, order, format).await?;
+        Ok::<_, QueryError>((written, slot))
+    };
+    let done = done.await;
     record("/traces/{traceId}", started);
-    let (mut page, slot) = found?;
-    if format == Format::Json {
-        page.order_by_nanosecond(order);
-    }
-    let written = queries.write(page, order, format).await?;
+    let (written, slot) = done?;
     Ok(answer(written, order, &uri, &pairs, slot))
 }
 
@@ -187,18 +203,22 @@ async fn event(
         ));
     }
     let form = format::form(&pairs, &headers)?;
-    let found = queries.event(id).await;
+    let done = async {
+        let (event, slot) = queries.event(id).await?;
+        let Some(form) = form else {
+            return Ok((Written::event(event), slot));
+        };
+        let format = Format::Otlp(format::signal(&event)?, form);
+        let page = Page {
+            events: vec![event],
+            more: false,
+        };
+        let written = queries.write(page, Order::NewestFirst, format).await?;
+        Ok::<_, QueryError>((written, slot))
+    };
+    let done = done.await;
     record("/query/{id}", started);
-    let (event, slot) = found?;
-    let Some(form) = form else {
-        return Ok(Written::event(event).response(slot));
-    };
-    let format = Format::Otlp(format::signal(&event)?, form);
-    let page = Page {
-        events: vec![event],
-        more: false,
-    };
-    let written = queries.write(page, Order::NewestFirst, format).await?;
+    let (written, slot) = done?;
     Ok(written.response(slot))
 }
 
