@@ -11,4 +11,6 @@ binary=${RUVVECTOR_BINARY:-target/debug/ruvvector-service}
 [ -x "$binary" ] || { echo "check-docs: $binary is missing; build it with: cargo build" >&2; exit 1; }
 # It is thrown away, and a database a document would be seconds of syncing.
 export RUVVECTOR_TEST_POSTGRES_OPTIONS="-c fsync=off -c full_page_writes=off ${RUVVECTOR_TEST_POSTGRES_OPTIONS:-}"
+# With the servers of the dashboards' test, and the alerts' reading of PromQL.
+export PYTHONPATH=$PWD/tests/dashboards:$PWD/scripts
 scripts/with-postgres.sh python3 tests/docs/run.py "$binary" "$@"

@@ -2,6 +2,8 @@
 
     scripts/with-postgres.sh python3 tests/docs/run.py [--show] BINARY [DOCUMENT…]
 
+as scripts/check-docs.sh does, with tests/dashboards and scripts on Python's path.
+
 Invariant: a block is run, or checked and counted as checked only, with its reason; none is passed over.
 """
 
@@ -16,16 +18,15 @@ import sys
 import threading
 import time
 
+import check_alerts
 import markdown
 from blocks import parse_problem, reach_problem
 from markdown import Problem
 from references import tree
-from shared import HERE, ROOT, check_alerts, everything
+from servers import prometheus_answer, until
+from shared import ROOT, everything
 from shell import PATIENCE_SECONDS, Outcome, Shell, alive
 from world import World
-
-# Found by the path that `shared` sets.
-from servers import prometheus_answer, until  # isort: skip
 
 PROMETHEUS_PATIENCE_SECONDS = 20
 SHOWN_LINES = 30
@@ -176,7 +177,7 @@ class Run:
     def sql(self, block, text):
         self.world.settle()
         if self.world.sqlite:
-            command = ["python3", f"{HERE}/sqlite.py", f"{self.world.data}/telemetry.db"]
+            command = ["python3", f"{ROOT}/tests/docs/sqlite.py", f"{self.world.data}/telemetry.db"]
         else:
             command = ["psql", "-X", "-v", "ON_ERROR_STOP=1", "-P", "pager=off", "-f", "-", self.world.url]
         return self.judge(block, self.program(command, text))
