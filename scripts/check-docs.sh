@@ -3,8 +3,9 @@
 #
 #   scripts/check-docs.sh [--show] [DOCUMENT…]      the default is every Markdown file of the project
 #
-# --show prints what each block said. RUVVECTOR_BINARY names another binary than target/debug/ruvvector-service. Needs Python 3.11 or later with yaml,
-# Prometheus, curl, PostgreSQL's programs, and what scripts/sdk/python.sh and scripts/sdk/javascript.sh install.
+# --show prints what each block said. RUVVECTOR_BINARY names another binary than target/debug/ruvvector-service. Needs Python
+# 3.11 or later with yaml, Prometheus, curl, PostgreSQL's programs, and what scripts/sdk/python.sh, scripts/sdk/javascript.sh and
+# scripts/telemetrygen.sh install.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 binary=${RUVVECTOR_BINARY:-target/debug/ruvvector-service}

@@ -45,7 +45,7 @@ class Run:
 
     def __init__(self, document, tools, counts, number):
         self.document, self.tools, self.counts = document, tools, counts
-        self.problems = [*document.problems, *tools.lookup.check(document)]
+        self.problems = [*document.problems, *tools.lookup.check(document, lambda kind: counts.update([("looked up", kind)]))]
         self.world = World(document, tools, number)
         self.shell = None
         self.last = Outcome(0, "", "")
@@ -103,7 +103,7 @@ class Run:
         if not block.runs:
             self.counts["only checked", block.language] += 1
             return None
-        if block.language == "sh" and (problem := reach_problem(block.text)):
+        if block.language == "sh" and (problem := reach_problem(text.replace(self.world.directory, ""))):
             return problem
         self.counts["run", block.language] += 1
         problem = getattr(self, block.language)(block, text)
@@ -301,13 +301,12 @@ def main():
         for found, done in check_all(texts, tools):
             problems += found
             counts += done
-        looked_up = tools.lookup.looked_up
     for problem in problems:
         print(problem, file=sys.stderr)
     for what in dict.fromkeys(what for what, _ in counts):
         kinds = sorted((kind, count) for (one, kind), count in counts.items() if one == what)
         print(f"{what}: {sum(count for _, count in kinds)} ({', '.join(f'{kind} {count}' for kind, count in kinds)})")
-    print(f"{len(paths)} documents, {looked_up} names and links looked up, {len(problems)} problems")
+    print(f"{len(paths)} documents, {len(problems)} problems")
     sys.exit(1 if problems else 0)
 
 
