@@ -86,6 +86,8 @@ class Run:
         # An output that leaves something out is no JSON.
         if not (block.output and "…" in text) and (problem := parse_problem(block, text, self.tools)):
             return problem
+        if block.copy and (problem := self.copied(block)):
+            return problem
         if block.language == "promql":
             if problem := self.names(text):
                 return problem
@@ -110,6 +112,16 @@ class Run:
         if SHOW:
             print(f"{block.path}:{block.line}: {block.language} ended with {self.last.code}\n{shown(self.last)}")
         return problem
+
+    def copied(self, block):
+        """What is wrong with a block that shows a file, or a piece of it."""
+        self.counts["compared", "files"] += 1
+        try:
+            with open(f"{self.tools.root}/{block.copy}", encoding="utf-8") as file:
+                there = f"\n{file.read()}"
+        except OSError as error:
+            return f"no file to compare with: {error}"
+        return None if f"\n{block.text}" in there else f"{block.copy} has no such lines in a row"
 
     def path(self, name):
         path = os.path.join(self.world.directory, name)

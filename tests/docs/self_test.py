@@ -120,6 +120,8 @@ FAULTS = [
     ("requested URL returned error: 404", "→~~~sh\ncurl http://127.0.0.1:3100/nowhere\n~~~\n"),
     ("`background` wants an `expect`", "<!-- docs: background -->\n→~~~sh\nsleep 60\n~~~\n"),
     ("does not show 'up'", "<!-- docs: background; expect \"up\" -->\n→~~~sh\necho down\n~~~\n"),
+    ("no such lines in a row", "<!-- docs: copy=.dockerignore -->\n→~~~text\nnothing\n~~~\n"),
+    ("no file to compare with", "<!-- docs: copy=nothing -->\n→~~~text\nnothing\n~~~\n"),
     ("reaches the machine itself: systemctl", "→~~~sh\nsystemctl --version\n~~~\n"),
     ("reaches the machine itself: /etc/hosts", "→~~~sh\ncat /etc/hosts\n~~~\n"),
     ("syntax error", "<!-- docs: needs systemd -->\n→~~~sh\nif true\n~~~\n"),
