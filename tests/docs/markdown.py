@@ -42,6 +42,8 @@ class Block:
     needs: str | None = None
     background: str | None = None
     output: bool = False
+    # A file of the project that the block is a part of.
+    copy: str | None = None
 
     @property
     def runs(self):
@@ -170,6 +172,8 @@ def apply(found, name, value, document):
         found.file = value
         if found.expects or found.needs:
             return "`file` beside what speaks of a run"
+    elif name == "copy" and value:
+        found.copy = value
     elif name == "needs":
         found.needs = value
         if value not in NEEDS:

@@ -18,8 +18,6 @@ KNOWN = {
     *("RUVVECTOR_PORT", "RUVVECTOR_SERVICE_HOST"),
     # The crate, as Rust writes it.
     "ruvvector_service",
-    # Of Helm.
-    "--set",
 }
 CODE = {"rs", "sh", "py", "sql", "yaml", "yml", "toml", "json", "md"}
 SUFFIX = re.compile(r"_(?:bucket|sum|count)$")
@@ -54,7 +52,6 @@ class Lookup:
     metrics: set
     commands: dict
     scripts: str
-    looked_up: int = 0
 
     @classmethod
     def of(cls, root, binary, page):
@@ -79,27 +76,29 @@ class Lookup:
         variables = {*table, *re.findall(r"\bRUVVECTOR_\w+", scripts)}
         return cls(root, files, variables, words | {"ruvvector_migrations"}, metrics, known, scripts)
 
-    def check(self, document):
-        """The problems of one document."""
+    def check(self, document, saw):
+        """The problems of one document; `saw` is told each kind of thing that is looked up."""
         path, text = document.path, document.text
         code = [*code_spans(text)]
         shell = [block for block in document.blocks if block.language == "sh"]
-        yield from self.check_links(path, text)
-        yield from self.check_names(path, text)
+        yield from self.check_links(path, text, saw)
+        # Other programs' names are their own.
+        foreign = [block for block in document.blocks if block.language in {"nginx", "conf", "ini"}]
+        yield from self.check_names(path, text, foreign, saw)
         for line, span in code:
-            yield from self.check_paths(path, line, span, in_text=True)
-            yield from self.check_span(path, line, span)
+            yield from self.check_paths(path, line, span, in_text=True, saw=saw)
+            yield from self.check_span(path, line, span, shell, saw)
         for block in shell:
             for offset, line in enumerate(block.text.split("\n")):
-                yield from self.check_paths(path, block.line + 1 + offset, line, in_text=False)
+                yield from self.check_paths(path, block.line + 1 + offset, line, in_text=False, saw=saw)
             for at, words in invocations(block.text):
-                yield from self.check_command(path, block.line + 1 + at, words)
+                yield from self.check_command(path, block.line + 1 + at, words, saw)
 
-    def check_links(self, path, text):
+    def check_links(self, path, text, saw):
         for line, target in links(text):
             if re.match(r"[a-z][a-z0-9+.-]*:", target):
                 continue
-            self.looked_up += 1
+            saw("links")
             file, _, anchor = target.partition("#")
             there = os.path.normpath(os.path.join(self.root, os.path.dirname(path), file or os.path.basename(path)))
             if not os.path.exists(there):
@@ -109,19 +108,22 @@ class Lookup:
                     if anchor not in headings(linked.read()):
                         yield Problem(path, line, f"a link to {target}: there is no such heading")
 
-    def check_names(self, path, text):
+    def check_names(self, path, text, foreign, saw):
+        skipped = {block.line + at for block in foreign for at in range(1, block.text.count("\n") + 1)}
         # What a directive expects shows itself when the block is run.
         for number, line in enumerate(re.sub(r"<!-- docs:.*?-->", "", text).split("\n"), 1):
             for name in re.findall(r"\bRUVVECTOR_[A-Z0-9_]*[A-Z0-9]\b(?!_|…)", line):
-                self.looked_up += 1
+                saw("variables")
                 if name not in self.variables | KNOWN:
                     yield Problem(path, number, f"{name} is no setting and no variable of a script")
+            if number in skipped:
+                continue
             for name in re.findall(r"(?<![\w/.-])(?:[a-z]+:)?ruvvector_[a-z0-9_]*[a-z0-9](?::\w+)*(?!\w|_|…|\*|\{…)", line):
-                self.looked_up += 1
+                saw("metrics, rules, tables")
                 if not {name, SUFFIX.sub("", name)} & (self.metrics | self.words | KNOWN):
                     yield Problem(path, number, f"{name} is no metric, no recorded rule and no table")
 
-    def check_paths(self, path, line, text, in_text):
+    def check_paths(self, path, line, text, in_text, saw):
         top = {file.split("/")[0] for file in self.files if "/" in file}
         inner = {file.split("/")[1] for file in self.files if file.startswith("src/") and file.count("/") > 1}
         for token in re.findall(r"(?<![\w/.$~}…<-])(?:\./)?[\w.-]+(?:/[\w.{},*-]*)*(?![\w/…<])", text):
@@ -135,36 +137,37 @@ class Lookup:
             elif in_text and slash and os.path.isdir(os.path.join(self.root, os.path.dirname(path) or "-", first)):
                 places = [os.path.dirname(path)]
             elif in_text and not slash and ending in {"rs", "sh"} and "." in token[1:] and token == text:
-                self.looked_up += 1
+                saw("paths")
                 if not any(file.endswith("/" + token) for file in self.files):
                     yield Problem(path, line, f"{token}: the project has no such file")
                 continue
             else:
                 continue
-            self.looked_up += 1
+            saw("paths")
             if not any(self.exists(os.path.join(place, one)) for place in places for one in braces(token)):
                 yield Problem(path, line, f"{token}: the project has no such path")
 
     def exists(self, path):
         return bool(glob.glob(os.path.join(self.root, path)))
 
-    def check_span(self, path, line, span):
+    def check_span(self, path, line, span, shell, saw):
         commands, _ = self.commands[()]
         words = span.split()
         for _, found in invocations(span):
-            yield from self.check_command(path, line, found)
+            yield from self.check_command(path, line, found, saw)
         if len(words) > 1 and words[0] in commands and (words[1].startswith("--") or re.fullmatch(r"log [a-z]+", span)):
-            yield from self.check_command(path, line, words)
+            yield from self.check_command(path, line, words, saw)
         if re.match(r"--[a-z]", span):
-            self.looked_up += 1
+            saw("flags")
             flag = re.match(r"--[\w-]+", span)[0]
-            ours = any(flag in flags for _, flags in self.commands.values())
-            if flag not in KNOWN and not ours and flag not in self.scripts:
-                yield Problem(path, line, f"{flag} is a flag of nothing here")
+            ours = any(flag in flags for _, flags in self.commands.values()) or flag in self.scripts
+            # Another program's, which the document calls with it.
+            if not ours and not any(flag in block.text for block in shell):
+                yield Problem(path, line, f"{flag} is no flag of ours, of a script, or of a command here")
 
-    def check_command(self, path, line, words):
+    def check_command(self, path, line, words, saw):
         """One call of the binary: `words` without its name."""
-        self.looked_up += 1
+        saw("commands")
         command, words = (), list(words)
         while words:
             word = words.pop(0)

@@ -2,6 +2,8 @@
 
     scripts/with-postgres.sh python3 tests/docs/run.py [--show] BINARY [DOCUMENT…]
 
+as scripts/check-docs.sh does, with tests/dashboards and scripts on Python's path.
+
 Invariant: a block is run, or checked and counted as checked only, with its reason; none is passed over.
 """
 
@@ -16,16 +18,15 @@ import sys
 import threading
 import time
 
+import check_alerts
 import markdown
 from blocks import parse_problem, reach_problem
 from markdown import Problem
 from references import tree
-from shared import HERE, ROOT, check_alerts, everything
+from servers import prometheus_answer, until
+from shared import ROOT, everything
 from shell import PATIENCE_SECONDS, Outcome, Shell, alive
 from world import World
-
-# Found by the path that `shared` sets.
-from servers import prometheus_answer, until  # isort: skip
 
 PROMETHEUS_PATIENCE_SECONDS = 20
 SHOWN_LINES = 30
@@ -44,7 +45,7 @@ class Run:
 
     def __init__(self, document, tools, counts, number):
         self.document, self.tools, self.counts = document, tools, counts
-        self.problems = [*document.problems, *tools.lookup.check(document)]
+        self.problems = [*document.problems, *tools.lookup.check(document, lambda kind: counts.update([("looked up", kind)]))]
         self.world = World(document, tools, number)
         self.shell = None
         self.last = Outcome(0, "", "")
@@ -85,6 +86,8 @@ class Run:
         # An output that leaves something out is no JSON.
         if not (block.output and "…" in text) and (problem := parse_problem(block, text, self.tools)):
             return problem
+        if block.copy and (problem := self.copied(block)):
+            return problem
         if block.language == "promql":
             if problem := self.names(text):
                 return problem
@@ -102,13 +105,23 @@ class Run:
         if not block.runs:
             self.counts["only checked", block.language] += 1
             return None
-        if block.language == "sh" and (problem := reach_problem(block.text)):
+        if block.language == "sh" and (problem := reach_problem(text.replace(self.world.directory, ""))):
             return problem
         self.counts["run", block.language] += 1
         problem = getattr(self, block.language)(block, text)
         if SHOW:
             print(f"{block.path}:{block.line}: {block.language} ended with {self.last.code}\n{shown(self.last)}")
         return problem
+
+    def copied(self, block):
+        """What is wrong with a block that shows a file, or a piece of it."""
+        self.counts["compared", "files"] += 1
+        try:
+            with open(f"{self.tools.root}/{block.copy}", encoding="utf-8") as file:
+                there = f"\n{file.read()}"
+        except OSError as error:
+            return f"no file to compare with: {error}"
+        return None if f"\n{block.text}" in there else f"{block.copy} has no such lines in a row"
 
     def path(self, name):
         path = os.path.join(self.world.directory, name)
@@ -176,7 +189,7 @@ class Run:
     def sql(self, block, text):
         self.world.settle()
         if self.world.sqlite:
-            command = ["python3", f"{HERE}/sqlite.py", f"{self.world.data}/telemetry.db"]
+            command = ["python3", f"{ROOT}/tests/docs/sqlite.py", f"{self.world.data}/telemetry.db"]
         else:
             command = ["psql", "-X", "-v", "ON_ERROR_STOP=1", "-P", "pager=off", "-f", "-", self.world.url]
         return self.judge(block, self.program(command, text))
@@ -300,13 +313,12 @@ def main():
         for found, done in check_all(texts, tools):
             problems += found
             counts += done
-        looked_up = tools.lookup.looked_up
     for problem in problems:
         print(problem, file=sys.stderr)
     for what in dict.fromkeys(what for what, _ in counts):
         kinds = sorted((kind, count) for (one, kind), count in counts.items() if one == what)
         print(f"{what}: {sum(count for _, count in kinds)} ({', '.join(f'{kind} {count}' for kind, count in kinds)})")
-    print(f"{len(paths)} documents, {looked_up} names and links looked up, {len(problems)} problems")
+    print(f"{len(paths)} documents, {len(problems)} problems")
     sys.exit(1 if problems else 0)
 
 

@@ -10,18 +10,16 @@ import json
 import os
 import re
 import shutil
-import sys
 import tempfile
 import threading
 from dataclasses import dataclass
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-ROOT = os.path.abspath(f"{HERE}/../..")
-sys.path += [f"{HERE}/../dashboards", f"{ROOT}/scripts"]
-import check_alerts  # noqa: E402
-import load  # noqa: E402
-from references import Lookup, tree  # noqa: E402
-from servers import ask, prometheus, scrape, service, until  # noqa: E402
+import check_alerts
+import load
+from references import Lookup, tree
+from servers import ask, prometheus, scrape, service, until
+
+ROOT = os.path.abspath(f"{os.path.dirname(__file__)}/../..")
 
 
 @dataclass

@@ -16,7 +16,8 @@ GRACE_SECONDS = 20
 # Reads how and which block, a line each; answers with its exit code, or the process's number. A failure of a block that may
 # not fail ends the shell, as it would end a script.
 LOOP = r"""
-set -euo pipefail
+set -Eeuo pipefail
+trap 'printf "line %s of the block: %s\n" "$LINENO" "$BASH_COMMAND" >&2' ERR
 while IFS= read -r __how && IFS= read -r __file; do
     case $__how in
     run)

@@ -11,14 +11,12 @@ import re
 import shutil
 import socket
 import subprocess
-import sys
 import tempfile
 import threading
 import time
 import urllib.parse
 
-sys.path.append(os.path.join(os.path.dirname(__file__), "../dashboards"))
-from servers import ask, process, until  # noqa: E402
+from servers import ask, process, until
 
 PORTS = {"3100": "RUVVECTOR_SERVICE_PORT", "4318": "RUVVECTOR_OTLP_HTTP_PORT", "4317": "RUVVECTOR_OTLP_GRPC_PORT"}
 # For the database to be set up, and a batch to be written.
