@@ -24,7 +24,6 @@ stop() {
     local pid
     for pid in "${started[@]}"; do kill "$pid" 2>/dev/null || true; done
     for pid in "${started[@]}"; do wait "$pid" 2>/dev/null || true; done
-    [ -z "${KEEP:-}" ] || cp -r "$dir" "$KEEP"
     rm -rf "$dir"
 }
 trap stop EXIT
@@ -80,9 +79,12 @@ openssl x509 -req -in "$dir/request.pem" -CA "$dir/ca.pem" -CAkey "$dir/ca.key" 
     -extfile <(echo 'subjectAltName=DNS:localhost') -out "$dir/fullchain.pem" 2>/dev/null
 cat "$dir/fullchain.pem" "$dir/privkey.pem" >"$dir/haproxy.pem"
 
-# PgBouncer refuses to be root.
+# No server runs as root; PgBouncer refuses to.
 as=()
-if [ "$(id -u)" = 0 ]; then as=(runuser -u postgres --); fi
+if [ "$(id -u)" = 0 ]; then
+    as=(setpriv --reuid=postgres --regid=postgres --clear-groups)
+    chown -R postgres "$dir"
+fi
 server=${RUVVECTOR_TEST_POSTGRES_URL#*@} && server=${server%%/*}
 block role.sql | psql --quiet --no-psqlrc --set ON_ERROR_STOP=1 "$RUVVECTOR_TEST_POSTGRES_URL"
 mkdir "$dir/pgbouncer"
@@ -92,7 +94,6 @@ put "$dir/pgbouncer/pgbouncer.ini" 'host=db.example port=5432' "host=${server%:*
     /etc/pgbouncer "$dir/pgbouncer" 'server_tls_sslmode = verify-full' 'server_tls_sslmode = disable'
 echo '"ruvvector" "change-me"' >"$dir/pgbouncer/userlist.txt"
 [ ${#as[@]} = 0 ] || chown -R postgres "$dir/pgbouncer"
-chmod 711 "$dir"
 (cd / && exec "${as[@]}" pgbouncer --quiet "$dir/pgbouncer/pgbouncer.ini") >"$dir/pgbouncer.log" 2>&1 &
 started+=($!)
 database="postgres://ruvvector:change-me@127.0.0.1:$bouncer_port/telemetry"
@@ -132,8 +133,8 @@ http {
     include $dir/telemetry.nginx.conf;
 }
 CONF
-nginx -q -t -e "$dir/nginx.log" -c "$dir/nginx.conf" || fail 'nginx refuses the configuration of docs/deployment.md'
-nginx -e "$dir/nginx.log" -c "$dir/nginx.conf" &
+"${as[@]}" nginx -q -t -e "$dir/nginx.log" -c "$dir/nginx.conf" || fail 'nginx refuses the configuration of docs/deployment.md'
+"${as[@]}" nginx -e "$dir/nginx.log" -c "$dir/nginx.conf" &
 started+=($!)
 
 block telemetry.haproxy.cfg >"$dir/telemetry.haproxy.cfg"
@@ -147,7 +148,7 @@ printf 'global\n    maxconn 1000\n    stats socket %s/haproxy.socket\n' "$dir" >
 haproxy -c -f "$dir/global.cfg" -f "$dir/telemetry.haproxy.cfg" >"$dir/haproxy.log" 2>&1 ||
     fail 'HAProxy refuses the configuration of docs/deployment.md'
 ! grep -qE 'WARNING|ALERT' "$dir/haproxy.log" || fail 'HAProxy warns of the configuration of docs/deployment.md'
-haproxy -q -db -f "$dir/global.cfg" -f "$dir/telemetry.haproxy.cfg" >"$dir/haproxy.log" 2>&1 &
+"${as[@]}" haproxy -q -db -f "$dir/global.cfg" -f "$dir/telemetry.haproxy.cfg" >"$dir/haproxy.log" 2>&1 &
 started+=($!)
 
 # HAProxy knows all four servers as up.
