@@ -119,7 +119,7 @@ def check_binary(binary, documents):
             file = Path(folder) / "ruvvector.toml"
             file.write_text(config["data"]["ruvvector.toml"])
             url = "postgres://a:b@c/d"
-            given = {"DATABASE_URL": url, "RUVVECTOR_DATABASE_READ_URL": url}
+            given = {"DATABASE_URL": url, "RUVVECTOR_DATABASE_READ_URL": url, "RUVVECTOR_TRACES_HEADERS": "authorization=5"}
             environment = {e["name"]: e.get("value", given.get(e["name"], "5")) for e in container["env"]}
             if "RUVVECTOR_CONFIG" in environment:
                 environment |= {"RUVVECTOR_CONFIG": str(file)}

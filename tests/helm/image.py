@@ -271,6 +271,12 @@ def check_certificates(root, folder):
     given["DATABASE_URL"] = f"postgres://a:b@127.0.0.1:{server.port}/d?sslmode=verify-full"
     code, said = root.run("/usr/bin/ruvvector-service", "migrate", **given)
     assert code == 1 and "certificate" in said and server.SAYS not in said, f"an unknown CA: {code}: {said}"
+    # A private CA, as the chart's README has it: a file, and the database in parts.
+    (root.path / "data/ca.crt").write_text((folder / "cert.pem").read_text())
+    parts = {"RUVVECTOR_STORE": "postgres", "POSTGRES_HOST": "127.0.0.1", "POSTGRES_PORT": str(server.port)}
+    parts |= {"PGSSLMODE": "verify-full", "PGSSLROOTCERT": "/data/ca.crt"}
+    code, said = root.run("/usr/bin/ruvvector-service", "migrate", **parts)
+    assert code == 1 and server.SAYS in said, f"a private CA: {code}: {said}"
     bundle = root.path / "etc/ssl/certs/ca-certificates.crt"
     bundle.write_text(bundle.read_text() + (folder / "cert.pem").read_text())
     code, said = root.run("/usr/bin/ruvvector-service", "migrate", **given)

@@ -120,7 +120,7 @@ def main():
         drain.ends_well()
         assert rows(url, "SELECT count(DISTINCT correlation_id) || '/' || count(*) FROM telemetry_events") == [f"{EVENTS}/{EVENTS}"]
         said = rows(url, "SELECT collector || ':' || (released IS NOT NULL) FROM ingest_streams")
-        assert said == ["telemetry/data-shop-ruvvector-service-1:true"], said
+        assert said == ["telemetry/data-shop-ruvvector-service-1:true"], f"the database still waits for that log: {said}"
         # Once more, as after an upgrade with the claim still named: there is nothing, and that is well.
         drain.ends_well()
         (test,) = of(documents, "Pod")
