@@ -120,6 +120,7 @@ def check_binary(binary, documents):
             file.write_text(config["data"]["ruvvector.toml"])
             url = "postgres://a:b@c/d"
             given = {"DATABASE_URL": url, "RUVVECTOR_DATABASE_READ_URL": url}
+            given["RUVVECTOR_TRACES_HEADERS"] = "authorization=5"
             environment = {e["name"]: e.get("value", given.get(e["name"], "5")) for e in container["env"]}
             if "RUVVECTOR_CONFIG" in environment:
                 environment |= {"RUVVECTOR_CONFIG": str(file)}
@@ -146,8 +147,8 @@ def main():
     hard = check_hard_cases(helm, CHART, render_with(helm))
     for documents in rendered.values():
         check_binary(binary, documents)
-    print(f"{len(files)} files of values for Kubernetes {', '.join(VERSIONS)}; {len(cases)} bad values refused; {hard} values laid over; "
-          f"{rules} files of rules")
+    print(f"{len(files)} files of values for Kubernetes {', '.join(VERSIONS)}; {len(cases)} bad values refused; "
+          f"{hard} upgrades; {rules} files of rules")
 
 
 if __name__ == "__main__":

@@ -136,9 +136,10 @@ def check_neighbours(rendered, chart):
 
 def check_nothing_asked(chart):
     """What is made depends on the values alone, so that Argo CD and Flux see no change where there is none."""
+    asking = r"\b(lookup|rand\w+|gen\w+Key|genCA\w*|genSelf\w+|genSigned\w+|uuidv4|now|Release\.Revision|IsUpgrade)\b"
     for file in (chart / "templates").rglob("*.*"):
-        asked = re.findall(r"\b(lookup|rand\w+|gen\w+Key|genCA\w*|genSelf\w+|genSigned\w+|uuidv4|now|Release\.Revision|IsUpgrade)\b",
-                           " ".join(re.findall(r"\{\{.*?\}\}", re.sub(r"\{\{-? */\*.*?\*/ *-?\}\}", "", file.read_text(), flags=re.S))))
+        text = re.sub(r"\{\{-? */\*.*?\*/ *-?\}\}", "", file.read_text(), flags=re.S)
+        asked = re.findall(asking, " ".join(re.findall(r"\{\{.*?\}\}", text, re.S)))
         assert not asked, f"{file.name}: {asked}"
 
 
@@ -156,9 +157,21 @@ def check_few(rendered, chart):
     apis += [f"monitoring.coreos.com/v1/{kind}" for kind in ("ServiceMonitor", "PrometheusRule")]
     flags = [f"--api-versions={api}" for api in apis]
     assert of(rendered("shop", "--values", chart / "ci/everything-values.yaml", *flags), "ServiceMonitor")
+    # OpenShift refuses users and groups that it has not given.
+    none = [f"podSecurityContext.{key}=null" for key in ("runAsUser", "runAsGroup", "fsGroup")]
+    documents = rendered("shop", "--values", chart / "ci/sqlite-values.yaml", "--set", ",".join(none))
+    pod = of(documents, "StatefulSet")[0]["spec"]["template"]["spec"]
+    left = {"runAsNonRoot": True, "fsGroupChangePolicy": "OnRootMismatch", "seccompProfile": {"type": "RuntimeDefault"}}
+    assert pod["securityContext"] == left and "runAsUser" not in pod["containers"][0]["securityContext"]
     # The autoscaler's number is not the chart's, and a claim over its reach is an orphan.
     documents = rendered("shop", "--values", chart / "ci/everything-values.yaml", "--set", "drain.claims={data-collector-4}")
     assert len([job for job in of(documents, "Job") if "-drain-4-" in job["metadata"]["name"]]) == 1
+    # Instances that gave up their claims leave all of them to be drained.
+    orphan = ("--set-json", 'drain.claims=["data-shop-ruvvector-service-0"]')
+    documents = rendered("shop", "--values", chart / "ci/no-volume-values.yaml", *orphan)
+    assert len(of(documents, "Job")) == 1
+    documents = rendered("shop", "--values", chart / "ci/drain-values.yaml", "--set-json", "drain.claims=[]")
+    assert not of(documents, "Job")
 
 
 def check_hard_cases(helm, chart, rendered):

@@ -103,6 +103,20 @@ def check_package(folder):
     assert named <= found, f"Cargo.toml names what the Dockerfile does not copy: {named - found}"
 
 
+def compiled(binary):
+    """The files of the repository that the compiler read for the library, by what it wrote of them beside the binary."""
+    rules = {}
+    for file in binary.parent.glob("deps/ruvvector_service-*.d"):
+        # The library as such, not as its own tests, which read more.
+        if found := re.search(r"^\S*/libruvvector_service-\w+\.rlib: (.+)$", file.read_text(), re.M):
+            rules[file.stat().st_mtime] = found[1]
+    assert rules, f"{binary.parent}/deps does not say what the library is made of: cargo build"
+    base = f"{binary.parents[2]}/"
+    files = [file.removeprefix(base) for file in rules[max(rules)].split()]
+    assert len(files) > 50 and not any(file.startswith("/") for file in files), files[:3]
+    return files
+
+
 def check_context(dockerfile, binary):
     """From what the Dockerfile copies alone, Cargo finds every target, and the compiler every file it read for the binary."""
     seen = list(context())
@@ -119,12 +133,7 @@ def check_context(dockerfile, binary):
                 place.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(ROOT / path, place)
         check_package(folder)
-        read = binary.with_name(binary.name + ".d")
-        assert read.exists(), f"{read} is missing: cargo build writes it"
-        _, files = read.read_text().strip().split(": ", 1)
-        base = f"{binary.parents[2]}/"
-        files = [file.removeprefix(base) for file in files.split()]
-        assert len(files) > 50 and not any(file.startswith("/") for file in files), files[:3]
+        files = compiled(binary)
         missing = [file for file in files if not (folder / file).exists()]
         assert not missing, f"the compiler reads what the Dockerfile does not copy: {missing}"
         for script in re.findall(r"scripts/\S+\.sh", dockerfile.one(dockerfile.build, "RUN")):
@@ -178,7 +187,8 @@ class Root:
 def check_files(root, binary):
     """The binary, its libraries, names and certificates; no shell, nothing that anybody but root may change, but /tmp."""
     linked = {match for match in re.findall(r"/\S+", run("ldd", binary).stdout) if match.startswith(("/lib", "/usr/lib"))}
-    wanted = linked | {"/etc/passwd", "/etc/group", "/etc/nsswitch.conf", "/etc/ssl/certs/ca-certificates.crt", "/usr/bin/ruvvector-service"}
+    wanted = linked | {"/etc/passwd", "/etc/group", "/etc/nsswitch.conf", "/usr/bin/ruvvector-service"}
+    wanted |= {"/etc/ssl/certs/ca-certificates.crt"}
     found = {"/" + str(path.relative_to(root.path)) for path in root.path.rglob("*") if not path.is_dir()}
     assert found == wanted, f"too much: {found - wanted}; missing: {wanted - found}"
     for path in root.path.rglob("*"):
@@ -198,7 +208,7 @@ def free_ports(count):
 
 
 def check_life(dockerfile, root):
-    """It wants the store named, starts, is found healthy by its own healthcheck, stops by the image's signal, and can be looked at."""
+    """It wants the store named, starts, is healthy by its own healthcheck, stops by the image's signal, and can be looked at."""
     entry = json.loads(dockerfile.one(dockerfile.image, "ENTRYPOINT"))
     code, said = root.run(*entry)
     assert code == 2 and "RUVVECTOR_STORE" in said and "sqlite" in said, f"a start without a store: {code}: {said}"
@@ -262,7 +272,8 @@ class PostgresOverTls(threading.Thread):
 def check_certificates(root, folder):
     """PostgreSQL is verified against the CAs of the image: a server of a CA that is among them is spoken to, another is not."""
     made = run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1",
-               "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:FALSE",
+               "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1",
+               "-addext", "basicConstraints=critical,CA:FALSE",
                "-keyout", folder / "key.pem", "-out", folder / "cert.pem")
     assert made.returncode == 0, made.stderr
     server = PostgresOverTls(folder / "cert.pem", folder / "key.pem")
@@ -271,6 +282,12 @@ def check_certificates(root, folder):
     given["DATABASE_URL"] = f"postgres://a:b@127.0.0.1:{server.port}/d?sslmode=verify-full"
     code, said = root.run("/usr/bin/ruvvector-service", "migrate", **given)
     assert code == 1 and "certificate" in said and server.SAYS not in said, f"an unknown CA: {code}: {said}"
+    # A private CA, as the chart's README has it: a file, and the database in parts.
+    (root.path / "data/ca.crt").write_text((folder / "cert.pem").read_text())
+    parts = {"RUVVECTOR_STORE": "postgres", "POSTGRES_HOST": "127.0.0.1", "POSTGRES_PORT": str(server.port)}
+    parts |= {"PGSSLMODE": "verify-full", "PGSSLROOTCERT": "/data/ca.crt"}
+    code, said = root.run("/usr/bin/ruvvector-service", "migrate", **parts)
+    assert code == 1 and server.SAYS in said, f"a private CA: {code}: {said}"
     bundle = root.path / "etc/ssl/certs/ca-certificates.crt"
     bundle.write_text(bundle.read_text() + (folder / "cert.pem").read_text())
     code, said = root.run("/usr/bin/ruvvector-service", "migrate", **given)

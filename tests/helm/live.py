@@ -45,7 +45,8 @@ class Container:
         self.command, self.spec = [binary, *container["args"]], container
 
     def start(self, **environment):
-        return subprocess.Popen(self.command, env=self.environment | environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+        return subprocess.Popen(self.command, env=self.environment | environment, text=True, **streams)
 
     def ends_well(self, **environment):
         process = self.start(**environment)
@@ -100,7 +101,8 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         values = {"store": "postgres", "database": {"url": url}, "migration": {"enabled": True}}
-        values |= {"auth": {"tokens": [TOKEN]}, "serviceMonitor": {"enabled": True}, "settings": {"batch_rows": 500}, "drain": {"claims": ["data-shop-ruvvector-service-1"]}}
+        values |= {"auth": {"tokens": [TOKEN]}, "settings": {"batch_rows": 500}}
+        values |= {"serviceMonitor": {"enabled": True}, "drain": {"claims": ["data-shop-ruvvector-service-1"]}}
         (folder / "values.yaml").write_text(yaml.safe_dump(values))
         text = must(helm, "template", "shop", CHART, "--kube-version", VERSIONS[-1], "--values", folder / "values.yaml")
         documents = [document for document in yaml.safe_load_all(text) if document]
@@ -120,7 +122,7 @@ def main():
         drain.ends_well()
         assert rows(url, "SELECT count(DISTINCT correlation_id) || '/' || count(*) FROM telemetry_events") == [f"{EVENTS}/{EVENTS}"]
         said = rows(url, "SELECT collector || ':' || (released IS NOT NULL) FROM ingest_streams")
-        assert said == ["telemetry/data-shop-ruvvector-service-1:true"], said
+        assert said == ["telemetry/data-shop-ruvvector-service-1:true"], f"the database still waits for it: {said}"
         # Once more, as after an upgrade with the claim still named: there is nothing, and that is well.
         drain.ends_well()
         (test,) = of(documents, "Pod")

@@ -118,7 +118,8 @@ def check_jobs(documents, values):
         assert container["args"] == ["log", "drain"] and hook is None and job["spec"]["ttlSecondsAfterFinished"] == 86400
         volumes = {volume["name"]: volume for volume in template["spec"]["volumes"]}
         mounts = {mount["mountPath"]: volumes[mount["name"]] for mount in container["volumeMounts"]}
-        assert environment["RUVVECTOR_DATA_DIR"]["value"] in mounts and environment["RUVVECTOR_CONFIG"]["value"].rsplit("/", 1)[0] in mounts
+        assert environment["RUVVECTOR_DATA_DIR"]["value"] in mounts
+        assert environment["RUVVECTOR_CONFIG"]["value"].rsplit("/", 1)[0] in mounts
         claim = mounts["/data"]["persistentVolumeClaim"]["claimName"]
         assert environment["RUVVECTOR_COLLECTOR"]["value"].endswith(f"$(POD_NAMESPACE)/{claim}")
         assert environment.get("RUVVECTOR_AUTO_MIGRATE") == theirs.get("RUVVECTOR_AUTO_MIGRATE")

@@ -174,6 +174,10 @@ the log where no volume is, or show a secret.
 {{- end -}}
 {{- $ours := printf "^data-%s-[0-9]+$" (include "ruvvector.fullname" . | replace "." "\\.") -}}
 {{- $live := include "ruvvector.ordinals" . | int -}}
+{{- if or .Values.persistence.existingClaim (not .Values.persistence.enabled) -}}
+{{- /* What instances there are have no such claims any more. */ -}}
+{{- $live = 0 -}}
+{{- end -}}
 {{- range $claim := .Values.drain.claims -}}
 {{- if eq $claim $.Values.persistence.existingClaim -}}
 {{- fail (printf "drain.claims: %s is persistence.existingClaim, which the instance uses" $claim) -}}
