@@ -72,7 +72,7 @@ fn perform(task: &Task, loaded: Loaded) -> Result<(), String> {
             Ok(())
         }
         Task::LogDrain => {
-            trace::init(&loaded.config.log_filter, loaded.config.log_format)?;
+            trace::init(&loaded.config.log_filter, loaded.config.log_format, None)?;
             let done = runtime()?.block_on(commands::drain::run(&loaded.config))?;
             say(&done);
             Ok(())
