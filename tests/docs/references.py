@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from markdown import Problem, code_spans, headings, links
 
 KNOWN = {
-    # What Kubernetes sets for a Service called `ruvvector`.
-    *("RUVVECTOR_PORT", "RUVVECTOR_SERVICE_HOST"),
     # The crate, as Rust writes it.
     "ruvvector_service",
 }
@@ -61,7 +59,8 @@ class Lookup:
             with open(os.path.join(root, path), encoding="utf-8", errors="replace") as file:
                 return file.read()
 
-        table = re.findall(r"^\| `\w+` \| `(\w+)` \|", text("docs/settings.md"), re.MULTILINE)
+        # The binary's own writing, which a test holds equal to it.
+        settings = re.findall(r"\b[A-Z]+_\w+", text("docs/settings.md"))
         scripts = " ".join(text(path) for path in files if path.startswith(("scripts/", ".ci/")))
         schema = " ".join(text(path) for path in files if path.startswith("migrations/"))
         rules = " ".join(text(path) for path in files if path.startswith("alerts/"))
@@ -73,7 +72,7 @@ class Lookup:
             known[(command,)] = help_of(binary, command)
             for below in known[(command,)][0]:
                 known[(command, below)] = help_of(binary, command, below)
-        variables = {*table, *re.findall(r"\bRUVVECTOR_\w+", scripts)}
+        variables = {*settings, *re.findall(r"\bRUVVECTOR_\w+", scripts)}
         return cls(root, files, variables, words | {"ruvvector_migrations"}, metrics, known, scripts)
 
     def check(self, document, saw):
