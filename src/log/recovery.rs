@@ -63,9 +63,14 @@ pub(super) fn open(
     Ok(opened)
 }
 
-/// As [`super::Log::open_to_empty`]: recovers with the spares there are, and then gives them up.
+/// As [`super::Log::open_to_empty`]. Spares go first, and a tail that is written again takes no more than it needs: there
+/// is room for it on a full volume, whatever length the segments had.
 pub(super) fn open_to_empty(disk: Arc<dyn Disk>, options: &Options) -> Result<Opened, OpenError> {
-    let opened = recovered(disk, options, Duration::MAX)?;
+    let options = Options {
+        segment_bytes: SMALLEST_SEGMENT,
+        ..options.clone()
+    };
+    let opened = recovered(disk, &options, Duration::MAX)?;
     let core = &opened.core;
     lock(&core.pool)
         .give_up_spares(&*core.disk)
