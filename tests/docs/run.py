@@ -13,6 +13,7 @@ import contextlib
 import itertools
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -293,10 +294,17 @@ def check_all(texts, tools):
     """The problems and counts of each document, given by path and text, in their order."""
     with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
         tasks = [pool.submit(check, path, text, tools, next(NUMBERS)) for path, text in texts]
-        return [task.result() for task in tasks]
+        try:
+            return [task.result() for task in tasks]
+        except BaseException:
+            # Those under way take their servers with them; no other begins.
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def main():
+    # So that what was started is ended.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     binary, *named = (word for word in sys.argv[1:] if word != "--show")
     binary = os.path.abspath(binary)
     paths = named or [path for path in tree(ROOT) if path.endswith(".md")]
