@@ -65,33 +65,61 @@ put() {
     done
 }
 
+postgres_url=$RUVVECTOR_TEST_POSTGRES_URL
+# They are no settings of the service.
+unset RUVVECTOR_BINARY RUVVECTOR_TEST_POSTGRES_URL RUVVECTOR_TEST_POSTGRES_BIN
+# Below those that Linux takes for outgoing connections, or one of these could stand where an instance starts again.
 read -r -a port < <("$python" -c '
-import socket
-sockets = [socket.socket() for _ in range(9)]
-for each in sockets: each.bind(("127.0.0.1", 0))
-print(*(each.getsockname()[1] for each in sockets))')
+import random, socket
+found = []
+while len(found) < 9:
+    with socket.socket() as one:
+        at = random.randrange(15_000, 32_000)
+        try:
+            one.bind(("127.0.0.1", at))
+        except OSError:
+            continue
+        found.append(at)
+print(*found)')
 nginx_port=${port[6]} haproxy_port=${port[7]} bouncer_port=${port[8]}
 
 # A certificate authority of our own, as an internal network has it.
 openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj '/CN=Test CA' -keyout "$dir/ca.key" -out "$dir/ca.pem" 2>/dev/null
 openssl req -newkey rsa:2048 -nodes -subj '/CN=localhost' -keyout "$dir/privkey.pem" -out "$dir/request.pem" 2>/dev/null
 openssl x509 -req -in "$dir/request.pem" -CA "$dir/ca.pem" -CAkey "$dir/ca.key" -CAcreateserial -days 2 \
-    -extfile <(echo 'subjectAltName=DNS:localhost') -out "$dir/fullchain.pem" 2>/dev/null
+    -extfile <(echo 'subjectAltName=DNS:localhost,IP:127.0.0.1') -out "$dir/fullchain.pem" 2>/dev/null
 cat "$dir/fullchain.pem" "$dir/privkey.pem" >"$dir/haproxy.pem"
 
-# No server runs as root; PgBouncer refuses to.
+# PostgreSQL takes a certificate while it runs. No proxy runs as root; PgBouncer refuses to.
 as=()
 if [ "$(id -u)" = 0 ]; then
     as=(setpriv --reuid=postgres --regid=postgres --clear-groups)
     chown -R postgres "$dir"
 fi
-server=${RUVVECTOR_TEST_POSTGRES_URL#*@} && server=${server%%/*}
-block role.sql | psql --quiet --no-psqlrc --set ON_ERROR_STOP=1 "$RUVVECTOR_TEST_POSTGRES_URL"
+server=${postgres_url#*@} && server=${server%%/*}
+chmod 600 "$dir"/*.key "$dir/privkey.pem"
+as_admin() { psql --quiet --no-psqlrc --tuples-only --no-align --set ON_ERROR_STOP=1 "$postgres_url"; }
+as_admin >/dev/null <<SQL
+ALTER SYSTEM SET ssl_cert_file = '$dir/fullchain.pem';
+ALTER SYSTEM SET ssl_key_file = '$dir/privkey.pem';
+ALTER SYSTEM SET ssl = on;
+SELECT pg_reload_conf();
+SQL
+block role.sql | as_admin
+# By itself, with the certificate looked at; by another authority's it has to be refused.
+url="postgres://ruvvector:change-me@$server/telemetry?sslmode=verify-full&sslrootcert=$dir"
+migrate() { env RUVVECTOR_CONNECT_TIMEOUT=5s DATABASE_URL="$url/$1" "$binary" migrate >>"$dir/migrate.log" 2>&1; }
+openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj '/CN=Another CA' -keyout "$dir/other.key" -out "$dir/other.pem" 2>/dev/null
+await migrate ca.pem
+! migrate other.pem || fail 'a certificate of an unknown authority passes for verify-full'
+echo 'ok      PostgreSQL over TLS: role and rights as in the document, verify-full'
+
 mkdir "$dir/pgbouncer"
 block pgbouncer.ini >"$dir/pgbouncer/pgbouncer.ini"
 put "$dir/pgbouncer/pgbouncer.ini" 'host=db.example port=5432' "host=${server%:*} port=${server#*:}" \
     'listen_port = 6432' "listen_port = $bouncer_port" 'listen_addr = 10.0.0.5' 'listen_addr = 127.0.0.1' \
-    /etc/pgbouncer "$dir/pgbouncer" 'server_tls_sslmode = verify-full' 'server_tls_sslmode = disable'
+    /etc/pgbouncer "$dir/pgbouncer"
+cp "$dir/ca.pem" "$dir/pgbouncer/"
 echo '"ruvvector" "change-me"' >"$dir/pgbouncer/userlist.txt"
 [ ${#as[@]} = 0 ] || chown -R postgres "$dir/pgbouncer"
 (cd / && exec "${as[@]}" pgbouncer --quiet "$dir/pgbouncer/pgbouncer.ini") >"$dir/pgbouncer.log" 2>&1 &
@@ -102,7 +130,7 @@ await psql "$database" -c 'SELECT 1'
 token=$(openssl rand -hex 32)
 instance=()
 start() {
-    env -u RUVVECTOR_BINARY -u RUVVECTOR_TEST_POSTGRES_URL -u RUVVECTOR_TEST_POSTGRES_BIN RUVVECTOR_STORE=postgres DATABASE_URL="$database" RUVVECTOR_DATA_DIR="$dir/data-$1" RUVVECTOR_BIND=127.0.0.1 \
+    env RUVVECTOR_STORE=postgres DATABASE_URL="$database" RUVVECTOR_DATA_DIR="$dir/data-$1" RUVVECTOR_BIND=127.0.0.1 \
         RUVVECTOR_SERVICE_PORT="${port[$1]}" RUVVECTOR_OTLP_GRPC_PORT="${port[$1 + 2]}" RUVVECTOR_OTLP_HTTP_PORT=off \
         RUVVECTOR_LOG_MAX_BYTES=256MiB RUVVECTOR_LOG_FREE_FLOOR_BYTES=16MiB RUVVECTOR_DRAIN_DELAY=3s \
         RUVVECTOR_MAINTENANCE_INTERVAL=1s RUVVECTOR_AUTH_TOKENS="$token" "$binary" >>"$dir/instance-$1.log" 2>&1 &
