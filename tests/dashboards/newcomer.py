@@ -28,10 +28,11 @@ from servers import NOBODY, free_address, prometheus_answer, service, unprivileg
 
 ROOT = DIRECTORY.parent
 PACKAGE = Path("/etc/prometheus/prometheus.yml")
+GLOBAL = "global: {evaluation_interval: 15s}\n"
 CONFIGURATIONS = {
-    "short": "scrape_configs: []\n",
-    "in brackets": "global: {evaluation_interval: 15s}\nrule_files: [own/*.yml]\nscrape_configs:\n- job_name: own\n  static_configs: []\n",
-    "indented": "rule_files:\n    # Ours.\n    - own/*.yml\nscrape_configs:\n    # And these.\n    - job_name: own\n      static_configs: []\n",
+    "short": f"{GLOBAL}scrape_configs: []\n",
+    "in brackets": f"{GLOBAL}rule_files: [own/*.yml]\nscrape_configs:\n- job_name: own\n  static_configs: []\n",
+    "indented": f"{GLOBAL}rule_files:\n    # Ours.\n    - own/*.yml\nscrape_configs:\n    # And these.\n    - job_name: own\n",
 }
 RULES = sum(len(group["rules"]) for group in yaml.safe_load((ROOT / "alerts/ruvvector.rules.yml").read_text())["groups"])
 
