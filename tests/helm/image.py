@@ -76,18 +76,21 @@ def pattern(text):
 
 
 def context():
-    """The files that a build sees: those of the repository, less what .dockerignore leaves out; its last word counts."""
+    """The files that a build sees: those of the project, less what .dockerignore leaves out; its last word counts."""
     rules = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line.strip() and not line.startswith("#")]
     rules = [(pattern(line.lstrip("!")), line.startswith("!")) for line in rules]
-    done = run("git", "-C", ROOT, "ls-files", "--cached", "--others", "--exclude-standard")
-    assert done.returncode == 0, done.stderr
-    for path in done.stdout.splitlines():
-        kept = True
-        for expression, keeps in rules:
-            if expression.fullmatch(path):
-                kept = keeps
-        if kept and (ROOT / path).is_file():
-            yield path
+    for folder, folders, files in os.walk(ROOT):
+        if Path(folder) == ROOT:
+            # What is built, and fetched, is no part of it.
+            folders[:] = sorted(set(folders) - {"target", ".git"})
+        for name in files:
+            path = str((Path(folder) / name).relative_to(ROOT))
+            kept = True
+            for expression, keeps in rules:
+                if expression.fullmatch(path):
+                    kept = keeps
+            if kept:
+                yield path
 
 
 def check_package(folder):
