@@ -37,10 +37,9 @@ for program in "$binary" "$python" nginx haproxy pgbouncer openssl curl psql; do
     command -v "$program" >/dev/null || fail "$program is missing"
 done
 await() {
-    local tries=150
+    local until=$((SECONDS + 20))
     until "$@" >/dev/null 2>&1; do
-        tries=$((tries - 1))
-        [ $tries -gt 0 ] || fail "never came: $*"
+        [ "$SECONDS" -lt "$until" ] || fail "never came: $*"
         sleep 0.1
     done
 }
@@ -66,6 +65,7 @@ put() {
 }
 
 postgres_url=$RUVVECTOR_TEST_POSTGRES_URL
+export PGCONNECT_TIMEOUT=5
 # They are no settings of the service.
 unset RUVVECTOR_BINARY RUVVECTOR_TEST_POSTGRES_URL RUVVECTOR_TEST_POSTGRES_BIN
 # Below those that Linux takes for outgoing connections, or one of these could stand where an instance starts again.
