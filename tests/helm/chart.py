@@ -122,6 +122,9 @@ def check_binary(binary, documents):
             given = {"DATABASE_URL": url, "RUVVECTOR_DATABASE_READ_URL": url}
             given["RUVVECTOR_TRACES_HEADERS"] = "authorization=5"
             environment = {e["name"]: e.get("value", given.get(e["name"], "5")) for e in container["env"]}
+            if "DATABASE_URL_FILE" in environment:
+                (Path(folder) / "url").write_text(url)
+                environment["DATABASE_URL_FILE"] = f"{folder}/url"
             if "RUVVECTOR_CONFIG" in environment:
                 environment |= {"RUVVECTOR_CONFIG": str(file)}
             environment |= {"RUVVECTOR_DATA_DIR": folder}

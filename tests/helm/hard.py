@@ -143,6 +143,20 @@ def check_nothing_asked(chart):
         assert not asked, f"{file.name}: {asked}"
 
 
+def check_ports(rendered):
+    """The NetworkPolicy lets out to the port that the URL names."""
+    ports = {
+        "postgres://u:p@h:6432/d": 6432, "postgres://u:1234@h/d?x=1": 5432, "postgres://h:6432": 6432,
+        "postgres://u:p@[fd00::5]:6432/d": 6432, "postgresql://u:p@[fd00::5]/d": 5432, "postgres://h?a=b:7": 5432,
+    }
+    on = ("--set", "store=postgres,networkPolicy.enabled=true,networkPolicy.egress.enabled=true")
+    for url, port in ports.items():
+        (policy,) = of(rendered("shop", *on, "--set-json", f'database.url="{url}"'), "NetworkPolicy")
+        assert policy["spec"]["egress"][1]["ports"] == [{"port": port, "protocol": "TCP"}], url
+    said = rendered("shop", *on, "--set", "database.host=h,database.port=6432,networkPolicy.egress.databasePort=7")
+    assert of(said, "NetworkPolicy")[0]["spec"]["egress"][1]["ports"][0]["port"] == 7
+
+
 def check_few(rendered, chart):
     """None at all; an emptyDir that the log cannot outgrow; what a cluster has is used without a word."""
     none = rendered("shop", "--values", chart / "ci/sqlite-values.yaml", "--set", "replicas=0")
@@ -179,6 +193,7 @@ def check_hard_cases(helm, chart, rendered):
     check_nothing_asked(chart)
     check_names(rendered, chart)
     check_neighbours(rendered, chart)
+    check_ports(rendered)
     check_few(rendered, chart)
     check_version(helm, chart, rendered)
     return check_upgrades(chart, rendered)

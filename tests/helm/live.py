@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -73,16 +74,25 @@ class Instance:
         self.container = container
 
     def __enter__(self):
+        try:
+            self.wait_for_probes()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def wait_for_probes(self):
         end = time.monotonic() + DEADLINE_SECONDS
         for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
             while True:
                 try:
                     asked(self.url + self.container.spec[probe]["httpGet"]["path"])
                     break
+                except urllib.error.HTTPError as error:
+                    assert error.code == 503 and time.monotonic() < end, f"{probe}: {error}"
                 except OSError as error:
                     assert time.monotonic() < end and self.process.poll() is None, f"{probe}: {error}"
-                    time.sleep(0.05)
-        return self
+                time.sleep(0.05)
 
     def __exit__(self, *_):
         self.process.kill()

@@ -7,6 +7,9 @@ from pathlib import Path
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
+# The variables that say which database.
+DATABASE = ("RUVVECTOR_STORE", "DATABASE_URL", "DATABASE_URL_FILE", "RUVVECTOR_DATABASE_READ_URL")
+DATABASE += ("POSTGRES_HOST", "POSTGRES_PORT", "POSTGRES_USER", "POSTGRES_PASSWORD", "POSTGRES_DB")
 
 
 def pods(documents):
@@ -105,7 +108,7 @@ def check_jobs(documents, values):
         assert not selector <= template["metadata"]["labels"].items(), "a Job's pod is taken for an instance"
         assert container["image"] == service["image"]
         environment = {variable["name"]: variable for variable in container["env"]}
-        for name in ("RUVVECTOR_STORE", "DATABASE_URL", "POSTGRES_HOST", "POSTGRES_PORT", "POSTGRES_USER", "POSTGRES_DB"):
+        for name in DATABASE:
             said, meant = environment.get(name), theirs.get(name)
             # A hook has a Secret of its own.
             said, meant = (json.loads(json.dumps(v).replace("-migrate", "")) for v in (said, meant))

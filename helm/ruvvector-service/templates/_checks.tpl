@@ -7,7 +7,7 @@ Shapes and types are values.schema.json's.
 {{- $keys := $db.secretKeys -}}
 {{- $persistence := .Values.persistence -}}
 {{- $many := or (gt (int .Values.replicas) 1) .Values.autoscaling.enabled -}}
-{{- $given := or $db.url $db.readUrl $db.host $db.user $db.password $db.name $db.existingSecret -}}
+{{- $given := or $db.url $db.urlFile $db.readUrl $db.host $db.user $db.password $db.name $db.existingSecret -}}
 {{- if not .Values.store -}}
 {{- fail "store is not named: set store=postgres and database, or store=sqlite" -}}
 {{- end -}}
@@ -26,10 +26,10 @@ Shapes and types are values.schema.json's.
 {{- fail "store=sqlite migrates on first contact: migration.enabled must be false" -}}
 {{- end -}}
 {{- else -}}
-{{- $urls := compact (list $db.url $keys.url) -}}
+{{- $urls := compact (list $db.url $db.urlFile $keys.url) -}}
 {{- $ways := concat $urls (compact (list $db.host)) -}}
 {{- if ne (len $ways) 1 -}}
-{{- fail "store=postgres needs exactly one of database.url, database.host and database.secretKeys.url" -}}
+{{- fail "store=postgres needs exactly one of database.url, .urlFile, .host and .secretKeys.url" -}}
 {{- end -}}
 {{- $parts := or $db.user $db.password $db.name $keys.user $keys.password -}}
 {{- if and $urls $parts -}}

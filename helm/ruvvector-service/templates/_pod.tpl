@@ -68,6 +68,10 @@ podFailurePolicy:
 {{- $secret := .secret -}}
 - name: RUVVECTOR_STORE
   value: {{ .root.Values.store }}
+{{- with $db.urlFile }}
+- name: DATABASE_URL_FILE
+  value: {{ . | quote }}
+{{- end }}
 {{- with $db.host }}
 - name: POSTGRES_HOST
   value: {{ . | quote }}

@@ -26,7 +26,8 @@
 {{- /* The database's port, as far as the values say it: in the URL, or beside the host; else PostgreSQL's own. */ -}}
 {{- define "ruvvector.databasePort" -}}
 {{- $db := .Values.database -}}
-{{- $inUrl := regexFind "^[a-z]+://([^/?]*@)?[^/?@]*:[0-9]+" $db.url | regexFind "[0-9]+$" -}}
+{{- $place := regexReplaceAll "^.*[@/]" (regexFind "^[a-z]+://[^/?]*" $db.url) "" -}}
+{{- $inUrl := regexFind "^(\\[.*\\]|[^:]*):[0-9]+$" $place | regexFind "[0-9]+$" -}}
 {{- if $db.url -}}
 {{- $inUrl | default "5432" -}}
 {{- else -}}
