@@ -78,14 +78,16 @@ pub async fn run(config: &Config) -> Result<String, String> {
         }
         Err(Unfinished::Stopped) => {
             return Err(format!(
-                "stopped: {} events of {} streams are left in {dir}; nothing is lost, run it again",
-                left.queue_events, left.undrained_streams
+                "stopped: {} of {} left in {dir}; nothing is lost, run it again",
+                count(left.queue_events, "event"),
+                count(left.undrained_streams, "stream")
             ));
         }
         Err(Unfinished::Schema(error)) => {
             return Err(format!(
-                "{error}. {} events of {} streams are left in {dir}; nothing is lost, run it again after that",
-                left.queue_events, left.undrained_streams
+                "{error}. {} of {} left in {dir}; nothing is lost, run it again after that",
+                count(left.queue_events, "event"),
+                count(left.undrained_streams, "stream")
             ));
         }
     }
@@ -107,15 +109,18 @@ fn summary(dir: &Path, written: Written, stored_before: u64, took: Duration) -> 
         gaps,
     } = written;
     let mut out = format!(
-        "{}: drained in {:.1} s: {events} events of {records} records written, {stored_before} were stored before; \
-         {dead_letters} dead letters",
+        "{}: drained in {:.1} s: {} of {} written, {stored_before} stored before; {}",
         dir.display(),
-        took.as_secs_f64()
+        took.as_secs_f64(),
+        count(events, "event"),
+        count(records, "record"),
+        count(dead_letters, "dead letter")
     );
     if dead_letters > 0 {
-        let _ = write!(out, " ({dead_events} events, see telemetry_dead_letters)");
+        let events = count(dead_events, "event");
+        let _ = write!(out, " ({events}, see telemetry_dead_letters)");
     }
-    let _ = write!(out, "; {gaps} gaps");
+    let _ = write!(out, "; {}", count(gaps, "gap"));
     if gaps > 0 {
         out.push_str(
             " (positions that neither the database nor this log holds, as the lines above say)",
@@ -123,6 +128,11 @@ fn summary(dir: &Path, written: Written, stored_before: u64, took: Duration) -> 
     }
     out.push_str("; the log is empty\n");
     out
+}
+
+fn count(n: u64, one: &str) -> String {
+    let end = if n == 1 { "" } else { "s" };
+    format!("{n} {one}{end}")
 }
 
 /// Cancelled by the first signal; the second ends the process.
@@ -248,7 +258,7 @@ mod tests {
         let took = Duration::from_millis(1_240);
         assert_eq!(
             summary(Path::new("/mnt/old"), written, 3, took),
-            "/mnt/old: drained in 1.2 s: 20 events of 2 records written, 3 were stored before; 0 dead letters; 0 gaps; \
+            "/mnt/old: drained in 1.2 s: 20 events of 2 records written, 3 stored before; 0 dead letters; 0 gaps; \
              the log is empty\n"
         );
         let harmed = Written {
@@ -259,9 +269,7 @@ mod tests {
         };
         let text = summary(Path::new("/mnt/old"), harmed, 0, took);
         assert!(
-            text.contains(
-                "1 dead letters (5 events, see telemetry_dead_letters); 1 gaps (positions"
-            ),
+            text.contains("1 dead letter (5 events, see telemetry_dead_letters); 1 gap (positions"),
             "{text}"
         );
     }

@@ -161,7 +161,7 @@ pub const ALL: &[Metric] = &[
     counter(WRITE_FAILURES_TOTAL, Unit::Count, "Batches that failed and were tried again, by class of failure."),
     gauge(WRITE_LAST_SUCCESS_TIMESTAMP_SECONDS, Unit::Seconds, "Unix time of the last commit."),
     gauge(BACKLOG_AT_START_EVENTS, Unit::Count, "Events that were in the log and not stored when the process started."),
-    gauge(STREAMS_UNDRAINED, Unit::Count, "Streams of collectors that fell silent with events that are not stored; drain their directories by hand."),
+    gauge(STREAMS_UNDRAINED, Unit::Count, "Streams of collectors that fell silent with events that are not stored; `log drain` empties their directories."),
     counter(STORED_GAPS_TOTAL, Unit::Count, "Times that the database had forgotten what the log no longer holds."),
     gauge(RETENTION_OVERDUE_DAYS, Unit::Count, "Days that are past their retention and not removed yet."),
     counter(DEAD_LETTERS_TOTAL, Unit::Count, "Events that were set aside in telemetry_dead_letters, by reason."),

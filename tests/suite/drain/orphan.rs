@@ -82,7 +82,7 @@ async fn an_orphan_is_drained_once_beside_a_running_collector_however_often_it_i
         if signal == Signal::TERM {
             assert_eq!(status.code(), Some(1), "{}", process.lines());
             let left = format!(
-                " events of 1 streams are left in {}",
+                " events of 1 stream left in {}",
                 launch.data_dir().display()
             );
             assert!(process.lines().contains(&left), "{}", process.lines());
@@ -166,7 +166,7 @@ async fn a_drain_that_is_stopped_or_meets_a_newer_schema_ends_with_1_and_loses_n
         let said = process.lines();
         assert_eq!(status.code(), Some(1), "{said}");
         assert!(said.contains("\"message\":\"draining;"), "{said}");
-        assert!(said.contains(" events of 1 streams are left in"), "{said}");
+        assert!(said.contains(" events of 1 stream left in"), "{said}");
     }
 
     let database = Database::new().await;

@@ -57,7 +57,7 @@ async fn what_is_refused_or_damaged_becomes_a_dead_letter_and_is_counted() {
     assert!(said.contains("records of the log are damaged"), "{said}");
     assert!(
         said.contains(
-            ": 18 events of 19 records written, 0 were stored before; 2 dead letters (2 events,"
+            ": 18 events of 19 records written, 0 stored before; 2 dead letters (2 events,"
         ),
         "{said}"
     );
