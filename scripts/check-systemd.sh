@@ -90,7 +90,8 @@ life() {
         chown 65534:65534 "$state"
     else
         namespace=(unshare --mount --map-root-user)
-        user=(setpriv --inh-caps=-all --bounding-set=-all --no-new-privs)
+        # To mount, it has to be root in there; the service must not be.
+        user=(unshare --user --map-user=65534 --map-group=65534 setpriv --no-new-privs)
     fi
     # The trace is a file that was opened before.
     env -i PATH="$PATH" RUVVECTOR_DATA_DIR="$state" RUVVECTOR_SERVICE_PORT=0 RUVVECTOR_OTLP_HTTP_PORT=0 \

@@ -20,8 +20,13 @@ pub fn run(config: &Config, url: Option<&str>) -> Result<String, String> {
         Some(url) => from_url(url)?,
         None => from_config(config)?,
     };
-    let (status, body) = ask(&addresses, &host, path)
-        .map_err(|error| format!("not ready: {host}{path} does not answer: {error}"))?;
+    let answered = connect(&addresses).and_then(|stream| {
+        let peer = stream.peer_addr()?;
+        Ok((peer, ask(stream, &host, path)?))
+    });
+    let (peer, (status, body)) =
+        answered.map_err(|error| format!("not ready: {host}{path} does not answer: {error}"))?;
+    let host = url.map_or_else(|| peer.to_string(), |_| host);
     if status == 200 {
         Ok(format!("ready: {host}{path} answers 200"))
     } else {
@@ -83,8 +88,7 @@ fn from_config(config: &Config) -> Result<Place<'static>, String> {
 }
 
 /// Status and the beginning of the body, made fit for a terminal.
-fn ask(addresses: &[SocketAddr], host: &str, path: &str) -> io::Result<(u16, String)> {
-    let mut stream = connect(addresses)?;
+fn ask(mut stream: TcpStream, host: &str, path: &str) -> io::Result<(u16, String)> {
     stream.set_read_timeout(Some(TIMEOUT))?;
     stream.set_write_timeout(Some(TIMEOUT))?;
     write!(

@@ -27,8 +27,8 @@ const EXTEND_INTERVAL: Duration = Duration::from_secs(10);
 const EXTEND_BY: Duration = Duration::from_secs(60);
 /// What a stop may take beside its drain delay and its grace: requests under way, the last sync, the database's answer.
 const STOP_BEYOND: Duration = Duration::from_secs(60);
-/// How often it is looked whether there is something new to say.
-const STATUS_INTERVAL: Duration = Duration::from_secs(2);
+/// How often it is looked whether there is something new to say; the first time by when the database was spoken to.
+const STATUS_INTERVAL: Duration = Duration::from_secs(5);
 /// For a supervisor that does not read.
 const SEND_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -183,6 +183,7 @@ fn watchdog(usec: Option<&str>, pid: Option<&str>, own: u32) -> Option<Duration>
 /// Tells the status when it differs from what was `told`, which is nothing where `READY=1` was not taken either.
 async fn follow(supervisor: Supervisor, health: Watch, place: String, mut told: Option<String>) {
     let mut ticks = ticks(STATUS_INTERVAL);
+    ticks.reset();
     loop {
         ticks.tick().await;
         let now = match health.report().await.first_problem() {

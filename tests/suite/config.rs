@@ -41,10 +41,10 @@ fn file(text: &str) -> (tempfile::TempDir, String) {
 fn head(stream: &mut TcpStream) -> String {
     let mut request = Vec::new();
     let mut byte = [0];
-    while !request.ends_with(b"\r\n\r\n") && stream.read(&mut byte).unwrap() > 0 {
+    while !request.ends_with(b"\r\n\r\n") && stream.read(&mut byte).expect("it can be read") > 0 {
         request.push(byte[0]);
     }
-    String::from_utf8(request).unwrap()
+    String::from_utf8(request).expect("text")
 }
 
 /// The words of the line that begins with these.
@@ -334,6 +334,11 @@ fn the_healthcheck_of_every_address_finds_a_service_without_ipv6() {
     let flags = ["healthcheck", "--bind", "[::]", "--service-port", &port];
     let ended = call(&flags, &[]);
     assert_eq!(ended.code, Some(0), "{}", ended.err);
+    assert!(
+        ended.out.starts_with(&format!("ready: 127.0.0.1:{port}/")),
+        "{}",
+        ended.out
+    );
     server.join().unwrap();
 }
 
