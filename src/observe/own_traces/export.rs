@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use opentelemetry::trace::TracerProvider;
-use opentelemetry::{Context, KeyValue};
+use opentelemetry::{Context, InstrumentationScope, KeyValue};
 use opentelemetry_otlp::{Compression, SpanExporter, WithExportConfig, WithTonicConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::{OTelSdkError, OTelSdkResult};
@@ -101,9 +101,12 @@ impl OwnTraces {
     where
         S: Subscriber + for<'a> LookupSpan<'a>,
     {
+        let scope = InstrumentationScope::builder("ruvvector-service")
+            .with_version(VERSION)
+            .build();
         let ours = FilterFn::new(|metadata| metadata.is_span() && metadata.target() == TARGET);
         tracing_opentelemetry::layer()
-            .with_tracer(self.provider.tracer("ruvvector-service"))
+            .with_tracer(self.provider.tracer_with_scope(scope))
             .with_location(false)
             .with_threads(false)
             .with_target(false)
