@@ -14,12 +14,9 @@ from dataclasses import dataclass
 from markdown import Problem, code_spans, headings, links, prose
 
 KNOWN = {
-    # What Kubernetes sets for a Service called `ruvvector`.
-    *("RUVVECTOR_PORT", "RUVVECTOR_SERVICE_HOST"),
     # The crate, as Rust writes it.
     "ruvvector_service",
 }
-CODE = {"rs", "sh", "py", "sql", "yaml", "yml", "toml", "json", "md"}
 SUFFIX = re.compile(r"_(?:bucket|sum|count)$")
 
 
@@ -76,7 +73,8 @@ class Lookup:
             known[(command,)] = help_of(binary, command)
             for below in known[(command,)][0]:
                 known[(command, below)] = help_of(binary, command, below)
-        variables = {*table, *re.findall(r"\bRUVVECTOR_\w+", scripts)}
+        # The page of settings is printed by the binary, and a test holds it to that.
+        variables = set(re.findall(r"\bRUVVECTOR_\w+", scripts + text("docs/settings.md")))
         return cls(root, files, variables, table, words | {"ruvvector_migrations"}, metrics, known, scripts)
 
     def check(self, document, saw):
