@@ -4,7 +4,10 @@
 #   docker run -e RUVVECTOR_STORE=sqlite -v telemetry:/data -p 3100:3100 -p 4318:4318 -p 4317:4317 ruvvector-service:0.1.0
 #
 # RUVVECTOR_STORE has to be given: `postgres`, with DATABASE_URL or POSTGRES_HOST beside it, or `sqlite`.
-FROM rust:1.95-bookworm AS build
+# A digest, or a registry of yours: --build-arg RUST=registry.example.com/rust:1.95-bookworm@sha256:…
+ARG RUST=rust:1.95-bookworm
+
+FROM ${RUST} AS build
 WORKDIR /build
 COPY Cargo.toml Cargo.lock ./
 COPY benches benches

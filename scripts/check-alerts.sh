@@ -6,7 +6,8 @@
 #   scripts/with-postgres.sh scripts/check-alerts.sh            # the page of the built binary, by scripts/metrics-page.sh
 #
 # The page, a URL or a file, has to be that of a service on PostgreSQL that has taken a request over HTTP and over gRPC and
-# answered a query: what never happened has no series. PROMTOOL names another promtool.
+# answered a query: what never happened has no series. PROMTOOL names another promtool than the machine's; Prometheus 3's is
+# asked as well (scripts/prometheus3.sh).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 promtool=${PROMTOOL:-promtool}
@@ -19,6 +20,10 @@ http://* | https://*) curl --silent --show-error --fail --max-time 20 -o "$page"
 *) cat -- "$1" >"$page" ;;
 esac
 
-"$promtool" check rules --lint=all --lint-fatal alerts/*.rules.yml
-"$promtool" test rules alerts/tests/*.yml
+prometheus3=$(scripts/prometheus3.sh)
+for each in "$promtool" "$prometheus3/promtool"; do
+    "$each" --version 2>&1 | head -n 1
+    "$each" check rules --lint=all --lint-fatal alerts/*.rules.yml
+    "$each" test rules alerts/tests/*.yml
+done
 python3 scripts/check_alerts.py "$page"

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Checks the dashboards: Grafana's typed models read every field, the rules hold, and every panel's query gives data from
-# the real binary, a real Prometheus and a filled PostgreSQL, by an index.
+# the real binary, real Prometheus (the machine's and Prometheus 3) and a filled PostgreSQL, by an index;
+# and that the three commands of dashboards/README.md bring a newcomer all of it.
 #
 #   scripts/check-dashboards.sh [BINARY]      the default is target/debug/ruvvector-service
 #
@@ -30,4 +31,7 @@ for file in "$requirements"/grafana-*.txt; do
     PYTHONPATH=$home/$version python3 tests/dashboards/models.py "$version"
 done
 PYTHONPATH=$home/tools python3 tests/dashboards/rules.py
-scripts/with-postgres.sh python3 tests/dashboards/live.py "$binary"
+prometheus3=$(scripts/prometheus3.sh)
+scripts/with-postgres.sh python3 tests/dashboards/live.py "$binary" prometheus "$prometheus3/prometheus"
+PYTHONPATH=$home/grafana-main:$home/tools \
+    scripts/with-postgres.sh python3 tests/dashboards/newcomer.py "$binary" prometheus "$prometheus3/prometheus"

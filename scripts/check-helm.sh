@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # Checks the chart, the Dockerfile and compose.yaml, without a cluster and without an engine.
 #
-#   scripts/check-helm.sh
+#   scripts/with-postgres.sh scripts/check-helm.sh
 #
 # Builds the pinned helm and installs tests/helm/requirements.txt into target/helm where they are not there yet. The chart
 # is linted, rendered with each of its ci/*-values.yaml, read by the schemas of several Kubernetes versions and held to its
-# promises; bad values have to be refused. The Dockerfile is linted, compose.yaml held against what it mounts, and the
-# image's root file system laid out by the script that the Dockerfile runs. A binary in target/debug, where there is one, has
-# to understand what chart, image and compose.yaml give it, and to run in that root.
+# promises, and so are upgrades from one set of values to another; bad values have to be refused. The Dockerfile is linted,
+# what it copies is held against what the compiler read, and the image's root is laid out by the script that the Dockerfile
+# runs; compose.yaml is held against what it mounts. The binary in target/debug has to understand what chart, image and
+# compose.yaml give it, to live in that root, and to do with a real PostgreSQL what each pod of the chart is there for.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -36,42 +37,15 @@ install_all() {
         cp "$requirements" "$home/installed.txt"
     fi
     command -v promtool >/dev/null || fail "promtool is missing; install the package 'prometheus'"
-}
-
-# What the Dockerfile's steps make, made by hand: the binary runs in it, not as root, and asks for a store.
-check_root() {
-    local root said
-    root=$(mktemp -d)
-    chmod 755 "$root"
-    # shellcheck disable=SC2064
-    trap "rm -rf '$root'" EXIT
-    scripts/container-root.sh "$binary" "$root"
-    mkdir -m 777 "$root/data"
-    inside() {
-        local -a as=(unshare --map-root-user chroot)
-        if [ "$(id -u)" = 0 ]; then
-            as=(chroot --userspec=65532:65532)
-        fi
-        env -i PATH="$PATH:/usr/sbin:/sbin" RUVVECTOR_BIND='[::]' RUVVECTOR_DATA_DIR=/data "$@" "${as[@]}" "$root" \
-            /usr/bin/ruvvector-service validate 2>&1
-    }
-    inside RUVVECTOR_STORE=sqlite >/dev/null || fail 'the binary does not run in the image'
-    if said=$(inside RUVVECTOR_STORE=not-named); then
-        fail 'the image starts without a store'
-    fi
-    case $said in
-    *RUVVECTOR_STORE*sqlite*) ;;
-    *) fail "the image does not say that a store is missing: $said" ;;
-    esac
+    command -v openssl >/dev/null || fail "openssl is missing; install the package 'openssl'"
 }
 
 install_all
+[ -n "${RUVVECTOR_TEST_POSTGRES_URL:-}" ] || fail 'wants a PostgreSQL: run it under scripts/with-postgres.sh'
+[ -x "$binary" ] || fail "$binary is missing: cargo build"
+promtool=$(command -v promtool)
 "$home/venv/bin/hadolint" --failure-threshold info Dockerfile
-if [ -x "$binary" ]; then
-    check_root
-    set -- "$binary"
-else
-    set --
-fi
-"$home/venv/bin/python" tests/helm/compose.py "$(command -v promtool)" "$@"
-"$home/venv/bin/python" tests/helm/chart.py "$helm" "$(command -v promtool)" "$@"
+"$home/venv/bin/python" tests/helm/image.py "$binary"
+"$home/venv/bin/python" tests/helm/compose.py "$promtool" "$binary"
+"$home/venv/bin/python" tests/helm/chart.py "$helm" "$promtool" "$binary"
+"$home/venv/bin/python" tests/helm/live.py "$helm" "$binary"

@@ -3,10 +3,10 @@
 #
 #   scripts/test.sh
 #
-# Installs what is missing from the system's packages (as root, or by sudo): PostgreSQL's server programs, Prometheus,
-# strace, Python's venv and yaml, curl, Chromium, Java and Maven. SDKs and what they run on go into target/sdk. Servers
-# run in temporary directories on free ports, never as root, and are removed. Nothing is ever skipped: what cannot be had
-# is an error.
+# Installs what is missing from the system's packages (as root, or by sudo): PostgreSQL's server programs, Prometheus and
+# its Alertmanager, strace, groff, systemd's programs, Python's venv and yaml, curl, Chromium, Java and Maven, nginx,
+# HAProxy and PgBouncer. SDKs and what they run on go into target/sdk. Servers run in temporary directories on free ports,
+# never as root, and are removed. Nothing is ever skipped: what cannot be had is an error.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -43,6 +43,7 @@ have_postgres() {
     [ -n "${RUVVECTOR_TEST_POSTGRES_BIN:-}" ] || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null ||
         command -v initdb >/dev/null
 }
+on_path() { PATH=$PATH:/usr/sbin command -v "$1" >/dev/null; }
 have_venv() { python3 -c 'import venv, ensurepip' 2>/dev/null; }
 have_yaml() { python3 -c 'import yaml' 2>/dev/null; }
 
@@ -51,13 +52,21 @@ packages() {
     have_postgres || missing+=(postgresql postgresql-client)
     command -v psql >/dev/null || missing+=(postgresql-client)
     command -v prometheus >/dev/null && command -v promtool >/dev/null || missing+=(prometheus)
+    command -v prometheus-alertmanager >/dev/null || missing+=(prometheus-alertmanager)
     command -v strace >/dev/null || missing+=(strace)
+    command -v groff >/dev/null || missing+=(groff-base)
+    command -v systemd-analyze >/dev/null || missing+=(systemd)
     command -v curl >/dev/null || missing+=(curl)
     command -v chromium >/dev/null || missing+=(chromium)
     command -v cc >/dev/null || missing+=(gcc libc6-dev)
     have_venv || missing+=(python3 python3-venv)
     have_yaml || missing+=(python3-yaml)
     command -v javac >/dev/null && command -v mvn >/dev/null || missing+=(default-jdk-headless maven)
+    # In /usr/sbin, which is on root's path alone.
+    on_path nginx || missing+=(nginx-light)
+    on_path haproxy || missing+=(haproxy)
+    on_path pgbouncer || missing+=(pgbouncer)
+    command -v openssl >/dev/null || missing+=(openssl)
     if [ ${#missing[@]} -gt 0 ]; then
         command -v apt-get >/dev/null || fail "install these with your system's package manager: ${missing[*]}"
         printf 'installing %s\n' "${missing[*]}"
@@ -68,8 +77,9 @@ packages() {
             fail "could not install: ${missing[*]}"
     fi
     have_postgres || fail "PostgreSQL's server programs (initdb, pg_ctl) are missing; install the package 'postgresql'"
-    for program in prometheus promtool strace curl psql chromium javac mvn; do
-        command -v "$program" >/dev/null || fail "$program is missing; install it with your system's package manager"
+    for program in prometheus promtool prometheus-alertmanager strace groff systemd-analyze curl psql chromium javac mvn \
+        nginx haproxy pgbouncer openssl; do
+        on_path "$program" || fail "$program is missing; install it with your system's package manager"
     done
     have_venv || fail "Python's venv is missing; install the package 'python3-venv'"
     have_yaml || fail "Python's yaml is missing; install the package 'python3-yaml'"
@@ -83,10 +93,16 @@ sdks() {
     scripts/sdk/rust.sh
     scripts/reference-collector.sh >/dev/null
     scripts/telemetrygen.sh
+    scripts/prometheus3.sh >/dev/null
 }
 
 cargo_tests() {
     scripts/with-postgres.sh timeout 2400 cargo test --quiet --no-fail-fast
+}
+
+# The oldest server that is promised to do; scripts/other-postgres.sh has those between as well.
+oldest_postgres() {
+    scripts/other-postgres.sh 14 -- timeout 1200 cargo test --quiet --no-fail-fast --test suite -- postgres:: write:: query::
 }
 
 scripts_parse() {
@@ -106,7 +122,11 @@ step 'lints' cargo clippy --quiet --all-targets -- -D warnings
 step 'build' cargo test --quiet --no-run
 step 'dashboards' scripts/check-dashboards.sh
 step 'alerts' scripts/with-postgres.sh scripts/check-alerts.sh
-step 'chart and image' scripts/check-helm.sh
+step 'outage' scripts/check-outage.sh
+step 'chart and image' scripts/with-postgres.sh scripts/check-helm.sh
+step 'systemd unit' scripts/with-postgres.sh scripts/check-systemd.sh
+step 'proxies' scripts/with-postgres.sh scripts/check-proxies.sh
 step 'docs' scripts/check-docs.sh
 step 'tests' cargo_tests
+step 'PostgreSQL 14' oldest_postgres
 printf '\nall passed in %s s\n' $((SECONDS - started))

@@ -4,7 +4,9 @@
 
 use std::ffi::OsString;
 
-use clap::{Arg, ArgAction, ArgMatches, Command};
+use clap::builder::PossibleValuesParser;
+use clap::{Arg, ArgAction, ArgMatches, Command, ValueHint, value_parser};
+use clap_complete::Shell;
 
 use crate::commands::Rows;
 use crate::config::settings::{STAGES, Setting, all};
@@ -30,8 +32,11 @@ pub enum Task {
     },
     LogList,
     LogVerify,
+    LogDrain,
     /// The table of settings.
     Settings,
+    Completions(Shell),
+    Man,
 }
 
 /// Reads a command line, the program's name first.
@@ -47,6 +52,10 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Arguments, clap
         task = match name.as_str() {
             "validate" => Task::Validate,
             "settings" => Task::Settings,
+            "completions" => sub
+                .remove_one("shell")
+                .map_or(Task::Serve, Task::Completions),
+            "man" => Task::Man,
             "migrate" if sub.get_flag("import-v0") => Task::Migrate(Rows::ImportV0),
             "migrate" => Task::Migrate(Rows::None),
             "healthcheck" => Task::Healthcheck {
@@ -55,10 +64,10 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Arguments, clap
             "log" => match sub.remove_subcommand() {
                 Some((name, mut sub)) => {
                     flags.extend(taken(&mut sub));
-                    if name == "verify" {
-                        Task::LogVerify
-                    } else {
-                        Task::LogList
+                    match name.as_str() {
+                        "drain" => Task::LogDrain,
+                        "verify" => Task::LogVerify,
+                        _ => Task::LogList,
                     }
                 }
                 None => Task::LogList,
@@ -128,7 +137,7 @@ pub fn command() -> Command {
         )
         .subcommand(
             Command::new("log")
-                .about("Look at the log on disk; nothing is changed")
+                .about("Look at the log on disk, or empty it into the store")
                 .subcommand_required(true)
                 .arg_required_else_help(true)
                 .subcommand(
@@ -140,8 +149,69 @@ pub fn command() -> Command {
                     Command::new("verify")
                         .about("Read every record and check it; ends with 1 if something is damaged")
                         .args(settings(|stage, setting| stage == "The log" || setting.key == "config")),
+                )
+                .subcommand(
+                    Command::new("drain")
+                        .about(
+                            "Write the log of a data directory whose service is gone into the store, remove it, and end;                              ends with 1 if something is left",
+                        )
+                        .args(settings(|stage, setting| {
+                            matches!(stage, "The log" | "From the log to the store" | "The store")
+                                || general(setting)
+                                || setting.key == "shutdown_grace"
+                        })),
                 ),
         )
+        .subcommand(
+            Command::new("completions")
+                .about("Print what makes a shell complete this command line")
+                .arg(
+                    Arg::new("shell")
+                        .required(true)
+                        .value_name("SHELL")
+                        .value_parser(value_parser!(Shell))
+                        .help("The shell that it is for"),
+                ),
+        )
+        .subcommand(Command::new("man").about("Print the manual page, for `man -l` or /usr/share/man/man8"))
+}
+
+/// The script that makes `shell` complete the command line: names of settings, and their values where these are a few.
+#[must_use]
+pub fn completions(shell: Shell) -> String {
+    let mut command = with_values(command());
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut command, "ruvvector-service", &mut script);
+    let script = String::from_utf8_lossy(&script);
+    match shell {
+        // clap_complete 4.6 calls a program with a dash in its name by two names, and would offer nothing after a command.
+        Shell::Bash => script.replace("ruvvector__subcmd__service", "ruvvector__service"),
+        _ => script.into_owned(),
+    }
+}
+
+/// Names the values that a shell may offer. The command line itself leaves them to the settings, whose errors say more.
+fn with_values(command: Command) -> Command {
+    command
+        .mut_args(|arg| {
+            let Some(setting) = all().find(|setting| arg.get_id() == setting.key) else {
+                return arg;
+            };
+            let hint = match setting.value {
+                "PATH" => ValueHint::AnyPath,
+                _ => ValueHint::Other,
+            };
+            let few = setting
+                .value
+                .split('|')
+                .all(|value| !value.contains(|c: char| c.is_ascii_uppercase()));
+            if few {
+                arg.value_parser(PossibleValuesParser::new(setting.value.split('|')))
+            } else {
+                arg.value_hint(hint)
+            }
+        })
+        .mut_subcommands(with_values)
 }
 
 fn after_help() -> String {
@@ -225,6 +295,13 @@ mod tests {
         let read = read("r --data-dir a log verify --data-dir b").unwrap();
         assert_eq!(read.task, Task::LogVerify);
         assert_eq!(read.flags.last(), Some(&("data_dir", "b".to_owned())));
+    }
+
+    #[test]
+    fn a_directory_is_drained_under_the_settings_of_the_log_the_writer_and_the_store() {
+        let read = read("r log drain --data-dir a --store postgres --retry-max 1s").unwrap();
+        assert_eq!(read.task, Task::LogDrain);
+        assert_eq!(read.flags.len(), 3);
     }
 
     #[test]

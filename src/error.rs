@@ -6,6 +6,7 @@
 use axum::http::StatusCode;
 
 use crate::decode::{Checked, DecodeError};
+use crate::observe::own_traces::Fault;
 
 /// Why a request was not answered with success. Each variant says the status it becomes.
 #[derive(Debug, thiserror::Error)]
@@ -137,6 +138,16 @@ impl Error {
             | Self::ContentType { .. }
             | Self::ContentEncoding
             | Self::LargeHeaders { .. } => None,
+        }
+    }
+}
+
+impl Fault for Error {
+    fn fault(&self) -> Option<&'static str> {
+        match self {
+            Self::Unavailable { .. } => Some("unavailable"),
+            Self::Unknown { .. } => Some("unknown"),
+            _ => None,
         }
     }
 }

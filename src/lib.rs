@@ -51,7 +51,7 @@ use tokio_util::sync::CancellationToken;
 use config::Config;
 use log::Log;
 use log::disk::OsDisk;
-use observe::Readiness;
+use observe::{Readiness, Supervisor};
 use receive::listeners::Listener;
 use receive::{Drain, Places, Receiver};
 use store::Store;
@@ -97,10 +97,12 @@ pub async fn run(
     metrics: PrometheusHandle,
     mut warnings: Vec<String>,
     stop: Stop,
+    supervisor: Supervisor,
 ) -> Result<(), RunError> {
-    // First, as it raises the limit of open files, and recovering a large log needs many.
+    // First, as it raises the limit of open files, for all that follows.
     let places = Places::new(&config.receive);
     let options = config.log.clone();
+    let starting = supervisor.starting(&format!("recovering the log in {}", options.dir.display()));
     let log = tokio::task::spawn_blocking(move || Log::open(Arc::new(OsDisk), &options))
         .await
         .expect("opening the log does not panic")?;
@@ -121,15 +123,17 @@ pub async fn run(
         readiness: readiness.clone(),
         warnings,
     };
+    let health = observe::Watch::start(sources, metrics);
     let drain = Drain::default();
     let otlp_http = receive::otlp_router(receiver.clone());
     let otlp_grpc = receive::otlp_grpc_router(&receiver, readiness.clone(), &drain);
     let queries = query::router(store.clone(), config.query.clone());
     let everything = receive::router(receiver)
         .merge(receive::authenticated(queries, &config.receive))
-        .merge(observe::router(sources, metrics))
+        .merge(observe::router(health.clone()))
         .method_not_allowed_fallback(receive::read_only);
 
+    let place = place(&listeners, &config);
     let mut servers = JoinSet::new();
     let mut serve = |listener: Option<Listener>, router: axum::Router| {
         let Some(listener) = listener else {
@@ -157,6 +161,7 @@ pub async fn run(
         config.grace,
     ));
     readiness.ready();
+    let mut running = starting.ready(place, &health, &log);
 
     tokio::select! {
         () = stop.drain.cancelled() => {}
@@ -166,10 +171,13 @@ pub async fn run(
     }
     tracing::info!("stopping: no longer ready");
     readiness.draining();
+    running.stopping(config.drain_delay, config.grace);
     drain.closing.cancel();
     tokio::select! {
         () = tokio::time::sleep(config.drain_delay) => {}
         () = stop.at_once.cancelled() => {}
+        // Nothing more is taken.
+        () = broken(&log) => {}
     }
     drain.stop.cancel();
     while servers.join_next().await.is_some() {}
@@ -178,9 +186,27 @@ pub async fn run(
     writer
         .await
         .map_err(|error| RunError::Writer(Some(error)))?;
-    let left = log.status().queue_events;
-    tracing::info!(left_in_log = left, "stopped");
+    let left = log.status();
+    tracing::info!(left_in_log = left.queue_events, "stopped");
+    if left.broken {
+        return Err(RunError::LogBroken);
+    }
     Ok(())
+}
+
+/// Where events come in and where they go, for `systemctl status`.
+fn place(listeners: &Listeners, config: &Config) -> String {
+    let Listeners {
+        main,
+        otlp_http,
+        otlp_grpc,
+    } = listeners;
+    let open: Vec<_> = [main, otlp_http, otlp_grpc]
+        .into_iter()
+        .flatten()
+        .map(|listener| format!("{} at {listener}", listener.name))
+        .collect();
+    format!("{}; stored in {}", open.join(", "), config.stored_in())
 }
 
 /// Returns when the log is broken; never for a log that is closed in order.

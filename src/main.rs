@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use ruvvector_service::cli::{self, Arguments, Task};
 use ruvvector_service::commands;
 use ruvvector_service::config::{self, Loaded};
+use ruvvector_service::observe::own_traces::OwnTraces;
 use ruvvector_service::observe::trace;
 
 /// Wrong arguments or settings.
@@ -19,8 +20,15 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => error.exit(),
     };
-    if task == Task::Settings {
-        say(&config::reference());
+    // What needs no settings, so that bad ones are not in its way.
+    let text = match task {
+        Task::Settings => Some(config::reference()),
+        Task::Completions(shell) => Some(cli::completions(shell)),
+        Task::Man => Some(commands::man::page()),
+        _ => None,
+    };
+    if let Some(text) = text {
+        say(&text);
         return ExitCode::SUCCESS;
     }
     let loaded = match commands::load(flags) {
@@ -50,16 +58,22 @@ fn perform(task: &Task, loaded: Loaded) -> Result<(), String> {
     }
     match task {
         Task::Serve => serve(loaded),
-        Task::Settings => Ok(()),
+        Task::Settings | Task::Completions(_) | Task::Man => Ok(()),
         Task::Validate => {
             say(&loaded.effective());
             Ok(())
         }
         Task::Migrate(rows) => {
-            trace::init(&loaded.config.log_filter, loaded.config.log_format)?;
+            trace::init(&loaded.config.log_filter, loaded.config.log_format, None)?;
             let done = runtime()?
                 .block_on(commands::migrate(&loaded.config, *rows))
                 .map_err(|error| error.to_string())?;
+            say(&done);
+            Ok(())
+        }
+        Task::LogDrain => {
+            trace::init(&loaded.config.log_filter, loaded.config.log_format, None)?;
+            let done = runtime()?.block_on(commands::drain::run(&loaded.config))?;
             say(&done);
             Ok(())
         }
@@ -81,7 +95,19 @@ fn perform(task: &Task, loaded: Loaded) -> Result<(), String> {
 }
 
 fn serve(loaded: Loaded) -> Result<(), String> {
-    trace::init(&loaded.config.log_filter, loaded.config.log_format)?;
+    let runtime = runtime()?;
+    let own_traces = match &loaded.config.own_traces {
+        Some(options) => {
+            let _on = runtime.enter();
+            Some(OwnTraces::start(options)?)
+        }
+        None => None,
+    };
+    trace::init(
+        &loaded.config.log_filter,
+        loaded.config.log_format,
+        own_traces.as_ref(),
+    )?;
     for note in &loaded.notes {
         tracing::info!("{note}");
     }
@@ -90,7 +116,12 @@ fn serve(loaded: Loaded) -> Result<(), String> {
     }
     tracing::info!("{}", loaded.config.room());
     let service = commands::serve::run(loaded.config, loaded.warnings);
-    runtime()?.block_on(service)
+    let ended = runtime.block_on(service);
+    // Last, so that the last batches are among them.
+    if let Some(own_traces) = own_traces {
+        runtime.block_on(own_traces.stop());
+    }
+    ended
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, String> {

@@ -29,6 +29,8 @@ if [ "$wanted" != "$(cat "$home/installed.txt" 2>/dev/null)" ]; then
     # The sources stay where they are, and find the packages as if they stood beside them.
     ln -sf "$sources"/*.js "$home"
     ln -s "$node" "$home/node"
+    printf '#!/bin/sh\nPATH="%s:$PATH" exec %s "$@"\n' "$(dirname "$node")" "$(printf '"%s" ' "${npm[@]}")" >"$home/npm"
+    chmod +x "$home/npm"
     for program in run browser; do
         printf '#!/bin/sh\nexec "%s" --preserve-symlinks --preserve-symlinks-main "%s" "$@"\n' \
             "$node" "$home/$program.js" >"$home/$program"

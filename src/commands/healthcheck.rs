@@ -65,10 +65,13 @@ fn from_config(config: &Config) -> Result<Place<'static>, String> {
     let addresses: Vec<SocketAddr> = config
         .bind
         .iter()
-        .map(|address| match address {
-            IpAddr::V4(address) if address.is_unspecified() => IpAddr::from(Ipv4Addr::LOCALHOST),
-            IpAddr::V6(address) if address.is_unspecified() => IpAddr::from(Ipv6Addr::LOCALHOST),
-            address => *address,
+        .flat_map(|address| match address {
+            IpAddr::V4(address) if address.is_unspecified() => vec![Ipv4Addr::LOCALHOST.into()],
+            // Without IPv6 the service took IPv4 instead.
+            IpAddr::V6(address) if address.is_unspecified() => {
+                vec![Ipv6Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into()]
+            }
+            address => vec![*address],
         })
         .map(|address| SocketAddr::new(address, port))
         .collect();

@@ -14,6 +14,12 @@ use crate::store::{Store, StoreError};
 /// Runs the service until a signal.
 pub mod serve;
 
+/// Empties the log of a data directory into the store.
+pub mod drain;
+
+/// The manual page.
+pub mod man;
+
 /// Asks the running service whether it is ready.
 pub mod healthcheck;
 
@@ -31,7 +37,10 @@ pub fn load(flags: Vec<(&'static str, String)>) -> Result<Loaded, ConfigError> {
 }
 
 fn environment() -> Result<Environment, ConfigError> {
-    let ours: Vec<String> = settings::all().map(settings::Setting::variable).collect();
+    let ours: Vec<String> = settings::all()
+        .flat_map(|setting| [Some(setting.variable()), setting.file_variable()])
+        .flatten()
+        .collect();
     let mut environment = BTreeMap::new();
     for (name, value) in std::env::vars_os() {
         let Some(name) = name.to_str() else {

@@ -5,6 +5,7 @@
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::{Config, Port};
+use crate::observe::Supervisor;
 use crate::observe::metrics::recorder;
 use crate::receive::listeners::{BindError, Listener};
 use crate::{Listeners, Stop};
@@ -29,7 +30,8 @@ pub async fn run(config: Config, warnings: Vec<String>) -> Result<(), String> {
     {
         hint(&url);
     }
-    crate::run(config, listeners, metrics, warnings, stop)
+    let supervisor = Supervisor::from_environment();
+    crate::run(config, listeners, metrics, warnings, stop, supervisor)
         .await
         .map_err(|error| error.to_string())
 }
@@ -56,13 +58,13 @@ fn listen(config: &Config) -> Result<Listeners, BindError> {
 }
 
 /// The signals that stop the service.
-struct Signals {
+pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl Signals {
-    fn listen() -> std::io::Result<Self> {
+    pub(super) fn listen() -> std::io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
@@ -70,7 +72,7 @@ impl Signals {
     }
 
     /// The first signal stops in order, the second at once: what was acknowledged is on disk.
-    async fn watch(mut self, stop: Stop) {
+    pub(super) async fn watch(mut self, stop: Stop) {
         tokio::select! {
             _ = self.terminate.recv() => stop.drain.cancel(),
             _ = self.interrupt.recv() => stop.at_once.cancel(),

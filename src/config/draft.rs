@@ -38,6 +38,9 @@ pub(super) struct Draft {
     pub(super) log_format: Format,
     pub(super) drain_delay: Duration,
     pub(super) grace: Duration,
+    pub(super) traces_endpoint: Option<String>,
+    pub(super) traces_sample_ratio: f64,
+    pub(super) traces_headers: Vec<(String, SecretString)>,
 }
 
 /// The two stores.
@@ -100,6 +103,9 @@ impl Default for Draft {
             log_format: Format::Auto,
             drain_delay: Duration::ZERO,
             grace: Duration::ZERO,
+            traces_endpoint: None,
+            traces_sample_ratio: 0.0,
+            traces_headers: Vec::new(),
         }
     }
 }

@@ -7,20 +7,21 @@
 //!
 //! **Invariant:** an injected variable is never taken for a setting, nor for the misspelling of one.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::path::Path;
 
 use super::layers::{Source, Value, Values, excerpt};
 use super::settings::{all, near_miss};
+use super::{Environment, ReadFile};
 
-/// All variables of the process, by name.
-pub type Environment = BTreeMap<String, String>;
-
-/// The variables' values; what somebody should mend goes to `warnings`, what was passed over rightly to `notes`. An empty
-/// variable is not set.
+/// The variables' values, and those of the files that variables name; what somebody should mend goes to `warnings`, what
+/// was passed over rightly to `notes`. An empty variable is not set.
 pub(super) fn values(
     environment: &Environment,
+    read_file: ReadFile<'_>,
     notes: &mut Vec<String>,
     warnings: &mut Vec<String>,
+    problems: &mut Vec<String>,
 ) -> Values {
     let ours = |name: &str| name.starts_with("RUVVECTOR_") || name.starts_with("POSTGRES_");
     let injected: Vec<&str> = environment
@@ -35,18 +36,43 @@ pub(super) fn values(
             injected.join(", ")
         ));
     }
+    let sdks: Vec<_> = environment
+        .keys()
+        .filter(|name| name.starts_with("OTEL_"))
+        .map(|name| excerpt(name))
+        .collect();
+    if !sdks.is_empty() {
+        notes.push(format!(
+            "not read: {}; the service's own traces are set by RUVVECTOR_TRACES_ENDPOINT and its like alone",
+            sdks.join(", ")
+        ));
+    }
     let mut known = BTreeSet::new();
     let mut values = Values::new();
     for setting in all() {
         let name = setting.variable();
-        match environment.get(&name) {
-            Some(text) if !text.is_empty() && !injected.contains(&name.as_str()) => {
-                values.insert(
-                    setting.key,
-                    Value::new(text, Source::Environment(name.clone())),
-                );
+        let text = set(environment, &name).filter(|_| !injected.contains(&name.as_str()));
+        if let Some(text) = text {
+            values.insert(
+                setting.key,
+                Value::new(text, Source::Environment(name.clone())),
+            );
+        }
+        if let Some(file) = setting.file_variable() {
+            match set(environment, &file).map(|path| secret(path, read_file)) {
+                None => {}
+                Some(_) if text.is_some() => {
+                    problems.push(format!("{name} and {file} are both set: take one away"));
+                }
+                Some(Ok(text)) => {
+                    values.insert(
+                        setting.key,
+                        Value::new(text, Source::Environment(file.clone())),
+                    );
+                }
+                Some(Err(problem)) => problems.push(format!("{file}: {problem}")),
             }
-            _ => {}
+            known.insert(file);
         }
         known.insert(name);
     }
@@ -61,6 +87,24 @@ pub(super) fn values(
         }
     }
     values
+}
+
+fn set<'a>(environment: &'a Environment, name: &str) -> Option<&'a str> {
+    let text = environment.get(name)?;
+    (!text.is_empty()).then_some(text)
+}
+
+/// The one line of a file that holds a password and so was not to stand in the environment.
+fn secret(path: &str, read_file: ReadFile<'_>) -> Result<String, String> {
+    let text = read_file(Path::new(path)).map_err(|error| format!("{path}: {error}"))?;
+    let line = text.trim_end_matches(['\r', '\n']);
+    if line.is_empty() {
+        return Err(format!("{path} is empty"));
+    }
+    if line.contains(['\r', '\n']) {
+        return Err(format!("{path} has more than one line"));
+    }
+    Ok(line.to_owned())
 }
 
 fn unknown(name: &str) -> String {
@@ -130,7 +174,17 @@ mod tests {
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
             .collect();
         let (mut notes, mut warnings) = (Vec::new(), Vec::new());
-        let values = values(&environment, &mut notes, &mut warnings)
+        let read_file = |_: &Path| Err(std::io::ErrorKind::NotFound.into());
+        let mut problems = Vec::new();
+        let values = values(
+            &environment,
+            &read_file,
+            &mut notes,
+            &mut warnings,
+            &mut problems,
+        );
+        assert_eq!(problems, [""; 0]);
+        let values = values
             .into_values()
             .map(|value| format!("{}={}", value.source, value.text))
             .collect();

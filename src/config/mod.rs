@@ -4,12 +4,13 @@
 //! **Invariant:** [`Config::load`] touches nothing outside but what [`Inputs`] holds, so that the same inputs always make
 //! the same configuration.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::observe::trace;
+use crate::observe::{own_traces, trace};
 use crate::{log, query, receive, store, write};
 
 /// The table.
@@ -45,7 +46,6 @@ mod print;
 #[cfg(test)]
 mod tests;
 
-pub use environment::Environment;
 pub use layers::{Source, Value};
 pub use machine::Machine;
 pub use print::reference;
@@ -71,6 +71,8 @@ pub struct Config {
     pub store: store::Options,
     /// No retention was set, so that nothing is ever removed from PostgreSQL without anybody having said so.
     pub retention_unset: bool,
+    /// Nothing said which store, and so it is SQLite.
+    pub store_unnamed: bool,
     pub query: query::Options,
     /// After SIGTERM, how long requests are still taken.
     pub drain_delay: Duration,
@@ -79,6 +81,8 @@ pub struct Config {
     pub log_format: trace::Format,
     /// As [`trace::init`] takes it.
     pub log_filter: String,
+    /// `None` = off.
+    pub own_traces: Option<own_traces::Options>,
 }
 
 /// A configuration, and how it came about.
@@ -91,12 +95,18 @@ pub struct Loaded {
     values: Values,
 }
 
+/// All variables of the process, by name.
+pub type Environment = BTreeMap<String, String>;
+
+/// Reads a settings file, or a file with a secret.
+pub type ReadFile<'a> = &'a dyn Fn(&Path) -> io::Result<String>;
+
 /// All that a configuration depends on.
 pub struct Inputs<'a> {
     /// Key and text of each flag given.
     pub flags: Vec<(&'static str, String)>,
     pub environment: Environment,
-    pub read_file: &'a dyn Fn(&Path) -> io::Result<String>,
+    pub read_file: ReadFile<'a>,
     pub machine: Machine,
 }
 
@@ -151,7 +161,13 @@ fn gather(
         .filter(|setting| !setting.default.is_empty())
         .map(|setting| (setting.key, Value::new(setting.default, Source::Default)))
         .collect();
-    let mut stronger = environment::values(&inputs.environment, notes, warnings);
+    let mut stronger = environment::values(
+        &inputs.environment,
+        inputs.read_file,
+        notes,
+        warnings,
+        problems,
+    );
     for (key, text) in &inputs.flags {
         let flag = key.replace('_', "-");
         if text.is_empty() {
@@ -182,9 +198,18 @@ impl Draft {
             (Retention::Auto | Retention::Off, _) => None,
         };
         let retention_unset = self.retention == Retention::Auto && retention_days.is_none();
+        let sqlite = matches!(target, store::Target::Sqlite { .. });
+        let store_unnamed = sqlite && self.store.is_none() && self.sqlite_path.is_none();
         let collector = self.collector.unwrap_or_else(|| {
             let dir = std::path::absolute(&self.data_dir).unwrap_or_else(|_| self.data_dir.clone());
             format!("{}:{}", machine.host_name, dir.display())
+        });
+        let (sample_ratio, headers) = (self.traces_sample_ratio, self.traces_headers);
+        let own_traces = self.traces_endpoint.map(|endpoint| own_traces::Options {
+            endpoint,
+            sample_ratio,
+            headers,
+            instance: collector.clone(),
         });
         Config {
             service_port: self.service_port,
@@ -209,11 +234,13 @@ impl Draft {
                 collector,
             },
             retention_unset,
+            store_unnamed,
             query: self.query,
             drain_delay: self.drain_delay,
             grace: self.grace,
             log_format: self.log_format,
             log_filter: self.log_filter,
+            own_traces,
         }
     }
 }

@@ -11,6 +11,17 @@ use super::{Config, Loaded, database};
 use crate::store::Target;
 
 impl Config {
+    /// The store and where it is, without a password.
+    #[must_use]
+    pub fn stored_in(&self) -> String {
+        match &self.store.target {
+            Target::Postgres { options, .. } => {
+                format!("PostgreSQL {}", database::describe(options))
+            }
+            Target::Sqlite { path } => format!("SQLite {}", path.display()),
+        }
+    }
+
     /// What requests may hold, for the start's log lines: it depends on the machine.
     #[must_use]
     pub fn room(&self) -> String {
@@ -135,6 +146,12 @@ const BEYOND_THE_TABLE: &str = "
 
 What a URL leaves out comes from libpq's variables (`PGPASSWORD`, `PGSSLMODE`, …) and, for the password, from `~/.pgpass`.
 
+## Secrets in files
+
+What may hold a password can be read from a file instead, such as a systemd credential, a Docker secret or a mounted Kubernetes
+Secret: {files}
+name a file of one line. A variable and its `_FILE` together are an error, and so is a file that cannot be read or is empty.
+
 ## Mistakes
 
 An unknown key, an unknown flag and a bad value end the start with exit code 2 and a line for each problem that says where
@@ -180,7 +197,15 @@ pub fn reference() -> String {
             );
         }
     }
-    out.push_str(BEYOND_THE_TABLE);
+    let files: Vec<_> = STAGES
+        .iter()
+        .flat_map(|(_, settings)| *settings)
+        .filter_map(Setting::file_variable)
+        .map(|name| format!("`{name}`"))
+        .collect();
+    let (last, others) = files.split_last().expect("some settings hold passwords");
+    let files = format!("{} and {last}", others.join(", "));
+    out.push_str(&BEYOND_THE_TABLE.replace("{files}", &files));
     out
 }
 

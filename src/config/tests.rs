@@ -8,6 +8,9 @@ use std::path::Path;
 use super::*;
 use crate::store::Target;
 
+/// Secrets that stand in files.
+mod secret_files;
+
 /// Loads from these flags, variables and file.
 fn load(
     flags: &[(&'static str, &str)],
@@ -16,6 +19,9 @@ fn load(
 ) -> Result<Loaded, Vec<String>> {
     let read_file = |path: &Path| match path.to_str() {
         Some("r.toml") => Ok(file.to_owned()),
+        Some("/secret") => Ok("postgres://u:hunter2@db/events\r\n".to_owned()),
+        Some("/two") => Ok("postgres://u:hunter2@db/events\nx\n".to_owned()),
+        Some("/empty") => Ok("\n".to_owned()),
         _ => Err(io::ErrorKind::NotFound.into()),
     };
     let mut environment: Environment = variables
@@ -302,6 +308,8 @@ fn no_secret_is_ever_shown() {
         ),
         ("POSTGRES_PASSWORD", "hunter2"),
         ("RUVVECTOR_AUTH_TOKENS", "hunter2,hunter2b"),
+        ("RUVVECTOR_TRACES_ENDPOINT", "http://collector:4317"),
+        ("RUVVECTOR_TRACES_HEADERS", "authorization=Bearer hunter2"),
     ];
     let loaded = load(&[], &variables, "").unwrap();
     let everything = format!(

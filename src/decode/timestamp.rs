@@ -10,6 +10,8 @@ const DAY_MS: i64 = 86_400_000;
 const SECONDS_BELOW_MS: i64 = 100_000_000_000;
 /// The first millisecond of the year 10000.
 const YEAR_10000_MS: i64 = 253_402_300_800_000;
+const SHAPE: &[u8] = b"dddd-dd-ddTdd:dd:dd";
+const TOO_LATE: &str = "more than 24 hours after receipt";
 
 /// Unix ms from a JSON number, its fraction floored.
 pub(super) fn from_number(number: &str, received_ms: i64) -> Result<i64, String> {
@@ -32,10 +34,13 @@ pub(super) fn from_number(number: &str, received_ms: i64) -> Result<i64, String>
 
 /// Unix ms from a date and time with any offset (RFC 3339, section 5.6), its fraction floored.
 pub(super) fn from_text(text: &str, received_ms: i64) -> Result<i64, String> {
-    let time = is_rfc3339(text.as_bytes())
-        .then(|| text.parse::<jiff::Timestamp>().ok())
-        .flatten()
-        .ok_or_else(|| format!("{} is not a time of RFC 3339", echo(text)))?;
+    let time = match text.parse::<jiff::Timestamp>() {
+        Ok(time) if is_rfc3339(text.as_bytes()) => time,
+        Err(_) if is_rfc3339(text.as_bytes()) && is_last_year(text) => {
+            return Err(TOO_LATE.to_owned());
+        }
+        _ => return Err(format!("{} is not a time of RFC 3339", echo(text))),
+    };
     let ms = i64::try_from(time.as_nanosecond().div_euclid(1_000_000)).unwrap_or(i64::MAX);
     if ms < 0 {
         return Err("a time before 1970".to_owned());
@@ -45,14 +50,21 @@ pub(super) fn from_text(text: &str, received_ms: i64) -> Result<i64, String> {
 
 fn within_a_day(ms: i64, received_ms: i64) -> Result<i64, String> {
     if ms > received_ms.saturating_add(DAY_MS) {
-        return Err("more than 24 hours after receipt".to_owned());
+        return Err(TOO_LATE.to_owned());
     }
     Ok(ms)
 }
 
+/// Whether it is a date and time of the year 9999, of whose last days the parser makes no instant.
+fn is_last_year(text: &str) -> bool {
+    let civil = text
+        .get(..SHAPE.len())
+        .and_then(|head| head.parse::<jiff::civil::DateTime>().ok());
+    civil.is_some_and(|civil| civil.year() == 9999)
+}
+
 /// `2026-01-31T23:59:59.123Z`, `2026-01-31T23:59:59+01:00`: the parser takes more than that.
 fn is_rfc3339(text: &[u8]) -> bool {
-    const SHAPE: &[u8] = b"dddd-dd-ddTdd:dd:dd";
     let Some((head, mut tail)) = text.split_at_checked(SHAPE.len()) else {
         return false;
     };
@@ -153,6 +165,25 @@ mod tests {
             "1700000000000",
         ] {
             assert!(from_text(text, NOW_MS).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_last_days_that_can_be_written_are_times_after_receipt() {
+        for text in [
+            "2100-01-01T00:00:00Z",
+            "9999-12-30T22:00:00Z",
+            "9999-12-31T23:59:59Z",
+            "9999-12-31t23:59:59.999999999-23:59",
+        ] {
+            assert_eq!(from_text(text, NOW_MS), Err(TOO_LATE.to_owned()), "{text}");
+        }
+        for text in ["9999-12-32T00:00:00Z", "9999-13-01T00:00:00Z"] {
+            let error = from_text(text, NOW_MS).expect_err(text);
+            assert!(
+                error.ends_with("is not a time of RFC 3339"),
+                "{text}: {error}"
+            );
         }
     }
 }

@@ -35,6 +35,27 @@ impl Log {
         Self::open_marking(disk, options, writer::MARK_AFTER)
     }
 
+    /// Recovers what earlier openings left, to be read, marked and let go of: takes no records, keeps nothing ready for
+    /// any, and removes nothing until [`Log::let_go_of_stored`]. Blocks.
+    ///
+    /// # Errors
+    /// As [`Log::open`], and when there is no log in the directory: nothing is made there.
+    pub fn open_to_empty(disk: Arc<dyn disk::Disk>, options: &Options) -> Result<Self, OpenError> {
+        if !recovery::holds_a_log(&*disk, &options.dir)? {
+            return Err(OpenError::NoLog(options.dir.clone()));
+        }
+        let opened = recovery::open_to_empty(disk, options)?;
+        let core = Arc::new(opened.core);
+        core.queue.close();
+        core.end();
+        Ok(Self {
+            shared: Arc::new(Open {
+                core,
+                threads: Mutex::default(),
+            }),
+        })
+    }
+
     /// As [`Log::open`]; an idle log says what is synced `mark_after` its last sync.
     pub(super) fn open_marking(
         disk: Arc<dyn disk::Disk>,
@@ -119,6 +140,12 @@ impl Log {
         let _ = synced.wait_for(|synced| synced.n > n || synced.ended).await;
     }
 
+    /// Returns once the thread that appends has looked for work again: at once when it idles, after the group at hand when
+    /// not, never when it hangs. At once where the log is closed or broken.
+    pub async fn turns(&self) {
+        self.shared.core.queue.looked_at().await;
+    }
+
     /// Says that the database has committed these positions: what holds them may be recycled. Called again with positions
     /// it already knows, it does nothing. Where a part of a segment is marked it may read up to 64 KiB of it, of what was
     /// read last.
@@ -133,6 +160,11 @@ impl Log {
     /// are a gap: counted and logged.
     pub fn mark_unstored(&self, stream: StreamId, first: u64, last: u64) {
         self.shared.core.mark_unstored(stream, &(first..=last));
+    }
+
+    /// Removes the segments that are wholly stored, however young. Blocks.
+    pub fn let_go_of_stored(&self) {
+        self.shared.core.let_go_of_stored();
     }
 
     #[must_use]

@@ -20,7 +20,7 @@ pub(super) fn inspect(disk: &dyn Disk, dir: &Path) -> Result<Vec<SegmentReport>,
         match file.begin {
             Begin::Spare => {}
             Begin::Segment(header) => {
-                let report = report(&header, &file).map_err(|error| {
+                let report = report(disk, &header, &file).map_err(|error| {
                     failed(&file.path, error, "the files of the log must be readable")
                 })?;
                 reports.push(((header.opening, header.base), report));
@@ -59,7 +59,7 @@ fn empty(file: &Surveyed) -> SegmentReport {
     }
 }
 
-fn report(header: &Header, file: &Surveyed) -> io::Result<SegmentReport> {
+fn report(disk: &dyn Disk, header: &Header, file: &Surveyed) -> io::Result<SegmentReport> {
     let mut report = SegmentReport {
         stream: header.stream,
         first: header.base,
@@ -77,7 +77,7 @@ fn report(header: &Header, file: &Surveyed) -> io::Result<SegmentReport> {
         || file.bytes.min(header.bytes.saturating_sub(BLOCK_BYTES)),
         |contents| contents.end,
     );
-    let mut scan = Scan::new(file.file.clone(), header.nonce, BLOCK_BYTES, end, 256 << 10);
+    let mut scan = Scan::new(file.open(disk)?, header.nonce, BLOCK_BYTES, end, 256 << 10);
     let mut synced = file.sealed.map_or(0, |contents| contents.last);
     let mut problems = Vec::new();
     while let Some(found) = scan.next()? {

@@ -54,6 +54,7 @@ use bytes::Bytes;
 use crate::decode::Source;
 use crate::decode::inflate::ContentEncoding;
 use crate::event::Signal;
+use crate::observe::own_traces::Fault;
 
 use self::core::{Core, lock};
 
@@ -252,6 +253,18 @@ pub enum AppendError {
     Unknown,
 }
 
+impl Fault for AppendError {
+    fn fault(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Full => "full",
+            Self::DiskFull => "disk_full",
+            Self::TooLarge => return None,
+            Self::Closed => "closed",
+            Self::Unknown => "unknown",
+        })
+    }
+}
+
 /// For `/health` and `/metrics`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Status {
@@ -281,6 +294,8 @@ pub struct Status {
 pub enum OpenError {
     #[error("{} is in use by another process", .0.display())]
     Locked(PathBuf),
+    #[error("{}: there is no log here", .0.display())]
+    NoLog(PathBuf),
     #[error("{}: {error}; {advice}", path.display())]
     Io {
         path: PathBuf,

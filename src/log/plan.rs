@@ -8,6 +8,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::core::now_unix_nano;
+use super::disk::Disk;
 use super::pool::own_size;
 use super::reader::LOST_BYTES;
 use super::record::{self, Class};
@@ -86,7 +87,10 @@ pub(super) struct Plan {
 
 impl Torn {
     /// Finds every record of the files.
-    pub(super) fn scan(files: &[(Header, Surveyed)]) -> Result<Self, (PathBuf, io::Error)> {
+    pub(super) fn scan(
+        disk: &dyn Disk,
+        files: &[(Header, Surveyed)],
+    ) -> Result<Self, (PathBuf, io::Error)> {
         let mut torn = Self {
             base: files.first().map_or(1, |(header, _)| header.base),
             synced: 0,
@@ -94,14 +98,14 @@ impl Torn {
             places: BTreeMap::new(),
         };
         for (index, (header, file)) in files.iter().enumerate() {
-            torn.scan_file(index, header, file)
+            scan_of(disk, header, file, BLOCK_BYTES)
+                .and_then(|scan| torn.scan_file(index, header, scan))
                 .map_err(|error| (file.path.clone(), error))?;
         }
         Ok(torn)
     }
 
-    fn scan_file(&mut self, index: usize, header: &Header, file: &Surveyed) -> io::Result<()> {
-        let mut scan = scan_of(header, file, BLOCK_BYTES);
+    fn scan_file(&mut self, index: usize, header: &Header, mut scan: Scan) -> io::Result<()> {
         let (mut last, mut end) = (self.base - 1, BLOCK_BYTES);
         while let Some(found) = scan.next()? {
             let record = &found.header;
@@ -233,7 +237,18 @@ impl Plan {
     }
 }
 
-pub(super) fn scan_of(header: &Header, file: &Surveyed, at: u64) -> Scan {
+pub(super) fn scan_of(
+    disk: &dyn Disk,
+    header: &Header,
+    file: &Surveyed,
+    at: u64,
+) -> io::Result<Scan> {
     let end = file.bytes.min(header.bytes.saturating_sub(BLOCK_BYTES));
-    Scan::new(file.file.clone(), header.nonce, at, end, WINDOW_BYTES)
+    Ok(Scan::new(
+        file.open(disk)?,
+        header.nonce,
+        at,
+        end,
+        WINDOW_BYTES,
+    ))
 }

@@ -34,9 +34,10 @@ impl Spare {
 }
 
 /// The spares and what all files take.
-#[derive(Default)]
 pub(super) struct Pool {
     spares: Vec<Spare>,
+    /// Spares there should be.
+    wanted: usize,
     /// All segment files together.
     used_bytes: u64,
     next_file: u64,
@@ -83,10 +84,22 @@ impl Shortage {
 impl Pool {
     pub(super) fn new(next_file: u64, used_bytes: u64) -> Self {
         Self {
-            next_file,
+            spares: Vec::new(),
+            wanted: SPARES,
             used_bytes,
-            ..Self::default()
+            next_file,
+            fill_began_at: 0,
         }
+    }
+
+    /// Removes the spares, and has none from now on: nothing more will be appended.
+    pub(super) fn give_up_spares(&mut self, disk: &dyn Disk) -> Result<(), (PathBuf, io::Error)> {
+        self.wanted = 0;
+        while let Some(spare) = self.spares.pop() {
+            disk.remove(&spare.path)
+                .map_err(|error| (spare.path, error))?;
+        }
+        Ok(())
     }
 
     /// Takes in a file of a segment's length whose first block is durably zero.
@@ -99,7 +112,7 @@ impl Pool {
     }
 
     pub(super) fn wants_spares(&self) -> bool {
-        self.spares.len() < SPARES
+        self.spares.len() < self.wanted
     }
 
     pub(super) fn forget(&mut self, bytes: u64) {
@@ -244,6 +257,16 @@ impl Core {
         let mut pool = lock(&self.pool);
         let made = self.replenish(&mut pool);
         self.note_full(made.as_ref().err());
+    }
+
+    /// Removes all segments that are wholly stored, however young.
+    pub(super) fn let_go_of_stored(&self) {
+        let mut pool = lock(&self.pool);
+        loop {
+            let stored = lock(&self.state).take_stored(Duration::ZERO);
+            let Some(segment) = stored else { break };
+            self.retire(&mut pool, &segment);
+        }
     }
 
     fn take_expendable(&self, pool: &Pool) -> Option<Arc<Segment>> {

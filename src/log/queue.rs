@@ -53,6 +53,8 @@ pub(super) struct Queue {
 #[derive(Default)]
 struct Line {
     records: VecDeque<Waiting>,
+    /// Those who want to know that the writer still looks.
+    watching: Vec<oneshot::Sender<()>>,
     closed: bool,
 }
 
@@ -93,10 +95,27 @@ impl Queue {
         answered.await.unwrap_or(Err(AppendError::Unknown))
     }
 
+    /// Returns when the writer next looks at the queue; at once where nothing more comes.
+    pub(super) async fn looked_at(&self) {
+        let (looked, seen) = oneshot::channel();
+        {
+            let mut line = lock(&self.waiting);
+            if line.closed {
+                return;
+            }
+            line.watching.push(looked);
+        }
+        self.ready.notify_one();
+        let _ = seen.await;
+    }
+
     /// Moves all that waits into `taken`, which is empty; waits for something, at most until `deadline`.
     pub(super) fn take(&self, taken: &mut VecDeque<Waiting>, deadline: Option<Instant>) -> Taken {
         let mut line = lock(&self.waiting);
         loop {
+            for watching in line.watching.drain(..) {
+                let _ = watching.send(());
+            }
             if !line.records.is_empty() {
                 std::mem::swap(taken, &mut line.records);
                 return Taken::Records;

@@ -29,6 +29,9 @@ use super::{OpenError, Options, StreamId};
 /// A segment has room for a header, a footer and two groups at least.
 pub(super) const SMALLEST_SEGMENT: u64 = 4 * BLOCK_BYTES;
 
+/// The file whose lock keeps a second process out.
+const LOCK: &str = "lock";
+
 /// The budget, where none is set, and its part of the volume in per cent.
 const BUDGET_BYTES: u64 = 4 << 30;
 const BUDGET_PERCENT: u64 = 80;
@@ -46,12 +49,46 @@ pub(super) fn open(
     options: &Options,
     mark_after: Duration,
 ) -> Result<Opened, OpenError> {
+    let opened = recovered(disk, options, mark_after)?;
+    let core = &opened.core;
+    let room = core.replenish(&mut lock(&core.pool));
+    if let Err(super::pool::Shortage::Io(error)) = room {
+        return Err(failed(
+            &options.dir,
+            error,
+            "the directory must be writable",
+        ));
+    }
+    core.note_full(room.as_ref().err());
+    Ok(opened)
+}
+
+/// As [`super::Log::open_to_empty`]. Spares go first, and a tail that is written again takes no more than it needs: there
+/// is room for it on a full volume, whatever length the segments had.
+pub(super) fn open_to_empty(disk: Arc<dyn Disk>, options: &Options) -> Result<Opened, OpenError> {
+    let options = Options {
+        segment_bytes: SMALLEST_SEGMENT,
+        ..options.clone()
+    };
+    let opened = recovered(disk, &options, Duration::MAX)?;
+    let core = &opened.core;
+    lock(&core.pool)
+        .give_up_spares(&*core.disk)
+        .map_err(|(path, error)| failed(&path, error, "the files of the log must be removable"))?;
+    Ok(opened)
+}
+
+fn recovered(
+    disk: Arc<dyn Disk>,
+    options: &Options,
+    mark_after: Duration,
+) -> Result<Opened, OpenError> {
     let dir = &options.dir;
     let at_dir = |advice| move |error| failed(dir, error, advice);
     disk.create_dir(dir)
         .map_err(at_dir("the directory must be writable"))?;
     let guard = disk
-        .lock(&dir.join("lock"))
+        .lock(&dir.join(LOCK))
         .map_err(at_dir("the directory must be writable"))?
         .ok_or_else(|| OpenError::Locked(dir.clone()))?;
     let space = disk
@@ -81,16 +118,29 @@ pub(super) fn open(
         ordered: Condvar::new(),
         _lock: guard,
     };
-    let room = core.replenish(&mut lock(&core.pool));
-    if let Err(super::pool::Shortage::Io(error)) = room {
-        return Err(failed(dir, error, "the directory must be writable"));
-    }
-    core.note_full(room.as_ref().err());
     Ok(Opened {
         core,
         stream,
         opening: recovered.opening,
     })
+}
+
+/// Whether some opening left its traces in the directory: the lock, or a segment.
+pub(super) fn holds_a_log(disk: &dyn Disk, dir: &Path) -> Result<bool, OpenError> {
+    match disk.list(dir) {
+        Ok(files) => Ok(files
+            .iter()
+            .any(|file| number(&file.path).is_some() || file.path.ends_with(LOCK))),
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+            ) =>
+        {
+            Ok(false)
+        }
+        Err(error) => Err(failed(dir, error, "the directory must be readable")),
+    }
 }
 
 fn settle(options: &Options, mark_after: Duration, volume_bytes: u64) -> Settings {
@@ -192,7 +242,7 @@ impl Recovery<'_> {
         let mut torn = BTreeMap::new();
         for (base, files) in &bases {
             if files.iter().all(|(_, file)| file.sealed.is_none()) {
-                let scanned = Torn::scan(files).map_err(|(path, error)| {
+                let scanned = Torn::scan(self.disk, files).map_err(|(path, error)| {
                     failed(&path, error, "the files of the log must be readable")
                 })?;
                 synced = synced.max(scanned.synced());
@@ -216,7 +266,8 @@ impl Recovery<'_> {
                 && files.len() > 1
             {
                 // Whoever wrote this copy may have died before its header was durable.
-                rewrite::begin(header, &*file.file)
+                file.open(self.disk)
+                    .and_then(|file| rewrite::begin(header, &*file))
                     .map_err(|error| failed(path, error, "check the disk and start again"))?;
             }
             for (header, file) in files {
@@ -279,8 +330,8 @@ impl Recovery<'_> {
                 "recovery needs room for one further segment: free some space and start again",
             )
         })?;
-        let (header, contents) =
-            rewrite::write(&plan, files, &*spare.file, bytes).map_err(|error| {
+        let (header, contents) = rewrite::write(self.disk, &plan, files, &*spare.file, bytes)
+            .map_err(|error| {
                 failed(
                     &spare.path,
                     error,
@@ -309,14 +360,14 @@ impl Recovery<'_> {
     /// Makes a spare of a file of a segment's length, whatever an earlier process had time for: its header is durably
     /// zero after this, and there is space behind all of it, also after a copy that left the zeros out.
     fn reuse(&mut self, file: &Surveyed) -> Result<(), OpenError> {
-        match file
-            .file
-            .allocate(file.bytes)
-            .and_then(|()| free(&*file.file))
-        {
-            Ok(()) => {
-                let spare = Spare::new(file.path.clone(), file.file.clone(), 0);
-                self.pool.add_spare(spare);
+        let freed = file.open(self.disk).and_then(|open| {
+            open.allocate(file.bytes)?;
+            free(&*open)?;
+            Ok(open)
+        });
+        match freed {
+            Ok(open) => {
+                self.pool.add_spare(Spare::new(file.path.clone(), open, 0));
                 Ok(())
             }
             Err(error) if is_full(&error) => self.remove_durably(file),

@@ -4,7 +4,7 @@
 
 use std::io::{self, IoSlice};
 
-use super::disk::{DiskFile, write_all};
+use super::disk::{Disk, DiskFile, write_all};
 use super::plan::{Place, Plan, Step, scan_of};
 use super::record::{self, Class};
 use super::scan::{Found, Scan};
@@ -16,6 +16,7 @@ const FLUSHED_BYTES: usize = 1 << 20;
 
 /// Writes the copy, synced and sealed. Until its last step the file is a spare: a copy that was cut short leaves nothing.
 pub(super) fn write(
+    disk: &dyn Disk,
     plan: &Plan,
     files: &[(Header, Surveyed)],
     file: &dyn DiskFile,
@@ -30,10 +31,10 @@ pub(super) fn write(
     };
     let scans = files
         .iter()
-        .map(|(header, file)| scan_of(header, file, BLOCK_BYTES));
+        .map(|(header, file)| scan_of(disk, header, file, BLOCK_BYTES));
     let mut copy = Copy {
         file,
-        scans: scans.collect(),
+        scans: scans.collect::<io::Result<_>>()?,
         at: BLOCK_BYTES,
         buffer: Vec::new(),
         nonce: header.nonce,

@@ -1,6 +1,6 @@
 //! The segment files of a directory, and what their first and last blocks say.
 //!
-//! **Invariant:** nothing is changed, and no length in a file is trusted before its checksum.
+//! **Invariant:** nothing is changed, no file stays open, and no length in a file is trusted before its checksum.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,14 +11,19 @@ use super::disk::{Disk, DiskFile, read_full};
 use super::recovery::{SMALLEST_SEGMENT, failed};
 use super::segment::{BLOCK, BLOCK_BYTES, Begin, Contents, Footer, Header};
 
-/// One segment file as it was found.
+/// One segment file as it was found. There may be more of them than descriptors: whoever reads one opens it.
 pub(super) struct Surveyed {
     pub(super) path: PathBuf,
     pub(super) bytes: u64,
-    pub(super) file: Arc<dyn DiskFile>,
     pub(super) begin: Begin,
     /// When it has a valid footer.
     pub(super) sealed: Option<Contents>,
+}
+
+impl Surveyed {
+    pub(super) fn open(&self, disk: &dyn Disk) -> io::Result<Arc<dyn DiskFile>> {
+        disk.open(&self.path)
+    }
 }
 
 /// The segment files of a directory, each with what its first and last block say.
@@ -61,7 +66,6 @@ fn look_at(disk: &dyn Disk, path: &Path, bytes: u64) -> io::Result<Surveyed> {
     Ok(Surveyed {
         path: path.to_owned(),
         bytes,
-        file,
         begin,
         sealed,
     })

@@ -1,11 +1,10 @@
-//! What the service says of itself: `/health`, `/metrics`, log lines.
+//! What the service says of itself: `/health`, `/metrics`, log lines, traces of its own work.
 //!
 //! **Invariant:** nothing here waits for the disk while somebody waits for the answer, and for the database only until its
 //! first sign of life, in bounded time.
 
 use axum::Router;
 use axum::routing::get;
-use metrics_exporter_prometheus::PrometheusHandle;
 
 /// Every metric, declared once: name, kind, unit, help; and the page that shows them.
 pub mod metrics;
@@ -25,11 +24,18 @@ pub mod readiness;
 /// What about the set-up may lose or fill something, said at the start and in `/health`.
 pub mod warnings;
 
+/// What systemd is told.
+pub mod supervisor;
+
 /// Log lines.
 pub mod trace;
 
+/// Traces of the service's own work.
+pub mod own_traces;
+
 pub use readiness::Readiness;
-pub use watch::Sources;
+pub use supervisor::Supervisor;
+pub use watch::{Sources, Watch};
 
 /// The version of this build.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -41,11 +47,7 @@ pub const REVISION: &str = match option_env!("RUVVECTOR_REVISION") {
 };
 
 /// `GET /health`, `/health/live`, `/health/ready` and `/metrics`.
-///
-/// Starts the background work behind them (the database's ping, the upkeep of histograms), which ends with the last
-/// clone of the router: call it on the runtime.
-pub fn router(sources: Sources, handle: PrometheusHandle) -> Router {
-    let watch = watch::Watch::start(sources, handle);
+pub fn router(watch: Watch) -> Router {
     Router::new()
         .route("/health", get(health::health))
         .route("/health/live", get(health::live))

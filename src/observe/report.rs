@@ -90,6 +90,14 @@ impl Report {
         problems
     }
 
+    /// What keeps the status from being ok.
+    pub(super) fn first_problem(&self) -> Option<String> {
+        match self.status() {
+            Status::Ok => None,
+            Status::Degraded | Status::Unhealthy => self.problems().into_iter().next(),
+        }
+    }
+
     pub(super) fn body(&self) -> Body {
         let [write, read] = self.pools.map(Pool::from);
         Body {

@@ -36,7 +36,7 @@ pub struct Sources {
 
 /// The sources with the background work; cheap to clone.
 #[derive(Clone)]
-pub(super) struct Watch(Arc<Watched>);
+pub struct Watch(Arc<Watched>);
 
 struct Watched {
     sources: Sources,
@@ -49,8 +49,9 @@ struct Watched {
 }
 
 impl Watch {
-    /// Starts the ping and the upkeep.
-    pub(super) fn start(sources: Sources, handle: PrometheusHandle) -> Self {
+    /// Starts the background work (the database's ping, the upkeep of histograms), which ends with the last clone: call it
+    /// on the runtime.
+    pub fn start(sources: Sources, handle: PrometheusHandle) -> Self {
         let (told, ping) = watch::channel(None);
         let mut background = JoinSet::new();
         background.spawn(ping_for_ever(sources.store.clone(), told));

@@ -10,6 +10,7 @@ use sqlx::postgres::PgDatabaseError;
 
 use crate::decode::export::Unreadable;
 use crate::error::shown;
+use crate::observe::own_traces;
 use crate::receive::retry;
 
 /// Why a query has no page.
@@ -87,6 +88,18 @@ impl QueryError {
             Self::Busy(_) | Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Timeout(_) => StatusCode::GATEWAY_TIMEOUT,
             Self::Database(_) | Self::Unreadable(..) => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+}
+
+impl own_traces::Fault for QueryError {
+    fn fault(&self) -> Option<&'static str> {
+        match self {
+            Self::Parameter { .. } | Self::NoSuchEvent(_) | Self::NotAcceptable => None,
+            Self::Busy(_) => Some("busy"),
+            Self::Unavailable(_) => Some("unavailable"),
+            Self::Timeout(_) => Some("timeout"),
+            Self::Database(_) | Self::Unreadable(..) => Some("other"),
         }
     }
 }

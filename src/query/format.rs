@@ -46,9 +46,10 @@ pub(super) fn form(
     }
 }
 
-/// How much JSON and protobuf are wanted, from 0 to 1 (RFC 9110, section 12.5.1). A range of types means JSON.
+/// How much JSON and protobuf are wanted, from 0 to 1 (RFC 9110, section 12.5.1): of what is named twice, the more. A range
+/// of types means JSON, unless JSON or a narrower range is named too.
 fn accepted(headers: &HeaderMap) -> (f32, f32) {
-    let (mut json, mut protobuf, mut any) = (None, 0.0, None);
+    let (mut json, mut protobuf, mut application, mut any) = (None, None, None, None);
     let values = headers.get_all(header::ACCEPT).iter();
     let mut has_none = true;
     for range in values
@@ -62,15 +63,20 @@ fn accepted(headers: &HeaderMap) -> (f32, f32) {
             .find_map(|parameter| parameter.strip_prefix(['q', 'Q'])?.strip_prefix('='))
             .map_or(1.0, |weight| weight.parse().unwrap_or(0.0_f32));
         let weight = if weight <= 1.0 { weight } else { 0.0 };
-        match &*media {
-            JSON => json = Some(weight),
-            PROTOBUF => protobuf = weight,
-            "*/*" | "application/*" => any = Some(weight),
-            _ => {}
-        }
+        let place = match &*media {
+            JSON => &mut json,
+            PROTOBUF => &mut protobuf,
+            "application/*" => &mut application,
+            "*/*" => &mut any,
+            _ => continue,
+        };
+        *place = Some(place.map_or(weight, |before: f32| before.max(weight)));
     }
     let default = if has_none { 1.0 } else { 0.0 };
-    (json.or(any).unwrap_or(default), protobuf)
+    (
+        json.or(application).or(any).unwrap_or(default),
+        protobuf.unwrap_or(0.0),
+    )
 }
 
 /// The signal that an event by its id came as.
@@ -208,6 +214,23 @@ mod tests {
             (
                 &["application/json;q=0, application/x-protobuf;q=0.1, */*"],
                 Form::Protobuf,
+            ),
+            // The narrower range says it, wherever it stands.
+            (
+                &["application/*;q=0.1, application/x-protobuf;q=0.5, */*"],
+                Form::Protobuf,
+            ),
+            (
+                &["*/*, application/x-protobuf;q=0.5", "application/*;q=0.1"],
+                Form::Protobuf,
+            ),
+            (
+                &["*/*;q=0.1, application/x-protobuf;q=0.5, application/*"],
+                Form::Json,
+            ),
+            (
+                &["application/x-protobuf, application/json, application/json;q=0.1"],
+                Form::Json,
             ),
         ] {
             let found = asked(Some("otlp"), accept).expect("one of the two");

@@ -16,6 +16,8 @@ use axum::routing::get;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::observe::metrics::QUERY_SECONDS;
+use crate::observe::own_traces::spans::{self, System};
+use crate::observe::own_traces::traced;
 use crate::store::Store;
 
 /// Query strings to names and values, and back.
@@ -112,6 +114,14 @@ pub fn router(store: Store, options: Options) -> Router {
         .route("/query/{id}", get(event))
         .route("/traces/{traceId}", get(trace))
         .with_state(queries)
+        .layer(axum::middleware::map_response(varies))
+}
+
+/// Whatever is answered, another `Accept` might have been answered otherwise (RFC 9110, section 12.5.5).
+async fn varies(mut response: Response) -> Response {
+    let accept = HeaderValue::from_static("Accept");
+    response.headers_mut().append(header::VARY, accept);
+    response
 }
 
 #[derive(Clone)]
@@ -134,10 +144,14 @@ async fn query(
         None => Format::Json,
     };
     let order = search.order;
-    let found = queries.page(search).await;
+    let done = async {
+        let (page, slot) = queries.page(search).await?;
+        let written = queries.write(page, order, format).await?;
+        Ok::<_, QueryError>((written, slot))
+    };
+    let done = done.await;
     record("/query", started);
-    let (page, slot) = found?;
-    let written = queries.write(page, order, format).await?;
+    let (written, slot) = done?;
     Ok(answer(written, order, &uri, &pairs, slot))
 }
 
@@ -156,13 +170,17 @@ async fn trace(
         None => Format::Json,
     };
     let order = search.order;
-    let found = queries.page(search).await;
+    let done = async {
+        let (mut page, slot) = queries.page(search).await?;
+        if format == Format::Json {
+            page.order_by_nanosecond(order);
+        }
+        let written = queries.write(page, order, format).await?;
+        Ok::<_, QueryError>((written, slot))
+    };
+    let done = done.await;
     record("/traces/{traceId}", started);
-    let (mut page, slot) = found?;
-    if format == Format::Json {
-        page.order_by_nanosecond(order);
-    }
-    let written = queries.write(page, order, format).await?;
+    let (written, slot) = done?;
     Ok(answer(written, order, &uri, &pairs, slot))
 }
 
@@ -185,18 +203,22 @@ async fn event(
         ));
     }
     let form = format::form(&pairs, &headers)?;
-    let found = queries.event(id).await;
+    let done = async {
+        let (event, slot) = queries.event(id).await?;
+        let Some(form) = form else {
+            return Ok((Written::event(event), slot));
+        };
+        let format = Format::Otlp(format::signal(&event)?, form);
+        let page = Page {
+            events: vec![event],
+            more: false,
+        };
+        let written = queries.write(page, Order::NewestFirst, format).await?;
+        Ok::<_, QueryError>((written, slot))
+    };
+    let done = done.await;
     record("/query/{id}", started);
-    let (event, slot) = found?;
-    let Some(form) = form else {
-        return Ok(Written::event(event).response(slot));
-    };
-    let format = Format::Otlp(format::signal(&event)?, form);
-    let page = Page {
-        events: vec![event],
-        more: false,
-    };
-    let written = queries.write(page, Order::NewestFirst, format).await?;
+    let (written, slot) = done?;
     Ok(written.response(slot))
 }
 
@@ -232,7 +254,8 @@ impl Queries {
                 }
             }
         };
-        let mut page = self.in_time(found).await?;
+        let selecting = spans::statement(System::of(&self.store), "SELECT", "telemetry_events");
+        let mut page = traced(selecting, self.in_time(found)).await?;
         page.cut(limit, self.options.answer_bytes);
         Ok((page, slot))
     }
@@ -247,7 +270,8 @@ impl Queries {
                 Store::Sqlite(store) => sqlite::event(&store.read_pool, id, &self.options).await,
             }
         };
-        let event = self.in_time(found).await?;
+        let selecting = spans::statement(System::of(&self.store), "SELECT", "telemetry_events");
+        let event = traced(selecting, self.in_time(found)).await?;
         let event = event.ok_or(QueryError::NoSuchEvent(id))?;
         Ok((event, slot))
     }

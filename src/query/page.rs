@@ -9,9 +9,11 @@ use std::cmp::Reverse;
 use std::fmt::Write as _;
 
 use sqlx::{ColumnIndex, Decode, Row, Type};
+use tracing::Span;
 
 use super::cursor::{Key, Order};
 use super::time;
+use crate::observe::own_traces::{Noted, spans};
 
 /// One event of a page.
 #[derive(Clone, Debug)]
@@ -28,6 +30,21 @@ pub(super) struct Event {
 pub(super) struct Page {
     pub(super) events: Vec<Event>,
     pub(super) more: bool,
+}
+
+impl Noted for Page {
+    fn note(&self, span: &Span) {
+        span.record(
+            "db.response.returned_rows",
+            spans::number(self.events.len()),
+        );
+    }
+}
+
+impl Noted for Option<Event> {
+    fn note(&self, span: &Span) {
+        span.record("db.response.returned_rows", i64::from(self.is_some()));
+    }
 }
 
 impl Page {

@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use tokio::net::{TcpListener, TcpSocket};
 
@@ -32,8 +32,8 @@ pub struct BindError {
 }
 
 impl Listener {
-    /// Takes `port` on each address; with port 0, one free port for all of them. Where the machine has no IPv6, a
-    /// loopback of it that stands beside others is left out.
+    /// Takes `port` on each address; with port 0, one free port for all of them. Where the machine has no IPv6, `::` is
+    /// `0.0.0.0`, and a loopback of IPv6 that stands beside others is left out; each with a log line.
     ///
     /// # Errors
     /// When a port is taken, or an address is not this machine's.
@@ -46,8 +46,21 @@ impl Listener {
         let mut port = port;
         let mut sockets = Vec::with_capacity(addresses.len());
         for &ip in addresses {
-            let address = SocketAddr::new(ip, port);
-            match bind(address) {
+            let mut address = SocketAddr::new(ip, port);
+            let mut bound = bind(address);
+            if let Err(error) = &bound
+                && ip == Ipv6Addr::UNSPECIFIED
+                && lacks_ipv6(error)
+            {
+                if addresses.contains(&Ipv4Addr::UNSPECIFIED.into()) {
+                    tracing::info!("no IPv6 here: {name} listens without [::]");
+                    continue;
+                }
+                tracing::info!("no IPv6 here: {name} listens on 0.0.0.0 instead of [::]");
+                address.set_ip(Ipv4Addr::UNSPECIFIED.into());
+                bound = bind(address);
+            }
+            match bound {
                 Ok(socket) => {
                     port = socket.local_addr().map_or(port, |bound| bound.port());
                     sockets.push(socket);

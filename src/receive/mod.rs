@@ -36,6 +36,9 @@ mod wire;
 /// Around every request: limits of its head, panics, its duration.
 mod requests;
 
+/// A request's own span.
+mod traced;
+
 /// Origins and tokens.
 mod admission;
 
@@ -82,8 +85,8 @@ mod status;
 /// How long a refused client waits.
 pub(crate) mod retry;
 
-/// Log lines that clients can cause as often as they like.
-mod rarely;
+/// Log lines that somebody else can cause as often as they like.
+pub(crate) mod rarely;
 
 /// What is counted.
 mod tally;

@@ -1,4 +1,4 @@
-//! Log lines that clients can cause as often as they like.
+//! Log lines that somebody else can cause as often as they like.
 //!
 //! **Invariant:** each is said at most once a minute.
 
@@ -9,11 +9,11 @@ const PAUSE: Duration = Duration::from_secs(60);
 
 /// When a line was last said.
 #[derive(Debug, Default)]
-pub(super) struct Rarely(Mutex<Option<Instant>>);
+pub(crate) struct Rarely(Mutex<Option<Instant>>);
 
 impl Rarely {
     /// Whether it may be said now, which counts as said.
-    pub(super) fn is_due(&self) -> bool {
+    pub(crate) fn is_due(&self) -> bool {
         self.is_due_at(Instant::now())
     }
 

@@ -1,4 +1,4 @@
-//! Around every request of every route: limits of its head, a catch for panics, its duration.
+//! Around every request of every route: limits of its head, a catch for panics, its span and its duration.
 //!
 //! **Invariant:** nothing that a client chooses becomes a metric's label: methods and routes are closed sets.
 
@@ -18,6 +18,7 @@ use metrics::Histogram;
 use super::answers::{self, Form, Shape};
 use super::grpc::calls::Calls;
 use super::retry;
+use super::traced::Traced;
 use crate::error::Error;
 use crate::observe::metrics::HTTP_SERVER_REQUEST_DURATION_SECONDS;
 
@@ -48,17 +49,23 @@ async fn guard(State(guard): State<Guard>, request: Request, next: Next) -> Resp
     let method = method_label(request.method());
     let route = request.extensions().get::<MatchedPath>().cloned();
     let form = Form::of(request.version(), request.uri().path(), request.headers());
-    let response = match check_head(&request, guard.header_bytes) {
-        Ok(()) => AssertUnwindSafe(next.run(request))
-            .catch_unwind()
-            .await
-            .unwrap_or_else(|_panic| {
-                tracing::error!(method, "answering a request panicked");
-                answers::error(&after_panic(method), form)
-            }),
-        Err(error) => answers::error(&error, form),
+    let route = route.as_ref().map(MatchedPath::as_str);
+    let traced = Traced::begin(&request, method, route, form);
+    let answering = async {
+        match check_head(&request, guard.header_bytes) {
+            Ok(()) => AssertUnwindSafe(next.run(request))
+                .catch_unwind()
+                .await
+                .unwrap_or_else(|_panic| {
+                    tracing::error!(method, "answering a request panicked");
+                    answers::error(&after_panic(method), form)
+                }),
+            Err(error) => answers::error(&error, form),
+        }
     };
-    let route = route.as_ref().map_or(OTHER, MatchedPath::as_str);
+    let response = traced.within(answering).await;
+    traced.answered(&response, form);
+    let route = route.unwrap_or(OTHER);
     let took = begun.elapsed();
     match form.shape {
         Shape::Grpc => guard.calls.record(route, response.headers(), took),

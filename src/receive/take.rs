@@ -12,6 +12,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use tokio::sync::AcquireError;
 use tokio::time::{Instant, timeout, timeout_at};
+use tracing::Span;
 
 use super::budget::Reservation;
 use super::duplicates::{Claim, First};
@@ -24,6 +25,7 @@ use crate::decode::{self, Checked, DecodeError, Source};
 use crate::error::Error;
 use crate::event::{Encoding, Signal};
 use crate::log::{AppendError, Log, NewRecord, Position, now_unix_nano};
+use crate::observe::own_traces::{Noted, carried, carried_into, here, links, spans, traced};
 
 /// Up to this size a body is decoded where it was read; a larger one would delay the answers of others.
 const DECODED_IN_PLACE_BYTES: usize = 256 << 10;
@@ -90,7 +92,8 @@ impl Receiver {
             Framing::Message => message::open(body, wanted.content_encoding, &limits).await?,
         };
         let mut held = self.stage.budget.reservation();
-        let wire = body::read(body, &limits, &mut held, &tally.counters.received_bytes).await?;
+        let reading = body::read(body, &limits, &mut held, &tally.counters.received_bytes);
+        let wire = traced(spans::receive(), reading).await?;
         #[expect(clippy::cast_precision_loss, reason = "a histogram of sizes")]
         tally.counters.request_bytes.record(wire.len() as f64);
 
@@ -105,7 +108,8 @@ impl Receiver {
             held,
         };
         let limit_bytes = self.decoded_bytes_max(wanted.signal);
-        let decoded = timeout_at(deadline, self.decode(job, limit_bytes)).await;
+        let decoding = traced(spans::decode(), self.decode(job, limit_bytes));
+        let decoded = timeout_at(deadline, decoding).await;
         let decoded =
             decoded.map_err(|_| unavailable("the service is too busy", retry::soon()))??;
         let checked = decoded.checked;
@@ -149,7 +153,9 @@ impl Receiver {
                     held: decoded.job.held,
                     record,
                 };
-                match timeout_at(deadline, tokio::spawn(appending.run())).await {
+                let appending = traced(spans::append(), appending.run());
+                let appending = tokio::spawn(carried(here(), appending));
+                match timeout_at(deadline, appending).await {
                     Ok(Ok(Ok(position))) => position,
                     Ok(Ok(Err(error))) => return Err(self.not_appended(error)),
                     Ok(Err(_panicked)) => return Err(unknown()),
@@ -190,11 +196,11 @@ impl Receiver {
         }
         let permit = Arc::clone(&self.stage.decoders).acquire_owned().await;
         let permit = permit.map_err(|_: AcquireError| unavailable("the service stops", 1))?;
-        let decoding = tokio::task::spawn_blocking(move || {
+        let decoding = tokio::task::spawn_blocking(carried_into(move || {
             let result = job.run(limit_bytes);
             drop(permit);
             Ok(result?.of(job))
-        });
+        }));
         decoding
             .await
             .unwrap_or_else(|_cancelled| Err(unavailable("the service stops", 1)))
@@ -233,6 +239,10 @@ impl Appending {
     /// Appends and counts; runs to its end whoever waits for it.
     async fn run(self) -> Result<Position, AppendError> {
         let accepted = self.record.accepted;
+        links::expect((
+            self.record.source.received_unix_nano,
+            self.record.payload.len(),
+        ));
         let result = self.log.append(self.record).await;
         drop(self.held);
         if result.is_ok() {
@@ -267,6 +277,20 @@ struct Decoded {
     /// Of the body, decompressed.
     bytes: u32,
     job: Job,
+}
+
+impl Noted for Decoded {
+    fn note(&self, span: &Span) {
+        span.record("ruvvector.decoded.bytes", i64::from(self.bytes));
+        span.record(
+            "ruvvector.events.accepted",
+            i64::from(self.checked.accepted),
+        );
+        span.record(
+            "ruvvector.events.rejected",
+            i64::from(self.checked.rejected),
+        );
+    }
 }
 
 impl Found {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::event::Resource;
 use crate::log::{Ranges, StreamId};
+use crate::observe::own_traces::Fault;
 
 /// The one encoding of rows: PostgreSQL's binary COPY tuples, which SQLite's writer reads back field by field.
 pub mod copy;
@@ -151,6 +152,17 @@ pub enum StoreError {
     Schema(String),
 }
 
+impl Fault for StoreError {
+    fn fault(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Retry { class, .. } => class,
+            Self::Refused { .. } => "refused",
+            Self::AlreadyStored => "conflict",
+            Self::Schema(_) => "schema",
+        })
+    }
+}
+
 /// The store of this process.
 #[derive(Clone)]
 pub enum Store {
@@ -266,6 +278,14 @@ impl Store {
         match self {
             Self::Postgres(store) => store.ping().await,
             Self::Sqlite(store) => store.ping().await,
+        }
+    }
+
+    /// Ends all connections in order: SQLite's file is whole without its WAL after that. Waits for what is under way.
+    pub async fn close(&self) {
+        match self {
+            Self::Postgres(store) => store.close().await,
+            Self::Sqlite(store) => store.close().await,
         }
     }
 

@@ -12,6 +12,7 @@ use crate::decode;
 use crate::decode::inflate::{ContentEncoding, inflate};
 use crate::event::{Encoding, Event, Resource, ResourceId, Signal};
 use crate::log::{Entry, Record, StreamId};
+use crate::observe::own_traces::links::Mark;
 use crate::store::copy::Rows;
 use crate::store::{Batch, DeadLetter};
 
@@ -96,6 +97,16 @@ impl Built {
             entries: 0,
             decoded_bytes: 0,
         }
+    }
+
+    /// What its records were known by before they had positions.
+    pub(super) fn marks(&self) -> impl Iterator<Item = Mark> {
+        let mark = |record: &Record| (record.source.received_unix_nano, record.payload.len());
+        self.records.iter().map(mark)
+    }
+
+    pub(super) fn records(&self) -> usize {
+        self.records.len()
     }
 
     pub(super) fn size(&self) -> Size {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::Shared;
 use super::batch::Built;
 use crate::event::Resource;
+use crate::observe::own_traces::{Fault, links, spans, traced};
 use crate::store::{StoreError, StreamFacts};
 
 /// Refused rows of one batch after which smaller ones are tried: each costs a whole attempt.
@@ -18,6 +19,15 @@ pub(super) enum Failure {
     Store(StoreError),
     /// The database refuses some of it and does not say what: smaller batches will show.
     Smaller,
+}
+
+impl Fault for Failure {
+    fn fault(&self) -> Option<&'static str> {
+        match self {
+            Self::Store(error) => error.fault(),
+            Self::Smaller => Some("refused"),
+        }
+    }
 }
 
 impl From<StoreError> for Failure {
@@ -37,7 +47,11 @@ pub(super) struct Ended {
 pub(super) async fn write(shared: Shared, mut built: Built) -> Ended {
     let _turn = shared.turn().await;
     let began = Instant::now();
-    let written = attempts(&shared, &mut built).await;
+    let span = spans::batch(built.marks(), built.entries, built.batch.rows.len());
+    let written = traced(span, attempts(&shared, &mut built)).await;
+    if written.is_ok() {
+        links::forget(built.marks());
+    }
     Ended {
         built,
         took: written.map(|()| began.elapsed()),

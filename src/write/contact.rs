@@ -7,6 +7,7 @@ use std::ops::RangeInclusive;
 
 use metrics::counter;
 
+use super::Until;
 use super::progress::Concern;
 use super::source::{Cursor, Source};
 use super::writer::Writer;
@@ -15,13 +16,19 @@ use crate::observe::metrics as names;
 use crate::store::{Account, StoreError};
 
 /// Tries until the database answers; from there on the source is what is left to write.
-pub(super) async fn contact(writer: &mut Writer) -> Source {
+///
+/// # Errors
+/// [`StoreError::Schema`], where the log is only to be emptied: waiting does not help.
+pub(super) async fn contact(writer: &mut Writer) -> Result<Source, StoreError> {
     loop {
         match accounts(writer).await {
             Ok(streams) => {
                 writer.shared.progress.solved(Concern::Contact);
                 writer.shared.progress.set_connected(true);
-                return Source::new(writer.shared.clone(), streams, writer.cap);
+                return Ok(Source::new(writer.shared.clone(), streams));
+            }
+            Err(error @ StoreError::Schema(_)) if writer.shared.until == Until::Empty => {
+                return Err(error);
             }
             Err(error) => writer.pause(Concern::Contact, &error, "").await,
         }
@@ -97,6 +104,7 @@ fn report_gaps(writer: &mut Writer, id: StreamId, account: &Account, range: Rang
                 "the database lost these positions and the log has let go of them; restore the database further forward if it can be");
             counter!(names::STORED_GAPS_TOTAL).increment(1);
             reported.insert(gap);
+            writer.shared.progress.count(|written| written.gaps += 1);
         }
     }
 }

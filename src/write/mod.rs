@@ -7,7 +7,7 @@
 //! **Invariant:** what is marked stored in the log has been committed, with its positions, in the database's account.
 
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::stream::FuturesUnordered;
@@ -16,7 +16,7 @@ use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
 use crate::log::Log;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
 /// Entries of the log to one batch.
 mod batch;
@@ -42,9 +42,13 @@ mod source;
 /// Heartbeats and maintenance.
 mod upkeep;
 
+/// A log that is to be empty.
+mod emptying;
+
 use commit::Failure;
-pub use progress::Progress;
-use source::Source;
+pub use emptying::{Unfinished, empty};
+pub use progress::{Progress, Written};
+use source::{Cap, Source};
 use writer::Writer;
 
 /// Settings of the writer.
@@ -74,6 +78,15 @@ impl Default for Options {
     }
 }
 
+/// Until when the log is drained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Until {
+    /// It is to stop, whatever stands in the way meanwhile.
+    Stopped,
+    /// Nothing of the log is left, or nobody but a person can help.
+    Empty,
+}
+
 /// What the writer's parts have in common.
 #[derive(Clone)]
 struct Shared {
@@ -86,9 +99,56 @@ struct Shared {
     look_again: Arc<Notify>,
     /// What writes takes its turn: batches, and heartbeats beside them.
     turns: Arc<Semaphore>,
+    until: Until,
+    /// Smaller batches, while one keeps failing.
+    cap: Arc<Mutex<Option<Cap>>>,
 }
 
 impl Shared {
+    fn new(
+        log: Log,
+        store: Store,
+        options: Options,
+        progress: Progress,
+        stop: CancellationToken,
+        until: Until,
+    ) -> Self {
+        Self {
+            turns: Arc::new(Semaphore::new(store.batches_at_once())),
+            log,
+            store,
+            options: Arc::new(options),
+            progress,
+            stop,
+            look_again: Arc::default(),
+            until,
+            cap: Arc::default(),
+        }
+    }
+
+    fn cap(&self) -> Option<Cap> {
+        *self.cap.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_cap(&self, cap: Option<Cap>) {
+        *self.cap.lock().unwrap_or_else(PoisonError::into_inner) = cap;
+    }
+
+    /// Whether nothing more is to be done once nothing more is to be read.
+    fn is_over(&self) -> bool {
+        match self.until {
+            Until::Stopped => self.stop.is_cancelled(),
+            Until::Empty => self.log.status().undrained_streams == 0,
+        }
+    }
+
+    /// Returns once nothing is being written any more; nothing begins while the permit lives.
+    async fn all_turns(&self) -> SemaphorePermit<'_> {
+        let all = u32::try_from(self.store.batches_at_once()).unwrap_or(u32::MAX);
+        let turns = self.turns.acquire_many(all).await;
+        turns.expect("the semaphore is never closed")
+    }
+
     async fn turn(&self) -> SemaphorePermit<'_> {
         let turn = self.turns.acquire().await;
         turn.expect("the semaphore is never closed")
@@ -112,16 +172,7 @@ pub async fn run(
     stop: CancellationToken,
     grace: Duration,
 ) {
-    let turns = Arc::new(Semaphore::new(store.batches_at_once()));
-    let shared = Shared {
-        log,
-        store,
-        options: Arc::new(options),
-        progress,
-        stop: stop.clone(),
-        look_again: Arc::default(),
-        turns,
-    };
+    let shared = Shared::new(log, store, options, progress, stop.clone(), Until::Stopped);
     let grace_is_over = async {
         stop.cancelled().await;
         if shared.log.status().queue_events > 0 {
@@ -129,20 +180,23 @@ pub async fn run(
         }
     };
     tokio::select! {
-        () = drain(&shared) => {}
-        () = upkeep::heartbeats(&shared) => {}
-        () = upkeep::maintenance(&shared) => {}
+        _ = drain(&shared) => {}
+        never = upkeep::heartbeats(&shared) => match never {},
+        never = upkeep::maintenance(&shared) => match never {},
         () = grace_is_over => {}
     }
 }
 
-/// The whole way of the writer. Returns when it is to stop and nothing is left.
-async fn drain(shared: &Shared) {
+/// The whole way of the writer. Returns when it is over and nothing is left to read.
+///
+/// # Errors
+/// As [`contact::contact`].
+async fn drain(shared: &Shared) -> Result<(), StoreError> {
     let mut writer = Writer::new(shared.clone());
     loop {
-        let mut source = contact::contact(&mut writer).await;
+        let mut source = contact::contact(&mut writer).await?;
         match batches(&mut writer, &mut source).await {
-            Ok(()) if shared.stop.is_cancelled() => return,
+            Ok(()) if shared.is_over() => return Ok(()),
             Ok(()) => {}
             Err(failure) => writer.after(failure).await,
         }

@@ -38,6 +38,20 @@ struct State {
     began: Instant,
     /// Events committed in each of the last seconds since `began`.
     committed: VecDeque<(u64, u64)>,
+    written: Written,
+}
+
+/// What was committed in this life of the process, and what turned out to be lost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    pub events: u64,
+    pub records: u64,
+    /// Rows of `telemetry_dead_letters`.
+    pub dead_letters: u64,
+    /// Events that they stand for.
+    pub dead_events: u64,
+    /// Ranges of positions that neither the database nor the log holds any more.
+    pub gaps: u64,
 }
 
 impl Default for State {
@@ -50,6 +64,7 @@ impl Default for State {
             connected: false,
             began: Instant::now(),
             committed: VecDeque::new(),
+            written: Written::default(),
         }
     }
 }
@@ -132,6 +147,15 @@ impl Progress {
         let seconds = (now + 1).min(RATE_SECONDS);
         f64::from(u32::try_from(events).unwrap_or(u32::MAX))
             / f64::from(u32::try_from(seconds).unwrap_or(1))
+    }
+
+    #[must_use]
+    pub fn written(&self) -> Written {
+        self.state().written
+    }
+
+    pub(super) fn count(&self, add: impl FnOnce(&mut Written)) {
+        add(&mut self.state().written);
     }
 
     /// The streams of which something was seen stored.

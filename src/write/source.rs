@@ -8,9 +8,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::Shared;
 use super::batch::{Built, Size, positions};
 use super::progress::Concern;
+use super::{Shared, Until};
 use crate::log::{Entry, StreamId};
 use crate::store::Account;
 
@@ -26,7 +26,6 @@ pub(super) struct Source {
     streams: VecDeque<Cursor>,
     /// Entries of the first stream that were read and not yet taken.
     pending: VecDeque<Entry>,
-    cap: Option<Cap>,
 }
 
 /// A stream, and how far it was read.
@@ -46,12 +45,11 @@ pub(super) struct Cap {
 }
 
 impl Source {
-    pub(super) fn new(shared: Shared, streams: VecDeque<Cursor>, cap: Option<Cap>) -> Self {
+    pub(super) fn new(shared: Shared, streams: VecDeque<Cursor>) -> Self {
         Self {
             shared,
             streams,
             pending: VecDeque::new(),
-            cap,
         }
     }
 
@@ -113,7 +111,7 @@ impl Source {
 
     fn most_entries(&self, position: u64) -> usize {
         let stream = self.streams.front().map(|cursor| cursor.stream);
-        match self.cap {
+        match self.shared.cap() {
             Some(cap) if Some(cap.stream) == stream && position <= cap.until => cap.entries,
             _ => usize::MAX,
         }
@@ -145,7 +143,7 @@ impl Source {
     /// Waits for more; false when the writer is to stop or to look at the account again.
     async fn wait(&self) -> bool {
         self.shared.progress.solved(Concern::Write);
-        if self.shared.stop.is_cancelled() {
+        if self.shared.until == Until::Empty || self.shared.stop.is_cancelled() {
             return false;
         }
         tokio::select! {

@@ -3,6 +3,7 @@
 //! **Invariant:** a batch waits for one heartbeat at most and never for a round of maintenance, and neither marks anything
 //! stored.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use metrics::gauge;
@@ -20,7 +21,7 @@ const UNTIL_CONNECTED: Duration = Duration::from_millis(500);
 
 /// Tells the database, while it is there, what this collector holds; and looks whether its account moved back, which a
 /// failover can do without any connection being seen to fail.
-pub(super) async fn heartbeats(shared: &Shared) {
+pub(super) async fn heartbeats(shared: &Shared) -> Infallible {
     loop {
         tokio::time::sleep(HEARTBEAT).await;
         if !shared.progress.connected() {
@@ -37,8 +38,11 @@ pub(super) async fn heartbeats(shared: &Shared) {
     }
 }
 
-/// Whether the database still holds all that it said it stored.
-async fn beat(shared: &Shared) -> Result<bool, StoreError> {
+/// Tells the database which streams are held and which are gone. Whether it still holds all that it said it stored.
+///
+/// # Errors
+/// As the store's.
+pub(super) async fn beat(shared: &Shared) -> Result<bool, StoreError> {
     let _turn = shared.turn().await;
     let held = shared.log.streams();
     let oldest = shared.log.status().oldest_unix_nano;
@@ -71,8 +75,8 @@ async fn beat(shared: &Shared) -> Result<bool, StoreError> {
     Ok(sound)
 }
 
-/// Rounds of the store's own maintenance.
-pub(super) async fn maintenance(shared: &Shared) {
+/// Rounds of the store's own maintenance, while the last contact went well: none in a schema that is not known.
+pub(super) async fn maintenance(shared: &Shared) -> Infallible {
     while !shared.progress.connected() {
         tokio::time::sleep(UNTIL_CONNECTED).await;
     }

@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** the log hears that a batch is stored only after the database has said so.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -26,6 +27,7 @@ struct Tally {
     stream: StreamId,
     positions: RangeInclusive<u64>,
     rows: u64,
+    records: u64,
     dead: Vec<(&'static str, u64)>,
 }
 
@@ -36,11 +38,26 @@ impl Tally {
             stream: built.batch.stream,
             positions: built.batch.positions.clone(),
             rows: built.batch.rows.len() as u64,
+            records: built.records() as u64,
             dead: letters
                 .iter()
                 .map(|letter| (letter.reason, u64::from(letter.events)))
                 .collect(),
         }
+    }
+
+    fn overlaps(&self, stream: StreamId, positions: &RangeInclusive<u64>) -> bool {
+        self.stream == stream
+            && self.positions.start() <= positions.end()
+            && positions.start() <= self.positions.end()
+    }
+
+    fn length(&self) -> u64 {
+        self.positions.end() - self.positions.start()
+    }
+
+    fn dead_events(&self) -> u64 {
+        self.dead.iter().map(|(_, events)| events).sum()
     }
 }
 
@@ -53,7 +70,6 @@ pub(super) struct Writer {
     pub(super) backoff: Backoff,
     /// Positions lost from the account and from the log, reported once.
     pub(super) reported_gaps: HashMap<StreamId, Account>,
-    pub(super) cap: Option<Cap>,
     /// The batch that failed last, until it passes.
     failing: Option<Failing>,
     /// Batches whose COMMIT may have gone through though its answer was lost.
@@ -66,7 +82,6 @@ impl Writer {
             shared,
             backoff: Backoff::default(),
             reported_gaps: HashMap::new(),
-            cap: None,
             failing: None,
             in_doubt: Vec::new(),
         }
@@ -74,7 +89,7 @@ impl Writer {
 
     /// How many batches may be under way: one alone while something fails, so that it is known which.
     pub(super) fn batches_at_once(&self) -> usize {
-        if self.failing.is_some() || self.cap.is_some() {
+        if self.failing.is_some() || self.shared.cap().is_some() {
             1
         } else {
             self.shared.store.batches_at_once()
@@ -95,7 +110,11 @@ impl Writer {
             }
             Err(failure) => {
                 if matches!(failure, Failure::Store(_)) {
-                    self.in_doubt.push(Tally::of(&built));
+                    let tally = Tally::of(&built);
+                    self.in_doubt.retain(|known| {
+                        known.stream != tally.stream || known.positions != tally.positions
+                    });
+                    self.in_doubt.push(tally);
                 }
                 self.failed(&built, &failure);
                 Err(failure)
@@ -110,30 +129,51 @@ impl Writer {
         self.shared
             .progress
             .committed(tally.stream, first..=last, tally.rows);
+        self.shared.progress.count(|written| {
+            written.events += tally.rows;
+            written.records += tally.records;
+            written.dead_letters += tally.dead.len() as u64;
+            written.dead_events += tally.dead_events();
+        });
+        // No two batches with a position in common are ever committed.
+        self.in_doubt
+            .retain(|other| !other.overlaps(tally.stream, &tally.positions));
         self.backoff.reset();
         let passed = |&mut (stream, n, _): &mut Failing| {
             stream == tally.stream && tally.positions.contains(&n)
         };
         self.failing.take_if(passed);
         // What failed may have been the database's own trouble: batches grow again while they pass.
-        self.cap = self
-            .cap
+        let cap = self
+            .shared
+            .cap()
             .filter(|cap| cap.stream != tally.stream || last < cap.until)
             .map(|cap| Cap {
                 entries: cap.entries.saturating_mul(2),
                 ..cap
             });
+        self.shared.set_cap(cap);
     }
 
     /// The account was read after a failure: were the batches in doubt committed after all?
     pub(super) fn settle_doubt(&mut self, stream: StreamId, account: &Account) {
-        for tally in self
+        let mut doubtful: Vec<Tally> = self
             .in_doubt
             .extract_if(.., |tally| tally.stream == stream)
-            .collect::<Vec<_>>()
-        {
-            if account.missing(&tally.positions).is_empty() {
-                self.committed(&tally);
+            .collect();
+        // Where the account holds two that overlap, the one that holds the other was committed.
+        doubtful.sort_by_key(|tally| Reverse(tally.length()));
+        let mut settled = Account::default();
+        for tally in doubtful {
+            let missing = account.missing(&tally.positions);
+            if missing.is_empty() {
+                if settled.missing(&tally.positions) == [tally.positions.clone()] {
+                    settled.insert(tally.positions.clone());
+                    self.committed(&tally);
+                }
+            } else if missing == [tally.positions.clone()] {
+                // Its COMMIT may still be under way, however late.
+                self.in_doubt.push(tally);
             }
         }
         // It may have passed in other hands.
@@ -162,14 +202,15 @@ impl Writer {
         if built.entries > 1 {
             let last = *built.batch.positions.end();
             let until = self
-                .cap
+                .shared
+                .cap()
                 .filter(|cap| cap.stream == stream)
                 .map_or(last, |cap| cap.until.max(last));
-            self.cap = Some(Cap {
+            self.shared.set_cap(Some(Cap {
                 stream,
                 until,
                 entries: built.entries / 2,
-            });
+            }));
         }
     }
 
@@ -180,7 +221,7 @@ impl Writer {
             Failure::Store(error) => {
                 let lone = self.failing.filter(|&(stream, first, times)| {
                     times > PATIENCE
-                        && self.cap.is_none_or(|cap| {
+                        && self.shared.cap().is_none_or(|cap| {
                             cap.stream == stream && cap.entries == 1 && first <= cap.until
                         })
                 });
@@ -202,7 +243,8 @@ impl Writer {
             StoreError::Schema(_) => "schema",
         };
         counter!(names::WRITE_FAILURES_TOTAL, "class" => class).increment(1);
-        if matches!(class, "connection" | "timeout") {
+        // Nothing else is done in a schema that is not known, either.
+        if matches!(class, "connection" | "timeout") || matches!(error, StoreError::Schema(_)) {
             self.shared.progress.set_connected(false);
         }
         let mut pause = self.backoff.pause(options.retry_min, options.retry_max);
@@ -235,7 +277,7 @@ impl Writer {
 /// What the log waited for and the database has now, as rows or as dead letters: so that the books balance whoever stored
 /// it, `waited` is the log's own sum.
 fn count(tally: &Tally, waited: u64) {
-    let dead: u64 = tally.dead.iter().map(|(_, events)| events).sum();
+    let dead = tally.dead_events();
     counter!(names::WRITE_EVENTS_TOTAL).increment(waited.saturating_sub(dead));
     for &(reason, events) in &tally.dead {
         counter!(names::DEAD_LETTERS_TOTAL, "reason" => reason).increment(events);

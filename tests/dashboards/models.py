@@ -35,7 +35,7 @@ def check(board):
 
 
 register_default_plugins()
-problems = [f"{name}{problem}" for name, board in boards().items() for problem in check(board)]
-if problems:
-    sys.exit(f"Grafana's models ({sys.argv[1]}):\n" + "\n".join(problems))
-print(f"read by Grafana's models ({sys.argv[1]})")
+if __name__ == "__main__":
+    if problems := [f"{name}{problem}" for name, board in boards().items() for problem in check(board)]:
+        sys.exit(f"Grafana's models ({sys.argv[1]}):\n" + "\n".join(problems))
+    print(f"read by Grafana's models ({sys.argv[1]})")

@@ -60,6 +60,8 @@ class Lookup:
             with open(os.path.join(root, path), encoding="utf-8", errors="replace") as file:
                 return file.read()
 
+        # The binary's own writing, which a test holds equal to it.
+        settings = re.findall(r"\b[A-Z]+_\w+", text("docs/settings.md"))
         row = r"^\| `\w+` \| `(\w+)` \| [^|]* \| `?([^|`]*)`? \|"
         table = dict(re.findall(row, text("docs/settings.md"), re.MULTILINE))
         scripts = " ".join(text(path) for path in files if path.startswith(("scripts/", ".ci/")))
@@ -73,8 +75,7 @@ class Lookup:
             known[(command,)] = help_of(binary, command)
             for below in known[(command,)][0]:
                 known[(command, below)] = help_of(binary, command, below)
-        # The page of settings is printed by the binary, and a test holds it to that.
-        variables = set(re.findall(r"\bRUVVECTOR_\w+", scripts + text("docs/settings.md")))
+        variables = {*settings, *re.findall(r"\bRUVVECTOR_\w+", scripts)}
         return cls(root, files, variables, table, words | {"ruvvector_migrations"}, metrics, known, scripts)
 
     def check(self, document, saw):

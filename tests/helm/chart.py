@@ -1,9 +1,9 @@
 """Checks what the chart makes. Run by scripts/check-helm.sh, which installs what it needs.
 
-    chart.py HELM PROMTOOL [BINARY]
+    chart.py HELM PROMTOOL BINARY
 
 Every values file in ci/ is linted and rendered for each Kubernetes version, read by that version's own schemas, and held to
-the promises of the README. BINARY, where there is one, has to understand the settings and the environment.
+the promises of the README. BINARY has to understand the settings and the environment.
 """
 
 import functools
@@ -19,8 +19,10 @@ import kubernetes_validate
 import yaml
 from kubernetes_validate import utils
 
-from promises import check_promises
+from hard import check_hard_cases
+from promises import check_promises, pods
 from readme import check_readme
+from strict import NoDuplicates
 
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "helm/ruvvector-service"
@@ -30,21 +32,6 @@ VERSIONS = ["1.27", "1.30", "1.33", "1.35", "1.37"]
 CUSTOM = {"ServiceMonitor", "PrometheusRule", "HTTPRoute"}
 # Reading them takes longer than the check itself.
 utils.schema_contents = functools.lru_cache(maxsize=None)(utils.schema_contents)
-
-
-class NoDuplicates(yaml.CSafeLoader):
-    """YAML in which a key that stands twice is an error, not the last of the two."""
-
-
-def _mapping(loader, node, deep=False):
-    keys = [loader.construct_object(key, deep=deep) for key, _ in node.value]
-    twice = {key for key in keys if keys.count(key) > 1}
-    if twice:
-        raise yaml.constructor.ConstructorError(None, None, f"twice: {twice}", node.start_mark)
-    return yaml.CSafeLoader.construct_mapping(loader, node, deep)
-
-
-NoDuplicates.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, lambda l, n: _mapping(l, n, True))
 
 
 def run(*command, **options):
@@ -60,6 +47,14 @@ def must(*command, **options):
 def render(helm, version, *arguments):
     text = must(helm, "template", "shop", CHART, "--namespace", "telemetry", "--kube-version", version, *arguments)
     return [document for document in yaml.load_all(text, NoDuplicates) if document]
+
+
+def render_with(helm):
+    """A function of the release's name and further arguments, for the newest Kubernetes."""
+    def rendered(release, *arguments, chart=CHART):
+        text = must(helm, "template", release, chart, "--namespace", "telemetry", "--kube-version", VERSIONS[-1], *arguments)
+        return [document for document in yaml.load_all(text, NoDuplicates) if document]
+    return rendered
 
 
 def check_kubernetes(documents, version):
@@ -83,10 +78,11 @@ def check_values(helm, values):
 
 def refusal(helm, case):
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
-        yaml.safe_dump(case["set"], file)
+        yaml.safe_dump(case.get("set", {}), file)
         file.flush()
-        base = CHART / f"ci/{case['over']}-values.yaml"
-        done = run(helm, "template", "x", CHART, "--kube-version", VERSIONS[-1], "--values", base, "--values", file.name)
+        values = ("--values", CHART / f"ci/{case['over']}-values.yaml", "--values", file.name)
+        has = [f"--api-versions={api}" for api in case.get("cluster", [])]
+        done = run(helm, "template", "x", CHART, "--kube-version", VERSIONS[-1], *values, *has)
     said = done.stdout + done.stderr
     assert done.returncode != 0, f"{case} is not refused"
     # Two spellings of a place in the values.
@@ -115,22 +111,30 @@ def check_package(helm):
 
 
 def check_binary(binary, documents):
-    """The service itself reads the rendered settings and environment without a complaint."""
+    """The service itself reads the rendered settings and environment, of each pod, without a complaint."""
     config = next(d for d in documents if d["kind"] == "ConfigMap" and "ruvvector.toml" in d["data"])
-    (container,) = next(d for d in documents if d["kind"] == "StatefulSet")["spec"]["template"]["spec"]["containers"]
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "ruvvector.toml"
-        file.write_text(config["data"]["ruvvector.toml"])
-        given = {"DATABASE_URL": "postgres://a:b@c/d", "RUVVECTOR_DATABASE_READ_URL": "postgres://a:b@c/d"}
-        environment = {e["name"]: e.get("value", given.get(e["name"], "x")) for e in container["env"]}
-        environment |= {"RUVVECTOR_CONFIG": str(file), "RUVVECTOR_DATA_DIR": folder}
-        done = run(binary, "validate", env=environment, cwd=folder)
-    said = done.stdout + done.stderr
-    assert done.returncode == 0 and "warning" not in said.lower(), f"{environment}: {said}"
+    for pod in pods(documents):
+        (container,) = pod["containers"]
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "ruvvector.toml"
+            file.write_text(config["data"]["ruvvector.toml"])
+            url = "postgres://a:b@c/d"
+            given = {"DATABASE_URL": url, "RUVVECTOR_DATABASE_READ_URL": url}
+            given["RUVVECTOR_TRACES_HEADERS"] = "authorization=5"
+            environment = {e["name"]: e.get("value", given.get(e["name"], "5")) for e in container["env"]}
+            if "DATABASE_URL_FILE" in environment:
+                (Path(folder) / "url").write_text(url)
+                environment["DATABASE_URL_FILE"] = f"{folder}/url"
+            if "RUVVECTOR_CONFIG" in environment:
+                environment |= {"RUVVECTOR_CONFIG": str(file)}
+            environment |= {"RUVVECTOR_DATA_DIR": folder}
+            done = run(binary, "validate", env=environment, cwd=folder)
+        said = done.stdout + done.stderr
+        assert done.returncode == 0 and "warning" not in said.lower(), f"{environment}: {said}"
 
 
 def main():
-    helm, promtool, *binary = sys.argv[1:]
+    helm, promtool, binary = sys.argv[1:]
     check_readme(CHART)
     json.loads((CHART / "values.schema.json").read_text())
     files = sorted((CHART / "ci").glob("*-values.yaml"))
@@ -143,11 +147,11 @@ def main():
             each.result()
     rules = sum(check_rules(promtool, documents) for documents in rendered.values())
     check_package(helm)
+    hard = check_hard_cases(helm, CHART, render_with(helm))
     for documents in rendered.values():
-        if binary:
-            check_binary(binary[0], documents)
+        check_binary(binary, documents)
     print(f"{len(files)} files of values for Kubernetes {', '.join(VERSIONS)}; {len(cases)} bad values refused; "
-          f"{rules} files of rules{'' if binary else '; no binary to ask'}")
+          f"{hard} upgrades; {rules} files of rules")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Checks compose.yaml and the Dockerfile against what they lean on, without an engine. Run by scripts/check-helm.sh.
+"""Checks compose.yaml against what it leans on, without an engine. Run by scripts/check-helm.sh.
 
-    compose.py PROMTOOL [BINARY]
+    compose.py PROMTOOL BINARY
 """
 
 import json
@@ -12,6 +12,9 @@ from pathlib import Path
 
 import yaml
 from compose_spec import PyCompose
+
+from image import Dockerfile
+from strict import NoDuplicates
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -25,13 +28,6 @@ def must(*command, **options):
 def filled(text):
     """What Compose makes of `${NAME:-default}` where the name is not set."""
     return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", str(text))
-
-
-def image_environment():
-    """The variables that the image's last stage sets."""
-    stage = (ROOT / "Dockerfile").read_text().rsplit("\nFROM ", 1)[1].replace("\\\n", " ")
-    (line,) = re.findall(r"^ENV (.+)$", stage, re.M)
-    return dict(pair.split("=", 1) for pair in line.split())
 
 
 def check_services(compose):
@@ -74,25 +70,37 @@ def check_grafana(compose):
 
 
 def check_service(compose, binary):
-    """The service reads the environment of image and compose.yaml without a complaint."""
+    """The service keeps its data, holds no rights, has time to stop, and reads its environment without a complaint."""
+    service = compose["services"]["ruvvector-service"]
+    image = Dockerfile((ROOT / "Dockerfile").read_text())
+    environment = image.environment() | service["environment"]
+    mounted = dict(reversed(volume.split(":")[:2]) for volume in service["volumes"])
+    assert mounted[environment["RUVVECTOR_DATA_DIR"]] in compose["volumes"], "the log is not on a volume"
+    assert service["read_only"] is True and service["cap_drop"] == ["ALL"] and service["tmpfs"] == ["/tmp"]
+    assert "no-new-privileges:true" in service["security_opt"]
+    # Where nothing overrides it, the image's own healthcheck is Compose's, too.
+    assert "healthcheck" not in service and image.one(image.image, "HEALTHCHECK")
     with tempfile.TemporaryDirectory() as folder:
-        environment = image_environment() | compose["services"]["ruvvector-service"]["environment"]
         environment = {name: filled(value) for name, value in environment.items()} | {"RUVVECTOR_DATA_DIR": folder}
         said = must(binary, "validate", env=environment, cwd=folder)
     assert "warning" not in said.lower(), said
+    taken = [int(re.search(rf"{name}\W+(\d+)s\b", said)[1]) for name in ("drain_delay", "shutdown_grace")]
+    assert sum(taken) < int(service["stop_grace_period"].removesuffix("s")), f"a stop takes {taken}"
+    postgres = compose["services"]["postgres"]
+    same = {name: service["environment"][name] for name in ("POSTGRES_USER", "POSTGRES_PASSWORD", "POSTGRES_DB")}
+    assert postgres["environment"].items() >= same.items() and service["environment"]["POSTGRES_HOST"] == "postgres"
 
 
 def main():
-    promtool, *binary = sys.argv[1:]
+    promtool, binary = sys.argv[1:]
     text = (ROOT / "compose.yaml").read_text()
     # Every key and value by the Compose specification.
     PyCompose.from_yaml(text)
-    compose = yaml.safe_load(text)
+    compose = yaml.load(text, NoDuplicates)
     check_services(compose)
     check_prometheus(compose, promtool)
     check_grafana(compose)
-    if binary:
-        check_service(compose, binary[0])
+    check_service(compose, binary)
     print(f"compose.yaml: {', '.join(compose['services'])}")
 
 

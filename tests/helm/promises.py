@@ -1,11 +1,15 @@
 """What the chart promises of everything it makes, whatever the values."""
 
 import json
+import re
 from pathlib import Path
 
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
+# The variables that say which database.
+DATABASE = ("RUVVECTOR_STORE", "DATABASE_URL", "DATABASE_URL_FILE", "RUVVECTOR_DATABASE_READ_URL")
+DATABASE += ("POSTGRES_HOST", "POSTGRES_PORT", "POSTGRES_USER", "POSTGRES_PASSWORD", "POSTGRES_DB")
 
 
 def pods(documents):
@@ -49,6 +53,7 @@ def check_collector(documents, values):
     assert spec["podManagementPolicy"] == "Parallel"
     assert set(spec["persistentVolumeClaimRetentionPolicy"].values()) == {"Retain"}
     assert pod["terminationGracePeriodSeconds"] == 120 and pod["topologySpreadConstraints"]
+    check_time_to_stop(pod, container)
     labels = spec["template"]["metadata"]["labels"]
     assert spec["selector"]["matchLabels"].items() <= labels.items()
     environment = {variable["name"]: variable.get("value") for variable in container["env"]}
@@ -73,11 +78,96 @@ def check_collector(documents, values):
         assert {port["targetPort"] for port in service["spec"]["ports"]} <= ports
     for other in of(documents, "PodDisruptionBudget"):
         assert other["spec"]["selector"]["matchLabels"].items() <= labels.items()
-    for other in of(documents, "NetworkPolicy"):
-        assert other["spec"]["podSelector"]["matchLabels"].items() <= labels.items()
     for scaler in of(documents, "HorizontalPodAutoscaler"):
         assert [m["resource"]["name"] for m in scaler["spec"]["metrics"]] == ["cpu"]
         assert scaler["spec"]["behavior"]["scaleDown"]["selectPolicy"] == "Disabled"
+
+
+def check_time_to_stop(pod, container):
+    """What a stop may take is over before the pod is killed."""
+    units = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
+    environment = {variable["name"]: variable.get("value") for variable in container["env"]}
+    took = 0
+    for name in ("RUVVECTOR_DRAIN_DELAY", "RUVVECTOR_SHUTDOWN_GRACE"):
+        number, unit = re.fullmatch(r"(\d+)(ms|s|m|h)", environment[name]).groups()
+        took += int(number) * units[unit]
+    assert took < pod["terminationGracePeriodSeconds"]
+
+
+def check_jobs(documents, values):
+    """A Job writes into the database that the service writes into, and one that drains has the claim to itself."""
+    (collector,) = of(documents, "StatefulSet")
+    (service,) = collector["spec"]["template"]["spec"]["containers"]
+    theirs = {variable["name"]: variable for variable in service["env"]}
+    selector = collector["spec"]["selector"]["matchLabels"].items()
+    claims = []
+    for job in of(documents, "Job"):
+        template, hook = job["spec"]["template"], job["metadata"].get("annotations", {}).get("helm.sh/hook")
+        (container,) = template["spec"]["containers"]
+        assert template["spec"]["restartPolicy"] == "Never" and job["spec"]["backoffLimit"] <= 6
+        assert not selector <= template["metadata"]["labels"].items(), "a Job's pod is taken for an instance"
+        assert container["image"] == service["image"]
+        environment = {variable["name"]: variable for variable in container["env"]}
+        for name in DATABASE:
+            said, meant = environment.get(name), theirs.get(name)
+            # A hook has a Secret of its own.
+            said, meant = (json.loads(json.dumps(v).replace("-migrate", "")) for v in (said, meant))
+            assert said == meant, f"{name}: {said}, not {meant}"
+        if container["args"] == ["migrate"]:
+            assert hook == "pre-install,pre-upgrade"
+            for key in values.get("settings", {}):
+                assert f"RUVVECTOR_{key.upper()}" in environment
+            continue
+        assert container["args"] == ["log", "drain"] and hook is None and job["spec"]["ttlSecondsAfterFinished"] == 86400
+        volumes = {volume["name"]: volume for volume in template["spec"]["volumes"]}
+        mounts = {mount["mountPath"]: volumes[mount["name"]] for mount in container["volumeMounts"]}
+        assert environment["RUVVECTOR_DATA_DIR"]["value"] in mounts
+        assert environment["RUVVECTOR_CONFIG"]["value"].rsplit("/", 1)[0] in mounts
+        claim = mounts["/data"]["persistentVolumeClaim"]["claimName"]
+        assert environment["RUVVECTOR_COLLECTOR"]["value"].endswith(f"$(POD_NAMESPACE)/{claim}")
+        assert environment.get("RUVVECTOR_AUTO_MIGRATE") == theirs.get("RUVVECTOR_AUTO_MIGRATE")
+        claims.append(claim)
+    assert claims == values.get("drain", {}).get("claims", [])
+
+
+def check_network(documents, values):
+    """A NetworkPolicy lets through what the service cannot do without."""
+    (collector,) = of(documents, "StatefulSet")
+    (service,) = collector["spec"]["template"]["spec"]["containers"]
+    environment = {variable["name"]: variable.get("value") for variable in service["env"]}
+    for policy in of(documents, "NetworkPolicy"):
+        selector = policy["spec"]["podSelector"]
+        (expression,) = selector["matchExpressions"]
+        for document in documents:
+            if document["kind"] not in ("StatefulSet", "Job"):
+                continue
+            labels = document["spec"]["template"]["metadata"]["labels"]
+            assert selector["matchLabels"].items() <= labels.items() and labels[expression["key"]] in expression["values"]
+        first, *others = policy["spec"]["ingress"]
+        assert {port["port"] for port in first["ports"]} == {port["name"] for port in service["ports"]} - {"debug"}
+        (test,) = of(documents, "Pod")
+        if peers := first.get("from"):
+            wanted = peers[-1]["podSelector"]["matchLabels"].items()
+            assert wanted <= test["metadata"]["labels"].items(), "`helm test` is kept out"
+        scrapers = values["networkPolicy"].get("scrapeFrom", [])
+        assert [other["from"] for other in others] == [scrapers] * bool(scrapers)
+        if "Egress" not in policy["spec"]["policyTypes"]:
+            continue
+        dns, database, *_ = policy["spec"]["egress"]
+        assert dns == {"ports": [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}]}
+        url = re.search(r":(\d+)/", values.get("database", {}).get("url", ""))
+        assert database["ports"] == [{"port": int(url[1] if url else environment["POSTGRES_PORT"]), "protocol": "TCP"}]
+
+
+def check_labels(documents):
+    """Every label is one that Kubernetes takes."""
+    for document in documents:
+        everywhere = [document["metadata"], document.get("spec", {}).get("template", {}).get("metadata", {})]
+        everywhere += [claim["metadata"] for claim in document.get("spec", {}).get("volumeClaimTemplates", [])]
+        for metadata in everywhere:
+            for key, value in (metadata.get("labels") or {}).items():
+                assert len(key.rsplit("/", 1)[-1]) <= 63 and len(value) <= 63, f"{key}: {value}"
+                assert re.fullmatch(r"([A-Za-z0-9]([-\w.]*[A-Za-z0-9])?)?", value), f"{key}: {value}"
 
 
 def check_secrets(documents, values):
@@ -89,12 +179,11 @@ def check_secrets(documents, values):
         assert secret not in open_text, "a secret stands in the open"
     named = {document["metadata"]["name"] for document in of(documents, "Secret")}
     theirs = {database.get("existingSecret"), values.get("auth", {}).get("existingSecret")}
+    theirs |= {source["secret"] for source in values.get("settingsFrom", {}).values()}
     for pod in pods(documents):
         for variable in pod["containers"][0]["env"]:
             if reference := variable.get("valueFrom", {}).get("secretKeyRef"):
                 assert reference["name"] in named | theirs, reference
-    for document in of(documents, "Job"):
-        assert document["metadata"]["annotations"]["helm.sh/hook"] == "pre-install,pre-upgrade"
 
 
 def check_outside(documents):
@@ -136,11 +225,15 @@ def check_promises(documents, values):
     names = [(document["kind"], document["metadata"]["name"]) for document in documents]
     assert len(names) == len(set(names)), f"made twice: {names}"
     for kind, name in names:
-        assert len(name) <= 63, name
+        # Those of objects that become a label or a host name; 253 for all others.
+        assert len(name) <= (63 if kind in ("Service", "StatefulSet", "Job", "Pod") else 253), name
     for pod in pods(documents):
         check_restricted(pod)
     assert of(documents, "Pod")[0]["metadata"]["annotations"]["helm.sh/hook"] == "test"
     check_collector(documents, values)
+    check_jobs(documents, values)
+    check_network(documents, values)
+    check_labels(documents)
     check_secrets(documents, values)
     check_outside(documents)
     check_observed(documents, values)

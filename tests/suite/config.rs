@@ -3,7 +3,7 @@
 //! **Invariant:** each call has an environment of its own; nothing of the one the tests run in comes through.
 
 use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 
 /// What a call of the binary came to.
@@ -35,6 +35,16 @@ fn file(text: &str) -> (tempfile::TempDir, String) {
     std::fs::write(&path, text).expect("it can be written");
     let path = path.to_str().expect("text").to_owned();
     (dir, path)
+}
+
+/// The head of the request that comes in.
+fn head(stream: &mut TcpStream) -> String {
+    let mut request = Vec::new();
+    let mut byte = [0];
+    while !request.ends_with(b"\r\n\r\n") && stream.read(&mut byte).unwrap() > 0 {
+        request.push(byte[0]);
+    }
+    String::from_utf8(request).unwrap()
 }
 
 /// The words of the line that begins with these.
@@ -282,14 +292,10 @@ fn the_healthcheck_says_what_the_service_answers() {
         let port = listener.local_addr().unwrap().port().to_string();
         let server = std::thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
-            let mut request = Vec::new();
-            let mut byte = [0];
-            while !request.ends_with(b"\r\n\r\n") && stream.read(&mut byte).unwrap() > 0 {
-                request.push(byte[0]);
-            }
+            let request = head(&mut stream);
             let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 9\r\n\r\ndraining\u{7}");
             stream.write_all(answer.as_bytes()).unwrap();
-            String::from_utf8(request).unwrap()
+            request
         });
         let ended = call(
             &["healthcheck", "--bind", "0.0.0.0", "--service-port", &port],
@@ -311,6 +317,24 @@ fn the_healthcheck_says_what_the_service_answers() {
             "a control code reaches the terminal"
         );
     }
+}
+
+#[test]
+fn the_healthcheck_of_every_address_finds_a_service_without_ipv6() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    let server = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        // What is not read would reset the connection.
+        head(&mut stream);
+        stream
+            .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+            .unwrap();
+    });
+    let flags = ["healthcheck", "--bind", "[::]", "--service-port", &port];
+    let ended = call(&flags, &[]);
+    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    server.join().unwrap();
 }
 
 #[test]

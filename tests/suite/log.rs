@@ -14,6 +14,8 @@ use ruvvector_service::event::{Encoding, Signal};
 use ruvvector_service::log::disk::OsDisk;
 use ruvvector_service::log::{Entry, Log, NewRecord, OpenError, Options};
 
+use crate::support::service::Launch;
+
 /// Names a directory to the test below that plays another process.
 const OTHER: &str = "RUVVECTOR_TEST_LOG_DIR";
 
@@ -169,4 +171,43 @@ async fn a_copied_directory_is_drained_under_its_own_streams() {
     );
     assert_eq!((a.stream, a.n, b.n), (first.stream, 2, 1));
     assert_ne!(a.stream, b.stream);
+}
+
+/// Once each segment was held open from the first look at it on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_of_more_segments_than_descriptors_is_recovered_and_drained() {
+    const SEGMENTS: usize = 300;
+    let dir = tempfile::tempdir().unwrap();
+    let launch = Launch::sqlite(dir.path());
+    let options = Options {
+        segment_bytes: 64 << 10,
+        ..options(&launch.data_dir().join("log"))
+    };
+    let log = Log::open(Arc::new(OsDisk), &options).unwrap();
+    for n in 0..SEGMENTS {
+        // Larger than half a segment: it gets one of its own.
+        let filler = "x".repeat(40 << 10);
+        let event = format!(
+            r#"{{"correlationId":"e{n}","integration":"shop","eventType":"many","metadata":{{"filler":"{filler}"}}}}"#
+        );
+        let length = u32::try_from(event.len()).unwrap();
+        let record = NewRecord {
+            decoded_bytes: length,
+            digest: [0; 16],
+            ..record(event)
+        };
+        log.append(record).await.unwrap();
+    }
+    log.close().await;
+    drop(log);
+    let files = std::fs::read_dir(&options.dir).unwrap().count();
+    assert!(files > SEGMENTS, "{files} files");
+
+    let few = launch
+        .with("RUVVECTOR_LOG_SEGMENT_BYTES", "64KiB")
+        .under(&["prlimit", "--nofile=128:128"]);
+    let service = few.start().await;
+    service.until_drained().await;
+    let stored = service.metrics().await.sum("ruvvector_write_events_total");
+    assert!((stored - 300.0).abs() < 0.5, "{stored}");
 }

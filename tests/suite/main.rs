@@ -4,16 +4,21 @@
 pub mod support;
 
 mod collector;
+mod command_line;
 mod config;
 mod decode;
+mod drain;
 mod end_to_end;
 mod export;
 mod faults;
+mod listen;
 mod log;
+mod own_traces;
 mod postgres;
 mod query;
 mod receive;
 mod sdk;
 mod sqlite;
+mod supervisor;
 mod telemetrygen;
 mod write;

@@ -7,7 +7,7 @@ Shapes and types are values.schema.json's.
 {{- $keys := $db.secretKeys -}}
 {{- $persistence := .Values.persistence -}}
 {{- $many := or (gt (int .Values.replicas) 1) .Values.autoscaling.enabled -}}
-{{- $given := or $db.url $db.readUrl $db.host $db.user $db.password $db.name $db.existingSecret -}}
+{{- $given := or $db.url $db.urlFile $db.readUrl $db.host $db.user $db.password $db.name $db.existingSecret -}}
 {{- if not .Values.store -}}
 {{- fail "store is not named: set store=postgres and database, or store=sqlite" -}}
 {{- end -}}
@@ -26,10 +26,10 @@ Shapes and types are values.schema.json's.
 {{- fail "store=sqlite migrates on first contact: migration.enabled must be false" -}}
 {{- end -}}
 {{- else -}}
-{{- $urls := compact (list $db.url $keys.url) -}}
+{{- $urls := compact (list $db.url $db.urlFile $keys.url) -}}
 {{- $ways := concat $urls (compact (list $db.host)) -}}
 {{- if ne (len $ways) 1 -}}
-{{- fail "store=postgres needs exactly one of database.url, database.host and database.secretKeys.url" -}}
+{{- fail "store=postgres needs exactly one of database.url, .urlFile, .host and .secretKeys.url" -}}
 {{- end -}}
 {{- $parts := or $db.user $db.password $db.name $keys.user $keys.password -}}
 {{- if and $urls $parts -}}
@@ -73,18 +73,118 @@ Shapes and types are values.schema.json's.
 {{- fail "autoscaling goes by CPU, and needs resources.requests.cpu" -}}
 {{- end -}}
 
-{{- /* Values of their own, or fixed by the chart; in the file they would be passed over in silence, or show a secret. */ -}}
-{{- $own := dict "store" "store" "bind" "bind" "drain_delay" "drainDelay" "shutdown_grace" "shutdownGrace" "auth_tokens" "auth" "database_url" "database" "database_read_url" "database" "postgres_host" "database" "postgres_port" "database" "postgres_user" "database" "postgres_password" "database" "postgres_db" "database" "auto_migrate" "migration" "service_port" "service.ports" "otlp_http_port" "service.ports" "otlp_grpc_port" "service.ports" "data_dir" "persistence" "sqlite_path" "persistence" "config" "settings" -}}
-{{- range $key, $_ := .Values.settings -}}
-{{- with get $own $key -}}
-{{- fail (printf "settings.%s is the value %s of the chart" $key .) -}}
-{{- end -}}
-{{- end -}}
+{{- include "ruvvector.checkSettings" . -}}
+{{- include "ruvvector.checkLabels" . -}}
+{{- include "ruvvector.checkRoom" . -}}
+{{- include "ruvvector.checkDrain" . -}}
 
 {{- if and .Values.ingress.enabled (not .Values.ingress.hosts) -}}
 {{- fail "ingress.enabled, but ingress.hosts is empty" -}}
 {{- end -}}
 {{- if and .Values.httpRoute.enabled (not .Values.httpRoute.parentRefs) -}}
 {{- fail "httpRoute.enabled, but httpRoute.parentRefs is empty" -}}
+{{- end -}}
+{{- end -}}
+
+{{- /*
+Settings that are values of their own, or fixed by the chart: from any other side they would be passed over in silence, put
+the log where no volume is, or show a secret.
+*/ -}}
+{{- define "ruvvector.checkSettings" -}}
+{{- $own := dict "store" "store" "bind" "bind" "drain_delay" "drainDelay" "shutdown_grace" "shutdownGrace" "auth_tokens" "auth" "database_url" "database" "database_read_url" "database" "postgres_host" "database" "postgres_port" "database" "postgres_user" "database" "postgres_password" "database" "postgres_db" "database" "auto_migrate" "migration" "service_port" "service.ports" "otlp_http_port" "service.ports" "otlp_grpc_port" "service.ports" "data_dir" "persistence" "sqlite_path" "persistence" "config" "settings" "collector" "cluster" -}}
+{{- range $key, $what := $own -}}
+{{- range $where := list "settings" "settingsFrom" -}}
+{{- if hasKey (get $.Values $where) $key -}}
+{{- fail (printf "%s.%s is the value %s of the chart" $where $key $what) -}}
+{{- end -}}
+{{- end -}}
+{{- $flag := printf "--%s" ($key | replace "_" "-") -}}
+{{- range $argument := $.Values.extraArgs -}}
+{{- if eq $flag (regexFind "^[^=]*" $argument) -}}
+{{- fail (printf "extraArgs: %s is the value %s of the chart" $flag $what) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- range $key, $_ := .Values.settingsFrom -}}
+{{- if hasKey $.Values.settings $key -}}
+{{- fail (printf "settings.%s and settingsFrom.%s are both set: which is meant?" $key $key) -}}
+{{- end -}}
+{{- end -}}
+{{- if hasKey .Values.settings "traces_headers" -}}
+{{- fail "settings.traces_headers would show a secret in a ConfigMap: name the key of a Secret in settingsFrom" -}}
+{{- end -}}
+{{- $names := list -}}
+{{- range include "ruvvector.env" . | fromYamlArray -}}
+{{- $names = append $names .name -}}
+{{- end -}}
+{{- range .Values.extraEnv -}}
+{{- if has .name $names -}}
+{{- fail (printf "extraEnv: %s is set twice, by the chart's own values or by extraEnv" .name) -}}
+{{- end -}}
+{{- $names = append $names .name -}}
+{{- end -}}
+{{- end -}}
+
+{{- /* Labels by which pods are found: with others, they would not be, or those of two components would be taken for one. */ -}}
+{{- define "ruvvector.checkLabels" -}}
+{{- $given := dict "commonLabels" .Values.commonLabels "podLabels" .Values.podLabels "persistence.labels" .Values.persistence.labels "service.labels" .Values.service.labels -}}
+{{- range $where, $labels := $given -}}
+{{- range $label := list "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/component" "app.kubernetes.io/managed-by" -}}
+{{- if hasKey $labels $label -}}
+{{- fail (printf "%s: the label %s is the chart's own; nameOverride changes the name" $where $label) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- /* Time to stop in, and room for the log. */ -}}
+{{- define "ruvvector.checkRoom" -}}
+{{- $stop := add (include "ruvvector.seconds" .Values.drainDelay) (include "ruvvector.seconds" .Values.shutdownGrace) -}}
+{{- if ge $stop (int64 .Values.terminationGracePeriodSeconds) -}}
+{{- fail (printf "terminationGracePeriodSeconds is %d, and drainDelay and shutdownGrace alone are %d: a stop would be cut off" (int64 .Values.terminationGracePeriodSeconds) $stop) -}}
+{{- end -}}
+{{- $addresses := regexSplit "[, ]+" .Values.bind -1 -}}
+{{- $outside := false -}}
+{{- range $addresses -}}
+{{- if not (regexMatch "^(127\\..*|\\[?::1\\]?)$" .) -}}
+{{- $outside = true -}}
+{{- end -}}
+{{- end -}}
+{{- if not $outside -}}
+{{- fail (printf "bind is %s, and nobody outside the pod reaches that: neither probes nor clients" .Values.bind) -}}
+{{- end -}}
+{{- $size := include "ruvvector.mebibytes" .Values.persistence.size | int64 -}}
+{{- if and (lt $size 1024) (not (hasKey .Values.settings "log_free_floor_bytes")) -}}
+{{- fail "persistence.size is under 1Gi, and the log leaves 256MiB of it free: make it larger, or set settings.log_free_floor_bytes" -}}
+{{- end -}}
+{{- with .Values.settings.log_max_bytes -}}
+{{- if and (ne (toString .) "auto") (gt (mul 10 (include "ruvvector.mebibytes" . | int64)) (mul 9 $size)) -}}
+{{- fail "settings.log_max_bytes is over nine tenths of persistence.size" -}}
+{{- end -}}
+{{- if and (eq (toString .) "auto") (not $.Values.persistence.enabled) -}}
+{{- fail "settings.log_max_bytes=auto would go by the node's disk: leave it out, and it goes by persistence.size" -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- /* Claims to drain are those that no instance has, or may have, under it. */ -}}
+{{- define "ruvvector.checkDrain" -}}
+{{- if and .Values.drain.claims (eq .Values.store "sqlite") -}}
+{{- fail "store=sqlite keeps the events on the volume itself: there is nowhere to drain it to" -}}
+{{- end -}}
+{{- $ours := printf "^data-%s-[0-9]+$" (include "ruvvector.fullname" . | replace "." "\\.") -}}
+{{- $live := include "ruvvector.ordinals" . | int -}}
+{{- if or .Values.persistence.existingClaim (not .Values.persistence.enabled) -}}
+{{- /* What instances there are have no such claims any more. */ -}}
+{{- $live = 0 -}}
+{{- end -}}
+{{- range $claim := .Values.drain.claims -}}
+{{- if eq $claim $.Values.persistence.existingClaim -}}
+{{- fail (printf "drain.claims: %s is persistence.existingClaim, which the instance uses" $claim) -}}
+{{- end -}}
+{{- if and (regexMatch $ours $claim) (lt (regexFind "[0-9]+$" $claim | int) $live) -}}
+{{- $why := ternary "autoscaling.maxReplicas" "replicas" $.Values.autoscaling.enabled -}}
+{{- fail (printf "drain.claims: %s is the volume of an instance that is there (%s is %d): it drains itself" $claim $why $live) -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}

@@ -33,14 +33,21 @@ app.kubernetes.io/name: {{ include "ruvvector.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 
+{{- /* What the pods of all components carry, too; no version of the chart, so that it alone restarts nothing. */ -}}
+{{- define "ruvvector.commonLabels" -}}
+{{- $own := dict "app.kubernetes.io/version" .Chart.AppVersion "app.kubernetes.io/managed-by" .Release.Service -}}
+{{- merge (include "ruvvector.selector" . | fromYaml) .Values.commonLabels $own | toYaml -}}
+{{- end -}}
+
 {{- define "ruvvector.labels" -}}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
-{{ include "ruvvector.selector" . }}
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
-{{- with .Values.commonLabels }}
-{{ toYaml . }}
-{{- end }}
+{{- $chart := printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" -}}
+{{- merge (include "ruvvector.commonLabels" . | fromYaml) (dict "helm.sh/chart" $chart) | toYaml -}}
+{{- end -}}
+
+{{- /* The labels of a pod. Takes a dict: root and component. */ -}}
+{{- define "ruvvector.podLabels" -}}
+{{- $own := dict "app.kubernetes.io/component" .component -}}
+{{- merge $own .root.Values.podLabels (include "ruvvector.commonLabels" .root | fromYaml) | toYaml -}}
 {{- end -}}
 
 {{- /*
@@ -58,4 +65,9 @@ metadata:
   annotations:
     {{- toYaml . | nindent 4 }}
   {{- end }}
+{{- end -}}
+
+{{- /* How many ordinals may be in use: those of replicas, or all that the autoscaler may reach. */ -}}
+{{- define "ruvvector.ordinals" -}}
+{{- ternary .Values.autoscaling.maxReplicas .Values.replicas .Values.autoscaling.enabled -}}
 {{- end -}}

@@ -25,6 +25,15 @@ runtimeClassName: {{ . }}
 {{- end }}
 {{- end -}}
 
+{{- /* Of affinity what a Job keeps: the nodes, as it may well stand beside an instance. */ -}}
+{{- define "ruvvector.nodeAffinity" -}}
+{{- with .Values.affinity.nodeAffinity -}}
+affinity:
+  nodeAffinity:
+    {{- toYaml . | nindent 4 }}
+{{- end }}
+{{- end -}}
+
 {{- /* Image and security of every container of the chart. */ -}}
 {{- define "ruvvector.container" -}}
 image: {{ include "ruvvector.image" . | quote }}
@@ -33,12 +42,36 @@ securityContext:
   {{- toYaml .Values.securityContext | nindent 2 }}
 {{- end -}}
 
+{{- /*
+Of a Job. Takes a dict: root, and container, its name. Another try does not mend what was asked wrongly, and an eviction is no
+try. Kubernetes has it for good since 1.31; before, its own schema does not take a rule as it has to be written.
+*/ -}}
+{{- define "ruvvector.podFailurePolicy" -}}
+{{- if semverCompare ">=1.31-0" .root.Capabilities.KubeVersion.Version -}}
+podFailurePolicy:
+  rules:
+    - action: FailJob
+      onExitCodes:
+        containerName: {{ .container }}
+        operator: In
+        values: [2]
+    - action: Ignore
+      onPodConditions:
+        - type: DisruptionTarget
+          status: "True"
+{{- end -}}
+{{- end -}}
+
 {{- /* Which database. Takes a dict: root, and secret, the name of the Secret with the chart's own values. */ -}}
 {{- define "ruvvector.databaseEnv" -}}
 {{- $db := .root.Values.database -}}
 {{- $secret := .secret -}}
 - name: RUVVECTOR_STORE
   value: {{ .root.Values.store }}
+{{- with $db.urlFile }}
+- name: DATABASE_URL_FILE
+  value: {{ . | quote }}
+{{- end }}
 {{- with $db.host }}
 - name: POSTGRES_HOST
   value: {{ . | quote }}
@@ -69,6 +102,80 @@ securityContext:
       key: {{ $variable }}
 {{- end }}
 {{- end }}
+{{- range $key, $from := .root.Values.settingsFrom }}
+- name: RUVVECTOR_{{ upper $key }}
+  valueFrom:
+    secretKeyRef:
+      name: {{ $from.secret }}
+      key: {{ $from.key | quote }}
+{{- end }}
+{{- end -}}
+
+{{- /* What writes a log into the database. Takes a dict: root, and log, by which the database knows the log. */ -}}
+{{- define "ruvvector.logEnv" -}}
+{{- $values := .root.Values -}}
+{{- include "ruvvector.databaseEnv" (dict "root" .root "secret" (include "ruvvector.fullname" .root)) }}
+- name: RUVVECTOR_DATA_DIR
+  value: /data
+- name: RUVVECTOR_CONFIG
+  value: /etc/ruvvector/ruvvector.toml
+- name: RUVVECTOR_SHUTDOWN_GRACE
+  value: {{ $values.shutdownGrace | quote }}
+{{- if $values.migration.enabled }}
+- name: RUVVECTOR_AUTO_MIGRATE
+  value: "false"
+{{- end }}
+# The name is the one of the pod or claim, which two namespaces or clusters may have alike.
+- name: POD_NAME
+  valueFrom:
+    fieldRef:
+      fieldPath: metadata.name
+- name: POD_NAMESPACE
+  valueFrom:
+    fieldRef:
+      fieldPath: metadata.namespace
+- name: RUVVECTOR_COLLECTOR
+  value: {{ printf "%s$(POD_NAMESPACE)/%s" ($values.cluster | empty | ternary "" (printf "%s/" $values.cluster)) .log | quote }}
+{{- end -}}
+
+{{- /* All that the chart itself sets for the service. */ -}}
+{{- define "ruvvector.env" -}}
+{{- include "ruvvector.logEnv" (dict "root" . "log" "$(POD_NAME)") }}
+- name: RUVVECTOR_BIND
+  value: {{ .Values.bind | quote }}
+- name: RUVVECTOR_SERVICE_PORT
+  value: "3100"
+- name: RUVVECTOR_OTLP_HTTP_PORT
+  value: "4318"
+- name: RUVVECTOR_OTLP_GRPC_PORT
+  value: "4317"
+- name: RUVVECTOR_DRAIN_DELAY
+  value: {{ .Values.drainDelay | quote }}
+{{- with include "ruvvector.emptyDirBudget" . }}
+- name: RUVVECTOR_LOG_MAX_BYTES
+  value: {{ . | quote }}
+{{- end }}
+{{- if .Values.auth.existingSecret }}
+- name: RUVVECTOR_AUTH_TOKENS
+  valueFrom:
+    secretKeyRef:
+      name: {{ .Values.auth.existingSecret }}
+      key: {{ .Values.auth.secretKey | quote }}
+{{- else if .Values.auth.tokens }}
+- name: RUVVECTOR_AUTH_TOKENS
+  valueFrom:
+    secretKeyRef:
+      name: {{ include "ruvvector.fullname" . }}
+      key: RUVVECTOR_AUTH_TOKENS
+{{- end }}
+{{- end -}}
+
+{{- /* The same settings for a pod that has no file of them: a hook, which comes before the ConfigMap. */ -}}
+{{- define "ruvvector.settingsEnv" -}}
+{{- range $key, $value := .Values.settings }}
+- name: RUVVECTOR_{{ upper $key }}
+  value: {{ include "ruvvector.text" $value | quote }}
+{{- end }}
 {{- end -}}
 
 {{- /* The values that are secrets, and not in a Secret of the user's. */ -}}
@@ -91,16 +198,21 @@ RUVVECTOR_AUTH_TOKENS: {{ join "," . | b64enc }}
 {{- end }}
 {{- end -}}
 
+{{- /* A setting's value as text, which every kind of setting may be written as. */ -}}
+{{- define "ruvvector.text" -}}
+{{- if kindIs "string" . -}}
+{{- . -}}
+{{- else if kindIs "slice" . -}}
+{{- join "," . -}}
+{{- else -}}
+{{- toJson . -}}
+{{- end -}}
+{{- end -}}
+
 {{- /* The settings file. */ -}}
 {{- define "ruvvector.settings" -}}
 # Made by the chart from `settings`.
 {{- range $key, $value := .Values.settings }}
-{{- if kindIs "string" $value }}
-{{ $key }} = {{ $value | toJson }}
-{{- else if kindIs "float64" $value }}
-{{ $key }} = {{ $value | int64 }}
-{{- else }}
-{{ $key }} = {{ $value }}
-{{- end }}
+{{ $key }} = {{ include "ruvvector.text" $value | toJson }}
 {{- end }}
 {{ end -}}

@@ -25,6 +25,9 @@ mod query;
 /// The life of the process.
 mod process;
 
+/// What it tells of its own work.
+mod traces;
+
 /// One setting.
 #[derive(Debug)]
 pub struct Setting {
@@ -95,6 +98,12 @@ impl Setting {
         }
     }
 
+    /// The variable that names a file to read the value from: `DATABASE_URL_FILE`. Only what may hold a password has one.
+    #[must_use]
+    pub fn file_variable(&self) -> Option<String> {
+        (self.secrecy != Secrecy::Public).then(|| format!("{}_FILE", self.variable()))
+    }
+
     /// The flag without its dashes: `log-max-bytes`. Secrets have none.
     #[must_use]
     pub fn flag(&self) -> Option<String> {
@@ -103,7 +112,7 @@ impl Setting {
 }
 
 /// All settings, by stage, in the order of the data's way.
-pub const STAGES: [(&str, &[Setting]); 7] = [
+pub const STAGES: [(&str, &[Setting]); 8] = [
     ("Where it listens", listen::SETTINGS),
     ("What comes in", receive::SETTINGS),
     ("The log", log::SETTINGS),
@@ -111,6 +120,7 @@ pub const STAGES: [(&str, &[Setting]); 7] = [
     ("The store", store::SETTINGS),
     ("Queries", query::SETTINGS),
     ("The process", process::SETTINGS),
+    ("Its own traces", traces::SETTINGS),
 ];
 
 /// All settings.

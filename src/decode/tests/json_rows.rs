@@ -160,7 +160,17 @@ fn j4_numbers_are_numbers_or_strings() {
             r#"{"flags": 257}"#
         );
     }
-    for flags in ["-1", "4294967296", "\"x\"", "true", "\"\"", "\"+1\""] {
+    for flags in [
+        "-1",
+        "4294967296",
+        "\"x\"",
+        "true",
+        "\"\"",
+        "\"+1\"",
+        "1.9",
+        "\"257.1\"",
+        "2571e-1",
+    ] {
         assert!(
             is_malformed(&request(&format!(r#","flags":{flags}"#))),
             "{flags}"

@@ -37,7 +37,7 @@ pub(super) fn integer_or_double(scanner: &mut Scanner<'_>) -> Result<Number, Syn
         return Ok(Number::Integer(value));
     }
     if let Some((whole, fraction)) = plain(&text)
-        && fraction.bytes().all(|byte| byte == b'0')
+        && is_zero(&fraction)
         && let Ok(value) = whole.parse()
     {
         return Ok(Number::Integer(value));
@@ -46,12 +46,13 @@ pub(super) fn integer_or_double(scanner: &mut Scanner<'_>) -> Result<Number, Syn
 }
 
 pub(super) fn unsigned<T: std::str::FromStr>(scanner: &mut Scanner<'_>) -> Result<T, SyntaxError> {
-    let out_of_range = scanner.error("the number is out of range");
+    let out_of_range = scanner.error("the number is out of range or no whole number");
     let text = number_text(scanner)?;
     if let Ok(value) = text.trim_ascii().parse() {
         return Ok(value);
     }
     plain(&text)
+        .filter(|(_, fraction)| is_zero(fraction))
         .and_then(|(whole, _)| whole.parse().ok())
         .ok_or(out_of_range)
 }
@@ -64,6 +65,10 @@ fn plain(number: &str) -> Option<(String, String)> {
         Some((whole, fraction)) => (whole.to_owned(), fraction.to_owned()),
         None => (plain, String::new()),
     })
+}
+
+fn is_zero(fraction: &str) -> bool {
+    fraction.bytes().all(|byte| byte == b'0')
 }
 
 pub(super) fn double(scanner: &mut Scanner<'_>) -> Result<f64, SyntaxError> {

@@ -1,6 +1,6 @@
 //! Opening again: twice, cut short, elsewhere, by an older version.
 
-use super::super::recovery;
+use super::super::{OpenError, recovery};
 use super::harm::{disk_with, medium, recovered, small, unsealed};
 use super::*;
 
@@ -126,5 +126,64 @@ fn recovery_that_dies_with_its_process_is_carried_on_from_what_is_durable() {
         disk = disk.cut(&mut || false);
         let found = seqs(&recovered(&disk, &medium(), stream));
         assert_eq!(found, [(1, 1), (2, 2), (3, 3), (4, 4)], "after {changes}");
+    }
+}
+
+#[test]
+fn a_log_that_is_opened_to_be_emptied_takes_nothing_and_goes_once_it_is_stored() {
+    let (disk, stream, _) = unsealed(&medium(), &[300, 700, 500]);
+    let log = Log::open_to_empty(Arc::new(disk.clone()), &small()).unwrap();
+    assert_eq!(seqs(&all(&log, stream)), [(1, 1), (2, 2), (3, 3)]);
+    assert_eq!(
+        runtime().block_on(append(&log, 9, 10)),
+        Err(AppendError::Closed)
+    );
+    let files = || {
+        let paths = disk.paths().into_iter();
+        paths
+            .filter(|path| path.extension().is_some_and(|suffix| suffix == "seg"))
+            .count()
+    };
+    assert_eq!(files(), 1, "no spares");
+    log.mark_stored(stream, 1, 2);
+    log.let_go_of_stored();
+    assert_eq!(seqs(&all(&log, stream)).len(), 3);
+    log.mark_stored(stream, 3, 3);
+    assert_eq!(files(), 1, "nothing goes by itself");
+    log.let_go_of_stored();
+    assert_eq!(files(), 0);
+    assert_eq!(log.streams().len(), 1, "its own, which is empty");
+}
+
+#[test]
+fn where_there_is_no_log_none_is_made_to_be_emptied() {
+    let disk = SimDisk::new();
+    disk.put(Path::new("/log/messages"), b"another's");
+    let opened = Log::open_to_empty(Arc::new(disk.clone()), &small());
+    assert!(matches!(opened.err(), Some(OpenError::NoLog(dir)) if dir == Path::new(DIR)));
+    assert_eq!(disk.paths(), [Path::new("/log/messages")]);
+}
+
+#[test]
+fn an_opening_to_empty_it_that_is_cut_short_loses_nothing() {
+    let (disk, stream, path) = unsealed(&medium(), &[300, 700, 500, 10]);
+    let content = disk.content(&path);
+    let whole = format!(
+        "{:?}",
+        recovered(&disk_with(&path, &content), &medium(), stream)
+    );
+    for changes in 0..40 {
+        for kept in [false, true] {
+            let disk = disk_with(&path, &content);
+            disk.put(Path::new("/log/00000000000000f0.seg"), &[0; 64 << 10]);
+            disk.die_after(changes);
+            drop(Log::open_to_empty(Arc::new(disk.clone()), &medium()));
+            let disk = disk.cut(&mut || kept);
+            assert_eq!(
+                format!("{:?}", recovered(&disk, &medium(), stream)),
+                whole,
+                "after {changes} changes"
+            );
+        }
     }
 }

@@ -104,6 +104,9 @@ fn seed() {
     for reason in Sanitized::REASONS {
         counter!(super::SANITIZED_TOTAL, "reason" => reason).absolute(0);
     }
+    for outcome in ["exported", "failed", "dropped"] {
+        counter!(super::OWN_SPANS_TOTAL, "outcome" => outcome).absolute(0);
+    }
     for name in [
         super::LOG_APPEND_BYTES_TOTAL,
         super::LOG_DAMAGED_RECORDS_TOTAL,

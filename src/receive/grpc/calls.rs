@@ -61,6 +61,16 @@ impl Calls {
     }
 }
 
+/// The method at `route`, as the table names it.
+pub(in crate::receive) fn method_name(route: &str) -> &'static str {
+    METHODS[method(route)]
+}
+
+/// The code that those headers tell, by its name.
+pub(in crate::receive) fn code_name(answer: &HeaderMap) -> &'static str {
+    CODES[code(answer)]
+}
+
 /// The place of the method in the table.
 fn method(route: &str) -> usize {
     let name = route.strip_prefix('/').unwrap_or_default();

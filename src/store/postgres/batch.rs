@@ -13,6 +13,8 @@ use super::connection::{Lease, end, within};
 use super::error::{from_copy, is_missing_partition, retry};
 use super::partitions::Day;
 use super::{Postgres, uuid};
+use crate::observe::own_traces::spans::{self, System};
+use crate::observe::own_traces::traced;
 use crate::store::copy::{self, Row, Rows, postgres_time};
 use crate::store::probe::harmless;
 use crate::store::window::Window;
@@ -41,13 +43,15 @@ impl Postgres {
     async fn write_batch(&self, batch: &Batch) -> Result<(), StoreError> {
         let mut lease = self.lease().await?;
         let (rows, days) = self.begin_with_partitions(&mut lease, &batch.rows).await?;
-        self.copy(&mut lease, &rows).await?;
+        let copying = spans::statement(System::Postgresql, "COPY", "telemetry_events");
+        traced(copying, self.copy(&mut lease, &rows)).await?;
         self.keep_dead_letters(&mut lease, batch).await?;
         if !self.join_account(&mut lease, batch).await? {
             self.roll_back(lease).await?;
             return Err(StoreError::AlreadyStored);
         }
-        self.commit(lease).await?;
+        let committing = spans::statement(System::Postgresql, "COMMIT", "");
+        traced(committing, self.commit(lease)).await?;
         self.shared.partitions.note_written(days);
         Ok(())
     }

@@ -175,6 +175,11 @@ impl Postgres {
         Ok(start.elapsed())
     }
 
+    pub(super) async fn close(&self) {
+        self.write_pool.close().await;
+        self.read_pool.close().await;
+    }
+
     pub(super) fn pools(&self) -> [PoolState; 2] {
         let state = |pool: &PgPool, max| PoolState {
             max,

@@ -9,6 +9,8 @@ use sqlx::PgConnection;
 use super::connection::within;
 use super::{Postgres, uuid};
 use crate::event::Resource;
+use crate::observe::own_traces::spans::{self, System};
+use crate::observe::own_traces::traced;
 use crate::store::copy::postgres_time;
 use crate::store::{StoreError, StreamFacts};
 
@@ -23,7 +25,8 @@ impl Postgres {
         if missing.is_empty() && self.shared.known.has_stream(facts.stream) {
             return Ok(());
         }
-        let result = self.commit_resources(facts, &missing).await;
+        let inserting = spans::statement(System::Postgresql, "INSERT", "telemetry_resources");
+        let result = traced(inserting, self.commit_resources(facts, &missing)).await;
         match &result {
             Ok(()) => self.shared.known.add(facts.stream, &missing),
             Err(_) => self.forget(),

@@ -18,6 +18,8 @@ use super::window::Window;
 use super::{Account, Batch, Maintained, Options, PoolState, StoreError, StreamFacts, Target};
 use crate::event::Resource;
 use crate::log::StreamId;
+use crate::observe::own_traces::spans::{self, System};
+use crate::observe::own_traces::traced;
 
 /// What is stored: one JSON text a stream.
 mod account;
@@ -118,8 +120,9 @@ impl Sqlite {
             return Ok(());
         }
         let mut connection = self.writer().await?;
+        let inserting = spans::statement(System::Sqlite, "INSERT", "telemetry_resources");
         let done = self.insert_resources(&mut connection, facts, &missing);
-        let done = done.await;
+        let done = traced(inserting, done).await;
         settle(connection, done)?;
         self.known.add(facts.stream, &missing);
         Ok(())
@@ -157,9 +160,12 @@ impl Sqlite {
             .await?;
         account::add(&mut transaction, batch, &fault).await?;
         let window = Window::at(now_us(), self.settings.retention_days);
-        rows::insert(&mut transaction, &batch.rows, window, &fault).await?;
+        let inserting = spans::statement(System::Sqlite, "INSERT", "telemetry_events");
+        let inserted = rows::insert(&mut transaction, &batch.rows, window, &fault);
+        traced(inserting, inserted).await?;
         rows::insert_dead_letters(&mut transaction, batch, &fault).await?;
-        fault.within(transaction.commit()).await
+        let committing = spans::statement(System::Sqlite, "COMMIT", "");
+        traced(committing, fault.within(transaction.commit())).await
     }
 
     pub(super) async fn probe(&self) -> Result<(), StoreError> {
@@ -220,6 +226,11 @@ impl Sqlite {
             .within(sqlx::query("SELECT count(*) FROM sqlite_schema").execute(&self.read_pool))
             .await?;
         Ok(began.elapsed())
+    }
+
+    pub(super) async fn close(&self) {
+        self.write_pool.close().await;
+        self.read_pool.close().await;
     }
 
     pub(super) fn pools(&self) -> [PoolState; 2] {

@@ -6,17 +6,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use metrics_exporter_prometheus::PrometheusBuilder;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::decode::inflate::ContentEncoding;
-use crate::decode::{self, Limits, Source};
+use crate::decode::{self, Limits};
 use crate::event::{Encoding, Signal};
 use crate::log::disk::OsDisk;
 use crate::log::{self, Log, NewRecord};
 use crate::store::{self, Store, Target};
-use crate::write::Progress;
+use crate::write::source::{Cursor, Source};
+use crate::write::{self, Progress, Until};
 
 const EVENT: &str = r#"{"correlationId":"c","integration":"i","eventType":"e"}"#;
 
@@ -32,23 +32,7 @@ async fn writer(dir: &Path) -> (Writer, StreamId) {
     let log = Log::open(Arc::new(OsDisk), &options).unwrap();
     let mut stream = None;
     for (payload, accepted) in [(EVENT, 1), ("{", 3)] {
-        let record = NewRecord {
-            source: Source {
-                signal: Signal::Event,
-                encoding: Encoding::Json,
-                partial: false,
-                received_unix_nano: 0,
-                limits: Limits::default(),
-                version: decode::VERSION,
-            },
-            content_encoding: ContentEncoding::Identity,
-            decoded_bytes: u32::try_from(payload.len()).unwrap(),
-            accepted,
-            rejected: 0,
-            digest: [0; 16],
-            payload: Bytes::from_static(payload.as_bytes()),
-        };
-        stream = Some(log.append(record).await.unwrap().stream);
+        stream = Some(log.append(record(payload, accepted)).await.unwrap().stream);
     }
     let store = Store::new(&store::Options {
         target: Target::Postgres {
@@ -63,16 +47,34 @@ async fn writer(dir: &Path) -> (Writer, StreamId) {
         read_connections: 1,
         collector: String::new(),
     });
-    let shared = Shared {
+    let shared = Shared::new(
         log,
-        turns: Arc::new(Semaphore::new(store.batches_at_once())),
         store,
-        options: Arc::default(),
-        progress: Progress::default(),
-        stop: CancellationToken::new(),
-        look_again: Arc::default(),
-    };
+        write::Options::default(),
+        Progress::default(),
+        CancellationToken::new(),
+        Until::Stopped,
+    );
     (Writer::new(shared), stream.unwrap())
+}
+
+fn record(payload: &'static str, accepted: u32) -> NewRecord {
+    NewRecord {
+        source: decode::Source {
+            signal: Signal::Event,
+            encoding: Encoding::Json,
+            partial: false,
+            received_unix_nano: 0,
+            limits: Limits::default(),
+            version: decode::VERSION,
+        },
+        content_encoding: ContentEncoding::Identity,
+        decoded_bytes: u32::try_from(payload.len()).unwrap(),
+        accepted,
+        rejected: 0,
+        digest: [0; 16],
+        payload: Bytes::from_static(payload.as_bytes()),
+    }
 }
 
 /// Those records as a batch.
@@ -155,5 +157,64 @@ async fn a_commit_without_an_answer_is_counted_once_and_as_the_account_says() {
             "{}",
             recorder.handle().render()
         );
+    }
+}
+
+/// A COMMIT whose answer was lost may go through after the account was read; the batch that follows begins where it did and
+/// ends elsewhere.
+#[tokio::test]
+async fn a_commit_that_lands_late_is_counted_as_it_was_and_not_as_its_successor() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let _recording = ::metrics::set_default_local_recorder(&recorder);
+    let dir = tempfile::tempdir().unwrap();
+    let (mut writer, stream) = writer(dir.path()).await;
+    let refused = || Err(Failure::Store(StoreError::AlreadyStored));
+
+    end(&mut writer, stream, 2..=2, Err(lost())).await;
+    writer.settle_doubt(stream, &Account::default());
+    end(&mut writer, stream, 1..=2, refused()).await;
+    writer.settle_doubt(stream, &Account::new([2..=2]));
+    let page = recorder.handle().render();
+    assert!(
+        page.contains("ruvvector_dead_letters_total{reason=\"undecodable\"} 3\n"),
+        "{page}"
+    );
+    assert!(page.contains("ruvvector_write_events_total 0\n"), "{page}");
+
+    // What was committed meanwhile by another batch of ours is no longer in doubt.
+    end(&mut writer, stream, 1..=1, Err(lost())).await;
+    end(&mut writer, stream, 1..=1, Ok(Duration::ZERO)).await;
+    writer.settle_doubt(stream, &Account::new([1..=2]));
+    let written = writer.shared.progress.written();
+    assert_eq!((written.events, written.records), (1, 2));
+    assert_eq!((written.dead_letters, written.dead_events), (1, 3));
+}
+
+#[tokio::test]
+async fn batches_grow_again_as_they_pass_without_another_look_at_the_account() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut writer, stream) = writer(dir.path()).await;
+    writer.shared.set_cap(Some(Cap {
+        stream,
+        until: 9,
+        entries: 1,
+    }));
+    for _ in 0..6 {
+        writer.shared.log.append(record(EVENT, 1)).await.unwrap();
+    }
+    let cursor = Cursor {
+        stream,
+        live: true,
+        account: Account::default(),
+        next: 1,
+    };
+    let mut source = Source::new(writer.shared.clone(), [cursor].into());
+    let idle = CancellationToken::new();
+    idle.cancel();
+    for positions in [1..=1, 2..=3, 4..=7] {
+        let built = source.next(&idle).await.unwrap();
+        assert_eq!(built.batch.positions, positions);
+        let took = Ok(Duration::ZERO);
+        writer.ended(Ended { built, took }).unwrap();
     }
 }

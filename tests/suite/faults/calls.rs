@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::process::Signal;
+
 use super::{directory, drained, setting};
 use crate::support::ledger::Ledger;
 use crate::support::load::{Load, Shape};
 use crate::support::postgres::Database;
-use crate::support::service::Launch;
+use crate::support::service::{Launch, Service};
 
 /// All that the log asks of the file system; names that are not called do no harm.
 const CALLS: &[&str] = &[
@@ -140,4 +142,54 @@ async fn slow_syncs_delay_answers_and_lose_nothing() {
     service.until_drained().await;
     service.metrics().await.assert_balance();
     ledger.assert_stored_in_postgres(&database.url).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_breaks_during_a_stop_ends_it_with_an_error() {
+    let dir = directory();
+    let launch = Launch::sqlite(dir.path())
+        .with("RUVVECTOR_LOG_MAX_BYTES", "16MiB")
+        .with("RUVVECTOR_OTLP_WIRE_BYTES", "1MiB")
+        .with("RUVVECTOR_INGEST_WIRE_BYTES", "1MiB")
+        .with("RUVVECTOR_DRAIN_DELAY", "100s");
+    let log = launch.data_dir().join("log");
+    let broken = log.join("0000000000000004.seg");
+    let mut arguments = strace("fdatasync", "error=EIO");
+    arguments.extend(["-P".to_owned(), broken.display().to_string()]);
+    let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+    let mut service = launch.under(&arguments).start().await;
+    let large = |n: u32, bytes: usize| {
+        let event =
+            format!(r#"{{"correlationId":"e{n}","integration":"shop","eventType":"stopped"}}"#);
+        format!("[{event}{}]", " ".repeat(bytes))
+    };
+    let post = async |service: &Service, body: String| {
+        let url = service.url("/ingest");
+        let answer = service.http.post(&url, "application/json", body).await;
+        answer.expect("an answer").status
+    };
+    assert_eq!(post(&service, large(0, 400_000)).await, 200);
+    // The segment at hand, and two in reserve.
+    service
+        .until("there is a third file", async |_: &Service| {
+            log.join("0000000000000003.seg").exists()
+        })
+        .await;
+    service.signal(Signal::TERM);
+    service
+        .until("it stops", async |service: &Service| {
+            service.lines().contains("no longer ready")
+        })
+        .await;
+    // Larger than what is left of the segment, and than half of one: it gets a file of its own.
+    assert_eq!(post(&service, large(1, 800_000)).await, 503);
+    let status = service.ended(Duration::from_secs(50)).await;
+    assert_eq!(status.code(), Some(1), "{}", service.lines());
+    assert!(
+        service
+            .lines()
+            .contains("the log could not be written or synced"),
+        "{}",
+        service.lines()
+    );
 }

@@ -229,6 +229,7 @@ pub(super) async fn get(router: &Router, uri: &str) -> Answer {
     let (status, link) = (head.status, header("link"));
     let retry_after = header("retry-after").map(|s| s.parse().expect("seconds"));
     assert_eq!(header("content-type").as_deref(), Some("application/json"));
+    assert_eq!(header("vary").as_deref(), Some("Accept"), "{uri}");
     let body = body.collect().await.expect("a body");
     let body = String::from_utf8(body.to_bytes().to_vec()).expect("UTF-8");
     Answer {

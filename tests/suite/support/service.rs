@@ -24,6 +24,8 @@ pub struct Launch {
     environment: Vec<(String, String)>,
     /// A program that runs the binary, with its arguments.
     under: Vec<String>,
+    /// What the binary is asked to do; empty = serve.
+    command: Vec<String>,
 }
 
 impl Launch {
@@ -33,6 +35,7 @@ impl Launch {
             dir: dir.to_owned(),
             environment: Vec::new(),
             under: Vec::new(),
+            command: Vec::new(),
         }
         .with("RUVVECTOR_STORE", "sqlite")
         .in_dir(dir)
@@ -71,6 +74,12 @@ impl Launch {
         self
     }
 
+    /// Asks the binary for something else than to serve.
+    pub fn command(mut self, arguments: &[&str]) -> Self {
+        self.command = arguments.iter().map(ToString::to_string).collect();
+        self
+    }
+
     pub fn data_dir(&self) -> PathBuf {
         self.dir.join("data")
     }
@@ -100,6 +109,7 @@ impl Launch {
             None => Command::new(binary),
         };
         let child = command
+            .args(&self.command)
             .env_clear()
             .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
             .envs(self.environment.iter().map(|(name, value)| (name, value)))

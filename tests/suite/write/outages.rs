@@ -178,3 +178,60 @@ async fn what_a_database_put_back_in_time_has_lost_is_written_again() {
         db.assert_holds_exactly(205).await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn maintenance_pauses_while_the_schema_is_not_known() {
+    let db = Db::postgres().await;
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let mut bench = Bench::new(dir.path());
+    let interval = Duration::from_millis(100);
+    bench.options.maintenance_interval = interval;
+    bench.start(&db.options());
+    bench.accept(1).await;
+    bench.drained().await;
+    let ahead =
+        "to_char(now() AT TIME ZONE 'UTC' + interval '5 days', '\"telemetry_events_\"YYYYMMDD')";
+    let partition = format!("SELECT count(*) FROM pg_class WHERE relname = {ahead}");
+    let is_there = async || db.number(&partition).await == 1;
+    let remove = format!("DO $$ BEGIN EXECUTE 'DROP TABLE ' || {ahead}; END $$");
+    until("a day ahead is made", is_there).await;
+    // A round makes it again: so the looks below would see one.
+    db.execute(&remove).await;
+    until("a round makes it again", is_there).await;
+
+    // As a later version would leave it: the next batch fails, and first contact finds why.
+    db.execute(
+        "BEGIN; ALTER TABLE telemetry_events RENAME COLUMN status TO state; \
+         INSERT INTO ruvvector_migrations (version, description, success, checksum, execution_time) \
+         VALUES (99, 'later', true, '', 0); COMMIT",
+    )
+    .await;
+    bench.accept(1).await;
+    until("the schema is refused", async || {
+        bench
+            .progress
+            .problems()
+            .iter()
+            .any(|problem| problem.contains("version 99"))
+    })
+    .await;
+    assert!(!bench.progress.connected());
+    // A round that was under way may end.
+    tokio::time::sleep(10 * interval).await;
+    db.execute(&remove).await;
+    tokio::time::sleep(20 * interval).await;
+    assert!(
+        !is_there().await,
+        "a partition was made in an unknown schema"
+    );
+
+    db.execute(
+        "BEGIN; ALTER TABLE telemetry_events RENAME COLUMN state TO status; \
+         DELETE FROM ruvvector_migrations WHERE version = 99; COMMIT",
+    )
+    .await;
+    bench.drained().await;
+    until("maintenance goes on", is_there).await;
+    bench.stop().await;
+    db.assert_holds_exactly(2).await;
+}

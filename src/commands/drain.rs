@@ -1,0 +1,268 @@
+//! `log drain`: empties a data directory that no service holds any more into the store.
+//!
+//! **Invariant:** it ends well only when the log is empty and all of it is in the store; a directory without a log is left
+//! as it is.
+
+use std::convert::Infallible;
+use std::fmt::Write;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+
+use super::serve::Signals;
+use crate::Stop;
+use crate::config::Config;
+use crate::log::disk::OsDisk;
+use crate::log::{Log, OpenError};
+use crate::store::{Store, Target};
+use crate::write::{self, Progress, Unfinished, Written};
+
+/// Between two lines that say how far it is; with nothing new to say, every so many of them.
+const TELL_EVERY: Duration = Duration::from_secs(10);
+const QUIET_TICKS: u32 = 6;
+
+const GOODBYE: Duration = Duration::from_secs(5);
+
+/// Drains the data directory of `config` and says what was written.
+///
+/// A schema that is too new, or of an unknown shape, ends it: only a person can help, and a job that failed is seen where
+/// one that waits is not. Everything else is tried again for ever.
+///
+/// # Errors
+/// A sentence: when there is no log, when a service holds it, and when something of it is left, with how much.
+pub async fn run(config: &Config) -> Result<String, String> {
+    let began = Instant::now();
+    let stop = stopped_by_signals()?;
+    look_at(config)?;
+    let log = open(config).await?;
+    let start = log.status();
+    let streams = log.streams().len() - 1;
+    let dir = config.data_dir.display();
+    if streams == 0 {
+        drop(log);
+        nothing_unreadable(config)?;
+        return Ok(format!("{dir}: the log is empty: nothing to drain\n"));
+    }
+    let store = Store::new(&config.store);
+    tracing::info!(
+        dir = %dir, streams, events = start.queue_events, bytes = start.queue_bytes, store = store.kind(),
+        "draining; the store may hold some of it already"
+    );
+    let progress = Progress::default();
+    let outcome = tokio::select! {
+        outcome = write::empty(
+            log.clone(), store.clone(), config.write.clone(), progress.clone(), stop, config.grace,
+        ) => outcome,
+        never = tell(&log, &progress) => match never {},
+    };
+    // What does not answer by now need not be told goodbye.
+    let _ = tokio::time::timeout(GOODBYE, store.close()).await;
+    let left = log.status();
+    let gone = log.streams().len() == 1;
+    match outcome {
+        Ok(()) if gone => {}
+        Ok(()) => {
+            return Err(format!(
+                "{dir}: all is stored, but files of the log could not be removed, as the lines above say; run it again"
+            ));
+        }
+        Err(Unfinished::Stopped) if gone => tracing::warn!(
+            "all is stored and removed; stopped before the database was told that these streams are released"
+        ),
+        Err(Unfinished::Stopped) if left.undrained_streams == 0 => {
+            return Err(format!(
+                "stopped: all is stored, but not yet removed from {dir}; nothing is lost, run it again"
+            ));
+        }
+        Err(Unfinished::Stopped) => {
+            return Err(format!(
+                "stopped: {} events of {} streams are left in {dir}; nothing is lost, run it again",
+                left.queue_events, left.undrained_streams
+            ));
+        }
+        Err(Unfinished::Schema(error)) => {
+            return Err(format!(
+                "{error}. {} events of {} streams are left in {dir}; nothing is lost, run it again after that",
+                left.queue_events, left.undrained_streams
+            ));
+        }
+    }
+    drop(log);
+    nothing_unreadable(config)?;
+    let written = progress.written();
+    let before = start
+        .queue_events
+        .saturating_sub(written.events + written.dead_events);
+    Ok(summary(&config.data_dir, written, before, began.elapsed()))
+}
+
+fn summary(dir: &Path, written: Written, stored_before: u64, took: Duration) -> String {
+    let Written {
+        events,
+        records,
+        dead_letters,
+        dead_events,
+        gaps,
+    } = written;
+    let mut out = format!(
+        "{}: drained in {:.1} s: {events} events of {records} records written, {stored_before} were stored before; \
+         {dead_letters} dead letters",
+        dir.display(),
+        took.as_secs_f64()
+    );
+    if dead_letters > 0 {
+        let _ = write!(out, " ({dead_events} events, see telemetry_dead_letters)");
+    }
+    let _ = write!(out, "; {gaps} gaps");
+    if gaps > 0 {
+        out.push_str(
+            " (positions that neither the database nor this log holds, as the lines above say)",
+        );
+    }
+    out.push_str("; the log is empty\n");
+    out
+}
+
+/// Cancelled by the first signal; the second ends the process.
+fn stopped_by_signals() -> Result<CancellationToken, String> {
+    let signals = Signals::listen().map_err(|error| format!("no signals: {error}"))?;
+    let stop = Stop::default();
+    tokio::spawn(signals.watch(stop.clone()));
+    let stopped = CancellationToken::new();
+    let stops = stopped.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            () = stop.drain.cancelled() => {}
+            () = stop.at_once.cancelled() => {}
+        }
+        tracing::info!("stopping: what is being committed may end");
+        stops.cancel();
+    });
+    Ok(stopped)
+}
+
+/// Whether this is a directory to drain, and into which store is known.
+fn look_at(config: &Config) -> Result<(), String> {
+    let dir = &config.data_dir;
+    match std::fs::metadata(dir) {
+        Ok(found) if found.is_dir() => {}
+        Ok(_) => return Err(format!("{} is not a directory", dir.display())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(format!(
+                "{}: there is no such directory; --data-dir, or RUVVECTOR_DATA_DIR, is to name the one that the service had",
+                dir.display()
+            ));
+        }
+        Err(error) => return Err(format!("{}: {error}", dir.display())),
+    }
+    let own = dir.join("telemetry.db");
+    let Target::Sqlite { path } = &config.store.target else {
+        return Ok(());
+    };
+    // Without a word about the store that is a forgotten DATABASE_URL more often than not.
+    if config.store_unnamed && !own.exists() {
+        return Err(format!(
+            "into which store? Set DATABASE_URL or POSTGRES_HOST, or RUVVECTOR_STORE=sqlite for {}",
+            path.display()
+        ));
+    }
+    if *path != own && own.exists() {
+        tracing::warn!(
+            "{} stays as it is: what it holds is not copied to {}, and what the log still keeps of it is written there too",
+            own.display(),
+            path.display()
+        );
+    }
+    Ok(())
+}
+
+async fn open(config: &Config) -> Result<Log, String> {
+    let options = config.log.clone();
+    let opened =
+        tokio::task::spawn_blocking(move || Log::open_to_empty(Arc::new(OsDisk), &options));
+    let opened = opened
+        .await
+        .map_err(|error| format!("the log cannot be opened: {error}"))?;
+    opened.map_err(|error| match error {
+        OpenError::Locked(_) => format!(
+            "{error}: a service that runs there drains it by itself; to drain it here, stop that one first"
+        ),
+        OpenError::NoLog(_) => format!(
+            "{error}; --data-dir, or RUVVECTOR_DATA_DIR, is to name the directory above log/"
+        ),
+        _ => error.to_string(),
+    })
+}
+
+/// What recovery could not tell to be a segment stays where it is.
+fn nothing_unreadable(config: &Config) -> Result<(), String> {
+    let left = Log::inspect(Arc::new(OsDisk), &config.log).map_err(|error| error.to_string())?;
+    if left.is_empty() {
+        return Ok(());
+    }
+    let paths: Vec<_> = left
+        .iter()
+        .map(|segment| segment.path.display().to_string())
+        .collect();
+    Err(format!(
+        "all that can be read is stored, but not {}: keep what is left of the directory, and look at its disk",
+        paths.join(", ")
+    ))
+}
+
+/// Says now and then how far it is.
+async fn tell(log: &Log, progress: &Progress) -> Infallible {
+    let mut told = Written::default();
+    let mut quiet = 0;
+    loop {
+        tokio::time::sleep(TELL_EVERY).await;
+        let written = progress.written();
+        quiet += 1;
+        if written != told || quiet >= QUIET_TICKS {
+            let left = log.status();
+            tracing::info!(
+                events_left = left.queue_events,
+                streams_left = left.undrained_streams,
+                events_written = written.events,
+                events_per_second = progress.drain_rate().round(),
+                "draining"
+            );
+            (told, quiet) = (written, 0);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_names_what_is_no_success_only_where_there_is_some() {
+        let written = Written {
+            events: 20,
+            records: 2,
+            ..Written::default()
+        };
+        let took = Duration::from_millis(1_240);
+        assert_eq!(
+            summary(Path::new("/mnt/old"), written, 3, took),
+            "/mnt/old: drained in 1.2 s: 20 events of 2 records written, 3 were stored before; 0 dead letters; 0 gaps; \
+             the log is empty\n"
+        );
+        let harmed = Written {
+            dead_letters: 1,
+            dead_events: 5,
+            gaps: 1,
+            ..written
+        };
+        let text = summary(Path::new("/mnt/old"), harmed, 0, took);
+        assert!(
+            text.contains(
+                "1 dead letters (5 events, see telemetry_dead_letters); 1 gaps (positions"
+            ),
+            "{text}"
+        );
+    }
+}

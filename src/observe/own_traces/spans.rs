@@ -1,0 +1,128 @@
+//! The spans of what is done for a request: names, kinds and attributes stand here, and a request's own in
+//! `receive/traced.rs`.
+//!
+//! Names and attributes are OpenTelemetry's (semantic conventions for HTTP, RPC, databases and messaging), or begin with
+//! `ruvvector.`.
+//!
+//! **Invariant:** where nothing is traced no attribute is computed; and no attribute holds bytes that a client chose.
+
+use bytes::Bytes;
+use tracing::field::Empty;
+use tracing::{Span, info_span};
+use tracing_opentelemetry::OpenTelemetrySpanExt;
+
+use super::links::{self, Mark};
+use super::{Noted, TARGET, is_on, is_sampled};
+use crate::log::Position;
+use crate::store::Store;
+
+/// A body is read.
+pub(crate) fn receive() -> Span {
+    if !is_sampled() {
+        return Span::none();
+    }
+    info_span!(target: TARGET, "receive",
+        ruvvector.wire.bytes = Empty, error.type = Empty, otel.status_code = Empty)
+}
+
+/// A body is decompressed and checked.
+pub(crate) fn decode() -> Span {
+    if !is_sampled() {
+        return Span::none();
+    }
+    info_span!(target: TARGET, "decode",
+        ruvvector.decoded.bytes = Empty, ruvvector.events.accepted = Empty, ruvvector.events.rejected = Empty,
+        error.type = Empty, otel.status_code = Empty)
+}
+
+/// A record is appended and synced.
+pub(crate) fn append() -> Span {
+    if !is_sampled() {
+        return Span::none();
+    }
+    info_span!(target: TARGET, "append", otel.kind = "producer",
+        messaging.system = "ruvvector", messaging.operation.name = "append", messaging.operation.type = "send",
+        messaging.destination.name = "log",
+        ruvvector.log.position = Empty, error.type = Empty, otel.status_code = Empty)
+}
+
+/// A batch is written, if it holds records of requests that are traced: a trace of its own, linked to theirs.
+pub(crate) fn batch(marks: impl Iterator<Item = Mark>, records: usize, rows: usize) -> Span {
+    if !is_on() {
+        return Span::none();
+    }
+    let linked = links::of(marks);
+    if linked.is_empty() {
+        return Span::none();
+    }
+    let span = info_span!(target: TARGET, parent: None, "write batch", otel.kind = "consumer",
+        messaging.system = "ruvvector", messaging.operation.name = "write batch", messaging.operation.type = "process",
+        messaging.destination.name = "log", messaging.batch.message_count = number(records),
+        ruvvector.batch.rows = number(rows), error.type = Empty, otel.status_code = Empty);
+    for request in linked {
+        span.add_link(request);
+    }
+    span
+}
+
+/// The database does something.
+pub(crate) fn statement(system: System, operation: &'static str, table: &'static str) -> Span {
+    if !is_sampled() {
+        return Span::none();
+    }
+    let name = if table.is_empty() {
+        operation.to_owned()
+    } else {
+        format!("{operation} {table}")
+    };
+    info_span!(target: TARGET, "statement", otel.name = name, otel.kind = "client",
+        db.system.name = system.name(), db.operation.name = operation,
+        db.collection.name = (!table.is_empty()).then_some(table),
+        db.response.returned_rows = Empty, error.type = Empty, otel.status_code = Empty)
+}
+
+/// `db.system.name`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum System {
+    Postgresql,
+    Sqlite,
+}
+
+impl System {
+    pub(crate) const fn of(store: &Store) -> Self {
+        match store {
+            Store::Postgres(_) => Self::Postgresql,
+            Store::Sqlite(_) => Self::Sqlite,
+        }
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Postgresql => "postgresql",
+            Self::Sqlite => "sqlite",
+        }
+    }
+}
+
+/// As OpenTelemetry has whole numbers: unsigned ones would become texts.
+pub(crate) fn number(of: impl TryInto<i64>) -> i64 {
+    of.try_into().unwrap_or(i64::MAX)
+}
+
+/// What the span stands for failed, by a fault that is not the client's.
+pub(crate) fn fail(span: &Span, error_type: &str) {
+    span.record("error.type", error_type);
+    span.record("otel.status_code", "ERROR");
+}
+
+impl Noted for Bytes {
+    fn note(&self, span: &Span) {
+        span.record("ruvvector.wire.bytes", number(self.len()));
+    }
+}
+
+impl Noted for Position {
+    fn note(&self, span: &Span) {
+        span.record("ruvvector.log.position", number(self.n));
+    }
+}

@@ -1,0 +1,86 @@
+//! Empties a log that nobody appends to any more: all of it into the store, then it goes.
+//!
+//! **Invariant:** nothing is removed before all is stored and the account, read once more, says so.
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::retry::Backoff;
+use super::{Options, Progress, Shared, Until, drain, upkeep};
+use crate::log::Log;
+use crate::store::{Store, StoreError};
+
+/// Why something of the log is left.
+#[derive(Debug)]
+pub enum Unfinished {
+    /// It was told to stop.
+    Stopped,
+    /// [`StoreError::Schema`]: waiting does not help.
+    Schema(StoreError),
+}
+
+/// Drains the log into the store until nothing of it is left, removes it, and marks its streams released. Tries for ever,
+/// and says so in `progress`; once `stop` is cancelled it begins nothing more, and what is being committed has `grace` to end.
+///
+/// May be dropped at any time, and done again.
+///
+/// # Errors
+/// When something may be left, with the reason.
+pub async fn empty(
+    log: Log,
+    store: Store,
+    options: Options,
+    progress: Progress,
+    stop: CancellationToken,
+    grace: Duration,
+) -> Result<(), Unfinished> {
+    let shared = Shared::new(log, store, options, progress, stop, Until::Empty);
+    let stopped = async {
+        shared.stop.cancelled().await;
+        // Without the database nothing is being committed.
+        if shared.progress.connected() {
+            // The semaphore is fair: nothing takes a turn before this has them all.
+            let _ = tokio::time::timeout(grace, shared.all_turns()).await;
+        }
+    };
+    tokio::select! {
+        done = way(&shared) => done.map_err(Unfinished::Schema),
+        never = upkeep::heartbeats(&shared) => match never {},
+        () = stopped => Err(Unfinished::Stopped),
+    }
+}
+
+async fn way(shared: &Shared) -> Result<(), StoreError> {
+    loop {
+        drain(shared).await?;
+        // A failover between the last commit and here may have taken some of them back.
+        if tell(shared).await? {
+            break;
+        }
+    }
+    let log = shared.log.clone();
+    // Fails only when the runtime ends.
+    let _ = tokio::task::spawn_blocking(move || log.let_go_of_stored()).await;
+    tell(shared).await.map(drop)
+}
+
+/// Tells the database what is still held, until it has heard; whether its account holds all that was stored.
+async fn tell(shared: &Shared) -> Result<bool, StoreError> {
+    let mut backoff = Backoff::default();
+    let mut told = upkeep::beat(shared).await;
+    loop {
+        let error = match told {
+            Ok(sound) => return Ok(sound),
+            Err(error @ StoreError::Schema(_)) => return Err(error),
+            Err(error) => error,
+        };
+        tracing::warn!("all is written; the database is not told yet what may go: {error}");
+        let options = &shared.options;
+        tokio::time::sleep(backoff.pause(options.retry_min, options.retry_max)).await;
+        told = match shared.store.prepare().await {
+            Ok(()) => upkeep::beat(shared).await,
+            Err(error) => Err(error),
+        };
+    }
+}

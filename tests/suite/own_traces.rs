@@ -1,0 +1,117 @@
+//! Traces of the service's own work, from the real binary to the real binary.
+//!
+//! **Invariant:** what is asserted of a span was read from the receiver's `/traces` and `/query`, or from its store.
+
+use std::net::TcpListener;
+use std::time::Duration;
+
+use axum::http::Method;
+use serde_json::Value;
+
+use crate::support::service::{Launch, Service};
+
+/// What the spans are, and how they hang together.
+mod tree;
+
+/// What log lines say of it.
+mod lines;
+
+/// Pointed at itself, or at each other.
+mod loops;
+
+/// Endpoints that are away, slow, or not what they should be; and what the environment says.
+mod endpoint;
+
+const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+const PARENT: &str = "b7ad6b7169203331";
+/// The longest that a span waits for others before it is exported.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+fn directory() -> tempfile::TempDir {
+    tempfile::Builder::new()
+        .prefix("ruvvector-own")
+        .tempdir()
+        .expect("a temporary directory")
+}
+
+/// A port that is free now, for who has to be told before it listens.
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("bound").port()
+}
+
+/// A request's `traceparent`.
+fn traceparent(trace: &str, flags: &str) -> String {
+    format!("00-{trace}-{PARENT}-{flags}")
+}
+
+/// Sends one event with that `traceparent`.
+async fn ingest(service: &Service, traceparent: &str) {
+    let event = r#"{"correlationId":"own-1","integration":"shop","eventType":"order"}"#;
+    let headers = [("traceparent", traceparent)];
+    let answer = service
+        .http
+        .send(
+            Method::POST,
+            &service.url("/ingest?wait=stored"),
+            &headers,
+            event,
+        )
+        .await
+        .expect("an answer");
+    assert_eq!(answer.status, 200, "{}", answer.text());
+}
+
+/// The spans of a trace, once there are at least so many of them.
+async fn spans(service: &Service, trace: &str, least: usize) -> Vec<Value> {
+    let path = format!("/traces/{trace}");
+    service
+        .until("the spans are there", async |service: &Service| {
+            of(service, &path).await.len() >= least
+        })
+        .await;
+    of(service, &path).await
+}
+
+/// The array that a path answers.
+async fn of(service: &Service, path: &str) -> Vec<Value> {
+    let answer = service.get(path).await;
+    let events = answer.json();
+    events.as_array().cloned().unwrap_or_default()
+}
+
+/// All own spans that are stored.
+async fn all(service: &Service) -> Vec<Value> {
+    of(
+        service,
+        "/query?integration=ruvvector-service&eventType=span&limit=10000",
+    )
+    .await
+}
+
+/// Waits until the database can be asked.
+async fn until_well(service: &Service) {
+    service
+        .until("the service is well", async |service: &Service| {
+            service.health().await["status"] == "ok"
+        })
+        .await;
+}
+
+/// The one span of that name.
+fn named<'a>(spans: &'a [Value], name: &str) -> &'a Value {
+    let found: Vec<_> = spans.iter().filter(|span| span["name"] == name).collect();
+    assert_eq!(found.len(), 1, "{name} in {spans:#?}");
+    found[0]
+}
+
+fn attribute<'a>(span: &'a Value, key: &str) -> &'a Value {
+    &span["metadata"]["attributes"][key]
+}
+
+/// Exports to `endpoint`, and nothing is traced but what its caller asks for.
+fn tracing_to(launch: Launch, endpoint: &str) -> Launch {
+    launch
+        .with("RUVVECTOR_TRACES_ENDPOINT", endpoint)
+        .with("RUVVECTOR_TRACES_SAMPLE_RATIO", "0")
+}

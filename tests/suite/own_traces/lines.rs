@@ -1,0 +1,64 @@
+//! Log lines, and the trace that they were written in.
+
+use axum::http::Method;
+use serde_json::Value;
+use sqlx::Executor;
+
+use super::{PARENT, TRACE, directory, named, spans, traceparent, tracing_to, until_well};
+use crate::support::postgres::Database;
+use crate::support::service::{Launch, Service};
+
+/// Makes a query fail, and returns the line that says so.
+async fn failed_query(service: &Service, traceparent: Option<&str>) -> Value {
+    let headers: Vec<_> = traceparent
+        .map(|value| ("traceparent", value))
+        .into_iter()
+        .collect();
+    let url = service.url("/query?integration=shop");
+    let answer = service.http.send(Method::GET, &url, &headers, "").await;
+    assert_eq!(answer.expect("an answer").status, 500);
+    let lines = service.lines();
+    let line = lines.lines().rfind(|line| line.contains("a query failed"));
+    let line = line.unwrap_or_else(|| panic!("no line says so in\n{lines}"));
+    serde_json::from_str(line).expect("a line is JSON")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_line_names_its_trace_our_own_where_there_is_one_else_the_callers() {
+    let database = Database::new().await;
+    let dirs = [directory(), directory(), directory()];
+    let to = Launch::sqlite(dirs[0].path()).start().await;
+    let off = Launch::postgres(dirs[1].path(), &database.url)
+        .start()
+        .await;
+    until_well(&off).await;
+    let mut sql = database.connect().await;
+    // No statement of a query runs any longer, by a fault that is nobody's weather.
+    sql.execute("ALTER TABLE telemetry_events RENAME COLUMN metadata TO elsewhere")
+        .await
+        .expect("renamed");
+
+    let alone = failed_query(&off, None).await;
+    assert!(
+        alone["trace_id"].is_null() && alone["span_id"].is_null(),
+        "{alone}"
+    );
+    let called = failed_query(&off, Some(&traceparent(TRACE, "01"))).await;
+    assert_eq!(called["trace_id"], TRACE);
+    assert_eq!(called["span_id"], PARENT);
+    let malformed = failed_query(&off, Some("00-0-0-01")).await;
+    assert!(malformed["trace_id"].is_null(), "{malformed}");
+    drop(off);
+
+    let on = tracing_to(
+        Launch::postgres(dirs[2].path(), &database.url),
+        &to.otlp_grpc(),
+    );
+    let on = on.start().await;
+    let line = failed_query(&on, Some(&traceparent(TRACE, "01"))).await;
+    let found = spans(&to, TRACE, 2).await;
+    let request = named(&found, "GET /query");
+    assert_eq!(line["trace_id"], TRACE);
+    assert_eq!(line["span_id"], request["spanId"]);
+    assert_eq!(request["status"], "ERROR");
+}
