@@ -11,13 +11,12 @@ import shlex
 import subprocess
 from dataclasses import dataclass
 
-from markdown import Problem, code_spans, headings, links
+from markdown import Problem, code_spans, headings, links, prose
 
 KNOWN = {
     # The crate, as Rust writes it.
     "ruvvector_service",
 }
-CODE = {"rs", "sh", "py", "sql", "yaml", "yml", "toml", "json", "md"}
 SUFFIX = re.compile(r"_(?:bucket|sum|count)$")
 
 
@@ -46,6 +45,8 @@ class Lookup:
     root: str
     files: list
     variables: set
+    # The default of each setting.
+    defaults: dict
     words: set
     metrics: set
     commands: dict
@@ -61,6 +62,8 @@ class Lookup:
 
         # The binary's own writing, which a test holds equal to it.
         settings = re.findall(r"\b[A-Z]+_\w+", text("docs/settings.md"))
+        row = r"^\| `\w+` \| `(\w+)` \| [^|]* \| `?([^|`]*)`? \|"
+        table = dict(re.findall(row, text("docs/settings.md"), re.MULTILINE))
         scripts = " ".join(text(path) for path in files if path.startswith(("scripts/", ".ci/")))
         schema = " ".join(text(path) for path in files if path.startswith("migrations/"))
         rules = " ".join(text(path) for path in files if path.startswith("alerts/"))
@@ -73,7 +76,7 @@ class Lookup:
             for below in known[(command,)][0]:
                 known[(command, below)] = help_of(binary, command, below)
         variables = {*settings, *re.findall(r"\bRUVVECTOR_\w+", scripts)}
-        return cls(root, files, variables, words | {"ruvvector_migrations"}, metrics, known, scripts)
+        return cls(root, files, variables, table, words | {"ruvvector_migrations"}, metrics, known, scripts)
 
     def check(self, document, saw):
         """The problems of one document; `saw` is told each kind of thing that is looked up."""
@@ -108,6 +111,15 @@ class Lookup:
                         yield Problem(path, line, f"a link to {target}: there is no such heading")
 
     def check_names(self, path, text, foreign, saw):
+        # "`RUVVECTOR_WRITE_CONNECTIONS` (4)" says a default.
+        plain = prose(text)
+        for found in re.finditer(r"`(RUVVECTOR_\w+)`\s\(`?([\w. ]*\w)", plain):
+            said, default = amount(found[2]), amount(self.defaults.get(found[1], ""))
+            if said and default:
+                saw("defaults")
+                if said != default:
+                    line = plain.count("\n", 0, found.start()) + 1
+                    yield Problem(path, line, f"{found[1]} is {self.defaults[found[1]]} by default, not {found[2]}")
         skipped = {block.line + at for block in foreign for at in range(1, block.text.count("\n") + 1)}
         # What a directive expects shows itself when the block is run.
         for number, line in enumerate(re.sub(r"<!-- docs:.*?-->", "", text).split("\n"), 1):
@@ -182,6 +194,13 @@ class Lookup:
                     words.pop(0)
             elif flag not in ("-h", "-V", "--help", "--version"):
                 yield Problem(path, line, f"`{' '.join(['ruvvector-service', *command])}` has no {word}")
+
+
+def amount(text):
+    """A number with its unit, whichever way that is written: `8 s`, `8s`, `64MiB`, `10 min`; None for anything else."""
+    found = re.fullmatch(r"(\d+) ?(ms|s|min|m|h|[KMG]iB)?", text.strip())
+    units = {"ms": 1, "s": 1000, "m": 60_000, "min": 60_000, "h": 3_600_000, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+    return (int(found[1]) * units.get(found[2], 1), "B" if (found[2] or "").endswith("B") else found[2] and "t") if found else None
 
 
 def braces(text):

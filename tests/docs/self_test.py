@@ -7,6 +7,7 @@ Invariant: each kind of check stands here with a document that it refuses, besid
 SOUND = """\
 # Sound
 
+It takes `RUVVECTOR_HANDLING_TIMEOUT` (8 s), `RUVVECTOR_WRITE_CONNECTIONS` (4) and `RUVVECTOR_DUPLICATE_WINDOW` (10 min).
 A trap: [a link](README.md), [an anchor](docs/otlp.md#grpc), `RUVVECTOR_DATA_DIR`, `scripts/test.sh`, `log verify`,
 `ruvvector_queue_events`, `ruvvector-service migrate --import-v0`, `sum(rate(ruvvector_queue_events[1m]))`.
 
@@ -144,6 +145,7 @@ FAULTS = [
     ("there is no such file", "→[a link](docs/nothing.md)\n"),
     ("there is no such heading", "→[a link](docs/otlp.md#nothing)\n"),
     ("RUVVECTOR_DATA_DIRECTORY is no setting", "→`RUVVECTOR_DATA_DIRECTORY`\n"),
+    ("RUVVECTOR_HANDLING_TIMEOUT is 8s by default", "~~~text\na\n~~~\n\n→`RUVVECTOR_HANDLING_TIMEOUT` (9 s)\n"),
     ("ruvvector_queue_event is no metric", "→`ruvvector_queue_event`\n"),
     ("has no --import-v1", "→`ruvvector-service migrate --import-v1`\n"),
     ("has no --import-v1", "→`migrate --import-v1`\n"),
