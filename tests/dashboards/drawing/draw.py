@@ -212,7 +212,7 @@ def table(axes, panel, rows, height):
                 color = threshold(row[name], config) if isinstance(row[name], (int, float)) else None
             text = text or shown(row[name], config.get("unit"))
             if name in ("at", "start"):
-                text = text[:23].replace("T", " ")
+                text = re.sub(r"(\.\d*)?[+Z].*", "", text).replace("T", " ")
             line.append(text)
             paint.append(color or INK)
         cells.append(line)
