@@ -153,7 +153,8 @@ pub fn command() -> Command {
                 .subcommand(
                     Command::new("drain")
                         .about(
-                            "Write the log of a data directory whose service is gone into the store, remove it, and end;                              ends with 1 if something is left",
+                            "Write the log of a data directory whose service is gone into the store, remove it, and end; \
+                             ends with 1 if something is left",
                         )
                         .args(settings(|stage, setting| {
                             matches!(stage, "The log" | "From the log to the store" | "The store")

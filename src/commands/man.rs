@@ -104,7 +104,7 @@ const EXIT_STATUS: [(&str, &str); 4] = [
     (
         "1",
         "Something failed while it ran: a port is taken, the log cannot be opened or written, the service is not ready \
-         (healthcheck), the log is damaged (log verify).",
+         (healthcheck), the log is damaged (log verify) or something of it is left (log drain).",
     ),
     (
         "2",

@@ -105,7 +105,7 @@ pub enum Rows {
 /// The log's files as a table, and how many problems there are.
 ///
 /// # Errors
-/// When the log cannot be read, or a running service holds it.
+/// When the log cannot be read.
 pub fn log_report(config: &Config) -> Result<(String, usize), OpenError> {
     let segments = Log::inspect(Arc::new(OsDisk), &config.log)?;
     Ok(report(&segments))

@@ -75,7 +75,9 @@ async fn tell(shared: &Shared) -> Result<bool, StoreError> {
             Err(error @ StoreError::Schema(_)) => return Err(error),
             Err(error) => error,
         };
-        tracing::warn!("all is written; the database is not told yet what may go: {error}");
+        tracing::warn!(
+            "all is written; the database has not heard yet what is held and what is gone: {error}"
+        );
         let options = &shared.options;
         tokio::time::sleep(backoff.pause(options.retry_min, options.retry_max)).await;
         told = match shared.store.prepare().await {
