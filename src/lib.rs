@@ -161,7 +161,7 @@ pub async fn run(
         config.grace,
     ));
     readiness.ready();
-    let mut running = starting.ready(place, &health, &log);
+    let mut running = starting.ready(place, &health, &log).await;
 
     tokio::select! {
         () = stop.drain.cancelled() => {}

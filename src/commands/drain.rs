@@ -71,6 +71,9 @@ pub async fn run(config: &Config) -> Result<String, String> {
         Err(Unfinished::Stopped) if gone => tracing::warn!(
             "all is stored and removed; stopped before the database was told that these streams are released"
         ),
+        Err(Unfinished::Schema(error)) if gone => tracing::warn!(
+            "all is stored and removed; the database was not told that these streams are released: {error}"
+        ),
         Err(Unfinished::Stopped) if left.undrained_streams == 0 => {
             return Err(format!(
                 "stopped: all is stored, but not yet removed from {dir}; nothing is lost, run it again"

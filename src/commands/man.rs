@@ -313,7 +313,13 @@ mod tests {
             }
         }
         for command in cli::command().get_subcommands() {
-            assert!(page.contains(command.get_name()), "{}", command.get_name());
+            let name = command.get_name();
+            for below in command.get_subcommands() {
+                let both = format!("{name} {}", below.get_name());
+                assert!(page.contains(&format!("\\fB{both}")), "{both}");
+            }
+            let is_there = page.contains(&format!("\\fB{name}"));
+            assert!(is_there || command.has_subcommands(), "{name}");
         }
     }
 }

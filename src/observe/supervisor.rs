@@ -29,8 +29,6 @@ const EXTEND_BY: Duration = Duration::from_secs(60);
 const STOP_BEYOND: Duration = Duration::from_secs(60);
 /// How often it is looked whether there is something new to say; the first time by when the database was spoken to.
 const STATUS_INTERVAL: Duration = Duration::from_secs(5);
-/// For a supervisor that does not read.
-const SEND_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Who is told; nobody, where the environment names nobody.
 #[derive(Clone, Debug, Default)]
@@ -49,7 +47,7 @@ struct Socket {
 /// The service is starting; ends with [`Starting::ready`].
 pub struct Starting {
     supervisor: Supervisor,
-    _background: JoinSet<()>,
+    background: JoinSet<()>,
 }
 
 /// The service runs; to be kept until the end of a stop, which is alive too.
@@ -102,7 +100,7 @@ impl Supervisor {
         }
         Starting {
             supervisor: self,
-            _background: background,
+            background,
         }
     }
 
@@ -123,7 +121,9 @@ impl Starting {
     /// Clients may come: `place` says where, and where events go. From now on the status follows `/health`, and signs of
     /// life are given while the runtime and the thread that appends to `log` move, whatever the database does.
     #[must_use]
-    pub(crate) fn ready(self, place: String, health: &Watch, log: &Log) -> Running {
+    pub(crate) async fn ready(mut self, place: String, health: &Watch, log: &Log) -> Running {
+        // Nothing of the start is told after this.
+        self.background.shutdown().await;
         let supervisor = self.supervisor;
         let (mut statuses, mut life) = (JoinSet::new(), JoinSet::new());
         if supervisor.socket.is_some() {
@@ -166,7 +166,8 @@ impl Socket {
             _ => return Err(io::Error::other("neither a path nor @ and a name")),
         };
         let own = UnixDatagram::unbound()?;
-        own.set_write_timeout(Some(SEND_TIMEOUT))?;
+        // A supervisor that does not read is not waited for.
+        own.set_nonblocking(true)?;
         Ok(Self { own, to })
     }
 }

@@ -239,11 +239,15 @@ impl Appending {
     /// Appends and counts; runs to its end whoever waits for it.
     async fn run(self) -> Result<Position, AppendError> {
         let accepted = self.record.accepted;
-        links::expect((
+        let mark = (
             self.record.source.received_unix_nano,
             self.record.payload.len(),
-        ));
+        );
+        links::expect(mark);
         let result = self.log.append(self.record).await;
+        if result.is_err() {
+            links::forget(std::iter::once(mark));
+        }
         drop(self.held);
         if result.is_ok() {
             self.counters.synced(accepted, &self.seen);

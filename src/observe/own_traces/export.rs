@@ -6,6 +6,7 @@
 //! **Invariant:** no request waits for the endpoint, nothing is kept beyond the queue's size, and no export is traced by whoever
 //! receives it and follows its parent.
 
+use std::error::Error as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -137,7 +138,11 @@ fn channel(endpoint: &str) -> Result<Channel, String> {
     if endpoint.starts_with("https://") {
         to = to
             .tls_config(ClientTlsConfig::new().with_native_roots())
-            .map_err(|error| wrong(error.to_string()))?;
+            .map_err(|error| match error.source() {
+                // The certificates' own words; tonic's are "transport error".
+                Some(cause) => wrong(cause.to_string()),
+                None => wrong(error.to_string()),
+            })?;
     }
     Ok(to.connect_lazy())
 }
