@@ -41,7 +41,7 @@ fn file(text: &str) -> (tempfile::TempDir, String) {
 fn head(stream: &mut TcpStream) -> String {
     let mut request = Vec::new();
     let mut byte = [0];
-    while !request.ends_with(b"\r\n\r\n") && stream.read(&mut byte).expect("a request") > 0 {
+    while !request.ends_with(b"\r\n\r\n") && stream.read(&mut byte).expect("it can be read") > 0 {
         request.push(byte[0]);
     }
     String::from_utf8(request).expect("text")
