@@ -112,6 +112,8 @@ migrate() { env RUVVECTOR_CONNECT_TIMEOUT=5s DATABASE_URL="$url/$1" "$binary" mi
 openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj '/CN=Another CA' -keyout "$dir/other.key" -out "$dir/other.pem" 2>/dev/null
 await migrate ca.pem
 ! migrate other.pem || fail 'a certificate of an unknown authority passes for verify-full'
+grep -q 'UnknownIssuer.*sslrootcert' "$dir/migrate.log" || fail 'what is wrong with the certificate is not told'
+! grep -q 'UnknownIssuer.*the database runs' "$dir/migrate.log" || fail 'a certificate is told as a server that is away'
 echo 'ok      PostgreSQL over TLS: role and rights as in the document, verify-full'
 
 mkdir "$dir/pgbouncer"
@@ -126,6 +128,9 @@ echo '"ruvvector" "change-me"' >"$dir/pgbouncer/userlist.txt"
 started+=($!)
 database="postgres://ruvvector:change-me@127.0.0.1:$bouncer_port/telemetry"
 await psql "$database" -c 'SELECT 1'
+! DATABASE_URL="$database?options=-c%20search_path%3Dpublic" "$binary" migrate >"$dir/options.log" 2>&1 ||
+    fail 'PgBouncer takes options, which docs/deployment.md says it refuses'
+grep -q 'startup parameter.*ignore_startup_parameters' "$dir/options.log" || fail 'what PgBouncer refuses is not told'
 
 token=$(openssl rand -hex 32)
 instance=()
@@ -246,14 +251,11 @@ touch "$dir/enough"
 for each in "${loads[@]}"; do wait "$each" || fail 'a load ended with an error'; done
 
 for proxy in nginx haproxy; do printf '%-7s %s\n' "$proxy" "$(cat "$dir/$proxy.result")"; done
-# What nginx has just connected when an instance closes its socket is answered 502: not stored twice, and sent again.
 "$python" -c '
 import json, sys
 nginx, haproxy = (json.load(open(path)) for path in sys.argv[1:])
 assert not nginx["given_up"] and not haproxy["given_up"], "spans were not taken in 50 tries"
-assert not haproxy["failures"], "a stop was seen through HAProxy"
-assert all("502" in failure for failure in nginx["failures"]), "nginx: another failure than 502"
-assert sum(nginx["failures"].values()) <= 10, "a stop was seen through nginx by more than the requests of that moment"
+assert not nginx["failures"] and not haproxy["failures"], "a stop was seen"
 ' "$dir/nginx.result" "$dir/haproxy.result" || fail 'see the line above'
 cat "$dir/nginx.spans" "$dir/haproxy.spans" | cut -d' ' -f2 | sort >"$dir/acknowledged"
 acknowledged=$(wc -l <"$dir/acknowledged")

@@ -134,6 +134,10 @@ pub async fn run(
         .method_not_allowed_fallback(receive::read_only);
 
     let place = place(&listeners, &config);
+    let url = listeners
+        .main
+        .as_ref()
+        .and_then(|main| main.urls().into_iter().next());
     let mut servers = JoinSet::new();
     let mut serve = |listener: Option<Listener>, router: axum::Router| {
         let Some(listener) = listener else {
@@ -162,6 +166,9 @@ pub async fn run(
     ));
     readiness.ready();
     let mut running = starting.ready(place, &health, &log).await;
+    if let Some(url) = url {
+        hint(&url);
+    }
 
     tokio::select! {
         () = stop.drain.cancelled() => {}
@@ -207,6 +214,13 @@ fn place(listeners: &Listeners, config: &Config) -> String {
         .map(|listener| format!("{} at {listener}", listener.name))
         .collect();
     format!("{}; stored in {}", open.join(", "), config.stored_in())
+}
+
+/// Two lines to paste.
+fn hint(url: &str) {
+    let event = r#"{"correlationId":"order-1","integration":"shop","eventType":"order.created"}"#;
+    tracing::info!("send an event:  curl -d '{event}' {url}/ingest");
+    tracing::info!("read it back:   curl '{url}/query?correlationId=order-1'");
 }
 
 /// Returns when the log is broken; never for a log that is closed in order.

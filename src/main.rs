@@ -31,23 +31,23 @@ fn main() -> ExitCode {
         say(&text);
         return ExitCode::SUCCESS;
     }
-    let loaded = match commands::load(flags) {
-        Ok(loaded) => loaded,
-        Err(error) => {
-            error
-                .0
-                .iter()
-                .for_each(|problem| complain(&format!("error: {problem}")));
-            return ExitCode::from(USAGE);
-        }
+    let done = match &task {
+        Task::Healthcheck { url } => commands::load_door(flags).map(|door| {
+            let sentence = commands::healthcheck::run(&door, url.as_deref())?;
+            say(&format!("{sentence}\n"));
+            Ok(())
+        }),
+        _ => commands::load(flags).map(|loaded| perform(&task, loaded)),
     };
-    match perform(&task, loaded) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(problem) => {
-            complain(&format!("error: {problem}"));
-            ExitCode::FAILURE
-        }
+    let (problems, code) = match done {
+        Ok(Ok(())) => return ExitCode::SUCCESS,
+        Ok(Err(problem)) => (vec![problem], ExitCode::FAILURE),
+        Err(error) => (error.0, ExitCode::from(USAGE)),
+    };
+    for problem in problems {
+        complain(&format!("error: {problem}"));
     }
+    code
 }
 
 fn perform(task: &Task, loaded: Loaded) -> Result<(), String> {
@@ -58,7 +58,7 @@ fn perform(task: &Task, loaded: Loaded) -> Result<(), String> {
     }
     match task {
         Task::Serve => serve(loaded),
-        Task::Settings | Task::Completions(_) | Task::Man => Ok(()),
+        Task::Settings | Task::Completions(_) | Task::Man | Task::Healthcheck { .. } => Ok(()),
         Task::Validate => {
             say(&loaded.effective());
             Ok(())
@@ -75,11 +75,6 @@ fn perform(task: &Task, loaded: Loaded) -> Result<(), String> {
             trace::init(&loaded.config.log_filter, loaded.config.log_format, None)?;
             let done = runtime()?.block_on(commands::drain::run(&loaded.config))?;
             say(&done);
-            Ok(())
-        }
-        Task::Healthcheck { url } => {
-            let sentence = commands::healthcheck::run(&loaded.config, url.as_deref())?;
-            say(&format!("{sentence}\n"));
             Ok(())
         }
         Task::LogList | Task::LogVerify => {

@@ -6,19 +6,19 @@ use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
-use crate::config::{Config, Port};
+use crate::config::{Door, Port};
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 const ANSWER_BYTES: u64 = 16 << 10;
 
-/// Asks `url`, or the service port of `config`, whether the service is ready; a sentence that says so.
+/// Asks `url`, or the service port of `door`, whether the service is ready; a sentence that says so.
 ///
 /// # Errors
 /// A sentence that says why it is not.
-pub fn run(config: &Config, url: Option<&str>) -> Result<String, String> {
+pub fn run(door: &Door, url: Option<&str>) -> Result<String, String> {
     let (host, addresses, path) = match url {
         Some(url) => from_url(url)?,
-        None => from_config(config)?,
+        None => from_door(door)?,
     };
     let answered = connect(&addresses).and_then(|stream| {
         let peer = stream.peer_addr()?;
@@ -63,11 +63,11 @@ fn from_url(url: &str) -> Result<Place<'_>, String> {
     Ok((host, addresses, path))
 }
 
-fn from_config(config: &Config) -> Result<Place<'static>, String> {
-    let Port::On(port) = config.service_port else {
+fn from_door(door: &Door) -> Result<Place<'static>, String> {
+    let Port::On(port) = door.service_port else {
         return Err("service_port is off: name another place with --url".to_owned());
     };
-    let addresses: Vec<SocketAddr> = config
+    let addresses: Vec<SocketAddr> = door
         .bind
         .iter()
         .flat_map(|address| match address {

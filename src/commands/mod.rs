@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::Arc;
 
-use crate::config::{Config, ConfigError, Environment, Inputs, Loaded, Machine, settings};
+use crate::config::{Config, ConfigError, Door, Environment, Inputs, Loaded, Machine, settings};
 use crate::log::disk::OsDisk;
 use crate::log::{Log, OpenError, SegmentReport};
 use crate::store::{Store, StoreError};
@@ -28,7 +28,19 @@ pub mod healthcheck;
 /// # Errors
 /// As [`Config::load`], and when a variable of ours is not text.
 pub fn load(flags: Vec<(&'static str, String)>) -> Result<Loaded, ConfigError> {
-    Config::load(&Inputs {
+    Config::load(&inputs(flags)?)
+}
+
+/// Loads of it where the service listens.
+///
+/// # Errors
+/// As [`Door::load`], and when a variable of ours is not text.
+pub fn load_door(flags: Vec<(&'static str, String)>) -> Result<Door, ConfigError> {
+    Door::load(&inputs(flags)?)
+}
+
+fn inputs(flags: Vec<(&'static str, String)>) -> Result<Inputs<'static>, ConfigError> {
+    Ok(Inputs {
         flags,
         environment: environment()?,
         read_file: &|path| std::fs::read_to_string(path),

@@ -13,7 +13,7 @@ use crate::{Listeners, Stop};
 /// The exit code after a second signal: what a shell gives a process that SIGINT ended.
 const INTERRUPTED: i32 = 130;
 
-/// Runs the service until a signal, and says what to do with it.
+/// Runs the service until a signal.
 ///
 /// # Errors
 /// A sentence: when a port is taken, signals cannot be listened to, or as [`crate::run`].
@@ -23,13 +23,6 @@ pub async fn run(config: Config, warnings: Vec<String>) -> Result<(), String> {
     let stop = Stop::default();
     let signals = Signals::listen().map_err(|error| format!("no signals: {error}"))?;
     tokio::spawn(signals.watch(stop.clone()));
-    if let Some(url) = listeners
-        .main
-        .as_ref()
-        .and_then(|main| main.urls().into_iter().next())
-    {
-        hint(&url);
-    }
     let supervisor = Supervisor::from_environment();
     crate::run(config, listeners, metrics, warnings, stop, supervisor)
         .await
@@ -84,11 +77,4 @@ impl Signals {
         tracing::warn!("a second signal: ending at once; the log keeps what was acknowledged");
         std::process::exit(INTERRUPTED);
     }
-}
-
-/// Two lines to paste.
-fn hint(url: &str) {
-    let event = r#"{"correlationId":"order-1","integration":"shop","eventType":"order.created"}"#;
-    tracing::info!("send an event:  curl -d '{event}' {url}/ingest");
-    tracing::info!("read it back:   curl '{url}/query?correlationId=order-1'");
 }

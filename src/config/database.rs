@@ -11,11 +11,15 @@
 //!
 //! **Invariant:** a PostgreSQL that was meant is never replaced by SQLite in silence, and no password is ever shown.
 
+use std::io::ErrorKind;
+use std::path::Path;
 use std::str::FromStr;
 
 use secrecy::ExposeSecret;
-use sqlx::postgres::PgConnectOptions;
+use sqlx::ConnectOptions;
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
+use super::ReadFile;
 use super::draft::{Draft, Kind};
 use super::layers::{Source, Values};
 use super::settings::by_key;
@@ -49,6 +53,7 @@ const URL_PARAMETERS: [&str; 17] = [
 pub(super) fn target(
     draft: &Draft,
     values: &Values,
+    read_file: ReadFile<'_>,
     warnings: &mut Vec<String>,
     problems: &mut Vec<String>,
 ) -> Option<Target> {
@@ -136,6 +141,15 @@ pub(super) fn target(
         )?),
         None => None,
     };
+    let key = if database.url.is_some() {
+        "database_url"
+    } else {
+        "postgres_host"
+    };
+    read_certificates(&name(key), &options, read_file, problems);
+    if let Some(read) = &read {
+        read_certificates(&name("database_read_url"), read, read_file, problems);
+    }
     Some(Target::Postgres {
         options: Box::new(named(options)),
         read: read.map(named).map(Box::new),
@@ -150,11 +164,43 @@ pub(super) fn describe(options: &PgConnectOptions) -> String {
     );
     let (user, port) = (options.get_username(), options.get_port());
     let database = options.get_database().unwrap_or(user);
-    format!(
-        "{user}@{host}:{port}/{database}, sslmode {:?}",
-        options.get_ssl_mode()
-    )
-    .to_lowercase()
+    let mode = match options.get_ssl_mode() {
+        PgSslMode::Disable => "disable",
+        PgSslMode::Allow => "allow",
+        PgSslMode::Prefer => "prefer",
+        PgSslMode::Require => "require",
+        PgSslMode::VerifyCa => "verify-ca",
+        PgSslMode::VerifyFull => "verify-full",
+    };
+    format!("{user}@{host}:{port}/{database}, sslmode {mode}")
+}
+
+/// Looks at the files that a connection needs for TLS. The driver reads them when it connects, and its error names none.
+fn read_certificates(
+    place: &str,
+    options: &PgConnectOptions,
+    read_file: ReadFile<'_>,
+    problems: &mut Vec<String>,
+) {
+    let mode = options.get_ssl_mode();
+    // The driver's own account, which has the variables PGSSLROOTCERT, … too.
+    for (name, value) in options.to_url_lossy().query_pairs() {
+        let is_read = match &*name {
+            "sslrootcert" => matches!(mode, PgSslMode::VerifyCa | PgSslMode::VerifyFull),
+            "sslcert" | "sslkey" => !matches!(mode, PgSslMode::Disable | PgSslMode::Allow),
+            _ => false,
+        };
+        let Some(path) = value.strip_prefix("file: ").filter(|_| is_read) else {
+            continue;
+        };
+        match read_file(Path::new(path)) {
+            // Whether it is a certificate is for TLS to say.
+            Err(error) if error.kind() != ErrorKind::InvalidData => {
+                problems.push(format!("{place}: {name}: {path}: {error}"));
+            }
+            _ => {}
+        }
+    }
 }
 
 fn sqlite(draft: &Draft) -> Target {

@@ -122,19 +122,25 @@ impl Config {
     /// With every problem there is, not just the first.
     pub fn load(inputs: &Inputs<'_>) -> Result<Loaded, ConfigError> {
         let (mut notes, mut warnings, mut problems) = (Vec::new(), Vec::new(), Vec::new());
-        let values = gather(inputs, &mut notes, &mut warnings, &mut problems);
+        let environment = environment::values(
+            &inputs.environment,
+            inputs.read_file,
+            &mut notes,
+            &mut warnings,
+            &mut problems,
+        );
+        let values = gather(inputs, environment, &mut problems);
 
         let mut draft = Draft::default();
-        for setting in settings::all() {
-            let Some(value) = values.get(setting.key) else {
-                continue;
-            };
-            if let Err(problem) = (setting.apply)(&mut draft, &value.text) {
-                problems.push(format!("{} {problem}", value.place(setting)));
-            }
-        }
+        apply(settings::all(), &values, &mut draft, &mut problems);
         check::fit_bodies(&mut draft, &values, &inputs.machine, &mut warnings);
-        let target = database::target(&draft, &values, &mut warnings, &mut problems);
+        let target = database::target(
+            &draft,
+            &values,
+            inputs.read_file,
+            &mut warnings,
+            &mut problems,
+        );
         if problems.is_empty() {
             problems = check::problems(&draft);
         }
@@ -150,24 +156,68 @@ impl Config {
     }
 }
 
-/// The layers, the weakest first.
-fn gather(
-    inputs: &Inputs<'_>,
-    notes: &mut Vec<String>,
-    warnings: &mut Vec<String>,
+/// Where the service listens, for who asks it from the same machine.
+#[derive(Debug)]
+pub struct Door {
+    pub service_port: Port,
+    /// At least one.
+    pub bind: Vec<IpAddr>,
+}
+
+impl Door {
+    /// Puts together these settings alone: whoever asks needs no secrets, and what the environment lacks of them or has
+    /// wrong is not in the way.
+    ///
+    /// # Errors
+    /// As [`Config::load`], but for the environment's other settings.
+    pub fn load(inputs: &Inputs<'_>) -> Result<Self, ConfigError> {
+        let mut problems = Vec::new();
+        let environment = environment::values(
+            &inputs.environment,
+            inputs.read_file,
+            &mut Vec::new(),
+            &mut Vec::new(),
+            &mut Vec::new(),
+        );
+        let values = gather(inputs, environment, &mut problems);
+        let mut draft = Draft::default();
+        let own = settings::all().filter(|setting| ["service_port", "bind"].contains(&setting.key));
+        apply(own, &values, &mut draft, &mut problems);
+        if problems.is_empty() {
+            Ok(Self {
+                service_port: draft.service_port,
+                bind: draft.bind,
+            })
+        } else {
+            Err(ConfigError(problems))
+        }
+    }
+}
+
+/// Reads the values of `settings` into the draft.
+fn apply<'a>(
+    settings: impl Iterator<Item = &'a settings::Setting>,
+    values: &Values,
+    draft: &mut Draft,
     problems: &mut Vec<String>,
-) -> Values {
+) {
+    for setting in settings {
+        let Some(value) = values.get(setting.key) else {
+            continue;
+        };
+        if let Err(problem) = (setting.apply)(draft, &value.text) {
+            problems.push(format!("{} {problem}", value.place(setting)));
+        }
+    }
+}
+
+/// The layers, the weakest first.
+fn gather(inputs: &Inputs<'_>, environment: Values, problems: &mut Vec<String>) -> Values {
     let mut values: Values = settings::all()
         .filter(|setting| !setting.default.is_empty())
         .map(|setting| (setting.key, Value::new(setting.default, Source::Default)))
         .collect();
-    let mut stronger = environment::values(
-        &inputs.environment,
-        inputs.read_file,
-        notes,
-        warnings,
-        problems,
-    );
+    let mut stronger = environment;
     for (key, text) in &inputs.flags {
         let flag = key.replace('_', "-");
         if text.is_empty() {

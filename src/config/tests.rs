@@ -22,6 +22,7 @@ fn load(
         Some("/secret") => Ok("postgres://u:hunter2@db/events\r\n".to_owned()),
         Some("/two") => Ok("postgres://u:hunter2@db/events\nx\n".to_owned()),
         Some("/empty") => Ok("\n".to_owned()),
+        Some("/binary") => Err(io::ErrorKind::InvalidData.into()),
         _ => Err(io::ErrorKind::NotFound.into()),
     };
     let mut environment: Environment = variables
@@ -292,6 +293,62 @@ fn a_url_of_another_kind_is_refused_without_its_password() {
             found.contains(expected) || found.contains("ssl"),
             "{url}: {found}"
         );
+    }
+}
+
+/// `validate` printed `sslmode verifyfull`, and a database's name in small letters.
+#[test]
+fn a_place_is_shown_as_it_would_be_written() {
+    for mode in [
+        "disable",
+        "allow",
+        "prefer",
+        "require",
+        "verify-ca",
+        "verify-full",
+    ] {
+        let url = format!("postgres://Ann@Db.example/Events?sslmode={mode}");
+        let loaded = load(&[], &[("DATABASE_URL", &url)], "").unwrap();
+        assert_eq!(
+            loaded.config.stored_in(),
+            format!("PostgreSQL Ann@Db.example:5432/Events, sslmode {mode}")
+        );
+    }
+}
+
+/// A mount was forgotten: `validate` and the start went well, and then `/health` told of "No such file or directory" without a
+/// name.
+#[test]
+fn a_certificate_that_cannot_be_read_is_named_before_the_start() {
+    let path = "/missing ca.pem";
+    let url = |rest: &str| format!("postgres://u:hunter2@db/events?{rest}=%2Fmissing%20ca.pem");
+    for (url, name) in [
+        (url("sslmode=verify-full&sslrootcert"), "sslrootcert"),
+        (url("sslmode=verify-ca&ssl-ca"), "sslrootcert"),
+        (url("sslcert"), "sslcert"),
+        (url("sslmode=require&ssl-key"), "sslkey"),
+    ] {
+        let found = problems(&[("DATABASE_URL", &url)]);
+        assert_eq!(found.len(), 1, "{url}: {found:?}");
+        let expected = format!("DATABASE_URL: {name}: {path}: ");
+        assert!(found[0].starts_with(&expected), "{url}: {found:?}");
+    }
+    let read = problems(&[
+        ("DATABASE_URL", "postgres://db/events"),
+        ("RUVVECTOR_DATABASE_READ_URL", &url("sslcert")),
+    ]);
+    assert!(
+        read[0].starts_with("RUVVECTOR_DATABASE_READ_URL: sslcert: "),
+        "{read:?}"
+    );
+    // What is not read need not be there; what is not UTF-8 is.
+    for fine in [
+        url("sslmode=require&sslrootcert"),
+        url("sslmode=disable&sslkey"),
+        "postgres://db/events?sslmode=verify-full&sslrootcert=/secret".to_owned(),
+        "postgres://db/events?sslmode=verify-full&sslrootcert=/binary".to_owned(),
+    ] {
+        assert!(load(&[], &[("DATABASE_URL", &fine)], "").is_ok(), "{fine}");
     }
 }
 

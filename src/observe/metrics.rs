@@ -168,7 +168,7 @@ pub const ALL: &[Metric] = &[
     counter(SANITIZED_TOTAL, Unit::Count, "Changes that were made to events so that they can be stored, by reason."),
     counter(DUPLICATES_TOTAL, Unit::Count, "Events of repeated requests that were in the log already."),
     histogram(CLIENT_CLOCK_SKEW_SECONDS, Unit::Seconds, SKEW, "How far the latest time that a request's events give is from its receipt, ahead or behind."),
-    gauge(DB_UP, Unit::Count, "1 while the database answers."),
+    gauge(DB_UP, Unit::Count, "1 while the database that is written to answers."),
     gauge(DB_POOL_CONNECTIONS, Unit::Count, "Connections to the database, by pool and state."),
     gauge(DB_POOL_MAX_CONNECTIONS, Unit::Count, "Connections that a pool may open."),
     histogram(DB_POOL_WAIT_SECONDS, Unit::Seconds, SECONDS, "Time that was waited for a connection of a pool."),

@@ -8,17 +8,15 @@ use serde::Serialize;
 
 use super::readiness::Phase;
 use crate::log;
-use crate::store::PoolState;
-
-/// The database's last sign of life: how long it took, or that there was none.
-pub(super) type Ping = Option<Duration>;
+use crate::store::{PoolState, Pulse};
 
 /// The facts behind an answer, taken at one moment.
 #[derive(Clone, Debug)]
 pub(super) struct Report {
     pub(super) phase: Phase,
     pub(super) log: log::Status,
-    pub(super) ping: Ping,
+    /// The last signs of life.
+    pub(super) pulse: Pulse,
     /// Whether the writer's last contact with the database went well.
     pub(super) writing: bool,
     pub(super) pools: [PoolState; 2],
@@ -49,7 +47,8 @@ impl Report {
         match self.phase {
             Phase::Broken | Phase::Draining => Status::Unhealthy,
             Phase::Starting | Phase::Ready => {
-                let sound = self.ping.is_some()
+                let sound = self.pulse.database.is_some()
+                    && !self.pulse.replica_away
                     && self.writing
                     && self.obstacles.is_empty()
                     && !self.log.full;
@@ -78,12 +77,19 @@ impl Report {
                     .to_owned(),
             );
         }
-        if self.ping.is_none() {
+        if self.pulse.database.is_none() {
             problems.push(format!(
                 "the database ({}) does not answer: events are taken and kept in the log; look at the database and the \
                  network to it",
                 self.kind
             ));
+        }
+        if self.pulse.replica_away {
+            problems.push(
+                "the replica that RUVVECTOR_DATABASE_READ_URL names does not answer: queries fail, and events are written \
+                 without it; look at the replica and the network to it"
+                    .to_owned(),
+            );
         }
         problems.extend(self.obstacles.iter().cloned());
         problems.extend(self.notices.iter().cloned());
@@ -107,8 +113,11 @@ impl Report {
             uptime_seconds: self.uptime.as_secs(),
             database: Database {
                 kind: self.kind,
-                connected: self.ping.is_some(),
-                latency_ms: self.ping.map(|took| round(took.as_secs_f64() * 1e3)),
+                connected: self.pulse.database.is_some(),
+                latency_ms: self
+                    .pulse
+                    .database
+                    .map(|took| round(took.as_secs_f64() * 1e3)),
             },
             pool: write.plus(read),
             pools: Pools { write, read },
@@ -212,7 +221,7 @@ mod tests {
     use super::{Report, Status};
     use crate::log;
     use crate::observe::readiness::Phase;
-    use crate::store::PoolState;
+    use crate::store::{PoolState, Pulse};
 
     /// A report with nothing wrong, a day after the epoch.
     fn sound() -> Report {
@@ -222,7 +231,10 @@ mod tests {
                 capacity_bytes: 4096,
                 ..log::Status::default()
             },
-            ping: Some(Duration::from_micros(1_234)),
+            pulse: Pulse {
+                database: Some(Duration::from_micros(1_234)),
+                replica_away: false,
+            },
             writing: true,
             pools: [
                 PoolState {
@@ -267,7 +279,7 @@ mod tests {
     #[test]
     fn an_absent_database_and_a_full_log_degrade_and_say_what_to_do() {
         let mut away = sound();
-        away.ping = None;
+        away.pulse.database = None;
         away.writing = false;
         let body = away.body();
         assert_eq!(body.status, Status::Degraded);
@@ -280,6 +292,21 @@ mod tests {
         assert_eq!(body.status, Status::Degraded);
         assert!(!body.accepting);
         assert!(body.problems[0].contains("RUVVECTOR_LOG_MAX_BYTES"));
+    }
+
+    /// Only the read pool was asked: with the replica away, `/health` and an alert at night told of a database that had gone.
+    #[test]
+    fn an_absent_replica_is_no_absent_database() {
+        let mut report = sound();
+        report.pulse.replica_away = true;
+        let body = report.body();
+        assert_eq!(body.status, Status::Degraded);
+        assert!(body.accepting && body.database.connected);
+        assert_eq!(body.problems.len(), 1);
+        assert!(
+            body.problems[0]
+                .contains("RUVVECTOR_DATABASE_READ_URL names does not answer: queries fail")
+        );
     }
 
     #[test]

@@ -12,14 +12,14 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::readiness::{Phase, Readiness};
-use super::report::{Ping, Report};
+use super::report::Report;
 use crate::log::Log;
-use crate::store::Store;
+use crate::store::{Pulse, Store};
 use crate::write::Progress;
 
 /// How often the database is asked for a sign of life, and how long that may take.
-const PING_INTERVAL: Duration = Duration::from_secs(2);
-const PING_TIMEOUT: Duration = Duration::from_secs(2);
+const PULSE_INTERVAL: Duration = Duration::from_secs(2);
+const PULSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often samples of histograms are folded into their buckets; without it they would pile up between scrapes.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -42,25 +42,25 @@ struct Watched {
     sources: Sources,
     handle: PrometheusHandle,
     started: Instant,
-    /// `None` until the first ping has come back or run out of time.
-    ping: watch::Receiver<Option<Ping>>,
+    /// `None` until the first has come back or run out of time.
+    pulse: watch::Receiver<Option<Pulse>>,
     /// Ends with the last clone.
     _background: JoinSet<()>,
 }
 
 impl Watch {
-    /// Starts the background work (the database's ping, the upkeep of histograms), which ends with the last clone: call it
+    /// Starts the background work (the database's pulse, the upkeep of histograms), which ends with the last clone: call it
     /// on the runtime.
     pub fn start(sources: Sources, handle: PrometheusHandle) -> Self {
-        let (told, ping) = watch::channel(None);
+        let (told, pulse) = watch::channel(None);
         let mut background = JoinSet::new();
-        background.spawn(ping_for_ever(sources.store.clone(), told));
+        background.spawn(pulse_for_ever(sources.store.clone(), told));
         background.spawn(upkeep_for_ever(handle.clone()));
         Self(Arc::new(Watched {
             sources,
             handle,
             started: Instant::now(),
-            ping,
+            pulse,
             _background: background,
         }))
     }
@@ -74,17 +74,17 @@ impl Watch {
         sources.readiness.phase(&sources.log.status())
     }
 
-    /// What is known now. Waits only at the very start, for the first ping, and no longer than that may take.
+    /// What is known now. Waits only at the very start, for the first pulse, and no longer than that may take.
     pub(super) async fn report(&self) -> Report {
-        let mut first = self.0.ping.clone();
-        let _ = timeout(PING_TIMEOUT, first.wait_for(Option::is_some)).await;
-        let ping = self.0.ping.borrow().flatten();
+        let mut first = self.0.pulse.clone();
+        let _ = timeout(PULSE_TIMEOUT, first.wait_for(Option::is_some)).await;
+        let pulse = self.0.pulse.borrow().unwrap_or_default();
         let sources = &self.0.sources;
         let log = sources.log.status();
         Report {
             phase: sources.readiness.phase(&log),
             log,
-            ping,
+            pulse,
             writing: sources.progress.connected(),
             pools: sources.store.pools(),
             kind: sources.store.kind(),
@@ -96,16 +96,12 @@ impl Watch {
     }
 }
 
-async fn ping_for_ever(store: Store, told: watch::Sender<Option<Ping>>) {
-    let mut ticks = interval(PING_INTERVAL);
+async fn pulse_for_ever(store: Store, told: watch::Sender<Option<Pulse>>) {
+    let mut ticks = interval(PULSE_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let ping = match timeout(PING_TIMEOUT, store.ping()).await {
-            Ok(Ok(took)) => Some(took),
-            Ok(Err(_)) | Err(_) => None,
-        };
-        told.send_replace(Some(ping));
+        told.send_replace(Some(store.pulse(PULSE_TIMEOUT).await));
     }
 }
 

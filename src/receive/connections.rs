@@ -4,7 +4,8 @@
 //! while its client still sends.
 
 use std::convert::Infallible;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
+use std::os::fd::AsFd;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,8 +45,9 @@ const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 /// How long what a client still sends is read after the last answer, as closing at once would reset it.
 const LINGER: Duration = Duration::from_secs(2);
-/// How long the service waits, when it stops, for the rest of a head that has begun to come in, and how often it looks.
-const HEAD_WHOLE: Duration = Duration::from_secs(1);
+/// How long the service waits, when it stops, for the first request of a new connection, for the rest of a head that has
+/// begun to come in, and for places for those in the queue; and how often it looks at a head.
+const LAST_HEADS: Duration = Duration::from_secs(1);
 const HEAD_AGAIN: Duration = Duration::from_millis(20);
 
 /// The two steps of a stop.
@@ -53,7 +55,7 @@ const HEAD_AGAIN: Duration = Duration::from_millis(20);
 pub struct Drain {
     /// Connections are still accepted and requests served, but clients are told to go: `Connection: close`, GOAWAY.
     pub closing: CancellationToken,
-    /// No more connections; what is under way is finished.
+    /// No more connections than wait in the queue already; what is under way is finished.
     pub stop: CancellationToken,
 }
 
@@ -78,7 +80,7 @@ impl Places {
     }
 }
 
-/// Serves `router` on `listener` until `drain.stop`, then finishes the requests under way and returns.
+/// Serves `router` on `listener` until `drain.stop`, then those who have connected by then, and returns.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
@@ -94,17 +96,24 @@ pub async fn serve(
         listener,
         failure: Rarely::default(),
     };
+    let mut over = pin!(async {
+        drain.stop.cancelled().await;
+        sleep(LAST_HEADS).await;
+    });
     loop {
         // The place comes second, or a socket without clients would keep one from the others. So one connection a
         // socket waits here; those after it wait in the listener's queue.
         let accepted = async {
-            let stream = door.accept().await;
-            (stream, places.take().await)
+            let stream = door.accept(&drain.stop).await?;
+            Some((stream, places.take().await))
         };
-        let (stream, place) = tokio::select! {
+        let accepted = tokio::select! {
             biased;
-            () = drain.stop.cancelled() => break,
+            () = over.as_mut() => None,
             accepted = accepted => accepted,
+        };
+        let Some((stream, place)) = accepted else {
+            break;
         };
         let connection = Connection {
             wire: Wire::new(stream),
@@ -134,15 +143,22 @@ struct Door {
 }
 
 impl Door {
-    async fn accept(&self) -> TcpStream {
+    /// The next connection; once `stop` has come, only one that is there already: closing the socket would reset it.
+    async fn accept(&self, stop: &CancellationToken) -> Option<TcpStream> {
         loop {
-            match self.listener.accept().await {
-                Ok((stream, _peer)) => {
+            let accepted = tokio::select! {
+                biased;
+                () = stop.cancelled() => self.queued(),
+                accepted = self.listener.accept() => accepted.map(|(stream, _peer)| stream),
+            };
+            match accepted {
+                Ok(stream) => {
                     // Without it answers would wait for acknowledgements; a failure costs only that.
                     let _ = stream.set_nodelay(true);
-                    return stream;
+                    return Some(stream);
                 }
                 Err(error) if is_of_one_connection(error.kind()) => {}
+                Err(_) if stop.is_cancelled() => return None,
                 Err(error) => {
                     if self.failure.is_due() {
                         tracing::warn!(%error, "no connection can be accepted; trying again");
@@ -151,6 +167,14 @@ impl Door {
                 }
             }
         }
+    }
+
+    /// Asks the kernel itself: Tokio may not have heard yet of the latest ones.
+    fn queued(&self) -> io::Result<TcpStream> {
+        let listener = std::net::TcpListener::from(self.listener.as_fd().try_clone_to_owned()?);
+        let (stream, _peer) = listener.accept()?;
+        stream.set_nonblocking(true)?;
+        TcpStream::from_std(stream)
     }
 }
 
@@ -203,7 +227,7 @@ enum End {
 #[derive(Clone, Copy)]
 enum Leaving {
     No,
-    /// It ends after the request whose head is coming in, if that is whole by then.
+    /// It ends after the request whose head is to come or is coming in, if that is whole by then.
     Soon(Instant),
     /// The protocol was asked to end it; cut when it still only waits by then.
     Asked(Instant),
@@ -239,7 +263,9 @@ impl Connection {
             let now = Instant::now();
             let wake = match leaving {
                 Leaving::No => deadline,
-                Leaving::Soon(by) if phase == Phase::Head && now < by => now + HEAD_AGAIN,
+                Leaving::Soon(by) if matches!(phase, Phase::Fresh | Phase::Head) && now < by => {
+                    deadline.min(now + HEAD_AGAIN)
+                }
                 Leaving::Soon(_) => {
                     connection.as_mut().graceful_shutdown();
                     leaving = Leaving::Asked(now + self.header_timeout);
@@ -277,7 +303,7 @@ impl Connection {
                 }
                 () = self.drain.stop.cancelled(), if matches!(leaving, Leaving::No) => {
                     told = self.tell();
-                    leaving = Leaving::Soon(Instant::now() + HEAD_WHOLE);
+                    leaving = Leaving::Soon(Instant::now() + LAST_HEADS);
                 }
             }
         }

@@ -270,14 +270,11 @@ impl Store {
         }
     }
 
-    /// A round trip on the read pool, for `/health`.
-    ///
-    /// # Errors
-    /// [`StoreError::Retry`].
-    pub async fn ping(&self) -> Result<Duration, StoreError> {
+    /// Signs of life, for `/health`; each is waited for no longer than `limit`.
+    pub async fn pulse(&self, limit: Duration) -> Pulse {
         match self {
-            Self::Postgres(store) => store.ping().await,
-            Self::Sqlite(store) => store.ping().await,
+            Self::Postgres(store) => store.pulse(limit).await,
+            Self::Sqlite(store) => store.pulse(limit).await,
         }
     }
 
@@ -317,6 +314,15 @@ impl Store {
             Self::Sqlite(store) => store.pools(),
         }
     }
+}
+
+/// Who gave a sign of life.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Pulse {
+    /// How long the database that is written to took for a round trip; `None` = it did not answer.
+    pub database: Option<Duration>,
+    /// Queries go to a replica, and it did not answer.
+    pub replica_away: bool,
 }
 
 /// What a round of maintenance found; gauges.

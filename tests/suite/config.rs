@@ -319,6 +319,47 @@ fn the_healthcheck_says_what_the_service_answers() {
     }
 }
 
+/// In a container whose command read its secrets from files, `docker exec` had none of them, and a healthcheck there ended with
+/// 2 for a database that it never asks.
+#[test]
+fn the_healthcheck_needs_no_secrets_and_no_database() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = std::thread::spawn(move || {
+        for _ in 0..2 {
+            let (mut stream, _) = listener.accept().unwrap();
+            head(&mut stream);
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+                .unwrap();
+        }
+    });
+    let (_dir, path) = file(&format!("store = \"postgres\"\nservice_port = {port}\n"));
+    let by_file = call(&["healthcheck", "--config", &path], &[]);
+    assert_eq!(by_file.code, Some(0), "{}", by_file.err);
+    assert_eq!(by_file.err, "");
+    let variables = [
+        ("RUVVECTOR_SERVICE_PORT", port.to_string()),
+        ("RUVVECTOR_STORE", "postgres".to_owned()),
+        (
+            "DATABASE_URL_FILE",
+            "/run/secrets/that-are-not-here".to_owned(),
+        ),
+    ];
+    let variables = variables
+        .each_ref()
+        .map(|(name, value)| (*name, value.as_str()));
+    let by_environment = call(&["healthcheck"], &variables);
+    assert_eq!(by_environment.code, Some(0), "{}", by_environment.err);
+    server.join().unwrap();
+
+    // What it does need is asked for.
+    let (_dir, path) = file("service_port = \"soon\"\n");
+    let ended = call(&["healthcheck", "--config", &path], &[]);
+    assert_eq!(ended.code, Some(2), "{}", ended.err);
+    assert!(ended.err.contains("service_port"), "{}", ended.err);
+}
+
 #[test]
 fn the_healthcheck_of_every_address_finds_a_service_without_ipv6() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

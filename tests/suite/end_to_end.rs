@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::support::ledger::Ledger;
 use crate::support::load::{Load, Shape};
-use crate::support::postgres::Database;
+use crate::support::postgres::{Cluster, Database};
 use crate::support::prometheus::Prometheus;
 use crate::support::service::{Launch, Service};
 
@@ -130,7 +130,7 @@ async fn the_smoke_check_passes_on_both_stores_and_fails_without_a_service() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn health_answers_at_once_when_the_database_hangs() {
-    let cluster = crate::support::postgres::Cluster::start();
+    let cluster = Cluster::start();
     let dir = directory();
     let service = Launch::postgres(dir.path(), &cluster.url()).start().await;
     service
@@ -149,4 +149,57 @@ async fn health_answers_at_once_when_the_database_hangs() {
     .await;
     cluster.go_on();
     assert_eq!(answered, Ok(true));
+}
+
+/// `/health` told of a database that did not answer, and `ruvvector_db_up` was 0, while all was written: the replica for
+/// queries was away, and only that was asked.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_is_away_is_told_as_that_while_writing_goes_on() {
+    let database = Database::new().await;
+    let replica = Cluster::start();
+    let dir = directory();
+    let service = Launch::postgres(dir.path(), &database.url)
+        .with("RUVVECTOR_DATABASE_READ_URL", &replica.url())
+        .start()
+        .await;
+    service
+        .until("the service is well", async |service: &Service| {
+            service.health().await["status"] == "ok"
+        })
+        .await;
+
+    replica.stop("immediate");
+    service
+        .until("the replica is missed", async |service: &Service| {
+            service.health().await["status"] == "degraded"
+        })
+        .await;
+    let health = service.health().await;
+    assert_eq!(health["database"]["connected"], true, "{health}");
+    let problems = health["problems"].to_string();
+    assert!(
+        problems.contains("RUVVECTOR_DATABASE_READ_URL names does not answer: queries fail"),
+        "{problems}"
+    );
+    assert!(!problems.contains("the database (postgres)"), "{problems}");
+    let up = service.metrics().await.sum("ruvvector_db_up");
+    assert!((up - 1.0).abs() < f64::EPSILON, "{up}");
+}
+
+/// Whoever started a second service on a directory in use was told to send an event to it, and after that why there was none.
+#[tokio::test(flavor = "multi_thread")]
+async fn only_a_service_that_is_ready_says_how_to_use_it() {
+    let dir = directory();
+    let launch = Launch::sqlite(dir.path());
+    let first = launch.start().await;
+    first
+        .until("it says how to use it", async |first: &Service| {
+            first.lines().contains("send an event")
+        })
+        .await;
+    let mut second = launch.spawn();
+    assert!(!second.ended(Duration::from_secs(60)).await.success());
+    let said = second.lines();
+    assert!(said.contains("in use by another process"), "{said}");
+    assert!(!said.contains("send an event"), "{said}");
 }

@@ -30,7 +30,7 @@ pub(in crate::observe) async fn metrics(State(watch): State<Watch>) -> impl Into
 /// Sets the gauges that are facts of the moment.
 fn refresh(report: &Report) {
     gauge!(super::READY).set(f64::from(report.phase == Phase::Ready));
-    gauge!(super::DB_UP).set(f64::from(report.ping.is_some()));
+    gauge!(super::DB_UP).set(f64::from(report.pulse.database.is_some()));
     log_gauges(&report.log, report.oldest_seconds());
     let [write, read] = report.pools;
     pool_gauges("write", write);

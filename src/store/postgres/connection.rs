@@ -88,6 +88,15 @@ impl Postgres {
         self.acquire(&self.read_pool, options, "read").await
     }
 
+    /// A round trip, for who only wants to know whether there is an answer: without a histogram, and without a reason.
+    pub(super) async fn ping(&self, pool: &PgPool) -> Result<Duration, sqlx::Error> {
+        let mut lease = Lease(Some(pool.acquire().await?));
+        let start = Instant::now();
+        lease.ping().await?;
+        lease.release();
+        Ok(start.elapsed())
+    }
+
     async fn acquire(
         &self,
         pool: &PgPool,
@@ -224,7 +233,8 @@ pub(super) async fn within<T>(
             "timeout",
             None,
             format!(
-                "{doing}: no answer within {} s: the database or the network to it hangs",
+                "{doing}: no answer within {} s: the database or the network to it hangs, or a pooler before it has no \
+                 connection free (PgBouncer: cl_waiting in SHOW POOLS; raise default_pool_size)",
                 limit.as_secs()
             ),
         )),

@@ -5,6 +5,8 @@
 //!
 //! Source: PostgreSQL, Appendix A, "PostgreSQL Error Codes".
 
+use std::io::ErrorKind;
+
 use sqlx::postgres::PgDatabaseError;
 
 use crate::store::StoreError;
@@ -22,6 +24,10 @@ pub(super) fn retry(
     }
 }
 
+const SEE_SERVER: &str = "see that the database runs and can be reached";
+const SEE_TLS: &str = "see the server's certificate, and sslmode, sslrootcert and the host's name in the database's URL";
+const SEE_FILES: &str = "see the files that the database's URL names: the server's socket, or sslrootcert, sslcert, sslkey";
+
 /// The meaning of an error of any statement but a COPY of rows.
 pub(super) fn from_sqlx(doing: &str, error: &sqlx::Error) -> StoreError {
     match error {
@@ -29,17 +35,19 @@ pub(super) fn from_sqlx(doing: &str, error: &sqlx::Error) -> StoreError {
             Some(error) => from_database(doing, error),
             None => retry("other", None, format!("{doing}: {error}")),
         },
-        sqlx::Error::Io(error) => retry(
-            "connection",
-            None,
-            format!("{doing}: {error}: see that the database runs and can be reached"),
-        ),
+        sqlx::Error::Io(error) => {
+            let advice = match error.kind() {
+                // So the driver wraps what TLS finds wrong.
+                ErrorKind::InvalidData => SEE_TLS,
+                ErrorKind::NotFound | ErrorKind::PermissionDenied => SEE_FILES,
+                _ => SEE_SERVER,
+            };
+            retry("connection", None, format!("{doing}: {error}: {advice}"))
+        }
         sqlx::Error::Tls(error) => retry(
             "connection",
             None,
-            format!(
-                "{doing}: TLS: {error}: see the server's certificate and sslmode in the database's URL"
-            ),
+            format!("{doing}: TLS: {error}: {SEE_TLS}"),
         ),
         sqlx::Error::PoolTimedOut => retry(
             "resources",
@@ -103,14 +111,33 @@ fn row_in_context(context: &str) -> Option<usize> {
 
 fn from_database(doing: &str, error: &PgDatabaseError) -> StoreError {
     let code = error.code();
-    let (class, advice) = meaning(code);
     let message = error.message();
+    let (class, advice) = poolers(message).unwrap_or_else(|| meaning(code));
     let text = if advice.is_empty() {
         format!("{doing}: {message} (SQLSTATE {code})")
     } else {
         format!("{doing}: {message} (SQLSTATE {code}): {advice}")
     };
     retry(class, Some(code), text)
+}
+
+/// PgBouncer's own errors all have one code, which PostgreSQL has for others.
+fn poolers(message: &str) -> Option<(&'static str, &'static str)> {
+    if message.starts_with("unsupported startup parameter") {
+        Some((
+            "permission",
+            "the pooler takes no such parameter: leave it out of the database's URL (search_path can be set on the role), or \
+             name it in PgBouncer's ignore_startup_parameters",
+        ))
+    } else if message.starts_with("query_wait_timeout") || message.contains("max_client_conn") {
+        Some((
+            "resources",
+            "the pooler has no connection free: raise default_pool_size or max_client_conn in PgBouncer, or use fewer \
+             connections here",
+        ))
+    } else {
+        None
+    }
 }
 
 /// The class of an error and what to do.
@@ -161,10 +188,7 @@ fn meaning(sqlstate: &str) -> (&'static str, &'static str) {
             "the table's columns are not of the types that this version writes",
         ),
         _ => match sqlstate.get(..2) {
-            Some("08") => (
-                "connection",
-                "see that the database runs and can be reached",
-            ),
+            Some("08") => ("connection", SEE_SERVER),
             Some("53") => ("resources", "the server lacks resources"),
             Some("58" | "XX") => ("other", "the server failed: see its log"),
             Some("42" | "3F") => (
@@ -178,7 +202,7 @@ fn meaning(sqlstate: &str) -> (&'static str, &'static str) {
 
 #[cfg(test)]
 mod tests {
-    use super::{may_be_the_rows_fault, meaning, row_in_context};
+    use super::*;
 
     #[test]
     fn the_row_is_read_from_the_last_line_of_the_context() {
@@ -212,6 +236,44 @@ mod tests {
         ] {
             assert!(!may_be_the_rows_fault(code, None), "{code}");
         }
+    }
+
+    /// Whatever went wrong with TLS or at a pooler, "see that the database runs" was the advice.
+    #[test]
+    fn advice_is_about_what_went_wrong() {
+        let of = |kind: ErrorKind, text: &str| {
+            let error = sqlx::Error::Io(std::io::Error::new(kind, text.to_owned()));
+            from_sqlx("connecting", &error).to_string()
+        };
+        let tls = of(
+            ErrorKind::InvalidData,
+            "invalid peer certificate: UnknownIssuer",
+        );
+        assert!(tls.ends_with(SEE_TLS), "{tls}");
+        assert!(of(ErrorKind::NotFound, "gone").ends_with(SEE_FILES));
+        assert!(of(ErrorKind::ConnectionRefused, "refused").ends_with(SEE_SERVER));
+        for (message, class, advice) in [
+            (
+                "unsupported startup parameter: options",
+                "permission",
+                "ignore_startup_parameters",
+            ),
+            (
+                "unsupported startup parameter in options: search_path",
+                "permission",
+                "on the role",
+            ),
+            ("query_wait_timeout", "resources", "default_pool_size"),
+            (
+                "no more connections allowed (max_client_conn)",
+                "resources",
+                "max_client_conn",
+            ),
+        ] {
+            let (found, text) = poolers(message).expect(message);
+            assert!(found == class && text.contains(advice), "{message}: {text}");
+        }
+        assert_eq!(poolers("the database system is shutting down"), None);
     }
 
     #[test]

@@ -6,13 +6,14 @@
 //! **Invariant:** a batch's rows, dead letters and positions commit together.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sqlx::ConnectOptions;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use tokio::time::timeout;
 
 use super::known::Known;
-use super::{Account, Options, PoolState, StoreError, StreamFacts, Target};
+use super::{Account, Options, PoolState, Pulse, StoreError, StreamFacts, Target};
 use crate::log::StreamId;
 
 /// Connections, deadlines, and how a transaction begins.
@@ -58,6 +59,8 @@ pub struct Postgres {
 struct Shared {
     write_options: PgConnectOptions,
     read_options: PgConnectOptions,
+    /// Queries go to another server.
+    replica: bool,
     migrate: bool,
     retention_days: Option<u32>,
     connect_timeout: Duration,
@@ -81,6 +84,7 @@ impl Postgres {
         else {
             unreachable!("a Postgres is only made for a Postgres target");
         };
+        let replica = read.is_some();
         let read = read.as_ref().unwrap_or(write);
         let pool = |connect: &PgConnectOptions, connections: u32| {
             PgPoolOptions::new()
@@ -94,6 +98,7 @@ impl Postgres {
             shared: Arc::new(Shared {
                 write_options: for_poolers(write),
                 read_options: for_poolers(read),
+                replica,
                 migrate: options.migrate,
                 retention_days: options.retention_days,
                 connect_timeout: options.connect_timeout,
@@ -161,18 +166,25 @@ impl Postgres {
         self.commit(lease).await
     }
 
-    /// A round trip on the read pool.
-    pub(super) async fn ping(&self) -> Result<Duration, StoreError> {
-        let mut connection = self.read_connection().await?;
-        let start = Instant::now();
-        within(
-            self.shared.connect_timeout,
-            "asking for a sign of life",
-            sqlx::Connection::ping(&mut *connection),
-        )
-        .await
-        .inspect_err(|_| connection.close_on_drop())?;
-        Ok(start.elapsed())
+    /// A round trip on each pool.
+    pub(super) async fn pulse(&self, limit: Duration) -> Pulse {
+        let (write, read) = tokio::join!(
+            timeout(limit, self.ping(&self.write_pool)),
+            timeout(limit, self.ping(&self.read_pool)),
+        );
+        let [write, read] = [write, read].map(|ping| ping.ok()?.ok());
+        if self.shared.replica {
+            Pulse {
+                database: write,
+                replica_away: read.is_none(),
+            }
+        } else {
+            // One server: a pool whose connections are all at work is no sign of its death.
+            Pulse {
+                database: write.or(read),
+                replica_away: false,
+            }
+        }
     }
 
     pub(super) async fn close(&self) {

@@ -15,7 +15,9 @@ use sqlx::{Connection, SqliteConnection, SqlitePool};
 
 use super::known::Known;
 use super::window::Window;
-use super::{Account, Batch, Maintained, Options, PoolState, StoreError, StreamFacts, Target};
+use super::{
+    Account, Batch, Maintained, Options, PoolState, Pulse, StoreError, StreamFacts, Target,
+};
 use crate::event::Resource;
 use crate::log::StreamId;
 use crate::observe::own_traces::spans::{self, System};
@@ -219,13 +221,14 @@ impl Sqlite {
         settle(connection, done)
     }
 
-    pub(super) async fn ping(&self) -> Result<Duration, StoreError> {
+    pub(super) async fn pulse(&self, limit: Duration) -> Pulse {
         let began = Instant::now();
-        let fault = self.fault();
-        fault
-            .within(sqlx::query("SELECT count(*) FROM sqlite_schema").execute(&self.read_pool))
-            .await?;
-        Ok(began.elapsed())
+        let ping = sqlx::query("SELECT count(*) FROM sqlite_schema").execute(&self.read_pool);
+        let answer = tokio::time::timeout(limit, ping).await;
+        Pulse {
+            database: matches!(answer, Ok(Ok(_))).then(|| began.elapsed()),
+            replica_away: false,
+        }
     }
 
     pub(super) async fn close(&self) {

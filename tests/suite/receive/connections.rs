@@ -189,6 +189,57 @@ async fn draining_finishes_what_is_under_way_and_takes_no_more() {
     assert_eq!(served.log.status().appended, 3);
 }
 
+/// nginx connected just when an instance stopped: its connection was reset in the listener's queue, or closed before its first
+/// request, and nginx answered 502 to a client whose event nobody had refused.
+#[tokio::test]
+async fn who_has_connected_when_the_stop_comes_is_served_and_who_says_nothing_is_not_waited_for_long()
+ {
+    let served = Served::start().await;
+    let mut accepted = served.raw().await;
+    // The server runs on this thread: it gets no turn between these connections and the stop.
+    assert_eq!(served.post_event().await.status, 200);
+    let sockets =
+        [(); 20].map(|()| std::net::TcpStream::connect(served.address).expect("it listens"));
+    served.drain.stop.cancel();
+    let mut queued: Vec<Raw> = sockets.into_iter().map(Raw::of).collect();
+    let mut silent = queued.pop().expect("20");
+
+    // The door closes at once all the same.
+    while TcpStream::connect(served.address).await.is_ok() {}
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    for raw in queued.iter_mut().chain([&mut accepted]) {
+        let answer = exchange(raw).await;
+        assert_eq!(answer.status, 200);
+        assert_eq!(answer.header("connection"), Some("close"));
+        raw.closed().await;
+    }
+    silent.closed().await;
+    served.server.await.expect("it returns");
+    assert_eq!(served.log.status().appended, 21);
+}
+
+#[tokio::test]
+async fn a_stop_does_not_wait_for_places_that_do_not_come_free() {
+    let served = Served::start_with(Options {
+        connections: 1,
+        ..Options::default()
+    })
+    .await;
+    let mut busy = served.raw().await;
+    busy.send(head("/ingest", "Expect: 100-continue\r\n", EVENT.len()))
+        .await;
+    assert_eq!(busy.answer().await.expect("an answer").status, 100);
+    let _queued = [served.raw().await, served.raw().await];
+    served.drain.stop.cancel();
+    let closed = async { while TcpStream::connect(served.address).await.is_ok() {} };
+    tokio::time::timeout(Duration::from_secs(5), closed)
+        .await
+        .expect("no more connections are taken");
+    busy.send(EVENT).await;
+    assert_eq!(busy.answer().await.expect("an answer").status, 200);
+    served.server.await.expect("it returns");
+}
+
 #[tokio::test]
 async fn before_the_stop_clients_are_served_and_told_to_go() {
     let served = Served::start().await;

@@ -18,7 +18,8 @@ async fn the_file_is_for_its_owner_alone_and_survives_a_second_first_contact() {
     }
     let again = file.store().await;
     assert_eq!(count(&file, "telemetry_events").await, 3);
-    assert!(again.ping().await.is_ok());
+    let pulse = again.pulse(Duration::from_secs(10)).await;
+    assert!(pulse.database.is_some() && !pulse.replica_away);
     assert!(again.pools()[0].max == 1 && again.pools()[1].max == 2);
 }
 

@@ -47,6 +47,15 @@ impl Raw {
         }
     }
 
+    /// A connection that was made while the runtime had no turn.
+    pub fn of(stream: std::net::TcpStream) -> Self {
+        stream.set_nonblocking(true).expect("a socket");
+        Self {
+            stream: TcpStream::from_std(stream).expect("a socket"),
+            received: Vec::new(),
+        }
+    }
+
     /// Sends as much as the server takes, and tells whether that was all.
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
         self.stream.write_all(bytes.as_ref()).await.is_ok()
