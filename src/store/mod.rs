@@ -281,11 +281,12 @@ impl Store {
         }
     }
 
-    /// Ends all connections in order: SQLite's file is whole without its WAL after that. Waits for what is under way.
-    pub async fn close(&self) {
+    /// Ends all connections in order, in so long at most; what does not answer by then need not be told goodbye. SQLite's file
+    /// is whole without its WAL after that, or a warning says that it is not. Nothing can be asked of the store any more.
+    pub async fn close(&self, within: Duration) {
         match self {
-            Self::Postgres(store) => store.close().await,
-            Self::Sqlite(store) => store.close().await,
+            Self::Postgres(store) => store.close(within).await,
+            Self::Sqlite(store) => store.close(within).await,
         }
     }
 
@@ -318,6 +319,9 @@ impl Store {
         }
     }
 }
+
+/// Long enough to close any store that answers.
+pub const GOODBYE: Duration = Duration::from_secs(5);
 
 /// What a round of maintenance found; gauges.
 #[derive(Clone, Copy, Debug, Default)]

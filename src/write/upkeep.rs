@@ -1,12 +1,14 @@
 //! Heartbeats and maintenance, beside the batches.
 //!
+//! A round that has begun when the work is over goes on to its end, so that no transaction is left open.
+//!
 //! **Invariant:** a batch waits for one heartbeat at most and never for a round of maintenance, and neither marks anything
 //! stored.
 
-use std::convert::Infallible;
 use std::time::Duration;
 
 use metrics::gauge;
+use tokio_util::sync::CancellationToken;
 
 use super::Shared;
 use super::progress::Concern;
@@ -21,9 +23,8 @@ const UNTIL_CONNECTED: Duration = Duration::from_millis(500);
 
 /// Tells the database, while it is there, what this collector holds; and looks whether its account moved back, which a
 /// failover can do without any connection being seen to fail.
-pub(super) async fn heartbeats(shared: &Shared) -> Infallible {
-    loop {
-        tokio::time::sleep(HEARTBEAT).await;
+pub(super) async fn heartbeats(shared: &Shared, over: &CancellationToken) {
+    while pause(HEARTBEAT, over).await {
         if !shared.progress.connected() {
             continue;
         }
@@ -36,6 +37,12 @@ pub(super) async fn heartbeats(shared: &Shared) -> Infallible {
             }
         }
     }
+}
+
+/// Whether there is more to do after it.
+async fn pause(length: Duration, over: &CancellationToken) -> bool {
+    let paused = over.run_until_cancelled(tokio::time::sleep(length)).await;
+    paused.is_some()
 }
 
 /// Tells the database which streams are held and which are gone. Whether it still holds all that it said it stored.
@@ -76,9 +83,11 @@ pub(super) async fn beat(shared: &Shared) -> Result<bool, StoreError> {
 }
 
 /// Rounds of the store's own maintenance, while the last contact went well: none in a schema that is not known.
-pub(super) async fn maintenance(shared: &Shared) -> Infallible {
+pub(super) async fn maintenance(shared: &Shared, over: &CancellationToken) {
     while !shared.progress.connected() {
-        tokio::time::sleep(UNTIL_CONNECTED).await;
+        if !pause(UNTIL_CONNECTED, over).await {
+            return;
+        }
     }
     loop {
         if shared.progress.connected() {
@@ -100,7 +109,9 @@ pub(super) async fn maintenance(shared: &Shared) -> Infallible {
                 }
             }
         }
-        tokio::time::sleep(shared.options.maintenance_interval).await;
+        if !pause(shared.options.maintenance_interval, over).await {
+            return;
+        }
     }
 }
 

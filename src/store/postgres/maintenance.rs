@@ -55,19 +55,30 @@ impl Postgres {
     ) -> Result<Maintained, StoreError> {
         let mut connection = self.connect().await?;
         let mut guard = self.connect().await?;
-        if self.take_turn(&mut guard).await? {
-            self.make_days_ahead(&mut connection).await?;
-            self.summarise_and_analyze(&mut connection).await?;
-            self.remove_expired(&mut connection, oldest_held_unix_nano)
-                .await?;
-            end(&mut guard, "ROLLBACK", self.limit()).await?;
-        }
-        let maintained = self.gauges(&mut connection).await?;
-        // An orderly goodbye; the work is done, whether it is heard or not.
+        let maintained = self
+            .round(&mut connection, &mut guard, oldest_held_unix_nano)
+            .await;
+        // An orderly goodbye; the work is done or has failed, whether it is heard or not.
         for connection in [connection, guard] {
             let _ = within(self.limit(), "closing", sqlx::Connection::close(connection)).await;
         }
-        Ok(maintained)
+        maintained
+    }
+
+    async fn round(
+        &self,
+        connection: &mut PgConnection,
+        guard: &mut PgConnection,
+        oldest_held_unix_nano: Option<i64>,
+    ) -> Result<Maintained, StoreError> {
+        if self.take_turn(guard).await? {
+            self.make_days_ahead(connection).await?;
+            self.summarise_and_analyze(connection).await?;
+            self.remove_expired(connection, oldest_held_unix_nano)
+                .await?;
+            end(guard, "ROLLBACK", self.limit()).await?;
+        }
+        self.gauges(connection).await
     }
 
     /// Whether no other collector is at it; if so, holds the turn until the transaction ends.

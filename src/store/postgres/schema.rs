@@ -178,7 +178,9 @@ impl Postgres {
             sqlx::raw_sql("DEALLOCATE ALL").execute(&mut *transaction),
         )
         .await?;
-        within(MIGRATION_LIMIT, DOING, transaction.commit()).await
+        within(MIGRATION_LIMIT, DOING, transaction.commit()).await?;
+        let _ = within(self.limit(), "closing", connection.close()).await;
+        Ok(())
     }
 
     /// Reads what the database is and has.

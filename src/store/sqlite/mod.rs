@@ -228,9 +228,43 @@ impl Sqlite {
         Ok(began.elapsed())
     }
 
-    pub(super) async fn close(&self) {
-        self.write_pool.close().await;
-        self.read_pool.close().await;
+    /// The readers go first: they keep what is in the WAL from being brought into the file.
+    pub(super) async fn close(&self, within: Duration) {
+        if self.write_pool.is_closed() {
+            return;
+        }
+        let last = Instant::now() + within;
+        let _ = tokio::time::timeout(within / 2, self.read_pool.close()).await;
+        let emptied = async {
+            let emptied = self.empty_wal().await;
+            self.write_pool.close().await;
+            emptied
+        };
+        let left = last.saturating_duration_since(Instant::now());
+        let why = match tokio::time::timeout(left, emptied).await {
+            Ok(Ok(true)) => return,
+            Ok(Ok(false)) => "another process reads the file".to_owned(),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("the disk did not come to an end within {within:?}"),
+        };
+        tracing::warn!(
+            "{0}: rows are left in {0}-wal, which belongs to it ({why}); copy both, or start and stop once more",
+            self.settings.path.display()
+        );
+    }
+
+    /// Brings what is in the WAL into the file; whether all of it is. SQLite does so by itself only when the last of all
+    /// processes closes the file.
+    async fn empty_wal(&self) -> Result<bool, StoreError> {
+        let mut wal = self.settings.path.clone().into_os_string();
+        wal.push("-wal");
+        if std::fs::metadata(wal).map_or(true, |found| found.len() == 0) {
+            return Ok(true);
+        }
+        let mut connection = self.writer().await?;
+        let query = sqlx::query_scalar("PRAGMA wal_checkpoint(TRUNCATE)");
+        let busy: Result<i64, _> = self.fault().within(query.fetch_one(&mut *connection)).await;
+        settle(connection, busy).map(|busy| busy == 0)
     }
 
     pub(super) fn pools(&self) -> [PoolState; 2] {
