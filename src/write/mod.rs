@@ -177,10 +177,10 @@ pub async fn run(
     let shared = Shared::new(log, store, options, progress, stop.clone(), Until::Stopped);
     let goodbye = (grace / 5).min(GOODBYE);
     let over = CancellationToken::new();
-    let work = async {
+    let work = Box::pin(async {
         let _over = over.clone().drop_guard();
         drain(&shared).await
-    };
+    });
     let rounds = join(
         upkeep::heartbeats(&shared, &over),
         upkeep::maintenance(&shared, &over),
