@@ -181,10 +181,10 @@ pub async fn run(
         let _over = over.clone().drop_guard();
         drain(&shared).await
     });
-    let rounds = join(
+    let rounds = Box::pin(join(
         upkeep::heartbeats(&shared, &over),
         upkeep::maintenance(&shared, &over),
-    );
+    ));
     let time_is_over = async {
         stop.cancelled().await;
         let waits = shared.log.status().queue_events > 0;

@@ -97,11 +97,14 @@ pub(super) async fn maintenance(shared: &Shared, over: &CancellationToken) {
                     shared.progress.solved(Concern::Maintenance);
                     show(shared, &maintained);
                 }
-                // The database is away: the writer finds out, and says so.
-                Err(StoreError::Retry {
-                    class: "connection",
-                    ..
-                }) => shared.look_again.notify_one(),
+                // The database is away, or its schema is newer: the writer finds out, and says so.
+                Err(
+                    StoreError::Retry {
+                        class: "connection",
+                        ..
+                    }
+                    | StoreError::Schema(_),
+                ) => shared.look_again.notify_one(),
                 Err(error) => {
                     let text = format!("the database's maintenance fails: {error}");
                     tracing::warn!("{text}");

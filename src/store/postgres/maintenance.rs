@@ -116,7 +116,7 @@ impl Postgres {
     }
 
     async fn today(&self, connection: &mut PgConnection) -> Result<Day, StoreError> {
-        let begun = self.begin_anywhere(connection).await?;
+        let begun = self.begin_in_known_schema(connection).await?;
         end(connection, "ROLLBACK", self.limit()).await?;
         Ok(Day::of(begun.now_us))
     }

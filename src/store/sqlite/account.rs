@@ -2,10 +2,10 @@
 //!
 //! **Invariant:** positions join `done` only in the transaction that writes their rows, and only if none was in it.
 
-use sqlx::{Connection, SqliteConnection};
+use sqlx::SqliteConnection;
 
 use super::error::Fault;
-use super::now_us;
+use super::{now_us, schema};
 use crate::log::StreamId;
 use crate::store::{Account, Batch, StoreError, StreamFacts};
 
@@ -91,9 +91,7 @@ pub(super) async fn heartbeat(
     fault: Fault<'_>,
 ) -> Result<(), StoreError> {
     let now = now_us();
-    let mut transaction = fault
-        .within(connection.begin_with("BEGIN IMMEDIATE"))
-        .await?;
+    let mut transaction = schema::begin(connection, &fault).await?;
     // An opening that took nothing leaves no row.
     for facts in held.iter().filter(|facts| facts.appended > 0) {
         let query = sqlx::query(

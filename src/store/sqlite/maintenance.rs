@@ -8,7 +8,7 @@
 use sqlx::SqliteConnection;
 
 use super::error::Fault;
-use super::now_us;
+use super::{now_us, schema};
 use crate::store::StoreError;
 use crate::store::window::DAY_US;
 
@@ -33,10 +33,10 @@ pub(super) async fn remove_expired(
     )
     .bind(ROWS_A_PIECE)
     .bind(now_us() - i64::from(days) * DAY_US);
-    Ok(fault
-        .within(query.execute(connection))
-        .await?
-        .rows_affected())
+    let mut transaction = schema::begin(connection, &fault).await?;
+    let removed = fault.within(query.execute(&mut *transaction)).await?;
+    fault.within(transaction.commit()).await?;
+    Ok(removed.rows_affected())
 }
 
 /// Days by which the oldest row has outlived the retention.

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{AssertSqlSafe, Connection, SqliteConnection, SqlitePool};
+use sqlx::{AssertSqlSafe, SqliteConnection, SqlitePool};
 
 use super::known::Known;
 use super::window::Window;
@@ -141,9 +141,7 @@ impl Sqlite {
         resources: &[&Resource],
     ) -> Result<(), StoreError> {
         let fault = self.fault();
-        let mut transaction = fault
-            .within(connection.begin_with("BEGIN IMMEDIATE"))
-            .await?;
+        let mut transaction = schema::begin(connection, &fault).await?;
         account::ensure(&mut transaction, facts.stream, &fault).await?;
         rows::insert_resources(&mut transaction, resources, &fault).await?;
         fault.within(transaction.commit()).await
@@ -161,9 +159,7 @@ impl Sqlite {
         batch: &Batch,
     ) -> Result<(), StoreError> {
         let fault = self.fault();
-        let mut transaction = fault
-            .within(connection.begin_with("BEGIN IMMEDIATE"))
-            .await?;
+        let mut transaction = schema::begin(connection, &fault).await?;
         account::add(&mut transaction, batch, &fault).await?;
         let window = Window::at(now_us(), self.settings.retention_days);
         let inserting = spans::statement(System::Sqlite, "INSERT", "telemetry_events");

@@ -179,6 +179,39 @@ async fn what_a_database_put_back_in_time_has_lost_is_written_again() {
     }
 }
 
+/// Reported by the first operator: only the idle connections dropped, and the older version wrote on into the newer schema.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_newer_schema_stops_writing_though_the_pool_reconnects_by_itself() {
+    let db = Db::postgres().await;
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let mut bench = Bench::new(dir.path());
+    bench.start(&db.options());
+    bench.accept(1).await;
+    bench.drained().await;
+    db.execute(
+        "INSERT INTO ruvvector_migrations (version, description, success, checksum, execution_time) \
+             VALUES (99, 'later', true, '', 0); \
+         SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+             WHERE datname = current_database() AND pid <> pg_backend_pid()",
+    )
+    .await;
+    bench.accept(1).await;
+    until("the schema is refused", async || {
+        let problems = bench.progress.problems();
+        problems
+            .iter()
+            .any(|problem| problem.contains("version 99"))
+    })
+    .await;
+    assert!(!bench.progress.connected());
+    db.assert_holds_exactly(1).await;
+    db.execute("DELETE FROM ruvvector_migrations WHERE version = 99")
+        .await;
+    bench.drained().await;
+    bench.stop().await;
+    db.assert_holds_exactly(2).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn maintenance_pauses_while_the_schema_is_not_known() {
     let db = Db::postgres().await;
