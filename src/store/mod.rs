@@ -72,7 +72,8 @@ pub struct StreamFacts {
     pub stream: StreamId,
     /// The highest synced position.
     pub appended: u64,
-    /// Receive time of the oldest record that is not stored.
+    /// Receive time of the oldest record that is held and not stored; `None` = all that is held is stored. What neither the
+    /// account nor the log has is a gap, and waits for nobody.
     pub oldest_unix_nano: Option<i64>,
 }
 

@@ -57,19 +57,23 @@ pub(super) async fn beat(shared: &Shared) -> Result<bool, StoreError> {
     let mut sound = true;
     for stream in &held {
         let stored = shared.progress.stored_of(stream.id);
+        let parts = shared.log.parts(stream.id);
         let account = shared.store.account(stream.id).await?;
-        sound &= stored
+        let is_sound = stored
             .ranges()
             .iter()
             .all(|range| account.missing(range).is_empty());
-        let drained = stream.last == 0
-            || account
-                .missing(&(stream.first.max(1)..=stream.last))
-                .is_empty();
+        sound &= is_sound;
+        // Only what a segment holds can still be brought: a gap waits for nothing.
+        let waiting = parts
+            .into_iter()
+            .find(|part| !account.missing(&part.positions).is_empty());
+        // The log knows the time of what it takes for unstored, which may be less than what the account lacks.
+        let known = oldest.filter(|_| is_sound);
         facts.push(StreamFacts {
             stream: stream.id,
             appended: stream.last,
-            oldest_unix_nano: oldest.filter(|_| !drained),
+            oldest_unix_nano: waiting.map(|part| known.unwrap_or(part.first_received_unix_nano)),
         });
     }
     let known = shared.progress.streams();

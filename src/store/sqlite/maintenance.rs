@@ -59,8 +59,9 @@ pub(super) async fn undrained(
 ) -> Result<u64, StoreError> {
     let query = sqlx::query_scalar::<_, i64>(
         "SELECT count(*) FROM ingest_streams
-         WHERE collector IS NOT ? AND released IS NULL AND heartbeat < ?
-           AND appended > coalesce(json_extract(done, '$[#-1][1]'), 0)",
+         WHERE collector IS NOT ? AND released IS NULL AND oldest IS NOT NULL AND heartbeat < ?
+           AND NOT (json_array_length(done) = 1
+               AND json_extract(done, '$[0][0]') <= 1 AND json_extract(done, '$[0][1]') >= appended)",
     )
     .bind(collector)
     .bind(now_us() - SILENT_US);
