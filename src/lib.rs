@@ -158,7 +158,7 @@ pub async fn run(
     let draining = CancellationToken::new();
     let mut writer = tokio::spawn(write::run(
         log.clone(),
-        store,
+        store.clone(),
         config.write.clone(),
         progress,
         draining.clone(),
@@ -173,8 +173,15 @@ pub async fn run(
     tokio::select! {
         () = stop.drain.cancelled() => {}
         () = stop.at_once.cancelled() => {}
-        () = broken(&log) => return Err(RunError::LogBroken),
-        ended = &mut writer => return Err(RunError::Writer(ended.err())),
+        () = broken(&log) => {
+            writer.abort();
+            store.close(store::GOODBYE.min(config.grace)).await;
+            return Err(RunError::LogBroken);
+        }
+        ended = &mut writer => {
+            store.close(store::GOODBYE.min(config.grace)).await;
+            return Err(RunError::Writer(ended.err()));
+        }
     }
     tracing::info!("stopping: no longer ready");
     readiness.draining();

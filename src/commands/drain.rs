@@ -16,14 +16,12 @@ use crate::Stop;
 use crate::config::Config;
 use crate::log::disk::OsDisk;
 use crate::log::{Log, OpenError};
-use crate::store::{Store, Target};
+use crate::store::{self, Store, Target};
 use crate::write::{self, Progress, Unfinished, Written};
 
 /// Between two lines that say how far it is; with nothing new to say, every so many of them.
 const TELL_EVERY: Duration = Duration::from_secs(10);
 const QUIET_TICKS: u32 = 6;
-
-const GOODBYE: Duration = Duration::from_secs(5);
 
 /// Drains the data directory of `config` and says what was written.
 ///
@@ -57,8 +55,7 @@ pub async fn run(config: &Config) -> Result<String, String> {
         ) => outcome,
         never = tell(&log, &progress) => match never {},
     };
-    // What does not answer by now need not be told goodbye.
-    let _ = tokio::time::timeout(GOODBYE, store.close()).await;
+    store.close(store::GOODBYE).await;
     let left = log.status();
     let gone = log.streams().len() == 1;
     match outcome {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::config::{Config, ConfigError, Door, Environment, Inputs, Loaded, Machine, settings};
 use crate::log::disk::OsDisk;
 use crate::log::{Log, OpenError, SegmentReport};
-use crate::store::{Store, StoreError};
+use crate::store::{self, Store, StoreError};
 
 /// Runs the service until a signal.
 pub mod serve;
@@ -80,10 +80,16 @@ pub async fn migrate(config: &Config, rows: Rows) -> Result<String, StoreError> 
     let mut options = config.store.clone();
     options.migrate = true;
     let store = Store::new(&options);
+    let done = migrate_in(&store, rows).await;
+    store.close(store::GOODBYE).await;
+    done
+}
+
+async fn migrate_in(store: &Store, rows: Rows) -> Result<String, StoreError> {
     store.prepare().await?;
     let mut done = format!("{}: the schema is up to date\n", store.kind());
     if rows == Rows::ImportV0 {
-        let Store::Postgres(postgres) = &store else {
+        let Store::Postgres(postgres) = store else {
             return Err(StoreError::Schema(
                 "only PostgreSQL can hold a table of the original service".to_owned(),
             ));

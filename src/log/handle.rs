@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::core::{Core, lock};
 use super::{
-    AppendError, Digested, Entry, NewRecord, OpenError, Options, Position, ReadError,
+    AppendError, Digested, Entry, NewRecord, OpenError, Options, Part, Position, ReadError,
     SegmentReport, Status, Stream, StreamId, digests, disk, inspect, keeper, pool, reader, record,
     recovery, writer,
 };
@@ -99,6 +99,15 @@ impl Log {
     #[must_use]
     pub fn streams(&self) -> Vec<Stream> {
         lock(&self.shared.core.state).listed()
+    }
+
+    /// What segments hold of `stream`, in order; between two parts may be positions that were let go of.
+    #[must_use]
+    pub fn parts(&self, stream: StreamId) -> Vec<Part> {
+        let mut state = lock(&self.shared.core.state);
+        state
+            .stream(stream)
+            .map_or_else(Vec::new, |stream| stream.parts())
     }
 
     /// The synced entries of `stream` at and after position `from`, in order: at least one if there is one, then more up

@@ -46,6 +46,7 @@
 //!   under the same stream, base and positions; holes and damage are then records of their own class. Only when that
 //!   is synced does the original go. A base found twice is one segment: the one with the footer.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -231,6 +232,14 @@ pub struct Stream {
     pub last: u64,
     /// Whether records are still appended to it.
     pub live: bool,
+}
+
+/// A part of a stream that one segment holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    pub positions: RangeInclusive<u64>,
+    /// Receive time of its first record, Unix nanoseconds.
+    pub first_received_unix_nano: i64,
 }
 
 /// Why a record was not appended.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::disk::Space;
 use super::held::{Appended, Segment, Sums};
 use super::ranges::Ranges;
-use super::{Stream, StreamId};
+use super::{Part, Stream, StreamId};
 
 /// A segment of a stream.
 pub(super) struct Held {
@@ -144,6 +144,16 @@ impl StreamState {
                 (first <= last).then(|| (held.segment.clone(), first..=last))
             })
             .collect()
+    }
+
+    /// What is held, segment by segment.
+    pub(super) fn parts(&self) -> Vec<Part> {
+        let held = self.held(&(0..=self.last)).into_iter();
+        held.map(|(segment, positions)| Part {
+            positions,
+            first_received_unix_nano: segment.contents().first_received,
+        })
+        .collect()
     }
 
     /// Notes which segments with positions of `range` are wholly stored now; the others need their sums taken.

@@ -72,7 +72,8 @@ pub struct StreamFacts {
     pub stream: StreamId,
     /// The highest synced position.
     pub appended: u64,
-    /// Receive time of the oldest record that is not stored.
+    /// Receive time of the oldest record that is held and not stored; `None` = all that is held is stored. What neither the
+    /// account nor the log has is a gap, and waits for nobody.
     pub oldest_unix_nano: Option<i64>,
 }
 
@@ -278,11 +279,12 @@ impl Store {
         }
     }
 
-    /// Ends all connections in order: SQLite's file is whole without its WAL after that. Waits for what is under way.
-    pub async fn close(&self) {
+    /// Ends all connections in order, in so long at most; what does not answer by then need not be told goodbye. SQLite's file
+    /// is whole without its WAL after that, or a warning says that it is not. Nothing can be asked of the store any more.
+    pub async fn close(&self, within: Duration) {
         match self {
-            Self::Postgres(store) => store.close().await,
-            Self::Sqlite(store) => store.close().await,
+            Self::Postgres(store) => store.close(within).await,
+            Self::Sqlite(store) => store.close(within).await,
         }
     }
 
@@ -324,6 +326,9 @@ pub struct Pulse {
     /// Queries go to a replica, and it did not answer.
     pub replica_away: bool,
 }
+
+/// Long enough to close any store that answers.
+pub const GOODBYE: Duration = Duration::from_secs(5);
 
 /// What a round of maintenance found; gauges.
 #[derive(Clone, Copy, Debug, Default)]

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::join;
 use tokio_util::sync::CancellationToken;
 
 use super::retry::Backoff;
@@ -44,9 +45,13 @@ pub async fn empty(
             let _ = tokio::time::timeout(grace, shared.all_turns()).await;
         }
     };
+    let over = CancellationToken::new();
+    let emptied = async {
+        let _over = over.clone().drop_guard();
+        way(&shared).await.map_err(Unfinished::Schema)
+    };
     tokio::select! {
-        done = way(&shared) => done.map_err(Unfinished::Schema),
-        never = upkeep::heartbeats(&shared) => match never {},
+        (done, ()) = join(emptied, upkeep::heartbeats(&shared, &over)) => done,
         () = stopped => Err(Unfinished::Stopped),
     }
 }

@@ -8,15 +8,16 @@
 
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use futures_util::future::join;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
 use crate::log::Log;
-use crate::store::{Store, StoreError};
+use crate::store::{GOODBYE, Store, StoreError};
 
 /// Entries of the log to one batch.
 mod batch;
@@ -159,8 +160,9 @@ impl Shared {
     }
 }
 
-/// Drains the log into the store until `stop` is cancelled and then, while `grace` lasts, what is left. Never fails:
-/// it tries again, for ever, and says so in `progress`.
+/// Drains the log into the store until `stop` is cancelled and then, while `grace` lasts, what is left; tells the database
+/// what the log still holds, and closes the store, within the same time. Never fails: it tries again, for ever, and says so
+/// in `progress`.
 ///
 /// May be dropped at any time: a batch that is then being committed is in the account or it is not, and whoever opens the
 /// log next reads which.
@@ -173,18 +175,43 @@ pub async fn run(
     grace: Duration,
 ) {
     let shared = Shared::new(log, store, options, progress, stop.clone(), Until::Stopped);
-    let grace_is_over = async {
+    let goodbye = (grace / 5).min(GOODBYE);
+    let over = CancellationToken::new();
+    let work = Box::pin(async {
+        let _over = over.clone().drop_guard();
+        drain(&shared).await
+    });
+    let rounds = Box::pin(join(
+        upkeep::heartbeats(&shared, &over),
+        upkeep::maintenance(&shared, &over),
+    ));
+    let time_is_over = async {
         stop.cancelled().await;
-        if shared.log.status().queue_events > 0 {
-            tokio::time::sleep(grace).await;
+        let waits = shared.log.status().queue_events > 0;
+        if waits {
+            tokio::time::sleep(grace.saturating_sub(goodbye)).await;
+        }
+        // A round of upkeep may end where the database is there; where it is not, it may yet come for what waits.
+        if waits != shared.progress.connected() {
+            tokio::time::sleep(goodbye).await;
         }
     };
-    tokio::select! {
-        _ = drain(&shared) => {}
-        never = upkeep::heartbeats(&shared) => match never {},
-        never = upkeep::maintenance(&shared) => match never {},
-        () = grace_is_over => {}
+    let working = async {
+        tokio::select! {
+            _ = join(work, rounds) => {}
+            () = time_is_over => {}
+        }
+    };
+    let end_of_grace = async {
+        stop.cancelled().await;
+        Instant::now() + grace
+    };
+    let ((), end) = join(working, end_of_grace).await;
+    let left = || end.saturating_duration_since(Instant::now()).min(goodbye);
+    if shared.progress.connected() {
+        let _ = tokio::time::timeout(left() / 2, upkeep::beat(&shared)).await;
     }
+    shared.store.close(left()).await;
 }
 
 /// The whole way of the writer. Returns when it is over and nothing is left to read.

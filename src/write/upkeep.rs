@@ -1,12 +1,14 @@
 //! Heartbeats and maintenance, beside the batches.
 //!
+//! A round that has begun when the work is over goes on to its end, so that no transaction is left open.
+//!
 //! **Invariant:** a batch waits for one heartbeat at most and never for a round of maintenance, and neither marks anything
 //! stored.
 
-use std::convert::Infallible;
 use std::time::Duration;
 
 use metrics::gauge;
+use tokio_util::sync::CancellationToken;
 
 use super::Shared;
 use super::progress::Concern;
@@ -21,9 +23,8 @@ const UNTIL_CONNECTED: Duration = Duration::from_millis(500);
 
 /// Tells the database, while it is there, what this collector holds; and looks whether its account moved back, which a
 /// failover can do without any connection being seen to fail.
-pub(super) async fn heartbeats(shared: &Shared) -> Infallible {
-    loop {
-        tokio::time::sleep(HEARTBEAT).await;
+pub(super) async fn heartbeats(shared: &Shared, over: &CancellationToken) {
+    while pause(HEARTBEAT, over).await {
         if !shared.progress.connected() {
             continue;
         }
@@ -38,6 +39,12 @@ pub(super) async fn heartbeats(shared: &Shared) -> Infallible {
     }
 }
 
+/// Whether there is more to do after it.
+async fn pause(length: Duration, over: &CancellationToken) -> bool {
+    let paused = over.run_until_cancelled(tokio::time::sleep(length)).await;
+    paused.is_some()
+}
+
 /// Tells the database which streams are held and which are gone. Whether it still holds all that it said it stored.
 ///
 /// # Errors
@@ -50,19 +57,23 @@ pub(super) async fn beat(shared: &Shared) -> Result<bool, StoreError> {
     let mut sound = true;
     for stream in &held {
         let stored = shared.progress.stored_of(stream.id);
+        let parts = shared.log.parts(stream.id);
         let account = shared.store.account(stream.id).await?;
-        sound &= stored
+        let is_sound = stored
             .ranges()
             .iter()
             .all(|range| account.missing(range).is_empty());
-        let drained = stream.last == 0
-            || account
-                .missing(&(stream.first.max(1)..=stream.last))
-                .is_empty();
+        sound &= is_sound;
+        // Only what a segment holds can still be brought: a gap waits for nothing.
+        let waiting = parts
+            .into_iter()
+            .find(|part| !account.missing(&part.positions).is_empty());
+        // The log knows the time of what it takes for unstored, which may be less than what the account lacks.
+        let known = oldest.filter(|_| is_sound);
         facts.push(StreamFacts {
             stream: stream.id,
             appended: stream.last,
-            oldest_unix_nano: oldest.filter(|_| !drained),
+            oldest_unix_nano: waiting.map(|part| known.unwrap_or(part.first_received_unix_nano)),
         });
     }
     let known = shared.progress.streams();
@@ -76,9 +87,11 @@ pub(super) async fn beat(shared: &Shared) -> Result<bool, StoreError> {
 }
 
 /// Rounds of the store's own maintenance, while the last contact went well: none in a schema that is not known.
-pub(super) async fn maintenance(shared: &Shared) -> Infallible {
+pub(super) async fn maintenance(shared: &Shared, over: &CancellationToken) {
     while !shared.progress.connected() {
-        tokio::time::sleep(UNTIL_CONNECTED).await;
+        if !pause(UNTIL_CONNECTED, over).await {
+            return;
+        }
     }
     loop {
         if shared.progress.connected() {
@@ -88,11 +101,14 @@ pub(super) async fn maintenance(shared: &Shared) -> Infallible {
                     shared.progress.solved(Concern::Maintenance);
                     show(shared, &maintained);
                 }
-                // The database is away: the writer finds out, and says so.
-                Err(StoreError::Retry {
-                    class: "connection",
-                    ..
-                }) => shared.look_again.notify_one(),
+                // The database is away, or its schema is newer: the writer finds out, and says so.
+                Err(
+                    StoreError::Retry {
+                        class: "connection",
+                        ..
+                    }
+                    | StoreError::Schema(_),
+                ) => shared.look_again.notify_one(),
                 Err(error) => {
                     let text = format!("the database's maintenance fails: {error}");
                     tracing::warn!("{text}");
@@ -100,7 +116,9 @@ pub(super) async fn maintenance(shared: &Shared) -> Infallible {
                 }
             }
         }
-        tokio::time::sleep(shared.options.maintenance_interval).await;
+        if !pause(shared.options.maintenance_interval, over).await {
+            return;
+        }
     }
 }
 

@@ -34,7 +34,9 @@ impl Postgres {
     /// Commits a batch and its positions.
     pub(in crate::store) async fn write(&self, batch: &Batch) -> Result<(), StoreError> {
         let result = self.write_batch(batch).await;
-        if let Err(StoreError::Retry { .. } | StoreError::AlreadyStored) = &result {
+        if let Err(StoreError::Retry { .. } | StoreError::AlreadyStored | StoreError::Schema(_)) =
+            &result
+        {
             self.forget();
         }
         result

@@ -8,10 +8,11 @@ use std::ops::{Deref, DerefMut};
 use std::time::{Duration, Instant};
 
 use sqlx::pool::PoolConnection;
-use sqlx::postgres::{PgConnectOptions, PgPool};
+use sqlx::postgres::{PgConnectOptions, PgPool, PgRow};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 
 use super::error::{from_sqlx, retry};
+use super::schema::refuse_newer;
 use super::{Postgres, lock};
 use crate::observe::metrics::DB_POOL_WAIT_SECONDS;
 use crate::store::StoreError;
@@ -26,6 +27,9 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 const NOW_AND_SERVER: &str = "SELECT (extract(epoch FROM now()) * 1000000)::bigint - 946684800000000 AS now_us, \
      concat_ws('/', extract(epoch FROM pg_postmaster_start_time()), (SELECT oid FROM pg_database WHERE datname = current_database()), \
      to_regclass('ingest_streams')::oid) AS server";
+
+/// Which migration the schema has come to; the table is there once there was a first contact.
+const SCHEMA: &str = "(SELECT max(version) FROM ruvvector_migrations WHERE success) AS schema";
 
 /// A connection of the write pool while somebody uses it.
 pub(super) struct Lease(Option<PoolConnection<sqlx::Postgres>>);
@@ -146,9 +150,9 @@ impl Postgres {
     ///
     /// # Errors
     /// `Retry` of class `connection` when the server was started anew or is another one: what was stored may have moved
-    /// back, so the account must be read again.
+    /// back, so the account must be read again. `Schema` when a newer version has migrated it meanwhile.
     pub(super) async fn begin(&self, connection: &mut PgConnection) -> Result<Begun, StoreError> {
-        let begun = self.begin_anywhere(connection).await?;
+        let begun = self.begin_in_known_schema(connection).await?;
         let known = lock(&self.shared.server).as_deref() == Some(begun.server.as_str());
         if known {
             return Ok(begun);
@@ -162,18 +166,45 @@ impl Postgres {
         ))
     }
 
+    /// Begins a transaction on any database whose schema this version knows.
+    ///
+    /// # Errors
+    /// `Schema` when it is newer.
+    pub(super) async fn begin_in_known_schema(
+        &self,
+        connection: &mut PgConnection,
+    ) -> Result<Begun, StoreError> {
+        let (begun, row) = self
+            .begin_selecting(connection, &format!("{NOW_AND_SERVER}, {SCHEMA}"))
+            .await?;
+        let newest: Option<i64> = row
+            .try_get("schema")
+            .map_err(|error| from_sqlx("beginning a transaction", &error))?;
+        refuse_newer(newest.unwrap_or(0))?;
+        Ok(begun)
+    }
+
     /// Begins a transaction with the settings that all of ours have, whatever the database is.
     pub(super) async fn begin_anywhere(
         &self,
         connection: &mut PgConnection,
     ) -> Result<Begun, StoreError> {
+        let (begun, _) = self.begin_selecting(connection, NOW_AND_SERVER).await?;
+        Ok(begun)
+    }
+
+    async fn begin_selecting(
+        &self,
+        connection: &mut PgConnection,
+        select: &str,
+    ) -> Result<(Begun, PgRow), StoreError> {
         let statement_ms = self.shared.statement_timeout.as_millis().max(1);
         let lock_ms = LOCK_TIMEOUT.as_millis().min(statement_ms);
         let begin = format!(
             "BEGIN; SET LOCAL statement_timeout = {statement_ms}; \
              SET LOCAL idle_in_transaction_session_timeout = {statement_ms}; \
              SET LOCAL lock_timeout = {lock_ms}; SET LOCAL synchronous_commit = on; \
-             SET LOCAL TimeZone = 'UTC'; {NOW_AND_SERVER}"
+             SET LOCAL TimeZone = 'UTC'; {select}"
         );
         let rows = within(
             self.limit(),
@@ -182,13 +213,15 @@ impl Postgres {
         )
         .await?;
         let row = rows
-            .first()
+            .into_iter()
+            .next()
             .ok_or_else(|| retry("other", None, "the database did not tell its time"))?;
         let read = |error| from_sqlx("beginning a transaction", &error);
-        Ok(Begun {
+        let begun = Begun {
             now_us: row.try_get("now_us").map_err(read)?,
             server: row.try_get("server").map_err(read)?,
-        })
+        };
+        Ok((begun, row))
     }
 
     /// Ends the transaction for good and gives the connection back.

@@ -55,19 +55,30 @@ impl Postgres {
     ) -> Result<Maintained, StoreError> {
         let mut connection = self.connect().await?;
         let mut guard = self.connect().await?;
-        if self.take_turn(&mut guard).await? {
-            self.make_days_ahead(&mut connection).await?;
-            self.summarise_and_analyze(&mut connection).await?;
-            self.remove_expired(&mut connection, oldest_held_unix_nano)
-                .await?;
-            end(&mut guard, "ROLLBACK", self.limit()).await?;
-        }
-        let maintained = self.gauges(&mut connection).await?;
-        // An orderly goodbye; the work is done, whether it is heard or not.
+        let maintained = self
+            .round(&mut connection, &mut guard, oldest_held_unix_nano)
+            .await;
+        // An orderly goodbye; the work is done or has failed, whether it is heard or not.
         for connection in [connection, guard] {
             let _ = within(self.limit(), "closing", sqlx::Connection::close(connection)).await;
         }
-        Ok(maintained)
+        maintained
+    }
+
+    async fn round(
+        &self,
+        connection: &mut PgConnection,
+        guard: &mut PgConnection,
+        oldest_held_unix_nano: Option<i64>,
+    ) -> Result<Maintained, StoreError> {
+        if self.take_turn(guard).await? {
+            self.make_days_ahead(connection).await?;
+            self.summarise_and_analyze(connection).await?;
+            self.remove_expired(connection, oldest_held_unix_nano)
+                .await?;
+            end(guard, "ROLLBACK", self.limit()).await?;
+        }
+        self.gauges(connection).await
     }
 
     /// Whether no other collector is at it; if so, holds the turn until the transaction ends.
@@ -105,7 +116,7 @@ impl Postgres {
     }
 
     async fn today(&self, connection: &mut PgConnection) -> Result<Day, StoreError> {
-        let begun = self.begin_anywhere(connection).await?;
+        let begun = self.begin_in_known_schema(connection).await?;
         end(connection, "ROLLBACK", self.limit()).await?;
         Ok(Day::of(begun.now_us))
     }
@@ -227,7 +238,8 @@ impl Postgres {
             "counting silent streams",
             sqlx::query_scalar(
                 "SELECT count(*) FROM ingest_streams WHERE released IS NULL AND appended > 0 \
-                 AND heartbeat < now() - interval '5 minutes' AND NOT done @> int8range(1, appended + 1)",
+                 AND oldest IS NOT NULL AND heartbeat < now() - interval '5 minutes' \
+                 AND NOT done @> int8range(1, appended + 1)",
             )
             .persistent(false)
             .fetch_one(&mut *connection),

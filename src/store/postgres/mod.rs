@@ -187,9 +187,10 @@ impl Postgres {
         }
     }
 
-    pub(super) async fn close(&self) {
-        self.write_pool.close().await;
-        self.read_pool.close().await;
+    /// The server hears of it, so that it has nothing to complain of.
+    pub(super) async fn close(&self, within: Duration) {
+        let closed = futures_util::future::join(self.write_pool.close(), self.read_pool.close());
+        let _ = tokio::time::timeout(within, closed).await;
     }
 
     pub(super) fn pools(&self) -> [PoolState; 2] {

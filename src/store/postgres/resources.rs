@@ -83,7 +83,8 @@ impl Postgres {
 }
 
 /// Makes or refreshes a stream's row. Whoever holds a stream takes back that it was released: another, on a copy of the
-/// directory, may have let go of it.
+/// directory, may have let go of it. Whoever holds nothing that waits does not take back what another said of records that
+/// do: its copy may have what this one lacks.
 pub(super) async fn note_stream(
     store: &Postgres,
     connection: &mut PgConnection,
@@ -95,9 +96,13 @@ pub(super) async fn note_stream(
         sqlx::query(
             "INSERT INTO ingest_streams (stream, collector, appended, oldest, heartbeat) \
              VALUES ($1::uuid, $2, $3, timestamptz '2000-01-01 00:00:00+00' + $4 * interval '1 microsecond', now()) \
-             ON CONFLICT (stream) DO UPDATE SET collector = excluded.collector, \
+             ON CONFLICT (stream) DO UPDATE SET \
+                 collector = CASE WHEN excluded.oldest IS NULL AND ingest_streams.oldest IS NOT NULL \
+                     THEN ingest_streams.collector ELSE excluded.collector END, \
                  appended = greatest(ingest_streams.appended, excluded.appended), \
-                 oldest = excluded.oldest, heartbeat = excluded.heartbeat, released = NULL",
+                 oldest = CASE WHEN excluded.oldest IS NULL AND ingest_streams.collector <> excluded.collector \
+                     THEN ingest_streams.oldest ELSE excluded.oldest END, \
+                 heartbeat = excluded.heartbeat, released = NULL",
         )
         .bind(uuid(facts.stream))
         .bind(&store.shared.collector)

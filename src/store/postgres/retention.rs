@@ -3,7 +3,7 @@
 //! **Invariant:** a day is removed only when it has passed the retention as a whole and no stream's log, of this collector
 //! or another, still holds a record of it that is not stored.
 
-use sqlx::{AssertSqlSafe, PgConnection};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use super::Postgres;
 use super::connection::{end, within};
@@ -128,7 +128,11 @@ impl Postgres {
                 Some("57014"),
                 "a long transaction keeps a partition from being detached: see pg_stat_activity",
             )),
-            other => other.map(|_| ()),
+            Err(error) => Err(error),
+            Ok(_) => {
+                let _ = within(self.limit(), "closing", connection.close()).await;
+                Ok(())
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 //! **Invariant:** nothing is written into a table whose shape is not known, and whatever is changed is changed in one
 //! transaction under one advisory lock, so that two collectors that come at once both find it done.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use sqlx::migrate::{MigrateError, Migrator};
@@ -52,6 +53,24 @@ fn migrator() -> Migrator {
     // A newer schema is judged below.
     migrator.set_ignore_missing(true);
     migrator
+}
+
+/// The newest schema that this version may write to: one beyond its own, as each is compatible one version back.
+static MAXIMUM: LazyLock<i64> = LazyLock::new(|| {
+    let newest_own = migrator().iter().map(|migration| migration.version).max();
+    newest_own.map_or(0, |version| version + 1)
+});
+
+/// # Errors
+/// [`StoreError::Schema`] when the newest migration that was applied is more than this version may meet.
+pub(super) fn refuse_newer(newest: i64) -> Result<(), StoreError> {
+    let maximum = *MAXIMUM;
+    if newest <= maximum {
+        return Ok(());
+    }
+    Err(StoreError::Schema(format!(
+        "the database's schema has version {newest}, this binary knows versions up to {maximum}: update it"
+    )))
 }
 
 /// What first contact finds.
@@ -178,7 +197,9 @@ impl Postgres {
             sqlx::raw_sql("DEALLOCATE ALL").execute(&mut *transaction),
         )
         .await?;
-        within(MIGRATION_LIMIT, DOING, transaction.commit()).await
+        within(MIGRATION_LIMIT, DOING, transaction.commit()).await?;
+        let _ = within(self.limit(), "closing", connection.close()).await;
+        Ok(())
     }
 
     /// Reads what the database is and has.
@@ -243,17 +264,9 @@ impl Contact {
         Ok(())
     }
 
-    /// Whether every migration of this version was applied; one more is fine, as each is compatible one version back.
+    /// Whether every migration of this version was applied.
     fn is_current(&self, migrator: &Migrator) -> Result<bool, StoreError> {
-        let newest_own = migrator.iter().map(|migration| migration.version).max();
-        let maximum = newest_own.map_or(0, |version| version + 1);
-        if let Some((newest, _)) = self.applied.last()
-            && *newest > maximum
-        {
-            return Err(StoreError::Schema(format!(
-                "the database's schema has version {newest}, this binary knows versions up to {maximum}: update it"
-            )));
-        }
+        refuse_newer(self.applied.last().map_or(0, |(newest, _)| *newest))?;
         for migration in migrator.iter() {
             match self
                 .applied

@@ -2,10 +2,10 @@
 //!
 //! **Invariant:** positions join `done` only in the transaction that writes their rows, and only if none was in it.
 
-use sqlx::{Connection, SqliteConnection};
+use sqlx::SqliteConnection;
 
 use super::error::Fault;
-use super::now_us;
+use super::{now_us, schema};
 use crate::log::StreamId;
 use crate::store::{Account, Batch, StoreError, StreamFacts};
 
@@ -82,7 +82,8 @@ pub(super) async fn ensure(
         .map(drop)
 }
 
-/// What others may see of the streams held; those whose last segment is gone are released.
+/// What others may see of the streams held; those whose last segment is gone are released. Whoever holds nothing that waits
+/// does not take back what another said of records that do: its copy of the directory may have what this one lacks.
 pub(super) async fn heartbeat(
     connection: &mut SqliteConnection,
     collector: &str,
@@ -91,15 +92,18 @@ pub(super) async fn heartbeat(
     fault: Fault<'_>,
 ) -> Result<(), StoreError> {
     let now = now_us();
-    let mut transaction = fault
-        .within(connection.begin_with("BEGIN IMMEDIATE"))
-        .await?;
+    let mut transaction = schema::begin(connection, &fault).await?;
     // An opening that took nothing leaves no row.
     for facts in held.iter().filter(|facts| facts.appended > 0) {
         let query = sqlx::query(
             "INSERT INTO ingest_streams (stream, collector, appended, oldest, heartbeat) VALUES (?, ?, ?, ?, ?)
-             ON CONFLICT (stream) DO UPDATE SET collector = excluded.collector, appended = excluded.appended,
-                 oldest = excluded.oldest, heartbeat = excluded.heartbeat, released = NULL",
+             ON CONFLICT (stream) DO UPDATE SET
+                 collector = CASE WHEN excluded.oldest IS NULL AND oldest IS NOT NULL
+                     THEN collector ELSE excluded.collector END,
+                 appended = max(coalesce(appended, 0), excluded.appended),
+                 oldest = CASE WHEN excluded.oldest IS NULL AND collector <> excluded.collector
+                     THEN oldest ELSE excluded.oldest END,
+                 heartbeat = excluded.heartbeat, released = NULL",
         )
         .bind(&facts.stream.0[..])
         .bind(collector)

@@ -8,7 +8,7 @@
 use sqlx::SqliteConnection;
 
 use super::error::Fault;
-use super::now_us;
+use super::{now_us, schema};
 use crate::store::StoreError;
 use crate::store::window::DAY_US;
 
@@ -33,10 +33,10 @@ pub(super) async fn remove_expired(
     )
     .bind(ROWS_A_PIECE)
     .bind(now_us() - i64::from(days) * DAY_US);
-    Ok(fault
-        .within(query.execute(connection))
-        .await?
-        .rows_affected())
+    let mut transaction = schema::begin(connection, &fault).await?;
+    let removed = fault.within(query.execute(&mut *transaction)).await?;
+    fault.within(transaction.commit()).await?;
+    Ok(removed.rows_affected())
 }
 
 /// Days by which the oldest row has outlived the retention.
@@ -59,8 +59,9 @@ pub(super) async fn undrained(
 ) -> Result<u64, StoreError> {
     let query = sqlx::query_scalar::<_, i64>(
         "SELECT count(*) FROM ingest_streams
-         WHERE collector IS NOT ? AND released IS NULL AND heartbeat < ?
-           AND appended > coalesce(json_extract(done, '$[#-1][1]'), 0)",
+         WHERE collector IS NOT ? AND released IS NULL AND oldest IS NOT NULL AND heartbeat < ?
+           AND NOT (json_array_length(done) = 1
+               AND json_extract(done, '$[0][0]') <= 1 AND json_extract(done, '$[0][1]') >= appended)",
     )
     .bind(collector)
     .bind(now_us() - SILENT_US);

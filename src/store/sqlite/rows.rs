@@ -7,10 +7,10 @@
 use std::sync::{Arc, LazyLock};
 
 use sqlx::sqlite::SqliteArguments;
-use sqlx::{Arguments, AssertSqlSafe, Connection, SqliteConnection};
+use sqlx::{Arguments, AssertSqlSafe, SqliteConnection};
 
 use super::error::Fault;
-use super::now_us;
+use super::{now_us, schema};
 use crate::event::{Flags, Resource};
 use crate::store::copy::{COLUMNS, POSTGRES_EPOCH_US, Row, Rows};
 use crate::store::probe::harmless;
@@ -222,9 +222,7 @@ pub(super) async fn probe(
     connection: &mut SqliteConnection,
     fault: &Fault<'_>,
 ) -> Result<(), StoreError> {
-    let mut transaction = fault
-        .within(connection.begin_with("BEGIN IMMEDIATE"))
-        .await?;
+    let mut transaction = schema::begin(connection, fault).await?;
     let window = Window::at(now_us(), None);
     insert(&mut transaction, &harmless(), window, fault).await?;
     fault.within(transaction.rollback()).await

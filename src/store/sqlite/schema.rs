@@ -6,7 +6,7 @@
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use sqlx::{Connection, SqliteConnection};
+use sqlx::{Connection, Sqlite, SqliteConnection, Transaction};
 
 use super::error::Fault;
 use crate::store::StoreError;
@@ -39,14 +39,8 @@ pub(super) async fn prepare(
     fault: Fault<'_>,
 ) -> Result<(), StoreError> {
     let applied = applied(connection, &fault).await?;
-    let newest = MIGRATIONS.last().map_or(0, |migration| migration.0);
-    if applied > newest {
-        return Err(StoreError::Schema(format!(
-            "{}: written by a newer version (schema {applied}, this one knows up to {newest}); run that version, or point \
-             this one at another file",
-            fault.path.display()
-        )));
-    }
+    refuse_newer(applied, &fault)?;
+    let newest = newest();
     if applied < newest && !migrate {
         return Err(StoreError::Schema(format!(
             "{}: the schema is at version {applied} and {newest} is needed; run the command `migrate`, or let the \
@@ -63,12 +57,47 @@ pub(super) async fn prepare(
     check_columns(connection, &fault).await
 }
 
+fn newest() -> i64 {
+    MIGRATIONS.last().map_or(0, |migration| migration.0)
+}
+
+fn refuse_newer(applied: i64, fault: &Fault<'_>) -> Result<(), StoreError> {
+    let newest = newest();
+    if applied <= newest {
+        return Ok(());
+    }
+    Err(StoreError::Schema(format!(
+        "{}: written by a newer version (schema {applied}, this one knows up to {newest}); run that version, or point \
+         this one at another file",
+        fault.path.display()
+    )))
+}
+
+/// Takes the write lock of a file that first contact has found good, unless a newer version has migrated it meanwhile.
+pub(super) async fn begin<'a>(
+    connection: &'a mut SqliteConnection,
+    fault: &Fault<'_>,
+) -> Result<Transaction<'a, Sqlite>, StoreError> {
+    let mut transaction = fault
+        .within(connection.begin_with("BEGIN IMMEDIATE"))
+        .await?;
+    refuse_newer(newest_applied(&mut transaction, fault).await?, fault)?;
+    Ok(transaction)
+}
+
+async fn newest_applied(
+    connection: &mut SqliteConnection,
+    fault: &Fault<'_>,
+) -> Result<i64, StoreError> {
+    let newest = sqlx::query_scalar("SELECT coalesce(max(version), 0) FROM ruvvector_migrations");
+    fault.within(newest.fetch_one(connection)).await
+}
+
 async fn applied(connection: &mut SqliteConnection, fault: &Fault<'_>) -> Result<i64, StoreError> {
     if !exists(connection, "ruvvector_migrations", fault).await? {
         return Ok(0);
     }
-    let newest = sqlx::query_scalar("SELECT coalesce(max(version), 0) FROM ruvvector_migrations");
-    fault.within(newest.fetch_one(connection)).await
+    newest_applied(connection, fault).await
 }
 
 async fn exists(

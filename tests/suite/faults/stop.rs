@@ -1,9 +1,13 @@
 //! The service is asked to stop.
 
+use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
+use sqlx::Connection;
+use sqlx::postgres::PgConnection;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
@@ -71,6 +75,130 @@ async fn a_second_sigterm_ends_at_once_and_loses_nothing_acknowledged() {
     cluster.resume();
     let _service = drained(&launch, load).await;
     ledger.assert_stored_in_postgres(&cluster.url()).await;
+}
+
+/// Reported by the first operator: after a stop `telemetry.db` was 4 KiB, and every row stood in `telemetry.db-wal`.
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_stop_the_embedded_store_is_one_whole_file() {
+    let dir = directory();
+    let launch = Launch::sqlite(dir.path());
+    let mut other = None;
+    for life in 1..=2 {
+        let mut service = launch.start().await;
+        for _ in 0..3 {
+            one_event_stored(&service).await;
+        }
+        let found = service.get("/query?integration=shop").await;
+        assert_eq!(found.status, 200, "{}", found.text());
+        // In its second life another process has the file open, which SQLite alone would leave the WAL to.
+        if life == 2 {
+            other = Some(open(&launch.sqlite_file()).await);
+        }
+        service.signal(Signal::TERM);
+        let status = service.ended(STOP).await;
+        assert!(status.success(), "{status}");
+        assert_eq!(wal_bytes(&launch), 0, "{}", service.lines());
+        assert_eq!(rows_of_a_copy(&launch).await, life * 3);
+    }
+    drop(other);
+
+    let migrated = directory();
+    let launch = Launch::sqlite(migrated.path());
+    let mut process = launch.clone().command(&["migrate"]).spawn();
+    let status = process.ended(STOP).await;
+    assert!(status.success(), "{}", process.lines());
+    assert_eq!(wal_bytes(&launch), 0);
+    assert_eq!(rows_of_a_copy(&launch).await, 0);
+}
+
+/// Reported by the first operator, of SQLite; PostgreSQL's log named the connections that were left without a word.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_says_goodbye_to_the_database_and_never_waits_for_one_that_hangs() {
+    let cluster = Cluster::start();
+    let mut sql = PgConnection::connect(&cluster.url())
+        .await
+        .expect("it answers");
+    for statement in [
+        "ALTER SYSTEM SET log_min_messages = 'debug1'",
+        "SELECT pg_reload_conf()",
+    ] {
+        sqlx::query(statement)
+            .execute(&mut sql)
+            .await
+            .expect("a superuser may");
+    }
+    sql.close().await.expect("closed");
+    let dir = directory();
+    let launch = Launch::postgres(dir.path(), &cluster.url());
+    for _ in 0..3 {
+        let mut service = launch.start().await;
+        // Whatever maintenance is at just then.
+        one_event_stored(&service).await;
+        let found = service.get("/query?integration=shop").await;
+        assert_eq!(found.status, 200, "{}", found.text());
+        service.signal(Signal::TERM);
+        let status = service.ended(STOP).await;
+        assert!(status.success(), "{status}");
+    }
+    let log = cluster.log();
+    let complaints: Vec<_> = log
+        .lines()
+        .filter(|line| line.contains("unexpected EOF") || line.contains("could not receive"))
+        .collect();
+    assert!(
+        log.contains("DEBUG") && complaints.is_empty(),
+        "{complaints:?}"
+    );
+
+    let mut service = launch.with("RUVVECTOR_SHUTDOWN_GRACE", "5s").start().await;
+    one_event_stored(&service).await;
+    cluster.hang();
+    let began = Instant::now();
+    service.signal(Signal::TERM);
+    service.ended(STOP).await;
+    let took = began.elapsed();
+    cluster.go_on();
+    // The grace, and what a loaded machine needs.
+    assert!(took < Duration::from_secs(10), "{took:?}");
+}
+
+async fn one_event_stored(service: &Service) {
+    let event = r#"{"correlationId":"c","integration":"shop","eventType":"e"}"#;
+    let url = service.url("/ingest?wait=stored");
+    let answer = service
+        .http
+        .post(&url, "application/json", event)
+        .await
+        .expect("an answer");
+    assert_eq!(answer.status, 200, "{}", answer.text());
+}
+
+fn wal_bytes(launch: &Launch) -> u64 {
+    let wal = launch.sqlite_file().with_extension("db-wal");
+    std::fs::metadata(wal).map_or(0, |found| found.len())
+}
+
+async fn open(file: &Path) -> SqliteConnection {
+    let options = SqliteConnectOptions::new().filename(file);
+    let mut connection = SqliteConnection::connect_with(&options)
+        .await
+        .expect("it opens");
+    sqlx::query("SELECT count(*) FROM telemetry_events")
+        .execute(&mut connection)
+        .await
+        .expect("it reads");
+    connection
+}
+
+/// Rows of the one file, copied without what stands beside it.
+async fn rows_of_a_copy(launch: &Launch) -> i64 {
+    let dir = directory();
+    let copy = dir.path().join("copy.db");
+    std::fs::copy(launch.sqlite_file(), &copy).expect("copied");
+    sqlx::query_scalar("SELECT count(*) FROM telemetry_events")
+        .fetch_one(&mut open(&copy).await)
+        .await
+        .expect("counted")
 }
 
 /// A client that sends the head and some of the body, and then nothing.

@@ -21,6 +21,14 @@ const fn appended(stream: StreamId) -> StreamFacts {
     }
 }
 
+/// The same, of which some waits since 40 days ago.
+fn waiting(stream: StreamId) -> StreamFacts {
+    StreamFacts {
+        oldest_unix_nano: Some(now_unix_nano() - 40 * DAY_NANO),
+        ..appended(stream)
+    }
+}
+
 fn keeping(database: &Database, days: u32) -> Store {
     let mut settings = options(database.options());
     settings.retention_days = Some(days);
@@ -223,7 +231,7 @@ async fn a_silent_stream_that_is_not_drained_is_counted() {
     let (drained, left) = (new_stream(), new_stream());
     store.write_resources(appended(drained), &[]).await.unwrap();
     store
-        .heartbeat(&[appended(drained), appended(left)], &[])
+        .heartbeat(&[waiting(drained), waiting(left)], &[])
         .await
         .unwrap();
     store.write(&batch(drained, 1..=4, rows(1))).await.unwrap();
@@ -277,4 +285,43 @@ async fn an_opening_that_took_nothing_leaves_no_row() {
         number(&mut sql, "SELECT count(*) FROM ingest_streams").await,
         0
     );
+}
+
+/// Reported by the first operator: a stream with a gap, which the database had lost and the log had let go of, counted as
+/// undrained for ever once its instance had stopped, and held every day back from the retention.
+#[tokio::test]
+async fn a_gap_that_nobody_can_fill_is_not_undrained_and_a_copy_that_says_it_can_is() {
+    let (database, store) = prepared().await;
+    let mut sql = database.connect().await;
+    write_ages(&store, &[0, 35]).await;
+    let keeping = keeping(&database, 30);
+    let stream = new_stream();
+    store.heartbeat(&[waiting(stream)], &[]).await.unwrap();
+    // 1 is the gap.
+    store.write(&batch(stream, 2..=4, rows(1))).await.unwrap();
+    let silent = "UPDATE ingest_streams SET heartbeat = now() - interval '1 hour'";
+
+    // Its last word was that it holds some: so it may.
+    execute(&mut sql, silent).await;
+    let found = store.maintain(None).await.unwrap();
+    assert_eq!(found.undrained_streams, 1);
+    keeping.maintain(None).await.unwrap();
+    assert_eq!(ages_left(&mut sql).await.len(), 3);
+    // Another, on a copy that does not have them, cannot take that back.
+    let mut settings = options(database.options());
+    settings.collector = "copy".into();
+    let copy = Store::new(&settings);
+    copy.prepare().await.unwrap();
+    copy.heartbeat(&[appended(stream)], &[]).await.unwrap();
+    copy.heartbeat(&[appended(stream)], &[]).await.unwrap();
+    execute(&mut sql, silent).await;
+    let found = store.maintain(None).await.unwrap();
+    assert_eq!(found.undrained_streams, 1);
+
+    store.heartbeat(&[appended(stream)], &[]).await.unwrap();
+    execute(&mut sql, silent).await;
+    let found = store.maintain(None).await.unwrap();
+    assert_eq!(found.undrained_streams, 0);
+    keeping.maintain(None).await.unwrap();
+    assert_eq!(ages_left(&mut sql).await.len(), 2);
 }

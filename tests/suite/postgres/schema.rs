@@ -3,7 +3,8 @@
 use ruvvector_service::store::{Store, StoreError};
 
 use super::{
-    batch, begun, class, count, execute, facts, number, options, prepared, rows, schema_sentence,
+    batch, begun, class, count, execute, facts, new_stream, number, options, prepared, rows,
+    schema_sentence,
 };
 use crate::support::postgres::Database;
 
@@ -73,6 +74,40 @@ async fn a_schema_that_is_newer_than_the_binary_is_refused() {
     execute(&mut sql, &newer(1)).await;
     let sentence = schema_sentence(store.prepare().await);
     assert!(sentence.contains("update it"), "{sentence}");
+}
+
+/// Reported by the first operator: after a newer version had migrated the database an older one wrote on, as its pool had
+/// reconnected by itself and only first contact looked at the schema.
+#[tokio::test]
+async fn a_schema_that_becomes_too_new_stops_the_very_next_transaction() {
+    let (database, store) = prepared().await;
+    let mut sql = database.connect().await;
+    let stream = begun(&store).await;
+    store.write(&batch(stream, 1..=1, rows(1))).await.unwrap();
+    let migrate = "INSERT INTO ruvvector_migrations (version, description, success, checksum, execution_time) \
+                   SELECT max(version) + 1, 'later', true, '', 0 FROM ruvvector_migrations";
+    execute(&mut sql, migrate).await;
+    // Compatible, and no reason for another contact.
+    store.write(&batch(stream, 2..=2, rows(1))).await.unwrap();
+    execute(&mut sql, migrate).await;
+    let reconnected = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
+                       WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    for idle_connections_drop in [false, true] {
+        if idle_connections_drop {
+            number(&mut sql, reconnected).await;
+        }
+        for refused in [
+            store.write(&batch(stream, 3..=3, rows(1))).await,
+            store.write_resources(facts(new_stream()), &[]).await,
+            store.heartbeat(&[], &[]).await,
+            store.probe().await,
+            store.maintain(None).await.map(drop),
+        ] {
+            let sentence = schema_sentence(refused);
+            assert!(sentence.contains("update it"), "{sentence}");
+        }
+    }
+    assert_eq!(count(&mut sql).await, 2);
 }
 
 #[tokio::test]

@@ -62,6 +62,27 @@ async fn a_schema_that_is_newer_foreign_or_incomplete_is_refused_with_a_sentence
     assert!(matches!(refused, Err(StoreError::Schema(_))), "{refused:?}");
 }
 
+/// Reported by the first operator, of PostgreSQL: a newer version migrates, and the older one that runs writes on.
+#[tokio::test]
+async fn a_schema_that_becomes_too_new_stops_the_very_next_transaction() {
+    let file = File::new();
+    let store = file.store().await;
+    store.write(&batch(1..=1, rows(3))).await.expect("stored");
+    sqlx::query("INSERT INTO ruvvector_migrations VALUES (99, 'later', 0)")
+        .execute(&mut file.connect().await)
+        .await
+        .expect("noted");
+    for refused in [
+        store.write(&batch(2..=2, rows(3))).await,
+        store.heartbeat(&[], &[]).await,
+        store.probe().await,
+        store.maintain(None).await.map(drop),
+    ] {
+        assert!(matches!(refused, Err(StoreError::Schema(_))), "{refused:?}");
+    }
+    assert_eq!(count(&file, "telemetry_events").await, 3);
+}
+
 #[tokio::test]
 async fn a_lock_a_damaged_file_and_a_missing_directory_are_tried_again_and_say_what_to_do() {
     let locked = File::new();

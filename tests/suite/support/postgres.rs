@@ -116,6 +116,12 @@ impl Cluster {
         format!("postgres://postgres@127.0.0.1:{}/postgres", self.port)
     }
 
+    /// What the server has logged.
+    pub fn log(&self) -> String {
+        let log = std::fs::read(self.dir.path().join("server.log")).expect("the server has run");
+        String::from_utf8_lossy(&log).into_owned()
+    }
+
     /// Starts a stopped server on the same port and data.
     pub fn resume(&self) {
         let options = format!(

@@ -179,6 +179,95 @@ async fn what_a_database_put_back_in_time_has_lost_is_written_again() {
     }
 }
 
+/// Reported by the first operator: the database was put back by more than the log keeps, and the stream counted as undrained
+/// for ever once its instance had stopped.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_stop_a_gap_waits_for_nobody_and_what_the_log_holds_does() {
+    let db = Db::postgres().await;
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let mut bench = Bench::new(dir.path());
+    bench.start(&db.options());
+    // More than a segment, which is let go of.
+    let stream = bench.accept(2_000).await.stream;
+    let first = async |bench: &Bench| {
+        let held = bench.log.streams();
+        let held = held.iter().find(|held| held.id == stream);
+        held.map_or(0, |held| held.first)
+    };
+    while first(&bench).await <= 1 {
+        bench.accept(2_000).await;
+        bench.drained().await;
+        bench.log.let_go_of_stored();
+    }
+    db.execute(
+        "BEGIN; UPDATE ingest_streams SET done = '{}'; DELETE FROM telemetry_events; COMMIT; \
+         SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+             WHERE datname = current_database() AND pid <> pg_backend_pid()",
+    )
+    .await;
+    bench.accept(1).await;
+    until("the gap is found", async || {
+        bench.progress.written().gaps > 0
+    })
+    .await;
+    bench.drained().await;
+    bench.stop().await;
+    let gap = "SELECT count(*) FROM ingest_streams WHERE NOT done @> int8range(1, appended + 1)";
+    assert_eq!(db.number(gap).await, 1);
+    let waits = "SELECT count(*) FROM ingest_streams WHERE oldest IS NOT NULL";
+    assert_eq!(db.number(waits).await, 0);
+
+    // What the log holds, and the database loses while nobody looks, is told by the next opening, whatever became of it.
+    bench.log.close().await;
+    let accepted = bench.accepted();
+    drop(bench);
+    db.execute("UPDATE ingest_streams SET done = '{}'").await;
+    db.execute("ALTER TABLE telemetry_events ADD CONSTRAINT none CHECK (false) NOT VALID")
+        .await;
+    let mut again = Bench::new(dir.path()).after(accepted);
+    again.grace = Duration::from_secs(1);
+    again.start(&db.options());
+    until("the refusal is named", async || {
+        !again.progress.problems().is_empty()
+    })
+    .await;
+    again.stop().await;
+    assert_eq!(db.number(waits).await, 1);
+}
+
+/// Reported by the first operator: only the idle connections dropped, and the older version wrote on into the newer schema.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_newer_schema_stops_writing_though_the_pool_reconnects_by_itself() {
+    let db = Db::postgres().await;
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let mut bench = Bench::new(dir.path());
+    bench.start(&db.options());
+    bench.accept(1).await;
+    bench.drained().await;
+    db.execute(
+        "INSERT INTO ruvvector_migrations (version, description, success, checksum, execution_time) \
+             VALUES (99, 'later', true, '', 0); \
+         SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+             WHERE datname = current_database() AND pid <> pg_backend_pid()",
+    )
+    .await;
+    bench.accept(1).await;
+    until("the schema is refused", async || {
+        let problems = bench.progress.problems();
+        problems
+            .iter()
+            .any(|problem| problem.contains("version 99"))
+    })
+    .await;
+    assert!(!bench.progress.connected());
+    db.assert_holds_exactly(1).await;
+    db.execute("DELETE FROM ruvvector_migrations WHERE version = 99")
+        .await;
+    bench.drained().await;
+    bench.stop().await;
+    db.assert_holds_exactly(2).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn maintenance_pauses_while_the_schema_is_not_known() {
     let db = Db::postgres().await;
