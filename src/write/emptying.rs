@@ -18,6 +18,8 @@ pub enum Unfinished {
     Stopped,
     /// [`StoreError::Schema`]: waiting does not help.
     Schema(StoreError),
+    /// Another collector lives on a stream of which something cannot be read here; a sentence.
+    Shared(String),
 }
 
 /// Drains the log into the store until nothing of it is left, removes it, and marks its streams released. Tries for ever,
@@ -45,13 +47,13 @@ pub async fn empty(
         }
     };
     tokio::select! {
-        done = way(&shared) => done.map_err(Unfinished::Schema),
+        done = way(&shared) => done,
         never = upkeep::heartbeats(&shared) => match never {},
         () = stopped => Err(Unfinished::Stopped),
     }
 }
 
-async fn way(shared: &Shared) -> Result<(), StoreError> {
+async fn way(shared: &Shared) -> Result<(), Unfinished> {
     loop {
         drain(shared).await?;
         // A failover between the last commit and here may have taken some of them back.
@@ -66,13 +68,13 @@ async fn way(shared: &Shared) -> Result<(), StoreError> {
 }
 
 /// Tells the database what is still held, until it has heard; whether its account holds all that was stored.
-async fn tell(shared: &Shared) -> Result<bool, StoreError> {
+async fn tell(shared: &Shared) -> Result<bool, Unfinished> {
     let mut backoff = Backoff::default();
     let mut told = upkeep::beat(shared).await;
     loop {
         let error = match told {
             Ok(sound) => return Ok(sound),
-            Err(error @ StoreError::Schema(_)) => return Err(error),
+            Err(error @ StoreError::Schema(_)) => return Err(Unfinished::Schema(error)),
             Err(error) => error,
         };
         tracing::warn!("all is written; the database is not told yet what may go: {error}");

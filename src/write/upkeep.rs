@@ -9,6 +9,7 @@ use std::time::Duration;
 use metrics::gauge;
 
 use super::Shared;
+use super::others::Look;
 use super::progress::Concern;
 use crate::log::StreamId;
 use crate::observe::metrics as names;
@@ -48,6 +49,7 @@ pub(super) async fn beat(shared: &Shared) -> Result<bool, StoreError> {
     let oldest = shared.log.status().oldest_unix_nano;
     let mut facts = Vec::with_capacity(held.len());
     let mut sound = true;
+    let mut news = false;
     for stream in &held {
         let stored = shared.progress.stored_of(stream.id);
         let account = shared.store.account(stream.id).await?;
@@ -55,6 +57,15 @@ pub(super) async fn beat(shared: &Shared) -> Result<bool, StoreError> {
             .ranges()
             .iter()
             .all(|range| account.missing(range).is_empty());
+        if shared.others.is_shared(stream.id) {
+            let silence = shared.options.silence;
+            let (look, changed) = shared.others.look(&shared.store, stream, silence).await?;
+            news |= changed | shared.others.stored(stream.id, &account);
+            shared.others.tell(&shared.progress);
+            if look == Look::Shared {
+                continue;
+            }
+        }
         let drained = stream.last == 0
             || account
                 .missing(&(stream.first.max(1)..=stream.last))
@@ -63,7 +74,11 @@ pub(super) async fn beat(shared: &Shared) -> Result<bool, StoreError> {
             stream: stream.id,
             appended: stream.last,
             oldest_unix_nano: oldest.filter(|_| !drained),
+            shared: false,
         });
+    }
+    if news {
+        shared.look_again.notify_one();
     }
     let known = shared.progress.streams();
     let gone = |id: &StreamId| held.iter().all(|stream| stream.id != *id);
