@@ -82,8 +82,8 @@ impl Postgres {
     }
 }
 
-/// Makes or refreshes a stream's row; one that is shared is only made, and says nothing of us. Whoever holds a stream takes back that it was released: another, on a copy of the
-/// directory, may have let go of it.
+/// Makes or refreshes a stream's row; one that is shared is only made, and says nothing of us. Whoever holds a stream takes
+/// back that it was released: another, on a copy of the directory, may have let go of it.
 pub(super) async fn note_stream(
     store: &Postgres,
     connection: &mut PgConnection,
