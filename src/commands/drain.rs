@@ -90,6 +90,13 @@ pub async fn run(config: &Config) -> Result<String, String> {
                 count(left.undrained_streams, "stream")
             ));
         }
+        Err(Unfinished::Shared(text)) => {
+            return Err(format!(
+                "{text}. {} events of {} streams are left in {dir}, besides what cannot be read; nothing is lost: run it \
+                 again once that one has stored them, or is gone for 5 minutes",
+                left.queue_events, left.undrained_streams
+            ));
+        }
     }
     drop(log);
     nothing_unreadable(config)?;

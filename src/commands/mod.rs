@@ -148,6 +148,10 @@ fn report(segments: &[SegmentReport]) -> (String, usize) {
         for problem in &segment.problems {
             let _ = writeln!(out, "    problem: {problem}");
         }
+        for unconfirmed in segment.unconfirmed.ranges() {
+            let (first, last) = (unconfirmed.start(), unconfirmed.end());
+            let _ = writeln!(out, "    unconfirmed: positions {first} to {last}");
+        }
         records += segment.records;
         events += segment.events;
         bytes += segment.bytes;
@@ -164,7 +168,7 @@ fn report(segments: &[SegmentReport]) -> (String, usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::log::StreamId;
+    use crate::log::{Ranges, StreamId};
 
     #[test]
     fn the_log_report_names_each_problem_under_its_file() {
@@ -178,6 +182,7 @@ mod tests {
             events: 80,
             sealed: false,
             problems: vec!["record 4: checksum".to_owned()],
+            unconfirmed: Ranges::new([6..=7]),
         };
         let (text, problems) = report(&[segment.clone(), segment]);
         assert_eq!(problems, 2);
@@ -186,7 +191,9 @@ mod tests {
             "{text}"
         );
         assert!(
-            text.contains("0001.seg (not sealed)\n    problem: record 4: checksum\n"),
+            text.contains(
+                "0001.seg (not sealed)\n    problem: record 4: checksum\n    unconfirmed: positions 6 to 7\n"
+            ),
             "{text}"
         );
         assert!(

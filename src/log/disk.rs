@@ -4,9 +4,10 @@
 
 use std::fs::{File, TryLockError};
 use std::io::{self, ErrorKind, IoSlice};
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::UNIX_EPOCH;
 
 /// Held as long as a lock is.
 pub type LockGuard = Box<dyn std::any::Any + Send + Sync>;
@@ -39,6 +40,14 @@ pub trait Disk: Send + Sync + 'static {
     /// # Errors
     /// The operating system's.
     fn lock(&self, path: &Path) -> io::Result<Option<LockGuard>>;
+
+    /// What a file is known by, and no copy of it, without spaces; `None` where there is no such thing.
+    ///
+    /// # Errors
+    /// The operating system's.
+    fn identity(&self, _path: &Path) -> io::Result<Option<String>> {
+        Ok(None)
+    }
 
     /// The files of a directory, in the order of their names.
     ///
@@ -191,6 +200,15 @@ impl Disk for OsDisk {
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(error),
         }
+    }
+
+    fn identity(&self, path: &Path) -> io::Result<Option<String>> {
+        let metadata = std::fs::metadata(path)?;
+        // Some file systems know no time of birth; their inodes must do.
+        let born = metadata.created().ok();
+        let born = born.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+        let nanoseconds = born.unwrap_or_default().as_nanos();
+        Ok(Some(format!("{}-{nanoseconds}", metadata.ino())))
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<Listed>> {

@@ -2,7 +2,9 @@
 //!
 //! **Invariant:** nothing is written, and nothing is locked: a running log may be looked at.
 
+use std::collections::HashMap;
 use std::io;
+use std::ops::RangeInclusive;
 use std::path::Path;
 
 use super::disk::Disk;
@@ -11,16 +13,26 @@ use super::recovery::failed;
 use super::scan::Scan;
 use super::segment::{BLOCK_BYTES, Begin, FORMAT, Header};
 use super::survey::{Surveyed, survey};
-use super::{OpenError, SegmentReport, StreamId};
+use super::{OpenError, Ranges, SegmentReport, StreamId};
 
 /// As [`super::Log::inspect`].
 pub(super) fn inspect(disk: &dyn Disk, dir: &Path) -> Result<Vec<SegmentReport>, OpenError> {
     let mut reports = Vec::new();
-    for file in survey(disk, dir)? {
+    let files = survey(disk, dir)?;
+    let mut confirmed: HashMap<StreamId, u64> = HashMap::new();
+    for file in &files {
+        if let Begin::Segment(header) = file.begin {
+            let sealed = file.sealed.map_or(0, |contents| contents.last);
+            let known = confirmed.entry(header.stream).or_default();
+            *known = (*known).max(header.base - 1).max(sealed);
+        }
+    }
+    for file in files {
         match file.begin {
             Begin::Spare => {}
             Begin::Segment(header) => {
-                let report = report(disk, &header, &file).map_err(|error| {
+                let confirmed = confirmed[&header.stream];
+                let report = report(disk, &header, &file, confirmed).map_err(|error| {
                     failed(&file.path, error, "the files of the log must be readable")
                 })?;
                 reports.push(((header.opening, header.base), report));
@@ -41,8 +53,34 @@ pub(super) fn inspect(disk: &dyn Disk, dir: &Path) -> Result<Vec<SegmentReport>,
             )),
         }
     }
-    reports.sort_by_key(|(order, _)| *order);
-    Ok(reports.into_iter().map(|(_, report)| report).collect())
+    reports.sort_by_key(|((opening, base), report)| (*opening, report.stream, *base));
+    let mut reports: Vec<_> = reports.into_iter().map(|(_, report)| report).collect();
+    name_gaps(&mut reports);
+    Ok(reports)
+}
+
+/// Names positions between files of a stream, at the file after them: all before its base were synced once. Those before
+/// the first file are no problem: the oldest files are stored, and go, first.
+fn name_gaps(reports: &mut [SegmentReport]) {
+    let mut before: Option<(StreamId, u64)> = None;
+    for report in reports.iter_mut().filter(|report| report.first > 0) {
+        let known = before.filter(|(stream, _)| *stream == report.stream);
+        if let Some((_, last)) = known
+            && report.first > last + 1
+        {
+            let (first, last) = (last + 1, report.first - 1);
+            let missing = if first == last {
+                format!("position {first} of the stream is")
+            } else {
+                format!("positions {first} to {last} of the stream are")
+            };
+            report.problems.push(format!(
+                "{missing} in no file: this is a part of a log, unless the database has them"
+            ));
+        }
+        let last = known.map_or(report.last, |(_, last)| last.max(report.last));
+        before = Some((report.stream, last));
+    }
 }
 
 fn empty(file: &Surveyed) -> SegmentReport {
@@ -56,10 +94,17 @@ fn empty(file: &Surveyed) -> SegmentReport {
         events: 0,
         sealed: false,
         problems: Vec::new(),
+        unconfirmed: Ranges::default(),
     }
 }
 
-fn report(disk: &dyn Disk, header: &Header, file: &Surveyed) -> io::Result<SegmentReport> {
+/// `confirmed` is the highest position of the stream of which other files say that it was synced.
+fn report(
+    disk: &dyn Disk,
+    header: &Header,
+    file: &Surveyed,
+    confirmed: u64,
+) -> io::Result<SegmentReport> {
     let mut report = SegmentReport {
         stream: header.stream,
         first: header.base,
@@ -79,7 +124,8 @@ fn report(disk: &dyn Disk, header: &Header, file: &Surveyed) -> io::Result<Segme
     );
     let mut scan = Scan::new(file.open(disk)?, header.nonce, BLOCK_BYTES, end, 256 << 10);
     let mut synced = file.sealed.map_or(0, |contents| contents.last);
-    let mut problems = Vec::new();
+    let mut problems: Vec<(u64, String)> = Vec::new();
+    let mut gaps: Vec<RangeInclusive<u64>> = Vec::new();
     while let Some(found) = scan.next()? {
         let record = &found.header;
         synced = synced.max(record.synced);
@@ -87,7 +133,7 @@ fn report(disk: &dyn Disk, header: &Header, file: &Surveyed) -> io::Result<Segme
             continue;
         }
         if record.n > report.last + 1 {
-            problems.push((report.last + 1, lost(report.last + 1, record.n - 1)));
+            gaps.push(report.last + 1..=record.n - 1);
         }
         report.last = record.last;
         report.events += u64::from(record.accepted);
@@ -101,18 +147,28 @@ fn report(disk: &dyn Disk, header: &Header, file: &Surveyed) -> io::Result<Segme
                 record.n,
                 format!("record {} was found damaged earlier", record.n),
             )),
-            Class::Hole | Class::Mark => {}
+            Class::Hole => report.unconfirmed.insert(record.n..=record.last),
+            Class::Mark => {}
         }
     }
     if report.last < synced {
-        problems.push((report.last + 1, lost(report.last + 1, synced)));
+        gaps.push(report.last + 1..=synced);
         report.last = synced;
     }
     // Above the highest mark nothing was confirmed: a torn tail is no problem.
+    let known = synced.max(confirmed);
+    for gap in gaps {
+        let (first, last) = gap.into_inner();
+        if first <= known {
+            problems.push((first, lost(first, last.min(known))));
+        }
+        report.unconfirmed.insert(first.max(known + 1)..=last);
+    }
+    problems.sort_by_key(|(n, _)| *n);
     report.problems.extend(
         problems
             .into_iter()
-            .filter(|(n, _)| *n <= synced)
+            .filter(|(n, _)| *n <= known)
             .map(|(_, problem)| problem),
     );
     Ok(report)

@@ -45,6 +45,10 @@
 //! * A segment without footer is read record by record at the next opening and written again, whole and with a footer,
 //!   under the same stream, base and positions; holes and damage are then records of their own class. Only when that
 //!   is synced does the original go. A base found twice is one segment: the one with the footer.
+//!
+//! The file `lock` keeps a second process out, and says in 128 bytes of text, padded with spaces, what it is known by (inode
+//! and time of birth) and the first opening in this directory: a stream of an earlier one came with a copy. That one's origin
+//! may live on and hold what the copy takes for holes and damage.
 
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -95,6 +99,9 @@ mod survey;
 
 /// What an earlier opening left.
 mod recovery;
+
+/// Copies of directories.
+mod home;
 
 /// What becomes of a segment that was never sealed.
 mod plan;
@@ -208,7 +215,8 @@ pub struct Digested {
 #[derive(Clone, Debug)]
 pub enum Entry {
     Record(Record),
-    /// Positions that were never confirmed to anybody and cannot be read: they join the account, with no rows.
+    /// Positions that cannot be read and, as far as this directory knows, were never confirmed to anybody: they join the
+    /// account, with no rows.
     Hole {
         first: u64,
         last: u64,
@@ -232,6 +240,9 @@ pub struct Stream {
     pub last: u64,
     /// Whether records are still appended to it.
     pub live: bool,
+    /// Whether it was begun in another directory, of which this one is a copy: that one may live on, and hold records of it
+    /// that this one lacks.
+    pub copied: bool,
 }
 
 /// A part of a stream that one segment holds.
@@ -338,8 +349,10 @@ pub struct SegmentReport {
     pub records: u64,
     pub events: u64,
     pub sealed: bool,
-    /// What is wrong with it, one line each; empty when all verifies.
+    /// What is wrong with it, or missing before it, one line each; empty when all verifies.
     pub problems: Vec<String>,
+    /// Positions that cannot be read and were never confirmed to anybody: no problem.
+    pub unconfirmed: Ranges,
 }
 
 /// A disk that forgets.

@@ -17,6 +17,7 @@ use crate::observe::metrics::LOG_DAMAGED_RECORDS_TOTAL;
 use super::core::{Core, Settings, Synced, lock};
 use super::disk::{Disk, is_full};
 use super::held::Segment;
+use super::home;
 use super::plan::Torn;
 use super::pool::{Pool, Spare, free};
 use super::queue::Queue;
@@ -206,8 +207,12 @@ fn recover(disk: &dyn Disk, settings: &Settings) -> Result<Recovered, OpenError>
     disk.sync_dir(dir)
         .map_err(|error| failed(dir, error, "the directory must be writable"))?;
     let opening = streams.keys().map(|key| key.0).max().unwrap_or(0) + 1;
-    for ((_, id), segments) in streams {
+    let first_here = home::first_opening(disk, &dir.join(LOCK), opening);
+    for ((begun, id), segments) in streams {
         recovery.stream(id, segments)?;
+        if let Some(stream) = recovery.state.stream(id) {
+            stream.copied = begun < first_here;
+        }
     }
     let state = &mut recovery.state;
     state.backlog_at_start_events = state.waiting().events;

@@ -67,6 +67,8 @@ pub(super) struct Partial {
 pub(super) struct StreamState {
     pub(super) id: StreamId,
     pub(super) live: bool,
+    /// As [`Stream::copied`].
+    pub(super) copied: bool,
     /// In the order of positions.
     pub(super) segments: Vec<Held>,
     pub(super) stored: Ranges,
@@ -94,6 +96,7 @@ impl StreamState {
         Self {
             id,
             live,
+            copied: false,
             segments: Vec::new(),
             stored: Ranges::default(),
             read: Ranges::default(),
@@ -213,6 +216,7 @@ impl State {
                 first: stream.first(),
                 last: stream.last,
                 live: stream.live,
+                copied: stream.copied,
             })
             .collect()
     }

@@ -75,6 +75,18 @@ pub struct StreamFacts {
     /// Receive time of the oldest record that is held and not stored; `None` = all that is held is stored. What neither the
     /// account nor the log has is a gap, and waits for nobody.
     pub oldest_unix_nano: Option<i64>,
+    /// Another collector may live on it: what its row says is left to that one.
+    pub shared: bool,
+}
+
+/// What a stream's row in `ingest_streams` says of who holds it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Holder {
+    /// Whether the name is another collector's; names alone are no proof.
+    pub other: bool,
+    /// The last heartbeat, by the database's clock, as microseconds since 1970.
+    pub heartbeat_us: Option<i64>,
+    pub silent_seconds: Option<i64>,
 }
 
 /// How to reach the database, and what the store is allowed to do there.
@@ -200,6 +212,17 @@ impl Store {
         match self {
             Self::Postgres(store) => store.account(stream).await,
             Self::Sqlite(store) => store.account(stream).await,
+        }
+    }
+
+    /// Who holds `stream`, by its row; `None` for a store that no other collector can write to.
+    ///
+    /// # Errors
+    /// [`StoreError::Retry`].
+    pub async fn holder(&self, stream: StreamId) -> Result<Option<Holder>, StoreError> {
+        match self {
+            Self::Postgres(store) => store.holder(stream).await.map(Some),
+            Self::Sqlite(_) => Ok(None),
         }
     }
 

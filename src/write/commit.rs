@@ -122,6 +122,7 @@ async fn write_resources(shared: &Shared, built: &Built) -> Result<(), StoreErro
         stream: built.batch.stream,
         appended: *built.batch.positions.end(),
         oldest_unix_nano: shared.log.status().oldest_unix_nano,
+        shared: shared.others.is_shared(built.batch.stream),
     };
     let resources: Vec<Resource> = built.resources.values().cloned().collect();
     shared.store.write_resources(facts, &resources).await

@@ -8,6 +8,7 @@ use std::ops::RangeInclusive;
 use metrics::counter;
 
 use super::Until;
+use super::others::Look;
 use super::progress::Concern;
 use super::source::{Cursor, Source};
 use super::writer::Writer;
@@ -42,16 +43,22 @@ async fn accounts(writer: &mut Writer) -> Result<VecDeque<Cursor>, StoreError> {
     let held = shared.log.streams();
     let mut cursors = VecDeque::with_capacity(held.len());
     for stream in &held {
+        let silence = shared.options.silence;
+        let (look, _) = shared.others.look(&shared.store, stream, silence).await?;
         let account = shared.store.account(stream.id).await?;
+        shared.others.stored(stream.id, &account);
         writer.settle_doubt(stream.id, &account);
-        compare(writer, stream, &account);
+        compare(writer, stream, &account, look);
         cursors.push_back(Cursor {
             stream: stream.id,
             live: stream.live,
+            shared: look == Look::Shared,
             account,
             next: stream.first.max(1),
         });
     }
+    shared.others.forget_all_but(&held);
+    shared.others.tell(&shared.progress);
     for id in shared.progress.streams() {
         if held.iter().all(|stream| stream.id != id) {
             let account = shared.store.account(id).await?;
@@ -64,7 +71,7 @@ async fn accounts(writer: &mut Writer) -> Result<VecDeque<Cursor>, StoreError> {
 }
 
 /// Tells the log and the progress what the account holds, and what it holds no longer.
-fn compare(writer: &mut Writer, stream: &Stream, account: &Account) {
+fn compare(writer: &mut Writer, stream: &Stream, account: &Account, look: Look) {
     let shared = &writer.shared;
     for range in account.ranges() {
         let (first, last) = clamp(range, stream.first, stream.last);
@@ -84,8 +91,8 @@ fn compare(writer: &mut Writer, stream: &Stream, account: &Account) {
         }
     }
     shared.progress.set_account(stream.id, account.clone());
-    // The log lets go only of what was stored.
-    if stream.first > 1 {
+    // The log lets go only of what was stored; but a copy need not have all that its origin holds.
+    if stream.first > 1 && look == Look::Alone {
         report_gaps(writer, stream.id, account, 1..=stream.first - 1);
     }
 }

@@ -19,6 +19,8 @@ pub enum Unfinished {
     Stopped,
     /// [`StoreError::Schema`]: waiting does not help.
     Schema(StoreError),
+    /// Another collector lives on a stream of which something cannot be read here; a sentence.
+    Shared(String),
 }
 
 /// Drains the log into the store until nothing of it is left, removes it, and marks its streams released. Tries for ever,
@@ -48,7 +50,7 @@ pub async fn empty(
     let over = CancellationToken::new();
     let emptied = async {
         let _over = over.clone().drop_guard();
-        way(&shared).await.map_err(Unfinished::Schema)
+        way(&shared).await
     };
     tokio::select! {
         (done, ()) = join(emptied, upkeep::heartbeats(&shared, &over)) => done,
@@ -56,7 +58,7 @@ pub async fn empty(
     }
 }
 
-async fn way(shared: &Shared) -> Result<(), StoreError> {
+async fn way(shared: &Shared) -> Result<(), Unfinished> {
     loop {
         drain(shared).await?;
         // A failover between the last commit and here may have taken some of them back.
@@ -71,13 +73,13 @@ async fn way(shared: &Shared) -> Result<(), StoreError> {
 }
 
 /// Tells the database what is still held, until it has heard; whether its account holds all that was stored.
-async fn tell(shared: &Shared) -> Result<bool, StoreError> {
+async fn tell(shared: &Shared) -> Result<bool, Unfinished> {
     let mut backoff = Backoff::default();
     let mut told = upkeep::beat(shared).await;
     loop {
         let error = match told {
             Ok(sound) => return Ok(sound),
-            Err(error @ StoreError::Schema(_)) => return Err(error),
+            Err(error @ StoreError::Schema(_)) => return Err(Unfinished::Schema(error)),
             Err(error) => error,
         };
         tracing::warn!(

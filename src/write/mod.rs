@@ -17,7 +17,7 @@ use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
 use crate::log::Log;
-use crate::store::{GOODBYE, Store, StoreError};
+use crate::store::{GOODBYE, Store};
 
 /// Entries of the log to one batch.
 mod batch;
@@ -40,6 +40,9 @@ mod retry;
 /// What is to be written next.
 mod source;
 
+/// Other collectors on the same streams.
+mod others;
+
 /// Heartbeats and maintenance.
 mod upkeep;
 
@@ -48,6 +51,7 @@ mod emptying;
 
 use commit::Failure;
 pub use emptying::{Unfinished, empty};
+use others::Others;
 pub use progress::{Progress, Written};
 use source::{Cap, Source};
 use writer::Writer;
@@ -64,6 +68,8 @@ pub struct Options {
     pub retry_min: Duration,
     pub retry_max: Duration,
     pub maintenance_interval: Duration,
+    /// After so long without a word of another collector on a stream, there is none.
+    pub silence: Duration,
 }
 
 impl Default for Options {
@@ -75,6 +81,7 @@ impl Default for Options {
             retry_min: Duration::from_millis(500),
             retry_max: Duration::from_secs(30),
             maintenance_interval: Duration::from_secs(30),
+            silence: Duration::from_secs(300),
         }
     }
 }
@@ -101,6 +108,7 @@ struct Shared {
     /// What writes takes its turn: batches, and heartbeats beside them.
     turns: Arc<Semaphore>,
     until: Until,
+    others: Others,
     /// Smaller batches, while one keeps failing.
     cap: Arc<Mutex<Option<Cap>>>,
 }
@@ -123,6 +131,7 @@ impl Shared {
             stop,
             look_again: Arc::default(),
             until,
+            others: Others::default(),
             cap: Arc::default(),
         }
     }
@@ -217,13 +226,19 @@ pub async fn run(
 /// The whole way of the writer. Returns when it is over and nothing is left to read.
 ///
 /// # Errors
-/// As [`contact::contact`].
-async fn drain(shared: &Shared) -> Result<(), StoreError> {
+/// As [`contact::contact`]; and where the log is only to be emptied, when what is left of it is another collector's.
+async fn drain(shared: &Shared) -> Result<(), Unfinished> {
     let mut writer = Writer::new(shared.clone());
     loop {
-        let mut source = contact::contact(&mut writer).await?;
+        let contacted = contact::contact(&mut writer).await;
+        let mut source = contacted.map_err(Unfinished::Schema)?;
         match batches(&mut writer, &mut source).await {
             Ok(()) if shared.is_over() => return Ok(()),
+            Ok(()) if shared.until == Until::Empty && source.is_exhausted() => {
+                if let Some(text) = shared.others.left_to_another() {
+                    return Err(Unfinished::Shared(text));
+                }
+            }
             Ok(()) => {}
             Err(failure) => writer.after(failure).await,
         }

@@ -75,6 +75,8 @@ pub(super) enum Concern {
     Contact,
     Write,
     Log,
+    /// What this directory lacks, as it is a copy.
+    Copy,
     Maintenance,
 }
 

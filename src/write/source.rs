@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::batch::{Built, Size, positions};
 use super::progress::Concern;
 use super::{Shared, Until};
-use crate::log::{Entry, StreamId};
+use crate::log::{Entry, Ranges, StreamId};
 use crate::store::Account;
 
 /// Read from the log at a time.
@@ -26,12 +26,16 @@ pub(super) struct Source {
     streams: VecDeque<Cursor>,
     /// Entries of the first stream that were read and not yet taken.
     pending: VecDeque<Entry>,
+    /// Whether all that is to be written was read.
+    exhausted: bool,
 }
 
 /// A stream, and how far it was read.
 pub(super) struct Cursor {
     pub(super) stream: StreamId,
     pub(super) live: bool,
+    /// Another collector may live on it: only records are written.
+    pub(super) shared: bool,
     pub(super) account: Account,
     pub(super) next: u64,
 }
@@ -50,7 +54,13 @@ impl Source {
             shared,
             streams,
             pending: VecDeque::new(),
+            exhausted: false,
         }
+    }
+
+    /// Whether nothing was left to read when it ended.
+    pub(super) const fn is_exhausted(&self) -> bool {
+        self.exhausted
     }
 
     /// The next batch: as soon as it is full or, once `idle` says that nothing is being committed, as soon as nothing more
@@ -128,6 +138,9 @@ impl Source {
                 if cursor.live {
                     return false;
                 }
+                if cursor.shared {
+                    self.shared.others.tell(&self.shared.progress);
+                }
                 self.streams.pop_front();
                 continue;
             };
@@ -135,15 +148,33 @@ impl Source {
             let missing = entries
                 .into_iter()
                 .flat_map(|entry| not_in(&cursor.account, entry));
-            self.pending.extend(missing);
+            if cursor.shared {
+                let (records, lacking): (Vec<_>, Vec<_>) =
+                    missing.partition(|entry| matches!(entry, Entry::Record(_)));
+                if !lacking.is_empty() {
+                    let lacking = Ranges::new(lacking.iter().map(positions));
+                    self.shared.others.lacks(cursor.stream, &lacking);
+                }
+                self.pending.extend(records);
+            } else {
+                self.pending.extend(missing);
+            }
         }
         true
     }
 
     /// Waits for more; false when the writer is to stop or to look at the account again.
-    async fn wait(&self) -> bool {
+    async fn wait(&mut self) -> bool {
         self.shared.progress.solved(Concern::Write);
-        if self.shared.until == Until::Empty || self.shared.stop.is_cancelled() {
+        self.exhausted = true;
+        if self.shared.stop.is_cancelled() {
+            return false;
+        }
+        if self.shared.until == Until::Empty {
+            let others = &self.shared.others;
+            if others.lack_some() && others.left_to_another().is_none() {
+                self.shared.look_again.notified().await;
+            }
             return false;
         }
         tokio::select! {

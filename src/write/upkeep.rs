@@ -11,6 +11,7 @@ use metrics::gauge;
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
+use super::others::Look;
 use super::progress::Concern;
 use crate::log::StreamId;
 use crate::observe::metrics as names;
@@ -55,6 +56,7 @@ pub(super) async fn beat(shared: &Shared) -> Result<bool, StoreError> {
     let oldest = shared.log.status().oldest_unix_nano;
     let mut facts = Vec::with_capacity(held.len());
     let mut sound = true;
+    let mut news = false;
     for stream in &held {
         let stored = shared.progress.stored_of(stream.id);
         let parts = shared.log.parts(stream.id);
@@ -64,6 +66,15 @@ pub(super) async fn beat(shared: &Shared) -> Result<bool, StoreError> {
             .iter()
             .all(|range| account.missing(range).is_empty());
         sound &= is_sound;
+        if shared.others.is_shared(stream.id) {
+            let silence = shared.options.silence;
+            let (look, changed) = shared.others.look(&shared.store, stream, silence).await?;
+            news |= changed | shared.others.stored(stream.id, &account);
+            shared.others.tell(&shared.progress);
+            if look == Look::Shared {
+                continue;
+            }
+        }
         // Only what a segment holds can still be brought: a gap waits for nothing.
         let waiting = parts
             .into_iter()
@@ -74,7 +85,11 @@ pub(super) async fn beat(shared: &Shared) -> Result<bool, StoreError> {
             stream: stream.id,
             appended: stream.last,
             oldest_unix_nano: waiting.map(|part| known.unwrap_or(part.first_received_unix_nano)),
+            shared: false,
         });
+    }
+    if news {
+        shared.look_again.notify_one();
     }
     let known = shared.progress.streams();
     let gone = |id: &StreamId| held.iter().all(|stream| stream.id != *id);

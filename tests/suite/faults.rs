@@ -23,6 +23,9 @@ use crate::support::service::{Launch, Service};
 /// `kill -9`, and copies of a data directory.
 mod kill;
 
+/// Copies of different moments.
+mod torn;
+
 /// PostgreSQL away, late, or crashing.
 mod outage;
 

@@ -80,6 +80,7 @@ fn facts(stream: StreamId) -> StreamFacts {
         stream,
         appended: 0,
         oldest_unix_nano: None,
+        shared: false,
     }
 }
 

@@ -22,7 +22,11 @@ pub(super) fn unsealed(options: &Options, sizes: &[usize]) -> (SimDisk, StreamId
 }
 
 /// As [`unsealed`]: the first record in a group of its own, the others in a second one.
-fn two_groups(options: &Options, first: usize, rest: &[usize]) -> (SimDisk, StreamId, PathBuf) {
+pub(super) fn two_groups(
+    options: &Options,
+    first: usize,
+    rest: &[usize],
+) -> (SimDisk, StreamId, PathBuf) {
     let disk = SimDisk::new();
     let log = open_with(&disk, options);
     let stream = log.streams()[0].id;

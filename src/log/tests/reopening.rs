@@ -1,7 +1,8 @@
 //! Opening again: twice, cut short, elsewhere, by an older version.
 
+use super::super::disk::Disk;
 use super::super::{OpenError, recovery};
-use super::harm::{disk_with, medium, recovered, small, unsealed};
+use super::harm::{disk_with, medium, recovered, small, two_groups, unsealed};
 use super::*;
 
 #[test]
@@ -108,6 +109,50 @@ fn inspection_names_what_is_wrong_and_changes_nothing() {
     );
     assert_eq!(report.problems, ["the bytes of record 2 are damaged"]);
     assert_eq!(disk.content(&path), before);
+}
+
+/// `log verify` found nothing wrong with a copy that `cp` had made of a running directory: records 1 to 16 and 51 to 77.
+#[test]
+fn inspection_names_positions_that_are_in_no_file_but_not_what_went_from_the_beginning() {
+    let disk = SimDisk::new();
+    let log = open_with(&disk, &medium());
+    for seq in 1..=9 {
+        runtime().block_on(append(&log, seq, 20_000)).unwrap();
+    }
+    runtime().block_on(log.close());
+    drop(log);
+    let inspect = || Log::inspect(Arc::new(disk.clone()), &medium()).unwrap();
+    let whole = inspect();
+    assert!(whole.len() >= 3, "{whole:?}");
+    assert!(whole.iter().all(|report| report.problems.is_empty()));
+
+    disk.remove(&whole[1].path).unwrap();
+    let torn = inspect();
+    let (first, last) = (whole[1].first, whole[1].last);
+    let expected = format!(
+        "positions {first} to {last} of the stream are in no file: this is a part of a log, unless the database has them"
+    );
+    assert_eq!(torn[1].problems, [expected]);
+    assert!(torn[0].problems.is_empty());
+
+    disk.remove(&whole[0].path).unwrap();
+    let rest = inspect();
+    assert!(rest.iter().all(|report| report.problems.is_empty()));
+}
+
+#[test]
+fn inspection_tells_what_was_never_confirmed_from_what_is_damaged() {
+    // The header of the first record of the last group, the only one whose sync nobody bears witness of.
+    let (disk, stream, path) = two_groups(&medium(), 300, &[700, 500]);
+    disk.edit(&path, |content| content[2 * 4096..2 * 4096 + 128].fill(0));
+    let before = Log::inspect(Arc::new(disk.clone()), &medium()).unwrap();
+    drop(recovered(&disk, &medium(), stream));
+    let after = Log::inspect(Arc::new(disk), &medium()).unwrap();
+    for reports in [before, after] {
+        assert!(reports[0].problems.is_empty(), "{reports:?}");
+        assert_eq!(reports[0].unconfirmed.ranges(), [2..=2], "{reports:?}");
+        assert_eq!((reports[0].last, reports[0].records), (3, 2));
+    }
 }
 
 /// A process that died in the middle of recovery: the next one saw what was written and not synced, and took it for safe.

@@ -13,7 +13,7 @@ use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use tokio::time::timeout;
 
 use super::known::Known;
-use super::{Account, Options, PoolState, Pulse, StoreError, StreamFacts, Target};
+use super::{Account, Holder, Options, PoolState, Pulse, StoreError, StreamFacts, Target};
 use crate::log::StreamId;
 
 /// Connections, deadlines, and how a transaction begins.
@@ -133,6 +133,36 @@ impl Postgres {
         Ok(Account::new(ranges.into_iter().filter_map(
             |(first, last)| Some(u64::try_from(first).ok()?..=u64::try_from(last).ok()?),
         )))
+    }
+
+    /// What the stream's row says of who holds it.
+    pub(super) async fn holder(&self, stream: StreamId) -> Result<Holder, StoreError> {
+        let mut lease = self.lease().await?;
+        self.begin(&mut lease).await?;
+        let row: Option<(bool, Option<i64>, Option<i64>)> = within(
+            self.limit(),
+            "reading who holds a stream",
+            sqlx::query_as(
+                "SELECT coalesce(collector <> $2, false), (extract(epoch FROM heartbeat) * 1000000)::bigint, \
+                        extract(epoch FROM now() - heartbeat)::bigint \
+                 FROM ingest_streams WHERE stream = $1::uuid",
+            )
+            .bind(uuid(stream))
+            .bind(&self.shared.collector)
+            .persistent(false)
+            .fetch_optional(&mut *lease),
+        )
+        .await?;
+        self.commit(lease).await?;
+        Ok(
+            row.map_or_else(Holder::default, |(other, heartbeat_us, silent_seconds)| {
+                Holder {
+                    other,
+                    heartbeat_us,
+                    silent_seconds,
+                }
+            }),
+        )
     }
 
     /// Heartbeats, and `released` for streams whose last segment is gone.

@@ -82,14 +82,28 @@ impl Postgres {
     }
 }
 
-/// Makes or refreshes a stream's row. Whoever holds a stream takes back that it was released: another, on a copy of the
-/// directory, may have let go of it. Whoever holds nothing that waits does not take back what another said of records that
-/// do: its copy may have what this one lacks.
+/// Makes or refreshes a stream's row; one that is shared is only made, and says nothing of us. Whoever holds a stream takes
+/// back that it was released: another, on a copy of the directory, may have let go of it. Whoever holds nothing that waits
+/// does not take back what another said of records that do: its copy may have what this one lacks.
 pub(super) async fn note_stream(
     store: &Postgres,
     connection: &mut PgConnection,
     facts: StreamFacts,
 ) -> Result<(), StoreError> {
+    if facts.shared {
+        within(
+            store.limit(),
+            "noting a stream",
+            sqlx::query(
+                "INSERT INTO ingest_streams (stream) VALUES ($1::uuid) ON CONFLICT DO NOTHING",
+            )
+            .bind(uuid(facts.stream))
+            .persistent(false)
+            .execute(connection),
+        )
+        .await?;
+        return Ok(());
+    }
     within(
         store.limit(),
         "noting a stream",

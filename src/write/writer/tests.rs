@@ -204,6 +204,7 @@ async fn batches_grow_again_as_they_pass_without_another_look_at_the_account() {
     }
     let cursor = Cursor {
         stream,
+        shared: false,
         live: true,
         account: Account::default(),
         next: 1,

@@ -18,6 +18,7 @@ const fn appended(stream: StreamId) -> StreamFacts {
         stream,
         appended: 4,
         oldest_unix_nano: None,
+        shared: false,
     }
 }
 
@@ -83,6 +84,7 @@ async fn a_day_that_any_log_still_holds_stays_and_is_overdue() {
         stream,
         appended: 9,
         oldest_unix_nano: Some(now_unix_nano() - 20 * DAY_NANO),
+        shared: false,
     };
     store.heartbeat(&[silent], &[]).await.unwrap();
     keeping.maintain(None).await.unwrap();
@@ -187,6 +189,7 @@ async fn a_stream_that_is_stored_holds_no_day_back_though_its_collector_never_co
         stream,
         appended: 1,
         oldest_unix_nano: Some(now_unix_nano() - 40 * DAY_NANO),
+        shared: false,
     };
     store.heartbeat(&[held], &[]).await.unwrap();
     keeping(&database, 30).maintain(None).await.unwrap();

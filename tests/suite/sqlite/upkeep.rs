@@ -44,6 +44,7 @@ async fn a_resource_is_stored_once_and_a_silent_stream_is_seen_by_others() {
         stream: STREAM,
         appended: 9,
         oldest_unix_nano: Some(now_nano()),
+        shared: false,
     };
     let resource = Resource {
         id: ResourceId([9; 16]),

@@ -204,3 +204,51 @@ async fn a_writer_that_stops_drains_first_and_gives_up_when_the_grace_is_over() 
     assert_eq!(bench.log.status().queue_events, 1);
     assert!(!bench.progress.connected());
 }
+
+/// What a directory lacks is given up at once where its streams are at home; in a copy, once nobody else was heard of.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn damage_is_given_up_at_home_at_once_and_in_a_copy_after_a_silence() {
+    for is_copy in [false, true] {
+        let db = Db::postgres().await;
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let mut bench = Bench::new(dir.path());
+        for _ in 0..10 {
+            bench.accept(5).await;
+        }
+        bench.log.close().await;
+        drop(bench);
+        let copy = tempfile::tempdir().expect("a temporary directory");
+        let home = if is_copy { copy.path() } else { dir.path() };
+        for file in std::fs::read_dir(dir.path()).expect("the directory lists") {
+            let file = file.expect("an entry").path();
+            let mut content = std::fs::read(&file).expect("read");
+            let damaged = content
+                .windows(12)
+                .position(|bytes| bytes == b"integration\"");
+            if let Some(at) = damaged {
+                content[at] ^= 1;
+            }
+            let to = home.join(file.file_name().expect("a name"));
+            std::fs::write(to, content).expect("written");
+        }
+        let mut bench = Bench::new(home);
+        bench.options.silence = Duration::from_secs(5);
+        let began = std::time::Instant::now();
+        bench.start(&db.options());
+        if is_copy {
+            until("it says so", async || {
+                let problems = bench.progress.problems();
+                problems
+                    .iter()
+                    .any(|text| text.contains("is a copy, or was moved"))
+            })
+            .await;
+            assert_eq!(db.dead_letters().await, 0);
+        }
+        bench.drained().await;
+        assert_eq!(db.dead_letters().await, 1);
+        assert_eq!(is_copy, began.elapsed() > Duration::from_secs(5));
+        assert!(bench.progress.problems().is_empty());
+        bench.stop().await;
+    }
+}
