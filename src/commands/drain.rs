@@ -100,19 +100,31 @@ pub async fn run(config: &Config) -> Result<String, String> {
     }
     drop(log);
     nothing_unreadable(config)?;
-    let written = progress.written();
-    let before = start
-        .queue_events
-        .saturating_sub(written.events + written.dead_events);
-    Ok(summary(&config.data_dir, written, before, began.elapsed()))
+    let mut written = progress.written();
+    // What the log had not read by then never waited in this life.
+    written.stored_before += start
+        .backlog_at_start_events
+        .saturating_sub(left.backlog_at_start_events);
+    let accounted = written.events + written.dead_events + written.stored_before;
+    let unreadable = start.queue_events.saturating_sub(accounted);
+    let summary = summary(&config.data_dir, written, unreadable, began.elapsed());
+    if start.cut_segments > 0 {
+        return Err(format!(
+            "{} of the log had lost its end, and what stood there is lost; look at the disk, and keep the copies (.damaged) in \
+             {dir}/log. The rest: {summary}",
+            count(start.cut_segments, "file")
+        ));
+    }
+    Ok(summary)
 }
 
-fn summary(dir: &Path, written: Written, stored_before: u64, took: Duration) -> String {
+fn summary(dir: &Path, written: Written, unreadable: u64, took: Duration) -> String {
     let Written {
         events,
         records,
         dead_letters,
         dead_events,
+        stored_before,
         gaps,
     } = written;
     let mut out = format!(
@@ -126,6 +138,10 @@ fn summary(dir: &Path, written: Written, stored_before: u64, took: Duration) -> 
     if dead_letters > 0 {
         let events = count(dead_events, "event");
         let _ = write!(out, " ({events}, see telemetry_dead_letters)");
+    }
+    if unreadable > 0 {
+        let events = count(unreadable, "event");
+        let _ = write!(out, "; {events} in records that cannot be read");
     }
     let _ = write!(out, "; {}", count(gaps, "gap"));
     if gaps > 0 {
@@ -260,11 +276,12 @@ mod tests {
         let written = Written {
             events: 20,
             records: 2,
+            stored_before: 3,
             ..Written::default()
         };
         let took = Duration::from_millis(1_240);
         assert_eq!(
-            summary(Path::new("/mnt/old"), written, 3, took),
+            summary(Path::new("/mnt/old"), written, 0, took),
             "/mnt/old: drained in 1.2 s: 20 events of 2 records written, 3 stored before; 0 dead letters; 0 gaps; \
              the log is empty\n"
         );
@@ -274,9 +291,9 @@ mod tests {
             gaps: 1,
             ..written
         };
-        let text = summary(Path::new("/mnt/old"), harmed, 0, took);
+        let text = summary(Path::new("/mnt/old"), harmed, 7, took);
         assert!(
-            text.contains("1 dead letter (5 events, see telemetry_dead_letters); 1 gap (positions"),
+            text.contains("1 dead letter (5 events, see telemetry_dead_letters); 7 events in records that cannot be read; 1 gap (positions"),
             "{text}"
         );
     }

@@ -129,6 +129,7 @@ impl Core {
             }),
             backlog_at_start_events: state.backlog_at_start_events,
             damaged_records: state.damaged_records,
+            cut_segments: state.cut_segments,
             undrained_streams: state
                 .streams
                 .iter()

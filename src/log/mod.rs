@@ -304,6 +304,8 @@ pub struct Status {
     /// Events that were not stored when the log was opened.
     pub backlog_at_start_events: u64,
     pub damaged_records: u64,
+    /// Files that had lost their end when the log was opened.
+    pub cut_segments: u64,
     pub undrained_streams: u64,
     pub full: bool,
     pub broken: bool,

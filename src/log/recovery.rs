@@ -298,6 +298,18 @@ impl Recovery<'_> {
         synced: u64,
         until: Option<u64>,
     ) -> Result<Option<(PathBuf, Header, Contents)>, OpenError> {
+        // A header is only written into a file that has its whole length.
+        for (header, file) in files
+            .iter()
+            .filter(|(header, file)| file.bytes < header.bytes)
+        {
+            tracing::error!(
+                path = %file.path.display(), bytes = file.bytes, of_bytes = header.bytes,
+                "a file of the log is cut short: what stood behind is lost; check the disk, and keep the copy put aside"
+            );
+            self.state.cut_segments += 1;
+            super::aside::copy(self.disk, self.settings, &file.path);
+        }
         let plan = torn.plan(synced, until);
         if plan.damaged > 0 {
             self.state.damaged_records += plan.damaged;

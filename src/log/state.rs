@@ -87,6 +87,7 @@ pub(super) struct State {
     pub(super) streams: Vec<StreamState>,
     pub(super) backlog_at_start_events: u64,
     pub(super) damaged_records: u64,
+    pub(super) cut_segments: u64,
     pub(super) appended: u64,
     pub(super) volume: Space,
 }

@@ -79,6 +79,9 @@ fn compare(writer: &mut Writer, stream: &Stream, account: &Account, look: Look) 
             // Stored by another collector, on a copy of the directory, or by a batch that nobody remembers.
             let waited = shared.log.mark_stored(stream.id, first, last);
             counter!(names::WRITE_EVENTS_TOTAL).increment(waited);
+            shared
+                .progress
+                .count(|written| written.stored_before += waited);
         }
     }
     // What was stored once and is not now is drained again, where the log still holds it.

@@ -50,6 +50,8 @@ pub struct Written {
     pub dead_letters: u64,
     /// Events that they stand for.
     pub dead_events: u64,
+    /// Events that the account held without a commit of ours.
+    pub stored_before: u64,
     /// Ranges of positions that neither the database nor the log holds any more.
     pub gaps: u64,
 }

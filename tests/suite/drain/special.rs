@@ -82,6 +82,35 @@ async fn what_is_refused_or_damaged_becomes_a_dead_letter_and_is_counted() {
     );
 }
 
+// Of a copy that ran out of room a drain wrote what was there, said nothing of the rest, and ended with 0.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_lost_its_end_is_no_success() {
+    let dir = directory();
+    let launch = Launch::sqlite(dir.path());
+    let requests: Vec<_> = (0..20).map(|n| event(&format!("e{n}"), "good")).collect();
+    orphan(&launch, &requests).await;
+    let log = launch.data_dir().join("log");
+    for name in files(&launch.data_dir()) {
+        let content = std::fs::read(log.join(&name)).expect("read");
+        // What records there are begin behind the header's block.
+        if name.ends_with(".seg") && content[4096..].iter().any(|byte| *byte != 0) {
+            std::fs::write(log.join(&name), &content[..8192]).expect("cut");
+        }
+    }
+    let (code, said) = ended(&drain(&launch)).await;
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("is cut short"), "{said}");
+    assert!(
+        said.contains("1 file of the log had lost its end"),
+        "{said}"
+    );
+    let kept = files(&launch.data_dir());
+    assert!(
+        kept.iter().any(|name| name.ends_with(".damaged")),
+        "{kept:?}"
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_orphan_is_an_error_and_stays_as_it_is() {
     let dir = directory();
