@@ -78,9 +78,13 @@ impl Report {
             );
         }
         if self.pulse.database.is_none() {
+            let meanwhile = if self.log.full {
+                ""
+            } else {
+                "events are taken and kept in the log; "
+            };
             problems.push(format!(
-                "the database ({}) does not answer: events are taken and kept in the log; look at the database and the \
-                 network to it",
+                "the database ({}) does not answer: {meanwhile}look at the database and the network to it",
                 self.kind
             ));
         }
@@ -292,6 +296,11 @@ mod tests {
         assert_eq!(body.status, Status::Degraded);
         assert!(!body.accepting);
         assert!(body.problems[0].contains("RUVVECTOR_LOG_MAX_BYTES"));
+
+        full.pulse.database = None;
+        let both = full.body().problems.join("\n");
+        assert!(both.contains("refused") && both.contains("does not answer"));
+        assert!(!both.contains("events are taken"), "{both}");
     }
 
     /// Only the read pool was asked: with the replica away, `/health` and an alert at night told of a database that had gone.

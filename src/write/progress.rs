@@ -113,12 +113,18 @@ impl Progress {
     #[must_use]
     pub fn problems(&self) -> Vec<String> {
         let state = self.state();
-        let mut sentences: Vec<String> = Vec::new();
+        // Two may meet the same: it is said once, for as long as the first has known.
+        let mut known: Vec<(&str, Instant)> = Vec::new();
         for problem in state.problems.values() {
-            let seconds = problem.since.elapsed().as_secs();
-            sentences.push(format!("{} (for {seconds} s)", problem.text));
+            match known.iter_mut().find(|(text, _)| *text == problem.text) {
+                Some((_, since)) => *since = problem.since.min(*since),
+                None => known.push((&problem.text, problem.since)),
+            }
         }
-        sentences
+        known
+            .iter()
+            .map(|(text, since)| format!("{text} (for {} s)", since.elapsed().as_secs()))
+            .collect()
     }
 
     /// What an operator should know though nothing stands in the way, such as a table that waits to be imported.
@@ -264,6 +270,20 @@ mod tests {
                 n: 9,
             })
             .await;
+    }
+
+    // In an outage `/health` said one sentence twice, for 21 s and for 32 s.
+    #[test]
+    fn what_stands_in_the_way_of_two_is_said_once() {
+        let progress = Progress::default();
+        let text = || "the database did not answer until now".to_owned();
+        progress.problem(Concern::Contact, text());
+        progress.problem(Concern::Write, text());
+        progress.problem(Concern::Maintenance, "another".to_owned());
+        let problems = progress.problems();
+        assert_eq!(problems.len(), 2, "{problems:?}");
+        progress.solved(Concern::Contact);
+        assert_eq!(progress.problems().len(), 2, "the writer still waits");
     }
 
     /// A retry of a request from before the start may come when its stream is long drained.

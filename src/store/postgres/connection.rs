@@ -114,15 +114,26 @@ impl Postgres {
         match acquired {
             Ok(Ok(connection)) => Ok(connection),
             Ok(Err(sqlx::Error::PoolTimedOut)) | Err(_) => {
-                Err(self.why_no_connection(options, name).await)
+                Err(self.why_no_connection(pool, options, name).await)
             }
             Ok(Err(error)) => Err(from_sqlx("connecting", &error)),
         }
     }
 
     /// The pool tries again in silence until its time is up: one attempt of our own finds the reason.
-    async fn why_no_connection(&self, options: &PgConnectOptions, name: &str) -> StoreError {
+    async fn why_no_connection(
+        &self,
+        pool: &PgPool,
+        options: &PgConnectOptions,
+        name: &str,
+    ) -> StoreError {
         match self.connect_with(options).await {
+            // An outage that has just ended: the pool was waiting for it.
+            Ok(_) if pool.size() < pool.options().get_max_connections() => retry(
+                "connection",
+                None,
+                "the database did not answer until now".to_owned(),
+            ),
             Ok(_) => retry(
                 "resources",
                 None,
