@@ -4,10 +4,11 @@
 
 use std::time::{Duration, Instant};
 
+use crate::support::ports::free_port;
 use crate::support::postgres::Cluster;
 use crate::support::service::{Launch, Service};
 use items::{Sender, Signal};
-use process::{Setup, free_port};
+use process::Setup;
 
 /// Numbered items of each signal, and which of them are stored.
 mod items;

@@ -2,12 +2,12 @@
 //!
 //! **Invariant:** what is asserted of a span was read from the receiver's `/traces` and `/query`, or from its store.
 
-use std::net::TcpListener;
 use std::time::Duration;
 
 use axum::http::Method;
 use serde_json::Value;
 
+use crate::support::ports::free_port;
 use crate::support::service::{Launch, Service};
 
 /// What the spans are, and how they hang together.
@@ -32,12 +32,6 @@ fn directory() -> tempfile::TempDir {
         .prefix("ruvvector-own")
         .tempdir()
         .expect("a temporary directory")
-}
-
-/// A port that is free now, for who has to be told before it listens.
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("bound").port()
 }
 
 /// A request's `traceparent`.

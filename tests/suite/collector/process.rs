@@ -3,12 +3,12 @@
 //! **Invariant:** no Collector outlives its test.
 
 use std::fs::{File, OpenOptions};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::support::client::Http;
+use crate::support::ports::free_port;
 use crate::support::programs::{brought, start};
 use crate::support::service::PATIENCE;
 
@@ -99,12 +99,6 @@ impl Drop for Collector {
     fn drop(&mut self) {
         self.kill();
     }
-}
-
-/// A port that was free a moment ago.
-pub(super) fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("bound").port()
 }
 
 fn project(path: &str) -> PathBuf {

@@ -311,12 +311,12 @@ async fn g12_h7_a_point_without_a_time_is_rejected_alone() {
     assert_eq!(found(&service, "/query?name=a.gauge").await.len(), 2);
 }
 
-/// What the README says of metrics in SQL, asked of what the service stored.
+/// What docs/otlp.md says of metrics in SQL, asked of what the service stored.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_readmes_sql_finds_the_latest_value_of_a_gauge_and_the_rate_of_a_sum() {
-    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md"));
-    let readme = readme.expect("the README");
-    let statements: Vec<&str> = readme
+async fn the_documents_sql_finds_the_latest_value_of_a_gauge_and_the_rate_of_a_sum() {
+    let document = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/otlp.md"));
+    let document = document.expect("the document");
+    let statements: Vec<&str> = document
         .split("```sql\n")
         .filter_map(|block| block.split("```").next())
         .flat_map(|block| block.split_inclusive(";\n"))

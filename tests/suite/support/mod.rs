@@ -30,6 +30,9 @@ pub mod ledger;
 /// Clients that send without end.
 pub mod load;
 
+/// Ports that are known before somebody listens there.
+pub mod ports;
+
 /// A real Prometheus server.
 pub mod prometheus;
 
