@@ -361,8 +361,7 @@ impl Connection {
 
 /// Whether the socket failed, and not what came over it.
 fn is_of_the_socket(error: &(dyn Error + 'static)) -> bool {
-    std::iter::successors(Some(error), |error| (*error).source())
-        .any(|error| error.is::<io::Error>())
+    std::iter::successors(Some(error), |error| (*error).source()).any(<dyn Error>::is::<io::Error>)
 }
 
 /// One request: the router's answer, which keeps the connection busy until it is sent.
