@@ -108,6 +108,14 @@ pub async fn run(config: &Config) -> Result<String, String> {
     let accounted = written.events + written.dead_events + written.stored_before;
     let unreadable = start.queue_events.saturating_sub(accounted);
     let summary = summary(&config.data_dir, written, unreadable, began.elapsed());
+    if left.missing_records > 0 {
+        return Err(format!(
+            "{} of the log {} in no file and not in the database; put the files back from a backup of {dir}/log, if there is \
+             one, and run it again. The rest: {summary}",
+            count(left.missing_records, "record"),
+            if left.missing_records == 1 { "is" } else { "are" },
+        ));
+    }
     if start.cut_segments > 0 {
         return Err(format!(
             "{} of the log had lost its end, and what stood there is lost; look at the disk, and keep the copies (.damaged) in \

@@ -1,6 +1,6 @@
 //! What the log's threads and its callers share.
 //!
-//! **Invariant:** locks are taken in the order marking, pool, state, a segment's facts; a broken log stays broken.
+//! **Invariant:** locks are taken in the order marking, pool, notebook, state, a segment's facts; a broken log stays broken.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use super::Status;
 use super::disk::{Disk, LockGuard};
 use super::keeper::Orders;
+use super::noted::Notebook;
 use super::pool::{Pool, Shortage};
 use super::queue::Queue;
 use super::state::State;
@@ -35,6 +36,7 @@ pub(super) struct Core {
     pub(super) marking: Mutex<()>,
     pub(super) pool: Mutex<Pool>,
     pub(super) state: Mutex<State>,
+    pub(super) notebook: Mutex<Notebook>,
     pub(super) synced: watch::Sender<Synced>,
     pub(super) broken: AtomicBool,
     pub(super) full: AtomicBool,
@@ -130,6 +132,7 @@ impl Core {
             backlog_at_start_events: state.backlog_at_start_events,
             damaged_records: state.damaged_records,
             cut_segments: state.cut_segments,
+            missing_records: state.missing_records,
             undrained_streams: state
                 .streams
                 .iter()

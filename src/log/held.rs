@@ -12,6 +12,7 @@ use super::ranges::Ranges;
 use super::record::Class;
 use super::scan::{Found, Scan};
 use super::segment::{BLOCK_BYTES, Contents, Header};
+use super::survey::Identity;
 
 /// A waypoint stands about every so many bytes.
 const WAYPOINT_BYTES: u64 = 64 << 10;
@@ -72,6 +73,7 @@ pub(super) struct Appended {
 pub(super) struct Segment {
     pub(super) path: PathBuf,
     pub(super) header: Header,
+    pub(super) identity: Identity,
     facts: Mutex<Facts>,
 }
 
@@ -99,6 +101,7 @@ impl Segment {
         Self {
             path,
             header,
+            identity: Identity::FirstBlock,
             facts: Mutex::new(Facts {
                 contents: sealed.unwrap_or(Contents {
                     last: header.base - 1,
@@ -111,6 +114,19 @@ impl Segment {
                 waypoints: vec![first],
                 sought: first,
             }),
+        }
+    }
+
+    /// As it was found at the opening.
+    pub(super) fn found(
+        path: PathBuf,
+        header: Header,
+        identity: Identity,
+        contents: Contents,
+    ) -> Self {
+        Self {
+            identity,
+            ..Self::new(path, header, Some(contents))
         }
     }
 
@@ -239,7 +255,7 @@ impl<'a> Walk<'a> {
             scan: Scan::new(
                 file,
                 segment.header.nonce,
-                start.offset,
+                (start.n, start.offset),
                 facts.contents.end,
                 window,
             ),

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::disk::{Disk, DiskFile, Space, is_full, is_passing, write_all};
 use super::held::Segment;
-use super::segment::{BLOCK, BLOCK_BYTES};
+use super::segment::{BLOCK, BLOCK_BYTES, spare_mark};
 use super::{AppendError, Core, lock};
 
 /// One for the writer, one in reserve.
@@ -102,7 +102,7 @@ impl Pool {
         Ok(())
     }
 
-    /// Takes in a file of a segment's length whose first block is durably zero.
+    /// Takes in a file of a segment's length that durably bears a spare's mark.
     pub(super) fn add_spare(&mut self, spare: Spare) {
         self.spares.push(spare);
     }
@@ -119,14 +119,14 @@ impl Pool {
         self.used_bytes = self.used_bytes.saturating_sub(bytes);
     }
 
-    /// Makes a file of `bytes` zeros, durably.
+    /// Makes a spare of `bytes` zeros, durably.
     pub(super) fn create(&mut self, disk: &dyn Disk, dir: &Path, bytes: u64) -> io::Result<Spare> {
         let path = dir.join(format!("{:016x}.seg", self.next_file));
         self.next_file += 1;
         let file = disk.create(&path)?;
         let made = file
             .allocate(bytes)
-            .and_then(|()| file.sync_data())
+            .and_then(|()| mark_spare(&*file, bytes, 0))
             .and_then(|()| disk.sync_dir(dir));
         if let Err(error) = made {
             if let Err(error) = disk.remove(&path) {
@@ -210,13 +210,14 @@ impl Core {
         }
     }
 
-    /// Frees a stored segment's file for new records, or removes it.
+    /// Frees a stored segment's file for new records, or removes it. The state no longer holds it.
     fn retire(&self, pool: &mut Pool, segment: &Segment) {
+        self.note_positions();
         let path = &segment.path;
         let bytes = segment.header.bytes;
         let reused = bytes == self.settings.segment_bytes
             && pool.wants_spares()
-            && self.reuse(pool, path, bytes).is_ok();
+            && self.reuse(pool, segment).is_ok();
         let freed = if reused {
             Ok(())
         } else {
@@ -236,10 +237,11 @@ impl Core {
         state.drop_emptied();
     }
 
-    fn reuse(&self, pool: &mut Pool, path: &Path, bytes: u64) -> io::Result<()> {
-        let file = self.disk.open(path)?;
-        free(&*file)?;
-        pool.add_spare(Spare::new(path.to_owned(), file, bytes));
+    fn reuse(&self, pool: &mut Pool, segment: &Segment) -> io::Result<()> {
+        let file = self.disk.open(&segment.path)?;
+        let bytes = segment.header.bytes;
+        free(&*file, bytes, segment.header.nonce)?;
+        pool.add_spare(Spare::new(segment.path.clone(), file, bytes));
         Ok(())
     }
 
@@ -288,10 +290,12 @@ impl Core {
         let mut pool = lock(&self.pool);
         let allowed = (self.appended_bytes() - pool.fill_began_at).saturating_mul(2);
         let bytes = self.settings.segment_bytes;
+        // The last block bears the spare's mark.
+        let end = bytes - BLOCK_BYTES;
         let Some(spare) = pool.spares.first_mut() else {
             return false;
         };
-        let piece = FILL_BYTES.min(bytes - spare.filled.min(bytes));
+        let piece = FILL_BYTES.min(end - spare.filled.min(end));
         if piece == 0 || spare.filled + piece > allowed {
             return false;
         }
@@ -324,9 +328,17 @@ impl Core {
     }
 }
 
-/// Makes a segment's file a spare: its header is durably zero.
-pub(super) fn free(file: &dyn DiskFile) -> io::Result<()> {
+/// Makes a file of `bytes` a spare, which was the segment of this nonce (0: none that is known): durably marks it as one
+/// in its last block, where the footer was, then zeros the first. Older versions see only the zeros.
+pub(super) fn free(file: &dyn DiskFile, bytes: u64, nonce: u64) -> io::Result<()> {
+    mark_spare(file, bytes, nonce)?;
     write_all(file, &mut [IoSlice::new(&[0; BLOCK])], 0)?;
+    file.sync_data()
+}
+
+fn mark_spare(file: &dyn DiskFile, bytes: u64, freed: u64) -> io::Result<()> {
+    let mark = spare_mark(getrandom::u64()?, freed);
+    write_all(file, &mut [IoSlice::new(&mark)], bytes - BLOCK_BYTES)?;
     file.sync_data()
 }
 

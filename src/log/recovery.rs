@@ -18,13 +18,16 @@ use super::core::{Core, Settings, Synced, lock};
 use super::disk::{Disk, is_full};
 use super::held::Segment;
 use super::home;
-use super::plan::Torn;
+use super::noted::{self, Notebook, Streams};
+use super::plan::{Torn, scan_of};
 use super::pool::{Pool, Spare, free};
 use super::queue::Queue;
+use super::ranges::Ranges;
+use super::record::Class;
 use super::rewrite;
-use super::segment::{BLOCK_BYTES, Begin, Contents, FORMAT, Header};
+use super::segment::{BLOCK_BYTES, Contents, FORMAT, Header};
 use super::state::{State, StreamState};
-use super::survey::{Surveyed, number, survey};
+use super::survey::{Identity, Kind, Surveyed, number, survey};
 use super::{OpenError, Options, StreamId};
 
 /// A segment has room for a header, a footer and two groups at least.
@@ -103,7 +106,9 @@ fn recovered(
     let stream = StreamId(id);
     let mut state = recovered.state;
     state.volume = space;
-    state.streams.push(StreamState::new(stream, true));
+    state
+        .streams
+        .push(StreamState::new(stream, true, recovered.opening));
     let core = Core {
         disk,
         settings,
@@ -111,6 +116,7 @@ fn recovered(
         marking: Mutex::default(),
         pool: Mutex::new(recovered.pool),
         state: Mutex::new(state),
+        notebook: Mutex::new(recovered.notebook),
         synced: watch::Sender::new(Synced::default()),
         broken: AtomicBool::new(false),
         full: AtomicBool::new(false),
@@ -163,6 +169,7 @@ fn settle(options: &Options, mark_after: Duration, volume_bytes: u64) -> Setting
 struct Recovered {
     state: State,
     pool: Pool,
+    notebook: Notebook,
     /// Of the stream that begins.
     opening: u64,
 }
@@ -170,6 +177,7 @@ struct Recovered {
 fn recover(disk: &dyn Disk, settings: &Settings) -> Result<Recovered, OpenError> {
     let dir = &settings.dir;
     let files = survey(disk, dir)?;
+    let (noted, notebook) = noted::read(disk, dir);
     let next_file = files.iter().filter_map(|file| number(&file.path)).max();
     let used_bytes = files.iter().map(|file| file.bytes).sum();
     let mut recovery = Recovery {
@@ -180,39 +188,58 @@ fn recover(disk: &dyn Disk, settings: &Settings) -> Result<Recovered, OpenError>
     };
     let mut streams: BTreeMap<(u64, StreamId), Vec<(Header, Surveyed)>> = BTreeMap::new();
     for file in files {
-        match file.begin {
-            Begin::Segment(header) => {
+        match file.kind {
+            Kind::Segment(header, _) => {
                 let stream = streams.entry((header.opening, header.stream)).or_default();
                 stream.push((header, file));
             }
-            Begin::Newer(found) => {
+            Kind::Newer(found) => {
                 return Err(OpenError::Newer {
                     path: file.path,
                     found,
                     known: FORMAT,
                 });
             }
-            Begin::Spare
+            Kind::Spare | Kind::Blank
                 if file.bytes == settings.segment_bytes && recovery.pool.wants_spares() =>
             {
                 recovery.reuse(&file)?;
             }
-            Begin::Spare => recovery.remove(&file.path, file.bytes)?,
-            Begin::Unreadable => {
-                tracing::error!(path = %file.path.display(), "this log segment has no readable header: it is left alone");
+            Kind::Spare | Kind::Blank => recovery.remove(&file.path, file.bytes)?,
+            Kind::Unidentified {
+                identity: Identity::PerhapsFreed,
+                first,
+                ..
+            } => {
+                tracing::warn!(
+                    path = %file.path.display(), first,
+                    "the first block of this log segment is zeros, and nothing tells the stream of its records: an older \
+                     version has freed it, or it is damaged. It is left alone; remove it once all events are in the database"
+                );
+            }
+            Kind::Unidentified { .. } | Kind::Unreadable => {
+                tracing::error!(
+                    path = %file.path.display(),
+                    "this log segment has no readable header: it is left alone. Put it back from a backup, if there is one"
+                );
                 super::aside::copy(disk, settings, &file.path);
             }
         }
     }
     disk.sync_dir(dir)
         .map_err(|error| failed(dir, error, "the directory must be writable"))?;
+    for (id, stream) in &noted {
+        streams.entry((stream.opening, *id)).or_default();
+    }
     let opening = streams.keys().map(|key| key.0).max().unwrap_or(0) + 1;
     let first_here = home::first_opening(disk, &dir.join(LOCK), opening);
     for ((begun, id), segments) in streams {
-        recovery.stream(id, segments)?;
-        if let Some(stream) = recovery.state.stream(id) {
-            stream.copied = begun < first_here;
-        }
+        let mut stream = StreamState::new(id, false, begun);
+        stream.copied = begun < first_here;
+        recovery.stream(&mut stream, segments)?;
+        seek_missing(&mut stream, &noted);
+        recovery.state.streams.push(stream);
+        recovery.state.drop_emptied();
     }
     let state = &mut recovery.state;
     state.backlog_at_start_events = state.waiting().events;
@@ -222,8 +249,26 @@ fn recover(disk: &dyn Disk, settings: &Settings) -> Result<Recovered, OpenError>
     Ok(Recovered {
         state: recovery.state,
         pool: recovery.pool,
+        notebook,
         opening,
     })
+}
+
+/// Finds the positions of a recovered stream that are in no file and should be.
+fn seek_missing(stream: &mut StreamState, noted: &Streams) {
+    let mut held = Ranges::default();
+    for (_, range) in stream.held(&(1..=stream.last)) {
+        held.insert(range);
+    }
+    let noted = noted.get(&stream.id);
+    stream.absent = noted::absent(&held, noted);
+    stream.last = stream.last.max(noted.map_or(0, |noted| noted.last));
+    for range in stream.absent.ranges() {
+        tracing::warn!(
+            stream = %stream.id, first = range.start(), last = range.end(),
+            "positions of the log are in no file: unless the database holds them, these records are lost"
+        );
+    }
 }
 
 struct Recovery<'a> {
@@ -235,7 +280,12 @@ struct Recovery<'a> {
 
 impl Recovery<'_> {
     /// Recovers one stream: its sealed segments as they are, the others written again.
-    fn stream(&mut self, id: StreamId, files: Vec<(Header, Surveyed)>) -> Result<(), OpenError> {
+    fn stream(
+        &mut self,
+        stream: &mut StreamState,
+        files: Vec<(Header, Surveyed)>,
+    ) -> Result<(), OpenError> {
+        let files = self.without_freed_copies(files)?;
         let mut synced = 0;
         let mut bases: BTreeMap<u64, Vec<(Header, Surveyed)>> = BTreeMap::new();
         for (header, file) in files {
@@ -246,7 +296,10 @@ impl Recovery<'_> {
         }
         let mut torn = BTreeMap::new();
         for (base, files) in &bases {
-            if files.iter().all(|(_, file)| file.sealed.is_none()) {
+            if files
+                .iter()
+                .all(|(_, file)| file.sealed.is_none() && !file.perhaps_freed())
+            {
                 let scanned = Torn::scan(self.disk, files).map_err(|(path, error)| {
                     failed(&path, error, "the files of the log must be readable")
                 })?;
@@ -254,13 +307,18 @@ impl Recovery<'_> {
                 torn.insert(*base, scanned);
             }
         }
-        let mut stream = StreamState::new(id, false);
         let following: Vec<u64> = bases.keys().skip(1).copied().collect();
         for (index, (base, files)) in bases.into_iter().enumerate() {
             let kept = match torn.remove(&base) {
-                None => files
-                    .iter()
-                    .find_map(|(header, file)| Some((file.path.clone(), *header, file.sealed?))),
+                None => match &files[..] {
+                    [(header, file)] if file.perhaps_freed() => {
+                        stream.hold(Arc::new(self.perhaps_freed(header, file)?));
+                        continue;
+                    }
+                    files => files.iter().find_map(|(header, file)| {
+                        Some((file.path.clone(), *header, file.sealed?))
+                    }),
+                },
                 Some(torn) => {
                     let until = following.get(index).map(|next| next - 1);
                     self.write_again(&torn, &files, synced, until)?
@@ -268,26 +326,73 @@ impl Recovery<'_> {
             };
             if let Some((path, header, _)) = &kept
                 && let Some((_, file)) = files.iter().find(|(_, file)| file.path == *path)
-                && files.len() > 1
+                && (files.len() > 1 || file.is_restored())
             {
-                // Whoever wrote this copy may have died before its header was durable.
+                // Whoever wrote this copy may have died before its header was durable, or the header is lost.
                 file.open(self.disk)
                     .and_then(|file| rewrite::begin(header, &*file))
                     .map_err(|error| failed(path, error, "check the disk and start again"))?;
             }
             for (header, file) in files {
+                if file.is_restored() {
+                    tracing::error!(
+                        path = %file.path.display(),
+                        "the first block of this log segment is lost: its records are read as its last block says; check \
+                         the disk"
+                    );
+                }
                 if kept.as_ref().is_none_or(|(path, ..)| *path != file.path) {
-                    self.retire(&file, header.bytes)?;
+                    self.retire(&file, &header)?;
                 }
             }
             if let Some((path, header, contents)) = kept {
                 stream.hold(Arc::new(Segment::new(path, header, Some(contents))));
             }
         }
-        if !stream.segments.is_empty() {
-            self.state.streams.push(stream);
-        }
         Ok(())
+    }
+
+    /// Older versions left copies with a footer and no header: cut short, or freed. Where the segment itself is there, they
+    /// are spares.
+    fn without_freed_copies(
+        &mut self,
+        files: Vec<(Header, Surveyed)>,
+    ) -> Result<Vec<(Header, Surveyed)>, OpenError> {
+        let mut bases: BTreeMap<u64, Vec<(Header, Surveyed)>> = BTreeMap::new();
+        for (header, file) in files {
+            bases.entry(header.base).or_default().push((header, file));
+        }
+        let mut kept = Vec::new();
+        for mut files in bases.into_values() {
+            files.sort_by_key(|(_, file)| (file.perhaps_freed(), file.sealed.is_none()));
+            let sound = files
+                .iter()
+                .filter(|(_, file)| !file.perhaps_freed())
+                .count();
+            for (header, file) in files.drain(sound.max(1)..) {
+                self.retire(&file, &header)?;
+            }
+            kept.append(&mut files);
+        }
+        Ok(kept)
+    }
+
+    /// A segment that an older version perhaps freed, as far as it can be read. Nothing is written to it until the database
+    /// was asked.
+    fn perhaps_freed(&self, header: &Header, file: &Surveyed) -> Result<Segment, OpenError> {
+        let contents = match file.sealed {
+            Some(contents) => contents,
+            None => contents_of(self.disk, header, file).map_err(|error| {
+                failed(&file.path, error, "the files of the log must be readable")
+            })?,
+        };
+        let identity = Identity::PerhapsFreed;
+        Ok(Segment::found(
+            file.path.clone(),
+            *header,
+            identity,
+            contents,
+        ))
     }
 
     /// `None` when there is nothing to keep.
@@ -359,9 +464,9 @@ impl Recovery<'_> {
     }
 
     /// Frees a file that nothing needs any more.
-    fn retire(&mut self, file: &Surveyed, segment_bytes: u64) -> Result<(), OpenError> {
+    fn retire(&mut self, file: &Surveyed, header: &Header) -> Result<(), OpenError> {
         let usual = self.settings.segment_bytes;
-        if file.bytes == usual && segment_bytes == usual && self.pool.wants_spares() {
+        if file.bytes == usual && header.bytes == usual && self.pool.wants_spares() {
             return self.reuse(file);
         }
         self.remove_durably(file)
@@ -374,12 +479,16 @@ impl Recovery<'_> {
             .map_err(|error| failed(&self.settings.dir, error, "check the disk and start again"))
     }
 
-    /// Makes a spare of a file of a segment's length, whatever an earlier process had time for: its header is durably
-    /// zero after this, and there is space behind all of it, also after a copy that left the zeros out.
+    /// Makes a spare of a file of a segment's length, whatever an earlier process had time for: it durably bears the mark
+    /// of one after this, and there is space behind all of it, also after a copy that left the zeros out.
     fn reuse(&mut self, file: &Surveyed) -> Result<(), OpenError> {
         let freed = file.open(self.disk).and_then(|open| {
             open.allocate(file.bytes)?;
-            free(&*open)?;
+            let nonce = match file.kind {
+                Kind::Segment(header, _) => header.nonce,
+                _ => 0,
+            };
+            free(&*open, file.bytes, nonce)?;
             Ok(open)
         });
         match freed {
@@ -399,6 +508,31 @@ impl Recovery<'_> {
         self.pool.forget(bytes);
         Ok(())
     }
+}
+
+/// The sums of a segment without a footer, up to its last record that verifies.
+fn contents_of(disk: &dyn Disk, header: &Header, file: &Surveyed) -> io::Result<Contents> {
+    let mut scan = scan_of(disk, header, file, BLOCK_BYTES)?;
+    let mut contents = Contents {
+        last: header.base - 1,
+        end: BLOCK_BYTES,
+        ..Contents::default()
+    };
+    while let Some(found) = scan.next()? {
+        let record = &found.header;
+        if record.class == Class::Mark || record.n <= contents.last || !scan.verifies(&found)? {
+            continue;
+        }
+        if contents.records == 0 {
+            contents.first_received = record.source.received_unix_nano;
+        }
+        contents.last = record.last;
+        contents.end = found.end().next_multiple_of(BLOCK_BYTES);
+        contents.records += u64::from(record.class == Class::Data);
+        contents.events += u64::from(record.accepted);
+        contents.bytes += record.total_bytes();
+    }
+    Ok(contents)
 }
 
 pub(super) fn failed(path: &Path, error: io::Error, advice: &'static str) -> OpenError {

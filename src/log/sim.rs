@@ -58,6 +58,9 @@ struct Inner {
     /// Whether the system has no descriptors.
     starved: bool,
     unremovable: bool,
+    /// One in so many reads returns a wrong byte; 0 = none.
+    misread_every: u64,
+    reads: u64,
     largest_write: usize,
     /// So many changes are still made before the disk dies.
     fuse: Option<u64>,
@@ -174,6 +177,11 @@ impl SimDisk {
     /// Lets no file be opened or made, or lets it again.
     pub(super) fn starve(&self, starved: bool) {
         self.inner().starved = starved;
+    }
+
+    /// From now on every `k`-th read returns one wrong byte; 0 = none.
+    pub(super) fn misread_every(&self, k: u64) {
+        self.inner().misread_every = k;
     }
 
     /// From now on no file is removed.

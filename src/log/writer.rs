@@ -309,6 +309,12 @@ impl Writer {
             .collect();
         let last = self.synced + count as u64;
         lock(&self.core.state).appended = last;
+        if !active.begun {
+            let header = &active.segment.header;
+            let copy = header.encode_last();
+            let end = header.bytes - BLOCK_BYTES;
+            write_all(&*active.file, &mut [IoSlice::new(&copy)], end)?;
+        }
         write_all(&*active.file, &mut slices, at)?;
         timed_sync(&*active.file)?;
         self.last_sync = Instant::now();

@@ -51,6 +51,7 @@ impl Report {
                     && !self.pulse.replica_away
                     && self.writing
                     && self.obstacles.is_empty()
+                    && self.log.missing_records == 0
                     && !self.log.full;
                 if sound { Status::Ok } else { Status::Degraded }
             }
@@ -76,6 +77,13 @@ impl Report {
                  raise RUVVECTOR_LOG_MAX_BYTES"
                     .to_owned(),
             );
+        }
+        if self.log.missing_records > 0 {
+            problems.push(format!(
+                "{} acknowledged records are in no file of the log: a file was removed, emptied or cut short. Stop the \
+                 service and put it back from a backup, if there is one; this is reported until the next start",
+                self.log.missing_records
+            ));
         }
         if self.pulse.database.is_none() {
             let meanwhile = if self.log.full {

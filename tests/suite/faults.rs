@@ -26,6 +26,9 @@ mod kill;
 /// Copies of different moments.
 mod torn;
 
+/// Files that are gone.
+mod lost;
+
 /// PostgreSQL away, late, or crashing.
 mod outage;
 
