@@ -27,6 +27,13 @@ pub(super) struct Settings {
     pub(super) mark_after: Duration,
 }
 
+impl Settings {
+    /// How old a segment may become before it is sealed, and how long a freed one may hold old bytes.
+    pub(super) fn aging(&self) -> Duration {
+        self.keep_stored.max(self.mark_after)
+    }
+}
+
 /// The log, but for its threads.
 pub(super) struct Core {
     pub(super) disk: Arc<dyn Disk>,

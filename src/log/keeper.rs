@@ -37,7 +37,7 @@ pub(super) fn run(core: &Core) {
                 core.note_positions();
                 noted = Instant::now();
             }
-            more = core.fill();
+            more = core.fill() | core.clear();
         }
         let idle = |orders: &mut Orders| !(more || orders.recycle || orders.fill || orders.stop);
         // Woken, or after a tick: both look again.

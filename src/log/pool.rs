@@ -5,9 +5,9 @@
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::disk::{Disk, DiskFile, Space, is_full, is_passing, write_all};
+use super::disk::{Disk, DiskFile, Space, is_full, is_passing, read_full, write_all};
 use super::held::Segment;
 use super::segment::{BLOCK, BLOCK_BYTES, spare_mark};
 use super::{AppendError, Core, lock};
@@ -24,12 +24,21 @@ pub(super) struct Spare {
     pub(super) file: Arc<dyn DiskFile>,
     /// So much of it is known to be written, not only allocated.
     filled: u64,
+    /// So much of it is known to be zeros.
+    cleared: u64,
+    since: Instant,
 }
 
 impl Spare {
-    /// `filled` bytes of it are written, not only allocated.
+    /// A file that was in use; `filled` bytes of it are written, not only allocated.
     pub(super) fn new(path: PathBuf, file: Arc<dyn DiskFile>, filled: u64) -> Self {
-        Self { path, file, filled }
+        Self {
+            path,
+            file,
+            filled,
+            cleared: 0,
+            since: Instant::now(),
+        }
     }
 }
 
@@ -136,9 +145,8 @@ impl Pool {
         }
         self.used_bytes += bytes;
         Ok(Spare {
-            path,
-            file,
-            filled: 0,
+            cleared: bytes,
+            ..Spare::new(path, file, 0)
         })
     }
 }
@@ -308,16 +316,40 @@ impl Core {
                 true
             }
             Err(error) => {
-                // After a failed sync nobody knows what the file holds: it is not used.
-                tracing::warn!(path = %spare.path.display(), %error, "a spare log segment cannot be filled");
-                let path = spare.path.clone();
-                pool.spares.remove(0);
-                if self.disk.remove(&path).is_ok() {
-                    pool.forget(bytes);
-                }
+                self.drop_spare(&mut pool, 0, &error);
                 false
             }
         }
+    }
+
+    /// After a failed sync nobody knows what the file holds: it is not used.
+    fn drop_spare(&self, pool: &mut Pool, index: usize, error: &io::Error) {
+        let spare = pool.spares.remove(index);
+        tracing::warn!(path = %spare.path.display(), %error, "a spare log segment cannot be filled");
+        if self.disk.remove(&spare.path).is_ok() {
+            pool.forget(self.settings.segment_bytes);
+        }
+    }
+
+    /// Writes zeros over the next piece of a spare that still holds records of its earlier life, so that all of it is
+    /// overwritten within the time that stored records are kept, however little arrives. Returns whether it did.
+    pub(super) fn clear(&self) -> bool {
+        let mut pool = lock(&self.pool);
+        let end = self.settings.segment_bytes - BLOCK_BYTES;
+        let aging = self.settings.aging();
+        for index in 0..pool.spares.len() {
+            let spare = &pool.spares[index];
+            let piece = FILL_BYTES.min(end - spare.cleared.min(end));
+            if piece == 0 || spare.since.elapsed() < time_to_clear(spare.cleared + piece, end, aging) {
+                continue;
+            }
+            match zero(&*spare.file, spare.cleared, piece) {
+                Ok(()) => pool.spares[index].cleared += piece,
+                Err(error) => self.drop_spare(&mut pool, index, &error),
+            }
+            return true;
+        }
+        false
     }
 
     /// Asks the volume, and keeps the answer for the status.
@@ -326,6 +358,24 @@ impl Core {
         lock(&self.state).volume = space;
         Ok(space)
     }
+}
+
+/// The age at which so much of a spare of `end` bytes should be zeros; all of it is at `aging`.
+fn time_to_clear(cleared: u64, end: u64, aging: Duration) -> Duration {
+    let share = u128::from(cleared) * aging.as_nanos() / u128::from(end.max(1));
+    Duration::from_nanos(u64::try_from(share).unwrap_or(u64::MAX))
+}
+
+/// Makes zeros, durably, of what is not.
+fn zero(file: &dyn DiskFile, at: u64, bytes: u64) -> io::Result<()> {
+    let mut piece = vec![0; usize::try_from(bytes).expect("a piece is small")];
+    read_full(file, &mut piece, at)?;
+    if piece.iter().all(|byte| *byte == 0) {
+        return Ok(());
+    }
+    piece.fill(0);
+    write_all(file, &mut [IoSlice::new(&piece)], at)?;
+    file.sync_data()
 }
 
 /// Makes a file of `bytes` a spare, which was the segment of this nonce (0: none that is known): durably marks it as one

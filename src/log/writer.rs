@@ -37,6 +37,8 @@ struct Active {
     end: u64,
     /// Whether the first group, and the header with it, is written.
     begun: bool,
+    /// When to look next whether it is old enough to be sealed; `None` = never.
+    ages: Option<Instant>,
 }
 
 impl Active {
@@ -119,14 +121,37 @@ impl Writer {
 
     fn serve(&mut self) -> io::Result<()> {
         loop {
-            let deadline =
+            let mark =
                 (self.marked < self.synced).then(|| self.last_sync + self.core.settings.mark_after);
+            let ages = self.active.as_ref().and_then(|active| active.ages);
+            let deadline = mark.into_iter().chain(ages).min();
             match self.core.queue.take(&mut self.waiting, deadline) {
                 Taken::Records => self.write_all_waiting()?,
-                Taken::Nothing => self.mark()?,
+                Taken::Nothing => {}
                 Taken::Closed => return self.seal(),
             }
+            let now = Instant::now();
+            if ages.is_some_and(|at| now >= at) {
+                self.seal_if_aged(now)?;
+            }
+            if self.marked < self.synced && now >= self.last_sync + self.core.settings.mark_after {
+                self.mark()?;
+            }
         }
+    }
+
+    /// Seals the segment once its oldest record is stored and has been kept for its time: an open one is never freed, and
+    /// while little arrives it would keep what was long deleted elsewhere.
+    fn seal_if_aged(&mut self, now: Instant) -> io::Result<()> {
+        let Some(active) = &mut self.active else {
+            return Ok(());
+        };
+        let base = active.segment.header.base;
+        if lock(&self.core.state).live().stored.contains(base) {
+            return self.seal();
+        }
+        active.ages = now.checked_add(self.core.settings.aging() / 8);
+        Ok(())
     }
 
     fn write_all_waiting(&mut self) -> io::Result<()> {
@@ -197,6 +222,7 @@ impl Writer {
             file: spare.file,
             end: BLOCK_BYTES,
             begun: false,
+            ages: Instant::now().checked_add(self.core.settings.aging()),
         });
         self.core.wake_keeper();
         Ok(Ok(()))
