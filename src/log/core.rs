@@ -28,6 +28,11 @@ pub(super) struct Settings {
 }
 
 impl Settings {
+    /// The size of a volume below which no segment ever fits: the floor, two spares and the one that is appended to.
+    pub(super) fn least_volume_bytes(&self) -> u64 {
+        self.free_floor_bytes.saturating_add(3 * self.segment_bytes)
+    }
+
     /// How old a segment may become before it is sealed, and how long a freed one may hold old bytes.
     pub(super) fn aging(&self) -> Duration {
         self.keep_stored.max(self.mark_after)
@@ -47,6 +52,7 @@ pub(super) struct Core {
     pub(super) synced: watch::Sender<Synced>,
     pub(super) broken: AtomicBool,
     pub(super) full: AtomicBool,
+    pub(super) at_floor: AtomicBool,
     pub(super) appended_bytes: AtomicU64,
     pub(super) orders: Mutex<Orders>,
     pub(super) ordered: Condvar,
@@ -104,6 +110,8 @@ impl Core {
 
     pub(super) fn note_full(&self, shortage: Option<&Shortage>) {
         let full = shortage.is_some();
+        let at_floor = matches!(shortage, Some(Shortage::Volume));
+        self.at_floor.store(at_floor, Ordering::Relaxed);
         if self.full.swap(full, Ordering::Relaxed) != full {
             match shortage {
                 Some(shortage) => {
@@ -146,6 +154,11 @@ impl Core {
                 .filter(|stream| !stream.live && !stream.is_drained())
                 .count() as u64,
             full: self.full.load(Ordering::Relaxed),
+            at_floor: self.at_floor.load(Ordering::Relaxed),
+            volume_needed_bytes: self
+                .settings
+                .free_floor_bytes
+                .saturating_add(self.settings.segment_bytes),
             broken: self.is_broken(),
         }
     }

@@ -182,10 +182,11 @@ pub struct Options {
     pub dir: PathBuf,
     /// All segments together; `None` = 4 GiB or 80 % of the volume, whichever is less.
     pub budget_bytes: Option<u64>,
-    /// One segment; a sixteenth of the budget if that is less.
-    pub segment_bytes: u64,
-    /// Space on the volume that is never used.
-    pub free_floor_bytes: u64,
+    /// One segment; a sixteenth of the budget if that is less. `None` = 64 MiB, or a thirty-second of the volume if that is
+    /// less.
+    pub segment_bytes: Option<u64>,
+    /// Space on the volume that is never used; `None` = 256 MiB, or an eighth of the volume if that is less.
+    pub free_floor_bytes: Option<u64>,
     /// How long stored segments are kept.
     pub keep_stored: Duration,
 }
@@ -336,6 +337,10 @@ pub struct Status {
     pub missing_records: u64,
     pub undrained_streams: u64,
     pub full: bool,
+    /// Whether that is for the volume's sake, not the budget's.
+    pub at_floor: bool,
+    /// What the volume must have free for a further segment.
+    pub volume_needed_bytes: u64,
     pub broken: bool,
 }
 

@@ -340,7 +340,9 @@ impl Core {
         for index in 0..pool.spares.len() {
             let spare = &pool.spares[index];
             let piece = FILL_BYTES.min(end - spare.cleared.min(end));
-            if piece == 0 || spare.since.elapsed() < time_to_clear(spare.cleared + piece, end, aging) {
+            if piece == 0
+                || spare.since.elapsed() < time_to_clear(spare.cleared + piece, end, aging)
+            {
                 continue;
             }
             match zero(&*spare.file, spare.cleared, piece) {

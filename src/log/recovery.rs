@@ -40,6 +40,12 @@ const LOCK: &str = "lock";
 const BUDGET_BYTES: u64 = 4 << 30;
 const BUDGET_PERCENT: u64 = 80;
 
+/// A segment and the floor, where none are set: the share of a small volume that they take at most.
+const SEGMENT_BYTES: u64 = 64 << 20;
+const SEGMENT_SHARE: u64 = 32;
+const FLOOR_BYTES: u64 = 256 << 20;
+const FLOOR_SHARE: u64 = 8;
+
 /// A log made ready, without its threads.
 pub(super) struct Opened {
     pub(super) core: Core,
@@ -71,7 +77,7 @@ pub(super) fn open(
 /// is room for it on a full volume, whatever length the segments had.
 pub(super) fn open_to_empty(disk: Arc<dyn Disk>, options: &Options) -> Result<Opened, OpenError> {
     let options = Options {
-        segment_bytes: SMALLEST_SEGMENT,
+        segment_bytes: Some(SMALLEST_SEGMENT),
         ..options.clone()
     };
     let opened = recovered(disk, &options, Duration::MAX)?;
@@ -99,6 +105,14 @@ fn recovered(
         .space(dir)
         .map_err(at_dir("the volume must be readable"))?;
     let settings = settle(options, mark_after, space.size_bytes);
+    if settings.least_volume_bytes() > space.size_bytes {
+        tracing::error!(
+            dir = %dir.display(), volume_bytes = space.size_bytes, floor_bytes = settings.free_floor_bytes,
+            segment_bytes = settings.segment_bytes,
+            "this volume can never hold the log: no event will be accepted. Lower RUVVECTOR_LOG_FREE_FLOOR_BYTES or \
+             RUVVECTOR_LOG_SEGMENT_BYTES, or use a larger volume"
+        );
+    }
     let recovered = recover(&*disk, &settings)?;
 
     let mut id = [0; 16];
@@ -120,6 +134,7 @@ fn recovered(
         synced: watch::Sender::new(Synced::default()),
         broken: AtomicBool::new(false),
         full: AtomicBool::new(false),
+        at_floor: AtomicBool::new(false),
         appended_bytes: AtomicU64::new(0),
         orders: Mutex::default(),
         ordered: Condvar::new(),
@@ -154,12 +169,18 @@ fn settle(options: &Options, mark_after: Duration, volume_bytes: u64) -> Setting
     let budget_bytes = options
         .budget_bytes
         .unwrap_or_else(|| BUDGET_BYTES.min(volume_bytes / 100 * BUDGET_PERCENT));
-    let segment_bytes = options.segment_bytes.min(budget_bytes / 16);
+    let segment_bytes = options
+        .segment_bytes
+        .unwrap_or_else(|| SEGMENT_BYTES.min(volume_bytes / SEGMENT_SHARE))
+        .min(budget_bytes / 16);
+    let free_floor_bytes = options
+        .free_floor_bytes
+        .unwrap_or_else(|| FLOOR_BYTES.min(volume_bytes / FLOOR_SHARE));
     Settings {
         dir: options.dir.clone(),
         segment_bytes: (segment_bytes / BLOCK_BYTES * BLOCK_BYTES).max(SMALLEST_SEGMENT),
         budget_bytes,
-        free_floor_bytes: options.free_floor_bytes,
+        free_floor_bytes,
         keep_stored: options.keep_stored,
         mark_after,
     }

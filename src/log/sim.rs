@@ -208,6 +208,10 @@ impl SimDisk {
         inner.faults.push(fault);
     }
 
+    pub(super) fn set_space(&self, space: Space) {
+        self.inner().space = space;
+    }
+
     pub(super) fn set_free(&self, free_bytes: u64) {
         self.inner().space.free_bytes = free_bytes;
     }

@@ -156,7 +156,7 @@ fn an_allocation_that_finds_no_space_refuses_and_breaks_nothing() {
 fn a_volume_at_its_floor_refuses_until_space_is_freed() {
     let disk = SimDisk::new();
     let options = Options {
-        free_floor_bytes: 1 << 20,
+        free_floor_bytes: Some(1 << 20),
         ..options()
     };
     let log = open_with(&disk, &options);
@@ -174,7 +174,7 @@ fn a_volume_at_its_floor_refuses_until_space_is_freed() {
 fn a_full_disk_can_be_restarted_on() {
     let disk = SimDisk::new();
     let options = Options {
-        free_floor_bytes: 1 << 20,
+        free_floor_bytes: Some(1 << 20),
         ..options()
     };
     let log = open_with(&disk, &options);

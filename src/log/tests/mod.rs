@@ -46,8 +46,8 @@ fn options() -> Options {
     Options {
         dir: PathBuf::from(DIR),
         budget_bytes: Some(16 * (64 << 10)),
-        segment_bytes: 64 << 10,
-        free_floor_bytes: 0,
+        segment_bytes: Some(64 << 10),
+        free_floor_bytes: Some(0),
         keep_stored: Duration::ZERO,
     }
 }

@@ -117,7 +117,7 @@ impl Model {
 
     fn options() -> Options {
         Options {
-            segment_bytes: 16 << 10,
+            segment_bytes: Some(16 << 10),
             budget_bytes: Some(24 * (16 << 10)),
             ..options()
         }

@@ -28,7 +28,9 @@ async fn backlog(launch: &Launch) -> (String, Vec<(PathBuf, u64, u64)>) {
     let segments = segments(launch);
     assert!(segments.len() >= 8, "{segments:?}");
     let stream = segments[0].stream.to_string();
-    let files = segments.into_iter().map(|one| (one.path, one.first, one.last));
+    let files = segments
+        .into_iter()
+        .map(|one| (one.path, one.first, one.last));
     (stream, files.collect())
 }
 
@@ -86,7 +88,11 @@ async fn what_is_lost_with_a_file_is_reported_and_what_is_not_is_stored() {
                 "SELECT count(*) FROM ingest_streams WHERE stream = '{stream}' AND done @> int8range(1, {})",
                 super::torn::EVENTS + 1
             );
-            assert_eq!(number(&database, &all).await, 1, "every position is decided");
+            assert_eq!(
+                number(&database, &all).await,
+                1,
+                "every position is decided"
+            );
             let told = "SELECT count(*) FROM telemetry_dead_letters WHERE reason = 'damaged' AND events = 0 AND item IS NULL";
             assert_eq!(number(&database, told).await, 3, "one for each range");
         }

@@ -47,8 +47,8 @@ pub(super) fn segments(launch: &Launch) -> Vec<SegmentReport> {
     let options = Options {
         dir: launch.data_dir().join("log"),
         budget_bytes: None,
-        segment_bytes: 64 << 10,
-        free_floor_bytes: 0,
+        segment_bytes: Some(64 << 10),
+        free_floor_bytes: Some(0),
         keep_stored: Duration::ZERO,
     };
     let mut reports = Log::inspect(Arc::new(OsDisk), &options).expect("the log can be read");
