@@ -53,6 +53,8 @@ pub(super) struct Core {
     pub(super) broken: AtomicBool,
     pub(super) full: AtomicBool,
     pub(super) at_floor: AtomicBool,
+    /// Whether a write found the volume full, and none has been made since.
+    pub(super) unwritable: AtomicBool,
     pub(super) appended_bytes: AtomicU64,
     pub(super) orders: Mutex<Orders>,
     pub(super) ordered: Condvar,
@@ -108,7 +110,26 @@ impl Core {
         }
     }
 
+    /// A write into a file that has its space found none all the same, or was made again.
+    pub(super) fn note_writable(&self, writable: bool) {
+        let was = !self.unwritable.swap(!writable, Ordering::Relaxed);
+        match (was, writable) {
+            (true, false) => {
+                tracing::error!(
+                    dir = %self.settings.dir.display(),
+                    "the volume is full, even for what the log has allocated: events are refused until space is free"
+                );
+                self.note_full(Some(&Shortage::Volume));
+            }
+            (false, true) => self.note_full(None),
+            (true, true) | (false, false) => {}
+        }
+    }
+
     pub(super) fn note_full(&self, shortage: Option<&Shortage>) {
+        if shortage.is_none() && self.unwritable.load(Ordering::Relaxed) {
+            return;
+        }
         let full = shortage.is_some();
         let at_floor = matches!(shortage, Some(Shortage::Volume));
         self.at_floor.store(at_floor, Ordering::Relaxed);

@@ -200,7 +200,7 @@ impl Facts {
             contents.records += 1;
             contents.events += u64::from(record.events);
             contents.bytes += record.bytes;
-            if contents.records == 1 {
+            if here.n == self.waypoints[0].n {
                 self.waypoints = vec![here];
                 self.sought = here;
             } else {
@@ -208,6 +208,15 @@ impl Facts {
             }
         }
         self.contents.end = end;
+    }
+
+    /// Takes in that the segment begins with positions that were never written, in a group of its own.
+    pub(super) fn begin_with_hole(&mut self, positions: u64, bytes: u64, end: u64, now: i64) {
+        self.contents.last += positions;
+        self.contents.bytes += bytes;
+        self.contents.end = end;
+        self.contents.first_received = now;
+        self.waypoints[0].received = now;
     }
 
     /// Keeps a waypoint if it is far enough from the last.

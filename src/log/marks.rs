@@ -10,6 +10,7 @@ use crate::observe::metrics::{LOG_DAMAGED_RECORDS_TOTAL, STORED_GAPS_TOTAL};
 
 use super::held::{Segment, Sums};
 use super::ranges::Ranges;
+use super::state::StreamState;
 use super::{Core, StreamId, lock};
 
 impl Core {
@@ -40,8 +41,12 @@ impl Core {
             *backlog = backlog.saturating_sub(never_waited);
         }
         self.settle(id, range);
-        // Of a stream that had nothing but missing records, nothing is left.
-        lock(&self.state).drop_emptied();
+        let had_missing = |stream: &mut StreamState| !stream.absent.ranges().is_empty();
+        if lock(&self.state).stream(id).is_some_and(had_missing) {
+            // Nothing may be left of it now. While a file of it is freed, the pool is locked.
+            let _pool = lock(&self.pool);
+            lock(&self.state).drop_emptied();
+        }
         waited.saturating_sub(never_waited)
     }
 

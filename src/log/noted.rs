@@ -41,7 +41,8 @@ pub(super) type Streams = BTreeMap<StreamId, Noted>;
 #[derive(Default)]
 pub(super) struct Notebook {
     generation: u64,
-    written: String,
+    /// `None` before the first time.
+    written: Option<String>,
     failed: bool,
 }
 
@@ -177,14 +178,15 @@ impl Core {
     pub(super) fn note_positions(&self) {
         let mut notebook = lock(&self.notebook);
         let body = body(&lock(&self.state));
-        if body == notebook.written || body.is_empty() && notebook.generation == 0 {
+        let known = notebook.written.as_deref();
+        if known == Some(&body) || body.is_empty() && notebook.generation == 0 {
             return;
         }
         let generation = notebook.generation + 1;
         match write(&*self.disk, &self.settings.dir, generation, &body) {
             Ok(()) => {
                 notebook.generation = generation;
-                notebook.written = body;
+                notebook.written = Some(body);
                 notebook.failed = false;
             }
             Err(error) => {

@@ -218,6 +218,19 @@ impl Core {
         }
     }
 
+    /// Removes the file of a segment that no record of was acknowledged.
+    pub(super) fn discard(&self, segment: &Segment) {
+        let mut pool = lock(&self.pool);
+        let removed = self.disk.remove(&segment.path);
+        match removed.and_then(|()| self.disk.sync_dir(&self.settings.dir)) {
+            Ok(()) => pool.forget(segment.header.bytes),
+            Err(error) => {
+                // Found again at the next opening, without anything that counts.
+                tracing::warn!(path = %segment.path.display(), %error, "an unused log segment cannot be removed");
+            }
+        }
+    }
+
     /// Frees a stored segment's file for new records, or removes it. The state no longer holds it.
     fn retire(&self, pool: &mut Pool, segment: &Segment) {
         self.note_positions();

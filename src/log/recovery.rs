@@ -135,6 +135,7 @@ fn recovered(
         broken: AtomicBool::new(false),
         full: AtomicBool::new(false),
         at_floor: AtomicBool::new(false),
+        unwritable: AtomicBool::new(false),
         appended_bytes: AtomicU64::new(0),
         orders: Mutex::default(),
         ordered: Condvar::new(),
@@ -475,11 +476,12 @@ impl Recovery<'_> {
         })?;
         let (header, contents) = rewrite::write(self.disk, &plan, files, &*spare.file, bytes)
             .map_err(|error| {
-                failed(
-                    &spare.path,
-                    error,
-                    "recovery could not write: check the disk and start again",
-                )
+                let advice = if is_full(&error) {
+                    "recovery needs room for one further segment: free some space and start again"
+                } else {
+                    "recovery could not write: check the disk and start again"
+                };
+                failed(&spare.path, error, advice)
             })?;
         Ok(Some((spare.path, header, contents)))
     }

@@ -58,6 +58,8 @@ struct Inner {
     /// Whether the system has no descriptors.
     starved: bool,
     unremovable: bool,
+    /// Bytes that may still be written, as on a full file system that copies what is overwritten.
+    room: Option<usize>,
     /// One in so many reads returns a wrong byte; 0 = none.
     misread_every: u64,
     reads: u64,
@@ -182,6 +184,11 @@ impl SimDisk {
     /// From now on every `k`-th read returns one wrong byte; 0 = none.
     pub(super) fn misread_every(&self, k: u64) {
         self.inner().misread_every = k;
+    }
+
+    /// So many bytes may still be written, allocated or not, as on a full file system that copies what is overwritten.
+    pub(super) fn set_room(&self, bytes: Option<usize>) {
+        self.inner().room = bytes;
     }
 
     /// From now on no file is removed.

@@ -1,7 +1,8 @@
 //! The one thread that appends: takes all that waits, writes it with one call, syncs once, answers all.
 //!
-//! **Invariant:** nobody is told `Ok` before the sync returned, and after a failed write or sync nothing is written
-//! again.
+//! **Invariant:** nobody is told `Ok` before the sync returned, and no byte of a group whose write or sync failed is written
+//! again. After a failed sync, or a failed write for any reason but a full volume, nothing is written at all. After a write
+//! that found the volume full, the next is into another file, and no record is in it.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -12,7 +13,8 @@ use std::time::{Duration, Instant};
 
 use crate::observe::metrics::{LOG_APPEND_BYTES_TOTAL, LOG_SYNC_SECONDS};
 
-use super::disk::{DiskFile, write_all};
+use super::core::now_unix_nano;
+use super::disk::{DiskFile, is_full, write_all};
 use super::held::{Appended, Segment};
 use super::pool::{Shortage, own_size};
 use super::queue::{Taken, Waiting};
@@ -56,6 +58,19 @@ enum Piece {
     Payload(usize),
 }
 
+/// Why a group was not written.
+enum GroupError {
+    /// The write found the volume full: it was not synced.
+    Full,
+    Disk(io::Error),
+}
+
+impl From<io::Error> for GroupError {
+    fn from(error: io::Error) -> Self {
+        Self::Disk(error)
+    }
+}
+
 pub(super) struct Writer {
     core: Arc<Core>,
     stream: StreamId,
@@ -64,6 +79,9 @@ pub(super) struct Writer {
     synced: u64,
     /// What the newest mark, or footer, on disk says.
     marked: u64,
+    /// After a write that found the volume full: the positions that its group had. The next segment begins with them as a
+    /// hole, and takes records once that is synced.
+    unwritten: Option<u64>,
     last_sync: Instant,
     /// Taken from the queue and not yet answered.
     waiting: VecDeque<Waiting>,
@@ -82,6 +100,7 @@ impl Writer {
             active: None,
             synced: 0,
             marked: 0,
+            unwritten: None,
             last_sync: Instant::now(),
             waiting: VecDeque::new(),
             buffer: Vec::new(),
@@ -225,7 +244,73 @@ impl Writer {
             ages: Instant::now().checked_add(self.core.settings.aging()),
         });
         self.core.wake_keeper();
+        if let Some(positions) = self.unwritten {
+            match self.begin_with_hole(positions) {
+                Ok(()) => self.core.note_writable(true),
+                Err(GroupError::Disk(error)) => return Err(error),
+                Err(GroupError::Full) => {
+                    if let Some(active) = self.active.take() {
+                        self.core.discard(&active.segment);
+                    }
+                    return Ok(Err(Shortage::Volume));
+                }
+            }
+        }
         Ok(Ok(()))
+    }
+
+    /// Writes the first group of a segment without any record: the positions of the group that was not written.
+    fn begin_with_hole(&mut self, positions: u64) -> Result<(), GroupError> {
+        let active = self.active.as_mut().expect("a segment was just taken");
+        let (first, last) = (self.synced + 1, self.synced + positions);
+        let mut header = if positions > 0 {
+            Header::bare(Class::Hole, first, last, self.synced)
+        } else {
+            Header::bare(Class::Mark, self.synced, self.synced, self.synced)
+        };
+        let now = now_unix_nano();
+        header.source.received_unix_nano = now;
+        self.buffer.clear();
+        self.buffer
+            .extend_from_slice(&active.segment.header.encode());
+        self.buffer
+            .extend_from_slice(&header.encode(active.segment.header.nonce));
+        self.buffer.resize(2 * BLOCK, 0);
+        write_group_at(active, &mut [IoSlice::new(&self.buffer)], 0)?;
+        timed_sync(&*active.file)?;
+        active.begun = true;
+        active.end = 2 * BLOCK_BYTES;
+        self.last_sync = Instant::now();
+        self.synced = last;
+        self.unwritten = None;
+        let bytes = if positions > 0 {
+            header.total_bytes()
+        } else {
+            0
+        };
+        active
+            .segment
+            .facts()
+            .begin_with_hole(positions, bytes, active.end, now);
+        self.appended.clear();
+        self.publish();
+        Ok(())
+    }
+
+    /// Leaves the segment as it is, without a footer, after a write that found the volume full.
+    fn leave(&mut self, positions: u64) {
+        self.core.note_writable(false);
+        self.unwritten = Some(positions);
+        self.marked = self.synced;
+        let Some(active) = self.active.take() else {
+            return;
+        };
+        if active.begun {
+            // Nothing more is appended to it; the next opening writes it again.
+            active.segment.facts().sealed = true;
+        } else {
+            self.core.discard(&active.segment);
+        }
     }
 
     /// Writes as many of the waiting records as fit the segment, the first of which does, and answers them.
@@ -243,12 +328,13 @@ impl Writer {
         let count = fitting.count();
         let own_size = active.segment.header.bytes != self.core.settings.segment_bytes;
         let first = self.synced + 1;
-        let written = self
-            .lay_out(count)
-            .and_then(|end| self.write_and_sync(count, end));
-        if let Err(error) = &written {
-            // Nobody hears of the failure before it shows in the status.
-            self.core.break_down(error);
+        let laid_out = self.lay_out(count).map_err(GroupError::from);
+        let written = laid_out.and_then(|end| self.write_and_sync(count, end));
+        // Nobody hears of the failure before it shows in the status.
+        match &written {
+            Ok(()) => {}
+            Err(GroupError::Full) => self.leave(count as u64),
+            Err(GroupError::Disk(error)) => self.core.break_down(error),
         }
         for (n, record) in (first..).zip(self.waiting.drain(..count)) {
             record.answer(match written {
@@ -259,8 +345,11 @@ impl Writer {
                 Err(_) => Err(AppendError::Unknown),
             });
         }
-        written?;
-        if own_size { self.seal() } else { Ok(()) }
+        match written {
+            Ok(()) if own_size => self.seal(),
+            Ok(()) | Err(GroupError::Full) => Ok(()),
+            Err(GroupError::Disk(error)) => Err(error),
+        }
     }
 
     /// Lays the first `count` waiting records out in `pieces`; where in the segment the group will end.
@@ -322,7 +411,7 @@ impl Writer {
     }
 
     /// Writes what is laid out, syncs it, and lets it be read.
-    fn write_and_sync(&mut self, count: usize, end: u64) -> io::Result<()> {
+    fn write_and_sync(&mut self, count: usize, end: u64) -> Result<(), GroupError> {
         let active = self.active.as_mut().expect("a group has a segment");
         let at = if active.begun { active.end } else { 0 };
         let mut slices: Vec<IoSlice<'_>> = self
@@ -335,13 +424,7 @@ impl Writer {
             .collect();
         let last = self.synced + count as u64;
         lock(&self.core.state).appended = last;
-        if !active.begun {
-            let header = &active.segment.header;
-            let copy = header.encode_last();
-            let end = header.bytes - BLOCK_BYTES;
-            write_all(&*active.file, &mut [IoSlice::new(&copy)], end)?;
-        }
-        write_all(&*active.file, &mut slices, at)?;
+        write_group_at(active, &mut slices, at)?;
         timed_sync(&*active.file)?;
         self.last_sync = Instant::now();
         self.synced = last;
@@ -381,8 +464,11 @@ impl Writer {
             .extend_from_slice(&header.encode(active.segment.header.nonce));
         self.buffer.resize(BLOCK, 0);
         self.pieces.push(Piece::Copied(0..BLOCK));
-        self.write_and_sync(0, end)?;
-        self.marked = self.synced;
+        match self.write_and_sync(0, end) {
+            Ok(()) => self.marked = self.synced,
+            Err(GroupError::Full) => self.leave(0),
+            Err(GroupError::Disk(error)) => return Err(error),
+        }
         Ok(())
     }
 
@@ -401,13 +487,34 @@ impl Writer {
         }
         .encode();
         let at = active.segment.header.bytes - BLOCK_BYTES;
-        write_all(&*active.file, &mut [IoSlice::new(&footer)], at)?;
-        timed_sync(&*active.file)?;
+        match write_all(&*active.file, &mut [IoSlice::new(&footer)], at) {
+            Ok(()) => timed_sync(&*active.file)?,
+            Err(error) if is_full(&error) => {
+                self.active = Some(active);
+                self.leave(0);
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        }
         active.segment.facts().sealed = true;
         self.marked = self.synced;
         self.core.wake_keeper();
         Ok(())
     }
+}
+
+/// Writes a group, and with the first the header's copy in the last block.
+fn write_group_at(active: &Active, slices: &mut [IoSlice<'_>], at: u64) -> Result<(), GroupError> {
+    let write = |slices: &mut [IoSlice<'_>], at| match write_all(&*active.file, slices, at) {
+        Err(error) if is_full(&error) => Err(GroupError::Full),
+        written => Ok(written?),
+    };
+    if !active.begun {
+        let header = &active.segment.header;
+        let copy = header.encode_last();
+        write(&mut [IoSlice::new(&copy)], header.bytes - BLOCK_BYTES)?;
+    }
+    write(slices, at)
 }
 
 fn pad(buffer: &mut Vec<u8>, bytes: u64) {

@@ -29,6 +29,12 @@ mod torn;
 /// Files that are gone.
 mod lost;
 
+/// Small volumes.
+mod volume;
+
+/// What was deleted.
+mod erased;
+
 /// PostgreSQL away, late, or crashing.
 mod outage;
 

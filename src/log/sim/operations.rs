@@ -151,6 +151,13 @@ impl DiskFile for SimFile {
         if inner.faults.contains(&Fault::ShortWrite(k)) {
             bytes.truncate((bytes.len() / 3).max(1));
         }
+        if let Some(room) = inner.room {
+            if room == 0 {
+                return Err(ErrorKind::StorageFull.into());
+            }
+            bytes.truncate(room);
+            inner.room = Some(room - bytes.len());
+        }
         let written = bytes.len();
         inner.largest_write = inner.largest_write.max(written);
         let image = inner.files.get_mut(&self.id).unwrap();
@@ -197,6 +204,9 @@ impl DiskFile for SimFile {
         let mut inner = self.disk.changing()?;
         if inner.files[&self.id].live.len() as u64 >= bytes {
             return Ok(());
+        }
+        if inner.room == Some(0) {
+            return Err(ErrorKind::StorageFull.into());
         }
         inner.allocations += 1;
         let k = inner.allocations;
