@@ -108,6 +108,13 @@ pub async fn run(config: &Config) -> Result<String, String> {
     let accounted = written.events + written.dead_events + written.stored_before;
     let unreadable = start.queue_events.saturating_sub(accounted);
     let summary = summary(&config.data_dir, written, unreadable, began.elapsed());
+    if start.cut_segments > 0 {
+        return Err(format!(
+            "{} of the log had lost its end, and what stood there is lost; look at the disk, and keep the copies (.damaged) in \
+             {dir}/log. The rest: {summary}",
+            count(start.cut_segments, "file")
+        ));
+    }
     if left.missing_records > 0 {
         return Err(format!(
             "{} of the log {} in no file and not in the database; put the files back from a backup of {dir}/log, if there is \
@@ -118,13 +125,6 @@ pub async fn run(config: &Config) -> Result<String, String> {
             } else {
                 "are"
             },
-        ));
-    }
-    if start.cut_segments > 0 {
-        return Err(format!(
-            "{} of the log had lost its end, and what stood there is lost; look at the disk, and keep the copies (.damaged) in \
-             {dir}/log. The rest: {summary}",
-            count(start.cut_segments, "file")
         ));
     }
     Ok(summary)

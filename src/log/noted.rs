@@ -174,7 +174,7 @@ fn released(stream: &StreamState) -> Ranges {
 }
 
 impl Core {
-    /// Writes what the log holds, durably, if that differs from what was written last.
+    /// Writes what the log holds, durably, if that differs from what was written last. Of an empty log the file is removed.
     pub(super) fn note_positions(&self) {
         let mut notebook = lock(&self.notebook);
         let body = body(&lock(&self.state));
@@ -182,8 +182,15 @@ impl Core {
         if known == Some(&body) || body.is_empty() && notebook.generation == 0 {
             return;
         }
-        let generation = notebook.generation + 1;
-        match write(&*self.disk, &self.settings.dir, generation, &body) {
+        let dir = &self.settings.dir;
+        let (generation, noted) = if body.is_empty() {
+            let removed = self.disk.remove(&path(dir));
+            (0, removed.and_then(|()| self.disk.sync_dir(dir)))
+        } else {
+            let generation = notebook.generation + 1;
+            (generation, write(&*self.disk, dir, generation, &body))
+        };
+        match noted {
             Ok(()) => {
                 notebook.generation = generation;
                 notebook.written = Some(body);
@@ -191,7 +198,7 @@ impl Core {
             }
             Err(error) => {
                 if !std::mem::replace(&mut notebook.failed, true) {
-                    let path = path(&self.settings.dir);
+                    let path = path(dir);
                     tracing::warn!(path = %path.display(), %error, "this file of the log cannot be written: if segments go missing, nothing may say so");
                 }
             }

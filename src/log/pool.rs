@@ -290,6 +290,7 @@ impl Core {
             let Some(segment) = stored else { break };
             self.retire(&mut pool, &segment);
         }
+        self.note_positions();
     }
 
     fn take_expendable(&self, pool: &Pool) -> Option<Arc<Segment>> {

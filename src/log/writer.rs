@@ -13,7 +13,6 @@ use std::time::{Duration, Instant};
 
 use crate::observe::metrics::{LOG_APPEND_BYTES_TOTAL, LOG_SYNC_SECONDS};
 
-use super::core::now_unix_nano;
 use super::disk::{DiskFile, is_full, write_all};
 use super::held::{Appended, Segment};
 use super::pool::{Shortage, own_size};
@@ -21,6 +20,11 @@ use super::queue::{Taken, Waiting};
 use super::record::{Class, HEADER_BYTES, Header};
 use super::segment::{self, BLOCK, BLOCK_BYTES, Contents, Footer};
 use super::{AppendError, Core, Position, StreamId, lock};
+
+use full_volume::{GroupError, write_group_at};
+
+/// A volume that is full for allocated space too.
+mod full_volume;
 
 /// An idle log says what is synced so long after its last sync.
 pub(super) const MARK_AFTER: Duration = Duration::from_secs(1);
@@ -56,19 +60,6 @@ enum Piece {
     Copied(Range<usize>),
     /// The payload of the waiting record of this index.
     Payload(usize),
-}
-
-/// Why a group was not written.
-enum GroupError {
-    /// The write found the volume full: it was not synced.
-    Full,
-    Disk(io::Error),
-}
-
-impl From<io::Error> for GroupError {
-    fn from(error: io::Error) -> Self {
-        Self::Disk(error)
-    }
 }
 
 pub(super) struct Writer {
@@ -259,60 +250,6 @@ impl Writer {
         Ok(Ok(()))
     }
 
-    /// Writes the first group of a segment without any record: the positions of the group that was not written.
-    fn begin_with_hole(&mut self, positions: u64) -> Result<(), GroupError> {
-        let active = self.active.as_mut().expect("a segment was just taken");
-        let (first, last) = (self.synced + 1, self.synced + positions);
-        let mut header = if positions > 0 {
-            Header::bare(Class::Hole, first, last, self.synced)
-        } else {
-            Header::bare(Class::Mark, self.synced, self.synced, self.synced)
-        };
-        let now = now_unix_nano();
-        header.source.received_unix_nano = now;
-        self.buffer.clear();
-        self.buffer
-            .extend_from_slice(&active.segment.header.encode());
-        self.buffer
-            .extend_from_slice(&header.encode(active.segment.header.nonce));
-        self.buffer.resize(2 * BLOCK, 0);
-        write_group_at(active, &mut [IoSlice::new(&self.buffer)], 0)?;
-        timed_sync(&*active.file)?;
-        active.begun = true;
-        active.end = 2 * BLOCK_BYTES;
-        self.last_sync = Instant::now();
-        self.synced = last;
-        self.unwritten = None;
-        let bytes = if positions > 0 {
-            header.total_bytes()
-        } else {
-            0
-        };
-        active
-            .segment
-            .facts()
-            .begin_with_hole(positions, bytes, active.end, now);
-        self.appended.clear();
-        self.publish();
-        Ok(())
-    }
-
-    /// Leaves the segment as it is, without a footer, after a write that found the volume full.
-    fn leave(&mut self, positions: u64) {
-        self.core.note_writable(false);
-        self.unwritten = Some(positions);
-        self.marked = self.synced;
-        let Some(active) = self.active.take() else {
-            return;
-        };
-        if active.begun {
-            // Nothing more is appended to it; the next opening writes it again.
-            active.segment.facts().sealed = true;
-        } else {
-            self.core.discard(&active.segment);
-        }
-    }
-
     /// Writes as many of the waiting records as fit the segment, the first of which does, and answers them.
     fn write_group(&mut self) -> io::Result<()> {
         let active = self
@@ -501,20 +438,6 @@ impl Writer {
         self.core.wake_keeper();
         Ok(())
     }
-}
-
-/// Writes a group, and with the first the header's copy in the last block.
-fn write_group_at(active: &Active, slices: &mut [IoSlice<'_>], at: u64) -> Result<(), GroupError> {
-    let write = |slices: &mut [IoSlice<'_>], at| match write_all(&*active.file, slices, at) {
-        Err(error) if is_full(&error) => Err(GroupError::Full),
-        written => Ok(written?),
-    };
-    if !active.begun {
-        let header = &active.segment.header;
-        let copy = header.encode_last();
-        write(&mut [IoSlice::new(&copy)], header.bytes - BLOCK_BYTES)?;
-    }
-    write(slices, at)
 }
 
 fn pad(buffer: &mut Vec<u8>, bytes: u64) {

@@ -77,6 +77,7 @@ async fn what_is_lost_with_a_file_is_reported_and_what_is_not_is_stored() {
         }
 
         let service = launch.start().await;
+        service.until_drained().await;
         let there = i64::try_from(super::torn::EVENTS - records).expect("few");
         if kind == "postgres" {
             service
@@ -96,7 +97,6 @@ async fn what_is_lost_with_a_file_is_reported_and_what_is_not_is_stored() {
             let told = "SELECT count(*) FROM telemetry_dead_letters WHERE reason = 'damaged' AND events = 0 AND item IS NULL";
             assert_eq!(number(&database, told).await, 3, "one for each range");
         }
-        service.until_drained().await;
         service
             .until("it is counted", async |service: &Service| {
                 let page = service.metrics().await;
