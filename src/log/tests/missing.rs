@@ -68,10 +68,10 @@ fn whichever_segment_is_lost_its_positions_are_accounted_for_and_no_others() {
     ];
     let whole: [(&str, Harm); 4] = [
         ("zeros first", |disk, path| {
-            disk.edit(path, |content| content[..BLOCK].fill(0))
+            disk.edit(path, |content| content[..BLOCK].fill(0));
         }),
         ("garbage first", |disk, path| {
-            disk.edit(path, |content| content[..BLOCK].fill(0xa5))
+            disk.edit(path, |content| content[..BLOCK].fill(0xa5));
         }),
         ("no header", |disk, path| {
             disk.edit(path, |content| {

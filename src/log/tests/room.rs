@@ -244,12 +244,8 @@ fn old_records_are_sealed_freed_and_overwritten_while_little_arrives() {
             std::time::Instant::now() < deadline,
             "it is never overwritten"
         );
-        std::thread::sleep(Duration::from_millis(20));
+        std::thread::yield_now();
     }
-    // What is not stored stays, however old.
-    runtime.block_on(append(&log, 8, 2000)).unwrap();
-    std::thread::sleep(kept * 4);
-    assert_eq!(seqs(&all(&log, position.stream)), [(2, 8)]);
 }
 
 #[test]
