@@ -86,8 +86,8 @@ impl Default for Draft {
             log: log::Options {
                 dir: PathBuf::new(),
                 budget_bytes: None,
-                segment_bytes: 0,
-                free_floor_bytes: 0,
+                segment_bytes: None,
+                free_floor_bytes: None,
                 keep_stored: Duration::ZERO,
             },
             write: write::Options::default(),
