@@ -38,7 +38,7 @@ async fn store(service: &Service, id: &str) {
 
 async fn stored(service: &Service) -> Vec<String> {
     let page = service.get("/query?order=asc").await.json();
-    let events = page["events"].as_array().expect("a page of events");
+    let events = page.as_array().expect("a page of events");
     events
         .iter()
         .map(|event| event["correlationId"].as_str().expect("an id").to_owned())
