@@ -178,8 +178,9 @@ impl SqliteFiles {
     async fn found(&self, backlog: &Backlog) -> Vec<String> {
         let mut found = Vec::new();
         if backlog.events > 0 {
+            let end = if backlog.events == 1 { "" } else { "s" };
             found.push(format!(
-                "its log holds {} events that may not be stored",
+                "its log holds {} event{end} that may not be stored",
                 backlog.events
             ));
         }

@@ -91,7 +91,7 @@ async fn a_forgotten_database_url_is_an_error_and_so_is_the_way_back_until_store
 
     let error = refused(&nameless(&dir), Kind::Postgres, Kind::Sqlite).await;
     assert!(
-        error.contains("its log holds 1 events") && error.contains("set DATABASE_URL"),
+        error.contains("its log holds 1 event ") && error.contains("set DATABASE_URL"),
         "{error}"
     );
     assert!(!nameless(&dir).sqlite_file().exists());

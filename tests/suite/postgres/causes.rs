@@ -8,6 +8,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection};
 
 use super::{batch, begun, execute, facts, new_stream, options, prepared, rows, schema_sentence};
 use crate::support::postgres::{Cluster, Database};
+use crate::support::service::Launch;
 
 fn sentence<T: std::fmt::Debug>(done: Result<T, StoreError>) -> (&'static str, String) {
     match done {
@@ -246,4 +247,35 @@ async fn a_search_path_without_a_schema_gets_advice_that_works() {
 async fn store_prepared(store: Store) -> Store {
     store.prepare().await.unwrap();
     store
+}
+
+/// A WARN line quoted PostgreSQL's "Failing row contains (…)", with all that the client had sent.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_rows_values_are_in_its_dead_letter_and_in_no_line() {
+    let database = Database::new().await;
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let service = Launch::postgres(dir.path(), &database.url).start().await;
+    let send = async |integration: &str| {
+        let body = format!(
+            r#"{{"correlationId":"c","integration":"{integration}","eventType":"e","metadata":{{"card":"4929-0000"}}}}"#
+        );
+        let url = service.url("/ingest?wait=stored");
+        let answer = service.http.post(&url, "application/json", body).await;
+        assert!(answer.expect("an answer").status.is_success());
+    };
+    send("shop").await;
+    let mut sql = database.connect().await;
+    execute(
+        &mut sql,
+        "ALTER TABLE telemetry_events ADD CONSTRAINT no_strangers CHECK (integration = 'shop')",
+    )
+    .await;
+    send("stranger").await;
+    let letters = "SELECT count(*) FROM telemetry_dead_letters WHERE message LIKE '%no_strangers%Failing row%4929-0000%'";
+    assert_eq!(super::number(&mut sql, letters).await, 1);
+    let said = format!("{}{}", service.lines(), service.health().await);
+    assert!(said.contains("no_strangers"), "{said}");
+    for secret in ["Failing row", "4929-0000"] {
+        assert!(!said.contains(secret), "{said}");
+    }
 }
