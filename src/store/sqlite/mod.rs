@@ -120,6 +120,7 @@ impl Sqlite {
         self.known.clear();
         self.presence.settle(&self.settings.path, &self.fault())?;
         let mut connection = self.writer().await?;
+        self.presence.learn(&self.settings.path, &self.fault())?;
         let done = schema::prepare(&mut connection, self.settings.migrate, self.fault()).await;
         settle(connection, done)
     }

@@ -7,7 +7,7 @@
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::error::Fault;
@@ -17,36 +17,51 @@ use crate::store::StoreError;
 /// Device and inode.
 type Identity = (u64, u64);
 
-/// The file that first contact found, and since when connections to it count.
+/// The file that the connections have open.
 #[derive(Default)]
 pub(super) struct Presence {
-    known: Mutex<Option<(Identity, Instant)>>,
+    state: Mutex<State>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct State {
+    /// `None` until first contact has opened it.
+    known: Option<Identity>,
+    /// Connections that are older have another file open.
+    since: Option<Instant>,
 }
 
 impl Presence {
-    /// First contact: makes the file if this process has not seen it yet, and goes over to another one that was put in its
-    /// place, if nothing is left of the one before.
+    /// Before first contact: makes the file if this process has not had it open yet, and gives up the one before if another
+    /// stands in its place and nothing is left of it.
     pub(super) fn settle(&self, path: &Path, fault: &Fault<'_>) -> Result<(), StoreError> {
-        let known = self.known();
-        if known.is_none() {
-            schema::create_file(path).map_err(|error| fault.io(&error))?;
-        }
-        let found = identity(path, fault)?;
+        let known = self.lock().known;
         match known {
-            Some((identity, _)) if identity == found => return Ok(()),
+            None => schema::create_file(path).map_err(|error| fault.io(&error))?,
+            Some(known) if identity(path, fault)? == known => return Ok(()),
             Some(_) if has_wal(path) => {
                 return Err(fault.retry("connection", None, WAL_OF_ANOTHER));
             }
-            _ => {}
+            Some(_) => {}
         }
-        *self.lock() = Some((found, Instant::now()));
+        *self.lock() = State {
+            known: None,
+            since: Some(Instant::now()),
+        };
+        Ok(())
+    }
+
+    /// After the write connection was opened, which may change the inode of a file in a container's image.
+    pub(super) fn learn(&self, path: &Path, fault: &Fault<'_>) -> Result<(), StoreError> {
+        let found = identity(path, fault)?;
+        self.lock().known.get_or_insert(found);
         Ok(())
     }
 
     /// # Errors
     /// [`StoreError::Retry`] if another file, or none, is at the path.
     pub(super) fn check(&self, path: &Path, fault: &Fault<'_>) -> Result<(), StoreError> {
-        let Some((known, _)) = self.known() else {
+        let Some(known) = self.lock().known else {
             return Ok(());
         };
         if identity(path, fault)? == known {
@@ -57,15 +72,13 @@ impl Presence {
 
     /// Reports whether a connection of that age has the present file open.
     pub(super) fn is_current(&self, age: Duration) -> bool {
-        self.known().is_none_or(|(_, since)| age <= since.elapsed())
+        let since = self.lock().since;
+        since.is_none_or(|since| age <= since.elapsed())
     }
 
-    fn known(&self) -> Option<(Identity, Instant)> {
-        *self.lock()
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<(Identity, Instant)>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The state is whole after every statement, so a panic elsewhere does no harm.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
