@@ -245,7 +245,7 @@ async fn a_search_path_without_a_schema_gets_advice_that_works() {
 }
 
 async fn store_prepared(store: Store) -> Store {
-    store.prepare().await.unwrap();
+    store.prepare().await.expect("first contact succeeds");
     store
 }
 
