@@ -10,6 +10,7 @@ use secrecy::SecretString;
 
 use super::value::Port;
 use crate::observe::trace::Format;
+use crate::store::Kind;
 use crate::{log, query, receive, write};
 
 /// The fields of a configuration as they are set, one by one; the table's defaults come first, so what
@@ -43,13 +44,6 @@ pub(super) struct Draft {
     pub(super) traces_endpoint: Option<String>,
     pub(super) traces_sample_ratio: f64,
     pub(super) traces_headers: Vec<(String, SecretString)>,
-}
-
-/// The two stores.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    Postgres,
-    Sqlite,
 }
 
 /// What is known of the PostgreSQL to use.

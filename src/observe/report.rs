@@ -87,8 +87,15 @@ impl Report {
             } else {
                 "events are taken and kept in the log; "
             };
+            let (what, advice) = match self.pulse.refusal {
+                Some(advice) => ("takes no connection", advice),
+                None => (
+                    "does not answer",
+                    "look at the database and the network to it",
+                ),
+            };
             problems.push(format!(
-                "the database ({}) does not answer: {meanwhile}look at the database and the network to it",
+                "the database ({}) {what}: {meanwhile}{advice}",
                 self.kind
             ));
         }
@@ -257,6 +264,7 @@ mod tests {
             },
             pulse: Pulse {
                 database: Some(Duration::from_micros(1_234)),
+                refusal: None,
                 replica_away: false,
             },
             writing: true,

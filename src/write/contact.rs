@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
+use std::time::Instant;
 
 use metrics::counter;
 
@@ -22,16 +23,21 @@ use crate::store::{Account, StoreError};
 /// [`StoreError::Schema`], where the log is only to be emptied: waiting does not help.
 pub(super) async fn contact(writer: &mut Writer) -> Result<Source, StoreError> {
     loop {
+        let began = Instant::now();
         match accounts(writer).await {
             Ok(streams) => {
                 writer.shared.progress.solved(Concern::Contact);
+                // Else the first batch shows it.
+                if writer.shared.log.status().queue_events == 0 {
+                    writer.works_again();
+                }
                 writer.shared.progress.set_connected(true);
                 return Ok(Source::new(writer.shared.clone(), streams));
             }
             Err(error @ StoreError::Schema(_)) if writer.shared.until == Until::Empty => {
                 return Err(error);
             }
-            Err(error) => writer.pause(Concern::Contact, &error, "").await,
+            Err(error) => writer.pause(Concern::Contact, &error, "", began).await,
         }
     }
 }
