@@ -19,7 +19,6 @@ pub(super) fn fit_memory(
 ) {
     draft.memory_bytes = draft.memory_bytes.or(machine.memory_bytes);
     let shares = Shares::of(draft.memory_bytes);
-    draft.write.memory_bytes = shares.write_bytes;
     draft.query.memory_bytes = shares.query_bytes;
     let budget = *draft
         .receive

@@ -8,6 +8,7 @@ use super::layers::{Source, Value};
 use super::settings::{STAGES, Secrecy, Setting};
 use super::value::show_size;
 use super::{Config, Loaded, database};
+use crate::memory::Shares;
 use crate::store::Target;
 
 impl Config {
@@ -35,7 +36,7 @@ impl Config {
             receive
                 .inflight_bytes
                 .map_or_else(|| "auto".to_owned(), size),
-            size(self.write.memory_bytes),
+            size(Shares::of(self.memory_bytes).write_bytes),
             size(self.query.memory_bytes),
             size(receive.otlp_wire_bytes),
             size(receive.otlp_decoded_bytes),
@@ -124,7 +125,7 @@ impl Loaded {
                     "{}: {} for requests, {} for records on their way to the database, {} for answers",
                     show_size(limit),
                     size(config.receive.inflight_bytes.unwrap_or_default()),
-                    size(config.write.memory_bytes),
+                    size(Shares::of(config.memory_bytes).write_bytes),
                     size(config.query.memory_bytes)
                 )
             })?,

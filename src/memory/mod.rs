@@ -36,7 +36,7 @@ pub struct Shares {
     /// Bodies of requests in flight; one request may use half.
     pub receive_bytes: usize,
     /// Records on their way from the journal to the database. The journal holds records of up to 64 MiB whatever today's
-    /// limit is, so that at least one of those fits.
+    /// limit is, so that at least one of those fits. The writer keeps to it by the sizes of its batches and pieces.
     pub write_bytes: usize,
     /// Answers to queries.
     pub query_bytes: usize,
