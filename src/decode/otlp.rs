@@ -74,7 +74,7 @@ impl<'a, 's> Rows<'a, 's> {
 
     /// A member around the items has a name that is not known.
     pub(super) fn unknown(&mut self, name: &str) {
-        self.tally.unknown(name);
+        self.tally.unknown_name(name);
     }
 
     /// Does not take an item because of a fault in what stands around it.

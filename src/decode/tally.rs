@@ -54,7 +54,7 @@ impl Tally {
     }
 
     /// Notes a name around the items that is not known; the first one is kept, if nothing was found before it.
-    pub(super) fn unknown(&mut self, name: &str) {
+    pub(super) fn unknown_name(&mut self, name: &str) {
         if self.items() == 0 && self.checked.unknown_name.is_none() {
             self.checked.unknown_name = Some(shown(name));
         }
