@@ -50,7 +50,7 @@ pub(super) fn walk<'a>(
     otlp_json::walk_items(body, &METRICS, source, points, |metric, points| {
         let start = *metric;
         match scratch.read(metric, source, points) {
-            Ok(Some(found)) => scratch.take(found, source, points),
+            Ok(Some(found)) => scratch.take(&found, source, points),
             Ok(None) => Ok(()),
             Err(fault) => {
                 *metric = reject(start, &fault, &[&KINDS, &[DATA_POINTS]], points)?;
@@ -128,7 +128,7 @@ impl Scratch {
     /// Takes a metric's points.
     fn take<'a>(
         &mut self,
-        found: Found<'a>,
+        found: &Found<'a>,
         source: &Source,
         points: &mut Points<'a, '_>,
     ) -> Result<(), DecodeError> {
