@@ -24,6 +24,7 @@ const REQUEST_OUTCOMES: &[&str] = &[
     "accepted",
     "partial",
     "invalid",
+    "denied",
     "refused",
     "unknown",
     "duplicate",
@@ -125,6 +126,7 @@ fn seed() {
         super::LOG_DAMAGED_RECORDS_TOTAL,
         super::WRITE_EVENTS_TOTAL,
         super::STORED_GAPS_TOTAL,
+        super::LOG_LINES_DROPPED_TOTAL,
     ] {
         counter!(name).absolute(0);
     }
