@@ -74,7 +74,7 @@ impl Postgres {
             let Some(to_us) = partition.to_us.filter(|to_us| *to_us <= needed_from_us) else {
                 continue;
             };
-            let removed = self.remove(round, guard, &partition, to_us).await;
+            let removed = Box::pin(self.remove(round, guard, &partition, to_us)).await;
             // A detach that waits for a transaction keeps every other waiting.
             if round.note(Step::Retention, removed).is_none() && round.is_busy() {
                 return;
@@ -94,7 +94,7 @@ impl Postgres {
         };
         let mut finished = Finished::All;
         for partition in partitions.iter().filter(|partition| partition.pending) {
-            let done = self.finalize(round, guard, partition).await;
+            let done = Box::pin(self.finalize(round, guard, partition)).await;
             if round.note(Step::Retention, done).is_none() {
                 finished = Finished::NotAll;
             }
