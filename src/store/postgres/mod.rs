@@ -22,6 +22,9 @@ mod connection;
 /// What the database's errors mean and what to do about them.
 mod error;
 
+/// The cause of an error, asked of the server.
+mod cause;
+
 /// First contact: version, encoding, shape, migrations.
 mod schema;
 
@@ -37,8 +40,20 @@ mod batch;
 /// What must stand before a batch: the stream's row and the resources.
 mod resources;
 
-/// Partitions ahead, summaries, statistics, gauges.
+/// The round of maintenance.
 mod maintenance;
+
+/// The connection of a round, and what fails on it.
+mod round;
+
+/// Summaries and statistics.
+mod statistics;
+
+/// What the gauges show.
+mod gauges;
+
+/// What keeps a day from being removed.
+mod obstacles;
 
 /// Removal of what is older than the retention.
 mod retention;
@@ -72,7 +87,7 @@ struct Shared {
     server: Mutex<Option<String>>,
     partitions: partitions::Partitions,
     known: Known,
-    counted: maintenance::Counted,
+    counted: statistics::Counted,
 }
 
 impl Postgres {
@@ -109,7 +124,7 @@ impl Postgres {
                 server: Mutex::default(),
                 partitions: partitions::Partitions::default(),
                 known: Known::default(),
-                counted: maintenance::Counted::default(),
+                counted: statistics::Counted::default(),
             }),
         }
     }
@@ -203,17 +218,20 @@ impl Postgres {
             timeout(limit, self.ping(&self.read_pool)),
         );
         let [write, read] = [write, read].map(|ping| ping.ok()?.ok());
-        if self.shared.replica {
-            Pulse {
-                database: write,
-                replica_away: read.is_none(),
-            }
+        let (database, replica_away) = if self.shared.replica {
+            (write, read.is_none())
         } else {
             // One server: a pool whose connections are all at work is no sign of its death.
-            Pulse {
-                database: write.or(read),
-                replica_away: false,
-            }
+            (write.or(read), false)
+        };
+        let refusal = match database {
+            Some(_) => None,
+            None => timeout(limit, self.refusal()).await.ok().flatten(),
+        };
+        Pulse {
+            database,
+            refusal,
+            replica_away,
         }
     }
 

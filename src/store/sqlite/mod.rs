@@ -16,7 +16,8 @@ use sqlx::{AssertSqlSafe, SqliteConnection, SqlitePool};
 use super::known::Known;
 use super::window::Window;
 use super::{
-    Account, Batch, Maintained, Options, PoolState, Pulse, StoreError, StreamFacts, Target,
+    Account, Batch, Gauges, Maintained, Options, Overdue, PoolState, Pulse, Step, StepFailure,
+    StoreError, StreamFacts, Target,
 };
 use crate::event::Resource;
 use crate::log::StreamId;
@@ -29,6 +30,9 @@ mod account;
 /// What an error of SQLite means, and what to do about it.
 mod error;
 
+/// A file that was renamed or removed beneath the service.
+mod presence;
+
 /// The schema: migrations, and what is refused.
 mod schema;
 
@@ -39,6 +43,7 @@ mod rows;
 mod maintenance;
 
 use error::Fault;
+use presence::Presence;
 
 /// A lock held by somebody else is waited for so long, within the deadline of a statement.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -57,6 +62,7 @@ pub struct Sqlite {
     write_pool: SqlitePool,
     settings: Arc<Settings>,
     known: Arc<Known>,
+    presence: Arc<Presence>,
 }
 
 struct Settings {
@@ -84,10 +90,16 @@ impl Sqlite {
             .synchronous(SqliteSynchronous::Full);
         // Not `read_only`: the first reader after a crash has to recover the WAL.
         let read = connect.pragma("query_only", "ON");
+        let presence = Arc::<Presence>::default();
         let pool = |most: u32| {
+            let presence = presence.clone();
             SqlitePoolOptions::new()
                 .max_connections(most.max(1))
                 .acquire_timeout(options.connect_timeout)
+                .before_acquire(move |_, meta| {
+                    let is_current = presence.is_current(meta.age);
+                    Box::pin(async move { Ok(is_current) })
+                })
         };
         Self {
             read_pool: pool(options.read_connections).connect_lazy_with(read),
@@ -101,13 +113,15 @@ impl Sqlite {
                 collector: options.collector.clone(),
             }),
             known: Arc::default(),
+            presence,
         }
     }
 
     pub(super) async fn prepare(&self) -> Result<(), StoreError> {
         self.known.clear();
-        schema::create_file(&self.settings.path).map_err(|error| self.fault().io(&error))?;
+        self.presence.settle(&self.settings.path, &self.fault())?;
         let mut connection = self.writer().await?;
+        self.presence.learn(&self.settings.path, &self.fault())?;
         let done = schema::prepare(&mut connection, self.settings.migrate, self.fault()).await;
         settle(connection, done)
     }
@@ -194,24 +208,45 @@ impl Sqlite {
         &self,
         _oldest_held_unix_nano: Option<i64>,
     ) -> Result<Maintained, StoreError> {
-        let retention_overdue_days = match self.settings.retention_days {
-            None => 0,
-            Some(days) => self.remove_expired(days).await?,
+        let mut failures = Vec::new();
+        let mut note = |step, error| failures.push(StepFailure { step, error });
+        let overdue = match self.settings.retention_days {
+            None => Ok(Overdue::Never),
+            Some(days) => {
+                if let Err(error) = self.remove_expired(days).await {
+                    note(Step::Retention, error);
+                }
+                self.overdue(days).await
+            }
         };
-        self.bound_wal(WAL_BYTES).await?;
+        if let Err(error) = self.bound_wal(WAL_BYTES).await {
+            note(Step::Statistics, error);
+        }
+        let undrained = self.undrained().await;
+        let gauges = Gauges {
+            partitions_end_us: None,
+            overdue_us: overdue.map_err(|error| note(Step::Gauges, error)).ok(),
+            undrained_streams: undrained.map_err(|error| note(Step::Gauges, error)).ok(),
+            import_v0_pending: Some(false),
+        };
+        Ok(Maintained { gauges, failures })
+    }
+
+    async fn overdue(&self, days: u32) -> Result<Overdue, StoreError> {
+        let mut connection = self.writer().await?;
+        let done = maintenance::overdue(&mut connection, days, self.fault()).await;
+        settle(connection, done)
+    }
+
+    async fn undrained(&self) -> Result<u64, StoreError> {
         let mut connection = self.writer().await?;
         let collector = &self.settings.collector;
         let done = maintenance::undrained(&mut connection, collector, self.fault()).await;
-        Ok(Maintained {
-            partitions_ahead_days: None,
-            retention_overdue_days,
-            undrained_streams: settle(connection, done)?,
-            import_v0_pending: false,
-        })
+        settle(connection, done)
     }
 
     /// Gives the connection back after each small piece, so that a batch never waits for all of them.
-    async fn remove_expired(&self, days: u32) -> Result<u32, StoreError> {
+    async fn remove_expired(&self, days: u32) -> Result<(), StoreError> {
         for _ in 0..maintenance::PIECES_A_ROUND {
             let mut connection = self.writer().await?;
             let done = maintenance::remove_expired(&mut connection, days, self.fault()).await;
@@ -219,9 +254,7 @@ impl Sqlite {
                 break;
             }
         }
-        let mut connection = self.writer().await?;
-        let done = maintenance::overdue_days(&mut connection, days, self.fault()).await;
-        settle(connection, done)
+        Ok(())
     }
 
     pub(super) async fn pulse(&self, limit: Duration) -> Pulse {
@@ -230,6 +263,7 @@ impl Sqlite {
         let answer = tokio::time::timeout(limit, ping).await;
         Pulse {
             database: matches!(answer, Ok(Ok(_))).then(|| began.elapsed()),
+            refusal: None,
             replica_away: false,
         }
     }
@@ -296,8 +330,7 @@ impl Sqlite {
     }
 
     fn wal_bytes(&self) -> u64 {
-        let mut wal = self.settings.path.clone().into_os_string();
-        wal.push("-wal");
+        let wal = presence::wal(&self.settings.path);
         std::fs::metadata(wal).map_or(0, |found| found.len())
     }
 
@@ -316,8 +349,9 @@ impl Sqlite {
         }
     }
 
-    /// The one connection that writes.
+    /// The one connection that writes, to the file at its path.
     async fn writer(&self) -> Result<PoolConnection<sqlx::Sqlite>, StoreError> {
+        self.presence.check(&self.settings.path, &self.fault())?;
         let fault = Fault {
             deadline: self.settings.connect_timeout,
             ..self.fault()
