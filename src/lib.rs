@@ -87,7 +87,8 @@ pub enum RunError {
     Writer(Option<tokio::task::JoinError>),
 }
 
-/// The life of the process: recover, serve, write, and on `stop` finish in order.
+/// The life of the process: recover, serve, write, and on `stop` finish in order. `rotation` starts to replace the store's
+/// credentials when they change.
 ///
 /// # Errors
 /// When the log cannot be opened, or breaks; and when the writer ends by itself.
@@ -98,6 +99,7 @@ pub async fn run(
     mut warnings: Vec<String>,
     stop: Stop,
     supervisor: Supervisor,
+    rotation: impl FnOnce(Store) -> std::io::Result<()>,
 ) -> Result<(), RunError> {
     // First, as it raises the limit of open files, for all that follows.
     let places = Places::new(&config.receive);
@@ -107,6 +109,11 @@ pub async fn run(
         .await
         .expect("opening the log does not panic")?;
     let store = Store::new(&config.store);
+    if let Err(error) = rotation(store.clone()) {
+        tracing::warn!(
+            "changed secrets take a restart, as there is no thread to read them: {error}"
+        );
+    }
     let progress = Progress::default();
     let readiness = Readiness::default();
     for warning in observe::warnings::at_start(&config) {

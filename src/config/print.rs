@@ -152,6 +152,12 @@ What may hold a password can be read from a file instead, such as a systemd cred
 Secret: {files}
 name a file of one line. A variable and its `_FILE` together are an error, and so is a file that cannot be read or is empty.
 
+While the service runs these files are looked at once a second: a changed token counts from the next request on, a changed user or
+password of a database from the next connection on, changed headers from the next export on. Certificates of a database are read by
+each connection. Secrets that cannot be read, or a URL that names another database, change nothing and are a warning. SIGHUP reads
+the secrets at once, those of the settings file too; all other settings take a restart. If standard error is a terminal, SIGHUP
+means that it has gone, and the service stops in order.
+
 ## Mistakes
 
 An unknown key, an unknown flag and a bad value end the start with exit code 2 and a line for each problem that says where

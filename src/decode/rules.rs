@@ -22,6 +22,16 @@ impl Source {
 }
 
 impl Rules {
+    /// From version 2 on, members of a native event that are no fields join its metadata; before, they are passed over.
+    pub(super) const fn keeps_unknown_members(self) -> bool {
+        self.version >= 2
+    }
+
+    /// From version 2 on, half of a surrogate pair in a native event becomes U+FFFD; before, it makes the event invalid.
+    pub(super) const fn repairs_lone_surrogates(self) -> bool {
+        self.version >= 2
+    }
+
     /// From version 2 on, a span whose end is beyond the column's range (after the year 2262) is flagged, as one without
     /// an end is.
     pub(super) const fn flags_ends_out_of_range(self) -> bool {

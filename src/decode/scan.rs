@@ -57,7 +57,10 @@ impl<'a> Scanner<'a> {
         match std::str::from_utf8(body) {
             Ok(text) => Ok(Self::new(text)),
             Err(error) => Err(SyntaxError {
-                what: "the body is not UTF-8",
+                what: match body {
+                    [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => "the body is UTF-16: send UTF-8",
+                    _ => "the body is not UTF-8",
+                },
                 at: error.valid_up_to(),
             }),
         }
@@ -107,6 +110,9 @@ impl<'a> Scanner<'a> {
             Some(b'-' | b'0'..=b'9') => Ok(Kind::Number),
             Some(b't' | b'f') => Ok(Kind::Bool),
             Some(b'n') => Ok(Kind::Null),
+            Some(_) if self.text[self.at..].starts_with('\u{feff}') => {
+                Err(self.error("a byte order mark stands here: send the text without it"))
+            }
             Some(_) => Err(self.error("a JSON value is expected")),
             None => Err(self.error("the JSON is cut short")),
         }

@@ -15,7 +15,7 @@ use crate::decode::scan::Scanner;
 fn normalised(text: &str) -> Option<String> {
     let mut scanner = Scanner::new(text);
     let (_, contents) = scanner.skip().ok()?;
-    if contents.has_long_number || contents.has_lone_surrogate || contents.depth > 100 {
+    if contents.has_long_number || contents.lone_surrogates > 0 || contents.depth > 100 {
         return None;
     }
     let mut out = String::new();
