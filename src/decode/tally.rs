@@ -74,20 +74,23 @@ impl Tally {
     ) {
         self.count_unknown(fate, 1);
         let names = &mut self.checked.unknown.names;
-        // Most names are shown as they are: no text is made for a name that is known.
-        if let Some(known) = names.iter_mut().find(|known| known.name == name) {
-            known.fate = known.fate.max(fate);
-            return;
-        }
-        let shown = shown(name);
-        match names.iter_mut().find(|known| known.name == shown) {
-            Some(known) => known.fate = known.fate.max(fate),
-            None if names.len() < UNKNOWN_NAMES => names.push(UnknownName {
+        let find = |name: &str| names.iter().position(|known| known.name == name);
+        // Most names are shown as they are: no text is made for one that is known.
+        let (at, shown) = match find(name) {
+            Some(at) => (Some(at), String::new()),
+            None => {
+                let shown = shown(name);
+                (find(&shown), shown)
+            }
+        };
+        if let Some(at) = at {
+            names[at].fate = names[at].fate.max(fate);
+        } else if names.len() < UNKNOWN_NAMES {
+            names.push(UnknownName {
                 name: shown,
                 meant: meant(name),
                 fate,
-            }),
-            None => {}
+            });
         }
     }
 

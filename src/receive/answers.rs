@@ -188,14 +188,14 @@ pub(super) fn problems(rejections: &[Rejection], form: Form) -> Value {
 /// The names of members that are no fields, and a sentence on them; short beside the problems of `rejected` events.
 pub(super) fn unknown(unknown: &Unknown, rejected: u32) -> (Value, Value) {
     let (names_bytes, message_bytes) = match rejected {
-        0 => (1_900, 700),
-        _ => (250, 250),
+        0 => (2_000, 700),
+        _ => (330, 250),
     };
     let mut left = names_bytes;
     let names = unknown.names.iter().map_while(|unknown| {
-        // JSON may escape it to twice its length.
-        left = usize::checked_sub(left, 2 * unknown.name.len() + 3)?;
-        Some(unknown.name.as_str())
+        let name = Value::from(unknown.name.as_str());
+        left = usize::checked_sub(left, name.to_string().len() + 1)?;
+        Some(name)
     });
     let names: Vec<_> = names.collect();
     (
