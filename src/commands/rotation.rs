@@ -28,6 +28,8 @@ pub struct Rotation {
     load: Load,
     /// Regular files that hold a secret: what a pipe held is read once.
     files: Vec<PathBuf>,
+    /// Of what the files held when the settings were read.
+    digest: blake3::Hash,
     tokens: Tokens,
     headers: Option<ExportHeaders>,
     asked: (Sender<()>, Receiver<()>),
@@ -42,9 +44,11 @@ impl Rotation {
         tokens: Tokens,
         headers: Option<ExportHeaders>,
     ) -> Self {
+        let files: Vec<_> = files.into_iter().filter(|path| path.is_file()).collect();
         Self {
             load,
-            files: files.into_iter().filter(|path| path.is_file()).collect(),
+            digest: digest(&files),
+            files,
             tokens,
             headers,
             asked: channel(),
@@ -61,8 +65,7 @@ impl Rotation {
     ///
     /// # Errors
     /// When the system has no thread for it.
-    pub fn start(self, store: Store) -> io::Result<()> {
-        let mut last = digest(&self.files);
+    pub fn start(mut self, store: Store) -> io::Result<()> {
         thread::Builder::new()
             .name("secrets".to_owned())
             .spawn(move || {
@@ -72,8 +75,8 @@ impl Rotation {
                         Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => false,
                     };
                     let found = digest(&self.files);
-                    if asked || found != last {
-                        last = found;
+                    if asked || found != self.digest {
+                        self.digest = found;
                         self.read(&store);
                     }
                 }
