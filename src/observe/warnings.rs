@@ -84,7 +84,7 @@ mod tests {
             let expected = reachable.map(|address| format!("whoever reaches {address} may send"));
             match (warning, expected) {
                 (Some(warning), Some(expected)) => {
-                    assert!(warning.starts_with(&expected), "{warning}")
+                    assert!(warning.starts_with(&expected), "{warning}");
                 }
                 (warning, expected) => assert_eq!(warning, expected),
             }
