@@ -21,6 +21,7 @@ mod receive;
 mod rotation;
 mod sdk;
 mod sqlite;
+mod store_kind;
 mod supervisor;
 mod telemetrygen;
 mod write;
