@@ -141,7 +141,7 @@ impl Postgres {
     /// The advice for a server that answers and refuses the connection; a pool tries again in silence, so this one is
     /// outside of them. `None` if the server does not answer, or takes it.
     pub(super) async fn refusal(&self) -> Option<&'static str> {
-        let refused = PgConnection::connect_with(&self.shared.write_options).await;
+        let refused = PgConnection::connect_with(&self.write_pool.connect_options()).await;
         refused.err().as_ref().and_then(advice)
     }
 
