@@ -12,6 +12,7 @@ pub mod page;
 
 pub const RECEIVE_EVENTS_TOTAL: &str = "ruvvector_receive_events_total";
 pub const RECEIVE_REQUESTS_TOTAL: &str = "ruvvector_receive_requests_total";
+pub const RECEIVE_UNKNOWN_FIELDS_TOTAL: &str = "ruvvector_receive_unknown_fields_total";
 pub const RECEIVE_BYTES_TOTAL: &str = "ruvvector_receive_bytes_total";
 pub const RECEIVE_REQUEST_BYTES: &str = "ruvvector_receive_request_bytes";
 pub const RECEIVE_INFLIGHT_REQUESTS: &str = "ruvvector_receive_inflight_requests";
@@ -138,6 +139,7 @@ const fn histogram(
 pub const ALL: &[Metric] = &[
     counter(RECEIVE_EVENTS_TOTAL, Unit::Count, "Events that were received, by outcome: accepted ones are durable in the log, rejected ones could not be taken."),
     counter(RECEIVE_REQUESTS_TOTAL, Unit::Count, "Requests to an endpoint that takes events, by how they were answered; 404, 414, 431, 501 and a wrong Host count in http_server_request_duration_seconds alone."),
+    counter(RECEIVE_UNKNOWN_FIELDS_TOTAL, Unit::Count, "Members of events of /ingest that are no fields of an event: kept in the metadata, or left out because the metadata has that key or has no room for them."),
     counter(RECEIVE_BYTES_TOTAL, Unit::Bytes, "Bytes of request bodies, as they came over the wire."),
     histogram(RECEIVE_REQUEST_BYTES, Unit::Bytes, BYTES, "Size of a request body, as it came over the wire."),
     gauge(RECEIVE_INFLIGHT_REQUESTS, Unit::Count, "Requests with events that are being handled."),

@@ -204,6 +204,17 @@ impl Store {
         }
     }
 
+    /// Uses the credentials of `target` for the next connections.
+    ///
+    /// # Errors
+    /// When it is another database; a sentence. Then nothing is changed.
+    pub fn replace_credentials(&self, target: &Target) -> Result<(), String> {
+        match self {
+            Self::Postgres(store) => store.replace_credentials(target),
+            Self::Sqlite(_) => Ok(()),
+        }
+    }
+
     /// First contact: encoding, schema, migrations. Done again after every reconnect; cheap when nothing is to do.
     ///
     /// # Errors
