@@ -98,14 +98,19 @@ impl<'a> Scanner<'a> {
     }
 
     /// The part from a byte to where the scanner is.
+    #[inline]
     fn since(&self, start: usize) -> Raw<'a> {
         match self.text {
             Some(text) => Ok(&text[start..self.at]),
-            None => {
-                let bytes = &self.bytes[start..self.at];
-                std::str::from_utf8(bytes).map_err(|_| bytes)
-            }
+            None => self.checked_since(start),
         }
+    }
+
+    /// The same of a body that is not UTF-8.
+    #[cold]
+    fn checked_since(&self, start: usize) -> Raw<'a> {
+        let bytes = &self.bytes[start..self.at];
+        std::str::from_utf8(bytes).map_err(|_| bytes)
     }
 
     fn skip_space(&mut self) {
