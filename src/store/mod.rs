@@ -321,9 +321,14 @@ impl Store {
     ) -> Result<Maintained, StoreError> {
         match self {
             Self::Postgres(store) => {
-                store
+                let mut found = store
                     .with_cause(store.maintain(oldest_held_unix_nano).await)
-                    .await
+                    .await?;
+                for StepFailure { step, error } in std::mem::take(&mut found.failures) {
+                    let error = store.cause_of(error).await;
+                    found.failures.push(StepFailure { step, error });
+                }
+                Ok(found)
             }
             Self::Sqlite(store) => store.maintain(oldest_held_unix_nano).await,
         }
