@@ -21,6 +21,9 @@ pub mod event;
 /// The HTTP error, and its status.
 pub mod error;
 
+/// The process's bound, and each stage's share of it.
+pub mod memory;
+
 /// Connections and bodies under limits, and the answers.
 pub mod receive;
 

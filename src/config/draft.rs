@@ -20,6 +20,8 @@ pub(super) struct Draft {
     pub(super) otlp_grpc_port: Port,
     pub(super) bind: Vec<IpAddr>,
     pub(super) receive: receive::Options,
+    /// `None` = as detected.
+    pub(super) memory_bytes: Option<u64>,
     pub(super) data_dir: PathBuf,
     pub(super) log: log::Options,
     pub(super) write: write::Options,
@@ -79,6 +81,7 @@ impl Default for Draft {
             otlp_grpc_port: Port::Off,
             bind: Vec::new(),
             receive: receive::Options::default(),
+            memory_bytes: None,
             data_dir: PathBuf::new(),
             log: log::Options {
                 dir: PathBuf::new(),

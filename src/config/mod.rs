@@ -67,6 +67,8 @@ pub struct Config {
     pub bind: Vec<IpAddr>,
     /// Holds the log, under `log/`, and SQLite's file.
     pub data_dir: PathBuf,
+    /// What the process may use; `None` = nothing names a limit.
+    pub memory_bytes: Option<u64>,
     /// `inflight_bytes` is always set, and no body limit is over half of it.
     pub receive: receive::Options,
     pub log: log::Options,
@@ -136,7 +138,7 @@ impl Config {
 
         let mut draft = Draft::default();
         apply(settings::all(), &values, &mut draft, &mut problems);
-        check::fit_bodies(&mut draft, &values, &inputs.machine, &mut warnings);
+        check::fit_memory(&mut draft, &values, &inputs.machine, &mut warnings);
         let target = database::target(
             &draft,
             &values,
@@ -269,6 +271,7 @@ impl Draft {
             otlp_http_port: self.otlp_http_port,
             otlp_grpc_port: self.otlp_grpc_port,
             bind: self.bind,
+            memory_bytes: self.memory_bytes,
             receive: self.receive,
             log: log::Options {
                 dir: self.data_dir.join("log"),

@@ -56,7 +56,7 @@ async fn a_panic_in_decoding_is_answered_400_and_harms_nobody() {
         assert_eq!(log.status().synced, round);
     }
     let mut all = receiver.stage.budget.reservation();
-    let half = receiver.stage.budget.share_bytes();
+    let half = receiver.stage.budget.most_bytes();
     assert_eq!(all.grow(half), Ok(()), "no memory is left reserved");
 }
 
