@@ -37,7 +37,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         "inflight_bytes",
         "SIZE",
         "auto",
-        "Decoded bytes of all requests at once. `auto`: 256MiB, or a quarter of the memory there is if that is less",
+        "Bytes of all requests at once. `auto`: a quarter of memory_bytes, at most 256MiB",
         |draft, text| put(&mut draft.receive.inflight_bytes, auto(text, memory)),
     ),
     Setting::new(
