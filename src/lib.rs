@@ -58,6 +58,7 @@ use observe::{Readiness, Supervisor};
 use receive::listeners::Listener;
 use receive::{Drain, Places, Receiver};
 use store::Store;
+use store::kind_note::Backlog;
 use write::Progress;
 
 /// What stops the service, from the first signal to the second.
@@ -82,6 +83,9 @@ pub struct Listeners {
 pub enum RunError {
     #[error(transparent)]
     Log(#[from] log::OpenError),
+    /// Nothing was accepted or written yet.
+    #[error(transparent)]
+    OtherKind(#[from] store::kind_note::OtherKind),
     /// After a failed write or sync only a new start, which recovers from disk, knows what the disk holds.
     #[error("the log could not be written or synced; start again to recover from disk")]
     LogBroken,
@@ -93,7 +97,8 @@ pub enum RunError {
 /// The life of the process: recover, serve, write, and on `stop` finish in order.
 ///
 /// # Errors
-/// When the log cannot be opened, or breaks; and when the writer ends by itself.
+/// When the log cannot be opened, or breaks; when the data directory served the other kind of store; and when the writer ends
+/// by itself.
 pub async fn run(
     config: Config,
     listeners: Listeners,
@@ -109,10 +114,21 @@ pub async fn run(
     let log = tokio::task::spawn_blocking(move || Log::open(Arc::new(OsDisk), &options))
         .await
         .expect("opening the log does not panic")?;
+    let backlog = backlog(&log);
+    let changed = store::kind_note::check(
+        &config.data_dir,
+        &config.store.target,
+        config.store_naming,
+        &backlog,
+    )
+    .await?;
     let store = Store::new(&config.store);
     let progress = Progress::default();
     let readiness = Readiness::default();
-    for warning in observe::warnings::at_start(&config) {
+    for warning in observe::warnings::at_start(&config)
+        .into_iter()
+        .chain(changed)
+    {
         tracing::warn!("{warning}");
         warnings.push(warning);
     }
@@ -120,6 +136,7 @@ pub async fn run(
     let receiver = Receiver::new(log.clone(), progress.clone(), config.receive.clone());
     receiver.recall().await;
     let sources = observe::Sources {
+        connections: places.counts(),
         log: log.clone(),
         store: store.clone(),
         progress: progress.clone(),
@@ -142,7 +159,7 @@ pub async fn run(
         .as_ref()
         .and_then(|main| main.urls().into_iter().next());
     let mut servers = JoinSet::new();
-    let mut serve = |listener: Option<Listener>, router: axum::Router| {
+    let mut serve = |listener: Option<Listener>, router: axum::Router, places: Places| {
         let Some(listener) = listener else {
             return;
         };
@@ -155,9 +172,9 @@ pub async fn run(
             });
         }
     };
-    serve(listeners.main, everything);
-    serve(listeners.otlp_http, otlp_http);
-    serve(listeners.otlp_grpc, otlp_grpc);
+    serve(listeners.main, everything, places.with_reserved());
+    serve(listeners.otlp_http, otlp_http, places.clone());
+    serve(listeners.otlp_grpc, otlp_grpc, places);
     let draining = CancellationToken::new();
     let mut writer = tokio::spawn(write::run(
         log.clone(),
@@ -209,6 +226,15 @@ pub async fn run(
         return Err(RunError::LogBroken);
     }
     Ok(())
+}
+
+/// The records of earlier starts.
+fn backlog(log: &Log) -> Backlog {
+    let held = log.streams().into_iter().filter(|stream| stream.last > 0);
+    Backlog {
+        events: log.status().queue_events,
+        streams: held.map(|stream| stream.id).collect(),
+    }
 }
 
 /// Where events come in and where they go, for `systemctl status`.

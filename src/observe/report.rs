@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
+use super::connection_counts::ConnectionState;
 use super::readiness::Phase;
 use crate::log;
 use crate::store::{PoolState, Pulse};
@@ -19,6 +20,7 @@ pub(super) struct Report {
     pub(super) pulse: Pulse,
     /// Whether the writer's last contact with the database went well.
     pub(super) writing: bool,
+    pub(super) connections: ConnectionState,
     pub(super) pools: [PoolState; 2],
     pub(super) kind: &'static str,
     /// What stands in the writer's way.
@@ -51,6 +53,8 @@ impl Report {
                     && !self.pulse.replica_away
                     && self.writing
                     && self.obstacles.is_empty()
+                    && !self.connections.is_short
+                    && self.log.missing_records == 0
                     && !self.log.full;
                 if sound { Status::Ok } else { Status::Degraded }
             }
@@ -71,11 +75,14 @@ impl Report {
             problems.push("the service is stopping: send events elsewhere".to_owned());
         }
         if self.log.full {
-            problems.push(
-                "the log is full and new events are refused: let the database catch up, free space on the volume, or \
-                 raise RUVVECTOR_LOG_MAX_BYTES"
-                    .to_owned(),
-            );
+            problems.push(self.why_full());
+        }
+        if self.log.missing_records > 0 {
+            problems.push(format!(
+                "{} acknowledged records are in no file of the log: a file was removed, emptied or cut short. Stop the \
+                 service and put it back from a backup, if there is one; this is reported until the next start",
+                self.log.missing_records
+            ));
         }
         if self.pulse.database.is_none() {
             let meanwhile = if self.log.full {
@@ -83,8 +90,15 @@ impl Report {
             } else {
                 "events are taken and kept in the log; "
             };
+            let (what, advice) = match self.pulse.refusal {
+                Some(advice) => ("takes no connection", advice),
+                None => (
+                    "does not answer",
+                    "look at the database and the network to it",
+                ),
+            };
             problems.push(format!(
-                "the database ({}) does not answer: {meanwhile}look at the database and the network to it",
+                "the database ({}) {what}: {meanwhile}{advice}",
                 self.kind
             ));
         }
@@ -95,9 +109,32 @@ impl Report {
                     .to_owned(),
             );
         }
+        if self.connections.is_short {
+            problems.push(format!(
+                "all {} places for connections were taken within the last minute: others waited or were answered 503, and \
+                 those at rest are ended to make room; raise RUVVECTOR_CONNECTIONS, or look who holds so many open",
+                self.connections.max
+            ));
+        }
         problems.extend(self.obstacles.iter().cloned());
         problems.extend(self.notices.iter().cloned());
         problems
+    }
+
+    fn why_full(&self) -> String {
+        if !self.log.at_floor {
+            return "the log is full and new events are refused: let the database catch up, free space on the volume, or \
+                    raise RUVVECTOR_LOG_MAX_BYTES"
+                .to_owned();
+        }
+        let mib = |bytes: u64| bytes >> 20;
+        format!(
+            "the volume of the log has {} MiB free of {} MiB and new events are refused, as a further file of the log takes \
+             {} MiB with the space that stays free: free space on the volume, or lower RUVVECTOR_LOG_FREE_FLOOR_BYTES",
+            mib(self.log.volume_free_bytes),
+            mib(self.log.volume_size_bytes),
+            mib(self.log.volume_needed_bytes)
+        )
     }
 
     /// What keeps the status from being ok.
@@ -222,7 +259,7 @@ struct Queue {
 mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
-    use super::{Report, Status};
+    use super::{ConnectionState, Report, Status};
     use crate::log;
     use crate::observe::readiness::Phase;
     use crate::store::{PoolState, Pulse};
@@ -237,6 +274,7 @@ mod tests {
             },
             pulse: Pulse {
                 database: Some(Duration::from_micros(1_234)),
+                refusal: None,
                 replica_away: false,
             },
             writing: true,
@@ -252,6 +290,7 @@ mod tests {
                     idle: 3,
                 },
             ],
+            connections: ConnectionState::default(),
             kind: "postgres",
             obstacles: Vec::new(),
             notices: Vec::new(),
@@ -316,6 +355,22 @@ mod tests {
             body.problems[0]
                 .contains("RUVVECTOR_DATABASE_READ_URL names does not answer: queries fail")
         );
+    }
+
+    /// With every place for a connection taken nothing was answered, and nothing said why.
+    #[test]
+    fn a_shortage_of_places_for_connections_degrades_and_says_what_to_do() {
+        let mut report = sound();
+        report.connections = ConnectionState {
+            open: 2048,
+            max: 2048,
+            is_short: true,
+        };
+        let body = report.body();
+        assert_eq!(body.status, Status::Degraded);
+        assert!(body.accepting);
+        assert!(body.problems[0].contains("all 2048 places"));
+        assert!(body.problems[0].contains("RUVVECTOR_CONNECTIONS"));
     }
 
     #[test]

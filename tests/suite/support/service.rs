@@ -68,6 +68,12 @@ impl Launch {
         self
     }
 
+    /// Leaves an environment variable out.
+    pub fn without(mut self, name: &str) -> Self {
+        self.environment.retain(|(known, _)| known != name);
+        self
+    }
+
     /// Runs the binary by another program, as `strace`.
     pub fn under(mut self, program: &[&str]) -> Self {
         self.under = program.iter().map(ToString::to_string).collect();
@@ -190,6 +196,11 @@ impl Service {
     /// The URL of the OTLP/gRPC listener, as SDKs are given it.
     pub fn otlp_grpc(&self) -> String {
         self.otlp_grpc.clone().expect("the service was ready")
+    }
+
+    /// Where the OTLP/HTTP listener is.
+    pub fn otlp_http_address(&self) -> SocketAddr {
+        address(&self.otlp_http())
     }
 
     /// Where the OTLP/gRPC listener is.
