@@ -32,6 +32,12 @@ mod descriptors;
 /// The accept loop, and one connection's life.
 mod connections;
 
+/// The requests of one connection.
+mod conversation;
+
+/// How many connections there may be, and who makes room.
+mod places;
+
 /// A connection's bytes and what it is doing.
 mod wire;
 
@@ -94,7 +100,8 @@ mod tokens;
 mod tally;
 
 pub use self::admission::authenticated;
-pub use self::connections::{Drain, Places, serve};
+pub use self::connections::{Drain, serve};
+pub use self::places::Places;
 pub use self::tokens::Tokens;
 
 /// The window of HTTP/2 where memory is plentiful: 1 MiB a round trip is 12 MiB/s over 80 ms. Windows that adapt themselves
