@@ -109,7 +109,7 @@ pub async fn run(
     let log = tokio::task::spawn_blocking(move || Log::open(Arc::new(OsDisk), &options))
         .await
         .expect("opening the log does not panic")?;
-    let store = Store::new(&config.store);
+    let store = Store::starting(&config.store, &start(&log));
     let progress = Progress::default();
     let readiness = Readiness::default();
     for warning in observe::warnings::at_start(&config) {
@@ -209,6 +209,16 @@ pub async fn run(
         return Err(RunError::LogBroken);
     }
     Ok(())
+}
+
+/// What retention has to know of the start. Of each segment the log knows when its first record was received.
+fn start(log: &Log) -> store::Start {
+    let streams = log.streams().into_iter();
+    let parts = streams.flat_map(|stream| log.parts(stream.id));
+    store::Start {
+        newest_journaled_unix_nano: parts.map(|part| part.first_received_unix_nano).max(),
+        ..store::Start::default()
+    }
 }
 
 /// Where events come in and where they go, for `systemctl status`.

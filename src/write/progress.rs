@@ -33,7 +33,7 @@ struct State {
     /// Streams that the log has let go of, as all of them is stored.
     gone: HashSet<StreamId>,
     problems: BTreeMap<Concern, Problem>,
-    notice: Option<&'static str>,
+    notices: Vec<String>,
     connected: bool,
     began: Instant,
     /// Events committed in each of the last seconds since `began`.
@@ -62,7 +62,7 @@ impl Default for State {
             stored: HashMap::new(),
             gone: HashSet::new(),
             problems: BTreeMap::new(),
-            notice: None,
+            notices: Vec::new(),
             connected: false,
             began: Instant::now(),
             committed: VecDeque::new(),
@@ -130,11 +130,7 @@ impl Progress {
     /// What an operator should know though nothing stands in the way, such as a table that waits to be imported.
     #[must_use]
     pub fn notices(&self) -> Vec<String> {
-        self.state()
-            .notice
-            .iter()
-            .map(|&text| text.to_owned())
-            .collect()
+        self.state().notices.clone()
     }
 
     /// Whether the last contact with the database went well.
@@ -232,8 +228,8 @@ impl Progress {
         self.state().problems.remove(&concern);
     }
 
-    pub(super) fn notice(&self, text: Option<&'static str>) {
-        self.state().notice = text;
+    pub(super) fn set_notices(&self, notices: Vec<String>) {
+        self.state().notices = notices;
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
