@@ -78,6 +78,8 @@ pub struct Config {
     pub retention_unset: bool,
     /// Nothing said which store, and so it is SQLite.
     pub store_unnamed: bool,
+    /// The way in which it is said.
+    pub store_naming: store::kind_note::Naming,
     pub query: query::Options,
     /// After SIGTERM, how long requests are still taken.
     pub drain_delay: Duration,
@@ -255,6 +257,10 @@ impl Draft {
         let retention_unset = self.retention == Retention::Auto && retention_days.is_none();
         let sqlite = matches!(target, store::Target::Sqlite { .. });
         let store_unnamed = sqlite && self.store.is_none() && self.sqlite_path.is_none();
+        let store_naming = match self.store {
+            Some(_) => store::kind_note::Naming::Explicit,
+            None => store::kind_note::Naming::Implied,
+        };
         let collector = self.collector.unwrap_or_else(|| {
             let dir = std::path::absolute(&self.data_dir).unwrap_or_else(|_| self.data_dir.clone());
             format!("{}:{}", machine.host_name, dir.display())
@@ -291,6 +297,7 @@ impl Draft {
             },
             retention_unset,
             store_unnamed,
+            store_naming,
             query: self.query,
             drain_delay: self.drain_delay,
             grace: self.grace,

@@ -142,7 +142,7 @@ impl Default for Options {
             body_timeout: Duration::from_secs(30),
             body_idle_timeout: Duration::from_secs(10),
             handling_timeout: Duration::from_secs(8),
-            keep_alive_idle: Duration::from_secs(60),
+            keep_alive_idle: Duration::from_secs(180),
             connection_age: Duration::from_secs(300),
             connections: 2048,
             http2_streams: 128,

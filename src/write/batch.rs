@@ -39,7 +39,7 @@ struct Item {
 pub(super) fn positions(entry: &Entry) -> RangeInclusive<u64> {
     match entry {
         Entry::Record(record) => record.position.n..=record.position.n,
-        Entry::Hole { first, last } => *first..=*last,
+        Entry::Hole { first, last } | Entry::Missing { first, last } => *first..=*last,
         Entry::Damaged { n, .. } => *n..=*n,
     }
 }
@@ -77,7 +77,7 @@ impl Size {
 fn weight(entry: &Entry) -> (usize, usize) {
     match entry {
         Entry::Record(record) => (record.accepted as usize, record.decoded_bytes as usize),
-        Entry::Hole { .. } => (0, 0),
+        Entry::Hole { .. } | Entry::Missing { .. } => (0, 0),
         Entry::Damaged { bytes, .. } => (0, bytes.len()),
     }
 }
@@ -133,6 +133,7 @@ impl Built {
             Entry::Hole { first, last } => {
                 tracing::warn!(stream = %self.batch.stream, first, last, "positions that were never confirmed join the account");
             }
+            Entry::Missing { first, last } => self.batch.dead_letters.push(missing(first, last)),
             Entry::Damaged {
                 n,
                 accepted,
@@ -269,6 +270,26 @@ impl decode::Sink for Taker<'_> {
             .rows
             .push(event, self.record.source.received_unix_nano);
         self.events += 1;
+    }
+}
+
+/// One dead letter for all records of a range of which nothing is left, however many there were.
+fn missing(first: u64, last: u64) -> DeadLetter {
+    let records = last - first + 1;
+    DeadLetter {
+        position: first,
+        item: None,
+        events: 0,
+        kind: "unknown",
+        content_encoding: "identity",
+        decoder: 0,
+        received_unix_nano: 0,
+        reason: "damaged",
+        sqlstate: None,
+        message: format!(
+            "{records} acknowledged records, positions {first} to {last}, are lost: no file of the log holds anything of them"
+        ),
+        payload: Vec::new(),
     }
 }
 

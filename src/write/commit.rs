@@ -39,6 +39,8 @@ impl From<StoreError> for Failure {
 /// A batch after the attempt to commit it.
 pub(super) struct Ended {
     pub(super) built: Built,
+    /// Before the first statement.
+    pub(super) began: Instant,
     /// From the first statement to the commit.
     pub(super) took: Result<Duration, Failure>,
 }
@@ -54,6 +56,7 @@ pub(super) async fn write(shared: Shared, mut built: Built) -> Ended {
     }
     Ended {
         built,
+        began,
         took: written.map(|()| began.elapsed()),
     }
 }
@@ -69,6 +72,7 @@ async fn attempts(shared: &Shared, built: &mut Built) -> Result<(), Failure> {
                 sqlstate,
                 row,
                 message,
+                detail,
             }) => {
                 // A constraint that refuses everything may go between an attempt and the look at it: a row is at fault
                 // only when it is refused after a good one was taken.
@@ -81,19 +85,21 @@ async fn attempts(shared: &Shared, built: &mut Built) -> Result<(), Failure> {
                 if refusals > REFUSALS_A_BATCH && built.entries > 1 {
                     return Err(Failure::Smaller);
                 }
+                let letter =
+                    detail.map_or_else(|| message.clone(), |detail| format!("{message}: {detail}"));
                 let row = row.filter(|&row| row < built.batch.rows.len());
                 match row {
-                    Some(row) => built.refuse_row(row, sqlstate, message),
+                    Some(row) => built.refuse_row(row, sqlstate, letter),
                     None if built.entries > 1 => return Err(Failure::Smaller),
                     None if built.batch.rows.is_empty() => {
                         return Err(wrong_setting(&message).into());
                     }
-                    None => built.refuse_all(&sqlstate, &message),
+                    None => built.refuse_all(&sqlstate, &letter),
                 }
                 // So many look like a setting of ours long before the last row is out.
                 let suspicious = refusals == REFUSALS_A_BATCH;
                 if suspicious || built.batch.rows.is_empty() {
-                    probe(shared, &message_of(built)).await?;
+                    probe(shared, &message).await?;
                 }
             }
             Err(error) => return Err(error.into()),
@@ -126,14 +132,6 @@ async fn write_resources(shared: &Shared, built: &Built) -> Result<(), StoreErro
     };
     let resources: Vec<Resource> = built.resources.values().cloned().collect();
     shared.store.write_resources(facts, &resources).await
-}
-
-fn message_of(built: &Built) -> String {
-    built
-        .batch
-        .dead_letters
-        .last()
-        .map_or_else(String::new, |letter| letter.message.clone())
 }
 
 fn wrong_setting(message: &str) -> StoreError {

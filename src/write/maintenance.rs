@@ -36,8 +36,9 @@ pub(super) async fn maintenance(shared: &Shared, over: &CancellationToken) {
     loop {
         if shared.progress.connected() {
             let oldest = shared.log.status().oldest_unix_nano;
+            let began = Instant::now();
             let found = shared.store.maintain(oldest).await;
-            rounds.note(shared, found);
+            rounds.note(shared, began, found);
         }
         rounds.show(shared);
         if !pause(shared.options.maintenance_interval, over).await {
@@ -65,7 +66,7 @@ impl Rounds {
         }
     }
 
-    fn note(&mut self, shared: &Shared, found: Result<Maintained, StoreError>) {
+    fn note(&mut self, shared: &Shared, began: Instant, found: Result<Maintained, StoreError>) {
         let found = found.unwrap_or_else(|error| Maintained {
             gauges: Gauges::default(),
             failures: vec![StepFailure {
@@ -99,7 +100,9 @@ impl Rounds {
             Some(text) => {
                 let text = format!("the database's maintenance fails: {text}");
                 tracing::warn!("{text}");
-                shared.progress.problem(Concern::Maintenance, text);
+                shared
+                    .progress
+                    .problem_since(Concern::Maintenance, text, began);
             }
             None => shared.progress.solved(Concern::Maintenance),
         }

@@ -5,7 +5,7 @@
 use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use metrics::{counter, gauge, histogram};
 
@@ -72,6 +72,8 @@ pub(super) struct Writer {
     pub(super) reported_gaps: HashMap<StreamId, Account>,
     /// The batch that failed last, until it passes.
     failing: Option<Failing>,
+    /// When the attempts began that failed and were not yet reported.
+    failed_since: Option<Instant>,
     /// Batches whose COMMIT may have gone through though its answer was lost.
     in_doubt: Vec<Tally>,
 }
@@ -83,6 +85,7 @@ impl Writer {
             backoff: Backoff::default(),
             reported_gaps: HashMap::new(),
             failing: None,
+            failed_since: None,
             in_doubt: Vec::new(),
         }
     }
@@ -101,7 +104,7 @@ impl Writer {
     /// # Errors
     /// The batch's own failure.
     pub(super) fn ended(&mut self, ended: Ended) -> Result<(), Failure> {
-        let Ended { built, took } = ended;
+        let Ended { built, began, took } = ended;
         match took {
             Ok(took) => {
                 self.committed(&Tally::of(&built));
@@ -116,6 +119,7 @@ impl Writer {
                     });
                     self.in_doubt.push(tally);
                 }
+                self.failed_since.get_or_insert(began);
                 self.failed(&built, &failure);
                 Err(failure)
             }
@@ -124,6 +128,7 @@ impl Writer {
 
     fn committed(&mut self, tally: &Tally) {
         let (first, last) = (*tally.positions.start(), *tally.positions.end());
+        self.works_again();
         let waited = self.shared.log.mark_stored(tally.stream, first, last);
         count(tally, waited);
         self.shared
@@ -153,6 +158,19 @@ impl Writer {
                 ..cap
             });
         self.shared.set_cap(cap);
+    }
+
+    /// Reports the end of an outage, once, with the events that wait at this moment.
+    pub(super) fn works_again(&mut self) {
+        self.failed_since = None;
+        if let Some(outage) = self.shared.progress.works_again() {
+            let events_waited = self.shared.log.status().queue_events;
+            tracing::info!(
+                seconds = outage.as_secs(),
+                events_waited,
+                "writing to the database works again"
+            );
+        }
     }
 
     /// The account was read after a failure: were the batches in doubt committed after all?
@@ -228,13 +246,20 @@ impl Writer {
                 let named = lone.map_or_else(String::new, |(stream, n, times)| {
                     format!(" (the batch at record {n} of stream {stream}, {times} times)")
                 });
-                self.pause(Concern::Write, &error, &named).await;
+                let began = self.failed_since.take().unwrap_or_else(Instant::now);
+                self.pause(Concern::Write, &error, &named, began).await;
             }
         }
     }
 
-    /// Counts a failure, names it in the problems, and waits before the next attempt.
-    pub(super) async fn pause(&mut self, concern: Concern, error: &StoreError, named: &str) {
+    /// Counts a failure of an attempt that `began` then, names it in the problems, and waits before the next attempt.
+    pub(super) async fn pause(
+        &mut self,
+        concern: Concern,
+        error: &StoreError,
+        named: &str,
+        began: Instant,
+    ) {
         let options = self.shared.options.clone();
         let class = match error {
             StoreError::Retry { class, .. } => *class,
@@ -262,7 +287,7 @@ impl Writer {
                     "nothing is written{named}, and the log keeps what is acknowledged: {error}"
                 );
                 tracing::warn!(class, "{text}");
-                self.shared.progress.problem(concern, text);
+                self.shared.progress.problem_since(concern, text, began);
             }
         }
         // A stop leaves time for one more attempt, not for the rest of a long pause.

@@ -42,6 +42,9 @@ mod hostile;
 /// Errors that are nobody's row's fault.
 mod errors;
 
+/// Each cause gets the advice that mends it.
+mod causes;
+
 /// Whatever decode admits is stored and reads back equal.
 mod random;
 

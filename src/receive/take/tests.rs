@@ -25,8 +25,8 @@ fn open(dir: &Path) -> Log {
     let options = log::Options {
         dir: dir.to_owned(),
         budget_bytes: Some(64 << 20),
-        segment_bytes: 4 << 20,
-        free_floor_bytes: 0,
+        segment_bytes: Some(4 << 20),
+        free_floor_bytes: Some(0),
         keep_stored: Duration::ZERO,
     };
     Log::open(Arc::new(OsDisk), &options).unwrap()

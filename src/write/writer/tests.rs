@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use metrics_exporter_prometheus::PrometheusBuilder;
@@ -25,8 +25,8 @@ async fn writer(dir: &Path) -> (Writer, StreamId) {
     let options = log::Options {
         dir: dir.to_owned(),
         budget_bytes: Some(64 << 20),
-        segment_bytes: 4 << 20,
-        free_floor_bytes: 0,
+        segment_bytes: Some(4 << 20),
+        free_floor_bytes: Some(0),
         keep_stored: Duration::ZERO,
     };
     let log = Log::open(Arc::new(OsDisk), &options).unwrap();
@@ -106,7 +106,16 @@ async fn end(
 ) {
     let fails = took.is_err();
     let built = built(writer, stream, positions).await;
-    assert_eq!(writer.ended(Ended { built, took }).is_err(), fails);
+    assert_eq!(
+        writer
+            .ended(Ended {
+                built,
+                began: Instant::now(),
+                took
+            })
+            .is_err(),
+        fails
+    );
 }
 
 #[tokio::test]
@@ -216,6 +225,12 @@ async fn batches_grow_again_as_they_pass_without_another_look_at_the_account() {
         let built = source.next(&idle).await.unwrap();
         assert_eq!(built.batch.positions, positions);
         let took = Ok(Duration::ZERO);
-        writer.ended(Ended { built, took }).unwrap();
+        writer
+            .ended(Ended {
+                built,
+                began: Instant::now(),
+                took,
+            })
+            .unwrap();
     }
 }
