@@ -120,7 +120,7 @@ impl Postgres {
                 "INSERT INTO ruvvector_retention \
                      (reason, waited_us, began_us, granted_us, granted_before_us, confirmations) \
                  VALUES ($1, $2, $3, $4, $5, $6) \
-                 ON CONFLICT (only) DO UPDATE SET reason = excluded.reason, waited_us = excluded.waited_us, \
+                 ON CONFLICT (only_row) DO UPDATE SET reason = excluded.reason, waited_us = excluded.waited_us, \
                      began_us = excluded.began_us, granted_us = excluded.granted_us, \
                      granted_before_us = excluded.granted_before_us, confirmations = excluded.confirmations",
             )

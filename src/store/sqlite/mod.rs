@@ -229,6 +229,7 @@ impl Sqlite {
             overdue = self.overdue(now_us - i64::from(days) * DAY_US);
             match retained {
                 Ok(judgement) => notice = judgement.notice,
+                Err(error @ StoreError::Schema(_)) => return Err(error),
                 Err(error) => note(Step::Retention, error),
             }
         }
@@ -329,7 +330,6 @@ impl Sqlite {
     }
 
     pub(super) async fn confirm_clock(&self) -> Result<(), StoreError> {
-        self.prepare().await?;
         let mut connection = self.writer().await?;
         let done = clock::confirm(&mut connection, self.fault()).await;
         settle(connection, done)
