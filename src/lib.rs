@@ -124,7 +124,7 @@ pub async fn run(
         &backlog,
     )
     .await?;
-    let store = Store::new(&config.store);
+    let store = Store::starting(&config.store, &start(&log));
     if let Err(error) = rotation(store.clone()) {
         tracing::warn!(
             "changed secrets take a restart, as there is no thread to read them: {error}"
@@ -233,6 +233,16 @@ pub async fn run(
         return Err(RunError::LogBroken);
     }
     Ok(())
+}
+
+/// What retention has to know of the start. Of each segment the log knows when its first record was received.
+fn start(log: &Log) -> store::Start {
+    let streams = log.streams().into_iter();
+    let parts = streams.flat_map(|stream| log.parts(stream.id));
+    store::Start {
+        newest_journaled_unix_nano: parts.map(|part| part.first_received_unix_nano).max(),
+        ..store::Start::default()
+    }
 }
 
 /// The records of earlier starts.

@@ -86,6 +86,14 @@ fn perform(task: &Task, flags: Flags, loaded: Loaded) -> Result<(), String> {
             say(&done);
             Ok(())
         }
+        Task::ConfirmClock => {
+            trace::init(&loaded.config.log_filter, loaded.config.log_format, None)?;
+            let done = runtime()?
+                .block_on(commands::confirm_clock(&loaded.config))
+                .map_err(|error| error.to_string())?;
+            say(&done);
+            Ok(())
+        }
         Task::LogDrain => {
             trace::init(&loaded.config.log_filter, loaded.config.log_format, None)?;
             let done = runtime()?.block_on(commands::drain::run(&loaded.config))?;

@@ -135,6 +135,22 @@ async fn migrate_in(store: &Store, rows: Rows) -> Result<String, StoreError> {
     Ok(done)
 }
 
+/// Says to the store, and so to every collector on it, that the clocks are right; a sentence that says what follows.
+///
+/// # Errors
+/// When the store cannot be reached, or its clock and this machine's differ.
+pub async fn confirm_clock(config: &Config) -> Result<String, StoreError> {
+    let store = Store::new(&config.store);
+    let done = store.confirm_clock().await;
+    store.close(store::GOODBYE).await;
+    done.map(|()| {
+        format!(
+            "{}: the clock is confirmed; a running service goes by it from its next round of maintenance on\n",
+            store.kind()
+        )
+    })
+}
+
 /// Which rows a migration moves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rows {

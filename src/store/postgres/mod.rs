@@ -13,7 +13,8 @@ use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use tokio::time::timeout;
 
 use super::known::Known;
-use super::{Account, Holder, Options, PoolState, Pulse, StoreError, StreamFacts, Target};
+use super::retention_clock::{Clock, RetentionClock};
+use super::{Account, Holder, Options, PoolState, Pulse, Start, StoreError, StreamFacts, Target};
 use crate::log::StreamId;
 
 /// Connections, deadlines, and how a transaction begins.
@@ -58,6 +59,9 @@ mod gauges;
 /// What keeps a day from being removed.
 mod obstacles;
 
+/// The clocks that retention goes by.
+mod clock;
+
 /// Removal of what is older than the retention.
 mod retention;
 
@@ -89,10 +93,12 @@ struct Shared {
     partitions: partitions::Partitions,
     known: Known,
     counted: statistics::Counted,
+    clock: Clock,
+    retention_clock: Mutex<RetentionClock>,
 }
 
 impl Postgres {
-    pub(super) fn new(options: &Options) -> Self {
+    pub(super) fn new(options: &Options, start: &Start) -> Self {
         let Target::Postgres {
             options: write,
             read,
@@ -124,6 +130,8 @@ impl Postgres {
                 partitions: partitions::Partitions::default(),
                 known: Known::default(),
                 counted: statistics::Counted::default(),
+                clock: start.clock.clone(),
+                retention_clock: Mutex::new(RetentionClock::of(start)),
             }),
         }
     }
