@@ -26,6 +26,9 @@ pub enum Error {
     /// 400: an `Idempotency-Key` that is none.
     #[error("Idempotency-Key is not one text of 1 to 255 printable ASCII characters")]
     IdempotencyKey,
+    /// 400: over HTTP/1.1 a request has one `Host` (RFC 9112, section 3.2).
+    #[error("this request has {named} Host headers; exactly one is needed")]
+    HostHeader { named: usize },
     /// 401: no bearer token, or not one of ours (RFC 6750, section 3.1).
     #[error("a bearer token of this service is needed in Authorization")]
     Unauthenticated,
@@ -38,9 +41,10 @@ pub enum Error {
     /// 405: the path takes only the methods named.
     #[error("this path takes {allow} and no other method")]
     Method { allow: &'static str },
-    /// 408: the body came too slowly.
+    /// The body arrives too slowly. 503 with `Retry-After` on the paths of OTLP, whose clients drop what is answered 408
+    /// (OTLP 1.11, "Retryable Response Codes"); 408 where no wait is given, as on `/ingest`.
     #[error("the body took too long to arrive")]
-    SlowBody,
+    SlowBody { retry_after_s: Option<u8> },
     /// 413: larger than any request may be; trying again is of no use.
     #[error("the request is larger than {limit_bytes} bytes")]
     TooLarge { limit_bytes: usize },
@@ -56,12 +60,23 @@ pub enum Error {
     /// 415, with the encodings taken: a content encoding, or a chain of them, that is not known.
     #[error("this Content-Encoding is not taken; gzip, zstd, deflate and identity are")]
     ContentEncoding,
+    /// 421: a loopback address is read under a name that a page of another site could have, and no token is asked for.
+    #[error(
+        "this service does not know itself by the name {host}: add it to RUVVECTOR_HOSTS, or ask for tokens with \
+         RUVVECTOR_AUTH_TOKENS"
+    )]
+    ForeignHost { host: String },
     /// 422: the `Idempotency-Key` of an earlier request that had another body.
     #[error("this Idempotency-Key came with another body before; a new request needs a new key")]
     KeyReused,
     /// 431: the headers are larger, all together, than the settings allow.
     #[error("the headers are larger than {limit_bytes} bytes")]
     LargeHeaders { limit_bytes: usize },
+    /// 501: a body in a transfer coding beside chunked (RFC 9112, section 6.1).
+    #[error(
+        "this Transfer-Encoding is not undone here; chunked alone is. Content-Encoding compresses a body"
+    )]
+    TransferCoding,
     /// 503 with `Retry-After`: nothing of the request was kept, and it may be sent again.
     #[error("{reason}")]
     Unavailable { reason: String, retry_after_s: u8 },
@@ -78,18 +93,27 @@ impl Error {
             Self::Malformed { .. }
             | Self::Invalid(_)
             | Self::Parameter { .. }
+            | Self::HostHeader { .. }
             | Self::IdempotencyKey => StatusCode::BAD_REQUEST,
             Self::Unauthenticated => StatusCode::UNAUTHORIZED,
             Self::ForeignOrigin => StatusCode::FORBIDDEN,
             Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
-            Self::SlowBody => StatusCode::REQUEST_TIMEOUT,
+            Self::SlowBody {
+                retry_after_s: None,
+            } => StatusCode::REQUEST_TIMEOUT,
             Self::TooLarge { .. } | Self::TooManyEvents { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::LongTarget { .. } => StatusCode::URI_TOO_LONG,
             Self::ContentType { .. } | Self::ContentEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::ForeignHost { .. } => StatusCode::MISDIRECTED_REQUEST,
+            Self::TransferCoding => StatusCode::NOT_IMPLEMENTED,
             Self::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
             Self::LargeHeaders { .. } => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            Self::Unavailable { .. } | Self::Unknown { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::SlowBody {
+                retry_after_s: Some(_),
+            }
+            | Self::Unavailable { .. }
+            | Self::Unknown { .. } => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -102,15 +126,25 @@ impl Error {
             | Self::Parameter { .. }
             | Self::IdempotencyKey
             | Self::KeyReused
+            | Self::HostHeader { .. }
             | Self::LongTarget { .. }
             | Self::ContentType { .. }
             | Self::LargeHeaders { .. } => 3, // INVALID_ARGUMENT
-            Self::SlowBody => 4,      // DEADLINE_EXCEEDED
-            Self::ForeignOrigin => 7, // PERMISSION_DENIED
+            Self::SlowBody {
+                retry_after_s: None,
+            } => 4, // DEADLINE_EXCEEDED
+            Self::ForeignOrigin | Self::ForeignHost { .. } => 7, // PERMISSION_DENIED
             Self::TooLarge { .. } | Self::TooManyEvents { .. } => 8, // RESOURCE_EXHAUSTED
             // As gRPC's clients take a 404, and as its compression asks for an encoding that is not known.
-            Self::NotFound(_) | Self::Method { .. } | Self::ContentEncoding => 12, // UNIMPLEMENTED
-            Self::Unavailable { .. } | Self::Unknown { .. } => 14,                 // UNAVAILABLE
+            Self::NotFound(_)
+            | Self::Method { .. }
+            | Self::ContentEncoding
+            | Self::TransferCoding => 12, // UNIMPLEMENTED
+            Self::SlowBody {
+                retry_after_s: Some(_),
+            }
+            | Self::Unavailable { .. }
+            | Self::Unknown { .. } => 14, // UNAVAILABLE
             Self::Unauthenticated => 16, // UNAUTHENTICATED
         }
     }
@@ -122,6 +156,7 @@ impl Error {
             Self::Unavailable { retry_after_s, .. } | Self::Unknown { retry_after_s } => {
                 Some(*retry_after_s)
             }
+            Self::SlowBody { retry_after_s } => *retry_after_s,
             Self::Malformed { .. }
             | Self::Invalid(_)
             | Self::Parameter { .. }
@@ -129,9 +164,11 @@ impl Error {
             | Self::KeyReused
             | Self::Unauthenticated
             | Self::ForeignOrigin
+            | Self::ForeignHost { .. }
+            | Self::HostHeader { .. }
+            | Self::TransferCoding
             | Self::NotFound(_)
             | Self::Method { .. }
-            | Self::SlowBody
             | Self::TooLarge { .. }
             | Self::TooManyEvents { .. }
             | Self::LongTarget { .. }
@@ -195,13 +232,18 @@ mod tests {
                 retry_after_s: 1,
             },
             Error::Unknown { retry_after_s: 1 },
+            Error::SlowBody {
+                retry_after_s: Some(1),
+            },
         ];
         let last = [
             Error::Malformed {
                 message: String::new(),
                 offset: None,
             },
-            Error::SlowBody,
+            Error::SlowBody {
+                retry_after_s: None,
+            },
             Error::TooLarge { limit_bytes: 1 },
             Error::NotFound(""),
             Error::ContentEncoding,

@@ -134,7 +134,7 @@ const fn histogram(
 #[rustfmt::skip]
 pub const ALL: &[Metric] = &[
     counter(RECEIVE_EVENTS_TOTAL, Unit::Count, "Events that were received, by outcome: accepted ones are durable in the log, rejected ones could not be taken."),
-    counter(RECEIVE_REQUESTS_TOTAL, Unit::Count, "Requests to an endpoint that takes events, by how they were answered; 404, 414 and 431 count in http_server_request_duration_seconds alone."),
+    counter(RECEIVE_REQUESTS_TOTAL, Unit::Count, "Requests to an endpoint that takes events, by how they were answered; 404, 414, 431, 501 and a wrong Host count in http_server_request_duration_seconds alone."),
     counter(RECEIVE_BYTES_TOTAL, Unit::Bytes, "Bytes of request bodies, as they came over the wire."),
     histogram(RECEIVE_REQUEST_BYTES, Unit::Bytes, BYTES, "Size of a request body, as it came over the wire."),
     gauge(RECEIVE_INFLIGHT_REQUESTS, Unit::Count, "Requests with events that are being handled."),

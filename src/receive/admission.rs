@@ -2,6 +2,8 @@
 //!
 //! **Invariant:** nothing of a body is read before its sender is admitted.
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::header::{
@@ -18,6 +20,7 @@ use sha2::{Digest, Sha256};
 
 use super::Options;
 use super::answers::{self, Form};
+use super::host;
 use crate::error::Error;
 
 /// Longest list of header names that a preflight is answered with.
@@ -129,10 +132,12 @@ fn bearer(value: &HeaderValue) -> Option<&[u8]> {
         .then_some(token.trim_ascii())
 }
 
-/// Asks for a bearer token on all routes of `router`, when any is set: for what is read.
+/// Asks for a bearer token on all routes of `router`, which are read. If none is set, refuses what comes to a loopback
+/// address under a name that is not this machine's own.
 pub fn authenticated(router: Router, options: &Options) -> Router {
     if options.auth_tokens.is_empty() {
-        return router;
+        let hosts: Arc<[String]> = options.hosts.clone().into();
+        return router.route_layer(from_fn_with_state(hosts, host::own_hosts_only));
     }
     router.route_layer(from_fn_with_state(Admission::new(options), authenticate))
 }

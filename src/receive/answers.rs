@@ -48,15 +48,26 @@ impl Form {
     /// The form for a request of that path and headers; OTLP's is JSON where the content type gives no hint. gRPC is
     /// spoken over HTTP/2 alone.
     pub(super) fn of(version: Version, path: &str, headers: &HeaderMap) -> Self {
-        let otlp = path == "/" || is_of_a_signal(path);
+        if path == "/" || is_of_a_signal(path) {
+            return Self::otlp(version, headers);
+        }
         let shape = match Media::of(headers) {
             Media::Grpc if version == Version::HTTP_2 => Shape::Grpc,
             Media::Protobuf => Shape::OtlpProtobuf,
-            _ if otlp => Shape::OtlpJson,
             Media::NdJson => Shape::NativeLines,
             _ => Shape::Native,
         };
-        let gzip = otlp && accepts_gzip(headers);
+        Self { shape, gzip: false }
+    }
+
+    /// The form for a request to a path or a port of OTLP.
+    pub(super) fn otlp(version: Version, headers: &HeaderMap) -> Self {
+        let shape = match Media::of(headers) {
+            Media::Grpc if version == Version::HTTP_2 => Shape::Grpc,
+            Media::Protobuf => Shape::OtlpProtobuf,
+            _ => Shape::OtlpJson,
+        };
+        let gzip = accepts_gzip(headers);
         Self { shape, gzip }
     }
 
@@ -66,9 +77,11 @@ impl Form {
     };
 }
 
-/// Whether OTLP has its signals there, profiles among them, which are still in development.
+/// Whether OTLP has its signals there, profiles among them, which are still in development. An exporter whose endpoint ends
+/// in a slash sends to `//v1/…`.
 pub(super) fn is_of_a_signal(path: &str) -> bool {
-    ["/v1/", "/v1development/"]
+    let path = path.trim_start_matches('/');
+    ["v1/", "v1development/"]
         .iter()
         .any(|start| path.starts_with(start))
 }
@@ -109,22 +122,34 @@ pub(super) fn error(error: &Error, form: Form) -> Response {
             headers.insert(RETRY_AFTER, u16::from(*retry_after_s).into());
             headers.insert(OUTCOME, HeaderValue::from_static("unknown"));
         }
-        // What is left of the request is not read, so its connection cannot be used again.
-        Error::TooLarge { .. } | Error::SlowBody | Error::LargeHeaders { .. } => {
-            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        Error::SlowBody { retry_after_s } => {
+            if let Some(seconds) = *retry_after_s {
+                headers.insert(RETRY_AFTER, u16::from(seconds).into());
+            }
+            close(headers);
         }
+        Error::TooLarge { .. }
+        | Error::LargeHeaders { .. }
+        | Error::HostHeader { .. }
+        | Error::TransferCoding => close(headers),
         Error::Malformed { .. }
         | Error::Invalid(_)
         | Error::Parameter { .. }
         | Error::IdempotencyKey
         | Error::KeyReused
         | Error::ForeignOrigin
+        | Error::ForeignHost { .. }
         | Error::NotFound(_)
         | Error::TooManyEvents { .. }
         | Error::LongTarget { .. }
         | Error::ContentType { .. } => {}
     }
     answer
+}
+
+/// What is left of the request is not read, or cannot be told from the next, so its connection cannot be used again.
+fn close(headers: &mut HeaderMap) {
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
 }
 
 /// `{"error": …}`, and where events were looked at, what became of them.

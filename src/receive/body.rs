@@ -16,17 +16,35 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::budget::{Refused, Reservation};
 use super::retry;
 use crate::error::Error;
+use crate::event::Signal;
 
 /// A refused request's body up to this size is read and dropped, so that its connection can be used again.
 const DISCARD_BYTES: u64 = 64 << 10;
 
 /// How much of a body is read, and how long it may take.
 pub(super) struct Limits {
+    pub(super) signal: Signal,
     pub(super) wire_bytes: usize,
     /// Of the whole body.
     pub(super) end: Instant,
+    /// The time at which the client abandons its call, if it gave one.
+    pub(super) client_end: Option<Instant>,
     /// Between two pieces of it.
     pub(super) idle: Duration,
+}
+
+impl Limits {
+    /// A client of OTLP sends again only what is answered with a retryable status; one that has abandoned its call reads
+    /// no answer.
+    fn slow_body(&self) -> Error {
+        let is_abandoned = self.client_end.is_some_and(|end| end <= Instant::now());
+        let retry_after_s = match self.signal {
+            Signal::Event => None,
+            Signal::Span | Signal::Log | Signal::Metric if is_abandoned => None,
+            Signal::Span | Signal::Log | Signal::Metric => Some(retry::soon()),
+        };
+        Error::SlowBody { retry_after_s }
+    }
 }
 
 /// Reads the whole body, as it came over the wire.
@@ -78,9 +96,10 @@ pub(super) async fn discard(mut body: Body, headers: &HeaderMap, limits: &Limits
 /// The next piece, `None` at the end; trailers are passed over.
 pub(super) async fn next(body: &mut Body, limits: &Limits) -> Result<Option<Bytes>, Error> {
     loop {
-        let frame = timeout_at(limits.end, timeout(limits.idle, body.frame())).await;
+        let end = earlier(limits.end, limits.client_end);
+        let frame = timeout_at(end, timeout(limits.idle, body.frame())).await;
         let Ok(Ok(frame)) = frame else {
-            return Err(Error::SlowBody);
+            return Err(limits.slow_body());
         };
         match frame.map(|frame| frame.map(hyper::body::Frame::into_data)) {
             None => return Ok(None),
@@ -143,6 +162,11 @@ impl Gathered {
     }
 }
 
+/// The end of what `ours` limits, or of the client's patience if that ends first.
+pub(super) fn earlier(ours: Instant, theirs: Option<Instant>) -> Instant {
+    theirs.map_or(ours, |theirs| theirs.min(ours))
+}
+
 /// What the client is told when its request finds no memory.
 pub(super) fn refuse(refused: Refused) -> Error {
     match refused {
@@ -161,12 +185,14 @@ mod tests {
     use futures_util::stream;
 
     use super::super::budget::Budget;
-    use super::{Body, Bytes, Counter, Duration, Error, Instant, Limits, read};
+    use super::{Body, Bytes, Counter, Duration, Error, Instant, Limits, Signal, read};
 
     fn limits(wire_bytes: usize, total: Duration, idle: Duration) -> Limits {
         Limits {
+            signal: Signal::Event,
             wire_bytes,
             end: Instant::now() + total,
+            client_end: None,
             idle,
         }
     }
@@ -212,13 +238,13 @@ mod tests {
         };
         let stalled = Body::from_stream(stream::pending::<Result<Bytes, std::io::Error>>());
         let result = read_within(stalled, 60_000, 50).await;
-        assert!(matches!(result, Err(Error::SlowBody)));
+        assert!(matches!(result, Err(Error::SlowBody { .. })));
 
         let dripping = Body::from_stream(stream::unfold((), |()| async {
             tokio::time::sleep(Duration::from_millis(1)).await;
             Some((Ok::<_, std::io::Error>(Bytes::from_static(b"x")), ()))
         }));
         let result = read_within(dripping, 100, 60_000).await;
-        assert!(matches!(result, Err(Error::SlowBody)));
+        assert!(matches!(result, Err(Error::SlowBody { .. })));
     }
 }

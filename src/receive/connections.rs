@@ -5,6 +5,7 @@
 
 use std::convert::Infallible;
 use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::pin::pin;
 use std::sync::Arc;
@@ -27,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::Service;
 
+use super::host::LocalAddress;
 use super::rarely::Rarely;
 use super::wire::{Answering, Phase, Wire};
 use super::{Options, descriptors, requests, retry};
@@ -116,6 +118,7 @@ pub async fn serve(
             break;
         };
         let connection = Connection {
+            local: stream.local_addr().ok(),
             wire: Wire::new(stream),
             header_timeout: options.header_timeout,
             idle: options.keep_alive_idle,
@@ -207,6 +210,8 @@ fn protocol(options: &Options) -> Builder<TokioExecutor> {
 }
 
 struct Connection {
+    /// The address of ours that the client connected to, unless it has gone already.
+    local: Option<SocketAddr>,
     wire: Wire,
     header_timeout: Duration,
     idle: Duration,
@@ -249,7 +254,11 @@ impl Connection {
         let last_sent = CancellationToken::new();
         let service = {
             let (wire, last_sent) = (self.wire.clone(), last_sent.clone());
-            service_fn(move |request| {
+            let local = self.local.map(|local| LocalAddress(local.ip()));
+            service_fn(move |mut request: Request<Incoming>| {
+                if let Some(local) = local {
+                    request.extensions_mut().insert(local);
+                }
                 answer(wire.clone(), last_sent.clone(), router.clone(), request)
             })
         };

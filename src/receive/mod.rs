@@ -42,6 +42,9 @@ mod traced;
 /// Origins and tokens.
 mod admission;
 
+/// The host that a request names, and its framing.
+mod host;
+
 /// Content types and content encodings.
 mod media;
 
@@ -120,6 +123,8 @@ pub struct Options {
     pub auth_tokens: Vec<secrecy::SecretString>,
     /// Origins that browsers may send from.
     pub cors_origins: Vec<String>,
+    /// Further names of this machine, in lower case, under which a loopback address may be read without a token.
+    pub hosts: Vec<String>,
     /// How long an accepted request is remembered, so that a retry is not stored again; `None` = not at all.
     pub duplicate_window: Option<Duration>,
     /// How many are remembered at most; the oldest go first.
@@ -149,6 +154,7 @@ impl Default for Options {
             http2_header_bytes: 16 << 10,
             auth_tokens: Vec::new(),
             cors_origins: Vec::new(),
+            hosts: Vec::new(),
             duplicate_window: Some(Duration::from_secs(600)),
             duplicate_requests: 100_000,
             duplicate_signals: vec![Signal::Span],
@@ -228,6 +234,8 @@ impl Receiver {
             Signal::Span | Signal::Log | Signal::Metric => options.otlp_wire_bytes,
         };
         body::Limits {
+            signal,
+            client_end: None,
             wire_bytes: wire_bytes.min(self.stage.budget.share_bytes()),
             end: Instant::now() + options.body_timeout,
             idle: options.body_idle_timeout,
@@ -237,16 +245,19 @@ impl Receiver {
 
 /// All that is taken in over HTTP: `/ingest` and OTLP, with the answer for paths that nobody serves.
 pub fn router(receiver: Receiver) -> Router {
-    native::routes(&receiver).merge(otlp_router(receiver))
+    native::routes(&receiver)
+        .merge(otlp_http::routes(&receiver))
+        .merge(
+            Router::new()
+                .fallback(otlp_http::nowhere)
+                .with_state(receiver),
+        )
 }
 
 /// OTLP alone.
 pub fn otlp_router(receiver: Receiver) -> Router {
-    otlp_http::routes(&receiver).merge(
-        Router::new()
-            .fallback(otlp_http::nowhere)
-            .with_state(receiver),
-    )
+    let nowhere = Router::new().fallback(otlp_http::nowhere_in_otlp);
+    otlp_http::routes(&receiver).merge(nowhere.with_state(receiver))
 }
 
 /// OTLP over gRPC, with the health of its services: as `readiness` says, watched until `drain` comes to its stop.

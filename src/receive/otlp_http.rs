@@ -37,6 +37,8 @@ fn signal(receiver: &Receiver, path: &str, signal: Signal) -> Router {
     Router::new()
         .route(path, any(serve))
         .route(&format!("{path}/"), any(serve))
+        // An exporter whose endpoint ends in a slash sends there.
+        .route(&format!("/{path}"), any(serve))
         .with_state(Endpoint::new(receiver, protocol, signal))
 }
 
@@ -104,8 +106,23 @@ fn partial_success(checked: &Checked, limits: &Limits) -> Option<PartialSuccess>
     })
 }
 
-/// Where nothing is served: says which path takes OTLP, to those who sent it elsewhere.
+/// Where nothing is served on a port of everything.
 pub(super) async fn nowhere(State(receiver): State<Receiver>, request: Request) -> Response {
+    let form = Form::of(request.version(), request.uri().path(), request.headers());
+    not_found(&receiver, request, form).await
+}
+
+/// Where nothing is served on a port of OTLP alone: every client there reads a Status.
+pub(super) async fn nowhere_in_otlp(
+    State(receiver): State<Receiver>,
+    request: Request,
+) -> Response {
+    let form = Form::otlp(request.version(), request.headers());
+    not_found(&receiver, request, form).await
+}
+
+/// Says which path takes OTLP, to those who sent it elsewhere.
+async fn not_found(receiver: &Receiver, request: Request, form: Form) -> Response {
     let (parts, body) = request.into_parts();
     let path = parts.uri.path();
     let error = Error::NotFound(if path == "/" {
@@ -119,7 +136,7 @@ pub(super) async fn nowhere(State(receiver): State<Receiver>, request: Request) 
     });
     let limits = receiver.body_limits(Signal::Span);
     body::discard(body, &parts.headers, &limits).await;
-    answers::error(&error, Form::of(parts.version, path, &parts.headers))
+    answers::error(&error, form)
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use metrics::Histogram;
 
 use super::answers::{self, Form, Shape};
 use super::grpc::calls::Calls;
+use super::host;
 use super::retry;
 use super::traced::Traced;
 use crate::error::Error;
@@ -49,7 +50,7 @@ async fn guard(State(guard): State<Guard>, request: Request, next: Next) -> Resp
     let method = method_label(request.method());
     let route = request.extensions().get::<MatchedPath>().cloned();
     let form = Form::of(request.version(), request.uri().path(), request.headers());
-    let route = route.as_ref().map(MatchedPath::as_str);
+    let route = route.as_ref().map(|route| route_label(route.as_str()));
     let traced = Traced::begin(&request, method, route, form);
     let answering = async {
         match check_head(&request, guard.header_bytes) {
@@ -90,6 +91,8 @@ fn after_panic(method: &str) -> Error {
 }
 
 fn check_head(request: &Request, header_bytes: usize) -> Result<(), Error> {
+    host::check_host(request)?;
+    host::check_transfer_coding(request.headers())?;
     let target = request.uri();
     let query_bytes = target.query().map_or(0, |query| 1 + query.len());
     if target.path().len() + query_bytes > TARGET_BYTES {
@@ -106,6 +109,16 @@ fn check_head(request: &Request, header_bytes: usize) -> Result<(), Error> {
         });
     }
     Ok(())
+}
+
+/// The route without what it is the same route with: `//v1/traces` and `/v1/traces/` are `/v1/traces`.
+fn route_label(route: &str) -> &str {
+    let route = route.trim_end_matches('/');
+    let slashes = route.len() - route.trim_start_matches('/').len();
+    match route.get(slashes.saturating_sub(1)..) {
+        None | Some("") => "/",
+        Some(route) => route,
+    }
 }
 
 /// The method, if it is of the standard set (OpenTelemetry semantic conventions, `http.request.method`).
@@ -133,8 +146,6 @@ struct Durations(Arc<RwLock<ByRoute>>);
 
 impl Durations {
     fn record(&self, method: &'static str, route: &str, status: u16, took: Duration) {
-        // `/v1/traces/` is the same route.
-        let route = route.trim_end_matches('/');
         let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let histogram = known.get(route).and_then(|all| all.get(&(method, status)));
         if let Some(histogram) = histogram {
@@ -144,7 +155,7 @@ impl Durations {
         drop(known);
         let histogram = metrics::histogram!(HTTP_SERVER_REQUEST_DURATION_SECONDS,
             "http_request_method" => method,
-            "http_route" => if route.is_empty() { "/".to_owned() } else { route.to_owned() },
+            "http_route" => route.to_owned(),
             "http_response_status_code" => status.to_string());
         histogram.record(took);
         let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);

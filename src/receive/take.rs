@@ -86,7 +86,7 @@ impl Receiver {
         tally: &mut Tally,
     ) -> Result<Taken, Error> {
         let mut limits = self.body_limits(wanted.signal);
-        limits.end = earlier(limits.end, wanted.deadline);
+        limits.client_end = wanted.deadline;
         let (body, content_encoding) = match wanted.framing {
             Framing::Whole => (body, wanted.content_encoding),
             Framing::Message => message::open(body, wanted.content_encoding, &limits).await?,
@@ -98,7 +98,7 @@ impl Receiver {
         tally.counters.request_bytes.record(wire.len() as f64);
 
         let deadline = Instant::now() + self.stage.options.handling_timeout;
-        let deadline = earlier(deadline, wanted.deadline);
+        let deadline = body::earlier(deadline, wanted.deadline);
         let job = Job {
             wire,
             content_encoding,
@@ -350,10 +350,6 @@ impl Job {
             bytes,
         })
     }
-}
-
-fn earlier(ours: Instant, theirs: Option<Instant>) -> Instant {
-    theirs.map_or(ours, |theirs| theirs.min(ours))
 }
 
 fn malformed(message: String) -> Error {

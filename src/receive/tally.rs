@@ -40,6 +40,8 @@ pub(super) enum Outcome {
     Accepted,
     Partial,
     Invalid,
+    /// Not a client's lost events: its token, origin, method or content type is not accepted here.
+    Denied,
     Refused,
     Unknown,
     /// Accepted before.
@@ -47,10 +49,11 @@ pub(super) enum Outcome {
 }
 
 impl Outcome {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Accepted,
         Self::Partial,
         Self::Invalid,
+        Self::Denied,
         Self::Refused,
         Self::Unknown,
         Self::Duplicate,
@@ -61,13 +64,15 @@ impl Outcome {
             Self::Accepted => "accepted",
             Self::Partial => "partial",
             Self::Invalid => "invalid",
+            Self::Denied => "denied",
             Self::Refused => "refused",
             Self::Unknown => "unknown",
             Self::Duplicate => "duplicate",
         }
     }
 
-    /// What an error counts as: invalid once it was decoded, refused before.
+    /// The outcome that an error counts as: invalid once the body was decoded; before that denied if the sender, the
+    /// method or the content type is wrong, else refused.
     pub(super) const fn of(error: &Error) -> Self {
         match error {
             Error::Malformed { .. }
@@ -75,18 +80,21 @@ impl Outcome {
             | Error::TooManyEvents { .. }
             | Error::KeyReused => Self::Invalid,
             Error::Unknown { .. } => Self::Unknown,
+            Error::Unauthenticated
+            | Error::ForeignOrigin
+            | Error::ForeignHost { .. }
+            | Error::Method { .. }
+            | Error::ContentType { .. }
+            | Error::ContentEncoding => Self::Denied,
             Error::Parameter { .. }
             | Error::IdempotencyKey
-            | Error::Unauthenticated
-            | Error::ForeignOrigin
             | Error::NotFound(_)
-            | Error::Method { .. }
-            | Error::SlowBody
+            | Error::SlowBody { .. }
             | Error::TooLarge { .. }
             | Error::LongTarget { .. }
-            | Error::ContentType { .. }
-            | Error::ContentEncoding
             | Error::LargeHeaders { .. }
+            | Error::HostHeader { .. }
+            | Error::TransferCoding
             | Error::Unavailable { .. } => Self::Refused,
         }
     }

@@ -104,11 +104,6 @@ impl Traced {
 }
 
 fn http(request: &Request, method: &'static str, route: Option<&str>) -> Span {
-    let route = route.map(|route| match route.trim_end_matches('/') {
-        "" => "/",
-        // `/v1/traces/` is the same route.
-        trimmed => trimmed,
-    });
     let verb = if method == "_OTHER" { "HTTP" } else { method };
     let name = match route {
         Some(route) => format!("{verb} {route}"),

@@ -5,6 +5,7 @@
 mod connections;
 mod duplicates;
 mod grpc;
+mod head;
 mod logs;
 mod messages;
 mod metrics;

@@ -27,6 +27,13 @@ pub(super) const SETTINGS: &[Setting] = &[
         |draft, text| put(&mut draft.receive.cors_origins, origins(text)),
     ),
     Setting::new(
+        "hosts",
+        "NAMES",
+        "",
+        "Names, beside `localhost` and IP addresses, under which /query and /traces are read on a loopback address without auth_tokens, separated by commas",
+        |draft, text| put(&mut draft.receive.hosts, host_names(text)),
+    ),
+    Setting::new(
         "inflight_bytes",
         "SIZE",
         "auto",
@@ -240,6 +247,24 @@ fn headers<T: TryFrom<usize>>(text: &str) -> Result<T, String> {
         bytes if bytes > HEADER_MAX_BYTES => Err(over()),
         bytes => T::try_from(bytes).map_err(|_| over()),
     }
+}
+
+/// Names as `Host` has them, without port, in lower case.
+fn host_names(text: &str) -> Result<Vec<String>, String> {
+    let is_of_a_name =
+        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    list(text)
+        .map(|name| {
+            if !name.is_empty() && name.bytes().all(is_of_a_name) {
+                Ok(name.trim_end_matches('.').to_ascii_lowercase())
+            } else {
+                Err(
+                    "holds what is no host's name: write telemetry.example, without scheme or port"
+                        .to_owned(),
+                )
+            }
+        })
+        .collect()
 }
 
 /// What a header can carry and a person can paste: visible ASCII.

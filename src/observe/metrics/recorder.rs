@@ -24,6 +24,7 @@ const REQUEST_OUTCOMES: &[&str] = &[
     "accepted",
     "partial",
     "invalid",
+    "denied",
     "refused",
     "unknown",
     "duplicate",

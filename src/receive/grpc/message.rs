@@ -119,6 +119,7 @@ mod tests {
     use tokio::time::Instant;
 
     use super::{Body, Bytes, ContentEncoding, Error, HttpBody, Limits, open};
+    use crate::event::Signal;
 
     /// The message and how it is compressed; `None` when it does not fit its length.
     async fn read(
@@ -126,8 +127,10 @@ mod tests {
         encoding: ContentEncoding,
     ) -> Result<(Option<Bytes>, ContentEncoding), Error> {
         let limits = Limits {
+            signal: Signal::Span,
             wire_bytes: 1000,
             end: Instant::now() + Duration::from_secs(30),
+            client_end: None,
             idle: Duration::from_secs(10),
         };
         let pieces: Vec<_> = pieces
@@ -187,8 +190,10 @@ mod tests {
     #[tokio::test]
     async fn the_claimed_length_is_known_before_the_message_comes() {
         let limits = Limits {
+            signal: Signal::Span,
             wire_bytes: 1000,
             end: Instant::now() + Duration::from_secs(30),
+            client_end: None,
             idle: Duration::from_secs(10),
         };
         let body = Body::from(&b"\0\xff\xff\xff\xff"[..]);

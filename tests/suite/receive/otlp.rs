@@ -76,7 +76,7 @@ impl Served {
 }
 
 /// The status that an answer holds, in whichever of the two encodings it has to be.
-fn status(answer: &Answer, content_type: &str) -> RpcStatus {
+pub(super) fn status(answer: &Answer, content_type: &str) -> RpcStatus {
     assert_eq!(answer.header("content-type"), Some(content_type));
     assert!(answer.body.len() < 4096);
     if content_type == PROTOBUF {

@@ -223,19 +223,42 @@ async fn strange_targets_lead_nowhere() {
     served.assert_unharmed(0).await;
 }
 
+/// A Collector with a persistent queue dropped 2,000 records after an upload had stalled for 11 s: 408, which it was
+/// answered, is final for clients of OTLP.
 #[tokio::test]
-async fn a_slow_body_is_given_up_and_the_log_untouched() {
-    let served = Served::start_with(Options {
+async fn a_slow_body_is_given_up_the_log_untouched_and_otlp_is_asked_to_send_again() {
+    let whole = Options {
         body_timeout: Duration::from_millis(300),
         ..Options::default()
-    })
-    .await;
-    let mut raw = served.raw().await;
-    raw.send(head("/ingest", "", EVENT.len())).await;
-    raw.send(&EVENT[..10]).await;
-    assert_eq!(raw.answer().await.expect("an answer").status, 408);
-    raw.closed().await;
-    served.assert_unharmed(0).await;
+    };
+    let idle = Options {
+        body_idle_timeout: Duration::from_millis(300),
+        ..Options::default()
+    };
+    for options in [whole, idle] {
+        let served = Served::start_with(options).await;
+        let mut sent = vec![("/ingest", "application/json", 408)];
+        for path in ["/v1/traces", "/v1/logs", "/v1/metrics", "/v1/traces/"] {
+            sent.push((path, "application/x-protobuf", 503));
+            sent.push((path, "application/json", 503));
+        }
+        let sending = sent.into_iter().map(async |(path, content_type, status)| {
+            let mut raw = served.raw().await;
+            let content_type = format!("Content-Type: {content_type}\r\n");
+            raw.send(head(path, &content_type, EVENT.len())).await;
+            raw.send(&EVENT[..10]).await;
+            let answer = raw.answer().await.expect("an answer");
+            assert_eq!(answer.status, status, "{path}");
+            let wait = answer.header("retry-after").map(str::to_owned);
+            let is_wait = |wait: String| matches!(&*wait, "2" | "3");
+            assert_eq!(wait.map(is_wait), (status == 503).then_some(true), "{path}");
+            assert_eq!(answer.header("ruvvector-outcome"), None);
+            assert_eq!(answer.header("connection"), Some("close"));
+            raw.closed().await;
+        });
+        join_all(sending).await;
+        served.assert_unharmed(0).await;
+    }
 }
 
 #[tokio::test]
@@ -323,7 +346,7 @@ async fn everything_is_counted_once_under_closed_sets_of_labels() {
     has(&format!(r#"{events},outcome="accepted"}} 2"#));
     has(&format!(r#"{events},outcome="rejected"}} 3"#));
     let requests = r#"ruvvector_receive_requests_total{source="native",signal="event""#;
-    for outcome in ["accepted", "partial", "invalid", "refused"] {
+    for outcome in ["accepted", "partial", "invalid", "denied"] {
         has(&format!(r#"{requests},outcome="{outcome}"}} 1"#));
     }
     has(r#"ruvvector_receive_inflight_requests 0"#);

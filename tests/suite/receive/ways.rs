@@ -114,7 +114,8 @@ async fn told(
         (200, true) => "accepted",
         (200, false) => "partial",
         (400, _) => "invalid",
-        (401 | 413, _) => "refused",
+        (401, _) => "denied",
+        (413, _) => "refused",
         other => panic!("{other:?} by {way:?}"),
     }
 }
@@ -197,6 +198,7 @@ impl Books {
                 "accepted",
                 "partial",
                 "invalid",
+                "denied",
                 "refused",
                 "unknown",
                 "duplicate",
@@ -264,8 +266,8 @@ async fn send_otlp(service: &Service, books: &mut Books, way: Way, signal: Signa
         if good > 0 {
             assert_eq!(send(TOKEN, body.clone()).await, expected, "again");
             books.duplicate(source, label, good);
-            assert_eq!(send("Bearer wrong", body).await, "refused");
-            books.request(source, label, "refused");
+            assert_eq!(send("Bearer wrong", body).await, "denied");
+            books.request(source, label, "denied");
         }
     }
     let malformed = Message {
@@ -310,7 +312,7 @@ async fn send_native(service: &Service, books: &mut Books, good: u8) {
             assert_eq!(send(query, key, TOKEN, body.clone()).await, 200, "again");
             books.duplicate("native", "event", good);
             assert_eq!(send(query, key, "Bearer wrong", body).await, 401);
-            books.request("native", "event", "refused");
+            books.request("native", "event", "denied");
         }
     }
     // A key's other body, and what is no JSON.

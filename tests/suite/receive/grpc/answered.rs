@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::http::HeaderMap;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use prost::Message;
 use ruvvector_service::receive::Options;
@@ -258,6 +259,47 @@ async fn what_is_not_there_is_unimplemented() {
     }
 }
 
+/// What a call is answered whose body is begun and does not come.
+async fn stalled(served: &Served, headers: &[(&str, &str)]) -> HeaderMap {
+    let (sender, body) = tokio::sync::mpsc::channel::<Result<_, std::io::Error>>(1);
+    let body =
+        futures_util::stream::unfold(body, async |mut body| Some((body.recv().await?, body)));
+    let client = hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new())
+        .http2_only(true)
+        .build_http();
+    let mut request =
+        axum::http::Request::post(served.url(EXPORT)).header("content-type", "application/grpc");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let request = request
+        .body(axum::body::Body::from_stream(body))
+        .expect("well formed");
+    sender.send(Ok(&b"\0\0\0"[..])).await.expect("room");
+    let answer = timeout(Duration::from_secs(60), client.request(request)).await;
+    let answer = answer.expect("in time").expect("an answer");
+    drop(sender);
+    answer.headers().clone()
+}
+
+/// A call whose body stalled was answered DEADLINE_EXCEEDED without a wait; over HTTP the same was final for its client.
+#[tokio::test]
+async fn r3_a_slow_body_is_unavailable_with_a_wait() {
+    let served = start(Options {
+        body_idle_timeout: Duration::from_millis(200),
+        ..Options::default()
+    })
+    .await;
+    let answer = stalled(&served, &[]).await;
+    assert_eq!(answer["grpc-status"], "14");
+    assert!(answer.contains_key("google.rpc.retryinfo-bin"));
+    assert!(!answer.contains_key("ruvvector-outcome"));
+    export(&served, request(vec![span(&[1; 16])]))
+        .await
+        .expect("taken");
+    assert_eq!(served.logged_events().await, 1);
+}
+
 #[tokio::test]
 async fn a_clients_deadline_shortens_ours() {
     let served = start(Options {
@@ -266,23 +308,8 @@ async fn a_clients_deadline_shortens_ours() {
         ..Options::default()
     })
     .await;
-    // A body that is begun and does not come.
-    let (sender, body) = tokio::sync::mpsc::channel::<Result<_, std::io::Error>>(1);
-    let body =
-        futures_util::stream::unfold(body, async |mut body| Some((body.recv().await?, body)));
-    let client = hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new())
-        .http2_only(true)
-        .build_http();
-    let request = axum::http::Request::post(served.url(EXPORT))
-        .header("content-type", "application/grpc")
-        .header("grpc-timeout", "200m")
-        .body(axum::body::Body::from_stream(body))
-        .expect("well formed");
-    sender.send(Ok(&b"\0\0\0"[..])).await.expect("room");
-    let answer = timeout(Duration::from_secs(60), client.request(request)).await;
-    let answer = answer.expect("in time").expect("an answer");
-    assert_eq!(answer.headers()["grpc-status"], "4");
-    drop(sender);
+    let answer = stalled(&served, &[("grpc-timeout", "200m")]).await;
+    assert_eq!(answer["grpc-status"], "4");
 
     let mut call = Request::new(super::super::otlp::request(vec![span(&[1; 16])]));
     call.set_timeout(Duration::from_secs(60));
