@@ -4,10 +4,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Shared, large};
 use super::batch::Built;
 use super::source::Next;
 use super::tally::Tally;
+use super::{Shared, large};
 use crate::event::Resource;
 use crate::log::StreamId;
 use crate::observe::own_traces::{Fault, links, spans, traced};

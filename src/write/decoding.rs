@@ -15,12 +15,9 @@ use crate::log::Record;
 /// A sentence, if the payload is not of that encoding or longer than its header says.
 pub(super) fn body(record: &Record) -> Result<Cow<'_, [u8]>, String> {
     let limit = record.decoded_bytes as usize;
-    let inflated = inflate(
-        record.content_encoding,
-        &record.payload,
-        limit,
-        &mut |_| true,
-    );
+    let inflated = inflate(record.content_encoding, &record.payload, limit, &mut |_| {
+        true
+    });
     inflated.map_err(|error| error.to_string())
 }
 

@@ -247,7 +247,7 @@ impl Writing<'_> {
 
     fn tally(&self) -> Tally {
         let n = self.record.position.n;
-        let refused = self.refused.iter().map(|refused| refused.dead());
+        let refused = self.refused.iter().map(Refused::dead);
         let dead: Vec<_> = self.buried.into_iter().chain(refused).collect();
         let dead_events: u64 = dead.iter().map(|(_, events)| events).sum();
         Tally {

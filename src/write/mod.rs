@@ -285,7 +285,11 @@ async fn batches(writer: &mut Writer, source: &mut Source) -> Result<(), Failure
         };
         let Some(next) = built else { break };
         let is_alone = matches!(next, Next::Large(_));
-        let at_once = if is_alone { 1 } else { writer.batches_at_once() };
+        let at_once = if is_alone {
+            1
+        } else {
+            writer.batches_at_once()
+        };
         while outcome.is_ok() && begun.len() >= at_once {
             let Some(ended) = begun.next().await else {
                 break;

@@ -103,7 +103,11 @@ impl Source {
             let other = built
                 .as_ref()
                 .is_some_and(|built| built.batch.stream != stream);
-            let taken = if other { VecDeque::new() } else { self.take(size) };
+            let taken = if other {
+                VecDeque::new()
+            } else {
+                self.take(size)
+            };
             let waited = idle.is_cancelled() && since.elapsed() >= self.shared.options.batch_wait;
             match (taken.front(), built.take()) {
                 (None, full) => return full.map(Next::Batch),

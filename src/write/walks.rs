@@ -212,8 +212,7 @@ impl Sink for RowWalk {
         if self.rows.as_bytes().len() + event.metadata.len() > self.piece_bytes {
             self.flush();
         }
-        self.rows
-            .push(event, self.record.source.received_unix_nano);
+        self.rows.push(event, self.record.source.received_unix_nano);
     }
 
     fn wants_more(&self) -> bool {

@@ -104,6 +104,7 @@ impl Postgres {
         now_us: i64,
     ) -> Result<(), StoreError> {
         let mut sent = 0;
+        let (mut letters, mut letter_bytes) = (Vec::new(), 0);
         while let Some(piece) = pieces.next().await? {
             match piece {
                 Piece::Rows(rows) => {
@@ -113,13 +114,18 @@ impl Postgres {
                     sent += rows.len();
                 }
                 Piece::Refused(letter) => {
-                    self.keep_dead_letters(connection, stream, &[letter])
-                        .await?;
+                    letter_bytes += letter.payload.len();
+                    letters.push(letter);
+                    if letter_bytes > PIECE_BYTES {
+                        self.keep_dead_letters(connection, stream, &letters).await?;
+                        letters.clear();
+                        letter_bytes = 0;
+                    }
                 }
                 Piece::End => {}
             }
         }
-        Ok(())
+        self.keep_dead_letters(connection, stream, &letters).await
     }
 
     /// The positions, then COMMIT.

@@ -14,8 +14,8 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use sqlx::{AssertSqlSafe, SqliteConnection, SqlitePool};
 
 use super::known::Known;
-use super::window::Window;
 use super::pieces::after_rows;
+use super::window::Window;
 use super::{
     Account, Batch, LargeRecord, Maintained, Options, Piece, Pieces, PoolState, Pulse, StoreError,
     StreamFacts, Target,

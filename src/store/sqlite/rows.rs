@@ -12,10 +12,10 @@ use sqlx::{Arguments, AssertSqlSafe, SqliteConnection};
 use super::error::Fault;
 use super::{now_us, schema};
 use crate::event::{Flags, Resource};
+use crate::store::StoreError;
 use crate::store::copy::{COLUMNS, POSTGRES_EPOCH_US, Row, Rows};
 use crate::store::probe::harmless;
 use crate::store::window::{DAY_US, Window};
-use crate::store::StoreError;
 
 /// Rows a statement.
 const CHUNK: usize = 32;
@@ -50,13 +50,12 @@ pub(super) async fn insert(
     let mut inserted = 0;
     let mut next = 0;
     while next < rows.len() {
-        let (sql, count) = if rows.len() - next >= CHUNK
-            && rows.bytes_of(next..next + CHUNK) <= CHUNK_BYTES
-        {
-            (&*INSERT_CHUNK, CHUNK)
-        } else {
-            (&*INSERT_ONE, 1)
-        };
+        let (sql, count) =
+            if rows.len() - next >= CHUNK && rows.bytes_of(next..next + CHUNK) <= CHUNK_BYTES {
+                (&*INSERT_CHUNK, CHUNK)
+            } else {
+                (&*INSERT_ONE, 1)
+            };
         match insert_some(connection, sql, rows, next, count, window, fault).await {
             Ok(affected) => inserted += affected,
             Err(error @ StoreError::Refused { .. }) => {

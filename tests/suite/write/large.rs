@@ -218,7 +218,11 @@ async fn a_record_that_makes_progress_is_stored_however_long_it_takes() {
     let began = std::time::Instant::now();
     bench.start(&options);
     bench.drained().await;
-    assert!(began.elapsed() > Duration::from_secs(2), "{:?}", began.elapsed());
+    assert!(
+        began.elapsed() > Duration::from_secs(2),
+        "{:?}",
+        began.elapsed()
+    );
     bench.stop().await;
     db.assert_holds_exactly(2 * BETWEEN).await;
     assert!(bench.progress.problems().is_empty());
