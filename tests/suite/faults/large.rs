@@ -72,7 +72,7 @@ fn record(signal: Signal, encoding: Encoding, accepted: u32, payload: Vec<u8>) -
 /// A journal as an earlier life with more memory left it.
 async fn left_behind(launch: &Launch, records: Vec<NewRecord>) {
     let options = log::Options {
-        dir: launch.data_dir(),
+        dir: launch.data_dir().join("log"),
         budget_bytes: Some(1 << 30),
         segment_bytes: 16 << 20,
         free_floor_bytes: 0,
@@ -223,7 +223,9 @@ async fn kill_9_in_the_middle_of_a_large_record_loses_and_doubles_nothing() {
         number(&mut sql, "SELECT 1::bigint FROM pg_advisory_lock(7)").await;
         let mut service = launch.start().await;
         let waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted";
+        let deadline = std::time::Instant::now() + Duration::from_secs(60);
         while number(&mut sql, waiting).await == 0 {
+            assert!(std::time::Instant::now() < deadline, "{}", service.lines());
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         service.kill();
