@@ -65,8 +65,8 @@ fn append(c: &mut Criterion) {
         let options = Options {
             dir: dir.path().to_owned(),
             budget_bytes: Some(4 << 30),
-            segment_bytes: 64 << 20,
-            free_floor_bytes: 0,
+            segment_bytes: Some(64 << 20),
+            free_floor_bytes: Some(0),
             keep_stored: Duration::ZERO,
         };
         let log = Log::open(Arc::new(OsDisk), &options).expect("an empty log opens");

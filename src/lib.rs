@@ -21,6 +21,9 @@ pub mod event;
 /// The HTTP error, and its status.
 pub mod error;
 
+/// The process's bound, and each stage's share of it.
+pub mod memory;
+
 /// Connections and bodies under limits, and the answers.
 pub mod receive;
 
@@ -55,6 +58,7 @@ use observe::{Readiness, Supervisor};
 use receive::listeners::Listener;
 use receive::{Drain, Places, Receiver};
 use store::Store;
+use store::kind_note::Backlog;
 use write::Progress;
 
 /// What stops the service, from the first signal to the second.
@@ -79,6 +83,9 @@ pub struct Listeners {
 pub enum RunError {
     #[error(transparent)]
     Log(#[from] log::OpenError),
+    /// Nothing was accepted or written yet.
+    #[error(transparent)]
+    OtherKind(#[from] store::kind_note::OtherKind),
     /// After a failed write or sync only a new start, which recovers from disk, knows what the disk holds.
     #[error("the log could not be written or synced; start again to recover from disk")]
     LogBroken,
@@ -90,7 +97,8 @@ pub enum RunError {
 /// The life of the process: recover, serve, write, and on `stop` finish in order.
 ///
 /// # Errors
-/// When the log cannot be opened, or breaks; and when the writer ends by itself.
+/// When the log cannot be opened, or breaks; when the data directory served the other kind of store; and when the writer ends
+/// by itself.
 pub async fn run(
     config: Config,
     listeners: Listeners,
@@ -106,10 +114,21 @@ pub async fn run(
     let log = tokio::task::spawn_blocking(move || Log::open(Arc::new(OsDisk), &options))
         .await
         .expect("opening the log does not panic")?;
+    let backlog = backlog(&log);
+    let changed = store::kind_note::check(
+        &config.data_dir,
+        &config.store.target,
+        config.store_naming,
+        &backlog,
+    )
+    .await?;
     let store = Store::new(&config.store);
     let progress = Progress::default();
     let readiness = Readiness::default();
-    for warning in observe::warnings::at_start(&config) {
+    for warning in observe::warnings::at_start(&config)
+        .into_iter()
+        .chain(changed)
+    {
         tracing::warn!("{warning}");
         warnings.push(warning);
     }
@@ -206,6 +225,15 @@ pub async fn run(
         return Err(RunError::LogBroken);
     }
     Ok(())
+}
+
+/// The records of earlier starts.
+fn backlog(log: &Log) -> Backlog {
+    let held = log.streams().into_iter().filter(|stream| stream.last > 0);
+    Backlog {
+        events: log.status().queue_events,
+        streams: held.map(|stream| stream.id).collect(),
+    }
 }
 
 /// Where events come in and where they go, for `systemctl status`.

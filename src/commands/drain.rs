@@ -115,6 +115,18 @@ pub async fn run(config: &Config) -> Result<String, String> {
             count(start.cut_segments, "file")
         ));
     }
+    if left.missing_records > 0 {
+        return Err(format!(
+            "{} of the log {} in no file and not in the database; put the files back from a backup of {dir}/log, if there is \
+             one, and run it again. The rest: {summary}",
+            count(left.missing_records, "record"),
+            if left.missing_records == 1 {
+                "is"
+            } else {
+                "are"
+            },
+        ));
+    }
     Ok(summary)
 }
 

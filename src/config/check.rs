@@ -7,39 +7,104 @@ use super::draft::Draft;
 use super::layers::{Source, Values};
 use super::machine::Machine;
 use super::value::{Port, show_size};
-use crate::receive::memory_limit::budget_bytes;
+use crate::memory::{LEAST_BYTES, REST_BYTES, Shares};
 
-/// Sets the memory budget and holds body limits to half of it; what changed a set value goes to `warnings`.
-pub(super) fn fit_bodies(
+/// Gives each stage its share of the process's memory, and lowers what one request or one answer may have to what fits its
+/// share; what changed a set value goes to `warnings`.
+pub(super) fn fit_memory(
     draft: &mut Draft,
     values: &Values,
     machine: &Machine,
     warnings: &mut Vec<String>,
 ) {
-    let receive = &mut draft.receive;
-    let budget = *receive
+    draft.memory_bytes = draft.memory_bytes.or(machine.memory_bytes);
+    let shares = Shares::of(draft.memory_bytes);
+    draft.write.memory_bytes = shares.write_bytes;
+    draft.query.memory_bytes = shares.query_bytes;
+    let budget = *draft
+        .receive
         .inflight_bytes
-        .get_or_insert(budget_bytes(machine.memory_bytes));
+        .get_or_insert(shares.receive_bytes);
+    if let Some(limit) = draft.memory_bytes {
+        too_little(limit, shares, budget, warnings);
+    }
     let half = (budget / 2).max(1);
-    for (key, limit) in [
-        ("otlp_wire_bytes", &mut receive.otlp_wire_bytes),
-        ("otlp_decoded_bytes", &mut receive.otlp_decoded_bytes),
-        ("ingest_wire_bytes", &mut receive.ingest_wire_bytes),
-        ("ingest_decoded_bytes", &mut receive.ingest_decoded_bytes),
+    let answer = draft.query.answer_bytes_max().max(1);
+    let receive = &mut draft.receive;
+    let (requests, answers) = (
+        "half of inflight_bytes",
+        "what all answers' share of the memory allows",
+    );
+    for (key, limit, most, why) in [
+        (
+            "otlp_wire_bytes",
+            &mut receive.otlp_wire_bytes,
+            half,
+            requests,
+        ),
+        (
+            "otlp_decoded_bytes",
+            &mut receive.otlp_decoded_bytes,
+            half,
+            requests,
+        ),
+        (
+            "ingest_wire_bytes",
+            &mut receive.ingest_wire_bytes,
+            half,
+            requests,
+        ),
+        (
+            "ingest_decoded_bytes",
+            &mut receive.ingest_decoded_bytes,
+            half,
+            requests,
+        ),
+        (
+            "query_answer_bytes",
+            &mut draft.query.answer_bytes,
+            answer,
+            answers,
+        ),
     ] {
-        if *limit <= half {
+        if *limit <= most {
             continue;
         }
-        *limit = half;
+        *limit = most;
         if values
             .get(key)
             .is_some_and(|value| value.source != Source::Default)
         {
             warnings.push(format!(
-                "{key} is lowered to {}, half of inflight_bytes: larger requests could never be taken",
-                show_size(half as u64)
+                "{key} is lowered to {}, {why}: more could never be held",
+                show_size(most as u64)
             ));
         }
+    }
+}
+
+/// Warns of a limit that leaves too little beside the shares.
+fn too_little(limit: u64, shares: Shares, receive_bytes: usize, warnings: &mut Vec<String>) {
+    if limit < LEAST_BYTES {
+        warnings.push(format!(
+            "this process may use {} of memory, and less than {} may not last: raise the limit of its control group, or \
+             memory_bytes",
+            show_size(limit),
+            show_size(LEAST_BYTES)
+        ));
+        return;
+    }
+    let with_requests = Shares {
+        receive_bytes,
+        ..shares
+    };
+    if with_requests.total_bytes() > limit.saturating_sub(REST_BYTES) {
+        warnings.push(format!(
+            "inflight_bytes is {}, which with what the rest needs is more than the {} of memory that this process may \
+             use: lower it, or leave it at auto",
+            show_size(receive_bytes as u64),
+            show_size(limit)
+        ));
     }
 }
 

@@ -20,10 +20,10 @@ use sqlx::ConnectOptions;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
 use super::ReadFile;
-use super::draft::{Draft, Kind};
+use super::draft::Draft;
 use super::layers::{Source, Values};
 use super::settings::by_key;
-use crate::store::Target;
+use crate::store::{Kind, Target};
 
 /// What stands before the colon in `pg_stat_activity`.
 const APPLICATION_NAME: &str = "ruvvector-service";

@@ -10,6 +10,7 @@ use secrecy::SecretString;
 
 use super::value::Port;
 use crate::observe::trace::Format;
+use crate::store::Kind;
 use crate::{log, query, receive, write};
 
 /// The fields of a configuration as they are set, one by one; the table's defaults come first, so what
@@ -20,6 +21,8 @@ pub(super) struct Draft {
     pub(super) otlp_grpc_port: Port,
     pub(super) bind: Vec<IpAddr>,
     pub(super) receive: receive::Options,
+    /// `None` = as detected.
+    pub(super) memory_bytes: Option<u64>,
     pub(super) data_dir: PathBuf,
     pub(super) log: log::Options,
     pub(super) write: write::Options,
@@ -41,13 +44,6 @@ pub(super) struct Draft {
     pub(super) traces_endpoint: Option<String>,
     pub(super) traces_sample_ratio: f64,
     pub(super) traces_headers: Vec<(String, SecretString)>,
-}
-
-/// The two stores.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    Postgres,
-    Sqlite,
 }
 
 /// What is known of the PostgreSQL to use.
@@ -79,12 +75,13 @@ impl Default for Draft {
             otlp_grpc_port: Port::Off,
             bind: Vec::new(),
             receive: receive::Options::default(),
+            memory_bytes: None,
             data_dir: PathBuf::new(),
             log: log::Options {
                 dir: PathBuf::new(),
                 budget_bytes: None,
-                segment_bytes: 0,
-                free_floor_bytes: 0,
+                segment_bytes: None,
+                free_floor_bytes: None,
                 keep_stored: Duration::ZERO,
             },
             write: write::Options::default(),

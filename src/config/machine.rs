@@ -4,7 +4,7 @@
 
 use std::fs;
 
-use crate::receive::memory_limit::memory_limit_bytes;
+use crate::memory::limit;
 
 /// The machine, as this process may use it.
 #[derive(Clone, Debug, Default)]
@@ -24,7 +24,7 @@ impl Machine {
                 "" => "localhost".to_owned(),
                 name => name.to_owned(),
             },
-            memory_bytes: memory_limit_bytes(),
+            memory_bytes: limit::detected_bytes(),
         }
     }
 }

@@ -67,6 +67,8 @@ pub struct Config {
     pub bind: Vec<IpAddr>,
     /// Holds the log, under `log/`, and SQLite's file.
     pub data_dir: PathBuf,
+    /// What the process may use; `None` = nothing names a limit.
+    pub memory_bytes: Option<u64>,
     /// `inflight_bytes` is always set, and no body limit is over half of it.
     pub receive: receive::Options,
     pub log: log::Options,
@@ -76,6 +78,8 @@ pub struct Config {
     pub retention_unset: bool,
     /// Nothing said which store, and so it is SQLite.
     pub store_unnamed: bool,
+    /// The way in which it is said.
+    pub store_naming: store::kind_note::Naming,
     pub query: query::Options,
     /// After SIGTERM, how long requests are still taken.
     pub drain_delay: Duration,
@@ -136,7 +140,7 @@ impl Config {
 
         let mut draft = Draft::default();
         apply(settings::all(), &values, &mut draft, &mut problems);
-        check::fit_bodies(&mut draft, &values, &inputs.machine, &mut warnings);
+        check::fit_memory(&mut draft, &values, &inputs.machine, &mut warnings);
         let target = database::target(
             &draft,
             &values,
@@ -253,6 +257,10 @@ impl Draft {
         let retention_unset = self.retention == Retention::Auto && retention_days.is_none();
         let sqlite = matches!(target, store::Target::Sqlite { .. });
         let store_unnamed = sqlite && self.store.is_none() && self.sqlite_path.is_none();
+        let store_naming = match self.store {
+            Some(_) => store::kind_note::Naming::Explicit,
+            None => store::kind_note::Naming::Implied,
+        };
         let collector = self.collector.unwrap_or_else(|| {
             let dir = std::path::absolute(&self.data_dir).unwrap_or_else(|_| self.data_dir.clone());
             format!("{}:{}", machine.host_name, dir.display())
@@ -269,6 +277,7 @@ impl Draft {
             otlp_http_port: self.otlp_http_port,
             otlp_grpc_port: self.otlp_grpc_port,
             bind: self.bind,
+            memory_bytes: self.memory_bytes,
             receive: self.receive,
             log: log::Options {
                 dir: self.data_dir.join("log"),
@@ -288,6 +297,7 @@ impl Draft {
             },
             retention_unset,
             store_unnamed,
+            store_naming,
             query: self.query,
             drain_delay: self.drain_delay,
             grace: self.grace,

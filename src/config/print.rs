@@ -22,20 +22,26 @@ impl Config {
         }
     }
 
-    /// What requests may hold, for the start's log lines: it depends on the machine.
+    /// The share of memory that each stage may hold, for the start's log lines: it depends on the machine.
     #[must_use]
     pub fn room(&self) -> String {
         let receive = &self.receive;
         let size = |bytes: usize| show_size(bytes as u64);
         format!(
-            "requests may hold {} together; one may have {} sent and {} decompressed as OTLP, {} and {} at /ingest",
+            "of {} of memory requests may hold {} together, records on their way to the database {}, answers to queries {}; \
+             one request may have {} sent and {} decompressed as OTLP, {} and {} at /ingest; one answer {}",
+            self.memory_bytes
+                .map_or_else(|| "any amount".to_owned(), show_size),
             receive
                 .inflight_bytes
                 .map_or_else(|| "auto".to_owned(), size),
+            size(self.write.memory_bytes),
+            size(self.query.memory_bytes),
             size(receive.otlp_wire_bytes),
             size(receive.otlp_decoded_bytes),
             size(receive.ingest_wire_bytes),
             size(receive.ingest_decoded_bytes),
+            size(self.query.answer_bytes),
         )
     }
 }
@@ -112,6 +118,16 @@ impl Loaded {
             ("otlp_decoded_bytes", _) => size(config.receive.otlp_decoded_bytes),
             ("ingest_wire_bytes", _) => size(config.receive.ingest_wire_bytes),
             ("ingest_decoded_bytes", _) => size(config.receive.ingest_decoded_bytes),
+            ("query_answer_bytes", _) => size(config.query.answer_bytes),
+            ("memory_bytes", _) => config.memory_bytes.map(|limit| {
+                format!(
+                    "{}: {} for requests, {} for records on their way to the database, {} for answers",
+                    show_size(limit),
+                    size(config.receive.inflight_bytes.unwrap_or_default()),
+                    size(config.write.memory_bytes),
+                    size(config.query.memory_bytes)
+                )
+            })?,
             _ => return None,
         };
         (means != value.text).then_some(means)

@@ -255,14 +255,60 @@ fn body_limits_are_held_to_half_of_the_memory_for_requests() {
 }
 
 #[test]
-fn a_small_machine_gives_a_quarter_of_its_memory() {
-    let mut draft = Draft::default();
+fn a_small_machine_gives_each_stage_its_share_and_an_answer_what_fits() {
     let machine = Machine {
         host_name: String::new(),
-        memory_bytes: Some(512 << 20),
+        memory_bytes: Some(128 << 20),
     };
-    check::fit_bodies(&mut draft, &Values::new(), &machine, &mut Vec::new());
-    assert_eq!(draft.receive.inflight_bytes, Some(128 << 20));
+    let inputs = Inputs {
+        flags: Vec::new(),
+        environment: Environment::new(),
+        read_file: &|_| Err(io::ErrorKind::NotFound.into()),
+        machine,
+    };
+    let loaded = Config::load(&inputs).unwrap();
+    let config = &loaded.config;
+    assert_eq!(config.receive.inflight_bytes, Some(32 << 20));
+    assert_eq!(config.write.memory_bytes, 40 << 20);
+    assert_eq!(config.query.memory_bytes, 24 << 20);
+    assert!(config.query.answer_bytes <= 12 << 20);
+    let room = config.room();
+    for share in [
+        "of 128MiB of memory",
+        "hold 32MiB together",
+        "database 40MiB",
+        "queries 24MiB",
+    ] {
+        assert!(room.contains(share), "{share}: {room}");
+    }
+    assert!(
+        loaded
+            .warnings
+            .iter()
+            .any(|warning| warning.contains("less than 192MiB")),
+        "{:?}",
+        loaded.warnings
+    );
+}
+
+#[test]
+fn memory_is_set_for_a_process_that_shares_its_machine() {
+    let loaded = load(&[], &[("RUVVECTOR_MEMORY_BYTES", "512MiB")], "").unwrap();
+    assert_eq!(loaded.config.receive.inflight_bytes, Some(128 << 20));
+    let shown = words(&loaded.effective());
+    assert!(
+        shown.contains("512MiB: 128MiB for requests, 160MiB for"),
+        "{shown}"
+    );
+    let greedy = [
+        ("RUVVECTOR_MEMORY_BYTES", "512MiB"),
+        ("RUVVECTOR_INFLIGHT_BYTES", "400MiB"),
+    ];
+    let warnings = load(&[], &greedy, "").unwrap().warnings;
+    assert!(
+        warnings[0].contains("inflight_bytes is 400MiB"),
+        "{warnings:?}"
+    );
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What the log's threads and its callers share.
 //!
-//! **Invariant:** locks are taken in the order marking, pool, state, a segment's facts; a broken log stays broken.
+//! **Invariant:** locks are taken in the order marking, pool, notebook, state, a segment's facts; a broken log stays broken.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use super::Status;
 use super::disk::{Disk, LockGuard};
 use super::keeper::Orders;
+use super::noted::Notebook;
 use super::pool::{Pool, Shortage};
 use super::queue::Queue;
 use super::state::State;
@@ -26,6 +27,18 @@ pub(super) struct Settings {
     pub(super) mark_after: Duration,
 }
 
+impl Settings {
+    /// The size of a volume below which no segment ever fits: the floor, two spares and the one that is appended to.
+    pub(super) fn least_volume_bytes(&self) -> u64 {
+        self.free_floor_bytes.saturating_add(3 * self.segment_bytes)
+    }
+
+    /// How old a segment may become before it is sealed, and how long a freed one may hold old bytes.
+    pub(super) fn aging(&self) -> Duration {
+        self.keep_stored.max(self.mark_after)
+    }
+}
+
 /// The log, but for its threads.
 pub(super) struct Core {
     pub(super) disk: Arc<dyn Disk>,
@@ -35,9 +48,13 @@ pub(super) struct Core {
     pub(super) marking: Mutex<()>,
     pub(super) pool: Mutex<Pool>,
     pub(super) state: Mutex<State>,
+    pub(super) notebook: Mutex<Notebook>,
     pub(super) synced: watch::Sender<Synced>,
     pub(super) broken: AtomicBool,
     pub(super) full: AtomicBool,
+    pub(super) at_floor: AtomicBool,
+    /// Whether a write found the volume full, and none has been made since.
+    pub(super) unwritable: AtomicBool,
     pub(super) appended_bytes: AtomicU64,
     pub(super) orders: Mutex<Orders>,
     pub(super) ordered: Condvar,
@@ -93,8 +110,29 @@ impl Core {
         }
     }
 
+    /// A write into a file that has its space found none all the same, or was made again.
+    pub(super) fn note_writable(&self, writable: bool) {
+        let was = !self.unwritable.swap(!writable, Ordering::Relaxed);
+        match (was, writable) {
+            (true, false) => {
+                tracing::error!(
+                    dir = %self.settings.dir.display(),
+                    "the volume is full, even for what the log has allocated: events are refused until space is free"
+                );
+                self.note_full(Some(&Shortage::Volume));
+            }
+            (false, true) => self.note_full(None),
+            (true, true) | (false, false) => {}
+        }
+    }
+
     pub(super) fn note_full(&self, shortage: Option<&Shortage>) {
+        if shortage.is_none() && self.unwritable.load(Ordering::Relaxed) {
+            return;
+        }
         let full = shortage.is_some();
+        let at_floor = matches!(shortage, Some(Shortage::Volume));
+        self.at_floor.store(at_floor, Ordering::Relaxed);
         if self.full.swap(full, Ordering::Relaxed) != full {
             match shortage {
                 Some(shortage) => {
@@ -130,12 +168,18 @@ impl Core {
             backlog_at_start_events: state.backlog_at_start_events,
             damaged_records: state.damaged_records,
             cut_segments: state.cut_segments,
+            missing_records: state.missing_records,
             undrained_streams: state
                 .streams
                 .iter()
                 .filter(|stream| !stream.live && !stream.is_drained())
                 .count() as u64,
             full: self.full.load(Ordering::Relaxed),
+            at_floor: self.at_floor.load(Ordering::Relaxed),
+            volume_needed_bytes: self
+                .settings
+                .free_floor_bytes
+                .saturating_add(self.settings.segment_bytes),
             broken: self.is_broken(),
         }
     }

@@ -94,6 +94,10 @@ pub trait DiskFile: Send + Sync {
     /// The operating system's.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
 
+    /// Lets the system forget what it keeps of these bytes in memory, so that the next read asks the disk. A hint: nothing
+    /// depends on it but the worth of a second read.
+    fn forget(&self, _offset: u64, _bytes: u64) {}
+
     /// Writes some of the bytes, in the order of the slices.
     ///
     /// # Errors
@@ -266,6 +270,12 @@ impl Disk for OsDisk {
 impl DiskFile for File {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         FileExt::read_at(self, buffer, offset)
+    }
+
+    fn forget(&self, offset: u64, bytes: u64) {
+        let length = std::num::NonZeroU64::new(bytes);
+        // Pages that were not written back stay: they are not the disk's fault.
+        let _ = rustix::fs::fadvise(self, offset, length, rustix::fs::Advice::DontNeed);
     }
 
     fn write_at(&self, slices: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {

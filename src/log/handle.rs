@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::core::{Core, lock};
 use super::{
-    AppendError, Digested, Entry, NewRecord, OpenError, Options, Part, Position, ReadError,
+    AppendError, Digested, Entry, NewRecord, OpenError, Options, Part, Position, Ranges, ReadError,
     SegmentReport, Status, Stream, StreamId, digests, disk, inspect, keeper, pool, reader, record,
     recovery, writer,
 };
@@ -171,6 +171,31 @@ impl Log {
         self.shared.core.mark_unstored(stream, &(first..=last));
     }
 
+    /// The positions of `stream` that should be in some file and are in none: lost, unless the database holds them.
+    #[must_use]
+    pub fn absent(&self, stream: StreamId) -> Ranges {
+        self.shared.core.absent(stream)
+    }
+
+    /// Says that the database does not hold these of the [`Log::absent`] positions: each is counted and logged once.
+    pub fn report_missing(&self, stream: StreamId, lost: &Ranges) {
+        self.shared.core.report_missing(stream, lost);
+    }
+
+    /// Says that the database has no row of `stream`: files of it that an older version seems to have freed are not read.
+    /// Returns false if there are none.
+    pub fn forget_freed(&self, stream: StreamId) -> bool {
+        self.shared.core.forget_freed(stream)
+    }
+
+    /// Whether an older version seems to have freed files of `stream` that are not known to be stored.
+    #[must_use]
+    pub fn may_have_freed(&self, stream: StreamId) -> bool {
+        let mut state = lock(&self.shared.core.state);
+        let stream = state.stream(stream);
+        stream.is_some_and(|stream| !stream.freed_perhaps().is_empty())
+    }
+
     /// Removes the segments that are wholly stored, however young. Blocks.
     pub fn let_go_of_stored(&self) {
         self.shared.core.let_go_of_stored();
@@ -218,10 +243,17 @@ impl Open {
         self.core.queue.close();
         lock(&self.core.orders).stop = true;
         self.core.ordered.notify_one();
-        for thread in std::mem::take(&mut *lock(&self.threads)) {
+        let threads = std::mem::take(&mut *lock(&self.threads));
+        if threads.is_empty() {
+            return;
+        }
+        for thread in threads {
             if thread.join().is_err() {
                 tracing::error!("a thread of the log panicked");
             }
+        }
+        if !self.core.is_broken() {
+            self.core.note_positions();
         }
     }
 }

@@ -12,6 +12,7 @@ use super::ranges::Ranges;
 use super::record::Class;
 use super::scan::{Found, Scan};
 use super::segment::{BLOCK_BYTES, Contents, Header};
+use super::survey::Identity;
 
 /// A waypoint stands about every so many bytes.
 const WAYPOINT_BYTES: u64 = 64 << 10;
@@ -72,6 +73,7 @@ pub(super) struct Appended {
 pub(super) struct Segment {
     pub(super) path: PathBuf,
     pub(super) header: Header,
+    pub(super) identity: Identity,
     facts: Mutex<Facts>,
 }
 
@@ -99,6 +101,7 @@ impl Segment {
         Self {
             path,
             header,
+            identity: Identity::FirstBlock,
             facts: Mutex::new(Facts {
                 contents: sealed.unwrap_or(Contents {
                     last: header.base - 1,
@@ -111,6 +114,19 @@ impl Segment {
                 waypoints: vec![first],
                 sought: first,
             }),
+        }
+    }
+
+    /// As it was found at the opening.
+    pub(super) fn found(
+        path: PathBuf,
+        header: Header,
+        identity: Identity,
+        contents: Contents,
+    ) -> Self {
+        Self {
+            identity,
+            ..Self::new(path, header, Some(contents))
         }
     }
 
@@ -184,7 +200,7 @@ impl Facts {
             contents.records += 1;
             contents.events += u64::from(record.events);
             contents.bytes += record.bytes;
-            if contents.records == 1 {
+            if here.n == self.waypoints[0].n {
                 self.waypoints = vec![here];
                 self.sought = here;
             } else {
@@ -192,6 +208,15 @@ impl Facts {
             }
         }
         self.contents.end = end;
+    }
+
+    /// Takes in that the segment begins with positions that were never written, in a group of its own.
+    pub(super) fn begin_with_hole(&mut self, positions: u64, bytes: u64, end: u64, now: i64) {
+        self.contents.last += positions;
+        self.contents.bytes += bytes;
+        self.contents.end = end;
+        self.contents.first_received = now;
+        self.waypoints[0].received = now;
     }
 
     /// Keeps a waypoint if it is far enough from the last.
@@ -239,7 +264,7 @@ impl<'a> Walk<'a> {
             scan: Scan::new(
                 file,
                 segment.header.nonce,
-                start.offset,
+                (start.n, start.offset),
                 facts.contents.end,
                 window,
             ),

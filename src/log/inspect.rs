@@ -5,46 +5,64 @@
 use std::collections::HashMap;
 use std::io;
 use std::ops::RangeInclusive;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::disk::Disk;
+use super::noted::{self, Streams};
 use super::record::Class;
 use super::recovery::failed;
 use super::scan::Scan;
-use super::segment::{BLOCK_BYTES, Begin, FORMAT, Header};
-use super::survey::{Surveyed, survey};
+use super::segment::{BLOCK_BYTES, FORMAT, Header};
+use super::survey::{Identity, Kind, Surveyed, survey};
 use super::{OpenError, Ranges, SegmentReport, StreamId};
 
 /// As [`super::Log::inspect`].
 pub(super) fn inspect(disk: &dyn Disk, dir: &Path) -> Result<Vec<SegmentReport>, OpenError> {
     let mut reports = Vec::new();
+    let (before, _) = noted::read(disk, dir);
     let files = survey(disk, dir)?;
+    let (after, _) = noted::read(disk, dir);
     let mut confirmed: HashMap<StreamId, u64> = HashMap::new();
     for file in &files {
-        if let Begin::Segment(header) = file.begin {
+        if let Kind::Segment(header, _) = file.kind {
             let sealed = file.sealed.map_or(0, |contents| contents.last);
             let known = confirmed.entry(header.stream).or_default();
             *known = (*known).max(header.base - 1).max(sealed);
         }
     }
     for file in files {
-        match file.begin {
-            Begin::Spare => {}
-            Begin::Segment(header) => {
+        match file.kind {
+            // Of what an older version perhaps freed only the database can tell whether it is missing.
+            Kind::Spare | Kind::Blank | Kind::Segment(_, Identity::PerhapsFreed) => {}
+            Kind::Segment(header, identity) => {
                 let confirmed = confirmed[&header.stream];
-                let report = report(disk, &header, &file, confirmed).map_err(|error| {
+                let mut report = report(disk, &header, &file, confirmed).map_err(|error| {
                     failed(&file.path, error, "the files of the log must be readable")
                 })?;
+                if identity == Identity::Restored {
+                    let lost =
+                        "the first block is lost, and what it said is read from the last one";
+                    report.problems.insert(0, lost.to_owned());
+                }
                 reports.push(((header.opening, header.base), report));
             }
-            Begin::Newer(found) => {
+            Kind::Newer(found) => {
                 return Err(OpenError::Newer {
                     path: file.path,
                     found,
                     known: FORMAT,
                 });
             }
-            Begin::Unreadable => reports.push((
+            Kind::Unidentified { first, .. } => reports.push((
+                (0, 0),
+                SegmentReport {
+                    problems: vec![format!(
+                        "neither header nor footer can be read; there are records from {first} on"
+                    )],
+                    ..empty(&file)
+                },
+            )),
+            Kind::Unreadable => reports.push((
                 (0, 0),
                 SegmentReport {
                     problems: vec!["neither header nor footer can be read".to_owned()],
@@ -55,39 +73,69 @@ pub(super) fn inspect(disk: &dyn Disk, dir: &Path) -> Result<Vec<SegmentReport>,
     }
     reports.sort_by_key(|((opening, base), report)| (*opening, report.stream, *base));
     let mut reports: Vec<_> = reports.into_iter().map(|(_, report)| report).collect();
-    name_gaps(&mut reports);
+    name_missing(&mut reports, dir, before, &after);
     Ok(reports)
 }
 
-/// Names positions between files of a stream, at the file after them: all before its base were synced once. Those before
-/// the first file are no problem: the oldest files are stored, and go, first.
-fn name_gaps(reports: &mut [SegmentReport]) {
-    let mut before: Option<(StreamId, u64)> = None;
-    for report in reports.iter_mut().filter(|report| report.first > 0) {
-        let known = before.filter(|(stream, _)| *stream == report.stream);
-        if let Some((_, last)) = known
-            && report.first > last + 1
-        {
-            let (first, last) = (last + 1, report.first - 1);
-            let missing = if first == last {
-                format!("position {first} of the stream is")
-            } else {
-                format!("positions {first} to {last} of the stream are")
-            };
-            report.problems.push(format!(
-                "{missing} in no file: this is a part of a log, unless the database has them"
-            ));
+/// Names positions that should be in a file and are in none, at the file after them, else at the last of the stream. A
+/// running log frees segments meanwhile: what it noted `after` the look at the files counts too.
+fn name_missing(reports: &mut Vec<SegmentReport>, dir: &Path, before: Streams, after: &Streams) {
+    let mut noted = before;
+    for (id, later) in after {
+        if let Some(known) = noted.get_mut(id) {
+            for range in later.released.ranges() {
+                known.released.insert(range.clone());
+            }
         }
-        let last = known.map_or(report.last, |(_, last)| last.max(report.last));
-        before = Some((report.stream, last));
+    }
+    noted.retain(|id, _| after.contains_key(id));
+    let mut held: HashMap<StreamId, Ranges> = HashMap::new();
+    for report in reports.iter().filter(|report| report.first > 0) {
+        let held = held.entry(report.stream).or_default();
+        held.insert(report.first..=report.last);
+    }
+    for id in noted.keys() {
+        held.entry(*id).or_default();
+    }
+    for (id, held) in held {
+        for range in noted::absent(&held, noted.get(&id)).ranges() {
+            let (first, last) = (*range.start(), *range.end());
+            let problem = missing(first, last);
+            let of_stream = |report: &&mut SegmentReport| report.stream == id && report.first > 0;
+            let after = reports
+                .iter_mut()
+                .filter(of_stream)
+                .find(|report| report.first > last);
+            let at = match after {
+                Some(report) => Some(report),
+                None => reports.iter_mut().rfind(|report| report.stream == id),
+            };
+            match at {
+                Some(report) => report.problems.push(problem),
+                None => reports.push(SegmentReport {
+                    stream: id,
+                    problems: vec![problem],
+                    ..nothing(noted::path(dir))
+                }),
+            }
+        }
     }
 }
 
-fn empty(file: &Surveyed) -> SegmentReport {
+fn missing(first: u64, last: u64) -> String {
+    let missing = if first == last {
+        format!("position {first} of the stream is")
+    } else {
+        format!("positions {first} to {last} of the stream are")
+    };
+    format!("{missing} in no file: this is a part of a log, unless the database has them")
+}
+
+fn nothing(path: PathBuf) -> SegmentReport {
     SegmentReport {
-        path: file.path.clone(),
+        path,
         stream: StreamId([0; 16]),
-        bytes: file.bytes,
+        bytes: 0,
         first: 0,
         last: 0,
         records: 0,
@@ -95,6 +143,13 @@ fn empty(file: &Surveyed) -> SegmentReport {
         sealed: false,
         problems: Vec::new(),
         unconfirmed: Ranges::default(),
+    }
+}
+
+fn empty(file: &Surveyed) -> SegmentReport {
+    SegmentReport {
+        bytes: file.bytes,
+        ..nothing(file.path.clone())
     }
 }
 
@@ -122,7 +177,8 @@ fn report(
         || file.bytes.min(header.bytes.saturating_sub(BLOCK_BYTES)),
         |contents| contents.end,
     );
-    let mut scan = Scan::new(file.open(disk)?, header.nonce, BLOCK_BYTES, end, 256 << 10);
+    let start = (header.base, BLOCK_BYTES);
+    let mut scan = Scan::new(file.open(disk)?, header.nonce, start, end, 256 << 10);
     let mut synced = file.sealed.map_or(0, |contents| contents.last);
     let mut problems: Vec<(u64, String)> = Vec::new();
     let mut gaps: Vec<RangeInclusive<u64>> = Vec::new();
@@ -146,6 +202,10 @@ fn report(
             Class::Damaged => problems.push((
                 record.n,
                 format!("record {} was found damaged earlier", record.n),
+            )),
+            Class::Missing => problems.push((
+                record.n,
+                format!("{} were found lost earlier", records(record.n, record.last)),
             )),
             Class::Hole => report.unconfirmed.insert(record.n..=record.last),
             Class::Mark => {}
@@ -178,6 +238,10 @@ fn lost(first: u64, last: u64) -> String {
     if first == last {
         format!("the header of record {first} cannot be read")
     } else {
-        format!("the headers of records {first} to {last} cannot be read")
+        format!("the headers of {} cannot be read", records(first, last))
     }
+}
+
+fn records(first: u64, last: u64) -> String {
+    format!("records {first} to {last}")
 }

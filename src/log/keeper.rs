@@ -1,4 +1,4 @@
-//! The background thread: gives stored segments up, makes spares and fills them.
+//! The background thread: gives stored segments up, makes spares and fills them, and notes how far the streams are.
 //!
 //! **Invariant:** nothing that it does makes an append wait for more than one small write.
 
@@ -21,6 +21,7 @@ pub(super) struct Orders {
 /// Runs until it is told to stop.
 pub(super) fn run(core: &Core) {
     let mut recycled = None;
+    let mut noted = Instant::now();
     loop {
         let orders = std::mem::take(&mut *lock(&core.orders));
         if orders.stop {
@@ -32,7 +33,11 @@ pub(super) fn run(core: &Core) {
                 core.recycle();
                 recycled = Some(Instant::now());
             }
-            more = core.fill();
+            if noted.elapsed() >= core.settings.mark_after {
+                core.note_positions();
+                noted = Instant::now();
+            }
+            more = core.fill() | core.clear();
         }
         let idle = |orders: &mut Orders| !(more || orders.recycle || orders.fill || orders.stop);
         // Woken, or after a tick: both look again.

@@ -6,10 +6,11 @@
 use std::ops::RangeInclusive;
 use std::time::Instant;
 
-use crate::observe::metrics::STORED_GAPS_TOTAL;
+use crate::observe::metrics::{LOG_DAMAGED_RECORDS_TOTAL, STORED_GAPS_TOTAL};
 
 use super::held::{Segment, Sums};
 use super::ranges::Ranges;
+use super::state::StreamState;
 use super::{Core, StreamId, lock};
 
 impl Core {
@@ -40,7 +41,64 @@ impl Core {
             *backlog = backlog.saturating_sub(never_waited);
         }
         self.settle(id, range);
+        let had_missing = |stream: &mut StreamState| !stream.absent.ranges().is_empty();
+        if lock(&self.state).stream(id).is_some_and(had_missing) {
+            // Nothing may be left of it now. While a file of it is freed, the pool is locked.
+            let _pool = lock(&self.pool);
+            lock(&self.state).drop_emptied();
+        }
         waited.saturating_sub(never_waited)
+    }
+
+    /// The positions that are in no file and should be, unless the database holds them.
+    pub(super) fn absent(&self, id: StreamId) -> Ranges {
+        let mut state = lock(&self.state);
+        let stream = state.stream(id);
+        stream.map_or_else(Ranges::default, |stream| stream.absent.clone())
+    }
+
+    /// Counts and reports positions that are in no file and not in the database either, each once.
+    pub(super) fn report_missing(&self, id: StreamId, lost: &Ranges) {
+        let mut state = lock(&self.state);
+        let Some(stream) = state.stream(id) else {
+            return;
+        };
+        let known = &stream.reported;
+        let new: Vec<_> = lost
+            .ranges()
+            .iter()
+            .flat_map(|range| known.missing(range))
+            .collect();
+        for range in &new {
+            stream.reported.insert(range.clone());
+        }
+        for range in new {
+            let (first, last) = range.into_inner();
+            let records = last - first + 1;
+            state.damaged_records += records;
+            state.missing_records += records;
+            metrics::counter!(LOG_DAMAGED_RECORDS_TOTAL).increment(records);
+            tracing::error!(
+                stream = %id, first, last, records, dir = %self.settings.dir.display(),
+                "acknowledged records are in no file of the log and not in the database: a file was removed, emptied or cut \
+                 short. Stop the service and put the file back from a backup of the directory, if there is one; until then \
+                 one dead letter stands for them"
+            );
+        }
+    }
+
+    /// The database knows nothing of this stream: what older versions had perhaps freed of it is not written again, as it was
+    /// stored before they did. Whether there was such a thing.
+    pub(super) fn forget_freed(&self, id: StreamId) -> bool {
+        let freed: Vec<_> = {
+            let mut state = lock(&self.state);
+            let segments = state.stream(id).map(|stream| stream.freed_perhaps());
+            segments.unwrap_or_default()
+        };
+        for range in &freed {
+            self.mark_stored(id, range);
+        }
+        !freed.is_empty()
     }
 
     pub(super) fn mark_unstored(&self, id: StreamId, range: &RangeInclusive<u64>) {

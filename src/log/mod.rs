@@ -10,18 +10,31 @@
 //! ```text
 //!      0  header block      4096
 //!   4096  group, group …    each starts on a multiple of 4096 and is padded with zeros to the next
-//!  -4096  footer block      once nothing more is appended
+//!  -4096  last block
 //! ```
 //!
-//! The header stands twice, in the sectors at 0 and 2048 of its block. A block of zeros is a spare. Every later format
-//! keeps the first 16 bytes, and the checksum's rule: over the sector's 512 bytes with its own four as zero.
+//! The header is there three times: in the sectors at 0 and 2048 of the first block, and at 2048 of the last. The footer
+//! joins it, at 0 of the last block, once nothing more is appended. Every later format keeps the first 16 bytes, and the
+//! checksum's rule: over the sector's 512 bytes with its own four as zero.
 //!
 //! ```text
-//! header  0 "ruvvlog\n"  8 format u16  10 zero u16  12 checksum u32  16 nonce u64  24 stream 16 bytes
-//!         40 opening u64 (orders streams)  48 segment's length u64  56 base u64 (position of the first record)
+//! header  0 "ruvvlog\n"  8 format u16  10 flags u16 (1 freed by a mark)  12 checksum u32  16 nonce u64
+//!         24 stream 16 bytes  40 opening u64 (orders streams)  48 segment's length u64
+//!         56 base u64 (position of the first record)
 //! footer  0 "ruvvend\n"  8 to 63 as in the header  64 last position u64  72 end of the last group u64
 //!         80 records u64  88 events u64  96 bytes of records u64  104 first receive time i64
+//! spare   0 "ruvvspr\n"  8 format u16  10 zero u16  12 checksum u32  16 nonce u64 (its own)
+//!         24 nonce of the segment that it was u64 (0 none)
 //! ```
+//!
+//! A **spare** has its mark at 0 and 2048 of the last block, and zeros in the first. A segment is freed by writing the mark
+//! over its footer, a sync, then zeros over its first block, and a sync: a mark that names the header's own nonce frees it
+//! already. Zeros in the first block alone say nothing: where the last block has a header or footer, or records of one nonce
+//! follow, the first block is lost, and the segment is read as those say.
+//!
+//! The format's number stays 1. Versions before the mark take zeros in the first block for a spare, and see a spare in
+//! today's; they free by those zeros alone, and their headers lack flag 1. A file of theirs with such zeros may be freed or
+//! damaged: it is kept and read like a segment until the database says what it holds of it.
 //!
 //! A group is what one sync covers: records one after the other, each on a multiple of 8, padded with zeros.
 //!
@@ -29,12 +42,12 @@
 //! record  0 segment's nonce u64  8 checksum u32 (of the 124 other bytes of the header)  12 payload's length u32
 //!         16 position u64  24 synced mark u64  32 receive time i64 (Unix ns)  40 length once decoded u32
 //!         44 accepted u32  48 rejected u32  52 payload's checksum u32
-//!         56 class u8 (1 request, 2 mark, 3 hole, 4 damaged)  57 signal u8 (1 event, 2 span, 3 log, 4 metric)
+//!         56 class u8 (1 request, 2 mark, 3 hole, 4 damaged, 5 missing)  57 signal u8 (1 event, 2 span, 3 log, 4 metric)
 //!         58 encoding u8 (1 JSON, 2 NDJSON, 3 protobuf)  59 content encoding u8 (1 none, 2 gzip, 3 zstd, 4 deflate)
 //!         60 flags u8 (1 partial, 2 strict JSON, 4 header lost)  61 depth u8  62 native depth u8  63 zero u8
 //!         64 decoder's version u16  66 zero u16  68 nodes u32  72 attributes u32  76 value bytes u32
 //!         80 events u32  84 zero u32  88 digest 16 bytes  104 tenant 16 bytes (reserved, zero)
-//!         120 last position u64 (of a hole; else the position)
+//!         120 last position u64 (of a hole, or of what is missing; else the position)
 //!         128 payload
 //! ```
 //!
@@ -45,6 +58,10 @@
 //! * A segment without footer is read record by record at the next opening and written again, whole and with a footer,
 //!   under the same stream, base and positions; holes and damage are then records of their own class. Only when that
 //!   is synced does the original go. A base found twice is one segment: the one with the footer.
+//!
+//! The file `positions` notes how far each stream got and which positions were freed, so that a file that goes missing, the
+//! last one too, is missed: about once a second, and before a segment is freed. What no file holds, neither freed nor in the
+//! database, is reported and becomes one dead letter for each range.
 //!
 //! The file `lock` keeps a second process out, and says in 128 bytes of text, padded with spaces, what it is known by (inode
 //! and time of birth) and the first opening in this directory: a stream of an earlier one came with a copy. That one's origin
@@ -96,6 +113,9 @@ mod pool;
 
 /// The segment files of a directory.
 mod survey;
+
+/// How far each stream got.
+mod noted;
 
 /// What an earlier opening left.
 mod recovery;
@@ -162,10 +182,11 @@ pub struct Options {
     pub dir: PathBuf,
     /// All segments together; `None` = 4 GiB or 80 % of the volume, whichever is less.
     pub budget_bytes: Option<u64>,
-    /// One segment; a sixteenth of the budget if that is less.
-    pub segment_bytes: u64,
-    /// Space on the volume that is never used.
-    pub free_floor_bytes: u64,
+    /// One segment; a sixteenth of the budget if that is less. `None` = 64 MiB, or a thirty-second of the volume if that is
+    /// less.
+    pub segment_bytes: Option<u64>,
+    /// Space on the volume that is never used; `None` = 256 MiB, or an eighth of the volume if that is less.
+    pub free_floor_bytes: Option<u64>,
     /// How long stored segments are kept.
     pub keep_stored: Duration,
 }
@@ -218,6 +239,12 @@ pub enum Entry {
     /// Positions that cannot be read and, as far as this directory knows, were never confirmed to anybody: they join the
     /// account, with no rows.
     Hole {
+        first: u64,
+        last: u64,
+    },
+    /// Confirmed records of which nothing is left, as a file is gone or bytes of it are: one record-level dead letter for
+    /// all of them.
+    Missing {
         first: u64,
         last: u64,
     },
@@ -306,8 +333,14 @@ pub struct Status {
     pub damaged_records: u64,
     /// Files that had lost their end when the log was opened.
     pub cut_segments: u64,
+    /// Records that should be in a file and are neither in one nor in the database; among the damaged.
+    pub missing_records: u64,
     pub undrained_streams: u64,
     pub full: bool,
+    /// Whether that is for the volume's sake, not the budget's.
+    pub at_floor: bool,
+    /// What the volume must have free for a further segment.
+    pub volume_needed_bytes: u64,
     pub broken: bool,
 }
 

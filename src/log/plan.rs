@@ -39,7 +39,7 @@ impl Place {
         match (self.class, self.verifies) {
             (Class::Data, true) => 3,
             (Class::Damaged, true) => 2,
-            (Class::Data, false) => 1,
+            (Class::Data, false) | (Class::Missing, _) => 1,
             (Class::Hole | Class::Mark | Class::Damaged, _) => 0,
         }
     }
@@ -68,6 +68,11 @@ pub(super) enum Step {
         to: u64,
     },
     Hole {
+        first: u64,
+        last: u64,
+    },
+    /// Nothing is known of these, and nothing is left.
+    Missing {
         first: u64,
         last: u64,
     },
@@ -180,6 +185,7 @@ impl Torn {
                     plan.steps.push(Step::Damaged(*place));
                 }
                 Class::Hole => plan.hole(*n, place.last.min(last)),
+                Class::Missing => plan.lost(*n, place.last.min(last)),
                 Class::Data | Class::Damaged | Class::Mark => plan.missing(*n, *n, before, None),
             }
             next = place.last + 1;
@@ -204,12 +210,24 @@ impl Plan {
             }
             _ => from + TAIL_BYTES,
         };
-        for n in first..=lost_last {
+        if first <= lost_last {
             self.damaged += 1;
-            let to = if n == first { to } else { from };
-            self.steps.push(Step::Lost { n, file, from, to });
+            self.steps.push(Step::Lost {
+                n: first,
+                file,
+                from,
+                to,
+            });
+            self.lost(first + 1, lost_last);
         }
         self.hole(first.max(lost_last + 1), last);
+    }
+
+    fn lost(&mut self, first: u64, last: u64) {
+        if first <= last {
+            self.damaged += last - first + 1;
+            self.steps.push(Step::Missing { first, last });
+        }
     }
 
     fn hole(&mut self, first: u64, last: u64) {
@@ -230,7 +248,7 @@ impl Plan {
             .map(|step| match step {
                 Step::Copy(place) | Step::Damaged(place) => place.end - place.offset,
                 Step::Lost { from, to, .. } => record::total_bytes(to - from),
-                Step::Hole { .. } => record::total_bytes(0),
+                Step::Hole { .. } | Step::Missing { .. } => record::total_bytes(0),
             })
             .sum();
         Some(own_size(bytes).max(usual))
@@ -247,7 +265,7 @@ pub(super) fn scan_of(
     Ok(Scan::new(
         file.open(disk)?,
         header.nonce,
-        at,
+        (header.base, at),
         end,
         WINDOW_BYTES,
     ))

@@ -5,11 +5,11 @@
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::disk::{Disk, DiskFile, Space, is_full, is_passing, write_all};
+use super::disk::{Disk, DiskFile, Space, is_full, is_passing, read_full, write_all};
 use super::held::Segment;
-use super::segment::{BLOCK, BLOCK_BYTES};
+use super::segment::{BLOCK, BLOCK_BYTES, spare_mark};
 use super::{AppendError, Core, lock};
 
 /// One for the writer, one in reserve.
@@ -24,12 +24,21 @@ pub(super) struct Spare {
     pub(super) file: Arc<dyn DiskFile>,
     /// So much of it is known to be written, not only allocated.
     filled: u64,
+    /// So much of it is known to be zeros.
+    cleared: u64,
+    since: Instant,
 }
 
 impl Spare {
-    /// `filled` bytes of it are written, not only allocated.
+    /// A file that was in use; `filled` bytes of it are written, not only allocated.
     pub(super) fn new(path: PathBuf, file: Arc<dyn DiskFile>, filled: u64) -> Self {
-        Self { path, file, filled }
+        Self {
+            path,
+            file,
+            filled,
+            cleared: 0,
+            since: Instant::now(),
+        }
     }
 }
 
@@ -102,7 +111,7 @@ impl Pool {
         Ok(())
     }
 
-    /// Takes in a file of a segment's length whose first block is durably zero.
+    /// Takes in a file of a segment's length that durably bears a spare's mark.
     pub(super) fn add_spare(&mut self, spare: Spare) {
         self.spares.push(spare);
     }
@@ -119,14 +128,14 @@ impl Pool {
         self.used_bytes = self.used_bytes.saturating_sub(bytes);
     }
 
-    /// Makes a file of `bytes` zeros, durably.
+    /// Makes a spare of `bytes` zeros, durably.
     pub(super) fn create(&mut self, disk: &dyn Disk, dir: &Path, bytes: u64) -> io::Result<Spare> {
         let path = dir.join(format!("{:016x}.seg", self.next_file));
         self.next_file += 1;
         let file = disk.create(&path)?;
         let made = file
             .allocate(bytes)
-            .and_then(|()| file.sync_data())
+            .and_then(|()| mark_spare(&*file, bytes, 0))
             .and_then(|()| disk.sync_dir(dir));
         if let Err(error) = made {
             if let Err(error) = disk.remove(&path) {
@@ -136,9 +145,8 @@ impl Pool {
         }
         self.used_bytes += bytes;
         Ok(Spare {
-            path,
-            file,
-            filled: 0,
+            cleared: bytes,
+            ..Spare::new(path, file, 0)
         })
     }
 }
@@ -210,13 +218,27 @@ impl Core {
         }
     }
 
-    /// Frees a stored segment's file for new records, or removes it.
+    /// Removes the file of a segment that no record of was acknowledged.
+    pub(super) fn discard(&self, segment: &Segment) {
+        let mut pool = lock(&self.pool);
+        let removed = self.disk.remove(&segment.path);
+        match removed.and_then(|()| self.disk.sync_dir(&self.settings.dir)) {
+            Ok(()) => pool.forget(segment.header.bytes),
+            Err(error) => {
+                // Found again at the next opening, without anything that counts.
+                tracing::warn!(path = %segment.path.display(), %error, "an unused log segment cannot be removed");
+            }
+        }
+    }
+
+    /// Frees a stored segment's file for new records, or removes it. The state no longer holds it.
     fn retire(&self, pool: &mut Pool, segment: &Segment) {
+        self.note_positions();
         let path = &segment.path;
         let bytes = segment.header.bytes;
         let reused = bytes == self.settings.segment_bytes
             && pool.wants_spares()
-            && self.reuse(pool, path, bytes).is_ok();
+            && self.reuse(pool, segment).is_ok();
         let freed = if reused {
             Ok(())
         } else {
@@ -236,10 +258,11 @@ impl Core {
         state.drop_emptied();
     }
 
-    fn reuse(&self, pool: &mut Pool, path: &Path, bytes: u64) -> io::Result<()> {
-        let file = self.disk.open(path)?;
-        free(&*file)?;
-        pool.add_spare(Spare::new(path.to_owned(), file, bytes));
+    fn reuse(&self, pool: &mut Pool, segment: &Segment) -> io::Result<()> {
+        let file = self.disk.open(&segment.path)?;
+        let bytes = segment.header.bytes;
+        free(&*file, bytes, segment.header.nonce)?;
+        pool.add_spare(Spare::new(segment.path.clone(), file, bytes));
         Ok(())
     }
 
@@ -267,6 +290,7 @@ impl Core {
             let Some(segment) = stored else { break };
             self.retire(&mut pool, &segment);
         }
+        self.note_positions();
     }
 
     fn take_expendable(&self, pool: &Pool) -> Option<Arc<Segment>> {
@@ -288,10 +312,12 @@ impl Core {
         let mut pool = lock(&self.pool);
         let allowed = (self.appended_bytes() - pool.fill_began_at).saturating_mul(2);
         let bytes = self.settings.segment_bytes;
+        // The last block bears the spare's mark.
+        let end = bytes - BLOCK_BYTES;
         let Some(spare) = pool.spares.first_mut() else {
             return false;
         };
-        let piece = FILL_BYTES.min(bytes - spare.filled.min(bytes));
+        let piece = FILL_BYTES.min(end - spare.filled.min(end));
         if piece == 0 || spare.filled + piece > allowed {
             return false;
         }
@@ -304,16 +330,42 @@ impl Core {
                 true
             }
             Err(error) => {
-                // After a failed sync nobody knows what the file holds: it is not used.
-                tracing::warn!(path = %spare.path.display(), %error, "a spare log segment cannot be filled");
-                let path = spare.path.clone();
-                pool.spares.remove(0);
-                if self.disk.remove(&path).is_ok() {
-                    pool.forget(bytes);
-                }
+                self.drop_spare(&mut pool, 0, &error);
                 false
             }
         }
+    }
+
+    /// After a failed sync nobody knows what the file holds: it is not used.
+    fn drop_spare(&self, pool: &mut Pool, index: usize, error: &io::Error) {
+        let spare = pool.spares.remove(index);
+        tracing::warn!(path = %spare.path.display(), %error, "a spare log segment cannot be filled");
+        if self.disk.remove(&spare.path).is_ok() {
+            pool.forget(self.settings.segment_bytes);
+        }
+    }
+
+    /// Writes zeros over the next piece of a spare that still holds records of its earlier life, so that all of it is
+    /// overwritten within the time that stored records are kept, however little arrives. Returns whether it did.
+    pub(super) fn clear(&self) -> bool {
+        let mut pool = lock(&self.pool);
+        let end = self.settings.segment_bytes - BLOCK_BYTES;
+        let aging = self.settings.aging();
+        for index in 0..pool.spares.len() {
+            let spare = &pool.spares[index];
+            let piece = FILL_BYTES.min(end - spare.cleared.min(end));
+            if piece == 0
+                || spare.since.elapsed() < time_to_clear(spare.cleared + piece, end, aging)
+            {
+                continue;
+            }
+            match zero(&*spare.file, spare.cleared, piece) {
+                Ok(()) => pool.spares[index].cleared += piece,
+                Err(error) => self.drop_spare(&mut pool, index, &error),
+            }
+            return true;
+        }
+        false
     }
 
     /// Asks the volume, and keeps the answer for the status.
@@ -324,9 +376,35 @@ impl Core {
     }
 }
 
-/// Makes a segment's file a spare: its header is durably zero.
-pub(super) fn free(file: &dyn DiskFile) -> io::Result<()> {
+/// The age at which so much of a spare of `end` bytes should be zeros; all of it is at `aging`.
+fn time_to_clear(cleared: u64, end: u64, aging: Duration) -> Duration {
+    let share = u128::from(cleared) * aging.as_nanos() / u128::from(end.max(1));
+    Duration::from_nanos(u64::try_from(share).unwrap_or(u64::MAX))
+}
+
+/// Makes zeros, durably, of what is not.
+fn zero(file: &dyn DiskFile, at: u64, bytes: u64) -> io::Result<()> {
+    let mut piece = vec![0; usize::try_from(bytes).expect("a piece is small")];
+    read_full(file, &mut piece, at)?;
+    if piece.iter().all(|byte| *byte == 0) {
+        return Ok(());
+    }
+    piece.fill(0);
+    write_all(file, &mut [IoSlice::new(&piece)], at)?;
+    file.sync_data()
+}
+
+/// Makes a file of `bytes` a spare, which was the segment of this nonce (0: none that is known): durably marks it as one
+/// in its last block, where the footer was, then zeros the first. Older versions see only the zeros.
+pub(super) fn free(file: &dyn DiskFile, bytes: u64, nonce: u64) -> io::Result<()> {
+    mark_spare(file, bytes, nonce)?;
     write_all(file, &mut [IoSlice::new(&[0; BLOCK])], 0)?;
+    file.sync_data()
+}
+
+fn mark_spare(file: &dyn DiskFile, bytes: u64, freed: u64) -> io::Result<()> {
+    let mark = spare_mark(getrandom::u64()?, freed);
+    write_all(file, &mut [IoSlice::new(&mark)], bytes - BLOCK_BYTES)?;
     file.sync_data()
 }
 

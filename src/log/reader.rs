@@ -3,6 +3,7 @@
 //! **Invariant:** nothing unsynced is returned, nothing with a wrong checksum, and every position once.
 
 use std::io;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -12,6 +13,7 @@ use crate::observe::metrics::LOG_DAMAGED_RECORDS_TOTAL;
 use super::held::{Segment, Walk};
 use super::record::{Class, HEADER_BYTES, Header};
 use super::scan::{Found, Scan};
+use super::state::Next;
 use super::{Core, Entry, Position, ReadError, Record, StreamId, lock};
 
 /// The most that is kept of what stands where a header should be.
@@ -32,8 +34,15 @@ pub(super) fn read(
         damaged: Vec::new(),
     };
     loop {
-        let found = lock(&core.state).segment_at(stream, page.next);
-        let Some(segment) = found else { break };
+        let next = lock(&core.state).next_at(stream, page.next);
+        let segment = match next {
+            None => break,
+            Some(Next::Missing(range)) => {
+                page.push_missing(*range.start(), *range.end());
+                continue;
+            }
+            Some(Next::Segment(segment)) => segment,
+        };
         page.next = page.next.max(segment.header.base);
         let began = page.next;
         page.read_segment(core, &segment)
@@ -60,7 +69,7 @@ struct Page {
     next: u64,
     entries: Vec<Entry>,
     bytes_left: usize,
-    damaged: Vec<u64>,
+    damaged: Vec<RangeInclusive<u64>>,
 }
 
 impl Page {
@@ -102,12 +111,16 @@ impl Page {
                 first: self.next,
                 last: header.last.min(last),
             },
+            Class::Missing => Entry::Missing {
+                first: self.next,
+                last: header.last.min(last),
+            },
             Class::Data => {
                 let payload = Bytes::from(scan.payload(found)?);
                 if crc32c::crc32c(&payload) == header.payload_checksum {
                     Entry::Record(record(self.stream, header, payload))
                 } else {
-                    self.damaged.push(header.n);
+                    self.damaged.push(header.n..=header.n);
                     damaged(header, payload)
                 }
             }
@@ -122,20 +135,26 @@ impl Page {
 
     /// Entries for the positions from the next to `last`, whose headers cannot be read; the first gets the bytes.
     fn push_lost(&mut self, scan: &Scan, last: u64, from: u64, to: u64) -> io::Result<()> {
-        let mut bytes = Bytes::from(scan.bytes(from, to.min(from + LOST_BYTES))?);
-        while self.next <= last && self.bytes_left > 0 {
-            self.damaged.push(self.next);
-            let bytes = std::mem::take(&mut bytes);
-            self.count(bytes.len());
-            self.entries.push(Entry::Damaged {
-                n: self.next,
-                accepted: None,
-                bytes,
-                reason: LOST.to_owned(),
-            });
-            self.next += 1;
+        let bytes = Bytes::from(scan.bytes(from, to.min(from + LOST_BYTES))?);
+        self.damaged.push(self.next..=last);
+        self.count(bytes.len());
+        self.entries.push(Entry::Damaged {
+            n: self.next,
+            accepted: None,
+            bytes,
+            reason: LOST.to_owned(),
+        });
+        self.next += 1;
+        if self.next <= last {
+            self.push_missing(self.next, last);
         }
         Ok(())
+    }
+
+    fn push_missing(&mut self, first: u64, last: u64) {
+        self.count(0);
+        self.entries.push(Entry::Missing { first, last });
+        self.next = last + 1;
     }
 
     fn count(&mut self, payload_bytes: usize) {
@@ -175,16 +194,17 @@ fn damaged(header: &Header, bytes: Bytes) -> Entry {
 }
 
 /// Counts damage that is met for the first time, and puts the segment's bytes aside.
-fn report(core: &Core, segment: &Arc<Segment>, damaged: &[u64]) {
+fn report(core: &Core, segment: &Arc<Segment>, damaged: &[RangeInclusive<u64>]) {
     let mut new = 0u64;
     let set_aside = {
         let mut facts = segment.facts();
-        for n in damaged {
-            if !facts.reported.within(&(*n..=*n)).is_empty() {
-                continue;
-            }
-            facts.reported.insert(*n..=*n);
-            new += 1;
+        for part in damaged
+            .iter()
+            .flat_map(|range| facts.reported.missing(range))
+            .collect::<Vec<_>>()
+        {
+            new += part.end() - part.start() + 1;
+            facts.reported.insert(part);
         }
         let set_aside = facts.set_aside;
         facts.set_aside |= new > 0;

@@ -22,6 +22,8 @@ pub(super) enum Class {
     Mark,
     /// Recovery's note: these positions were never confirmed and cannot be read.
     Hole,
+    /// Recovery's note: of these confirmed positions nothing is left.
+    Missing,
     /// Recovery's note: this confirmed record cannot be read; the payload is what was left of it.
     Damaged,
 }
@@ -31,7 +33,7 @@ pub(super) enum Class {
 pub(super) struct Header {
     pub(super) class: Class,
     pub(super) n: u64,
-    /// The last position of a hole; else `n`.
+    /// The last position of a hole, or of what is missing; else `n`.
     pub(super) last: u64,
     /// The highest position that was synced when this was written.
     pub(super) synced: u64,
@@ -114,6 +116,7 @@ impl Header {
             Class::Mark => 2,
             Class::Hole => 3,
             Class::Damaged => 4,
+            Class::Missing => 5,
         };
         block[57] = match self.source.signal {
             Signal::Event => 1,
@@ -160,6 +163,7 @@ impl Header {
                 2 => Class::Mark,
                 3 => Class::Hole,
                 4 => Class::Damaged,
+                5 => Class::Missing,
                 _ => return None,
             },
             n: u64_at(block, 16),

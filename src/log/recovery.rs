@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
@@ -15,17 +15,19 @@ use tokio::sync::watch;
 use crate::observe::metrics::LOG_DAMAGED_RECORDS_TOTAL;
 
 use super::core::{Core, Settings, Synced, lock};
-use super::disk::{Disk, is_full};
-use super::held::Segment;
+use super::disk::Disk;
 use super::home;
-use super::plan::Torn;
-use super::pool::{Pool, Spare, free};
+use super::noted::{self, Notebook, Streams};
+use super::pool::Pool;
 use super::queue::Queue;
-use super::rewrite;
-use super::segment::{BLOCK_BYTES, Begin, Contents, FORMAT, Header};
+use super::ranges::Ranges;
+use super::segment::{BLOCK_BYTES, FORMAT, Header};
 use super::state::{State, StreamState};
-use super::survey::{Surveyed, number, survey};
+use super::survey::{Identity, Kind, Surveyed, number, survey};
 use super::{OpenError, Options, StreamId};
+
+/// One stream.
+mod stream;
 
 /// A segment has room for a header, a footer and two groups at least.
 pub(super) const SMALLEST_SEGMENT: u64 = 4 * BLOCK_BYTES;
@@ -36,6 +38,12 @@ const LOCK: &str = "lock";
 /// The budget, where none is set, and its part of the volume in per cent.
 const BUDGET_BYTES: u64 = 4 << 30;
 const BUDGET_PERCENT: u64 = 80;
+
+/// A segment and the floor, where none are set: the share of a small volume that they take at most.
+const SEGMENT_BYTES: u64 = 64 << 20;
+const SEGMENT_SHARE: u64 = 32;
+const FLOOR_BYTES: u64 = 256 << 20;
+const FLOOR_SHARE: u64 = 8;
 
 /// A log made ready, without its threads.
 pub(super) struct Opened {
@@ -68,7 +76,7 @@ pub(super) fn open(
 /// is room for it on a full volume, whatever length the segments had.
 pub(super) fn open_to_empty(disk: Arc<dyn Disk>, options: &Options) -> Result<Opened, OpenError> {
     let options = Options {
-        segment_bytes: SMALLEST_SEGMENT,
+        segment_bytes: Some(SMALLEST_SEGMENT),
         ..options.clone()
     };
     let opened = recovered(disk, &options, Duration::MAX)?;
@@ -96,6 +104,14 @@ fn recovered(
         .space(dir)
         .map_err(at_dir("the volume must be readable"))?;
     let settings = settle(options, mark_after, space.size_bytes);
+    if settings.least_volume_bytes() > space.size_bytes {
+        tracing::error!(
+            dir = %dir.display(), volume_bytes = space.size_bytes, floor_bytes = settings.free_floor_bytes,
+            segment_bytes = settings.segment_bytes,
+            "this volume can never hold the log: no event will be accepted. Lower RUVVECTOR_LOG_FREE_FLOOR_BYTES or \
+             RUVVECTOR_LOG_SEGMENT_BYTES, or use a larger volume"
+        );
+    }
     let recovered = recover(&*disk, &settings)?;
 
     let mut id = [0; 16];
@@ -103,7 +119,9 @@ fn recovered(
     let stream = StreamId(id);
     let mut state = recovered.state;
     state.volume = space;
-    state.streams.push(StreamState::new(stream, true));
+    state
+        .streams
+        .push(StreamState::new(stream, true, recovered.opening));
     let core = Core {
         disk,
         settings,
@@ -111,9 +129,12 @@ fn recovered(
         marking: Mutex::default(),
         pool: Mutex::new(recovered.pool),
         state: Mutex::new(state),
+        notebook: Mutex::new(recovered.notebook),
         synced: watch::Sender::new(Synced::default()),
         broken: AtomicBool::new(false),
         full: AtomicBool::new(false),
+        at_floor: AtomicBool::new(false),
+        unwritable: AtomicBool::new(false),
         appended_bytes: AtomicU64::new(0),
         orders: Mutex::default(),
         ordered: Condvar::new(),
@@ -148,12 +169,18 @@ fn settle(options: &Options, mark_after: Duration, volume_bytes: u64) -> Setting
     let budget_bytes = options
         .budget_bytes
         .unwrap_or_else(|| BUDGET_BYTES.min(volume_bytes / 100 * BUDGET_PERCENT));
-    let segment_bytes = options.segment_bytes.min(budget_bytes / 16);
+    let segment_bytes = options
+        .segment_bytes
+        .unwrap_or_else(|| SEGMENT_BYTES.min(volume_bytes / SEGMENT_SHARE))
+        .min(budget_bytes / 16);
+    let free_floor_bytes = options
+        .free_floor_bytes
+        .unwrap_or_else(|| FLOOR_BYTES.min(volume_bytes / FLOOR_SHARE));
     Settings {
         dir: options.dir.clone(),
         segment_bytes: (segment_bytes / BLOCK_BYTES * BLOCK_BYTES).max(SMALLEST_SEGMENT),
         budget_bytes,
-        free_floor_bytes: options.free_floor_bytes,
+        free_floor_bytes,
         keep_stored: options.keep_stored,
         mark_after,
     }
@@ -163,6 +190,7 @@ fn settle(options: &Options, mark_after: Duration, volume_bytes: u64) -> Setting
 struct Recovered {
     state: State,
     pool: Pool,
+    notebook: Notebook,
     /// Of the stream that begins.
     opening: u64,
 }
@@ -170,6 +198,7 @@ struct Recovered {
 fn recover(disk: &dyn Disk, settings: &Settings) -> Result<Recovered, OpenError> {
     let dir = &settings.dir;
     let files = survey(disk, dir)?;
+    let (noted, notebook) = noted::read(disk, dir);
     let next_file = files.iter().filter_map(|file| number(&file.path)).max();
     let used_bytes = files.iter().map(|file| file.bytes).sum();
     let mut recovery = Recovery {
@@ -180,39 +209,58 @@ fn recover(disk: &dyn Disk, settings: &Settings) -> Result<Recovered, OpenError>
     };
     let mut streams: BTreeMap<(u64, StreamId), Vec<(Header, Surveyed)>> = BTreeMap::new();
     for file in files {
-        match file.begin {
-            Begin::Segment(header) => {
+        match file.kind {
+            Kind::Segment(header, _) => {
                 let stream = streams.entry((header.opening, header.stream)).or_default();
                 stream.push((header, file));
             }
-            Begin::Newer(found) => {
+            Kind::Newer(found) => {
                 return Err(OpenError::Newer {
                     path: file.path,
                     found,
                     known: FORMAT,
                 });
             }
-            Begin::Spare
+            Kind::Spare | Kind::Blank
                 if file.bytes == settings.segment_bytes && recovery.pool.wants_spares() =>
             {
                 recovery.reuse(&file)?;
             }
-            Begin::Spare => recovery.remove(&file.path, file.bytes)?,
-            Begin::Unreadable => {
-                tracing::error!(path = %file.path.display(), "this log segment has no readable header: it is left alone");
+            Kind::Spare | Kind::Blank => recovery.remove(&file.path, file.bytes)?,
+            Kind::Unidentified {
+                identity: Identity::PerhapsFreed,
+                first,
+                ..
+            } => {
+                tracing::warn!(
+                    path = %file.path.display(), first,
+                    "the first block of this log segment is zeros, and nothing tells the stream of its records: an older \
+                     version has freed it, or it is damaged. It is left alone; remove it once all events are in the database"
+                );
+            }
+            Kind::Unidentified { .. } | Kind::Unreadable => {
+                tracing::error!(
+                    path = %file.path.display(),
+                    "this log segment has no readable header: it is left alone. Put it back from a backup, if there is one"
+                );
                 super::aside::copy(disk, settings, &file.path);
             }
         }
     }
     disk.sync_dir(dir)
         .map_err(|error| failed(dir, error, "the directory must be writable"))?;
+    for (id, stream) in &noted {
+        streams.entry((stream.opening, *id)).or_default();
+    }
     let opening = streams.keys().map(|key| key.0).max().unwrap_or(0) + 1;
     let first_here = home::first_opening(disk, &dir.join(LOCK), opening);
     for ((begun, id), segments) in streams {
-        recovery.stream(id, segments)?;
-        if let Some(stream) = recovery.state.stream(id) {
-            stream.copied = begun < first_here;
-        }
+        let mut stream = StreamState::new(id, false, begun);
+        stream.copied = begun < first_here;
+        recovery.stream(&mut stream, segments)?;
+        seek_missing(&mut stream, &noted);
+        recovery.state.streams.push(stream);
+        recovery.state.drop_emptied();
     }
     let state = &mut recovery.state;
     state.backlog_at_start_events = state.waiting().events;
@@ -222,8 +270,26 @@ fn recover(disk: &dyn Disk, settings: &Settings) -> Result<Recovered, OpenError>
     Ok(Recovered {
         state: recovery.state,
         pool: recovery.pool,
+        notebook,
         opening,
     })
+}
+
+/// Finds the positions of a recovered stream that are in no file and should be.
+fn seek_missing(stream: &mut StreamState, noted: &Streams) {
+    let mut held = Ranges::default();
+    for (_, range) in stream.held(&(1..=stream.last)) {
+        held.insert(range);
+    }
+    let noted = noted.get(&stream.id);
+    stream.absent = noted::absent(&held, noted);
+    stream.last = stream.last.max(noted.map_or(0, |noted| noted.last));
+    for range in stream.absent.ranges() {
+        tracing::warn!(
+            stream = %stream.id, first = range.start(), last = range.end(),
+            "positions of the log are in no file: unless the database holds them, these records are lost"
+        );
+    }
 }
 
 struct Recovery<'a> {
@@ -231,174 +297,6 @@ struct Recovery<'a> {
     settings: &'a Settings,
     pool: Pool,
     state: State,
-}
-
-impl Recovery<'_> {
-    /// Recovers one stream: its sealed segments as they are, the others written again.
-    fn stream(&mut self, id: StreamId, files: Vec<(Header, Surveyed)>) -> Result<(), OpenError> {
-        let mut synced = 0;
-        let mut bases: BTreeMap<u64, Vec<(Header, Surveyed)>> = BTreeMap::new();
-        for (header, file) in files {
-            synced = synced
-                .max(header.base.saturating_sub(1))
-                .max(file.sealed.map_or(0, |contents| contents.last));
-            bases.entry(header.base).or_default().push((header, file));
-        }
-        let mut torn = BTreeMap::new();
-        for (base, files) in &bases {
-            if files.iter().all(|(_, file)| file.sealed.is_none()) {
-                let scanned = Torn::scan(self.disk, files).map_err(|(path, error)| {
-                    failed(&path, error, "the files of the log must be readable")
-                })?;
-                synced = synced.max(scanned.synced());
-                torn.insert(*base, scanned);
-            }
-        }
-        let mut stream = StreamState::new(id, false);
-        let following: Vec<u64> = bases.keys().skip(1).copied().collect();
-        for (index, (base, files)) in bases.into_iter().enumerate() {
-            let kept = match torn.remove(&base) {
-                None => files
-                    .iter()
-                    .find_map(|(header, file)| Some((file.path.clone(), *header, file.sealed?))),
-                Some(torn) => {
-                    let until = following.get(index).map(|next| next - 1);
-                    self.write_again(&torn, &files, synced, until)?
-                }
-            };
-            if let Some((path, header, _)) = &kept
-                && let Some((_, file)) = files.iter().find(|(_, file)| file.path == *path)
-                && files.len() > 1
-            {
-                // Whoever wrote this copy may have died before its header was durable.
-                file.open(self.disk)
-                    .and_then(|file| rewrite::begin(header, &*file))
-                    .map_err(|error| failed(path, error, "check the disk and start again"))?;
-            }
-            for (header, file) in files {
-                if kept.as_ref().is_none_or(|(path, ..)| *path != file.path) {
-                    self.retire(&file, header.bytes)?;
-                }
-            }
-            if let Some((path, header, contents)) = kept {
-                stream.hold(Arc::new(Segment::new(path, header, Some(contents))));
-            }
-        }
-        if !stream.segments.is_empty() {
-            self.state.streams.push(stream);
-        }
-        Ok(())
-    }
-
-    /// `None` when there is nothing to keep.
-    fn write_again(
-        &mut self,
-        torn: &Torn,
-        files: &[(Header, Surveyed)],
-        synced: u64,
-        until: Option<u64>,
-    ) -> Result<Option<(PathBuf, Header, Contents)>, OpenError> {
-        // A header is only written into a file that has its whole length.
-        for (header, file) in files
-            .iter()
-            .filter(|(header, file)| file.bytes < header.bytes)
-        {
-            tracing::error!(
-                path = %file.path.display(), bytes = file.bytes, of_bytes = header.bytes,
-                "a file of the log is cut short: what stood behind is lost; check the disk, and keep the copy put aside"
-            );
-            self.state.cut_segments += 1;
-            super::aside::copy(self.disk, self.settings, &file.path);
-        }
-        let plan = torn.plan(synced, until);
-        if plan.damaged > 0 {
-            self.state.damaged_records += plan.damaged;
-            for (_, file) in files {
-                tracing::error!(
-                    path = %file.path.display(), records = plan.damaged,
-                    "records of the log are damaged: they become dead letters; check the disk, and keep the copy put aside"
-                );
-                super::aside::copy(self.disk, self.settings, &file.path);
-            }
-        }
-        if plan.holes > 0 {
-            tracing::warn!(
-                positions = plan.holes,
-                "positions of the log were never confirmed and cannot be read"
-            );
-        }
-        let Some(bytes) = plan.segment_bytes(self.settings.segment_bytes) else {
-            return Ok(None);
-        };
-        let spare = match self.pool.take_spare() {
-            Some(spare) if bytes == self.settings.segment_bytes => Ok(spare),
-            spare => {
-                if let Some(spare) = spare {
-                    self.pool.add_spare(spare);
-                }
-                self.pool.create(self.disk, &self.settings.dir, bytes)
-            }
-        };
-        let dir = &self.settings.dir;
-        let spare = spare.map_err(|error| {
-            failed(
-                dir,
-                error,
-                "recovery needs room for one further segment: free some space and start again",
-            )
-        })?;
-        let (header, contents) = rewrite::write(self.disk, &plan, files, &*spare.file, bytes)
-            .map_err(|error| {
-                failed(
-                    &spare.path,
-                    error,
-                    "recovery could not write: check the disk and start again",
-                )
-            })?;
-        Ok(Some((spare.path, header, contents)))
-    }
-
-    /// Frees a file that nothing needs any more.
-    fn retire(&mut self, file: &Surveyed, segment_bytes: u64) -> Result<(), OpenError> {
-        let usual = self.settings.segment_bytes;
-        if file.bytes == usual && segment_bytes == usual && self.pool.wants_spares() {
-            return self.reuse(file);
-        }
-        self.remove_durably(file)
-    }
-
-    fn remove_durably(&mut self, file: &Surveyed) -> Result<(), OpenError> {
-        self.remove(&file.path, file.bytes)?;
-        self.disk
-            .sync_dir(&self.settings.dir)
-            .map_err(|error| failed(&self.settings.dir, error, "check the disk and start again"))
-    }
-
-    /// Makes a spare of a file of a segment's length, whatever an earlier process had time for: its header is durably
-    /// zero after this, and there is space behind all of it, also after a copy that left the zeros out.
-    fn reuse(&mut self, file: &Surveyed) -> Result<(), OpenError> {
-        let freed = file.open(self.disk).and_then(|open| {
-            open.allocate(file.bytes)?;
-            free(&*open)?;
-            Ok(open)
-        });
-        match freed {
-            Ok(open) => {
-                self.pool.add_spare(Spare::new(file.path.clone(), open, 0));
-                Ok(())
-            }
-            Err(error) if is_full(&error) => self.remove_durably(file),
-            Err(error) => Err(failed(&file.path, error, "check the disk and start again")),
-        }
-    }
-
-    fn remove(&mut self, path: &Path, bytes: u64) -> Result<(), OpenError> {
-        self.disk
-            .remove(path)
-            .map_err(|error| failed(path, error, "the files of the log must be removable"))?;
-        self.pool.forget(bytes);
-        Ok(())
-    }
 }
 
 pub(super) fn failed(path: &Path, error: io::Error, advice: &'static str) -> OpenError {

@@ -1,20 +1,21 @@
 //! The second copy of a segment that was never sealed.
 //!
-//! **Invariant:** until its last step the copy is a spare: one that was cut short leaves nothing behind.
+//! **Invariant:** until all of its records are durable the copy is a spare: one that was cut short leaves nothing behind.
+//! No record is copied that does not verify.
 
 use std::io::{self, IoSlice};
 
 use super::disk::{Disk, DiskFile, write_all};
 use super::plan::{Place, Plan, Step, scan_of};
 use super::record::{self, Class};
-use super::scan::{Found, Scan};
+use super::scan::{Found, READS, Scan};
 use super::segment::{BLOCK_BYTES, Contents, Footer, Header};
 use super::survey::Surveyed;
 
 /// The copy is written in pieces of at least this.
 const FLUSHED_BYTES: usize = 1 << 20;
 
-/// Writes the copy, synced and sealed. Until its last step the file is a spare: a copy that was cut short leaves nothing.
+/// Writes the copy, synced and sealed.
 pub(super) fn write(
     disk: &dyn Disk,
     plan: &Plan,
@@ -50,9 +51,10 @@ pub(super) fn write(
         copy.step(step)?;
     }
     let contents = copy.finish()?;
+    // Either of the next two blocks makes a segment of the file.
+    file.sync_data()?;
     let footer = Footer { header, contents }.encode();
     write_all(file, &mut [IoSlice::new(&footer)], bytes - BLOCK_BYTES)?;
-    file.sync_data()?;
     begin(&header, file)?;
     Ok((header, contents))
 }
@@ -107,6 +109,10 @@ impl Copy<'_> {
                 let header = self.bare(Class::Hole, first, last);
                 self.record(header, 0, BLOCK_BYTES)
             }
+            Step::Missing { first, last } => {
+                let header = self.bare(Class::Missing, first, last);
+                self.record(header, 0, BLOCK_BYTES)
+            }
         }
     }
 
@@ -121,23 +127,30 @@ impl Copy<'_> {
         found.ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
 
-    /// Writes a record whose payload stands in one of the files at `from`.
+    /// Writes a record whose payload stands in one of the files at `from`. Read wrongly, it is read again and takes the
+    /// place of what was written.
     fn record(&mut self, header: record::Header, file: usize, from: u64) -> io::Result<()> {
         let header = record::Header {
             synced: self.synced,
             ..header
         };
-        self.buffer.extend_from_slice(&header.encode(self.nonce));
-        let end = from + u64::from(header.payload_bytes);
-        let mut at = from;
-        while at < end {
-            let piece = self.scans[file].piece(at, end)?;
-            if piece.is_empty() {
-                return Err(io::ErrorKind::UnexpectedEof.into());
+        let (at, buffered) = (self.at, self.buffer.len());
+        let mut reads = 1;
+        while self.payload(&header, file, from)? != header.payload_checksum
+            && header.class == Class::Data
+        {
+            if reads == READS {
+                return Err(io::Error::other("a record is read differently each time"));
             }
-            self.buffer.extend_from_slice(piece);
-            at += piece.len() as u64;
-            self.flush(FLUSHED_BYTES)?;
+            reads += 1;
+            if self.at == at {
+                self.buffer.truncate(buffered);
+            } else {
+                // What was buffered before the record is written.
+                self.at = at + buffered as u64;
+                self.buffer.clear();
+            }
+            self.scans[file].forget(from, from + u64::from(header.payload_bytes));
         }
         self.pad(record::ALIGN);
         self.received = header.source.received_unix_nano;
@@ -145,6 +158,25 @@ impl Copy<'_> {
         self.contents.events += u64::from(header.accepted);
         self.contents.records += u64::from(header.class == Class::Data);
         self.flush(FLUSHED_BYTES)
+    }
+
+    /// The header and the payload as it is read now; its checksum.
+    fn payload(&mut self, header: &record::Header, file: usize, from: u64) -> io::Result<u32> {
+        self.buffer.extend_from_slice(&header.encode(self.nonce));
+        let mut checksum = 0;
+        let end = from + u64::from(header.payload_bytes);
+        let mut at = from;
+        while at < end {
+            let piece = self.scans[file].piece(at, end)?;
+            if piece.is_empty() {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            checksum = crc32c::crc32c_append(checksum, piece);
+            self.buffer.extend_from_slice(piece);
+            at += piece.len() as u64;
+            self.flush(FLUSHED_BYTES)?;
+        }
+        Ok(checksum)
     }
 
     /// Fills with zeros up to the next multiple of `align` in the file.

@@ -1,17 +1,22 @@
 //! Finds the records of a segment, one after the other, whatever stands between them.
 //!
 //! **Invariant:** a damaged record costs itself alone: the next one is found by the segment's nonce and its own
-//! checksum. Memory is one window, whatever the lengths in the file say.
+//! checksum. Nothing is taken for damaged that one of [`READS`] reads finds whole. Memory is one window, whatever the
+//! lengths in the file say.
 
 use std::io;
 use std::sync::Arc;
 
 use super::disk::{DiskFile, read_full};
-use super::record::{ALIGN, HEADER_BYTES, Header};
+use super::record::{ALIGN, Class, HEADER_BYTES, Header};
 use super::segment::{BLOCK, BLOCK_BYTES};
 
 /// What most of a segment is that is not full.
 const ZEROS: [u8; BLOCK] = [0; BLOCK];
+
+/// Reads of the same bytes before they are taken for damaged: disks, cables and memory return wrong bytes that are right
+/// at the next read.
+pub(super) const READS: u32 = 8;
 
 /// A record whose header is whole; its payload may not be.
 #[derive(Clone, Copy, Debug)]
@@ -25,6 +30,14 @@ impl Found {
         self.offset + self.header.total_bytes()
     }
 
+    /// Its position; of a mark the one after those before it.
+    fn first(&self) -> u64 {
+        match self.header.class {
+            Class::Mark => self.header.n.saturating_add(1),
+            Class::Data | Class::Hole | Class::Missing | Class::Damaged => self.header.n,
+        }
+    }
+
     pub(super) fn payload_offset(&self) -> u64 {
         self.offset + HEADER_BYTES as u64
     }
@@ -36,17 +49,22 @@ pub(super) struct Scan {
     nonce: u64,
     at: u64,
     end: u64,
+    /// The position that the next record has, unless something before it is lost.
+    awaited: u64,
+    /// Whether bytes were passed over that are neither zeros nor a record.
+    passed_over: bool,
     window: Vec<u8>,
     window_at: u64,
     window_bytes: usize,
 }
 
 impl Scan {
-    /// From `at`, a multiple of [`ALIGN`], to `end`; `window_bytes` are read at a time.
+    /// From `at`, a multiple of [`ALIGN`], where the record of position `awaited` should be, to `end`; `window_bytes` are
+    /// read at a time.
     pub(super) fn new(
         file: Arc<dyn DiskFile>,
         nonce: u64,
-        at: u64,
+        (awaited, at): (u64, u64),
         end: u64,
         window_bytes: usize,
     ) -> Self {
@@ -55,14 +73,44 @@ impl Scan {
             nonce,
             at,
             end,
+            awaited,
+            passed_over: false,
             window: Vec::new(),
             window_at: 0,
             window_bytes,
         }
     }
 
-    /// The next whole header; `None` at the end.
+    /// The next whole header; `None` at the end. If a record seems to be lost before it, that part is read again first.
     pub(super) fn next(&mut self) -> io::Result<Option<Found>> {
+        let from = self.at;
+        let mut reads = 1;
+        loop {
+            self.passed_over = false;
+            let found = self.search()?;
+            let (lost, most) = match &found {
+                Some(found) => (found.first() > self.awaited, READS),
+                None => (self.passed_over, 2),
+            };
+            if !lost || reads == most {
+                if let Some(found) = &found {
+                    self.awaited = self.awaited.max(found.header.last.saturating_add(1));
+                }
+                return Ok(found);
+            }
+            reads += 1;
+            self.forget(from, self.at);
+            self.at = from;
+        }
+    }
+
+    /// Drops what was read of these bytes, here and in the system's memory.
+    pub(super) fn forget(&mut self, from: u64, to: u64) {
+        self.window.clear();
+        self.file.forget(from, to.saturating_sub(from));
+    }
+
+    fn search(&mut self) -> io::Result<Option<Found>> {
         let sought = self.nonce.to_le_bytes();
         loop {
             let at = self.at;
@@ -79,11 +127,14 @@ impl Scan {
             let searched = &view[..view.len().min(BLOCK)];
             let mut words = searched.chunks_exact(sought.len());
             let Some(word) = words.position(|word| *word == sought) else {
-                self.at += searched.len() as u64 / ALIGN * ALIGN;
+                let step = searched.len() as u64 / ALIGN * ALIGN;
+                self.passed_over |= searched.iter().any(|byte| *byte != 0);
+                self.at += step;
                 continue;
             };
             let offset = at + word as u64 * ALIGN;
             self.at = offset + ALIGN;
+            self.passed_over = true;
             let (nonce, end) = (self.nonce, self.end);
             if let Some(header) = Header::decode(self.view(offset, HEADER_BYTES)?, nonce) {
                 let found = Found { header, offset };
@@ -98,13 +149,25 @@ impl Scan {
     /// The record whose whole header stands at `offset`.
     pub(super) fn record_at(&mut self, offset: u64) -> io::Result<Option<Found>> {
         let nonce = self.nonce;
-        let header = Header::decode(self.view(offset, HEADER_BYTES)?, nonce);
-        Ok(header.map(|header| Found { header, offset }))
+        for _ in 0..READS {
+            let header = Header::decode(self.view(offset, HEADER_BYTES)?, nonce);
+            if let Some(header) = header {
+                return Ok(Some(Found { header, offset }));
+            }
+            self.forget(offset, offset + HEADER_BYTES as u64);
+        }
+        Ok(None)
     }
 
     /// Whether the payload is what was written.
     pub(super) fn verifies(&mut self, found: &Found) -> io::Result<bool> {
-        Ok(self.checksum(found)? == Some(found.header.payload_checksum))
+        for _ in 0..READS {
+            if self.checksum(found)? == Some(found.header.payload_checksum) {
+                return Ok(true);
+            }
+            self.forget(found.offset, found.end());
+        }
+        Ok(false)
     }
 
     /// The checksum of the payload as it is; `None` when the file ends before it does.
@@ -130,8 +193,21 @@ impl Scan {
         Ok(&view[..view.len().min(most)])
     }
 
-    /// The payload's bytes as they are; fewer when the file ends before.
+    /// The payload, as it was written if any of [`READS`] reads finds it so, else as it is; fewer bytes when the file ends
+    /// before.
     pub(super) fn payload(&mut self, found: &Found) -> io::Result<Vec<u8>> {
+        let mut payload = self.payload_as_it_is(found)?;
+        for _ in 1..READS {
+            if crc32c::crc32c(&payload) == found.header.payload_checksum {
+                break;
+            }
+            self.forget(found.offset, found.end());
+            payload = self.payload_as_it_is(found)?;
+        }
+        Ok(payload)
+    }
+
+    fn payload_as_it_is(&mut self, found: &Found) -> io::Result<Vec<u8>> {
         let length = found.header.payload_bytes as usize;
         if HEADER_BYTES + length <= self.window_bytes {
             let view = self.view(found.offset, HEADER_BYTES + length)?;
@@ -170,4 +246,29 @@ impl Scan {
         let skip = usize::try_from(offset - self.window_at).unwrap_or(usize::MAX);
         Ok(self.window.get(skip..).unwrap_or_default())
     }
+}
+
+/// The first record of a segment whose header is lost, and its nonce: at the start of a group.
+pub(super) fn first_record(file: &dyn DiskFile, end: u64) -> io::Result<Option<(u64, Header)>> {
+    let mut window = vec![0; 64 * BLOCK];
+    let mut at = BLOCK_BYTES;
+    while at < end {
+        let read = read_full(file, &mut window, at)?;
+        for block in window[..read].chunks(BLOCK) {
+            let Some(nonce) = block.first_chunk().map(|bytes| u64::from_le_bytes(*bytes)) else {
+                continue;
+            };
+            if nonce == 0 || block.len() < HEADER_BYTES {
+                continue;
+            }
+            if let Some(header) = Header::decode(block, nonce) {
+                return Ok(Some((nonce, header)));
+            }
+        }
+        if read == 0 {
+            break;
+        }
+        at += read as u64;
+    }
+    Ok(None)
 }

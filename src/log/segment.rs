@@ -1,7 +1,7 @@
-//! A segment's header and footer: values to bytes and back, pure.
+//! The first and the last block of a segment file: values to bytes and back, pure.
 //!
-//! **Invariant:** one flipped bit never hides a header (it stands twice), and a footer counts only under its own
-//! segment's nonce.
+//! **Invariant:** no lost sector or block hides a header (it is in the first block twice and in the last block once), and
+//! a footer counts only under its own segment's nonce.
 
 use super::StreamId;
 use super::bytes_at::{array_at, i64_at, put, u16_at, u32_at, u64_at};
@@ -15,6 +15,10 @@ pub(super) const FORMAT: u16 = 1;
 
 const HEADER_MAGIC: &[u8; 8] = b"ruvvlog\n";
 const FOOTER_MAGIC: &[u8; 8] = b"ruvvend\n";
+const SPARE_MAGIC: &[u8; 8] = b"ruvvspr\n";
+
+/// The build that wrote this header frees a segment by a spare's mark, never by zeros alone.
+const FREED_BY_MARK: u16 = 1;
 
 /// A header or footer takes one sector, so that no power cut tears it.
 const SECTOR: usize = 512;
@@ -38,24 +42,52 @@ pub(super) struct Header {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Begin {
     Segment(Header),
-    /// All zero: never used, or freed.
-    Spare,
+    /// All zero: a spare, or what stood there is lost; the last block says which.
+    Zeros,
     /// Of a format that this version does not know.
     Newer(u16),
     Unreadable,
 }
 
 impl Header {
-    pub(super) fn encode(&self) -> [u8; BLOCK] {
+    fn write(&self, sector: &mut [u8; SECTOR], magic: &[u8; 8]) {
+        put(sector, 0, magic);
+        put(sector, 8, &FORMAT.to_le_bytes());
+        put(sector, 10, &FREED_BY_MARK.to_le_bytes());
+        put(sector, 16, &self.nonce.to_le_bytes());
+        put(sector, 24, &self.stream.0);
+        put(sector, 40, &self.opening.to_le_bytes());
+        put(sector, 48, &self.bytes.to_le_bytes());
+        put(sector, 56, &self.base.to_le_bytes());
+    }
+
+    fn read(sector: &[u8; SECTOR]) -> Self {
+        Self {
+            nonce: u64_at(sector, 16),
+            stream: StreamId(array_at(sector, 24)),
+            opening: u64_at(sector, 40),
+            bytes: u64_at(sector, 48),
+            base: u64_at(sector, 56),
+        }
+    }
+
+    fn sector(&self) -> [u8; SECTOR] {
         let mut sector = [0; SECTOR];
-        put(&mut sector, 0, HEADER_MAGIC);
-        put(&mut sector, 8, &FORMAT.to_le_bytes());
-        put(&mut sector, 16, &self.nonce.to_le_bytes());
-        put(&mut sector, 24, &self.stream.0);
-        put(&mut sector, 40, &self.opening.to_le_bytes());
-        put(&mut sector, 48, &self.bytes.to_le_bytes());
-        put(&mut sector, 56, &self.base.to_le_bytes());
+        self.write(&mut sector, HEADER_MAGIC);
         seal(&mut sector);
+        sector
+    }
+
+    /// The last block of a segment that is appended to: nothing but the header's third copy.
+    pub(super) fn encode_last(&self) -> [u8; BLOCK] {
+        let mut block = [0; BLOCK];
+        put(&mut block, SECOND_COPY, &self.sector());
+        block
+    }
+
+    /// The first block.
+    pub(super) fn encode(&self) -> [u8; BLOCK] {
+        let sector = self.sector();
         let mut block = [0; BLOCK];
         put(&mut block, 0, &sector);
         put(&mut block, SECOND_COPY, &sector);
@@ -73,16 +105,10 @@ impl Header {
             if format > FORMAT {
                 return Begin::Newer(format);
             }
-            return Begin::Segment(Self {
-                nonce: u64_at(&sector, 16),
-                stream: StreamId(array_at(&sector, 24)),
-                opening: u64_at(&sector, 40),
-                bytes: u64_at(&sector, 48),
-                base: u64_at(&sector, 56),
-            });
+            return Begin::Segment(Self::read(&sector));
         }
         if block.iter().all(|byte| *byte == 0) {
-            Begin::Spare
+            Begin::Zeros
         } else {
             Begin::Unreadable
         }
@@ -114,15 +140,10 @@ pub(super) struct Contents {
 }
 
 impl Footer {
+    /// The last block of a segment that nothing more is appended to: the footer, and the header's third copy.
     pub(super) fn encode(&self) -> [u8; BLOCK] {
         let mut sector = [0; SECTOR];
-        put(&mut sector, 0, FOOTER_MAGIC);
-        put(&mut sector, 8, &FORMAT.to_le_bytes());
-        put(&mut sector, 16, &self.header.nonce.to_le_bytes());
-        put(&mut sector, 24, &self.header.stream.0);
-        put(&mut sector, 40, &self.header.opening.to_le_bytes());
-        put(&mut sector, 48, &self.header.bytes.to_le_bytes());
-        put(&mut sector, 56, &self.header.base.to_le_bytes());
+        self.header.write(&mut sector, FOOTER_MAGIC);
         put(&mut sector, 64, &self.contents.last.to_le_bytes());
         put(&mut sector, 72, &self.contents.end.to_le_bytes());
         put(&mut sector, 80, &self.contents.records.to_le_bytes());
@@ -134,35 +155,83 @@ impl Footer {
             &self.contents.first_received.to_le_bytes(),
         );
         seal(&mut sector);
-        let mut block = [0; BLOCK];
+        let mut block = self.header.encode_last();
         put(&mut block, 0, &sector);
         block
     }
+}
 
-    /// Reads the last block of a segment. `None` when it is no footer.
-    pub(super) fn decode(block: &[u8; BLOCK]) -> Option<Self> {
-        let sector: [u8; SECTOR] = array_at(block, 0);
-        if !is_sealed(&sector, FOOTER_MAGIC) || u16_at(&sector, 8) > FORMAT {
-            return None;
+/// What the last block of a file says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    Sealed(Footer, FreedBy),
+    /// The third copy of a header, without a footer.
+    Open(Header),
+    /// The file is a spare since the segment of this nonce was freed (0: it never was one).
+    Spare {
+        freed: u64,
+    },
+    /// Zeros, or anything else.
+    Nothing,
+}
+
+/// The sign by which the build that wrote a segment frees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FreedBy {
+    /// A spare's mark in the last block, and zeros in the first.
+    Mark,
+    /// Zeros in the first block alone.
+    Zeros,
+}
+
+impl End {
+    pub(super) fn decode(block: &[u8; BLOCK]) -> Self {
+        let first: [u8; SECTOR] = array_at(block, 0);
+        let second: [u8; SECTOR] = array_at(block, SECOND_COPY);
+        let known = |sector: &[u8; SECTOR]| u16_at(sector, 8) <= FORMAT;
+        if is_sealed(&first, FOOTER_MAGIC) && known(&first) {
+            let contents = Contents {
+                last: u64_at(&first, 64),
+                end: u64_at(&first, 72),
+                records: u64_at(&first, 80),
+                events: u64_at(&first, 88),
+                bytes: u64_at(&first, 96),
+                first_received: i64_at(&first, 104),
+            };
+            let header = Header::read(&first);
+            let freed_by = if u16_at(&first, 10) & FREED_BY_MARK == 0 {
+                FreedBy::Zeros
+            } else {
+                FreedBy::Mark
+            };
+            return Self::Sealed(Footer { header, contents }, freed_by);
         }
-        Some(Self {
-            header: Header {
-                nonce: u64_at(&sector, 16),
-                stream: StreamId(array_at(&sector, 24)),
-                opening: u64_at(&sector, 40),
-                bytes: u64_at(&sector, 48),
-                base: u64_at(&sector, 56),
-            },
-            contents: Contents {
-                last: u64_at(&sector, 64),
-                end: u64_at(&sector, 72),
-                records: u64_at(&sector, 80),
-                events: u64_at(&sector, 88),
-                bytes: u64_at(&sector, 96),
-                first_received: i64_at(&sector, 104),
-            },
-        })
+        if is_sealed(&second, HEADER_MAGIC) && known(&second) {
+            return Self::Open(Header::read(&second));
+        }
+        for sector in [first, second] {
+            if is_sealed(&sector, SPARE_MAGIC) && known(&sector) {
+                return Self::Spare {
+                    freed: u64_at(&sector, 24),
+                };
+            }
+        }
+        Self::Nothing
     }
+}
+
+/// The last block of a spare: a mark with a nonce of its own, twice. `freed` is the nonce of the segment that it was.
+pub(super) fn spare_mark(nonce: u64, freed: u64) -> [u8; BLOCK] {
+    let mut sector = [0; SECTOR];
+    put(&mut sector, 0, SPARE_MAGIC);
+    put(&mut sector, 8, &FORMAT.to_le_bytes());
+    put(&mut sector, 16, &nonce.to_le_bytes());
+    put(&mut sector, 24, &freed.to_le_bytes());
+    seal(&mut sector);
+    let mut block = [0; BLOCK];
+    put(&mut block, 0, &sector);
+    put(&mut block, SECOND_COPY, &sector);
+    block
 }
 
 fn seal(sector: &mut [u8; SECTOR]) {

@@ -58,6 +58,11 @@ struct Inner {
     /// Whether the system has no descriptors.
     starved: bool,
     unremovable: bool,
+    /// Bytes that may still be written, as on a full file system that copies what is overwritten.
+    room: Option<usize>,
+    /// One in so many reads returns a wrong byte; 0 = none.
+    misread_every: u64,
+    reads: u64,
     largest_write: usize,
     /// So many changes are still made before the disk dies.
     fuse: Option<u64>,
@@ -176,6 +181,16 @@ impl SimDisk {
         self.inner().starved = starved;
     }
 
+    /// From now on every `k`-th read returns one wrong byte; 0 = none.
+    pub(super) fn misread_every(&self, k: u64) {
+        self.inner().misread_every = k;
+    }
+
+    /// So many bytes may still be written, allocated or not, as on a full file system that copies what is overwritten.
+    pub(super) fn set_room(&self, bytes: Option<usize>) {
+        self.inner().room = bytes;
+    }
+
     /// From now on no file is removed.
     pub(super) fn keep_files(&self) {
         self.inner().unremovable = true;
@@ -198,6 +213,10 @@ impl SimDisk {
         inner.syncs = 0;
         inner.allocations = 0;
         inner.faults.push(fault);
+    }
+
+    pub(super) fn set_space(&self, space: Space) {
+        self.inner().space = space;
     }
 
     pub(super) fn set_free(&self, free_bytes: u64) {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::disk::Space;
 use super::held::{Appended, Segment, Sums};
 use super::ranges::Ranges;
+use super::survey::Identity;
 use super::{Part, Stream, StreamId};
 
 /// A segment of a stream.
@@ -69,6 +70,8 @@ pub(super) struct StreamState {
     pub(super) live: bool,
     /// As [`Stream::copied`].
     pub(super) copied: bool,
+    /// The number of the opening that began it.
+    pub(super) opening: u64,
     /// In the order of positions.
     pub(super) segments: Vec<Held>,
     pub(super) stored: Ranges,
@@ -78,6 +81,16 @@ pub(super) struct StreamState {
     pub(super) last: u64,
     /// Whether a segment that was given up may still be on the disk.
     pub(super) lingers: bool,
+    /// Positions that were in no file at the opening and should be: lost, unless the database holds them.
+    pub(super) absent: Ranges,
+    /// Those of them that were reported.
+    pub(super) reported: Ranges,
+}
+
+/// What follows at a position.
+pub(super) enum Next {
+    Segment(Arc<Segment>),
+    Missing(RangeInclusive<u64>),
 }
 
 /// All that the log's threads and callers share of its contents.
@@ -88,22 +101,32 @@ pub(super) struct State {
     pub(super) backlog_at_start_events: u64,
     pub(super) damaged_records: u64,
     pub(super) cut_segments: u64,
+    pub(super) missing_records: u64,
     pub(super) appended: u64,
     pub(super) volume: Space,
 }
 
 impl StreamState {
-    pub(super) fn new(id: StreamId, live: bool) -> Self {
+    pub(super) fn new(id: StreamId, live: bool, opening: u64) -> Self {
         Self {
             id,
             live,
             copied: false,
+            opening,
             segments: Vec::new(),
             stored: Ranges::default(),
             read: Ranges::default(),
             last: 0,
             lingers: false,
+            absent: Ranges::default(),
+            reported: Ranges::default(),
         }
+    }
+
+    /// What is missing, and not stored as such or otherwise.
+    pub(super) fn undecided(&self) -> Ranges {
+        let ranges = self.absent.ranges().iter();
+        Ranges::new(ranges.flat_map(|range| self.stored.missing(range)))
     }
 
     pub(super) fn hold(&mut self, segment: Arc<Segment>) {
@@ -124,15 +147,18 @@ impl StreamState {
         self.last = segment.last();
     }
 
-    /// The lowest position held, else the one after the last.
+    /// The lowest position held or missing, else the one after the last.
     pub(super) fn first(&self) -> u64 {
-        self.segments
-            .first()
-            .map_or(self.last + 1, |held| held.segment.header.base)
+        let held = self.segments.first().map(|held| held.segment.header.base);
+        let absent = self.absent.ranges().first().map(|range| *range.start());
+        held.into_iter()
+            .chain(absent)
+            .min()
+            .unwrap_or(self.last + 1)
     }
 
     pub(super) fn is_drained(&self) -> bool {
-        self.segments.iter().all(Held::is_stored)
+        self.segments.iter().all(Held::is_stored) && self.undecided().ranges().is_empty()
     }
 
     /// The parts of `range` that are held, segment by segment.
@@ -147,6 +173,15 @@ impl StreamState {
                 let last = held.segment.last().min(*range.end());
                 (first <= last).then(|| (held.segment.clone(), first..=last))
             })
+            .collect()
+    }
+
+    /// What is held in files that an older version perhaps freed, and that the database was not asked about.
+    pub(super) fn freed_perhaps(&self) -> Vec<RangeInclusive<u64>> {
+        self.segments
+            .iter()
+            .filter(|held| held.segment.identity == Identity::PerhapsFreed && !held.is_stored())
+            .map(|held| held.segment.header.base..=held.segment.last())
             .collect()
     }
 
@@ -246,22 +281,32 @@ impl State {
             .map(|held| held.segment.contents().first_received)
     }
 
-    /// The segment that holds position `n` of a stream, or the first after it.
-    pub(super) fn segment_at(&mut self, id: StreamId, n: u64) -> Option<Arc<Segment>> {
-        self.stream(id)?
-            .segments
+    /// The segment that holds position `n` of a stream, or the first after it, or what is missing there before it.
+    pub(super) fn next_at(&mut self, id: StreamId, n: u64) -> Option<Next> {
+        let stream = self.stream(id)?;
+        let segment = stream.segments.iter().find(|held| held.segment.last() >= n);
+        let missing = stream
+            .absent
+            .ranges()
             .iter()
-            .find(|held| held.segment.last() >= n)
-            .map(|held| held.segment.clone())
+            .find(|range| *range.end() >= n);
+        match (segment, missing) {
+            (Some(held), Some(range)) if held.segment.header.base < *range.start() => {
+                Some(Next::Segment(held.segment.clone()))
+            }
+            (_, Some(range)) => Some(Next::Missing(n.max(*range.start())..=*range.end())),
+            (Some(held), None) => Some(Next::Segment(held.segment.clone())),
+            (None, None) => None,
+        }
     }
 
     /// Lets go of the oldest sealed segment that has been wholly stored for at least `kept`, and that nobody reads.
     pub(super) fn take_stored(&mut self, kept: Duration) -> Option<Arc<Segment>> {
         for stream in &mut self.streams {
             let free = stream.segments.iter().position(|held| {
-                held.stored_since
-                    .is_some_and(|since| since.elapsed() >= kept)
-                    && held.segment.facts().sealed
+                held.stored_since.is_some_and(|since| {
+                    held.segment.identity == Identity::PerhapsFreed || since.elapsed() >= kept
+                }) && held.segment.facts().sealed
                     && Arc::strong_count(&held.segment) == 1
             });
             if let Some(at) = free {
@@ -273,7 +318,11 @@ impl State {
 
     /// Drops old streams that hold nothing more; called once the removal of their segments is durable.
     pub(super) fn drop_emptied(&mut self) {
-        self.streams
-            .retain(|stream| stream.live || stream.lingers || !stream.segments.is_empty());
+        self.streams.retain(|stream| {
+            stream.live
+                || stream.lingers
+                || !stream.segments.is_empty()
+                || !stream.undecided().ranges().is_empty()
+        });
     }
 }

@@ -1,6 +1,7 @@
 //! The segment files of a directory, and what their first and last blocks say.
 //!
-//! **Invariant:** nothing is changed, no file stays open, and no length in a file is trusted before its checksum.
+//! **Invariant:** nothing is changed, no file stays open, and no length in a file is trusted before its checksum. A block
+//! that cannot be made out is read again before it counts as lost.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,18 +10,58 @@ use std::sync::Arc;
 use super::OpenError;
 use super::disk::{Disk, DiskFile, read_full};
 use super::recovery::{SMALLEST_SEGMENT, failed};
-use super::segment::{BLOCK, BLOCK_BYTES, Begin, Contents, Footer, Header};
+use super::scan::{READS, first_record};
+use super::segment::{BLOCK, BLOCK_BYTES, Begin, Contents, End, FreedBy, Header};
 
 /// One segment file as it was found. There may be more of them than descriptors: whoever reads one opens it.
 pub(super) struct Surveyed {
     pub(super) path: PathBuf,
     pub(super) bytes: u64,
-    pub(super) begin: Begin,
+    pub(super) kind: Kind,
     /// When it has a valid footer.
     pub(super) sealed: Option<Contents>,
 }
 
+/// What a segment file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Segment(Header, Identity),
+    /// Records of one nonce, in a file that says neither of which stream they are nor from which position on.
+    Unidentified {
+        nonce: u64,
+        /// The position of the first that was found.
+        first: u64,
+        identity: Identity,
+    },
+    /// Holds nothing that is needed.
+    Spare,
+    /// Neither block says anything, and the first is zeros.
+    Blank,
+    /// Of a format that this version does not know.
+    Newer(u16),
+    Unreadable,
+}
+
+/// How it is known which segment a file holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Identity {
+    /// From its first block.
+    FirstBlock,
+    /// From elsewhere: the first block is lost.
+    Restored,
+    /// From elsewhere: the first block is zeros, as older versions also freed a segment. Only the database can tell.
+    PerhapsFreed,
+}
+
 impl Surveyed {
+    pub(super) fn perhaps_freed(&self) -> bool {
+        matches!(self.kind, Kind::Segment(_, Identity::PerhapsFreed))
+    }
+
+    pub(super) fn is_restored(&self) -> bool {
+        matches!(self.kind, Kind::Segment(_, Identity::Restored))
+    }
+
     pub(super) fn open(&self, disk: &dyn Disk) -> io::Result<Arc<dyn DiskFile>> {
         disk.open(&self.path)
     }
@@ -30,45 +71,190 @@ impl Surveyed {
 pub(super) fn survey(disk: &dyn Disk, dir: &Path) -> Result<Vec<Surveyed>, OpenError> {
     const ADVICE: &str = "the files of the log must be readable and writable";
     let listed = disk.list(dir).map_err(|error| failed(dir, error, ADVICE))?;
-    listed
-        .into_iter()
-        .filter(|file| number(&file.path).is_some())
-        .map(|file| {
-            look_at(disk, &file.path, file.bytes).map_err(|error| failed(&file.path, error, ADVICE))
-        })
-        .collect()
+    let mut files = Vec::new();
+    for file in listed {
+        if number(&file.path).is_some() {
+            let surveyed = look_at(disk, &file.path, file.bytes)
+                .map_err(|error| failed(&file.path, error, ADVICE))?;
+            files.push(surveyed);
+        }
+    }
+    identify(&mut files);
+    Ok(files)
 }
 
 fn look_at(disk: &dyn Disk, path: &Path, bytes: u64) -> io::Result<Surveyed> {
     let file = disk.open(path)?;
-    let mut block = [0; BLOCK];
-    read_full(&*file, &mut block, 0)?;
-    let mut begin = Header::decode(&block);
-    let length = match begin {
-        Begin::Segment(header) => header.bytes,
-        Begin::Unreadable => bytes,
-        Begin::Spare | Begin::Newer(_) => 0,
+    let (mut kind, mut sealed) = from_blocks(&*file, bytes)?;
+    for read in 1..READS {
+        // One that is sound but for its footer is mostly one that has none.
+        if rank(kind) == BEST && (sealed.is_some() || read > 1) {
+            break;
+        }
+        file.forget(0, BLOCK_BYTES);
+        file.forget(bytes.saturating_sub(BLOCK_BYTES), BLOCK_BYTES);
+        let (again, sealed_again) = from_blocks(&*file, bytes)?;
+        if rank(again) >= rank(kind) {
+            kind = again;
+        }
+        sealed = sealed.or(sealed_again);
+    }
+    let kind = match kind {
+        Kind::Blank => from_records(&*file, bytes, Identity::PerhapsFreed)?.unwrap_or(Kind::Spare),
+        Kind::Unreadable => {
+            from_records(&*file, bytes, Identity::Restored)?.unwrap_or(Kind::Unreadable)
+        }
+        kind => kind,
     };
-    let mut sealed = None;
-    if length >= SMALLEST_SEGMENT.min(3 * BLOCK_BYTES) {
-        let mut block = [0; BLOCK];
-        read_full(&*file, &mut block, length - BLOCK_BYTES)?;
-        let footer = Footer::decode(&block);
-        if let (Begin::Unreadable, Some(footer)) = (&begin, footer) {
-            begin = Begin::Segment(footer.header);
-        }
-        if let (Begin::Segment(header), Some(footer)) = (&begin, footer)
-            && footer.header == *header
-        {
-            sealed = Some(footer.contents);
-        }
+    if !matches!(kind, Kind::Segment(..)) {
+        sealed = None;
     }
     Ok(Surveyed {
         path: path.to_owned(),
         bytes,
-        begin,
+        kind,
         sealed,
     })
+}
+
+const BEST: u8 = 4;
+
+/// What is to be believed when two reads differ.
+fn rank(kind: Kind) -> u8 {
+    match kind {
+        Kind::Newer(_) | Kind::Segment(_, Identity::FirstBlock) => BEST,
+        Kind::Spare => 3,
+        Kind::Segment(..) => 2,
+        Kind::Unidentified { .. } | Kind::Blank => 1,
+        Kind::Unreadable => 0,
+    }
+}
+
+/// What the first and the last block say.
+fn from_blocks(file: &dyn DiskFile, bytes: u64) -> io::Result<(Kind, Option<Contents>)> {
+    let begin = Header::decode(&block(file, 0)?);
+    let length = match begin {
+        Begin::Segment(header) => header.bytes,
+        Begin::Zeros | Begin::Unreadable => bytes,
+        Begin::Newer(_) => 0,
+    };
+    let end = if length >= SMALLEST_SEGMENT.min(3 * BLOCK_BYTES) {
+        End::decode(&block(file, length - BLOCK_BYTES)?)
+    } else {
+        End::Nothing
+    };
+    Ok(match (begin, end) {
+        (Begin::Newer(found), _) => (Kind::Newer(found), None),
+        // Freed, but for the last step.
+        (Begin::Segment(header), End::Spare { freed }) if freed == header.nonce => {
+            (Kind::Spare, None)
+        }
+        (Begin::Segment(header), End::Sealed(footer, _)) if footer.header == header => (
+            Kind::Segment(header, Identity::FirstBlock),
+            Some(footer.contents),
+        ),
+        (Begin::Segment(header), _) => (Kind::Segment(header, Identity::FirstBlock), None),
+        (_, End::Spare { .. }) => (Kind::Spare, None),
+        (Begin::Zeros, End::Sealed(footer, FreedBy::Zeros)) => (
+            Kind::Segment(footer.header, Identity::PerhapsFreed),
+            Some(footer.contents),
+        ),
+        (_, End::Sealed(footer, _)) => (
+            Kind::Segment(footer.header, Identity::Restored),
+            Some(footer.contents),
+        ),
+        (_, End::Open(header)) => (Kind::Segment(header, Identity::Restored), None),
+        (Begin::Zeros, End::Nothing) => (Kind::Blank, None),
+        (Begin::Unreadable, End::Nothing) => (Kind::Unreadable, None),
+    })
+}
+
+fn block(file: &dyn DiskFile, at: u64) -> io::Result<[u8; BLOCK]> {
+    let mut block = [0; BLOCK];
+    read_full(file, &mut block, at)?;
+    Ok(block)
+}
+
+/// A file whose first and last block say nothing may hold records all the same.
+fn from_records(file: &dyn DiskFile, bytes: u64, identity: Identity) -> io::Result<Option<Kind>> {
+    let first = first_record(file, bytes)?;
+    Ok(first.map(|(nonce, record)| Kind::Unidentified {
+        nonce,
+        first: record.n,
+        identity,
+    }))
+}
+
+/// Finds the stream of records whose file does not name it: the only one that lacks just their positions between two of its
+/// files, or behind the last.
+fn identify(files: &mut [Surveyed]) {
+    let known: Vec<(Header, Option<u64>)> = files
+        .iter()
+        .filter_map(|file| match file.kind {
+            Kind::Segment(header, _) => Some((header, file.sealed.map(|contents| contents.last))),
+            _ => None,
+        })
+        .collect();
+    for file in files {
+        let Kind::Unidentified {
+            nonce,
+            first,
+            identity,
+        } = file.kind
+        else {
+            continue;
+        };
+        let mut claims: Vec<Header> = known
+            .iter()
+            .filter_map(|(header, last)| {
+                let base = last.filter(|last| *last < first)? + 1;
+                let taken = known.iter().any(|(other, _)| {
+                    other.stream == header.stream && (base..=first).contains(&other.base)
+                });
+                (!taken).then_some(Header {
+                    nonce,
+                    base,
+                    bytes: file.bytes,
+                    ..*header
+                })
+            })
+            .collect();
+        claims.extend(before_the_first(&known, nonce, first, file.bytes));
+        claims.sort_by_key(|claim| claim.base);
+        if let [.., header] = claims[..]
+            && claims
+                .iter()
+                .filter(|claim| claim.base == header.base)
+                .count()
+                == 1
+        {
+            file.kind = Kind::Segment(header, identity);
+        }
+    }
+}
+
+/// Streams whose first file begins behind position `first`, where that is their very first.
+fn before_the_first(
+    known: &[(Header, Option<u64>)],
+    nonce: u64,
+    first: u64,
+    bytes: u64,
+) -> Vec<Header> {
+    let mut claims: Vec<Header> = Vec::new();
+    for (header, _) in known {
+        let is_first = known
+            .iter()
+            .all(|(other, _)| other.stream != header.stream || other.base >= header.base);
+        if first == 1 && is_first && header.base > 1 {
+            claims.push(Header {
+                nonce,
+                base: 1,
+                bytes,
+                ..*header
+            });
+        }
+    }
+    claims
 }
 
 /// The number in a segment's name.

@@ -1,7 +1,8 @@
 //! The one thread that appends: takes all that waits, writes it with one call, syncs once, answers all.
 //!
-//! **Invariant:** nobody is told `Ok` before the sync returned, and after a failed write or sync nothing is written
-//! again.
+//! **Invariant:** nobody is told `Ok` before the sync returned, and no byte of a group whose write or sync failed is written
+//! again. After a failed sync, or a failed write for any reason but a full volume, nothing is written at all. After a write
+//! that found the volume full, the next is into another file, and no record is in it.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -12,13 +13,18 @@ use std::time::{Duration, Instant};
 
 use crate::observe::metrics::{LOG_APPEND_BYTES_TOTAL, LOG_SYNC_SECONDS};
 
-use super::disk::{DiskFile, write_all};
+use super::disk::{DiskFile, is_full, write_all};
 use super::held::{Appended, Segment};
 use super::pool::{Shortage, own_size};
 use super::queue::{Taken, Waiting};
 use super::record::{Class, HEADER_BYTES, Header};
 use super::segment::{self, BLOCK, BLOCK_BYTES, Contents, Footer};
 use super::{AppendError, Core, Position, StreamId, lock};
+
+use full_volume::{GroupError, write_group_at};
+
+/// A volume that is full for allocated space too.
+mod full_volume;
 
 /// An idle log says what is synced so long after its last sync.
 pub(super) const MARK_AFTER: Duration = Duration::from_secs(1);
@@ -37,6 +43,8 @@ struct Active {
     end: u64,
     /// Whether the first group, and the header with it, is written.
     begun: bool,
+    /// When to look next whether it is old enough to be sealed; `None` = never.
+    ages: Option<Instant>,
 }
 
 impl Active {
@@ -62,6 +70,9 @@ pub(super) struct Writer {
     synced: u64,
     /// What the newest mark, or footer, on disk says.
     marked: u64,
+    /// After a write that found the volume full: the positions that its group had. The next segment begins with them as a
+    /// hole, and takes records once that is synced.
+    unwritten: Option<u64>,
     last_sync: Instant,
     /// Taken from the queue and not yet answered.
     waiting: VecDeque<Waiting>,
@@ -80,6 +91,7 @@ impl Writer {
             active: None,
             synced: 0,
             marked: 0,
+            unwritten: None,
             last_sync: Instant::now(),
             waiting: VecDeque::new(),
             buffer: Vec::new(),
@@ -119,14 +131,37 @@ impl Writer {
 
     fn serve(&mut self) -> io::Result<()> {
         loop {
-            let deadline =
+            let mark =
                 (self.marked < self.synced).then(|| self.last_sync + self.core.settings.mark_after);
+            let ages = self.active.as_ref().and_then(|active| active.ages);
+            let deadline = mark.into_iter().chain(ages).min();
             match self.core.queue.take(&mut self.waiting, deadline) {
                 Taken::Records => self.write_all_waiting()?,
-                Taken::Nothing => self.mark()?,
+                Taken::Nothing => {}
                 Taken::Closed => return self.seal(),
             }
+            let now = Instant::now();
+            if ages.is_some_and(|at| now >= at) {
+                self.seal_if_aged(now)?;
+            }
+            if self.marked < self.synced && now >= self.last_sync + self.core.settings.mark_after {
+                self.mark()?;
+            }
         }
+    }
+
+    /// Seals the segment once its oldest record is stored and has been kept for its time: an open one is never freed, and
+    /// while little arrives it would keep what was long deleted elsewhere.
+    fn seal_if_aged(&mut self, now: Instant) -> io::Result<()> {
+        let Some(active) = &mut self.active else {
+            return Ok(());
+        };
+        let base = active.segment.header.base;
+        if lock(&self.core.state).live().stored.contains(base) {
+            return self.seal();
+        }
+        active.ages = now.checked_add(self.core.settings.aging() / 8);
+        Ok(())
     }
 
     fn write_all_waiting(&mut self) -> io::Result<()> {
@@ -197,8 +232,21 @@ impl Writer {
             file: spare.file,
             end: BLOCK_BYTES,
             begun: false,
+            ages: Instant::now().checked_add(self.core.settings.aging()),
         });
         self.core.wake_keeper();
+        if let Some(positions) = self.unwritten {
+            match self.begin_with_hole(positions) {
+                Ok(()) => self.core.note_writable(true),
+                Err(GroupError::Disk(error)) => return Err(error),
+                Err(GroupError::Full) => {
+                    if let Some(active) = self.active.take() {
+                        self.core.discard(&active.segment);
+                    }
+                    return Ok(Err(Shortage::Volume));
+                }
+            }
+        }
         Ok(Ok(()))
     }
 
@@ -217,12 +265,13 @@ impl Writer {
         let count = fitting.count();
         let own_size = active.segment.header.bytes != self.core.settings.segment_bytes;
         let first = self.synced + 1;
-        let written = self
-            .lay_out(count)
-            .and_then(|end| self.write_and_sync(count, end));
-        if let Err(error) = &written {
-            // Nobody hears of the failure before it shows in the status.
-            self.core.break_down(error);
+        let laid_out = self.lay_out(count).map_err(GroupError::from);
+        let written = laid_out.and_then(|end| self.write_and_sync(count, end));
+        // Nobody hears of the failure before it shows in the status.
+        match &written {
+            Ok(()) => {}
+            Err(GroupError::Full) => self.leave(count as u64),
+            Err(GroupError::Disk(error)) => self.core.break_down(error),
         }
         for (n, record) in (first..).zip(self.waiting.drain(..count)) {
             record.answer(match written {
@@ -233,8 +282,11 @@ impl Writer {
                 Err(_) => Err(AppendError::Unknown),
             });
         }
-        written?;
-        if own_size { self.seal() } else { Ok(()) }
+        match written {
+            Ok(()) if own_size => self.seal(),
+            Ok(()) | Err(GroupError::Full) => Ok(()),
+            Err(GroupError::Disk(error)) => Err(error),
+        }
     }
 
     /// Lays the first `count` waiting records out in `pieces`; where in the segment the group will end.
@@ -296,7 +348,7 @@ impl Writer {
     }
 
     /// Writes what is laid out, syncs it, and lets it be read.
-    fn write_and_sync(&mut self, count: usize, end: u64) -> io::Result<()> {
+    fn write_and_sync(&mut self, count: usize, end: u64) -> Result<(), GroupError> {
         let active = self.active.as_mut().expect("a group has a segment");
         let at = if active.begun { active.end } else { 0 };
         let mut slices: Vec<IoSlice<'_>> = self
@@ -309,7 +361,7 @@ impl Writer {
             .collect();
         let last = self.synced + count as u64;
         lock(&self.core.state).appended = last;
-        write_all(&*active.file, &mut slices, at)?;
+        write_group_at(active, &mut slices, at)?;
         timed_sync(&*active.file)?;
         self.last_sync = Instant::now();
         self.synced = last;
@@ -349,8 +401,11 @@ impl Writer {
             .extend_from_slice(&header.encode(active.segment.header.nonce));
         self.buffer.resize(BLOCK, 0);
         self.pieces.push(Piece::Copied(0..BLOCK));
-        self.write_and_sync(0, end)?;
-        self.marked = self.synced;
+        match self.write_and_sync(0, end) {
+            Ok(()) => self.marked = self.synced,
+            Err(GroupError::Full) => self.leave(0),
+            Err(GroupError::Disk(error)) => return Err(error),
+        }
         Ok(())
     }
 
@@ -369,8 +424,15 @@ impl Writer {
         }
         .encode();
         let at = active.segment.header.bytes - BLOCK_BYTES;
-        write_all(&*active.file, &mut [IoSlice::new(&footer)], at)?;
-        timed_sync(&*active.file)?;
+        match write_all(&*active.file, &mut [IoSlice::new(&footer)], at) {
+            Ok(()) => timed_sync(&*active.file)?,
+            Err(error) if is_full(&error) => {
+                self.active = Some(active);
+                self.leave(0);
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        }
         active.segment.facts().sealed = true;
         self.marked = self.synced;
         self.core.wake_keeper();

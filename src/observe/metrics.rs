@@ -154,7 +154,7 @@ pub const ALL: &[Metric] = &[
     gauge(LOG_POSITION, Unit::Count, "Number of the newest record of the live stream that is appended, synced, or stored with all before it."),
     gauge(LOG_VOLUME_FREE_BYTES, Unit::Bytes, "Free space of the volume that the log is on."),
     gauge(LOG_VOLUME_SIZE_BYTES, Unit::Bytes, "Size of the volume that the log is on."),
-    counter(LOG_DAMAGED_RECORDS_TOTAL, Unit::Count, "Records of the log that were damaged on disk; each is a dead letter."),
+    counter(LOG_DAMAGED_RECORDS_TOTAL, Unit::Count, "Records of the log that were damaged on disk or are in no file any more; they are dead letters."),
     gauge(LOG_RETAINED_SECONDS, Unit::Seconds, "How far back stored records are still kept in the log."),
     counter(WRITE_EVENTS_TOTAL, Unit::Count, "Events that were committed in the database."),
     histogram(WRITE_BATCH_SECONDS, Unit::Seconds, SECONDS, "Time that one batch took, from its first statement to its commit."),

@@ -51,6 +51,7 @@ impl Report {
                     && !self.pulse.replica_away
                     && self.writing
                     && self.obstacles.is_empty()
+                    && self.log.missing_records == 0
                     && !self.log.full;
                 if sound { Status::Ok } else { Status::Degraded }
             }
@@ -71,11 +72,14 @@ impl Report {
             problems.push("the service is stopping: send events elsewhere".to_owned());
         }
         if self.log.full {
-            problems.push(
-                "the log is full and new events are refused: let the database catch up, free space on the volume, or \
-                 raise RUVVECTOR_LOG_MAX_BYTES"
-                    .to_owned(),
-            );
+            problems.push(self.why_full());
+        }
+        if self.log.missing_records > 0 {
+            problems.push(format!(
+                "{} acknowledged records are in no file of the log: a file was removed, emptied or cut short. Stop the \
+                 service and put it back from a backup, if there is one; this is reported until the next start",
+                self.log.missing_records
+            ));
         }
         if self.pulse.database.is_none() {
             let meanwhile = if self.log.full {
@@ -83,8 +87,15 @@ impl Report {
             } else {
                 "events are taken and kept in the log; "
             };
+            let (what, advice) = match self.pulse.refusal {
+                Some(advice) => ("takes no connection", advice),
+                None => (
+                    "does not answer",
+                    "look at the database and the network to it",
+                ),
+            };
             problems.push(format!(
-                "the database ({}) does not answer: {meanwhile}look at the database and the network to it",
+                "the database ({}) {what}: {meanwhile}{advice}",
                 self.kind
             ));
         }
@@ -98,6 +109,22 @@ impl Report {
         problems.extend(self.obstacles.iter().cloned());
         problems.extend(self.notices.iter().cloned());
         problems
+    }
+
+    fn why_full(&self) -> String {
+        if !self.log.at_floor {
+            return "the log is full and new events are refused: let the database catch up, free space on the volume, or \
+                    raise RUVVECTOR_LOG_MAX_BYTES"
+                .to_owned();
+        }
+        let mib = |bytes: u64| bytes >> 20;
+        format!(
+            "the volume of the log has {} MiB free of {} MiB and new events are refused, as a further file of the log takes \
+             {} MiB with the space that stays free: free space on the volume, or lower RUVVECTOR_LOG_FREE_FLOOR_BYTES",
+            mib(self.log.volume_free_bytes),
+            mib(self.log.volume_size_bytes),
+            mib(self.log.volume_needed_bytes)
+        )
     }
 
     /// What keeps the status from being ok.
@@ -237,6 +264,7 @@ mod tests {
             },
             pulse: Pulse {
                 database: Some(Duration::from_micros(1_234)),
+                refusal: None,
                 replica_away: false,
             },
             writing: true,

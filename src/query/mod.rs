@@ -15,6 +15,7 @@ use axum::response::Response;
 use axum::routing::get;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::memory::Shares;
 use crate::observe::metrics::QUERY_SECONDS;
 use crate::observe::own_traces::spans::{self, System};
 use crate::observe::own_traces::traced;
@@ -80,6 +81,8 @@ pub struct Options {
     pub concurrency: usize,
     /// A page that would be larger is cut at whole events, at least one.
     pub answer_bytes: usize,
+    /// All answers together: [`crate::memory::Shares`].
+    pub memory_bytes: usize,
     /// So many of the newest rows are looked through in PostgreSQL before its block ranges are asked.
     pub window_rows: u32,
 }
@@ -94,8 +97,17 @@ impl Default for Options {
             timeout: Duration::from_secs(30),
             concurrency: 8,
             answer_bytes: 32 << 20,
+            memory_bytes: Shares::of(None).query_bytes,
             window_rows: 20_000,
         }
+    }
+}
+
+impl Options {
+    /// The largest answer that fits the memory of all answers, while it is written too.
+    #[must_use]
+    pub const fn answer_bytes_max(&self) -> usize {
+        self.memory_bytes / 2
     }
 }
 

@@ -305,9 +305,6 @@ fn json_filter(name: &str, value: &str) -> Result<Filter, QueryError> {
         _ => return Err(unknown(name)),
     };
     match &filter {
-        _ if name.ends_with('.') && name.find('.') == Some(name.len() - 1) => Err(
-            QueryError::parameter(name, format!("{name} must be followed by a key")),
-        ),
         Filter::Metadata(path, _) if path.len() > PATH_MAX => Err(QueryError::parameter(
             name,
             format!("a path has at most {PATH_MAX} segments"),
@@ -316,7 +313,7 @@ fn json_filter(name: &str, value: &str) -> Result<Filter, QueryError> {
     }
 }
 
-/// Splits at `.`; `\.` is a literal dot.
+/// Splits at `.`; `\.` is a literal dot. A segment may be empty, as may a key: the empty path is the key `""`.
 fn segments(path: &str) -> Vec<String> {
     let mut segments = vec![String::new()];
     let mut characters = path.chars().peekable();

@@ -13,10 +13,10 @@ use hyper::body::Body as _;
 use metrics::Counter;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::budget::{Refused, Reservation};
 use super::retry;
 use crate::error::Error;
 use crate::event::Signal;
+use crate::memory::budget::{Refused, Reservation};
 
 /// A refused request's body up to this size is read and dropped, so that its connection can be used again.
 const DISCARD_BYTES: u64 = 64 << 10;
@@ -184,8 +184,8 @@ mod tests {
 
     use futures_util::stream;
 
-    use super::super::budget::Budget;
     use super::{Body, Bytes, Counter, Duration, Error, Instant, Limits, Signal, read};
+    use crate::memory::budget::Budget;
 
     fn limits(wire_bytes: usize, total: Duration, idle: Duration) -> Limits {
         Limits {
@@ -198,7 +198,7 @@ mod tests {
     }
 
     async fn read_pieces(pieces: &[&'static [u8]]) -> Result<(Bytes, usize), Error> {
-        let budget = Arc::new(Budget::new(3000));
+        let budget = Arc::new(Budget::new(3000, 1500, metrics::Gauge::noop()));
         let mut held = budget.reservation();
         let pieces: Vec<_> = pieces
             .iter()
@@ -233,7 +233,8 @@ mod tests {
         let read_within = async |body: Body, total_ms: u64, idle_ms: u64| {
             let total = Duration::from_millis(total_ms);
             let limits = limits(1 << 20, total, Duration::from_millis(idle_ms));
-            let mut held = Arc::new(Budget::new(4 << 20)).reservation();
+            let mut held =
+                Arc::new(Budget::new(4 << 20, 2 << 20, metrics::Gauge::noop())).reservation();
             read(body, &limits, &mut held, &Counter::noop()).await
         };
         let stalled = Body::from_stream(stream::pending::<Result<Bytes, std::io::Error>>());

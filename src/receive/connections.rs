@@ -1,9 +1,10 @@
 //! The accept loop, and one connection's life: HTTP/1.1 and HTTP/2 without TLS on the same port (RFC 9113, section 3.3).
 //!
 //! **Invariant:** a connection is ended between requests, never within one that makes progress, and never by a reset
-//! while its client still sends.
+//! while its client still sends. One of HTTP/2 is ended in two steps, a round trip apart (RFC 9113, section 6.8).
 
 use std::convert::Infallible;
+use std::error::Error;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
@@ -14,7 +15,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::http::header::CONNECTION;
-use axum::http::{HeaderValue, Request, Version};
+use axum::http::{HeaderName, HeaderValue, Request, Version};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -45,10 +46,13 @@ const HTTP2_STREAM_WINDOW_BYTES: u32 = 1 << 20;
 const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
 /// Until a failed accept is tried again: out of descriptors, it would fail at once.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+/// RFC 2068, section 19.7.1.1; honoured by Node's and Apache's clients among others.
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 /// How long what a client still sends is read after the last answer, as closing at once would reset it.
 const LINGER: Duration = Duration::from_secs(2);
 /// How long the service waits, when it stops, for the first request of a new connection, for the rest of a head that has
-/// begun to come in, and for places for those in the queue; and how often it looks at a head.
+/// begun to come in, and for places for those in the queue; how long a connection at the end of its rest is kept for a
+/// request that has arrived unread; and how often it looks at a head.
 const LAST_HEADS: Duration = Duration::from_secs(1);
 const HEAD_AGAIN: Duration = Duration::from_millis(20);
 
@@ -136,6 +140,14 @@ pub async fn serve(
     drop(door);
     open.close();
     open.wait().await;
+}
+
+/// The rest that clients of HTTP/1.1 are offered between requests: less than they get, so that one that keeps to it never
+/// sends to a connection that is being closed.
+fn offered_rest(idle: Duration) -> Option<HeaderValue> {
+    let seconds = idle.mul_f64(0.9).as_secs();
+    let value = format!("timeout={seconds}");
+    (seconds > 0).then(|| HeaderValue::try_from(value).expect("ASCII"))
 }
 
 /// Where connections come in.
@@ -234,7 +246,8 @@ enum Leaving {
     No,
     /// It ends after the request whose head is to come or is coming in, if that is whole by then.
     Soon(Instant),
-    /// The protocol was asked to end it; cut when it still only waits by then.
+    /// The protocol was asked to end it: over HTTP/1 it does so at once or after the answer, over HTTP/2 once the client
+    /// has acknowledged, so that calls which crossed the announcement are served. Closed if it still only waits by then.
     Asked(Instant),
 }
 
@@ -255,11 +268,18 @@ impl Connection {
         let service = {
             let (wire, last_sent) = (self.wire.clone(), last_sent.clone());
             let local = self.local.map(|local| LocalAddress(local.ip()));
+            let rest = offered_rest(self.idle);
             service_fn(move |mut request: Request<Incoming>| {
                 if let Some(local) = local {
                     request.extensions_mut().insert(local);
                 }
-                answer(wire.clone(), last_sent.clone(), router.clone(), request)
+                answer(
+                    wire.clone(),
+                    last_sent.clone(),
+                    rest.clone(),
+                    router.clone(),
+                    request,
+                )
             })
         };
         let io = TokioIo::new(self.wire.clone());
@@ -272,8 +292,8 @@ impl Connection {
             let now = Instant::now();
             let wake = match leaving {
                 Leaving::No => deadline,
-                Leaving::Soon(by) if matches!(phase, Phase::Fresh | Phase::Head) && now < by => {
-                    deadline.min(now + HEAD_AGAIN)
+                Leaving::Soon(by) if now < by && self.wire.has_head_to_come(phase) => {
+                    by.min(now + HEAD_AGAIN)
                 }
                 Leaving::Soon(_) => {
                     connection.as_mut().graceful_shutdown();
@@ -281,13 +301,14 @@ impl Connection {
                     continue;
                 }
                 Leaving::Asked(_) if phase == Phase::Busy => deadline,
-                Leaving::Asked(by) => deadline.min(by),
+                Leaving::Asked(by) => by,
             };
             tokio::select! {
+                // The protocol first: it reads what has come, and sends what it was asked to send.
+                biased;
                 result = connection.as_mut() => {
                     if let Err(error) = result {
-                        self.failed.increment(1);
-                        tracing::debug!(%error, "a connection ended with an error");
+                        self.failed_by(&*error);
                     }
                     return End::Closed;
                 }
@@ -296,11 +317,14 @@ impl Connection {
                     let (phase, deadline) = self.wire.phase(self.header_timeout, self.idle);
                     match (leaving, phase) {
                         (Leaving::No, Phase::Idle) if deadline <= now => {
-                            leaving = Leaving::Soon(now);
+                            leaving = Leaving::Soon(now + LAST_HEADS);
                         }
-                        (Leaving::Asked(by), Phase::Fresh | Phase::Head | Phase::Idle) if by <= now => {
+                        // It has only rested, and its client does not acknowledge: it is gone, or hangs.
+                        (Leaving::Asked(by), Phase::Idle) if by <= now => return End::Closed,
+                        (Leaving::Asked(by), Phase::Fresh | Phase::Head) if by <= now => {
                             return End::Cut;
                         }
+                        (Leaving::Soon(_) | Leaving::Asked(_), Phase::Idle) => {}
                         _ if deadline <= now => return End::Cut,
                         _ => {}
                     }
@@ -318,6 +342,16 @@ impl Connection {
         }
     }
 
+    /// Counts a conversation that ended with an error, unless its client went away while the connection rested.
+    fn failed_by(&self, error: &(dyn Error + 'static)) {
+        tracing::debug!(%error, "a connection ended with an error");
+        let (phase, _) = self.wire.phase(self.header_timeout, self.idle);
+        let rested = matches!(phase, Phase::Fresh | Phase::Idle);
+        if !rested || !is_of_the_socket(error) {
+            self.failed.increment(1);
+        }
+    }
+
     /// Lets the next answer be the last; an idle client of HTTP/1 could have sent a request just now.
     fn tell(&self) -> bool {
         self.wire.set_last();
@@ -325,23 +359,34 @@ impl Connection {
     }
 }
 
+/// Whether the socket failed, and not what came over it.
+fn is_of_the_socket(error: &(dyn Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |error| (*error).source()).any(<dyn Error>::is::<io::Error>)
+}
+
 /// One request: the router's answer, which keeps the connection busy until it is sent.
 async fn answer(
     wire: Wire,
     last_sent: CancellationToken,
+    rest: Option<HeaderValue>,
     mut router: Router,
     request: Request<Incoming>,
 ) -> Result<axum::http::Response<Answering>, Infallible> {
     let version = request.version();
     let under_way = wire.begin(version);
     let mut response = router.call(request.map(Body::new)).await?;
-    if wire.is_last() {
-        if version == Version::HTTP_2 {
-            last_sent.cancel();
-        } else {
-            let close = HeaderValue::from_static("close");
-            response.headers_mut().insert(CONNECTION, close);
+    let headers = response.headers_mut();
+    match (wire.is_last(), version) {
+        (true, Version::HTTP_2) => last_sent.cancel(),
+        (true, _) => {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
+        (false, Version::HTTP_11) => {
+            if let Some(rest) = rest {
+                headers.insert(KEEP_ALIVE, rest);
+            }
+        }
+        (false, _) => {}
     }
     Ok(response.map(|body| Answering { body, under_way }))
 }

@@ -12,13 +12,15 @@ use tokio::time::Instant;
 
 use self::admission::Admission;
 use self::answers::Form;
-use self::budget::Budget;
 use self::duplicates::Duplicates;
 use crate::decode;
 use crate::error::Error;
 use crate::event::Signal;
 use crate::log::{Log, now_unix_nano};
+use crate::memory::budget::Budget;
+use crate::memory::{Shares, limit};
 use crate::observe::Readiness;
+use crate::observe::metrics::RECEIVE_INFLIGHT_BYTES;
 use crate::write::Progress;
 
 /// The sockets.
@@ -50,12 +52,6 @@ mod media;
 
 /// A body under limits.
 mod body;
-
-/// The memory of all requests in flight.
-mod budget;
-
-/// How much memory there is for them.
-pub(crate) mod memory_limit;
 
 /// The whole way of a request: read, decode, append.
 mod take;
@@ -146,7 +142,7 @@ impl Default for Options {
             body_timeout: Duration::from_secs(30),
             body_idle_timeout: Duration::from_secs(10),
             handling_timeout: Duration::from_secs(8),
-            keep_alive_idle: Duration::from_secs(60),
+            keep_alive_idle: Duration::from_secs(180),
             connection_age: Duration::from_secs(300),
             connections: 2048,
             http2_streams: 128,
@@ -187,7 +183,12 @@ impl Receiver {
     pub fn new(log: Log, progress: Progress, options: Options) -> Self {
         let budget_bytes = options
             .inflight_bytes
-            .unwrap_or_else(memory_limit::default_budget_bytes);
+            .unwrap_or_else(|| Shares::of(limit::detected_bytes()).receive_bytes);
+        let budget = Budget::new(
+            budget_bytes,
+            budget_bytes / 2,
+            metrics::gauge!(RECEIVE_INFLIGHT_BYTES),
+        );
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let stage = Stage {
             log,
@@ -196,7 +197,7 @@ impl Receiver {
             duplicates: Arc::new(Duplicates::new(&options)),
             options,
             check: decode::check,
-            budget: Arc::new(Budget::new(budget_bytes)),
+            budget: Arc::new(budget),
             decoders: Arc::new(Semaphore::new(cores)),
         };
         Self {
@@ -223,7 +224,7 @@ impl Receiver {
             Signal::Event => options.ingest_decoded_bytes,
             Signal::Span | Signal::Log | Signal::Metric => options.otlp_decoded_bytes,
         };
-        setting.min(self.stage.budget.share_bytes())
+        setting.min(self.stage.budget.most_bytes())
     }
 
     /// For a body that begins to be read now.
@@ -236,7 +237,7 @@ impl Receiver {
         body::Limits {
             signal,
             client_end: None,
-            wire_bytes: wire_bytes.min(self.stage.budget.share_bytes()),
+            wire_bytes: wire_bytes.min(self.stage.budget.most_bytes()),
             end: Instant::now() + options.body_timeout,
             idle: options.body_idle_timeout,
         }

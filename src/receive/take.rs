@@ -14,7 +14,6 @@ use tokio::sync::AcquireError;
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::Span;
 
-use super::budget::Reservation;
 use super::duplicates::{Claim, First};
 use super::grpc::message;
 use super::identity::{By, Identity, Key};
@@ -25,6 +24,7 @@ use crate::decode::{self, Checked, DecodeError, Source};
 use crate::error::Error;
 use crate::event::{Encoding, Signal};
 use crate::log::{AppendError, Log, NewRecord, Position, now_unix_nano};
+use crate::memory::budget::Reservation;
 use crate::observe::own_traces::{Noted, carried, carried_into, here, links, spans, traced};
 
 /// Up to this size a body is decoded where it was read; a larger one would delay the answers of others.

@@ -11,6 +11,7 @@ use std::time::Duration;
 use axum::body::{Body, Bytes};
 use axum::http::Version;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
+use rustix::io::ioctl_fionread;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -31,6 +32,7 @@ struct State {
     /// Since when the head of a request comes in; from the accept on for the first.
     head_since: Option<Instant>,
     idle_since: Instant,
+    handshake: Option<Handshake>,
     /// When each request under way began.
     requests: BTreeMap<u64, Instant>,
     begun: u64,
@@ -59,12 +61,23 @@ impl Wire {
             moved_at: now,
             head_since: Some(now),
             idle_since: now,
+            handshake: Some(Handshake::default()),
             requests: BTreeMap::new(),
             begun: 0,
             fresh: true,
             http2: false,
             last: false,
         })))
+    }
+
+    /// Returns whether a request is likely to follow that no answer has been given to: none came yet, the head of one has
+    /// begun to come in, or bytes have arrived that the protocol has not read.
+    pub(super) fn has_head_to_come(&self, phase: Phase) -> bool {
+        match phase {
+            Phase::Fresh | Phase::Head => true,
+            Phase::Busy => false,
+            Phase::Idle => ioctl_fionread(&self.lock().stream).is_ok_and(|bytes| bytes > 0),
+        }
     }
 
     /// What it does, and until when it may go on doing that.
@@ -115,6 +128,65 @@ impl Wire {
     }
 }
 
+impl State {
+    fn received(&mut self, bytes: &[u8]) {
+        self.moved_at = Instant::now();
+        self.fresh = false;
+        if let Some(handshake) = self.handshake.take() {
+            match handshake.with(bytes) {
+                Step::Open(handshake) => self.handshake = Some(handshake),
+                Step::Http1 => {}
+                // A client may connect long before it has anything to send.
+                Step::Http2 => {
+                    self.http2 = true;
+                    self.head_since = None;
+                    self.idle_since = self.moved_at;
+                }
+            }
+        }
+        // HTTP/2 sends frames of its own between requests.
+        if self.requests.is_empty() && !self.http2 && self.head_since.is_none() {
+            self.head_since = Some(self.moved_at);
+        }
+    }
+}
+
+/// The begin of a connection, in which its client chooses the version of HTTP.
+#[derive(Default)]
+struct Handshake {
+    /// Bytes that came so far, all of them as HTTP/2 wants them.
+    bytes: usize,
+}
+
+enum Step {
+    Open(Handshake),
+    Http1,
+    Http2,
+}
+
+impl Handshake {
+    /// What the client of HTTP/2 sends first, and the least that follows: the head of its settings' frame (RFC 9113,
+    /// section 3.4).
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    const FRAME_HEAD_BYTES: usize = 9;
+
+    fn with(self, bytes: &[u8]) -> Step {
+        let expected = Self::PREFACE.get(self.bytes..).unwrap_or_default();
+        if expected
+            .iter()
+            .zip(bytes)
+            .any(|(expected, byte)| expected != byte)
+        {
+            return Step::Http1;
+        }
+        let bytes = self.bytes + bytes.len();
+        if bytes < Self::PREFACE.len() + Self::FRAME_HEAD_BYTES {
+            return Step::Open(Self { bytes });
+        }
+        Step::Http2
+    }
+}
+
 /// A request from its head to the last byte of its answer.
 pub(super) struct UnderWay {
     wire: Wire,
@@ -139,12 +211,7 @@ impl AsyncRead for Wire {
         let before = buffer.filled().len();
         let result = Pin::new(&mut state.stream).poll_read(context, buffer);
         if buffer.filled().len() > before {
-            state.moved_at = Instant::now();
-            state.fresh = false;
-            // HTTP/2 sends frames of its own between requests.
-            if state.requests.is_empty() && !state.http2 && state.head_since.is_none() {
-                state.head_since = Some(state.moved_at);
-            }
+            state.received(&buffer.filled()[before..]);
         }
         result
     }
@@ -223,7 +290,26 @@ impl HttpBody for Answering {
 
 #[cfg(test)]
 mod tests {
-    use super::{Duration, Instant, LONGEST, Phase, STALLED, TcpStream, Version, Wire};
+    use super::{
+        Duration, Handshake, Instant, LONGEST, Phase, STALLED, Step, TcpStream, Version, Wire,
+    };
+
+    #[test]
+    fn a_client_of_http2_is_known_by_its_preface_however_that_is_cut() {
+        let sent = [Handshake::PREFACE, &[0; Handshake::FRAME_HEAD_BYTES]].concat();
+        for at in 1..sent.len() {
+            let Step::Open(begun) = Handshake::default().with(&sent[..at]) else {
+                panic!("{at} bytes are enough");
+            };
+            assert!(matches!(begun.with(&sent[at..]), Step::Http2), "{at}");
+            let begun = Handshake { bytes: at };
+            if at < Handshake::PREFACE.len() {
+                assert!(matches!(begun.with(b"?"), Step::Http1), "{at}");
+            }
+        }
+        let step = Handshake::default().with(b"POST /ingest HTTP/1.1");
+        assert!(matches!(step, Step::Http1));
+    }
 
     #[tokio::test]
     async fn a_request_under_way_has_a_deadline_however_much_its_client_sends() {

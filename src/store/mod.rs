@@ -19,6 +19,9 @@ pub mod postgres;
 /// SQLite: the same, in one embedded file.
 pub mod sqlite;
 
+/// The note of the store's kind in the data directory.
+pub mod kind_note;
+
 /// What need not be written again.
 mod known;
 
@@ -33,6 +36,7 @@ mod pieces;
 
 use bytes::Bytes;
 use copy::Rows;
+pub use kind_note::Kind;
 pub use pieces::{Piece, Pieces};
 
 /// Which positions of a stream are stored.
@@ -168,7 +172,10 @@ pub enum StoreError {
         sqlstate: String,
         /// The row's index in the batch where the database named it.
         row: Option<usize>,
+        /// Without values of the row, so that a log line may quote it.
         message: String,
+        /// Quotes the row (`Failing row contains …`): for the dead letter, which holds the row anyway, and nothing else.
+        detail: Option<String>,
     },
     /// Some of these positions are stored already: read the account again.
     #[error("some of the batch is in the account already")]
@@ -213,7 +220,7 @@ impl Store {
     /// [`StoreError::Retry`] or [`StoreError::Schema`].
     pub async fn prepare(&self) -> Result<(), StoreError> {
         match self {
-            Self::Postgres(store) => store.prepare().await,
+            Self::Postgres(store) => store.with_cause(store.prepare().await).await,
             Self::Sqlite(store) => store.prepare().await,
         }
     }
@@ -250,7 +257,11 @@ impl Store {
         resources: &[&Resource],
     ) -> Result<(), StoreError> {
         match self {
-            Self::Postgres(store) => store.write_resources(facts, resources).await,
+            Self::Postgres(store) => {
+                store
+                    .with_cause(store.write_resources(facts, resources).await)
+                    .await
+            }
             Self::Sqlite(store) => store.write_resources(facts, resources).await,
         }
     }
@@ -262,7 +273,7 @@ impl Store {
     /// only the account tells.
     pub async fn write(&self, batch: &Batch) -> Result<(), StoreError> {
         match self {
-            Self::Postgres(store) => store.write(batch).await,
+            Self::Postgres(store) => store.with_cause(store.write(batch).await).await,
             Self::Sqlite(store) => store.write(batch).await,
         }
     }
@@ -280,7 +291,10 @@ impl Store {
         pieces: Pieces,
     ) -> Result<(), StoreError> {
         match self {
-            Self::Postgres(store) => store.write_pieces(record, pieces).await,
+            Self::Postgres(store) => {
+                let written = store.write_pieces(record, pieces).await;
+                store.with_cause(written).await
+            }
             Self::Sqlite(store) => store.write_pieces(record, pieces).await,
         }
     }
@@ -306,7 +320,11 @@ impl Store {
         released: &[StreamId],
     ) -> Result<(), StoreError> {
         match self {
-            Self::Postgres(store) => store.heartbeat(held, released).await,
+            Self::Postgres(store) => {
+                store
+                    .with_cause(store.heartbeat(held, released).await)
+                    .await
+            }
             Self::Sqlite(store) => store.heartbeat(held, released).await,
         }
     }
@@ -321,12 +339,16 @@ impl Store {
         oldest_held_unix_nano: Option<i64>,
     ) -> Result<Maintained, StoreError> {
         match self {
-            Self::Postgres(store) => store.maintain(oldest_held_unix_nano).await,
+            Self::Postgres(store) => {
+                store
+                    .with_cause(store.maintain(oldest_held_unix_nano).await)
+                    .await
+            }
             Self::Sqlite(store) => store.maintain(oldest_held_unix_nano).await,
         }
     }
 
-    /// Signs of life, for `/health`; each is waited for no longer than `limit`.
+    /// Signs of life, for `/health`; waits for no longer than `limit`, and as long again for the reason of a silence.
     pub async fn pulse(&self, limit: Duration) -> Pulse {
         match self {
             Self::Postgres(store) => store.pulse(limit).await,
@@ -378,6 +400,8 @@ impl Store {
 pub struct Pulse {
     /// How long the database that is written to took for a round trip; `None` = it did not answer.
     pub database: Option<Duration>,
+    /// It answered by refusing the connection: what to do about that.
+    pub refusal: Option<&'static str>,
     /// Queries go to a replica, and it did not answer.
     pub replica_away: bool,
 }

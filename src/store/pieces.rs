@@ -55,10 +55,12 @@ pub(super) fn after_rows(sent: usize, error: StoreError) -> StoreError {
             sqlstate,
             row,
             message,
+            detail,
         } => StoreError::Refused {
             sqlstate,
             row: row.map(|row| row + sent),
             message,
+            detail,
         },
         error => error,
     }

@@ -8,7 +8,7 @@ use std::ops::RangeInclusive;
 
 use super::Options;
 use super::decoding::{body, counted};
-use super::letters::{self, Fault, damaged, whole};
+use super::letters::{self, Fault, damaged, missing, whole};
 use crate::decode;
 use crate::event::{Event, Resource, ResourceId};
 use crate::log::{Entry, Record, StreamId};
@@ -47,7 +47,7 @@ struct Item {
 pub(super) fn positions(entry: &Entry) -> RangeInclusive<u64> {
     match entry {
         Entry::Record(record) => record.position.n..=record.position.n,
-        Entry::Hole { first, last } => *first..=*last,
+        Entry::Hole { first, last } | Entry::Missing { first, last } => *first..=*last,
         Entry::Damaged { n, .. } => *n..=*n,
     }
 }
@@ -85,7 +85,7 @@ impl Size {
 fn weight(entry: &Entry) -> (usize, usize) {
     match entry {
         Entry::Record(record) => (record.accepted as usize, record.decoded_bytes as usize),
-        Entry::Hole { .. } => (0, 0),
+        Entry::Hole { .. } | Entry::Missing { .. } => (0, 0),
         Entry::Damaged { bytes, .. } => (0, bytes.len()),
     }
 }
@@ -142,6 +142,7 @@ impl Built {
             Entry::Hole { first, last } => {
                 tracing::warn!(stream = %self.batch.stream, first, last, "positions that were never confirmed join the account");
             }
+            Entry::Missing { first, last } => self.batch.dead_letters.push(missing(first, last)),
             Entry::Damaged {
                 n,
                 accepted,

@@ -42,6 +42,8 @@ impl From<StoreError> for Failure {
 /// A batch after the attempt to commit it.
 pub(super) struct Ended {
     pub(super) tally: Tally,
+    /// Before the first statement.
+    pub(super) began: Instant,
     /// From the first statement to the commit.
     pub(super) took: Result<Duration, Failure>,
 }
@@ -65,6 +67,7 @@ async fn write_batch(shared: Shared, mut built: Built) -> Ended {
     }
     Ended {
         tally: Tally::of(&built),
+        began,
         took: written.map(|()| began.elapsed()),
     }
 }
@@ -80,6 +83,7 @@ async fn attempts(shared: &Shared, built: &mut Built) -> Result<(), Failure> {
                 sqlstate,
                 row,
                 message,
+                detail,
             }) => {
                 // A constraint that refuses everything may go between an attempt and the look at it: a row is at fault
                 // only when it is refused after a good one was taken.
@@ -92,24 +96,33 @@ async fn attempts(shared: &Shared, built: &mut Built) -> Result<(), Failure> {
                 if refusals > REFUSALS_A_BATCH && built.entries > 1 {
                     return Err(Failure::Smaller);
                 }
+                let letter = with_detail(&message, detail);
                 let row = row.filter(|&row| row < built.batch.rows.len());
                 match row {
-                    Some(row) => built.refuse_row(row, sqlstate, message),
+                    Some(row) => built.refuse_row(row, sqlstate, letter),
                     None if built.entries > 1 => return Err(Failure::Smaller),
                     None if built.batch.rows.is_empty() => {
                         return Err(wrong_setting(&message).into());
                     }
-                    None => built.refuse_all(&sqlstate, &message),
+                    None => built.refuse_all(&sqlstate, &letter),
                 }
                 // So many look like a setting of ours long before the last row is out.
                 let suspicious = refusals == REFUSALS_A_BATCH;
                 if suspicious || built.batch.rows.is_empty() {
-                    probe(shared, &message_of(built)).await?;
+                    probe(shared, &message).await?;
                 }
             }
             Err(error) => return Err(error.into()),
         }
     }
+}
+
+/// A dead letter's message.
+pub(super) fn with_detail(message: &str, detail: Option<String>) -> String {
+    detail.map_or_else(
+        || message.to_owned(),
+        |detail| format!("{message}: {detail}"),
+    )
 }
 
 /// Some of the batch was refused: does the database take a good row?
@@ -142,14 +155,6 @@ pub(super) fn facts(shared: &Shared, stream: StreamId, appended: u64) -> StreamF
         oldest_unix_nano: shared.log.status().oldest_unix_nano,
         shared: shared.others.is_shared(stream),
     }
-}
-
-fn message_of(built: &Built) -> String {
-    built
-        .batch
-        .dead_letters
-        .last()
-        .map_or_else(String::new, |letter| letter.message.clone())
 }
 
 pub(super) fn wrong_setting(message: &str) -> StoreError {

@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
+use std::time::Instant;
 
 use metrics::counter;
 
@@ -12,7 +13,7 @@ use super::others::Look;
 use super::progress::Concern;
 use super::source::{Cursor, Source};
 use super::writer::Writer;
-use crate::log::{Stream, StreamId};
+use crate::log::{Ranges, Stream, StreamId};
 use crate::observe::metrics as names;
 use crate::store::{Account, StoreError};
 
@@ -22,16 +23,21 @@ use crate::store::{Account, StoreError};
 /// [`StoreError::Schema`], where the log is only to be emptied: waiting does not help.
 pub(super) async fn contact(writer: &mut Writer) -> Result<Source, StoreError> {
     loop {
+        let began = Instant::now();
         match accounts(writer).await {
             Ok(streams) => {
                 writer.shared.progress.solved(Concern::Contact);
+                // Else the first batch shows it.
+                if writer.shared.log.status().queue_events == 0 {
+                    writer.works_again();
+                }
                 writer.shared.progress.set_connected(true);
                 return Ok(Source::new(writer.shared.clone(), streams));
             }
             Err(error @ StoreError::Schema(_)) if writer.shared.until == Until::Empty => {
                 return Err(error);
             }
-            Err(error) => writer.pause(Concern::Contact, &error, "").await,
+            Err(error) => writer.pause(Concern::Contact, &error, "", began).await,
         }
     }
 }
@@ -48,6 +54,14 @@ async fn accounts(writer: &mut Writer) -> Result<VecDeque<Cursor>, StoreError> {
         let account = shared.store.account(stream.id).await?;
         shared.others.stored(stream.id, &account);
         writer.settle_doubt(stream.id, &account);
+        if shared.log.may_have_freed(stream.id)
+            && account.ranges().is_empty()
+            && shared.store.holder(stream.id).await?.is_none()
+            && shared.log.forget_freed(stream.id)
+        {
+            tracing::info!(stream = %stream.id,
+                "the database does not know this stream: what an older version had freed of it is not written again");
+        }
         compare(writer, stream, &account, look);
         cursors.push_back(Cursor {
             stream: stream.id,
@@ -94,6 +108,14 @@ fn compare(writer: &mut Writer, stream: &Stream, account: &Account, look: Look) 
         }
     }
     shared.progress.set_account(stream.id, account.clone());
+    if look == Look::Alone {
+        let absent = shared.log.absent(stream.id);
+        let lost = absent
+            .ranges()
+            .iter()
+            .flat_map(|range| account.missing(range));
+        shared.log.report_missing(stream.id, &Ranges::new(lost));
+    }
     // The log lets go only of what was stored; but a copy need not have all that its origin holds.
     if stream.first > 1 && look == Look::Alone {
         report_gaps(writer, stream.id, account, 1..=stream.first - 1);

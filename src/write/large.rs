@@ -14,7 +14,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::Shared;
-use super::commit::{Ended, Failure, REFUSALS_A_BATCH, facts, probe, wrong_setting};
+use super::commit::{Ended, Failure, REFUSALS_A_BATCH, facts, probe, with_detail, wrong_setting};
 use super::decoding;
 use super::letters::{self, Fault};
 use super::source::blocking;
@@ -48,6 +48,7 @@ pub(super) async fn write(shared: Shared, record: Record) -> Ended {
     }
     Ended {
         tally: writing.tally(),
+        began,
         took: written.map(|()| began.elapsed()),
     }
 }
@@ -118,7 +119,7 @@ impl Writing<'_> {
             let written = self.shared.store.write_pieces(large, pieces).await;
             // The walk ends with the pieces; two bodies at once are never held.
             let walked = walk.await;
-            let (sqlstate, row, message) = match (written, walked) {
+            let (sqlstate, row, message, detail) = match (written, walked) {
                 (Ok(()), _) => return Ok(None),
                 (Err(_), Walked::Unreadable(fault)) => return Ok(Some(fault)),
                 (
@@ -126,9 +127,10 @@ impl Writing<'_> {
                         sqlstate,
                         row,
                         message,
+                        detail,
                     }),
                     _,
-                ) => (sqlstate, row, message),
+                ) => (sqlstate, row, message, detail),
                 (Err(error), _) => return Err(error.into()),
             };
             if !takes_good_rows {
@@ -136,7 +138,9 @@ impl Writing<'_> {
                 takes_good_rows = true;
                 continue;
             }
-            if let Some(fault) = self.refuse(row, sqlstate, message).await? {
+            let letter = with_detail(&message, detail);
+            let refused = self.refuse(row, sqlstate, &message, letter);
+            if let Some(fault) = refused.await? {
                 return Ok(Some(fault));
             }
         }
@@ -148,31 +152,32 @@ impl Writing<'_> {
         &mut self,
         row: Option<usize>,
         sqlstate: String,
-        message: String,
+        message: &str,
+        letter: String,
     ) -> Result<Option<Fault>, Failure> {
         let sent = self.record.accepted as usize - self.refused.len();
         let row = row.filter(|&row| row < sent && self.refused.len() < REFUSALS_A_BATCH);
         let Some(row) = row else {
             if sent == 0 {
-                return Err(wrong_setting(&message).into());
+                return Err(wrong_setting(message).into());
             }
-            probe(self.shared, &message).await?;
+            probe(self.shared, message).await?;
             return Ok(Some(Fault {
                 reason: "refused",
                 sqlstate: Some(sqlstate),
-                message,
+                message: letter,
             }));
         };
         // So many look like a setting of ours long before the last row is out.
         if self.refused.len() + 1 == REFUSALS_A_BATCH || sent == 1 {
-            probe(self.shared, &message).await?;
+            probe(self.shared, message).await?;
         }
         let index = index_of(row, &self.refused);
         let place = self.refused.partition_point(|other| other.index < index);
         let refused = Refused {
             index,
             sqlstate,
-            message,
+            message: letter,
         };
         self.refused.insert(place, refused);
         Ok(None)

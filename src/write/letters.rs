@@ -53,6 +53,15 @@ pub(super) fn damaged(n: u64, accepted: Option<u32>, bytes: Bytes, reason: Strin
     }
 }
 
+/// One dead letter for all records of a range of which nothing is left, however many there were.
+pub(super) fn missing(first: u64, last: u64) -> DeadLetter {
+    let records = last - first + 1;
+    let reason = format!(
+        "{records} acknowledged records, positions {first} to {last}, are lost: no file of the log holds anything of them"
+    );
+    damaged(first, None, Bytes::new(), reason)
+}
+
 /// One row that the database refused.
 pub(super) fn row(
     record: &Record,

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
@@ -33,6 +33,8 @@ struct State {
     /// Streams that the log has let go of, as all of them is stored.
     gone: HashSet<StreamId>,
     problems: BTreeMap<Concern, Problem>,
+    /// When the first attempt began that failed since the last that was stored.
+    outage: Option<Instant>,
     notice: Option<&'static str>,
     connected: bool,
     began: Instant,
@@ -62,6 +64,7 @@ impl Default for State {
             stored: HashMap::new(),
             gone: HashSet::new(),
             problems: BTreeMap::new(),
+            outage: None,
             notice: None,
             connected: false,
             began: Instant::now(),
@@ -218,14 +221,29 @@ impl Progress {
         self.state().connected = connected;
     }
 
-    /// Something stands in the way; how long it has is kept while it does.
+    /// Something stands in the way from now on; how long it has is kept while it does.
     pub(super) fn problem(&self, concern: Concern, text: String) {
+        self.problem_since(concern, text, Instant::now());
+    }
+
+    /// As [`Progress::problem`], for an attempt that began then: it may hang for long before it fails.
+    pub(super) fn problem_since(&self, concern: Concern, text: String, began: Instant) {
         let mut state = self.state();
-        let since = state
-            .problems
-            .get(&concern)
-            .map_or_else(Instant::now, |problem| problem.since);
+        let known = state.problems.get(&concern).map(|problem| problem.since);
+        let since = match concern {
+            // One outage is met by either, in turns.
+            Concern::Contact | Concern::Write => *state.outage.get_or_insert(began),
+            Concern::Log | Concern::Copy | Concern::Maintenance => known.unwrap_or(began),
+        };
         state.problems.insert(concern, Problem { since, text });
+    }
+
+    /// The writer works: returns how long it did not, once, if it failed since the last time.
+    pub(super) fn works_again(&self) -> Option<Duration> {
+        let mut state = self.state();
+        state.problems.remove(&Concern::Contact);
+        state.problems.remove(&Concern::Write);
+        state.outage.take().map(|since| since.elapsed())
     }
 
     pub(super) fn solved(&self, concern: Concern) {
@@ -246,6 +264,8 @@ impl Progress {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use super::{Concern, Progress};
     use crate::log::{Position, StreamId};
 
@@ -314,5 +334,36 @@ mod tests {
         progress.committed(STREAM, 1..=1, 100);
         assert!(progress.problems().is_empty() && progress.connected());
         assert!(progress.drain_rate() > 0.0);
+    }
+
+    /// A database hung for 40 s before the first attempt failed, and `/health` said "(for 0 s)".
+    #[test]
+    fn an_outage_counts_from_the_first_attempt_that_failed_and_ends_once() {
+        let progress = Progress::default();
+        let before = |seconds| Instant::now().checked_sub(Duration::from_secs(seconds));
+        let (first, second) = (
+            before(40).expect("up for long"),
+            before(20).expect("up for long"),
+        );
+        progress.problem_since(Concern::Write, "it hangs".to_owned(), first);
+        progress.problem_since(Concern::Contact, "it refuses".to_owned(), second);
+        for problem in progress.problems() {
+            assert!(problem.contains("(for 4"), "{problem}");
+        }
+        // Contact alone does not end it: the next batch may fail again.
+        progress.solved(Concern::Contact);
+        progress.problem(Concern::Write, "it hangs".to_owned());
+        assert!(
+            progress.problems()[0].contains("(for 4"),
+            "{:?}",
+            progress.problems()
+        );
+        assert!(
+            progress
+                .works_again()
+                .is_some_and(|outage| outage.as_secs() >= 40)
+        );
+        assert!(progress.problems().is_empty());
+        assert_eq!(progress.works_again(), None);
     }
 }

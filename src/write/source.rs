@@ -158,7 +158,7 @@ impl Source {
                 record.decoded_bytes as usize > self.shared.options.batch_bytes
                     || self.too_large == Some(record.position)
             }
-            Entry::Hole { .. } | Entry::Damaged { .. } => false,
+            Entry::Hole { .. } | Entry::Missing { .. } | Entry::Damaged { .. } => false,
         }
     }
 
@@ -305,17 +305,24 @@ async fn read(shared: &Shared, cursor: &Cursor) -> Vec<Entry> {
     }
 }
 
+/// What of a range the account does not hold.
+fn parts(account: &Account, first: u64, last: u64, entry: fn(u64, u64) -> Entry) -> Vec<Entry> {
+    let missing = account.missing(&(first..=last)).into_iter();
+    missing
+        .map(|range| entry(*range.start(), *range.end()))
+        .collect()
+}
+
 /// What of the entry the account does not hold; a hole may be held in part.
 fn not_in(account: &Account, entry: Entry) -> Vec<Entry> {
     match entry {
-        Entry::Hole { first, last } => account
-            .missing(&(first..=last))
-            .into_iter()
-            .map(|range| Entry::Hole {
-                first: *range.start(),
-                last: *range.end(),
-            })
-            .collect(),
+        Entry::Hole { first, last } => parts(account, first, last, |first, last| Entry::Hole {
+            first,
+            last,
+        }),
+        Entry::Missing { first, last } => parts(account, first, last, |first, last| {
+            Entry::Missing { first, last }
+        }),
         one if account.contains(*positions(&one).start()) => Vec::new(),
         one => vec![one],
     }

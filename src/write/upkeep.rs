@@ -5,7 +5,7 @@
 //! **Invariant:** a batch waits for one heartbeat at most and never for a round of maintenance, and neither marks anything
 //! stored.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use metrics::gauge;
 use tokio_util::sync::CancellationToken;
@@ -111,6 +111,7 @@ pub(super) async fn maintenance(shared: &Shared, over: &CancellationToken) {
     loop {
         if shared.progress.connected() {
             let oldest = shared.log.status().oldest_unix_nano;
+            let began = Instant::now();
             match shared.store.maintain(oldest).await {
                 Ok(maintained) => {
                     shared.progress.solved(Concern::Maintenance);
@@ -127,7 +128,9 @@ pub(super) async fn maintenance(shared: &Shared, over: &CancellationToken) {
                 Err(error) => {
                     let text = format!("the database's maintenance fails: {error}");
                     tracing::warn!("{text}");
-                    shared.progress.problem(Concern::Maintenance, text);
+                    shared
+                        .progress
+                        .problem_since(Concern::Maintenance, text, began);
                 }
             }
         }

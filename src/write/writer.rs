@@ -4,6 +4,7 @@
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
+use std::time::Instant;
 
 use metrics::{counter, histogram};
 
@@ -31,6 +32,8 @@ pub(super) struct Writer {
     pub(super) reported_gaps: HashMap<StreamId, Account>,
     /// The batch that failed last, until it passes.
     failing: Option<Failing>,
+    /// When the attempts began that failed and were not yet reported.
+    failed_since: Option<Instant>,
     /// Batches whose COMMIT may have gone through though its answer was lost.
     in_doubt: Vec<Tally>,
 }
@@ -42,6 +45,7 @@ impl Writer {
             backoff: Backoff::default(),
             reported_gaps: HashMap::new(),
             failing: None,
+            failed_since: None,
             in_doubt: Vec::new(),
         }
     }
@@ -60,7 +64,7 @@ impl Writer {
     /// # Errors
     /// The batch's own failure.
     pub(super) fn ended(&mut self, ended: Ended) -> Result<(), Failure> {
-        let Ended { tally, took } = ended;
+        let Ended { tally, began, took } = ended;
         match took {
             Ok(took) => {
                 self.committed(&tally);
@@ -75,6 +79,7 @@ impl Writer {
                     });
                     self.in_doubt.push(tally);
                 }
+                self.failed_since.get_or_insert(began);
                 Err(failure)
             }
         }
@@ -82,6 +87,7 @@ impl Writer {
 
     fn committed(&mut self, tally: &Tally) {
         let (first, last) = (*tally.positions.start(), *tally.positions.end());
+        self.works_again();
         let waited = self.shared.log.mark_stored(tally.stream, first, last);
         count(tally, waited);
         self.shared
@@ -111,6 +117,19 @@ impl Writer {
                 ..cap
             });
         self.shared.set_cap(cap);
+    }
+
+    /// Reports the end of an outage, once, with the events that wait at this moment.
+    pub(super) fn works_again(&mut self) {
+        self.failed_since = None;
+        if let Some(outage) = self.shared.progress.works_again() {
+            let events_waited = self.shared.log.status().queue_events;
+            tracing::info!(
+                seconds = outage.as_secs(),
+                events_waited,
+                "writing to the database works again"
+            );
+        }
     }
 
     /// The account was read after a failure: were the batches in doubt committed after all?
@@ -186,13 +205,20 @@ impl Writer {
                 let named = lone.map_or_else(String::new, |(stream, n, times)| {
                     format!(" (the batch at record {n} of stream {stream}, {times} times)")
                 });
-                self.pause(Concern::Write, &error, &named).await;
+                let began = self.failed_since.take().unwrap_or_else(Instant::now);
+                self.pause(Concern::Write, &error, &named, began).await;
             }
         }
     }
 
-    /// Counts a failure, names it in the problems, and waits before the next attempt.
-    pub(super) async fn pause(&mut self, concern: Concern, error: &StoreError, named: &str) {
+    /// Counts a failure of an attempt that `began` then, names it in the problems, and waits before the next attempt.
+    pub(super) async fn pause(
+        &mut self,
+        concern: Concern,
+        error: &StoreError,
+        named: &str,
+        began: Instant,
+    ) {
         let options = self.shared.options.clone();
         let class = match error {
             StoreError::Retry { class, .. } => *class,
@@ -220,7 +246,7 @@ impl Writer {
                     "nothing is written{named}, and the log keeps what is acknowledged: {error}"
                 );
                 tracing::warn!(class, "{text}");
-                self.shared.progress.problem(concern, text);
+                self.shared.progress.problem_since(concern, text, began);
             }
         }
         // A stop leaves time for one more attempt, not for the rest of a long pause.

@@ -21,6 +21,7 @@ import time
 
 import check_alerts
 import markdown
+import roles
 from blocks import parse_problem, reach_problem
 from markdown import Problem
 from references import tree
@@ -98,6 +99,9 @@ class Run:
         if block.file:
             with open(self.path(block.file), "w", encoding="utf-8") as file:
                 file.write(text)
+            if roles.made(block.text):
+                self.counts["run", "a file that makes roles"] += 1
+                return roles.problem_of_file(self.world, block.text)
             self.counts["only checked", "a file"] += 1
             return None
         if block.output:
@@ -109,7 +113,7 @@ class Run:
         if block.language == "sh" and (problem := reach_problem(text.replace(self.world.directory, ""))):
             return problem
         self.counts["run", block.language] += 1
-        problem = getattr(self, block.language)(block, text)
+        problem = getattr(self, block.language)(block, text) or roles.problem(self.world, text)
         if SHOW:
             print(f"{block.path}:{block.line}: {block.language} ended with {self.last.code}\n{shown(self.last)}")
         return problem

@@ -128,6 +128,9 @@ FAULTS = [
     ("syntax error", "<!-- docs: needs systemd -->\n→~~~sh\nif true\n~~~\n"),
     ("column \"nothing\" does not exist", "→~~~sql\nSELECT nothing FROM telemetry_events;\n~~~\n"),
     ("no such column: nowhere", "<!-- docs: service sqlite -->\n\n→~~~sql\nSELECT nowhere FROM telemetry_events;\n~~~\n"),
+    ("reader cannot log in", "→~~~sql\nCREATE ROLE reader LOGIN;\n~~~\n"),
+    ("visitor cannot SELECT", "→~~~sql\nCREATE ROLE visitor LOGIN; GRANT CONNECT ON DATABASE telemetry TO visitor;\n"
+     "CREATE VIEW pg_temp.seen AS SELECT 1; GRANT SELECT ON seen TO visitor;\n~~~\n"),
     ("parse error", "→~~~promql\nsum(ruvvector_queue_events\n~~~\n"),
     ("ruvvector_queue_event is not on the page", "→~~~promql\nsum(up) + ruvvector_queue_event\n~~~\n"),
     ("no ruvvector_receive_events_total has a outcome", "→~~~promql\nruvvector_receive_events_total{outcome=\"lost\"}\n~~~\n"),

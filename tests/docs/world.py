@@ -131,6 +131,8 @@ class World:
             return
         self.started = True
         self.admin(f'CREATE DATABASE "{self.database}"')
+        # As the guide makes one: who is not granted it does not come in.
+        self.admin(f'REVOKE CONNECT, TEMPORARY ON DATABASE "{self.database}" FROM PUBLIC')
         if not self.alone:
             store = (
                 {"RUVVECTOR_STORE": "sqlite"} if self.sqlite else {"RUVVECTOR_STORE": "postgres", "DATABASE_URL": self.url}
@@ -165,6 +167,7 @@ class World:
             host = urllib.parse.urlsplit(self.url)
             return self.url.replace(host.netloc, f"{user}@{host.hostname}:{host.port}") if user in self.roles else self.url
 
+        text = re.sub(r"\bON DATABASE telemetry\b", f'ON DATABASE "{self.database}"', text)
         text = re.sub(r"postgres(?:ql)?://[^\s\"'`,;|\\)]+", database, text)
         for port, ours in self.ports.items():
             # Not within the database's URL, a time or another number.

@@ -98,8 +98,8 @@ fn streams(data: &Path) -> Vec<(String, u64)> {
     let options = Options {
         dir: data.join("log"),
         budget_bytes: None,
-        segment_bytes: 64 << 20,
-        free_floor_bytes: 0,
+        segment_bytes: Some(64 << 20),
+        free_floor_bytes: Some(0),
         keep_stored: Duration::ZERO,
     };
     let reports = Log::inspect(Arc::new(OsDisk), &options).expect("the log can be read");

@@ -26,6 +26,15 @@ mod kill;
 /// Copies of different moments.
 mod torn;
 
+/// Files that are gone.
+mod lost;
+
+/// Small volumes.
+mod volume;
+
+/// What was deleted.
+mod erased;
+
 /// PostgreSQL away, late, or crashing.
 mod outage;
 

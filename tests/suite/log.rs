@@ -23,8 +23,8 @@ fn options(dir: &Path) -> Options {
     Options {
         dir: dir.to_owned(),
         budget_bytes: Some(64 << 20),
-        segment_bytes: 1 << 20,
-        free_floor_bytes: 0,
+        segment_bytes: Some(1 << 20),
+        free_floor_bytes: Some(0),
         keep_stored: Duration::ZERO,
     }
 }
@@ -180,7 +180,7 @@ async fn a_log_of_more_segments_than_descriptors_is_recovered_and_drained() {
     let dir = tempfile::tempdir().unwrap();
     let launch = Launch::sqlite(dir.path());
     let options = Options {
-        segment_bytes: 64 << 10,
+        segment_bytes: Some(64 << 10),
         ..options(&launch.data_dir().join("log"))
     };
     let log = Log::open(Arc::new(OsDisk), &options).unwrap();

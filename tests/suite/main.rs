@@ -20,6 +20,7 @@ mod query;
 mod receive;
 mod sdk;
 mod sqlite;
+mod store_kind;
 mod supervisor;
 mod telemetrygen;
 mod write;

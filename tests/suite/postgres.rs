@@ -33,6 +33,9 @@ mod retention;
 /// Errors that are nobody's row's fault.
 mod errors;
 
+/// Each cause gets the advice that mends it.
+mod causes;
+
 /// Whatever decode admits is stored and reads back equal.
 mod random;
 

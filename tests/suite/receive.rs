@@ -11,6 +11,7 @@ mod messages;
 mod metrics;
 mod native;
 mod otlp;
+mod rest;
 mod transport;
 mod ways;
 mod whole;
@@ -73,8 +74,8 @@ impl Served {
         let log_options = log::Options {
             dir: dir.path().to_owned(),
             budget_bytes: Some(log_bytes),
-            segment_bytes: log_bytes / 16,
-            free_floor_bytes: 0,
+            segment_bytes: Some(log_bytes / 16),
+            free_floor_bytes: Some(0),
             keep_stored: Duration::ZERO,
         };
         let log = Log::open(disk, &log_options).expect("a new log");

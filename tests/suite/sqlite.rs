@@ -21,6 +21,9 @@ mod upkeep;
 /// The file itself: who may read it, what is refused, what is tried again.
 mod file;
 
+/// The file beneath a running service is renamed, removed or replaced.
+mod presence;
+
 const STREAM: StreamId = StreamId([7; 16]);
 
 struct File {

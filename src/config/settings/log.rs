@@ -27,16 +27,16 @@ pub(super) const SETTINGS: &[Setting] = &[
     Setting::new(
         "log_segment_bytes",
         "SIZE",
-        "64MiB",
-        "One file of the log; a sixteenth of log_max_bytes if that is less",
-        |draft, text| put(&mut draft.log.segment_bytes, segment(text)),
+        "auto",
+        "One file of the log; a sixteenth of log_max_bytes if that is less. `auto`: 64MiB, or a thirty-second of the volume if that is less",
+        |draft, text| put(&mut draft.log.segment_bytes, auto(text, segment)),
     ),
     Setting::new(
         "log_free_floor_bytes",
         "SIZE",
-        "256MiB",
-        "Space on the volume that the log leaves free",
-        |draft, text| put(&mut draft.log.free_floor_bytes, size(text)),
+        "auto",
+        "Space on the volume that the log leaves free. `auto`: 256MiB, or an eighth of the volume if that is less",
+        |draft, text| put(&mut draft.log.free_floor_bytes, auto(text, size)),
     ),
     Setting::new(
         "log_keep_stored",

@@ -4,7 +4,7 @@
 
 use super::{Setting, put};
 use crate::config::log_filter::log_filter;
-use crate::config::value::{duration, one_of};
+use crate::config::value::{auto, duration, memory, one_of};
 use crate::observe::trace::Format;
 
 pub(super) const SETTINGS: &[Setting] = &[
@@ -16,6 +16,17 @@ pub(super) const SETTINGS: &[Setting] = &[
         |_, _| Ok(()),
     )
     .common(),
+    Setting::new(
+        "memory_bytes",
+        "SIZE",
+        "auto",
+        "Memory that the process may use; requests, the way to the database and answers have shares of it. `auto`: the \
+         least of what is installed, the control group's limit and the address space's",
+        |draft, text| {
+            let bytes = auto(text, memory).map(|bytes| bytes.map(|bytes| bytes as u64));
+            put(&mut draft.memory_bytes, bytes)
+        },
+    ),
     Setting::new(
         "log_level",
         "FILTER",

@@ -37,7 +37,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         "inflight_bytes",
         "SIZE",
         "auto",
-        "Decoded bytes of all requests at once. `auto`: 256MiB, or a quarter of the memory there is if that is less",
+        "Bytes of all requests at once. `auto`: a quarter of memory_bytes, at most 256MiB",
         |draft, text| put(&mut draft.receive.inflight_bytes, auto(text, memory)),
     ),
     Setting::new(
@@ -174,8 +174,8 @@ pub(super) const SETTINGS: &[Setting] = &[
     Setting::new(
         "keep_alive_idle",
         "DURATION",
-        "60s",
-        "How long a connection may rest between requests",
+        "180s",
+        "How long a connection may rest between requests. More than SDKs, which send every 60 s, and Go, which ends it after 90 s",
         |draft, text| put(&mut draft.receive.keep_alive_idle, timeout(text)),
     ),
     Setting::new(

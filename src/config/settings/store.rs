@@ -7,15 +7,17 @@ use std::path::PathBuf;
 use secrecy::SecretString;
 
 use super::{Secrecy, Setting, put};
-use crate::config::draft::{Kind, Retention};
+use crate::config::draft::Retention;
 use crate::config::value::{auto, count, one_of, switch, timeout};
+use crate::store::Kind;
 
 pub(super) const SETTINGS: &[Setting] = &[
     Setting::new(
         "store",
         "postgres|sqlite",
         "",
-        "Which store. Not set: PostgreSQL if database_url or postgres_host is, else SQLite",
+        "Which store. Not set: PostgreSQL if database_url or postgres_host is, else SQLite. Set, it also confirms a change on a \
+         data directory that served the other kind",
         |draft, text| {
             let names = [("postgres", Kind::Postgres), ("sqlite", Kind::Sqlite)];
             put(&mut draft.store, one_of(text, &names).map(Some))

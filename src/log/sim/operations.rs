@@ -114,11 +114,18 @@ impl Disk for SimDisk {
 
 impl DiskFile for SimFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let inner = self.disk.alive()?;
+        let mut inner = self.disk.alive()?;
         let live = &inner.files[&self.id].live;
         let from = usize::try_from(offset).unwrap().min(live.len());
         let length = buffer.len().min(live.len() - from);
         buffer[..length].copy_from_slice(&live[from..from + length]);
+        inner.reads += 1;
+        if inner.misread_every > 0 && inner.reads.is_multiple_of(inner.misread_every) && length > 0
+        {
+            // Somewhere else each time.
+            let at = usize::try_from(inner.reads.wrapping_mul(0x9e37_79b9) >> 3).unwrap() % length;
+            buffer[at] ^= 0x10;
+        }
         Ok(length)
     }
 
@@ -143,6 +150,13 @@ impl DiskFile for SimFile {
         }
         if inner.faults.contains(&Fault::ShortWrite(k)) {
             bytes.truncate((bytes.len() / 3).max(1));
+        }
+        if let Some(room) = inner.room {
+            if room == 0 {
+                return Err(ErrorKind::StorageFull.into());
+            }
+            bytes.truncate(room);
+            inner.room = Some(room - bytes.len());
         }
         let written = bytes.len();
         inner.largest_write = inner.largest_write.max(written);
@@ -190,6 +204,9 @@ impl DiskFile for SimFile {
         let mut inner = self.disk.changing()?;
         if inner.files[&self.id].live.len() as u64 >= bytes {
             return Ok(());
+        }
+        if inner.room == Some(0) {
+            return Err(ErrorKind::StorageFull.into());
         }
         inner.allocations += 1;
         let k = inner.allocations;

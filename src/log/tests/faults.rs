@@ -124,14 +124,95 @@ fn a_write_that_finds_no_space_fails_its_group_and_loses_nothing_answered() {
         if let Some(failure) = failure {
             assert!(matches!(
                 failure,
-                AppendError::Unknown | AppendError::Closed
+                AppendError::Unknown | AppendError::DiskFull
             ));
-            assert!(log.status().broken);
+            assert!(!log.status().broken);
         }
         let cut = disk.cut(&mut || false);
         drop(log);
         let found = found(&open(&cut));
         assert!(answered.iter().all(|seq| found.contains(seq)), "write {k}");
+    }
+}
+
+/// On a full file system that copies what is overwritten, a write into allocated space failed: the process ended, and again
+/// at each start.
+#[test]
+fn a_volume_that_is_full_for_allocated_space_too_refuses_and_ends_nothing() {
+    for room in [0, 1000, 4096, 5000, 12_000] {
+        let disk = SimDisk::new();
+        let log = open(&disk);
+        let runtime = runtime();
+        let stream = log.streams()[0].id;
+        let mut answered = Vec::new();
+        for seq in 1..=3 {
+            runtime.block_on(append(&log, seq, 3000)).unwrap();
+            answered.push(seq);
+        }
+        settle(&log);
+        let written = disk.content(&segments(&disk)[0]);
+        disk.set_room(Some(room));
+        let failed = loop {
+            let seq = u32::try_from(answered.len()).unwrap() + 1;
+            match runtime.block_on(append(&log, seq, 3000)) {
+                Ok(_) => answered.push(seq),
+                Err(error) => {
+                    assert_eq!(error, AppendError::Unknown);
+                    break seq;
+                }
+            }
+        };
+        disk.set_room(Some(0));
+        let left = disk.content(&segments(&disk)[0]);
+        for _ in 0..3 {
+            let refused = runtime.block_on(append(&log, 90, 3000));
+            assert_eq!(
+                refused,
+                Err(AppendError::DiskFull),
+                "nothing of it is on the disk"
+            );
+            settle(&log);
+            let status = log.status();
+            assert!(status.full && status.at_floor && !status.broken);
+        }
+        assert_eq!(
+            disk.content(&segments(&disk)[0]),
+            left,
+            "no byte is written again"
+        );
+        assert_eq!(left[..3 * 4096], written[..3 * 4096]);
+        disk.set_room(None);
+        let position = runtime.block_on(append(&log, 91, 3000)).unwrap();
+        assert_eq!(
+            position.n,
+            u64::from(failed) + 1,
+            "no position is used twice"
+        );
+        let expected: Vec<u32> = answered.iter().copied().chain([91]).collect();
+        let entries = all(&log, stream);
+        let found: Vec<u32> = seqs(&entries).into_iter().map(|(_, seq)| seq).collect();
+        assert_eq!(found, expected);
+        let n = u64::from(failed);
+        let hole = |entry: &Entry| matches!(entry, Entry::Hole { first, last } if (*first, *last) == (n, n));
+        assert_eq!(
+            entries.iter().filter(|entry| hole(entry)).count(),
+            1,
+            "{entries:?}"
+        );
+        assert!(!log.status().full);
+        let mut kept = false;
+        let cut = disk.cut(&mut || {
+            kept = !kept;
+            kept
+        });
+        drop(log);
+        let log = open(&cut);
+        let found: Vec<u32> = seqs(&all(&log, stream))
+            .into_iter()
+            .map(|(_, seq)| seq)
+            .collect();
+        assert_eq!(found, expected, "room for {room} bytes");
+        assert_eq!(log.status().damaged_records, 0);
     }
 }
 
@@ -156,7 +237,7 @@ fn an_allocation_that_finds_no_space_refuses_and_breaks_nothing() {
 fn a_volume_at_its_floor_refuses_until_space_is_freed() {
     let disk = SimDisk::new();
     let options = Options {
-        free_floor_bytes: 1 << 20,
+        free_floor_bytes: Some(1 << 20),
         ..options()
     };
     let log = open_with(&disk, &options);
@@ -174,7 +255,7 @@ fn a_volume_at_its_floor_refuses_until_space_is_freed() {
 fn a_full_disk_can_be_restarted_on() {
     let disk = SimDisk::new();
     let options = Options {
-        free_floor_bytes: 1 << 20,
+        free_floor_bytes: Some(1 << 20),
         ..options()
     };
     let log = open_with(&disk, &options);

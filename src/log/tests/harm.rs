@@ -70,7 +70,7 @@ pub(super) fn recovered(disk: &SimDisk, options: &Options, stream: StreamId) -> 
 
 pub(super) fn small() -> Options {
     Options {
-        segment_bytes: 16 << 10,
+        segment_bytes: Some(16 << 10),
         budget_bytes: Some(64 * (16 << 10)),
         ..options()
     }
@@ -79,7 +79,7 @@ pub(super) fn small() -> Options {
 /// Room for a dozen groups.
 pub(super) fn medium() -> Options {
     Options {
-        segment_bytes: 64 << 10,
+        segment_bytes: Some(64 << 10),
         ..small()
     }
 }
@@ -97,7 +97,7 @@ fn a_tail_that_is_cut_anywhere_costs_only_what_it_held() {
     let sizes = [100, 5000, 3900, 6000, 10, 7000, 2500, 8000, 4000, 3000, 600];
     let (disk, stream, path) = unsealed(
         &Options {
-            segment_bytes: 80 << 10,
+            segment_bytes: Some(80 << 10),
             budget_bytes: Some(2 << 20),
             ..options()
         },
@@ -105,7 +105,7 @@ fn a_tail_that_is_cut_anywhere_costs_only_what_it_held() {
     );
     let content = disk.content(&path);
     let options = Options {
-        segment_bytes: 80 << 10,
+        segment_bytes: Some(80 << 10),
         budget_bytes: Some(2 << 20),
         ..options()
     };

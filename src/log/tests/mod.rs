@@ -25,6 +25,9 @@ mod model;
 /// Cuts, flips, forgeries.
 mod harm;
 
+/// Files that are gone, emptied or cut, and blocks that are.
+mod missing;
+
 /// Opening again.
 mod reopening;
 
@@ -43,8 +46,8 @@ fn options() -> Options {
     Options {
         dir: PathBuf::from(DIR),
         budget_bytes: Some(16 * (64 << 10)),
-        segment_bytes: 64 << 10,
-        free_floor_bytes: 0,
+        segment_bytes: Some(64 << 10),
+        free_floor_bytes: Some(0),
         keep_stored: Duration::ZERO,
     }
 }
@@ -156,14 +159,14 @@ fn all(log: &Log, stream: StreamId) -> Vec<Entry> {
 fn last_of(entry: &Entry) -> u64 {
     match entry {
         Entry::Record(record) => record.position.n,
-        Entry::Hole { last, .. } => *last,
+        Entry::Hole { last, .. } | Entry::Missing { last, .. } => *last,
         Entry::Damaged { n, .. } => *n,
     }
 }
 
 fn first_of(entry: &Entry) -> u64 {
     match entry {
-        Entry::Hole { first, .. } => *first,
+        Entry::Hole { first, .. } | Entry::Missing { first, .. } => *first,
         Entry::Record(_) | Entry::Damaged { .. } => last_of(entry),
     }
 }
@@ -179,7 +182,7 @@ fn seqs(entries: &[Entry]) -> Vec<(u64, u32)> {
                 assert_eq!(record.accepted, seq % 7 + 1);
                 Some((record.position.n, seq))
             }
-            Entry::Hole { .. } | Entry::Damaged { .. } => None,
+            Entry::Hole { .. } | Entry::Missing { .. } | Entry::Damaged { .. } => None,
         })
         .collect()
 }

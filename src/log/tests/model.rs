@@ -48,6 +48,11 @@ enum Step {
         count: u64,
     },
     Recycle,
+    /// The power goes while segments are freed.
+    CutRecycling {
+        chance: u64,
+        changes: u64,
+    },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -65,6 +70,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => part().prop_map(|(stream, from, count)| Step::Store { stream, from, count }),
         1 => part().prop_map(|(stream, from, count)| Step::Unstore { stream, from, count }),
         2 => Just(Step::Recycle),
+        2 => (any::<u64>(), 0u64..16).prop_map(|(chance, changes)| Step::CutRecycling { chance, changes }),
     ]
 }
 
@@ -111,7 +117,7 @@ impl Model {
 
     fn options() -> Options {
         Options {
-            segment_bytes: 16 << 10,
+            segment_bytes: Some(16 << 10),
             budget_bytes: Some(24 * (16 << 10)),
             ..options()
         }
@@ -232,6 +238,12 @@ impl Model {
                     .retain(|(stream, n)| *stream != id || !(from..from + count).contains(n));
             }
             Step::Recycle => self.log().shared.core.recycle(),
+            Step::CutRecycling { chance, changes } => {
+                self.disk.die_after(changes);
+                self.log().shared.core.recycle();
+                self.cut(chance);
+                self.reopen();
+            }
         }
     }
 
@@ -256,6 +268,9 @@ impl Model {
                                 "an answered record became a hole"
                             );
                         }
+                    }
+                    Entry::Missing { first, last } => {
+                        panic!("{first} to {last} are called missing")
                     }
                     Entry::Damaged { n, reason, .. } => {
                         panic!("record {n} is called damaged: {reason}")

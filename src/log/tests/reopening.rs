@@ -113,12 +113,15 @@ fn inspection_names_what_is_wrong_and_changes_nothing() {
 
 /// `log verify` found nothing wrong with a copy that `cp` had made of a running directory: records 1 to 16 and 51 to 77.
 #[test]
-fn inspection_names_positions_that_are_in_no_file_but_not_what_went_from_the_beginning() {
+fn inspection_names_positions_that_are_in_no_file_but_not_what_was_let_go_of() {
     let disk = SimDisk::new();
     let log = open_with(&disk, &medium());
+    let stream = log.streams()[0].id;
     for seq in 1..=9 {
         runtime().block_on(append(&log, seq, 20_000)).unwrap();
     }
+    log.mark_stored(stream, 1, 2);
+    settle(&log);
     runtime().block_on(log.close());
     drop(log);
     let inspect = || Log::inspect(Arc::new(disk.clone()), &medium()).unwrap();
@@ -137,7 +140,18 @@ fn inspection_names_positions_that_are_in_no_file_but_not_what_went_from_the_beg
 
     disk.remove(&whole[0].path).unwrap();
     let rest = inspect();
-    assert!(rest.iter().all(|report| report.problems.is_empty()));
+    let (first, last) = (whole[0].first, whole[1].last);
+    assert!(first > 1, "the first segment is let go of");
+    let expected = format!(
+        "positions {first} to {last} of the stream are in no file: this is a part of a log, unless the database has them"
+    );
+    assert_eq!(rest[0].problems, [expected]);
+    for report in &whole[2..] {
+        disk.remove(&report.path).unwrap();
+    }
+    let none = inspect();
+    assert_eq!((none.len(), none[0].stream), (1, stream));
+    assert!(none[0].problems[0].starts_with(&format!("positions {first} to 9 ")));
 }
 
 #[test]

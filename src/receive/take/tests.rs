@@ -25,8 +25,8 @@ fn open(dir: &Path) -> Log {
     let options = log::Options {
         dir: dir.to_owned(),
         budget_bytes: Some(64 << 20),
-        segment_bytes: 4 << 20,
-        free_floor_bytes: 0,
+        segment_bytes: Some(4 << 20),
+        free_floor_bytes: Some(0),
         keep_stored: Duration::ZERO,
     };
     Log::open(Arc::new(OsDisk), &options).unwrap()
@@ -56,7 +56,7 @@ async fn a_panic_in_decoding_is_answered_400_and_harms_nobody() {
         assert_eq!(log.status().synced, round);
     }
     let mut all = receiver.stage.budget.reservation();
-    let half = receiver.stage.budget.share_bytes();
+    let half = receiver.stage.budget.most_bytes();
     assert_eq!(all.grow(half), Ok(()), "no memory is left reserved");
 }
 

@@ -11,7 +11,7 @@ use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgRow};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 
-use super::error::{from_sqlx, retry};
+use super::error::{advice, from_sqlx, retry};
 use super::schema::refuse_newer;
 use super::{Postgres, lock};
 use crate::observe::metrics::DB_POOL_WAIT_SECONDS;
@@ -132,15 +132,25 @@ impl Postgres {
             Ok(_) if pool.size() < pool.options().get_max_connections() => retry(
                 "connection",
                 None,
-                "the database did not answer until now".to_owned(),
+                "the database did not answer, or had no connection free, until now".to_owned(),
             ),
             Ok(_) => retry(
                 "resources",
                 None,
-                format!("all {name} connections are in use: raise their number"),
+                format!(
+                    "all {name} connections are in use: raise RUVVECTOR_{}_CONNECTIONS",
+                    name.to_uppercase()
+                ),
             ),
             Err(error) => error,
         }
+    }
+
+    /// The advice for a server that answers and refuses the connection; a pool tries again in silence, so this one is
+    /// outside of them. `None` if the server does not answer, or takes it.
+    pub(super) async fn refusal(&self) -> Option<&'static str> {
+        let refused = PgConnection::connect_with(&self.shared.write_options).await;
+        refused.err().as_ref().and_then(advice)
     }
 
     /// A connection outside the pools, for maintenance.

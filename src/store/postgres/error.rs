@@ -26,6 +26,8 @@ pub(super) fn retry(
 
 const SEE_SERVER: &str = "see that the database runs and can be reached";
 const SEE_TLS: &str = "see the server's certificate, and sslmode, sslrootcert and the host's name in the database's URL";
+const SEE_TRIGGERS: &str = "a trigger or function that somebody added to the database raised this, and its rows wait: change or drop it \
+                            (\\d telemetry_events lists triggers)";
 const SEE_FILES: &str = "see the files that the database's URL names: the server's socket, or sslrootcert, sslcert, sslkey";
 
 /// The meaning of an error of any statement but a COPY of rows.
@@ -71,10 +73,8 @@ pub(super) fn from_copy(error: &sqlx::Error) -> StoreError {
         return StoreError::Refused {
             sqlstate: database.code().to_owned(),
             row: database.r#where().and_then(row_in_context),
-            message: match database.detail() {
-                Some(detail) => format!("{}: {detail}", database.message()),
-                None => database.message().to_owned(),
-            },
+            message: database.message().to_owned(),
+            detail: database.detail().map(str::to_owned),
         };
     }
     from_sqlx(DOING, error)
@@ -91,9 +91,9 @@ fn may_be_the_rows_fault(sqlstate: &str, constraint: Option<&str>) -> bool {
     }
 }
 
-/// Whether it is the error for a row that no partition takes.
+/// Reports whether it may be the error for a row that no partition takes.
 pub(super) fn is_missing_partition(error: &StoreError) -> bool {
-    matches!(error, StoreError::Retry { sqlstate: Some(code), .. } if code == "23514")
+    matches!(error, StoreError::Retry { sqlstate: Some(code), class: "schema", .. } if code == "23514")
 }
 
 /// The row's index in a COPY, from the error's context: `COPY telemetry_events, line N`, N from 1, in whatever
@@ -109,10 +109,27 @@ fn row_in_context(context: &str) -> Option<usize> {
     number.parse::<usize>().ok()?.checked_sub(1)
 }
 
+/// What to do about an error that the server itself answered with; `None` for any other.
+pub(super) fn advice(error: &sqlx::Error) -> Option<&'static str> {
+    let sqlx::Error::Database(error) = error else {
+        return None;
+    };
+    let error = error.try_downcast_ref::<PgDatabaseError>()?;
+    let (_, advice) = class_and_advice(error);
+    (!advice.is_empty()).then_some(advice)
+}
+
+fn class_and_advice(error: &PgDatabaseError) -> (&'static str, &'static str) {
+    let code = error.code();
+    poolers(error.message())
+        .or_else(|| in_routine(code, error.routine()))
+        .unwrap_or_else(|| meaning(code))
+}
+
 fn from_database(doing: &str, error: &PgDatabaseError) -> StoreError {
     let code = error.code();
     let message = error.message();
-    let (class, advice) = poolers(message).unwrap_or_else(|| meaning(code));
+    let (class, advice) = class_and_advice(error);
     let text = if advice.is_empty() {
         format!("{doing}: {message} (SQLSTATE {code})")
     } else {
@@ -140,17 +157,35 @@ fn poolers(message: &str) -> Option<(&'static str, &'static str)> {
     }
 }
 
+/// Tells apart the errors that share a SQLSTATE by the server's function that raised them: messages are translated, the
+/// names of functions are not.
+fn in_routine(sqlstate: &str, routine: Option<&str>) -> Option<(&'static str, &'static str)> {
+    match (sqlstate, routine?) {
+        ("23514", "ExecFindPartition") => Some((
+            "schema",
+            "the partition of a row's day is missing and is made again",
+        )),
+        ("53300", "InitializeSessionUserId") => Some((
+            "resources",
+            "the role has used up its CONNECTION LIMIT: raise it by ALTER ROLE, or lower RUVVECTOR_WRITE_CONNECTIONS and \
+             RUVVECTOR_READ_CONNECTIONS",
+        )),
+        ("53300", "CheckMyDatabase") => Some((
+            "resources",
+            "the database has used up its CONNECTION LIMIT: raise it by ALTER DATABASE, or lower \
+             RUVVECTOR_WRITE_CONNECTIONS and RUVVECTOR_READ_CONNECTIONS",
+        )),
+        _ => None,
+    }
+}
+
 /// The class of an error and what to do.
 fn meaning(sqlstate: &str) -> (&'static str, &'static str) {
     match sqlstate {
-        "23514" => (
-            "schema",
-            "the partition of a row's day is missing and is made again",
-        ),
-        "25006" => (
-            "permission",
-            "the server is read-only: point the database's URL at the primary",
-        ),
+        // Without a constraint's name and not from the search for a partition: a trigger's, perhaps a deferred one's.
+        "23514" => ("other", SEE_TRIGGERS),
+        // `cause.rs` finds out why.
+        "25006" => ("permission", ""),
         "25P03" => ("timeout", "the transaction was idle for too long"),
         "28000" | "28P01" => (
             "permission",
@@ -169,7 +204,8 @@ fn meaning(sqlstate: &str) -> (&'static str, &'static str) {
         "53200" => ("resources", "the database is out of memory"),
         "53300" => (
             "resources",
-            "raise max_connections on the server or use fewer connections here",
+            "every connection that the server may give to this role is in use: end some (pg_stat_activity lists them), raise \
+             max_connections, or lower RUVVECTOR_WRITE_CONNECTIONS and RUVVECTOR_READ_CONNECTIONS",
         ),
         "55P03" => (
             "timeout",
@@ -187,7 +223,13 @@ fn meaning(sqlstate: &str) -> (&'static str, &'static str) {
             "schema",
             "the table's columns are not of the types that this version writes",
         ),
+        "3F000" => (
+            "schema",
+            "no schema of the role's search_path exists: create it, or set another by ALTER ROLE … SET search_path",
+        ),
         _ => match sqlstate.get(..2) {
+            // Raised by PL/pgSQL, by triggered actions, by routines in other languages.
+            Some("P0" | "09" | "27" | "2F" | "38" | "39") => ("other", SEE_TRIGGERS),
             Some("08") => ("connection", SEE_SERVER),
             Some("53") => ("resources", "the server lacks resources"),
             Some("58" | "XX") => ("other", "the server failed: see its log"),
@@ -274,6 +316,22 @@ mod tests {
             assert!(found == class && text.contains(advice), "{message}: {text}");
         }
         assert_eq!(poolers("the database system is shutting down"), None);
+    }
+
+    /// A trigger's exception had no advice, and its check violation was called a missing partition.
+    #[test]
+    fn what_a_trigger_raises_is_told_from_a_missing_partition() {
+        for code in ["P0001", "23514", "39000"] {
+            assert_eq!(in_routine(code, Some("exec_stmt_raise")), None);
+            let (class, advice) = meaning(code);
+            assert!(class == "other" && advice.contains("trigger"), "{code}");
+        }
+        let partition = in_routine("23514", Some("ExecFindPartition"));
+        assert!(
+            partition
+                .is_some_and(|(class, advice)| class == "schema" && advice.contains("partition"))
+        );
+        assert_eq!(in_routine("23514", None), None);
     }
 
     #[test]

@@ -22,6 +22,9 @@ mod connection;
 /// What the database's errors mean and what to do about them.
 mod error;
 
+/// The cause of an error, asked of the server.
+mod cause;
+
 /// First contact: version, encoding, shape, migrations.
 mod schema;
 
@@ -206,17 +209,20 @@ impl Postgres {
             timeout(limit, self.ping(&self.read_pool)),
         );
         let [write, read] = [write, read].map(|ping| ping.ok()?.ok());
-        if self.shared.replica {
-            Pulse {
-                database: write,
-                replica_away: read.is_none(),
-            }
+        let (database, replica_away) = if self.shared.replica {
+            (write, read.is_none())
         } else {
             // One server: a pool whose connections are all at work is no sign of its death.
-            Pulse {
-                database: write.or(read),
-                replica_away: false,
-            }
+            (write.or(read), false)
+        };
+        let refusal = match database {
+            Some(_) => None,
+            None => timeout(limit, self.refusal()).await.ok().flatten(),
+        };
+        Pulse {
+            database,
+            refusal,
+            replica_away,
         }
     }
 

@@ -23,6 +23,11 @@ const MIGRATION_LIMIT: Duration = Duration::from_secs(600);
 /// The advisory lock of migrations; the collector's locks count up from here.
 pub(super) const MIGRATION_LOCK: i64 = 0x7275_7676_0001;
 
+/// PostgreSQL fills in `search_path` and the role.
+const NO_SCHEMA: &str = "no schema to keep the tables in: search_path is %1$L, and the role %2$I finds none of its schemas (missing, or \
+     without the right USAGE). Make one and lead the role there: CREATE SCHEMA telemetry AUTHORIZATION %2$I; ALTER ROLE %2$I \
+     SET search_path = telemetry; a search_path in the database's URL comes before the role's";
+
 /// What the writer needs of `telemetry_events`.
 const COLUMNS: [(&str, &str); 18] = [
     ("id", "bigint"),
@@ -77,6 +82,8 @@ pub(super) fn refuse_newer(newest: i64) -> Result<(), StoreError> {
 struct Contact {
     server_version: i32,
     encoding: String,
+    /// The sentence for a `search_path` that leads to no schema.
+    no_schema: Option<String>,
     /// Versions and checksums that were applied, in order.
     applied: Vec<(i64, Vec<u8>)>,
     /// `telemetry_events`, if there is one.
@@ -212,9 +219,12 @@ impl Postgres {
             sqlx::query(
                 "SELECT current_setting('server_version_num')::int / 10000 AS version, \
                         current_setting('server_encoding') AS encoding, \
+                        CASE WHEN current_schema() IS NULL THEN format($1, current_setting('search_path'), current_user) \
+                             END AS no_schema, \
                         to_regclass('ruvvector_migrations') IS NOT NULL AS migrated, \
                         to_regclass('telemetry_events') IS NOT NULL AS has_table",
             )
+            .bind(NO_SCHEMA)
             .persistent(false)
             .fetch_one(&mut *connection),
         )
@@ -241,6 +251,7 @@ impl Postgres {
         Ok(Contact {
             server_version: row.try_get("version").map_err(read)?,
             encoding: row.try_get("encoding").map_err(read)?,
+            no_schema: row.try_get("no_schema").map_err(read)?,
             applied,
             table,
         })
@@ -261,7 +272,10 @@ impl Contact {
                 self.encoding
             )));
         }
-        Ok(())
+        match &self.no_schema {
+            Some(sentence) => Err(StoreError::Schema(sentence.clone())),
+            None => Ok(()),
+        }
     }
 
     /// Whether every migration of this version was applied.

@@ -78,6 +78,7 @@ impl Fault<'_> {
                     sqlstate: code,
                     row: None,
                     message: message.to_owned(),
+                    detail: None,
                 };
             }
             // SQLITE_ERROR, SQLITE_SCHEMA, SQLITE_RANGE: a statement that does not fit the tables

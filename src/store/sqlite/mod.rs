@@ -31,6 +31,9 @@ mod account;
 /// What an error of SQLite means, and what to do about it.
 mod error;
 
+/// A file that was renamed or removed beneath the service.
+mod presence;
+
 /// The schema: migrations, and what is refused.
 mod schema;
 
@@ -44,6 +47,7 @@ mod dead_letters;
 mod maintenance;
 
 use error::Fault;
+use presence::Presence;
 
 /// A lock held by somebody else is waited for so long, within the deadline of a statement.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -62,6 +66,7 @@ pub struct Sqlite {
     write_pool: SqlitePool,
     settings: Arc<Settings>,
     known: Arc<Known>,
+    presence: Arc<Presence>,
 }
 
 struct Settings {
@@ -89,10 +94,16 @@ impl Sqlite {
             .synchronous(SqliteSynchronous::Full);
         // Not `read_only`: the first reader after a crash has to recover the WAL.
         let read = connect.pragma("query_only", "ON");
+        let presence = Arc::<Presence>::default();
         let pool = |most: u32| {
+            let presence = presence.clone();
             SqlitePoolOptions::new()
                 .max_connections(most.max(1))
                 .acquire_timeout(options.connect_timeout)
+                .before_acquire(move |_, meta| {
+                    let is_current = presence.is_current(meta.age);
+                    Box::pin(async move { Ok(is_current) })
+                })
         };
         Self {
             read_pool: pool(options.read_connections).connect_lazy_with(read),
@@ -106,13 +117,15 @@ impl Sqlite {
                 collector: options.collector.clone(),
             }),
             known: Arc::default(),
+            presence,
         }
     }
 
     pub(super) async fn prepare(&self) -> Result<(), StoreError> {
         self.known.clear();
-        schema::create_file(&self.settings.path).map_err(|error| self.fault().io(&error))?;
+        self.presence.settle(&self.settings.path, &self.fault())?;
         let mut connection = self.writer().await?;
+        self.presence.learn(&self.settings.path, &self.fault())?;
         let done = schema::prepare(&mut connection, self.settings.migrate, self.fault()).await;
         settle(connection, done)
     }
@@ -281,6 +294,7 @@ impl Sqlite {
         let answer = tokio::time::timeout(limit, ping).await;
         Pulse {
             database: matches!(answer, Ok(Ok(_))).then(|| began.elapsed()),
+            refusal: None,
             replica_away: false,
         }
     }
@@ -347,8 +361,7 @@ impl Sqlite {
     }
 
     fn wal_bytes(&self) -> u64 {
-        let mut wal = self.settings.path.clone().into_os_string();
-        wal.push("-wal");
+        let wal = presence::wal(&self.settings.path);
         std::fs::metadata(wal).map_or(0, |found| found.len())
     }
 
@@ -367,8 +380,9 @@ impl Sqlite {
         }
     }
 
-    /// The one connection that writes.
+    /// The one connection that writes, to the file at its path.
     async fn writer(&self) -> Result<PoolConnection<sqlx::Sqlite>, StoreError> {
+        self.presence.check(&self.settings.path, &self.fault())?;
         let fault = Fault {
             deadline: self.settings.connect_timeout,
             ..self.fault()

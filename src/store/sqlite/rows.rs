@@ -111,12 +111,16 @@ async fn name_row(
         match insert_some(connection, &INSERT_ONE, rows, index, 1, window, fault).await {
             Ok(_) => {}
             Err(StoreError::Refused {
-                sqlstate, message, ..
+                sqlstate,
+                message,
+                detail,
+                ..
             }) => {
                 return StoreError::Refused {
                     sqlstate,
                     row: Some(index),
                     message,
+                    detail,
                 };
             }
             Err(error) => return error,

@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use metrics_exporter_prometheus::PrometheusBuilder;
@@ -27,8 +27,8 @@ async fn writer(dir: &Path) -> (Writer, StreamId) {
     let options = log::Options {
         dir: dir.to_owned(),
         budget_bytes: Some(64 << 20),
-        segment_bytes: 4 << 20,
-        free_floor_bytes: 0,
+        segment_bytes: Some(4 << 20),
+        free_floor_bytes: Some(0),
         keep_stored: Duration::ZERO,
     };
     let log = Log::open(Arc::new(OsDisk), &options).unwrap();
@@ -100,6 +100,14 @@ fn lost() -> Failure {
     })
 }
 
+fn ended(built: &Built, took: Result<Duration, Failure>) -> Ended {
+    Ended {
+        tally: Tally::of(built),
+        began: Instant::now(),
+        took,
+    }
+}
+
 async fn end(
     writer: &mut Writer,
     stream: StreamId,
@@ -108,8 +116,8 @@ async fn end(
 ) {
     let fails = took.is_err();
     let built = built(writer, stream, positions).await;
-    let tally = Tally::of(&built);
-    assert_eq!(writer.ended(Ended { tally, took }).is_err(), fails);
+    let ended = ended(&built, took);
+    assert_eq!(writer.ended(ended).is_err(), fails);
 }
 
 #[tokio::test]
@@ -221,7 +229,6 @@ async fn batches_grow_again_as_they_pass_without_another_look_at_the_account() {
         };
         assert_eq!(built.batch.positions, positions);
         let took = Ok(Duration::ZERO);
-        let tally = Tally::of(&built);
-        writer.ended(Ended { tally, took }).unwrap();
+        writer.ended(ended(&built, took)).unwrap();
     }
 }

@@ -88,8 +88,8 @@ impl Recorded {
         let options = Options {
             dir: self.dir.path().join("data/log"),
             budget_bytes: None,
-            segment_bytes: 64 << 10,
-            free_floor_bytes: 0,
+            segment_bytes: Some(64 << 10),
+            free_floor_bytes: Some(0),
             keep_stored: Duration::from_secs(3600),
         };
         let log = Log::open(Arc::new(OsDisk), &options).expect("the journal opens");

@@ -74,8 +74,8 @@ async fn left_behind(launch: &Launch, records: Vec<NewRecord>) {
     let options = log::Options {
         dir: launch.data_dir().join("log"),
         budget_bytes: Some(1 << 30),
-        segment_bytes: 16 << 20,
-        free_floor_bytes: 0,
+        segment_bytes: Some(16 << 20),
+        free_floor_bytes: Some(0),
         keep_stored: Duration::ZERO,
     };
     let log = Log::open(Arc::new(OsDisk), &options).expect("the journal opens");

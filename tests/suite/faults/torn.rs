@@ -16,13 +16,13 @@ use crate::support::postgres::Database;
 use crate::support::proxy::Proxy;
 use crate::support::service::{Launch, Service};
 
-const EVENTS: u64 = 24;
+pub(super) const EVENTS: u64 = 24;
 
 /// Longer than any drain of these tests takes.
 const LONG: Duration = Duration::from_secs(120);
 
 /// A few records make a segment.
-fn small(launch: &Launch) -> Launch {
+pub(super) fn small(launch: &Launch) -> Launch {
     launch
         .clone()
         .with("RUVVECTOR_LOG_SEGMENT_BYTES", "64KiB")
@@ -30,7 +30,7 @@ fn small(launch: &Launch) -> Launch {
         .with("RUVVECTOR_CONNECT_TIMEOUT", "1s")
 }
 
-async fn send_all(service: &Service) {
+pub(super) async fn send_all(service: &Service) {
     for n in 0..EVENTS {
         let filler = "x".repeat(20 << 10);
         let event = json!({ "correlationId": format!("e{n}"), "integration": "shop", "eventType": "torn",
@@ -43,12 +43,12 @@ async fn send_all(service: &Service) {
     }
 }
 
-fn segments(launch: &Launch) -> Vec<SegmentReport> {
+pub(super) fn segments(launch: &Launch) -> Vec<SegmentReport> {
     let options = Options {
         dir: launch.data_dir().join("log"),
         budget_bytes: None,
-        segment_bytes: 64 << 10,
-        free_floor_bytes: 0,
+        segment_bytes: Some(64 << 10),
+        free_floor_bytes: Some(0),
         keep_stored: Duration::ZERO,
     };
     let mut reports = Log::inspect(Arc::new(OsDisk), &options).expect("the log can be read");
@@ -110,13 +110,13 @@ impl Torn {
     }
 }
 
-async fn number(database: &Database, sql: &str) -> i64 {
+pub(super) async fn number(database: &Database, sql: &str) -> i64 {
     let mut connection = database.connect().await;
     let number = sqlx::query_scalar(AssertSqlSafe(sql.to_owned())).fetch_one(&mut connection);
     number.await.expect("a number")
 }
 
-async fn stored(database: &Database) -> (i64, i64, i64) {
+pub(super) async fn stored(database: &Database) -> (i64, i64, i64) {
     let rows = "SELECT count(*) FROM telemetry_events";
     let different = "SELECT count(DISTINCT correlation_id) FROM telemetry_events";
     let dead = "SELECT count(*) FROM telemetry_dead_letters";

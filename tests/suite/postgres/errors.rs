@@ -7,8 +7,8 @@ use sqlx::Connection;
 use sqlx::postgres::PgConnection;
 
 use super::{
-    batch, begun, class, count, event, execute, facts, new_stream, now_unix_nano, number, options,
-    postgres, prepared, rows,
+    batch, begun, class, count, event, execute, facts, now_unix_nano, number, options, postgres,
+    prepared, rows,
 };
 use crate::support::postgres::{Cluster, Database};
 
@@ -80,28 +80,6 @@ async fn a_lock_that_somebody_holds_ends_the_attempt_and_not_the_writer() {
         let _ = store.write_resources(facts(stream), &[]).await;
     }
     assert_eq!(count(&mut sql).await, 1);
-}
-
-#[tokio::test]
-async fn a_read_only_server_is_told_from_a_missing_right() {
-    let (database, store) = prepared().await;
-    let mut sql = database.connect().await;
-    let name = database.options().get_database().unwrap().to_owned();
-    execute(
-        &mut sql,
-        &format!("ALTER DATABASE {name} SET default_transaction_read_only = on"),
-    )
-    .await;
-    let fresh = Store::new(&options(database.options()));
-    fresh.prepare().await.unwrap();
-    let error = fresh
-        .write_resources(facts(new_stream()), &[])
-        .await
-        .unwrap_err();
-    let (sqlstate, _, message) = parts(&error);
-    assert_eq!(sqlstate, Some("25006"));
-    assert!(message.contains("primary"), "{message}");
-    drop(store);
 }
 
 #[tokio::test]

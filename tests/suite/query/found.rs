@@ -258,7 +258,7 @@ async fn keys_of_any_spelling_are_found_and_objects_and_arrays_never_match() {
         event(r#"{"$": "dollar", "$.a": "path"}"#),
         event(r#"{"back\\slash": "backslash"}"#),
         event(r#"{"[0]": "bracket"}"#),
-        event(r#"{"": "empty"}"#),
+        event(r#"{"": "empty", "a": {"": {"": "within"}}}"#),
         event(r#"{"ключ": "юникод 😀"}"#),
         event(r#"{"tab\tkey\u0001": "line\nbreak\u001f"}"#),
         event(r#"{"l": [1, 2], "n": null, "o": {"x": 1}, "s": "{\"x\": 1}", "t": "null"}"#),
@@ -278,6 +278,11 @@ async fn keys_of_any_spelling_are_found_and_objects_and_arrays_never_match() {
         ("metadata.$.a=path", &[]),
         ("metadata.back%5Cslash=backslash", &[4]),
         ("metadata.%5B0%5D=bracket", &[5]),
+        // The key `""` is stored, and its parameter was refused: "must be followed by a key".
+        ("metadata.=empty", &[6]),
+        ("metadata.a..=within", &[6]),
+        ("metadata.a.=within", &[]),
+        ("metadata..=within", &[]),
         (
             "metadata.%D0%BA%D0%BB%D1%8E%D1%87=%D1%8E%D0%BD%D0%B8%D0%BA%D0%BE%D0%B4%20%F0%9F%98%80",
             &[7],

@@ -49,7 +49,7 @@ fn router(receiver: Receiver) -> Router {
     otlp_grpc_router(&receiver, Readiness::default(), &Drain::default())
 }
 
-async fn start(options: Options) -> Served {
+pub(super) async fn start(options: Options) -> Served {
     start_with_log(256 * MIB as u64, options).await
 }
 

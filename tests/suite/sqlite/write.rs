@@ -132,6 +132,7 @@ async fn the_row_that_is_refused_is_named_and_nothing_of_its_batch_stays() {
             row,
             sqlstate,
             message,
+            ..
         }) = refused
         else {
             panic!("{refused:?}");

@@ -1,6 +1,6 @@
 //! HTTP/2 as frames (RFC 9113), for what no well-behaved library would send.
 
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 pub const DATA: u8 = 0;
@@ -8,11 +8,58 @@ pub const HEADERS: u8 = 1;
 pub const RST_STREAM: u8 = 3;
 pub const SETTINGS: u8 = 4;
 pub const PING: u8 = 6;
+pub const GOAWAY: u8 = 7;
 pub const WINDOW_UPDATE: u8 = 8;
 pub const CONTINUATION: u8 = 9;
 
 /// The flag that no `CONTINUATION` follows.
 pub const END_HEADERS: u8 = 4;
+
+/// The flag of the last frame of a stream.
+pub const END_STREAM: u8 = 1;
+
+/// The flag of an answer to SETTINGS or PING.
+pub const ACK: u8 = 1;
+
+/// A frame that came.
+#[derive(Debug)]
+pub struct Frame {
+    pub kind: u8,
+    pub flags: u8,
+    pub stream: u32,
+    pub payload: Vec<u8>,
+}
+
+/// Cuts what comes into frames.
+#[derive(Default)]
+pub struct Reader {
+    bytes: Vec<u8>,
+}
+
+impl Reader {
+    /// The next frame; `None` at the end of the connection.
+    pub async fn next(&mut self, stream: &mut TcpStream) -> std::io::Result<Option<Frame>> {
+        const HEAD_BYTES: usize = 9;
+        loop {
+            if let Some(head) = self.bytes.first_chunk::<HEAD_BYTES>() {
+                let [a, b, c, kind, flags, stream @ ..] = *head;
+                let end = HEAD_BYTES + u32::from_be_bytes([0, a, b, c]) as usize;
+                if self.bytes.len() >= end {
+                    let frame: Vec<u8> = self.bytes.drain(..end).collect();
+                    return Ok(Some(Frame {
+                        kind,
+                        flags,
+                        stream: u32::from_be_bytes(stream),
+                        payload: frame[HEAD_BYTES..].to_vec(),
+                    }));
+                }
+            }
+            if stream.read_buf(&mut self.bytes).await? == 0 {
+                return Ok(None);
+            }
+        }
+    }
+}
 
 /// What a client is going to send.
 pub struct Frames {
@@ -50,12 +97,25 @@ impl Frames {
 
     /// A `POST` to that path on a stream of its own.
     pub fn open(&mut self, path: &str, flags: u8) -> u32 {
+        self.open_with(path, flags, &[])
+    }
+
+    /// A call of gRPC to that path on a stream of its own.
+    pub fn open_grpc(&mut self, path: &str) -> u32 {
+        const CONTENT_TYPE: &[u8] = b"application/grpc";
+        // RFC 7541, appendix A: 31 is `content-type`; in four bits 15 and 16 more.
+        let field = [&[0x0f, 16, 16], CONTENT_TYPE].concat();
+        self.open_with(path, END_HEADERS, &field)
+    }
+
+    fn open_with(&mut self, path: &str, flags: u8, further: &[u8]) -> u32 {
         let stream = self.next_stream;
         self.next_stream += 2;
         // RFC 7541, appendix A: 3 is `:method: POST`, 6 `:scheme: http`, 1 `:authority`, 4 `:path`.
         let length = u8::try_from(path.len()).expect("a short path");
         let mut fields = vec![0x83, 0x86, 0x01, 1, b'x', 0x04, length];
         fields.extend_from_slice(path.as_bytes());
+        fields.extend_from_slice(further);
         self.push(HEADERS, flags, stream, &fields);
         stream
     }

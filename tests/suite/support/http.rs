@@ -61,6 +61,13 @@ impl Raw {
         self.stream.write_all(bytes.as_ref()).await.is_ok()
     }
 
+    /// Sends as much without giving the runtime a turn.
+    pub fn send_at_once(&mut self, bytes: impl AsRef<[u8]>) {
+        let bytes = bytes.as_ref();
+        let sent = self.stream.try_write(bytes).expect("room in the socket");
+        assert_eq!(sent, bytes.len());
+    }
+
     /// The next answer, `100 Continue` included; `None` when the connection ended instead.
     pub async fn answer(&mut self) -> Option<RawAnswer> {
         let end = loop {

@@ -5,6 +5,7 @@ pub mod postgres;
 
 /// A TCP proxy that cuts, stalls and loses answers.
 pub mod proxy;
+pub mod relay;
 
 /// The real binary as a process.
 pub mod service;

@@ -161,6 +161,11 @@ impl Cluster {
         );
     }
 
+    /// Makes the stopped server start as a standby, of nobody.
+    pub fn become_standby(&self) {
+        std::fs::write(self.data().join("standby.signal"), "").expect("the directory is ours");
+    }
+
     /// Stops the server and all its backends where they are: connections stay, and nothing answers.
     pub fn hang(&self) {
         self.signal_all(Signal::STOP);

@@ -68,6 +68,12 @@ impl Launch {
         self
     }
 
+    /// Leaves an environment variable out.
+    pub fn without(mut self, name: &str) -> Self {
+        self.environment.retain(|(known, _)| known != name);
+        self
+    }
+
     /// Runs the binary by another program, as `strace`.
     pub fn under(mut self, program: &[&str]) -> Self {
         self.under = program.iter().map(ToString::to_string).collect();

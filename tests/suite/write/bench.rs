@@ -140,8 +140,8 @@ pub(super) fn open_log(dir: &Path) -> Log {
     let options = log::Options {
         dir: dir.to_owned(),
         budget_bytes: Some(256 << 20),
-        segment_bytes: 1 << 20,
-        free_floor_bytes: 0,
+        segment_bytes: Some(1 << 20),
+        free_floor_bytes: Some(0),
         keep_stored: Duration::from_secs(3600),
     };
     Log::open(Arc::new(OsDisk), &options).expect("the log opens")

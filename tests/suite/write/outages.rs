@@ -135,6 +135,12 @@ async fn a_database_that_hangs_is_given_up_and_come_back_to() {
             !bench.progress.connected() && !bench.progress.problems().is_empty()
         })
         .await;
+        // It had hung for the whole deadline by then, and was said to have hung "for 0 s".
+        let problems = bench.progress.problems();
+        let first = problems
+            .iter()
+            .all(|problem| !problem.ends_with("(for 0 s)"));
+        assert!(first, "{problems:?}");
         proxy.unstall();
         bench.drained().await;
     }

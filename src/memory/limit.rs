@@ -1,29 +1,16 @@
-//! How much memory this process may use: what is installed, control groups and the address space's limit.
+//! How much memory this process may use: the least of what is installed, of control groups and of the address space's limit.
 //!
 //! **Invariant:** what cannot be read or understood is no limit, never an error.
 
 use std::path::{Path, PathBuf};
 
-/// The default budget for requests in flight, when there is memory enough.
-const BUDGET_BYTES: usize = 256 << 20;
-
-/// 256 MiB or a quarter of the process's memory limit, whichever is less.
-pub(super) fn default_budget_bytes() -> usize {
-    budget_bytes(memory_limit_bytes())
-}
-
-/// What this process may use; `None` where nothing says so.
-pub(crate) fn memory_limit_bytes() -> Option<u64> {
+/// Bytes that this process may use; `None` if nothing names a limit.
+#[must_use]
+pub fn detected_bytes() -> Option<u64> {
     [installed(), control_group(), address_space()]
         .into_iter()
         .flatten()
         .min()
-}
-
-/// The budget for requests in flight, under that limit.
-pub(crate) fn budget_bytes(limit: Option<u64>) -> usize {
-    let quarter = limit.and_then(|limit| usize::try_from(limit / 4).ok());
-    quarter.map_or(BUDGET_BYTES, |quarter| quarter.min(BUDGET_BYTES))
 }
 
 /// The machine's memory (proc(5), /proc/meminfo).
@@ -77,14 +64,7 @@ fn limit_in(file: &Path) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::{budget_bytes, limit_files};
-
-    #[test]
-    fn the_budget_is_a_quarter_of_a_small_limit_and_never_above_256_mib() {
-        assert_eq!(budget_bytes(None), 256 << 20);
-        assert_eq!(budget_bytes(Some(512 << 20)), 128 << 20);
-        assert_eq!(budget_bytes(Some(u64::MAX)), 256 << 20);
-    }
+    use super::limit_files;
 
     #[test]
     fn both_versions_of_control_groups_are_known() {

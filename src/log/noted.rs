@@ -1,0 +1,277 @@
+//! The file `positions`: how far each stream got, and what of it was let go of, noted beside the segments.
+//!
+//! Two places in it are written in turn, each with its own checksum, so that a power cut spares one. The file is written
+//! about once a second while records arrive, and before a segment is freed.
+//!
+//! **Invariant:** nothing but the search for missing files depends on it: without it no record is lost or written twice.
+//! A segment's positions are noted as let go of before its file is.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::{self, IoSlice};
+use std::path::{Path, PathBuf};
+
+use super::disk::{Disk, read_full, write_all};
+use super::ranges::Ranges;
+use super::state::{State, StreamState};
+use super::{Core, StreamId, lock};
+
+/// The file's name.
+const FILE: &str = "positions";
+
+/// One of the two places.
+const PLACE_BYTES: usize = 32 << 10;
+
+const MAGIC: &str = "ruvvpos 1";
+
+/// What is noted of a stream.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Noted {
+    pub(super) opening: u64,
+    /// A position that was synced.
+    pub(super) last: u64,
+    /// Positions whose segments were freed, as all of them was stored.
+    pub(super) released: Ranges,
+}
+
+/// What is noted of all streams.
+pub(super) type Streams = BTreeMap<StreamId, Noted>;
+
+/// The file as this process wrote it last.
+#[derive(Default)]
+pub(super) struct Notebook {
+    generation: u64,
+    /// `None` before the first time.
+    written: Option<String>,
+    failed: bool,
+}
+
+/// The positions of a stream that should be in some file and are in none: all up to the highest known, without those that
+/// files hold and those that were let go of. What is missing before the first file was let go of, unless the note says
+/// otherwise: the oldest segments are freed first.
+pub(super) fn absent(held: &Ranges, noted: Option<&Noted>) -> Ranges {
+    let ends = held.ranges().iter();
+    let mut last = ends.map(|range| *range.end()).max().unwrap_or(0);
+    let mut known = held.clone();
+    match noted {
+        Some(noted) => {
+            last = last.max(noted.last);
+            for range in noted.released.ranges() {
+                known.insert(range.clone());
+            }
+        }
+        None => {
+            let first = held.ranges().first().map_or(1, |range| *range.start());
+            known.insert(1..=first.saturating_sub(1));
+        }
+    }
+    if last == 0 {
+        return Ranges::default();
+    }
+    Ranges::new(known.missing(&(1..=last)))
+}
+
+/// What the file says; nothing if it cannot be read.
+pub(super) fn read(disk: &dyn Disk, dir: &Path) -> (Streams, Notebook) {
+    let path = dir.join(FILE);
+    let newest = places(disk, &path)
+        .into_iter()
+        .filter_map(|place| parse(&place))
+        .max_by_key(|(generation, _)| *generation);
+    let (generation, streams) = newest.unwrap_or_default();
+    let notebook = Notebook {
+        generation,
+        ..Notebook::default()
+    };
+    (streams, notebook)
+}
+
+/// The file, for messages.
+pub(super) fn path(dir: &Path) -> PathBuf {
+    dir.join(FILE)
+}
+
+fn places(disk: &dyn Disk, path: &Path) -> Vec<Vec<u8>> {
+    let Ok(file) = disk.open(path) else {
+        return Vec::new();
+    };
+    let mut places = Vec::new();
+    for index in 0..2 {
+        let mut place = vec![0; PLACE_BYTES];
+        match read_full(&*file, &mut place, index * PLACE_BYTES as u64) {
+            Ok(read) => place.truncate(read),
+            Err(error) => {
+                tracing::warn!(path = %path.display(), %error, "this file of the log cannot be read: missing segments may go unnoticed");
+                continue;
+            }
+        }
+        places.push(place);
+    }
+    places
+}
+
+fn parse(place: &[u8]) -> Option<(u64, Streams)> {
+    let end_of_line = place.iter().position(|byte| *byte == b'\n')?;
+    let line = std::str::from_utf8(&place[..end_of_line]).ok()?;
+    let mut words = line.strip_prefix(MAGIC)?.split_ascii_whitespace();
+    let generation: u64 = words.next()?.parse().ok()?;
+    let length: usize = words.next()?.parse().ok()?;
+    let checksum = u32::from_str_radix(words.next()?, 16).ok()?;
+    let body = place.get(end_of_line + 1..)?.get(..length)?;
+    if checksum != sum(generation, body) {
+        return None;
+    }
+    let mut streams = Streams::new();
+    for line in std::str::from_utf8(body).ok()?.lines() {
+        let mut words = line.split_ascii_whitespace();
+        let id = u128::from_str_radix(words.next()?, 16).ok()?;
+        let noted = Noted {
+            opening: words.next()?.parse().ok()?,
+            last: words.next()?.parse().ok()?,
+            released: Ranges::new(words.map_while(range)),
+        };
+        streams.insert(StreamId(id.to_be_bytes()), noted);
+    }
+    Some((generation, streams))
+}
+
+fn range(word: &str) -> Option<std::ops::RangeInclusive<u64>> {
+    let (first, last) = word.split_once('-')?;
+    Some(first.parse().ok()?..=last.parse().ok()?)
+}
+
+fn sum(generation: u64, body: &[u8]) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(&generation.to_le_bytes()), body)
+}
+
+/// The streams, newest first; those that find no place are left out.
+fn body(state: &State) -> String {
+    let mut body = String::new();
+    for stream in state.streams.iter().rev().filter(|stream| stream.last > 0) {
+        let mut line = format!("{} {} {}", stream.id, stream.opening, stream.last);
+        for range in released(stream).ranges() {
+            let _ = write!(line, " {}-{}", range.start(), range.end());
+        }
+        line.push('\n');
+        if body.len() + line.len() > PLACE_BYTES - 128 {
+            break;
+        }
+        body.push_str(&line);
+    }
+    body
+}
+
+/// What was freed: all that neither a segment holds nor is known to be missing.
+fn released(stream: &StreamState) -> Ranges {
+    let mut kept = Ranges::default();
+    for (_, range) in stream.held(&(1..=stream.last)) {
+        kept.insert(range);
+    }
+    for range in stream.undecided().ranges() {
+        kept.insert(range.clone());
+    }
+    Ranges::new(kept.missing(&(1..=stream.last)))
+}
+
+impl Core {
+    /// Writes what the log holds, durably, if that differs from what was written last. Of an empty log the file is removed.
+    pub(super) fn note_positions(&self) {
+        let mut notebook = lock(&self.notebook);
+        let body = body(&lock(&self.state));
+        let known = notebook.written.as_deref();
+        if known == Some(&body) || body.is_empty() && notebook.generation == 0 {
+            return;
+        }
+        let dir = &self.settings.dir;
+        let (generation, noted) = if body.is_empty() {
+            let removed = self.disk.remove(&path(dir));
+            (0, removed.and_then(|()| self.disk.sync_dir(dir)))
+        } else {
+            let generation = notebook.generation + 1;
+            (generation, write(&*self.disk, dir, generation, &body))
+        };
+        match noted {
+            Ok(()) => {
+                notebook.generation = generation;
+                notebook.written = Some(body);
+                notebook.failed = false;
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut notebook.failed, true) {
+                    let path = path(dir);
+                    tracing::warn!(path = %path.display(), %error, "this file of the log cannot be written: if segments go missing, nothing may say so");
+                }
+            }
+        }
+    }
+}
+
+fn write(disk: &dyn Disk, dir: &Path, generation: u64, body: &str) -> io::Result<()> {
+    let path = path(dir);
+    let (file, new) = match disk.open(&path) {
+        Ok(file) => (file, false),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => (disk.create(&path)?, true),
+        Err(error) => return Err(error),
+    };
+    let checksum = sum(generation, body.as_bytes());
+    let text = format!("{MAGIC} {generation} {} {checksum:08x}\n{body}", body.len());
+    let at = (generation % 2) * PLACE_BYTES as u64;
+    write_all(&*file, &mut [IoSlice::new(text.as_bytes())], at)?;
+    file.sync_data()?;
+    if new { disk.sync_dir(dir) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_written_is_read_and_a_torn_place_leaves_the_other() {
+        use crate::log::sim::SimDisk;
+        let (disk, dir) = (SimDisk::new(), Path::new("/log"));
+        let id = StreamId([7; 16]);
+        for generation in 1..=3 {
+            let line = format!("{id} 4 {} 1-5 9-9\n", 10 * generation);
+            write(&disk, dir, generation, &line).unwrap();
+        }
+        let last = || read(&disk, dir).0.get(&id).map(|noted| noted.last);
+        let (streams, notebook) = read(&disk, dir);
+        let expected = Noted {
+            opening: 4,
+            last: 30,
+            released: Ranges::new([1..=5, 9..=9]),
+        };
+        assert_eq!(
+            (streams.get(&id), notebook.generation),
+            (Some(&expected), 3)
+        );
+        disk.edit(&path(dir), |content| content[PLACE_BYTES + 40] ^= 1);
+        assert_eq!(last(), Some(20));
+        disk.edit(&path(dir), |content| content[3] ^= 1);
+        assert_eq!(last(), None);
+    }
+
+    #[test]
+    fn what_should_be_there_is_all_that_was_neither_found_nor_let_go_of() {
+        let held = Ranges::new([11..=20, 31..=40]);
+        assert_eq!(absent(&held, None).ranges(), [21..=30]);
+        let noted = |last, released: &[std::ops::RangeInclusive<u64>]| Noted {
+            opening: 1,
+            last,
+            released: Ranges::new(released.iter().cloned()),
+        };
+        assert_eq!(
+            absent(&held, Some(&noted(50, &[1..=4]))).ranges(),
+            [5..=10, 21..=30, 41..=50]
+        );
+        assert_eq!(
+            absent(&held, Some(&noted(7, &[1..=10, 21..=30]))).ranges(),
+            []
+        );
+        assert_eq!(
+            absent(&Ranges::default(), Some(&noted(3, &[]))).ranges(),
+            [1..=3]
+        );
+        assert_eq!(absent(&Ranges::default(), None).ranges(), []);
+    }
+}

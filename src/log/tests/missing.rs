@@ -1,0 +1,288 @@
+//! Segments that are lost, in whole or by their first block: all that was synced is accounted for.
+
+use super::super::Ranges;
+use super::super::segment::{BLOCK, End, Header};
+use super::harm::medium;
+use super::*;
+
+const RECORDS: u32 = 10;
+
+/// A directory as a power cut leaves it: sealed segments and, last, one that never was; the stream, and each file with its
+/// positions.
+fn directory() -> (SimDisk, StreamId, Vec<(PathBuf, u64, u64)>) {
+    let disk = SimDisk::new();
+    let log = open_with(&disk, &medium());
+    let stream = log.streams()[0].id;
+    for seq in 1..=RECORDS {
+        runtime().block_on(append(&log, seq, 20_000)).unwrap();
+    }
+    // As the keeper does about once a second.
+    log.shared.core.note_positions();
+    let disk = disk.cut(&mut || false);
+    drop(log);
+    let reports = Log::inspect(Arc::new(disk.clone()), &medium()).unwrap();
+    assert!(reports.iter().all(|report| report.problems.is_empty()));
+    let open = reports.iter().filter(|report| !report.sealed).count();
+    assert_eq!((reports.len(), open), (5, 1), "{reports:?}");
+    let files = reports.into_iter();
+    let files = files.map(|report| (report.path, report.first, report.last));
+    (disk, stream, files.collect())
+}
+
+/// What reading finds: positions of records, and positions that are lost.
+fn found(log: &Log, stream: StreamId) -> (Vec<u64>, Ranges) {
+    let (mut records, mut lost) = (Vec::new(), Ranges::default());
+    let entries = all(log, stream);
+    seqs(&entries);
+    for entry in entries {
+        match entry {
+            Entry::Record(record) => records.push(record.position.n),
+            Entry::Missing { first, last } => lost.insert(first..=last),
+            Entry::Damaged { n, .. } => lost.insert(n..=n),
+            Entry::Hole { first, last } => panic!("{first} to {last} were confirmed"),
+        }
+    }
+    (records, lost)
+}
+
+type Harm = fn(&SimDisk, &Path);
+
+fn remove(disk: &SimDisk, path: &Path) {
+    use super::super::disk::Disk;
+    disk.remove(path).unwrap();
+    disk.sync_dir(Path::new(DIR)).unwrap();
+}
+
+fn truncate(disk: &SimDisk, path: &Path, bytes: usize) {
+    disk.edit(path, |content| content.truncate(bytes));
+}
+
+/// A middle segment was deleted, emptied or had zeros in its first block: no line, no metric, no dead letter, and the
+/// service wiped what was whole.
+#[test]
+fn whichever_segment_is_lost_its_positions_are_accounted_for_and_no_others() {
+    let gone: [(&str, Harm); 3] = [
+        ("removed", remove),
+        ("emptied", |disk, path| truncate(disk, path, 0)),
+        ("cut to a block", |disk, path| truncate(disk, path, BLOCK)),
+    ];
+    let whole: [(&str, Harm); 4] = [
+        ("zeros first", |disk, path| {
+            disk.edit(path, |content| content[..BLOCK].fill(0));
+        }),
+        ("garbage first", |disk, path| {
+            disk.edit(path, |content| content[..BLOCK].fill(0xa5));
+        }),
+        ("no header", |disk, path| {
+            disk.edit(path, |content| {
+                content[16] ^= 1;
+                content[2048 + 16] ^= 1;
+            });
+        }),
+        ("garbage first, nothing last", |disk, path| {
+            disk.edit(path, |content| {
+                let end = content.len() - BLOCK;
+                content[..BLOCK].fill(0xa5);
+                content[end..].fill(0);
+            });
+        }),
+    ];
+    let chosen: [&[usize]; 7] = [&[0], &[2], &[3], &[4], &[1, 2], &[0, 4], &[0, 1, 2, 3, 4]];
+    for harmed in chosen {
+        for (name, harm) in gone {
+            let (disk, stream, files) = directory();
+            let mut expected = Ranges::default();
+            for index in harmed {
+                let (path, first, last) = &files[*index];
+                harm(&disk, path);
+                expected.insert(*first..=*last);
+            }
+            let verified = Log::inspect(Arc::new(disk.clone()), &medium()).unwrap();
+            let problems: usize = verified.iter().map(|report| report.problems.len()).sum();
+            assert!(problems > 0, "{name} {harmed:?}: verify finds nothing");
+            // Twice: what is found once is found again.
+            for _ in 0..2 {
+                let log = open_with(&disk, &medium());
+                let (records, lost) = found(&log, stream);
+                assert_eq!(lost, expected, "{name} {harmed:?}");
+                let all: Vec<u64> = (1..=u64::from(RECORDS)).collect();
+                let left: Vec<u64> = all.into_iter().filter(|n| !expected.contains(*n)).collect();
+                assert_eq!(records, left, "{name} {harmed:?}");
+            }
+        }
+        for (name, harm) in whole {
+            if name == "garbage first, nothing last" && harmed.len() > 1 {
+                continue;
+            }
+            let (disk, stream, files) = directory();
+            for index in harmed {
+                harm(&disk, &files[*index].0);
+            }
+            let log = open_with(&disk, &medium());
+            let (records, lost) = found(&log, stream);
+            assert_eq!(lost, Ranges::default(), "{name} {harmed:?}");
+            assert_eq!(records.len(), RECORDS as usize, "{name} {harmed:?}");
+        }
+    }
+}
+
+#[test]
+fn what_is_missing_waits_until_it_is_decided_and_is_gone_after_that() {
+    let (disk, stream, files) = directory();
+    for (path, ..) in &files {
+        remove(&disk, path);
+    }
+    let log = open_with(&disk, &medium());
+    let last = u64::from(RECORDS);
+    assert_eq!(log.absent(stream).ranges(), [1..=last]);
+    assert_eq!(log.status().undrained_streams, 1);
+    log.report_missing(stream, &Ranges::new([1..=4]));
+    log.report_missing(stream, &Ranges::new([1..=last]));
+    let status = log.status();
+    assert_eq!(
+        (status.missing_records, status.damaged_records),
+        (last, last)
+    );
+    // The database holds some of it; the rest becomes a dead letter.
+    log.mark_stored(stream, 1, 4);
+    assert_eq!(log.status().undrained_streams, 1);
+    log.mark_stored(stream, 5, last);
+    assert_eq!(log.status().undrained_streams, 0);
+    assert!(log.streams().iter().all(|held| held.id != stream));
+    drop(log);
+    let log = open_with(&disk, &medium());
+    assert!(log.streams().iter().all(|held| held.id != stream));
+}
+
+#[test]
+fn what_was_stored_and_let_go_of_is_not_missing() {
+    let (disk, stream, _) = directory();
+    let log = open_with(&disk, &medium());
+    log.mark_stored(stream, 4, 9);
+    settle(&log);
+    assert!(log.absent(stream).ranges().is_empty());
+    drop(log);
+    let log = open_with(&disk, &medium());
+    assert!(log.absent(stream).ranges().is_empty(), "it is noted");
+    assert!(found(&log, stream).1.ranges().is_empty());
+    drop(log);
+    // Without the note only the database knows.
+    remove(&disk, &Path::new(DIR).join("positions"));
+    let log = open_with(&disk, &medium());
+    assert_eq!(log.absent(stream).ranges(), [5..=8]);
+}
+
+/// Takes the mark of today's version from a sealed segment, and its header, as a version did that freed with zeros alone.
+fn free_as_before(disk: &SimDisk, path: &Path) {
+    disk.edit(path, |content| {
+        let end = content.len() - BLOCK;
+        let End::Sealed(..) = End::decode(content[end..].first_chunk().unwrap()) else {
+            panic!("not sealed");
+        };
+        let footer = &mut content[end..end + 512];
+        footer[10] = 0;
+        footer[12..16].fill(0);
+        let checksum = crc32c::crc32c(footer);
+        footer[12..16].copy_from_slice(&checksum.to_le_bytes());
+        content[end + 512..].fill(0);
+        content[..BLOCK].fill(0);
+    });
+}
+
+fn holds(log: &Log, stream: StreamId) -> bool {
+    log.streams().iter().any(|held| held.id == stream)
+}
+
+#[test]
+fn a_file_that_an_older_version_freed_is_kept_until_the_database_was_asked() {
+    let (disk, stream, files) = directory();
+    let (path, first, last) = files[0].clone();
+    for (other, ..) in &files[1..] {
+        remove(&disk, other);
+    }
+    remove(&disk, &Path::new(DIR).join("positions"));
+    free_as_before(&disk, &path);
+    let before = disk.content(&path);
+    let opened = || {
+        let log = open_with(&disk, &medium());
+        settle(&log);
+        assert_eq!(disk.content(&path), before);
+        log
+    };
+    // The database holds none of it: it was lost, not freed.
+    let log = opened();
+    assert!(log.may_have_freed(stream));
+    assert_eq!(found(&log, stream).0, (first..=last).collect::<Vec<_>>());
+    drop(log);
+    // It does not know the stream: it was freed long ago.
+    let log = opened();
+    assert!(log.forget_freed(stream));
+    settle(&log);
+    assert!(!holds(&log, stream));
+    drop(log);
+    assert!(!holds(&open_with(&disk, &medium()), stream), "nor later");
+    // It holds all of it: it is a spare.
+    disk.put(&path, &before);
+    let kept = Options {
+        keep_stored: NEVER,
+        ..medium()
+    };
+    let log = open_with(&disk, &kept);
+    log.mark_stored(stream, first, last);
+    settle(&log);
+    assert!(!holds(&log, stream));
+}
+
+/// One read in five returned a wrong byte, and 394 sound records became dead letters.
+#[test]
+fn a_wrong_read_is_repeated_before_a_record_is_given_up() {
+    for every in [5, 7, 11] {
+        let (disk, stream, _) = directory();
+        disk.misread_every(every);
+        let reports = Log::inspect(Arc::new(disk.clone()), &medium()).unwrap();
+        for report in &reports {
+            assert_eq!(report.problems, [""; 0], "one in {every}");
+        }
+        let log = open_with(&disk, &medium());
+        let (records, lost) = found(&log, stream);
+        assert_eq!(
+            (records.len(), lost),
+            (RECORDS as usize, Ranges::default()),
+            "one in {every}"
+        );
+        drop(log);
+        disk.misread_every(0);
+        let log = open_with(&disk, &medium());
+        assert_eq!(
+            found(&log, stream).0.len(),
+            RECORDS as usize,
+            "copied as it was"
+        );
+        assert_eq!(log.status().damaged_records, 0);
+    }
+}
+
+#[test]
+fn a_spare_is_told_from_a_segment_by_older_versions_too() {
+    let (disk, stream, files) = directory();
+    let log = open_with(&disk, &medium());
+    log.mark_stored(stream, 1, u64::from(RECORDS));
+    settle(&log);
+    drop(log);
+    let spares: Vec<_> = disk
+        .paths()
+        .into_iter()
+        .filter(|path| path.extension().is_some_and(|suffix| suffix == "seg"))
+        .map(|path| disk.content(&path))
+        .collect();
+    assert!(spares.len() >= 2 && files.len() == 5);
+    for content in spares {
+        // They take a first block of zeros for a spare, and know no other sign.
+        assert_eq!(
+            Header::decode(content.first_chunk().unwrap()),
+            super::super::segment::Begin::Zeros
+        );
+        let end = content[content.len() - BLOCK..].first_chunk().unwrap();
+        assert!(matches!(End::decode(end), End::Spare { .. }));
+    }
+}

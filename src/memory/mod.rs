@@ -1,0 +1,95 @@
+//! The memory of the process: one bound, and the share of it that each stage may hold.
+//!
+//! | share | of the limit | at most | holds |
+//! | --- | --- | --- | --- |
+//! | receive | 1/4 | 256 MiB | bodies of requests in flight, as sent and decompressed |
+//! | write | 5/16 | 256 MiB | records that are read from the journal, and their rows on the way to the database |
+//! | query | 3/16 | 320 MiB | answers, from the database's first row to the last byte sent |
+//! | the rest | 1/4 | – | binary, threads, connections, the journal's pieces, caches of SQLite, remembered requests |
+//!
+//! **Invariant:** the shares and the rest together are never more than the limit, unless a setting names a share itself.
+
+/// A share, as pieces of it are granted.
+pub(crate) mod budget;
+
+/// How much memory there is.
+pub mod limit;
+
+/// One sixteenth of the limit is the unit of the shares.
+const PARTS: u64 = 16;
+
+/// The shares where memory is plentiful.
+const RECEIVE_BYTES: usize = 256 << 20;
+const WRITE_BYTES: usize = 256 << 20;
+const QUERY_BYTES: usize = 320 << 20;
+
+/// What the rest is known to need: 15 MiB for binary, runtime and threads, 40 MiB for 2,048 connections at rest, 20 MiB for
+/// SQLite's caches, 15 MiB for 100,000 remembered requests are 90 MiB, of which a small instance uses half.
+pub const REST_BYTES: u64 = 48 << 20;
+
+/// The least limit under which a request, a record and an answer of some MiB fit beside the rest.
+pub const LEAST_BYTES: u64 = REST_BYTES * 4;
+
+/// What each stage may hold, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shares {
+    /// Bodies of requests in flight; one request may use half.
+    pub receive_bytes: usize,
+    /// Records on their way from the journal to the database. The journal holds records of up to 64 MiB whatever today's
+    /// limit is, so that at least one of those fits.
+    pub write_bytes: usize,
+    /// Answers to queries.
+    pub query_bytes: usize,
+}
+
+impl Shares {
+    /// The shares of so much memory; `None` is no limit.
+    #[must_use]
+    pub fn of(limit_bytes: Option<u64>) -> Self {
+        let share = |parts: u64, most: usize| {
+            let share = limit_bytes.map_or(u64::MAX, |limit| limit / PARTS * parts);
+            usize::try_from(share).map_or(most, |share| share.min(most))
+        };
+        Self {
+            receive_bytes: share(4, RECEIVE_BYTES),
+            write_bytes: share(5, WRITE_BYTES),
+            query_bytes: share(3, QUERY_BYTES),
+        }
+    }
+
+    /// All shares together.
+    #[must_use]
+    pub const fn total_bytes(&self) -> u64 {
+        self.receive_bytes as u64 + self.write_bytes as u64 + self.query_bytes as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Shares;
+
+    const MIB: usize = 1 << 20;
+
+    #[test]
+    fn the_shares_leave_a_quarter_of_the_limit_for_the_rest() {
+        for (limit_mib, receive, write, query) in [
+            (256, 64, 80, 48),
+            (512, 128, 160, 96),
+            (1024, 256, 256, 192),
+            (64 << 10, 256, 256, 320),
+        ] {
+            let shares = Shares::of(Some(limit_mib << 20));
+            assert_eq!(
+                shares,
+                Shares {
+                    receive_bytes: receive * MIB,
+                    write_bytes: write * MIB,
+                    query_bytes: query * MIB,
+                },
+                "{limit_mib} MiB"
+            );
+            assert!(shares.total_bytes() <= (limit_mib << 20) / 4 * 3);
+        }
+        assert_eq!(Shares::of(None), Shares::of(Some(u64::MAX)));
+    }
+}

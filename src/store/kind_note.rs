@@ -1,0 +1,273 @@
+//! The note in the data directory of the kind of store that it serves: a forgotten `DATABASE_URL` must not drain the log of a
+//! PostgreSQL into a new SQLite file.
+//!
+//! The file `store` holds one line, `postgres` or `sqlite`. A directory of an earlier version has none: then the log and
+//! SQLite's file show which store it served.
+//!
+//! **Invariant:** the kind changes only if `store` is set, or if nothing is there that the change could double or hide.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::{ConnectOptions, Connection};
+
+use super::Target;
+use crate::log::StreamId;
+
+const FILE: &str = "store";
+
+/// The two stores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Postgres,
+    Sqlite,
+}
+
+impl Kind {
+    /// As the setting `store` has it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Postgres => "postgres",
+            Self::Sqlite => "sqlite",
+        }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        [Self::Postgres, Self::Sqlite]
+            .into_iter()
+            .find(|kind| kind.name() == text)
+    }
+
+    const fn of(target: &Target) -> Self {
+        match target {
+            Target::Postgres { .. } => Self::Postgres,
+            Target::Sqlite { .. } => Self::Sqlite,
+        }
+    }
+}
+
+/// The way in which the settings lead to a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Naming {
+    /// `store` names it, which confirms a change.
+    Explicit,
+    /// Other settings imply it, or their absence.
+    Implied,
+}
+
+/// The contents of the log at the start.
+#[derive(Clone, Debug)]
+pub struct Backlog {
+    /// Events of records that the log holds. Only the store that they went to knows which of them are stored.
+    pub events: u64,
+    /// The streams of which it holds records.
+    pub streams: Vec<StreamId>,
+}
+
+/// The directory served the other kind of store.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct OtherKind(String);
+
+/// Compares the store of these settings with the one that `data_dir` served, and notes it. Returns a warning if the kind
+/// changed. The caller holds the log's lock.
+///
+/// # Errors
+/// [`OtherKind`] if the kind would change, nothing confirms that, and the log holds events or there is a SQLite file with
+/// events.
+pub async fn check(
+    data_dir: &Path,
+    target: &Target,
+    naming: Naming,
+    backlog: &Backlog,
+) -> Result<Option<String>, OtherKind> {
+    let kind = Kind::of(target);
+    let files = SqliteFiles::of(data_dir, target);
+    let noted = read(data_dir);
+    let served = match noted {
+        Some(kind) => Some(kind),
+        None => files.served(kind, backlog).await,
+    };
+    let warning = match served {
+        Some(before) if before != kind => {
+            let found = files.found(backlog).await;
+            if naming == Naming::Implied && !found.is_empty() {
+                return Err(OtherKind(refusal(data_dir, before, kind, &found)));
+            }
+            Some(change(data_dir, before, kind))
+        }
+        _ => None,
+    };
+    if noted != Some(kind)
+        && let Err(error) = write(data_dir, kind)
+    {
+        tracing::warn!(
+            path = %data_dir.join(FILE).display(), %error,
+            "the kind of store cannot be noted: a later start with another one goes unnoticed"
+        );
+    }
+    Ok(warning)
+}
+
+fn refusal(data_dir: &Path, before: Kind, kind: Kind, found: &[String]) -> String {
+    let (before, kind) = (before.name(), kind.name());
+    let forgotten = match kind {
+        "sqlite" => "If a setting was forgotten, set DATABASE_URL or POSTGRES_HOST",
+        _ => "If this is a mistake, unset DATABASE_URL and POSTGRES_HOST",
+    };
+    format!(
+        "{} served the store {before}, and the settings lead to {kind}, while {}. {forgotten}. To change to {kind}, start once \
+         with store={kind} (RUVVECTOR_STORE={kind}): what the log holds is then written to {kind}, and what {before} holds \
+         stays there",
+        data_dir.display(),
+        found.join(" and ")
+    )
+}
+
+fn change(data_dir: &Path, before: Kind, kind: Kind) -> String {
+    let (before, kind) = (before.name(), kind.name());
+    format!(
+        "{} served the store {before} until now, and serves {kind} from now on: what {before} holds is not copied, and what the \
+         log holds is written to {kind}",
+        data_dir.display(),
+    )
+}
+
+/// SQLite's files that concern the directory.
+struct SqliteFiles {
+    /// The default, which a service with PostgreSQL may have beside its log from earlier.
+    own: PathBuf,
+    /// The one that the settings name.
+    chosen: Option<PathBuf>,
+}
+
+impl SqliteFiles {
+    fn of(data_dir: &Path, target: &Target) -> Self {
+        Self {
+            own: data_dir.join("telemetry.db"),
+            chosen: match target {
+                Target::Sqlite { path } => Some(path.clone()),
+                Target::Postgres { .. } => None,
+            },
+        }
+    }
+
+    /// The kind that a directory without a note served, where that shows.
+    async fn served(&self, kind: Kind, backlog: &Backlog) -> Option<Kind> {
+        match kind {
+            // SQLite's file is made before anything is stored.
+            Kind::Sqlite => {
+                let exists =
+                    self.chosen.as_ref().is_some_and(|path| path.exists()) || self.own.exists();
+                (!exists && backlog.events > 0).then_some(Kind::Postgres)
+            }
+            Kind::Postgres => {
+                let known = streams_in(&self.own).await?;
+                let serves = backlog.streams.is_empty()
+                    || backlog.streams.iter().any(|stream| known.contains(stream));
+                serves.then_some(Kind::Sqlite)
+            }
+        }
+    }
+
+    /// What a change could double or hide, as parts of a sentence.
+    async fn found(&self, backlog: &Backlog) -> Vec<String> {
+        let mut found = Vec::new();
+        if backlog.events > 0 {
+            let end = if backlog.events == 1 { "" } else { "s" };
+            found.push(format!(
+                "its log holds {} event{end} that may not be stored",
+                backlog.events
+            ));
+        }
+        let others = self.chosen.iter().filter(|path| **path != self.own);
+        for path in [&self.own].into_iter().chain(others) {
+            if has_events(path).await {
+                found.push(format!("{} holds events", path.display()));
+            }
+        }
+        found
+    }
+}
+
+/// Reports whether the file holds events; one that cannot be read may.
+async fn has_events(path: &Path) -> bool {
+    if !std::fs::metadata(path).is_ok_and(|found| found.len() > 0) {
+        return false;
+    }
+    let asked = async {
+        let mut connection = open(path).await?;
+        let table = "SELECT count(*) FROM sqlite_schema WHERE name = 'telemetry_events'";
+        let table: i64 = sqlx::query_scalar(table).fetch_one(&mut connection).await?;
+        if table == 0 {
+            return Ok(false);
+        }
+        let any = "SELECT EXISTS (SELECT 1 FROM telemetry_events)";
+        sqlx::query_scalar(any).fetch_one(&mut connection).await
+    };
+    asked.await.unwrap_or_else(|error: sqlx::Error| {
+        tracing::warn!(path = %path.display(), %error, "the SQLite file cannot be read; it is taken to hold events");
+        true
+    })
+}
+
+/// The streams that the file has stored something of; `None` if there is no such file, or it cannot be read.
+async fn streams_in(path: &Path) -> Option<Vec<StreamId>> {
+    if !path.exists() {
+        return None;
+    }
+    let mut connection = open(path).await.ok()?;
+    let streams: Vec<Vec<u8>> = sqlx::query_scalar("SELECT stream FROM ingest_streams")
+        .fetch_all(&mut connection)
+        .await
+        .ok()?;
+    let streams = streams
+        .iter()
+        .filter_map(|id| Some(StreamId(id.as_slice().try_into().ok()?)));
+    Some(streams.collect())
+}
+
+async fn open(path: &Path) -> Result<SqliteConnection, sqlx::Error> {
+    // Not `read_only`: the first reader after a crash has to recover the WAL.
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .pragma("query_only", "ON")
+        .disable_statement_logging();
+    SqliteConnection::connect_with(&options).await
+}
+
+fn read(data_dir: &Path) -> Option<Kind> {
+    let path = data_dir.join(FILE);
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+        Err(error) => {
+            tracing::warn!(path = %path.display(), %error, "the note of the store's kind cannot be read; it is made again");
+            return None;
+        }
+    };
+    let kind = Kind::parse(text.trim_end());
+    if kind.is_none() {
+        tracing::warn!(path = %path.display(), "the note of the store's kind says neither postgres nor sqlite; it is made again");
+    }
+    kind
+}
+
+/// Old or new after a crash, never a part.
+fn write(data_dir: &Path, kind: Kind) -> io::Result<()> {
+    let new = data_dir.join("store.new");
+    let mut file = OpenOptions::new()
+        .create(true)
+        .write(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&new)?;
+    writeln!(file, "{}", kind.name())?;
+    file.sync_all()?;
+    std::fs::rename(&new, data_dir.join(FILE))?;
+    File::open(data_dir)?.sync_all()
+}

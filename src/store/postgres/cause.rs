@@ -1,0 +1,95 @@
+//! Finds the cause of an error that does not name it, by asking the server on a separate connection.
+//!
+//! **Invariant:** the error keeps its class and SQLSTATE, and asking takes at most [`LIMIT`].
+
+use std::time::Duration;
+
+use sqlx::PgConnection;
+
+use super::Postgres;
+use crate::store::StoreError;
+
+/// For connecting and one statement.
+const LIMIT: Duration = Duration::from_secs(3);
+
+/// The standbys that a commit of this role waits for at this moment. Others see no role's waits but their own.
+const SYNCHRONOUS_STANDBYS: &str = "SELECT current_setting('synchronous_standby_names') WHERE EXISTS ( \
+     SELECT FROM pg_stat_activity WHERE datname = current_database() AND usename = current_user AND wait_event = 'SyncRep')";
+
+/// The place where `default_transaction_read_only` was switched on; NULL in a standby, which is read-only by itself.
+const READ_ONLY: &str = "SELECT CASE WHEN NOT pg_is_in_recovery() THEN source END FROM pg_settings \
+     WHERE name = 'default_transaction_read_only'";
+
+const STANDBY: &str = "the server is a standby: point the database's URL at the primary; after a failover the name may lead to \
+                       the old server for a while";
+
+impl Postgres {
+    /// Replaces an error's sentence by one that names the cause and what to do, where the cause can be found.
+    pub(in crate::store) async fn with_cause<T>(
+        &self,
+        done: Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let Err(StoreError::Retry {
+            class,
+            sqlstate,
+            message,
+        }) = done
+        else {
+            return done;
+        };
+        let message = match (class, sqlstate.as_deref()) {
+            (_, Some("25006")) => {
+                let why = self.why_read_only().await;
+                format!("{message}: {why}")
+            }
+            // Our own deadline for a COMMIT, or the wait for a lock that such a COMMIT holds.
+            ("timeout", None | Some("55P03" | "57014")) => {
+                self.missing_standby().await.unwrap_or(message)
+            }
+            _ => message,
+        };
+        Err(StoreError::Retry {
+            class,
+            sqlstate,
+            message,
+        })
+    }
+
+    async fn why_read_only(&self) -> String {
+        let source: Option<Option<String>> = self.ask(READ_ONLY).await;
+        match source {
+            Some(None) => STANDBY.to_owned(),
+            Some(Some(source)) => format!(
+                "the server is a primary, and default_transaction_read_only is on (source: {source}). Providers switch it on \
+                 when the storage is nearly full: free or enlarge it; else switch it off where it was set, as by ALTER \
+                 DATABASE … RESET default_transaction_read_only"
+            ),
+            None => format!("either {STANDBY}; or default_transaction_read_only is on"),
+        }
+    }
+
+    async fn missing_standby(&self) -> Option<String> {
+        let names: Option<String> = self.ask(SYNCHRONOUS_STANDBYS).await;
+        let names = names?;
+        Some(format!(
+            "commits wait for a synchronous standby that does not confirm them (synchronous_standby_names is {names:?}): start \
+             the standby, or take it out of synchronous_standby_names and reload the server"
+        ))
+    }
+
+    /// The first value of the first row; `None` if there is no row, or no answer within [`LIMIT`].
+    async fn ask<T>(&self, sql: &'static str) -> Option<T>
+    where
+        T: Send + Unpin + sqlx::Type<sqlx::Postgres> + for<'r> sqlx::Decode<'r, sqlx::Postgres>,
+    {
+        let asked = async {
+            let mut connection: PgConnection = self.connect().await.ok()?;
+            sqlx::query_scalar(sql)
+                .persistent(false)
+                .fetch_optional(&mut connection)
+                .await
+                .ok()?
+        };
+        tokio::time::timeout(LIMIT, asked).await.ok()?
+    }
+}

@@ -1,0 +1,63 @@
+//! Volumes that are small.
+
+use super::directory;
+use crate::support::service::Launch;
+
+/// A volume of 200 MiB never took an event under the default settings, and the advice was to raise the journal's limit.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_small_volume_takes_and_stores_events_under_the_default_settings() {
+    for mebibytes in [24, 64, 200] {
+        let dir = directory();
+        let mount = format!(
+            "mount -t tmpfs -o size={mebibytes}m small '{}' && exec \"$@\"",
+            dir.path().display()
+        );
+        // In a mount namespace of its own, so that nothing is left behind.
+        let small = [
+            "unshare",
+            "--mount",
+            "--map-root-user",
+            "sh",
+            "-c",
+            &mount,
+            "sh",
+        ];
+        let service = Launch::sqlite(dir.path()).under(&small).start().await;
+        for n in 0..20 {
+            let event = format!(
+                r#"{{"correlationId":"e{n}","integration":"shop","eventType":"small","metadata":{{"filler":"{}"}}}}"#,
+                "x".repeat(20_000)
+            );
+            let url = service.url("/ingest?wait=stored");
+            let sent = service.http.post(&url, "application/json", event).await;
+            let sent = sent.expect("an answer");
+            assert_eq!(sent.status, 200, "{mebibytes} MiB: {}", service.lines());
+        }
+        let health = service.health().await;
+        assert_eq!(health["accepting"], true, "{health}");
+        drop(service);
+
+        let floor = Launch::sqlite(dir.path())
+            .under(&small)
+            .with("RUVVECTOR_LOG_FREE_FLOOR_BYTES", "256MiB");
+        let service = floor.start().await;
+        let url = service.url("/ingest");
+        let event = r#"{"correlationId":"e","integration":"shop","eventType":"small"}"#;
+        let sent = service
+            .http
+            .post(&url, "application/json", event.to_owned());
+        assert_eq!(sent.await.expect("an answer").status, 503);
+        let problems = service.health().await["problems"].to_string();
+        assert!(
+            problems.contains("lower RUVVECTOR_LOG_FREE_FLOOR_BYTES"),
+            "{problems}"
+        );
+        assert!(
+            service
+                .lines()
+                .contains("this volume can never hold the log"),
+            "{}",
+            service.lines()
+        );
+    }
+}

@@ -1,0 +1,194 @@
+//! A data directory keeps to its kind of store, unless somebody says otherwise.
+
+use std::time::Duration;
+
+use ruvvector_service::store::Kind;
+use serde_json::json;
+
+use crate::support::postgres::Database;
+use crate::support::service::{Launch, PATIENCE, Service};
+
+/// Without a word about the store: SQLite, in the data directory.
+fn nameless(dir: &tempfile::TempDir) -> Launch {
+    Launch::sqlite(dir.path()).without("RUVVECTOR_STORE")
+}
+
+/// As most people set it.
+fn by_url(dir: &tempfile::TempDir, url: &str) -> Launch {
+    nameless(dir).with("DATABASE_URL", url)
+}
+
+fn directory() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a temporary directory")
+}
+
+async fn store(service: &Service, id: &str) {
+    let body = json!({"correlationId": id, "integration": "shop", "eventType": "order"});
+    let answer = service
+        .http
+        .post(
+            &service.url("/ingest?wait=stored"),
+            "application/json",
+            body.to_string(),
+        )
+        .await
+        .expect("an answer");
+    assert!(answer.status.is_success(), "{}", answer.text());
+}
+
+async fn stored(service: &Service) -> Vec<String> {
+    let page = service.get("/query?order=asc").await.json();
+    let events = page.as_array().expect("a page of events");
+    events
+        .iter()
+        .map(|event| event["correlationId"].as_str().expect("an id").to_owned())
+        .collect()
+}
+
+/// Starts, stores one event, and stops in order.
+async fn serve(launch: &Launch, id: &str) {
+    let mut service = launch.start().await;
+    store(&service, id).await;
+    stop(&mut service).await;
+}
+
+async fn stop(service: &mut Service) {
+    service.signal(rustix::process::Signal::TERM);
+    assert!(
+        service.ended(PATIENCE).await.success(),
+        "{}",
+        service.lines()
+    );
+}
+
+/// What a start that is refused says.
+async fn refused(launch: &Launch, before: Kind, kind: Kind) -> String {
+    let mut service = launch.spawn();
+    let status = service.ended(Duration::from_secs(60)).await;
+    let lines = service.lines();
+    assert_eq!(status.code(), Some(1), "{lines}");
+    let error = lines.lines().rfind(|line| line.starts_with("error: "));
+    let error = error.expect("the reason is the last line").to_owned();
+    let (before, kind) = (before.name(), kind.name());
+    for part in [
+        format!("served the store {before}"),
+        format!("the settings lead to {kind}"),
+        format!("RUVVECTOR_STORE={kind}"),
+    ] {
+        assert!(error.contains(&part), "{part}: {error}");
+    }
+    error
+}
+
+/// `DATABASE_URL` was forgotten once: SQLite was started on the directory, drained the log into a new file, and neither that
+/// nor the way back was noticed by anybody.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forgotten_database_url_is_an_error_and_so_is_the_way_back_until_store_confirms_it() {
+    let database = Database::new().await;
+    let dir = directory();
+    let postgres = by_url(&dir, &database.url);
+    serve(&postgres, "one").await;
+
+    let error = refused(&nameless(&dir), Kind::Postgres, Kind::Sqlite).await;
+    assert!(
+        error.contains("its log holds 1 event ") && error.contains("set DATABASE_URL"),
+        "{error}"
+    );
+    assert!(!nameless(&dir).sqlite_file().exists());
+    serve(&postgres, "two").await;
+
+    // Confirmed once, the change is remembered; its first start says what it means.
+    let mut service = Launch::sqlite(dir.path()).start().await;
+    let problems = service.health().await["problems"].to_string();
+    assert!(
+        problems.contains("served the store postgres until now"),
+        "{problems}"
+    );
+    service.until_drained().await;
+    store(&service, "three").await;
+    stop(&mut service).await;
+    let mut service = nameless(&dir).start().await;
+    let problems = service.health().await["problems"].to_string();
+    assert!(!problems.contains("served"), "{problems}");
+    assert_eq!(
+        stored(&service).await,
+        ["one", "two", "three"],
+        "what the log kept, too"
+    );
+    stop(&mut service).await;
+
+    let error = refused(&postgres, Kind::Sqlite, Kind::Postgres).await;
+    assert!(error.contains("telemetry.db holds events"), "{error}");
+    serve(&Launch::postgres(dir.path(), &database.url), "four").await;
+    let mut service = postgres.start().await;
+    assert_eq!(stored(&service).await, ["one", "two", "three", "four"]);
+    stop(&mut service).await;
+    refused(&nameless(&dir), Kind::Postgres, Kind::Sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_of_an_earlier_version_shows_which_store_it_served() {
+    let database = Database::new().await;
+    let served_postgres = directory();
+    serve(&by_url(&served_postgres, &database.url), "one").await;
+    forget(&served_postgres);
+    refused(&nameless(&served_postgres), Kind::Postgres, Kind::Sqlite).await;
+
+    let served_sqlite = directory();
+    serve(&nameless(&served_sqlite), "two").await;
+    forget(&served_sqlite);
+    let postgres = by_url(&served_sqlite, &database.url);
+    refused(&postgres, Kind::Sqlite, Kind::Postgres).await;
+
+    // A file that is left of a change long ago, and whose streams are gone, is no sign.
+    std::fs::copy(
+        nameless(&served_sqlite).sqlite_file(),
+        nameless(&served_postgres).sqlite_file(),
+    )
+    .expect("copied");
+    serve(&by_url(&served_postgres, &database.url), "three").await;
+}
+
+/// Removes the note, which earlier versions did not write.
+fn forget(dir: &tempfile::TempDir) {
+    let note = dir.path().join("data/store");
+    std::fs::remove_file(note).expect("the kind was noted");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_postgres_a_drain_and_an_empty_directory_are_no_errors() {
+    let (one, other) = (Database::new().await, Database::new().await);
+    let dir = directory();
+    serve(&by_url(&dir, &one.url), "one").await;
+    serve(&by_url(&dir, &other.url), "two").await;
+
+    let drain = nameless(&dir)
+        .with("RUVVECTOR_STORE", "sqlite")
+        .command(&["log", "drain"]);
+    let mut drain = drain.spawn();
+    assert!(drain.ended(PATIENCE).await.success(), "{}", drain.lines());
+    drop(drain);
+    std::fs::remove_file(nameless(&dir).sqlite_file()).expect("the drain made it");
+
+    // Nothing is there that could be doubled or hidden; it is said all the same.
+    let mut service = nameless(&dir).start().await;
+    let problems = service.health().await["problems"].to_string();
+    assert!(
+        problems.contains("served the store postgres until now"),
+        "{problems}"
+    );
+    stop(&mut service).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_note_that_is_cut_is_made_again() {
+    let dir = directory();
+    serve(&nameless(&dir), "one").await;
+    let note = dir.path().join("data/store");
+    for text in ["", "sql", "\0\0\0\0\0\0\0"] {
+        std::fs::write(&note, text).expect("written");
+        serve(&nameless(&dir), "more").await;
+        let again = std::fs::read_to_string(&note).expect("there");
+        assert_eq!(again, "sqlite\n", "{text:?}");
+    }
+}
