@@ -42,6 +42,7 @@ pub const BACKLOG_AT_START_EVENTS: &str = "ruvvector_backlog_at_start_events";
 pub const STREAMS_UNDRAINED: &str = "ruvvector_streams_undrained";
 pub const STORED_GAPS_TOTAL: &str = "ruvvector_stored_gaps_total";
 pub const RETENTION_OVERDUE_DAYS: &str = "ruvvector_retention_overdue_days";
+pub const MAINTENANCE_FAILURES_TOTAL: &str = "ruvvector_maintenance_failures_total";
 pub const DEAD_LETTERS_TOTAL: &str = "ruvvector_dead_letters_total";
 pub const SANITIZED_TOTAL: &str = "ruvvector_sanitized_total";
 pub const DUPLICATES_TOTAL: &str = "ruvvector_duplicates_total";
@@ -165,6 +166,7 @@ pub const ALL: &[Metric] = &[
     gauge(STREAMS_UNDRAINED, Unit::Count, "Streams of collectors that fell silent with events that are not stored; `log drain` empties their directories."),
     counter(STORED_GAPS_TOTAL, Unit::Count, "Times that the database had forgotten what the log no longer holds."),
     gauge(RETENTION_OVERDUE_DAYS, Unit::Count, "Days that are past their retention and not removed yet."),
+    counter(MAINTENANCE_FAILURES_TOTAL, Unit::Count, "Rounds of maintenance in which a step failed, by step; the next round tries it again."),
     counter(DEAD_LETTERS_TOTAL, Unit::Count, "Events that were set aside in telemetry_dead_letters, by reason."),
     counter(SANITIZED_TOTAL, Unit::Count, "Changes that were made to events so that they can be stored, by reason."),
     counter(DUPLICATES_TOTAL, Unit::Count, "Events of repeated requests that were in the log already."),

@@ -34,9 +34,13 @@ mod probe;
 /// The rows of one large record, a few at a time.
 mod pieces;
 
+/// The result of a round of maintenance.
+mod maintained;
+
 use bytes::Bytes;
 use copy::Rows;
 pub use kind_note::Kind;
+pub use maintained::{Gauges, Maintained, Overdue, Step, StepFailure};
 pub use pieces::{Piece, Pieces};
 
 /// Which positions of a stream are stored.
@@ -330,10 +334,11 @@ impl Store {
     }
 
     /// One round of maintenance: partitions ahead, summaries, ANALYZE, retention. `oldest_held` is the receive time of
-    /// the oldest record of any stream that the log still holds unstored: its day is never removed.
+    /// the oldest record of any stream that the log still holds unstored: its day is never removed. A step that fails is
+    /// among [`Maintained::failures`], and the round goes on with the next.
     ///
     /// # Errors
-    /// [`StoreError::Retry`].
+    /// [`StoreError::Retry`] if the store cannot be reached, [`StoreError::Schema`] if its schema is newer.
     pub async fn maintain(
         &self,
         oldest_held_unix_nano: Option<i64>,
@@ -408,17 +413,6 @@ pub struct Pulse {
 
 /// Long enough to close any store that answers.
 pub const GOODBYE: Duration = Duration::from_secs(5);
-
-/// What a round of maintenance found; gauges.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Maintained {
-    pub partitions_ahead_days: Option<u32>,
-    pub retention_overdue_days: u32,
-    /// Streams of other collectors that are silent and not drained.
-    pub undrained_streams: u64,
-    /// Whether a `telemetry_events_v0` waits to be imported.
-    pub import_v0_pending: bool,
-}
 
 /// One connection pool, for `/health` and metrics.
 #[derive(Clone, Copy, Debug, Default)]

@@ -59,8 +59,11 @@ mod source;
 /// Other collectors on the same streams.
 mod others;
 
-/// Heartbeats and maintenance.
+/// Heartbeats.
 mod upkeep;
+
+/// Rounds of the store's maintenance.
+mod maintenance;
 
 /// A log that is to be empty.
 mod emptying;
@@ -211,7 +214,7 @@ pub async fn run(
     });
     let rounds = Box::pin(join(
         upkeep::heartbeats(&shared, &over),
-        upkeep::maintenance(&shared, &over),
+        maintenance::maintenance(&shared, &over),
     ));
     let time_is_over = async {
         stop.cancelled().await;

@@ -1,26 +1,17 @@
-//! Heartbeats and maintenance, beside the batches.
+//! Heartbeats, beside the batches.
 //!
-//! A round that has begun when the work is over goes on to its end, so that no transaction is left open.
-//!
-//! **Invariant:** a batch waits for one heartbeat at most and never for a round of maintenance, and neither marks anything
-//! stored.
+//! **Invariant:** a batch waits for one heartbeat at most, and no heartbeat marks anything stored.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use metrics::gauge;
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
 use super::others::Look;
-use super::progress::Concern;
 use crate::log::StreamId;
-use crate::observe::metrics as names;
-use crate::store::{Maintained, StoreError, StreamFacts};
+use crate::store::{StoreError, StreamFacts};
 
 const HEARTBEAT: Duration = Duration::from_secs(10);
-
-/// How often it is looked whether the database is there at last.
-const UNTIL_CONNECTED: Duration = Duration::from_millis(500);
 
 /// Tells the database, while it is there, what this collector holds; and looks whether its account moved back, which a
 /// failover can do without any connection being seen to fail.
@@ -41,7 +32,7 @@ pub(super) async fn heartbeats(shared: &Shared, over: &CancellationToken) {
 }
 
 /// Whether there is more to do after it.
-async fn pause(length: Duration, over: &CancellationToken) -> bool {
+pub(super) async fn pause(length: Duration, over: &CancellationToken) -> bool {
     let paused = over.run_until_cancelled(tokio::time::sleep(length)).await;
     paused.is_some()
 }
@@ -99,55 +90,4 @@ pub(super) async fn beat(shared: &Shared) -> Result<bool, StoreError> {
         shared.progress.forget(id);
     }
     Ok(sound)
-}
-
-/// Rounds of the store's own maintenance, while the last contact went well: none in a schema that is not known.
-pub(super) async fn maintenance(shared: &Shared, over: &CancellationToken) {
-    while !shared.progress.connected() {
-        if !pause(UNTIL_CONNECTED, over).await {
-            return;
-        }
-    }
-    loop {
-        if shared.progress.connected() {
-            let oldest = shared.log.status().oldest_unix_nano;
-            let began = Instant::now();
-            match shared.store.maintain(oldest).await {
-                Ok(maintained) => {
-                    shared.progress.solved(Concern::Maintenance);
-                    show(shared, &maintained);
-                }
-                // The database is away, or its schema is newer: the writer finds out, and says so.
-                Err(
-                    StoreError::Retry {
-                        class: "connection",
-                        ..
-                    }
-                    | StoreError::Schema(_),
-                ) => shared.look_again.notify_one(),
-                Err(error) => {
-                    let text = format!("the database's maintenance fails: {error}");
-                    tracing::warn!("{text}");
-                    shared
-                        .progress
-                        .problem_since(Concern::Maintenance, text, began);
-                }
-            }
-        }
-        if !pause(shared.options.maintenance_interval, over).await {
-            return;
-        }
-    }
-}
-
-fn show(shared: &Shared, maintained: &Maintained) {
-    if let Some(days) = maintained.partitions_ahead_days {
-        gauge!(names::PARTITIONS_AHEAD_DAYS).set(f64::from(days));
-    }
-    gauge!(names::RETENTION_OVERDUE_DAYS).set(f64::from(maintained.retention_overdue_days));
-    let undrained = u32::try_from(maintained.undrained_streams).unwrap_or(u32::MAX);
-    gauge!(names::STREAMS_UNDRAINED).set(f64::from(undrained));
-    shared.progress.notice(maintained.import_v0_pending.then_some(
-        "telemetry_events_v0 holds events of the original service; run the command `migrate --import-v0`",
-    ));
 }

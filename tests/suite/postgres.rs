@@ -30,6 +30,12 @@ mod partitions;
 /// What is removed, and what is not.
 mod retention;
 
+/// Days that cannot be removed, or not now.
+mod obstacles;
+
+/// A role whose settings are against all that SQL takes for granted.
+mod hostile;
+
 /// Errors that are nobody's row's fault.
 mod errors;
 

@@ -43,6 +43,16 @@ const FAILURE_CLASSES: &[&str] = &[
 /// As [`crate::store::DeadLetter`] names them.
 const DEAD_LETTER_REASONS: &[&str] = &["refused", "undecodable", "miscounted", "damaged"];
 
+/// As [`crate::store::Step`] names them.
+const MAINTENANCE_STEPS: &[&str] = &[
+    "turn",
+    "partitions",
+    "statistics",
+    "retention",
+    "books",
+    "gauges",
+];
+
 /// Makes the process's recorder and installs it behind the macros.
 ///
 /// # Errors
@@ -98,6 +108,9 @@ fn seed() {
     }
     for &class in FAILURE_CLASSES {
         counter!(super::WRITE_FAILURES_TOTAL, "class" => class).absolute(0);
+    }
+    for &step in MAINTENANCE_STEPS {
+        counter!(super::MAINTENANCE_FAILURES_TOTAL, "step" => step).absolute(0);
     }
     for &reason in DEAD_LETTER_REASONS {
         counter!(super::DEAD_LETTERS_TOTAL, "reason" => reason).absolute(0);
@@ -157,6 +170,12 @@ mod tests {
                 "{series} in\n{page}"
             );
         }
+    }
+
+    #[test]
+    fn every_step_of_maintenance_is_counted_from_the_start() {
+        let steps = crate::store::Step::ALL.map(crate::store::Step::name);
+        assert_eq!(steps, super::MAINTENANCE_STEPS);
     }
 
     #[test]

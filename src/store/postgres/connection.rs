@@ -23,8 +23,23 @@ const GRACE: Duration = Duration::from_secs(5);
 /// The longest wait for a lock in a transaction of the writer; the partitions' is shorter.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Begins a transaction with what all of ours depend on, whatever a server, a database, a role or a pooler sets: with
+/// backslashes in literals the bounds of partitions were misread, above READ COMMITTED batches conflict, and compiling takes
+/// longer than any statement of ours. Left to whoever set it: `search_path`, `default_tablespace` and its like, and
+/// `default_transaction_read_only`, by which a provider stops writing when a disk is full. A string of several statements is
+/// parsed as a whole before the first of them has an effect: what follows in the same string has no backslash.
+pub(super) const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; \
+     SET LOCAL standard_conforming_strings = on; SET LOCAL client_encoding = 'UTF8'; SET LOCAL TimeZone = 'UTC'; \
+     SET LOCAL DateStyle = 'ISO, YMD'; SET LOCAL IntervalStyle = 'postgres'; SET LOCAL bytea_output = 'hex'; \
+     SET LOCAL quote_all_identifiers = off; SET LOCAL array_nulls = on; SET LOCAL synchronous_commit = on; \
+     SET LOCAL enable_seqscan = on; SET LOCAL jit = off";
+
+/// Lets a transaction last as long as its statements may; since PostgreSQL 17 there is a limit for it.
+pub(super) const NO_TRANSACTION_TIMEOUT: &str = "CASE WHEN current_setting('server_version_num')::int >= 170000 \
+     THEN set_config('transaction_timeout', '0', true) END";
+
 /// The transaction's time and which server, database and account it is on.
-const NOW_AND_SERVER: &str = "SELECT (extract(epoch FROM now()) * 1000000)::bigint - 946684800000000 AS now_us, \
+const NOW_AND_SERVER: &str = "(extract(epoch FROM now()) * 1000000)::bigint - 946684800000000 AS now_us, \
      concat_ws('/', extract(epoch FROM pg_postmaster_start_time()), (SELECT oid FROM pg_database WHERE datname = current_database()), \
      to_regclass('ingest_streams')::oid) AS server";
 
@@ -222,10 +237,9 @@ impl Postgres {
         let statement_ms = self.shared.statement_timeout.as_millis().max(1);
         let lock_ms = LOCK_TIMEOUT.as_millis().min(statement_ms);
         let begin = format!(
-            "BEGIN; SET LOCAL statement_timeout = {statement_ms}; \
-             SET LOCAL idle_in_transaction_session_timeout = {statement_ms}; \
-             SET LOCAL lock_timeout = {lock_ms}; SET LOCAL synchronous_commit = on; \
-             SET LOCAL TimeZone = 'UTC'; {select}"
+            "{BEGIN}; SET LOCAL statement_timeout = {statement_ms}; \
+             SET LOCAL idle_in_transaction_session_timeout = {statement_ms}; SET LOCAL lock_timeout = {lock_ms}; \
+             SELECT {NO_TRANSACTION_TIMEOUT}, {select}"
         );
         let rows = within(
             self.limit(),

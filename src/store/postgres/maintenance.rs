@@ -1,50 +1,28 @@
-//! Partitions ahead, summaries, statistics, gauges.
+//! The round of maintenance: partitions ahead, summaries, statistics, retention, and gauges.
 //!
 //! One collector at a time does it: the one that holds an advisory lock in a transaction of its own, which touches no
-//! table, so that nothing waits for it. (A session's lock is wrong behind a pooler.)
+//! table, so that nothing waits for it. (A session's lock is wrong behind a pooler.) The gauges are read by every one.
 //!
-//! **Invariant:** no step holds a lock that an insert waits for, and one that cannot be done now is left for the next round.
+//! **Invariant:** no step holds a lock that an insert waits for, and one that fails keeps no other from being done.
 
-use std::collections::{BTreeSet, HashMap};
-use std::sync::Mutex;
+use std::collections::BTreeSet;
 
-use sqlx::{AssertSqlSafe, PgConnection};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
-use super::connection::{end, within};
-use super::partitions::{ATTACHED, DAYS_AHEAD, Day};
+use super::Postgres;
+use super::connection::{BEGIN, NO_TRANSACTION_TIMEOUT, end, within};
+use super::partitions::{DAYS_AHEAD, Day};
+use super::round::Round;
 use super::schema::MIGRATION_LOCK;
-use super::{Postgres, import_v0, lock};
-use crate::store::window::DAY_US;
-use crate::store::{Maintained, StoreError};
+use crate::store::{Maintained, Step, StoreError};
 
 const MAINTENANCE_LOCK: i64 = MIGRATION_LOCK + 2;
 
-/// Rows after which a new partition's statistics are first worth having.
-const FIRST_ANALYZE_ROWS: i64 = 50_000;
-
-/// Rows inserted into each partition, as the server counted them, when its summaries were last made.
-#[derive(Default)]
-pub(super) struct Counted(Mutex<HashMap<String, i64>>);
-
-/// A partition with what the server counted.
-#[derive(sqlx::FromRow)]
-pub(super) struct Partition {
-    /// Schema and name, quoted.
-    pub(super) qualified: String,
-    pub(super) name: String,
-    /// Whether an earlier detaching was cut short.
-    pub(super) pending: bool,
-    from_us: Option<i64>,
-    pub(super) to_us: Option<i64>,
-    inserted: i64,
-    needs_analyze: bool,
-}
-
-impl Partition {
-    fn holds(&self, day: Day) -> bool {
-        self.from_us.is_none_or(|from| from <= day.start_us())
-            && self.to_us.is_none_or(|to| day.start_us() < to)
-    }
+/// Of the collectors that may do the work of a round.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    Ours,
+    Others,
 }
 
 impl Postgres {
@@ -53,45 +31,39 @@ impl Postgres {
         &self,
         oldest_held_unix_nano: Option<i64>,
     ) -> Result<Maintained, StoreError> {
-        let mut connection = self.connect().await?;
+        let mut round = Round::new(self);
+        let today = self.today(round.connection().await?).await?;
         let mut guard = self.connect().await?;
-        let maintained = self
-            .round(&mut connection, &mut guard, oldest_held_unix_nano)
-            .await;
-        // An orderly goodbye; the work is done or has failed, whether it is heard or not.
-        for connection in [connection, guard] {
-            let _ = within(self.limit(), "closing", sqlx::Connection::close(connection)).await;
+        let turn = self.take_turn(&mut guard).await;
+        if round.note(Step::Turn, turn) == Some(Turn::Ours) {
+            self.make_days_ahead(&mut round, today).await;
+            self.refresh_statistics(&mut round).await;
+            self.remove_expired(&mut round, &mut guard, oldest_held_unix_nano)
+                .await;
+            let ended = end(&mut guard, "ROLLBACK", self.limit()).await;
+            round.note(Step::Turn, ended);
         }
-        maintained
-    }
-
-    async fn round(
-        &self,
-        connection: &mut PgConnection,
-        guard: &mut PgConnection,
-        oldest_held_unix_nano: Option<i64>,
-    ) -> Result<Maintained, StoreError> {
-        if self.take_turn(guard).await? {
-            self.make_days_ahead(connection).await?;
-            self.summarise_and_analyze(connection).await?;
-            self.remove_expired(connection, oldest_held_unix_nano)
-                .await?;
-            end(guard, "ROLLBACK", self.limit()).await?;
-        }
-        self.gauges(connection).await
+        let _ = within(self.limit(), "closing", guard.close()).await;
+        let gauges = self.read_gauges(&mut round).await;
+        Ok(Maintained {
+            gauges,
+            failures: round.end().await,
+        })
     }
 
     /// Whether no other collector is at it; if so, holds the turn until the transaction ends.
-    async fn take_turn(&self, guard: &mut PgConnection) -> Result<bool, StoreError> {
+    async fn take_turn(&self, guard: &mut PgConnection) -> Result<Turn, StoreError> {
         const DOING: &str = "taking the turn for maintenance";
-        let begin = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = 0";
+        let begin = format!(
+            "{BEGIN}; SET LOCAL idle_in_transaction_session_timeout = 0; SELECT {NO_TRANSACTION_TIMEOUT}"
+        );
         within(
             self.limit(),
             DOING,
-            sqlx::raw_sql(begin).execute(&mut *guard),
+            sqlx::raw_sql(AssertSqlSafe(begin)).execute(&mut *guard),
         )
         .await?;
-        within(
+        let is_ours: bool = within(
             self.limit(),
             DOING,
             sqlx::query_scalar("SELECT pg_try_advisory_xact_lock($1)")
@@ -99,20 +71,8 @@ impl Postgres {
                 .persistent(false)
                 .fetch_one(guard),
         )
-        .await
-    }
-
-    async fn make_days_ahead(&self, connection: &mut PgConnection) -> Result<(), StoreError> {
-        let today = self.today(connection).await?;
-        let days: BTreeSet<Day> = (today.0..=today.0 + DAYS_AHEAD).map(Day).collect();
-        if self.shared.partitions.missing(&days).is_empty() {
-            return Ok(());
-        }
-        skip_if_busy(
-            "making partitions ahead",
-            self.make_partitions(connection, &days).await,
-        )
-        .map(|_| ())
+        .await?;
+        Ok(if is_ours { Turn::Ours } else { Turn::Others })
     }
 
     async fn today(&self, connection: &mut PgConnection) -> Result<Day, StoreError> {
@@ -121,64 +81,21 @@ impl Postgres {
         Ok(Day::of(begun.now_us))
     }
 
-    /// BRIN does not know rows that were not summarised; the planner does not know a table that was never analysed.
-    async fn summarise_and_analyze(&self, connection: &mut PgConnection) -> Result<(), StoreError> {
-        let written = self.shared.partitions.take_written();
-        for partition in self.partition_list(connection).await? {
-            if partition.pending {
-                continue;
-            }
-            let counted = lock(&self.shared.counted.0).get(&partition.name).copied();
-            let was_written = written.iter().any(|day| partition.holds(*day));
-            if was_written || counted != Some(partition.inserted) && partition.inserted > 0 {
-                let done = skip_if_busy(
-                    "summarising a partition",
-                    self.summarise(connection, &partition).await,
-                )?;
-                if done {
-                    lock(&self.shared.counted.0).insert(partition.name.clone(), partition.inserted);
-                } else {
-                    let days = written.iter().copied().filter(|day| partition.holds(*day));
-                    self.shared.partitions.note_written(days.collect());
-                }
-            }
-            if partition.needs_analyze {
-                let statement = format!("ANALYZE {}", partition.qualified);
-                skip_if_busy(
-                    "analysing a partition",
-                    self.alone(connection, statement).await,
-                )?;
+    /// Each day by itself, so that one that cannot be made keeps no other from being made.
+    async fn make_days_ahead(&self, round: &mut Round<'_>, today: Day) {
+        let days: BTreeSet<Day> = (today.0..=today.0 + DAYS_AHEAD).map(Day).collect();
+        for day in self.shared.partitions.missing(&days) {
+            let made = self.make_day(round, day).await;
+            if round.note(Step::Partitions, made).is_none() && round.is_busy() {
+                return;
             }
         }
-        Ok(())
     }
 
-    async fn summarise(
-        &self,
-        connection: &mut PgConnection,
-        partition: &Partition,
-    ) -> Result<(), StoreError> {
-        self.begin_anywhere(connection).await?;
-        let summarised = within(
-            self.limit(),
-            "summarising a partition",
-            sqlx::query(
-                "SELECT brin_summarize_new_values(i.indexrelid) FROM pg_index i \
-                 JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am a ON a.oid = c.relam \
-                 WHERE i.indrelid = $1::regclass AND a.amname = 'brin'",
-            )
-            .bind(&partition.qualified)
-            .persistent(false)
-            .execute(&mut *connection),
-        )
-        .await;
-        let how = if summarised.is_ok() {
-            "COMMIT"
-        } else {
-            "ROLLBACK"
-        };
-        end(connection, how, self.limit()).await?;
-        summarised.map(|_| ())
+    async fn make_day(&self, round: &mut Round<'_>, day: Day) -> Result<(), StoreError> {
+        let connection = round.connection().await?;
+        self.make_partitions(connection, &BTreeSet::from([day]))
+            .await
     }
 
     /// Runs one statement in a transaction with our timeouts, and undoes it on an error.
@@ -197,92 +114,5 @@ impl Postgres {
         let how = if done.is_ok() { "COMMIT" } else { "ROLLBACK" };
         end(connection, how, self.limit()).await?;
         done.map(|_| ())
-    }
-
-    /// The partitions, oldest first.
-    pub(super) async fn partition_list(
-        &self,
-        connection: &mut PgConnection,
-    ) -> Result<Vec<Partition>, StoreError> {
-        self.begin_anywhere(connection).await?;
-        let partitions = within(
-            self.limit(),
-            "reading the partitions",
-            sqlx::query_as(AssertSqlSafe(format!(
-                "SELECT p.name, p.qualified, p.pending, p.from_us, p.to_us, \
-                        coalesce(s.n_tup_ins, 0) AS inserted, \
-                        coalesce(CASE WHEN greatest(s.last_analyze, s.last_autoanalyze) IS NULL \
-                                      THEN s.n_tup_ins >= {FIRST_ANALYZE_ROWS} \
-                                      ELSE s.n_mod_since_analyze > 0 \
-                                           AND greatest(s.last_analyze, s.last_autoanalyze) < now() - interval '1 day' \
-                                 END, false) AS needs_analyze \
-                 FROM ({ATTACHED}) p LEFT JOIN pg_stat_all_tables s ON s.relid = p.oid \
-                 ORDER BY p.from_us NULLS FIRST"
-            )))
-            .persistent(false)
-            .fetch_all(&mut *connection),
-        )
-        .await?;
-        end(connection, "COMMIT", self.limit()).await?;
-        Ok(partitions)
-    }
-
-    async fn gauges(&self, connection: &mut PgConnection) -> Result<Maintained, StoreError> {
-        let partitions = self.partition_list(connection).await?;
-        let begun = self.begin_anywhere(connection).await?;
-        self.shared
-            .partitions
-            .learn(super::partitions::covered(connection, self.limit()).await?);
-        let undrained: i64 = within(
-            self.limit(),
-            "counting silent streams",
-            sqlx::query_scalar(
-                "SELECT count(*) FROM ingest_streams WHERE released IS NULL AND appended > 0 \
-                 AND oldest IS NOT NULL AND heartbeat < now() - interval '5 minutes' \
-                 AND NOT done @> int8range(1, appended + 1)",
-            )
-            .persistent(false)
-            .fetch_one(&mut *connection),
-        )
-        .await?;
-        let import_v0_pending = import_v0::is_pending(connection, self.limit()).await?;
-        end(connection, "COMMIT", self.limit()).await?;
-
-        let overdue_us = self.shared.retention_days.and_then(|days| {
-            let cutoff_us = begun.now_us - i64::from(days) * DAY_US;
-            let oldest_us = partitions.iter().filter_map(|p| p.to_us).min()?;
-            Some(cutoff_us - oldest_us)
-        });
-        Ok(Maintained {
-            partitions_ahead_days: Some(self.shared.partitions.days_ahead(Day::of(begun.now_us))),
-            retention_overdue_days: overdue_us
-                .map_or(0, |us| u32::try_from(us.div_euclid(DAY_US)).unwrap_or(0)),
-            undrained_streams: u64::try_from(undrained).unwrap_or(0),
-            import_v0_pending,
-        })
-    }
-}
-
-/// Whether it was done; a lock that is held or a server that is too slow now is left for the next round, with a line in
-/// the log.
-pub(super) fn skip_if_busy(
-    doing: &'static str,
-    result: Result<(), StoreError>,
-) -> Result<bool, StoreError> {
-    match result {
-        Ok(()) => Ok(true),
-        Err(StoreError::Retry {
-            class: "timeout" | "conflict",
-            sqlstate: Some(_),
-            message,
-        }) => {
-            tracing::warn!(
-                doing,
-                reason = message,
-                "left for the next round of maintenance"
-            );
-            Ok(false)
-        }
-        Err(error) => Err(error),
     }
 }

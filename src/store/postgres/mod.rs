@@ -43,8 +43,20 @@ mod dead_letters;
 /// What must stand before a batch: the stream's row and the resources.
 mod resources;
 
-/// Partitions ahead, summaries, statistics, gauges.
+/// The round of maintenance.
 mod maintenance;
+
+/// The connection of a round, and what fails on it.
+mod round;
+
+/// Summaries and statistics.
+mod statistics;
+
+/// What the gauges show.
+mod gauges;
+
+/// What keeps a day from being removed.
+mod obstacles;
 
 /// Removal of what is older than the retention.
 mod retention;
@@ -78,7 +90,7 @@ struct Shared {
     server: Mutex<Option<String>>,
     partitions: partitions::Partitions,
     known: Known,
-    counted: maintenance::Counted,
+    counted: statistics::Counted,
 }
 
 impl Postgres {
@@ -115,7 +127,7 @@ impl Postgres {
                 server: Mutex::default(),
                 partitions: partitions::Partitions::default(),
                 known: Known::default(),
-                counted: maintenance::Counted::default(),
+                counted: statistics::Counted::default(),
             }),
         }
     }

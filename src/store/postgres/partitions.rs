@@ -131,11 +131,63 @@ pub(super) const ATTACHED: &str = "\
     JOIN pg_class c ON c.oid = i.inhrelid \
     JOIN pg_namespace n ON n.oid = c.relnamespace \
     CROSS JOIN LATERAL pg_get_expr(c.relpartbound, c.oid) AS bound \
-    CROSS JOIN LATERAL (SELECT substring(bound FROM 'FROM \\(''([^'']+)''\\)')::timestamptz AS lower, \
-                               substring(bound FROM 'TO \\(''([^'']+)''\\)')::timestamptz AS upper) AS b \
+    CROSS JOIN LATERAL (SELECT substring(bound FROM 'FROM [(]''([^'']+)''[)]')::timestamptz AS lower, \
+                               substring(bound FROM 'TO [(]''([^'']+)''[)]')::timestamptz AS upper) AS b \
     WHERE i.inhparent = to_regclass('telemetry_events') AND bound <> 'DEFAULT'";
 
+/// Rows after which a new partition's statistics are first worth having.
+const FIRST_ANALYZE_ROWS: i64 = 50_000;
+
+/// A partition with what the server counted.
+#[derive(sqlx::FromRow)]
+pub(super) struct Partition {
+    /// Schema and name, quoted.
+    pub(super) qualified: String,
+    pub(super) name: String,
+    /// Whether an earlier detaching was cut short.
+    pub(super) pending: bool,
+    from_us: Option<i64>,
+    pub(super) to_us: Option<i64>,
+    pub(super) inserted: i64,
+    pub(super) needs_analyze: bool,
+}
+
+impl Partition {
+    pub(super) fn holds(&self, day: Day) -> bool {
+        self.from_us.is_none_or(|from| from <= day.start_us())
+            && self.to_us.is_none_or(|to| day.start_us() < to)
+    }
+}
+
 impl Postgres {
+    /// The partitions, oldest first.
+    pub(super) async fn partition_list(
+        &self,
+        connection: &mut PgConnection,
+    ) -> Result<Vec<Partition>, StoreError> {
+        self.begin_anywhere(connection).await?;
+        let partitions = within(
+            self.limit(),
+            "reading the partitions",
+            sqlx::query_as(AssertSqlSafe(format!(
+                "SELECT p.name, p.qualified, p.pending, p.from_us, p.to_us, \
+                        coalesce(s.n_tup_ins, 0) AS inserted, \
+                        coalesce(CASE WHEN greatest(s.last_analyze, s.last_autoanalyze) IS NULL \
+                                      THEN s.n_tup_ins >= {FIRST_ANALYZE_ROWS} \
+                                      ELSE s.n_mod_since_analyze > 0 \
+                                           AND greatest(s.last_analyze, s.last_autoanalyze) < now() - interval '1 day' \
+                                 END, false) AS needs_analyze \
+                 FROM ({ATTACHED}) p LEFT JOIN pg_stat_all_tables s ON s.relid = p.oid \
+                 ORDER BY p.from_us NULLS FIRST"
+            )))
+            .persistent(false)
+            .fetch_all(&mut *connection),
+        )
+        .await?;
+        end(connection, "COMMIT", self.limit()).await?;
+        Ok(partitions)
+    }
+
     /// Makes the partitions of the days that have none, in a transaction of its own, which is over in any case.
     pub(super) async fn make_partitions(
         &self,

@@ -1,76 +1,128 @@
 //! Removal of what is older than the retention, and of what nobody needs any more.
 //!
 //! **Invariant:** a day is removed only when it has passed the retention as a whole and no stream's log, of this collector
-//! or another, still holds a record of it that is not stored.
+//! or another, still holds a record of it that is not stored; and it is hidden (detached) only if nothing is known that
+//! would keep it from being dropped.
 
-use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use std::pin::pin;
+use std::time::Duration;
+
+use sqlx::{AssertSqlSafe, PgConnection};
 
 use super::Postgres;
 use super::connection::{end, within};
 use super::error::retry;
-use super::maintenance::{Partition, skip_if_busy};
-use super::partitions::Day;
-use crate::store::StoreError;
-use crate::store::copy::postgres_time;
+use super::partitions::{Day, Partition};
+use super::round::Round;
+use crate::store::copy::{POSTGRES_EPOCH_US, postgres_time};
 use crate::store::window::DAY_US;
+use crate::store::{Step, StoreError};
 
 /// How a table is marked before it is detached, so that a removal cut short in between is finished, while what a person
-/// detached to keep is left alone.
+/// detached to keep is left alone. The end of its time follows.
 const MARK: &str = "ruvvector: removed by retention";
+
+/// Tables that were marked and detached, and are not dropped yet, with the end of their time in microseconds since
+/// 2000-01-01 UTC. Earlier versions marked none but days, whose names say which.
+pub(super) const MARKED: &str = "\
+    SELECT c.oid, format('%I.%I', n.nspname, c.relname) AS qualified, \
+           coalesce((extract(epoch FROM substring(d.description FROM ', received before ([0-9TZ:.-]+)$')::timestamptz) \
+                     * 1000000)::bigint - 946684800000000, \
+                    (substring(c.relname FROM '^telemetry_events_([0-9]{8})(?:_[0-9]+)?$')::date - date '2000-01-01' + 1) \
+                     * 86400000000) AS to_us \
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+    JOIN pg_description d ON d.objoid = c.oid AND d.classoid = 'pg_class'::regclass AND d.objsubid = 0 \
+    WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND d.description LIKE 'ruvvector: removed by retention%' \
+      AND c.relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = to_regclass('telemetry_events'))";
 
 impl Postgres {
     /// Removes expired partitions and rows of the books that are out of use.
     pub(super) async fn remove_expired(
         &self,
-        connection: &mut PgConnection,
+        round: &mut Round<'_>,
+        guard: &mut PgConnection,
         oldest_held_unix_nano: Option<i64>,
-    ) -> Result<(), StoreError> {
-        self.finish_detaching(connection).await?;
-        self.forget_released_streams(connection).await?;
+    ) {
+        let finished = self.finish_detaching(round, guard).await;
+        let forgotten = self.forget_released_streams(round).await;
+        round.note(Step::Books, forgotten);
         let Some(days) = self.shared.retention_days else {
-            return Ok(());
+            return;
         };
-        let needed_from_us = self
-            .needed_from(connection, days, oldest_held_unix_nano)
-            .await?;
-        self.drop_marked(connection, needed_from_us).await?;
-        for partition in self.partition_list(connection).await? {
-            let expired = partition.to_us.is_some_and(|to| to <= needed_from_us);
-            if expired && !partition.pending {
-                skip_if_busy(
-                    "removing a partition",
-                    self.remove(connection, &partition).await,
-                )?;
+        let needed_from = self.needed_from(round, days, oldest_held_unix_nano).await;
+        let Some(needed_from_us) = round.note(Step::Retention, needed_from) else {
+            return;
+        };
+        self.drop_marked(round, needed_from_us).await;
+        // While one is pending the server detaches no other.
+        if finished == Finished::All {
+            self.remove_days(round, guard, needed_from_us).await;
+        }
+        let forgotten = self.forget_unused_resources(round, days).await;
+        round.note(Step::Books, forgotten);
+    }
+
+    async fn remove_days(
+        &self,
+        round: &mut Round<'_>,
+        guard: &mut PgConnection,
+        needed_from_us: i64,
+    ) {
+        let listed = self.list(round).await;
+        let partitions = round.note(Step::Retention, listed).unwrap_or_default();
+        for partition in partitions {
+            let Some(to_us) = partition.to_us.filter(|to_us| *to_us <= needed_from_us) else {
+                continue;
+            };
+            let removed = Box::pin(self.remove(round, guard, &partition, to_us)).await;
+            // A detach that waits for a transaction keeps every other waiting.
+            if round.note(Step::Retention, removed).is_none() && round.is_busy() {
+                return;
             }
         }
-        self.forget_unused_resources(connection, days).await
+    }
+
+    async fn list(&self, round: &mut Round<'_>) -> Result<Vec<Partition>, StoreError> {
+        self.partition_list(round.connection().await?).await
     }
 
     /// Finishes what an earlier `DETACH CONCURRENTLY` left pending: no other can begin before.
-    async fn finish_detaching(&self, connection: &mut PgConnection) -> Result<(), StoreError> {
-        for partition in self.partition_list(connection).await? {
-            if partition.pending {
-                let statement = format!(
-                    "ALTER TABLE telemetry_events DETACH PARTITION {} FINALIZE",
-                    partition.qualified
-                );
-                skip_if_busy(
-                    "finishing a detach",
-                    self.alone(connection, statement).await,
-                )?;
+    async fn finish_detaching(&self, round: &mut Round<'_>, guard: &mut PgConnection) -> Finished {
+        let listed = self.list(round).await;
+        let Some(partitions) = round.note(Step::Retention, listed) else {
+            return Finished::NotAll;
+        };
+        let mut finished = Finished::All;
+        for partition in partitions.iter().filter(|partition| partition.pending) {
+            let done = Box::pin(self.finalize(round, guard, partition)).await;
+            if round.note(Step::Retention, done).is_none() {
+                finished = Finished::NotAll;
             }
         }
-        Ok(())
+        finished
+    }
+
+    async fn finalize(
+        &self,
+        round: &mut Round<'_>,
+        guard: &mut PgConnection,
+        partition: &Partition,
+    ) -> Result<(), StoreError> {
+        let name = &partition.qualified;
+        let statement = format!("ALTER TABLE telemetry_events DETACH PARTITION {name} FINALIZE");
+        let done = self.alone(round.connection().await?, statement);
+        self.naming_who_blocks(guard, name, done).await
     }
 
     /// The start of the oldest time that is needed: what lies wholly before may go. A stream that is stored as far as its
     /// collector was heard needs nothing, though its last word may have been before that.
     async fn needed_from(
         &self,
-        connection: &mut PgConnection,
+        round: &mut Round<'_>,
         retention_days: u32,
         oldest_held_unix_nano: Option<i64>,
     ) -> Result<i64, StoreError> {
+        let connection = round.connection().await?;
         let begun = self.begin_anywhere(connection).await?;
         let oldest_elsewhere: Option<i64> = within(
             self.limit(),
@@ -90,94 +142,166 @@ impl Postgres {
         Ok(held.fold(cutoff_us, i64::min))
     }
 
-    /// Detaches without blocking anybody, then drops.
+    /// Detaches without blocking anybody, then drops; nothing of it if something is known to be in the way.
     async fn remove(
         &self,
-        connection: &mut PgConnection,
+        round: &mut Round<'_>,
+        guard: &mut PgConnection,
         partition: &Partition,
+        to_us: i64,
     ) -> Result<(), StoreError> {
         let name = &partition.qualified;
-        self.alone(connection, format!("COMMENT ON TABLE {name} IS '{MARK}'"))
+        self.refuse_if_obstructed(round, &partition.qualified)
             .await?;
-        self.detach(name).await?;
-        self.alone(connection, format!("DROP TABLE {name}")).await?;
+        let end = jiff::Timestamp::from_microsecond(to_us + POSTGRES_EPOCH_US)
+            .map_or_else(|_| String::new(), |end| format!(", received before {end}"));
+        let mark = format!("COMMENT ON TABLE {name} IS '{MARK}{end}'");
+        self.alone(round.connection().await?, mark).await?;
+        let detaching = self.detach_marked(round, name);
+        self.naming_who_blocks(guard, name, detaching).await?;
+        self.alone(round.connection().await?, format!("DROP TABLE {name}"))
+            .await?;
         tracing::info!(partition = partition.name, "removed by retention");
         Ok(())
     }
 
-    /// Runs alone and outside any transaction, so it cannot be given a timeout of its own, and a wait cut short by ours
-    /// leaves it pending, to be finished later. So it has a connection of its own, which is not used again.
-    async fn detach(&self, name: &str) -> Result<(), StoreError> {
-        let mut connection = self.connect().await?;
+    async fn detach_marked(&self, round: &mut Round<'_>, name: &str) -> Result<(), StoreError> {
+        let detached = self.detach(round.connection().await?, name).await;
+        if detached.is_err() {
+            round.drop_connection();
+        }
+        // Without the server's word that it was given up, it may be detached yet.
+        if let Err(StoreError::Retry {
+            sqlstate: Some(_), ..
+        }) = &detached
+            && let Err(error) = self.take_back_mark(round, name).await
+        {
+            tracing::debug!(%error, partition = name, "its mark could not be taken back");
+        }
+        detached
+    }
+
+    /// Runs alone and outside any transaction, so it cannot be given a timeout of its own, and a wait that is cut short
+    /// leaves it pending, to be finished later. The connection is not to be used again after an error.
+    async fn detach(&self, connection: &mut PgConnection, name: &str) -> Result<(), StoreError> {
         let statement =
             format!("ALTER TABLE telemetry_events DETACH PARTITION {name} CONCURRENTLY");
-        let detached = within(
+        within(
             self.limit(),
             "detaching a partition",
-            sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut connection),
+            sqlx::raw_sql(AssertSqlSafe(statement)).execute(connection),
         )
-        .await;
-        match detached {
-            // Ours, not the server's: it waits for a long transaction and goes on waiting.
-            Err(StoreError::Retry {
+        .await
+        .map(drop)
+    }
+
+    /// A day that is not detached after all may be detached by a person, to be kept. One whose detaching is pending keeps
+    /// the mark.
+    async fn take_back_mark(&self, round: &mut Round<'_>, name: &str) -> Result<(), StoreError> {
+        let connection = round.connection().await?;
+        self.begin_anywhere(connection).await?;
+        let is_attached: bool = within(
+            self.limit(),
+            "looking whether a partition is attached",
+            sqlx::query_scalar(
+                "SELECT EXISTS (SELECT FROM pg_inherits WHERE inhrelid = to_regclass($1) AND NOT inhdetachpending)",
+            )
+            .bind(name)
+            .persistent(false)
+            .fetch_one(&mut *connection),
+        )
+        .await?;
+        end(connection, "COMMIT", self.limit()).await?;
+        if is_attached {
+            self.alone(connection, format!("COMMENT ON TABLE {name} IS NULL"))
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Detaching waits for every transaction that may read the day. When it waited in vain, the error says for whose.
+    async fn naming_who_blocks(
+        &self,
+        guard: &mut PgConnection,
+        name: &str,
+        detaching: impl Future<Output = Result<(), StoreError>>,
+    ) -> Result<(), StoreError> {
+        let mut detaching = pin!(detaching);
+        let mut blocking = None;
+        let detached = loop {
+            tokio::select! {
+                detached = &mut detaching => break detached,
+                () = tokio::time::sleep(self.look_interval()) => {
+                    if let Ok(Some(found)) = self.who_blocks_a_detach(guard).await {
+                        blocking = Some(found);
+                    }
+                }
+            }
+        };
+        detached.map_err(|error| match error {
+            // Our timeout too: the server goes on waiting.
+            StoreError::Retry {
                 class: "timeout",
-                sqlstate: None,
+                sqlstate,
                 ..
-            }) => Err(retry(
-                "timeout",
-                Some("57014"),
-                "a long transaction keeps a partition from being detached: see pg_stat_activity",
-            )),
-            Err(error) => Err(error),
-            Ok(_) => {
-                let _ = within(self.limit(), "closing", connection.close()).await;
-                Ok(())
+            } => {
+                let blocking = blocking.as_deref().unwrap_or("see pg_stat_activity");
+                retry(
+                    "timeout",
+                    Some(sqlstate.as_deref().unwrap_or("57014")),
+                    format!("the day {name} cannot be detached while a transaction is open that may read it: {blocking}"),
+                )
+            }
+            error => error,
+        })
+    }
+
+    /// Several times within the shortest wait.
+    fn look_interval(&self) -> Duration {
+        (self.shared.statement_timeout / 4).min(Duration::from_secs(1))
+    }
+
+    /// Drops what an earlier round detached and did not come to drop.
+    async fn drop_marked(&self, round: &mut Round<'_>, needed_from_us: i64) {
+        let marked = self.marked(round).await;
+        for (name, to_us) in round.note(Step::Retention, marked).unwrap_or_default() {
+            if to_us <= needed_from_us {
+                let dropped = self.drop_detached(round, &name).await;
+                round.note(Step::Retention, dropped);
             }
         }
     }
 
-    /// Drops what an earlier round detached and did not come to drop.
-    async fn drop_marked(
-        &self,
-        connection: &mut PgConnection,
-        needed_from_us: i64,
-    ) -> Result<(), StoreError> {
+    async fn marked(&self, round: &mut Round<'_>) -> Result<Vec<(String, i64)>, StoreError> {
+        let connection = round.connection().await?;
         self.begin_anywhere(connection).await?;
-        let marked: Vec<(String, i64)> = within(
+        let marked = within(
             self.limit(),
             "looking for detached partitions",
-            sqlx::query_as(
-                "SELECT c.oid::regclass::text, \
-                        substring(c.relname FROM '^telemetry_events_([0-9]{8})')::date - date '2000-01-01' + 0::bigint \
-                 FROM pg_class c JOIN pg_description d ON d.objoid = c.oid AND d.classoid = 'pg_class'::regclass \
-                                                       AND d.objsubid = 0 \
-                 WHERE c.relkind = 'r' AND NOT c.relispartition AND d.description = $1 \
-                   AND c.relname ~ '^telemetry_events_[0-9]{8}(_[0-9]+)?$' \
-                   AND c.relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = to_regclass('telemetry_events'))",
-            )
-            .bind(MARK)
+            sqlx::query_as(AssertSqlSafe(format!(
+                "SELECT qualified, to_us FROM ({MARKED}) m WHERE to_us IS NOT NULL ORDER BY to_us"
+            )))
             .persistent(false)
             .fetch_all(&mut *connection),
         )
         .await?;
         end(connection, "COMMIT", self.limit()).await?;
-        for (name, day) in marked {
-            if Day(day + 1).start_us() <= needed_from_us {
-                let dropped = self.alone(connection, format!("DROP TABLE {name}")).await;
-                skip_if_busy("dropping a detached partition", dropped)?;
-            }
-        }
+        Ok(marked)
+    }
+
+    async fn drop_detached(&self, round: &mut Round<'_>, name: &str) -> Result<(), StoreError> {
+        self.refuse_if_obstructed(round, name).await?;
+        self.alone(round.connection().await?, format!("DROP TABLE {name}"))
+            .await?;
+        tracing::info!(partition = name, "removed by retention");
         Ok(())
     }
 
     /// A stream's account is of no more use a month after its collector deleted the last of it and nobody, on a copy of its
     /// directory, was heard to hold it since.
-    async fn forget_released_streams(
-        &self,
-        connection: &mut PgConnection,
-    ) -> Result<(), StoreError> {
+    async fn forget_released_streams(&self, round: &mut Round<'_>) -> Result<(), StoreError> {
         self.alone(
-            connection,
+            round.connection().await?,
             "DELETE FROM ingest_streams WHERE greatest(released, heartbeat) < now() - interval '30 days' \
                  AND released IS NOT NULL"
                 .to_owned(),
@@ -189,16 +313,23 @@ impl Postgres {
     /// before the retention.
     async fn forget_unused_resources(
         &self,
-        connection: &mut PgConnection,
+        round: &mut Round<'_>,
         retention_days: u32,
     ) -> Result<(), StoreError> {
         let days = i64::from(retention_days) + 30;
         self.alone(
-            connection,
+            round.connection().await?,
             format!(
                 "DELETE FROM telemetry_resources WHERE last_seen < now() - {days} * interval '1 day'"
             ),
         )
         .await
     }
+}
+
+/// Of the detaches that earlier rounds left pending.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Finished {
+    All,
+    NotAll,
 }

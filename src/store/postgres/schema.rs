@@ -9,7 +9,7 @@ use std::time::Duration;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::{Connection, PgConnection, Row};
 
-use super::connection::within;
+use super::connection::{BEGIN, within};
 use super::error::{from_sqlx, retry};
 use super::{Postgres, import_v0, lock, partitions};
 use crate::store::StoreError;
@@ -144,7 +144,7 @@ impl Postgres {
     async fn apply(&self, migrator: &Migrator) -> Result<(), StoreError> {
         const DOING: &str = "migrating";
         let mut connection = self.connect().await?;
-        let mut transaction = within(self.limit(), DOING, connection.begin()).await?;
+        let mut transaction = within(self.limit(), DOING, connection.begin_with(BEGIN)).await?;
         within(
             MIGRATION_LIMIT,
             "waiting for another collector's migration",

@@ -9,8 +9,8 @@ use sqlx::SqliteConnection;
 
 use super::error::Fault;
 use super::{now_us, schema};
-use crate::store::StoreError;
 use crate::store::window::DAY_US;
+use crate::store::{Overdue, StoreError};
 
 /// Rows looked at by one piece; it holds the write lock for a few milliseconds.
 const ROWS_A_PIECE: i64 = 2_000;
@@ -39,16 +39,17 @@ pub(super) async fn remove_expired(
     Ok(removed.rows_affected())
 }
 
-/// Days by which the oldest row has outlived the retention.
-pub(super) async fn overdue_days(
+/// How late the oldest row is.
+pub(super) async fn overdue(
     connection: &mut SqliteConnection,
     days: u32,
     fault: Fault<'_>,
-) -> Result<u32, StoreError> {
+) -> Result<Overdue, StoreError> {
     let query = sqlx::query_scalar("SELECT created_at FROM telemetry_events ORDER BY id LIMIT 1");
     let oldest: Option<i64> = fault.within(query.fetch_optional(connection)).await?;
-    let overdue = oldest.map_or(0, |oldest| now_us() - i64::from(days) * DAY_US - oldest);
-    Ok(u32::try_from(overdue.max(0) / DAY_US).unwrap_or(u32::MAX))
+    Ok(oldest.map_or(Overdue::Never, |oldest| {
+        Overdue::By(now_us() - i64::from(days) * DAY_US - oldest)
+    }))
 }
 
 /// Streams of other collectors that are silent and hold what is not stored.

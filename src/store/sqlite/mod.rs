@@ -17,8 +17,8 @@ use super::known::Known;
 use super::pieces::after_rows;
 use super::window::Window;
 use super::{
-    Account, Batch, LargeRecord, Maintained, Options, Piece, Pieces, PoolState, Pulse, StoreError,
-    StreamFacts, Target,
+    Account, Batch, Gauges, LargeRecord, Maintained, Options, Overdue, Piece, Pieces, PoolState,
+    Pulse, Step, StepFailure, StoreError, StreamFacts, Target,
 };
 use crate::event::Resource;
 use crate::log::StreamId;
@@ -258,24 +258,45 @@ impl Sqlite {
         &self,
         _oldest_held_unix_nano: Option<i64>,
     ) -> Result<Maintained, StoreError> {
-        let retention_overdue_days = match self.settings.retention_days {
-            None => 0,
-            Some(days) => self.remove_expired(days).await?,
+        let mut failures = Vec::new();
+        let mut note = |step, error| failures.push(StepFailure { step, error });
+        let overdue = match self.settings.retention_days {
+            None => Ok(Overdue::Never),
+            Some(days) => {
+                if let Err(error) = self.remove_expired(days).await {
+                    note(Step::Retention, error);
+                }
+                self.overdue(days).await
+            }
         };
-        self.bound_wal(WAL_BYTES).await?;
+        if let Err(error) = self.bound_wal(WAL_BYTES).await {
+            note(Step::Statistics, error);
+        }
+        let undrained = self.undrained().await;
+        let gauges = Gauges {
+            partitions_end_us: None,
+            overdue_us: overdue.map_err(|error| note(Step::Gauges, error)).ok(),
+            undrained_streams: undrained.map_err(|error| note(Step::Gauges, error)).ok(),
+            import_v0_pending: Some(false),
+        };
+        Ok(Maintained { gauges, failures })
+    }
+
+    async fn overdue(&self, days: u32) -> Result<Overdue, StoreError> {
+        let mut connection = self.writer().await?;
+        let done = maintenance::overdue(&mut connection, days, self.fault()).await;
+        settle(connection, done)
+    }
+
+    async fn undrained(&self) -> Result<u64, StoreError> {
         let mut connection = self.writer().await?;
         let collector = &self.settings.collector;
         let done = maintenance::undrained(&mut connection, collector, self.fault()).await;
-        Ok(Maintained {
-            partitions_ahead_days: None,
-            retention_overdue_days,
-            undrained_streams: settle(connection, done)?,
-            import_v0_pending: false,
-        })
+        settle(connection, done)
     }
 
     /// Gives the connection back after each small piece, so that a batch never waits for all of them.
-    async fn remove_expired(&self, days: u32) -> Result<u32, StoreError> {
+    async fn remove_expired(&self, days: u32) -> Result<(), StoreError> {
         for _ in 0..maintenance::PIECES_A_ROUND {
             let mut connection = self.writer().await?;
             let done = maintenance::remove_expired(&mut connection, days, self.fault()).await;
@@ -283,9 +304,7 @@ impl Sqlite {
                 break;
             }
         }
-        let mut connection = self.writer().await?;
-        let done = maintenance::overdue_days(&mut connection, days, self.fault()).await;
-        settle(connection, done)
+        Ok(())
     }
 
     pub(super) async fn pulse(&self, limit: Duration) -> Pulse {

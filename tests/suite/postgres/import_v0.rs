@@ -43,7 +43,8 @@ async fn the_original_table_is_kept_aside_and_imported_with_ids_and_times() {
         let store = Store::new(&options(database.options()));
         store.prepare().await.unwrap();
         assert_eq!(count(&mut sql).await, 0);
-        assert!(store.maintain(None).await.unwrap().import_v0_pending);
+        let found = store.maintain(None).await.unwrap().done().unwrap();
+        assert_eq!(found.import_v0_pending, Some(true));
 
         let stream = new_stream();
         store.write_resources(facts(stream), &[]).await.unwrap();
@@ -71,7 +72,8 @@ async fn the_original_table_is_kept_aside_and_imported_with_ids_and_times() {
             .await,
             25_000
         );
-        assert!(!store.maintain(None).await.unwrap().import_v0_pending);
+        let found = store.maintain(None).await.unwrap().done().unwrap();
+        assert_eq!(found.import_v0_pending, Some(false));
         postgres(&store).import_v0(|_| ()).await.unwrap();
         assert_eq!(count(&mut sql).await, 25_001);
     }

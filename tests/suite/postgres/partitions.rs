@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use ruvvector_service::store::Store;
+use ruvvector_service::store::{Step, Store};
 
 use super::{
     batch, begun, count, execute, number, options, partitions_with_rows, prepared, rows, write_ages,
@@ -11,14 +11,14 @@ use super::{
 #[tokio::test]
 async fn partitions_are_made_a_week_ahead() {
     let (database, store) = prepared().await;
-    let found = store.maintain(None).await.unwrap();
-    assert!(found.partitions_ahead_days >= Some(7), "{found:?}");
-    assert_eq!(found.retention_overdue_days, 0);
+    let found = store.maintain(None).await.unwrap().done().unwrap();
+    assert!(found.partitions_ahead_days() >= Some(7), "{found:?}");
+    assert_eq!(found.retention_overdue_days(), Some(0));
     let mut sql = database.connect().await;
     let partitions =
         "SELECT count(*) FROM pg_inherits WHERE inhparent = 'telemetry_events'::regclass";
     assert_eq!(number(&mut sql, partitions).await, 8);
-    store.maintain(None).await.unwrap();
+    store.maintain(None).await.unwrap().done().unwrap();
     assert_eq!(number(&mut sql, partitions).await, 8);
     assert_eq!(
         number(
@@ -40,7 +40,7 @@ async fn partitions_of_a_months_width_that_a_person_made_are_used_as_they_are() 
     )
     .await;
     write_ages(&store, &[0, 50]).await;
-    store.maintain(None).await.unwrap();
+    store.maintain(None).await.unwrap().done().unwrap();
     assert_eq!(
         number(
             &mut sql,
@@ -100,7 +100,7 @@ async fn rows_that_were_written_are_in_the_summaries_after_a_round() {
     // What is left to summarise, as the server sees it.
     let left = "SELECT sum(brin_summarize_new_values(c.oid))::bigint FROM pg_class c JOIN pg_am a ON a.oid = c.relam \
                 WHERE a.amname = 'brin' AND c.relkind = 'i' AND c.relname LIKE 'telemetry_events_2%'";
-    store.maintain(None).await.unwrap();
+    store.maintain(None).await.unwrap().done().unwrap();
     assert_eq!(number(&mut sql, left).await, 0);
 }
 
@@ -117,7 +117,7 @@ async fn a_new_partition_is_analysed_after_its_first_fifty_thousand_rows() {
     let deadline = Instant::now() + Duration::from_secs(60);
     for n in 2.. {
         store.write(&batch(stream, n..=n, rows(1))).await.unwrap();
-        store.maintain(None).await.unwrap();
+        store.maintain(None).await.unwrap().done().unwrap();
         let known = number(
             &mut sql,
             "SELECT count(*) FROM pg_stats WHERE tablename LIKE 'telemetry_events_2%' AND attname = 'integration'",
@@ -141,11 +141,11 @@ async fn one_collector_at_a_time_maintains() {
     .await;
     let partitions =
         "SELECT count(*) FROM pg_inherits WHERE inhparent = 'telemetry_events'::regclass";
-    let found = store.maintain(None).await.unwrap();
-    assert_eq!(found.partitions_ahead_days, Some(0));
+    let found = store.maintain(None).await.unwrap().done().unwrap();
+    assert_eq!(found.partitions_ahead_days(), Some(0));
     assert_eq!(number(&mut sql, partitions).await, 0);
     execute(&mut sql, "COMMIT").await;
-    store.maintain(None).await.unwrap();
+    store.maintain(None).await.unwrap().done().unwrap();
     assert_eq!(number(&mut sql, partitions).await, 8);
 }
 
@@ -162,9 +162,12 @@ async fn partitions_that_cannot_be_made_now_keep_nothing_else_from_being_maintai
     )
     .await;
     let found = store.maintain(None).await.expect("the rest is done");
-    assert_eq!(found.partitions_ahead_days, Some(0));
+    assert_eq!(found.gauges.partitions_ahead_days(), Some(0));
+    let failed: Vec<_> = found.failures.iter().map(|failure| failure.step).collect();
+    assert_eq!(failed, [Step::Partitions], "{:?}", found.failures);
+    assert!(found.failures[0].is_busy(), "{:?}", found.failures);
     execute(&mut locking, "COMMIT").await;
     let found = store.maintain(None).await.expect("maintained");
-    assert_eq!(found.partitions_ahead_days, Some(7));
+    assert_eq!(found.gauges.partitions_ahead_days(), Some(7));
     assert_eq!(count(&mut sql).await, 0);
 }

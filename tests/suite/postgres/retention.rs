@@ -48,14 +48,14 @@ async fn only_whole_days_past_the_retention_are_removed() {
     let (database, store) = prepared().await;
     let mut sql = database.connect().await;
     write_ages(&store, &[0, 5, 6, 8, 9, 60]).await;
-    store.maintain(None).await.unwrap();
+    store.maintain(None).await.unwrap().done().unwrap();
     assert_eq!(ages_left(&mut sql).await, ["0", "5", "6", "8", "9", "60"]);
 
     let keeping = keeping(&database, 7);
     keeping.prepare().await.unwrap();
-    let found = keeping.maintain(None).await.unwrap();
+    let found = keeping.maintain(None).await.unwrap().done().unwrap();
     assert_eq!(ages_left(&mut sql).await, ["0", "5", "6"]);
-    assert_eq!(found.retention_overdue_days, 0);
+    assert_eq!(found.retention_overdue_days(), Some(0));
     assert_eq!(
         number(&mut sql, "SELECT count(*) FROM pg_class WHERE relkind = 'r' AND relname LIKE 'telemetry_events_2%'").await,
         number(&mut sql, "SELECT count(*) FROM pg_inherits WHERE inhparent = 'telemetry_events'::regclass").await
@@ -71,10 +71,10 @@ async fn a_day_that_any_log_still_holds_stays_and_is_overdue() {
     keeping.prepare().await.unwrap();
 
     let held = now_unix_nano() - 30 * DAY_NANO;
-    let found = keeping.maintain(Some(held)).await.unwrap();
+    let found = keeping.maintain(Some(held)).await.unwrap().done().unwrap();
     assert_eq!(ages_left(&mut sql).await, ["0", "20", "30"]);
     assert!(
-        (22..=23).contains(&found.retention_overdue_days),
+        (Some(22)..=Some(23)).contains(&found.retention_overdue_days()),
         "{found:?}"
     );
 
@@ -87,10 +87,10 @@ async fn a_day_that_any_log_still_holds_stays_and_is_overdue() {
         shared: false,
     };
     store.heartbeat(&[silent], &[]).await.unwrap();
-    keeping.maintain(None).await.unwrap();
+    keeping.maintain(None).await.unwrap().done().unwrap();
     assert_eq!(ages_left(&mut sql).await, ["0", "20"]);
     store.heartbeat(&[], &[stream]).await.unwrap();
-    keeping.maintain(None).await.unwrap();
+    keeping.maintain(None).await.unwrap().done().unwrap();
     assert_eq!(ages_left(&mut sql).await, ["0"]);
 }
 
@@ -128,7 +128,7 @@ async fn a_detach_that_was_cut_short_is_finished_and_the_table_dropped() {
     assert_eq!(number(&mut sql, pending).await, 1);
     execute(&mut reader, "COMMIT").await;
 
-    keeping.maintain(None).await.unwrap();
+    keeping.maintain(None).await.unwrap().done().unwrap();
     assert_eq!(number(&mut sql, pending).await, 0);
     assert_eq!(ages_left(&mut sql).await, ["0"]);
     let tables = "SELECT count(*) FROM pg_class WHERE relkind = 'r' AND relname LIKE 'telemetry_events_2%' \
@@ -192,7 +192,12 @@ async fn a_stream_that_is_stored_holds_no_day_back_though_its_collector_never_co
         shared: false,
     };
     store.heartbeat(&[held], &[]).await.unwrap();
-    keeping(&database, 30).maintain(None).await.unwrap();
+    keeping(&database, 30)
+        .maintain(None)
+        .await
+        .unwrap()
+        .done()
+        .unwrap();
     assert_eq!(ages_left(&mut sql).await, ["0"]);
 }
 
@@ -210,7 +215,7 @@ async fn a_streams_row_goes_a_month_after_its_release_and_never_before() {
         "UPDATE ingest_streams SET released = released - interval '29 days', heartbeat = heartbeat - interval '29 days'",
     )
     .await;
-    store.maintain(None).await.unwrap();
+    store.maintain(None).await.unwrap().done().unwrap();
     assert_eq!(
         number(&mut sql, "SELECT count(*) FROM ingest_streams").await,
         2
@@ -220,7 +225,7 @@ async fn a_streams_row_goes_a_month_after_its_release_and_never_before() {
         "UPDATE ingest_streams SET released = released - interval '2 days', heartbeat = heartbeat - interval '2 days'",
     )
     .await;
-    store.maintain(None).await.unwrap();
+    store.maintain(None).await.unwrap().done().unwrap();
     assert_eq!(
         number(&mut sql, "SELECT count(*) FROM ingest_streams").await,
         1
@@ -239,13 +244,31 @@ async fn a_silent_stream_that_is_not_drained_is_counted() {
         .unwrap();
     store.write(&batch(drained, 1..=4, rows(1))).await.unwrap();
     store.write(&batch(left, 2..=4, rows(1))).await.unwrap();
-    assert_eq!(store.maintain(None).await.unwrap().undrained_streams, 0);
+    assert_eq!(
+        store
+            .maintain(None)
+            .await
+            .unwrap()
+            .done()
+            .unwrap()
+            .undrained_streams,
+        Some(0)
+    );
     execute(
         &mut sql,
         "UPDATE ingest_streams SET heartbeat = now() - interval '1 hour'",
     )
     .await;
-    assert_eq!(store.maintain(None).await.unwrap().undrained_streams, 1);
+    assert_eq!(
+        store
+            .maintain(None)
+            .await
+            .unwrap()
+            .done()
+            .unwrap()
+            .undrained_streams,
+        Some(1)
+    );
 }
 
 /// Found by reading: a collector on a copy of a data directory released the stream that the origin was still appending
@@ -265,7 +288,7 @@ async fn a_stream_that_a_copy_released_is_kept_while_the_origin_beats() {
         "UPDATE ingest_streams SET released = released - interval '31 days'",
     )
     .await;
-    copy.maintain(None).await.unwrap();
+    copy.maintain(None).await.unwrap().done().unwrap();
     origin.heartbeat(&[appended(stream)], &[]).await.unwrap();
     // Silent for long, but released by nobody any more.
     execute(
@@ -273,7 +296,7 @@ async fn a_stream_that_a_copy_released_is_kept_while_the_origin_beats() {
         "UPDATE ingest_streams SET heartbeat = heartbeat - interval '31 days'",
     )
     .await;
-    copy.maintain(None).await.unwrap();
+    copy.maintain(None).await.unwrap().done().unwrap();
     let account = origin.account(stream).await.unwrap();
     assert_eq!(account.ranges(), [1..=4]);
 }
@@ -306,9 +329,9 @@ async fn a_gap_that_nobody_can_fill_is_not_undrained_and_a_copy_that_says_it_can
 
     // Its last word was that it holds some: so it may.
     execute(&mut sql, silent).await;
-    let found = store.maintain(None).await.unwrap();
-    assert_eq!(found.undrained_streams, 1);
-    keeping.maintain(None).await.unwrap();
+    let found = store.maintain(None).await.unwrap().done().unwrap();
+    assert_eq!(found.undrained_streams, Some(1));
+    keeping.maintain(None).await.unwrap().done().unwrap();
     assert_eq!(ages_left(&mut sql).await.len(), 3);
     // Another, on a copy that does not have them, cannot take that back.
     let mut settings = options(database.options());
@@ -318,13 +341,13 @@ async fn a_gap_that_nobody_can_fill_is_not_undrained_and_a_copy_that_says_it_can
     copy.heartbeat(&[appended(stream)], &[]).await.unwrap();
     copy.heartbeat(&[appended(stream)], &[]).await.unwrap();
     execute(&mut sql, silent).await;
-    let found = store.maintain(None).await.unwrap();
-    assert_eq!(found.undrained_streams, 1);
+    let found = store.maintain(None).await.unwrap().done().unwrap();
+    assert_eq!(found.undrained_streams, Some(1));
 
     store.heartbeat(&[appended(stream)], &[]).await.unwrap();
     execute(&mut sql, silent).await;
-    let found = store.maintain(None).await.unwrap();
-    assert_eq!(found.undrained_streams, 0);
-    keeping.maintain(None).await.unwrap();
+    let found = store.maintain(None).await.unwrap().done().unwrap();
+    assert_eq!(found.undrained_streams, Some(0));
+    keeping.maintain(None).await.unwrap().done().unwrap();
     assert_eq!(ages_left(&mut sql).await.len(), 2);
 }

@@ -19,8 +19,13 @@ async fn retention_removes_what_is_due_and_nothing_else() {
         .execute(&mut file.connect().await)
         .await
         .expect("aged");
-    let maintained = store.maintain(None).await.expect("maintained");
-    assert_eq!(maintained.retention_overdue_days, 0);
+    let maintained = store
+        .maintain(None)
+        .await
+        .expect("maintained")
+        .done()
+        .expect("maintained");
+    assert_eq!(maintained.retention_overdue_days(), Some(0));
     assert_eq!(count(&file, "telemetry_events").await, 500);
 
     let for_ever = Store::new(&Options {
@@ -79,16 +84,18 @@ async fn a_resource_is_stored_once_and_a_silent_stream_is_seen_by_others() {
             .maintain(None)
             .await
             .expect("maintained")
+            .gauges
             .undrained_streams,
-        0
+        Some(0)
     );
     assert_eq!(
         other
             .maintain(None)
             .await
             .expect("maintained")
+            .gauges
             .undrained_streams,
-        1
+        Some(1)
     );
     store.write(&batch(5..=9, rows(1))).await.expect("stored");
     assert_eq!(
@@ -96,8 +103,9 @@ async fn a_resource_is_stored_once_and_a_silent_stream_is_seen_by_others() {
             .maintain(None)
             .await
             .expect("maintained")
+            .gauges
             .undrained_streams,
-        0
+        Some(0)
     );
 
     store.heartbeat(&[], &[STREAM]).await.expect("released");

@@ -1,0 +1,92 @@
+//! What the gauges show: partitions ahead, days past the retention, streams that nobody drains.
+//!
+//! **Invariant:** each is read by a transaction of its own, in every round and by every collector, whatever failed before.
+
+use sqlx::{AssertSqlSafe, PgConnection};
+
+use super::connection::{end, within};
+use super::partitions::{ATTACHED, Day};
+use super::retention::MARKED;
+use super::round::Round;
+use super::{Postgres, import_v0, partitions};
+use crate::store::window::DAY_US;
+use crate::store::{Gauges, Overdue, Step, StoreError};
+
+impl Postgres {
+    pub(super) async fn read_gauges(&self, round: &mut Round<'_>) -> Gauges {
+        let partitions_end = self.partitions_end(round).await;
+        let partitions_end_us = round.note(Step::Gauges, partitions_end);
+        let overdue = self.overdue(round).await;
+        let overdue_us = round.note(Step::Gauges, overdue);
+        let undrained = self.undrained(round).await;
+        let undrained_streams = round.note(Step::Gauges, undrained);
+        let import = self.import_pending(round).await;
+        Gauges {
+            partitions_end_us,
+            overdue_us,
+            undrained_streams,
+            import_v0_pending: round.note(Step::Gauges, import),
+        }
+    }
+
+    async fn partitions_end(&self, round: &mut Round<'_>) -> Result<i64, StoreError> {
+        let connection = round.connection().await?;
+        let begun = self.begin_anywhere(connection).await?;
+        let covered = partitions::covered(connection, self.limit()).await?;
+        end(connection, "COMMIT", self.limit()).await?;
+        self.shared.partitions.learn(covered);
+        let today = Day::of(begun.now_us);
+        let ahead = i64::from(self.shared.partitions.days_ahead(today));
+        Ok(Day(today.0 + 1 + ahead).start_us() - begun.now_us)
+    }
+
+    /// A day that was detached and is not dropped takes its space as before.
+    async fn overdue(&self, round: &mut Round<'_>) -> Result<Overdue, StoreError> {
+        let Some(days) = self.shared.retention_days else {
+            return Ok(Overdue::Never);
+        };
+        let connection = round.connection().await?;
+        let begun = self.begin_anywhere(connection).await?;
+        let oldest_us: Option<i64> = within(
+            self.limit(),
+            "looking for the oldest day",
+            sqlx::query_scalar(AssertSqlSafe(format!(
+                "SELECT min(to_us) FROM (SELECT to_us FROM ({ATTACHED}) a UNION ALL SELECT to_us FROM ({MARKED}) m) days"
+            )))
+            .persistent(false)
+            .fetch_one(&mut *connection),
+        )
+        .await?;
+        end(connection, "COMMIT", self.limit()).await?;
+        Ok(oldest_us.map_or(Overdue::Never, |oldest_us| {
+            Overdue::By(begun.now_us - i64::from(days) * DAY_US - oldest_us)
+        }))
+    }
+
+    async fn undrained(&self, round: &mut Round<'_>) -> Result<u64, StoreError> {
+        let connection: &mut PgConnection = round.connection().await?;
+        self.begin_anywhere(connection).await?;
+        let undrained: i64 = within(
+            self.limit(),
+            "counting silent streams",
+            sqlx::query_scalar(
+                "SELECT count(*) FROM ingest_streams WHERE released IS NULL AND appended > 0 \
+                 AND oldest IS NOT NULL AND heartbeat < now() - interval '5 minutes' \
+                 AND NOT done @> int8range(1, appended + 1)",
+            )
+            .persistent(false)
+            .fetch_one(&mut *connection),
+        )
+        .await?;
+        end(connection, "COMMIT", self.limit()).await?;
+        Ok(u64::try_from(undrained).unwrap_or(0))
+    }
+
+    async fn import_pending(&self, round: &mut Round<'_>) -> Result<bool, StoreError> {
+        let connection = round.connection().await?;
+        self.begin_anywhere(connection).await?;
+        let pending = import_v0::is_pending(connection, self.limit()).await?;
+        end(connection, "COMMIT", self.limit()).await?;
+        Ok(pending)
+    }
+}

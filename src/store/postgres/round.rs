@@ -1,0 +1,66 @@
+//! The connection of a round of maintenance, and what fails on it.
+//!
+//! **Invariant:** a step never runs on a connection on which another has failed: a transaction may be left open there, or
+//! an answer unread.
+
+use sqlx::{Connection, PgConnection};
+
+use super::Postgres;
+use super::connection::within;
+use crate::store::{Step, StepFailure, StoreError};
+
+/// A round of maintenance: its connection, made when first needed, and the steps that failed.
+pub(super) struct Round<'a> {
+    store: &'a Postgres,
+    connection: Option<PgConnection>,
+    pub(super) failures: Vec<StepFailure>,
+}
+
+impl<'a> Round<'a> {
+    pub(super) fn new(store: &'a Postgres) -> Self {
+        Self {
+            store,
+            connection: None,
+            failures: Vec::new(),
+        }
+    }
+
+    /// The connection, a new one after a failure.
+    pub(super) async fn connection(&mut self) -> Result<&mut PgConnection, StoreError> {
+        let connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => self.store.connect().await?,
+        };
+        Ok(self.connection.insert(connection))
+    }
+
+    /// The next part of a step gets a new one.
+    pub(super) fn drop_connection(&mut self) {
+        self.connection = None;
+    }
+
+    /// What the step found; after a failure, which is kept, `None` and no connection.
+    pub(super) fn note<T>(&mut self, step: Step, done: Result<T, StoreError>) -> Option<T> {
+        match done {
+            Ok(found) => Some(found),
+            Err(error) => {
+                self.drop_connection();
+                self.failures.push(StepFailure { step, error });
+                None
+            }
+        }
+    }
+
+    /// Whether the last part of a step that failed did so because something else is busy: its next part would too.
+    pub(super) fn is_busy(&self) -> bool {
+        self.failures.last().is_some_and(StepFailure::is_busy)
+    }
+
+    /// An orderly goodbye; the work is done or has failed, whether it is heard or not.
+    pub(super) async fn end(self) -> Vec<StepFailure> {
+        if let Some(connection) = self.connection {
+            let _ = within(self.store.limit(), "closing", connection.close()).await;
+        }
+        self.failures
+    }
+}
