@@ -5,7 +5,7 @@
 use super::normal::Normaliser;
 use super::scan::{Kind, Scanner};
 use super::tally::{SWOLLEN, Tally};
-use super::{Checked, DecodeError, Sink, Source};
+use super::{Checked, DecodeError, SINK_IS_FULL, Sink, Source};
 use crate::event::Encoding;
 
 /// One event as it is sent.
@@ -186,6 +186,12 @@ impl<'a, 's> Events<'a, 's> {
             self.normaliser
                 .joined(envelope.metadata(), envelope.joining(), &mut self.metadata)?;
             sink.event(&envelope.event(self.source, &self.metadata));
+            if !sink.wants_more() {
+                return Err(DecodeError::Malformed {
+                    message: SINK_IS_FULL.to_owned(),
+                    offset: None,
+                });
+            }
         }
         Ok(())
     }
