@@ -13,7 +13,7 @@ use super::{EVENT, head};
 use crate::support::client::Http;
 use crate::support::frames;
 use crate::support::http::{Raw, RawAnswer};
-use crate::support::service::{Launch, Service};
+use crate::support::service::{Launch, PATIENCE, Service};
 
 /// How a client holds its place.
 #[derive(Clone, Copy, Debug)]
@@ -50,8 +50,8 @@ fn event() -> String {
     head("/ingest", "", EVENT.len()) + EVENT
 }
 
-/// A service with that many places, none of which is taken.
-async fn start(dir: &tempfile::TempDir, places: usize) -> Service {
+/// A service with that many places, of which the connection that is returned has one, at rest, and nobody another.
+async fn start(dir: &tempfile::TempDir, places: usize) -> (Service, Raw) {
     let launch = Launch::sqlite(dir.path())
         .with("RUVVECTOR_CONNECTIONS", &places.to_string())
         .with("RUVVECTOR_BODY_IDLE_TIMEOUT", "2m")
@@ -64,9 +64,25 @@ async fn start(dir: &tempfile::TempDir, places: usize) -> Service {
             service.health().await["status"] == "ok"
         })
         .await;
-    // Its client keeps a connection.
+    // Its client has kept a connection, which is closed in a moment.
     service.http = Http::default();
-    service
+    let mut first = Raw::connect(service.address()).await;
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        first
+            .send("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            .await;
+        let metrics = first.answer().await.expect("an answer");
+        if has_line(&metrics, "ruvvector_receive_connections 1") {
+            return (service, first);
+        }
+        assert!(Instant::now() < deadline, "the client's connection is kept");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+fn has_line(answer: &RawAnswer, line: &str) -> bool {
+    text(answer).lines().any(|found| found == line)
 }
 
 async fn get(service: &Service, path: &str) -> RawAnswer {
@@ -113,7 +129,7 @@ async fn assert_only_monitored(service: &Service, places: usize) {
         format!("ruvvector_receive_connections {places}"),
         format!("ruvvector_receive_connections_max {places}"),
     ] {
-        assert!(text(&metrics).lines().any(|found| found == line), "{line}");
+        assert!(has_line(&metrics, &line), "{line}");
     }
 }
 
@@ -123,9 +139,9 @@ async fn health_and_metrics_answer_while_every_place_is_taken() {
     const PLACES: usize = 8;
     for holder in [Holder::Idle, Holder::Headless, Holder::SlowBody] {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let service = start(&dir, PLACES).await;
+        let (service, _first) = start(&dir, PLACES).await;
         let mut held = Vec::new();
-        for _ in 0..PLACES {
+        for _ in 1..PLACES {
             held.push(holder.hold(&service).await);
         }
         assert_only_monitored(&service, PLACES).await;
@@ -156,17 +172,17 @@ async fn health_and_metrics_answer_while_every_place_is_taken() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_has_rested_longest_makes_room_in_order() {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let service = start(&dir, 3).await;
+    let (service, mut first) = start(&dir, 4).await;
     let relay =
         crate::support::relay::Relay::start(service.grpc_address(), Duration::from_millis(20))
             .await;
     let mut http2 = Http2::connect(&relay).await;
-    let first = http2.frames_mut().open_grpc("/grpc.health.v1.Health/Check");
+    let call = http2.frames_mut().open_grpc("/grpc.health.v1.Health/Check");
     http2
         .frames_mut()
-        .push(frames::DATA, frames::END_STREAM, first, &[0; 5]);
+        .push(frames::DATA, frames::END_STREAM, call, &[0; 5]);
     http2.send().await;
-    http2.answered(first).await;
+    http2.answered(call).await;
     let rested = Instant::now();
     let mut silent = Holder::Headless.hold(&service).await;
     let mut idle = Holder::Idle.hold(&service).await;
@@ -175,11 +191,16 @@ async fn who_has_rested_longest_makes_room_in_order() {
     let mut waiting = Raw::connect(service.otlp_http_address()).await;
     let export = "Content-Type: application/json\r\n";
     waiting.send(head("/v1/traces", export, 2) + "{}").await;
+    first.closed().await;
+    assert_eq!(waiting.answer().await.expect("an answer").status, 200);
+
+    let mut waiting = Raw::connect(service.otlp_http_address()).await;
+    waiting.send(head("/v1/traces", export, 2) + "{}").await;
     assert_eq!(http2.goaway().await, (1 << 31) - 1);
     assert!(rested.elapsed() > Duration::from_secs(5));
     let ping = http2.ping().await;
     http2.acknowledge(&ping).await;
-    assert_eq!(http2.goaway().await, first);
+    assert_eq!(http2.goaway().await, call);
     assert!(http2.next().await.is_none());
     assert_eq!(waiting.answer().await.expect("an answer").status, 200);
 
@@ -192,7 +213,7 @@ async fn who_has_rested_longest_makes_room_in_order() {
     assert_eq!(idle.answer().await.expect("an answer").status, 200);
     drop(idle);
     let metrics = service.metrics().await;
-    assert!(metrics.sum("ruvvector_receive_connections_displaced_total") >= 2.0);
+    assert!(metrics.sum("ruvvector_receive_connections_displaced_total") >= 3.0);
     assert_eq!(
         metrics.sum("ruvvector_receive_connections_failed_total"),
         0.0
@@ -210,9 +231,9 @@ async fn health_and_metrics_answer_while_2048_connections_are_held() {
     };
     setrlimit(Resource::Nofile, raised).expect("the soft limit may be raised");
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let service = start(&dir, PLACES).await;
+    let (service, _first) = start(&dir, PLACES).await;
     let mut held = Vec::with_capacity(PLACES);
-    for n in 0..PLACES {
+    for n in 1..PLACES {
         let holder = [Holder::SlowBody, Holder::Headless, Holder::Idle][n * 3 / PLACES];
         held.push(holder.hold(&service).await);
     }
