@@ -4,7 +4,7 @@
 //! | --- | --- | --- | --- |
 //! | receive | 1/4 | 256 MiB | bodies of requests in flight, as sent and decompressed |
 //! | write | 5/16 | 256 MiB | records that are read from the journal, and their rows on the way to the database |
-//! | query | 3/16 | 320 MiB | answers, from the database's first row to the last byte sent |
+//! | query | 3/16 | 640 MiB | answers, from the database's first row to the last byte sent |
 //! | the rest | 1/4 | – | binary, threads, connections, the journal's pieces, caches of SQLite, remembered requests |
 //!
 //! **Invariant:** the shares and the rest together are never more than the limit, unless a setting names a share itself.
@@ -21,7 +21,7 @@ const PARTS: u64 = 16;
 /// The shares where memory is plentiful.
 const RECEIVE_BYTES: usize = 256 << 20;
 const WRITE_BYTES: usize = 256 << 20;
-const QUERY_BYTES: usize = 320 << 20;
+const QUERY_BYTES: usize = 640 << 20;
 
 /// What the rest is known to need: 15 MiB for binary, runtime and threads, 40 MiB for 2,048 connections at rest, 20 MiB for
 /// SQLite's caches, 15 MiB for 100,000 remembered requests are 90 MiB, of which a small instance uses half.
@@ -76,7 +76,7 @@ mod tests {
             (256, 64, 80, 48),
             (512, 128, 160, 96),
             (1024, 256, 256, 192),
-            (64 << 10, 256, 256, 320),
+            (64 << 10, 256, 256, 640),
         ] {
             let shares = Shares::of(Some(limit_mib << 20));
             assert_eq!(

@@ -52,6 +52,7 @@ pub const DB_POOL_MAX_CONNECTIONS: &str = "ruvvector_db_pool_max_connections";
 pub const DB_POOL_WAIT_SECONDS: &str = "ruvvector_db_pool_wait_seconds";
 pub const PARTITIONS_AHEAD_DAYS: &str = "ruvvector_partitions_ahead_days";
 pub const QUERY_SECONDS: &str = "ruvvector_query_seconds";
+pub const QUERY_INFLIGHT_BYTES: &str = "ruvvector_query_inflight_bytes";
 pub const OWN_SPANS_TOTAL: &str = "ruvvector_own_spans_total";
 pub const BUILD_INFO: &str = "ruvvector_build_info";
 
@@ -174,6 +175,7 @@ pub const ALL: &[Metric] = &[
     histogram(DB_POOL_WAIT_SECONDS, Unit::Seconds, SECONDS, "Time that was waited for a connection of a pool."),
     gauge(PARTITIONS_AHEAD_DAYS, Unit::Count, "Days ahead of today that have a partition."),
     histogram(QUERY_SECONDS, Unit::Seconds, SECONDS, "Time that a query took, in the database and until its answer was written, by route."),
+    gauge(QUERY_INFLIGHT_BYTES, Unit::Bytes, "Memory that is reserved for answers to queries, beside the 1 MiB that each query has."),
     counter(OWN_SPANS_TOTAL, Unit::Count, "Spans of the service's own traces: exported, failed to be, or dropped as too many waited."),
     gauge(BUILD_INFO, Unit::Count, "Always 1; its labels say which build this is."),
 ];

@@ -125,6 +125,7 @@ fn seed() {
     }
     gauge!(super::RECEIVE_INFLIGHT_REQUESTS).set(0);
     gauge!(super::RECEIVE_INFLIGHT_BYTES).set(0);
+    gauge!(super::QUERY_INFLIGHT_BYTES).set(0);
     gauge!(super::BUILD_INFO, "version" => crate::observe::VERSION, "revision" => crate::observe::REVISION).set(1);
 }
 
