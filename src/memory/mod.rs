@@ -64,9 +64,18 @@ impl Shares {
     }
 }
 
+/// The window of HTTP/2 under a limit of so much memory: a thousandth, from 64 KiB, which the protocol begins with, to 1 MiB.
+/// 100 connections that send more than is read of them then hold a tenth of the limit.
+#[must_use]
+pub fn http2_window_bytes(limit_bytes: u64) -> u32 {
+    const LEAST: u64 = 64 << 10;
+    const MOST: u64 = 1 << 20;
+    u32::try_from((limit_bytes / 1024).clamp(LEAST, MOST)).unwrap_or(u32::MAX)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::Shares;
+    use super::{Shares, http2_window_bytes};
 
     const MIB: usize = 1 << 20;
 
@@ -91,5 +100,12 @@ mod tests {
             assert!(shares.total_bytes() <= (limit_mib << 20) / 4 * 3);
         }
         assert_eq!(Shares::of(None), Shares::of(Some(u64::MAX)));
+    }
+
+    #[test]
+    fn the_window_of_http2_follows_the_limit_between_its_bounds() {
+        for (limit_mib, window_kib) in [(32, 64), (256, 256), (1024, 1024), (64 << 10, 1024)] {
+            assert_eq!(http2_window_bytes(limit_mib << 20), window_kib << 10);
+        }
     }
 }

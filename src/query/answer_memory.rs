@@ -99,17 +99,14 @@ impl Held {
         let never = Refused::NeverFits {
             limit_bytes: self.base_bytes + self.whole_bytes,
         };
-        if self.whole.bytes() == self.whole_bytes {
-            return Err(never);
-        }
         let piece = (beyond - held).next_multiple_of(PIECE_BYTES);
         if self.common.grow(piece).is_ok() {
             return Ok(());
         }
-        if beyond > self.common.bytes() + self.whole_bytes {
+        let rest = self.whole_bytes - self.whole.bytes();
+        if rest == 0 || beyond > self.common.bytes() + self.whole_bytes {
             return Err(never);
         }
-        let rest = self.whole_bytes - self.whole.bytes();
         self.whole.grow_within(rest, PATIENCE).await
     }
 

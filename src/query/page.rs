@@ -13,7 +13,7 @@ use bytes::Bytes;
 use sqlx::{ColumnIndex, Decode, Row, Type};
 use tracing::Span;
 
-use super::answer_memory::Held;
+use super::answer_memory::{Held, LARGE_ROW_BYTES};
 use super::cursor::{Key, Order};
 use super::error::QueryError;
 use super::time;
@@ -122,6 +122,11 @@ impl Page {
         }
     }
 
+    /// Whether an event has texts that were not read.
+    pub(super) fn has_unread(&self) -> bool {
+        self.events.iter().any(|event| event.unread_bytes.is_some())
+    }
+
     /// Puts an event with its texts in the place of the one without, which is gone if the database has it no longer.
     pub(super) fn replace(&mut self, index: usize, event: Option<Event>) {
         match event {
@@ -163,6 +168,7 @@ impl Page {
         let mut parts = VecDeque::with_capacity(self.events.len() + 1);
         parts.push_back(Bytes::from_static(b"["));
         for (index, mut event) in self.events.into_iter().enumerate() {
+            event.json.reserve_exact(1);
             event.json.push(if index < last { ',' } else { ']' });
             parts.push_back(event.json.into());
         }
@@ -236,7 +242,12 @@ where
     };
     let texts = [text(6)?, text(17)?, text(18)?];
     let bytes: usize = texts.iter().flatten().map(|text| text.len()).sum();
-    let mut json = String::with_capacity(bytes + 512);
+    let columns = if bytes > LARGE_ROW_BYTES {
+        8 << 10
+    } else {
+        512
+    };
+    let mut json = String::with_capacity(bytes + columns);
     let unread: Option<i64> = int(19)?;
 
     write!(json, "{{\"id\":{}", key.id).expect("a String takes any text");

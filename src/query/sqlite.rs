@@ -59,6 +59,9 @@ async fn page(
     if unfinished {
         // Ends its statement.
         drop(session);
+        if !page.has_unread() {
+            return Ok(page);
+        }
         session = Session::begin(pool, options).await?;
     }
     session.read_unread(page, held).await

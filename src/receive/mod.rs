@@ -93,6 +93,13 @@ mod tally;
 pub use self::admission::authenticated;
 pub use self::connections::{Drain, Places, serve};
 
+/// The window of HTTP/2 where memory is plentiful: 1 MiB a round trip is 12 MiB/s over 80 ms. Windows that adapt themselves
+/// would grow to 16 MiB each.
+pub(crate) const HTTP2_WINDOW_BYTES: u32 = 1 << 20;
+
+/// One large body is decoded at once for each so many bytes of the budget: the window of zstd, 8 MiB, comes on top of it.
+const DECODER_BUDGET_BYTES: usize = 32 << 20;
+
 /// Settings of the way in.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -111,6 +118,8 @@ pub struct Options {
     /// Of the whole process; fewer where the limit of open files is low.
     pub connections: usize,
     pub http2_streams: u32,
+    /// What a client may send ahead of our reading, on each stream and on each connection.
+    pub http2_window_bytes: u32,
     /// All header lines of a request together.
     pub header_bytes: usize,
     /// The same over HTTP/2, where the connection refuses more before it is a request.
@@ -146,6 +155,7 @@ impl Default for Options {
             connection_age: Duration::from_secs(300),
             connections: 2048,
             http2_streams: 128,
+            http2_window_bytes: HTTP2_WINDOW_BYTES,
             header_bytes: 64 << 10,
             http2_header_bytes: 16 << 10,
             auth_tokens: Vec::new(),
@@ -198,7 +208,9 @@ impl Receiver {
             options,
             check: decode::check,
             budget: Arc::new(budget),
-            decoders: Arc::new(Semaphore::new(cores)),
+            decoders: Arc::new(Semaphore::new(
+                cores.min(budget_bytes / DECODER_BUDGET_BYTES).max(1),
+            )),
         };
         Self {
             stage: Arc::new(stage),
