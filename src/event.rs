@@ -75,7 +75,7 @@ pub struct Flags(pub i16);
 impl Flags {
     /// The event's own time could not be used; the receive time stands in.
     pub const TIME_REPLACED: Self = Self(1);
-    /// The end was before the start, or absent.
+    /// The end was before the start, absent, or beyond the range of `time_unix_nano`.
     pub const END_INVALID: Self = Self(2);
     /// A value or an attribute was cut by a limit.
     pub const CUT: Self = Self(4);

@@ -16,8 +16,20 @@ use ruvvector_service::observe::trace;
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
+    let _last_lines = match trace::start_lines() {
+        Ok(end) => end,
+        Err(error) => {
+            complain(&format!("error: no thread for log lines: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
     let Arguments { task, flags } = match cli::parse(std::env::args_os()) {
         Ok(arguments) => arguments,
+        Err(error) if error.use_stderr() => {
+            trace::write_plain(&error.to_string());
+            return ExitCode::from(USAGE);
+        }
+        // Help and the version.
         Err(error) => error.exit(),
     };
     // What needs no settings, so that bad ones are not in its way.
@@ -130,5 +142,5 @@ fn say(text: &str) {
 
 /// All else, where there are no log lines.
 fn complain(text: &str) {
-    let _ = writeln!(io::stderr(), "{text}");
+    trace::write_plain(&format!("{text}\n"));
 }

@@ -7,6 +7,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::config::{Config, Port};
 use crate::observe::Supervisor;
 use crate::observe::metrics::recorder;
+use crate::observe::trace;
 use crate::receive::listeners::{BindError, Listener};
 use crate::{Listeners, Stop};
 
@@ -75,6 +76,7 @@ impl Signals {
             _ = self.interrupt.recv() => {}
         }
         tracing::warn!("a second signal: ending at once; the log keeps what was acknowledged");
+        trace::flush();
         std::process::exit(INTERRUPTED);
     }
 }

@@ -19,6 +19,9 @@ pub mod settings;
 /// Text to values.
 mod value;
 
+/// The filter of log lines.
+mod log_filter;
+
 /// Values with their sources.
 mod layers;
 

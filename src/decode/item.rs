@@ -6,6 +6,7 @@ use std::borrow::Cow;
 
 use super::json;
 use super::origin::Origin;
+use super::rules::Rules;
 use super::schema::Message;
 use super::value::{self, Pairs, Style};
 use super::wire::Malformed;
@@ -57,6 +58,7 @@ pub(super) struct Place<'a> {
     /// What is known of the item before it becomes a row.
     pub(super) flags: Flags,
     pub(super) style: Style,
+    pub(super) rules: Rules,
 }
 
 /// An item's time cannot be used: absent, or more than 24 h after receipt. The receive time stands in.

@@ -9,8 +9,8 @@
 use crate::event::{Encoding, Event, Resource, Signal};
 use crate::log::{Position, StreamId};
 
-/// The version of the mapping from bytes to rows; kept in every record, so that a later decoder knows an earlier one's.
-pub const VERSION: u16 = 1;
+/// The version of the mapping from bytes to rows; kept in every record, so that a later decoder maps it as it was accepted.
+pub const VERSION: u16 = 2;
 
 /// What decoding needs beside the bytes. A record's header keeps all of it, so that today's settings never change what
 /// was accepted under yesterday's.
@@ -229,6 +229,9 @@ pub mod export;
 
 /// Native events.
 mod native;
+
+/// The mapping's rules, by version.
+mod rules;
 
 /// OTLP: the outer levels over the wire, each item surveyed, then mapped.
 mod walk;

@@ -184,6 +184,7 @@ impl<'a, 's> Rows<'a, 's> {
             index,
             flags,
             style: Style::row(&self.source.limits),
+            rules: self.source.rules(),
         };
         item.row(&place, &mut self.metadata, &mut |event| sink.event(event));
         Ok(())

@@ -173,7 +173,8 @@ impl Item for Span<'_> {
             &place.style,
         );
         let mut flags = place.flags;
-        if self.end == 0 || self.end < self.start {
+        let out_of_range = place.rules.flags_ends_out_of_range() && column_time(self.end).is_none();
+        if self.end == 0 || self.end < self.start || out_of_range {
             flags.insert(Flags::END_INVALID);
         }
         let start = column_time(self.start);

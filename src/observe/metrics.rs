@@ -54,6 +54,7 @@ pub const PARTITIONS_AHEAD_DAYS: &str = "ruvvector_partitions_ahead_days";
 pub const QUERY_SECONDS: &str = "ruvvector_query_seconds";
 pub const QUERY_INFLIGHT_BYTES: &str = "ruvvector_query_inflight_bytes";
 pub const OWN_SPANS_TOTAL: &str = "ruvvector_own_spans_total";
+pub const LOG_LINES_DROPPED_TOTAL: &str = "ruvvector_log_lines_dropped_total";
 pub const BUILD_INFO: &str = "ruvvector_build_info";
 
 /// What a series does over time.
@@ -177,6 +178,7 @@ pub const ALL: &[Metric] = &[
     histogram(QUERY_SECONDS, Unit::Seconds, SECONDS, "Time that a query took, in the database and until its answer was written, by route."),
     gauge(QUERY_INFLIGHT_BYTES, Unit::Bytes, "Memory that is reserved for answers to queries, beside the 1 MiB that each query has."),
     counter(OWN_SPANS_TOTAL, Unit::Count, "Spans of the service's own traces: exported, failed to be, or dropped as too many waited."),
+    counter(LOG_LINES_DROPPED_TOTAL, Unit::Count, "Log lines of the service that were lost, as nobody read standard error fast enough or it could not be written."),
     gauge(BUILD_INFO, Unit::Count, "Always 1; its labels say which build this is."),
 ];
 

@@ -2,8 +2,12 @@
 //!
 //! **Invariant:** one event is one line; no byte of a request can end a line or reach a terminal as a control code.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
+use std::panic::{self, PanicHookInfo};
+use std::sync::OnceLock;
+use std::time::Duration;
 
 use tracing::{Event, Subscriber};
 use tracing_subscriber::fmt::format::Writer;
@@ -13,7 +17,73 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry};
 
+use self::line_queue::LineQueue;
 use super::own_traces::{OwnTraces, TARGET, current_ids};
+
+/// Lines that wait for the thread that writes them.
+mod line_queue;
+
+/// How long the end of the process waits for lines that are not written yet.
+const LAST_LINES: Duration = Duration::from_secs(1);
+
+/// Set once, at the start of the process.
+static LINES: OnceLock<LineQueue> = OnceLock::new();
+
+/// Makes a separate thread write all that goes to standard error, so that nobody else waits for its reader.
+///
+/// # Errors
+/// When the system has no thread for it.
+pub fn start_lines() -> io::Result<LinesEnd> {
+    let queue = LineQueue::start(io::stderr(), report_dropped)?;
+    LINES.get_or_init(|| queue);
+    Ok(LinesEnd)
+}
+
+/// When it is dropped, on whatever way the process ends, the last lines are written.
+pub struct LinesEnd;
+
+impl Drop for LinesEnd {
+    fn drop(&mut self) {
+        flush();
+    }
+}
+
+/// Waits until all lines are written, for 1 s at most.
+pub fn flush() {
+    if let Some(queue) = LINES.get() {
+        queue.flush(LAST_LINES);
+    }
+}
+
+/// Writes text that is no log line to standard error, in its turn among log lines.
+pub fn write_plain(text: &str) {
+    // Nobody could be told of an error.
+    let _ = StandardError.write_all(text.as_bytes());
+}
+
+/// An error, as something is lost, so that no level hides it.
+fn report_dropped(lines: u64) {
+    tracing::error!("{lines} log lines were dropped, as nobody read standard error fast enough");
+}
+
+/// Standard error, through the queue if [`start_lines`] was called.
+struct StandardError;
+
+impl Write for StandardError {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match LINES.get() {
+            Some(queue) => {
+                queue.push(bytes);
+                Ok(bytes.len())
+            }
+            None => io::stderr().write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
 
 /// How log lines are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,13 +112,25 @@ pub fn init(filter: &str, format: Format, own_traces: Option<&OwnTraces>) -> Res
     match own_traces {
         Some(own_traces) => Registry::default()
             .with(own_traces.layer())
-            .with(layer(filter, json, io::stderr))
+            .with(layer(filter, json, || StandardError))
             .try_init(),
         None => Registry::default()
-            .with(layer(filter, json, io::stderr))
+            .with(layer(filter, json, || StandardError))
             .try_init(),
     }
-    .map_err(|error| error.to_string())
+    .map_err(|error| error.to_string())?;
+    // The default hook writes to standard error itself, and would wait for its reader for ever.
+    panic::set_hook(Box::new(log_panic));
+    Ok(())
+}
+
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let backtrace = Backtrace::capture();
+    let backtrace = (backtrace.status() == BacktraceStatus::Captured).then_some(backtrace);
+    let backtrace = backtrace.as_ref().map(tracing::field::display);
+    let thread = std::thread::current();
+    let thread = thread.name();
+    tracing::error!(backtrace, thread, "{panic}");
 }
 
 /// Lines to `out` of all that the filter lets through; spans of own traces are none of its business.
@@ -62,7 +144,9 @@ where
         .parse()
         .expect("a target and a level are a directive");
     let filter = filter.add_directive(no_spans);
-    let lines = lines::layer().with_writer(Printable(out));
+    let lines = lines::layer()
+        .with_writer(Printable(out))
+        .log_internal_errors(false);
     if json {
         let json = lines::format().json().flatten_event(true);
         let lines = lines.json().event_format(WithIds::Json(json));

@@ -12,6 +12,9 @@ use ruvvector_service::log::{Position, StreamId};
 /// Rows' JSON beside PostgreSQL's own.
 mod jsonb;
 
+/// Records of earlier versions.
+mod records;
+
 const MIB: usize = 1 << 20;
 const BODY_BYTES: usize = 2 * MIB;
 /// An item's own share is bounded by its nodes; JSON takes a copy of one item beside it.

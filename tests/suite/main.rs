@@ -13,6 +13,7 @@ mod export;
 mod faults;
 mod listen;
 mod log;
+mod log_lines;
 mod own_traces;
 mod postgres;
 mod query;

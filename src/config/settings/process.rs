@@ -2,9 +2,8 @@
 //!
 //! **Invariant:** none of them changes what is stored.
 
-use tracing_subscriber::EnvFilter;
-
 use super::{Setting, put};
+use crate::config::log_filter::log_filter;
 use crate::config::value::{auto, duration, memory, one_of};
 use crate::observe::trace::Format;
 
@@ -33,7 +32,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         "FILTER",
         "info",
         "What it says of itself on standard error: error, warn, info, debug, or a filter by module",
-        |draft, text| put(&mut draft.log_filter, filter(text)),
+        |draft, text| put(&mut draft.log_filter, log_filter(text)),
     )
     .common(),
     Setting::new(
@@ -65,11 +64,3 @@ pub(super) const SETTINGS: &[Setting] = &[
         |draft, text| put(&mut draft.grace, duration(text)),
     ),
 ];
-
-fn filter(text: &str) -> Result<String, String> {
-    EnvFilter::try_new(text)
-        .map(|_| text.to_owned())
-        .map_err(|_| {
-            "is not a filter such as info or warn,ruvvector_service::write=debug".to_owned()
-        })
-}

@@ -247,6 +247,36 @@ fn g13_an_end_before_the_start_or_absent_is_flagged_and_kept() {
     }
 }
 
+/// An exporter sent 2^64-1 as the end of spans that were still open. Their rows had no duration and no flag that said why.
+#[test]
+fn an_end_beyond_the_columns_range_is_flagged_and_kept() {
+    for end in [u64::MAX, i64::MAX.cast_unsigned() + 1] {
+        let body = request(vec![Span {
+            end_time_unix_nano: end,
+            ..span()
+        }])
+        .encode_to_vec();
+        for (version, flags) in [(1, Flags::default()), (VERSION, Flags::END_INVALID)] {
+            let source = Source {
+                version,
+                ..protobuf()
+            };
+            let (_, rows) = decode(&body, &source).expect("accepted");
+            let event = &rows.events[0];
+            assert_eq!(event.flags, flags, "{end} under version {version}");
+        }
+    }
+    let endless = one(Span {
+        end_time_unix_nano: u64::MAX,
+        ..span()
+    });
+    assert_eq!(endless.duration_ns, None);
+    assert_eq!(
+        endless.metadata,
+        r#"{"endTimeUnixNano": "18446744073709551615"}"#
+    );
+}
+
 #[test]
 fn parents_and_links_without_valid_ids_have_none() {
     for id in [vec![], vec![0; 8], vec![1; 7], vec![1; 16]] {

@@ -201,7 +201,9 @@ fn a_start_that_cannot_be_used_gives_way_to_the_receive_time() {
         }]);
         let event = &rows.events[0];
         assert_eq!(event.timestamp_ms, NOW_MS, "{start}");
-        assert_eq!(event.flags, Flags::TIME_REPLACED);
+        let mut flags = Flags::TIME_REPLACED;
+        flags.insert(Flags::END_INVALID);
+        assert_eq!(event.flags, flags);
         assert_eq!(
             (event.time_unix_nano, &*event.metadata),
             (column, &*metadata)

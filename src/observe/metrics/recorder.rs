@@ -113,6 +113,7 @@ fn seed() {
         super::LOG_DAMAGED_RECORDS_TOTAL,
         super::WRITE_EVENTS_TOTAL,
         super::STORED_GAPS_TOTAL,
+        super::LOG_LINES_DROPPED_TOTAL,
     ] {
         counter!(name).absolute(0);
     }

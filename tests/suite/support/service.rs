@@ -96,9 +96,23 @@ impl Launch {
 
     /// Starts it and waits for nothing.
     pub fn spawn(&self) -> Service {
+        self.spawn_with(None)
+    }
+
+    /// Starts it on these ports with its log lines going to `stderr`, so that nothing can be read of them here, and waits
+    /// for nothing. The ports are those of the settings, in the order main, OTLP/HTTP, OTLP/gRPC.
+    pub fn spawn_unheard(&self, stderr: Stdio, ports: [u16; 3]) -> Service {
+        let mut service = self.spawn_with(Some(stderr));
+        let [main, http, grpc] = ports.map(|port| Some(format!("http://127.0.0.1:{port}")));
+        (service.main, service.otlp_http, service.otlp_grpc) = (main, http, grpc);
+        service
+    }
+
+    fn spawn_with(&self, stderr: Option<Stdio>) -> Service {
         std::fs::create_dir_all(self.data_dir()).expect("the test's directory can be made");
         let log = self.dir.join("service.log");
         let (lines_before, file) = append_to(&log);
+        let stderr = stderr.unwrap_or_else(|| file.try_clone().expect("it can be cloned").into());
         let binary = env!("CARGO_BIN_EXE_ruvvector-service");
         let mut command = match self.under.split_first() {
             Some((program, arguments)) => {
@@ -115,8 +129,8 @@ impl Launch {
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .current_dir(&self.dir)
             .stdin(Stdio::null())
-            .stdout(file.try_clone().expect("a file can be cloned"))
-            .stderr(file)
+            .stdout(file)
+            .stderr(stderr)
             .spawn()
             .expect("the binary runs");
         Service {

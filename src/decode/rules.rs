@@ -1,0 +1,30 @@
+//! The rules of the mapping that changed from one version of the decoder to a later one.
+//!
+//! A record in the journal decodes as it was accepted, so a rule asks for the version of the record, never of this build.
+//!
+//! **Invariant:** a rule of a released version never changes; each change of the mapping is a rule of a later version.
+
+use super::Source;
+
+/// The rules of one version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Rules {
+    version: u16,
+}
+
+impl Source {
+    /// The rules that the request is mapped by.
+    pub(super) const fn rules(&self) -> Rules {
+        Rules {
+            version: self.version,
+        }
+    }
+}
+
+impl Rules {
+    /// From version 2 on, a span whose end is beyond the column's range (after the year 2262) is flagged, as one without
+    /// an end is.
+    pub(super) const fn flags_ends_out_of_range(self) -> bool {
+        self.version >= 2
+    }
+}
