@@ -170,7 +170,7 @@ pub enum DecodeError {
     /// Well formed, but nothing of it can be taken: a native batch with an invalid event, an OTLP request in which
     /// every item is invalid.
     #[error("{} of {} items are invalid", .0.rejected, .0.rejected + .0.accepted)]
-    Invalid(Checked),
+    Invalid(Box<Checked>),
     #[error("more than {limit} events in one request")]
     TooManyEvents { limit: u32 },
 }

@@ -146,7 +146,7 @@ impl Tally {
             self.checked.unknown_name = None;
         }
         if self.checked.rejected > 0 && self.checked.accepted == 0 {
-            return Err(DecodeError::Invalid(self.checked));
+            return Err(DecodeError::Invalid(Box::new(self.checked)));
         }
         Ok(self.checked)
     }
@@ -154,7 +154,7 @@ impl Tally {
     /// The whole of a request that is a unit: it fails with any invalid item.
     pub(super) fn finish_unit(self) -> Result<Checked, DecodeError> {
         if self.checked.rejected > 0 {
-            return Err(DecodeError::Invalid(self.checked));
+            return Err(DecodeError::Invalid(Box::new(self.checked)));
         }
         Ok(self.checked)
     }

@@ -111,13 +111,6 @@ pub(crate) const HTTP2_WINDOW_BYTES: u32 = 1 << 20;
 /// One large body is decoded at once for each so many bytes of the budget: the window of zstd, 8 MiB, comes on top of it.
 const DECODER_BUDGET_BYTES: usize = 32 << 20;
 
-/// The window of HTTP/2 where memory is plentiful: 1 MiB a round trip is 12 MiB/s over 80 ms. Windows that adapt themselves
-/// would grow to 16 MiB each.
-pub(crate) const HTTP2_WINDOW_BYTES: u32 = 1 << 20;
-
-/// One large body is decoded at once for each so many bytes of the budget: the window of zstd, 8 MiB, comes on top of it.
-const DECODER_BUDGET_BYTES: usize = 32 << 20;
-
 /// Settings of the way in.
 #[derive(Clone, Debug)]
 pub struct Options {
