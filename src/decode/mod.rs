@@ -64,7 +64,14 @@ pub trait Sink {
     /// Called before the first event that refers to it; may be called again for the same one.
     fn resource(&mut self, resource: Resource);
     fn event(&mut self, event: &Event<'_>);
+    /// Asked after each event; once it says no, the walk ends with an error.
+    fn wants_more(&self) -> bool {
+        true
+    }
 }
+
+/// The error of a walk that its sink ended.
+const SINK_IS_FULL: &str = "the sink takes no more events";
 
 /// What a request's bytes hold.
 #[derive(Debug, Default, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use super::scan::{Kind, Scanner, SyntaxError};
 use super::string::Text;
 use super::tally::{SWOLLEN, Tally};
 use super::value::{cut_to, without_nul_cow};
-use super::{Checked, DecodeError, Sanitized, Sink, Source, timestamp};
+use super::{Checked, DecodeError, SINK_IS_FULL, Sanitized, Sink, Source, timestamp};
 use crate::event::{Event, Flags};
 
 const NANOS_PER_MS: i64 = 1_000_000;
@@ -172,6 +172,12 @@ impl<'a, 's> Events<'a, 's> {
                 None => self.metadata.push_str("{}"),
             }
             sink.event(&envelope.event(self.source, &self.metadata));
+            if !sink.wants_more() {
+                return Err(DecodeError::Malformed {
+                    message: SINK_IS_FULL.to_owned(),
+                    offset: None,
+                });
+            }
         }
         Ok(())
     }

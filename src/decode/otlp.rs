@@ -9,7 +9,7 @@ use super::tally::{SWOLLEN, Tally};
 use super::value::Style;
 use super::walk::Visitor;
 use super::wire::Malformed;
-use super::{Checked, DecodeError, Sanitized, Sink, Source};
+use super::{Checked, DecodeError, SINK_IS_FULL, Sanitized, Sink, Source};
 use crate::event::Flags;
 use crate::log::Position;
 
@@ -187,7 +187,11 @@ impl<'a, 's> Rows<'a, 's> {
             rules: self.source.rules(),
         };
         item.row(&place, &mut self.metadata, &mut |event| sink.event(event));
-        Ok(())
+        if sink.wants_more() {
+            Ok(())
+        } else {
+            Err(Malformed(SINK_IS_FULL))
+        }
     }
 }
 

@@ -34,12 +34,17 @@ pub mod retention_clock;
 /// A harmless row.
 mod probe;
 
+/// The rows of one large record, a few at a time.
+mod pieces;
+
 /// The result of a round of maintenance.
 mod maintained;
 
+use bytes::Bytes;
 use copy::Rows;
 pub use kind_note::Kind;
 pub use maintained::{Gauges, Maintained, Overdue, Step, StepFailure};
+pub use pieces::{Piece, Pieces};
 use retention_clock::Clock;
 
 /// Which positions of a stream are stored.
@@ -75,7 +80,16 @@ pub struct DeadLetter {
     pub sqlstate: Option<String>,
     pub message: String,
     /// The client's bytes, or the row as one JSON object.
-    pub payload: Vec<u8>,
+    pub payload: Bytes,
+}
+
+/// A record that one transaction writes alone; its rows come in [`Pieces`].
+#[derive(Clone, Copy, Debug)]
+pub struct LargeRecord {
+    pub stream: StreamId,
+    pub position: u64,
+    /// Receive time of all its rows, Unix nanoseconds.
+    pub received_unix_nano: i64,
 }
 
 /// Facts about a stream that its row in `ingest_streams` holds for others to see.
@@ -271,7 +285,7 @@ impl Store {
     pub async fn write_resources(
         &self,
         facts: StreamFacts,
-        resources: &[Resource],
+        resources: &[&Resource],
     ) -> Result<(), StoreError> {
         match self {
             Self::Postgres(store) => {
@@ -292,6 +306,27 @@ impl Store {
         match self {
             Self::Postgres(store) => store.with_cause(store.write(batch).await).await,
             Self::Sqlite(store) => store.write(batch).await,
+        }
+    }
+
+    /// Commits a record whose rows are too many to be held together, and its position, in one transaction.
+    ///
+    /// No statement sends more than a piece, so each deadline bounds a stall and not the length of the record.
+    ///
+    /// # Errors
+    /// As [`Store::write`]; and `Retry` if the pieces end before their record does. The row of `Refused` counts the rows of
+    /// all pieces.
+    pub async fn write_pieces(
+        &self,
+        record: LargeRecord,
+        pieces: Pieces,
+    ) -> Result<(), StoreError> {
+        match self {
+            Self::Postgres(store) => {
+                let written = store.write_pieces(record, pieces).await;
+                store.with_cause(written).await
+            }
+            Self::Sqlite(store) => store.write_pieces(record, pieces).await,
         }
     }
 

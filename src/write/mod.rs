@@ -23,8 +23,23 @@ use crate::store::{GOODBYE, Store};
 /// Entries of the log to one batch.
 mod batch;
 
+/// A record's bytes to events.
+mod decoding;
+
+/// Records and rows that are set aside.
+mod letters;
+
 /// One batch to the database, and what each refusal means.
 mod commit;
+
+/// A record that is too large for a batch.
+mod large;
+
+/// Walks over such a record.
+mod walks;
+
+/// What a batch counts for.
+mod tally;
 
 /// What becomes of batches once they have ended.
 mod writer;
@@ -57,7 +72,7 @@ use commit::Failure;
 pub use emptying::{Unfinished, empty};
 use others::Others;
 pub use progress::{Progress, Written};
-use source::{Cap, Source};
+use source::{Cap, Next, Source};
 use writer::Writer;
 
 /// Settings of the writer.
@@ -275,15 +290,27 @@ async fn batches(writer: &mut Writer, source: &mut Source) -> Result<(), Failure
                 built = &mut next => break built,
             }
         };
-        let Some(built) = built else { break };
-        while outcome.is_ok() && begun.len() >= writer.batches_at_once() {
+        let Some(next) = built else { break };
+        let is_alone = matches!(next, Next::Large(_));
+        let at_once = if is_alone {
+            1
+        } else {
+            writer.batches_at_once()
+        };
+        while outcome.is_ok() && begun.len() >= at_once {
             let Some(ended) = begun.next().await else {
                 break;
             };
             outcome = writer.ended(ended);
         }
         if outcome.is_ok() {
-            begun.push(commit::write(shared.clone(), built));
+            begun.push(commit::write(shared.clone(), next));
+        }
+        if is_alone {
+            // Nothing more is read meanwhile: it may be another of its size.
+            while let Some(ended) = begun.next().await {
+                outcome = outcome.and(writer.ended(ended));
+            }
         }
     }
     while let Some(ended) = begun.next().await {

@@ -47,6 +47,9 @@ mod calls;
 /// Requests that multiply when they are decoded.
 mod memory;
 
+/// Records that are large, or become so in the table.
+mod large;
+
 /// Idle, slow and flooding clients, and no descriptors left.
 mod clients;
 

@@ -134,7 +134,7 @@ fn letter(position: u64) -> DeadLetter {
         reason: "refused",
         sqlstate: Some("1811".to_owned()),
         message: "no".to_owned(),
-        payload: b"{\0}".to_vec(),
+        payload: b"{\0}".to_vec().into(),
     }
 }
 

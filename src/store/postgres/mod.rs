@@ -38,6 +38,9 @@ mod partitions;
 /// The batch transaction.
 mod batch;
 
+/// What could not become rows.
+mod dead_letters;
+
 /// What must stand before a batch: the stream's row and the resources.
 mod resources;
 

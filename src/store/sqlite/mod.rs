@@ -14,11 +14,12 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use sqlx::{AssertSqlSafe, SqliteConnection, SqlitePool};
 
 use super::known::Known;
+use super::pieces::after_rows;
 use super::retention_clock::{Clock, Facts, Judgement, RetentionClock};
 use super::window::{DAY_US, Window};
 use super::{
-    Account, Batch, Gauges, Maintained, Options, Overdue, PoolState, Pulse, Start, Step,
-    StepFailure, StoreError, StreamFacts, Target,
+    Account, Batch, Gauges, LargeRecord, Maintained, Options, Overdue, Piece, Pieces, PoolState,
+    Pulse, Start, Step, StepFailure, StoreError, StreamFacts, Target,
 };
 use crate::event::Resource;
 use crate::log::StreamId;
@@ -37,8 +38,11 @@ mod presence;
 /// The schema: migrations, and what is refused.
 mod schema;
 
-/// Rows and dead letters into their tables.
+/// Rows and resources into their tables.
 mod rows;
+
+/// What could not become rows.
+mod dead_letters;
 
 /// Retention, and what the streams of others look like.
 mod maintenance;
@@ -146,7 +150,7 @@ impl Sqlite {
     pub(super) async fn write_resources(
         &self,
         facts: StreamFacts,
-        resources: &[Resource],
+        resources: &[&Resource],
     ) -> Result<(), StoreError> {
         let missing = self.known.missing(resources);
         if missing.is_empty() && self.known.has_stream(facts.stream) {
@@ -187,13 +191,59 @@ impl Sqlite {
     ) -> Result<(), StoreError> {
         let fault = self.fault();
         let mut transaction = schema::begin(connection, &fault).await?;
-        account::add(&mut transaction, batch, &fault).await?;
+        account::add(&mut transaction, batch.stream, &batch.positions, &fault).await?;
         let window = Window::at(now_us(), self.settings.retention_days);
         let inserting = spans::statement(System::Sqlite, "INSERT", "telemetry_events");
         let inserted = rows::insert(&mut transaction, &batch.rows, window, &fault);
         traced(inserting, inserted).await?;
-        rows::insert_dead_letters(&mut transaction, batch, &fault).await?;
+        dead_letters::insert(&mut transaction, batch.stream, &batch.dead_letters, &fault).await?;
         let committing = spans::statement(System::Sqlite, "COMMIT", "");
+        traced(committing, fault.within(transaction.commit())).await
+    }
+
+    pub(super) async fn write_pieces(
+        &self,
+        record: LargeRecord,
+        pieces: Pieces,
+    ) -> Result<(), StoreError> {
+        let mut connection = self.writer().await?;
+        let done = self.write_record(&mut connection, record, pieces).await;
+        settle(connection, done)
+    }
+
+    /// What does not fit into SQLite's cache of pages waits in the WAL for the commit.
+    async fn write_record(
+        &self,
+        connection: &mut SqliteConnection,
+        record: LargeRecord,
+        mut pieces: Pieces,
+    ) -> Result<(), StoreError> {
+        let fault = self.fault();
+        let mut transaction = schema::begin(connection, &fault).await?;
+        let positions = record.position..=record.position;
+        account::add(&mut transaction, record.stream, &positions, &fault).await?;
+        let window = Window::at(now_us(), self.settings.retention_days);
+        let (mut sent, mut bytes) = (0, 0);
+        while let Some(piece) = pieces.next().await? {
+            match piece {
+                Piece::Rows(rows) => {
+                    let inserting = spans::statement(System::Sqlite, "INSERT", "telemetry_events");
+                    let inserted = rows::insert(&mut transaction, &rows, window, &fault);
+                    traced(inserting, inserted)
+                        .await
+                        .map_err(|error| after_rows(sent, error))?;
+                    sent += rows.len();
+                    bytes += rows.as_bytes().len();
+                }
+                Piece::Refused(letter) => {
+                    let stream = record.stream;
+                    dead_letters::insert(&mut transaction, stream, &[letter], &fault).await?;
+                }
+                Piece::End => {}
+            }
+        }
+        let committing = spans::statement(System::Sqlite, "COMMIT", "");
+        let fault = fault.for_bytes(bytes);
         traced(committing, fault.within(transaction.commit())).await
     }
 
