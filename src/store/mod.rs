@@ -75,7 +75,8 @@ pub struct DeadLetter {
     /// [`crate::decode::VERSION`] of the record.
     pub decoder: u16,
     pub received_unix_nano: i64,
-    /// A closed set, the label of `ruvvector_dead_letters_total`: `refused`, `undecodable`, `miscounted`, `damaged`.
+    /// A closed set, the label of `ruvvector_dead_letters_total`: `refused`, `undecodable`, `miscounted`, `damaged`,
+    /// `fatal`.
     pub reason: &'static str,
     pub sqlstate: Option<String>,
     pub message: String,
@@ -245,6 +246,17 @@ impl Store {
         }
     }
 
+    /// Uses the credentials of `target` for the next connections.
+    ///
+    /// # Errors
+    /// When it is another database; a sentence. Then nothing is changed.
+    pub fn replace_credentials(&self, target: &Target) -> Result<(), String> {
+        match self {
+            Self::Postgres(store) => store.replace_credentials(target),
+            Self::Sqlite(_) => Ok(()),
+        }
+    }
+
     /// First contact: encoding, schema, migrations. Done again after every reconnect; cheap when nothing is to do.
     ///
     /// # Errors
@@ -372,9 +384,14 @@ impl Store {
     ) -> Result<Maintained, StoreError> {
         match self {
             Self::Postgres(store) => {
-                store
+                let mut found = store
                     .with_cause(store.maintain(oldest_held_unix_nano).await)
-                    .await
+                    .await?;
+                for StepFailure { step, error } in std::mem::take(&mut found.failures) {
+                    let error = store.cause_of(error).await;
+                    found.failures.push(StepFailure { step, error });
+                }
+                Ok(found)
             }
             Self::Sqlite(store) => store.maintain(oldest_held_unix_nano).await,
         }

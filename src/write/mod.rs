@@ -17,11 +17,13 @@ use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
 use crate::log::Log;
-use crate::memory::Shares;
 use crate::store::{GOODBYE, Store};
 
 /// Entries of the log to one batch.
 mod batch;
+
+/// Records that the process may have died of.
+mod attempts;
 
 /// A record's bytes to events.
 mod decoding;
@@ -68,9 +70,11 @@ mod maintenance;
 /// A log that is to be empty.
 mod emptying;
 
+use attempts::{Attempts, Closing};
 use commit::Failure;
 pub use emptying::{Unfinished, empty};
 use others::Others;
+use progress::Concern;
 pub use progress::{Progress, Written};
 use source::{Cap, Next, Source};
 use writer::Writer;
@@ -81,8 +85,6 @@ pub struct Options {
     /// Rows and bytes that a batch holds at most; a larger record is a batch alone.
     pub batch_rows: usize,
     pub batch_bytes: usize,
-    /// Records and their rows may hold so much on the way from the log to the store: [`crate::memory::Shares`].
-    pub memory_bytes: usize,
     /// The longest that a batch waits for more while more keeps coming; an idle writer commits at once.
     pub batch_wait: Duration,
     /// The pause after a failure doubles from the one to the other, with full jitter.
@@ -98,7 +100,6 @@ impl Default for Options {
         Self {
             batch_rows: 10_000,
             batch_bytes: 8 << 20,
-            memory_bytes: Shares::of(None).write_bytes,
             batch_wait: Duration::from_millis(200),
             retry_min: Duration::from_millis(500),
             retry_max: Duration::from_secs(30),
@@ -131,6 +132,7 @@ struct Shared {
     turns: Arc<Semaphore>,
     until: Until,
     others: Others,
+    attempts: Attempts,
     /// Smaller batches, while one keeps failing.
     cap: Arc<Mutex<Option<Cap>>>,
 }
@@ -145,6 +147,7 @@ impl Shared {
         until: Until,
     ) -> Self {
         Self {
+            attempts: Attempts::open(log.dir()),
             turns: Arc::new(Semaphore::new(store.batches_at_once())),
             log,
             store,
@@ -184,6 +187,14 @@ impl Shared {
     async fn turn(&self) -> SemaphorePermit<'_> {
         let turn = self.turns.acquire().await;
         turn.expect("the semaphore is never closed")
+    }
+
+    /// Makes `/health` name what is written alone.
+    fn show_attempts(&self) {
+        match self.attempts.problem() {
+            Some(text) => self.progress.problem(Concern::Attempts, text),
+            None => self.progress.solved(Concern::Attempts),
+        }
     }
 
     fn is_to_look_again(&self) -> bool {
@@ -250,11 +261,14 @@ pub async fn run(
 /// # Errors
 /// As [`contact::contact`]; and where the log is only to be emptied, when what is left of it is another collector's.
 async fn drain(shared: &Shared) -> Result<(), Unfinished> {
+    let _closing = Closing(shared.attempts.clone());
     let mut writer = Writer::new(shared.clone());
     loop {
         let contacted = contact::contact(&mut writer).await;
         let mut source = contacted.map_err(Unfinished::Schema)?;
-        match batches(&mut writer, &mut source).await {
+        let ended = batches(&mut writer, &mut source).await;
+        shared.attempts.rest();
+        match ended {
             Ok(()) if shared.is_over() => return Ok(()),
             Ok(()) if shared.until == Until::Empty && source.is_exhausted() => {
                 if let Some(text) = shared.others.left_to_another() {
@@ -291,7 +305,7 @@ async fn batches(writer: &mut Writer, source: &mut Source) -> Result<(), Failure
             }
         };
         let Some(next) = built else { break };
-        let is_alone = matches!(next, Next::Large(_));
+        let is_alone = !matches!(next, Next::Batch(_));
         let at_once = if is_alone {
             1
         } else {
@@ -307,7 +321,7 @@ async fn batches(writer: &mut Writer, source: &mut Source) -> Result<(), Failure
             begun.push(commit::write(shared.clone(), next));
         }
         if is_alone {
-            // Nothing more is read meanwhile: it may be another of its size.
+            // Nothing more is read meanwhile: it may be another of its size, or the process may die.
             while let Some(ended) = begun.next().await {
                 outcome = outcome.and(writer.ended(ended));
             }

@@ -15,14 +15,15 @@ pub(in crate::decode) struct Contents {
     pub(in crate::decode) depth: usize,
     /// Texts and keys with a NUL.
     pub(in crate::decode) nul: u32,
-    pub(in crate::decode) has_lone_surrogate: bool,
+    /// Texts and keys with half of a surrogate pair.
+    pub(in crate::decode) lone_surrogates: u32,
     pub(in crate::decode) has_long_number: bool,
     /// How many characters longer its numbers are in plain digits.
     pub(in crate::decode) swell_bytes: usize,
 }
 
 impl<'a> Scanner<'a> {
-    /// Passes over one value of any kind and depth, and returns its text and what it holds.
+    /// Passes over one value of any kind and depth, and returns its text (empty if it is not UTF-8) and what it holds.
     pub(in crate::decode) fn skip(&mut self) -> Result<(&'a str, Contents), SyntaxError> {
         self.skip_space();
         let start = self.at;
@@ -47,7 +48,7 @@ impl<'a> Scanner<'a> {
             // Closes what ends here; stops before the next value.
             loop {
                 let Some(is_object) = levels.top() else {
-                    return Ok((&self.text[start..self.at], contents));
+                    return Ok((self.since(start).unwrap_or_default(), contents));
                 };
                 let is_closed = if is_object {
                     match self.next_key(&mut is_first)? {
@@ -74,7 +75,7 @@ impl Contents {
         if text.has_escapes {
             let (nul, has_lone_surrogate) = text.oddities();
             self.nul += u32::from(nul);
-            self.has_lone_surrogate |= has_lone_surrogate;
+            self.lone_surrogates += u32::from(has_lone_surrogate);
         }
     }
 
@@ -205,6 +206,6 @@ mod tests {
         let contents =
             skip(r#"{"a\u0000": [1, "\u0000\u0000"], "b": {"c": 1e999}}"#).expect("valid JSON");
         assert_eq!((contents.nodes, contents.depth, contents.nul), (6, 2, 2));
-        assert!(contents.has_long_number && !contents.has_lone_surrogate);
+        assert!(contents.has_long_number && contents.lone_surrogates == 0);
     }
 }

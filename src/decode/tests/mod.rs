@@ -9,6 +9,9 @@ use crate::log::{Position, StreamId};
 /// Native events.
 mod native;
 
+/// Native events: members that are no fields.
+mod native_unknown;
+
 /// Spans in protobuf: the mapping.
 mod spans;
 
@@ -38,6 +41,15 @@ mod metric_rows;
 
 /// What JSON may look like.
 mod json_rows;
+
+/// JSON of other types than its members hold.
+mod ill_typed;
+
+/// Messages in pieces.
+mod pieces;
+
+/// Columns that do not hold what was sent.
+mod flagged;
 
 /// Generated requests: both encodings, both functions, one result.
 mod property;

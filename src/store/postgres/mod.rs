@@ -20,6 +20,9 @@ use crate::log::StreamId;
 /// Connections, deadlines, and how a transaction begins.
 mod connection;
 
+/// Credentials that change while the service runs.
+mod credentials;
+
 /// What the database's errors mean and what to do about them.
 mod error;
 
@@ -79,8 +82,6 @@ pub struct Postgres {
 
 /// Settings, and what is known of the database.
 struct Shared {
-    write_options: PgConnectOptions,
-    read_options: PgConnectOptions,
     /// Queries go to another server.
     replica: bool,
     migrate: bool,
@@ -120,8 +121,6 @@ impl Postgres {
             write_pool: pool(write, options.write_connections),
             read_pool: pool(read, options.read_connections),
             shared: Arc::new(Shared {
-                write_options: for_poolers(write),
-                read_options: for_poolers(read),
                 replica,
                 migrate: options.migrate,
                 retention_days: options.retention_days,

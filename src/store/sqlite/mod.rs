@@ -57,6 +57,9 @@ use presence::Presence;
 /// A lock held by somebody else is waited for so long, within the deadline of a statement.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Rows that a query's connection reads ahead of who takes them; each may have 64 KiB.
+const ROWS_AHEAD: usize = 6;
+
 /// The WAL is begun anew by the next round of maintenance once it is larger; several of the largest batches fit.
 const WAL_BYTES: u64 = 64 << 20;
 
@@ -95,13 +98,21 @@ impl Sqlite {
         let connect = SqliteConnectOptions::new()
             .filename(&path)
             .busy_timeout(BUSY_TIMEOUT.min(options.statement_timeout))
-            .optimize_on_close(false, None);
+            .optimize_on_close(false, None)
+            // What SQLite would put into temporary files it keeps in memory: those of a full or read-only /var/tmp would end
+            // all writing. A statement that inserts keeps the pages that it changes, 1.4 MiB at most in a batch of 10,000 rows;
+            // a query sorts keys, and none of its statements may sort more.
+            .pragma("temp_store", "MEMORY");
         let write = connect
             .clone()
             .journal_mode(SqliteJournalMode::Wal)
+            // What retention deletes is overwritten too; that costs nothing that can be measured.
+            .pragma("secure_delete", "ON")
             .synchronous(SqliteSynchronous::Full);
         // Not `read_only`: the first reader after a crash has to recover the WAL.
-        let read = connect.pragma("query_only", "ON");
+        let read = connect
+            .pragma("query_only", "ON")
+            .row_buffer_size(ROWS_AHEAD);
         let presence = Arc::<Presence>::default();
         let pool = |most: u32| {
             let presence = presence.clone();
