@@ -94,7 +94,8 @@ pub enum RunError {
     Writer(Option<tokio::task::JoinError>),
 }
 
-/// The life of the process: recover, serve, write, and on `stop` finish in order.
+/// The life of the process: recover, serve, write, and on `stop` finish in order. `rotation` starts to replace the store's
+/// credentials when they change.
 ///
 /// # Errors
 /// When the log cannot be opened, or breaks; when the data directory served the other kind of store; and when the writer ends
@@ -106,6 +107,7 @@ pub async fn run(
     mut warnings: Vec<String>,
     stop: Stop,
     supervisor: Supervisor,
+    rotation: impl FnOnce(Store) -> std::io::Result<()>,
 ) -> Result<(), RunError> {
     // First, as it raises the limit of open files, for all that follows.
     let places = Places::new(&config.receive);
@@ -122,7 +124,12 @@ pub async fn run(
         &backlog,
     )
     .await?;
-    let store = Store::new(&config.store);
+    let store = Store::starting(&config.store, &start(&log));
+    if let Err(error) = rotation(store.clone()) {
+        tracing::warn!(
+            "changed secrets take a restart, as there is no thread to read them: {error}"
+        );
+    }
     let progress = Progress::default();
     let readiness = Readiness::default();
     for warning in observe::warnings::at_start(&config)
@@ -136,6 +143,7 @@ pub async fn run(
     let receiver = Receiver::new(log.clone(), progress.clone(), config.receive.clone());
     receiver.recall().await;
     let sources = observe::Sources {
+        connections: places.counts(),
         log: log.clone(),
         store: store.clone(),
         progress: progress.clone(),
@@ -158,7 +166,7 @@ pub async fn run(
         .as_ref()
         .and_then(|main| main.urls().into_iter().next());
     let mut servers = JoinSet::new();
-    let mut serve = |listener: Option<Listener>, router: axum::Router| {
+    let mut serve = |listener: Option<Listener>, router: axum::Router, places: Places| {
         let Some(listener) = listener else {
             return;
         };
@@ -171,9 +179,9 @@ pub async fn run(
             });
         }
     };
-    serve(listeners.main, everything);
-    serve(listeners.otlp_http, otlp_http);
-    serve(listeners.otlp_grpc, otlp_grpc);
+    serve(listeners.main, everything, places.with_reserved());
+    serve(listeners.otlp_http, otlp_http, places.clone());
+    serve(listeners.otlp_grpc, otlp_grpc, places);
     let draining = CancellationToken::new();
     let mut writer = tokio::spawn(write::run(
         log.clone(),
@@ -225,6 +233,16 @@ pub async fn run(
         return Err(RunError::LogBroken);
     }
     Ok(())
+}
+
+/// What retention has to know of the start. Of each segment the log knows when its first record was received.
+fn start(log: &Log) -> store::Start {
+    let streams = log.streams().into_iter();
+    let parts = streams.flat_map(|stream| log.parts(stream.id));
+    store::Start {
+        newest_journaled_unix_nano: parts.map(|part| part.first_received_unix_nano).max(),
+        ..store::Start::default()
+    }
 }
 
 /// The records of earlier starts.

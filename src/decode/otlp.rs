@@ -10,7 +10,7 @@ use super::transcode::Unmapped;
 use super::value::Style;
 use super::walk::Visitor;
 use super::wire::Malformed;
-use super::{Checked, DecodeError, Sanitized, Sink, Source};
+use super::{Checked, DecodeError, SINK_IS_FULL, Sanitized, Sink, Source};
 use crate::event::Flags;
 use crate::log::Position;
 
@@ -212,7 +212,11 @@ impl<'a, 's> Rows<'a, 's> {
             rules: source.rules(),
         };
         item.row(&place, &mut self.metadata, &mut |event| sink.event(event));
-        Ok(())
+        if sink.wants_more() {
+            Ok(())
+        } else {
+            Err(Malformed(SINK_IS_FULL))
+        }
     }
 }
 

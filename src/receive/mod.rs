@@ -32,6 +32,12 @@ mod descriptors;
 /// The accept loop, and one connection's life.
 mod connections;
 
+/// The requests of one connection.
+mod conversation;
+
+/// How many connections there may be, and who makes room.
+mod places;
+
 /// A connection's bytes and what it is doing.
 mod wire;
 
@@ -87,11 +93,16 @@ pub(crate) mod retry;
 /// Log lines that somebody else can cause as often as they like.
 pub(crate) mod rarely;
 
+/// The bearer tokens that are accepted.
+mod tokens;
+
 /// What is counted.
 mod tally;
 
 pub use self::admission::authenticated;
-pub use self::connections::{Drain, Places, serve};
+pub use self::connections::{Drain, serve};
+pub use self::places::Places;
+pub use self::tokens::Tokens;
 
 /// The window of HTTP/2 where memory is plentiful: 1 MiB a round trip is 12 MiB/s over 80 ms. Windows that adapt themselves
 /// would grow to 16 MiB each.
@@ -125,7 +136,7 @@ pub struct Options {
     /// The same over HTTP/2, where the connection refuses more before it is a request.
     pub http2_header_bytes: u32,
     /// `Authorization: Bearer …` that is asked for on everything but `/health*` and `/metrics`; empty = none.
-    pub auth_tokens: Vec<secrecy::SecretString>,
+    pub auth_tokens: Tokens,
     /// Origins that browsers may send from.
     pub cors_origins: Vec<String>,
     /// Further names of this machine, in lower case, under which a loopback address may be read without a token.
@@ -158,7 +169,7 @@ impl Default for Options {
             http2_window_bytes: HTTP2_WINDOW_BYTES,
             header_bytes: 64 << 10,
             http2_header_bytes: 16 << 10,
-            auth_tokens: Vec::new(),
+            auth_tokens: Tokens::default(),
             cors_origins: Vec::new(),
             hosts: Vec::new(),
             duplicate_window: Some(Duration::from_secs(600)),

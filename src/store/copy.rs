@@ -6,6 +6,8 @@
 //!
 //! **Invariant:** a row is either whole in the buffer or not in it; `rows.len()` is what COPY must report.
 
+use std::ops::Range;
+
 use crate::event::{Event, Flags};
 
 /// A row as JSON, for the dead letters.
@@ -123,6 +125,13 @@ impl Rows {
         }
     }
 
+    /// The bytes that some rows take.
+    #[must_use]
+    pub fn bytes_of(&self, rows: Range<usize>) -> usize {
+        let end = |rows: usize| rows.checked_sub(1).map_or(0, |last| self.ends[last]);
+        end(rows.end) - end(rows.start)
+    }
+
     /// All rows in their order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Row<'_>> {
         (0..self.len()).map(|index| self.row(index))
@@ -226,7 +235,7 @@ fn put_i64(out: &mut Vec<u8>, value: Option<i64>) {
 }
 
 #[inline]
-fn put_field(out: &mut Vec<u8>, field: Option<impl AsRef<[u8]>>) {
+pub(super) fn put_field(out: &mut Vec<u8>, field: Option<impl AsRef<[u8]>>) {
     match field {
         Some(field) => {
             let field = field.as_ref();

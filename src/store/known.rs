@@ -33,13 +33,13 @@ impl Known {
     }
 
     /// Those to be written, sorted by id and each once, so that two collectors never wait for each other crosswise.
-    pub(super) fn missing<'a>(&self, resources: &'a [Resource]) -> Vec<&'a Resource> {
+    pub(super) fn missing<'a>(&self, resources: &[&'a Resource]) -> Vec<&'a Resource> {
         let state = self.state();
-        let is_missing = |resource: &&Resource| {
+        let is_missing = |resource: &&'a Resource| {
             let seen = state.resources.get(&resource.id);
             seen.is_none_or(|seen| seen.elapsed() > REFRESH)
         };
-        let mut missing: Vec<_> = resources.iter().filter(is_missing).collect();
+        let mut missing: Vec<_> = resources.iter().copied().filter(is_missing).collect();
         missing.sort_unstable_by_key(|resource| resource.id);
         missing.dedup_by_key(|resource| resource.id);
         missing

@@ -28,15 +28,24 @@ mod known;
 /// Times of receipt.
 mod window;
 
+/// The clocks that retention goes by.
+pub mod retention_clock;
+
 /// A harmless row.
 mod probe;
+
+/// The rows of one large record, a few at a time.
+mod pieces;
 
 /// The result of a round of maintenance.
 mod maintained;
 
+use bytes::Bytes;
 use copy::Rows;
 pub use kind_note::Kind;
 pub use maintained::{Gauges, Maintained, Overdue, Step, StepFailure};
+pub use pieces::{Piece, Pieces};
+use retention_clock::Clock;
 
 /// Which positions of a stream are stored.
 pub type Account = Ranges;
@@ -66,12 +75,22 @@ pub struct DeadLetter {
     /// [`crate::decode::VERSION`] of the record.
     pub decoder: u16,
     pub received_unix_nano: i64,
-    /// A closed set, the label of `ruvvector_dead_letters_total`: `refused`, `undecodable`, `miscounted`, `damaged`.
+    /// A closed set, the label of `ruvvector_dead_letters_total`: `refused`, `undecodable`, `miscounted`, `damaged`,
+    /// `fatal`.
     pub reason: &'static str,
     pub sqlstate: Option<String>,
     pub message: String,
     /// The client's bytes, or the row as one JSON object.
-    pub payload: Vec<u8>,
+    pub payload: Bytes,
+}
+
+/// A record that one transaction writes alone; its rows come in [`Pieces`].
+#[derive(Clone, Copy, Debug)]
+pub struct LargeRecord {
+    pub stream: StreamId,
+    pub position: u64,
+    /// Receive time of all its rows, Unix nanoseconds.
+    pub received_unix_nano: i64,
 }
 
 /// Facts about a stream that its row in `ingest_streams` holds for others to see.
@@ -144,6 +163,23 @@ pub struct Options {
     pub collector: String,
 }
 
+/// What a process knows as it starts, of which retention has to know.
+#[derive(Clone, Debug)]
+pub struct Start {
+    pub clock: Clock,
+    /// The newest receive time that the journal is known to hold, Unix nanoseconds.
+    pub newest_journaled_unix_nano: Option<i64>,
+}
+
+impl Default for Start {
+    fn default() -> Self {
+        Self {
+            clock: Clock::system(),
+            newest_journaled_unix_nano: None,
+        }
+    }
+}
+
 /// Why the store did not do as asked.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -198,9 +234,26 @@ impl Store {
     /// Makes the pools; connects to nothing yet. Needs a Tokio runtime, where the pools live.
     #[must_use]
     pub fn new(options: &Options) -> Self {
+        Self::starting(options, &Start::default())
+    }
+
+    /// The same, for a process that removes what is past the retention.
+    #[must_use]
+    pub fn starting(options: &Options, start: &Start) -> Self {
         match &options.target {
-            Target::Postgres { .. } => Self::Postgres(postgres::Postgres::new(options)),
-            Target::Sqlite { .. } => Self::Sqlite(sqlite::Sqlite::new(options)),
+            Target::Postgres { .. } => Self::Postgres(postgres::Postgres::new(options, start)),
+            Target::Sqlite { .. } => Self::Sqlite(sqlite::Sqlite::new(options, start)),
+        }
+    }
+
+    /// Uses the credentials of `target` for the next connections.
+    ///
+    /// # Errors
+    /// When it is another database; a sentence. Then nothing is changed.
+    pub fn replace_credentials(&self, target: &Target) -> Result<(), String> {
+        match self {
+            Self::Postgres(store) => store.replace_credentials(target),
+            Self::Sqlite(_) => Ok(()),
         }
     }
 
@@ -244,7 +297,7 @@ impl Store {
     pub async fn write_resources(
         &self,
         facts: StreamFacts,
-        resources: &[Resource],
+        resources: &[&Resource],
     ) -> Result<(), StoreError> {
         match self {
             Self::Postgres(store) => {
@@ -265,6 +318,27 @@ impl Store {
         match self {
             Self::Postgres(store) => store.with_cause(store.write(batch).await).await,
             Self::Sqlite(store) => store.write(batch).await,
+        }
+    }
+
+    /// Commits a record whose rows are too many to be held together, and its position, in one transaction.
+    ///
+    /// No statement sends more than a piece, so each deadline bounds a stall and not the length of the record.
+    ///
+    /// # Errors
+    /// As [`Store::write`]; and `Retry` if the pieces end before their record does. The row of `Refused` counts the rows of
+    /// all pieces.
+    pub async fn write_pieces(
+        &self,
+        record: LargeRecord,
+        pieces: Pieces,
+    ) -> Result<(), StoreError> {
+        match self {
+            Self::Postgres(store) => {
+                let written = store.write_pieces(record, pieces).await;
+                store.with_cause(written).await
+            }
+            Self::Sqlite(store) => store.write_pieces(record, pieces).await,
         }
     }
 
@@ -310,11 +384,27 @@ impl Store {
     ) -> Result<Maintained, StoreError> {
         match self {
             Self::Postgres(store) => {
-                store
+                let mut found = store
                     .with_cause(store.maintain(oldest_held_unix_nano).await)
-                    .await
+                    .await?;
+                for StepFailure { step, error } in std::mem::take(&mut found.failures) {
+                    let error = store.cause_of(error).await;
+                    found.failures.push(StepFailure { step, error });
+                }
+                Ok(found)
             }
             Self::Sqlite(store) => store.maintain(oldest_held_unix_nano).await,
+        }
+    }
+
+    /// A person says that the clocks are right: retention doubts them no longer.
+    ///
+    /// # Errors
+    /// [`StoreError::Retry`], also if the database's clock differs from this machine's; [`StoreError::Schema`].
+    pub async fn confirm_clock(&self) -> Result<(), StoreError> {
+        match self {
+            Self::Postgres(store) => store.confirm_clock().await,
+            Self::Sqlite(store) => store.confirm_clock().await,
         }
     }
 

@@ -3,18 +3,18 @@
 //! **Invariant:** the events of each record are all in the batch, as rows or as dead letters, and the batch's positions are
 //! one range without a gap.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map};
 use std::ops::RangeInclusive;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::Options;
+use super::decoding::{body, counted};
+use super::letters::{self, Fault, damaged, missing, whole};
 use crate::decode;
-use crate::decode::inflate::{ContentEncoding, inflate};
-use crate::event::{Encoding, Event, Resource, ResourceId, Signal};
+use crate::event::{Event, Resource, ResourceId};
 use crate::log::{Entry, Record, StreamId};
 use crate::observe::own_traces::links::Mark;
+use crate::store::Batch;
 use crate::store::copy::Rows;
-use crate::store::{Batch, DeadLetter};
 
 /// A batch with what is needed to explain it.
 pub(super) struct Built {
@@ -27,6 +27,14 @@ pub(super) struct Built {
     /// Records, holes and damage.
     pub(super) entries: usize,
     decoded_bytes: usize,
+    resource_bytes: usize,
+}
+
+/// What became of an entry.
+pub(super) enum Added {
+    Whole,
+    /// Nothing of this record is in the batch.
+    TooLarge(Record),
 }
 
 #[derive(Clone, Copy)]
@@ -96,6 +104,7 @@ impl Built {
             records: Vec::new(),
             entries: 0,
             decoded_bytes: 0,
+            resource_bytes: 0,
         }
     }
 
@@ -113,7 +122,7 @@ impl Built {
         Size {
             entries: self.entries,
             rows: self.batch.rows.len(),
-            bytes: self.decoded_bytes.max(self.batch.rows.as_bytes().len()),
+            bytes: self.decoded_bytes.max(self.bytes()),
             last: if self.entries == 0 {
                 0
             } else {
@@ -122,14 +131,14 @@ impl Built {
         }
     }
 
-    /// Adds the next entry. Decodes: not for a runtime's thread.
-    pub(super) fn add(&mut self, entry: Entry) {
-        let range = positions(&entry);
-        self.batch.positions = *self.batch.positions.start()..=*range.end();
-        self.entries += 1;
-        self.decoded_bytes += weight(&entry).1;
+    /// Adds the next entry, unless its rows and resources take more than `most_bytes`. Decodes: not for a runtime's thread.
+    pub(super) fn add(&mut self, entry: Entry, most_bytes: usize) -> Added {
+        let (range, weight) = (positions(&entry), weight(&entry).1);
         match entry {
-            Entry::Record(record) => self.add_record(record),
+            Entry::Record(record) => match self.add_record(record, most_bytes) {
+                Added::Whole => {}
+                Added::TooLarge(record) => return Added::TooLarge(record),
+            },
             Entry::Hole { first, last } => {
                 tracing::warn!(stream = %self.batch.stream, first, last, "positions that were never confirmed join the account");
             }
@@ -139,66 +148,73 @@ impl Built {
                 accepted,
                 bytes,
                 reason,
-            } => self.batch.dead_letters.push(DeadLetter {
-                position: n,
-                item: None,
-                events: accepted.unwrap_or(0),
-                kind: "unknown",
-                content_encoding: "identity",
-                decoder: 0,
-                received_unix_nano: 0,
-                reason: "damaged",
-                sqlstate: None,
-                message: reason,
-                payload: bytes.to_vec(),
-            }),
+            } => self
+                .batch
+                .dead_letters
+                .push(damaged(n, accepted, bytes, reason)),
         }
+        self.batch.positions = *self.batch.positions.start()..=*range.end();
+        self.entries += 1;
+        self.decoded_bytes += weight;
+        Added::Whole
     }
 
-    fn add_record(&mut self, record: Record) {
+    /// Adds a record as a dead letter, without decoding it.
+    pub(super) fn set_aside(&mut self, record: Record, fault: Fault) {
+        let n = record.position.n;
+        self.batch.positions = *self.batch.positions.start()..=n;
+        self.batch.dead_letters.push(whole(&record, fault));
+        self.records.push(record);
+        self.entries += 1;
+    }
+
+    /// What rows and resources take.
+    pub(super) fn bytes(&self) -> usize {
+        self.batch.rows.as_bytes().len() + self.resource_bytes
+    }
+
+    fn add_record(&mut self, record: Record, most_bytes: usize) -> Added {
         let rows_before = self.batch.rows.len();
-        let decoded = catch_unwind(AssertUnwindSafe(|| decode_into(self, &record)));
-        let failure = match decoded {
-            Ok(Ok(events)) if events == record.accepted => None,
-            Ok(Ok(events)) => Some((
-                "miscounted",
-                format!("{events} events decoded, {} were accepted", record.accepted),
-            )),
-            Ok(Err(message)) => Some(("undecodable", message)),
-            Err(panic) => Some((
-                "undecodable",
-                format!("the decoder failed: {}", panic_text(&*panic)),
-            )),
+        let mut taker = Taker {
+            most_bytes: self.bytes() + most_bytes,
+            built: self,
+            record: &record,
+            events: 0,
+            is_full: false,
         };
-        if let Some((reason, message)) = failure {
+        let decoded = counted(&record, || {
+            let body = body(&record)?;
+            decode::events(&body, &record.source, record.position, &mut taker)
+                .map_err(|error| error.to_string())?;
+            Ok(taker.events)
+        });
+        let is_full = taker.is_full;
+        if is_full || decoded.is_err() {
             self.batch.rows.truncate(rows_before);
             self.items.truncate(rows_before);
-            self.batch
-                .dead_letters
-                .push(whole(&record, reason, None, message));
+        }
+        if is_full {
+            return Added::TooLarge(record);
+        }
+        if let Err(fault) = decoded {
+            self.batch.dead_letters.push(whole(&record, fault));
         }
         self.records.push(record);
+        Added::Whole
     }
 
     /// Moves a row that the database refused to the dead letters.
     pub(super) fn refuse_row(&mut self, row: usize, sqlstate: String, message: String) {
         let item = self.items.remove(row);
-        let payload = self.batch.rows.row(row).to_json().into_bytes();
+        let record = self
+            .records
+            .binary_search_by_key(&item.position, |record| record.position.n)
+            .map(|index| &self.records[index])
+            .expect("a row's record is in its batch");
+        let refused = self.batch.rows.row(row);
+        let letter = letters::row(record, item.index, refused, sqlstate, message);
         self.batch.rows.remove(row);
-        let received = self.record(item.position);
-        self.batch.dead_letters.push(DeadLetter {
-            position: item.position,
-            item: Some(item.index),
-            events: 1,
-            kind: "row",
-            content_encoding: "identity",
-            decoder: received.map_or(0, |record| record.source.version),
-            received_unix_nano: received.map_or(0, |record| record.source.received_unix_nano),
-            reason: "refused",
-            sqlstate: Some(sqlstate),
-            message,
-            payload,
-        });
+        self.batch.dead_letters.push(letter);
     }
 
     /// Moves every record that has rows to the dead letters, when the database does not say which row it refuses.
@@ -211,140 +227,55 @@ impl Built {
                 .any(|item| item.position == record.position.n)
             {
                 letters.retain(|letter| letter.position != record.position.n);
-                letters.push(whole(
-                    record,
-                    "refused",
-                    Some(sqlstate.to_owned()),
-                    message.to_owned(),
-                ));
+                let fault = Fault {
+                    reason: "refused",
+                    sqlstate: Some(sqlstate.to_owned()),
+                    message: message.to_owned(),
+                };
+                letters.push(whole(record, fault));
             }
         }
         self.batch.dead_letters = letters;
         self.batch.rows.clear();
         self.items.clear();
     }
-
-    fn record(&self, position: u64) -> Option<&Record> {
-        let found = self
-            .records
-            .binary_search_by_key(&position, |record| record.position.n);
-        found.ok().map(|index| &self.records[index])
-    }
 }
 
-/// The record's events into rows; how many there were.
-fn decode_into(built: &mut Built, record: &Record) -> Result<u32, String> {
-    let limit = record.decoded_bytes as usize;
-    let body = inflate(record.content_encoding, &record.payload, limit, &mut |_| {
-        true
-    })
-    .map_err(|error| error.to_string())?;
-    let mut taker = Taker {
-        built,
-        record,
-        events: 0,
-    };
-    decode::events(&body, &record.source, record.position, &mut taker)
-        .map_err(|error| error.to_string())?;
-    Ok(taker.events)
-}
-
+/// The rows of one record on their way into the batch.
 struct Taker<'a> {
     built: &'a mut Built,
     record: &'a Record,
     events: u32,
+    /// The most that the batch's rows and resources may take.
+    most_bytes: usize,
+    is_full: bool,
 }
 
 impl decode::Sink for Taker<'_> {
     fn resource(&mut self, resource: Resource) {
-        self.built.resources.entry(resource.id).or_insert(resource);
+        let built = &mut *self.built;
+        if let btree_map::Entry::Vacant(entry) = built.resources.entry(resource.id) {
+            built.resource_bytes += resource.resource.len() + resource.scope.len();
+            entry.insert(resource);
+        }
     }
 
     fn event(&mut self, event: &Event<'_>) {
-        self.built.items.push(Item {
+        let built = &mut *self.built;
+        if built.bytes() + event.metadata.len() > self.most_bytes {
+            self.is_full = true;
+            return;
+        }
+        built.items.push(Item {
             position: self.record.position.n,
             index: self.events,
         });
-        self.built
-            .batch
-            .rows
-            .push(event, self.record.source.received_unix_nano);
+        let received_unix_nano = self.record.source.received_unix_nano;
+        built.batch.rows.push(event, received_unix_nano);
         self.events += 1;
     }
-}
 
-/// One dead letter for all records of a range of which nothing is left, however many there were.
-fn missing(first: u64, last: u64) -> DeadLetter {
-    let records = last - first + 1;
-    DeadLetter {
-        position: first,
-        item: None,
-        events: 0,
-        kind: "unknown",
-        content_encoding: "identity",
-        decoder: 0,
-        received_unix_nano: 0,
-        reason: "damaged",
-        sqlstate: None,
-        message: format!(
-            "{records} acknowledged records, positions {first} to {last}, are lost: no file of the log holds anything of them"
-        ),
-        payload: Vec::new(),
+    fn wants_more(&self) -> bool {
+        !self.is_full
     }
-}
-
-/// A record-level dead letter: the client's own bytes.
-fn whole(
-    record: &Record,
-    reason: &'static str,
-    sqlstate: Option<String>,
-    message: String,
-) -> DeadLetter {
-    DeadLetter {
-        position: record.position.n,
-        item: None,
-        events: record.accepted,
-        kind: kind(record.source.signal, record.source.encoding),
-        content_encoding: content_encoding(record.content_encoding),
-        decoder: record.source.version,
-        received_unix_nano: record.source.received_unix_nano,
-        reason,
-        sqlstate,
-        message,
-        payload: record.payload.to_vec(),
-    }
-}
-
-const fn kind(signal: Signal, encoding: Encoding) -> &'static str {
-    match (signal, encoding) {
-        (Signal::Event, Encoding::Json) => "event/json",
-        (Signal::Event, Encoding::NdJson) => "event/ndjson",
-        (Signal::Event, Encoding::Protobuf) => "event/protobuf",
-        (Signal::Span, Encoding::Json) => "span/json",
-        (Signal::Span, Encoding::NdJson) => "span/ndjson",
-        (Signal::Span, Encoding::Protobuf) => "span/protobuf",
-        (Signal::Log, Encoding::Json) => "log/json",
-        (Signal::Log, Encoding::NdJson) => "log/ndjson",
-        (Signal::Log, Encoding::Protobuf) => "log/protobuf",
-        (Signal::Metric, Encoding::Json) => "metric/json",
-        (Signal::Metric, Encoding::NdJson) => "metric/ndjson",
-        (Signal::Metric, Encoding::Protobuf) => "metric/protobuf",
-    }
-}
-
-const fn content_encoding(encoding: ContentEncoding) -> &'static str {
-    match encoding {
-        ContentEncoding::Identity => "identity",
-        ContentEncoding::Gzip => "gzip",
-        ContentEncoding::Zstd => "zstd",
-        ContentEncoding::Deflate => "deflate",
-    }
-}
-
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
-    panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("no message")
 }

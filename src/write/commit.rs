@@ -4,14 +4,17 @@
 
 use std::time::{Duration, Instant};
 
-use super::Shared;
 use super::batch::Built;
+use super::source::Next;
+use super::tally::Tally;
+use super::{Shared, large};
 use crate::event::Resource;
+use crate::log::StreamId;
 use crate::observe::own_traces::{Fault, links, spans, traced};
 use crate::store::{StoreError, StreamFacts};
 
 /// Refused rows of one batch after which smaller ones are tried: each costs a whole attempt.
-const REFUSALS_A_BATCH: usize = 64;
+pub(super) const REFUSALS_A_BATCH: usize = 64;
 
 /// Why a batch is not stored.
 #[derive(Debug)]
@@ -38,15 +41,23 @@ impl From<StoreError> for Failure {
 
 /// A batch after the attempt to commit it.
 pub(super) struct Ended {
-    pub(super) built: Built,
+    pub(super) tally: Tally,
     /// Before the first statement.
     pub(super) began: Instant,
     /// From the first statement to the commit.
     pub(super) took: Result<Duration, Failure>,
 }
 
+/// Writes what comes next.
+pub(super) async fn write(shared: Shared, next: Next) -> Ended {
+    match next {
+        Next::Batch(built) | Next::Alone(built) => Box::pin(write_batch(shared, built)).await,
+        Next::Large(record) => Box::pin(large::write(shared, record)).await,
+    }
+}
+
 /// Commits a batch, less the rows that the database refuses.
-pub(super) async fn write(shared: Shared, mut built: Built) -> Ended {
+async fn write_batch(shared: Shared, mut built: Built) -> Ended {
     let _turn = shared.turn().await;
     let began = Instant::now();
     let span = spans::batch(built.marks(), built.entries, built.batch.rows.len());
@@ -55,7 +66,7 @@ pub(super) async fn write(shared: Shared, mut built: Built) -> Ended {
         links::forget(built.marks());
     }
     Ended {
-        built,
+        tally: Tally::of(&built),
         began,
         took: written.map(|()| began.elapsed()),
     }
@@ -85,8 +96,7 @@ async fn attempts(shared: &Shared, built: &mut Built) -> Result<(), Failure> {
                 if refusals > REFUSALS_A_BATCH && built.entries > 1 {
                     return Err(Failure::Smaller);
                 }
-                let letter =
-                    detail.map_or_else(|| message.clone(), |detail| format!("{message}: {detail}"));
+                let letter = with_detail(&message, detail);
                 let row = row.filter(|&row| row < built.batch.rows.len());
                 match row {
                     Some(row) => built.refuse_row(row, sqlstate, letter),
@@ -107,8 +117,16 @@ async fn attempts(shared: &Shared, built: &mut Built) -> Result<(), Failure> {
     }
 }
 
+/// A dead letter's message.
+pub(super) fn with_detail(message: &str, detail: Option<String>) -> String {
+    detail.map_or_else(
+        || message.to_owned(),
+        |detail| format!("{message}: {detail}"),
+    )
+}
+
 /// Some of the batch was refused: does the database take a good row?
-async fn probe(shared: &Shared, refusal: &str) -> Result<(), StoreError> {
+pub(super) async fn probe(shared: &Shared, refusal: &str) -> Result<(), StoreError> {
     match shared.store.probe().await {
         Err(StoreError::Refused { message, .. }) => Err(wrong_setting(&message)),
         Err(error) => Err(error),
@@ -124,17 +142,22 @@ async fn probe(shared: &Shared, refusal: &str) -> Result<(), StoreError> {
 
 /// Resources, and the stream's row, stand before the batch that refers to them.
 async fn write_resources(shared: &Shared, built: &Built) -> Result<(), StoreError> {
-    let facts = StreamFacts {
-        stream: built.batch.stream,
-        appended: *built.batch.positions.end(),
-        oldest_unix_nano: shared.log.status().oldest_unix_nano,
-        shared: shared.others.is_shared(built.batch.stream),
-    };
-    let resources: Vec<Resource> = built.resources.values().cloned().collect();
+    let facts = facts(shared, built.batch.stream, *built.batch.positions.end());
+    let resources: Vec<&Resource> = built.resources.values().collect();
     shared.store.write_resources(facts, &resources).await
 }
 
-fn wrong_setting(message: &str) -> StoreError {
+/// What the database is told of a stream before a batch that ends at this position.
+pub(super) fn facts(shared: &Shared, stream: StreamId, appended: u64) -> StreamFacts {
+    StreamFacts {
+        stream,
+        appended,
+        oldest_unix_nano: shared.log.status().oldest_unix_nano,
+        shared: shared.others.is_shared(stream),
+    }
+}
+
+pub(super) fn wrong_setting(message: &str) -> StoreError {
     StoreError::Retry {
         class: "schema",
         sqlstate: None,

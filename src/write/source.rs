@@ -8,10 +8,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::batch::{Built, Size, positions};
+use super::attempts::{Care, FATAL};
+use super::batch::{Added, Built, Size, positions};
+use super::letters::Fault;
 use super::progress::Concern;
 use super::{Shared, Until};
-use crate::log::{Entry, Ranges, StreamId};
+use crate::log::{Entry, Position, Ranges, Record, StreamId};
 use crate::store::Account;
 
 /// Read from the log at a time.
@@ -20,12 +22,23 @@ const READ_BYTES: usize = 1 << 20;
 /// A closed or broken log syncs nothing more; it is looked at again so often.
 const CLOSED_LOG_PAUSE: Duration = Duration::from_millis(50);
 
+/// What is to be written next.
+pub(super) enum Next {
+    Batch(Built),
+    /// One record with nothing beside it, as the process may have died of it.
+    Alone(Built),
+    /// A record whose rows are too large for a batch.
+    Large(Record),
+}
+
 /// Where to read on, since one contact with the database.
 pub(super) struct Source {
     shared: Shared,
     streams: VecDeque<Cursor>,
     /// Entries of the first stream that were read and not yet taken.
     pending: VecDeque<Entry>,
+    /// The first pending record, if its rows were found to be too large for a batch.
+    too_large: Option<Position>,
     /// Whether all that is to be written was read.
     exhausted: bool,
 }
@@ -54,6 +67,7 @@ impl Source {
             shared,
             streams,
             pending: VecDeque::new(),
+            too_large: None,
             exhausted: false,
         }
     }
@@ -63,9 +77,9 @@ impl Source {
         self.exhausted
     }
 
-    /// The next batch: as soon as it is full or, once `idle` says that nothing is being committed, as soon as nothing more
+    /// The next batch, or a record that is too large for one: as soon as it is full or, once `idle` says that nothing is being committed, as soon as nothing more
     /// is synced or it has waited long enough. `None` when the writer stops or should look at the account again.
-    pub(super) async fn next(&mut self, idle: &CancellationToken) -> Option<Built> {
+    pub(super) async fn next(&mut self, idle: &CancellationToken) -> Option<Next> {
         let mut built: Option<Built> = None;
         let mut since = Instant::now();
         loop {
@@ -74,7 +88,7 @@ impl Source {
                 match built {
                     None if self.wait().await => since = Instant::now(),
                     None => return None,
-                    Some(built) if idle.is_cancelled() => return Some(built),
+                    Some(built) if idle.is_cancelled() => return Some(Next::Batch(built)),
                     Some(_) => {
                         tokio::select! {
                             () = idle.cancelled() => {}
@@ -85,38 +99,162 @@ impl Source {
                 continue;
             }
             let stream = self.streams.front().map(|cursor| cursor.stream)?;
+            if built.is_none() {
+                let care = self
+                    .pending
+                    .front()
+                    .map_or(Care::Usual, |one| self.care(one));
+                if care != Care::Usual {
+                    // Batches that were begun before it end first.
+                    idle.cancelled().await;
+                }
+                if care == Care::Fatal {
+                    return self.take_fatal(stream).map(Next::Alone);
+                }
+                if let Some(record) = self.take_large() {
+                    let positions = record.position.n..=record.position.n;
+                    self.shared.attempts.begin(stream, &positions, Care::Alone);
+                    return Some(Next::Large(record));
+                }
+                if care == Care::Alone {
+                    let first: VecDeque<Entry> = self.pending.pop_front().into_iter().collect();
+                    let begun = Built::new(
+                        stream,
+                        first.front().map_or(0, |one| *positions(one).start()),
+                    );
+                    let alone = self.decode(begun, first, care).await;
+                    if alone.entries > 0 {
+                        return Some(Next::Alone(alone));
+                    }
+                    continue;
+                }
+            }
             let other = built
                 .as_ref()
                 .is_some_and(|built| built.batch.stream != stream);
-            let taken = if other { Vec::new() } else { self.take(size) };
+            let taken = if other {
+                VecDeque::new()
+            } else {
+                self.take(size)
+            };
             let waited = idle.is_cancelled() && since.elapsed() >= self.shared.options.batch_wait;
-            match (taken.first(), built.take()) {
-                (None, full) => return full,
+            match (taken.front(), built.take()) {
+                (None, full) => return full.map(Next::Batch),
                 (Some(first), begun) => {
                     let begun =
                         begun.unwrap_or_else(|| Built::new(stream, *positions(first).start()));
-                    let more = decode(begun, taken).await;
-                    if waited {
-                        return Some(more);
+                    let more = self.decode(begun, taken, Care::Usual).await;
+                    if more.entries > 0 && waited {
+                        return Some(Next::Batch(more));
                     }
-                    built = Some(more);
+                    built = (more.entries > 0).then_some(more);
                 }
             }
         }
     }
 
     /// Takes the entries that still fit beside what is in the batch already.
-    fn take(&mut self, mut size: Size) -> Vec<Entry> {
-        let mut taken = Vec::new();
+    fn take(&mut self, mut size: Size) -> VecDeque<Entry> {
+        let mut taken = VecDeque::new();
         while let Some(entry) = self.pending.front() {
             let most = self.most_entries(*positions(entry).start());
-            if !size.takes(entry, &self.shared.options, most) {
+            if self.care(entry) != Care::Usual
+                || self.is_large(entry)
+                || !size.takes(entry, &self.shared.options, most)
+            {
                 break;
             }
             size.add(entry);
             taken.extend(self.pending.pop_front());
         }
         taken
+    }
+
+    /// The first pending record, if it is too large for a batch.
+    fn take_large(&mut self) -> Option<Record> {
+        let first = self.pending.front()?;
+        if !self.is_large(first) {
+            return None;
+        }
+        self.too_large = None;
+        match self.pending.pop_front() {
+            Some(Entry::Record(record)) => Some(record),
+            _ => None,
+        }
+    }
+
+    /// The care that earlier deaths of the process demand.
+    fn care(&self, entry: &Entry) -> Care {
+        match entry {
+            Entry::Record(record) => {
+                let position = record.position;
+                self.shared.attempts.care(position.stream, position.n)
+            }
+            Entry::Hole { .. } | Entry::Missing { .. } | Entry::Damaged { .. } => Care::Usual,
+        }
+    }
+
+    /// The first pending record as a dead letter.
+    fn take_fatal(&mut self, stream: StreamId) -> Option<Built> {
+        let Some(Entry::Record(record)) = self.pending.pop_front() else {
+            return None;
+        };
+        let mut built = Built::new(stream, record.position.n);
+        let message = format!(
+            "the process died {FATAL} times in a row while this record was being written, at last with nothing beside it"
+        );
+        tracing::error!(%stream, position = record.position.n, "{message}");
+        let fault = Fault {
+            reason: "fatal",
+            sqlstate: None,
+            message,
+        };
+        built.set_aside(record, fault);
+        Some(built)
+    }
+
+    /// Whether it is written alone. A body that is longer than a batch most likely makes rows that are, too.
+    fn is_large(&self, entry: &Entry) -> bool {
+        match entry {
+            Entry::Record(record) => {
+                record.decoded_bytes as usize > self.shared.options.batch_bytes
+                    || self.too_large == Some(record.position)
+            }
+            Entry::Hole { .. } | Entry::Missing { .. } | Entry::Damaged { .. } => false,
+        }
+    }
+
+    /// Decodes these entries into the batch, as far as they fit; the others are pending again.
+    async fn decode(
+        &mut self,
+        mut built: Built,
+        mut entries: VecDeque<Entry>,
+        care: Care,
+    ) -> Built {
+        if let (Some(first), Some(last)) = (entries.front(), entries.back()) {
+            let range = *positions(first).start()..=*positions(last).end();
+            self.shared.attempts.begin(built.batch.stream, &range, care);
+        }
+        let most_bytes = self.shared.options.batch_bytes;
+        let (built, rest, too_large) = blocking(move || {
+            let mut too_large = None;
+            while built.bytes() <= most_bytes
+                && let Some(entry) = entries.pop_front()
+            {
+                if let Added::TooLarge(record) = built.add(entry, most_bytes) {
+                    too_large = Some(record.position);
+                    entries.push_front(Entry::Record(record));
+                    break;
+                }
+            }
+            (built, entries, too_large)
+        })
+        .await;
+        self.too_large = too_large;
+        for entry in rest.into_iter().rev() {
+            self.pending.push_front(entry);
+        }
+        built
     }
 
     fn most_entries(&self, position: u64) -> usize {
@@ -197,21 +335,20 @@ impl Source {
     }
 }
 
-/// Decodes on a thread that may block.
-async fn decode(mut built: Built, entries: Vec<Entry>) -> Built {
-    let decoded = tokio::task::spawn_blocking(move || {
-        for entry in entries {
-            built.add(entry);
+/// Begins at once what takes long, on a thread that may block.
+pub(super) fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> impl Future<Output = T> {
+    let begun = tokio::task::spawn_blocking(work);
+    async {
+        match begun.await {
+            Ok(done) => done,
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // The runtime is going down.
+                Err(_) => std::future::pending().await,
+            },
         }
-        built
-    });
-    match decoded.await {
-        Ok(built) => built,
-        Err(error) => match error.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            // The runtime is going down.
-            Err(_) => std::future::pending().await,
-        },
     }
 }
 

@@ -4,62 +4,22 @@
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
-use std::ops::RangeInclusive;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
-use metrics::{counter, gauge, histogram};
+use metrics::{counter, histogram};
 
 use super::Shared;
-use super::batch::Built;
 use super::commit::{Ended, Failure};
 use super::progress::Concern;
 use super::retry::Backoff;
 use super::source::Cap;
+use super::tally::{Tally, count};
 use crate::log::StreamId;
 use crate::observe::metrics as names;
 use crate::store::{Account, StoreError};
 
 /// Failures of one batch after which smaller ones are tried.
 const PATIENCE: u32 = 3;
-
-/// What a batch counts for once it is stored.
-struct Tally {
-    stream: StreamId,
-    positions: RangeInclusive<u64>,
-    rows: u64,
-    records: u64,
-    dead: Vec<(&'static str, u64)>,
-}
-
-impl Tally {
-    fn of(built: &Built) -> Self {
-        let letters = &built.batch.dead_letters;
-        Self {
-            stream: built.batch.stream,
-            positions: built.batch.positions.clone(),
-            rows: built.batch.rows.len() as u64,
-            records: built.records() as u64,
-            dead: letters
-                .iter()
-                .map(|letter| (letter.reason, u64::from(letter.events)))
-                .collect(),
-        }
-    }
-
-    fn overlaps(&self, stream: StreamId, positions: &RangeInclusive<u64>) -> bool {
-        self.stream == stream
-            && self.positions.start() <= positions.end()
-            && positions.start() <= self.positions.end()
-    }
-
-    fn length(&self) -> u64 {
-        self.positions.end() - self.positions.start()
-    }
-
-    fn dead_events(&self) -> u64 {
-        self.dead.iter().map(|(_, events)| events).sum()
-    }
-}
 
 /// A batch's stream, its first position, and how often it failed.
 type Failing = (StreamId, u64, u32);
@@ -92,7 +52,8 @@ impl Writer {
 
     /// How many batches may be under way: one alone while something fails, so that it is known which.
     pub(super) fn batches_at_once(&self) -> usize {
-        if self.failing.is_some() || self.shared.cap().is_some() {
+        let attempts = &self.shared.attempts;
+        if self.failing.is_some() || self.shared.cap().is_some() || attempts.is_careful() {
             1
         } else {
             self.shared.store.batches_at_once()
@@ -104,23 +65,27 @@ impl Writer {
     /// # Errors
     /// The batch's own failure.
     pub(super) fn ended(&mut self, ended: Ended) -> Result<(), Failure> {
-        let Ended { built, began, took } = ended;
+        let Ended { tally, began, took } = ended;
         match took {
             Ok(took) => {
-                self.committed(&Tally::of(&built));
+                let attempts = &self.shared.attempts;
+                attempts.passed(tally.stream, &tally.positions);
+                self.shared.show_attempts();
+                self.committed(&tally);
                 histogram!(names::WRITE_BATCH_SECONDS).record(took.as_secs_f64());
                 Ok(())
             }
             Err(failure) => {
+                let attempts = &self.shared.attempts;
+                attempts.failed(tally.stream, &tally.positions);
+                self.failed(&tally, &failure);
                 if matches!(failure, Failure::Store(_)) {
-                    let tally = Tally::of(&built);
                     self.in_doubt.retain(|known| {
                         known.stream != tally.stream || known.positions != tally.positions
                     });
                     self.in_doubt.push(tally);
                 }
                 self.failed_since.get_or_insert(began);
-                self.failed(&built, &failure);
                 Err(failure)
             }
         }
@@ -200,8 +165,8 @@ impl Writer {
     }
 
     /// Notes that this batch failed, and makes the next ones smaller if it keeps failing.
-    fn failed(&mut self, built: &Built, failure: &Failure) {
-        let (stream, first) = (built.batch.stream, *built.batch.positions.start());
+    fn failed(&mut self, tally: &Tally, failure: &Failure) {
+        let (stream, first) = (tally.stream, *tally.positions.start());
         let times = match self.failing {
             Some((s, n, times)) if s == stream && n == first => times + 1,
             _ => 1,
@@ -217,8 +182,8 @@ impl Writer {
         if !stubborn && !matches!(failure, Failure::Smaller) {
             return;
         }
-        if built.entries > 1 {
-            let last = *built.batch.positions.end();
+        if tally.entries > 1 {
+            let last = *tally.positions.end();
             let until = self
                 .shared
                 .cap()
@@ -227,7 +192,7 @@ impl Writer {
             self.shared.set_cap(Some(Cap {
                 stream,
                 until,
-                entries: built.entries / 2,
+                entries: tally.entries / 2,
             }));
         }
     }
@@ -296,30 +261,6 @@ impl Writer {
             () = tokio::time::sleep(pause) => {}
             () = stop.cancelled(), if !stop.is_cancelled() => {}
         }
-    }
-}
-
-/// What the log waited for and the database has now, as rows or as dead letters: so that the books balance whoever stored
-/// it, `waited` is the log's own sum.
-fn count(tally: &Tally, waited: u64) {
-    let dead = tally.dead_events();
-    counter!(names::WRITE_EVENTS_TOTAL).increment(waited.saturating_sub(dead));
-    for &(reason, events) in &tally.dead {
-        counter!(names::DEAD_LETTERS_TOTAL, "reason" => reason).increment(events);
-    }
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "batches are far below 2^52 rows"
-    )]
-    histogram!(names::WRITE_BATCH_EVENTS).record(tally.rows as f64);
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    gauge!(names::WRITE_LAST_SUCCESS_TIMESTAMP_SECONDS).set(now.as_secs_f64());
-    if !tally.dead.is_empty() {
-        let (first, last) = (*tally.positions.start(), *tally.positions.end());
-        tracing::error!(stream = %tally.stream, first, last, events = dead,
-            "events went to telemetry_dead_letters; their reason and payload stand there");
     }
 }
 

@@ -54,6 +54,9 @@ mod memory;
 /// A full volume for temporary files.
 mod temporary_files;
 
+/// Records that are large, or become so in the table.
+mod large;
+
 /// Idle, slow and flooding clients, and no descriptors left.
 mod clients;
 

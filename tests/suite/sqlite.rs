@@ -18,6 +18,9 @@ mod write;
 /// Retention, resources, streams.
 mod upkeep;
 
+/// Retention and a wrong clock.
+mod clock;
+
 /// The file itself: who may read it, what is refused, what is tried again.
 mod file;
 
@@ -131,7 +134,7 @@ fn letter(position: u64) -> DeadLetter {
         reason: "refused",
         sqlstate: Some("1811".to_owned()),
         message: "no".to_owned(),
-        payload: b"{\0}".to_vec(),
+        payload: b"{\0}".to_vec().into(),
     }
 }
 

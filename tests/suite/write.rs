@@ -8,6 +8,9 @@ mod bench;
 /// Ordinary days: restarts, idleness, stopping.
 mod ordinary;
 
+/// Records whose rows are too many to be held together.
+mod large;
+
 /// What the database refuses, and what cannot be decoded again.
 mod refused;
 

@@ -41,7 +41,7 @@ const FAILURE_CLASSES: &[&str] = &[
     "other",
 ];
 /// As [`crate::store::DeadLetter`] names them.
-const DEAD_LETTER_REASONS: &[&str] = &["refused", "undecodable", "miscounted", "damaged"];
+const DEAD_LETTER_REASONS: &[&str] = &["refused", "undecodable", "miscounted", "damaged", "fatal"];
 
 /// As [`crate::store::Step`] names them.
 const MAINTENANCE_STEPS: &[&str] = &[
@@ -118,12 +118,16 @@ fn seed() {
     for reason in Sanitized::REASONS {
         counter!(super::SANITIZED_TOTAL, "reason" => reason).absolute(0);
     }
+    for outcome in ["kept", "left_out"] {
+        counter!(super::RECEIVE_UNKNOWN_FIELDS_TOTAL, "outcome" => outcome).absolute(0);
+    }
     for outcome in ["exported", "failed", "dropped"] {
         counter!(super::OWN_SPANS_TOTAL, "outcome" => outcome).absolute(0);
     }
     for name in [
         super::LOG_APPEND_BYTES_TOTAL,
         super::LOG_DAMAGED_RECORDS_TOTAL,
+        super::RECEIVE_CONNECTIONS_DISPLACED_TOTAL,
         super::WRITE_EVENTS_TOTAL,
         super::STORED_GAPS_TOTAL,
         super::LOG_LINES_DROPPED_TOTAL,

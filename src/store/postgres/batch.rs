@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, PgConnection};
@@ -13,12 +14,14 @@ use super::connection::{Lease, end, within};
 use super::error::{from_copy, is_missing_partition, retry};
 use super::partitions::Day;
 use super::{Postgres, uuid};
+use crate::log::StreamId;
 use crate::observe::own_traces::spans::{self, System};
 use crate::observe::own_traces::traced;
 use crate::store::copy::{self, Row, Rows, postgres_time};
+use crate::store::pieces::after_rows;
 use crate::store::probe::harmless;
 use crate::store::window::Window;
-use crate::store::{Batch, DeadLetter, StoreError};
+use crate::store::{Batch, LargeRecord, Piece, Pieces, StoreError};
 
 /// The most that is handed to the connection at once.
 const PIECE_BYTES: usize = 1 << 20;
@@ -34,21 +37,106 @@ impl Postgres {
     /// Commits a batch and its positions.
     pub(in crate::store) async fn write(&self, batch: &Batch) -> Result<(), StoreError> {
         let result = self.write_batch(batch).await;
-        if let Err(StoreError::Retry { .. } | StoreError::AlreadyStored | StoreError::Schema(_)) =
-            &result
-        {
-            self.forget();
-        }
+        self.forget_after(&result);
         result
     }
 
     async fn write_batch(&self, batch: &Batch) -> Result<(), StoreError> {
         let mut lease = self.lease().await?;
-        let (rows, days) = self.begin_with_partitions(&mut lease, &batch.rows).await?;
+        let begun = self
+            .begin_with_partitions(&mut lease, |now_us| {
+                let rows = self.with_plausible_times(&batch.rows, now_us);
+                let days = days(&rows);
+                (rows, days)
+            })
+            .await?;
         let copying = spans::statement(System::Postgresql, "COPY", "telemetry_events");
-        traced(copying, self.copy(&mut lease, &rows)).await?;
-        self.keep_dead_letters(&mut lease, batch).await?;
-        if !self.join_account(&mut lease, batch).await? {
+        traced(copying, self.copy(&mut lease, &begun.made)).await?;
+        self.keep_dead_letters(&mut lease, batch.stream, &batch.dead_letters)
+            .await?;
+        self.finish(lease, batch.stream, &batch.positions, begun.days)
+            .await
+    }
+
+    /// Commits a record whose rows come in pieces, and its position.
+    pub(in crate::store) async fn write_pieces(
+        &self,
+        record: LargeRecord,
+        pieces: Pieces,
+    ) -> Result<(), StoreError> {
+        let result = self.write_record(record, pieces).await;
+        self.forget_after(&result);
+        result
+    }
+
+    /// One COPY a piece: what the server refuses is heard before the next piece, and its deadlines bound a piece.
+    async fn write_record(
+        &self,
+        record: LargeRecord,
+        mut pieces: Pieces,
+    ) -> Result<(), StoreError> {
+        let received_us = postgres_time(record.received_unix_nano);
+        let mut lease = self.lease().await?;
+        let begun = self
+            .begin_with_partitions(&mut lease, |now_us| {
+                let window = Window::at(now_us, self.shared.retention_days);
+                let received_us = if window.believes(received_us) {
+                    received_us
+                } else {
+                    now_us
+                };
+                (now_us, BTreeSet::from([Day::of(received_us)]))
+            })
+            .await?;
+        let copying = spans::statement(System::Postgresql, "COPY", "telemetry_events");
+        let copied = self.copy_pieces(&mut lease, record.stream, &mut pieces, begun.made);
+        traced(copying, copied).await?;
+        let positions = record.position..=record.position;
+        self.finish(lease, record.stream, &positions, begun.days)
+            .await
+    }
+
+    async fn copy_pieces(
+        &self,
+        connection: &mut PgConnection,
+        stream: StreamId,
+        pieces: &mut Pieces,
+        now_us: i64,
+    ) -> Result<(), StoreError> {
+        let mut sent = 0;
+        let (mut letters, mut letter_bytes) = (Vec::new(), 0);
+        while let Some(piece) = pieces.next().await? {
+            match piece {
+                Piece::Rows(rows) => {
+                    let plausible = self.with_plausible_times(&rows, now_us);
+                    let copied = self.copy(connection, &plausible).await;
+                    copied.map_err(|error| after_rows(sent, error))?;
+                    sent += rows.len();
+                }
+                Piece::Refused(letter) => {
+                    letter_bytes += letter.payload.len();
+                    letters.push(letter);
+                    if letter_bytes > PIECE_BYTES {
+                        self.keep_dead_letters(connection, stream, &letters).await?;
+                        letters.clear();
+                        letter_bytes = 0;
+                    }
+                }
+                Piece::End => {}
+            }
+        }
+        self.keep_dead_letters(connection, stream, &letters).await
+    }
+
+    /// The positions, then COMMIT.
+    async fn finish(
+        &self,
+        mut lease: Lease,
+        stream: StreamId,
+        positions: &RangeInclusive<u64>,
+        days: BTreeSet<Day>,
+    ) -> Result<(), StoreError> {
+        if !self.join_account(&mut lease, stream, positions).await? {
             self.roll_back(lease).await?;
             return Err(StoreError::AlreadyStored);
         }
@@ -56,6 +144,14 @@ impl Postgres {
         traced(committing, self.commit(lease)).await?;
         self.shared.partitions.note_written(days);
         Ok(())
+    }
+
+    fn forget_after(&self, result: &Result<(), StoreError>) {
+        if let Err(StoreError::Retry { .. } | StoreError::AlreadyStored | StoreError::Schema(_)) =
+            result
+        {
+            self.forget();
+        }
     }
 
     /// Copies one harmless row and rolls back.
@@ -78,19 +174,19 @@ impl Postgres {
         self.roll_back(lease).await
     }
 
-    /// Begins the transaction with a partition in place for every row, whose times of receipt are plausible by now.
-    async fn begin_with_partitions<'a>(
+    /// Begins the transaction with a partition in place for every day of what is to be written; `make` has the days from
+    /// the transaction's time, and may keep more.
+    async fn begin_with_partitions<T>(
         &self,
         lease: &mut Lease,
-        rows: &'a Rows,
-    ) -> Result<(Cow<'a, Rows>, BTreeSet<Day>), StoreError> {
+        make: impl Fn(i64) -> (T, BTreeSet<Day>),
+    ) -> Result<BegunFor<T>, StoreError> {
         // Midnight may pass between the two, hardly twice.
         for _ in 0..3 {
             let begun = self.begin(lease).await?;
-            let rows = self.with_plausible_times(rows, begun.now_us);
-            let days: BTreeSet<Day> = days(&rows);
+            let (made, days) = make(begun.now_us);
             if self.shared.partitions.missing(&days).is_empty() {
-                return Ok((rows, days));
+                return Ok(BegunFor { made, days });
             }
             end(lease, "ROLLBACK", self.limit()).await?;
             self.make_partitions(lease, &days).await?;
@@ -121,14 +217,32 @@ impl Postgres {
         Cow::Owned(patched)
     }
 
-    /// Sends the rows and compares what the database counted: a stream that ends early is accepted in silence.
+    /// Sends rows, whole or not at all.
     async fn copy(&self, connection: &mut PgConnection, rows: &Rows) -> Result<(), StoreError> {
-        if rows.is_empty() {
+        const EVENTS: Copying<'_> = Copying {
+            table: "telemetry_events",
+            columns: copy::COLUMNS,
+            error: from_copy,
+        };
+        self.copy_into(connection, &EVENTS, &[rows.as_bytes()], rows.len())
+            .await
+    }
+
+    /// Sends tuples and compares what the database counted: a stream that ends early is accepted in silence.
+    pub(super) async fn copy_into(
+        &self,
+        connection: &mut PgConnection,
+        into: &Copying<'_>,
+        tuples: &[&[u8]],
+        rows: usize,
+    ) -> Result<(), StoreError> {
+        if rows == 0 {
             return Ok(());
         }
-        let limit = self.allow(connection, rows.as_bytes().len()).await?;
-        let copied = match tokio::time::timeout(limit, send(connection, rows)).await {
-            Ok(result) => result.map_err(|error| from_copy(&error))?,
+        let bytes = tuples.iter().map(|part| part.len()).sum();
+        let limit = self.allow(connection, bytes).await?;
+        let copied = match tokio::time::timeout(limit, send(connection, into, tuples)).await {
+            Ok(result) => result.map_err(|error| (into.error)(&error))?,
             Err(_) => {
                 return Err(retry(
                     "timeout",
@@ -140,15 +254,14 @@ impl Postgres {
                 ));
             }
         };
-        if usize::try_from(copied) == Ok(rows.len()) {
+        if usize::try_from(copied) == Ok(rows) {
             return Ok(());
         }
         Err(retry(
             "count",
             None,
             format!(
-                "the database counted {copied} rows where {} were sent: nothing of them is kept",
-                rows.len()
+                "the database counted {copied} rows where {rows} were sent: nothing of them is kept"
             ),
         ))
     }
@@ -178,62 +291,14 @@ impl Postgres {
         Ok(self.limit().saturating_mul(times))
     }
 
-    async fn keep_dead_letters(
-        &self,
-        connection: &mut PgConnection,
-        batch: &Batch,
-    ) -> Result<(), StoreError> {
-        let letters = &batch.dead_letters;
-        if letters.is_empty() {
-            return Ok(());
-        }
-        fn column<'a, T>(letters: &'a [DeadLetter], value: impl Fn(&'a DeadLetter) -> T) -> Vec<T> {
-            letters.iter().map(value).collect()
-        }
-        // The only texts here that a client may have had a hand in.
-        let messages = column(letters, |letter| letter.message.replace('\0', "\u{fffd}"));
-        within(
-            self.limit(),
-            "keeping dead letters",
-            sqlx::query(
-                "INSERT INTO telemetry_dead_letters (stream, position, item, events, kind, content_encoding, decoder, \
-                                                     received_at, reason, sqlstate, message, payload) \
-                 SELECT $1::uuid, position, item, events, kind, content_encoding, decoder, \
-                        timestamptz '2000-01-01 00:00:00+00' + received_us * interval '1 microsecond', \
-                        reason, sqlstate, message, payload \
-                 FROM unnest($2::bigint[], $3::int[], $4::int[], $5::text[], $6::text[], $7::int[], $8::bigint[], \
-                             $9::text[], $10::text[], $11::text[], $12::bytea[]) \
-                      AS l (position, item, events, kind, content_encoding, decoder, received_us, reason, sqlstate, \
-                            message, payload)",
-            )
-            .bind(uuid(batch.stream))
-            .bind(column(letters, |l| i64::try_from(l.position).unwrap_or(i64::MAX)))
-            .bind(column(letters, |l| {
-                l.item.map(|item| i32::try_from(item).unwrap_or(i32::MAX))
-            }))
-            .bind(column(letters, |l| i32::try_from(l.events).unwrap_or(i32::MAX)))
-            .bind(column(letters, |l| l.kind))
-            .bind(column(letters, |l| l.content_encoding))
-            .bind(column(letters, |l| i32::from(l.decoder)))
-            .bind(column(letters, |l| postgres_time(l.received_unix_nano)))
-            .bind(column(letters, |l| l.reason))
-            .bind(column(letters, |l| l.sqlstate.as_deref()))
-            .bind(messages)
-            .bind(column(letters, |l| l.payload.as_slice()))
-            .persistent(false)
-            .execute(connection),
-        )
-        .await?;
-        Ok(())
-    }
-
     /// Adds the positions; false when some are there already, or the stream has no row.
     async fn join_account(
         &self,
         connection: &mut PgConnection,
-        batch: &Batch,
+        stream: StreamId,
+        positions: &RangeInclusive<u64>,
     ) -> Result<bool, StoreError> {
-        let (first, last) = (batch.positions.start(), batch.positions.end());
+        let (first, last) = (positions.start(), positions.end());
         let done = within(
             self.limit(),
             "adding to the account",
@@ -242,7 +307,7 @@ impl Postgres {
                  WHERE stream = $2::uuid AND NOT done && $1::int8range",
             )
             .bind(format!("[{first},{})", last.saturating_add(1)))
-            .bind(uuid(batch.stream))
+            .bind(uuid(stream))
             .persistent(false)
             .execute(connection),
         )
@@ -251,16 +316,35 @@ impl Postgres {
     }
 }
 
+/// What a transaction made of its own time as it began.
+struct BegunFor<T> {
+    made: T,
+    days: BTreeSet<Day>,
+}
+
+/// The table that a COPY writes into, its columns, and the meaning of its errors.
+pub(super) struct Copying<'a> {
+    pub(super) table: &'a str,
+    pub(super) columns: &'a str,
+    pub(super) error: fn(&sqlx::Error) -> StoreError,
+}
+
 /// One COPY; returns the rows that the database says it took.
-async fn send(connection: &mut PgConnection, rows: &Rows) -> Result<u64, sqlx::Error> {
+async fn send(
+    connection: &mut PgConnection,
+    into: &Copying<'_>,
+    tuples: &[&[u8]],
+) -> Result<u64, sqlx::Error> {
     let statement = format!(
-        "COPY telemetry_events ({}) FROM STDIN (FORMAT binary)",
-        copy::COLUMNS
+        "COPY {} ({}) FROM STDIN (FORMAT binary)",
+        into.table, into.columns
     );
     let mut copy = connection.copy_in_raw(&statement).await?;
     copy.send(COPY_HEADER).await?;
-    for piece in rows.as_bytes().chunks(PIECE_BYTES) {
-        copy.send(piece).await?;
+    for part in tuples {
+        for piece in part.chunks(PIECE_BYTES) {
+            copy.send(piece).await?;
+        }
     }
     copy.send(&COPY_TRAILER[..]).await?;
     copy.finish().await

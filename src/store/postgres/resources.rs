@@ -19,7 +19,7 @@ impl Postgres {
     pub(in crate::store) async fn write_resources(
         &self,
         facts: StreamFacts,
-        resources: &[Resource],
+        resources: &[&Resource],
     ) -> Result<(), StoreError> {
         let missing = self.shared.known.missing(resources);
         if missing.is_empty() && self.shared.known.has_stream(facts.stream) {

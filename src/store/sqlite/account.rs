@@ -2,12 +2,14 @@
 //!
 //! **Invariant:** positions join `done` only in the transaction that writes their rows, and only if none was in it.
 
+use std::ops::RangeInclusive;
+
 use sqlx::SqliteConnection;
 
 use super::error::Fault;
 use super::{now_us, schema};
 use crate::log::StreamId;
-use crate::store::{Account, Batch, StoreError, StreamFacts};
+use crate::store::{Account, StoreError, StreamFacts};
 
 /// A stream's row is kept so long after its collector has deleted all of it.
 const KEEP_RELEASED_US: i64 = 30 * 86_400_000_000;
@@ -34,14 +36,15 @@ pub(super) async fn read(
     ))
 }
 
-/// Adds the batch's positions; the write lock is held, so nobody changes the account in between.
+/// Adds positions; the write lock is held, so nobody changes the account in between.
 pub(super) async fn add(
     connection: &mut SqliteConnection,
-    batch: &Batch,
+    stream: StreamId,
+    positions: &RangeInclusive<u64>,
     fault: &Fault<'_>,
 ) -> Result<(), StoreError> {
-    let mut account = read(connection, batch.stream, *fault).await?;
-    let (first, last) = (*batch.positions.start(), *batch.positions.end());
+    let mut account = read(connection, stream, *fault).await?;
+    let (first, last) = (*positions.start(), *positions.end());
     if account
         .ranges()
         .iter()
@@ -54,7 +57,7 @@ pub(super) async fn add(
         "INSERT INTO ingest_streams (stream, done) VALUES (?, ?)
          ON CONFLICT (stream) DO UPDATE SET done = excluded.done",
     )
-    .bind(&batch.stream.0[..])
+    .bind(&stream.0[..])
     .bind(to_json(&account));
     fault.within(query.execute(connection)).await.map(drop)
 }

@@ -19,7 +19,19 @@ pub(super) struct Fault<'a> {
     pub(super) deadline: Duration,
 }
 
+/// What a disk syncs within one statement's time.
+const TIMED_BYTES: usize = 16 << 20;
+
 impl Fault<'_> {
+    /// For a commit of so many bytes of rows, which are synced together.
+    pub(super) fn for_bytes(self, bytes: usize) -> Self {
+        let times = u32::try_from(bytes.div_ceil(TIMED_BYTES)).unwrap_or(u32::MAX);
+        Self {
+            deadline: self.deadline.saturating_mul(times.max(1)),
+            ..self
+        }
+    }
+
     /// One statement, under the deadline.
     pub(super) async fn within<T>(
         &self,

@@ -1,4 +1,4 @@
-//! Rows, resources and dead letters into their tables.
+//! Rows and resources into their tables.
 //!
 //! Rows go in by statements of [`CHUNK`] rows each, since every statement is a round trip to the connection's thread.
 //!
@@ -12,13 +12,16 @@ use sqlx::{Arguments, AssertSqlSafe, SqliteConnection};
 use super::error::Fault;
 use super::{now_us, schema};
 use crate::event::{Flags, Resource};
+use crate::store::StoreError;
 use crate::store::copy::{COLUMNS, POSTGRES_EPOCH_US, Row, Rows};
 use crate::store::probe::harmless;
 use crate::store::window::{DAY_US, Window};
-use crate::store::{Batch, StoreError};
 
 /// Rows a statement.
 const CHUNK: usize = 32;
+
+/// Rows that take more together go one by one: the driver and SQLite each copy what a statement is given.
+const CHUNK_BYTES: usize = 1 << 20;
 
 /// A stored resource is noted as seen at most once in so long.
 const REFRESH_SEEN_US: i64 = DAY_US * 5 / 6;
@@ -47,11 +50,12 @@ pub(super) async fn insert(
     let mut inserted = 0;
     let mut next = 0;
     while next < rows.len() {
-        let (sql, count) = if rows.len() - next >= CHUNK {
-            (&*INSERT_CHUNK, CHUNK)
-        } else {
-            (&*INSERT_ONE, 1)
-        };
+        let (sql, count) =
+            if rows.len() - next >= CHUNK && rows.bytes_of(next..next + CHUNK) <= CHUNK_BYTES {
+                (&*INSERT_CHUNK, CHUNK)
+            } else {
+                (&*INSERT_ONE, 1)
+            };
         match insert_some(connection, sql, rows, next, count, window, fault).await {
             Ok(affected) => inserted += affected,
             Err(error @ StoreError::Refused { .. }) => {
@@ -187,35 +191,6 @@ pub(super) async fn insert_resources(
         .bind(resource.scope.as_str())
         .bind(now)
         .bind(now - REFRESH_SEEN_US);
-        fault.within(query.execute(&mut *connection)).await?;
-    }
-    Ok(())
-}
-
-/// What could not become rows, with the reason.
-pub(super) async fn insert_dead_letters(
-    connection: &mut SqliteConnection,
-    batch: &Batch,
-    fault: &Fault<'_>,
-) -> Result<(), StoreError> {
-    for letter in &batch.dead_letters {
-        let query = sqlx::query(
-            "INSERT INTO telemetry_dead_letters (stream, position, item, events, kind, content_encoding, decoder,
-                 received_at, reason, sqlstate, message, payload)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        )
-        .bind(&batch.stream.0[..])
-        .bind(i64::try_from(letter.position).unwrap_or(i64::MAX))
-        .bind(letter.item)
-        .bind(letter.events)
-        .bind(letter.kind)
-        .bind(letter.content_encoding)
-        .bind(letter.decoder)
-        .bind(letter.received_unix_nano.div_euclid(1_000))
-        .bind(letter.reason)
-        .bind(letter.sqlstate.as_deref())
-        .bind(letter.message.as_str())
-        .bind(letter.payload.as_slice());
         fault.within(query.execute(&mut *connection)).await?;
     }
     Ok(())

@@ -18,7 +18,7 @@ const AT_ONCE: usize = 8;
 const LIMIT_MIB: u64 = 256;
 
 /// A protobuf field of wire type 2.
-fn field(number: u8, content: &[u8]) -> Vec<u8> {
+pub(super) fn field(number: u8, content: &[u8]) -> Vec<u8> {
     let mut bytes = vec![number << 3 | 2];
     let mut length = content.len();
     while length >= 0x80 {

@@ -130,7 +130,7 @@ async fn dead_letters_commit_with_the_positions_and_alone() {
             reason: "undecodable",
             sqlstate: None,
             message: "a NUL \0 in it".into(),
-            payload: vec![0, 255, 1],
+            payload: vec![0, 255, 1].into(),
         },
         DeadLetter {
             position: 5,
@@ -143,7 +143,7 @@ async fn dead_letters_commit_with_the_positions_and_alone() {
             reason: "refused",
             sqlstate: Some("22P02".into()),
             message: "bad".into(),
-            payload: b"{}".to_vec(),
+            payload: b"{}".to_vec().into(),
         },
     ];
     store.write(&only_letters).await.unwrap();
@@ -215,6 +215,7 @@ async fn resources_are_stored_once_whoever_brings_them() {
     };
     let up: Vec<_> = (0..100).map(resource).collect();
     let down: Vec<_> = (0..100).rev().chain(0..100).map(resource).collect();
+    let (up, down): (Vec<_>, Vec<_>) = (up.iter().collect(), down.iter().collect());
     let (one, two) = tokio::join!(
         store.write_resources(facts(new_stream()), &up),
         other.write_resources(facts(new_stream()), &down)

@@ -57,7 +57,7 @@ async fn a_resource_is_stored_once_and_a_silent_stream_is_seen_by_others() {
         scope: "{}".to_owned(),
     };
     for _ in 0..2 {
-        let resources = [resource.clone()];
+        let resources = [&resource];
         store
             .write_resources(facts, &resources)
             .await

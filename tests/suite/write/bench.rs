@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** event `n` has the correlation id `e<n>`, so that what is stored can be compared with what was accepted.
 
+use std::fmt::Write as _;
 use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
@@ -249,6 +250,23 @@ impl Bench {
         self.next += integrations.len() as u64;
         let accepted = u32::try_from(integrations.len()).expect("few");
         let record = record(accepted, &format!("[{}]", events.join(",")));
+        self.log.append(record).await.expect("the log takes it")
+    }
+
+    /// Accepts a record of good events with one of another integration after each `between`, and something after the last.
+    pub(super) async fn accept_with(&mut self, bad: &[&str], between: u64, end: &str) -> Position {
+        let mut body = "[".to_owned();
+        let mut events = 0_u32;
+        for integration in bad.iter().copied().chain(["orders"]) {
+            for integration in (1..between).map(|_| "orders").chain([integration]) {
+                let comma = if events == 0 { "" } else { "," };
+                let event = json(self.next, integration);
+                write!(body, "{comma}{event}").expect("a string takes it");
+                (events, self.next) = (events + 1, self.next + 1);
+            }
+        }
+        body.push_str(end);
+        let record = record(events, &body);
         self.log.append(record).await.expect("the log takes it")
     }
 

@@ -24,7 +24,7 @@ const REFUSING_SQLITE: &str = "
     CREATE TRIGGER refuse BEFORE INSERT ON telemetry_events WHEN NEW.integration LIKE 'refuse-%'
     BEGIN SELECT RAISE(ABORT, 'not that one'); END;";
 
-async fn refusing(db: &Db) {
+pub(super) async fn refusing(db: &Db) {
     db.prepare().await;
     db.execute(match db {
         Db::Postgres(_) => REFUSING_POSTGRES,

@@ -1,0 +1,84 @@
+//! Dead letters, by COPY: a payload is as large as a request may be, and a parameter would be held three times.
+//!
+//! **Invariant:** beside the payload itself, no more than one message of a COPY is held.
+
+use sqlx::PgConnection;
+
+use super::Postgres;
+use super::batch::Copying;
+use super::error::from_sqlx;
+use crate::log::StreamId;
+use crate::store::copy::{postgres_time, put_field};
+use crate::store::{DeadLetter, StoreError};
+
+const COLUMNS: &str = "stream, position, item, events, kind, content_encoding, decoder, received_at, reason, sqlstate, \
+     message, payload";
+const FIELDS: i16 = 12;
+
+const LETTERS: Copying<'_> = Copying {
+    table: "telemetry_dead_letters",
+    columns: COLUMNS,
+    error: |error| from_sqlx("keeping dead letters", error),
+};
+
+impl Postgres {
+    pub(super) async fn keep_dead_letters(
+        &self,
+        connection: &mut PgConnection,
+        stream: StreamId,
+        letters: &[DeadLetter],
+    ) -> Result<(), StoreError> {
+        let heads: Vec<Vec<u8>> = letters.iter().map(|letter| head(stream, letter)).collect();
+        let tuples: Vec<&[u8]> = heads
+            .iter()
+            .zip(letters)
+            .flat_map(|(head, letter)| [&head[..], &letter.payload[..]])
+            .collect();
+        self.copy_into(connection, &LETTERS, &tuples, letters.len())
+            .await
+    }
+}
+
+/// A tuple up to its payload's bytes.
+fn head(stream: StreamId, letter: &DeadLetter) -> Vec<u8> {
+    let int = |value: u32| i32::try_from(value).unwrap_or(i32::MAX).to_be_bytes();
+    // The only text here that a client may have had a hand in.
+    let message = letter.message.replace('\0', "\u{fffd}");
+    let payload_bytes = i32::try_from(letter.payload.len()).expect("a request is below 2 GiB");
+    let mut head = FIELDS.to_be_bytes().to_vec();
+    let out = &mut head;
+    put_field(out, Some(stream.0));
+    put_field(
+        out,
+        Some(
+            i64::try_from(letter.position)
+                .unwrap_or(i64::MAX)
+                .to_be_bytes(),
+        ),
+    );
+    put_field(out, letter.item.map(int));
+    put_field(out, Some(int(letter.events)));
+    put_field(out, Some(letter.kind));
+    put_field(out, Some(letter.content_encoding));
+    put_field(out, Some(int(letter.decoder.into())));
+    put_field(
+        out,
+        Some(postgres_time(letter.received_unix_nano).to_be_bytes()),
+    );
+    put_field(out, Some(letter.reason));
+    put_field(out, letter.sqlstate.as_deref());
+    put_field(out, Some(message));
+    head.extend(payload_bytes.to_be_bytes());
+    head
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{COLUMNS, FIELDS};
+
+    #[test]
+    fn there_are_as_many_fields_as_columns() {
+        let fields = usize::from(FIELDS.unsigned_abs());
+        assert_eq!(COLUMNS.split(", ").count(), fields);
+    }
+}

@@ -1,0 +1,82 @@
+//! Dead letters into their table.
+//!
+//! **Invariant:** no more than [`PART_BYTES`] of a payload are copied at a time. (A value is held three times while it is
+//! inserted: by the driver, as SQLite's parameter, and in the row that SQLite makes of it.)
+
+use sqlx::SqliteConnection;
+
+use super::error::Fault;
+use crate::log::StreamId;
+use crate::store::{DeadLetter, StoreError};
+
+/// A larger payload stands in several rows, in the order of their ids; the first alone counts events.
+const PART_BYTES: usize = 16 << 20;
+
+/// What could not become rows, with the reason.
+pub(super) async fn insert(
+    connection: &mut SqliteConnection,
+    stream: StreamId,
+    letters: &[DeadLetter],
+    fault: &Fault<'_>,
+) -> Result<(), StoreError> {
+    for letter in letters {
+        let mut events = letter.events;
+        for part in parts(&letter.payload) {
+            insert_part(connection, stream, letter, events, part, fault).await?;
+            events = 0;
+        }
+    }
+    Ok(())
+}
+
+/// At least one, and empty only if the payload is.
+fn parts(payload: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let (first, rest) = payload.split_at(payload.len().min(PART_BYTES));
+    std::iter::once(first).chain(rest.chunks(PART_BYTES))
+}
+
+async fn insert_part(
+    connection: &mut SqliteConnection,
+    stream: StreamId,
+    letter: &DeadLetter,
+    events: u32,
+    part: &[u8],
+    fault: &Fault<'_>,
+) -> Result<(), StoreError> {
+    let query = sqlx::query(
+        "INSERT INTO telemetry_dead_letters (stream, position, item, events, kind, content_encoding, decoder,
+             received_at, reason, sqlstate, message, payload)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    )
+    .bind(&stream.0[..])
+    .bind(i64::try_from(letter.position).unwrap_or(i64::MAX))
+    .bind(letter.item)
+    .bind(events)
+    .bind(letter.kind)
+    .bind(letter.content_encoding)
+    .bind(letter.decoder)
+    .bind(letter.received_unix_nano.div_euclid(1_000))
+    .bind(letter.reason)
+    .bind(letter.sqlstate.as_deref())
+    .bind(letter.message.as_str())
+    .bind(part);
+    fault.within(query.execute(connection)).await.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{PART_BYTES, parts};
+
+    #[test]
+    fn a_payload_is_one_part_unless_it_is_large_and_no_byte_of_it_is_lost() {
+        for (length, lengths) in [
+            (0, vec![0]),
+            (PART_BYTES, vec![PART_BYTES]),
+            (2 * PART_BYTES + 1, vec![PART_BYTES, PART_BYTES, 1]),
+        ] {
+            let payload = vec![7; length];
+            let found: Vec<usize> = parts(&payload).map(<[u8]>::len).collect();
+            assert_eq!(found, lengths);
+        }
+    }
+}
