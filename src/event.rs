@@ -73,11 +73,11 @@ pub struct Event<'a> {
 pub struct Flags(pub i16);
 
 impl Flags {
-    /// The event's own time could not be used; the receive time stands in.
+    /// The event's own time could not be used (absent, absurd, or plainly in another unit); the receive time stands in.
     pub const TIME_REPLACED: Self = Self(1);
     /// The end was before the start, absent, or beyond the range of `time_unix_nano`.
     pub const END_INVALID: Self = Self(2);
-    /// A value or an attribute was cut by a limit.
+    /// A text was cut to its column, or an attribute by a limit.
     pub const CUT: Self = Self(4);
     /// `created_at` is the database's time: the receive time was implausible.
     pub const RECEIVE_TIME_REPLACED: Self = Self(8);

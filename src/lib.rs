@@ -136,6 +136,7 @@ pub async fn run(
     let receiver = Receiver::new(log.clone(), progress.clone(), config.receive.clone());
     receiver.recall().await;
     let sources = observe::Sources {
+        connections: places.counts(),
         log: log.clone(),
         store: store.clone(),
         progress: progress.clone(),
@@ -158,7 +159,7 @@ pub async fn run(
         .as_ref()
         .and_then(|main| main.urls().into_iter().next());
     let mut servers = JoinSet::new();
-    let mut serve = |listener: Option<Listener>, router: axum::Router| {
+    let mut serve = |listener: Option<Listener>, router: axum::Router, places: Places| {
         let Some(listener) = listener else {
             return;
         };
@@ -171,9 +172,9 @@ pub async fn run(
             });
         }
     };
-    serve(listeners.main, everything);
-    serve(listeners.otlp_http, otlp_http);
-    serve(listeners.otlp_grpc, otlp_grpc);
+    serve(listeners.main, everything, places.with_reserved());
+    serve(listeners.otlp_http, otlp_http, places.clone());
+    serve(listeners.otlp_grpc, otlp_grpc, places);
     let draining = CancellationToken::new();
     let mut writer = tokio::spawn(write::run(
         log.clone(),

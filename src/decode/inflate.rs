@@ -22,6 +22,12 @@ pub enum ContentEncoding {
 pub enum InflateError {
     #[error("the body is not valid {0:?}, or is cut short")]
     Malformed(ContentEncoding),
+    /// A zstd frame asks for more memory than is given to one.
+    #[error(
+        "a zstd frame of the body needs a window over 8 MiB: compress with a window of 2^23 bytes or less (zstd up to level 19, \
+         without --ultra and --long)"
+    )]
+    LargeWindow,
     #[error("the body is larger than {limit_bytes} bytes once decompressed")]
     TooLarge { limit_bytes: usize },
     /// `reserve` said no.
@@ -32,6 +38,9 @@ pub enum InflateError {
 /// A zstd frame may ask for a window of up to 2^23 bytes, 8 MiB: what RFC 8878, 3.1.1.1.2 asks decoders to support.
 /// The library's own limit is 128 MiB.
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
+
+/// The library's words for a frame with a larger window.
+const LARGE_WINDOW: &str = "Frame requires too much memory for decoding";
 
 /// The first piece of output: four times the body, within these bounds; each later piece is half of what there is.
 const FIRST_PIECE_BYTES: (usize, usize) = (1 << 10, 1 << 20);
@@ -105,9 +114,14 @@ fn read_all(
     reserve: &mut dyn FnMut(usize) -> bool,
 ) -> Result<Vec<u8>, InflateError> {
     let mut read = |into: &mut [u8]| {
-        decoder
-            .read(into)
-            .map_err(|_| InflateError::Malformed(encoding))
+        decoder.read(into).map_err(|error| {
+            // The library has no other way to tell it; a test holds the text.
+            if encoding == ContentEncoding::Zstd && error.to_string() == LARGE_WINDOW {
+                InflateError::LargeWindow
+            } else {
+                InflateError::Malformed(encoding)
+            }
+        })
     };
     let (least, most) = FIRST_PIECE_BYTES;
     let first = body_bytes.saturating_mul(4).clamp(least, most);

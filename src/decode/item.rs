@@ -4,11 +4,12 @@
 
 use std::borrow::Cow;
 
+use super::Source;
 use super::json;
 use super::origin::Origin;
 use super::rules::Rules;
 use super::schema::Message;
-use super::value::{self, Pairs, Style};
+use super::value::{self, Pairs, Style, is_longer, repeated};
 use super::wire::Malformed;
 use crate::event::{Event, Flags};
 use crate::log::Position;
@@ -18,6 +19,8 @@ const PROVIDER_CHARACTERS: usize = 100;
 pub(super) const NAME_CHARACTERS: usize = 255;
 const NANOS_PER_MS: i64 = 1_000_000;
 const DAY_NANOS: u64 = 86_400_000_000_000;
+/// 2000-01-01T00:00:00Z.
+const YEAR_2000_NANOS: u64 = 946_684_800_000_000_000;
 
 /// A kind of item, with what stands around each: nothing for a span or a log record, its metric for a data point.
 pub(super) trait Kind {
@@ -41,6 +44,12 @@ pub(super) trait Item {
     /// The item's own time as sent, in Unix nanoseconds; 0 = none.
     fn time(&self) -> u64;
 
+    /// The text of the column `name`, if it is the item's own.
+    fn name(&self) -> &str;
+
+    /// The part of the message with the item's attributes, and the number of their field.
+    fn attributes(&self) -> (&[u8], u32);
+
     /// Hands the row to `take`; `metadata` is scratch space.
     fn row(&self, place: &Place<'_>, metadata: &mut String, take: &mut dyn FnMut(&Event<'_>));
 }
@@ -61,16 +70,30 @@ pub(super) struct Place<'a> {
     pub(super) rules: Rules,
 }
 
-/// An item's time cannot be used: absent, or more than 24 h after receipt. The receive time stands in.
-pub(super) fn is_time_replaced(time: u64, received_unix_nano: i64) -> bool {
-    let received = u64::try_from(received_unix_nano).unwrap_or(0);
-    time == 0 || time > received.saturating_add(DAY_NANOS)
+/// An item's time cannot be used: absent, more than 24 h after receipt, or plainly in another unit. The receive time stands
+/// in.
+pub(super) fn is_time_replaced(time: u64, source: &Source) -> bool {
+    let received = u64::try_from(source.received_unix_nano).unwrap_or(0);
+    let latest = received.saturating_add(DAY_NANOS);
+    let is_in_nanos =
+        !source.rules().replaces_times_in_other_units() || !is_in_another_unit(time, latest);
+    time == 0 || time > latest || !is_in_nanos
+}
+
+/// A time is plainly in µs, ms or s if in one of these it is a time from the year 2000 to `latest`. In nanoseconds it would
+/// be one of the first weeks of 1970.
+fn is_in_another_unit(time: u64, latest: u64) -> bool {
+    time < YEAR_2000_NANOS
+        && [1_000, 1_000_000, 1_000_000_000].into_iter().any(|unit| {
+            time.checked_mul(unit)
+                .is_some_and(|nanos| (YEAR_2000_NANOS..=latest).contains(&nanos))
+        })
 }
 
 /// The column `timestamp` of an item with that time, in Unix ms.
-pub(super) fn timestamp_ms(time: u64, received_unix_nano: i64) -> i64 {
-    let sent = column_time(time).filter(|_| !is_time_replaced(time, received_unix_nano));
-    (sent.unwrap_or(received_unix_nano) / NANOS_PER_MS).max(0)
+pub(super) fn timestamp_ms(time: u64, source: &Source) -> i64 {
+    let sent = column_time(time).filter(|_| !is_time_replaced(time, source));
+    (sent.unwrap_or(source.received_unix_nano) / NANOS_PER_MS).max(0)
 }
 
 /// A time as sent, where there is one that fits the column.
@@ -103,6 +126,26 @@ pub(super) fn provider<'a>(attributes: &Pairs<'a>, origin: &'a Origin) -> Option
     first_named(attributes, &PROVIDER_KEYS)
         .map(|provider| value::cut_to(provider, PROVIDER_CHARACTERS))
         .or(origin.provider.as_deref().map(Cow::Borrowed))
+}
+
+/// How many of an item's columns hold only the beginning of their text. `longest_bytes` is the length of its longest value.
+pub(super) fn cut_columns(item: &impl Item, longest_bytes: usize, style: &Style) -> u32 {
+    let name = u32::from(is_longer(item.name(), NAME_CHARACTERS));
+    let (attributes, number) = item.attributes();
+    let may_be_cut = |pair: &[u8]| {
+        let keys = || CORRELATION_ID_KEYS.iter().chain(&PROVIDER_KEYS);
+        let key = || repeated(pair, 1).last().unwrap_or_default();
+        pair.len() > PROVIDER_CHARACTERS && keys().any(|known| known.as_bytes() == key())
+    };
+    if longest_bytes <= PROVIDER_CHARACTERS || !repeated(attributes, number).any(may_be_cut) {
+        return name;
+    }
+    let attributes = value::pairs(attributes, number, style.attributes, style);
+    let is_cut = |keys: &[&str], limit| {
+        u32::from(first_named(&attributes, keys).is_some_and(|text| is_longer(&text, limit)))
+    };
+    name + is_cut(&CORRELATION_ID_KEYS, CORRELATION_ID_CHARACTERS)
+        + is_cut(&PROVIDER_KEYS, PROVIDER_CHARACTERS)
 }
 
 /// The value of the first of `keys` that names something.
@@ -154,7 +197,7 @@ pub(super) fn time_member(out: &mut String, name: &str, time: u64) {
 
 /// A whole member with a name of which the column holds only the beginning; left out where it holds all of it.
 pub(super) fn long_name_member(out: &mut String, key: &str, name: &str) {
-    if name.chars().nth(NAME_CHARACTERS).is_some() {
+    if is_longer(name, NAME_CHARACTERS) {
         json::text_member(out, key, name);
     }
 }

@@ -145,6 +145,14 @@ impl Item for LogRecord<'_> {
         }
     }
 
+    fn name(&self) -> &str {
+        text(self.event_name)
+    }
+
+    fn attributes(&self) -> (&[u8], u32) {
+        (self.attributes.bytes(), 6)
+    }
+
     fn row(&self, place: &Place<'_>, metadata: &mut String, take: &mut dyn FnMut(&Event<'_>)) {
         let attributes = value::pairs(
             self.attributes.bytes(),

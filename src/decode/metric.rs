@@ -19,10 +19,11 @@ use super::point::Point;
 use super::schema::Message;
 use super::schema::metric as schema;
 use super::survey::{Fault, Survey};
-use super::value::{self, Style, repeated};
+use super::transcode::Unmapped;
+use super::value::{self, Style, is_longer, repeated};
 use super::walk::Visitor;
 use super::wire::{Malformed, Reader, Value, WRONG_TYPE};
-use super::{Limits, Sanitized, json};
+use super::{Sanitized, Source, json};
 use crate::event::ResourceId;
 
 /// An envelope's texts stand in the row of each of its points. So many bytes of them are taken a request: a large
@@ -115,18 +116,22 @@ pub(super) struct Shared {
 
 impl<'a> Metric<'a> {
     /// An envelope's message; fields that are not in its table are passed over.
-    fn new(message: &'a [u8], data: Data, limits: &'a Limits) -> Result<Self, Malformed> {
+    fn new(message: &'a [u8], data: Data, source: &'a Source) -> Result<Self, Malformed> {
         let texts = [1, 2, 3]
             .into_iter()
             .flat_map(|number| repeated(message, number));
         let pairs = repeated(message, 12).map(|pair| pair.len() + PAIR_BYTES);
         let bytes: usize = texts.map(<[u8]>::len).chain(pairs).sum();
-        let (message, seen, swell_bytes, fault) = match Survey::of(message, &schema::METRIC, limits)
-        {
+        let survey = Survey::of(message, &schema::METRIC, source);
+        let (message, mut seen, swell_bytes, fault) = match survey {
             Ok(survey) => (survey.item, survey.seen, survey.swell_bytes, None),
             Err(Fault::Malformed(malformed)) => return Err(malformed),
             Err(fault) => (Cow::Borrowed(message), Sanitized::default(), 0, Some(fault)),
         };
+        if source.rules().flags_cut_columns() && is_longer(last_text(&message, 1), NAME_CHARACTERS)
+        {
+            seen.cut += 1;
+        }
         Ok(Self {
             message,
             seen,
@@ -222,15 +227,15 @@ impl Kind for Metric<'_> {
 /// The data points of a request on their way to rows.
 pub(super) struct Points<'a, 's> {
     rows: Rows<'a, 's>,
-    limits: &'a Limits,
+    source: &'a Source,
     envelope_bytes: usize,
 }
 
 impl<'a, 's> Points<'a, 's> {
-    pub(super) const fn new(rows: Rows<'a, 's>, limits: &'a Limits) -> Self {
+    pub(super) const fn new(rows: Rows<'a, 's>, source: &'a Source) -> Self {
         Self {
             rows,
-            limits,
+            source,
             envelope_bytes: 0,
         }
     }
@@ -248,11 +253,13 @@ impl<'a, 's> Points<'a, 's> {
         envelope: &'m [u8],
         kind: Data,
         data: impl Iterator<Item = &'m [u8]>,
+        repaired: &Sanitized,
     ) -> Result<Metric<'m>, Malformed>
     where
         'a: 'm,
     {
-        let mut metric = Metric::new(envelope, kind, self.limits)?;
+        let mut metric = Metric::new(envelope, kind, self.source)?;
+        metric.seen.utf8 = metric.seen.utf8.saturating_add(repaired.utf8);
         for message in data {
             metric.read_data(message)?;
         }
@@ -265,7 +272,7 @@ impl<'a, 's> Points<'a, 's> {
     /// # Errors
     /// When it is not the message it should be: another signal's items must not pass for metrics without data.
     pub(super) fn without_data(&mut self, envelope: &[u8]) -> Result<(), Malformed> {
-        match Survey::of(envelope, &schema::METRIC, self.limits) {
+        match Survey::of(envelope, &schema::METRIC, self.source) {
             Err(Fault::Malformed(malformed)) => Err(malformed),
             Ok(_) | Err(Fault::TooDeep | Fault::TooManyNodes) => Ok(()),
         }
@@ -275,7 +282,12 @@ impl<'a, 's> Points<'a, 's> {
     ///
     /// # Errors
     /// When it is not protobuf.
-    pub(super) fn point(&mut self, metric: &Metric<'_>, point: &[u8]) -> Result<(), Malformed> {
+    pub(super) fn point(
+        &mut self,
+        metric: &Metric<'_>,
+        point: &[u8],
+        repaired: &Sanitized,
+    ) -> Result<(), Malformed> {
         if let Some(fault) = metric.fault {
             self.rows.reject_for("metadata", fault);
             return Ok(());
@@ -286,7 +298,7 @@ impl<'a, 's> Points<'a, 's> {
             self.rows.reject(Some("description"), || reason.to_owned());
             return Ok(());
         }
-        self.rows.item(metric, point)
+        self.rows.item(metric, point, repaired)
     }
 }
 
@@ -300,18 +312,26 @@ impl<'a> Visitor<'a> for Points<'a, '_> {
     }
 
     /// A metric's whole message.
-    fn item(&mut self, message: &[u8]) -> Result<(), Malformed> {
+    fn item(&mut self, message: &[u8], repaired: &Sanitized) -> Result<(), Malformed> {
         let Some((kind, data)) = find_data(message)? else {
             return self.without_data(message);
         };
         let data = || repeated(data, kind as u32);
-        let metric = self.metric(message, kind, data())?;
+        let metric = self.metric(message, kind, data(), repaired)?;
         for points in data() {
             for point in repeated(points, 1) {
-                self.point(&metric, point)?;
+                self.point(&metric, point, repaired)?;
             }
         }
         Ok(())
+    }
+
+    fn reject(&mut self, items: u32, unmapped: &Unmapped) {
+        self.rows.reject_unmapped(items, unmapped);
+    }
+
+    fn unknown(&mut self, name: &str) {
+        self.rows.unknown(name);
     }
 }
 

@@ -4,30 +4,59 @@
 //! **Invariant:** beside a metric's envelope no more than one point is in memory.
 
 use super::metric::{Data, Points};
-use super::otlp_json::{self, Lists, each, members};
-use super::scan::Scanner;
+use super::otlp_json::{self, Lists, each, members, reject};
+use super::scan::{Kind, Scanner};
 use super::schema::metric::METRIC;
-use super::{DecodeError, Limits, transcode};
+use super::transcode::{self, Unmapped};
+use super::walk::Visitor as _;
+use super::{DecodeError, Sanitized, Source};
 
 static METRICS: Lists = Lists {
     resources: ("resourceMetrics", "resource_metrics"),
-    scopes: ("scopeMetrics", "scope_metrics"),
-    items: ("metrics", "metrics"),
+    scopes: [
+        ("scopeMetrics", "scope_metrics"),
+        (
+            "instrumentationLibraryMetrics",
+            "instrumentation_library_metrics",
+        ),
+    ],
+    below_scope: &[&[("metrics", "metrics")], &KINDS, &[DATA_POINTS]],
     item: &METRIC,
+};
+
+const DATA_POINTS: otlp_json::Name = ("dataPoints", "data_points");
+
+const KINDS: [otlp_json::Name; Data::ALL.len()] = {
+    let mut names = [("", ""); Data::ALL.len()];
+    let mut index = 0;
+    while index < names.len() {
+        let kind = Data::ALL[index];
+        names[index] = (kind.name(), kind.snake());
+        index += 1;
+    }
+    names
 };
 
 /// Walks a request.
 ///
 /// # Errors
-/// When it is not JSON, or not the message it should be.
+/// When it is not JSON, not an object, or has nothing but another signal's list.
 pub(super) fn walk<'a>(
     body: &'a [u8],
-    limits: &'a Limits,
+    source: &'a Source,
     points: &mut Points<'a, '_>,
 ) -> Result<(), DecodeError> {
     let mut scratch = Scratch::default();
-    otlp_json::walk_items(body, &METRICS, limits, points, |metric, points| {
-        take(metric, limits, &mut scratch, points)
+    otlp_json::walk_items(body, &METRICS, source, points, |metric, points| {
+        let start = *metric;
+        match scratch.read(metric, source, points) {
+            Ok(Some(found)) => scratch.take(&found, source, points),
+            Ok(None) => Ok(()),
+            Err(fault) => {
+                *metric = reject(start, &fault, &[&KINDS, &[DATA_POINTS]], points)?;
+                Ok(())
+            }
+        }
     })
 }
 
@@ -39,56 +68,88 @@ struct Scratch {
     point: Vec<u8>,
 }
 
-fn take(
-    metric: &mut Scanner<'_>,
-    limits: &Limits,
-    Scratch {
-        envelope,
-        data,
-        point,
-    }: &mut Scratch,
-    points: &mut Points<'_, '_>,
-) -> Result<(), DecodeError> {
-    let texts = METRIC.fields.iter().map(|field| (field.name, field.snake));
-    let kinds = Data::ALL.map(|kind| (kind.name(), kind.snake()));
-    let mut names = texts.chain(kinds);
-    let names = [(); 9].map(|()| names.next().unwrap_or_default());
-    let found = members(metric, names, limits)?;
-    let (texts, kinds) = found.split_at(METRIC.fields.len());
-    envelope.clear();
-    for (field, at) in METRIC.fields.iter().zip(texts) {
-        if let Some(mut at) = *at {
-            transcode::member(&mut at, field, limits, envelope)?;
-        }
-    }
-    // Of a oneof the last counts.
-    let last = Data::ALL
-        .into_iter()
-        .zip(kinds)
-        .filter_map(|(kind, at)| Some((kind, (*at)?)));
-    let Some((kind, mut at)) = last.max_by_key(|(_, at)| at.at()) else {
-        return Ok(());
-    };
-    let names = [
-        ("dataPoints", "data_points"),
-        ("aggregationTemporality", "aggregation_temporality"),
-        ("isMonotonic", "is_monotonic"),
-    ];
-    let [list, said @ ..] = members(&mut at, names, limits)?;
+/// A metric but for its points.
+struct Found<'a> {
+    kind: Data,
+    repaired: Sanitized,
+    /// Where the points stand.
+    points: Option<Scanner<'a>>,
+}
 
-    data.clear();
-    for (field, at) in kind.schema().fields.iter().zip(said) {
-        if let Some(mut at) = at {
-            transcode::member(&mut at, field, limits, data)?;
+impl Scratch {
+    /// Reads a metric's envelope and what its data says beside the points; `None` if it has no data.
+    fn read<'a>(
+        &mut self,
+        metric: &mut Scanner<'a>,
+        source: &Source,
+        points: &mut Points<'a, '_>,
+    ) -> Result<Option<Found<'a>>, Unmapped> {
+        let texts = METRIC.fields.iter().map(|field| (field.name, field.snake));
+        let mut names = texts.chain(KINDS);
+        let names = [(); 9].map(|()| names.next().unwrap_or_default());
+        let found = members(metric, names, source, |name| points.unknown(name))?;
+        let (texts, kinds) = found.split_at(METRIC.fields.len());
+        let mut repaired = Sanitized::default();
+        self.envelope.clear();
+        for (field, at) in METRIC.fields.iter().zip(texts) {
+            if let Some(mut at) = *at {
+                let seen = transcode::member(&mut at, field, source, &mut self.envelope)?;
+                repaired.utf8 += seen.utf8;
+            }
         }
+        // Of a oneof the last counts.
+        let last = Data::ALL
+            .into_iter()
+            .zip(kinds)
+            .filter_map(|(kind, at)| Some((kind, (*at)?)));
+        let Some((kind, mut at)) = last.max_by_key(|(_, at)| at.at()) else {
+            return Ok(None);
+        };
+        let names = [
+            DATA_POINTS,
+            ("aggregationTemporality", "aggregation_temporality"),
+            ("isMonotonic", "is_monotonic"),
+        ];
+        let found = members(&mut at, names, source, |name| points.unknown(name));
+        let [list, said @ ..] = found.map_err(|fault| fault.within(kind.name()))?;
+        self.data.clear();
+        for (field, at) in kind.schema().fields.iter().zip(said) {
+            if let Some(mut at) = at {
+                transcode::member(&mut at, field, source, &mut self.data)?;
+            }
+        }
+        Ok(Some(Found {
+            kind,
+            repaired,
+            points: list,
+        }))
     }
-    let metric = points.metric(envelope, kind, std::iter::once(&data[..]))?;
-    let Some(mut list) = list else {
-        return Ok(());
-    };
-    each(&mut list, |at| {
-        point.clear();
-        transcode::message(at, metric.point(), limits, point)?;
-        Ok(points.point(&metric, point)?)
-    })
+
+    /// Takes a metric's points.
+    fn take<'a>(
+        &mut self,
+        found: &Found<'a>,
+        source: &Source,
+        points: &mut Points<'a, '_>,
+    ) -> Result<(), DecodeError> {
+        let data = std::iter::once(&self.data[..]);
+        let metric = points.metric(&self.envelope, found.kind, data, &found.repaired)?;
+        let Some(mut list) = found.points else {
+            return Ok(());
+        };
+        if list.peek()? != Kind::Array {
+            let fault = Unmapped::from(list.error("an array is expected")).within(DATA_POINTS.0);
+            reject(list, &fault, &[], points)?;
+            return Ok(());
+        }
+        each(&mut list, |at| {
+            let start = *at;
+            self.point.clear();
+            match transcode::message(at, metric.point(), source, &mut self.point) {
+                Ok(repaired) => points.point(&metric, &self.point, &repaired)?,
+                Err(fault) => *at = reject(start, &fault, &[], points)?,
+            }
+            Ok(())
+        })
+    }
 }

@@ -83,6 +83,9 @@ pub struct Checked {
     pub sanitized: Sanitized,
     /// The latest time that an accepted event gave for itself, in Unix nanoseconds; `None` where none did.
     pub latest_unix_nano: Option<i64>,
+    /// Of a request in OTLP's JSON in which no item was found: the first name in it that is not known, escaped and at most
+    /// 64 characters.
+    pub unknown_name: Option<String>,
 }
 
 /// One item that was not taken.
@@ -186,7 +189,7 @@ fn decode(
         }
         (Signal::Metric, Encoding::Protobuf | Encoding::Json) => {
             let rows = otlp::Rows::new(source, position, sink);
-            points(body, source, metric::Points::new(rows, &source.limits))
+            points(body, source, metric::Points::new(rows, source))
         }
         (signal, encoding) => Err(DecodeError::Malformed {
             message: format!("a {} cannot be read from {encoding:?}", signal.as_str()),
@@ -205,9 +208,9 @@ fn plain<'a, K: item::Kind>(
 ) -> Result<Checked, DecodeError> {
     let mut items = otlp::Plain { kind, rows };
     match source.encoding {
-        Encoding::Protobuf => walk::walk(body, &source.limits, &mut items)?,
+        Encoding::Protobuf => walk::walk(body, source, &mut items)?,
         Encoding::Json | Encoding::NdJson => {
-            otlp_json::walk(body, lists, &source.limits, &mut items)?;
+            otlp_json::walk(body, lists, source, &mut items)?;
         }
     }
     items.rows.finish()
@@ -220,9 +223,9 @@ fn points<'a>(
     mut points: metric::Points<'a, '_>,
 ) -> Result<Checked, DecodeError> {
     match source.encoding {
-        Encoding::Protobuf => walk::walk(body, &source.limits, &mut points)?,
+        Encoding::Protobuf => walk::walk(body, source, &mut points)?,
         Encoding::Json | Encoding::NdJson => {
-            metric_json::walk(body, &source.limits, &mut points)?;
+            metric_json::walk(body, source, &mut points)?;
         }
     }
     points.into_rows().finish()
@@ -254,6 +257,9 @@ mod schema;
 
 /// One item looked over before anything is made of it.
 mod survey;
+
+/// Messages in pieces put together.
+mod pieces;
 
 /// What is done with each item.
 mod otlp;

@@ -13,12 +13,11 @@ use super::schema::{self, Message};
 use super::survey::{Fault, Survey, repair};
 use super::value::{self, Style, attributes_member, repeated, text, without_nul};
 use super::wire::{Malformed, Reader, Value};
-use super::{Limits, Sanitized, json};
+use super::{Sanitized, Source, json};
 use crate::event::{Resource, ResourceId};
 
-/// The limits of the columns that a resource's attributes fill.
-const INTEGRATION_CHARACTERS: usize = 100;
-const PROVIDER_CHARACTERS: usize = 100;
+/// The attributes that fill the columns `integration` and `provider`, with the columns' limits in characters.
+const COLUMNS: [(&str, usize); 2] = [("service.name", 100), ("cloud.provider", 100)];
 
 /// A resource or a scope on the wire, surveyed, with its schema URL.
 #[derive(Debug)]
@@ -35,27 +34,31 @@ impl<'a> Part<'a> {
     pub(super) fn resource(
         message: Cow<'a, [u8]>,
         schema_url: Cow<'a, [u8]>,
-        limits: &Limits,
+        source: &Source,
     ) -> Result<Self, Malformed> {
-        Self::new(message, schema_url, &schema::RESOURCE, limits)
+        let mut resource = Self::new(message, schema_url, &schema::RESOURCE, source)?;
+        if source.rules().flags_cut_columns() {
+            resource.seen.cut = cut_columns(&resource.message);
+        }
+        Ok(resource)
     }
 
     pub(super) fn scope(
         message: Cow<'a, [u8]>,
         schema_url: Cow<'a, [u8]>,
-        limits: &Limits,
+        source: &Source,
     ) -> Result<Self, Malformed> {
-        Self::new(message, schema_url, &schema::SCOPE, limits)
+        Self::new(message, schema_url, &schema::SCOPE, source)
     }
 
     fn new(
         message: Cow<'a, [u8]>,
         mut schema_url: Cow<'a, [u8]>,
         schema: &'static Message,
-        limits: &Limits,
+        source: &Source,
     ) -> Result<Self, Malformed> {
         let mut repaired = None;
-        let (mut seen, swell_bytes, fault) = match Survey::of(&message, schema, limits) {
+        let (mut seen, swell_bytes, fault) = match Survey::of(&message, schema, source) {
             Ok(survey) => {
                 if let Cow::Owned(copy) = survey.item {
                     repaired = Some(copy);
@@ -79,6 +82,12 @@ impl<'a> Part<'a> {
             swell_bytes,
             fault,
         })
+    }
+
+    /// Adds what was repaired before it was protobuf.
+    pub(super) const fn repaired(mut self, seen: &Sanitized) -> Self {
+        self.seen.utf8 = self.seen.utf8.saturating_add(seen.utf8);
+        self
     }
 
     /// About how many bytes it takes as it is stored.
@@ -126,12 +135,14 @@ impl Origin {
         let mut stored_scope = String::new();
         write_scope(&mut stored_scope, scope, &stored);
 
-        let named = |key: &str, limit| named_attribute(&resource.message, key, limit);
+        let [integration, provider] = COLUMNS.map(|(key, limit)| {
+            let name = named_attribute(&resource.message, key)?;
+            Some(value::cut_to(name, limit).into_owned())
+        });
         let origin = Self {
             id: ResourceId(id),
-            integration: named("service.name", INTEGRATION_CHARACTERS)
-                .unwrap_or_else(|| "unknown_service".to_owned()),
-            provider: named("cloud.provider", PROVIDER_CHARACTERS),
+            integration: integration.unwrap_or_else(|| "unknown_service".to_owned()),
+            provider,
         };
         let resource = Resource {
             id: origin.id,
@@ -143,12 +154,23 @@ impl Origin {
 }
 
 /// The resource's attribute of that name, the last one given.
-fn named_attribute(resource: &[u8], key: &str, limit: usize) -> Option<String> {
+fn named_attribute<'a>(resource: &'a [u8], key: &str) -> Option<Cow<'a, str>> {
     let value = repeated(resource, 1)
         .filter(|pair| repeated(pair, 1).last() == Some(key.as_bytes()))
         .last()?;
-    let name = value::name_of(repeated(value, 2).last()?)?;
-    Some(value::cut_to(name, limit).into_owned())
+    value::name_of(repeated(value, 2).last()?)
+}
+
+/// How many of the columns that a resource fills hold only the beginning of its attribute.
+fn cut_columns(resource: &[u8]) -> u32 {
+    let is_cut = |(key, limit): &(&str, usize)| {
+        named_attribute(resource, key).is_some_and(|name| value::is_longer(&name, *limit))
+    };
+    let is_long = |pair: &[u8]| COLUMNS.iter().any(|(_, limit)| pair.len() > *limit);
+    if !repeated(resource, 1).any(is_long) {
+        return 0;
+    }
+    COLUMNS.iter().map(|column| u32::from(is_cut(column))).sum()
 }
 
 /// One member of an object, its key and how its value is written; an empty value is left out.

@@ -2,10 +2,11 @@
 //!
 //! **Invariant:** whether an item is taken is decided from its bytes alone, in the same way with and without a sink.
 
-use super::item::{Item, Kind, Place, column_time, is_time_replaced, timestamp_ms};
+use super::item::{Item, Kind, Place, column_time, cut_columns, is_time_replaced, timestamp_ms};
 use super::origin::{Origin, Part};
 use super::survey::{Fault, Survey};
 use super::tally::{SWOLLEN, Tally};
+use super::transcode::Unmapped;
 use super::value::Style;
 use super::walk::Visitor;
 use super::wire::Malformed;
@@ -59,6 +60,21 @@ impl<'a, 's> Rows<'a, 's> {
     /// What was found around items.
     pub(super) const fn sanitized(&mut self, seen: &Sanitized) {
         self.tally.sanitized(seen);
+    }
+
+    /// Rejects items whose JSON cannot be mapped, for what is wrong with it or with a member around them.
+    pub(super) fn reject_unmapped(&mut self, items: u32, unmapped: &Unmapped) {
+        let index = self.tally.items();
+        self.tally
+            .describe(index, unmapped.key(), || unmapped.to_string());
+        for _ in 0..items {
+            self.tally.reject();
+        }
+    }
+
+    /// A member around the items has a name that is not known.
+    pub(super) fn unknown(&mut self, name: &str) {
+        self.tally.unknown_name(name);
     }
 
     /// Does not take an item because of a fault in what stands around it.
@@ -118,12 +134,17 @@ impl<'a, 's> Rows<'a, 's> {
     ///
     /// # Errors
     /// When it is not protobuf: nothing of the request can be trusted then.
-    pub(super) fn item<K: Kind>(&mut self, kind: &K, message: &[u8]) -> Result<(), Malformed> {
-        let survey = match Survey::of(message, kind.schema(), &self.source.limits) {
+    pub(super) fn item<K: Kind>(
+        &mut self,
+        kind: &K,
+        message: &[u8],
+        repaired: &Sanitized,
+    ) -> Result<(), Malformed> {
+        let source = self.source;
+        let survey = match Survey::of(message, kind.schema(), source) {
             Ok(survey) => survey,
             Err(Fault::Malformed(malformed)) => return Err(malformed),
             Err(fault) => {
-                let source = self.source;
                 self.reject(None, || sentence(fault, source));
                 return Ok(());
             }
@@ -145,11 +166,15 @@ impl<'a, 's> Rows<'a, 's> {
             self.reject(None, || SWOLLEN.to_owned());
             return Ok(());
         }
-        let received_unix_nano = self.source.received_unix_nano;
-        let seen = Sanitized {
-            time: is_time_replaced(item.time(), received_unix_nano).into(),
+        let style = Style::row(&source.limits);
+        let mut seen = Sanitized {
+            time: is_time_replaced(item.time(), source).into(),
+            utf8: survey.seen.utf8.saturating_add(repaired.utf8),
             ..survey.seen
         };
+        if source.rules().flags_cut_columns() {
+            seen.cut += cut_columns(&item, survey.longest_value_bytes, &style);
+        }
         let index = self.tally.items();
         self.tally.sanitized(&seen);
         self.tally.accept(column_time(item.time()));
@@ -168,7 +193,7 @@ impl<'a, 's> Rows<'a, 's> {
         if seen.time > 0 {
             flags.insert(Flags::TIME_REPLACED);
         }
-        if seen.cut > 0 {
+        if seen.cut + resource.seen.cut > 0 {
             flags.insert(Flags::CUT);
         }
         if [&seen, &resource.seen, &scope.seen]
@@ -179,12 +204,12 @@ impl<'a, 's> Rows<'a, 's> {
         }
         let place = Place {
             origin,
-            timestamp_ms: timestamp_ms(item.time(), received_unix_nano),
+            timestamp_ms: timestamp_ms(item.time(), source),
             position: self.position,
             index,
             flags,
-            style: Style::row(&self.source.limits),
-            rules: self.source.rules(),
+            style,
+            rules: source.rules(),
         };
         item.row(&place, &mut self.metadata, &mut |event| sink.event(event));
         if sink.wants_more() {
@@ -210,8 +235,16 @@ impl<'a, K: Kind> Visitor<'a> for Plain<'a, '_, K> {
         self.rows.scope(scope);
     }
 
-    fn item(&mut self, item: &[u8]) -> Result<(), Malformed> {
-        self.rows.item(&self.kind, item)
+    fn item(&mut self, item: &[u8], repaired: &Sanitized) -> Result<(), Malformed> {
+        self.rows.item(&self.kind, item, repaired)
+    }
+
+    fn reject(&mut self, items: u32, unmapped: &Unmapped) {
+        self.rows.reject_unmapped(items, unmapped);
+    }
+
+    fn unknown(&mut self, name: &str) {
+        self.rows.unknown(name);
     }
 }
 

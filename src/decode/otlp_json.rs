@@ -1,6 +1,9 @@
 //! The outer levels of an OTLP request in JSON. Keys come in any order, so a level's object is passed over once to find
 //! where its members stand, and then entered.
 //!
+//! An item that cannot be mapped is rejected alone; a member around items that cannot be mapped rejects the items below it.
+//! What is not JSON is an error of the whole request, and is found before an item of its resource is handed on.
+//!
 //! **Invariant:** no tree is built: in memory at a time are the resource, the scope and the one item at hand.
 
 use std::borrow::Cow;
@@ -9,32 +12,43 @@ use super::origin::Part;
 use super::scan::{Kind, Scanner, SyntaxError};
 use super::schema;
 use super::schema::Message;
-use super::transcode;
+use super::transcode::{self, Unmapped};
 use super::walk::Visitor;
-use super::{DecodeError, Limits};
+use super::{DecodeError, Sanitized, Source};
 
 /// The names of a signal's lists: lowerCamelCase and snake_case.
 #[derive(Debug)]
 pub(super) struct Lists {
     pub(super) resources: Name,
-    pub(super) scopes: Name,
-    pub(super) items: Name,
+    /// The scopes, by their name now and by the one before OTLP 0.15.
+    pub(super) scopes: [Name; 2],
+    /// The lists in a scope, and in what is in them, down to the items.
+    pub(super) below_scope: &'static [&'static [Name]],
     pub(super) item: &'static Message,
 }
 
-type Name = (&'static str, &'static str);
+pub(super) type Name = (&'static str, &'static str);
 
 pub(super) static SPANS: Lists = Lists {
     resources: ("resourceSpans", "resource_spans"),
-    scopes: ("scopeSpans", "scope_spans"),
-    items: ("spans", "spans"),
+    scopes: [
+        ("scopeSpans", "scope_spans"),
+        (
+            "instrumentationLibrarySpans",
+            "instrumentation_library_spans",
+        ),
+    ],
+    below_scope: &[&[("spans", "spans")]],
     item: &schema::SPAN,
 };
 
 pub(super) static LOG_RECORDS: Lists = Lists {
     resources: ("resourceLogs", "resource_logs"),
-    scopes: ("scopeLogs", "scope_logs"),
-    items: ("logRecords", "log_records"),
+    scopes: [
+        ("scopeLogs", "scope_logs"),
+        ("instrumentationLibraryLogs", "instrumentation_library_logs"),
+    ],
+    below_scope: &[&[("logRecords", "log_records")]],
     item: &schema::LOG_RECORD,
 };
 
@@ -55,22 +69,30 @@ const ELSEWHERE: [(Name, &str); 3] = [
 ];
 
 const SCHEMA_URL: Name = ("schemaUrl", "schema_url");
+const SCOPE: Name = ("scope", "scope");
+const INSTRUMENTATION_LIBRARY: Name = ("instrumentationLibrary", "instrumentation_library");
 
-/// Walks a request; nothing at all is an empty one.
+/// Walks a request.
 ///
 /// # Errors
-/// When it is not JSON, or not the message it should be.
+/// When it is not JSON, not an object, or has nothing but another signal's list.
 pub(super) fn walk<'a>(
     body: &'a [u8],
     lists: &'static Lists,
-    limits: &'a Limits,
+    source: &'a Source,
     visitor: &mut impl Visitor<'a>,
 ) -> Result<(), DecodeError> {
     let mut message = Vec::new();
-    walk_items(body, lists, limits, visitor, |item, visitor| {
+    walk_items(body, lists, source, visitor, |item, visitor| {
+        let start = *item;
         message.clear();
-        transcode::message(item, lists.item, limits, &mut message)?;
-        Ok(visitor.item(&message)?)
+        match transcode::message(item, lists.item, source, &mut message) {
+            Ok(repaired) => Ok(visitor.item(&message, &repaired)?),
+            Err(fault) => {
+                *item = reject(start, &fault, &[], visitor)?;
+                Ok(())
+            }
+        }
     })
 }
 
@@ -81,90 +103,271 @@ pub(super) fn walk<'a>(
 pub(super) fn walk_items<'a, V: Visitor<'a>>(
     body: &'a [u8],
     lists: &'static Lists,
-    limits: &'a Limits,
+    source: &'a Source,
     visitor: &mut V,
-    mut take: impl FnMut(&mut Scanner<'a>, &mut V) -> Result<(), DecodeError>,
+    take: impl FnMut(&mut Scanner<'a>, &mut V) -> Result<(), DecodeError>,
 ) -> Result<(), DecodeError> {
-    let mut scanner = Scanner::of_body(body)?;
+    let mut scanner = Scanner::of_any_body(body);
     if scanner.is_at_end() {
-        return Ok(());
+        let empty = scanner.error("the body is empty; {} is a request without items");
+        return Err(empty.into());
     }
-    request(&mut scanner, lists.resources, limits, |resource| {
-        let names = [("resource", "resource"), SCHEMA_URL, lists.scopes];
-        let [resource, schema_url, scopes] = members(resource, names, limits)?;
-        let resource = origin(resource, &schema::RESOURCE, limits)?;
-        let schema_url = text(schema_url)?;
-        visitor.resource(Part::resource(resource, schema_url, limits)?);
-        let Some(mut scopes) = scopes else {
-            return Ok(());
-        };
-        each(&mut scopes, |scope| {
-            let names = [("scope", "scope"), SCHEMA_URL, lists.items];
-            let [scope, schema_url, items] = members(scope, names, limits)?;
-            let scope = origin(scope, &schema::SCOPE, limits)?;
-            let schema_url = text(schema_url)?;
-            visitor.scope(Part::scope(scope, schema_url, limits)?);
-            let Some(mut items) = items else {
-                return Ok(());
-            };
-            each(&mut items, |item| take(item, visitor))
-        })
-    })?;
+    let mut walk = Walk {
+        lists,
+        source,
+        visitor,
+        take,
+    };
+    walk.request(&mut scanner)?;
     Ok(scanner.end()?)
 }
 
-/// The outermost object: its one list is entered where it stands, so that the body is not passed over first. Only a list
-/// under its snake_case name waits for the end, as it does not count beside one in camelCase.
-///
-/// Another signal's list in the place of its own is an error: to pass over it as unknown would lose all of it in silence.
-fn request<'a>(
-    scanner: &mut Scanner<'a>,
-    (camel, snake): Name,
-    limits: &Limits,
-    mut take: impl FnMut(&mut Scanner<'a>) -> Result<(), DecodeError>,
-) -> Result<(), DecodeError> {
-    scanner.object()?;
-    let (mut is_taken, mut waiting, mut foreign) = (false, None, None);
-    let mut is_first = true;
-    while let Some(key) = scanner.next_key(&mut is_first)? {
-        let key = key.decode();
-        let kind = scanner.peek()?;
-        let here = *scanner;
-        if kind == Kind::Null || (key != camel && key != snake) {
-            scanner.skip()?;
-            let elsewhere = ELSEWHERE
-                .iter()
-                .find(|(names, _)| key == names.0 || key == names.1);
-            if let (Kind::Array, Some((_, told))) = (kind, elsewhere) {
-                foreign = Some(here.error(told));
-            }
-        } else if key == camel {
-            if std::mem::replace(&mut is_taken, true) {
-                return Err(here.error(TWICE).into());
-            }
-            each(scanner, &mut take)?;
-        } else {
-            scanner.skip()?;
-            if !limits.strict_json && waiting.replace(here).is_some() {
-                return Err(here.error(TWICE).into());
+/// A walk through one request.
+struct Walk<'a, 'v, V, T> {
+    lists: &'static Lists,
+    source: &'a Source,
+    visitor: &'v mut V,
+    take: T,
+}
+
+impl<'a, V, T> Walk<'a, '_, V, T>
+where
+    V: Visitor<'a>,
+    T: FnMut(&mut Scanner<'a>, &mut V) -> Result<(), DecodeError>,
+{
+    /// The outermost object: its one list is entered where it stands, so that the body is not passed over first. Only a list
+    /// under its snake_case name waits for the end, as it does not count beside one in camelCase.
+    ///
+    /// Another signal's list in the place of its own is an error: to pass over it as unknown would lose all of it in silence.
+    fn request(&mut self, scanner: &mut Scanner<'a>) -> Result<(), DecodeError> {
+        let (camel, snake) = self.lists.resources;
+        scanner.object()?;
+        let (mut is_given, mut waiting, mut foreign) = (false, None, None);
+        let mut is_first = true;
+        while let Some(key) = scanner.next_key(&mut is_first)? {
+            let key = key.decode();
+            let kind = scanner.peek()?;
+            let here = *scanner;
+            if kind == Kind::Null && (key == camel || key == snake) {
+                scanner.null()?;
+            } else if key == camel {
+                if std::mem::replace(&mut is_given, true) {
+                    *scanner = self.reject_list(here, &given_twice(here, camel))?;
+                } else {
+                    *scanner = self.resources(here)?;
+                }
+            } else if key == snake && !self.source.limits.strict_json {
+                if waiting.is_some() {
+                    *scanner = self.reject_list(here, &given_twice(here, camel))?;
+                } else {
+                    scanner.skip()?;
+                    waiting = Some(here);
+                }
+            } else {
+                scanner.skip()?;
+                let elsewhere = ELSEWHERE
+                    .iter()
+                    .find(|(names, _)| names.0 != camel && (key == names.0 || key == names.1));
+                match elsewhere {
+                    Some((_, told)) if kind == Kind::Array => foreign = Some(here.error(told)),
+                    _ => self.visitor.unknown(&key),
+                }
             }
         }
+        match (waiting, foreign) {
+            (Some(list), _) if !is_given => self.resources(list).map(drop),
+            (None, Some(foreign)) if !is_given => Err(foreign.into()),
+            _ => Ok(()),
+        }
     }
-    match (waiting, foreign) {
-        (Some(mut list), _) if !is_taken => each(&mut list, take),
-        (None, Some(foreign)) if !is_taken => Err(foreign.into()),
-        _ => Ok(()),
+
+    /// Takes the list of resources; returns the scanner after it.
+    fn resources(&mut self, mut list: Scanner<'a>) -> Result<Scanner<'a>, DecodeError> {
+        if list.peek()? != Kind::Array {
+            let fault = Unmapped::from(list.error(NO_ARRAY)).within(self.lists.resources.0);
+            return self.reject_list(list, &fault);
+        }
+        each(&mut list, |resource| self.resource(resource))?;
+        Ok(list)
+    }
+
+    /// Rejects what is in a list of resources; returns the scanner after it.
+    fn reject_list(
+        &mut self,
+        list: Scanner<'a>,
+        fault: &Unmapped,
+    ) -> Result<Scanner<'a>, DecodeError> {
+        let levels = self.below_resource();
+        Ok(reject(list, fault, &levels, self.visitor)?)
+    }
+
+    /// The lists in a resource, and in what is in them, down to the items.
+    fn below_resource(&self) -> Vec<&'static [Name]> {
+        let mut levels: Vec<&'static [Name]> = vec![&self.lists.scopes];
+        levels.extend_from_slice(self.lists.below_scope);
+        levels
+    }
+
+    fn resource(&mut self, at: &mut Scanner<'a>) -> Result<(), DecodeError> {
+        let start = *at;
+        let [current, libraries] = self.lists.scopes;
+        let names = [("resource", "resource"), SCHEMA_URL, current, libraries];
+        let read = members(at, names, self.source, |name| self.visitor.unknown(name));
+        let read = read.and_then(|[resource, url, scopes, libraries]| {
+            let part = origin("resource", resource, url, &schema::RESOURCE, self.source)?;
+            Ok((part, scopes, libraries))
+        });
+        let (part, scopes, libraries) = match read {
+            Ok(read) => read,
+            Err(fault) => {
+                *at = self.reject_list(start, &fault)?;
+                return Ok(());
+            }
+        };
+        let Around {
+            message,
+            schema_url,
+            repaired,
+        } = part;
+        let resource = Part::resource(message, schema_url, self.source)?;
+        self.visitor.resource(resource.repaired(&repaired));
+
+        let maps_libraries = self.source.rules().maps_instrumentation_libraries();
+        let libraries = libraries.filter(|_| maps_libraries && !scopes.is_some_and(has_elements));
+        let (list, name) = match (libraries, scopes) {
+            (Some(list), _) => (list, INSTRUMENTATION_LIBRARY),
+            (None, Some(list)) => (list, SCOPE),
+            (None, None) => return Ok(()),
+        };
+        self.list(list, current.0, self.lists.below_scope, |walk, scope| {
+            walk.scope(scope, name)
+        })
+    }
+
+    fn scope(&mut self, at: &mut Scanner<'a>, name: Name) -> Result<(), DecodeError> {
+        let start = *at;
+        let [items, below @ ..] = self.lists.below_scope else {
+            return Ok(());
+        };
+        let names = [name, SCHEMA_URL, items[0]];
+        let read = members(at, names, self.source, |name| self.visitor.unknown(name));
+        let read = read.and_then(|[scope, url, items]| {
+            let part = origin(name.0, scope, url, &schema::SCOPE, self.source)?;
+            Ok((part, items))
+        });
+        let (part, list) = match read {
+            Ok(read) => read,
+            Err(fault) => {
+                *at = reject(start, &fault, self.lists.below_scope, self.visitor)?;
+                return Ok(());
+            }
+        };
+        let Around {
+            message,
+            schema_url,
+            repaired,
+        } = part;
+        let scope = Part::scope(message, schema_url, self.source)?;
+        self.visitor.scope(scope.repaired(&repaired));
+        let Some(list) = list else {
+            return Ok(());
+        };
+        self.list(list, items[0].0, below, |walk, item| {
+            (walk.take)(item, walk.visitor)
+        })
+    }
+
+    /// Hands on each element of the list of that name, below which are those levels.
+    fn list(
+        &mut self,
+        mut list: Scanner<'a>,
+        name: &'static str,
+        below: &[&[Name]],
+        mut take: impl FnMut(&mut Self, &mut Scanner<'a>) -> Result<(), DecodeError>,
+    ) -> Result<(), DecodeError> {
+        if list.peek()? != Kind::Array {
+            let fault = Unmapped::from(list.error(NO_ARRAY)).within(name);
+            reject(list, &fault, below, self.visitor)?;
+            return Ok(());
+        }
+        each(&mut list, |element| take(self, element))
     }
 }
 
-const TWICE: &str = "a key is given twice";
+const NO_ARRAY: &str = "an array is expected";
+
+fn given_twice(here: Scanner<'_>, name: &'static str) -> Unmapped {
+    Unmapped::from(here.error("a key is given twice")).within(name)
+}
+
+/// Rejects the items of a value, at least one, so that it is always told; returns the scanner after the value.
+///
+/// # Errors
+/// [`SyntaxError`] if it is not JSON: then nothing of the request can be trusted.
+pub(super) fn reject<'a>(
+    mut value: Scanner<'a>,
+    fault: &Unmapped,
+    levels: &[&[Name]],
+    visitor: &mut impl Visitor<'a>,
+) -> Result<Scanner<'a>, SyntaxError> {
+    let items = count_items(&mut value, levels)?;
+    visitor.reject(items.max(1), fault);
+    Ok(value)
+}
+
+/// Passes over a value, or over each of a list; returns how many items it holds. Without levels it is one itself.
+fn count_items(value: &mut Scanner<'_>, levels: &[&[Name]]) -> Result<u32, SyntaxError> {
+    let kind = value.peek()?;
+    let mut items = 0u32;
+    match (kind, levels) {
+        (Kind::Object, [names, below @ ..]) => {
+            value.object()?;
+            let mut is_first = true;
+            while let Some(key) = value.next_key(&mut is_first)? {
+                let key = key.decode();
+                if names
+                    .iter()
+                    .any(|(camel, snake)| key == *camel || key == *snake)
+                {
+                    items = items.saturating_add(count_in_list(value, below)?);
+                } else {
+                    value.skip()?;
+                }
+            }
+        }
+        (Kind::Array, [_, ..]) => items = count_in_list(value, levels)?,
+        _ => {
+            value.skip()?;
+            items = u32::from(levels.is_empty());
+        }
+    }
+    Ok(items)
+}
+
+fn count_in_list(value: &mut Scanner<'_>, levels: &[&[Name]]) -> Result<u32, SyntaxError> {
+    if value.peek()? != Kind::Array {
+        return count_items(value, levels);
+    }
+    let mut items = 0u32;
+    value.array()?;
+    let mut is_first = true;
+    while value.next_element(&mut is_first)? {
+        items = items.saturating_add(count_items(value, levels)?);
+    }
+    Ok(items)
+}
 
 /// Where the members of those names stand in the next value, an object or `null`. A member that is `null` is as if absent.
+/// Names that are not among them are handed to `unknown`.
+///
+/// # Errors
+/// [`Unmapped`] if it is neither, or has one of them twice.
 pub(super) fn members<'a, const N: usize>(
     scanner: &mut Scanner<'a>,
     names: [Name; N],
-    limits: &Limits,
-) -> Result<[Option<Scanner<'a>>; N], SyntaxError> {
+    source: &Source,
+    mut unknown: impl FnMut(&str),
+) -> Result<[Option<Scanner<'a>>; N], Unmapped> {
     let mut found = [None; N];
     let mut is_camel = [false; N];
     if scanner.peek()? == Kind::Null {
@@ -178,22 +381,22 @@ pub(super) fn members<'a, const N: usize>(
         let kind = scanner.peek()?;
         let here = *scanner;
         scanner.skip()?;
-        if kind == Kind::Null {
+        let is_snake = |name: &Name| key == name.1 && !source.limits.strict_json;
+        let index = names
+            .iter()
+            .position(|name| key == name.0 || is_snake(name));
+        let Some(index) = index else {
+            unknown(&key);
+            continue;
+        };
+        let (camel, _) = names[index];
+        if kind == Kind::Null || key != camel && is_camel[index] {
             continue;
         }
-        for (index, (camel, snake)) in names.iter().enumerate() {
-            if key == *camel {
-                if is_camel[index] {
-                    return Err(here.error(TWICE));
-                }
-                (found[index], is_camel[index]) = (Some(here), true);
-            } else if key == *snake && !limits.strict_json && !is_camel[index] {
-                if found[index].is_some() {
-                    return Err(here.error(TWICE));
-                }
-                found[index] = Some(here);
-            }
+        if found[index].is_some() && is_camel[index] == (key == camel) {
+            return Err(given_twice(here, camel));
         }
+        (found[index], is_camel[index]) = (Some(here), key == camel);
     }
     Ok(found)
 }
@@ -211,23 +414,38 @@ pub(super) fn each<'a>(
     Ok(())
 }
 
-/// A resource or a scope as protobuf.
-fn origin<'a>(
-    object: Option<Scanner<'_>>,
-    schema: &'static Message,
-    limits: &Limits,
-) -> Result<Cow<'a, [u8]>, SyntaxError> {
-    let mut message = Vec::new();
-    if let Some(mut scanner) = object {
-        transcode::message(&mut scanner, schema, limits, &mut message)?;
-    }
-    Ok(Cow::Owned(message))
+fn has_elements(mut list: Scanner<'_>) -> bool {
+    list.array().is_ok() && list.next_element(&mut true) == Ok(true)
 }
 
-fn text<'a>(text: Option<Scanner<'_>>) -> Result<Cow<'a, [u8]>, SyntaxError> {
-    let mut bytes = Vec::new();
-    if let Some(mut scanner) = text {
-        scanner.text()?.decode_bytes(&mut bytes);
+/// A resource or a scope as protobuf, with its schema URL.
+struct Around<'a> {
+    message: Cow<'a, [u8]>,
+    schema_url: Cow<'a, [u8]>,
+    repaired: Sanitized,
+}
+
+fn origin<'a>(
+    name: &'static str,
+    object: Option<Scanner<'_>>,
+    schema_url: Option<Scanner<'_>>,
+    schema: &'static Message,
+    source: &Source,
+) -> Result<Around<'a>, Unmapped> {
+    let (mut message, mut url) = (Vec::new(), Vec::new());
+    let mut repaired = Sanitized::default();
+    if let Some(mut scanner) = object {
+        repaired = transcode::message(&mut scanner, schema, source, &mut message)
+            .map_err(|fault| fault.within(name))?;
     }
-    Ok(Cow::Owned(bytes))
+    if let Some(mut scanner) = schema_url {
+        let more = transcode::text(&mut scanner, source, &mut url)
+            .map_err(|fault| fault.within(SCHEMA_URL.0))?;
+        repaired.utf8 += more.utf8;
+    }
+    Ok(Around {
+        message: Cow::Owned(message),
+        schema_url: Cow::Owned(url),
+        repaired,
+    })
 }

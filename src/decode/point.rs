@@ -247,13 +247,13 @@ impl<'m> Point<'m> {
             value_bytes: 0,
         };
         canonical.clear();
-        value::object(canonical, &self.attributes(&whole), &whole);
+        value::object(canonical, &self.pairs(&whole), &whole);
         canonical.push(']');
         let digest = shared.series.clone().chain_update(canonical).finalize();
         Hex::of(&digest[..16])
     }
 
-    fn attributes(&self, style: &Style) -> Pairs<'m> {
+    fn pairs(&self, style: &Style) -> Pairs<'m> {
         let List { number, stretch } = self.attributes;
         value::pairs(stretch.bytes(), number, style.attributes, style)
     }
@@ -268,9 +268,18 @@ impl Item for Point<'_> {
         self.time
     }
 
+    /// It has its metric's.
+    fn name(&self) -> &str {
+        ""
+    }
+
+    fn attributes(&self) -> (&[u8], u32) {
+        (self.attributes.stretch.bytes(), self.attributes.number)
+    }
+
     fn row(&self, place: &Place<'_>, metadata: &mut String, take: &mut dyn FnMut(&Event<'_>)) {
         let shared = self.metric.shared(place.origin.id, &place.style);
-        let attributes = self.attributes(&place.style);
+        let attributes = self.pairs(&place.style);
         let series;
         let correlation_id = match correlation_id(&attributes) {
             Some(named) => named,

@@ -22,6 +22,32 @@ impl Source {
 }
 
 impl Rules {
+    /// From version 2 on, the pieces of an embedded message are merged; before, the last one counted.
+    pub(super) const fn merges_pieces(self) -> bool {
+        self.version >= 2
+    }
+
+    /// From version 2 on, scopes under their names before OTLP 0.15 (`instrumentationLibrarySpans`, field 1000) are mapped
+    /// if a resource has no others.
+    pub(super) const fn maps_instrumentation_libraries(self) -> bool {
+        self.version >= 2
+    }
+
+    /// From version 2 on, half of a surrogate pair in OTLP's JSON becomes one U+FFFD; before, three question marks.
+    pub(super) const fn replaces_half_surrogates(self) -> bool {
+        self.version >= 2
+    }
+
+    /// From version 2 on, texts that are cut to their column are flagged and counted.
+    pub(super) const fn flags_cut_columns(self) -> bool {
+        self.version >= 2
+    }
+
+    /// From version 2 on, the receive time stands in for an OTLP time that is plainly in s, ms or µs.
+    pub(super) const fn replaces_times_in_other_units(self) -> bool {
+        self.version >= 2
+    }
+
     /// From version 2 on, a span whose end is beyond the column's range (after the year 2262) is flagged, as one without
     /// an end is.
     pub(super) const fn flags_ends_out_of_range(self) -> bool {

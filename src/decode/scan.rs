@@ -5,7 +5,7 @@
 //! **Invariant:** what was read without an error is valid JSON, and no memory is taken for it.
 
 use super::DecodeError;
-use super::string::{Text, plain_end};
+use super::string::{Raw, Text, plain_end};
 
 /// Values that are not wanted.
 mod skip;
@@ -40,13 +40,28 @@ pub(super) enum Kind {
 /// A place in a JSON text.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Scanner<'a> {
-    text: &'a str,
+    bytes: &'a [u8],
+    /// The same; `None` if not all of it is UTF-8.
+    text: Option<&'a str>,
     at: usize,
 }
 
 impl<'a> Scanner<'a> {
     pub(super) const fn new(text: &'a str) -> Self {
-        Self { text, at: 0 }
+        Self {
+            bytes: text.as_bytes(),
+            text: Some(text),
+            at: 0,
+        }
+    }
+
+    /// A scanner of a whole body whose strings may hold what is not UTF-8.
+    pub(super) fn of_any_body(body: &'a [u8]) -> Self {
+        Self {
+            bytes: body,
+            text: std::str::from_utf8(body).ok(),
+            at: 0,
+        }
     }
 
     /// A scanner of a whole body.
@@ -73,7 +88,18 @@ impl<'a> Scanner<'a> {
     }
 
     fn byte(&self) -> Option<u8> {
-        self.text.as_bytes().get(self.at).copied()
+        self.bytes.get(self.at).copied()
+    }
+
+    /// The part from a byte to where the scanner is.
+    fn since(&self, start: usize) -> Raw<'a> {
+        match self.text {
+            Some(text) => Ok(&text[start..self.at]),
+            None => {
+                let bytes = &self.bytes[start..self.at];
+                std::str::from_utf8(bytes).map_err(|_| bytes)
+            }
+        }
     }
 
     fn skip_space(&mut self) {
@@ -177,7 +203,7 @@ impl<'a> Scanner<'a> {
         let start = self.at;
         let mut has_escapes = false;
         loop {
-            self.at = plain_end(self.text.as_bytes(), self.at);
+            self.at = plain_end(self.bytes, self.at);
             match self.byte() {
                 Some(b'"') => break,
                 Some(b'\\') => {
@@ -188,13 +214,13 @@ impl<'a> Scanner<'a> {
                 None => return Err(self.error("the JSON is cut short")),
             }
         }
-        let raw = &self.text[start..self.at];
+        let raw = self.since(start);
         self.at += 1;
         Ok(Text { raw, has_escapes })
     }
 
     fn escape(&mut self) -> Result<(), SyntaxError> {
-        let bytes = self.text.as_bytes();
+        let bytes = self.bytes;
         let len = match bytes.get(self.at + 1) {
             Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => 2,
             Some(b'u') => match bytes.get(self.at + 2..self.at + 6) {
@@ -229,7 +255,7 @@ impl<'a> Scanner<'a> {
             }
             self.digits()?;
         }
-        Ok(&self.text[start..self.at])
+        Ok(self.since(start).unwrap_or_default())
     }
 
     fn digits(&mut self) -> Result<(), SyntaxError> {
@@ -257,7 +283,7 @@ impl<'a> Scanner<'a> {
     }
 
     fn literal(&mut self, word: &str) -> Result<(), SyntaxError> {
-        if !self.text.as_bytes()[self.at..].starts_with(word.as_bytes()) {
+        if !self.bytes[self.at..].starts_with(word.as_bytes()) {
             return Err(self.error("a JSON value is expected"));
         }
         self.at += word.len();

@@ -42,8 +42,7 @@ pub(super) enum Kind {
     Uint64,
     /// Zigzag on the wire.
     Sint32,
-    /// With its names in the order of their numbers, from 0.
-    Enum(&'static [&'static str]),
+    Enum(&'static EnumNames),
     Double,
     Fixed32,
     Fixed64,
@@ -54,6 +53,15 @@ pub(super) enum Kind {
     Message(&'static Message),
     /// An index into a string table that only profiles have: as if absent.
     StringReference,
+}
+
+/// An enum's names.
+#[derive(Debug)]
+pub(super) struct EnumNames {
+    /// In the order of their numbers, from 0.
+    pub(super) known: &'static [&'static str],
+    /// What is told to who sends another.
+    pub(super) expected: &'static str,
 }
 
 pub(super) const fn one(number: u32, name: &'static str, snake: &'static str, kind: Kind) -> Field {
@@ -102,7 +110,7 @@ pub(super) static SPAN: Message = Message {
         one(3, "traceState", "trace_state", Kind::Text),
         one(4, "parentSpanId", "parent_span_id", Kind::Id),
         one(5, "name", "name", Kind::Text),
-        one(6, "kind", "kind", Kind::Enum(SPAN_KINDS)),
+        one(6, "kind", "kind", Kind::Enum(&SPAN_KINDS)),
         one(
             7,
             "startTimeUnixNano",
@@ -167,7 +175,7 @@ static STATUS: Message = Message {
     is_value: false,
     fields: &[
         one(2, "message", "message", Kind::Text),
-        one(3, "code", "code", Kind::Enum(STATUS_CODES)),
+        one(3, "code", "code", Kind::Enum(&STATUS_CODES)),
     ],
 };
 
@@ -179,7 +187,7 @@ pub(super) static LOG_RECORD: Message = Message {
             2,
             "severityNumber",
             "severity_number",
-            Kind::Enum(SEVERITY_NUMBERS),
+            Kind::Enum(&SEVERITY_NUMBERS),
         ),
         one(3, "severityText", "severity_text", Kind::Text),
         one(5, "body", "body", Kind::Message(&ANY_VALUE)),
@@ -285,41 +293,50 @@ pub(super) static SCOPE: Message = Message {
     ],
 };
 
-const SPAN_KINDS: &[&str] = &[
-    "SPAN_KIND_UNSPECIFIED",
-    "SPAN_KIND_INTERNAL",
-    "SPAN_KIND_SERVER",
-    "SPAN_KIND_CLIENT",
-    "SPAN_KIND_PRODUCER",
-    "SPAN_KIND_CONSUMER",
-];
+static SPAN_KINDS: EnumNames = EnumNames {
+    known: &[
+        "SPAN_KIND_UNSPECIFIED",
+        "SPAN_KIND_INTERNAL",
+        "SPAN_KIND_SERVER",
+        "SPAN_KIND_CLIENT",
+        "SPAN_KIND_PRODUCER",
+        "SPAN_KIND_CONSUMER",
+    ],
+    expected: "a number or a full name such as SPAN_KIND_CLIENT is expected",
+};
 
-const STATUS_CODES: &[&str] = &["STATUS_CODE_UNSET", "STATUS_CODE_OK", "STATUS_CODE_ERROR"];
+static STATUS_CODES: EnumNames = EnumNames {
+    known: &["STATUS_CODE_UNSET", "STATUS_CODE_OK", "STATUS_CODE_ERROR"],
+    expected: "a number or a full name such as STATUS_CODE_ERROR is expected",
+};
 
-const SEVERITY_NUMBERS: &[&str] = &[
-    "SEVERITY_NUMBER_UNSPECIFIED",
-    "SEVERITY_NUMBER_TRACE",
-    "SEVERITY_NUMBER_TRACE2",
-    "SEVERITY_NUMBER_TRACE3",
-    "SEVERITY_NUMBER_TRACE4",
-    "SEVERITY_NUMBER_DEBUG",
-    "SEVERITY_NUMBER_DEBUG2",
-    "SEVERITY_NUMBER_DEBUG3",
-    "SEVERITY_NUMBER_DEBUG4",
-    "SEVERITY_NUMBER_INFO",
-    "SEVERITY_NUMBER_INFO2",
-    "SEVERITY_NUMBER_INFO3",
-    "SEVERITY_NUMBER_INFO4",
-    "SEVERITY_NUMBER_WARN",
-    "SEVERITY_NUMBER_WARN2",
-    "SEVERITY_NUMBER_WARN3",
-    "SEVERITY_NUMBER_WARN4",
-    "SEVERITY_NUMBER_ERROR",
-    "SEVERITY_NUMBER_ERROR2",
-    "SEVERITY_NUMBER_ERROR3",
-    "SEVERITY_NUMBER_ERROR4",
-    "SEVERITY_NUMBER_FATAL",
-    "SEVERITY_NUMBER_FATAL2",
-    "SEVERITY_NUMBER_FATAL3",
-    "SEVERITY_NUMBER_FATAL4",
-];
+static SEVERITY_NUMBERS: EnumNames = EnumNames {
+    known: &[
+        "SEVERITY_NUMBER_UNSPECIFIED",
+        "SEVERITY_NUMBER_TRACE",
+        "SEVERITY_NUMBER_TRACE2",
+        "SEVERITY_NUMBER_TRACE3",
+        "SEVERITY_NUMBER_TRACE4",
+        "SEVERITY_NUMBER_DEBUG",
+        "SEVERITY_NUMBER_DEBUG2",
+        "SEVERITY_NUMBER_DEBUG3",
+        "SEVERITY_NUMBER_DEBUG4",
+        "SEVERITY_NUMBER_INFO",
+        "SEVERITY_NUMBER_INFO2",
+        "SEVERITY_NUMBER_INFO3",
+        "SEVERITY_NUMBER_INFO4",
+        "SEVERITY_NUMBER_WARN",
+        "SEVERITY_NUMBER_WARN2",
+        "SEVERITY_NUMBER_WARN3",
+        "SEVERITY_NUMBER_WARN4",
+        "SEVERITY_NUMBER_ERROR",
+        "SEVERITY_NUMBER_ERROR2",
+        "SEVERITY_NUMBER_ERROR3",
+        "SEVERITY_NUMBER_ERROR4",
+        "SEVERITY_NUMBER_FATAL",
+        "SEVERITY_NUMBER_FATAL2",
+        "SEVERITY_NUMBER_FATAL3",
+        "SEVERITY_NUMBER_FATAL4",
+    ],
+    expected: "a number or a full name such as SEVERITY_NUMBER_INFO is expected",
+};

@@ -165,6 +165,14 @@ impl Item for Span<'_> {
         self.start
     }
 
+    fn name(&self) -> &str {
+        text(self.name)
+    }
+
+    fn attributes(&self) -> (&[u8], u32) {
+        (self.attributes.bytes(), 9)
+    }
+
     fn row(&self, place: &Place<'_>, metadata: &mut String, take: &mut dyn FnMut(&Event<'_>)) {
         let attributes = value::pairs(
             self.attributes.bytes(),

@@ -8,9 +8,12 @@ use std::borrow::Cow;
 /// A string between its quotes, as it is written.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Text<'a> {
-    pub(super) raw: &'a str,
+    pub(super) raw: Raw<'a>,
     pub(super) has_escapes: bool,
 }
+
+/// A part of a JSON text: its bytes if they are not UTF-8.
+pub(super) type Raw<'a> = Result<&'a str, &'a [u8]>;
 
 /// The end of the stretch of a string that has no quote, backslash or control character.
 pub(super) fn plain_end(bytes: &[u8], mut at: usize) -> usize {
@@ -48,31 +51,50 @@ fn first_special(v: u64) -> usize {
 enum Unit {
     Char(char),
     LoneSurrogate(u16),
+    /// A maximal sequence of bytes that begins no character (Unicode, 3.9, "U+FFFD Substitution of Maximal Subparts").
+    IllFormed,
 }
 
 impl<'a> Text<'a> {
-    /// The text; each lone surrogate becomes U+FFFD.
+    /// What is between the quotes, escapes as they are written; empty if it is not UTF-8.
+    pub(super) fn written(self) -> &'a str {
+        self.raw.unwrap_or_default()
+    }
+
+    /// The text; each lone surrogate and each ill-formed sequence becomes U+FFFD.
     pub(super) fn decode(self) -> Cow<'a, str> {
-        if !self.has_escapes {
-            return Cow::Borrowed(self.raw);
+        if let (Ok(plain), false) = (self.raw, self.has_escapes) {
+            return Cow::Borrowed(plain);
         }
-        let mut out = String::with_capacity(self.raw.len());
-        self.units(|unit| match unit {
-            Unit::Char(character) => out.push(character),
-            Unit::LoneSurrogate(_) => out.push('\u{fffd}'),
-        });
+        let len = self.raw.map_or_else(<[u8]>::len, str::len);
+        let mut out = String::with_capacity(len);
+        self.units(|unit| out.push(unit.repaired()));
         Cow::Owned(out)
+    }
+
+    /// Appends the same; true if anything was replaced.
+    pub(super) fn decode_repaired(self, out: &mut Vec<u8>) -> bool {
+        if let (Ok(plain), false) = (self.raw, self.has_escapes) {
+            out.extend_from_slice(plain.as_bytes());
+            return false;
+        }
+        let mut is_repaired = false;
+        self.units(|unit| {
+            is_repaired |= !matches!(unit, Unit::Char(_));
+            out.extend_from_slice(unit.repaired().encode_utf8(&mut [0; 4]).as_bytes());
+        });
+        is_repaired
     }
 
     /// Appends the text; a lone surrogate as the three bytes that stand for it in no valid UTF-8.
     pub(super) fn decode_bytes(self, out: &mut Vec<u8>) {
-        if !self.has_escapes {
-            out.extend_from_slice(self.raw.as_bytes());
+        if let (Ok(plain), false) = (self.raw, self.has_escapes) {
+            out.extend_from_slice(plain.as_bytes());
             return;
         }
         self.units(|unit| match unit {
-            Unit::Char(character) => {
-                out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+            Unit::Char(_) | Unit::IllFormed => {
+                out.extend_from_slice(unit.repaired().encode_utf8(&mut [0; 4]).as_bytes());
             }
             Unit::LoneSurrogate(unit) => {
                 let [high, low] = unit.to_be_bytes();
@@ -89,25 +111,49 @@ impl<'a> Text<'a> {
             self.units(|unit| match unit {
                 Unit::Char('\0') => nul = true,
                 Unit::Char(_) => {}
-                Unit::LoneSurrogate(_) => lone = true,
+                Unit::LoneSurrogate(_) | Unit::IllFormed => lone = true,
             });
         }
         (nul, lone)
     }
 
     fn units(self, mut take: impl FnMut(Unit)) {
-        let mut rest = self.raw;
-        while let Some(at) = rest.find('\\') {
-            rest[..at]
-                .chars()
-                .for_each(|character| take(Unit::Char(character)));
-            let (unit, after) = unescape(&rest[at + 1..]);
-            take(unit);
-            rest = after;
+        match self.raw {
+            Ok(text) => units(text, &mut take),
+            // Escapes are ASCII, so each is whole in one chunk.
+            Err(bytes) => {
+                for chunk in bytes.utf8_chunks() {
+                    units(chunk.valid(), &mut take);
+                    if !chunk.invalid().is_empty() {
+                        take(Unit::IllFormed);
+                    }
+                }
+            }
         }
-        rest.chars()
-            .for_each(|character| take(Unit::Char(character)));
     }
+}
+
+impl Unit {
+    const fn repaired(self) -> char {
+        match self {
+            Self::Char(character) => character,
+            Self::LoneSurrogate(_) | Self::IllFormed => char::REPLACEMENT_CHARACTER,
+        }
+    }
+}
+
+fn units(text: &str, take: &mut impl FnMut(Unit)) {
+    let mut rest = text;
+    while let Some(at) = rest.find('\\') {
+        rest[..at]
+            .chars()
+            .for_each(|character| take(Unit::Char(character)));
+        let (unit, after) = unescape(&rest[at + 1..]);
+        take(unit);
+        rest = after;
+    }
+    rest.chars()
+        .for_each(|character| take(Unit::Char(character)));
 }
 
 /// The character of an escape, which the scanner has found to be well formed, without its backslash; and what follows.

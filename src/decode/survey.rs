@@ -5,9 +5,10 @@
 
 use std::borrow::Cow;
 
+use super::pieces::merged;
 use super::schema::{Kind, Message};
 use super::wire::{Malformed, Reader, Value, WRONG_TYPE, packed_fixed64};
-use super::{Limits, Sanitized};
+use super::{Limits, Sanitized, Source};
 
 /// Why an item is not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,13 +28,17 @@ impl From<Malformed> for Fault {
 /// One item's bytes, with what was found in them.
 #[derive(Debug)]
 pub(super) struct Survey<'a> {
-    /// The item; a repaired copy where a text was not UTF-8.
+    /// The item; a copy if a text was repaired or a message arrived in pieces.
     pub(super) item: Cow<'a, [u8]>,
     pub(super) seen: Sanitized,
+    /// Of an attribute's text or bytes, the longest.
+    pub(super) longest_value_bytes: usize,
     /// How many bytes longer than on the wire it is when it is written, counted where that is a multiple: digits of
     /// doubles, control characters, values that are nothing.
     pub(super) swell_bytes: usize,
     bytes: &'a [u8],
+    /// An embedded message was found twice where there is one.
+    has_pieces: bool,
     nodes_left: u32,
     limits: &'a Limits,
 }
@@ -46,17 +51,23 @@ impl<'a> Survey<'a> {
     pub(super) fn of(
         bytes: &'a [u8],
         schema: &'static Message,
-        limits: &'a Limits,
+        source: &'a Source,
     ) -> Result<Self, Fault> {
+        let limits = &source.limits;
         let mut survey = Self {
             item: Cow::Borrowed(bytes),
             seen: Sanitized::default(),
+            longest_value_bytes: 0,
             swell_bytes: 0,
             bytes,
+            has_pieces: false,
             nodes_left: limits.nodes,
             limits,
         };
         survey.message(bytes, schema, 0)?;
+        if survey.has_pieces && source.rules().merges_pieces() {
+            survey.item = Cow::Owned(merged(&survey.item, schema)?);
+        }
         Ok(survey)
     }
 
@@ -70,6 +81,8 @@ impl<'a> Survey<'a> {
             self.swell_bytes += EMPTY_BYTES;
         }
         let mut attributes = 0u32;
+        // A bit for each field with one message that was found.
+        let mut embedded = 0u64;
         let mut reader = Reader::new(bytes);
         while let Some((number, value)) = reader.field()? {
             let Some(field) = schema.field(number) else {
@@ -81,6 +94,11 @@ impl<'a> Survey<'a> {
                     self.measure(text, schema);
                 }
                 (Kind::Message(schema), Value::Bytes(bytes)) => {
+                    if !field.repeated {
+                        let bit = 1 << (field.number % 64);
+                        self.has_pieces |= embedded & bit != 0;
+                        embedded |= bit;
+                    }
                     let cut = self.seen.cut;
                     self.message(bytes, schema, level)?;
                     if field.name == "body" {
@@ -154,11 +172,12 @@ impl<'a> Survey<'a> {
         }
     }
 
-    /// Counts an attribute's value that is going to be cut.
+    /// Notes the length of an attribute's value, and counts one that is going to be cut.
     fn measure(&mut self, value: &[u8], schema: &Message) {
-        let limit = usize::try_from(self.limits.value_bytes).unwrap_or(usize::MAX);
-        if schema.is_value && limit != 0 && value.len() > limit {
-            self.seen.cut += 1;
+        if schema.is_value {
+            self.longest_value_bytes = self.longest_value_bytes.max(value.len());
+            let limit = usize::try_from(self.limits.value_bytes).unwrap_or(usize::MAX);
+            self.seen.cut += u32::from(limit != 0 && value.len() > limit);
         }
     }
 }
@@ -204,6 +223,18 @@ mod tests {
     use super::super::schema::{ANY_VALUE, KEY_VALUE};
     use super::super::value::{Style, any_value};
     use super::*;
+    use crate::event::{Encoding, Signal};
+
+    fn source() -> Source {
+        Source {
+            signal: Signal::Span,
+            encoding: Encoding::Protobuf,
+            partial: false,
+            received_unix_nano: 0,
+            limits: Limits::default(),
+            version: super::super::VERSION,
+        }
+    }
 
     /// An AnyValue within `levels - 1` arrays.
     fn nested(levels: usize) -> Vec<u8> {
@@ -227,20 +258,18 @@ mod tests {
 
     #[test]
     fn depth_counts_values_and_stops_at_the_limit() {
-        let limits = Limits::default();
-        assert!(Survey::of(&nested(24), &ANY_VALUE, &limits).is_ok());
+        let source = source();
+        assert!(Survey::of(&nested(24), &ANY_VALUE, &source).is_ok());
         for levels in [25, 2_000] {
-            let fault = Survey::of(&nested(levels), &ANY_VALUE, &limits).expect_err("too deep");
+            let fault = Survey::of(&nested(levels), &ANY_VALUE, &source).expect_err("too deep");
             assert_eq!(fault, Fault::TooDeep);
         }
     }
 
     #[test]
     fn nodes_are_counted_before_anything_is_made_of_them() {
-        let limits = Limits {
-            nodes: 3,
-            ..Limits::default()
-        };
+        let mut source = source();
+        source.limits.nodes = 3;
         // A key-value list of empty members: itself, its list, and each member.
         let list = |members: usize| {
             [
@@ -249,15 +278,15 @@ mod tests {
             ]
             .concat()
         };
-        assert!(Survey::of(&list(1), &ANY_VALUE, &limits).is_ok());
-        let fault = Survey::of(&list(2), &ANY_VALUE, &limits).expect_err("too many");
+        assert!(Survey::of(&list(1), &ANY_VALUE, &source).is_ok());
+        let fault = Survey::of(&list(2), &ANY_VALUE, &source).expect_err("too many");
         assert_eq!(fault, Fault::TooManyNodes);
     }
 
     #[test]
     fn what_is_written_is_a_few_times_as_long_but_for_what_swells() {
-        let limits = Limits::default();
-        let style = Style::row(&limits);
+        let source = source();
+        let style = Style::row(&source.limits);
         let array = |value: &[u8]| {
             let element = [&[0x0a, u8::try_from(value.len()).expect("short")], value].concat();
             [
@@ -280,7 +309,7 @@ mod tests {
             values.extend([0, 1, 0xf_3333_3333_3333].map(|digits| double(exponent << 52 | digits)));
         }
         for value in values {
-            let survey = Survey::of(&value, &ANY_VALUE, &limits).expect("a value");
+            let survey = Survey::of(&value, &ANY_VALUE, &source).expect("a value");
             let mut out = String::new();
             any_value(&mut out, &value, &style);
             assert!(out.len() <= 5 * value.len() + survey.swell_bytes, "{out}");
@@ -290,18 +319,18 @@ mod tests {
 
     #[test]
     fn invalid_text_is_repaired_byte_for_byte_in_a_copy() {
-        let limits = Limits::default();
+        let source = source();
         let bytes = [0x0a, 5, b'a', 0xff, 0xe2, 0x82, b'b'];
-        let survey = Survey::of(&bytes, &KEY_VALUE, &limits).expect("a key");
+        let survey = Survey::of(&bytes, &KEY_VALUE, &source).expect("a key");
         assert_eq!(&survey.item[..], [0x0a, 5, b'a', b'?', b'?', b'?', b'b']);
         assert_eq!(survey.seen.utf8, 1);
     }
 
     #[test]
     fn a_known_field_of_another_wire_type_is_malformed_and_an_unknown_one_is_not() {
-        let limits = Limits::default();
-        let fault = Survey::of(&[0x08, 1], &KEY_VALUE, &limits).expect_err("a key is text");
+        let source = source();
+        let fault = Survey::of(&[0x08, 1], &KEY_VALUE, &source).expect_err("a key is text");
         assert_eq!(fault, Fault::Malformed(WRONG_TYPE));
-        assert!(Survey::of(&[0x78, 1], &KEY_VALUE, &limits).is_ok());
+        assert!(Survey::of(&[0x78, 1], &KEY_VALUE, &source).is_ok());
     }
 }

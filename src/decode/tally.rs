@@ -53,6 +53,13 @@ impl Tally {
         self.checked.rejected = self.checked.rejected.saturating_add(1);
     }
 
+    /// Notes a name around the items that is not known; the first one is kept, if nothing was found before it.
+    pub(super) fn unknown_name(&mut self, name: &str) {
+        if self.items() == 0 && self.checked.unknown_name.is_none() {
+            self.checked.unknown_name = Some(shown(name));
+        }
+    }
+
     /// Describes why an item is rejected; `reason` is asked only while there is room for it.
     pub(super) fn describe(
         &mut self,
@@ -79,7 +86,10 @@ impl Tally {
     }
 
     /// The whole of a request in which invalid items are left out; it fails if they are all there is.
-    pub(super) fn finish(self) -> Result<Checked, DecodeError> {
+    pub(super) fn finish(mut self) -> Result<Checked, DecodeError> {
+        if self.items() > 0 {
+            self.checked.unknown_name = None;
+        }
         if self.checked.rejected > 0 && self.checked.accepted == 0 {
             return Err(DecodeError::Invalid(self.checked));
         }

@@ -3,7 +3,7 @@
 //! Taken as the specification asks and clients really send: ids in hex of either case; enums as numbers or names; keys
 //! in lowerCamelCase, and in snake_case unless that is forbidden (camelCase wins); 64-bit and 32-bit numbers as numbers
 //! or strings, also `42.0`, and as a double where `intValue` does not fit; `null` for unset; base64 of either alphabet,
-//! padded or not. (OTLP 1.11, JSON Protobuf Encoding.)
+//! padded or not. (OTLP 1.11, JSON Protobuf Encoding.) Half of a surrogate pair, and what is not UTF-8, becomes U+FFFD.
 //!
 //! **Invariant:** the output is no longer than a small multiple of the JSON, and no deeper than one level beyond the
 //! limit, at which the survey refuses it.
@@ -12,10 +12,12 @@ use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
-use super::Limits;
+use super::rules::Rules;
 use super::scan::{Kind as Json, Scanner, SyntaxError};
 use super::schema::{Field, Kind, Message};
 use super::string::Text;
+use super::wire::put_varint as varint;
+use super::{Limits, Sanitized, Source};
 use number::{Number, double, enumeration, integer_or_double, unsigned};
 use spelling::{Names, Written};
 
@@ -33,45 +35,131 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
         .with_decode_allow_trailing_bits(true),
 );
 
-/// Appends the next value of `scanner`, an object or `null`, as a protobuf message.
+/// A value that cannot be mapped: it is not JSON, or not what its member holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Unmapped {
+    error: SyntaxError,
+    /// The member at fault, and the outermost one that holds it.
+    keys: Option<(&'static str, &'static str)>,
+}
+
+impl Unmapped {
+    pub(super) const fn key(&self) -> Option<&'static str> {
+        match self.keys {
+            Some((key, _)) => Some(key),
+            None => None,
+        }
+    }
+
+    /// What was expected, and where.
+    pub(super) const fn error(&self) -> SyntaxError {
+        self.error
+    }
+
+    /// The same fault, in a member of that name.
+    pub(super) const fn within(self, outer: &'static str) -> Self {
+        let key = match self.keys {
+            Some((key, _)) => key,
+            None => outer,
+        };
+        Self {
+            keys: Some((key, outer)),
+            ..self
+        }
+    }
+}
+
+impl From<SyntaxError> for Unmapped {
+    fn from(error: SyntaxError) -> Self {
+        Self { error, keys: None }
+    }
+}
+
+impl std::fmt::Display for Unmapped {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let SyntaxError { what, at } = self.error;
+        write!(f, "{what} at byte {at}")?;
+        match self.keys {
+            Some((key, outer)) if key != outer => write!(f, ", in {outer}"),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Appends the next value of `scanner`, an object or `null`, as a protobuf message; returns how many texts were repaired.
 ///
 /// # Errors
 /// When a value is not what its field holds.
 pub(super) fn message(
     scanner: &mut Scanner<'_>,
     schema: &'static Message,
-    limits: &Limits,
+    source: &Source,
     out: &mut Vec<u8>,
-) -> Result<(), SyntaxError> {
-    nested(scanner, schema, &mut Bounds::of(limits), 0, out)
+) -> Result<Sanitized, Unmapped> {
+    let mut bounds = Bounds::of(source);
+    nested(scanner, schema, &mut bounds, 0, out)?;
+    Ok(bounds.repaired)
 }
 
 /// Appends the next value of `scanner`, which is not `null`, as one field of a message; a list as all of its elements.
+/// Returns how many texts were repaired.
 ///
 /// # Errors
 /// When the value is not what the field holds.
 pub(super) fn member(
     scanner: &mut Scanner<'_>,
     field: &Field,
-    limits: &Limits,
+    source: &Source,
     out: &mut Vec<u8>,
-) -> Result<(), SyntaxError> {
-    values(scanner, field, &mut Bounds::of(limits), 0, out)
+) -> Result<Sanitized, Unmapped> {
+    let mut bounds = Bounds::of(source);
+    values(scanner, field, &mut bounds, 0, out).map_err(|fault| fault.within(field.name))?;
+    Ok(bounds.repaired)
 }
 
-/// What bounds one message's output.
+/// Appends the next value of `scanner`, a string; returns whether it was repaired, as a count.
+///
+/// # Errors
+/// When it is not a string.
+pub(super) fn text(
+    scanner: &mut Scanner<'_>,
+    source: &Source,
+    out: &mut Vec<u8>,
+) -> Result<Sanitized, Unmapped> {
+    let mut bounds = Bounds::of(source);
+    bounds.append(scanner.text()?, out);
+    Ok(bounds.repaired)
+}
+
+/// What bounds one message's output, and what was repaired for it.
 struct Bounds<'a> {
     limits: &'a Limits,
+    rules: Rules,
+    repaired: Sanitized,
     /// Two characters of a list of numbers become up to nine bytes, so no more of them are written than it takes for the
     /// survey to refuse the item.
     numbers_left: u32,
 }
 
 impl<'a> Bounds<'a> {
-    const fn of(limits: &'a Limits) -> Self {
+    fn of(source: &'a Source) -> Self {
+        let limits = &source.limits;
         Self {
             limits,
+            rules: source.rules(),
+            repaired: Sanitized::default(),
             numbers_left: limits.nodes.saturating_add(1),
+        }
+    }
+}
+
+impl Bounds<'_> {
+    /// Appends a text, repaired by the rules.
+    fn append(&mut self, text: Text<'_>, out: &mut Vec<u8>) {
+        if self.rules.replaces_half_surrogates() {
+            self.repaired.utf8 += u32::from(text.decode_repaired(out));
+        } else {
+            text.decode_bytes(out);
         }
     }
 }
@@ -82,14 +170,15 @@ fn nested(
     bounds: &mut Bounds<'_>,
     level: u16,
     out: &mut Vec<u8>,
-) -> Result<(), SyntaxError> {
+) -> Result<(), Unmapped> {
     if scanner.peek()? == Json::Null {
-        return scanner.null();
+        return Ok(scanner.null()?);
     }
     let level = level + u16::from(schema.is_value);
     if level > bounds.limits.depth.into() {
         // As an empty value, which already is a level too deep.
-        return scanner.skip().map(drop);
+        scanner.skip()?;
+        return Ok(());
     }
     let mut names = Names::default();
     scanner.object()?;
@@ -108,7 +197,7 @@ fn nested(
             continue;
         }
         let (start, numbers_left) = (out.len(), bounds.numbers_left);
-        values(scanner, field, bounds, level, out)?;
+        values(scanner, field, bounds, level, out).map_err(|fault| fault.within(field.name))?;
         let written = Written {
             number: field.number,
             range: start..out.len(),
@@ -125,7 +214,7 @@ fn values(
     bounds: &mut Bounds<'_>,
     level: u16,
     out: &mut Vec<u8>,
-) -> Result<(), SyntaxError> {
+) -> Result<(), Unmapped> {
     if !field.repeated {
         return value(scanner, field, bounds, level, out);
     }
@@ -156,7 +245,7 @@ fn value(
     bounds: &mut Bounds<'_>,
     level: u16,
     out: &mut Vec<u8>,
-) -> Result<(), SyntaxError> {
+) -> Result<(), Unmapped> {
     let number = field.number;
     match field.kind {
         Kind::Message(schema) => {
@@ -167,7 +256,7 @@ fn value(
             let text = scanner.text()?;
             tag(out, number, LENGTH_DELIMITED);
             length_delimited(out, |out| {
-                text.decode_bytes(out);
+                bounds.append(text, out);
                 Ok(())
             })?;
         }
@@ -178,14 +267,22 @@ fn value(
             out.extend_from_slice(&id);
         }
         Kind::Bytes => {
-            let not_base64 = scanner.error("base64 is expected");
+            let not_base64 = scanner.error("a string of base64 is expected");
+            if scanner.peek()? != Json::Text {
+                return Err(not_base64.into());
+            }
             let standard = scanner.text()?.decode().replace('-', "+").replace('_', "/");
             tag(out, number, LENGTH_DELIMITED);
             length_delimited(out, |out| {
-                BASE64.decode_vec(standard, out).map_err(|_| not_base64)
+                let decoded = BASE64.decode_vec(standard, out);
+                decoded.map_err(|_| Unmapped::from(not_base64))
             })?;
         }
         Kind::Bool => {
+            if scanner.peek()? != Json::Bool {
+                let what = "true or false is expected, without quotes";
+                return Err(scanner.error(what).into());
+            }
             let value = scanner.bool()?;
             tag(out, number, VARINT);
             varint(out, value.into());
@@ -232,7 +329,7 @@ fn value(
             let out_of_range = scanner.error("the number is out of range");
             let value = match integer_or_double(scanner)? {
                 Number::Integer(value) => i32::try_from(value).map_err(|_| out_of_range)?,
-                Number::Double(_) => return Err(out_of_range),
+                Number::Double(_) => return Err(out_of_range.into()),
             };
             tag(out, number, VARINT);
             varint(out, ((value << 1) ^ (value >> 31)).cast_unsigned().into());
@@ -280,23 +377,11 @@ fn tag(out: &mut Vec<u8>, number: u32, wire_type: u32) {
     varint(out, u64::from(number << 3 | wire_type));
 }
 
-fn varint(out: &mut Vec<u8>, mut value: u64) {
-    loop {
-        let [low, ..] = value.to_le_bytes();
-        value >>= 7;
-        if value == 0 {
-            out.push(low & 0x7f);
-            return;
-        }
-        out.push(low | 0x80);
-    }
-}
-
 /// Writes what `write` writes, with its length before it.
 fn length_delimited(
     out: &mut Vec<u8>,
-    write: impl FnOnce(&mut Vec<u8>) -> Result<(), SyntaxError>,
-) -> Result<(), SyntaxError> {
+    write: impl FnOnce(&mut Vec<u8>) -> Result<(), Unmapped>,
+) -> Result<(), Unmapped> {
     let at = out.len();
     // Room for the length of most; more is made where it takes more.
     out.push(0);

@@ -204,6 +204,11 @@ pub(super) fn without_nul_cow(text: Cow<'_, str>) -> Cow<'_, str> {
     }
 }
 
+/// Whether a text has more than `limit` characters.
+pub(super) fn is_longer(text: &str, limit: usize) -> bool {
+    text.len() > limit && text.chars().nth(limit).is_some()
+}
+
 /// The first `limit` characters of a text.
 pub(super) fn cut_to(text: Cow<'_, str>, limit: usize) -> Cow<'_, str> {
     if text.len() <= limit {

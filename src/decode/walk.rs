@@ -2,12 +2,18 @@
 //!
 //! The three signals share the shape: a request's field 1 repeats a resource with its scopes (`resource = 1`,
 //! `scope… = 2`, `schema_url = 3`), a scope's messages repeat the items (`scope = 1`, items `= 2`, `schema_url = 3`).
+//! Before OTLP 0.15 the scopes were field 1000 (`instrumentation_library… = 1`, the rest alike); they are read if a
+//! resource has none in field 2.
 //!
 //! **Invariant:** one pass over each level, no memory but for the resource and scope at hand.
 
-use super::Limits;
+use std::borrow::Cow;
+
 use super::origin::Part;
-use super::wire::{Malformed, Reader};
+use super::rules::Rules;
+use super::transcode::Unmapped;
+use super::wire::{Malformed, Reader, Value};
+use super::{Sanitized, Source};
 
 /// Takes what a walk finds, in the order of the request.
 pub(super) trait Visitor<'a> {
@@ -15,9 +21,17 @@ pub(super) trait Visitor<'a> {
     fn resource(&mut self, resource: Part<'a>);
     /// A scope begins; the items that follow belong to it.
     fn scope(&mut self, scope: Part<'a>);
-    /// One item's message.
-    fn item(&mut self, item: &[u8]) -> Result<(), Malformed>;
+    /// One item's message, with what was repaired in it.
+    fn item(&mut self, item: &[u8], repaired: &Sanitized) -> Result<(), Malformed>;
+    /// Items that cannot be mapped.
+    fn reject(&mut self, items: u32, unmapped: &Unmapped);
+    /// A member around the items has a name that is not known.
+    fn unknown(&mut self, name: &str);
 }
+
+const SCOPES: u32 = 2;
+const INSTRUMENTATION_LIBRARIES: u32 = 1000;
+const ITEMS: u32 = 2;
 
 /// Walks a request.
 ///
@@ -25,40 +39,66 @@ pub(super) trait Visitor<'a> {
 /// When the bytes are not the message they should be.
 pub(super) fn walk<'a>(
     request: &'a [u8],
-    limits: &'a Limits,
+    source: &'a Source,
     visitor: &mut impl Visitor<'a>,
 ) -> Result<(), Malformed> {
-    for_each(request, 1, |resource_items| {
-        let Envelope { origin, schema_url } = Envelope::of(resource_items)?;
-        visitor.resource(Part::resource(origin.into(), schema_url.into(), limits)?);
-        for_each(resource_items, 2, |scope_items| {
-            let Envelope { origin, schema_url } = Envelope::of(scope_items)?;
-            visitor.scope(Part::scope(origin.into(), schema_url.into(), limits)?);
-            for_each(scope_items, 2, |item| visitor.item(item))
+    let rules = source.rules();
+    for_each(request, 1, |resource| {
+        let envelope = Envelope::of(resource, rules)?;
+        let scopes = envelope.scopes;
+        visitor.resource(Part::resource(
+            envelope.origin,
+            envelope.schema_url,
+            source,
+        )?);
+        for_each(resource, scopes, |scope| {
+            let envelope = Envelope::of(scope, rules)?;
+            visitor.scope(Part::scope(envelope.origin, envelope.schema_url, source)?);
+            for_each(scope, ITEMS, |item| {
+                visitor.item(item, &Sanitized::default())
+            })
         })
     })
 }
 
-/// What the two outer messages hold beside their repeated field 2; it may stand after that on the wire.
+/// What the two outer messages hold beside their repeated field, which may stand before it on the wire.
 struct Envelope<'a> {
-    origin: &'a [u8],
-    schema_url: &'a [u8],
+    /// Whole: a copy if it arrived in pieces.
+    origin: Cow<'a, [u8]>,
+    schema_url: Cow<'a, [u8]>,
+    /// The number of the field with a resource's scopes.
+    scopes: u32,
 }
 
 impl<'a> Envelope<'a> {
-    fn of(message: &'a [u8]) -> Result<Self, Malformed> {
+    fn of(message: &'a [u8], rules: Rules) -> Result<Self, Malformed> {
         let mut envelope = Self {
-            origin: &[],
-            schema_url: &[],
+            origin: Cow::Borrowed(&[]),
+            schema_url: Cow::Borrowed(&[]),
+            scopes: SCOPES,
         };
+        let (mut has_scopes, mut libraries) = (false, None);
         let mut reader = Reader::new(message);
         while let Some((number, value)) = reader.field()? {
             match number {
-                1 => envelope.origin = value.bytes()?,
-                2 => drop(value.bytes()?),
-                3 => envelope.schema_url = value.bytes()?,
+                1 if rules.merges_pieces() && !envelope.origin.is_empty() => {
+                    envelope.origin.to_mut().extend_from_slice(value.bytes()?);
+                }
+                1 => envelope.origin = Cow::Borrowed(value.bytes()?),
+                SCOPES => {
+                    value.bytes()?;
+                    has_scopes = true;
+                }
+                3 => envelope.schema_url = Cow::Borrowed(value.bytes()?),
+                INSTRUMENTATION_LIBRARIES => {
+                    let are_messages = matches!(value, Value::Bytes(_));
+                    libraries = Some(libraries.unwrap_or(true) && are_messages);
+                }
                 _ => {}
             }
+        }
+        if rules.maps_instrumentation_libraries() && !has_scopes && libraries == Some(true) {
+            envelope.scopes = INSTRUMENTATION_LIBRARIES;
         }
         Ok(envelope)
     }

@@ -148,6 +148,19 @@ pub(super) fn packed_fixed64(
     }
 }
 
+/// Appends a number as a varint.
+pub(super) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+    loop {
+        let [low, ..] = value.to_le_bytes();
+        value >>= 7;
+        if value == 0 {
+            out.push(low & 0x7f);
+            return;
+        }
+        out.push(low | 0x80);
+    }
+}
+
 /// A known field that does not have its own wire type.
 pub(super) const WRONG_TYPE: Malformed =
     Malformed("a field has the wrong wire type, as in another signal's message");

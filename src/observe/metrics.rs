@@ -17,6 +17,10 @@ pub const RECEIVE_REQUEST_BYTES: &str = "ruvvector_receive_request_bytes";
 pub const RECEIVE_INFLIGHT_REQUESTS: &str = "ruvvector_receive_inflight_requests";
 pub const RECEIVE_INFLIGHT_BYTES: &str = "ruvvector_receive_inflight_bytes";
 pub const RECEIVE_CONNECTIONS_FAILED_TOTAL: &str = "ruvvector_receive_connections_failed_total";
+pub const RECEIVE_CONNECTIONS: &str = "ruvvector_receive_connections";
+pub const RECEIVE_CONNECTIONS_MAX: &str = "ruvvector_receive_connections_max";
+pub const RECEIVE_CONNECTIONS_DISPLACED_TOTAL: &str =
+    "ruvvector_receive_connections_displaced_total";
 pub const HTTP_SERVER_REQUEST_DURATION_SECONDS: &str = "http_server_request_duration_seconds";
 pub const RPC_SERVER_CALL_DURATION_SECONDS: &str = "rpc_server_call_duration_seconds";
 pub const READY: &str = "ruvvector_ready";
@@ -142,6 +146,9 @@ pub const ALL: &[Metric] = &[
     gauge(RECEIVE_INFLIGHT_REQUESTS, Unit::Count, "Requests with events that are being handled."),
     gauge(RECEIVE_INFLIGHT_BYTES, Unit::Bytes, "Memory that is reserved for the bodies of requests in flight."),
     counter(RECEIVE_CONNECTIONS_FAILED_TOTAL, Unit::Count, "Connections that spoke no HTTP, broke its rules, broke off within a request, or were cut because they were too slow."),
+    gauge(RECEIVE_CONNECTIONS, Unit::Count, "Connections that are open, on all ports together."),
+    gauge(RECEIVE_CONNECTIONS_MAX, Unit::Count, "Connections that may be open; past it the main port serves health and metrics alone."),
+    counter(RECEIVE_CONNECTIONS_DISPLACED_TOTAL, Unit::Count, "Connections that were ended while they rested, to make room for others."),
     histogram(HTTP_SERVER_REQUEST_DURATION_SECONDS, Unit::Seconds, SECONDS, "Time from a request's head to its answer."),
     histogram(RPC_SERVER_CALL_DURATION_SECONDS, Unit::Seconds, SECONDS, "Time from a gRPC call's head to its answer, or to the first of its answers."),
     gauge(READY, Unit::Count, "1 while the service takes events: recovered, listening, its log sound, not stopping."),

@@ -18,6 +18,9 @@ mod report;
 /// The sources of those facts, kept fresh in the background.
 mod watch;
 
+/// Connections that are open, and whether one more finds a place.
+mod connection_counts;
+
 /// The latch of the process's life.
 pub mod readiness;
 
@@ -33,6 +36,7 @@ pub mod trace;
 /// Traces of the service's own work.
 pub mod own_traces;
 
+pub use connection_counts::ConnectionCounts;
 pub use readiness::Readiness;
 pub use supervisor::Supervisor;
 pub use watch::{Sources, Watch};

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
+use super::connection_counts::ConnectionState;
 use super::readiness::Phase;
 use crate::log;
 use crate::store::{PoolState, Pulse};
@@ -19,6 +20,7 @@ pub(super) struct Report {
     pub(super) pulse: Pulse,
     /// Whether the writer's last contact with the database went well.
     pub(super) writing: bool,
+    pub(super) connections: ConnectionState,
     pub(super) pools: [PoolState; 2],
     pub(super) kind: &'static str,
     /// What stands in the writer's way.
@@ -51,6 +53,7 @@ impl Report {
                     && !self.pulse.replica_away
                     && self.writing
                     && self.obstacles.is_empty()
+                    && !self.connections.is_short
                     && self.log.missing_records == 0
                     && !self.log.full;
                 if sound { Status::Ok } else { Status::Degraded }
@@ -105,6 +108,13 @@ impl Report {
                  without it; look at the replica and the network to it"
                     .to_owned(),
             );
+        }
+        if self.connections.is_short {
+            problems.push(format!(
+                "all {} places for connections were taken within the last minute: others waited or were answered 503, and \
+                 those at rest are ended to make room; raise RUVVECTOR_CONNECTIONS, or look who holds so many open",
+                self.connections.max
+            ));
         }
         problems.extend(self.obstacles.iter().cloned());
         problems.extend(self.notices.iter().cloned());
@@ -249,7 +259,7 @@ struct Queue {
 mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
-    use super::{Report, Status};
+    use super::{ConnectionState, Report, Status};
     use crate::log;
     use crate::observe::readiness::Phase;
     use crate::store::{PoolState, Pulse};
@@ -280,6 +290,7 @@ mod tests {
                     idle: 3,
                 },
             ],
+            connections: ConnectionState::default(),
             kind: "postgres",
             obstacles: Vec::new(),
             notices: Vec::new(),
@@ -344,6 +355,22 @@ mod tests {
             body.problems[0]
                 .contains("RUVVECTOR_DATABASE_READ_URL names does not answer: queries fail")
         );
+    }
+
+    /// With every place for a connection taken nothing was answered, and nothing said why.
+    #[test]
+    fn a_shortage_of_places_for_connections_degrades_and_says_what_to_do() {
+        let mut report = sound();
+        report.connections = ConnectionState {
+            open: 2048,
+            max: 2048,
+            is_short: true,
+        };
+        let body = report.body();
+        assert_eq!(body.status, Status::Degraded);
+        assert!(body.accepting);
+        assert!(body.problems[0].contains("all 2048 places"));
+        assert!(body.problems[0].contains("RUVVECTOR_CONNECTIONS"));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
+use super::connection_counts::ConnectionCounts;
 use super::readiness::{Phase, Readiness};
 use super::report::Report;
 use crate::log::Log;
@@ -28,6 +29,7 @@ const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 pub struct Sources {
     pub log: Log,
     pub store: Store,
+    pub connections: ConnectionCounts,
     pub progress: Progress,
     pub readiness: Readiness,
     /// What was said at the start; see [`super::warnings`].
@@ -86,6 +88,7 @@ impl Watch {
             log,
             pulse,
             writing: sources.progress.connected(),
+            connections: sources.connections.state(),
             pools: sources.store.pools(),
             kind: sources.store.kind(),
             obstacles: sources.progress.problems(),

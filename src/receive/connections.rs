@@ -3,7 +3,6 @@
 //! **Invariant:** a connection is ended between requests, never within one that makes progress, and never by a reset
 //! while its client still sends. One of HTTP/2 is ended in two steps, a round trip apart (RFC 9113, section 6.8).
 
-use std::convert::Infallible;
 use std::error::Error;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -13,26 +12,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
-use axum::http::header::CONNECTION;
-use axum::http::{HeaderName, HeaderValue, Request, Version};
-use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use metrics::Counter;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tower::Service;
 
+use super::conversation::{Conversation, offered_rest};
 use super::host::LocalAddress;
+use super::places::{Place, Places};
 use super::rarely::Rarely;
-use super::wire::{Answering, Phase, Wire};
-use super::{Options, descriptors, requests, retry};
+use super::wire::{Phase, Wire};
+use super::{Options, requests, retry};
 use crate::observe::metrics::RECEIVE_CONNECTIONS_FAILED_TOTAL;
 
 /// Heads of HTTP/1 up to this size reach us, so that we can answer 431; hyper refuses larger ones by itself.
@@ -46,10 +41,13 @@ const HTTP2_STREAM_WINDOW_BYTES: u32 = 1 << 20;
 const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
 /// Until a failed accept is tried again: out of descriptors, it would fail at once.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
-/// RFC 2068, section 19.7.1.1; honoured by Node's and Apache's clients among others.
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 /// How long what a client still sends is read after the last answer, as closing at once would reset it.
 const LINGER: Duration = Duration::from_secs(2);
+/// The same while somebody waits for the place.
+const LINGER_IN_NEED: Duration = Duration::from_millis(200);
+/// How long a connection with a reserved place may take for a request's head, and for all.
+const RESERVED_HEAD: Duration = Duration::from_secs(1);
+const RESERVED_LIFE: Duration = Duration::from_secs(5);
 /// How long the service waits, when it stops, for the first request of a new connection, for the rest of a head that has
 /// begun to come in, and for places for those in the queue; how long a connection at the end of its rest is kept for a
 /// request that has arrived unread; and how often it looks at a head.
@@ -63,27 +61,6 @@ pub struct Drain {
     pub closing: CancellationToken,
     /// No more connections than wait in the queue already; what is under way is finished.
     pub stop: CancellationToken,
-}
-
-/// The connections that the process may have at once, on all of its sockets together.
-#[derive(Clone)]
-pub struct Places(Arc<Semaphore>);
-
-impl Places {
-    /// As many as the options say, if the limit of open files leaves room for them.
-    #[must_use]
-    pub fn new(options: &Options) -> Self {
-        let connections = descriptors::connections_max(options.connections);
-        Self(Arc::new(Semaphore::new(
-            connections.min(Semaphore::MAX_PERMITS),
-        )))
-    }
-
-    /// Waits for a free one, which is given back when dropped.
-    async fn take(&self) -> OwnedSemaphorePermit {
-        let place = Arc::clone(&self.0).acquire_owned().await;
-        place.expect("the semaphore is never closed")
-    }
 }
 
 /// Serves `router` on `listener` until `drain.stop`, then those who have connected by then, and returns.
@@ -122,6 +99,7 @@ pub async fn serve(
             break;
         };
         let connection = Connection {
+            place: Arc::new(place),
             local: stream.local_addr().ok(),
             wire: Wire::new(stream),
             header_timeout: options.header_timeout,
@@ -132,22 +110,11 @@ pub async fn serve(
             drain: drain.clone(),
         };
         let (protocol, router) = (protocol.clone(), router.clone());
-        open.spawn(async move {
-            connection.live(&protocol, router).await;
-            drop(place);
-        });
+        open.spawn(async move { connection.live(&protocol, router).await });
     }
     drop(door);
     open.close();
     open.wait().await;
-}
-
-/// The rest that clients of HTTP/1.1 are offered between requests: less than they get, so that one that keeps to it never
-/// sends to a connection that is being closed.
-fn offered_rest(idle: Duration) -> Option<HeaderValue> {
-    let seconds = idle.mul_f64(0.9).as_secs();
-    let value = format!("timeout={seconds}");
-    (seconds > 0).then(|| HeaderValue::try_from(value).expect("ASCII"))
 }
 
 /// Where connections come in.
@@ -222,6 +189,7 @@ fn protocol(options: &Options) -> Builder<TokioExecutor> {
 }
 
 struct Connection {
+    place: Arc<Place>,
     /// The address of ours that the client connected to, unless it has gone already.
     local: Option<SocketAddr>,
     wire: Wire,
@@ -253,11 +221,17 @@ enum Leaving {
 
 impl Connection {
     async fn live(self, protocol: &Builder<TokioExecutor>, router: Router) {
-        match self.converse(protocol, router).await {
+        let end = self.converse(protocol, router).await;
+        let patience = if self.place.leave() {
+            LINGER_IN_NEED
+        } else {
+            LINGER
+        };
+        match end {
             End::Cut => self.failed.increment(1),
             End::Closed => {
                 if let Some(stream) = self.wire.into_stream() {
-                    linger(stream).await;
+                    linger(stream, patience).await;
                 }
             }
         }
@@ -265,30 +239,25 @@ impl Connection {
 
     async fn converse(&self, protocol: &Builder<TokioExecutor>, router: Router) -> End {
         let last_sent = CancellationToken::new();
-        let service = {
-            let (wire, last_sent) = (self.wire.clone(), last_sent.clone());
-            let local = self.local.map(|local| LocalAddress(local.ip()));
-            let rest = offered_rest(self.idle);
-            service_fn(move |mut request: Request<Incoming>| {
-                if let Some(local) = local {
-                    request.extensions_mut().insert(local);
-                }
-                answer(
-                    wire.clone(),
-                    last_sent.clone(),
-                    rest.clone(),
-                    router.clone(),
-                    request,
-                )
-            })
+        let conversation = Conversation {
+            wire: self.wire.clone(),
+            place: Arc::clone(&self.place),
+            last_sent: last_sent.clone(),
+            rest: offered_rest(self.idle),
+            local: self.local.map(|local| LocalAddress(local.ip())),
+            router,
         };
+        let service = service_fn(move |request| conversation.clone().answer(request));
+        let leave = self.place.settle(&self.wire);
         let io = TokioIo::new(self.wire.clone());
         let mut connection = pin!(protocol.serve_connection(io, service));
         let mut aged = pin!(sleep(self.age));
+        let mut monitored = pin!(sleep(RESERVED_LIFE));
+        let mut may_be_reserved = true;
         let mut told = false;
         let mut leaving = Leaving::No;
         loop {
-            let (phase, deadline) = self.wire.phase(self.header_timeout, self.idle);
+            let (phase, deadline) = self.phase();
             let now = Instant::now();
             let wake = match leaving {
                 Leaving::No => deadline,
@@ -314,7 +283,7 @@ impl Connection {
                 }
                 () = sleep_until(wake) => {
                     let now = Instant::now();
-                    let (phase, deadline) = self.wire.phase(self.header_timeout, self.idle);
+                    let (phase, deadline) = self.phase();
                     match (leaving, phase) {
                         (Leaving::No, Phase::Idle) if deadline <= now => {
                             leaving = Leaving::Soon(now + LAST_HEADS);
@@ -334,6 +303,16 @@ impl Connection {
                 () = last_sent.cancelled(), if matches!(leaving, Leaving::No) => {
                     leaving = Leaving::Soon(Instant::now());
                 }
+                () = leave.cancelled(), if matches!(leaving, Leaving::No) => {
+                    let patience = if phase == Phase::Fresh { Duration::ZERO } else { LAST_HEADS };
+                    leaving = Leaving::Soon(Instant::now() + patience);
+                }
+                () = monitored.as_mut(), if may_be_reserved => {
+                    may_be_reserved = false;
+                    if self.place.is_reserved() {
+                        return End::Cut;
+                    }
+                }
                 () = self.drain.stop.cancelled(), if matches!(leaving, Leaving::No) => {
                     told = self.tell();
                     leaving = Leaving::Soon(Instant::now() + LAST_HEADS);
@@ -345,11 +324,21 @@ impl Connection {
     /// Counts a conversation that ended with an error, unless its client went away while the connection rested.
     fn failed_by(&self, error: &(dyn Error + 'static)) {
         tracing::debug!(%error, "a connection ended with an error");
-        let (phase, _) = self.wire.phase(self.header_timeout, self.idle);
+        let (phase, _) = self.phase();
         let rested = matches!(phase, Phase::Fresh | Phase::Idle);
         if !rested || !is_of_the_socket(error) {
             self.failed.increment(1);
         }
+    }
+
+    /// As [`Wire::phase`]; whoever has a reserved place has come to ask at once.
+    fn phase(&self) -> (Phase, Instant) {
+        let header_timeout = if self.place.is_reserved() {
+            self.header_timeout.min(RESERVED_HEAD)
+        } else {
+            self.header_timeout
+        };
+        self.wire.phase(header_timeout, self.idle)
     }
 
     /// Lets the next answer be the last; an idle client of HTTP/1 could have sent a request just now.
@@ -364,39 +353,12 @@ fn is_of_the_socket(error: &(dyn Error + 'static)) -> bool {
     std::iter::successors(Some(error), |error| (*error).source()).any(<dyn Error>::is::<io::Error>)
 }
 
-/// One request: the router's answer, which keeps the connection busy until it is sent.
-async fn answer(
-    wire: Wire,
-    last_sent: CancellationToken,
-    rest: Option<HeaderValue>,
-    mut router: Router,
-    request: Request<Incoming>,
-) -> Result<axum::http::Response<Answering>, Infallible> {
-    let version = request.version();
-    let under_way = wire.begin(version);
-    let mut response = router.call(request.map(Body::new)).await?;
-    let headers = response.headers_mut();
-    match (wire.is_last(), version) {
-        (true, Version::HTTP_2) => last_sent.cancel(),
-        (true, _) => {
-            headers.insert(CONNECTION, HeaderValue::from_static("close"));
-        }
-        (false, Version::HTTP_11) => {
-            if let Some(rest) = rest {
-                headers.insert(KEEP_ALIVE, rest);
-            }
-        }
-        (false, _) => {}
-    }
-    Ok(response.map(|body| Answering { body, under_way }))
-}
-
 /// Reads on for a while, so that the last answer is not overtaken by a reset.
-async fn linger(mut stream: TcpStream) {
+async fn linger(mut stream: TcpStream, patience: Duration) {
     if stream.shutdown().await.is_err() {
         return;
     }
     let mut scrap = vec![0; 16 << 10];
     let emptied = async { while matches!(stream.read(&mut scrap).await, Ok(1..)) {} };
-    let _ = timeout(LINGER, emptied).await;
+    let _ = timeout(patience, emptied).await;
 }

@@ -32,6 +32,12 @@ mod descriptors;
 /// The accept loop, and one connection's life.
 mod connections;
 
+/// The requests of one connection.
+mod conversation;
+
+/// How many connections there may be, and who makes room.
+mod places;
+
 /// A connection's bytes and what it is doing.
 mod wire;
 
@@ -91,7 +97,8 @@ pub(crate) mod rarely;
 mod tally;
 
 pub use self::admission::authenticated;
-pub use self::connections::{Drain, Places, serve};
+pub use self::connections::{Drain, serve};
+pub use self::places::Places;
 
 /// Settings of the way in.
 #[derive(Clone, Debug)]

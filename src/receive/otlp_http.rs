@@ -67,7 +67,7 @@ fn read_head(endpoint: &Endpoint, parts: &Parts) -> Result<Wanted, Error> {
 /// An empty message when all was taken as it came; a partial success otherwise.
 pub(super) fn success(endpoint: &Endpoint, form: Form, taken: &Taken) -> Response {
     let limits = &endpoint.receiver.stage.options.decode;
-    let partial = partial_success(&taken.checked, limits);
+    let partial = partial_success(&taken.checked, limits, endpoint.signal);
     let body = match (&partial, form.shape) {
         (None, Shape::OtlpProtobuf | Shape::Grpc) => Vec::new(),
         (None, _) => b"{}".to_vec(),
@@ -77,8 +77,18 @@ pub(super) fn success(endpoint: &Endpoint, form: Form, taken: &Taken) -> Respons
     answers::success(form, body)
 }
 
-fn partial_success(checked: &Checked, limits: &Limits) -> Option<PartialSuccess> {
+fn partial_success(checked: &Checked, limits: &Limits, signal: Signal) -> Option<PartialSuccess> {
     let mut told = Vec::new();
+    if let Some(name) = &checked.unknown_name {
+        let list = match signal {
+            Signal::Span => "resourceSpans",
+            Signal::Log => "resourceLogs",
+            Signal::Event | Signal::Metric => "resourceMetrics",
+        };
+        told.push(format!(
+            "the request holds no items: the member \"{name}\" is not known here; items are expected in {list}"
+        ));
+    }
     if checked.rejected > 0 {
         let all = checked.accepted.saturating_add(checked.rejected);
         told.push(format!("{} of {all} items were rejected", checked.rejected));
@@ -143,6 +153,7 @@ async fn not_found(receiver: &Receiver, request: Request, form: Form) -> Respons
 mod tests {
     use super::{Checked, Limits, partial_success};
     use crate::decode::Sanitized;
+    use crate::event::Signal;
 
     #[test]
     fn cutting_is_told_only_where_a_limit_of_ours_threw_something_away() {
@@ -154,12 +165,12 @@ mod tests {
             },
             ..Checked::default()
         };
-        assert!(partial_success(&checked, &Limits::default()).is_none());
+        assert!(partial_success(&checked, &Limits::default(), Signal::Log).is_none());
         let cutting = Limits {
             value_bytes: 10,
             ..Limits::default()
         };
-        let told = partial_success(&checked, &cutting).unwrap();
+        let told = partial_success(&checked, &cutting, Signal::Log).unwrap();
         assert_eq!(told.rejected, 0);
         assert!(told.error_message.contains("2 values"));
     }

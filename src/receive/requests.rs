@@ -18,6 +18,7 @@ use metrics::Histogram;
 use super::answers::{self, Form, Shape};
 use super::grpc::calls::Calls;
 use super::host;
+use super::places::NoPlace;
 use super::retry;
 use super::traced::Traced;
 use crate::error::Error;
@@ -90,7 +91,18 @@ fn after_panic(method: &str) -> Error {
     }
 }
 
+/// Returns whether probes and scrapers ask there.
+pub(super) fn is_of_monitoring(path: &str) -> bool {
+    matches!(path, "/health" | "/metrics") || path.starts_with("/health/")
+}
+
 fn check_head(request: &Request, header_bytes: usize) -> Result<(), Error> {
+    if let Some(NoPlace { connections }) = request.extensions().get() {
+        return Err(Error::Unavailable {
+            reason: format!("all {connections} places for connections are taken"),
+            retry_after_s: retry::soon(),
+        });
+    }
     host::check_host(request)?;
     host::check_transfer_coding(request.headers())?;
     let target = request.uri();

@@ -338,7 +338,9 @@ impl Job {
             (InflateError::NoRoom, Some(why)) => body::refuse(why),
             (InflateError::NoRoom, None) => unavailable("no memory is left", retry::soon()),
             (InflateError::TooLarge { limit_bytes }, _) => Error::TooLarge { limit_bytes },
-            (error @ InflateError::Malformed(_), _) => malformed(error.to_string()),
+            (error @ (InflateError::Malformed(_) | InflateError::LargeWindow), _) => {
+                malformed(error.to_string())
+            }
         })?;
         let bytes = u32::try_from(plain.len()).map_err(|_| Error::TooLarge { limit_bytes })?;
         let checked = (self.check)(&plain, &self.source)?;

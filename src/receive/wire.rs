@@ -70,6 +70,16 @@ impl Wire {
         })))
     }
 
+    /// Returns since when the connection has waited for its first or its next request, if nothing of that has come.
+    pub(super) fn rests_since(&self) -> Option<Instant> {
+        let state = self.lock();
+        match (state.requests.is_empty(), state.head_since) {
+            (true, None) => Some(state.idle_since),
+            (true, Some(since)) if state.fresh => Some(since),
+            _ => None,
+        }
+    }
+
     /// Returns whether a request is likely to follow that no answer has been given to: none came yet, the head of one has
     /// begun to come in, or bytes have arrived that the protocol has not read.
     pub(super) fn has_head_to_come(&self, phase: Phase) -> bool {

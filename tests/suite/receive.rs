@@ -11,6 +11,7 @@ mod messages;
 mod metrics;
 mod native;
 mod otlp;
+mod places;
 mod rest;
 mod transport;
 mod ways;

@@ -189,7 +189,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         "connections",
         "NUMBER",
         "2048",
-        "Connections at once",
+        "Connections at once. Past it the main port serves /health and /metrics alone, and the one longest at rest is ended",
         |draft, text| put(&mut draft.receive.connections, count(text, 1)),
     ),
     Setting::new(

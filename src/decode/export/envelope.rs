@@ -6,7 +6,7 @@ use super::members::{Members, copy};
 use super::message;
 use crate::decode::scan::SyntaxError;
 use crate::decode::schema::metric::{
-    EXPONENTIAL_POINT, HISTOGRAM_POINT, NUMBER_POINT, SUMMARY_POINT,
+    EXPONENTIAL_POINT, HISTOGRAM_POINT, NUMBER_POINT, SUMMARY_POINT, TEMPORALITIES,
 };
 use crate::decode::schema::{self, Field, Kind, Message, many, one};
 use crate::event::Signal;
@@ -120,7 +120,7 @@ const fn single(number: u32, name: &'static str, kind: Kind) -> Field {
 const RESOURCE: Field = single(1, "resource", Kind::Message(&schema::RESOURCE));
 const SCOPE: Field = single(1, "scope", Kind::Message(&schema::SCOPE));
 const SCHEMA_URL: Field = single(3, "schemaUrl", Kind::Text);
-const TEMPORALITY: Field = single(2, "aggregationTemporality", Kind::Enum(&[]));
+const TEMPORALITY: Field = single(2, "aggregationTemporality", Kind::Enum(&TEMPORALITIES));
 
 static TRACES_DATA: Message = message(&[list(1, "resourceSpans", &RESOURCE_SPANS)]);
 static RESOURCE_SPANS: Message =

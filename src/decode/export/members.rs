@@ -19,7 +19,7 @@ impl<'a> Members<'a> {
         let mut is_first = true;
         while let Some(name) = scanner.next_key(&mut is_first)? {
             let (value, _) = scanner.skip()?;
-            members.push((name.raw, value));
+            members.push((name.written(), value));
         }
         scanner.end()?;
         Ok(Self(members))

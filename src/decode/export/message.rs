@@ -78,7 +78,7 @@ fn object(
     scanner.object()?;
     let mut is_first = true;
     while let Some(name) = scanner.next_key(&mut is_first)? {
-        field(scanner, schema, name.raw, out)?;
+        field(scanner, schema, name.written(), out)?;
     }
     out.push('}');
     Ok(())

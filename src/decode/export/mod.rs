@@ -12,8 +12,9 @@
 use std::collections::BTreeMap;
 
 use super::scan::{Scanner, SyntaxError};
-use super::{Limits, json, transcode};
-use crate::event::Signal;
+use super::transcode::{self, Unmapped};
+use super::{Limits, Source, VERSION, json};
+use crate::event::{Encoding, Signal};
 
 /// What stands around items.
 mod envelope;
@@ -53,6 +54,12 @@ pub enum Taken {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{} at byte {}", .0.what, .0.at)]
 pub struct Unreadable(SyntaxError);
+
+impl From<Unmapped> for Unreadable {
+    fn from(fault: Unmapped) -> Self {
+        Self(fault.error())
+    }
+}
 
 impl From<SyntaxError> for Unreadable {
     fn from(error: SyntaxError) -> Self {
@@ -175,8 +182,16 @@ impl Export {
                     nodes: u32::MAX,
                     ..Limits::default()
                 };
+                let source = Source {
+                    signal: self.signal,
+                    encoding: Encoding::Json,
+                    partial: false,
+                    received_unix_nano: 0,
+                    limits,
+                    version: VERSION,
+                };
                 let mut protobuf = Vec::with_capacity(json.len() / 2);
-                transcode::message(&mut Scanner::new(&json), schema, &limits, &mut protobuf)?;
+                transcode::message(&mut Scanner::new(&json), schema, &source, &mut protobuf)?;
                 Ok(protobuf)
             }
         }

@@ -69,7 +69,7 @@ pub(super) fn key_values(
     while let Some(key) = scanner.next_key(&mut is_first)? {
         json::separate(out);
         // Of the client's own leading dollar one more was stored.
-        let key = key.raw.strip_prefix('$').unwrap_or(key.raw);
+        let key = key.written().strip_prefix('$').unwrap_or(key.written());
         out.push_str("{\"key\": \"");
         out.push_str(key);
         out.push_str("\", \"value\": ");
@@ -116,13 +116,13 @@ fn tagged<'a>(scanner: &mut Scanner<'a>) -> Result<Option<(&'a str, &'a str)>, S
     ahead.object()?;
     let mut is_first = true;
     match ahead.next_key(&mut is_first)? {
-        Some(name) if name.raw.starts_with('$') && !name.raw.starts_with("$$") => {
+        Some(name) if name.written().starts_with('$') && !name.written().starts_with("$$") => {
             let (value, _) = ahead.skip()?;
             if ahead.next_key(&mut is_first)?.is_some() {
                 return Err(ahead.error("the end of a tagged value is expected"));
             }
             *scanner = ahead;
-            Ok(Some((name.raw, value)))
+            Ok(Some((name.written(), value)))
         }
         _ => Ok(None),
     }

@@ -22,7 +22,7 @@ pub(in crate::decode) struct Contents {
 }
 
 impl<'a> Scanner<'a> {
-    /// Passes over one value of any kind and depth, and returns its text and what it holds.
+    /// Passes over one value of any kind and depth, and returns its text (empty if it is not UTF-8) and what it holds.
     pub(in crate::decode) fn skip(&mut self) -> Result<(&'a str, Contents), SyntaxError> {
         self.skip_space();
         let start = self.at;
@@ -47,7 +47,7 @@ impl<'a> Scanner<'a> {
             // Closes what ends here; stops before the next value.
             loop {
                 let Some(is_object) = levels.top() else {
-                    return Ok((&self.text[start..self.at], contents));
+                    return Ok((self.since(start).unwrap_or_default(), contents));
                 };
                 let is_closed = if is_object {
                     match self.next_key(&mut is_first)? {

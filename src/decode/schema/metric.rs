@@ -3,7 +3,7 @@
 //! **Invariant:** the envelope's table does not know the field with the points, so nothing that reads an envelope enters
 //! them.
 
-use super::{KEY_VALUE, Kind, Message, many, one};
+use super::{EnumNames, KEY_VALUE, Kind, Message, many, one};
 
 /// What a metric says of itself, once for all of its points.
 pub(in crate::decode) static METRIC: Message = Message {
@@ -41,14 +41,17 @@ const TEMPORALITY: super::Field = one(
     2,
     "aggregationTemporality",
     "aggregation_temporality",
-    Kind::Enum(TEMPORALITIES),
+    Kind::Enum(&TEMPORALITIES),
 );
 
-const TEMPORALITIES: &[&str] = &[
-    "AGGREGATION_TEMPORALITY_UNSPECIFIED",
-    "AGGREGATION_TEMPORALITY_DELTA",
-    "AGGREGATION_TEMPORALITY_CUMULATIVE",
-];
+pub(in crate::decode) static TEMPORALITIES: EnumNames = EnumNames {
+    known: &[
+        "AGGREGATION_TEMPORALITY_UNSPECIFIED",
+        "AGGREGATION_TEMPORALITY_DELTA",
+        "AGGREGATION_TEMPORALITY_CUMULATIVE",
+    ],
+    expected: "a number or a full name such as AGGREGATION_TEMPORALITY_DELTA is expected",
+};
 
 const START: super::Field = one(
     2,

@@ -21,10 +21,10 @@ pub(super) fn one_json(data: &str, members: &str) -> String {
     rows.events[0].metadata.clone().into_owned()
 }
 
-fn is_malformed(body: &str) -> bool {
+fn is_rejected(body: &str) -> bool {
     matches!(
         decode(body.as_bytes(), &json()),
-        Err(DecodeError::Malformed { .. })
+        Err(DecodeError::Invalid(_))
     )
 }
 
@@ -160,7 +160,7 @@ fn j4_j5_numbers_come_in_every_form_that_clients_send() {
         ("summary", r#""quantileValues":{}"#),
     ] {
         assert!(
-            is_malformed(&request_json(data, &format!(",{bad}"))),
+            is_rejected(&request_json(data, &format!(",{bad}"))),
             "{bad}"
         );
     }

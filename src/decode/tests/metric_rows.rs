@@ -54,7 +54,7 @@ fn g2_g3_empty_requests_envelopes_and_metrics_are_a_success() {
         r#"{"resourceMetrics":[{"scopeMetrics":[{"metrics":[]}]}]}"#,
         r#"{"resourceMetrics":[{"scopeMetrics":[{"metrics":[null,{},{"name":"m"}]}]}]}"#,
         r#"{"resourceMetrics":[{"scopeMetrics":[{"metrics":[{"name":"m","gauge":{}},{"sum":null}]}]}]}"#,
-        r#"{"resourceMetrics":[{"scopeMetrics":[{"metrics":[{"gauge":{"dataPoints":null}},{"dial":{"dataPoints":[{}]}}]}]}]}"#,
+        r#"{"resourceMetrics":[{"scopeMetrics":[{"metrics":[{"gauge":{"dataPoints":null}},{"sum":{"dataPoints":[]}}]}]}]}"#,
     ] {
         assert_eq!(
             decode(body.as_bytes(), &json()).expect(body).0,

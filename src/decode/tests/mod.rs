@@ -39,6 +39,15 @@ mod metric_rows;
 /// What JSON may look like.
 mod json_rows;
 
+/// JSON of other types than its members hold.
+mod ill_typed;
+
+/// Messages in pieces.
+mod pieces;
+
+/// Columns that do not hold what was sent.
+mod flagged;
+
 /// Generated requests: both encodings, both functions, one result.
 mod property;
 

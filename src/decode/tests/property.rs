@@ -109,6 +109,63 @@ proptest! {
     }
 
     #[test]
+    fn messages_cut_into_pieces_give_the_same_rows(
+        request in request(),
+        logs in generate_logs::request(),
+        metrics in generate_metrics::request(),
+        seed in any::<u64>(),
+    ) {
+        for (signal, body) in [
+            (Signal::Span, request.encode_to_vec()),
+            (Signal::Log, logs.encode_to_vec()),
+            (Signal::Metric, metrics.encode_to_vec()),
+        ] {
+            let whole = decode(&body, &source(signal, Encoding::Protobuf));
+            let pieces = in_pieces(&body, shape_of(signal), &mut Dice(seed));
+            let cut = decode(&pieces, &source(signal, Encoding::Protobuf));
+            match (whole, cut) {
+                (Ok((whole, rows)), Ok((cut, cut_rows))) => {
+                    prop_assert_eq!((whole.accepted, whole.rejected), (cut.accepted, cut.rejected));
+                    prop_assert_eq!(rows.events, cut_rows.events);
+                    prop_assert_eq!(rows.resources, cut_rows.resources);
+                }
+                (whole, cut) => prop_assert_eq!(whole.is_err(), cut.is_err()),
+            }
+        }
+    }
+
+    #[test]
+    fn an_ill_typed_value_costs_at_most_what_is_below_it(
+        request in request(),
+        logs in generate_logs::request(),
+        metrics in generate_metrics::request(),
+        at in any::<prop::sample::Index>(),
+        odd in prop_oneof![Just("{}"), Just("[]"), Just("true"), Just("\"x\""), Just("-1"), Just("null"), Just("[[7]]")],
+    ) {
+        for (signal, json) in [
+            (Signal::Span, to_json(&request)),
+            (Signal::Log, generate_logs::to_json(&logs)),
+            (Signal::Metric, generate_metrics::to_json(&metrics)),
+        ] {
+            let whole = decode(json.to_string().as_bytes(), &source(signal, Encoding::Json));
+            let mut changed = json;
+            let odd = serde_json::from_str(odd).expect("JSON");
+            replace_nth(&mut changed, &mut at.index(200), &odd);
+            let text = changed.to_string();
+            match decode(text.as_bytes(), &source(signal, Encoding::Json)) {
+                Ok((checked, rows)) => {
+                    prop_assert_eq!(u32::try_from(rows.events.len()), Ok(checked.accepted));
+                    if let Ok((whole, _)) = whole {
+                        prop_assert!(checked.accepted <= whole.accepted + whole.rejected + 1);
+                    }
+                }
+                Err(DecodeError::Invalid(checked)) => prop_assert!(checked.rejected > 0),
+                Err(error) => prop_assert!(!changed.is_object(), "{} {}", error, text),
+            }
+        }
+    }
+
+    #[test]
     fn a_bit_flipped_anywhere_never_panics_and_both_functions_agree(
         request in request(),
         flips in prop::collection::vec((any::<prop::sample::Index>(), 0..8u8), 1..4),
@@ -217,6 +274,110 @@ proptest! {
             let before: serde_json::Value = serde_json::from_str(&text.replace("\\u0000", "\u{fffd}")).expect("valid");
             let after: serde_json::Value = serde_json::from_str(&once).expect("valid");
             prop_assert_eq!(without_numbers(before), without_numbers(after));
+        }
+    }
+}
+
+/// Puts `odd` in the place of the n-th value, counted down by `left`; passes round to the outermost if there are fewer.
+fn replace_nth(value: &mut serde_json::Value, left: &mut usize, odd: &serde_json::Value) -> bool {
+    use serde_json::Value;
+    let is_done = match value {
+        Value::Array(values) => values.iter_mut().any(|value| replace_nth(value, left, odd)),
+        Value::Object(members) => members
+            .iter_mut()
+            .any(|(_, value)| replace_nth(value, left, odd)),
+        _ => false,
+    };
+    if is_done {
+        return true;
+    }
+    if *left == 0 {
+        *value = odd.clone();
+        return true;
+    }
+    *left -= 1;
+    false
+}
+
+/// A generator that needs no state beside a number (Steele, Lea, Flood: `SplitMix64`).
+struct Dice(u64);
+
+impl Dice {
+    fn is_even(&mut self) -> bool {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        (mixed ^ mixed >> 27).count_ones().is_multiple_of(2)
+    }
+}
+
+/// The embedded messages of a message that may be cut: their field, how often it may be there, and what they hold.
+#[derive(Clone, Copy)]
+enum Shape {
+    Leaf,
+    Request(Signal),
+    Resources(Signal),
+    Scopes(Signal),
+    Known(&'static crate::decode::schema::Message),
+}
+
+const fn shape_of(signal: Signal) -> Shape {
+    Shape::Request(signal)
+}
+
+impl Shape {
+    /// What is in a field, and whether there is one of it.
+    fn field(self, number: u32) -> (Self, bool) {
+        use crate::decode::schema::{Kind, LOG_RECORD, RESOURCE, SCOPE, SPAN};
+        match (self, number) {
+            (Self::Request(signal), 1) => (Self::Resources(signal), false),
+            (Self::Resources(_), 1) => (Self::Known(&RESOURCE), true),
+            (Self::Resources(signal), 2) => (Self::Scopes(signal), false),
+            (Self::Scopes(_), 1) => (Self::Known(&SCOPE), true),
+            (Self::Scopes(Signal::Span), 2) => (Self::Known(&SPAN), false),
+            (Self::Scopes(Signal::Log), 2) => (Self::Known(&LOG_RECORD), false),
+            (Self::Known(schema), number) => match schema.field(number) {
+                Some(field) => match field.kind {
+                    Kind::Message(inner) => (Self::Known(inner), !field.repeated),
+                    _ => (Self::Leaf, false),
+                },
+                None => (Self::Leaf, false),
+            },
+            _ => (Self::Leaf, false),
+        }
+    }
+}
+
+/// The message with about half of its embedded messages in two pieces, each piece of some of the fields in their order.
+fn in_pieces(message: &[u8], shape: Shape, dice: &mut Dice) -> Vec<u8> {
+    use crate::decode::wire::{Reader, Value, put_varint};
+    let mut out = Vec::new();
+    let mut reader = Reader::new(message);
+    loop {
+        let before = reader.rest();
+        let Some((number, value)) = reader.field().expect("protobuf") else {
+            return out;
+        };
+        let (inner, is_single) = shape.field(number);
+        let (Value::Bytes(bytes), false) = (value, matches!(inner, Shape::Leaf)) else {
+            out.extend_from_slice(&before[..before.len() - reader.rest().len()]);
+            continue;
+        };
+        let whole = in_pieces(bytes, inner, dice);
+        let mut fields = Reader::new(&whole);
+        while is_single && dice.is_even() {
+            fields.field().expect("protobuf");
+        }
+        let first = whole.len() - fields.rest().len();
+        let cut = is_single && dice.is_even();
+        let pieces = if cut {
+            vec![&whole[..first], &whole[first..]]
+        } else {
+            vec![&whole[..]]
+        };
+        for piece in pieces {
+            put_varint(&mut out, u64::from(number << 3 | 2));
+            put_varint(&mut out, piece.len() as u64);
+            out.extend_from_slice(piece);
         }
     }
 }

@@ -27,7 +27,6 @@ fn g2_g3_an_empty_request_and_empty_envelopes_are_a_success() {
     }
     let json = source(Signal::Span, Encoding::Json);
     for body in [
-        "",
         "{}",
         " {} ",
         r#"{"resourceSpans":[]}"#,

@@ -273,7 +273,7 @@ fn long_values_are_cut_in_the_column_and_whole_beside_it() {
             .contains(&format!(r#""correlation_id": "{long}""#))
     );
     assert!(rows.resources[0].resource.contains(&long));
-    assert_eq!((checked.sanitized.cut, event.flags), (0, Flags::default()));
+    assert_eq!((checked.sanitized.cut, event.flags), (4, Flags::CUT));
 }
 
 #[test]

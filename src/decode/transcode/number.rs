@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 
 use super::super::json;
+use super::super::schema::EnumNames;
 use super::{Json, Scanner, SyntaxError};
 
 /// A number's text, be it a JSON number or a string that holds one.
@@ -94,12 +95,15 @@ fn finite(number: &str) -> Option<f64> {
     value.is_finite().then_some(value)
 }
 
-pub(super) fn enumeration(scanner: &mut Scanner<'_>, names: &[&str]) -> Result<i32, SyntaxError> {
-    let unknown = scanner.error("an enum's number or name is expected");
+pub(super) fn enumeration(
+    scanner: &mut Scanner<'_>,
+    names: &EnumNames,
+) -> Result<i32, SyntaxError> {
+    let unknown = scanner.error(names.expected);
     if scanner.peek()? == Json::Text {
         let mut ahead = *scanner;
         let name = ahead.text()?.decode();
-        if let Some(index) = names.iter().position(|known| *known == name) {
+        if let Some(index) = names.known.iter().position(|known| *known == name) {
             *scanner = ahead;
             return i32::try_from(index).map_err(|_| unknown);
         }

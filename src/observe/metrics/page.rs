@@ -9,6 +9,7 @@ use axum::response::IntoResponse;
 use metrics::gauge;
 
 use crate::log;
+use crate::observe::connection_counts::ConnectionState;
 use crate::observe::readiness::Phase;
 use crate::observe::report::Report;
 use crate::observe::watch::Watch;
@@ -32,6 +33,7 @@ fn refresh(report: &Report) {
     gauge!(super::READY).set(f64::from(report.phase == Phase::Ready));
     gauge!(super::DB_UP).set(f64::from(report.pulse.database.is_some()));
     log_gauges(&report.log, report.oldest_seconds());
+    connection_gauges(report.connections);
     let [write, read] = report.pools;
     pool_gauges("write", write);
     pool_gauges("read", read);
@@ -54,6 +56,15 @@ fn log_gauges(log: &log::Status, oldest_seconds: f64) {
     gauge!(super::LOG_VOLUME_SIZE_BYTES).set(log.volume_size_bytes as f64);
     gauge!(super::LOG_RETAINED_SECONDS).set(log.retained_seconds as f64);
     gauge!(super::BACKLOG_AT_START_EVENTS).set(log.backlog_at_start_events as f64);
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "no machine has 2^53 connections"
+)]
+fn connection_gauges(state: ConnectionState) {
+    gauge!(super::RECEIVE_CONNECTIONS).set(state.open as f64);
+    gauge!(super::RECEIVE_CONNECTIONS_MAX).set(state.max as f64);
 }
 
 fn pool_gauges(pool: &'static str, state: PoolState) {

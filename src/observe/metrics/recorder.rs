@@ -124,6 +124,7 @@ fn seed() {
     for name in [
         super::LOG_APPEND_BYTES_TOTAL,
         super::LOG_DAMAGED_RECORDS_TOTAL,
+        super::RECEIVE_CONNECTIONS_DISPLACED_TOTAL,
         super::WRITE_EVENTS_TOTAL,
         super::STORED_GAPS_TOTAL,
         super::LOG_LINES_DROPPED_TOTAL,

@@ -55,14 +55,14 @@ impl Port {
 }
 
 /// A client of HTTP/2 that answers pings when it is told to.
-struct Http2 {
+pub(super) struct Http2 {
     stream: TcpStream,
     frames: Frames,
     reader: Reader,
 }
 
 impl Http2 {
-    async fn connect(relay: &Relay) -> Self {
+    pub(super) async fn connect(relay: &Relay) -> Self {
         let stream = TcpStream::connect(relay.address).await.expect("it listens");
         stream.set_nodelay(true).expect("a socket");
         Self {
@@ -79,13 +79,17 @@ impl Http2 {
         stream
     }
 
-    async fn send(&mut self) {
+    pub(super) fn frames_mut(&mut self) -> &mut Frames {
+        &mut self.frames
+    }
+
+    pub(super) async fn send(&mut self) {
         let sent = self.frames.send(&mut self.stream).await;
         sent.expect("the connection is open");
     }
 
     /// The next frame of a kind that matters here; `None` at the end of the connection, which is no reset.
-    async fn next(&mut self) -> Option<Frame> {
+    pub(super) async fn next(&mut self) -> Option<Frame> {
         loop {
             let frame = timeout(PATIENCE, self.reader.next(&mut self.stream)).await;
             let frame = frame.expect("in time").expect("no reset");
@@ -101,7 +105,7 @@ impl Http2 {
     }
 
     /// Waits for the end of that stream's answer.
-    async fn answered(&mut self, stream: u32) {
+    pub(super) async fn answered(&mut self, stream: u32) {
         while let Some(frame) = self.next().await {
             assert_ne!(frame.kind, frames::RST_STREAM, "{frame:?}");
             if frame.stream == stream && frame.flags & frames::END_STREAM != 0 {
@@ -112,7 +116,7 @@ impl Http2 {
     }
 
     /// The stream that the next GOAWAY names as the last; it has to say that nothing is wrong.
-    async fn goaway(&mut self) -> u32 {
+    pub(super) async fn goaway(&mut self) -> u32 {
         let frame = self.next().await.expect("a GOAWAY before the end");
         assert_eq!(frame.kind, frames::GOAWAY, "{frame:?}");
         assert_eq!(frame.payload[4..8], [0; 4], "no error");
@@ -121,13 +125,13 @@ impl Http2 {
     }
 
     /// The payload of the next ping.
-    async fn ping(&mut self) -> Vec<u8> {
+    pub(super) async fn ping(&mut self) -> Vec<u8> {
         let frame = self.next().await.expect("a PING before the end");
         assert_eq!((frame.kind, frame.flags), (frames::PING, 0), "{frame:?}");
         frame.payload
     }
 
-    async fn acknowledge(&mut self, ping: &[u8]) {
+    pub(super) async fn acknowledge(&mut self, ping: &[u8]) {
         self.frames.push(frames::PING, frames::ACK, 0, ping);
         self.send().await;
     }

@@ -198,6 +198,11 @@ impl Service {
         self.otlp_grpc.clone().expect("the service was ready")
     }
 
+    /// Where the OTLP/HTTP listener is.
+    pub fn otlp_http_address(&self) -> SocketAddr {
+        address(&self.otlp_http())
+    }
+
     /// Where the OTLP/gRPC listener is.
     pub fn grpc_address(&self) -> SocketAddr {
         address(&self.otlp_grpc())

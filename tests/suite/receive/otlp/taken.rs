@@ -50,6 +50,84 @@ async fn g2_g3_empty_requests_and_envelopes_are_successes() {
     served.assert_unharmed(0).await;
 }
 
+/// One attribute `{"doubleValue":{}}` cost every record of its request: an exporter drops what is answered 400.
+#[tokio::test]
+async fn j8_a_value_of_the_wrong_type_costs_its_own_item_and_is_named() {
+    let served = Served::start().await;
+    let item = r#"{"traceId":"c2b1f7a40d3e4f5896a7b8c9d0e1f2a3","spanId":"d0e1f2a3b4c5d6e7","timeUnixNano":"1700000000000000000"}"#;
+    let odd = r#"{"attributes":[{"key":"k","value":{"doubleValue":{}}}]}"#;
+    for (path, [resources, scopes, open, close], rejected) in [
+        (
+            "/v1/traces",
+            ["resourceSpans", "scopeSpans", r#""spans":["#, "]"],
+            "rejectedSpans",
+        ),
+        (
+            "/v1/logs",
+            ["resourceLogs", "scopeLogs", r#""logRecords":["#, "]"],
+            "rejectedLogRecords",
+        ),
+        (
+            "/v1/metrics",
+            [
+                "resourceMetrics",
+                "scopeMetrics",
+                r#""metrics":[{"gauge":{"dataPoints":["#,
+                "]}}]",
+            ],
+            "rejectedDataPoints",
+        ),
+    ] {
+        let request = |items: &str| {
+            format!(r#"{{"{resources}":[{{"{scopes}":[{{{open}{items}{close}}}]}}]}}"#)
+        };
+        let partly = request(&format!("{item},{odd},{item}")).into_bytes();
+        for (encoding, body) in [("identity", partly.clone()), ("gzip", gzip(&partly))] {
+            let headers = [("content-type", JSON), ("content-encoding", encoding)];
+            let answer = served.post(path, &headers, body).await;
+            assert_eq!(answer.status, 200, "{}", answer.text());
+            let partial = &answer.json()["partialSuccess"];
+            assert_eq!(partial[rejected], "1");
+            let told = partial["errorMessage"].as_str().unwrap();
+            assert!(
+                told.contains("[1].doubleValue: a number is expected"),
+                "{told}"
+            );
+        }
+        let headers = [("content-type", JSON)];
+        let answer = served.post(path, &headers, request(odd)).await;
+        assert_eq!(answer.status, 400);
+        let told = answer.text();
+        assert!(told.contains("doubleValue"), "{told}");
+    }
+    served.assert_unharmed(12).await;
+}
+
+/// 200 was the answer to JSON of another kind, and to a client that forgot its body: nothing was stored, and nothing said so.
+#[tokio::test]
+async fn j9_nothing_is_no_json_and_a_request_without_known_members_is_told_so() {
+    let served = Served::start().await;
+    for path in ["/v1/traces", "/v1/logs", "/v1/metrics"] {
+        for (encoding, body) in [
+            ("identity", Vec::new()),
+            ("gzip", gzip(b"")),
+            ("gzip", Vec::new()),
+        ] {
+            let headers = [("content-type", JSON), ("content-encoding", encoding)];
+            let answer = served.post(path, &headers, body).await;
+            assert_eq!(answer.status, 400, "{path} {encoding}");
+        }
+        let headers = [("content-type", JSON)];
+        let answer = served.post(path, &headers, r#"{"message":"hello"}"#).await;
+        assert_eq!(answer.status, 200);
+        let partial = &answer.json()["partialSuccess"];
+        let told = partial["errorMessage"].as_str().unwrap();
+        assert!(told.contains("\"message\" is not known"), "{told}");
+        assert_eq!(partial.as_object().unwrap().len(), 1, "nothing is rejected");
+    }
+    served.assert_unharmed(0).await;
+}
+
 #[tokio::test]
 async fn g7_when_every_span_is_invalid_the_request_is_400() {
     let served = Served::start().await;

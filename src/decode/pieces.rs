@@ -1,0 +1,148 @@
+//! Embedded messages that arrive in several pieces, as one each: a parser merges them (Protocol Buffers, Encoding, "Last
+//! One Wins"). Of a `oneof` the last member counts; pieces of it that another member separates are not merged.
+//!
+//! **Invariant:** the copy is written in one pass without copying a byte twice; it is at most four bytes a message longer.
+
+use super::schema::{Field, Kind, Message};
+use super::wire::{Malformed, Reader, Value};
+
+/// The length of a message that is written before its length is known: a varint of five bytes holds 35 bits.
+const LENGTH_BYTES: usize = 5;
+
+/// A copy of a message in which each embedded message is whole, without fields that its table does not know.
+///
+/// `message` has passed its survey, which bounds how deep this recurses and how many pieces there are.
+///
+/// # Errors
+/// [`Malformed`] if it is not protobuf.
+pub(super) fn merged(message: &[u8], schema: &'static Message) -> Result<Vec<u8>, Malformed> {
+    let mut out = Vec::with_capacity(message.len());
+    write(&[message], schema, &mut out)?;
+    Ok(out)
+}
+
+/// A field that holds one message, with the pieces of it.
+struct Embedded<'a> {
+    field: &'static Field,
+    schema: &'static Message,
+    pieces: Vec<&'a [u8]>,
+}
+
+/// Appends the message that its pieces, one after the other, are.
+fn write(pieces: &[&[u8]], schema: &'static Message, out: &mut Vec<u8>) -> Result<(), Malformed> {
+    let mut embedded: Vec<Embedded<'_>> = Vec::new();
+    for piece in pieces {
+        let mut reader = Reader::new(piece);
+        loop {
+            let before = reader.rest();
+            let Some((number, value)) = reader.field()? else {
+                break;
+            };
+            let Some(field) = schema.field(number) else {
+                continue;
+            };
+            let (Kind::Message(inner), Value::Bytes(bytes)) = (field.kind, value) else {
+                if schema.is_value && !matches!(field.kind, Kind::StringReference) {
+                    embedded.clear();
+                }
+                out.extend_from_slice(&before[..before.len() - reader.rest().len()]);
+                continue;
+            };
+            if field.repeated {
+                write_field(number, &[bytes], inner, out)?;
+                continue;
+            }
+            if schema.is_value {
+                embedded.retain(|known| known.field.number == number);
+            }
+            match embedded
+                .iter_mut()
+                .find(|known| known.field.number == number)
+            {
+                Some(known) => known.pieces.push(bytes),
+                None => embedded.push(Embedded {
+                    field,
+                    schema: inner,
+                    pieces: vec![bytes],
+                }),
+            }
+        }
+    }
+    // Last, so that of a value's members the message is the last one.
+    for Embedded {
+        field,
+        schema,
+        pieces,
+    } in embedded
+    {
+        write_field(field.number, &pieces, schema, out)?;
+    }
+    Ok(())
+}
+
+fn write_field(
+    number: u32,
+    pieces: &[&[u8]],
+    schema: &'static Message,
+    out: &mut Vec<u8>,
+) -> Result<(), Malformed> {
+    super::wire::put_varint(out, u64::from(number << 3 | 2));
+    let start = out.len() + LENGTH_BYTES;
+    out.resize(start, 0);
+    write(pieces, schema, out)?;
+    let mut len = out.len() - start;
+    for byte in &mut out[start - LENGTH_BYTES..start - 1] {
+        *byte = low_seven_bits(len) | 0x80;
+        len >>= 7;
+    }
+    out[start - 1] = low_seven_bits(len);
+    Ok(())
+}
+
+fn low_seven_bits(value: usize) -> u8 {
+    let [low, ..] = value.to_le_bytes();
+    low & 0x7f
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Limits;
+    use super::super::schema::ANY_VALUE;
+    use super::super::value::{Style, any_value};
+    use super::*;
+
+    fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
+        let len = u8::try_from(bytes.len()).expect("short");
+        [&[number << 3 | 2, len], bytes].concat()
+    }
+
+    fn array(texts: &[&str]) -> Vec<u8> {
+        let elements = texts
+            .iter()
+            .map(|text| field(1, &field(1, text.as_bytes())));
+        field(5, &elements.collect::<Vec<_>>().concat())
+    }
+
+    #[test]
+    fn of_a_values_members_the_last_counts_with_the_pieces_that_nothing_separates() {
+        let text = field(1, b"x");
+        for (pieces, expected) in [
+            (
+                vec![array(&["a"]), array(&["b", "c"])],
+                r#"["a", "b", "c"]"#,
+            ),
+            (vec![array(&["a"]), text.clone()], r#""x""#),
+            (vec![array(&["a"]), text.clone(), array(&["b"])], r#"["b"]"#),
+            (
+                vec![array(&["a"]), field(6, b""), array(&["b"])],
+                r#"["b"]"#,
+            ),
+            (vec![text, array(&["a"]), array(&[])], r#"["a"]"#),
+        ] {
+            let merged = merged(&pieces.concat(), &ANY_VALUE).expect("protobuf");
+            let mut out = String::new();
+            any_value(&mut out, &merged, &Style::row(&Limits::default()));
+            assert_eq!(out, expected);
+        }
+    }
+}
