@@ -2,7 +2,7 @@
 //!
 //! **Invariant:** nothing here blocks the runtime on a sync; the last clone that goes ends the threads.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -93,6 +93,12 @@ impl Log {
             return Err(AppendError::TooLarge);
         }
         core.queue.append(record).await
+    }
+
+    /// The directory of the segments.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.shared.core.settings.dir
     }
 
     /// The streams held, oldest first; the live one is the last.

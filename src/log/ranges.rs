@@ -71,7 +71,7 @@ impl Ranges {
     }
 
     /// The parts of `range` that are in the set.
-    pub(super) fn within(&self, range: &RangeInclusive<u64>) -> Vec<RangeInclusive<u64>> {
+    pub(crate) fn within(&self, range: &RangeInclusive<u64>) -> Vec<RangeInclusive<u64>> {
         let from = self.0.partition_point(|r| r.end() < range.start());
         self.0[from..]
             .iter()

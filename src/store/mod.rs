@@ -71,7 +71,8 @@ pub struct DeadLetter {
     /// [`crate::decode::VERSION`] of the record.
     pub decoder: u16,
     pub received_unix_nano: i64,
-    /// A closed set, the label of `ruvvector_dead_letters_total`: `refused`, `undecodable`, `miscounted`, `damaged`.
+    /// A closed set, the label of `ruvvector_dead_letters_total`: `refused`, `undecodable`, `miscounted`, `damaged`,
+    /// `fatal`.
     pub reason: &'static str,
     pub sqlstate: Option<String>,
     pub message: String,

@@ -159,6 +159,15 @@ impl Built {
         Added::Whole
     }
 
+    /// Adds a record as a dead letter, without decoding it.
+    pub(super) fn set_aside(&mut self, record: Record, fault: Fault) {
+        let n = record.position.n;
+        self.batch.positions = *self.batch.positions.start()..=n;
+        self.batch.dead_letters.push(whole(&record, fault));
+        self.records.push(record);
+        self.entries += 1;
+    }
+
     /// What rows and resources take.
     pub(super) fn bytes(&self) -> usize {
         self.batch.rows.as_bytes().len() + self.resource_bytes

@@ -51,7 +51,7 @@ pub(super) struct Ended {
 /// Writes what comes next.
 pub(super) async fn write(shared: Shared, next: Next) -> Ended {
     match next {
-        Next::Batch(built) => Box::pin(write_batch(shared, built)).await,
+        Next::Batch(built) | Next::Alone(built) => Box::pin(write_batch(shared, built)).await,
         Next::Large(record) => Box::pin(large::write(shared, record)).await,
     }
 }

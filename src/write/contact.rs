@@ -72,6 +72,12 @@ async fn accounts(writer: &mut Writer) -> Result<VecDeque<Cursor>, StoreError> {
         });
     }
     shared.others.forget_all_but(&held);
+    let stored: Vec<_> = cursors
+        .iter()
+        .map(|one| (one.stream, &one.account))
+        .collect();
+    shared.attempts.keep_unstored(&stored);
+    shared.show_attempts();
     shared.others.tell(&shared.progress);
     for id in shared.progress.streams() {
         if held.iter().all(|stream| stream.id != id) {

@@ -23,6 +23,9 @@ use crate::store::{GOODBYE, Store};
 /// Entries of the log to one batch.
 mod batch;
 
+/// Records that the process may have died of.
+mod attempts;
+
 /// A record's bytes to events.
 mod decoding;
 
@@ -68,9 +71,11 @@ mod maintenance;
 /// A log that is to be empty.
 mod emptying;
 
+use attempts::{Attempts, Closing};
 use commit::Failure;
 pub use emptying::{Unfinished, empty};
 use others::Others;
+use progress::Concern;
 pub use progress::{Progress, Written};
 use source::{Cap, Next, Source};
 use writer::Writer;
@@ -131,6 +136,7 @@ struct Shared {
     turns: Arc<Semaphore>,
     until: Until,
     others: Others,
+    attempts: Attempts,
     /// Smaller batches, while one keeps failing.
     cap: Arc<Mutex<Option<Cap>>>,
 }
@@ -145,6 +151,7 @@ impl Shared {
         until: Until,
     ) -> Self {
         Self {
+            attempts: Attempts::open(log.dir()),
             turns: Arc::new(Semaphore::new(store.batches_at_once())),
             log,
             store,
@@ -184,6 +191,14 @@ impl Shared {
     async fn turn(&self) -> SemaphorePermit<'_> {
         let turn = self.turns.acquire().await;
         turn.expect("the semaphore is never closed")
+    }
+
+    /// Makes `/health` name what is written alone.
+    fn show_attempts(&self) {
+        match self.attempts.problem() {
+            Some(text) => self.progress.problem(Concern::Attempts, text),
+            None => self.progress.solved(Concern::Attempts),
+        }
     }
 
     fn is_to_look_again(&self) -> bool {
@@ -250,11 +265,14 @@ pub async fn run(
 /// # Errors
 /// As [`contact::contact`]; and where the log is only to be emptied, when what is left of it is another collector's.
 async fn drain(shared: &Shared) -> Result<(), Unfinished> {
+    let _closing = Closing(shared.attempts.clone());
     let mut writer = Writer::new(shared.clone());
     loop {
         let contacted = contact::contact(&mut writer).await;
         let mut source = contacted.map_err(Unfinished::Schema)?;
-        match batches(&mut writer, &mut source).await {
+        let ended = batches(&mut writer, &mut source).await;
+        shared.attempts.rest();
+        match ended {
             Ok(()) if shared.is_over() => return Ok(()),
             Ok(()) if shared.until == Until::Empty && source.is_exhausted() => {
                 if let Some(text) = shared.others.left_to_another() {
@@ -291,7 +309,7 @@ async fn batches(writer: &mut Writer, source: &mut Source) -> Result<(), Failure
             }
         };
         let Some(next) = built else { break };
-        let is_alone = matches!(next, Next::Large(_));
+        let is_alone = !matches!(next, Next::Batch(_));
         let at_once = if is_alone {
             1
         } else {
@@ -307,7 +325,7 @@ async fn batches(writer: &mut Writer, source: &mut Source) -> Result<(), Failure
             begun.push(commit::write(shared.clone(), next));
         }
         if is_alone {
-            // Nothing more is read meanwhile: it may be another of its size.
+            // Nothing more is read meanwhile: it may be another of its size, or the process may die.
             while let Some(ended) = begun.next().await {
                 outcome = outcome.and(writer.ended(ended));
             }

@@ -83,6 +83,8 @@ pub(super) enum Concern {
     /// What this directory lacks, as it is a copy.
     Copy,
     Maintenance,
+    /// Records that the process may have died of.
+    Attempts,
 }
 
 struct Problem {
@@ -233,7 +235,9 @@ impl Progress {
         let since = match concern {
             // One outage is met by either, in turns.
             Concern::Contact | Concern::Write => *state.outage.get_or_insert(began),
-            Concern::Log | Concern::Copy | Concern::Maintenance => known.unwrap_or(began),
+            Concern::Log | Concern::Copy | Concern::Maintenance | Concern::Attempts => {
+                known.unwrap_or(began)
+            }
         };
         state.problems.insert(concern, Problem { since, text });
     }

@@ -8,7 +8,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::attempts::{Care, FATAL};
 use super::batch::{Added, Built, Size, positions};
+use super::letters::Fault;
 use super::progress::Concern;
 use super::{Shared, Until};
 use crate::log::{Entry, Position, Ranges, Record, StreamId};
@@ -23,6 +25,8 @@ const CLOSED_LOG_PAUSE: Duration = Duration::from_millis(50);
 /// What is to be written next.
 pub(super) enum Next {
     Batch(Built),
+    /// One record with nothing beside it, as the process may have died of it.
+    Alone(Built),
     /// A record whose rows are too large for a batch.
     Large(Record),
 }
@@ -95,10 +99,35 @@ impl Source {
                 continue;
             }
             let stream = self.streams.front().map(|cursor| cursor.stream)?;
-            if built.is_none()
-                && let Some(record) = self.take_large()
-            {
-                return Some(Next::Large(record));
+            if built.is_none() {
+                let care = self
+                    .pending
+                    .front()
+                    .map_or(Care::Usual, |one| self.care(one));
+                if care != Care::Usual {
+                    // Batches that were begun before it end first.
+                    idle.cancelled().await;
+                }
+                if care == Care::Fatal {
+                    return self.take_fatal(stream).map(Next::Alone);
+                }
+                if let Some(record) = self.take_large() {
+                    let positions = record.position.n..=record.position.n;
+                    self.shared.attempts.begin(stream, &positions, Care::Alone);
+                    return Some(Next::Large(record));
+                }
+                if care == Care::Alone {
+                    let first: VecDeque<Entry> = self.pending.pop_front().into_iter().collect();
+                    let begun = Built::new(
+                        stream,
+                        first.front().map_or(0, |one| *positions(one).start()),
+                    );
+                    let alone = self.decode(begun, first, care).await;
+                    if alone.entries > 0 {
+                        return Some(Next::Alone(alone));
+                    }
+                    continue;
+                }
             }
             let other = built
                 .as_ref()
@@ -114,7 +143,7 @@ impl Source {
                 (Some(first), begun) => {
                     let begun =
                         begun.unwrap_or_else(|| Built::new(stream, *positions(first).start()));
-                    let more = self.decode(begun, taken).await;
+                    let more = self.decode(begun, taken, Care::Usual).await;
                     if more.entries > 0 && waited {
                         return Some(Next::Batch(more));
                     }
@@ -129,7 +158,10 @@ impl Source {
         let mut taken = VecDeque::new();
         while let Some(entry) = self.pending.front() {
             let most = self.most_entries(*positions(entry).start());
-            if self.is_large(entry) || !size.takes(entry, &self.shared.options, most) {
+            if self.care(entry) != Care::Usual
+                || self.is_large(entry)
+                || !size.takes(entry, &self.shared.options, most)
+            {
                 break;
             }
             size.add(entry);
@@ -151,6 +183,36 @@ impl Source {
         }
     }
 
+    /// The care that earlier deaths of the process demand.
+    fn care(&self, entry: &Entry) -> Care {
+        match entry {
+            Entry::Record(record) => {
+                let position = record.position;
+                self.shared.attempts.care(position.stream, position.n)
+            }
+            Entry::Hole { .. } | Entry::Missing { .. } | Entry::Damaged { .. } => Care::Usual,
+        }
+    }
+
+    /// The first pending record as a dead letter.
+    fn take_fatal(&mut self, stream: StreamId) -> Option<Built> {
+        let Some(Entry::Record(record)) = self.pending.pop_front() else {
+            return None;
+        };
+        let mut built = Built::new(stream, record.position.n);
+        let message = format!(
+            "the process died {FATAL} times in a row while this record was being written, at last with nothing beside it"
+        );
+        tracing::error!(%stream, position = record.position.n, "{message}");
+        let fault = Fault {
+            reason: "fatal",
+            sqlstate: None,
+            message,
+        };
+        built.set_aside(record, fault);
+        Some(built)
+    }
+
     /// Whether it is written alone. A body that is longer than a batch most likely makes rows that are, too.
     fn is_large(&self, entry: &Entry) -> bool {
         match entry {
@@ -163,7 +225,16 @@ impl Source {
     }
 
     /// Decodes these entries into the batch, as far as they fit; the others are pending again.
-    async fn decode(&mut self, mut built: Built, mut entries: VecDeque<Entry>) -> Built {
+    async fn decode(
+        &mut self,
+        mut built: Built,
+        mut entries: VecDeque<Entry>,
+        care: Care,
+    ) -> Built {
+        if let (Some(first), Some(last)) = (entries.front(), entries.back()) {
+            let range = *positions(first).start()..=*positions(last).end();
+            self.shared.attempts.begin(built.batch.stream, &range, care);
+        }
         let most_bytes = self.shared.options.batch_bytes;
         let (built, rest, too_large) = blocking(move || {
             let mut too_large = None;

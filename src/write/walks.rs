@@ -233,13 +233,125 @@ impl Walk for RowWalk {
 
 #[cfg(test)]
 mod tests {
-    use super::{Refused, index_of};
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+
+    use super::{Refused, ResourceWalk, RowWalk, index_of};
+    use crate::decode::inflate::ContentEncoding;
+    use crate::decode::{self, Limits, Sink, Source, VERSION};
+    use crate::event::{Encoding, Signal};
+    use crate::log::{Position, Record, StreamId};
+    use crate::store::Pieces;
 
     fn refused(index: u32) -> Refused {
         Refused {
             index,
             sqlstate: String::new(),
             message: String::new(),
+        }
+    }
+
+    fn record(signal: Signal, encoding: Encoding) -> Record {
+        Record {
+            position: Position {
+                stream: StreamId([1; 16]),
+                n: 1,
+            },
+            source: Source {
+                signal,
+                encoding,
+                partial: false,
+                received_unix_nano: 0,
+                limits: Limits::default(),
+                version: VERSION,
+            },
+            content_encoding: ContentEncoding::Identity,
+            decoded_bytes: 0,
+            accepted: 3,
+            rejected: 0,
+            digest: [0; 16],
+            payload: Bytes::new(),
+        }
+    }
+
+    fn field(number: u8, content: &[u8]) -> Vec<u8> {
+        let length = u8::try_from(content.len()).unwrap();
+        assert!(length < 0x80);
+        [&[number << 3 | 2, length], content].concat()
+    }
+
+    // A walk over hundreds of MiB of rows went on to its end after its transaction had failed.
+    #[test]
+    fn a_walk_that_nobody_receives_ends_after_one_event() {
+        let json = |outer: &str, scopes: &str, items: &str, item: &str| {
+            let items = format!(r#"{{"{items}":[{item},{item},{item}]}}"#);
+            format!(r#"{{"{outer}":[{{"{scopes}":[{items}]}}]}}"#).into_bytes()
+        };
+        let event = r#"{"correlationId":"c","integration":"i","eventType":"e"}"#;
+        let span = r#"{"traceId":"0102030405060708090a0b0c0d0e0f10","spanId":"0102030405060708"}"#;
+        let point = r#"{"timeUnixNano":"1","asInt":"1"}"#;
+        let metric =
+            format!(r#"{{"name":"m","gauge":{{"dataPoints":[{point},{point},{point}]}}}}"#);
+        let ids = [field(1, &[1; 16]), field(2, &[2; 8])].concat();
+        let wire_point = [&[0x19][..], &1_u64.to_le_bytes()].concat();
+        let points = field(1, &wire_point).repeat(3);
+        let wire = |items: &[u8]| field(1, &field(2, items));
+        for (signal, encoding, body) in [
+            (
+                Signal::Event,
+                Encoding::Json,
+                format!("[{event},{event},{event}]").into_bytes(),
+            ),
+            (
+                Signal::Event,
+                Encoding::NdJson,
+                format!("{event}\n{event}\n{event}").into_bytes(),
+            ),
+            (
+                Signal::Span,
+                Encoding::Json,
+                json("resourceSpans", "scopeSpans", "spans", span),
+            ),
+            (
+                Signal::Log,
+                Encoding::Json,
+                json("resourceLogs", "scopeLogs", "logRecords", "{}"),
+            ),
+            (
+                Signal::Metric,
+                Encoding::Json,
+                json("resourceMetrics", "scopeMetrics", "metrics", &metric),
+            ),
+            (
+                Signal::Span,
+                Encoding::Protobuf,
+                wire(&field(2, &ids).repeat(3)),
+            ),
+            (
+                Signal::Log,
+                Encoding::Protobuf,
+                wire(&field(2, &[]).repeat(3)),
+            ),
+            (
+                Signal::Metric,
+                Encoding::Protobuf,
+                wire(&field(2, &field(5, &points))),
+            ),
+        ] {
+            let record = Arc::new(record(signal, encoding));
+            let (sender, pieces) = Pieces::new();
+            let mut rows = RowWalk::new(Arc::clone(&record), sender, 1 << 20, Vec::new());
+            let (mut resources, chunks) = ResourceWalk::new();
+            drop((pieces, chunks));
+            let walk = |sink: &mut dyn Sink| {
+                let ended = decode::events(&body, &record.source, record.position, sink);
+                assert!(ended.is_err(), "{signal:?} {encoding:?}");
+            };
+            walk(&mut rows);
+            walk(&mut resources);
+            let events = (rows.events, resources.events);
+            assert_eq!(events, (1, 1), "{signal:?} {encoding:?}");
         }
     }
 

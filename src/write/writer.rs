@@ -52,7 +52,8 @@ impl Writer {
 
     /// How many batches may be under way: one alone while something fails, so that it is known which.
     pub(super) fn batches_at_once(&self) -> usize {
-        if self.failing.is_some() || self.shared.cap().is_some() {
+        let attempts = &self.shared.attempts;
+        if self.failing.is_some() || self.shared.cap().is_some() || attempts.is_careful() {
             1
         } else {
             self.shared.store.batches_at_once()
@@ -67,11 +68,16 @@ impl Writer {
         let Ended { tally, began, took } = ended;
         match took {
             Ok(took) => {
+                let attempts = &self.shared.attempts;
+                attempts.passed(tally.stream, &tally.positions);
+                self.shared.show_attempts();
                 self.committed(&tally);
                 histogram!(names::WRITE_BATCH_SECONDS).record(took.as_secs_f64());
                 Ok(())
             }
             Err(failure) => {
+                let attempts = &self.shared.attempts;
+                attempts.failed(tally.stream, &tally.positions);
                 self.failed(&tally, &failure);
                 if matches!(failure, Failure::Store(_)) {
                     self.in_doubt.retain(|known| {

@@ -41,7 +41,7 @@ const FAILURE_CLASSES: &[&str] = &[
     "other",
 ];
 /// As [`crate::store::DeadLetter`] names them.
-const DEAD_LETTER_REASONS: &[&str] = &["refused", "undecodable", "miscounted", "damaged"];
+const DEAD_LETTER_REASONS: &[&str] = &["refused", "undecodable", "miscounted", "damaged", "fatal"];
 
 /// As [`crate::store::Step`] names them.
 const MAINTENANCE_STEPS: &[&str] = &[

@@ -37,6 +37,12 @@ async fn kill_9_under_load_and_during_recovery_loses_and_doubles_nothing() {
     service.metrics().await.assert_balance();
     assert!(ledger.totals().acked > kills, "{:?}", ledger.totals());
     ledger.assert_stored_in_postgres(&database.url).await;
+    // A kill from outside is never put down to a record.
+    let set_aside: i64 = sqlx::query_scalar("SELECT count(*) FROM telemetry_dead_letters")
+        .fetch_one(&mut database.connect().await)
+        .await
+        .expect("counted");
+    assert_eq!(set_aside, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

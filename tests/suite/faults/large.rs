@@ -195,19 +195,7 @@ async fn kill_9_in_the_middle_of_a_large_record_loses_and_doubles_nothing() {
     let database = Database::new().await;
     let dir = directory();
     let launch = Launch::postgres(dir.path(), &database.url);
-    let mut service = launch.start().await;
-    service
-        .until("the schema is there", async |service| {
-            service.health().await["status"] == "ok"
-        })
-        .await;
-    service.kill();
-    let mut sql = database.connect().await;
-    sqlx::raw_sql(WAITING)
-        .execute(&mut sql)
-        .await
-        .expect("made");
-
+    let mut sql = waiting_table(&launch, &database).await;
     let text = "x".repeat(10_000);
     let event = |n: u32| {
         let integration = if n == 700 { "wait" } else { "i" };
@@ -222,12 +210,7 @@ async fn kill_9_in_the_middle_of_a_large_record_loses_and_doubles_nothing() {
     for _ in 0..3 {
         number(&mut sql, "SELECT 1::bigint FROM pg_advisory_lock(7)").await;
         let mut service = launch.start().await;
-        let waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted";
-        let deadline = std::time::Instant::now() + Duration::from_secs(60);
-        while number(&mut sql, waiting).await == 0 {
-            assert!(std::time::Instant::now() < deadline, "{}", service.lines());
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        until_waiting(&service, &mut sql).await;
         service.kill();
         number(&mut sql, "SELECT 1::bigint FROM pg_advisory_unlock(7)").await;
         let stored = number(&mut sql, "SELECT count(*) FROM telemetry_events").await;
@@ -237,6 +220,98 @@ async fn kill_9_in_the_middle_of_a_large_record_loses_and_doubles_nothing() {
     until_counted(&service, 1000.0).await;
     let stored = "SELECT count(DISTINCT correlation_id) * 10000 + count(*) FROM telemetry_events";
     assert_eq!(number(&mut sql, stored).await, 10_001_000);
+}
+
+// A record that ended the process each time it was written ended it for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_six_deaths_in_a_row_name_is_a_dead_letter_and_its_neighbours_are_stored() {
+    let database = Database::new().await;
+    let dir = directory();
+    let launch = Launch::postgres(dir.path(), &database.url);
+    let mut sql = waiting_table(&launch, &database).await;
+    let events = ["i", "wait", "i"].map(|integration| {
+        let event =
+            format!(r#"{{"correlationId":"c","integration":"{integration}","eventType":"e"}}"#);
+        record(Signal::Event, Encoding::Json, 1, event.into_bytes())
+    });
+    left_behind(&launch, events.into()).await;
+    number(&mut sql, "SELECT 1::bigint FROM pg_advisory_lock(7)").await;
+    for death in 1..=6 {
+        let mut service = launch.start().await;
+        until_waiting(&service, &mut sql).await;
+        let health = service.health().await.to_string();
+        assert_eq!(
+            health.contains("is written alone"),
+            death > 3,
+            "{death}: {health}"
+        );
+        assert!(
+            death <= 3
+                || health.contains("record 2 of stream")
+                || health.contains("records 2 to 3"),
+            "{health}"
+        );
+        service.kill();
+        // The server may not have heard of it yet.
+        until_none_waits(&mut sql).await;
+    }
+    let stored = "SELECT count(*) FROM telemetry_events";
+    assert_eq!(number(&mut sql, stored).await, 1);
+    let service = launch.start().await;
+    until_counted(&service, 2.0).await;
+    assert_eq!(number(&mut sql, stored).await, 2);
+    let fatal = "SELECT count(*) FROM telemetry_dead_letters WHERE reason = 'fatal' AND position = 2 AND item IS NULL";
+    assert_eq!(number(&mut sql, fatal).await, 1);
+    let page = service.metrics().await;
+    page.assert_balance();
+    assert_eq!(
+        page.sum_where("ruvvector_dead_letters_total", "reason=\"fatal\"")
+            .to_string(),
+        "1"
+    );
+    assert!(
+        !service
+            .health()
+            .await
+            .to_string()
+            .contains("is written alone")
+    );
+    assert!(!launch.data_dir().join("log/attempts").exists());
+}
+
+/// A table that lets a COPY stand still, and a connection to it.
+async fn waiting_table(launch: &Launch, database: &Database) -> sqlx::PgConnection {
+    let mut service = launch.start().await;
+    service
+        .until("the schema is there", async |service| {
+            service.health().await["status"] == "ok"
+        })
+        .await;
+    service.kill();
+    let mut sql = database.connect().await;
+    sqlx::raw_sql(WAITING)
+        .execute(&mut sql)
+        .await
+        .expect("made");
+    sql
+}
+
+const WAITERS: &str = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted";
+
+async fn until_waiting(service: &Service, sql: &mut sqlx::PgConnection) {
+    let deadline = std::time::Instant::now() + Duration::from_secs(60);
+    while number(sql, WAITERS).await == 0 {
+        assert!(std::time::Instant::now() < deadline, "{}", service.lines());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// A server that waits for a lock does not notice that its client is gone.
+async fn until_none_waits(sql: &mut sqlx::PgConnection) {
+    let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted";
+    while number(sql, end).await > 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 /// Waits until so many events are rows or dead letters.

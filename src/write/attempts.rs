@@ -1,0 +1,427 @@
+//! A note of the records that were being written when the process died.
+//!
+//! A record that ends the process each time it is written would end it for ever. So the note names what is being decoded
+//! and written first after a start, and whatever is written alone; it is removed once that has ended, however it ended, and
+//! by every end of the process that is not a death. A record that was named in three deaths in a row is written alone; one
+//! that was named in three more is not decoded again, but becomes a dead letter.
+//!
+//! The note is advice: it is never synced, as it is to survive the process and not the machine, and one that cannot be read
+//! or written is ignored.
+//!
+//! **Invariant:** a death counts only for records that were being written at that moment, and only in a row.
+
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::log::{Ranges, StreamId};
+
+/// The file's name in the data directory.
+const FILE: &str = "attempts";
+
+/// Deaths in a row after which a record is written alone, and after which it is a dead letter.
+const ALONE: u32 = 3;
+pub(super) const FATAL: u32 = 6;
+
+/// Lines that are read and written at most.
+const LINES: usize = 1000;
+
+/// Positions of a stream, and the deaths in a row that named them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Suspects {
+    stream: StreamId,
+    positions: RangeInclusive<u64>,
+    deaths: u32,
+}
+
+/// The care that a record needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Care {
+    /// It may be part of a batch.
+    Usual,
+    /// It is written with nothing beside it.
+    Alone,
+    /// It is not decoded again.
+    Fatal,
+}
+
+/// The note of this life of the process. Cheap to clone.
+#[derive(Clone, Default)]
+pub(super) struct Attempts {
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    /// `None` = nothing is noted.
+    path: Option<PathBuf>,
+    /// What earlier deaths named, and nothing has ended since.
+    suspects: Vec<Suspects>,
+    /// What is being written now, with the deaths before.
+    current: Vec<Suspects>,
+    /// Something has ended in this life: only what is written alone is still noted.
+    has_ended: bool,
+    is_written: bool,
+}
+
+impl Attempts {
+    /// Reads the note that the last life left, and removes it.
+    pub(super) fn open(dir: &Path) -> Self {
+        let path = dir.join(FILE);
+        let suspects =
+            std::fs::read_to_string(&path).map_or_else(|_| Vec::new(), |text| parse(&text));
+        let suspects = suspects.into_iter().map(|one| Suspects {
+            deaths: one.deaths.saturating_add(1),
+            ..one
+        });
+        let state = State {
+            suspects: suspects.collect(),
+            is_written: true,
+            path: Some(path),
+            ..State::default()
+        };
+        let attempts = Self {
+            state: Arc::new(Mutex::new(state)),
+        };
+        attempts.state().write();
+        attempts
+    }
+
+    /// The care that the record at this position needs.
+    pub(super) fn care(&self, stream: StreamId, n: u64) -> Care {
+        match self.state().deaths(stream, n) {
+            FATAL.. => Care::Fatal,
+            ALONE.. => Care::Alone,
+            _ => Care::Usual,
+        }
+    }
+
+    /// These positions are about to be decoded and written. `care` is what they need; what needs none is noted only until
+    /// something has ended in this life of the process.
+    pub(super) fn begin(&self, stream: StreamId, positions: &RangeInclusive<u64>, care: Care) {
+        let mut state = self.state();
+        if state.has_ended && care == Care::Usual {
+            return;
+        }
+        let named = state.named(stream, positions);
+        state.current.extend(named);
+        state.write();
+    }
+
+    /// These positions are stored, and the process lives.
+    pub(super) fn passed(&self, stream: StreamId, positions: &RangeInclusive<u64>) {
+        let mut state = self.state();
+        state.suspects = less(std::mem::take(&mut state.suspects), stream, positions);
+        state.ended(stream, positions);
+    }
+
+    /// These positions are not stored, and the process lives: what was suspect stays so.
+    pub(super) fn failed(&self, stream: StreamId, positions: &RangeInclusive<u64>) {
+        self.state().ended(stream, positions);
+    }
+
+    /// Nothing is being written.
+    pub(super) fn rest(&self) {
+        let mut state = self.state();
+        state.current.clear();
+        state.write();
+    }
+
+    /// Forgets what is stored, and streams that are no longer held.
+    pub(super) fn keep_unstored(&self, held: &[(StreamId, &Ranges)]) {
+        let mut state = self.state();
+        if state.suspects.is_empty() {
+            return;
+        }
+        let suspects = std::mem::take(&mut state.suspects);
+        for one in suspects {
+            let Some((_, stored)) = held.iter().find(|(stream, _)| *stream == one.stream) else {
+                continue;
+            };
+            let left = stored.missing(&one.positions);
+            state
+                .suspects
+                .extend(left.into_iter().map(|positions| Suspects {
+                    positions,
+                    ..one.clone()
+                }));
+        }
+    }
+
+    /// Whether something is still to be written alone.
+    pub(super) fn is_careful(&self) -> bool {
+        let state = self.state();
+        state.suspects.iter().any(|one| one.deaths >= ALONE)
+    }
+
+    /// A sentence for `/health` on what is written alone.
+    pub(super) fn problem(&self) -> Option<String> {
+        let state = self.state();
+        let one = state.suspects.iter().find(|one| one.deaths >= ALONE)?;
+        let (first, last) = (one.positions.start(), one.positions.end());
+        let what = if first == last {
+            format!("record {first} of stream {} was", one.stream)
+        } else {
+            format!("records {first} to {last} of stream {} were", one.stream)
+        };
+        Some(format!(
+            "{what} being written when the process died, {} times in a row, and is written alone; after {FATAL} deaths it \
+             becomes a dead letter: look for the reason in the kernel's log (out of memory) and raise the memory limit",
+            one.deaths
+        ))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Removes the note as the writer ends, unless a panic ends it.
+pub(super) struct Closing(pub(super) Attempts);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.0.rest();
+        }
+    }
+}
+
+impl State {
+    fn deaths(&self, stream: StreamId, n: u64) -> u32 {
+        let of = |one: &&Suspects| one.stream == stream && one.positions.contains(&n);
+        self.suspects.iter().find(of).map_or(0, |one| one.deaths)
+    }
+
+    /// These positions, with the deaths that each has behind it.
+    fn named(&self, stream: StreamId, positions: &RangeInclusive<u64>) -> Vec<Suspects> {
+        let mut unknown = Ranges::new([positions.clone()]);
+        let mut named = Vec::new();
+        for one in self.suspects.iter().filter(|one| one.stream == stream) {
+            for positions in unknown.within(&one.positions) {
+                named.push(Suspects {
+                    positions,
+                    ..one.clone()
+                });
+            }
+            unknown = without(&unknown, &one.positions);
+        }
+        named.extend(unknown.ranges().iter().map(|positions| Suspects {
+            stream,
+            positions: positions.clone(),
+            deaths: 0,
+        }));
+        named
+    }
+
+    fn ended(&mut self, stream: StreamId, positions: &RangeInclusive<u64>) {
+        self.has_ended = true;
+        self.current = less(std::mem::take(&mut self.current), stream, positions);
+        self.write();
+    }
+
+    /// Makes the file say what is being written now.
+    fn write(&mut self) {
+        let Some(path) = &self.path else { return };
+        let done = if self.current.is_empty() {
+            if !self.is_written {
+                return;
+            }
+            std::fs::remove_file(path)
+        } else {
+            let new = path.with_extension("new");
+            std::fs::write(&new, print(&self.current)).and_then(|()| std::fs::rename(&new, path))
+        };
+        self.is_written = !self.current.is_empty();
+        if let Err(error) = done
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            tracing::debug!(path = %path.display(), %error, "the note of attempts was not written");
+        }
+    }
+}
+
+/// The list without these positions.
+fn less(list: Vec<Suspects>, stream: StreamId, gone: &RangeInclusive<u64>) -> Vec<Suspects> {
+    let mut left = Vec::new();
+    for one in list {
+        if one.stream != stream {
+            left.push(one);
+            continue;
+        }
+        let kept = without(&Ranges::new([one.positions.clone()]), gone);
+        left.extend(kept.ranges().iter().map(|positions| Suspects {
+            positions: positions.clone(),
+            ..one.clone()
+        }));
+    }
+    left
+}
+
+/// What of the set is not in the range.
+fn without(set: &Ranges, range: &RangeInclusive<u64>) -> Ranges {
+    let gone = Ranges::new([range.clone()]);
+    Ranges::new(set.ranges().iter().flat_map(|one| gone.missing(one)))
+}
+
+/// A line each: stream, first and last position, deaths.
+fn print(named: &[Suspects]) -> String {
+    let lines = named.iter().take(LINES).map(|one| {
+        let (first, last) = (one.positions.start(), one.positions.end());
+        format!("{} {first} {last} {}\n", one.stream, one.deaths)
+    });
+    lines.collect()
+}
+
+fn parse(text: &str) -> Vec<Suspects> {
+    text.lines().take(LINES).filter_map(line).collect()
+}
+
+/// `None` for a line that is no such line.
+fn line(line: &str) -> Option<Suspects> {
+    let mut words = line.split(' ');
+    let stream = u128::from_str_radix(words.next()?, 16).ok()?;
+    let (first, last) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+    let deaths = words.next()?.parse().ok()?;
+    (words.next().is_none() && first <= last).then_some(Suspects {
+        stream: StreamId(stream.to_be_bytes()),
+        positions: first..=last,
+        deaths,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STREAM: StreamId = StreamId([7; 16]);
+    const OTHER: StreamId = StreamId([8; 16]);
+
+    /// A life that dies while these positions are being written.
+    fn die(dir: &Path, positions: RangeInclusive<u64>) {
+        let attempts = Attempts::open(dir);
+        let care = attempts.care(STREAM, *positions.start());
+        attempts.begin(STREAM, &positions, care);
+    }
+
+    fn care(dir: &Path, n: u64) -> Care {
+        let text = std::fs::read_to_string(dir.join(FILE)).unwrap_or_default();
+        let care = Attempts::open(dir).care(STREAM, n);
+        std::fs::write(dir.join(FILE), text).unwrap();
+        care
+    }
+
+    #[test]
+    fn a_record_is_alone_after_three_deaths_in_a_row_and_fatal_after_three_more() {
+        let dir = tempfile::tempdir().unwrap();
+        for positions in [1..=9, 4..=12, 2..=6] {
+            assert_eq!(care(dir.path(), 5), Care::Usual);
+            die(dir.path(), positions);
+        }
+        for (n, expected) in [
+            (3, Care::Usual),
+            (4, Care::Alone),
+            (6, Care::Alone),
+            (7, Care::Usual),
+        ] {
+            assert_eq!(care(dir.path(), n), expected, "{n}");
+        }
+        for _ in 0..3 {
+            assert_eq!(care(dir.path(), 5), Care::Alone);
+            die(dir.path(), 5..=5);
+        }
+        assert_eq!(care(dir.path(), 5), Care::Fatal);
+        // It was not named when the others were.
+        assert_eq!(care(dir.path(), 4), Care::Usual);
+    }
+
+    #[test]
+    fn a_death_while_nothing_is_written_breaks_the_row() {
+        let dir = tempfile::tempdir().unwrap();
+        for _ in 0..5 {
+            die(dir.path(), 1..=1);
+        }
+        drop(Attempts::open(dir.path()));
+        assert_eq!(care(dir.path(), 1), Care::Usual);
+    }
+
+    #[test]
+    fn what_has_ended_is_not_named_and_neither_is_what_follows_it() {
+        let dir = tempfile::tempdir().unwrap();
+        for _ in 0..3 {
+            die(dir.path(), 1..=4);
+        }
+        let attempts = Attempts::open(dir.path());
+        assert!(attempts.is_careful() && attempts.problem().unwrap().contains("records 1 to 4"));
+        attempts.begin(STREAM, &(1..=1), Care::Alone);
+        attempts.passed(STREAM, &(1..=1));
+        assert_eq!(attempts.care(STREAM, 1), Care::Usual);
+        assert!(!dir.path().join(FILE).exists());
+        attempts.begin(STREAM, &(9..=20), Care::Usual);
+        assert!(!dir.path().join(FILE).exists());
+        attempts.failed(STREAM, &(3..=3));
+        assert_eq!(attempts.care(STREAM, 3), Care::Alone);
+        attempts.begin(STREAM, &(2..=2), Care::Alone);
+        assert!(dir.path().join(FILE).exists());
+        assert_eq!(care(dir.path(), 2), Care::Alone);
+        assert_eq!(care(dir.path(), 3), Care::Usual);
+    }
+
+    #[test]
+    fn an_end_that_is_no_death_leaves_no_note_and_a_panic_does() {
+        let dir = tempfile::tempdir().unwrap();
+        for _ in 0..9 {
+            let attempts = Attempts::open(dir.path());
+            let _closing = Closing(attempts.clone());
+            attempts.begin(STREAM, &(1..=1), Care::Usual);
+        }
+        assert_eq!(care(dir.path(), 1), Care::Usual);
+        for _ in 0..3 {
+            let died = std::panic::catch_unwind(|| {
+                let attempts = Attempts::open(dir.path());
+                let _closing = Closing(attempts.clone());
+                attempts.begin(STREAM, &(1..=1), Care::Usual);
+                panic!("a fault of the writer");
+            });
+            assert!(died.is_err());
+        }
+        assert_eq!(care(dir.path(), 1), Care::Alone);
+    }
+
+    #[test]
+    fn what_is_stored_meanwhile_and_what_is_held_no_longer_is_no_suspect() {
+        let dir = tempfile::tempdir().unwrap();
+        for _ in 0..3 {
+            die(dir.path(), 1..=4);
+        }
+        let attempts = Attempts::open(dir.path());
+        attempts.keep_unstored(&[(OTHER, &Ranges::default()), (STREAM, &Ranges::new([1..=2]))]);
+        assert_eq!(attempts.care(STREAM, 2), Care::Usual);
+        assert_eq!(attempts.care(STREAM, 3), Care::Alone);
+        attempts.keep_unstored(&[(OTHER, &Ranges::default())]);
+        assert!(!attempts.is_careful() && attempts.problem().is_none());
+    }
+
+    #[test]
+    fn a_note_that_cannot_be_read_is_ignored() {
+        let dir = tempfile::tempdir().unwrap();
+        for text in [
+            "",
+            "\0\0\0\0",
+            "7 1",
+            "x 1 2 3\n",
+            "7 5 2 9\n",
+            "7 1 2 3 4\n",
+            "7 1 2 99999999999\n",
+        ] {
+            std::fs::write(dir.path().join(FILE), text).unwrap();
+            let attempts = Attempts::open(dir.path());
+            assert!(attempts.state().suspects.is_empty(), "{text:?}");
+        }
+        std::fs::write(dir.path().join(FILE), [0xff, 0xfe, b'\n']).unwrap();
+        assert!(Attempts::open(dir.path()).state().suspects.is_empty());
+        let nowhere = Attempts::open(Path::new("/nowhere/at/all"));
+        nowhere.begin(STREAM, &(1..=1), Care::Usual);
+        nowhere.failed(STREAM, &(1..=1));
+    }
+}
