@@ -33,6 +33,8 @@ pub enum Task {
     LogList,
     LogVerify,
     LogDrain,
+    /// A person says that the clocks are right.
+    ConfirmClock,
     /// The table of settings.
     Settings,
     Completions(Shell),
@@ -60,6 +62,13 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Arguments, clap
             "migrate" => Task::Migrate(Rows::None),
             "healthcheck" => Task::Healthcheck {
                 url: sub.remove_one("url"),
+            },
+            "retention" => match sub.remove_subcommand() {
+                Some((_, mut sub)) => {
+                    flags.extend(taken(&mut sub));
+                    Task::ConfirmClock
+                }
+                None => Task::Serve,
             },
             "log" => match sub.remove_subcommand() {
                 Some((name, mut sub)) => {
@@ -161,6 +170,20 @@ pub fn command() -> Command {
                                 || general(setting)
                                 || setting.key == "shutdown_grace"
                         })),
+                ),
+        )
+        .subcommand(
+            Command::new("retention")
+                .about("What the removal of old events goes by")
+                .subcommand_required(true)
+                .arg_required_else_help(true)
+                .subcommand(
+                    Command::new("confirm-clock")
+                        .about(
+                            "Say that the clock is right where /health says that retention doubts it; the running service \
+                             goes by it within a round of maintenance",
+                        )
+                        .args(settings(|stage, setting| stage == "The store" || general(setting))),
                 ),
         )
         .subcommand(

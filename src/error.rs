@@ -19,7 +19,7 @@ pub enum Error {
     },
     /// 400: well formed, but nothing of it is taken.
     #[error("{} of {} items are invalid", .0.rejected, .0.rejected.saturating_add(.0.accepted))]
-    Invalid(Checked),
+    Invalid(Box<Checked>),
     /// 400: a query parameter that is unknown, given twice, or has a value it does not take.
     #[error("{reason}")]
     Parameter { name: String, reason: String },

@@ -94,7 +94,8 @@ pub enum RunError {
     Writer(Option<tokio::task::JoinError>),
 }
 
-/// The life of the process: recover, serve, write, and on `stop` finish in order.
+/// The life of the process: recover, serve, write, and on `stop` finish in order. `rotation` starts to replace the store's
+/// credentials when they change.
 ///
 /// # Errors
 /// When the log cannot be opened, or breaks; when the data directory served the other kind of store; and when the writer ends
@@ -106,6 +107,7 @@ pub async fn run(
     mut warnings: Vec<String>,
     stop: Stop,
     supervisor: Supervisor,
+    rotation: impl FnOnce(Store) -> std::io::Result<()>,
 ) -> Result<(), RunError> {
     // First, as it raises the limit of open files, for all that follows.
     let places = Places::new(&config.receive);
@@ -122,7 +124,12 @@ pub async fn run(
         &backlog,
     )
     .await?;
-    let store = Store::new(&config.store);
+    let store = Store::starting(&config.store, &start(&log));
+    if let Err(error) = rotation(store.clone()) {
+        tracing::warn!(
+            "changed secrets take a restart, as there is no thread to read them: {error}"
+        );
+    }
     let progress = Progress::default();
     let readiness = Readiness::default();
     for warning in observe::warnings::at_start(&config)
@@ -226,6 +233,16 @@ pub async fn run(
         return Err(RunError::LogBroken);
     }
     Ok(())
+}
+
+/// What retention has to know of the start. Of each segment the log knows when its first record was received.
+fn start(log: &Log) -> store::Start {
+    let streams = log.streams().into_iter();
+    let parts = streams.flat_map(|stream| log.parts(stream.id));
+    store::Start {
+        newest_journaled_unix_nano: parts.map(|part| part.first_received_unix_nano).max(),
+        ..store::Start::default()
+    }
 }
 
 /// The records of earlier starts.

@@ -12,6 +12,9 @@ use ruvvector_service::config::{self, Loaded};
 use ruvvector_service::observe::own_traces::OwnTraces;
 use ruvvector_service::observe::trace;
 
+/// Keys of settings with their texts.
+type Flags = Vec<(&'static str, String)>;
+
 /// Wrong arguments or settings.
 const USAGE: u8 = 2;
 
@@ -49,7 +52,7 @@ fn main() -> ExitCode {
             say(&format!("{sentence}\n"));
             Ok(())
         }),
-        _ => commands::load(flags).map(|loaded| perform(&task, loaded)),
+        _ => commands::load(flags.clone()).map(|loaded| perform(&task, flags, loaded)),
     };
     let (problems, code) = match done {
         Ok(Ok(())) => return ExitCode::SUCCESS,
@@ -62,14 +65,14 @@ fn main() -> ExitCode {
     code
 }
 
-fn perform(task: &Task, loaded: Loaded) -> Result<(), String> {
+fn perform(task: &Task, flags: Flags, loaded: Loaded) -> Result<(), String> {
     if *task != Task::Serve {
         for warning in loaded.notes.iter().chain(&loaded.warnings) {
             complain(&format!("warning: {warning}"));
         }
     }
     match task {
-        Task::Serve => serve(loaded),
+        Task::Serve => serve(flags, loaded),
         Task::Settings | Task::Completions(_) | Task::Man | Task::Healthcheck { .. } => Ok(()),
         Task::Validate => {
             say(&loaded.effective());
@@ -79,6 +82,14 @@ fn perform(task: &Task, loaded: Loaded) -> Result<(), String> {
             trace::init(&loaded.config.log_filter, loaded.config.log_format, None)?;
             let done = runtime()?
                 .block_on(commands::migrate(&loaded.config, *rows))
+                .map_err(|error| error.to_string())?;
+            say(&done);
+            Ok(())
+        }
+        Task::ConfirmClock => {
+            trace::init(&loaded.config.log_filter, loaded.config.log_format, None)?;
+            let done = runtime()?
+                .block_on(commands::confirm_clock(&loaded.config))
                 .map_err(|error| error.to_string())?;
             say(&done);
             Ok(())
@@ -101,7 +112,7 @@ fn perform(task: &Task, loaded: Loaded) -> Result<(), String> {
     }
 }
 
-fn serve(loaded: Loaded) -> Result<(), String> {
+fn serve(flags: Flags, loaded: Loaded) -> Result<(), String> {
     let runtime = runtime()?;
     let own_traces = match &loaded.config.own_traces {
         Some(options) => {
@@ -122,7 +133,9 @@ fn serve(loaded: Loaded) -> Result<(), String> {
         tracing::warn!("{warning}");
     }
     tracing::info!("{}", loaded.config.room());
-    let service = commands::serve::run(loaded.config, loaded.warnings);
+    let headers = own_traces.as_ref().map(OwnTraces::headers);
+    let rotation = commands::rotation(flags, &loaded.config, headers);
+    let service = commands::serve::run(loaded.config, loaded.warnings, rotation);
     let ended = runtime.block_on(service);
     // Last, so that the last batches are among them.
     if let Some(own_traces) = own_traces {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use super::serve::Signals;
+use super::serve::{Hangup, Signals};
 use crate::Stop;
 use crate::config::Config;
 use crate::log::disk::OsDisk;
@@ -174,7 +174,7 @@ fn count(n: u64, one: &str) -> String {
 fn stopped_by_signals() -> Result<CancellationToken, String> {
     let signals = Signals::listen().map_err(|error| format!("no signals: {error}"))?;
     let stop = Stop::default();
-    tokio::spawn(signals.watch(stop.clone()));
+    tokio::spawn(signals.watch(stop.clone(), Hangup::Stops));
     let stopped = CancellationToken::new();
     let stops = stopped.clone();
     tokio::spawn(async move {

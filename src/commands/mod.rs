@@ -4,15 +4,21 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::path::PathBuf;
 use std::sync::Arc;
 
+use self::rotation::Rotation;
 use crate::config::{Config, ConfigError, Door, Environment, Inputs, Loaded, Machine, settings};
 use crate::log::disk::OsDisk;
 use crate::log::{Log, OpenError, SegmentReport};
+use crate::observe::own_traces::ExportHeaders;
 use crate::store::{self, Store, StoreError};
 
 /// Runs the service until a signal.
 pub mod serve;
+
+/// Secrets that are read again while it runs.
+pub mod rotation;
 
 /// Empties the log of a data directory into the store.
 pub mod drain;
@@ -29,6 +35,22 @@ pub mod healthcheck;
 /// As [`Config::load`], and when a variable of ours is not text.
 pub fn load(flags: Vec<(&'static str, String)>) -> Result<Loaded, ConfigError> {
     Config::load(&inputs(flags)?)
+}
+
+/// Prepares for the secrets of this process to be read again while it runs; `config` is in use.
+#[must_use]
+pub fn rotation(
+    flags: Vec<(&'static str, String)>,
+    config: &Config,
+    headers: Option<ExportHeaders>,
+) -> Rotation {
+    let files = settings::all()
+        .filter_map(settings::Setting::file_variable)
+        .filter_map(std::env::var_os)
+        .map(PathBuf::from)
+        .collect();
+    let load = Box::new(move || load(flags.clone()).map(|loaded| loaded.config));
+    Rotation::new(load, files, config.receive.auth_tokens.clone(), headers)
 }
 
 /// Loads of it where the service listens.
@@ -111,6 +133,22 @@ async fn migrate_in(store: &Store, rows: Rows) -> Result<String, StoreError> {
         );
     }
     Ok(done)
+}
+
+/// Says to the store, and so to every collector on it, that the clocks are right; a sentence that says what follows.
+///
+/// # Errors
+/// When the store cannot be reached, or its clock and this machine's differ.
+pub async fn confirm_clock(config: &Config) -> Result<String, StoreError> {
+    let store = Store::new(&config.store);
+    let done = store.confirm_clock().await;
+    store.close(store::GOODBYE).await;
+    done.map(|()| {
+        format!(
+            "{}: the clock is confirmed; a running service goes by it from its next round of maintenance on\n",
+            store.kind()
+        )
+    })
 }
 
 /// Which rows a migration moves.

@@ -2,7 +2,12 @@
 //!
 //! **Invariant:** every port is taken before anything else is touched, and a second signal ends the process at once.
 
+use std::io::IsTerminal;
+use std::sync::mpsc::Sender;
+
 use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::rotation::Rotation;
 
 use crate::config::{Config, Port};
 use crate::observe::Supervisor;
@@ -18,16 +23,24 @@ const INTERRUPTED: i32 = 130;
 ///
 /// # Errors
 /// A sentence: when a port is taken, signals cannot be listened to, or as [`crate::run`].
-pub async fn run(config: Config, warnings: Vec<String>) -> Result<(), String> {
+pub async fn run(config: Config, warnings: Vec<String>, rotation: Rotation) -> Result<(), String> {
     let metrics = recorder::install()?;
     let listeners = listen(&config).map_err(|error| error.to_string())?;
     let stop = Stop::default();
     let signals = Signals::listen().map_err(|error| format!("no signals: {error}"))?;
-    tokio::spawn(signals.watch(stop.clone()));
+    let hangup = if std::io::stderr().is_terminal() {
+        Hangup::Stops
+    } else {
+        Hangup::ReadsSecrets(rotation.trigger())
+    };
+    tokio::spawn(signals.watch(stop.clone(), hangup));
     let supervisor = Supervisor::from_environment();
-    crate::run(config, listeners, metrics, warnings, stop, supervisor)
-        .await
-        .map_err(|error| error.to_string())
+    let with_store = |store| rotation.start(store);
+    crate::run(
+        config, listeners, metrics, warnings, stop, supervisor, with_store,
+    )
+    .await
+    .map_err(|error| error.to_string())
 }
 
 /// Takes the ports.
@@ -51,10 +64,19 @@ fn listen(config: &Config) -> Result<Listeners, BindError> {
     })
 }
 
-/// The signals that stop the service.
+/// The signals that the service listens to.
 pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    hangup: Signal,
+}
+
+/// The meaning of SIGHUP.
+pub(super) enum Hangup {
+    /// The terminal has gone: it stops in order.
+    Stops,
+    /// Secrets are read from their files again.
+    ReadsSecrets(Sender<()>),
 }
 
 impl Signals {
@@ -62,14 +84,22 @@ impl Signals {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
         })
     }
 
     /// The first signal stops in order, the second at once: what was acknowledged is on disk.
-    pub(super) async fn watch(mut self, stop: Stop) {
-        tokio::select! {
-            _ = self.terminate.recv() => stop.drain.cancel(),
-            _ = self.interrupt.recv() => stop.at_once.cancel(),
+    pub(super) async fn watch(mut self, stop: Stop, hangup: Hangup) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => break stop.drain.cancel(),
+                _ = self.interrupt.recv() => break stop.at_once.cancel(),
+                _ = self.hangup.recv() => match &hangup {
+                    Hangup::Stops => break stop.at_once.cancel(),
+                    // The thread that reads lives as long as the process.
+                    Hangup::ReadsSecrets(now) => drop(now.send(())),
+                },
+            }
         }
         tokio::select! {
             _ = self.terminate.recv() => {}

@@ -7,7 +7,7 @@ use super::draft::Draft;
 use super::layers::{Source, Values};
 use super::machine::Machine;
 use super::value::{Port, show_size};
-use crate::memory::{LEAST_BYTES, REST_BYTES, Shares};
+use crate::memory::{self, LEAST_BYTES, REST_BYTES, Shares};
 
 /// Gives each stage its share of the process's memory, and lowers what one request or one answer may have to what fits its
 /// share; what changed a set value goes to `warnings`.
@@ -19,7 +19,6 @@ pub(super) fn fit_memory(
 ) {
     draft.memory_bytes = draft.memory_bytes.or(machine.memory_bytes);
     let shares = Shares::of(draft.memory_bytes);
-    draft.write.memory_bytes = shares.write_bytes;
     draft.query.memory_bytes = shares.query_bytes;
     let budget = *draft
         .receive
@@ -27,6 +26,9 @@ pub(super) fn fit_memory(
         .get_or_insert(shares.receive_bytes);
     if let Some(limit) = draft.memory_bytes {
         too_little(limit, shares, budget, warnings);
+    }
+    if let Some(limit) = draft.memory_bytes {
+        draft.receive.http2_window_bytes = memory::http2_window_bytes(limit);
     }
     let half = (budget / 2).max(1);
     let answer = draft.query.answer_bytes_max().max(1);

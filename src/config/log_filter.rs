@@ -8,6 +8,8 @@
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
+use super::value::is_off;
+
 /// The first part of the target of our own lines.
 const OURS: &str = "ruvvector_service";
 
@@ -40,7 +42,10 @@ const FOREIGN: [(&str, &str); 15] = [
 pub(super) fn log_filter(text: &str) -> Result<String, String> {
     let parts: Vec<_> = text
         .split(',')
-        .map(str::trim)
+        .map(|part| match part.trim() {
+            part if is_off(part) => "off",
+            part => part,
+        })
         .filter(|part| !part.is_empty())
         .collect();
     for part in &parts {
@@ -167,6 +172,7 @@ mod tests {
             (" WARN\n", "WARN"),
             ("2", "2"),
             ("off", "off"),
+            ("false", "off"),
             ("info, sqlx=debug ,", "info,sqlx=debug"),
             (
                 "ruvvector_service::write=debug",

@@ -8,6 +8,7 @@ use super::layers::{Source, Value};
 use super::settings::{STAGES, Secrecy, Setting};
 use super::value::show_size;
 use super::{Config, Loaded, database};
+use crate::memory::Shares;
 use crate::store::Target;
 
 impl Config {
@@ -35,7 +36,7 @@ impl Config {
             receive
                 .inflight_bytes
                 .map_or_else(|| "auto".to_owned(), size),
-            size(self.write.memory_bytes),
+            size(Shares::of(self.memory_bytes).write_bytes),
             size(self.query.memory_bytes),
             size(receive.otlp_wire_bytes),
             size(receive.otlp_decoded_bytes),
@@ -124,7 +125,7 @@ impl Loaded {
                     "{}: {} for requests, {} for records on their way to the database, {} for answers",
                     show_size(limit),
                     size(config.receive.inflight_bytes.unwrap_or_default()),
-                    size(config.write.memory_bytes),
+                    size(Shares::of(config.memory_bytes).write_bytes),
                     size(config.query.memory_bytes)
                 )
             })?,
@@ -160,6 +161,12 @@ const BEYOND_THE_TABLE: &str = "
 | `RUVVECTOR_STORE=postgres` alone | an error |
 | nothing | SQLite |
 
+**A data directory keeps to its kind of store**, which the file `store` in it names. A start that would lead to the other kind is an
+error while the log holds events, or a SQLite file holds some: a forgotten `DATABASE_URL` would else write the log into a new
+SQLite file. `RUVVECTOR_STORE` confirms the change: what the log holds, with the hour that it keeps of what is stored, is written to
+the new store, what the old one has stays there, and the new kind is remembered. Another PostgreSQL is no change, and `log drain`
+does not ask.
+
 What a URL leaves out comes from libpq's variables (`PGPASSWORD`, `PGSSLMODE`, â€¦) and, for the password, from `~/.pgpass`.
 
 ## Secrets in files
@@ -167,6 +174,12 @@ What a URL leaves out comes from libpq's variables (`PGPASSWORD`, `PGSSLMODE`, â
 What may hold a password can be read from a file instead, such as a systemd credential, a Docker secret or a mounted Kubernetes
 Secret: {files}
 name a file of one line. A variable and its `_FILE` together are an error, and so is a file that cannot be read or is empty.
+
+While the service runs these files are looked at once a second: a changed token counts from the next request on, a changed user or
+password of a database from the next connection on, changed headers from the next export on. Certificates of a database are read by
+each connection. Secrets that cannot be read, or a URL that names another database, change nothing and are a warning. SIGHUP reads
+the secrets at once, those of the settings file too; all other settings take a restart. If standard error is a terminal, SIGHUP
+means that it has gone, and the service stops in order.
 
 ## Mistakes
 

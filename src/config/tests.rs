@@ -269,7 +269,6 @@ fn a_small_machine_gives_each_stage_its_share_and_an_answer_what_fits() {
     let loaded = Config::load(&inputs).unwrap();
     let config = &loaded.config;
     assert_eq!(config.receive.inflight_bytes, Some(32 << 20));
-    assert_eq!(config.write.memory_bytes, 40 << 20);
     assert_eq!(config.query.memory_bytes, 24 << 20);
     assert!(config.query.answer_bytes <= 12 << 20);
     let room = config.room();

@@ -13,9 +13,14 @@ pub enum Port {
     On(u16),
 }
 
+/// `off`, or `false`, which YAML makes of an `off` or `no` without quotes.
+pub(super) fn is_off(text: &str) -> bool {
+    matches!(text, "off" | "false")
+}
+
 pub(super) fn port(text: &str) -> Result<Port, String> {
     match text {
-        "off" => Ok(Port::Off),
+        text if is_off(text) => Ok(Port::Off),
         _ => text
             .parse()
             .map(Port::On)
@@ -103,7 +108,7 @@ where
 /// A whole number, or `off`, which is 0.
 pub(super) fn count_or_off(text: &str) -> Result<u32, String> {
     match text {
-        "off" => Ok(0),
+        text if is_off(text) => Ok(0),
         _ => text
             .parse()
             .map_err(|_| "is neither a whole number nor off".to_owned()),
@@ -129,7 +134,7 @@ pub(super) fn or_off<T>(
     parse: impl FnOnce(&str) -> Result<T, String>,
 ) -> Result<Option<T>, String> {
     match text {
-        "off" => Ok(None),
+        text if is_off(text) => Ok(None),
         _ => parse(text)
             .map(Some)
             .map_err(|error| format!("{error}, or off")),

@@ -133,9 +133,12 @@ pub(super) fn cut_columns(item: &impl Item, longest_bytes: usize, style: &Style)
     let name = u32::from(is_longer(item.name(), NAME_CHARACTERS));
     let (attributes, number) = item.attributes();
     let may_be_cut = |pair: &[u8]| {
-        let keys = || CORRELATION_ID_KEYS.iter().chain(&PROVIDER_KEYS);
-        let key = || repeated(pair, 1).last().unwrap_or_default();
-        pair.len() > PROVIDER_CHARACTERS && keys().any(|known| known.as_bytes() == key())
+        if pair.len() <= PROVIDER_CHARACTERS {
+            return false;
+        }
+        let key = repeated(pair, 1).last().unwrap_or_default();
+        let mut keys = CORRELATION_ID_KEYS.iter().chain(&PROVIDER_KEYS);
+        keys.any(|known| known.as_bytes() == key)
     };
     if longest_bytes <= PROVIDER_CHARACTERS || !repeated(attributes, number).any(may_be_cut) {
         return name;

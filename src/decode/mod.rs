@@ -81,6 +81,7 @@ pub struct Checked {
     /// The first few rejections (at most 20), for the answer.
     pub rejections: Vec<Rejection>,
     pub sanitized: Sanitized,
+    pub unknown: Unknown,
     /// The latest time that an accepted event gave for itself, in Unix nanoseconds; `None` where none did.
     pub latest_unix_nano: Option<i64>,
     /// Of a request in OTLP's JSON in which no item was found: the first name in it that is not known, escaped and at most
@@ -97,6 +98,36 @@ pub struct Rejection {
     pub field: Option<String>,
     /// A sentence; what it echoes of the input is escaped and at most 64 characters.
     pub reason: String,
+}
+
+/// Members of accepted native events that are no fields of an event.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Unknown {
+    /// The first few distinct ones (at most 10), for the answer.
+    pub names: Vec<UnknownName>,
+    /// How many joined the metadata of their event.
+    pub kept: u32,
+    /// How many did not: the metadata has that key, or they do not fit its limits.
+    pub left_out: u32,
+}
+
+/// The name of a member that is no field.
+#[derive(Debug, PartialEq, Eq)]
+pub struct UnknownName {
+    /// Escaped, at most 64 characters.
+    pub name: String,
+    /// The field that was probably meant.
+    pub meant: Option<&'static str>,
+    /// The fate of the last member of that name that stayed out, if any did.
+    pub fate: Joining,
+}
+
+/// The fate of a member that is no field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Joining {
+    /// It is a member of the metadata.
+    Kept,
+    LeftOut,
 }
 
 /// How often something was changed so that it can be stored; the labels of `ruvvector_sanitized_total`.
@@ -139,7 +170,7 @@ pub enum DecodeError {
     /// Well formed, but nothing of it can be taken: a native batch with an invalid event, an OTLP request in which
     /// every item is invalid.
     #[error("{} of {} items are invalid", .0.rejected, .0.rejected + .0.accepted)]
-    Invalid(Checked),
+    Invalid(Box<Checked>),
     #[error("more than {limit} events in one request")]
     TooManyEvents { limit: u32 },
 }
@@ -295,7 +326,7 @@ mod wire;
 mod normal;
 
 /// The time of a native event.
-mod timestamp;
+pub(crate) mod timestamp;
 
 /// JSON read, step by step.
 mod scan;

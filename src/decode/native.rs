@@ -2,19 +2,23 @@
 //!
 //! **Invariant:** an event that is taken is complete and within its limits; nothing is cut or guessed but a missing time.
 
-use std::borrow::Cow;
-
 use super::normal::Normaliser;
-use super::scan::{Kind, Scanner, SyntaxError};
-use super::string::Text;
+use super::scan::{Kind, Scanner};
 use super::tally::{SWOLLEN, Tally};
-use super::value::{cut_to, without_nul_cow};
-use super::{Checked, DecodeError, SINK_IS_FULL, Sanitized, Sink, Source, timestamp};
-use crate::event::{Event, Flags};
+use super::{Checked, DecodeError, SINK_IS_FULL, Sink, Source};
+use crate::event::Encoding;
+
+/// One event as it is sent.
+mod envelope;
+
+/// Members that are no fields.
+mod unknown;
+
+use envelope::Envelope;
 
 const NANOS_PER_MS: i64 = 1_000_000;
 
-/// The texts of an event, in the order of [`Envelope::texts`].
+/// The texts of an event, in the order of `Envelope::texts`.
 const FIELDS: [Field; 6] = [
     Field::new("correlationId", 255, Need::Required),
     Field::new("integration", 100, Need::Required),
@@ -63,6 +67,11 @@ pub(super) fn batch(
         }
     } else {
         events.one(&mut scanner, 0)?;
+    }
+    if !scanner.is_at_end() && scanner.peek() == Ok(Kind::Object) {
+        const LINES: &str =
+            "another object follows: send one a line as application/x-ndjson, or an array of them";
+        return Err(scanner.error(LINES).into());
     }
     scanner.end()?;
     events.finish()
@@ -141,11 +150,19 @@ impl<'a, 's> Events<'a, 's> {
     /// Takes or rejects the next value of `scanner`.
     fn one(&mut self, scanner: &mut Scanner<'a>, index: u32) -> Result<(), DecodeError> {
         self.room()?;
-        if scanner.peek()? != Kind::Object {
+        let kind = scanner.peek()?;
+        if kind != Kind::Object {
             scanner.skip()?;
             self.tally.reject();
-            self.tally
-                .describe(index, None, || "an event is a JSON object".to_owned());
+            self.tally.describe(index, None, || {
+                let what = "an event is a JSON object";
+                match (kind, self.source.encoding) {
+                    (Kind::Array, Encoding::NdJson) => {
+                        format!("{what}: send an array as application/json")
+                    }
+                    _ => what.to_owned(),
+                }
+            });
             return Ok(());
         }
         let mut envelope = Envelope::read(scanner, self.source)?;
@@ -159,18 +176,15 @@ impl<'a, 's> Events<'a, 's> {
             }
             return Ok(());
         }
+        envelope.join_unknown(&self.source.limits, &mut self.tally)?;
         let time = envelope.timestamp_ms;
         self.tally
             .accept(time.map(|ms| ms.saturating_mul(NANOS_PER_MS)));
         self.tally.sanitized(&envelope.seen);
         if let Some(sink) = &mut self.sink {
             self.metadata.clear();
-            match envelope.metadata {
-                Some(metadata) => self
-                    .normaliser
-                    .value(&mut Scanner::new(metadata), &mut self.metadata)?,
-                None => self.metadata.push_str("{}"),
-            }
+            self.normaliser
+                .joined(envelope.metadata(), envelope.joining(), &mut self.metadata)?;
             sink.event(&envelope.event(self.source, &self.metadata));
             if !sink.wants_more() {
                 return Err(DecodeError::Malformed {
@@ -180,221 +194,5 @@ impl<'a, 's> Events<'a, 's> {
             }
         }
         Ok(())
-    }
-}
-
-/// One event as it came, checked.
-struct Envelope<'a> {
-    texts: [Option<Text<'a>>; FIELDS.len()],
-    timestamp_ms: Option<i64>,
-    /// The text of an object.
-    metadata: Option<&'a str>,
-    seen: Sanitized,
-    /// How much longer the metadata is when it is written.
-    swell_bytes: usize,
-    /// A bit a known field that was given.
-    given: u16,
-    problems: Vec<(&'static str, String)>,
-}
-
-impl<'a> Envelope<'a> {
-    fn read(scanner: &mut Scanner<'a>, source: &Source) -> Result<Self, SyntaxError> {
-        let mut envelope = Self {
-            texts: [None; FIELDS.len()],
-            timestamp_ms: None,
-            metadata: None,
-            seen: Sanitized::default(),
-            swell_bytes: 0,
-            given: 0,
-            problems: Vec::new(),
-        };
-        scanner.object()?;
-        let mut is_first = true;
-        while let Some(key) = scanner.next_key(&mut is_first)? {
-            match &*key.decode() {
-                "timestamp" => {
-                    envelope.once(FIELDS.len(), "timestamp");
-                    envelope.read_timestamp(scanner, source)?;
-                }
-                "metadata" => {
-                    envelope.once(FIELDS.len() + 1, "metadata");
-                    envelope.read_metadata(scanner, source)?;
-                }
-                key => match FIELDS.iter().position(|field| field.name == key) {
-                    Some(index) => {
-                        envelope.once(index, FIELDS[index].name);
-                        envelope.read_text(scanner, index)?;
-                    }
-                    None => drop(scanner.skip()?),
-                },
-            }
-        }
-        for (field, text) in FIELDS.iter().zip(&envelope.texts) {
-            let is_told = || {
-                envelope
-                    .problems
-                    .iter()
-                    .any(|(name, _)| *name == field.name)
-            };
-            if field.need == Need::Required && text.is_none() && !is_told() {
-                let reason = "is required".to_owned();
-                envelope.problems.push((field.name, reason));
-            }
-        }
-        Ok(envelope)
-    }
-
-    fn problem(&mut self, field: &'static str, reason: impl Into<String>) {
-        self.problems.push((field, reason.into()));
-    }
-
-    /// Notes that a field is given; a second time is a problem, told once.
-    fn once(&mut self, index: usize, field: &'static str) {
-        const TWICE: &str = "is given twice";
-        let bit = 1 << index;
-        let is_told = self
-            .problems
-            .iter()
-            .any(|(name, reason)| *name == field && reason == TWICE);
-        if self.given & bit != 0 && !is_told {
-            self.problem(field, TWICE);
-        }
-        self.given |= bit;
-    }
-
-    fn read_text(&mut self, scanner: &mut Scanner<'a>, index: usize) -> Result<(), SyntaxError> {
-        let field = &FIELDS[index];
-        match scanner.peek()? {
-            Kind::Text => {}
-            Kind::Null => {
-                if field.need == Need::Required {
-                    self.problem(field.name, "is required, not null");
-                }
-                return scanner.null();
-            }
-            _ => {
-                self.problem(field.name, "is not a string");
-                return scanner.skip().map(drop);
-            }
-        }
-        let text = scanner.text()?;
-        let (has_nul, has_lone_surrogate) = text.oddities();
-        let value = text.decode();
-        if value.is_empty() {
-            self.problem(field.name, "is empty");
-        } else if has_lone_surrogate {
-            self.problem(field.name, "holds half of a surrogate pair");
-        } else if cut_to(Cow::Borrowed(&value), field.limit).len() < value.len() {
-            let limit = field.limit;
-            self.problem(field.name, format!("is longer than {limit} characters"));
-        }
-        self.seen.nul += u32::from(has_nul);
-        self.texts[index] = Some(text);
-        Ok(())
-    }
-
-    fn read_timestamp(
-        &mut self,
-        scanner: &mut Scanner<'a>,
-        source: &Source,
-    ) -> Result<(), SyntaxError> {
-        let received_ms = source.received_unix_nano / NANOS_PER_MS;
-        let time = match scanner.peek()? {
-            Kind::Null => return scanner.null(),
-            Kind::Number => timestamp::from_number(scanner.number()?, received_ms),
-            Kind::Text => timestamp::from_text(&scanner.text()?.decode(), received_ms),
-            Kind::Object | Kind::Array | Kind::Bool => {
-                scanner.skip()?;
-                Err("is neither Unix milliseconds nor a time of RFC 3339".to_owned())
-            }
-        };
-        match time {
-            Ok(ms) => self.timestamp_ms = Some(ms),
-            Err(reason) => self.problem("timestamp", reason),
-        }
-        Ok(())
-    }
-
-    fn read_metadata(
-        &mut self,
-        scanner: &mut Scanner<'a>,
-        source: &Source,
-    ) -> Result<(), SyntaxError> {
-        let kind = scanner.peek()?;
-        let (text, contents) = scanner.skip()?;
-        let limits = &source.limits;
-        match kind {
-            Kind::Null => return Ok(()),
-            Kind::Object => {}
-            _ => {
-                self.problem("metadata", "is not an object");
-                return Ok(());
-            }
-        }
-        // The event's own object is the first level.
-        if contents.depth + 1 > usize::from(limits.native_depth) {
-            let limit = limits.native_depth;
-            self.problem("metadata", format!("is nested deeper than {limit} levels"));
-        }
-        if contents.nodes > usize::try_from(limits.nodes).unwrap_or(usize::MAX) {
-            let limit = limits.nodes;
-            self.problem("metadata", format!("holds more than {limit} values"));
-        }
-        if contents.has_lone_surrogate {
-            self.problem("metadata", "holds half of a surrogate pair");
-        }
-        if contents.has_long_number {
-            self.problem("metadata", "holds a number of more than 400 digits");
-        }
-        self.seen.nul += contents.nul;
-        self.swell_bytes = contents.swell_bytes;
-        self.metadata = Some(text);
-        Ok(())
-    }
-
-    /// The row; `metadata` is its normalised JSON.
-    fn event<'e>(&'e self, source: &Source, metadata: &'e str) -> Event<'e> {
-        let [
-            correlation_id,
-            integration,
-            event_type,
-            provider,
-            trace_id,
-            span_id,
-        ] = self.texts.map(|text| Some(without_nul_cow(text?.decode())));
-        let mut flags = Flags::default();
-        if self.seen.nul > 0 {
-            flags.insert(Flags::TEXT_REPAIRED);
-        }
-        Event {
-            correlation_id: correlation_id.unwrap_or_default(),
-            integration: integration.unwrap_or_default(),
-            provider,
-            event_type: event_type.unwrap_or_default(),
-            timestamp_ms: self
-                .timestamp_ms
-                .unwrap_or(source.received_unix_nano / NANOS_PER_MS),
-            metadata: Cow::Borrowed(metadata),
-            trace_id: trace_id.map(|id| lower_case(id, 32)),
-            span_id: span_id.map(|id| lower_case(id, 16)),
-            parent_span_id: None,
-            name: None,
-            time_unix_nano: None,
-            duration_ns: None,
-            kind: None,
-            status: None,
-            resource_id: None,
-            flags,
-        }
-    }
-}
-
-/// An id of so many hex digits in lower case, any other as it is.
-fn lower_case(id: Cow<'_, str>, digits: usize) -> Cow<'_, str> {
-    let is_hex = id.len() == digits && id.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if is_hex && id.bytes().any(|byte| byte.is_ascii_uppercase()) {
-        Cow::Owned(id.to_ascii_lowercase())
-    } else {
-        id
     }
 }

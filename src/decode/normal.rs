@@ -24,6 +24,16 @@ struct Member<'a> {
     written: Range<usize>,
 }
 
+/// An object that is being written.
+#[derive(Debug)]
+struct Object {
+    /// The number of its first member among those of the objects that are open.
+    first_member: usize,
+    /// Where its members begin in the output.
+    start: usize,
+    is_sorted: bool,
+}
+
 impl<'a> Normaliser<'a> {
     /// Appends the next value of `scanner`, which was skipped before and found to have numbers that can be kept and a
     /// bounded depth: this recurses.
@@ -59,31 +69,80 @@ impl<'a> Normaliser<'a> {
     }
 
     fn object(&mut self, scanner: &mut Scanner<'a>, out: &mut String) -> Result<(), SyntaxError> {
-        let first_member = self.members.len();
-        scanner.object()?;
+        let mut object = self.begin(out);
+        self.members_of(scanner, &mut object, out)?;
+        self.end(&object, out);
+        Ok(())
+    }
+
+    /// Appends one object: the members of `metadata`, the text of an object, and others whose keys it does not have.
+    pub(super) fn joined(
+        &mut self,
+        metadata: Option<&'a str>,
+        others: impl Iterator<Item = (Cow<'a, str>, &'a str)>,
+        out: &mut String,
+    ) -> Result<(), SyntaxError> {
+        let mut object = self.begin(out);
+        for (key, value) in others {
+            self.member(key, &mut Scanner::new(value), &mut object, out)?;
+        }
+        if let Some(metadata) = metadata {
+            self.members_of(&mut Scanner::new(metadata), &mut object, out)?;
+        }
+        self.end(&object, out);
+        Ok(())
+    }
+
+    fn begin(&self, out: &mut String) -> Object {
         out.push('{');
-        let start = out.len();
-        let mut is_sorted = true;
+        Object {
+            first_member: self.members.len(),
+            start: out.len(),
+            is_sorted: true,
+        }
+    }
+
+    fn members_of(
+        &mut self,
+        scanner: &mut Scanner<'a>,
+        object: &mut Object,
+        out: &mut String,
+    ) -> Result<(), SyntaxError> {
+        scanner.object()?;
         let mut is_first = true;
         while let Some(key) = scanner.next_key(&mut is_first)? {
             let key = super::value::without_nul_cow(key.decode());
-            json::separate(out);
-            let from = out.len();
-            json::text(out, &key);
-            out.push_str(": ");
-            self.value(scanner, out)?;
-            if let Some(last) = self.members[first_member..].last() {
-                is_sorted &= json::key_order(&last.key, &key).is_lt();
-            }
-            let written = from..out.len();
-            self.members.push(Member { key, written });
+            self.member(key, scanner, object, out)?;
         }
-        if !is_sorted {
-            self.sort(first_member, start, out);
-        }
-        self.members.truncate(first_member);
-        out.push('}');
         Ok(())
+    }
+
+    fn member(
+        &mut self,
+        key: Cow<'a, str>,
+        scanner: &mut Scanner<'a>,
+        object: &mut Object,
+        out: &mut String,
+    ) -> Result<(), SyntaxError> {
+        json::separate(out);
+        let from = out.len();
+        json::text(out, &key);
+        out.push_str(": ");
+        self.value(scanner, out)?;
+        if let Some(last) = self.members[object.first_member..].last() {
+            object.is_sorted &= json::key_order(&last.key, &key).is_lt();
+        }
+        let written = from..out.len();
+        self.members.push(Member { key, written });
+        Ok(())
+    }
+
+    fn end(&mut self, object: &Object, out: &mut String) {
+        if !object.is_sorted {
+            self.sort(object.first_member, object.start, out);
+        }
+        self.members.truncate(object.first_member);
+        out.push('}');
     }
 
     /// Puts the members that were written from `start` on in order, each key once: the last of equals wins.

@@ -22,6 +22,16 @@ impl Source {
 }
 
 impl Rules {
+    /// From version 2 on, members of a native event that are no fields join its metadata; before, they are passed over.
+    pub(super) const fn keeps_unknown_members(self) -> bool {
+        self.version >= 2
+    }
+
+    /// From version 2 on, half of a surrogate pair in a native event becomes U+FFFD; before, it makes the event invalid.
+    pub(super) const fn repairs_lone_surrogates(self) -> bool {
+        self.version >= 2
+    }
+
     /// From version 2 on, the pieces of an embedded message are merged; before, the last one counted.
     pub(super) const fn merges_pieces(self) -> bool {
         self.version >= 2

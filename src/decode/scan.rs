@@ -37,6 +37,9 @@ pub(super) enum Kind {
     Null,
 }
 
+/// What a body is that begins with the byte order mark of UTF-16.
+const UTF_16: &str = "the body is UTF-16: send UTF-8";
+
 /// A place in a JSON text.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Scanner<'a> {
@@ -72,7 +75,10 @@ impl<'a> Scanner<'a> {
         match std::str::from_utf8(body) {
             Ok(text) => Ok(Self::new(text)),
             Err(error) => Err(SyntaxError {
-                what: "the body is not UTF-8",
+                what: match body {
+                    [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => UTF_16,
+                    _ => "the body is not UTF-8",
+                },
                 at: error.valid_up_to(),
             }),
         }
@@ -92,14 +98,19 @@ impl<'a> Scanner<'a> {
     }
 
     /// The part from a byte to where the scanner is.
+    #[inline]
     fn since(&self, start: usize) -> Raw<'a> {
         match self.text {
             Some(text) => Ok(&text[start..self.at]),
-            None => {
-                let bytes = &self.bytes[start..self.at];
-                std::str::from_utf8(bytes).map_err(|_| bytes)
-            }
+            None => self.checked_since(start),
         }
+    }
+
+    /// The same of a body that is not UTF-8.
+    #[cold]
+    fn checked_since(&self, start: usize) -> Raw<'a> {
+        let bytes = &self.bytes[start..self.at];
+        std::str::from_utf8(bytes).map_err(|_| bytes)
     }
 
     fn skip_space(&mut self) {
@@ -133,7 +144,7 @@ impl<'a> Scanner<'a> {
             Some(b'-' | b'0'..=b'9') => Ok(Kind::Number),
             Some(b't' | b'f') => Ok(Kind::Bool),
             Some(b'n') => Ok(Kind::Null),
-            Some(_) => Err(self.error("a JSON value is expected")),
+            Some(_) => Err(self.error(self.instead_of("a JSON value is expected"))),
             None => Err(self.error("the JSON is cut short")),
         }
     }
@@ -146,8 +157,19 @@ impl<'a> Scanner<'a> {
                 self.at += 1;
                 Ok(())
             }
-            Some(_) => Err(self.error(what)),
+            Some(_) => Err(self.error(self.instead_of(what))),
             None => Err(self.error("the JSON is cut short")),
+        }
+    }
+
+    /// Names what stands here, if that is known, in the place of what was expected.
+    fn instead_of(&self, expected: &'static str) -> &'static str {
+        match self.bytes.get(self.at..) {
+            Some([0xef, 0xbb, 0xbf, ..]) => {
+                "a byte order mark stands here: send the text without it"
+            }
+            Some([0xff, 0xfe, ..] | [0xfe, 0xff, ..]) => UTF_16,
+            _ => expected,
         }
     }
 

@@ -62,10 +62,16 @@ impl<'a> Text<'a> {
     }
 
     /// The text; each lone surrogate and each ill-formed sequence becomes U+FFFD.
+    #[inline]
     pub(super) fn decode(self) -> Cow<'a, str> {
-        if let (Ok(plain), false) = (self.raw, self.has_escapes) {
-            return Cow::Borrowed(plain);
+        match self.raw {
+            Ok(plain) if !self.has_escapes => Cow::Borrowed(plain),
+            _ => self.decode_odd(),
         }
+    }
+
+    /// The same of a text with escapes, or of one that is not UTF-8.
+    fn decode_odd(self) -> Cow<'a, str> {
         let len = self.raw.map_or_else(<[u8]>::len, str::len);
         let mut out = String::with_capacity(len);
         self.units(|unit| out.push(unit.repaired()));
@@ -78,6 +84,10 @@ impl<'a> Text<'a> {
             out.extend_from_slice(plain.as_bytes());
             return false;
         }
+        self.decode_odd_repaired(out)
+    }
+
+    fn decode_odd_repaired(self, out: &mut Vec<u8>) -> bool {
         let mut is_repaired = false;
         self.units(|unit| {
             is_repaired |= !matches!(unit, Unit::Char(_));

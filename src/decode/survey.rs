@@ -99,11 +99,12 @@ impl<'a> Survey<'a> {
                         self.has_pieces |= embedded & bit != 0;
                         embedded |= bit;
                     }
-                    let cut = self.seen.cut;
+                    let (cut, longest) = (self.seen.cut, self.longest_value_bytes);
                     self.message(bytes, schema, level)?;
                     if field.name == "body" {
                         // The limits are for attributes: a log record's body is stored whole.
                         self.seen.cut = cut;
+                        self.longest_value_bytes = longest;
                     }
                     if self.limits.attributes != 0 && field.name == "attributes" {
                         attributes += 1;

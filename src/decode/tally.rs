@@ -2,14 +2,19 @@
 //!
 //! **Invariant:** however many items are rejected, no more than 20 rejections are described.
 
-use super::{Checked, DecodeError, Rejection, Sanitized};
+use super::{Checked, DecodeError, Joining, Rejection, Sanitized, UnknownName};
 use crate::error::shown;
 
 const REJECTIONS: usize = 20;
 
+const UNKNOWN_NAMES: usize = 10;
+
 /// Most that comes is about as long when it is written. What is a multiple of it, such as `1e300` in plain digits, may
 /// make a request so much longer: its rows are in memory together when they are written.
 const SWELL_BYTES: usize = 128 << 20;
+
+/// The same for members that are no fields, apart, so that they take no room from what was accepted without them.
+const UNKNOWN_SWELL_BYTES: usize = 16 << 20;
 
 /// Why an item is not taken for which there is no such room.
 pub(super) const SWOLLEN: &str =
@@ -20,6 +25,7 @@ pub(super) const SWOLLEN: &str =
 pub(super) struct Tally {
     checked: Checked,
     swell_bytes: usize,
+    unknown_swell_bytes: usize,
 }
 
 impl Tally {
@@ -47,6 +53,55 @@ impl Tally {
         }
         self.swell_bytes = all;
         true
+    }
+
+    /// The same for a member that is no field.
+    pub(super) const fn swell_unknown(&mut self, bytes: usize) -> bool {
+        let all = self.unknown_swell_bytes.saturating_add(bytes);
+        if all > UNKNOWN_SWELL_BYTES {
+            return false;
+        }
+        self.unknown_swell_bytes = all;
+        true
+    }
+
+    /// Counts members of that name that are no fields; `meant` is asked for the first ones.
+    pub(super) fn unknown(
+        &mut self,
+        name: &str,
+        fate: Joining,
+        meant: impl FnOnce(&str) -> Option<&'static str>,
+    ) {
+        self.count_unknown(fate, 1);
+        let names = &mut self.checked.unknown.names;
+        let find = |name: &str| names.iter().position(|known| known.name == name);
+        // Most names are shown as they are: no text is made for one that is known.
+        let (at, shown) = match find(name) {
+            Some(at) => (Some(at), String::new()),
+            None => {
+                let shown = shown(name);
+                (find(&shown), shown)
+            }
+        };
+        if let Some(at) = at {
+            names[at].fate = names[at].fate.max(fate);
+        } else if names.len() < UNKNOWN_NAMES {
+            names.push(UnknownName {
+                name: shown,
+                meant: meant(name),
+                fate,
+            });
+        }
+    }
+
+    /// Counts members without a name.
+    pub(super) const fn count_unknown(&mut self, fate: Joining, members: u32) {
+        let all = &mut self.checked.unknown;
+        let count = match fate {
+            Joining::Kept => &mut all.kept,
+            Joining::LeftOut => &mut all.left_out,
+        };
+        *count = count.saturating_add(members);
     }
 
     pub(super) const fn reject(&mut self) {
@@ -91,7 +146,7 @@ impl Tally {
             self.checked.unknown_name = None;
         }
         if self.checked.rejected > 0 && self.checked.accepted == 0 {
-            return Err(DecodeError::Invalid(self.checked));
+            return Err(DecodeError::Invalid(Box::new(self.checked)));
         }
         Ok(self.checked)
     }
@@ -99,7 +154,7 @@ impl Tally {
     /// The whole of a request that is a unit: it fails with any invalid item.
     pub(super) fn finish_unit(self) -> Result<Checked, DecodeError> {
         if self.checked.rejected > 0 {
-            return Err(DecodeError::Invalid(self.checked));
+            return Err(DecodeError::Invalid(Box::new(self.checked)));
         }
         Ok(self.checked)
     }

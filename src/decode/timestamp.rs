@@ -7,7 +7,9 @@ use super::tally::echo;
 
 const DAY_MS: i64 = 86_400_000;
 /// Below this a number of milliseconds lies in the first years after 1970: it was meant as seconds.
-const SECONDS_BELOW_MS: i64 = 100_000_000_000;
+pub(crate) const SECONDS_BELOW_MS: i64 = 100_000_000_000;
+/// The answer to such a number, here and in queries.
+pub(crate) const LOOKS_LIKE_SECONDS: &str = "looks like seconds: milliseconds are expected";
 /// The first millisecond of the year 10000.
 const YEAR_10000_MS: i64 = 253_402_300_800_000;
 const SHAPE: &[u8] = b"dddd-dd-ddTdd:dd:dd";
@@ -24,9 +26,7 @@ pub(super) fn from_number(number: &str, received_ms: i64) -> Result<i64, String>
     }
     let whole = plain.split('.').next().unwrap_or_default();
     match whole.parse::<i64>() {
-        Ok(ms) if ms < SECONDS_BELOW_MS => {
-            Err("looks like seconds: milliseconds are expected".to_owned())
-        }
+        Ok(ms) if ms < SECONDS_BELOW_MS => Err(LOOKS_LIKE_SECONDS.to_owned()),
         Ok(ms) if ms < YEAR_10000_MS => within_a_day(ms, received_ms),
         Ok(_) | Err(_) => Err("looks like µs or ns: milliseconds are expected".to_owned()),
     }

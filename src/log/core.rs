@@ -169,6 +169,7 @@ impl Core {
             damaged_records: state.damaged_records,
             cut_segments: state.cut_segments,
             missing_records: state.missing_records,
+            undecided_records: state.undecided_records(),
             undrained_streams: state
                 .streams
                 .iter()

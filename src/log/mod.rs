@@ -335,6 +335,8 @@ pub struct Status {
     pub cut_segments: u64,
     /// Records that should be in a file and are neither in one nor in the database; among the damaged.
     pub missing_records: u64,
+    /// Records that should be in a file and are in none, and of which the database was not heard yet.
+    pub undecided_records: u64,
     pub undrained_streams: u64,
     pub full: bool,
     /// Whether that is for the volume's sake, not the budget's.

@@ -267,6 +267,23 @@ impl State {
             .fold(Sums::default(), |sums, held| sums.and(held.waiting()))
     }
 
+    /// Records that are in no file and of which nothing is known.
+    pub(super) fn undecided_records(&self) -> u64 {
+        let streams = self.streams.iter();
+        let undecided = streams.map(|stream| {
+            let ranges = stream.undecided();
+            let reported = &stream.reported;
+            let ranges = ranges
+                .ranges()
+                .iter()
+                .flat_map(|range| reported.missing(range));
+            ranges
+                .map(|range| range.end() - range.start() + 1)
+                .sum::<u64>()
+        });
+        undecided.sum()
+    }
+
     /// Receive time of the oldest record that is not stored.
     pub(super) fn oldest_waiting(&self) -> Option<i64> {
         self.segments()

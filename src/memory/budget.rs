@@ -3,13 +3,13 @@
 //! **Invariant:** the bytes of all [`Reservation`]s never exceed the budget, and dropping one gives all of it back.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use metrics::Gauge;
 use tokio::sync::Semaphore;
 
 /// What a stage may hold, in bytes.
 pub(crate) struct Budget {
-    total_bytes: usize,
     most_bytes: usize,
     /// One permit is one byte.
     free: Semaphore,
@@ -30,7 +30,6 @@ impl Budget {
     pub(crate) fn new(total_bytes: usize, most_bytes: usize, gauge: Gauge) -> Self {
         let total_bytes = total_bytes.min(Semaphore::MAX_PERMITS);
         Self {
-            total_bytes,
             most_bytes: most_bytes.min(total_bytes),
             free: Semaphore::new(total_bytes),
             gauge,
@@ -48,11 +47,6 @@ impl Budget {
             budget: Arc::clone(self),
             bytes: 0,
         }
-    }
-
-    /// Bytes that are granted.
-    fn used_bytes(&self) -> usize {
-        self.total_bytes - self.free.available_permits()
     }
 }
 
@@ -75,12 +69,31 @@ impl Reservation {
         Ok(())
     }
 
+    /// Adds `bytes` as soon as they are free, in the order of asking.
+    ///
+    /// # Errors
+    /// [`Refused::NoRoom`] after `patience`, [`Refused::NeverFits`] at once; what was held before stays.
+    pub(crate) async fn grow_within(
+        &mut self,
+        bytes: usize,
+        patience: Duration,
+    ) -> Result<(), Refused> {
+        let permits = self.permits(bytes)?;
+        let granting = self.budget.free.acquire_many(permits);
+        match tokio::time::timeout(patience, granting).await {
+            Ok(Ok(granted)) => granted.forget(),
+            Ok(Err(_)) | Err(_) => return Err(Refused::NoRoom),
+        }
+        self.add(bytes);
+        Ok(())
+    }
+
     /// Gives back what is above `bytes`.
     pub(crate) fn shrink_to(&mut self, bytes: usize) {
         let freed = self.bytes.saturating_sub(bytes);
         self.bytes -= freed;
         self.budget.free.add_permits(freed);
-        self.show();
+        self.budget.gauge.decrement(as_gauge(freed));
     }
 
     pub(crate) const fn bytes(&self) -> usize {
@@ -97,16 +110,16 @@ impl Reservation {
 
     fn add(&mut self, bytes: usize) {
         self.bytes += bytes;
-        self.show();
+        self.budget.gauge.increment(as_gauge(bytes));
     }
+}
 
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "a gauge; the budget is far below 2^53"
-    )]
-    fn show(&self) {
-        self.budget.gauge.set(self.budget.used_bytes() as f64);
-    }
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a gauge; the budget is far below 2^53"
+)]
+const fn as_gauge(bytes: usize) -> f64 {
+    bytes as f64
 }
 
 impl Drop for Reservation {
@@ -117,7 +130,7 @@ impl Drop for Reservation {
 
 #[cfg(test)]
 mod tests {
-    use super::{Arc, Budget, Gauge, Refused};
+    use super::{Arc, Budget, Duration, Gauge, Refused};
 
     fn budget(total_bytes: usize, most_bytes: usize) -> Arc<Budget> {
         Arc::new(Budget::new(total_bytes, most_bytes, Gauge::noop()))
@@ -136,6 +149,23 @@ mod tests {
         first.shrink_to(49);
         assert_eq!(third.grow(11), Ok(()));
         drop((first, second, third));
-        assert_eq!(budget.used_bytes(), 0);
+        assert_eq!(budget.free.available_permits(), 100);
+    }
+
+    #[tokio::test]
+    async fn who_waits_is_served_when_another_gives_back_and_refused_when_nobody_does() {
+        let budget = budget(100, 100);
+        let mut first = budget.reservation();
+        let mut second = budget.reservation();
+        first.grow(60).unwrap();
+        let refused = second.grow_within(50, Duration::from_millis(1)).await;
+        assert_eq!(refused, Err(Refused::NoRoom));
+        assert_eq!(second.bytes(), 0);
+        let (granted, ()) = tokio::join!(second.grow_within(50, Duration::from_secs(60)), async {
+            first.shrink_to(50);
+        });
+        assert_eq!(granted, Ok(()));
+        drop((first, second));
+        assert_eq!(budget.free.available_permits(), 100);
     }
 }

@@ -4,7 +4,7 @@
 //! | --- | --- | --- | --- |
 //! | receive | 1/4 | 256 MiB | bodies of requests in flight, as sent and decompressed |
 //! | write | 5/16 | 256 MiB | records that are read from the journal, and their rows on the way to the database |
-//! | query | 3/16 | 320 MiB | answers, from the database's first row to the last byte sent |
+//! | query | 3/16 | 640 MiB | answers, from the database's first row to the last byte sent |
 //! | the rest | 1/4 | – | binary, threads, connections, the journal's pieces, caches of SQLite, remembered requests |
 //!
 //! **Invariant:** the shares and the rest together are never more than the limit, unless a setting names a share itself.
@@ -21,7 +21,7 @@ const PARTS: u64 = 16;
 /// The shares where memory is plentiful.
 const RECEIVE_BYTES: usize = 256 << 20;
 const WRITE_BYTES: usize = 256 << 20;
-const QUERY_BYTES: usize = 320 << 20;
+const QUERY_BYTES: usize = 640 << 20;
 
 /// What the rest is known to need: 15 MiB for binary, runtime and threads, 40 MiB for 2,048 connections at rest, 20 MiB for
 /// SQLite's caches, 15 MiB for 100,000 remembered requests are 90 MiB, of which a small instance uses half.
@@ -36,7 +36,7 @@ pub struct Shares {
     /// Bodies of requests in flight; one request may use half.
     pub receive_bytes: usize,
     /// Records on their way from the journal to the database. The journal holds records of up to 64 MiB whatever today's
-    /// limit is, so that at least one of those fits.
+    /// limit is, so that at least one of those fits. The writer keeps to it by the sizes of its batches and pieces.
     pub write_bytes: usize,
     /// Answers to queries.
     pub query_bytes: usize,
@@ -64,9 +64,18 @@ impl Shares {
     }
 }
 
+/// The window of HTTP/2 under a limit of so much memory: a thousandth, from 64 KiB, which the protocol begins with, to 1 MiB.
+/// 100 connections that send more than is read of them then hold a tenth of the limit.
+#[must_use]
+pub fn http2_window_bytes(limit_bytes: u64) -> u32 {
+    const LEAST: u64 = 64 << 10;
+    const MOST: u64 = 1 << 20;
+    u32::try_from((limit_bytes / 1024).clamp(LEAST, MOST)).unwrap_or(u32::MAX)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::Shares;
+    use super::{Shares, http2_window_bytes};
 
     const MIB: usize = 1 << 20;
 
@@ -76,7 +85,7 @@ mod tests {
             (256, 64, 80, 48),
             (512, 128, 160, 96),
             (1024, 256, 256, 192),
-            (64 << 10, 256, 256, 320),
+            (64 << 10, 256, 256, 640),
         ] {
             let shares = Shares::of(Some(limit_mib << 20));
             assert_eq!(
@@ -91,5 +100,12 @@ mod tests {
             assert!(shares.total_bytes() <= (limit_mib << 20) / 4 * 3);
         }
         assert_eq!(Shares::of(None), Shares::of(Some(u64::MAX)));
+    }
+
+    #[test]
+    fn the_window_of_http2_follows_the_limit_between_its_bounds() {
+        for (limit_mib, window_kib) in [(32, 64), (256, 256), (1024, 1024), (64 << 10, 1024)] {
+            assert_eq!(http2_window_bytes(limit_mib << 20), window_kib << 10);
+        }
     }
 }

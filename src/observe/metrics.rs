@@ -12,6 +12,7 @@ pub mod page;
 
 pub const RECEIVE_EVENTS_TOTAL: &str = "ruvvector_receive_events_total";
 pub const RECEIVE_REQUESTS_TOTAL: &str = "ruvvector_receive_requests_total";
+pub const RECEIVE_UNKNOWN_FIELDS_TOTAL: &str = "ruvvector_receive_unknown_fields_total";
 pub const RECEIVE_BYTES_TOTAL: &str = "ruvvector_receive_bytes_total";
 pub const RECEIVE_REQUEST_BYTES: &str = "ruvvector_receive_request_bytes";
 pub const RECEIVE_INFLIGHT_REQUESTS: &str = "ruvvector_receive_inflight_requests";
@@ -57,6 +58,7 @@ pub const DB_POOL_MAX_CONNECTIONS: &str = "ruvvector_db_pool_max_connections";
 pub const DB_POOL_WAIT_SECONDS: &str = "ruvvector_db_pool_wait_seconds";
 pub const PARTITIONS_AHEAD_DAYS: &str = "ruvvector_partitions_ahead_days";
 pub const QUERY_SECONDS: &str = "ruvvector_query_seconds";
+pub const QUERY_INFLIGHT_BYTES: &str = "ruvvector_query_inflight_bytes";
 pub const OWN_SPANS_TOTAL: &str = "ruvvector_own_spans_total";
 pub const LOG_LINES_DROPPED_TOTAL: &str = "ruvvector_log_lines_dropped_total";
 pub const BUILD_INFO: &str = "ruvvector_build_info";
@@ -141,6 +143,7 @@ const fn histogram(
 pub const ALL: &[Metric] = &[
     counter(RECEIVE_EVENTS_TOTAL, Unit::Count, "Events that were received, by outcome: accepted ones are durable in the log, rejected ones could not be taken."),
     counter(RECEIVE_REQUESTS_TOTAL, Unit::Count, "Requests to an endpoint that takes events, by how they were answered; 404, 414, 431, 501 and a wrong Host count in http_server_request_duration_seconds alone."),
+    counter(RECEIVE_UNKNOWN_FIELDS_TOTAL, Unit::Count, "Members of events of /ingest that are no fields of an event: kept in the metadata, or left out because the metadata has that key or has no room for them."),
     counter(RECEIVE_BYTES_TOTAL, Unit::Bytes, "Bytes of request bodies, as they came over the wire."),
     histogram(RECEIVE_REQUEST_BYTES, Unit::Bytes, BYTES, "Size of a request body, as it came over the wire."),
     gauge(RECEIVE_INFLIGHT_REQUESTS, Unit::Count, "Requests with events that are being handled."),
@@ -184,6 +187,7 @@ pub const ALL: &[Metric] = &[
     histogram(DB_POOL_WAIT_SECONDS, Unit::Seconds, SECONDS, "Time that was waited for a connection of a pool."),
     gauge(PARTITIONS_AHEAD_DAYS, Unit::Count, "Days ahead of today that have a partition."),
     histogram(QUERY_SECONDS, Unit::Seconds, SECONDS, "Time that a query took, in the database and until its answer was written, by route."),
+    gauge(QUERY_INFLIGHT_BYTES, Unit::Bytes, "Memory that is reserved for answers to queries, beside the 1 MiB that each query has."),
     counter(OWN_SPANS_TOTAL, Unit::Count, "Spans of the service's own traces: exported, failed to be, or dropped as too many waited."),
     counter(LOG_LINES_DROPPED_TOTAL, Unit::Count, "Log lines of the service that were lost, as nobody read standard error fast enough or it could not be written."),
     gauge(BUILD_INFO, Unit::Count, "Always 1; its labels say which build this is."),

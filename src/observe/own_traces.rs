@@ -29,7 +29,7 @@ pub mod links;
 /// The spans: names, kinds, attributes.
 pub mod spans;
 
-pub use export::OwnTraces;
+pub use export::{ExportHeaders, OwnTraces};
 
 /// Settings of own traces.
 #[derive(Clone, Debug)]

@@ -84,6 +84,13 @@ impl Report {
                 self.log.missing_records
             ));
         }
+        if self.log.undecided_records > 0 && !self.writing {
+            problems.push(format!(
+                "{} records are in no file of the log: unless the database holds them, they are lost. It is asked at the next \
+                 contact; if a file was removed or emptied, stop the service and put it back from a backup before that",
+                self.log.undecided_records
+            ));
+        }
         if self.pulse.database.is_none() {
             let meanwhile = if self.log.full {
                 ""

@@ -30,6 +30,21 @@ pub(super) enum QueryError {
     /// 503: as many queries run as may.
     #[error("{0} queries are running, as many as may; try again in a moment")]
     Busy(usize),
+    /// 503: other answers hold the memory.
+    #[error(
+        "other answers hold the memory that there is for them; try again in a moment, or ask for less"
+    )]
+    NoMemory,
+    /// 507: an event that no answer has room for, whatever else is asked.
+    #[error(
+        "event {id} has about {bytes} bytes, and no answer may hold more than {limit_bytes} while it is read: give the \
+         service more memory (memory_bytes, or its control group's limit), or read it in the database"
+    )]
+    TooLarge {
+        id: i64,
+        bytes: usize,
+        limit_bytes: usize,
+    },
     /// 503: the database cannot answer now.
     #[error("{0}")]
     Unavailable(&'static str),
@@ -85,7 +100,10 @@ impl QueryError {
             Self::Parameter { .. } => StatusCode::BAD_REQUEST,
             Self::NoSuchEvent(_) => StatusCode::NOT_FOUND,
             Self::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
-            Self::Busy(_) | Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Busy(_) | Self::NoMemory | Self::Unavailable(_) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            Self::TooLarge { .. } => StatusCode::INSUFFICIENT_STORAGE,
             Self::Timeout(_) => StatusCode::GATEWAY_TIMEOUT,
             Self::Database(_) | Self::Unreadable(..) => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -96,11 +114,41 @@ impl own_traces::Fault for QueryError {
     fn fault(&self) -> Option<&'static str> {
         match self {
             Self::Parameter { .. } | Self::NoSuchEvent(_) | Self::NotAcceptable => None,
-            Self::Busy(_) => Some("busy"),
+            Self::Busy(_) | Self::NoMemory | Self::TooLarge { .. } => Some("busy"),
             Self::Unavailable(_) => Some("unavailable"),
             Self::Timeout(_) => Some("timeout"),
             Self::Database(_) | Self::Unreadable(..) => Some("other"),
         }
+    }
+}
+
+/// Why a search ended before its page was full.
+#[derive(Debug)]
+pub(super) enum Halted {
+    Database(sqlx::Error),
+    /// There is an answer already.
+    Answered(QueryError),
+}
+
+impl Halted {
+    /// `timeout` is the one that the statement ran under.
+    pub(super) fn into_answer(self, timeout: Duration) -> QueryError {
+        match self {
+            Self::Database(error) => QueryError::from_database(error, timeout),
+            Self::Answered(error) => error,
+        }
+    }
+}
+
+impl From<sqlx::Error> for Halted {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Database(error)
+    }
+}
+
+impl From<QueryError> for Halted {
+    fn from(error: QueryError) -> Self {
+        Self::Answered(error)
     }
 }
 

@@ -5,11 +5,13 @@
 //!
 //! **Invariant:** an export is cut where a page of its bytes is full, and the link goes on right there.
 
+use std::collections::VecDeque;
+
 use axum::body::Bytes;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
-use tokio::sync::OwnedSemaphorePermit;
 
+use super::answer_memory::Held;
 use super::cursor::{Key, Order};
 use super::error::QueryError;
 use super::page::{Event, Page};
@@ -96,59 +98,84 @@ pub(super) fn signal(event: &Event) -> Result<Signal, QueryError> {
 /// An answer that only has to be sent.
 pub(super) struct Written {
     media: &'static str,
-    body: Bytes,
+    body: VecDeque<Bytes>,
     /// Where the next page begins.
     pub(super) next: Option<Key>,
+    held: Held,
 }
 
 impl Written {
     /// One event alone.
-    pub(super) fn event(event: Event) -> Self {
-        Self {
+    pub(super) fn event(event: Event, held: Held) -> Self {
+        let mut written = Self {
             media: JSON,
-            body: event.json.into(),
+            body: VecDeque::from([event.json.into()]),
             next: None,
-        }
+            held,
+        };
+        written.keep();
+        written
     }
 
-    pub(super) fn response(self, slot: OwnedSemaphorePermit) -> Response {
+    /// Gives back the memory that only reading and writing needed.
+    fn keep(&mut self) {
+        let bytes = self.body.iter().map(Bytes::len).sum();
+        self.held.keep(bytes);
+    }
+
+    pub(super) fn response(self) -> Response {
         let media = HeaderValue::from_static(self.media);
-        let body = sending::body(self.body, slot);
+        let body = sending::body(self.body, self.held);
         ([(header::CONTENT_TYPE, media)], body).into_response()
     }
 }
+
+/// An export writes each member's type, which may make so many times as much of small ones.
+const EXPORT_GROWTH: usize = 12;
 
 impl Format {
     /// Writes a page; what an export of so many bytes has no room for is left to the next one.
     ///
     /// # Errors
-    /// When a row was changed into what cannot be exported.
+    /// When a row was changed into what cannot be exported, and [`QueryError::NoMemory`].
     pub(super) async fn write(
         self,
         mut page: Page,
         order: Order,
         room_bytes: usize,
+        mut held: Held,
     ) -> Result<Written, QueryError> {
-        let Self::Otlp(signal, form) = self else {
-            return Ok(Written {
-                media: JSON,
-                next: page.next(order),
-                body: page.into_json().into(),
-            });
-        };
-        // As many bytes as this may be would hold up others' requests.
-        let written = tokio::task::spawn_blocking(move || {
-            let body = export(&mut page, signal, form, room_bytes)?;
-            Ok(Written {
-                media: match form {
+        let (media, next, body) = match self {
+            Self::Json => (JSON, page.next(order), page.into_json()),
+            Self::Otlp(signal, form) => {
+                // Its items, and then all of them in one text.
+                let largest = page.events.iter().map(|event| event.json.len()).max();
+                let most = page.held_bytes().saturating_mul(EXPORT_GROWTH);
+                let export_bytes = most.min(room_bytes).max(largest.unwrap_or(0));
+                let holding = held.hold(export_bytes.saturating_mul(2)).await;
+                holding.map_err(|_| QueryError::NoMemory)?;
+                let media = match form {
                     Form::Json => JSON,
                     Form::Protobuf => PROTOBUF,
-                },
-                body: body.into(),
-                next: page.next(order),
-            })
-        });
-        written.await.expect("an export does not panic")
+                };
+                // As many bytes as this may be would hold up others' requests.
+                let written = tokio::task::spawn_blocking(move || {
+                    let body = export(&mut page, signal, form, room_bytes)?;
+                    Ok::<_, QueryError>((page.next(order), body))
+                });
+                let (next, body) = written.await.expect("an export does not panic")?;
+                let parts = [Bytes::from(body)].into_iter();
+                (media, next, parts.filter(|part| !part.is_empty()).collect())
+            }
+        };
+        let mut written = Written {
+            media,
+            body,
+            next,
+            held,
+        };
+        written.keep();
+        Ok(written)
     }
 }
 

@@ -13,7 +13,7 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, Uri, header};
 use axum::response::Response;
 use axum::routing::get;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 
 use crate::memory::Shares;
 use crate::observe::metrics::QUERY_SECONDS;
@@ -39,6 +39,9 @@ mod filter;
 /// Statements, for both stores.
 mod sql;
 
+/// What answers may hold.
+mod answer_memory;
+
 /// A pool's connection for one query.
 mod lease;
 
@@ -63,6 +66,7 @@ mod sending;
 /// Why there is no page.
 mod error;
 
+use answer_memory::{AnswerMemory, Held};
 use cursor::Order;
 use error::QueryError;
 use format::{Format, Written};
@@ -107,7 +111,7 @@ impl Options {
     /// The largest answer that fits the memory of all answers, while it is written too.
     #[must_use]
     pub const fn answer_bytes_max(&self) -> usize {
-        self.memory_bytes / 2
+        answer_memory::answer_bytes_max(self.memory_bytes)
     }
 }
 
@@ -119,6 +123,7 @@ pub fn router(store: Store, options: Options) -> Router {
     let queries = Queries {
         store,
         slots: Arc::new(Semaphore::new(options.concurrency)),
+        memory: Arc::new(AnswerMemory::new(&options)),
         options: Arc::new(options),
     };
     Router::new()
@@ -141,6 +146,7 @@ struct Queries {
     store: Store,
     options: Arc<Options>,
     slots: Arc<Semaphore>,
+    memory: Arc<AnswerMemory>,
 }
 
 async fn query(
@@ -157,14 +163,12 @@ async fn query(
     };
     let order = search.order;
     let done = async {
-        let (page, slot) = queries.page(search).await?;
-        let written = queries.write(page, order, format).await?;
-        Ok::<_, QueryError>((written, slot))
+        let (page, held) = queries.page(search).await?;
+        queries.write(page, order, format, held).await
     };
     let done = done.await;
     record("/query", started);
-    let (written, slot) = done?;
-    Ok(answer(written, order, &uri, &pairs, slot))
+    Ok(answer(done?, order, &uri, &pairs))
 }
 
 async fn trace(
@@ -183,17 +187,15 @@ async fn trace(
     };
     let order = search.order;
     let done = async {
-        let (mut page, slot) = queries.page(search).await?;
+        let (mut page, held) = queries.page(search).await?;
         if format == Format::Json {
             page.order_by_nanosecond(order);
         }
-        let written = queries.write(page, order, format).await?;
-        Ok::<_, QueryError>((written, slot))
+        queries.write(page, order, format, held).await
     };
     let done = done.await;
     record("/traces/{traceId}", started);
-    let (written, slot) = done?;
-    Ok(answer(written, order, &uri, &pairs, slot))
+    Ok(answer(done?, order, &uri, &pairs))
 }
 
 async fn event(
@@ -216,22 +218,20 @@ async fn event(
     }
     let form = format::form(&pairs, &headers)?;
     let done = async {
-        let (event, slot) = queries.event(id).await?;
+        let (event, held) = queries.event(id).await?;
         let Some(form) = form else {
-            return Ok((Written::event(event), slot));
+            return Ok(Written::event(event, held));
         };
         let format = Format::Otlp(format::signal(&event)?, form);
         let page = Page {
             events: vec![event],
             more: false,
         };
-        let written = queries.write(page, Order::NewestFirst, format).await?;
-        Ok::<_, QueryError>((written, slot))
+        queries.write(page, Order::NewestFirst, format, held).await
     };
     let done = done.await;
     record("/query/{id}", started);
-    let (written, slot) = done?;
-    Ok(written.response(slot))
+    Ok(done?.response())
 }
 
 fn path_text(
@@ -252,51 +252,59 @@ fn record(route: &'static str, started: Instant) {
 }
 
 impl Queries {
-    /// The page of a search, and the slot that its sending keeps.
-    async fn page(&self, search: Search) -> Result<(Page, OwnedSemaphorePermit), QueryError> {
-        let slot = self.slot()?;
-        let limit = search.limit as usize;
+    /// The page of a search, and what it holds until it is sent.
+    async fn page(&self, search: Search) -> Result<(Page, Held), QueryError> {
+        let mut held = self.begin()?;
         let found = async {
             match &self.store {
                 Store::Postgres(store) => {
-                    postgres::search(&store.read_pool, search, &self.options).await
+                    postgres::search(&store.read_pool, search, &self.options, &mut held).await
                 }
                 Store::Sqlite(store) => {
-                    sqlite::search(&store.read_pool, search, &self.options).await
+                    sqlite::search(&store.read_pool, search, &self.options, &mut held).await
                 }
             }
         };
         let selecting = spans::statement(System::of(&self.store), "SELECT", "telemetry_events");
-        let mut page = traced(selecting, self.in_time(found)).await?;
-        page.cut(limit, self.options.answer_bytes);
-        Ok((page, slot))
+        let page = traced(selecting, self.in_time(found)).await?;
+        Ok((page, held))
     }
 
-    async fn event(&self, id: i64) -> Result<(Event, OwnedSemaphorePermit), QueryError> {
-        let slot = self.slot()?;
+    async fn event(&self, id: i64) -> Result<(Event, Held), QueryError> {
+        let mut held = self.begin()?;
         let found = async {
             match &self.store {
                 Store::Postgres(store) => {
-                    postgres::event(&store.read_pool, id, &self.options).await
+                    postgres::event(&store.read_pool, id, &self.options, &mut held).await
                 }
-                Store::Sqlite(store) => sqlite::event(&store.read_pool, id, &self.options).await,
+                Store::Sqlite(store) => {
+                    sqlite::event(&store.read_pool, id, &self.options, &mut held).await
+                }
             }
         };
         let selecting = spans::statement(System::of(&self.store), "SELECT", "telemetry_events");
         let event = traced(selecting, self.in_time(found)).await?;
         let event = event.ok_or(QueryError::NoSuchEvent(id))?;
-        Ok((event, slot))
+        Ok((event, held))
     }
 
-    async fn write(&self, page: Page, order: Order, format: Format) -> Result<Written, QueryError> {
-        format.write(page, order, self.options.answer_bytes).await
+    async fn write(
+        &self,
+        page: Page,
+        order: Order,
+        format: Format,
+        held: Held,
+    ) -> Result<Written, QueryError> {
+        let room_bytes = self.options.answer_bytes;
+        format.write(page, order, room_bytes, held).await
     }
 
-    /// A slot among the queries that run at once; given back when dropped, so also when the client leaves.
-    fn slot(&self) -> Result<OwnedSemaphorePermit, QueryError> {
-        Arc::clone(&self.slots)
-            .try_acquire_owned()
-            .map_err(|_| QueryError::Busy(self.options.concurrency))
+    /// Takes a slot among the queries that run at once; it is given back with what the query holds, so also when the client
+    /// leaves.
+    fn begin(&self) -> Result<Held, QueryError> {
+        let slot = Arc::clone(&self.slots).try_acquire_owned();
+        let slot = slot.map_err(|_| QueryError::Busy(self.options.concurrency))?;
+        Ok(self.memory.begin(slot))
     }
 
     async fn in_time<T>(
@@ -310,17 +318,11 @@ impl Queries {
 }
 
 /// The answer, with the link to the next page where there may be one.
-fn answer(
-    written: Written,
-    order: Order,
-    uri: &Uri,
-    pairs: &[(String, String)],
-    slot: OwnedSemaphorePermit,
-) -> Response {
+fn answer(written: Written, order: Order, uri: &Uri, pairs: &[(String, String)]) -> Response {
     let link = written
         .next
         .and_then(|after| next_link(uri.path(), pairs, &cursor::encode(order, after)));
-    let mut response = written.response(slot);
+    let mut response = written.response();
     if let Some(link) = link {
         response.headers_mut().insert(header::LINK, link);
     }

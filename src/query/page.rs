@@ -6,13 +6,18 @@
 //! **Invariant:** stored JSON is answered as its text, never parsed into values: numbers keep every digit.
 
 use std::cmp::Reverse;
+use std::collections::VecDeque;
 use std::fmt::Write as _;
 
+use bytes::Bytes;
 use sqlx::{ColumnIndex, Decode, Row, Type};
 use tracing::Span;
 
+use super::answer_memory::{Held, LARGE_ROW_BYTES};
 use super::cursor::{Key, Order};
+use super::error::QueryError;
 use super::time;
+use crate::memory::budget::Refused;
 use crate::observe::own_traces::{Noted, spans};
 
 /// One event of a page.
@@ -21,8 +26,22 @@ pub(super) struct Event {
     pub(super) key: Key,
     /// Its time to the nanosecond, where it has one.
     time_unix_nano: Option<i64>,
-    /// One JSON object.
+    /// One JSON object; without its texts while they are `unread`.
     pub(super) json: String,
+    /// The length of texts that were too long to be sent with the other rows.
+    pub(super) unread_bytes: Option<usize>,
+}
+
+impl Event {
+    /// What it makes of an answer, with a comma.
+    fn answer_bytes(&self) -> usize {
+        self.json.len() + self.unread_bytes.unwrap_or(0) + 1
+    }
+
+    /// What it holds of memory.
+    pub(super) const fn held_bytes(&self) -> usize {
+        self.json.capacity() + size_of::<Self>() + size_of::<Bytes>()
+    }
 }
 
 /// Events in their order, and whether more may follow.
@@ -52,13 +71,67 @@ impl Page {
     pub(super) fn cut(&mut self, limit: usize, bytes: usize) {
         let mut used = 0_usize;
         let fits = self.events.iter().take_while(|event| {
-            used += event.json.len() + 1;
+            used += event.answer_bytes();
             used <= bytes
         });
         let keep = fits.count().max(1).min(limit);
-        if keep < self.events.len() {
-            self.events.truncate(keep);
+        self.cut_at(keep);
+    }
+
+    /// Keeps so many events.
+    fn cut_at(&mut self, events: usize) {
+        if events < self.events.len() {
+            self.events.truncate(events);
             self.more = true;
+        }
+    }
+
+    /// What its events hold of memory.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.events.iter().map(Event::held_bytes).sum()
+    }
+
+    /// Makes room for the texts of the first event that has unread ones, and says which that is; `None` when all are read.
+    /// An event that has no room beside those before it is left to the next page.
+    ///
+    /// # Errors
+    /// [`QueryError::NoMemory`]; [`QueryError::TooLarge`] for an event that would have none in a page of its own.
+    pub(super) async fn next_unread(
+        &mut self,
+        held: &mut Held,
+    ) -> Result<Option<(usize, Key)>, QueryError> {
+        let unread = |event: &Event| event.unread_bytes.map(|bytes| (event.key, bytes));
+        let mut found = self.events.iter().enumerate();
+        let Some((index, (key, bytes))) =
+            found.find_map(|(index, event)| Some((index, unread(event)?)))
+        else {
+            return Ok(None);
+        };
+        match held.hold_row(self.held_bytes(), bytes).await {
+            Ok(()) => Ok(Some((index, key))),
+            Err(Refused::NoRoom) => Err(QueryError::NoMemory),
+            Err(Refused::NeverFits { .. }) if index > 0 => {
+                self.cut_at(index);
+                Ok(None)
+            }
+            Err(Refused::NeverFits { limit_bytes }) => Err(QueryError::TooLarge {
+                id: key.id,
+                bytes,
+                limit_bytes: limit_bytes / 2,
+            }),
+        }
+    }
+
+    /// Whether an event has texts that were not read.
+    pub(super) fn has_unread(&self) -> bool {
+        self.events.iter().any(|event| event.unread_bytes.is_some())
+    }
+
+    /// Puts an event with its texts in the place of the one without, which is gone if the database has it no longer.
+    pub(super) fn replace(&mut self, index: usize, event: Option<Event>) {
+        match event {
+            Some(event) => self.events[index] = event,
+            None => drop(self.events.remove(index)),
         }
     }
 
@@ -86,19 +159,71 @@ impl Page {
         }
     }
 
-    /// The JSON array.
-    pub(super) fn into_json(self) -> String {
-        let bytes: usize = self.events.iter().map(|event| event.json.len() + 1).sum();
-        let mut json = String::with_capacity(bytes + 2);
-        json.push('[');
-        for (index, event) in self.events.into_iter().enumerate() {
-            if index > 0 {
-                json.push(',');
-            }
-            json.push_str(&event.json);
+    /// The JSON array, in parts that are not empty.
+    pub(super) fn into_json(self) -> VecDeque<Bytes> {
+        if self.events.is_empty() {
+            return VecDeque::from([Bytes::from_static(b"[]")]);
         }
-        json.push(']');
-        json
+        let last = self.events.len() - 1;
+        let mut parts = VecDeque::with_capacity(self.events.len() + 1);
+        parts.push_back(Bytes::from_static(b"["));
+        for (index, mut event) in self.events.into_iter().enumerate() {
+            event.json.reserve_exact(1);
+            event.json.push(if index < last { ',' } else { ']' });
+            parts.push_back(event.json.into());
+        }
+        parts
+    }
+}
+
+/// A page that is being read.
+pub(super) struct Filling<'a> {
+    page: Page,
+    answer_bytes: usize,
+    held_bytes: usize,
+    room_bytes: usize,
+    held: &'a mut Held,
+}
+
+/// Whether an event had room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Room {
+    Yes,
+    /// The page's bytes are full.
+    No,
+}
+
+impl<'a> Filling<'a> {
+    /// An empty page of up to `room_bytes`, or one event; beside it the query holds `held_bytes`.
+    pub(super) fn new(room_bytes: usize, held_bytes: usize, held: &'a mut Held) -> Self {
+        Self {
+            page: Page::default(),
+            answer_bytes: 0,
+            held_bytes,
+            room_bytes,
+            held,
+        }
+    }
+
+    /// Adds the next event.
+    ///
+    /// # Errors
+    /// [`QueryError::NoMemory`].
+    pub(super) async fn add(&mut self, event: Event) -> Result<Room, QueryError> {
+        self.answer_bytes += event.answer_bytes();
+        if self.answer_bytes > self.room_bytes && !self.page.events.is_empty() {
+            self.page.more = true;
+            return Ok(Room::No);
+        }
+        self.held_bytes += event.held_bytes();
+        let held = self.held.hold(self.held_bytes).await;
+        held.map_err(|_| QueryError::NoMemory)?;
+        self.page.events.push(event);
+        Ok(Room::Yes)
+    }
+
+    pub(super) fn into_page(self) -> Page {
+        self.page
     }
 }
 
@@ -115,8 +240,15 @@ where
         timestamp: row.try_get(0)?,
         id: row.try_get(1)?,
     };
-    let metadata: &str = row.try_get(6)?;
-    let mut json = String::with_capacity(metadata.len() + 512);
+    let texts = [text(6)?, text(17)?, text(18)?];
+    let bytes: usize = texts.iter().flatten().map(|text| text.len()).sum();
+    let columns = if bytes > LARGE_ROW_BYTES {
+        8 << 10
+    } else {
+        512
+    };
+    let mut json = String::with_capacity(bytes + columns);
+    let unread: Option<i64> = int(19)?;
 
     write!(json, "{{\"id\":{}", key.id).expect("a String takes any text");
     put_text(&mut json, "correlationId", text(2)?);
@@ -124,7 +256,7 @@ where
     put_text_or_null(&mut json, "provider", text(4)?);
     put_text(&mut json, "eventType", text(5)?);
     put_raw(&mut json, "timestamp", key.timestamp);
-    put_json(&mut json, "metadata", Some(metadata));
+    put_json(&mut json, "metadata", texts[0]);
     put_text_or_null(&mut json, "traceId", text(7)?);
     put_text_or_null(&mut json, "spanId", text(8)?);
     put_text_or_null(
@@ -142,13 +274,14 @@ where
     put_int(&mut json, "kind", int(14)?);
     put_text(&mut json, "status", text(15)?);
     put_int(&mut json, "flags", int(16)?);
-    put_json(&mut json, "resource", text(17)?);
-    put_json(&mut json, "scope", text(18)?);
+    put_json(&mut json, "resource", texts[1]);
+    put_json(&mut json, "scope", texts[2]);
     json.push('}');
     Ok(Event {
         key,
         time_unix_nano,
         json,
+        unread_bytes: unread.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX)),
     })
 }
 
@@ -194,6 +327,7 @@ mod tests {
             },
             time_unix_nano: None,
             json: "x".repeat(*size),
+            unread_bytes: None,
         };
         Page {
             events: sizes.iter().map(event).collect(),
@@ -223,6 +357,7 @@ mod tests {
             key: Key { timestamp: 5, id },
             time_unix_nano: nanos.map(|n| 5_000_000 + n),
             json: String::new(),
+            unread_bytes: None,
         };
         let mut page = Page {
             events: vec![event(1, Some(900)), event(2, Some(100)), event(3, None)],

@@ -10,6 +10,7 @@ use super::error::QueryError;
 use super::filter::Filter;
 use super::time;
 use super::{Options, RESOURCES_LISTED};
+use crate::decode::timestamp::{LOOKS_LIKE_SECONDS, SECONDS_BELOW_MS};
 use crate::error::shown;
 use crate::event::Signal;
 
@@ -273,6 +274,13 @@ fn whole(name: &str, value: &str, min: u32, max: u32) -> Result<u32, QueryError>
 fn filter(name: &str, value: &str) -> Result<Filter, QueryError> {
     let malformed = |what: &str| QueryError::parameter(name, format!("{name} {what}"));
     let time = || time::millis(value).ok_or_else(|| malformed(A_TIME));
+    // In seconds it lies before everything that was sent as is usual, and nothing would be found.
+    let end = || match time()? {
+        0..SECONDS_BELOW_MS if value.bytes().all(|b| b.is_ascii_digit()) => {
+            Err(malformed(LOOKS_LIKE_SECONDS))
+        }
+        ms => Ok(ms),
+    };
     let duration = || time::duration_ns(value).ok_or_else(|| malformed(A_DURATION));
     let equal = |column| Filter::Equal(column, value.to_owned());
     Ok(match name {
@@ -285,9 +293,9 @@ fn filter(name: &str, value: &str) -> Result<Filter, QueryError> {
         "traceId" => Filter::trace(value),
         "spanId" => Filter::span(value),
         "from" => Filter::From(time()?),
-        "to" => Filter::To(time()?),
+        "to" => Filter::To(end()?),
         "receivedFrom" => Filter::ReceivedFrom(time()?),
-        "receivedTo" => Filter::ReceivedTo(time()?),
+        "receivedTo" => Filter::ReceivedTo(end()?),
         "minDurationMs" => Filter::MinDuration(duration()?),
         "maxDurationMs" => Filter::MaxDuration(duration()?),
         _ => json_filter(name, value)?,

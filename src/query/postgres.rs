@@ -18,14 +18,15 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use futures_util::TryStreamExt;
 use sqlx::{AssertSqlSafe, Executor, PgPool, Postgres, Row};
 
+use super::answer_memory::Held;
 use super::cursor::{Key, Order};
 use super::days::{Days, newest_first};
-use super::error::QueryError;
+use super::error::{Halted, QueryError};
 use super::filter::Filter;
 use super::lease::{CONNECTION_WAIT, Lease};
-use super::page::{self, Event, Page};
+use super::page::{self, Event, Filling, Page, Room};
 use super::parameters::Search;
-use super::sql::{self, Dialect, Statement};
+use super::sql::{self, Dialect, Statement, Texts};
 use super::{Options, RESOURCES_LISTED};
 
 /// How much more is looked through when the first window was promising.
@@ -34,22 +35,32 @@ const WIDER: u8 = 10;
 /// The page of a search.
 pub(super) async fn search(
     pool: &PgPool,
+    search: Search,
+    options: &Options,
+    held: &mut Held,
+) -> Result<Page, QueryError> {
+    let found = page(pool, search, options, held).await;
+    found.map_err(|halted| halted.into_answer(options.timeout))
+}
+
+async fn page(
+    pool: &PgPool,
     mut search: Search,
     options: &Options,
-) -> Result<Page, QueryError> {
-    let failed = |error| QueryError::from_database(error, options.timeout);
-    let mut session = Session::begin(pool, options).await.map_err(failed)?;
+    held: &mut Held,
+) -> Result<Page, Halted> {
+    let mut session = Session::begin(pool, options, held).await?;
     if search.asks_for_resources() {
-        let ids = session.resource_ids(&search).await.map_err(failed)?;
+        let ids = session.resource_ids(&search).await?;
         if ids.is_empty() {
             session.end();
             return Ok(Page::default());
         }
         search.list_resources(ids);
     }
-    let page = session.find(&search).await.map_err(failed)?;
-    session.end();
-    Ok(page)
+    let mut page = session.find(&search).await?;
+    page.cut(search.limit as usize, options.answer_bytes);
+    session.read_unread(pool, page).await
 }
 
 /// The event with that id.
@@ -57,12 +68,15 @@ pub(super) async fn event(
     pool: &PgPool,
     id: i64,
     options: &Options,
+    held: &mut Held,
 ) -> Result<Option<Event>, QueryError> {
-    let failed = |error| QueryError::from_database(error, options.timeout);
-    let mut session = Session::begin(pool, options).await.map_err(failed)?;
-    let statement = sql::event(Dialect::Postgres, id);
-    let mut page = session.rows(&statement).await.map_err(failed)?;
-    session.end();
+    let found = async {
+        let mut session = Session::begin(pool, options, held).await?;
+        let page = session.rows(&sql::event(Dialect::Postgres, id)).await?;
+        session.read_unread(pool, page).await
+    };
+    let page = found.await;
+    let mut page = page.map_err(|halted: Halted| halted.into_answer(options.timeout))?;
     Ok(page.events.pop())
 }
 
@@ -70,12 +84,19 @@ pub(super) async fn event(
 struct Session<'a> {
     lease: Lease<Postgres>,
     options: &'a Options,
+    held: &'a mut Held,
+    /// What the events hold that were found by statements before.
+    found_bytes: usize,
     /// A statement was left before its last row.
     unfinished: bool,
 }
 
 impl<'a> Session<'a> {
-    async fn begin(pool: &PgPool, options: &'a Options) -> Result<Self, sqlx::Error> {
+    async fn begin(
+        pool: &PgPool,
+        options: &'a Options,
+        held: &'a mut Held,
+    ) -> Result<Self, sqlx::Error> {
         // Everything is local to the transaction, so that it holds behind a pooler too. Generic plans lose by a hundred
         // times; compiling takes longer than any of these queries; one query takes one core. Sequential scans are the last
         // resort: the planner's estimates for rare values make them look cheap. A server that looks whether its client is
@@ -95,6 +116,8 @@ impl<'a> Session<'a> {
         Ok(Self {
             lease,
             options,
+            held,
+            found_bytes: 0,
             unfinished: false,
         })
     }
@@ -117,6 +140,36 @@ impl<'a> Session<'a> {
         });
     }
 
+    /// Reads the texts that were too long to be sent with the other rows, and ends.
+    async fn read_unread(self, pool: &PgPool, mut page: Page) -> Result<Page, Halted> {
+        let mut session = self;
+        while let Some((index, key)) = page.next_unread(session.held).await? {
+            if session.unfinished {
+                // The rest of that statement's rows would come first.
+                let Self {
+                    lease,
+                    options,
+                    held,
+                    ..
+                } = session;
+                drop(lease);
+                session = Self::begin(pool, options, held).await?;
+            }
+            let statement = sql::whole_event(Dialect::Postgres, key);
+            let query = sqlx::query_with(
+                AssertSqlSafe(statement.text.clone()),
+                statement.postgres_arguments()?,
+            );
+            let row = query
+                .persistent(false)
+                .fetch_optional(session.lease.connection());
+            let event = row.await?.map(|row| page::event(&row)).transpose()?;
+            page.replace(index, event);
+        }
+        session.end();
+        Ok(page)
+    }
+
     async fn resource_ids(&mut self, search: &Search) -> Result<Vec<Vec<u8>>, sqlx::Error> {
         let statement = sql::resource_ids(Dialect::Postgres, search, RESOURCES_LISTED + 1);
         let query = sqlx::query_with(
@@ -128,7 +181,7 @@ impl<'a> Session<'a> {
     }
 
     /// The whole way to a page; one row more than its limit tells whether another follows.
-    async fn find(&mut self, search: &Search) -> Result<Page, sqlx::Error> {
+    async fn find(&mut self, search: &Search) -> Result<Page, Halted> {
         let wanted = search.limit as usize + 1;
         let unordered = |filter: &Filter| !filter.is_range();
         if search.filters.iter().any(Filter::is_quick) || !search.filters.iter().any(unordered) {
@@ -175,7 +228,7 @@ impl<'a> Session<'a> {
     }
 
     /// Steps 2 and 3.
-    async fn by_days(&mut self, search: &Search, wanted: usize) -> Result<Page, sqlx::Error> {
+    async fn by_days(&mut self, search: &Search, wanted: usize) -> Result<Page, Halted> {
         let mut page = Page::default();
         let mut left = match search.order {
             Order::NewestFirst => newest_first(now_micros()),
@@ -207,7 +260,7 @@ impl<'a> Session<'a> {
     }
 
     /// Puts what was found among the page's events, and keeps no more than a page.
-    fn merge(&self, page: &mut Page, found: Page, order: Order, wanted: usize) {
+    fn merge(&mut self, page: &mut Page, found: Page, order: Order, wanted: usize) {
         page.events.extend(found.events);
         match order {
             Order::NewestFirst => page.events.sort_unstable_by_key(|event| Reverse(event.key)),
@@ -215,72 +268,76 @@ impl<'a> Session<'a> {
         }
         page.more |= found.more;
         page.cut(wanted, self.options.answer_bytes);
+        self.found_bytes = page.held_bytes();
     }
 
     /// The rows of a statement, as [`Session::fetch`] reads them.
-    async fn rows(&mut self, statement: &Statement) -> Result<Page, sqlx::Error> {
+    async fn rows(&mut self, statement: &Statement) -> Result<Page, Halted> {
         Ok(self.fetch(statement).await?.0)
     }
 
     /// Reads rows until the answer's bytes are full, which leaves `more` set and the connection not to be given back; with
     /// the number that [`unordered`] gives along.
-    async fn fetch(&mut self, statement: &Statement) -> Result<(Page, usize), sqlx::Error> {
+    async fn fetch(&mut self, statement: &Statement) -> Result<(Page, usize), Halted> {
         let query = sqlx::query_with(
             AssertSqlSafe(statement.text.clone()),
             statement.postgres_arguments()?,
         );
         let mut rows = query.persistent(false).fetch(self.lease.connection());
-        let (mut page, mut bytes, mut found) = (Page::default(), 0, 0);
+        let mut filling = Filling::new(self.options.answer_bytes, self.found_bytes, self.held);
+        let mut found = 0;
         while let Some(row) = rows.try_next().await? {
-            if bytes > self.options.answer_bytes {
-                page.more = true;
+            if filling.add(page::event(&row)?).await? == Room::No {
                 self.unfinished = true;
                 break;
             }
-            let event = page::event(&row)?;
-            bytes += event.json.len();
-            page.events.push(event);
             if let Ok(number) = row.try_get::<i64, _>("found") {
                 found = usize::try_from(number).unwrap_or(usize::MAX);
             }
         }
-        Ok((page, found))
+        Ok((filling.into_page(), found))
     }
 }
 
 /// Step 1: what matches among the first rows of the range.
 fn window(search: &Search, rows: u32) -> Statement {
-    sql::with_resources(Dialect::Postgres, search.order, "", |sql| {
+    sql::with_resources(Dialect::Postgres, Texts::Short, search.order, "", |sql| {
         sql.push("SELECT * FROM (SELECT * FROM telemetry_events e WHERE true");
         sql::push_range(sql, search);
-        sql::push_order(sql, search.order);
+        sql::push_order(sql, search.order, "e");
         sql.push(" LIMIT ").int(i64::from(rows));
         sql.push(") e WHERE true");
         sql::push_filters(sql, search);
-        sql::push_order(sql, search.order);
+        sql::push_order(sql, search.order, "e");
         sql::push_slice(sql, search.wanted(), search.offset);
     })
 }
 
 /// Step 2: what matches in a range of days, if that is less than `crowd` rows; `found` says how many.
 fn unordered(search: &Search, days: Days, crowd: usize, wanted: usize) -> Statement {
-    sql::with_resources(Dialect::Postgres, search.order, ", e.found", |sql| {
-        sql.push(
+    sql::with_resources(
+        Dialect::Postgres,
+        Texts::Short,
+        search.order,
+        ", e.found",
+        |sql| {
+            sql.push(
             "SELECT *, count(*) OVER () AS found FROM (SELECT * FROM telemetry_events e WHERE true",
         );
-        push_days(sql, days);
-        sql::push_range(sql, search);
-        sql::push_filters(sql, search);
-        sql.push(" LIMIT ").int(as_rows(crowd));
-        sql.push(") e");
-        sql::push_order(sql, search.order);
-        sql::push_slice(sql, as_rows(wanted), 0);
-    })
+            push_days(sql, days);
+            sql::push_range(sql, search);
+            sql::push_filters(sql, search);
+            sql.push(" LIMIT ").int(as_rows(crowd));
+            sql.push(") e");
+            sql::push_order(sql, search.order, "e");
+            sql::push_slice(sql, as_rows(wanted), 0);
+        },
+    )
 }
 
 /// What matches in a range of days, as the planner finds it best; above a key if one is given.
 fn in_order(search: &Search, days: Days, floor: Option<Key>, wanted: usize) -> Statement {
-    sql::with_resources(Dialect::Postgres, search.order, "", |sql| {
+    sql::with_resources(Dialect::Postgres, Texts::Short, search.order, "", |sql| {
         sql.push("SELECT * FROM telemetry_events e WHERE true");
         push_days(sql, days);
         sql::push_range(sql, search);
@@ -288,7 +345,7 @@ fn in_order(search: &Search, days: Days, floor: Option<Key>, wanted: usize) -> S
             sql::push_beyond(sql, ">", key);
         }
         sql::push_filters(sql, search);
-        sql::push_order(sql, search.order);
+        sql::push_order(sql, search.order, "e");
         sql::push_slice(sql, as_rows(wanted), 0);
     })
 }

@@ -9,6 +9,7 @@ use sqlx::postgres::{PgArgumentBuffer, PgArguments, PgTypeInfo};
 use sqlx::sqlite::SqliteArguments;
 use sqlx::{Arguments, Encode, Postgres, Type};
 
+use super::answer_memory::LARGE_ROW_BYTES;
 use super::cursor::{Key, Order};
 use super::filter::Filter;
 use super::parameters::Search;
@@ -124,52 +125,112 @@ impl Encode<'_, Postgres> for TimestampTz {
     }
 }
 
+/// How much of the rows' texts is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Texts {
+    /// All, however long.
+    Whole,
+    /// Those of rows with at most [`LARGE_ROW_BYTES`]; of others their length.
+    Short,
+}
+
 /// The columns of a page's rows as [`super::page`] reads them, from `e` and its resource `r`.
-fn columns(dialect: Dialect) -> String {
-    let created_at = match dialect {
-        Dialect::Postgres => "CAST(extract(epoch FROM e.created_at) * 1000000 AS BIGINT)",
-        Dialect::Sqlite => "e.created_at",
+fn columns(dialect: Dialect, texts: Texts) -> String {
+    let (created_at, [metadata, resource, scope]) = match dialect {
+        Dialect::Postgres => (
+            "CAST(extract(epoch FROM e.created_at) * 1000000 AS BIGINT)",
+            ["t.metadata", "t.resource", "t.scope"],
+        ),
+        Dialect::Sqlite => ("e.created_at", ["e.metadata", "r.resource", "r.scope"]),
+    };
+    let bytes = format!(
+        "octet_length({metadata}) + coalesce(octet_length({resource}) + octet_length({scope}), 0)"
+    );
+    let sent = |text: &str| match texts {
+        Texts::Whole => text.to_owned(),
+        Texts::Short => format!("CASE WHEN {bytes} <= {LARGE_ROW_BYTES} THEN {text} END"),
+    };
+    let (metadata, resource, scope) = (sent(metadata), sent(resource), sent(scope));
+    let unread = match texts {
+        Texts::Whole => "NULL".to_owned(),
+        Texts::Short => format!("CASE WHEN {bytes} > {LARGE_ROW_BYTES} THEN {bytes} END"),
     };
     format!(
-        "e.timestamp, e.id, e.correlation_id, e.integration, e.provider, e.event_type, CAST(e.metadata AS TEXT), \
-         e.trace_id, e.span_id, {created_at}, e.parent_span_id, e.name, e.time_unix_nano, e.duration_ns, \
-         CAST(e.kind AS BIGINT), e.status, CAST(e.flags AS BIGINT), CAST(r.resource AS TEXT), CAST(r.scope AS TEXT)"
+        "e.timestamp, e.id, e.correlation_id, e.integration, e.provider, e.event_type, {metadata}, e.trace_id, e.span_id, \
+         {created_at}, e.parent_span_id, e.name, e.time_unix_nano, e.duration_ns, CAST(e.kind AS BIGINT), e.status, \
+         CAST(e.flags AS BIGINT), {resource}, {scope}, CAST({unread} AS BIGINT)"
     )
 }
 
-/// Puts the resources to the rows of a subquery `e`.
+/// Puts the resources to the rows of a subquery `e`, which selects [`selected`] rows.
 pub(super) fn with_resources(
     dialect: Dialect,
+    texts: Texts,
     order: Order,
     more_columns: &str,
     rows: impl FnOnce(&mut Statement),
 ) -> Statement {
     let mut sql = Statement::new(dialect, "SELECT ");
-    sql.push(&columns(dialect))
+    sql.push(&columns(dialect, texts))
         .push(more_columns)
         .push(" FROM (");
     rows(&mut sql);
-    sql.push(") e LEFT JOIN telemetry_resources r ON r.id = e.resource_id");
-    push_order(&mut sql, order);
+    sql.push(match dialect {
+        // Each text is made of its JSON once, for its length and for itself: OFFSET keeps the planner from making it twice.
+        Dialect::Postgres => {
+            ") e LEFT JOIN telemetry_resources r ON r.id = e.resource_id \
+             CROSS JOIN LATERAL (SELECT CAST(e.metadata AS TEXT) AS metadata, CAST(r.resource AS TEXT) AS resource, \
+             CAST(r.scope AS TEXT) AS scope OFFSET 0) t"
+        }
+        Dialect::Sqlite => {
+            ") k CROSS JOIN telemetry_events e ON e.id = k.id \
+             LEFT JOIN telemetry_resources r ON r.id = e.resource_id"
+        }
+    });
+    push_order(&mut sql, order, outer(dialect));
     sql
+}
+
+/// What a subquery selects of the events. SQLite sorts in this process's memory, and so it sorts keys alone.
+const fn selected(dialect: Dialect) -> &'static str {
+    match dialect {
+        Dialect::Postgres => "SELECT * FROM telemetry_events e WHERE ",
+        Dialect::Sqlite => "SELECT e.timestamp, e.id FROM telemetry_events e WHERE ",
+    }
+}
+
+/// The subquery that a statement is ordered by.
+const fn outer(dialect: Dialect) -> &'static str {
+    match dialect {
+        Dialect::Postgres => "e",
+        Dialect::Sqlite => "k",
+    }
 }
 
 /// The event with that id.
 pub(super) fn event(dialect: Dialect, id: i64) -> Statement {
-    with_resources(dialect, Order::NewestFirst, "", |sql| {
-        sql.push("SELECT * FROM telemetry_events e WHERE e.id = ")
-            .int(id);
+    with_resources(dialect, Texts::Short, Order::NewestFirst, "", |sql| {
+        sql.push(selected(dialect)).push("e.id = ").int(id);
+        sql.push(" LIMIT 1");
+    })
+}
+
+/// The event of that key, with all of its texts.
+pub(super) fn whole_event(dialect: Dialect, key: Key) -> Statement {
+    with_resources(dialect, Texts::Whole, Order::NewestFirst, "", |sql| {
+        sql.push(selected(dialect)).push("e.id = ").int(key.id);
+        sql.push(" AND e.timestamp = ").int(key.timestamp);
         sql.push(" LIMIT 1");
     })
 }
 
 /// The page as the database's planner finds it best.
 pub(super) fn plain(dialect: Dialect, search: &Search) -> Statement {
-    with_resources(dialect, search.order, "", |sql| {
-        sql.push("SELECT * FROM telemetry_events e WHERE true");
+    with_resources(dialect, Texts::Short, search.order, "", |sql| {
+        sql.push(selected(dialect)).push("true");
         push_range(sql, search);
         push_filters(sql, search);
-        push_order(sql, search.order);
+        push_order(sql, search.order, "e");
         push_slice(sql, search.wanted(), search.offset);
     })
 }
@@ -225,11 +286,15 @@ pub(super) fn push_filters(sql: &mut Statement, search: &Search) {
     }
 }
 
-pub(super) fn push_order(sql: &mut Statement, order: Order) {
-    sql.push(match order {
-        Order::NewestFirst => " ORDER BY e.timestamp DESC, e.id DESC",
-        Order::OldestFirst => " ORDER BY e.timestamp, e.id",
-    });
+/// Orders by the key of a table or subquery.
+pub(super) fn push_order(sql: &mut Statement, order: Order, of: &str) {
+    let direction = match order {
+        Order::NewestFirst => " DESC",
+        Order::OldestFirst => "",
+    };
+    sql.push(&format!(
+        " ORDER BY {of}.timestamp{direction}, {of}.id{direction}"
+    ));
 }
 
 pub(super) fn push_slice(sql: &mut Statement, wanted: i64, offset: u32) {

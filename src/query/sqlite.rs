@@ -11,38 +11,60 @@ use sqlx::{AssertSqlSafe, Row, Sqlite, SqlitePool};
 
 use super::Options;
 use super::RESOURCES_LISTED;
-use super::error::QueryError;
+use super::answer_memory::Held;
+use super::error::{Halted, QueryError};
 use super::lease::Lease;
-use super::page::{self, Event, Page};
+use super::page::{self, Event, Filling, Page, Room};
 use super::parameters::Search;
 use super::sql::{self, Dialect, Statement};
 
 /// How many steps of its virtual machine SQLite takes between two looks at the clock; well under a millisecond.
 const STEPS: i32 = 10_000;
 
+/// A key that SQLite sorts takes so much of this process's memory.
+const SORTED_BYTES: usize = 64;
+
 /// The page of a search.
 pub(super) async fn search(
     pool: &SqlitePool,
+    search: Search,
+    options: &Options,
+    held: &mut Held,
+) -> Result<Page, QueryError> {
+    let found = page(pool, search, options, held).await;
+    found.map_err(|halted| halted.into_answer(options.timeout))
+}
+
+async fn page(
+    pool: &SqlitePool,
     mut search: Search,
     options: &Options,
-) -> Result<Page, QueryError> {
-    let failed = |error| QueryError::from_database(error, options.timeout);
-    let mut session = Session::begin(pool, options).await.map_err(failed)?;
+    held: &mut Held,
+) -> Result<Page, Halted> {
+    let mut session = Session::begin(pool, options).await?;
     if search.asks_for_resources() {
         let statement = sql::resource_ids(Dialect::Sqlite, &search, RESOURCES_LISTED + 1);
-        let ids = session.ids(&statement).await.map_err(failed)?;
+        let ids = session.ids(&statement).await?;
         if ids.is_empty() {
-            session.end().await.map_err(failed)?;
+            session.end().await?;
             return Ok(Page::default());
         }
         search.list_resources(ids);
     }
+    let sorted = (search.limit as usize + search.offset as usize) * SORTED_BYTES;
     let statement = sql::plain(Dialect::Sqlite, &search);
-    let page = session.page(&statement, options).await.map_err(failed)?;
-    if !page.more {
-        session.end().await.map_err(failed)?;
+    let mut page = session.page(&statement, options, sorted, held).await?;
+    let unfinished = page.more;
+    page.cut(search.limit as usize, options.answer_bytes);
+    if unfinished {
+        // Ends its statement.
+        drop(session);
+        if !page.has_unread() {
+            return Ok(page);
+        }
+        session = Session::begin(pool, options).await?;
     }
-    Ok(page)
+    session.read_unread(page, held).await
 }
 
 /// The event with that id.
@@ -50,12 +72,16 @@ pub(super) async fn event(
     pool: &SqlitePool,
     id: i64,
     options: &Options,
+    held: &mut Held,
 ) -> Result<Option<Event>, QueryError> {
-    let failed = |error| QueryError::from_database(error, options.timeout);
-    let mut session = Session::begin(pool, options).await.map_err(failed)?;
-    let statement = sql::event(Dialect::Sqlite, id);
-    let mut page = session.page(&statement, options).await.map_err(failed)?;
-    session.end().await.map_err(failed)?;
+    let found = async {
+        let mut session = Session::begin(pool, options).await?;
+        let statement = sql::event(Dialect::Sqlite, id);
+        let page = session.page(&statement, options, 0, held).await?;
+        session.read_unread(page, held).await
+    };
+    let page = found.await;
+    let mut page = page.map_err(|halted: Halted| halted.into_answer(options.timeout))?;
     Ok(page.events.pop())
 }
 
@@ -102,23 +128,40 @@ impl Session {
         &mut self,
         statement: &Statement,
         options: &Options,
-    ) -> Result<Page, sqlx::Error> {
+        sorted_bytes: usize,
+        held: &mut Held,
+    ) -> Result<Page, Halted> {
         let query = sqlx::query_with(
             AssertSqlSafe(statement.text.clone()),
             statement.sqlite_arguments()?,
         );
         let mut rows = query.persistent(false).fetch(self.lease.connection());
-        let mut page = Page::default();
-        let mut bytes = 0;
+        let mut filling = Filling::new(options.answer_bytes, sorted_bytes, held);
         while let Some(row) = rows.try_next().await? {
-            if bytes > options.answer_bytes {
-                page.more = true;
+            if filling.add(page::event(&row)?).await? == Room::No {
                 break;
             }
-            let event = page::event(&row)?;
-            bytes += event.json.len();
-            page.events.push(event);
         }
+        Ok(filling.into_page())
+    }
+
+    /// Reads the texts that were too long to be sent with the other rows, and ends.
+    async fn read_unread(mut self, mut page: Page, held: &mut Held) -> Result<Page, Halted> {
+        while let Some((index, key)) = page.next_unread(held).await? {
+            let statement = sql::whole_event(Dialect::Sqlite, key);
+            let query = sqlx::query_with(
+                AssertSqlSafe(statement.text.clone()),
+                statement.sqlite_arguments()?,
+            );
+            let mut rows = query.persistent(false).fetch(self.lease.connection());
+            let row = rows.try_next().await?;
+            // Once the statement has ended, SQLite holds no copy of the text any more.
+            while rows.try_next().await?.is_some() {}
+            drop(rows);
+            let event = row.map(|row| page::event(&row)).transpose()?;
+            page.replace(index, event);
+        }
+        self.end().await?;
         Ok(page)
     }
 

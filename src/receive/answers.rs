@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use super::grpc;
 use super::media::{self, Media};
 use super::status::{Status, TEXT_BYTES, cut, fitting};
-use crate::decode::Rejection;
+use crate::decode::{Joining, Rejection, Unknown};
 use crate::error::Error;
 
 /// Says that a refused request may be stored all the same.
@@ -183,6 +183,51 @@ pub(super) fn problems(rejections: &[Rejection], form: Form) -> Value {
         json!({ place: rejection.index, "field": rejection.field, "reason": reason })
     })
     .into()
+}
+
+/// The names of members that are no fields, and a sentence on them; short beside the problems of `rejected` events.
+pub(super) fn unknown(unknown: &Unknown, rejected: u32) -> (Value, Value) {
+    let (names_bytes, message_bytes) = match rejected {
+        0 => (2_000, 700),
+        _ => (330, 250),
+    };
+    let mut left = names_bytes;
+    let names = unknown.names.iter().map_while(|unknown| {
+        let name = Value::from(unknown.name.as_str());
+        left = usize::checked_sub(left, name.to_string().len() + 1)?;
+        Some(name)
+    });
+    let names: Vec<_> = names.collect();
+    (
+        json!(names),
+        json!(cut(&unknown_message(unknown), message_bytes)),
+    )
+}
+
+/// The hints first: the rest may be cut.
+fn unknown_message(unknown: &Unknown) -> String {
+    let names = || unknown.names.iter();
+    let hints: Vec<_> = names()
+        .filter_map(|unknown| Some(format!("{} for {}", unknown.meant?, unknown.name)))
+        .collect();
+    let left_out: Vec<_> = names()
+        .filter(|unknown| unknown.fate == Joining::LeftOut)
+        .map(|unknown| unknown.name.as_str())
+        .collect();
+    let mut parts = Vec::new();
+    if !hints.is_empty() {
+        parts.push(format!("did you mean {}?", hints.join(", ")));
+    }
+    if unknown.kept > 0 {
+        parts.push("Unknown fields are kept in metadata.".to_owned());
+    }
+    if !left_out.is_empty() {
+        parts.push(format!(
+            "Left out, as metadata has that key or has no room for it: {}.",
+            left_out.join(", ")
+        ));
+    }
+    parts.join(" ")
 }
 
 fn answer(status: StatusCode, form: Form, body: Bytes) -> Response {

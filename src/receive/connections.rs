@@ -35,10 +35,6 @@ const HTTP1_BUFFER_BYTES: usize = 128 << 10;
 /// How often a client of HTTP/2 that says nothing is asked whether it is still there, and how long it may take.
 const HTTP2_PING: Duration = Duration::from_secs(20);
 const HTTP2_PONG: Duration = Duration::from_secs(10);
-/// How much of its requests a client of HTTP/2 may send ahead of our reading: 1 MiB a round trip is 12 MiB/s over 80 ms,
-/// and no more than that lies unread on a connection. Windows that adapt themselves would grow to 16 MiB each.
-const HTTP2_STREAM_WINDOW_BYTES: u32 = 1 << 20;
-const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
 /// Until a failed accept is tried again: out of descriptors, it would fail at once.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 /// How long what a client still sends is read after the last answer, as closing at once would reset it.
@@ -181,8 +177,8 @@ fn protocol(options: &Options) -> Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         .max_concurrent_streams(options.http2_streams)
         .max_header_list_size(options.http2_header_bytes)
-        .initial_stream_window_size(HTTP2_STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(HTTP2_CONNECTION_WINDOW_BYTES)
+        .initial_stream_window_size(options.http2_window_bytes)
+        .initial_connection_window_size(options.http2_window_bytes)
         .keep_alive_interval(HTTP2_PING)
         .keep_alive_timeout(HTTP2_PONG);
     builder

@@ -93,12 +93,23 @@ pub(crate) mod retry;
 /// Log lines that somebody else can cause as often as they like.
 pub(crate) mod rarely;
 
+/// The bearer tokens that are accepted.
+mod tokens;
+
 /// What is counted.
 mod tally;
 
 pub use self::admission::authenticated;
 pub use self::connections::{Drain, serve};
 pub use self::places::Places;
+pub use self::tokens::Tokens;
+
+/// The window of HTTP/2 where memory is plentiful: 1 MiB a round trip is 12 MiB/s over 80 ms. Windows that adapt themselves
+/// would grow to 16 MiB each.
+pub(crate) const HTTP2_WINDOW_BYTES: u32 = 1 << 20;
+
+/// One large body is decoded at once for each so many bytes of the budget: the window of zstd, 8 MiB, comes on top of it.
+const DECODER_BUDGET_BYTES: usize = 32 << 20;
 
 /// Settings of the way in.
 #[derive(Clone, Debug)]
@@ -118,12 +129,14 @@ pub struct Options {
     /// Of the whole process; fewer where the limit of open files is low.
     pub connections: usize,
     pub http2_streams: u32,
+    /// What a client may send ahead of our reading, on each stream and on each connection.
+    pub http2_window_bytes: u32,
     /// All header lines of a request together.
     pub header_bytes: usize,
     /// The same over HTTP/2, where the connection refuses more before it is a request.
     pub http2_header_bytes: u32,
     /// `Authorization: Bearer …` that is asked for on everything but `/health*` and `/metrics`; empty = none.
-    pub auth_tokens: Vec<secrecy::SecretString>,
+    pub auth_tokens: Tokens,
     /// Origins that browsers may send from.
     pub cors_origins: Vec<String>,
     /// Further names of this machine, in lower case, under which a loopback address may be read without a token.
@@ -153,9 +166,10 @@ impl Default for Options {
             connection_age: Duration::from_secs(300),
             connections: 2048,
             http2_streams: 128,
+            http2_window_bytes: HTTP2_WINDOW_BYTES,
             header_bytes: 64 << 10,
             http2_header_bytes: 16 << 10,
-            auth_tokens: Vec::new(),
+            auth_tokens: Tokens::default(),
             cors_origins: Vec::new(),
             hosts: Vec::new(),
             duplicate_window: Some(Duration::from_secs(600)),
@@ -205,7 +219,9 @@ impl Receiver {
             options,
             check: decode::check,
             budget: Arc::new(budget),
-            decoders: Arc::new(Semaphore::new(cores)),
+            decoders: Arc::new(Semaphore::new(
+                cores.min(budget_bytes / DECODER_BUDGET_BYTES).max(1),
+            )),
         };
         Self {
             stage: Arc::new(stage),

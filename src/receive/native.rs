@@ -79,12 +79,17 @@ fn parameters(query: &str) -> Result<(bool, Wait), Error> {
     Ok((partial.unwrap_or(false), wait.unwrap_or(Wait::Synced)))
 }
 
-/// `{"accepted": n, "rejected": 0}`, with `problems` when some were rejected, with `stored` when that was waited for.
+/// `{"accepted": n, "rejected": 0}`, with `problems` when some were rejected, with `unknown` and a `message` when events had
+/// members that are no fields, with `stored` when that was waited for.
 fn success(_: &Endpoint, form: Form, taken: &Taken) -> Response {
     let checked = &taken.checked;
     let mut body = json!({ "accepted": checked.accepted, "rejected": checked.rejected });
     if checked.rejected > 0 {
         body["problems"] = answers::problems(&checked.rejections, form);
+    }
+    if !checked.unknown.names.is_empty() {
+        let unknown = answers::unknown(&checked.unknown, checked.rejected);
+        (body["unknown"], body["message"]) = unknown;
     }
     if let Some(stored) = taken.stored {
         body["stored"] = json!(stored);

@@ -270,11 +270,11 @@ mod tests {
                 reason: "\"".repeat(500),
             })
             .collect();
-        let status = Status::of(&Error::Invalid(Checked {
+        let status = Status::of(&Error::Invalid(Box::new(Checked {
             rejected: 20,
             rejections,
             ..Checked::default()
-        }));
+        })));
         assert!(!status.violations.is_empty());
         assert!(status.to_json().len() <= ANSWER_BYTES);
         assert!(status.to_protobuf().len() <= ANSWER_BYTES);

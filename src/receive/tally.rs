@@ -13,7 +13,8 @@ use crate::error::Error;
 use crate::event::Signal;
 use crate::observe::metrics::{
     CLIENT_CLOCK_SKEW_SECONDS, DUPLICATES_TOTAL, RECEIVE_BYTES_TOTAL, RECEIVE_EVENTS_TOTAL,
-    RECEIVE_INFLIGHT_REQUESTS, RECEIVE_REQUEST_BYTES, RECEIVE_REQUESTS_TOTAL, SANITIZED_TOTAL,
+    RECEIVE_INFLIGHT_REQUESTS, RECEIVE_REQUEST_BYTES, RECEIVE_REQUESTS_TOTAL,
+    RECEIVE_UNKNOWN_FIELDS_TOTAL, SANITIZED_TOTAL,
 };
 
 /// Where a request came in; the metric label `source`.
@@ -110,6 +111,8 @@ pub(super) struct Counters {
     requests: [Counter; Outcome::ALL.len()],
     inflight: Gauge,
     sanitized: [Counter; Sanitized::REASONS.len()],
+    unknown_kept: Counter,
+    unknown_left_out: Counter,
     skew: Histogram,
     string_references: Rarely,
 }
@@ -118,6 +121,9 @@ pub(super) struct Counters {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Seen {
     sanitized: Sanitized,
+    /// Members of events that are no fields: kept in the metadata, and left out.
+    unknown_kept: u32,
+    unknown_left_out: u32,
     /// How far the latest time that they gave is from their receipt.
     skew: Option<Duration>,
 }
@@ -128,6 +134,8 @@ impl Seen {
         let skew = |time: i64| Duration::from_nanos(time.abs_diff(received));
         Self {
             sanitized: checked.sanitized,
+            unknown_kept: checked.unknown.kept,
+            unknown_left_out: checked.unknown.left_out,
             skew: checked.latest_unix_nano.map(skew),
         }
     }
@@ -145,6 +153,7 @@ impl Counters {
             metrics::counter!(RECEIVE_REQUESTS_TOTAL,
                 "source" => source, "signal" => signal, "outcome" => outcome.as_str())
         });
+        let unknown = |outcome: &'static str| metrics::counter!(RECEIVE_UNKNOWN_FIELDS_TOTAL, "outcome" => outcome);
         let sanitized =
             Sanitized::REASONS.map(|reason| metrics::counter!(SANITIZED_TOTAL, "reason" => reason));
         Self {
@@ -156,6 +165,8 @@ impl Counters {
             requests,
             inflight: metrics::gauge!(RECEIVE_INFLIGHT_REQUESTS),
             sanitized,
+            unknown_kept: unknown("kept"),
+            unknown_left_out: unknown("left_out"),
             skew: metrics::histogram!(CLIENT_CLOCK_SKEW_SECONDS),
             string_references: Rarely::default(),
         }
@@ -173,6 +184,9 @@ impl Counters {
                  taken as absent"
             );
         }
+        self.unknown_kept.increment(seen.unknown_kept.into());
+        self.unknown_left_out
+            .increment(seen.unknown_left_out.into());
         for (counter, times) in self.sanitized.iter().zip(seen.sanitized.counts()) {
             if times > 0 {
                 counter.increment(u64::from(times));

@@ -144,6 +144,8 @@ impl Gauges {
 pub struct Maintained {
     pub gauges: Gauges,
     pub failures: Vec<StepFailure>,
+    /// What an operator should know of the retention.
+    pub notice: Option<String>,
 }
 
 impl Maintained {

@@ -28,6 +28,9 @@ mod known;
 /// Times of receipt.
 mod window;
 
+/// The clocks that retention goes by.
+pub mod retention_clock;
+
 /// A harmless row.
 mod probe;
 
@@ -42,6 +45,7 @@ use copy::Rows;
 pub use kind_note::Kind;
 pub use maintained::{Gauges, Maintained, Overdue, Step, StepFailure};
 pub use pieces::{Piece, Pieces};
+use retention_clock::Clock;
 
 /// Which positions of a stream are stored.
 pub type Account = Ranges;
@@ -159,6 +163,23 @@ pub struct Options {
     pub collector: String,
 }
 
+/// What a process knows as it starts, of which retention has to know.
+#[derive(Clone, Debug)]
+pub struct Start {
+    pub clock: Clock,
+    /// The newest receive time that the journal is known to hold, Unix nanoseconds.
+    pub newest_journaled_unix_nano: Option<i64>,
+}
+
+impl Default for Start {
+    fn default() -> Self {
+        Self {
+            clock: Clock::system(),
+            newest_journaled_unix_nano: None,
+        }
+    }
+}
+
 /// Why the store did not do as asked.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -213,9 +234,26 @@ impl Store {
     /// Makes the pools; connects to nothing yet. Needs a Tokio runtime, where the pools live.
     #[must_use]
     pub fn new(options: &Options) -> Self {
+        Self::starting(options, &Start::default())
+    }
+
+    /// The same, for a process that removes what is past the retention.
+    #[must_use]
+    pub fn starting(options: &Options, start: &Start) -> Self {
         match &options.target {
-            Target::Postgres { .. } => Self::Postgres(postgres::Postgres::new(options)),
-            Target::Sqlite { .. } => Self::Sqlite(sqlite::Sqlite::new(options)),
+            Target::Postgres { .. } => Self::Postgres(postgres::Postgres::new(options, start)),
+            Target::Sqlite { .. } => Self::Sqlite(sqlite::Sqlite::new(options, start)),
+        }
+    }
+
+    /// Uses the credentials of `target` for the next connections.
+    ///
+    /// # Errors
+    /// When it is another database; a sentence. Then nothing is changed.
+    pub fn replace_credentials(&self, target: &Target) -> Result<(), String> {
+        match self {
+            Self::Postgres(store) => store.replace_credentials(target),
+            Self::Sqlite(_) => Ok(()),
         }
     }
 
@@ -346,11 +384,27 @@ impl Store {
     ) -> Result<Maintained, StoreError> {
         match self {
             Self::Postgres(store) => {
-                store
+                let mut found = store
                     .with_cause(store.maintain(oldest_held_unix_nano).await)
-                    .await
+                    .await?;
+                for StepFailure { step, error } in std::mem::take(&mut found.failures) {
+                    let error = store.cause_of(error).await;
+                    found.failures.push(StepFailure { step, error });
+                }
+                Ok(found)
             }
             Self::Sqlite(store) => store.maintain(oldest_held_unix_nano).await,
+        }
+    }
+
+    /// A person says that the clocks are right: retention doubts them no longer.
+    ///
+    /// # Errors
+    /// [`StoreError::Retry`], also if the database's clock differs from this machine's; [`StoreError::Schema`].
+    pub async fn confirm_clock(&self) -> Result<(), StoreError> {
+        match self {
+            Self::Postgres(store) => store.confirm_clock().await,
+            Self::Sqlite(store) => store.confirm_clock().await,
         }
     }
 

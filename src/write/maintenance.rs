@@ -20,6 +20,8 @@ use crate::store::{Gauges, Maintained, Step, StepFailure, StoreError};
 /// How often it is looked whether the database is there at last.
 const UNTIL_CONNECTED: Duration = Duration::from_millis(500);
 
+const IMPORT: &str = "telemetry_events_v0 holds events of the original service; run the command `migrate --import-v0`";
+
 /// Failures that one sentence names.
 const NAMED: usize = 3;
 
@@ -51,6 +53,7 @@ struct Rounds {
     read: Instant,
     /// Steps in which something else was busy: twice in a row is no accident.
     busy: BTreeSet<Step>,
+    notice: Option<String>,
 }
 
 impl Rounds {
@@ -59,6 +62,7 @@ impl Rounds {
             gauges: Gauges::default(),
             read: Instant::now(),
             busy: BTreeSet::new(),
+            notice: None,
         }
     }
 
@@ -69,9 +73,14 @@ impl Rounds {
                 step: Step::Turn,
                 error,
             }],
+            notice: self.notice.clone(),
         });
         self.gauges = found.gauges.or(self.gauges.after(self.read.elapsed()));
         self.read = Instant::now();
+        if let Some(notice) = found.notice.as_ref().filter(|_| self.notice.is_none()) {
+            tracing::warn!("{notice}");
+        }
+        self.notice = found.notice;
         let failures = found.failures;
         for step in steps(&failures, |_| true) {
             counter!(names::MAINTENANCE_FAILURES_TOTAL, "step" => step.name()).increment(1);
@@ -112,9 +121,9 @@ impl Rounds {
             let streams = u32::try_from(streams).unwrap_or(u32::MAX);
             gauge!(names::STREAMS_UNDRAINED).set(f64::from(streams));
         }
-        shared.progress.notice((now.import_v0_pending == Some(true)).then_some(
-            "telemetry_events_v0 holds events of the original service; run the command `migrate --import-v0`",
-        ));
+        let import = (now.import_v0_pending == Some(true)).then(|| IMPORT.to_owned());
+        let notices = import.into_iter().chain(self.notice.clone());
+        shared.progress.set_notices(notices.collect());
     }
 }
 

@@ -17,7 +17,6 @@ use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
 use crate::log::Log;
-use crate::memory::Shares;
 use crate::store::{GOODBYE, Store};
 
 /// Entries of the log to one batch.
@@ -86,8 +85,6 @@ pub struct Options {
     /// Rows and bytes that a batch holds at most; a larger record is a batch alone.
     pub batch_rows: usize,
     pub batch_bytes: usize,
-    /// Records and their rows may hold so much on the way from the log to the store: [`crate::memory::Shares`].
-    pub memory_bytes: usize,
     /// The longest that a batch waits for more while more keeps coming; an idle writer commits at once.
     pub batch_wait: Duration,
     /// The pause after a failure doubles from the one to the other, with full jitter.
@@ -103,7 +100,6 @@ impl Default for Options {
         Self {
             batch_rows: 10_000,
             batch_bytes: 8 << 20,
-            memory_bytes: Shares::of(None).write_bytes,
             batch_wait: Duration::from_millis(200),
             retry_min: Duration::from_millis(500),
             retry_max: Duration::from_secs(30),

@@ -35,7 +35,7 @@ struct State {
     problems: BTreeMap<Concern, Problem>,
     /// When the first attempt began that failed since the last that was stored.
     outage: Option<Instant>,
-    notice: Option<&'static str>,
+    notices: Vec<String>,
     connected: bool,
     began: Instant,
     /// Events committed in each of the last seconds since `began`.
@@ -65,7 +65,7 @@ impl Default for State {
             gone: HashSet::new(),
             problems: BTreeMap::new(),
             outage: None,
-            notice: None,
+            notices: Vec::new(),
             connected: false,
             began: Instant::now(),
             committed: VecDeque::new(),
@@ -135,11 +135,7 @@ impl Progress {
     /// What an operator should know though nothing stands in the way, such as a table that waits to be imported.
     #[must_use]
     pub fn notices(&self) -> Vec<String> {
-        self.state()
-            .notice
-            .iter()
-            .map(|&text| text.to_owned())
-            .collect()
+        self.state().notices.clone()
     }
 
     /// Whether the last contact with the database went well.
@@ -254,8 +250,8 @@ impl Progress {
         self.state().problems.remove(&concern);
     }
 
-    pub(super) fn notice(&self, text: Option<&'static str>) {
-        self.state().notice = text;
+    pub(super) fn set_notices(&self, notices: Vec<String>) {
+        self.state().notices = notices;
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -10,6 +10,10 @@
 //! | `RUVVECTOR_TEST_CRASHES` | 3 | crashes of PostgreSQL while rows are copied |
 //! | `RUVVECTOR_TEST_COPIES` | 2 | copies of a data directory that are started beside it |
 //! | `RUVVECTOR_TEST_STOPS` | 3 | SIGTERM under load |
+//! | `RUVVECTOR_TEST_BODIES` | 4 | bodies of 24 and 40 MiB under a limit of memory |
+//! | `RUVVECTOR_TEST_GROWING` | 8 | small requests that become many rows under such a limit |
+//! | `RUVVECTOR_TEST_GROWING_ITEMS` | 20000 | items of each of them |
+//! | `RUVVECTOR_TEST_LARGE_RECORDS` | 2 | records of 63 MiB that a process with less memory stores |
 //! | `RUVVECTOR_TEST_CALLS` | 6 | kills or errors at the first so many calls of each system call of the log |
 //!
 //! **Invariant:** what decides is the ledger, never a log line or an exit code alone.
@@ -46,6 +50,9 @@ mod calls;
 
 /// Requests that multiply when they are decoded.
 mod memory;
+
+/// A full volume for temporary files.
+mod temporary_files;
 
 /// Records that are large, or become so in the table.
 mod large;

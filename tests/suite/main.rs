@@ -18,6 +18,7 @@ mod own_traces;
 mod postgres;
 mod query;
 mod receive;
+mod rotation;
 mod sdk;
 mod sqlite;
 mod store_kind;

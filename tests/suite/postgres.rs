@@ -33,6 +33,9 @@ mod retention;
 /// Days that cannot be removed, or not now.
 mod obstacles;
 
+/// Retention and a wrong clock.
+mod clock;
+
 /// A role whose settings are against all that SQL takes for granted.
 mod hostile;
 

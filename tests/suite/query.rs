@@ -13,6 +13,9 @@ mod paging;
 /// Slots, deadlines, absent databases.
 mod limits;
 
+/// Answers within their share of memory.
+mod memory;
+
 /// Pages as OTLP.
 mod otlp;
 

@@ -18,6 +18,9 @@ mod write;
 /// Retention, resources, streams.
 mod upkeep;
 
+/// Retention and a wrong clock.
+mod clock;
+
 /// The file itself: who may read it, what is refused, what is tried again.
 mod file;
 

@@ -173,6 +173,25 @@ mod tests {
         }
     }
 
+    /// A Helm value `retention_days: off` without quotes is a YAML boolean; the chart wrote `"false"`, and no pod started.
+    #[test]
+    fn where_off_is_a_value_false_means_the_same() {
+        let is_taken =
+            |setting: &Setting, text| (setting.apply)(&mut Draft::default(), text).is_ok();
+        let with_off: Vec<_> = all().filter(|setting| is_taken(setting, "off")).collect();
+        assert!(
+            with_off
+                .iter()
+                .any(|setting| setting.key == "retention_days")
+        );
+        for setting in with_off {
+            assert!(is_taken(setting, "false"), "{}", setting.key);
+        }
+        let mut draft = Draft::default();
+        (by_key("retention_days").unwrap().apply)(&mut draft, "false").unwrap();
+        assert_eq!(draft.retention, crate::config::Retention::Off);
+    }
+
     #[test]
     fn a_near_miss_is_found_in_any_spelling() {
         for (name, key) in [

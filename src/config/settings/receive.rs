@@ -6,9 +6,10 @@ use secrecy::SecretString;
 
 use super::{Secrecy, Setting, put};
 use crate::config::value::{
-    auto, count, count_or_off, list, memory, one_of, or_off, origins, switch, timeout,
+    auto, count, count_or_off, is_off, list, memory, one_of, or_off, origins, switch, timeout,
 };
 use crate::event::Signal;
+use crate::receive::Tokens;
 
 pub(super) const SETTINGS: &[Setting] = &[
     Setting::new(
@@ -222,7 +223,7 @@ fn otlp_signals(text: &str) -> Result<Vec<Signal>, String> {
         ("metrics", Signal::Metric),
     ];
     match text {
-        "off" => Ok(Vec::new()),
+        text if is_off(text) => Ok(Vec::new()),
         _ => list(text).map(|name| one_of(name, &NAMES)).collect(),
     }
 }
@@ -268,8 +269,8 @@ fn host_names(text: &str) -> Result<Vec<String>, String> {
 }
 
 /// What a header can carry and a person can paste: visible ASCII.
-fn tokens(text: &str) -> Result<Vec<SecretString>, String> {
-    list(text)
+fn tokens(text: &str) -> Result<Tokens, String> {
+    let tokens: Vec<_> = list(text)
         .map(|token| {
             if token.bytes().all(|byte| byte.is_ascii_graphic()) {
                 Ok(SecretString::from(token))
@@ -277,5 +278,6 @@ fn tokens(text: &str) -> Result<Vec<SecretString>, String> {
                 Err("holds a token with a space or a character outside ASCII".to_owned())
             }
         })
-        .collect()
+        .collect::<Result<_, _>>()?;
+    Ok(Tokens::new(&tokens))
 }

@@ -8,7 +8,7 @@ use secrecy::SecretString;
 
 use super::{Secrecy, Setting, put};
 use crate::config::draft::Retention;
-use crate::config::value::{auto, count, one_of, switch, timeout};
+use crate::config::value::{auto, count, is_off, one_of, switch, timeout};
 use crate::store::Kind;
 
 pub(super) const SETTINGS: &[Setting] = &[
@@ -140,7 +140,8 @@ pub(super) const SETTINGS: &[Setting] = &[
 fn retention(text: &str) -> Result<Retention, String> {
     match text {
         "auto" => Ok(Retention::Auto),
-        "off" | "0" => Ok(Retention::Off),
+        "0" => Ok(Retention::Off),
+        text if is_off(text) => Ok(Retention::Off),
         _ => count(text, 1)
             .map(Retention::Days)
             .map_err(|_| "is neither a number of days, nor off, nor auto".to_owned()),

@@ -15,7 +15,8 @@ pub(in crate::decode) struct Contents {
     pub(in crate::decode) depth: usize,
     /// Texts and keys with a NUL.
     pub(in crate::decode) nul: u32,
-    pub(in crate::decode) has_lone_surrogate: bool,
+    /// Texts and keys with half of a surrogate pair.
+    pub(in crate::decode) lone_surrogates: u32,
     pub(in crate::decode) has_long_number: bool,
     /// How many characters longer its numbers are in plain digits.
     pub(in crate::decode) swell_bytes: usize,
@@ -74,7 +75,7 @@ impl Contents {
         if text.has_escapes {
             let (nul, has_lone_surrogate) = text.oddities();
             self.nul += u32::from(nul);
-            self.has_lone_surrogate |= has_lone_surrogate;
+            self.lone_surrogates += u32::from(has_lone_surrogate);
         }
     }
 
@@ -205,6 +206,6 @@ mod tests {
         let contents =
             skip(r#"{"a\u0000": [1, "\u0000\u0000"], "b": {"c": 1e999}}"#).expect("valid JSON");
         assert_eq!((contents.nodes, contents.depth, contents.nul), (6, 2, 2));
-        assert!(contents.has_long_number && !contents.has_lone_surrogate);
+        assert!(contents.has_long_number && contents.lone_surrogates == 0);
     }
 }

@@ -9,6 +9,9 @@ use crate::log::{Position, StreamId};
 /// Native events.
 mod native;
 
+/// Native events: members that are no fields.
+mod native_unknown;
+
 /// Spans in protobuf: the mapping.
 mod spans;
 

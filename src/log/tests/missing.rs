@@ -136,7 +136,9 @@ fn what_is_missing_waits_until_it_is_decided_and_is_gone_after_that() {
     let last = u64::from(RECORDS);
     assert_eq!(log.absent(stream).ranges(), [1..=last]);
     assert_eq!(log.status().undrained_streams, 1);
+    assert_eq!(log.status().undecided_records, last);
     log.report_missing(stream, &Ranges::new([1..=4]));
+    assert_eq!(log.status().undecided_records, last - 4);
     log.report_missing(stream, &Ranges::new([1..=last]));
     let status = log.status();
     assert_eq!(
@@ -147,7 +149,8 @@ fn what_is_missing_waits_until_it_is_decided_and_is_gone_after_that() {
     log.mark_stored(stream, 1, 4);
     assert_eq!(log.status().undrained_streams, 1);
     log.mark_stored(stream, 5, last);
-    assert_eq!(log.status().undrained_streams, 0);
+    let status = log.status();
+    assert_eq!((status.undrained_streams, status.undecided_records), (0, 0));
     assert!(log.streams().iter().all(|held| held.id != stream));
     drop(log);
     let log = open_with(&disk, &medium());

@@ -118,6 +118,9 @@ fn seed() {
     for reason in Sanitized::REASONS {
         counter!(super::SANITIZED_TOTAL, "reason" => reason).absolute(0);
     }
+    for outcome in ["kept", "left_out"] {
+        counter!(super::RECEIVE_UNKNOWN_FIELDS_TOTAL, "outcome" => outcome).absolute(0);
+    }
     for outcome in ["exported", "failed", "dropped"] {
         counter!(super::OWN_SPANS_TOTAL, "outcome" => outcome).absolute(0);
     }
@@ -140,6 +143,7 @@ fn seed() {
     }
     gauge!(super::RECEIVE_INFLIGHT_REQUESTS).set(0);
     gauge!(super::RECEIVE_INFLIGHT_BYTES).set(0);
+    gauge!(super::QUERY_INFLIGHT_BYTES).set(0);
     gauge!(super::BUILD_INFO, "version" => crate::observe::VERSION, "revision" => crate::observe::REVISION).set(1);
 }
 

@@ -7,8 +7,8 @@
 //! receives it and follows its parent.
 
 use std::error::Error as _;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use opentelemetry::trace::TracerProvider;
@@ -20,7 +20,7 @@ use opentelemetry_sdk::trace::{
     BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracerProvider, Span, SpanData, SpanLimits,
     SpanProcessor,
 };
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use tokio::runtime::Handle;
 use tonic::metadata::{AsciiMetadataKey, AsciiMetadataValue, MetadataMap};
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
@@ -50,6 +50,30 @@ const FLUSH: Duration = Duration::from_secs(2);
 /// Own traces, while they are on.
 pub struct OwnTraces {
     provider: SdkTracerProvider,
+    headers: ExportHeaders,
+}
+
+/// The headers of exports; they may be replaced while the service runs. Clones share them.
+#[derive(Clone)]
+pub struct ExportHeaders(Arc<RwLock<MetadataMap>>);
+
+impl ExportHeaders {
+    /// Sends these from the next export on.
+    ///
+    /// # Errors
+    /// When one is none; a sentence.
+    pub fn replace(&self, list: &[(String, SecretString)]) -> Result<(), String> {
+        let list = headers(list)?;
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = list;
+        Ok(())
+    }
+
+    fn get(&self) -> MetadataMap {
+        self.0
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
 }
 
 impl OwnTraces {
@@ -58,12 +82,13 @@ impl OwnTraces {
     /// # Errors
     /// When the endpoint or a header is none; a sentence.
     pub fn start(options: &Options) -> Result<Self, String> {
+        let headers = ExportHeaders(Arc::new(RwLock::new(headers(&options.headers)?)));
         let exporter = SpanExporter::builder()
             .with_tonic()
             .with_channel(channel(&options.endpoint)?)
             .with_timeout(EXPORT_TIMEOUT)
             .with_compression(Compression::Gzip)
-            .with_interceptor(unsampled(headers(options)?))
+            .with_interceptor(unsampled(headers.clone()))
             .build()
             .map_err(|error| format!("own traces cannot be exported: {error}"))?;
         let queued = Arc::new(AtomicUsize::new(0));
@@ -94,7 +119,13 @@ impl OwnTraces {
         if SAMPLING.set(Sampling::new(options.sample_ratio)).is_err() {
             return Err("own traces were started before".to_owned());
         }
-        Ok(Self { provider })
+        Ok(Self { provider, headers })
+    }
+
+    /// The headers of its exports.
+    #[must_use]
+    pub fn headers(&self) -> ExportHeaders {
+        self.headers.clone()
     }
 
     /// What makes OpenTelemetry's spans of those of our target.
@@ -147,9 +178,9 @@ fn channel(endpoint: &str) -> Result<Channel, String> {
     Ok(to.connect_lazy())
 }
 
-fn headers(options: &Options) -> Result<MetadataMap, String> {
+fn headers(list: &[(String, SecretString)]) -> Result<MetadataMap, String> {
     let mut headers = MetadataMap::new();
-    for (name, value) in &options.headers {
+    for (name, value) in list {
         let name = AsciiMetadataKey::from_bytes(name.as_bytes())
             .map_err(|_| format!("own traces cannot have a header {name:?}"))?;
         let value = AsciiMetadataValue::try_from(value.expose_secret())
@@ -162,14 +193,14 @@ fn headers(options: &Options) -> Result<MetadataMap, String> {
 /// Sets all of an export's headers, in place of those that the SDK takes from the environment; among them a `traceparent` that
 /// is not sampled.
 fn unsampled(
-    headers: MetadataMap,
+    headers: ExportHeaders,
 ) -> impl FnMut(tonic::Request<()>) -> Result<tonic::Request<()>, tonic::Status> + Clone + Send + Sync
 {
     move |mut request| {
         let trace = u128::from(random()) << 64 | u128::from(random());
         let parent = format!("00-{trace:032x}-{:016x}-00", random());
         let parent = AsciiMetadataValue::try_from(parent).expect("hex digits are a header's value");
-        *request.metadata_mut() = headers.clone();
+        *request.metadata_mut() = headers.get();
         request.metadata_mut().insert("traceparent", parent);
         Ok(request)
     }

@@ -33,7 +33,10 @@ fn every_parameter_becomes_its_condition() {
         ("minDurationMs=0.5", Filter::MinDuration(500_000)),
         ("maxDurationMs=2", Filter::MaxDuration(2_000_000)),
         ("receivedFrom=3", Filter::ReceivedFrom(3)),
-        ("receivedTo=4", Filter::ReceivedTo(4)),
+        (
+            "receivedTo=100000000000",
+            Filter::ReceivedTo(100_000_000_000),
+        ),
         (
             "attributes.http.route=/",
             Filter::Metadata(vec!["attributes".into(), "http.route".into()], "/".into()),
@@ -99,15 +102,23 @@ fn what_is_wrong_with_a_parameter_is_said_with_its_name() {
         ("limit=100000000000000000000", "limit", "to 10000"),
         ("offset=-1", "offset", "from 0 to 100000"),
         ("offset=100001", "offset", "to 100000"),
-        ("from=2&to=1", "from", "after to"),
+        ("from=100000000002&to=100000000001", "from", "after to"),
         (
-            "receivedFrom=2&receivedTo=1",
+            "receivedFrom=100000000002&receivedTo=100000000001",
             "receivedFrom",
             "after receivedTo",
         ),
         ("minDurationMs=2&maxDurationMs=1", "minDurationMs", "after"),
         ("from=yesterday", "from", "RFC 3339"),
         ("to=-5", "to", "RFC 3339"),
+        // Somebody asked with Unix seconds and was answered that there was nothing.
+        (
+            "to=1700000000",
+            "to",
+            "to looks like seconds: milliseconds are expected",
+        ),
+        ("receivedTo=99999999999", "receivedTo", "looks like seconds"),
+        ("to=0", "to", "looks like seconds"),
         ("minDurationMs=-5", "minDurationMs", "milliseconds"),
         ("order=up", "order", "asc or desc"),
         ("cursor=AAAA", "cursor", "Link"),

@@ -127,11 +127,11 @@ mod tests {
                 reason: "é".repeat(500),
             })
             .collect();
-        let invalid = Error::Invalid(Checked {
+        let invalid = Error::Invalid(Box::new(Checked {
             rejected: 20,
             rejections,
             ..Checked::default()
-        });
+        }));
         let malformed = Error::Malformed {
             message: "é".repeat(5000),
             offset: None,

@@ -24,18 +24,26 @@ const STANDBY: &str = "the server is a standby: point the database's URL at the 
                        the old server for a while";
 
 impl Postgres {
-    /// Replaces an error's sentence by one that names the cause and what to do, where the cause can be found.
+    /// As [`Postgres::cause_of`], for an error that may be there.
     pub(in crate::store) async fn with_cause<T>(
         &self,
         done: Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let Err(StoreError::Retry {
+        match done {
+            Ok(done) => Ok(done),
+            Err(error) => Err(self.cause_of(error).await),
+        }
+    }
+
+    /// Replaces an error's sentence by one that names the cause and what to do, where the cause can be found.
+    pub(in crate::store) async fn cause_of(&self, error: StoreError) -> StoreError {
+        let StoreError::Retry {
             class,
             sqlstate,
             message,
-        }) = done
+        } = error
         else {
-            return done;
+            return error;
         };
         let message = match (class, sqlstate.as_deref()) {
             (_, Some("25006")) => {
@@ -48,11 +56,11 @@ impl Postgres {
             }
             _ => message,
         };
-        Err(StoreError::Retry {
+        StoreError::Retry {
             class,
             sqlstate,
             message,
-        })
+        }
     }
 
     async fn why_read_only(&self) -> String {

@@ -93,8 +93,7 @@ impl Postgres {
 
     /// A connection of the write pool.
     pub(super) async fn lease(&self) -> Result<Lease, StoreError> {
-        let options = &self.shared.write_options;
-        let connection = self.acquire(&self.write_pool, options, "write").await?;
+        let connection = self.acquire(&self.write_pool, "write").await?;
         Ok(Lease(Some(connection)))
     }
 
@@ -103,8 +102,7 @@ impl Postgres {
     /// # Errors
     /// [`StoreError::Retry`] when none comes within the connect timeout.
     pub async fn read_connection(&self) -> Result<PoolConnection<sqlx::Postgres>, StoreError> {
-        let options = &self.shared.read_options;
-        self.acquire(&self.read_pool, options, "read").await
+        self.acquire(&self.read_pool, "read").await
     }
 
     /// A round trip, for who only wants to know whether there is an answer: without a histogram, and without a reason.
@@ -119,7 +117,6 @@ impl Postgres {
     async fn acquire(
         &self,
         pool: &PgPool,
-        options: &PgConnectOptions,
         name: &'static str,
     ) -> Result<PoolConnection<sqlx::Postgres>, StoreError> {
         let start = Instant::now();
@@ -129,20 +126,15 @@ impl Postgres {
         match acquired {
             Ok(Ok(connection)) => Ok(connection),
             Ok(Err(sqlx::Error::PoolTimedOut)) | Err(_) => {
-                Err(self.why_no_connection(pool, options, name).await)
+                Err(self.why_no_connection(pool, name).await)
             }
             Ok(Err(error)) => Err(from_sqlx("connecting", &error)),
         }
     }
 
     /// The pool tries again in silence until its time is up: one attempt of our own finds the reason.
-    async fn why_no_connection(
-        &self,
-        pool: &PgPool,
-        options: &PgConnectOptions,
-        name: &str,
-    ) -> StoreError {
-        match self.connect_with(options).await {
+    async fn why_no_connection(&self, pool: &PgPool, name: &str) -> StoreError {
+        match self.connect_with(&pool.connect_options()).await {
             // An outage that has just ended: the pool was waiting for it.
             Ok(_) if pool.size() < pool.options().get_max_connections() => retry(
                 "connection",
@@ -164,13 +156,13 @@ impl Postgres {
     /// The advice for a server that answers and refuses the connection; a pool tries again in silence, so this one is
     /// outside of them. `None` if the server does not answer, or takes it.
     pub(super) async fn refusal(&self) -> Option<&'static str> {
-        let refused = PgConnection::connect_with(&self.shared.write_options).await;
+        let refused = PgConnection::connect_with(&self.write_pool.connect_options()).await;
         refused.err().as_ref().and_then(advice)
     }
 
     /// A connection outside the pools, for maintenance.
     pub(super) async fn connect(&self) -> Result<PgConnection, StoreError> {
-        self.connect_with(&self.shared.write_options).await
+        self.connect_with(&self.write_pool.connect_options()).await
     }
 
     async fn connect_with(&self, options: &PgConnectOptions) -> Result<PgConnection, StoreError> {

@@ -35,10 +35,12 @@ impl Postgres {
         let today = self.today(round.connection().await?).await?;
         let mut guard = self.connect().await?;
         let turn = self.take_turn(&mut guard).await;
+        let mut notice = None;
         if round.note(Step::Turn, turn) == Some(Turn::Ours) {
             self.make_days_ahead(&mut round, today).await;
             self.refresh_statistics(&mut round).await;
-            self.remove_expired(&mut round, &mut guard, oldest_held_unix_nano)
+            notice = self
+                .remove_expired(&mut round, &mut guard, oldest_held_unix_nano)
                 .await;
             let ended = end(&mut guard, "ROLLBACK", self.limit()).await;
             round.note(Step::Turn, ended);
@@ -48,6 +50,7 @@ impl Postgres {
         Ok(Maintained {
             gauges,
             failures: round.end().await,
+            notice,
         })
     }
 

@@ -13,11 +13,15 @@ use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use tokio::time::timeout;
 
 use super::known::Known;
-use super::{Account, Holder, Options, PoolState, Pulse, StoreError, StreamFacts, Target};
+use super::retention_clock::{Clock, RetentionClock};
+use super::{Account, Holder, Options, PoolState, Pulse, Start, StoreError, StreamFacts, Target};
 use crate::log::StreamId;
 
 /// Connections, deadlines, and how a transaction begins.
 mod connection;
+
+/// Credentials that change while the service runs.
+mod credentials;
 
 /// What the database's errors mean and what to do about them.
 mod error;
@@ -58,6 +62,9 @@ mod gauges;
 /// What keeps a day from being removed.
 mod obstacles;
 
+/// The clocks that retention goes by.
+mod clock;
+
 /// Removal of what is older than the retention.
 mod retention;
 
@@ -75,8 +82,6 @@ pub struct Postgres {
 
 /// Settings, and what is known of the database.
 struct Shared {
-    write_options: PgConnectOptions,
-    read_options: PgConnectOptions,
     /// Queries go to another server.
     replica: bool,
     migrate: bool,
@@ -91,10 +96,12 @@ struct Shared {
     partitions: partitions::Partitions,
     known: Known,
     counted: statistics::Counted,
+    clock: Clock,
+    retention_clock: Mutex<RetentionClock>,
 }
 
 impl Postgres {
-    pub(super) fn new(options: &Options) -> Self {
+    pub(super) fn new(options: &Options, start: &Start) -> Self {
         let Target::Postgres {
             options: write,
             read,
@@ -114,8 +121,6 @@ impl Postgres {
             write_pool: pool(write, options.write_connections),
             read_pool: pool(read, options.read_connections),
             shared: Arc::new(Shared {
-                write_options: for_poolers(write),
-                read_options: for_poolers(read),
                 replica,
                 migrate: options.migrate,
                 retention_days: options.retention_days,
@@ -128,6 +133,8 @@ impl Postgres {
                 partitions: partitions::Partitions::default(),
                 known: Known::default(),
                 counted: statistics::Counted::default(),
+                clock: start.clock.clone(),
+                retention_clock: Mutex::new(RetentionClock::of(start)),
             }),
         }
     }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use sqlx::{AssertSqlSafe, PgConnection};
 
 use super::Postgres;
+use super::clock::Judged;
 use super::connection::{end, within};
 use super::error::retry;
 use super::partitions::{Day, Partition};
@@ -36,30 +37,45 @@ pub(super) const MARKED: &str = "\
       AND c.relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = to_regclass('telemetry_events'))";
 
 impl Postgres {
-    /// Removes expired partitions and rows of the books that are out of use.
+    /// Removes expired partitions and rows of the books that are out of use; what an operator should know of the clock
+    /// that it goes by.
     pub(super) async fn remove_expired(
         &self,
         round: &mut Round<'_>,
         guard: &mut PgConnection,
         oldest_held_unix_nano: Option<i64>,
-    ) {
+    ) -> Option<String> {
         let finished = self.finish_detaching(round, guard).await;
-        let forgotten = self.forget_released_streams(round).await;
-        round.note(Step::Books, forgotten);
         let Some(days) = self.shared.retention_days else {
-            return;
+            let forgotten = self.forget_released_streams(round).await;
+            round.note(Step::Books, forgotten);
+            return None;
         };
-        let needed_from = self.needed_from(round, days, oldest_held_unix_nano).await;
-        let Some(needed_from_us) = round.note(Step::Retention, needed_from) else {
-            return;
-        };
-        self.drop_marked(round, needed_from_us).await;
-        // While one is pending the server detaches no other.
-        if finished == Finished::All {
-            self.remove_days(round, guard, needed_from_us).await;
+        let judged = self.judge_clock(round, days).await;
+        let Judged {
+            judgement,
+            store_us,
+        } = round.note(Step::Retention, judged)?;
+        if judgement.doubt.reason.is_none() {
+            let forgotten = self.forget_released_streams(round).await;
+            round.note(Step::Books, forgotten);
+            let forgotten = self.forget_unused_resources(round, days, store_us).await;
+            round.note(Step::Books, forgotten);
         }
-        let forgotten = self.forget_unused_resources(round, days).await;
-        round.note(Step::Books, forgotten);
+        if let Some(remove_before_us) = judgement.remove_before_us {
+            let before_us = remove_before_us - POSTGRES_EPOCH_US;
+            let needed_from = self
+                .needed_from(round, before_us, oldest_held_unix_nano)
+                .await;
+            if let Some(needed_from_us) = round.note(Step::Retention, needed_from) {
+                self.drop_marked(round, needed_from_us).await;
+                // While one is pending the server detaches no other.
+                if finished == Finished::All {
+                    self.remove_days(round, guard, needed_from_us).await;
+                }
+            }
+        }
+        judgement.notice
     }
 
     async fn remove_days(
@@ -114,16 +130,16 @@ impl Postgres {
         self.naming_who_blocks(guard, name, done).await
     }
 
-    /// The start of the oldest time that is needed: what lies wholly before may go. A stream that is stored as far as its
+    /// The start of the oldest time that is needed: what lies wholly before may go, and before `before_us`. A stream that is stored as far as its
     /// collector was heard needs nothing, though its last word may have been before that.
     async fn needed_from(
         &self,
         round: &mut Round<'_>,
-        retention_days: u32,
+        before_us: i64,
         oldest_held_unix_nano: Option<i64>,
     ) -> Result<i64, StoreError> {
         let connection = round.connection().await?;
-        let begun = self.begin_anywhere(connection).await?;
+        self.begin_anywhere(connection).await?;
         let oldest_elsewhere: Option<i64> = within(
             self.limit(),
             "reading the oldest record held",
@@ -136,10 +152,9 @@ impl Postgres {
         )
         .await?;
         end(connection, "COMMIT", self.limit()).await?;
-        let cutoff_us = begun.now_us - i64::from(retention_days) * DAY_US;
         let held = [oldest_elsewhere, oldest_held_unix_nano.map(postgres_time)];
         let held = held.into_iter().flatten().map(|us| Day::of(us).start_us());
-        Ok(held.fold(cutoff_us, i64::min))
+        Ok(held.fold(before_us, i64::min))
     }
 
     /// Detaches without blocking anybody, then drops; nothing of it if something is known to be in the way.
@@ -315,12 +330,14 @@ impl Postgres {
         &self,
         round: &mut Round<'_>,
         retention_days: u32,
+        store_us: i64,
     ) -> Result<(), StoreError> {
-        let days = i64::from(retention_days) + 30;
+        let before_us = store_us - POSTGRES_EPOCH_US - (i64::from(retention_days) + 30) * DAY_US;
         self.alone(
             round.connection().await?,
             format!(
-                "DELETE FROM telemetry_resources WHERE last_seen < now() - {days} * interval '1 day'"
+                "DELETE FROM telemetry_resources WHERE last_seen < timestamptz '2000-01-01 00:00:00+00' \
+                     + {before_us} * interval '1 microsecond'"
             ),
         )
         .await

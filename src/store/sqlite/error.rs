@@ -8,6 +8,10 @@ use std::time::Duration;
 
 use crate::store::StoreError;
 
+/// SQLITE_CANTOPEN_NOTEMPDIR and SQLITE_IOERR_GETTEMPPATH.
+const NO_TEMPORARY_DIRECTORY: i32 = 14 | 1 << 8;
+const NO_TEMPORARY_PATH: i32 = 10 | 25 << 8;
+
 /// Where and under which deadline a statement ran.
 #[derive(Clone, Copy)]
 pub(super) struct Fault<'a> {
@@ -69,8 +73,16 @@ impl Fault<'_> {
             return self.retry(class, None, &error.to_string());
         };
         let code = database.code().unwrap_or_default().into_owned();
-        let primary = code.parse::<i32>().unwrap_or_default() & 0xff;
+        let extended = code.parse::<i32>().unwrap_or_default();
+        let primary = extended & 0xff;
         let message = database.message();
+        if matches!(extended, NO_TEMPORARY_DIRECTORY | NO_TEMPORARY_PATH) {
+            let text = format!(
+                "SQLite finds no directory for temporary files (code {code}); make /var/tmp or /tmp writable, or set \
+                 SQLITE_TMPDIR"
+            );
+            return self.retry("resources", Some(code), &text);
+        }
         let (class, advice) = match primary {
             // SQLITE_TOOBIG, SQLITE_CONSTRAINT, SQLITE_MISMATCH
             18..=20 => {

@@ -1,55 +1,179 @@
 //! Retention, and what the streams of other collectors look like.
 //!
 //! Rows go in about the order of their receipt, so the oldest have the lowest ids: looking at the first few thousand
-//! finds what is due without an index on `created_at`, which every insert would pay for.
+//! finds what is due without an index on `created_at`, which every insert would pay for. A clock that was ahead leaves rows
+//! that are due long after those behind them; so a second walk, some pieces a round, comes by every row.
 //!
-//! **Invariant:** a row younger than the retention is never removed.
+//! **Invariant:** a row younger than the retention is never removed, and none keeps those behind it from being removed.
+
+use std::time::{Duration, Instant};
 
 use sqlx::SqliteConnection;
 
 use super::error::Fault;
 use super::{now_us, schema};
-use crate::store::window::DAY_US;
-use crate::store::{Overdue, StoreError};
+use crate::store::StoreError;
 
-/// Rows looked at by one piece; it holds the write lock for a few milliseconds.
+/// Rows removed by one piece; it holds the write lock for a few milliseconds.
 const ROWS_A_PIECE: i64 = 2_000;
 
-/// Pieces that one round removes at most.
+/// Rows looked at by one piece, without the write lock.
+const ROWS_A_LOOK: i64 = 5_000;
+
+/// Pieces that one round removes at most, and looks at where nothing is due.
 pub(super) const PIECES_A_ROUND: usize = 500;
+const LOOKS_A_ROUND: usize = 10;
+
+/// After a walk over more than a round looks at, the next begins so much later.
+const REST: Duration = Duration::from_secs(3600);
 
 /// A stream is silent once its heartbeat is so old.
 const SILENT_US: i64 = 300_000_000;
 
-/// Removes what is due among the lowest ids; how many rows went.
-pub(super) async fn remove_expired(
-    connection: &mut SqliteConnection,
-    days: u32,
-    fault: Fault<'_>,
-) -> Result<u64, StoreError> {
-    let query = sqlx::query(
-        "DELETE FROM telemetry_events
-         WHERE id IN (SELECT id FROM telemetry_events ORDER BY id LIMIT ?) AND created_at < ?",
-    )
-    .bind(ROWS_A_PIECE)
-    .bind(now_us() - i64::from(days) * DAY_US);
-    let mut transaction = schema::begin(connection, &fault).await?;
-    let removed = fault.within(query.execute(&mut *transaction)).await?;
-    fault.within(transaction.commit()).await?;
-    Ok(removed.rows_affected())
+/// What lies behind an id, a piece of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Piece {
+    /// `None` = there is nothing behind it.
+    last_id: Option<i64>,
+    oldest_us: Option<i64>,
+    due: i64,
 }
 
-/// How late the oldest row is.
-pub(super) async fn overdue(
+/// How far one of the two walks has come, and the oldest that it passed by.
+#[derive(Clone, Copy, Debug, Default)]
+struct Walk {
+    after_id: i64,
+    oldest_us: Option<i64>,
+    rounds: usize,
+}
+
+/// Both walks of a process.
+#[derive(Debug, Default)]
+pub(super) struct Walks {
+    /// From the lowest id, in each round.
+    front: Walk,
+    /// Over all of the table, in as many rounds as it takes.
+    whole: Walk,
+    /// The oldest that the last walk over all of the table left.
+    left_us: Option<i64>,
+    rests_until: Option<Instant>,
+    looks: usize,
+    in_front: bool,
+    looked: bool,
+}
+
+impl Walks {
+    /// Before a round.
+    pub(super) fn begin_round(&mut self) {
+        self.front = Walk::default();
+        self.in_front = true;
+        self.looks = 0;
+        self.whole.rounds += 1;
+    }
+
+    /// Where to look next; `None` = the round is over.
+    pub(super) fn next(&mut self, now: Instant) -> Option<i64> {
+        if self.in_front {
+            return Some(self.front.after_id);
+        }
+        if self.looks >= LOOKS_A_ROUND || self.rests_until.is_some_and(|until| now < until) {
+            return None;
+        }
+        self.rests_until = None;
+        Some(self.whole.after_id)
+    }
+
+    /// What was found there, once nothing of it is due any more.
+    pub(super) fn passed(&mut self, piece: Piece, now: Instant) {
+        self.looked = true;
+        if self.in_front {
+            self.front.pass(piece);
+            // Here begins what is not due, as far as the order holds.
+            self.in_front = false;
+            return;
+        }
+        self.looks += 1;
+        if piece.last_id.is_some() {
+            self.whole.pass(piece);
+            return;
+        }
+        self.left_us = self.whole.oldest_us;
+        if self.whole.rounds > 1 {
+            self.rests_until = Some(now + REST);
+        }
+        self.whole = Walk::default();
+        self.looks = LOOKS_A_ROUND;
+    }
+
+    /// Whether anything was looked at since the start.
+    pub(super) const fn have_looked(&self) -> bool {
+        self.looked
+    }
+
+    /// Receive time of the oldest row that is known, Unix microseconds.
+    pub(super) fn oldest_us(&self) -> Option<i64> {
+        let known = [self.front.oldest_us, self.whole.oldest_us, self.left_us];
+        known.into_iter().flatten().min()
+    }
+}
+
+impl Walk {
+    fn pass(&mut self, piece: Piece) {
+        if let Some(last_id) = piece.last_id {
+            self.after_id = last_id;
+        }
+        let known = [self.oldest_us, piece.oldest_us];
+        self.oldest_us = known.into_iter().flatten().min();
+    }
+}
+
+impl Piece {
+    pub(super) const fn is_due(&self) -> bool {
+        self.due > 0
+    }
+}
+
+/// Looks at the rows behind an id.
+pub(super) async fn look(
     connection: &mut SqliteConnection,
-    days: u32,
+    after_id: i64,
+    before_us: i64,
     fault: Fault<'_>,
-) -> Result<Overdue, StoreError> {
-    let query = sqlx::query_scalar("SELECT created_at FROM telemetry_events ORDER BY id LIMIT 1");
-    let oldest: Option<i64> = fault.within(query.fetch_optional(connection)).await?;
-    Ok(oldest.map_or(Overdue::Never, |oldest| {
-        Overdue::By(now_us() - i64::from(days) * DAY_US - oldest)
-    }))
+) -> Result<Piece, StoreError> {
+    let query = sqlx::query_as(
+        "SELECT max(id), min(created_at), coalesce(sum(created_at < ?1), 0)
+         FROM (SELECT id, created_at FROM telemetry_events WHERE id > ?2 ORDER BY id LIMIT ?3)",
+    )
+    .bind(before_us)
+    .bind(after_id)
+    .bind(ROWS_A_LOOK);
+    let (last_id, oldest_us, due) = fault.within(query.fetch_one(connection)).await?;
+    Ok(Piece {
+        last_id,
+        oldest_us,
+        due,
+    })
+}
+
+/// Removes what is due of a piece, or as much of it as one piece may.
+pub(super) async fn remove_expired(
+    connection: &mut SqliteConnection,
+    after_id: i64,
+    piece: Piece,
+    before_us: i64,
+    fault: Fault<'_>,
+) -> Result<(), StoreError> {
+    let query = sqlx::query(
+        "DELETE FROM telemetry_events WHERE id IN
+             (SELECT id FROM telemetry_events WHERE id > ?1 AND id <= ?2 AND created_at < ?3 ORDER BY id LIMIT ?4)",
+    )
+    .bind(after_id)
+    .bind(piece.last_id)
+    .bind(before_us)
+    .bind(ROWS_A_PIECE);
+    let mut transaction = schema::begin(connection, &fault).await?;
+    fault.within(query.execute(&mut *transaction)).await?;
+    fault.within(transaction.commit()).await
 }
 
 /// Streams of other collectors that are silent and hold what is not stored.
@@ -68,4 +192,66 @@ pub(super) async fn undrained(
     .bind(now_us() - SILENT_US);
     let streams = fault.within(query.fetch_one(connection)).await?;
     Ok(u64::try_from(streams).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::{LOOKS_A_ROUND, Piece, REST, Walks};
+
+    const fn piece(last_id: i64, oldest_us: i64) -> Piece {
+        Piece {
+            last_id: Some(last_id),
+            oldest_us: Some(oldest_us),
+            due: 0,
+        }
+    }
+
+    const END: Piece = Piece {
+        last_id: None,
+        oldest_us: None,
+        due: 0,
+    };
+
+    #[test]
+    fn a_small_table_is_walked_over_in_each_round_and_a_large_one_in_many_with_a_rest() {
+        let mut walks = Walks::default();
+        let now = Instant::now();
+        for _ in 0..3 {
+            walks.begin_round();
+            for (after_id, found) in [
+                (0, piece(9, 500)),
+                (0, piece(9, 500)),
+                (9, piece(12, 7)),
+                (12, END),
+            ] {
+                assert_eq!(walks.next(now), Some(after_id));
+                walks.passed(found, now);
+            }
+            assert_eq!(walks.next(now), None);
+            assert_eq!(walks.oldest_us(), Some(7));
+        }
+        let mut after_id = 0;
+        for _ in 0..2 {
+            walks.begin_round();
+            assert_eq!(walks.next(now), Some(0));
+            walks.passed(piece(9, 500), now);
+            for _ in 0..LOOKS_A_ROUND {
+                assert_eq!(walks.next(now), Some(after_id));
+                after_id += 5_000;
+                walks.passed(piece(after_id, 300), now);
+            }
+            assert_eq!(walks.next(now), None);
+        }
+        walks.begin_round();
+        walks.passed(piece(9, 500), now);
+        walks.passed(END, now);
+        assert_eq!(walks.oldest_us(), Some(300));
+        walks.begin_round();
+        walks.passed(piece(9, 500), now);
+        assert_eq!(walks.next(now), None);
+        assert_eq!(walks.next(now + REST), Some(0));
+        assert_eq!(walks.next(now + REST + Duration::from_secs(1)), Some(0));
+    }
 }

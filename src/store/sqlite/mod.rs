@@ -6,7 +6,7 @@
 //! **Invariant:** a batch's rows, dead letters and positions commit together.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use sqlx::pool::PoolConnection;
@@ -15,10 +15,11 @@ use sqlx::{AssertSqlSafe, SqliteConnection, SqlitePool};
 
 use super::known::Known;
 use super::pieces::after_rows;
-use super::window::Window;
+use super::retention_clock::{Clock, Facts, Judgement, RetentionClock};
+use super::window::{DAY_US, Window};
 use super::{
     Account, Batch, Gauges, LargeRecord, Maintained, Options, Overdue, Piece, Pieces, PoolState,
-    Pulse, Step, StepFailure, StoreError, StreamFacts, Target,
+    Pulse, Start, Step, StepFailure, StoreError, StreamFacts, Target,
 };
 use crate::event::Resource;
 use crate::log::StreamId;
@@ -46,11 +47,18 @@ mod dead_letters;
 /// Retention, and what the streams of others look like.
 mod maintenance;
 
+/// The doubt of the clock that retention goes by.
+mod clock;
+
 use error::Fault;
+use maintenance::Walks;
 use presence::Presence;
 
 /// A lock held by somebody else is waited for so long, within the deadline of a statement.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Rows that a query's connection reads ahead of who takes them; each may have 64 KiB.
+const ROWS_AHEAD: usize = 6;
 
 /// The WAL is begun anew by the next round of maintenance once it is larger; several of the largest batches fit.
 const WAL_BYTES: u64 = 64 << 20;
@@ -66,6 +74,9 @@ pub struct Sqlite {
     write_pool: SqlitePool,
     settings: Arc<Settings>,
     known: Arc<Known>,
+    clock: Clock,
+    retention_clock: Arc<Mutex<RetentionClock>>,
+    walks: Arc<Mutex<Walks>>,
     presence: Arc<Presence>,
 }
 
@@ -79,7 +90,7 @@ struct Settings {
 }
 
 impl Sqlite {
-    pub(super) fn new(options: &Options) -> Self {
+    pub(super) fn new(options: &Options, start: &Start) -> Self {
         let path = match &options.target {
             Target::Sqlite { path } => path.clone(),
             Target::Postgres { .. } => unreachable!("Store::new picks the store by its target"),
@@ -87,13 +98,21 @@ impl Sqlite {
         let connect = SqliteConnectOptions::new()
             .filename(&path)
             .busy_timeout(BUSY_TIMEOUT.min(options.statement_timeout))
-            .optimize_on_close(false, None);
+            .optimize_on_close(false, None)
+            // What SQLite would put into temporary files it keeps in memory: those of a full or read-only /var/tmp would end
+            // all writing. A statement that inserts keeps the pages that it changes, 1.4 MiB at most in a batch of 10,000 rows;
+            // a query sorts keys, and none of its statements may sort more.
+            .pragma("temp_store", "MEMORY");
         let write = connect
             .clone()
             .journal_mode(SqliteJournalMode::Wal)
+            // What retention deletes is overwritten too; that costs nothing that can be measured.
+            .pragma("secure_delete", "ON")
             .synchronous(SqliteSynchronous::Full);
         // Not `read_only`: the first reader after a crash has to recover the WAL.
-        let read = connect.pragma("query_only", "ON");
+        let read = connect
+            .pragma("query_only", "ON")
+            .row_buffer_size(ROWS_AHEAD);
         let presence = Arc::<Presence>::default();
         let pool = |most: u32| {
             let presence = presence.clone();
@@ -117,6 +136,9 @@ impl Sqlite {
                 collector: options.collector.clone(),
             }),
             known: Arc::default(),
+            clock: start.clock.clone(),
+            retention_clock: Arc::new(Mutex::new(RetentionClock::of(start))),
+            walks: Arc::default(),
             presence,
         }
     }
@@ -256,36 +278,109 @@ impl Sqlite {
 
     pub(super) async fn maintain(
         &self,
-        _oldest_held_unix_nano: Option<i64>,
+        oldest_held_unix_nano: Option<i64>,
     ) -> Result<Maintained, StoreError> {
         let mut failures = Vec::new();
         let mut note = |step, error| failures.push(StepFailure { step, error });
-        let overdue = match self.settings.retention_days {
-            None => Ok(Overdue::Never),
-            Some(days) => {
-                if let Err(error) = self.remove_expired(days).await {
-                    note(Step::Retention, error);
-                }
-                self.overdue(days).await
+        let mut overdue = Some(Overdue::Never);
+        let mut notice = None;
+        if let Some(days) = self.settings.retention_days {
+            let now_us = self.clock.read().unix_us;
+            let retained = self.retain(days, oldest_held_unix_nano).await;
+            overdue = self.overdue(now_us - i64::from(days) * DAY_US);
+            match retained {
+                Ok(judgement) => notice = judgement.notice,
+                Err(error @ StoreError::Schema(_)) => return Err(error),
+                Err(error) => note(Step::Retention, error),
             }
-        };
+        }
         if let Err(error) = self.bound_wal(WAL_BYTES).await {
             note(Step::Statistics, error);
         }
         let undrained = self.undrained().await;
         let gauges = Gauges {
             partitions_end_us: None,
-            overdue_us: overdue.map_err(|error| note(Step::Gauges, error)).ok(),
+            overdue_us: overdue,
             undrained_streams: undrained.map_err(|error| note(Step::Gauges, error)).ok(),
             import_v0_pending: Some(false),
         };
-        Ok(Maintained { gauges, failures })
+        Ok(Maintained {
+            gauges,
+            failures,
+            notice,
+        })
     }
 
-    async fn overdue(&self, days: u32) -> Result<Overdue, StoreError> {
+    /// Removes what the clock, as it is judged, and the log allow.
+    async fn retain(
+        &self,
+        retention_days: u32,
+        oldest_held_unix_nano: Option<i64>,
+    ) -> Result<Judgement, StoreError> {
+        let now = self.clock.read();
+        let facts = Facts {
+            now,
+            store_us: now.unix_us,
+            retention_days,
+            oldest_day_end_us: None,
+            newest_stored_us: None,
+        };
+        let oldest_us = self.walks().oldest_us();
         let mut connection = self.writer().await?;
-        let done = maintenance::overdue(&mut connection, days, self.fault()).await;
-        settle(connection, done)
+        let judged = clock::judge(
+            &mut connection,
+            &self.retention_clock,
+            facts,
+            oldest_us,
+            self.fault(),
+        )
+        .await;
+        let judgement = settle(connection, judged)?;
+        // A day of which the log still holds something is needed as a whole.
+        let held_from_us = oldest_held_unix_nano.map_or(i64::MAX, |nano| {
+            nano.div_euclid(1_000).div_euclid(DAY_US) * DAY_US
+        });
+        let before_us = judgement.remove_before_us.unwrap_or(i64::MIN);
+        self.remove_expired(before_us.min(held_from_us)).await?;
+        Ok(judgement)
+    }
+
+    /// How late the oldest row is that was come by; `None` before any was looked at.
+    fn overdue(&self, cutoff_us: i64) -> Option<Overdue> {
+        let walks = self.walks();
+        match walks.oldest_us() {
+            Some(oldest_us) => Some(Overdue::By(cutoff_us - oldest_us)),
+            None => walks.have_looked().then_some(Overdue::Never),
+        }
+    }
+
+    fn walks(&self) -> MutexGuard<'_, Walks> {
+        self.walks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives the connection back after each small piece, so that a batch never waits for all of them.
+    async fn remove_expired(&self, before_us: i64) -> Result<(), StoreError> {
+        self.walks().begin_round();
+        for _ in 0..maintenance::PIECES_A_ROUND {
+            let Some(after_id) = self.walks().next(Instant::now()) else {
+                break;
+            };
+            let mut connection = self.writer().await?;
+            let looked =
+                maintenance::look(&mut connection, after_id, before_us, self.fault()).await;
+            let piece = settle(connection, looked)?;
+            if !piece.is_due() {
+                self.walks().passed(piece, Instant::now());
+                continue;
+            }
+            let mut connection = self.writer().await?;
+            let fault = self.fault();
+            let removed =
+                maintenance::remove_expired(&mut connection, after_id, piece, before_us, fault)
+                    .await;
+            settle(connection, removed)?;
+        }
+        Ok(())
     }
 
     async fn undrained(&self) -> Result<u64, StoreError> {
@@ -295,16 +390,10 @@ impl Sqlite {
         settle(connection, done)
     }
 
-    /// Gives the connection back after each small piece, so that a batch never waits for all of them.
-    async fn remove_expired(&self, days: u32) -> Result<(), StoreError> {
-        for _ in 0..maintenance::PIECES_A_ROUND {
-            let mut connection = self.writer().await?;
-            let done = maintenance::remove_expired(&mut connection, days, self.fault()).await;
-            if settle(connection, done)? == 0 {
-                break;
-            }
-        }
-        Ok(())
+    pub(super) async fn confirm_clock(&self) -> Result<(), StoreError> {
+        let mut connection = self.writer().await?;
+        let done = clock::confirm(&mut connection, self.fault()).await;
+        settle(connection, done)
     }
 
     pub(super) async fn pulse(&self, limit: Duration) -> Pulse {

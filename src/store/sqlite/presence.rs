@@ -4,7 +4,7 @@
 //!
 //! **Invariant:** nothing is begun on the write connection while another file, or none, is at the path.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -37,7 +37,9 @@ impl Presence {
     pub(super) fn settle(&self, path: &Path, fault: &Fault<'_>) -> Result<(), StoreError> {
         let known = self.lock().known;
         match known {
-            None => schema::create_file(path).map_err(|error| fault.io(&error))?,
+            None => set_wal_aside(path)
+                .and_then(|()| schema::create_file(path))
+                .map_err(|error| fault.io(&error))?,
             Some(known) if identity(path, fault)? == known => return Ok(()),
             Some(_) if has_wal(path) => {
                 return Err(fault.retry("connection", None, WAL_OF_ANOTHER));
@@ -97,6 +99,26 @@ fn identity(path: &Path, fault: &Fault<'_>) -> Result<Identity, StoreError> {
         }
         Err(error) => Err(fault.io(&error)),
     }
+}
+
+/// Keeps a WAL whose file is missing, as after a rename of the file alone: SQLite would remove it beside a new, empty file, and
+/// with it the rows that it holds.
+fn set_wal_aside(path: &Path) -> io::Result<()> {
+    let has_pages = std::fs::metadata(path).is_ok_and(|found| found.len() > 0);
+    if has_pages || !has_wal(path) {
+        return Ok(());
+    }
+    let (from, mut to) = (wal(path), wal(path).into_os_string());
+    to.push(format!(".{}", super::now_us()));
+    std::fs::rename(&from, &to)?;
+    tracing::warn!(
+        kept = %PathBuf::from(to).display(),
+        "{} is missing and left rows in its WAL, which is kept under another name: to have these rows again, stop the service and \
+         put the file back, with this beside it as {}",
+        path.display(),
+        from.display()
+    );
+    Ok(())
 }
 
 /// The WAL of the file at `path`, whichever file that is.

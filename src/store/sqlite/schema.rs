@@ -8,6 +8,7 @@ use std::path::Path;
 
 use sqlx::{Connection, Sqlite, SqliteConnection, Transaction};
 
+use super::clock;
 use super::error::Fault;
 use crate::store::StoreError;
 use crate::store::copy::COLUMNS;
@@ -54,6 +55,9 @@ pub(super) async fn prepare(
     for (version, name, sql) in MIGRATIONS.iter().filter(|migration| migration.0 > applied) {
         apply(connection, *version, name, sql, &fault).await?;
     }
+    fault
+        .within(sqlx::raw_sql(clock::TABLE).execute(&mut *connection))
+        .await?;
     check_columns(connection, &fault).await
 }
 

@@ -11,7 +11,7 @@ use super::{Sqlite, WAL_PAUSE};
 use crate::log::StreamId;
 use crate::store::copy::Rows;
 use crate::store::probe::harmless;
-use crate::store::{Account, Batch, Options, StoreError, Target};
+use crate::store::{Account, Batch, Options, Start, StoreError, Target};
 
 /// Reported by the first operator as rows that a stop left in the WAL; measured then: with readers that overlap it grew with
 /// every batch, 54 MB after 200,000 events, and was never begun anew.
@@ -64,18 +64,21 @@ async fn reads(store: &Sqlite) -> Transaction<'static, sqlx::Sqlite> {
 }
 
 fn store(path: &Path) -> Sqlite {
-    Sqlite::new(&Options {
-        target: Target::Sqlite {
-            path: path.to_owned(),
+    Sqlite::new(
+        &Options {
+            target: Target::Sqlite {
+                path: path.to_owned(),
+            },
+            migrate: true,
+            retention_days: None,
+            connect_timeout: Duration::from_secs(10),
+            statement_timeout: Duration::from_secs(10),
+            write_connections: 1,
+            read_connections: 2,
+            collector: String::new(),
         },
-        migrate: true,
-        retention_days: None,
-        connect_timeout: Duration::from_secs(10),
-        statement_timeout: Duration::from_secs(10),
-        write_connections: 1,
-        read_connections: 2,
-        collector: String::new(),
-    })
+        &Start::default(),
+    )
 }
 
 /// One position with 2,000 rows.

@@ -3,12 +3,19 @@
 use axum::http::StatusCode;
 
 use super::directory;
+use crate::support::memory_limit::MemoryLimit;
 use crate::support::postgres::Database;
 use crate::support::service::Launch;
 
+/// Small requests that become many rows.
+mod growing;
+
+/// Requests, records and answers under a limit of the whole process.
+mod limits;
+
 const BODY_BYTES: usize = 8 << 20;
 const AT_ONCE: usize = 8;
-const LIMIT_BYTES: u64 = 256 << 20;
+const LIMIT_MIB: u64 = 256;
 
 /// A protobuf field of wire type 2.
 pub(super) fn field(number: u8, content: &[u8]) -> Vec<u8> {
@@ -111,7 +118,9 @@ fn bodies() -> Vec<(&'static str, &'static str, &'static str, Vec<u8>)> {
 async fn trees_that_multiply_are_answered_in_little_memory_eight_at_once() {
     let database = Database::new().await;
     let dir = directory();
-    let service = Launch::postgres(dir.path(), &database.url).start().await;
+    let limit = MemoryLimit::of_mib(LIMIT_MIB);
+    let launch = Launch::postgres(dir.path(), &database.url);
+    let mut service = limit.on(&launch).start().await;
     for (name, path, content_type, body) in bodies() {
         let body = bytes::Bytes::from(body);
         let url = service.url(path);
@@ -133,11 +142,9 @@ async fn trees_that_multiply_are_answered_in_little_memory_eight_at_once() {
                 answer.body.len()
             );
         }
-        let peak = service.peak_memory_bytes();
-        assert!(peak < LIMIT_BYTES, "{name}: {} MiB at the peak", peak >> 20);
+        limit.assert_kept(&mut service, name);
     }
     service.until_drained().await;
-    let peak = service.peak_memory_bytes();
-    assert!(peak < LIMIT_BYTES, "{} MiB after the drain", peak >> 20);
+    limit.assert_kept(&mut service, "after the drain");
     assert!(service.is_ready().await);
 }

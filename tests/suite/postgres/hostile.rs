@@ -41,6 +41,7 @@ const PARTS: &[&str] = &[
     "postgres::partitions::",
     "postgres::retention::",
     "postgres::obstacles::",
+    "postgres::clock::",
     "postgres::import_v0::",
     "postgres::schema::",
     "write::ordinary::",

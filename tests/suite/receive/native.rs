@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use axum::http::Method;
-use ruvvector_service::receive::Options;
+use ruvvector_service::receive::{Options, Tokens};
 use serde_json::{Value, json};
 
 use super::{EVENT, Served, gzip};
@@ -96,7 +96,6 @@ async fn what_is_not_json_is_refused_and_named() {
         utf16,
         b"{\"correlationId\":\"\xff\"}".into(),
         br#"{"correlationId":"c","integration":"i","eventType":"e","metadata":{"a":NaN}}"#.into(),
-        br#"{"correlationId":"\ud800","integration":"i","eventType":"e"}"#.into(),
         br#"{"correlationId":"c","correlationId":"d","integration":"i","eventType":"e"}"#.into(),
         deep,
     ];
@@ -129,6 +128,61 @@ async fn a_nul_is_taken_and_any_data_is_only_data() {
         assert_eq!(answer.status, 200, "{value}: {}", answer.text());
     }
     served.assert_unharmed(4).await;
+}
+
+/// A client wrote `metaData`; each event was answered with 200, and what it held was nowhere.
+#[tokio::test]
+async fn unknown_fields_are_named_in_every_way_that_events_are_sent() {
+    let served = Served::start().await;
+    let event = r#"{"correlationId":"c","integration":"i","eventType":"e","metaData":{"a":1},"level":"\u0007"}"#;
+    let named = json!({
+        "accepted": 1,
+        "rejected": 0,
+        "unknown": ["level", "metaData"],
+        "message": "did you mean metadata for metaData? Unknown fields are kept in metadata.",
+    });
+    let ndjson = &[("content-type", "application/x-ndjson")][..];
+    let keyed = &[
+        ("content-type", "application/json"),
+        ("idempotency-key", "k"),
+    ][..];
+    for (path, headers, body) in [
+        ("/ingest", JSON, event.to_owned()),
+        ("/ingest", JSON, format!("[{event}]")),
+        ("/ingest", ndjson, format!("{event}\n")),
+        ("/ingest?partial=true", JSON, event.to_owned()),
+        ("/ingest", keyed, event.to_owned()),
+        // A retry, which is stored once.
+        ("/ingest", keyed, event.to_owned()),
+    ] {
+        let answer = served.post(path, headers, body.clone()).await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.json()),
+            (200, named.clone()),
+            "{path} {body}"
+        );
+    }
+    served.assert_unharmed(5).await;
+}
+
+#[tokio::test]
+async fn an_answer_that_names_unknown_fields_stays_short() {
+    let served = Served::start().await;
+    let long = "\u{1f600}".repeat(100);
+    let members: String = (0..20).map(|n| format!(r#","{n}\\{long}":1"#)).collect();
+    let event = format!(
+        r#"{{"correlationId":"c","integration":"i","eventType":"e","metadata":{{"5\\{long}":1}}{members}}}"#
+    );
+    let bad = format!(r#"{{"correlationId":"{}"}}"#, "x".repeat(300));
+    let batch = format!("[{event},{}]", vec![bad; 20].join(","));
+    for (path, body) in [("/ingest", event), ("/ingest?partial=true", batch)] {
+        let answer = served.post(path, JSON, body).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        assert!(answer.body.len() < 4096, "{}", answer.body.len());
+        let body = answer.json();
+        let unknown = body["unknown"].as_array().expect("a list").len();
+        assert!((1..=10).contains(&unknown), "{body}");
+    }
 }
 
 #[tokio::test]
@@ -197,7 +251,7 @@ async fn other_methods_are_405_and_other_content_types_415() {
 async fn no_web_page_writes_but_those_of_listed_origins() {
     let served = Served::start_with(Options {
         cors_origins: vec!["https://shop.example".to_owned()],
-        auth_tokens: vec!["secret".into()],
+        auth_tokens: Tokens::new(&["secret".into()]),
         ..Options::default()
     })
     .await;
@@ -223,7 +277,7 @@ async fn no_web_page_writes_but_those_of_listed_origins() {
 #[tokio::test]
 async fn a_bearer_token_is_asked_for_when_one_is_set() {
     let served = Served::start_with(Options {
-        auth_tokens: vec!["one".into(), "two".into()],
+        auth_tokens: Tokens::new(&["one".into(), "two".into()]),
         ..Options::default()
     })
     .await;

@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
-use ruvvector_service::store::{Options, Store, StoreError, Target};
+use ruvvector_service::store::{Maintained, Options, Store, StoreError, Target};
 
 use super::{File, batch, count, rows};
 
@@ -76,7 +76,11 @@ async fn a_schema_that_becomes_too_new_stops_the_very_next_transaction() {
         store.write(&batch(2..=2, rows(3))).await,
         store.heartbeat(&[], &[]).await,
         store.probe().await,
-        store.maintain(None).await.map(drop),
+        store
+            .maintain(None)
+            .await
+            .and_then(Maintained::done)
+            .map(drop),
     ] {
         assert!(matches!(refused, Err(StoreError::Schema(_))), "{refused:?}");
     }

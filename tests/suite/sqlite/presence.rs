@@ -143,3 +143,34 @@ async fn another_file_in_its_place_is_gone_over_to_unless_a_wal_of_the_first_is_
     // What the backup lacks is written again from the log.
     assert_eq!(ids(&launch).await, ["one", "two", "three"]);
 }
+
+/// The file was renamed without its WAL: the next start made a new file, and SQLite removed the WAL, whose rows the renamed
+/// file lacked.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wal_whose_file_is_missing_is_kept() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let launch = Launch::sqlite(dir.path());
+    let mut service = launch.start().await;
+    accept(&service, "before").await;
+    service.until_drained().await;
+    service.kill();
+    let file = launch.sqlite_file();
+    let away = dir.path().join("away.db");
+    std::fs::rename(&file, &away).expect("renamed");
+    let mut service = launch.start().await;
+    service.until_drained().await;
+    service.kill();
+    let kept = std::fs::read_dir(launch.data_dir())
+        .expect("readable")
+        .map(|entry| entry.expect("readable").path())
+        .find(|path| path.display().to_string().contains("telemetry.db-wal."))
+        .expect("the WAL is kept");
+    assert!(service.lines().contains(&kept.display().to_string()));
+    std::fs::rename(kept, dir.path().join("away.db-wal")).expect("renamed");
+    let count = "SELECT count(*) FROM telemetry_events WHERE correlation_id = 'before'";
+    let rows: i64 = sqlx::query_scalar(count)
+        .fetch_one(&mut open(&away).await)
+        .await
+        .expect("readable");
+    assert_eq!(rows, 1);
+}

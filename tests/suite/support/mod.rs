@@ -37,5 +37,8 @@ pub mod ports;
 /// A real Prometheus server.
 pub mod prometheus;
 
+/// A limit of memory for a process.
+pub mod memory_limit;
+
 /// A disk whose syncs take their time.
 pub mod slow_disk;

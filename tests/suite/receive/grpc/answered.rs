@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::http::HeaderMap;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use prost::Message;
-use ruvvector_service::receive::Options;
+use ruvvector_service::receive::{Options, Tokens};
 use tokio::time::timeout;
 use tonic::codec::CompressionEncoding;
 use tonic::{Code, Request, Status};
@@ -196,7 +196,7 @@ async fn r5_bad_data_is_an_invalid_argument_that_says_what_is_wrong() {
 #[tokio::test]
 async fn r6_a_token_is_asked_for_in_the_metadata() {
     let served = start(Options {
-        auth_tokens: vec!["secret".into()],
+        auth_tokens: Tokens::new(&["secret".into()]),
         ..Options::default()
     })
     .await;

@@ -7,7 +7,7 @@ use axum::http::Method;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
 use prost::Message;
 use ruvvector_service::decode::Limits;
-use ruvvector_service::receive::{Options, otlp_router};
+use ruvvector_service::receive::{Options, Tokens, otlp_router};
 use serde_json::json;
 
 use super::super::{MIB, Served, gzip, head};
@@ -239,7 +239,7 @@ async fn h12_a_connection_serves_on_after_an_error_whose_body_was_read() {
 async fn h13_a_listed_origins_preflight_is_answered_without_a_token() {
     let served = Served::start_with(Options {
         cors_origins: vec!["https://shop.example".to_owned()],
-        auth_tokens: vec!["secret".into()],
+        auth_tokens: Tokens::new(&["secret".into()]),
         ..Options::default()
     })
     .await;

@@ -1,0 +1,131 @@
+//! Secrets that are read again while the service runs: tokens, the databases' passwords, headers of own traces.
+//!
+//! Files are looked at once a second, by a thread of their own, so that a file system that hangs holds up nobody else. What
+//! they hold is used from the next request, connection or export on. A certificate of a database is read by each connection
+//! anyway.
+//!
+//! **Invariant:** secrets that cannot be read, or that lead to another database, change nothing.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread;
+use std::time::Duration;
+
+use crate::config::{Config, ConfigError};
+use crate::observe::own_traces::ExportHeaders;
+use crate::receive::Tokens;
+use crate::store::Store;
+
+/// How often the files are looked at.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Puts the settings together again.
+pub type Load = Box<dyn Fn() -> Result<Config, ConfigError> + Send>;
+
+/// What the secrets are read from, and who uses them.
+pub struct Rotation {
+    load: Load,
+    /// Regular files that hold a secret: what a pipe held is read once.
+    files: Vec<PathBuf>,
+    /// Of what the files held when the settings were read.
+    digest: blake3::Hash,
+    tokens: Tokens,
+    headers: Option<ExportHeaders>,
+    asked: (Sender<()>, Receiver<()>),
+}
+
+impl Rotation {
+    /// Of the secrets in `files`, which `load` reads; `tokens` and `headers` are those in use.
+    #[must_use]
+    pub fn new(
+        load: Load,
+        files: Vec<PathBuf>,
+        tokens: Tokens,
+        headers: Option<ExportHeaders>,
+    ) -> Self {
+        let files: Vec<_> = files.into_iter().filter(|path| path.is_file()).collect();
+        Self {
+            load,
+            digest: digest(&files),
+            files,
+            tokens,
+            headers,
+            asked: channel(),
+        }
+    }
+
+    /// What asks for all to be read now.
+    #[must_use]
+    pub fn trigger(&self) -> Sender<()> {
+        self.asked.0.clone()
+    }
+
+    /// Starts to look; ends with the process.
+    ///
+    /// # Errors
+    /// When the system has no thread for it.
+    pub fn start(mut self, store: Store) -> io::Result<()> {
+        thread::Builder::new()
+            .name("secrets".to_owned())
+            .spawn(move || {
+                loop {
+                    let asked = match self.asked.1.recv_timeout(INTERVAL) {
+                        Ok(()) => true,
+                        Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => false,
+                    };
+                    let found = digest(&self.files);
+                    if asked || found != self.digest {
+                        self.digest = found;
+                        self.read(&store);
+                    }
+                }
+            })
+            .map(drop)
+    }
+
+    fn read(&self, store: &Store) {
+        let problems = match (self.load)() {
+            Ok(config) => self.replace(&config, store),
+            Err(error) => error.0,
+        };
+        if problems.is_empty() {
+            tracing::info!("the secrets were read again");
+        }
+        for problem in problems {
+            tracing::warn!(
+                "a secret was not read again, and the one before stays in use: {problem}"
+            );
+        }
+    }
+
+    /// Returns what could not be used; each secret is replaced by itself.
+    fn replace(&self, config: &Config, store: &Store) -> Vec<String> {
+        self.tokens.replace_by(&config.receive.auth_tokens);
+        let credentials = store.replace_credentials(&config.store.target);
+        let headers = match (&self.headers, &config.own_traces) {
+            (Some(headers), Some(own_traces)) => headers.replace(&own_traces.headers),
+            _ => Ok(()),
+        };
+        [credentials, headers]
+            .into_iter()
+            .filter_map(Result::err)
+            .collect()
+    }
+}
+
+/// Changes with what any of the files holds.
+fn digest(files: &[PathBuf]) -> blake3::Hash {
+    let mut hasher = blake3::Hasher::new();
+    for file in files {
+        let content = regular(file);
+        hasher.update(&[u8::from(content.is_some())]);
+        let content = blake3::hash(&content.unwrap_or_default());
+        hasher.update(content.as_bytes());
+    }
+    hasher.finalize()
+}
+
+fn regular(file: &Path) -> Option<Vec<u8>> {
+    file.is_file().then(|| std::fs::read(file).ok()).flatten()
+}

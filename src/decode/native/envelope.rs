@@ -1,0 +1,283 @@
+//! One native event as it is sent, checked.
+//!
+//! **Invariant:** what is wrong with an event is a problem of that event alone, unless it is no JSON.
+
+use std::borrow::Cow;
+
+use super::super::scan::{Kind, Scanner, SyntaxError};
+use super::super::string::Text;
+use super::super::tally::Tally;
+use super::super::value::{cut_to, without_nul_cow};
+use super::super::{Limits, Sanitized, Source, timestamp};
+use super::unknown::UnknownMembers;
+use super::{FIELDS, Field, NANOS_PER_MS, Need};
+use crate::event::{Event, Flags};
+
+/// One event as it is sent, checked.
+pub(super) struct Envelope<'a> {
+    texts: [Option<Text<'a>>; FIELDS.len()],
+    pub(super) timestamp_ms: Option<i64>,
+    /// The text of an object, and how many nodes it has.
+    metadata: Option<(&'a str, usize)>,
+    unknown: UnknownMembers<'a>,
+    pub(super) seen: Sanitized,
+    /// How much longer the metadata is when it is written.
+    pub(super) swell_bytes: usize,
+    /// A bit a known field that was given.
+    given: u16,
+    pub(super) problems: Vec<(&'static str, String)>,
+}
+
+impl<'a> Envelope<'a> {
+    pub(super) fn read(scanner: &mut Scanner<'a>, source: &Source) -> Result<Self, SyntaxError> {
+        let mut envelope = Self {
+            texts: [None; FIELDS.len()],
+            timestamp_ms: None,
+            metadata: None,
+            unknown: UnknownMembers::default(),
+            seen: Sanitized::default(),
+            swell_bytes: 0,
+            given: 0,
+            problems: Vec::new(),
+        };
+        scanner.object()?;
+        let mut is_first = true;
+        while let Some(key) = scanner.next_key(&mut is_first)? {
+            match &*key.decode() {
+                "timestamp" => {
+                    envelope.once(FIELDS.len(), "timestamp");
+                    envelope.read_timestamp(scanner, source)?;
+                }
+                "metadata" => {
+                    envelope.once(FIELDS.len() + 1, "metadata");
+                    envelope.read_metadata(scanner, source)?;
+                }
+                name => match FIELDS.iter().position(|field| field.name == name) {
+                    Some(index) => {
+                        envelope.once(index, FIELDS[index].name);
+                        envelope.read_text(scanner, index, source)?;
+                    }
+                    None if source.rules().keeps_unknown_members() => {
+                        envelope.unknown.read(key, scanner, &source.limits)?;
+                    }
+                    None => drop(scanner.skip()?),
+                },
+            }
+        }
+        envelope.require_fields();
+        Ok(envelope)
+    }
+
+    /// Notes each required field that is missing, with what was sent in its place.
+    fn require_fields(&mut self) {
+        let is_missing = |(field, text): &(&Field, &Option<Text<'_>>)| {
+            let is_told = self.problems.iter().any(|(name, _)| *name == field.name);
+            field.need == Need::Required && text.is_none() && !is_told
+        };
+        let missing: Vec<_> = FIELDS
+            .iter()
+            .zip(&self.texts)
+            .filter(is_missing)
+            .map(|(field, _)| field.name)
+            .collect();
+        let nothing_is_there = missing.len() == 3;
+        for (n, name) in missing.into_iter().enumerate() {
+            let hint = match self.unknown.sent_instead_of(name) {
+                None if n == 0 && nothing_is_there => self.unknown.holds_events(),
+                hint => hint,
+            };
+            let reason = match hint {
+                Some(hint) => format!("is required; {hint}"),
+                None => "is required".to_owned(),
+            };
+            self.problem(name, reason);
+        }
+    }
+
+    /// Lets the members that are no fields join the metadata, as far as they fit, and counts them.
+    ///
+    /// # Errors
+    /// None: the metadata was read before.
+    pub(super) fn join_unknown(
+        &mut self,
+        limits: &Limits,
+        tally: &mut Tally,
+    ) -> Result<(), SyntaxError> {
+        self.unknown.fit(self.metadata, limits, tally)?;
+        self.unknown.add_to(&mut self.seen);
+        self.unknown.report(tally);
+        Ok(())
+    }
+
+    /// The text of the metadata, if there is one.
+    pub(super) fn metadata(&self) -> Option<&'a str> {
+        self.metadata.map(|(text, _)| text)
+    }
+
+    /// The members that join the metadata, in the order of its keys.
+    pub(super) fn joining(&self) -> impl Iterator<Item = (Cow<'a, str>, &'a str)> {
+        let kept = self.unknown.kept().iter();
+        kept.map(|member| (member.key.clone(), member.value))
+    }
+
+    pub(super) fn problem(&mut self, field: &'static str, reason: impl Into<String>) {
+        self.problems.push((field, reason.into()));
+    }
+
+    /// Notes that a field is given; a second time is a problem, told once.
+    fn once(&mut self, index: usize, field: &'static str) {
+        const TWICE: &str = "is given twice";
+        let bit = 1 << index;
+        let is_told = self
+            .problems
+            .iter()
+            .any(|(name, reason)| *name == field && reason == TWICE);
+        if self.given & bit != 0 && !is_told {
+            self.problem(field, TWICE);
+        }
+        self.given |= bit;
+    }
+
+    fn read_text(
+        &mut self,
+        scanner: &mut Scanner<'a>,
+        index: usize,
+        source: &Source,
+    ) -> Result<(), SyntaxError> {
+        let field = &FIELDS[index];
+        match scanner.peek()? {
+            Kind::Text => {}
+            Kind::Null => {
+                if field.need == Need::Required {
+                    self.problem(field.name, "is required, not null");
+                }
+                return scanner.null();
+            }
+            _ => {
+                self.problem(field.name, "is not a string");
+                return scanner.skip().map(drop);
+            }
+        }
+        let text = scanner.text()?;
+        let (has_nul, has_lone_surrogate) = text.oddities();
+        let value = text.decode();
+        if value.is_empty() {
+            self.problem(field.name, "is empty");
+        } else if has_lone_surrogate && !source.rules().repairs_lone_surrogates() {
+            self.problem(field.name, "holds half of a surrogate pair");
+        } else if cut_to(Cow::Borrowed(&value), field.limit).len() < value.len() {
+            let limit = field.limit;
+            self.problem(field.name, format!("is longer than {limit} characters"));
+        }
+        self.seen.nul += u32::from(has_nul);
+        self.seen.utf8 += u32::from(has_lone_surrogate);
+        self.texts[index] = Some(text);
+        Ok(())
+    }
+
+    fn read_timestamp(
+        &mut self,
+        scanner: &mut Scanner<'a>,
+        source: &Source,
+    ) -> Result<(), SyntaxError> {
+        let received_ms = source.received_unix_nano / NANOS_PER_MS;
+        let time = match scanner.peek()? {
+            Kind::Null => return scanner.null(),
+            Kind::Number => timestamp::from_number(scanner.number()?, received_ms),
+            Kind::Text => timestamp::from_text(&scanner.text()?.decode(), received_ms),
+            Kind::Object | Kind::Array | Kind::Bool => {
+                scanner.skip()?;
+                Err("is neither Unix milliseconds nor a time of RFC 3339".to_owned())
+            }
+        };
+        match time {
+            Ok(ms) => self.timestamp_ms = Some(ms),
+            Err(reason) => self.problem("timestamp", reason),
+        }
+        Ok(())
+    }
+
+    fn read_metadata(
+        &mut self,
+        scanner: &mut Scanner<'a>,
+        source: &Source,
+    ) -> Result<(), SyntaxError> {
+        let kind = scanner.peek()?;
+        let (text, contents) = scanner.skip()?;
+        let limits = &source.limits;
+        match kind {
+            Kind::Null => return Ok(()),
+            Kind::Object => {}
+            _ => {
+                self.problem("metadata", "is not an object");
+                return Ok(());
+            }
+        }
+        // The event's own object is the first level.
+        if contents.depth + 1 > usize::from(limits.native_depth) {
+            let limit = limits.native_depth;
+            self.problem("metadata", format!("is nested deeper than {limit} levels"));
+        }
+        if contents.nodes > usize::try_from(limits.nodes).unwrap_or(usize::MAX) {
+            let limit = limits.nodes;
+            self.problem("metadata", format!("holds more than {limit} values"));
+        }
+        if contents.lone_surrogates > 0 && !source.rules().repairs_lone_surrogates() {
+            self.problem("metadata", "holds half of a surrogate pair");
+        }
+        if contents.has_long_number {
+            self.problem("metadata", "holds a number of more than 400 digits");
+        }
+        self.seen.nul += contents.nul;
+        self.seen.utf8 += contents.lone_surrogates;
+        self.swell_bytes = contents.swell_bytes;
+        self.metadata = Some((text, contents.nodes));
+        Ok(())
+    }
+
+    /// The row; `metadata` is its normalised JSON.
+    pub(super) fn event<'e>(&'e self, source: &Source, metadata: &'e str) -> Event<'e> {
+        let [
+            correlation_id,
+            integration,
+            event_type,
+            provider,
+            trace_id,
+            span_id,
+        ] = self.texts.map(|text| Some(without_nul_cow(text?.decode())));
+        let mut flags = Flags::default();
+        if self.seen.nul > 0 || self.seen.utf8 > 0 {
+            flags.insert(Flags::TEXT_REPAIRED);
+        }
+        Event {
+            correlation_id: correlation_id.unwrap_or_default(),
+            integration: integration.unwrap_or_default(),
+            provider,
+            event_type: event_type.unwrap_or_default(),
+            timestamp_ms: self
+                .timestamp_ms
+                .unwrap_or(source.received_unix_nano / NANOS_PER_MS),
+            metadata: Cow::Borrowed(metadata),
+            trace_id: trace_id.map(|id| lower_case(id, 32)),
+            span_id: span_id.map(|id| lower_case(id, 16)),
+            parent_span_id: None,
+            name: None,
+            time_unix_nano: None,
+            duration_ns: None,
+            kind: None,
+            status: None,
+            resource_id: None,
+            flags,
+        }
+    }
+}
+
+/// An id of so many hex digits in lower case, any other as it is.
+fn lower_case(id: Cow<'_, str>, digits: usize) -> Cow<'_, str> {
+    let is_hex = id.len() == digits && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if is_hex && id.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        Cow::Owned(id.to_ascii_lowercase())
+    } else {
+        id
+    }
+}

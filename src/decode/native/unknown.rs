@@ -1,0 +1,232 @@
+//! Members of a native event that are no fields of it: they join its metadata.
+//!
+//! **Invariant:** joining makes no event invalid; a member that the metadata has already, or that does not fit, stays out
+//! and is counted.
+
+use std::borrow::Cow;
+
+use super::super::json;
+use super::super::scan::{Kind, Scanner, SyntaxError};
+use super::super::string::Text;
+use super::super::tally::{Tally, echo};
+use super::super::value::without_nul_cow;
+use super::super::{Joining, Limits, Sanitized};
+use super::FIELDS;
+
+/// Names of members that stay out which are kept for the answer.
+const NAMES: usize = 10;
+/// Members of one event that are compared with the names of fields: the comparison takes its time.
+const COMPARED: usize = 100;
+/// A longer name is no misspelt field.
+const COMPARED_BYTES: usize = 40;
+/// An event's own object and its metadata are the first two levels.
+const LEVELS_ABOVE: usize = 2;
+
+/// The unknown members of one event.
+#[derive(Debug, Default)]
+pub(super) struct UnknownMembers<'a> {
+    members: Vec<Member<'a>>,
+    /// The names of the first of those that stay out.
+    out: Vec<Cow<'a, str>>,
+    /// All that stay out.
+    out_count: u32,
+}
+
+#[derive(Debug)]
+pub(super) struct Member<'a> {
+    /// As it is stored.
+    pub(super) key: Cow<'a, str>,
+    pub(super) value: &'a str,
+    nodes: usize,
+    swell_bytes: usize,
+    nul: u32,
+    utf8: u32,
+}
+
+impl<'a> UnknownMembers<'a> {
+    /// Reads the value of `key`.
+    pub(super) fn read(
+        &mut self,
+        key: Text<'a>,
+        scanner: &mut Scanner<'a>,
+        limits: &Limits,
+    ) -> Result<(), SyntaxError> {
+        let (value, contents) = scanner.skip()?;
+        let (nul, lone_surrogate) = key.oddities();
+        let key = without_nul_cow(key.decode());
+        let fits = contents.depth + LEVELS_ABOVE <= usize::from(limits.native_depth)
+            && !contents.has_long_number
+            && self.members.len() < nodes(limits);
+        if !fits {
+            self.stays_out(key);
+            return Ok(());
+        }
+        self.members.push(Member {
+            key,
+            value,
+            nodes: contents.nodes,
+            swell_bytes: contents.swell_bytes,
+            nul: contents.nul + u32::from(nul),
+            utf8: contents.lone_surrogates + u32::from(lone_surrogate),
+        });
+        Ok(())
+    }
+
+    fn stays_out(&mut self, key: Cow<'a, str>) {
+        self.out_count = self.out_count.saturating_add(1);
+        if self.out.len() < NAMES {
+            self.out.push(key);
+        }
+    }
+
+    /// Keeps the members that may join the metadata, a text with so many nodes; of those with one name the last, as in the
+    /// metadata itself.
+    pub(super) fn fit(
+        &mut self,
+        metadata: Option<(&'a str, usize)>,
+        limits: &Limits,
+        tally: &mut Tally,
+    ) -> Result<(), SyntaxError> {
+        if self.members.is_empty() {
+            return Ok(());
+        }
+        let mut members = std::mem::take(&mut self.members);
+        // Stable, so that of equal keys the last stays last.
+        members.sort_by(|a, b| json::key_order(&a.key, &b.key));
+        members.reverse();
+        members.dedup_by(|later, earlier| later.key == earlier.key);
+        members.reverse();
+        let mut taken = vec![false; members.len()];
+        let (text, metadata_nodes) = metadata.unwrap_or(("{}", 1));
+        let mut scanner = Scanner::new(text);
+        scanner.object()?;
+        let mut is_first = true;
+        while let Some(key) = scanner.next_key(&mut is_first)? {
+            let key = without_nul_cow(key.decode());
+            if let Ok(at) = members.binary_search_by(|member| json::key_order(&member.key, &key)) {
+                taken[at] = true;
+            }
+            scanner.skip()?;
+        }
+        let mut nodes_left = nodes(limits).saturating_sub(metadata_nodes);
+        for (member, taken) in members.into_iter().zip(taken) {
+            let fits = !taken && member.nodes <= nodes_left;
+            if fits && tally.swell_unknown(member.swell_bytes) {
+                nodes_left -= member.nodes;
+                self.members.push(member);
+            } else {
+                self.stays_out(member.key);
+            }
+        }
+        Ok(())
+    }
+
+    /// Those that join the metadata, in the order of its keys.
+    pub(super) fn kept(&self) -> &[Member<'a>] {
+        &self.members
+    }
+
+    /// Adds what was repaired in those that join.
+    pub(super) fn add_to(&self, seen: &mut Sanitized) {
+        for member in &self.members {
+            seen.nul = seen.nul.saturating_add(member.nul);
+            seen.utf8 = seen.utf8.saturating_add(member.utf8);
+        }
+    }
+
+    /// Counts and names them for the answer.
+    pub(super) fn report(&self, tally: &mut Tally) {
+        for member in &self.members {
+            tally.unknown(&member.key, Joining::Kept, meant);
+        }
+        for name in &self.out {
+            tally.unknown(name, Joining::LeftOut, meant);
+        }
+        let named = u32::try_from(self.out.len()).unwrap_or(u32::MAX);
+        tally.count_unknown(Joining::LeftOut, self.out_count - named);
+    }
+
+    /// The end of the reason for which the required field `name` is missing: the member that was probably meant for it.
+    pub(super) fn sent_instead_of(&self, name: &'static str) -> Option<String> {
+        let member = self.first().find(|key| meant(key) == Some(name))?;
+        Some(format!("{} was sent: write {name}", echo(member)))
+    }
+
+    /// The right form of an event, if a member of this object holds events: `{"events": [{…}]}`.
+    pub(super) fn holds_events(&self) -> Option<String> {
+        self.members.iter().take(COMPARED).find_map(|member| {
+            let key = echo(&member.key);
+            match Scanner::new(member.value).peek() {
+                Ok(Kind::Array) if member.value[1..].trim_start().starts_with('{') => Some(format!(
+                    "{key} holds an array: send that array itself, or one event a line as application/x-ndjson"
+                )),
+                Ok(Kind::Object) if member.value.contains("\"correlationId\"") => {
+                    Some(format!("{key} holds an object: send that object itself"))
+                }
+                _ => None,
+            }
+        })
+    }
+
+    fn first(&self) -> impl Iterator<Item = &Cow<'a, str>> {
+        let members = self.members.iter().map(|member| &member.key);
+        members.take(COMPARED).chain(&self.out)
+    }
+}
+
+fn nodes(limits: &Limits) -> usize {
+    usize::try_from(limits.nodes).unwrap_or(usize::MAX)
+}
+
+/// The field that somebody who wrote `key` probably meant.
+pub(super) fn meant(key: &str) -> Option<&'static str> {
+    if key.len() > COMPARED_BYTES {
+        return None;
+    }
+    let plain: String = key
+        .chars()
+        .filter(|character| character.is_alphanumeric())
+        .flat_map(char::to_lowercase)
+        .collect();
+    FIELDS
+        .iter()
+        .map(|field| field.name)
+        .chain(["timestamp", "metadata"])
+        .map(|name| {
+            let likeness = strsim::normalized_damerau_levenshtein(&plain, &name.to_lowercase());
+            (likeness, name)
+        })
+        .filter(|(likeness, _)| *likeness >= 0.8)
+        .max_by(|(a, _), (b, _)| a.total_cmp(b))
+        .map(|(_, name)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::meant;
+
+    #[test]
+    fn a_name_that_is_nearly_a_fields_is_taken_for_that_field() {
+        for (key, field) in [
+            ("correlation_id", Some("correlationId")),
+            ("CorrelationID", Some("correlationId")),
+            ("corelationId", Some("correlationId")),
+            ("event-type", Some("eventType")),
+            ("traceid", Some("traceId")),
+            ("trace.id", Some("traceId")),
+            ("span_id", Some("spanId")),
+            ("metaData", Some("metadata")),
+            ("metdata", Some("metadata")),
+            ("time_stamp", Some("timestamp")),
+            ("intergation", Some("integration")),
+            ("level", None),
+            ("event", None),
+            ("id", None),
+            ("data", None),
+            ("", None),
+        ] {
+            assert_eq!(meant(key), field, "{key}");
+        }
+        assert_eq!(meant(&"correlationId".repeat(1_000)), None);
+    }
+}

@@ -1,0 +1,190 @@
+//! The memory of answers: reserved before a row's text is held, and given back as the client takes the answer.
+//!
+//! Each query has a small base without asking. Beyond that all queries grow in a common part, piece by piece. If that is used
+//! up, one of them at a time gets the whole that the largest answer needs; the others wait for that in the order of asking, so
+//! that two halves never wait for each other.
+//!
+//! **Invariant:** the bases, the common part and the whole are together [`super::Options::memory_bytes`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::Options;
+use crate::memory::budget::{Budget, Refused, Reservation};
+use crate::observe::metrics::QUERY_INFLIGHT_BYTES;
+
+/// How long a query waits for memory: an answer of the largest size is read and sent to a client nearby in a second.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The common part is granted in pieces of this size.
+const PIECE_BYTES: usize = 256 << 10;
+
+/// The base of a query where memory is plentiful: rows on their way from the database, and a page of small events.
+const BASE_BYTES: usize = 1 << 20;
+
+/// Texts of a row that are longer together are not sent with the other rows, but by themselves, once there is room.
+pub(super) const LARGE_ROW_BYTES: usize = 64 << 10;
+
+/// A row whose text is read by itself is held twice at once: as the database sends it, and as JSON.
+const COPIES: usize = 2;
+
+/// What all answers may hold.
+pub(super) struct AnswerMemory {
+    base_bytes: usize,
+    common: Arc<Budget>,
+    whole: Arc<Budget>,
+}
+
+impl AnswerMemory {
+    pub(super) fn new(options: &Options) -> Self {
+        let whole_bytes = whole_bytes(options.memory_bytes);
+        let shared = options.memory_bytes - whole_bytes;
+        let base_bytes = BASE_BYTES.min(shared / options.concurrency.max(1));
+        let common_bytes = shared - base_bytes * options.concurrency;
+        let budget = |bytes| {
+            let gauge = metrics::gauge!(QUERY_INFLIGHT_BYTES);
+            Arc::new(Budget::new(bytes, bytes, gauge))
+        };
+        Self {
+            base_bytes,
+            common: budget(common_bytes),
+            whole: budget(whole_bytes),
+        }
+    }
+
+    /// What a query holds that has `slot`.
+    pub(super) fn begin(&self, slot: OwnedSemaphorePermit) -> Held {
+        Held {
+            base_bytes: self.base_bytes,
+            common: self.common.reservation(),
+            whole: self.whole.reservation(),
+            whole_bytes: self.whole.most_bytes(),
+            _slot: slot,
+        }
+    }
+}
+
+/// Two thirds of all answers' memory.
+const fn whole_bytes(memory_bytes: usize) -> usize {
+    memory_bytes / 3 * 2
+}
+
+/// The largest answer that fits: an export is held twice while it is written.
+pub(super) const fn answer_bytes_max(memory_bytes: usize) -> usize {
+    whole_bytes(memory_bytes) / 2
+}
+
+/// What one query holds, with its slot: until its answer is all but sent.
+pub(super) struct Held {
+    base_bytes: usize,
+    common: Reservation,
+    whole: Reservation,
+    whole_bytes: usize,
+    _slot: OwnedSemaphorePermit,
+}
+
+impl Held {
+    /// Waits until the query may hold `bytes` in all.
+    ///
+    /// # Errors
+    /// [`Refused::NoRoom`] after [`PATIENCE`], [`Refused::NeverFits`] if that is more than a single query may have.
+    pub(super) async fn hold(&mut self, bytes: usize) -> Result<(), Refused> {
+        let beyond = bytes.saturating_sub(self.base_bytes);
+        let held = self.common.bytes() + self.whole.bytes();
+        if beyond <= held {
+            return Ok(());
+        }
+        let never = Refused::NeverFits {
+            limit_bytes: self.base_bytes + self.whole_bytes,
+        };
+        let piece = (beyond - held).next_multiple_of(PIECE_BYTES);
+        if self.common.grow(piece).is_ok() {
+            return Ok(());
+        }
+        let rest = self.whole_bytes - self.whole.bytes();
+        if rest == 0 || beyond > self.common.bytes() + self.whole_bytes {
+            return Err(never);
+        }
+        self.whole.grow_within(rest, PATIENCE).await
+    }
+
+    /// As [`Held::hold`], for a row whose text has so many bytes, beside `bytes` that are held already.
+    ///
+    /// # Errors
+    /// As [`Held::hold`].
+    pub(super) async fn hold_row(&mut self, bytes: usize, row_bytes: usize) -> Result<(), Refused> {
+        let row_bytes = row_bytes.saturating_add(LARGE_ROW_BYTES);
+        self.hold(bytes.saturating_add(row_bytes.saturating_mul(COPIES)))
+            .await
+    }
+
+    /// Gives back what is above `bytes`, once nothing more is read.
+    pub(super) fn keep(&mut self, bytes: usize) {
+        let beyond = bytes.saturating_sub(self.base_bytes);
+        self.whole
+            .shrink_to(beyond.saturating_sub(self.common.bytes()));
+        self.common.shrink_to(beyond);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::Semaphore;
+
+    use super::{AnswerMemory, Arc, Held, Options, Refused, answer_bytes_max};
+
+    const MIB: usize = 1 << 20;
+
+    fn memory() -> AnswerMemory {
+        AnswerMemory::new(&Options {
+            memory_bytes: 48 * MIB,
+            ..Options::default()
+        })
+    }
+
+    async fn begin(memory: &AnswerMemory) -> Held {
+        let slots = Arc::new(Semaphore::new(1));
+        memory.begin(slots.acquire_owned().await.unwrap())
+    }
+
+    #[tokio::test]
+    async fn queries_that_grow_together_never_wait_for_each_other() {
+        let memory = memory();
+        let largest = answer_bytes_max(48 * MIB);
+        assert_eq!(largest, 16 * MIB);
+        let read = async || {
+            let mut held = begin(&memory).await;
+            for bytes in (0..=largest).step_by(MIB / 4) {
+                held.hold(bytes).await.unwrap();
+                tokio::task::yield_now().await;
+            }
+            held.keep(largest);
+        };
+        tokio::join!(
+            read(),
+            read(),
+            read(),
+            read(),
+            read(),
+            read(),
+            read(),
+            read()
+        );
+        let mut all = begin(&memory).await;
+        all.hold(33 * MIB).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_was_sent_is_free_and_what_can_never_be_held_is_refused_at_once() {
+        let memory = memory();
+        let mut slow = begin(&memory).await;
+        slow.hold(20 * MIB).await.unwrap();
+        slow.keep(MIB);
+        let mut next = begin(&memory).await;
+        next.hold(33 * MIB).await.unwrap();
+        let refused = next.hold(48 * MIB).await;
+        assert!(matches!(refused, Err(Refused::NeverFits { .. })));
+    }
+}

@@ -1,0 +1,227 @@
+//! The clocks that retention goes by, and the row that keeps their doubt: [`crate::store::retention_clock`] judges them.
+//!
+//! **Invariant:** the doubt of a round is committed before anything is removed by it.
+
+use sqlx::{AssertSqlSafe, PgConnection};
+
+use super::connection::{end, within};
+use super::error::retry;
+use super::partitions::ATTACHED;
+use super::retention::MARKED;
+use super::round::Round;
+use super::{Postgres, lock};
+use crate::store::StoreError;
+use crate::store::copy::POSTGRES_EPOCH_US;
+use crate::store::retention_clock::{Doubt, Facts, Judgement, Reason};
+
+const DOING: &str = "judging the clock that retention goes by";
+
+/// Partitions that are looked at for the newest row, newest first.
+const NEWEST_PARTITIONS: i64 = 8;
+
+/// Blocks at the end of a partition that are read for it: rows are only ever added.
+const LAST_BLOCKS: i64 = 64;
+
+#[derive(sqlx::FromRow)]
+struct Kept {
+    reason: Option<String>,
+    waited_us: i64,
+    began_us: i64,
+    granted_us: Option<i64>,
+    granted_before_us: Option<i64>,
+    confirmations: i64,
+}
+
+impl From<Kept> for Doubt {
+    fn from(kept: Kept) -> Self {
+        Self {
+            reason: kept.reason.as_deref().map(Reason::of),
+            waited_us: kept.waited_us,
+            began_us: kept.began_us,
+            granted_us: kept.granted_us,
+            granted_before_us: kept.granted_before_us,
+            confirmations: kept.confirmations,
+        }
+    }
+}
+
+/// A round's judgement, with the server's time that it was made at, Unix microseconds.
+pub(super) struct Judged {
+    pub(super) judgement: Judgement,
+    pub(super) store_us: i64,
+}
+
+impl Postgres {
+    pub(super) async fn judge_clock(
+        &self,
+        round: &mut Round<'_>,
+        retention_days: u32,
+    ) -> Result<Judged, StoreError> {
+        let connection = round.connection().await?;
+        let begun = self.begin_anywhere(connection).await?;
+        let now = self.shared.clock.read();
+        let store_us = begun.now_us + POSTGRES_EPOCH_US;
+        let kept = self.kept_doubt(connection).await?;
+        let oldest_day_end_us = self.oldest_day_end(connection).await?;
+        let (asks, start_us) = {
+            let clock = lock(&self.shared.retention_clock);
+            // By the server's clock, as the rows' times are held against it.
+            let passed_us = now.boot_us - clock.start().boot_us;
+            (clock.asks_for_newest(kept), store_us - passed_us)
+        };
+        let newest_stored_us = if asks {
+            self.newest_received_before(connection, start_us).await?
+        } else {
+            None
+        };
+        let facts = Facts {
+            now,
+            store_us,
+            retention_days,
+            oldest_day_end_us,
+            newest_stored_us,
+        };
+        let judgement = lock(&self.shared.retention_clock).judge(kept, facts);
+        if kept != Some(judgement.doubt) {
+            self.keep_doubt(connection, &judgement.doubt).await?;
+        }
+        end(connection, "COMMIT", self.limit()).await?;
+        Ok(Judged {
+            judgement,
+            store_us,
+        })
+    }
+
+    /// The row, which is held until the transaction ends.
+    async fn kept_doubt(&self, connection: &mut PgConnection) -> Result<Option<Doubt>, StoreError> {
+        let kept: Option<Kept> = within(
+            self.limit(),
+            DOING,
+            sqlx::query_as(
+                "SELECT reason, waited_us, began_us, granted_us, granted_before_us, confirmations \
+                 FROM ruvvector_retention FOR UPDATE",
+            )
+            .persistent(false)
+            .fetch_optional(connection),
+        )
+        .await?;
+        Ok(kept.map(Doubt::from))
+    }
+
+    async fn keep_doubt(
+        &self,
+        connection: &mut PgConnection,
+        doubt: &Doubt,
+    ) -> Result<(), StoreError> {
+        within(
+            self.limit(),
+            DOING,
+            sqlx::query(
+                "INSERT INTO ruvvector_retention \
+                     (reason, waited_us, began_us, granted_us, granted_before_us, confirmations) \
+                 VALUES ($1, $2, $3, $4, $5, $6) \
+                 ON CONFLICT (only_row) DO UPDATE SET reason = excluded.reason, waited_us = excluded.waited_us, \
+                     began_us = excluded.began_us, granted_us = excluded.granted_us, \
+                     granted_before_us = excluded.granted_before_us, confirmations = excluded.confirmations",
+            )
+            .bind(doubt.reason.map(Reason::name))
+            .bind(doubt.waited_us)
+            .bind(doubt.began_us)
+            .bind(doubt.granted_us)
+            .bind(doubt.granted_before_us)
+            .bind(doubt.confirmations)
+            .persistent(false)
+            .execute(connection),
+        )
+        .await
+        .map(drop)
+    }
+
+    async fn oldest_day_end(
+        &self,
+        connection: &mut PgConnection,
+    ) -> Result<Option<i64>, StoreError> {
+        let oldest: Option<i64> = within(
+            self.limit(),
+            DOING,
+            sqlx::query_scalar(AssertSqlSafe(format!(
+                "SELECT min(to_us) FROM (SELECT to_us FROM ({ATTACHED}) a UNION ALL SELECT to_us FROM ({MARKED}) m) days"
+            )))
+            .persistent(false)
+            .fetch_one(connection),
+        )
+        .await?;
+        Ok(oldest.map(|end_us| end_us + POSTGRES_EPOCH_US))
+    }
+
+    /// Receive time of the newest row from before a time, Unix microseconds. Rows stand about in the order of their writing,
+    /// so the last blocks of the newest partition tell, or, where all of these are younger, any older row.
+    async fn newest_received_before(
+        &self,
+        connection: &mut PgConnection,
+        before_us: i64,
+    ) -> Result<Option<i64>, StoreError> {
+        let partitions: Vec<(String, i64)> = within(
+            self.limit(),
+            DOING,
+            sqlx::query_as(AssertSqlSafe(format!(
+                "SELECT qualified, pg_relation_size(oid) / current_setting('block_size')::bigint FROM ({ATTACHED}) p \
+                 WHERE NOT pending AND pg_relation_size(oid) > 0 ORDER BY from_us DESC NULLS LAST LIMIT {NEWEST_PARTITIONS}"
+            )))
+            .persistent(false)
+            .fetch_all(&mut *connection),
+        )
+        .await?;
+        for (name, blocks) in partitions {
+            let from_block = (blocks - LAST_BLOCKS).max(0);
+            let older =
+                "created_at < timestamptz '2000-01-01 00:00:00+00' + $1 * interval '1 microsecond'";
+            let newest: Option<i64> = within(
+                self.limit(),
+                DOING,
+                sqlx::query_scalar(AssertSqlSafe(format!(
+                    "SELECT (extract(epoch FROM coalesce( \
+                         (SELECT max(created_at) FROM {name} WHERE ctid >= '({from_block},0)'::tid AND {older}), \
+                         (SELECT created_at FROM {name} WHERE {older} LIMIT 1))) * 1000000)::bigint"
+                )))
+                .bind(before_us - POSTGRES_EPOCH_US)
+                .persistent(false)
+                .fetch_one(&mut *connection),
+            )
+            .await?;
+            if newest.is_some() {
+                return Ok(newest);
+            }
+        }
+        Ok(None)
+    }
+
+    /// A person says that the clocks are right.
+    pub(in crate::store) async fn confirm_clock(&self) -> Result<(), StoreError> {
+        let mut connection = self.connect().await?;
+        let begun = self.begin_in_known_schema(&mut connection).await?;
+        let apart_us = begun.now_us + POSTGRES_EPOCH_US - self.shared.clock.read().unix_us;
+        if crate::store::retention_clock::differ(apart_us) {
+            return Err(retry(
+                "other",
+                None,
+                format!(
+                    "the database's clock and this machine's differ by {} min: set the wrong one right first; then no \
+                     confirmation may be needed",
+                    apart_us.abs() / 60_000_000
+                ),
+            ));
+        }
+        within(
+            self.limit(),
+            DOING,
+            sqlx::query(
+                "UPDATE ruvvector_retention SET reason = NULL, confirmations = confirmations + 1",
+            )
+            .persistent(false)
+            .execute(&mut connection),
+        )
+        .await?;
+        end(&mut connection, "COMMIT", self.limit()).await
+    }
+}

@@ -1,0 +1,323 @@
+//! The clocks that retention goes by, and when they are doubted: a wrong clock must not remove what was acknowledged.
+//!
+//! Doubt is kept in the store, so that neither a restart nor another collector forgets it. Time spent in doubt is counted by
+//! clocks that no one sets.
+//!
+//! **Invariant:** pure; while a clock is doubted nothing is removed for [`QUIET`], and then at most one day's worth in each
+//! [`PACE`] of time that has really passed.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::window::DAY_US;
+
+const HOUR_US: i64 = 3_600_000_000;
+
+/// How far two clocks may differ.
+const TOLERANCE_US: i64 = HOUR_US;
+
+/// Nothing is removed for so long after a doubt begins.
+const QUIET_US: i64 = HOUR_US;
+
+/// Time of doubt between two days that are removed.
+const PACE_US: i64 = 24 * HOUR_US;
+
+/// The clocks of this machine, read at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClockReading {
+    /// Unix time in microseconds.
+    pub unix_us: i64,
+    /// Microseconds since the machine booted, which nobody sets; suspended time counts (CLOCK_BOOTTIME).
+    pub boot_us: i64,
+}
+
+/// How the time is read.
+#[derive(Clone)]
+pub struct Clock(Arc<dyn Fn() -> ClockReading + Send + Sync>);
+
+impl Clock {
+    /// This machine's.
+    #[must_use]
+    pub fn system() -> Self {
+        Self::new(|| {
+            let boot = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+            ClockReading {
+                unix_us: jiff::Timestamp::now().as_microsecond(),
+                boot_us: boot.tv_sec * 1_000_000 + boot.tv_nsec / 1_000,
+            }
+        })
+    }
+
+    pub fn new(read: impl Fn() -> ClockReading + Send + Sync + 'static) -> Self {
+        Self(Arc::new(read))
+    }
+
+    #[must_use]
+    pub fn read(&self) -> ClockReading {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Clock")
+    }
+}
+
+/// Why a clock is doubted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// It was set while the process ran.
+    Set,
+    /// The database's differs from this machine's.
+    Differs,
+    /// At the start it was far past all that was ever received.
+    Gap,
+}
+
+impl Reason {
+    /// As the store keeps it.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Set => "set",
+            Self::Differs => "differs",
+            Self::Gap => "gap",
+        }
+    }
+
+    /// A name of a later version is a doubt all the same.
+    pub(super) fn of(name: &str) -> Self {
+        match name {
+            "set" => Self::Set,
+            "differs" => Self::Differs,
+            _ => Self::Gap,
+        }
+    }
+
+    const fn sentence(self) -> &'static str {
+        match self {
+            Self::Set => {
+                "the clock of a collector was set by more than an hour against the time that passed since its start"
+            }
+            Self::Differs => {
+                "the clocks of the database and of a collector differ by more than an hour"
+            }
+            Self::Gap => {
+                "at a start the clock was more than a day past the newest event that was ever received"
+            }
+        }
+    }
+}
+
+/// The one row that the store keeps of this; none before retention was first applied.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Doubt {
+    /// `None` = the clocks are trusted.
+    pub reason: Option<Reason>,
+    /// Microseconds spent in doubt, ever.
+    pub waited_us: i64,
+    /// Of these, how many were over when the doubt of now began.
+    pub began_us: i64,
+    /// And how many when a day was last granted.
+    pub granted_us: Option<i64>,
+    /// That day's end, Unix microseconds.
+    pub granted_before_us: Option<i64>,
+    /// Times that a person has confirmed the clock.
+    pub confirmations: i64,
+}
+
+/// What is known when a clock is judged.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts {
+    pub now: ClockReading,
+    /// Unix microseconds by the store's own clock.
+    pub store_us: i64,
+    pub retention_days: u32,
+    /// Unix microseconds at which the oldest day of the store ends.
+    pub oldest_day_end_us: Option<i64>,
+    /// Receive time of the newest event of the store from before the start, if it was asked for: see
+    /// [`RetentionClock::asks_for_newest`].
+    pub newest_stored_us: Option<i64>,
+}
+
+/// What follows for one round.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Judgement {
+    /// To be kept before anything is removed.
+    pub doubt: Doubt,
+    /// What was received before this, Unix microseconds, may be removed; `None` = nothing.
+    pub remove_before_us: Option<i64>,
+    /// For `/health` while there is a doubt.
+    pub notice: Option<String>,
+}
+
+/// What one process knows of its clocks since its start.
+#[derive(Debug)]
+pub struct RetentionClock {
+    start: ClockReading,
+    /// Where the wall clock was last believed.
+    base: ClockReading,
+    newest_journaled_us: Option<i64>,
+    /// Whether the start is to be doubted; `None` = not judged yet. Until the store has kept it, it is found again.
+    gap: Option<bool>,
+    /// The doubt as this process last left it, and when by [`ClockReading::boot_us`].
+    left: Option<(Doubt, i64)>,
+    /// The doubt that this process itself raised.
+    raised: Option<Reason>,
+}
+
+impl RetentionClock {
+    /// `newest_journaled_us` is the newest receive time that the journal held at the start.
+    #[must_use]
+    pub const fn new(start: ClockReading, newest_journaled_us: Option<i64>) -> Self {
+        Self {
+            start,
+            base: start,
+            newest_journaled_us,
+            gap: None,
+            left: None,
+            raised: None,
+        }
+    }
+
+    /// As a process starts.
+    #[must_use]
+    pub fn of(start: &super::Start) -> Self {
+        let newest = start.newest_journaled_unix_nano;
+        Self::new(
+            start.clock.read(),
+            newest.map(|nano| nano.div_euclid(1_000)),
+        )
+    }
+
+    /// Whether the next judgement is of the start, for which [`Facts::newest_stored_us`] is needed.
+    #[must_use]
+    pub const fn asks_for_newest(&self, kept: Option<Doubt>) -> bool {
+        self.gap.is_none() && kept.is_some()
+    }
+
+    /// The clocks at the start.
+    #[must_use]
+    pub const fn start(&self) -> ClockReading {
+        self.start
+    }
+
+    /// Judges the clocks. `kept` is the store's row.
+    pub fn judge(&mut self, kept: Option<Doubt>, facts: Facts) -> Judgement {
+        let first_use = kept.is_none();
+        let mut doubt = kept.unwrap_or_default();
+        if let Some((left, _)) = self.left
+            && left.confirmations != doubt.confirmations
+        {
+            self.base = facts.now;
+            self.raised = None;
+            self.gap = Some(false);
+        }
+        self.count_time(&mut doubt, facts.now.boot_us);
+        self.judge_start(facts, first_use);
+        if doubt.reason.is_some() {
+            self.gap = Some(false);
+        }
+        let found = self.reason(facts);
+        match (found, doubt.reason) {
+            (Some(reason), None) => {
+                doubt.reason = Some(reason);
+                doubt.began_us = doubt.waited_us;
+                self.raised = Some(reason);
+            }
+            // The clock is back where it was, as only the process that saw it leave can tell.
+            (None, Some(reason)) if self.raised == Some(reason) && reason != Reason::Gap => {
+                doubt.reason = None;
+                self.raised = None;
+            }
+            _ => {}
+        }
+        let cutoff_us = facts.store_us - i64::from(facts.retention_days) * DAY_US;
+        let remove_before_us = match doubt.reason {
+            None => Some(cutoff_us),
+            Some(_) => grant(&mut doubt, cutoff_us, facts.oldest_day_end_us),
+        };
+        self.left = Some((doubt, facts.now.boot_us));
+        Judgement {
+            doubt,
+            remove_before_us,
+            notice: doubt.reason.map(|reason| notice(reason, &doubt)),
+        }
+    }
+
+    /// Several collectors count the same time: the one that has seen most of it is right.
+    fn count_time(&self, doubt: &mut Doubt, boot_us: i64) {
+        if let Some((left, at_us)) = self.left
+            && doubt.reason.is_some()
+            && left.reason.is_some()
+            && left.began_us == doubt.began_us
+        {
+            let counted_us = left.waited_us + (boot_us - at_us).max(0);
+            doubt.waited_us = doubt.waited_us.max(counted_us);
+        }
+    }
+
+    /// Once; the first use of retention may find old data.
+    fn judge_start(&mut self, facts: Facts, first_use: bool) {
+        if self.gap.is_some() {
+            return;
+        }
+        let started_us = facts.store_us - (facts.now.boot_us - self.start.boot_us);
+        let newest_us = self.newest_journaled_us.max(facts.newest_stored_us);
+        let is_far = newest_us.is_some_and(|newest_us| started_us - newest_us > DAY_US);
+        self.gap = Some(is_far && !first_use);
+    }
+
+    fn reason(&self, facts: Facts) -> Option<Reason> {
+        let now = facts.now;
+        let passed_us = now.boot_us - self.base.boot_us;
+        if differ(facts.store_us - now.unix_us) {
+            return Some(Reason::Differs);
+        }
+        if differ(now.unix_us - self.base.unix_us - passed_us) {
+            return Some(Reason::Set);
+        }
+        (self.gap == Some(true)).then_some(Reason::Gap)
+    }
+}
+
+/// Whether two clocks that are so far apart do not agree.
+#[must_use]
+pub const fn differ(apart_us: i64) -> bool {
+    apart_us.saturating_abs() > TOLERANCE_US
+}
+
+/// What may be removed in doubt: the day that was granted last, for as long as none other may be.
+fn grant(doubt: &mut Doubt, cutoff_us: i64, oldest_day_end_us: Option<i64>) -> Option<i64> {
+    if doubt.waited_us - doubt.began_us < QUIET_US {
+        return None;
+    }
+    let is_open = |granted_us: i64| doubt.waited_us - granted_us < PACE_US;
+    if !doubt.granted_us.is_some_and(is_open) {
+        let end_us = oldest_day_end_us.filter(|end_us| end_us - DAY_US < cutoff_us)?;
+        doubt.granted_us = Some(doubt.waited_us);
+        doubt.granted_before_us = Some(end_us);
+    }
+    doubt
+        .granted_before_us
+        .map(|before_us| before_us.min(cutoff_us))
+}
+
+fn notice(reason: Reason, doubt: &Doubt) -> String {
+    let quiet_us = QUIET_US - (doubt.waited_us - doubt.began_us);
+    let meanwhile = if quiet_us > 0 {
+        format!(
+            "nothing is removed for another {} min, and then at most one day's events in 24 h",
+            quiet_us.div_euclid(60_000_000) + 1
+        )
+    } else {
+        "at most one day's events are removed in 24 h".to_owned()
+    };
+    format!(
+        "retention doubts the clock: {}; {meanwhile}. See that the clocks are right, then run `ruvvector-service retention confirm-clock`",
+        reason.sentence()
+    )
+}
+
+#[cfg(test)]
+mod tests;

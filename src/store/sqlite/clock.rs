@@ -1,0 +1,126 @@
+//! The row that keeps the doubt of retention's clock: [`crate::store::retention_clock`] judges it.
+//!
+//! **Invariant:** the doubt of a round is committed before anything is removed by it.
+
+use sqlx::SqliteConnection;
+
+use super::error::Fault;
+use super::schema;
+use crate::store::StoreError;
+use crate::store::retention_clock::{Doubt, Facts, Judgement, Reason, RetentionClock};
+use crate::store::window::DAY_US;
+
+/// Rows at the end of the table among which the newest is looked for: they stand about in the order of their receipt.
+const LAST_ROWS: i64 = 1_000;
+
+/// Of no migration: versions that do not know it go on using the file.
+pub(super) const TABLE: &str = "CREATE TABLE IF NOT EXISTS ruvvector_retention (
+    only_row          INTEGER PRIMARY KEY CHECK (only_row = 1),
+    reason            TEXT,
+    waited_us         INTEGER NOT NULL,
+    began_us          INTEGER NOT NULL,
+    granted_us        INTEGER,
+    granted_before_us INTEGER,
+    confirmations     INTEGER NOT NULL
+)";
+
+#[derive(sqlx::FromRow)]
+struct Kept {
+    reason: Option<String>,
+    waited_us: i64,
+    began_us: i64,
+    granted_us: Option<i64>,
+    granted_before_us: Option<i64>,
+    confirmations: i64,
+}
+
+/// Judges `clock` by the row and by `facts`, whose newest and oldest are filled in here, and keeps what follows.
+pub(super) async fn judge(
+    connection: &mut SqliteConnection,
+    clock: &std::sync::Mutex<RetentionClock>,
+    facts: Facts,
+    oldest_us: Option<i64>,
+    fault: Fault<'_>,
+) -> Result<Judgement, StoreError> {
+    let mut transaction = schema::begin(connection, &fault).await?;
+    let kept = sqlx::query_as::<_, Kept>(
+        "SELECT reason, waited_us, began_us, granted_us, granted_before_us, confirmations FROM ruvvector_retention",
+    );
+    let kept = fault.within(kept.fetch_optional(&mut *transaction)).await?;
+    let kept = kept.map(|kept| Doubt {
+        reason: kept.reason.as_deref().map(Reason::of),
+        waited_us: kept.waited_us,
+        began_us: kept.began_us,
+        granted_us: kept.granted_us,
+        granted_before_us: kept.granted_before_us,
+        confirmations: kept.confirmations,
+    });
+    let (asks, start_us) = {
+        let clock = lock(clock);
+        (clock.asks_for_newest(kept), clock.start().unix_us)
+    };
+    let newest_stored_us = if asks {
+        newest_received_before(&mut transaction, start_us, &fault).await?
+    } else {
+        None
+    };
+    let judgement = lock(clock).judge(
+        kept,
+        Facts {
+            oldest_day_end_us: oldest_us.map(day_end),
+            newest_stored_us,
+            ..facts
+        },
+    );
+    let doubt = judgement.doubt;
+    if kept != Some(doubt) {
+        let keep =
+            sqlx::query("INSERT OR REPLACE INTO ruvvector_retention VALUES (1, ?, ?, ?, ?, ?, ?)")
+                .bind(doubt.reason.map(Reason::name))
+                .bind(doubt.waited_us)
+                .bind(doubt.began_us)
+                .bind(doubt.granted_us)
+                .bind(doubt.granted_before_us)
+                .bind(doubt.confirmations);
+        fault.within(keep.execute(&mut *transaction)).await?;
+    }
+    fault.within(transaction.commit()).await?;
+    Ok(judgement)
+}
+
+/// A person says that the clock is right.
+pub(super) async fn confirm(
+    connection: &mut SqliteConnection,
+    fault: Fault<'_>,
+) -> Result<(), StoreError> {
+    let mut transaction = schema::begin(connection, &fault).await?;
+    let confirm = sqlx::query(
+        "UPDATE ruvvector_retention SET reason = NULL, confirmations = confirmations + 1",
+    );
+    fault.within(confirm.execute(&mut *transaction)).await?;
+    fault.within(transaction.commit()).await
+}
+
+async fn newest_received_before(
+    connection: &mut SqliteConnection,
+    before_us: i64,
+    fault: &Fault<'_>,
+) -> Result<Option<i64>, StoreError> {
+    let newest = sqlx::query_scalar(
+        "SELECT max(created_at) FROM (SELECT created_at FROM telemetry_events WHERE created_at < ? ORDER BY id DESC LIMIT ?)",
+    )
+    .bind(before_us)
+    .bind(LAST_ROWS);
+    fault.within(newest.fetch_one(connection)).await
+}
+
+/// The end of the day that holds a time, both Unix microseconds.
+const fn day_end(us: i64) -> i64 {
+    (us.div_euclid(DAY_US) + 1).saturating_mul(DAY_US)
+}
+
+fn lock(clock: &std::sync::Mutex<RetentionClock>) -> std::sync::MutexGuard<'_, RetentionClock> {
+    clock
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+}

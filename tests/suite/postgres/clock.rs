@@ -1,0 +1,146 @@
+//! Retention and a wrong clock: this collector's, which is passed in, or the server's, which differs from it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use ruvvector_service::store::retention_clock::{Clock, ClockReading};
+use ruvvector_service::store::{Maintained, Start, Store};
+use sqlx::postgres::PgConnection;
+
+use super::{execute, options, prepared, write_ages};
+use crate::support::postgres::Database;
+
+const HOUR_US: i64 = 3_600_000_000;
+const DAY_US: i64 = 24 * HOUR_US;
+
+/// The collector's clocks, off by as much as a test says: wall clock, and time that really passed.
+#[derive(Clone, Default)]
+struct Off(Arc<[AtomicI64; 2]>);
+
+impl Off {
+    fn set(&self, us: i64) {
+        self.0[0].store(us, Ordering::Relaxed);
+    }
+
+    fn pass(&self, us: i64) {
+        self.0[1].fetch_add(us, Ordering::Relaxed);
+    }
+
+    /// A collector that keeps a week.
+    async fn keeping_a_week(&self, database: &Database) -> Store {
+        let mut settings = options(database.options());
+        settings.retention_days = Some(7);
+        let (off, system) = (self.clone(), Clock::system());
+        let clock = Clock::new(move || {
+            let now = system.read();
+            ClockReading {
+                unix_us: now.unix_us + off.0[0].load(Ordering::Relaxed),
+                boot_us: now.boot_us + off.0[1].load(Ordering::Relaxed),
+            }
+        });
+        let start = Start {
+            clock,
+            newest_journaled_unix_nano: None,
+        };
+        let store = Store::starting(&settings, &start);
+        store.prepare().await.expect("the schema is there");
+        store
+    }
+}
+
+async fn maintain(store: &Store) -> Maintained {
+    let found = store.maintain(None).await.expect("the database answers");
+    assert!(found.failures.is_empty(), "{:?}", found.failures);
+    found
+}
+
+async fn ages_left(sql: &mut PgConnection) -> Vec<String> {
+    sqlx::query_scalar("SELECT correlation_id FROM telemetry_events ORDER BY created_at DESC")
+        .fetch_all(sql)
+        .await
+        .expect("the query is valid")
+}
+
+/// A server whose clock was nine days ahead for 8 s dropped the day.
+#[tokio::test]
+async fn while_the_servers_clock_differs_from_the_collectors_nothing_is_removed() {
+    let (database, store) = prepared().await;
+    let mut sql = database.connect().await;
+    write_ages(&store, &[0, 8, 9]).await;
+    let off = Off::default();
+    off.set(-9 * DAY_US);
+    let keeping = off.keeping_a_week(&database).await;
+    let found = maintain(&keeping).await;
+    let notice = found.notice.expect("the doubt is said");
+    assert!(
+        notice.contains("the clocks of the database and of a collector differ"),
+        "{notice}"
+    );
+    assert_eq!(ages_left(&mut sql).await, ["0", "8", "9"]);
+    let refused = keeping.confirm_clock().await.expect_err("they do differ");
+    assert!(refused.to_string().contains("differ by 129"), "{refused}");
+    off.set(0);
+    // The same clock, which the process saw moving: that is as long as it lasts a doubt of its own.
+    assert!(maintain(&keeping).await.notice.is_some());
+    assert_eq!(ages_left(&mut sql).await, ["0", "8", "9"]);
+    keeping.confirm_clock().await.expect("they agree");
+    assert_eq!(maintain(&keeping).await.notice, None);
+    assert_eq!(ages_left(&mut sql).await, ["0"]);
+}
+
+#[tokio::test]
+async fn in_doubt_one_day_goes_in_24_hours_whichever_collector_has_the_turn() {
+    let (database, store) = prepared().await;
+    let mut sql = database.connect().await;
+    write_ages(&store, &[0, 10, 11, 12, 13]).await;
+    execute(
+        &mut sql,
+        "INSERT INTO ruvvector_retention VALUES (true, 'set', 0, 0, NULL, NULL, 0)",
+    )
+    .await;
+    let off = Off::default();
+    let (mut one, mut other) = (
+        off.keeping_a_week(&database).await,
+        off.keeping_a_week(&database).await,
+    );
+    maintain(&one).await;
+    let (mut left, mut hours) = (Vec::new(), 0);
+    for step in [0, 2, 20, 3, 1, 23, 2] {
+        hours += step;
+        off.pass(step * HOUR_US);
+        assert!(maintain(&one).await.notice.is_some(), "after {hours} h");
+        assert!(maintain(&other).await.notice.is_some(), "after {hours} h");
+        left.push((hours, ages_left(&mut sql).await.len()));
+        // One is started anew.
+        (one, other) = (other, off.keeping_a_week(&database).await);
+    }
+    assert_eq!(
+        left,
+        [(0, 5), (2, 4), (22, 4), (25, 4), (26, 3), (49, 3), (51, 2)]
+    );
+}
+
+#[tokio::test]
+async fn a_start_long_after_the_newest_event_is_doubted_and_the_first_use_of_retention_is_not() {
+    let (database, store) = prepared().await;
+    let mut sql = database.connect().await;
+    write_ages(&store, &[3, 20]).await;
+    let first_use = Off::default().keeping_a_week(&database).await;
+    assert_eq!(maintain(&first_use).await.notice, None);
+    assert_eq!(ages_left(&mut sql).await, ["3"]);
+
+    write_ages(&store, &[30]).await;
+    let restarted = Off::default().keeping_a_week(&database).await;
+    let notice = maintain(&restarted)
+        .await
+        .notice
+        .expect("the doubt is said");
+    assert!(notice.contains("past the newest event"), "{notice}");
+    assert_eq!(ages_left(&mut sql).await, ["3", "30"]);
+
+    restarted.confirm_clock().await.expect("confirmed");
+    write_ages(&store, &[0]).await;
+    let again = Off::default().keeping_a_week(&database).await;
+    assert_eq!(maintain(&again).await.notice, None);
+    assert_eq!(ages_left(&mut sql).await, ["0", "3"]);
+}

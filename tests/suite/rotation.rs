@@ -1,0 +1,152 @@
+//! Secrets that change while the service runs, and SIGHUP.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use axum::http::Method;
+use rustix::process::Signal;
+use sqlx::{Connection, Executor, PgConnection, Row};
+
+use crate::support::postgres::Cluster;
+use crate::support::service::{Launch, Service};
+
+const EVENT: &str = r#"{"correlationId":"c","integration":"shop","eventType":"sent"}"#;
+
+/// A file that is replaced as Kubernetes and systemd do it: another one takes its name.
+fn put(file: &Path, text: &str) {
+    let next = file.with_extension("next");
+    std::fs::write(&next, text).expect("it can be written");
+    std::fs::rename(&next, file).expect("it can be renamed");
+}
+
+async fn status(service: &Service, token: &str) -> u16 {
+    let authorization = format!("Bearer {token}");
+    let headers = [("authorization", authorization.as_str())];
+    let answer = service
+        .http
+        .send(Method::POST, &service.url("/ingest"), &headers, EVENT)
+        .await;
+    answer.expect("an answer").status.as_u16()
+}
+
+/// A token was rotated in its file; the service refused the new one and took the old one until it was restarted.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotated_token_counts_without_a_restart_and_the_old_one_no_longer() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let file = dir.path().join("tokens");
+    put(&file, "one\n");
+    let launch = Launch::sqlite(dir.path())
+        .with("RUVVECTOR_AUTH_TOKENS_FILE", file.to_str().expect("UTF-8"));
+    let service = launch.start().await;
+    assert_eq!(
+        (status(&service, "one").await, status(&service, "two").await),
+        (200, 401)
+    );
+
+    put(&file, "two\n");
+    service
+        .until("the new token is accepted", async |service: &Service| {
+            status(service, "two").await == 200
+        })
+        .await;
+    assert_eq!(status(&service, "one").await, 401);
+
+    // What cannot be used changes nothing and is said.
+    put(&file, "");
+    service
+        .until(
+            "an empty file is complained of",
+            async |service: &Service| service.lines().contains("the one before stays in use"),
+        )
+        .await;
+    assert_eq!(
+        (status(&service, "two").await, status(&service, "").await),
+        (200, 401)
+    );
+}
+
+/// The database's password was rotated in its file. Once its connections had ended, nothing was written until a restart.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotated_password_is_used_by_the_next_connection() {
+    let cluster = Cluster::start();
+    let mut admin = PgConnection::connect(&cluster.url())
+        .await
+        .expect("it answers");
+    demand_passwords(&mut admin).await;
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let file = dir.path().join("password");
+    put(&file, "one");
+    let url = cluster.url();
+    let (_, place) = url.rsplit_once('@').expect("a user");
+    let (_, port) = place
+        .trim_end_matches("/postgres")
+        .rsplit_once(':')
+        .expect("a port");
+    let launch = Launch::sqlite(dir.path())
+        .with("RUVVECTOR_STORE", "postgres")
+        .with("POSTGRES_HOST", "127.0.0.1")
+        .with("POSTGRES_PORT", port)
+        .with("POSTGRES_USER", "app")
+        .with("POSTGRES_DB", "postgres")
+        .with("POSTGRES_PASSWORD_FILE", file.to_str().expect("UTF-8"));
+    let service = launch.start().await;
+    assert_eq!(status(&service, "").await, 200);
+    service.until_drained().await;
+
+    for password in ["two", "three"] {
+        put(&file, password);
+        let change = format!("ALTER ROLE app PASSWORD '{password}'");
+        admin
+            .execute(sqlx::AssertSqlSafe(change))
+            .await
+            .expect("a new password");
+        admin
+            .execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'app'")
+            .await
+            .expect("its connections end");
+        assert_eq!(status(&service, "").await, 200);
+        service.until_drained().await;
+        assert_eq!(service.get("/query?integration=shop").await.status, 200);
+    }
+}
+
+/// Makes a role `app` that owns the database and has to give the password `one`.
+async fn demand_passwords(admin: &mut PgConnection) {
+    admin
+        .execute("CREATE ROLE app LOGIN PASSWORD 'one'; ALTER DATABASE postgres OWNER TO app")
+        .await
+        .expect("a role");
+    let row = admin.fetch_one("SHOW hba_file").await.expect("a path");
+    let file = PathBuf::from(row.get::<String, _>(0));
+    let rules = "host all app 127.0.0.1/32 scram-sha-256\nhost all postgres 127.0.0.1/32 trust\n";
+    std::fs::write(file, rules).expect("it can be written");
+    admin
+        .execute("SELECT pg_reload_conf()")
+        .await
+        .expect("it reads them");
+}
+
+/// `systemctl reload` and the end of a login session sent SIGHUP, which killed the process without a shutdown.
+#[tokio::test(flavor = "multi_thread")]
+async fn sighup_reads_the_secrets_again_and_ends_nothing() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let mut service = Launch::sqlite(dir.path()).start().await;
+    let said = |service: &Service| {
+        service
+            .lines()
+            .matches("the secrets were read again")
+            .count()
+    };
+    for times in 1..=2 {
+        service.signal(Signal::HUP);
+        service
+            .until("the secrets are read", async |service: &Service| {
+                said(service) == times
+            })
+            .await;
+    }
+    assert_eq!(status(&service, "").await, 200);
+    service.signal(Signal::TERM);
+    let ended = service.ended(Duration::from_secs(60)).await;
+    assert_eq!(ended.code(), Some(0), "{ended}");
+}
