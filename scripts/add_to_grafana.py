@@ -3,7 +3,7 @@
 
     python3 scripts/add_to_grafana.py GRAFANA PROMETHEUS [POSTGRES]
     python3 scripts/add_to_grafana.py http://admin:PASSWORD@127.0.0.1:3000 http://127.0.0.1:9090 \\
-        'postgres://grafana:PASSWORD@127.0.0.1:5432/ruvvector'
+        'postgres://grafana:PASSWORD@127.0.0.1:5432/telemetry'
 
 The last two are addresses as Grafana reaches them. Without POSTGRES, as with a store in SQLite, it is the overview alone.
 GRAFANA_TOKEN, a service account's of the role Admin, serves instead of a name and a password in the address. Run again, it

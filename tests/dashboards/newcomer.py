@@ -125,7 +125,7 @@ def check_grafana(url):
     with grafana() as (address, stub):
         places = {"admin:PASSWORD@127.0.0.1:3000": f"admin:a%20secret%2F@{address}"}
         database = re.search(r"@([^@]*)$", url)[1]
-        places |= {"grafana:PASSWORD@127.0.0.1:5432/ruvvector": f"grafana:p%40ss@{database}"}
+        places |= {"grafana:PASSWORD@127.0.0.1:5432/telemetry": f"grafana:p%40ss@{database}"}
         command = put(commands()[2], places)
         for _ in range(2):
             shell(command)
@@ -163,7 +163,7 @@ def main():
     problems, rounds = [], itertools.count(1)
     with service(binary, url) as listeners:
         load.trace(listeners["main"])
-        sql.Database(url).run(re.search(r"```sql\n(.*?)```", (DIRECTORY / "README.md").read_text(), re.DOTALL)[1])
+        sql.Database(url).make_documented_role()
         for (name, text), program in zip({**configurations, **CONFIGURATIONS}.items(), itertools.cycle(programs)):
             problems += [f"configuration {name}: {each}" for each in check_prometheus(program, text, listeners, rounds)]
         check_grafana(url)

@@ -7,6 +7,7 @@ the role that the dashboards' README makes for it.
 import json
 import re
 import subprocess
+from urllib.parse import urlsplit
 
 from boards import DIRECTORY, POSTGRES, boards, queries, variables
 from load import TRACE
@@ -58,6 +59,12 @@ class Database:
         done = subprocess.run(command, input=sql, capture_output=True, text=True)
         assert done.returncode == 0, f"{sql}\n{done.stderr}"
         return done.stdout
+
+    def make_documented_role(self):
+        """Makes the role that dashboards/README.md documents, in this database instead of the one that it names."""
+        sql = re.search(r"```sql\n(.*?)```", (DIRECTORY / "README.md").read_text(), re.DOTALL)[1]
+        name = urlsplit(self.url).path.removeprefix("/")
+        self.run(sql.replace("ON DATABASE telemetry", f'ON DATABASE "{name}"'))
 
     def rows(self, sql):
         return json.loads(self.run(f"SET ROLE grafana; SELECT coalesce(json_agg(t), '[]') FROM ({sql}) t"))
@@ -133,7 +140,7 @@ def check_panel(database, panel, text, start):
 def check(url):
     database = Database(url)
     database.run(FILL.format(days=DAYS, rows=ROWS_A_DAY))
-    database.run(re.search(r"```sql\n(.*?)```", (DIRECTORY / "README.md").read_text(), re.DOTALL)[1])
+    database.make_documented_role()
     start = int(database.run(HOUR))
     for where, panel, text in queries(POSTGRES, "rawSql"):
         for problem in check_panel(database, panel, text, start):
