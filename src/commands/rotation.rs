@@ -17,13 +17,13 @@ use crate::observe::own_traces::ExportHeaders;
 use crate::receive::Tokens;
 use crate::store::Store;
 
-/// How often the files are looked at.
+/// Interval at which the thread reads the files again.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Puts the settings together again.
 pub type Load = Box<dyn Fn() -> Result<Config, ConfigError> + Send>;
 
-/// What the secrets are read from, and who uses them.
+/// The files and settings that secrets are read from, and the tokens and headers that they replace.
 pub struct Rotation {
     load: Load,
     /// Regular files that hold a secret: what a pipe held is read once.
@@ -55,7 +55,7 @@ impl Rotation {
         }
     }
 
-    /// What asks for all to be read now.
+    /// Returns a sender: each message makes the thread read all files at once.
     #[must_use]
     pub fn trigger(&self) -> Sender<()> {
         self.asked.0.clone()
@@ -64,7 +64,7 @@ impl Rotation {
     /// Starts to look; ends with the process.
     ///
     /// # Errors
-    /// When the system has no thread for it.
+    /// If the system cannot start a thread.
     pub fn start(mut self, store: Store) -> io::Result<()> {
         thread::Builder::new()
             .name("secrets".to_owned())

@@ -67,7 +67,7 @@ pub struct Config {
     pub bind: Vec<IpAddr>,
     /// Holds the log, under `log/`, and SQLite's file.
     pub data_dir: PathBuf,
-    /// What the process may use; `None` = nothing names a limit.
+    /// Memory that the process may use; `None` = nothing names a limit.
     pub memory_bytes: Option<u64>,
     /// `inflight_bytes` is always set, and no body limit is over half of it.
     pub receive: receive::Options,

@@ -105,9 +105,9 @@ pub struct Rejection {
 pub struct Unknown {
     /// The first few distinct ones (at most 10), for the answer.
     pub names: Vec<UnknownName>,
-    /// How many joined the metadata of their event.
+    /// Number of members that joined the metadata of their event.
     pub kept: u32,
-    /// How many did not: the metadata has that key, or they do not fit its limits.
+    /// Number that did not: the metadata has that key already, or they exceed its limits.
     pub left_out: u32,
 }
 

@@ -12,7 +12,7 @@
 /// A share, as pieces of it are granted.
 pub(crate) mod budget;
 
-/// How much memory there is.
+/// The limit itself, as the machine and its control groups set it.
 pub mod limit;
 
 /// One sixteenth of the limit is the unit of the shares.
@@ -23,14 +23,14 @@ const RECEIVE_BYTES: usize = 256 << 20;
 const WRITE_BYTES: usize = 256 << 20;
 const QUERY_BYTES: usize = 640 << 20;
 
-/// What the rest is known to need: 15 MiB for binary, runtime and threads, 40 MiB for 2,048 connections at rest, 20 MiB for
+/// Memory that the rest needs: 15 MiB for binary, runtime and threads, 40 MiB for 2,048 connections at rest, 20 MiB for
 /// SQLite's caches, 15 MiB for 100,000 remembered requests are 90 MiB, of which a small instance uses half.
 pub const REST_BYTES: u64 = 48 << 20;
 
 /// The least limit under which a request, a record and an answer of some MiB fit beside the rest.
 pub const LEAST_BYTES: u64 = REST_BYTES * 4;
 
-/// What each stage may hold, in bytes.
+/// The bytes that each stage may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shares {
     /// Bodies of requests in flight; one request may use half.

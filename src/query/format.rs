@@ -137,7 +137,7 @@ impl Format {
     /// Writes a page; what an export of so many bytes has no room for is left to the next one.
     ///
     /// # Errors
-    /// When a row was changed into what cannot be exported, and [`QueryError::NoMemory`].
+    /// [`QueryError::Unreadable`] if somebody changed the row so that it cannot be exported; [`QueryError::NoMemory`].
     pub(super) async fn write(
         self,
         mut page: Page,

@@ -125,7 +125,7 @@ impl Encode<'_, Postgres> for TimestampTz {
     }
 }
 
-/// How much of the rows' texts is sent.
+/// The texts that the database sends with the rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Texts {
     /// All, however long.
@@ -191,7 +191,7 @@ pub(super) fn with_resources(
     sql
 }
 
-/// What a subquery selects of the events. SQLite sorts in this process's memory, and so it sorts keys alone.
+/// The columns that a subquery selects. SQLite sorts in this process's memory, so it sorts keys alone.
 const fn selected(dialect: Dialect) -> &'static str {
     match dialect {
         Dialect::Postgres => "SELECT * FROM telemetry_events e WHERE ",

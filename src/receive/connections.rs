@@ -41,7 +41,7 @@ const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 const LINGER: Duration = Duration::from_secs(2);
 /// The same while somebody waits for the place.
 const LINGER_IN_NEED: Duration = Duration::from_millis(200);
-/// How long a connection with a reserved place may take for a request's head, and for all.
+/// Time that a connection with a reserved place has for a request's head, and for its whole life.
 const RESERVED_HEAD: Duration = Duration::from_secs(1);
 const RESERVED_LIFE: Duration = Duration::from_secs(5);
 /// How long the service waits, when it stops, for the first request of a new connection, for the rest of a head that has
@@ -344,7 +344,7 @@ impl Connection {
     }
 }
 
-/// Whether the socket failed, and not what came over it.
+/// Returns whether the socket failed, as opposed to the protocol on it.
 fn is_of_the_socket(error: &(dyn Error + 'static)) -> bool {
     std::iter::successors(Some(error), |error| (*error).source()).any(<dyn Error>::is::<io::Error>)
 }

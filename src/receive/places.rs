@@ -26,9 +26,10 @@ const RESERVED: usize = 16;
 const RESTED: Duration = Duration::from_secs(5);
 /// Until a connection at rest is looked for again.
 const ROOM_AGAIN: Duration = Duration::from_millis(250);
-/// How long one that was asked to end is counted on; one whose client does not acknowledge is not waited for alone.
+/// Time after which a connection that was asked to end no longer counts as ending, as its client may never acknowledge:
+/// another one is asked too.
 const ENDING: Duration = Duration::from_secs(1);
-/// How long a request on a reserved place waits for an ordinary one.
+/// Time for which a request on a reserved place waits for an ordinary one.
 const ADMISSION: Duration = Duration::from_secs(1);
 
 /// All places, as one socket gives them out. Cheap to clone.
@@ -252,7 +253,7 @@ impl Drop for OpenPlace {
 }
 
 impl Place {
-    /// Makes the connection one that may be asked to end while it rests: by what is returned.
+    /// Registers the connection. The returned token is cancelled when it should end to make room for another.
     pub(super) fn settle(&self, wire: &Wire) -> CancellationToken {
         let leave = CancellationToken::new();
         let resident = Resident {
@@ -264,7 +265,7 @@ impl Place {
         leave
     }
 
-    /// Lets go of the connection; returns whether it was asked to end.
+    /// Drops the connection; returns whether it was asked to end.
     pub(super) fn leave(&self) -> bool {
         let mut open = self.all.lock();
         let resident = open.get_mut(&self.number);

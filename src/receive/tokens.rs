@@ -41,7 +41,7 @@ impl Tokens {
         }
     }
 
-    /// Whether a token is one of these. Digests are compared, and all of them: the time that it takes tells nothing.
+    /// Returns whether a token is one of these. Every digest is compared in full, so that the time taken reveals nothing.
     pub(super) fn admit(&self, token: &[u8]) -> bool {
         let sent: [u8; 32] = Sha256::digest(token).into();
         let differs = |token: &[u8; 32]| {

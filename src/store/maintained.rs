@@ -80,11 +80,11 @@ pub struct Gauges {
     pub overdue_us: Option<Overdue>,
     /// Streams of other collectors that are silent and not drained.
     pub undrained_streams: Option<u64>,
-    /// Whether a `telemetry_events_v0` waits to be imported.
+    /// A `telemetry_events_v0` waits to be imported.
     pub import_v0_pending: Option<bool>,
 }
 
-/// How late the oldest of the store is.
+/// The age of the oldest events of the store, against the retention.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Overdue {
     /// Nothing is stored, or it is kept for ever.
@@ -110,7 +110,7 @@ impl Gauges {
         }
     }
 
-    /// What is known here, and else there.
+    /// Fills facts that could not be read from `before`.
     #[must_use]
     pub fn or(self, before: Self) -> Self {
         Self {
@@ -144,7 +144,7 @@ impl Gauges {
 pub struct Maintained {
     pub gauges: Gauges,
     pub failures: Vec<StepFailure>,
-    /// What an operator should know of the retention.
+    /// A sentence on the retention for the operator, for `/health`.
     pub notice: Option<String>,
 }
 

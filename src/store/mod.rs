@@ -163,7 +163,7 @@ pub struct Options {
     pub collector: String,
 }
 
-/// What a process knows as it starts, of which retention has to know.
+/// The facts about this process's start that retention needs.
 #[derive(Clone, Debug)]
 pub struct Start {
     pub clock: Clock,
@@ -249,7 +249,7 @@ impl Store {
     /// Uses the credentials of `target` for the next connections.
     ///
     /// # Errors
-    /// When it is another database; a sentence. Then nothing is changed.
+    /// A sentence, if `target` is another database. Then nothing is changed.
     pub fn replace_credentials(&self, target: &Target) -> Result<(), String> {
         match self {
             Self::Postgres(store) => store.replace_credentials(target),

@@ -33,7 +33,7 @@ struct State {
     /// Streams that the log has let go of, as all of them is stored.
     gone: HashSet<StreamId>,
     problems: BTreeMap<Concern, Problem>,
-    /// When the first attempt began that failed since the last that was stored.
+    /// The begin of the first attempt that failed since one last succeeded.
     outage: Option<Instant>,
     notices: Vec<String>,
     connected: bool,

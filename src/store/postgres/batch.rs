@@ -316,7 +316,7 @@ impl Postgres {
     }
 }
 
-/// What a transaction made of its own time as it began.
+/// The value that `make` derived from the transaction's time, and the days that have partitions.
 struct BegunFor<T> {
     made: T,
     days: BTreeSet<Day>,

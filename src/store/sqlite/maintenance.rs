@@ -30,7 +30,7 @@ const REST: Duration = Duration::from_secs(3600);
 /// A stream is silent once its heartbeat is so old.
 const SILENT_US: i64 = 300_000_000;
 
-/// What lies behind an id, a piece of it.
+/// A piece of the rows behind an id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct IdRange {
     /// `None` = there is nothing behind it.
@@ -39,7 +39,7 @@ pub(super) struct IdRange {
     due: i64,
 }
 
-/// How far one of the two walks has come, and the oldest that it passed by.
+/// The place of one of the two walks, and the oldest row that it passed.
 #[derive(Clone, Copy, Debug, Default)]
 struct Walk {
     after_id: i64,
@@ -71,7 +71,7 @@ impl Walks {
         self.whole.rounds += 1;
     }
 
-    /// Where to look next; `None` = the round is over.
+    /// Returns the id behind which to look next; `None` = the round is over.
     pub(super) fn next(&mut self, now: Instant) -> Option<i64> {
         if self.in_front {
             return Some(self.front.after_id);
@@ -83,7 +83,7 @@ impl Walks {
         Some(self.whole.after_id)
     }
 
-    /// What was found there, once nothing of it is due any more.
+    /// Notes a piece of which no row is due any more.
     pub(super) fn passed(&mut self, piece: IdRange, now: Instant) {
         self.looked = true;
         if self.in_front {
@@ -105,7 +105,7 @@ impl Walks {
         self.looks = LOOKS_A_ROUND;
     }
 
-    /// Whether anything was looked at since the start.
+    /// Returns whether any row was looked at since the start.
     pub(super) const fn have_looked(&self) -> bool {
         self.looked
     }
