@@ -77,8 +77,9 @@ impl Source {
         self.exhausted
     }
 
-    /// The next batch, or a record that is too large for one: as soon as it is full or, once `idle` says that nothing is being committed, as soon as nothing more
-    /// is synced or it has waited long enough. `None` when the writer stops or should look at the account again.
+    /// Returns the next batch, or a record that is too large for one. A batch is returned as soon as it is full or, once
+    /// `idle` says that no commit is under way, as soon as nothing more is synced or it has waited long enough. `None` if the
+    /// writer stops or should read the account again.
     pub(super) async fn next(&mut self, idle: &CancellationToken) -> Option<Next> {
         let mut built: Option<Built> = None;
         let mut since = Instant::now();

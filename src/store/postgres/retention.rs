@@ -130,8 +130,8 @@ impl Postgres {
         self.naming_who_blocks(guard, name, done).await
     }
 
-    /// The start of the oldest time that is needed: what lies wholly before may go, and before `before_us`. A stream that is stored as far as its
-    /// collector was heard needs nothing, though its last word may have been before that.
+    /// Returns the start of the oldest time that is still needed: days that lie wholly before it and before `before_us` may be
+    /// removed. A stream that is stored as far as its collector last reported needs no day, even if that report is old.
     async fn needed_from(
         &self,
         round: &mut Round<'_>,
