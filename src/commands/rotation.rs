@@ -28,7 +28,7 @@ pub struct Rotation {
     load: Load,
     /// Regular files that hold a secret: what a pipe held is read once.
     files: Vec<PathBuf>,
-    /// Of what the files held when the settings were read.
+    /// Digest of the files' contents when the settings were read.
     digest: blake3::Hash,
     tokens: Tokens,
     headers: Option<ExportHeaders>,
@@ -36,7 +36,7 @@ pub struct Rotation {
 }
 
 impl Rotation {
-    /// Of the secrets in `files`, which `load` reads; `tokens` and `headers` are those in use.
+    /// Prepares the rotation of the secrets in `files`, which `load` reads; `tokens` and `headers` are those in use.
     #[must_use]
     pub fn new(
         load: Load,
@@ -99,7 +99,7 @@ impl Rotation {
         }
     }
 
-    /// Returns what could not be used; each secret is replaced by itself.
+    /// Replaces each secret that can be used, independently of the others; returns a sentence for each that cannot.
     fn replace(&self, config: &Config, store: &Store) -> Vec<String> {
         self.tokens.replace_by(&config.receive.auth_tokens);
         let credentials = store.replace_credentials(&config.store.target);
@@ -114,7 +114,7 @@ impl Rotation {
     }
 }
 
-/// Changes with what any of the files holds.
+/// A digest of the contents of all files.
 fn digest(files: &[PathBuf]) -> blake3::Hash {
     let mut hasher = blake3::Hasher::new();
     for file in files {

@@ -78,7 +78,7 @@ pub struct Config {
     pub retention_unset: bool,
     /// Nothing said which store, and so it is SQLite.
     pub store_unnamed: bool,
-    /// The way in which it is said.
+    /// The way in which the settings choose the store: by name, or by implication.
     pub store_naming: store::kind_note::Naming,
     pub query: query::Options,
     /// After SIGTERM, how long requests are still taken.

@@ -64,7 +64,7 @@ pub trait Sink {
     /// Called before the first event that refers to it; may be called again for the same one.
     fn resource(&mut self, resource: Resource);
     fn event(&mut self, event: &Event<'_>);
-    /// Asked after each event; once it says no, the walk ends with an error.
+    /// Returns whether the walk should go on. It is called after each event; `false` ends the walk with an error.
     fn wants_more(&self) -> bool {
         true
     }

@@ -277,7 +277,7 @@ where
         })
     }
 
-    /// Hands on each element of the list of that name, below which are those levels.
+    /// Hands on each element of the list `name`; `below` are the levels in its elements.
     fn list(
         &mut self,
         mut list: Scanner<'a>,

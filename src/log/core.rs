@@ -110,7 +110,7 @@ impl Core {
         }
     }
 
-    /// A write into a file that has its space found none all the same, or was made again.
+    /// Notes whether the last write into allocated space succeeded, or found the volume full all the same.
     pub(super) fn note_writable(&self, writable: bool) {
         let was = !self.unwritable.swap(!writable, Ordering::Relaxed);
         match (was, writable) {

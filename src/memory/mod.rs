@@ -43,7 +43,7 @@ pub struct Shares {
 }
 
 impl Shares {
-    /// The shares of so much memory; `None` is no limit.
+    /// The shares of `limit_bytes`; `None` is no limit.
     #[must_use]
     pub fn of(limit_bytes: Option<u64>) -> Self {
         let share = |parts: u64, most: usize| {
@@ -64,7 +64,7 @@ impl Shares {
     }
 }
 
-/// The window of HTTP/2 under a limit of so much memory: a thousandth, from 64 KiB, which the protocol begins with, to 1 MiB.
+/// The window of HTTP/2 under a memory limit: a thousandth of it, from 64 KiB, which the protocol begins with, to 1 MiB.
 /// 100 connections that send more than is read of them then hold a tenth of the limit.
 #[must_use]
 pub fn http2_window_bytes(limit_bytes: u64) -> u32 {

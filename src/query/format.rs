@@ -130,7 +130,7 @@ impl Written {
     }
 }
 
-/// An export writes each member's type, which may make so many times as much of small ones.
+/// The most by which an export grows: it writes each member's type, which counts most for small ones.
 const EXPORT_GROWTH: usize = 12;
 
 impl Format {
@@ -158,7 +158,7 @@ impl Format {
                     Form::Json => JSON,
                     Form::Protobuf => PROTOBUF,
                 };
-                // As many bytes as this may be would hold up others' requests.
+                // Writing an answer of this size would delay other requests on the runtime's thread.
                 let written = tokio::task::spawn_blocking(move || {
                     let body = export(&mut page, signal, form, room_bytes)?;
                     Ok::<_, QueryError>((page.next(order), body))

@@ -78,7 +78,7 @@ impl Page {
         self.cut_at(keep);
     }
 
-    /// Keeps so many events.
+    /// Keeps the first `events` of the page, and leaves the others to the next one.
     fn cut_at(&mut self, events: usize) {
         if events < self.events.len() {
             self.events.truncate(events);

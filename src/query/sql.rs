@@ -162,7 +162,7 @@ fn columns(dialect: Dialect, texts: Texts) -> String {
     )
 }
 
-/// Puts the resources to the rows of a subquery `e`, which selects [`selected`] rows.
+/// Joins the resources to the rows of a subquery `e`, which selects [`selected`] rows.
 pub(super) fn with_resources(
     dialect: Dialect,
     texts: Texts,

@@ -204,7 +204,7 @@ pub(super) fn unknown(unknown: &Unknown, rejected: u32) -> (Value, Value) {
     )
 }
 
-/// The hints first: the rest may be cut.
+/// A sentence on the unknown members. The hints come first, as the rest may be cut.
 fn unknown_message(unknown: &Unknown) -> String {
     let names = || unknown.names.iter();
     let hints: Vec<_> = names()

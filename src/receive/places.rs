@@ -1,7 +1,7 @@
 //! The connections that the process may have at once, on all of its sockets together.
 //!
-//! **Invariant:** while all places are taken, a few further ones serve health and metrics alone, and nobody who rests keeps
-//! somebody out who has a request.
+//! **Invariant:** while all places are taken, a few further ones serve health and metrics alone, and a connection that rests
+//! keeps none out that has a request.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -32,7 +32,7 @@ const ENDING: Duration = Duration::from_secs(1);
 /// Time for which a request on a reserved place waits for an ordinary one.
 const ADMISSION: Duration = Duration::from_secs(1);
 
-/// All places, as one socket gives them out. Cheap to clone.
+/// The places of the process, as one listening socket gives them out. Cheap to clone.
 #[derive(Clone)]
 pub struct Places {
     all: Arc<All>,
@@ -202,7 +202,7 @@ async fn acquire(semaphore: &Arc<Semaphore>) -> OwnedSemaphorePermit {
     permit.expect("the semaphore is never closed")
 }
 
-/// One that waits for an ordinary place, counted.
+/// A connection that waits for an ordinary place, counted while this lives.
 struct Waiting<'a>(&'a AtomicUsize);
 
 impl<'a> Waiting<'a> {

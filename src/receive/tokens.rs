@@ -1,6 +1,6 @@
 //! The bearer tokens that are accepted; they may be replaced while the service runs.
 //!
-//! **Invariant:** no token is kept, only its digest, and a service that asks for tokens never stops to.
+//! **Invariant:** no token is kept, only its digest, and a service that asks for tokens never stops asking.
 
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};

@@ -94,7 +94,7 @@ pub enum Overdue {
 }
 
 impl Gauges {
-    /// The same facts, after so much more time.
+    /// The same facts once `passed` has gone by.
     #[must_use]
     pub fn after(self, passed: Duration) -> Self {
         let passed_us = i64::try_from(passed.as_micros()).unwrap_or(i64::MAX);
@@ -110,7 +110,7 @@ impl Gauges {
         }
     }
 
-    /// Fills facts that could not be read from `before`.
+    /// Takes from `before` each fact that could not be read.
     #[must_use]
     pub fn or(self, before: Self) -> Self {
         Self {
@@ -129,7 +129,7 @@ impl Gauges {
         Some(u32::try_from((end_us - 1).div_euclid(DAY_US)).unwrap_or(0))
     }
 
-    /// Whole days by which the oldest of the store has outlived the retention.
+    /// Whole days by which the oldest events of the store have outlived the retention.
     #[must_use]
     pub fn retention_overdue_days(&self) -> Option<u32> {
         Some(match self.overdue_us? {
@@ -149,7 +149,7 @@ pub struct Maintained {
 }
 
 impl Maintained {
-    /// The first failure, for whoever wants none.
+    /// Returns the gauges if no step failed.
     ///
     /// # Errors
     /// The first failed step's.

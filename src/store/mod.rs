@@ -237,7 +237,7 @@ impl Store {
         Self::starting(options, &Start::default())
     }
 
-    /// The same, for a process that removes what is past the retention.
+    /// As [`Store::new`], for a process that removes events past the retention.
     #[must_use]
     pub fn starting(options: &Options, start: &Start) -> Self {
         match &options.target {

@@ -116,9 +116,9 @@ pub struct Doubt {
     pub reason: Option<Reason>,
     /// Microseconds spent in doubt, ever.
     pub waited_us: i64,
-    /// Of these, how many were over when the doubt of now began.
+    /// The value of `waited_us` when the current doubt began.
     pub began_us: i64,
-    /// And how many when a day was last granted.
+    /// The value of `waited_us` when a day was last granted for removal.
     pub granted_us: Option<i64>,
     /// That day's end, Unix microseconds.
     pub granted_before_us: Option<i64>,
@@ -257,7 +257,7 @@ impl RetentionClock {
         }
     }
 
-    /// Once; the first use of retention may find old data.
+    /// Judges the start, once. The first use of a retention raises no doubt, as it may find old data.
     fn judge_start(&mut self, facts: Facts, first_use: bool) {
         if self.gap.is_some() {
             return;

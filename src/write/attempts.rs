@@ -193,7 +193,7 @@ impl State {
         self.suspects.iter().find(of).map_or(0, |one| one.deaths)
     }
 
-    /// These positions, with the deaths that each has behind it.
+    /// Returns these positions, each with the deaths in a row that named it.
     fn named(&self, stream: StreamId, positions: &RangeInclusive<u64>) -> Vec<Suspects> {
         let mut unknown = Ranges::new([positions.clone()]);
         let mut named = Vec::new();
@@ -220,7 +220,7 @@ impl State {
         self.write();
     }
 
-    /// Makes the file say what is being written now.
+    /// Writes the current positions into the file.
     fn write(&mut self) {
         let Some(path) = &self.path else { return };
         let done = if self.current.is_empty() {

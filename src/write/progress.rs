@@ -219,7 +219,7 @@ impl Progress {
         self.state().connected = connected;
     }
 
-    /// Something stands in the way from now on; how long it has is kept while it does.
+    /// Notes an obstacle from now on. While it lasts, further calls keep the time at which it began.
     pub(super) fn problem(&self, concern: Concern, text: String) {
         self.problem_since(concern, text, Instant::now());
     }
@@ -238,7 +238,7 @@ impl Progress {
         state.problems.insert(concern, Problem { since, text });
     }
 
-    /// The writer works: returns how long it did not, once, if it failed since the last time.
+    /// Notes that the writer works. If it failed since the last call, returns the length of that outage.
     pub(super) fn works_again(&self) -> Option<Duration> {
         let mut state = self.state();
         state.problems.remove(&Concern::Contact);

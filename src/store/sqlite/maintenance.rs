@@ -20,11 +20,11 @@ const ROWS_A_PIECE: i64 = 2_000;
 /// Rows looked at by one piece, without the write lock.
 const ROWS_A_LOOK: i64 = 5_000;
 
-/// Pieces that one round removes at most, and looks at where nothing is due.
+/// The most pieces that one round removes, and the most that it looks at without finding a row due.
 pub(super) const PIECES_A_ROUND: usize = 500;
 const LOOKS_A_ROUND: usize = 10;
 
-/// After a walk over more than a round looks at, the next begins so much later.
+/// Pause after a walk that took more than one round.
 const REST: Duration = Duration::from_secs(3600);
 
 /// A stream is silent once its heartbeat is so old.
