@@ -3,9 +3,9 @@
 //! | share | of the limit | at most | holds |
 //! | --- | --- | --- | --- |
 //! | receive | 1/4 | 256 MiB | bodies of requests in flight, as sent and decompressed |
-//! | write | 5/16 | 256 MiB | records that are read from the journal, and their rows on the way to the database |
+//! | write | 5/16 | 256 MiB | records that are read from the log, and their rows on the way to the database |
 //! | query | 3/16 | 640 MiB | answers, from the database's first row to the last byte sent |
-//! | the rest | 1/4 | – | binary, threads, connections, the journal's pieces, caches of SQLite, remembered requests |
+//! | the rest | 1/4 | – | binary, threads, connections, the log's pieces, caches of SQLite, remembered requests |
 //!
 //! **Invariant:** the shares and the rest together are never more than the limit, unless a setting names a share itself.
 
@@ -35,8 +35,8 @@ pub const LEAST_BYTES: u64 = REST_BYTES * 4;
 pub struct Shares {
     /// Bodies of requests in flight; one request may use half.
     pub receive_bytes: usize,
-    /// Records on their way from the journal to the database. The journal holds records of up to 64 MiB whatever today's
-    /// limit is, so that at least one of those fits. The writer keeps to it by the sizes of its batches and pieces.
+    /// Records on their way from the log to the database. The log may hold records of up to 64 MiB from a time when the
+    /// limit was higher, so at least one of those has to fit. The writer keeps to it by the sizes of its batches and pieces.
     pub write_bytes: usize,
     /// Answers to queries.
     pub query_bytes: usize,
