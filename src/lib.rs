@@ -235,7 +235,7 @@ pub async fn run(
     Ok(())
 }
 
-/// What retention has to know of the start. Of each segment the log knows when its first record was received.
+/// The facts about this start that retention needs. For each segment the log knows the receive time of its first record.
 fn start(log: &Log) -> store::Start {
     let streams = log.streams().into_iter();
     let parts = streams.flat_map(|stream| log.parts(stream.id));

@@ -135,10 +135,10 @@ async fn migrate_in(store: &Store, rows: Rows) -> Result<String, StoreError> {
     Ok(done)
 }
 
-/// Says to the store, and so to every collector on it, that the clocks are right; a sentence that says what follows.
+/// Records in the store, for every collector on it, that the clocks are right. Returns a sentence on the consequence.
 ///
 /// # Errors
-/// When the store cannot be reached, or its clock and this machine's differ.
+/// If the store cannot be reached, or its clock and this machine's differ.
 pub async fn confirm_clock(config: &Config) -> Result<String, StoreError> {
     let store = Store::new(&config.store);
     let done = store.confirm_clock().await;

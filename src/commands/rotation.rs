@@ -17,18 +17,18 @@ use crate::observe::own_traces::ExportHeaders;
 use crate::receive::Tokens;
 use crate::store::Store;
 
-/// How often the files are looked at.
+/// Interval at which the thread reads the files again.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Puts the settings together again.
 pub type Load = Box<dyn Fn() -> Result<Config, ConfigError> + Send>;
 
-/// What the secrets are read from, and who uses them.
+/// The files and settings that secrets are read from, and the tokens and headers that they replace.
 pub struct Rotation {
     load: Load,
     /// Regular files that hold a secret: what a pipe held is read once.
     files: Vec<PathBuf>,
-    /// Of what the files held when the settings were read.
+    /// Digest of the files' contents when the settings were read.
     digest: blake3::Hash,
     tokens: Tokens,
     headers: Option<ExportHeaders>,
@@ -36,7 +36,7 @@ pub struct Rotation {
 }
 
 impl Rotation {
-    /// Of the secrets in `files`, which `load` reads; `tokens` and `headers` are those in use.
+    /// Prepares the rotation of the secrets in `files`, which `load` reads; `tokens` and `headers` are those in use.
     #[must_use]
     pub fn new(
         load: Load,
@@ -55,7 +55,7 @@ impl Rotation {
         }
     }
 
-    /// What asks for all to be read now.
+    /// Returns a sender: each message makes the thread read all files at once.
     #[must_use]
     pub fn trigger(&self) -> Sender<()> {
         self.asked.0.clone()
@@ -64,7 +64,7 @@ impl Rotation {
     /// Starts to look; ends with the process.
     ///
     /// # Errors
-    /// When the system has no thread for it.
+    /// If the system cannot start a thread.
     pub fn start(mut self, store: Store) -> io::Result<()> {
         thread::Builder::new()
             .name("secrets".to_owned())
@@ -99,7 +99,7 @@ impl Rotation {
         }
     }
 
-    /// Returns what could not be used; each secret is replaced by itself.
+    /// Replaces each secret that can be used, independently of the others; returns a sentence for each that cannot.
     fn replace(&self, config: &Config, store: &Store) -> Vec<String> {
         self.tokens.replace_by(&config.receive.auth_tokens);
         let credentials = store.replace_credentials(&config.store.target);
@@ -114,7 +114,7 @@ impl Rotation {
     }
 }
 
-/// Changes with what any of the files holds.
+/// A digest of the contents of all files.
 fn digest(files: &[PathBuf]) -> blake3::Hash {
     let mut hasher = blake3::Hasher::new();
     for file in files {

@@ -67,7 +67,7 @@ pub struct Config {
     pub bind: Vec<IpAddr>,
     /// Holds the log, under `log/`, and SQLite's file.
     pub data_dir: PathBuf,
-    /// What the process may use; `None` = nothing names a limit.
+    /// Memory that the process may use; `None` = nothing names a limit.
     pub memory_bytes: Option<u64>,
     /// `inflight_bytes` is always set, and no body limit is over half of it.
     pub receive: receive::Options,
@@ -78,7 +78,7 @@ pub struct Config {
     pub retention_unset: bool,
     /// Nothing said which store, and so it is SQLite.
     pub store_unnamed: bool,
-    /// The way in which it is said.
+    /// The way in which the settings choose the store: by name, or by implication.
     pub store_naming: store::kind_note::Naming,
     pub query: query::Options,
     /// After SIGTERM, how long requests are still taken.

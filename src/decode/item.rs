@@ -128,7 +128,8 @@ pub(super) fn provider<'a>(attributes: &Pairs<'a>, origin: &'a Origin) -> Option
         .or(origin.provider.as_deref().map(Cow::Borrowed))
 }
 
-/// How many of an item's columns hold only the beginning of their text. `longest_bytes` is the length of its longest value.
+/// Counts the columns of an item that hold only the beginning of their text. `longest_bytes` is the length of its longest
+/// value.
 pub(super) fn cut_columns(item: &impl Item, longest_bytes: usize, style: &Style) -> u32 {
     let name = u32::from(is_longer(item.name(), NAME_CHARACTERS));
     let (attributes, number) = item.attributes();

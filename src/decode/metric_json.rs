@@ -40,7 +40,7 @@ const KINDS: [otlp_json::Name; Data::ALL.len()] = {
 /// Walks a request.
 ///
 /// # Errors
-/// When it is not JSON, not an object, or has nothing but another signal's list.
+/// If the body is not JSON, is not an object, or has nothing but another signal's list.
 pub(super) fn walk<'a>(
     body: &'a [u8],
     source: &'a Source,
@@ -72,7 +72,7 @@ struct Scratch {
 struct Found<'a> {
     kind: Data,
     repaired: Sanitized,
-    /// Where the points stand.
+    /// The scanner at the list of points.
     points: Option<Scanner<'a>>,
 }
 

@@ -64,7 +64,7 @@ pub trait Sink {
     /// Called before the first event that refers to it; may be called again for the same one.
     fn resource(&mut self, resource: Resource);
     fn event(&mut self, event: &Event<'_>);
-    /// Asked after each event; once it says no, the walk ends with an error.
+    /// Returns whether the walk should go on. It is called after each event; `false` ends the walk with an error.
     fn wants_more(&self) -> bool {
         true
     }
@@ -105,9 +105,9 @@ pub struct Rejection {
 pub struct Unknown {
     /// The first few distinct ones (at most 10), for the answer.
     pub names: Vec<UnknownName>,
-    /// How many joined the metadata of their event.
+    /// Number of members that joined the metadata of their event.
     pub kept: u32,
-    /// How many did not: the metadata has that key, or they do not fit its limits.
+    /// Number that did not: the metadata has that key already, or they exceed its limits.
     pub left_out: u32,
 }
 

@@ -29,7 +29,7 @@ struct Member<'a> {
 struct Object {
     /// The number of its first member among those of the objects that are open.
     first_member: usize,
-    /// Where its members begin in the output.
+    /// The offset of its members in the output.
     start: usize,
     is_sorted: bool,
 }

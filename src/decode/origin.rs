@@ -161,7 +161,7 @@ fn named_attribute<'a>(resource: &'a [u8], key: &str) -> Option<Cow<'a, str>> {
     value::name_of(repeated(value, 2).last()?)
 }
 
-/// How many of the columns that a resource fills hold only the beginning of its attribute.
+/// Counts the columns filled by a resource that hold only the beginning of its attribute.
 fn cut_columns(resource: &[u8]) -> u32 {
     let is_cut = |(key, limit): &(&str, usize)| {
         named_attribute(resource, key).is_some_and(|name| value::is_longer(&name, *limit))

@@ -2,7 +2,7 @@
 //! where its members stand, and then entered.
 //!
 //! An item that cannot be mapped is rejected alone; a member around items that cannot be mapped rejects the items below it.
-//! What is not JSON is an error of the whole request, and is found before an item of its resource is handed on.
+//! A syntax error is one of the whole request, and is found before an item of its resource is handed on.
 //!
 //! **Invariant:** no tree is built: in memory at a time are the resource, the scope and the one item at hand.
 
@@ -75,7 +75,7 @@ const INSTRUMENTATION_LIBRARY: Name = ("instrumentationLibrary", "instrumentatio
 /// Walks a request.
 ///
 /// # Errors
-/// When it is not JSON, not an object, or has nothing but another signal's list.
+/// If the body is not JSON, is not an object, or has nothing but another signal's list.
 pub(super) fn walk<'a>(
     body: &'a [u8],
     lists: &'static Lists,
@@ -277,7 +277,7 @@ where
         })
     }
 
-    /// Hands on each element of the list of that name, below which are those levels.
+    /// Hands on each element of the list `name`; `below` are the levels in its elements.
     fn list(
         &mut self,
         mut list: Scanner<'a>,

@@ -37,7 +37,7 @@ pub(super) enum Kind {
     Null,
 }
 
-/// What a body is that begins with the byte order mark of UTF-16.
+/// The error of a body that begins with the byte order mark of UTF-16.
 const UTF_16: &str = "the body is UTF-16: send UTF-8";
 
 /// A place in a JSON text.

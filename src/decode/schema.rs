@@ -60,7 +60,7 @@ pub(super) enum Kind {
 pub(super) struct EnumNames {
     /// In the order of their numbers, from 0.
     pub(super) known: &'static [&'static str],
-    /// What is told to who sends another.
+    /// The end of the error for a value that is none of them.
     pub(super) expected: &'static str,
 }
 

@@ -56,7 +56,7 @@ enum Unit {
 }
 
 impl<'a> Text<'a> {
-    /// What is between the quotes, escapes as they are written; empty if it is not UTF-8.
+    /// The text between the quotes, with its escapes unchanged; empty if it is not UTF-8.
     pub(super) fn written(self) -> &'a str {
         self.raw.unwrap_or_default()
     }

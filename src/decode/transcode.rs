@@ -51,7 +51,7 @@ impl Unmapped {
         }
     }
 
-    /// What was expected, and where.
+    /// Returns the type that was expected, and the place.
     pub(super) const fn error(&self) -> SyntaxError {
         self.error
     }
@@ -120,7 +120,7 @@ pub(super) fn member(
 /// Appends the next value of `scanner`, a string; returns whether it was repaired, as a count.
 ///
 /// # Errors
-/// When it is not a string.
+/// If it is not a string.
 pub(super) fn text(
     scanner: &mut Scanner<'_>,
     source: &Source,
@@ -131,7 +131,7 @@ pub(super) fn text(
     Ok(bounds.repaired)
 }
 
-/// What bounds one message's output, and what was repaired for it.
+/// The bounds of one message's output, and the counts of texts that were repaired in it.
 struct Bounds<'a> {
     limits: &'a Limits,
     rules: Rules,

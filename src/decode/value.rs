@@ -204,7 +204,7 @@ pub(super) fn without_nul_cow(text: Cow<'_, str>) -> Cow<'_, str> {
     }
 }
 
-/// Whether a text has more than `limit` characters.
+/// Returns whether a text has more than `limit` characters.
 pub(super) fn is_longer(text: &str, limit: usize) -> bool {
     text.len() > limit && text.chars().nth(limit).is_some()
 }

@@ -61,7 +61,7 @@ pub(super) fn walk<'a>(
     })
 }
 
-/// What the two outer messages hold beside their repeated field, which may stand before it on the wire.
+/// The fields of an outer message beside its repeated one. On the wire they may come before or after it.
 struct Envelope<'a> {
     /// Whole: a copy if it arrived in pieces.
     origin: Cow<'a, [u8]>,

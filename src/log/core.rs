@@ -33,7 +33,7 @@ impl Settings {
         self.free_floor_bytes.saturating_add(3 * self.segment_bytes)
     }
 
-    /// How old a segment may become before it is sealed, and how long a freed one may hold old bytes.
+    /// The age at which a segment is sealed, and the time within which a freed one's old bytes are overwritten.
     pub(super) fn aging(&self) -> Duration {
         self.keep_stored.max(self.mark_after)
     }
@@ -53,7 +53,7 @@ pub(super) struct Core {
     pub(super) broken: AtomicBool,
     pub(super) full: AtomicBool,
     pub(super) at_floor: AtomicBool,
-    /// Whether a write found the volume full, and none has been made since.
+    /// A write found the volume full, and no write has succeeded since.
     pub(super) unwritable: AtomicBool,
     pub(super) appended_bytes: AtomicU64,
     pub(super) orders: Mutex<Orders>,
@@ -110,7 +110,7 @@ impl Core {
         }
     }
 
-    /// A write into a file that has its space found none all the same, or was made again.
+    /// Notes whether the last write into allocated space succeeded, or found the volume full all the same.
     pub(super) fn note_writable(&self, writable: bool) {
         let was = !self.unwritable.swap(!writable, Ordering::Relaxed);
         match (was, writable) {

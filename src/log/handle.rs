@@ -194,7 +194,7 @@ impl Log {
         self.shared.core.forget_freed(stream)
     }
 
-    /// Whether an older version seems to have freed files of `stream` that are not known to be stored.
+    /// Returns whether an older version seems to have freed files of `stream` that are not known to be stored.
     #[must_use]
     pub fn may_have_freed(&self, stream: StreamId) -> bool {
         let mut state = lock(&self.shared.core.state);

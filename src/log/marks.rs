@@ -87,8 +87,8 @@ impl Core {
         }
     }
 
-    /// The database knows nothing of this stream: what older versions had perhaps freed of it is not written again, as it was
-    /// stored before they did. Whether there was such a thing.
+    /// Marks as stored the records in files that an older version perhaps freed: the database knows nothing of this stream, so
+    /// they were stored and freed before it forgot the stream. Returns whether there were any.
     pub(super) fn forget_freed(&self, id: StreamId) -> bool {
         let freed: Vec<_> = {
             let mut state = lock(&self.state);

@@ -114,7 +114,7 @@ mod pool;
 /// The segment files of a directory.
 mod survey;
 
-/// How far each stream got.
+/// The file `positions`: the last position of each stream, and the positions that were freed.
 mod noted;
 
 /// What an earlier opening left.
@@ -339,9 +339,9 @@ pub struct Status {
     pub undecided_records: u64,
     pub undrained_streams: u64,
     pub full: bool,
-    /// Whether that is for the volume's sake, not the budget's.
+    /// The volume is short of space, not the budget.
     pub at_floor: bool,
-    /// What the volume must have free for a further segment.
+    /// Free space that the volume needs for a further segment.
     pub volume_needed_bytes: u64,
     pub broken: bool,
 }

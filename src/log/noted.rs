@@ -1,10 +1,10 @@
-//! The file `positions`: how far each stream got, and what of it was let go of, noted beside the segments.
+//! The file `positions`, beside the segments: the last position of each stream, and the positions that were freed.
 //!
 //! Two places in it are written in turn, each with its own checksum, so that a power cut spares one. The file is written
 //! about once a second while records arrive, and before a segment is freed.
 //!
 //! **Invariant:** nothing but the search for missing files depends on it: without it no record is lost or written twice.
-//! A segment's positions are noted as let go of before its file is.
+//! A segment's positions are noted as freed before its file is.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -24,7 +24,7 @@ const PLACE_BYTES: usize = 32 << 10;
 
 const MAGIC: &str = "ruvvpos 1";
 
-/// What is noted of a stream.
+/// The note of one stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Noted {
     pub(super) opening: u64,
@@ -34,7 +34,7 @@ pub(super) struct Noted {
     pub(super) released: Ranges,
 }
 
-/// What is noted of all streams.
+/// The notes of all streams.
 pub(super) type Streams = BTreeMap<StreamId, Noted>;
 
 /// The file as this process wrote it last.
@@ -47,7 +47,7 @@ pub(super) struct Notebook {
 }
 
 /// The positions of a stream that should be in some file and are in none: all up to the highest known, without those that
-/// files hold and those that were let go of. What is missing before the first file was let go of, unless the note says
+/// files hold and those that were freed. Positions before the first file count as freed, unless the note says
 /// otherwise: the oldest segments are freed first.
 pub(super) fn absent(held: &Ranges, noted: Option<&Noted>) -> Ranges {
     let ends = held.ranges().iter();
@@ -71,7 +71,7 @@ pub(super) fn absent(held: &Ranges, noted: Option<&Noted>) -> Ranges {
     Ranges::new(known.missing(&(1..=last)))
 }
 
-/// What the file says; nothing if it cannot be read.
+/// Reads the file; the notes are empty if it cannot be read.
 pub(super) fn read(disk: &dyn Disk, dir: &Path) -> (Streams, Notebook) {
     let path = dir.join(FILE);
     let newest = places(disk, &path)
@@ -161,7 +161,7 @@ fn body(state: &State) -> String {
     body
 }
 
-/// What was freed: all that neither a segment holds nor is known to be missing.
+/// Returns the positions that were freed: those that no segment holds and that are not known to be missing.
 fn released(stream: &StreamState) -> Ranges {
     let mut kept = Ranges::default();
     for (_, range) in stream.held(&(1..=stream.last)) {

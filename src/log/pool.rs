@@ -22,9 +22,9 @@ const FILL_BYTES: u64 = 256 << 10;
 pub(super) struct Spare {
     pub(super) path: PathBuf,
     pub(super) file: Arc<dyn DiskFile>,
-    /// So much of it is known to be written, not only allocated.
+    /// Bytes from its start that are known to be written, not only allocated.
     filled: u64,
-    /// So much of it is known to be zeros.
+    /// Bytes from its start that are known to be zeros.
     cleared: u64,
     since: Instant,
 }
@@ -376,7 +376,7 @@ impl Core {
     }
 }
 
-/// The age at which so much of a spare of `end` bytes should be zeros; all of it is at `aging`.
+/// The age at which the first `cleared` of a spare's `end` bytes should be zeros; at `aging` all of them should be.
 fn time_to_clear(cleared: u64, end: u64, aging: Duration) -> Duration {
     let share = u128::from(cleared) * aging.as_nanos() / u128::from(end.max(1));
     Duration::from_nanos(u64::try_from(share).unwrap_or(u64::MAX))

@@ -51,7 +51,7 @@ pub(super) struct Scan {
     end: u64,
     /// The position that the next record has, unless something before it is lost.
     awaited: u64,
-    /// Whether bytes were passed over that are neither zeros nor a record.
+    /// Bytes were passed over that are neither zeros nor a record.
     passed_over: bool,
     window: Vec<u8>,
     window_at: u64,

@@ -161,7 +161,7 @@ impl Footer {
     }
 }
 
-/// What the last block of a file says.
+/// The contents of a file's last block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
     Sealed(Footer, FreedBy),

@@ -87,7 +87,7 @@ pub(super) struct StreamState {
     pub(super) reported: Ranges,
 }
 
-/// What follows at a position.
+/// The next thing at or after a position.
 pub(super) enum Next {
     Segment(Arc<Segment>),
     Missing(RangeInclusive<u64>),
@@ -123,7 +123,7 @@ impl StreamState {
         }
     }
 
-    /// What is missing, and not stored as such or otherwise.
+    /// Returns the positions that are missing and that the database has neither as rows nor as dead letters.
     pub(super) fn undecided(&self) -> Ranges {
         let ranges = self.absent.ranges().iter();
         Ranges::new(ranges.flat_map(|range| self.stored.missing(range)))
@@ -176,7 +176,7 @@ impl StreamState {
             .collect()
     }
 
-    /// What is held in files that an older version perhaps freed, and that the database was not asked about.
+    /// Returns the positions in files that an older version perhaps freed, while the database has not yet been asked about them.
     pub(super) fn freed_perhaps(&self) -> Vec<RangeInclusive<u64>> {
         self.segments
             .iter()

@@ -22,7 +22,7 @@ pub(super) struct Surveyed {
     pub(super) sealed: Option<Contents>,
 }
 
-/// What a segment file is.
+/// The state of a file that may be a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Segment(Header, Identity),
@@ -42,7 +42,7 @@ pub(super) enum Kind {
     Unreadable,
 }
 
-/// How it is known which segment a file holds.
+/// The evidence for which segment a file holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Identity {
     /// From its first block.
@@ -119,7 +119,7 @@ fn look_at(disk: &dyn Disk, path: &Path, bytes: u64) -> io::Result<Surveyed> {
 
 const BEST: u8 = 4;
 
-/// What is to be believed when two reads differ.
+/// Ranks the outcomes of two reads that differ: the higher one is believed.
 fn rank(kind: Kind) -> u8 {
     match kind {
         Kind::Newer(_) | Kind::Segment(_, Identity::FirstBlock) => BEST,
@@ -130,7 +130,7 @@ fn rank(kind: Kind) -> u8 {
     }
 }
 
-/// What the first and the last block say.
+/// Reads the state from the first and the last block.
 fn from_blocks(file: &dyn DiskFile, bytes: u64) -> io::Result<(Kind, Option<Contents>)> {
     let begin = Header::decode(&block(file, 0)?);
     let length = match begin {

@@ -43,7 +43,7 @@ struct Active {
     end: u64,
     /// Whether the first group, and the header with it, is written.
     begun: bool,
-    /// When to look next whether it is old enough to be sealed; `None` = never.
+    /// The time of the next check whether it is old enough to be sealed; `None` = never.
     ages: Option<Instant>,
 }
 

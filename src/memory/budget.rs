@@ -8,7 +8,7 @@ use std::time::Duration;
 use metrics::Gauge;
 use tokio::sync::Semaphore;
 
-/// What a stage may hold, in bytes.
+/// The bytes that one stage may hold.
 pub(crate) struct Budget {
     most_bytes: usize,
     /// One permit is one byte.
@@ -16,7 +16,7 @@ pub(crate) struct Budget {
     gauge: Gauge,
 }
 
-/// Why no more bytes were granted.
+/// The reason why no more bytes were granted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refused {
     /// Others hold too much just now.
@@ -50,7 +50,7 @@ impl Budget {
     }
 }
 
-/// What one request or one query holds.
+/// The bytes that one request or one query holds.
 pub(crate) struct Reservation {
     budget: Arc<Budget>,
     bytes: usize,

@@ -1,4 +1,4 @@
-//! How much memory this process may use: the least of what is installed, of control groups and of the address space's limit.
+//! The memory that this process may use: the least of what is installed, of control groups and of the address space's limit.
 //!
 //! **Invariant:** what cannot be read or understood is no limit, never an error.
 

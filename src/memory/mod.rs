@@ -3,16 +3,16 @@
 //! | share | of the limit | at most | holds |
 //! | --- | --- | --- | --- |
 //! | receive | 1/4 | 256 MiB | bodies of requests in flight, as sent and decompressed |
-//! | write | 5/16 | 256 MiB | records that are read from the journal, and their rows on the way to the database |
+//! | write | 5/16 | 256 MiB | records that are read from the log, and their rows on the way to the database |
 //! | query | 3/16 | 640 MiB | answers, from the database's first row to the last byte sent |
-//! | the rest | 1/4 | – | binary, threads, connections, the journal's pieces, caches of SQLite, remembered requests |
+//! | the rest | 1/4 | – | binary, threads, connections, the log's pieces, caches of SQLite, remembered requests |
 //!
 //! **Invariant:** the shares and the rest together are never more than the limit, unless a setting names a share itself.
 
 /// A share, as pieces of it are granted.
 pub(crate) mod budget;
 
-/// How much memory there is.
+/// The limit itself, as the machine and its control groups set it.
 pub mod limit;
 
 /// One sixteenth of the limit is the unit of the shares.
@@ -23,27 +23,27 @@ const RECEIVE_BYTES: usize = 256 << 20;
 const WRITE_BYTES: usize = 256 << 20;
 const QUERY_BYTES: usize = 640 << 20;
 
-/// What the rest is known to need: 15 MiB for binary, runtime and threads, 40 MiB for 2,048 connections at rest, 20 MiB for
+/// Memory that the rest needs: 15 MiB for binary, runtime and threads, 40 MiB for 2,048 connections at rest, 20 MiB for
 /// SQLite's caches, 15 MiB for 100,000 remembered requests are 90 MiB, of which a small instance uses half.
 pub const REST_BYTES: u64 = 48 << 20;
 
 /// The least limit under which a request, a record and an answer of some MiB fit beside the rest.
 pub const LEAST_BYTES: u64 = REST_BYTES * 4;
 
-/// What each stage may hold, in bytes.
+/// The bytes that each stage may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shares {
     /// Bodies of requests in flight; one request may use half.
     pub receive_bytes: usize,
-    /// Records on their way from the journal to the database. The journal holds records of up to 64 MiB whatever today's
-    /// limit is, so that at least one of those fits. The writer keeps to it by the sizes of its batches and pieces.
+    /// Records on their way from the log to the database. The log may hold records of up to 64 MiB from a time when the
+    /// limit was higher, so at least one of those has to fit. The writer keeps to it by the sizes of its batches and pieces.
     pub write_bytes: usize,
     /// Answers to queries.
     pub query_bytes: usize,
 }
 
 impl Shares {
-    /// The shares of so much memory; `None` is no limit.
+    /// The shares of `limit_bytes`; `None` is no limit.
     #[must_use]
     pub fn of(limit_bytes: Option<u64>) -> Self {
         let share = |parts: u64, most: usize| {
@@ -64,7 +64,7 @@ impl Shares {
     }
 }
 
-/// The window of HTTP/2 under a limit of so much memory: a thousandth, from 64 KiB, which the protocol begins with, to 1 MiB.
+/// The window of HTTP/2 under a memory limit: a thousandth of it, from 64 KiB, which the protocol begins with, to 1 MiB.
 /// 100 connections that send more than is read of them then hold a tenth of the limit.
 #[must_use]
 pub fn http2_window_bytes(limit_bytes: u64) -> u32 {

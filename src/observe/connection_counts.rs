@@ -1,4 +1,4 @@
-//! How many connections are open, and whether one more would find a place.
+//! The number of open connections, and the time at which the last one found no place.
 //!
 //! **Invariant:** counts are of ordinary places; those that are reserved for health and metrics are not among them.
 
@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long it is told that no place was free.
+/// Time for which `/health` reports that no place was free.
 const TOLD: Duration = Duration::from_secs(60);
 
 /// Cheap to clone; all clones count together.

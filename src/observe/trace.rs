@@ -23,7 +23,7 @@ use super::own_traces::{OwnTraces, TARGET, current_ids};
 /// Lines that wait for the thread that writes them.
 mod line_queue;
 
-/// How long the end of the process waits for lines that are not written yet.
+/// Time for which the end of the process waits for lines that are not written yet.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// Set once, at the start of the process.
@@ -32,14 +32,14 @@ static LINES: OnceLock<LineQueue> = OnceLock::new();
 /// Makes a separate thread write all that goes to standard error, so that nobody else waits for its reader.
 ///
 /// # Errors
-/// When the system has no thread for it.
+/// If the system cannot start a thread.
 pub fn start_lines() -> io::Result<LinesEnd> {
     let queue = LineQueue::start(io::stderr(), report_dropped)?;
     LINES.get_or_init(|| queue);
     Ok(LinesEnd)
 }
 
-/// When it is dropped, on whatever way the process ends, the last lines are written.
+/// Writes the last lines when it is dropped, however the process ends.
 pub struct LinesEnd;
 
 impl Drop for LinesEnd {

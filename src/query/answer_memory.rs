@@ -15,7 +15,7 @@ use super::Options;
 use crate::memory::budget::{Budget, Refused, Reservation};
 use crate::observe::metrics::QUERY_INFLIGHT_BYTES;
 
-/// How long a query waits for memory: an answer of the largest size is read and sent to a client nearby in a second.
+/// Time for which a query waits for memory. For comparison: the largest answer is read and sent to a client nearby in 1 s.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The common part is granted in pieces of this size.
@@ -30,7 +30,7 @@ pub(super) const LARGE_ROW_BYTES: usize = 64 << 10;
 /// A row whose text is read by itself is held twice at once: as the database sends it, and as JSON.
 const COPIES: usize = 2;
 
-/// What all answers may hold.
+/// The memory that all answers share.
 pub(super) struct AnswerMemory {
     base_bytes: usize,
     common: Arc<Budget>,
@@ -54,7 +54,7 @@ impl AnswerMemory {
         }
     }
 
-    /// What a query holds that has `slot`.
+    /// Begins the memory of the query that has `slot`.
     pub(super) fn begin(&self, slot: OwnedSemaphorePermit) -> Held {
         Held {
             base_bytes: self.base_bytes,
@@ -76,7 +76,7 @@ pub(super) const fn answer_bytes_max(memory_bytes: usize) -> usize {
     whole_bytes(memory_bytes) / 2
 }
 
-/// What one query holds, with its slot: until its answer is all but sent.
+/// The memory and the slot of one query, until its answer is all but sent.
 pub(super) struct Held {
     base_bytes: usize,
     common: Reservation,

@@ -130,14 +130,14 @@ impl Written {
     }
 }
 
-/// An export writes each member's type, which may make so many times as much of small ones.
+/// The most by which an export grows: it writes each member's type, which counts most for small ones.
 const EXPORT_GROWTH: usize = 12;
 
 impl Format {
     /// Writes a page; what an export of so many bytes has no room for is left to the next one.
     ///
     /// # Errors
-    /// When a row was changed into what cannot be exported, and [`QueryError::NoMemory`].
+    /// [`QueryError::Unreadable`] if somebody changed the row so that it cannot be exported; [`QueryError::NoMemory`].
     pub(super) async fn write(
         self,
         mut page: Page,
@@ -158,7 +158,7 @@ impl Format {
                     Form::Json => JSON,
                     Form::Protobuf => PROTOBUF,
                 };
-                // As many bytes as this may be would hold up others' requests.
+                // Writing an answer of this size would delay other requests on the runtime's thread.
                 let written = tokio::task::spawn_blocking(move || {
                     let body = export(&mut page, signal, form, room_bytes)?;
                     Ok::<_, QueryError>((page.next(order), body))

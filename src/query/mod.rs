@@ -39,7 +39,7 @@ mod filter;
 /// Statements, for both stores.
 mod sql;
 
-/// What answers may hold.
+/// The memory of answers.
 mod answer_memory;
 
 /// A pool's connection for one query.

@@ -33,12 +33,12 @@ pub(super) struct Event {
 }
 
 impl Event {
-    /// What it makes of an answer, with a comma.
+    /// Its length in an answer, with a comma.
     fn answer_bytes(&self) -> usize {
         self.json.len() + self.unread_bytes.unwrap_or(0) + 1
     }
 
-    /// What it holds of memory.
+    /// The memory that it holds.
     pub(super) const fn held_bytes(&self) -> usize {
         self.json.capacity() + size_of::<Self>() + size_of::<Bytes>()
     }
@@ -78,7 +78,7 @@ impl Page {
         self.cut_at(keep);
     }
 
-    /// Keeps so many events.
+    /// Keeps the first `events` of the page, and leaves the others to the next one.
     fn cut_at(&mut self, events: usize) {
         if events < self.events.len() {
             self.events.truncate(events);
@@ -86,7 +86,7 @@ impl Page {
         }
     }
 
-    /// What its events hold of memory.
+    /// The memory that its events hold.
     pub(super) fn held_bytes(&self) -> usize {
         self.events.iter().map(Event::held_bytes).sum()
     }
@@ -122,7 +122,7 @@ impl Page {
         }
     }
 
-    /// Whether an event has texts that were not read.
+    /// Returns whether an event has texts that were not read.
     pub(super) fn has_unread(&self) -> bool {
         self.events.iter().any(|event| event.unread_bytes.is_some())
     }
@@ -185,7 +185,7 @@ pub(super) struct Filling<'a> {
     held: &'a mut Held,
 }
 
-/// Whether an event had room.
+/// The result of adding an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Room {
     Yes,

@@ -85,7 +85,7 @@ struct Session<'a> {
     lease: Lease<Postgres>,
     options: &'a Options,
     held: &'a mut Held,
-    /// What the events hold that were found by statements before.
+    /// Bytes of the events that earlier statements found.
     found_bytes: usize,
     /// A statement was left before its last row.
     unfinished: bool,

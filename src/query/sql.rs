@@ -125,7 +125,7 @@ impl Encode<'_, Postgres> for TimestampTz {
     }
 }
 
-/// How much of the rows' texts is sent.
+/// The texts that the database sends with the rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Texts {
     /// All, however long.
@@ -162,7 +162,7 @@ fn columns(dialect: Dialect, texts: Texts) -> String {
     )
 }
 
-/// Puts the resources to the rows of a subquery `e`, which selects [`selected`] rows.
+/// Joins the resources to the rows of a subquery `e`, which selects [`selected`] rows.
 pub(super) fn with_resources(
     dialect: Dialect,
     texts: Texts,
@@ -191,7 +191,7 @@ pub(super) fn with_resources(
     sql
 }
 
-/// What a subquery selects of the events. SQLite sorts in this process's memory, and so it sorts keys alone.
+/// The columns that a subquery selects. SQLite sorts in this process's memory, so it sorts keys alone.
 const fn selected(dialect: Dialect) -> &'static str {
     match dialect {
         Dialect::Postgres => "SELECT * FROM telemetry_events e WHERE ",

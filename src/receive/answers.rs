@@ -77,7 +77,7 @@ impl Form {
     };
 }
 
-/// Whether OTLP has its signals there, profiles among them, which are still in development. An exporter whose endpoint ends
+/// Returns whether OTLP has a signal at this path, profiles (still in development) included. An exporter whose endpoint ends
 /// in a slash sends to `//v1/…`.
 pub(super) fn is_of_a_signal(path: &str) -> bool {
     let path = path.trim_start_matches('/');
@@ -147,7 +147,7 @@ pub(super) fn error(error: &Error, form: Form) -> Response {
     answer
 }
 
-/// What is left of the request is not read, or cannot be told from the next, so its connection cannot be used again.
+/// Ends the connection after this answer: the rest of the request is not read, or cannot be told from the next one.
 fn close(headers: &mut HeaderMap) {
     headers.insert(CONNECTION, HeaderValue::from_static("close"));
 }
@@ -204,7 +204,7 @@ pub(super) fn unknown(unknown: &Unknown, rejected: u32) -> (Value, Value) {
     )
 }
 
-/// The hints first: the rest may be cut.
+/// A sentence on the unknown members. The hints come first, as the rest may be cut.
 fn unknown_message(unknown: &Unknown) -> String {
     let names = || unknown.names.iter();
     let hints: Vec<_> = names()

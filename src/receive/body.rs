@@ -162,7 +162,7 @@ impl Gathered {
     }
 }
 
-/// The end of what `ours` limits, or of the client's patience if that ends first.
+/// Returns our own deadline, or the client's if that is earlier.
 pub(super) fn earlier(ours: Instant, theirs: Option<Instant>) -> Instant {
     theirs.map_or(ours, |theirs| theirs.min(ours))
 }

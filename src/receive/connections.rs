@@ -37,17 +37,19 @@ const HTTP2_PING: Duration = Duration::from_secs(20);
 const HTTP2_PONG: Duration = Duration::from_secs(10);
 /// Until a failed accept is tried again: out of descriptors, it would fail at once.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
-/// How long what a client still sends is read after the last answer, as closing at once would reset it.
+/// Time for which this process reads on after the last answer: closing while the client still sends would reset the
+/// connection.
 const LINGER: Duration = Duration::from_secs(2);
 /// The same while somebody waits for the place.
 const LINGER_IN_NEED: Duration = Duration::from_millis(200);
-/// How long a connection with a reserved place may take for a request's head, and for all.
+/// Time that a connection with a reserved place has for a request's head, and for its whole life.
 const RESERVED_HEAD: Duration = Duration::from_secs(1);
 const RESERVED_LIFE: Duration = Duration::from_secs(5);
-/// How long the service waits, when it stops, for the first request of a new connection, for the rest of a head that has
-/// begun to come in, and for places for those in the queue; how long a connection at the end of its rest is kept for a
-/// request that has arrived unread; and how often it looks at a head.
+/// Time that a connection which is about to end has for a last request: at a stop for the first request of a new connection,
+/// for the rest of a head that has begun to arrive, and for places for those in the queue; at the end of its rest for a
+/// request that has arrived unread.
 const LAST_HEADS: Duration = Duration::from_secs(1);
+/// Interval of checks of such a head.
 const HEAD_AGAIN: Duration = Duration::from_millis(20);
 
 /// The two steps of a stop.
@@ -344,7 +346,7 @@ impl Connection {
     }
 }
 
-/// Whether the socket failed, and not what came over it.
+/// Returns whether the socket failed, as opposed to the protocol on it.
 fn is_of_the_socket(error: &(dyn Error + 'static)) -> bool {
     std::iter::successors(Some(error), |error| (*error).source()).any(<dyn Error>::is::<io::Error>)
 }

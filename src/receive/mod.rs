@@ -35,7 +35,7 @@ mod connections;
 /// The requests of one connection.
 mod conversation;
 
-/// How many connections there may be, and who makes room.
+/// The places for connections, and the choice of the one that makes room.
 mod places;
 
 /// A connection's bytes and what it is doing.
@@ -129,7 +129,7 @@ pub struct Options {
     /// Of the whole process; fewer where the limit of open files is low.
     pub connections: usize,
     pub http2_streams: u32,
-    /// What a client may send ahead of our reading, on each stream and on each connection.
+    /// Bytes that a client may send before this process reads them, on each stream and on each connection.
     pub http2_window_bytes: u32,
     /// All header lines of a request together.
     pub header_bytes: usize,

@@ -116,13 +116,13 @@ fn partial_success(checked: &Checked, limits: &Limits, signal: Signal) -> Option
     })
 }
 
-/// Where nothing is served on a port of everything.
+/// Answers a path that nothing is served at, on a port that serves everything.
 pub(super) async fn nowhere(State(receiver): State<Receiver>, request: Request) -> Response {
     let form = Form::of(request.version(), request.uri().path(), request.headers());
     not_found(&receiver, request, form).await
 }
 
-/// Where nothing is served on a port of OTLP alone: every client there reads a Status.
+/// Answers such a path on a port of OTLP alone: every client there reads a Status.
 pub(super) async fn nowhere_in_otlp(
     State(receiver): State<Receiver>,
     request: Request,

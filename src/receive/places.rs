@@ -1,7 +1,7 @@
 //! The connections that the process may have at once, on all of its sockets together.
 //!
-//! **Invariant:** while all places are taken, a few further ones serve health and metrics alone, and nobody who rests keeps
-//! somebody out who has a request.
+//! **Invariant:** while all places are taken, a few further ones serve health and metrics alone, and a connection that rests
+//! keeps none out that has a request.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -26,12 +26,13 @@ const RESERVED: usize = 16;
 const RESTED: Duration = Duration::from_secs(5);
 /// Until a connection at rest is looked for again.
 const ROOM_AGAIN: Duration = Duration::from_millis(250);
-/// How long one that was asked to end is counted on; one whose client does not acknowledge is not waited for alone.
+/// Time after which a connection that was asked to end no longer counts as ending, as its client may never acknowledge:
+/// another one is asked too.
 const ENDING: Duration = Duration::from_secs(1);
-/// How long a request on a reserved place waits for an ordinary one.
+/// Time for which a request on a reserved place waits for an ordinary one.
 const ADMISSION: Duration = Duration::from_secs(1);
 
-/// All places, as one socket gives them out. Cheap to clone.
+/// The places of the process, as one listening socket gives them out. Cheap to clone.
 #[derive(Clone)]
 pub struct Places {
     all: Arc<All>,
@@ -201,7 +202,7 @@ async fn acquire(semaphore: &Arc<Semaphore>) -> OwnedSemaphorePermit {
     permit.expect("the semaphore is never closed")
 }
 
-/// One that waits for an ordinary place, counted.
+/// A connection that waits for an ordinary place, counted while this lives.
 struct Waiting<'a>(&'a AtomicUsize);
 
 impl<'a> Waiting<'a> {
@@ -252,7 +253,7 @@ impl Drop for OpenPlace {
 }
 
 impl Place {
-    /// Makes the connection one that may be asked to end while it rests: by what is returned.
+    /// Registers the connection. The returned token is cancelled when it should end to make room for another.
     pub(super) fn settle(&self, wire: &Wire) -> CancellationToken {
         let leave = CancellationToken::new();
         let resident = Resident {
@@ -264,7 +265,7 @@ impl Place {
         leave
     }
 
-    /// Lets go of the connection; returns whether it was asked to end.
+    /// Drops the connection; returns whether it was asked to end.
     pub(super) fn leave(&self) -> bool {
         let mut open = self.all.lock();
         let resident = open.get_mut(&self.number);

@@ -1,6 +1,6 @@
 //! The bearer tokens that are accepted; they may be replaced while the service runs.
 //!
-//! **Invariant:** no token is kept, only its digest, and a service that asks for tokens never stops to.
+//! **Invariant:** no token is kept, only its digest, and a service that asks for tokens never stops asking.
 
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -41,7 +41,7 @@ impl Tokens {
         }
     }
 
-    /// Whether a token is one of these. Digests are compared, and all of them: the time that it takes tells nothing.
+    /// Returns whether a token is one of these. Every digest is compared in full, so that the time taken reveals nothing.
     pub(super) fn admit(&self, token: &[u8]) -> bool {
         let sent: [u8; 32] = Sha256::digest(token).into();
         let differs = |token: &[u8; 32]| {

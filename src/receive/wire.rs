@@ -175,7 +175,7 @@ enum Step {
 }
 
 impl Handshake {
-    /// What the client of HTTP/2 sends first, and the least that follows: the head of its settings' frame (RFC 9113,
+    /// The first bytes of a client of HTTP/2, and the least that follows them: the head of its settings' frame (RFC 9113,
     /// section 3.4).
     const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
     const FRAME_HEAD_BYTES: usize = 9;

@@ -174,7 +174,7 @@ impl SqliteFiles {
         }
     }
 
-    /// What a change could double or hide, as parts of a sentence.
+    /// Returns the events that a change could double or hide, as parts of a sentence.
     async fn found(&self, backlog: &Backlog) -> Vec<String> {
         let mut found = Vec::new();
         if backlog.events > 0 {

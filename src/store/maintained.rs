@@ -80,11 +80,11 @@ pub struct Gauges {
     pub overdue_us: Option<Overdue>,
     /// Streams of other collectors that are silent and not drained.
     pub undrained_streams: Option<u64>,
-    /// Whether a `telemetry_events_v0` waits to be imported.
+    /// A `telemetry_events_v0` waits to be imported.
     pub import_v0_pending: Option<bool>,
 }
 
-/// How late the oldest of the store is.
+/// The age of the oldest events of the store, against the retention.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Overdue {
     /// Nothing is stored, or it is kept for ever.
@@ -94,7 +94,7 @@ pub enum Overdue {
 }
 
 impl Gauges {
-    /// The same facts, after so much more time.
+    /// The same facts once `passed` has gone by.
     #[must_use]
     pub fn after(self, passed: Duration) -> Self {
         let passed_us = i64::try_from(passed.as_micros()).unwrap_or(i64::MAX);
@@ -110,7 +110,7 @@ impl Gauges {
         }
     }
 
-    /// What is known here, and else there.
+    /// Takes from `before` each fact that could not be read.
     #[must_use]
     pub fn or(self, before: Self) -> Self {
         Self {
@@ -129,7 +129,7 @@ impl Gauges {
         Some(u32::try_from((end_us - 1).div_euclid(DAY_US)).unwrap_or(0))
     }
 
-    /// Whole days by which the oldest of the store has outlived the retention.
+    /// Whole days by which the oldest events of the store have outlived the retention.
     #[must_use]
     pub fn retention_overdue_days(&self) -> Option<u32> {
         Some(match self.overdue_us? {
@@ -144,12 +144,12 @@ impl Gauges {
 pub struct Maintained {
     pub gauges: Gauges,
     pub failures: Vec<StepFailure>,
-    /// What an operator should know of the retention.
+    /// A sentence on the retention for the operator, for `/health`.
     pub notice: Option<String>,
 }
 
 impl Maintained {
-    /// The first failure, for whoever wants none.
+    /// Returns the gauges if no step failed.
     ///
     /// # Errors
     /// The first failed step's.

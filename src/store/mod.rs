@@ -163,7 +163,7 @@ pub struct Options {
     pub collector: String,
 }
 
-/// What a process knows as it starts, of which retention has to know.
+/// The facts about this process's start that retention needs.
 #[derive(Clone, Debug)]
 pub struct Start {
     pub clock: Clock,
@@ -237,7 +237,7 @@ impl Store {
         Self::starting(options, &Start::default())
     }
 
-    /// The same, for a process that removes what is past the retention.
+    /// As [`Store::new`], for a process that removes events past the retention.
     #[must_use]
     pub fn starting(options: &Options, start: &Start) -> Self {
         match &options.target {
@@ -249,7 +249,7 @@ impl Store {
     /// Uses the credentials of `target` for the next connections.
     ///
     /// # Errors
-    /// When it is another database; a sentence. Then nothing is changed.
+    /// A sentence, if `target` is another database. Then nothing is changed.
     pub fn replace_credentials(&self, target: &Target) -> Result<(), String> {
         match self {
             Self::Postgres(store) => store.replace_credentials(target),

@@ -3,8 +3,8 @@
 //! Doubt is kept in the store, so that neither a restart nor another collector forgets it. Time spent in doubt is counted by
 //! clocks that no one sets.
 //!
-//! **Invariant:** pure; while a clock is doubted nothing is removed for [`QUIET`], and then at most one day's worth in each
-//! [`PACE`] of time that has really passed.
+//! **Invariant:** pure; while a clock is doubted nothing is removed for `QUIET_US`, and then at most one day's worth in each
+//! `PACE_US` of time that has really passed.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use super::window::DAY_US;
 
 const HOUR_US: i64 = 3_600_000_000;
 
-/// How far two clocks may differ.
+/// The most that two clocks may differ by.
 const TOLERANCE_US: i64 = HOUR_US;
 
 /// Nothing is removed for so long after a doubt begins.
@@ -31,7 +31,7 @@ pub struct ClockReading {
     pub boot_us: i64,
 }
 
-/// How the time is read.
+/// The source of the time; tests pass their own.
 #[derive(Clone)]
 pub struct Clock(Arc<dyn Fn() -> ClockReading + Send + Sync>);
 
@@ -64,7 +64,7 @@ impl fmt::Debug for Clock {
     }
 }
 
-/// Why a clock is doubted.
+/// The reason for a doubt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
     /// It was set while the process ran.
@@ -116,9 +116,9 @@ pub struct Doubt {
     pub reason: Option<Reason>,
     /// Microseconds spent in doubt, ever.
     pub waited_us: i64,
-    /// Of these, how many were over when the doubt of now began.
+    /// The value of `waited_us` when the current doubt began.
     pub began_us: i64,
-    /// And how many when a day was last granted.
+    /// The value of `waited_us` when a day was last granted for removal.
     pub granted_us: Option<i64>,
     /// That day's end, Unix microseconds.
     pub granted_before_us: Option<i64>,
@@ -126,7 +126,7 @@ pub struct Doubt {
     pub confirmations: i64,
 }
 
-/// What is known when a clock is judged.
+/// The facts that a clock is judged by.
 #[derive(Clone, Copy, Debug)]
 pub struct Facts {
     pub now: ClockReading,
@@ -140,25 +140,25 @@ pub struct Facts {
     pub newest_stored_us: Option<i64>,
 }
 
-/// What follows for one round.
+/// The consequences for one round of retention.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Judgement {
     /// To be kept before anything is removed.
     pub doubt: Doubt,
-    /// What was received before this, Unix microseconds, may be removed; `None` = nothing.
+    /// Events received before this, Unix microseconds, may be removed; `None` = no events.
     pub remove_before_us: Option<i64>,
     /// For `/health` while there is a doubt.
     pub notice: Option<String>,
 }
 
-/// What one process knows of its clocks since its start.
+/// The clocks of one process since its start, and the doubt that it raised.
 #[derive(Debug)]
 pub struct RetentionClock {
     start: ClockReading,
-    /// Where the wall clock was last believed.
+    /// The last reading at which the wall clock was believed.
     base: ClockReading,
     newest_journaled_us: Option<i64>,
-    /// Whether the start is to be doubted; `None` = not judged yet. Until the store has kept it, it is found again.
+    /// `Some(true)` = the start is doubted; `None` = not judged yet. Judged anew in each round until the store has kept it.
     gap: Option<bool>,
     /// The doubt as this process last left it, and when by [`ClockReading::boot_us`].
     left: Option<(Doubt, i64)>,
@@ -190,7 +190,7 @@ impl RetentionClock {
         )
     }
 
-    /// Whether the next judgement is of the start, for which [`Facts::newest_stored_us`] is needed.
+    /// Returns whether the next judgement is of the start, for which [`Facts::newest_stored_us`] is needed.
     #[must_use]
     pub const fn asks_for_newest(&self, kept: Option<Doubt>) -> bool {
         self.gap.is_none() && kept.is_some()
@@ -257,7 +257,7 @@ impl RetentionClock {
         }
     }
 
-    /// Once; the first use of retention may find old data.
+    /// Judges the start, once. The first use of a retention raises no doubt, as it may find old data.
     fn judge_start(&mut self, facts: Facts, first_use: bool) {
         if self.gap.is_some() {
             return;
@@ -281,13 +281,14 @@ impl RetentionClock {
     }
 }
 
-/// Whether two clocks that are so far apart do not agree.
+/// Returns whether two clocks that are `apart_us` apart disagree.
 #[must_use]
 pub const fn differ(apart_us: i64) -> bool {
     apart_us.saturating_abs() > TOLERANCE_US
 }
 
-/// What may be removed in doubt: the day that was granted last, for as long as none other may be.
+/// Returns the time before which events may be removed in doubt: the end of the day that was granted last, until the next
+/// one is due.
 fn grant(doubt: &mut Doubt, cutoff_us: i64, oldest_day_end_us: Option<i64>) -> Option<i64> {
     if doubt.waited_us - doubt.began_us < QUIET_US {
         return None;

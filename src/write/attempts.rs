@@ -55,9 +55,9 @@ pub(super) struct Attempts {
 struct State {
     /// `None` = nothing is noted.
     path: Option<PathBuf>,
-    /// What earlier deaths named, and nothing has ended since.
+    /// Positions that earlier deaths named and that have not ended since.
     suspects: Vec<Suspects>,
-    /// What is being written now, with the deaths before.
+    /// Positions that are being written now, with the deaths before.
     current: Vec<Suspects>,
     /// Something has ended in this life: only what is written alone is still noted.
     has_ended: bool,
@@ -148,7 +148,7 @@ impl Attempts {
         }
     }
 
-    /// Whether something is still to be written alone.
+    /// Returns whether a record is still to be written alone.
     pub(super) fn is_careful(&self) -> bool {
         let state = self.state();
         state.suspects.iter().any(|one| one.deaths >= ALONE)
@@ -193,7 +193,7 @@ impl State {
         self.suspects.iter().find(of).map_or(0, |one| one.deaths)
     }
 
-    /// These positions, with the deaths that each has behind it.
+    /// Returns these positions, each with the deaths in a row that named it.
     fn named(&self, stream: StreamId, positions: &RangeInclusive<u64>) -> Vec<Suspects> {
         let mut unknown = Ranges::new([positions.clone()]);
         let mut named = Vec::new();
@@ -220,7 +220,7 @@ impl State {
         self.write();
     }
 
-    /// Makes the file say what is being written now.
+    /// Writes the current positions into the file.
     fn write(&mut self) {
         let Some(path) = &self.path else { return };
         let done = if self.current.is_empty() {
@@ -258,7 +258,7 @@ fn less(list: Vec<Suspects>, stream: StreamId, gone: &RangeInclusive<u64>) -> Ve
     left
 }
 
-/// What of the set is not in the range.
+/// Returns the positions of the set that are not in the range.
 fn without(set: &Ranges, range: &RangeInclusive<u64>) -> Ranges {
     let gone = Ranges::new([range.clone()]);
     Ranges::new(set.ranges().iter().flat_map(|one| gone.missing(one)))

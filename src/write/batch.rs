@@ -30,7 +30,7 @@ pub(super) struct Built {
     resource_bytes: usize,
 }
 
-/// What became of an entry.
+/// The result of adding an entry.
 pub(super) enum Added {
     Whole,
     /// Nothing of this record is in the batch.
@@ -168,7 +168,7 @@ impl Built {
         self.entries += 1;
     }
 
-    /// What rows and resources take.
+    /// The bytes that rows and resources take.
     pub(super) fn bytes(&self) -> usize {
         self.batch.rows.as_bytes().len() + self.resource_bytes
     }

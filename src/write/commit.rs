@@ -147,7 +147,7 @@ async fn write_resources(shared: &Shared, built: &Built) -> Result<(), StoreErro
     shared.store.write_resources(facts, &resources).await
 }
 
-/// What the database is told of a stream before a batch that ends at this position.
+/// The facts of a stream that the database stores before a batch that ends at this position.
 pub(super) fn facts(shared: &Shared, stream: StreamId, appended: u64) -> StreamFacts {
     StreamFacts {
         stream,

@@ -17,7 +17,7 @@ use super::upkeep::pause;
 use crate::observe::metrics as names;
 use crate::store::{Gauges, Maintained, Step, StepFailure, StoreError};
 
-/// How often it is looked whether the database is there at last.
+/// Interval of checks for the first contact with the database.
 const UNTIL_CONNECTED: Duration = Duration::from_millis(500);
 
 const IMPORT: &str = "telemetry_events_v0 holds events of the original service; run the command `migrate --import-v0`";
@@ -47,7 +47,7 @@ pub(super) async fn maintenance(shared: &Shared, over: &CancellationToken) {
     }
 }
 
-/// What one round leaves for the next.
+/// The state that one round leaves for the next.
 struct Rounds {
     gauges: Gauges,
     read: Instant,

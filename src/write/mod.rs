@@ -40,7 +40,7 @@ mod large;
 /// Walks over such a record.
 mod walks;
 
-/// What a batch counts for.
+/// The facts of a batch that count once it is stored.
 mod tally;
 
 /// What becomes of batches once they have ended.

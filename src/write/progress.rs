@@ -33,7 +33,7 @@ struct State {
     /// Streams that the log has let go of, as all of them is stored.
     gone: HashSet<StreamId>,
     problems: BTreeMap<Concern, Problem>,
-    /// When the first attempt began that failed since the last that was stored.
+    /// The begin of the first attempt that failed since one last succeeded.
     outage: Option<Instant>,
     notices: Vec<String>,
     connected: bool,
@@ -219,7 +219,7 @@ impl Progress {
         self.state().connected = connected;
     }
 
-    /// Something stands in the way from now on; how long it has is kept while it does.
+    /// Notes an obstacle from now on. While it lasts, further calls keep the time at which it began.
     pub(super) fn problem(&self, concern: Concern, text: String) {
         self.problem_since(concern, text, Instant::now());
     }
@@ -238,7 +238,7 @@ impl Progress {
         state.problems.insert(concern, Problem { since, text });
     }
 
-    /// The writer works: returns how long it did not, once, if it failed since the last time.
+    /// Notes that the writer works. If it failed since the last call, returns the length of that outage.
     pub(super) fn works_again(&self) -> Option<Duration> {
         let mut state = self.state();
         state.problems.remove(&Concern::Contact);

@@ -22,7 +22,7 @@ const READ_BYTES: usize = 1 << 20;
 /// A closed or broken log syncs nothing more; it is looked at again so often.
 const CLOSED_LOG_PAUSE: Duration = Duration::from_millis(50);
 
-/// What is to be written next.
+/// The next thing to write.
 pub(super) enum Next {
     Batch(Built),
     /// One record with nothing beside it, as the process may have died of it.
@@ -77,8 +77,9 @@ impl Source {
         self.exhausted
     }
 
-    /// The next batch, or a record that is too large for one: as soon as it is full or, once `idle` says that nothing is being committed, as soon as nothing more
-    /// is synced or it has waited long enough. `None` when the writer stops or should look at the account again.
+    /// Returns the next batch, or a record that is too large for one. A batch is returned as soon as it is full or, once
+    /// `idle` says that no commit is under way, as soon as nothing more is synced or it has waited long enough. `None` if the
+    /// writer stops or should read the account again.
     pub(super) async fn next(&mut self, idle: &CancellationToken) -> Option<Next> {
         let mut built: Option<Built> = None;
         let mut since = Instant::now();
@@ -213,7 +214,7 @@ impl Source {
         Some(built)
     }
 
-    /// Whether it is written alone. A body that is longer than a batch most likely makes rows that are, too.
+    /// Returns whether the entry is written alone. A body that is longer than a batch most likely makes rows that are, too.
     fn is_large(&self, entry: &Entry) -> bool {
         match entry {
             Entry::Record(record) => {
@@ -376,7 +377,7 @@ async fn read(shared: &Shared, cursor: &Cursor) -> Vec<Entry> {
     }
 }
 
-/// What of a range the account does not hold.
+/// Returns entries for the parts of a range that the account does not hold.
 fn parts(account: &Account, first: u64, last: u64, entry: fn(u64, u64) -> Entry) -> Vec<Entry> {
     let missing = account.missing(&(first..=last)).into_iter();
     missing

@@ -12,7 +12,7 @@ use crate::log::StreamId;
 use crate::observe::metrics as names;
 use crate::store::DeadLetter;
 
-/// What a batch counts for once it is stored.
+/// The facts of a batch that count once it is stored.
 pub(super) struct Tally {
     pub(super) stream: StreamId,
     pub(super) positions: RangeInclusive<u64>,
@@ -56,8 +56,8 @@ pub(super) fn dead(letter: &DeadLetter) -> (&'static str, u64) {
     (letter.reason, u64::from(letter.events))
 }
 
-/// What the log waited for and the database has now, as rows or as dead letters: so that the books balance whoever stored
-/// it, `waited` is the log's own sum.
+/// Counts the events that the log waited for and that the database has now, as rows or as dead letters. `waited` is the
+/// log's own sum, so that the counters balance whichever process stored them.
 pub(super) fn count(tally: &Tally, waited: u64) {
     let dead = tally.dead_events();
     counter!(names::WRITE_EVENTS_TOTAL).increment(waited.saturating_sub(dead));

@@ -40,8 +40,8 @@ impl Refused {
     }
 }
 
-/// The number in its record of a row that was the `sent`th, from 0, when these were left out; they are in the order of
-/// their numbers.
+/// Returns a row's number in its record, from 0, given its number `sent` among the rows that were not refused. `refused` is
+/// in the order of those rows' numbers.
 pub(super) fn index_of(sent: usize, refused: &[Refused]) -> u32 {
     let mut index = u32::try_from(sent).unwrap_or(u32::MAX);
     for refused in refused {

@@ -32,7 +32,7 @@ pub(super) struct Writer {
     pub(super) reported_gaps: HashMap<StreamId, Account>,
     /// The batch that failed last, until it passes.
     failing: Option<Failing>,
-    /// When the attempts began that failed and were not yet reported.
+    /// The begin of the first failed attempt that is not yet reported.
     failed_since: Option<Instant>,
     /// Batches whose COMMIT may have gone through though its answer was lost.
     in_doubt: Vec<Tally>,

@@ -61,7 +61,7 @@ async fn stop(service: &mut Service) {
     );
 }
 
-/// What a start that is refused says.
+/// The error of a start that is refused.
 async fn refused(launch: &Launch, before: Kind, kind: Kind) -> String {
     let mut service = launch.spawn();
     let status = service.ended(Duration::from_secs(60)).await;

@@ -52,7 +52,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         "query_answer_bytes",
         "SIZE",
         "32MiB",
-        "The largest answer, which is cut between events; lowered at the start to half of what answers may hold",
+        "The largest answer, which is cut between events; lowered at the start to a third of what all answers may hold",
         |draft, text| put(&mut draft.query.answer_bytes, memory(text)),
     ),
 ];

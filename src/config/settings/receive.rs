@@ -268,7 +268,7 @@ fn host_names(text: &str) -> Result<Vec<String>, String> {
         .collect()
 }
 
-/// What a header can carry and a person can paste: visible ASCII.
+/// Accepts tokens of visible ASCII only: a header can carry it, and a person can paste it.
 fn tokens(text: &str) -> Result<Tokens, String> {
     let tokens: Vec<_> = list(text)
         .map(|token| {

@@ -21,9 +21,9 @@ pub(super) struct Envelope<'a> {
     metadata: Option<(&'a str, usize)>,
     unknown: UnknownMembers<'a>,
     pub(super) seen: Sanitized,
-    /// How much longer the metadata is when it is written.
+    /// Bytes by which the metadata grows when it is written.
     pub(super) swell_bytes: usize,
-    /// A bit a known field that was given.
+    /// One bit for each known field that was given.
     given: u16,
     pub(super) problems: Vec<(&'static str, String)>,
 }
@@ -124,7 +124,7 @@ impl<'a> Envelope<'a> {
         self.problems.push((field, reason.into()));
     }
 
-    /// Notes that a field is given; a second time is a problem, told once.
+    /// Notes that a field is given; a second time is a problem, reported once.
     fn once(&mut self, index: usize, field: &'static str) {
         const TWICE: &str = "is given twice";
         let bit = 1 << index;
@@ -272,7 +272,7 @@ impl<'a> Envelope<'a> {
     }
 }
 
-/// An id of so many hex digits in lower case, any other as it is.
+/// Returns an id of exactly `digits` hex digits in lower case, any other unchanged.
 fn lower_case(id: Cow<'_, str>, digits: usize) -> Cow<'_, str> {
     let is_hex = id.len() == digits && id.bytes().all(|byte| byte.is_ascii_hexdigit());
     if is_hex && id.bytes().any(|byte| byte.is_ascii_uppercase()) {

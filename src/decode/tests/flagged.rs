@@ -1,4 +1,4 @@
-//! What a row's flags and the counters tell of columns that do not hold what was sent.
+//! Flags and counters of rows whose columns do not hold the value that was sent.
 
 use super::log_records::{record, request as logs};
 use super::metric_points::{gauge, point, request as metrics};
@@ -36,7 +36,7 @@ fn requests(name: &str, attributes: &[KeyValue], time: u64) -> [(Signal, Vec<u8>
 
 const TIME: u64 = 1_799_999_999_123_456_789;
 
-/// What was counted as cut, and each row's flags.
+/// Returns the count of cut texts, and each row's flags.
 fn cut(signal: Signal, body: &[u8], version: u16) -> (u32, Vec<Flags>) {
     let source = Source {
         version,

@@ -34,7 +34,7 @@ fn value(json: &str) -> String {
     inner.expect("an attribute").to_owned()
 }
 
-/// Whether it is JSON of which nothing can be taken.
+/// Returns whether the body is JSON, and every item of it is rejected.
 pub(super) fn is_rejected(body: &str) -> bool {
     matches!(
         decode(body.as_bytes(), &json()),

@@ -87,7 +87,7 @@ fn a_resource_and_a_scope_in_pieces_are_one() {
             rows.resources[0].scope,
             r#"{"name": "lib", "version": "1.0"}"#
         );
-        // What was accepted under version 1 stays what it was.
+        // A record that was accepted under version 1 keeps its meaning.
         let rows = of_version(1, signal, &body);
         assert_eq!(rows.events[0].integration, "unknown_service");
         assert_eq!(rows.resources[0].scope, r#"{"version": "1.0"}"#);

@@ -358,7 +358,7 @@ const fn shape_of(signal: Signal) -> Shape {
 }
 
 impl Shape {
-    /// What is in a field, and whether there is one of it.
+    /// Returns the shape of a field's contents, and whether the field occurs at most once.
     fn field(self, number: u32) -> (Self, bool) {
         use crate::decode::schema::{Kind, LOG_RECORD, RESOURCE, SCOPE, SPAN};
         match (self, number) {

@@ -29,7 +29,7 @@ fn directory() -> (SimDisk, StreamId, Vec<(PathBuf, u64, u64)>) {
     (disk, stream, files.collect())
 }
 
-/// What reading finds: positions of records, and positions that are lost.
+/// Reads the stream: returns the positions of its records, and the positions that are lost.
 fn found(log: &Log, stream: StreamId) -> (Vec<u64>, Ranges) {
     let (mut records, mut lost) = (Vec::new(), Ranges::default());
     let entries = all(log, stream);

@@ -61,7 +61,7 @@ impl ExportHeaders {
     /// Sends these from the next export on.
     ///
     /// # Errors
-    /// When one is none; a sentence.
+    /// A sentence, if a text is no header.
     pub fn replace(&self, list: &[(String, SecretString)]) -> Result<(), String> {
         let list = headers(list)?;
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = list;

@@ -52,7 +52,7 @@ impl LineQueue {
     /// lines are written again.
     ///
     /// # Errors
-    /// When the system has no thread for it.
+    /// If the system cannot start a thread.
     pub(super) fn start(out: impl Write + Send + 'static, report: fn(u64)) -> io::Result<Self> {
         let queue = Self(Arc::new(Shared {
             state: Mutex::default(),

@@ -128,7 +128,7 @@ impl Postgres {
         self.keep_dead_letters(connection, stream, &letters).await
     }
 
-    /// The positions, then COMMIT.
+    /// Adds the positions to the account, then commits.
     async fn finish(
         &self,
         mut lease: Lease,
@@ -174,8 +174,8 @@ impl Postgres {
         self.roll_back(lease).await
     }
 
-    /// Begins the transaction with a partition in place for every day of what is to be written; `make` has the days from
-    /// the transaction's time, and may keep more.
+    /// Begins the transaction once every day that is to be written has a partition. `make` derives those days from the
+    /// transaction's time; the other value that it returns is kept with the transaction.
     async fn begin_with_partitions<T>(
         &self,
         lease: &mut Lease,
@@ -316,7 +316,7 @@ impl Postgres {
     }
 }
 
-/// What a transaction made of its own time as it began.
+/// The value that `make` derived from the transaction's time, and the days that have partitions.
 struct BegunFor<T> {
     made: T,
     days: BTreeSet<Day>,

@@ -92,7 +92,7 @@ impl Postgres {
         })
     }
 
-    /// The row, which is held until the transaction ends.
+    /// Reads the row and locks it until the transaction ends.
     async fn kept_doubt(&self, connection: &mut PgConnection) -> Result<Option<Doubt>, StoreError> {
         let kept: Option<Kept> = within(
             self.limit(),

@@ -11,7 +11,7 @@ impl Postgres {
     /// Opens the next connections with the user, password and certificates of `target`; open ones stay as they are.
     ///
     /// # Errors
-    /// When `target` is another database; a sentence. Then nothing is changed.
+    /// A sentence, if `target` is another database. Then nothing is changed.
     pub(in crate::store) fn replace_credentials(&self, target: &Target) -> Result<(), String> {
         let Target::Postgres { options, read } = target else {
             return Err("the settings name another store, which takes a restart".to_owned());

@@ -109,7 +109,7 @@ fn row_in_context(context: &str) -> Option<usize> {
     number.parse::<usize>().ok()?.checked_sub(1)
 }
 
-/// What to do about an error that the server itself answered with; `None` for any other.
+/// Advice for an error that the server itself answered with; `None` for any other.
 pub(super) fn advice(error: &sqlx::Error) -> Option<&'static str> {
     let sqlx::Error::Database(error) = error else {
         return None;

@@ -1,4 +1,4 @@
-//! What the gauges show: partitions ahead, days past the retention, streams that nobody drains.
+//! The facts behind the gauges: partitions ahead, days past the retention, streams that nobody drains.
 //!
 //! **Invariant:** each is read by a transaction of its own, in every round and by every collector, whatever failed before.
 

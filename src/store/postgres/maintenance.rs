@@ -18,7 +18,7 @@ use crate::store::{Maintained, Step, StoreError};
 
 const MAINTENANCE_LOCK: i64 = MIGRATION_LOCK + 2;
 
-/// Of the collectors that may do the work of a round.
+/// The collector whose turn it is to do the work of a round.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Turn {
     Ours,

@@ -41,7 +41,7 @@ mod partitions;
 /// The batch transaction.
 mod batch;
 
-/// What could not become rows.
+/// Dead letters into their table.
 mod dead_letters;
 
 /// What must stand before a batch: the stream's row and the resources.
@@ -56,10 +56,10 @@ mod round;
 /// Summaries and statistics.
 mod statistics;
 
-/// What the gauges show.
+/// The facts behind the gauges.
 mod gauges;
 
-/// What keeps a day from being removed.
+/// Obstacles to the removal of a day.
 mod obstacles;
 
 /// The clocks that retention goes by.

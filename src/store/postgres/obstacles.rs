@@ -1,4 +1,4 @@
-//! What keeps a day from being removed: objects of other people, and transactions.
+//! Obstacles to the removal of a day: objects of other people, and transactions.
 //!
 //! **Invariant:** read only; every obstacle is a sentence that names the object and says what to do.
 
@@ -78,7 +78,7 @@ impl Postgres {
         Err(retry("schema", None, sentence(qualified, &obstacles)))
     }
 
-    /// Who keeps a detach waiting at this moment.
+    /// Returns a sentence on the process that a detach waits for at this moment.
     pub(super) async fn who_blocks_a_detach(
         &self,
         guard: &mut PgConnection,

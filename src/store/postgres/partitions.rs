@@ -144,7 +144,7 @@ pub(super) struct Partition {
     /// Schema and name, quoted.
     pub(super) qualified: String,
     pub(super) name: String,
-    /// Whether an earlier detaching was cut short.
+    /// An earlier detach was cut short.
     pub(super) pending: bool,
     from_us: Option<i64>,
     pub(super) to_us: Option<i64>,

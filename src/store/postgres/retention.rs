@@ -37,8 +37,8 @@ pub(super) const MARKED: &str = "\
       AND c.relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = to_regclass('telemetry_events'))";
 
 impl Postgres {
-    /// Removes expired partitions and rows of the books that are out of use; what an operator should know of the clock
-    /// that it goes by.
+    /// Removes expired partitions, and the rows of streams and resources that are out of use. Returns a sentence for the
+    /// operator while the clock is doubted.
     pub(super) async fn remove_expired(
         &self,
         round: &mut Round<'_>,
@@ -130,8 +130,8 @@ impl Postgres {
         self.naming_who_blocks(guard, name, done).await
     }
 
-    /// The start of the oldest time that is needed: what lies wholly before may go, and before `before_us`. A stream that is stored as far as its
-    /// collector was heard needs nothing, though its last word may have been before that.
+    /// Returns the start of the oldest time that is still needed: days that lie wholly before it and before `before_us` may be
+    /// removed. A stream that is stored as far as its collector last reported needs no day, even if that report is old.
     async fn needed_from(
         &self,
         round: &mut Round<'_>,
@@ -185,7 +185,7 @@ impl Postgres {
         if detached.is_err() {
             round.drop_connection();
         }
-        // Without the server's word that it was given up, it may be detached yet.
+        // Only if the server itself reported that it gave up: otherwise it may still detach the day.
         if let Err(StoreError::Retry {
             sqlstate: Some(_), ..
         }) = &detached
@@ -271,7 +271,7 @@ impl Postgres {
         })
     }
 
-    /// Several times within the shortest wait.
+    /// Interval of looks at a waiting detach: a quarter of the statement timeout, at most 1 s.
     fn look_interval(&self) -> Duration {
         (self.shared.statement_timeout / 4).min(Duration::from_secs(1))
     }
@@ -344,7 +344,7 @@ impl Postgres {
     }
 }
 
-/// Of the detaches that earlier rounds left pending.
+/// The outcome of finishing the detaches that earlier rounds left pending.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Finished {
     All,

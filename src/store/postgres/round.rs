@@ -39,7 +39,7 @@ impl<'a> Round<'a> {
         self.connection = None;
     }
 
-    /// What the step found; after a failure, which is kept, `None` and no connection.
+    /// Returns the step's result. After a failure, keeps the error, drops the connection and returns `None`.
     pub(super) fn note<T>(&mut self, step: Step, done: Result<T, StoreError>) -> Option<T> {
         match done {
             Ok(found) => Some(found),
@@ -51,7 +51,7 @@ impl<'a> Round<'a> {
         }
     }
 
-    /// Whether the last part of a step that failed did so because something else is busy: its next part would too.
+    /// Returns whether the last failure was for something else being busy: the step's next part would fail too.
     pub(super) fn is_busy(&self) -> bool {
         self.failures.last().is_some_and(StepFailure::is_busy)
     }

@@ -12,7 +12,7 @@ use crate::store::{DeadLetter, StoreError};
 /// A larger payload stands in several rows, in the order of their ids; the first alone counts events.
 const PART_BYTES: usize = 16 << 20;
 
-/// What could not become rows, with the reason.
+/// Inserts dead letters, each with its reason.
 pub(super) async fn insert(
     connection: &mut SqliteConnection,
     stream: StreamId,

@@ -19,7 +19,7 @@ pub(super) struct Fault<'a> {
     pub(super) deadline: Duration,
 }
 
-/// What a disk syncs within one statement's time.
+/// Bytes that a slow disk syncs within one statement's time.
 const TIMED_BYTES: usize = 16 << 20;
 
 impl Fault<'_> {

@@ -20,17 +20,17 @@ const ROWS_A_PIECE: i64 = 2_000;
 /// Rows looked at by one piece, without the write lock.
 const ROWS_A_LOOK: i64 = 5_000;
 
-/// Pieces that one round removes at most, and looks at where nothing is due.
+/// The most pieces that one round removes, and the most that it looks at without finding a row due.
 pub(super) const PIECES_A_ROUND: usize = 500;
 const LOOKS_A_ROUND: usize = 10;
 
-/// After a walk over more than a round looks at, the next begins so much later.
+/// Pause after a walk that took more than one round.
 const REST: Duration = Duration::from_secs(3600);
 
 /// A stream is silent once its heartbeat is so old.
 const SILENT_US: i64 = 300_000_000;
 
-/// What lies behind an id, a piece of it.
+/// A piece of the rows behind an id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct IdRange {
     /// `None` = there is nothing behind it.
@@ -39,7 +39,7 @@ pub(super) struct IdRange {
     due: i64,
 }
 
-/// How far one of the two walks has come, and the oldest that it passed by.
+/// The place of one of the two walks, and the oldest row that it passed.
 #[derive(Clone, Copy, Debug, Default)]
 struct Walk {
     after_id: i64,
@@ -71,7 +71,7 @@ impl Walks {
         self.whole.rounds += 1;
     }
 
-    /// Where to look next; `None` = the round is over.
+    /// Returns the id behind which to look next; `None` = the round is over.
     pub(super) fn next(&mut self, now: Instant) -> Option<i64> {
         if self.in_front {
             return Some(self.front.after_id);
@@ -83,7 +83,7 @@ impl Walks {
         Some(self.whole.after_id)
     }
 
-    /// What was found there, once nothing of it is due any more.
+    /// Notes a piece of which no row is due any more.
     pub(super) fn passed(&mut self, piece: IdRange, now: Instant) {
         self.looked = true;
         if self.in_front {
@@ -105,7 +105,7 @@ impl Walks {
         self.looks = LOOKS_A_ROUND;
     }
 
-    /// Whether anything was looked at since the start.
+    /// Returns whether any row was looked at since the start.
     pub(super) const fn have_looked(&self) -> bool {
         self.looked
     }

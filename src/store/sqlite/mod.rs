@@ -41,7 +41,7 @@ mod schema;
 /// Rows and resources into their tables.
 mod rows;
 
-/// What could not become rows.
+/// Dead letters into their table.
 mod dead_letters;
 
 /// Retention, and what the streams of others look like.
@@ -99,14 +99,14 @@ impl Sqlite {
             .filename(&path)
             .busy_timeout(BUSY_TIMEOUT.min(options.statement_timeout))
             .optimize_on_close(false, None)
-            // What SQLite would put into temporary files it keeps in memory: those of a full or read-only /var/tmp would end
+            // SQLite keeps temporary data in memory, not in files: those of a full or read-only /var/tmp would end
             // all writing. A statement that inserts keeps the pages that it changes, 1.4 MiB at most in a batch of 10,000 rows;
             // a query sorts keys, and none of its statements may sort more.
             .pragma("temp_store", "MEMORY");
         let write = connect
             .clone()
             .journal_mode(SqliteJournalMode::Wal)
-            // What retention deletes is overwritten too; that costs nothing that can be measured.
+            // Deleted rows are overwritten, those of retention too, at no cost that can be measured.
             .pragma("secure_delete", "ON")
             .synchronous(SqliteSynchronous::Full);
         // Not `read_only`: the first reader after a crash has to recover the WAL.
@@ -222,7 +222,7 @@ impl Sqlite {
         settle(connection, done)
     }
 
-    /// What does not fit into SQLite's cache of pages waits in the WAL for the commit.
+    /// Pages that do not fit into SQLite's cache wait in the WAL for the commit.
     async fn write_record(
         &self,
         connection: &mut SqliteConnection,
@@ -345,7 +345,7 @@ impl Sqlite {
         Ok(judgement)
     }
 
-    /// How late the oldest row is that was come by; `None` before any was looked at.
+    /// Returns the age of the oldest row that the walks passed, against the retention; `None` before any was looked at.
     fn overdue(&self, cutoff_us: i64) -> Option<Overdue> {
         let walks = self.walks();
         match walks.oldest_us() {

@@ -27,13 +27,16 @@ pub(super) struct Presence {
 struct State {
     /// `None` until first contact has opened it.
     known: Option<Identity>,
-    /// Connections that are older have another file open.
+    /// Connections opened before this have another file open.
     since: Option<Instant>,
 }
 
 impl Presence {
-    /// Before first contact: makes the file if this process has not had it open yet, and gives up the one before if another
-    /// stands in its place and nothing is left of it.
+    /// Prepares first contact: creates the file if this process has not opened one yet. Abandons the earlier file if another
+    /// one has its path, unless a WAL of the earlier one is left.
+    ///
+    /// # Errors
+    /// [`StoreError::Retry`] if such a WAL is left, or the file cannot be created or read.
     pub(super) fn settle(&self, path: &Path, fault: &Fault<'_>) -> Result<(), StoreError> {
         let known = self.lock().known;
         match known {

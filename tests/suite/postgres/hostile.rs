@@ -7,7 +7,7 @@ use sqlx::postgres::PgConnection;
 
 use super::execute;
 
-/// What servers, databases and roles were found to set, and the worst of what they may.
+/// Settings that servers, databases and roles were found to have, and the worst that they may have.
 const HOSTILE: &[(&str, &str)] = &[
     ("standard_conforming_strings", "off"),
     ("escape_string_warning", "off"),

@@ -15,7 +15,7 @@ use crate::support::frames;
 use crate::support::http::{Raw, RawAnswer};
 use crate::support::service::{Launch, PATIENCE, Service};
 
-/// How a client holds its place.
+/// The way in which a client holds its place.
 #[derive(Clone, Copy, Debug)]
 enum Holder {
     /// It has sent a request, and rests.

@@ -20,7 +20,7 @@ const DELAY: Duration = Duration::from_millis(50);
 const LAST_STREAM_UNKNOWN: u32 = (1 << 31) - 1;
 const EXPORT: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
 
-/// How calls are made on the two kinds of ports.
+/// The two kinds of ports, and calls on them.
 #[derive(Clone, Copy, Debug)]
 enum Port {
     Http,

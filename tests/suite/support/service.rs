@@ -198,7 +198,7 @@ impl Service {
         self.otlp_grpc.clone().expect("the service was ready")
     }
 
-    /// Where the OTLP/HTTP listener is.
+    /// The address of the OTLP/HTTP listener.
     pub fn otlp_http_address(&self) -> SocketAddr {
         address(&self.otlp_http())
     }

@@ -1,4 +1,4 @@
-//! What was accepted under a limit of memory is stored and answered under it, by a process that never ends.
+//! Requests that were accepted under a limit of memory are stored and answered under it, by a process that never ends.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::support::memory_limit::MemoryLimit;
 use crate::support::postgres::Database;
 use crate::support::service::{Launch, Service};
 
-/// How long a request is sent again that finds no room.
+/// Time for which a request that finds no room is sent again.
 const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Requests that are sent at once.

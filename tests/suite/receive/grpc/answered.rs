@@ -259,7 +259,7 @@ async fn what_is_not_there_is_unimplemented() {
     }
 }
 
-/// What a call is answered whose body is begun and does not come.
+/// Returns the answer to a call whose body begins and then stalls.
 async fn stalled(served: &Served, headers: &[(&str, &str)]) -> HeaderMap {
     let (sender, body) = tokio::sync::mpsc::channel::<Result<_, std::io::Error>>(1);
     let body =
