@@ -154,9 +154,6 @@ the log where no volume is, or show a secret.
 {{- fail (printf "bind is %s, and nobody outside the pod reaches that: neither probes nor clients" .Values.bind) -}}
 {{- end -}}
 {{- $size := include "ruvvector.mebibytes" .Values.persistence.size | int64 -}}
-{{- if and (lt $size 1024) (not (hasKey .Values.settings "log_free_floor_bytes")) -}}
-{{- fail "persistence.size is under 1Gi, and the log leaves 256MiB of it free: make it larger, or set settings.log_free_floor_bytes" -}}
-{{- end -}}
 {{- with .Values.settings.log_max_bytes -}}
 {{- if and (ne (toString .) "auto") (gt (mul 10 (include "ruvvector.mebibytes" . | int64)) (mul 9 $size)) -}}
 {{- fail "settings.log_max_bytes is over nine tenths of persistence.size" -}}
