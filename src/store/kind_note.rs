@@ -159,11 +159,16 @@ impl SqliteFiles {
     /// The kind that a directory without a note served, where that shows.
     async fn served(&self, kind: Kind, backlog: &Backlog) -> Option<Kind> {
         match kind {
-            // SQLite's file is made before anything is stored.
+            Kind::Sqlite if backlog.events == 0 => None,
+            // SQLite's file is made before anything is stored. One that holds events, and none of any stream that the log
+            // holds, is left of a trial.
             Kind::Sqlite => {
-                let exists =
-                    self.chosen.as_ref().is_some_and(|path| path.exists()) || self.own.exists();
-                (!exists && backlog.events > 0).then_some(Kind::Postgres)
+                let chosen = self.chosen.as_ref().filter(|path| path.exists());
+                let strange = match chosen.or(self.own.exists().then_some(&self.own)) {
+                    None => true,
+                    Some(path) => has_events(path).await && knows_none_of(path, backlog).await,
+                };
+                strange.then_some(Kind::Postgres)
             }
             Kind::Postgres => {
                 let known = streams_in(&self.own).await?;
@@ -213,6 +218,12 @@ async fn has_events(path: &Path) -> bool {
         tracing::warn!(path = %path.display(), %error, "the SQLite file cannot be read; it is taken to hold events");
         true
     })
+}
+
+/// Reports whether the file can be read and has stored nothing of the log's streams.
+async fn knows_none_of(path: &Path, backlog: &Backlog) -> bool {
+    let known = streams_in(path).await;
+    known.is_some_and(|known| !backlog.streams.iter().any(|stream| known.contains(stream)))
 }
 
 /// The streams that the file has stored something of; `None` if there is no such file, or it cannot be read.

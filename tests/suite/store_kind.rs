@@ -140,12 +140,14 @@ async fn a_directory_of_an_earlier_version_shows_which_store_it_served() {
     let postgres = by_url(&served_sqlite, &database.url);
     refused(&postgres, Kind::Sqlite, Kind::Postgres).await;
 
-    // A file that is left of a change long ago, and whose streams are gone, is no sign.
+    // A file that is left of a trial long ago, whose streams are gone, is no sign of SQLite: the log of a PostgreSQL was
+    // drained into such a file.
     std::fs::copy(
         nameless(&served_sqlite).sqlite_file(),
         nameless(&served_postgres).sqlite_file(),
     )
     .expect("copied");
+    refused(&nameless(&served_postgres), Kind::Postgres, Kind::Sqlite).await;
     serve(&by_url(&served_postgres, &database.url), "three").await;
 }
 

@@ -314,12 +314,17 @@ impl Postgres {
 
     /// A stream's account is of no more use a month after its collector deleted the last of it and nobody, on a copy of its
     /// directory, was heard to hold it since.
+    /// Forgets streams that were released 30 days ago by the server's clock and by this collector's: without its row a
+    /// backup of a directory would be stored again, so one clock that is ahead must not decide.
     async fn forget_released_streams(&self, round: &mut Round<'_>) -> Result<(), StoreError> {
+        let now_us = self.shared.clock.read().unix_us - POSTGRES_EPOCH_US;
         self.alone(
             round.connection().await?,
-            "DELETE FROM ingest_streams WHERE greatest(released, heartbeat) < now() - interval '30 days' \
-                 AND released IS NOT NULL"
-                .to_owned(),
+            format!(
+                "DELETE FROM ingest_streams WHERE released IS NOT NULL AND greatest(released, heartbeat) \
+                     < least(now(), timestamptz '2000-01-01 00:00:00+00' + {now_us} * interval '1 microsecond') \
+                       - interval '30 days'"
+            ),
         )
         .await
     }

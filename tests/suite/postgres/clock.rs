@@ -28,8 +28,16 @@ impl Off {
 
     /// A collector that keeps a week.
     async fn keeping_a_week(&self, database: &Database) -> Store {
+        self.collector(database, Some(7)).await
+    }
+
+    async fn without_retention(&self, database: &Database) -> Store {
+        self.collector(database, None).await
+    }
+
+    async fn collector(&self, database: &Database, retention_days: Option<u32>) -> Store {
         let mut settings = options(database.options());
-        settings.retention_days = Some(7);
+        settings.retention_days = retention_days;
         let (off, system) = (self.clone(), Clock::system());
         let clock = Clock::new(move || {
             let now = system.read();
@@ -59,6 +67,38 @@ async fn ages_left(sql: &mut PgConnection) -> Vec<String> {
         .fetch_all(sql)
         .await
         .expect("the query is valid")
+}
+
+/// Without retention a server whose clock was a month ahead for one round forgot the streams that were released the day
+/// before: a backup of such a directory would have been stored a second time.
+#[tokio::test]
+async fn a_stream_is_forgotten_only_when_both_clocks_say_that_it_was_released_long_ago() {
+    let (database, _) = prepared().await;
+    let mut sql = database.connect().await;
+    let off = Off::default();
+    let collector = off.without_retention(&database).await;
+    execute(
+        &mut sql,
+        "INSERT INTO ingest_streams (stream, heartbeat, released) \
+         SELECT gen_random_uuid(), now() - interval '31 days', now() - interval '31 days'",
+    )
+    .await;
+    let rows = "SELECT count(*) FROM ingest_streams";
+    // Seen from a collector whose clock is right, this is a server that is ahead by 31 days.
+    off.set(-31 * DAY_US);
+    maintain(&collector).await;
+    let kept: i64 = sqlx::query_scalar(rows)
+        .fetch_one(&mut sql)
+        .await
+        .expect("a count");
+    assert_eq!(kept, 1);
+    off.set(0);
+    maintain(&collector).await;
+    let kept: i64 = sqlx::query_scalar(rows)
+        .fetch_one(&mut sql)
+        .await
+        .expect("a count");
+    assert_eq!(kept, 0);
 }
 
 /// A server whose clock was nine days ahead for 8 s dropped the day.
