@@ -316,7 +316,7 @@ mod tests {
             let name = command.get_name();
             for below in command.get_subcommands() {
                 let both = format!("{name} {}", below.get_name());
-                assert!(page.contains(&format!("\\fB{both}")), "{both}");
+                assert!(page.contains(&format!("\\fB{}", escaped(&both))), "{both}");
             }
             let is_there = page.contains(&format!("\\fB{name}"));
             assert!(is_there || command.has_subcommands(), "{name}");

@@ -18,8 +18,8 @@ use crate::log::Position;
 /// many scopes would multiply.
 const ORIGIN_BYTES: usize = 64 << 20;
 
-/// The most items that are taken of a request. An item of two bytes makes a row of two hundred, and the rows of a request
-/// are in memory together when they are written; of items as clients send them, so many do not fit into a body.
+/// The most items that are taken of a request. An item of two bytes makes a row of two hundred: this bounds the rows
+/// that one request may write into the store. Of items as clients send them, so many do not fit into a body.
 const ITEMS: u32 = 500_000;
 
 /// The items of a request on their way to rows.

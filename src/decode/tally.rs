@@ -10,7 +10,7 @@ const REJECTIONS: usize = 20;
 const UNKNOWN_NAMES: usize = 10;
 
 /// Most that comes is about as long when it is written. What is a multiple of it, such as `1e300` in plain digits, may
-/// make a request so much longer: its rows are in memory together when they are written.
+/// make a request so much longer: this bounds the bytes that one request may write into the store.
 const SWELL_BYTES: usize = 128 << 20;
 
 /// The same for members that are no fields, apart, so that they take no room from what was accepted without them.

@@ -32,7 +32,7 @@ const SILENT_US: i64 = 300_000_000;
 
 /// What lies behind an id, a piece of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Piece {
+pub(super) struct IdRange {
     /// `None` = there is nothing behind it.
     last_id: Option<i64>,
     oldest_us: Option<i64>,
@@ -84,7 +84,7 @@ impl Walks {
     }
 
     /// What was found there, once nothing of it is due any more.
-    pub(super) fn passed(&mut self, piece: Piece, now: Instant) {
+    pub(super) fn passed(&mut self, piece: IdRange, now: Instant) {
         self.looked = true;
         if self.in_front {
             self.front.pass(piece);
@@ -118,7 +118,7 @@ impl Walks {
 }
 
 impl Walk {
-    fn pass(&mut self, piece: Piece) {
+    fn pass(&mut self, piece: IdRange) {
         if let Some(last_id) = piece.last_id {
             self.after_id = last_id;
         }
@@ -127,7 +127,7 @@ impl Walk {
     }
 }
 
-impl Piece {
+impl IdRange {
     pub(super) const fn is_due(&self) -> bool {
         self.due > 0
     }
@@ -139,7 +139,7 @@ pub(super) async fn look(
     after_id: i64,
     before_us: i64,
     fault: Fault<'_>,
-) -> Result<Piece, StoreError> {
+) -> Result<IdRange, StoreError> {
     let query = sqlx::query_as(
         "SELECT max(id), min(created_at), coalesce(sum(created_at < ?1), 0)
          FROM (SELECT id, created_at FROM telemetry_events WHERE id > ?2 ORDER BY id LIMIT ?3)",
@@ -148,7 +148,7 @@ pub(super) async fn look(
     .bind(after_id)
     .bind(ROWS_A_LOOK);
     let (last_id, oldest_us, due) = fault.within(query.fetch_one(connection)).await?;
-    Ok(Piece {
+    Ok(IdRange {
         last_id,
         oldest_us,
         due,
@@ -159,7 +159,7 @@ pub(super) async fn look(
 pub(super) async fn remove_expired(
     connection: &mut SqliteConnection,
     after_id: i64,
-    piece: Piece,
+    piece: IdRange,
     before_us: i64,
     fault: Fault<'_>,
 ) -> Result<(), StoreError> {
@@ -198,17 +198,17 @@ pub(super) async fn undrained(
 mod tests {
     use std::time::{Duration, Instant};
 
-    use super::{LOOKS_A_ROUND, Piece, REST, Walks};
+    use super::{IdRange, LOOKS_A_ROUND, REST, Walks};
 
-    const fn piece(last_id: i64, oldest_us: i64) -> Piece {
-        Piece {
+    const fn piece(last_id: i64, oldest_us: i64) -> IdRange {
+        IdRange {
             last_id: Some(last_id),
             oldest_us: Some(oldest_us),
             due: 0,
         }
     }
 
-    const END: Piece = Piece {
+    const END: IdRange = IdRange {
         last_id: None,
         oldest_us: None,
         due: 0,

@@ -14,13 +14,23 @@ async fn failed_query(service: &Service, traceparent: Option<&str>) -> Value {
         .map(|value| ("traceparent", value))
         .into_iter()
         .collect();
+    let said = |service: &Service| {
+        let lines = service.lines();
+        let lines = lines.lines().filter(|line| line.contains("a query failed"));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let before = said(service).len();
     let url = service.url("/query?integration=shop");
     let answer = service.http.send(Method::GET, &url, &headers, "").await;
     assert_eq!(answer.expect("an answer").status, 500);
-    let lines = service.lines();
-    let line = lines.lines().rfind(|line| line.contains("a query failed"));
-    let line = line.unwrap_or_else(|| panic!("no line says so in\n{lines}"));
-    serde_json::from_str(line).expect("a line is JSON")
+    // A thread of its own writes lines: the answer may be there before them.
+    service
+        .until("a line says so", async |service: &Service| {
+            said(service).len() > before
+        })
+        .await;
+    let line = said(service).pop().expect("there is one");
+    serde_json::from_str(&line).expect("a line is JSON")
 }
 
 #[tokio::test(flavor = "multi_thread")]
