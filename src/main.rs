@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use ruvvector_service::cli::{self, Arguments, Task};
 use ruvvector_service::commands;
 use ruvvector_service::config::{self, Loaded};
+use ruvvector_service::memory::allocator;
 use ruvvector_service::observe::own_traces::OwnTraces;
 use ruvvector_service::observe::trace;
 
@@ -19,6 +20,7 @@ type Flags = Vec<(&'static str, String)>;
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
+    allocator::give_back_freed();
     let _last_lines = match trace::start_lines() {
         Ok(end) => end,
         Err(error) => {

@@ -9,6 +9,9 @@
 //!
 //! **Invariant:** the shares and the rest together are never more than the limit, unless a setting names a share itself.
 
+/// What the allocator keeps.
+pub mod allocator;
+
 /// A share, as pieces of it are granted.
 pub(crate) mod budget;
 

@@ -17,6 +17,9 @@ use crate::support::service::{Launch, Service};
 /// Time for which a request that finds no room is sent again.
 const PATIENCE: Duration = Duration::from_secs(600);
 
+/// As `Retry-After` says.
+const AGAIN: Duration = Duration::from_secs(2);
+
 /// Requests that are sent at once.
 const AT_ONCE: usize = 64;
 
@@ -46,7 +49,7 @@ async fn send(service: &Service, request: &Request) {
         // Who is refused while it still sends may see its connection end before it sees the 503.
         let Ok(answer) = answer else {
             assert!(Instant::now() < deadline, "{}: no answer", request.name);
-            tokio::time::sleep(Duration::from_millis(200)).await;
+            tokio::time::sleep(AGAIN).await;
             continue;
         };
         if answer.status.is_success() {
@@ -59,7 +62,7 @@ async fn send(service: &Service, request: &Request) {
             answer.status,
             answer.text()
         );
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        tokio::time::sleep(AGAIN).await;
     }
 }
 
