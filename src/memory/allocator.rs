@@ -10,8 +10,8 @@
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-/// mallopt(3), `M_MMAP_THRESHOLD`: its value where it is not raised.
-const THRESHOLD: (&str, &str) = ("MALLOC_MMAP_THRESHOLD_", "131072");
+/// mallopt(3), `M_MMAP_THRESHOLD`: the buffers of ordinary requests, of some hundred kilobytes, stay in the arenas.
+const THRESHOLD: (&str, &str) = ("MALLOC_MMAP_THRESHOLD_", "1048576");
 
 /// mallopt(3), `M_ARENA_MAX`.
 const ARENAS: (&str, &str) = ("MALLOC_ARENA_MAX", "4");
