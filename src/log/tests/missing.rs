@@ -151,10 +151,33 @@ fn what_is_missing_waits_until_it_is_decided_and_is_gone_after_that() {
     log.mark_stored(stream, 5, last);
     let status = log.status();
     assert_eq!((status.undrained_streams, status.undecided_records), (0, 0));
+    settle(&log);
     assert!(log.streams().iter().all(|held| held.id != stream));
     drop(log);
     let log = open_with(&disk, &medium());
     assert!(log.streams().iter().all(|held| held.id != stream));
+}
+
+/// The database's answers waited for syncs of the thread that frees segments, on every stream that had ever missed a file.
+#[test]
+fn an_answer_about_missing_positions_waits_for_no_file() {
+    let (disk, stream, files) = directory();
+    remove(&disk, &files[0].0);
+    let log = open_with(&disk, &medium());
+    settle(&log);
+    let last = files[0].2;
+    let pool = lock(&log.shared.core.pool);
+    let (answered, answers) = std::sync::mpsc::channel();
+    let told = log.clone();
+    let telling = std::thread::spawn(move || {
+        told.mark_stored(stream, 1, last);
+        told.mark_stored(stream, last + 1, last + 1);
+        answered.send(()).unwrap();
+    });
+    let waited = answers.recv_timeout(Duration::from_secs(20));
+    drop(pool);
+    telling.join().unwrap();
+    assert_eq!(waited, Ok(()));
 }
 
 #[test]
