@@ -25,8 +25,12 @@ impl Recovery<'_> {
         stream: &mut StreamState,
         files: Vec<(Header, Surveyed)>,
     ) -> Result<(), OpenError> {
-        let files = self.without_freed_copies(files)?;
         let mut synced = 0;
+        let (empty, files): (Vec<_>, Vec<_>) = files.into_iter().partition(is_empty);
+        for (header, _) in &empty {
+            synced = synced.max(header.base.saturating_sub(1));
+        }
+        let files = self.without_freed_copies(files)?;
         let mut bases: BTreeMap<u64, Vec<(Header, Surveyed)>> = BTreeMap::new();
         for (header, file) in files {
             synced = synced
@@ -88,6 +92,10 @@ impl Recovery<'_> {
             if let Some((path, header, contents)) = kept {
                 stream.hold(Arc::new(Segment::new(path, header, Some(contents))));
             }
+        }
+        // Only now: their first positions bear witness of what was synced.
+        for (header, file) in &empty {
+            self.retire(file, header)?;
         }
         Ok(())
     }
@@ -252,6 +260,12 @@ impl Recovery<'_> {
         self.pool.forget(bytes);
         Ok(())
     }
+}
+
+/// Returns whether a segment was sealed without a position in it: the next one has the same first position.
+fn is_empty((header, file): &(Header, Surveyed)) -> bool {
+    file.sealed
+        .is_some_and(|contents| contents.last < header.base)
 }
 
 /// The sums of a segment without a footer, up to its last record that verifies.

@@ -1,0 +1,144 @@
+//! A volume that is full for allocated space too: what is left on it, and what the next opening makes of that.
+
+use super::super::core::Core;
+use super::super::record::{self, Class};
+use super::super::recovery;
+use super::super::segment::{BLOCK, Begin, Contents, Footer, Header};
+use super::super::sim::Fault;
+use super::super::writer::Writer;
+use super::harm::{recovered, small};
+use super::*;
+
+/// A log whose writer ran in this thread, so that each of its writes has its number.
+struct Written {
+    core: Arc<Core>,
+    stream: StreamId,
+    answers: Vec<Result<u64, AppendError>>,
+}
+
+/// Appends records of these sizes, all of which wait at once, then closes the log. Faults count from the first write.
+fn write(disk: &SimDisk, options: &Options, sizes: &[usize], faults: &[Fault]) -> Written {
+    let opened = recovery::open(Arc::new(disk.clone()), options, NEVER).unwrap();
+    let core = Arc::new(opened.core);
+    let mut context = Context::from_waker(Waker::noop());
+    let appending: Vec<_> = (1..)
+        .zip(sizes)
+        .map(|(seq, bytes)| {
+            let mut append = Box::pin(core.queue.append(record(seq, *bytes)));
+            assert!(append.as_mut().poll(&mut context).is_pending());
+            append
+        })
+        .collect();
+    for fault in faults {
+        disk.inject(*fault);
+    }
+    core.queue.close();
+    Writer::new(core.clone(), opened.stream, opened.opening).run();
+    let answers = appending
+        .into_iter()
+        .map(|append| runtime().block_on(append).map(|position| position.n))
+        .collect();
+    Written {
+        core,
+        stream: opened.stream,
+        answers,
+    }
+}
+
+/// The footer of the active segment found the volume full, and the next segment began with a mark. The record did not fit
+/// behind that, and got a further segment with the same first position: the next start kept the first of the two, and
+/// removed the acknowledged record.
+#[test]
+fn a_record_that_does_not_fit_behind_the_mark_of_a_full_volume_is_found_again() {
+    // A segment of its own, one as long as the log ever has room for, and the shortest usual segment.
+    let cases = [(options(), 100_000), (options(), 843_648), (small(), 8_000)];
+    for (options, bytes) in cases {
+        let disk = SimDisk::new();
+        let written = write(&disk, &options, &[100, bytes], &[Fault::FullWrite(4)]);
+        assert_eq!(written.answers, [Ok(1), Ok(2)], "{bytes} bytes");
+        assert_eq!(
+            segments(&disk).len(),
+            2,
+            "{bytes} bytes: one for each record"
+        );
+        let stream = written.stream;
+        drop(written);
+        let disk = disk.cut(&mut || false);
+        let found = seqs(&recovered(&disk, &options, stream));
+        assert_eq!(found, [(1, 1), (2, 2)], "{bytes} bytes");
+    }
+}
+
+#[test]
+fn a_segment_that_only_bears_the_mark_of_a_full_volume_takes_no_space() {
+    let disk = SimDisk::new();
+    let sizes = [100, 100_000];
+    let written = write(&disk, &options(), &sizes, &[Fault::FullWrite(4)]);
+    written.core.mark_stored(written.stream, &(1..=2));
+    written.core.recycle();
+    assert_eq!(written.core.status().segments, 0);
+    assert_eq!(segments(&disk), [""; 0].map(PathBuf::from));
+}
+
+#[test]
+fn a_large_record_shares_its_segment_with_the_hole_before_it() {
+    let disk = SimDisk::new();
+    let sizes = [20_000, 100_000, 100_000];
+    let written = write(&disk, &options(), &sizes, &[Fault::FullWrite(6)]);
+    assert_eq!(written.answers, [Ok(1), Err(AppendError::Unknown), Ok(3)]);
+    assert_eq!(segments(&disk).len(), 2);
+    let stream = written.stream;
+    drop(written);
+    let found = seqs(&recovered(&disk, &options(), stream));
+    assert_eq!(found, [(1, 1), (3, 3)]);
+}
+
+/// A segment that was sealed with nothing but a mark in it, as earlier builds left one beside the segment of the record.
+fn with_mark_alone(of: &Header) -> Vec<u8> {
+    let header = Header {
+        nonce: of.nonce ^ 1,
+        bytes: 5 * BLOCK as u64,
+        ..*of
+    };
+    let synced = header.base - 1;
+    let mark = record::Header::bare(Class::Mark, synced, synced, synced);
+    let contents = Contents {
+        last: synced,
+        end: 2 * BLOCK as u64,
+        ..Contents::default()
+    };
+    let mut content = vec![0; 5 * BLOCK];
+    content[..BLOCK].copy_from_slice(&header.encode());
+    content[BLOCK..BLOCK + record::HEADER_BYTES].copy_from_slice(&mark.encode(header.nonce));
+    content[4 * BLOCK..].copy_from_slice(&Footer { header, contents }.encode());
+    content
+}
+
+/// As above: the directories that were left so are read by later builds.
+#[test]
+fn of_two_files_with_one_first_position_the_one_with_records_is_kept() {
+    // The footer of the record's own segment is written, or finds the volume full.
+    for faults in [&[][..], &[Fault::FullWrite(7)]] {
+        let disk = SimDisk::new();
+        let written = write(&disk, &options(), &[100, 100_000], faults);
+        assert_eq!(written.answers, [Ok(1), Ok(2)]);
+        let stream = written.stream;
+        drop(written);
+        let headers = segments(&disk).into_iter().map(|path| {
+            let content = disk.content(&path);
+            match Header::decode(content.first_chunk().unwrap()) {
+                Begin::Segment(header) => header,
+                other => panic!("{other:?}"),
+            }
+        });
+        let header = headers.max_by_key(|header| header.base).unwrap();
+        assert_eq!(header.base, 2);
+        let path = Path::new(DIR).join("0000000000000000.seg");
+        disk.put(&path, &with_mark_alone(&header));
+        for _ in 0..2 {
+            let found = seqs(&recovered(&disk, &options(), stream));
+            assert_eq!(found, [(1, 1), (2, 2)], "{faults:?}");
+            assert!(!segments(&disk).contains(&path));
+        }
+    }
+}
