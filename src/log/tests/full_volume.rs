@@ -142,3 +142,90 @@ fn of_two_files_with_one_first_position_the_one_with_records_is_kept() {
         }
     }
 }
+
+/// A group was written in part into a segment that held nothing yet, and its positions became a hole in the next one. A
+/// crash later, records that nobody was told were stored became dead letters, with an alert.
+#[test]
+fn positions_of_a_group_that_found_the_volume_full_are_a_hole_after_a_crash() {
+    for removable in [true, false] {
+        let disk = SimDisk::new();
+        if !removable {
+            disk.keep_files();
+        }
+        let sizes = [28_000, 28_000, 3_000, 20_000, 20_000, 20_000];
+        let faults = [
+            Fault::FullWrite(4),
+            Fault::ShortWrite(7),
+            Fault::FullWrite(8),
+            Fault::FullWrite(13),
+        ];
+        let written = write(&disk, &options(), &sizes, &faults);
+        let unknown = Err(AppendError::Unknown);
+        assert_eq!(
+            written.answers,
+            [Ok(1), Ok(2), unknown, unknown, unknown, Ok(6)]
+        );
+        let stream = written.stream;
+        drop(written);
+        disk.let_files_go();
+        let opened = recovery::open(Arc::new(disk.clone()), &options(), NEVER).unwrap();
+        assert_eq!(opened.core.status().damaged_records, 0, "{removable}");
+        drop(opened);
+        let entries = recovered(&disk, &options(), stream);
+        assert_eq!(seqs(&entries), [(1, 1), (2, 2), (6, 6)], "{removable}");
+        let hole = |entry: &Entry| matches!(entry, Entry::Hole { first: 3, last: 5 });
+        assert!(entries.iter().any(hole), "{removable}: {entries:?}");
+    }
+}
+
+/// Every place at which a volume can be found full, twice, with a part of the write on the disk or none.
+#[test]
+fn wherever_a_volume_is_found_full_what_was_acknowledged_is_read_back_and_nothing_is_damaged() {
+    let sizes = [
+        100, 28_000, 100_000, 3_000, 20_000, 20_000, 40_000, 8_000, 100_000, 60,
+    ];
+    for first in 1..=24 {
+        for second in 0..=7 {
+            let faults = [
+                Fault::ShortWrite(first),
+                Fault::FullWrite(first + 1),
+                Fault::ShortWrite(first + 1 + second),
+                Fault::FullWrite(first + 2 + second),
+            ];
+            for cut in [false, true] {
+                let disk = SimDisk::new();
+                let written = write(&disk, &options(), &sizes, &faults);
+                let (stream, answers) = (written.stream, written.answers.clone());
+                drop(written);
+                let disk = if cut { disk.cut(&mut || false) } else { disk };
+                disk.forget_faults();
+                check(&disk, stream, &answers, &format!("{faults:?}, {cut}"));
+            }
+        }
+    }
+}
+
+fn check(disk: &SimDisk, stream: StreamId, answers: &[Result<u64, AppendError>], case: &str) {
+    let opened = recovery::open(Arc::new(disk.clone()), &options(), NEVER).unwrap();
+    assert_eq!(opened.core.status().damaged_records, 0, "{case}");
+    drop(opened);
+    let entries = recovered(disk, &options(), stream);
+    let found = seqs(&entries);
+    for (seq, answer) in (1..).zip(answers) {
+        let is_found = found.iter().any(|(_, found)| *found == seq);
+        match answer {
+            Ok(n) => assert!(found.contains(&(*n, seq)), "{case}: {seq} is gone"),
+            Err(AppendError::Unknown) => {}
+            Err(_) => assert!(!is_found, "{case}: {seq} was refused"),
+        }
+    }
+    let mut next = 1;
+    for entry in &entries {
+        assert!(
+            matches!(entry, Entry::Record(_) | Entry::Hole { .. }),
+            "{case}"
+        );
+        assert_eq!(first_of(entry), next, "{case}");
+        next = last_of(entry) + 1;
+    }
+}
