@@ -78,7 +78,8 @@ impl Recovery<'_> {
                     .map_err(|error| failed(path, error, "check the disk and start again"))?;
             }
             for (header, file) in files {
-                if file.is_restored() {
+                // With nothing kept, a power cut spared the last block of a segment whose first group was never synced.
+                if kept.is_some() && file.is_restored() {
                     tracing::error!(
                         path = %file.path.display(),
                         "the first block of this log segment is lost: its records are read as its last block says; check \

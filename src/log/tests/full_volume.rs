@@ -1,12 +1,14 @@
 //! A volume that is full for allocated space too: what is left on it, and what the next opening makes of that.
 
+use std::sync::Mutex;
+
 use super::super::core::Core;
 use super::super::record::{self, Class};
 use super::super::recovery;
 use super::super::segment::{BLOCK, Begin, Contents, Footer, Header};
 use super::super::sim::Fault;
 use super::super::writer::Writer;
-use super::harm::{recovered, small};
+use super::harm::{recovered, small, unsealed};
 use super::*;
 
 /// A log whose writer ran in this thread, so that each of its writes has its number.
@@ -176,6 +178,70 @@ fn positions_of_a_group_that_found_the_volume_full_are_a_hole_after_a_crash() {
         let hole = |entry: &Entry| matches!(entry, Entry::Hole { first: 3, last: 5 });
         assert!(entries.iter().any(hole), "{removable}: {entries:?}");
     }
+}
+
+/// The lines of level ERROR that an opening writes.
+fn errors_of_opening(disk: &SimDisk, options: &Options) -> String {
+    let lines = Arc::new(Mutex::new(Vec::<u8>::new()));
+    let out = lines.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::ERROR)
+        .with_writer(move || Lines(out.clone()))
+        .finish();
+    tracing::subscriber::with_default(subscriber, || {
+        drop(recovery::open(Arc::new(disk.clone()), options, NEVER).unwrap());
+    });
+    let lines = lock(&lines).clone();
+    String::from_utf8(lines).unwrap()
+}
+
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        lock(&self.0).extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A power cut kept the last block of a segment and nothing of its first group: an ERROR line asked for a look at the disk,
+/// although nothing was lost.
+#[test]
+fn a_lost_first_block_is_reported_where_there_are_records_and_nowhere_else() {
+    let disk = SimDisk::new();
+    drop(write(&disk, &options(), &[100], &[]));
+    let used = segments(&disk).remove(0);
+    let Begin::Segment(header) = Header::decode(disk.content(&used).first_chunk().unwrap()) else {
+        panic!("no header");
+    };
+    let spare = disk
+        .paths()
+        .into_iter()
+        .find(|path| *path != used && path.extension().is_some_and(|suffix| suffix == "seg"));
+    let begun = Header {
+        nonce: header.nonce ^ 1,
+        base: 2,
+        ..header
+    };
+    disk.edit(&spare.unwrap(), |content| {
+        let last = content.len() - BLOCK;
+        content[last..].copy_from_slice(&begun.encode_last());
+    });
+    let reports = Log::inspect(Arc::new(disk.clone()), &options()).unwrap();
+    assert!(
+        reports.iter().all(|report| report.problems.is_empty()),
+        "{reports:?}"
+    );
+    assert_eq!(errors_of_opening(&disk, &options()), "");
+
+    let (disk, _, path) = unsealed(&options(), &[100, 200]);
+    disk.edit(&path, |content| content[..BLOCK].fill(0));
+    let errors = errors_of_opening(&disk, &options());
+    assert!(errors.contains("the first block"), "{errors}");
 }
 
 /// Every place at which a volume can be found full, twice, with a part of the write on the disk or none.
