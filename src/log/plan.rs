@@ -239,8 +239,8 @@ impl Plan {
         }
     }
 
-    /// The length of a segment that the copy fits in; `None` when there is nothing to copy.
-    pub(super) fn segment_bytes(&self, usual: u64) -> Option<u64> {
+    /// The length of the shortest segment that the copy fits in; `None` when there is nothing to copy.
+    pub(super) fn segment_bytes(&self) -> Option<u64> {
         if self.steps.is_empty() {
             return None;
         }
@@ -253,7 +253,7 @@ impl Plan {
                 Step::Hole { .. } | Step::Missing { .. } => record::total_bytes(0),
             })
             .sum();
-        Some(own_size(bytes).max(usual))
+        Some(own_size(bytes))
     }
 }
 

@@ -9,6 +9,7 @@ use super::super::segment::{BLOCK, Begin, Contents, Footer, Header};
 use super::super::sim::Fault;
 use super::super::writer::Writer;
 use super::harm::{recovered, small, unsealed};
+use super::missing::{directory, free_as_before, remove};
 use super::*;
 
 /// A log whose writer ran in this thread, so that each of its writes has its number.
@@ -242,6 +243,39 @@ fn a_lost_first_block_is_reported_where_there_are_records_and_nowhere_else() {
     disk.edit(&path, |content| content[..BLOCK].fill(0));
     let errors = errors_of_opening(&disk, &options());
     assert!(errors.contains("the first block"), "{errors}");
+}
+
+/// An older build's spare is kept until the database was asked, so that after an upgrade on a full volume no file was there
+/// to write the torn tail into: no start succeeded.
+#[test]
+fn a_torn_tail_is_written_into_as_little_as_it_needs_where_there_is_no_room_for_more() {
+    let (disk, stream, files) = directory();
+    let spares = disk.paths().into_iter().filter(|path| {
+        path.extension().is_some_and(|suffix| suffix == "seg")
+            && files.iter().all(|(file, ..)| file != path)
+    });
+    for spare in spares {
+        remove(&disk, &spare);
+    }
+    free_as_before(&disk, &files[0].0);
+    let options = super::harm::medium();
+    for k in 1..=20 {
+        disk.inject(Fault::FullAllocation(k));
+    }
+    let refused = Log::open(Arc::new(disk.clone()), &options).err().unwrap();
+    let text = refused.to_string();
+    assert!(text.contains("49152 bytes"), "{text}");
+
+    let (disk, stream) = (disk.cut(&mut || true), stream);
+    disk.forget_faults();
+    for k in (1..=1).chain(3..=20) {
+        disk.inject(Fault::FullAllocation(k));
+    }
+    let found = seqs(&recovered(&disk, &options, stream));
+    assert_eq!(found.len(), 10, "{found:?}");
+    let lengths = segments(&disk).into_iter();
+    let lengths: Vec<_> = lengths.map(|path| disk.content(&path).len()).collect();
+    assert!(lengths.contains(&49_152), "{lengths:?}");
 }
 
 /// Every place at which a volume can be found full, twice, with a part of the write on the disk or none.

@@ -9,7 +9,7 @@ const RECORDS: u32 = 10;
 
 /// A directory as a power cut leaves it: sealed segments and, last, one that never was; the stream, and each file with its
 /// positions.
-fn directory() -> (SimDisk, StreamId, Vec<(PathBuf, u64, u64)>) {
+pub(super) fn directory() -> (SimDisk, StreamId, Vec<(PathBuf, u64, u64)>) {
     let disk = SimDisk::new();
     let log = open_with(&disk, &medium());
     let stream = log.streams()[0].id;
@@ -47,7 +47,7 @@ fn found(log: &Log, stream: StreamId) -> (Vec<u64>, Ranges) {
 
 type Harm = fn(&SimDisk, &Path);
 
-fn remove(disk: &SimDisk, path: &Path) {
+pub(super) fn remove(disk: &SimDisk, path: &Path) {
     use super::super::disk::Disk;
     disk.remove(path).unwrap();
     disk.sync_dir(Path::new(DIR)).unwrap();
@@ -199,7 +199,7 @@ fn what_was_stored_and_let_go_of_is_not_missing() {
 }
 
 /// Takes the mark of today's version from a sealed segment, and its header, as a version did that freed with zeros alone.
-fn free_as_before(disk: &SimDisk, path: &Path) {
+pub(super) fn free_as_before(disk: &SimDisk, path: &Path) {
     disk.edit(path, |content| {
         let end = content.len() - BLOCK;
         let End::Sealed(..) = End::decode(content[end..].first_chunk().unwrap()) else {
