@@ -39,7 +39,7 @@ pub(super) fn inspect(disk: &dyn Disk, dir: &Path) -> Result<Vec<SegmentReport>,
                 let mut report = report(disk, &header, &file, confirmed).map_err(|error| {
                     failed(&file.path, error, "the files of the log must be readable")
                 })?;
-                if identity == Identity::Restored {
+                if identity == Identity::Restored && report.last >= header.base {
                     let lost =
                         "the first block is lost, and what it said is read from the last one";
                     report.problems.insert(0, lost.to_owned());

@@ -16,13 +16,16 @@ use super::{Core, StreamId, lock};
 impl Core {
     pub(super) fn mark_stored(&self, id: StreamId, range: &RangeInclusive<u64>) -> u64 {
         let _marking = lock(&self.marking);
-        let (new, unread) = {
+        let (new, unread, decided) = {
             let mut state = lock(&self.state);
             let Some(stream) = state.stream(id) else {
                 return 0;
             };
             let new = stream.stored.missing(range);
+            let undecided = |stream: &StreamState| !stream.undecided().ranges().is_empty();
+            let was_undecided = undecided(stream);
             stream.stored.insert(range.clone());
+            let decided = was_undecided && !undecided(stream);
             let unread: Vec<_> = if stream.live {
                 Vec::new()
             } else {
@@ -31,7 +34,7 @@ impl Core {
                     .flat_map(|part| stream.read.missing(part))
                     .collect()
             };
-            (new, unread)
+            (new, unread, decided)
         };
         let waited = self.sums_held(id, &new).events;
         let never_waited = self.sums_held(id, &unread).events;
@@ -41,11 +44,10 @@ impl Core {
             *backlog = backlog.saturating_sub(never_waited);
         }
         self.settle(id, range);
-        let had_missing = |stream: &mut StreamState| !stream.absent.ranges().is_empty();
-        if lock(&self.state).stream(id).is_some_and(had_missing) {
-            // Nothing may be left of it now. While a file of it is freed, the pool is locked.
-            let _pool = lock(&self.pool);
-            lock(&self.state).drop_emptied();
+        if decided {
+            // Nothing may be left of the stream. Only the keeper thread drops it: callers do not wait for the pool, which is
+            // locked while files are synced.
+            self.wake_keeper();
         }
         waited.saturating_sub(never_waited)
     }

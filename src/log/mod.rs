@@ -57,7 +57,10 @@
 //! * Every opening starts a new **stream** and never appends to an older one's segments.
 //! * A segment without footer is read record by record at the next opening and written again, whole and with a footer,
 //!   under the same stream, base and positions; holes and damage are then records of their own class. Only when that
-//!   is synced does the original go. A base found twice is one segment: the one with the footer.
+//!   is synced does the original go. A base found twice is one segment: the one with the footer. A segment with a footer and
+//!   no position is none.
+//! * A segment that begins after a write found the volume full has in its first group no record: a mark, or a hole with the
+//!   positions of that write. Where a file with that base has records of these positions, the hole is believed.
 //!
 //! The file `positions` notes how far each stream got and which positions were freed, so that a file that goes missing, the
 //! last one too, is missed: about once a second, and before a segment is freed. What no file holds, neither freed nor in the

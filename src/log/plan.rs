@@ -1,7 +1,7 @@
 //! A segment without a footer: what of it is whole, and what becomes of each position.
 //!
-//! **Invariant:** every record that verifies is kept, once; each position up to the last is accounted for as a record, a
-//! hole or damage.
+//! **Invariant:** every record that verifies is kept, once, unless the writer thread made a hole of its position; each
+//! position up to the last is accounted for as a record, a hole or damage.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -37,6 +37,8 @@ impl Place {
     /// What is better when a position is found twice.
     fn rank(&self) -> u8 {
         match (self.class, self.verifies) {
+            // The writer thread synced it in place of a group that found the volume full: readers may have seen it.
+            (Class::Hole, true) => 4,
             (Class::Data, true) => 3,
             (Class::Damaged, true) => 2,
             (Class::Data, false) | (Class::Missing, _) => 1,
@@ -237,8 +239,8 @@ impl Plan {
         }
     }
 
-    /// The length of a segment that the copy fits in; `None` when there is nothing to copy.
-    pub(super) fn segment_bytes(&self, usual: u64) -> Option<u64> {
+    /// The length of the shortest segment that the copy fits in; `None` when there is nothing to copy.
+    pub(super) fn segment_bytes(&self) -> Option<u64> {
         if self.steps.is_empty() {
             return None;
         }
@@ -251,7 +253,7 @@ impl Plan {
                 Step::Hole { .. } | Step::Missing { .. } => record::total_bytes(0),
             })
             .sum();
-        Some(own_size(bytes).max(usual))
+        Some(own_size(bytes))
     }
 }
 

@@ -280,6 +280,8 @@ impl Core {
         let mut pool = lock(&self.pool);
         let made = self.replenish(&mut pool);
         self.note_full(made.as_ref().err());
+        // No file is being freed while the pool is locked.
+        lock(&self.state).drop_emptied();
     }
 
     /// Removes all segments that are wholly stored, however young.
@@ -290,6 +292,7 @@ impl Core {
             let Some(segment) = stored else { break };
             self.retire(&mut pool, &segment);
         }
+        lock(&self.state).drop_emptied();
         self.note_positions();
     }
 

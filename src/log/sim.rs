@@ -196,6 +196,16 @@ impl SimDisk {
         self.inner().unremovable = true;
     }
 
+    /// Lets files be removed again.
+    pub(super) fn let_files_go(&self) {
+        self.inner().unremovable = false;
+    }
+
+    /// Lets no further operation fail by the faults that were injected.
+    pub(super) fn forget_faults(&self) {
+        self.inner().faults.clear();
+    }
+
     pub(super) fn largest_write(&self) -> usize {
         self.inner().largest_write
     }

@@ -52,6 +52,11 @@ impl Active {
     fn room(&self) -> u64 {
         self.segment.header.bytes - BLOCK_BYTES - self.end
     }
+
+    /// Returns whether no position in it is synced: the next segment begins with the same position.
+    fn is_empty(&self) -> bool {
+        self.segment.last() < self.segment.header.base
+    }
 }
 
 /// A piece of a group, in the order of the file.
@@ -167,16 +172,14 @@ impl Writer {
     fn write_all_waiting(&mut self) -> io::Result<()> {
         while let Some(first) = self.waiting.front() {
             let bytes = first.total_bytes();
-            if !self.fits(bytes)
-                && let Err(shortage) = self.rotate(bytes)?
-            {
+            if self.fits(bytes) {
+                self.write_group()?;
+            } else if let Err(shortage) = self.rotate(bytes)? {
                 if let Shortage::Io(error) = shortage {
                     return Err(error);
                 }
                 self.refuse(self.segment_bytes(bytes), shortage.answer());
-                continue;
             }
-            self.write_group()?;
         }
         Ok(())
     }
@@ -191,7 +194,10 @@ impl Writer {
     fn segment_bytes(&self, record_bytes: u64) -> u64 {
         let usual = self.core.settings.segment_bytes;
         if record_bytes > usual / 2 {
-            own_size(record_bytes)
+            // The group without a record that it begins with takes a block.
+            let before = self.unwritten.map_or(0, |_| BLOCK_BYTES);
+            let largest = self.core.largest_segment();
+            (own_size(record_bytes) + before).min(largest)
         } else {
             usual
         }
@@ -212,8 +218,12 @@ impl Writer {
         }
     }
 
-    /// Begins a segment that a record of `bytes` fits into.
+    /// Begins a segment that a record of `bytes` fits into, unless the segment had to begin with a group without a record:
+    /// then it may take another one.
     fn rotate(&mut self, bytes: u64) -> io::Result<Result<(), Shortage>> {
+        if let Some(empty) = self.active.take_if(|active| active.is_empty()) {
+            self.core.discard(&empty.segment);
+        }
         let length = self.segment_bytes(bytes);
         let spare = match self.core.take_room(length) {
             Ok(spare) => spare,
@@ -414,7 +424,7 @@ impl Writer {
         let Some(active) = self.active.take() else {
             return Ok(());
         };
-        if !active.begun {
+        if active.is_empty() {
             return Ok(());
         }
         let contents: Contents = active.segment.contents();

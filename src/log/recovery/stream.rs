@@ -25,8 +25,12 @@ impl Recovery<'_> {
         stream: &mut StreamState,
         files: Vec<(Header, Surveyed)>,
     ) -> Result<(), OpenError> {
-        let files = self.without_freed_copies(files)?;
         let mut synced = 0;
+        let (empty, files): (Vec<_>, Vec<_>) = files.into_iter().partition(is_empty);
+        for (header, _) in &empty {
+            synced = synced.max(header.base.saturating_sub(1));
+        }
+        let files = self.without_freed_copies(files)?;
         let mut bases: BTreeMap<u64, Vec<(Header, Surveyed)>> = BTreeMap::new();
         for (header, file) in files {
             synced = synced
@@ -74,7 +78,8 @@ impl Recovery<'_> {
                     .map_err(|error| failed(path, error, "check the disk and start again"))?;
             }
             for (header, file) in files {
-                if file.is_restored() {
+                // With nothing kept, a power cut spared the last block of a segment whose first group was never synced.
+                if kept.is_some() && file.is_restored() {
                     tracing::error!(
                         path = %file.path.display(),
                         "the first block of this log segment is lost: its records are read as its last block says; check \
@@ -88,6 +93,10 @@ impl Recovery<'_> {
             if let Some((path, header, contents)) = kept {
                 stream.hold(Arc::new(Segment::new(path, header, Some(contents))));
             }
+        }
+        // Only now: their first positions bear witness of what was synced.
+        for (header, file) in &empty {
+            self.retire(file, header)?;
         }
         Ok(())
     }
@@ -175,36 +184,33 @@ impl Recovery<'_> {
                 "positions of the log were never confirmed and cannot be read"
             );
         }
-        let Some(bytes) = plan.segment_bytes(self.settings.segment_bytes) else {
+        let Some(needed) = plan.segment_bytes() else {
             return Ok(None);
         };
-        let spare = match self.pool.take_spare() {
-            Some(spare) if bytes == self.settings.segment_bytes => Ok(spare),
-            spare => {
-                if let Some(spare) = spare {
-                    self.pool.add_spare(spare);
-                }
-                self.pool.create(self.disk, &self.settings.dir, bytes)
-            }
-        };
-        let dir = &self.settings.dir;
-        let spare = spare.map_err(|error| {
-            failed(
-                dir,
-                error,
-                "recovery needs room for one further segment: free some space and start again",
-            )
-        })?;
+        let (spare, bytes) = self
+            .room_for(needed)
+            .map_err(|error| not_written(&self.settings.dir, error, needed))?;
         let (header, contents) = rewrite::write(self.disk, &plan, files, &*spare.file, bytes)
-            .map_err(|error| {
-                let advice = if is_full(&error) {
-                    "recovery needs room for one further segment: free some space and start again"
-                } else {
-                    "recovery could not write: check the disk and start again"
-                };
-                failed(&spare.path, error, advice)
-            })?;
+            .map_err(|error| not_written(&spare.path, error, needed))?;
         Ok(Some((spare.path, header, contents)))
+    }
+
+    /// Returns a file of at least `needed` bytes, and its length: a usual segment's, unless there is only room for less.
+    fn room_for(&mut self, needed: u64) -> io::Result<(Spare, u64)> {
+        let usual = self.settings.segment_bytes;
+        if needed <= usual
+            && let Some(spare) = self.pool.take_spare()
+        {
+            return Ok((spare, usual));
+        }
+        let mut bytes = needed.max(usual);
+        let dir = &self.settings.dir;
+        let mut made = self.pool.create(self.disk, dir, bytes);
+        if bytes > needed && made.as_ref().is_err_and(is_full) {
+            bytes = needed;
+            made = self.pool.create(self.disk, dir, bytes);
+        }
+        Ok((made?, bytes))
     }
 
     /// Frees a file that nothing needs any more.
@@ -252,6 +258,23 @@ impl Recovery<'_> {
         self.pool.forget(bytes);
         Ok(())
     }
+}
+
+/// Why what is left of a segment could not be written again, which takes `needed` bytes.
+fn not_written(path: &Path, error: io::Error, needed: u64) -> OpenError {
+    if !is_full(&error) {
+        let advice = "recovery could not write: check the disk and start again";
+        return failed(path, error, advice);
+    }
+    let error = io::Error::new(error.kind(), format!("{error}: {needed} bytes are needed"));
+    let advice = "recovery needs room for one further segment: free some space and start again";
+    failed(path, error, advice)
+}
+
+/// Returns whether a segment was sealed without a position in it: the next one has the same first position.
+fn is_empty((header, file): &(Header, Surveyed)) -> bool {
+    file.sealed
+        .is_some_and(|contents| contents.last < header.base)
 }
 
 /// The sums of a segment without a footer, up to its last record that verifies.

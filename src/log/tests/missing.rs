@@ -9,7 +9,7 @@ const RECORDS: u32 = 10;
 
 /// A directory as a power cut leaves it: sealed segments and, last, one that never was; the stream, and each file with its
 /// positions.
-fn directory() -> (SimDisk, StreamId, Vec<(PathBuf, u64, u64)>) {
+pub(super) fn directory() -> (SimDisk, StreamId, Vec<(PathBuf, u64, u64)>) {
     let disk = SimDisk::new();
     let log = open_with(&disk, &medium());
     let stream = log.streams()[0].id;
@@ -47,7 +47,7 @@ fn found(log: &Log, stream: StreamId) -> (Vec<u64>, Ranges) {
 
 type Harm = fn(&SimDisk, &Path);
 
-fn remove(disk: &SimDisk, path: &Path) {
+pub(super) fn remove(disk: &SimDisk, path: &Path) {
     use super::super::disk::Disk;
     disk.remove(path).unwrap();
     disk.sync_dir(Path::new(DIR)).unwrap();
@@ -151,10 +151,33 @@ fn what_is_missing_waits_until_it_is_decided_and_is_gone_after_that() {
     log.mark_stored(stream, 5, last);
     let status = log.status();
     assert_eq!((status.undrained_streams, status.undecided_records), (0, 0));
+    settle(&log);
     assert!(log.streams().iter().all(|held| held.id != stream));
     drop(log);
     let log = open_with(&disk, &medium());
     assert!(log.streams().iter().all(|held| held.id != stream));
+}
+
+/// The database's answers waited for syncs of the thread that frees segments, on every stream that had ever missed a file.
+#[test]
+fn an_answer_about_missing_positions_waits_for_no_file() {
+    let (disk, stream, files) = directory();
+    remove(&disk, &files[0].0);
+    let log = open_with(&disk, &medium());
+    settle(&log);
+    let last = files[0].2;
+    let pool = lock(&log.shared.core.pool);
+    let (answered, answers) = std::sync::mpsc::channel();
+    let told = log.clone();
+    let telling = std::thread::spawn(move || {
+        told.mark_stored(stream, 1, last);
+        told.mark_stored(stream, last + 1, last + 1);
+        answered.send(()).unwrap();
+    });
+    let waited = answers.recv_timeout(Duration::from_secs(20));
+    drop(pool);
+    telling.join().unwrap();
+    assert_eq!(waited, Ok(()));
 }
 
 #[test]
@@ -176,7 +199,7 @@ fn what_was_stored_and_let_go_of_is_not_missing() {
 }
 
 /// Takes the mark of today's version from a sealed segment, and its header, as a version did that freed with zeros alone.
-fn free_as_before(disk: &SimDisk, path: &Path) {
+pub(super) fn free_as_before(disk: &SimDisk, path: &Path) {
     disk.edit(path, |content| {
         let end = content.len() - BLOCK;
         let End::Sealed(..) = End::decode(content[end..].first_chunk().unwrap()) else {

@@ -37,6 +37,9 @@ mod room;
 /// Disks that fail.
 mod faults;
 
+/// Volumes that are full for allocated space too.
+mod full_volume;
+
 const DIR: &str = "/log";
 
 /// No marks of an idle log, so that a slow machine changes nothing about what stands where.

@@ -1,7 +1,7 @@
 //! Writes that find the volume full although the file has its space, as on a file system that copies what is overwritten.
 //!
-//! **Invariant:** after such a write its file is left as it is, and no record is written before a write without any was synced
-//! in another file.
+//! **Invariant:** after such a write its file is left as it is or removed, and no record is written before a write without
+//! any was synced in another file. A file is sealed, or known to the rest of the log, only with a position in it.
 
 use std::io::{self, IoSlice};
 use std::time::Instant;
@@ -50,21 +50,20 @@ impl Writer {
         self.last_sync = Instant::now();
         self.synced = last;
         self.unwritten = None;
-        let bytes = if positions > 0 {
-            header.total_bytes()
-        } else {
-            0
-        };
-        active
-            .segment
-            .facts()
-            .begin_with_hole(positions, bytes, active.end, now);
-        self.appended.clear();
-        self.publish();
+        if positions > 0 {
+            let bytes = header.total_bytes();
+            active
+                .segment
+                .facts()
+                .begin_with_hole(positions, bytes, active.end, now);
+            self.appended.clear();
+            self.publish();
+        }
         Ok(())
     }
 
-    /// Leaves the segment as it is, without a footer, after a write that found the volume full.
+    /// Leaves the segment as it is, without a footer, after a write that found the volume full. One in which no position was
+    /// synced is removed.
     pub(super) fn leave(&mut self, positions: u64) {
         self.core.note_writable(false);
         self.unwritten = Some(positions);
@@ -72,7 +71,7 @@ impl Writer {
         let Some(active) = self.active.take() else {
             return;
         };
-        if active.begun {
+        if !active.is_empty() {
             // Nothing more is appended to it; the next opening writes it again.
             active.segment.facts().sealed = true;
         } else {
