@@ -29,12 +29,14 @@
 //!
 //! A **spare** has its mark at 0 and 2048 of the last block, and zeros in the first. A segment is freed by writing the mark
 //! over its footer, a sync, then zeros over its first block, and a sync: a mark that names the header's own nonce frees it
-//! already. Zeros in the first block alone say nothing: where the last block has a header or footer, or records of one nonce
-//! follow, the first block is lost, and the segment is read as those say.
+//! already. Zeros in the first block alone say nothing: where the last block has a header or footer, the first block is lost,
+//! and the segment is read as that says. Where neither block says anything and the first is not zeros, records of one nonce
+//! that follow are read under the only stream that lacks just these: one of its files ends right before the first of them.
 //!
 //! The format's number stays 1. Versions before the mark take zeros in the first block for a spare, and see a spare in
 //! today's; they free by those zeros alone, and their headers lack flag 1. A file of theirs with such zeros may be freed or
-//! damaged: it is kept and read like a segment until the database says what it holds of it.
+//! damaged: with a footer it is kept and read like a segment until the database says what it holds of it, and without one, as
+//! of the original of a tail that was written again, it is left alone, never read, written to or counted as damage.
 //!
 //! A group is what one sync covers: records one after the other, each on a multiple of 8, padded with zeros.
 //!

@@ -192,6 +192,45 @@ fn free_as_before(disk: &SimDisk, path: &Path) {
     });
 }
 
+/// A version that freed with zeros alone wrote a torn tail again and freed the original; the next stream's records took the
+/// start of it, and that stream was then read on from what was left of the other: its positions between became dead letters,
+/// and the other's records were stored twice.
+#[test]
+fn what_is_left_of_a_freed_tail_is_read_under_no_stream() {
+    for (first_block, records) in [(0, 2), (0, 9), (0xa5, 2)] {
+        let (disk, older, files) = directory();
+        let tail = disk.content(&files[4].0);
+        assert_eq!((files[4].1, files[4].2), (9, 10));
+        let log = open_with(&disk, &medium());
+        let newer = log.streams().last().unwrap().id;
+        for seq in 1..=records {
+            runtime().block_on(append(&log, seq, 100)).unwrap();
+        }
+        drop(log);
+        remove(&disk, &Path::new(DIR).join("positions"));
+        let freed = Path::new(DIR).join("00000000000000ff.seg");
+        disk.put(&freed, &tail);
+        disk.edit(&freed, |content| {
+            let end = content.len() - BLOCK;
+            content[..BLOCK].fill(first_block);
+            content[BLOCK..6 * BLOCK].fill(0);
+            content[end..].fill(0);
+        });
+        let before = disk.content(&freed);
+        for _ in 0..2 {
+            let log = open_with(&disk, &medium());
+            for (stream, count) in [(older, u64::from(RECORDS)), (newer, u64::from(records))] {
+                let (found, lost) = found(&log, stream);
+                assert_eq!(found, (1..=count).collect::<Vec<_>>(), "{records} records");
+                assert_eq!(lost, Ranges::default(), "{records} records");
+            }
+            settle(&log);
+            assert_eq!(log.status().damaged_records, 0);
+            assert_eq!(disk.content(&freed), before, "it is left alone");
+        }
+    }
+}
+
 fn holds(log: &Log, stream: StreamId) -> bool {
     log.streams().iter().any(|held| held.id == stream)
 }
