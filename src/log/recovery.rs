@@ -20,7 +20,6 @@ use super::home;
 use super::noted::{self, Notebook, Streams};
 use super::pool::Pool;
 use super::queue::Queue;
-use super::ranges::Ranges;
 use super::segment::{BLOCK_BYTES, FORMAT, Header};
 use super::state::{State, StreamState};
 use super::survey::{Identity, Kind, Surveyed, number, survey};
@@ -277,12 +276,8 @@ fn recover(disk: &dyn Disk, settings: &Settings) -> Result<Recovered, OpenError>
 
 /// Finds the positions of a recovered stream that are in no file and should be.
 fn seek_missing(stream: &mut StreamState, noted: &Streams) {
-    let mut held = Ranges::default();
-    for (_, range) in stream.held(&(1..=stream.last)) {
-        held.insert(range);
-    }
     let noted = noted.get(&stream.id);
-    stream.absent = noted::absent(&held, noted);
+    stream.absent = noted::absent(&stream.found(), noted);
     stream.last = stream.last.max(noted.map_or(0, |noted| noted.last));
     for range in stream.absent.ranges() {
         tracing::warn!(

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::disk::Space;
 use super::held::{Appended, Segment, Sums};
+use super::noted::Found;
 use super::ranges::Ranges;
 use super::survey::Identity;
 use super::{Part, Stream, StreamId};
@@ -174,6 +175,19 @@ impl StreamState {
                 (first <= last).then(|| (held.segment.clone(), first..=last))
             })
             .collect()
+    }
+
+    /// Returns the positions that files hold.
+    pub(super) fn found(&self) -> Found {
+        let mut found = Found::default();
+        for (segment, range) in self.held(&(1..=self.last)) {
+            let ranges = match segment.identity {
+                Identity::FirstBlock | Identity::Restored => &mut found.sound,
+                Identity::PerhapsFreed => &mut found.perhaps_freed,
+            };
+            ranges.insert(range);
+        }
+        found
     }
 
     /// Returns the positions in files that an older version perhaps freed, while the database has not yet been asked about them.

@@ -192,6 +192,21 @@ fn free_as_before(disk: &SimDisk, path: &Path) {
     });
 }
 
+/// Beside a spare that an older version had made of the first segment, everything up to the first live segment was reported
+/// as missing, as there was no note of what that version had freed.
+#[test]
+fn a_spare_of_an_older_version_makes_no_neighbour_of_it_missing() {
+    let (disk, stream, files) = directory();
+    remove(&disk, &files[1].0);
+    remove(&disk, &Path::new(DIR).join("positions"));
+    free_as_before(&disk, &files[0].0);
+    let verified = Log::inspect(Arc::new(disk.clone()), &medium()).unwrap();
+    assert!(verified.iter().all(|report| report.problems.is_empty()));
+    let log = open_with(&disk, &medium());
+    assert!(log.may_have_freed(stream));
+    assert_eq!(log.absent(stream), Ranges::default());
+}
+
 /// A version that freed with zeros alone wrote a torn tail again and freed the original; the next stream's records took the
 /// start of it, and that stream was then read on from what was left of the other: its positions between became dead letters,
 /// and the other's records were stored twice.
