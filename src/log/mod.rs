@@ -68,6 +68,7 @@
 //! The file `lock` keeps a second process out, and says in 128 bytes of text, padded with spaces, what it is known by (inode
 //! and time of birth) and the first opening in this directory: a stream of an earlier one came with a copy. That one's origin
 //! may live on and hold what the copy takes for holes and damage.
+//! The copy's `positions` may be younger than its files: what it notes behind the last position of a file is not missed.
 
 use std::ops::RangeInclusive;
 use std::path::PathBuf;

@@ -207,6 +207,54 @@ fn a_spare_of_an_older_version_makes_no_neighbour_of_it_missing() {
     assert_eq!(log.absent(stream), Ranges::default());
 }
 
+/// A copy of a running directory took the segments first and the note of their positions a second later: the copy entered
+/// what its origin had written in between into the account as lost, and the origin passed its records over.
+#[test]
+fn a_copy_does_not_miss_what_its_origin_wrote_after_the_files_were_copied() {
+    use crate::log::disk::OsDisk;
+    let root = tempfile::tempdir().unwrap();
+    let in_dir = |dir: &str| Options {
+        dir: root.path().join(dir),
+        ..medium()
+    };
+    let opened = |dir| Log::open_marking(Arc::new(OsDisk), &in_dir(dir), NEVER).unwrap();
+    let origin = opened("origin");
+    let stream = origin.streams()[0].id;
+    let write = |seqs: std::ops::RangeInclusive<u32>| {
+        for seq in seqs {
+            runtime().block_on(append(&origin, seq, 100)).unwrap();
+        }
+        origin.shared.core.note_positions();
+    };
+    let copy = |what: fn(&Path) -> bool| {
+        std::fs::create_dir_all(root.path().join("copy")).unwrap();
+        for file in std::fs::read_dir(root.path().join("origin")).unwrap() {
+            let path = file.unwrap().path();
+            if what(&path) {
+                let to = root.path().join("copy").join(path.file_name().unwrap());
+                std::fs::copy(&path, to).unwrap();
+            }
+        }
+    };
+    write(1..=3);
+    copy(|path| !path.ends_with("positions"));
+    write(4..=6);
+    copy(|path| path.ends_with("positions"));
+    drop(origin);
+    for _ in 0..2 {
+        let log = opened("copy");
+        let held = log.streams().into_iter().find(|held| held.id == stream);
+        let held = held.unwrap();
+        assert!(held.copied);
+        assert_eq!((held.first, held.last), (1, 3));
+        assert_eq!(log.absent(stream), Ranges::default());
+        assert_eq!(found(&log, stream), (vec![1, 2, 3], Ranges::default()));
+    }
+    // At home the note is as old as the files.
+    let log = opened("origin");
+    assert_eq!(found(&log, stream).0, [1, 2, 3, 4, 5, 6]);
+}
+
 /// A version that freed with zeros alone wrote a torn tail again and freed the original; the next stream's records took the
 /// start of it, and that stream was then read on from what was left of the other: its positions between became dead letters,
 /// and the other's records were stored twice.
