@@ -35,8 +35,14 @@
 //!
 //! The format's number stays 1. Versions before the mark take zeros in the first block for a spare, and see a spare in
 //! today's; they free by those zeros alone, and their headers lack flag 1. A file of theirs with such zeros may be freed or
-//! damaged: with a footer it is kept and read like a segment until the database says what it holds of it, and without one, as
-//! of the original of a tail that was written again, it is left alone, never read, written to or counted as damage.
+//! damaged. Without a footer, as of the original of a tail that was written again, it is left alone: never read, written to or
+//! counted as damage. With one it is kept and read like a segment until the database was asked:
+//!
+//! * It has a row of the stream: what is in the row's positions is stored, and all else is written.
+//! * It has none: a freed file was stored, so it had one, which goes 30 days after the stream's last segment. A file of a stream
+//!   of which sound segments are held, or positions are missed, or with a record of the last 30 days was therefore never
+//!   stored: it is damaged, and its records are written. Of any other file nobody can tell; it is left alone, as its records
+//!   may be stored already and must not be twice, and may be the only ones and must not be lost.
 //!
 //! A group is what one sync covers: records one after the other, each on a multiple of 8, padded with zeros.
 //!

@@ -17,7 +17,7 @@ use super::partitions::{Day, Partition};
 use super::round::Round;
 use crate::store::copy::{POSTGRES_EPOCH_US, postgres_time};
 use crate::store::window::DAY_US;
-use crate::store::{Step, StoreError};
+use crate::store::{KEEP_RELEASED, Step, StoreError};
 
 /// How a table is marked before it is detached, so that a removal cut short in between is finished, while what a person
 /// detached to keep is left alone. The end of its time follows.
@@ -317,9 +317,11 @@ impl Postgres {
     async fn forget_released_streams(&self, round: &mut Round<'_>) -> Result<(), StoreError> {
         self.alone(
             round.connection().await?,
-            "DELETE FROM ingest_streams WHERE greatest(released, heartbeat) < now() - interval '30 days' \
-                 AND released IS NOT NULL"
-                .to_owned(),
+            format!(
+                "DELETE FROM ingest_streams WHERE greatest(released, heartbeat) < now() - interval '{} seconds' \
+                 AND released IS NOT NULL",
+                KEEP_RELEASED.as_secs()
+            ),
         )
         .await
     }
