@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** nothing here blocks the runtime on a sync; the last clone that goes ends the threads.
 
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -188,10 +189,15 @@ impl Log {
         self.shared.core.report_missing(stream, lost);
     }
 
-    /// Says that the database has no row of `stream`: files of it that an older version seems to have freed are not read.
-    /// Returns false if there are none.
-    pub fn forget_freed(&self, stream: StreamId) -> bool {
-        self.shared.core.forget_freed(stream)
+    /// Says that the database has no row of `stream`, and that it keeps those of streams of which a record was received in
+    /// `doubtless`, Unix nanoseconds. Where all that is held of it are files that an older version perhaps freed, and the newest
+    /// record in them is none of these, they are left as they are and not read. Returns whether that is so.
+    pub async fn leave_freed(&self, stream: StreamId, doubtless: RangeInclusive<i64>) -> bool {
+        let log = self.clone();
+        let left =
+            tokio::task::spawn_blocking(move || log.shared.core.leave_freed(stream, &doubtless));
+        // Fails only when the runtime ends.
+        left.await.unwrap_or(false)
     }
 
     /// Returns whether an older version seems to have freed files of `stream` that are not known to be stored.
@@ -199,7 +205,7 @@ impl Log {
     pub fn may_have_freed(&self, stream: StreamId) -> bool {
         let mut state = lock(&self.shared.core.state);
         let stream = state.stream(stream);
-        stream.is_some_and(|stream| !stream.freed_perhaps().is_empty())
+        stream.is_some_and(|stream| stream.may_have_freed())
     }
 
     /// Removes the segments that are wholly stored, however young. Blocks.

@@ -3,7 +3,8 @@
 //! The lock's file says what it is known by, and which opening of the log was the first in it: the file of a copy is known
 //! by something else. Where the system knows nothing of the kind, all is taken to be at home.
 //!
-//! **Invariant:** nothing hangs on it but how long positions that cannot be read wait before they are given up.
+//! **Invariant:** nothing hangs on it but how long positions that cannot be read wait before they are given up, and how far
+//! the search for missing files goes: in a copy no further than its files do.
 
 use std::io::{self, IoSlice};
 use std::path::Path;

@@ -8,7 +8,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use super::disk::Disk;
-use super::noted::{self, Streams};
+use super::noted::{self, Found, Streams};
 use super::record::Class;
 use super::recovery::failed;
 use super::scan::Scan;
@@ -23,8 +23,13 @@ pub(super) fn inspect(disk: &dyn Disk, dir: &Path) -> Result<Vec<SegmentReport>,
     let files = survey(disk, dir)?;
     let (after, _) = noted::read(disk, dir);
     let mut confirmed: HashMap<StreamId, u64> = HashMap::new();
+    let mut found: HashMap<StreamId, Found> = HashMap::new();
     for file in &files {
-        if let Kind::Segment(header, _) = file.kind {
+        if let Kind::Segment(header, identity) = file.kind {
+            if let (Identity::PerhapsFreed, Some(contents)) = (identity, file.sealed) {
+                let found = found.entry(header.stream).or_default();
+                found.perhaps_freed.insert(header.base..=contents.last);
+            }
             let sealed = file.sealed.map_or(0, |contents| contents.last);
             let known = confirmed.entry(header.stream).or_default();
             *known = (*known).max(header.base - 1).max(sealed);
@@ -73,13 +78,19 @@ pub(super) fn inspect(disk: &dyn Disk, dir: &Path) -> Result<Vec<SegmentReport>,
     }
     reports.sort_by_key(|((opening, base), report)| (*opening, report.stream, *base));
     let mut reports: Vec<_> = reports.into_iter().map(|(_, report)| report).collect();
-    name_missing(&mut reports, dir, before, &after);
+    name_missing(&mut reports, found, dir, before, &after);
     Ok(reports)
 }
 
 /// Names positions that should be in a file and are in none, at the file after them, else at the last of the stream. A
 /// running log frees segments meanwhile: what it noted `after` the look at the files counts too.
-fn name_missing(reports: &mut Vec<SegmentReport>, dir: &Path, before: Streams, after: &Streams) {
+fn name_missing(
+    reports: &mut Vec<SegmentReport>,
+    mut found: HashMap<StreamId, Found>,
+    dir: &Path,
+    before: Streams,
+    after: &Streams,
+) {
     let mut noted = before;
     for (id, later) in after {
         if let Some(known) = noted.get_mut(id) {
@@ -89,16 +100,15 @@ fn name_missing(reports: &mut Vec<SegmentReport>, dir: &Path, before: Streams, a
         }
     }
     noted.retain(|id, _| after.contains_key(id));
-    let mut held: HashMap<StreamId, Ranges> = HashMap::new();
     for report in reports.iter().filter(|report| report.first > 0) {
-        let held = held.entry(report.stream).or_default();
-        held.insert(report.first..=report.last);
+        let found = found.entry(report.stream).or_default();
+        found.sound.insert(report.first..=report.last);
     }
     for id in noted.keys() {
-        held.entry(*id).or_default();
+        found.entry(*id).or_default();
     }
-    for (id, held) in held {
-        for range in noted::absent(&held, noted.get(&id)).ranges() {
+    for (id, found) in found {
+        for range in noted::absent(&found, noted.get(&id)).ranges() {
             let (first, last) = (*range.start(), *range.end());
             let problem = missing(first, last);
             let of_stream = |report: &&mut SegmentReport| report.stream == id && report.first > 0;

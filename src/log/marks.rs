@@ -89,18 +89,36 @@ impl Core {
         }
     }
 
-    /// Marks as stored the records in files that an older version perhaps freed: the database knows nothing of this stream, so
-    /// they were stored and freed before it forgot the stream. Returns whether there were any.
-    pub(super) fn forget_freed(&self, id: StreamId) -> bool {
-        let freed: Vec<_> = {
+    /// Lets go of files that an older version perhaps freed, without a change to them, where nothing else is held of the stream
+    /// and the newest record in them was not received in `doubtless`. Returns whether there were any.
+    pub(super) fn leave_freed(&self, id: StreamId, doubtless: &RangeInclusive<i64>) -> bool {
+        let _marking = lock(&self.marking);
+        let freed = {
             let mut state = lock(&self.state);
-            let segments = state.stream(id).map(|stream| stream.freed_perhaps());
-            segments.unwrap_or_default()
+            let files = state.stream(id).map(|stream| stream.only_freed());
+            files.unwrap_or_default()
         };
-        for range in &freed {
-            self.mark_stored(id, range);
+        let received =
+            |segment: &Segment| segment.sums_before(&*self.disk, segment.last()).received;
+        let newest = freed.iter().map(|segment| received(segment)).max();
+        if newest.is_none_or(|newest| doubtless.contains(&newest)) {
+            return false;
         }
-        !freed.is_empty()
+        {
+            // While a file is freed, the pool is locked.
+            let _pool = lock(&self.pool);
+            lock(&self.state).let_go_of(id);
+        }
+        self.note_positions();
+        for segment in freed {
+            tracing::warn!(
+                stream = %id, path = %segment.path.display(), first = segment.header.base, last = segment.last(),
+                "the first block of this log segment is zeros, and the database does not know its stream: an older version \
+                 freed it more than a month ago, or it is damaged and was never stored. Its records are not written, and it is \
+                 left alone; remove it once all events are in the database"
+            );
+        }
+        true
     }
 
     pub(super) fn mark_unstored(&self, id: StreamId, range: &RangeInclusive<u64>) {

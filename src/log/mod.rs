@@ -29,12 +29,20 @@
 //!
 //! A **spare** has its mark at 0 and 2048 of the last block, and zeros in the first. A segment is freed by writing the mark
 //! over its footer, a sync, then zeros over its first block, and a sync: a mark that names the header's own nonce frees it
-//! already. Zeros in the first block alone say nothing: where the last block has a header or footer, or records of one nonce
-//! follow, the first block is lost, and the segment is read as those say.
+//! already. Zeros in the first block alone say nothing: where the last block has a header or footer, the first block is lost,
+//! and the segment is read as that says. Where neither block says anything and the first is not zeros, records of one nonce
+//! that follow are read under the only stream that lacks just these: one of its files ends right before the first of them.
 //!
 //! The format's number stays 1. Versions before the mark take zeros in the first block for a spare, and see a spare in
 //! today's; they free by those zeros alone, and their headers lack flag 1. A file of theirs with such zeros may be freed or
-//! damaged: it is kept and read like a segment until the database says what it holds of it.
+//! damaged. Without a footer, as of the original of a tail that was written again, it is left alone: never read, written to or
+//! counted as damage. With one it is kept and read like a segment until the database was asked:
+//!
+//! * It has a row of the stream: what is in the row's positions is stored, and all else is written.
+//! * It has none: a freed file was stored, so it had one, which goes 30 days after the stream's last segment. A file of a stream
+//!   of which sound segments are held, or positions are missed, or with a record of the last 30 days was therefore never
+//!   stored: it is damaged, and its records are written. Of any other file nobody can tell; it is left alone, as its records
+//!   may be stored already and must not be twice, and may be the only ones and must not be lost.
 //!
 //! A group is what one sync covers: records one after the other, each on a multiple of 8, padded with zeros.
 //!
@@ -69,6 +77,7 @@
 //! The file `lock` keeps a second process out, and says in 128 bytes of text, padded with spaces, what it is known by (inode
 //! and time of birth) and the first opening in this directory: a stream of an earlier one came with a copy. That one's origin
 //! may live on and hold what the copy takes for holes and damage.
+//! The copy's `positions` may be younger than its files: what it notes behind the last position of a file is not missed.
 
 use std::ops::RangeInclusive;
 use std::path::PathBuf;

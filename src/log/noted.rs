@@ -46,25 +46,40 @@ pub(super) struct Notebook {
     failed: bool,
 }
 
+/// The positions that the files of a stream hold.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Found {
+    /// In files that are segments for sure.
+    pub(super) sound: Ranges,
+    /// In files that an older version perhaps freed.
+    pub(super) perhaps_freed: Ranges,
+}
+
 /// The positions of a stream that should be in some file and are in none: all up to the highest known, without those that
-/// files hold and those that were freed. Positions before the first file count as freed, unless the note says
-/// otherwise: the oldest segments are freed first.
-pub(super) fn absent(held: &Ranges, noted: Option<&Noted>) -> Ranges {
-    let ends = held.ranges().iter();
-    let mut last = ends.map(|range| *range.end()).max().unwrap_or(0);
-    let mut known = held.clone();
-    match noted {
+/// files hold and those that were freed. Without a note, positions before the first sound file count as freed: the oldest
+/// segments are freed first, and a file that perhaps was says nothing of what stood behind it.
+pub(super) fn absent(found: &Found, noted: Option<&Noted>) -> Ranges {
+    let end = |ranges: &Ranges| ranges.ranges().last().map_or(0, |range| *range.end());
+    let mut known = found.sound.clone();
+    for range in found.perhaps_freed.ranges() {
+        known.insert(range.clone());
+    }
+    let last = match noted {
         Some(noted) => {
-            last = last.max(noted.last);
             for range in noted.released.ranges() {
                 known.insert(range.clone());
             }
+            noted
+                .last
+                .max(end(&found.sound))
+                .max(end(&found.perhaps_freed))
         }
         None => {
-            let first = held.ranges().first().map_or(1, |range| *range.start());
-            known.insert(1..=first.saturating_sub(1));
+            let first = found.sound.ranges().first();
+            known.insert(1..=first.map_or(1, |range| *range.start()).saturating_sub(1));
+            end(&found.sound)
         }
-    }
+    };
     if last == 0 {
         return Ranges::default();
     }
@@ -253,7 +268,11 @@ mod tests {
 
     #[test]
     fn what_should_be_there_is_all_that_was_neither_found_nor_let_go_of() {
-        let held = Ranges::new([11..=20, 31..=40]);
+        let sound = |ranges: &[std::ops::RangeInclusive<u64>]| Found {
+            sound: Ranges::new(ranges.iter().cloned()),
+            ..Found::default()
+        };
+        let held = sound(&[11..=20, 31..=40]);
         assert_eq!(absent(&held, None).ranges(), [21..=30]);
         let noted = |last, released: &[std::ops::RangeInclusive<u64>]| Noted {
             opening: 1,
@@ -268,10 +287,21 @@ mod tests {
             absent(&held, Some(&noted(7, &[1..=10, 21..=30]))).ranges(),
             []
         );
+        let nothing = Found::default();
+        assert_eq!(absent(&nothing, Some(&noted(3, &[]))).ranges(), [1..=3]);
+        assert_eq!(absent(&nothing, None).ranges(), []);
+        let beside_spares = Found {
+            perhaps_freed: Ranges::new([1..=4, 24..=26, 90..=99]),
+            ..held
+        };
         assert_eq!(
-            absent(&Ranges::default(), Some(&noted(3, &[]))).ranges(),
-            [1..=3]
+            absent(&beside_spares, None).ranges(),
+            [21..=23, 27..=30],
+            "what a spare was says nothing of its neighbours"
         );
-        assert_eq!(absent(&Ranges::default(), None).ranges(), []);
+        assert_eq!(
+            absent(&beside_spares, Some(&noted(50, &[]))).ranges(),
+            [5..=10, 21..=23, 27..=30, 41..=89]
+        );
     }
 }

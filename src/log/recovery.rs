@@ -275,15 +275,18 @@ fn recover(disk: &dyn Disk, settings: &Settings) -> Result<Recovered, OpenError>
     })
 }
 
-/// Finds the positions of a recovered stream that are in no file and should be.
+/// Finds the positions of a recovered stream that are in no file and should be. A copy may have its note from a later time
+/// than its files: behind the last that they hold it lacks nothing.
 fn seek_missing(stream: &mut StreamState, noted: &Streams) {
-    let mut held = Ranges::default();
-    for (_, range) in stream.held(&(1..=stream.last)) {
-        held.insert(range);
-    }
+    let found = stream.found();
     let noted = noted.get(&stream.id);
-    stream.absent = noted::absent(&held, noted);
-    stream.last = stream.last.max(noted.map_or(0, |noted| noted.last));
+    let absent = noted::absent(&found, noted);
+    if stream.copied {
+        stream.absent = Ranges::new(absent.within(&(1..=stream.last)));
+    } else {
+        stream.absent = absent;
+        stream.last = stream.last.max(noted.map_or(0, |noted| noted.last));
+    }
     for range in stream.absent.ranges() {
         tracing::warn!(
             stream = %stream.id, first = range.start(), last = range.end(),

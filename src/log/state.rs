@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::disk::Space;
 use super::held::{Appended, Segment, Sums};
+use super::noted::Found;
 use super::ranges::Ranges;
 use super::survey::Identity;
 use super::{Part, Stream, StreamId};
@@ -176,13 +177,33 @@ impl StreamState {
             .collect()
     }
 
-    /// Returns the positions in files that an older version perhaps freed, while the database has not yet been asked about them.
-    pub(super) fn freed_perhaps(&self) -> Vec<RangeInclusive<u64>> {
-        self.segments
-            .iter()
-            .filter(|held| held.segment.identity == Identity::PerhapsFreed && !held.is_stored())
-            .map(|held| held.segment.header.base..=held.segment.last())
-            .collect()
+    /// Returns the positions that files hold.
+    pub(super) fn found(&self) -> Found {
+        let mut found = Found::default();
+        for (segment, range) in self.held(&(1..=self.last)) {
+            let ranges = match segment.identity {
+                Identity::FirstBlock | Identity::Restored => &mut found.sound,
+                Identity::PerhapsFreed => &mut found.perhaps_freed,
+            };
+            ranges.insert(range);
+        }
+        found
+    }
+
+    /// Returns whether a file that an older version perhaps freed waits for the database to be asked.
+    pub(super) fn may_have_freed(&self) -> bool {
+        let mut held = self.segments.iter();
+        held.any(|held| held.segment.identity == Identity::PerhapsFreed && !held.is_stored())
+    }
+
+    /// Returns the segments held, where an older version perhaps freed them all and nothing else should be there.
+    pub(super) fn only_freed(&self) -> Vec<Arc<Segment>> {
+        let freed = |held: &Held| held.segment.identity == Identity::PerhapsFreed;
+        if !self.segments.iter().all(freed) || !self.absent.ranges().is_empty() {
+            return Vec::new();
+        }
+        let held = self.segments.iter();
+        held.map(|held| held.segment.clone()).collect()
     }
 
     /// What is held, segment by segment.
@@ -331,6 +352,16 @@ impl State {
             }
         }
         None
+    }
+
+    /// Lets go of all that is held of a stream of which nothing was stored; its files stay.
+    pub(super) fn let_go_of(&mut self, id: StreamId) {
+        if let Some(stream) = self.stream(id) {
+            let held = std::mem::take(&mut stream.segments);
+            let waited = held.iter().map(|held| held.waiting().events).sum();
+            self.backlog_at_start_events = self.backlog_at_start_events.saturating_sub(waited);
+        }
+        self.drop_emptied();
     }
 
     /// Drops old streams that hold nothing more; called once the removal of their segments is durable.

@@ -185,8 +185,9 @@ fn from_records(file: &dyn DiskFile, bytes: u64, identity: Identity) -> io::Resu
     }))
 }
 
-/// Finds the stream of records whose file does not name it: the only one that lacks just their positions between two of its
-/// files, or behind the last.
+/// Finds the stream of records whose file does not name it: the only one that lacks just these, right behind one of its files
+/// or before the first. A file that was perhaps freed has none: its stream holds those records in another file, and the one
+/// that they would fit may be any other.
 fn identify(files: &mut [Surveyed]) {
     let known: Vec<(Header, Option<u64>)> = files
         .iter()
@@ -199,38 +200,37 @@ fn identify(files: &mut [Surveyed]) {
         let Kind::Unidentified {
             nonce,
             first,
-            identity,
+            identity: identity @ (Identity::FirstBlock | Identity::Restored),
         } = file.kind
         else {
             continue;
         };
-        let mut claims: Vec<Header> = known
-            .iter()
-            .filter_map(|(header, last)| {
-                let base = last.filter(|last| *last < first)? + 1;
-                let taken = known.iter().any(|(other, _)| {
-                    other.stream == header.stream && (base..=first).contains(&other.base)
-                });
-                (!taken).then_some(Header {
-                    nonce,
-                    base,
-                    bytes: file.bytes,
-                    ..*header
-                })
-            })
-            .collect();
+        let mut claims = behind_one(&known, nonce, first, file.bytes);
         claims.extend(before_the_first(&known, nonce, first, file.bytes));
-        claims.sort_by_key(|claim| claim.base);
-        if let [.., header] = claims[..]
-            && claims
-                .iter()
-                .filter(|claim| claim.base == header.base)
-                .count()
-                == 1
-        {
+        if let [header] = claims[..] {
             file.kind = Kind::Segment(header, identity);
         }
     }
+}
+
+/// Streams of which a file ends right before position `first`, and none begins there.
+fn behind_one(known: &[(Header, Option<u64>)], nonce: u64, first: u64, bytes: u64) -> Vec<Header> {
+    let ends_before = known
+        .iter()
+        .filter(|(_, last)| last.is_some_and(|last| last + 1 == first));
+    let free = ends_before.filter(|(header, _)| {
+        let of_stream = |other: &Header| other.stream == header.stream;
+        !known
+            .iter()
+            .any(|(other, _)| of_stream(other) && other.base == first)
+    });
+    free.map(|(header, _)| Header {
+        nonce,
+        base: first,
+        bytes,
+        ..*header
+    })
+    .collect()
 }
 
 /// Streams whose first file begins behind position `first`, where that is their very first.

@@ -106,6 +106,9 @@ pub struct StreamFacts {
     pub shared: bool,
 }
 
+/// A stream's row is kept so long after its collector has let go of all of it.
+pub const KEEP_RELEASED: Duration = Duration::from_secs(30 * 86_400);
+
 /// What a stream's row in `ingest_streams` says of who holds it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Holder {
@@ -287,6 +290,18 @@ impl Store {
         match self {
             Self::Postgres(store) => store.holder(stream).await.map(Some),
             Self::Sqlite(_) => Ok(None),
+        }
+    }
+
+    /// Whether `stream` has a row, be it that nothing of it is stored: it has none before its collector first had contact, and
+    /// none [`KEEP_RELEASED`] after that let go of the last of it.
+    ///
+    /// # Errors
+    /// [`StoreError::Retry`].
+    pub async fn knows(&self, stream: StreamId) -> Result<bool, StoreError> {
+        match self {
+            Self::Postgres(store) => store.knows(stream).await,
+            Self::Sqlite(store) => store.knows(stream).await,
         }
     }
 

@@ -13,9 +13,9 @@ use super::others::Look;
 use super::progress::Concern;
 use super::source::{Cursor, Source};
 use super::writer::Writer;
-use crate::log::{Ranges, Stream, StreamId};
+use crate::log::{Ranges, Stream, StreamId, now_unix_nano};
 use crate::observe::metrics as names;
-use crate::store::{Account, StoreError};
+use crate::store::{Account, KEEP_RELEASED, StoreError};
 
 /// Tries until the database answers; from there on the source is what is left to write.
 ///
@@ -54,13 +54,8 @@ async fn accounts(writer: &mut Writer) -> Result<VecDeque<Cursor>, StoreError> {
         let account = shared.store.account(stream.id).await?;
         shared.others.stored(stream.id, &account);
         writer.settle_doubt(stream.id, &account);
-        if shared.log.may_have_freed(stream.id)
-            && account.ranges().is_empty()
-            && shared.store.holder(stream.id).await?.is_none()
-            && shared.log.forget_freed(stream.id)
-        {
-            tracing::info!(stream = %stream.id,
-                "the database does not know this stream: what an older version had freed of it is not written again");
+        if leaves_freed(writer, stream.id).await? {
+            continue;
         }
         compare(writer, stream, &account, look);
         cursors.push_back(Cursor {
@@ -88,6 +83,20 @@ async fn accounts(writer: &mut Writer) -> Result<VecDeque<Cursor>, StoreError> {
         }
     }
     Ok(cursors)
+}
+
+/// Asks about files that an older version perhaps freed, and leaves them alone if they may have been stored and forgotten: a
+/// stream's row goes [`KEEP_RELEASED`] after the last of it was let go of. A younger record was never stored if there is no
+/// row, and neither was one of a stream of which sound files are held: those are written.
+async fn leaves_freed(writer: &Writer, stream: StreamId) -> Result<bool, StoreError> {
+    let shared = &writer.shared;
+    if !shared.log.may_have_freed(stream) || shared.store.knows(stream).await? {
+        return Ok(false);
+    }
+    let now = now_unix_nano();
+    let kept = i64::try_from(KEEP_RELEASED.as_nanos()).unwrap_or(i64::MAX);
+    let doubtless = now.saturating_sub(kept)..=now;
+    Ok(shared.log.leave_freed(stream, doubtless).await)
 }
 
 /// Tells the log and the progress what the account holds, and what it holds no longer.

@@ -8,6 +8,9 @@ mod bench;
 /// Ordinary days: restarts, idleness, stopping.
 mod ordinary;
 
+/// Files that a version freed with zeros alone, or that only look so.
+mod freed;
+
 /// Records whose rows are too many to be held together.
 mod large;
 

@@ -215,6 +215,108 @@ pub(super) fn free_as_before(disk: &SimDisk, path: &Path) {
     });
 }
 
+/// Beside a spare that an older version had made of the first segment, everything up to the first live segment was reported
+/// as missing, as there was no note of what that version had freed.
+#[test]
+fn a_spare_of_an_older_version_makes_no_neighbour_of_it_missing() {
+    let (disk, stream, files) = directory();
+    remove(&disk, &files[1].0);
+    remove(&disk, &Path::new(DIR).join("positions"));
+    free_as_before(&disk, &files[0].0);
+    let verified = Log::inspect(Arc::new(disk.clone()), &medium()).unwrap();
+    assert!(verified.iter().all(|report| report.problems.is_empty()));
+    let log = open_with(&disk, &medium());
+    assert!(log.may_have_freed(stream));
+    assert_eq!(log.absent(stream), Ranges::default());
+}
+
+/// A copy of a running directory took the segments first and the note of their positions a second later: the copy entered
+/// what its origin had written in between into the account as lost, and the origin passed its records over.
+#[test]
+fn a_copy_does_not_miss_what_its_origin_wrote_after_the_files_were_copied() {
+    use crate::log::disk::OsDisk;
+    let root = tempfile::tempdir().unwrap();
+    let in_dir = |dir: &str| Options {
+        dir: root.path().join(dir),
+        ..medium()
+    };
+    let opened = |dir| Log::open_marking(Arc::new(OsDisk), &in_dir(dir), NEVER).unwrap();
+    let origin = opened("origin");
+    let stream = origin.streams()[0].id;
+    let write = |seqs: std::ops::RangeInclusive<u32>| {
+        for seq in seqs {
+            runtime().block_on(append(&origin, seq, 100)).unwrap();
+        }
+        origin.shared.core.note_positions();
+    };
+    let copy = |what: fn(&Path) -> bool| {
+        std::fs::create_dir_all(root.path().join("copy")).unwrap();
+        for file in std::fs::read_dir(root.path().join("origin")).unwrap() {
+            let path = file.unwrap().path();
+            if what(&path) {
+                let to = root.path().join("copy").join(path.file_name().unwrap());
+                std::fs::copy(&path, to).unwrap();
+            }
+        }
+    };
+    write(1..=3);
+    copy(|path| !path.ends_with("positions"));
+    write(4..=6);
+    copy(|path| path.ends_with("positions"));
+    drop(origin);
+    for _ in 0..2 {
+        let log = opened("copy");
+        let held = log.streams().into_iter().find(|held| held.id == stream);
+        let held = held.unwrap();
+        assert!(held.copied);
+        assert_eq!((held.first, held.last), (1, 3));
+        assert_eq!(log.absent(stream), Ranges::default());
+        assert_eq!(found(&log, stream), (vec![1, 2, 3], Ranges::default()));
+    }
+    // At home the note is as old as the files.
+    let log = opened("origin");
+    assert_eq!(found(&log, stream).0, [1, 2, 3, 4, 5, 6]);
+}
+
+/// A version that freed with zeros alone wrote a torn tail again and freed the original; the next stream's records took the
+/// start of it, and that stream was then read on from what was left of the other: its positions between became dead letters,
+/// and the other's records were stored twice.
+#[test]
+fn what_is_left_of_a_freed_tail_is_read_under_no_stream() {
+    for (first_block, records) in [(0, 2), (0, 9), (0xa5, 2)] {
+        let (disk, older, files) = directory();
+        let tail = disk.content(&files[4].0);
+        assert_eq!((files[4].1, files[4].2), (9, 10));
+        let log = open_with(&disk, &medium());
+        let newer = log.streams().last().unwrap().id;
+        for seq in 1..=records {
+            runtime().block_on(append(&log, seq, 100)).unwrap();
+        }
+        drop(log);
+        remove(&disk, &Path::new(DIR).join("positions"));
+        let freed = Path::new(DIR).join("00000000000000ff.seg");
+        disk.put(&freed, &tail);
+        disk.edit(&freed, |content| {
+            let end = content.len() - BLOCK;
+            content[..BLOCK].fill(first_block);
+            content[BLOCK..6 * BLOCK].fill(0);
+            content[end..].fill(0);
+        });
+        let before = disk.content(&freed);
+        for _ in 0..2 {
+            let log = open_with(&disk, &medium());
+            for (stream, count) in [(older, u64::from(RECORDS)), (newer, u64::from(records))] {
+                let (found, lost) = found(&log, stream);
+                assert_eq!(found, (1..=count).collect::<Vec<_>>(), "{records} records");
+                assert_eq!(lost, Ranges::default(), "{records} records");
+            }
+            settle(&log);
+            assert_eq!(log.status().damaged_records, 0);
+            assert_eq!(disk.content(&freed), before, "it is left alone");
+        }
+    }
+}
+
 fn holds(log: &Log, stream: StreamId) -> bool {
     log.streams().iter().any(|held| held.id == stream)
 }
@@ -240,15 +342,23 @@ fn a_file_that_an_older_version_freed_is_kept_until_the_database_was_asked() {
     assert!(log.may_have_freed(stream));
     assert_eq!(found(&log, stream).0, (first..=last).collect::<Vec<_>>());
     drop(log);
-    // It does not know the stream: it was freed long ago.
-    let log = opened();
-    assert!(log.forget_freed(stream));
-    settle(&log);
-    assert!(!holds(&log, stream));
-    drop(log);
-    assert!(!holds(&open_with(&disk, &medium()), stream), "nor later");
+    // It does not know the stream: if the records are as old as the rows of streams get, they may be stored.
+    let received = 1_700_000_000_000_000_000 + i64::try_from(last).unwrap();
+    for (doubtless, left) in [
+        (received..=i64::MAX, false),
+        (received + 1..=i64::MAX, true),
+    ] {
+        let log = opened();
+        assert_eq!(runtime().block_on(log.leave_freed(stream, doubtless)), left);
+        assert_eq!(holds(&log, stream), !left);
+        assert_eq!(log.status().queue_events == 0, left);
+        assert_eq!(log.status().backlog_at_start_events == 0, left);
+        settle(&log);
+        drop(log);
+        assert_eq!(disk.content(&path), before);
+    }
+    assert!(holds(&opened(), stream), "it is asked about again");
     // It holds all of it: it is a spare.
-    disk.put(&path, &before);
     let kept = Options {
         keep_stored: NEVER,
         ..medium()

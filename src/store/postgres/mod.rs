@@ -190,6 +190,25 @@ impl Postgres {
         )
     }
 
+    /// Whether the stream has a row.
+    pub(super) async fn knows(&self, stream: StreamId) -> Result<bool, StoreError> {
+        let mut lease = self.lease().await?;
+        self.begin(&mut lease).await?;
+        let knows = within(
+            self.limit(),
+            "looking for a stream",
+            sqlx::query_scalar(
+                "SELECT EXISTS (SELECT FROM ingest_streams WHERE stream = $1::uuid)",
+            )
+            .bind(uuid(stream))
+            .persistent(false)
+            .fetch_one(&mut *lease),
+        )
+        .await?;
+        self.commit(lease).await?;
+        Ok(knows)
+    }
+
     /// Heartbeats, and `released` for streams whose last segment is gone.
     pub(super) async fn heartbeat(
         &self,

@@ -17,7 +17,7 @@ use super::partitions::{Day, Partition};
 use super::round::Round;
 use crate::store::copy::{POSTGRES_EPOCH_US, postgres_time};
 use crate::store::window::DAY_US;
-use crate::store::{Step, StoreError};
+use crate::store::{KEEP_RELEASED, Step, StoreError};
 
 /// How a table is marked before it is detached, so that a removal cut short in between is finished, while what a person
 /// detached to keep is left alone. The end of its time follows.
@@ -321,9 +321,10 @@ impl Postgres {
         self.alone(
             round.connection().await?,
             format!(
-                "DELETE FROM ingest_streams WHERE released IS NOT NULL AND greatest(released, heartbeat) \
+"DELETE FROM ingest_streams WHERE released IS NOT NULL AND greatest(released, heartbeat) \
                      < least(now(), timestamptz '2000-01-01 00:00:00+00' + {now_us} * interval '1 microsecond') \
-                       - interval '30 days'"
+                       - interval '{} seconds'",
+                KEEP_RELEASED.as_secs()
             ),
         )
         .await

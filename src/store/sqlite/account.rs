@@ -9,10 +9,7 @@ use sqlx::SqliteConnection;
 use super::error::Fault;
 use super::{now_us, schema};
 use crate::log::StreamId;
-use crate::store::{Account, StoreError, StreamFacts};
-
-/// A stream's row is kept so long after its collector has deleted all of it.
-const KEEP_RELEASED_US: i64 = 30 * 86_400_000_000;
+use crate::store::{Account, KEEP_RELEASED, StoreError, StreamFacts};
 
 /// What of the stream is stored; empty when it is not known.
 pub(super) async fn read(
@@ -34,6 +31,18 @@ pub(super) async fn read(
     Ok(Account::new(
         ranges.into_iter().map(|(first, last)| first..=last),
     ))
+}
+
+/// Whether the stream has a row.
+pub(super) async fn knows(
+    connection: &mut SqliteConnection,
+    stream: StreamId,
+    fault: Fault<'_>,
+) -> Result<bool, StoreError> {
+    let query = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM ingest_streams WHERE stream = ?)");
+    fault
+        .within(query.bind(&stream.0[..]).fetch_one(connection))
+        .await
 }
 
 /// Adds positions; the write lock is held, so nobody changes the account in between.
@@ -125,15 +134,12 @@ pub(super) async fn heartbeat(
         fault.within(query.execute(&mut *transaction)).await?;
     }
     // Nobody, on a copy of the directory, was heard to hold it since.
+    let kept = i64::try_from(KEEP_RELEASED.as_micros()).unwrap_or(i64::MAX);
     let query = sqlx::query(
         "DELETE FROM ingest_streams WHERE max(released, coalesce(heartbeat, released)) < ?",
     );
     fault
-        .within(
-            query
-                .bind(now - KEEP_RELEASED_US)
-                .execute(&mut *transaction),
-        )
+        .within(query.bind(now - kept).execute(&mut *transaction))
         .await?;
     fault.within(transaction.commit()).await
 }

@@ -158,6 +158,12 @@ impl Sqlite {
         settle(connection, done)
     }
 
+    pub(super) async fn knows(&self, stream: StreamId) -> Result<bool, StoreError> {
+        let mut connection = self.writer().await?;
+        let done = account::knows(&mut connection, stream, self.fault()).await;
+        settle(connection, done)
+    }
+
     pub(super) async fn write_resources(
         &self,
         facts: StreamFacts,
