@@ -312,16 +312,15 @@ impl Postgres {
         Ok(())
     }
 
-    /// A stream's account is of no more use a month after its collector deleted the last of it and nobody, on a copy of its
-    /// directory, was heard to hold it since.
-    /// Forgets streams that were released 30 days ago by the server's clock and by this collector's: without its row a
-    /// backup of a directory would be stored again, so one clock that is ahead must not decide.
+    /// Forgets streams that their collectors released [`KEEP_RELEASED`] ago, and that no collector was heard to hold since.
+    /// The server's clock and this collector's have to agree: without its row a backup of a directory would be stored again,
+    /// so one clock that is ahead must not decide.
     async fn forget_released_streams(&self, round: &mut Round<'_>) -> Result<(), StoreError> {
         let now_us = self.shared.clock.read().unix_us - POSTGRES_EPOCH_US;
         self.alone(
             round.connection().await?,
             format!(
-"DELETE FROM ingest_streams WHERE released IS NOT NULL AND greatest(released, heartbeat) \
+                "DELETE FROM ingest_streams WHERE released IS NOT NULL AND greatest(released, heartbeat) \
                      < least(now(), timestamptz '2000-01-01 00:00:00+00' + {now_us} * interval '1 microsecond') \
                        - interval '{} seconds'",
                 KEEP_RELEASED.as_secs()
