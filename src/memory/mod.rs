@@ -9,7 +9,7 @@
 //!
 //! **Invariant:** the shares and the rest together are never more than the limit, unless a setting names a share itself.
 
-/// What the allocator keeps.
+/// Memory that the allocator keeps after it was freed.
 pub mod allocator;
 
 /// A share, as pieces of it are granted.

@@ -293,7 +293,7 @@ impl Store {
         }
     }
 
-    /// Whether `stream` has a row, be it that nothing of it is stored: it has none before its collector first had contact, and
+    /// Returns whether `stream` has a row, even if nothing of it is stored: it has none before its collector first had contact, and
     /// none [`KEEP_RELEASED`] after that let go of the last of it.
     ///
     /// # Errors

@@ -190,7 +190,7 @@ impl Postgres {
         )
     }
 
-    /// Whether the stream has a row.
+    /// Returns whether the stream has a row.
     pub(super) async fn knows(&self, stream: StreamId) -> Result<bool, StoreError> {
         let mut lease = self.lease().await?;
         self.begin(&mut lease).await?;

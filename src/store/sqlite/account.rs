@@ -33,7 +33,7 @@ pub(super) async fn read(
     ))
 }
 
-/// Whether the stream has a row.
+/// Returns whether the stream has a row.
 pub(super) async fn knows(
     connection: &mut SqliteConnection,
     stream: StreamId,
