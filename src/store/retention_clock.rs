@@ -109,6 +109,30 @@ impl Reason {
     }
 }
 
+/// The row as both stores hold it.
+#[derive(sqlx::FromRow)]
+pub(super) struct DoubtRow {
+    reason: Option<String>,
+    waited_us: i64,
+    began_us: i64,
+    granted_us: Option<i64>,
+    granted_before_us: Option<i64>,
+    confirmations: i64,
+}
+
+impl From<DoubtRow> for Doubt {
+    fn from(row: DoubtRow) -> Self {
+        Self {
+            reason: row.reason.as_deref().map(Reason::of),
+            waited_us: row.waited_us,
+            began_us: row.began_us,
+            granted_us: row.granted_us,
+            granted_before_us: row.granted_before_us,
+            confirmations: row.confirmations,
+        }
+    }
+}
+
 /// The one row that the store keeps of this; none before retention was first applied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Doubt {

@@ -36,7 +36,7 @@ mod lost;
 /// Small volumes.
 mod volume;
 
-/// What was deleted.
+/// Bytes of deleted records on the disk.
 mod erased;
 
 /// PostgreSQL away, late, or crashing.

@@ -12,7 +12,7 @@ use super::round::Round;
 use super::{Postgres, lock};
 use crate::store::StoreError;
 use crate::store::copy::POSTGRES_EPOCH_US;
-use crate::store::retention_clock::{Doubt, Facts, Judgement, Reason};
+use crate::store::retention_clock::{Doubt, DoubtRow, Facts, Judgement, Reason};
 
 const DOING: &str = "judging the clock that retention goes by";
 
@@ -21,29 +21,6 @@ const NEWEST_PARTITIONS: i64 = 8;
 
 /// Blocks at the end of a partition that are read for it: rows are only ever added.
 const LAST_BLOCKS: i64 = 64;
-
-#[derive(sqlx::FromRow)]
-struct Kept {
-    reason: Option<String>,
-    waited_us: i64,
-    began_us: i64,
-    granted_us: Option<i64>,
-    granted_before_us: Option<i64>,
-    confirmations: i64,
-}
-
-impl From<Kept> for Doubt {
-    fn from(kept: Kept) -> Self {
-        Self {
-            reason: kept.reason.as_deref().map(Reason::of),
-            waited_us: kept.waited_us,
-            began_us: kept.began_us,
-            granted_us: kept.granted_us,
-            granted_before_us: kept.granted_before_us,
-            confirmations: kept.confirmations,
-        }
-    }
-}
 
 /// A round's judgement, with the server's time that it was made at, Unix microseconds.
 pub(super) struct Judged {
@@ -94,7 +71,7 @@ impl Postgres {
 
     /// Reads the row and locks it until the transaction ends.
     async fn kept_doubt(&self, connection: &mut PgConnection) -> Result<Option<Doubt>, StoreError> {
-        let kept: Option<Kept> = within(
+        let kept: Option<DoubtRow> = within(
             self.limit(),
             DOING,
             sqlx::query_as(

@@ -7,7 +7,7 @@ use sqlx::SqliteConnection;
 use super::error::Fault;
 use super::schema;
 use crate::store::StoreError;
-use crate::store::retention_clock::{Doubt, Facts, Judgement, Reason, RetentionClock};
+use crate::store::retention_clock::{Doubt, DoubtRow, Facts, Judgement, Reason, RetentionClock};
 use crate::store::window::DAY_US;
 
 /// Rows at the end of the table among which the newest is looked for: they stand about in the order of their receipt.
@@ -24,16 +24,6 @@ pub(super) const TABLE: &str = "CREATE TABLE IF NOT EXISTS ruvvector_retention (
     confirmations     INTEGER NOT NULL
 )";
 
-#[derive(sqlx::FromRow)]
-struct Kept {
-    reason: Option<String>,
-    waited_us: i64,
-    began_us: i64,
-    granted_us: Option<i64>,
-    granted_before_us: Option<i64>,
-    confirmations: i64,
-}
-
 /// Judges `clock` by the row and by `facts`, whose newest and oldest are filled in here, and keeps what follows.
 pub(super) async fn judge(
     connection: &mut SqliteConnection,
@@ -43,18 +33,11 @@ pub(super) async fn judge(
     fault: Fault<'_>,
 ) -> Result<Judgement, StoreError> {
     let mut transaction = schema::begin(connection, &fault).await?;
-    let kept = sqlx::query_as::<_, Kept>(
+    let kept = sqlx::query_as::<_, DoubtRow>(
         "SELECT reason, waited_us, began_us, granted_us, granted_before_us, confirmations FROM ruvvector_retention",
     );
     let kept = fault.within(kept.fetch_optional(&mut *transaction)).await?;
-    let kept = kept.map(|kept| Doubt {
-        reason: kept.reason.as_deref().map(Reason::of),
-        waited_us: kept.waited_us,
-        began_us: kept.began_us,
-        granted_us: kept.granted_us,
-        granted_before_us: kept.granted_before_us,
-        confirmations: kept.confirmations,
-    });
+    let kept = kept.map(Doubt::from);
     let (asks, start_us) = {
         let clock = lock(clock);
         (clock.asks_for_newest(kept), clock.start().unix_us)

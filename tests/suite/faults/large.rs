@@ -13,7 +13,7 @@ use ruvvector_service::log::{self, Log, NewRecord};
 
 use super::directory;
 use super::memory::field;
-use crate::support::postgres::Database;
+use crate::support::postgres::{Database, WAITING_TRIGGER};
 use crate::support::service::{Launch, Service};
 
 const MIB: u64 = 1 << 20;
@@ -178,17 +178,6 @@ async fn records_of_64_mib_are_drained_or_set_aside_in_less_than_256_mib() {
     }
 }
 
-/// Lets a COPY stand still at one event for as long as somebody holds the advisory lock 7.
-const WAITING: &str = "
-    CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS $$
-    BEGIN
-        IF NEW.integration = 'wait' THEN
-            PERFORM pg_advisory_xact_lock_shared(7);
-        END IF;
-        RETURN NEW;
-    END $$;
-    CREATE TRIGGER wait BEFORE INSERT ON telemetry_events FOR EACH ROW EXECUTE FUNCTION wait();";
-
 // A process that died in the middle of a large record left nothing of it, and the next one stored it once.
 #[tokio::test(flavor = "multi_thread")]
 async fn kill_9_in_the_middle_of_a_large_record_loses_and_doubles_nothing() {
@@ -289,7 +278,7 @@ async fn waiting_table(launch: &Launch, database: &Database) -> sqlx::PgConnecti
         .await;
     service.kill();
     let mut sql = database.connect().await;
-    sqlx::raw_sql(WAITING)
+    sqlx::raw_sql(WAITING_TRIGGER)
         .execute(&mut sql)
         .await
         .expect("made");

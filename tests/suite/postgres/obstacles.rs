@@ -162,7 +162,7 @@ async fn a_default_partition_is_named_and_hides_no_day() {
     assert_eq!(found.gauges.partitions_ahead_days(), Some(7));
 }
 
-/// What earlier versions left: a day detached, marked, and in use. It stopped every later round, and counted as removed.
+/// An earlier version left a day detached, marked, and in use. It stopped every later round, and counted as removed.
 #[tokio::test]
 async fn a_detached_day_that_cannot_be_dropped_is_overdue_and_keeps_no_other() {
     let (database, store) = prepared().await;

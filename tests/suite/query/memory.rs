@@ -68,7 +68,7 @@ async fn a_page_of_long_events_is_cut_and_goes_on() {
     assert_eq!(ids, [6, 5, 4, 3, 2, 1]);
 }
 
-/// What no answer can hold is refused with what would help; events beside it are answered.
+/// An event that no answer can hold is refused with advice; events beside it are answered.
 #[tokio::test]
 async fn an_event_that_can_never_be_held_is_named() {
     let options = Options {

@@ -1,6 +1,6 @@
 //! A limit of memory for a process of the service.
 //!
-//! Where the test may make a control group, the kernel ends a process that goes over the limit. Elsewhere the setting
+//! If the test may make a control group, the kernel ends a process that goes over the limit. Otherwise the setting
 //! `memory_bytes` tells the process its limit. In both cases [`MemoryLimit::assert_kept`] asks the kernel for the most that the
 //! process ever held.
 //!

@@ -12,6 +12,17 @@ use rustix::process::{Pid, Signal, kill_process};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{Connection, Executor};
 
+/// Lets a COPY stand still at one event for as long as somebody holds the advisory lock 7.
+pub const WAITING_TRIGGER: &str = "
+    CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        IF NEW.integration = 'wait' THEN
+            PERFORM pg_advisory_xact_lock_shared(7);
+        END IF;
+        RETURN NEW;
+    END $$;
+    CREATE TRIGGER wait BEFORE INSERT ON telemetry_events FOR EACH ROW EXECUTE FUNCTION wait();";
+
 fn environment(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| {
         panic!(

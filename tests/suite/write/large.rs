@@ -9,6 +9,7 @@ use ruvvector_service::event::{Encoding, Signal};
 
 use super::bench::{Bench, Db, record, until};
 use super::refused::refusing;
+use crate::support::postgres::WAITING_TRIGGER;
 
 /// A batch's limit, so that every record of these tests is larger and goes in several pieces.
 const BATCH_BYTES: usize = 32 << 10;
@@ -153,17 +154,6 @@ async fn a_table_that_refuses_everything_costs_no_row_of_a_large_record() {
     }
 }
 
-/// Lets a COPY stand still at one event for as long as somebody holds the advisory lock 7.
-const WAITING: &str = "
-    CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS $$
-    BEGIN
-        IF NEW.integration = 'wait' THEN
-            PERFORM pg_advisory_xact_lock_shared(7);
-        END IF;
-        RETURN NEW;
-    END $$;
-    CREATE TRIGGER wait BEFORE INSERT ON telemetry_events FOR EACH ROW EXECUTE FUNCTION wait();";
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_writer_that_dies_in_the_middle_of_a_large_record_has_stored_nothing_of_it() {
     let db = Db::postgres().await;
@@ -171,7 +161,7 @@ async fn a_writer_that_dies_in_the_middle_of_a_large_record_has_stored_nothing_o
         unreachable!("it is one");
     };
     db.prepare().await;
-    db.execute(WAITING).await;
+    db.execute(WAITING_TRIGGER).await;
     let mut sql = <sqlx::PgConnection as sqlx::Connection>::connect_with(options)
         .await
         .expect("connects");
