@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use criterion::{Criterion, criterion_group, criterion_main};
-use ruvvector_service::decode::inflate::ContentEncoding;
+use ruvvector_service::decode::decompress::ContentEncoding;
 use ruvvector_service::decode::{Limits, Source, VERSION};
 use ruvvector_service::event::{Encoding, Signal};
-use ruvvector_service::log::disk::OsDisk;
-use ruvvector_service::log::{Log, NewRecord, Options};
+use ruvvector_service::journal::disk::OsDisk;
+use ruvvector_service::journal::{Journal, NewRecord, Options};
 
 /// Header and payload together fill one group.
 const PAYLOAD_BYTES: usize = 4096 - 128;
@@ -69,12 +69,12 @@ fn append(c: &mut Criterion) {
             free_floor_bytes: Some(0),
             keep_stored: Duration::ZERO,
         };
-        let log = Log::open(Arc::new(OsDisk), &options).expect("an empty log opens");
-        let stream = log.streams()[0].id;
+        let journal = Journal::open(Arc::new(OsDisk), &options).expect("an empty log opens");
+        let stream = journal.streams()[0].id;
         c.bench_function(&format!("append of 4 KiB, {writers} at once"), |b| {
             b.iter(|| {
                 let last = runtime.block_on(async {
-                    let appends = (0..writers).map(|_| log.append(record(&payload)));
+                    let appends = (0..writers).map(|_| journal.append(record(&payload)));
                     futures_util::future::join_all(appends).await
                 });
                 let last = last
@@ -84,10 +84,10 @@ fn append(c: &mut Criterion) {
                     .max();
                 // As the writer does it, so that the budget never fills.
                 let last = last.expect("an append succeeds");
-                log.mark_stored(stream, last.saturating_sub(2 * writers), last);
+                journal.mark_stored(stream, last.saturating_sub(2 * writers), last);
             });
         });
-        runtime.block_on(log.close());
+        runtime.block_on(journal.close());
     }
 }
 

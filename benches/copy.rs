@@ -3,8 +3,8 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use ruvvector_service::event::{Event, Flags, ResourceId};
-use ruvvector_service::store::copy::Rows;
+use ruvvector_service::event::{Event, EventFlags, ResourceId};
+use ruvvector_service::store::row_encoding::EncodedRows;
 
 const ROWS: usize = 10_000;
 
@@ -25,7 +25,7 @@ fn span(metadata: &str) -> Event<'_> {
         kind: Some(3),
         status: Some("OK".into()),
         resource_id: Some(ResourceId([7; 16])),
-        flags: Flags::default(),
+        flags: EventFlags::default(),
     }
 }
 
@@ -36,7 +36,7 @@ fn rows(criterion: &mut Criterion) {
         "select ".repeat(20)
     );
     let event = span(&metadata);
-    let mut rows = Rows::default();
+    let mut rows = EncodedRows::default();
     let mut group = criterion.benchmark_group("copy");
     group.throughput(Throughput::Elements(ROWS as u64));
     group.bench_function("10000 spans", |bencher| {

@@ -18,7 +18,7 @@ use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Sta
 use prost::Message as _;
 use ruvvector_service::decode::{self, Limits, Sink, Source, check, events};
 use ruvvector_service::event::{Encoding, Event, Resource, Signal};
-use ruvvector_service::log::{Position, StreamId};
+use ruvvector_service::journal::{Position, StreamId};
 use std::fmt::Write as _;
 use std::hint::black_box;
 

@@ -102,7 +102,7 @@ queued=$(metric ruvvector_queue_events)
 line 'events in the log' "$queued of $(field spans "$into")"
 line 'memory at its peak, flood without database' "$(memory_mib VmHWM) MiB"
 stop
-rm -rf "$dir/log"
+rm -rf "$dir/journal"
 start grpc postgres://postgres@127.0.0.1:1/none
 over_grpc=$("$load" flood "grpc://${grpc#http://}" "$service_pid" "$((seconds < 5 ? seconds : 5))" 16 500)
 line 'the same over gRPC' "$(field spans_per_s "$over_grpc") spans/s, $(field cpu_us_per_span "$over_grpc") µs CPU a span"

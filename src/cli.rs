@@ -8,7 +8,7 @@ use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, ArgMatches, Command, ValueHint, value_parser};
 use clap_complete::Shell;
 
-use crate::commands::Rows;
+use crate::commands::ImportRows;
 use crate::config::settings::{STAGES, Setting, all};
 use crate::observe;
 
@@ -25,7 +25,7 @@ pub struct Arguments {
 pub enum Task {
     Serve,
     Validate,
-    Migrate(Rows),
+    Migrate(ImportRows),
     Healthcheck {
         /// Instead of the service port on this machine.
         url: Option<String>,
@@ -58,8 +58,8 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Arguments, clap
                 .remove_one("shell")
                 .map_or(Task::Serve, Task::Completions),
             "man" => Task::Man,
-            "migrate" if sub.get_flag("import-v0") => Task::Migrate(Rows::ImportV0),
-            "migrate" => Task::Migrate(Rows::None),
+            "migrate" if sub.get_flag("import-v0") => Task::Migrate(ImportRows::ImportV0),
+            "migrate" => Task::Migrate(ImportRows::None),
             "healthcheck" => Task::Healthcheck {
                 url: sub.remove_one("url"),
             },
@@ -70,7 +70,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Arguments, clap
                 }
                 None => Task::Serve,
             },
-            "log" => match sub.remove_subcommand() {
+            "journal" => match sub.remove_subcommand() {
                 Some((name, mut sub)) => {
                     flags.extend(taken(&mut sub));
                     match name.as_str() {
@@ -145,8 +145,8 @@ pub fn command() -> Command {
                 .args(settings(|stage, setting| stage == "Where it listens" || setting.key == "config")),
         )
         .subcommand(
-            Command::new("log")
-                .about("Look at the log on disk, or empty it into the store")
+            Command::new("journal")
+                .about("Ownership at the log on disk, or empty it into the store")
                 .subcommand_required(true)
                 .arg_required_else_help(true)
                 .subcommand(
@@ -316,14 +316,14 @@ mod tests {
 
     #[test]
     fn flags_stand_before_or_after_the_subcommand_and_the_last_wins() {
-        let read = read("r --data-dir a log verify --data-dir b").unwrap();
+        let read = read("r --data-dir a journal verify --data-dir b").unwrap();
         assert_eq!(read.task, Task::LogVerify);
         assert_eq!(read.flags.last(), Some(&("data_dir", "b".to_owned())));
     }
 
     #[test]
     fn a_directory_is_drained_under_the_settings_of_the_log_the_writer_and_the_store() {
-        let read = read("r log drain --data-dir a --store postgres --retry-max 1s").unwrap();
+        let read = read("r journal drain --data-dir a --store postgres --retry-max 1s").unwrap();
         assert_eq!(read.task, Task::LogDrain);
         assert_eq!(read.flags.len(), 3);
     }

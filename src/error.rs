@@ -5,8 +5,8 @@
 
 use axum::http::StatusCode;
 
-use crate::decode::{Checked, DecodeError};
-use crate::observe::own_traces::Fault;
+use crate::decode::{DecodeError, DecodeReport};
+use crate::observe::own_traces::SpanError;
 
 /// Why a request was not answered with success. Each variant says the status it becomes.
 #[derive(Debug, thiserror::Error)]
@@ -19,7 +19,7 @@ pub enum Error {
     },
     /// 400: well formed, but nothing of it is taken.
     #[error("{} of {} items are invalid", .0.rejected, .0.rejected.saturating_add(.0.accepted))]
-    Invalid(Box<Checked>),
+    Invalid(Box<DecodeReport>),
     /// 400: a query parameter that is unknown, given twice, or has a value it does not take.
     #[error("{reason}")]
     Parameter { name: String, reason: String },
@@ -33,7 +33,7 @@ pub enum Error {
     #[error("a bearer token of this service is needed in Authorization")]
     Unauthenticated,
     /// 403: a browser's page of an origin that is not on the list.
-    #[error("this Origin may not send here; allow it by the list of CORS origins")]
+    #[error("this StoredResource may not send here; allow it by the list of CORS origins")]
     ForeignOrigin,
     /// 404: nothing is served there.
     #[error("{0}")]
@@ -179,8 +179,8 @@ impl Error {
     }
 }
 
-impl Fault for Error {
-    fn fault(&self) -> Option<&'static str> {
+impl SpanError for Error {
+    fn error_type(&self) -> Option<&'static str> {
         match self {
             Self::Unavailable { .. } => Some("unavailable"),
             Self::Unknown { .. } => Some("unknown"),

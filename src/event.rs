@@ -65,14 +65,14 @@ pub struct Event<'a> {
     pub kind: Option<i32>,
     pub status: Option<Cow<'a, str>>,
     pub resource_id: Option<ResourceId>,
-    pub flags: Flags,
+    pub flags: EventFlags,
 }
 
 /// What was changed about an event on its way; the column `flags`, NULL when empty.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Flags(pub i16);
+pub struct EventFlags(pub i16);
 
-impl Flags {
+impl EventFlags {
     /// The event's own time could not be used (absent, absurd, or plainly in another unit); the receive time stands in.
     pub const TIME_REPLACED: Self = Self(1);
     /// The end was before the start, absent, or beyond the range of `time_unix_nano`.

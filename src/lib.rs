@@ -31,7 +31,7 @@ pub mod receive;
 pub mod decode;
 
 /// Durable before the answer.
-pub mod log;
+pub mod journal;
 
 /// Log to store, exactly once.
 pub mod write;
@@ -42,7 +42,7 @@ pub mod store;
 /// Parameters to SQL to a page.
 pub mod query;
 
-/// Health, metrics, log lines.
+/// GrpcHealth, metrics, log lines.
 pub mod observe;
 
 use std::sync::Arc;
@@ -52,18 +52,18 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use config::Config;
-use log::Log;
-use log::disk::OsDisk;
-use observe::{Readiness, Supervisor};
-use receive::listeners::Listener;
-use receive::{Drain, Places, Receiver};
+use journal::Journal;
+use journal::disk::OsDisk;
+use observe::{Readiness, Systemd};
+use receive::listener::Listener;
+use receive::{ConnectionLimit, Drain, Receiver};
 use store::Store;
 use store::kind_note::Backlog;
 use write::Progress;
 
 /// What stops the service, from the first signal to the second.
 #[derive(Clone, Debug, Default)]
-pub struct Stop {
+pub struct Shutdown {
     /// Finish in order, after the drain delay.
     pub drain: CancellationToken,
     /// Finish in order, with no delay.
@@ -82,7 +82,7 @@ pub struct Listeners {
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     #[error(transparent)]
-    Log(#[from] log::OpenError),
+    Journal(#[from] journal::OpenError),
     /// Nothing was accepted or written yet.
     #[error(transparent)]
     OtherKind(#[from] store::kind_note::OtherKind),
@@ -105,18 +105,18 @@ pub async fn run(
     listeners: Listeners,
     metrics: PrometheusHandle,
     mut warnings: Vec<String>,
-    stop: Stop,
-    supervisor: Supervisor,
+    stop: Shutdown,
+    supervisor: Systemd,
     rotation: impl FnOnce(Store) -> std::io::Result<()>,
 ) -> Result<(), RunError> {
     // First, as it raises the limit of open files, for all that follows.
-    let places = Places::new(&config.receive);
-    let options = config.log.clone();
+    let places = ConnectionLimit::new(&config.receive);
+    let options = config.journal.clone();
     let starting = supervisor.starting(&format!("recovering the log in {}", options.dir.display()));
-    let log = tokio::task::spawn_blocking(move || Log::open(Arc::new(OsDisk), &options))
+    let journal = tokio::task::spawn_blocking(move || Journal::open(Arc::new(OsDisk), &options))
         .await
         .expect("opening the log does not panic")?;
-    let backlog = backlog(&log);
+    let backlog = backlog(&journal);
     let changed = store::kind_note::check(
         &config.data_dir,
         &config.store.target,
@@ -124,7 +124,7 @@ pub async fn run(
         &backlog,
     )
     .await?;
-    let store = Store::starting(&config.store, &start(&log));
+    let store = Store::starting(&config.store, &start(&journal));
     if let Err(error) = rotation(store.clone()) {
         tracing::warn!(
             "changed secrets take a restart, as there is no thread to read them: {error}"
@@ -140,17 +140,17 @@ pub async fn run(
         warnings.push(warning);
     }
 
-    let receiver = Receiver::new(log.clone(), progress.clone(), config.receive.clone());
+    let receiver = Receiver::new(journal.clone(), progress.clone(), config.receive.clone());
     receiver.recall().await;
-    let sources = observe::Sources {
+    let sources = observe::HealthSources {
         connections: places.counts(),
-        log: log.clone(),
+        journal: journal.clone(),
         store: store.clone(),
         progress: progress.clone(),
         readiness: readiness.clone(),
         warnings,
     };
-    let health = observe::Watch::start(sources, metrics);
+    let health = observe::HealthMonitor::start(sources, metrics);
     let drain = Drain::default();
     let otlp_http = receive::otlp_router(receiver.clone());
     let otlp_grpc = receive::otlp_grpc_router(&receiver, readiness.clone(), &drain);
@@ -160,13 +160,13 @@ pub async fn run(
         .merge(observe::router(health.clone()))
         .method_not_allowed_fallback(receive::read_only);
 
-    let place = place(&listeners, &config);
+    let place = status_line(&listeners, &config);
     let url = listeners
         .main
         .as_ref()
         .and_then(|main| main.urls().into_iter().next());
     let mut servers = JoinSet::new();
-    let mut serve = |listener: Option<Listener>, router: axum::Router, places: Places| {
+    let mut serve = |listener: Option<Listener>, router: axum::Router, places: ConnectionLimit| {
         let Some(listener) = listener else {
             return;
         };
@@ -184,7 +184,7 @@ pub async fn run(
     serve(listeners.otlp_grpc, otlp_grpc, places);
     let draining = CancellationToken::new();
     let mut writer = tokio::spawn(write::run(
-        log.clone(),
+        journal.clone(),
         store.clone(),
         config.write.clone(),
         progress,
@@ -192,15 +192,15 @@ pub async fn run(
         config.grace,
     ));
     readiness.ready();
-    let mut running = starting.ready(place, &health, &log).await;
+    let mut running = starting.ready(place, &health, &journal).await;
     if let Some(url) = url {
-        hint(&url);
+        log_usage_hint(&url);
     }
 
     tokio::select! {
         () = stop.drain.cancelled() => {}
         () = stop.at_once.cancelled() => {}
-        () = broken(&log) => {
+        () = broken(&journal) => {
             writer.abort();
             store.close(store::GOODBYE.min(config.grace)).await;
             return Err(RunError::LogBroken);
@@ -211,24 +211,24 @@ pub async fn run(
         }
     }
     tracing::info!("stopping: no longer ready");
-    readiness.draining();
+    readiness.stopping();
     running.stopping(config.drain_delay, config.grace);
     drain.closing.cancel();
     tokio::select! {
         () = tokio::time::sleep(config.drain_delay) => {}
         () = stop.at_once.cancelled() => {}
         // Nothing more is taken.
-        () = broken(&log) => {}
+        () = broken(&journal) => {}
     }
     drain.stop.cancel();
     while servers.join_next().await.is_some() {}
-    log.close().await;
+    journal.close().await;
     draining.cancel();
     writer
         .await
         .map_err(|error| RunError::Writer(Some(error)))?;
-    let left = log.status();
-    tracing::info!(left_in_log = left.queue_events, "stopped");
+    let left = journal.status();
+    tracing::info!(left_in_journal = left.queue_events, "stopped");
     if left.broken {
         return Err(RunError::LogBroken);
     }
@@ -236,26 +236,29 @@ pub async fn run(
 }
 
 /// The facts about this start that retention needs. For each segment the log knows the receive time of its first record.
-fn start(log: &Log) -> store::Start {
-    let streams = log.streams().into_iter();
-    let parts = streams.flat_map(|stream| log.parts(stream.id));
-    store::Start {
+fn start(journal: &Journal) -> store::ProcessStart {
+    let streams = journal.streams().into_iter();
+    let parts = streams.flat_map(|stream| journal.parts(stream.id));
+    store::ProcessStart {
         newest_journaled_unix_nano: parts.map(|part| part.first_received_unix_nano).max(),
-        ..store::Start::default()
+        ..store::ProcessStart::default()
     }
 }
 
 /// The records of earlier starts.
-fn backlog(log: &Log) -> Backlog {
-    let held = log.streams().into_iter().filter(|stream| stream.last > 0);
+fn backlog(journal: &Journal) -> Backlog {
+    let held = journal
+        .streams()
+        .into_iter()
+        .filter(|stream| stream.last > 0);
     Backlog {
-        events: log.status().queue_events,
+        events: journal.status().queue_events,
         streams: held.map(|stream| stream.id).collect(),
     }
 }
 
 /// Where events come in and where they go, for `systemctl status`.
-fn place(listeners: &Listeners, config: &Config) -> String {
+fn status_line(listeners: &Listeners, config: &Config) -> String {
     let Listeners {
         main,
         otlp_http,
@@ -270,16 +273,16 @@ fn place(listeners: &Listeners, config: &Config) -> String {
 }
 
 /// Two lines to paste.
-fn hint(url: &str) {
+fn log_usage_hint(url: &str) {
     let event = r#"{"correlationId":"order-1","integration":"shop","eventType":"order.created"}"#;
     tracing::info!("send an event:  curl -d '{event}' {url}/ingest");
     tracing::info!("read it back:   curl '{url}/query?correlationId=order-1'");
 }
 
 /// Returns when the log is broken; never for a log that is closed in order.
-async fn broken(log: &Log) {
-    log.synced_past(u64::MAX).await;
-    if !log.status().broken {
+async fn broken(journal: &Journal) {
+    journal.synced_past(u64::MAX).await;
+    if !journal.status().broken {
         std::future::pending::<()>().await;
     }
 }

@@ -8,30 +8,30 @@ use std::process::ExitCode;
 
 use ruvvector_service::cli::{self, Arguments, Task};
 use ruvvector_service::commands;
-use ruvvector_service::config::{self, Loaded};
+use ruvvector_service::config::{self, LoadedConfig};
 use ruvvector_service::memory::allocator;
+use ruvvector_service::observe::logging;
 use ruvvector_service::observe::own_traces::OwnTraces;
-use ruvvector_service::observe::trace;
 
 /// Keys of settings with their texts.
-type Flags = Vec<(&'static str, String)>;
+type FlagValues = Vec<(&'static str, String)>;
 
 /// Wrong arguments or settings.
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     allocator::give_back_freed();
-    let _last_lines = match trace::start_lines() {
+    let _last_lines = match logging::start_lines() {
         Ok(end) => end,
         Err(error) => {
-            complain(&format!("error: no thread for log lines: {error}"));
+            print_stderr(&format!("error: no thread for log lines: {error}"));
             return ExitCode::FAILURE;
         }
     };
     let Arguments { task, flags } = match cli::parse(std::env::args_os()) {
         Ok(arguments) => arguments,
         Err(error) if error.use_stderr() => {
-            trace::write_plain(&error.to_string());
+            logging::write_plain(&error.to_string());
             return ExitCode::from(USAGE);
         }
         // Help and the version.
@@ -45,16 +45,16 @@ fn main() -> ExitCode {
         _ => None,
     };
     if let Some(text) = text {
-        say(&text);
+        print_stdout(&text);
         return ExitCode::SUCCESS;
     }
     let done = match &task {
-        Task::Healthcheck { url } => commands::load_door(flags).map(|door| {
+        Task::Healthcheck { url } => commands::load_listen_address(flags).map(|door| {
             let sentence = commands::healthcheck::run(&door, url.as_deref())?;
-            say(&format!("{sentence}\n"));
+            print_stdout(&format!("{sentence}\n"));
             Ok(())
         }),
-        _ => commands::load(flags.clone()).map(|loaded| perform(&task, flags, loaded)),
+        _ => commands::load(flags.clone()).map(|loaded| run_task(&task, flags, loaded)),
     };
     let (problems, code) = match done {
         Ok(Ok(())) => return ExitCode::SUCCESS,
@@ -62,50 +62,50 @@ fn main() -> ExitCode {
         Err(error) => (error.0, ExitCode::from(USAGE)),
     };
     for problem in problems {
-        complain(&format!("error: {problem}"));
+        print_stderr(&format!("error: {problem}"));
     }
     code
 }
 
-fn perform(task: &Task, flags: Flags, loaded: Loaded) -> Result<(), String> {
+fn run_task(task: &Task, flags: FlagValues, loaded: LoadedConfig) -> Result<(), String> {
     if *task != Task::Serve {
         for warning in loaded.notes.iter().chain(&loaded.warnings) {
-            complain(&format!("warning: {warning}"));
+            print_stderr(&format!("warning: {warning}"));
         }
     }
     match task {
         Task::Serve => serve(flags, loaded),
         Task::Settings | Task::Completions(_) | Task::Man | Task::Healthcheck { .. } => Ok(()),
         Task::Validate => {
-            say(&loaded.effective());
+            print_stdout(&loaded.effective());
             Ok(())
         }
         Task::Migrate(rows) => {
-            trace::init(&loaded.config.log_filter, loaded.config.log_format, None)?;
+            logging::init(&loaded.config.log_filter, loaded.config.log_format, None)?;
             let done = runtime()?
                 .block_on(commands::migrate(&loaded.config, *rows))
                 .map_err(|error| error.to_string())?;
-            say(&done);
+            print_stdout(&done);
             Ok(())
         }
         Task::ConfirmClock => {
-            trace::init(&loaded.config.log_filter, loaded.config.log_format, None)?;
+            logging::init(&loaded.config.log_filter, loaded.config.log_format, None)?;
             let done = runtime()?
                 .block_on(commands::confirm_clock(&loaded.config))
                 .map_err(|error| error.to_string())?;
-            say(&done);
+            print_stdout(&done);
             Ok(())
         }
         Task::LogDrain => {
-            trace::init(&loaded.config.log_filter, loaded.config.log_format, None)?;
+            logging::init(&loaded.config.log_filter, loaded.config.log_format, None)?;
             let done = runtime()?.block_on(commands::drain::run(&loaded.config))?;
-            say(&done);
+            print_stdout(&done);
             Ok(())
         }
         Task::LogList | Task::LogVerify => {
             let (report, problems) =
-                commands::log_report(&loaded.config).map_err(|error| error.to_string())?;
-            say(&report);
+                commands::journal_report(&loaded.config).map_err(|error| error.to_string())?;
+            print_stdout(&report);
             match (task, problems) {
                 (Task::LogVerify, 1..) => Err("the log is damaged".to_owned()),
                 _ => Ok(()),
@@ -114,7 +114,7 @@ fn perform(task: &Task, flags: Flags, loaded: Loaded) -> Result<(), String> {
     }
 }
 
-fn serve(flags: Flags, loaded: Loaded) -> Result<(), String> {
+fn serve(flags: FlagValues, loaded: LoadedConfig) -> Result<(), String> {
     let runtime = runtime()?;
     let own_traces = match &loaded.config.own_traces {
         Some(options) => {
@@ -123,7 +123,7 @@ fn serve(flags: Flags, loaded: Loaded) -> Result<(), String> {
         }
         None => None,
     };
-    trace::init(
+    logging::init(
         &loaded.config.log_filter,
         loaded.config.log_format,
         own_traces.as_ref(),
@@ -151,11 +151,11 @@ fn runtime() -> Result<tokio::runtime::Runtime, String> {
 }
 
 /// What a command was asked for. A reader that has gone is no error.
-fn say(text: &str) {
+fn print_stdout(text: &str) {
     let _ = io::stdout().write_all(text.as_bytes());
 }
 
 /// All else, where there are no log lines.
-fn complain(text: &str) {
-    trace::write_plain(&format!("{text}\n"));
+fn print_stderr(text: &str) {
+    logging::write_plain(&format!("{text}\n"));
 }

@@ -21,7 +21,7 @@ mod bodies;
 /// The server that drops.
 mod floor;
 
-/// Sending, closed and open loop.
+/// SlotBody, closed and open loop.
 mod send;
 
 /// The bare disk.

@@ -1,4 +1,4 @@
-//! Sending: closed loop for throughput, open loop for latency.
+//! SlotBody: closed loop for throughput, open loop for latency.
 //!
 //! **Invariant:** a request of the open loop is timed from when it was due, not from when it could be sent.
 

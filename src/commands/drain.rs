@@ -1,4 +1,4 @@
-//! `log drain`: empties a data directory that no service holds any more into the store.
+//! `journal drain`: empties a data directory that no service holds any more into the store.
 //!
 //! **Invariant:** it ends well only when the log is empty and all of it is in the store; a directory without a log is left
 //! as it is.
@@ -12,11 +12,11 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::serve::{Hangup, Signals};
-use crate::Stop;
+use crate::Shutdown;
 use crate::config::Config;
-use crate::log::disk::OsDisk;
-use crate::log::{Log, OpenError};
-use crate::store::{self, Store, Target};
+use crate::journal::disk::OsDisk;
+use crate::journal::{Journal, OpenError};
+use crate::store::{self, Store, StoreTarget};
 use crate::write::{self, Progress, Unfinished, Written};
 
 /// Between two lines that say how far it is; with nothing new to say, every so many of them.
@@ -34,12 +34,12 @@ pub async fn run(config: &Config) -> Result<String, String> {
     let began = Instant::now();
     let stop = stopped_by_signals()?;
     look_at(config)?;
-    let log = open(config).await?;
-    let start = log.status();
-    let streams = log.streams().len() - 1;
+    let journal = open(config).await?;
+    let start = journal.status();
+    let streams = journal.streams().len() - 1;
     let dir = config.data_dir.display();
     if streams == 0 {
-        drop(log);
+        drop(journal);
         nothing_unreadable(config)?;
         return Ok(format!("{dir}: the log is empty: nothing to drain\n"));
     }
@@ -50,14 +50,14 @@ pub async fn run(config: &Config) -> Result<String, String> {
     );
     let progress = Progress::default();
     let outcome = tokio::select! {
-        outcome = write::empty(
-            log.clone(), store.clone(), config.write.clone(), progress.clone(), stop, config.grace,
+        outcome = write::drain_to_empty(
+            journal.clone(), store.clone(), config.write.clone(), progress.clone(), stop, config.grace,
         ) => outcome,
-        never = tell(&log, &progress) => match never {},
+        never = tell(&journal, &progress) => match never {},
     };
     store.close(store::GOODBYE).await;
-    let left = log.status();
-    let gone = log.streams().len() == 1;
+    let left = journal.status();
+    let gone = journal.streams().len() == 1;
     match outcome {
         Ok(()) if gone => {}
         Ok(()) => {
@@ -98,7 +98,7 @@ pub async fn run(config: &Config) -> Result<String, String> {
             ));
         }
     }
-    drop(log);
+    drop(journal);
     nothing_unreadable(config)?;
     let mut written = progress.written();
     // What the log had not read by then never waited in this life.
@@ -111,13 +111,13 @@ pub async fn run(config: &Config) -> Result<String, String> {
     if start.cut_segments > 0 {
         return Err(format!(
             "{} of the log had lost its end, and what stood there is lost; look at the disk, and keep the copies (.damaged) in \
-             {dir}/log. The rest: {summary}",
+             {dir}/journal. The rest: {summary}",
             count(start.cut_segments, "file")
         ));
     }
     if left.missing_records > 0 {
         return Err(format!(
-            "{} of the log {} in no file and not in the database; put the files back from a backup of {dir}/log, if there is \
+            "{} of the log {} in no file and not in the database; put the files back from a backup of {dir}/journal, if there is \
              one, and run it again. The rest: {summary}",
             count(left.missing_records, "record"),
             if left.missing_records == 1 {
@@ -173,7 +173,7 @@ fn count(n: u64, one: &str) -> String {
 /// Cancelled by the first signal; the second ends the process.
 fn stopped_by_signals() -> Result<CancellationToken, String> {
     let signals = Signals::listen().map_err(|error| format!("no signals: {error}"))?;
-    let stop = Stop::default();
+    let stop = Shutdown::default();
     tokio::spawn(signals.watch(stop.clone(), Hangup::Stops));
     let stopped = CancellationToken::new();
     let stops = stopped.clone();
@@ -203,7 +203,7 @@ fn look_at(config: &Config) -> Result<(), String> {
         Err(error) => return Err(format!("{}: {error}", dir.display())),
     }
     let own = dir.join("telemetry.db");
-    let Target::Sqlite { path } = &config.store.target else {
+    let StoreTarget::Sqlite { path } = &config.store.target else {
         return Ok(());
     };
     // Without a word about the store that is a forgotten DATABASE_URL more often than not.
@@ -223,10 +223,10 @@ fn look_at(config: &Config) -> Result<(), String> {
     Ok(())
 }
 
-async fn open(config: &Config) -> Result<Log, String> {
-    let options = config.log.clone();
+async fn open(config: &Config) -> Result<Journal, String> {
+    let options = config.journal.clone();
     let opened =
-        tokio::task::spawn_blocking(move || Log::open_to_empty(Arc::new(OsDisk), &options));
+        tokio::task::spawn_blocking(move || Journal::open_to_empty(Arc::new(OsDisk), &options));
     let opened = opened
         .await
         .map_err(|error| format!("the log cannot be opened: {error}"))?;
@@ -234,7 +234,7 @@ async fn open(config: &Config) -> Result<Log, String> {
         OpenError::Locked(_) => format!(
             "{error}: a service that runs there drains it by itself; to drain it here, stop that one first"
         ),
-        OpenError::NoLog(_) => format!(
+        OpenError::NoJournal(_) => format!(
             "{error}; --data-dir, or RUVVECTOR_DATA_DIR, is to name the directory above log/"
         ),
         _ => error.to_string(),
@@ -243,7 +243,8 @@ async fn open(config: &Config) -> Result<Log, String> {
 
 /// What recovery could not tell to be a segment stays where it is.
 fn nothing_unreadable(config: &Config) -> Result<(), String> {
-    let left = Log::inspect(Arc::new(OsDisk), &config.log).map_err(|error| error.to_string())?;
+    let left =
+        Journal::inspect(Arc::new(OsDisk), &config.journal).map_err(|error| error.to_string())?;
     if left.is_empty() {
         return Ok(());
     }
@@ -258,7 +259,7 @@ fn nothing_unreadable(config: &Config) -> Result<(), String> {
 }
 
 /// Says now and then how far it is.
-async fn tell(log: &Log, progress: &Progress) -> Infallible {
+async fn tell(journal: &Journal, progress: &Progress) -> Infallible {
     let mut told = Written::default();
     let mut quiet = 0;
     loop {
@@ -266,7 +267,7 @@ async fn tell(log: &Log, progress: &Progress) -> Infallible {
         let written = progress.written();
         quiet += 1;
         if written != told || quiet >= QUIET_TICKS {
-            let left = log.status();
+            let left = journal.status();
             tracing::info!(
                 events_left = left.queue_events,
                 streams_left = left.undrained_streams,

@@ -6,7 +6,7 @@ use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
-use crate::config::{Door, Port};
+use crate::config::{ListenAddress, PortSetting};
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 const ANSWER_BYTES: u64 = 16 << 10;
@@ -15,10 +15,10 @@ const ANSWER_BYTES: u64 = 16 << 10;
 ///
 /// # Errors
 /// A sentence that says why it is not.
-pub fn run(door: &Door, url: Option<&str>) -> Result<String, String> {
+pub fn run(door: &ListenAddress, url: Option<&str>) -> Result<String, String> {
     let (host, addresses, path) = match url {
         Some(url) => from_url(url)?,
-        None => from_door(door)?,
+        None => from_listen_address(door)?,
     };
     let answered = connect(&addresses).and_then(|stream| {
         let peer = stream.peer_addr()?;
@@ -35,9 +35,9 @@ pub fn run(door: &Door, url: Option<&str>) -> Result<String, String> {
 }
 
 /// Host with port, its addresses, and the path.
-type Place<'a> = (String, Vec<SocketAddr>, &'a str);
+type HealthAddress<'a> = (String, Vec<SocketAddr>, &'a str);
 
-fn from_url(url: &str) -> Result<Place<'_>, String> {
+fn from_url(url: &str) -> Result<HealthAddress<'_>, String> {
     let rest = url
         .strip_prefix("http://")
         .ok_or("the URL does not begin with http://")?;
@@ -63,8 +63,8 @@ fn from_url(url: &str) -> Result<Place<'_>, String> {
     Ok((host, addresses, path))
 }
 
-fn from_door(door: &Door) -> Result<Place<'static>, String> {
-    let Port::On(port) = door.service_port else {
+fn from_listen_address(door: &ListenAddress) -> Result<HealthAddress<'static>, String> {
+    let PortSetting::On(port) = door.service_port else {
         return Err("service_port is off: name another place with --url".to_owned());
     };
     let addresses: Vec<SocketAddr> = door

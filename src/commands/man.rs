@@ -73,8 +73,8 @@ const FILES: [(&str, &str); 5] = [
         "The data directory under the systemd unit; else ./data, or what data_dir says.",
     ),
     (
-        "<data_dir>/log",
-        "The log: requests that were answered and are not all in the database yet. `log list` shows what it holds.",
+        "<data_dir>/journal",
+        "The log: requests that were answered and are not all in the database yet. `journal list` shows what it holds.",
     ),
     (
         "<data_dir>/telemetry.db",
@@ -104,7 +104,7 @@ const EXIT_STATUS: [(&str, &str); 4] = [
     (
         "1",
         "Something failed while it ran: a port is taken, the log cannot be opened or written, the service is not ready \
-         (healthcheck), the log is damaged (log verify) or something of it is left (log drain).",
+         (healthcheck), the log is damaged (journal verify) or something of it is left (journal drain).",
     ),
     (
         "2",

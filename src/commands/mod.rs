@@ -8,9 +8,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use self::rotation::Rotation;
-use crate::config::{Config, ConfigError, Door, Environment, Inputs, Loaded, Machine, settings};
-use crate::log::disk::OsDisk;
-use crate::log::{Log, OpenError, SegmentReport};
+use crate::config::{
+    Config, ConfigError, Environment, Inputs, ListenAddress, LoadedConfig, Machine, settings,
+};
+use crate::journal::disk::OsDisk;
+use crate::journal::{Journal, OpenError, SegmentReport};
 use crate::observe::own_traces::ExportHeaders;
 use crate::store::{self, Store, StoreError};
 
@@ -33,7 +35,7 @@ pub mod healthcheck;
 ///
 /// # Errors
 /// As [`Config::load`], and when a variable of ours is not text.
-pub fn load(flags: Vec<(&'static str, String)>) -> Result<Loaded, ConfigError> {
+pub fn load(flags: Vec<(&'static str, String)>) -> Result<LoadedConfig, ConfigError> {
     Config::load(&inputs(flags)?)
 }
 
@@ -57,8 +59,10 @@ pub fn rotation(
 ///
 /// # Errors
 /// As [`Door::load`], and when a variable of ours is not text.
-pub fn load_door(flags: Vec<(&'static str, String)>) -> Result<Door, ConfigError> {
-    Door::load(&inputs(flags)?)
+pub fn load_listen_address(
+    flags: Vec<(&'static str, String)>,
+) -> Result<ListenAddress, ConfigError> {
+    ListenAddress::load(&inputs(flags)?)
 }
 
 fn inputs(flags: Vec<(&'static str, String)>) -> Result<Inputs<'static>, ConfigError> {
@@ -98,7 +102,7 @@ fn environment() -> Result<Environment, ConfigError> {
 ///
 /// # Errors
 /// When the database is away or of an unknown shape, or there is nothing to import.
-pub async fn migrate(config: &Config, rows: Rows) -> Result<String, StoreError> {
+pub async fn migrate(config: &Config, rows: ImportRows) -> Result<String, StoreError> {
     let mut options = config.store.clone();
     options.migrate = true;
     let store = Store::new(&options);
@@ -107,10 +111,10 @@ pub async fn migrate(config: &Config, rows: Rows) -> Result<String, StoreError> 
     done
 }
 
-async fn migrate_in(store: &Store, rows: Rows) -> Result<String, StoreError> {
+async fn migrate_in(store: &Store, rows: ImportRows) -> Result<String, StoreError> {
     store.prepare().await?;
     let mut done = format!("{}: the schema is up to date\n", store.kind());
-    if rows == Rows::ImportV0 {
+    if rows == ImportRows::ImportV0 {
         let Store::Postgres(postgres) = store else {
             return Err(StoreError::Schema(
                 "only PostgreSQL can hold a table of the original service".to_owned(),
@@ -153,7 +157,7 @@ pub async fn confirm_clock(config: &Config) -> Result<String, StoreError> {
 
 /// Which rows a migration moves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rows {
+pub enum ImportRows {
     None,
     ImportV0,
 }
@@ -162,8 +166,8 @@ pub enum Rows {
 ///
 /// # Errors
 /// When the log cannot be read.
-pub fn log_report(config: &Config) -> Result<(String, usize), OpenError> {
-    let segments = Log::inspect(Arc::new(OsDisk), &config.log)?;
+pub fn journal_report(config: &Config) -> Result<(String, usize), OpenError> {
+    let segments = Journal::inspect(Arc::new(OsDisk), &config.journal)?;
     Ok(report(&segments))
 }
 
@@ -206,12 +210,12 @@ fn report(segments: &[SegmentReport]) -> (String, usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::log::{Ranges, StreamId};
+    use crate::journal::{PositionSet, StreamId};
 
     #[test]
     fn the_log_report_names_each_problem_under_its_file() {
         let segment = SegmentReport {
-            path: "data/log/0001.seg".into(),
+            path: "data/journal/0001.seg".into(),
             stream: StreamId([0xab; 16]),
             bytes: 4096,
             first: 1,
@@ -220,7 +224,7 @@ mod tests {
             events: 80,
             sealed: false,
             problems: vec!["record 4: checksum".to_owned()],
-            unconfirmed: Ranges::new([6..=7]),
+            unconfirmed: PositionSet::new([6..=7]),
         };
         let (text, problems) = report(&[segment.clone(), segment]);
         assert_eq!(problems, 2);

@@ -14,23 +14,23 @@ use std::time::Duration;
 
 use crate::config::{Config, ConfigError};
 use crate::observe::own_traces::ExportHeaders;
-use crate::receive::Tokens;
+use crate::receive::AuthTokens;
 use crate::store::Store;
 
 /// Interval at which the thread reads the files again.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Puts the settings together again.
-pub type Load = Box<dyn Fn() -> Result<Config, ConfigError> + Send>;
+pub type LoadConfig = Box<dyn Fn() -> Result<Config, ConfigError> + Send>;
 
 /// The files and settings that secrets are read from, and the tokens and headers that they replace.
 pub struct Rotation {
-    load: Load,
+    load: LoadConfig,
     /// Regular files that hold a secret: what a pipe held is read once.
     files: Vec<PathBuf>,
     /// Digest of the files' contents when the settings were read.
     digest: blake3::Hash,
-    tokens: Tokens,
+    tokens: AuthTokens,
     headers: Option<ExportHeaders>,
     asked: (Sender<()>, Receiver<()>),
 }
@@ -39,9 +39,9 @@ impl Rotation {
     /// Prepares the rotation of the secrets in `files`, which `load` reads; `tokens` and `headers` are those in use.
     #[must_use]
     pub fn new(
-        load: Load,
+        load: LoadConfig,
         files: Vec<PathBuf>,
-        tokens: Tokens,
+        tokens: AuthTokens,
         headers: Option<ExportHeaders>,
     ) -> Self {
         let files: Vec<_> = files.into_iter().filter(|path| path.is_file()).collect();

@@ -9,12 +9,12 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::rotation::Rotation;
 
-use crate::config::{Config, Port};
-use crate::observe::Supervisor;
+use crate::config::{Config, PortSetting};
+use crate::observe::Systemd;
+use crate::observe::logging;
 use crate::observe::metrics::recorder;
-use crate::observe::trace;
-use crate::receive::listeners::{BindError, Listener};
-use crate::{Listeners, Stop};
+use crate::receive::listener::{BindError, Listener};
+use crate::{Listeners, Shutdown};
 
 /// The exit code after a second signal: what a shell gives a process that SIGINT ended.
 const INTERRUPTED: i32 = 130;
@@ -26,7 +26,7 @@ const INTERRUPTED: i32 = 130;
 pub async fn run(config: Config, warnings: Vec<String>, rotation: Rotation) -> Result<(), String> {
     let metrics = recorder::install()?;
     let listeners = listen(&config).map_err(|error| error.to_string())?;
-    let stop = Stop::default();
+    let stop = Shutdown::default();
     let signals = Signals::listen().map_err(|error| format!("no signals: {error}"))?;
     let hangup = if std::io::stderr().is_terminal() {
         Hangup::Stops
@@ -34,7 +34,7 @@ pub async fn run(config: Config, warnings: Vec<String>, rotation: Rotation) -> R
         Hangup::ReadsSecrets(rotation.trigger())
     };
     tokio::spawn(signals.watch(stop.clone(), hangup));
-    let supervisor = Supervisor::from_environment();
+    let supervisor = Systemd::from_environment();
     let with_store = |store| rotation.start(store);
     crate::run(
         config, listeners, metrics, warnings, stop, supervisor, with_store,
@@ -46,8 +46,8 @@ pub async fn run(config: Config, warnings: Vec<String>, rotation: Rotation) -> R
 /// Takes the ports.
 fn listen(config: &Config) -> Result<Listeners, BindError> {
     let bind = |name, setting, port| match port {
-        Port::Off => Ok(None),
-        Port::On(port) => Listener::bind(name, setting, &config.bind, port).map(Some),
+        PortSetting::Off => Ok(None),
+        PortSetting::On(port) => Listener::bind(name, setting, &config.bind, port).map(Some),
     };
     Ok(Listeners {
         main: bind("main", "RUVVECTOR_SERVICE_PORT", config.service_port)?,
@@ -89,7 +89,7 @@ impl Signals {
     }
 
     /// The first signal stops in order, the second at once: what was acknowledged is on disk.
-    pub(super) async fn watch(mut self, stop: Stop, hangup: Hangup) {
+    pub(super) async fn watch(mut self, stop: Shutdown, hangup: Hangup) {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => break stop.drain.cancel(),
@@ -106,7 +106,7 @@ impl Signals {
             _ = self.interrupt.recv() => {}
         }
         tracing::warn!("a second signal: ending at once; the log keeps what was acknowledged");
-        trace::flush();
+        logging::flush();
         std::process::exit(INTERRUPTED);
     }
 }

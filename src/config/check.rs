@@ -3,22 +3,22 @@
 //! **Invariant:** a configuration that cannot work is refused at the start, with the settings that are at odds; one that
 //! works otherwise than it says is said to.
 
-use super::draft::Draft;
-use super::layers::{Source, Values};
 use super::machine::Machine;
-use super::value::{Port, show_size};
-use crate::memory::{self, LEAST_BYTES, REST_BYTES, Shares};
+use super::raw_config::RawConfig;
+use super::sources::{SettingSource, SettingValues};
+use super::value::{PortSetting, show_size};
+use crate::memory::{self, LEAST_BYTES, MemoryShares, REST_BYTES};
 
 /// Gives each stage its share of the process's memory, and lowers what one request or one answer may have to what fits its
 /// share; what changed a set value goes to `warnings`.
 pub(super) fn fit_memory(
-    draft: &mut Draft,
-    values: &Values,
+    draft: &mut RawConfig,
+    values: &SettingValues,
     machine: &Machine,
     warnings: &mut Vec<String>,
 ) {
     draft.memory_bytes = draft.memory_bytes.or(machine.memory_bytes);
-    let shares = Shares::of(draft.memory_bytes);
+    let shares = MemoryShares::of(draft.memory_bytes);
     draft.query.memory_bytes = shares.query_bytes;
     let budget = *draft
         .receive
@@ -75,7 +75,7 @@ pub(super) fn fit_memory(
         *limit = most;
         if values
             .get(key)
-            .is_some_and(|value| value.source != Source::Default)
+            .is_some_and(|value| value.source != SettingSource::Default)
         {
             warnings.push(format!(
                 "{key} is lowered to {}, {why}: more could never be held",
@@ -86,7 +86,7 @@ pub(super) fn fit_memory(
 }
 
 /// Warns of a limit that leaves too little beside the shares.
-fn too_little(limit: u64, shares: Shares, receive_bytes: usize, warnings: &mut Vec<String>) {
+fn too_little(limit: u64, shares: MemoryShares, receive_bytes: usize, warnings: &mut Vec<String>) {
     if limit < LEAST_BYTES {
         warnings.push(format!(
             "this process may use {} of memory, and less than {} may not last: raise the limit of its control group, or \
@@ -96,7 +96,7 @@ fn too_little(limit: u64, shares: Shares, receive_bytes: usize, warnings: &mut V
         ));
         return;
     }
-    let with_requests = Shares {
+    let with_requests = MemoryShares {
         receive_bytes,
         ..shares
     };
@@ -111,7 +111,7 @@ fn too_little(limit: u64, shares: Shares, receive_bytes: usize, warnings: &mut V
 }
 
 /// The settings that are at odds with each other.
-pub(super) fn problems(draft: &Draft) -> Vec<String> {
+pub(super) fn problems(draft: &RawConfig) -> Vec<String> {
     let mut problems = ports(draft);
     if draft.write.retry_min > draft.write.retry_max {
         problems.push("retry_min is over retry_max".to_owned());
@@ -119,14 +119,14 @@ pub(super) fn problems(draft: &Draft) -> Vec<String> {
     if draft.query.limit_default > draft.query.limit_max {
         problems.push("query_limit_default is over query_limit_max".to_owned());
     }
-    if let Some(budget) = draft.log.budget_bytes {
+    if let Some(budget) = draft.journal.budget_bytes {
         let largest = draft
             .receive
             .otlp_wire_bytes
             .max(draft.receive.ingest_wire_bytes) as u64;
         if budget < largest {
             problems.push(format!(
-                "log_max_bytes is {}, and a request may have {}: raise it, or lower otlp_wire_bytes and \
+                "journal_max_bytes is {}, and a request may have {}: raise it, or lower otlp_wire_bytes and \
                  ingest_wire_bytes",
                 show_size(budget),
                 show_size(largest)
@@ -136,18 +136,18 @@ pub(super) fn problems(draft: &Draft) -> Vec<String> {
     problems
 }
 
-fn ports(draft: &Draft) -> Vec<String> {
+fn ports(draft: &RawConfig) -> Vec<String> {
     let ports = [
         ("service_port", draft.service_port),
         ("otlp_http_port", draft.otlp_http_port),
         ("otlp_grpc_port", draft.otlp_grpc_port),
     ];
-    if ports.iter().all(|(_, port)| *port == Port::Off) {
+    if ports.iter().all(|(_, port)| *port == PortSetting::Off) {
         return vec!["every port is off: nothing would be listened to".to_owned()];
     }
     let mut problems = Vec::new();
     for (n, (name, port)) in ports.iter().enumerate() {
-        let Port::On(number @ 1..) = port else {
+        let PortSetting::On(number @ 1..) = port else {
             continue;
         };
         for (other, _) in ports[n + 1..].iter().filter(|(_, other)| other == port) {

@@ -20,10 +20,10 @@ use sqlx::ConnectOptions;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
 use super::ReadFile;
-use super::draft::Draft;
-use super::layers::{Source, Values};
+use super::raw_config::RawConfig;
 use super::settings::by_key;
-use crate::store::{Kind, Target};
+use super::sources::{SettingSource, SettingValues};
+use crate::store::{StoreKind, StoreTarget};
 
 /// What stands before the colon in `pg_stat_activity`.
 const APPLICATION_NAME: &str = "ruvvector-service";
@@ -51,12 +51,12 @@ const URL_PARAMETERS: [&str; 17] = [
 
 /// The store to use. `None` when that cannot be said, with the reason in `problems`.
 pub(super) fn target(
-    draft: &Draft,
-    values: &Values,
+    draft: &RawConfig,
+    values: &SettingValues,
     read_file: ReadFile<'_>,
     warnings: &mut Vec<String>,
     problems: &mut Vec<String>,
-) -> Option<Target> {
+) -> Option<StoreTarget> {
     let database = &draft.database;
     let parts = set(
         values,
@@ -69,7 +69,7 @@ pub(super) fn target(
         ],
     );
     let urls = set(values, &["database_url", "database_read_url"]);
-    if draft.store == Some(Kind::Sqlite) {
+    if draft.store == Some(StoreKind::Sqlite) {
         let beside = [urls, parts].concat();
         if !beside.is_empty() {
             warnings.push(format!(
@@ -113,7 +113,7 @@ pub(super) fn target(
             name("database_url"),
         ));
         return None;
-    } else if draft.store == Some(Kind::Postgres) {
+    } else if draft.store == Some(StoreKind::Postgres) {
         problems.push(format!(
             "the store is to be PostgreSQL, but neither {} nor {} is set",
             name("database_url"),
@@ -150,7 +150,7 @@ pub(super) fn target(
     if let Some(read) = &read {
         read_certificates(&name("database_read_url"), read, read_file, problems);
     }
-    Some(Target::Postgres {
+    Some(StoreTarget::Postgres {
         options: Box::new(named(options)),
         read: read.map(named).map(Box::new),
     })
@@ -203,8 +203,8 @@ fn read_certificates(
     }
 }
 
-fn sqlite(draft: &Draft) -> Target {
-    Target::Sqlite {
+fn sqlite(draft: &RawConfig) -> StoreTarget {
+    StoreTarget::Sqlite {
         path: draft
             .sqlite_path
             .clone()
@@ -222,7 +222,7 @@ fn named(options: PgConnectOptions) -> PgConnectOptions {
 fn from_url(
     key: &'static str,
     url: &str,
-    values: &Values,
+    values: &SettingValues,
     warnings: &mut Vec<String>,
     problems: &mut Vec<String>,
 ) -> Option<PgConnectOptions> {
@@ -263,13 +263,15 @@ fn from_url(
 }
 
 /// Those of the settings that are set, as their sources call them.
-fn set(values: &Values, keys: &[&str]) -> Vec<String> {
+fn set(values: &SettingValues, keys: &[&str]) -> Vec<String> {
     keys.iter()
         .filter_map(|key| Some((key, values.get(key)?)))
-        .filter(|(_, value)| value.source != Source::Default)
+        .filter(|(_, value)| value.source != SettingSource::Default)
         .map(|(key, value)| match &value.source {
-            Source::Default | Source::File { .. } => format!("{key} ({})", value.source),
-            Source::Environment(_) | Source::Flag(_) => value.source.to_string(),
+            SettingSource::Default | SettingSource::File { .. } => {
+                format!("{key} ({})", value.source)
+            }
+            SettingSource::Environment(_) | SettingSource::Flag(_) => value.source.to_string(),
         })
         .collect()
 }

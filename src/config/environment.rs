@@ -10,8 +10,8 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use super::layers::{Source, Value, Values, excerpt};
 use super::settings::{all, near_miss};
+use super::sources::{SettingSource, SettingValue, SettingValues, excerpt};
 use super::{Environment, ReadFile};
 
 /// The variables' values, and those of the files that variables name; what somebody should mend goes to `warnings`, what
@@ -22,7 +22,7 @@ pub(super) fn values(
     notes: &mut Vec<String>,
     warnings: &mut Vec<String>,
     problems: &mut Vec<String>,
-) -> Values {
+) -> SettingValues {
     let ours = |name: &str| name.starts_with("RUVVECTOR_") || name.starts_with("POSTGRES_");
     let injected: Vec<&str> = environment
         .keys()
@@ -48,14 +48,14 @@ pub(super) fn values(
         ));
     }
     let mut known = BTreeSet::new();
-    let mut values = Values::new();
+    let mut values = SettingValues::new();
     for setting in all() {
         let name = setting.variable();
         let text = set(environment, &name).filter(|_| !injected.contains(&name.as_str()));
         if let Some(text) = text {
             values.insert(
                 setting.key,
-                Value::new(text, Source::Environment(name.clone())),
+                SettingValue::new(text, SettingSource::Environment(name.clone())),
             );
         }
         if let Some(file) = setting.file_variable() {
@@ -67,7 +67,7 @@ pub(super) fn values(
                 Some(Ok(text)) => {
                     values.insert(
                         setting.key,
-                        Value::new(text, Source::Environment(file.clone())),
+                        SettingValue::new(text, SettingSource::Environment(file.clone())),
                     );
                 }
                 Some(Err(problem)) => problems.push(format!("{file}: {problem}")),

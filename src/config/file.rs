@@ -7,12 +7,12 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::layers::{Source, Value, Values, excerpt};
 use super::settings::{by_key, near_miss};
+use super::sources::{SettingSource, SettingValue, SettingValues, excerpt};
 
 /// The file's values; problems, one sentence each, go to `problems`.
-pub(super) fn values(path: &Path, text: &str, problems: &mut Vec<String>) -> Values {
-    let mut values = Values::new();
+pub(super) fn values(path: &Path, text: &str, problems: &mut Vec<String>) -> SettingValues {
+    let mut values = SettingValues::new();
     let table = match DeTable::parse(text) {
         Ok(table) => table,
         Err(error) => {
@@ -28,7 +28,10 @@ pub(super) fn values(path: &Path, text: &str, problems: &mut Vec<String>) -> Val
         match entry(key.get_ref(), value) {
             Ok((key, text)) => {
                 let path = path.to_owned();
-                values.insert(key, Value::new(text, Source::File { path, line }));
+                values.insert(
+                    key,
+                    SettingValue::new(text, SettingSource::File { path, line }),
+                );
             }
             Err(problem) => problems.push(format!("{}:{line}: {problem}", path.display())),
         }
@@ -44,7 +47,7 @@ fn entry(key: &str, value: &Spanned<DeValue<'_>>) -> Result<(&'static str, Strin
         let mut problem = format!("unknown setting {:?}", excerpt(key));
         if matches!(value.get_ref(), DeValue::Table(_)) {
             problem.push_str(
-                "; there are no tables here, every setting is a plain key such as log_max_bytes",
+                "; there are no tables here, every setting is a plain key such as journal_max_bytes",
             );
         } else if let Some(meant) = near_miss(key) {
             problem.push_str(&format!("; did you mean {}?", meant.key));
@@ -102,7 +105,7 @@ mod tests {
     #[test]
     fn text_numbers_booleans_and_lists_are_values() {
         let (values, problems) = read(
-            "# a comment\nservice_port = 3_100\n\nauto_migrate = false\nlog_max_bytes = \"20 MB\"\n\
+            "# a comment\nservice_port = 3_100\n\nauto_migrate = false\njournal_max_bytes = \"20 MB\"\n\
              bind = [\"127.0.0.1\",\n  \"::1\"]\n",
         );
         assert!(problems.is_empty(), "{problems:?}");
@@ -111,7 +114,7 @@ mod tests {
             [
                 "auto_migrate=false from r.toml:4",
                 "bind=127.0.0.1,::1 from r.toml:6",
-                "log_max_bytes=20 MB from r.toml:5",
+                "journal_max_bytes=20 MB from r.toml:5",
                 "service_port=3100 from r.toml:2",
             ]
         );
@@ -121,8 +124,8 @@ mod tests {
     fn whatever_is_not_understood_is_named_with_its_line() {
         for (text, expected) in [
             (
-                "\nlog_max_byte = 1",
-                "r.toml:2: unknown setting \"log_max_byte\"; did you mean log_max_bytes?",
+                "\njournal_max_byte = 1",
+                "r.toml:2: unknown setting \"journal_max_byte\"; did you mean journal_max_bytes?",
             ),
             (
                 "\n\n[log]\nmax_bytes = 1",

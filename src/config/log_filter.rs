@@ -15,7 +15,7 @@ const OURS: &str = "ruvvector_service";
 
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
-/// Levels of other programs, with ours.
+/// OpenLevels of other programs, with ours.
 const FOREIGN: [(&str, &str); 15] = [
     ("warning", "warn"),
     ("verbose", "debug"),

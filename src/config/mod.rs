@@ -10,8 +10,8 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::observe::{own_traces, trace};
-use crate::{log, query, receive, store, write};
+use crate::observe::{logging, own_traces};
+use crate::{journal, query, receive, store, write};
 
 /// The table.
 pub mod settings;
@@ -23,7 +23,7 @@ mod value;
 mod log_filter;
 
 /// Values with their sources.
-mod layers;
+mod sources;
 
 /// The settings file.
 mod file;
@@ -32,7 +32,7 @@ mod file;
 mod environment;
 
 /// The settings' values, before they are put together.
-mod draft;
+mod raw_config;
 
 /// Which store.
 mod database;
@@ -49,29 +49,29 @@ mod print;
 #[cfg(test)]
 mod tests;
 
-pub use layers::{Source, Value};
 pub use machine::Machine;
 pub use print::reference;
-pub use value::Port;
+pub use sources::{SettingSource, SettingValue};
+pub use value::PortSetting;
 
-use draft::{Draft, Retention};
-use layers::Values;
+use raw_config::{RawConfig, RetentionSetting};
+use sources::SettingValues;
 
 /// The settings of one process, checked against each other.
 #[derive(Clone, Debug)]
 pub struct Config {
-    pub service_port: Port,
-    pub otlp_http_port: Port,
-    pub otlp_grpc_port: Port,
+    pub service_port: PortSetting,
+    pub otlp_http_port: PortSetting,
+    pub otlp_grpc_port: PortSetting,
     /// At least one.
     pub bind: Vec<IpAddr>,
     /// Holds the log, under `log/`, and SQLite's file.
     pub data_dir: PathBuf,
-    /// Memory that the process may use; `None` = nothing names a limit.
+    /// RecentRequestTable that the process may use; `None` = nothing names a limit.
     pub memory_bytes: Option<u64>,
     /// `inflight_bytes` is always set, and no body limit is over half of it.
     pub receive: receive::Options,
-    pub log: log::Options,
+    pub journal: journal::Options,
     pub write: write::Options,
     pub store: store::Options,
     /// No retention was set, so that nothing is ever removed from PostgreSQL without anybody having said so.
@@ -85,7 +85,7 @@ pub struct Config {
     pub drain_delay: Duration,
     /// How long a stop goes on writing to the database.
     pub grace: Duration,
-    pub log_format: trace::Format,
+    pub log_format: logging::LogFormat,
     /// As [`trace::init`] takes it.
     pub log_filter: String,
     /// `None` = off.
@@ -93,13 +93,13 @@ pub struct Config {
 }
 
 /// A configuration, and how it came about.
-pub struct Loaded {
+pub struct LoadedConfig {
     pub config: Config,
     /// What somebody should mend, one sentence each; logged at the start and shown in `/health`.
     pub warnings: Vec<String>,
     /// What was passed over rightly; logged at the start.
     pub notes: Vec<String>,
-    values: Values,
+    values: SettingValues,
 }
 
 /// All variables of the process, by name.
@@ -127,7 +127,7 @@ impl Config {
     ///
     /// # Errors
     /// With every problem there is, not just the first.
-    pub fn load(inputs: &Inputs<'_>) -> Result<Loaded, ConfigError> {
+    pub fn load(inputs: &Inputs<'_>) -> Result<LoadedConfig, ConfigError> {
         let (mut notes, mut warnings, mut problems) = (Vec::new(), Vec::new(), Vec::new());
         let environment = environment::values(
             &inputs.environment,
@@ -138,7 +138,7 @@ impl Config {
         );
         let values = gather(inputs, environment, &mut problems);
 
-        let mut draft = Draft::default();
+        let mut draft = RawConfig::default();
         apply(settings::all(), &values, &mut draft, &mut problems);
         check::fit_memory(&mut draft, &values, &inputs.machine, &mut warnings);
         let target = database::target(
@@ -152,7 +152,7 @@ impl Config {
             problems = check::problems(&draft);
         }
         match target {
-            Some(target) if problems.is_empty() => Ok(Loaded {
+            Some(target) if problems.is_empty() => Ok(LoadedConfig {
                 config: draft.finish(target, &inputs.machine),
                 warnings,
                 notes,
@@ -165,13 +165,13 @@ impl Config {
 
 /// Where the service listens, for who asks it from the same machine.
 #[derive(Debug)]
-pub struct Door {
-    pub service_port: Port,
+pub struct ListenAddress {
+    pub service_port: PortSetting,
     /// At least one.
     pub bind: Vec<IpAddr>,
 }
 
-impl Door {
+impl ListenAddress {
     /// Puts together these settings alone: whoever asks needs no secrets, and what the environment lacks of them or has
     /// wrong is not in the way.
     ///
@@ -187,7 +187,7 @@ impl Door {
             &mut Vec::new(),
         );
         let values = gather(inputs, environment, &mut problems);
-        let mut draft = Draft::default();
+        let mut draft = RawConfig::default();
         let own = settings::all().filter(|setting| ["service_port", "bind"].contains(&setting.key));
         apply(own, &values, &mut draft, &mut problems);
         if problems.is_empty() {
@@ -204,8 +204,8 @@ impl Door {
 /// Reads the values of `settings` into the draft.
 fn apply<'a>(
     settings: impl Iterator<Item = &'a settings::Setting>,
-    values: &Values,
-    draft: &mut Draft,
+    values: &SettingValues,
+    draft: &mut RawConfig,
     problems: &mut Vec<String>,
 ) {
     for setting in settings {
@@ -219,10 +219,19 @@ fn apply<'a>(
 }
 
 /// The layers, the weakest first.
-fn gather(inputs: &Inputs<'_>, environment: Values, problems: &mut Vec<String>) -> Values {
-    let mut values: Values = settings::all()
+fn gather(
+    inputs: &Inputs<'_>,
+    environment: SettingValues,
+    problems: &mut Vec<String>,
+) -> SettingValues {
+    let mut values: SettingValues = settings::all()
         .filter(|setting| !setting.default.is_empty())
-        .map(|setting| (setting.key, Value::new(setting.default, Source::Default)))
+        .map(|setting| {
+            (
+                setting.key,
+                SettingValue::new(setting.default, SettingSource::Default),
+            )
+        })
         .collect();
     let mut stronger = environment;
     for (key, text) in &inputs.flags {
@@ -232,7 +241,7 @@ fn gather(inputs: &Inputs<'_>, environment: Values, problems: &mut Vec<String>) 
                 "--{flag}: is empty; leave it out to have its default"
             ));
         } else {
-            stronger.insert(key, Value::new(text, Source::Flag(flag)));
+            stronger.insert(key, SettingValue::new(text, SettingSource::Flag(flag)));
         }
     }
     if let Some(config) = stronger.get("config") {
@@ -246,16 +255,16 @@ fn gather(inputs: &Inputs<'_>, environment: Values, problems: &mut Vec<String>) 
     values
 }
 
-impl Draft {
+impl RawConfig {
     /// The configuration; what depends on the store or the machine is settled here.
-    fn finish(self, target: store::Target, machine: &Machine) -> Config {
+    fn finish(self, target: store::StoreTarget, machine: &Machine) -> Config {
         let retention_days = match (self.retention, &target) {
-            (Retention::Days(days), _) => Some(days),
-            (Retention::Auto, store::Target::Sqlite { .. }) => Some(7),
-            (Retention::Auto | Retention::Off, _) => None,
+            (RetentionSetting::Days(days), _) => Some(days),
+            (RetentionSetting::Auto, store::StoreTarget::Sqlite { .. }) => Some(7),
+            (RetentionSetting::Auto | RetentionSetting::Off, _) => None,
         };
-        let retention_unset = self.retention == Retention::Auto && retention_days.is_none();
-        let sqlite = matches!(target, store::Target::Sqlite { .. });
+        let retention_unset = self.retention == RetentionSetting::Auto && retention_days.is_none();
+        let sqlite = matches!(target, store::StoreTarget::Sqlite { .. });
         let store_unnamed = sqlite && self.store.is_none() && self.sqlite_path.is_none();
         let store_naming = match self.store {
             Some(_) => store::kind_note::Naming::Explicit,
@@ -279,9 +288,9 @@ impl Draft {
             bind: self.bind,
             memory_bytes: self.memory_bytes,
             receive: self.receive,
-            log: log::Options {
-                dir: self.data_dir.join("log"),
-                ..self.log
+            journal: journal::Options {
+                dir: self.data_dir.join("journal"),
+                ..self.journal
             },
             data_dir: self.data_dir,
             write: self.write,

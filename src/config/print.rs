@@ -4,22 +4,22 @@
 
 use std::fmt::Write;
 
-use super::layers::{Source, Value};
 use super::settings::{STAGES, Secrecy, Setting};
+use super::sources::{SettingSource, SettingValue};
 use super::value::show_size;
-use super::{Config, Loaded, database};
-use crate::memory::Shares;
-use crate::store::Target;
+use super::{Config, LoadedConfig, database};
+use crate::memory::MemoryShares;
+use crate::store::StoreTarget;
 
 impl Config {
     /// The store and where it is, without a password.
     #[must_use]
     pub fn stored_in(&self) -> String {
         match &self.store.target {
-            Target::Postgres { options, .. } => {
+            StoreTarget::Postgres { options, .. } => {
                 format!("PostgreSQL {}", database::describe(options))
             }
-            Target::Sqlite { path } => format!("SQLite {}", path.display()),
+            StoreTarget::Sqlite { path } => format!("SQLite {}", path.display()),
         }
     }
 
@@ -36,7 +36,7 @@ impl Config {
             receive
                 .inflight_bytes
                 .map_or_else(|| "auto".to_owned(), size),
-            size(Shares::of(self.memory_bytes).write_bytes),
+            size(MemoryShares::of(self.memory_bytes).write_bytes),
             size(self.query.memory_bytes),
             size(receive.otlp_wire_bytes),
             size(receive.otlp_decoded_bytes),
@@ -47,7 +47,7 @@ impl Config {
     }
 }
 
-impl Loaded {
+impl LoadedConfig {
     /// Every setting with its value and where that comes from, as TOML.
     #[must_use]
     pub fn effective(&self) -> String {
@@ -65,8 +65,8 @@ impl Loaded {
     fn line(&self, setting: &Setting, out: &mut String) {
         let Some(value) = self.values.get(setting.key) else {
             let store = match self.config.store.target {
-                Target::Postgres { .. } => ": it is PostgreSQL",
-                Target::Sqlite { .. } => ": it is SQLite",
+                StoreTarget::Postgres { .. } => ": it is PostgreSQL",
+                StoreTarget::Sqlite { .. } => ": it is SQLite",
             };
             let means = if setting.key == "store" { store } else { "" };
             let _ = writeln!(out, "# {} is not set{means}", setting.key);
@@ -85,7 +85,7 @@ impl Loaded {
         };
         let assignment = format!("{hidden}{} = {shown}", setting.key);
         let source = match &value.source {
-            Source::Default => "default".to_owned(),
+            SettingSource::Default => "default".to_owned(),
             source => format!("from {source}"),
         };
         let _ = write!(out, "{assignment:<40} # {source}");
@@ -96,19 +96,19 @@ impl Loaded {
     }
 
     /// What a value comes to, where that is not what it says.
-    fn means(&self, setting: &Setting, value: &Value) -> Option<String> {
+    fn means(&self, setting: &Setting, value: &SettingValue) -> Option<String> {
         let config = &self.config;
         let size = |bytes: usize| show_size(bytes as u64);
         let means = match (setting.key, &config.store.target) {
-            ("database_url", Target::Postgres { options, .. }) => database::describe(options),
+            ("database_url", StoreTarget::Postgres { options, .. }) => database::describe(options),
             (
                 "database_read_url",
-                Target::Postgres {
+                StoreTarget::Postgres {
                     read: Some(read), ..
                 },
             ) => database::describe(read),
-            ("sqlite_path", Target::Sqlite { path }) => path.display().to_string(),
-            ("sqlite_path", Target::Postgres { .. }) => "the store is PostgreSQL".to_owned(),
+            ("sqlite_path", StoreTarget::Sqlite { path }) => path.display().to_string(),
+            ("sqlite_path", StoreTarget::Postgres { .. }) => "the store is PostgreSQL".to_owned(),
             ("retention_days", _) => match config.store.retention_days {
                 Some(days) => format!("{days} days"),
                 None => "for ever".to_owned(),
@@ -125,7 +125,7 @@ impl Loaded {
                     "{}: {} for requests, {} for records on their way to the database, {} for answers",
                     show_size(limit),
                     size(config.receive.inflight_bytes.unwrap_or_default()),
-                    size(Shares::of(config.memory_bytes).write_bytes),
+                    size(MemoryShares::of(config.memory_bytes).write_bytes),
                     size(config.query.memory_bytes)
                 )
             })?,
@@ -164,7 +164,7 @@ const BEYOND_THE_TABLE: &str = "
 **A data directory keeps to its kind of store**, which the file `store` in it names. A start that would lead to the other kind is an
 error while the log holds events, or a SQLite file holds some: a forgotten `DATABASE_URL` would else write the log into a new
 SQLite file. `RUVVECTOR_STORE` confirms the change: what the log holds, with the hour that it keeps of what is stored, is written to
-the new store, what the old one has stays there, and the new kind is remembered. Another PostgreSQL is no change, and `log drain`
+the new store, what the old one has stays there, and the new kind is remembered. Another PostgreSQL is no change, and `journal drain`
 does not ask.
 
 What a URL leaves out comes from libpq's variables (`PGPASSWORD`, `PGSSLMODE`, …) and, for the password, from `~/.pgpass`.
@@ -200,7 +200,7 @@ pub fn reference() -> String {
     let mut out = String::from(
         "# Settings\n\n\
          Printed by `ruvvector-service settings`. Each setting is a flag (`--log-max-bytes 1GiB`), a variable \
-         (`RUVVECTOR_LOG_MAX_BYTES=1GiB`)\nand a key of the TOML file that `--config` names (`log_max_bytes = \"1GiB\"`); \
+         (`RUVVECTOR_JOURNAL_MAX_BYTES=1GiB`)\nand a key of the TOML file that `--config` names (`journal_max_bytes = \"1GiB\"`); \
          flags win over variables, variables over the file.\n`ruvvector-service validate` prints what they come to, each \
          with where it comes from.\n\n\
          Sizes are written `64MiB`, `20 MB` or `4096`, durations `200ms`, `8s`, `5m` or `1h`. An empty variable is not \

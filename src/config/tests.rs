@@ -6,7 +6,7 @@ use std::io;
 use std::path::Path;
 
 use super::*;
-use crate::store::Target;
+use crate::store::StoreTarget;
 
 /// Secrets that stand in files.
 mod secret_files;
@@ -19,7 +19,7 @@ fn load(
     flags: &[(&'static str, &str)],
     variables: &[(&str, &str)],
     file: &str,
-) -> Result<Loaded, Vec<String>> {
+) -> Result<LoadedConfig, Vec<String>> {
     let read_file = |path: &Path| match path.to_str() {
         Some("r.toml") => Ok(file.to_owned()),
         Some("/secret") => Ok("postgres://u:hunter2@db/events\r\n".to_owned()),
@@ -56,10 +56,10 @@ fn problems(variables: &[(&str, &str)]) -> Vec<String> {
         .expect_err("a problem")
 }
 
-fn postgres(loaded: &Loaded) -> &sqlx::postgres::PgConnectOptions {
+fn postgres(loaded: &LoadedConfig) -> &sqlx::postgres::PgConnectOptions {
     match &loaded.config.store.target {
-        Target::Postgres { options, .. } => options,
-        Target::Sqlite { path } => panic!("SQLite at {}", path.display()),
+        StoreTarget::Postgres { options, .. } => options,
+        StoreTarget::Sqlite { path } => panic!("SQLite at {}", path.display()),
     }
 }
 
@@ -79,15 +79,15 @@ fn with_nothing_set_it_is_sqlite_under_data_on_both_loopbacks() {
     let loaded = load(&[], &[], "").unwrap();
     assert!(loaded.warnings.is_empty());
     let config = loaded.config;
-    assert_eq!(config.service_port, Port::On(3100));
-    assert_eq!(config.otlp_http_port, Port::On(4318));
-    assert_eq!(config.otlp_grpc_port, Port::On(4317));
+    assert_eq!(config.service_port, PortSetting::On(3100));
+    assert_eq!(config.otlp_http_port, PortSetting::On(4318));
+    assert_eq!(config.otlp_grpc_port, PortSetting::On(4317));
     assert!(config.bind.len() == 2 && config.bind.iter().all(IpAddr::is_loopback));
     assert!(
-        matches!(&config.store.target, Target::Sqlite { path } if path == Path::new("./data/telemetry.db"))
+        matches!(&config.store.target, StoreTarget::Sqlite { path } if path == Path::new("./data/telemetry.db"))
     );
     assert_eq!(config.store.retention_days, Some(7));
-    assert_eq!(config.log.dir, Path::new("./data/log"));
+    assert_eq!(config.journal.dir, Path::new("./data/journal"));
     assert!(
         config.store.collector.starts_with("here:/") && config.store.collector.ends_with("/data")
     );
@@ -121,7 +121,7 @@ fn flags_win_over_environment_over_file_over_defaults() {
     let loaded = load(&[("service_port", "3")], &variables, file).unwrap();
     assert_eq!(loaded.config.write.batch_rows, 1);
     assert_eq!(loaded.config.query.limit_max, 300);
-    assert_eq!(loaded.config.service_port, Port::On(3));
+    assert_eq!(loaded.config.service_port, PortSetting::On(3));
     let shown = loaded.effective();
     for line in [
         "batch_rows = 1 # from r.toml:1",
@@ -144,7 +144,7 @@ fn words(text: &str) -> String {
 #[test]
 fn what_is_shown_reads_back_as_a_file() {
     let variables = [
-        ("RUVVECTOR_LOG_MAX_BYTES", "1 GB"),
+        ("RUVVECTOR_JOURNAL_MAX_BYTES", "1 GB"),
         ("RUVVECTOR_BIND", "::"),
         ("RUVVECTOR_STRICT_OTLP_JSON", "on"),
     ];
@@ -330,8 +330,8 @@ fn settings_at_odds_are_refused() {
             "query_limit_default is over",
         ),
         (
-            &[("RUVVECTOR_LOG_MAX_BYTES", "32MiB")],
-            "log_max_bytes is 32MiB, and a request may have 64MiB",
+            &[("RUVVECTOR_JOURNAL_MAX_BYTES", "32MiB")],
+            "journal_max_bytes is 32MiB, and a request may have 64MiB",
         ),
         (
             &[

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 /// Where a listener stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Port {
+pub enum PortSetting {
     Off,
     /// 0 takes a free one.
     On(u16),
@@ -18,12 +18,12 @@ pub(super) fn is_off(text: &str) -> bool {
     matches!(text, "off" | "false")
 }
 
-pub(super) fn port(text: &str) -> Result<Port, String> {
+pub(super) fn port(text: &str) -> Result<PortSetting, String> {
     match text {
-        text if is_off(text) => Ok(Port::Off),
+        text if is_off(text) => Ok(PortSetting::Off),
         _ => text
             .parse()
-            .map(Port::On)
+            .map(PortSetting::On)
             .map_err(|_| "is not a port: write a number from 0 to 65535, or off".to_owned()),
     }
 }

@@ -5,14 +5,14 @@
 use std::borrow::Cow;
 
 use super::Source;
-use super::json;
-use super::origin::Origin;
+use super::any_value::{self, KeyValues, ValueStyle, is_longer, repeated};
+use super::json_writer;
+use super::protobuf::Malformed;
+use super::resource_scope::StoredResource;
 use super::rules::Rules;
-use super::schema::Message;
-use super::value::{self, Pairs, Style, is_longer, repeated};
-use super::wire::Malformed;
-use crate::event::{Event, Flags};
-use crate::log::Position;
+use super::schema::MessageSchema;
+use crate::event::{Event, EventFlags};
+use crate::journal::Position;
 
 const CORRELATION_ID_CHARACTERS: usize = 255;
 const PROVIDER_CHARACTERS: usize = 100;
@@ -23,13 +23,13 @@ const DAY_NANOS: u64 = 86_400_000_000_000;
 const YEAR_2000_NANOS: u64 = 946_684_800_000_000_000;
 
 /// A kind of item, with what stands around each: nothing for a span or a log record, its metric for a data point.
-pub(super) trait Kind {
-    type Item<'m>: Item
+pub(super) trait ItemKind {
+    type Item<'m>: OtlpItem
     where
         Self: 'm;
 
     /// The message to survey an item by.
-    fn schema(&self) -> &'static Message;
+    fn schema(&self) -> &'static MessageSchema;
 
     /// # Errors
     /// When a field has another wire type than its own.
@@ -37,7 +37,7 @@ pub(super) trait Kind {
 }
 
 /// An item's plain fields, read from a message that passed its survey.
-pub(super) trait Item {
+pub(super) trait OtlpItem {
     /// The field for whose sake the item is not taken, with the reason.
     fn fault(&self) -> Option<(&'static str, &'static str)>;
 
@@ -51,13 +51,13 @@ pub(super) trait Item {
     fn attributes(&self) -> (&[u8], u32);
 
     /// Hands the row to `take`; `metadata` is scratch space.
-    fn row(&self, place: &Place<'_>, metadata: &mut String, take: &mut dyn FnMut(&Event<'_>));
+    fn row(&self, place: &ItemContext<'_>, metadata: &mut String, take: &mut dyn FnMut(&Event<'_>));
 }
 
 /// Where an item stands, and what its row has from there.
 #[derive(Debug)]
-pub(super) struct Place<'a> {
-    pub(super) origin: &'a Origin,
+pub(super) struct ItemContext<'a> {
+    pub(super) origin: &'a StoredResource,
     /// The item's time, else that of receipt, in Unix ms.
     pub(super) timestamp_ms: i64,
     /// Of the record; zeros while nothing is made of the rows.
@@ -65,8 +65,8 @@ pub(super) struct Place<'a> {
     /// The item's number in the request, from 0.
     pub(super) index: u32,
     /// What is known of the item before it becomes a row.
-    pub(super) flags: Flags,
-    pub(super) style: Style,
+    pub(super) flags: EventFlags,
+    pub(super) style: ValueStyle,
     pub(super) rules: Rules,
 }
 
@@ -116,21 +116,24 @@ const PROVIDER_KEYS: [&str; 7] = [
 ];
 
 /// The correlation id that an item's attributes name.
-pub(super) fn correlation_id<'a>(attributes: &Pairs<'a>) -> Option<Cow<'a, str>> {
+pub(super) fn correlation_id<'a>(attributes: &KeyValues<'a>) -> Option<Cow<'a, str>> {
     first_named(attributes, &CORRELATION_ID_KEYS)
-        .map(|id| value::cut_to(id, CORRELATION_ID_CHARACTERS))
+        .map(|id| any_value::cut_to(id, CORRELATION_ID_CHARACTERS))
 }
 
 /// The provider that an item's attributes name, or its resource's.
-pub(super) fn provider<'a>(attributes: &Pairs<'a>, origin: &'a Origin) -> Option<Cow<'a, str>> {
+pub(super) fn provider<'a>(
+    attributes: &KeyValues<'a>,
+    origin: &'a StoredResource,
+) -> Option<Cow<'a, str>> {
     first_named(attributes, &PROVIDER_KEYS)
-        .map(|provider| value::cut_to(provider, PROVIDER_CHARACTERS))
+        .map(|provider| any_value::cut_to(provider, PROVIDER_CHARACTERS))
         .or(origin.provider.as_deref().map(Cow::Borrowed))
 }
 
-/// Counts the columns of an item that hold only the beginning of their text. `longest_bytes` is the length of its longest
+/// SharedCounts the columns of an item that hold only the beginning of their text. `longest_bytes` is the length of its longest
 /// value.
-pub(super) fn cut_columns(item: &impl Item, longest_bytes: usize, style: &Style) -> u32 {
+pub(super) fn cut_columns(item: &impl OtlpItem, longest_bytes: usize, style: &ValueStyle) -> u32 {
     let name = u32::from(is_longer(item.name(), NAME_CHARACTERS));
     let (attributes, number) = item.attributes();
     let may_be_cut = |pair: &[u8]| {
@@ -144,7 +147,7 @@ pub(super) fn cut_columns(item: &impl Item, longest_bytes: usize, style: &Style)
     if longest_bytes <= PROVIDER_CHARACTERS || !repeated(attributes, number).any(may_be_cut) {
         return name;
     }
-    let attributes = value::pairs(attributes, number, style.attributes, style);
+    let attributes = any_value::pairs(attributes, number, style.attributes, style);
     let is_cut = |keys: &[&str], limit| {
         u32::from(first_named(&attributes, keys).is_some_and(|text| is_longer(&text, limit)))
     };
@@ -153,26 +156,26 @@ pub(super) fn cut_columns(item: &impl Item, longest_bytes: usize, style: &Style)
 }
 
 /// The value of the first of `keys` that names something.
-fn first_named<'a>(attributes: &Pairs<'a>, keys: &[&str]) -> Option<Cow<'a, str>> {
+fn first_named<'a>(attributes: &KeyValues<'a>, keys: &[&str]) -> Option<Cow<'a, str>> {
     keys.iter().find_map(|key| {
         let at = attributes
-            .binary_search_by(|(found, _)| json::key_order(found, key))
+            .binary_search_by(|(found, _)| json_writer::key_order(found, key))
             .ok()?;
         let (_, value) = attributes[at];
-        value::name_of(value)
+        any_value::name_of(value)
     })
 }
 
 /// The part of a message from the first to the last element of a list; other fields may stand between.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Stretch<'a> {
+pub(super) struct FieldRange<'a> {
     /// From the first element to the end of the message.
     from_first: &'a [u8],
     /// What follows the last element.
     bytes_after: usize,
 }
 
-impl<'a> Stretch<'a> {
+impl<'a> FieldRange<'a> {
     /// Takes in an element: what a reader had left before it, and after it.
     pub(super) const fn extend(&mut self, before: &'a [u8], after: &[u8]) {
         if self.from_first.is_empty() {
@@ -194,15 +197,15 @@ pub(super) fn low32(value: u64) -> u32 {
 /// A time as JSON has it, a string; left out if it is 0, the default.
 pub(super) fn time_member(out: &mut String, name: &str, time: u64) {
     if time != 0 {
-        json::key(out, name);
-        json::display(out, format_args!("\"{time}\""));
+        json_writer::key(out, name);
+        json_writer::display(out, format_args!("\"{time}\""));
     }
 }
 
 /// A whole member with a name of which the column holds only the beginning; left out where it holds all of it.
 pub(super) fn long_name_member(out: &mut String, key: &str, name: &str) {
     if is_longer(name, NAME_CHARACTERS) {
-        json::text_member(out, key, name);
+        json_writer::text_member(out, key, name);
     }
 }
 

@@ -23,38 +23,38 @@ use std::borrow::Cow;
 
 use sha2::{Digest as _, Sha256};
 
+use super::any_value::{self, KeyValues, ValueStyle, text};
 use super::item::{
-    Hex, Item, Kind, NAME_CHARACTERS, Place, Stretch, column_time, correlation_id, is_id,
-    long_name_member, low32, provider, time_member,
+    FieldRange, Hex, ItemContext, ItemKind, NAME_CHARACTERS, OtlpItem, column_time, correlation_id,
+    is_id, long_name_member, low32, provider, time_member,
 };
-use super::json;
-use super::origin::column;
-use super::schema::{self, Message};
-use super::value::{self, Pairs, Style, text};
-use super::wire::{Malformed, Reader, Value, WRONG_TYPE};
+use super::json_writer;
+use super::protobuf::{FieldValue, Malformed, ProtobufReader, WRONG_TYPE};
+use super::resource_scope::column;
+use super::schema::{self, MessageSchema};
 use crate::event::Event;
-use crate::log::Position;
+use crate::journal::Position;
 
 /// Log records; nothing stands around them.
 #[derive(Debug)]
-pub(super) struct LogRecords;
+pub(super) struct LogRecordItems;
 
-impl Kind for LogRecords {
-    type Item<'m> = LogRecord<'m>;
+impl ItemKind for LogRecordItems {
+    type Item<'m> = OtlpLogRecord<'m>;
 
-    fn schema(&self) -> &'static Message {
+    fn schema(&self) -> &'static MessageSchema {
         &schema::LOG_RECORD
     }
 
-    fn read<'m>(&'m self, message: &'m [u8]) -> Result<LogRecord<'m>, Malformed> {
-        LogRecord::read(message)
+    fn read<'m>(&'m self, message: &'m [u8]) -> Result<OtlpLogRecord<'m>, Malformed> {
+        OtlpLogRecord::read(message)
     }
 }
 
 /// The plain fields of a log record; of its attributes, where they stand.
 #[derive(Debug, Default)]
-pub(super) struct LogRecord<'a> {
-    attributes: Stretch<'a>,
+pub(super) struct OtlpLogRecord<'a> {
+    attributes: FieldRange<'a>,
     body: Option<&'a [u8]>,
     trace_id: &'a [u8],
     span_id: &'a [u8],
@@ -68,27 +68,29 @@ pub(super) struct LogRecord<'a> {
     dropped_attributes: u32,
 }
 
-impl<'a> LogRecord<'a> {
+impl<'a> OtlpLogRecord<'a> {
     fn read(message: &'a [u8]) -> Result<Self, Malformed> {
         let mut record = Self::default();
-        let mut reader = Reader::new(message);
+        let mut reader = ProtobufReader::new(message);
         loop {
             let before = reader.rest();
             let Some((number, value)) = reader.field()? else {
                 return Ok(record);
             };
             match (number, value) {
-                (1, Value::Fixed64(time)) => record.occurred = time,
-                (2, Value::Varint(number)) => record.severity_number = low32(number).cast_signed(),
-                (3, Value::Bytes(text)) => record.severity_text = text,
-                (5, Value::Bytes(body)) => record.body = Some(body),
-                (6, Value::Bytes(_)) => record.attributes.extend(before, reader.rest()),
-                (7, Value::Varint(count)) => record.dropped_attributes = low32(count),
-                (8, Value::Fixed32(flags)) => record.flags = flags,
-                (9, Value::Bytes(id)) => record.trace_id = id,
-                (10, Value::Bytes(id)) => record.span_id = id,
-                (11, Value::Fixed64(time)) => record.observed = time,
-                (12, Value::Bytes(name)) => record.event_name = name,
+                (1, FieldValue::Fixed64(time)) => record.occurred = time,
+                (2, FieldValue::Varint(number)) => {
+                    record.severity_number = low32(number).cast_signed()
+                }
+                (3, FieldValue::Bytes(text)) => record.severity_text = text,
+                (5, FieldValue::Bytes(body)) => record.body = Some(body),
+                (6, FieldValue::Bytes(_)) => record.attributes.extend(before, reader.rest()),
+                (7, FieldValue::Varint(count)) => record.dropped_attributes = low32(count),
+                (8, FieldValue::Fixed32(flags)) => record.flags = flags,
+                (9, FieldValue::Bytes(id)) => record.trace_id = id,
+                (10, FieldValue::Bytes(id)) => record.span_id = id,
+                (11, FieldValue::Fixed64(time)) => record.observed = time,
+                (12, FieldValue::Bytes(name)) => record.event_name = name,
                 (4 | 13.., _) => {}
                 _ => return Err(WRONG_TYPE),
             }
@@ -98,31 +100,31 @@ impl<'a> LogRecord<'a> {
     /// Writes the members in JSONB's order of keys; `column` is the time that the row's column has.
     fn write_metadata(
         &self,
-        attributes: &Pairs<'_>,
+        attributes: &KeyValues<'_>,
         column: Option<i64>,
-        style: &Style,
+        style: &ValueStyle,
         out: &mut String,
     ) {
         out.push('{');
         if let Some(body) = self.body {
-            json::key(out, "body");
+            json_writer::key(out, "body");
             // The limits are for attributes.
-            let whole = Style {
+            let whole = ValueStyle {
                 value_bytes: 0,
                 ..*style
             };
-            value::any_value(out, body, &whole);
+            any_value::any_value(out, body, &whole);
         }
-        json::number_member(out, "flags", self.flags.into());
+        json_writer::number_member(out, "flags", self.flags.into());
         long_name_member(out, "eventName", text(self.event_name));
-        value::object_member(out, "attributes", attributes, style);
-        json::text_member(out, "severityText", text(self.severity_text));
+        any_value::object_member(out, "attributes", attributes, style);
+        json_writer::text_member(out, "severityText", text(self.severity_text));
         if column.unwrap_or(0).cast_unsigned() != self.occurred {
-            json::key(out, "timeUnixNano");
-            json::display(out, format_args!("\"{}\"", self.occurred));
+            json_writer::key(out, "timeUnixNano");
+            json_writer::display(out, format_args!("\"{}\"", self.occurred));
         }
         time_member(out, "observedTimeUnixNano", self.observed);
-        json::number_member(
+        json_writer::number_member(
             out,
             "droppedAttributesCount",
             self.dropped_attributes.into(),
@@ -131,7 +133,7 @@ impl<'a> LogRecord<'a> {
     }
 }
 
-impl Item for LogRecord<'_> {
+impl OtlpItem for OtlpLogRecord<'_> {
     /// None has any: a record without time, ids and body is one.
     fn fault(&self) -> Option<(&'static str, &'static str)> {
         None
@@ -153,8 +155,13 @@ impl Item for LogRecord<'_> {
         (self.attributes.bytes(), 6)
     }
 
-    fn row(&self, place: &Place<'_>, metadata: &mut String, take: &mut dyn FnMut(&Event<'_>)) {
-        let attributes = value::pairs(
+    fn row(
+        &self,
+        place: &ItemContext<'_>,
+        metadata: &mut String,
+        take: &mut dyn FnMut(&Event<'_>),
+    ) {
+        let attributes = any_value::pairs(
             self.attributes.bytes(),
             6,
             place.style.attributes,

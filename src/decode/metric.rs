@@ -12,18 +12,18 @@ use std::cell::OnceCell;
 
 use sha2::{Digest as _, Sha256};
 
-use super::item::{Kind, NAME_CHARACTERS, Stretch, long_name_member, low32};
-use super::origin::{Part, column, last_text};
-use super::otlp::Rows;
-use super::point::Point;
-use super::schema::Message;
+use super::any_value::{self, ValueStyle, is_longer, repeated};
+use super::data_point::DataPoint;
+use super::item::{FieldRange, ItemKind, NAME_CHARACTERS, long_name_member, low32};
+use super::json_to_protobuf::Unmapped;
+use super::protobuf::{FieldValue, Malformed, ProtobufReader, WRONG_TYPE};
+use super::protobuf_request::Visitor;
+use super::resource_scope::{EncodedPart, column, last_text};
+use super::row_builder::RowBuilder;
+use super::schema::MessageSchema;
 use super::schema::metric as schema;
-use super::survey::{Fault, Survey};
-use super::transcode::Unmapped;
-use super::value::{self, Style, is_longer, repeated};
-use super::walk::Visitor;
-use super::wire::{Malformed, Reader, Value, WRONG_TYPE};
-use super::{Sanitized, Source, json};
+use super::validate::{Invalid, ValidItem};
+use super::{Sanitized, Source, json_writer};
 use crate::event::ResourceId;
 
 /// An envelope's texts stand in the row of each of its points. So many bytes of them are taken a request: a large
@@ -35,7 +35,7 @@ const PAIR_BYTES: usize = 8;
 
 /// The kinds of data; each is the number of its field in `Metric`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Data {
+pub(super) enum MetricData {
     Gauge = 5,
     Sum = 7,
     Histogram = 9,
@@ -43,7 +43,7 @@ pub(super) enum Data {
     Summary = 11,
 }
 
-impl Data {
+impl MetricData {
     pub(super) const ALL: [Self; 5] = [
         Self::Gauge,
         Self::Sum,
@@ -76,7 +76,7 @@ impl Data {
     }
 
     /// What it says beside its points.
-    pub(super) const fn schema(self) -> &'static Message {
+    pub(super) const fn schema(self) -> &'static MessageSchema {
         match self {
             Self::Gauge | Self::Summary => &schema::POINTS_ALONE,
             Self::Sum => &schema::SUM,
@@ -87,22 +87,22 @@ impl Data {
 
 /// A metric but for its points.
 #[derive(Debug)]
-pub(super) struct Metric<'a> {
+pub(super) struct OtlpMetric<'a> {
     message: Cow<'a, [u8]>,
-    pub(super) seen: Sanitized,
+    pub(super) repairs: Sanitized,
     /// Why none of its points can be taken.
-    fault: Option<Fault>,
-    pub(super) data: Data,
+    fault: Option<Invalid>,
+    pub(super) data: MetricData,
     temporality: i32,
     is_monotonic: bool,
     /// What its texts and metadata take in a row.
     bytes: usize,
-    shared: OnceCell<Shared>,
+    shared: OnceCell<MetricFields>,
 }
 
 /// What the rows of a metric's points have in common: the column `name`, members of `metadata`, the series.
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(super) struct MetricFields {
     pub(super) name: String,
     /// `"name": …, "unit": …`
     pub(super) name_and_unit: String,
@@ -114,18 +114,18 @@ pub(super) struct Shared {
     pub(super) series: Sha256,
 }
 
-impl<'a> Metric<'a> {
+impl<'a> OtlpMetric<'a> {
     /// An envelope's message; fields that are not in its table are passed over.
-    fn new(message: &'a [u8], data: Data, source: &'a Source) -> Result<Self, Malformed> {
+    fn new(message: &'a [u8], data: MetricData, source: &'a Source) -> Result<Self, Malformed> {
         let texts = [1, 2, 3]
             .into_iter()
             .flat_map(|number| repeated(message, number));
         let pairs = repeated(message, 12).map(|pair| pair.len() + PAIR_BYTES);
         let bytes: usize = texts.map(<[u8]>::len).chain(pairs).sum();
-        let survey = Survey::of(message, &schema::METRIC, source);
+        let survey = ValidItem::of(message, &schema::METRIC, source);
         let (message, mut seen, swell_bytes, fault) = match survey {
-            Ok(survey) => (survey.item, survey.seen, survey.swell_bytes, None),
-            Err(Fault::Malformed(malformed)) => return Err(malformed),
+            Ok(survey) => (survey.item, survey.repairs, survey.expansion_bytes, None),
+            Err(Invalid::Malformed(malformed)) => return Err(malformed),
             Err(fault) => (Cow::Borrowed(message), Sanitized::default(), 0, Some(fault)),
         };
         if source.rules().flags_cut_columns() && is_longer(last_text(&message, 1), NAME_CHARACTERS)
@@ -134,7 +134,7 @@ impl<'a> Metric<'a> {
         }
         Ok(Self {
             message,
-            seen,
+            repairs: seen,
             fault,
             data,
             temporality: 0,
@@ -145,23 +145,25 @@ impl<'a> Metric<'a> {
     }
 
     /// The message that each of its points is.
-    pub(super) const fn point(&self) -> &'static Message {
+    pub(super) const fn point(&self) -> &'static MessageSchema {
         match self.data {
-            Data::Gauge | Data::Sum => &schema::NUMBER_POINT,
-            Data::Histogram => &schema::HISTOGRAM_POINT,
-            Data::ExponentialHistogram => &schema::EXPONENTIAL_POINT,
-            Data::Summary => &schema::SUMMARY_POINT,
+            MetricData::Gauge | MetricData::Sum => &schema::NUMBER_POINT,
+            MetricData::Histogram => &schema::HISTOGRAM_POINT,
+            MetricData::ExponentialHistogram => &schema::EXPONENTIAL_POINT,
+            MetricData::Summary => &schema::SUMMARY_POINT,
         }
     }
 
     /// Takes what the data says beside its points.
     fn read_data(&mut self, data: &[u8]) -> Result<(), Malformed> {
-        let mut reader = Reader::new(data);
+        let mut reader = ProtobufReader::new(data);
         while let Some((number, value)) = reader.field()? {
             match (self.data.schema().field(number), number, value) {
-                (_, 1, Value::Bytes(_)) | (None, 2.., _) => {}
-                (Some(_), 2, Value::Varint(value)) => self.temporality = low32(value).cast_signed(),
-                (Some(_), 3, Value::Varint(value)) => self.is_monotonic = value != 0,
+                (_, 1, FieldValue::Bytes(_)) | (None, 2.., _) => {}
+                (Some(_), 2, FieldValue::Varint(value)) => {
+                    self.temporality = low32(value).cast_signed()
+                }
+                (Some(_), 3, FieldValue::Varint(value)) => self.is_monotonic = value != 0,
                 _ => return Err(WRONG_TYPE),
             }
         }
@@ -169,33 +171,33 @@ impl<'a> Metric<'a> {
     }
 
     /// What its rows have in common; `resource` is the one that all of them refer to.
-    pub(super) fn shared(&self, resource: ResourceId, style: &Style) -> &Shared {
+    pub(super) fn shared(&self, resource: ResourceId, style: &ValueStyle) -> &MetricFields {
         self.shared.get_or_init(|| self.share(resource, style))
     }
 
-    fn share(&self, resource: ResourceId, style: &Style) -> Shared {
+    fn share(&self, resource: ResourceId, style: &ValueStyle) -> MetricFields {
         let text = |number| last_text(&self.message, number);
         let name = text(1);
-        let metadata = value::pairs(&self.message, 12, 0, style);
+        let metadata = any_value::pairs(&self.message, 12, 0, style);
         let mut series = format!("[\"{:032x}\", ", u128::from_be_bytes(resource.0));
-        json::text(&mut series, name);
+        json_writer::text(&mut series, name);
         series.push_str(", ");
-        Shared {
+        MetricFields {
             name: column(name.as_bytes(), NAME_CHARACTERS).into_owned(),
             name_and_unit: members(|out| {
                 long_name_member(out, "name", name);
-                json::text_member(out, "unit", text(3));
+                json_writer::text_member(out, "unit", text(3));
             }),
-            metadata: members(|out| value::object_member(out, "metadata", &metadata, style)),
+            metadata: members(|out| any_value::object_member(out, "metadata", &metadata, style)),
             description: members(|out| {
-                json::text_member(out, "description", text(2));
+                json_writer::text_member(out, "description", text(2));
                 if self.is_monotonic {
-                    json::key(out, "isMonotonic");
+                    json_writer::key(out, "isMonotonic");
                     out.push_str("true");
                 }
             }),
             temporality: members(|out| {
-                json::integer_member(out, "aggregationTemporality", self.temporality);
+                json_writer::integer_member(out, "aggregationTemporality", self.temporality);
             }),
             series: Sha256::new().chain_update([1]).chain_update(series),
         }
@@ -209,30 +211,30 @@ fn members(write: impl FnOnce(&mut String)) -> String {
     object.split_off(1)
 }
 
-impl Kind for Metric<'_> {
+impl ItemKind for OtlpMetric<'_> {
     type Item<'m>
-        = Point<'m>
+        = DataPoint<'m>
     where
         Self: 'm;
 
-    fn schema(&self) -> &'static Message {
+    fn schema(&self) -> &'static MessageSchema {
         self.point()
     }
 
-    fn read<'m>(&'m self, message: &'m [u8]) -> Result<Point<'m>, Malformed> {
-        Point::read(self, message)
+    fn read<'m>(&'m self, message: &'m [u8]) -> Result<DataPoint<'m>, Malformed> {
+        DataPoint::read(self, message)
     }
 }
 
 /// The data points of a request on their way to rows.
-pub(super) struct Points<'a, 's> {
-    rows: Rows<'a, 's>,
+pub(super) struct PointVisitor<'a, 's> {
+    rows: RowBuilder<'a, 's>,
     source: &'a Source,
     envelope_bytes: usize,
 }
 
-impl<'a, 's> Points<'a, 's> {
-    pub(super) const fn new(rows: Rows<'a, 's>, source: &'a Source) -> Self {
+impl<'a, 's> PointVisitor<'a, 's> {
+    pub(super) const fn new(rows: RowBuilder<'a, 's>, source: &'a Source) -> Self {
         Self {
             rows,
             source,
@@ -240,7 +242,7 @@ impl<'a, 's> Points<'a, 's> {
         }
     }
 
-    pub(super) fn into_rows(self) -> Rows<'a, 's> {
+    pub(super) fn into_rows(self) -> RowBuilder<'a, 's> {
         self.rows
     }
 
@@ -251,19 +253,19 @@ impl<'a, 's> Points<'a, 's> {
     pub(super) fn metric<'m>(
         &mut self,
         envelope: &'m [u8],
-        kind: Data,
+        kind: MetricData,
         data: impl Iterator<Item = &'m [u8]>,
         repaired: &Sanitized,
-    ) -> Result<Metric<'m>, Malformed>
+    ) -> Result<OtlpMetric<'m>, Malformed>
     where
         'a: 'm,
     {
-        let mut metric = Metric::new(envelope, kind, self.source)?;
-        metric.seen.utf8 = metric.seen.utf8.saturating_add(repaired.utf8);
+        let mut metric = OtlpMetric::new(envelope, kind, self.source)?;
+        metric.repairs.utf8 = metric.repairs.utf8.saturating_add(repaired.utf8);
         for message in data {
             metric.read_data(message)?;
         }
-        self.rows.sanitized(&metric.seen);
+        self.rows.sanitized(&metric.repairs);
         Ok(metric)
     }
 
@@ -272,9 +274,9 @@ impl<'a, 's> Points<'a, 's> {
     /// # Errors
     /// When it is not the message it should be: another signal's items must not pass for metrics without data.
     pub(super) fn without_data(&mut self, envelope: &[u8]) -> Result<(), Malformed> {
-        match Survey::of(envelope, &schema::METRIC, self.source) {
-            Err(Fault::Malformed(malformed)) => Err(malformed),
-            Ok(_) | Err(Fault::TooDeep | Fault::TooManyNodes) => Ok(()),
+        match ValidItem::of(envelope, &schema::METRIC, self.source) {
+            Err(Invalid::Malformed(malformed)) => Err(malformed),
+            Ok(_) | Err(Invalid::TooDeep | Invalid::TooManyNodes) => Ok(()),
         }
     }
 
@@ -284,7 +286,7 @@ impl<'a, 's> Points<'a, 's> {
     /// When it is not protobuf.
     pub(super) fn point(
         &mut self,
-        metric: &Metric<'_>,
+        metric: &OtlpMetric<'_>,
         point: &[u8],
         repaired: &Sanitized,
     ) -> Result<(), Malformed> {
@@ -302,12 +304,12 @@ impl<'a, 's> Points<'a, 's> {
     }
 }
 
-impl<'a> Visitor<'a> for Points<'a, '_> {
-    fn resource(&mut self, resource: Part<'a>) {
+impl<'a> Visitor<'a> for PointVisitor<'a, '_> {
+    fn resource(&mut self, resource: EncodedPart<'a>) {
         self.rows.resource(resource);
     }
 
-    fn scope(&mut self, scope: Part<'a>) {
+    fn scope(&mut self, scope: EncodedPart<'a>) {
         self.rows.scope(scope);
     }
 
@@ -336,22 +338,22 @@ impl<'a> Visitor<'a> for Points<'a, '_> {
 }
 
 /// The kind of data that a metric has, and the stretch of its message where all of that data stands.
-fn find_data(metric: &[u8]) -> Result<Option<(Data, &[u8])>, Malformed> {
-    let mut found: Option<(Data, Stretch<'_>)> = None;
-    let mut reader = Reader::new(metric);
+fn find_data(metric: &[u8]) -> Result<Option<(MetricData, &[u8])>, Malformed> {
+    let mut found: Option<(MetricData, FieldRange<'_>)> = None;
+    let mut reader = ProtobufReader::new(metric);
     loop {
         let before = reader.rest();
         let Some((number, value)) = reader.field()? else {
             return Ok(found.map(|(data, stretch)| (data, stretch.bytes())));
         };
-        let Some(data) = Data::of(number) else {
+        let Some(data) = MetricData::of(number) else {
             continue;
         };
         value.bytes()?;
         match &mut found {
             Some((last, stretch)) if *last == data => stretch.extend(before, reader.rest()),
             found => {
-                let mut stretch = Stretch::default();
+                let mut stretch = FieldRange::default();
                 stretch.extend(before, reader.rest());
                 *found = Some((data, stretch));
             }

@@ -7,7 +7,7 @@
 //! as accepted, and no tree of a whole request is ever built.
 
 use crate::event::{Encoding, Event, Resource, Signal};
-use crate::log::{Position, StreamId};
+use crate::journal::{Position, StreamId};
 
 /// The version of the mapping from bytes to rows; kept in every record, so that a later decoder maps it as it was accepted.
 pub const VERSION: u16 = 2;
@@ -29,9 +29,9 @@ pub struct Source {
 /// The limits that shape rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Levels of AnyValue.
+    /// OpenLevels of AnyValue.
     pub depth: u8,
-    /// Levels of native JSON.
+    /// OpenLevels of native JSON.
     pub native_depth: u8,
     /// Messages and elements in one item, counted before it is decoded.
     pub nodes: u32,
@@ -75,13 +75,13 @@ const SINK_IS_FULL: &str = "the sink takes no more events";
 
 /// What a request's bytes hold.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Checked {
+pub struct DecodeReport {
     pub accepted: u32,
     pub rejected: u32,
     /// The first few rejections (at most 20), for the answer.
     pub rejections: Vec<Rejection>,
     pub sanitized: Sanitized,
-    pub unknown: Unknown,
+    pub unknown: UnknownMemberReport,
     /// The latest time that an accepted event gave for itself, in Unix nanoseconds; `None` where none did.
     pub latest_unix_nano: Option<i64>,
     /// Of a request in OTLP's JSON in which no item was found: the first name in it that is not known, escaped and at most
@@ -102,7 +102,7 @@ pub struct Rejection {
 
 /// Members of accepted native events that are no fields of an event.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Unknown {
+pub struct UnknownMemberReport {
     /// The first few distinct ones (at most 10), for the answer.
     pub names: Vec<UnknownName>,
     /// Number of members that joined the metadata of their event.
@@ -119,12 +119,12 @@ pub struct UnknownName {
     /// The field that was probably meant.
     pub meant: Option<&'static str>,
     /// The fate of the last member of that name that stayed out, if any did.
-    pub fate: Joining,
+    pub fate: UnknownMemberFate,
 }
 
 /// The fate of a member that is no field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Joining {
+pub enum UnknownMemberFate {
     /// It is a member of the metadata.
     Kept,
     LeftOut,
@@ -170,7 +170,7 @@ pub enum DecodeError {
     /// Well formed, but nothing of it can be taken: a native batch with an invalid event, an OTLP request in which
     /// every item is invalid.
     #[error("{} of {} items are invalid", .0.rejected, .0.rejected + .0.accepted)]
-    Invalid(Box<Checked>),
+    Invalid(Box<DecodeReport>),
     #[error("more than {limit} events in one request")]
     TooManyEvents { limit: u32 },
 }
@@ -179,7 +179,7 @@ pub enum DecodeError {
 ///
 /// # Errors
 /// When nothing of it is.
-pub fn check(body: &[u8], source: &Source) -> Result<Checked, DecodeError> {
+pub fn check(body: &[u8], source: &Source) -> Result<DecodeReport, DecodeError> {
     let nowhere = Position {
         stream: StreamId([0; 16]),
         n: 0,
@@ -196,7 +196,7 @@ pub fn events(
     source: &Source,
     position: Position,
     sink: &mut dyn Sink,
-) -> Result<Checked, DecodeError> {
+) -> Result<DecodeReport, DecodeError> {
     decode(body, source, position, Some(sink))
 }
 
@@ -205,22 +205,22 @@ fn decode(
     source: &Source,
     position: Position,
     sink: Option<&mut dyn Sink>,
-) -> Result<Checked, DecodeError> {
+) -> Result<DecodeReport, DecodeError> {
     match (source.signal, source.encoding) {
         (Signal::Event, Encoding::Json) => native::batch(body, source, sink),
         (Signal::Event, Encoding::NdJson) => native::lines(body, source, sink),
         (Signal::Span, Encoding::Protobuf | Encoding::Json) => {
-            let rows = otlp::Rows::new(source, position, sink);
-            plain(body, source, &otlp_json::SPANS, span::Spans, rows)
+            let rows = row_builder::RowBuilder::new(source, position, sink);
+            decode_items(body, source, &json_request::SPANS, span::SpanItems, rows)
         }
         (Signal::Log, Encoding::Protobuf | Encoding::Json) => {
-            let rows = otlp::Rows::new(source, position, sink);
-            let lists = &otlp_json::LOG_RECORDS;
-            plain(body, source, lists, log_record::LogRecords, rows)
+            let rows = row_builder::RowBuilder::new(source, position, sink);
+            let lists = &json_request::LOG_RECORDS;
+            decode_items(body, source, lists, log_record::LogRecordItems, rows)
         }
         (Signal::Metric, Encoding::Protobuf | Encoding::Json) => {
-            let rows = otlp::Rows::new(source, position, sink);
-            points(body, source, metric::Points::new(rows, source))
+            let rows = row_builder::RowBuilder::new(source, position, sink);
+            decode_metrics(body, source, metric::PointVisitor::new(rows, source))
         }
         (signal, encoding) => Err(DecodeError::Malformed {
             message: format!("a {} cannot be read from {encoding:?}", signal.as_str()),
@@ -230,40 +230,40 @@ fn decode(
 }
 
 /// Walks a request whose items stand right in its scopes.
-fn plain<'a, K: item::Kind>(
+fn decode_items<'a, K: item::ItemKind>(
     body: &'a [u8],
     source: &'a Source,
-    lists: &'static otlp_json::Lists,
+    lists: &'static json_request::RequestSchema,
     kind: K,
-    rows: otlp::Rows<'a, '_>,
-) -> Result<Checked, DecodeError> {
-    let mut items = otlp::Plain { kind, rows };
+    rows: row_builder::RowBuilder<'a, '_>,
+) -> Result<DecodeReport, DecodeError> {
+    let mut items = row_builder::ItemVisitor { kind, rows };
     match source.encoding {
-        Encoding::Protobuf => walk::walk(body, source, &mut items)?,
+        Encoding::Protobuf => protobuf_request::walk(body, source, &mut items)?,
         Encoding::Json | Encoding::NdJson => {
-            otlp_json::walk(body, lists, source, &mut items)?;
+            json_request::walk(body, lists, source, &mut items)?;
         }
     }
     items.rows.finish()
 }
 
 /// Walks a request of metrics, whose items stand in them.
-fn points<'a>(
+fn decode_metrics<'a>(
     body: &'a [u8],
     source: &'a Source,
-    mut points: metric::Points<'a, '_>,
-) -> Result<Checked, DecodeError> {
+    mut points: metric::PointVisitor<'a, '_>,
+) -> Result<DecodeReport, DecodeError> {
     match source.encoding {
-        Encoding::Protobuf => walk::walk(body, source, &mut points)?,
+        Encoding::Protobuf => protobuf_request::walk(body, source, &mut points)?,
         Encoding::Json | Encoding::NdJson => {
-            metric_json::walk(body, source, &mut points)?;
+            json_metric::walk(body, source, &mut points)?;
         }
     }
     points.into_rows().finish()
 }
 
 /// Undoes a content encoding within limits.
-pub mod inflate;
+pub mod decompress;
 
 /// Rows back to OTLP.
 pub mod export;
@@ -275,28 +275,28 @@ mod native;
 mod rules;
 
 /// OTLP: the outer levels over the wire, each item surveyed, then mapped.
-mod walk;
+mod protobuf_request;
 
 /// The same in JSON.
-mod otlp_json;
+mod json_request;
 
 /// A message of OTLP's JSON to protobuf.
-mod transcode;
+mod json_to_protobuf;
 
 /// What each message holds, as tables.
 mod schema;
 
 /// One item looked over before anything is made of it.
-mod survey;
+mod validate;
 
 /// Messages in pieces put together.
 mod pieces;
 
 /// What is done with each item.
-mod otlp;
+mod row_builder;
 
 /// A resource and its scope, with their id.
-mod origin;
+mod resource_scope;
 
 /// What all kinds of items have in common.
 mod item;
@@ -311,34 +311,34 @@ mod log_record;
 mod metric;
 
 /// The same in JSON.
-mod metric_json;
+mod json_metric;
 
 /// A data point to a row.
-mod point;
+mod data_point;
 
 /// Attributes and values as JSON.
-mod value;
+mod any_value;
 
 /// Protobuf's wire format.
-mod wire;
+mod protobuf;
 
 /// Native metadata normalised.
-mod normal;
+mod normalize;
 
 /// The time of a native event.
 pub(crate) mod timestamp;
 
 /// JSON read, step by step.
-mod scan;
+mod json_reader;
 
 /// JSON's strings.
 mod string;
 
 /// JSON written as JSONB prints it.
-mod json;
+mod json_writer;
 
 /// What was taken, and what was not.
-mod tally;
+mod decode_report;
 
 #[cfg(test)]
 mod tests;

@@ -2,10 +2,10 @@
 //!
 //! **Invariant:** an event that is taken is complete and within its limits; nothing is cut or guessed but a missing time.
 
-use super::normal::Normaliser;
-use super::scan::{Kind, Scanner};
-use super::tally::{SWOLLEN, Tally};
-use super::{Checked, DecodeError, SINK_IS_FULL, Sink, Source};
+use super::decode_report::{ReportBuilder, TOO_EXPANDED};
+use super::json_reader::{JsonReader, JsonType};
+use super::normalize::Normalizer;
+use super::{DecodeError, DecodeReport, SINK_IS_FULL, Sink, Source};
 use crate::event::Encoding;
 
 /// One event as it is sent.
@@ -14,36 +14,36 @@ mod envelope;
 /// Members that are no fields.
 mod unknown;
 
-use envelope::Envelope;
+use envelope::NativeEvent;
 
 const NANOS_PER_MS: i64 = 1_000_000;
 
 /// The texts of an event, in the order of `Envelope::texts`.
-const FIELDS: [Field; 6] = [
-    Field::new("correlationId", 255, Need::Required),
-    Field::new("integration", 100, Need::Required),
-    Field::new("eventType", 50, Need::Required),
-    Field::new("provider", 100, Need::Optional),
-    Field::new("traceId", 64, Need::Optional),
-    Field::new("spanId", 32, Need::Optional),
+const FIELDS: [NativeField; 6] = [
+    NativeField::new("correlationId", 255, Presence::Required),
+    NativeField::new("integration", 100, Presence::Required),
+    NativeField::new("eventType", 50, Presence::Required),
+    NativeField::new("provider", 100, Presence::Optional),
+    NativeField::new("traceId", 64, Presence::Optional),
+    NativeField::new("spanId", 32, Presence::Optional),
 ];
 
 /// One text of an event.
-struct Field {
+struct NativeField {
     name: &'static str,
     /// Unicode scalar values.
     limit: usize,
-    need: Need,
+    need: Presence,
 }
 
 #[derive(PartialEq, Eq)]
-enum Need {
+enum Presence {
     Required,
     Optional,
 }
 
-impl Field {
-    const fn new(name: &'static str, limit: usize, need: Need) -> Self {
+impl NativeField {
+    const fn new(name: &'static str, limit: usize, need: Presence) -> Self {
         Self { name, limit, need }
     }
 }
@@ -53,13 +53,13 @@ pub(super) fn batch(
     body: &[u8],
     source: &Source,
     sink: Option<&mut dyn Sink>,
-) -> Result<Checked, DecodeError> {
-    let mut scanner = Scanner::of_body(body)?;
+) -> Result<DecodeReport, DecodeError> {
+    let mut scanner = JsonReader::of_body(body)?;
     if scanner.is_at_end() {
         return Err(scanner.error("the body is empty").into());
     }
-    let mut events = Events::new(source, sink);
-    if scanner.peek()? == Kind::Array {
+    let mut events = NativeEvents::new(source, sink);
+    if scanner.peek()? == JsonType::Array {
         scanner.array()?;
         let mut is_first = true;
         while scanner.next_element(&mut is_first)? {
@@ -68,7 +68,7 @@ pub(super) fn batch(
     } else {
         events.one(&mut scanner, 0)?;
     }
-    if !scanner.is_at_end() && scanner.peek() == Ok(Kind::Object) {
+    if !scanner.is_at_end() && scanner.peek() == Ok(JsonType::Object) {
         const LINES: &str =
             "another object follows: send one a line as application/x-ndjson, or an array of them";
         return Err(scanner.error(LINES).into());
@@ -82,15 +82,15 @@ pub(super) fn lines(
     body: &[u8],
     source: &Source,
     sink: Option<&mut dyn Sink>,
-) -> Result<Checked, DecodeError> {
-    let mut whole = Scanner::of_body(body)?;
+) -> Result<DecodeReport, DecodeError> {
+    let mut whole = JsonReader::of_body(body)?;
     if whole.is_at_end() {
         return Err(whole.error("the body is empty").into());
     }
     let text = std::str::from_utf8(body).unwrap_or_default();
-    let mut events = Events::new(source, sink);
+    let mut events = NativeEvents::new(source, sink);
     for (index, line) in text.lines().enumerate() {
-        let mut scanner = Scanner::new(line);
+        let mut scanner = JsonReader::new(line);
         if scanner.is_at_end() {
             continue;
         }
@@ -111,26 +111,26 @@ pub(super) fn lines(
 }
 
 /// Takes the events of a request.
-struct Events<'a, 's> {
+struct NativeEvents<'a, 's> {
     source: &'a Source,
-    tally: Tally,
+    tally: ReportBuilder,
     sink: Option<&'s mut dyn Sink>,
-    normaliser: Normaliser<'a>,
+    normaliser: Normalizer<'a>,
     metadata: String,
 }
 
-impl<'a, 's> Events<'a, 's> {
+impl<'a, 's> NativeEvents<'a, 's> {
     fn new(source: &'a Source, sink: Option<&'s mut dyn Sink>) -> Self {
         Self {
             source,
-            tally: Tally::default(),
+            tally: ReportBuilder::default(),
             sink,
-            normaliser: Normaliser::default(),
+            normaliser: Normalizer::default(),
             metadata: String::new(),
         }
     }
 
-    fn finish(self) -> Result<Checked, DecodeError> {
+    fn finish(self) -> Result<DecodeReport, DecodeError> {
         if self.source.partial {
             Ok(self.tally.finish_partial())
         } else {
@@ -148,16 +148,16 @@ impl<'a, 's> Events<'a, 's> {
     }
 
     /// Takes or rejects the next value of `scanner`.
-    fn one(&mut self, scanner: &mut Scanner<'a>, index: u32) -> Result<(), DecodeError> {
+    fn one(&mut self, scanner: &mut JsonReader<'a>, index: u32) -> Result<(), DecodeError> {
         self.room()?;
         let kind = scanner.peek()?;
-        if kind != Kind::Object {
+        if kind != JsonType::Object {
             scanner.skip()?;
             self.tally.reject();
             self.tally.describe(index, None, || {
                 let what = "an event is a JSON object";
                 match (kind, self.source.encoding) {
-                    (Kind::Array, Encoding::NdJson) => {
+                    (JsonType::Array, Encoding::NdJson) => {
                         format!("{what}: send an array as application/json")
                     }
                     _ => what.to_owned(),
@@ -165,9 +165,9 @@ impl<'a, 's> Events<'a, 's> {
             });
             return Ok(());
         }
-        let mut envelope = Envelope::read(scanner, self.source)?;
-        if envelope.problems.is_empty() && !self.tally.swell(envelope.swell_bytes) {
-            envelope.problem("metadata", SWOLLEN);
+        let mut envelope = NativeEvent::read(scanner, self.source)?;
+        if envelope.problems.is_empty() && !self.tally.add_expansion(envelope.swell_bytes) {
+            envelope.problem("metadata", TOO_EXPANDED);
         }
         if !envelope.problems.is_empty() {
             self.tally.reject();

@@ -1,10 +1,10 @@
-//! Embedded messages that arrive in several pieces, as one each: a parser merges them (Protocol Buffers, Encoding, "Last
+//! EmbeddedMessage messages that arrive in several pieces, as one each: a parser merges them (Protocol Buffers, Encoding, "Last
 //! One Wins"). Of a `oneof` the last member counts; pieces of it that another member separates are not merged.
 //!
 //! **Invariant:** the copy is written in one pass without copying a byte twice; it is at most four bytes a message longer.
 
-use super::schema::{Field, Kind, Message};
-use super::wire::{Malformed, Reader, Value};
+use super::protobuf::{FieldValue, Malformed, ProtobufReader};
+use super::schema::{FieldSchema, FieldType, MessageSchema};
 
 /// The length of a message that is written before its length is known: a varint of five bytes holds 35 bits.
 const LENGTH_BYTES: usize = 5;
@@ -15,24 +15,28 @@ const LENGTH_BYTES: usize = 5;
 ///
 /// # Errors
 /// [`Malformed`] if it is not protobuf.
-pub(super) fn merged(message: &[u8], schema: &'static Message) -> Result<Vec<u8>, Malformed> {
+pub(super) fn merged(message: &[u8], schema: &'static MessageSchema) -> Result<Vec<u8>, Malformed> {
     let mut out = Vec::with_capacity(message.len());
     write(&[message], schema, &mut out)?;
     Ok(out)
 }
 
 /// A field that holds one message, with the pieces of it.
-struct Embedded<'a> {
-    field: &'static Field,
-    schema: &'static Message,
+struct EmbeddedMessage<'a> {
+    field: &'static FieldSchema,
+    schema: &'static MessageSchema,
     pieces: Vec<&'a [u8]>,
 }
 
 /// Appends the message that its pieces, one after the other, are.
-fn write(pieces: &[&[u8]], schema: &'static Message, out: &mut Vec<u8>) -> Result<(), Malformed> {
-    let mut embedded: Vec<Embedded<'_>> = Vec::new();
+fn write(
+    pieces: &[&[u8]],
+    schema: &'static MessageSchema,
+    out: &mut Vec<u8>,
+) -> Result<(), Malformed> {
+    let mut embedded: Vec<EmbeddedMessage<'_>> = Vec::new();
     for piece in pieces {
-        let mut reader = Reader::new(piece);
+        let mut reader = ProtobufReader::new(piece);
         loop {
             let before = reader.rest();
             let Some((number, value)) = reader.field()? else {
@@ -41,8 +45,8 @@ fn write(pieces: &[&[u8]], schema: &'static Message, out: &mut Vec<u8>) -> Resul
             let Some(field) = schema.field(number) else {
                 continue;
             };
-            let (Kind::Message(inner), Value::Bytes(bytes)) = (field.kind, value) else {
-                if schema.is_value && !matches!(field.kind, Kind::StringReference) {
+            let (FieldType::Message(inner), FieldValue::Bytes(bytes)) = (field.kind, value) else {
+                if schema.is_value && !matches!(field.kind, FieldType::StringReference) {
                     embedded.clear();
                 }
                 out.extend_from_slice(&before[..before.len() - reader.rest().len()]);
@@ -60,7 +64,7 @@ fn write(pieces: &[&[u8]], schema: &'static Message, out: &mut Vec<u8>) -> Resul
                 .find(|known| known.field.number == number)
             {
                 Some(known) => known.pieces.push(bytes),
-                None => embedded.push(Embedded {
+                None => embedded.push(EmbeddedMessage {
                     field,
                     schema: inner,
                     pieces: vec![bytes],
@@ -69,7 +73,7 @@ fn write(pieces: &[&[u8]], schema: &'static Message, out: &mut Vec<u8>) -> Resul
         }
     }
     // Last, so that of a value's members the message is the last one.
-    for Embedded {
+    for EmbeddedMessage {
         field,
         schema,
         pieces,
@@ -83,10 +87,10 @@ fn write(pieces: &[&[u8]], schema: &'static Message, out: &mut Vec<u8>) -> Resul
 fn write_field(
     number: u32,
     pieces: &[&[u8]],
-    schema: &'static Message,
+    schema: &'static MessageSchema,
     out: &mut Vec<u8>,
 ) -> Result<(), Malformed> {
-    super::wire::put_varint(out, u64::from(number << 3 | 2));
+    super::protobuf::put_varint(out, u64::from(number << 3 | 2));
     let start = out.len() + LENGTH_BYTES;
     out.resize(start, 0);
     write(pieces, schema, out)?;
@@ -107,8 +111,8 @@ fn low_seven_bits(value: usize) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::super::Limits;
+    use super::super::any_value::{ValueStyle, any_value};
     use super::super::schema::ANY_VALUE;
-    use super::super::value::{Style, any_value};
     use super::*;
 
     fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
@@ -141,7 +145,7 @@ mod tests {
         ] {
             let merged = merged(&pieces.concat(), &ANY_VALUE).expect("protobuf");
             let mut out = String::new();
-            any_value(&mut out, &merged, &Style::row(&Limits::default()));
+            any_value(&mut out, &merged, &ValueStyle::row(&Limits::default()));
             assert_eq!(out, expected);
         }
     }

@@ -8,27 +8,27 @@ pub(super) mod metric;
 
 /// One message type.
 #[derive(Debug)]
-pub(super) struct Message {
-    pub(super) fields: &'static [Field],
+pub(super) struct MessageSchema {
+    pub(super) fields: &'static [FieldSchema],
     /// `AnyValue`: each is a level of depth, and its texts and bytes are attribute values.
     pub(super) is_value: bool,
 }
 
 /// One field of a message.
 #[derive(Debug)]
-pub(super) struct Field {
+pub(super) struct FieldSchema {
     pub(super) number: u32,
     /// Its lowerCamelCase name in JSON.
     pub(super) name: &'static str,
     /// Its name in the protobuf definition, taken in JSON too unless that is strict.
     pub(super) snake: &'static str,
-    pub(super) kind: Kind,
+    pub(super) kind: FieldType,
     pub(super) repeated: bool,
 }
 
 /// What a field holds.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Kind {
+pub(super) enum FieldType {
     Text,
     Bytes,
     /// A trace or span id: hex in JSON.
@@ -50,7 +50,7 @@ pub(super) enum Kind {
     Sfixed64 {
         double: u32,
     },
-    Message(&'static Message),
+    Message(&'static MessageSchema),
     /// An index into a string table that only profiles have: as if absent.
     StringReference,
 }
@@ -64,8 +64,13 @@ pub(super) struct EnumNames {
     pub(super) expected: &'static str,
 }
 
-pub(super) const fn one(number: u32, name: &'static str, snake: &'static str, kind: Kind) -> Field {
-    Field {
+pub(super) const fn one(
+    number: u32,
+    name: &'static str,
+    snake: &'static str,
+    kind: FieldType,
+) -> FieldSchema {
+    FieldSchema {
         number,
         name,
         snake,
@@ -78,9 +83,9 @@ pub(super) const fn many(
     number: u32,
     name: &'static str,
     snake: &'static str,
-    kind: Kind,
-) -> Field {
-    Field {
+    kind: FieldType,
+) -> FieldSchema {
+    FieldSchema {
         number,
         name,
         snake,
@@ -89,10 +94,10 @@ pub(super) const fn many(
     }
 }
 
-impl Message {
+impl MessageSchema {
     /// The field with this number.
     #[inline]
-    pub(super) fn field(&self, number: u32) -> Option<&'static Field> {
+    pub(super) fn field(&self, number: u32) -> Option<&'static FieldSchema> {
         // Most tables are without gaps, so the first guess is right.
         let guess = usize::try_from(number.wrapping_sub(1)).ok()?;
         match self.fields.get(guess) {
@@ -102,193 +107,243 @@ impl Message {
     }
 }
 
-pub(super) static SPAN: Message = Message {
+pub(super) static SPAN: MessageSchema = MessageSchema {
     is_value: false,
     fields: &[
-        one(1, "traceId", "trace_id", Kind::Id),
-        one(2, "spanId", "span_id", Kind::Id),
-        one(3, "traceState", "trace_state", Kind::Text),
-        one(4, "parentSpanId", "parent_span_id", Kind::Id),
-        one(5, "name", "name", Kind::Text),
-        one(6, "kind", "kind", Kind::Enum(&SPAN_KINDS)),
+        one(1, "traceId", "trace_id", FieldType::Id),
+        one(2, "spanId", "span_id", FieldType::Id),
+        one(3, "traceState", "trace_state", FieldType::Text),
+        one(4, "parentSpanId", "parent_span_id", FieldType::Id),
+        one(5, "name", "name", FieldType::Text),
+        one(6, "kind", "kind", FieldType::Enum(&SPAN_KINDS)),
         one(
             7,
             "startTimeUnixNano",
             "start_time_unix_nano",
-            Kind::Fixed64,
+            FieldType::Fixed64,
         ),
-        one(8, "endTimeUnixNano", "end_time_unix_nano", Kind::Fixed64),
-        many(9, "attributes", "attributes", Kind::Message(&KEY_VALUE)),
+        one(
+            8,
+            "endTimeUnixNano",
+            "end_time_unix_nano",
+            FieldType::Fixed64,
+        ),
+        many(
+            9,
+            "attributes",
+            "attributes",
+            FieldType::Message(&KEY_VALUE),
+        ),
         one(
             10,
             "droppedAttributesCount",
             "dropped_attributes_count",
-            Kind::Uint32,
+            FieldType::Uint32,
         ),
-        many(11, "events", "events", Kind::Message(&SPAN_EVENT)),
+        many(11, "events", "events", FieldType::Message(&SPAN_EVENT)),
         one(
             12,
             "droppedEventsCount",
             "dropped_events_count",
-            Kind::Uint32,
+            FieldType::Uint32,
         ),
-        many(13, "links", "links", Kind::Message(&SPAN_LINK)),
-        one(14, "droppedLinksCount", "dropped_links_count", Kind::Uint32),
-        one(15, "status", "status", Kind::Message(&STATUS)),
-        one(16, "flags", "flags", Kind::Fixed32),
+        many(13, "links", "links", FieldType::Message(&SPAN_LINK)),
+        one(
+            14,
+            "droppedLinksCount",
+            "dropped_links_count",
+            FieldType::Uint32,
+        ),
+        one(15, "status", "status", FieldType::Message(&STATUS)),
+        one(16, "flags", "flags", FieldType::Fixed32),
     ],
 };
 
-static SPAN_EVENT: Message = Message {
+static SPAN_EVENT: MessageSchema = MessageSchema {
     is_value: false,
     fields: &[
-        one(1, "timeUnixNano", "time_unix_nano", Kind::Fixed64),
-        one(2, "name", "name", Kind::Text),
-        many(3, "attributes", "attributes", Kind::Message(&KEY_VALUE)),
+        one(1, "timeUnixNano", "time_unix_nano", FieldType::Fixed64),
+        one(2, "name", "name", FieldType::Text),
+        many(
+            3,
+            "attributes",
+            "attributes",
+            FieldType::Message(&KEY_VALUE),
+        ),
         one(
             4,
             "droppedAttributesCount",
             "dropped_attributes_count",
-            Kind::Uint32,
+            FieldType::Uint32,
         ),
     ],
 };
 
-static SPAN_LINK: Message = Message {
+static SPAN_LINK: MessageSchema = MessageSchema {
     is_value: false,
     fields: &[
-        one(1, "traceId", "trace_id", Kind::Id),
-        one(2, "spanId", "span_id", Kind::Id),
-        one(3, "traceState", "trace_state", Kind::Text),
-        many(4, "attributes", "attributes", Kind::Message(&KEY_VALUE)),
+        one(1, "traceId", "trace_id", FieldType::Id),
+        one(2, "spanId", "span_id", FieldType::Id),
+        one(3, "traceState", "trace_state", FieldType::Text),
+        many(
+            4,
+            "attributes",
+            "attributes",
+            FieldType::Message(&KEY_VALUE),
+        ),
         one(
             5,
             "droppedAttributesCount",
             "dropped_attributes_count",
-            Kind::Uint32,
+            FieldType::Uint32,
         ),
-        one(6, "flags", "flags", Kind::Fixed32),
+        one(6, "flags", "flags", FieldType::Fixed32),
     ],
 };
 
-static STATUS: Message = Message {
+static STATUS: MessageSchema = MessageSchema {
     is_value: false,
     fields: &[
-        one(2, "message", "message", Kind::Text),
-        one(3, "code", "code", Kind::Enum(&STATUS_CODES)),
+        one(2, "message", "message", FieldType::Text),
+        one(3, "code", "code", FieldType::Enum(&STATUS_CODES)),
     ],
 };
 
-pub(super) static LOG_RECORD: Message = Message {
+pub(super) static LOG_RECORD: MessageSchema = MessageSchema {
     is_value: false,
     fields: &[
-        one(1, "timeUnixNano", "time_unix_nano", Kind::Fixed64),
+        one(1, "timeUnixNano", "time_unix_nano", FieldType::Fixed64),
         one(
             2,
             "severityNumber",
             "severity_number",
-            Kind::Enum(&SEVERITY_NUMBERS),
+            FieldType::Enum(&SEVERITY_NUMBERS),
         ),
-        one(3, "severityText", "severity_text", Kind::Text),
-        one(5, "body", "body", Kind::Message(&ANY_VALUE)),
-        many(6, "attributes", "attributes", Kind::Message(&KEY_VALUE)),
+        one(3, "severityText", "severity_text", FieldType::Text),
+        one(5, "body", "body", FieldType::Message(&ANY_VALUE)),
+        many(
+            6,
+            "attributes",
+            "attributes",
+            FieldType::Message(&KEY_VALUE),
+        ),
         one(
             7,
             "droppedAttributesCount",
             "dropped_attributes_count",
-            Kind::Uint32,
+            FieldType::Uint32,
         ),
-        one(8, "flags", "flags", Kind::Fixed32),
-        one(9, "traceId", "trace_id", Kind::Id),
-        one(10, "spanId", "span_id", Kind::Id),
+        one(8, "flags", "flags", FieldType::Fixed32),
+        one(9, "traceId", "trace_id", FieldType::Id),
+        one(10, "spanId", "span_id", FieldType::Id),
         one(
             11,
             "observedTimeUnixNano",
             "observed_time_unix_nano",
-            Kind::Fixed64,
+            FieldType::Fixed64,
         ),
-        one(12, "eventName", "event_name", Kind::Text),
+        one(12, "eventName", "event_name", FieldType::Text),
     ],
 };
 
-pub(super) static KEY_VALUE: Message = Message {
+pub(super) static KEY_VALUE: MessageSchema = MessageSchema {
     is_value: false,
     fields: &[
-        one(1, "key", "key", Kind::Text),
-        one(2, "value", "value", Kind::Message(&ANY_VALUE)),
-        one(3, "keyStrindex", "key_strindex", Kind::StringReference),
+        one(1, "key", "key", FieldType::Text),
+        one(2, "value", "value", FieldType::Message(&ANY_VALUE)),
+        one(3, "keyStrindex", "key_strindex", FieldType::StringReference),
     ],
 };
 
-pub(super) static ANY_VALUE: Message = Message {
+pub(super) static ANY_VALUE: MessageSchema = MessageSchema {
     is_value: true,
     fields: &[
-        one(1, "stringValue", "string_value", Kind::Text),
-        one(2, "boolValue", "bool_value", Kind::Bool),
-        one(3, "intValue", "int_value", Kind::Int64 { double: 4 }),
-        one(4, "doubleValue", "double_value", Kind::Double),
-        one(5, "arrayValue", "array_value", Kind::Message(&ARRAY_VALUE)),
+        one(1, "stringValue", "string_value", FieldType::Text),
+        one(2, "boolValue", "bool_value", FieldType::Bool),
+        one(3, "intValue", "int_value", FieldType::Int64 { double: 4 }),
+        one(4, "doubleValue", "double_value", FieldType::Double),
+        one(
+            5,
+            "arrayValue",
+            "array_value",
+            FieldType::Message(&ARRAY_VALUE),
+        ),
         one(
             6,
             "kvlistValue",
             "kvlist_value",
-            Kind::Message(&KEY_VALUE_LIST),
+            FieldType::Message(&KEY_VALUE_LIST),
         ),
-        one(7, "bytesValue", "bytes_value", Kind::Bytes),
+        one(7, "bytesValue", "bytes_value", FieldType::Bytes),
         one(
             8,
             "stringValueStrindex",
             "string_value_strindex",
-            Kind::StringReference,
+            FieldType::StringReference,
         ),
     ],
 };
 
-static ARRAY_VALUE: Message = Message {
+static ARRAY_VALUE: MessageSchema = MessageSchema {
     is_value: false,
-    fields: &[many(1, "values", "values", Kind::Message(&ANY_VALUE))],
+    fields: &[many(1, "values", "values", FieldType::Message(&ANY_VALUE))],
 };
 
-static KEY_VALUE_LIST: Message = Message {
+static KEY_VALUE_LIST: MessageSchema = MessageSchema {
     is_value: false,
-    fields: &[many(1, "values", "values", Kind::Message(&KEY_VALUE))],
+    fields: &[many(1, "values", "values", FieldType::Message(&KEY_VALUE))],
 };
 
-pub(super) static RESOURCE: Message = Message {
+pub(super) static RESOURCE: MessageSchema = MessageSchema {
     is_value: false,
     fields: &[
-        many(1, "attributes", "attributes", Kind::Message(&KEY_VALUE)),
+        many(
+            1,
+            "attributes",
+            "attributes",
+            FieldType::Message(&KEY_VALUE),
+        ),
         one(
             2,
             "droppedAttributesCount",
             "dropped_attributes_count",
-            Kind::Uint32,
+            FieldType::Uint32,
         ),
-        many(3, "entityRefs", "entity_refs", Kind::Message(&ENTITY_REF)),
+        many(
+            3,
+            "entityRefs",
+            "entity_refs",
+            FieldType::Message(&ENTITY_REF),
+        ),
     ],
 };
 
-static ENTITY_REF: Message = Message {
+static ENTITY_REF: MessageSchema = MessageSchema {
     is_value: false,
     fields: &[
-        one(1, "schemaUrl", "schema_url", Kind::Text),
-        one(2, "type", "type", Kind::Text),
-        many(3, "idKeys", "id_keys", Kind::Text),
-        many(4, "descriptionKeys", "description_keys", Kind::Text),
+        one(1, "schemaUrl", "schema_url", FieldType::Text),
+        one(2, "type", "type", FieldType::Text),
+        many(3, "idKeys", "id_keys", FieldType::Text),
+        many(4, "descriptionKeys", "description_keys", FieldType::Text),
     ],
 };
 
-pub(super) static SCOPE: Message = Message {
+pub(super) static SCOPE: MessageSchema = MessageSchema {
     is_value: false,
     fields: &[
-        one(1, "name", "name", Kind::Text),
-        one(2, "version", "version", Kind::Text),
-        many(3, "attributes", "attributes", Kind::Message(&KEY_VALUE)),
+        one(1, "name", "name", FieldType::Text),
+        one(2, "version", "version", FieldType::Text),
+        many(
+            3,
+            "attributes",
+            "attributes",
+            FieldType::Message(&KEY_VALUE),
+        ),
         one(
             4,
             "droppedAttributesCount",
             "dropped_attributes_count",
-            Kind::Uint32,
+            FieldType::Uint32,
         ),
     ],
 };

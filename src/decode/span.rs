@@ -10,39 +10,39 @@
 
 use std::borrow::Cow;
 
+use super::any_value::{self, KeyValues, ValueStyle, attributes_member, repeated, text};
 use super::item::{
-    Hex, Item, Kind, NAME_CHARACTERS, Place, Stretch, column_time, correlation_id, is_id,
-    long_name_member, low32, provider, time_member,
+    FieldRange, Hex, ItemContext, ItemKind, NAME_CHARACTERS, OtlpItem, column_time, correlation_id,
+    is_id, long_name_member, low32, provider, time_member,
 };
-use super::json;
-use super::origin::column;
-use super::schema::{self, Message};
-use super::value::{self, Pairs, Style, attributes_member, repeated, text};
-use super::wire::{Malformed, Reader, Value, WRONG_TYPE};
-use crate::event::{Event, Flags};
+use super::json_writer;
+use super::protobuf::{FieldValue, Malformed, ProtobufReader, WRONG_TYPE};
+use super::resource_scope::column;
+use super::schema::{self, MessageSchema};
+use crate::event::{Event, EventFlags};
 
 /// Spans; nothing stands around them.
 #[derive(Debug)]
-pub(super) struct Spans;
+pub(super) struct SpanItems;
 
-impl Kind for Spans {
-    type Item<'m> = Span<'m>;
+impl ItemKind for SpanItems {
+    type Item<'m> = OtlpSpan<'m>;
 
-    fn schema(&self) -> &'static Message {
+    fn schema(&self) -> &'static MessageSchema {
         &schema::SPAN
     }
 
-    fn read<'m>(&'m self, message: &'m [u8]) -> Result<Span<'m>, Malformed> {
-        Span::read(message)
+    fn read<'m>(&'m self, message: &'m [u8]) -> Result<OtlpSpan<'m>, Malformed> {
+        OtlpSpan::read(message)
     }
 }
 
 /// The plain fields of a span; of its lists, where they stand.
 #[derive(Debug, Default)]
-pub(super) struct Span<'a> {
-    attributes: Stretch<'a>,
-    events: Stretch<'a>,
-    links: Stretch<'a>,
+pub(super) struct OtlpSpan<'a> {
+    attributes: FieldRange<'a>,
+    events: FieldRange<'a>,
+    links: FieldRange<'a>,
     trace_id: &'a [u8],
     span_id: &'a [u8],
     parent_span_id: &'a [u8],
@@ -59,32 +59,32 @@ pub(super) struct Span<'a> {
     status_code: i32,
 }
 
-impl<'a> Span<'a> {
+impl<'a> OtlpSpan<'a> {
     pub(super) fn read(message: &'a [u8]) -> Result<Self, Malformed> {
         let mut span = Self::default();
-        let mut reader = Reader::new(message);
+        let mut reader = ProtobufReader::new(message);
         loop {
             let before = reader.rest();
             let Some((number, value)) = reader.field()? else {
                 return Ok(span);
             };
             match (number, value) {
-                (1, Value::Bytes(id)) => span.trace_id = id,
-                (2, Value::Bytes(id)) => span.span_id = id,
-                (3, Value::Bytes(state)) => span.trace_state = state,
-                (4, Value::Bytes(id)) => span.parent_span_id = id,
-                (5, Value::Bytes(name)) => span.name = name,
-                (6, Value::Varint(kind)) => span.kind = low32(kind).cast_signed(),
-                (7, Value::Fixed64(start)) => span.start = start,
-                (8, Value::Fixed64(end)) => span.end = end,
-                (10, Value::Varint(count)) => span.dropped_attributes = low32(count).into(),
-                (12, Value::Varint(count)) => span.dropped_events = low32(count).into(),
-                (14, Value::Varint(count)) => span.dropped_links = low32(count).into(),
-                (15, Value::Bytes(status)) => span.status(status)?,
-                (16, Value::Fixed32(flags)) => span.flags = flags,
-                (9, Value::Bytes(_)) => span.attributes.extend(before, reader.rest()),
-                (11, Value::Bytes(_)) => span.events.extend(before, reader.rest()),
-                (13, Value::Bytes(_)) => span.links.extend(before, reader.rest()),
+                (1, FieldValue::Bytes(id)) => span.trace_id = id,
+                (2, FieldValue::Bytes(id)) => span.span_id = id,
+                (3, FieldValue::Bytes(state)) => span.trace_state = state,
+                (4, FieldValue::Bytes(id)) => span.parent_span_id = id,
+                (5, FieldValue::Bytes(name)) => span.name = name,
+                (6, FieldValue::Varint(kind)) => span.kind = low32(kind).cast_signed(),
+                (7, FieldValue::Fixed64(start)) => span.start = start,
+                (8, FieldValue::Fixed64(end)) => span.end = end,
+                (10, FieldValue::Varint(count)) => span.dropped_attributes = low32(count).into(),
+                (12, FieldValue::Varint(count)) => span.dropped_events = low32(count).into(),
+                (14, FieldValue::Varint(count)) => span.dropped_links = low32(count).into(),
+                (15, FieldValue::Bytes(status)) => span.status(status)?,
+                (16, FieldValue::Fixed32(flags)) => span.flags = flags,
+                (9, FieldValue::Bytes(_)) => span.attributes.extend(before, reader.rest()),
+                (11, FieldValue::Bytes(_)) => span.events.extend(before, reader.rest()),
+                (13, FieldValue::Bytes(_)) => span.links.extend(before, reader.rest()),
                 (17.., _) => {}
                 _ => return Err(WRONG_TYPE),
             }
@@ -92,11 +92,11 @@ impl<'a> Span<'a> {
     }
 
     fn status(&mut self, status: &'a [u8]) -> Result<(), Malformed> {
-        let mut reader = Reader::new(status);
+        let mut reader = ProtobufReader::new(status);
         while let Some((number, value)) = reader.field()? {
             match (number, value) {
-                (2, Value::Bytes(message)) => self.status_message = message,
-                (3, Value::Varint(code)) => self.status_code = low32(code).cast_signed(),
+                (2, FieldValue::Bytes(message)) => self.status_message = message,
+                (3, FieldValue::Varint(code)) => self.status_code = low32(code).cast_signed(),
                 _ => {}
             }
         }
@@ -106,45 +106,45 @@ impl<'a> Span<'a> {
     /// Writes the members in JSONB's order of keys.
     fn write_metadata(
         &self,
-        attributes: &Pairs<'_>,
+        attributes: &KeyValues<'_>,
         start: Option<i64>,
         duration: Option<i64>,
-        style: &Style,
+        style: &ValueStyle,
         out: &mut String,
     ) {
         out.push('{');
         long_name_member(out, "name", text(self.name));
-        json::number_member(out, "flags", self.flags.into());
+        json_writer::number_member(out, "flags", self.flags.into());
         let links = repeated(self.links.bytes(), 13);
-        json::array_member(out, "links", links, |out, link| {
+        json_writer::array_member(out, "links", links, |out, link| {
             write_link(out, link, style);
         });
         let events = repeated(self.events.bytes(), 11);
-        json::array_member(out, "events", events, |out, event| {
+        json_writer::array_member(out, "events", events, |out, event| {
             write_event(out, event, style);
         });
         if !self.status_message.is_empty() {
-            json::key(out, "status");
+            json_writer::key(out, "status");
             out.push('{');
-            json::text_member(out, "message", text(self.status_message));
+            json_writer::text_member(out, "message", text(self.status_message));
             out.push('}');
         }
-        value::object_member(out, "attributes", attributes, style);
-        json::text_member(out, "traceState", text(self.trace_state));
+        any_value::object_member(out, "attributes", attributes, style);
+        json_writer::text_member(out, "traceState", text(self.trace_state));
         if duration.is_none() {
             time_member(out, "endTimeUnixNano", self.end);
         }
-        json::number_member(out, "droppedLinksCount", self.dropped_links);
+        json_writer::number_member(out, "droppedLinksCount", self.dropped_links);
         if start.is_none() {
             time_member(out, "startTimeUnixNano", self.start);
         }
-        json::number_member(out, "droppedEventsCount", self.dropped_events);
-        json::number_member(out, "droppedAttributesCount", self.dropped_attributes);
+        json_writer::number_member(out, "droppedEventsCount", self.dropped_events);
+        json_writer::number_member(out, "droppedAttributesCount", self.dropped_attributes);
         out.push('}');
     }
 }
 
-impl Item for Span<'_> {
+impl OtlpItem for OtlpSpan<'_> {
     fn fault(&self) -> Option<(&'static str, &'static str)> {
         if !is_id::<16>(self.trace_id) {
             Some((
@@ -173,8 +173,13 @@ impl Item for Span<'_> {
         (self.attributes.bytes(), 9)
     }
 
-    fn row(&self, place: &Place<'_>, metadata: &mut String, take: &mut dyn FnMut(&Event<'_>)) {
-        let attributes = value::pairs(
+    fn row(
+        &self,
+        place: &ItemContext<'_>,
+        metadata: &mut String,
+        take: &mut dyn FnMut(&Event<'_>),
+    ) {
+        let attributes = any_value::pairs(
             self.attributes.bytes(),
             9,
             place.style.attributes,
@@ -183,7 +188,7 @@ impl Item for Span<'_> {
         let mut flags = place.flags;
         let out_of_range = place.rules.flags_ends_out_of_range() && column_time(self.end).is_none();
         if self.end == 0 || self.end < self.start || out_of_range {
-            flags.insert(Flags::END_INVALID);
+            flags.insert(EventFlags::END_INVALID);
         }
         let start = column_time(self.start);
         let duration = match self.start {
@@ -228,49 +233,49 @@ impl Item for Span<'_> {
     }
 }
 
-fn write_event(out: &mut String, event: &[u8], style: &Style) {
+fn write_event(out: &mut String, event: &[u8], style: &ValueStyle) {
     let (mut time, mut name, mut dropped) = (0, &[][..], 0);
-    let mut reader = Reader::new(event);
+    let mut reader = ProtobufReader::new(event);
     while let Ok(Some((number, value))) = reader.field() {
         match (number, value) {
-            (1, Value::Fixed64(value)) => time = value,
-            (2, Value::Bytes(value)) => name = value,
-            (4, Value::Varint(value)) => dropped = low32(value),
+            (1, FieldValue::Fixed64(value)) => time = value,
+            (2, FieldValue::Bytes(value)) => name = value,
+            (4, FieldValue::Varint(value)) => dropped = low32(value),
             _ => {}
         }
     }
     out.push('{');
-    json::text_member(out, "name", text(name));
+    json_writer::text_member(out, "name", text(name));
     attributes_member(out, event, 3, style);
     time_member(out, "timeUnixNano", time);
-    json::number_member(out, "droppedAttributesCount", dropped.into());
+    json_writer::number_member(out, "droppedAttributesCount", dropped.into());
     out.push('}');
 }
 
-fn write_link(out: &mut String, link: &[u8], style: &Style) {
+fn write_link(out: &mut String, link: &[u8], style: &ValueStyle) {
     let (mut trace_id, mut span_id, mut trace_state) = (&[][..], &[][..], &[][..]);
     let (mut dropped, mut flags) = (0, 0);
-    let mut reader = Reader::new(link);
+    let mut reader = ProtobufReader::new(link);
     while let Ok(Some((number, value))) = reader.field() {
         match (number, value) {
-            (1, Value::Bytes(value)) => trace_id = value,
-            (2, Value::Bytes(value)) => span_id = value,
-            (3, Value::Bytes(value)) => trace_state = value,
-            (5, Value::Varint(value)) => dropped = low32(value),
-            (6, Value::Fixed32(value)) => flags = value,
+            (1, FieldValue::Bytes(value)) => trace_id = value,
+            (2, FieldValue::Bytes(value)) => span_id = value,
+            (3, FieldValue::Bytes(value)) => trace_state = value,
+            (5, FieldValue::Varint(value)) => dropped = low32(value),
+            (6, FieldValue::Fixed32(value)) => flags = value,
             _ => {}
         }
     }
     out.push('{');
-    json::number_member(out, "flags", flags.into());
+    json_writer::number_member(out, "flags", flags.into());
     if is_id::<8>(span_id) {
-        json::text_member(out, "spanId", Hex::<16>::of(span_id).as_str());
+        json_writer::text_member(out, "spanId", Hex::<16>::of(span_id).as_str());
     }
     if is_id::<16>(trace_id) {
-        json::text_member(out, "traceId", Hex::<32>::of(trace_id).as_str());
+        json_writer::text_member(out, "traceId", Hex::<32>::of(trace_id).as_str());
     }
     attributes_member(out, link, 4, style);
-    json::text_member(out, "traceState", text(trace_state));
-    json::number_member(out, "droppedAttributesCount", dropped.into());
+    json_writer::text_member(out, "traceState", text(trace_state));
+    json_writer::number_member(out, "droppedAttributesCount", dropped.into());
     out.push('}');
 }

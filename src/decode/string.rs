@@ -7,13 +7,13 @@ use std::borrow::Cow;
 
 /// A string between its quotes, as it is written.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Text<'a> {
-    pub(super) raw: Raw<'a>,
+pub(super) struct JsonString<'a> {
+    pub(super) raw: RawString<'a>,
     pub(super) has_escapes: bool,
 }
 
 /// A part of a JSON text: its bytes if they are not UTF-8.
-pub(super) type Raw<'a> = Result<&'a str, &'a [u8]>;
+pub(super) type RawString<'a> = Result<&'a str, &'a [u8]>;
 
 /// The end of the stretch of a string that has no quote, backslash or control character.
 pub(super) fn plain_end(bytes: &[u8], mut at: usize) -> usize {
@@ -48,14 +48,14 @@ fn first_special(v: u64) -> usize {
 
 /// One character of a string, its escape undone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Unit {
+enum StringUnit {
     Char(char),
     LoneSurrogate(u16),
     /// A maximal sequence of bytes that begins no character (Unicode, 3.9, "U+FFFD Substitution of Maximal Subparts").
     IllFormed,
 }
 
-impl<'a> Text<'a> {
+impl<'a> JsonString<'a> {
     /// The text between the quotes, with its escapes unchanged; empty if it is not UTF-8.
     pub(super) fn written(self) -> &'a str {
         self.raw.unwrap_or_default()
@@ -90,7 +90,7 @@ impl<'a> Text<'a> {
     fn decode_odd_repaired(self, out: &mut Vec<u8>) -> bool {
         let mut is_repaired = false;
         self.units(|unit| {
-            is_repaired |= !matches!(unit, Unit::Char(_));
+            is_repaired |= !matches!(unit, StringUnit::Char(_));
             out.extend_from_slice(unit.repaired().encode_utf8(&mut [0; 4]).as_bytes());
         });
         is_repaired
@@ -103,10 +103,10 @@ impl<'a> Text<'a> {
             return;
         }
         self.units(|unit| match unit {
-            Unit::Char(_) | Unit::IllFormed => {
+            StringUnit::Char(_) | StringUnit::IllFormed => {
                 out.extend_from_slice(unit.repaired().encode_utf8(&mut [0; 4]).as_bytes());
             }
-            Unit::LoneSurrogate(unit) => {
+            StringUnit::LoneSurrogate(unit) => {
                 let [high, low] = unit.to_be_bytes();
                 let middle = 0x80 | (high << 2 & 0x3c) | low >> 6;
                 out.extend_from_slice(&[0xe0 | high >> 4, middle, 0x80 | low & 0x3f]);
@@ -119,15 +119,15 @@ impl<'a> Text<'a> {
         let (mut nul, mut lone) = (false, false);
         if self.has_escapes {
             self.units(|unit| match unit {
-                Unit::Char('\0') => nul = true,
-                Unit::Char(_) => {}
-                Unit::LoneSurrogate(_) | Unit::IllFormed => lone = true,
+                StringUnit::Char('\0') => nul = true,
+                StringUnit::Char(_) => {}
+                StringUnit::LoneSurrogate(_) | StringUnit::IllFormed => lone = true,
             });
         }
         (nul, lone)
     }
 
-    fn units(self, mut take: impl FnMut(Unit)) {
+    fn units(self, mut take: impl FnMut(StringUnit)) {
         match self.raw {
             Ok(text) => units(text, &mut take),
             // Escapes are ASCII, so each is whole in one chunk.
@@ -135,7 +135,7 @@ impl<'a> Text<'a> {
                 for chunk in bytes.utf8_chunks() {
                     units(chunk.valid(), &mut take);
                     if !chunk.invalid().is_empty() {
-                        take(Unit::IllFormed);
+                        take(StringUnit::IllFormed);
                     }
                 }
             }
@@ -143,7 +143,7 @@ impl<'a> Text<'a> {
     }
 }
 
-impl Unit {
+impl StringUnit {
     const fn repaired(self) -> char {
         match self {
             Self::Char(character) => character,
@@ -152,22 +152,22 @@ impl Unit {
     }
 }
 
-fn units(text: &str, take: &mut impl FnMut(Unit)) {
+fn units(text: &str, take: &mut impl FnMut(StringUnit)) {
     let mut rest = text;
     while let Some(at) = rest.find('\\') {
         rest[..at]
             .chars()
-            .for_each(|character| take(Unit::Char(character)));
+            .for_each(|character| take(StringUnit::Char(character)));
         let (unit, after) = unescape(&rest[at + 1..]);
         take(unit);
         rest = after;
     }
     rest.chars()
-        .for_each(|character| take(Unit::Char(character)));
+        .for_each(|character| take(StringUnit::Char(character)));
 }
 
 /// The character of an escape, which the scanner has found to be well formed, without its backslash; and what follows.
-fn unescape(escape: &str) -> (Unit, &str) {
+fn unescape(escape: &str) -> (StringUnit, &str) {
     let mut rest = escape.chars();
     let character = match rest.next().unwrap_or_default() {
         'b' => '\u{8}',
@@ -178,10 +178,10 @@ fn unescape(escape: &str) -> (Unit, &str) {
         'u' => return unescape_unicode(&escape[1..]),
         other => other,
     };
-    (Unit::Char(character), rest.as_str())
+    (StringUnit::Char(character), rest.as_str())
 }
 
-fn unescape_unicode(digits: &str) -> (Unit, &str) {
+fn unescape_unicode(digits: &str) -> (StringUnit, &str) {
     let unit = |digits: Option<&str>| u16::from_str_radix(digits?, 16).ok();
     let high = unit(digits.get(..4)).unwrap_or_default();
     let rest = digits.get(4..).unwrap_or_default();
@@ -193,19 +193,19 @@ fn unescape_unicode(digits: &str) -> (Unit, &str) {
         (0xd800..=0xdbff, Some(low)) => {
             let point = 0x1_0000 + ((u32::from(high) - 0xd800) << 10) + (u32::from(low) - 0xdc00);
             let character = char::from_u32(point).unwrap_or(char::REPLACEMENT_CHARACTER);
-            (Unit::Char(character), &rest[6..])
+            (StringUnit::Char(character), &rest[6..])
         }
-        (0xd800..=0xdfff, _) => (Unit::LoneSurrogate(high), rest),
+        (0xd800..=0xdfff, _) => (StringUnit::LoneSurrogate(high), rest),
         _ => {
             let character = char::from_u32(high.into()).unwrap_or(char::REPLACEMENT_CHARACTER);
-            (Unit::Char(character), rest)
+            (StringUnit::Char(character), rest)
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::scan::Scanner;
+    use super::super::json_reader::JsonReader;
     use super::*;
 
     #[test]
@@ -226,7 +226,7 @@ mod tests {
 
     #[test]
     fn escapes_are_undone() {
-        let mut scanner = Scanner::new(r#""a\"\\\/\b\f\n\r\t\u00e9\ud83d\ude00z""#);
+        let mut scanner = JsonReader::new(r#""a\"\\\/\b\f\n\r\t\u00e9\ud83d\ude00z""#);
         let text = scanner.text().expect("a string");
         assert_eq!(text.decode(), "a\"\\/\u{8}\u{c}\n\r\t\u{e9}\u{1f600}z");
         assert_eq!(text.oddities(), (false, false));
@@ -241,7 +241,7 @@ mod tests {
             r#""\ud800\n""#,
             r#""\ud800\ud800\udc00""#,
         ] {
-            let text = Scanner::new(raw).text().expect("a string");
+            let text = JsonReader::new(raw).text().expect("a string");
             assert_eq!(text.oddities(), (false, true), "{raw}");
             let mut bytes = vec![];
             text.decode_bytes(&mut bytes);
@@ -252,7 +252,9 @@ mod tests {
     #[test]
     fn a_lone_surrogate_is_written_as_the_bytes_that_stand_for_it() {
         let mut bytes = vec![];
-        let text = Scanner::new(r#""\ud83d \udfff""#).text().expect("a string");
+        let text = JsonReader::new(r#""\ud83d \udfff""#)
+            .text()
+            .expect("a string");
         text.decode_bytes(&mut bytes);
         assert_eq!(bytes, [0xed, 0xa0, 0xbd, b' ', 0xed, 0xbf, 0xbf]);
     }

@@ -2,8 +2,8 @@
 //!
 //! **Invariant:** what is taken lies from 1970 to a day after receipt.
 
-use super::json;
-use super::tally::echo;
+use super::decode_report::echo;
+use super::json_writer;
 
 const DAY_MS: i64 = 86_400_000;
 /// Below this a number of milliseconds lies in the first years after 1970: it was meant as seconds.
@@ -18,7 +18,7 @@ const TOO_LATE: &str = "more than 24 hours after receipt";
 /// Unix ms from a JSON number, its fraction floored.
 pub(super) fn from_number(number: &str, received_ms: i64) -> Result<i64, String> {
     let mut plain = String::new();
-    if json::plain_number(&mut plain, number).is_none() {
+    if json_writer::plain_number(&mut plain, number).is_none() {
         return Err("the number is too long".to_owned());
     }
     if plain.starts_with('-') {

@@ -18,7 +18,7 @@ pub(crate) struct Budget {
 
 /// The reason why no more bytes were granted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Refused {
+pub(crate) enum BudgetRefusal {
     /// Others hold too much just now.
     NoRoom,
     /// More than one reservation may ever hold.
@@ -61,10 +61,10 @@ impl Reservation {
     ///
     /// # Errors
     /// [`Refused`]; what was held before stays.
-    pub(crate) fn grow(&mut self, bytes: usize) -> Result<(), Refused> {
+    pub(crate) fn grow(&mut self, bytes: usize) -> Result<(), BudgetRefusal> {
         let permits = self.permits(bytes)?;
         let granted = self.budget.free.try_acquire_many(permits);
-        granted.map_err(|_| Refused::NoRoom)?.forget();
+        granted.map_err(|_| BudgetRefusal::NoRoom)?.forget();
         self.add(bytes);
         Ok(())
     }
@@ -77,12 +77,12 @@ impl Reservation {
         &mut self,
         bytes: usize,
         patience: Duration,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), BudgetRefusal> {
         let permits = self.permits(bytes)?;
         let granting = self.budget.free.acquire_many(permits);
         match tokio::time::timeout(patience, granting).await {
             Ok(Ok(granted)) => granted.forget(),
-            Ok(Err(_)) | Err(_) => return Err(Refused::NoRoom),
+            Ok(Err(_)) | Err(_) => return Err(BudgetRefusal::NoRoom),
         }
         self.add(bytes);
         Ok(())
@@ -100,12 +100,12 @@ impl Reservation {
         self.bytes
     }
 
-    fn permits(&self, bytes: usize) -> Result<u32, Refused> {
+    fn permits(&self, bytes: usize) -> Result<u32, BudgetRefusal> {
         let limit_bytes = self.budget.most_bytes;
         if bytes > limit_bytes - self.bytes {
-            return Err(Refused::NeverFits { limit_bytes });
+            return Err(BudgetRefusal::NeverFits { limit_bytes });
         }
-        u32::try_from(bytes).map_err(|_| Refused::NeverFits { limit_bytes })
+        u32::try_from(bytes).map_err(|_| BudgetRefusal::NeverFits { limit_bytes })
     }
 
     fn add(&mut self, bytes: usize) {
@@ -130,7 +130,7 @@ impl Drop for Reservation {
 
 #[cfg(test)]
 mod tests {
-    use super::{Arc, Budget, Duration, Gauge, Refused};
+    use super::{Arc, Budget, BudgetRefusal, Duration, Gauge};
 
     fn budget(total_bytes: usize, most_bytes: usize) -> Arc<Budget> {
         Arc::new(Budget::new(total_bytes, most_bytes, Gauge::noop()))
@@ -143,9 +143,12 @@ mod tests {
         let mut second = budget.reservation();
         let mut third = budget.reservation();
         assert_eq!(first.grow(50), Ok(()));
-        assert_eq!(first.grow(1), Err(Refused::NeverFits { limit_bytes: 50 }));
+        assert_eq!(
+            first.grow(1),
+            Err(BudgetRefusal::NeverFits { limit_bytes: 50 })
+        );
         assert_eq!(second.grow(40), Ok(()));
-        assert_eq!(third.grow(11), Err(Refused::NoRoom));
+        assert_eq!(third.grow(11), Err(BudgetRefusal::NoRoom));
         first.shrink_to(49);
         assert_eq!(third.grow(11), Ok(()));
         drop((first, second, third));
@@ -159,7 +162,7 @@ mod tests {
         let mut second = budget.reservation();
         first.grow(60).unwrap();
         let refused = second.grow_within(50, Duration::from_millis(1)).await;
-        assert_eq!(refused, Err(Refused::NoRoom));
+        assert_eq!(refused, Err(BudgetRefusal::NoRoom));
         assert_eq!(second.bytes(), 0);
         let (granted, ()) = tokio::join!(second.grow_within(50, Duration::from_secs(60)), async {
             first.shrink_to(50);

@@ -9,7 +9,7 @@
 //!
 //! **Invariant:** the shares and the rest together are never more than the limit, unless a setting names a share itself.
 
-/// Memory that the allocator keeps after it was freed.
+/// RecentRequestTable that the allocator keeps after it was freed.
 pub mod allocator;
 
 /// A share, as pieces of it are granted.
@@ -26,7 +26,7 @@ const RECEIVE_BYTES: usize = 256 << 20;
 const WRITE_BYTES: usize = 256 << 20;
 const QUERY_BYTES: usize = 640 << 20;
 
-/// Memory that the rest needs: 15 MiB for binary, runtime and threads, 40 MiB for 2,048 connections at rest, 20 MiB for
+/// RecentRequestTable that the rest needs: 15 MiB for binary, runtime and threads, 40 MiB for 2,048 connections at rest, 20 MiB for
 /// SQLite's caches, 15 MiB for 100,000 remembered requests are 90 MiB, of which a small instance uses half.
 pub const REST_BYTES: u64 = 48 << 20;
 
@@ -35,7 +35,7 @@ pub const LEAST_BYTES: u64 = REST_BYTES * 4;
 
 /// The bytes that each stage may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Shares {
+pub struct MemoryShares {
     /// Bodies of requests in flight; one request may use half.
     pub receive_bytes: usize,
     /// Records on their way from the log to the database. The log may hold records of up to 64 MiB from a time when the
@@ -45,7 +45,7 @@ pub struct Shares {
     pub query_bytes: usize,
 }
 
-impl Shares {
+impl MemoryShares {
     /// The shares of `limit_bytes`; `None` is no limit.
     #[must_use]
     pub fn of(limit_bytes: Option<u64>) -> Self {
@@ -78,7 +78,7 @@ pub fn http2_window_bytes(limit_bytes: u64) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use super::{Shares, http2_window_bytes};
+    use super::{MemoryShares, http2_window_bytes};
 
     const MIB: usize = 1 << 20;
 
@@ -90,10 +90,10 @@ mod tests {
             (1024, 256, 256, 192),
             (64 << 10, 256, 256, 640),
         ] {
-            let shares = Shares::of(Some(limit_mib << 20));
+            let shares = MemoryShares::of(Some(limit_mib << 20));
             assert_eq!(
                 shares,
-                Shares {
+                MemoryShares {
                     receive_bytes: receive * MIB,
                     write_bytes: write * MIB,
                     query_bytes: query * MIB,
@@ -102,7 +102,7 @@ mod tests {
             );
             assert!(shares.total_bytes() <= (limit_mib << 20) / 4 * 3);
         }
-        assert_eq!(Shares::of(None), Shares::of(Some(u64::MAX)));
+        assert_eq!(MemoryShares::of(None), MemoryShares::of(Some(u64::MAX)));
     }
 
     #[test]

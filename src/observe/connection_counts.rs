@@ -11,10 +11,10 @@ const TOLD: Duration = Duration::from_secs(60);
 
 /// Cheap to clone; all clones count together.
 #[derive(Clone, Debug, Default)]
-pub struct ConnectionCounts(Arc<Counts>);
+pub struct ConnectionCounts(Arc<SharedCounts>);
 
 #[derive(Debug, Default)]
-struct Counts {
+struct SharedCounts {
     max: usize,
     open: AtomicUsize,
     none_free_at: Mutex<Option<Instant>>,
@@ -32,9 +32,9 @@ pub struct ConnectionState {
 impl ConnectionCounts {
     #[must_use]
     pub fn new(max: usize) -> Self {
-        Self(Arc::new(Counts {
+        Self(Arc::new(SharedCounts {
             max,
-            ..Counts::default()
+            ..SharedCounts::default()
         }))
     }
 

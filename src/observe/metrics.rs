@@ -8,7 +8,7 @@ use metrics::Unit;
 pub mod recorder;
 
 /// `GET /metrics`.
-pub mod page;
+pub mod metrics_page;
 
 pub const RECEIVE_EVENTS_TOTAL: &str = "ruvvector_receive_events_total";
 pub const RECEIVE_REQUESTS_TOTAL: &str = "ruvvector_receive_requests_total";
@@ -29,14 +29,14 @@ pub const QUEUE_EVENTS: &str = "ruvvector_queue_events";
 pub const QUEUE_BYTES: &str = "ruvvector_queue_bytes";
 pub const QUEUE_CAPACITY_BYTES: &str = "ruvvector_queue_capacity_bytes";
 pub const QUEUE_OLDEST_SECONDS: &str = "ruvvector_queue_oldest_seconds";
-pub const LOG_SYNC_SECONDS: &str = "ruvvector_log_sync_seconds";
-pub const LOG_APPEND_BYTES_TOTAL: &str = "ruvvector_log_append_bytes_total";
-pub const LOG_SEGMENTS: &str = "ruvvector_log_segments";
-pub const LOG_POSITION: &str = "ruvvector_log_position";
-pub const LOG_VOLUME_FREE_BYTES: &str = "ruvvector_log_volume_free_bytes";
-pub const LOG_VOLUME_SIZE_BYTES: &str = "ruvvector_log_volume_size_bytes";
-pub const LOG_DAMAGED_RECORDS_TOTAL: &str = "ruvvector_log_damaged_records_total";
-pub const LOG_RETAINED_SECONDS: &str = "ruvvector_log_retained_seconds";
+pub const JOURNAL_SYNC_SECONDS: &str = "ruvvector_journal_sync_seconds";
+pub const JOURNAL_APPEND_BYTES_TOTAL: &str = "ruvvector_journal_append_bytes_total";
+pub const JOURNAL_SEGMENTS: &str = "ruvvector_journal_segments";
+pub const JOURNAL_POSITION: &str = "ruvvector_journal_position";
+pub const JOURNAL_VOLUME_FREE_BYTES: &str = "ruvvector_journal_volume_free_bytes";
+pub const JOURNAL_VOLUME_SIZE_BYTES: &str = "ruvvector_journal_volume_size_bytes";
+pub const JOURNAL_DAMAGED_RECORDS_TOTAL: &str = "ruvvector_journal_damaged_records_total";
+pub const JOURNAL_RETAINED_SECONDS: &str = "ruvvector_journal_retained_seconds";
 pub const WRITE_EVENTS_TOTAL: &str = "ruvvector_write_events_total";
 pub const WRITE_BATCH_SECONDS: &str = "ruvvector_write_batch_seconds";
 pub const WRITE_BATCH_EVENTS: &str = "ruvvector_write_batch_events";
@@ -65,7 +65,7 @@ pub const BUILD_INFO: &str = "ruvvector_build_info";
 
 /// What a series does over time.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Kind {
+pub enum MetricKind {
     Counter,
     Gauge,
     /// With these upper bounds, ascending; `+Inf` is added.
@@ -74,9 +74,9 @@ pub enum Kind {
 
 /// A metric as `/metrics` describes it.
 #[derive(Clone, Copy, Debug)]
-pub struct Metric {
+pub struct MetricDefinition {
     pub name: &'static str,
-    pub kind: Kind,
+    pub kind: MetricKind,
     pub unit: Unit,
     pub help: &'static str,
 }
@@ -106,19 +106,19 @@ const EVENTS: &[f64] = &[
 /// From what NTP leaves to a machine that booted in another year.
 const SKEW: &[f64] = &[0.1, 1.0, 10.0, 60.0, 600.0, 3_600.0, 86_400.0];
 
-const fn counter(name: &'static str, unit: Unit, help: &'static str) -> Metric {
-    Metric {
+const fn counter(name: &'static str, unit: Unit, help: &'static str) -> MetricDefinition {
+    MetricDefinition {
         name,
-        kind: Kind::Counter,
+        kind: MetricKind::Counter,
         unit,
         help,
     }
 }
 
-const fn gauge(name: &'static str, unit: Unit, help: &'static str) -> Metric {
-    Metric {
+const fn gauge(name: &'static str, unit: Unit, help: &'static str) -> MetricDefinition {
+    MetricDefinition {
         name,
-        kind: Kind::Gauge,
+        kind: MetricKind::Gauge,
         unit,
         help,
     }
@@ -129,10 +129,10 @@ const fn histogram(
     unit: Unit,
     buckets: &'static [f64],
     help: &'static str,
-) -> Metric {
-    Metric {
+) -> MetricDefinition {
+    MetricDefinition {
         name,
-        kind: Kind::Histogram(buckets),
+        kind: MetricKind::Histogram(buckets),
         unit,
         help,
     }
@@ -140,14 +140,14 @@ const fn histogram(
 
 /// All metrics of the service's own; `process_*` describe themselves.
 #[rustfmt::skip]
-pub const ALL: &[Metric] = &[
-    counter(RECEIVE_EVENTS_TOTAL, Unit::Count, "Events that were received, by outcome: accepted ones are durable in the log, rejected ones could not be taken."),
+pub const ALL: &[MetricDefinition] = &[
+    counter(RECEIVE_EVENTS_TOTAL, Unit::Count, "NativeEvents that were received, by outcome: accepted ones are durable in the log, rejected ones could not be taken."),
     counter(RECEIVE_REQUESTS_TOTAL, Unit::Count, "Requests to an endpoint that takes events, by how they were answered; 404, 414, 431, 501 and a wrong Host count in http_server_request_duration_seconds alone."),
     counter(RECEIVE_UNKNOWN_FIELDS_TOTAL, Unit::Count, "Members of events of /ingest that are no fields of an event: kept in the metadata, or left out because the metadata has that key or has no room for them."),
     counter(RECEIVE_BYTES_TOTAL, Unit::Bytes, "Bytes of request bodies, as they came over the wire."),
-    histogram(RECEIVE_REQUEST_BYTES, Unit::Bytes, BYTES, "Size of a request body, as it came over the wire."),
+    histogram(RECEIVE_REQUEST_BYTES, Unit::Bytes, BYTES, "BatchSize of a request body, as it came over the wire."),
     gauge(RECEIVE_INFLIGHT_REQUESTS, Unit::Count, "Requests with events that are being handled."),
-    gauge(RECEIVE_INFLIGHT_BYTES, Unit::Bytes, "Memory that is reserved for the bodies of requests in flight."),
+    gauge(RECEIVE_INFLIGHT_BYTES, Unit::Bytes, "RecentRequestTable that is reserved for the bodies of requests in flight."),
     counter(RECEIVE_CONNECTIONS_FAILED_TOTAL, Unit::Count, "Connections that spoke no HTTP, broke its rules, broke off within a request, or were cut because they were too slow."),
     gauge(RECEIVE_CONNECTIONS, Unit::Count, "Connections that are open, on all ports together."),
     gauge(RECEIVE_CONNECTIONS_MAX, Unit::Count, "Connections that may be open; past it the main port serves health and metrics alone."),
@@ -155,31 +155,31 @@ pub const ALL: &[Metric] = &[
     histogram(HTTP_SERVER_REQUEST_DURATION_SECONDS, Unit::Seconds, SECONDS, "Time from a request's head to its answer."),
     histogram(RPC_SERVER_CALL_DURATION_SECONDS, Unit::Seconds, SECONDS, "Time from a gRPC call's head to its answer, or to the first of its answers."),
     gauge(READY, Unit::Count, "1 while the service takes events: recovered, listening, its log sound, not stopping."),
-    gauge(QUEUE_EVENTS, Unit::Count, "Events in the log that are not stored in the database yet."),
+    gauge(QUEUE_EVENTS, Unit::Count, "NativeEvents in the log that are not stored in the database yet."),
     gauge(QUEUE_BYTES, Unit::Bytes, "Bytes of the log that are not stored in the database yet."),
     gauge(QUEUE_CAPACITY_BYTES, Unit::Bytes, "Bytes that the log may use in all."),
     gauge(QUEUE_OLDEST_SECONDS, Unit::Seconds, "Age of the oldest event that is not stored in the database; 0 when all are."),
-    histogram(LOG_SYNC_SECONDS, Unit::Seconds, SECONDS, "Time that one sync of the log to disk took."),
-    counter(LOG_APPEND_BYTES_TOTAL, Unit::Bytes, "Bytes that were written to the log, padding included."),
-    gauge(LOG_SEGMENTS, Unit::Count, "Files of the log on disk."),
-    gauge(LOG_POSITION, Unit::Count, "Number of the newest record of the live stream that is appended, synced, or stored with all before it."),
-    gauge(LOG_VOLUME_FREE_BYTES, Unit::Bytes, "Free space of the volume that the log is on."),
-    gauge(LOG_VOLUME_SIZE_BYTES, Unit::Bytes, "Size of the volume that the log is on."),
-    counter(LOG_DAMAGED_RECORDS_TOTAL, Unit::Count, "Records of the log that were damaged on disk or are in no file any more; they are dead letters."),
-    gauge(LOG_RETAINED_SECONDS, Unit::Seconds, "How far back stored records are still kept in the log."),
-    counter(WRITE_EVENTS_TOTAL, Unit::Count, "Events that were committed in the database."),
+    histogram(JOURNAL_SYNC_SECONDS, Unit::Seconds, SECONDS, "Time that one sync of the log to disk took."),
+    counter(JOURNAL_APPEND_BYTES_TOTAL, Unit::Bytes, "Bytes that were written to the log, padding included."),
+    gauge(JOURNAL_SEGMENTS, Unit::Count, "Files of the log on disk."),
+    gauge(JOURNAL_POSITION, Unit::Count, "Number of the newest record of the live stream that is appended, synced, or stored with all before it."),
+    gauge(JOURNAL_VOLUME_FREE_BYTES, Unit::Bytes, "Free space of the volume that the log is on."),
+    gauge(JOURNAL_VOLUME_SIZE_BYTES, Unit::Bytes, "BatchSize of the volume that the log is on."),
+    counter(JOURNAL_DAMAGED_RECORDS_TOTAL, Unit::Count, "Records of the log that were damaged on disk or are in no file any more; they are dead letters."),
+    gauge(JOURNAL_RETAINED_SECONDS, Unit::Seconds, "How far back stored records are still kept in the log."),
+    counter(WRITE_EVENTS_TOTAL, Unit::Count, "NativeEvents that were committed in the database."),
     histogram(WRITE_BATCH_SECONDS, Unit::Seconds, SECONDS, "Time that one batch took, from its first statement to its commit."),
-    histogram(WRITE_BATCH_EVENTS, Unit::Count, EVENTS, "Events in one committed batch."),
+    histogram(WRITE_BATCH_EVENTS, Unit::Count, EVENTS, "NativeEvents in one committed batch."),
     counter(WRITE_FAILURES_TOTAL, Unit::Count, "Batches that failed and were tried again, by class of failure."),
     gauge(WRITE_LAST_SUCCESS_TIMESTAMP_SECONDS, Unit::Seconds, "Unix time of the last commit."),
-    gauge(BACKLOG_AT_START_EVENTS, Unit::Count, "Events that were in the log and not stored when the process started."),
-    gauge(STREAMS_UNDRAINED, Unit::Count, "Streams of collectors that fell silent with events that are not stored; `log drain` empties their directories."),
+    gauge(BACKLOG_AT_START_EVENTS, Unit::Count, "NativeEvents that were in the log and not stored when the process started."),
+    gauge(STREAMS_UNDRAINED, Unit::Count, "NotedStreams of collectors that fell silent with events that are not stored; `journal drain` empties their directories."),
     counter(STORED_GAPS_TOTAL, Unit::Count, "Times that the database had forgotten what the log no longer holds."),
     gauge(RETENTION_OVERDUE_DAYS, Unit::Count, "Days that are past their retention and not removed yet."),
-    counter(MAINTENANCE_FAILURES_TOTAL, Unit::Count, "Rounds of maintenance in which a step failed, by step; the next round tries it again."),
-    counter(DEAD_LETTERS_TOTAL, Unit::Count, "Events that were set aside in telemetry_dead_letters, by reason."),
+    counter(MAINTENANCE_FAILURES_TOTAL, Unit::Count, "RoundOutcomes of maintenance in which a step failed, by step; the next round tries it again."),
+    counter(DEAD_LETTERS_TOTAL, Unit::Count, "NativeEvents that were set aside in telemetry_dead_letters, by reason."),
     counter(SANITIZED_TOTAL, Unit::Count, "Changes that were made to events so that they can be stored, by reason."),
-    counter(DUPLICATES_TOTAL, Unit::Count, "Events of repeated requests that were in the log already."),
+    counter(DUPLICATES_TOTAL, Unit::Count, "NativeEvents of repeated requests that were in the log already."),
     histogram(CLIENT_CLOCK_SKEW_SECONDS, Unit::Seconds, SKEW, "How far the latest time that a request's events give is from its receipt, ahead or behind."),
     gauge(DB_UP, Unit::Count, "1 while the database that is written to answers."),
     gauge(DB_POOL_CONNECTIONS, Unit::Count, "Connections to the database, by pool and state."),
@@ -187,7 +187,7 @@ pub const ALL: &[Metric] = &[
     histogram(DB_POOL_WAIT_SECONDS, Unit::Seconds, SECONDS, "Time that was waited for a connection of a pool."),
     gauge(PARTITIONS_AHEAD_DAYS, Unit::Count, "Days ahead of today that have a partition."),
     histogram(QUERY_SECONDS, Unit::Seconds, SECONDS, "Time that a query took, in the database and until its answer was written, by route."),
-    gauge(QUERY_INFLIGHT_BYTES, Unit::Bytes, "Memory that is reserved for answers to queries, beside the 1 MiB that each query has."),
+    gauge(QUERY_INFLIGHT_BYTES, Unit::Bytes, "RecentRequestTable that is reserved for answers to queries, beside the 1 MiB that each query has."),
     counter(OWN_SPANS_TOTAL, Unit::Count, "Spans of the service's own traces: exported, failed to be, or dropped as too many waited."),
     counter(LOG_LINES_DROPPED_TOTAL, Unit::Count, "Log lines of the service that were lost, as nobody read standard error fast enough or it could not be written."),
     gauge(BUILD_INFO, Unit::Count, "Always 1; its labels say which build this is."),
@@ -197,7 +197,7 @@ pub const ALL: &[Metric] = &[
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::{ALL, Kind};
+    use super::{ALL, MetricKind};
 
     #[test]
     fn every_name_of_this_file_is_described_once() {
@@ -213,10 +213,10 @@ mod tests {
     #[test]
     fn names_and_buckets_follow_prometheus_conventions() {
         for metric in ALL {
-            let counter = metric.kind == Kind::Counter;
+            let counter = metric.kind == MetricKind::Counter;
             assert_eq!(metric.name.ends_with("_total"), counter, "{}", metric.name);
             assert!(metric.help.ends_with('.'), "{}", metric.name);
-            if let Kind::Histogram(buckets) = metric.kind {
+            if let MetricKind::Histogram(buckets) = metric.kind {
                 assert!(buckets.is_sorted_by(|a, b| a < b), "{}", metric.name);
             }
         }

@@ -10,13 +10,13 @@ use axum::routing::get;
 pub mod metrics;
 
 /// Whether the service takes events, how the database is, and what somebody should do.
-pub mod health;
+pub mod routes;
 
 /// The facts behind an answer, and its JSON.
-mod report;
+mod health_report;
 
 /// The sources of those facts, kept fresh in the background.
-mod watch;
+mod monitor;
 
 /// Connections that are open, and whether one more finds a place.
 mod connection_counts;
@@ -28,18 +28,18 @@ pub mod readiness;
 pub mod warnings;
 
 /// What systemd is told.
-pub mod supervisor;
+pub mod systemd;
 
 /// Log lines.
-pub mod trace;
+pub mod logging;
 
 /// Traces of the service's own work.
 pub mod own_traces;
 
 pub use connection_counts::ConnectionCounts;
+pub use monitor::{HealthMonitor, HealthSources};
 pub use readiness::Readiness;
-pub use supervisor::Supervisor;
-pub use watch::{Sources, Watch};
+pub use systemd::Systemd;
 
 /// The version of this build.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -51,11 +51,11 @@ pub const REVISION: &str = match option_env!("RUVVECTOR_REVISION") {
 };
 
 /// `GET /health`, `/health/live`, `/health/ready` and `/metrics`.
-pub fn router(watch: Watch) -> Router {
+pub fn router(watch: HealthMonitor) -> Router {
     Router::new()
-        .route("/health", get(health::health))
-        .route("/health/live", get(health::live))
-        .route("/health/ready", get(health::ready))
-        .route("/metrics", get(metrics::page::metrics))
+        .route("/health", get(routes::health))
+        .route("/health/live", get(routes::live))
+        .route("/health/ready", get(routes::ready))
+        .route("/metrics", get(metrics::metrics_page::metrics))
         .with_state(watch)
 }

@@ -111,20 +111,20 @@ pub fn current_ids() -> Option<(TraceId, SpanId)> {
 }
 
 /// What a span says of a step that went well.
-pub(crate) trait Noted {
-    fn note(&self, _span: &Span) {}
+pub(crate) trait SpanAttributes {
+    fn record(&self, _span: &Span) {}
 }
 
-impl Noted for () {}
+impl SpanAttributes for () {}
 
 /// What a span says of a step that did not.
-pub(crate) trait Fault {
+pub(crate) trait SpanError {
     /// `error.type`, of a closed set; `None` when the fault is the client's, and the step did what it should.
-    fn fault(&self) -> Option<&'static str>;
+    fn error_type(&self) -> Option<&'static str>;
 }
 
 /// A step within its span, which ends with it; as it is where nothing is traced.
-pub(crate) fn traced<T: Noted, E: Fault>(
+pub(crate) fn traced<T: SpanAttributes, E: SpanError>(
     span: Span,
     step: impl Future<Output = Result<T, E>>,
 ) -> impl Future<Output = Result<T, E>> {
@@ -132,9 +132,9 @@ pub(crate) fn traced<T: Noted, E: Fault>(
     step.instrument(span.clone()).map(move |result| {
         if !span.is_disabled() {
             match &result {
-                Ok(value) => value.note(&span),
+                Ok(value) => value.record(&span),
                 Err(error) => {
-                    if let Some(fault) = error.fault() {
+                    if let Some(fault) = error.error_type() {
                         spans::fail(&span, fault);
                     }
                 }
@@ -145,7 +145,7 @@ pub(crate) fn traced<T: Noted, E: Fault>(
 }
 
 /// Keeps what runs on a task of its own in the trace of who began it, for its log lines' sake.
-pub(crate) async fn carried<T>(context: Option<Context>, work: impl Future<Output = T>) -> T {
+pub(crate) async fn in_context<T>(context: Option<Context>, work: impl Future<Output = T>) -> T {
     match context {
         Some(context) => work.with_context(context).await,
         None => work.await,
@@ -153,8 +153,8 @@ pub(crate) async fn carried<T>(context: Option<Context>, work: impl Future<Outpu
 }
 
 /// As [`carried`], on a thread.
-pub(crate) fn carried_into<T>(work: impl FnOnce() -> T) -> impl FnOnce() -> T {
-    let context = here();
+pub(crate) fn in_current_context<T>(work: impl FnOnce() -> T) -> impl FnOnce() -> T {
+    let context = current_context();
     move || {
         let _within = context.map(Context::attach);
         work()
@@ -162,7 +162,7 @@ pub(crate) fn carried_into<T>(work: impl FnOnce() -> T) -> impl FnOnce() -> T {
 }
 
 /// The context to carry, if there is a trace.
-pub(crate) fn here() -> Option<Context> {
+pub(crate) fn current_context() -> Option<Context> {
     Context::map_current(|context| context.has_active_span().then(|| context.clone()))
 }
 
@@ -171,7 +171,7 @@ mod tests {
     use opentelemetry::Context;
     use opentelemetry::trace::{SpanContext, TraceContextExt, TraceFlags, TraceState};
 
-    use super::{Sampling, carried, carried_into, current_ids, here};
+    use super::{Sampling, current_context, current_ids, in_context, in_current_context};
 
     #[tokio::test]
     async fn what_runs_on_another_task_or_thread_knows_whose_request_it_is_for() {
@@ -179,15 +179,15 @@ mod tests {
         let caller = SpanContext::new(trace, span, TraceFlags::default(), true, TraceState::NONE);
         let (task, thread) = {
             let _within = Context::new().with_remote_span_context(caller).attach();
-            let task = carried(here(), async { current_ids() });
-            (task, carried_into(current_ids))
+            let task = in_context(current_context(), async { current_ids() });
+            (task, in_current_context(current_ids))
         };
         assert_eq!(current_ids(), None);
         assert_eq!(tokio::spawn(task).await.unwrap(), Some((trace, span)));
         let on_thread = tokio::task::spawn_blocking(thread).await.unwrap();
         assert_eq!(on_thread, Some((trace, span)));
         assert_eq!(
-            tokio::spawn(carried(here(), async { current_ids() }))
+            tokio::spawn(in_context(current_context(), async { current_ids() }))
                 .await
                 .unwrap(),
             None

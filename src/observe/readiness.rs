@@ -4,7 +4,7 @@
 
 use tokio::sync::watch;
 
-use crate::log;
+use crate::journal;
 
 /// Where the process is in its life, as `/health/ready` tells it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -13,7 +13,7 @@ pub enum Phase {
     Starting,
     Ready,
     /// Stopping: what is in flight is finished, nothing new should come.
-    Draining,
+    Stopping,
     /// The log failed; the process ends and recovers from disk.
     Broken,
 }
@@ -25,7 +25,7 @@ impl Phase {
         match self {
             Self::Starting => "starting",
             Self::Ready => "ready",
-            Self::Draining => "draining",
+            Self::Stopping => "draining",
             Self::Broken => "broken",
         }
     }
@@ -48,8 +48,8 @@ impl Readiness {
     }
 
     /// The process is stopping.
-    pub fn draining(&self) {
-        self.advance(Phase::Draining);
+    pub fn stopping(&self) {
+        self.advance(Phase::Stopping);
     }
 
     fn advance(&self, to: Phase) {
@@ -62,8 +62,8 @@ impl Readiness {
 
     /// The phase, given what the log says of itself: a broken log is broken in every phase.
     #[must_use]
-    pub fn phase(&self, log: &log::Status) -> Phase {
-        if log.broken {
+    pub fn phase(&self, journal: &journal::JournalStatus) -> Phase {
+        if journal.broken {
             return Phase::Broken;
         }
         *self.0.borrow()
@@ -79,29 +79,29 @@ impl Readiness {
 #[cfg(test)]
 mod tests {
     use super::{Phase, Readiness};
-    use crate::log::Status;
+    use crate::journal::JournalStatus;
 
     #[test]
     fn draining_is_never_left_again() {
         let readiness = Readiness::default();
-        let sound = Status::default();
+        let sound = JournalStatus::default();
         assert_eq!(readiness.phase(&sound), Phase::Starting);
         readiness.ready();
         assert_eq!(readiness.phase(&sound), Phase::Ready);
-        readiness.draining();
+        readiness.stopping();
         readiness.ready();
-        assert_eq!(readiness.phase(&sound), Phase::Draining);
+        assert_eq!(readiness.phase(&sound), Phase::Stopping);
     }
 
     #[test]
     fn a_broken_log_is_broken_in_every_phase() {
         let readiness = Readiness::default();
-        let broken = Status {
+        let broken = JournalStatus {
             broken: true,
-            ..Status::default()
+            ..JournalStatus::default()
         };
         assert_eq!(readiness.phase(&broken), Phase::Broken);
-        readiness.draining();
+        readiness.stopping();
         assert_eq!(readiness.phase(&broken), Phase::Broken);
     }
 
@@ -109,9 +109,9 @@ mod tests {
     fn a_full_log_stays_ready() {
         let readiness = Readiness::default();
         readiness.ready();
-        let full = Status {
+        let full = JournalStatus {
             full: true,
-            ..Status::default()
+            ..JournalStatus::default()
         };
         assert_eq!(readiness.phase(&full), Phase::Ready);
     }

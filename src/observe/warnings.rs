@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use crate::config::Config;
-use crate::receive::Tokens;
+use crate::receive::AuthTokens;
 
 /// Linux's magic numbers of file systems that do not outlive the machine or the container (statfs(2)).
 const TMPFS: u64 = 0x0102_1994;
@@ -27,7 +27,7 @@ pub fn at_start(config: &Config) -> Vec<String> {
 }
 
 /// Whoever reaches an address beyond this machine may send and read, if no token is asked for.
-fn open_to_all(bind: &[IpAddr], tokens: &Tokens) -> Option<String> {
+fn open_to_all(bind: &[IpAddr], tokens: &AuthTokens) -> Option<String> {
     let reachable: Vec<_> = bind
         .iter()
         .filter(|address| !address.to_canonical().is_loopback())
@@ -66,13 +66,13 @@ fn file_system(path: &Path) -> Option<u64> {
 mod tests {
     use std::path::Path;
 
-    use super::{Tokens, open_to_all, volatile};
+    use super::{AuthTokens, open_to_all, volatile};
 
     /// A service on 0.0.0.0 was read by the whole network of its office, and had said nothing of it.
     #[test]
     fn an_address_beyond_this_machine_without_a_token_is_warned_of() {
-        let none = Tokens::default();
-        let some = Tokens::new(&["secret".into()]);
+        let none = AuthTokens::default();
+        let some = AuthTokens::new(&["secret".into()]);
         for (bind, reachable) in [
             (&["0.0.0.0"][..], Some("0.0.0.0")),
             (&["127.0.0.1", "::"], Some("::")),

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::Options;
-use crate::memory::budget::{Budget, Refused, Reservation};
+use crate::memory::budget::{Budget, BudgetRefusal, Reservation};
 use crate::observe::metrics::QUERY_INFLIGHT_BYTES;
 
 /// Time for which a query waits for memory. For comparison: the largest answer is read and sent to a client nearby in 1 s.
@@ -24,7 +24,7 @@ const PIECE_BYTES: usize = 256 << 10;
 /// The base of a query where memory is plentiful: rows on their way from the database, and a page of small events.
 const BASE_BYTES: usize = 1 << 20;
 
-/// Texts of a row that are longer together are not sent with the other rows, but by themselves, once there is room.
+/// TextLength of a row that are longer together are not sent with the other rows, but by themselves, once there is room.
 pub(super) const LARGE_ROW_BYTES: usize = 64 << 10;
 
 /// A row whose text is read by itself is held twice at once: as the database sends it, and as JSON.
@@ -55,8 +55,8 @@ impl AnswerMemory {
     }
 
     /// Begins the memory of the query that has `slot`.
-    pub(super) fn begin(&self, slot: OwnedSemaphorePermit) -> Held {
-        Held {
+    pub(super) fn begin(&self, slot: OwnedSemaphorePermit) -> AnswerGrant {
+        AnswerGrant {
             base_bytes: self.base_bytes,
             common: self.common.reservation(),
             whole: self.whole.reservation(),
@@ -77,7 +77,7 @@ pub(super) const fn answer_bytes_max(memory_bytes: usize) -> usize {
 }
 
 /// The memory and the slot of one query, until its answer is all but sent.
-pub(super) struct Held {
+pub(super) struct AnswerGrant {
     base_bytes: usize,
     common: Reservation,
     whole: Reservation,
@@ -85,18 +85,18 @@ pub(super) struct Held {
     _slot: OwnedSemaphorePermit,
 }
 
-impl Held {
+impl AnswerGrant {
     /// Waits until the query may hold `bytes` in all.
     ///
     /// # Errors
     /// [`Refused::NoRoom`] after [`PATIENCE`], [`Refused::NeverFits`] if that is more than a single query may have.
-    pub(super) async fn hold(&mut self, bytes: usize) -> Result<(), Refused> {
+    pub(super) async fn hold(&mut self, bytes: usize) -> Result<(), BudgetRefusal> {
         let beyond = bytes.saturating_sub(self.base_bytes);
         let held = self.common.bytes() + self.whole.bytes();
         if beyond <= held {
             return Ok(());
         }
-        let never = Refused::NeverFits {
+        let never = BudgetRefusal::NeverFits {
             limit_bytes: self.base_bytes + self.whole_bytes,
         };
         let piece = (beyond - held).next_multiple_of(PIECE_BYTES);
@@ -114,7 +114,11 @@ impl Held {
     ///
     /// # Errors
     /// As [`Held::hold`].
-    pub(super) async fn hold_row(&mut self, bytes: usize, row_bytes: usize) -> Result<(), Refused> {
+    pub(super) async fn hold_row(
+        &mut self,
+        bytes: usize,
+        row_bytes: usize,
+    ) -> Result<(), BudgetRefusal> {
         let row_bytes = row_bytes.saturating_add(LARGE_ROW_BYTES);
         self.hold(bytes.saturating_add(row_bytes.saturating_mul(COPIES)))
             .await
@@ -133,7 +137,7 @@ impl Held {
 mod tests {
     use tokio::sync::Semaphore;
 
-    use super::{AnswerMemory, Arc, Held, Options, Refused, answer_bytes_max};
+    use super::{AnswerGrant, AnswerMemory, Arc, BudgetRefusal, Options, answer_bytes_max};
 
     const MIB: usize = 1 << 20;
 
@@ -144,7 +148,7 @@ mod tests {
         })
     }
 
-    async fn begin(memory: &AnswerMemory) -> Held {
+    async fn begin(memory: &AnswerMemory) -> AnswerGrant {
         let slots = Arc::new(Semaphore::new(1));
         memory.begin(slots.acquire_owned().await.unwrap())
     }
@@ -185,6 +189,6 @@ mod tests {
         let mut next = begin(&memory).await;
         next.hold(33 * MIB).await.unwrap();
         let refused = next.hold(48 * MIB).await;
-        assert!(matches!(refused, Err(Refused::NeverFits { .. })));
+        assert!(matches!(refused, Err(BudgetRefusal::NeverFits { .. })));
     }
 }

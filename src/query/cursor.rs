@@ -8,7 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 /// The place of an event in every order: its time, then its id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Key {
+pub(super) struct PageKey {
     /// Unix ms.
     pub(super) timestamp: i64,
     pub(super) id: i64,
@@ -16,7 +16,7 @@ pub(super) struct Key {
 
 /// The order of a page by [`Key`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Order {
+pub(super) enum SortOrder {
     NewestFirst,
     OldestFirst,
 }
@@ -24,7 +24,7 @@ pub(super) enum Order {
 const VERSION: u8 = 1;
 
 /// The cursor of the page after `last`.
-pub(super) fn encode(order: Order, last: Key) -> String {
+pub(super) fn encode(order: SortOrder, last: PageKey) -> String {
     let mut bytes = vec![VERSION, order as u8];
     bytes.extend_from_slice(&last.timestamp.to_be_bytes());
     bytes.extend_from_slice(&last.id.to_be_bytes());
@@ -32,14 +32,14 @@ pub(super) fn encode(order: Order, last: Key) -> String {
 }
 
 /// `None` for anything that [`encode`] did not make for this order.
-pub(super) fn decode(order: Order, text: &str) -> Option<Key> {
+pub(super) fn decode(order: SortOrder, text: &str) -> Option<PageKey> {
     let bytes: [u8; 18] = URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok()?;
     let [version, of_order, key @ ..] = bytes;
     if version != VERSION || of_order != order as u8 {
         return None;
     }
     let (timestamp, id) = key.split_at(8);
-    Some(Key {
+    Some(PageKey {
         timestamp: i64::from_be_bytes(timestamp.try_into().ok()?),
         id: i64::from_be_bytes(id.try_into().ok()?),
     })
@@ -47,16 +47,16 @@ pub(super) fn decode(order: Order, text: &str) -> Option<Key> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Key, Order, decode, encode};
+    use super::{PageKey, SortOrder, decode, encode};
 
     #[test]
     fn a_cursor_comes_back_as_the_key_it_was_made_from() {
-        let key = Key {
+        let key = PageKey {
             timestamp: 1_700_000_000_123,
             id: i64::MAX,
         };
-        let cursor = encode(Order::NewestFirst, key);
-        assert_eq!(decode(Order::NewestFirst, &cursor), Some(key));
+        let cursor = encode(SortOrder::NewestFirst, key);
+        assert_eq!(decode(SortOrder::NewestFirst, &cursor), Some(key));
         assert!(
             cursor
                 .bytes()
@@ -67,15 +67,15 @@ mod tests {
     #[test]
     fn a_cursor_of_another_order_or_of_another_make_is_refused() {
         let cursor = encode(
-            Order::NewestFirst,
-            Key {
+            SortOrder::NewestFirst,
+            PageKey {
                 timestamp: 1,
                 id: 1,
             },
         );
-        assert_eq!(decode(Order::OldestFirst, &cursor), None);
+        assert_eq!(decode(SortOrder::OldestFirst, &cursor), None);
         for bad in ["", "AA", "!!!", &cursor[1..], &format!("{cursor}AA")] {
-            assert_eq!(decode(Order::NewestFirst, bad), None, "{bad}");
+            assert_eq!(decode(SortOrder::NewestFirst, bad), None, "{bad}");
         }
     }
 }

@@ -11,7 +11,7 @@ use sqlx::postgres::PgDatabaseError;
 use crate::decode::export::Unreadable;
 use crate::error::shown;
 use crate::observe::own_traces;
-use crate::receive::retry;
+use crate::receive::retry_after;
 
 /// Why a query has no page.
 #[derive(Debug, thiserror::Error)]
@@ -76,22 +76,24 @@ impl QueryError {
             | sqlx::Error::Tls(_)
             | sqlx::Error::PoolTimedOut
             | sqlx::Error::PoolClosed
-            | sqlx::Error::WorkerCrashed => Fault::Away,
+            | sqlx::Error::WorkerCrashed => QueryFault::Away,
             sqlx::Error::Database(database) => {
                 match database.try_downcast_ref::<PgDatabaseError>() {
                     Some(postgres) => of_sqlstate(postgres.code()),
                     None => of_sqlite(&database.code().unwrap_or_default(), database.message()),
                 }
             }
-            _ => Fault::Other,
+            _ => QueryFault::Other,
         };
         match fault {
-            Fault::Away => Self::Unavailable("the database does not answer; try again in a moment"),
-            Fault::NotReady => {
+            QueryFault::Away => {
+                Self::Unavailable("the database does not answer; try again in a moment")
+            }
+            QueryFault::NotReady => {
                 Self::Unavailable("the database is not set up yet; try again in a moment")
             }
-            Fault::Slow => Self::Timeout(timeout),
-            Fault::Other => Self::Database(error),
+            QueryFault::Slow => Self::Timeout(timeout),
+            QueryFault::Other => Self::Database(error),
         }
     }
 
@@ -110,8 +112,8 @@ impl QueryError {
     }
 }
 
-impl own_traces::Fault for QueryError {
-    fn fault(&self) -> Option<&'static str> {
+impl own_traces::SpanError for QueryError {
+    fn error_type(&self) -> Option<&'static str> {
         match self {
             Self::Parameter { .. } | Self::NoSuchEvent(_) | Self::NotAcceptable => None,
             Self::Busy(_) | Self::NoMemory | Self::TooLarge { .. } => Some("busy"),
@@ -124,13 +126,13 @@ impl own_traces::Fault for QueryError {
 
 /// Why a search ended before its page was full.
 #[derive(Debug)]
-pub(super) enum Halted {
+pub(super) enum QueryHalted {
     Database(sqlx::Error),
     /// There is an answer already.
     Answered(QueryError),
 }
 
-impl Halted {
+impl QueryHalted {
     /// `timeout` is the one that the statement ran under.
     pub(super) fn into_answer(self, timeout: Duration) -> QueryError {
         match self {
@@ -140,20 +142,20 @@ impl Halted {
     }
 }
 
-impl From<sqlx::Error> for Halted {
+impl From<sqlx::Error> for QueryHalted {
     fn from(error: sqlx::Error) -> Self {
         Self::Database(error)
     }
 }
 
-impl From<QueryError> for Halted {
+impl From<QueryError> for QueryHalted {
     fn from(error: QueryError) -> Self {
         Self::Answered(error)
     }
 }
 
 /// What a database's error means to a client.
-enum Fault {
+enum QueryFault {
     Away,
     NotReady,
     Slow,
@@ -161,29 +163,29 @@ enum Fault {
 }
 
 /// PostgreSQL's appendix A.
-fn of_sqlstate(code: &str) -> Fault {
+fn of_sqlstate(code: &str) -> QueryFault {
     // Connections, authorisation, no such database, conflicts with a replica's recovery, resources, the operator.
     const AWAY: [&str; 6] = ["08", "28", "3D", "40", "53", "57"];
     match code {
         // query_canceled
-        "57014" => Fault::Slow,
+        "57014" => QueryFault::Slow,
         // undefined_table
-        "42P01" => Fault::NotReady,
-        _ if AWAY.iter().any(|class| code.starts_with(class)) => Fault::Away,
-        _ => Fault::Other,
+        "42P01" => QueryFault::NotReady,
+        _ if AWAY.iter().any(|class| code.starts_with(class)) => QueryFault::Away,
+        _ => QueryFault::Other,
     }
 }
 
 /// SQLite's result codes, of which the low byte is the primary one.
-fn of_sqlite(code: &str, message: &str) -> Fault {
+fn of_sqlite(code: &str, message: &str) -> QueryFault {
     match code.parse::<i32>().map(|code| code & 0xff) {
         // SQLITE_INTERRUPT
-        Ok(9) => Fault::Slow,
+        Ok(9) => QueryFault::Slow,
         // SQLITE_BUSY, SQLITE_LOCKED, SQLITE_CANTOPEN
-        Ok(5 | 6 | 14) => Fault::Away,
+        Ok(5 | 6 | 14) => QueryFault::Away,
         // SQLITE_ERROR
-        Ok(1) if message.starts_with("no such table") => Fault::NotReady,
-        _ => Fault::Other,
+        Ok(1) if message.starts_with("no such table") => QueryFault::NotReady,
+        _ => QueryFault::Other,
     }
 }
 
@@ -206,9 +208,10 @@ impl IntoResponse for QueryError {
         let headers = [(header::CONTENT_TYPE, json)];
         let mut response = (status, headers, body.to_string()).into_response();
         if status == StatusCode::SERVICE_UNAVAILABLE {
-            response
-                .headers_mut()
-                .insert(header::RETRY_AFTER, u16::from(retry::soon()).into());
+            response.headers_mut().insert(
+                header::RETRY_AFTER,
+                u16::from(retry_after::retry_after_s()).into(),
+            );
         }
         response
     }

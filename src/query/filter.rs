@@ -2,7 +2,7 @@
 //!
 //! **Invariant:** both stores hold a condition for the same events; every value and every JSON key is bound.
 
-use super::sql::{Dialect, Statement, Value};
+use super::statement::{Dialect, SqlStatement, SqlValue};
 
 /// One condition on events.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,14 +60,14 @@ impl Filter {
     }
 
     /// Adds the condition on the row `e`.
-    pub(super) fn push(&self, sql: &mut Statement) {
+    pub(super) fn push(&self, sql: &mut SqlStatement) {
         match self {
             Self::Equal(column, value) => {
                 sql.push("e.").push(column).push(" = ").text(value);
             }
             // Most traces are their events' correlation id; the rest has an index of its own.
             Self::Trace(id) => {
-                let id = sql.keep(Value::Text(id.clone()));
+                let id = sql.keep(SqlValue::Text(id.clone()));
                 sql.push(&format!(
                     "(e.correlation_id = {id} AND e.trace_id = {id} OR e.trace_id = {id} AND e.trace_id <> e.correlation_id)"
                 ));
@@ -97,7 +97,7 @@ impl Filter {
                 sql.push("e.resource_id IN (");
                 for (index, id) in ids.iter().enumerate() {
                     sql.push(if index == 0 { "" } else { ", " });
-                    sql.bind(Value::Bytes(id.clone()));
+                    sql.bind(SqlValue::Bytes(id.clone()));
                 }
                 sql.push(")");
             }
@@ -105,7 +105,7 @@ impl Filter {
     }
 
     /// Adds the condition of a [`Filter::Resource`] on the resource `r`; `true` for any other.
-    pub(super) fn push_on_resource(&self, sql: &mut Statement) {
+    pub(super) fn push_on_resource(&self, sql: &mut SqlStatement) {
         match self {
             Self::Resource(key, value) => {
                 let path = ["attributes".to_owned(), key.clone()];
@@ -119,14 +119,14 @@ impl Filter {
 }
 
 /// A scalar at a path of object keys equals the value: a string unquoted, anything else as its JSON text.
-fn push_json(sql: &mut Statement, column: &str, path: &[String], value: &str) {
+fn push_json(sql: &mut SqlStatement, column: &str, path: &[String], value: &str) {
     match sql.dialect {
         // `->` with a text operand looks into objects alone, `#>` would into arrays too. JSON's null comes out as NULL,
         // which equals nothing.
         Dialect::Postgres => {
             let keys: Vec<String> = path
                 .iter()
-                .map(|key| sql.keep(Value::Text(key.clone())))
+                .map(|key| sql.keep(SqlValue::Text(key.clone())))
                 .collect();
             let (last, first) = keys.split_last().expect("a path has a segment");
             let parent = [column].into_iter().chain(first.iter().map(String::as_str));

@@ -15,20 +15,20 @@ use axum::response::Response;
 use axum::routing::get;
 use tokio::sync::Semaphore;
 
-use crate::memory::Shares;
+use crate::memory::MemoryShares;
 use crate::observe::metrics::QUERY_SECONDS;
-use crate::observe::own_traces::spans::{self, System};
+use crate::observe::own_traces::spans::{self, DatabaseSystem};
 use crate::observe::own_traces::traced;
 use crate::store::Store;
 
 /// Query strings to names and values, and back.
-mod uri;
+mod query_string;
 
 /// Names and values to a search.
 mod parameters;
 
 /// Times and durations as text.
-mod time;
+mod time_text;
 
 /// Where a page ends.
 mod cursor;
@@ -37,13 +37,13 @@ mod cursor;
 mod filter;
 
 /// Statements, for both stores.
-mod sql;
+mod statement;
 
 /// The memory of answers.
 mod answer_memory;
 
 /// A pool's connection for one query.
-mod lease;
+mod pooled_connection;
 
 /// Days of receipt, to search range by range.
 mod days;
@@ -58,19 +58,19 @@ mod sqlite;
 mod page;
 
 /// A page as it was asked for.
-mod format;
+mod answer_format;
 
 /// A page on its way to a client.
-mod sending;
+mod slot_body;
 
 /// Why there is no page.
 mod error;
 
-use answer_memory::{AnswerMemory, Held};
-use cursor::Order;
+use answer_format::{AnswerFormat, WrittenAnswer};
+use answer_memory::{AnswerGrant, AnswerMemory};
+use cursor::SortOrder;
 use error::QueryError;
-use format::{Format, Written};
-use page::{Event, Page};
+use page::{FoundEvent, ResultPage};
 use parameters::Search;
 
 /// Settings of queries.
@@ -85,7 +85,7 @@ pub struct Options {
     pub concurrency: usize,
     /// A page that would be larger is cut at whole events, at least one.
     pub answer_bytes: usize,
-    /// All answers together: [`crate::memory::Shares`].
+    /// All answers together: [`crate::memory::MemoryShares`].
     pub memory_bytes: usize,
     /// So many of the newest rows are looked through in PostgreSQL before its block ranges are asked.
     pub window_rows: u32,
@@ -101,7 +101,7 @@ impl Default for Options {
             timeout: Duration::from_secs(30),
             concurrency: 8,
             answer_bytes: 32 << 20,
-            memory_bytes: Shares::of(None).query_bytes,
+            memory_bytes: MemoryShares::of(None).query_bytes,
             window_rows: 20_000,
         }
     }
@@ -155,11 +155,11 @@ async fn query(
     uri: Uri,
 ) -> Result<Response, QueryError> {
     let started = Instant::now();
-    let pairs = uri::pairs(uri.query().unwrap_or_default())?;
+    let pairs = query_string::pairs(uri.query().unwrap_or_default())?;
     let search = Search::of_query(&pairs, &queries.options)?;
-    let format = match format::form(&pairs, &headers)? {
-        Some(form) => Format::Otlp(search.signal()?, form),
-        None => Format::Json,
+    let format = match answer_format::form(&pairs, &headers)? {
+        Some(form) => AnswerFormat::Otlp(search.signal()?, form),
+        None => AnswerFormat::Json,
     };
     let order = search.order;
     let done = async {
@@ -179,16 +179,16 @@ async fn trace(
 ) -> Result<Response, QueryError> {
     let started = Instant::now();
     let trace_id = path_text("traceId", trace_id)?;
-    let pairs = uri::pairs(uri.query().unwrap_or_default())?;
+    let pairs = query_string::pairs(uri.query().unwrap_or_default())?;
     let mut search = Search::of_trace(&trace_id, &pairs, &queries.options)?;
-    let format = match format::form(&pairs, &headers)? {
-        Some(form) => Format::Otlp(search.spans_alone(), form),
-        None => Format::Json,
+    let format = match answer_format::form(&pairs, &headers)? {
+        Some(form) => AnswerFormat::Otlp(search.spans_alone(), form),
+        None => AnswerFormat::Json,
     };
     let order = search.order;
     let done = async {
         let (mut page, held) = queries.page(search).await?;
-        if format == Format::Json {
+        if format == AnswerFormat::Json {
             page.order_by_nanosecond(order);
         }
         queries.write(page, order, format, held).await
@@ -209,25 +209,27 @@ async fn event(
     let id = id
         .parse()
         .map_err(|_| QueryError::parameter("id", "id must be a whole number"))?;
-    let pairs = uri::pairs(uri.query().unwrap_or_default())?;
+    let pairs = query_string::pairs(uri.query().unwrap_or_default())?;
     if let Some((name, _)) = pairs.iter().find(|(name, _)| name != "format") {
         return Err(QueryError::parameter(
             name,
             "an event by its id takes no parameter but format",
         ));
     }
-    let form = format::form(&pairs, &headers)?;
+    let form = answer_format::form(&pairs, &headers)?;
     let done = async {
         let (event, held) = queries.event(id).await?;
         let Some(form) = form else {
-            return Ok(Written::event(event, held));
+            return Ok(WrittenAnswer::event(event, held));
         };
-        let format = Format::Otlp(format::signal(&event)?, form);
-        let page = Page {
+        let format = AnswerFormat::Otlp(answer_format::signal(&event)?, form);
+        let page = ResultPage {
             events: vec![event],
             more: false,
         };
-        queries.write(page, Order::NewestFirst, format, held).await
+        queries
+            .write(page, SortOrder::NewestFirst, format, held)
+            .await
     };
     let done = done.await;
     record("/query/{id}", started);
@@ -253,7 +255,7 @@ fn record(route: &'static str, started: Instant) {
 
 impl Queries {
     /// The page of a search, and what it holds until it is sent.
-    async fn page(&self, search: Search) -> Result<(Page, Held), QueryError> {
+    async fn page(&self, search: Search) -> Result<(ResultPage, AnswerGrant), QueryError> {
         let mut held = self.begin()?;
         let found = async {
             match &self.store {
@@ -265,12 +267,16 @@ impl Queries {
                 }
             }
         };
-        let selecting = spans::statement(System::of(&self.store), "SELECT", "telemetry_events");
+        let selecting = spans::statement(
+            DatabaseSystem::of(&self.store),
+            "SELECT",
+            "telemetry_events",
+        );
         let page = traced(selecting, self.in_time(found)).await?;
         Ok((page, held))
     }
 
-    async fn event(&self, id: i64) -> Result<(Event, Held), QueryError> {
+    async fn event(&self, id: i64) -> Result<(FoundEvent, AnswerGrant), QueryError> {
         let mut held = self.begin()?;
         let found = async {
             match &self.store {
@@ -282,7 +288,11 @@ impl Queries {
                 }
             }
         };
-        let selecting = spans::statement(System::of(&self.store), "SELECT", "telemetry_events");
+        let selecting = spans::statement(
+            DatabaseSystem::of(&self.store),
+            "SELECT",
+            "telemetry_events",
+        );
         let event = traced(selecting, self.in_time(found)).await?;
         let event = event.ok_or(QueryError::NoSuchEvent(id))?;
         Ok((event, held))
@@ -290,18 +300,18 @@ impl Queries {
 
     async fn write(
         &self,
-        page: Page,
-        order: Order,
-        format: Format,
-        held: Held,
-    ) -> Result<Written, QueryError> {
+        page: ResultPage,
+        order: SortOrder,
+        format: AnswerFormat,
+        held: AnswerGrant,
+    ) -> Result<WrittenAnswer, QueryError> {
         let room_bytes = self.options.answer_bytes;
         format.write(page, order, room_bytes, held).await
     }
 
     /// Takes a slot among the queries that run at once; it is given back with what the query holds, so also when the client
     /// leaves.
-    fn begin(&self) -> Result<Held, QueryError> {
+    fn begin(&self) -> Result<AnswerGrant, QueryError> {
         let slot = Arc::clone(&self.slots).try_acquire_owned();
         let slot = slot.map_err(|_| QueryError::Busy(self.options.concurrency))?;
         Ok(self.memory.begin(slot))
@@ -318,7 +328,12 @@ impl Queries {
 }
 
 /// The answer, with the link to the next page where there may be one.
-fn answer(written: Written, order: Order, uri: &Uri, pairs: &[(String, String)]) -> Response {
+fn answer(
+    written: WrittenAnswer,
+    order: SortOrder,
+    uri: &Uri,
+    pairs: &[(String, String)],
+) -> Response {
     let link = written
         .next
         .and_then(|after| next_link(uri.path(), pairs, &cursor::encode(order, after)));
@@ -334,9 +349,9 @@ fn next_link(path: &str, pairs: &[(String, String)], cursor: &str) -> Option<Hea
     let mut target = path.to_owned();
     for (name, value) in pairs {
         if name != "cursor" && name != "offset" {
-            uri::push_pair(&mut target, name, value);
+            query_string::push_pair(&mut target, name, value);
         }
     }
-    uri::push_pair(&mut target, "cursor", cursor);
+    query_string::push_pair(&mut target, "cursor", cursor);
     HeaderValue::try_from(format!("<{target}>; rel=\"next\"")).ok()
 }

@@ -13,17 +13,17 @@ use bytes::Bytes;
 use sqlx::{ColumnIndex, Decode, Row, Type};
 use tracing::Span;
 
-use super::answer_memory::{Held, LARGE_ROW_BYTES};
-use super::cursor::{Key, Order};
+use super::answer_memory::{AnswerGrant, LARGE_ROW_BYTES};
+use super::cursor::{PageKey, SortOrder};
 use super::error::QueryError;
-use super::time;
-use crate::memory::budget::Refused;
-use crate::observe::own_traces::{Noted, spans};
+use super::time_text;
+use crate::memory::budget::BudgetRefusal;
+use crate::observe::own_traces::{SpanAttributes, spans};
 
 /// One event of a page.
 #[derive(Clone, Debug)]
-pub(super) struct Event {
-    pub(super) key: Key,
+pub(super) struct FoundEvent {
+    pub(super) key: PageKey,
     /// Its time to the nanosecond, where it has one.
     time_unix_nano: Option<i64>,
     /// One JSON object; without its texts while they are `unread`.
@@ -32,7 +32,7 @@ pub(super) struct Event {
     pub(super) unread_bytes: Option<usize>,
 }
 
-impl Event {
+impl FoundEvent {
     /// Its length in an answer, with a comma.
     fn answer_bytes(&self) -> usize {
         self.json.len() + self.unread_bytes.unwrap_or(0) + 1
@@ -44,15 +44,15 @@ impl Event {
     }
 }
 
-/// Events in their order, and whether more may follow.
+/// NativeEvents in their order, and whether more may follow.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Page {
-    pub(super) events: Vec<Event>,
+pub(super) struct ResultPage {
+    pub(super) events: Vec<FoundEvent>,
     pub(super) more: bool,
 }
 
-impl Noted for Page {
-    fn note(&self, span: &Span) {
+impl SpanAttributes for ResultPage {
+    fn record(&self, span: &Span) {
         span.record(
             "db.response.returned_rows",
             spans::number(self.events.len()),
@@ -60,26 +60,26 @@ impl Noted for Page {
     }
 }
 
-impl Noted for Option<Event> {
-    fn note(&self, span: &Span) {
+impl SpanAttributes for Option<FoundEvent> {
+    fn record(&self, span: &Span) {
         span.record("db.response.returned_rows", i64::from(self.is_some()));
     }
 }
 
-impl Page {
+impl ResultPage {
     /// Keeps what a page of `limit` events and `bytes` has room for: whole events, at least one.
-    pub(super) fn cut(&mut self, limit: usize, bytes: usize) {
+    pub(super) fn truncate(&mut self, limit: usize, bytes: usize) {
         let mut used = 0_usize;
         let fits = self.events.iter().take_while(|event| {
             used += event.answer_bytes();
             used <= bytes
         });
         let keep = fits.count().max(1).min(limit);
-        self.cut_at(keep);
+        self.truncate_at(keep);
     }
 
     /// Keeps the first `events` of the page, and leaves the others to the next one.
-    fn cut_at(&mut self, events: usize) {
+    fn truncate_at(&mut self, events: usize) {
         if events < self.events.len() {
             self.events.truncate(events);
             self.more = true;
@@ -88,7 +88,7 @@ impl Page {
 
     /// The memory that its events hold.
     pub(super) fn held_bytes(&self) -> usize {
-        self.events.iter().map(Event::held_bytes).sum()
+        self.events.iter().map(FoundEvent::held_bytes).sum()
     }
 
     /// Makes room for the texts of the first event that has unread ones, and says which that is; `None` when all are read.
@@ -98,9 +98,9 @@ impl Page {
     /// [`QueryError::NoMemory`]; [`QueryError::TooLarge`] for an event that would have none in a page of its own.
     pub(super) async fn next_unread(
         &mut self,
-        held: &mut Held,
-    ) -> Result<Option<(usize, Key)>, QueryError> {
-        let unread = |event: &Event| event.unread_bytes.map(|bytes| (event.key, bytes));
+        held: &mut AnswerGrant,
+    ) -> Result<Option<(usize, PageKey)>, QueryError> {
+        let unread = |event: &FoundEvent| event.unread_bytes.map(|bytes| (event.key, bytes));
         let mut found = self.events.iter().enumerate();
         let Some((index, (key, bytes))) =
             found.find_map(|(index, event)| Some((index, unread(event)?)))
@@ -109,12 +109,12 @@ impl Page {
         };
         match held.hold_row(self.held_bytes(), bytes).await {
             Ok(()) => Ok(Some((index, key))),
-            Err(Refused::NoRoom) => Err(QueryError::NoMemory),
-            Err(Refused::NeverFits { .. }) if index > 0 => {
-                self.cut_at(index);
+            Err(BudgetRefusal::NoRoom) => Err(QueryError::NoMemory),
+            Err(BudgetRefusal::NeverFits { .. }) if index > 0 => {
+                self.truncate_at(index);
                 Ok(None)
             }
-            Err(Refused::NeverFits { limit_bytes }) => Err(QueryError::TooLarge {
+            Err(BudgetRefusal::NeverFits { limit_bytes }) => Err(QueryError::TooLarge {
                 id: key.id,
                 bytes,
                 limit_bytes: limit_bytes / 2,
@@ -128,7 +128,7 @@ impl Page {
     }
 
     /// Puts an event with its texts in the place of the one without, which is gone if the database has it no longer.
-    pub(super) fn replace(&mut self, index: usize, event: Option<Event>) {
+    pub(super) fn replace(&mut self, index: usize, event: Option<FoundEvent>) {
         match event {
             Some(event) => self.events[index] = event,
             None => drop(self.events.remove(index)),
@@ -136,26 +136,26 @@ impl Page {
     }
 
     /// The key that the next page begins after, where there may be one.
-    pub(super) fn next(&self, order: Order) -> Option<Key> {
+    pub(super) fn next(&self, order: SortOrder) -> Option<PageKey> {
         let keys = self.events.iter().map(|event| event.key);
         match order {
             _ if !self.more => None,
-            Order::NewestFirst => keys.min(),
-            Order::OldestFirst => keys.max(),
+            SortOrder::NewestFirst => keys.min(),
+            SortOrder::OldestFirst => keys.max(),
         }
     }
 
     /// Puts the events of each millisecond in the order of their nanoseconds: a parent that began with its child stands
     /// before it. Pages are still told apart by [`Key`].
-    pub(super) fn order_by_nanosecond(&mut self, order: Order) {
-        let time = |event: &Event| {
+    pub(super) fn order_by_nanosecond(&mut self, order: SortOrder) {
+        let time = |event: &FoundEvent| {
             let of_millisecond = event.key.timestamp.saturating_mul(1_000_000);
             event.time_unix_nano.unwrap_or(of_millisecond)
         };
-        let place = |event: &Event| (event.key.timestamp, time(event), event.key.id);
+        let place = |event: &FoundEvent| (event.key.timestamp, time(event), event.key.id);
         match order {
-            Order::NewestFirst => self.events.sort_by_key(|event| Reverse(place(event))),
-            Order::OldestFirst => self.events.sort_by_key(place),
+            SortOrder::NewestFirst => self.events.sort_by_key(|event| Reverse(place(event))),
+            SortOrder::OldestFirst => self.events.sort_by_key(place),
         }
     }
 
@@ -177,27 +177,27 @@ impl Page {
 }
 
 /// A page that is being read.
-pub(super) struct Filling<'a> {
-    page: Page,
+pub(super) struct PageBuilder<'a> {
+    page: ResultPage,
     answer_bytes: usize,
     held_bytes: usize,
     room_bytes: usize,
-    held: &'a mut Held,
+    held: &'a mut AnswerGrant,
 }
 
 /// The result of adding an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Room {
+pub(super) enum AddedEvent {
     Yes,
     /// The page's bytes are full.
     No,
 }
 
-impl<'a> Filling<'a> {
+impl<'a> PageBuilder<'a> {
     /// An empty page of up to `room_bytes`, or one event; beside it the query holds `held_bytes`.
-    pub(super) fn new(room_bytes: usize, held_bytes: usize, held: &'a mut Held) -> Self {
+    pub(super) fn new(room_bytes: usize, held_bytes: usize, held: &'a mut AnswerGrant) -> Self {
         Self {
-            page: Page::default(),
+            page: ResultPage::default(),
             answer_bytes: 0,
             held_bytes,
             room_bytes,
@@ -209,26 +209,26 @@ impl<'a> Filling<'a> {
     ///
     /// # Errors
     /// [`QueryError::NoMemory`].
-    pub(super) async fn add(&mut self, event: Event) -> Result<Room, QueryError> {
+    pub(super) async fn add(&mut self, event: FoundEvent) -> Result<AddedEvent, QueryError> {
         self.answer_bytes += event.answer_bytes();
         if self.answer_bytes > self.room_bytes && !self.page.events.is_empty() {
             self.page.more = true;
-            return Ok(Room::No);
+            return Ok(AddedEvent::No);
         }
         self.held_bytes += event.held_bytes();
         let held = self.held.hold(self.held_bytes).await;
         held.map_err(|_| QueryError::NoMemory)?;
         self.page.events.push(event);
-        Ok(Room::Yes)
+        Ok(AddedEvent::Yes)
     }
 
-    pub(super) fn into_page(self) -> Page {
+    pub(super) fn into_page(self) -> ResultPage {
         self.page
     }
 }
 
-/// Reads a row of [`super::sql::with_resources`].
-pub(super) fn event<'r, R: Row>(row: &'r R) -> Result<Event, sqlx::Error>
+/// Reads a row of [`super::statement::with_resources`].
+pub(super) fn event<'r, R: Row>(row: &'r R) -> Result<FoundEvent, sqlx::Error>
 where
     usize: ColumnIndex<R>,
     i64: Decode<'r, R::Database> + Type<R::Database>,
@@ -236,7 +236,7 @@ where
 {
     let int = |index: usize| row.try_get::<Option<i64>, usize>(index);
     let text = |index: usize| row.try_get::<Option<&'r str>, usize>(index);
-    let key = Key {
+    let key = PageKey {
         timestamp: row.try_get(0)?,
         id: row.try_get(1)?,
     };
@@ -262,7 +262,7 @@ where
     put_text_or_null(
         &mut json,
         "createdAt",
-        time::rfc3339(row.try_get(9)?).as_deref(),
+        time_text::rfc3339(row.try_get(9)?).as_deref(),
     );
     put_text(&mut json, "parentSpanId", text(10)?);
     put_text(&mut json, "name", text(11)?);
@@ -277,7 +277,7 @@ where
     put_json(&mut json, "resource", texts[1]);
     put_json(&mut json, "scope", texts[2]);
     json.push('}');
-    Ok(Event {
+    Ok(FoundEvent {
         key,
         time_unix_nano,
         json,
@@ -317,11 +317,11 @@ fn put_json(json: &mut String, name: &str, stored: Option<&str>) {
 
 #[cfg(test)]
 mod tests {
-    use super::{Event, Key, Order, Page};
+    use super::{FoundEvent, PageKey, ResultPage, SortOrder};
 
-    fn page_of(sizes: &[usize]) -> Page {
-        let event = |size: &usize| Event {
-            key: Key {
+    fn page_of(sizes: &[usize]) -> ResultPage {
+        let event = |size: &usize| FoundEvent {
+            key: PageKey {
                 timestamp: 0,
                 id: 0,
             },
@@ -329,7 +329,7 @@ mod tests {
             json: "x".repeat(*size),
             unread_bytes: None,
         };
-        Page {
+        ResultPage {
             events: sizes.iter().map(event).collect(),
             more: false,
         }
@@ -346,29 +346,29 @@ mod tests {
             (&[], 3, 25, 0, false),
         ] {
             let mut page = page_of(sizes);
-            page.cut(limit, bytes);
+            page.truncate(limit, bytes);
             assert_eq!((page.events.len(), page.more), (kept, more), "{sizes:?}");
         }
     }
 
     #[test]
     fn within_a_millisecond_nanoseconds_decide_and_the_next_page_does_not_care() {
-        let event = |id, nanos: Option<i64>| Event {
-            key: Key { timestamp: 5, id },
+        let event = |id, nanos: Option<i64>| FoundEvent {
+            key: PageKey { timestamp: 5, id },
             time_unix_nano: nanos.map(|n| 5_000_000 + n),
             json: String::new(),
             unread_bytes: None,
         };
-        let mut page = Page {
+        let mut page = ResultPage {
             events: vec![event(1, Some(900)), event(2, Some(100)), event(3, None)],
             more: true,
         };
-        let ids = |page: &Page| page.events.iter().map(|e| e.key.id).collect::<Vec<_>>();
-        page.order_by_nanosecond(Order::OldestFirst);
+        let ids = |page: &ResultPage| page.events.iter().map(|e| e.key.id).collect::<Vec<_>>();
+        page.order_by_nanosecond(SortOrder::OldestFirst);
         assert_eq!(ids(&page), [3, 2, 1]);
-        page.order_by_nanosecond(Order::NewestFirst);
+        page.order_by_nanosecond(SortOrder::NewestFirst);
         assert_eq!(ids(&page), [1, 2, 3]);
-        assert_eq!(page.next(Order::OldestFirst).map(|key| key.id), Some(3));
-        assert_eq!(page.next(Order::NewestFirst).map(|key| key.id), Some(1));
+        assert_eq!(page.next(SortOrder::OldestFirst).map(|key| key.id), Some(3));
+        assert_eq!(page.next(SortOrder::NewestFirst).map(|key| key.id), Some(1));
     }
 }

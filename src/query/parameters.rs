@@ -5,10 +5,10 @@
 
 use std::collections::HashSet;
 
-use super::cursor::{self, Key, Order};
+use super::cursor::{self, PageKey, SortOrder};
 use super::error::QueryError;
 use super::filter::Filter;
-use super::time;
+use super::time_text;
 use super::{Options, RESOURCES_LISTED};
 use crate::decode::timestamp::{LOOKS_LIKE_SECONDS, SECONDS_BELOW_MS};
 use crate::error::shown;
@@ -19,11 +19,11 @@ use crate::event::Signal;
 pub(super) struct Search {
     /// All must hold.
     pub(super) filters: Vec<Filter>,
-    pub(super) order: Order,
+    pub(super) order: SortOrder,
     pub(super) limit: u32,
     pub(super) offset: u32,
     /// The last event of the page before.
-    pub(super) after: Option<Key>,
+    pub(super) after: Option<PageKey>,
 }
 
 /// Segments of a `metadata.` path; JSON of more levels is never stored.
@@ -111,7 +111,7 @@ impl Search {
     ) -> Result<Self, QueryError> {
         let mut search = Self {
             filters: Vec::new(),
-            order: order(pairs, Order::NewestFirst)?,
+            order: order(pairs, SortOrder::NewestFirst)?,
             limit: options.limit_default,
             offset: 0,
             after: None,
@@ -133,19 +133,19 @@ impl Search {
             ));
         }
         search.check_range("from", "to", |filter| match filter {
-            Filter::From(ms) => Bound::Lower(*ms),
-            Filter::To(ms) => Bound::Upper(*ms),
-            _ => Bound::None,
+            Filter::From(ms) => RangeBound::Lower(*ms),
+            Filter::To(ms) => RangeBound::Upper(*ms),
+            _ => RangeBound::None,
         })?;
         search.check_range("receivedFrom", "receivedTo", |filter| match filter {
-            Filter::ReceivedFrom(ms) => Bound::Lower(*ms),
-            Filter::ReceivedTo(ms) => Bound::Upper(*ms),
-            _ => Bound::None,
+            Filter::ReceivedFrom(ms) => RangeBound::Lower(*ms),
+            Filter::ReceivedTo(ms) => RangeBound::Upper(*ms),
+            _ => RangeBound::None,
         })?;
         search.check_range("minDurationMs", "maxDurationMs", |filter| match filter {
-            Filter::MinDuration(ns) => Bound::Lower(*ns),
-            Filter::MaxDuration(ns) => Bound::Upper(*ns),
-            _ => Bound::None,
+            Filter::MinDuration(ns) => RangeBound::Lower(*ns),
+            Filter::MaxDuration(ns) => RangeBound::Upper(*ns),
+            _ => RangeBound::None,
         })?;
         Ok(search)
     }
@@ -161,7 +161,7 @@ impl Search {
     ) -> Result<Self, QueryError> {
         let mut search = Self {
             filters: vec![Filter::trace(trace_id)],
-            order: order(pairs, Order::OldestFirst)?,
+            order: order(pairs, SortOrder::OldestFirst)?,
             limit: options.limit_max,
             offset: 0,
             after: None,
@@ -207,14 +207,14 @@ impl Search {
         &self,
         lower: &str,
         upper: &str,
-        bound: impl Fn(&Filter) -> Bound,
+        bound: impl Fn(&Filter) -> RangeBound,
     ) -> Result<(), QueryError> {
         let (mut from, mut to) = (i64::MIN, i64::MAX);
         for filter in &self.filters {
             match bound(filter) {
-                Bound::Lower(value) => from = value,
-                Bound::Upper(value) => to = value,
-                Bound::None => {}
+                RangeBound::Lower(value) => from = value,
+                RangeBound::Upper(value) => to = value,
+                RangeBound::None => {}
             }
         }
         if from > to {
@@ -227,7 +227,7 @@ impl Search {
     }
 }
 
-enum Bound {
+enum RangeBound {
     Lower(i64),
     Upper(i64),
     None,
@@ -249,11 +249,11 @@ fn each_once(pairs: &[(String, String)]) -> Result<(), QueryError> {
 }
 
 /// The order stands anywhere among the parameters, and the cursor is read by it.
-fn order(pairs: &[(String, String)], default: Order) -> Result<Order, QueryError> {
+fn order(pairs: &[(String, String)], default: SortOrder) -> Result<SortOrder, QueryError> {
     match pairs.iter().find(|(name, _)| name == "order") {
         None => Ok(default),
-        Some((_, value)) if value == "desc" => Ok(Order::NewestFirst),
-        Some((_, value)) if value == "asc" => Ok(Order::OldestFirst),
+        Some((_, value)) if value == "desc" => Ok(SortOrder::NewestFirst),
+        Some((_, value)) if value == "asc" => Ok(SortOrder::OldestFirst),
         Some(_) => Err(QueryError::parameter("order", "order must be asc or desc")),
     }
 }
@@ -273,7 +273,7 @@ fn whole(name: &str, value: &str, min: u32, max: u32) -> Result<u32, QueryError>
 
 fn filter(name: &str, value: &str) -> Result<Filter, QueryError> {
     let malformed = |what: &str| QueryError::parameter(name, format!("{name} {what}"));
-    let time = || time::millis(value).ok_or_else(|| malformed(A_TIME));
+    let time = || time_text::millis(value).ok_or_else(|| malformed(A_TIME));
     // In seconds it lies before everything that was sent as is usual, and nothing would be found.
     let end = || match time()? {
         0..SECONDS_BELOW_MS if value.bytes().all(|b| b.is_ascii_digit()) => {
@@ -281,7 +281,7 @@ fn filter(name: &str, value: &str) -> Result<Filter, QueryError> {
         }
         ms => Ok(ms),
     };
-    let duration = || time::duration_ns(value).ok_or_else(|| malformed(A_DURATION));
+    let duration = || time_text::duration_ns(value).ok_or_else(|| malformed(A_DURATION));
     let equal = |column| Filter::Equal(column, value.to_owned());
     Ok(match name {
         "integration" => equal("integration"),

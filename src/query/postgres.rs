@@ -18,15 +18,15 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use futures_util::TryStreamExt;
 use sqlx::{AssertSqlSafe, Executor, PgPool, Postgres, Row};
 
-use super::answer_memory::Held;
-use super::cursor::{Key, Order};
+use super::answer_memory::AnswerGrant;
+use super::cursor::{PageKey, SortOrder};
 use super::days::{Days, newest_first};
-use super::error::{Halted, QueryError};
+use super::error::{QueryError, QueryHalted};
 use super::filter::Filter;
-use super::lease::{CONNECTION_WAIT, Lease};
-use super::page::{self, Event, Filling, Page, Room};
+use super::page::{self, AddedEvent, FoundEvent, PageBuilder, ResultPage};
 use super::parameters::Search;
-use super::sql::{self, Dialect, Statement, Texts};
+use super::pooled_connection::{CONNECTION_WAIT, PooledConnection};
+use super::statement::{self, Dialect, SqlStatement, TextLength};
 use super::{Options, RESOURCES_LISTED};
 
 /// How much more is looked through when the first window was promising.
@@ -37,8 +37,8 @@ pub(super) async fn search(
     pool: &PgPool,
     search: Search,
     options: &Options,
-    held: &mut Held,
-) -> Result<Page, QueryError> {
+    held: &mut AnswerGrant,
+) -> Result<ResultPage, QueryError> {
     let found = page(pool, search, options, held).await;
     found.map_err(|halted| halted.into_answer(options.timeout))
 }
@@ -47,19 +47,19 @@ async fn page(
     pool: &PgPool,
     mut search: Search,
     options: &Options,
-    held: &mut Held,
-) -> Result<Page, Halted> {
-    let mut session = Session::begin(pool, options, held).await?;
+    held: &mut AnswerGrant,
+) -> Result<ResultPage, QueryHalted> {
+    let mut session = PostgresQuery::begin(pool, options, held).await?;
     if search.asks_for_resources() {
         let ids = session.resource_ids(&search).await?;
         if ids.is_empty() {
             session.end();
-            return Ok(Page::default());
+            return Ok(ResultPage::default());
         }
         search.list_resources(ids);
     }
     let mut page = session.find(&search).await?;
-    page.cut(search.limit as usize, options.answer_bytes);
+    page.truncate(search.limit as usize, options.answer_bytes);
     session.read_unread(pool, page).await
 }
 
@@ -68,34 +68,36 @@ pub(super) async fn event(
     pool: &PgPool,
     id: i64,
     options: &Options,
-    held: &mut Held,
-) -> Result<Option<Event>, QueryError> {
+    held: &mut AnswerGrant,
+) -> Result<Option<FoundEvent>, QueryError> {
     let found = async {
-        let mut session = Session::begin(pool, options, held).await?;
-        let page = session.rows(&sql::event(Dialect::Postgres, id)).await?;
+        let mut session = PostgresQuery::begin(pool, options, held).await?;
+        let page = session
+            .rows(&statement::event(Dialect::Postgres, id))
+            .await?;
         session.read_unread(pool, page).await
     };
     let page = found.await;
-    let mut page = page.map_err(|halted: Halted| halted.into_answer(options.timeout))?;
+    let mut page = page.map_err(|halted: QueryHalted| halted.into_answer(options.timeout))?;
     Ok(page.events.pop())
 }
 
 /// One read-only transaction: all its statements see the same rows.
-struct Session<'a> {
-    lease: Lease<Postgres>,
+struct PostgresQuery<'a> {
+    lease: PooledConnection<Postgres>,
     options: &'a Options,
-    held: &'a mut Held,
+    held: &'a mut AnswerGrant,
     /// Bytes of the events that earlier statements found.
     found_bytes: usize,
     /// A statement was left before its last row.
     unfinished: bool,
 }
 
-impl<'a> Session<'a> {
+impl<'a> PostgresQuery<'a> {
     async fn begin(
         pool: &PgPool,
         options: &'a Options,
-        held: &'a mut Held,
+        held: &'a mut AnswerGrant,
     ) -> Result<Self, sqlx::Error> {
         // Everything is local to the transaction, so that it holds behind a pooler too. Generic plans lose by a hundred
         // times; compiling takes longer than any of these queries; one query takes one core. Sequential scans are the last
@@ -111,7 +113,7 @@ impl<'a> Session<'a> {
              SELECT set_config('client_connection_check_interval', '1s', true) WHERE version() LIKE '%linux%'",
             options.timeout.as_millis().max(1)
         );
-        let mut lease = Lease::take(pool).await?;
+        let mut lease = PooledConnection::take(pool).await?;
         lease.connection().execute(AssertSqlSafe(begin)).await?;
         Ok(Self {
             lease,
@@ -141,7 +143,11 @@ impl<'a> Session<'a> {
     }
 
     /// Reads the texts that were too long to be sent with the other rows, and ends.
-    async fn read_unread(self, pool: &PgPool, mut page: Page) -> Result<Page, Halted> {
+    async fn read_unread(
+        self,
+        pool: &PgPool,
+        mut page: ResultPage,
+    ) -> Result<ResultPage, QueryHalted> {
         let mut session = self;
         while let Some((index, key)) = page.next_unread(session.held).await? {
             if session.unfinished {
@@ -155,7 +161,7 @@ impl<'a> Session<'a> {
                 drop(lease);
                 session = Self::begin(pool, options, held).await?;
             }
-            let statement = sql::whole_event(Dialect::Postgres, key);
+            let statement = statement::whole_event(Dialect::Postgres, key);
             let query = sqlx::query_with(
                 AssertSqlSafe(statement.text.clone()),
                 statement.postgres_arguments()?,
@@ -171,7 +177,7 @@ impl<'a> Session<'a> {
     }
 
     async fn resource_ids(&mut self, search: &Search) -> Result<Vec<Vec<u8>>, sqlx::Error> {
-        let statement = sql::resource_ids(Dialect::Postgres, search, RESOURCES_LISTED + 1);
+        let statement = statement::resource_ids(Dialect::Postgres, search, RESOURCES_LISTED + 1);
         let query = sqlx::query_with(
             AssertSqlSafe(statement.text.clone()),
             statement.postgres_arguments()?,
@@ -181,11 +187,13 @@ impl<'a> Session<'a> {
     }
 
     /// The whole way to a page; one row more than its limit tells whether another follows.
-    async fn find(&mut self, search: &Search) -> Result<Page, Halted> {
+    async fn find(&mut self, search: &Search) -> Result<ResultPage, QueryHalted> {
         let wanted = search.limit as usize + 1;
         let unordered = |filter: &Filter| !filter.is_range();
         if search.filters.iter().any(Filter::is_quick) || !search.filters.iter().any(unordered) {
-            return self.rows(&sql::plain(Dialect::Postgres, search)).await;
+            return self
+                .rows(&statement::plain(Dialect::Postgres, search))
+                .await;
         }
         let mut rows = self.options.window_rows;
         loop {
@@ -202,7 +210,8 @@ impl<'a> Session<'a> {
         if search.offset == 0 && search.filters.iter().any(Filter::has_bloom) {
             return self.by_days(search, wanted).await;
         }
-        self.rows(&sql::plain(Dialect::Postgres, search)).await
+        self.rows(&statement::plain(Dialect::Postgres, search))
+            .await
     }
 
     /// Whether the search has a range, and that holds no more than so many rows.
@@ -210,16 +219,16 @@ impl<'a> Session<'a> {
         if search.after.is_none() && !search.filters.iter().any(Filter::is_range) {
             return Ok(false);
         }
-        let mut sql = Statement::new(
+        let mut sql = SqlStatement::new(
             Dialect::Postgres,
             "SELECT e.timestamp FROM telemetry_events e WHERE true",
         );
-        sql::push_range(&mut sql, search);
+        statement::push_range(&mut sql, search);
         sql.push(match search.order {
-            Order::NewestFirst => " ORDER BY e.timestamp DESC",
-            Order::OldestFirst => " ORDER BY e.timestamp",
+            SortOrder::NewestFirst => " ORDER BY e.timestamp DESC",
+            SortOrder::OldestFirst => " ORDER BY e.timestamp",
         });
-        sql::push_slice(&mut sql, 1, rows);
+        statement::push_slice(&mut sql, 1, rows);
         let query = sqlx::query_with(AssertSqlSafe(sql.text.clone()), sql.postgres_arguments()?);
         let beyond = query
             .persistent(false)
@@ -228,11 +237,11 @@ impl<'a> Session<'a> {
     }
 
     /// Steps 2 and 3.
-    async fn by_days(&mut self, search: &Search, wanted: usize) -> Result<Page, Halted> {
-        let mut page = Page::default();
+    async fn by_days(&mut self, search: &Search, wanted: usize) -> Result<ResultPage, QueryHalted> {
+        let mut page = ResultPage::default();
         let mut left = match search.order {
-            Order::NewestFirst => newest_first(now_micros()),
-            Order::OldestFirst => vec![Days::ALL],
+            SortOrder::NewestFirst => newest_first(now_micros()),
+            SortOrder::OldestFirst => vec![Days::ALL],
         };
         while let Some(days) = left.pop() {
             if page.more || page.events.len() >= wanted {
@@ -246,7 +255,7 @@ impl<'a> Session<'a> {
                 break;
             }
             let crowd = (self.options.window_rows as usize / 10).max(2 * wanted);
-            let (mut found, rows) = self.fetch(&unordered(search, days, crowd, wanted)).await?;
+            let (mut found, rows) = self.fetch(&any_order(search, days, crowd, wanted)).await?;
             if rows >= crowd {
                 if let Some((older, newer)) = days.halves() {
                     left.extend([older, newer]);
@@ -260,34 +269,37 @@ impl<'a> Session<'a> {
     }
 
     /// Puts what was found among the page's events, and keeps no more than a page.
-    fn merge(&mut self, page: &mut Page, found: Page, order: Order, wanted: usize) {
+    fn merge(&mut self, page: &mut ResultPage, found: ResultPage, order: SortOrder, wanted: usize) {
         page.events.extend(found.events);
         match order {
-            Order::NewestFirst => page.events.sort_unstable_by_key(|event| Reverse(event.key)),
-            Order::OldestFirst => page.events.sort_unstable_by_key(|event| event.key),
+            SortOrder::NewestFirst => page.events.sort_unstable_by_key(|event| Reverse(event.key)),
+            SortOrder::OldestFirst => page.events.sort_unstable_by_key(|event| event.key),
         }
         page.more |= found.more;
-        page.cut(wanted, self.options.answer_bytes);
+        page.truncate(wanted, self.options.answer_bytes);
         self.found_bytes = page.held_bytes();
     }
 
     /// The rows of a statement, as [`Session::fetch`] reads them.
-    async fn rows(&mut self, statement: &Statement) -> Result<Page, Halted> {
+    async fn rows(&mut self, statement: &SqlStatement) -> Result<ResultPage, QueryHalted> {
         Ok(self.fetch(statement).await?.0)
     }
 
     /// Reads rows until the answer's bytes are full, which leaves `more` set and the connection not to be given back; with
     /// the number that [`unordered`] gives along.
-    async fn fetch(&mut self, statement: &Statement) -> Result<(Page, usize), Halted> {
+    async fn fetch(
+        &mut self,
+        statement: &SqlStatement,
+    ) -> Result<(ResultPage, usize), QueryHalted> {
         let query = sqlx::query_with(
             AssertSqlSafe(statement.text.clone()),
             statement.postgres_arguments()?,
         );
         let mut rows = query.persistent(false).fetch(self.lease.connection());
-        let mut filling = Filling::new(self.options.answer_bytes, self.found_bytes, self.held);
+        let mut filling = PageBuilder::new(self.options.answer_bytes, self.found_bytes, self.held);
         let mut found = 0;
         while let Some(row) = rows.try_next().await? {
-            if filling.add(page::event(&row)?).await? == Room::No {
+            if filling.add(page::event(&row)?).await? == AddedEvent::No {
                 self.unfinished = true;
                 break;
             }
@@ -300,24 +312,30 @@ impl<'a> Session<'a> {
 }
 
 /// Step 1: what matches among the first rows of the range.
-fn window(search: &Search, rows: u32) -> Statement {
-    sql::with_resources(Dialect::Postgres, Texts::Short, search.order, "", |sql| {
-        sql.push("SELECT * FROM (SELECT * FROM telemetry_events e WHERE true");
-        sql::push_range(sql, search);
-        sql::push_order(sql, search.order, "e");
-        sql.push(" LIMIT ").int(i64::from(rows));
-        sql.push(") e WHERE true");
-        sql::push_filters(sql, search);
-        sql::push_order(sql, search.order, "e");
-        sql::push_slice(sql, search.wanted(), search.offset);
-    })
+fn window(search: &Search, rows: u32) -> SqlStatement {
+    statement::with_resources(
+        Dialect::Postgres,
+        TextLength::Short,
+        search.order,
+        "",
+        |sql| {
+            sql.push("SELECT * FROM (SELECT * FROM telemetry_events e WHERE true");
+            statement::push_range(sql, search);
+            statement::push_order(sql, search.order, "e");
+            sql.push(" LIMIT ").int(i64::from(rows));
+            sql.push(") e WHERE true");
+            statement::push_filters(sql, search);
+            statement::push_order(sql, search.order, "e");
+            statement::push_slice(sql, search.wanted(), search.offset);
+        },
+    )
 }
 
 /// Step 2: what matches in a range of days, if that is less than `crowd` rows; `found` says how many.
-fn unordered(search: &Search, days: Days, crowd: usize, wanted: usize) -> Statement {
-    sql::with_resources(
+fn any_order(search: &Search, days: Days, crowd: usize, wanted: usize) -> SqlStatement {
+    statement::with_resources(
         Dialect::Postgres,
-        Texts::Short,
+        TextLength::Short,
         search.order,
         ", e.found",
         |sql| {
@@ -325,32 +343,38 @@ fn unordered(search: &Search, days: Days, crowd: usize, wanted: usize) -> Statem
             "SELECT *, count(*) OVER () AS found FROM (SELECT * FROM telemetry_events e WHERE true",
         );
             push_days(sql, days);
-            sql::push_range(sql, search);
-            sql::push_filters(sql, search);
+            statement::push_range(sql, search);
+            statement::push_filters(sql, search);
             sql.push(" LIMIT ").int(as_rows(crowd));
             sql.push(") e");
-            sql::push_order(sql, search.order, "e");
-            sql::push_slice(sql, as_rows(wanted), 0);
+            statement::push_order(sql, search.order, "e");
+            statement::push_slice(sql, as_rows(wanted), 0);
         },
     )
 }
 
 /// What matches in a range of days, as the planner finds it best; above a key if one is given.
-fn in_order(search: &Search, days: Days, floor: Option<Key>, wanted: usize) -> Statement {
-    sql::with_resources(Dialect::Postgres, Texts::Short, search.order, "", |sql| {
-        sql.push("SELECT * FROM telemetry_events e WHERE true");
-        push_days(sql, days);
-        sql::push_range(sql, search);
-        if let Some(key) = floor {
-            sql::push_beyond(sql, ">", key);
-        }
-        sql::push_filters(sql, search);
-        sql::push_order(sql, search.order, "e");
-        sql::push_slice(sql, as_rows(wanted), 0);
-    })
+fn in_order(search: &Search, days: Days, floor: Option<PageKey>, wanted: usize) -> SqlStatement {
+    statement::with_resources(
+        Dialect::Postgres,
+        TextLength::Short,
+        search.order,
+        "",
+        |sql| {
+            sql.push("SELECT * FROM telemetry_events e WHERE true");
+            push_days(sql, days);
+            statement::push_range(sql, search);
+            if let Some(key) = floor {
+                statement::push_beyond(sql, ">", key);
+            }
+            statement::push_filters(sql, search);
+            statement::push_order(sql, search.order, "e");
+            statement::push_slice(sql, as_rows(wanted), 0);
+        },
+    )
 }
 
-fn push_days(sql: &mut Statement, days: Days) {
+fn push_days(sql: &mut SqlStatement, days: Days) {
     if let Some(from) = days.from {
         sql.push(" AND e.created_at >= ").micros(from);
     }

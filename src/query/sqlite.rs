@@ -11,12 +11,12 @@ use sqlx::{AssertSqlSafe, Row, Sqlite, SqlitePool};
 
 use super::Options;
 use super::RESOURCES_LISTED;
-use super::answer_memory::Held;
-use super::error::{Halted, QueryError};
-use super::lease::Lease;
-use super::page::{self, Event, Filling, Page, Room};
+use super::answer_memory::AnswerGrant;
+use super::error::{QueryError, QueryHalted};
+use super::page::{self, AddedEvent, FoundEvent, PageBuilder, ResultPage};
 use super::parameters::Search;
-use super::sql::{self, Dialect, Statement};
+use super::pooled_connection::PooledConnection;
+use super::statement::{self, Dialect, SqlStatement};
 
 /// How many steps of its virtual machine SQLite takes between two looks at the clock; well under a millisecond.
 const STEPS: i32 = 10_000;
@@ -29,8 +29,8 @@ pub(super) async fn search(
     pool: &SqlitePool,
     search: Search,
     options: &Options,
-    held: &mut Held,
-) -> Result<Page, QueryError> {
+    held: &mut AnswerGrant,
+) -> Result<ResultPage, QueryError> {
     let found = page(pool, search, options, held).await;
     found.map_err(|halted| halted.into_answer(options.timeout))
 }
@@ -39,30 +39,30 @@ async fn page(
     pool: &SqlitePool,
     mut search: Search,
     options: &Options,
-    held: &mut Held,
-) -> Result<Page, Halted> {
-    let mut session = Session::begin(pool, options).await?;
+    held: &mut AnswerGrant,
+) -> Result<ResultPage, QueryHalted> {
+    let mut session = SqliteQuery::begin(pool, options).await?;
     if search.asks_for_resources() {
-        let statement = sql::resource_ids(Dialect::Sqlite, &search, RESOURCES_LISTED + 1);
+        let statement = statement::resource_ids(Dialect::Sqlite, &search, RESOURCES_LISTED + 1);
         let ids = session.ids(&statement).await?;
         if ids.is_empty() {
             session.end().await?;
-            return Ok(Page::default());
+            return Ok(ResultPage::default());
         }
         search.list_resources(ids);
     }
     let sorted = (search.limit as usize + search.offset as usize) * SORTED_BYTES;
-    let statement = sql::plain(Dialect::Sqlite, &search);
+    let statement = statement::plain(Dialect::Sqlite, &search);
     let mut page = session.page(&statement, options, sorted, held).await?;
     let unfinished = page.more;
-    page.cut(search.limit as usize, options.answer_bytes);
+    page.truncate(search.limit as usize, options.answer_bytes);
     if unfinished {
         // Ends its statement.
         drop(session);
         if !page.has_unread() {
             return Ok(page);
         }
-        session = Session::begin(pool, options).await?;
+        session = SqliteQuery::begin(pool, options).await?;
     }
     session.read_unread(page, held).await
 }
@@ -72,38 +72,38 @@ pub(super) async fn event(
     pool: &SqlitePool,
     id: i64,
     options: &Options,
-    held: &mut Held,
-) -> Result<Option<Event>, QueryError> {
+    held: &mut AnswerGrant,
+) -> Result<Option<FoundEvent>, QueryError> {
     let found = async {
-        let mut session = Session::begin(pool, options).await?;
-        let statement = sql::event(Dialect::Sqlite, id);
+        let mut session = SqliteQuery::begin(pool, options).await?;
+        let statement = statement::event(Dialect::Sqlite, id);
         let page = session.page(&statement, options, 0, held).await?;
         session.read_unread(page, held).await
     };
     let page = found.await;
-    let mut page = page.map_err(|halted: Halted| halted.into_answer(options.timeout))?;
+    let mut page = page.map_err(|halted: QueryHalted| halted.into_answer(options.timeout))?;
     Ok(page.events.pop())
 }
 
-struct Session {
+struct SqliteQuery {
     /// Dropped first, so that the connection is closed with its statement interrupted.
-    given_up: GivenUp,
-    lease: Lease<Sqlite>,
+    given_up: CancelOnDrop,
+    lease: PooledConnection<Sqlite>,
 }
 
 /// Tells SQLite, when dropped, that nobody waits any more.
-struct GivenUp(Arc<AtomicBool>);
+struct CancelOnDrop(Arc<AtomicBool>);
 
-impl Drop for GivenUp {
+impl Drop for CancelOnDrop {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
     }
 }
 
-impl Session {
+impl SqliteQuery {
     async fn begin(pool: &SqlitePool, options: &Options) -> Result<Self, sqlx::Error> {
-        let mut lease = Lease::take(pool).await?;
-        let given_up = GivenUp(Arc::default());
+        let mut lease = PooledConnection::take(pool).await?;
+        let given_up = CancelOnDrop(Arc::default());
         let stop = Arc::clone(&given_up.0);
         let deadline = Instant::now() + options.timeout;
         let mut handle = lease.connection().lock_handle().await?;
@@ -114,7 +114,7 @@ impl Session {
         Ok(Self { given_up, lease })
     }
 
-    async fn ids(&mut self, statement: &Statement) -> Result<Vec<Vec<u8>>, sqlx::Error> {
+    async fn ids(&mut self, statement: &SqlStatement) -> Result<Vec<Vec<u8>>, sqlx::Error> {
         let query = sqlx::query_with(
             AssertSqlSafe(statement.text.clone()),
             statement.sqlite_arguments()?,
@@ -126,19 +126,19 @@ impl Session {
     /// Reads rows until the answer's bytes are full, which leaves `more` set and the statement unfinished.
     async fn page(
         &mut self,
-        statement: &Statement,
+        statement: &SqlStatement,
         options: &Options,
         sorted_bytes: usize,
-        held: &mut Held,
-    ) -> Result<Page, Halted> {
+        held: &mut AnswerGrant,
+    ) -> Result<ResultPage, QueryHalted> {
         let query = sqlx::query_with(
             AssertSqlSafe(statement.text.clone()),
             statement.sqlite_arguments()?,
         );
         let mut rows = query.persistent(false).fetch(self.lease.connection());
-        let mut filling = Filling::new(options.answer_bytes, sorted_bytes, held);
+        let mut filling = PageBuilder::new(options.answer_bytes, sorted_bytes, held);
         while let Some(row) = rows.try_next().await? {
-            if filling.add(page::event(&row)?).await? == Room::No {
+            if filling.add(page::event(&row)?).await? == AddedEvent::No {
                 break;
             }
         }
@@ -146,9 +146,13 @@ impl Session {
     }
 
     /// Reads the texts that were too long to be sent with the other rows, and ends.
-    async fn read_unread(mut self, mut page: Page, held: &mut Held) -> Result<Page, Halted> {
+    async fn read_unread(
+        mut self,
+        mut page: ResultPage,
+        held: &mut AnswerGrant,
+    ) -> Result<ResultPage, QueryHalted> {
         while let Some((index, key)) = page.next_unread(held).await? {
-            let statement = sql::whole_event(Dialect::Sqlite, key);
+            let statement = statement::whole_event(Dialect::Sqlite, key);
             let query = sqlx::query_with(
                 AssertSqlSafe(statement.text.clone()),
                 statement.sqlite_arguments()?,

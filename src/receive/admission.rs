@@ -17,9 +17,9 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 
 use super::Options;
-use super::answers::{self, Form};
-use super::host;
-use super::tokens::Tokens;
+use super::auth::AuthTokens;
+use super::local_host;
+use super::response::{self, ResponseFormat};
 use crate::error::Error;
 
 /// Longest list of header names that a preflight is answered with.
@@ -28,7 +28,7 @@ const PREFLIGHT_HEADERS_BYTES: usize = 1024;
 /// The settings of admission, in the form that requests are compared with.
 #[derive(Clone)]
 pub(super) struct Admission {
-    tokens: Tokens,
+    tokens: AuthTokens,
     origins: Vec<String>,
 }
 
@@ -100,7 +100,7 @@ impl Admission {
         if self.origins.is_empty() {
             return;
         }
-        answer.append(VARY, HeaderValue::from_static("Origin"));
+        answer.append(VARY, HeaderValue::from_static("StoredResource"));
         if let Some(origin) = self.origin(request) {
             answer.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
             answer.insert(
@@ -124,7 +124,7 @@ fn bearer(value: &HeaderValue) -> Option<&[u8]> {
 pub fn authenticated(router: Router, options: &Options) -> Router {
     if options.auth_tokens.is_empty() {
         let hosts: Arc<[String]> = options.hosts.clone().into();
-        return router.route_layer(from_fn_with_state(hosts, host::own_hosts_only));
+        return router.route_layer(from_fn_with_state(hosts, local_host::own_hosts_only));
     }
     router.route_layer(from_fn_with_state(Admission::new(options), authenticate))
 }
@@ -136,17 +136,19 @@ async fn authenticate(
 ) -> Response {
     match admission.authenticate(request.headers()) {
         Ok(()) => next.run(request).await,
-        Err(error) => answers::error(&error, Form::NATIVE),
+        Err(error) => response::error(&error, ResponseFormat::NATIVE),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{AUTHORIZATION, Admission, HeaderMap, HeaderValue, ORIGIN, Options, Tokens};
+    use super::{AUTHORIZATION, Admission, AuthTokens, HeaderMap, HeaderValue, ORIGIN, Options};
 
     fn admission(tokens: &[&str], origins: &[&str]) -> Admission {
         Admission::new(&Options {
-            auth_tokens: Tokens::new(&tokens.iter().map(|&token| token.into()).collect::<Vec<_>>()),
+            auth_tokens: AuthTokens::new(
+                &tokens.iter().map(|&token| token.into()).collect::<Vec<_>>(),
+            ),
             cors_origins: origins.iter().map(|&origin| origin.to_owned()).collect(),
             ..Options::default()
         })

@@ -13,16 +13,16 @@ use hyper::body::Body as _;
 use metrics::Counter;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::retry;
+use super::retry_after;
 use crate::error::Error;
 use crate::event::Signal;
-use crate::memory::budget::{Refused, Reservation};
+use crate::memory::budget::{BudgetRefusal, Reservation};
 
 /// A refused request's body up to this size is read and dropped, so that its connection can be used again.
 const DISCARD_BYTES: u64 = 64 << 10;
 
 /// How much of a body is read, and how long it may take.
-pub(super) struct Limits {
+pub(super) struct BodyLimits {
     pub(super) signal: Signal,
     pub(super) wire_bytes: usize,
     /// Of the whole body.
@@ -33,7 +33,7 @@ pub(super) struct Limits {
     pub(super) idle: Duration,
 }
 
-impl Limits {
+impl BodyLimits {
     /// A client of OTLP sends again only what is answered with a retryable status; one that has abandoned its call reads
     /// no answer.
     fn slow_body(&self) -> Error {
@@ -41,7 +41,7 @@ impl Limits {
         let retry_after_s = match self.signal {
             Signal::Event => None,
             Signal::Span | Signal::Log | Signal::Metric if is_abandoned => None,
-            Signal::Span | Signal::Log | Signal::Metric => Some(retry::soon()),
+            Signal::Span | Signal::Log | Signal::Metric => Some(retry_after::retry_after_s()),
         };
         Error::SlowBody { retry_after_s }
     }
@@ -54,7 +54,7 @@ impl Limits {
 /// limit of time is passed; `Malformed` when it ends before its end.
 pub(super) async fn read(
     mut body: Body,
-    limits: &Limits,
+    limits: &BodyLimits,
     held: &mut Reservation,
     received: &Counter,
 ) -> Result<Bytes, Error> {
@@ -66,7 +66,7 @@ pub(super) async fn read(
     let end_bytes = announced.map_or(limit_bytes, |bytes| {
         usize::try_from(bytes).unwrap_or(limit_bytes)
     });
-    let mut gathered = Gathered::default();
+    let mut gathered = GatheredBody::default();
     while let Some(data) = next(&mut body, limits).await? {
         received.increment(data.len() as u64);
         if gathered.len() + data.len() > limit_bytes {
@@ -78,7 +78,7 @@ pub(super) async fn read(
 }
 
 /// Reads what a refused request still sends, if that is little.
-pub(super) async fn discard(mut body: Body, headers: &HeaderMap, limits: &Limits) {
+pub(super) async fn discard(mut body: Body, headers: &HeaderMap, limits: &BodyLimits) {
     let little = body
         .size_hint()
         .exact()
@@ -86,7 +86,7 @@ pub(super) async fn discard(mut body: Body, headers: &HeaderMap, limits: &Limits
     if !little || headers.contains_key(header::EXPECT) {
         return;
     }
-    let limits = Limits {
+    let limits = BodyLimits {
         end: Instant::now() + limits.idle,
         ..*limits
     };
@@ -94,7 +94,7 @@ pub(super) async fn discard(mut body: Body, headers: &HeaderMap, limits: &Limits
 }
 
 /// The next piece, `None` at the end; trailers are passed over.
-pub(super) async fn next(body: &mut Body, limits: &Limits) -> Result<Option<Bytes>, Error> {
+pub(super) async fn next(body: &mut Body, limits: &BodyLimits) -> Result<Option<Bytes>, Error> {
     loop {
         let end = earlier(limits.end, limits.client_end);
         let frame = timeout_at(end, timeout(limits.idle, body.frame())).await;
@@ -117,12 +117,12 @@ pub(super) async fn next(body: &mut Body, limits: &Limits) -> Result<Option<Byte
 
 /// The pieces of a body: the first as it came, so that a body of one piece is never copied.
 #[derive(Default)]
-struct Gathered {
+struct GatheredBody {
     first: Bytes,
     all: Vec<u8>,
 }
 
-impl Gathered {
+impl GatheredBody {
     fn len(&self) -> usize {
         self.first.len().max(self.all.len())
     }
@@ -168,12 +168,12 @@ pub(super) fn earlier(ours: Instant, theirs: Option<Instant>) -> Instant {
 }
 
 /// What the client is told when its request finds no memory.
-pub(super) fn refuse(refused: Refused) -> Error {
+pub(super) fn refuse(refused: BudgetRefusal) -> Error {
     match refused {
-        Refused::NeverFits { limit_bytes } => Error::TooLarge { limit_bytes },
-        Refused::NoRoom => Error::Unavailable {
+        BudgetRefusal::NeverFits { limit_bytes } => Error::TooLarge { limit_bytes },
+        BudgetRefusal::NoRoom => Error::Unavailable {
             reason: "too many bytes of requests are in flight".to_owned(),
-            retry_after_s: retry::soon(),
+            retry_after_s: retry_after::retry_after_s(),
         },
     }
 }
@@ -184,11 +184,11 @@ mod tests {
 
     use futures_util::stream;
 
-    use super::{Body, Bytes, Counter, Duration, Error, Instant, Limits, Signal, read};
+    use super::{Body, BodyLimits, Bytes, Counter, Duration, Error, Instant, Signal, read};
     use crate::memory::budget::Budget;
 
-    fn limits(wire_bytes: usize, total: Duration, idle: Duration) -> Limits {
-        Limits {
+    fn limits(wire_bytes: usize, total: Duration, idle: Duration) -> BodyLimits {
+        BodyLimits {
             signal: Signal::Event,
             wire_bytes,
             end: Instant::now() + total,

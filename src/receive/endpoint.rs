@@ -10,19 +10,19 @@ use axum::http::Method;
 use axum::http::request::Parts;
 use axum::response::Response;
 
-use super::answers::{self, Form};
-use super::take::{Taken, Wanted};
-use super::tally::{Counters, Intake, Tally};
+use super::pipeline::{IngestOutcome, IngestRequest};
+use super::request_metrics::{EndpointMetrics, IngestProtocol, RequestMetrics};
+use super::response::{self, ResponseFormat};
 use super::{Receiver, body};
 use crate::error::Error;
 use crate::event::Signal;
 
 /// What tells one protocol from another.
 pub(super) struct Protocol {
-    pub(super) intake: Intake,
+    pub(super) intake: IngestProtocol,
     /// Reads from the head of a `POST` that was admitted how its body is to be taken.
-    pub(super) read_head: fn(&Endpoint, &Parts) -> Result<Wanted, Error>,
-    pub(super) success: fn(&Endpoint, Form, &Taken) -> Response,
+    pub(super) read_head: fn(&Endpoint, &Parts) -> Result<IngestRequest, Error>,
+    pub(super) success: fn(&Endpoint, ResponseFormat, &IngestOutcome) -> Response,
 }
 
 /// One signal that comes in by one protocol.
@@ -30,7 +30,7 @@ pub(super) struct Endpoint {
     pub(super) receiver: Receiver,
     pub(super) signal: Signal,
     protocol: Protocol,
-    counters: Arc<Counters>,
+    counters: Arc<EndpointMetrics>,
 }
 
 impl Endpoint {
@@ -38,12 +38,12 @@ impl Endpoint {
         Arc::new(Self {
             receiver: receiver.clone(),
             signal,
-            counters: Arc::new(Counters::new(protocol.intake, signal)),
+            counters: Arc::new(EndpointMetrics::new(protocol.intake, signal)),
             protocol,
         })
     }
 
-    fn read_head(&self, parts: &Parts) -> Result<Wanted, Error> {
+    fn read_head(&self, parts: &Parts) -> Result<IngestRequest, Error> {
         if parts.method != Method::POST {
             return Err(Error::Method { allow: "POST" });
         }
@@ -60,10 +60,10 @@ pub(super) async fn serve(State(endpoint): State<Arc<Endpoint>>, request: Reques
     if let Some(answer) = admission.preflight(&parts) {
         return answer;
     }
-    let form = Form::of(parts.version, parts.uri.path(), &parts.headers);
-    let mut tally = Tally::new(&endpoint.counters);
+    let form = ResponseFormat::of(parts.version, parts.uri.path(), &parts.headers);
+    let mut tally = RequestMetrics::new(&endpoint.counters);
     let taken = match endpoint.read_head(&parts) {
-        Ok(wanted) => receiver.take(body, wanted, &mut tally).await,
+        Ok(wanted) => receiver.ingest(body, wanted, &mut tally).await,
         Err(error) => {
             let limits = receiver.body_limits(endpoint.signal);
             body::discard(body, &parts.headers, &limits).await;
@@ -77,7 +77,7 @@ pub(super) async fn serve(State(endpoint): State<Arc<Endpoint>>, request: Reques
         }
         Err(error) => {
             tally.failed(&error);
-            answers::error(&error, form)
+            response::error(&error, form)
         }
     };
     admission.share(&parts.headers, answer.headers_mut());

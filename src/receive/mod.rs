@@ -11,62 +11,62 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use self::admission::Admission;
-use self::answers::Form;
-use self::duplicates::Duplicates;
+use self::dedup::RecentRequests;
+use self::response::ResponseFormat;
 use crate::decode;
 use crate::error::Error;
 use crate::event::Signal;
-use crate::log::{Log, now_unix_nano};
+use crate::journal::{Journal, now_unix_nano};
 use crate::memory::budget::Budget;
-use crate::memory::{Shares, limit};
+use crate::memory::{MemoryShares, limit};
 use crate::observe::Readiness;
 use crate::observe::metrics::RECEIVE_INFLIGHT_BYTES;
 use crate::write::Progress;
 
 /// The sockets.
-pub mod listeners;
+pub mod listener;
 
 /// How many connections the limit of open files leaves room for.
-mod descriptors;
+mod fd_limit;
 
 /// The accept loop, and one connection's life.
-mod connections;
+mod accept;
 
 /// The requests of one connection.
-mod conversation;
+mod activity;
 
 /// The places for connections, and the choice of the one that makes room.
-mod places;
+mod connection_limit;
 
 /// A connection's bytes and what it is doing.
-mod wire;
+mod tracked_stream;
 
-/// Around every request: limits of its head, panics, its duration.
-mod requests;
+/// ItemsInList every request: limits of its head, panics, its duration.
+mod middleware;
 
 /// A request's own span.
-mod traced;
+mod request_span;
 
 /// Origins and tokens.
 mod admission;
 
 /// The host that a request names, and its framing.
-mod host;
+mod local_host;
 
 /// Content types and content encodings.
-mod media;
+mod content_type;
 
 /// A body under limits.
 mod body;
 
 /// The whole way of a request: read, decode, append.
-mod take;
+mod pipeline;
 
 /// What a retry is known by.
-mod identity;
+mod dedup_key;
 
 /// What was accepted lately.
-mod duplicates;
+mod dedup;
 
 /// The way of a request, the same for every protocol.
 mod endpoint;
@@ -83,26 +83,26 @@ mod otlp_grpc;
 /// Messages, statuses, timeouts and health of gRPC.
 mod grpc;
 
+mod otlp_status;
 /// What is sent back.
-mod answers;
-mod status;
+mod response;
 
 /// How long a refused client waits.
-pub(crate) mod retry;
+pub(crate) mod retry_after;
 
 /// Log lines that somebody else can cause as often as they like.
-pub(crate) mod rarely;
+pub(crate) mod log_limit;
 
 /// The bearer tokens that are accepted.
-mod tokens;
+mod auth;
 
 /// What is counted.
-mod tally;
+mod request_metrics;
 
+pub use self::accept::{Drain, serve};
 pub use self::admission::authenticated;
-pub use self::connections::{Drain, serve};
-pub use self::places::Places;
-pub use self::tokens::Tokens;
+pub use self::auth::AuthTokens;
+pub use self::connection_limit::ConnectionLimit;
 
 /// The window of HTTP/2 where memory is plentiful: 1 MiB a round trip is 12 MiB/s over 80 ms. Windows that adapt themselves
 /// would grow to 16 MiB each.
@@ -118,7 +118,7 @@ pub struct Options {
     pub otlp_decoded_bytes: usize,
     pub ingest_wire_bytes: usize,
     pub ingest_decoded_bytes: usize,
-    /// Decoded bytes of all requests in flight; `None` = 256 MiB or a quarter of the memory limit, whichever is less.
+    /// DecodedBody bytes of all requests in flight; `None` = 256 MiB or a quarter of the memory limit, whichever is less.
     pub inflight_bytes: Option<usize>,
     pub header_timeout: Duration,
     pub body_timeout: Duration,
@@ -136,7 +136,7 @@ pub struct Options {
     /// The same over HTTP/2, where the connection refuses more before it is a request.
     pub http2_header_bytes: u32,
     /// `Authorization: Bearer …` that is asked for on everything but `/health*` and `/metrics`; empty = none.
-    pub auth_tokens: Tokens,
+    pub auth_tokens: AuthTokens,
     /// Origins that browsers may send from.
     pub cors_origins: Vec<String>,
     /// Further names of this machine, in lower case, under which a loopback address may be read without a token.
@@ -169,7 +169,7 @@ impl Default for Options {
             http2_window_bytes: HTTP2_WINDOW_BYTES,
             header_bytes: 64 << 10,
             http2_header_bytes: 16 << 10,
-            auth_tokens: Tokens::default(),
+            auth_tokens: AuthTokens::default(),
             cors_origins: Vec::new(),
             hosts: Vec::new(),
             duplicate_window: Some(Duration::from_secs(600)),
@@ -183,16 +183,16 @@ impl Default for Options {
 /// The way in, as its handlers share it. Cheap to clone; all clones count against the same budget.
 #[derive(Clone)]
 pub struct Receiver {
-    stage: Arc<Stage>,
+    stage: Arc<ReceiveStage>,
 }
 
-struct Stage {
-    log: Log,
+struct ReceiveStage {
+    journal: Journal,
     progress: Progress,
     options: Options,
     admission: Admission,
-    check: take::Check,
-    duplicates: Arc<Duplicates>,
+    check: pipeline::Check,
+    recent_requests: Arc<RecentRequests>,
     budget: Arc<Budget>,
     /// One permit for each large body that may be decoded at once.
     decoders: Arc<Semaphore>,
@@ -201,21 +201,21 @@ struct Stage {
 impl Receiver {
     /// Metrics go to the recorder that is installed before this is called.
     #[must_use]
-    pub fn new(log: Log, progress: Progress, options: Options) -> Self {
+    pub fn new(journal: Journal, progress: Progress, options: Options) -> Self {
         let budget_bytes = options
             .inflight_bytes
-            .unwrap_or_else(|| Shares::of(limit::detected_bytes()).receive_bytes);
+            .unwrap_or_else(|| MemoryShares::of(limit::detected_bytes()).receive_bytes);
         let budget = Budget::new(
             budget_bytes,
             budget_bytes / 2,
             metrics::gauge!(RECEIVE_INFLIGHT_BYTES),
         );
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let stage = Stage {
-            log,
+        let stage = ReceiveStage {
+            journal,
             progress,
             admission: Admission::new(&options),
-            duplicates: Arc::new(Duplicates::new(&options)),
+            recent_requests: Arc::new(RecentRequests::new(&options)),
             options,
             check: decode::check,
             budget: Arc::new(budget),
@@ -233,7 +233,9 @@ impl Receiver {
     pub async fn recall(&self) {
         let stage = Arc::clone(&self.stage);
         let recalling = tokio::task::spawn_blocking(move || {
-            stage.duplicates.recall(&stage.log, now_unix_nano());
+            stage
+                .recent_requests
+                .recall(&stage.journal, now_unix_nano());
         });
         if recalling.await.is_err() {
             tracing::error!("requests from before this start are not remembered");
@@ -251,13 +253,13 @@ impl Receiver {
     }
 
     /// For a body that begins to be read now.
-    fn body_limits(&self, signal: Signal) -> body::Limits {
+    fn body_limits(&self, signal: Signal) -> body::BodyLimits {
         let options = &self.stage.options;
         let wire_bytes = match signal {
             Signal::Event => options.ingest_wire_bytes,
             Signal::Span | Signal::Log | Signal::Metric => options.otlp_wire_bytes,
         };
-        body::Limits {
+        body::BodyLimits {
             signal,
             client_end: None,
             wire_bytes: wire_bytes.min(self.stage.budget.most_bytes()),
@@ -291,5 +293,8 @@ pub fn otlp_grpc_router(receiver: &Receiver, readiness: Readiness, drain: &Drain
 
 /// The answer to another method on a path that is only read.
 pub async fn read_only() -> Response {
-    answers::error(&Error::Method { allow: "GET, HEAD" }, Form::NATIVE)
+    response::error(
+        &Error::Method { allow: "GET, HEAD" },
+        ResponseFormat::NATIVE,
+    )
 }

@@ -10,18 +10,18 @@ use axum::routing::any;
 use serde_json::json;
 
 use super::Receiver;
-use super::answers::{self, Form};
+use super::content_type::{self, MediaType};
+use super::dedup_key::IdempotencyKey;
 use super::endpoint::{Endpoint, Protocol, serve};
-use super::identity::Key;
-use super::media::{self, Media};
-use super::take::{Framing, Taken, Wait, Wanted};
-use super::tally::Intake;
+use super::pipeline::{Framing, IngestOutcome, IngestRequest, WaitFor};
+use super::request_metrics::IngestProtocol;
+use super::response::{self, ResponseFormat};
 use crate::error::{Error, shown};
 use crate::event::{Encoding, Signal};
 
 pub(super) fn routes(receiver: &Receiver) -> Router {
     let protocol = Protocol {
-        intake: Intake::Native,
+        intake: IngestProtocol::Native,
         read_head,
         success,
     };
@@ -31,38 +31,38 @@ pub(super) fn routes(receiver: &Receiver) -> Router {
         .with_state(Endpoint::new(receiver, protocol, Signal::Event))
 }
 
-fn read_head(endpoint: &Endpoint, parts: &Parts) -> Result<Wanted, Error> {
-    let encoding = match Media::of(&parts.headers) {
-        Media::Json | Media::Text | Media::Form | Media::Missing => Encoding::Json,
-        Media::NdJson => Encoding::NdJson,
-        Media::Protobuf | Media::Grpc | Media::Other => {
+fn read_head(endpoint: &Endpoint, parts: &Parts) -> Result<IngestRequest, Error> {
+    let encoding = match MediaType::of(&parts.headers) {
+        MediaType::Json | MediaType::Text | MediaType::Form | MediaType::Missing => Encoding::Json,
+        MediaType::NdJson => Encoding::NdJson,
+        MediaType::Protobuf | MediaType::Grpc | MediaType::Other => {
             return Err(Error::ContentType {
                 takes: "application/json or application/x-ndjson",
             });
         }
     };
     let (partial, wait) = parameters(parts.uri.query().unwrap_or_default())?;
-    Ok(Wanted {
+    Ok(IngestRequest {
         signal: endpoint.signal,
         encoding,
-        content_encoding: media::content_encoding(&parts.headers, &CONTENT_ENCODING)?,
+        content_encoding: content_type::content_encoding(&parts.headers, &CONTENT_ENCODING)?,
         framing: Framing::Whole,
         partial,
-        key: Key::of(&parts.headers)?,
+        key: IdempotencyKey::of(&parts.headers)?,
         wait,
         deadline: None,
     })
 }
 
 /// `partial=true|false` and `wait=stored`, each at most once, and nothing else.
-fn parameters(query: &str) -> Result<(bool, Wait), Error> {
+fn parameters(query: &str) -> Result<(bool, WaitFor), Error> {
     let (mut partial, mut wait) = (None, None);
     for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
         let name = shown(parameter.split('=').next().unwrap_or_default());
         let twice = match parameter {
             "partial=true" => partial.replace(true).is_some(),
             "partial=false" => partial.replace(false).is_some(),
-            "wait=stored" => wait.replace(Wait::Stored).is_some(),
+            "wait=stored" => wait.replace(WaitFor::Stored).is_some(),
             _ => {
                 let reason = format!(
                     "\"{}\" is no parameter of /ingest; partial=true, partial=false and wait=stored are",
@@ -76,36 +76,36 @@ fn parameters(query: &str) -> Result<(bool, Wait), Error> {
             return Err(Error::Parameter { name, reason });
         }
     }
-    Ok((partial.unwrap_or(false), wait.unwrap_or(Wait::Synced)))
+    Ok((partial.unwrap_or(false), wait.unwrap_or(WaitFor::Synced)))
 }
 
 /// `{"accepted": n, "rejected": 0}`, with `problems` when some were rejected, with `unknown` and a `message` when events had
 /// members that are no fields, with `stored` when that was waited for.
-fn success(_: &Endpoint, form: Form, taken: &Taken) -> Response {
+fn success(_: &Endpoint, form: ResponseFormat, taken: &IngestOutcome) -> Response {
     let checked = &taken.checked;
     let mut body = json!({ "accepted": checked.accepted, "rejected": checked.rejected });
     if checked.rejected > 0 {
-        body["problems"] = answers::problems(&checked.rejections, form);
+        body["problems"] = response::problems(&checked.rejections, form);
     }
     if !checked.unknown.names.is_empty() {
-        let unknown = answers::unknown(&checked.unknown, checked.rejected);
+        let unknown = response::unknown(&checked.unknown, checked.rejected);
         (body["unknown"], body["message"]) = unknown;
     }
     if let Some(stored) = taken.stored {
         body["stored"] = json!(stored);
     }
-    answers::success(form, body.to_string())
+    response::success(form, body.to_string())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Wait, parameters};
+    use super::{WaitFor, parameters};
 
     #[test]
     fn each_parameter_is_known_and_given_once() {
-        assert_eq!(parameters("").unwrap(), (false, Wait::Synced));
+        assert_eq!(parameters("").unwrap(), (false, WaitFor::Synced));
         let both = parameters("wait=stored&partial=true").unwrap();
-        assert_eq!(both, (true, Wait::Stored));
+        assert_eq!(both, (true, WaitFor::Stored));
         for refused in [
             "partial=yes",
             "partial",

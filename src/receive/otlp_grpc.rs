@@ -15,14 +15,14 @@ use axum::routing::{any, any_service};
 use tokio_util::sync::CancellationToken;
 
 use super::Receiver;
-use super::answers::{self, Form};
+use super::content_type::{self, MediaType};
 use super::endpoint::{Endpoint, Protocol, serve};
 use super::grpc::deadline::deadline;
-use super::grpc::health::Health;
-use super::media::{self, Media};
+use super::grpc::health::GrpcHealth;
 use super::otlp_http;
-use super::take::{Framing, Wait, Wanted};
-use super::tally::Intake;
+use super::pipeline::{Framing, IngestRequest, WaitFor};
+use super::request_metrics::IngestProtocol;
+use super::response::{self, ResponseFormat};
 use crate::error::Error;
 use crate::event::{Encoding, Signal};
 use crate::observe::Readiness;
@@ -37,8 +37,8 @@ const NOWHERE: Error = Error::NotFound(
 
 /// One line for each signal that is taken, and the health of it all.
 pub(super) fn routes(receiver: &Receiver, readiness: Readiness, stop: CancellationToken) -> Router {
-    let health = Health {
-        log: receiver.stage.log.clone(),
+    let health = GrpcHealth {
+        journal: receiver.stage.journal.clone(),
         readiness,
         stop,
     };
@@ -51,15 +51,15 @@ pub(super) fn routes(receiver: &Receiver, readiness: Readiness, stop: Cancellati
             "metrics.v1.MetricsService",
             Signal::Metric,
         ))
-        .route("/grpc.health.v1.Health/Check", health.clone())
-        .route("/grpc.health.v1.Health/Watch", health)
+        .route("/grpc.health.v1.GrpcHealth/Check", health.clone())
+        .route("/grpc.health.v1.GrpcHealth/Watch", health)
         .fallback(nowhere)
         .layer(from_fn(http2_only))
 }
 
 fn signal(receiver: &Receiver, service: &str, signal: Signal) -> Router {
     let protocol = Protocol {
-        intake: Intake::OtlpGrpc,
+        intake: IngestProtocol::OtlpGrpc,
         read_head,
         success: otlp_http::success,
     };
@@ -69,20 +69,20 @@ fn signal(receiver: &Receiver, service: &str, signal: Signal) -> Router {
         .with_state(Endpoint::new(receiver, protocol, signal))
 }
 
-fn read_head(endpoint: &Endpoint, parts: &Parts) -> Result<Wanted, Error> {
-    if Media::of(&parts.headers) != Media::Grpc {
+fn read_head(endpoint: &Endpoint, parts: &Parts) -> Result<IngestRequest, Error> {
+    if MediaType::of(&parts.headers) != MediaType::Grpc {
         return Err(Error::ContentType {
             takes: "application/grpc",
         });
     }
-    Ok(Wanted {
+    Ok(IngestRequest {
         signal: endpoint.signal,
         encoding: Encoding::Protobuf,
-        content_encoding: media::content_encoding(&parts.headers, &GRPC_ENCODING)?,
+        content_encoding: content_type::content_encoding(&parts.headers, &GRPC_ENCODING)?,
         framing: Framing::Message,
         partial: true,
         key: None,
-        wait: Wait::Synced,
+        wait: WaitFor::Synced,
         deadline: deadline(&parts.headers),
     })
 }
@@ -96,6 +96,6 @@ async fn http2_only(request: Request, next: Next) -> Response {
 }
 
 async fn nowhere(request: Request) -> Response {
-    let form = Form::of(request.version(), request.uri().path(), request.headers());
-    answers::error(&NOWHERE, form)
+    let form = ResponseFormat::of(request.version(), request.uri().path(), request.headers());
+    response::error(&NOWHERE, form)
 }

@@ -9,14 +9,14 @@ use axum::http::request::Parts;
 use axum::response::Response;
 use axum::routing::any;
 
-use super::answers::{self, Form, Shape};
+use super::content_type::{self, MediaType};
 use super::endpoint::{Endpoint, Protocol, serve};
-use super::media::{self, Media};
-use super::status::{PartialSuccess, TEXT_BYTES, cut};
-use super::take::{Framing, Taken, Wait, Wanted};
-use super::tally::Intake;
+use super::otlp_status::{PartialSuccess, TEXT_BYTES, cut};
+use super::pipeline::{Framing, IngestOutcome, IngestRequest, WaitFor};
+use super::request_metrics::IngestProtocol;
+use super::response::{self, BodyFormat, ResponseFormat};
 use super::{Receiver, body};
-use crate::decode::{Checked, Limits};
+use crate::decode::{DecodeReport, Limits};
 use crate::error::Error;
 use crate::event::{Encoding, Signal};
 
@@ -30,7 +30,7 @@ pub(super) fn routes(receiver: &Receiver) -> Router {
 
 fn signal(receiver: &Receiver, path: &str, signal: Signal) -> Router {
     let protocol = Protocol {
-        intake: Intake::OtlpHttp,
+        intake: IngestProtocol::OtlpHttp,
         read_head,
         success,
     };
@@ -42,42 +42,55 @@ fn signal(receiver: &Receiver, path: &str, signal: Signal) -> Router {
         .with_state(Endpoint::new(receiver, protocol, signal))
 }
 
-fn read_head(endpoint: &Endpoint, parts: &Parts) -> Result<Wanted, Error> {
-    let encoding = match Media::of(&parts.headers) {
-        Media::Protobuf => Encoding::Protobuf,
-        Media::Json => Encoding::Json,
-        Media::Grpc | Media::NdJson | Media::Text | Media::Form | Media::Missing | Media::Other => {
+fn read_head(endpoint: &Endpoint, parts: &Parts) -> Result<IngestRequest, Error> {
+    let encoding = match MediaType::of(&parts.headers) {
+        MediaType::Protobuf => Encoding::Protobuf,
+        MediaType::Json => Encoding::Json,
+        MediaType::Grpc
+        | MediaType::NdJson
+        | MediaType::Text
+        | MediaType::Form
+        | MediaType::Missing
+        | MediaType::Other => {
             return Err(Error::ContentType {
                 takes: "application/x-protobuf or application/json",
             });
         }
     };
-    Ok(Wanted {
+    Ok(IngestRequest {
         signal: endpoint.signal,
         encoding,
-        content_encoding: media::content_encoding(&parts.headers, &CONTENT_ENCODING)?,
+        content_encoding: content_type::content_encoding(&parts.headers, &CONTENT_ENCODING)?,
         framing: Framing::Whole,
         partial: true,
         key: None,
-        wait: Wait::Synced,
+        wait: WaitFor::Synced,
         deadline: None,
     })
 }
 
 /// An empty message when all was taken as it came; a partial success otherwise.
-pub(super) fn success(endpoint: &Endpoint, form: Form, taken: &Taken) -> Response {
+pub(super) fn success(
+    endpoint: &Endpoint,
+    form: ResponseFormat,
+    taken: &IngestOutcome,
+) -> Response {
     let limits = &endpoint.receiver.stage.options.decode;
     let partial = partial_success(&taken.checked, limits, endpoint.signal);
     let body = match (&partial, form.shape) {
-        (None, Shape::OtlpProtobuf | Shape::Grpc) => Vec::new(),
+        (None, BodyFormat::OtlpProtobuf | BodyFormat::Grpc) => Vec::new(),
         (None, _) => b"{}".to_vec(),
-        (Some(partial), Shape::OtlpProtobuf | Shape::Grpc) => partial.to_protobuf(),
+        (Some(partial), BodyFormat::OtlpProtobuf | BodyFormat::Grpc) => partial.to_protobuf(),
         (Some(partial), _) => partial.to_json(endpoint.signal).into_bytes(),
     };
-    answers::success(form, body)
+    response::success(form, body)
 }
 
-fn partial_success(checked: &Checked, limits: &Limits, signal: Signal) -> Option<PartialSuccess> {
+fn partial_success(
+    checked: &DecodeReport,
+    limits: &Limits,
+    signal: Signal,
+) -> Option<PartialSuccess> {
     let mut told = Vec::new();
     if let Some(name) = &checked.unknown_name {
         let list = match signal {
@@ -118,7 +131,7 @@ fn partial_success(checked: &Checked, limits: &Limits, signal: Signal) -> Option
 
 /// Answers a path that nothing is served at, on a port that serves everything.
 pub(super) async fn nowhere(State(receiver): State<Receiver>, request: Request) -> Response {
-    let form = Form::of(request.version(), request.uri().path(), request.headers());
+    let form = ResponseFormat::of(request.version(), request.uri().path(), request.headers());
     not_found(&receiver, request, form).await
 }
 
@@ -127,17 +140,17 @@ pub(super) async fn nowhere_in_otlp(
     State(receiver): State<Receiver>,
     request: Request,
 ) -> Response {
-    let form = Form::otlp(request.version(), request.headers());
+    let form = ResponseFormat::otlp(request.version(), request.headers());
     not_found(&receiver, request, form).await
 }
 
 /// Says which path takes OTLP, to those who sent it elsewhere.
-async fn not_found(receiver: &Receiver, request: Request, form: Form) -> Response {
+async fn not_found(receiver: &Receiver, request: Request, form: ResponseFormat) -> Response {
     let (parts, body) = request.into_parts();
     let path = parts.uri.path();
     let error = Error::NotFound(if path == "/" {
         "OTLP is taken on /v1/traces, /v1/logs and /v1/metrics: add the signal's path to the exporter's endpoint"
-    } else if answers::is_of_a_signal(path) {
+    } else if response::is_of_a_signal(path) {
         "this signal is not taken here; OTLP is taken on /v1/traces, /v1/logs and /v1/metrics"
     } else if path.starts_with("/opentelemetry.proto.") {
         "OTLP over gRPC is taken on a port of its own, 4317"
@@ -146,24 +159,24 @@ async fn not_found(receiver: &Receiver, request: Request, form: Form) -> Respons
     });
     let limits = receiver.body_limits(Signal::Span);
     body::discard(body, &parts.headers, &limits).await;
-    answers::error(&error, form)
+    response::error(&error, form)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Checked, Limits, partial_success};
+    use super::{DecodeReport, Limits, partial_success};
     use crate::decode::Sanitized;
     use crate::event::Signal;
 
     #[test]
     fn cutting_is_told_only_where_a_limit_of_ours_threw_something_away() {
-        let checked = Checked {
+        let checked = DecodeReport {
             accepted: 1,
             sanitized: Sanitized {
                 cut: 2,
                 ..Sanitized::default()
             },
-            ..Checked::default()
+            ..DecodeReport::default()
         };
         assert!(partial_success(&checked, &Limits::default(), Signal::Log).is_none());
         let cutting = Limits {

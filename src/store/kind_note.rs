@@ -14,19 +14,19 @@ use std::path::{Path, PathBuf};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Connection};
 
-use super::Target;
-use crate::log::StreamId;
+use super::StoreTarget;
+use crate::journal::StreamId;
 
 const FILE: &str = "store";
 
 /// The two stores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum StoreKind {
     Postgres,
     Sqlite,
 }
 
-impl Kind {
+impl StoreKind {
     /// As the setting `store` has it.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -42,10 +42,10 @@ impl Kind {
             .find(|kind| kind.name() == text)
     }
 
-    const fn of(target: &Target) -> Self {
+    const fn of(target: &StoreTarget) -> Self {
         match target {
-            Target::Postgres { .. } => Self::Postgres,
-            Target::Sqlite { .. } => Self::Sqlite,
+            StoreTarget::Postgres { .. } => Self::Postgres,
+            StoreTarget::Sqlite { .. } => Self::Sqlite,
         }
     }
 }
@@ -62,7 +62,7 @@ pub enum Naming {
 /// The contents of the log at the start.
 #[derive(Clone, Debug)]
 pub struct Backlog {
-    /// Events of records that the log holds. Only the store that they went to knows which of them are stored.
+    /// NativeEvents of records that the log holds. Only the store that they went to knows which of them are stored.
     pub events: u64,
     /// The streams of which it holds records.
     pub streams: Vec<StreamId>,
@@ -81,11 +81,11 @@ pub struct OtherKind(String);
 /// events.
 pub async fn check(
     data_dir: &Path,
-    target: &Target,
+    target: &StoreTarget,
     naming: Naming,
     backlog: &Backlog,
 ) -> Result<Option<String>, OtherKind> {
-    let kind = Kind::of(target);
+    let kind = StoreKind::of(target);
     let files = SqliteFiles::of(data_dir, target);
     let noted = read(data_dir);
     let served = match noted {
@@ -113,7 +113,7 @@ pub async fn check(
     Ok(warning)
 }
 
-fn refusal(data_dir: &Path, before: Kind, kind: Kind, found: &[String]) -> String {
+fn refusal(data_dir: &Path, before: StoreKind, kind: StoreKind, found: &[String]) -> String {
     let (before, kind) = (before.name(), kind.name());
     let forgotten = match kind {
         "sqlite" => "If a setting was forgotten, set DATABASE_URL or POSTGRES_HOST",
@@ -128,7 +128,7 @@ fn refusal(data_dir: &Path, before: Kind, kind: Kind, found: &[String]) -> Strin
     )
 }
 
-fn change(data_dir: &Path, before: Kind, kind: Kind) -> String {
+fn change(data_dir: &Path, before: StoreKind, kind: StoreKind) -> String {
     let (before, kind) = (before.name(), kind.name());
     format!(
         "{} served the store {before} until now, and serves {kind} from now on: what {before} holds is not copied, and what the \
@@ -146,35 +146,35 @@ struct SqliteFiles {
 }
 
 impl SqliteFiles {
-    fn of(data_dir: &Path, target: &Target) -> Self {
+    fn of(data_dir: &Path, target: &StoreTarget) -> Self {
         Self {
             own: data_dir.join("telemetry.db"),
             chosen: match target {
-                Target::Sqlite { path } => Some(path.clone()),
-                Target::Postgres { .. } => None,
+                StoreTarget::Sqlite { path } => Some(path.clone()),
+                StoreTarget::Postgres { .. } => None,
             },
         }
     }
 
     /// The kind that a directory without a note served, where that shows.
-    async fn served(&self, kind: Kind, backlog: &Backlog) -> Option<Kind> {
+    async fn served(&self, kind: StoreKind, backlog: &Backlog) -> Option<StoreKind> {
         match kind {
-            Kind::Sqlite if backlog.events == 0 => None,
+            StoreKind::Sqlite if backlog.events == 0 => None,
             // SQLite's file is made before anything is stored. One that holds events, and none of any stream that the log
             // holds, is left of a trial.
-            Kind::Sqlite => {
+            StoreKind::Sqlite => {
                 let chosen = self.chosen.as_ref().filter(|path| path.exists());
                 let strange = match chosen.or(self.own.exists().then_some(&self.own)) {
                     None => true,
                     Some(path) => has_events(path).await && knows_none_of(path, backlog).await,
                 };
-                strange.then_some(Kind::Postgres)
+                strange.then_some(StoreKind::Postgres)
             }
-            Kind::Postgres => {
+            StoreKind::Postgres => {
                 let known = streams_in(&self.own).await?;
                 let serves = backlog.streams.is_empty()
                     || backlog.streams.iter().any(|stream| known.contains(stream));
-                serves.then_some(Kind::Sqlite)
+                serves.then_some(StoreKind::Sqlite)
             }
         }
     }
@@ -251,7 +251,7 @@ async fn open(path: &Path) -> Result<SqliteConnection, sqlx::Error> {
     SqliteConnection::connect_with(&options).await
 }
 
-fn read(data_dir: &Path) -> Option<Kind> {
+fn read(data_dir: &Path) -> Option<StoreKind> {
     let path = data_dir.join(FILE);
     let text = match std::fs::read_to_string(&path) {
         Ok(text) => text,
@@ -261,7 +261,7 @@ fn read(data_dir: &Path) -> Option<Kind> {
             return None;
         }
     };
-    let kind = Kind::parse(text.trim_end());
+    let kind = StoreKind::parse(text.trim_end());
     if kind.is_none() {
         tracing::warn!(path = %path.display(), "the note of the store's kind says neither postgres nor sqlite; it is made again");
     }
@@ -269,7 +269,7 @@ fn read(data_dir: &Path) -> Option<Kind> {
 }
 
 /// Old or new after a crash, never a part.
-fn write(data_dir: &Path, kind: Kind) -> io::Result<()> {
+fn write(data_dir: &Path, kind: StoreKind) -> io::Result<()> {
     let new = data_dir.join("store.new");
     let mut file = OpenOptions::new()
         .create(true)

@@ -7,11 +7,11 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::event::Resource;
-use crate::log::{Ranges, StreamId};
-use crate::observe::own_traces::Fault;
+use crate::journal::{PositionSet, StreamId};
+use crate::observe::own_traces::SpanError;
 
 /// The one encoding of rows: PostgreSQL's binary COPY tuples, which SQLite's writer reads back field by field.
-pub mod copy;
+pub mod row_encoding;
 
 /// PostgreSQL: first contact, the batch transaction, the account.
 pub mod postgres;
@@ -23,10 +23,10 @@ pub mod sqlite;
 pub mod kind_note;
 
 /// What need not be written again.
-mod known;
+mod written_cache;
 
 /// Times of receipt.
-mod window;
+mod plausible_time;
 
 /// The clocks that retention goes by.
 pub mod retention_clock;
@@ -35,20 +35,22 @@ pub mod retention_clock;
 mod probe;
 
 /// The rows of one large record, a few at a time.
-mod pieces;
+mod record_pieces;
 
 /// The result of a round of maintenance.
-mod maintained;
+mod maintenance_report;
 
 use bytes::Bytes;
-use copy::Rows;
-pub use kind_note::Kind;
-pub use maintained::{Gauges, Maintained, Overdue, Step, StepFailure};
-pub use pieces::{Piece, Pieces};
+pub use kind_note::StoreKind;
+pub use maintenance_report::{
+    MaintenanceGauges, MaintenanceReport, MaintenanceStep, Overdue, StepFailure,
+};
+pub use record_pieces::{RecordPiece, RecordPieces};
 use retention_clock::Clock;
+use row_encoding::EncodedRows;
 
 /// Which positions of a stream are stored.
-pub type Account = Ranges;
+pub type StoredPositions = PositionSet;
 
 /// What one database transaction writes: whole records of one stream.
 #[derive(Debug)]
@@ -56,7 +58,7 @@ pub struct Batch {
     pub stream: StreamId,
     /// Every position of it joins the account.
     pub positions: RangeInclusive<u64>,
-    pub rows: Rows,
+    pub rows: EncodedRows,
     pub dead_letters: Vec<DeadLetter>,
 }
 
@@ -66,7 +68,7 @@ pub struct DeadLetter {
     pub position: u64,
     /// The row's number within its record, from 0; `None` = the whole record.
     pub item: Option<u32>,
-    /// Events it stands for: 1 for a row, the header's accepted count for a record.
+    /// NativeEvents it stands for: 1 for a row, the header's accepted count for a record.
     pub events: u32,
     /// `event/json`, `event/ndjson`, `span/protobuf`, `span/json`, …; for a row `row`, for a damaged record `unknown`.
     pub kind: &'static str,
@@ -95,7 +97,7 @@ pub struct LargeRecord {
 
 /// Facts about a stream that its row in `ingest_streams` holds for others to see.
 #[derive(Clone, Copy, Debug)]
-pub struct StreamFacts {
+pub struct StreamHeartbeat {
     pub stream: StreamId,
     /// The highest synced position.
     pub appended: u64,
@@ -103,7 +105,7 @@ pub struct StreamFacts {
     /// account nor the log has is a gap, and waits for nobody.
     pub oldest_unix_nano: Option<i64>,
     /// Another collector may live on it: what its row says is left to that one.
-    pub shared: bool,
+    pub contested: bool,
 }
 
 /// A stream's row is kept so long after its collector has let go of all of it.
@@ -111,7 +113,7 @@ pub const KEEP_RELEASED: Duration = Duration::from_secs(30 * 86_400);
 
 /// What a stream's row in `ingest_streams` says of who holds it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Holder {
+pub struct StreamOwner {
     /// Whether the name is another collector's; names alone are no proof.
     pub other: bool,
     /// The last heartbeat, by the database's clock, as microseconds since 1970.
@@ -121,7 +123,7 @@ pub struct Holder {
 
 /// How to reach the database, and what the store is allowed to do there.
 #[derive(Clone)]
-pub enum Target {
+pub enum StoreTarget {
     Postgres {
         options: Box<sqlx::postgres::PgConnectOptions>,
         /// For queries; `None` = the same.
@@ -133,7 +135,7 @@ pub enum Target {
 }
 
 /// Where it is, without the password that the driver's own `Debug` would show.
-impl std::fmt::Debug for Target {
+impl std::fmt::Debug for StoreTarget {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Postgres { options, .. } => write!(
@@ -151,7 +153,7 @@ impl std::fmt::Debug for Target {
 /// Settings of the store.
 #[derive(Clone, Debug)]
 pub struct Options {
-    pub target: Target,
+    pub target: StoreTarget,
     /// Apply migrations on first contact.
     pub migrate: bool,
     /// `None` = keep for ever.
@@ -168,13 +170,13 @@ pub struct Options {
 
 /// The facts about this process's start that retention needs.
 #[derive(Clone, Debug)]
-pub struct Start {
+pub struct ProcessStart {
     pub clock: Clock,
     /// The newest receive time that the journal is known to hold, Unix nanoseconds.
     pub newest_journaled_unix_nano: Option<i64>,
 }
 
-impl Default for Start {
+impl Default for ProcessStart {
     fn default() -> Self {
         Self {
             clock: Clock::system(),
@@ -203,7 +205,7 @@ pub enum StoreError {
         row: Option<usize>,
         /// Without values of the row, so that a log line may quote it.
         message: String,
-        /// Quotes the row (`Failing row contains …`): for the dead letter, which holds the row anyway, and nothing else.
+        /// Quotes the row (`RepeatedFailure row contains …`): for the dead letter, which holds the row anyway, and nothing else.
         detail: Option<String>,
     },
     /// Some of these positions are stored already: read the account again.
@@ -215,8 +217,8 @@ pub enum StoreError {
     Schema(String),
 }
 
-impl Fault for StoreError {
-    fn fault(&self) -> Option<&'static str> {
+impl SpanError for StoreError {
+    fn error_type(&self) -> Option<&'static str> {
         Some(match self {
             Self::Retry { class, .. } => class,
             Self::Refused { .. } => "refused",
@@ -237,15 +239,15 @@ impl Store {
     /// Makes the pools; connects to nothing yet. Needs a Tokio runtime, where the pools live.
     #[must_use]
     pub fn new(options: &Options) -> Self {
-        Self::starting(options, &Start::default())
+        Self::starting(options, &ProcessStart::default())
     }
 
     /// As [`Store::new`], for a process that removes events past the retention.
     #[must_use]
-    pub fn starting(options: &Options, start: &Start) -> Self {
+    pub fn starting(options: &Options, start: &ProcessStart) -> Self {
         match &options.target {
-            Target::Postgres { .. } => Self::Postgres(postgres::Postgres::new(options, start)),
-            Target::Sqlite { .. } => Self::Sqlite(sqlite::Sqlite::new(options, start)),
+            StoreTarget::Postgres { .. } => Self::Postgres(postgres::Postgres::new(options, start)),
+            StoreTarget::Sqlite { .. } => Self::Sqlite(sqlite::Sqlite::new(options, start)),
         }
     }
 
@@ -253,7 +255,7 @@ impl Store {
     ///
     /// # Errors
     /// A sentence, if `target` is another database. Then nothing is changed.
-    pub fn replace_credentials(&self, target: &Target) -> Result<(), String> {
+    pub fn replace_credentials(&self, target: &StoreTarget) -> Result<(), String> {
         match self {
             Self::Postgres(store) => store.replace_credentials(target),
             Self::Sqlite(_) => Ok(()),
@@ -275,10 +277,10 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Retry`].
-    pub async fn account(&self, stream: StreamId) -> Result<Account, StoreError> {
+    pub async fn stored_positions(&self, stream: StreamId) -> Result<StoredPositions, StoreError> {
         match self {
-            Self::Postgres(store) => store.account(stream).await,
-            Self::Sqlite(store) => store.account(stream).await,
+            Self::Postgres(store) => store.stored_positions(stream).await,
+            Self::Sqlite(store) => store.stored_positions(stream).await,
         }
     }
 
@@ -286,9 +288,9 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Retry`].
-    pub async fn holder(&self, stream: StreamId) -> Result<Option<Holder>, StoreError> {
+    pub async fn stream_owner(&self, stream: StreamId) -> Result<Option<StreamOwner>, StoreError> {
         match self {
-            Self::Postgres(store) => store.holder(stream).await.map(Some),
+            Self::Postgres(store) => store.stream_owner(stream).await.map(Some),
             Self::Sqlite(_) => Ok(None),
         }
     }
@@ -298,10 +300,10 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Retry`].
-    pub async fn knows(&self, stream: StreamId) -> Result<bool, StoreError> {
+    pub async fn has_stream_row(&self, stream: StreamId) -> Result<bool, StoreError> {
         match self {
-            Self::Postgres(store) => store.knows(stream).await,
-            Self::Sqlite(store) => store.knows(stream).await,
+            Self::Postgres(store) => store.has_stream_row(stream).await,
+            Self::Sqlite(store) => store.has_stream_row(stream).await,
         }
     }
 
@@ -311,7 +313,7 @@ impl Store {
     /// [`StoreError::Retry`].
     pub async fn write_resources(
         &self,
-        facts: StreamFacts,
+        facts: StreamHeartbeat,
         resources: &[&Resource],
     ) -> Result<(), StoreError> {
         match self {
@@ -346,7 +348,7 @@ impl Store {
     pub async fn write_pieces(
         &self,
         record: LargeRecord,
-        pieces: Pieces,
+        pieces: RecordPieces,
     ) -> Result<(), StoreError> {
         match self {
             Self::Postgres(store) => {
@@ -374,7 +376,7 @@ impl Store {
     /// [`StoreError::Retry`].
     pub async fn heartbeat(
         &self,
-        held: &[StreamFacts],
+        held: &[StreamHeartbeat],
         released: &[StreamId],
     ) -> Result<(), StoreError> {
         match self {
@@ -396,7 +398,7 @@ impl Store {
     pub async fn maintain(
         &self,
         oldest_held_unix_nano: Option<i64>,
-    ) -> Result<Maintained, StoreError> {
+    ) -> Result<MaintenanceReport, StoreError> {
         match self {
             Self::Postgres(store) => {
                 let mut found = store
@@ -424,10 +426,10 @@ impl Store {
     }
 
     /// Signs of life, for `/health`; waits for no longer than `limit`, and as long again for the reason of a silence.
-    pub async fn pulse(&self, limit: Duration) -> Pulse {
+    pub async fn check_liveness(&self, limit: Duration) -> Liveness {
         match self {
-            Self::Postgres(store) => store.pulse(limit).await,
-            Self::Sqlite(store) => store.pulse(limit).await,
+            Self::Postgres(store) => store.check_liveness(limit).await,
+            Self::Sqlite(store) => store.check_liveness(limit).await,
         }
     }
 
@@ -460,7 +462,7 @@ impl Store {
         usize::try_from(left).unwrap_or(1)
     }
 
-    /// Size, idle and maximum of the write pool and of the read pool.
+    /// BatchSize, idle and maximum of the write pool and of the read pool.
     #[must_use]
     pub fn pools(&self) -> [PoolState; 2] {
         match self {
@@ -472,7 +474,7 @@ impl Store {
 
 /// Who gave a sign of life.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Pulse {
+pub struct Liveness {
     /// How long the database that is written to took for a round trip; `None` = it did not answer.
     pub database: Option<Duration>,
     /// It answered by refusing the connection: what to do about that.

@@ -2,11 +2,11 @@
 //!
 //! **Invariant:** every database of the right shape takes it.
 
-use super::copy::Rows;
-use crate::event::{Event, Flags};
+use super::row_encoding::EncodedRows;
+use crate::event::{Event, EventFlags};
 
 /// One harmless row, received long ago.
-pub(super) fn harmless() -> Rows {
+pub(super) fn probe_row() -> EncodedRows {
     let event = Event {
         correlation_id: "ruvvector-probe".into(),
         integration: "ruvvector".into(),
@@ -23,9 +23,9 @@ pub(super) fn harmless() -> Rows {
         kind: None,
         status: None,
         resource_id: None,
-        flags: Flags::default(),
+        flags: EventFlags::default(),
     };
-    let mut rows = Rows::default();
+    let mut rows = EncodedRows::default();
     rows.push(&event, 0);
     rows
 }

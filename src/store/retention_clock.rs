@@ -9,7 +9,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::window::DAY_US;
+use super::plausible_time::DAY_US;
 
 const HOUR_US: i64 = 3_600_000_000;
 
@@ -66,7 +66,7 @@ impl fmt::Debug for Clock {
 
 /// The reason for a doubt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
+pub enum DoubtReason {
     /// It was set while the process ran.
     Set,
     /// The database's differs from this machine's.
@@ -75,7 +75,7 @@ pub enum Reason {
     Gap,
 }
 
-impl Reason {
+impl DoubtReason {
     /// As the store keeps it.
     pub(super) const fn name(self) -> &'static str {
         match self {
@@ -123,7 +123,7 @@ pub(super) struct DoubtRow {
 impl From<DoubtRow> for Doubt {
     fn from(row: DoubtRow) -> Self {
         Self {
-            reason: row.reason.as_deref().map(Reason::of),
+            reason: row.reason.as_deref().map(DoubtReason::of),
             waited_us: row.waited_us,
             began_us: row.began_us,
             granted_us: row.granted_us,
@@ -137,7 +137,7 @@ impl From<DoubtRow> for Doubt {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Doubt {
     /// `None` = the clocks are trusted.
-    pub reason: Option<Reason>,
+    pub reason: Option<DoubtReason>,
     /// Microseconds spent in doubt, ever.
     pub waited_us: i64,
     /// The value of `waited_us` when the current doubt began.
@@ -152,7 +152,7 @@ pub struct Doubt {
 
 /// The facts that a clock is judged by.
 #[derive(Clone, Copy, Debug)]
-pub struct Facts {
+pub struct ClockFacts {
     pub now: ClockReading,
     /// Unix microseconds by the store's own clock.
     pub store_us: i64,
@@ -169,7 +169,7 @@ pub struct Facts {
 pub struct Judgement {
     /// To be kept before anything is removed.
     pub doubt: Doubt,
-    /// Events received before this, Unix microseconds, may be removed; `None` = no events.
+    /// NativeEvents received before this, Unix microseconds, may be removed; `None` = no events.
     pub remove_before_us: Option<i64>,
     /// For `/health` while there is a doubt.
     pub notice: Option<String>,
@@ -182,12 +182,12 @@ pub struct RetentionClock {
     /// The last reading at which the wall clock was believed.
     base: ClockReading,
     newest_journaled_us: Option<i64>,
-    /// `Some(true)` = the start is doubted; `None` = not judged yet. Judged anew in each round until the store has kept it.
+    /// `Some(true)` = the start is doubted; `None` = not judged yet. ClockJudgement anew in each round until the store has kept it.
     gap: Option<bool>,
     /// The doubt as this process last left it, and when by [`ClockReading::boot_us`].
     left: Option<(Doubt, i64)>,
     /// The doubt that this process itself raised.
-    raised: Option<Reason>,
+    raised: Option<DoubtReason>,
 }
 
 impl RetentionClock {
@@ -206,7 +206,7 @@ impl RetentionClock {
 
     /// As a process starts.
     #[must_use]
-    pub fn of(start: &super::Start) -> Self {
+    pub fn of(start: &super::ProcessStart) -> Self {
         let newest = start.newest_journaled_unix_nano;
         Self::new(
             start.clock.read(),
@@ -227,7 +227,7 @@ impl RetentionClock {
     }
 
     /// Judges the clocks. `kept` is the store's row.
-    pub fn judge(&mut self, kept: Option<Doubt>, facts: Facts) -> Judgement {
+    pub fn judge(&mut self, kept: Option<Doubt>, facts: ClockFacts) -> Judgement {
         let first_use = kept.is_none();
         let mut doubt = kept.unwrap_or_default();
         if let Some((left, _)) = self.left
@@ -250,7 +250,7 @@ impl RetentionClock {
                 self.raised = Some(reason);
             }
             // The clock is back where it was, as only the process that saw it leave can tell.
-            (None, Some(reason)) if self.raised == Some(reason) && reason != Reason::Gap => {
+            (None, Some(reason)) if self.raised == Some(reason) && reason != DoubtReason::Gap => {
                 doubt.reason = None;
                 self.raised = None;
             }
@@ -282,7 +282,7 @@ impl RetentionClock {
     }
 
     /// Judges the start, once. The first use of a retention raises no doubt, as it may find old data.
-    fn judge_start(&mut self, facts: Facts, first_use: bool) {
+    fn judge_start(&mut self, facts: ClockFacts, first_use: bool) {
         if self.gap.is_some() {
             return;
         }
@@ -292,16 +292,16 @@ impl RetentionClock {
         self.gap = Some(is_far && !first_use);
     }
 
-    fn reason(&self, facts: Facts) -> Option<Reason> {
+    fn reason(&self, facts: ClockFacts) -> Option<DoubtReason> {
         let now = facts.now;
         let passed_us = now.boot_us - self.base.boot_us;
         if differ(facts.store_us - now.unix_us) {
-            return Some(Reason::Differs);
+            return Some(DoubtReason::Differs);
         }
         if differ(now.unix_us - self.base.unix_us - passed_us) {
-            return Some(Reason::Set);
+            return Some(DoubtReason::Set);
         }
-        (self.gap == Some(true)).then_some(Reason::Gap)
+        (self.gap == Some(true)).then_some(DoubtReason::Gap)
     }
 }
 
@@ -328,7 +328,7 @@ fn grant(doubt: &mut Doubt, cutoff_us: i64, oldest_day_end_us: Option<i64>) -> O
         .map(|before_us| before_us.min(cutoff_us))
 }
 
-fn notice(reason: Reason, doubt: &Doubt) -> String {
+fn notice(reason: DoubtReason, doubt: &Doubt) -> String {
     let quiet_us = QUIET_US - (doubt.waited_us - doubt.began_us);
     let meanwhile = if quiet_us > 0 {
         format!(

@@ -14,7 +14,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::log::{Ranges, StreamId};
+use crate::journal::{PositionSet, StreamId};
 
 /// The file's name in the data directory.
 const FILE: &str = "attempts";
@@ -28,7 +28,7 @@ const LINES: usize = 1000;
 
 /// Positions of a stream, and the deaths in a row that named them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Suspects {
+struct SuspectRecords {
     stream: StreamId,
     positions: RangeInclusive<u64>,
     deaths: u32,
@@ -36,7 +36,7 @@ struct Suspects {
 
 /// The care that a record needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Care {
+pub(super) enum WriteCare {
     /// It may be part of a batch.
     Usual,
     /// It is written with nothing beside it.
@@ -48,17 +48,17 @@ pub(super) enum Care {
 /// The note of this life of the process. Cheap to clone.
 #[derive(Clone, Default)]
 pub(super) struct Attempts {
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<AttemptsState>>,
 }
 
 #[derive(Default)]
-struct State {
+struct AttemptsState {
     /// `None` = nothing is noted.
     path: Option<PathBuf>,
     /// Positions that earlier deaths named and that have not ended since.
-    suspects: Vec<Suspects>,
+    suspects: Vec<SuspectRecords>,
     /// Positions that are being written now, with the deaths before.
-    current: Vec<Suspects>,
+    current: Vec<SuspectRecords>,
     /// Something has ended in this life: only what is written alone is still noted.
     has_ended: bool,
     is_written: bool,
@@ -70,15 +70,15 @@ impl Attempts {
         let path = dir.join(FILE);
         let suspects =
             std::fs::read_to_string(&path).map_or_else(|_| Vec::new(), |text| parse(&text));
-        let suspects = suspects.into_iter().map(|one| Suspects {
+        let suspects = suspects.into_iter().map(|one| SuspectRecords {
             deaths: one.deaths.saturating_add(1),
             ..one
         });
-        let state = State {
+        let state = AttemptsState {
             suspects: suspects.collect(),
             is_written: true,
             path: Some(path),
-            ..State::default()
+            ..AttemptsState::default()
         };
         let attempts = Self {
             state: Arc::new(Mutex::new(state)),
@@ -88,19 +88,19 @@ impl Attempts {
     }
 
     /// The care that the record at this position needs.
-    pub(super) fn care(&self, stream: StreamId, n: u64) -> Care {
+    pub(super) fn care(&self, stream: StreamId, n: u64) -> WriteCare {
         match self.state().deaths(stream, n) {
-            FATAL.. => Care::Fatal,
-            ALONE.. => Care::Alone,
-            _ => Care::Usual,
+            FATAL.. => WriteCare::Fatal,
+            ALONE.. => WriteCare::Alone,
+            _ => WriteCare::Usual,
         }
     }
 
     /// These positions are about to be decoded and written. `care` is what they need; what needs none is noted only until
     /// something has ended in this life of the process.
-    pub(super) fn begin(&self, stream: StreamId, positions: &RangeInclusive<u64>, care: Care) {
+    pub(super) fn begin(&self, stream: StreamId, positions: &RangeInclusive<u64>, care: WriteCare) {
         let mut state = self.state();
-        if state.has_ended && care == Care::Usual {
+        if state.has_ended && care == WriteCare::Usual {
             return;
         }
         let named = state.named(stream, positions);
@@ -128,7 +128,7 @@ impl Attempts {
     }
 
     /// Forgets what is stored, and streams that are no longer held.
-    pub(super) fn keep_unstored(&self, held: &[(StreamId, &Ranges)]) {
+    pub(super) fn keep_unstored(&self, held: &[(StreamId, &PositionSet)]) {
         let mut state = self.state();
         if state.suspects.is_empty() {
             return;
@@ -141,7 +141,7 @@ impl Attempts {
             let left = stored.missing(&one.positions);
             state
                 .suspects
-                .extend(left.into_iter().map(|positions| Suspects {
+                .extend(left.into_iter().map(|positions| SuspectRecords {
                     positions,
                     ..one.clone()
                 }));
@@ -171,15 +171,15 @@ impl Attempts {
         ))
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, AttemptsState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Removes the note as the writer ends, unless a panic ends it.
-pub(super) struct Closing(pub(super) Attempts);
+pub(super) struct RemoveNoteOnDrop(pub(super) Attempts);
 
-impl Drop for Closing {
+impl Drop for RemoveNoteOnDrop {
     fn drop(&mut self) {
         if !std::thread::panicking() {
             self.0.rest();
@@ -187,26 +187,26 @@ impl Drop for Closing {
     }
 }
 
-impl State {
+impl AttemptsState {
     fn deaths(&self, stream: StreamId, n: u64) -> u32 {
-        let of = |one: &&Suspects| one.stream == stream && one.positions.contains(&n);
+        let of = |one: &&SuspectRecords| one.stream == stream && one.positions.contains(&n);
         self.suspects.iter().find(of).map_or(0, |one| one.deaths)
     }
 
     /// Returns these positions, each with the deaths in a row that named it.
-    fn named(&self, stream: StreamId, positions: &RangeInclusive<u64>) -> Vec<Suspects> {
-        let mut unknown = Ranges::new([positions.clone()]);
+    fn named(&self, stream: StreamId, positions: &RangeInclusive<u64>) -> Vec<SuspectRecords> {
+        let mut unknown = PositionSet::new([positions.clone()]);
         let mut named = Vec::new();
         for one in self.suspects.iter().filter(|one| one.stream == stream) {
             for positions in unknown.within(&one.positions) {
-                named.push(Suspects {
+                named.push(SuspectRecords {
                     positions,
                     ..one.clone()
                 });
             }
             unknown = without(&unknown, &one.positions);
         }
-        named.extend(unknown.ranges().iter().map(|positions| Suspects {
+        named.extend(unknown.ranges().iter().map(|positions| SuspectRecords {
             stream,
             positions: positions.clone(),
             deaths: 0,
@@ -242,15 +242,19 @@ impl State {
 }
 
 /// The list without these positions.
-fn less(list: Vec<Suspects>, stream: StreamId, gone: &RangeInclusive<u64>) -> Vec<Suspects> {
+fn less(
+    list: Vec<SuspectRecords>,
+    stream: StreamId,
+    gone: &RangeInclusive<u64>,
+) -> Vec<SuspectRecords> {
     let mut left = Vec::new();
     for one in list {
         if one.stream != stream {
             left.push(one);
             continue;
         }
-        let kept = without(&Ranges::new([one.positions.clone()]), gone);
-        left.extend(kept.ranges().iter().map(|positions| Suspects {
+        let kept = without(&PositionSet::new([one.positions.clone()]), gone);
+        left.extend(kept.ranges().iter().map(|positions| SuspectRecords {
             positions: positions.clone(),
             ..one.clone()
         }));
@@ -259,13 +263,13 @@ fn less(list: Vec<Suspects>, stream: StreamId, gone: &RangeInclusive<u64>) -> Ve
 }
 
 /// Returns the positions of the set that are not in the range.
-fn without(set: &Ranges, range: &RangeInclusive<u64>) -> Ranges {
-    let gone = Ranges::new([range.clone()]);
-    Ranges::new(set.ranges().iter().flat_map(|one| gone.missing(one)))
+fn without(set: &PositionSet, range: &RangeInclusive<u64>) -> PositionSet {
+    let gone = PositionSet::new([range.clone()]);
+    PositionSet::new(set.ranges().iter().flat_map(|one| gone.missing(one)))
 }
 
 /// A line each: stream, first and last position, deaths.
-fn print(named: &[Suspects]) -> String {
+fn print(named: &[SuspectRecords]) -> String {
     let lines = named.iter().take(LINES).map(|one| {
         let (first, last) = (one.positions.start(), one.positions.end());
         format!("{} {first} {last} {}\n", one.stream, one.deaths)
@@ -273,17 +277,17 @@ fn print(named: &[Suspects]) -> String {
     lines.collect()
 }
 
-fn parse(text: &str) -> Vec<Suspects> {
+fn parse(text: &str) -> Vec<SuspectRecords> {
     text.lines().take(LINES).filter_map(line).collect()
 }
 
 /// `None` for a line that is no such line.
-fn line(line: &str) -> Option<Suspects> {
+fn line(line: &str) -> Option<SuspectRecords> {
     let mut words = line.split(' ');
     let stream = u128::from_str_radix(words.next()?, 16).ok()?;
     let (first, last) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
     let deaths = words.next()?.parse().ok()?;
-    (words.next().is_none() && first <= last).then_some(Suspects {
+    (words.next().is_none() && first <= last).then_some(SuspectRecords {
         stream: StreamId(stream.to_be_bytes()),
         positions: first..=last,
         deaths,
@@ -304,7 +308,7 @@ mod tests {
         attempts.begin(STREAM, &positions, care);
     }
 
-    fn care(dir: &Path, n: u64) -> Care {
+    fn care(dir: &Path, n: u64) -> WriteCare {
         let text = std::fs::read_to_string(dir.join(FILE)).unwrap_or_default();
         let care = Attempts::open(dir).care(STREAM, n);
         std::fs::write(dir.join(FILE), text).unwrap();
@@ -315,24 +319,24 @@ mod tests {
     fn a_record_is_alone_after_three_deaths_in_a_row_and_fatal_after_three_more() {
         let dir = tempfile::tempdir().unwrap();
         for positions in [1..=9, 4..=12, 2..=6] {
-            assert_eq!(care(dir.path(), 5), Care::Usual);
+            assert_eq!(care(dir.path(), 5), WriteCare::Usual);
             die(dir.path(), positions);
         }
         for (n, expected) in [
-            (3, Care::Usual),
-            (4, Care::Alone),
-            (6, Care::Alone),
-            (7, Care::Usual),
+            (3, WriteCare::Usual),
+            (4, WriteCare::Alone),
+            (6, WriteCare::Alone),
+            (7, WriteCare::Usual),
         ] {
             assert_eq!(care(dir.path(), n), expected, "{n}");
         }
         for _ in 0..3 {
-            assert_eq!(care(dir.path(), 5), Care::Alone);
+            assert_eq!(care(dir.path(), 5), WriteCare::Alone);
             die(dir.path(), 5..=5);
         }
-        assert_eq!(care(dir.path(), 5), Care::Fatal);
+        assert_eq!(care(dir.path(), 5), WriteCare::Fatal);
         // It was not named when the others were.
-        assert_eq!(care(dir.path(), 4), Care::Usual);
+        assert_eq!(care(dir.path(), 4), WriteCare::Usual);
     }
 
     #[test]
@@ -342,7 +346,7 @@ mod tests {
             die(dir.path(), 1..=1);
         }
         drop(Attempts::open(dir.path()));
-        assert_eq!(care(dir.path(), 1), Care::Usual);
+        assert_eq!(care(dir.path(), 1), WriteCare::Usual);
     }
 
     #[test]
@@ -353,18 +357,18 @@ mod tests {
         }
         let attempts = Attempts::open(dir.path());
         assert!(attempts.is_careful() && attempts.problem().unwrap().contains("records 1 to 4"));
-        attempts.begin(STREAM, &(1..=1), Care::Alone);
+        attempts.begin(STREAM, &(1..=1), WriteCare::Alone);
         attempts.passed(STREAM, &(1..=1));
-        assert_eq!(attempts.care(STREAM, 1), Care::Usual);
+        assert_eq!(attempts.care(STREAM, 1), WriteCare::Usual);
         assert!(!dir.path().join(FILE).exists());
-        attempts.begin(STREAM, &(9..=20), Care::Usual);
+        attempts.begin(STREAM, &(9..=20), WriteCare::Usual);
         assert!(!dir.path().join(FILE).exists());
         attempts.failed(STREAM, &(3..=3));
-        assert_eq!(attempts.care(STREAM, 3), Care::Alone);
-        attempts.begin(STREAM, &(2..=2), Care::Alone);
+        assert_eq!(attempts.care(STREAM, 3), WriteCare::Alone);
+        attempts.begin(STREAM, &(2..=2), WriteCare::Alone);
         assert!(dir.path().join(FILE).exists());
-        assert_eq!(care(dir.path(), 2), Care::Alone);
-        assert_eq!(care(dir.path(), 3), Care::Usual);
+        assert_eq!(care(dir.path(), 2), WriteCare::Alone);
+        assert_eq!(care(dir.path(), 3), WriteCare::Usual);
     }
 
     #[test]
@@ -372,20 +376,20 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         for _ in 0..9 {
             let attempts = Attempts::open(dir.path());
-            let _closing = Closing(attempts.clone());
-            attempts.begin(STREAM, &(1..=1), Care::Usual);
+            let _closing = RemoveNoteOnDrop(attempts.clone());
+            attempts.begin(STREAM, &(1..=1), WriteCare::Usual);
         }
-        assert_eq!(care(dir.path(), 1), Care::Usual);
+        assert_eq!(care(dir.path(), 1), WriteCare::Usual);
         for _ in 0..3 {
             let died = std::panic::catch_unwind(|| {
                 let attempts = Attempts::open(dir.path());
-                let _closing = Closing(attempts.clone());
-                attempts.begin(STREAM, &(1..=1), Care::Usual);
+                let _closing = RemoveNoteOnDrop(attempts.clone());
+                attempts.begin(STREAM, &(1..=1), WriteCare::Usual);
                 panic!("a fault of the writer");
             });
             assert!(died.is_err());
         }
-        assert_eq!(care(dir.path(), 1), Care::Alone);
+        assert_eq!(care(dir.path(), 1), WriteCare::Alone);
     }
 
     #[test]
@@ -395,10 +399,13 @@ mod tests {
             die(dir.path(), 1..=4);
         }
         let attempts = Attempts::open(dir.path());
-        attempts.keep_unstored(&[(OTHER, &Ranges::default()), (STREAM, &Ranges::new([1..=2]))]);
-        assert_eq!(attempts.care(STREAM, 2), Care::Usual);
-        assert_eq!(attempts.care(STREAM, 3), Care::Alone);
-        attempts.keep_unstored(&[(OTHER, &Ranges::default())]);
+        attempts.keep_unstored(&[
+            (OTHER, &PositionSet::default()),
+            (STREAM, &PositionSet::new([1..=2])),
+        ]);
+        assert_eq!(attempts.care(STREAM, 2), WriteCare::Usual);
+        assert_eq!(attempts.care(STREAM, 3), WriteCare::Alone);
+        attempts.keep_unstored(&[(OTHER, &PositionSet::default())]);
         assert!(!attempts.is_careful() && attempts.problem().is_none());
     }
 
@@ -421,7 +428,7 @@ mod tests {
         std::fs::write(dir.path().join(FILE), [0xff, 0xfe, b'\n']).unwrap();
         assert!(Attempts::open(dir.path()).state().suspects.is_empty());
         let nowhere = Attempts::open(Path::new("/nowhere/at/all"));
-        nowhere.begin(STREAM, &(1..=1), Care::Usual);
+        nowhere.begin(STREAM, &(1..=1), WriteCare::Usual);
         nowhere.failed(STREAM, &(1..=1));
     }
 }

@@ -7,22 +7,22 @@ use std::collections::{BTreeMap, btree_map};
 use std::ops::RangeInclusive;
 
 use super::Options;
-use super::decoding::{body, counted};
-use super::letters::{self, Fault, damaged, missing, whole};
+use super::dead_letters::{self, DecodeFault, damaged, missing, whole};
+use super::decode_record::{body, counted};
 use crate::decode;
 use crate::event::{Event, Resource, ResourceId};
-use crate::log::{Entry, Record, StreamId};
-use crate::observe::own_traces::links::Mark;
+use crate::journal::{JournalEntry, Record, StreamId};
+use crate::observe::own_traces::links::RequestTag;
 use crate::store::Batch;
-use crate::store::copy::Rows;
+use crate::store::row_encoding::EncodedRows;
 
 /// A batch with what is needed to explain it.
-pub(super) struct Built {
+pub(super) struct PendingBatch {
     pub(super) batch: Batch,
     /// Sorted by id, each once.
     pub(super) resources: BTreeMap<ResourceId, Resource>,
     /// Which item of which record each row is.
-    items: Vec<Item>,
+    items: Vec<RowOrigin>,
     records: Vec<Record>,
     /// Records, holes and damage.
     pub(super) entries: usize,
@@ -31,30 +31,32 @@ pub(super) struct Built {
 }
 
 /// The result of adding an entry.
-pub(super) enum Added {
+pub(super) enum AddResult {
     Whole,
     /// Nothing of this record is in the batch.
     TooLarge(Record),
 }
 
 #[derive(Clone, Copy)]
-struct Item {
+struct RowOrigin {
     position: u64,
     index: u32,
 }
 
 /// The positions that an entry stands for.
-pub(super) fn positions(entry: &Entry) -> RangeInclusive<u64> {
+pub(super) fn positions(entry: &JournalEntry) -> RangeInclusive<u64> {
     match entry {
-        Entry::Record(record) => record.position.n..=record.position.n,
-        Entry::Hole { first, last } | Entry::Missing { first, last } => *first..=*last,
-        Entry::Damaged { n, .. } => *n..=*n,
+        JournalEntry::Record(record) => record.position.n..=record.position.n,
+        JournalEntry::Hole { first, last } | JournalEntry::Missing { first, last } => {
+            *first..=*last
+        }
+        JournalEntry::Damaged { n, .. } => *n..=*n,
     }
 }
 
 /// How much entries make of a batch, before they are decoded.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Size {
+pub(super) struct BatchSize {
     pub(super) entries: usize,
     pub(super) rows: usize,
     pub(super) bytes: usize,
@@ -62,9 +64,14 @@ pub(super) struct Size {
     pub(super) last: u64,
 }
 
-impl Size {
+impl BatchSize {
     /// Whether the entry may join what is there already. Anything joins an empty batch: a large record is one alone.
-    pub(super) fn takes(&self, entry: &Entry, options: &Options, most_entries: usize) -> bool {
+    pub(super) fn takes(
+        &self,
+        entry: &JournalEntry,
+        options: &Options,
+        most_entries: usize,
+    ) -> bool {
         let (rows, bytes) = weight(entry);
         self.entries == 0
             || self.last + 1 == *positions(entry).start()
@@ -73,7 +80,7 @@ impl Size {
                 && self.bytes + bytes <= options.batch_bytes
     }
 
-    pub(super) fn add(&mut self, entry: &Entry) {
+    pub(super) fn add(&mut self, entry: &JournalEntry) {
         let (rows, bytes) = weight(entry);
         self.entries += 1;
         self.rows += rows;
@@ -82,21 +89,21 @@ impl Size {
     }
 }
 
-fn weight(entry: &Entry) -> (usize, usize) {
+fn weight(entry: &JournalEntry) -> (usize, usize) {
     match entry {
-        Entry::Record(record) => (record.accepted as usize, record.decoded_bytes as usize),
-        Entry::Hole { .. } | Entry::Missing { .. } => (0, 0),
-        Entry::Damaged { bytes, .. } => (0, bytes.len()),
+        JournalEntry::Record(record) => (record.accepted as usize, record.decoded_bytes as usize),
+        JournalEntry::Hole { .. } | JournalEntry::Missing { .. } => (0, 0),
+        JournalEntry::Damaged { bytes, .. } => (0, bytes.len()),
     }
 }
 
-impl Built {
+impl PendingBatch {
     pub(super) fn new(stream: StreamId, first: u64) -> Self {
         Self {
             batch: Batch {
                 stream,
                 positions: first..=first,
-                rows: Rows::default(),
+                rows: EncodedRows::default(),
                 dead_letters: Vec::new(),
             },
             resources: BTreeMap::new(),
@@ -109,7 +116,7 @@ impl Built {
     }
 
     /// What its records were known by before they had positions.
-    pub(super) fn marks(&self) -> impl Iterator<Item = Mark> {
+    pub(super) fn request_tags(&self) -> impl Iterator<Item = RequestTag> {
         let mark = |record: &Record| (record.source.received_unix_nano, record.payload.len());
         self.records.iter().map(mark)
     }
@@ -118,8 +125,8 @@ impl Built {
         self.records.len()
     }
 
-    pub(super) fn size(&self) -> Size {
-        Size {
+    pub(super) fn size(&self) -> BatchSize {
+        BatchSize {
             entries: self.entries,
             rows: self.batch.rows.len(),
             bytes: self.decoded_bytes.max(self.bytes()),
@@ -132,18 +139,20 @@ impl Built {
     }
 
     /// Adds the next entry, unless its rows and resources take more than `most_bytes`. Decodes: not for a runtime's thread.
-    pub(super) fn add(&mut self, entry: Entry, most_bytes: usize) -> Added {
+    pub(super) fn add(&mut self, entry: JournalEntry, most_bytes: usize) -> AddResult {
         let (range, weight) = (positions(&entry), weight(&entry).1);
         match entry {
-            Entry::Record(record) => match self.add_record(record, most_bytes) {
-                Added::Whole => {}
-                Added::TooLarge(record) => return Added::TooLarge(record),
+            JournalEntry::Record(record) => match self.add_record(record, most_bytes) {
+                AddResult::Whole => {}
+                AddResult::TooLarge(record) => return AddResult::TooLarge(record),
             },
-            Entry::Hole { first, last } => {
+            JournalEntry::Hole { first, last } => {
                 tracing::warn!(stream = %self.batch.stream, first, last, "positions that were never confirmed join the account");
             }
-            Entry::Missing { first, last } => self.batch.dead_letters.push(missing(first, last)),
-            Entry::Damaged {
+            JournalEntry::Missing { first, last } => {
+                self.batch.dead_letters.push(missing(first, last))
+            }
+            JournalEntry::Damaged {
                 n,
                 accepted,
                 bytes,
@@ -156,11 +165,11 @@ impl Built {
         self.batch.positions = *self.batch.positions.start()..=*range.end();
         self.entries += 1;
         self.decoded_bytes += weight;
-        Added::Whole
+        AddResult::Whole
     }
 
     /// Adds a record as a dead letter, without decoding it.
-    pub(super) fn set_aside(&mut self, record: Record, fault: Fault) {
+    pub(super) fn add_as_dead_letter(&mut self, record: Record, fault: DecodeFault) {
         let n = record.position.n;
         self.batch.positions = *self.batch.positions.start()..=n;
         self.batch.dead_letters.push(whole(&record, fault));
@@ -173,9 +182,9 @@ impl Built {
         self.batch.rows.as_bytes().len() + self.resource_bytes
     }
 
-    fn add_record(&mut self, record: Record, most_bytes: usize) -> Added {
+    fn add_record(&mut self, record: Record, most_bytes: usize) -> AddResult {
         let rows_before = self.batch.rows.len();
-        let mut taker = Taker {
+        let mut taker = RowSink {
             most_bytes: self.bytes() + most_bytes,
             built: self,
             record: &record,
@@ -194,13 +203,13 @@ impl Built {
             self.items.truncate(rows_before);
         }
         if is_full {
-            return Added::TooLarge(record);
+            return AddResult::TooLarge(record);
         }
         if let Err(fault) = decoded {
             self.batch.dead_letters.push(whole(&record, fault));
         }
         self.records.push(record);
-        Added::Whole
+        AddResult::Whole
     }
 
     /// Moves a row that the database refused to the dead letters.
@@ -212,7 +221,7 @@ impl Built {
             .map(|index| &self.records[index])
             .expect("a row's record is in its batch");
         let refused = self.batch.rows.row(row);
-        let letter = letters::row(record, item.index, refused, sqlstate, message);
+        let letter = dead_letters::row(record, item.index, refused, sqlstate, message);
         self.batch.rows.remove(row);
         self.batch.dead_letters.push(letter);
     }
@@ -227,7 +236,7 @@ impl Built {
                 .any(|item| item.position == record.position.n)
             {
                 letters.retain(|letter| letter.position != record.position.n);
-                let fault = Fault {
+                let fault = DecodeFault {
                     reason: "refused",
                     sqlstate: Some(sqlstate.to_owned()),
                     message: message.to_owned(),
@@ -242,8 +251,8 @@ impl Built {
 }
 
 /// The rows of one record on their way into the batch.
-struct Taker<'a> {
-    built: &'a mut Built,
+struct RowSink<'a> {
+    built: &'a mut PendingBatch,
     record: &'a Record,
     events: u32,
     /// The most that the batch's rows and resources may take.
@@ -251,7 +260,7 @@ struct Taker<'a> {
     is_full: bool,
 }
 
-impl decode::Sink for Taker<'_> {
+impl decode::Sink for RowSink<'_> {
     fn resource(&mut self, resource: Resource) {
         let built = &mut *self.built;
         if let btree_map::Entry::Vacant(entry) = built.resources.entry(resource.id) {
@@ -266,7 +275,7 @@ impl decode::Sink for Taker<'_> {
             self.is_full = true;
             return;
         }
-        built.items.push(Item {
+        built.items.push(RowOrigin {
             position: self.record.position.n,
             index: self.events,
         });

@@ -4,14 +4,14 @@
 
 use std::time::{Duration, Instant};
 
-use super::batch::Built;
-use super::source::Next;
-use super::tally::Tally;
-use super::{Shared, large};
+use super::batch::PendingBatch;
+use super::batch_reader::NextWrite;
+use super::batch_summary::BatchSummary;
+use super::{WriteLoop, large_record};
 use crate::event::Resource;
-use crate::log::StreamId;
-use crate::observe::own_traces::{Fault, links, spans, traced};
-use crate::store::{StoreError, StreamFacts};
+use crate::journal::StreamId;
+use crate::observe::own_traces::{SpanError, links, spans, traced};
+use crate::store::{StoreError, StreamHeartbeat};
 
 /// Refused rows of one batch after which smaller ones are tried: each costs a whole attempt.
 pub(super) const REFUSALS_A_BATCH: usize = 64;
@@ -24,10 +24,10 @@ pub(super) enum Failure {
     Smaller,
 }
 
-impl Fault for Failure {
-    fn fault(&self) -> Option<&'static str> {
+impl SpanError for Failure {
+    fn error_type(&self) -> Option<&'static str> {
         match self {
-            Self::Store(error) => error.fault(),
+            Self::Store(error) => error.error_type(),
             Self::Smaller => Some("refused"),
         }
     }
@@ -40,8 +40,8 @@ impl From<StoreError> for Failure {
 }
 
 /// A batch after the attempt to commit it.
-pub(super) struct Ended {
-    pub(super) tally: Tally,
+pub(super) struct CommitResult {
+    pub(super) summary: BatchSummary,
     /// Before the first statement.
     pub(super) began: Instant,
     /// From the first statement to the commit.
@@ -49,30 +49,32 @@ pub(super) struct Ended {
 }
 
 /// Writes what comes next.
-pub(super) async fn write(shared: Shared, next: Next) -> Ended {
+pub(super) async fn write(shared: WriteLoop, next: NextWrite) -> CommitResult {
     match next {
-        Next::Batch(built) | Next::Alone(built) => Box::pin(write_batch(shared, built)).await,
-        Next::Large(record) => Box::pin(large::write(shared, record)).await,
+        NextWrite::Batch(built) | NextWrite::Alone(built) => {
+            Box::pin(write_batch(shared, built)).await
+        }
+        NextWrite::Large(record) => Box::pin(large_record::write(shared, record)).await,
     }
 }
 
 /// Commits a batch, less the rows that the database refuses.
-async fn write_batch(shared: Shared, mut built: Built) -> Ended {
-    let _turn = shared.turn().await;
+async fn write_batch(shared: WriteLoop, mut built: PendingBatch) -> CommitResult {
+    let _turn = shared.write_permit().await;
     let began = Instant::now();
-    let span = spans::batch(built.marks(), built.entries, built.batch.rows.len());
+    let span = spans::batch(built.request_tags(), built.entries, built.batch.rows.len());
     let written = traced(span, attempts(&shared, &mut built)).await;
     if written.is_ok() {
-        links::forget(built.marks());
+        links::forget(built.request_tags());
     }
-    Ended {
-        tally: Tally::of(&built),
+    CommitResult {
+        summary: BatchSummary::of(&built),
         began,
         took: written.map(|()| began.elapsed()),
     }
 }
 
-async fn attempts(shared: &Shared, built: &mut Built) -> Result<(), Failure> {
+async fn attempts(shared: &WriteLoop, built: &mut PendingBatch) -> Result<(), Failure> {
     write_resources(shared, built).await?;
     let mut refusals = 0;
     let mut takes_good_rows = false;
@@ -126,7 +128,7 @@ pub(super) fn with_detail(message: &str, detail: Option<String>) -> String {
 }
 
 /// Some of the batch was refused: does the database take a good row?
-pub(super) async fn probe(shared: &Shared, refusal: &str) -> Result<(), StoreError> {
+pub(super) async fn probe(shared: &WriteLoop, refusal: &str) -> Result<(), StoreError> {
     match shared.store.probe().await {
         Err(StoreError::Refused { message, .. }) => Err(wrong_setting(&message)),
         Err(error) => Err(error),
@@ -141,19 +143,19 @@ pub(super) async fn probe(shared: &Shared, refusal: &str) -> Result<(), StoreErr
 }
 
 /// Resources, and the stream's row, stand before the batch that refers to them.
-async fn write_resources(shared: &Shared, built: &Built) -> Result<(), StoreError> {
+async fn write_resources(shared: &WriteLoop, built: &PendingBatch) -> Result<(), StoreError> {
     let facts = facts(shared, built.batch.stream, *built.batch.positions.end());
     let resources: Vec<&Resource> = built.resources.values().collect();
     shared.store.write_resources(facts, &resources).await
 }
 
 /// The facts of a stream that the database stores before a batch that ends at this position.
-pub(super) fn facts(shared: &Shared, stream: StreamId, appended: u64) -> StreamFacts {
-    StreamFacts {
+pub(super) fn facts(shared: &WriteLoop, stream: StreamId, appended: u64) -> StreamHeartbeat {
+    StreamHeartbeat {
         stream,
         appended,
-        oldest_unix_nano: shared.log.status().oldest_unix_nano,
-        shared: shared.others.is_shared(stream),
+        oldest_unix_nano: shared.journal.status().oldest_unix_nano,
+        contested: shared.copied_streams.is_contested(stream),
     }
 }
 

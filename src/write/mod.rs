@@ -16,7 +16,7 @@ use futures_util::{FutureExt, StreamExt};
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
-use crate::log::Log;
+use crate::journal::Journal;
 use crate::store::{GOODBYE, Store};
 
 /// Entries of the log to one batch.
@@ -26,58 +26,58 @@ mod batch;
 mod attempts;
 
 /// A record's bytes to events.
-mod decoding;
+mod decode_record;
 
 /// Records and rows that are set aside.
-mod letters;
+mod dead_letters;
 
 /// One batch to the database, and what each refusal means.
 mod commit;
 
 /// A record that is too large for a batch.
-mod large;
+mod large_record;
 
 /// Walks over such a record.
-mod walks;
+mod large_record_walks;
 
 /// The facts of a batch that count once it is stored.
-mod tally;
+mod batch_summary;
 
 /// What becomes of batches once they have ended.
-mod writer;
+mod failure_policy;
 
 /// What the database holds: read at first contact and after every failure.
-mod contact;
+mod reconcile;
 
 /// What the writer knows.
 mod progress;
 
 /// Waiting between attempts.
-mod retry;
+mod backoff;
 
 /// What is to be written next.
-mod source;
+mod batch_reader;
 
 /// Other collectors on the same streams.
-mod others;
+mod copied_streams;
 
 /// Heartbeats.
-mod upkeep;
+mod heartbeat;
 
-/// Rounds of the store's maintenance.
-mod maintenance;
+/// RoundOutcomes of the store's maintenance.
+mod maintenance_rounds;
 
 /// A log that is to be empty.
-mod emptying;
+mod drain_to_empty;
 
-use attempts::{Attempts, Closing};
+use attempts::{Attempts, RemoveNoteOnDrop};
+use batch_reader::{BatchLimit, BatchReader, NextWrite};
 use commit::Failure;
-pub use emptying::{Unfinished, empty};
-use others::Others;
-use progress::Concern;
+use copied_streams::CopiedStreams;
+pub use drain_to_empty::{Unfinished, drain_to_empty};
+use failure_policy::FailurePolicy;
+use progress::ProblemTopic;
 pub use progress::{Progress, Written};
-use source::{Cap, Next, Source};
-use writer::Writer;
 
 /// Settings of the writer.
 #[derive(Clone, Debug)]
@@ -109,9 +109,9 @@ impl Default for Options {
     }
 }
 
-/// Until when the log is drained.
+/// RunUntil when the log is drained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Until {
+enum RunUntil {
     /// It is to stop, whatever stands in the way meanwhile.
     Stopped,
     /// Nothing of the log is left, or nobody but a person can help.
@@ -120,85 +120,91 @@ enum Until {
 
 /// What the writer's parts have in common.
 #[derive(Clone)]
-struct Shared {
-    log: Log,
+struct WriteLoop {
+    journal: Journal,
     store: Store,
     options: Arc<Options>,
     progress: Progress,
     stop: CancellationToken,
     /// Says that the account is to be read again.
-    look_again: Arc<Notify>,
+    reconcile_requested: Arc<Notify>,
     /// What writes takes its turn: batches, and heartbeats beside them.
-    turns: Arc<Semaphore>,
-    until: Until,
-    others: Others,
+    write_permits: Arc<Semaphore>,
+    run_until: RunUntil,
+    copied_streams: CopiedStreams,
     attempts: Attempts,
     /// Smaller batches, while one keeps failing.
-    cap: Arc<Mutex<Option<Cap>>>,
+    batch_limit: Arc<Mutex<Option<BatchLimit>>>,
 }
 
-impl Shared {
+impl WriteLoop {
     fn new(
-        log: Log,
+        journal: Journal,
         store: Store,
         options: Options,
         progress: Progress,
         stop: CancellationToken,
-        until: Until,
+        until: RunUntil,
     ) -> Self {
         Self {
-            attempts: Attempts::open(log.dir()),
-            turns: Arc::new(Semaphore::new(store.batches_at_once())),
-            log,
+            attempts: Attempts::open(journal.dir()),
+            write_permits: Arc::new(Semaphore::new(store.batches_at_once())),
+            journal,
             store,
             options: Arc::new(options),
             progress,
             stop,
-            look_again: Arc::default(),
-            until,
-            others: Others::default(),
-            cap: Arc::default(),
+            reconcile_requested: Arc::default(),
+            run_until: until,
+            copied_streams: CopiedStreams::default(),
+            batch_limit: Arc::default(),
         }
     }
 
-    fn cap(&self) -> Option<Cap> {
-        *self.cap.lock().unwrap_or_else(PoisonError::into_inner)
+    fn batch_limit(&self) -> Option<BatchLimit> {
+        *self
+            .batch_limit
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn set_cap(&self, cap: Option<Cap>) {
-        *self.cap.lock().unwrap_or_else(PoisonError::into_inner) = cap;
+    fn set_batch_limit(&self, cap: Option<BatchLimit>) {
+        *self
+            .batch_limit
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = cap;
     }
 
     /// Whether nothing more is to be done once nothing more is to be read.
     fn is_over(&self) -> bool {
-        match self.until {
-            Until::Stopped => self.stop.is_cancelled(),
-            Until::Empty => self.log.status().undrained_streams == 0,
+        match self.run_until {
+            RunUntil::Stopped => self.stop.is_cancelled(),
+            RunUntil::Empty => self.journal.status().undrained_streams == 0,
         }
     }
 
     /// Returns once nothing is being written any more; nothing begins while the permit lives.
-    async fn all_turns(&self) -> SemaphorePermit<'_> {
+    async fn all_write_permits(&self) -> SemaphorePermit<'_> {
         let all = u32::try_from(self.store.batches_at_once()).unwrap_or(u32::MAX);
-        let turns = self.turns.acquire_many(all).await;
+        let turns = self.write_permits.acquire_many(all).await;
         turns.expect("the semaphore is never closed")
     }
 
-    async fn turn(&self) -> SemaphorePermit<'_> {
-        let turn = self.turns.acquire().await;
+    async fn write_permit(&self) -> SemaphorePermit<'_> {
+        let turn = self.write_permits.acquire().await;
         turn.expect("the semaphore is never closed")
     }
 
     /// Makes `/health` name what is written alone.
     fn show_attempts(&self) {
         match self.attempts.problem() {
-            Some(text) => self.progress.problem(Concern::Attempts, text),
-            None => self.progress.solved(Concern::Attempts),
+            Some(text) => self.progress.problem(ProblemTopic::Attempts, text),
+            None => self.progress.solved(ProblemTopic::Attempts),
         }
     }
 
-    fn is_to_look_again(&self) -> bool {
-        self.look_again.notified().now_or_never().is_some()
+    fn is_reconcile_requested(&self) -> bool {
+        self.reconcile_requested.notified().now_or_never().is_some()
     }
 }
 
@@ -209,27 +215,34 @@ impl Shared {
 /// May be dropped at any time: a batch that is then being committed is in the account or it is not, and whoever opens the
 /// log next reads which.
 pub async fn run(
-    log: Log,
+    journal: Journal,
     store: Store,
     options: Options,
     progress: Progress,
     stop: CancellationToken,
     grace: Duration,
 ) {
-    let shared = Shared::new(log, store, options, progress, stop.clone(), Until::Stopped);
+    let shared = WriteLoop::new(
+        journal,
+        store,
+        options,
+        progress,
+        stop.clone(),
+        RunUntil::Stopped,
+    );
     let goodbye = (grace / 5).min(GOODBYE);
     let over = CancellationToken::new();
     let work = Box::pin(async {
         let _over = over.clone().drop_guard();
-        drain(&shared).await
+        run_loop(&shared).await
     });
     let rounds = Box::pin(join(
-        upkeep::heartbeats(&shared, &over),
-        maintenance::maintenance(&shared, &over),
+        heartbeat::run_heartbeats(&shared, &over),
+        maintenance_rounds::run_maintenance(&shared, &over),
     ));
     let time_is_over = async {
         stop.cancelled().await;
-        let waits = shared.log.status().queue_events > 0;
+        let waits = shared.journal.status().queue_events > 0;
         if waits {
             tokio::time::sleep(grace.saturating_sub(goodbye)).await;
         }
@@ -251,7 +264,7 @@ pub async fn run(
     let ((), end) = join(working, end_of_grace).await;
     let left = || end.saturating_duration_since(Instant::now()).min(goodbye);
     if shared.progress.connected() {
-        let _ = tokio::time::timeout(left() / 2, upkeep::beat(&shared)).await;
+        let _ = tokio::time::timeout(left() / 2, heartbeat::send_heartbeat(&shared)).await;
     }
     shared.store.close(left()).await;
 }
@@ -259,19 +272,19 @@ pub async fn run(
 /// The whole way of the writer. Returns when it is over and nothing is left to read.
 ///
 /// # Errors
-/// As [`contact::contact`]; and where the log is only to be emptied, when what is left of it is another collector's.
-async fn drain(shared: &Shared) -> Result<(), Unfinished> {
-    let _closing = Closing(shared.attempts.clone());
-    let mut writer = Writer::new(shared.clone());
+/// As [`reconcile::contact`]; and where the log is only to be emptied, when what is left of it is another collector's.
+async fn run_loop(shared: &WriteLoop) -> Result<(), Unfinished> {
+    let _closing = RemoveNoteOnDrop(shared.attempts.clone());
+    let mut writer = FailurePolicy::new(shared.clone());
     loop {
-        let contacted = contact::contact(&mut writer).await;
+        let contacted = reconcile::connect_and_reconcile(&mut writer).await;
         let mut source = contacted.map_err(Unfinished::Schema)?;
-        let ended = batches(&mut writer, &mut source).await;
+        let ended = write_batches(&mut writer, &mut source).await;
         shared.attempts.rest();
         match ended {
             Ok(()) if shared.is_over() => return Ok(()),
-            Ok(()) if shared.until == Until::Empty && source.is_exhausted() => {
-                if let Some(text) = shared.others.left_to_another() {
+            Ok(()) if shared.run_until == RunUntil::Empty && source.is_exhausted() => {
+                if let Some(text) = shared.copied_streams.contested_by_live_origin() {
                     return Err(Unfinished::Shared(text));
                 }
             }
@@ -283,11 +296,14 @@ async fn drain(shared: &Shared) -> Result<(), Unfinished> {
 
 /// Commits what the source gives until it gives nothing more, the account is to be read again, or a batch fails; then all
 /// that was begun has ended.
-async fn batches(writer: &mut Writer, source: &mut Source) -> Result<(), Failure> {
+async fn write_batches(
+    writer: &mut FailurePolicy,
+    source: &mut BatchReader,
+) -> Result<(), Failure> {
     let shared = writer.shared.clone();
     let mut begun = FuturesUnordered::new();
     let mut outcome = Ok(());
-    while outcome.is_ok() && !shared.is_to_look_again() {
+    while outcome.is_ok() && !shared.is_reconcile_requested() {
         let idle = CancellationToken::new();
         let mut next = pin!(source.next(&idle));
         let built = loop {
@@ -305,7 +321,7 @@ async fn batches(writer: &mut Writer, source: &mut Source) -> Result<(), Failure
             }
         };
         let Some(next) = built else { break };
-        let is_alone = !matches!(next, Next::Batch(_));
+        let is_alone = !matches!(next, NextWrite::Batch(_));
         let at_once = if is_alone {
             1
         } else {

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-use crate::log::{Position, StreamId};
-use crate::store::Account;
+use crate::journal::{Position, StreamId};
+use crate::store::StoredPositions;
 
 /// The seconds over which the drain rate is taken.
 const RATE_SECONDS: u64 = 10;
@@ -18,27 +18,27 @@ const RATE_SECONDS: u64 = 10;
 /// What the writer knows. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Progress {
-    shared: Arc<Shared>,
+    shared: Arc<SharedProgress>,
 }
 
 #[derive(Default)]
-struct Shared {
-    state: Mutex<State>,
+struct SharedProgress {
+    state: Mutex<ProgressState>,
     /// Something was stored.
     stored: Notify,
 }
 
-struct State {
-    stored: HashMap<StreamId, Account>,
-    /// Streams that the log has let go of, as all of them is stored.
+struct ProgressState {
+    stored: HashMap<StreamId, StoredPositions>,
+    /// NotedStreams that the log has let go of, as all of them is stored.
     gone: HashSet<StreamId>,
-    problems: BTreeMap<Concern, Problem>,
+    problems: BTreeMap<ProblemTopic, Problem>,
     /// The begin of the first attempt that failed since one last succeeded.
     outage: Option<Instant>,
     notices: Vec<String>,
     connected: bool,
     began: Instant,
-    /// Events committed in each of the last seconds since `began`.
+    /// NativeEvents committed in each of the last seconds since `began`.
     committed: VecDeque<(u64, u64)>,
     written: Written,
 }
@@ -50,15 +50,15 @@ pub struct Written {
     pub records: u64,
     /// Rows of `telemetry_dead_letters`.
     pub dead_letters: u64,
-    /// Events that they stand for.
+    /// NativeEvents that they stand for.
     pub dead_events: u64,
-    /// Events that the account held without a commit of ours.
+    /// NativeEvents that the account held without a commit of ours.
     pub stored_before: u64,
-    /// Ranges of positions that neither the database nor the log holds any more.
+    /// PositionSet of positions that neither the database nor the log holds any more.
     pub gaps: u64,
 }
 
-impl Default for State {
+impl Default for ProgressState {
     fn default() -> Self {
         Self {
             stored: HashMap::new(),
@@ -76,10 +76,10 @@ impl Default for State {
 
 /// What a problem is about; each has one at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Concern {
+pub(super) enum ProblemTopic {
     Contact,
     Write,
-    Log,
+    Journal,
     /// What this directory lacks, as it is a copy.
     Copy,
     Maintenance,
@@ -144,7 +144,7 @@ impl Progress {
         self.state().connected
     }
 
-    /// Events a second that were committed lately; 0 when none were.
+    /// NativeEvents a second that were committed lately; 0 when none were.
     #[must_use]
     pub fn drain_rate(&self) -> f64 {
         let state = self.state();
@@ -174,7 +174,7 @@ impl Progress {
         self.state().stored.keys().copied().collect()
     }
 
-    pub(super) fn stored_of(&self, stream: StreamId) -> Account {
+    pub(super) fn stored_of(&self, stream: StreamId) -> StoredPositions {
         self.state()
             .stored
             .get(&stream)
@@ -183,7 +183,7 @@ impl Progress {
     }
 
     /// The account as it was read: what it lacks is no longer stored.
-    pub(super) fn set_account(&self, stream: StreamId, account: Account) {
+    pub(super) fn set_stored_positions(&self, stream: StreamId, account: StoredPositions) {
         self.state().stored.insert(stream, account);
         self.shared.stored.notify_waiters();
     }
@@ -202,7 +202,7 @@ impl Progress {
         let mut state = self.state();
         state.stored.entry(stream).or_default().insert(positions);
         state.connected = true;
-        state.problems.remove(&Concern::Write);
+        state.problems.remove(&ProblemTopic::Write);
         let second = state.began.elapsed().as_secs();
         match state.committed.back_mut() {
             Some((last, sum)) if *last == second => *sum += events,
@@ -220,20 +220,21 @@ impl Progress {
     }
 
     /// Notes an obstacle from now on. While it lasts, further calls keep the time at which it began.
-    pub(super) fn problem(&self, concern: Concern, text: String) {
+    pub(super) fn problem(&self, concern: ProblemTopic, text: String) {
         self.problem_since(concern, text, Instant::now());
     }
 
     /// As [`Progress::problem`], for an attempt that began then: it may hang for long before it fails.
-    pub(super) fn problem_since(&self, concern: Concern, text: String, began: Instant) {
+    pub(super) fn problem_since(&self, concern: ProblemTopic, text: String, began: Instant) {
         let mut state = self.state();
         let known = state.problems.get(&concern).map(|problem| problem.since);
         let since = match concern {
             // One outage is met by either, in turns.
-            Concern::Contact | Concern::Write => *state.outage.get_or_insert(began),
-            Concern::Log | Concern::Copy | Concern::Maintenance | Concern::Attempts => {
-                known.unwrap_or(began)
-            }
+            ProblemTopic::Contact | ProblemTopic::Write => *state.outage.get_or_insert(began),
+            ProblemTopic::Journal
+            | ProblemTopic::Copy
+            | ProblemTopic::Maintenance
+            | ProblemTopic::Attempts => known.unwrap_or(began),
         };
         state.problems.insert(concern, Problem { since, text });
     }
@@ -241,12 +242,12 @@ impl Progress {
     /// Notes that the writer works. If it failed since the last call, returns the length of that outage.
     pub(super) fn works_again(&self) -> Option<Duration> {
         let mut state = self.state();
-        state.problems.remove(&Concern::Contact);
-        state.problems.remove(&Concern::Write);
+        state.problems.remove(&ProblemTopic::Contact);
+        state.problems.remove(&ProblemTopic::Write);
         state.outage.take().map(|since| since.elapsed())
     }
 
-    pub(super) fn solved(&self, concern: Concern) {
+    pub(super) fn solved(&self, concern: ProblemTopic) {
         self.state().problems.remove(&concern);
     }
 
@@ -254,7 +255,7 @@ impl Progress {
         self.state().notices = notices;
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, ProgressState> {
         self.shared
             .state
             .lock()
@@ -266,8 +267,8 @@ impl Progress {
 mod tests {
     use std::time::{Duration, Instant};
 
-    use super::{Concern, Progress};
-    use crate::log::{Position, StreamId};
+    use super::{ProblemTopic, Progress};
+    use crate::journal::{Position, StreamId};
 
     const STREAM: StreamId = StreamId([1; 16]);
 
@@ -297,12 +298,12 @@ mod tests {
     fn what_stands_in_the_way_of_two_is_said_once() {
         let progress = Progress::default();
         let text = || "the database did not answer until now".to_owned();
-        progress.problem(Concern::Contact, text());
-        progress.problem(Concern::Write, text());
-        progress.problem(Concern::Maintenance, "another".to_owned());
+        progress.problem(ProblemTopic::Contact, text());
+        progress.problem(ProblemTopic::Write, text());
+        progress.problem(ProblemTopic::Maintenance, "another".to_owned());
         let problems = progress.problems();
         assert_eq!(problems.len(), 2, "{problems:?}");
-        progress.solved(Concern::Contact);
+        progress.solved(ProblemTopic::Contact);
         assert_eq!(progress.problems().len(), 2, "the writer still waits");
     }
 
@@ -326,7 +327,10 @@ mod tests {
     fn a_problem_stands_until_it_is_solved_and_a_rate_is_of_the_last_seconds() {
         let progress = Progress::default();
         assert!(progress.problems().is_empty() && progress.drain_rate().abs() < f64::EPSILON);
-        progress.problem(Concern::Write, "the disk is full; free space".to_owned());
+        progress.problem(
+            ProblemTopic::Write,
+            "the disk is full; free space".to_owned(),
+        );
         assert_eq!(
             progress.problems(),
             ["the disk is full; free space (for 0 s)"]
@@ -345,14 +349,14 @@ mod tests {
             before(40).expect("up for long"),
             before(20).expect("up for long"),
         );
-        progress.problem_since(Concern::Write, "it hangs".to_owned(), first);
-        progress.problem_since(Concern::Contact, "it refuses".to_owned(), second);
+        progress.problem_since(ProblemTopic::Write, "it hangs".to_owned(), first);
+        progress.problem_since(ProblemTopic::Contact, "it refuses".to_owned(), second);
         for problem in progress.problems() {
             assert!(problem.contains("(for 4"), "{problem}");
         }
         // Contact alone does not end it: the next batch may fail again.
-        progress.solved(Concern::Contact);
-        progress.problem(Concern::Write, "it hangs".to_owned());
+        progress.solved(ProblemTopic::Contact);
+        progress.problem(ProblemTopic::Write, "it hangs".to_owned());
         assert!(
             progress.problems()[0].contains("(for 4"),
             "{:?}",

@@ -27,7 +27,7 @@ from servers import ask, free_address, process, prometheus, prometheus_answer, s
 
 FACTOR = 60
 # A log that is full within seconds, and requests that fit it.
-SMALL = {"RUVVECTOR_LOG_MAX_BYTES": "32MiB", "RUVVECTOR_OTLP_WIRE_BYTES": "1MiB", "RUVVECTOR_INGEST_WIRE_BYTES": "1MiB"}
+SMALL = {"RUVVECTOR_JOURNAL_MAX_BYTES": "32MiB", "RUVVECTOR_OTLP_WIRE_BYTES": "1MiB", "RUVVECTOR_INGEST_WIRE_BYTES": "1MiB"}
 SPANS = 50
 PATIENCE_SECONDS = 60
 # Longer than Alertmanager waits to tell of an alert.
@@ -204,7 +204,7 @@ class Outage:
 
     def database_away(self):
         self.database.stop()
-        self.fires("RuvVectorDatabaseAway", self.cut)
+        self.fires("RuvVectorDatabaseUnavailable", self.cut)
         self.fires("RuvVectorWriteFailures", self.cut, "ticket")
         self.fires("RuvVectorQueueAge", self.cut)
         self.fires("RuvVectorReadPoolWait", self.cut, "ticket")
@@ -223,7 +223,7 @@ class Outage:
 
     def database_back(self):
         self.database.start()
-        for alert in ["RuvVectorRefusing", "RuvVectorQueueFilling", "RuvVectorQueueAge", "RuvVectorDatabaseAway"]:
+        for alert in ["RuvVectorRefusing", "RuvVectorQueueFilling", "RuvVectorQueueAge", "RuvVectorDatabaseUnavailable"]:
             self.ends(alert, self.cut)
         for alert in ["RuvVectorWriteFailures", "RuvVectorReadPoolWait"]:
             self.ends(alert, self.cut, "ticket")
@@ -246,7 +246,7 @@ class Outage:
 
         self.database_away()
         others = [("RuvVectorDown", self.killed), ("RuvVectorRestartLoop", self.looping)]
-        away = ("RuvVectorDatabaseAway", self.cut)
+        away = ("RuvVectorDatabaseUnavailable", self.cut)
         # One page, though four alerts fire.
         self.paged(*others, away)
         self.log_fills()
@@ -260,7 +260,7 @@ class Outage:
 
     def in_order(self):
         """What has fired, when, and nothing else."""
-        order = [("RuvVectorDatabaseAway", "page"), ("RuvVectorWriteFailures", "ticket"), ("RuvVectorQueueAge", "page")]
+        order = [("RuvVectorDatabaseUnavailable", "page"), ("RuvVectorWriteFailures", "ticket"), ("RuvVectorQueueAge", "page")]
         order += [("RuvVectorQueueFilling", "page"), ("RuvVectorRefusing", "page")]
         began = [self.watch.began[alert, self.cut, severity] for alert, severity in order]
         assert began == sorted(began), self.watch.began

@@ -8,7 +8,7 @@ SOUND = """\
 # Sound
 
 It takes `RUVVECTOR_HANDLING_TIMEOUT` (8 s), `RUVVECTOR_WRITE_CONNECTIONS` (4) and `RUVVECTOR_DUPLICATE_WINDOW` (10 min).
-A trap: [a link](README.md), [an anchor](docs/otlp.md#grpc), `RUVVECTOR_DATA_DIR`, `scripts/test.sh`, `log verify`,
+A trap: [a link](README.md), [an anchor](docs/otlp.md#grpc), `RUVVECTOR_DATA_DIR`, `scripts/test.sh`, `journal verify`,
 `ruvvector_queue_events`, `ruvvector-service migrate --import-v0`, `sum(rate(ruvvector_queue_events[1m]))`.
 
 <!-- docs: expect /"accepted":1/ -->
@@ -153,7 +153,7 @@ FAULTS = [
     ("has no --import-v1", "→`ruvvector-service migrate --import-v1`\n"),
     ("has no --import-v1", "→`migrate --import-v1`\n"),
     ("has no check", "→`log check`\n"),
-    ("has no --data-directory", "<!-- docs: needs root -->\n~~~sh\nls\n→DATA=1 ruvvector-service log list --data-directory x\n~~~\n"),
+    ("has no --data-directory", "<!-- docs: needs root -->\n~~~sh\nls\n→DATA=1 ruvvector-service journal list --data-directory x\n~~~\n"),
     ("--nothing is no flag of ours", "→`--nothing`\n"),
     ("scripts/nothing.sh: the project has no such path", "→`scripts/nothing.sh`\n"),
     ("scripts/nothing.sh: the project has no such path", "<!-- docs: needs time -->\n~~~sh\n→scripts/nothing.sh\n~~~\n"),

@@ -22,7 +22,7 @@ PORTS = {"3100": "RUVVECTOR_SERVICE_PORT", "4318": "RUVVECTOR_OTLP_HTTP_PORT", "
 # For the database to be set up, and a batch to be written.
 SETTLE_SECONDS = 10
 SMALL = {
-    **{"RUVVECTOR_LOG_MAX_BYTES": "256MiB", "RUVVECTOR_LOG_FREE_FLOOR_BYTES": "16MiB"},
+    **{"RUVVECTOR_JOURNAL_MAX_BYTES": "256MiB", "RUVVECTOR_JOURNAL_FREE_FLOOR_BYTES": "16MiB"},
     **{"RUVVECTOR_MAINTENANCE_INTERVAL": "1s"},
 }
 # `curl` as documents call it, but that an error answer is an error.

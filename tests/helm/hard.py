@@ -18,7 +18,7 @@ CHANGEABLE |= {"persistentVolumeClaimRetentionPolicy"}
 # Values that ci/everything-values.yaml does not set, or sets as the base has them, each with another than the default.
 MORE = {
     "replicas": 3, "image": {"repository": "registry.example.com/other", "tag": "9"}, "auth": {"tokens": ["a-token"]},
-    "settings": {"log_max_bytes": "1GiB"}, "settingsFrom": {"query_limit_max": {"secret": "a", "key": "b"}},
+    "settings": {"journal_max_bytes": "1GiB"}, "settingsFrom": {"query_limit_max": {"secret": "a", "key": "b"}},
     "cluster": "west", "drainDelay": "9s", "shutdownGrace": "60s", "terminationGracePeriodSeconds": 100,
     "serviceAccount": {"create": False}, "resources": {"requests": {"cpu": "1"}}, "podSecurityContext": {"fsGroup": 5},
     "securityContext": {"runAsUser": 5}, "probes": {"startup": {"failureThreshold": 5}},
@@ -166,7 +166,7 @@ def check_few(rendered, chart):
         pod = of(documents, "StatefulSet")[0]["spec"]["template"]["spec"]
         (data,) = [volume for volume in pod["volumes"] if volume["name"] == "data"]
         said = {variable["name"]: variable.get("value") for variable in pod["containers"][0]["env"]}
-        assert data["emptyDir"]["sizeLimit"] == size and said["RUVVECTOR_LOG_MAX_BYTES"] == budget, said
+        assert data["emptyDir"]["sizeLimit"] == size and said["RUVVECTOR_JOURNAL_MAX_BYTES"] == budget, said
     apis = ["apiregistration.k8s.io/v1", "gateway.networking.k8s.io/v1/HTTPRoute"]
     apis += [f"monitoring.coreos.com/v1/{kind}" for kind in ("ServiceMonitor", "PrometheusRule")]
     flags = [f"--api-versions={api}" for api in apis]

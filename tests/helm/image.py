@@ -240,7 +240,7 @@ def check_life(dockerfile, root):
     code, said = root.run(*json.loads(check), **given)
     assert code == 1 and "not ready" in said, f"stopped, and yet: {said}"
     for task in ("list", "verify", "drain"):
-        code, said = root.run(*entry, "log", task, **given)
+        code, said = root.run(*entry, "journal", task, **given)
         assert code == 0, f"log {task}: {said}"
 
 

@@ -118,7 +118,7 @@ def check_jobs(documents, values):
             for key in values.get("settings", {}):
                 assert f"RUVVECTOR_{key.upper()}" in environment
             continue
-        assert container["args"] == ["log", "drain"] and hook is None and job["spec"]["ttlSecondsAfterFinished"] == 86400
+        assert container["args"] == ["journal", "drain"] and hook is None and job["spec"]["ttlSecondsAfterFinished"] == 86400
         volumes = {volume["name"]: volume for volume in template["spec"]["volumes"]}
         mounts = {mount["mountPath"]: volumes[mount["name"]] for mount in container["volumeMounts"]}
         assert environment["RUVVECTOR_DATA_DIR"]["value"] in mounts

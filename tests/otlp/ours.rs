@@ -84,7 +84,7 @@ fn start(situation: Situation, runtime: &Runtime) -> Running {
             .with("RUVVECTOR_AUTH_TOKENS", TOKEN),
         Situation::Auth => launch.with("RUVVECTOR_AUTH_TOKENS", TOKEN),
         // More free space than any volume has.
-        Situation::Refusing => launch.with("RUVVECTOR_LOG_FREE_FLOOR_BYTES", "1000000GiB"),
+        Situation::Refusing => launch.with("RUVVECTOR_JOURNAL_FREE_FLOOR_BYTES", "1000000GiB"),
         Situation::Strict => launch.with("RUVVECTOR_STRICT_OTLP_JSON", "true"),
         Situation::Cutting => launch.with("RUVVECTOR_MAX_ATTRIBUTES", &ATTRIBUTES.to_string()),
     };

@@ -53,7 +53,7 @@ fn bash_completes_commands_settings_and_values() {
     for (words, expected) in [
         (&["comp"][..], &["completions"][..]),
         (&["--log-max"], &["--log-max-bytes"]),
-        (&["log", "v"], &["verify"]),
+        (&["journal", "v"], &["verify"]),
         (
             &["completions", ""],
             &["bash", "elvish", "fish", "powershell", "zsh"],
@@ -130,7 +130,7 @@ fn the_manual_page_is_set_without_a_warning_and_has_its_sections() {
         "\nCOMMANDS\n",
         "migrate [--import-v0]",
         "\nSETTINGS\n",
-        "--log-max-bytes SIZE, RUVVECTOR_LOG_MAX_BYTES",
+        "--log-max-bytes SIZE, RUVVECTOR_JOURNAL_MAX_BYTES",
         "\nENVIRONMENT\n",
         "DATABASE_URL_FILE",
         "\nFILES\n",

@@ -130,7 +130,7 @@ fn an_unknown_key_names_file_line_and_near_miss() {
 
 #[test]
 fn bad_values_end_the_start_with_2_and_name_where_they_stand() {
-    let (_dir, path) = file("log_max_bytes = \"much\"\n");
+    let (_dir, path) = file("journal_max_bytes = \"much\"\n");
     let variables = [
         ("RUVVECTOR_CONFIG", path.as_str()),
         ("RUVVECTOR_BODY_TIMEOUT", "8"),
@@ -138,7 +138,7 @@ fn bad_values_end_the_start_with_2_and_name_where_they_stand() {
     let ended = call(&["serve", "--service-port", "99999"], &variables);
     assert_eq!(ended.code, Some(2));
     for part in [
-        format!("{path}:1: log_max_bytes: \"much\" is not a size"),
+        format!("{path}:1: journal_max_bytes: \"much\" is not a size"),
         "RUVVECTOR_BODY_TIMEOUT: \"8\" is not a duration".to_owned(),
         "--service-port: \"99999\" is not a port".to_owned(),
     ] {

@@ -5,9 +5,11 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-use ruvvector_service::decode::{self, Checked, DecodeError, Limits, Sink, Source, check, events};
+use ruvvector_service::decode::{
+    self, DecodeError, DecodeReport, Limits, Sink, Source, check, events,
+};
 use ruvvector_service::event::{Encoding, Event, Resource, Signal};
-use ruvvector_service::log::{Position, StreamId};
+use ruvvector_service::journal::{Position, StreamId};
 
 /// Rows' JSON beside PostgreSQL's own.
 mod jsonb;
@@ -98,7 +100,7 @@ fn decode(
     body: &[u8],
     signal: Signal,
     encoding: Encoding,
-) -> (Result<Checked, DecodeError>, usize) {
+) -> (Result<DecodeReport, DecodeError>, usize) {
     let source = source(signal, encoding);
     let before = HELD.get().0;
     HELD.set((before, before));
@@ -161,7 +163,7 @@ fn mebibytes_of_empty_protobuf_messages_take_next_to_no_memory() {
         let (checked, most) = decode(&body, Signal::Span, Encoding::Protobuf);
         assert!(most < MIB / 4, "{name}: {most} bytes");
         match checked {
-            Ok(checked) => assert_eq!(checked, Checked::default(), "{name}"),
+            Ok(checked) => assert_eq!(checked, DecodeReport::default(), "{name}"),
             Err(DecodeError::Invalid(checked)) => assert!(checked.rejections.len() <= 20),
             Err(error) => panic!("{name}: {error}"),
         }

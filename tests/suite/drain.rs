@@ -1,4 +1,4 @@
-//! `log drain`: a data directory whose service is gone is emptied into the store.
+//! `journal drain`: a data directory whose service is gone is emptied into the store.
 //!
 //! **Invariant:** what decides is the ledger, or every row of the table, never what the command says of itself alone.
 
@@ -7,8 +7,8 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ruvvector_service::log::disk::OsDisk;
-use ruvvector_service::log::{Log, Options};
+use ruvvector_service::journal::disk::OsDisk;
+use ruvvector_service::journal::{Journal, Options};
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
@@ -39,7 +39,7 @@ fn directory() -> tempfile::TempDir {
 }
 
 fn drain(launch: &Launch) -> Launch {
-    launch.clone().command(&["log", "drain"])
+    launch.clone().command(&["journal", "drain"])
 }
 
 /// Runs it to its end: exit code and what it said.
@@ -80,7 +80,7 @@ async fn undrained(service: &Service) -> Option<f64> {
 
 /// The names of the files of a data directory's log.
 fn files(data: &Path) -> Vec<String> {
-    let mut names: Vec<_> = std::fs::read_dir(data.join("log"))
+    let mut names: Vec<_> = std::fs::read_dir(data.join("journal"))
         .expect("the directory is there")
         .map(|file| {
             file.expect("read")
@@ -96,13 +96,13 @@ fn files(data: &Path) -> Vec<String> {
 /// The streams of a data directory, each with its last position.
 fn streams(data: &Path) -> Vec<(String, u64)> {
     let options = Options {
-        dir: data.join("log"),
+        dir: data.join("journal"),
         budget_bytes: None,
         segment_bytes: Some(64 << 20),
         free_floor_bytes: Some(0),
         keep_stored: Duration::ZERO,
     };
-    let reports = Log::inspect(Arc::new(OsDisk), &options).expect("the log can be read");
+    let reports = Journal::inspect(Arc::new(OsDisk), &options).expect("the log can be read");
     let mut streams: Vec<(String, u64)> = Vec::new();
     for report in reports {
         streams.push((report.stream.to_string(), report.last));

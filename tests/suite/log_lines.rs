@@ -125,7 +125,7 @@ async fn errors_of_a_start_end_it_though_nobody_reads_them() {
     // The directory's journal is a file, so that the service begins and fails.
     let occupied = launch.clone();
     std::fs::create_dir_all(occupied.data_dir()).expect("it can be made");
-    std::fs::write(occupied.data_dir().join("log"), "").expect("it can be written");
+    std::fs::write(occupied.data_dir().join("journal"), "").expect("it can be written");
     for (launch, code) in [(bad_setting, 2), (bad_flag, 2), (occupied, 1)] {
         let (reader, writer) = full_pipe();
         let mut service = launch.spawn_unheard(writer.into(), [0; 3]);

@@ -3,11 +3,11 @@
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use ruvvector_service::event::{Event, Flags};
-use ruvvector_service::log::StreamId;
-use ruvvector_service::store::copy::Rows;
+use ruvvector_service::event::{Event, EventFlags};
+use ruvvector_service::journal::StreamId;
 use ruvvector_service::store::postgres::Postgres;
-use ruvvector_service::store::{Batch, Options, Store, StoreError, StreamFacts, Target};
+use ruvvector_service::store::row_encoding::EncodedRows;
+use ruvvector_service::store::{Batch, Options, Store, StoreError, StoreTarget, StreamHeartbeat};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 
 use crate::support::postgres::Database;
@@ -50,7 +50,7 @@ mod random;
 
 fn options(target: PgConnectOptions) -> Options {
     Options {
-        target: Target::Postgres {
+        target: StoreTarget::Postgres {
             options: Box::new(target),
             read: None,
         },
@@ -87,12 +87,12 @@ fn new_stream() -> StreamId {
     StreamId([NEXT.fetch_add(1, Ordering::Relaxed); 16])
 }
 
-fn facts(stream: StreamId) -> StreamFacts {
-    StreamFacts {
+fn facts(stream: StreamId) -> StreamHeartbeat {
+    StreamHeartbeat {
         stream,
         appended: 0,
         oldest_unix_nano: None,
-        shared: false,
+        contested: false,
     }
 }
 
@@ -128,20 +128,20 @@ fn event(correlation_id: &str) -> Event<'_> {
         kind: None,
         status: None,
         resource_id: None,
-        flags: Flags::default(),
+        flags: EventFlags::default(),
     }
 }
 
 /// As many rows, received now, with correlation ids `c-0`, `c-1`, ….
-fn rows(count: usize) -> Rows {
-    let mut rows = Rows::default();
+fn rows(count: usize) -> EncodedRows {
+    let mut rows = EncodedRows::default();
     for n in 0..count {
         rows.push(&event(&format!("c-{n}")), now_unix_nano());
     }
     rows
 }
 
-fn batch(stream: StreamId, positions: std::ops::RangeInclusive<u64>, rows: Rows) -> Batch {
+fn batch(stream: StreamId, positions: std::ops::RangeInclusive<u64>, rows: EncodedRows) -> Batch {
     Batch {
         stream,
         positions,
@@ -157,7 +157,7 @@ async fn write_ages(store: &Store, ages: &[i64]) -> StreamId {
         .write_resources(facts(stream), &[])
         .await
         .expect("committed");
-    let mut rows = Rows::default();
+    let mut rows = EncodedRows::default();
     for age in ages {
         rows.push(&event(&format!("{age}")), now_unix_nano() - age * DAY_NANO);
     }

@@ -24,9 +24,9 @@ use std::time::Duration;
 use axum::Router;
 use axum::http::Method;
 use bytes::Bytes;
-use ruvvector_service::log::disk::{Disk, OsDisk};
-use ruvvector_service::log::{self, Entry, Log};
-use ruvvector_service::receive::{Drain, Options, Places, Receiver, serve};
+use ruvvector_service::journal::disk::{Disk, OsDisk};
+use ruvvector_service::journal::{self, Journal, JournalEntry};
+use ruvvector_service::receive::{ConnectionLimit, Drain, Options, Receiver, serve};
 use ruvvector_service::write::Progress;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -40,7 +40,7 @@ const MIB: usize = 1 << 20;
 /// A running way in.
 struct Served {
     address: SocketAddr,
-    log: Log,
+    journal: Journal,
     http: Http,
     drain: Drain,
     server: JoinHandle<()>,
@@ -72,26 +72,26 @@ impl Served {
         router: impl FnOnce(Receiver) -> Router,
     ) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let log_options = log::Options {
+        let log_options = journal::Options {
             dir: dir.path().to_owned(),
             budget_bytes: Some(log_bytes),
             segment_bytes: Some(log_bytes / 16),
             free_floor_bytes: Some(0),
             keep_stored: Duration::ZERO,
         };
-        let log = Log::open(disk, &log_options).expect("a new log");
-        let receiver = Receiver::new(log.clone(), Progress::default(), options.clone());
+        let journal = Journal::open(disk, &log_options).expect("a new log");
+        let receiver = Receiver::new(journal.clone(), Progress::default(), options.clone());
         let router = router(receiver);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("bound");
         let drain = Drain::default();
         let server = {
-            let (places, drain) = (Places::new(&options), drain.clone());
+            let (places, drain) = (ConnectionLimit::new(&options), drain.clone());
             tokio::spawn(async move { serve(listener, router, &options, places, drain).await })
         };
         Self {
             address,
-            log,
+            journal,
             http: Http::default(),
             drain,
             server,
@@ -131,16 +131,20 @@ impl Served {
 
     /// The events that the log holds.
     async fn logged_events(&self) -> u32 {
-        let live = *self.log.streams().last().expect("a live stream");
+        let live = *self.journal.streams().last().expect("a live stream");
         let mut events = 0;
         let mut from = 1;
         loop {
-            let entries = self.log.read(live.id, from, MIB).await.expect("readable");
+            let entries = self
+                .journal
+                .read(live.id, from, MIB)
+                .await
+                .expect("readable");
             if entries.is_empty() {
                 return events;
             }
             for entry in entries {
-                let Entry::Record(record) = entry else {
+                let JournalEntry::Record(record) = entry else {
                     panic!("{entry:?} in a healthy log")
                 };
                 events += record.accepted;

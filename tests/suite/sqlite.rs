@@ -5,10 +5,10 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ruvvector_service::event::{Event, Flags, ResourceId};
-use ruvvector_service::log::StreamId;
-use ruvvector_service::store::copy::Rows;
-use ruvvector_service::store::{Batch, DeadLetter, Options, Store, Target};
+use ruvvector_service::event::{Event, EventFlags, ResourceId};
+use ruvvector_service::journal::StreamId;
+use ruvvector_service::store::row_encoding::EncodedRows;
+use ruvvector_service::store::{Batch, DeadLetter, Options, Store, StoreTarget};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{Connection, SqliteConnection};
 
@@ -46,7 +46,7 @@ impl File {
 
     fn options(&self) -> Options {
         Options {
-            target: Target::Sqlite { path: self.path() },
+            target: StoreTarget::Sqlite { path: self.path() },
             migrate: true,
             retention_days: Some(7),
             connect_timeout: Duration::from_secs(10),
@@ -101,19 +101,19 @@ fn event(correlation_id: &str) -> Event<'_> {
         kind: Some(2),
         status: Some("OK".into()),
         resource_id: Some(ResourceId([9; 16])),
-        flags: Flags::default(),
+        flags: EventFlags::default(),
     }
 }
 
-fn rows(count: usize) -> Rows {
-    let mut rows = Rows::default();
+fn rows(count: usize) -> EncodedRows {
+    let mut rows = EncodedRows::default();
     for n in 0..count {
         rows.push(&event(&format!("c{n}")), now_nano());
     }
     rows
 }
 
-fn batch(positions: std::ops::RangeInclusive<u64>, rows: Rows) -> Batch {
+fn batch(positions: std::ops::RangeInclusive<u64>, rows: EncodedRows) -> Batch {
     Batch {
         stream: STREAM,
         positions,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ruvvector_service::store::Kind;
+use ruvvector_service::store::StoreKind;
 use serde_json::json;
 
 use crate::support::postgres::Database;
@@ -62,7 +62,7 @@ async fn stop(service: &mut Service) {
 }
 
 /// The error of a start that is refused.
-async fn refused(launch: &Launch, before: Kind, kind: Kind) -> String {
+async fn refused(launch: &Launch, before: StoreKind, kind: StoreKind) -> String {
     let mut service = launch.spawn();
     let status = service.ended(Duration::from_secs(60)).await;
     let lines = service.lines();
@@ -89,7 +89,7 @@ async fn a_forgotten_database_url_is_an_error_and_so_is_the_way_back_until_store
     let postgres = by_url(&dir, &database.url);
     serve(&postgres, "one").await;
 
-    let error = refused(&nameless(&dir), Kind::Postgres, Kind::Sqlite).await;
+    let error = refused(&nameless(&dir), StoreKind::Postgres, StoreKind::Sqlite).await;
     assert!(
         error.contains("its log holds 1 event ") && error.contains("set DATABASE_URL"),
         "{error}"
@@ -117,13 +117,13 @@ async fn a_forgotten_database_url_is_an_error_and_so_is_the_way_back_until_store
     );
     stop(&mut service).await;
 
-    let error = refused(&postgres, Kind::Sqlite, Kind::Postgres).await;
+    let error = refused(&postgres, StoreKind::Sqlite, StoreKind::Postgres).await;
     assert!(error.contains("telemetry.db holds events"), "{error}");
     serve(&Launch::postgres(dir.path(), &database.url), "four").await;
     let mut service = postgres.start().await;
     assert_eq!(stored(&service).await, ["one", "two", "three", "four"]);
     stop(&mut service).await;
-    refused(&nameless(&dir), Kind::Postgres, Kind::Sqlite).await;
+    refused(&nameless(&dir), StoreKind::Postgres, StoreKind::Sqlite).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -132,13 +132,18 @@ async fn a_directory_of_an_earlier_version_shows_which_store_it_served() {
     let served_postgres = directory();
     serve(&by_url(&served_postgres, &database.url), "one").await;
     forget(&served_postgres);
-    refused(&nameless(&served_postgres), Kind::Postgres, Kind::Sqlite).await;
+    refused(
+        &nameless(&served_postgres),
+        StoreKind::Postgres,
+        StoreKind::Sqlite,
+    )
+    .await;
 
     let served_sqlite = directory();
     serve(&nameless(&served_sqlite), "two").await;
     forget(&served_sqlite);
     let postgres = by_url(&served_sqlite, &database.url);
-    refused(&postgres, Kind::Sqlite, Kind::Postgres).await;
+    refused(&postgres, StoreKind::Sqlite, StoreKind::Postgres).await;
 
     // A file that is left of a trial long ago, whose streams are gone, is no sign of SQLite: the log of a PostgreSQL was
     // drained into such a file.
@@ -147,7 +152,12 @@ async fn a_directory_of_an_earlier_version_shows_which_store_it_served() {
         nameless(&served_postgres).sqlite_file(),
     )
     .expect("copied");
-    refused(&nameless(&served_postgres), Kind::Postgres, Kind::Sqlite).await;
+    refused(
+        &nameless(&served_postgres),
+        StoreKind::Postgres,
+        StoreKind::Sqlite,
+    )
+    .await;
     serve(&by_url(&served_postgres, &database.url), "three").await;
 }
 
@@ -166,7 +176,7 @@ async fn another_postgres_a_drain_and_an_empty_directory_are_no_errors() {
 
     let drain = nameless(&dir)
         .with("RUVVECTOR_STORE", "sqlite")
-        .command(&["log", "drain"]);
+        .command(&["journal", "drain"]);
     let mut drain = drain.spawn();
     assert!(drain.ended(PATIENCE).await.success(), "{}", drain.lines());
     drop(drain);

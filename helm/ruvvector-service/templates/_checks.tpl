@@ -154,12 +154,12 @@ the log where no volume is, or show a secret.
 {{- fail (printf "bind is %s, and nobody outside the pod reaches that: neither probes nor clients" .Values.bind) -}}
 {{- end -}}
 {{- $size := include "ruvvector.mebibytes" .Values.persistence.size | int64 -}}
-{{- with .Values.settings.log_max_bytes -}}
+{{- with .Values.settings.journal_max_bytes -}}
 {{- if and (ne (toString .) "auto") (gt (mul 10 (include "ruvvector.mebibytes" . | int64)) (mul 9 $size)) -}}
-{{- fail "settings.log_max_bytes is over nine tenths of persistence.size" -}}
+{{- fail "settings.journal_max_bytes is over nine tenths of persistence.size" -}}
 {{- end -}}
 {{- if and (eq (toString .) "auto") (not $.Values.persistence.enabled) -}}
-{{- fail "settings.log_max_bytes=auto would go by the node's disk: leave it out, and it goes by persistence.size" -}}
+{{- fail "settings.journal_max_bytes=auto would go by the node's disk: leave it out, and it goes by persistence.size" -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}

@@ -152,7 +152,7 @@ podFailurePolicy:
 - name: RUVVECTOR_DRAIN_DELAY
   value: {{ .Values.drainDelay | quote }}
 {{- with include "ruvvector.emptyDirBudget" . }}
-- name: RUVVECTOR_LOG_MAX_BYTES
+- name: RUVVECTOR_JOURNAL_MAX_BYTES
   value: {{ . | quote }}
 {{- end }}
 {{- if .Values.auth.existingSecret }}

@@ -40,7 +40,7 @@ What the log may fill on an emptyDir, or nothing. The service would reckon it fr
 fills its emptyDir is evicted with all that is in it: four fifths of persistence.size, at most the usual 4 GiB.
 */ -}}
 {{- define "ruvvector.emptyDirBudget" -}}
-{{- if not (or .Values.persistence.enabled (hasKey .Values.settings "log_max_bytes")) -}}
+{{- if not (or .Values.persistence.enabled (hasKey .Values.settings "journal_max_bytes")) -}}
 {{- printf "%dMiB" (min 4096 (div (mul 4 (include "ruvvector.mebibytes" .Values.persistence.size | int64)) 5)) -}}
 {{- end -}}
 {{- end -}}

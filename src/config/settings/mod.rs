@@ -2,7 +2,7 @@
 //!
 //! **Invariant:** a setting has one name; its variable and its flag are that name in another spelling.
 
-use super::draft::Draft;
+use super::raw_config::RawConfig;
 
 /// Ports and addresses.
 mod listen;
@@ -11,7 +11,7 @@ mod listen;
 mod receive;
 
 /// The log on disk.
-mod log;
+mod journal;
 
 /// From the log to the store.
 mod write;
@@ -31,7 +31,7 @@ mod traces;
 /// One setting.
 #[derive(Debug)]
 pub struct Setting {
-    /// As in the file: `log_max_bytes`.
+    /// As in the file: `journal_max_bytes`.
     pub key: &'static str,
     /// What kind of value it takes, for people.
     pub value: &'static str,
@@ -45,7 +45,7 @@ pub struct Setting {
 }
 
 /// Puts a value's text into the draft.
-pub(super) type Apply = fn(&mut Draft, &str) -> Result<(), String>;
+pub(super) type Apply = fn(&mut RawConfig, &str) -> Result<(), String>;
 
 /// How much of a value may be shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,7 +87,7 @@ impl Setting {
         Self { secrecy, ..self }
     }
 
-    /// The variable: `RUVVECTOR_LOG_MAX_BYTES`; `DATABASE_URL` and `POSTGRES_…` are called as everywhere.
+    /// The variable: `RUVVECTOR_JOURNAL_MAX_BYTES`; `DATABASE_URL` and `POSTGRES_…` are called as everywhere.
     #[must_use]
     pub fn variable(&self) -> String {
         let upper = self.key.to_ascii_uppercase();
@@ -115,7 +115,7 @@ impl Setting {
 pub const STAGES: [(&str, &[Setting]); 8] = [
     ("Where it listens", listen::SETTINGS),
     ("What comes in", receive::SETTINGS),
-    ("The log", log::SETTINGS),
+    ("The log", journal::SETTINGS),
     ("From the log to the store", write::SETTINGS),
     ("The store", store::SETTINGS),
     ("Queries", query::SETTINGS),
@@ -167,7 +167,7 @@ mod tests {
         for setting in all() {
             assert!(seen.insert(setting.key), "{} stands twice", setting.key);
             if !setting.default.is_empty() {
-                let applied = (setting.apply)(&mut Draft::default(), setting.default);
+                let applied = (setting.apply)(&mut RawConfig::default(), setting.default);
                 assert_eq!(applied, Ok(()), "{}", setting.key);
             }
         }
@@ -177,7 +177,7 @@ mod tests {
     #[test]
     fn where_off_is_a_value_false_means_the_same() {
         let is_taken =
-            |setting: &Setting, text| (setting.apply)(&mut Draft::default(), text).is_ok();
+            |setting: &Setting, text| (setting.apply)(&mut RawConfig::default(), text).is_ok();
         let with_off: Vec<_> = all().filter(|setting| is_taken(setting, "off")).collect();
         assert!(
             with_off
@@ -187,16 +187,16 @@ mod tests {
         for setting in with_off {
             assert!(is_taken(setting, "false"), "{}", setting.key);
         }
-        let mut draft = Draft::default();
+        let mut draft = RawConfig::default();
         (by_key("retention_days").unwrap().apply)(&mut draft, "false").unwrap();
-        assert_eq!(draft.retention, crate::config::Retention::Off);
+        assert_eq!(draft.retention, crate::config::RetentionSetting::Off);
     }
 
     #[test]
     fn a_near_miss_is_found_in_any_spelling() {
         for (name, key) in [
             ("retention_day", "retention_days"),
-            ("RUVVECTOR_LOG_MAX_BYTE", "log_max_bytes"),
+            ("RUVVECTOR_JOURNAL_MAX_BYTE", "journal_max_bytes"),
             ("RUVVECTOR_DATABASE_URL", "database_url"),
             ("data-dir", "data_dir"),
             ("strore", "store"),

@@ -5,7 +5,7 @@
 use super::{Setting, put};
 use crate::config::log_filter::log_filter;
 use crate::config::value::{auto, duration, memory, one_of};
-use crate::observe::trace::Format;
+use crate::observe::logging::LogFormat;
 
 pub(super) const SETTINGS: &[Setting] = &[
     Setting::new(
@@ -20,7 +20,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         "memory_bytes",
         "SIZE",
         "auto",
-        "Memory that the process may use; requests, the way to the database and answers have shares of it. `auto`: the \
+        "RecentRequestTable that the process may use; requests, the way to the database and answers have shares of it. `auto`: the \
          least of what is installed, the control group's limit and the address space's",
         |draft, text| {
             let bytes = auto(text, memory).map(|bytes| bytes.map(|bytes| bytes as u64));
@@ -42,9 +42,9 @@ pub(super) const SETTINGS: &[Setting] = &[
         "How it says so. `auto`: text on a terminal, else one JSON object a line",
         |draft, text| {
             let names = [
-                ("auto", Format::Auto),
-                ("json", Format::Json),
-                ("text", Format::Text),
+                ("auto", LogFormat::Auto),
+                ("json", LogFormat::Json),
+                ("text", LogFormat::Text),
             ];
             put(&mut draft.log_format, one_of(text, &names))
         },

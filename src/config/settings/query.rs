@@ -10,7 +10,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         "query_limit_default",
         "NUMBER",
         "100",
-        "Events in a page where the query names no limit",
+        "NativeEvents in a page where the query names no limit",
         |draft, text| put(&mut draft.query.limit_default, count(text, 1)),
     ),
     Setting::new(

@@ -9,14 +9,14 @@ use crate::config::value::{
     auto, count, count_or_off, is_off, list, memory, one_of, or_off, origins, switch, timeout,
 };
 use crate::event::Signal;
-use crate::receive::Tokens;
+use crate::receive::AuthTokens;
 
 pub(super) const SETTINGS: &[Setting] = &[
     Setting::new(
         "auth_tokens",
         "TOKENS",
         "",
-        "Tokens of which `Authorization: Bearer …` must be one, separated by commas. Not set, nobody is asked",
+        "AuthTokens of which `Authorization: Bearer …` must be one, separated by commas. Not set, nobody is asked",
         |draft, text| put(&mut draft.receive.auth_tokens, tokens(text)),
     )
     .secrecy(Secrecy::Secret),
@@ -73,7 +73,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         "max_events",
         "NUMBER",
         "50000",
-        "Events in one /ingest request",
+        "NativeEvents in one /ingest request",
         |draft, text| put(&mut draft.receive.decode.events, count(text, 1)),
     ),
     Setting::new(
@@ -87,14 +87,14 @@ pub(super) const SETTINGS: &[Setting] = &[
         "max_depth",
         "NUMBER",
         "24",
-        "Levels of an OTLP attribute value",
+        "OpenLevels of an OTLP attribute value",
         |draft, text| put(&mut draft.receive.decode.depth, count(text, 1).and_then(shallow)),
     ),
     Setting::new(
         "max_native_depth",
         "NUMBER",
         "32",
-        "Levels of JSON in an event's metadata",
+        "OpenLevels of JSON in an event's metadata",
         |draft, text| {
             put(
                 &mut draft.receive.decode.native_depth,
@@ -269,7 +269,7 @@ fn host_names(text: &str) -> Result<Vec<String>, String> {
 }
 
 /// Accepts tokens of visible ASCII only: a header can carry it, and a person can paste it.
-fn tokens(text: &str) -> Result<Tokens, String> {
+fn tokens(text: &str) -> Result<AuthTokens, String> {
     let tokens: Vec<_> = list(text)
         .map(|token| {
             if token.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -279,5 +279,5 @@ fn tokens(text: &str) -> Result<Tokens, String> {
             }
         })
         .collect::<Result<_, _>>()?;
-    Ok(Tokens::new(&tokens))
+    Ok(AuthTokens::new(&tokens))
 }

@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use secrecy::SecretString;
 
 use super::{Secrecy, Setting, put};
-use crate::config::draft::Retention;
+use crate::config::raw_config::RetentionSetting;
 use crate::config::value::{auto, count, is_off, one_of, switch, timeout};
-use crate::store::Kind;
+use crate::store::StoreKind;
 
 pub(super) const SETTINGS: &[Setting] = &[
     Setting::new(
@@ -19,7 +19,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         "Which store. Not set: PostgreSQL if database_url or postgres_host is, else SQLite. Set, it also confirms a change on a \
          data directory that served the other kind",
         |draft, text| {
-            let names = [("postgres", Kind::Postgres), ("sqlite", Kind::Sqlite)];
+            let names = [("postgres", StoreKind::Postgres), ("sqlite", StoreKind::Sqlite)];
             put(&mut draft.store, one_of(text, &names).map(Some))
         },
     )
@@ -137,13 +137,13 @@ pub(super) const SETTINGS: &[Setting] = &[
     ),
 ];
 
-fn retention(text: &str) -> Result<Retention, String> {
+fn retention(text: &str) -> Result<RetentionSetting, String> {
     match text {
-        "auto" => Ok(Retention::Auto),
-        "0" => Ok(Retention::Off),
-        text if is_off(text) => Ok(Retention::Off),
+        "auto" => Ok(RetentionSetting::Auto),
+        "0" => Ok(RetentionSetting::Off),
+        text if is_off(text) => Ok(RetentionSetting::Off),
         _ => count(text, 1)
-            .map(Retention::Days)
+            .map(RetentionSetting::Days)
             .map_err(|_| "is neither a number of days, nor off, nor auto".to_owned()),
     }
 }

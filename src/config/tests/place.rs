@@ -81,7 +81,10 @@ fn sqlite_by_name_wins_over_a_database_and_says_so() {
         ("DATABASE_URL", "postgres://db/x"),
     ];
     let loaded = load(&[], &variables, "").unwrap();
-    assert!(matches!(loaded.config.store.target, Target::Sqlite { .. }));
+    assert!(matches!(
+        loaded.config.store.target,
+        StoreTarget::Sqlite { .. }
+    ));
     assert_eq!(
         loaded.warnings,
         ["the store is SQLite, as asked for; passed over: DATABASE_URL"]
@@ -119,11 +122,11 @@ fn a_place_is_shown_as_it_would_be_written() {
         "verify-ca",
         "verify-full",
     ] {
-        let url = format!("postgres://Ann@Db.example/Events?sslmode={mode}");
+        let url = format!("postgres://Ann@Db.example/NativeEvents?sslmode={mode}");
         let loaded = load(&[], &[("DATABASE_URL", &url)], "").unwrap();
         assert_eq!(
             loaded.config.stored_in(),
-            format!("PostgreSQL Ann@Db.example:5432/Events, sslmode {mode}")
+            format!("PostgreSQL Ann@Db.example:5432/NativeEvents, sslmode {mode}")
         );
     }
 }

@@ -65,9 +65,9 @@ fn durations_have_units() {
 
 #[test]
 fn a_port_is_a_number_or_off() {
-    assert_eq!(port("0"), Ok(Port::On(0)));
-    assert_eq!(port("65535"), Ok(Port::On(65535)));
-    assert_eq!(port("off"), Ok(Port::Off));
+    assert_eq!(port("0"), Ok(PortSetting::On(0)));
+    assert_eq!(port("65535"), Ok(PortSetting::On(65535)));
+    assert_eq!(port("off"), Ok(PortSetting::Off));
     for text in ["", "65536", "-1", "http", "tcp://10.0.0.1:3100"] {
         assert!(port(text).is_err(), "{text}");
     }

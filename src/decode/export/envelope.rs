@@ -4,22 +4,22 @@
 
 use super::members::{Members, copy};
 use super::message;
-use crate::decode::scan::SyntaxError;
+use crate::decode::json_reader::SyntaxError;
 use crate::decode::schema::metric::{
     EXPONENTIAL_POINT, HISTOGRAM_POINT, NUMBER_POINT, SUMMARY_POINT, TEMPORALITIES,
 };
-use crate::decode::schema::{self, Field, Kind, Message, many, one};
+use crate::decode::schema::{self, FieldSchema, FieldType, MessageSchema, many, one};
 use crate::event::Signal;
 
 /// A list, and what closes each of its elements that is not an item.
 #[derive(Debug)]
-pub(super) struct Level {
+pub(super) struct ListLevel {
     pub(super) list: &'static str,
     pub(super) end: &'static str,
 }
 
 /// The message of an export, and its lists from the outermost in.
-pub(super) fn of(signal: Signal) -> Option<(&'static Message, &'static [Level])> {
+pub(super) fn of(signal: Signal) -> Option<(&'static MessageSchema, &'static [ListLevel])> {
     Some(match signal {
         Signal::Event => return None,
         Signal::Span => (&TRACES_DATA, &TRACES),
@@ -45,7 +45,11 @@ pub(super) fn scope(row: &Members<'_>) -> Result<String, SyntaxError> {
 }
 
 /// The schema URL is stored within, and stands beside in OTLP.
-fn own(name: &str, schema: &'static Message, row: &Members<'_>) -> Result<String, SyntaxError> {
+fn own(
+    name: &str,
+    schema: &'static MessageSchema,
+    row: &Members<'_>,
+) -> Result<String, SyntaxError> {
     let stored = Members::of(row.find(name).unwrap_or("{}"))?;
     let mut out = format!("{{\"{name}\": {{");
     for (name, value) in stored.iter() {
@@ -62,15 +66,15 @@ fn own(name: &str, schema: &'static Message, row: &Members<'_>) -> Result<String
 /// When it names none.
 pub(super) fn data(
     row: &Members<'_>,
-) -> Result<(&'static str, &'static Message, &'static Message), SyntaxError> {
+) -> Result<(&'static str, &'static MessageSchema, &'static MessageSchema), SyntaxError> {
     let status = row.find("status").unwrap_or_default().trim_matches('"');
     let field = METRIC.fields.iter().find(|field| field.name == status);
-    if let Some(Field {
+    if let Some(FieldSchema {
         name,
-        kind: Kind::Message(data),
+        kind: FieldType::Message(data),
         ..
     }) = field
-        && let Some(Kind::Message(point)) = data.fields.first().map(|field| field.kind)
+        && let Some(FieldType::Message(point)) = data.fields.first().map(|field| field.kind)
     {
         return Ok((name, data, point));
     }
@@ -80,21 +84,21 @@ pub(super) fn data(
     })
 }
 
-const fn level(list: &'static str, end: &'static str) -> Level {
-    Level { list, end }
+const fn level(list: &'static str, end: &'static str) -> ListLevel {
+    ListLevel { list, end }
 }
 
-static TRACES: [Level; 3] = [
+static TRACES: [ListLevel; 3] = [
     level("resourceSpans", "}"),
     level("scopeSpans", "}"),
     level("spans", ""),
 ];
-static LOGS: [Level; 3] = [
+static LOGS: [ListLevel; 3] = [
     level("resourceLogs", "}"),
     level("scopeLogs", "}"),
     level("logRecords", ""),
 ];
-static METRICS: [Level; 4] = [
+static METRICS: [ListLevel; 4] = [
     level("resourceMetrics", "}"),
     level("scopeMetrics", "}"),
     // The metric and its data.
@@ -102,63 +106,66 @@ static METRICS: [Level; 4] = [
     level("dataPoints", ""),
 ];
 
-const fn message(fields: &'static [Field]) -> Message {
-    Message {
+const fn message(fields: &'static [FieldSchema]) -> MessageSchema {
+    MessageSchema {
         is_value: false,
         fields,
     }
 }
 
-const fn list(number: u32, name: &'static str, schema: &'static Message) -> Field {
-    many(number, name, name, Kind::Message(schema))
+const fn list(number: u32, name: &'static str, schema: &'static MessageSchema) -> FieldSchema {
+    many(number, name, name, FieldType::Message(schema))
 }
 
-const fn single(number: u32, name: &'static str, kind: Kind) -> Field {
+const fn single(number: u32, name: &'static str, kind: FieldType) -> FieldSchema {
     one(number, name, name, kind)
 }
 
-const RESOURCE: Field = single(1, "resource", Kind::Message(&schema::RESOURCE));
-const SCOPE: Field = single(1, "scope", Kind::Message(&schema::SCOPE));
-const SCHEMA_URL: Field = single(3, "schemaUrl", Kind::Text);
-const TEMPORALITY: Field = single(2, "aggregationTemporality", Kind::Enum(&TEMPORALITIES));
+const RESOURCE: FieldSchema = single(1, "resource", FieldType::Message(&schema::RESOURCE));
+const SCOPE: FieldSchema = single(1, "scope", FieldType::Message(&schema::SCOPE));
+const SCHEMA_URL: FieldSchema = single(3, "schemaUrl", FieldType::Text);
+const TEMPORALITY: FieldSchema =
+    single(2, "aggregationTemporality", FieldType::Enum(&TEMPORALITIES));
 
-static TRACES_DATA: Message = message(&[list(1, "resourceSpans", &RESOURCE_SPANS)]);
-static RESOURCE_SPANS: Message =
+static TRACES_DATA: MessageSchema = message(&[list(1, "resourceSpans", &RESOURCE_SPANS)]);
+static RESOURCE_SPANS: MessageSchema =
     message(&[RESOURCE, list(2, "scopeSpans", &SCOPE_SPANS), SCHEMA_URL]);
-static SCOPE_SPANS: Message = message(&[SCOPE, list(2, "spans", &schema::SPAN), SCHEMA_URL]);
+static SCOPE_SPANS: MessageSchema = message(&[SCOPE, list(2, "spans", &schema::SPAN), SCHEMA_URL]);
 
-static LOGS_DATA: Message = message(&[list(1, "resourceLogs", &RESOURCE_LOGS)]);
-static RESOURCE_LOGS: Message = message(&[RESOURCE, list(2, "scopeLogs", &SCOPE_LOGS), SCHEMA_URL]);
-static SCOPE_LOGS: Message = message(&[
+static LOGS_DATA: MessageSchema = message(&[list(1, "resourceLogs", &RESOURCE_LOGS)]);
+static RESOURCE_LOGS: MessageSchema =
+    message(&[RESOURCE, list(2, "scopeLogs", &SCOPE_LOGS), SCHEMA_URL]);
+static SCOPE_LOGS: MessageSchema = message(&[
     SCOPE,
     list(2, "logRecords", &schema::LOG_RECORD),
     SCHEMA_URL,
 ]);
 
-static METRICS_DATA: Message = message(&[list(1, "resourceMetrics", &RESOURCE_METRICS)]);
-static RESOURCE_METRICS: Message = message(&[
+static METRICS_DATA: MessageSchema = message(&[list(1, "resourceMetrics", &RESOURCE_METRICS)]);
+static RESOURCE_METRICS: MessageSchema = message(&[
     RESOURCE,
     list(2, "scopeMetrics", &SCOPE_METRICS),
     SCHEMA_URL,
 ]);
-static SCOPE_METRICS: Message = message(&[SCOPE, list(2, "metrics", &METRIC), SCHEMA_URL]);
-static METRIC: Message = message(&[
-    single(1, "name", Kind::Text),
-    single(2, "description", Kind::Text),
-    single(3, "unit", Kind::Text),
-    single(5, "gauge", Kind::Message(&GAUGE)),
-    single(7, "sum", Kind::Message(&SUM)),
-    single(9, "histogram", Kind::Message(&HISTOGRAM)),
-    single(10, "exponentialHistogram", Kind::Message(&EXPONENTIAL)),
-    single(11, "summary", Kind::Message(&SUMMARY)),
+static SCOPE_METRICS: MessageSchema = message(&[SCOPE, list(2, "metrics", &METRIC), SCHEMA_URL]);
+static METRIC: MessageSchema = message(&[
+    single(1, "name", FieldType::Text),
+    single(2, "description", FieldType::Text),
+    single(3, "unit", FieldType::Text),
+    single(5, "gauge", FieldType::Message(&GAUGE)),
+    single(7, "sum", FieldType::Message(&SUM)),
+    single(9, "histogram", FieldType::Message(&HISTOGRAM)),
+    single(10, "exponentialHistogram", FieldType::Message(&EXPONENTIAL)),
+    single(11, "summary", FieldType::Message(&SUMMARY)),
     list(12, "metadata", &schema::KEY_VALUE),
 ]);
-static GAUGE: Message = message(&[list(1, "dataPoints", &NUMBER_POINT)]);
-static SUM: Message = message(&[
+static GAUGE: MessageSchema = message(&[list(1, "dataPoints", &NUMBER_POINT)]);
+static SUM: MessageSchema = message(&[
     list(1, "dataPoints", &NUMBER_POINT),
     TEMPORALITY,
-    single(3, "isMonotonic", Kind::Bool),
+    single(3, "isMonotonic", FieldType::Bool),
 ]);
-static HISTOGRAM: Message = message(&[list(1, "dataPoints", &HISTOGRAM_POINT), TEMPORALITY]);
-static EXPONENTIAL: Message = message(&[list(1, "dataPoints", &EXPONENTIAL_POINT), TEMPORALITY]);
-static SUMMARY: Message = message(&[list(1, "dataPoints", &SUMMARY_POINT)]);
+static HISTOGRAM: MessageSchema = message(&[list(1, "dataPoints", &HISTOGRAM_POINT), TEMPORALITY]);
+static EXPONENTIAL: MessageSchema =
+    message(&[list(1, "dataPoints", &EXPONENTIAL_POINT), TEMPORALITY]);
+static SUMMARY: MessageSchema = message(&[list(1, "dataPoints", &SUMMARY_POINT)]);

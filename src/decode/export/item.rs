@@ -4,14 +4,14 @@
 
 use super::members::{Members, copy, whole};
 use super::{envelope, message};
-use crate::decode::json;
-use crate::decode::scan::SyntaxError;
-use crate::decode::schema::{self, Message};
+use crate::decode::json_reader::SyntaxError;
+use crate::decode::json_writer;
+use crate::decode::schema::{self, MessageSchema};
 
 /// A field, and the column that it is found in unless `metadata` has it.
-type Column = (&'static str, &'static str);
+type ExportColumn = (&'static str, &'static str);
 
-const SPAN: [Column; 6] = [
+const SPAN: [ExportColumn; 6] = [
     ("traceId", "traceId"),
     ("spanId", "spanId"),
     ("parentSpanId", "parentSpanId"),
@@ -20,7 +20,7 @@ const SPAN: [Column; 6] = [
     ("startTimeUnixNano", "timeUnixNano"),
 ];
 
-const LOG_RECORD: [Column; 5] = [
+const LOG_RECORD: [ExportColumn; 5] = [
     ("timeUnixNano", "timeUnixNano"),
     ("severityNumber", "kind"),
     ("eventName", "name"),
@@ -28,9 +28,9 @@ const LOG_RECORD: [Column; 5] = [
     ("spanId", "spanId"),
 ];
 
-const METRIC: [Column; 1] = [("name", "name")];
+const METRIC: [ExportColumn; 1] = [("name", "name")];
 
-const DATA_POINT: [Column; 1] = [("timeUnixNano", "timeUnixNano")];
+const DATA_POINT: [ExportColumn; 1] = [("timeUnixNano", "timeUnixNano")];
 
 /// # Errors
 /// As of all here: when a value is not what its field holds.
@@ -46,8 +46,8 @@ pub(super) fn span(
     fields(row, &metadata, &schema::SPAN, &SPAN, out)?;
     let duration = row.find("durationNs").and_then(whole::<u64>);
     if let (Some(start), Some(duration)) = (start, duration) {
-        json::key(out, "endTimeUnixNano");
-        json::display(out, format_args!("\"{}\"", start.saturating_add(duration)));
+        json_writer::key(out, "endTimeUnixNano");
+        json_writer::display(out, format_args!("\"{}\"", start.saturating_add(duration)));
     }
     put_status(out, row.find("status"), status.find("message"));
     out.push('}');
@@ -65,12 +65,12 @@ fn put_status(out: &mut String, column: Option<&str>, message: Option<&str>) {
     if code.is_none() && message.is_none() {
         return;
     }
-    json::key(out, "status");
+    json_writer::key(out, "status");
     out.push('{');
     copy(out, "message", message);
     if let Some(code) = code {
-        json::key(out, "code");
-        json::display(out, code);
+        json_writer::key(out, "code");
+        json_writer::display(out, code);
     }
     out.push('}');
 }
@@ -91,7 +91,7 @@ pub(super) fn metric(row: &Members<'_>, metadata: &Members<'_>) -> Result<String
     let (name, data, _) = envelope::data(row)?;
     let mut out = String::from("{");
     fields(row, metadata, &schema::metric::METRIC, &METRIC, &mut out)?;
-    json::key(&mut out, name);
+    json_writer::key(&mut out, name);
     out.push('{');
     fields(row, metadata, data, &[], &mut out)?;
     Ok(out)
@@ -113,8 +113,8 @@ pub(super) fn data_point(
 fn fields(
     row: &Members<'_>,
     metadata: &Members<'_>,
-    schema: &Message,
-    columns: &[Column],
+    schema: &MessageSchema,
+    columns: &[ExportColumn],
     out: &mut String,
 ) -> Result<(), SyntaxError> {
     for (field, column) in columns {

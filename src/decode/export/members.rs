@@ -2,8 +2,8 @@
 //!
 //! **Invariant:** no value is taken apart before it is asked for.
 
-use crate::decode::json;
-use crate::decode::scan::{Scanner, SyntaxError};
+use crate::decode::json_reader::{JsonReader, SyntaxError};
+use crate::decode::json_writer;
 
 /// Names and the JSON of their values, in order.
 #[derive(Debug)]
@@ -13,7 +13,7 @@ impl<'a> Members<'a> {
     /// # Errors
     /// When the text is not one JSON object.
     pub(super) fn of(object: &'a str) -> Result<Self, SyntaxError> {
-        let mut scanner = Scanner::new(object);
+        let mut scanner = JsonReader::new(object);
         let mut members = Vec::new();
         scanner.object()?;
         let mut is_first = true;
@@ -48,7 +48,7 @@ pub(super) fn copy(out: &mut String, name: &str, value: Option<&str>) {
     if let Some(value) = value
         && !matches!(value, "0" | "\"\"")
     {
-        json::key(out, name);
+        json_writer::key(out, name);
         out.push_str(value);
     }
 }

@@ -3,9 +3,9 @@
 //! **Invariant:** what is not in a message's table is left out.
 
 use super::value;
-use crate::decode::json;
-use crate::decode::scan::{Kind as Json, Scanner, SyntaxError};
-use crate::decode::schema::{self, Field, Kind, Message};
+use crate::decode::json_reader::{JsonReader, JsonType as Json, SyntaxError};
+use crate::decode::json_writer;
+use crate::decode::schema::{self, FieldSchema, FieldType, MessageSchema};
 
 /// Writes one stored member of a message, where that has a field of its name.
 ///
@@ -13,27 +13,27 @@ use crate::decode::schema::{self, Field, Kind, Message};
 /// When the value is not what the field holds.
 pub(super) fn member(
     out: &mut String,
-    schema: &Message,
+    schema: &MessageSchema,
     name: &str,
     stored: &str,
 ) -> Result<(), SyntaxError> {
-    field(&mut Scanner::new(stored), schema, name, out)
+    field(&mut JsonReader::new(stored), schema, name, out)
 }
 
 /// Writes the field of that name with the next value, or passes over it.
 fn field(
-    scanner: &mut Scanner<'_>,
-    schema: &Message,
+    scanner: &mut JsonReader<'_>,
+    schema: &MessageSchema,
     name: &str,
     out: &mut String,
 ) -> Result<(), SyntaxError> {
     let Some(field) = schema.fields.iter().find(|field| field.name == name) else {
         return scanner.skip().map(drop);
     };
-    json::key(out, name);
+    json_writer::key(out, name);
     match field.kind {
         // Attributes, by whatever name.
-        Kind::Message(pair) if field.repeated && std::ptr::eq(pair, &schema::KEY_VALUE) => {
+        FieldType::Message(pair) if field.repeated && std::ptr::eq(pair, &schema::KEY_VALUE) => {
             value::key_values(scanner, 0, out)
         }
         _ if field.repeated => {
@@ -41,7 +41,7 @@ fn field(
             scanner.array()?;
             let mut is_first = true;
             while scanner.next_element(&mut is_first)? {
-                json::separate(out);
+                json_writer::separate(out);
                 one(scanner, field, out)?;
             }
             out.push(']');
@@ -51,13 +51,20 @@ fn field(
     }
 }
 
-fn one(scanner: &mut Scanner<'_>, field: &Field, out: &mut String) -> Result<(), SyntaxError> {
+fn one(
+    scanner: &mut JsonReader<'_>,
+    field: &FieldSchema,
+    out: &mut String,
+) -> Result<(), SyntaxError> {
     match field.kind {
-        Kind::Message(schema) if schema.is_value => return value::any_value(scanner, 0, out),
-        Kind::Message(schema) => return object(scanner, schema, out),
-        Kind::Double => return value::double(scanner, out),
+        FieldType::Message(schema) if schema.is_value => return value::any_value(scanner, 0, out),
+        FieldType::Message(schema) => return object(scanner, schema, out),
+        FieldType::Double => return value::double(scanner, out),
         // A string in OTLP's JSON, however it is stored.
-        Kind::Int64 { .. } | Kind::Sfixed64 { .. } | Kind::Fixed64 | Kind::Uint64
+        FieldType::Int64 { .. }
+        | FieldType::Sfixed64 { .. }
+        | FieldType::Fixed64
+        | FieldType::Uint64
             if scanner.peek()? == Json::Number =>
         {
             out.push('"');
@@ -70,8 +77,8 @@ fn one(scanner: &mut Scanner<'_>, field: &Field, out: &mut String) -> Result<(),
 }
 
 fn object(
-    scanner: &mut Scanner<'_>,
-    schema: &Message,
+    scanner: &mut JsonReader<'_>,
+    schema: &MessageSchema,
     out: &mut String,
 ) -> Result<(), SyntaxError> {
     out.push('{');

@@ -11,9 +11,9 @@
 
 use std::collections::BTreeMap;
 
-use super::scan::{Scanner, SyntaxError};
-use super::transcode::{self, Unmapped};
-use super::{Limits, Source, VERSION, json};
+use super::json_reader::{JsonReader, SyntaxError};
+use super::json_to_protobuf::{self, Unmapped};
+use super::{Limits, Source, VERSION, json_writer};
 use crate::event::{Encoding, Signal};
 
 /// What stands around items.
@@ -35,14 +35,14 @@ use members::Members;
 
 /// How an export is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
+pub enum ExportEncoding {
     Json,
     Protobuf,
 }
 
 /// What becomes of an event that is to be exported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Taken {
+pub enum AddOutcome {
     Yes,
     /// It did not come over OTLP, or is of another signal.
     NotOtlp,
@@ -73,15 +73,15 @@ pub struct Export {
     signal: Signal,
     room_bytes: usize,
     used_bytes: usize,
-    root: Part,
-    /// Scratch space.
+    root: ExportPart,
+    /// MetricBuffers space.
     item: String,
 }
 
 /// The whole, a resource, a scope or a metric. What each has of its own, not closed yet, is its key.
 #[derive(Debug, Default)]
-struct Part {
-    parts: BTreeMap<String, Part>,
+struct ExportPart {
+    parts: BTreeMap<String, ExportPart>,
     /// Items that stand right in it, commas between.
     items: String,
 }
@@ -111,7 +111,7 @@ impl Export {
             signal,
             room_bytes,
             used_bytes: 0,
-            root: Part::default(),
+            root: ExportPart::default(),
             item: String::new(),
         }
     }
@@ -120,16 +120,16 @@ impl Export {
     ///
     /// # Errors
     /// When the event is not what was stored.
-    pub fn take(&mut self, event: &str) -> Result<Taken, Unreadable> {
+    pub fn take(&mut self, event: &str) -> Result<AddOutcome, Unreadable> {
         let row = Members::of(event)?;
         if signal_of(&row) != Some(self.signal) {
-            return Ok(Taken::NotOtlp);
+            return Ok(AddOutcome::NotOtlp);
         }
         let metadata = Members::of(row.find("metadata").unwrap_or("{}"))?;
         let mut path = vec![envelope::resource(&row)?, envelope::scope(&row)?];
         self.item.clear();
         match self.signal {
-            Signal::Event => return Ok(Taken::NotOtlp),
+            Signal::Event => return Ok(AddOutcome::NotOtlp),
             Signal::Span => item::span(&row, metadata, &mut self.item)?,
             Signal::Log => item::log_record(&row, &metadata, &mut self.item)?,
             Signal::Metric => {
@@ -147,7 +147,7 @@ impl Export {
             }
         }
         if self.used_bytes > 0 && self.used_bytes + bytes > self.room_bytes {
-            return Ok(Taken::NoRoom);
+            return Ok(AddOutcome::NoRoom);
         }
         self.used_bytes += bytes;
         let mut part = &mut self.root;
@@ -158,14 +158,14 @@ impl Export {
             part.items.push_str(", ");
         }
         part.items.push_str(&self.item);
-        Ok(Taken::Yes)
+        Ok(AddOutcome::Yes)
     }
 
     /// The whole message: `TracesData` and its like, which is also what a client exports.
     ///
     /// # Errors
     /// When an event was not what was stored.
-    pub fn finish(self, form: Form) -> Result<Vec<u8>, Unreadable> {
+    pub fn finish(self, form: ExportEncoding) -> Result<Vec<u8>, Unreadable> {
         let Some((schema, levels)) = envelope::of(self.signal) else {
             return Ok(Vec::new());
         };
@@ -174,8 +174,8 @@ impl Export {
         self.root.write(levels, &mut json);
         json.push('}');
         match form {
-            Form::Json => Ok(json.into_bytes()),
-            Form::Protobuf => {
+            ExportEncoding::Json => Ok(json.into_bytes()),
+            ExportEncoding::Protobuf => {
                 // The limits are for an item, and this is all of them.
                 let limits = Limits {
                     depth: value::LEVELS,
@@ -191,24 +191,29 @@ impl Export {
                     version: VERSION,
                 };
                 let mut protobuf = Vec::with_capacity(json.len() / 2);
-                transcode::message(&mut Scanner::new(&json), schema, &source, &mut protobuf)?;
+                json_to_protobuf::message(
+                    &mut JsonReader::new(&json),
+                    schema,
+                    &source,
+                    &mut protobuf,
+                )?;
                 Ok(protobuf)
             }
         }
     }
 }
 
-impl Part {
+impl ExportPart {
     /// Writes the list that this part is the parent of.
-    fn write(self, levels: &[envelope::Level], out: &mut String) {
+    fn write(self, levels: &[envelope::ListLevel], out: &mut String) {
         let Some((level, inner)) = levels.split_first() else {
             return;
         };
-        json::key(out, level.list);
+        json_writer::key(out, level.list);
         out.push('[');
         out.push_str(&self.items);
         for (own, part) in self.parts {
-            json::separate(out);
+            json_writer::separate(out);
             out.push_str(&own);
             part.write(inner, out);
             out.push_str(level.end);

@@ -1,9 +1,9 @@
-//! Stored values to AnyValues in OTLP's JSON: the table of [`crate::decode::value`], read from right to left.
+//! Stored values to AnyValues in OTLP's JSON: the table of [`crate::decode::any_value`], read from right to left.
 //!
 //! **Invariant:** texts and numbers are copied as they are written, so nothing is rounded.
 
-use crate::decode::json;
-use crate::decode::scan::{Kind, Scanner, SyntaxError};
+use crate::decode::json_reader::{JsonReader, JsonType, SyntaxError};
+use crate::decode::json_writer;
 
 /// The most levels of values; no setting lets so many in.
 pub(super) const LEVELS: u8 = 255;
@@ -13,33 +13,33 @@ pub(super) const LEVELS: u8 = 255;
 /// # Errors
 /// When what is stored is no value.
 pub(super) fn any_value(
-    scanner: &mut Scanner<'_>,
+    scanner: &mut JsonReader<'_>,
     above: u8,
     out: &mut String,
 ) -> Result<(), SyntaxError> {
     match scanner.peek()? {
-        Kind::Text => typed(out, "stringValue", scanner.skip()?.0),
-        Kind::Bool => typed(out, "boolValue", scanner.skip()?.0),
-        Kind::Number => match scanner.number()? {
+        JsonType::Text => typed(out, "stringValue", scanner.skip()?.0),
+        JsonType::Bool => typed(out, "boolValue", scanner.skip()?.0),
+        JsonType::Number => match scanner.number()? {
             double if double.contains('.') => typed(out, "doubleValue", double),
             int => typed(out, "intValue", &format!("\"{int}\"")),
         },
-        Kind::Null => {
+        JsonType::Null => {
             scanner.null()?;
             out.push_str("{}");
         }
-        Kind::Array => {
+        JsonType::Array => {
             let level = below(scanner, above)?;
             out.push_str("{\"arrayValue\": {\"values\": [");
             scanner.array()?;
             let mut is_first = true;
             while scanner.next_element(&mut is_first)? {
-                json::separate(out);
+                json_writer::separate(out);
                 any_value(scanner, level, out)?;
             }
             out.push_str("]}}");
         }
-        Kind::Object => match tagged(scanner)? {
+        JsonType::Object => match tagged(scanner)? {
             Some(("$bytes", bytes)) => typed(out, "bytesValue", bytes),
             Some(("$double", double)) => typed(out, "doubleValue", special(double)),
             Some(_) => out.push_str("{}"),
@@ -59,7 +59,7 @@ pub(super) fn any_value(
 /// # Errors
 /// When it is none, or holds what is no value.
 pub(super) fn key_values(
-    scanner: &mut Scanner<'_>,
+    scanner: &mut JsonReader<'_>,
     above: u8,
     out: &mut String,
 ) -> Result<(), SyntaxError> {
@@ -67,7 +67,7 @@ pub(super) fn key_values(
     scanner.object()?;
     let mut is_first = true;
     while let Some(key) = scanner.next_key(&mut is_first)? {
-        json::separate(out);
+        json_writer::separate(out);
         // Of the client's own leading dollar one more was stored.
         let key = key.written().strip_prefix('$').unwrap_or(key.written());
         out.push_str("{\"key\": \"");
@@ -84,9 +84,9 @@ pub(super) fn key_values(
 ///
 /// # Errors
 /// When it is neither.
-pub(super) fn double(scanner: &mut Scanner<'_>, out: &mut String) -> Result<(), SyntaxError> {
+pub(super) fn double(scanner: &mut JsonReader<'_>, out: &mut String) -> Result<(), SyntaxError> {
     out.push_str(match scanner.peek()? {
-        Kind::Number => scanner.number()?,
+        JsonType::Number => scanner.number()?,
         _ => match tagged(scanner)? {
             Some(("$double", double)) => special(double),
             _ => return Err(scanner.error("a double is expected")),
@@ -97,7 +97,7 @@ pub(super) fn double(scanner: &mut Scanner<'_>, out: &mut String) -> Result<(), 
 
 fn typed(out: &mut String, name: &str, value: &str) {
     out.push('{');
-    json::key(out, name);
+    json_writer::key(out, name);
     out.push_str(value);
     out.push('}');
 }
@@ -111,7 +111,7 @@ fn special(tag: &str) -> &str {
 }
 
 /// Takes the next value, an object, if it is a tag: its name, and the JSON that it holds.
-fn tagged<'a>(scanner: &mut Scanner<'a>) -> Result<Option<(&'a str, &'a str)>, SyntaxError> {
+fn tagged<'a>(scanner: &mut JsonReader<'a>) -> Result<Option<(&'a str, &'a str)>, SyntaxError> {
     let mut ahead = *scanner;
     ahead.object()?;
     let mut is_first = true;
@@ -128,7 +128,7 @@ fn tagged<'a>(scanner: &mut Scanner<'a>) -> Result<Option<(&'a str, &'a str)>, S
     }
 }
 
-fn below(scanner: &Scanner<'_>, above: u8) -> Result<u8, SyntaxError> {
+fn below(scanner: &JsonReader<'_>, above: u8) -> Result<u8, SyntaxError> {
     match above.checked_add(1) {
         Some(level) if level < LEVELS => Ok(level),
         _ => Err(scanner.error("values are nested too deep")),

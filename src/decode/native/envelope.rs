@@ -4,18 +4,18 @@
 
 use std::borrow::Cow;
 
-use super::super::scan::{Kind, Scanner, SyntaxError};
-use super::super::string::Text;
-use super::super::tally::Tally;
-use super::super::value::{cut_to, without_nul_cow};
+use super::super::any_value::{cut_to, without_nul_cow};
+use super::super::decode_report::ReportBuilder;
+use super::super::json_reader::{JsonReader, JsonType, SyntaxError};
+use super::super::string::JsonString;
 use super::super::{Limits, Sanitized, Source, timestamp};
 use super::unknown::UnknownMembers;
-use super::{FIELDS, Field, NANOS_PER_MS, Need};
-use crate::event::{Event, Flags};
+use super::{FIELDS, NANOS_PER_MS, NativeField, Presence};
+use crate::event::{Event, EventFlags};
 
 /// One event as it is sent, checked.
-pub(super) struct Envelope<'a> {
-    texts: [Option<Text<'a>>; FIELDS.len()],
+pub(super) struct NativeEvent<'a> {
+    texts: [Option<JsonString<'a>>; FIELDS.len()],
     pub(super) timestamp_ms: Option<i64>,
     /// The text of an object, and how many nodes it has.
     metadata: Option<(&'a str, usize)>,
@@ -28,8 +28,8 @@ pub(super) struct Envelope<'a> {
     pub(super) problems: Vec<(&'static str, String)>,
 }
 
-impl<'a> Envelope<'a> {
-    pub(super) fn read(scanner: &mut Scanner<'a>, source: &Source) -> Result<Self, SyntaxError> {
+impl<'a> NativeEvent<'a> {
+    pub(super) fn read(scanner: &mut JsonReader<'a>, source: &Source) -> Result<Self, SyntaxError> {
         let mut envelope = Self {
             texts: [None; FIELDS.len()],
             timestamp_ms: None,
@@ -70,9 +70,9 @@ impl<'a> Envelope<'a> {
 
     /// Notes each required field that is missing, with what was sent in its place.
     fn require_fields(&mut self) {
-        let is_missing = |(field, text): &(&Field, &Option<Text<'_>>)| {
+        let is_missing = |(field, text): &(&NativeField, &Option<JsonString<'_>>)| {
             let is_told = self.problems.iter().any(|(name, _)| *name == field.name);
-            field.need == Need::Required && text.is_none() && !is_told
+            field.need == Presence::Required && text.is_none() && !is_told
         };
         let missing: Vec<_> = FIELDS
             .iter()
@@ -101,7 +101,7 @@ impl<'a> Envelope<'a> {
     pub(super) fn join_unknown(
         &mut self,
         limits: &Limits,
-        tally: &mut Tally,
+        tally: &mut ReportBuilder,
     ) -> Result<(), SyntaxError> {
         self.unknown.fit(self.metadata, limits, tally)?;
         self.unknown.add_to(&mut self.seen);
@@ -140,15 +140,15 @@ impl<'a> Envelope<'a> {
 
     fn read_text(
         &mut self,
-        scanner: &mut Scanner<'a>,
+        scanner: &mut JsonReader<'a>,
         index: usize,
         source: &Source,
     ) -> Result<(), SyntaxError> {
         let field = &FIELDS[index];
         match scanner.peek()? {
-            Kind::Text => {}
-            Kind::Null => {
-                if field.need == Need::Required {
+            JsonType::Text => {}
+            JsonType::Null => {
+                if field.need == Presence::Required {
                     self.problem(field.name, "is required, not null");
                 }
                 return scanner.null();
@@ -177,15 +177,15 @@ impl<'a> Envelope<'a> {
 
     fn read_timestamp(
         &mut self,
-        scanner: &mut Scanner<'a>,
+        scanner: &mut JsonReader<'a>,
         source: &Source,
     ) -> Result<(), SyntaxError> {
         let received_ms = source.received_unix_nano / NANOS_PER_MS;
         let time = match scanner.peek()? {
-            Kind::Null => return scanner.null(),
-            Kind::Number => timestamp::from_number(scanner.number()?, received_ms),
-            Kind::Text => timestamp::from_text(&scanner.text()?.decode(), received_ms),
-            Kind::Object | Kind::Array | Kind::Bool => {
+            JsonType::Null => return scanner.null(),
+            JsonType::Number => timestamp::from_number(scanner.number()?, received_ms),
+            JsonType::Text => timestamp::from_text(&scanner.text()?.decode(), received_ms),
+            JsonType::Object | JsonType::Array | JsonType::Bool => {
                 scanner.skip()?;
                 Err("is neither Unix milliseconds nor a time of RFC 3339".to_owned())
             }
@@ -199,15 +199,15 @@ impl<'a> Envelope<'a> {
 
     fn read_metadata(
         &mut self,
-        scanner: &mut Scanner<'a>,
+        scanner: &mut JsonReader<'a>,
         source: &Source,
     ) -> Result<(), SyntaxError> {
         let kind = scanner.peek()?;
         let (text, contents) = scanner.skip()?;
         let limits = &source.limits;
         match kind {
-            Kind::Null => return Ok(()),
-            Kind::Object => {}
+            JsonType::Null => return Ok(()),
+            JsonType::Object => {}
             _ => {
                 self.problem("metadata", "is not an object");
                 return Ok(());
@@ -245,9 +245,9 @@ impl<'a> Envelope<'a> {
             trace_id,
             span_id,
         ] = self.texts.map(|text| Some(without_nul_cow(text?.decode())));
-        let mut flags = Flags::default();
+        let mut flags = EventFlags::default();
         if self.seen.nul > 0 || self.seen.utf8 > 0 {
-            flags.insert(Flags::TEXT_REPAIRED);
+            flags.insert(EventFlags::TEXT_REPAIRED);
         }
         Event {
             correlation_id: correlation_id.unwrap_or_default(),

@@ -5,12 +5,12 @@
 
 use std::borrow::Cow;
 
-use super::super::json;
-use super::super::scan::{Kind, Scanner, SyntaxError};
-use super::super::string::Text;
-use super::super::tally::{Tally, echo};
-use super::super::value::without_nul_cow;
-use super::super::{Joining, Limits, Sanitized};
+use super::super::any_value::without_nul_cow;
+use super::super::decode_report::{ReportBuilder, echo};
+use super::super::json_reader::{JsonReader, JsonType, SyntaxError};
+use super::super::json_writer;
+use super::super::string::JsonString;
+use super::super::{Limits, Sanitized, UnknownMemberFate};
 use super::FIELDS;
 
 /// Names of members that stay out which are kept for the answer.
@@ -25,7 +25,7 @@ const LEVELS_ABOVE: usize = 2;
 /// The unknown members of one event.
 #[derive(Debug, Default)]
 pub(super) struct UnknownMembers<'a> {
-    members: Vec<Member<'a>>,
+    members: Vec<UnknownMember<'a>>,
     /// The names of the first of those that stay out.
     out: Vec<Cow<'a, str>>,
     /// All that stay out.
@@ -33,7 +33,7 @@ pub(super) struct UnknownMembers<'a> {
 }
 
 #[derive(Debug)]
-pub(super) struct Member<'a> {
+pub(super) struct UnknownMember<'a> {
     /// As it is stored.
     pub(super) key: Cow<'a, str>,
     pub(super) value: &'a str,
@@ -47,8 +47,8 @@ impl<'a> UnknownMembers<'a> {
     /// Reads the value of `key`.
     pub(super) fn read(
         &mut self,
-        key: Text<'a>,
-        scanner: &mut Scanner<'a>,
+        key: JsonString<'a>,
+        scanner: &mut JsonReader<'a>,
         limits: &Limits,
     ) -> Result<(), SyntaxError> {
         let (value, contents) = scanner.skip()?;
@@ -61,7 +61,7 @@ impl<'a> UnknownMembers<'a> {
             self.stays_out(key);
             return Ok(());
         }
-        self.members.push(Member {
+        self.members.push(UnknownMember {
             key,
             value,
             nodes: contents.nodes,
@@ -85,25 +85,27 @@ impl<'a> UnknownMembers<'a> {
         &mut self,
         metadata: Option<(&'a str, usize)>,
         limits: &Limits,
-        tally: &mut Tally,
+        tally: &mut ReportBuilder,
     ) -> Result<(), SyntaxError> {
         if self.members.is_empty() {
             return Ok(());
         }
         let mut members = std::mem::take(&mut self.members);
         // Stable, so that of equal keys the last stays last.
-        members.sort_by(|a, b| json::key_order(&a.key, &b.key));
+        members.sort_by(|a, b| json_writer::key_order(&a.key, &b.key));
         members.reverse();
         members.dedup_by(|later, earlier| later.key == earlier.key);
         members.reverse();
         let mut taken = vec![false; members.len()];
         let (text, metadata_nodes) = metadata.unwrap_or(("{}", 1));
-        let mut scanner = Scanner::new(text);
+        let mut scanner = JsonReader::new(text);
         scanner.object()?;
         let mut is_first = true;
         while let Some(key) = scanner.next_key(&mut is_first)? {
             let key = without_nul_cow(key.decode());
-            if let Ok(at) = members.binary_search_by(|member| json::key_order(&member.key, &key)) {
+            if let Ok(at) =
+                members.binary_search_by(|member| json_writer::key_order(&member.key, &key))
+            {
                 taken[at] = true;
             }
             scanner.skip()?;
@@ -111,7 +113,7 @@ impl<'a> UnknownMembers<'a> {
         let mut nodes_left = nodes(limits).saturating_sub(metadata_nodes);
         for (member, taken) in members.into_iter().zip(taken) {
             let fits = !taken && member.nodes <= nodes_left;
-            if fits && tally.swell_unknown(member.swell_bytes) {
+            if fits && tally.add_unknown_expansion(member.swell_bytes) {
                 nodes_left -= member.nodes;
                 self.members.push(member);
             } else {
@@ -122,7 +124,7 @@ impl<'a> UnknownMembers<'a> {
     }
 
     /// Those that join the metadata, in the order of its keys.
-    pub(super) fn kept(&self) -> &[Member<'a>] {
+    pub(super) fn kept(&self) -> &[UnknownMember<'a>] {
         &self.members
     }
 
@@ -134,16 +136,16 @@ impl<'a> UnknownMembers<'a> {
         }
     }
 
-    /// Counts and names them for the answer.
-    pub(super) fn report(&self, tally: &mut Tally) {
+    /// SharedCounts and names them for the answer.
+    pub(super) fn report(&self, tally: &mut ReportBuilder) {
         for member in &self.members {
-            tally.unknown(&member.key, Joining::Kept, meant);
+            tally.unknown(&member.key, UnknownMemberFate::Kept, meant);
         }
         for name in &self.out {
-            tally.unknown(name, Joining::LeftOut, meant);
+            tally.unknown(name, UnknownMemberFate::LeftOut, meant);
         }
         let named = u32::try_from(self.out.len()).unwrap_or(u32::MAX);
-        tally.count_unknown(Joining::LeftOut, self.out_count - named);
+        tally.count_unknown(UnknownMemberFate::LeftOut, self.out_count - named);
     }
 
     /// The end of the reason for which the required field `name` is missing: the member that was probably meant for it.
@@ -156,11 +158,11 @@ impl<'a> UnknownMembers<'a> {
     pub(super) fn holds_events(&self) -> Option<String> {
         self.members.iter().take(COMPARED).find_map(|member| {
             let key = echo(&member.key);
-            match Scanner::new(member.value).peek() {
-                Ok(Kind::Array) if member.value[1..].trim_start().starts_with('{') => Some(format!(
+            match JsonReader::new(member.value).peek() {
+                Ok(JsonType::Array) if member.value[1..].trim_start().starts_with('{') => Some(format!(
                     "{key} holds an array: send that array itself, or one event a line as application/x-ndjson"
                 )),
-                Ok(Kind::Object) if member.value.contains("\"correlationId\"") => {
+                Ok(JsonType::Object) if member.value.contains("\"correlationId\"") => {
                     Some(format!("{key} holds an object: send that object itself"))
                 }
                 _ => None,

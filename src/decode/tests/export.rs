@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use super::{generate, generate_logs, generate_metrics, same};
-use crate::decode::export::{Export, Form, Taken, signal};
+use crate::decode::export::{AddOutcome, Export, ExportEncoding, signal};
 
 /// An event as `/query` answers it.
 fn answered(event: &Event<'_>, rows: &Rows) -> String {
@@ -67,12 +67,12 @@ fn answered(event: &Event<'_>, rows: &Rows) -> String {
         .replace("\"scope\":0", &format!("\"scope\":{}", resource.scope))
 }
 
-fn exported(rows: &Rows, of: Signal, form: Form) -> Vec<u8> {
+fn exported(rows: &Rows, of: Signal, form: ExportEncoding) -> Vec<u8> {
     let mut export = Export::new(of, usize::MAX);
     for event in &rows.events {
         let event = answered(event, rows);
         assert_eq!(signal(&event), Ok(Some(of)));
-        assert_eq!(export.take(&event), Ok(Taken::Yes));
+        assert_eq!(export.take(&event), Ok(AddOutcome::Yes));
     }
     export.finish(form).expect("what was stored is written")
 }
@@ -94,12 +94,12 @@ fn assert_lossless(
             prop_assert!(sent.is_empty(), "only what is all invalid is refused");
             continue;
         };
-        let protobuf = exported(&rows, signal, Form::Protobuf);
+        let protobuf = exported(&rows, signal, ExportEncoding::Protobuf);
         prop_assert_eq!(form(&protobuf), sent.clone());
         // OTLP's JSON is what a client may send.
-        let json = exported(&rows, signal, Form::Json);
+        let json = exported(&rows, signal, ExportEncoding::Json);
         let (_, again) = decode(&json, &source(signal, Encoding::Json)).expect("OTLP's JSON");
-        prop_assert_eq!(exported(&again, signal, Form::Protobuf), protobuf);
+        prop_assert_eq!(exported(&again, signal, ExportEncoding::Protobuf), protobuf);
     }
     Ok(())
 }
@@ -147,7 +147,7 @@ proptest! {
             }
             let _ = export.take(&String::from_iter(event));
         }
-        let _ = export.finish(Form::Protobuf);
+        let _ = export.finish(ExportEncoding::Protobuf);
     }
 }
 
@@ -163,9 +163,9 @@ fn json_of(events: &[String]) -> Value {
     let signal = signal(first).expect("an event").expect("of OTLP");
     let mut export = Export::new(signal, usize::MAX);
     for event in events {
-        assert_eq!(export.take(event), Ok(Taken::Yes));
+        assert_eq!(export.take(event), Ok(AddOutcome::Yes));
     }
-    let json = export.finish(Form::Json).expect("it is written");
+    let json = export.finish(ExportEncoding::Json).expect("it is written");
     serde_json::from_slice(&json).expect("JSON")
 }
 
@@ -232,14 +232,17 @@ fn an_export_takes_one_event_and_as_many_more_as_there_is_room_for() {
     let length = |taken: usize| {
         let mut export = Export::new(Signal::Log, usize::MAX);
         for _ in 0..taken {
-            assert_eq!(export.take(&event), Ok(Taken::Yes));
+            assert_eq!(export.take(&event), Ok(AddOutcome::Yes));
         }
-        export.finish(Form::Json).expect("it is written").len()
+        export
+            .finish(ExportEncoding::Json)
+            .expect("it is written")
+            .len()
     };
     for room in [0, length(1), length(3), length(10)] {
         let mut export = Export::new(Signal::Log, room);
         let mut taken = 0;
-        while export.take(&event) == Ok(Taken::Yes) {
+        while export.take(&event) == Ok(AddOutcome::Yes) {
             taken += 1;
         }
         assert!(taken >= 1);
@@ -264,9 +267,11 @@ fn an_export_has_all_numbers_however_many_items_have_them() {
     );
     let mut export = Export::new(Signal::Metric, usize::MAX);
     for _ in 0..3 {
-        assert_eq!(export.take(&event), Ok(Taken::Yes));
+        assert_eq!(export.take(&event), Ok(AddOutcome::Yes));
     }
-    let protobuf = export.finish(Form::Protobuf).expect("it is written");
+    let protobuf = export
+        .finish(ExportEncoding::Protobuf)
+        .expect("it is written");
     let all = MetricsData::decode(&*protobuf).expect("OTLP");
     let metric = &all.resource_metrics[0].scope_metrics[0].metrics[0];
     let Some(metric::Data::Histogram(histogram)) = &metric.data else {
@@ -303,6 +308,6 @@ fn a_row_that_was_changed_is_an_error() {
     // What only protobuf has no place for.
     let mut export = Export::new(Signal::Log, usize::MAX);
     let event = event("log", "", r#"{"droppedAttributesCount": 99999999999}"#);
-    assert_eq!(export.take(&event), Ok(Taken::Yes));
-    assert!(export.finish(Form::Protobuf).is_err());
+    assert_eq!(export.take(&event), Ok(AddOutcome::Yes));
+    assert!(export.finish(ExportEncoding::Protobuf).is_err());
 }

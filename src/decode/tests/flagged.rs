@@ -4,7 +4,7 @@ use super::log_records::{record, request as logs};
 use super::metric_points::{gauge, point, request as metrics};
 use super::spans::{pair, request as spans, span, text};
 use super::*;
-use crate::event::Flags;
+use crate::event::EventFlags;
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::resource::v1::Resource as ProtoResource;
 use prost::Message as _;
@@ -37,7 +37,7 @@ fn requests(name: &str, attributes: &[KeyValue], time: u64) -> [(Signal, Vec<u8>
 const TIME: u64 = 1_799_999_999_123_456_789;
 
 /// Returns the count of cut texts, and each row's flags.
-fn cut(signal: Signal, body: &[u8], version: u16) -> (u32, Vec<Flags>) {
+fn cut(signal: Signal, body: &[u8], version: u16) -> (u32, Vec<EventFlags>) {
     let source = Source {
         version,
         ..source(signal, Encoding::Protobuf)
@@ -51,7 +51,7 @@ fn cut(signal: Signal, body: &[u8], version: u16) -> (u32, Vec<Flags>) {
 /// the whole name found nothing, and no flag said why.
 #[test]
 fn a_text_that_is_cut_to_its_column_is_flagged_and_counted() {
-    let whole = Flags::default();
+    let whole = EventFlags::default();
     let long = |len: usize| text(&"é".repeat(len));
     let with = |key: &str, len| vec![pair("other", long(500)), pair(key, long(len))];
     for (name, attributes, times) in [
@@ -65,7 +65,7 @@ fn a_text_that_is_cut_to_its_column_is_flagged_and_counted() {
         ("n".repeat(256), with("provider", 101), 2),
     ] {
         for (signal, body) in requests(&name, &attributes, TIME) {
-            let flags = if times > 0 { Flags::CUT } else { whole };
+            let flags = if times > 0 { EventFlags::CUT } else { whole };
             assert_eq!(
                 cut(signal, &body, VERSION),
                 (times, vec![flags, whole]),
@@ -104,12 +104,15 @@ fn a_service_name_that_is_cut_is_flagged_in_each_row_and_counted_once() {
         });
         let body = request.encode_to_vec();
         let flags = if times > 0 {
-            Flags::CUT
+            EventFlags::CUT
         } else {
-            Flags::default()
+            EventFlags::default()
         };
         assert_eq!(cut(Signal::Span, &body, VERSION), (times, vec![flags; 2]));
-        assert_eq!(cut(Signal::Span, &body, 1), (0, vec![Flags::default(); 2]));
+        assert_eq!(
+            cut(Signal::Span, &body, 1),
+            (0, vec![EventFlags::default(); 2])
+        );
     }
 }
 
@@ -144,10 +147,10 @@ fn a_time_that_is_plainly_in_another_unit_gives_way_to_the_receive_time() {
                 assert_eq!(checked.sanitized.time, u32::from(is_replaced), "{time}");
                 assert_eq!(event.time_unix_nano, i64::try_from(time).ok());
                 let (flags, timestamp_ms) = if is_replaced {
-                    (Flags::TIME_REPLACED, NOW_MS)
+                    (EventFlags::TIME_REPLACED, NOW_MS)
                 } else {
                     let ms = i64::try_from(time / 1_000_000).expect("small");
-                    (Flags::default(), ms)
+                    (EventFlags::default(), ms)
                 };
                 assert_eq!(
                     (event.flags, event.timestamp_ms),

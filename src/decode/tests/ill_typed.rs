@@ -1,7 +1,7 @@
 //! OTLP's JSON that is JSON, but not what its members hold: what is rejected, and what is told of it.
 
 use super::*;
-use crate::event::Flags;
+use crate::event::EventFlags;
 
 /// A signal's request around items, with what stands in the resource and in the scope beside them.
 fn request(signal: Signal, resource: &str, scope: &str, items: &[&str]) -> String {
@@ -30,11 +30,11 @@ fn item(more: &str) -> String {
     )
 }
 
-fn decoded(signal: Signal, body: &str) -> Result<(Checked, Rows), DecodeError> {
+fn decoded(signal: Signal, body: &str) -> Result<(DecodeReport, Rows), DecodeError> {
     decode(body.as_bytes(), &source(signal, Encoding::Json))
 }
 
-fn partly(signal: Signal, body: &str) -> Checked {
+fn partly(signal: Signal, body: &str) -> DecodeReport {
     decoded(signal, body).expect(body).0
 }
 
@@ -272,13 +272,13 @@ fn what_is_not_utf8_becomes_one_replacement_a_sequence_and_is_flagged() {
             let body = around(&request(signal, "", "", &[&item(""), &item(column)]));
             let (checked, rows) = decode(&body, &source(signal, Encoding::Json)).expect("taken");
             assert_eq!((checked.accepted, checked.sanitized.utf8), (2, 1));
-            assert_eq!(rows.events[0].flags, Flags::default());
+            assert_eq!(rows.events[0].flags, EventFlags::default());
             let event = &rows.events[1];
             let text = match signal {
                 Signal::Metric => &event.correlation_id,
                 _ => event.name.as_ref().expect("a name"),
             };
-            assert_eq!((&**text, event.flags), (stored, Flags::TEXT_REPAIRED));
+            assert_eq!((&**text, event.flags), (stored, EventFlags::TEXT_REPAIRED));
 
             let resource = r#""resource":{"attributes":[{"key":"service.name","value":{"stringValue":"@"}}]},"#;
             let body = around(&request(signal, resource, "", &[&item("")]));
@@ -286,7 +286,7 @@ fn what_is_not_utf8_becomes_one_replacement_a_sequence_and_is_flagged() {
             let event = &rows.events[0];
             assert_eq!(
                 (&*event.integration, event.flags),
-                (stored, Flags::TEXT_REPAIRED)
+                (stored, EventFlags::TEXT_REPAIRED)
             );
             assert_eq!(checked.sanitized.utf8, 1);
             // In what is not stored it changes nothing.
@@ -299,7 +299,7 @@ fn what_is_not_utf8_becomes_one_replacement_a_sequence_and_is_flagged() {
             let (checked, rows) = decode(&body, &source(signal, Encoding::Json)).expect("taken");
             assert_eq!(
                 (checked.sanitized.utf8, rows.events[0].flags),
-                (0, Flags::default())
+                (0, EventFlags::default())
             );
         }
     }

@@ -107,9 +107,9 @@ fn j3_snake_case_is_taken_camel_case_wins_and_strict_takes_only_that() {
     strict.limits.strict_json = true;
     assert_eq!(
         decode(snake.as_bytes(), &strict).expect("nothing known").0,
-        Checked {
+        DecodeReport {
             unknown_name: Some("resource_spans".to_owned()),
-            ..Checked::default()
+            ..DecodeReport::default()
         }
     );
 
@@ -130,7 +130,7 @@ fn j3_snake_case_is_taken_camel_case_wins_and_strict_takes_only_that() {
     ] {
         assert_eq!(
             decode(body.as_bytes(), &json()).expect("camelCase wins").0,
-            Checked::default()
+            DecodeReport::default()
         );
     }
     assert_eq!(
@@ -346,7 +346,10 @@ fn a_nul_and_a_lone_surrogate_are_repaired_counted_and_flagged() {
     .expect("taken");
     assert_eq!(rows.events[0].name.as_deref(), Some("a\u{fffd}b"));
     assert_eq!(rows.events[0].metadata, "{\"traceState\": \"c\u{fffd}d\"}");
-    assert_eq!(rows.events[0].flags, crate::event::Flags::TEXT_REPAIRED);
+    assert_eq!(
+        rows.events[0].flags,
+        crate::event::EventFlags::TEXT_REPAIRED
+    );
     assert_eq!((checked.sanitized.nul, checked.sanitized.utf8), (1, 1));
 }
 

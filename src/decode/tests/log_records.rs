@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 use super::generate_logs;
 use super::spans::{START, pair, text, value};
 use super::*;
-use crate::event::Flags;
+use crate::event::EventFlags;
 
 pub(super) const START_I64: i64 = START.cast_signed();
 
@@ -56,7 +56,7 @@ pub(super) fn request(log_records: Vec<LogRecord>) -> ExportLogsServiceRequest {
     }
 }
 
-pub(super) fn rows(records: Vec<LogRecord>) -> (Checked, Rows) {
+pub(super) fn rows(records: Vec<LogRecord>) -> (DecodeReport, Rows) {
     decode(&request(records).encode_to_vec(), &protobuf()).expect("taken")
 }
 
@@ -203,7 +203,7 @@ fn limits_cut_attributes_and_never_the_body() {
         r#"{"body": ["a long line"], "attributes": {"a": "abc"}}"#
     );
     assert_eq!(checked.sanitized.cut, 1);
-    assert_eq!(cut.events[0].flags, Flags::CUT);
+    assert_eq!(cut.events[0].flags, EventFlags::CUT);
 }
 
 #[test]

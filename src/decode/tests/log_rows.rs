@@ -8,7 +8,7 @@ use prost::Message as _;
 use super::log_records::{START_I64, json, metadata, one, protobuf, record, request, rows};
 use super::spans::{self, START, around, field, text, value};
 use super::*;
-use crate::event::Flags;
+use crate::event::EventFlags;
 
 const NOW: i64 = NOW_MS * 1_000_000;
 
@@ -64,13 +64,19 @@ fn g12_the_time_is_when_it_happened_else_when_it_was_seen_else_receipt() {
     let seen = START + 5_000_000;
     let far = (NOW + 90_000_000_000_000).cast_unsigned();
     for (occurred, observed, column, timestamp_ns, flags) in [
-        (START, 0, Some(START), START_I64, Flags::default()),
-        (START, seen, Some(START), START_I64, Flags::default()),
-        (0, seen, Some(seen), seen.cast_signed(), Flags::default()),
-        (0, 0, None, NOW, Flags::TIME_REPLACED),
-        (far, seen, Some(far), NOW, Flags::TIME_REPLACED),
-        (u64::MAX, seen, None, NOW, Flags::TIME_REPLACED),
-        (0, u64::MAX, None, NOW, Flags::TIME_REPLACED),
+        (START, 0, Some(START), START_I64, EventFlags::default()),
+        (START, seen, Some(START), START_I64, EventFlags::default()),
+        (
+            0,
+            seen,
+            Some(seen),
+            seen.cast_signed(),
+            EventFlags::default(),
+        ),
+        (0, 0, None, NOW, EventFlags::TIME_REPLACED),
+        (far, seen, Some(far), NOW, EventFlags::TIME_REPLACED),
+        (u64::MAX, seen, None, NOW, EventFlags::TIME_REPLACED),
+        (0, u64::MAX, None, NOW, EventFlags::TIME_REPLACED),
     ] {
         let (checked, rows) = rows(vec![LogRecord {
             time_unix_nano: occurred,
@@ -133,7 +139,7 @@ fn sanitised_text_is_flagged() {
         event_name: "\0".to_owned(),
         ..record()
     });
-    assert_eq!(event.flags, Flags::TEXT_REPAIRED);
+    assert_eq!(event.flags, EventFlags::TEXT_REPAIRED);
     assert_eq!(event.name.as_deref(), Some("\u{fffd}"));
     assert_eq!(metadata(&event)["body"], "a\u{fffd}b");
     let bad = around(&field(5, &field(1, b"\xff")));

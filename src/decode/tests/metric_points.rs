@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::spans::{START, pair, text, value};
 use super::*;
-use crate::event::Flags;
+use crate::event::EventFlags;
 use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
 
 pub(super) fn protobuf() -> Source {
@@ -63,7 +63,7 @@ pub(super) fn request(metrics: Vec<Metric>) -> ExportMetricsServiceRequest {
     }
 }
 
-pub(super) fn rows(metrics: Vec<Metric>) -> (Checked, Rows) {
+pub(super) fn rows(metrics: Vec<Metric>) -> (DecodeReport, Rows) {
     decode(&request(metrics).encode_to_vec(), &protobuf()).expect("taken")
 }
 
@@ -100,7 +100,10 @@ fn a_point_fills_the_columns() {
         (&event.trace_id, &event.span_id, &event.parent_span_id),
         (&None, &None, &None)
     );
-    assert_eq!((event.duration_ns, event.flags), (None, Flags::default()));
+    assert_eq!(
+        (event.duration_ns, event.flags),
+        (None, EventFlags::default())
+    );
     assert!(event.resource_id.is_some());
     assert_eq!(one(gauge(vec![point()])).provider.as_deref(), Some("aws"));
 }
@@ -263,7 +266,7 @@ fn g12_a_point_without_a_time_is_rejected_and_one_of_the_far_future_is_flagged()
             (0, None, false)
         ]
     );
-    assert_eq!(rows.events[1].flags, Flags::TIME_REPLACED);
+    assert_eq!(rows.events[1].flags, EventFlags::TIME_REPLACED);
     assert!(
         rows.events[2]
             .metadata
@@ -295,7 +298,11 @@ fn a_repaired_envelope_flags_each_of_its_points_and_counts_once() {
     let flags: Vec<_> = rows.events.iter().map(|event| event.flags).collect();
     assert_eq!(
         flags,
-        [Flags::TEXT_REPAIRED, Flags::TEXT_REPAIRED, Flags::default()]
+        [
+            EventFlags::TEXT_REPAIRED,
+            EventFlags::TEXT_REPAIRED,
+            EventFlags::default()
+        ]
     );
     assert_eq!(checked.sanitized.nul, 1);
     assert!(rows.events[0].metadata.contains("a\u{fffd}b"));
@@ -310,7 +317,10 @@ fn cut_metadata_of_a_metric_flags_each_of_its_points_and_counts_once() {
     let body = request(vec![long, gauge(vec![point()])]).encode_to_vec();
     let (checked, rows) = decode(&body, &source).expect("taken");
     let flags: Vec<_> = rows.events.iter().map(|event| event.flags).collect();
-    assert_eq!(flags, [Flags::CUT, Flags::CUT, Flags::default()]);
+    assert_eq!(
+        flags,
+        [EventFlags::CUT, EventFlags::CUT, EventFlags::default()]
+    );
     assert_eq!(checked.sanitized.cut, 1);
     assert!(rows.events[0].metadata.contains(r#"{"a": "0123"}"#));
 }

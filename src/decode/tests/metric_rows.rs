@@ -46,7 +46,7 @@ fn g2_g3_empty_requests_envelopes_and_metrics_are_a_success() {
     ] {
         assert_eq!(
             decode(body, &protobuf()).expect("empty").0,
-            Checked::default()
+            DecodeReport::default()
         );
     }
     for body in [
@@ -58,7 +58,7 @@ fn g2_g3_empty_requests_envelopes_and_metrics_are_a_success() {
     ] {
         assert_eq!(
             decode(body.as_bytes(), &json()).expect(body).0,
-            Checked::default()
+            DecodeReport::default()
         );
     }
 }

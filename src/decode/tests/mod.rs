@@ -2,9 +2,9 @@
 
 use std::borrow::Cow;
 
-use super::{Checked, DecodeError, Limits, Sink, Source, VERSION, check, events};
+use super::{DecodeError, DecodeReport, Limits, Sink, Source, VERSION, check, events};
 use crate::event::{Encoding, Event, Resource, Signal};
-use crate::log::{Position, StreamId};
+use crate::journal::{Position, StreamId};
 
 /// Native events.
 mod native;
@@ -128,7 +128,7 @@ fn owned(event: &Event<'_>) -> Event<'static> {
 }
 
 /// Decodes both ways, which must agree.
-fn decode(body: &[u8], source: &Source) -> Result<(Checked, Rows), DecodeError> {
+fn decode(body: &[u8], source: &Source) -> Result<(DecodeReport, Rows), DecodeError> {
     let checked = check(body, source);
     let mut rows = Rows::default();
     let position = Position {

@@ -1,7 +1,7 @@
 //! Native events: every rule of the envelope and of the metadata.
 
 use super::*;
-use crate::event::Flags;
+use crate::event::EventFlags;
 
 fn json() -> Source {
     source(Signal::Event, Encoding::Json)
@@ -87,7 +87,7 @@ fn what_is_not_json_is_refused_with_the_byte_offset() {
 #[test]
 fn an_empty_array_is_no_event_and_no_error() {
     let (checked, rows) = decode(b"[]", &json()).expect("empty");
-    assert_eq!(checked, Checked::default());
+    assert_eq!(checked, DecodeReport::default());
     assert!(rows.events.is_empty());
 }
 
@@ -100,7 +100,7 @@ fn a_nul_becomes_the_replacement_character_and_is_counted() {
         rows.events[0].metadata,
         "{\"a\u{fffd}b\": \"x\u{fffd}y\u{fffd}\"}"
     );
-    assert_eq!(rows.events[0].flags, Flags::TEXT_REPAIRED);
+    assert_eq!(rows.events[0].flags, EventFlags::TEXT_REPAIRED);
     assert_eq!(checked.sanitized.nul, 3);
 }
 
@@ -117,7 +117,7 @@ fn half_of_a_surrogate_pair_becomes_one_replacement_character_flagged_and_counte
         event.metadata,
         "{\"c\": [\"\u{fffd}\u{fffd}\"], \"a\u{fffd}b\": \"\u{1f600} \u{fffd}\"}"
     );
-    assert_eq!(event.flags, Flags::TEXT_REPAIRED);
+    assert_eq!(event.flags, EventFlags::TEXT_REPAIRED);
     assert_eq!((checked.sanitized.utf8, checked.sanitized.nul), (4, 0));
     // Keys that are equal once they are repaired are one key.
     let body = super::native::event(r#","metadata":{"\ud800":1,"\udfff":2}"#);

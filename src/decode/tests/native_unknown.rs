@@ -1,8 +1,8 @@
 //! Native events: members that are no fields of an event join its metadata.
 
 use super::*;
-use crate::decode::{Joining, Unknown};
-use crate::event::Flags;
+use crate::decode::{UnknownMemberFate, UnknownMemberReport};
+use crate::event::EventFlags;
 
 fn json() -> Source {
     source(Signal::Event, Encoding::Json)
@@ -13,7 +13,7 @@ fn event(more: &str) -> String {
     format!(r#"{{"correlationId":"c","integration":"i","eventType":"e"{more}}}"#)
 }
 
-fn one(more: &str) -> (Unknown, Event<'static>) {
+fn one(more: &str) -> (UnknownMemberReport, Event<'static>) {
     let (checked, rows) = decode(event(more).as_bytes(), &json()).expect(more);
     assert_eq!((checked.accepted, checked.rejected), (1, 0), "{more}");
     (
@@ -22,7 +22,7 @@ fn one(more: &str) -> (Unknown, Event<'static>) {
     )
 }
 
-fn names(unknown: &Unknown) -> Vec<(&str, Option<&str>, Joining)> {
+fn names(unknown: &UnknownMemberReport) -> Vec<(&str, Option<&str>, UnknownMemberFate)> {
     let names = unknown.names.iter();
     names
         .map(|unknown| (unknown.name.as_str(), unknown.meant, unknown.fate))
@@ -42,9 +42,9 @@ fn members_that_are_no_fields_join_the_metadata_and_are_named() {
     assert_eq!(
         names(&unknown),
         [
-            ("level", None, Joining::Kept),
-            ("traceid", Some("traceId"), Joining::Kept),
-            ("metaData", Some("metadata"), Joining::Kept),
+            ("level", None, UnknownMemberFate::Kept),
+            ("traceid", Some("traceId"), UnknownMemberFate::Kept),
+            ("metaData", Some("metadata"), UnknownMemberFate::Kept),
         ]
     );
     assert_eq!((unknown.kept, unknown.left_out), (3, 0));
@@ -67,9 +67,9 @@ fn a_key_of_the_metadata_wins_and_of_equal_members_the_last() {
     assert_eq!(
         names(&unknown),
         [
-            ("a", None, Joining::Kept),
-            ("b", None, Joining::LeftOut),
-            ("c", None, Joining::LeftOut),
+            ("a", None, UnknownMemberFate::Kept),
+            ("b", None, UnknownMemberFate::LeftOut),
+            ("c", None, UnknownMemberFate::LeftOut),
         ]
     );
 }
@@ -78,12 +78,18 @@ fn a_key_of_the_metadata_wins_and_of_equal_members_the_last() {
 fn what_does_not_fit_the_metadata_stays_out_and_refuses_nothing() {
     let deep = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
     for (value, fate) in [
-        (deep(30), Joining::Kept),
-        (deep(31), Joining::LeftOut),
-        ("1e399".to_owned(), Joining::Kept),
-        ("[1e400]".to_owned(), Joining::LeftOut),
-        (format!("[{}1]", "1,".repeat(99_997)), Joining::Kept),
-        (format!("[{}1]", "1,".repeat(99_998)), Joining::LeftOut),
+        (deep(30), UnknownMemberFate::Kept),
+        (deep(31), UnknownMemberFate::LeftOut),
+        ("1e399".to_owned(), UnknownMemberFate::Kept),
+        ("[1e400]".to_owned(), UnknownMemberFate::LeftOut),
+        (
+            format!("[{}1]", "1,".repeat(99_997)),
+            UnknownMemberFate::Kept,
+        ),
+        (
+            format!("[{}1]", "1,".repeat(99_998)),
+            UnknownMemberFate::LeftOut,
+        ),
     ] {
         let (unknown, _) = one(&format!(r#","x":{value}"#));
         assert_eq!(names(&unknown), [("x", None, fate)], "{value:.40}");
@@ -123,7 +129,7 @@ fn members_that_grow_stay_out_before_they_take_the_metadatas_room() {
 fn repaired_texts_of_unknown_members_are_flagged_where_they_are_kept() {
     let (_, kept) = one(r#","a\u0000":"\ud800""#);
     assert_eq!(kept.metadata, "{\"a\u{fffd}\": \"\u{fffd}\"}");
-    assert_eq!(kept.flags, Flags::TEXT_REPAIRED);
+    assert_eq!(kept.flags, EventFlags::TEXT_REPAIRED);
     let (_, left_out) = one(r#","a":"\u0000","metadata":{"a":1}"#);
     assert_eq!(left_out.metadata, r#"{"a": 1}"#);
     assert!(left_out.flags.is_empty());
@@ -155,7 +161,7 @@ fn a_record_of_version_1_passes_over_its_unknown_members() {
     let (checked, rows) = decode(body.as_bytes(), &source).expect("accepted");
     assert_eq!(rows.events[0].metadata, r#"{"a": 1}"#);
     assert!(rows.events[0].flags.is_empty());
-    assert_eq!(checked.unknown, Unknown::default());
+    assert_eq!(checked.unknown, UnknownMemberReport::default());
 }
 
 /// The first reason for which a request is refused.

@@ -7,7 +7,7 @@ use prost::Message as _;
 
 use super::spans::{pair, protobuf, request, span, text, value};
 use super::*;
-use crate::event::Flags;
+use crate::event::EventFlags;
 
 #[test]
 fn a_repaired_resource_or_scope_flags_its_items_and_no_others() {
@@ -23,7 +23,11 @@ fn a_repaired_resource_or_scope_flags_its_items_and_no_others() {
     let flags: Vec<_> = rows.events.iter().map(|event| event.flags).collect();
     assert_eq!(
         flags,
-        [Flags::default(), Flags::TEXT_REPAIRED, Flags::TEXT_REPAIRED]
+        [
+            EventFlags::default(),
+            EventFlags::TEXT_REPAIRED,
+            EventFlags::TEXT_REPAIRED
+        ]
     );
     assert_eq!(checked.sanitized.nul, 2);
 }

@@ -1,8 +1,8 @@
-//! Embedded protobuf messages that arrive in several pieces.
+//! EmbeddedMessage protobuf messages that arrive in several pieces.
 
 use super::spans::{field, span};
 use super::*;
-use crate::event::Flags;
+use crate::event::EventFlags;
 use prost::Message as _;
 
 fn fixed64(number: u8, value: u64) -> Vec<u8> {
@@ -175,8 +175,8 @@ fn a_body_in_pieces_is_one_and_a_status_too() {
     };
     let event = body(&[array(&["a"]), array(&["b\0"])]);
     assert_eq!(event.metadata, "{\"body\": [\"a\", \"b\u{fffd}\"]}");
-    let mut flags = Flags::TIME_REPLACED;
-    flags.insert(Flags::TEXT_REPAIRED);
+    let mut flags = EventFlags::TIME_REPLACED;
+    flags.insert(EventFlags::TEXT_REPAIRED);
     assert_eq!(event.flags, flags);
     assert_eq!(body(&[text("a"), vec![]]).metadata, r#"{"body": "a"}"#);
 

@@ -9,19 +9,19 @@ use prost::Message as _;
 use super::generate::{request, to_json};
 use super::*;
 use super::{generate_logs, generate_metrics};
-use crate::decode::json;
-use crate::decode::normal::Normaliser;
-use crate::decode::scan::Scanner;
+use crate::decode::json_reader::JsonReader;
+use crate::decode::json_writer;
+use crate::decode::normalize::Normalizer;
 
 fn normalised(text: &str) -> Option<String> {
-    let mut scanner = Scanner::new(text);
+    let mut scanner = JsonReader::new(text);
     let (_, contents) = scanner.skip().ok()?;
     if contents.has_long_number || contents.lone_surrogates > 0 || contents.depth > 100 {
         return None;
     }
     let mut out = String::new();
-    Normaliser::default()
-        .value(&mut Scanner::new(text), &mut out)
+    Normalizer::default()
+        .value(&mut JsonReader::new(text), &mut out)
         .expect("what was skipped is written");
     Some(out)
 }
@@ -29,7 +29,7 @@ fn normalised(text: &str) -> Option<String> {
 /// Whether objects' keys stand in JSONB's order, each once.
 fn assert_ordered(value: &serde_json::value::RawValue) {
     let text = value.get();
-    let mut scanner = Scanner::new(text);
+    let mut scanner = JsonReader::new(text);
     let mut keys: Vec<Cow<'_, str>> = Vec::new();
     scanner.object().expect("an object");
     let mut is_first = true;
@@ -39,7 +39,7 @@ fn assert_ordered(value: &serde_json::value::RawValue) {
     }
     assert!(
         keys.windows(2)
-            .all(|two| json::key_order(&two[0], &two[1]).is_lt()),
+            .all(|two| json_writer::key_order(&two[0], &two[1]).is_lt()),
         "{keys:?}"
     );
 }
@@ -251,7 +251,7 @@ proptest! {
             let _ = decode(body.as_bytes(), &source(signal, encoding));
         }
         let is_json = serde_json::from_str::<&serde_json::value::RawValue>(&body).is_ok();
-        let mut scanner = Scanner::new(&body);
+        let mut scanner = JsonReader::new(&body);
         let is_scanned = scanner.skip().and_then(|_| scanner.end()).is_ok();
         prop_assert_eq!(is_scanned, is_json);
     }
@@ -261,7 +261,7 @@ proptest! {
         number in "-?(0|[1-9][0-9]{0,20})(\\.[0-9]{1,30})?([eE][+-]?[0-9]{1,3})?",
     ) {
         let mut plain = String::new();
-        if json::plain_number(&mut plain, &number).is_some() {
+        if json_writer::plain_number(&mut plain, &number).is_some() {
             prop_assert!(plain.len() <= 400 && !plain.contains(['e', 'E']), "{}", plain);
             let value = |text: &str| text.parse::<f64>().map(|value| value + 0.0);
             prop_assert_eq!(value(&plain), value(&number));
@@ -350,7 +350,7 @@ enum Shape {
     Request(Signal),
     Resources(Signal),
     Scopes(Signal),
-    Known(&'static crate::decode::schema::Message),
+    Known(&'static crate::decode::schema::MessageSchema),
 }
 
 const fn shape_of(signal: Signal) -> Shape {
@@ -360,7 +360,7 @@ const fn shape_of(signal: Signal) -> Shape {
 impl Shape {
     /// Returns the shape of a field's contents, and whether the field occurs at most once.
     fn field(self, number: u32) -> (Self, bool) {
-        use crate::decode::schema::{Kind, LOG_RECORD, RESOURCE, SCOPE, SPAN};
+        use crate::decode::schema::{FieldType, LOG_RECORD, RESOURCE, SCOPE, SPAN};
         match (self, number) {
             (Self::Request(signal), 1) => (Self::Resources(signal), false),
             (Self::Resources(_), 1) => (Self::Known(&RESOURCE), true),
@@ -370,7 +370,7 @@ impl Shape {
             (Self::Scopes(Signal::Log), 2) => (Self::Known(&LOG_RECORD), false),
             (Self::Known(schema), number) => match schema.field(number) {
                 Some(field) => match field.kind {
-                    Kind::Message(inner) => (Self::Known(inner), !field.repeated),
+                    FieldType::Message(inner) => (Self::Known(inner), !field.repeated),
                     _ => (Self::Leaf, false),
                 },
                 None => (Self::Leaf, false),
@@ -382,21 +382,21 @@ impl Shape {
 
 /// The message with about half of its embedded messages in two pieces, each piece of some of the fields in their order.
 fn in_pieces(message: &[u8], shape: Shape, dice: &mut Dice) -> Vec<u8> {
-    use crate::decode::wire::{Reader, Value, put_varint};
+    use crate::decode::protobuf::{FieldValue, ProtobufReader, put_varint};
     let mut out = Vec::new();
-    let mut reader = Reader::new(message);
+    let mut reader = ProtobufReader::new(message);
     loop {
         let before = reader.rest();
         let Some((number, value)) = reader.field().expect("protobuf") else {
             return out;
         };
         let (inner, is_single) = shape.field(number);
-        let (Value::Bytes(bytes), false) = (value, matches!(inner, Shape::Leaf)) else {
+        let (FieldValue::Bytes(bytes), false) = (value, matches!(inner, Shape::Leaf)) else {
             out.extend_from_slice(&before[..before.len() - reader.rest().len()]);
             continue;
         };
         let whole = in_pieces(bytes, inner, dice);
-        let mut fields = Reader::new(&whole);
+        let mut fields = ProtobufReader::new(&whole);
         while is_single && dice.is_even() {
             fields.field().expect("protobuf");
         }

@@ -10,7 +10,7 @@ use super::spans::{
     START, around, field, one, pair, protobuf, request, rows, span, text, value, with_attributes,
 };
 use super::*;
-use crate::event::Flags;
+use crate::event::EventFlags;
 
 #[test]
 fn g2_g3_an_empty_request_and_empty_envelopes_are_a_success() {
@@ -22,7 +22,7 @@ fn g2_g3_an_empty_request_and_empty_envelopes_are_a_success() {
     ] {
         assert_eq!(
             decode(body, &protobuf()).expect("empty").0,
-            Checked::default()
+            DecodeReport::default()
         );
     }
     let json = source(Signal::Span, Encoding::Json);
@@ -36,7 +36,7 @@ fn g2_g3_an_empty_request_and_empty_envelopes_are_a_success() {
     ] {
         assert_eq!(
             decode(body.as_bytes(), &json).expect(body).0,
-            Checked::default()
+            DecodeReport::default()
         );
     }
 }
@@ -241,7 +241,7 @@ fn g13_an_end_before_the_start_or_absent_is_flagged_and_kept() {
             end_time_unix_nano: end,
             ..span()
         });
-        assert_eq!(event.flags, Flags::END_INVALID);
+        assert_eq!(event.flags, EventFlags::END_INVALID);
         assert_eq!((event.duration_ns, &*event.metadata), (None, metadata));
     }
 }
@@ -255,7 +255,10 @@ fn an_end_beyond_the_columns_range_is_flagged_and_kept() {
             ..span()
         }])
         .encode_to_vec();
-        for (version, flags) in [(1, Flags::default()), (VERSION, Flags::END_INVALID)] {
+        for (version, flags) in [
+            (1, EventFlags::default()),
+            (VERSION, EventFlags::END_INVALID),
+        ] {
             let source = Source {
                 version,
                 ..protobuf()
@@ -307,7 +310,7 @@ fn a_nul_and_invalid_utf8_are_repaired_counted_and_flagged() {
     );
     assert_eq!(
         (rows.events[0].flags, checked.sanitized.nul),
-        (Flags::TEXT_REPAIRED, 2)
+        (EventFlags::TEXT_REPAIRED, 2)
     );
 
     let attribute = [field(1, b"k\xff"), field(2, &field(1, b"a\xe2\x82b"))].concat();
@@ -316,7 +319,7 @@ fn a_nul_and_invalid_utf8_are_repaired_counted_and_flagged() {
     assert_eq!(rows.events[0].metadata, r#"{"attributes": {"k?": "a??b"}}"#);
     assert_eq!(
         (rows.events[0].flags, checked.sanitized.utf8),
-        (Flags::TEXT_REPAIRED, 2)
+        (EventFlags::TEXT_REPAIRED, 2)
     );
 }
 
@@ -362,7 +365,7 @@ fn cutting_limits_cut_on_a_character_boundary_flag_and_count() {
     );
     assert_eq!(
         (rows.events[0].flags, checked.sanitized.cut),
-        (Flags::CUT, 3)
+        (EventFlags::CUT, 3)
     );
     assert!(rows.resources[0].resource.contains("shop"));
 }

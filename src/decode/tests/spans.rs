@@ -11,7 +11,7 @@ use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Sta
 use prost::Message as _;
 
 use super::*;
-use crate::event::Flags;
+use crate::event::EventFlags;
 
 pub(super) const START: u64 = 1_799_999_999_123_456_789;
 
@@ -73,7 +73,7 @@ pub(super) fn request(spans: Vec<Span>) -> ExportTraceServiceRequest {
     }
 }
 
-pub(super) fn rows(spans: Vec<Span>) -> (Checked, Rows) {
+pub(super) fn rows(spans: Vec<Span>) -> (DecodeReport, Rows) {
     decode(&request(spans).encode_to_vec(), &protobuf()).expect("taken")
 }
 
@@ -201,8 +201,8 @@ fn a_start_that_cannot_be_used_gives_way_to_the_receive_time() {
         }]);
         let event = &rows.events[0];
         assert_eq!(event.timestamp_ms, NOW_MS, "{start}");
-        let mut flags = Flags::TIME_REPLACED;
-        flags.insert(Flags::END_INVALID);
+        let mut flags = EventFlags::TIME_REPLACED;
+        flags.insert(EventFlags::END_INVALID);
         assert_eq!(event.flags, flags);
         assert_eq!(
             (event.time_unix_nano, &*event.metadata),
@@ -273,7 +273,7 @@ fn long_values_are_cut_in_the_column_and_whole_beside_it() {
             .contains(&format!(r#""correlation_id": "{long}""#))
     );
     assert!(rows.resources[0].resource.contains(&long));
-    assert_eq!((checked.sanitized.cut, event.flags), (4, Flags::CUT));
+    assert_eq!((checked.sanitized.cut, event.flags), (4, EventFlags::CUT));
 }
 
 #[test]

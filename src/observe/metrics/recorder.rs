@@ -6,7 +6,7 @@
 use metrics::{counter, gauge, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
-use super::{ALL, Kind};
+use super::{ALL, MetricKind};
 use crate::decode::Sanitized;
 
 /// The sources of events that are served, with what they carry.
@@ -70,10 +70,10 @@ fn builder() -> PrometheusBuilder {
     ALL.iter()
         .fold(PrometheusBuilder::new(), |builder, metric| {
             match metric.kind {
-                Kind::Histogram(buckets) => builder
+                MetricKind::Histogram(buckets) => builder
                     .set_buckets_for_metric(Matcher::Full(metric.name.to_owned()), buckets)
                     .expect("no table of buckets is empty"),
-                Kind::Counter | Kind::Gauge => builder,
+                MetricKind::Counter | MetricKind::Gauge => builder,
             }
         })
 }
@@ -81,9 +81,11 @@ fn builder() -> PrometheusBuilder {
 fn describe() {
     for metric in ALL {
         match metric.kind {
-            Kind::Counter => metrics::describe_counter!(metric.name, metric.unit, metric.help),
-            Kind::Gauge => metrics::describe_gauge!(metric.name, metric.unit, metric.help),
-            Kind::Histogram(_) => {
+            MetricKind::Counter => {
+                metrics::describe_counter!(metric.name, metric.unit, metric.help)
+            }
+            MetricKind::Gauge => metrics::describe_gauge!(metric.name, metric.unit, metric.help),
+            MetricKind::Histogram(_) => {
                 metrics::describe_histogram!(metric.name, metric.unit, metric.help);
             }
         }
@@ -125,8 +127,8 @@ fn seed() {
         counter!(super::OWN_SPANS_TOTAL, "outcome" => outcome).absolute(0);
     }
     for name in [
-        super::LOG_APPEND_BYTES_TOTAL,
-        super::LOG_DAMAGED_RECORDS_TOTAL,
+        super::JOURNAL_APPEND_BYTES_TOTAL,
+        super::JOURNAL_DAMAGED_RECORDS_TOTAL,
         super::RECEIVE_CONNECTIONS_DISPLACED_TOTAL,
         super::WRITE_EVENTS_TOTAL,
         super::STORED_GAPS_TOTAL,
@@ -135,7 +137,7 @@ fn seed() {
         counter!(name).absolute(0);
     }
     for name in [
-        super::LOG_SYNC_SECONDS,
+        super::JOURNAL_SYNC_SECONDS,
         super::WRITE_BATCH_SECONDS,
         super::WRITE_BATCH_EVENTS,
     ] {
@@ -179,16 +181,16 @@ mod tests {
 
     #[test]
     fn every_step_of_maintenance_is_counted_from_the_start() {
-        let steps = crate::store::Step::ALL.map(crate::store::Step::name);
+        let steps = crate::store::MaintenanceStep::ALL.map(crate::store::MaintenanceStep::name);
         assert_eq!(steps, super::MAINTENANCE_STEPS);
     }
 
     #[test]
     fn latencies_are_histograms_that_tell_one_and_five_milliseconds() {
         let page = rendered();
-        assert!(page.contains("# TYPE ruvvector_log_sync_seconds histogram"));
+        assert!(page.contains("# TYPE ruvvector_journal_sync_seconds histogram"));
         for bound in ["0.00025", "0.001", "0.005", "+Inf"] {
-            let series = format!(r#"ruvvector_log_sync_seconds_bucket{{le="{bound}"}} 0"#);
+            let series = format!(r#"ruvvector_journal_sync_seconds_bucket{{le="{bound}"}} 0"#);
             assert!(page.contains(&series), "{series} in\n{page}");
         }
     }

@@ -33,7 +33,7 @@ use tracing_subscriber::registry::LookupSpan;
 use super::{Options, SAMPLING, Sampling, TARGET, links};
 use crate::observe::VERSION;
 use crate::observe::metrics::OWN_SPANS_TOTAL;
-use crate::receive::rarely::Rarely;
+use crate::receive::log_limit::OncePerMinute;
 
 /// Spans that wait to be exported; what is over is dropped.
 const QUEUE_SPANS: usize = 4096;
@@ -92,12 +92,12 @@ impl OwnTraces {
             .build()
             .map_err(|error| format!("own traces cannot be exported: {error}"))?;
         let queued = Arc::new(AtomicUsize::new(0));
-        let exporter = Exporter {
+        let exporter = QueueExporter {
             otlp: Arc::new(exporter),
             endpoint: options.endpoint.clone(),
             runtime: Handle::current(),
             queued: Arc::clone(&queued),
-            failure: Rarely::default(),
+            failure: OncePerMinute::default(),
         };
         let batches = BatchConfigBuilder::default()
             .with_max_queue_size(QUEUE_SPANS)
@@ -105,7 +105,7 @@ impl OwnTraces {
             .with_scheduled_delay(INTERVAL)
             .build();
         let provider = SdkTracerProvider::builder()
-            .with_span_processor(Queue {
+            .with_span_processor(SpanQueue {
                 batches: BatchSpanProcessor::builder(exporter)
                     .with_batch_config(batches)
                     .build(),
@@ -235,12 +235,12 @@ fn resource(instance: &str) -> Resource {
 
 /// The SDK's batches, behind a count of what waits in them: it does not tell what it drops.
 #[derive(Debug)]
-struct Queue {
+struct SpanQueue {
     batches: BatchSpanProcessor,
     queued: Arc<AtomicUsize>,
 }
 
-impl SpanProcessor for Queue {
+impl SpanProcessor for SpanQueue {
     fn on_start(&self, _: &mut Span, _: &Context) {}
 
     fn on_end(&self, span: SpanData) {
@@ -267,15 +267,15 @@ impl SpanProcessor for Queue {
 
 /// The SDK's exporter, on our runtime and with a deadline, its outcomes counted and said.
 #[derive(Debug)]
-struct Exporter {
+struct QueueExporter {
     otlp: Arc<SpanExporter>,
     endpoint: String,
     runtime: Handle,
     queued: Arc<AtomicUsize>,
-    failure: Rarely,
+    failure: OncePerMinute,
 }
 
-impl opentelemetry_sdk::trace::SpanExporter for Exporter {
+impl opentelemetry_sdk::trace::SpanExporter for QueueExporter {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let spans = batch.len();
         self.queued.fetch_sub(spans, Ordering::AcqRel);
@@ -295,7 +295,7 @@ impl opentelemetry_sdk::trace::SpanExporter for Exporter {
         };
         metrics::counter!(OWN_SPANS_TOTAL, "outcome" => outcome).increment(spans as u64);
         if let Err(error) = &result
-            && self.failure.is_due()
+            && self.failure.ready()
         {
             tracing::warn!(
                 endpoint = self.endpoint,

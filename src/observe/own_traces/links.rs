@@ -22,20 +22,20 @@ pub(super) const LINKS_MAX: usize = 64;
 
 /// What a record is known by from before it has a position until it is read back: when it was received, and its length. Two
 /// that agree in both share a link, which does no harm.
-pub(crate) type Mark = (i64, usize);
+pub(crate) type RequestTag = (i64, usize);
 
-static WAITING: Waiting = Waiting {
+static WAITING: AwaitedRequests = AwaitedRequests {
     number: AtomicUsize::new(0),
     spans: Mutex::new(BTreeMap::new()),
 };
 
-struct Waiting {
+struct AwaitedRequests {
     number: AtomicUsize,
-    spans: Mutex<BTreeMap<Mark, SpanContext>>,
+    spans: Mutex<BTreeMap<RequestTag, SpanContext>>,
 }
 
-impl Waiting {
-    fn change<T>(&self, change: impl FnOnce(&mut BTreeMap<Mark, SpanContext>) -> T) -> T {
+impl AwaitedRequests {
+    fn change<T>(&self, change: impl FnOnce(&mut BTreeMap<RequestTag, SpanContext>) -> T) -> T {
         let mut spans: MutexGuard<'_, _> =
             self.spans.lock().unwrap_or_else(PoisonError::into_inner);
         let changed = change(&mut spans);
@@ -49,7 +49,7 @@ impl Waiting {
 
 /// Remembers the current span, if it is sampled, as the one that this record comes from. To be called before the record goes
 /// to the log, as its batch may be there before its answer.
-pub(crate) fn expect(mark: Mark) {
+pub(crate) fn expect(mark: RequestTag) {
     if is_sampled() {
         let span = Context::map_current(|context| context.span().span_context().clone());
         WAITING.change(|spans| spans.insert(mark, span));
@@ -57,7 +57,7 @@ pub(crate) fn expect(mark: Mark) {
 }
 
 /// The spans that these records come from, as many as a batch's span may link to.
-pub(super) fn of(marks: impl Iterator<Item = Mark>) -> Vec<SpanContext> {
+pub(super) fn of(marks: impl Iterator<Item = RequestTag>) -> Vec<SpanContext> {
     if WAITING.number.load(Ordering::Relaxed) == 0 {
         return Vec::new();
     }
@@ -70,7 +70,7 @@ pub(super) fn of(marks: impl Iterator<Item = Mark>) -> Vec<SpanContext> {
 }
 
 /// These records are stored.
-pub(crate) fn forget(marks: impl Iterator<Item = Mark>) {
+pub(crate) fn forget(marks: impl Iterator<Item = RequestTag>) {
     if WAITING.number.load(Ordering::Relaxed) > 0 {
         WAITING.change(|spans| {
             for mark in marks {
@@ -82,12 +82,12 @@ pub(crate) fn forget(marks: impl Iterator<Item = Mark>) {
 
 #[cfg(test)]
 mod tests {
-    use super::{WAITING_MAX, Waiting};
+    use super::{AwaitedRequests, WAITING_MAX};
     use opentelemetry::trace::SpanContext;
 
     #[test]
     fn the_oldest_go_when_there_are_too_many() {
-        let waiting = Waiting {
+        let waiting = AwaitedRequests {
             number: 0.into(),
             spans: Default::default(),
         };

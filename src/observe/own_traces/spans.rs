@@ -11,9 +11,9 @@ use tracing::field::Empty;
 use tracing::{Span, info_span};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-use super::links::{self, Mark};
-use super::{Noted, TARGET, is_on, is_sampled};
-use crate::log::Position;
+use super::links::{self, RequestTag};
+use super::{SpanAttributes, TARGET, is_on, is_sampled};
+use crate::journal::Position;
 use crate::store::Store;
 
 /// A body is read.
@@ -42,12 +42,12 @@ pub(crate) fn append() -> Span {
     }
     info_span!(target: TARGET, "append", otel.kind = "producer",
         messaging.system = "ruvvector", messaging.operation.name = "append", messaging.operation.type = "send",
-        messaging.destination.name = "log",
-        ruvvector.log.position = Empty, error.type = Empty, otel.status_code = Empty)
+        messaging.destination.name = "journal",
+        ruvvector.journal.position = Empty, error.type = Empty, otel.status_code = Empty)
 }
 
 /// A batch is written, if it holds records of requests that are traced: a trace of its own, linked to theirs.
-pub(crate) fn batch(marks: impl Iterator<Item = Mark>, records: usize, rows: usize) -> Span {
+pub(crate) fn batch(marks: impl Iterator<Item = RequestTag>, records: usize, rows: usize) -> Span {
     if !is_on() {
         return Span::none();
     }
@@ -57,7 +57,7 @@ pub(crate) fn batch(marks: impl Iterator<Item = Mark>, records: usize, rows: usi
     }
     let span = info_span!(target: TARGET, parent: None, "write batch", otel.kind = "consumer",
         messaging.system = "ruvvector", messaging.operation.name = "write batch", messaging.operation.type = "process",
-        messaging.destination.name = "log", messaging.batch.message_count = number(records),
+        messaging.destination.name = "journal", messaging.batch.message_count = number(records),
         ruvvector.batch.rows = number(rows), error.type = Empty, otel.status_code = Empty);
     for request in linked {
         span.add_link(request);
@@ -66,7 +66,11 @@ pub(crate) fn batch(marks: impl Iterator<Item = Mark>, records: usize, rows: usi
 }
 
 /// The database does something.
-pub(crate) fn statement(system: System, operation: &'static str, table: &'static str) -> Span {
+pub(crate) fn statement(
+    system: DatabaseSystem,
+    operation: &'static str,
+    table: &'static str,
+) -> Span {
     if !is_sampled() {
         return Span::none();
     }
@@ -83,12 +87,12 @@ pub(crate) fn statement(system: System, operation: &'static str, table: &'static
 
 /// `db.system.name`.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum System {
+pub(crate) enum DatabaseSystem {
     Postgresql,
     Sqlite,
 }
 
-impl System {
+impl DatabaseSystem {
     pub(crate) const fn of(store: &Store) -> Self {
         match store {
             Store::Postgres(_) => Self::Postgresql,
@@ -115,14 +119,14 @@ pub(crate) fn fail(span: &Span, error_type: &str) {
     span.record("otel.status_code", "ERROR");
 }
 
-impl Noted for Bytes {
-    fn note(&self, span: &Span) {
+impl SpanAttributes for Bytes {
+    fn record(&self, span: &Span) {
         span.record("ruvvector.wire.bytes", number(self.len()));
     }
 }
 
-impl Noted for Position {
-    fn note(&self, span: &Span) {
-        span.record("ruvvector.log.position", number(self.n));
+impl SpanAttributes for Position {
+    fn record(&self, span: &Span) {
+        span.record("ruvvector.journal.position", number(self.n));
     }
 }

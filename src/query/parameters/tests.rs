@@ -1,11 +1,11 @@
 //! What each parameter of a query means, and which are refused by name.
 
-use super::super::uri;
-use super::{Filter, Options, Order, Search, segments};
+use super::super::query_string;
+use super::{Filter, Options, Search, SortOrder, segments};
 use crate::query::error::QueryError;
 
 fn parse(query: &str) -> Result<Search, QueryError> {
-    Search::of_query(&uri::pairs(query)?, &Options::default())
+    Search::of_query(&query_string::pairs(query)?, &Options::default())
 }
 
 /// The parameter that is named, and the sentence.
@@ -69,7 +69,7 @@ fn every_parameter_becomes_its_condition() {
     }
     let search = parse("limit=7&offset=8&order=asc").unwrap();
     assert_eq!((search.limit, search.offset), (7, 8));
-    assert_eq!(search.order, Order::OldestFirst);
+    assert_eq!(search.order, SortOrder::OldestFirst);
 }
 
 #[test]
@@ -158,8 +158,8 @@ fn twenty_filters_are_taken_and_the_twenty_first_is_refused() {
 #[test]
 fn cursor_and_offset_exclude_each_other() {
     let cursor = crate::query::cursor::encode(
-        Order::NewestFirst,
-        crate::query::cursor::Key {
+        SortOrder::NewestFirst,
+        crate::query::cursor::PageKey {
             timestamp: 5,
             id: 6,
         },

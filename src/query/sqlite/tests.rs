@@ -3,14 +3,14 @@
 use sqlx::{AssertSqlSafe, Connection, Executor, Row, SqliteConnection};
 
 use super::super::parameters::Search;
-use super::super::sql::{self, Dialect};
-use super::super::{Options, uri};
+use super::super::statement::{self, Dialect};
+use super::super::{Options, query_string};
 
 /// What SQLite says it would do for a search, one step a line.
 async fn plan(connection: &mut SqliteConnection, query: &str) -> String {
-    let pairs = uri::pairs(query).expect("a query string");
+    let pairs = query_string::pairs(query).expect("a query string");
     let search = Search::of_query(&pairs, &Options::default()).expect("parameters");
-    let statement = sql::plain(Dialect::Sqlite, &search);
+    let statement = statement::plain(Dialect::Sqlite, &search);
     let explained = sqlx::query_with(
         AssertSqlSafe(format!("EXPLAIN QUERY PLAN {}", statement.text)),
         statement.sqlite_arguments().expect("arguments"),

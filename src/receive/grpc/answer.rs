@@ -15,8 +15,8 @@ use futures_util::stream;
 use http_body_util::StreamBody;
 use hyper::body::Frame;
 
-use super::super::media::GRPC;
-use super::super::status::Status;
+use super::super::content_type::GRPC;
+use super::super::otlp_status::OtlpStatus;
 use crate::error::Error;
 
 pub(in crate::receive) const STATUS: HeaderName = HeaderName::from_static("grpc-status");
@@ -47,7 +47,7 @@ pub(in crate::receive) fn success(message: &[u8]) -> Response {
 /// The error's code, why, and what to do about it.
 pub(in crate::receive) fn error(error: &Error) -> Response {
     let mut answer = head(Body::empty());
-    let status = Status::of(error);
+    let status = OtlpStatus::of(error);
     let headers = answer.headers_mut();
     headers.insert(STATUS, error.rpc_code().into());
     headers.insert(MESSAGE, percent_encoded(&error.to_string()));
@@ -99,7 +99,7 @@ fn binary(message: &[u8]) -> HeaderValue {
 #[cfg(test)]
 mod tests {
     use super::{Error, HeaderMap, error, percent_encoded};
-    use crate::decode::{Checked, Rejection};
+    use crate::decode::{DecodeReport, Rejection};
 
     fn bytes(headers: &HeaderMap) -> usize {
         // RFC 9113, section 6.5.2: 32 bytes a field beside name and value.
@@ -127,10 +127,10 @@ mod tests {
                 reason: "é".repeat(500),
             })
             .collect();
-        let invalid = Error::Invalid(Box::new(Checked {
+        let invalid = Error::Invalid(Box::new(DecodeReport {
             rejected: 20,
             rejections,
-            ..Checked::default()
+            ..DecodeReport::default()
         }));
         let malformed = Error::Malformed {
             message: "é".repeat(5000),

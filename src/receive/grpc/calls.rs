@@ -16,8 +16,8 @@ const METHODS: [&str; 6] = [
     "opentelemetry.proto.collector.trace.v1.TraceService/Export",
     "opentelemetry.proto.collector.logs.v1.LogsService/Export",
     "opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
-    "grpc.health.v1.Health/Check",
-    "grpc.health.v1.Health/Watch",
+    "grpc.health.v1.GrpcHealth/Check",
+    "grpc.health.v1.GrpcHealth/Watch",
     "_OTHER",
 ];
 
@@ -44,10 +44,10 @@ const CODES: [&str; 17] = [
 
 /// The histograms, each looked up in the recorder once.
 #[derive(Clone, Default)]
-pub(in crate::receive) struct Calls(Arc<[[OnceLock<Histogram>; CODES.len()]; METHODS.len()]>);
+pub(in crate::receive) struct CallMetrics(Arc<[[OnceLock<Histogram>; CODES.len()]; METHODS.len()]>);
 
-impl Calls {
-    /// Counts a call to the method at `route`, answered with those headers.
+impl CallMetrics {
+    /// SharedCounts a call to the method at `route`, answered with those headers.
     pub(in crate::receive) fn record(&self, route: &str, answer: &HeaderMap, took: Duration) {
         let method = method(route);
         let code = code(answer);
@@ -93,14 +93,14 @@ mod tests {
     #[test]
     fn what_nobody_serves_is_one_label() {
         assert_eq!(
-            METHODS[method("/grpc.health.v1.Health/Check")],
-            "grpc.health.v1.Health/Check"
+            METHODS[method("/grpc.health.v1.GrpcHealth/Check")],
+            "grpc.health.v1.GrpcHealth/Check"
         );
         for route in [
             "",
             "/",
             "/v1/traces",
-            "grpc.health.v1.Health/Check",
+            "grpc.health.v1.GrpcHealth/Check",
             "/_OTHER",
         ] {
             assert_eq!(METHODS[method(route)], "_OTHER", "{route}");

@@ -1,4 +1,4 @@
-//! `grpc.health.v1.Health` (gRPC health checking protocol): what `/health/ready` says, for clients of gRPC.
+//! `grpc.health.v1.GrpcHealth` (gRPC health checking protocol): what `/health/ready` says, for clients of gRPC.
 //!
 //! **Invariant:** a watch never keeps a connection from ending: it ends by itself after a while, and at the stop.
 
@@ -14,8 +14,8 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_server::{self, HealthServer};
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
-use super::super::wire::LONGEST;
-use crate::log::Log;
+use super::super::tracked_stream::LONGEST;
+use crate::journal::Journal;
 use crate::observe::Readiness;
 use crate::observe::readiness::Phase;
 
@@ -29,7 +29,7 @@ const _: () = assert!(WATCH_LONGEST.as_secs() < LONGEST.as_secs());
 /// The services whose health is told; the first stands for the whole process.
 const SERVICES: [&str; 5] = [
     "",
-    "grpc.health.v1.Health",
+    "grpc.health.v1.GrpcHealth",
     "opentelemetry.proto.collector.logs.v1.LogsService",
     "opentelemetry.proto.collector.metrics.v1.MetricsService",
     "opentelemetry.proto.collector.trace.v1.TraceService",
@@ -37,13 +37,13 @@ const SERVICES: [&str; 5] = [
 
 /// What the health of the services is read from.
 #[derive(Clone)]
-pub(in crate::receive) struct Health {
-    pub(in crate::receive) log: Log,
+pub(in crate::receive) struct GrpcHealth {
+    pub(in crate::receive) journal: Journal,
     pub(in crate::receive) readiness: Readiness,
     pub(in crate::receive) stop: CancellationToken,
 }
 
-impl Health {
+impl GrpcHealth {
     pub(in crate::receive) fn server(self) -> HealthServer<Self> {
         HealthServer::new(self).max_decoding_message_size(REQUEST_BYTES)
     }
@@ -52,15 +52,15 @@ impl Health {
         if !SERVICES.contains(&service) {
             return ServingStatus::ServiceUnknown;
         }
-        match self.readiness.phase(&self.log.status()) {
+        match self.readiness.phase(&self.journal.status()) {
             Phase::Ready => ServingStatus::Serving,
-            Phase::Starting | Phase::Draining | Phase::Broken => ServingStatus::NotServing,
+            Phase::Starting | Phase::Stopping | Phase::Broken => ServingStatus::NotServing,
         }
     }
 }
 
 #[tonic::async_trait]
-impl health_server::Health for Health {
+impl health_server::Health for GrpcHealth {
     async fn check(
         &self,
         request: Request<HealthCheckRequest>,
@@ -77,7 +77,7 @@ impl health_server::Health for Health {
         &self,
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        let watch = Watch {
+        let watch = HealthWatch {
             health: self.clone(),
             service: request.into_inner().service,
             phase: self.readiness.watch(),
@@ -99,15 +99,15 @@ fn answer(status: ServingStatus) -> HealthCheckResponse {
 }
 
 /// A client that is told of changes.
-struct Watch {
-    health: Health,
+struct HealthWatch {
+    health: GrpcHealth,
     service: String,
     phase: watch::Receiver<Phase>,
     end: Instant,
     told: Option<ServingStatus>,
 }
 
-impl Watch {
+impl HealthWatch {
     /// Waits until there is something new to tell; `None` at the end.
     async fn next(&mut self) -> Option<ServingStatus> {
         loop {
@@ -118,7 +118,7 @@ impl Watch {
             }
             tokio::select! {
                 changed = self.phase.changed() => changed.ok()?,
-                () = crate::broken(&self.health.log), if status == ServingStatus::Serving => {}
+                () = crate::broken(&self.health.journal), if status == ServingStatus::Serving => {}
                 () = sleep_until(self.end) => return None,
                 () = self.health.stop.cancelled() => return None,
             }

@@ -9,8 +9,8 @@ use axum::body::Body;
 use bytes::Bytes;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 
-use super::super::body::{self, Limits};
-use crate::decode::inflate::ContentEncoding;
+use super::super::body::{self, BodyLimits};
+use crate::decode::decompress::ContentEncoding;
 use crate::error::Error;
 
 const PREFIX_BYTES: usize = 5;
@@ -23,7 +23,7 @@ const PREFIX_BYTES: usize = 5;
 pub(in crate::receive) async fn open(
     mut body: Body,
     encoding: ContentEncoding,
-    limits: &Limits,
+    limits: &BodyLimits,
 ) -> Result<(Body, ContentEncoding), Error> {
     let mut prefix = [0; PREFIX_BYTES];
     let mut missing = &mut prefix[..];
@@ -48,7 +48,7 @@ pub(in crate::receive) async fn open(
         (1, encoding) => encoding,
         _ => return Err(malformed("the message's first byte is neither 0 nor 1")),
     };
-    let message = Message {
+    let message = GrpcMessage {
         piece,
         rest: body,
         missing_bytes: length,
@@ -64,7 +64,7 @@ fn malformed(message: &str) -> Error {
 }
 
 /// A message, as it comes.
-struct Message {
+struct GrpcMessage {
     /// What came with the prefix.
     piece: Bytes,
     rest: Body,
@@ -75,9 +75,9 @@ struct Message {
 /// The message does not fit its length.
 #[derive(Debug, thiserror::Error)]
 #[error("the message is shorter than its length says, or is not the only one")]
-struct Misfit;
+struct MessageError;
 
-impl HttpBody for Message {
+impl HttpBody for GrpcMessage {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -85,7 +85,7 @@ impl HttpBody for Message {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let misfit = || Poll::Ready(Some(Err(axum::Error::new(Misfit))));
+        let misfit = || Poll::Ready(Some(Err(axum::Error::new(MessageError))));
         loop {
             let piece = std::mem::take(&mut self.piece);
             if !piece.is_empty() {
@@ -118,7 +118,7 @@ mod tests {
     use http_body_util::BodyExt;
     use tokio::time::Instant;
 
-    use super::{Body, Bytes, ContentEncoding, Error, HttpBody, Limits, open};
+    use super::{Body, BodyLimits, Bytes, ContentEncoding, Error, HttpBody, open};
     use crate::event::Signal;
 
     /// The message and how it is compressed; `None` when it does not fit its length.
@@ -126,7 +126,7 @@ mod tests {
         pieces: &[&'static [u8]],
         encoding: ContentEncoding,
     ) -> Result<(Option<Bytes>, ContentEncoding), Error> {
-        let limits = Limits {
+        let limits = BodyLimits {
             signal: Signal::Span,
             wire_bytes: 1000,
             end: Instant::now() + Duration::from_secs(30),
@@ -189,7 +189,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_claimed_length_is_known_before_the_message_comes() {
-        let limits = Limits {
+        let limits = BodyLimits {
             signal: Signal::Span,
             wire_bytes: 1000,
             end: Instant::now() + Duration::from_secs(30),

@@ -14,5 +14,5 @@ pub(super) mod deadline;
 /// How long calls take.
 pub(super) mod calls;
 
-/// `grpc.health.v1.Health`.
+/// `grpc.health.v1.GrpcHealth`.
 pub(super) mod health;

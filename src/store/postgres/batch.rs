@@ -10,18 +10,18 @@ use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, PgConnection};
 
-use super::connection::{Lease, end, within};
+use super::connection::{WriteConnection, end, within};
 use super::error::{from_copy, is_missing_partition, retry};
 use super::partitions::Day;
 use super::{Postgres, uuid};
-use crate::log::StreamId;
-use crate::observe::own_traces::spans::{self, System};
+use crate::journal::StreamId;
+use crate::observe::own_traces::spans::{self, DatabaseSystem};
 use crate::observe::own_traces::traced;
-use crate::store::copy::{self, Row, Rows, postgres_time};
-use crate::store::pieces::after_rows;
-use crate::store::probe::harmless;
-use crate::store::window::Window;
-use crate::store::{Batch, LargeRecord, Piece, Pieces, StoreError};
+use crate::store::plausible_time::PlausibleTimes;
+use crate::store::probe::probe_row;
+use crate::store::record_pieces::after_rows;
+use crate::store::row_encoding::{self, EncodedRow, EncodedRows, postgres_time};
+use crate::store::{Batch, LargeRecord, RecordPiece, RecordPieces, StoreError};
 
 /// The most that is handed to the connection at once.
 const PIECE_BYTES: usize = 1 << 20;
@@ -50,7 +50,7 @@ impl Postgres {
                 (rows, days)
             })
             .await?;
-        let copying = spans::statement(System::Postgresql, "COPY", "telemetry_events");
+        let copying = spans::statement(DatabaseSystem::Postgresql, "COPY", "telemetry_events");
         traced(copying, self.copy(&mut lease, &begun.made)).await?;
         self.keep_dead_letters(&mut lease, batch.stream, &batch.dead_letters)
             .await?;
@@ -62,7 +62,7 @@ impl Postgres {
     pub(in crate::store) async fn write_pieces(
         &self,
         record: LargeRecord,
-        pieces: Pieces,
+        pieces: RecordPieces,
     ) -> Result<(), StoreError> {
         let result = self.write_record(record, pieces).await;
         self.forget_after(&result);
@@ -73,14 +73,14 @@ impl Postgres {
     async fn write_record(
         &self,
         record: LargeRecord,
-        mut pieces: Pieces,
+        mut pieces: RecordPieces,
     ) -> Result<(), StoreError> {
         let received_us = postgres_time(record.received_unix_nano);
         let mut lease = self.lease().await?;
         let begun = self
             .begin_with_partitions(&mut lease, |now_us| {
-                let window = Window::at(now_us, self.shared.retention_days);
-                let received_us = if window.believes(received_us) {
+                let window = PlausibleTimes::at(now_us, self.shared.retention_days);
+                let received_us = if window.contains(received_us) {
                     received_us
                 } else {
                     now_us
@@ -88,7 +88,7 @@ impl Postgres {
                 (now_us, BTreeSet::from([Day::of(received_us)]))
             })
             .await?;
-        let copying = spans::statement(System::Postgresql, "COPY", "telemetry_events");
+        let copying = spans::statement(DatabaseSystem::Postgresql, "COPY", "telemetry_events");
         let copied = self.copy_pieces(&mut lease, record.stream, &mut pieces, begun.made);
         traced(copying, copied).await?;
         let positions = record.position..=record.position;
@@ -100,20 +100,20 @@ impl Postgres {
         &self,
         connection: &mut PgConnection,
         stream: StreamId,
-        pieces: &mut Pieces,
+        pieces: &mut RecordPieces,
         now_us: i64,
     ) -> Result<(), StoreError> {
         let mut sent = 0;
         let (mut letters, mut letter_bytes) = (Vec::new(), 0);
         while let Some(piece) = pieces.next().await? {
             match piece {
-                Piece::Rows(rows) => {
+                RecordPiece::Rows(rows) => {
                     let plausible = self.with_plausible_times(&rows, now_us);
                     let copied = self.copy(connection, &plausible).await;
                     copied.map_err(|error| after_rows(sent, error))?;
                     sent += rows.len();
                 }
-                Piece::Refused(letter) => {
+                RecordPiece::Refused(letter) => {
                     letter_bytes += letter.payload.len();
                     letters.push(letter);
                     if letter_bytes > PIECE_BYTES {
@@ -122,7 +122,7 @@ impl Postgres {
                         letter_bytes = 0;
                     }
                 }
-                Piece::End => {}
+                RecordPiece::End => {}
             }
         }
         self.keep_dead_letters(connection, stream, &letters).await
@@ -131,16 +131,16 @@ impl Postgres {
     /// Adds the positions to the account, then commits.
     async fn finish(
         &self,
-        mut lease: Lease,
+        mut lease: WriteConnection,
         stream: StreamId,
         positions: &RangeInclusive<u64>,
         days: BTreeSet<Day>,
     ) -> Result<(), StoreError> {
-        if !self.join_account(&mut lease, stream, positions).await? {
+        if !self.add_positions(&mut lease, stream, positions).await? {
             self.roll_back(lease).await?;
             return Err(StoreError::AlreadyStored);
         }
-        let committing = spans::statement(System::Postgresql, "COMMIT", "");
+        let committing = spans::statement(DatabaseSystem::Postgresql, "COMMIT", "");
         traced(committing, self.commit(lease)).await?;
         self.shared.partitions.note_written(days);
         Ok(())
@@ -158,8 +158,8 @@ impl Postgres {
     pub(in crate::store) async fn probe(&self) -> Result<(), StoreError> {
         let mut lease = self.lease().await?;
         let begun = self.begin(&mut lease).await?;
-        let mut rows = Rows::default();
-        rows.push_row_received(harmless().row(0), begun.now_us);
+        let mut rows = EncodedRows::default();
+        rows.push_row_received(probe_row().row(0), begun.now_us);
         let today = BTreeSet::from([Day::of(begun.now_us)]);
         if !self.shared.partitions.missing(&today).is_empty() {
             end(&mut lease, "ROLLBACK", self.limit()).await?;
@@ -178,15 +178,15 @@ impl Postgres {
     /// transaction's time; the other value that it returns is kept with the transaction.
     async fn begin_with_partitions<T>(
         &self,
-        lease: &mut Lease,
+        lease: &mut WriteConnection,
         make: impl Fn(i64) -> (T, BTreeSet<Day>),
-    ) -> Result<BegunFor<T>, StoreError> {
+    ) -> Result<StartedTransaction<T>, StoreError> {
         // Midnight may pass between the two, hardly twice.
         for _ in 0..3 {
             let begun = self.begin(lease).await?;
             let (made, days) = make(begun.now_us);
             if self.shared.partitions.missing(&days).is_empty() {
-                return Ok(BegunFor { made, days });
+                return Ok(StartedTransaction { made, days });
             }
             end(lease, "ROLLBACK", self.limit()).await?;
             self.make_partitions(lease, &days).await?;
@@ -200,13 +200,13 @@ impl Postgres {
 
     /// The rows, with the transaction's time and a flag in place of times of receipt that a machine with a wrong clock
     /// gave them: older than the retention, or more than a day ahead.
-    fn with_plausible_times<'a>(&self, rows: &'a Rows, now_us: i64) -> Cow<'a, Rows> {
-        let window = Window::at(now_us, self.shared.retention_days);
-        let is_believed = |row: &Row<'_>| window.believes(row.created_at_us());
+    fn with_plausible_times<'a>(&self, rows: &'a EncodedRows, now_us: i64) -> Cow<'a, EncodedRows> {
+        let window = PlausibleTimes::at(now_us, self.shared.retention_days);
+        let is_believed = |row: &EncodedRow<'_>| window.contains(row.created_at_us());
         if rows.iter().all(|row| is_believed(&row)) {
             return Cow::Borrowed(rows);
         }
-        let mut patched = Rows::default();
+        let mut patched = EncodedRows::default();
         for row in rows.iter() {
             if is_believed(&row) {
                 patched.push_row(row);
@@ -218,10 +218,14 @@ impl Postgres {
     }
 
     /// Sends rows, whole or not at all.
-    async fn copy(&self, connection: &mut PgConnection, rows: &Rows) -> Result<(), StoreError> {
-        const EVENTS: Copying<'_> = Copying {
+    async fn copy(
+        &self,
+        connection: &mut PgConnection,
+        rows: &EncodedRows,
+    ) -> Result<(), StoreError> {
+        const EVENTS: CopyTarget<'_> = CopyTarget {
             table: "telemetry_events",
-            columns: copy::COLUMNS,
+            columns: row_encoding::COLUMNS,
             error: from_copy,
         };
         self.copy_into(connection, &EVENTS, &[rows.as_bytes()], rows.len())
@@ -232,7 +236,7 @@ impl Postgres {
     pub(super) async fn copy_into(
         &self,
         connection: &mut PgConnection,
-        into: &Copying<'_>,
+        into: &CopyTarget<'_>,
         tuples: &[&[u8]],
         rows: usize,
     ) -> Result<(), StoreError> {
@@ -292,7 +296,7 @@ impl Postgres {
     }
 
     /// Adds the positions; false when some are there already, or the stream has no row.
-    async fn join_account(
+    async fn add_positions(
         &self,
         connection: &mut PgConnection,
         stream: StreamId,
@@ -317,13 +321,13 @@ impl Postgres {
 }
 
 /// The value that `make` derived from the transaction's time, and the days that have partitions.
-struct BegunFor<T> {
+struct StartedTransaction<T> {
     made: T,
     days: BTreeSet<Day>,
 }
 
 /// The table that a COPY writes into, its columns, and the meaning of its errors.
-pub(super) struct Copying<'a> {
+pub(super) struct CopyTarget<'a> {
     pub(super) table: &'a str,
     pub(super) columns: &'a str,
     pub(super) error: fn(&sqlx::Error) -> StoreError,
@@ -332,7 +336,7 @@ pub(super) struct Copying<'a> {
 /// One COPY; returns the rows that the database says it took.
 async fn send(
     connection: &mut PgConnection,
-    into: &Copying<'_>,
+    into: &CopyTarget<'_>,
     tuples: &[&[u8]],
 ) -> Result<u64, sqlx::Error> {
     let statement = format!(
@@ -350,7 +354,7 @@ async fn send(
     copy.finish().await
 }
 
-fn days(rows: &Rows) -> BTreeSet<Day> {
+fn days(rows: &EncodedRows) -> BTreeSet<Day> {
     let mut days = BTreeSet::new();
     let mut last = None;
     for row in rows.iter() {

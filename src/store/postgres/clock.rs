@@ -8,11 +8,11 @@ use super::connection::{end, within};
 use super::error::retry;
 use super::partitions::ATTACHED;
 use super::retention::MARKED;
-use super::round::Round;
+use super::round::MaintenanceRound;
 use super::{Postgres, lock};
 use crate::store::StoreError;
-use crate::store::copy::POSTGRES_EPOCH_US;
-use crate::store::retention_clock::{Doubt, DoubtRow, Facts, Judgement, Reason};
+use crate::store::retention_clock::{ClockFacts, Doubt, DoubtReason, DoubtRow, Judgement};
+use crate::store::row_encoding::POSTGRES_EPOCH_US;
 
 const DOING: &str = "judging the clock that retention goes by";
 
@@ -23,7 +23,7 @@ const NEWEST_PARTITIONS: i64 = 8;
 const LAST_BLOCKS: i64 = 64;
 
 /// A round's judgement, with the server's time that it was made at, Unix microseconds.
-pub(super) struct Judged {
+pub(super) struct ClockJudgement {
     pub(super) judgement: Judgement,
     pub(super) store_us: i64,
 }
@@ -31,9 +31,9 @@ pub(super) struct Judged {
 impl Postgres {
     pub(super) async fn judge_clock(
         &self,
-        round: &mut Round<'_>,
+        round: &mut MaintenanceRound<'_>,
         retention_days: u32,
-    ) -> Result<Judged, StoreError> {
+    ) -> Result<ClockJudgement, StoreError> {
         let connection = round.connection().await?;
         let begun = self.begin_anywhere(connection).await?;
         let now = self.shared.clock.read();
@@ -51,7 +51,7 @@ impl Postgres {
         } else {
             None
         };
-        let facts = Facts {
+        let facts = ClockFacts {
             now,
             store_us,
             retention_days,
@@ -63,7 +63,7 @@ impl Postgres {
             self.keep_doubt(connection, &judgement.doubt).await?;
         }
         end(connection, "COMMIT", self.limit()).await?;
-        Ok(Judged {
+        Ok(ClockJudgement {
             judgement,
             store_us,
         })
@@ -101,7 +101,7 @@ impl Postgres {
                      began_us = excluded.began_us, granted_us = excluded.granted_us, \
                      granted_before_us = excluded.granted_before_us, confirmations = excluded.confirmations",
             )
-            .bind(doubt.reason.map(Reason::name))
+            .bind(doubt.reason.map(DoubtReason::name))
             .bind(doubt.waited_us)
             .bind(doubt.began_us)
             .bind(doubt.granted_us)

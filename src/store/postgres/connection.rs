@@ -47,16 +47,16 @@ const NOW_AND_SERVER: &str = "(extract(epoch FROM now()) * 1000000)::bigint - 94
 const SCHEMA: &str = "(SELECT max(version) FROM ruvvector_migrations WHERE success) AS schema";
 
 /// A connection of the write pool while somebody uses it.
-pub(super) struct Lease(Option<PoolConnection<sqlx::Postgres>>);
+pub(super) struct WriteConnection(Option<PoolConnection<sqlx::Postgres>>);
 
-impl Lease {
+impl WriteConnection {
     /// Gives the connection back.
     fn release(mut self) {
         self.0 = None;
     }
 }
 
-impl Deref for Lease {
+impl Deref for WriteConnection {
     type Target = PgConnection;
 
     fn deref(&self) -> &PgConnection {
@@ -64,13 +64,13 @@ impl Deref for Lease {
     }
 }
 
-impl DerefMut for Lease {
+impl DerefMut for WriteConnection {
     fn deref_mut(&mut self) -> &mut PgConnection {
         self.0.as_deref_mut().expect("only release empties it")
     }
 }
 
-impl Drop for Lease {
+impl Drop for WriteConnection {
     fn drop(&mut self) {
         if let Some(connection) = self.0.take() {
             drop(connection.detach());
@@ -79,7 +79,7 @@ impl Drop for Lease {
 }
 
 /// What a transaction learns as it begins.
-pub(super) struct Begun {
+pub(super) struct TransactionStart {
     /// The transaction's `now()`, in microseconds since 2000-01-01 UTC.
     pub(super) now_us: i64,
     pub(super) server: String,
@@ -92,9 +92,9 @@ impl Postgres {
     }
 
     /// A connection of the write pool.
-    pub(super) async fn lease(&self) -> Result<Lease, StoreError> {
+    pub(super) async fn lease(&self) -> Result<WriteConnection, StoreError> {
         let connection = self.acquire(&self.write_pool, "write").await?;
-        Ok(Lease(Some(connection)))
+        Ok(WriteConnection(Some(connection)))
     }
 
     /// A connection of the read pool, with the time that it was waited for measured.
@@ -107,7 +107,7 @@ impl Postgres {
 
     /// A round trip, for who only wants to know whether there is an answer: without a histogram, and without a reason.
     pub(super) async fn ping(&self, pool: &PgPool) -> Result<Duration, sqlx::Error> {
-        let mut lease = Lease(Some(pool.acquire().await?));
+        let mut lease = WriteConnection(Some(pool.acquire().await?));
         let start = Instant::now();
         lease.ping().await?;
         lease.release();
@@ -179,7 +179,10 @@ impl Postgres {
     /// # Errors
     /// `Retry` of class `connection` when the server was started anew or is another one: what was stored may have moved
     /// back, so the account must be read again. `Schema` when a newer version has migrated it meanwhile.
-    pub(super) async fn begin(&self, connection: &mut PgConnection) -> Result<Begun, StoreError> {
+    pub(super) async fn begin(
+        &self,
+        connection: &mut PgConnection,
+    ) -> Result<TransactionStart, StoreError> {
         let begun = self.begin_in_known_schema(connection).await?;
         let known = lock(&self.shared.server).as_deref() == Some(begun.server.as_str());
         if known {
@@ -201,7 +204,7 @@ impl Postgres {
     pub(super) async fn begin_in_known_schema(
         &self,
         connection: &mut PgConnection,
-    ) -> Result<Begun, StoreError> {
+    ) -> Result<TransactionStart, StoreError> {
         let (begun, row) = self
             .begin_selecting(connection, &format!("{NOW_AND_SERVER}, {SCHEMA}"))
             .await?;
@@ -216,7 +219,7 @@ impl Postgres {
     pub(super) async fn begin_anywhere(
         &self,
         connection: &mut PgConnection,
-    ) -> Result<Begun, StoreError> {
+    ) -> Result<TransactionStart, StoreError> {
         let (begun, _) = self.begin_selecting(connection, NOW_AND_SERVER).await?;
         Ok(begun)
     }
@@ -225,7 +228,7 @@ impl Postgres {
         &self,
         connection: &mut PgConnection,
         select: &str,
-    ) -> Result<(Begun, PgRow), StoreError> {
+    ) -> Result<(TransactionStart, PgRow), StoreError> {
         let statement_ms = self.shared.statement_timeout.as_millis().max(1);
         let lock_ms = LOCK_TIMEOUT.as_millis().min(statement_ms);
         let begin = format!(
@@ -244,7 +247,7 @@ impl Postgres {
             .next()
             .ok_or_else(|| retry("other", None, "the database did not tell its time"))?;
         let read = |error| from_sqlx("beginning a transaction", &error);
-        let begun = Begun {
+        let begun = TransactionStart {
             now_us: row.try_get("now_us").map_err(read)?,
             server: row.try_get("server").map_err(read)?,
         };
@@ -252,14 +255,14 @@ impl Postgres {
     }
 
     /// Ends the transaction for good and gives the connection back.
-    pub(super) async fn commit(&self, mut lease: Lease) -> Result<(), StoreError> {
+    pub(super) async fn commit(&self, mut lease: WriteConnection) -> Result<(), StoreError> {
         end(&mut lease, "COMMIT", self.limit()).await?;
         lease.release();
         Ok(())
     }
 
     /// Undoes the transaction and gives the connection back.
-    pub(super) async fn roll_back(&self, mut lease: Lease) -> Result<(), StoreError> {
+    pub(super) async fn roll_back(&self, mut lease: WriteConnection) -> Result<(), StoreError> {
         end(&mut lease, "ROLLBACK", self.limit()).await?;
         lease.release();
         Ok(())

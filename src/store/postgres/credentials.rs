@@ -5,15 +5,15 @@
 use sqlx::postgres::PgConnectOptions;
 
 use super::{Postgres, for_poolers};
-use crate::store::Target;
+use crate::store::StoreTarget;
 
 impl Postgres {
     /// Opens the next connections with the user, password and certificates of `target`; open ones stay as they are.
     ///
     /// # Errors
     /// A sentence, if `target` is another database. Then nothing is changed.
-    pub(in crate::store) fn replace_credentials(&self, target: &Target) -> Result<(), String> {
-        let Target::Postgres { options, read } = target else {
+    pub(in crate::store) fn replace_credentials(&self, target: &StoreTarget) -> Result<(), String> {
+        let StoreTarget::Postgres { options, read } = target else {
             return Err("the settings name another store, which takes a restart".to_owned());
         };
         let pools = [

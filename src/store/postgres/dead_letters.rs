@@ -5,17 +5,17 @@
 use sqlx::PgConnection;
 
 use super::Postgres;
-use super::batch::Copying;
+use super::batch::CopyTarget;
 use super::error::from_sqlx;
-use crate::log::StreamId;
-use crate::store::copy::{postgres_time, put_field};
+use crate::journal::StreamId;
+use crate::store::row_encoding::{postgres_time, put_field};
 use crate::store::{DeadLetter, StoreError};
 
 const COLUMNS: &str = "stream, position, item, events, kind, content_encoding, decoder, received_at, reason, sqlstate, \
      message, payload";
 const FIELDS: i16 = 12;
 
-const LETTERS: Copying<'_> = Copying {
+const LETTERS: CopyTarget<'_> = CopyTarget {
     table: "telemetry_dead_letters",
     columns: COLUMNS,
     error: |error| from_sqlx("keeping dead letters", error),

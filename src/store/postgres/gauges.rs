@@ -7,29 +7,29 @@ use sqlx::{AssertSqlSafe, PgConnection};
 use super::connection::{end, within};
 use super::partitions::{ATTACHED, Day};
 use super::retention::MARKED;
-use super::round::Round;
+use super::round::MaintenanceRound;
 use super::{Postgres, import_v0, partitions};
-use crate::store::window::DAY_US;
-use crate::store::{Gauges, Overdue, Step, StoreError};
+use crate::store::plausible_time::DAY_US;
+use crate::store::{MaintenanceGauges, MaintenanceStep, Overdue, StoreError};
 
 impl Postgres {
-    pub(super) async fn read_gauges(&self, round: &mut Round<'_>) -> Gauges {
+    pub(super) async fn read_gauges(&self, round: &mut MaintenanceRound<'_>) -> MaintenanceGauges {
         let partitions_end = self.partitions_end(round).await;
-        let partitions_end_us = round.note(Step::Gauges, partitions_end);
+        let partitions_end_us = round.note(MaintenanceStep::Gauges, partitions_end);
         let overdue = self.overdue(round).await;
-        let overdue_us = round.note(Step::Gauges, overdue);
+        let overdue_us = round.note(MaintenanceStep::Gauges, overdue);
         let undrained = self.undrained(round).await;
-        let undrained_streams = round.note(Step::Gauges, undrained);
+        let undrained_streams = round.note(MaintenanceStep::Gauges, undrained);
         let import = self.import_pending(round).await;
-        Gauges {
+        MaintenanceGauges {
             partitions_end_us,
             overdue_us,
             undrained_streams,
-            import_v0_pending: round.note(Step::Gauges, import),
+            import_v0_pending: round.note(MaintenanceStep::Gauges, import),
         }
     }
 
-    async fn partitions_end(&self, round: &mut Round<'_>) -> Result<i64, StoreError> {
+    async fn partitions_end(&self, round: &mut MaintenanceRound<'_>) -> Result<i64, StoreError> {
         let connection = round.connection().await?;
         let begun = self.begin_anywhere(connection).await?;
         let covered = partitions::covered(connection, self.limit()).await?;
@@ -41,7 +41,7 @@ impl Postgres {
     }
 
     /// A day that was detached and is not dropped takes its space as before.
-    async fn overdue(&self, round: &mut Round<'_>) -> Result<Overdue, StoreError> {
+    async fn overdue(&self, round: &mut MaintenanceRound<'_>) -> Result<Overdue, StoreError> {
         let Some(days) = self.shared.retention_days else {
             return Ok(Overdue::Never);
         };
@@ -63,7 +63,7 @@ impl Postgres {
         }))
     }
 
-    async fn undrained(&self, round: &mut Round<'_>) -> Result<u64, StoreError> {
+    async fn undrained(&self, round: &mut MaintenanceRound<'_>) -> Result<u64, StoreError> {
         let connection: &mut PgConnection = round.connection().await?;
         self.begin_anywhere(connection).await?;
         let undrained: i64 = within(
@@ -82,7 +82,7 @@ impl Postgres {
         Ok(u64::try_from(undrained).unwrap_or(0))
     }
 
-    async fn import_pending(&self, round: &mut Round<'_>) -> Result<bool, StoreError> {
+    async fn import_pending(&self, round: &mut MaintenanceRound<'_>) -> Result<bool, StoreError> {
         let connection = round.connection().await?;
         self.begin_anywhere(connection).await?;
         let pending = import_v0::is_pending(connection, self.limit()).await?;

@@ -12,8 +12,8 @@ use super::Postgres;
 use super::connection::{end, within};
 use super::error::retry;
 use super::partitions::Day;
-use super::schema::Table;
-use crate::event::Flags;
+use super::schema::FoundTable;
+use crate::event::EventFlags;
 use crate::store::StoreError;
 
 /// Rows a transaction.
@@ -41,7 +41,7 @@ const COLUMNS: [(&str, &[&str]); 10] = [
 
 /// How far an import has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Import {
+pub struct ImportProgress {
     /// Rows imported so far, by this run and those before it.
     pub rows: i64,
     /// Every row up to this id is imported.
@@ -51,7 +51,7 @@ pub struct Import {
 }
 
 /// Whether a table that stands in the way is the original service's.
-pub(super) fn check_shape(table: &Table) -> Result<(), StoreError> {
+pub(super) fn check_shape(table: &FoundTable) -> Result<(), StoreError> {
     let mut differences = Vec::new();
     if table.partitioned {
         differences.push("it is partitioned".to_owned());
@@ -84,7 +84,7 @@ pub(super) fn check_shape(table: &Table) -> Result<(), StoreError> {
 }
 
 /// Renames the table, its indexes, constraints and sequence, and notes that it waits.
-pub(super) async fn set_aside(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+pub(super) async fn rename_v0_table(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     // An index that backs a constraint takes the constraint's name with it. Names have 63 bytes at most.
     let renames: Vec<String> = sqlx::query_scalar(
         "SELECT format('ALTER TABLE telemetry_events RENAME CONSTRAINT %I TO %I', conname, left(conname, 60) || '_v0') \
@@ -172,7 +172,10 @@ impl Postgres {
     ///
     /// # Errors
     /// [`StoreError::Retry`] or [`StoreError::Schema`]; what was imported by then stays.
-    pub async fn import_v0(&self, mut progress: impl FnMut(Import)) -> Result<Import, StoreError> {
+    pub async fn import_v0(
+        &self,
+        mut progress: impl FnMut(ImportProgress),
+    ) -> Result<ImportProgress, StoreError> {
         self.migrate().await?;
         let mut connection = self.connect().await?;
         if !is_kept(&mut connection, self.limit()).await? {
@@ -189,7 +192,10 @@ impl Postgres {
         }
     }
 
-    async fn import_chunk(&self, connection: &mut PgConnection) -> Result<Import, StoreError> {
+    async fn import_chunk(
+        &self,
+        connection: &mut PgConnection,
+    ) -> Result<ImportProgress, StoreError> {
         const DOING: &str = "importing";
         let begun = self.begin_anywhere(connection).await?;
         let (before, chunk_end): (i64, i64) = within(
@@ -259,7 +265,7 @@ impl Postgres {
             ));
         };
         end(connection, "COMMIT", CHUNK_LIMIT).await?;
-        Ok(Import {
+        Ok(ImportProgress {
             rows,
             up_to_id,
             last_id,
@@ -276,7 +282,7 @@ const CREATED_AT: &str = "(CASE WHEN created_at >= '1970-01-01' AND created_at <
 
 /// The chunk after `$1` up to `$2`. Ids of the OTLP kinds are looked up in lower case.
 fn copy_chunk() -> String {
-    let replaced = Flags::RECEIVE_TIME_REPLACED.0;
+    let replaced = EventFlags::RECEIVE_TIME_REPLACED.0;
     format!(
         "INSERT INTO telemetry_events (id, timestamp, created_at, flags, correlation_id, integration, provider, \
                                        event_type, trace_id, span_id, metadata) \

@@ -12,15 +12,15 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use super::Postgres;
 use super::connection::{BEGIN, NO_TRANSACTION_TIMEOUT, end, within};
 use super::partitions::{DAYS_AHEAD, Day};
-use super::round::Round;
+use super::round::MaintenanceRound;
 use super::schema::MIGRATION_LOCK;
-use crate::store::{Maintained, Step, StoreError};
+use crate::store::{MaintenanceReport, MaintenanceStep, StoreError};
 
 const MAINTENANCE_LOCK: i64 = MIGRATION_LOCK + 2;
 
 /// The collector whose turn it is to do the work of a round.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Turn {
+enum MaintenanceTurn {
     Ours,
     Others,
 }
@@ -30,24 +30,24 @@ impl Postgres {
     pub(in crate::store) async fn maintain(
         &self,
         oldest_held_unix_nano: Option<i64>,
-    ) -> Result<Maintained, StoreError> {
-        let mut round = Round::new(self);
+    ) -> Result<MaintenanceReport, StoreError> {
+        let mut round = MaintenanceRound::new(self);
         let today = self.today(round.connection().await?).await?;
         let mut guard = self.connect().await?;
         let turn = self.take_turn(&mut guard).await;
         let mut notice = None;
-        if round.note(Step::Turn, turn) == Some(Turn::Ours) {
+        if round.note(MaintenanceStep::Turn, turn) == Some(MaintenanceTurn::Ours) {
             self.make_days_ahead(&mut round, today).await;
             self.refresh_statistics(&mut round).await;
             notice = self
                 .remove_expired(&mut round, &mut guard, oldest_held_unix_nano)
                 .await;
             let ended = end(&mut guard, "ROLLBACK", self.limit()).await;
-            round.note(Step::Turn, ended);
+            round.note(MaintenanceStep::Turn, ended);
         }
         let _ = within(self.limit(), "closing", guard.close()).await;
         let gauges = self.read_gauges(&mut round).await;
-        Ok(Maintained {
+        Ok(MaintenanceReport {
             gauges,
             failures: round.end().await,
             notice,
@@ -55,7 +55,7 @@ impl Postgres {
     }
 
     /// Whether no other collector is at it; if so, holds the turn until the transaction ends.
-    async fn take_turn(&self, guard: &mut PgConnection) -> Result<Turn, StoreError> {
+    async fn take_turn(&self, guard: &mut PgConnection) -> Result<MaintenanceTurn, StoreError> {
         const DOING: &str = "taking the turn for maintenance";
         let begin = format!(
             "{BEGIN}; SET LOCAL idle_in_transaction_session_timeout = 0; SELECT {NO_TRANSACTION_TIMEOUT}"
@@ -75,7 +75,11 @@ impl Postgres {
                 .fetch_one(guard),
         )
         .await?;
-        Ok(if is_ours { Turn::Ours } else { Turn::Others })
+        Ok(if is_ours {
+            MaintenanceTurn::Ours
+        } else {
+            MaintenanceTurn::Others
+        })
     }
 
     async fn today(&self, connection: &mut PgConnection) -> Result<Day, StoreError> {
@@ -85,17 +89,17 @@ impl Postgres {
     }
 
     /// Each day by itself, so that one that cannot be made keeps no other from being made.
-    async fn make_days_ahead(&self, round: &mut Round<'_>, today: Day) {
+    async fn make_days_ahead(&self, round: &mut MaintenanceRound<'_>, today: Day) {
         let days: BTreeSet<Day> = (today.0..=today.0 + DAYS_AHEAD).map(Day).collect();
         for day in self.shared.partitions.missing(&days) {
             let made = self.make_day(round, day).await;
-            if round.note(Step::Partitions, made).is_none() && round.is_busy() {
+            if round.note(MaintenanceStep::Partitions, made).is_none() && round.is_busy() {
                 return;
             }
         }
     }
 
-    async fn make_day(&self, round: &mut Round<'_>, day: Day) -> Result<(), StoreError> {
+    async fn make_day(&self, round: &mut MaintenanceRound<'_>, day: Day) -> Result<(), StoreError> {
         let connection = round.connection().await?;
         self.make_partitions(connection, &BTreeSet::from([day]))
             .await

@@ -12,10 +12,13 @@ use sqlx::ConnectOptions;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use tokio::time::timeout;
 
-use super::known::Known;
 use super::retention_clock::{Clock, RetentionClock};
-use super::{Account, Holder, Options, PoolState, Pulse, Start, StoreError, StreamFacts, Target};
-use crate::log::StreamId;
+use super::written_cache::WrittenCache;
+use super::{
+    Liveness, Options, PoolState, ProcessStart, StoreError, StoreTarget, StoredPositions,
+    StreamHeartbeat, StreamOwner,
+};
+use crate::journal::StreamId;
 
 /// Connections, deadlines, and how a transaction begins.
 mod connection;
@@ -69,7 +72,7 @@ mod clock;
 mod retention;
 
 use connection::within;
-pub use import_v0::Import;
+pub use import_v0::ImportProgress;
 
 /// The store behind [`super::Store::Postgres`]. Cheap to clone.
 #[derive(Clone)]
@@ -77,11 +80,11 @@ pub struct Postgres {
     /// For queries; see [`crate::query`].
     pub read_pool: PgPool,
     write_pool: PgPool,
-    shared: Arc<Shared>,
+    shared: Arc<PostgresShared>,
 }
 
 /// Settings, and what is known of the database.
-struct Shared {
+struct PostgresShared {
     /// Queries go to another server.
     replica: bool,
     migrate: bool,
@@ -94,15 +97,15 @@ struct Shared {
     /// The server, database and account that [`Postgres::prepare`] last looked at.
     server: Mutex<Option<String>>,
     partitions: partitions::Partitions,
-    known: Known,
-    counted: statistics::Counted,
+    written: WrittenCache,
+    counted: statistics::WrittenRows,
     clock: Clock,
     retention_clock: Mutex<RetentionClock>,
 }
 
 impl Postgres {
-    pub(super) fn new(options: &Options, start: &Start) -> Self {
-        let Target::Postgres {
+    pub(super) fn new(options: &Options, start: &ProcessStart) -> Self {
+        let StoreTarget::Postgres {
             options: write,
             read,
         } = &options.target
@@ -120,7 +123,7 @@ impl Postgres {
         Self {
             write_pool: pool(write, options.write_connections),
             read_pool: pool(read, options.read_connections),
-            shared: Arc::new(Shared {
+            shared: Arc::new(PostgresShared {
                 replica,
                 migrate: options.migrate,
                 retention_days: options.retention_days,
@@ -131,8 +134,8 @@ impl Postgres {
                 collector: options.collector.clone(),
                 server: Mutex::default(),
                 partitions: partitions::Partitions::default(),
-                known: Known::default(),
-                counted: statistics::Counted::default(),
+                written: WrittenCache::default(),
+                counted: statistics::WrittenRows::default(),
                 clock: start.clock.clone(),
                 retention_clock: Mutex::new(RetentionClock::of(start)),
             }),
@@ -140,7 +143,10 @@ impl Postgres {
     }
 
     /// What of `stream` is stored.
-    pub(super) async fn account(&self, stream: StreamId) -> Result<Account, StoreError> {
+    pub(super) async fn stored_positions(
+        &self,
+        stream: StreamId,
+    ) -> Result<StoredPositions, StoreError> {
         let mut lease = self.lease().await?;
         self.begin(&mut lease).await?;
         let ranges: Vec<(i64, i64)> = within(
@@ -155,13 +161,13 @@ impl Postgres {
         )
         .await?;
         self.commit(lease).await?;
-        Ok(Account::new(ranges.into_iter().filter_map(
+        Ok(StoredPositions::new(ranges.into_iter().filter_map(
             |(first, last)| Some(u64::try_from(first).ok()?..=u64::try_from(last).ok()?),
         )))
     }
 
     /// What the stream's row says of who holds it.
-    pub(super) async fn holder(&self, stream: StreamId) -> Result<Holder, StoreError> {
+    pub(super) async fn stream_owner(&self, stream: StreamId) -> Result<StreamOwner, StoreError> {
         let mut lease = self.lease().await?;
         self.begin(&mut lease).await?;
         let row: Option<(bool, Option<i64>, Option<i64>)> = within(
@@ -179,19 +185,18 @@ impl Postgres {
         )
         .await?;
         self.commit(lease).await?;
-        Ok(
-            row.map_or_else(Holder::default, |(other, heartbeat_us, silent_seconds)| {
-                Holder {
-                    other,
-                    heartbeat_us,
-                    silent_seconds,
-                }
-            }),
-        )
+        Ok(row.map_or_else(
+            StreamOwner::default,
+            |(other, heartbeat_us, silent_seconds)| StreamOwner {
+                other,
+                heartbeat_us,
+                silent_seconds,
+            },
+        ))
     }
 
     /// Returns whether the stream has a row.
-    pub(super) async fn knows(&self, stream: StreamId) -> Result<bool, StoreError> {
+    pub(super) async fn has_stream_row(&self, stream: StreamId) -> Result<bool, StoreError> {
         let mut lease = self.lease().await?;
         self.begin(&mut lease).await?;
         let knows = within(
@@ -212,7 +217,7 @@ impl Postgres {
     /// Heartbeats, and `released` for streams whose last segment is gone.
     pub(super) async fn heartbeat(
         &self,
-        held: &[StreamFacts],
+        held: &[StreamHeartbeat],
         released: &[StreamId],
     ) -> Result<(), StoreError> {
         let mut lease = self.lease().await?;
@@ -241,7 +246,7 @@ impl Postgres {
     }
 
     /// A round trip on each pool.
-    pub(super) async fn pulse(&self, limit: Duration) -> Pulse {
+    pub(super) async fn check_liveness(&self, limit: Duration) -> Liveness {
         let (write, read) = tokio::join!(
             timeout(limit, self.ping(&self.write_pool)),
             timeout(limit, self.ping(&self.read_pool)),
@@ -257,7 +262,7 @@ impl Postgres {
             Some(_) => None,
             None => timeout(limit, self.refusal()).await.ok().flatten(),
         };
-        Pulse {
+        Liveness {
             database,
             refusal,
             replica_away,
@@ -285,7 +290,7 @@ impl Postgres {
     /// Forgets what was known of the database: after an error it may be another one, or the same put back in time.
     fn forget(&self) {
         self.shared.partitions.clear();
-        self.shared.known.clear();
+        self.shared.written.clear();
     }
 }
 

@@ -7,7 +7,7 @@ use sqlx::PgConnection;
 use super::Postgres;
 use super::connection::{end, within};
 use super::error::retry;
-use super::round::Round;
+use super::round::MaintenanceRound;
 use crate::store::StoreError;
 
 /// Obstacles to the removal of the table `$1`, with what to do. The table, what is below it, and the types of their rows
@@ -57,7 +57,7 @@ impl Postgres {
     /// `Retry` of class `schema` that names what is in the way of dropping the table.
     pub(super) async fn refuse_if_obstructed(
         &self,
-        round: &mut Round<'_>,
+        round: &mut MaintenanceRound<'_>,
         qualified: &str,
     ) -> Result<(), StoreError> {
         let connection = round.connection().await?;

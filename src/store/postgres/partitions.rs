@@ -15,7 +15,7 @@ use super::connection::{end, within};
 use super::schema::MIGRATION_LOCK;
 use super::{Postgres, lock};
 use crate::store::StoreError;
-use crate::store::window::DAY_US;
+use crate::store::plausible_time::DAY_US;
 
 /// Partitions exist for today and as many days more.
 pub(super) const DAYS_AHEAD: i64 = 7;
@@ -45,12 +45,12 @@ impl Day {
 
 /// A span of time that one partition holds, in microseconds since 2000-01-01 UTC.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Span {
+pub(super) struct CoveredDays {
     from_us: i64,
     to_us: i64,
 }
 
-impl Span {
+impl CoveredDays {
     fn holds(&self, day: Day) -> bool {
         self.from_us <= day.start_us() && Day(day.0 + 1).start_us() <= self.to_us
     }
@@ -59,12 +59,12 @@ impl Span {
 /// What is known of the partitions, and which were written to since the last maintenance.
 #[derive(Default)]
 pub(super) struct Partitions {
-    covered: Mutex<Vec<Span>>,
+    covered: Mutex<Vec<CoveredDays>>,
     written: Mutex<BTreeSet<Day>>,
 }
 
 impl Partitions {
-    pub(super) fn learn(&self, covered: Vec<Span>) {
+    pub(super) fn learn(&self, covered: Vec<CoveredDays>) {
         *lock(&self.covered) = covered;
     }
 
@@ -102,7 +102,7 @@ impl Partitions {
 pub(super) async fn covered(
     connection: &mut PgConnection,
     limit: Duration,
-) -> Result<Vec<Span>, StoreError> {
+) -> Result<Vec<CoveredDays>, StoreError> {
     let spans: Vec<(i64, i64)> = within(
         limit,
         "reading the partitions",
@@ -117,7 +117,7 @@ pub(super) async fn covered(
     .await?;
     Ok(spans
         .into_iter()
-        .map(|(from_us, to_us)| Span { from_us, to_us })
+        .map(|(from_us, to_us)| CoveredDays { from_us, to_us })
         .collect())
 }
 
@@ -209,7 +209,7 @@ impl Postgres {
         &self,
         connection: &mut PgConnection,
         days: &BTreeSet<Day>,
-    ) -> Result<Vec<Span>, StoreError> {
+    ) -> Result<Vec<CoveredDays>, StoreError> {
         const DOING: &str = "making partitions";
         within(
             self.limit(),
@@ -274,7 +274,7 @@ async fn free_name(
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::{DAY_US, Day, Partitions, Span};
+    use super::{CoveredDays, DAY_US, Day, Partitions};
 
     #[test]
     fn a_time_before_2000_falls_on_the_day_that_holds_it() {
@@ -291,11 +291,11 @@ mod tests {
     fn a_day_is_held_only_as_a_whole() {
         let partitions = Partitions::default();
         partitions.learn(vec![
-            Span {
+            CoveredDays {
                 from_us: 0,
                 to_us: 3 * DAY_US,
             },
-            Span {
+            CoveredDays {
                 from_us: 4 * DAY_US + 1,
                 to_us: 6 * DAY_US,
             },

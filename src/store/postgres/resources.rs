@@ -9,26 +9,27 @@ use sqlx::PgConnection;
 use super::connection::within;
 use super::{Postgres, uuid};
 use crate::event::Resource;
-use crate::observe::own_traces::spans::{self, System};
+use crate::observe::own_traces::spans::{self, DatabaseSystem};
 use crate::observe::own_traces::traced;
-use crate::store::copy::postgres_time;
-use crate::store::{StoreError, StreamFacts};
+use crate::store::row_encoding::postgres_time;
+use crate::store::{StoreError, StreamHeartbeat};
 
 impl Postgres {
     /// Commits the stream's row and the resources that the database may not have yet.
     pub(in crate::store) async fn write_resources(
         &self,
-        facts: StreamFacts,
+        facts: StreamHeartbeat,
         resources: &[&Resource],
     ) -> Result<(), StoreError> {
-        let missing = self.shared.known.missing(resources);
-        if missing.is_empty() && self.shared.known.has_stream(facts.stream) {
+        let missing = self.shared.written.missing(resources);
+        if missing.is_empty() && self.shared.written.has_stream(facts.stream) {
             return Ok(());
         }
-        let inserting = spans::statement(System::Postgresql, "INSERT", "telemetry_resources");
+        let inserting =
+            spans::statement(DatabaseSystem::Postgresql, "INSERT", "telemetry_resources");
         let result = traced(inserting, self.commit_resources(facts, &missing)).await;
         match &result {
-            Ok(()) => self.shared.known.add(facts.stream, &missing),
+            Ok(()) => self.shared.written.add(facts.stream, &missing),
             Err(_) => self.forget(),
         }
         result
@@ -36,7 +37,7 @@ impl Postgres {
 
     async fn commit_resources(
         &self,
-        facts: StreamFacts,
+        facts: StreamHeartbeat,
         resources: &[&Resource],
     ) -> Result<(), StoreError> {
         let mut lease = self.lease().await?;
@@ -88,9 +89,9 @@ impl Postgres {
 pub(super) async fn note_stream(
     store: &Postgres,
     connection: &mut PgConnection,
-    facts: StreamFacts,
+    facts: StreamHeartbeat,
 ) -> Result<(), StoreError> {
-    if facts.shared {
+    if facts.contested {
         within(
             store.limit(),
             "noting a stream",

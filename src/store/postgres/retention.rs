@@ -10,14 +10,14 @@ use std::time::Duration;
 use sqlx::{AssertSqlSafe, PgConnection};
 
 use super::Postgres;
-use super::clock::Judged;
+use super::clock::ClockJudgement;
 use super::connection::{end, within};
 use super::error::retry;
 use super::partitions::{Day, Partition};
-use super::round::Round;
-use crate::store::copy::{POSTGRES_EPOCH_US, postgres_time};
-use crate::store::window::DAY_US;
-use crate::store::{KEEP_RELEASED, Step, StoreError};
+use super::round::MaintenanceRound;
+use crate::store::plausible_time::DAY_US;
+use crate::store::row_encoding::{POSTGRES_EPOCH_US, postgres_time};
+use crate::store::{KEEP_RELEASED, MaintenanceStep, StoreError};
 
 /// How a table is marked before it is detached, so that a removal cut short in between is finished, while what a person
 /// detached to keep is left alone. The end of its time follows.
@@ -41,36 +41,36 @@ impl Postgres {
     /// operator while the clock is doubted.
     pub(super) async fn remove_expired(
         &self,
-        round: &mut Round<'_>,
+        round: &mut MaintenanceRound<'_>,
         guard: &mut PgConnection,
         oldest_held_unix_nano: Option<i64>,
     ) -> Option<String> {
         let finished = self.finish_detaching(round, guard).await;
         let Some(days) = self.shared.retention_days else {
             let forgotten = self.forget_released_streams(round).await;
-            round.note(Step::Books, forgotten);
+            round.note(MaintenanceStep::Books, forgotten);
             return None;
         };
         let judged = self.judge_clock(round, days).await;
-        let Judged {
+        let ClockJudgement {
             judgement,
             store_us,
-        } = round.note(Step::Retention, judged)?;
+        } = round.note(MaintenanceStep::Retention, judged)?;
         if judgement.doubt.reason.is_none() {
             let forgotten = self.forget_released_streams(round).await;
-            round.note(Step::Books, forgotten);
+            round.note(MaintenanceStep::Books, forgotten);
             let forgotten = self.forget_unused_resources(round, days, store_us).await;
-            round.note(Step::Books, forgotten);
+            round.note(MaintenanceStep::Books, forgotten);
         }
         if let Some(remove_before_us) = judgement.remove_before_us {
             let before_us = remove_before_us - POSTGRES_EPOCH_US;
             let needed_from = self
                 .needed_from(round, before_us, oldest_held_unix_nano)
                 .await;
-            if let Some(needed_from_us) = round.note(Step::Retention, needed_from) {
+            if let Some(needed_from_us) = round.note(MaintenanceStep::Retention, needed_from) {
                 self.drop_marked(round, needed_from_us).await;
                 // While one is pending the server detaches no other.
-                if finished == Finished::All {
+                if finished == FinalizeOutcome::All {
                     self.remove_days(round, guard, needed_from_us).await;
                 }
             }
@@ -80,39 +80,45 @@ impl Postgres {
 
     async fn remove_days(
         &self,
-        round: &mut Round<'_>,
+        round: &mut MaintenanceRound<'_>,
         guard: &mut PgConnection,
         needed_from_us: i64,
     ) {
         let listed = self.list(round).await;
-        let partitions = round.note(Step::Retention, listed).unwrap_or_default();
+        let partitions = round
+            .note(MaintenanceStep::Retention, listed)
+            .unwrap_or_default();
         for partition in partitions {
             let Some(to_us) = partition.to_us.filter(|to_us| *to_us <= needed_from_us) else {
                 continue;
             };
             let removed = Box::pin(self.remove(round, guard, &partition, to_us)).await;
             // A detach that waits for a transaction keeps every other waiting.
-            if round.note(Step::Retention, removed).is_none() && round.is_busy() {
+            if round.note(MaintenanceStep::Retention, removed).is_none() && round.is_busy() {
                 return;
             }
         }
     }
 
-    async fn list(&self, round: &mut Round<'_>) -> Result<Vec<Partition>, StoreError> {
+    async fn list(&self, round: &mut MaintenanceRound<'_>) -> Result<Vec<Partition>, StoreError> {
         self.partition_list(round.connection().await?).await
     }
 
     /// Finishes what an earlier `DETACH CONCURRENTLY` left pending: no other can begin before.
-    async fn finish_detaching(&self, round: &mut Round<'_>, guard: &mut PgConnection) -> Finished {
+    async fn finish_detaching(
+        &self,
+        round: &mut MaintenanceRound<'_>,
+        guard: &mut PgConnection,
+    ) -> FinalizeOutcome {
         let listed = self.list(round).await;
-        let Some(partitions) = round.note(Step::Retention, listed) else {
-            return Finished::NotAll;
+        let Some(partitions) = round.note(MaintenanceStep::Retention, listed) else {
+            return FinalizeOutcome::NotAll;
         };
-        let mut finished = Finished::All;
+        let mut finished = FinalizeOutcome::All;
         for partition in partitions.iter().filter(|partition| partition.pending) {
             let done = Box::pin(self.finalize(round, guard, partition)).await;
-            if round.note(Step::Retention, done).is_none() {
-                finished = Finished::NotAll;
+            if round.note(MaintenanceStep::Retention, done).is_none() {
+                finished = FinalizeOutcome::NotAll;
             }
         }
         finished
@@ -120,7 +126,7 @@ impl Postgres {
 
     async fn finalize(
         &self,
-        round: &mut Round<'_>,
+        round: &mut MaintenanceRound<'_>,
         guard: &mut PgConnection,
         partition: &Partition,
     ) -> Result<(), StoreError> {
@@ -134,7 +140,7 @@ impl Postgres {
     /// removed. A stream that is stored as far as its collector last reported needs no day, even if that report is old.
     async fn needed_from(
         &self,
-        round: &mut Round<'_>,
+        round: &mut MaintenanceRound<'_>,
         before_us: i64,
         oldest_held_unix_nano: Option<i64>,
     ) -> Result<i64, StoreError> {
@@ -160,7 +166,7 @@ impl Postgres {
     /// Detaches without blocking anybody, then drops; nothing of it if something is known to be in the way.
     async fn remove(
         &self,
-        round: &mut Round<'_>,
+        round: &mut MaintenanceRound<'_>,
         guard: &mut PgConnection,
         partition: &Partition,
         to_us: i64,
@@ -180,7 +186,11 @@ impl Postgres {
         Ok(())
     }
 
-    async fn detach_marked(&self, round: &mut Round<'_>, name: &str) -> Result<(), StoreError> {
+    async fn detach_marked(
+        &self,
+        round: &mut MaintenanceRound<'_>,
+        name: &str,
+    ) -> Result<(), StoreError> {
         let detached = self.detach(round.connection().await?, name).await;
         if detached.is_err() {
             round.drop_connection();
@@ -212,7 +222,11 @@ impl Postgres {
 
     /// A day that is not detached after all may be detached by a person, to be kept. One whose detaching is pending keeps
     /// the mark.
-    async fn take_back_mark(&self, round: &mut Round<'_>, name: &str) -> Result<(), StoreError> {
+    async fn take_back_mark(
+        &self,
+        round: &mut MaintenanceRound<'_>,
+        name: &str,
+    ) -> Result<(), StoreError> {
         let connection = round.connection().await?;
         self.begin_anywhere(connection).await?;
         let is_attached: bool = within(
@@ -277,17 +291,23 @@ impl Postgres {
     }
 
     /// Drops what an earlier round detached and did not come to drop.
-    async fn drop_marked(&self, round: &mut Round<'_>, needed_from_us: i64) {
+    async fn drop_marked(&self, round: &mut MaintenanceRound<'_>, needed_from_us: i64) {
         let marked = self.marked(round).await;
-        for (name, to_us) in round.note(Step::Retention, marked).unwrap_or_default() {
+        for (name, to_us) in round
+            .note(MaintenanceStep::Retention, marked)
+            .unwrap_or_default()
+        {
             if to_us <= needed_from_us {
                 let dropped = self.drop_detached(round, &name).await;
-                round.note(Step::Retention, dropped);
+                round.note(MaintenanceStep::Retention, dropped);
             }
         }
     }
 
-    async fn marked(&self, round: &mut Round<'_>) -> Result<Vec<(String, i64)>, StoreError> {
+    async fn marked(
+        &self,
+        round: &mut MaintenanceRound<'_>,
+    ) -> Result<Vec<(String, i64)>, StoreError> {
         let connection = round.connection().await?;
         self.begin_anywhere(connection).await?;
         let marked = within(
@@ -304,7 +324,11 @@ impl Postgres {
         Ok(marked)
     }
 
-    async fn drop_detached(&self, round: &mut Round<'_>, name: &str) -> Result<(), StoreError> {
+    async fn drop_detached(
+        &self,
+        round: &mut MaintenanceRound<'_>,
+        name: &str,
+    ) -> Result<(), StoreError> {
         self.refuse_if_obstructed(round, name).await?;
         self.alone(round.connection().await?, format!("DROP TABLE {name}"))
             .await?;
@@ -315,7 +339,10 @@ impl Postgres {
     /// Forgets streams that their collectors released [`KEEP_RELEASED`] ago, and that no collector was heard to hold since.
     /// The server's clock and this collector's have to agree: without its row a backup of a directory would be stored again,
     /// so one clock that is ahead must not decide.
-    async fn forget_released_streams(&self, round: &mut Round<'_>) -> Result<(), StoreError> {
+    async fn forget_released_streams(
+        &self,
+        round: &mut MaintenanceRound<'_>,
+    ) -> Result<(), StoreError> {
         let now_us = self.shared.clock.read().unix_us - POSTGRES_EPOCH_US;
         self.alone(
             round.connection().await?,
@@ -333,7 +360,7 @@ impl Postgres {
     /// before the retention.
     async fn forget_unused_resources(
         &self,
-        round: &mut Round<'_>,
+        round: &mut MaintenanceRound<'_>,
         retention_days: u32,
         store_us: i64,
     ) -> Result<(), StoreError> {
@@ -351,7 +378,7 @@ impl Postgres {
 
 /// The outcome of finishing the detaches that earlier rounds left pending.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Finished {
+enum FinalizeOutcome {
     All,
     NotAll,
 }

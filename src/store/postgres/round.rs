@@ -7,16 +7,16 @@ use sqlx::{Connection, PgConnection};
 
 use super::Postgres;
 use super::connection::within;
-use crate::store::{Step, StepFailure, StoreError};
+use crate::store::{MaintenanceStep, StepFailure, StoreError};
 
 /// A round of maintenance: its connection, made when first needed, and the steps that failed.
-pub(super) struct Round<'a> {
+pub(super) struct MaintenanceRound<'a> {
     store: &'a Postgres,
     connection: Option<PgConnection>,
     pub(super) failures: Vec<StepFailure>,
 }
 
-impl<'a> Round<'a> {
+impl<'a> MaintenanceRound<'a> {
     pub(super) fn new(store: &'a Postgres) -> Self {
         Self {
             store,
@@ -40,7 +40,11 @@ impl<'a> Round<'a> {
     }
 
     /// Returns the step's result. After a failure, keeps the error, drops the connection and returns `None`.
-    pub(super) fn note<T>(&mut self, step: Step, done: Result<T, StoreError>) -> Option<T> {
+    pub(super) fn note<T>(
+        &mut self,
+        step: MaintenanceStep,
+        done: Result<T, StoreError>,
+    ) -> Option<T> {
         match done {
             Ok(found) => Some(found),
             Err(error) => {

@@ -79,7 +79,7 @@ pub(super) fn refuse_newer(newest: i64) -> Result<(), StoreError> {
 }
 
 /// What first contact finds.
-struct Contact {
+struct FoundSchema {
     server_version: i32,
     encoding: String,
     /// The sentence for a `search_path` that leads to no schema.
@@ -87,11 +87,11 @@ struct Contact {
     /// Versions and checksums that were applied, in order.
     applied: Vec<(i64, Vec<u8>)>,
     /// `telemetry_events`, if there is one.
-    table: Option<Table>,
+    table: Option<FoundTable>,
 }
 
 /// A table as the catalogue describes it.
-pub(super) struct Table {
+pub(super) struct FoundTable {
     pub(super) partitioned: bool,
     /// Names and types.
     pub(super) columns: Vec<(String, String)>,
@@ -116,7 +116,7 @@ impl Postgres {
         let migrator = migrator();
         let mut lease = self.lease().await?;
         let mut begun = self.begin_anywhere(&mut lease).await?;
-        let found = self.look(&mut lease).await?;
+        let found = self.read_schema(&mut lease).await?;
         found.check_server()?;
         if found.is_current(&migrator)? {
             found.check_shape()?;
@@ -163,7 +163,7 @@ impl Postgres {
         )
         .await?;
         // Another may have done it meanwhile.
-        let found = self.look(&mut transaction).await?;
+        let found = self.read_schema(&mut transaction).await?;
         let keep_v0 = found.applied.is_empty() && found.table.is_some();
         if keep_v0 {
             let table = found.table.as_ref().expect("looked at above");
@@ -171,7 +171,7 @@ impl Postgres {
             within(
                 MIGRATION_LIMIT,
                 DOING,
-                import_v0::set_aside(&mut transaction),
+                import_v0::rename_v0_table(&mut transaction),
             )
             .await?;
         }
@@ -210,7 +210,7 @@ impl Postgres {
     }
 
     /// Reads what the database is and has.
-    async fn look(&self, connection: &mut PgConnection) -> Result<Contact, StoreError> {
+    async fn read_schema(&self, connection: &mut PgConnection) -> Result<FoundSchema, StoreError> {
         const DOING: &str = "looking at the schema";
         let read = |error| from_sqlx(DOING, &error);
         let row = within(
@@ -248,7 +248,7 @@ impl Postgres {
         } else {
             None
         };
-        Ok(Contact {
+        Ok(FoundSchema {
             server_version: row.try_get("version").map_err(read)?,
             encoding: row.try_get("encoding").map_err(read)?,
             no_schema: row.try_get("no_schema").map_err(read)?,
@@ -258,7 +258,7 @@ impl Postgres {
     }
 }
 
-impl Contact {
+impl FoundSchema {
     fn check_server(&self) -> Result<(), StoreError> {
         if self.server_version < OLDEST_SERVER {
             return Err(StoreError::Schema(format!(
@@ -330,7 +330,7 @@ impl Contact {
 }
 
 /// The columns of `telemetry_events`, in their order.
-async fn describe(connection: &mut PgConnection) -> Result<Table, sqlx::Error> {
+async fn describe(connection: &mut PgConnection) -> Result<FoundTable, sqlx::Error> {
     let partitioned = sqlx::query_scalar(
         "SELECT relkind = 'p' FROM pg_class WHERE oid = to_regclass('telemetry_events')",
     )
@@ -344,7 +344,7 @@ async fn describe(connection: &mut PgConnection) -> Result<Table, sqlx::Error> {
     .persistent(false)
     .fetch_all(connection)
     .await?;
-    Ok(Table {
+    Ok(FoundTable {
         partitioned,
         columns,
     })

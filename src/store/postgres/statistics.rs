@@ -10,19 +10,19 @@ use sqlx::PgConnection;
 
 use super::connection::{end, within};
 use super::partitions::Partition;
-use super::round::Round;
+use super::round::MaintenanceRound;
 use super::{Postgres, lock};
-use crate::store::{Step, StoreError};
+use crate::store::{MaintenanceStep, StoreError};
 
 /// Rows inserted into each partition, as the server counted them, when its summaries were last made.
 #[derive(Default)]
-pub(super) struct Counted(Mutex<HashMap<String, i64>>);
+pub(super) struct WrittenRows(Mutex<HashMap<String, i64>>);
 
 impl Postgres {
     /// Summarises what was written to, and analyses what has changed.
-    pub(super) async fn refresh_statistics(&self, round: &mut Round<'_>) {
+    pub(super) async fn refresh_statistics(&self, round: &mut MaintenanceRound<'_>) {
         let listed = self.partitions_of(round).await;
-        let Some(partitions) = round.note(Step::Statistics, listed) else {
+        let Some(partitions) = round.note(MaintenanceStep::Statistics, listed) else {
             return;
         };
         let written = self.shared.partitions.take_written();
@@ -31,7 +31,10 @@ impl Postgres {
             let was_written = written.iter().any(|day| partition.holds(*day));
             if was_written || counted != Some(partition.inserted) && partition.inserted > 0 {
                 let summarised = self.summarise(round, partition).await;
-                if round.note(Step::Statistics, summarised).is_some() {
+                if round
+                    .note(MaintenanceStep::Statistics, summarised)
+                    .is_some()
+                {
                     lock(&self.shared.counted.0).insert(partition.name.clone(), partition.inserted);
                 } else {
                     let days = written.iter().copied().filter(|day| partition.holds(*day));
@@ -40,18 +43,21 @@ impl Postgres {
             }
             if partition.needs_analyze {
                 let analysed = self.analyze(round, partition).await;
-                round.note(Step::Statistics, analysed);
+                round.note(MaintenanceStep::Statistics, analysed);
             }
         }
     }
 
-    async fn partitions_of(&self, round: &mut Round<'_>) -> Result<Vec<Partition>, StoreError> {
+    async fn partitions_of(
+        &self,
+        round: &mut MaintenanceRound<'_>,
+    ) -> Result<Vec<Partition>, StoreError> {
         self.partition_list(round.connection().await?).await
     }
 
     async fn summarise(
         &self,
-        round: &mut Round<'_>,
+        round: &mut MaintenanceRound<'_>,
         partition: &Partition,
     ) -> Result<(), StoreError> {
         let connection: &mut PgConnection = round.connection().await?;
@@ -80,7 +86,7 @@ impl Postgres {
 
     async fn analyze(
         &self,
-        round: &mut Round<'_>,
+        round: &mut MaintenanceRound<'_>,
         partition: &Partition,
     ) -> Result<(), StoreError> {
         let statement = format!("ANALYZE {}", partition.qualified);

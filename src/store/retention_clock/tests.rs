@@ -1,4 +1,6 @@
-use super::{ClockReading, DAY_US, Doubt, Facts, HOUR_US, Judgement, Reason, RetentionClock};
+use super::{
+    ClockFacts, ClockReading, DAY_US, Doubt, DoubtReason, HOUR_US, Judgement, RetentionClock,
+};
 
 const START_US: i64 = 1_000 * DAY_US;
 const RETENTION_DAYS: u32 = 7;
@@ -28,7 +30,7 @@ impl Life {
     fn judge_against(&mut self, passed_us: i64, off_us: i64, store_off_us: i64) -> Judgement {
         let judgement = self.clock.judge(
             self.kept,
-            Facts {
+            ClockFacts {
                 now: reading(START_US + passed_us + off_us, passed_us),
                 store_us: START_US + passed_us + store_off_us,
                 retention_days: RETENTION_DAYS,
@@ -60,7 +62,7 @@ fn a_clock_that_was_set_removes_nothing_and_is_trusted_once_it_is_back() {
             Some(START_US - 7 * DAY_US)
         );
         let set = life.judge(60_000_000, off_us);
-        assert_eq!(set.doubt.reason, Some(Reason::Set), "{off_us}");
+        assert_eq!(set.doubt.reason, Some(DoubtReason::Set), "{off_us}");
         assert_eq!(set.remove_before_us, None);
         let notice = set.notice.expect("it is said");
         assert!(notice.contains("retention confirm-clock"), "{notice}");
@@ -82,7 +84,7 @@ fn an_hours_difference_is_no_doubt() {
 fn a_databases_clock_that_differs_removes_nothing_until_it_agrees() {
     let mut life = Life::new();
     let ahead = life.judge_against(0, 0, 9 * DAY_US);
-    assert_eq!(ahead.doubt.reason, Some(Reason::Differs));
+    assert_eq!(ahead.doubt.reason, Some(DoubtReason::Differs));
     assert_eq!(ahead.remove_before_us, None);
     assert_eq!(life.judge(8_000_000, 0).doubt.reason, None);
 }
@@ -129,7 +131,7 @@ fn a_start_far_past_all_that_was_received_is_doubted_but_not_the_first_use_of_re
     let newest = |stored: Option<i64>, journaled: Option<i64>, kept: Option<Doubt>| {
         let mut clock = RetentionClock::new(reading(START_US, 0), journaled);
         assert_eq!(clock.asks_for_newest(kept), kept.is_some());
-        let facts = Facts {
+        let facts = ClockFacts {
             now: reading(START_US + HOUR_US, HOUR_US),
             store_us: START_US + HOUR_US,
             retention_days: RETENTION_DAYS,
@@ -143,10 +145,15 @@ fn a_start_far_past_all_that_was_received_is_doubted_but_not_the_first_use_of_re
     let known = Some(Doubt::default());
     let ago = |us: i64| Some(START_US - us);
     for (stored, journaled, kept, reason) in [
-        (ago(DAY_US + 1), None, known, Some(Reason::Gap)),
+        (ago(DAY_US + 1), None, known, Some(DoubtReason::Gap)),
         (ago(DAY_US), None, known, None),
         (ago(9 * DAY_US), ago(HOUR_US), known, None),
-        (ago(9 * DAY_US), ago(3 * DAY_US), known, Some(Reason::Gap)),
+        (
+            ago(9 * DAY_US),
+            ago(3 * DAY_US),
+            known,
+            Some(DoubtReason::Gap),
+        ),
         (ago(-9 * DAY_US), None, known, None),
         (None, None, known, None),
         (ago(90 * DAY_US), None, None, None),
@@ -172,7 +179,7 @@ fn a_gap_is_doubted_until_a_person_confirms_the_clock_and_the_clock_as_it_then_i
     assert_eq!(after.doubt.reason, None);
     assert_eq!(after.remove_before_us, Some(START_US + 2 + 23 * DAY_US));
     // The way back is a step like any other.
-    assert_eq!(life.judge(3, 0).doubt.reason, Some(Reason::Set));
+    assert_eq!(life.judge(3, 0).doubt.reason, Some(DoubtReason::Set));
 }
 
 /// Two collectors have the turn by turns: each counts the time that it knows of, and none of it twice.
@@ -187,7 +194,7 @@ fn two_collectors_count_the_time_of_one_doubt_once() {
         if minutes % 2 == 0 {
             life.judge(passed_us, 2 * DAY_US);
         } else {
-            let facts = Facts {
+            let facts = ClockFacts {
                 now: reading(START_US + passed_us, passed_us),
                 store_us: START_US + passed_us,
                 retention_days: RETENTION_DAYS,

@@ -4,11 +4,13 @@
 
 use sqlx::SqliteConnection;
 
-use super::error::Fault;
+use super::error::ErrorContext;
 use super::schema;
 use crate::store::StoreError;
-use crate::store::retention_clock::{Doubt, DoubtRow, Facts, Judgement, Reason, RetentionClock};
-use crate::store::window::DAY_US;
+use crate::store::plausible_time::DAY_US;
+use crate::store::retention_clock::{
+    ClockFacts, Doubt, DoubtReason, DoubtRow, Judgement, RetentionClock,
+};
 
 /// Rows at the end of the table among which the newest is looked for: they stand about in the order of their receipt.
 const LAST_ROWS: i64 = 1_000;
@@ -28,9 +30,9 @@ pub(super) const TABLE: &str = "CREATE TABLE IF NOT EXISTS ruvvector_retention (
 pub(super) async fn judge(
     connection: &mut SqliteConnection,
     clock: &std::sync::Mutex<RetentionClock>,
-    facts: Facts,
+    facts: ClockFacts,
     oldest_us: Option<i64>,
-    fault: Fault<'_>,
+    fault: ErrorContext<'_>,
 ) -> Result<Judgement, StoreError> {
     let mut transaction = schema::begin(connection, &fault).await?;
     let kept = sqlx::query_as::<_, DoubtRow>(
@@ -49,7 +51,7 @@ pub(super) async fn judge(
     };
     let judgement = lock(clock).judge(
         kept,
-        Facts {
+        ClockFacts {
             oldest_day_end_us: oldest_us.map(day_end),
             newest_stored_us,
             ..facts
@@ -59,7 +61,7 @@ pub(super) async fn judge(
     if kept != Some(doubt) {
         let keep =
             sqlx::query("INSERT OR REPLACE INTO ruvvector_retention VALUES (1, ?, ?, ?, ?, ?, ?)")
-                .bind(doubt.reason.map(Reason::name))
+                .bind(doubt.reason.map(DoubtReason::name))
                 .bind(doubt.waited_us)
                 .bind(doubt.began_us)
                 .bind(doubt.granted_us)
@@ -74,7 +76,7 @@ pub(super) async fn judge(
 /// A person says that the clock is right.
 pub(super) async fn confirm(
     connection: &mut SqliteConnection,
-    fault: Fault<'_>,
+    fault: ErrorContext<'_>,
 ) -> Result<(), StoreError> {
     let mut transaction = schema::begin(connection, &fault).await?;
     let confirm = sqlx::query(
@@ -87,7 +89,7 @@ pub(super) async fn confirm(
 async fn newest_received_before(
     connection: &mut SqliteConnection,
     before_us: i64,
-    fault: &Fault<'_>,
+    fault: &ErrorContext<'_>,
 ) -> Result<Option<i64>, StoreError> {
     let newest = sqlx::query_scalar(
         "SELECT max(created_at) FROM (SELECT created_at FROM telemetry_events WHERE created_at < ? ORDER BY id DESC LIMIT ?)",

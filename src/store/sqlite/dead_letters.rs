@@ -5,8 +5,8 @@
 
 use sqlx::SqliteConnection;
 
-use super::error::Fault;
-use crate::log::StreamId;
+use super::error::ErrorContext;
+use crate::journal::StreamId;
 use crate::store::{DeadLetter, StoreError};
 
 /// A larger payload stands in several rows, in the order of their ids; the first alone counts events.
@@ -17,7 +17,7 @@ pub(super) async fn insert(
     connection: &mut SqliteConnection,
     stream: StreamId,
     letters: &[DeadLetter],
-    fault: &Fault<'_>,
+    fault: &ErrorContext<'_>,
 ) -> Result<(), StoreError> {
     for letter in letters {
         let mut events = letter.events;
@@ -41,7 +41,7 @@ async fn insert_part(
     letter: &DeadLetter,
     events: u32,
     part: &[u8],
-    fault: &Fault<'_>,
+    fault: &ErrorContext<'_>,
 ) -> Result<(), StoreError> {
     let query = sqlx::query(
         "INSERT INTO telemetry_dead_letters (stream, position, item, events, kind, content_encoding, decoder,

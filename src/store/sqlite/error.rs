@@ -14,7 +14,7 @@ const NO_TEMPORARY_PATH: i32 = 10 | 25 << 8;
 
 /// Where and under which deadline a statement ran.
 #[derive(Clone, Copy)]
-pub(super) struct Fault<'a> {
+pub(super) struct ErrorContext<'a> {
     pub(super) path: &'a Path,
     pub(super) deadline: Duration,
 }
@@ -22,7 +22,7 @@ pub(super) struct Fault<'a> {
 /// Bytes that a slow disk syncs within one statement's time.
 const TIMED_BYTES: usize = 16 << 20;
 
-impl Fault<'_> {
+impl ErrorContext<'_> {
     /// For a commit of so many bytes of rows, which are synced together.
     pub(super) fn for_bytes(self, bytes: usize) -> Self {
         let times = u32::try_from(bytes.div_ceil(TIMED_BYTES)).unwrap_or(u32::MAX);

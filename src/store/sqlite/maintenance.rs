@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use sqlx::SqliteConnection;
 
-use super::error::Fault;
+use super::error::ErrorContext;
 use super::{now_us, schema};
 use crate::store::StoreError;
 
@@ -41,7 +41,7 @@ pub(super) struct IdRange {
 
 /// The place of one of the two walks, and the oldest row that it passed.
 #[derive(Clone, Copy, Debug, Default)]
-struct Walk {
+struct RetentionWalk {
     after_id: i64,
     oldest_us: Option<i64>,
     rounds: usize,
@@ -49,11 +49,11 @@ struct Walk {
 
 /// Both walks of a process.
 #[derive(Debug, Default)]
-pub(super) struct Walks {
+pub(super) struct RetentionWalks {
     /// From the lowest id, in each round.
-    front: Walk,
+    front: RetentionWalk,
     /// Over all of the table, in as many rounds as it takes.
-    whole: Walk,
+    whole: RetentionWalk,
     /// The oldest that the last walk over all of the table left.
     left_us: Option<i64>,
     rests_until: Option<Instant>,
@@ -62,10 +62,10 @@ pub(super) struct Walks {
     looked: bool,
 }
 
-impl Walks {
+impl RetentionWalks {
     /// Before a round.
     pub(super) fn begin_round(&mut self) {
-        self.front = Walk::default();
+        self.front = RetentionWalk::default();
         self.in_front = true;
         self.looks = 0;
         self.whole.rounds += 1;
@@ -101,7 +101,7 @@ impl Walks {
         if self.whole.rounds > 1 {
             self.rests_until = Some(now + REST);
         }
-        self.whole = Walk::default();
+        self.whole = RetentionWalk::default();
         self.looks = LOOKS_A_ROUND;
     }
 
@@ -117,7 +117,7 @@ impl Walks {
     }
 }
 
-impl Walk {
+impl RetentionWalk {
     fn pass(&mut self, piece: IdRange) {
         if let Some(last_id) = piece.last_id {
             self.after_id = last_id;
@@ -138,7 +138,7 @@ pub(super) async fn look(
     connection: &mut SqliteConnection,
     after_id: i64,
     before_us: i64,
-    fault: Fault<'_>,
+    fault: ErrorContext<'_>,
 ) -> Result<IdRange, StoreError> {
     let query = sqlx::query_as(
         "SELECT max(id), min(created_at), coalesce(sum(created_at < ?1), 0)
@@ -161,7 +161,7 @@ pub(super) async fn remove_expired(
     after_id: i64,
     piece: IdRange,
     before_us: i64,
-    fault: Fault<'_>,
+    fault: ErrorContext<'_>,
 ) -> Result<(), StoreError> {
     let query = sqlx::query(
         "DELETE FROM telemetry_events WHERE id IN
@@ -176,11 +176,11 @@ pub(super) async fn remove_expired(
     fault.within(transaction.commit()).await
 }
 
-/// Streams of other collectors that are silent and hold what is not stored.
+/// NotedStreams of other collectors that are silent and hold what is not stored.
 pub(super) async fn undrained(
     connection: &mut SqliteConnection,
     collector: &str,
-    fault: Fault<'_>,
+    fault: ErrorContext<'_>,
 ) -> Result<u64, StoreError> {
     let query = sqlx::query_scalar::<_, i64>(
         "SELECT count(*) FROM ingest_streams
@@ -198,7 +198,7 @@ pub(super) async fn undrained(
 mod tests {
     use std::time::{Duration, Instant};
 
-    use super::{IdRange, LOOKS_A_ROUND, REST, Walks};
+    use super::{IdRange, LOOKS_A_ROUND, REST, RetentionWalks};
 
     const fn piece(last_id: i64, oldest_us: i64) -> IdRange {
         IdRange {
@@ -216,7 +216,7 @@ mod tests {
 
     #[test]
     fn a_small_table_is_walked_over_in_each_round_and_a_large_one_in_many_with_a_rest() {
-        let mut walks = Walks::default();
+        let mut walks = RetentionWalks::default();
         let now = Instant::now();
         for _ in 0..3 {
             walks.begin_round();

@@ -13,27 +13,28 @@ use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{AssertSqlSafe, SqliteConnection, SqlitePool};
 
-use super::known::Known;
-use super::pieces::after_rows;
-use super::retention_clock::{Clock, Facts, Judgement, RetentionClock};
-use super::window::{DAY_US, Window};
+use super::plausible_time::{DAY_US, PlausibleTimes};
+use super::record_pieces::after_rows;
+use super::retention_clock::{Clock, ClockFacts, Judgement, RetentionClock};
+use super::written_cache::WrittenCache;
 use super::{
-    Account, Batch, Gauges, LargeRecord, Maintained, Options, Overdue, Piece, Pieces, PoolState,
-    Pulse, Start, Step, StepFailure, StoreError, StreamFacts, Target,
+    Batch, LargeRecord, Liveness, MaintenanceGauges, MaintenanceReport, MaintenanceStep, Options,
+    Overdue, PoolState, ProcessStart, RecordPiece, RecordPieces, StepFailure, StoreError,
+    StoreTarget, StoredPositions, StreamHeartbeat,
 };
 use crate::event::Resource;
-use crate::log::StreamId;
-use crate::observe::own_traces::spans::{self, System};
+use crate::journal::StreamId;
+use crate::observe::own_traces::spans::{self, DatabaseSystem};
 use crate::observe::own_traces::traced;
 
 /// What is stored: one JSON text a stream.
-mod account;
+mod stored_positions;
 
 /// What an error of SQLite means, and what to do about it.
 mod error;
 
 /// A file that was renamed or removed beneath the service.
-mod presence;
+mod open_file;
 
 /// The schema: migrations, and what is refused.
 mod schema;
@@ -50,9 +51,9 @@ mod maintenance;
 /// The doubt of the clock that retention goes by.
 mod clock;
 
-use error::Fault;
-use maintenance::Walks;
-use presence::Presence;
+use error::ErrorContext;
+use maintenance::RetentionWalks;
+use open_file::OpenFile;
 
 /// A lock held by somebody else is waited for so long, within the deadline of a statement.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -72,15 +73,15 @@ pub struct Sqlite {
     /// For queries; see [`crate::query`].
     pub read_pool: SqlitePool,
     write_pool: SqlitePool,
-    settings: Arc<Settings>,
-    known: Arc<Known>,
+    settings: Arc<SqliteSettings>,
+    written: Arc<WrittenCache>,
     clock: Clock,
     retention_clock: Arc<Mutex<RetentionClock>>,
-    walks: Arc<Mutex<Walks>>,
-    presence: Arc<Presence>,
+    walks: Arc<Mutex<RetentionWalks>>,
+    presence: Arc<OpenFile>,
 }
 
-struct Settings {
+struct SqliteSettings {
     path: PathBuf,
     migrate: bool,
     retention_days: Option<u32>,
@@ -90,10 +91,12 @@ struct Settings {
 }
 
 impl Sqlite {
-    pub(super) fn new(options: &Options, start: &Start) -> Self {
+    pub(super) fn new(options: &Options, start: &ProcessStart) -> Self {
         let path = match &options.target {
-            Target::Sqlite { path } => path.clone(),
-            Target::Postgres { .. } => unreachable!("Store::new picks the store by its target"),
+            StoreTarget::Sqlite { path } => path.clone(),
+            StoreTarget::Postgres { .. } => {
+                unreachable!("Store::new picks the store by its target")
+            }
         };
         let connect = SqliteConnectOptions::new()
             .filename(&path)
@@ -113,7 +116,7 @@ impl Sqlite {
         let read = connect
             .pragma("query_only", "ON")
             .row_buffer_size(ROWS_AHEAD);
-        let presence = Arc::<Presence>::default();
+        let presence = Arc::<OpenFile>::default();
         let pool = |most: u32| {
             let presence = presence.clone();
             SqlitePoolOptions::new()
@@ -127,7 +130,7 @@ impl Sqlite {
         Self {
             read_pool: pool(options.read_connections).connect_lazy_with(read),
             write_pool: pool(1).connect_lazy_with(write),
-            settings: Arc::new(Settings {
+            settings: Arc::new(SqliteSettings {
                 path,
                 migrate: options.migrate,
                 retention_days: options.retention_days,
@@ -135,7 +138,7 @@ impl Sqlite {
                 statement_timeout: options.statement_timeout,
                 collector: options.collector.clone(),
             }),
-            known: Arc::default(),
+            written: Arc::default(),
             clock: start.clock.clone(),
             retention_clock: Arc::new(Mutex::new(RetentionClock::of(start))),
             walks: Arc::default(),
@@ -144,7 +147,7 @@ impl Sqlite {
     }
 
     pub(super) async fn prepare(&self) -> Result<(), StoreError> {
-        self.known.clear();
+        self.written.clear();
         self.presence.settle(&self.settings.path, &self.fault())?;
         let mut connection = self.writer().await?;
         self.presence.learn(&self.settings.path, &self.fault())?;
@@ -152,45 +155,48 @@ impl Sqlite {
         settle(connection, done)
     }
 
-    pub(super) async fn account(&self, stream: StreamId) -> Result<Account, StoreError> {
+    pub(super) async fn stored_positions(
+        &self,
+        stream: StreamId,
+    ) -> Result<StoredPositions, StoreError> {
         let mut connection = self.writer().await?;
-        let done = account::read(&mut connection, stream, self.fault()).await;
+        let done = stored_positions::read(&mut connection, stream, self.fault()).await;
         settle(connection, done)
     }
 
-    pub(super) async fn knows(&self, stream: StreamId) -> Result<bool, StoreError> {
+    pub(super) async fn has_stream_row(&self, stream: StreamId) -> Result<bool, StoreError> {
         let mut connection = self.writer().await?;
-        let done = account::knows(&mut connection, stream, self.fault()).await;
+        let done = stored_positions::knows(&mut connection, stream, self.fault()).await;
         settle(connection, done)
     }
 
     pub(super) async fn write_resources(
         &self,
-        facts: StreamFacts,
+        facts: StreamHeartbeat,
         resources: &[&Resource],
     ) -> Result<(), StoreError> {
-        let missing = self.known.missing(resources);
-        if missing.is_empty() && self.known.has_stream(facts.stream) {
+        let missing = self.written.missing(resources);
+        if missing.is_empty() && self.written.has_stream(facts.stream) {
             return Ok(());
         }
         let mut connection = self.writer().await?;
-        let inserting = spans::statement(System::Sqlite, "INSERT", "telemetry_resources");
+        let inserting = spans::statement(DatabaseSystem::Sqlite, "INSERT", "telemetry_resources");
         let done = self.insert_resources(&mut connection, facts, &missing);
         let done = traced(inserting, done).await;
         settle(connection, done)?;
-        self.known.add(facts.stream, &missing);
+        self.written.add(facts.stream, &missing);
         Ok(())
     }
 
     async fn insert_resources(
         &self,
         connection: &mut SqliteConnection,
-        facts: StreamFacts,
+        facts: StreamHeartbeat,
         resources: &[&Resource],
     ) -> Result<(), StoreError> {
         let fault = self.fault();
         let mut transaction = schema::begin(connection, &fault).await?;
-        account::ensure(&mut transaction, facts.stream, &fault).await?;
+        stored_positions::ensure(&mut transaction, facts.stream, &fault).await?;
         rows::insert_resources(&mut transaction, resources, &fault).await?;
         fault.within(transaction.commit()).await
     }
@@ -208,20 +214,20 @@ impl Sqlite {
     ) -> Result<(), StoreError> {
         let fault = self.fault();
         let mut transaction = schema::begin(connection, &fault).await?;
-        account::add(&mut transaction, batch.stream, &batch.positions, &fault).await?;
-        let window = Window::at(now_us(), self.settings.retention_days);
-        let inserting = spans::statement(System::Sqlite, "INSERT", "telemetry_events");
+        stored_positions::add(&mut transaction, batch.stream, &batch.positions, &fault).await?;
+        let window = PlausibleTimes::at(now_us(), self.settings.retention_days);
+        let inserting = spans::statement(DatabaseSystem::Sqlite, "INSERT", "telemetry_events");
         let inserted = rows::insert(&mut transaction, &batch.rows, window, &fault);
         traced(inserting, inserted).await?;
         dead_letters::insert(&mut transaction, batch.stream, &batch.dead_letters, &fault).await?;
-        let committing = spans::statement(System::Sqlite, "COMMIT", "");
+        let committing = spans::statement(DatabaseSystem::Sqlite, "COMMIT", "");
         traced(committing, fault.within(transaction.commit())).await
     }
 
     pub(super) async fn write_pieces(
         &self,
         record: LargeRecord,
-        pieces: Pieces,
+        pieces: RecordPieces,
     ) -> Result<(), StoreError> {
         let mut connection = self.writer().await?;
         let done = self.write_record(&mut connection, record, pieces).await;
@@ -233,18 +239,19 @@ impl Sqlite {
         &self,
         connection: &mut SqliteConnection,
         record: LargeRecord,
-        mut pieces: Pieces,
+        mut pieces: RecordPieces,
     ) -> Result<(), StoreError> {
         let fault = self.fault();
         let mut transaction = schema::begin(connection, &fault).await?;
         let positions = record.position..=record.position;
-        account::add(&mut transaction, record.stream, &positions, &fault).await?;
-        let window = Window::at(now_us(), self.settings.retention_days);
+        stored_positions::add(&mut transaction, record.stream, &positions, &fault).await?;
+        let window = PlausibleTimes::at(now_us(), self.settings.retention_days);
         let (mut sent, mut bytes) = (0, 0);
         while let Some(piece) = pieces.next().await? {
             match piece {
-                Piece::Rows(rows) => {
-                    let inserting = spans::statement(System::Sqlite, "INSERT", "telemetry_events");
+                RecordPiece::Rows(rows) => {
+                    let inserting =
+                        spans::statement(DatabaseSystem::Sqlite, "INSERT", "telemetry_events");
                     let inserted = rows::insert(&mut transaction, &rows, window, &fault);
                     traced(inserting, inserted)
                         .await
@@ -252,14 +259,14 @@ impl Sqlite {
                     sent += rows.len();
                     bytes += rows.as_bytes().len();
                 }
-                Piece::Refused(letter) => {
+                RecordPiece::Refused(letter) => {
                     let stream = record.stream;
                     dead_letters::insert(&mut transaction, stream, &[letter], &fault).await?;
                 }
-                Piece::End => {}
+                RecordPiece::End => {}
             }
         }
-        let committing = spans::statement(System::Sqlite, "COMMIT", "");
+        let committing = spans::statement(DatabaseSystem::Sqlite, "COMMIT", "");
         let fault = fault.for_bytes(bytes);
         traced(committing, fault.within(transaction.commit())).await
     }
@@ -272,12 +279,13 @@ impl Sqlite {
 
     pub(super) async fn heartbeat(
         &self,
-        held: &[StreamFacts],
+        held: &[StreamHeartbeat],
         released: &[StreamId],
     ) -> Result<(), StoreError> {
         let mut connection = self.writer().await?;
         let collector = &self.settings.collector;
-        let done = account::heartbeat(&mut connection, collector, held, released, self.fault());
+        let done =
+            stored_positions::heartbeat(&mut connection, collector, held, released, self.fault());
         let done = done.await;
         settle(connection, done)
     }
@@ -285,7 +293,7 @@ impl Sqlite {
     pub(super) async fn maintain(
         &self,
         oldest_held_unix_nano: Option<i64>,
-    ) -> Result<Maintained, StoreError> {
+    ) -> Result<MaintenanceReport, StoreError> {
         let mut failures = Vec::new();
         let mut note = |step, error| failures.push(StepFailure { step, error });
         let mut overdue = Some(Overdue::Never);
@@ -297,20 +305,22 @@ impl Sqlite {
             match retained {
                 Ok(judgement) => notice = judgement.notice,
                 Err(error @ StoreError::Schema(_)) => return Err(error),
-                Err(error) => note(Step::Retention, error),
+                Err(error) => note(MaintenanceStep::Retention, error),
             }
         }
         if let Err(error) = self.bound_wal(WAL_BYTES).await {
-            note(Step::Statistics, error);
+            note(MaintenanceStep::Statistics, error);
         }
         let undrained = self.undrained().await;
-        let gauges = Gauges {
+        let gauges = MaintenanceGauges {
             partitions_end_us: None,
             overdue_us: overdue,
-            undrained_streams: undrained.map_err(|error| note(Step::Gauges, error)).ok(),
+            undrained_streams: undrained
+                .map_err(|error| note(MaintenanceStep::Gauges, error))
+                .ok(),
             import_v0_pending: Some(false),
         };
-        Ok(Maintained {
+        Ok(MaintenanceReport {
             gauges,
             failures,
             notice,
@@ -324,7 +334,7 @@ impl Sqlite {
         oldest_held_unix_nano: Option<i64>,
     ) -> Result<Judgement, StoreError> {
         let now = self.clock.read();
-        let facts = Facts {
+        let facts = ClockFacts {
             now,
             store_us: now.unix_us,
             retention_days,
@@ -360,7 +370,7 @@ impl Sqlite {
         }
     }
 
-    fn walks(&self) -> MutexGuard<'_, Walks> {
+    fn walks(&self) -> MutexGuard<'_, RetentionWalks> {
         self.walks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -402,11 +412,11 @@ impl Sqlite {
         settle(connection, done)
     }
 
-    pub(super) async fn pulse(&self, limit: Duration) -> Pulse {
+    pub(super) async fn check_liveness(&self, limit: Duration) -> Liveness {
         let began = Instant::now();
         let ping = sqlx::query("SELECT count(*) FROM sqlite_schema").execute(&self.read_pool);
         let answer = tokio::time::timeout(limit, ping).await;
-        Pulse {
+        Liveness {
             database: matches!(answer, Ok(Ok(_))).then(|| began.elapsed()),
             refusal: None,
             replica_away: false,
@@ -475,7 +485,7 @@ impl Sqlite {
     }
 
     fn wal_bytes(&self) -> u64 {
-        let wal = presence::wal(&self.settings.path);
+        let wal = open_file::wal(&self.settings.path);
         std::fs::metadata(wal).map_or(0, |found| found.len())
     }
 
@@ -487,8 +497,8 @@ impl Sqlite {
         })
     }
 
-    fn fault(&self) -> Fault<'_> {
-        Fault {
+    fn fault(&self) -> ErrorContext<'_> {
+        ErrorContext {
             path: &self.settings.path,
             deadline: self.settings.statement_timeout,
         }
@@ -497,7 +507,7 @@ impl Sqlite {
     /// The one connection that writes, to the file at its path.
     async fn writer(&self) -> Result<PoolConnection<sqlx::Sqlite>, StoreError> {
         self.presence.check(&self.settings.path, &self.fault())?;
-        let fault = Fault {
+        let fault = ErrorContext {
             deadline: self.settings.connect_timeout,
             ..self.fault()
         };

@@ -9,13 +9,13 @@ use std::sync::{Arc, LazyLock};
 use sqlx::sqlite::SqliteArguments;
 use sqlx::{Arguments, AssertSqlSafe, SqliteConnection};
 
-use super::error::Fault;
+use super::error::ErrorContext;
 use super::{now_us, schema};
-use crate::event::{Flags, Resource};
+use crate::event::{EventFlags, Resource};
 use crate::store::StoreError;
-use crate::store::copy::{COLUMNS, POSTGRES_EPOCH_US, Row, Rows};
-use crate::store::probe::harmless;
-use crate::store::window::{DAY_US, Window};
+use crate::store::plausible_time::{DAY_US, PlausibleTimes};
+use crate::store::probe::probe_row;
+use crate::store::row_encoding::{COLUMNS, EncodedRow, EncodedRows, POSTGRES_EPOCH_US};
 
 /// Rows a statement.
 const CHUNK: usize = 32;
@@ -43,9 +43,9 @@ fn insert_sql(rows: usize) -> String {
 /// [`StoreError::Refused`] names the first row that the database refuses.
 pub(super) async fn insert(
     connection: &mut SqliteConnection,
-    rows: &Rows,
-    window: Window,
-    fault: &Fault<'_>,
+    rows: &EncodedRows,
+    window: PlausibleTimes,
+    fault: &ErrorContext<'_>,
 ) -> Result<(), StoreError> {
     let mut inserted = 0;
     let mut next = 0;
@@ -78,11 +78,11 @@ pub(super) async fn insert(
 async fn insert_some(
     connection: &mut SqliteConnection,
     sql: &Arc<str>,
-    rows: &Rows,
+    rows: &EncodedRows,
     first: usize,
     count: usize,
-    window: Window,
-    fault: &Fault<'_>,
+    window: PlausibleTimes,
+    fault: &ErrorContext<'_>,
 ) -> Result<u64, StoreError> {
     let mut arguments = SqliteArguments::default();
     arguments.reserve(count * 17, 0);
@@ -100,11 +100,11 @@ async fn insert_some(
 /// A refused statement has undone its own rows and nothing else: the row at fault is found one by one.
 async fn name_row(
     connection: &mut SqliteConnection,
-    rows: &Rows,
+    rows: &EncodedRows,
     first: usize,
     count: usize,
-    window: Window,
-    fault: &Fault<'_>,
+    window: PlausibleTimes,
+    fault: &ErrorContext<'_>,
     unnamed: StoreError,
 ) -> StoreError {
     for index in first..first + count {
@@ -132,8 +132,8 @@ async fn name_row(
 /// One tuple's fields as arguments, in the order of [`COLUMNS`].
 fn bind(
     arguments: &mut SqliteArguments,
-    row: Row<'_>,
-    window: Window,
+    row: EncodedRow<'_>,
+    window: PlausibleTimes,
 ) -> Result<(), sqlx::error::BoxDynError> {
     let mut fields = row.fields();
     let mut next = || fields.next().flatten();
@@ -143,9 +143,9 @@ fn bind(
     let received = next().map(integer).transpose()?.unwrap_or_default() + POSTGRES_EPOCH_US;
     let kind = next().map(integer).transpose()?;
     let mut flags = next().map(integer).transpose()?;
-    let believed = window.believes(received);
+    let believed = window.contains(received);
     if !believed {
-        flags = Some(flags.unwrap_or(0) | i64::from(Flags::RECEIVE_TIME_REPLACED.0));
+        flags = Some(flags.unwrap_or(0) | i64::from(EventFlags::RECEIVE_TIME_REPLACED.0));
     }
     arguments.add(timestamp)?;
     arguments.add(time_unix_nano)?;
@@ -178,7 +178,7 @@ fn text(bytes: &[u8]) -> Result<Arc<str>, std::str::Utf8Error> {
 pub(super) async fn insert_resources(
     connection: &mut SqliteConnection,
     resources: &[&Resource],
-    fault: &Fault<'_>,
+    fault: &ErrorContext<'_>,
 ) -> Result<(), StoreError> {
     let now = now_us();
     for resource in resources {
@@ -199,10 +199,10 @@ pub(super) async fn insert_resources(
 /// Inserts one harmless row and rolls back.
 pub(super) async fn probe(
     connection: &mut SqliteConnection,
-    fault: &Fault<'_>,
+    fault: &ErrorContext<'_>,
 ) -> Result<(), StoreError> {
     let mut transaction = schema::begin(connection, fault).await?;
-    let window = Window::at(now_us(), None);
-    insert(&mut transaction, &harmless(), window, fault).await?;
+    let window = PlausibleTimes::at(now_us(), None);
+    insert(&mut transaction, &probe_row(), window, fault).await?;
     fault.within(transaction.rollback()).await
 }

@@ -9,9 +9,9 @@ use std::path::Path;
 use sqlx::{Connection, Sqlite, SqliteConnection, Transaction};
 
 use super::clock;
-use super::error::Fault;
+use super::error::ErrorContext;
 use crate::store::StoreError;
-use crate::store::copy::COLUMNS;
+use crate::store::row_encoding::COLUMNS;
 
 /// Applied in this order; a version, once released, never changes.
 const MIGRATIONS: &[(i64, &str, &str)] = &[(
@@ -37,7 +37,7 @@ pub(super) fn create_file(path: &Path) -> std::io::Result<()> {
 pub(super) async fn prepare(
     connection: &mut SqliteConnection,
     migrate: bool,
-    fault: Fault<'_>,
+    fault: ErrorContext<'_>,
 ) -> Result<(), StoreError> {
     let applied = applied(connection, &fault).await?;
     refuse_newer(applied, &fault)?;
@@ -65,7 +65,7 @@ fn newest() -> i64 {
     MIGRATIONS.last().map_or(0, |migration| migration.0)
 }
 
-fn refuse_newer(applied: i64, fault: &Fault<'_>) -> Result<(), StoreError> {
+fn refuse_newer(applied: i64, fault: &ErrorContext<'_>) -> Result<(), StoreError> {
     let newest = newest();
     if applied <= newest {
         return Ok(());
@@ -80,7 +80,7 @@ fn refuse_newer(applied: i64, fault: &Fault<'_>) -> Result<(), StoreError> {
 /// Takes the write lock of a file that first contact has found good, unless a newer version has migrated it meanwhile.
 pub(super) async fn begin<'a>(
     connection: &'a mut SqliteConnection,
-    fault: &Fault<'_>,
+    fault: &ErrorContext<'_>,
 ) -> Result<Transaction<'a, Sqlite>, StoreError> {
     let mut transaction = fault
         .within(connection.begin_with("BEGIN IMMEDIATE"))
@@ -91,13 +91,16 @@ pub(super) async fn begin<'a>(
 
 async fn newest_applied(
     connection: &mut SqliteConnection,
-    fault: &Fault<'_>,
+    fault: &ErrorContext<'_>,
 ) -> Result<i64, StoreError> {
     let newest = sqlx::query_scalar("SELECT coalesce(max(version), 0) FROM ruvvector_migrations");
     fault.within(newest.fetch_one(connection)).await
 }
 
-async fn applied(connection: &mut SqliteConnection, fault: &Fault<'_>) -> Result<i64, StoreError> {
+async fn applied(
+    connection: &mut SqliteConnection,
+    fault: &ErrorContext<'_>,
+) -> Result<i64, StoreError> {
     if !exists(connection, "ruvvector_migrations", fault).await? {
         return Ok(0);
     }
@@ -107,7 +110,7 @@ async fn applied(connection: &mut SqliteConnection, fault: &Fault<'_>) -> Result
 async fn exists(
     connection: &mut SqliteConnection,
     table: &str,
-    fault: &Fault<'_>,
+    fault: &ErrorContext<'_>,
 ) -> Result<bool, StoreError> {
     let query = sqlx::query_scalar("SELECT count(*) > 0 FROM sqlite_schema WHERE name = ?");
     fault.within(query.bind(table).fetch_one(connection)).await
@@ -116,7 +119,7 @@ async fn exists(
 /// A table of that name which no migration made.
 async fn refuse_foreign(
     connection: &mut SqliteConnection,
-    fault: &Fault<'_>,
+    fault: &ErrorContext<'_>,
 ) -> Result<(), StoreError> {
     if !exists(connection, "telemetry_events", fault).await? {
         return Ok(());
@@ -132,7 +135,7 @@ async fn apply(
     version: i64,
     name: &str,
     sql: &'static str,
-    fault: &Fault<'_>,
+    fault: &ErrorContext<'_>,
 ) -> Result<(), StoreError> {
     let mut transaction = fault
         .within(connection.begin_with("BEGIN IMMEDIATE"))
@@ -167,7 +170,7 @@ async fn apply(
 /// The columns that rows are written to are there.
 async fn check_columns(
     connection: &mut SqliteConnection,
-    fault: &Fault<'_>,
+    fault: &ErrorContext<'_>,
 ) -> Result<(), StoreError> {
     let query = sqlx::query_scalar("SELECT name FROM pragma_table_info('telemetry_events')");
     let present: Vec<String> = fault.within(query.fetch_all(connection)).await?;

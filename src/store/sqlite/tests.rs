@@ -8,10 +8,10 @@ use std::time::Duration;
 use sqlx::Transaction;
 
 use super::{Sqlite, WAL_PAUSE};
-use crate::log::StreamId;
-use crate::store::copy::Rows;
-use crate::store::probe::harmless;
-use crate::store::{Account, Batch, Options, Start, StoreError, Target};
+use crate::journal::StreamId;
+use crate::store::probe::probe_row;
+use crate::store::row_encoding::EncodedRows;
+use crate::store::{Batch, Options, ProcessStart, StoreError, StoreTarget, StoredPositions};
 
 /// Reported by the first operator as rows that a stop left in the WAL; measured then: with readers that overlap it grew with
 /// every batch, 54 MB after 200,000 events, and was never begun anew.
@@ -66,7 +66,7 @@ async fn reads(store: &Sqlite) -> Transaction<'static, sqlx::Sqlite> {
 fn store(path: &Path) -> Sqlite {
     Sqlite::new(
         &Options {
-            target: Target::Sqlite {
+            target: StoreTarget::Sqlite {
                 path: path.to_owned(),
             },
             migrate: true,
@@ -77,14 +77,14 @@ fn store(path: &Path) -> Sqlite {
             read_connections: 2,
             collector: String::new(),
         },
-        &Start::default(),
+        &ProcessStart::default(),
     )
 }
 
 /// One position with 2,000 rows.
 fn batch(position: u64) -> Batch {
-    let mut rows = Rows::default();
-    let good = harmless();
+    let mut rows = EncodedRows::default();
+    let good = probe_row();
     for _ in 0..2_000 {
         rows.push_row(good.row(0));
     }
@@ -114,8 +114,8 @@ async fn a_full_disk_stores_nothing_and_goes_on_once_there_is_space() {
     );
     // The connection was dropped, and the limit with it.
     assert_eq!(
-        store.account(batch.stream).await.expect("read"),
-        Account::default()
+        store.stored_positions(batch.stream).await.expect("read"),
+        StoredPositions::default()
     );
     store.write(&batch).await.expect("there is space again");
     let rows: i64 = sqlx::query_scalar("SELECT count(*) FROM telemetry_events")

@@ -154,7 +154,7 @@ def record(address, reader, start, end):
 def main():
     binary, program, seconds, path = sys.argv[1:]
     seconds, url = float(seconds), os.environ["RUVVECTOR_TEST_POSTGRES_URL"]
-    small = {"RUVVECTOR_LOG_MAX_BYTES": "64MiB", "RUVVECTOR_OTLP_WIRE_BYTES": "4MiB", "RUVVECTOR_INGEST_WIRE_BYTES": "4MiB"}
+    small = {"RUVVECTOR_JOURNAL_MAX_BYTES": "64MiB", "RUVVECTOR_OTLP_WIRE_BYTES": "4MiB", "RUVVECTOR_INGEST_WIRE_BYTES": "4MiB"}
     ended = threading.Event()
     with service(binary, url, RUVVECTOR_SERVICE_PORT="0", **small) as listeners:
         configuration = {

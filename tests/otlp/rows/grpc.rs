@@ -57,10 +57,10 @@ pub(super) const CHECKS: &[Check] = &[
         row: "R1",
         rule: "the health service says that it is serving",
         level: Level::Wish,
-        source: "gRPC's Health Checking Protocol",
+        source: "gRPC's GrpcHealth Checking Protocol",
         cases: GRPC_TRACES,
         run: |server, case| {
-            let call = Call::raw(case, "").on("/grpc.health.v1.Health/Check");
+            let call = Call::raw(case, "").on("/grpc.health.v1.GrpcHealth/Check");
             let reply = server.reply(&call)?;
             let code = status_code(&Answer::read_status(&reply)?);
             // HealthCheckResponse.status = SERVING.

@@ -10,11 +10,11 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ruvvector_service::decode::inflate::inflate;
+use ruvvector_service::decode::decompress::decompress;
 use ruvvector_service::decode::{Sink, check, events};
-use ruvvector_service::event::{Event, Flags, Resource, ResourceId};
-use ruvvector_service::log::disk::OsDisk;
-use ruvvector_service::log::{Entry, Log, Options, Record};
+use ruvvector_service::event::{Event, EventFlags, Resource, ResourceId};
+use ruvvector_service::journal::disk::OsDisk;
+use ruvvector_service::journal::{Journal, JournalEntry, Options, Record};
 use serde_json::{Map, Value, json};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteRow};
 use sqlx::{AssertSqlSafe, Connection, Row as _, SqliteConnection};
@@ -86,23 +86,23 @@ impl Recorded {
     /// Every record, in the order of the journal.
     async fn records(&self) -> Vec<Record> {
         let options = Options {
-            dir: self.dir.path().join("data/log"),
+            dir: self.dir.path().join("data/journal"),
             budget_bytes: None,
             segment_bytes: Some(64 << 10),
             free_floor_bytes: Some(0),
             keep_stored: Duration::from_secs(3600),
         };
-        let log = Log::open(Arc::new(OsDisk), &options).expect("the journal opens");
+        let journal = Journal::open(Arc::new(OsDisk), &options).expect("the journal opens");
         let mut records = Vec::new();
-        for stream in log.streams() {
+        for stream in journal.streams() {
             let mut from = stream.first;
             while from <= stream.last {
-                for entry in log
+                for entry in journal
                     .read(stream.id, from, 1 << 20)
                     .await
                     .expect("it is read")
                 {
-                    let Entry::Record(record) = entry else {
+                    let JournalEntry::Record(record) = entry else {
                         panic!("{entry:?}");
                     };
                     from = record.position.n + 1;
@@ -110,7 +110,7 @@ impl Recorded {
                 }
             }
         }
-        log.close().await;
+        journal.close().await;
         records
     }
 }
@@ -170,7 +170,7 @@ fn stored(row: &SqliteRow) -> Value {
         if column == "flags" {
             // A record that is older than the retention is stored under the time of its storage.
             let flags = row.get::<Option<i64>, _>(column).unwrap_or(0);
-            let flags = flags & !i64::from(Flags::RECEIVE_TIME_REPLACED.0);
+            let flags = flags & !i64::from(EventFlags::RECEIVE_TIME_REPLACED.0);
             return json!((flags != 0).then_some(flags));
         }
         row.try_get::<Option<i64>, _>(column)
@@ -194,7 +194,7 @@ async fn a_record_of_an_earlier_version_decodes_to_the_rows_it_was_accepted_as()
         let mut rows = Rows::default();
         for record in recorded.records().await {
             let limit = usize::try_from(record.decoded_bytes).unwrap();
-            let body = inflate(record.content_encoding, &record.payload, limit, &mut |_| {
+            let body = decompress(record.content_encoding, &record.payload, limit, &mut |_| {
                 true
             });
             let body = body.unwrap();
@@ -216,7 +216,7 @@ async fn a_record_of_an_earlier_version_decodes_to_the_rows_it_was_accepted_as()
 async fn a_data_directory_of_an_earlier_version_is_drained_to_the_same_rows() {
     for recorded in recorded() {
         let launch = Launch::sqlite(recorded.dir.path()).with("RUVVECTOR_RETENTION_DAYS", "off");
-        let mut drain = launch.clone().command(&["log", "drain"]).spawn();
+        let mut drain = launch.clone().command(&["journal", "drain"]).spawn();
         assert!(drain.ended(PATIENCE).await.success(), "{}", drain.lines());
 
         let file = SqliteConnectOptions::new().filename(launch.sqlite_file());

@@ -24,7 +24,7 @@ async fn what_is_refused_or_damaged_becomes_a_dead_letter_and_is_counted() {
     orphan(&launch, &requests).await;
     let segment = files(&launch.data_dir())
         .into_iter()
-        .map(|name| launch.data_dir().join("log").join(name))
+        .map(|name| launch.data_dir().join("journal").join(name))
         .find(|path| {
             let content = std::fs::read(path).expect("read");
             content.windows(7).any(|bytes| bytes == b"flipped")
@@ -89,12 +89,12 @@ async fn a_file_that_lost_its_end_is_no_success() {
     let launch = Launch::sqlite(dir.path());
     let requests: Vec<_> = (0..20).map(|n| event(&format!("e{n}"), "good")).collect();
     orphan(&launch, &requests).await;
-    let log = launch.data_dir().join("log");
+    let journal = launch.data_dir().join("journal");
     for name in files(&launch.data_dir()) {
-        let content = std::fs::read(log.join(&name)).expect("read");
+        let content = std::fs::read(journal.join(&name)).expect("read");
         // What records there are begin behind the header's block.
         if name.ends_with(".seg") && content[4096..].iter().any(|byte| *byte != 0) {
-            std::fs::write(log.join(&name), &content[..8192]).expect("cut");
+            std::fs::write(journal.join(&name), &content[..8192]).expect("cut");
         }
     }
     let (code, said) = ended(&drain(&launch)).await;
@@ -124,8 +124,8 @@ async fn what_is_no_orphan_is_an_error_and_stays_as_it_is() {
     assert!(!missing.exists());
 
     let other = dir.path().join("other");
-    std::fs::create_dir_all(other.join("log")).expect("made");
-    std::fs::write(other.join("log").join("syslog"), "no log of ours").expect("written");
+    std::fs::create_dir_all(other.join("journal")).expect("made");
+    std::fs::write(other.join("journal").join("syslog"), "no log of ours").expect("written");
     let (code, said) = ended(&at(&other)).await;
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("there is no log here"), "{said}");
@@ -141,7 +141,7 @@ async fn what_is_no_orphan_is_an_error_and_stays_as_it_is() {
     );
     running.until_drained().await;
     running.kill();
-    let (code, said) = ended(&at(&launch.data_dir().join("log"))).await;
+    let (code, said) = ended(&at(&launch.data_dir().join("journal"))).await;
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("the directory above log/"), "{said}");
 
@@ -149,7 +149,7 @@ async fn what_is_no_orphan_is_an_error_and_stays_as_it_is() {
     let (code, said) = ended(&drain(&launch)).await;
     assert_eq!(code, Some(0), "{said}");
     let name = "00000000000000ff.seg";
-    std::fs::write(launch.data_dir().join("log").join(name), [0xaa; 65_536]).expect("written");
+    std::fs::write(launch.data_dir().join("journal").join(name), [0xaa; 65_536]).expect("written");
     for _ in 0..2 {
         let (code, said) = ended(&drain(&launch)).await;
         assert_eq!(code, Some(1), "{said}");

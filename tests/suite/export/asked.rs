@@ -128,8 +128,8 @@ async fn a_trace_comes_back_as_its_spans_by_resource_and_scope() {
 async fn one_event_by_its_id_comes_back_alone_if_it_came_over_otlp() {
     let dir = directory();
     let service = start(dir.path()).await;
-    let log = get(&service, "/query?eventType=log", JSON).await.json();
-    let path = format!("/query/{}?format=otlp", log[0]["id"]);
+    let journal = get(&service, "/query?eventType=log", JSON).await.json();
+    let path = format!("/query/{}?format=otlp", journal[0]["id"]);
     let json = get(&service, &path, JSON).await.json();
     let record = &json["resourceLogs"][0]["scopeLogs"][0]["logRecords"][0];
     assert_eq!(

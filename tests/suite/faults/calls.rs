@@ -72,7 +72,7 @@ async fn a_kill_at_any_system_call_of_the_log_loses_and_doubles_nothing() {
     let dir = directory();
     // Small segments, so that one is sealed, recycled and made within the time.
     let launch = Launch::postgres(dir.path(), &database.url)
-        .with("RUVVECTOR_LOG_MAX_BYTES", "16MiB")
+        .with("RUVVECTOR_JOURNAL_MAX_BYTES", "16MiB")
         .with("RUVVECTOR_OTLP_WIRE_BYTES", "1MiB")
         .with("RUVVECTOR_INGEST_WIRE_BYTES", "1MiB");
     let ledger = Arc::new(Ledger::default());
@@ -148,12 +148,12 @@ async fn slow_syncs_delay_answers_and_lose_nothing() {
 async fn a_log_that_breaks_during_a_stop_ends_it_with_an_error() {
     let dir = directory();
     let launch = Launch::sqlite(dir.path())
-        .with("RUVVECTOR_LOG_MAX_BYTES", "16MiB")
+        .with("RUVVECTOR_JOURNAL_MAX_BYTES", "16MiB")
         .with("RUVVECTOR_OTLP_WIRE_BYTES", "1MiB")
         .with("RUVVECTOR_INGEST_WIRE_BYTES", "1MiB")
         .with("RUVVECTOR_DRAIN_DELAY", "100s");
-    let log = launch.data_dir().join("log");
-    let broken = log.join("0000000000000004.seg");
+    let journal = launch.data_dir().join("journal");
+    let broken = journal.join("0000000000000004.seg");
     let mut arguments = strace("fdatasync", "error=EIO");
     arguments.extend(["-P".to_owned(), broken.display().to_string()]);
     let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
@@ -172,7 +172,7 @@ async fn a_log_that_breaks_during_a_stop_ends_it_with_an_error() {
     // The segment at hand, and two in reserve.
     service
         .until("there is a third file", async |_: &Service| {
-            log.join("0000000000000003.seg").exists()
+            journal.join("0000000000000003.seg").exists()
         })
         .await;
     service.signal(Signal::TERM);

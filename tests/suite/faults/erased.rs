@@ -1,4 +1,4 @@
-//! Events that were deleted from the store are gone from the data directory.
+//! NativeEvents that were deleted from the store are gone from the data directory.
 
 use std::path::Path;
 use std::time::Duration;
@@ -67,8 +67,8 @@ async fn the_bytes_of_a_deleted_event_leave_the_data_directory_while_little_arri
             _ => Launch::sqlite(dir.path()),
         };
         let launch = launch
-            .with("RUVVECTOR_LOG_SEGMENT_BYTES", "1MiB")
-            .with("RUVVECTOR_LOG_KEEP_STORED", "2s");
+            .with("RUVVECTOR_JOURNAL_SEGMENT_BYTES", "1MiB")
+            .with("RUVVECTOR_JOURNAL_KEEP_STORED", "2s");
         let service = launch.start().await;
         let url = service.url("/ingest?wait=stored");
         for id in ["before", MARKER, "after"] {

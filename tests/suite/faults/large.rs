@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use ruvvector_service::decode::inflate::ContentEncoding;
+use ruvvector_service::decode::decompress::ContentEncoding;
 use ruvvector_service::decode::{Limits, Source, VERSION};
 use ruvvector_service::event::{Encoding, Signal};
-use ruvvector_service::log::disk::OsDisk;
-use ruvvector_service::log::{self, Log, NewRecord};
+use ruvvector_service::journal::disk::OsDisk;
+use ruvvector_service::journal::{self, Journal, NewRecord};
 
 use super::directory;
 use super::memory::field;
@@ -23,7 +23,7 @@ fn now_unix_nano() -> i64 {
     i64::try_from(since.expect("after 1970").as_nanos()).expect("before 2262")
 }
 
-/// Points of one metric whose description stands in each of their rows; doubles that have 300 digits in plain.
+/// PointVisitor of one metric whose description stands in each of their rows; doubles that have 300 digits in plain.
 fn metrics(points: usize, description: usize) -> Vec<u8> {
     let attribute = field(
         7,
@@ -71,18 +71,18 @@ fn record(signal: Signal, encoding: Encoding, accepted: u32, payload: Vec<u8>) -
 
 /// A journal as an earlier life with more memory left it.
 async fn left_behind(launch: &Launch, records: Vec<NewRecord>) {
-    let options = log::Options {
-        dir: launch.data_dir().join("log"),
+    let options = journal::Options {
+        dir: launch.data_dir().join("journal"),
         budget_bytes: Some(1 << 30),
         segment_bytes: Some(16 << 20),
         free_floor_bytes: Some(0),
         keep_stored: Duration::ZERO,
     };
-    let log = Log::open(Arc::new(OsDisk), &options).expect("the journal opens");
+    let journal = Journal::open(Arc::new(OsDisk), &options).expect("the journal opens");
     for record in records {
-        log.append(record).await.expect("appended");
+        journal.append(record).await.expect("appended");
     }
-    log.close().await;
+    journal.close().await;
 }
 
 // Ten requests of 200 KiB were acknowledged and then ended the process at each start: their rows are a thousand times

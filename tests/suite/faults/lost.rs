@@ -64,7 +64,7 @@ async fn what_is_lost_with_a_file_is_reported_and_what_is_not_is_stored() {
         std::fs::write(zeroed, content).expect("written");
         let records: u64 = lost.iter().map(|(first, last)| last - first + 1).sum();
 
-        let mut verify = launch.clone().command(&["log", "verify"]).spawn();
+        let mut verify = launch.clone().command(&["journal", "verify"]).spawn();
         let status = verify.ended(LONG).await;
         assert_eq!(status.code(), Some(1), "{}", verify.lines());
         for (first, last) in &lost {
@@ -100,7 +100,7 @@ async fn what_is_lost_with_a_file_is_reported_and_what_is_not_is_stored() {
         service
             .until("it is counted", async |service: &Service| {
                 let page = service.metrics().await;
-                let counted = page.sum("ruvvector_log_damaged_records_total");
+                let counted = page.sum("ruvvector_journal_damaged_records_total");
                 format!("{counted}") == format!("{records}")
             })
             .await;

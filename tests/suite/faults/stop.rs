@@ -140,13 +140,13 @@ async fn a_stop_says_goodbye_to_the_database_and_never_waits_for_one_that_hangs(
         let status = service.ended(STOP).await;
         assert!(status.success(), "{status}");
     }
-    let log = cluster.log();
-    let complaints: Vec<_> = log
+    let journal = cluster.log();
+    let complaints: Vec<_> = journal
         .lines()
         .filter(|line| line.contains("unexpected EOF") || line.contains("could not receive"))
         .collect();
     assert!(
-        log.contains("DEBUG") && complaints.is_empty(),
+        journal.contains("DEBUG") && complaints.is_empty(),
         "{complaints:?}"
     );
 

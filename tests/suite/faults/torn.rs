@@ -6,8 +6,8 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ruvvector_service::log::disk::OsDisk;
-use ruvvector_service::log::{Log, Options, SegmentReport};
+use ruvvector_service::journal::disk::OsDisk;
+use ruvvector_service::journal::{Journal, Options, SegmentReport};
 use serde_json::json;
 use sqlx::AssertSqlSafe;
 
@@ -25,7 +25,7 @@ const LONG: Duration = Duration::from_secs(120);
 pub(super) fn small(launch: &Launch) -> Launch {
     launch
         .clone()
-        .with("RUVVECTOR_LOG_SEGMENT_BYTES", "64KiB")
+        .with("RUVVECTOR_JOURNAL_SEGMENT_BYTES", "64KiB")
         .with("RUVVECTOR_RETRY_MAX", "1s")
         .with("RUVVECTOR_CONNECT_TIMEOUT", "1s")
 }
@@ -45,13 +45,13 @@ pub(super) async fn send_all(service: &Service) {
 
 pub(super) fn segments(launch: &Launch) -> Vec<SegmentReport> {
     let options = Options {
-        dir: launch.data_dir().join("log"),
+        dir: launch.data_dir().join("journal"),
         budget_bytes: None,
         segment_bytes: Some(64 << 10),
         free_floor_bytes: Some(0),
         keep_stored: Duration::ZERO,
     };
-    let mut reports = Log::inspect(Arc::new(OsDisk), &options).expect("the log can be read");
+    let mut reports = Journal::inspect(Arc::new(OsDisk), &options).expect("the log can be read");
     reports.retain(|report| report.last >= report.first);
     reports
 }
@@ -156,7 +156,7 @@ async fn a_torn_copy_started_beside_its_origin_takes_nothing_that_it_lacks_from_
     let (copied, torn) = torn_copy(&launch, copy_dir.path());
     let copied = copied.with("DATABASE_URL", &database.url);
 
-    let mut verify = copied.clone().command(&["log", "verify"]).spawn();
+    let mut verify = copied.clone().command(&["journal", "verify"]).spawn();
     let status = verify.ended(LONG).await;
     let said = verify.lines();
     assert_eq!(status.code(), Some(1), "{said}");
@@ -214,7 +214,7 @@ async fn a_torn_copy_is_not_drained_while_another_lives_on_its_stream() {
     origin.kill();
     let drain = |launch: &Launch| {
         let launch = launch.clone().with("DATABASE_URL", &database.url);
-        launch.command(&["log", "drain"])
+        launch.command(&["journal", "drain"])
     };
 
     // As the origin does it.

@@ -39,7 +39,7 @@ async fn a_small_volume_takes_and_stores_events_under_the_default_settings() {
 
         let floor = Launch::sqlite(dir.path())
             .under(&small)
-            .with("RUVVECTOR_LOG_FREE_FLOOR_BYTES", "256MiB");
+            .with("RUVVECTOR_JOURNAL_FREE_FLOOR_BYTES", "256MiB");
         let service = floor.start().await;
         let url = service.url("/ingest");
         let event = r#"{"correlationId":"e","integration":"shop","eventType":"small"}"#;
@@ -49,7 +49,7 @@ async fn a_small_volume_takes_and_stores_events_under_the_default_settings() {
         assert_eq!(sent.await.expect("an answer").status, 503);
         let problems = service.health().await["problems"].to_string();
         assert!(
-            problems.contains("lower RUVVECTOR_LOG_FREE_FLOOR_BYTES"),
+            problems.contains("lower RUVVECTOR_JOURNAL_FREE_FLOOR_BYTES"),
             "{problems}"
         );
         assert!(

@@ -62,7 +62,7 @@ async fn a_traced_request_is_seen_from_its_caller_to_the_batch_that_stored_it() 
     let decode = named(&spans, "decode");
     assert_eq!(attribute(decode, "ruvvector.events.accepted"), 1);
     let append = named(&spans, "append");
-    assert_eq!(attribute(append, "ruvvector.log.position"), 1);
+    assert_eq!(attribute(append, "ruvvector.journal.position"), 1);
 
     let resource = &request["resource"]["attributes"];
     assert_eq!(resource["service.name"], "ruvvector-service");

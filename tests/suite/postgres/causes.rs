@@ -141,7 +141,7 @@ async fn connections_that_the_server_does_not_give_are_named_by_whose_limit_it_i
         let _ = one.close().await;
     }
     until_ok(async || store.prepare().await.is_ok()).await;
-    let pulse = store.pulse(Duration::from_secs(10)).await;
+    let pulse = store.check_liveness(Duration::from_secs(10)).await;
     assert!(pulse.database.is_some() && pulse.refusal.is_none());
 }
 
@@ -149,7 +149,7 @@ async fn assert_refused(store: &Store, advice: &str) {
     let (class, message) = sentence(store.prepare().await);
     assert_eq!(class, "resources", "{message}");
     assert!(message.contains(advice), "{message}");
-    let pulse = store.pulse(Duration::from_secs(2)).await;
+    let pulse = store.check_liveness(Duration::from_secs(2)).await;
     assert!(pulse.database.is_none());
     assert!(
         pulse.refusal.is_some_and(|text| text.contains(advice)),
@@ -249,7 +249,7 @@ async fn store_prepared(store: Store) -> Store {
     store
 }
 
-/// A WARN line quoted PostgreSQL's "Failing row contains (…)", with all that the client had sent.
+/// A WARN line quoted PostgreSQL's "RepeatedFailure row contains (…)", with all that the client had sent.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_rows_values_are_in_its_dead_letter_and_in_no_line() {
     let database = Database::new().await;
@@ -271,11 +271,11 @@ async fn a_refused_rows_values_are_in_its_dead_letter_and_in_no_line() {
     )
     .await;
     send("stranger").await;
-    let letters = "SELECT count(*) FROM telemetry_dead_letters WHERE message LIKE '%no_strangers%Failing row%4929-0000%'";
+    let letters = "SELECT count(*) FROM telemetry_dead_letters WHERE message LIKE '%no_strangers%RepeatedFailure row%4929-0000%'";
     assert_eq!(super::number(&mut sql, letters).await, 1);
     let said = format!("{}{}", service.lines(), service.health().await);
     assert!(said.contains("no_strangers"), "{said}");
-    for secret in ["Failing row", "4929-0000"] {
+    for secret in ["RepeatedFailure row", "4929-0000"] {
         assert!(!said.contains(secret), "{said}");
     }
 }

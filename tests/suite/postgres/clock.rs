@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use ruvvector_service::store::retention_clock::{Clock, ClockReading};
-use ruvvector_service::store::{Maintained, Start, Store};
+use ruvvector_service::store::{MaintenanceReport, ProcessStart, Store};
 use sqlx::postgres::PgConnection;
 
 use super::{execute, options, prepared, write_ages};
@@ -46,7 +46,7 @@ impl Off {
                 boot_us: now.boot_us + off.0[1].load(Ordering::Relaxed),
             }
         });
-        let start = Start {
+        let start = ProcessStart {
             clock,
             newest_journaled_unix_nano: None,
         };
@@ -56,7 +56,7 @@ impl Off {
     }
 }
 
-async fn maintain(store: &Store) -> Maintained {
+async fn maintain(store: &Store) -> MaintenanceReport {
     let found = store.maintain(None).await.expect("the database answers");
     assert!(found.failures.is_empty(), "{:?}", found.failures);
     found
@@ -84,7 +84,7 @@ async fn a_stream_is_forgotten_only_when_both_clocks_say_that_it_was_released_lo
     )
     .await;
     let rows = "SELECT count(*) FROM ingest_streams";
-    // Seen from a collector whose clock is right, this is a server that is ahead by 31 days.
+    // EventStats from a collector whose clock is right, this is a server that is ahead by 31 days.
     off.set(-31 * DAY_US);
     maintain(&collector).await;
     let kept: i64 = sqlx::query_scalar(rows)

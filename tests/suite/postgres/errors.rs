@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ruvvector_service::store::{Account, Store, StoreError};
+use ruvvector_service::store::{Store, StoreError, StoredPositions};
 use sqlx::Connection;
 use sqlx::postgres::PgConnection;
 
@@ -115,7 +115,7 @@ async fn connections_that_are_all_in_use_are_named() {
     let held = batch(stream, 1..=1, rows(1));
     let (_, waiting) = tokio::join!(
         tokio::time::timeout(Duration::from_secs(4), store.write(&held)),
-        store.account(stream)
+        store.stored_positions(stream)
     );
     assert_eq!(class(&waiting.unwrap_err()), "resources");
 }
@@ -153,7 +153,10 @@ async fn a_connection_that_ends_in_the_middle_of_a_copy_leaves_nothing() {
     let (error, ()) = tokio::join!(store.write(&large), end_the_copy(&mut sql));
     assert_eq!(class(&error.unwrap_err()), "connection");
     assert_eq!(count(&mut sql).await, 0);
-    assert_eq!(store.account(stream).await.unwrap(), Account::default());
+    assert_eq!(
+        store.stored_positions(stream).await.unwrap(),
+        StoredPositions::default()
+    );
 
     execute(&mut sql, "DROP TRIGGER slow ON telemetry_events").await;
     store.write_resources(facts(stream), &[]).await.unwrap();
@@ -179,7 +182,7 @@ async fn a_server_that_stops_and_comes_back_is_noticed_and_the_account_read_agai
         .unwrap_err();
     assert_eq!(class(&error), "connection");
     let limit = Duration::from_secs(10);
-    assert!(store.pulse(limit).await.database.is_none());
+    assert!(store.check_liveness(limit).await.database.is_none());
 
     cluster.resume();
     // Without a new first contact nothing is written: the server may be another one.
@@ -189,10 +192,13 @@ async fn a_server_that_stops_and_comes_back_is_noticed_and_the_account_read_agai
         .unwrap_err();
     assert_eq!(class(&error), "connection");
     store.prepare().await.unwrap();
-    assert_eq!(store.account(stream).await.unwrap(), Account::new([1..=1]));
+    assert_eq!(
+        store.stored_positions(stream).await.unwrap(),
+        StoredPositions::new([1..=1])
+    );
     store.write_resources(facts(stream), &[]).await.unwrap();
     store.write(&batch(stream, 2..=2, rows(10))).await.unwrap();
-    assert!(store.pulse(limit).await.database.is_some());
+    assert!(store.check_liveness(limit).await.database.is_some());
     let mut sql = PgConnection::connect(&cluster.url()).await.unwrap();
     assert_eq!(count(&mut sql).await, 20);
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ruvvector_service::store::{Maintained, Step, Store};
+use ruvvector_service::store::{MaintenanceReport, MaintenanceStep, Store};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 
 use super::{execute, number, options, prepared, write_ages};
@@ -46,7 +46,7 @@ fn role_name(database: &Database, name: &str) -> String {
 }
 
 /// The sentences of what failed in the step, together.
-fn failed(found: &Maintained, step: Step) -> String {
+fn failed(found: &MaintenanceReport, step: MaintenanceStep) -> String {
     let of_step = found.failures.iter().filter(|failure| failure.step == step);
     let texts: Vec<String> = of_step.map(|failure| failure.error.to_string()).collect();
     texts.join("\n")
@@ -68,7 +68,7 @@ async fn a_day_that_a_view_reads_stays_visible_and_the_others_are_removed() {
     let keeping = keeping_a_week(database.options()).await;
     let found = keeping.maintain(None).await.unwrap();
     assert_eq!(ages_left(&mut sql).await, ["0", "30"]);
-    let said = failed(&found, Step::Retention);
+    let said = failed(&found, MaintenanceStep::Retention);
     assert!(
         said.contains("view \"my\\u{1b}view\" depends on it"),
         "{said}"
@@ -100,7 +100,7 @@ async fn a_table_that_has_a_day_for_a_type_or_refers_to_it_is_named() {
     let keeping = keeping_a_week(database.options()).await;
     let found = keeping.maintain(None).await.unwrap();
     assert_eq!(ages_left(&mut sql).await, ["0", "20", "30"]);
-    let said = failed(&found, Step::Retention);
+    let said = failed(&found, MaintenanceStep::Retention);
     assert!(
         said.contains("table picked") && said.contains("table notes"),
         "{said}"
@@ -132,7 +132,7 @@ async fn a_day_of_another_owner_stays_and_the_others_are_removed() {
     let keeping = keeping_a_week(database.options().username(&writer)).await;
     let found = keeping.maintain(None).await.unwrap();
     assert_eq!(ages_left(&mut sql).await, ["0", "30"]);
-    let said = failed(&found, Step::Retention);
+    let said = failed(&found, MaintenanceStep::Retention);
     assert!(
         said.contains(&format!("belongs to the role {other}")),
         "{said}"
@@ -157,7 +157,7 @@ async fn a_default_partition_is_named_and_hides_no_day() {
     let keeping = keeping_a_week(database.options()).await;
     let found = keeping.maintain(None).await.unwrap();
     assert_eq!(ages_left(&mut sql).await, ["0", "20", "30"]);
-    let said = failed(&found, Step::Retention);
+    let said = failed(&found, MaintenanceStep::Retention);
     assert!(said.contains("the default partition leftovers"), "{said}");
     assert_eq!(found.gauges.partitions_ahead_days(), Some(7));
 }
@@ -180,7 +180,7 @@ async fn a_detached_day_that_cannot_be_dropped_is_overdue_and_keeps_no_other() {
     let keeping = keeping_a_week(database.options()).await;
     let found = keeping.maintain(None).await.unwrap();
     assert_eq!(ages_left(&mut sql).await, ["0"]);
-    let said = failed(&found, Step::Retention);
+    let said = failed(&found, MaintenanceStep::Retention);
     assert!(said.contains("view report depends on it"), "{said}");
     let overdue = found.gauges.retention_overdue_days();
     assert!((Some(21)..=Some(23)).contains(&overdue), "{overdue:?}");
@@ -207,7 +207,7 @@ async fn the_transaction_that_a_detach_waits_for_is_named() {
     // The first waits for the detach, the second for what the first left pending.
     for round in 1..=2 {
         let found = keeping.maintain(None).await.unwrap();
-        let said = failed(&found, Step::Retention);
+        let said = failed(&found, MaintenanceStep::Retention);
         assert!(said.contains(&named), "round {round}: {said}");
         assert!(
             said.contains("idle in transaction"),
@@ -259,7 +259,7 @@ async fn a_round_that_can_make_no_partition_says_how_many_are_left() {
     let found = poor.maintain(None).await.unwrap();
     assert_eq!(found.gauges.partitions_ahead_days(), Some(2));
     assert_eq!(found.gauges.retention_overdue_days(), Some(0));
-    let said = failed(&found, Step::Partitions);
+    let said = failed(&found, MaintenanceStep::Partitions);
     assert!(said.contains("(SQLSTATE 42501)"), "{said}");
     execute(
         &mut sql,

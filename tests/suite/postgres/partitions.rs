@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use ruvvector_service::store::{Step, Store};
+use ruvvector_service::store::{MaintenanceStep, Store};
 
 use super::{
     batch, begun, count, execute, number, options, partitions_with_rows, prepared, rows, write_ages,
@@ -164,7 +164,12 @@ async fn partitions_that_cannot_be_made_now_keep_nothing_else_from_being_maintai
     let found = store.maintain(None).await.expect("the rest is done");
     assert_eq!(found.gauges.partitions_ahead_days(), Some(0));
     let failed: Vec<_> = found.failures.iter().map(|failure| failure.step).collect();
-    assert_eq!(failed, [Step::Partitions], "{:?}", found.failures);
+    assert_eq!(
+        failed,
+        [MaintenanceStep::Partitions],
+        "{:?}",
+        found.failures
+    );
     assert!(found.failures[0].is_busy(), "{:?}", found.failures);
     execute(&mut locking, "COMMIT").await;
     let found = store.maintain(None).await.expect("maintained");

@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use ruvvector_service::event::{Event, Flags, ResourceId};
-use ruvvector_service::store::copy::Rows;
+use ruvvector_service::event::{Event, EventFlags, ResourceId};
+use ruvvector_service::store::row_encoding::EncodedRows;
 use serde_json::value::RawValue;
 use sqlx::{FromRow, Row};
 
@@ -238,7 +238,7 @@ fn random_event(random: &mut Random) -> (Event<'static>, Json) {
         status: random.option(|r| r.text(20).into()),
         resource_id: random
             .option(|r| ResourceId([u8::try_from(r.below(256)).expect("small"); 16])),
-        flags: Flags([0, 1, 31, i16::MAX, i16::MIN][random.below(5)]),
+        flags: EventFlags([0, 1, 31, i16::MAX, i16::MIN][random.below(5)]),
     };
     (event, metadata)
 }
@@ -276,7 +276,7 @@ impl<'r> FromRow<'r, sqlx::postgres::PgRow> for Stored {
                 kind: row.try_get("kind")?,
                 status: optional("status")?,
                 resource_id: resource_id.map(|id| ResourceId(id.try_into().expect("16 bytes"))),
-                flags: Flags(row.try_get::<Option<i16>, _>("flags")?.unwrap_or(0)),
+                flags: EventFlags(row.try_get::<Option<i16>, _>("flags")?.unwrap_or(0)),
             },
         })
     }
@@ -294,7 +294,7 @@ async fn what_decode_admits_is_stored_and_reads_back_equal() {
     let mut sent = Vec::new();
     let mut position = 0;
     while sent.len() < number {
-        let mut rows = Rows::default();
+        let mut rows = EncodedRows::default();
         for _ in 0..5_000.min(number - sent.len()) {
             let (event, metadata) = random_event(&mut random);
             rows.push(&event, received);

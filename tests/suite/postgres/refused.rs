@@ -1,7 +1,7 @@
 //! Rows that the database refuses, which decode would not have let through: here they are made by hand.
 
-use ruvvector_service::store::copy::{Row, Rows};
-use ruvvector_service::store::{Account, Store, StoreError};
+use ruvvector_service::store::row_encoding::{EncodedRow, EncodedRows};
+use ruvvector_service::store::{Store, StoreError, StoredPositions};
 
 use super::{
     batch, begun, class, count, event, execute, facts, new_stream, now_unix_nano, prepared,
@@ -13,7 +13,7 @@ const METADATA: usize = 16;
 
 /// The tuple of a good row with one field replaced.
 fn tuple(column: usize, field: Option<&[u8]>) -> Vec<u8> {
-    let mut good = Rows::default();
+    let mut good = EncodedRows::default();
     good.push(&event("good"), now_unix_nano());
     let mut tuple = 17_i16.to_be_bytes().to_vec();
     for (index, original) in good.row(0).fields().enumerate() {
@@ -32,11 +32,11 @@ fn tuple(column: usize, field: Option<&[u8]>) -> Vec<u8> {
 }
 
 /// Ten thousand good rows with that one among them.
-fn among_good(bad: &[u8], index: usize) -> Rows {
-    let mut rows = Rows::default();
+fn among_good(bad: &[u8], index: usize) -> EncodedRows {
+    let mut rows = EncodedRows::default();
     for n in 0..10_000 {
         if n == index {
-            rows.push_row(Row::new(bad).expect("a whole tuple"));
+            rows.push_row(EncodedRow::new(bad).expect("a whole tuple"));
         } else {
             rows.push(&event(&format!("c-{n}")), now_unix_nano());
         }
@@ -57,8 +57,11 @@ async fn refused(store: &Store, bad: &[u8], index: usize) -> String {
         panic!("not refused: {error:?}");
     };
     assert_eq!(*row, Some(index), "{error:?}");
-    let account = store.account(stream).await.expect("the database answers");
-    assert_eq!(account, Account::default());
+    let account = store
+        .stored_positions(stream)
+        .await
+        .expect("the database answers");
+    assert_eq!(account, StoredPositions::default());
     all.rows.remove(index);
     store.write(&all).await.expect("the others are good");
     sqlstate.clone()

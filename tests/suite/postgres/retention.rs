@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use ruvvector_service::log::StreamId;
-use ruvvector_service::store::{Store, StreamFacts};
+use ruvvector_service::journal::StreamId;
+use ruvvector_service::store::{Store, StreamHeartbeat};
 use sqlx::postgres::PgConnection;
 
 use super::{
@@ -13,18 +13,18 @@ use super::{
 use crate::support::postgres::Database;
 
 /// A stream of four records.
-const fn appended(stream: StreamId) -> StreamFacts {
-    StreamFacts {
+const fn appended(stream: StreamId) -> StreamHeartbeat {
+    StreamHeartbeat {
         stream,
         appended: 4,
         oldest_unix_nano: None,
-        shared: false,
+        contested: false,
     }
 }
 
 /// The same, of which some waits since 40 days ago.
-fn waiting(stream: StreamId) -> StreamFacts {
-    StreamFacts {
+fn waiting(stream: StreamId) -> StreamHeartbeat {
+    StreamHeartbeat {
         oldest_unix_nano: Some(now_unix_nano() - 40 * DAY_NANO),
         ..appended(stream)
     }
@@ -80,11 +80,11 @@ async fn a_day_that_any_log_still_holds_stays_and_is_overdue() {
 
     // Another collector's.
     let stream = new_stream();
-    let silent = StreamFacts {
+    let silent = StreamHeartbeat {
         stream,
         appended: 9,
         oldest_unix_nano: Some(now_unix_nano() - 20 * DAY_NANO),
-        shared: false,
+        contested: false,
     };
     store.heartbeat(&[silent], &[]).await.unwrap();
     keeping.maintain(None).await.unwrap().done().unwrap();
@@ -185,11 +185,11 @@ async fn a_stream_that_is_stored_holds_no_day_back_though_its_collector_never_co
     let (database, store) = prepared().await;
     let mut sql = database.connect().await;
     let stream = write_ages(&store, &[0, 40]).await;
-    let held = StreamFacts {
+    let held = StreamHeartbeat {
         stream,
         appended: 1,
         oldest_unix_nano: Some(now_unix_nano() - 40 * DAY_NANO),
-        shared: false,
+        contested: false,
     };
     store.heartbeat(&[held], &[]).await.unwrap();
     keeping(&database, 30)
@@ -297,7 +297,7 @@ async fn a_stream_that_a_copy_released_is_kept_while_the_origin_beats() {
     )
     .await;
     copy.maintain(None).await.unwrap().done().unwrap();
-    let account = origin.account(stream).await.unwrap();
+    let account = origin.stored_positions(stream).await.unwrap();
     assert_eq!(account.ranges(), [1..=4]);
 }
 

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use ruvvector_service::event::{Resource, ResourceId};
-use ruvvector_service::store::copy::Rows;
-use ruvvector_service::store::{Account, DeadLetter, Store, StoreError};
+use ruvvector_service::store::row_encoding::EncodedRows;
+use ruvvector_service::store::{DeadLetter, Store, StoreError, StoredPositions};
 
 use super::{
     DAY_NANO, batch, begun, class, count, event, execute, facts, new_stream, now_unix_nano, number,
@@ -15,7 +15,10 @@ use super::{
 async fn a_batch_is_stored_with_its_positions_and_only_once() {
     let (database, store) = prepared().await;
     let stream = new_stream();
-    assert_eq!(store.account(stream).await.unwrap(), Account::default());
+    assert_eq!(
+        store.stored_positions(stream).await.unwrap(),
+        StoredPositions::default()
+    );
     store.write_resources(facts(stream), &[]).await.unwrap();
 
     store.write(&batch(stream, 1..=3, rows(100))).await.unwrap();
@@ -27,8 +30,8 @@ async fn a_batch_is_stored_with_its_positions_and_only_once() {
     store.write_resources(facts(stream), &[]).await.unwrap();
     store.write(&batch(stream, 7..=7, rows(1))).await.unwrap();
     assert_eq!(
-        store.account(stream).await.unwrap(),
-        Account::new([1..=3, 7..=7])
+        store.stored_positions(stream).await.unwrap(),
+        StoredPositions::new([1..=3, 7..=7])
     );
     assert_eq!(count(&mut database.connect().await).await, 101);
 }
@@ -62,7 +65,10 @@ async fn disjoint_batches_commit_at_once_in_any_order() {
     let (late, early) = tokio::join!(store.write(&late), store.write(&early));
     late.unwrap();
     early.unwrap();
-    assert_eq!(store.account(stream).await.unwrap(), Account::new([1..=6]));
+    assert_eq!(
+        store.stored_positions(stream).await.unwrap(),
+        StoredPositions::new([1..=6])
+    );
     assert_eq!(count(&mut database.connect().await).await, 60);
 }
 
@@ -98,7 +104,10 @@ async fn fewer_rows_counted_than_sent_is_an_error_and_nothing_is_stored() {
         .unwrap_err();
     assert_eq!(class(&error), "count");
     assert_eq!(count(&mut sql).await, 0);
-    assert_eq!(store.account(stream).await.unwrap(), Account::default());
+    assert_eq!(
+        store.stored_positions(stream).await.unwrap(),
+        StoredPositions::default()
+    );
 }
 
 /// Position, item, events, kind, SQLSTATE, message, payload, time of receipt.
@@ -117,7 +126,7 @@ type KeptLetter = (
 async fn dead_letters_commit_with_the_positions_and_alone() {
     let (database, store) = prepared().await;
     let stream = begun(&store).await;
-    let mut only_letters = batch(stream, 5..=5, Rows::default());
+    let mut only_letters = batch(stream, 5..=5, EncodedRows::default());
     only_letters.dead_letters = vec![
         DeadLetter {
             position: 5,
@@ -181,7 +190,10 @@ async fn dead_letters_commit_with_the_positions_and_alone() {
             ),
         ]
     );
-    assert_eq!(store.account(stream).await.unwrap(), Account::new([5..=5]));
+    assert_eq!(
+        store.stored_positions(stream).await.unwrap(),
+        StoredPositions::new([5..=5])
+    );
 
     only_letters.rows = rows(1);
     let again = store.write(&only_letters).await;
@@ -197,10 +209,13 @@ async fn positions_without_rows_join_the_account() {
     let (_database, store) = prepared().await;
     let stream = begun(&store).await;
     store
-        .write(&batch(stream, 1..=40, Rows::default()))
+        .write(&batch(stream, 1..=40, EncodedRows::default()))
         .await
         .unwrap();
-    assert_eq!(store.account(stream).await.unwrap(), Account::new([1..=40]));
+    assert_eq!(
+        store.stored_positions(stream).await.unwrap(),
+        StoredPositions::new([1..=40])
+    );
 }
 
 #[tokio::test]
@@ -238,7 +253,7 @@ async fn an_implausible_time_of_receipt_becomes_the_databases_and_is_flagged() {
     let (database, store) = prepared().await;
     let stream = begun(&store).await;
     let now = now_unix_nano();
-    let mut mixed = Rows::default();
+    let mut mixed = EncodedRows::default();
     mixed.push(&event("now"), now);
     mixed.push(&event("1970"), 0);
     mixed.push(&event("two days ahead"), now + 2 * DAY_NANO);
@@ -269,7 +284,7 @@ async fn an_implausible_time_of_receipt_becomes_the_databases_and_is_flagged() {
 async fn old_rows_make_the_partitions_that_they_need() {
     let (database, store) = prepared().await;
     let stream = begun(&store).await;
-    let mut old = Rows::default();
+    let mut old = EncodedRows::default();
     for days in [0, 3, 40, 41, 300] {
         old.push(&event("old"), now_unix_nano() - days * DAY_NANO);
     }
@@ -341,7 +356,10 @@ async fn an_error_at_commit_leaves_nothing() {
         .unwrap_err();
     assert_eq!(class(&error), "other");
     assert_eq!(count(&mut sql).await, 0);
-    assert_eq!(store.account(stream).await.unwrap(), Account::default());
+    assert_eq!(
+        store.stored_positions(stream).await.unwrap(),
+        StoredPositions::default()
+    );
 }
 
 #[tokio::test]
@@ -377,7 +395,10 @@ async fn after_a_commit_whose_answer_was_lost_only_the_account_tells() {
     while number(&mut sql, commits).await > 0 {
         tokio::task::yield_now().await;
     }
-    assert_eq!(store.account(stream).await.unwrap(), Account::new([1..=1]));
+    assert_eq!(
+        store.stored_positions(stream).await.unwrap(),
+        StoredPositions::new([1..=1])
+    );
     let again = store.write(&lost).await;
     assert!(matches!(again, Err(StoreError::AlreadyStored)), "{again:?}");
     assert_eq!(count(&mut sql).await, 10);
@@ -418,7 +439,7 @@ async fn the_transaction_has_its_own_settings_whatever_the_databases_are() {
         assert_eq!(found, value, "{name}");
     }
     // A large record cannot be made smaller, so it is given longer.
-    let mut large = Rows::default();
+    let mut large = EncodedRows::default();
     let metadata = format!(r#"{{"text": "{}"}}"#, "x".repeat(1 << 20));
     for _ in 0..33 {
         let mut event = event("large");

@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::http::StatusCode;
 use ruvvector_service::query::{Options, router};
-use ruvvector_service::store::{Store, Target};
+use ruvvector_service::store::{Store, StoreTarget};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{Connection, Executor, Row};
 
@@ -135,12 +135,12 @@ async fn a_database_that_is_away_or_not_set_up_is_answered_503() {
         .username("x");
     let empty = Database::new().await;
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let no_file = Target::Sqlite {
+    let no_file = StoreTarget::Sqlite {
         path: dir.path().join("none.sqlite"),
     };
     let no_tables = dir.path().join("empty.sqlite");
     std::fs::write(&no_tables, b"").expect("an empty file");
-    let no_tables = Target::Sqlite { path: no_tables };
+    let no_tables = StoreTarget::Sqlite { path: no_tables };
     for (store, sentence) in [
         (postgres(nobody), "the database does not answer"),
         (postgres(empty.options()), "the database is not set up yet"),

@@ -7,7 +7,7 @@ use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use http_body_util::BodyExt;
 use ruvvector_service::query::{Options, router};
-use ruvvector_service::store::{self, Store, Target};
+use ruvvector_service::store::{self, Store, StoreTarget};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{AssertSqlSafe, Connection, Executor};
@@ -106,7 +106,7 @@ pub(super) struct Both {
 }
 
 /// The settings of a store that only queries.
-pub(super) fn reading(target: Target) -> store::Options {
+pub(super) fn reading(target: StoreTarget) -> store::Options {
     store::Options {
         target,
         migrate: false,
@@ -120,7 +120,7 @@ pub(super) fn reading(target: Target) -> store::Options {
 }
 
 pub(super) fn postgres(options: PgConnectOptions) -> Store {
-    Store::new(&reading(Target::Postgres {
+    Store::new(&reading(StoreTarget::Postgres {
         options: Box::new(options),
         read: None,
     }))
@@ -146,7 +146,7 @@ impl Both {
 
         let dir = tempfile::tempdir().expect("a temporary directory");
         let path = dir.path().join("events.sqlite");
-        let sqlite = Store::new(&reading(Target::Sqlite { path: path.clone() }));
+        let sqlite = Store::new(&reading(StoreTarget::Sqlite { path: path.clone() }));
         let file = SqliteConnectOptions::new()
             .filename(&path)
             .create_if_missing(true);

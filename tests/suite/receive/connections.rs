@@ -8,7 +8,7 @@ use axum::routing::any;
 use bytes::Bytes;
 use futures_util::future::{join_all, select_all};
 use http_body_util::Full;
-use ruvvector_service::receive::{Drain, Options, Places, serve};
+use ruvvector_service::receive::{ConnectionLimit, Drain, Options, serve};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::{EVENT, Served, head};
@@ -186,7 +186,7 @@ async fn draining_finishes_what_is_under_way_and_takes_no_more() {
     }
     served.server.await.expect("it returns");
     assert!(TcpStream::connect(served.address).await.is_err());
-    assert_eq!(served.log.status().appended, 3);
+    assert_eq!(served.journal.status().appended, 3);
 }
 
 /// nginx connected just when an instance stopped: its connection was reset in the listener's queue, or closed before its first
@@ -215,7 +215,7 @@ async fn who_has_connected_when_the_stop_comes_is_served_and_who_says_nothing_is
     }
     silent.closed().await;
     served.server.await.expect("it returns");
-    assert_eq!(served.log.status().appended, 21);
+    assert_eq!(served.journal.status().appended, 21);
 }
 
 #[tokio::test]
@@ -294,7 +294,7 @@ async fn all_sockets_share_the_places_and_one_without_clients_keeps_none() {
         connections: 1,
         ..Options::default()
     };
-    let places = Places::new(&options);
+    let places = ConnectionLimit::new(&options);
     let drain = Drain::default();
     let mut addresses = Vec::new();
     for _ in 0..3 {

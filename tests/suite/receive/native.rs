@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use axum::http::Method;
-use ruvvector_service::receive::{Options, Tokens};
+use ruvvector_service::receive::{AuthTokens, Options};
 use serde_json::{Value, json};
 
 use super::{EVENT, Served, gzip};
@@ -251,7 +251,7 @@ async fn other_methods_are_405_and_other_content_types_415() {
 async fn no_web_page_writes_but_those_of_listed_origins() {
     let served = Served::start_with(Options {
         cors_origins: vec!["https://shop.example".to_owned()],
-        auth_tokens: Tokens::new(&["secret".into()]),
+        auth_tokens: AuthTokens::new(&["secret".into()]),
         ..Options::default()
     })
     .await;
@@ -277,7 +277,7 @@ async fn no_web_page_writes_but_those_of_listed_origins() {
 #[tokio::test]
 async fn a_bearer_token_is_asked_for_when_one_is_set() {
     let served = Served::start_with(Options {
-        auth_tokens: Tokens::new(&["one".into(), "two".into()]),
+        auth_tokens: AuthTokens::new(&["one".into(), "two".into()]),
         ..Options::default()
     })
     .await;

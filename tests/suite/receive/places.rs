@@ -57,7 +57,7 @@ async fn start(dir: &tempfile::TempDir, places: usize) -> (Service, Raw) {
         .with("RUVVECTOR_BODY_IDLE_TIMEOUT", "2m")
         .with("RUVVECTOR_BODY_TIMEOUT", "2m")
         .with("RUVVECTOR_HEADER_TIMEOUT", "1m")
-        .with("RUVVECTOR_LOG_FREE_FLOOR_BYTES", "0");
+        .with("RUVVECTOR_JOURNAL_FREE_FLOOR_BYTES", "0");
     let mut service = launch.start().await;
     service
         .until("all is well", async |service: &Service| {
@@ -99,7 +99,7 @@ fn text(answer: &RawAnswer) -> &str {
     std::str::from_utf8(&answer.body).expect("UTF-8")
 }
 
-/// Health, probes and metrics answer, and tell of it; all else is refused at once and may come again.
+/// GrpcHealth, probes and metrics answer, and tell of it; all else is refused at once and may come again.
 async fn assert_only_monitored(service: &Service, places: usize) {
     for path in ["/health/live", "/health/ready", "/health", "/metrics"] {
         let answer = get(service, path).await;
@@ -177,7 +177,9 @@ async fn who_has_rested_longest_makes_room_in_order() {
         crate::support::relay::Relay::start(service.grpc_address(), Duration::from_millis(20))
             .await;
     let mut http2 = Http2::connect(&relay).await;
-    let call = http2.frames_mut().open_grpc("/grpc.health.v1.Health/Check");
+    let call = http2
+        .frames_mut()
+        .open_grpc("/grpc.health.v1.GrpcHealth/Check");
     http2
         .frames_mut()
         .push(frames::DATA, frames::END_STREAM, call, &[0; 5]);

@@ -193,7 +193,7 @@ async fn an_http2_connection_at_rest_ends_in_two_steps_a_round_trip_apart() {
     assert!(page.render().contains(failed), "{}", page.render());
 }
 
-/// Calls that were sent in the very moment in which the rest ended met a closed connection.
+/// CallMetrics that were sent in the very moment in which the rest ended met a closed connection.
 #[tokio::test]
 async fn no_call_is_lost_at_the_end_of_a_rest_whenever_it_is_sent() {
     let idle = Duration::from_millis(400);

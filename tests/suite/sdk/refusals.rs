@@ -61,7 +61,7 @@ impl Refused {
     async fn once(language: &str, protocol: Protocol) -> Self {
         let (database, dir) = (Database::new().await, directory());
         let launch = Launch::postgres(dir.path(), &database.url)
-            .with("RUVVECTOR_LOG_MAX_BYTES", "2MiB")
+            .with("RUVVECTOR_JOURNAL_MAX_BYTES", "2MiB")
             .with("RUVVECTOR_OTLP_WIRE_BYTES", "1MiB")
             .with("RUVVECTOR_INGEST_WIRE_BYTES", "1MiB")
             .with("RUVVECTOR_RETRY_MAX", "500ms");

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use ruvvector_service::store::retention_clock::{Clock, ClockReading};
-use ruvvector_service::store::{Gauges, Maintained, Options, Start, Store};
+use ruvvector_service::store::{
+    MaintenanceGauges, MaintenanceReport, Options, ProcessStart, Store,
+};
 
 use super::{File, batch, connect, count, now_nano, rows};
 use crate::support::service::{Launch, PATIENCE, Service};
@@ -30,9 +32,9 @@ impl Off {
         self.passed_us.fetch_add(us, Ordering::Relaxed);
     }
 
-    fn start(&self) -> Start {
+    fn start(&self) -> ProcessStart {
         let (off, system) = (self.clone(), Clock::system());
-        Start {
+        ProcessStart {
             clock: Clock::new(move || {
                 let now = system.read();
                 ClockReading {
@@ -51,11 +53,11 @@ impl Off {
     }
 }
 
-async fn maintain(store: &Store) -> Maintained {
+async fn maintain(store: &Store) -> MaintenanceReport {
     store.maintain(None).await.expect("maintained")
 }
 
-async fn gauges(store: &Store) -> Gauges {
+async fn gauges(store: &Store) -> MaintenanceGauges {
     maintain(store).await.done().expect("every step was done")
 }
 
@@ -220,7 +222,7 @@ async fn a_running_service_says_that_it_doubts_the_clock_until_the_command_confi
         .await;
     service.kill();
     // The log knows when it came.
-    std::fs::remove_dir_all(launch.data_dir().join("log")).expect("the log can be removed");
+    std::fs::remove_dir_all(launch.data_dir().join("journal")).expect("the log can be removed");
     number(
         &file,
         "UPDATE telemetry_events SET created_at = created_at - 9 * 86400000000 RETURNING 1",

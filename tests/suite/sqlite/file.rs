@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
-use ruvvector_service::store::{Maintained, Options, Store, StoreError, Target};
+use ruvvector_service::store::{MaintenanceReport, Options, Store, StoreError, StoreTarget};
 
 use super::{File, batch, count, rows};
 
@@ -18,7 +18,7 @@ async fn the_file_is_for_its_owner_alone_and_survives_a_second_first_contact() {
     }
     let again = file.store().await;
     assert_eq!(count(&file, "telemetry_events").await, 3);
-    let pulse = again.pulse(Duration::from_secs(10)).await;
+    let pulse = again.check_liveness(Duration::from_secs(10)).await;
     assert!(pulse.database.is_some() && !pulse.replica_away);
     assert!(again.pools()[0].max == 1 && again.pools()[1].max == 2);
 }
@@ -79,7 +79,7 @@ async fn a_schema_that_becomes_too_new_stops_the_very_next_transaction() {
         store
             .maintain(None)
             .await
-            .and_then(Maintained::done)
+            .and_then(MaintenanceReport::done)
             .map(drop),
     ] {
         assert!(matches!(refused, Err(StoreError::Schema(_))), "{refused:?}");
@@ -116,7 +116,7 @@ async fn a_lock_a_damaged_file_and_a_missing_directory_are_tried_again_and_say_w
 
     let missing = File::new();
     let nowhere = Store::new(&Options {
-        target: Target::Sqlite {
+        target: StoreTarget::Sqlite {
             path: missing.dir.path().join("absent").join("file.db"),
         },
         ..missing.options()

@@ -1,7 +1,7 @@
 //! Retention, resources, streams.
 
 use ruvvector_service::event::{Resource, ResourceId};
-use ruvvector_service::store::{Options, Store, StreamFacts};
+use ruvvector_service::store::{Options, Store, StreamHeartbeat};
 
 use super::{File, STREAM, batch, count, now_nano, rows};
 
@@ -45,11 +45,11 @@ async fn retention_removes_what_is_due_and_nothing_else() {
 async fn a_resource_is_stored_once_and_a_silent_stream_is_seen_by_others() {
     let file = File::new();
     let store = file.store().await;
-    let facts = StreamFacts {
+    let facts = StreamHeartbeat {
         stream: STREAM,
         appended: 9,
         oldest_unix_nano: Some(now_nano()),
-        shared: false,
+        contested: false,
     };
     let resource = Resource {
         id: ResourceId([9; 16]),

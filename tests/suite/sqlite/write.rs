@@ -1,9 +1,9 @@
 //! Exactly once, or not at all.
 
-use ruvvector_service::event::{Event, Flags};
-use ruvvector_service::log::StreamId;
-use ruvvector_service::store::copy::Rows;
-use ruvvector_service::store::{Account, Batch, StoreError};
+use ruvvector_service::event::{Event, EventFlags};
+use ruvvector_service::journal::StreamId;
+use ruvvector_service::store::row_encoding::EncodedRows;
+use ruvvector_service::store::{Batch, StoreError, StoredPositions};
 use sqlx::Row;
 
 use super::{File, HOUR_NANO, STREAM, batch, count, event, letter, now_nano, rows};
@@ -13,9 +13,9 @@ async fn rows_dead_letters_and_positions_are_stored_as_they_are() {
     let file = File::new();
     let store = file.store().await;
     let received = now_nano() / 1_000 * 1_000;
-    let mut sent = Rows::default();
+    let mut sent = EncodedRows::default();
     let mut flagged = event("first");
-    flagged.flags = Flags::CUT;
+    flagged.flags = EventFlags::CUT;
     sent.push(&flagged, received);
     let bare = Event {
         provider: None,
@@ -49,7 +49,10 @@ async fn rows_dead_letters_and_positions_are_stored_as_they_are() {
         1_700_000_000_123_456_789
     );
     assert_eq!(stored[0].get::<i64, _>("created_at"), received / 1_000);
-    assert_eq!(stored[0].get::<i64, _>("flags"), i64::from(Flags::CUT.0));
+    assert_eq!(
+        stored[0].get::<i64, _>("flags"),
+        i64::from(EventFlags::CUT.0)
+    );
     assert_eq!(stored[0].get::<i64, _>("kind"), 2);
     assert_eq!(stored[0].get::<String, _>("status"), "OK");
     assert_eq!(stored[0].get::<Vec<u8>, _>("resource_id"), [9; 16]);
@@ -78,8 +81,11 @@ async fn rows_dead_letters_and_positions_are_stored_as_they_are() {
     assert_eq!(dead.get::<Vec<u8>, _>("payload"), b"{\0}");
     assert_eq!(dead.get::<i64, _>("item"), 3);
     assert_eq!(dead.get::<i64, _>("received_at"), 1_700_000_000_123_456);
-    let account = store.account(STREAM).await.expect("the account is read");
-    assert_eq!(account, Account::new([1..=2]));
+    let account = store
+        .stored_positions(STREAM)
+        .await
+        .expect("the account is read");
+    assert_eq!(account, StoredPositions::new([1..=2]));
 }
 
 #[tokio::test]
@@ -97,16 +103,19 @@ async fn a_batch_that_overlaps_the_account_stores_nothing() {
     }
     assert_eq!(count(&file, "telemetry_events").await, 4);
     store
-        .write(&batch(3..=4, Rows::default()))
+        .write(&batch(3..=4, EncodedRows::default()))
         .await
         .expect("a hole joins");
-    let account = store.account(STREAM).await.expect("the account is read");
-    assert_eq!(account, Account::new([1..=8]));
+    let account = store
+        .stored_positions(STREAM)
+        .await
+        .expect("the account is read");
+    assert_eq!(account, StoredPositions::new([1..=8]));
     let other = store
-        .account(StreamId([1; 16]))
+        .stored_positions(StreamId([1; 16]))
         .await
         .expect("unknown streams are empty");
-    assert_eq!(other, Account::default());
+    assert_eq!(other, StoredPositions::default());
 }
 
 #[tokio::test]
@@ -152,7 +161,7 @@ async fn the_row_that_is_refused_is_named_and_nothing_of_its_batch_stays() {
 async fn a_time_of_receipt_that_cannot_be_is_replaced_and_flagged() {
     let file = File::new();
     let store = file.store().await;
-    let mut sent = Rows::default();
+    let mut sent = EncodedRows::default();
     for received in [
         0,
         now_nano() - 8 * 24 * HOUR_NANO,

@@ -129,8 +129,9 @@ impl Cluster {
 
     /// What the server has logged.
     pub fn log(&self) -> String {
-        let log = std::fs::read(self.dir.path().join("server.log")).expect("the server has run");
-        String::from_utf8_lossy(&log).into_owned()
+        let journal =
+            std::fs::read(self.dir.path().join("server.log")).expect("the server has run");
+        String::from_utf8_lossy(&journal).into_owned()
     }
 
     /// Starts a stopped server on the same port and data.
@@ -139,14 +140,14 @@ impl Cluster {
             "-p {} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c max_connections=50",
             self.port
         );
-        let log = self.dir.path().join("server.log");
+        let journal = self.dir.path().join("server.log");
         self.run(
             "pg_ctl",
             &[
                 "-D",
                 self.data().to_str().expect("UTF-8 path"),
                 "-l",
-                log.to_str().expect("UTF-8 path"),
+                journal.to_str().expect("UTF-8 path"),
                 "-w",
                 "-t",
                 "60",

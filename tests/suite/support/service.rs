@@ -116,8 +116,8 @@ impl Launch {
 
     fn spawn_with(&self, stderr: Option<Stdio>) -> Service {
         std::fs::create_dir_all(self.data_dir()).expect("the test's directory can be made");
-        let log = self.dir.join("service.log");
-        let (lines_before, file) = append_to(&log);
+        let journal = self.dir.join("service.log");
+        let (lines_before, file) = append_to(&journal);
         let stderr = stderr.unwrap_or_else(|| file.try_clone().expect("it can be cloned").into());
         let binary = env!("CARGO_BIN_EXE_ruvvector-service");
         let mut command = match self.under.split_first() {
@@ -141,7 +141,7 @@ impl Launch {
             .expect("the binary runs");
         Service {
             child,
-            log,
+            journal,
             lines_before,
             main: None,
             otlp_http: None,
@@ -159,12 +159,12 @@ impl Launch {
 }
 
 /// Opens the file of log lines, and counts those that earlier runs left.
-fn append_to(log: &Path) -> (usize, File) {
-    let before = std::fs::read_to_string(log).map_or(0, |text| text.lines().count());
+fn append_to(journal: &Path) -> (usize, File) {
+    let before = std::fs::read_to_string(journal).map_or(0, |text| text.lines().count());
     let file = OpenOptions::new()
         .create(true)
         .append(true)
-        .open(log)
+        .open(journal)
         .expect("the log lines' file can be opened");
     (before, file)
 }
@@ -172,7 +172,7 @@ fn append_to(log: &Path) -> (usize, File) {
 /// A process of the service.
 pub struct Service {
     child: Child,
-    log: PathBuf,
+    journal: PathBuf,
     /// Of earlier processes on the same directory.
     lines_before: usize,
     main: Option<String>,
@@ -269,7 +269,7 @@ impl Service {
 
     /// What this process has said so far.
     pub fn lines(&self) -> String {
-        let text = std::fs::read(&self.log).unwrap_or_default();
+        let text = std::fs::read(&self.journal).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
         let lines: Vec<_> = text.lines().skip(self.lines_before).collect();
         lines.join("\n")

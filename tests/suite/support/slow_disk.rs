@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ruvvector_service::log::disk::{Disk, DiskFile, Listed, LockGuard, OsDisk, Space};
+use ruvvector_service::journal::disk::{Disk, DiskFile, Listed, LockGuard, OsDisk, Space};
 
 /// How long a sync takes at least.
 #[derive(Clone, Copy, Debug)]

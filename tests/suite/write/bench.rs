@@ -9,12 +9,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use ruvvector_service::decode::inflate::ContentEncoding;
+use ruvvector_service::decode::decompress::ContentEncoding;
 use ruvvector_service::decode::{Limits, Source, VERSION};
 use ruvvector_service::event::{Encoding, Signal};
-use ruvvector_service::log::disk::OsDisk;
-use ruvvector_service::log::{self, Log, NewRecord, Position};
-use ruvvector_service::store::{self, Store, Target};
+use ruvvector_service::journal::disk::OsDisk;
+use ruvvector_service::journal::{self, Journal, NewRecord, Position};
+use ruvvector_service::store::{self, Store, StoreTarget};
 use ruvvector_service::write::{self, Progress};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
@@ -52,11 +52,11 @@ impl Db {
 
     pub(super) fn options(&self) -> store::Options {
         let target = match self {
-            Self::Postgres(options) => Target::Postgres {
+            Self::Postgres(options) => StoreTarget::Postgres {
                 options: options.clone(),
                 read: None,
             },
-            Self::Sqlite(dir) => Target::Sqlite {
+            Self::Sqlite(dir) => StoreTarget::Sqlite {
                 path: dir.path().join("ruvvector.db"),
             },
         };
@@ -120,7 +120,7 @@ impl Db {
             .expect("the file opens")
     }
 
-    /// Events `e1` to `e<count>` are in the table, each once, and nothing else is.
+    /// NativeEvents `e1` to `e<count>` are in the table, each once, and nothing else is.
     pub(super) async fn assert_holds_exactly(&self, count: u64) {
         let rows = self.number("SELECT count(*) FROM telemetry_events").await;
         let different = "SELECT count(DISTINCT correlation_id) FROM telemetry_events
@@ -136,15 +136,15 @@ impl Db {
     }
 }
 
-pub(super) fn open_log(dir: &Path) -> Log {
-    let options = log::Options {
+pub(super) fn open_log(dir: &Path) -> Journal {
+    let options = journal::Options {
         dir: dir.to_owned(),
         budget_bytes: Some(256 << 20),
         segment_bytes: Some(1 << 20),
         free_floor_bytes: Some(0),
         keep_stored: Duration::from_secs(3600),
     };
-    Log::open(Arc::new(OsDisk), &options).expect("the log opens")
+    Journal::open(Arc::new(OsDisk), &options).expect("the log opens")
 }
 
 /// A record as the receiver hands it to the log.
@@ -177,7 +177,7 @@ pub(super) fn json(n: u64, integration: &str) -> String {
 
 /// A log that hands out event numbers, and the writer that drains it.
 pub(super) struct Bench {
-    pub(super) log: Log,
+    pub(super) journal: Journal,
     pub(super) progress: Progress,
     next: u64,
     stop: CancellationToken,
@@ -189,7 +189,7 @@ pub(super) struct Bench {
 impl Bench {
     pub(super) fn new(dir: &Path) -> Self {
         Self {
-            log: open_log(dir),
+            journal: open_log(dir),
             progress: Progress::default(),
             next: 1,
             stop: CancellationToken::new(),
@@ -208,7 +208,7 @@ impl Bench {
         self.progress = Progress::default();
         self.stop = CancellationToken::new();
         self.writer = Some(tokio::spawn(write::run(
-            self.log.clone(),
+            self.journal.clone(),
             Store::new(options),
             self.options.clone(),
             self.progress.clone(),
@@ -250,7 +250,7 @@ impl Bench {
         self.next += integrations.len() as u64;
         let accepted = u32::try_from(integrations.len()).expect("few");
         let record = record(accepted, &format!("[{}]", events.join(",")));
-        self.log.append(record).await.expect("the log takes it")
+        self.journal.append(record).await.expect("the log takes it")
     }
 
     /// Accepts a record of good events with one of another integration after each `between`, and something after the last.
@@ -267,7 +267,7 @@ impl Bench {
         }
         body.push_str(end);
         let record = record(events, &body);
-        self.log.append(record).await.expect("the log takes it")
+        self.journal.append(record).await.expect("the log takes it")
     }
 
     /// How many events were accepted.
@@ -288,7 +288,7 @@ impl Bench {
 
     pub(super) async fn drained(&self) {
         until("the log is drained", async || {
-            self.log.status().queue_events == 0
+            self.journal.status().queue_events == 0
         })
         .await;
     }

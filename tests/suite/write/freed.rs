@@ -5,8 +5,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ruvvector_service::log::StreamId;
-use ruvvector_service::store::{Store, StreamFacts};
+use ruvvector_service::journal::StreamId;
+use ruvvector_service::store::{Store, StreamHeartbeat};
 
 use super::bench::{Bench, Db, json, open_log, record, until};
 
@@ -14,17 +14,17 @@ const DAY: Duration = Duration::from_secs(86_400);
 
 /// Two sealed segments of one stream, an event in each, received so long ago; returns the stream and the files.
 async fn directory(dir: &Path, age: Duration) -> (StreamId, Vec<PathBuf>) {
-    let log = open_log(dir);
+    let journal = open_log(dir);
     let mut stream = None;
     for n in 1..=2 {
         // Each fills more than half of a segment.
         let padding = " ".repeat(700_000);
         let mut record = record(1, &format!("[{}]{padding}", json(n, "orders")));
         record.source.received_unix_nano -= i64::try_from(age.as_nanos()).expect("some days");
-        stream = Some(log.append(record).await.expect("taken").stream);
+        stream = Some(journal.append(record).await.expect("taken").stream);
     }
-    log.close().await;
-    drop(log);
+    journal.close().await;
+    drop(journal);
     // Those versions noted no positions.
     std::fs::remove_file(dir.join("positions")).expect("there was a note");
     let listed = std::fs::read_dir(dir).expect("the directory lists");
@@ -81,9 +81,9 @@ async fn records_of_a_spare_whose_stream_the_database_forgot_are_not_stored_agai
         let before: Vec<_> = files.iter().map(|path| std::fs::read(path).ok()).collect();
         for _ in 0..2 {
             let mut bench = drained(dir.path(), &db).await;
-            assert!(bench.log.streams().iter().all(|held| held.id != stream));
+            assert!(bench.journal.streams().iter().all(|held| held.id != stream));
             bench.stop().await;
-            bench.log.close().await;
+            bench.journal.close().await;
             let after: Vec<_> = files.iter().map(|path| std::fs::read(path).ok()).collect();
             assert!(before == after, "the files are left alone");
         }
@@ -101,23 +101,23 @@ async fn records_behind_a_lost_first_block_are_stored_where_the_database_knows_t
         for path in &files {
             free_as_before(path);
         }
-        let facts = StreamFacts {
+        let facts = StreamHeartbeat {
             stream,
             appended: 2,
             oldest_unix_nano: None,
-            shared: false,
+            contested: false,
         };
         let store = Store::new(&db.options());
         store.prepare().await.expect("first contact succeeds");
-        assert!(!store.knows(stream).await.expect("an answer"));
+        assert!(!store.has_stream_row(stream).await.expect("an answer"));
         let written = store.write_resources(facts, &[]).await;
         written.expect("the row is written");
-        assert!(store.knows(stream).await.expect("an answer"));
+        assert!(store.has_stream_row(stream).await.expect("an answer"));
         store.close(Duration::from_secs(5)).await;
         let mut bench = drained(dir.path(), &db).await;
         db.assert_holds_exactly(2).await;
         bench.stop().await;
-        bench.log.close().await;
+        bench.journal.close().await;
     }
 }
 
@@ -137,7 +137,7 @@ async fn records_behind_a_lost_first_block_are_stored_where_no_row_was_ever_writ
             db.assert_holds_exactly(2).await;
             assert_eq!(db.dead_letters().await, 0);
             bench.stop().await;
-            bench.log.close().await;
+            bench.journal.close().await;
         }
     }
 }

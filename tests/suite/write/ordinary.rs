@@ -31,7 +31,7 @@ async fn every_event_is_stored_once_however_often_the_writer_dies() {
                 bench.kill().await;
             }
             accepted = bench.accepted();
-            bench.log.close().await;
+            bench.journal.close().await;
         }
         let mut bench = Bench::new(dir.path()).after(accepted);
         bench.start(&db.options());
@@ -39,7 +39,7 @@ async fn every_event_is_stored_once_however_often_the_writer_dies() {
         bench.stop().await;
         db.assert_holds_exactly(accepted).await;
         assert_eq!(db.dead_letters().await, 0);
-        bench.log.close().await;
+        bench.journal.close().await;
     }
 }
 
@@ -138,7 +138,7 @@ async fn a_copied_data_directory_drained_twice_doubles_nothing_and_both_books_ba
             bench.accept(50).await;
         }
         let accepted = bench.accepted();
-        bench.log.close().await;
+        bench.journal.close().await;
         drop(bench);
 
         let copy = tempfile::tempdir().expect("a temporary directory");
@@ -164,7 +164,7 @@ async fn a_copied_data_directory_drained_twice_doubles_nothing_and_both_books_ba
         other.stop().await;
         db.assert_holds_exactly(accepted).await;
         // What the other stored of the copy either never was a backlog of this one or counts as stored here too.
-        let at_start = |bench: &Bench| bench.log.status().backlog_at_start_events;
+        let at_start = |bench: &Bench| bench.journal.status().backlog_at_start_events;
         let stored = at_start(&one) + at_start(&other) + 7 + 9;
         let line = format!("ruvvector_write_events_total {stored}\n");
         let page = recorder.handle().render();
@@ -201,7 +201,7 @@ async fn a_writer_that_stops_drains_first_and_gives_up_when_the_grace_is_over() 
     let began = Instant::now();
     bench.stop().await;
     assert!(began.elapsed() >= bench.grace);
-    assert_eq!(bench.log.status().queue_events, 1);
+    assert_eq!(bench.journal.status().queue_events, 1);
     assert!(!bench.progress.connected());
 }
 
@@ -215,7 +215,7 @@ async fn damage_is_given_up_at_home_at_once_and_in_a_copy_after_a_silence() {
         for _ in 0..10 {
             bench.accept(5).await;
         }
-        bench.log.close().await;
+        bench.journal.close().await;
         drop(bench);
         let copy = tempfile::tempdir().expect("a temporary directory");
         let home = if is_copy { copy.path() } else { dir.path() };

@@ -106,7 +106,7 @@ async fn links_that_are_slow_and_cut_at_any_byte_lose_and_double_nothing() {
         proxy.cut_after(round * round * 17 % 9_973);
         bench.accept(60).await;
         until("the cut was made", async || {
-            proxy.has_cut() || bench.log.status().queue_events == 0
+            proxy.has_cut() || bench.journal.status().queue_events == 0
         })
         .await;
     }
@@ -196,14 +196,14 @@ async fn after_a_stop_a_gap_waits_for_nobody_and_what_the_log_holds_does() {
     // More than a segment, which is let go of.
     let stream = bench.accept(2_000).await.stream;
     let first = async |bench: &Bench| {
-        let held = bench.log.streams();
+        let held = bench.journal.streams();
         let held = held.iter().find(|held| held.id == stream);
         held.map_or(0, |held| held.first)
     };
     while first(&bench).await <= 1 {
         bench.accept(2_000).await;
         bench.drained().await;
-        bench.log.let_go_of_stored();
+        bench.journal.recycle_all_stored();
     }
     db.execute(
         "BEGIN; UPDATE ingest_streams SET done = '{}'; DELETE FROM telemetry_events; COMMIT; \
@@ -224,7 +224,7 @@ async fn after_a_stop_a_gap_waits_for_nobody_and_what_the_log_holds_does() {
     assert_eq!(db.number(waits).await, 0);
 
     // What the log holds, and the database loses while nobody looks, is told by the next opening, whatever became of it.
-    bench.log.close().await;
+    bench.journal.close().await;
     let accepted = bench.accepted();
     drop(bench);
     db.execute("UPDATE ingest_streams SET done = '{}'").await;

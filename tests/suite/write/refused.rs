@@ -154,9 +154,17 @@ async fn a_record_that_cannot_be_decoded_again_is_kept_whole_with_its_reason() {
         let mut bench = Bench::new(dir.path());
         bench.accept(2).await;
         let garbage = "this is not what was accepted";
-        bench.log.append(record(5, garbage)).await.expect("taken");
+        bench
+            .journal
+            .append(record(5, garbage))
+            .await
+            .expect("taken");
         let fewer = format!("[{}]", json(9, "orders"));
-        bench.log.append(record(3, &fewer)).await.expect("taken");
+        bench
+            .journal
+            .append(record(3, &fewer))
+            .await
+            .expect("taken");
         bench.accept(2).await;
         bench.start(&db.options());
         bench.drained().await;
@@ -184,7 +192,7 @@ async fn a_damaged_record_is_one_dead_letter_and_what_follows_is_stored() {
     for _ in 0..5 {
         bench.accept(2).await;
     }
-    bench.log.close().await;
+    bench.journal.close().await;
     drop(bench);
     // The second record holds e3 and e4.
     let mut found = 0;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::http::HeaderMap;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use prost::Message;
-use ruvvector_service::receive::{Options, Tokens};
+use ruvvector_service::receive::{AuthTokens, Options};
 use tokio::time::timeout;
 use tonic::codec::CompressionEncoding;
 use tonic::{Code, Request, Status};
@@ -167,7 +167,7 @@ async fn r4_what_may_be_stored_all_the_same_is_marked_unknown() {
     let outcome = refused.metadata().get("ruvvector-outcome");
     assert_eq!(outcome.expect("it is said"), "unknown");
     assert!(detail(&details(&refused), "RetryInfo").is_some());
-    served.log.synced_past(0).await;
+    served.journal.synced_past(0).await;
     let logged = served.logged_events().await;
     assert_eq!(logged, 1, "it was stored all the same");
 }
@@ -196,7 +196,7 @@ async fn r5_bad_data_is_an_invalid_argument_that_says_what_is_wrong() {
 #[tokio::test]
 async fn r6_a_token_is_asked_for_in_the_metadata() {
     let served = start(Options {
-        auth_tokens: Tokens::new(&["secret".into()]),
+        auth_tokens: AuthTokens::new(&["secret".into()]),
         ..Options::default()
     })
     .await;

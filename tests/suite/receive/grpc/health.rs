@@ -1,4 +1,4 @@
-//! `grpc.health.v1.Health`, as probes and load balancers ask it.
+//! `grpc.health.v1.GrpcHealth`, as probes and load balancers ask it.
 
 use rustix::process::Signal;
 use tonic::Code;

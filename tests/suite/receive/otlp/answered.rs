@@ -7,7 +7,7 @@ use axum::http::Method;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
 use prost::Message;
 use ruvvector_service::decode::Limits;
-use ruvvector_service::receive::{Options, Tokens, otlp_router};
+use ruvvector_service::receive::{AuthTokens, Options, otlp_router};
 use serde_json::json;
 
 use super::super::{MIB, Served, gzip, head};
@@ -170,7 +170,7 @@ async fn h9_what_may_be_stored_all_the_same_is_marked_unknown() {
     assert_eq!(answer.status, 503);
     assert_eq!(answer.header("ruvvector-outcome"), Some("unknown"));
     assert!(answer.header("retry-after").is_some());
-    served.log.synced_past(0).await;
+    served.journal.synced_past(0).await;
     assert_eq!(
         served.logged_events().await,
         1,
@@ -189,7 +189,7 @@ async fn g14_a_retry_is_no_success_before_the_first_is_synced() {
     loop {
         let answer = served.export(PROTOBUF, one_span()).await;
         if answer.status == 200 {
-            assert_eq!(served.log.status().synced, 1);
+            assert_eq!(served.journal.status().synced, 1);
             break;
         }
         assert_eq!(answer.header("ruvvector-outcome"), Some("unknown"));
@@ -219,7 +219,7 @@ async fn h12_a_connection_serves_on_after_an_error_whose_body_was_read() {
         ("/v1/traces", "Content-Type: application/json\r\n", 400),
         ("/v1/traces", "Content-Type: text/plain\r\n", 415),
         ("/v1/profiles", "Content-Type: application/json\r\n", 404),
-        ("/ingest", "Origin: https://evil.example\r\n", 403),
+        ("/ingest", "StoredResource: https://evil.example\r\n", 403),
     ];
     for (path, headers, status) in refused {
         // Head and body in two pieces, as some clients send them.
@@ -239,7 +239,7 @@ async fn h12_a_connection_serves_on_after_an_error_whose_body_was_read() {
 async fn h13_a_listed_origins_preflight_is_answered_without_a_token() {
     let served = Served::start_with(Options {
         cors_origins: vec!["https://shop.example".to_owned()],
-        auth_tokens: Tokens::new(&["secret".into()]),
+        auth_tokens: AuthTokens::new(&["secret".into()]),
         ..Options::default()
     })
     .await;

@@ -1,0 +1,108 @@
+//! What the settings say, before it is known whether they make sense together.
+//!
+//! **Invariant:** every field is filled by one setting of the table, and every setting fills one field.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use secrecy::SecretString;
+
+use super::value::PortSetting;
+use crate::observe::logging::LogFormat;
+use crate::store::StoreKind;
+use crate::{journal, query, receive, write};
+
+/// The fields of a configuration as they are set, one by one; the table's defaults come first, so what
+/// [`Default`] says is never seen.
+pub(super) struct RawConfig {
+    pub(super) service_port: PortSetting,
+    pub(super) otlp_http_port: PortSetting,
+    pub(super) otlp_grpc_port: PortSetting,
+    pub(super) bind: Vec<IpAddr>,
+    pub(super) receive: receive::Options,
+    /// `None` = as detected.
+    pub(super) memory_bytes: Option<u64>,
+    pub(super) data_dir: PathBuf,
+    pub(super) journal: journal::Options,
+    pub(super) write: write::Options,
+    pub(super) store: Option<StoreKind>,
+    pub(super) database: RawDatabase,
+    pub(super) sqlite_path: Option<PathBuf>,
+    pub(super) retention: RetentionSetting,
+    pub(super) migrate: bool,
+    pub(super) connect_timeout: Duration,
+    pub(super) statement_timeout: Duration,
+    pub(super) write_connections: u32,
+    pub(super) read_connections: u32,
+    pub(super) collector: Option<String>,
+    pub(super) query: query::Options,
+    pub(super) log_filter: String,
+    pub(super) log_format: LogFormat,
+    pub(super) drain_delay: Duration,
+    pub(super) grace: Duration,
+    pub(super) traces_endpoint: Option<String>,
+    pub(super) traces_sample_ratio: f64,
+    pub(super) traces_headers: Vec<(String, SecretString)>,
+}
+
+/// What is known of the PostgreSQL to use.
+#[derive(Default)]
+pub(super) struct RawDatabase {
+    pub(super) url: Option<SecretString>,
+    pub(super) read_url: Option<SecretString>,
+    pub(super) host: Option<String>,
+    pub(super) port: Option<u16>,
+    pub(super) user: Option<String>,
+    pub(super) password: Option<SecretString>,
+    pub(super) name: Option<String>,
+}
+
+/// How long events are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RetentionSetting {
+    /// As is usual for the store.
+    Auto,
+    Off,
+    Days(u32),
+}
+
+impl Default for RawConfig {
+    fn default() -> Self {
+        Self {
+            service_port: PortSetting::Off,
+            otlp_http_port: PortSetting::Off,
+            otlp_grpc_port: PortSetting::Off,
+            bind: Vec::new(),
+            receive: receive::Options::default(),
+            memory_bytes: None,
+            data_dir: PathBuf::new(),
+            journal: journal::Options {
+                dir: PathBuf::new(),
+                budget_bytes: None,
+                segment_bytes: None,
+                free_floor_bytes: None,
+                keep_stored: Duration::ZERO,
+            },
+            write: write::Options::default(),
+            store: None,
+            database: RawDatabase::default(),
+            sqlite_path: None,
+            retention: RetentionSetting::Auto,
+            migrate: true,
+            connect_timeout: Duration::ZERO,
+            statement_timeout: Duration::ZERO,
+            write_connections: 0,
+            read_connections: 0,
+            collector: None,
+            query: query::Options::default(),
+            log_filter: String::new(),
+            log_format: LogFormat::Auto,
+            drain_delay: Duration::ZERO,
+            grace: Duration::ZERO,
+            traces_endpoint: None,
+            traces_sample_ratio: 0.0,
+            traces_headers: Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! Settings of the log.
+//!
+//! **Invariant:** none of them makes an acknowledged event less safe.
+
+use std::path::PathBuf;
+
+use super::{Setting, put};
+use crate::config::value::{auto, duration, size};
+
+pub(super) const SETTINGS: &[Setting] = &[
+    Setting::new(
+        "data_dir",
+        "PATH",
+        "./data",
+        "The directory of the log, and of SQLite's file; on a disk that survives",
+        |draft, text| put(&mut draft.data_dir, Ok(PathBuf::from(text))),
+    )
+    .common(),
+    Setting::new(
+        "journal_max_bytes",
+        "SIZE",
+        "auto",
+        "What the log may fill before requests are refused. `auto`: 4GiB, or 80 % of the volume if that is less",
+        |draft, text| put(&mut draft.journal.budget_bytes, auto(text, segment)),
+    )
+    .common(),
+    Setting::new(
+        "journal_segment_bytes",
+        "SIZE",
+        "auto",
+        "One file of the log; a sixteenth of journal_max_bytes if that is less. `auto`: 64MiB, or a thirty-second of the volume if that is less",
+        |draft, text| put(&mut draft.journal.segment_bytes, auto(text, segment)),
+    ),
+    Setting::new(
+        "journal_free_floor_bytes",
+        "SIZE",
+        "auto",
+        "Space on the volume that the log leaves free. `auto`: 256MiB, or an eighth of the volume if that is less",
+        |draft, text| put(&mut draft.journal.free_floor_bytes, auto(text, size)),
+    ),
+    Setting::new(
+        "journal_keep_stored",
+        "DURATION",
+        "1h",
+        "How long the log keeps what the database has, against a failover that loses commits",
+        |draft, text| put(&mut draft.journal.keep_stored, duration(text)),
+    ),
+];
+
+/// The smallest log, or file of it, that holds more than its own headers.
+const SEGMENT_MIN_BYTES: u64 = 64 << 10;
+
+fn segment(text: &str) -> Result<u64, String> {
+    match size(text)? {
+        bytes if bytes < SEGMENT_MIN_BYTES => {
+            Err("is less than 64KiB, the least that can work".to_owned())
+        }
+        bytes => Ok(bytes),
+    }
+}

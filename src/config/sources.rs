@@ -1,0 +1,83 @@
+//! Flags over environment over file over defaults: what each setting is, as text, and where that comes from.
+//!
+//! **Invariant:** every value knows its source, and no error shows a secret.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+use super::settings::{Secrecy, Setting};
+
+/// Where a value comes from, in the order of precedence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SettingSource {
+    Default,
+    File {
+        path: PathBuf,
+        line: usize,
+    },
+    /// The variable's name.
+    Environment(String),
+    /// The flag's name, without dashes.
+    Flag(String),
+}
+
+impl fmt::Display for SettingSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File { path, line } => write!(f, "{}:{line}", path.display()),
+            Self::Environment(name) => f.write_str(name),
+            Self::Flag(name) => write!(f, "--{name}"),
+        }
+    }
+}
+
+/// A setting's value as written.
+#[derive(Clone)]
+pub struct SettingValue {
+    pub(super) text: String,
+    pub source: SettingSource,
+}
+
+/// The values by key.
+pub(super) type SettingValues = BTreeMap<&'static str, SettingValue>;
+
+impl SettingValue {
+    pub(super) fn new(text: impl Into<String>, source: SettingSource) -> Self {
+        Self {
+            text: text.into(),
+            source,
+        }
+    }
+
+    /// Names where the value stands, and the value if it may be shown: the beginning of an error.
+    pub(super) fn place(&self, setting: &Setting) -> String {
+        let name = match &self.source {
+            SettingSource::Default | SettingSource::File { .. } => setting.key.to_owned(),
+            SettingSource::Environment(name) => name.clone(),
+            SettingSource::Flag(name) => format!("--{name}"),
+        };
+        let before = match &self.source {
+            SettingSource::File { .. } => format!("{}: ", self.source),
+            SettingSource::Default | SettingSource::Environment(_) | SettingSource::Flag(_) => {
+                String::new()
+            }
+        };
+        if setting.secrecy == Secrecy::Public {
+            format!("{before}{name}: {:?}", excerpt(&self.text))
+        } else {
+            format!("{before}{name}: its value")
+        }
+    }
+}
+
+/// At most 64 characters of something that somebody else wrote.
+pub(super) fn excerpt(text: &str) -> String {
+    let mut characters = text.chars();
+    let mut short: String = characters.by_ref().take(64).collect();
+    if characters.next().is_some() {
+        short.push('…');
+    }
+    short
+}

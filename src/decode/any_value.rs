@@ -1,0 +1,239 @@
+//! OTLP's attributes and values as JSON.
+//!
+//! | value | JSON |
+//! | --- | --- |
+//! | string, bool, int | the same |
+//! | double | plain digits, always with a fraction; `{"$double": "NaN"}` (`Infinity`, `-Infinity`, `-0.0`) |
+//! | bytes | `{"$bytes": "<base64>"}` |
+//! | array, key-value list, attributes | an array, an object; a key `$x` of the client is `$$x` |
+//! | nothing | `{"$empty": true}` |
+//!
+//! **Invariant:** each row of the table can be told from every other, so a value comes back with its type.
+
+use std::borrow::Cow;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use super::protobuf::{FieldValue, ProtobufReader};
+use super::{Limits, json_writer};
+
+/// How values are written.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ValueStyle {
+    /// The order of an object's keys.
+    pub(super) order: fn(&str, &str) -> std::cmp::Ordering,
+    /// The most attributes of one list; 0 = all.
+    pub(super) attributes: u32,
+    /// The most bytes of an attribute's text or bytes value; 0 = all.
+    pub(super) value_bytes: u32,
+}
+
+impl ValueStyle {
+    /// For a row: as JSONB orders keys, cut by the limits.
+    pub(super) fn row(limits: &Limits) -> Self {
+        Self {
+            order: json_writer::key_order,
+            attributes: limits.attributes,
+            value_bytes: limits.value_bytes,
+        }
+    }
+}
+
+/// A list's keys with the bytes of their values, in order, each key once: the last of equals wins.
+pub(super) type KeyValues<'a> = Vec<(Cow<'a, str>, &'a [u8])>;
+
+/// Text that the survey has found to be UTF-8, or repaired.
+pub(super) fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap_or_default()
+}
+
+/// The values of a length-delimited field, in their order. Stops where the bytes are not the wire format.
+pub(super) fn repeated(message: &[u8], number: u32) -> impl Iterator<Item = &[u8]> {
+    let mut reader = ProtobufReader::new(message);
+    std::iter::from_fn(move || {
+        while let Ok(Some((found, value))) = reader.field() {
+            if let (true, FieldValue::Bytes(bytes)) = (found == number, value) {
+                return Some(bytes);
+            }
+        }
+        None
+    })
+}
+
+/// The key-value pairs that stand in field `number` of a message.
+pub(super) fn pairs<'a>(
+    message: &'a [u8],
+    number: u32,
+    limit: u32,
+    style: &ValueStyle,
+) -> KeyValues<'a> {
+    let limit = match limit {
+        0 => usize::MAX,
+        limit => usize::try_from(limit).unwrap_or(usize::MAX),
+    };
+    let mut pairs: KeyValues<'a> = repeated(message, number)
+        .take(limit)
+        .map(key_and_value)
+        .collect();
+    // Stable, so that of equal keys the last sent stays last.
+    pairs.sort_by(|a, b| (style.order)(&a.0, &b.0));
+    if pairs.windows(2).any(|two| two[0].0 == two[1].0) {
+        pairs.reverse();
+        pairs.dedup_by(|later, earlier| later.0 == earlier.0);
+        pairs.reverse();
+    }
+    pairs
+}
+
+fn key_and_value(pair: &[u8]) -> (Cow<'_, str>, &[u8]) {
+    let (mut key, mut value) = ("", &[][..]);
+    let mut reader = ProtobufReader::new(pair);
+    while let Ok(Some((number, found))) = reader.field() {
+        match (number, found) {
+            (1, FieldValue::Bytes(bytes)) => key = text(bytes),
+            (2, FieldValue::Bytes(bytes)) => value = bytes,
+            _ => {}
+        }
+    }
+    (stored_key(key), value)
+}
+
+/// A key as it is stored: without a NUL, and not to be taken for one of the tags.
+fn stored_key(key: &str) -> Cow<'_, str> {
+    if key.starts_with('$') || key.contains('\0') {
+        let dollar = if key.starts_with('$') { "$" } else { "" };
+        Cow::Owned(format!("{dollar}{}", key.replace('\0', "\u{fffd}")))
+    } else {
+        Cow::Borrowed(key)
+    }
+}
+
+/// Writes pairs as one object.
+pub(super) fn object(out: &mut String, pairs: &KeyValues<'_>, style: &ValueStyle) {
+    out.push('{');
+    for (key, value) in pairs {
+        json_writer::key(out, key);
+        any_value(out, value, style);
+    }
+    out.push('}');
+}
+
+/// A whole member with an object, left out if that is empty.
+pub(super) fn object_member(
+    out: &mut String,
+    name: &str,
+    pairs: &KeyValues<'_>,
+    style: &ValueStyle,
+) {
+    if !pairs.is_empty() {
+        json_writer::key(out, name);
+        object(out, pairs, style);
+    }
+}
+
+/// A whole member `attributes` from field `number` of a message; left out if there are none.
+pub(super) fn attributes_member(out: &mut String, message: &[u8], number: u32, style: &ValueStyle) {
+    let pairs = pairs(message, number, style.attributes, style);
+    object_member(out, "attributes", &pairs, style);
+}
+
+/// Writes one AnyValue.
+pub(super) fn any_value(out: &mut String, message: &[u8], style: &ValueStyle) {
+    match chosen(message) {
+        Some((1, FieldValue::Bytes(bytes))) => {
+            let value = text(bytes);
+            json_writer::text(
+                out,
+                &value[..value.floor_char_boundary(cut(value.len(), style))],
+            );
+        }
+        Some((2, FieldValue::Varint(value))) => {
+            out.push_str(if value == 0 { "false" } else { "true" })
+        }
+        Some((3, FieldValue::Varint(value))) => json_writer::display(out, value.cast_signed()),
+        Some((4, FieldValue::Fixed64(bits))) => json_writer::double(out, f64::from_bits(bits)),
+        Some((5, FieldValue::Bytes(list))) => {
+            out.push('[');
+            for value in repeated(list, 1) {
+                json_writer::separate(out);
+                any_value(out, value, style);
+            }
+            out.push(']');
+        }
+        Some((6, FieldValue::Bytes(list))) => object(out, &pairs(list, 1, 0, style), style),
+        Some((7, FieldValue::Bytes(bytes))) => {
+            out.push_str("{\"$bytes\": \"");
+            STANDARD.encode_string(&bytes[..cut(bytes.len(), style)], out);
+            out.push_str("\"}");
+        }
+        _ => out.push_str("{\"$empty\": true}"),
+    }
+}
+
+fn cut(len: usize, style: &ValueStyle) -> usize {
+    match usize::try_from(style.value_bytes) {
+        Ok(0) | Err(_) => len,
+        Ok(limit) => len.min(limit),
+    }
+}
+
+/// The member of AnyValue's `oneof` that counts: the last.
+fn chosen(message: &[u8]) -> Option<(u32, FieldValue<'_>)> {
+    let mut reader = ProtobufReader::new(message);
+    let mut chosen = None;
+    while let Ok(Some((number, value))) = reader.field() {
+        if (1..=7).contains(&number) {
+            chosen = Some((number, value));
+        }
+    }
+    chosen
+}
+
+/// The text of an attribute that names something: a string that is not empty, or a whole number.
+pub(super) fn name_of(message: &[u8]) -> Option<Cow<'_, str>> {
+    match chosen(message)? {
+        (1, FieldValue::Bytes(bytes)) if !bytes.is_empty() => Some(without_nul(text(bytes))),
+        (3, FieldValue::Varint(value)) => Some(Cow::Owned(value.cast_signed().to_string())),
+        _ => None,
+    }
+}
+
+/// A text as a column takes it.
+pub(super) fn without_nul(text: &str) -> Cow<'_, str> {
+    if text.contains('\0') {
+        Cow::Owned(text.replace('\0', "\u{fffd}"))
+    } else {
+        Cow::Borrowed(text)
+    }
+}
+
+/// The same for a text that may be owned already.
+pub(super) fn without_nul_cow(text: Cow<'_, str>) -> Cow<'_, str> {
+    match text {
+        Cow::Borrowed(text) => without_nul(text),
+        Cow::Owned(text) => Cow::Owned(without_nul(&text).into_owned()),
+    }
+}
+
+/// Returns whether a text has more than `limit` characters.
+pub(super) fn is_longer(text: &str, limit: usize) -> bool {
+    text.len() > limit && text.chars().nth(limit).is_some()
+}
+
+/// The first `limit` characters of a text.
+pub(super) fn cut_to(text: Cow<'_, str>, limit: usize) -> Cow<'_, str> {
+    if text.len() <= limit {
+        return text;
+    }
+    match text.char_indices().nth(limit) {
+        None => text,
+        Some((end, _)) => match text {
+            Cow::Borrowed(text) => Cow::Borrowed(&text[..end]),
+            Cow::Owned(mut text) => {
+                text.truncate(end);
+                Cow::Owned(text)
+            }
+        },
+    }
+}

@@ -1,0 +1,337 @@
+//! A data point's message to a row.
+//!
+//! `metadata` holds what has no column, or does not fit it, under its protobuf JSON name. What the protocol does not tell
+//! from its default is left out at it; what it does tell (`optional`, `oneof`, messages) is left out where it is absent
+//! and written where it is present, be it 0. Integers are plain digits; doubles have a fraction (`1.0`), or are
+//! `{"$double": "NaN"}` (`Infinity`, `-Infinity`, `-0.0`).
+//!
+//! | key | kinds of data | value | left out where |
+//! | --- | --- | --- | --- |
+//! | `attributes` | all | an object, as for every item | there are none |
+//! | `asInt` | gauge, sum | an integer | the value is not one; without `asInt` and `asDouble` there is no value |
+//! | `asDouble` | gauge, sum | a double | likewise |
+//! | `startTimeUnixNano` | all | the digits as a string | 0 |
+//! | `timeUnixNano` | all | the digits as a string | the column `time_unix_nano` has it |
+//! | `count` | histogram, exponentialHistogram, summary | an integer | 0 |
+//! | `sum` | the same | a double | absent; of a summary: 0 |
+//! | `min`, `max` | histogram, exponentialHistogram | a double | absent |
+//! | `bucketCounts` | histogram | an array of integers | empty |
+//! | `explicitBounds` | histogram | an array of doubles | empty |
+//! | `scale`, `zeroCount` | exponentialHistogram | an integer | 0 |
+//! | `zeroThreshold` | exponentialHistogram | a double | 0 |
+//! | `positive`, `negative` | exponentialHistogram | `{"offset": integer, "bucketCounts": [integers]}`, each left out at 0 or empty | absent; `{}` is an empty message |
+//! | `quantileValues` | summary | an array of `{"value": double, "quantile": double}`, each left out at 0 | empty |
+//! | `exemplars` | all but summary | an array of `{"asInt": integer}` or `{"asDouble": double}` with `spanId`, `traceId` (hex; left out if it is no id), `timeUnixNano` (a string), `filteredAttributes` (an object) | empty |
+//! | `flags` | all | an integer | 0 |
+//! | `name` | all, of the metric | text | the column has all of it |
+//! | `unit`, `description` | all, of the metric | text | empty |
+//! | `metadata` | all, of the metric | an object, as attributes | there is none |
+//! | `aggregationTemporality` | sum, histogram, exponentialHistogram | 1 = delta, 2 = cumulative, others as sent | 0 |
+//! | `isMonotonic` | sum | `true` | false |
+//!
+//! `kind` is the number of the data's field in `Metric` and `status` its JSON name, of which either says the type of all
+//! the others. Without an attribute that names it, `correlation_id` is the point's series: the first 16 bytes of SHA-256,
+//! in hex, over the byte 1 and the JSON array `["<resource id in hex>", "<metric name>", {<attributes>}]`, all of it whole
+//! and as it is stored, but with all keys sorted bytewise.
+//!
+//! **Invariant:** with its resource, the row gives back the point and its metric as they were sent, but for the order of
+//! attributes, duplicate keys (the last wins), ids that are not ids, and sanitised text.
+
+use std::borrow::Cow;
+
+use sha2::Digest as _;
+
+use super::any_value::{self, KeyValues, ValueStyle};
+use super::item::{
+    Hex, ItemContext, OtlpItem, column_time, correlation_id, low32, provider, time_member,
+};
+use super::json_writer;
+use super::metric::{MetricData, MetricFields, OtlpMetric};
+use super::protobuf::{FieldValue, Malformed, ProtobufReader};
+use crate::event::{Event, EventFlags};
+use values::{PointNumber, RepeatedField, buckets_member, write_exemplar, write_quantile, zigzag};
+
+/// What stands in a point: numbers, buckets, quantiles, exemplars.
+pub(super) mod values;
+
+/// What points of all kinds hold, read from a message that passed its survey; of lists, where they stand.
+#[derive(Debug)]
+pub(super) struct DataPoint<'m> {
+    metric: &'m OtlpMetric<'m>,
+    start: u64,
+    time: u64,
+    flags: u32,
+    attributes: RepeatedField<'m>,
+    exemplars: RepeatedField<'m>,
+    value: Option<PointNumber>,
+    count: u64,
+    sum: Option<f64>,
+    min: Option<f64>,
+    max: Option<f64>,
+    bucket_counts: RepeatedField<'m>,
+    explicit_bounds: RepeatedField<'m>,
+    scale: i32,
+    zero_count: u64,
+    zero_threshold: f64,
+    positive: RepeatedField<'m>,
+    negative: RepeatedField<'m>,
+    quantile_values: RepeatedField<'m>,
+}
+
+impl<'m> DataPoint<'m> {
+    pub(super) fn read(metric: &'m OtlpMetric<'m>, message: &'m [u8]) -> Result<Self, Malformed> {
+        let mut point = Self::new(metric);
+        let mut reader = ProtobufReader::new(message);
+        loop {
+            let before = reader.rest();
+            let Some((number, value)) = reader.field()? else {
+                return Ok(point);
+            };
+            let after = reader.rest();
+            match (number, value) {
+                (2, FieldValue::Fixed64(start)) => point.start = start,
+                (3, FieldValue::Fixed64(time)) => point.time = time,
+                _ => {
+                    if let Some(list) = point.list(number) {
+                        list.extend(number, before, after);
+                    } else {
+                        point.set(number, value);
+                    }
+                }
+            }
+        }
+    }
+
+    fn new(metric: &'m OtlpMetric<'m>) -> Self {
+        Self {
+            metric,
+            start: 0,
+            time: 0,
+            flags: 0,
+            attributes: RepeatedField::default(),
+            exemplars: RepeatedField::default(),
+            value: None,
+            count: 0,
+            sum: None,
+            min: None,
+            max: None,
+            bucket_counts: RepeatedField::default(),
+            explicit_bounds: RepeatedField::default(),
+            scale: 0,
+            zero_count: 0,
+            zero_threshold: 0.0,
+            positive: RepeatedField::default(),
+            negative: RepeatedField::default(),
+            quantile_values: RepeatedField::default(),
+        }
+    }
+
+    /// The list that a field belongs to.
+    const fn list(&mut self, number: u32) -> Option<&mut RepeatedField<'m>> {
+        Some(match (self.metric.data, number) {
+            (MetricData::Gauge | MetricData::Sum | MetricData::Summary, 7)
+            | (MetricData::Histogram, 9)
+            | (MetricData::ExponentialHistogram, 1) => &mut self.attributes,
+            (MetricData::Gauge | MetricData::Sum, 5)
+            | (MetricData::Histogram, 8)
+            | (MetricData::ExponentialHistogram, 11) => &mut self.exemplars,
+            (MetricData::Histogram, 6) => &mut self.bucket_counts,
+            (MetricData::Histogram, 7) => &mut self.explicit_bounds,
+            (MetricData::ExponentialHistogram, 8) => &mut self.positive,
+            (MetricData::ExponentialHistogram, 9) => &mut self.negative,
+            (MetricData::Summary, 6) => &mut self.quantile_values,
+            _ => return None,
+        })
+    }
+
+    /// Takes a single field; the survey has found it to be of its own wire type.
+    fn set(&mut self, number: u32, value: FieldValue<'m>) {
+        use MetricData::{ExponentialHistogram, Gauge, Histogram, Sum, Summary};
+        match (self.metric.data, number, value) {
+            (Gauge | Sum | Summary, 8, FieldValue::Varint(flags))
+            | (Histogram | ExponentialHistogram, 10, FieldValue::Varint(flags)) => {
+                self.flags = low32(flags);
+            }
+            (Gauge | Sum, 4, FieldValue::Fixed64(bits)) => {
+                self.value = Some(PointNumber::Double(f64::from_bits(bits)));
+            }
+            (Gauge | Sum, 6, FieldValue::Fixed64(value)) => {
+                self.value = Some(PointNumber::Integer(value.cast_signed()));
+            }
+            (Histogram | ExponentialHistogram | Summary, 4, FieldValue::Fixed64(count)) => {
+                self.count = count;
+            }
+            // A summary's sum is not optional: 0 is its default.
+            (Summary, 5, FieldValue::Fixed64(0)) => self.sum = None,
+            (Histogram | ExponentialHistogram | Summary, 5, FieldValue::Fixed64(bits)) => {
+                self.sum = Some(f64::from_bits(bits));
+            }
+            (Histogram, 11, FieldValue::Fixed64(bits))
+            | (ExponentialHistogram, 12, FieldValue::Fixed64(bits)) => {
+                self.min = Some(f64::from_bits(bits));
+            }
+            (Histogram, 12, FieldValue::Fixed64(bits))
+            | (ExponentialHistogram, 13, FieldValue::Fixed64(bits)) => {
+                self.max = Some(f64::from_bits(bits));
+            }
+            (ExponentialHistogram, 6, FieldValue::Varint(scale)) => self.scale = zigzag(scale),
+            (ExponentialHistogram, 7, FieldValue::Fixed64(count)) => self.zero_count = count,
+            (ExponentialHistogram, 14, FieldValue::Fixed64(bits)) => {
+                self.zero_threshold = f64::from_bits(bits);
+            }
+            _ => {}
+        }
+    }
+
+    /// Writes the members in JSONB's order of keys.
+    fn write_metadata(
+        &self,
+        shared: &MetricFields,
+        attributes: &KeyValues<'_>,
+        style: &ValueStyle,
+        out: &mut String,
+    ) {
+        out.push('{');
+        for (name, value) in [("max", self.max), ("min", self.min), ("sum", self.sum)] {
+            if let Some(value) = value {
+                json_writer::key(out, name);
+                json_writer::double(out, value);
+            }
+        }
+        members(out, &shared.name_and_unit);
+        if let Some(value @ PointNumber::Integer(_)) = self.value {
+            value.write(out);
+        }
+        json_writer::number_member(out, "count", self.count);
+        json_writer::number_member(out, "flags", self.flags.into());
+        json_writer::integer_member(out, "scale", self.scale);
+        if let Some(value @ PointNumber::Double(_)) = self.value {
+            value.write(out);
+        }
+        members(out, &shared.metadata);
+        buckets_member(out, "negative", self.negative);
+        buckets_member(out, "positive", self.positive);
+        json_writer::array_member(
+            out,
+            "exemplars",
+            self.exemplars.messages(),
+            |out, exemplar| {
+                write_exemplar(out, exemplar, style);
+            },
+        );
+        json_writer::number_member(out, "zeroCount", self.zero_count);
+        any_value::object_member(out, "attributes", attributes, style);
+        members(out, &shared.description);
+        json_writer::array_member(
+            out,
+            "bucketCounts",
+            self.bucket_counts.fixed64s(),
+            json_writer::display,
+        );
+        if column_time(self.time).is_none() {
+            time_member(out, "timeUnixNano", self.time);
+        }
+        json_writer::double_member(out, "zeroThreshold", self.zero_threshold);
+        let bounds = self.explicit_bounds.fixed64s().map(f64::from_bits);
+        json_writer::array_member(out, "explicitBounds", bounds, json_writer::double);
+        let quantiles = self.quantile_values.messages();
+        json_writer::array_member(out, "quantileValues", quantiles, write_quantile);
+        time_member(out, "startTimeUnixNano", self.start);
+        members(out, &shared.temporality);
+        out.push('}');
+    }
+
+    /// The id of the series; `canonical` is scratch space.
+    fn series(&self, shared: &MetricFields, canonical: &mut String) -> Hex<32> {
+        let whole = ValueStyle {
+            order: |a, b| a.cmp(b),
+            attributes: 0,
+            value_bytes: 0,
+        };
+        canonical.clear();
+        any_value::object(canonical, &self.pairs(&whole), &whole);
+        canonical.push(']');
+        let digest = shared.series.clone().chain_update(canonical).finalize();
+        Hex::of(&digest[..16])
+    }
+
+    fn pairs(&self, style: &ValueStyle) -> KeyValues<'m> {
+        let RepeatedField { number, stretch } = self.attributes;
+        any_value::pairs(stretch.bytes(), number, style.attributes, style)
+    }
+}
+
+impl OtlpItem for DataPoint<'_> {
+    fn fault(&self) -> Option<(&'static str, &'static str)> {
+        (self.time == 0).then_some(("timeUnixNano", "a data point has a time"))
+    }
+
+    fn time(&self) -> u64 {
+        self.time
+    }
+
+    /// It has its metric's.
+    fn name(&self) -> &str {
+        ""
+    }
+
+    fn attributes(&self) -> (&[u8], u32) {
+        (self.attributes.stretch.bytes(), self.attributes.number)
+    }
+
+    fn row(
+        &self,
+        place: &ItemContext<'_>,
+        metadata: &mut String,
+        take: &mut dyn FnMut(&Event<'_>),
+    ) {
+        let shared = self.metric.shared(place.origin.id, &place.style);
+        let attributes = self.pairs(&place.style);
+        let series;
+        let correlation_id = match correlation_id(&attributes) {
+            Some(named) => named,
+            None => {
+                series = self.series(shared, metadata);
+                Cow::Borrowed(series.as_str())
+            }
+        };
+        let mut flags = place.flags;
+        for (times, flag) in [
+            (self.metric.repairs.cut, EventFlags::CUT),
+            (self.metric.repairs.nul, EventFlags::TEXT_REPAIRED),
+            (self.metric.repairs.utf8, EventFlags::TEXT_REPAIRED),
+        ] {
+            if times > 0 {
+                flags.insert(flag);
+            }
+        }
+        metadata.clear();
+        self.write_metadata(shared, &attributes, &place.style, metadata);
+        take(&Event {
+            correlation_id,
+            integration: Cow::Borrowed(&place.origin.integration),
+            provider: provider(&attributes, place.origin),
+            event_type: Cow::Borrowed("metric"),
+            timestamp_ms: place.timestamp_ms,
+            metadata: Cow::Borrowed(metadata),
+            trace_id: None,
+            span_id: None,
+            parent_span_id: None,
+            name: Some(Cow::Borrowed(&shared.name)),
+            time_unix_nano: column_time(self.time),
+            duration_ns: None,
+            kind: Some(self.metric.data as i32),
+            status: Some(Cow::Borrowed(self.metric.data.name())),
+            resource_id: Some(place.origin.id),
+            flags,
+        });
+    }
+}
+
+/// Members that were written before.
+fn members(out: &mut String, members: &str) {
+    if !members.is_empty() {
+        json_writer::separate(out);
+        out.push_str(members);
+    }
+}

@@ -1,0 +1,158 @@
+//! What stands in a data point: lists of numbers, buckets, quantiles, exemplars.
+//!
+//! **Invariant:** a list of numbers reads the same packed and not, and in parts.
+
+use super::super::any_value::{self, ValueStyle, repeated};
+use super::super::item::{FieldRange, Hex, is_id, low32, time_member};
+use super::super::json_writer;
+use super::super::protobuf::{FieldValue, ProtobufReader};
+
+/// The value of a number point or an exemplar.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum PointNumber {
+    Integer(i64),
+    Double(f64),
+}
+
+impl PointNumber {
+    pub(super) fn write(self, out: &mut String) {
+        match self {
+            Self::Integer(value) => {
+                json_writer::key(out, "asInt");
+                json_writer::display(out, value);
+            }
+            Self::Double(value) => {
+                json_writer::key(out, "asDouble");
+                json_writer::double(out, value);
+            }
+        }
+    }
+}
+
+/// A repeated field, or a message that may be given in parts: its number, and where it stands.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct RepeatedField<'m> {
+    pub(super) number: u32,
+    pub(super) stretch: FieldRange<'m>,
+}
+
+impl<'m> RepeatedField<'m> {
+    pub(super) const fn extend(&mut self, number: u32, before: &'m [u8], after: &[u8]) {
+        self.number = number;
+        self.stretch.extend(before, after);
+    }
+
+    /// The elements that are messages.
+    pub(super) fn messages(self) -> impl Iterator<Item = &'m [u8]> {
+        repeated(self.stretch.bytes(), self.number)
+    }
+
+    /// The elements that are 64-bit numbers.
+    pub(super) fn fixed64s(self) -> impl Iterator<Item = u64> {
+        fields(self.stretch.bytes(), self.number).flat_map(|value| {
+            let (alone, packed) = match value {
+                FieldValue::Fixed64(number) => (Some(number), &[][..]),
+                FieldValue::Bytes(packed) => (None, packed.as_chunks::<8>().0),
+                FieldValue::Varint(_) | FieldValue::Fixed32(_) => (None, &[][..]),
+            };
+            let packed = packed.iter().map(|bytes| u64::from_le_bytes(*bytes));
+            alone.into_iter().chain(packed)
+        })
+    }
+}
+
+/// The elements of a repeated field that are varints.
+fn varints(message: &[u8], number: u32) -> impl Iterator<Item = u64> {
+    fields(message, number).flat_map(|value| {
+        let (alone, packed) = match value {
+            FieldValue::Varint(number) => (Some(number), &[][..]),
+            FieldValue::Bytes(packed) => (None, packed),
+            FieldValue::Fixed64(_) | FieldValue::Fixed32(_) => (None, &[][..]),
+        };
+        let mut packed = ProtobufReader::new(packed);
+        let packed = std::iter::from_fn(move || packed.packed_varint().ok().flatten());
+        alone.into_iter().chain(packed)
+    })
+}
+
+/// All values of a field.
+fn fields(message: &[u8], number: u32) -> impl Iterator<Item = FieldValue<'_>> {
+    let mut reader = ProtobufReader::new(message);
+    std::iter::from_fn(move || {
+        while let Ok(Some((found, value))) = reader.field() {
+            if found == number {
+                return Some(value);
+            }
+        }
+        None
+    })
+}
+
+/// A `sint32`.
+pub(super) fn zigzag(value: u64) -> i32 {
+    let value = low32(value);
+    (value >> 1).cast_signed() ^ -(value & 1).cast_signed()
+}
+
+/// A whole member with the buckets of one sign, left out if the message is absent.
+pub(super) fn buckets_member(out: &mut String, name: &str, buckets: RepeatedField<'_>) {
+    if buckets.messages().next().is_none() {
+        return;
+    }
+    json_writer::key(out, name);
+    out.push('{');
+    let offset = buckets.messages().flat_map(|part| fields(part, 1)).last();
+    if let Some(FieldValue::Varint(offset)) = offset {
+        json_writer::integer_member(out, "offset", zigzag(offset));
+    }
+    let counts = buckets.messages().flat_map(|part| varints(part, 2));
+    json_writer::array_member(out, "bucketCounts", counts, json_writer::display);
+    out.push('}');
+}
+
+pub(super) fn write_quantile(out: &mut String, quantile_value: &[u8]) {
+    out.push('{');
+    for (name, number) in [("value", 2), ("quantile", 1)] {
+        if let Some(FieldValue::Fixed64(bits)) = fields(quantile_value, number).last() {
+            json_writer::double_member(out, name, f64::from_bits(bits));
+        }
+    }
+    out.push('}');
+}
+
+pub(super) fn write_exemplar(out: &mut String, exemplar: &[u8], style: &ValueStyle) {
+    let (mut time, mut value) = (0, None);
+    let (mut span_id, mut trace_id) = (&[][..], &[][..]);
+    let mut reader = ProtobufReader::new(exemplar);
+    while let Ok(Some(field)) = reader.field() {
+        match field {
+            (2, FieldValue::Fixed64(sent)) => time = sent,
+            (3, FieldValue::Fixed64(bits)) => {
+                value = Some(PointNumber::Double(f64::from_bits(bits)))
+            }
+            (4, FieldValue::Bytes(id)) => span_id = id,
+            (5, FieldValue::Bytes(id)) => trace_id = id,
+            (6, FieldValue::Fixed64(sent)) => {
+                value = Some(PointNumber::Integer(sent.cast_signed()))
+            }
+            _ => {}
+        }
+    }
+    out.push('{');
+    if let Some(value @ PointNumber::Integer(_)) = value {
+        value.write(out);
+    }
+    if is_id::<8>(span_id) {
+        json_writer::text_member(out, "spanId", Hex::<16>::of(span_id).as_str());
+    }
+    if is_id::<16>(trace_id) {
+        json_writer::text_member(out, "traceId", Hex::<32>::of(trace_id).as_str());
+    }
+    if let Some(value @ PointNumber::Double(_)) = value {
+        value.write(out);
+    }
+    time_member(out, "timeUnixNano", time);
+    let attributes = any_value::pairs(exemplar, 7, 0, style);
+    any_value::object_member(out, "filteredAttributes", &attributes, style);
+    out.push('}');
+}

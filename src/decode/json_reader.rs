@@ -1,0 +1,314 @@
+//! Reads JSON step by step from one text (RFC 8259), without a tree: the caller asks for what it expects next.
+//!
+//! Numbers are handed out as they are written, so that nothing is rounded.
+//!
+//! **Invariant:** what was read without an error is valid JSON, and no memory is taken for it.
+
+use super::DecodeError;
+use super::string::{JsonString, RawString, plain_end};
+
+/// Values that are not wanted.
+mod skip;
+
+/// What was expected, and the byte at which it was not found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct SyntaxError {
+    pub(super) what: &'static str,
+    pub(super) at: usize,
+}
+
+impl From<SyntaxError> for DecodeError {
+    fn from(error: SyntaxError) -> Self {
+        Self::Malformed {
+            message: format!("{} at byte {}", error.what, error.at),
+            offset: Some(error.at),
+        }
+    }
+}
+
+/// What a value is, by its first byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum JsonType {
+    Object,
+    Array,
+    Text,
+    Number,
+    Bool,
+    Null,
+}
+
+/// The error of a body that begins with the byte order mark of UTF-16.
+const UTF_16: &str = "the body is UTF-16: send UTF-8";
+
+/// A place in a JSON text.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct JsonReader<'a> {
+    bytes: &'a [u8],
+    /// The same; `None` if not all of it is UTF-8.
+    text: Option<&'a str>,
+    at: usize,
+}
+
+impl<'a> JsonReader<'a> {
+    pub(super) const fn new(text: &'a str) -> Self {
+        Self {
+            bytes: text.as_bytes(),
+            text: Some(text),
+            at: 0,
+        }
+    }
+
+    /// A scanner of a whole body whose strings may hold what is not UTF-8.
+    pub(super) fn of_any_body(body: &'a [u8]) -> Self {
+        Self {
+            bytes: body,
+            text: std::str::from_utf8(body).ok(),
+            at: 0,
+        }
+    }
+
+    /// A scanner of a whole body.
+    ///
+    /// # Errors
+    /// When the body is not UTF-8.
+    pub(super) fn of_body(body: &'a [u8]) -> Result<Self, SyntaxError> {
+        match std::str::from_utf8(body) {
+            Ok(text) => Ok(Self::new(text)),
+            Err(error) => Err(SyntaxError {
+                what: match body {
+                    [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => UTF_16,
+                    _ => "the body is not UTF-8",
+                },
+                at: error.valid_up_to(),
+            }),
+        }
+    }
+
+    pub(super) const fn error(&self, what: &'static str) -> SyntaxError {
+        SyntaxError { what, at: self.at }
+    }
+
+    /// How far into the text it is.
+    pub(super) const fn at(&self) -> usize {
+        self.at
+    }
+
+    fn byte(&self) -> Option<u8> {
+        self.bytes.get(self.at).copied()
+    }
+
+    /// The part from a byte to where the scanner is.
+    #[inline]
+    fn since(&self, start: usize) -> RawString<'a> {
+        match self.text {
+            Some(text) => Ok(&text[start..self.at]),
+            None => self.checked_since(start),
+        }
+    }
+
+    /// The same of a body that is not UTF-8.
+    #[cold]
+    fn checked_since(&self, start: usize) -> RawString<'a> {
+        let bytes = &self.bytes[start..self.at];
+        std::str::from_utf8(bytes).map_err(|_| bytes)
+    }
+
+    fn skip_space(&mut self) {
+        while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.byte() {
+            self.at += 1;
+        }
+    }
+
+    /// Passes over white space; true if nothing follows.
+    pub(super) fn is_at_end(&mut self) -> bool {
+        self.skip_space();
+        self.byte().is_none()
+    }
+
+    /// Nothing may follow.
+    pub(super) fn end(&mut self) -> Result<(), SyntaxError> {
+        if self.is_at_end() {
+            Ok(())
+        } else {
+            Err(self.error("the JSON is followed by something else"))
+        }
+    }
+
+    /// The kind of the value that comes next.
+    pub(super) fn peek(&mut self) -> Result<JsonType, SyntaxError> {
+        self.skip_space();
+        match self.byte() {
+            Some(b'{') => Ok(JsonType::Object),
+            Some(b'[') => Ok(JsonType::Array),
+            Some(b'"') => Ok(JsonType::Text),
+            Some(b'-' | b'0'..=b'9') => Ok(JsonType::Number),
+            Some(b't' | b'f') => Ok(JsonType::Bool),
+            Some(b'n') => Ok(JsonType::Null),
+            Some(_) => Err(self.error(self.instead_of("a JSON value is expected"))),
+            None => Err(self.error("the JSON is cut short")),
+        }
+    }
+
+    /// Takes one byte of punctuation.
+    fn take(&mut self, byte: u8, what: &'static str) -> Result<(), SyntaxError> {
+        self.skip_space();
+        match self.byte() {
+            Some(found) if found == byte => {
+                self.at += 1;
+                Ok(())
+            }
+            Some(_) => Err(self.error(self.instead_of(what))),
+            None => Err(self.error("the JSON is cut short")),
+        }
+    }
+
+    /// Names what stands here, if that is known, in the place of what was expected.
+    fn instead_of(&self, expected: &'static str) -> &'static str {
+        match self.bytes.get(self.at..) {
+            Some([0xef, 0xbb, 0xbf, ..]) => {
+                "a byte order mark stands here: send the text without it"
+            }
+            Some([0xff, 0xfe, ..] | [0xfe, 0xff, ..]) => UTF_16,
+            _ => expected,
+        }
+    }
+
+    /// Opens an object; [`Self::next_key`] follows.
+    pub(super) fn object(&mut self) -> Result<(), SyntaxError> {
+        self.take(b'{', "an object is expected")
+    }
+
+    /// Opens an array; [`Self::next_element`] follows.
+    pub(super) fn array(&mut self) -> Result<(), SyntaxError> {
+        self.take(b'[', "an array is expected")
+    }
+
+    /// The next key of an object, its value follows; `None` once it is closed. `is_first` starts as true.
+    pub(super) fn next_key(
+        &mut self,
+        is_first: &mut bool,
+    ) -> Result<Option<JsonString<'a>>, SyntaxError> {
+        if self.is_closed(b'}', is_first)? {
+            return Ok(None);
+        }
+        let key = self.text()?;
+        self.take(b':', "a colon is expected")?;
+        Ok(Some(key))
+    }
+
+    /// Whether another element of an array follows; `is_first` starts as true.
+    pub(super) fn next_element(&mut self, is_first: &mut bool) -> Result<bool, SyntaxError> {
+        Ok(!self.is_closed(b']', is_first)?)
+    }
+
+    fn is_closed(&mut self, close: u8, is_first: &mut bool) -> Result<bool, SyntaxError> {
+        self.skip_space();
+        let was_first = std::mem::replace(is_first, false);
+        match self.byte() {
+            Some(byte) if byte == close => {
+                self.at += 1;
+                Ok(true)
+            }
+            Some(_) if was_first => Ok(false),
+            Some(b',') => {
+                self.at += 1;
+                Ok(false)
+            }
+            Some(_) => Err(self.error("a comma or the end is expected")),
+            None => Err(self.error("the JSON is cut short")),
+        }
+    }
+
+    /// A string.
+    pub(super) fn text(&mut self) -> Result<JsonString<'a>, SyntaxError> {
+        self.take(b'"', "a string is expected")?;
+        let start = self.at;
+        let mut has_escapes = false;
+        loop {
+            self.at = plain_end(self.bytes, self.at);
+            match self.byte() {
+                Some(b'"') => break,
+                Some(b'\\') => {
+                    has_escapes = true;
+                    self.escape()?;
+                }
+                Some(_) => return Err(self.error("a control character stands in a string")),
+                None => return Err(self.error("the JSON is cut short")),
+            }
+        }
+        let raw = self.since(start);
+        self.at += 1;
+        Ok(JsonString { raw, has_escapes })
+    }
+
+    fn escape(&mut self) -> Result<(), SyntaxError> {
+        let bytes = self.bytes;
+        let len = match bytes.get(self.at + 1) {
+            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => 2,
+            Some(b'u') => match bytes.get(self.at + 2..self.at + 6) {
+                Some(digits) if digits.iter().all(u8::is_ascii_hexdigit) => 6,
+                _ => return Err(self.error("an escape in a string is not valid")),
+            },
+            _ => return Err(self.error("an escape in a string is not valid")),
+        };
+        self.at += len;
+        Ok(())
+    }
+
+    /// A number as it is written.
+    pub(super) fn number(&mut self) -> Result<&'a str, SyntaxError> {
+        self.skip_space();
+        let start = self.at;
+        if self.byte() == Some(b'-') {
+            self.at += 1;
+        }
+        match self.byte() {
+            Some(b'0') => self.at += 1,
+            _ => self.digits()?,
+        }
+        if self.byte() == Some(b'.') {
+            self.at += 1;
+            self.digits()?;
+        }
+        if let Some(b'e' | b'E') = self.byte() {
+            self.at += 1;
+            if let Some(b'+' | b'-') = self.byte() {
+                self.at += 1;
+            }
+            self.digits()?;
+        }
+        Ok(self.since(start).unwrap_or_default())
+    }
+
+    fn digits(&mut self) -> Result<(), SyntaxError> {
+        let start = self.at;
+        while let Some(b'0'..=b'9') = self.byte() {
+            self.at += 1;
+        }
+        if self.at == start {
+            return Err(self.error("a digit is expected"));
+        }
+        Ok(())
+    }
+
+    /// `true` or `false`.
+    pub(super) fn bool(&mut self) -> Result<bool, SyntaxError> {
+        self.skip_space();
+        let is_true = self.byte() == Some(b't');
+        self.literal(if is_true { "true" } else { "false" })?;
+        Ok(is_true)
+    }
+
+    pub(super) fn null(&mut self) -> Result<(), SyntaxError> {
+        self.skip_space();
+        self.literal("null")
+    }
+
+    fn literal(&mut self, word: &str) -> Result<(), SyntaxError> {
+        if !self.bytes[self.at..].starts_with(word.as_bytes()) {
+            return Err(self.error("a JSON value is expected"));
+        }
+        self.at += word.len();
+        Ok(())
+    }
+}

@@ -1,0 +1,211 @@
+//! Passes over a value that is not wanted, or not yet, and says what it holds.
+//!
+//! **Invariant:** what was skipped without an error is valid JSON; there is no recursion, and memory taken is one bit a level
+//! of nesting.
+
+use super::super::json_writer;
+use super::{JsonReader, JsonString, JsonType, SyntaxError};
+
+/// What a skipped value holds that matters to those who keep it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::decode) struct SkippedValue {
+    /// Values in it, itself included; keys are not counted.
+    pub(in crate::decode) nodes: usize,
+    /// OpenLevels of objects and arrays.
+    pub(in crate::decode) depth: usize,
+    /// TextLength and keys with a NUL.
+    pub(in crate::decode) nul: u32,
+    /// TextLength and keys with half of a surrogate pair.
+    pub(in crate::decode) lone_surrogates: u32,
+    pub(in crate::decode) has_long_number: bool,
+    /// How many characters longer its numbers are in plain digits.
+    pub(in crate::decode) swell_bytes: usize,
+}
+
+impl<'a> JsonReader<'a> {
+    /// Passes over one value of any kind and depth, and returns its text (empty if it is not UTF-8) and what it holds.
+    pub(in crate::decode) fn skip(&mut self) -> Result<(&'a str, SkippedValue), SyntaxError> {
+        self.skip_space();
+        let start = self.at;
+        let mut contents = SkippedValue::default();
+        let mut levels = OpenLevels::default();
+        loop {
+            contents.nodes += 1;
+            // True where a container was opened, whose first member has no comma before it.
+            let mut is_first = false;
+            match self.peek()? {
+                kind @ (JsonType::Object | JsonType::Array) => {
+                    self.at += 1;
+                    levels.push(kind == JsonType::Object);
+                    contents.depth = contents.depth.max(levels.len);
+                    is_first = true;
+                }
+                JsonType::Text => contents.text(self.text()?),
+                JsonType::Number => contents.number(self.number()?),
+                JsonType::Bool => drop(self.bool()?),
+                JsonType::Null => self.null()?,
+            }
+            // Closes what ends here; stops before the next value.
+            loop {
+                let Some(is_object) = levels.top() else {
+                    return Ok((self.since(start).unwrap_or_default(), contents));
+                };
+                let is_closed = if is_object {
+                    match self.next_key(&mut is_first)? {
+                        Some(key) => {
+                            contents.text(key);
+                            false
+                        }
+                        None => true,
+                    }
+                } else {
+                    !self.next_element(&mut is_first)?
+                };
+                if !is_closed {
+                    break;
+                }
+                levels.pop();
+            }
+        }
+    }
+}
+
+impl SkippedValue {
+    fn text(&mut self, text: JsonString<'_>) {
+        if text.has_escapes {
+            let (nul, has_lone_surrogate) = text.oddities();
+            self.nul += u32::from(nul);
+            self.lone_surrogates += u32::from(has_lone_surrogate);
+        }
+    }
+
+    fn number(&mut self, number: &str) {
+        match json_writer::plain_len(number) {
+            Some(len) => self.swell_bytes += len.saturating_sub(number.len()),
+            None => self.has_long_number = true,
+        }
+    }
+}
+
+/// The open objects (true) and arrays, one bit each.
+#[derive(Debug, Default)]
+struct OpenLevels {
+    first: u64,
+    more: Vec<u64>,
+    len: usize,
+}
+
+impl OpenLevels {
+    fn word(&mut self, level: usize) -> &mut u64 {
+        match level / 64 {
+            0 => &mut self.first,
+            index => {
+                if self.more.len() < index {
+                    self.more.resize(index, 0);
+                }
+                &mut self.more[index - 1]
+            }
+        }
+    }
+
+    fn push(&mut self, is_object: bool) {
+        let level = self.len;
+        let bit = 1 << (level % 64);
+        let word = self.word(level);
+        if is_object {
+            *word |= bit;
+        } else {
+            *word &= !bit;
+        }
+        self.len += 1;
+    }
+
+    fn pop(&mut self) {
+        self.len -= 1;
+    }
+
+    fn top(&mut self) -> Option<bool> {
+        let level = self.len.checked_sub(1)?;
+        Some(*self.word(level) & (1 << (level % 64)) != 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn skip(text: &str) -> Result<SkippedValue, SyntaxError> {
+        let mut scanner = JsonReader::new(text);
+        let (_, contents) = scanner.skip()?;
+        scanner.end()?;
+        Ok(contents)
+    }
+
+    #[test]
+    fn what_is_json_and_what_is_not_agrees_with_serde_json() {
+        for text in [
+            "",
+            " ",
+            "{",
+            "[",
+            "[1,]",
+            "[,1]",
+            "{\"a\"}",
+            "{\"a\":}",
+            "{\"a\":1,}",
+            "{,}",
+            "[1 2]",
+            "01",
+            "-",
+            "1.",
+            ".5",
+            "1e",
+            "1e+",
+            "-0",
+            "-0.0e-0",
+            "+1",
+            "NaN",
+            "nul",
+            "nullx",
+            "tru",
+            "true",
+            "\"a",
+            "\"\\x\"",
+            "\"\\u12\"",
+            "\"\\u12g4\"",
+            "\"\t\"",
+            "\"\\t\"",
+            "[[[]]]",
+            "{\"a\":{\"b\":[1,{\"c\":null}]}}",
+            "{} {}",
+            "[]]",
+            "{\"a\":1 \"b\":2}",
+            "{1:2}",
+            "\"\u{7f}\"",
+            "\u{feff}1",
+            "1 ",
+            "\n[\r\n1\t]",
+        ] {
+            let expected = serde_json::from_str::<&serde_json::value::RawValue>(text).is_ok();
+            assert_eq!(skip(text).is_ok(), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_million_open_brackets_are_passed_over_without_recursion() {
+        let depth = 1_000_000;
+        let text = "[".repeat(depth) + &"]".repeat(depth);
+        let contents = skip(&text).expect("valid JSON");
+        assert_eq!(contents.depth, depth);
+        let cut = skip(&text[..depth]).expect_err("cut short");
+        assert_eq!(cut.at, depth);
+    }
+
+    #[test]
+    fn contents_are_counted() {
+        let contents =
+            skip(r#"{"a\u0000": [1, "\u0000\u0000"], "b": {"c": 1e999}}"#).expect("valid JSON");
+        assert_eq!((contents.nodes, contents.depth, contents.nul), (6, 2, 2));
+        assert!(contents.has_long_number && contents.lone_surrogates == 0);
+    }
+}

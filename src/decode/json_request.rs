@@ -1,0 +1,451 @@
+//! The outer levels of an OTLP request in JSON. Keys come in any order, so a level's object is passed over once to find
+//! where its members stand, and then entered.
+//!
+//! An item that cannot be mapped is rejected alone; a member around items that cannot be mapped rejects the items below it.
+//! A syntax error is one of the whole request, and is found before an item of its resource is handed on.
+//!
+//! **Invariant:** no tree is built: in memory at a time are the resource, the scope and the one item at hand.
+
+use std::borrow::Cow;
+
+use super::json_reader::{JsonReader, JsonType, SyntaxError};
+use super::json_to_protobuf::{self, Unmapped};
+use super::protobuf_request::Visitor;
+use super::resource_scope::EncodedPart;
+use super::schema;
+use super::schema::MessageSchema;
+use super::{DecodeError, Sanitized, Source};
+
+/// The names of a signal's lists: lowerCamelCase and snake_case.
+#[derive(Debug)]
+pub(super) struct RequestSchema {
+    pub(super) resources: MemberName,
+    /// The scopes, by their name now and by the one before OTLP 0.15.
+    pub(super) scopes: [MemberName; 2],
+    /// The lists in a scope, and in what is in them, down to the items.
+    pub(super) below_scope: &'static [&'static [MemberName]],
+    pub(super) item: &'static MessageSchema,
+}
+
+pub(super) type MemberName = (&'static str, &'static str);
+
+pub(super) static SPANS: RequestSchema = RequestSchema {
+    resources: ("resourceSpans", "resource_spans"),
+    scopes: [
+        ("scopeSpans", "scope_spans"),
+        (
+            "instrumentationLibrarySpans",
+            "instrumentation_library_spans",
+        ),
+    ],
+    below_scope: &[&[("spans", "spans")]],
+    item: &schema::SPAN,
+};
+
+pub(super) static LOG_RECORDS: RequestSchema = RequestSchema {
+    resources: ("resourceLogs", "resource_logs"),
+    scopes: [
+        ("scopeLogs", "scope_logs"),
+        ("instrumentationLibraryLogs", "instrumentation_library_logs"),
+    ],
+    below_scope: &[&[("logRecords", "log_records")]],
+    item: &schema::LOG_RECORD,
+};
+
+/// The lists of all signals, with what is said of each where it is not taken.
+const ELSEWHERE: [(MemberName, &str); 3] = [
+    (
+        ("resourceSpans", "resource_spans"),
+        "resourceSpans are taken on /v1/traces, not here: the value",
+    ),
+    (
+        ("resourceLogs", "resource_logs"),
+        "resourceLogs are taken on /v1/logs, not here: the value",
+    ),
+    (
+        ("resourceMetrics", "resource_metrics"),
+        "resourceMetrics are taken on /v1/metrics, not here: the value",
+    ),
+];
+
+const SCHEMA_URL: MemberName = ("schemaUrl", "schema_url");
+const SCOPE: MemberName = ("scope", "scope");
+const INSTRUMENTATION_LIBRARY: MemberName = ("instrumentationLibrary", "instrumentation_library");
+
+/// Walks a request.
+///
+/// # Errors
+/// If the body is not JSON, is not an object, or has nothing but another signal's list.
+pub(super) fn walk<'a>(
+    body: &'a [u8],
+    lists: &'static RequestSchema,
+    source: &'a Source,
+    visitor: &mut impl Visitor<'a>,
+) -> Result<(), DecodeError> {
+    let mut message = Vec::new();
+    walk_items(body, lists, source, visitor, |item, visitor| {
+        let start = *item;
+        message.clear();
+        match json_to_protobuf::message(item, lists.item, source, &mut message) {
+            Ok(repaired) => Ok(visitor.item(&message, &repaired)?),
+            Err(fault) => {
+                *item = reject(start, &fault, &[], visitor)?;
+                Ok(())
+            }
+        }
+    })
+}
+
+/// Walks a request whose items are taken by `take`, each from where it stands.
+///
+/// # Errors
+/// As [`walk`].
+pub(super) fn walk_items<'a, V: Visitor<'a>>(
+    body: &'a [u8],
+    lists: &'static RequestSchema,
+    source: &'a Source,
+    visitor: &mut V,
+    take: impl FnMut(&mut JsonReader<'a>, &mut V) -> Result<(), DecodeError>,
+) -> Result<(), DecodeError> {
+    let mut scanner = JsonReader::of_any_body(body);
+    if scanner.is_at_end() {
+        let empty = scanner.error("the body is empty; {} is a request without items");
+        return Err(empty.into());
+    }
+    let mut walk = RequestWalk {
+        lists,
+        source,
+        visitor,
+        take,
+    };
+    walk.request(&mut scanner)?;
+    Ok(scanner.end()?)
+}
+
+/// A walk through one request.
+struct RequestWalk<'a, 'v, V, T> {
+    lists: &'static RequestSchema,
+    source: &'a Source,
+    visitor: &'v mut V,
+    take: T,
+}
+
+impl<'a, V, T> RequestWalk<'a, '_, V, T>
+where
+    V: Visitor<'a>,
+    T: FnMut(&mut JsonReader<'a>, &mut V) -> Result<(), DecodeError>,
+{
+    /// The outermost object: its one list is entered where it stands, so that the body is not passed over first. Only a list
+    /// under its snake_case name waits for the end, as it does not count beside one in camelCase.
+    ///
+    /// Another signal's list in the place of its own is an error: to pass over it as unknown would lose all of it in silence.
+    fn request(&mut self, scanner: &mut JsonReader<'a>) -> Result<(), DecodeError> {
+        let (camel, snake) = self.lists.resources;
+        scanner.object()?;
+        let (mut is_given, mut waiting, mut foreign) = (false, None, None);
+        let mut is_first = true;
+        while let Some(key) = scanner.next_key(&mut is_first)? {
+            let key = key.decode();
+            let kind = scanner.peek()?;
+            let here = *scanner;
+            if kind == JsonType::Null && (key == camel || key == snake) {
+                scanner.null()?;
+            } else if key == camel {
+                if std::mem::replace(&mut is_given, true) {
+                    *scanner = self.reject_list(here, &given_twice(here, camel))?;
+                } else {
+                    *scanner = self.resources(here)?;
+                }
+            } else if key == snake && !self.source.limits.strict_json {
+                if waiting.is_some() {
+                    *scanner = self.reject_list(here, &given_twice(here, camel))?;
+                } else {
+                    scanner.skip()?;
+                    waiting = Some(here);
+                }
+            } else {
+                scanner.skip()?;
+                let elsewhere = ELSEWHERE
+                    .iter()
+                    .find(|(names, _)| names.0 != camel && (key == names.0 || key == names.1));
+                match elsewhere {
+                    Some((_, told)) if kind == JsonType::Array => foreign = Some(here.error(told)),
+                    _ => self.visitor.unknown(&key),
+                }
+            }
+        }
+        match (waiting, foreign) {
+            (Some(list), _) if !is_given => self.resources(list).map(drop),
+            (None, Some(foreign)) if !is_given => Err(foreign.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes the list of resources; returns the scanner after it.
+    fn resources(&mut self, mut list: JsonReader<'a>) -> Result<JsonReader<'a>, DecodeError> {
+        if list.peek()? != JsonType::Array {
+            let fault = Unmapped::from(list.error(NO_ARRAY)).within(self.lists.resources.0);
+            return self.reject_list(list, &fault);
+        }
+        each(&mut list, |resource| self.resource(resource))?;
+        Ok(list)
+    }
+
+    /// Rejects what is in a list of resources; returns the scanner after it.
+    fn reject_list(
+        &mut self,
+        list: JsonReader<'a>,
+        fault: &Unmapped,
+    ) -> Result<JsonReader<'a>, DecodeError> {
+        let levels = self.below_resource();
+        Ok(reject(list, fault, &levels, self.visitor)?)
+    }
+
+    /// The lists in a resource, and in what is in them, down to the items.
+    fn below_resource(&self) -> Vec<&'static [MemberName]> {
+        let mut levels: Vec<&'static [MemberName]> = vec![&self.lists.scopes];
+        levels.extend_from_slice(self.lists.below_scope);
+        levels
+    }
+
+    fn resource(&mut self, at: &mut JsonReader<'a>) -> Result<(), DecodeError> {
+        let start = *at;
+        let [current, libraries] = self.lists.scopes;
+        let names = [("resource", "resource"), SCHEMA_URL, current, libraries];
+        let read = members(at, names, self.source, |name| self.visitor.unknown(name));
+        let read = read.and_then(|[resource, url, scopes, libraries]| {
+            let part = origin("resource", resource, url, &schema::RESOURCE, self.source)?;
+            Ok((part, scopes, libraries))
+        });
+        let (part, scopes, libraries) = match read {
+            Ok(read) => read,
+            Err(fault) => {
+                *at = self.reject_list(start, &fault)?;
+                return Ok(());
+            }
+        };
+        let ItemsInList {
+            message,
+            schema_url,
+            repaired,
+        } = part;
+        let resource = EncodedPart::resource(message, schema_url, self.source)?;
+        self.visitor.resource(resource.repaired(&repaired));
+
+        let maps_libraries = self.source.rules().maps_instrumentation_libraries();
+        let libraries = libraries.filter(|_| maps_libraries && !scopes.is_some_and(has_elements));
+        let (list, name) = match (libraries, scopes) {
+            (Some(list), _) => (list, INSTRUMENTATION_LIBRARY),
+            (None, Some(list)) => (list, SCOPE),
+            (None, None) => return Ok(()),
+        };
+        self.list(list, current.0, self.lists.below_scope, |walk, scope| {
+            walk.scope(scope, name)
+        })
+    }
+
+    fn scope(&mut self, at: &mut JsonReader<'a>, name: MemberName) -> Result<(), DecodeError> {
+        let start = *at;
+        let [items, below @ ..] = self.lists.below_scope else {
+            return Ok(());
+        };
+        let names = [name, SCHEMA_URL, items[0]];
+        let read = members(at, names, self.source, |name| self.visitor.unknown(name));
+        let read = read.and_then(|[scope, url, items]| {
+            let part = origin(name.0, scope, url, &schema::SCOPE, self.source)?;
+            Ok((part, items))
+        });
+        let (part, list) = match read {
+            Ok(read) => read,
+            Err(fault) => {
+                *at = reject(start, &fault, self.lists.below_scope, self.visitor)?;
+                return Ok(());
+            }
+        };
+        let ItemsInList {
+            message,
+            schema_url,
+            repaired,
+        } = part;
+        let scope = EncodedPart::scope(message, schema_url, self.source)?;
+        self.visitor.scope(scope.repaired(&repaired));
+        let Some(list) = list else {
+            return Ok(());
+        };
+        self.list(list, items[0].0, below, |walk, item| {
+            (walk.take)(item, walk.visitor)
+        })
+    }
+
+    /// Hands on each element of the list `name`; `below` are the levels in its elements.
+    fn list(
+        &mut self,
+        mut list: JsonReader<'a>,
+        name: &'static str,
+        below: &[&[MemberName]],
+        mut take: impl FnMut(&mut Self, &mut JsonReader<'a>) -> Result<(), DecodeError>,
+    ) -> Result<(), DecodeError> {
+        if list.peek()? != JsonType::Array {
+            let fault = Unmapped::from(list.error(NO_ARRAY)).within(name);
+            reject(list, &fault, below, self.visitor)?;
+            return Ok(());
+        }
+        each(&mut list, |element| take(self, element))
+    }
+}
+
+const NO_ARRAY: &str = "an array is expected";
+
+fn given_twice(here: JsonReader<'_>, name: &'static str) -> Unmapped {
+    Unmapped::from(here.error("a key is given twice")).within(name)
+}
+
+/// Rejects the items of a value, at least one, so that it is always told; returns the scanner after the value.
+///
+/// # Errors
+/// [`SyntaxError`] if it is not JSON: then nothing of the request can be trusted.
+pub(super) fn reject<'a>(
+    mut value: JsonReader<'a>,
+    fault: &Unmapped,
+    levels: &[&[MemberName]],
+    visitor: &mut impl Visitor<'a>,
+) -> Result<JsonReader<'a>, SyntaxError> {
+    let items = count_items(&mut value, levels)?;
+    visitor.reject(items.max(1), fault);
+    Ok(value)
+}
+
+/// Passes over a value, or over each of a list; returns how many items it holds. Without levels it is one itself.
+fn count_items(value: &mut JsonReader<'_>, levels: &[&[MemberName]]) -> Result<u32, SyntaxError> {
+    let kind = value.peek()?;
+    let mut items = 0u32;
+    match (kind, levels) {
+        (JsonType::Object, [names, below @ ..]) => {
+            value.object()?;
+            let mut is_first = true;
+            while let Some(key) = value.next_key(&mut is_first)? {
+                let key = key.decode();
+                if names
+                    .iter()
+                    .any(|(camel, snake)| key == *camel || key == *snake)
+                {
+                    items = items.saturating_add(count_in_list(value, below)?);
+                } else {
+                    value.skip()?;
+                }
+            }
+        }
+        (JsonType::Array, [_, ..]) => items = count_in_list(value, levels)?,
+        _ => {
+            value.skip()?;
+            items = u32::from(levels.is_empty());
+        }
+    }
+    Ok(items)
+}
+
+fn count_in_list(value: &mut JsonReader<'_>, levels: &[&[MemberName]]) -> Result<u32, SyntaxError> {
+    if value.peek()? != JsonType::Array {
+        return count_items(value, levels);
+    }
+    let mut items = 0u32;
+    value.array()?;
+    let mut is_first = true;
+    while value.next_element(&mut is_first)? {
+        items = items.saturating_add(count_items(value, levels)?);
+    }
+    Ok(items)
+}
+
+/// Where the members of those names stand in the next value, an object or `null`. A member that is `null` is as if absent.
+/// Names that are not among them are handed to `unknown`.
+///
+/// # Errors
+/// [`Unmapped`] if it is neither, or has one of them twice.
+pub(super) fn members<'a, const N: usize>(
+    scanner: &mut JsonReader<'a>,
+    names: [MemberName; N],
+    source: &Source,
+    mut unknown: impl FnMut(&str),
+) -> Result<[Option<JsonReader<'a>>; N], Unmapped> {
+    let mut found = [None; N];
+    let mut is_camel = [false; N];
+    if scanner.peek()? == JsonType::Null {
+        scanner.null()?;
+        return Ok(found);
+    }
+    scanner.object()?;
+    let mut is_first = true;
+    while let Some(key) = scanner.next_key(&mut is_first)? {
+        let key = key.decode();
+        let kind = scanner.peek()?;
+        let here = *scanner;
+        scanner.skip()?;
+        let is_snake = |name: &MemberName| key == name.1 && !source.limits.strict_json;
+        let index = names
+            .iter()
+            .position(|name| key == name.0 || is_snake(name));
+        let Some(index) = index else {
+            unknown(&key);
+            continue;
+        };
+        let (camel, _) = names[index];
+        if kind == JsonType::Null || key != camel && is_camel[index] {
+            continue;
+        }
+        if found[index].is_some() && is_camel[index] == (key == camel) {
+            return Err(given_twice(here, camel));
+        }
+        (found[index], is_camel[index]) = (Some(here), key == camel);
+    }
+    Ok(found)
+}
+
+/// Hands on each element of an array.
+pub(super) fn each<'a>(
+    scanner: &mut JsonReader<'a>,
+    mut take: impl FnMut(&mut JsonReader<'a>) -> Result<(), DecodeError>,
+) -> Result<(), DecodeError> {
+    scanner.array()?;
+    let mut is_first = true;
+    while scanner.next_element(&mut is_first)? {
+        take(scanner)?;
+    }
+    Ok(())
+}
+
+fn has_elements(mut list: JsonReader<'_>) -> bool {
+    list.array().is_ok() && list.next_element(&mut true) == Ok(true)
+}
+
+/// A resource or a scope as protobuf, with its schema URL.
+struct ItemsInList<'a> {
+    message: Cow<'a, [u8]>,
+    schema_url: Cow<'a, [u8]>,
+    repaired: Sanitized,
+}
+
+fn origin<'a>(
+    name: &'static str,
+    object: Option<JsonReader<'_>>,
+    schema_url: Option<JsonReader<'_>>,
+    schema: &'static MessageSchema,
+    source: &Source,
+) -> Result<ItemsInList<'a>, Unmapped> {
+    let (mut message, mut url) = (Vec::new(), Vec::new());
+    let mut repaired = Sanitized::default();
+    if let Some(mut scanner) = object {
+        repaired = json_to_protobuf::message(&mut scanner, schema, source, &mut message)
+            .map_err(|fault| fault.within(name))?;
+    }
+    if let Some(mut scanner) = schema_url {
+        let more = json_to_protobuf::text(&mut scanner, source, &mut url)
+            .map_err(|fault| fault.within(SCHEMA_URL.0))?;
+        repaired.utf8 += more.utf8;
+    }
+    Ok(ItemsInList {
+        message: Cow::Owned(message),
+        schema_url: Cow::Owned(url),
+        repaired,
+    })
+}

@@ -1,0 +1,402 @@
+//! One message of OTLP's JSON to protobuf, by the tables of the schema, so that both encodings have one mapping.
+//!
+//! Taken as the specification asks and clients really send: ids in hex of either case; enums as numbers or names; keys
+//! in lowerCamelCase, and in snake_case unless that is forbidden (camelCase wins); 64-bit and 32-bit numbers as numbers
+//! or strings, also `42.0`, and as a double where `intValue` does not fit; `null` for unset; base64 of either alphabet,
+//! padded or not. (OTLP 1.11, JSON Protobuf Encoding.) Half of a surrogate pair, and what is not UTF-8, becomes U+FFFD.
+//!
+//! **Invariant:** the output is no longer than a small multiple of the JSON, and no deeper than one level beyond the
+//! limit, at which the survey refuses it.
+
+use base64::Engine as _;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+
+use super::json_reader::{JsonReader, JsonType as Json, SyntaxError};
+use super::protobuf::put_varint as varint;
+use super::rules::Rules;
+use super::schema::{FieldSchema, FieldType, MessageSchema};
+use super::string::JsonString;
+use super::{Limits, Sanitized, Source};
+use number::{JsonNumber, double, enumeration, integer_or_double, unsigned};
+use spelling::{NamesSeen, WrittenField};
+
+/// Numbers in their many spellings.
+mod number;
+
+/// camelCase and snake_case.
+mod spelling;
+
+/// Standard base64 with or without its padding.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+        .with_decode_allow_trailing_bits(true),
+);
+
+/// A value that cannot be mapped: it is not JSON, or not what its member holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Unmapped {
+    error: SyntaxError,
+    /// The member at fault, and the outermost one that holds it.
+    keys: Option<(&'static str, &'static str)>,
+}
+
+impl Unmapped {
+    pub(super) const fn key(&self) -> Option<&'static str> {
+        match self.keys {
+            Some((key, _)) => Some(key),
+            None => None,
+        }
+    }
+
+    /// Returns the type that was expected, and the place.
+    pub(super) const fn error(&self) -> SyntaxError {
+        self.error
+    }
+
+    /// The same fault, in a member of that name.
+    pub(super) const fn within(self, outer: &'static str) -> Self {
+        let key = match self.keys {
+            Some((key, _)) => key,
+            None => outer,
+        };
+        Self {
+            keys: Some((key, outer)),
+            ..self
+        }
+    }
+}
+
+impl From<SyntaxError> for Unmapped {
+    fn from(error: SyntaxError) -> Self {
+        Self { error, keys: None }
+    }
+}
+
+impl std::fmt::Display for Unmapped {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let SyntaxError { what, at } = self.error;
+        write!(f, "{what} at byte {at}")?;
+        match self.keys {
+            Some((key, outer)) if key != outer => write!(f, ", in {outer}"),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Appends the next value of `scanner`, an object or `null`, as a protobuf message; returns how many texts were repaired.
+///
+/// # Errors
+/// When a value is not what its field holds.
+pub(super) fn message(
+    scanner: &mut JsonReader<'_>,
+    schema: &'static MessageSchema,
+    source: &Source,
+    out: &mut Vec<u8>,
+) -> Result<Sanitized, Unmapped> {
+    let mut bounds = TextLimits::of(source);
+    nested(scanner, schema, &mut bounds, 0, out)?;
+    Ok(bounds.repaired)
+}
+
+/// Appends the next value of `scanner`, which is not `null`, as one field of a message; a list as all of its elements.
+/// Returns how many texts were repaired.
+///
+/// # Errors
+/// When the value is not what the field holds.
+pub(super) fn member(
+    scanner: &mut JsonReader<'_>,
+    field: &FieldSchema,
+    source: &Source,
+    out: &mut Vec<u8>,
+) -> Result<Sanitized, Unmapped> {
+    let mut bounds = TextLimits::of(source);
+    values(scanner, field, &mut bounds, 0, out).map_err(|fault| fault.within(field.name))?;
+    Ok(bounds.repaired)
+}
+
+/// Appends the next value of `scanner`, a string; returns whether it was repaired, as a count.
+///
+/// # Errors
+/// If it is not a string.
+pub(super) fn text(
+    scanner: &mut JsonReader<'_>,
+    source: &Source,
+    out: &mut Vec<u8>,
+) -> Result<Sanitized, Unmapped> {
+    let mut bounds = TextLimits::of(source);
+    bounds.append(scanner.text()?, out);
+    Ok(bounds.repaired)
+}
+
+/// The bounds of one message's output, and the counts of texts that were repaired in it.
+struct TextLimits<'a> {
+    limits: &'a Limits,
+    rules: Rules,
+    repaired: Sanitized,
+    /// Two characters of a list of numbers become up to nine bytes, so no more of them are written than it takes for the
+    /// survey to refuse the item.
+    numbers_left: u32,
+}
+
+impl<'a> TextLimits<'a> {
+    fn of(source: &'a Source) -> Self {
+        let limits = &source.limits;
+        Self {
+            limits,
+            rules: source.rules(),
+            repaired: Sanitized::default(),
+            numbers_left: limits.nodes.saturating_add(1),
+        }
+    }
+}
+
+impl TextLimits<'_> {
+    /// Appends a text, repaired by the rules.
+    fn append(&mut self, text: JsonString<'_>, out: &mut Vec<u8>) {
+        if self.rules.replaces_half_surrogates() {
+            self.repaired.utf8 += u32::from(text.decode_repaired(out));
+        } else {
+            text.decode_bytes(out);
+        }
+    }
+}
+
+fn nested(
+    scanner: &mut JsonReader<'_>,
+    schema: &'static MessageSchema,
+    bounds: &mut TextLimits<'_>,
+    level: u16,
+    out: &mut Vec<u8>,
+) -> Result<(), Unmapped> {
+    if scanner.peek()? == Json::Null {
+        return Ok(scanner.null()?);
+    }
+    let level = level + u16::from(schema.is_value);
+    if level > bounds.limits.depth.into() {
+        // As an empty value, which already is a level too deep.
+        scanner.skip()?;
+        return Ok(());
+    }
+    let mut names = NamesSeen::default();
+    scanner.object()?;
+    let mut is_first = true;
+    while let Some(key) = scanner.next_key(&mut is_first)? {
+        let Some((field, spelling)) = schema.named(&key.decode(), bounds.limits.strict_json) else {
+            scanner.skip()?;
+            continue;
+        };
+        if scanner.peek()? == Json::Null {
+            scanner.null()?;
+            continue;
+        }
+        if !names.counts(field, spelling, bounds, out) {
+            scanner.skip()?;
+            continue;
+        }
+        let (start, numbers_left) = (out.len(), bounds.numbers_left);
+        values(scanner, field, bounds, level, out).map_err(|fault| fault.within(field.name))?;
+        let written = WrittenField {
+            number: field.number,
+            range: start..out.len(),
+            numbers: numbers_left - bounds.numbers_left,
+        };
+        names.written(field, spelling, written);
+    }
+    Ok(())
+}
+
+fn values(
+    scanner: &mut JsonReader<'_>,
+    field: &FieldSchema,
+    bounds: &mut TextLimits<'_>,
+    level: u16,
+    out: &mut Vec<u8>,
+) -> Result<(), Unmapped> {
+    if !field.repeated {
+        return value(scanner, field, bounds, level, out);
+    }
+    let is_numbers = matches!(
+        field.kind,
+        FieldType::Double | FieldType::Fixed64 | FieldType::Uint64
+    );
+    scanner.array()?;
+    let mut is_first = true;
+    while scanner.next_element(&mut is_first)? {
+        if is_numbers {
+            let Some(left) = bounds.numbers_left.checked_sub(1) else {
+                scanner.skip()?;
+                continue;
+            };
+            bounds.numbers_left = left;
+        }
+        value(scanner, field, bounds, level, out)?;
+    }
+    Ok(())
+}
+
+const VARINT: u32 = 0;
+const FIXED64: u32 = 1;
+const LENGTH_DELIMITED: u32 = 2;
+const FIXED32: u32 = 5;
+
+fn value(
+    scanner: &mut JsonReader<'_>,
+    field: &FieldSchema,
+    bounds: &mut TextLimits<'_>,
+    level: u16,
+    out: &mut Vec<u8>,
+) -> Result<(), Unmapped> {
+    let number = field.number;
+    match field.kind {
+        FieldType::Message(schema) => {
+            tag(out, number, LENGTH_DELIMITED);
+            length_delimited(out, |out| nested(scanner, schema, bounds, level, out))?;
+        }
+        FieldType::Text => {
+            let text = scanner.text()?;
+            tag(out, number, LENGTH_DELIMITED);
+            length_delimited(out, |out| {
+                bounds.append(text, out);
+                Ok(())
+            })?;
+        }
+        FieldType::Id => {
+            let id = hex(scanner.text()?);
+            tag(out, number, LENGTH_DELIMITED);
+            varint(out, id.len() as u64);
+            out.extend_from_slice(&id);
+        }
+        FieldType::Bytes => {
+            let not_base64 = scanner.error("a string of base64 is expected");
+            if scanner.peek()? != Json::Text {
+                return Err(not_base64.into());
+            }
+            let standard = scanner.text()?.decode().replace('-', "+").replace('_', "/");
+            tag(out, number, LENGTH_DELIMITED);
+            length_delimited(out, |out| {
+                let decoded = BASE64.decode_vec(standard, out);
+                decoded.map_err(|_| Unmapped::from(not_base64))
+            })?;
+        }
+        FieldType::Bool => {
+            if scanner.peek()? != Json::Bool {
+                let what = "true or false is expected, without quotes";
+                return Err(scanner.error(what).into());
+            }
+            let value = scanner.bool()?;
+            tag(out, number, VARINT);
+            varint(out, value.into());
+        }
+        FieldType::Int64 { double } => match integer_or_double(scanner)? {
+            JsonNumber::Integer(value) => {
+                tag(out, number, VARINT);
+                varint(out, value.cast_unsigned());
+            }
+            JsonNumber::Double(value) => {
+                tag(out, double, FIXED64);
+                out.extend_from_slice(&value.to_le_bytes());
+            }
+        },
+        FieldType::Sfixed64 { double } => {
+            let (number, bytes) = match integer_or_double(scanner)? {
+                JsonNumber::Integer(value) => (number, value.to_le_bytes()),
+                JsonNumber::Double(value) => (double, value.to_le_bytes()),
+            };
+            tag(out, number, FIXED64);
+            out.extend_from_slice(&bytes);
+        }
+        FieldType::Double => {
+            let value = double(scanner)?;
+            tag(out, number, FIXED64);
+            out.extend_from_slice(&value.to_le_bytes());
+        }
+        FieldType::Enum(names) => {
+            let value = enumeration(scanner, names)?;
+            tag(out, number, VARINT);
+            varint(out, i64::from(value).cast_unsigned());
+        }
+        FieldType::Uint32 => {
+            let value: u32 = unsigned(scanner)?;
+            tag(out, number, VARINT);
+            varint(out, value.into());
+        }
+        FieldType::Uint64 => {
+            let value = unsigned(scanner)?;
+            tag(out, number, VARINT);
+            varint(out, value);
+        }
+        FieldType::Sint32 => {
+            let out_of_range = scanner.error("the number is out of range");
+            let value = match integer_or_double(scanner)? {
+                JsonNumber::Integer(value) => i32::try_from(value).map_err(|_| out_of_range)?,
+                JsonNumber::Double(_) => return Err(out_of_range.into()),
+            };
+            tag(out, number, VARINT);
+            varint(out, ((value << 1) ^ (value >> 31)).cast_unsigned().into());
+        }
+        FieldType::StringReference => {
+            let value: u32 = unsigned(scanner)?;
+            if value != 0 {
+                tag(out, number, VARINT);
+                varint(out, value.into());
+            }
+        }
+        FieldType::Fixed32 => {
+            let value: u32 = unsigned(scanner)?;
+            tag(out, number, FIXED32);
+            out.extend_from_slice(&value.to_le_bytes());
+        }
+        FieldType::Fixed64 => {
+            let value: u64 = unsigned(scanner)?;
+            tag(out, number, FIXED64);
+            out.extend_from_slice(&value.to_le_bytes());
+        }
+    }
+    Ok(())
+}
+
+/// The bytes of a hex id; a single zero, which is no id, for what is not hex.
+fn hex(text: JsonString<'_>) -> Vec<u8> {
+    let text = text.decode();
+    let digit = |byte: u8| {
+        char::from(byte)
+            .to_digit(16)
+            .and_then(|digit| u8::try_from(digit).ok())
+    };
+    let (pairs, odd) = text.as_bytes().as_chunks::<2>();
+    let bytes = pairs
+        .iter()
+        .map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?));
+    match bytes.collect() {
+        Some(bytes) if odd.is_empty() => bytes,
+        _ => vec![0],
+    }
+}
+
+fn tag(out: &mut Vec<u8>, number: u32, wire_type: u32) {
+    varint(out, u64::from(number << 3 | wire_type));
+}
+
+/// Writes what `write` writes, with its length before it.
+fn length_delimited(
+    out: &mut Vec<u8>,
+    write: impl FnOnce(&mut Vec<u8>) -> Result<(), Unmapped>,
+) -> Result<(), Unmapped> {
+    let at = out.len();
+    // AddedEvent for the length of most; more is made where it takes more.
+    out.push(0);
+    write(out)?;
+    let len = out.len() - at - 1;
+    match u8::try_from(len) {
+        Ok(len) if len < 0x80 => out[at] = len,
+        _ => {
+            let mut prefix = Vec::with_capacity(10);
+            varint(&mut prefix, len as u64);
+            out.splice(at..=at, prefix);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,117 @@
+//! Numbers as clients write them: as a JSON number or as a string that holds one, whole ones also as `42.0` or `1e3`,
+//! doubles that JSON has no number for by their names, enums by theirs.
+//!
+//! **Invariant:** a number that does not fit is an error or, where its field has one for it, a double; it is never wrapped.
+
+use std::borrow::Cow;
+
+use super::super::json_writer;
+use super::super::schema::EnumNames;
+use super::{Json, JsonReader, SyntaxError};
+
+/// A number's text, be it a JSON number or a string that holds one.
+fn number_text<'a>(scanner: &mut JsonReader<'a>) -> Result<Cow<'a, str>, SyntaxError> {
+    let expected = scanner.error("a number is expected");
+    match scanner.peek()? {
+        Json::Number => scanner.number().map(Cow::Borrowed),
+        Json::Text => {
+            let text = scanner.text()?.decode();
+            let mut inner = JsonReader::new(&text);
+            match inner.number().and_then(|_| inner.end()) {
+                Ok(()) => Ok(text),
+                Err(_) => Err(expected),
+            }
+        }
+        _ => Err(expected),
+    }
+}
+
+pub(super) enum JsonNumber {
+    Integer(i64),
+    Double(f64),
+}
+
+pub(super) fn integer_or_double(scanner: &mut JsonReader<'_>) -> Result<JsonNumber, SyntaxError> {
+    let out_of_range = scanner.error("the number is out of range");
+    let text = number_text(scanner)?;
+    if let Ok(value) = text.trim_ascii().parse() {
+        return Ok(JsonNumber::Integer(value));
+    }
+    if let Some((whole, fraction)) = plain(&text)
+        && is_zero(&fraction)
+        && let Ok(value) = whole.parse()
+    {
+        return Ok(JsonNumber::Integer(value));
+    }
+    finite(&text).map(JsonNumber::Double).ok_or(out_of_range)
+}
+
+pub(super) fn unsigned<T: std::str::FromStr>(
+    scanner: &mut JsonReader<'_>,
+) -> Result<T, SyntaxError> {
+    let out_of_range = scanner.error("the number is out of range or no whole number");
+    let text = number_text(scanner)?;
+    if let Ok(value) = text.trim_ascii().parse() {
+        return Ok(value);
+    }
+    plain(&text)
+        .filter(|(_, fraction)| is_zero(fraction))
+        .and_then(|(whole, _)| whole.parse().ok())
+        .ok_or(out_of_range)
+}
+
+/// A number's plain digits before and after the point.
+fn plain(number: &str) -> Option<(String, String)> {
+    let mut plain = String::new();
+    json_writer::plain_number(&mut plain, number.trim_ascii())?;
+    Some(match plain.split_once('.') {
+        Some((whole, fraction)) => (whole.to_owned(), fraction.to_owned()),
+        None => (plain, String::new()),
+    })
+}
+
+fn is_zero(fraction: &str) -> bool {
+    fraction.bytes().all(|byte| byte == b'0')
+}
+
+pub(super) fn double(scanner: &mut JsonReader<'_>) -> Result<f64, SyntaxError> {
+    let out_of_range = scanner.error("the number is out of range");
+    if scanner.peek()? == Json::Text {
+        let mut ahead = *scanner;
+        let special = match &*ahead.text()?.decode() {
+            "NaN" => Some(f64::NAN),
+            "Infinity" => Some(f64::INFINITY),
+            "-Infinity" => Some(f64::NEG_INFINITY),
+            _ => None,
+        };
+        if let Some(value) = special {
+            *scanner = ahead;
+            return Ok(value);
+        }
+    }
+    finite(&number_text(scanner)?).ok_or(out_of_range)
+}
+
+fn finite(number: &str) -> Option<f64> {
+    let value: f64 = number.trim_ascii().parse().ok()?;
+    value.is_finite().then_some(value)
+}
+
+pub(super) fn enumeration(
+    scanner: &mut JsonReader<'_>,
+    names: &EnumNames,
+) -> Result<i32, SyntaxError> {
+    let unknown = scanner.error(names.expected);
+    if scanner.peek()? == Json::Text {
+        let mut ahead = *scanner;
+        let name = ahead.text()?.decode();
+        if let Some(index) = names.known.iter().position(|known| *known == name) {
+            *scanner = ahead;
+            return i32::try_from(index).map_err(|_| unknown);
+        }
+    }
+    match integer_or_double(scanner) {
+        Ok(JsonNumber::Integer(value)) => i32::try_from(value).map_err(|_| unknown),
+        Ok(JsonNumber::Double(_)) | Err(_) => Err(unknown),
+    }
+}

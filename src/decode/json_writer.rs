@@ -1,0 +1,349 @@
+//! Writes JSON as PostgreSQL prints JSONB: `{"a": 1, "b": [1, 2]}`, keys by length and then by bytes, plain numbers.
+//!
+//! **Invariant:** what is written is valid JSON without a NUL, and JSONB's own printing of it is the same text.
+
+use std::cmp::Ordering;
+use std::fmt::Write as _;
+
+use super::string::plain_end;
+
+/// The most characters of a number in plain digits; PostgreSQL takes larger ones and can then neither print nor dump
+/// the row.
+const NUMBER_CHARACTERS: usize = 400;
+
+/// The order of JSONB's keys: shorter ones first, then by bytes.
+pub(super) fn key_order(a: &str, b: &str) -> Ordering {
+    a.len().cmp(&b.len()).then_with(|| a.cmp(b))
+}
+
+/// Sets a comma where one is due before the next member or element.
+pub(super) fn separate(out: &mut String) {
+    // A text ends with its quote, so only an object or array that was just opened ends like this.
+    if !matches!(out.as_bytes().last(), Some(b'{' | b'[')) {
+        out.push_str(", ");
+    }
+}
+
+/// Begins the next member of an object; its value follows.
+pub(super) fn key(out: &mut String, key: &str) {
+    separate(out);
+    text(out, key);
+    out.push_str(": ");
+}
+
+/// A whole member with a number, left out if that is 0, the default.
+pub(super) fn number_member(out: &mut String, name: &str, number: u64) {
+    if number != 0 {
+        key(out, name);
+        display(out, number);
+    }
+}
+
+/// A whole member with a signed number, left out if that is 0, the default.
+pub(super) fn integer_member(out: &mut String, name: &str, number: i32) {
+    if number != 0 {
+        key(out, name);
+        display(out, number);
+    }
+}
+
+/// A whole member with a double, left out if that is 0, the default; -0 is not.
+pub(super) fn double_member(out: &mut String, name: &str, value: f64) {
+    if value.to_bits() != 0 {
+        key(out, name);
+        double(out, value);
+    }
+}
+
+/// A whole member with a text, left out if that is empty, the default.
+pub(super) fn text_member(out: &mut String, name: &str, value: &str) {
+    if !value.is_empty() {
+        key(out, name);
+        text(out, value);
+    }
+}
+
+/// A whole member with an array, left out if that is empty.
+pub(super) fn array_member<T>(
+    out: &mut String,
+    name: &str,
+    elements: impl Iterator<Item = T>,
+    mut write: impl FnMut(&mut String, T),
+) {
+    let mut elements = elements.peekable();
+    if elements.peek().is_none() {
+        return;
+    }
+    key(out, name);
+    out.push('[');
+    for element in elements {
+        separate(out);
+        write(out, element);
+    }
+    out.push(']');
+}
+
+/// A whole number, or anything else that displays as JSON.
+pub(super) fn display(out: &mut String, value: impl std::fmt::Display) {
+    write!(out, "{value}").expect("writing to a string cannot fail");
+}
+
+/// A string; a NUL becomes U+FFFD, as neither store takes it.
+pub(super) fn text(out: &mut String, text: &str) {
+    out.push('"');
+    let mut rest = text;
+    loop {
+        let end = plain_end(rest.as_bytes(), 0);
+        out.push_str(&rest[..end]);
+        let Some(byte) = rest.as_bytes().get(end) else {
+            break;
+        };
+        match byte {
+            b'"' => out.push_str("\\\""),
+            b'\\' => out.push_str("\\\\"),
+            b'\n' => out.push_str("\\n"),
+            b'\r' => out.push_str("\\r"),
+            b'\t' => out.push_str("\\t"),
+            0x08 => out.push_str("\\b"),
+            0x0c => out.push_str("\\f"),
+            0 => out.push('\u{fffd}'),
+            control => display(out, format_args!("\\u{control:04x}")),
+        }
+        rest = &rest[end + 1..];
+    }
+    out.push('"');
+}
+
+/// A double: plain digits, the shortest that read back the same, always with a fraction. Tagged where JSON has no number
+/// for it.
+pub(super) fn double(out: &mut String, value: f64) {
+    let tag = if value.is_nan() {
+        "NaN"
+    } else if value == f64::INFINITY {
+        "Infinity"
+    } else if value == f64::NEG_INFINITY {
+        "-Infinity"
+    } else if value == 0.0 && value.is_sign_negative() {
+        "-0.0"
+    } else {
+        let start = out.len();
+        display(out, value);
+        if !out[start..].contains('.') {
+            out.push_str(".0");
+        }
+        return;
+    };
+    out.push_str("{\"$double\": \"");
+    out.push_str(tag);
+    out.push_str("\"}");
+}
+
+/// How many characters a JSON number takes in plain digits; `None` when they are more than 400.
+pub(super) fn plain_len(number: &str) -> Option<usize> {
+    PlainNumber::of(number).map(|plain| count(plain.characters))
+}
+
+/// Writes a JSON number in plain digits, as `numeric` prints it: `1e2` is 100, `1.50` stays, `-0` is 0.
+/// `None` when that takes more than 400 characters.
+pub(super) fn plain_number(out: &mut String, number: &str) -> Option<()> {
+    PlainNumber::of(number)?.write(out);
+    Some(())
+}
+
+/// A JSON number taken apart.
+#[derive(Debug)]
+struct PlainNumber<'a> {
+    is_negative: bool,
+    /// The digits before and after the point.
+    whole: &'a str,
+    fraction: &'a str,
+    /// Where the point stands in the digits once the exponent has moved it; may lie outside of them.
+    point: i64,
+    /// Digits after the point.
+    scale: i64,
+    /// Where the first digit stands that is not 0.
+    first: Option<i64>,
+    /// All that is written.
+    characters: i64,
+}
+
+impl<'a> PlainNumber<'a> {
+    fn of(number: &'a str) -> Option<Self> {
+        let rest = number.strip_prefix('-').unwrap_or(number);
+        let (mantissa, exponent) = match rest.split_once(['e', 'E']) {
+            Some((mantissa, exponent)) => (mantissa, saturating_exponent(exponent)),
+            None => (rest, 0),
+        };
+        let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+        if mantissa.len() > NUMBER_CHARACTERS {
+            return None;
+        }
+        let signed = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        let mut digits = whole.bytes().chain(fraction.bytes());
+        let mut plain = Self {
+            is_negative: rest.len() < number.len(),
+            whole,
+            fraction,
+            point: signed(whole.len()).saturating_add(exponent),
+            scale: signed(fraction.len()).saturating_sub(exponent).max(0),
+            first: digits.position(|byte| byte != b'0').map(signed),
+            characters: 0,
+        };
+        let sign = i64::from(plain.is_negative && plain.first.is_some());
+        let leading = plain
+            .first
+            .map_or(1, |first| plain.point.saturating_sub(first).max(1));
+        plain.characters = sign + leading + plain.scale + i64::from(plain.scale > 0);
+        (plain.characters <= signed(NUMBER_CHARACTERS)).then_some(plain)
+    }
+
+    fn write(&self, out: &mut String) {
+        let Some(first) = self.first else {
+            out.push('0');
+            if self.scale > 0 {
+                out.push('.');
+                out.extend(std::iter::repeat_n('0', count(self.scale)));
+            }
+            return;
+        };
+        if self.is_negative {
+            out.push('-');
+        }
+        if first >= self.point {
+            out.push('0');
+        }
+        out.extend(self.digits(first, self.point - first));
+        if self.scale > 0 {
+            out.push('.');
+            let zeros = (-self.point).clamp(0, self.scale);
+            out.extend(std::iter::repeat_n('0', count(zeros)));
+            out.extend(self.digits(self.point.max(0), self.scale - zeros));
+        }
+    }
+
+    /// So many digits from that one on; zeros follow the last.
+    fn digits(&self, from: i64, len: i64) -> impl Iterator<Item = char> {
+        let digits = self.whole.chars().chain(self.fraction.chars());
+        digits
+            .chain(std::iter::repeat('0'))
+            .skip(count(from))
+            .take(count(len))
+    }
+}
+
+/// A count that is not negative and, but for hostile exponents that were refused, small.
+fn count(n: i64) -> usize {
+    usize::try_from(n).unwrap_or(0)
+}
+
+/// An exponent's digits; far out of any range where they are too many.
+fn saturating_exponent(exponent: &str) -> i64 {
+    let limit = 1 << 32;
+    match exponent.parse::<i64>() {
+        Ok(value) => value.clamp(-limit, limit),
+        Err(_) if exponent.starts_with('-') => -limit,
+        Err(_) => limit,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plain(number: &str) -> Option<String> {
+        let mut out = String::new();
+        plain_number(&mut out, number).map(|()| out)
+    }
+
+    #[test]
+    fn numbers_are_printed_as_jsonb_prints_them() {
+        for (number, expected) in [
+            ("0", "0"),
+            ("-0", "0"),
+            ("-0.0", "0.0"),
+            ("0e5", "0"),
+            ("0e999999999999999999999", "0"),
+            ("0.00e1", "0.0"),
+            ("1e2", "100"),
+            ("1E+2", "100"),
+            ("1.50", "1.50"),
+            ("-1.5e1", "-15"),
+            ("1.50e1", "15.0"),
+            ("1.5e3", "1500"),
+            ("15e-3", "0.015"),
+            ("-15e-1", "-1.5"),
+            ("0.5e1", "5"),
+            ("0.05e1", "0.5"),
+            ("0.05e3", "50"),
+            ("0.0000", "0.0000"),
+            ("9223372036854775808", "9223372036854775808"),
+            (
+                "123456789012345678901234567890.10",
+                "123456789012345678901234567890.10",
+            ),
+        ] {
+            assert_eq!(plain(number).as_deref(), Some(expected), "{number}");
+        }
+    }
+
+    #[test]
+    fn a_number_of_more_than_400_plain_digits_is_refused() {
+        assert_eq!(plain("1e399").map(|text| text.len()), Some(400));
+        assert_eq!(plain(&"9".repeat(400)).map(|text| text.len()), Some(400));
+        for number in [
+            "1e400",
+            "1e131071",
+            "1e-399",
+            "0e-399",
+            "1e99999999999999999999",
+            "-1e399",
+        ] {
+            assert_eq!(plain(number), None, "{number}");
+        }
+        assert_eq!(plain(&"9".repeat(401)), None);
+    }
+
+    #[test]
+    fn doubles_have_a_fraction_and_read_back_the_same() {
+        for value in [
+            1.0,
+            -2.5,
+            0.1,
+            1e300,
+            5e-324,
+            f64::MAX,
+            1e21,
+            123_456_789.125,
+        ] {
+            let mut out = String::new();
+            double(&mut out, value);
+            assert!(out.contains('.') && !out.contains(['e', 'E']), "{out}");
+            assert_eq!(out.parse(), Ok(value));
+            assert!(plain(&out).is_some());
+        }
+        for (value, expected) in [
+            (f64::NAN, r#"{"$double": "NaN"}"#),
+            (f64::INFINITY, r#"{"$double": "Infinity"}"#),
+            (f64::NEG_INFINITY, r#"{"$double": "-Infinity"}"#),
+            (-0.0, r#"{"$double": "-0.0"}"#),
+            (0.0, "0.0"),
+        ] {
+            let mut out = String::new();
+            double(&mut out, value);
+            assert_eq!(out, expected);
+        }
+    }
+
+    #[test]
+    fn texts_are_escaped_as_jsonb_escapes_them() {
+        let mut out = String::new();
+        text(
+            &mut out,
+            "a\"\\/\u{8}\u{c}\n\r\t\u{1}\u{1f}\u{7f}é\0\u{1f600}",
+        );
+        assert_eq!(
+            out,
+            "\"a\\\"\\\\/\\b\\f\\n\\r\\t\\u0001\\u001f\u{7f}é\u{fffd}\u{1f600}\""
+        );
+    }
+}

@@ -1,0 +1,230 @@
+//! Reads protobuf's wire format, field by field, from a slice, without taking memory.
+//!
+//! **Invariant:** every step moves forward and stays within the slice; whatever is not the wire format is an error, never
+//! a panic.
+
+use super::DecodeError;
+
+/// The value of one field, by its wire type.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum FieldValue<'a> {
+    Varint(u64),
+    Fixed64(u64),
+    Bytes(&'a [u8]),
+    Fixed32(u32),
+}
+
+/// The bytes are not what protobuf's encoding says they must be; the sentence says how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Malformed(pub(super) &'static str);
+
+impl From<Malformed> for DecodeError {
+    fn from(Malformed(what): Malformed) -> Self {
+        Self::Malformed {
+            message: format!("the body is not valid protobuf: {what}"),
+            offset: None,
+        }
+    }
+}
+
+const CUT_SHORT: Malformed = Malformed("it is cut short");
+
+/// The fields of one message, in the order of the wire.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ProtobufReader<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> ProtobufReader<'a> {
+    pub(super) const fn new(message: &'a [u8]) -> Self {
+        Self { rest: message }
+    }
+
+    /// What has not been read yet.
+    pub(super) const fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
+    /// The next field's number and value; `None` at the end.
+    ///
+    /// # Errors
+    /// For a truncated field, a field number of 0, a group (OTLP has none), or an unknown wire type.
+    #[inline]
+    pub(super) fn field(&mut self) -> Result<Option<(u32, FieldValue<'a>)>, Malformed> {
+        if self.rest.is_empty() {
+            return Ok(None);
+        }
+        let key = u32::try_from(self.varint()?)
+            .map_err(|_| Malformed("a field number is out of range"))?;
+        let number = key >> 3;
+        if number == 0 {
+            return Err(Malformed("a field has the number 0"));
+        }
+        let value = match key & 7 {
+            0 => FieldValue::Varint(self.varint()?),
+            1 => FieldValue::Fixed64(u64::from_le_bytes(self.array()?)),
+            2 => {
+                let len = usize::try_from(self.varint()?).map_err(|_| CUT_SHORT)?;
+                let (bytes, rest) = self.rest.split_at_checked(len).ok_or(CUT_SHORT)?;
+                self.rest = rest;
+                FieldValue::Bytes(bytes)
+            }
+            3 | 4 => return Err(Malformed("it holds a group")),
+            5 => FieldValue::Fixed32(u32::from_le_bytes(self.array()?)),
+            _ => return Err(Malformed("a field has an unknown wire type")),
+        };
+        Ok(Some((number, value)))
+    }
+
+    /// The next number of a packed list of varints; `None` at the end.
+    ///
+    /// # Errors
+    /// For a truncated number, or one that is too long.
+    #[inline]
+    pub(super) fn packed_varint(&mut self) -> Result<Option<u64>, Malformed> {
+        if self.rest.is_empty() {
+            return Ok(None);
+        }
+        self.varint().map(Some)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
+        let (bytes, rest) = self.rest.split_first_chunk::<N>().ok_or(CUT_SHORT)?;
+        self.rest = rest;
+        Ok(*bytes)
+    }
+
+    #[inline]
+    fn varint(&mut self) -> Result<u64, Malformed> {
+        match self.rest {
+            [byte, rest @ ..] if *byte < 0x80 => {
+                self.rest = rest;
+                Ok(u64::from(*byte))
+            }
+            _ => self.long_varint(),
+        }
+    }
+
+    fn long_varint(&mut self) -> Result<u64, Malformed> {
+        let mut value = 0u64;
+        for (index, byte) in self.rest.iter().take(10).enumerate() {
+            value |= u64::from(byte & 0x7f) << (7 * index);
+            if *byte < 0x80 {
+                if index == 9 && *byte > 1 {
+                    break;
+                }
+                self.rest = &self.rest[index + 1..];
+                return Ok(value);
+            }
+        }
+        Err(if self.rest.len() < 10 {
+            CUT_SHORT
+        } else {
+            Malformed("a number is too long")
+        })
+    }
+}
+
+impl<'a> FieldValue<'a> {
+    /// Length-delimited: a message, text or bytes.
+    pub(super) fn bytes(self) -> Result<&'a [u8], Malformed> {
+        match self {
+            Self::Bytes(bytes) => Ok(bytes),
+            Self::Varint(_) | Self::Fixed64(_) | Self::Fixed32(_) => Err(WRONG_TYPE),
+        }
+    }
+}
+
+/// The numbers of a packed list of 64-bit ones.
+///
+/// # Errors
+/// When its length is not a multiple of 8.
+pub(super) fn packed_fixed64(
+    packed: &[u8],
+) -> Result<impl ExactSizeIterator<Item = u64>, Malformed> {
+    match packed.as_chunks::<8>() {
+        (numbers, []) => Ok(numbers.iter().map(|bytes| u64::from_le_bytes(*bytes))),
+        _ => Err(CUT_SHORT),
+    }
+}
+
+/// Appends a number as a varint.
+pub(super) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+    loop {
+        let [low, ..] = value.to_le_bytes();
+        value >>= 7;
+        if value == 0 {
+            out.push(low & 0x7f);
+            return;
+        }
+        out.push(low | 0x80);
+    }
+}
+
+/// A known field that does not have its own wire type.
+pub(super) const WRONG_TYPE: Malformed =
+    Malformed("a field has the wrong wire type, as in another signal's message");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields(bytes: &[u8]) -> Result<Vec<(u32, FieldValue<'_>)>, Malformed> {
+        let mut reader = ProtobufReader::new(bytes);
+        std::iter::from_fn(|| reader.field().transpose()).collect()
+    }
+
+    #[test]
+    fn each_wire_type_is_read() {
+        let bytes = [
+            &[0x08, 0x96, 0x01][..],
+            &[0x11, 1, 0, 0, 0, 0, 0, 0, 0],
+            &[0x1a, 2, 7, 8],
+            &[0x25, 5, 0, 0, 0],
+        ]
+        .concat();
+        assert_eq!(
+            fields(&bytes),
+            Ok(vec![
+                (1, FieldValue::Varint(150)),
+                (2, FieldValue::Fixed64(1)),
+                (3, FieldValue::Bytes(&[7, 8])),
+                (4, FieldValue::Fixed32(5)),
+            ])
+        );
+    }
+
+    #[test]
+    fn every_cut_of_a_field_is_an_error() {
+        for whole in [
+            &[0x08, 0x96, 0x01][..],
+            &[0x11, 1, 0, 0, 0, 0, 0, 0, 0],
+            &[0x1a, 2, 7, 8],
+            &[0x25, 5, 0, 0, 0],
+        ] {
+            for len in 1..whole.len() {
+                assert_eq!(fields(&whole[..len]), Err(CUT_SHORT), "{whole:?} at {len}");
+            }
+        }
+    }
+
+    #[test]
+    fn groups_field_zero_and_endless_numbers_are_errors() {
+        for bytes in [&[0x0b, 0x0c][..], &[0x00, 0x01], &[0x0e], &[0xff; 11]] {
+            assert!(fields(bytes).is_err(), "{bytes:?}");
+        }
+        let negative = [
+            0x08, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01,
+        ];
+        assert_eq!(
+            fields(&negative),
+            Ok(vec![(1, FieldValue::Varint(u64::MAX))])
+        );
+    }
+
+    #[test]
+    fn a_length_beyond_the_slice_takes_no_memory() {
+        let huge = [0x0a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f];
+        assert_eq!(fields(&huge), Err(CUT_SHORT));
+    }
+}

@@ -1,0 +1,123 @@
+//! The outer levels of an OTLP request over the wire: request, resource, scope. Each item is handed on as its bytes.
+//!
+//! The three signals share the shape: a request's field 1 repeats a resource with its scopes (`resource = 1`,
+//! `scope… = 2`, `schema_url = 3`), a scope's messages repeat the items (`scope = 1`, items `= 2`, `schema_url = 3`).
+//! Before OTLP 0.15 the scopes were field 1000 (`instrumentation_library… = 1`, the rest alike); they are read if a
+//! resource has none in field 2.
+//!
+//! **Invariant:** one pass over each level, no memory but for the resource and scope at hand.
+
+use std::borrow::Cow;
+
+use super::json_to_protobuf::Unmapped;
+use super::protobuf::{FieldValue, Malformed, ProtobufReader};
+use super::resource_scope::EncodedPart;
+use super::rules::Rules;
+use super::{Sanitized, Source};
+
+/// Takes what a walk finds, in the order of the request.
+pub(super) trait Visitor<'a> {
+    /// A resource begins; the scopes that follow belong to it.
+    fn resource(&mut self, resource: EncodedPart<'a>);
+    /// A scope begins; the items that follow belong to it.
+    fn scope(&mut self, scope: EncodedPart<'a>);
+    /// One item's message, with what was repaired in it.
+    fn item(&mut self, item: &[u8], repaired: &Sanitized) -> Result<(), Malformed>;
+    /// Items that cannot be mapped.
+    fn reject(&mut self, items: u32, unmapped: &Unmapped);
+    /// A member around the items has a name that is not known.
+    fn unknown(&mut self, name: &str);
+}
+
+const SCOPES: u32 = 2;
+const INSTRUMENTATION_LIBRARIES: u32 = 1000;
+const ITEMS: u32 = 2;
+
+/// Walks a request.
+///
+/// # Errors
+/// When the bytes are not the message they should be.
+pub(super) fn walk<'a>(
+    request: &'a [u8],
+    source: &'a Source,
+    visitor: &mut impl Visitor<'a>,
+) -> Result<(), Malformed> {
+    let rules = source.rules();
+    for_each(request, 1, |resource| {
+        let envelope = OuterMessage::of(resource, rules)?;
+        let scopes = envelope.scopes;
+        visitor.resource(EncodedPart::resource(
+            envelope.origin,
+            envelope.schema_url,
+            source,
+        )?);
+        for_each(resource, scopes, |scope| {
+            let envelope = OuterMessage::of(scope, rules)?;
+            visitor.scope(EncodedPart::scope(
+                envelope.origin,
+                envelope.schema_url,
+                source,
+            )?);
+            for_each(scope, ITEMS, |item| {
+                visitor.item(item, &Sanitized::default())
+            })
+        })
+    })
+}
+
+/// The fields of an outer message beside its repeated one. On the wire they may come before or after it.
+struct OuterMessage<'a> {
+    /// Whole: a copy if it arrived in pieces.
+    origin: Cow<'a, [u8]>,
+    schema_url: Cow<'a, [u8]>,
+    /// The number of the field with a resource's scopes.
+    scopes: u32,
+}
+
+impl<'a> OuterMessage<'a> {
+    fn of(message: &'a [u8], rules: Rules) -> Result<Self, Malformed> {
+        let mut envelope = Self {
+            origin: Cow::Borrowed(&[]),
+            schema_url: Cow::Borrowed(&[]),
+            scopes: SCOPES,
+        };
+        let (mut has_scopes, mut libraries) = (false, None);
+        let mut reader = ProtobufReader::new(message);
+        while let Some((number, value)) = reader.field()? {
+            match number {
+                1 if rules.merges_pieces() && !envelope.origin.is_empty() => {
+                    envelope.origin.to_mut().extend_from_slice(value.bytes()?);
+                }
+                1 => envelope.origin = Cow::Borrowed(value.bytes()?),
+                SCOPES => {
+                    value.bytes()?;
+                    has_scopes = true;
+                }
+                3 => envelope.schema_url = Cow::Borrowed(value.bytes()?),
+                INSTRUMENTATION_LIBRARIES => {
+                    let are_messages = matches!(value, FieldValue::Bytes(_));
+                    libraries = Some(libraries.unwrap_or(true) && are_messages);
+                }
+                _ => {}
+            }
+        }
+        if rules.maps_instrumentation_libraries() && !has_scopes && libraries == Some(true) {
+            envelope.scopes = INSTRUMENTATION_LIBRARIES;
+        }
+        Ok(envelope)
+    }
+}
+
+fn for_each<'a>(
+    message: &'a [u8],
+    number: u32,
+    mut take: impl FnMut(&'a [u8]) -> Result<(), Malformed>,
+) -> Result<(), Malformed> {
+    let mut reader = ProtobufReader::new(message);
+    while let Some((found, value)) = reader.field()? {
+        if found == number {
+            take(value.bytes()?)?;
+        }
+    }
+    Ok(())
+}

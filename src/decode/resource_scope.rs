@@ -1,0 +1,278 @@
+//! Where items come from: the resource and the instrumentation scope, which are stored once and referred to.
+//!
+//! The id is the first 16 bytes of SHA-256 over the byte 1 and `{"resource": …, "scope": …}`, the two as they are stored
+//! but with all keys sorted bytewise; every collector derives the same one.
+//!
+//! **Invariant:** equal resources and scopes have equal ids, whatever the order of their attributes on the wire.
+
+use std::borrow::Cow;
+
+use sha2::{Digest as _, Sha256};
+
+use super::any_value::{self, ValueStyle, attributes_member, repeated, text, without_nul};
+use super::protobuf::{FieldValue, Malformed, ProtobufReader};
+use super::schema::{self, MessageSchema};
+use super::validate::{Invalid, ValidItem, repair};
+use super::{Sanitized, Source, json_writer};
+use crate::event::{Resource, ResourceId};
+
+/// The attributes that fill the columns `integration` and `provider`, with the columns' limits in characters.
+const COLUMNS: [(&str, usize); 2] = [("service.name", 100), ("cloud.provider", 100)];
+
+/// A resource or a scope on the wire, surveyed, with its schema URL.
+#[derive(Debug)]
+pub(super) struct EncodedPart<'a> {
+    message: Cow<'a, [u8]>,
+    schema_url: Cow<'a, [u8]>,
+    pub(super) repairs: Sanitized,
+    expansion_bytes: usize,
+    /// Why nothing that belongs to it can be taken.
+    pub(super) fault: Option<Invalid>,
+}
+
+impl<'a> EncodedPart<'a> {
+    pub(super) fn resource(
+        message: Cow<'a, [u8]>,
+        schema_url: Cow<'a, [u8]>,
+        source: &Source,
+    ) -> Result<Self, Malformed> {
+        let mut resource = Self::new(message, schema_url, &schema::RESOURCE, source)?;
+        if source.rules().flags_cut_columns() {
+            resource.repairs.cut = cut_columns(&resource.message);
+        }
+        Ok(resource)
+    }
+
+    pub(super) fn scope(
+        message: Cow<'a, [u8]>,
+        schema_url: Cow<'a, [u8]>,
+        source: &Source,
+    ) -> Result<Self, Malformed> {
+        Self::new(message, schema_url, &schema::SCOPE, source)
+    }
+
+    fn new(
+        message: Cow<'a, [u8]>,
+        mut schema_url: Cow<'a, [u8]>,
+        schema: &'static MessageSchema,
+        source: &Source,
+    ) -> Result<Self, Malformed> {
+        let mut repaired = None;
+        let (mut seen, swell_bytes, fault) = match ValidItem::of(&message, schema, source) {
+            Ok(survey) => {
+                if let Cow::Owned(copy) = survey.item {
+                    repaired = Some(copy);
+                }
+                (survey.repairs, survey.expansion_bytes, None)
+            }
+            Err(Invalid::Malformed(malformed)) => return Err(malformed),
+            Err(fault) => (Sanitized::default(), 0, Some(fault)),
+        };
+        // A resource is stored once and whole.
+        seen.cut = 0;
+        seen.nul += u32::from(schema_url.contains(&0));
+        if std::str::from_utf8(&schema_url).is_err() {
+            seen.utf8 += 1;
+            repair(schema_url.to_mut());
+        }
+        Ok(Self {
+            message: repaired.map_or(message, Cow::Owned),
+            schema_url,
+            repairs: seen,
+            expansion_bytes: swell_bytes,
+            fault,
+        })
+    }
+
+    /// Adds what was repaired before it was protobuf.
+    pub(super) const fn repaired(mut self, seen: &Sanitized) -> Self {
+        self.repairs.utf8 = self.repairs.utf8.saturating_add(seen.utf8);
+        self
+    }
+
+    /// About how many bytes it takes as it is stored.
+    pub(super) fn len(&self) -> usize {
+        self.message.len() + self.schema_url.len() + self.expansion_bytes
+    }
+}
+
+/// A resource and a scope as they are stored, with what rows take from the resource.
+#[derive(Debug)]
+pub(super) struct StoredResource {
+    pub(super) id: ResourceId,
+    /// `service.name`.
+    pub(super) integration: String,
+    /// `cloud.provider`.
+    pub(super) provider: Option<String>,
+}
+
+impl StoredResource {
+    pub(super) fn of(resource: &EncodedPart<'_>, scope: &EncodedPart<'_>) -> (Self, Resource) {
+        let stored = ValueStyle {
+            order: json_writer::key_order,
+            attributes: 0,
+            value_bytes: 0,
+        };
+        let hashed = ValueStyle {
+            order: |a, b| a.cmp(b),
+            ..stored
+        };
+        let mut canonical = String::from("{");
+        json_writer::key(&mut canonical, "resource");
+        write_resource(&mut canonical, resource, &hashed);
+        json_writer::key(&mut canonical, "scope");
+        write_scope(&mut canonical, scope, &hashed);
+        canonical.push('}');
+        let digest = Sha256::new()
+            .chain_update([1])
+            .chain_update(&canonical)
+            .finalize();
+        let mut id = [0; 16];
+        id.copy_from_slice(&digest[..16]);
+
+        let mut stored_resource = String::new();
+        write_resource(&mut stored_resource, resource, &stored);
+        let mut stored_scope = String::new();
+        write_scope(&mut stored_scope, scope, &stored);
+
+        let [integration, provider] = COLUMNS.map(|(key, limit)| {
+            let name = named_attribute(&resource.message, key)?;
+            Some(any_value::cut_to(name, limit).into_owned())
+        });
+        let origin = Self {
+            id: ResourceId(id),
+            integration: integration.unwrap_or_else(|| "unknown_service".to_owned()),
+            provider,
+        };
+        let resource = Resource {
+            id: origin.id,
+            resource: stored_resource,
+            scope: stored_scope,
+        };
+        (origin, resource)
+    }
+}
+
+/// The resource's attribute of that name, the last one given.
+fn named_attribute<'a>(resource: &'a [u8], key: &str) -> Option<Cow<'a, str>> {
+    let value = repeated(resource, 1)
+        .filter(|pair| repeated(pair, 1).last() == Some(key.as_bytes()))
+        .last()?;
+    any_value::name_of(repeated(value, 2).last()?)
+}
+
+/// SharedCounts the columns filled by a resource that hold only the beginning of its attribute.
+fn cut_columns(resource: &[u8]) -> u32 {
+    let is_cut = |(key, limit): &(&str, usize)| {
+        named_attribute(resource, key).is_some_and(|name| any_value::is_longer(&name, *limit))
+    };
+    let is_long = |pair: &[u8]| COLUMNS.iter().any(|(_, limit)| pair.len() > *limit);
+    if !repeated(resource, 1).any(is_long) {
+        return 0;
+    }
+    COLUMNS.iter().map(|column| u32::from(is_cut(column))).sum()
+}
+
+/// One member of an object, its key and how its value is written; an empty value is left out.
+type JsonMember<'m> = (&'static str, &'m dyn Fn(&mut String));
+
+fn write_members(out: &mut String, style: &ValueStyle, mut members: Vec<JsonMember<'_>>) {
+    members.sort_by(|a, b| (style.order)(a.0, b.0));
+    out.push('{');
+    for (_, write) in members {
+        write(out);
+    }
+    out.push('}');
+}
+
+fn write_resource(out: &mut String, part: &EncodedPart<'_>, style: &ValueStyle) {
+    write_members(
+        out,
+        style,
+        vec![
+            ("attributes", &|out| {
+                attributes_member(out, &part.message, 1, style);
+            }),
+            ("droppedAttributesCount", &|out| {
+                json_writer::number_member(out, "droppedAttributesCount", number(&part.message, 2));
+            }),
+            ("entityRefs", &|out| {
+                let entities = repeated(&part.message, 3);
+                json_writer::array_member(out, "entityRefs", entities, |out, entity| {
+                    write_entity(out, entity, style);
+                });
+            }),
+            ("schemaUrl", &|out| {
+                json_writer::text_member(out, "schemaUrl", text(&part.schema_url));
+            }),
+        ],
+    );
+}
+
+fn write_scope(out: &mut String, part: &EncodedPart<'_>, style: &ValueStyle) {
+    write_members(
+        out,
+        style,
+        vec![
+            ("name", &|out| {
+                json_writer::text_member(out, "name", last_text(&part.message, 1));
+            }),
+            ("version", &|out| {
+                json_writer::text_member(out, "version", last_text(&part.message, 2));
+            }),
+            ("attributes", &|out| {
+                attributes_member(out, &part.message, 3, style);
+            }),
+            ("droppedAttributesCount", &|out| {
+                json_writer::number_member(out, "droppedAttributesCount", number(&part.message, 4));
+            }),
+            ("schemaUrl", &|out| {
+                json_writer::text_member(out, "schemaUrl", text(&part.schema_url));
+            }),
+        ],
+    );
+}
+
+fn write_entity(out: &mut String, entity: &[u8], style: &ValueStyle) {
+    let texts = |out: &mut String, name, number| {
+        json_writer::array_member(out, name, repeated(entity, number), |out, item| {
+            json_writer::text(out, text(item));
+        });
+    };
+    write_members(
+        out,
+        style,
+        vec![
+            ("schemaUrl", &|out| {
+                json_writer::text_member(out, "schemaUrl", last_text(entity, 1));
+            }),
+            ("type", &|out| {
+                json_writer::text_member(out, "type", last_text(entity, 2));
+            }),
+            ("idKeys", &|out| texts(out, "idKeys", 3)),
+            ("descriptionKeys", &|out| texts(out, "descriptionKeys", 4)),
+        ],
+    );
+}
+
+/// A text field; the last one given.
+pub(super) fn last_text(message: &[u8], number: u32) -> &str {
+    repeated(message, number).last().map_or("", text)
+}
+
+/// A 32-bit number field; the last one given.
+fn number(message: &[u8], number: u32) -> u64 {
+    let mut reader = ProtobufReader::new(message);
+    let mut last = 0;
+    while let Ok(Some((found, value))) = reader.field() {
+        if let (true, FieldValue::Varint(value)) = (found == number, value) {
+            last = value & u64::from(u32::MAX);
+        }
+    }
+    last
+}
+
+/// Cuts nothing: a text column's NULs are replaced like everyone's.
+pub(super) fn column(bytes: &[u8], characters: usize) -> Cow<'_, str> {
+    any_value::cut_to(without_nul(text(bytes)), characters)
+}

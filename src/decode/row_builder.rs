@@ -1,0 +1,262 @@
+//! OTLP requests of either encoding to rows: what is done with each item that a walk finds.
+//!
+//! **Invariant:** whether an item is taken is decided from its bytes alone, in the same way with and without a sink.
+
+use super::any_value::ValueStyle;
+use super::decode_report::{ReportBuilder, TOO_EXPANDED};
+use super::item::{
+    ItemContext, ItemKind, OtlpItem, column_time, cut_columns, is_time_replaced, timestamp_ms,
+};
+use super::json_to_protobuf::Unmapped;
+use super::protobuf::Malformed;
+use super::protobuf_request::Visitor;
+use super::resource_scope::{EncodedPart, StoredResource};
+use super::validate::{Invalid, ValidItem};
+use super::{DecodeError, DecodeReport, SINK_IS_FULL, Sanitized, Sink, Source};
+use crate::event::EventFlags;
+use crate::journal::Position;
+
+/// A resource is stored with each of its scopes. So many bytes of them are taken a request: a large resource with very
+/// many scopes would multiply.
+const ORIGIN_BYTES: usize = 64 << 20;
+
+/// The most items that are taken of a request. An item of two bytes makes a row of two hundred: this bounds the rows
+/// that one request may write into the store. Of items as clients send them, so many do not fit into a body.
+const ITEMS: u32 = 500_000;
+
+/// The items of a request on their way to rows.
+pub(super) struct RowBuilder<'a, 's> {
+    source: &'a Source,
+    position: Position,
+    tally: ReportBuilder,
+    sink: Option<&'s mut dyn Sink>,
+    resource: Option<EncodedPart<'a>>,
+    scope: Option<EncodedPart<'a>>,
+    /// Made for the first item of a scope.
+    origin: Option<StoredResource>,
+    is_scope_counted: bool,
+    origin_bytes: usize,
+    metadata: String,
+}
+
+impl<'a, 's> RowBuilder<'a, 's> {
+    pub(super) fn new(
+        source: &'a Source,
+        position: Position,
+        sink: Option<&'s mut dyn Sink>,
+    ) -> Self {
+        Self {
+            source,
+            position,
+            tally: ReportBuilder::default(),
+            sink,
+            resource: None,
+            scope: None,
+            origin: None,
+            is_scope_counted: false,
+            origin_bytes: 0,
+            metadata: String::new(),
+        }
+    }
+
+    /// What was found around items.
+    pub(super) const fn sanitized(&mut self, seen: &Sanitized) {
+        self.tally.sanitized(seen);
+    }
+
+    /// Rejects items whose JSON cannot be mapped, for what is wrong with it or with a member around them.
+    pub(super) fn reject_unmapped(&mut self, items: u32, unmapped: &Unmapped) {
+        let index = self.tally.items();
+        self.tally
+            .describe(index, unmapped.key(), || unmapped.to_string());
+        for _ in 0..items {
+            self.tally.reject();
+        }
+    }
+
+    /// A member around the items has a name that is not known.
+    pub(super) fn unknown(&mut self, name: &str) {
+        self.tally.unknown_name(name);
+    }
+
+    /// Does not take an item because of a fault in what stands around it.
+    pub(super) fn reject_for(&mut self, field: &'static str, fault: Invalid) {
+        let source = self.source;
+        self.reject(Some(field), || sentence(fault, source));
+    }
+
+    /// Does not take an item.
+    pub(super) fn reject(&mut self, field: Option<&'static str>, reason: impl FnOnce() -> String) {
+        self.tally.describe(self.tally.items(), field, reason);
+        self.tally.reject();
+    }
+
+    /// What was taken.
+    ///
+    /// # Errors
+    /// When items are there and none of them is.
+    pub(super) fn finish(self) -> Result<DecodeReport, DecodeError> {
+        self.tally.finish()
+    }
+
+    /// Why no item of this scope can be taken.
+    fn origin_fault(&mut self) -> Option<(&'static str, String)> {
+        let (resource, scope) = (self.resource.as_ref()?, self.scope.as_ref()?);
+        for (part, field) in [(resource, "resource"), (scope, "scope")] {
+            if let Some(fault) = part.fault {
+                return Some((field, sentence(fault, self.source)));
+            }
+        }
+        if !self.is_scope_counted {
+            let bytes = self.origin_bytes + resource.len() + scope.len();
+            if bytes > ORIGIN_BYTES {
+                let reason = "the resources of this request, one a scope, are too large";
+                return Some(("resource", reason.to_owned()));
+            }
+            self.origin_bytes = bytes;
+            self.is_scope_counted = true;
+        }
+        None
+    }
+
+    pub(super) fn resource(&mut self, resource: EncodedPart<'a>) {
+        self.tally.sanitized(&resource.repairs);
+        self.resource = Some(resource);
+        self.scope = None;
+    }
+
+    pub(super) fn scope(&mut self, scope: EncodedPart<'a>) {
+        self.tally.sanitized(&scope.repairs);
+        self.scope = Some(scope);
+        self.origin = None;
+        self.is_scope_counted = false;
+    }
+
+    /// Takes one item, or rejects it.
+    ///
+    /// # Errors
+    /// When it is not protobuf: nothing of the request can be trusted then.
+    pub(super) fn item<K: ItemKind>(
+        &mut self,
+        kind: &K,
+        message: &[u8],
+        repaired: &Sanitized,
+    ) -> Result<(), Malformed> {
+        let source = self.source;
+        let survey = match ValidItem::of(message, kind.schema(), source) {
+            Ok(survey) => survey,
+            Err(Invalid::Malformed(malformed)) => return Err(malformed),
+            Err(fault) => {
+                self.reject(None, || sentence(fault, source));
+                return Ok(());
+            }
+        };
+        let item = kind.read(&survey.item)?;
+        if let Some((field, reason)) = item.fault() {
+            self.reject(Some(field), || reason.to_owned());
+            return Ok(());
+        }
+        if let Some((field, reason)) = self.origin_fault() {
+            self.reject(Some(field), || reason);
+            return Ok(());
+        }
+        if self.tally.accepted() >= ITEMS {
+            self.reject(None, || format!("more than {ITEMS} items in one request"));
+            return Ok(());
+        }
+        if !self.tally.add_expansion(survey.expansion_bytes) {
+            self.reject(None, || TOO_EXPANDED.to_owned());
+            return Ok(());
+        }
+        let style = ValueStyle::row(&source.limits);
+        let mut seen = Sanitized {
+            time: is_time_replaced(item.time(), source).into(),
+            utf8: survey.repairs.utf8.saturating_add(repaired.utf8),
+            ..survey.repairs
+        };
+        if source.rules().flags_cut_columns() {
+            seen.cut += cut_columns(&item, survey.longest_value_bytes, &style);
+        }
+        let index = self.tally.items();
+        self.tally.sanitized(&seen);
+        self.tally.accept(column_time(item.time()));
+
+        let (Some(sink), Some(resource), Some(scope)) =
+            (&mut self.sink, &self.resource, &self.scope)
+        else {
+            return Ok(());
+        };
+        let origin = self.origin.get_or_insert_with(|| {
+            let (origin, stored) = StoredResource::of(resource, scope);
+            sink.resource(stored);
+            origin
+        });
+        let mut flags = EventFlags::default();
+        if seen.time > 0 {
+            flags.insert(EventFlags::TIME_REPLACED);
+        }
+        if seen.cut + resource.repairs.cut > 0 {
+            flags.insert(EventFlags::CUT);
+        }
+        if [&seen, &resource.repairs, &scope.repairs]
+            .iter()
+            .any(|seen| seen.nul + seen.utf8 > 0)
+        {
+            flags.insert(EventFlags::TEXT_REPAIRED);
+        }
+        let place = ItemContext {
+            origin,
+            timestamp_ms: timestamp_ms(item.time(), source),
+            position: self.position,
+            index,
+            flags,
+            style,
+            rules: source.rules(),
+        };
+        item.row(&place, &mut self.metadata, &mut |event| sink.event(event));
+        if sink.wants_more() {
+            Ok(())
+        } else {
+            Err(Malformed(SINK_IS_FULL))
+        }
+    }
+}
+
+/// Items that stand right in a scope's message.
+pub(super) struct ItemVisitor<'a, 's, K> {
+    pub(super) kind: K,
+    pub(super) rows: RowBuilder<'a, 's>,
+}
+
+impl<'a, K: ItemKind> Visitor<'a> for ItemVisitor<'a, '_, K> {
+    fn resource(&mut self, resource: EncodedPart<'a>) {
+        self.rows.resource(resource);
+    }
+
+    fn scope(&mut self, scope: EncodedPart<'a>) {
+        self.rows.scope(scope);
+    }
+
+    fn item(&mut self, item: &[u8], repaired: &Sanitized) -> Result<(), Malformed> {
+        self.rows.item(&self.kind, item, repaired)
+    }
+
+    fn reject(&mut self, items: u32, unmapped: &Unmapped) {
+        self.rows.reject_unmapped(items, unmapped);
+    }
+
+    fn unknown(&mut self, name: &str) {
+        self.rows.unknown(name);
+    }
+}
+
+fn sentence(fault: Invalid, source: &Source) -> String {
+    let limits = &source.limits;
+    match fault {
+        Invalid::Malformed(Malformed(what)) => what.to_owned(),
+        Invalid::TooDeep => format!("values are nested deeper than {} levels", limits.depth),
+        Invalid::TooManyNodes => {
+            format!("more than {} values and messages in one item", limits.nodes)
+        }
+    }
+}

@@ -1,0 +1,472 @@
+//! The one thread that appends: takes all that waits, writes it with one call, syncs once, answers all.
+//!
+//! **Invariant:** nobody is told `Ok` before the sync returned, and no byte of a group whose write or sync failed is written
+//! again. After a failed sync, or a failed write for any reason but a full volume, nothing is written at all. After a write
+//! that found the volume full, the next is into another file, and no record is in it.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::ops::Range;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::observe::metrics::{JOURNAL_APPEND_BYTES_TOTAL, JOURNAL_SYNC_SECONDS};
+
+use super::disk::{DiskFile, is_full, write_all};
+use super::queue::{QueuedRecord, Wakeup};
+use super::record::{HEADER_BYTES, RecordClass, RecordHeader};
+use super::segment::{self, BLOCK, BLOCK_BYTES, Footer, SegmentContents};
+use super::segment_index::{AppendedRecord, Segment};
+use super::space::{Shortage, own_size};
+use super::{AppendError, Position, Shared, StreamId, lock};
+
+use full_volume::{GroupError, write_group_at};
+
+/// A volume that is full for allocated space too.
+mod full_volume;
+
+/// An idle log says what is synced so long after its last sync.
+pub(super) const SYNC_MARKER_AFTER: Duration = Duration::from_secs(1);
+
+/// Payloads up to this are copied beside their headers; larger ones are written from where they are.
+const COPIED_BYTES: usize = 4096;
+
+/// So much of the buffer is kept from group to group.
+const KEPT_BYTES: usize = 1 << 20;
+
+/// The segment that is appended to.
+struct ActiveSegment {
+    segment: Arc<Segment>,
+    file: Arc<dyn DiskFile>,
+    /// Where the next group starts.
+    end: u64,
+    /// Whether the first group, and the header with it, is written.
+    has_group: bool,
+    /// The time of the next check whether it is old enough to be sealed; `None` = never.
+    seal_at: Option<Instant>,
+}
+
+impl ActiveSegment {
+    /// Bytes that a group may still take.
+    fn room(&self) -> u64 {
+        self.segment.header.bytes - BLOCK_BYTES - self.end
+    }
+
+    /// Returns whether no position in it is synced: the next segment begins with the same position.
+    fn is_empty(&self) -> bool {
+        self.segment.last() < self.segment.header.first_position
+    }
+}
+
+/// A piece of a group, in the order of the file.
+enum GroupPiece {
+    /// Of the writer's own buffer.
+    Copied(Range<usize>),
+    /// The payload of the waiting record of this index.
+    Payload(usize),
+}
+
+pub(super) struct AppendThread {
+    core: Arc<Shared>,
+    stream: StreamId,
+    epoch: u64,
+    active: Option<ActiveSegment>,
+    synced: u64,
+    /// What the newest mark, or footer, on disk says.
+    marker_at: u64,
+    /// After a write that found the volume full: the positions that its group had. The next segment begins with them as a
+    /// hole, and takes records once that is synced.
+    unwritten: Option<u64>,
+    last_sync: Instant,
+    /// Taken from the queue and not yet answered.
+    waiting: VecDeque<QueuedRecord>,
+    /// Headers, small payloads and padding of a group.
+    buffer: Vec<u8>,
+    pieces: Vec<GroupPiece>,
+    appended: Vec<AppendedRecord>,
+}
+
+impl AppendThread {
+    pub(super) fn new(core: Arc<Shared>, stream: StreamId, opening: u64) -> Self {
+        Self {
+            core,
+            stream,
+            epoch: opening,
+            active: None,
+            synced: 0,
+            marker_at: 0,
+            unwritten: None,
+            last_sync: Instant::now(),
+            waiting: VecDeque::new(),
+            buffer: Vec::new(),
+            pieces: Vec::new(),
+            appended: Vec::new(),
+        }
+    }
+
+    /// Runs until the queue is closed and empty, or the disk failed. Whatever ends it, nobody is left waiting.
+    pub(super) fn run(mut self) {
+        let core = self.core.clone();
+        let served = std::panic::catch_unwind(AssertUnwindSafe(|| self.serve()));
+        let mut never_written = match served {
+            Ok(Ok(())) => VecDeque::new(),
+            Ok(Err(error)) => {
+                core.break_down(&error);
+                std::mem::take(&mut self.waiting)
+            }
+            Err(_) => {
+                core.break_down(&io::Error::other("the thread that appends panicked"));
+                // What it had taken may be written or not: its callers learn that nothing is known.
+                self.waiting.clear();
+                VecDeque::new()
+            }
+        };
+        core.queue.close();
+        loop {
+            for record in never_written.drain(..) {
+                record.answer(Err(AppendError::Closed));
+            }
+            if core.queue.take(&mut never_written, None) == Wakeup::Closed {
+                break;
+            }
+        }
+        core.end();
+    }
+
+    fn serve(&mut self) -> io::Result<()> {
+        loop {
+            let mark = (self.marker_at < self.synced)
+                .then(|| self.last_sync + self.core.settings.sync_marker_after);
+            let ages = self.active.as_ref().and_then(|active| active.seal_at);
+            let deadline = mark.into_iter().chain(ages).min();
+            match self.core.queue.take(&mut self.waiting, deadline) {
+                Wakeup::Records => self.write_all_waiting()?,
+                Wakeup::Nothing => {}
+                Wakeup::Closed => return self.seal(),
+            }
+            let now = Instant::now();
+            if ages.is_some_and(|at| now >= at) {
+                self.seal_if_aged(now)?;
+            }
+            if self.marker_at < self.synced
+                && now >= self.last_sync + self.core.settings.sync_marker_after
+            {
+                self.append_sync_marker()?;
+            }
+        }
+    }
+
+    /// Seals the segment once its oldest record is stored and has been kept for its time: an open one is never freed, and
+    /// while little arrives it would keep what was long deleted elsewhere.
+    fn seal_if_aged(&mut self, now: Instant) -> io::Result<()> {
+        let Some(active) = &mut self.active else {
+            return Ok(());
+        };
+        let base = active.segment.header.first_position;
+        if lock(&self.core.state).live().stored.contains(base) {
+            return self.seal();
+        }
+        active.seal_at = now.checked_add(self.core.settings.unstored_age_limit() / 8);
+        Ok(())
+    }
+
+    fn write_all_waiting(&mut self) -> io::Result<()> {
+        while let Some(first) = self.waiting.front() {
+            let bytes = first.total_bytes();
+            if self.fits(bytes) {
+                self.write_group()?;
+            } else if let Err(shortage) = self.rotate(bytes)? {
+                if let Shortage::Io(error) = shortage {
+                    return Err(error);
+                }
+                self.refuse(self.segment_bytes(bytes), shortage.answer());
+            }
+        }
+        Ok(())
+    }
+
+    fn fits(&self, bytes: u64) -> bool {
+        self.active
+            .as_ref()
+            .is_some_and(|active| bytes <= active.room())
+    }
+
+    /// The length of the segment that a record gets when the one at hand has no room.
+    fn segment_bytes(&self, record_bytes: u64) -> u64 {
+        let usual = self.core.settings.segment_bytes;
+        if record_bytes > usual / 2 {
+            // The group without a record that it begins with takes a block.
+            let before = self.unwritten.map_or(0, |_| BLOCK_BYTES);
+            let largest = self.core.largest_segment();
+            (own_size(record_bytes) + before).min(largest)
+        } else {
+            usual
+        }
+    }
+
+    /// Answers those that need what there is no room for: a usual segment, or one of their own of `segment_bytes` or more.
+    fn refuse(&mut self, segment_bytes: u64, error: AppendError) {
+        let usual = self.core.settings.segment_bytes;
+        for record in std::mem::take(&mut self.waiting) {
+            let bytes = record.total_bytes();
+            let needed = self.segment_bytes(bytes);
+            let alike = needed >= segment_bytes && (needed == usual) == (segment_bytes == usual);
+            if alike && !self.fits(bytes) {
+                record.answer(Err(error));
+            } else {
+                self.waiting.push_back(record);
+            }
+        }
+    }
+
+    /// Begins a segment that a record of `bytes` fits into, unless the segment had to begin with a group without a record:
+    /// then it may take another one.
+    fn rotate(&mut self, bytes: u64) -> io::Result<Result<(), Shortage>> {
+        if let Some(empty) = self.active.take_if(|active| active.is_empty()) {
+            self.core.discard(&empty.segment);
+        }
+        let length = self.segment_bytes(bytes);
+        let spare = match self.core.take_room(length) {
+            Ok(spare) => spare,
+            Err(shortage) => return Ok(Err(shortage)),
+        };
+        self.seal()?;
+        let header = segment::SegmentHeader {
+            nonce: getrandom::u64()?,
+            stream: self.stream,
+            epoch: self.epoch,
+            bytes: length,
+            first_position: self.synced + 1,
+        };
+        self.active = Some(ActiveSegment {
+            segment: Arc::new(Segment::new(spare.path, header, None)),
+            file: spare.file,
+            end: BLOCK_BYTES,
+            has_group: false,
+            seal_at: Instant::now().checked_add(self.core.settings.unstored_age_limit()),
+        });
+        self.core.wake_recycler();
+        if let Some(positions) = self.unwritten {
+            match self.begin_with_hole(positions) {
+                Ok(()) => self.core.note_writable(true),
+                Err(GroupError::Disk(error)) => return Err(error),
+                Err(GroupError::Full) => {
+                    if let Some(active) = self.active.take() {
+                        self.core.discard(&active.segment);
+                    }
+                    return Ok(Err(Shortage::Volume));
+                }
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    /// Writes as many of the waiting records as fit the segment, the first of which does, and answers them.
+    fn write_group(&mut self) -> io::Result<()> {
+        let active = self
+            .active
+            .as_ref()
+            .expect("a segment was begun for the first record");
+        let mut room = active.room();
+        let fitting = self.waiting.iter().take_while(|record| {
+            let left = room.checked_sub(record.total_bytes());
+            room = left.unwrap_or(0);
+            left.is_some()
+        });
+        let count = fitting.count();
+        let own_size = active.segment.header.bytes != self.core.settings.segment_bytes;
+        let first = self.synced + 1;
+        let laid_out = self.lay_out(count).map_err(GroupError::from);
+        let written = laid_out.and_then(|end| self.write_and_sync(count, end));
+        // Nobody hears of the failure before it shows in the status.
+        match &written {
+            Ok(()) => {}
+            Err(GroupError::Full) => self.leave(count as u64),
+            Err(GroupError::Disk(error)) => self.core.break_down(error),
+        }
+        for (n, record) in (first..).zip(self.waiting.drain(..count)) {
+            record.answer(match written {
+                Ok(()) => Ok(Position {
+                    stream: self.stream,
+                    n,
+                }),
+                Err(_) => Err(AppendError::Unknown),
+            });
+        }
+        match written {
+            Ok(()) if own_size => self.seal(),
+            Ok(()) | Err(GroupError::Full) => Ok(()),
+            Err(GroupError::Disk(error)) => Err(error),
+        }
+    }
+
+    /// Lays the first `count` waiting records out in `pieces`; where in the segment the group will end.
+    fn lay_out(&mut self, count: usize) -> io::Result<u64> {
+        let active = self.active.as_ref().expect("a group has a segment");
+        self.buffer.clear();
+        self.buffer.shrink_to(KEPT_BYTES);
+        self.pieces.clear();
+        self.appended.clear();
+        let nonce = active.segment.header.nonce;
+        let mut begun = 0;
+        let mut offset = active.end;
+        if !active.has_group {
+            self.buffer
+                .extend_from_slice(&active.segment.header.encode());
+        }
+        for (index, waiting) in self.waiting.iter().take(count).enumerate() {
+            let record = &waiting.record;
+            let n = self.synced + 1 + index as u64;
+            let header = RecordHeader {
+                class: RecordClass::Data,
+                position: n,
+                last_position: n,
+                synced_position: self.synced,
+                payload_bytes: u32::try_from(record.payload.len())
+                    .map_err(|_| io::ErrorKind::FileTooLarge)?,
+                payload_checksum: waiting.payload_checksum,
+                decoded_bytes: record.decoded_bytes,
+                accepted: record.accepted,
+                rejected: record.rejected,
+                content_encoding: record.content_encoding,
+                source: record.source,
+                digest: record.digest,
+                header_lost: false,
+            };
+            self.buffer.extend_from_slice(&header.encode(nonce));
+            if record.payload.len() <= COPIED_BYTES {
+                self.buffer.extend_from_slice(&record.payload);
+            } else {
+                self.pieces
+                    .push(GroupPiece::Copied(begun..self.buffer.len()));
+                self.pieces.push(GroupPiece::Payload(index));
+                begun = self.buffer.len();
+            }
+            let bytes = waiting.total_bytes();
+            let padding = bytes - (HEADER_BYTES + record.payload.len()) as u64;
+            pad(&mut self.buffer, padding);
+            self.appended.push(AppendedRecord {
+                offset,
+                bytes,
+                events: record.accepted,
+                received_unix_nano: record.source.received_unix_nano,
+            });
+            offset += bytes;
+        }
+        let end = offset.next_multiple_of(BLOCK_BYTES);
+        pad(&mut self.buffer, end - offset);
+        self.pieces
+            .push(GroupPiece::Copied(begun..self.buffer.len()));
+        Ok(end)
+    }
+
+    /// Writes what is laid out, syncs it, and lets it be read.
+    fn write_and_sync(&mut self, count: usize, end: u64) -> Result<(), GroupError> {
+        let active = self.active.as_mut().expect("a group has a segment");
+        let at = if active.has_group { active.end } else { 0 };
+        let mut slices: Vec<IoSlice<'_>> = self
+            .pieces
+            .iter()
+            .map(|piece| match piece {
+                GroupPiece::Copied(range) => IoSlice::new(&self.buffer[range.clone()]),
+                GroupPiece::Payload(index) => IoSlice::new(&self.waiting[*index].record.payload),
+            })
+            .collect();
+        let last = self.synced + count as u64;
+        lock(&self.core.state).appended = last;
+        write_group_at(active, &mut slices, at)?;
+        timed_sync(&*active.file)?;
+        self.last_sync = Instant::now();
+        self.synced = last;
+        metrics::counter!(JOURNAL_APPEND_BYTES_TOTAL).increment(end - at);
+        self.core.count_appended(end - active.end);
+        active.end = end;
+        self.publish();
+        Ok(())
+    }
+
+    fn publish(&mut self) {
+        let active = self.active.as_mut().expect("a group has a segment");
+        active.has_group = true;
+        lock(&self.core.state)
+            .live()
+            .append(&active.segment, &self.appended, active.end);
+        self.core
+            .synced
+            .send_modify(|synced| synced.n = self.synced);
+    }
+
+    /// Appends an empty group that says what is synced, so that recovery can tell damage from a torn tail.
+    fn append_sync_marker(&mut self) -> io::Result<()> {
+        let Some(active) = self.active.as_ref() else {
+            self.marker_at = self.synced;
+            return Ok(());
+        };
+        if active.room() < BLOCK_BYTES {
+            return self.seal();
+        }
+        let header = RecordHeader::bare(
+            RecordClass::SyncMarker,
+            self.synced,
+            self.synced,
+            self.synced,
+        );
+        let end = active.end + BLOCK_BYTES;
+        self.pieces.clear();
+        self.appended.clear();
+        self.buffer.clear();
+        self.buffer
+            .extend_from_slice(&header.encode(active.segment.header.nonce));
+        self.buffer.resize(BLOCK, 0);
+        self.pieces.push(GroupPiece::Copied(0..BLOCK));
+        match self.write_and_sync(0, end) {
+            Ok(()) => self.marker_at = self.synced,
+            Err(GroupError::Full) => self.leave(0),
+            Err(GroupError::Disk(error)) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// Ends the segment with a footer; one that holds nothing is left as it is.
+    fn seal(&mut self) -> io::Result<()> {
+        let Some(active) = self.active.take() else {
+            return Ok(());
+        };
+        if active.is_empty() {
+            return Ok(());
+        }
+        let contents: SegmentContents = active.segment.contents();
+        let footer = Footer {
+            header: active.segment.header,
+            contents,
+        }
+        .encode();
+        let at = active.segment.header.bytes - BLOCK_BYTES;
+        match write_all(&*active.file, &mut [IoSlice::new(&footer)], at) {
+            Ok(()) => timed_sync(&*active.file)?,
+            Err(error) if is_full(&error) => {
+                self.active = Some(active);
+                self.leave(0);
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        }
+        active.segment.state().sealed = true;
+        self.marker_at = self.synced;
+        self.core.wake_recycler();
+        Ok(())
+    }
+}
+
+fn pad(buffer: &mut Vec<u8>, bytes: u64) {
+    let bytes = usize::try_from(bytes).expect("padding is less than a block");
+    buffer.resize(buffer.len() + bytes, 0);
+}
+
+fn timed_sync(file: &dyn DiskFile) -> io::Result<()> {
+    let began = Instant::now();
+    file.sync_data()?;
+    metrics::histogram!(JOURNAL_SYNC_SECONDS).record(began.elapsed().as_secs_f64());
+    Ok(())
+}

@@ -1,0 +1,283 @@
+//! The open log, as the other stages hold it.
+//!
+//! **Invariant:** nothing here blocks the runtime on a sync; the last clone that goes ends the threads.
+
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::shared::{Shared, lock};
+use super::{
+    AppendError, JournalEntry, JournalStatus, NewRecord, OpenError, Options, Position, PositionSet,
+    ReadError, RequestDigest, SegmentReport, Stream, StreamId, StreamPart, append_thread, disk,
+    inspect, record, record_reader, recovery, recycler, request_digests, space,
+};
+
+/// The open log. Cheap to clone; all clones are the same log.
+#[derive(Clone)]
+pub struct Journal {
+    pub(super) shared: Arc<OpenJournal>,
+}
+
+/// The threads of an open log; the last clone that goes ends them.
+pub(super) struct OpenJournal {
+    pub(super) core: Arc<Shared>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Journal {
+    /// Recovers what earlier openings left and starts a new stream. Blocks.
+    ///
+    /// # Errors
+    /// When the directory is in use, unreadable, or of a newer format.
+    pub fn open(disk: Arc<dyn disk::Disk>, options: &Options) -> Result<Self, OpenError> {
+        Self::open_with_sync_marker_after(disk, options, append_thread::SYNC_MARKER_AFTER)
+    }
+
+    /// Recovers what earlier openings left, to be read, marked and let go of: takes no records, keeps nothing ready for
+    /// any, and removes nothing until [`Log::let_go_of_stored`]. Blocks.
+    ///
+    /// # Errors
+    /// As [`Log::open`], and when there is no log in the directory: nothing is made there.
+    pub fn open_to_empty(disk: Arc<dyn disk::Disk>, options: &Options) -> Result<Self, OpenError> {
+        if !recovery::holds_a_journal(&*disk, &options.dir)? {
+            return Err(OpenError::NoJournal(options.dir.clone()));
+        }
+        let opened = recovery::open_to_empty(disk, options)?;
+        let core = Arc::new(opened.core);
+        core.queue.close();
+        core.end();
+        Ok(Self {
+            shared: Arc::new(OpenJournal {
+                core,
+                threads: Mutex::default(),
+            }),
+        })
+    }
+
+    /// As [`Log::open`]; an idle log says what is synced `mark_after` its last sync.
+    pub(super) fn open_with_sync_marker_after(
+        disk: Arc<dyn disk::Disk>,
+        options: &Options,
+        mark_after: Duration,
+    ) -> Result<Self, OpenError> {
+        let opened = recovery::open(disk, options, mark_after)?;
+        let (stream, opening) = (opened.stream, opened.epoch);
+        let core = Arc::new(opened.core);
+        let writer = append_thread::AppendThread::new(core.clone(), stream, opening);
+        let keeper = core.clone();
+        let threads = vec![
+            spawn("log-writer", move || writer.run())?,
+            spawn("log-keeper", move || recycler::run(&keeper))?,
+        ];
+        Ok(Self {
+            shared: Arc::new(OpenJournal {
+                core,
+                threads: Mutex::new(threads),
+            }),
+        })
+    }
+
+    /// Returns once the record is synced. Waits its turn while much is queued; a caller that stops waiting then has
+    /// appended nothing.
+    ///
+    /// # Errors
+    /// [`AppendError::Unknown`] when the record may yet be stored; every other error means that it was not.
+    pub async fn append(&self, record: NewRecord) -> Result<Position, AppendError> {
+        let core = &self.shared.core;
+        let bytes = record::total_bytes(record.payload.len() as u64);
+        if u32::try_from(record.payload.len()).is_err()
+            || space::own_size(bytes) > core.largest_segment()
+        {
+            return Err(AppendError::TooLarge);
+        }
+        core.queue.append(record).await
+    }
+
+    /// The directory of the segments.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.shared.core.settings.dir
+    }
+
+    /// The streams held, oldest first; the live one is the last.
+    #[must_use]
+    pub fn streams(&self) -> Vec<Stream> {
+        lock(&self.shared.core.state).listed()
+    }
+
+    /// What segments hold of `stream`, in order; between two parts may be positions that were let go of.
+    #[must_use]
+    pub fn parts(&self, stream: StreamId) -> Vec<StreamPart> {
+        let mut state = lock(&self.shared.core.state);
+        state
+            .stream(stream)
+            .map_or_else(Vec::new, |stream| stream.parts())
+    }
+
+    /// The synced entries of `stream` at and after position `from`, in order: at least one if there is one, then more up
+    /// to about `max_bytes`. Empty at the end of what is synced.
+    ///
+    /// # Errors
+    /// When the disk cannot be read.
+    pub async fn read(
+        &self,
+        stream: StreamId,
+        from: u64,
+        max_bytes: usize,
+    ) -> Result<Vec<JournalEntry>, ReadError> {
+        let journal = self.clone();
+        let dir = journal.shared.core.settings.dir.clone();
+        tokio::task::spawn_blocking(move || {
+            record_reader::read(&journal.shared.core, stream, from, max_bytes.max(1))
+        })
+        .await
+        .unwrap_or_else(|error| {
+            Err(ReadError {
+                path: dir,
+                error: std::io::Error::other(error),
+            })
+        })
+    }
+
+    /// The synced records with a digest that were received since then, stored or not, in the order of positions: the
+    /// newest `most` of them, or what can be read of the newest within about `patience`. Blocks.
+    #[must_use]
+    pub fn request_digests(
+        &self,
+        since_unix_nano: i64,
+        most: usize,
+        patience: Duration,
+    ) -> Vec<RequestDigest> {
+        request_digests::request_digests(&self.shared.core, since_unix_nano, most, patience)
+    }
+
+    /// Waits until the live stream has synced a position above `n`, or the log is closed or broken.
+    pub async fn synced_past(&self, n: u64) {
+        let mut synced = self.shared.core.synced.subscribe();
+        // The sender lives as long as the log does.
+        let _ = synced.wait_for(|synced| synced.n > n || synced.ended).await;
+    }
+
+    /// Returns once the thread that appends has looked for work again: at once when it idles, after the group at hand when
+    /// not, never when it hangs. At once where the log is closed or broken.
+    pub async fn writer_is_alive(&self) {
+        self.shared.core.queue.next_poll().await;
+    }
+
+    /// Says that the database has committed these positions: what holds them may be recycled. Called again with positions
+    /// it already knows, it does nothing. Where a part of a segment is marked it may read up to 64 KiB of it, of what was
+    /// read last.
+    ///
+    /// Returns the events that were waiting and now are not: what nobody read in this life and an earlier one stored never
+    /// waited.
+    pub fn mark_stored(&self, stream: StreamId, first: u64, last: u64) -> u64 {
+        self.shared.core.mark_stored(stream, &(first..=last))
+    }
+
+    /// Says that the database's account moved back: these positions are to be drained again. Those that are no longer held
+    /// are a gap: counted and logged.
+    pub fn mark_unstored(&self, stream: StreamId, first: u64, last: u64) {
+        self.shared.core.mark_unstored(stream, &(first..=last));
+    }
+
+    /// The positions of `stream` that should be in some file and are in none: lost, unless the database holds them.
+    #[must_use]
+    pub fn missing_positions(&self, stream: StreamId) -> PositionSet {
+        self.shared.core.absent(stream)
+    }
+
+    /// Says that the database does not hold these of the [`Log::absent`] positions: each is counted and logged once.
+    pub fn report_missing(&self, stream: StreamId, lost: &PositionSet) {
+        self.shared.core.report_missing(stream, lost);
+    }
+
+    /// Says that the database has no row of `stream`, and that it keeps those of streams of which a record was received in
+    /// `doubtless`, Unix nanoseconds. Where all that is held of it are files that an older version perhaps freed, and the newest
+    /// record in them is none of these, they are left as they are and not read. Returns whether that is so.
+    pub async fn leave_freed(&self, stream: StreamId, doubtless: RangeInclusive<i64>) -> bool {
+        let journal = self.clone();
+        let left = tokio::task::spawn_blocking(move || {
+            journal.shared.core.leave_freed(stream, &doubtless)
+        });
+        // Fails only when the runtime ends.
+        left.await.unwrap_or(false)
+    }
+
+    /// Returns whether an older version seems to have freed files of `stream` that are not known to be stored.
+    #[must_use]
+    pub fn may_have_freed(&self, stream: StreamId) -> bool {
+        let mut state = lock(&self.shared.core.state);
+        let stream = state.stream(stream);
+        stream.is_some_and(|stream| stream.may_have_freed())
+    }
+
+    /// Removes the segments that are wholly stored, however young. Blocks.
+    pub fn recycle_all_stored(&self) {
+        self.shared.core.recycle_all_stored();
+    }
+
+    #[must_use]
+    pub fn status(&self) -> JournalStatus {
+        self.shared.core.status()
+    }
+
+    /// The directory's segments, oldest first, for `journal list`, and what `journal verify` finds: opened without starting a
+    /// stream, read only.
+    ///
+    /// # Errors
+    /// As [`Log::open`].
+    #[expect(clippy::needless_pass_by_value, reason = "as open takes it")]
+    pub fn inspect(
+        disk: Arc<dyn disk::Disk>,
+        options: &Options,
+    ) -> Result<Vec<SegmentReport>, OpenError> {
+        inspect::inspect(&*disk, &options.dir)
+    }
+
+    /// Takes no more records, syncs what was appended, and stops the log's threads. NotedStreams can still be read and marked.
+    pub async fn close(&self) {
+        let journal = self.clone();
+        // Fails only when the runtime ends; then the last clone's drop does the same.
+        let _ = tokio::task::spawn_blocking(move || journal.shared.stop()).await;
+    }
+}
+
+fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, OpenError> {
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(body)
+        .map_err(|error| OpenError::Io {
+            path: PathBuf::from(name),
+            error,
+            advice: "the system gives no more threads",
+        })
+}
+
+impl OpenJournal {
+    fn stop(&self) {
+        self.core.queue.close();
+        lock(&self.core.recycler_requests).stop = true;
+        self.core.recycler_wakeup.notify_one();
+        let threads = std::mem::take(&mut *lock(&self.threads));
+        if threads.is_empty() {
+            return;
+        }
+        for thread in threads {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the log panicked");
+            }
+        }
+        if !self.core.is_broken() {
+            self.core.note_positions();
+        }
+    }
+}
+
+impl Drop for OpenJournal {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}

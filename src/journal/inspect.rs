@@ -1,0 +1,266 @@
+//! What `journal list` and `journal verify` say of a directory.
+//!
+//! **Invariant:** nothing is written, and nothing is locked: a running log may be looked at.
+
+use std::collections::HashMap;
+use std::io;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+
+use super::disk::Disk;
+use super::positions_file::{self, FoundPositions, NotedStreams};
+use super::record::RecordClass;
+use super::recovery::failed;
+use super::scan::SegmentScan;
+use super::segment::{BLOCK_BYTES, FORMAT, SegmentHeader};
+use super::segment_files::{HeaderSource, SegmentFile, SegmentFileKind, segment_files};
+use super::{OpenError, PositionSet, SegmentReport, StreamId};
+
+/// As [`super::Log::inspect`].
+pub(super) fn inspect(disk: &dyn Disk, dir: &Path) -> Result<Vec<SegmentReport>, OpenError> {
+    let mut reports = Vec::new();
+    let (before, _) = positions_file::read(disk, dir);
+    let files = segment_files(disk, dir)?;
+    let (after, _) = positions_file::read(disk, dir);
+    let mut confirmed: HashMap<StreamId, u64> = HashMap::new();
+    let mut found: HashMap<StreamId, FoundPositions> = HashMap::new();
+    for file in &files {
+        if let SegmentFileKind::Segment(header, identity) = file.kind {
+            if let (HeaderSource::PerhapsFreed, Some(contents)) = (identity, file.sealed) {
+                let found = found.entry(header.stream).or_default();
+                found
+                    .perhaps_freed
+                    .insert(header.first_position..=contents.last_position);
+            }
+            let sealed = file.sealed.map_or(0, |contents| contents.last_position);
+            let known = confirmed.entry(header.stream).or_default();
+            *known = (*known).max(header.first_position - 1).max(sealed);
+        }
+    }
+    for file in files {
+        match file.kind {
+            // Of what an older version perhaps freed only the database can tell whether it is missing.
+            SegmentFileKind::Spare
+            | SegmentFileKind::Blank
+            | SegmentFileKind::Segment(_, HeaderSource::PerhapsFreed) => {}
+            SegmentFileKind::Segment(header, identity) => {
+                let confirmed = confirmed[&header.stream];
+                let mut report = report(disk, &header, &file, confirmed).map_err(|error| {
+                    failed(&file.path, error, "the files of the log must be readable")
+                })?;
+                if identity == HeaderSource::Restored && report.last >= header.first_position {
+                    let lost =
+                        "the first block is lost, and what it said is read from the last one";
+                    report.problems.insert(0, lost.to_owned());
+                }
+                reports.push(((header.epoch, header.first_position), report));
+            }
+            SegmentFileKind::Newer(found) => {
+                return Err(OpenError::Newer {
+                    path: file.path,
+                    found,
+                    known: FORMAT,
+                });
+            }
+            SegmentFileKind::Unidentified { first, .. } => reports.push((
+                (0, 0),
+                SegmentReport {
+                    problems: vec![format!(
+                        "neither header nor footer can be read; there are records from {first} on"
+                    )],
+                    ..empty(&file)
+                },
+            )),
+            SegmentFileKind::Unreadable => reports.push((
+                (0, 0),
+                SegmentReport {
+                    problems: vec!["neither header nor footer can be read".to_owned()],
+                    ..empty(&file)
+                },
+            )),
+        }
+    }
+    reports.sort_by_key(|((opening, base), report)| (*opening, report.stream, *base));
+    let mut reports: Vec<_> = reports.into_iter().map(|(_, report)| report).collect();
+    name_missing(&mut reports, found, dir, before, &after);
+    Ok(reports)
+}
+
+/// Names positions that should be in a file and are in none, at the file after them, else at the last of the stream. A
+/// running log frees segments meanwhile: what it noted `after` the look at the files counts too.
+fn name_missing(
+    reports: &mut Vec<SegmentReport>,
+    mut found: HashMap<StreamId, FoundPositions>,
+    dir: &Path,
+    before: NotedStreams,
+    after: &NotedStreams,
+) {
+    let mut noted = before;
+    for (id, later) in after {
+        if let Some(known) = noted.get_mut(id) {
+            for range in later.released.ranges() {
+                known.released.insert(range.clone());
+            }
+        }
+    }
+    noted.retain(|id, _| after.contains_key(id));
+    for report in reports.iter().filter(|report| report.first > 0) {
+        let found = found.entry(report.stream).or_default();
+        found.sound.insert(report.first..=report.last);
+    }
+    for id in noted.keys() {
+        found.entry(*id).or_default();
+    }
+    for (id, found) in found {
+        for range in positions_file::missing_positions(&found, noted.get(&id)).ranges() {
+            let (first, last) = (*range.start(), *range.end());
+            let problem = missing(first, last);
+            let of_stream = |report: &&mut SegmentReport| report.stream == id && report.first > 0;
+            let after = reports
+                .iter_mut()
+                .filter(of_stream)
+                .find(|report| report.first > last);
+            let at = match after {
+                Some(report) => Some(report),
+                None => reports.iter_mut().rfind(|report| report.stream == id),
+            };
+            match at {
+                Some(report) => report.problems.push(problem),
+                None => reports.push(SegmentReport {
+                    stream: id,
+                    problems: vec![problem],
+                    ..nothing(positions_file::path(dir))
+                }),
+            }
+        }
+    }
+}
+
+fn missing(first: u64, last: u64) -> String {
+    let missing = if first == last {
+        format!("position {first} of the stream is")
+    } else {
+        format!("positions {first} to {last} of the stream are")
+    };
+    format!("{missing} in no file: this is a part of a log, unless the database has them")
+}
+
+fn nothing(path: PathBuf) -> SegmentReport {
+    SegmentReport {
+        path,
+        stream: StreamId([0; 16]),
+        bytes: 0,
+        first: 0,
+        last: 0,
+        records: 0,
+        events: 0,
+        sealed: false,
+        problems: Vec::new(),
+        unconfirmed: PositionSet::default(),
+    }
+}
+
+fn empty(file: &SegmentFile) -> SegmentReport {
+    SegmentReport {
+        bytes: file.bytes,
+        ..nothing(file.path.clone())
+    }
+}
+
+/// `confirmed` is the highest position of the stream of which other files say that it was synced.
+fn report(
+    disk: &dyn Disk,
+    header: &SegmentHeader,
+    file: &SegmentFile,
+    confirmed: u64,
+) -> io::Result<SegmentReport> {
+    let mut report = SegmentReport {
+        stream: header.stream,
+        first: header.first_position,
+        last: header.first_position - 1,
+        sealed: file.sealed.is_some(),
+        ..empty(file)
+    };
+    if file.bytes < header.bytes {
+        report.problems.push(format!(
+            "the file has {} of its {} bytes",
+            file.bytes, header.bytes
+        ));
+    }
+    let end = file.sealed.map_or_else(
+        || file.bytes.min(header.bytes.saturating_sub(BLOCK_BYTES)),
+        |contents| contents.end,
+    );
+    let start = (header.first_position, BLOCK_BYTES);
+    let mut scan = SegmentScan::new(file.open(disk)?, header.nonce, start, end, 256 << 10);
+    let mut synced = file.sealed.map_or(0, |contents| contents.last_position);
+    let mut problems: Vec<(u64, String)> = Vec::new();
+    let mut gaps: Vec<RangeInclusive<u64>> = Vec::new();
+    while let Some(found) = scan.next()? {
+        let record = &found.header;
+        synced = synced.max(record.synced_position);
+        if record.class == RecordClass::SyncMarker || record.last_position <= report.last {
+            continue;
+        }
+        if record.position > report.last + 1 {
+            gaps.push(report.last + 1..=record.position - 1);
+        }
+        report.last = record.last_position;
+        report.events += u64::from(record.accepted);
+        match record.class {
+            RecordClass::Data if scan.verifies(&found)? => report.records += 1,
+            RecordClass::Data => problems.push((
+                record.position,
+                format!("the bytes of record {} are damaged", record.position),
+            )),
+            RecordClass::Damaged => problems.push((
+                record.position,
+                format!("record {} was found damaged earlier", record.position),
+            )),
+            RecordClass::Missing => problems.push((
+                record.position,
+                format!(
+                    "{} were found lost earlier",
+                    records(record.position, record.last_position)
+                ),
+            )),
+            RecordClass::Hole => report
+                .unconfirmed
+                .insert(record.position..=record.last_position),
+            RecordClass::SyncMarker => {}
+        }
+    }
+    if report.last < synced {
+        gaps.push(report.last + 1..=synced);
+        report.last = synced;
+    }
+    // Above the highest mark nothing was confirmed: a torn tail is no problem.
+    let known = synced.max(confirmed);
+    for gap in gaps {
+        let (first, last) = gap.into_inner();
+        if first <= known {
+            problems.push((first, lost(first, last.min(known))));
+        }
+        report.unconfirmed.insert(first.max(known + 1)..=last);
+    }
+    problems.sort_by_key(|(n, _)| *n);
+    report.problems.extend(
+        problems
+            .into_iter()
+            .filter(|(n, _)| *n <= known)
+            .map(|(_, problem)| problem),
+    );
+    Ok(report)
+}
+
+fn lost(first: u64, last: u64) -> String {
+    if first == last {
+        format!("the header of record {first} cannot be read")
+    } else {
+        format!("the headers of {} cannot be read", records(first, last))
+    }
+}
+
+fn records(first: u64, last: u64) -> String {
+    format!("records {first} to {last}")
+}

@@ -1,0 +1,297 @@
+//! A segment without a footer: what of it is whole, and what becomes of each position.
+//!
+//! **Invariant:** every record that verifies is kept, once, unless the writer thread made a hole of its position; each
+//! position up to the last is accounted for as a record, a hole or damage.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+
+use super::disk::Disk;
+use super::record::{self, RecordClass};
+use super::record_reader::LOST_BYTES;
+use super::scan::SegmentScan;
+use super::segment::{BLOCK_BYTES, SegmentHeader};
+use super::segment_files::SegmentFile;
+use super::shared::now_unix_nano;
+use super::space::own_size;
+
+const WINDOW_BYTES: usize = 256 << 10;
+
+/// Of what stands after the last record, so much is kept where a damaged one is missing.
+const TAIL_BYTES: u64 = 64 << 10;
+
+/// Where a record stands: the file's index and its place there.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RecordLocation {
+    pub(super) file: usize,
+    pub(super) offset: u64,
+    end: u64,
+    last: u64,
+    class: RecordClass,
+    verifies: bool,
+    received_unix_nano: i64,
+}
+
+impl RecordLocation {
+    /// What is better when a position is found twice.
+    fn rank(&self) -> u8 {
+        match (self.class, self.verifies) {
+            // The writer thread synced it in place of a group that found the volume full: readers may have seen it.
+            (RecordClass::Hole, true) => 4,
+            (RecordClass::Data, true) => 3,
+            (RecordClass::Damaged, true) => 2,
+            (RecordClass::Data, false) | (RecordClass::Missing, _) => 1,
+            (RecordClass::Hole | RecordClass::SyncMarker | RecordClass::Damaged, _) => 0,
+        }
+    }
+}
+
+/// The records of all files that have one base.
+pub(super) struct UnsealedSegment {
+    first_position: u64,
+    synced: u64,
+    /// The highest position that the files have room for.
+    max_position: u64,
+    locations: BTreeMap<u64, RecordLocation>,
+}
+
+/// What one position, or a run of them, becomes in the copy.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum RecoveryStep {
+    Copy(RecordLocation),
+    /// The header is whole, the payload is not.
+    Damaged(RecordLocation),
+    /// Nothing is known; the bytes where it stood.
+    Lost {
+        n: u64,
+        file: usize,
+        from: u64,
+        to: u64,
+    },
+    Hole {
+        first: u64,
+        last: u64,
+    },
+    /// Nothing is known of these, and nothing is left.
+    Missing {
+        first: u64,
+        last: u64,
+    },
+}
+
+/// What the copy will hold.
+pub(super) struct RewritePlan {
+    pub(super) first_position: u64,
+    pub(super) last: u64,
+    pub(super) synced: u64,
+    /// Receive time of the first record that has one, else now.
+    pub(super) received_unix_nano: i64,
+    pub(super) steps: Vec<RecoveryStep>,
+    pub(super) damaged: u64,
+    pub(super) holes: u64,
+}
+
+impl UnsealedSegment {
+    /// Finds every record of the files.
+    pub(super) fn scan(
+        disk: &dyn Disk,
+        files: &[(SegmentHeader, SegmentFile)],
+    ) -> Result<Self, (PathBuf, io::Error)> {
+        let mut torn = Self {
+            first_position: files.first().map_or(1, |(header, _)| header.first_position),
+            synced: 0,
+            max_position: 0,
+            locations: BTreeMap::new(),
+        };
+        for (index, (header, file)) in files.iter().enumerate() {
+            scan_of(disk, header, file, BLOCK_BYTES)
+                .and_then(|scan| torn.scan_file(index, header, scan))
+                .map_err(|error| (file.path.clone(), error))?;
+        }
+        Ok(torn)
+    }
+
+    fn scan_file(
+        &mut self,
+        index: usize,
+        header: &SegmentHeader,
+        mut scan: SegmentScan,
+    ) -> io::Result<()> {
+        let (mut last, mut end) = (self.first_position - 1, BLOCK_BYTES);
+        while let Some(found) = scan.next()? {
+            let record = &found.header;
+            self.synced = self.synced.max(record.synced_position);
+            if record.class == RecordClass::SyncMarker || record.position < self.first_position {
+                continue;
+            }
+            let place = RecordLocation {
+                file: index,
+                offset: found.offset,
+                end: found.end(),
+                last: record.last_position,
+                class: record.class,
+                received_unix_nano: record.source.received_unix_nano,
+                verifies: scan.verifies(&found)?,
+            };
+            (last, end) = (record.last_position, found.end());
+            let known = self.locations.entry(record.position).or_insert(place);
+            if known.rank() < place.rank() {
+                *known = place;
+            }
+        }
+        let left = header.bytes.saturating_sub(BLOCK_BYTES + end) / record::total_bytes(0);
+        self.max_position = self.max_position.max(last.saturating_add(left));
+        Ok(())
+    }
+
+    /// The highest synced mark found.
+    pub(super) fn synced(&self) -> u64 {
+        self.synced
+    }
+
+    /// Settles each position: `synced` is the stream's highest mark, `until` the position before its next segment.
+    pub(super) fn plan(&self, synced: u64, until: Option<u64>) -> RewritePlan {
+        let verified = self
+            .locations
+            .values()
+            .filter(|place| place.verifies)
+            .map(|place| place.last)
+            .max();
+        // What follows may be long gone: the next segment that is held need not be the next there was.
+        let last = until.map_or_else(
+            || {
+                verified
+                    .unwrap_or(0)
+                    .max(synced)
+                    .max(self.first_position - 1)
+            },
+            |until| until.min(self.max_position),
+        );
+        let mut received = self
+            .locations
+            .values()
+            .map(|place| place.received_unix_nano);
+        let mut plan = RewritePlan {
+            first_position: self.first_position,
+            last,
+            synced,
+            received_unix_nano: received.find(|at| *at != 0).unwrap_or_else(now_unix_nano),
+            steps: Vec::new(),
+            damaged: 0,
+            holes: 0,
+        };
+        let mut next = self.first_position;
+        let mut before: Option<RecordLocation> = None;
+        for (n, place) in &self.locations {
+            if *n > last {
+                break;
+            }
+            if *n < next {
+                continue;
+            }
+            plan.missing(next, n - 1, before, Some(place));
+            match place.class {
+                RecordClass::Data | RecordClass::Damaged if place.verifies => {
+                    plan.steps.push(RecoveryStep::Copy(*place));
+                }
+                RecordClass::Data if *n <= synced => {
+                    plan.damaged += 1;
+                    plan.steps.push(RecoveryStep::Damaged(*place));
+                }
+                RecordClass::Hole => plan.hole(*n, place.last.min(last)),
+                RecordClass::Missing => plan.lost(*n, place.last.min(last)),
+                RecordClass::Data | RecordClass::Damaged | RecordClass::SyncMarker => {
+                    plan.missing(*n, *n, before, None)
+                }
+            }
+            next = place.last + 1;
+            before = Some(*place);
+        }
+        plan.missing(next, last, before, None);
+        plan
+    }
+}
+
+impl RewritePlan {
+    /// Accounts for positions that were not found between two records.
+    fn missing(
+        &mut self,
+        first: u64,
+        last: u64,
+        before: Option<RecordLocation>,
+        after: Option<&RecordLocation>,
+    ) {
+        if first > last {
+            return;
+        }
+        let lost_last = last.min(self.synced);
+        let (file, from) = before.map_or((0, BLOCK_BYTES), |place| (place.file, place.end));
+        let to = match after {
+            Some(after) if after.file == file && after.offset >= from => {
+                after.offset.min(from + LOST_BYTES)
+            }
+            _ => from + TAIL_BYTES,
+        };
+        if first <= lost_last {
+            self.damaged += 1;
+            self.steps.push(RecoveryStep::Lost {
+                n: first,
+                file,
+                from,
+                to,
+            });
+            self.lost(first + 1, lost_last);
+        }
+        self.hole(first.max(lost_last + 1), last);
+    }
+
+    fn lost(&mut self, first: u64, last: u64) {
+        if first <= last {
+            self.damaged += last - first + 1;
+            self.steps.push(RecoveryStep::Missing { first, last });
+        }
+    }
+
+    fn hole(&mut self, first: u64, last: u64) {
+        if first <= last {
+            self.holes += last - first + 1;
+            self.steps.push(RecoveryStep::Hole { first, last });
+        }
+    }
+
+    /// The length of the shortest segment that the copy fits in; `None` when there is nothing to copy.
+    pub(super) fn segment_bytes(&self) -> Option<u64> {
+        if self.steps.is_empty() {
+            return None;
+        }
+        let bytes: u64 = self
+            .steps
+            .iter()
+            .map(|step| match step {
+                RecoveryStep::Copy(place) | RecoveryStep::Damaged(place) => {
+                    place.end - place.offset
+                }
+                RecoveryStep::Lost { from, to, .. } => record::total_bytes(to - from),
+                RecoveryStep::Hole { .. } | RecoveryStep::Missing { .. } => record::total_bytes(0),
+            })
+            .sum();
+        Some(own_size(bytes))
+    }
+}
+
+pub(super) fn scan_of(
+    disk: &dyn Disk,
+    header: &SegmentHeader,
+    file: &SegmentFile,
+    at: u64,
+) -> io::Result<SegmentScan> {
+    let end = file.bytes.min(header.bytes.saturating_sub(BLOCK_BYTES));
+    Ok(SegmentScan::new(
+        file.open(disk)?,
+        header.nonce,
+        (header.first_position, at),
+        end,
+        WINDOW_BYTES,
+    ))
+}

@@ -1,0 +1,313 @@
+//! The file `positions`, beside the segments: the last position of each stream, and the positions that were freed.
+//!
+//! Two places in it are written in turn, each with its own checksum, so that a power cut spares one. The file is written
+//! about once a second while records arrive, and before a segment is freed.
+//!
+//! **Invariant:** nothing but the search for missing files depends on it: without it no record is lost or written twice.
+//! A segment's positions are noted as freed before its file is.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::{self, IoSlice};
+use std::path::{Path, PathBuf};
+
+use super::disk::{Disk, read_full, write_all};
+use super::ranges::PositionSet;
+use super::streams::{StreamState, StreamTable};
+use super::{Shared, StreamId, lock};
+
+/// The file's name.
+const FILE: &str = "positions";
+
+/// One of the two places.
+const COPY_BYTES: usize = 32 << 10;
+
+const MAGIC: &str = "ruvvpos 1";
+
+/// The note of one stream.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct NotedPositions {
+    pub(super) epoch: u64,
+    /// A position that was synced.
+    pub(super) last: u64,
+    /// Positions whose segments were freed, as all of them was stored.
+    pub(super) released: PositionSet,
+}
+
+/// The notes of all streams.
+pub(super) type NotedStreams = BTreeMap<StreamId, NotedPositions>;
+
+/// The file as this process wrote it last.
+#[derive(Default)]
+pub(super) struct PositionsFile {
+    generation: u64,
+    /// `None` before the first time.
+    written: Option<String>,
+    failed: bool,
+}
+
+/// The positions that the files of a stream hold.
+#[derive(Clone, Debug, Default)]
+pub(super) struct FoundPositions {
+    /// In files that are segments for sure.
+    pub(super) sound: PositionSet,
+    /// In files that an older version perhaps freed.
+    pub(super) perhaps_freed: PositionSet,
+}
+
+/// The positions of a stream that should be in some file and are in none: all up to the highest known, without those that
+/// files hold and those that were freed. Without a note, positions before the first sound file count as freed: the oldest
+/// segments are freed first, and a file that perhaps was says nothing of what stood behind it.
+pub(super) fn missing_positions(
+    found: &FoundPositions,
+    noted: Option<&NotedPositions>,
+) -> PositionSet {
+    let end = |ranges: &PositionSet| ranges.ranges().last().map_or(0, |range| *range.end());
+    let mut known = found.sound.clone();
+    for range in found.perhaps_freed.ranges() {
+        known.insert(range.clone());
+    }
+    let last = match noted {
+        Some(noted) => {
+            for range in noted.released.ranges() {
+                known.insert(range.clone());
+            }
+            noted
+                .last
+                .max(end(&found.sound))
+                .max(end(&found.perhaps_freed))
+        }
+        None => {
+            let first = found.sound.ranges().first();
+            known.insert(1..=first.map_or(1, |range| *range.start()).saturating_sub(1));
+            end(&found.sound)
+        }
+    };
+    if last == 0 {
+        return PositionSet::default();
+    }
+    PositionSet::new(known.missing(&(1..=last)))
+}
+
+/// Reads the file; the notes are empty if it cannot be read.
+pub(super) fn read(disk: &dyn Disk, dir: &Path) -> (NotedStreams, PositionsFile) {
+    let path = dir.join(FILE);
+    let newest = copies(disk, &path)
+        .into_iter()
+        .filter_map(|place| parse(&place))
+        .max_by_key(|(generation, _)| *generation);
+    let (generation, streams) = newest.unwrap_or_default();
+    let notebook = PositionsFile {
+        generation,
+        ..PositionsFile::default()
+    };
+    (streams, notebook)
+}
+
+/// The file, for messages.
+pub(super) fn path(dir: &Path) -> PathBuf {
+    dir.join(FILE)
+}
+
+fn copies(disk: &dyn Disk, path: &Path) -> Vec<Vec<u8>> {
+    let Ok(file) = disk.open(path) else {
+        return Vec::new();
+    };
+    let mut places = Vec::new();
+    for index in 0..2 {
+        let mut place = vec![0; COPY_BYTES];
+        match read_full(&*file, &mut place, index * COPY_BYTES as u64) {
+            Ok(read) => place.truncate(read),
+            Err(error) => {
+                tracing::warn!(path = %path.display(), %error, "this file of the log cannot be read: missing segments may go unnoticed");
+                continue;
+            }
+        }
+        places.push(place);
+    }
+    places
+}
+
+fn parse(place: &[u8]) -> Option<(u64, NotedStreams)> {
+    let end_of_line = place.iter().position(|byte| *byte == b'\n')?;
+    let line = std::str::from_utf8(&place[..end_of_line]).ok()?;
+    let mut words = line.strip_prefix(MAGIC)?.split_ascii_whitespace();
+    let generation: u64 = words.next()?.parse().ok()?;
+    let length: usize = words.next()?.parse().ok()?;
+    let checksum = u32::from_str_radix(words.next()?, 16).ok()?;
+    let body = place.get(end_of_line + 1..)?.get(..length)?;
+    if checksum != sum(generation, body) {
+        return None;
+    }
+    let mut streams = NotedStreams::new();
+    for line in std::str::from_utf8(body).ok()?.lines() {
+        let mut words = line.split_ascii_whitespace();
+        let id = u128::from_str_radix(words.next()?, 16).ok()?;
+        let noted = NotedPositions {
+            epoch: words.next()?.parse().ok()?,
+            last: words.next()?.parse().ok()?,
+            released: PositionSet::new(words.map_while(range)),
+        };
+        streams.insert(StreamId(id.to_be_bytes()), noted);
+    }
+    Some((generation, streams))
+}
+
+fn range(word: &str) -> Option<std::ops::RangeInclusive<u64>> {
+    let (first, last) = word.split_once('-')?;
+    Some(first.parse().ok()?..=last.parse().ok()?)
+}
+
+fn sum(generation: u64, body: &[u8]) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(&generation.to_le_bytes()), body)
+}
+
+/// The streams, newest first; those that find no place are left out.
+fn body(state: &StreamTable) -> String {
+    let mut body = String::new();
+    for stream in state.streams.iter().rev().filter(|stream| stream.last > 0) {
+        let mut line = format!("{} {} {}", stream.id, stream.epoch, stream.last);
+        for range in released(stream).ranges() {
+            let _ = write!(line, " {}-{}", range.start(), range.end());
+        }
+        line.push('\n');
+        if body.len() + line.len() > COPY_BYTES - 128 {
+            break;
+        }
+        body.push_str(&line);
+    }
+    body
+}
+
+/// Returns the positions that were freed: those that no segment holds and that are not known to be missing.
+fn released(stream: &StreamState) -> PositionSet {
+    let mut kept = PositionSet::default();
+    for (_, range) in stream.held_segments(&(1..=stream.last)) {
+        kept.insert(range);
+    }
+    for range in stream.undecided().ranges() {
+        kept.insert(range.clone());
+    }
+    PositionSet::new(kept.missing(&(1..=stream.last)))
+}
+
+impl Shared {
+    /// Writes what the log holds, durably, if that differs from what was written last. Of an empty log the file is removed.
+    pub(super) fn note_positions(&self) {
+        let mut notebook = lock(&self.positions_file);
+        let body = body(&lock(&self.state));
+        let known = notebook.written.as_deref();
+        if known == Some(&body) || body.is_empty() && notebook.generation == 0 {
+            return;
+        }
+        let dir = &self.settings.dir;
+        let (generation, noted) = if body.is_empty() {
+            let removed = self.disk.remove(&path(dir));
+            (0, removed.and_then(|()| self.disk.sync_dir(dir)))
+        } else {
+            let generation = notebook.generation + 1;
+            (generation, write(&*self.disk, dir, generation, &body))
+        };
+        match noted {
+            Ok(()) => {
+                notebook.generation = generation;
+                notebook.written = Some(body);
+                notebook.failed = false;
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut notebook.failed, true) {
+                    let path = path(dir);
+                    tracing::warn!(path = %path.display(), %error, "this file of the log cannot be written: if segments go missing, nothing may say so");
+                }
+            }
+        }
+    }
+}
+
+fn write(disk: &dyn Disk, dir: &Path, generation: u64, body: &str) -> io::Result<()> {
+    let path = path(dir);
+    let (file, new) = match disk.open(&path) {
+        Ok(file) => (file, false),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => (disk.create(&path)?, true),
+        Err(error) => return Err(error),
+    };
+    let checksum = sum(generation, body.as_bytes());
+    let text = format!("{MAGIC} {generation} {} {checksum:08x}\n{body}", body.len());
+    let at = (generation % 2) * COPY_BYTES as u64;
+    write_all(&*file, &mut [IoSlice::new(text.as_bytes())], at)?;
+    file.sync_data()?;
+    if new { disk.sync_dir(dir) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_written_is_read_and_a_torn_place_leaves_the_other() {
+        use crate::journal::sim::SimDisk;
+        let (disk, dir) = (SimDisk::new(), Path::new("/log"));
+        let id = StreamId([7; 16]);
+        for generation in 1..=3 {
+            let line = format!("{id} 4 {} 1-5 9-9\n", 10 * generation);
+            write(&disk, dir, generation, &line).unwrap();
+        }
+        let last = || read(&disk, dir).0.get(&id).map(|noted| noted.last);
+        let (streams, notebook) = read(&disk, dir);
+        let expected = NotedPositions {
+            epoch: 4,
+            last: 30,
+            released: PositionSet::new([1..=5, 9..=9]),
+        };
+        assert_eq!(
+            (streams.get(&id), notebook.generation),
+            (Some(&expected), 3)
+        );
+        disk.edit(&path(dir), |content| content[COPY_BYTES + 40] ^= 1);
+        assert_eq!(last(), Some(20));
+        disk.edit(&path(dir), |content| content[3] ^= 1);
+        assert_eq!(last(), None);
+    }
+
+    #[test]
+    fn what_should_be_there_is_all_that_was_neither_found_nor_let_go_of() {
+        let sound = |ranges: &[std::ops::RangeInclusive<u64>]| FoundPositions {
+            sound: PositionSet::new(ranges.iter().cloned()),
+            ..FoundPositions::default()
+        };
+        let held = sound(&[11..=20, 31..=40]);
+        assert_eq!(missing_positions(&held, None).ranges(), [21..=30]);
+        let noted = |last, released: &[std::ops::RangeInclusive<u64>]| NotedPositions {
+            epoch: 1,
+            last,
+            released: PositionSet::new(released.iter().cloned()),
+        };
+        assert_eq!(
+            missing_positions(&held, Some(&noted(50, &[1..=4]))).ranges(),
+            [5..=10, 21..=30, 41..=50]
+        );
+        assert_eq!(
+            missing_positions(&held, Some(&noted(7, &[1..=10, 21..=30]))).ranges(),
+            []
+        );
+        let nothing = FoundPositions::default();
+        assert_eq!(
+            missing_positions(&nothing, Some(&noted(3, &[]))).ranges(),
+            [1..=3]
+        );
+        assert_eq!(missing_positions(&nothing, None).ranges(), []);
+        let beside_spares = FoundPositions {
+            perhaps_freed: PositionSet::new([1..=4, 24..=26, 90..=99]),
+            ..held
+        };
+        assert_eq!(
+            missing_positions(&beside_spares, None).ranges(),
+            [21..=23, 27..=30],
+            "what a spare was says nothing of its neighbours"
+        );
+        assert_eq!(
+            missing_positions(&beside_spares, Some(&noted(50, &[]))).ranges(),
+            [5..=10, 21..=23, 27..=30, 41..=89]
+        );
+    }
+}

@@ -1,0 +1,65 @@
+//! Copies a damaged segment aside, for people to look at.
+//!
+//! **Invariant:** a copy is never read as a segment, and copies never take more than a bounded number of files.
+
+use std::io::{self, IoSlice};
+use std::path::Path;
+
+use super::disk::{Disk, Listed, read_full, write_all};
+use super::shared::JournalSettings;
+
+/// Copies there may be.
+const COPIES: usize = 4;
+
+const SUFFIX: &str = "damaged";
+
+/// Copies `segment` to the same name with another ending, unless there is such a copy, or there are enough, or the volume
+/// would be at its floor.
+pub(super) fn quarantine_copy(disk: &dyn Disk, settings: &JournalSettings, segment: &Path) {
+    if let Err(error) = try_quarantine_copy(disk, settings, segment) {
+        tracing::warn!(path = %segment.display(), %error, "a damaged log segment cannot be copied aside");
+    }
+}
+
+fn try_quarantine_copy(
+    disk: &dyn Disk,
+    settings: &JournalSettings,
+    segment: &Path,
+) -> io::Result<()> {
+    let dir = &settings.dir;
+    let copy = segment.with_extension(SUFFIX);
+    let files = disk.list(dir)?;
+    let is_copy = |file: &&Listed| file.path.extension().is_some_and(|suffix| suffix == SUFFIX);
+    if files.iter().filter(is_copy).count() >= COPIES {
+        return Ok(());
+    }
+    let original = files.iter().find(|file| file.path == segment);
+    let bytes = original.map_or(0, |file| file.bytes);
+    if disk.space(dir)?.free_bytes < settings.free_floor_bytes.saturating_add(bytes) {
+        return Err(io::ErrorKind::StorageFull.into());
+    }
+    let from = disk.open(segment)?;
+    let to = match disk.create(&copy) {
+        Ok(to) => to,
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let mut piece = vec![0; 256 << 10];
+    let mut at = 0;
+    let copied = loop {
+        match read_full(&*from, &mut piece, at) {
+            Ok(0) => break to.sync_data().and_then(|()| disk.sync_dir(dir)),
+            Ok(read) => {
+                if let Err(error) = write_all(&*to, &mut [IoSlice::new(&piece[..read])], at) {
+                    break Err(error);
+                }
+                at += read as u64;
+            }
+            Err(error) => break Err(error),
+        }
+    };
+    if copied.is_err() {
+        disk.remove(&copy)?;
+    }
+    copied
+}

@@ -1,0 +1,206 @@
+//! Records on their way to the writer thread.
+//!
+//! **Invariant:** the bytes that wait are bounded; whoever brings more waits itself, and is served in turn.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+
+use super::record::total_bytes;
+use super::{AppendError, NewRecord, Position, lock};
+
+/// What may wait or be on its way to the disk.
+const ROOM_KIB: u32 = 64 << 10;
+
+/// A record that waits for its sync.
+pub(super) struct QueuedRecord {
+    pub(super) record: NewRecord,
+    pub(super) payload_checksum: u32,
+    answer: oneshot::Sender<Result<Position, AppendError>>,
+    _room: OwnedSemaphorePermit,
+}
+
+impl QueuedRecord {
+    /// Bytes that the record takes in a segment.
+    pub(super) fn total_bytes(&self) -> u64 {
+        total_bytes(self.record.payload.len() as u64)
+    }
+
+    pub(super) fn answer(self, outcome: Result<Position, AppendError>) {
+        // A caller that went away does not care.
+        let _ = self.answer.send(outcome);
+    }
+}
+
+/// What the writer found when it looked.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Wakeup {
+    Records,
+    /// Nothing came until the deadline.
+    Nothing,
+    /// Nothing is left, and nothing more comes.
+    Closed,
+}
+
+pub(super) struct Queue {
+    waiting: Mutex<QueuedRecords>,
+    ready: Condvar,
+    room: Arc<Semaphore>,
+}
+
+#[derive(Default)]
+struct QueuedRecords {
+    records: VecDeque<QueuedRecord>,
+    /// Those who want to know that the writer still looks.
+    poll_waiters: Vec<oneshot::Sender<()>>,
+    closed: bool,
+}
+
+impl Queue {
+    pub(super) fn new() -> Self {
+        Self {
+            waiting: Mutex::default(),
+            ready: Condvar::new(),
+            room: Arc::new(Semaphore::new(ROOM_KIB as usize)),
+        }
+    }
+
+    /// Queues a record and waits for its answer.
+    pub(super) async fn append(&self, record: NewRecord) -> Result<Position, AppendError> {
+        let kib = u32::try_from(record.payload.len() / 1024).unwrap_or(u32::MAX);
+        let room = self
+            .room
+            .clone()
+            .acquire_many_owned(kib.saturating_add(1).min(ROOM_KIB))
+            .await
+            .map_err(|_| AppendError::Closed)?;
+        let payload_checksum = crc32c::crc32c(&record.payload);
+        let (answer, answered) = oneshot::channel();
+        {
+            let mut line = lock(&self.waiting);
+            if line.closed {
+                return Err(AppendError::Closed);
+            }
+            line.records.push_back(QueuedRecord {
+                record,
+                payload_checksum,
+                answer,
+                _room: room,
+            });
+        }
+        self.ready.notify_one();
+        // Without an answer the writer thread died, whatever it had done by then.
+        answered.await.unwrap_or(Err(AppendError::Unknown))
+    }
+
+    /// Returns when the writer next looks at the queue; at once where nothing more comes.
+    pub(super) async fn next_poll(&self) {
+        let (looked, seen) = oneshot::channel();
+        {
+            let mut line = lock(&self.waiting);
+            if line.closed {
+                return;
+            }
+            line.poll_waiters.push(looked);
+        }
+        self.ready.notify_one();
+        let _ = seen.await;
+    }
+
+    /// Moves all that waits into `taken`, which is empty; waits for something, at most until `deadline`.
+    pub(super) fn take(
+        &self,
+        taken: &mut VecDeque<QueuedRecord>,
+        deadline: Option<Instant>,
+    ) -> Wakeup {
+        let mut line = lock(&self.waiting);
+        loop {
+            for watching in line.poll_waiters.drain(..) {
+                let _ = watching.send(());
+            }
+            if !line.records.is_empty() {
+                std::mem::swap(taken, &mut line.records);
+                return Wakeup::Records;
+            }
+            if line.closed {
+                return Wakeup::Closed;
+            }
+            line = match deadline {
+                None => self
+                    .ready
+                    .wait(line)
+                    .unwrap_or_else(std::sync::PoisonError::into_inner),
+                Some(deadline) => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    if left == Duration::ZERO {
+                        return Wakeup::Nothing;
+                    }
+                    self.ready
+                        .wait_timeout(line, left)
+                        .unwrap_or_else(std::sync::PoisonError::into_inner)
+                        .0
+                }
+            };
+        }
+    }
+
+    /// Takes no more records; those that wait are still served.
+    pub(super) fn close(&self) {
+        lock(&self.waiting).closed = true;
+        self.room.close();
+        self.ready.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Waker};
+
+    use super::*;
+    use crate::decode::decompress::ContentEncoding;
+    use crate::decode::{Limits, Source};
+    use crate::event::{Encoding, Signal};
+
+    #[test]
+    fn what_waits_is_bounded_and_the_rest_comes_in_turn() {
+        const MIB: usize = 1 << 20;
+        let queue = Queue::new();
+        // One payload that all share: only what they say of themselves is large.
+        let payload = bytes::Bytes::from(vec![0; MIB]);
+        let record = |n| NewRecord {
+            source: Source {
+                signal: Signal::Event,
+                encoding: Encoding::Json,
+                partial: false,
+                received_unix_nano: 0,
+                limits: Limits::default(),
+                version: 1,
+            },
+            content_encoding: ContentEncoding::Identity,
+            decoded_bytes: n,
+            accepted: 1,
+            rejected: 0,
+            digest: [0; 16],
+            payload: payload.clone(),
+        };
+        let mut context = Context::from_waker(Waker::noop());
+        let mut appends: Vec<_> = (0..200)
+            .map(|n| Box::pin(queue.append(record(n))))
+            .collect();
+        let mut seen = Vec::new();
+        while seen.len() < 200 {
+            for append in &mut appends {
+                assert!(append.as_mut().poll(&mut context).is_pending());
+            }
+            let mut taken = VecDeque::new();
+            assert_eq!(queue.take(&mut taken, None), Wakeup::Records);
+            let bytes: usize = taken.iter().map(|one| one.record.payload.len()).sum();
+            assert!(bytes <= 64 * MIB, "{bytes} bytes wait");
+            seen.extend(taken.iter().map(|one| one.record.decoded_bytes));
+            appends.drain(..taken.len());
+        }
+        assert_eq!(seen, (0..200).collect::<Vec<_>>());
+    }
+}

@@ -1,0 +1,225 @@
+//! Record headers: values to bytes and back, pure.
+//!
+//! **Invariant:** [`Header::decode`] yields a header only for bytes that [`Header::encode`] made under the same nonce.
+
+use crate::decode::decompress::ContentEncoding;
+use crate::decode::{Limits, Source};
+use crate::event::{Encoding, Signal};
+
+use super::le_bytes::{array_at, i64_at, put, u16_at, u32_at, u64_at};
+
+pub(super) const HEADER_BYTES: usize = 128;
+
+/// Records start at multiples of this.
+pub(super) const ALIGN: u64 = 8;
+
+/// What a record is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RecordClass {
+    /// A request.
+    Data,
+    /// Only its synced mark counts; takes no position.
+    SyncMarker,
+    /// Recovery's note: these positions were never confirmed and cannot be read.
+    Hole,
+    /// Recovery's note: of these confirmed positions nothing is left.
+    Missing,
+    /// Recovery's note: this confirmed record cannot be read; the payload is what was left of it.
+    Damaged,
+}
+
+/// All of a record but its payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct RecordHeader {
+    pub(super) class: RecordClass,
+    pub(super) position: u64,
+    /// The last position of a hole, or of what is missing; else `n`.
+    pub(super) last_position: u64,
+    /// The highest position that was synced when this was written.
+    pub(super) synced_position: u64,
+    pub(super) payload_bytes: u32,
+    pub(super) payload_checksum: u32,
+    pub(super) decoded_bytes: u32,
+    pub(super) accepted: u32,
+    pub(super) rejected: u32,
+    pub(super) content_encoding: ContentEncoding,
+    pub(super) source: Source,
+    pub(super) digest: [u8; 16],
+    /// Of a damaged record: nothing but its position is known.
+    pub(super) header_lost: bool,
+}
+
+const PARTIAL: u8 = 1;
+const STRICT_JSON: u8 = 2;
+const HEADER_LOST: u8 = 4;
+
+impl RecordHeader {
+    /// A header of a class that holds no request.
+    pub(super) fn bare(class: RecordClass, n: u64, last: u64, synced: u64) -> Self {
+        Self {
+            class,
+            position: n,
+            last_position: last,
+            synced_position: synced,
+            payload_bytes: 0,
+            payload_checksum: 0,
+            decoded_bytes: 0,
+            accepted: 0,
+            rejected: 0,
+            content_encoding: ContentEncoding::Identity,
+            source: Source {
+                signal: Signal::Event,
+                encoding: Encoding::Json,
+                partial: false,
+                received_unix_nano: 0,
+                limits: Limits::default(),
+                version: 0,
+            },
+            digest: [0; 16],
+            header_lost: false,
+        }
+    }
+
+    /// Bytes from this record's start to where the next may start.
+    pub(super) fn total_bytes(&self) -> u64 {
+        total_bytes(u64::from(self.payload_bytes))
+    }
+
+    pub(super) fn encode(&self, nonce: u64) -> [u8; HEADER_BYTES] {
+        let mut block = [0; HEADER_BYTES];
+        let limits = &self.source.limits;
+        let mut flags = 0;
+        for (set, flag) in [
+            (self.source.partial, PARTIAL),
+            (limits.strict_json, STRICT_JSON),
+            (self.header_lost, HEADER_LOST),
+        ] {
+            if set {
+                flags |= flag;
+            }
+        }
+        put(&mut block, 0, &nonce.to_le_bytes());
+        put(&mut block, 12, &self.payload_bytes.to_le_bytes());
+        put(&mut block, 16, &self.position.to_le_bytes());
+        put(&mut block, 24, &self.synced_position.to_le_bytes());
+        put(
+            &mut block,
+            32,
+            &self.source.received_unix_nano.to_le_bytes(),
+        );
+        put(&mut block, 40, &self.decoded_bytes.to_le_bytes());
+        put(&mut block, 44, &self.accepted.to_le_bytes());
+        put(&mut block, 48, &self.rejected.to_le_bytes());
+        put(&mut block, 52, &self.payload_checksum.to_le_bytes());
+        block[56] = match self.class {
+            RecordClass::Data => 1,
+            RecordClass::SyncMarker => 2,
+            RecordClass::Hole => 3,
+            RecordClass::Damaged => 4,
+            RecordClass::Missing => 5,
+        };
+        block[57] = match self.source.signal {
+            Signal::Event => 1,
+            Signal::Span => 2,
+            Signal::Log => 3,
+            Signal::Metric => 4,
+        };
+        block[58] = match self.source.encoding {
+            Encoding::Json => 1,
+            Encoding::NdJson => 2,
+            Encoding::Protobuf => 3,
+        };
+        block[59] = match self.content_encoding {
+            ContentEncoding::Identity => 1,
+            ContentEncoding::Gzip => 2,
+            ContentEncoding::Zstd => 3,
+            ContentEncoding::Deflate => 4,
+        };
+        block[60] = flags;
+        block[61] = limits.depth;
+        block[62] = limits.native_depth;
+        put(&mut block, 64, &self.source.version.to_le_bytes());
+        put(&mut block, 68, &limits.nodes.to_le_bytes());
+        put(&mut block, 72, &limits.attributes.to_le_bytes());
+        put(&mut block, 76, &limits.value_bytes.to_le_bytes());
+        put(&mut block, 80, &limits.events.to_le_bytes());
+        put(&mut block, 88, &self.digest);
+        put(&mut block, 120, &self.last_position.to_le_bytes());
+        let checksum = header_checksum(&block);
+        put(&mut block, 8, &checksum.to_le_bytes());
+        block
+    }
+
+    /// `None` when this is not a whole header written under `nonce`. `block` holds at least [`HEADER_BYTES`].
+    pub(super) fn decode(block: &[u8], nonce: u64) -> Option<Self> {
+        let block: &[u8; HEADER_BYTES] = block.first_chunk()?;
+        if u64_at(block, 0) != nonce || u32_at(block, 8) != header_checksum(block) {
+            return None;
+        }
+        let flags = block[60];
+        Some(Self {
+            class: match block[56] {
+                1 => RecordClass::Data,
+                2 => RecordClass::SyncMarker,
+                3 => RecordClass::Hole,
+                4 => RecordClass::Damaged,
+                5 => RecordClass::Missing,
+                _ => return None,
+            },
+            position: u64_at(block, 16),
+            last_position: u64_at(block, 120),
+            synced_position: u64_at(block, 24),
+            payload_bytes: u32_at(block, 12),
+            payload_checksum: u32_at(block, 52),
+            decoded_bytes: u32_at(block, 40),
+            accepted: u32_at(block, 44),
+            rejected: u32_at(block, 48),
+            content_encoding: match block[59] {
+                1 => ContentEncoding::Identity,
+                2 => ContentEncoding::Gzip,
+                3 => ContentEncoding::Zstd,
+                4 => ContentEncoding::Deflate,
+                _ => return None,
+            },
+            source: Source {
+                signal: match block[57] {
+                    1 => Signal::Event,
+                    2 => Signal::Span,
+                    3 => Signal::Log,
+                    4 => Signal::Metric,
+                    _ => return None,
+                },
+                encoding: match block[58] {
+                    1 => Encoding::Json,
+                    2 => Encoding::NdJson,
+                    3 => Encoding::Protobuf,
+                    _ => return None,
+                },
+                partial: flags & PARTIAL != 0,
+                received_unix_nano: i64_at(block, 32),
+                limits: Limits {
+                    depth: block[61],
+                    native_depth: block[62],
+                    nodes: u32_at(block, 68),
+                    attributes: u32_at(block, 72),
+                    value_bytes: u32_at(block, 76),
+                    events: u32_at(block, 80),
+                    strict_json: flags & STRICT_JSON != 0,
+                },
+                version: u16_at(block, 64),
+            },
+            digest: array_at(block, 88),
+            header_lost: flags & HEADER_LOST != 0,
+        })
+    }
+}
+
+/// Bytes that a record with such a payload takes.
+pub(super) const fn total_bytes(payload_bytes: u64) -> u64 {
+    (HEADER_BYTES as u64 + payload_bytes).next_multiple_of(ALIGN)
+}
+
+/// Over all but the checksum's own four bytes.
+fn header_checksum(block: &[u8; HEADER_BYTES]) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(&block[..8]), &block[12..])
+}

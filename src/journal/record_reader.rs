@@ -1,0 +1,227 @@
+//! Reads synced records back.
+//!
+//! **Invariant:** nothing unsynced is returned, nothing with a wrong checksum, and every position once.
+
+use std::io;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::observe::metrics::JOURNAL_DAMAGED_RECORDS_TOTAL;
+
+use super::record::{HEADER_BYTES, RecordClass, RecordHeader};
+use super::scan::{ScannedRecord, SegmentScan};
+use super::segment_index::{IndexedScan, Segment};
+use super::streams::NextSegment;
+use super::{JournalEntry, Position, ReadError, Record, Shared, StreamId, lock};
+
+/// The most that is kept of what stands where a header should be.
+pub(super) const LOST_BYTES: u64 = 16 << 20;
+
+/// As [`super::Log::read`].
+pub(super) fn read(
+    core: &Shared,
+    stream: StreamId,
+    from: u64,
+    max_bytes: usize,
+) -> Result<Vec<JournalEntry>, ReadError> {
+    let mut page = RecordPage {
+        stream,
+        next: from,
+        entries: Vec::new(),
+        bytes_left: max_bytes,
+        damaged: Vec::new(),
+    };
+    loop {
+        let next = lock(&core.state).next_at(stream, page.next);
+        let segment = match next {
+            None => break,
+            Some(NextSegment::Missing(range)) => {
+                page.push_missing(*range.start(), *range.end());
+                continue;
+            }
+            Some(NextSegment::Segment(segment)) => segment,
+        };
+        page.next = page.next.max(segment.header.first_position);
+        let began = page.next;
+        page.read_segment(core, &segment)
+            .map_err(|error| ReadError {
+                path: segment.path.clone(),
+                error,
+            })?;
+        report(core, &segment, &std::mem::take(&mut page.damaged));
+        if page.next > began
+            && let Some(stream) = lock(&core.state).stream(stream)
+        {
+            stream.read.insert(began..=page.next - 1);
+        }
+        if page.bytes_left == 0 {
+            break;
+        }
+    }
+    Ok(page.entries)
+}
+
+/// What one call of read returns.
+struct RecordPage {
+    stream: StreamId,
+    next: u64,
+    entries: Vec<JournalEntry>,
+    bytes_left: usize,
+    damaged: Vec<RangeInclusive<u64>>,
+}
+
+impl RecordPage {
+    fn read_segment(&mut self, core: &Shared, segment: &Segment) -> io::Result<()> {
+        let last = segment.last();
+        let file = core.disk.open(&segment.path)?;
+        let window = (self.bytes_left as u64).clamp(64 << 10, 1 << 20);
+        let mut walk = IndexedScan::new(segment, file, self.next, window);
+        // Where the bytes of a position that has no header would stand.
+        let mut lost_from = walk.start;
+        while self.next <= last && self.bytes_left > 0 {
+            let Some((found, _)) = walk.next()? else {
+                let end = segment.contents().end;
+                self.push_lost(&walk.scan, last, lost_from, end)?;
+                break;
+            };
+            if found.header.position > self.next {
+                self.push_lost(
+                    &walk.scan,
+                    (found.header.position - 1).min(last),
+                    lost_from,
+                    found.offset,
+                )?;
+            }
+            lost_from = found.end();
+            if found.header.position <= self.next
+                && found.header.last_position >= self.next
+                && self.bytes_left > 0
+            {
+                self.push(&mut walk.scan, &found, last)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, scan: &mut SegmentScan, found: &ScannedRecord, last: u64) -> io::Result<()> {
+        let header = &found.header;
+        let entry = match header.class {
+            RecordClass::SyncMarker => return Ok(()),
+            RecordClass::Hole => JournalEntry::Hole {
+                first: self.next,
+                last: header.last_position.min(last),
+            },
+            RecordClass::Missing => JournalEntry::Missing {
+                first: self.next,
+                last: header.last_position.min(last),
+            },
+            RecordClass::Data => {
+                let payload = Bytes::from(scan.payload(found)?);
+                if crc32c::crc32c(&payload) == header.payload_checksum {
+                    JournalEntry::Record(record(self.stream, header, payload))
+                } else {
+                    self.damaged.push(header.position..=header.position);
+                    damaged(header, payload)
+                }
+            }
+            RecordClass::Damaged => damaged(header, Bytes::from(scan.payload(found)?)),
+        };
+        let bytes = header.payload_bytes as usize;
+        self.next = header.last_position + 1;
+        self.count(bytes);
+        self.entries.push(entry);
+        Ok(())
+    }
+
+    /// Entries for the positions from the next to `last`, whose headers cannot be read; the first gets the bytes.
+    fn push_lost(&mut self, scan: &SegmentScan, last: u64, from: u64, to: u64) -> io::Result<()> {
+        let bytes = Bytes::from(scan.bytes(from, to.min(from + LOST_BYTES))?);
+        self.damaged.push(self.next..=last);
+        self.count(bytes.len());
+        self.entries.push(JournalEntry::Damaged {
+            n: self.next,
+            accepted: None,
+            bytes,
+            reason: LOST.to_owned(),
+        });
+        self.next += 1;
+        if self.next <= last {
+            self.push_missing(self.next, last);
+        }
+        Ok(())
+    }
+
+    fn push_missing(&mut self, first: u64, last: u64) {
+        self.count(0);
+        self.entries.push(JournalEntry::Missing { first, last });
+        self.next = last + 1;
+    }
+
+    fn count(&mut self, payload_bytes: usize) {
+        self.bytes_left = self.bytes_left.saturating_sub(HEADER_BYTES + payload_bytes);
+    }
+}
+
+const LOST: &str = "the record's header cannot be read";
+
+fn record(stream: StreamId, header: &RecordHeader, payload: Bytes) -> Record {
+    Record {
+        position: Position {
+            stream,
+            n: header.position,
+        },
+        source: header.source,
+        content_encoding: header.content_encoding,
+        decoded_bytes: header.decoded_bytes,
+        accepted: header.accepted,
+        rejected: header.rejected,
+        digest: header.digest,
+        payload,
+    }
+}
+
+fn damaged(header: &RecordHeader, bytes: Bytes) -> JournalEntry {
+    JournalEntry::Damaged {
+        n: header.position,
+        accepted: (!header.header_lost).then_some(header.accepted),
+        bytes,
+        reason: if header.header_lost {
+            LOST.to_owned()
+        } else {
+            "the record's bytes are not those that were written".to_owned()
+        },
+    }
+}
+
+/// SharedCounts damage that is met for the first time, and puts the segment's bytes aside.
+fn report(core: &Shared, segment: &Arc<Segment>, damaged: &[RangeInclusive<u64>]) {
+    let mut new = 0u64;
+    let set_aside = {
+        let mut facts = segment.state();
+        for part in damaged
+            .iter()
+            .flat_map(|range| facts.reported.missing(range))
+            .collect::<Vec<_>>()
+        {
+            new += part.end() - part.start() + 1;
+            facts.reported.insert(part);
+        }
+        let set_aside = facts.set_aside;
+        facts.set_aside |= new > 0;
+        set_aside
+    };
+    if new == 0 {
+        return;
+    }
+    metrics::counter!(JOURNAL_DAMAGED_RECORDS_TOTAL).increment(new);
+    lock(&core.state).damaged_records += new;
+    tracing::error!(
+        path = %segment.path.display(), records = new,
+        "records of the log are damaged: they become dead letters; check the disk, and keep the copy put aside"
+    );
+    if !set_aside {
+        super::quarantine::quarantine_copy(&*core.disk, &core.settings, &segment.path);
+    }
+}

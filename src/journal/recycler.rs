@@ -1,0 +1,50 @@
+//! The background thread: gives stored segments up, makes spares and fills them, and notes how far the streams are.
+//!
+//! **Invariant:** nothing that it does makes an append wait for more than one small write.
+
+use std::time::{Duration, Instant};
+
+use super::{Shared, lock};
+
+const TICK: Duration = Duration::from_secs(1);
+
+/// What the keeper is told.
+#[derive(Debug, Default)]
+pub(super) struct RecyclerRequests {
+    /// A segment was begun or ended.
+    pub(super) recycle: bool,
+    /// More was appended, so that more of a spare may be filled.
+    pub(super) fill: bool,
+    pub(super) stop: bool,
+}
+
+/// Runs until it is told to stop.
+pub(super) fn run(core: &Shared) {
+    let mut recycled = None;
+    let mut noted = Instant::now();
+    loop {
+        let orders = std::mem::take(&mut *lock(&core.recycler_requests));
+        if orders.stop {
+            return;
+        }
+        let mut more = false;
+        if !core.is_broken() {
+            if orders.recycle || recycled.is_none_or(|at: Instant| at.elapsed() >= TICK) {
+                core.recycle();
+                recycled = Some(Instant::now());
+            }
+            if noted.elapsed() >= core.settings.sync_marker_after {
+                core.note_positions();
+                noted = Instant::now();
+            }
+            more = core.fill() | core.clear();
+        }
+        let idle =
+            |orders: &mut RecyclerRequests| !(more || orders.recycle || orders.fill || orders.stop);
+        // Woken, or after a tick: both look again.
+        drop(
+            core.recycler_wakeup
+                .wait_timeout_while(lock(&core.recycler_requests), TICK, idle),
+        );
+    }
+}

@@ -1,0 +1,93 @@
+//! The digests of the records that the log holds.
+//!
+//! **Invariant:** a record whose bytes are not those that were written is left out: its dead letter is no reason to
+//! refuse the same request again.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use super::record::RecordClass;
+use super::segment_index::{IndexedScan, Segment};
+use super::{Position, RequestDigest, Shared, StreamId, lock};
+
+const ZERO: [u8; 16] = [0; 16];
+
+/// Read from a segment at a time.
+const WINDOW_BYTES: u64 = 1 << 20;
+
+/// As [`super::Log::digested`].
+pub(super) fn request_digests(
+    core: &Shared,
+    since_unix_nano: i64,
+    most: usize,
+    patience: Duration,
+) -> Vec<RequestDigest> {
+    let began = Instant::now();
+    let mut segments: Vec<_> = lock(&core.state)
+        .streams
+        .iter()
+        .flat_map(|stream| {
+            let held = stream.segments.iter();
+            held.map(|held| (stream.id, held.segment.clone()))
+        })
+        .collect();
+    let mut newest_first: Vec<Vec<RequestDigest>> = Vec::new();
+    let mut found = 0;
+    while let Some((stream, segment)) = segments.pop() {
+        if found >= most || began.elapsed() >= patience {
+            tracing::info!(
+                requests = found,
+                "of the requests that the log holds only the newest are remembered as duplicates"
+            );
+            break;
+        }
+        match segment_digests(core, stream, &segment, since_unix_nano) {
+            Ok(digested) => {
+                found += digested.len();
+                newest_first.push(digested);
+            }
+            Err(error) => {
+                tracing::warn!(path = %segment.path.display(), %error, "a log segment cannot be read");
+            }
+        }
+        if segment.contents().first_received_unix_nano < since_unix_nano {
+            break;
+        }
+    }
+    let mut digested: Vec<_> = newest_first.into_iter().rev().flatten().collect();
+    digested.drain(..digested.len().saturating_sub(most));
+    digested
+}
+
+fn segment_digests(
+    core: &Shared,
+    stream: StreamId,
+    segment: &Segment,
+    since_unix_nano: i64,
+) -> io::Result<Vec<RequestDigest>> {
+    let file = core.disk.open(&segment.path)?;
+    let mut walk = IndexedScan::new(segment, file, segment.header.first_position, WINDOW_BYTES);
+    let mut digested = Vec::new();
+    while let Some((found, _)) = walk.next()? {
+        let header = &found.header;
+        let received_unix_nano = header.source.received_unix_nano;
+        if header.class == RecordClass::Data
+            && header.digest != ZERO
+            && received_unix_nano >= since_unix_nano
+            && walk.scan.verifies(&found)?
+        {
+            digested.push(RequestDigest {
+                position: Position {
+                    stream,
+                    n: header.position,
+                },
+                digest: header.digest,
+                signal: header.source.signal,
+                received_unix_nano,
+                payload_bytes: header.payload_bytes,
+                payload_checksum: header.payload_checksum,
+            });
+        }
+    }
+    Ok(digested)
+}

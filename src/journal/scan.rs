@@ -1,0 +1,281 @@
+//! Finds the records of a segment, one after the other, whatever stands between them.
+//!
+//! **Invariant:** a damaged record costs itself alone: the next one is found by the segment's nonce and its own
+//! checksum. Nothing is taken for damaged that one of [`READS`] reads finds whole. RecentRequestTable is one window, whatever the
+//! lengths in the file say.
+
+use std::io;
+use std::sync::Arc;
+
+use super::disk::{DiskFile, read_full};
+use super::record::{ALIGN, HEADER_BYTES, RecordClass, RecordHeader};
+use super::segment::{BLOCK, BLOCK_BYTES};
+
+/// What most of a segment is that is not full.
+const ZEROS: [u8; BLOCK] = [0; BLOCK];
+
+/// Reads of the same bytes before they are taken for damaged: disks, cables and memory return wrong bytes that are right
+/// at the next read.
+pub(super) const READS: u32 = 8;
+
+/// A record whose header is whole; its payload may not be.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ScannedRecord {
+    pub(super) header: RecordHeader,
+    pub(super) offset: u64,
+}
+
+impl ScannedRecord {
+    pub(super) fn end(&self) -> u64 {
+        self.offset + self.header.total_bytes()
+    }
+
+    /// Its position; of a mark the one after those before it.
+    fn first(&self) -> u64 {
+        match self.header.class {
+            RecordClass::SyncMarker => self.header.position.saturating_add(1),
+            RecordClass::Data | RecordClass::Hole | RecordClass::Missing | RecordClass::Damaged => {
+                self.header.position
+            }
+        }
+    }
+
+    pub(super) fn payload_offset(&self) -> u64 {
+        self.offset + HEADER_BYTES as u64
+    }
+}
+
+/// A walk over a segment's bytes.
+pub(super) struct SegmentScan {
+    file: Arc<dyn DiskFile>,
+    nonce: u64,
+    at: u64,
+    end: u64,
+    /// The position that the next record has, unless something before it is lost.
+    expected_position: u64,
+    /// Bytes were passed over that are neither zeros nor a record.
+    skipped_damage: bool,
+    window: Vec<u8>,
+    window_at: u64,
+    window_bytes: usize,
+}
+
+impl SegmentScan {
+    /// From `at`, a multiple of [`ALIGN`], where the record of position `awaited` should be, to `end`; `window_bytes` are
+    /// read at a time.
+    pub(super) fn new(
+        file: Arc<dyn DiskFile>,
+        nonce: u64,
+        (awaited, at): (u64, u64),
+        end: u64,
+        window_bytes: usize,
+    ) -> Self {
+        Self {
+            file,
+            nonce,
+            at,
+            end,
+            expected_position: awaited,
+            skipped_damage: false,
+            window: Vec::new(),
+            window_at: 0,
+            window_bytes,
+        }
+    }
+
+    /// The next whole header; `None` at the end. If a record seems to be lost before it, that part is read again first.
+    pub(super) fn next(&mut self) -> io::Result<Option<ScannedRecord>> {
+        let from = self.at;
+        let mut reads = 1;
+        loop {
+            self.skipped_damage = false;
+            let found = self.search()?;
+            let (lost, most) = match &found {
+                Some(found) => (found.first() > self.expected_position, READS),
+                None => (self.skipped_damage, 2),
+            };
+            if !lost || reads == most {
+                if let Some(found) = &found {
+                    self.expected_position = self
+                        .expected_position
+                        .max(found.header.last_position.saturating_add(1));
+                }
+                return Ok(found);
+            }
+            reads += 1;
+            self.forget(from, self.at);
+            self.at = from;
+        }
+    }
+
+    /// Drops what was read of these bytes, here and in the system's memory.
+    pub(super) fn forget(&mut self, from: u64, to: u64) {
+        self.window.clear();
+        self.file.forget(from, to.saturating_sub(from));
+    }
+
+    fn search(&mut self) -> io::Result<Option<ScannedRecord>> {
+        let sought = self.nonce.to_le_bytes();
+        loop {
+            let at = self.at;
+            let view = self.view(at, HEADER_BYTES)?;
+            if view.len() < HEADER_BYTES {
+                return Ok(None);
+            }
+            if let Some(first) = view.first_chunk::<BLOCK>()
+                && *first == ZEROS
+            {
+                self.at += BLOCK_BYTES;
+                continue;
+            }
+            let searched = &view[..view.len().min(BLOCK)];
+            let mut words = searched.chunks_exact(sought.len());
+            let Some(word) = words.position(|word| *word == sought) else {
+                let step = searched.len() as u64 / ALIGN * ALIGN;
+                self.skipped_damage |= searched.iter().any(|byte| *byte != 0);
+                self.at += step;
+                continue;
+            };
+            let offset = at + word as u64 * ALIGN;
+            self.at = offset + ALIGN;
+            self.skipped_damage = true;
+            let (nonce, end) = (self.nonce, self.end);
+            if let Some(header) = RecordHeader::decode(self.view(offset, HEADER_BYTES)?, nonce) {
+                let found = ScannedRecord { header, offset };
+                if found.end() <= end {
+                    self.at = found.end();
+                    return Ok(Some(found));
+                }
+            }
+        }
+    }
+
+    /// The record whose whole header stands at `offset`.
+    pub(super) fn record_at(&mut self, offset: u64) -> io::Result<Option<ScannedRecord>> {
+        let nonce = self.nonce;
+        for _ in 0..READS {
+            let header = RecordHeader::decode(self.view(offset, HEADER_BYTES)?, nonce);
+            if let Some(header) = header {
+                return Ok(Some(ScannedRecord { header, offset }));
+            }
+            self.forget(offset, offset + HEADER_BYTES as u64);
+        }
+        Ok(None)
+    }
+
+    /// Whether the payload is what was written.
+    pub(super) fn verifies(&mut self, found: &ScannedRecord) -> io::Result<bool> {
+        for _ in 0..READS {
+            if self.checksum(found)? == Some(found.header.payload_checksum) {
+                return Ok(true);
+            }
+            self.forget(found.offset, found.end());
+        }
+        Ok(false)
+    }
+
+    /// The checksum of the payload as it is; `None` when the file ends before it does.
+    pub(super) fn checksum(&mut self, found: &ScannedRecord) -> io::Result<Option<u32>> {
+        let mut at = found.payload_offset();
+        let end = at + u64::from(found.header.payload_bytes);
+        let mut checksum = 0;
+        while at < end {
+            let piece = self.piece(at, end)?;
+            if piece.is_empty() {
+                return Ok(None);
+            }
+            checksum = crc32c::crc32c_append(checksum, piece);
+            at += piece.len() as u64;
+        }
+        Ok(Some(checksum))
+    }
+
+    /// Some of the bytes from `from` to `to`; none when the file ends before.
+    pub(super) fn piece(&mut self, from: u64, to: u64) -> io::Result<&[u8]> {
+        let most = usize::try_from(to - from).unwrap_or(usize::MAX);
+        let view = self.view(from, 1)?;
+        Ok(&view[..view.len().min(most)])
+    }
+
+    /// The payload, as it was written if any of [`READS`] reads finds it so, else as it is; fewer bytes when the file ends
+    /// before.
+    pub(super) fn payload(&mut self, found: &ScannedRecord) -> io::Result<Vec<u8>> {
+        let mut payload = self.payload_as_it_is(found)?;
+        for _ in 1..READS {
+            if crc32c::crc32c(&payload) == found.header.payload_checksum {
+                break;
+            }
+            self.forget(found.offset, found.end());
+            payload = self.payload_as_it_is(found)?;
+        }
+        Ok(payload)
+    }
+
+    fn payload_as_it_is(&mut self, found: &ScannedRecord) -> io::Result<Vec<u8>> {
+        let length = found.header.payload_bytes as usize;
+        if HEADER_BYTES + length <= self.window_bytes {
+            let view = self.view(found.offset, HEADER_BYTES + length)?;
+            return Ok(view
+                .get(HEADER_BYTES..HEADER_BYTES + length)
+                .unwrap_or_default()
+                .to_vec());
+        }
+        self.bytes(
+            found.payload_offset(),
+            found.payload_offset() + length as u64,
+        )
+    }
+
+    /// The bytes from `from` to `to`; fewer when the walk or the file ends before.
+    pub(super) fn bytes(&self, from: u64, to: u64) -> io::Result<Vec<u8>> {
+        let length = usize::try_from(to.min(self.end).saturating_sub(from)).unwrap_or(usize::MAX);
+        let mut bytes = vec![0; length];
+        let read = read_full(&*self.file, &mut bytes, from)?;
+        bytes.truncate(read);
+        Ok(bytes)
+    }
+
+    /// What the window holds from `offset` on: at least `wanted` bytes, unless the end comes before.
+    fn view(&mut self, offset: u64, wanted: usize) -> io::Result<&[u8]> {
+        let wanted_end = (offset + wanted as u64).min(self.end);
+        let window_end = self.window_at + self.window.len() as u64;
+        if offset < self.window_at || offset > window_end || wanted_end > window_end {
+            let length = usize::try_from(self.end.saturating_sub(offset)).unwrap_or(usize::MAX);
+            self.window
+                .resize(length.min(self.window_bytes.max(wanted)), 0);
+            self.window_at = offset;
+            let read = read_full(&*self.file, &mut self.window, offset)?;
+            self.window.truncate(read);
+        }
+        let skip = usize::try_from(offset - self.window_at).unwrap_or(usize::MAX);
+        Ok(self.window.get(skip..).unwrap_or_default())
+    }
+}
+
+/// The first record of a segment whose header is lost, and its nonce: at the start of a group.
+pub(super) fn first_record(
+    file: &dyn DiskFile,
+    end: u64,
+) -> io::Result<Option<(u64, RecordHeader)>> {
+    let mut window = vec![0; 64 * BLOCK];
+    let mut at = BLOCK_BYTES;
+    while at < end {
+        let read = read_full(file, &mut window, at)?;
+        for block in window[..read].chunks(BLOCK) {
+            let Some(nonce) = block.first_chunk().map(|bytes| u64::from_le_bytes(*bytes)) else {
+                continue;
+            };
+            if nonce == 0 || block.len() < HEADER_BYTES {
+                continue;
+            }
+            if let Some(header) = RecordHeader::decode(block, nonce) {
+                return Ok(Some((nonce, header)));
+            }
+        }
+        if read == 0 {
+            break;
+        }
+        at += read as u64;
+    }
+    Ok(None)
+}

@@ -1,0 +1,292 @@
+//! The segment files of a directory, and what their first and last blocks say.
+//!
+//! **Invariant:** nothing is changed, no file stays open, and no length in a file is trusted before its checksum. A block
+//! that cannot be made out is read again before it counts as lost.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::OpenError;
+use super::disk::{Disk, DiskFile, read_full};
+use super::recovery::{SMALLEST_SEGMENT, failed};
+use super::scan::{READS, first_record};
+use super::segment::{
+    BLOCK, BLOCK_BYTES, FirstBlock, FreedBy, LastBlock, SegmentContents, SegmentHeader,
+};
+
+/// One segment file as it was found. There may be more of them than descriptors: whoever reads one opens it.
+pub(super) struct SegmentFile {
+    pub(super) path: PathBuf,
+    pub(super) bytes: u64,
+    pub(super) kind: SegmentFileKind,
+    /// When it has a valid footer.
+    pub(super) sealed: Option<SegmentContents>,
+}
+
+/// The state of a file that may be a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SegmentFileKind {
+    Segment(SegmentHeader, HeaderSource),
+    /// Records of one nonce, in a file that says neither of which stream they are nor from which position on.
+    Unidentified {
+        nonce: u64,
+        /// The position of the first that was found.
+        first: u64,
+        identity: HeaderSource,
+    },
+    /// Holds nothing that is needed.
+    Spare,
+    /// Neither block says anything, and the first is zeros.
+    Blank,
+    /// Of a format that this version does not know.
+    Newer(u16),
+    Unreadable,
+}
+
+/// The evidence for which segment a file holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum HeaderSource {
+    /// From its first block.
+    FirstBlock,
+    /// From elsewhere: the first block is lost.
+    Restored,
+    /// From elsewhere: the first block is zeros, as older versions also freed a segment. Only the database can tell.
+    PerhapsFreed,
+}
+
+impl SegmentFile {
+    pub(super) fn perhaps_freed(&self) -> bool {
+        matches!(
+            self.kind,
+            SegmentFileKind::Segment(_, HeaderSource::PerhapsFreed)
+        )
+    }
+
+    pub(super) fn is_restored(&self) -> bool {
+        matches!(
+            self.kind,
+            SegmentFileKind::Segment(_, HeaderSource::Restored)
+        )
+    }
+
+    pub(super) fn open(&self, disk: &dyn Disk) -> io::Result<Arc<dyn DiskFile>> {
+        disk.open(&self.path)
+    }
+}
+
+/// The segment files of a directory, each with what its first and last block say.
+pub(super) fn segment_files(disk: &dyn Disk, dir: &Path) -> Result<Vec<SegmentFile>, OpenError> {
+    const ADVICE: &str = "the files of the log must be readable and writable";
+    let listed = disk.list(dir).map_err(|error| failed(dir, error, ADVICE))?;
+    let mut files = Vec::new();
+    for file in listed {
+        if number(&file.path).is_some() {
+            let surveyed = read_ends(disk, &file.path, file.bytes)
+                .map_err(|error| failed(&file.path, error, ADVICE))?;
+            files.push(surveyed);
+        }
+    }
+    identify(&mut files);
+    Ok(files)
+}
+
+fn read_ends(disk: &dyn Disk, path: &Path, bytes: u64) -> io::Result<SegmentFile> {
+    let file = disk.open(path)?;
+    let (mut kind, mut sealed) = from_blocks(&*file, bytes)?;
+    for read in 1..READS {
+        // One that is sound but for its footer is mostly one that has none.
+        if rank(kind) == BEST && (sealed.is_some() || read > 1) {
+            break;
+        }
+        file.forget(0, BLOCK_BYTES);
+        file.forget(bytes.saturating_sub(BLOCK_BYTES), BLOCK_BYTES);
+        let (again, sealed_again) = from_blocks(&*file, bytes)?;
+        if rank(again) >= rank(kind) {
+            kind = again;
+        }
+        sealed = sealed.or(sealed_again);
+    }
+    let kind = match kind {
+        SegmentFileKind::Blank => from_records(&*file, bytes, HeaderSource::PerhapsFreed)?
+            .unwrap_or(SegmentFileKind::Spare),
+        SegmentFileKind::Unreadable => from_records(&*file, bytes, HeaderSource::Restored)?
+            .unwrap_or(SegmentFileKind::Unreadable),
+        kind => kind,
+    };
+    if !matches!(kind, SegmentFileKind::Segment(..)) {
+        sealed = None;
+    }
+    Ok(SegmentFile {
+        path: path.to_owned(),
+        bytes,
+        kind,
+        sealed,
+    })
+}
+
+const BEST: u8 = 4;
+
+/// Ranks the outcomes of two reads that differ: the higher one is believed.
+fn rank(kind: SegmentFileKind) -> u8 {
+    match kind {
+        SegmentFileKind::Newer(_) | SegmentFileKind::Segment(_, HeaderSource::FirstBlock) => BEST,
+        SegmentFileKind::Spare => 3,
+        SegmentFileKind::Segment(..) => 2,
+        SegmentFileKind::Unidentified { .. } | SegmentFileKind::Blank => 1,
+        SegmentFileKind::Unreadable => 0,
+    }
+}
+
+/// Reads the state from the first and the last block.
+fn from_blocks(
+    file: &dyn DiskFile,
+    bytes: u64,
+) -> io::Result<(SegmentFileKind, Option<SegmentContents>)> {
+    let begin = SegmentHeader::decode(&block(file, 0)?);
+    let length = match begin {
+        FirstBlock::Segment(header) => header.bytes,
+        FirstBlock::Zeros | FirstBlock::Unreadable => bytes,
+        FirstBlock::Newer(_) => 0,
+    };
+    let end = if length >= SMALLEST_SEGMENT.min(3 * BLOCK_BYTES) {
+        LastBlock::decode(&block(file, length - BLOCK_BYTES)?)
+    } else {
+        LastBlock::Nothing
+    };
+    Ok(match (begin, end) {
+        (FirstBlock::Newer(found), _) => (SegmentFileKind::Newer(found), None),
+        // Freed, but for the last step.
+        (FirstBlock::Segment(header), LastBlock::Spare { freed }) if freed == header.nonce => {
+            (SegmentFileKind::Spare, None)
+        }
+        (FirstBlock::Segment(header), LastBlock::Sealed(footer, _)) if footer.header == header => (
+            SegmentFileKind::Segment(header, HeaderSource::FirstBlock),
+            Some(footer.contents),
+        ),
+        (FirstBlock::Segment(header), _) => (
+            SegmentFileKind::Segment(header, HeaderSource::FirstBlock),
+            None,
+        ),
+        (_, LastBlock::Spare { .. }) => (SegmentFileKind::Spare, None),
+        (FirstBlock::Zeros, LastBlock::Sealed(footer, FreedBy::Zeros)) => (
+            SegmentFileKind::Segment(footer.header, HeaderSource::PerhapsFreed),
+            Some(footer.contents),
+        ),
+        (_, LastBlock::Sealed(footer, _)) => (
+            SegmentFileKind::Segment(footer.header, HeaderSource::Restored),
+            Some(footer.contents),
+        ),
+        (_, LastBlock::Open(header)) => (
+            SegmentFileKind::Segment(header, HeaderSource::Restored),
+            None,
+        ),
+        (FirstBlock::Zeros, LastBlock::Nothing) => (SegmentFileKind::Blank, None),
+        (FirstBlock::Unreadable, LastBlock::Nothing) => (SegmentFileKind::Unreadable, None),
+    })
+}
+
+fn block(file: &dyn DiskFile, at: u64) -> io::Result<[u8; BLOCK]> {
+    let mut block = [0; BLOCK];
+    read_full(file, &mut block, at)?;
+    Ok(block)
+}
+
+/// A file whose first and last block say nothing may hold records all the same.
+fn from_records(
+    file: &dyn DiskFile,
+    bytes: u64,
+    identity: HeaderSource,
+) -> io::Result<Option<SegmentFileKind>> {
+    let first = first_record(file, bytes)?;
+    Ok(first.map(|(nonce, record)| SegmentFileKind::Unidentified {
+        nonce,
+        first: record.position,
+        identity,
+    }))
+}
+
+/// Finds the stream of records whose file does not name it: the only one that lacks just these, right behind one of its files
+/// or before the first. A file that was perhaps freed has none: its stream holds those records in another file, and the one
+/// that they would fit may be any other.
+fn identify(files: &mut [SegmentFile]) {
+    let known: Vec<(SegmentHeader, Option<u64>)> = files
+        .iter()
+        .filter_map(|file| match file.kind {
+            SegmentFileKind::Segment(header, _) => {
+                Some((header, file.sealed.map(|contents| contents.last_position)))
+            }
+            _ => None,
+        })
+        .collect();
+    for file in files {
+        let SegmentFileKind::Unidentified {
+            nonce,
+            first,
+            identity: identity @ (HeaderSource::FirstBlock | HeaderSource::Restored),
+        } = file.kind
+        else {
+            continue;
+        };
+        let mut claims = behind_one(&known, nonce, first, file.bytes);
+        claims.extend(before_the_first(&known, nonce, first, file.bytes));
+        if let [header] = claims[..] {
+            file.kind = SegmentFileKind::Segment(header, identity);
+        }
+    }
+}
+
+/// NotedStreams of which a file ends right before position `first`, and none begins there.
+fn behind_one(
+    known: &[(SegmentHeader, Option<u64>)],
+    nonce: u64,
+    first: u64,
+    bytes: u64,
+) -> Vec<SegmentHeader> {
+    let ends_before = known
+        .iter()
+        .filter(|(_, last)| last.is_some_and(|last| last + 1 == first));
+    let free = ends_before.filter(|(header, _)| {
+        let of_stream = |other: &SegmentHeader| other.stream == header.stream;
+        !known
+            .iter()
+            .any(|(other, _)| of_stream(other) && other.first_position == first)
+    });
+    free.map(|(header, _)| SegmentHeader {
+        nonce,
+        first_position: first,
+        bytes,
+        ..*header
+    })
+    .collect()
+}
+
+/// NotedStreams whose first file begins behind position `first`, where that is their very first.
+fn before_the_first(
+    known: &[(SegmentHeader, Option<u64>)],
+    nonce: u64,
+    first: u64,
+    bytes: u64,
+) -> Vec<SegmentHeader> {
+    let mut claims: Vec<SegmentHeader> = Vec::new();
+    for (header, _) in known {
+        let is_first = known.iter().all(|(other, _)| {
+            other.stream != header.stream || other.first_position >= header.first_position
+        });
+        if first == 1 && is_first && header.first_position > 1 {
+            claims.push(SegmentHeader {
+                nonce,
+                first_position: 1,
+                bytes,
+                ..*header
+            });
+        }
+    }
+    claims
+}
+
+/// The number in a segment's name.
+pub(super) fn number(path: &Path) -> Option<u64> {
+    let name = path.file_name()?.to_str()?.strip_suffix(".seg")?;
+    u64::from_str_radix(name, 16).ok()
+}

@@ -1,0 +1,303 @@
+//! A segment that the directory holds, as memory knows it: what is in it, and where.
+//!
+//! **Invariant:** its contents speak of synced records alone; waypoints take a fixed share of its length.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use super::disk::{Disk, DiskFile};
+use super::lock;
+use super::ranges::PositionSet;
+use super::record::RecordClass;
+use super::scan::{ScannedRecord, SegmentScan};
+use super::segment::{BLOCK_BYTES, SegmentContents, SegmentHeader};
+use super::segment_files::HeaderSource;
+
+/// A waypoint stands about every so many bytes.
+const INDEX_INTERVAL_BYTES: u64 = 64 << 10;
+
+/// NativeEvents and bytes of records.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Totals {
+    pub(super) events: u64,
+    pub(super) bytes: u64,
+}
+
+impl Totals {
+    pub(super) fn and(self, other: Self) -> Self {
+        Self {
+            events: self.events + other.events,
+            bytes: self.bytes + other.bytes,
+        }
+    }
+
+    /// Never below nothing: what a lost header said is in no sum but the segment's own.
+    pub(super) fn less(self, other: Self) -> Self {
+        Self {
+            events: self.events.saturating_sub(other.events),
+            bytes: self.bytes.saturating_sub(other.bytes),
+        }
+    }
+}
+
+impl SegmentContents {
+    pub(super) fn totals(&self) -> Totals {
+        Totals {
+            events: self.events,
+            bytes: self.bytes,
+        }
+    }
+}
+
+/// Where a record starts, and the sums of all before it in its segment.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct IndexEntry {
+    pub(super) position: u64,
+    pub(super) offset: u64,
+    pub(super) totals: Totals,
+    /// Receive time of the record, Unix nanoseconds.
+    pub(super) received_unix_nano: i64,
+}
+
+/// A record that was appended.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct AppendedRecord {
+    pub(super) offset: u64,
+    pub(super) bytes: u64,
+    pub(super) events: u32,
+    pub(super) received_unix_nano: i64,
+}
+
+/// One segment.
+pub(super) struct Segment {
+    pub(super) path: PathBuf,
+    pub(super) header: SegmentHeader,
+    pub(super) identity: HeaderSource,
+    state: Mutex<SegmentState>,
+}
+
+/// What changes of a segment.
+pub(super) struct SegmentState {
+    pub(super) contents: SegmentContents,
+    pub(super) sealed: bool,
+    /// Damaged positions that were counted.
+    pub(super) reported: PositionSet,
+    /// Whether a copy was put aside, or need not be.
+    pub(super) set_aside: bool,
+    index: Vec<IndexEntry>,
+    /// The place that was sought last: the next batch begins where the last one ended.
+    last_lookup: IndexEntry,
+}
+
+impl Segment {
+    pub(super) fn new(
+        path: PathBuf,
+        header: SegmentHeader,
+        sealed: Option<SegmentContents>,
+    ) -> Self {
+        let first = IndexEntry {
+            position: header.first_position,
+            offset: BLOCK_BYTES,
+            received_unix_nano: sealed.map_or(0, |contents| contents.first_received_unix_nano),
+            ..IndexEntry::default()
+        };
+        Self {
+            path,
+            header,
+            identity: HeaderSource::FirstBlock,
+            state: Mutex::new(SegmentState {
+                contents: sealed.unwrap_or(SegmentContents {
+                    last_position: header.first_position - 1,
+                    end: BLOCK_BYTES,
+                    ..SegmentContents::default()
+                }),
+                sealed: sealed.is_some(),
+                reported: PositionSet::default(),
+                set_aside: false,
+                index: vec![first],
+                last_lookup: first,
+            }),
+        }
+    }
+
+    /// As it was found at the opening.
+    pub(super) fn found(
+        path: PathBuf,
+        header: SegmentHeader,
+        identity: HeaderSource,
+        contents: SegmentContents,
+    ) -> Self {
+        Self {
+            identity,
+            ..Self::new(path, header, Some(contents))
+        }
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, SegmentState> {
+        lock(&self.state)
+    }
+
+    pub(super) fn contents(&self) -> SegmentContents {
+        self.state().contents
+    }
+
+    /// The highest position; the base less one when there is none.
+    pub(super) fn last(&self) -> u64 {
+        self.state().contents.last_position
+    }
+
+    /// The sums of all before position `n`, and the receive time of the record there. Where the disk cannot be read,
+    /// those of the nearest waypoint before.
+    pub(super) fn totals_before(&self, disk: &dyn Disk, n: u64) -> IndexEntry {
+        let contents = self.contents();
+        if n > contents.last_position {
+            return IndexEntry {
+                position: n,
+                offset: contents.end,
+                totals: contents.totals(),
+                received_unix_nano: 0,
+            };
+        }
+        let near = self.state().index_entry(n);
+        if near.position == n {
+            return near;
+        }
+        let walked = disk.open(&self.path).and_then(|file| {
+            let mut walk = IndexedScan::new(self, file, n, INDEX_INTERVAL_BYTES);
+            while let Some((found, here)) = walk.next()? {
+                if found.header.position >= n {
+                    return Ok(Some(here));
+                }
+            }
+            Ok(None)
+        });
+        match walked {
+            Ok(Some(found)) => {
+                self.state().last_lookup = found;
+                found
+            }
+            Ok(None) => near,
+            Err(error) => {
+                tracing::warn!(path = %self.path.display(), %error, "a log segment cannot be read");
+                near
+            }
+        }
+    }
+}
+
+impl SegmentState {
+    /// Takes in records that have been synced, in order, and where their group ended.
+    pub(super) fn append(&mut self, appended: &[AppendedRecord], end: u64) {
+        for record in appended {
+            let contents = &mut self.contents;
+            if contents.records == 0 {
+                contents.first_received_unix_nano = record.received_unix_nano;
+            }
+            contents.last_position += 1;
+            let here = IndexEntry {
+                position: contents.last_position,
+                offset: record.offset,
+                totals: contents.totals(),
+                received_unix_nano: record.received_unix_nano,
+            };
+            contents.records += 1;
+            contents.events += u64::from(record.events);
+            contents.bytes += record.bytes;
+            if here.position == self.index[0].position {
+                self.index = vec![here];
+                self.last_lookup = here;
+            } else {
+                self.pass(here);
+            }
+        }
+        self.contents.end = end;
+    }
+
+    /// Takes in that the segment begins with positions that were never written, in a group of its own.
+    pub(super) fn begin_with_hole(&mut self, positions: u64, bytes: u64, end: u64, now: i64) {
+        self.contents.last_position += positions;
+        self.contents.bytes += bytes;
+        self.contents.end = end;
+        self.contents.first_received_unix_nano = now;
+        self.index[0].received_unix_nano = now;
+    }
+
+    /// Keeps a waypoint if it is far enough from the last.
+    fn pass(&mut self, here: IndexEntry) {
+        let last = self.index[self.index.len() - 1];
+        if here.position > last.position && here.offset >= last.offset + INDEX_INTERVAL_BYTES {
+            self.index.push(here);
+        }
+    }
+
+    /// The nearest waypoint at or before `n`.
+    fn index_entry(&self, n: u64) -> IndexEntry {
+        let after = self
+            .index
+            .partition_point(|waypoint| waypoint.position <= n);
+        let near = self.index[after.saturating_sub(1)];
+        if near.position < self.last_lookup.position && self.last_lookup.position <= n {
+            self.last_lookup
+        } else {
+            near
+        }
+    }
+}
+
+/// A walk over a segment's synced records that keeps the sums and leaves waypoints.
+pub(super) struct IndexedScan<'a> {
+    segment: &'a Segment,
+    pub(super) scan: SegmentScan,
+    /// Where the walk began.
+    pub(super) start: u64,
+    totals: Totals,
+}
+
+impl<'a> IndexedScan<'a> {
+    /// Starts at the waypoint before position `n`.
+    pub(super) fn new(
+        segment: &'a Segment,
+        file: Arc<dyn DiskFile>,
+        n: u64,
+        window_bytes: u64,
+    ) -> Self {
+        let facts = segment.state();
+        let start = facts.index_entry(n);
+        let window = usize::try_from(window_bytes).unwrap_or(usize::MAX);
+        Self {
+            segment,
+            scan: SegmentScan::new(
+                file,
+                segment.header.nonce,
+                (start.position, start.offset),
+                facts.contents.end,
+                window,
+            ),
+            start: start.offset,
+            totals: start.totals,
+        }
+    }
+
+    /// The next record that has a position, with the sums of all before it.
+    pub(super) fn next(&mut self) -> io::Result<Option<(ScannedRecord, IndexEntry)>> {
+        while let Some(found) = self.scan.next()? {
+            if found.header.class == RecordClass::SyncMarker {
+                continue;
+            }
+            let here = IndexEntry {
+                position: found.header.position,
+                offset: found.offset,
+                totals: self.totals,
+                received_unix_nano: found.header.source.received_unix_nano,
+            };
+            self.segment.state().pass(here);
+            self.totals = self.totals.and(Totals {
+                events: u64::from(found.header.accepted),
+                bytes: found.header.total_bytes(),
+            });
+            return Ok(Some((found, here)));
+        }
+        Ok(None)
+    }
+}

@@ -1,0 +1,202 @@
+//! What the log's threads and its callers share.
+//!
+//! **Invariant:** locks are taken in the order marking, pool, notebook, state, a segment's facts; a broken log stays broken.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::watch;
+
+use super::JournalStatus;
+use super::disk::{Disk, LockGuard};
+use super::positions_file::PositionsFile;
+use super::queue::Queue;
+use super::recycler::RecyclerRequests;
+use super::space::{SegmentPool, Shortage};
+use super::streams::StreamTable;
+
+/// Settings as they were settled at opening.
+pub(super) struct JournalSettings {
+    pub(super) dir: PathBuf,
+    pub(super) segment_bytes: u64,
+    pub(super) budget_bytes: u64,
+    pub(super) free_floor_bytes: u64,
+    pub(super) keep_stored: Duration,
+    pub(super) sync_marker_after: Duration,
+}
+
+impl JournalSettings {
+    /// The size of a volume below which no segment ever fits: the floor, two spares and the one that is appended to.
+    pub(super) fn least_volume_bytes(&self) -> u64 {
+        self.free_floor_bytes.saturating_add(3 * self.segment_bytes)
+    }
+
+    /// The age at which a segment is sealed, and the time within which a freed one's old bytes are overwritten.
+    pub(super) fn unstored_age_limit(&self) -> Duration {
+        self.keep_stored.max(self.sync_marker_after)
+    }
+}
+
+/// The log, but for its threads.
+pub(super) struct Shared {
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) settings: JournalSettings,
+    pub(super) queue: Queue,
+    /// One caller at a time says what is stored.
+    pub(super) stored_lock: Mutex<()>,
+    pub(super) pool: Mutex<SegmentPool>,
+    pub(super) state: Mutex<StreamTable>,
+    pub(super) positions_file: Mutex<PositionsFile>,
+    pub(super) synced: watch::Sender<Synced>,
+    pub(super) broken: AtomicBool,
+    pub(super) full: AtomicBool,
+    pub(super) at_floor: AtomicBool,
+    /// A write found the volume full, and no write has succeeded since.
+    pub(super) unwritable: AtomicBool,
+    pub(super) appended_bytes: AtomicU64,
+    pub(super) recycler_requests: Mutex<RecyclerRequests>,
+    pub(super) recycler_wakeup: Condvar,
+    pub(super) _lock: LockGuard,
+}
+
+/// How far the live stream is.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Synced {
+    pub(super) n: u64,
+    /// Nothing more is appended.
+    pub(super) ended: bool,
+}
+
+impl Shared {
+    pub(super) fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Relaxed)
+    }
+
+    /// Latches: nothing is written any more.
+    pub(super) fn break_down(&self, error: &std::io::Error) {
+        if self.broken.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        tracing::error!(
+            dir = %self.settings.dir.display(), %error,
+            "the log failed and takes no more: check the disk, then start again; what was acknowledged is safe"
+        );
+    }
+
+    /// Wakes those who wait for more to be synced: nothing more is.
+    pub(super) fn end(&self) {
+        self.synced.send_modify(|synced| synced.ended = true);
+    }
+
+    /// Lets the keeper look for what may go and what is wanting.
+    pub(super) fn wake_recycler(&self) {
+        lock(&self.recycler_requests).recycle = true;
+        self.recycler_wakeup.notify_one();
+    }
+
+    pub(super) fn appended_bytes(&self) -> u64 {
+        self.appended_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Lets the keeper know of every so many bytes, that it may fill a spare at that pace.
+    pub(super) fn count_appended(&self, bytes: u64) {
+        const TELL_BYTES: u64 = 128 << 10;
+        let before = self.appended_bytes.fetch_add(bytes, Ordering::Relaxed);
+        if before / TELL_BYTES != (before + bytes) / TELL_BYTES {
+            lock(&self.recycler_requests).fill = true;
+            self.recycler_wakeup.notify_one();
+        }
+    }
+
+    /// Notes whether the last write into allocated space succeeded, or found the volume full all the same.
+    pub(super) fn note_writable(&self, writable: bool) {
+        let was = !self.unwritable.swap(!writable, Ordering::Relaxed);
+        match (was, writable) {
+            (true, false) => {
+                tracing::error!(
+                    dir = %self.settings.dir.display(),
+                    "the volume is full, even for what the log has allocated: events are refused until space is free"
+                );
+                self.note_full(Some(&Shortage::Volume));
+            }
+            (false, true) => self.note_full(None),
+            (true, true) | (false, false) => {}
+        }
+    }
+
+    pub(super) fn note_full(&self, shortage: Option<&Shortage>) {
+        if shortage.is_none() && self.unwritable.load(Ordering::Relaxed) {
+            return;
+        }
+        let full = shortage.is_some();
+        let at_floor = matches!(shortage, Some(Shortage::Volume));
+        self.at_floor.store(at_floor, Ordering::Relaxed);
+        if self.full.swap(full, Ordering::Relaxed) != full {
+            match shortage {
+                Some(shortage) => {
+                    tracing::warn!(%shortage, "the log has no room for a further segment");
+                }
+                None => tracing::info!("the log has room again"),
+            }
+        }
+    }
+
+    pub(super) fn status(&self) -> JournalStatus {
+        let state = lock(&self.state);
+        let live = state.streams.last();
+        let waiting = state.waiting();
+        JournalStatus {
+            queue_events: waiting.events,
+            queue_bytes: waiting.bytes,
+            capacity_bytes: self.settings.budget_bytes,
+            oldest_unix_nano: state.oldest_waiting(),
+            appended: state.appended,
+            synced: live.map_or(0, |live| live.last),
+            stored: live.map_or(0, |live| live.stored.first_missing(1) - 1),
+            segments: state
+                .streams
+                .iter()
+                .map(|stream| stream.segments.len() as u64)
+                .sum(),
+            volume_free_bytes: state.volume.free_bytes,
+            volume_size_bytes: state.volume.size_bytes,
+            retained_seconds: state.oldest_stored().map_or(0, |received| {
+                u64::try_from(now_unix_nano().saturating_sub(received) / 1_000_000_000).unwrap_or(0)
+            }),
+            backlog_at_start_events: state.backlog_at_start_events,
+            damaged_records: state.damaged_records,
+            cut_segments: state.cut_segments,
+            missing_records: state.missing_records,
+            undecided_records: state.undecided_records(),
+            undrained_streams: state
+                .streams
+                .iter()
+                .filter(|stream| !stream.live && !stream.is_drained())
+                .count() as u64,
+            full: self.full.load(Ordering::Relaxed),
+            at_floor: self.at_floor.load(Ordering::Relaxed),
+            volume_needed_bytes: self
+                .settings
+                .free_floor_bytes
+                .saturating_add(self.settings.segment_bytes),
+            broken: self.is_broken(),
+        }
+    }
+}
+
+/// The clock, Unix nanoseconds; within 1970 to 2262 whatever it says.
+pub(crate) fn now_unix_nano() -> i64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}
+
+/// A panic of another thread leaves the log's facts as they were before or after one step, each of which is sound.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+}

@@ -1,0 +1,417 @@
+//! AddedEvent for what comes: spare segments, the budget, the volume's floor.
+//!
+//! **Invariant:** the writer never takes the last spare: it is what a restart on a full disk recovers the tail into.
+
+use std::io::{self, IoSlice};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::disk::{Disk, DiskFile, Space, is_full, is_passing, read_full, write_all};
+use super::segment::{BLOCK, BLOCK_BYTES, spare_mark};
+use super::segment_index::Segment;
+use super::{AppendError, Shared, lock};
+
+/// One for the writer, one in reserve.
+const SPARES: usize = 2;
+
+/// Zeros are written and synced in pieces of so many bytes, so that the log's own sync never waits for much.
+const FILL_BYTES: u64 = 256 << 10;
+
+/// A segment file that holds nothing.
+pub(super) struct Spare {
+    pub(super) path: PathBuf,
+    pub(super) file: Arc<dyn DiskFile>,
+    /// Bytes from its start that are known to be written, not only allocated.
+    filled: u64,
+    /// Bytes from its start that are known to be zeros.
+    cleared: u64,
+    since: Instant,
+}
+
+impl Spare {
+    /// A file that was in use; `filled` bytes of it are written, not only allocated.
+    pub(super) fn new(path: PathBuf, file: Arc<dyn DiskFile>, filled: u64) -> Self {
+        Self {
+            path,
+            file,
+            filled,
+            cleared: 0,
+            since: Instant::now(),
+        }
+    }
+}
+
+/// The spares and what all files take.
+pub(super) struct SegmentPool {
+    spares: Vec<Spare>,
+    /// Spares there should be.
+    wanted: usize,
+    /// All segment files together.
+    used_bytes: u64,
+    next_file: u64,
+    /// What had been appended when the filling of the first spare began.
+    fill_began_at: u64,
+}
+
+/// Why there is no room.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Shortage {
+    #[error("the budget is used up")]
+    Budget,
+    #[error("the volume is at its floor")]
+    Volume,
+    /// No descriptor or no memory just now.
+    #[error("the system gives nothing: {0}")]
+    System(io::Error),
+    #[error("the disk failed: {0}")]
+    Io(io::Error),
+}
+
+impl From<io::Error> for Shortage {
+    fn from(error: io::Error) -> Self {
+        if is_full(&error) {
+            Self::Volume
+        } else if is_passing(&error) {
+            Self::System(error)
+        } else {
+            Self::Io(error)
+        }
+    }
+}
+
+impl Shortage {
+    pub(super) fn answer(&self) -> AppendError {
+        match self {
+            Self::Budget => AppendError::Full,
+            Self::Volume | Self::System(_) => AppendError::DiskFull,
+            Self::Io(_) => AppendError::Closed,
+        }
+    }
+}
+
+impl SegmentPool {
+    pub(super) fn new(next_file: u64, used_bytes: u64) -> Self {
+        Self {
+            spares: Vec::new(),
+            wanted: SPARES,
+            used_bytes,
+            next_file,
+            fill_began_at: 0,
+        }
+    }
+
+    /// Removes the spares, and has none from now on: nothing more will be appended.
+    pub(super) fn remove_spares(&mut self, disk: &dyn Disk) -> Result<(), (PathBuf, io::Error)> {
+        self.wanted = 0;
+        while let Some(spare) = self.spares.pop() {
+            disk.remove(&spare.path)
+                .map_err(|error| (spare.path, error))?;
+        }
+        Ok(())
+    }
+
+    /// Takes in a file of a segment's length that durably bears a spare's mark.
+    pub(super) fn add_spare(&mut self, spare: Spare) {
+        self.spares.push(spare);
+    }
+
+    pub(super) fn take_spare(&mut self) -> Option<Spare> {
+        (!self.spares.is_empty()).then(|| self.spares.remove(0))
+    }
+
+    pub(super) fn wants_spares(&self) -> bool {
+        self.spares.len() < self.wanted
+    }
+
+    pub(super) fn forget(&mut self, bytes: u64) {
+        self.used_bytes = self.used_bytes.saturating_sub(bytes);
+    }
+
+    /// Makes a spare of `bytes` zeros, durably.
+    pub(super) fn create(&mut self, disk: &dyn Disk, dir: &Path, bytes: u64) -> io::Result<Spare> {
+        let path = dir.join(format!("{:016x}.seg", self.next_file));
+        self.next_file += 1;
+        let file = disk.create(&path)?;
+        let made = file
+            .allocate(bytes)
+            .and_then(|()| mark_spare(&*file, bytes, 0))
+            .and_then(|()| disk.sync_dir(dir));
+        if let Err(error) = made {
+            if let Err(error) = disk.remove(&path) {
+                tracing::warn!(path = %path.display(), %error, "a spare log segment cannot be removed");
+            }
+            return Err(error);
+        }
+        self.used_bytes += bytes;
+        Ok(Spare {
+            cleared: bytes,
+            ..Spare::new(path, file, 0)
+        })
+    }
+}
+
+impl Shared {
+    /// The largest segment that there is ever room for, beside the spares and the one at hand.
+    pub(super) fn largest_segment(&self) -> u64 {
+        let others = (SPARES as u64 + 1) * self.settings.segment_bytes;
+        self.settings.budget_bytes.saturating_sub(others)
+    }
+
+    /// A file for the next segment: a spare, or one of `bytes` where a record needs its own size.
+    pub(super) fn take_room(&self, bytes: u64) -> Result<Spare, Shortage> {
+        let mut pool = lock(&self.pool);
+        let taken = if bytes == self.settings.segment_bytes {
+            self.replenish(&mut pool)
+                .map(|()| pool.take_spare().expect("the pool was just replenished"))
+        } else {
+            self.make_room(&mut pool, bytes)
+                .and_then(|()| Ok(pool.create(&*self.disk, &self.settings.dir, bytes)?))
+        };
+        pool.fill_began_at = self.appended_bytes();
+        if bytes == self.settings.segment_bytes {
+            self.note_full(taken.as_ref().err());
+        }
+        taken
+    }
+
+    /// Makes spares until there are as many as there should be. When nothing else gives room, the oldest stored
+    /// segments do, however young.
+    pub(super) fn replenish(&self, pool: &mut SegmentPool) -> Result<(), Shortage> {
+        let bytes = self.settings.segment_bytes;
+        while pool.wants_spares() {
+            match self.make_room(pool, bytes) {
+                // What was given up may have become a spare.
+                Ok(()) if !pool.wants_spares() => {}
+                Ok(()) => {
+                    let spare = pool.create(&*self.disk, &self.settings.dir, bytes)?;
+                    pool.add_spare(spare);
+                }
+                Err(shortage) => return Err(shortage),
+            }
+        }
+        Ok(())
+    }
+
+    /// Sees to it that a file of `bytes` fits the budget and the volume.
+    fn make_room(&self, pool: &mut SegmentPool, bytes: u64) -> Result<(), Shortage> {
+        loop {
+            let shortage = match self.space() {
+                Ok(space)
+                    if space.free_bytes < self.settings.free_floor_bytes.saturating_add(bytes) =>
+                {
+                    Shortage::Volume
+                }
+                Ok(_) if pool.used_bytes + bytes > self.settings.budget_bytes => Shortage::Budget,
+                Ok(_) => return Ok(()),
+                Err(error) => return Err(error.into()),
+            };
+            let own_size = bytes != self.settings.segment_bytes;
+            let stored = lock(&self.state).next_recyclable(Duration::ZERO);
+            let Some(segment) = stored else {
+                return Err(shortage);
+            };
+            self.recycle_segment(pool, &segment);
+            if !own_size && !pool.wants_spares() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Removes the file of a segment that no record of was acknowledged.
+    pub(super) fn discard(&self, segment: &Segment) {
+        let mut pool = lock(&self.pool);
+        let removed = self.disk.remove(&segment.path);
+        match removed.and_then(|()| self.disk.sync_dir(&self.settings.dir)) {
+            Ok(()) => pool.forget(segment.header.bytes),
+            Err(error) => {
+                // Found again at the next opening, without anything that counts.
+                tracing::warn!(path = %segment.path.display(), %error, "an unused log segment cannot be removed");
+            }
+        }
+    }
+
+    /// Frees a stored segment's file for new records, or removes it. The state no longer holds it.
+    fn recycle_segment(&self, pool: &mut SegmentPool, segment: &Segment) {
+        self.note_positions();
+        let path = &segment.path;
+        let bytes = segment.header.bytes;
+        let reused = bytes == self.settings.segment_bytes
+            && pool.wants_spares()
+            && self.reuse(pool, segment).is_ok();
+        let freed = if reused {
+            Ok(())
+        } else {
+            self.disk.remove(path).and_then(|()| {
+                pool.forget(bytes);
+                self.disk.sync_dir(&self.settings.dir)
+            })
+        };
+        let mut state = lock(&self.state);
+        if let Err(error) = freed {
+            // Found again at the next opening, and stored: nothing is lost but its space.
+            tracing::warn!(path = %path.display(), %error, "a stored log segment cannot be freed");
+            if let Some(stream) = state.stream(segment.header.stream) {
+                stream.keeps_note = true;
+            }
+        }
+        state.remove_empty_streams();
+    }
+
+    fn reuse(&self, pool: &mut SegmentPool, segment: &Segment) -> io::Result<()> {
+        let file = self.disk.open(&segment.path)?;
+        let bytes = segment.header.bytes;
+        free(&*file, bytes, segment.header.nonce)?;
+        pool.add_spare(Spare::new(segment.path.clone(), file, bytes));
+        Ok(())
+    }
+
+    /// Lets go of what has been stored long enough, and of more when the volume is at its floor or the budget was cut;
+    /// then makes the spares that are wanting.
+    pub(super) fn recycle(&self) {
+        loop {
+            // Let go after each, so that the writer never waits for many.
+            let mut pool = lock(&self.pool);
+            let Some(segment) = self.next_recyclable(&pool) else {
+                break;
+            };
+            self.recycle_segment(&mut pool, &segment);
+        }
+        let mut pool = lock(&self.pool);
+        let made = self.replenish(&mut pool);
+        self.note_full(made.as_ref().err());
+        // No file is being freed while the pool is locked.
+        lock(&self.state).remove_empty_streams();
+    }
+
+    /// Removes all segments that are wholly stored, however young.
+    pub(super) fn recycle_all_stored(&self) {
+        let mut pool = lock(&self.pool);
+        loop {
+            let stored = lock(&self.state).next_recyclable(Duration::ZERO);
+            let Some(segment) = stored else { break };
+            self.recycle_segment(&mut pool, &segment);
+        }
+        lock(&self.state).remove_empty_streams();
+        self.note_positions();
+    }
+
+    fn next_recyclable(&self, pool: &SegmentPool) -> Option<Arc<Segment>> {
+        let at_floor = || {
+            self.space()
+                .is_ok_and(|space| space.free_bytes < self.settings.free_floor_bytes)
+        };
+        let kept = if at_floor() || pool.used_bytes > self.settings.budget_bytes {
+            Duration::ZERO
+        } else {
+            self.settings.keep_stored
+        };
+        lock(&self.state).next_recyclable(kept)
+    }
+
+    /// Writes zeros over the next piece of the spare that the writer takes next, at no more than twice the pace of what
+    /// is appended. Whether there is more to do now.
+    pub(super) fn fill(&self) -> bool {
+        let mut pool = lock(&self.pool);
+        let allowed = (self.appended_bytes() - pool.fill_began_at).saturating_mul(2);
+        let bytes = self.settings.segment_bytes;
+        // The last block bears the spare's mark.
+        let end = bytes - BLOCK_BYTES;
+        let Some(spare) = pool.spares.first_mut() else {
+            return false;
+        };
+        let piece = FILL_BYTES.min(end - spare.filled.min(end));
+        if piece == 0 || spare.filled + piece > allowed {
+            return false;
+        }
+        let zeros = vec![0; usize::try_from(piece).expect("a piece is small")];
+        let filled = write_all(&*spare.file, &mut [IoSlice::new(&zeros)], spare.filled)
+            .and_then(|()| spare.file.sync_data());
+        match filled {
+            Ok(()) => {
+                spare.filled += piece;
+                true
+            }
+            Err(error) => {
+                self.drop_spare(&mut pool, 0, &error);
+                false
+            }
+        }
+    }
+
+    /// After a failed sync nobody knows what the file holds: it is not used.
+    fn drop_spare(&self, pool: &mut SegmentPool, index: usize, error: &io::Error) {
+        let spare = pool.spares.remove(index);
+        tracing::warn!(path = %spare.path.display(), %error, "a spare log segment cannot be filled");
+        if self.disk.remove(&spare.path).is_ok() {
+            pool.forget(self.settings.segment_bytes);
+        }
+    }
+
+    /// Writes zeros over the next piece of a spare that still holds records of its earlier life, so that all of it is
+    /// overwritten within the time that stored records are kept, however little arrives. Returns whether it did.
+    pub(super) fn clear(&self) -> bool {
+        let mut pool = lock(&self.pool);
+        let end = self.settings.segment_bytes - BLOCK_BYTES;
+        let aging = self.settings.unstored_age_limit();
+        for index in 0..pool.spares.len() {
+            let spare = &pool.spares[index];
+            let piece = FILL_BYTES.min(end - spare.cleared.min(end));
+            if piece == 0
+                || spare.since.elapsed() < time_to_clear(spare.cleared + piece, end, aging)
+            {
+                continue;
+            }
+            match zero(&*spare.file, spare.cleared, piece) {
+                Ok(()) => pool.spares[index].cleared += piece,
+                Err(error) => self.drop_spare(&mut pool, index, &error),
+            }
+            return true;
+        }
+        false
+    }
+
+    /// Asks the volume, and keeps the answer for the status.
+    fn space(&self) -> io::Result<Space> {
+        let space = self.disk.space(&self.settings.dir)?;
+        lock(&self.state).volume = space;
+        Ok(space)
+    }
+}
+
+/// The age at which the first `cleared` of a spare's `end` bytes should be zeros; at `aging` all of them should be.
+fn time_to_clear(cleared: u64, end: u64, aging: Duration) -> Duration {
+    let share = u128::from(cleared) * aging.as_nanos() / u128::from(end.max(1));
+    Duration::from_nanos(u64::try_from(share).unwrap_or(u64::MAX))
+}
+
+/// Makes zeros, durably, of what is not.
+fn zero(file: &dyn DiskFile, at: u64, bytes: u64) -> io::Result<()> {
+    let mut piece = vec![0; usize::try_from(bytes).expect("a piece is small")];
+    read_full(file, &mut piece, at)?;
+    if piece.iter().all(|byte| *byte == 0) {
+        return Ok(());
+    }
+    piece.fill(0);
+    write_all(file, &mut [IoSlice::new(&piece)], at)?;
+    file.sync_data()
+}
+
+/// Makes a file of `bytes` a spare, which was the segment of this nonce (0: none that is known): durably marks it as one
+/// in its last block, where the footer was, then zeros the first. Older versions see only the zeros.
+pub(super) fn free(file: &dyn DiskFile, bytes: u64, nonce: u64) -> io::Result<()> {
+    mark_spare(file, bytes, nonce)?;
+    write_all(file, &mut [IoSlice::new(&[0; BLOCK])], 0)?;
+    file.sync_data()
+}
+
+fn mark_spare(file: &dyn DiskFile, bytes: u64, freed: u64) -> io::Result<()> {
+    let mark = spare_mark(getrandom::u64()?, freed);
+    write_all(file, &mut [IoSlice::new(&mark)], bytes - BLOCK_BYTES)?;
+    file.sync_data()
+}
+
+/// The length of a segment that holds one record of `record_bytes`.
+pub(super) const fn own_size(record_bytes: u64) -> u64 {
+    record_bytes.next_multiple_of(BLOCK_BYTES) + 2 * BLOCK_BYTES
+}

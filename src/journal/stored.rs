@@ -1,0 +1,196 @@
+//! What the database holds, as the log is told.
+//!
+//! **Invariant:** each record counts as waiting from its sync until it is marked stored, exactly; what could not be read
+//! when a part of a segment was marked is put right when more of it is.
+
+use std::ops::RangeInclusive;
+use std::time::Instant;
+
+use crate::observe::metrics::{JOURNAL_DAMAGED_RECORDS_TOTAL, STORED_GAPS_TOTAL};
+
+use super::ranges::PositionSet;
+use super::segment_index::{Segment, Totals};
+use super::streams::StreamState;
+use super::{Shared, StreamId, lock};
+
+impl Shared {
+    pub(super) fn mark_stored(&self, id: StreamId, range: &RangeInclusive<u64>) -> u64 {
+        let _marking = lock(&self.stored_lock);
+        let (new, unread, decided) = {
+            let mut state = lock(&self.state);
+            let Some(stream) = state.stream(id) else {
+                return 0;
+            };
+            let new = stream.stored.missing(range);
+            let undecided = |stream: &StreamState| !stream.undecided().ranges().is_empty();
+            let was_undecided = undecided(stream);
+            stream.stored.insert(range.clone());
+            let decided = was_undecided && !undecided(stream);
+            let unread: Vec<_> = if stream.live {
+                Vec::new()
+            } else {
+                // What nobody read in this life was stored in an earlier one: it never was a backlog of this one.
+                new.iter()
+                    .flat_map(|part| stream.read.missing(part))
+                    .collect()
+            };
+            (new, unread, decided)
+        };
+        let waited = self.sums_held(id, &new).events;
+        let never_waited = self.sums_held(id, &unread).events;
+        {
+            let mut state = lock(&self.state);
+            let backlog = &mut state.backlog_at_start_events;
+            *backlog = backlog.saturating_sub(never_waited);
+        }
+        self.settle(id, range);
+        if decided {
+            // Nothing may be left of the stream. Only the keeper thread drops it: callers do not wait for the pool, which is
+            // locked while files are synced.
+            self.wake_recycler();
+        }
+        waited.saturating_sub(never_waited)
+    }
+
+    /// The positions that are in no file and should be, unless the database holds them.
+    pub(super) fn absent(&self, id: StreamId) -> PositionSet {
+        let mut state = lock(&self.state);
+        let stream = state.stream(id);
+        stream.map_or_else(PositionSet::default, |stream| stream.missing.clone())
+    }
+
+    /// SharedCounts and reports positions that are in no file and not in the database either, each once.
+    pub(super) fn report_missing(&self, id: StreamId, lost: &PositionSet) {
+        let mut state = lock(&self.state);
+        let Some(stream) = state.stream(id) else {
+            return;
+        };
+        let known = &stream.reported;
+        let new: Vec<_> = lost
+            .ranges()
+            .iter()
+            .flat_map(|range| known.missing(range))
+            .collect();
+        for range in &new {
+            stream.reported.insert(range.clone());
+        }
+        for range in new {
+            let (first, last) = range.into_inner();
+            let records = last - first + 1;
+            state.damaged_records += records;
+            state.missing_records += records;
+            metrics::counter!(JOURNAL_DAMAGED_RECORDS_TOTAL).increment(records);
+            tracing::error!(
+                stream = %id, first, last, records, dir = %self.settings.dir.display(),
+                "acknowledged records are in no file of the log and not in the database: a file was removed, emptied or cut \
+                 short. Shutdown the service and put the file back from a backup of the directory, if there is one; until then \
+                 one dead letter stands for them"
+            );
+        }
+    }
+
+    /// Lets go of files that an older version perhaps freed, without a change to them, where nothing else is held of the stream
+    /// and the newest record in them was not received in `doubtless`. Returns whether there were any.
+    pub(super) fn leave_freed(&self, id: StreamId, doubtless: &RangeInclusive<i64>) -> bool {
+        let _marking = lock(&self.stored_lock);
+        let freed = {
+            let mut state = lock(&self.state);
+            let files = state.stream(id).map(|stream| stream.only_freed());
+            files.unwrap_or_default()
+        };
+        let received = |segment: &Segment| {
+            segment
+                .totals_before(&*self.disk, segment.last())
+                .received_unix_nano
+        };
+        let newest = freed.iter().map(|segment| received(segment)).max();
+        if newest.is_none_or(|newest| doubtless.contains(&newest)) {
+            return false;
+        }
+        {
+            // While a file is freed, the pool is locked.
+            let _pool = lock(&self.pool);
+            lock(&self.state).forget_perhaps_freed(id);
+        }
+        self.note_positions();
+        for segment in freed {
+            tracing::warn!(
+                stream = %id, path = %segment.path.display(), first = segment.header.first_position, last = segment.last(),
+                "the first block of this log segment is zeros, and the database does not know its stream: an older version \
+                 freed it more than a month ago, or it is damaged and was never stored. Its records are not written, and it is \
+                 left alone; remove it once all events are in the database"
+            );
+        }
+        true
+    }
+
+    pub(super) fn mark_unstored(&self, id: StreamId, range: &RangeInclusive<u64>) {
+        let _marking = lock(&self.stored_lock);
+        let (back, gaps) = {
+            let mut state = lock(&self.state);
+            let Some(stream) = state.stream(id) else {
+                return;
+            };
+            let mut held = PositionSet::default();
+            for (_, part) in stream.held_segments(range) {
+                held.insert(part);
+            }
+            let gaps = held.missing(&(*range.start()..=*range.end().min(&stream.last)));
+            let back = stream.stored.within(range);
+            stream.stored.remove(range);
+            stream.read.remove(range);
+            (back, gaps)
+        };
+        for gap in &gaps {
+            metrics::counter!(STORED_GAPS_TOTAL).increment(1);
+            tracing::error!(
+                stream = %id, first = gap.start(), last = gap.end(),
+                "the database lost records that the log no longer holds: restore them from a backup of the database"
+            );
+        }
+        let waits_again = self.sums_held(id, &back).events;
+        lock(&self.state).backlog_at_start_events += waits_again;
+        self.settle(id, range);
+    }
+
+    /// Brings what is known of the segments of `range` in line with the stream's set of stored positions.
+    fn settle(&self, id: StreamId, range: &RangeInclusive<u64>) {
+        let partial = lock(&self.state)
+            .stream(id)
+            .map(|stream| stream.note_stored(range, Instant::now()))
+            .unwrap_or_default();
+        for part in partial {
+            let stored = part.stored.iter().fold(Totals::default(), |sums, range| {
+                sums.and(self.sums(&part.segment, range))
+            });
+            let oldest = part.segment.totals_before(&*self.disk, part.first_missing);
+            if let Some(stream) = lock(&self.state).stream(id) {
+                stream.settle(&part.segment, stored, oldest.received_unix_nano);
+            }
+        }
+    }
+
+    /// The sums of what is held of `parts`.
+    fn sums_held(&self, id: StreamId, parts: &[RangeInclusive<u64>]) -> Totals {
+        let held: Vec<_> = {
+            let mut state = lock(&self.state);
+            let Some(stream) = state.stream(id) else {
+                return Totals::default();
+            };
+            parts
+                .iter()
+                .flat_map(|part| stream.held_segments(part))
+                .collect()
+        };
+        held.iter()
+            .fold(Totals::default(), |sums, (segment, part)| {
+                sums.and(self.sums(segment, part))
+            })
+    }
+
+    fn sums(&self, segment: &Segment, range: &RangeInclusive<u64>) -> Totals {
+        let before = segment.totals_before(&*self.disk, *range.start());
+        let after = segment.totals_before(&*self.disk, range.end().saturating_add(1));
+        after.totals.less(before.totals)
+    }
+}

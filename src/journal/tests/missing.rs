@@ -1,0 +1,437 @@
+//! Segments that are lost, in whole or by their first block: all that was synced is accounted for.
+
+use super::super::PositionSet;
+use super::super::segment::{BLOCK, LastBlock, SegmentHeader};
+use super::harm::medium;
+use super::*;
+
+const RECORDS: u32 = 10;
+
+/// A directory as a power cut leaves it: sealed segments and, last, one that never was; the stream, and each file with its
+/// positions.
+pub(super) fn directory() -> (SimDisk, StreamId, Vec<(PathBuf, u64, u64)>) {
+    let disk = SimDisk::new();
+    let journal = open_with(&disk, &medium());
+    let stream = journal.streams()[0].id;
+    for seq in 1..=RECORDS {
+        runtime().block_on(append(&journal, seq, 20_000)).unwrap();
+    }
+    // As the keeper does about once a second.
+    journal.shared.core.note_positions();
+    let disk = disk.cut(&mut || false);
+    drop(journal);
+    let reports = Journal::inspect(Arc::new(disk.clone()), &medium()).unwrap();
+    assert!(reports.iter().all(|report| report.problems.is_empty()));
+    let open = reports.iter().filter(|report| !report.sealed).count();
+    assert_eq!((reports.len(), open), (5, 1), "{reports:?}");
+    let files = reports.into_iter();
+    let files = files.map(|report| (report.path, report.first, report.last));
+    (disk, stream, files.collect())
+}
+
+/// Reads the stream: returns the positions of its records, and the positions that are lost.
+fn found(journal: &Journal, stream: StreamId) -> (Vec<u64>, PositionSet) {
+    let (mut records, mut lost) = (Vec::new(), PositionSet::default());
+    let entries = all(journal, stream);
+    seqs(&entries);
+    for entry in entries {
+        match entry {
+            JournalEntry::Record(record) => records.push(record.position.n),
+            JournalEntry::Missing { first, last } => lost.insert(first..=last),
+            JournalEntry::Damaged { n, .. } => lost.insert(n..=n),
+            JournalEntry::Hole { first, last } => panic!("{first} to {last} were confirmed"),
+        }
+    }
+    (records, lost)
+}
+
+type Harm = fn(&SimDisk, &Path);
+
+pub(super) fn remove(disk: &SimDisk, path: &Path) {
+    use super::super::disk::Disk;
+    disk.remove(path).unwrap();
+    disk.sync_dir(Path::new(DIR)).unwrap();
+}
+
+fn truncate(disk: &SimDisk, path: &Path, bytes: usize) {
+    disk.edit(path, |content| content.truncate(bytes));
+}
+
+/// A middle segment was deleted, emptied or had zeros in its first block: no line, no metric, no dead letter, and the
+/// service wiped what was whole.
+#[test]
+fn whichever_segment_is_lost_its_positions_are_accounted_for_and_no_others() {
+    let gone: [(&str, Harm); 3] = [
+        ("removed", remove),
+        ("emptied", |disk, path| truncate(disk, path, 0)),
+        ("cut to a block", |disk, path| truncate(disk, path, BLOCK)),
+    ];
+    let whole: [(&str, Harm); 4] = [
+        ("zeros first", |disk, path| {
+            disk.edit(path, |content| content[..BLOCK].fill(0));
+        }),
+        ("garbage first", |disk, path| {
+            disk.edit(path, |content| content[..BLOCK].fill(0xa5));
+        }),
+        ("no header", |disk, path| {
+            disk.edit(path, |content| {
+                content[16] ^= 1;
+                content[2048 + 16] ^= 1;
+            });
+        }),
+        ("garbage first, nothing last", |disk, path| {
+            disk.edit(path, |content| {
+                let end = content.len() - BLOCK;
+                content[..BLOCK].fill(0xa5);
+                content[end..].fill(0);
+            });
+        }),
+    ];
+    let chosen: [&[usize]; 7] = [&[0], &[2], &[3], &[4], &[1, 2], &[0, 4], &[0, 1, 2, 3, 4]];
+    for harmed in chosen {
+        for (name, harm) in gone {
+            let (disk, stream, files) = directory();
+            let mut expected = PositionSet::default();
+            for index in harmed {
+                let (path, first, last) = &files[*index];
+                harm(&disk, path);
+                expected.insert(*first..=*last);
+            }
+            let verified = Journal::inspect(Arc::new(disk.clone()), &medium()).unwrap();
+            let problems: usize = verified.iter().map(|report| report.problems.len()).sum();
+            assert!(problems > 0, "{name} {harmed:?}: verify finds nothing");
+            // Twice: what is found once is found again.
+            for _ in 0..2 {
+                let journal = open_with(&disk, &medium());
+                let (records, lost) = found(&journal, stream);
+                assert_eq!(lost, expected, "{name} {harmed:?}");
+                let all: Vec<u64> = (1..=u64::from(RECORDS)).collect();
+                let left: Vec<u64> = all.into_iter().filter(|n| !expected.contains(*n)).collect();
+                assert_eq!(records, left, "{name} {harmed:?}");
+            }
+        }
+        for (name, harm) in whole {
+            if name == "garbage first, nothing last" && harmed.len() > 1 {
+                continue;
+            }
+            let (disk, stream, files) = directory();
+            for index in harmed {
+                harm(&disk, &files[*index].0);
+            }
+            let journal = open_with(&disk, &medium());
+            let (records, lost) = found(&journal, stream);
+            assert_eq!(lost, PositionSet::default(), "{name} {harmed:?}");
+            assert_eq!(records.len(), RECORDS as usize, "{name} {harmed:?}");
+        }
+    }
+}
+
+#[test]
+fn what_is_missing_waits_until_it_is_decided_and_is_gone_after_that() {
+    let (disk, stream, files) = directory();
+    for (path, ..) in &files {
+        remove(&disk, path);
+    }
+    let journal = open_with(&disk, &medium());
+    let last = u64::from(RECORDS);
+    assert_eq!(journal.missing_positions(stream).ranges(), [1..=last]);
+    assert_eq!(journal.status().undrained_streams, 1);
+    assert_eq!(journal.status().undecided_records, last);
+    journal.report_missing(stream, &PositionSet::new([1..=4]));
+    assert_eq!(journal.status().undecided_records, last - 4);
+    journal.report_missing(stream, &PositionSet::new([1..=last]));
+    let status = journal.status();
+    assert_eq!(
+        (status.missing_records, status.damaged_records),
+        (last, last)
+    );
+    // The database holds some of it; the rest becomes a dead letter.
+    journal.mark_stored(stream, 1, 4);
+    assert_eq!(journal.status().undrained_streams, 1);
+    journal.mark_stored(stream, 5, last);
+    let status = journal.status();
+    assert_eq!((status.undrained_streams, status.undecided_records), (0, 0));
+    settle(&journal);
+    assert!(journal.streams().iter().all(|held| held.id != stream));
+    drop(journal);
+    let journal = open_with(&disk, &medium());
+    assert!(journal.streams().iter().all(|held| held.id != stream));
+}
+
+/// The database's answers waited for syncs of the thread that frees segments, on every stream that had ever missed a file.
+#[test]
+fn an_answer_about_missing_positions_waits_for_no_file() {
+    let (disk, stream, files) = directory();
+    remove(&disk, &files[0].0);
+    let journal = open_with(&disk, &medium());
+    settle(&journal);
+    let last = files[0].2;
+    let pool = lock(&journal.shared.core.pool);
+    let (answered, answers) = std::sync::mpsc::channel();
+    let told = journal.clone();
+    let telling = std::thread::spawn(move || {
+        told.mark_stored(stream, 1, last);
+        told.mark_stored(stream, last + 1, last + 1);
+        answered.send(()).unwrap();
+    });
+    let waited = answers.recv_timeout(Duration::from_secs(20));
+    drop(pool);
+    telling.join().unwrap();
+    assert_eq!(waited, Ok(()));
+}
+
+#[test]
+fn what_was_stored_and_let_go_of_is_not_missing() {
+    let (disk, stream, _) = directory();
+    let journal = open_with(&disk, &medium());
+    journal.mark_stored(stream, 4, 9);
+    settle(&journal);
+    assert!(journal.missing_positions(stream).ranges().is_empty());
+    drop(journal);
+    let journal = open_with(&disk, &medium());
+    assert!(
+        journal.missing_positions(stream).ranges().is_empty(),
+        "it is noted"
+    );
+    assert!(found(&journal, stream).1.ranges().is_empty());
+    drop(journal);
+    // Without the note only the database knows.
+    remove(&disk, &Path::new(DIR).join("positions"));
+    let journal = open_with(&disk, &medium());
+    assert_eq!(journal.missing_positions(stream).ranges(), [5..=8]);
+}
+
+/// Takes the mark of today's version from a sealed segment, and its header, as a version did that freed with zeros alone.
+pub(super) fn free_as_before(disk: &SimDisk, path: &Path) {
+    disk.edit(path, |content| {
+        let end = content.len() - BLOCK;
+        let LastBlock::Sealed(..) = LastBlock::decode(content[end..].first_chunk().unwrap()) else {
+            panic!("not sealed");
+        };
+        let footer = &mut content[end..end + 512];
+        footer[10] = 0;
+        footer[12..16].fill(0);
+        let checksum = crc32c::crc32c(footer);
+        footer[12..16].copy_from_slice(&checksum.to_le_bytes());
+        content[end + 512..].fill(0);
+        content[..BLOCK].fill(0);
+    });
+}
+
+/// Beside a spare that an older version had made of the first segment, everything up to the first live segment was reported
+/// as missing, as there was no note of what that version had freed.
+#[test]
+fn a_spare_of_an_older_version_makes_no_neighbour_of_it_missing() {
+    let (disk, stream, files) = directory();
+    remove(&disk, &files[1].0);
+    remove(&disk, &Path::new(DIR).join("positions"));
+    free_as_before(&disk, &files[0].0);
+    let verified = Journal::inspect(Arc::new(disk.clone()), &medium()).unwrap();
+    assert!(verified.iter().all(|report| report.problems.is_empty()));
+    let journal = open_with(&disk, &medium());
+    assert!(journal.may_have_freed(stream));
+    assert_eq!(journal.missing_positions(stream), PositionSet::default());
+}
+
+/// A copy of a running directory took the segments first and the note of their positions a second later: the copy entered
+/// what its origin had written in between into the account as lost, and the origin passed its records over.
+#[test]
+fn a_copy_does_not_miss_what_its_origin_wrote_after_the_files_were_copied() {
+    use crate::journal::disk::OsDisk;
+    let root = tempfile::tempdir().unwrap();
+    let in_dir = |dir: &str| Options {
+        dir: root.path().join(dir),
+        ..medium()
+    };
+    let opened =
+        |dir| Journal::open_with_sync_marker_after(Arc::new(OsDisk), &in_dir(dir), NEVER).unwrap();
+    let origin = opened("origin");
+    let stream = origin.streams()[0].id;
+    let write = |seqs: std::ops::RangeInclusive<u32>| {
+        for seq in seqs {
+            runtime().block_on(append(&origin, seq, 100)).unwrap();
+        }
+        origin.shared.core.note_positions();
+    };
+    let copy = |what: fn(&Path) -> bool| {
+        std::fs::create_dir_all(root.path().join("copy")).unwrap();
+        for file in std::fs::read_dir(root.path().join("origin")).unwrap() {
+            let path = file.unwrap().path();
+            if what(&path) {
+                let to = root.path().join("copy").join(path.file_name().unwrap());
+                std::fs::copy(&path, to).unwrap();
+            }
+        }
+    };
+    write(1..=3);
+    copy(|path| !path.ends_with("positions"));
+    write(4..=6);
+    copy(|path| path.ends_with("positions"));
+    drop(origin);
+    for _ in 0..2 {
+        let journal = opened("copy");
+        let held = journal.streams().into_iter().find(|held| held.id == stream);
+        let held = held.unwrap();
+        assert!(held.from_copy);
+        assert_eq!((held.first, held.last), (1, 3));
+        assert_eq!(journal.missing_positions(stream), PositionSet::default());
+        assert_eq!(
+            found(&journal, stream),
+            (vec![1, 2, 3], PositionSet::default())
+        );
+    }
+    // At home the note is as old as the files.
+    let journal = opened("origin");
+    assert_eq!(found(&journal, stream).0, [1, 2, 3, 4, 5, 6]);
+}
+
+/// A version that freed with zeros alone wrote a torn tail again and freed the original; the next stream's records took the
+/// start of it, and that stream was then read on from what was left of the other: its positions between became dead letters,
+/// and the other's records were stored twice.
+#[test]
+fn what_is_left_of_a_freed_tail_is_read_under_no_stream() {
+    for (first_block, records) in [(0, 2), (0, 9), (0xa5, 2)] {
+        let (disk, older, files) = directory();
+        let tail = disk.content(&files[4].0);
+        assert_eq!((files[4].1, files[4].2), (9, 10));
+        let journal = open_with(&disk, &medium());
+        let newer = journal.streams().last().unwrap().id;
+        for seq in 1..=records {
+            runtime().block_on(append(&journal, seq, 100)).unwrap();
+        }
+        drop(journal);
+        remove(&disk, &Path::new(DIR).join("positions"));
+        let freed = Path::new(DIR).join("00000000000000ff.seg");
+        disk.put(&freed, &tail);
+        disk.edit(&freed, |content| {
+            let end = content.len() - BLOCK;
+            content[..BLOCK].fill(first_block);
+            content[BLOCK..6 * BLOCK].fill(0);
+            content[end..].fill(0);
+        });
+        let before = disk.content(&freed);
+        for _ in 0..2 {
+            let journal = open_with(&disk, &medium());
+            for (stream, count) in [(older, u64::from(RECORDS)), (newer, u64::from(records))] {
+                let (found, lost) = found(&journal, stream);
+                assert_eq!(found, (1..=count).collect::<Vec<_>>(), "{records} records");
+                assert_eq!(lost, PositionSet::default(), "{records} records");
+            }
+            settle(&journal);
+            assert_eq!(journal.status().damaged_records, 0);
+            assert_eq!(disk.content(&freed), before, "it is left alone");
+        }
+    }
+}
+
+fn holds(journal: &Journal, stream: StreamId) -> bool {
+    journal.streams().iter().any(|held| held.id == stream)
+}
+
+#[test]
+fn a_file_that_an_older_version_freed_is_kept_until_the_database_was_asked() {
+    let (disk, stream, files) = directory();
+    let (path, first, last) = files[0].clone();
+    for (other, ..) in &files[1..] {
+        remove(&disk, other);
+    }
+    remove(&disk, &Path::new(DIR).join("positions"));
+    free_as_before(&disk, &path);
+    let before = disk.content(&path);
+    let opened = || {
+        let journal = open_with(&disk, &medium());
+        settle(&journal);
+        assert_eq!(disk.content(&path), before);
+        journal
+    };
+    // The database holds none of it: it was lost, not freed.
+    let journal = opened();
+    assert!(journal.may_have_freed(stream));
+    assert_eq!(
+        found(&journal, stream).0,
+        (first..=last).collect::<Vec<_>>()
+    );
+    drop(journal);
+    // It does not know the stream: if the records are as old as the rows of streams get, they may be stored.
+    let received = 1_700_000_000_000_000_000 + i64::try_from(last).unwrap();
+    for (doubtless, left) in [
+        (received..=i64::MAX, false),
+        (received + 1..=i64::MAX, true),
+    ] {
+        let journal = opened();
+        assert_eq!(
+            runtime().block_on(journal.leave_freed(stream, doubtless)),
+            left
+        );
+        assert_eq!(holds(&journal, stream), !left);
+        assert_eq!(journal.status().queue_events == 0, left);
+        assert_eq!(journal.status().backlog_at_start_events == 0, left);
+        settle(&journal);
+        drop(journal);
+        assert_eq!(disk.content(&path), before);
+    }
+    assert!(holds(&opened(), stream), "it is asked about again");
+    // It holds all of it: it is a spare.
+    let kept = Options {
+        keep_stored: NEVER,
+        ..medium()
+    };
+    let journal = open_with(&disk, &kept);
+    journal.mark_stored(stream, first, last);
+    settle(&journal);
+    assert!(!holds(&journal, stream));
+}
+
+/// One read in five returned a wrong byte, and 394 sound records became dead letters.
+#[test]
+fn a_wrong_read_is_repeated_before_a_record_is_given_up() {
+    for every in [5, 7, 11] {
+        let (disk, stream, _) = directory();
+        disk.misread_every(every);
+        let reports = Journal::inspect(Arc::new(disk.clone()), &medium()).unwrap();
+        for report in &reports {
+            assert_eq!(report.problems, [""; 0], "one in {every}");
+        }
+        let journal = open_with(&disk, &medium());
+        let (records, lost) = found(&journal, stream);
+        assert_eq!(
+            (records.len(), lost),
+            (RECORDS as usize, PositionSet::default()),
+            "one in {every}"
+        );
+        drop(journal);
+        disk.misread_every(0);
+        let journal = open_with(&disk, &medium());
+        assert_eq!(
+            found(&journal, stream).0.len(),
+            RECORDS as usize,
+            "copied as it was"
+        );
+        assert_eq!(journal.status().damaged_records, 0);
+    }
+}
+
+#[test]
+fn a_spare_is_told_from_a_segment_by_older_versions_too() {
+    let (disk, stream, files) = directory();
+    let journal = open_with(&disk, &medium());
+    journal.mark_stored(stream, 1, u64::from(RECORDS));
+    settle(&journal);
+    drop(journal);
+    let spares: Vec<_> = disk
+        .paths()
+        .into_iter()
+        .filter(|path| path.extension().is_some_and(|suffix| suffix == "seg"))
+        .map(|path| disk.content(&path))
+        .collect();
+    assert!(spares.len() >= 2 && files.len() == 5);
+    for content in spares {
+        // They take a first block of zeros for a spare, and know no other sign.
+        assert_eq!(
+            SegmentHeader::decode(content.first_chunk().unwrap()),
+            super::super::segment::FirstBlock::Zeros
+        );
+        let end = content[content.len() - BLOCK..].first_chunk().unwrap();
+        assert!(matches!(LastBlock::decode(end), LastBlock::Spare { .. }));
+    }
+}

@@ -1,0 +1,295 @@
+//! AddedEvent for what comes: spares, the budget, and files that are used again.
+
+use super::super::disk::{Disk, Space};
+use super::super::recovery;
+use super::super::shared::Shared;
+use super::super::sim::Fault;
+use super::harm::{medium, recovered, unsealed};
+use super::*;
+
+/// A log without its threads: nothing happens but what the test does.
+fn still(disk: &SimDisk, options: &Options) -> Shared {
+    recovery::open(Arc::new(disk.clone()), options, NEVER)
+        .unwrap()
+        .core
+}
+
+fn holds(core: &Shared, stream: StreamId) -> bool {
+    let listed = lock(&core.state).listed();
+    listed.iter().any(|held| held.id == stream)
+}
+
+/// A disk with one sealed segment, and the stream that it is of.
+fn sealed() -> (SimDisk, StreamId) {
+    let disk = SimDisk::new();
+    let journal = open(&disk);
+    let position = runtime().block_on(append(&journal, 1, 100)).unwrap();
+    (disk, position.stream)
+}
+
+/// Its stream is released once the file is free: were it found again later, it would be drained a second time.
+#[test]
+fn a_freed_segment_never_comes_back() {
+    let (disk, stream) = sealed();
+    let core = still(&disk, &options());
+    drop(core.take_room(core.settings.segment_bytes).unwrap());
+    core.mark_stored(stream, &(1..=1));
+    core.recycle();
+    assert!(!holds(&core, stream));
+    let disk = disk.cut(&mut || false);
+    assert!(!holds(&still(&disk, &options()), stream));
+}
+
+#[test]
+fn a_file_that_recovery_freed_never_comes_back() {
+    let (disk, stream, _) = unsealed(&medium(), &[300, 700]);
+    let core = still(&disk, &medium());
+    core.mark_stored(stream, &(1..=2));
+    core.recycle();
+    assert!(!holds(&core, stream));
+    let disk = disk.cut(&mut || false);
+    assert!(!holds(&still(&disk, &medium()), stream));
+}
+
+/// A process that died while it freed a segment: the next one saw zeros that were not on the disk.
+#[test]
+fn a_spare_that_is_found_is_a_spare_after_a_power_cut_too() {
+    let (disk, stream) = sealed();
+    let core = still(&disk, &options());
+    drop(core.take_room(core.settings.segment_bytes).unwrap());
+    core.mark_stored(stream, &(1..=1));
+    // All that is noted is, and one step of the freeing is done: the mark, which is not synced.
+    core.note_positions();
+    disk.die_after(4);
+    core.recycle();
+    drop(core);
+    disk.revive();
+    let core = still(&disk, &options());
+    assert!(!holds(&core, stream));
+    let disk = disk.cut(&mut || false);
+    assert!(!holds(&still(&disk, &options()), stream));
+}
+
+/// Only a whole freeing was ever tried: a process may die, or the power fail, between any two of its writes.
+#[test]
+fn a_freeing_that_is_cut_short_anywhere_leaves_a_spare_or_the_whole_segment() {
+    for changes in 0..12 {
+        for kept in [false, true] {
+            let (disk, stream) = sealed();
+            let core = still(&disk, &options());
+            drop(core.take_room(core.settings.segment_bytes).unwrap());
+            core.mark_stored(stream, &(1..=1));
+            disk.die_after(changes);
+            core.recycle();
+            drop(core);
+            let disk = disk.cut(&mut || kept);
+            let core = still(&disk, &options());
+            let found = super::super::record_reader::read(&core, stream, 1, 1 << 20).unwrap();
+            let whole = seqs(&found) == [(1, 1)] && found.len() == 1;
+            assert!(
+                whole || found.is_empty(),
+                "after {changes} changes: {found:?}"
+            );
+            assert_eq!(whole, holds(&core, stream));
+        }
+    }
+}
+
+#[test]
+fn a_stream_whose_file_could_not_be_freed_is_still_listed() {
+    let (disk, stream) = sealed();
+    let core = still(&disk, &options());
+    core.mark_stored(stream, &(1..=1));
+    disk.keep_files();
+    core.recycle();
+    assert!(holds(&core, stream), "its file is there at the next start");
+}
+
+/// A copy that was cut short had taken the only spare: no later start found room.
+#[test]
+fn recovery_on_a_full_disk_may_be_cut_short_again_and_again() {
+    for kept in [false, true] {
+        let (disk, stream, path) = unsealed(&medium(), &[300, 700, 500]);
+        let mut disk = disk;
+        let spares = disk
+            .paths()
+            .into_iter()
+            .filter(|file| *file != path && file.extension().is_some_and(|suffix| suffix == "seg"));
+        for spare in spares.skip(1).collect::<Vec<_>>() {
+            disk.remove(&spare).unwrap();
+        }
+        disk.sync_dir(Path::new(DIR)).unwrap();
+        disk.set_free(0);
+        for k in 1..=1000 {
+            disk.inject(Fault::FullAllocation(k));
+        }
+        for changes in 0..30 {
+            disk.die_after(changes);
+            drop(recovery::open(Arc::new(disk.clone()), &medium(), NEVER));
+            disk = disk.cut(&mut || kept);
+        }
+        let found = seqs(&recovered(&disk, &medium(), stream));
+        assert_eq!(found, [(1, 1), (2, 2), (3, 3)]);
+    }
+}
+
+#[test]
+fn a_spare_is_filled_in_synced_pieces_at_no_more_than_twice_the_pace_of_what_is_appended() {
+    const PIECE: u64 = 256 << 10;
+    let disk = SimDisk::new();
+    let options = Options {
+        segment_bytes: Some(4 * PIECE),
+        budget_bytes: Some(64 * PIECE),
+        ..options()
+    };
+    let core = still(&disk, &options);
+    let begun = disk.syncs();
+    let filled = || {
+        while core.fill() {}
+        assert_eq!(disk.unsynced_bytes(), 0);
+        disk.syncs() - begun
+    };
+    assert_eq!(filled(), 0, "nothing is filled while nothing is appended");
+    core.count_appended(PIECE / 2 - 1);
+    assert_eq!(filled(), 0);
+    core.count_appended(1);
+    assert_eq!(filled(), 1);
+    core.count_appended(PIECE);
+    assert_eq!(filled(), 3);
+    assert_eq!(disk.largest_write() as u64, PIECE);
+    core.count_appended(100 * PIECE);
+    assert_eq!(filled(), 4, "the one that is taken next, and no other");
+}
+
+/// The client was told to come again, for ever.
+#[test]
+fn what_would_not_fit_an_empty_log_is_too_large() {
+    let disk = SimDisk::new();
+    let journal = open(&disk);
+    runtime().block_on(async {
+        append(&journal, 1, 10).await.unwrap();
+        assert_eq!(
+            append(&journal, 2, 850_000).await,
+            Err(AppendError::TooLarge)
+        );
+        append(&journal, 3, 840_000).await.unwrap();
+    });
+}
+
+/// A volume with less than 270 MiB free never took an event under the default settings, and the advice named the budget.
+#[test]
+fn a_small_volume_takes_events_under_the_default_settings() {
+    const MIB: u64 = 1 << 20;
+    for size_mib in [4, 30, 128, 260] {
+        let disk = SimDisk::new();
+        disk.set_space(Space {
+            size_bytes: size_mib * MIB,
+            free_bytes: size_mib * MIB * 9 / 10,
+        });
+        let options = Options {
+            budget_bytes: None,
+            segment_bytes: None,
+            free_floor_bytes: None,
+            ..options()
+        };
+        let journal = open_with(&disk, &options);
+        runtime().block_on(append(&journal, 1, 100)).unwrap();
+        let status = journal.status();
+        assert!(
+            !status.full && !status.at_floor,
+            "{size_mib} MiB: {status:?}"
+        );
+        assert!(status.volume_needed_bytes < size_mib * MIB / 4);
+        drop(journal);
+        // A floor that is set stays, and is named.
+        let set = Options {
+            free_floor_bytes: Some(256 * MIB),
+            ..options
+        };
+        let disk = SimDisk::new();
+        disk.set_space(Space {
+            size_bytes: size_mib * MIB,
+            free_bytes: size_mib * MIB * 9 / 10,
+        });
+        let journal = open_with(&disk, &set);
+        let refused = runtime().block_on(append(&journal, 1, 100));
+        assert_eq!(refused, Err(AppendError::DiskFull));
+        let status = journal.status();
+        assert!(status.full && status.at_floor);
+        assert!(status.volume_needed_bytes > status.volume_free_bytes);
+    }
+}
+
+/// Little arrived, and a deleted person's record stayed in the open segment, then in a spare, for as long as that.
+#[test]
+fn old_records_are_sealed_freed_and_overwritten_while_little_arrives() {
+    let disk = SimDisk::new();
+    let kept = Duration::from_millis(300);
+    let options = Options {
+        keep_stored: kept,
+        ..options()
+    };
+    let journal = Journal::open_with_sync_marker_after(
+        Arc::new(disk.clone()),
+        &options,
+        Duration::from_millis(50),
+    )
+    .unwrap();
+    let runtime = runtime();
+    let marker = payload(7, 2000);
+    let position = runtime.block_on(append(&journal, 7, 2000)).unwrap();
+    let is_there = || {
+        let files = disk.paths().into_iter();
+        let mut contents = files.map(|path| disk.content(&path));
+        contents.any(|content| content.windows(marker.len()).any(|bytes| bytes == marker))
+    };
+    assert!(is_there());
+    journal.mark_stored(position.stream, 1, 1);
+    let deadline = std::time::Instant::now() + Duration::from_secs(60);
+    while is_there() {
+        assert!(
+            std::time::Instant::now() < deadline,
+            "it is never overwritten"
+        );
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_large_record_that_finds_no_room_takes_none_from_smaller_ones() {
+    let disk = SimDisk::new();
+    let journal = open(&disk);
+    let runtime = runtime();
+    for seq in 1..=12 {
+        runtime.block_on(append(&journal, seq, 30_000)).unwrap();
+    }
+    settle(&journal);
+    let held = disk.hold_syncs();
+    let mut appending = waiting(&journal, 13..=13, 100);
+    handed_over(&journal, 13);
+    appending.append(&mut waiting(&journal, 14..=14, 600_000));
+    appending.append(&mut waiting(&journal, 15..=16, 30_000));
+    drop(held);
+    let outcomes: Vec<_> = appending
+        .into_iter()
+        .map(|append| runtime.block_on(append).map(|position| position.n))
+        .collect();
+    assert_eq!(outcomes, [Ok(13), Err(AppendError::Full), Ok(14), Ok(15)]);
+    assert!(!journal.status().full);
+}
+
+#[test]
+fn a_spare_whose_directory_was_never_synced_takes_no_record_with_it() {
+    for changes in 0..12 {
+        let disk = SimDisk::new();
+        disk.die_after(changes);
+        drop(recovery::open(Arc::new(disk.clone()), &options(), NEVER));
+        disk.revive();
+        let journal = open(&disk);
+        let position = runtime().block_on(append(&journal, 1, 100)).unwrap();
+        let disk = disk.cut(&mut || false);
+        drop(journal);
+        let found = seqs(&recovered(&disk, &options(), position.stream));
+        assert_eq!(found, [(1, 1)], "after {changes} changes");
+    }
+}

@@ -1,0 +1,347 @@
+//! Log lines: text on a terminal, JSON off one, on standard error; with the trace that they were written in, if any.
+//!
+//! **Invariant:** one event is one line; no byte of a request can end a line or reach a terminal as a control code.
+
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::fmt;
+use std::io::{self, IsTerminal, Write};
+use std::panic::{self, PanicHookInfo};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use tracing::{Event, Subscriber};
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{self as lines, FmtContext, FormatEvent, FormatFields, MakeWriter};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, Registry};
+
+use self::line_queue::LineQueue;
+use super::own_traces::{OwnTraces, TARGET, current_ids};
+
+/// Lines that wait for the thread that writes them.
+mod line_queue;
+
+/// Time for which the end of the process waits for lines that are not written yet.
+const LAST_LINES: Duration = Duration::from_secs(1);
+
+/// Set once, at the start of the process.
+static LINES: OnceLock<LineQueue> = OnceLock::new();
+
+/// Makes a separate thread write all that goes to standard error, so that nobody else waits for its reader.
+///
+/// # Errors
+/// If the system cannot start a thread.
+pub fn start_lines() -> io::Result<LinesEnd> {
+    let queue = LineQueue::start(io::stderr(), report_dropped)?;
+    LINES.get_or_init(|| queue);
+    Ok(LinesEnd)
+}
+
+/// Writes the last lines when it is dropped, however the process ends.
+pub struct LinesEnd;
+
+impl Drop for LinesEnd {
+    fn drop(&mut self) {
+        flush();
+    }
+}
+
+/// Waits until all lines are written, for 1 s at most.
+pub fn flush() {
+    if let Some(queue) = LINES.get() {
+        queue.flush(LAST_LINES);
+    }
+}
+
+/// Writes text that is no log line to standard error, in its turn among log lines.
+pub fn write_plain(text: &str) {
+    // Nobody could be told of an error.
+    let _ = StandardError.write_all(text.as_bytes());
+}
+
+/// An error, as something is lost, so that no level hides it.
+fn report_dropped(lines: u64) {
+    tracing::error!("{lines} log lines were dropped, as nobody read standard error fast enough");
+}
+
+/// Standard error, through the queue if [`start_lines`] was called.
+struct StandardError;
+
+impl Write for StandardError {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match LINES.get() {
+            Some(queue) => {
+                queue.push(bytes);
+                Ok(bytes.len())
+            }
+            None => io::stderr().write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Text when standard error is a terminal, else JSON.
+    #[default]
+    Auto,
+    Text,
+    Json,
+}
+
+/// Starts logging for the whole process, and the service's own traces if there are to be any. `filter` has the form `info` or
+/// `warn,ruvvector_service=debug`.
+///
+/// # Errors
+/// When the filter cannot be read, or logging was started before; a sentence.
+pub fn init(filter: &str, format: LogFormat, own_traces: Option<&OwnTraces>) -> Result<(), String> {
+    let filter = EnvFilter::try_new(filter)
+        .map_err(|error| format!("the log filter {filter:?} cannot be read: {error}"))?;
+    let json = match format {
+        LogFormat::Auto => !io::stderr().is_terminal(),
+        LogFormat::Text => false,
+        LogFormat::Json => true,
+    };
+    // Two kinds of subscriber: with own traces off, nothing of them is there to be asked.
+    match own_traces {
+        Some(own_traces) => Registry::default()
+            .with(own_traces.layer())
+            .with(layer(filter, json, || StandardError))
+            .try_init(),
+        None => Registry::default()
+            .with(layer(filter, json, || StandardError))
+            .try_init(),
+    }
+    .map_err(|error| error.to_string())?;
+    // The default hook writes to standard error itself, and would wait for its reader for ever.
+    panic::set_hook(Box::new(log_panic));
+    Ok(())
+}
+
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let backtrace = Backtrace::capture();
+    let backtrace = (backtrace.status() == BacktraceStatus::Captured).then_some(backtrace);
+    let backtrace = backtrace.as_ref().map(tracing::field::display);
+    let thread = std::thread::current();
+    let thread = thread.name();
+    tracing::error!(backtrace, thread, "{panic}");
+}
+
+/// Lines to `out` of all that the filter lets through; spans of own traces are none of its business.
+fn layer<S, M>(filter: EnvFilter, json: bool, out: M) -> Box<dyn Layer<S> + Send + Sync>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    M: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let no_spans = format!("{TARGET}=off");
+    let no_spans = no_spans
+        .parse()
+        .expect("a target and a level are a directive");
+    let filter = filter.add_directive(no_spans);
+    let lines = lines::layer()
+        .with_writer(PrintableWriter(out))
+        .log_internal_errors(false);
+    if json {
+        let json = lines::format().json().flatten_event(true);
+        let lines = lines.json().event_format(WithIds::Json(json));
+        lines.with_filter(filter).boxed()
+    } else {
+        let text = lines::format().with_ansi(false).with_target(false);
+        let lines = lines.with_ansi(false).event_format(WithIds::Text(text));
+        lines.with_filter(filter).boxed()
+    }
+}
+
+/// A line with the ids of its trace and span at its end, under the names that OpenTelemetry has for them ("Trace Context in
+/// non-OTLP Log Formats").
+enum WithIds<F> {
+    Json(F),
+    Text(F),
+}
+
+impl<S, N, F> FormatEvent<S, N> for WithIds<F>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+    F: FormatEvent<S, N>,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let (Self::Json(format) | Self::Text(format)) = self;
+        let Some((trace_id, span_id)) = current_ids() else {
+            return format.format_event(context, writer, event);
+        };
+        let mut line = String::new();
+        format.format_event(context, Writer::new(&mut line), event)?;
+        match self {
+            Self::Json(_) => {
+                let open = line.trim_end().strip_suffix('}').ok_or(fmt::Error)?;
+                writeln!(
+                    writer,
+                    r#"{open},"trace_id":"{trace_id}","span_id":"{span_id}"}}"#
+                )
+            }
+            Self::Text(_) => {
+                let line = line.trim_end();
+                writeln!(writer, "{line} trace_id={trace_id} span_id={span_id}")
+            }
+        }
+    }
+}
+
+/// Escapes control characters in what an event wrote, but for the line's end.
+struct PrintableWriter<M>(M);
+
+impl<'a, M: MakeWriter<'a>> MakeWriter<'a> for PrintableWriter<M> {
+    type Writer = PrintableLine<M::Writer>;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        PrintableLine {
+            out: self.0.make_writer(),
+        }
+    }
+}
+
+/// One event's line. The subscriber hands an event over in one piece.
+struct PrintableLine<W> {
+    out: W,
+}
+
+impl<W: Write> Write for PrintableLine<W> {
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        let (body, end) = match event.split_last() {
+            Some((b'\n', body)) => (body, "\n"),
+            _ => (event, ""),
+        };
+        let text = String::from_utf8_lossy(body);
+        if text.contains(char::is_control) {
+            let mut line = String::with_capacity(text.len() + 16);
+            for c in text.chars() {
+                if c.is_control() {
+                    line.extend(c.escape_default());
+                } else {
+                    line.push(c);
+                }
+            }
+            line.push_str(end);
+            self.out.write_all(line.as_bytes())?;
+        } else {
+            self.out.write_all(event)?;
+        }
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, Write};
+    use std::sync::{Arc, Mutex};
+
+    use opentelemetry::Context;
+    use opentelemetry::trace::{
+        SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState,
+    };
+    use tracing_subscriber::layer::SubscriberExt;
+    use tracing_subscriber::{EnvFilter, Registry};
+
+    use super::{TARGET, layer};
+
+    #[derive(Clone, Default)]
+    struct Captured(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Captured {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn logged(json: bool, event: impl FnOnce()) -> String {
+        let captured = Captured::default();
+        let to = captured.clone();
+        let lines = layer(EnvFilter::new("trace"), json, move || to.clone());
+        let subscriber = Registry::default().with(lines);
+        tracing::subscriber::with_default(subscriber, event);
+        let bytes = captured.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn a_request_cannot_forge_a_line_or_paint_a_terminal() {
+        let hostile = "x\r\n2026-01-01 ERROR forged\u{1b}[31m\u{9b}1m";
+        for json in [false, true] {
+            let _caller = caller().attach();
+            let line = logged(
+                json,
+                || tracing::warn!(path = %hostile, "refused {hostile}"),
+            );
+            assert_eq!(line.matches('\n').count(), 1, "{line}");
+            assert!(line.ends_with('\n'));
+            assert!(!line.trim_end().contains(char::is_control), "{line}");
+            assert!(line.contains("forged"), "{line}");
+        }
+    }
+
+    fn caller() -> Context {
+        let span = SpanContext::new(
+            TraceId::from(0x0af7_6519_16cd_43dd_8448_eb21_1c80_319c),
+            SpanId::from(0xb7ad_6b71_6920_3331),
+            TraceFlags::default(),
+            true,
+            TraceState::NONE,
+        );
+        Context::new().with_remote_span_context(span)
+    }
+
+    #[test]
+    fn a_line_tells_the_trace_that_it_was_written_in_and_no_other() {
+        let event = || tracing::warn!(n = 3, "said");
+        for json in [false, true] {
+            let outside = logged(json, event);
+            assert!(!outside.contains("trace_id"), "{outside}");
+        }
+        let _within = caller().attach();
+        let json: serde_json::Value = serde_json::from_str(&logged(true, event)).unwrap();
+        assert_eq!(json["message"], "said");
+        assert_eq!(json["n"], 3);
+        assert_eq!(json["trace_id"], "0af7651916cd43dd8448eb211c80319c");
+        assert_eq!(json["span_id"], "b7ad6b7169203331");
+        let text = logged(false, event);
+        assert!(
+            text.ends_with(
+                "said n=3 trace_id=0af7651916cd43dd8448eb211c80319c span_id=b7ad6b7169203331\n"
+            ),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn spans_of_own_traces_are_off_with_them_whatever_lines_are_written() {
+        let line = logged(true, || {
+            let ours = tracing::error_span!(target: TARGET, "ours");
+            assert!(ours.is_disabled());
+            let others = tracing::error_span!("others");
+            assert!(!others.is_disabled());
+            let _in = ours.entered();
+            tracing::info!("said");
+        });
+        assert!(!line.contains("ours"), "{line}");
+    }
+}

@@ -1,0 +1,57 @@
+//! `/health`, `/health/live`, `/health/ready`.
+//!
+//! **Invariant:** a full log or an absent database leaves the service ready: with no endpoint at all clients would see
+//! refused connections, which some exporters do not try again.
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use super::health_report::HealthStatus;
+use super::monitor::HealthMonitor;
+use super::readiness::Phase;
+
+/// `GET /health`: 503 only when events are not taken at all.
+pub(super) async fn health(State(watch): State<HealthMonitor>) -> Response {
+    let body = watch.report().await.body();
+    let status = match body.status {
+        HealthStatus::Ok | HealthStatus::Degraded => StatusCode::OK,
+        HealthStatus::Unhealthy => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    json(status, &body)
+}
+
+/// `GET /health/live`: the process answers, nothing else.
+pub(super) async fn live() -> Response {
+    json(StatusCode::OK, &PhaseBody { status: "live" })
+}
+
+/// `GET /health/ready`: whether clients should be sent here.
+pub(super) async fn ready(State(watch): State<HealthMonitor>) -> Response {
+    let phase = watch.phase();
+    let status = match phase {
+        Phase::Ready => StatusCode::OK,
+        Phase::Starting | Phase::Stopping | Phase::Broken => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    json(
+        status,
+        &PhaseBody {
+            status: phase.as_str(),
+        },
+    )
+}
+
+fn json(status: StatusCode, body: &impl Serialize) -> Response {
+    let text = serde_json::to_string(body).expect("plain structs of numbers and texts serialise");
+    let headers = [
+        (header::CONTENT_TYPE, "application/json"),
+        (header::CACHE_CONTROL, "no-store"),
+    ];
+    (status, headers, text).into_response()
+}
+
+#[derive(Serialize)]
+struct PhaseBody {
+    status: &'static str,
+}

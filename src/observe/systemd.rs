@@ -1,0 +1,266 @@
+//! What systemd, or whoever else gives a `NOTIFY_SOCKET`, is told of the service's life (sd_notify(3)).
+//!
+//! In order: that the log is being recovered, and that this may take its time; `READY=1` once `/health/ready` answers 200;
+//! a sentence for `systemctl status` whenever it changes; `STOPPING=1` before the first port closes. With `WATCHDOG_USEC`
+//! also that it is alive. `NOTIFY_SOCKET` stays in the environment: the service starts no program that could inherit it.
+//!
+//! **Invariant:** without a socket nothing is done, and nothing that fails here stops or fails anything else.
+
+use std::env;
+use std::ffi::OsStr;
+use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::monitor::HealthMonitor;
+use crate::journal::Journal;
+
+/// How often the start's time is extended while the log is recovered, and how far each time. A recovery that hangs waits
+/// in the kernel for its disk, where no signal would end it either.
+const EXTEND_INTERVAL: Duration = Duration::from_secs(10);
+const EXTEND_BY: Duration = Duration::from_secs(60);
+/// What a stop may take beside its drain delay and its grace: requests under way, the last sync, the database's answer.
+const STOP_BEYOND: Duration = Duration::from_secs(60);
+/// How often it is looked whether there is something new to say; the first time by when the database was spoken to.
+const STATUS_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Who is told; nobody, where the environment names nobody.
+#[derive(Clone, Debug, Default)]
+pub struct Systemd {
+    socket: Option<Arc<NotifySocket>>,
+    /// How long it waits for a sign of life, if it waits for any.
+    watchdog: Option<Duration>,
+}
+
+#[derive(Debug)]
+struct NotifySocket {
+    own: UnixDatagram,
+    to: SocketAddr,
+}
+
+/// The service is starting; ends with [`Starting::ready`].
+pub struct SystemdStarting {
+    supervisor: Systemd,
+    background: JoinSet<()>,
+}
+
+/// The service runs; to be kept until the end of a stop, which is alive too.
+pub struct SystemdRunning {
+    supervisor: Systemd,
+    status: JoinSet<()>,
+    _life: JoinSet<()>,
+}
+
+impl Systemd {
+    /// Reads `NOTIFY_SOCKET`, `WATCHDOG_USEC` and `WATCHDOG_PID`.
+    #[must_use]
+    pub fn from_environment() -> Self {
+        let Some(name) = env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty()) else {
+            return Self::default();
+        };
+        match NotifySocket::named(&name) {
+            Ok(socket) => Self {
+                socket: Some(Arc::new(socket)),
+                watchdog: watchdog(
+                    env::var("WATCHDOG_USEC").ok().as_deref(),
+                    env::var("WATCHDOG_PID").ok().as_deref(),
+                    std::process::id(),
+                ),
+            },
+            Err(error) => {
+                tracing::warn!(
+                    "NOTIFY_SOCKET={}: {error}; no readiness and no status is told there",
+                    name.display()
+                );
+                Self::default()
+            }
+        }
+    }
+
+    /// Says what the start is at, and asks for time for as long as it goes on. On the runtime.
+    #[must_use]
+    pub fn starting(self, doing: &str) -> SystemdStarting {
+        let mut background = JoinSet::new();
+        if self.socket.is_some() {
+            let (supervisor, status) = (self.clone(), status(doing));
+            background.spawn(async move {
+                let mut ticks = ticks(EXTEND_INTERVAL);
+                loop {
+                    ticks.tick().await;
+                    let by = EXTEND_BY.as_micros();
+                    supervisor.tell(&format!("EXTEND_TIMEOUT_USEC={by}\n{status}"));
+                }
+            });
+        }
+        SystemdStarting {
+            supervisor: self,
+            background,
+        }
+    }
+
+    /// Whether it was handed over.
+    fn tell(&self, message: &str) -> bool {
+        let Some(socket) = &self.socket else {
+            return false;
+        };
+        let sent = socket.own.send_to_addr(message.as_bytes(), &socket.to);
+        if let Err(error) = &sent {
+            tracing::debug!("NOTIFY_SOCKET: {error}");
+        }
+        sent.is_ok()
+    }
+}
+
+impl SystemdStarting {
+    /// Clients may come: `place` says where, and where events go. From now on the status follows `/health`, and signs of
+    /// life are given while the runtime and the thread that appends to `log` move, whatever the database does.
+    #[must_use]
+    pub(crate) async fn ready(
+        mut self,
+        place: String,
+        health: &HealthMonitor,
+        journal: &Journal,
+    ) -> SystemdRunning {
+        // Nothing of the start is told after this.
+        self.background.shutdown().await;
+        let supervisor = self.supervisor;
+        let (mut statuses, mut life) = (JoinSet::new(), JoinSet::new());
+        if supervisor.socket.is_some() {
+            let first = status(&place);
+            let told = supervisor
+                .tell(&format!("READY=1\n{first}"))
+                .then_some(first);
+            statuses.spawn(follow(supervisor.clone(), health.clone(), place, told));
+            if let Some(watchdog) = supervisor.watchdog {
+                life.spawn(live(supervisor.clone(), journal.clone(), watchdog / 3));
+            }
+        }
+        SystemdRunning {
+            supervisor,
+            status: statuses,
+            _life: life,
+        }
+    }
+}
+
+impl SystemdRunning {
+    /// The stop begins, and is over in `delay`, `grace` and what the requests under way take.
+    pub fn stopping(&mut self, delay: Duration, grace: Duration) {
+        self.status.abort_all();
+        let within = delay.saturating_add(grace).saturating_add(STOP_BEYOND);
+        let status = status("stopping: the requests under way, then what the database still takes");
+        self.supervisor.tell(&format!(
+            "STOPPING=1\nEXTEND_TIMEOUT_USEC={}\n{status}",
+            within.as_micros()
+        ));
+    }
+}
+
+impl NotifySocket {
+    /// A path, or after `@` the name of an abstract socket (unix(7)).
+    fn named(name: &OsStr) -> io::Result<Self> {
+        let to = match name.as_bytes() {
+            [b'@', rest @ ..] => SocketAddr::from_abstract_name(rest)?,
+            [b'/', ..] => SocketAddr::from_pathname(name)?,
+            _ => return Err(io::Error::other("neither a path nor @ and a name")),
+        };
+        let own = UnixDatagram::unbound()?;
+        // A supervisor that does not read is not waited for.
+        own.set_nonblocking(true)?;
+        Ok(Self { own, to })
+    }
+}
+
+/// The time that a supervisor waits for signs of life, if it is this process that it waits for.
+fn watchdog(usec: Option<&str>, pid: Option<&str>, own: u32) -> Option<Duration> {
+    if pid.is_some_and(|pid| pid.parse() != Ok(own)) {
+        return None;
+    }
+    let usec: u64 = usec?.parse().ok()?;
+    (usec > 0).then(|| Duration::from_micros(usec))
+}
+
+/// Tells the status when it differs from what was `told`, which is nothing where `READY=1` was not taken either.
+async fn follow(
+    supervisor: Systemd,
+    health: HealthMonitor,
+    place: String,
+    mut told: Option<String>,
+) {
+    let mut ticks = ticks(STATUS_INTERVAL);
+    ticks.reset();
+    loop {
+        ticks.tick().await;
+        let now = match health.report().await.first_problem() {
+            Some(problem) => status(&format!("degraded: {problem}; {place}")),
+            None => status(&place),
+        };
+        let message = match &told {
+            Some(before) if *before == now => continue,
+            Some(_) => now.clone(),
+            None => format!("READY=1\n{now}"),
+        };
+        if supervisor.tell(&message) {
+            told = Some(now);
+        }
+    }
+}
+
+/// A sign of life `every` so often, each after the log's thread gave one of its own.
+async fn live(supervisor: Systemd, journal: Journal, every: Duration) {
+    let mut ticks = ticks(every);
+    loop {
+        ticks.tick().await;
+        journal.writer_is_alive().await;
+        supervisor.tell("WATCHDOG=1");
+    }
+}
+
+fn ticks(every: Duration) -> tokio::time::Interval {
+    let mut ticks = interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
+/// One line: a line break would begin another message.
+fn status(text: &str) -> String {
+    let line: String = text
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
+    format!("STATUS={line}")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{status, watchdog};
+
+    #[test]
+    fn a_watchdog_that_waits_for_another_process_is_not_answered() {
+        let second = Some(Duration::from_secs(1));
+        for (usec, pid, expected) in [
+            (Some("1000000"), Some("7"), second),
+            (Some("1000000"), None, second),
+            (Some("1000000"), Some("8"), None),
+            (Some("1000000"), Some("x"), None),
+            (Some("0"), Some("7"), None),
+            (Some("soon"), Some("7"), None),
+            (None, Some("7"), None),
+        ] {
+            assert_eq!(watchdog(usec, pid, 7), expected, "{usec:?} {pid:?}");
+        }
+    }
+
+    #[test]
+    fn a_status_is_one_line() {
+        assert_eq!(status("full\nREADY=1\t"), "STATUS=full READY=1 ");
+    }
+}

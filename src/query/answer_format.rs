@@ -1,0 +1,301 @@
+//! A page as it was asked for: JSON of our own, or OTLP in JSON or protobuf.
+//!
+//! OTLP is asked for by `format=otlp`, which is JSON unless `Accept` would rather have protobuf; and by an `Accept` that
+//! names protobuf, as there is nothing else to write in it.
+//!
+//! **Invariant:** an export is cut where a page of its bytes is full, and the link goes on right there.
+
+use std::collections::VecDeque;
+
+use axum::body::Bytes;
+use axum::http::{HeaderMap, HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+
+use super::answer_memory::AnswerGrant;
+use super::cursor::{PageKey, SortOrder};
+use super::error::QueryError;
+use super::page::{FoundEvent, ResultPage};
+use super::slot_body;
+use crate::decode::export::{self, AddOutcome, Export, ExportEncoding};
+use crate::event::Signal;
+
+const JSON: &str = "application/json";
+const PROTOBUF: &str = "application/x-protobuf";
+
+/// How a page is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AnswerFormat {
+    Json,
+    Otlp(Signal, ExportEncoding),
+}
+
+/// What a request says of its answer's form; `None` unless it is OTLP.
+///
+/// # Errors
+/// For another `format`, and for OTLP in neither JSON nor protobuf.
+pub(super) fn form(
+    pairs: &[(String, String)],
+    headers: &HeaderMap,
+) -> Result<Option<ExportEncoding>, QueryError> {
+    let (json, protobuf) = accepted(headers);
+    let format = pairs.iter().find(|(name, _)| name == "format");
+    match format.map(|(_, value)| value.as_str()) {
+        Some("otlp") | None if protobuf > json => Ok(Some(ExportEncoding::Protobuf)),
+        Some("otlp") if json > 0.0 => Ok(Some(ExportEncoding::Json)),
+        Some("otlp") => Err(QueryError::NotAcceptable),
+        Some(_) => Err(QueryError::parameter("format", "format must be otlp")),
+        None => Ok(None),
+    }
+}
+
+/// How much JSON and protobuf are wanted, from 0 to 1 (RFC 9110, section 12.5.1): of what is named twice, the more. A range
+/// of types means JSON, unless JSON or a narrower range is named too.
+fn accepted(headers: &HeaderMap) -> (f32, f32) {
+    let (mut json, mut protobuf, mut application, mut any) = (None, None, None, None);
+    let values = headers.get_all(header::ACCEPT).iter();
+    let mut has_none = true;
+    for range in values
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+    {
+        has_none = false;
+        let mut parts = range.split(';').map(str::trim);
+        let media = parts.next().unwrap_or_default().to_ascii_lowercase();
+        let weight = parts
+            .find_map(|parameter| parameter.strip_prefix(['q', 'Q'])?.strip_prefix('='))
+            .map_or(1.0, |weight| weight.parse().unwrap_or(0.0_f32));
+        let weight = if weight <= 1.0 { weight } else { 0.0 };
+        let place = match &*media {
+            JSON => &mut json,
+            PROTOBUF => &mut protobuf,
+            "application/*" => &mut application,
+            "*/*" => &mut any,
+            _ => continue,
+        };
+        *place = Some(place.map_or(weight, |before: f32| before.max(weight)));
+    }
+    let default = if has_none { 1.0 } else { 0.0 };
+    (
+        json.or(application).or(any).unwrap_or(default),
+        protobuf.unwrap_or(0.0),
+    )
+}
+
+/// The signal that an event by its id came as.
+///
+/// # Errors
+/// When it did not come over OTLP.
+pub(super) fn signal(event: &FoundEvent) -> Result<Signal, QueryError> {
+    let id = event.key.id;
+    export::signal(&event.json)
+        .map_err(|error| QueryError::Unreadable(id, error))?
+        .ok_or_else(|| {
+            let reason = format!("event {id} did not come over OTLP and cannot be written as such");
+            QueryError::parameter("format", reason)
+        })
+}
+
+/// An answer that only has to be sent.
+pub(super) struct WrittenAnswer {
+    media: &'static str,
+    body: VecDeque<Bytes>,
+    /// Where the next page begins.
+    pub(super) next: Option<PageKey>,
+    held: AnswerGrant,
+}
+
+impl WrittenAnswer {
+    /// One event alone.
+    pub(super) fn event(event: FoundEvent, held: AnswerGrant) -> Self {
+        let mut written = Self {
+            media: JSON,
+            body: VecDeque::from([event.json.into()]),
+            next: None,
+            held,
+        };
+        written.keep();
+        written
+    }
+
+    /// Gives back the memory that only reading and writing needed.
+    fn keep(&mut self) {
+        let bytes = self.body.iter().map(Bytes::len).sum();
+        self.held.keep(bytes);
+    }
+
+    pub(super) fn response(self) -> Response {
+        let media = HeaderValue::from_static(self.media);
+        let body = slot_body::body(self.body, self.held);
+        ([(header::CONTENT_TYPE, media)], body).into_response()
+    }
+}
+
+/// The most by which an export grows: it writes each member's type, which counts most for small ones.
+const EXPORT_GROWTH: usize = 12;
+
+impl AnswerFormat {
+    /// Writes a page; what an export of so many bytes has no room for is left to the next one.
+    ///
+    /// # Errors
+    /// [`QueryError::Unreadable`] if somebody changed the row so that it cannot be exported; [`QueryError::NoMemory`].
+    pub(super) async fn write(
+        self,
+        mut page: ResultPage,
+        order: SortOrder,
+        room_bytes: usize,
+        mut held: AnswerGrant,
+    ) -> Result<WrittenAnswer, QueryError> {
+        let (media, next, body) = match self {
+            Self::Json => (JSON, page.next(order), page.into_json()),
+            Self::Otlp(signal, form) => {
+                // Its items, and then all of them in one text.
+                let largest = page.events.iter().map(|event| event.json.len()).max();
+                let most = page.held_bytes().saturating_mul(EXPORT_GROWTH);
+                let export_bytes = most.min(room_bytes).max(largest.unwrap_or(0));
+                let holding = held.hold(export_bytes.saturating_mul(2)).await;
+                holding.map_err(|_| QueryError::NoMemory)?;
+                let media = match form {
+                    ExportEncoding::Json => JSON,
+                    ExportEncoding::Protobuf => PROTOBUF,
+                };
+                // LargeRecordWrite an answer of this size would delay other requests on the runtime's thread.
+                let written = tokio::task::spawn_blocking(move || {
+                    let body = export(&mut page, signal, form, room_bytes)?;
+                    Ok::<_, QueryError>((page.next(order), body))
+                });
+                let (next, body) = written.await.expect("an export does not panic")?;
+                let parts = [Bytes::from(body)].into_iter();
+                (media, next, parts.filter(|part| !part.is_empty()).collect())
+            }
+        };
+        let mut written = WrittenAnswer {
+            media,
+            body,
+            next,
+            held,
+        };
+        written.keep();
+        Ok(written)
+    }
+}
+
+/// Takes the events out of a page, and cuts it where there is no more room.
+fn export(
+    page: &mut ResultPage,
+    signal: Signal,
+    form: ExportEncoding,
+    room_bytes: usize,
+) -> Result<Vec<u8>, QueryError> {
+    let mut export = Export::new(signal, room_bytes);
+    let mut last = 0;
+    for index in 0..page.events.len() {
+        let event = &mut page.events[index];
+        last = event.key.id;
+        let taken = export.take(&std::mem::take(&mut event.json));
+        match taken.map_err(|error| QueryError::Unreadable(last, error))? {
+            AddOutcome::Yes | AddOutcome::NotOtlp => {}
+            AddOutcome::NoRoom => {
+                page.events.truncate(index);
+                page.more = true;
+                break;
+            }
+        }
+    }
+    export
+        .finish(form)
+        .map_err(|error| QueryError::Unreadable(last, error))
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::header::ACCEPT;
+
+    use super::{ExportEncoding, HeaderMap, QueryError, form};
+
+    fn asked(
+        format: Option<&str>,
+        accept: &[&'static str],
+    ) -> Result<Option<ExportEncoding>, QueryError> {
+        let pairs: Vec<_> = format
+            .map(|format| ("format".to_owned(), format.to_owned()))
+            .into_iter()
+            .collect();
+        let mut headers = HeaderMap::new();
+        for value in accept {
+            headers.append(ACCEPT, axum::http::HeaderValue::from_static(value));
+        }
+        form(&pairs, &headers)
+    }
+
+    #[test]
+    fn otlp_is_json_unless_protobuf_is_wanted_more() {
+        for (accept, form) in [
+            (&[][..], ExportEncoding::Json),
+            (&["*/*"], ExportEncoding::Json),
+            (&["application/json"], ExportEncoding::Json),
+            (&["text/html, application/*;q=0.1"], ExportEncoding::Json),
+            (
+                &["application/json, application/x-protobuf"],
+                ExportEncoding::Json,
+            ),
+            (&["application/x-protobuf"], ExportEncoding::Protobuf),
+            (&["Application/X-Protobuf; q=0.2"], ExportEncoding::Protobuf),
+            (
+                &["application/json;q=0.5", "application/x-protobuf"],
+                ExportEncoding::Protobuf,
+            ),
+            (
+                &["application/json;q=0, application/x-protobuf;q=0.1, */*"],
+                ExportEncoding::Protobuf,
+            ),
+            // The narrower range says it, wherever it stands.
+            (
+                &["application/*;q=0.1, application/x-protobuf;q=0.5, */*"],
+                ExportEncoding::Protobuf,
+            ),
+            (
+                &["*/*, application/x-protobuf;q=0.5", "application/*;q=0.1"],
+                ExportEncoding::Protobuf,
+            ),
+            (
+                &["*/*;q=0.1, application/x-protobuf;q=0.5, application/*"],
+                ExportEncoding::Json,
+            ),
+            (
+                &["application/x-protobuf, application/json, application/json;q=0.1"],
+                ExportEncoding::Json,
+            ),
+        ] {
+            let found = asked(Some("otlp"), accept).expect("one of the two");
+            assert_eq!(found, Some(form), "{accept:?}");
+        }
+        for accept in [
+            "text/html",
+            "application/json;q=0",
+            "application/x-protobuf;Q=0",
+            "application/x-protobuf;q=inf",
+            "application/json;q=nan",
+        ] {
+            let refused = asked(Some("otlp"), &[accept]);
+            assert!(
+                matches!(refused, Err(QueryError::NotAcceptable)),
+                "{accept}"
+            );
+        }
+    }
+
+    #[test]
+    fn protobuf_is_otlp_without_a_parameter_and_all_else_is_our_own_json() {
+        let protobuf = asked(None, &["application/x-protobuf"]);
+        assert_eq!(
+            protobuf.expect("it can be had"),
+            Some(ExportEncoding::Protobuf)
+        );
+        for accept in [&[][..], &["text/html"], &["*/*"], &["application/json"]] {
+            let plain = asked(None, accept).expect("Accept is no reason to refuse");
+            assert_eq!(plain, None, "{accept:?}");
+        }
+        let error = asked(Some("xml"), &[]).expect_err("unknown");
+        assert_eq!(error.to_string(), "format must be otlp");
+    }
+}

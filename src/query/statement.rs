@@ -1,0 +1,317 @@
+//! The statements of queries: one text for both stores, but for JSON and the time of receipt.
+//!
+//! **Invariant:** a statement's text is made of this crate's literals and placeholders; what comes from outside is bound.
+
+use sqlx::encode::IsNull;
+use sqlx::error::BoxDynError;
+use sqlx::postgres::types::Oid;
+use sqlx::postgres::{PgArgumentBuffer, PgArguments, PgTypeInfo};
+use sqlx::sqlite::SqliteArguments;
+use sqlx::{Arguments, Encode, Postgres, Type};
+
+use super::answer_memory::LARGE_ROW_BYTES;
+use super::cursor::{PageKey, SortOrder};
+use super::filter::Filter;
+use super::parameters::Search;
+use crate::store::row_encoding::POSTGRES_EPOCH_US;
+
+/// Whose SQL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Dialect {
+    Postgres,
+    Sqlite,
+}
+
+/// What is bound.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum SqlValue {
+    Int(i64),
+    Text(String),
+    Bytes(Vec<u8>),
+    /// A time of receipt, Unix µs.
+    Micros(i64),
+}
+
+/// A statement's text with what is bound to it.
+#[derive(Clone, Debug)]
+pub(super) struct SqlStatement {
+    pub(super) dialect: Dialect,
+    pub(super) text: String,
+    values: Vec<SqlValue>,
+}
+
+impl SqlStatement {
+    pub(super) fn new(dialect: Dialect, text: &str) -> Self {
+        Self {
+            dialect,
+            text: text.to_owned(),
+            values: Vec::new(),
+        }
+    }
+
+    pub(super) fn push(&mut self, text: &str) -> &mut Self {
+        self.text.push_str(text);
+        self
+    }
+
+    /// Binds a value without naming it in the text yet; gives its placeholder, which SQLite reads as PostgreSQL does.
+    pub(super) fn keep(&mut self, value: SqlValue) -> String {
+        self.values.push(value);
+        format!("${}", self.values.len())
+    }
+
+    pub(super) fn bind(&mut self, value: SqlValue) {
+        let placeholder = self.keep(value);
+        self.text.push_str(&placeholder);
+    }
+
+    pub(super) fn text(&mut self, value: &str) {
+        self.bind(SqlValue::Text(value.to_owned()));
+    }
+
+    pub(super) fn int(&mut self, value: i64) {
+        self.bind(SqlValue::Int(value));
+    }
+
+    pub(super) fn micros(&mut self, value: i64) {
+        self.bind(SqlValue::Micros(value));
+    }
+
+    /// What PostgreSQL is sent beside the text.
+    pub(super) fn postgres_arguments(&self) -> Result<PgArguments, sqlx::Error> {
+        let mut arguments = PgArguments::default();
+        for value in &self.values {
+            match value {
+                SqlValue::Int(value) => arguments.add(value),
+                SqlValue::Text(value) => arguments.add(value),
+                SqlValue::Bytes(value) => arguments.add(value),
+                SqlValue::Micros(value) => arguments.add(TimestampTz(*value)),
+            }
+            .map_err(sqlx::Error::Encode)?;
+        }
+        Ok(arguments)
+    }
+
+    /// The same for SQLite.
+    pub(super) fn sqlite_arguments(&self) -> Result<SqliteArguments, sqlx::Error> {
+        let mut arguments = SqliteArguments::default();
+        for value in &self.values {
+            match value {
+                SqlValue::Int(value) | SqlValue::Micros(value) => arguments.add(*value),
+                SqlValue::Text(value) => arguments.add(value.clone()),
+                SqlValue::Bytes(value) => arguments.add(value.clone()),
+            }
+            .map_err(sqlx::Error::Encode)?;
+        }
+        Ok(arguments)
+    }
+}
+
+/// A `timestamptz` from Unix µs, bound as a constant so that partitions are chosen when the statement is planned.
+struct TimestampTz(i64);
+
+impl Type<Postgres> for TimestampTz {
+    fn type_info() -> PgTypeInfo {
+        PgTypeInfo::with_oid(Oid(1184))
+    }
+}
+
+impl Encode<'_, Postgres> for TimestampTz {
+    fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
+        // PostgreSQL counts from 2000-01-01 and takes the ends of the range for infinity, which is as far away.
+        let since_2000 = self.0.saturating_sub(POSTGRES_EPOCH_US);
+        buffer.extend_from_slice(&since_2000.to_be_bytes());
+        Ok(IsNull::No)
+    }
+}
+
+/// The texts that the database sends with the rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TextLength {
+    /// All, however long.
+    Whole,
+    /// Those of rows with at most [`LARGE_ROW_BYTES`]; of others their length.
+    Short,
+}
+
+/// The columns of a page's rows as [`super::page`] reads them, from `e` and its resource `r`.
+fn columns(dialect: Dialect, texts: TextLength) -> String {
+    let (created_at, [metadata, resource, scope]) = match dialect {
+        Dialect::Postgres => (
+            "CAST(extract(epoch FROM e.created_at) * 1000000 AS BIGINT)",
+            ["t.metadata", "t.resource", "t.scope"],
+        ),
+        Dialect::Sqlite => ("e.created_at", ["e.metadata", "r.resource", "r.scope"]),
+    };
+    let bytes = format!(
+        "octet_length({metadata}) + coalesce(octet_length({resource}) + octet_length({scope}), 0)"
+    );
+    let sent = |text: &str| match texts {
+        TextLength::Whole => text.to_owned(),
+        TextLength::Short => format!("CASE WHEN {bytes} <= {LARGE_ROW_BYTES} THEN {text} END"),
+    };
+    let (metadata, resource, scope) = (sent(metadata), sent(resource), sent(scope));
+    let unread = match texts {
+        TextLength::Whole => "NULL".to_owned(),
+        TextLength::Short => format!("CASE WHEN {bytes} > {LARGE_ROW_BYTES} THEN {bytes} END"),
+    };
+    format!(
+        "e.timestamp, e.id, e.correlation_id, e.integration, e.provider, e.event_type, {metadata}, e.trace_id, e.span_id, \
+         {created_at}, e.parent_span_id, e.name, e.time_unix_nano, e.duration_ns, CAST(e.kind AS BIGINT), e.status, \
+         CAST(e.flags AS BIGINT), {resource}, {scope}, CAST({unread} AS BIGINT)"
+    )
+}
+
+/// Joins the resources to the rows of a subquery `e`, which selects [`selected`] rows.
+pub(super) fn with_resources(
+    dialect: Dialect,
+    texts: TextLength,
+    order: SortOrder,
+    more_columns: &str,
+    rows: impl FnOnce(&mut SqlStatement),
+) -> SqlStatement {
+    let mut sql = SqlStatement::new(dialect, "SELECT ");
+    sql.push(&columns(dialect, texts))
+        .push(more_columns)
+        .push(" FROM (");
+    rows(&mut sql);
+    sql.push(match dialect {
+        // Each text is made of its JSON once, for its length and for itself: OFFSET keeps the planner from making it twice.
+        Dialect::Postgres => {
+            ") e LEFT JOIN telemetry_resources r ON r.id = e.resource_id \
+             CROSS JOIN LATERAL (SELECT CAST(e.metadata AS TEXT) AS metadata, CAST(r.resource AS TEXT) AS resource, \
+             CAST(r.scope AS TEXT) AS scope OFFSET 0) t"
+        }
+        Dialect::Sqlite => {
+            ") k CROSS JOIN telemetry_events e ON e.id = k.id \
+             LEFT JOIN telemetry_resources r ON r.id = e.resource_id"
+        }
+    });
+    push_order(&mut sql, order, outer(dialect));
+    sql
+}
+
+/// The columns that a subquery selects. SQLite sorts in this process's memory, so it sorts keys alone.
+const fn selected(dialect: Dialect) -> &'static str {
+    match dialect {
+        Dialect::Postgres => "SELECT * FROM telemetry_events e WHERE ",
+        Dialect::Sqlite => "SELECT e.timestamp, e.id FROM telemetry_events e WHERE ",
+    }
+}
+
+/// The subquery that a statement is ordered by.
+const fn outer(dialect: Dialect) -> &'static str {
+    match dialect {
+        Dialect::Postgres => "e",
+        Dialect::Sqlite => "k",
+    }
+}
+
+/// The event with that id.
+pub(super) fn event(dialect: Dialect, id: i64) -> SqlStatement {
+    with_resources(
+        dialect,
+        TextLength::Short,
+        SortOrder::NewestFirst,
+        "",
+        |sql| {
+            sql.push(selected(dialect)).push("e.id = ").int(id);
+            sql.push(" LIMIT 1");
+        },
+    )
+}
+
+/// The event of that key, with all of its texts.
+pub(super) fn whole_event(dialect: Dialect, key: PageKey) -> SqlStatement {
+    with_resources(
+        dialect,
+        TextLength::Whole,
+        SortOrder::NewestFirst,
+        "",
+        |sql| {
+            sql.push(selected(dialect)).push("e.id = ").int(key.id);
+            sql.push(" AND e.timestamp = ").int(key.timestamp);
+            sql.push(" LIMIT 1");
+        },
+    )
+}
+
+/// The page as the database's planner finds it best.
+pub(super) fn plain(dialect: Dialect, search: &Search) -> SqlStatement {
+    with_resources(dialect, TextLength::Short, search.order, "", |sql| {
+        sql.push(selected(dialect)).push("true");
+        push_range(sql, search);
+        push_filters(sql, search);
+        push_order(sql, search.order, "e");
+        push_slice(sql, search.wanted(), search.offset);
+    })
+}
+
+/// Ids of resources that all of the search's conditions on resources hold for, at most `limit`.
+pub(super) fn resource_ids(dialect: Dialect, search: &Search, limit: i64) -> SqlStatement {
+    let mut sql = SqlStatement::new(dialect, "SELECT r.id FROM telemetry_resources r WHERE true");
+    for filter in &search.filters {
+        if matches!(filter, Filter::Resource(..)) {
+            sql.push(" AND ");
+            filter.push_on_resource(&mut sql);
+        }
+    }
+    sql.push(" LIMIT ").int(limit);
+    sql
+}
+
+/// The bounds of time, and where the page before ended.
+pub(super) fn push_range(sql: &mut SqlStatement, search: &Search) {
+    for filter in search.filters.iter().filter(|filter| filter.is_range()) {
+        sql.push(" AND ");
+        filter.push(sql);
+    }
+    if let Some(key) = search.after {
+        let sign = match search.order {
+            SortOrder::NewestFirst => "<",
+            SortOrder::OldestFirst => ">",
+        };
+        push_beyond(sql, sign, key);
+    }
+}
+
+/// Keys on one side of a key; written out, as the index knows the timestamp alone.
+pub(super) fn push_beyond(sql: &mut SqlStatement, sign: &str, key: PageKey) {
+    let timestamp = sql.keep(SqlValue::Int(key.timestamp));
+    let id = sql.keep(SqlValue::Int(key.id));
+    sql.push(&format!(
+        " AND e.timestamp {sign}= {timestamp} AND (e.timestamp {sign} {timestamp} OR e.id {sign} {id})"
+    ));
+}
+
+/// All conditions but the range.
+pub(super) fn push_filters(sql: &mut SqlStatement, search: &Search) {
+    // SQLite would rather go by a common integration, whose index has the order, than by a correlation id; `+` keeps it off.
+    let is_quick = search.filters.iter().any(Filter::is_quick);
+    let off_index = sql.dialect == Dialect::Sqlite && is_quick;
+    for filter in search.filters.iter().filter(|filter| !filter.is_range()) {
+        sql.push(" AND ");
+        if off_index && matches!(filter, Filter::Equal(..)) && !filter.is_quick() {
+            sql.push("+");
+        }
+        filter.push(sql);
+    }
+}
+
+/// RecyclerRequests by the key of a table or subquery.
+pub(super) fn push_order(sql: &mut SqlStatement, order: SortOrder, of: &str) {
+    let direction = match order {
+        SortOrder::NewestFirst => " DESC",
+        SortOrder::OldestFirst => "",
+    };
+    sql.push(&format!(
+        " ORDER BY {of}.timestamp{direction}, {of}.id{direction}"
+    ));
+}
+
+pub(super) fn push_slice(sql: &mut SqlStatement, wanted: i64, offset: u32) {
+    sql.push(" LIMIT ").int(wanted);
+    if offset > 0 {
+        sql.push(" OFFSET ").int(i64::from(offset));
+    }
+}

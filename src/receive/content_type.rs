@@ -1,0 +1,136 @@
+//! What a request's headers say of its body: content type and content encoding.
+//!
+//! **Invariant:** names are compared without regard to case, and parameters such as `; charset=utf-8` are passed over:
+//! every text is checked to be UTF-8 later.
+
+use axum::http::header::{CONTENT_TYPE, GetAll};
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::decode::decompress::ContentEncoding;
+use crate::error::Error;
+
+pub(super) const JSON: &str = "application/json";
+pub(super) const PROTOBUF: &str = "application/x-protobuf";
+pub(super) const GRPC: &str = "application/grpc";
+
+/// The content types that mean something to us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum MediaType {
+    Json,
+    NdJson,
+    Protobuf,
+    /// `application/grpc`, or the same with `+proto`.
+    Grpc,
+    /// `text/plain`.
+    Text,
+    /// `application/x-www-form-urlencoded`, which curl sends with `-d`.
+    Form,
+    Missing,
+    Other,
+}
+
+impl MediaType {
+    pub(super) fn of(headers: &HeaderMap) -> Self {
+        let Some(value) = headers.get(CONTENT_TYPE) else {
+            return Self::Missing;
+        };
+        let essence = value.as_bytes().split(|byte| *byte == b';').next();
+        let essence = essence.unwrap_or_default().trim_ascii();
+        let named = [
+            (JSON, Self::Json),
+            (PROTOBUF, Self::Protobuf),
+            (GRPC, Self::Grpc),
+            ("application/grpc+proto", Self::Grpc),
+            ("application/x-ndjson", Self::NdJson),
+            ("text/plain", Self::Text),
+            ("application/x-www-form-urlencoded", Self::Form),
+            ("", Self::Missing),
+        ];
+        named
+            .into_iter()
+            .find(|(name, _)| essence.eq_ignore_ascii_case(name.as_bytes()))
+            .map_or(Self::Other, |(_, media)| media)
+    }
+}
+
+/// The content encoding that the header `name` says the body has; `zlib` is another name of deflate, `x-gzip` of gzip (RFC 9110, section 8.4.1).
+///
+/// # Errors
+/// `ContentEncoding` for one that is not known, and for more than one.
+pub(super) fn content_encoding(
+    headers: &HeaderMap,
+    name: &HeaderName,
+) -> Result<ContentEncoding, Error> {
+    let Some(value) = only(headers.get_all(name))? else {
+        return Ok(ContentEncoding::Identity);
+    };
+    let named: [(&[u8], _); 7] = [
+        (b"", ContentEncoding::Identity),
+        (b"identity", ContentEncoding::Identity),
+        (b"gzip", ContentEncoding::Gzip),
+        (b"x-gzip", ContentEncoding::Gzip),
+        (b"zstd", ContentEncoding::Zstd),
+        (b"deflate", ContentEncoding::Deflate),
+        (b"zlib", ContentEncoding::Deflate),
+    ];
+    let name = value.as_bytes().trim_ascii();
+    named
+        .into_iter()
+        .find(|(known, _)| name.eq_ignore_ascii_case(known))
+        .map(|(_, encoding)| encoding)
+        .ok_or(Error::ContentEncoding)
+}
+
+fn only(values: GetAll<'_, HeaderValue>) -> Result<Option<&HeaderValue>, Error> {
+    let mut values = values.into_iter();
+    match (values.next(), values.next()) {
+        (value, None) => Ok(value),
+        _ => Err(Error::ContentEncoding),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::header::CONTENT_ENCODING;
+
+    use super::{
+        CONTENT_TYPE, ContentEncoding, HeaderMap, HeaderValue, MediaType, content_encoding,
+    };
+
+    #[test]
+    fn content_types_are_known_in_any_case_and_with_parameters() {
+        for (value, media) in [
+            ("application/json", MediaType::Json),
+            ("Application/JSON; charset=UTF-8", MediaType::Json),
+            (" application/x-protobuf ;x=y", MediaType::Protobuf),
+            ("application/x-ndjson", MediaType::NdJson),
+            ("application/grpc", MediaType::Grpc),
+            ("application/grpc+proto; charset=utf-8", MediaType::Grpc),
+            ("application/grpc+json", MediaType::Other),
+            ("application/grpc-web", MediaType::Other),
+            ("application/jsonp", MediaType::Other),
+            ("; charset=utf-8", MediaType::Missing),
+        ] {
+            let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(value))]);
+            assert_eq!(MediaType::of(&headers), media, "{value}");
+        }
+        assert_eq!(MediaType::of(&HeaderMap::new()), MediaType::Missing);
+    }
+
+    #[test]
+    fn one_known_content_encoding_is_taken_and_no_chain() {
+        let read = |values: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(CONTENT_ENCODING, HeaderValue::from_static(value));
+            }
+            content_encoding(&headers, &CONTENT_ENCODING).ok()
+        };
+        assert_eq!(read(&[]), Some(ContentEncoding::Identity));
+        assert_eq!(read(&["GZIP"]), Some(ContentEncoding::Gzip));
+        assert_eq!(read(&["zlib"]), Some(ContentEncoding::Deflate));
+        for refused in [&["br"][..], &["gzip, gzip"], &["gzip", "gzip"], &["gzi"]] {
+            assert_eq!(read(refused), None, "{refused:?}");
+        }
+    }
+}

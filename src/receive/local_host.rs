@@ -1,0 +1,158 @@
+//! The host that a request names, and the framing that its head gives: checked before any route is.
+//!
+//! **Invariant:** where nobody is asked for a token, a loopback address is read only under a name that is the reader's own:
+//! a page of another site, whose name its owner lets point to 127.0.0.1, reads nothing (DNS rebinding).
+
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::header::{HOST, TRANSFER_ENCODING};
+use axum::http::{HeaderMap, Version};
+use axum::middleware::Next;
+use axum::response::Response;
+
+use super::response::{self, ResponseFormat};
+use crate::error::{Error, shown};
+
+/// The address of ours that a request's connection was made to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LocalAddress(pub(super) IpAddr);
+
+/// Checks that a request of HTTP/1 names one host (RFC 9112, section 3.2); HTTP/1.0 knows none.
+///
+/// # Errors
+/// [`Error::HostHeader`] if it names none over HTTP/1.1, or several.
+pub(super) fn check_host(request: &Request) -> Result<(), Error> {
+    let named = request.headers().get_all(HOST).iter().count();
+    match (request.version(), named) {
+        (Version::HTTP_2 | Version::HTTP_3, _)
+        | (_, 1)
+        | (Version::HTTP_09 | Version::HTTP_10, 0) => Ok(()),
+        (_, named) => Err(Error::HostHeader { named }),
+    }
+}
+
+/// Checks that a body is framed by the one transfer coding that is undone here (RFC 9112, section 6.1).
+///
+/// # Errors
+/// [`Error::TransferCoding`] if there is another, or chunked twice.
+pub(super) fn check_transfer_coding(headers: &HeaderMap) -> Result<(), Error> {
+    let values = headers.get_all(TRANSFER_ENCODING).iter();
+    let mut codings = values
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii)
+        .filter(|coding| !coding.is_empty());
+    match (codings.next(), codings.next()) {
+        (None, _) => Ok(()),
+        (Some(coding), None) if coding.eq_ignore_ascii_case(b"chunked") => Ok(()),
+        (Some(_), _) => Err(Error::TransferCoding),
+    }
+}
+
+/// Answers only what was sent to a name of this machine, or of the list, if it came to a loopback address.
+pub(super) async fn own_hosts_only(
+    State(hosts): State<Arc<[String]>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let local = request.extensions().get::<LocalAddress>();
+    let is_loopback = local.is_none_or(|local| local.0.to_canonical().is_loopback());
+    let foreign = is_loopback
+        .then(|| named(&request).find(|host| !is_own(host, &hosts)))
+        .flatten();
+    match foreign {
+        None => next.run(request).await,
+        Some(host) => {
+            let error = Error::ForeignHost { host: shown(&host) };
+            response::error(&error, ResponseFormat::NATIVE)
+        }
+    }
+}
+
+/// The hosts that a request names: in its target, which HTTP/2 calls `:authority`, and in `Host`.
+fn named(request: &Request) -> impl Iterator<Item = String> {
+    let target = request.uri().authority().map(ToString::to_string);
+    let header = request.headers().get_all(HOST).iter();
+    let header = header.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    target.into_iter().chain(header)
+}
+
+/// Returns whether nobody else can have given that name, with or without a port, to a loopback address.
+fn is_own(authority: &str, hosts: &[String]) -> bool {
+    if let Some(bracketed) = authority.strip_prefix('[') {
+        let address = bracketed.split(']').next().unwrap_or_default();
+        return address.parse::<Ipv6Addr>().is_ok();
+    }
+    let host = match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+        _ => authority,
+    };
+    let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+    host.parse::<IpAddr>().is_ok()
+        || host == "localhost"
+        || host.ends_with(".localhost")
+        || hosts.iter().any(|own| own.eq_ignore_ascii_case(&host))
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::{HeaderMap, TRANSFER_ENCODING, check_transfer_coding, is_own};
+
+    #[test]
+    fn a_name_that_somebody_else_can_give_this_machine_is_not_its_own() {
+        let hosts = ["telemetry.example".to_owned()];
+        for own in [
+            "127.0.0.1",
+            "127.0.0.1:3100",
+            "[::1]:3100",
+            "[::1]",
+            "192.168.1.7:80",
+            "localhost",
+            "LOCALHOST:3100",
+            "localhost.",
+            "ruvvector.localhost:3100",
+            "Telemetry.example:3100",
+        ] {
+            assert!(is_own(own, &hosts), "{own}");
+        }
+        for foreign in [
+            "evil.example",
+            "evil.example:3100",
+            "127.0.0.1.evil.example",
+            "notlocalhost",
+            "localhost.evil.example",
+            "sub.telemetry.example",
+            "[evil.example]",
+            "localhost@evil.example",
+            "evil.example:localhost",
+            "",
+        ] {
+            assert!(!is_own(foreign, &hosts), "{foreign}");
+        }
+    }
+
+    #[test]
+    fn chunked_alone_is_undone() {
+        let checked = |values: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(TRANSFER_ENCODING, HeaderValue::from_static(value));
+            }
+            check_transfer_coding(&headers).is_ok()
+        };
+        assert!(checked(&[]));
+        assert!(checked(&["chunked"]));
+        assert!(checked(&[" Chunked ,"]));
+        for refused in [
+            &["gzip, chunked"][..],
+            &["gzip", "chunked"],
+            &["chunked, chunked"],
+            &["xchunked"],
+        ] {
+            assert!(!checked(refused), "{refused:?}");
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! Log lines that somebody else can cause as often as they like.
+//!
+//! **Invariant:** each is said at most once a minute.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+const PAUSE: Duration = Duration::from_secs(60);
+
+/// When a line was last said.
+#[derive(Debug, Default)]
+pub(crate) struct OncePerMinute(Mutex<Option<Instant>>);
+
+impl OncePerMinute {
+    /// Whether it may be said now, which counts as said.
+    pub(crate) fn ready(&self) -> bool {
+        self.is_due_at(Instant::now())
+    }
+
+    fn is_due_at(&self, now: Instant) -> bool {
+        let mut said_at = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = said_at.is_none_or(|at| now.duration_since(at) >= PAUSE);
+        if is_due {
+            *said_at = Some(now);
+        }
+        is_due
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Instant, OncePerMinute, PAUSE};
+
+    #[test]
+    fn a_line_is_said_once_a_minute_however_often_it_is_caused() {
+        let line = OncePerMinute::default();
+        let now = Instant::now();
+        assert!(line.is_due_at(now));
+        assert!(!line.is_due_at(now));
+        assert!(!line.is_due_at(now + PAUSE / 2));
+        assert!(line.is_due_at(now + PAUSE));
+        assert!(!line.is_due_at(now + PAUSE));
+    }
+}

@@ -1,0 +1,193 @@
+//! ItemsInList every request of every route: limits of its head, a catch for panics, its span and its duration.
+//!
+//! **Invariant:** nothing that a client chooses becomes a metric's label: methods and routes are closed sets.
+
+use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::Method;
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::Response;
+use futures_util::FutureExt;
+use metrics::Histogram;
+
+use super::connection_limit::NoFreeSlot;
+use super::grpc::calls::CallMetrics;
+use super::local_host;
+use super::request_span::RequestSpan;
+use super::response::{self, BodyFormat, ResponseFormat};
+use super::retry_after;
+use crate::error::Error;
+use crate::observe::metrics::HTTP_SERVER_REQUEST_DURATION_SECONDS;
+
+const TARGET_BYTES: usize = 8 << 10;
+
+/// The label of what is in no closed set.
+const OTHER: &str = "_OTHER";
+
+/// `router` with all of it around its routes and its fallback.
+pub(super) fn with_middleware(router: Router, header_bytes: usize) -> Router {
+    let state = MiddlewareState {
+        durations: DurationHistograms::default(),
+        calls: CallMetrics::default(),
+        header_bytes,
+    };
+    router.layer(from_fn_with_state(state, guard))
+}
+
+#[derive(Clone)]
+struct MiddlewareState {
+    durations: DurationHistograms,
+    calls: CallMetrics,
+    header_bytes: usize,
+}
+
+async fn guard(State(guard): State<MiddlewareState>, request: Request, next: Next) -> Response {
+    let begun = Instant::now();
+    let method = method_label(request.method());
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let form = ResponseFormat::of(request.version(), request.uri().path(), request.headers());
+    let route = route.as_ref().map(|route| route_label(route.as_str()));
+    let traced = RequestSpan::begin(&request, method, route, form);
+    let answering = async {
+        match check_head(&request, guard.header_bytes) {
+            Ok(()) => AssertUnwindSafe(next.run(request))
+                .catch_unwind()
+                .await
+                .unwrap_or_else(|_panic| {
+                    tracing::error!(method, "answering a request panicked");
+                    response::error(&after_panic(method), form)
+                }),
+            Err(error) => response::error(&error, form),
+        }
+    };
+    let response = traced.within(answering).await;
+    traced.answered(&response, form);
+    let route = route.unwrap_or(OTHER);
+    let took = begun.elapsed();
+    match form.shape {
+        BodyFormat::Grpc => guard.calls.record(route, response.headers(), took),
+        _ => {
+            let status = response.status().as_u16();
+            guard.durations.record(method, route, status, took);
+        }
+    }
+    response
+}
+
+/// A request that writes may have reached the log.
+fn after_panic(method: &str) -> Error {
+    let retry_after_s = retry_after::retry_after_s();
+    if method == "POST" {
+        return Error::Unknown { retry_after_s };
+    }
+    Error::Unavailable {
+        reason: "the service failed to answer; its log says where".to_owned(),
+        retry_after_s,
+    }
+}
+
+/// Returns whether probes and scrapers ask there.
+pub(super) fn is_of_monitoring(path: &str) -> bool {
+    matches!(path, "/health" | "/metrics") || path.starts_with("/health/")
+}
+
+fn check_head(request: &Request, header_bytes: usize) -> Result<(), Error> {
+    if let Some(NoFreeSlot { connections }) = request.extensions().get() {
+        return Err(Error::Unavailable {
+            reason: format!("all {connections} places for connections are taken"),
+            retry_after_s: retry_after::retry_after_s(),
+        });
+    }
+    local_host::check_host(request)?;
+    local_host::check_transfer_coding(request.headers())?;
+    let target = request.uri();
+    let query_bytes = target.query().map_or(0, |query| 1 + query.len());
+    if target.path().len() + query_bytes > TARGET_BYTES {
+        return Err(Error::LongTarget {
+            limit_bytes: TARGET_BYTES,
+        });
+    }
+    let line_bytes = |(name, value): (&axum::http::HeaderName, &axum::http::HeaderValue)| {
+        name.as_str().len() + value.len() + ": \r\n".len()
+    };
+    if request.headers().iter().map(line_bytes).sum::<usize>() > header_bytes {
+        return Err(Error::LargeHeaders {
+            limit_bytes: header_bytes,
+        });
+    }
+    Ok(())
+}
+
+/// The route without what it is the same route with: `//v1/traces` and `/v1/traces/` are `/v1/traces`.
+fn route_label(route: &str) -> &str {
+    let route = route.trim_end_matches('/');
+    let slashes = route.len() - route.trim_start_matches('/').len();
+    match route.get(slashes.saturating_sub(1)..) {
+        None | Some("") => "/",
+        Some(route) => route,
+    }
+}
+
+/// The method, if it is of the standard set (OpenTelemetry semantic conventions, `http.request.method`).
+fn method_label(method: &Method) -> &'static str {
+    match method.as_str() {
+        "GET" => "GET",
+        "POST" => "POST",
+        "HEAD" => "HEAD",
+        "PUT" => "PUT",
+        "DELETE" => "DELETE",
+        "OPTIONS" => "OPTIONS",
+        "PATCH" => "PATCH",
+        "CONNECT" => "CONNECT",
+        "TRACE" => "TRACE",
+        _ => OTHER,
+    }
+}
+
+/// Histograms by route, then by method and status.
+type RouteDurations = HashMap<String, HashMap<(&'static str, u16), Histogram>>;
+
+/// The histograms of request durations, each looked up in the recorder once.
+#[derive(Clone, Default)]
+struct DurationHistograms(Arc<RwLock<RouteDurations>>);
+
+impl DurationHistograms {
+    fn record(&self, method: &'static str, route: &str, status: u16, took: Duration) {
+        let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let histogram = known.get(route).and_then(|all| all.get(&(method, status)));
+        if let Some(histogram) = histogram {
+            histogram.record(took);
+            return;
+        }
+        drop(known);
+        let histogram = metrics::histogram!(HTTP_SERVER_REQUEST_DURATION_SECONDS,
+            "http_request_method" => method,
+            "http_route" => route.to_owned(),
+            "http_response_status_code" => status.to_string());
+        histogram.record(took);
+        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let of_route = known.entry(route.to_owned()).or_default();
+        of_route.insert((method, status), histogram);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Method, method_label};
+
+    #[test]
+    fn a_method_of_nobodys_is_no_label() {
+        assert_eq!(method_label(&Method::POST), "POST");
+        let long = Method::from_bytes("X".repeat(8192).as_bytes()).unwrap();
+        assert_eq!(method_label(&long), "_OTHER");
+        assert_eq!(
+            method_label(&Method::from_bytes(b"post").unwrap()),
+            "_OTHER"
+        );
+    }
+}

@@ -1,0 +1,289 @@
+//! The messages that OTLP's answers consist of: `google.rpc.Status` and the partial success, in protobuf and in JSON.
+//!
+//! **Invariant:** both encodings say the same, and neither is longer than [`ANSWER_BYTES`].
+
+use prost::Message;
+use serde::Serialize;
+use serde_json::json;
+
+use crate::decode::Rejection;
+use crate::error::Error;
+use crate::event::Signal;
+
+/// No answer is longer than this.
+pub(super) const ANSWER_BYTES: usize = 4 << 10;
+
+/// No text in an answer is longer than this.
+pub(super) const TEXT_BYTES: usize = 1 << 10;
+
+/// The type of a `BadRequest` among the details of a `Status`.
+const BAD_REQUEST: &str = "type.googleapis.com/google.rpc.BadRequest";
+
+/// The same of a `RetryInfo`.
+const RETRY_INFO: &str = "type.googleapis.com/google.rpc.RetryInfo";
+
+/// An error as OTLP clients read it (OTLP 1.11, "Failures").
+pub(super) struct OtlpStatus {
+    code: i32,
+    message: String,
+    violations: Vec<Violation>,
+    /// After which the request may be sent again.
+    retry_after_s: Option<u8>,
+}
+
+impl OtlpStatus {
+    pub(super) fn of(error: &Error) -> Self {
+        let message = cut(&error.to_string(), TEXT_BYTES).to_owned();
+        let violations = match error {
+            Error::Malformed { .. } => vec![Violation {
+                field: "body".to_owned(),
+                description: message.clone(),
+            }],
+            Error::Invalid(checked) => fitting(&checked.rejections, Violation::of),
+            _ => Vec::new(),
+        };
+        Self {
+            code: error.rpc_code(),
+            message,
+            violations,
+            retry_after_s: error.retry_after_s(),
+        }
+    }
+
+    pub(super) fn to_protobuf(&self) -> Vec<u8> {
+        let bad_request = || Any {
+            type_url: BAD_REQUEST.to_owned(),
+            value: BadRequest {
+                field_violations: self.violations.clone(),
+            }
+            .encode_to_vec(),
+        };
+        let retry_info = |value| Any {
+            type_url: RETRY_INFO.to_owned(),
+            value,
+        };
+        let bad_request = (!self.violations.is_empty()).then(bad_request);
+        let details = bad_request
+            .into_iter()
+            .chain(self.retry_info().map(retry_info));
+        RpcStatus {
+            code: self.code,
+            message: self.message.clone(),
+            details: details.collect(),
+        }
+        .encode_to_vec()
+    }
+
+    pub(super) fn to_json(&self) -> String {
+        let mut status = json!({ "code": self.code, "message": self.message });
+        if !self.violations.is_empty() {
+            status["details"] =
+                json!([{ "@type": BAD_REQUEST, "fieldViolations": self.violations }]);
+        }
+        if let Some(seconds) = self.retry_after_s {
+            status["details"] =
+                json!([{ "@type": RETRY_INFO, "retryDelay": format!("{seconds}s") }]);
+        }
+        status.to_string()
+    }
+
+    /// The `RetryInfo` among the details, by itself.
+    pub(super) fn retry_info(&self) -> Option<Vec<u8>> {
+        let retry_info = |seconds| RetryInfo {
+            retry_delay: Some(Duration {
+                seconds: i64::from(seconds),
+            }),
+        };
+        let seconds = self.retry_after_s?;
+        Some(retry_info(seconds).encode_to_vec())
+    }
+}
+
+/// What is told of items that were not taken, or were taken with a warning (OTLP 1.11, "Partial Success").
+pub(super) struct PartialSuccess {
+    pub(super) rejected: u32,
+    pub(super) error_message: String,
+}
+
+impl PartialSuccess {
+    /// As all `Export…ServiceResponse` messages have it: field 1, of the same shape for every signal.
+    pub(super) fn to_protobuf(&self) -> Vec<u8> {
+        ExportResponse {
+            partial_success: Some(ExportPartialSuccess {
+                rejected: i64::from(self.rejected),
+                error_message: self.error_message.clone(),
+            }),
+        }
+        .encode_to_vec()
+    }
+
+    pub(super) fn to_json(&self, signal: Signal) -> String {
+        let mut partial = json!({ "errorMessage": self.error_message });
+        if self.rejected > 0 {
+            let rejected = match signal {
+                Signal::Event | Signal::Span => "rejectedSpans",
+                Signal::Log => "rejectedLogRecords",
+                Signal::Metric => "rejectedDataPoints",
+            };
+            // A 64-bit integer is a string in protobuf's JSON.
+            partial[rejected] = json!(self.rejected.to_string());
+        }
+        json!({ "partialSuccess": partial }).to_string()
+    }
+}
+
+/// As many rejections as an answer has room for, each made by `make`.
+pub(super) fn fitting<T>(rejections: &[Rejection], make: impl Fn(&Rejection) -> T) -> Vec<T> {
+    /// Names, punctuation and the longest escapes beside the texts.
+    const FRAME_BYTES: usize = 64;
+    let mut left = ANSWER_BYTES - TEXT_BYTES;
+    rejections
+        .iter()
+        .take_while(|rejection| {
+            let field = rejection.field.as_ref().map_or(0, String::len);
+            // JSON may escape a quote or a backslash to twice its length.
+            let size = 2 * (field + rejection.reason.len().min(TEXT_BYTES)) + FRAME_BYTES;
+            let fits = size <= left;
+            left = left.saturating_sub(size);
+            fits
+        })
+        .map(make)
+        .collect()
+}
+
+/// The longest start of `text` that is at most `bytes` long and ends between characters.
+pub(super) fn cut(text: &str, bytes: usize) -> &str {
+    &text[..text.floor_char_boundary(bytes)]
+}
+
+/// google/rpc/status.proto, `Status`.
+#[derive(Message)]
+struct RpcStatus {
+    #[prost(int32, tag = "1")]
+    code: i32,
+    #[prost(string, tag = "2")]
+    message: String,
+    #[prost(message, repeated, tag = "3")]
+    details: Vec<Any>,
+}
+
+/// google/protobuf/any.proto, `Any`.
+#[derive(Message)]
+struct Any {
+    #[prost(string, tag = "1")]
+    type_url: String,
+    #[prost(bytes = "vec", tag = "2")]
+    value: Vec<u8>,
+}
+
+/// google/rpc/error_details.proto, `BadRequest`.
+#[derive(Message)]
+struct BadRequest {
+    #[prost(message, repeated, tag = "1")]
+    field_violations: Vec<Violation>,
+}
+
+/// google/rpc/error_details.proto, `BadRequest.FieldViolation`.
+#[derive(Clone, Message, Serialize)]
+struct Violation {
+    #[prost(string, tag = "1")]
+    field: String,
+    #[prost(string, tag = "2")]
+    description: String,
+}
+
+/// google/rpc/error_details.proto, `RetryInfo`.
+#[derive(Message)]
+struct RetryInfo {
+    #[prost(message, optional, tag = "1")]
+    retry_delay: Option<Duration>,
+}
+
+/// google/protobuf/duration.proto, `Duration`, in whole seconds.
+#[derive(Message)]
+struct Duration {
+    #[prost(int64, tag = "1")]
+    seconds: i64,
+}
+
+impl Violation {
+    fn of(rejection: &Rejection) -> Self {
+        let index = rejection.index;
+        Self {
+            field: match &rejection.field {
+                Some(field) => format!("[{index}].{field}"),
+                None => format!("[{index}]"),
+            },
+            description: cut(&rejection.reason, TEXT_BYTES).to_owned(),
+        }
+    }
+}
+
+/// opentelemetry/proto/collector/trace/v1/trace_service.proto, `ExportTraceServiceResponse`, and its like.
+#[derive(Message)]
+struct ExportResponse {
+    #[prost(message, optional, tag = "1")]
+    partial_success: Option<ExportPartialSuccess>,
+}
+
+/// `ExportTracePartialSuccess` and its like.
+#[derive(Message)]
+struct ExportPartialSuccess {
+    #[prost(int64, tag = "1")]
+    rejected: i64,
+    #[prost(string, tag = "2")]
+    error_message: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
+    use prost::Message;
+    use serde_json::{Value, json};
+
+    use super::{ANSWER_BYTES, OtlpStatus, PartialSuccess, Signal, cut};
+    use crate::decode::{DecodeReport, Rejection};
+    use crate::error::Error;
+
+    #[test]
+    fn a_partial_success_reads_back_as_the_protocols_own_message() {
+        let partial = PartialSuccess {
+            rejected: 3,
+            error_message: "why".to_owned(),
+        };
+        let read = ExportTraceServiceResponse::decode(&*partial.to_protobuf()).unwrap();
+        let read = read.partial_success.unwrap();
+        assert_eq!((read.rejected_spans, &*read.error_message), (3, "why"));
+        let json: Value = serde_json::from_str(&partial.to_json(Signal::Log)).unwrap();
+        assert_eq!(
+            json,
+            json!({"partialSuccess": {"rejectedLogRecords": "3", "errorMessage": "why"}})
+        );
+    }
+
+    #[test]
+    fn many_long_rejections_do_not_make_a_long_answer() {
+        let rejections = (0..20)
+            .map(|index| Rejection {
+                index,
+                field: Some("traceId".to_owned()),
+                reason: "\"".repeat(500),
+            })
+            .collect();
+        let status = OtlpStatus::of(&Error::Invalid(Box::new(DecodeReport {
+            rejected: 20,
+            rejections,
+            ..DecodeReport::default()
+        })));
+        assert!(!status.violations.is_empty());
+        assert!(status.to_json().len() <= ANSWER_BYTES);
+        assert!(status.to_protobuf().len() <= ANSWER_BYTES);
+    }
+
+    #[test]
+    fn a_text_is_cut_between_characters() {
+        assert_eq!(cut("aé", 2), "a");
+        assert_eq!(cut("aé", 3), "aé");
+        assert_eq!(cut("", 0), "");
+    }
+}

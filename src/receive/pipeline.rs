@@ -1,0 +1,385 @@
+//! A request's way from its body to the log: read, decompress and check, append, wait for the sync.
+//!
+//! **Invariant:** what was handed to the log is seen through, though its client goes away or its time runs out; and
+//! from there on no answer claims that it was not stored.
+
+use std::borrow::Cow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::Bytes;
+use tokio::sync::AcquireError;
+use tokio::time::{Instant, timeout, timeout_at};
+use tracing::Span;
+
+use super::dedup::{Claim, ClaimGuard};
+use super::dedup_key::{DedupBy, DedupKey, IdempotencyKey};
+use super::grpc::message;
+use super::request_metrics::{EndpointMetrics, EventStats, Outcome, RequestMetrics};
+use super::{Receiver, body, retry_after};
+use crate::decode::decompress::{ContentEncoding, DecompressError, decompress};
+use crate::decode::{self, DecodeError, DecodeReport, Source};
+use crate::error::Error;
+use crate::event::{Encoding, Signal};
+use crate::journal::{AppendError, Journal, NewRecord, Position, now_unix_nano};
+use crate::memory::budget::Reservation;
+use crate::observe::own_traces::{
+    SpanAttributes, current_context, in_context, in_current_context, links, spans, traced,
+};
+
+/// Up to this size a body is decoded where it was read; a larger one would delay the answers of others.
+const DECODED_IN_PLACE_BYTES: usize = 256 << 10;
+
+/// The longest that `?wait=stored` waits for the database.
+const WAIT_STORED: Duration = Duration::from_secs(5);
+
+/// [`decode::check`], or what a test puts in its place.
+pub(super) type Check = fn(&[u8], &Source) -> Result<DecodeReport, DecodeError>;
+
+/// What is known of a request before its body is read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct IngestRequest {
+    pub(super) signal: Signal,
+    pub(super) encoding: Encoding,
+    pub(super) content_encoding: ContentEncoding,
+    pub(super) framing: Framing,
+    pub(super) partial: bool,
+    pub(super) key: Option<IdempotencyKey>,
+    pub(super) wait: WaitFor,
+    /// When the client gives up, where it said so.
+    pub(super) deadline: Option<Instant>,
+}
+
+/// What of a body is the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Framing {
+    /// All of it.
+    Whole,
+    /// One message of gRPC, which says itself whether it is compressed.
+    Message,
+}
+
+/// What a client waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum WaitFor {
+    Synced,
+    /// `?wait=stored`.
+    Stored,
+}
+
+/// What became of a request that was not refused.
+pub(super) struct IngestOutcome {
+    pub(super) checked: DecodeReport,
+    /// Whether all of it is in the database, where that was waited for.
+    pub(super) stored: Option<bool>,
+}
+
+impl Receiver {
+    /// Returns once every accepted event of the body is on disk.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`] when they may be on disk all the same; after every other error nothing of them is.
+    pub(super) async fn ingest(
+        &self,
+        body: Body,
+        wanted: IngestRequest,
+        tally: &mut RequestMetrics,
+    ) -> Result<IngestOutcome, Error> {
+        let mut limits = self.body_limits(wanted.signal);
+        limits.client_end = wanted.deadline;
+        let (body, content_encoding) = match wanted.framing {
+            Framing::Whole => (body, wanted.content_encoding),
+            Framing::Message => message::open(body, wanted.content_encoding, &limits).await?,
+        };
+        let mut held = self.stage.budget.reservation();
+        let reading = body::read(body, &limits, &mut held, &tally.counters.received_bytes);
+        let wire = traced(spans::receive(), reading).await?;
+        #[expect(clippy::cast_precision_loss, reason = "a histogram of sizes")]
+        tally.counters.request_bytes.record(wire.len() as f64);
+
+        let deadline = Instant::now() + self.stage.options.handling_timeout;
+        let deadline = body::earlier(deadline, wanted.deadline);
+        let job = DecodeJob {
+            wire,
+            content_encoding,
+            source: self.source(wanted),
+            check: self.stage.check,
+            known_by: self
+                .stage
+                .recent_requests
+                .known_by(wanted.signal, wanted.key),
+            held,
+        };
+        let limit_bytes = self.decoded_bytes_max(wanted.signal);
+        let decoding = traced(spans::decode(), self.decode(job, limit_bytes));
+        let decoded = timeout_at(deadline, decoding).await;
+        let decoded = decoded
+            .map_err(|_| unavailable("the service is too busy", retry_after::retry_after_s()))??;
+        let checked = decoded.checked;
+        if checked.accepted == 0 {
+            let stored = match wanted.wait {
+                WaitFor::Synced => None,
+                WaitFor::Stored => Some(true),
+            };
+            return Ok(IngestOutcome { checked, stored });
+        }
+
+        tally.outcome = Outcome::Unknown;
+        let received_unix_nano = decoded.job.source.received_unix_nano;
+        let duplicates = &self.stage.recent_requests;
+        let claiming = duplicates.claim(decoded.identity, received_unix_nano);
+        // While one like it is under way, this one may be stored as much as that one.
+        let claim = timeout_at(deadline, claiming).await;
+        let position = match claim.unwrap_or(Claim::Unknown) {
+            Claim::Duplicate(position) => {
+                tally.duplicate(&checked);
+                drop(decoded.job);
+                position
+            }
+            Claim::KeyReused => return Err(Error::KeyReused),
+            Claim::Unknown => return Err(unknown()),
+            Claim::First(first) => {
+                let record = NewRecord {
+                    source: decoded.job.source,
+                    content_encoding,
+                    decoded_bytes: decoded.bytes,
+                    accepted: checked.accepted,
+                    rejected: checked.rejected,
+                    digest: decoded.identity.map_or([0; 16], |known| known.digest),
+                    payload: decoded.job.wire,
+                };
+                let appending = PendingAppend {
+                    journal: self.stage.journal.clone(),
+                    counters: Arc::clone(&tally.counters),
+                    seen: EventStats::of(&checked, &record.source),
+                    first,
+                    held: decoded.job.held,
+                    record,
+                };
+                let appending = traced(spans::append(), appending.run());
+                let appending = tokio::spawn(in_context(current_context(), appending));
+                match timeout_at(deadline, appending).await {
+                    Ok(Ok(Ok(position))) => position,
+                    Ok(Ok(Err(error))) => return Err(self.not_appended(error)),
+                    Ok(Err(_panicked)) => return Err(unknown()),
+                    Err(_late) => return Err(unknown()),
+                }
+            }
+        };
+        // Nothing of the body is held any longer: its memory is free, and this wait may be long.
+        let stored = match wanted.wait {
+            WaitFor::Synced => None,
+            WaitFor::Stored => {
+                let stored = self.stage.progress.stored(position);
+                Some(timeout(WAIT_STORED, stored).await.is_ok())
+            }
+        };
+        Ok(IngestOutcome { checked, stored })
+    }
+
+    fn source(&self, wanted: IngestRequest) -> Source {
+        Source {
+            signal: wanted.signal,
+            encoding: wanted.encoding,
+            partial: wanted.partial,
+            received_unix_nano: now_unix_nano(),
+            limits: self.stage.options.decode,
+            version: decode::VERSION,
+        }
+    }
+
+    /// Decodes a small body here and a large one on one of a bounded number of threads.
+    async fn decode(&self, mut job: DecodeJob, limit_bytes: usize) -> Result<DecodedBody, Error> {
+        if job.wire.len() <= DECODED_IN_PLACE_BYTES {
+            let in_place = limit_bytes.min(DECODED_IN_PLACE_BYTES);
+            match job.run(in_place) {
+                Err(Error::TooLarge { .. }) if in_place < limit_bytes => {}
+                result => return Ok(result?.of(job)),
+            }
+        }
+        let permit = Arc::clone(&self.stage.decoders).acquire_owned().await;
+        let permit = permit.map_err(|_: AcquireError| unavailable("the service stops", 1))?;
+        let decoding = tokio::task::spawn_blocking(in_current_context(move || {
+            let result = job.run(limit_bytes);
+            drop(permit);
+            Ok(result?.of(job))
+        }));
+        decoding
+            .await
+            .unwrap_or_else(|_cancelled| Err(unavailable("the service stops", 1)))
+    }
+
+    fn not_appended(&self, error: AppendError) -> Error {
+        let after_backlog = || {
+            let backlog = self.stage.journal.status().queue_events;
+            retry_after::after_backlog(backlog, self.stage.progress.drain_rate())
+        };
+        match error {
+            AppendError::Full | AppendError::DiskFull => {
+                unavailable(&error.to_string(), after_backlog())
+            }
+            AppendError::Closed => unavailable(&error.to_string(), retry_after::retry_after_s()),
+            AppendError::TooLarge => Error::TooLarge {
+                limit_bytes: usize::try_from(self.stage.journal.status().capacity_bytes)
+                    .unwrap_or(usize::MAX),
+            },
+            AppendError::Unknown => unknown(),
+        }
+    }
+}
+
+/// A record on its way into the log.
+struct PendingAppend {
+    journal: Journal,
+    record: NewRecord,
+    counters: Arc<EndpointMetrics>,
+    seen: EventStats,
+    first: Option<ClaimGuard>,
+    held: Reservation,
+}
+
+impl PendingAppend {
+    /// Appends and counts; runs to its end whoever waits for it.
+    async fn run(self) -> Result<Position, AppendError> {
+        let accepted = self.record.accepted;
+        let mark = (
+            self.record.source.received_unix_nano,
+            self.record.payload.len(),
+        );
+        links::expect(mark);
+        let result = self.journal.append(self.record).await;
+        if result.is_err() {
+            links::forget(std::iter::once(mark));
+        }
+        drop(self.held);
+        if result.is_ok() {
+            self.counters.synced(accepted, &self.seen);
+        }
+        if let Some(first) = self.first {
+            first.settle(result);
+        }
+        result
+    }
+}
+
+/// A body that is to be decompressed and checked.
+struct DecodeJob {
+    wire: Bytes,
+    content_encoding: ContentEncoding,
+    source: Source,
+    check: Check,
+    known_by: DedupBy,
+    held: Reservation,
+}
+
+struct Found {
+    checked: DecodeReport,
+    identity: Option<DedupKey>,
+    bytes: u32,
+}
+
+struct DecodedBody {
+    checked: DecodeReport,
+    identity: Option<DedupKey>,
+    /// Of the body, decompressed.
+    bytes: u32,
+    job: DecodeJob,
+}
+
+impl SpanAttributes for DecodedBody {
+    fn record(&self, span: &Span) {
+        span.record("ruvvector.decoded.bytes", i64::from(self.bytes));
+        span.record(
+            "ruvvector.events.accepted",
+            i64::from(self.checked.accepted),
+        );
+        span.record(
+            "ruvvector.events.rejected",
+            i64::from(self.checked.rejected),
+        );
+    }
+}
+
+impl Found {
+    fn of(self, job: DecodeJob) -> DecodedBody {
+        DecodedBody {
+            checked: self.checked,
+            identity: self.identity,
+            bytes: self.bytes,
+            job,
+        }
+    }
+}
+
+impl DecodeJob {
+    fn run(&mut self, limit_bytes: usize) -> Result<Found, Error> {
+        let before = self.held.bytes();
+        let result = catch_unwind(AssertUnwindSafe(|| self.inflate_and_check(limit_bytes)));
+        self.held.shrink_to(before);
+        result.unwrap_or_else(|_panic| {
+            tracing::error!(source = ?self.source, bytes = self.wire.len(), "decoding a request panicked");
+            Err(malformed("the body could not be decoded".to_owned()))
+        })
+    }
+
+    fn inflate_and_check(&mut self, limit_bytes: usize) -> Result<Found, Error> {
+        let mut refused = None;
+        let held = &mut self.held;
+        let mut reserve = |bytes| match held.grow(bytes) {
+            Ok(()) => true,
+            Err(why) => {
+                refused = Some(why);
+                false
+            }
+        };
+        let plain = if self.wire.is_empty() {
+            Ok(Cow::Borrowed(&[][..])) // nothing is nothing in every encoding
+        } else {
+            decompress(self.content_encoding, &self.wire, limit_bytes, &mut reserve)
+        };
+        let plain = plain.map_err(|error| match (error, refused) {
+            (DecompressError::NoRoom, Some(why)) => body::refuse(why),
+            (DecompressError::NoRoom, None) => {
+                unavailable("no memory is left", retry_after::retry_after_s())
+            }
+            (DecompressError::TooLarge { limit_bytes }, _) => Error::TooLarge { limit_bytes },
+            (error @ (DecompressError::Malformed(_) | DecompressError::LargeWindow), _) => {
+                malformed(error.to_string())
+            }
+        })?;
+        let bytes = u32::try_from(plain.len()).map_err(|_| Error::TooLarge { limit_bytes })?;
+        let checked = (self.check)(&plain, &self.source)?;
+        let (wire, source) = (&self.wire, &self.source);
+        let identity = (self.known_by).identity(wire, source, self.content_encoding, &checked);
+        Ok(Found {
+            checked,
+            identity,
+            bytes,
+        })
+    }
+}
+
+fn malformed(message: String) -> Error {
+    Error::Malformed {
+        message,
+        offset: None,
+    }
+}
+
+fn unavailable(reason: &str, retry_after_s: u8) -> Error {
+    Error::Unavailable {
+        reason: reason.to_owned(),
+        retry_after_s,
+    }
+}
+
+fn unknown() -> Error {
+    Error::Unknown {
+        retry_after_s: retry_after::retry_after_s(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

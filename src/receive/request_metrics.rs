@@ -1,0 +1,264 @@
+//! What is counted of each request: its outcome, bytes and events.
+//!
+//! **Invariant:** a request is counted once, whatever becomes of it, also when its client goes away.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics::{Counter, Gauge, Histogram};
+
+use super::log_limit::OncePerMinute;
+use crate::decode::{DecodeReport, Sanitized, Source};
+use crate::error::Error;
+use crate::event::Signal;
+use crate::observe::metrics::{
+    CLIENT_CLOCK_SKEW_SECONDS, DUPLICATES_TOTAL, RECEIVE_BYTES_TOTAL, RECEIVE_EVENTS_TOTAL,
+    RECEIVE_INFLIGHT_REQUESTS, RECEIVE_REQUEST_BYTES, RECEIVE_REQUESTS_TOTAL,
+    RECEIVE_UNKNOWN_FIELDS_TOTAL, SANITIZED_TOTAL,
+};
+
+/// Where a request came in; the metric label `source`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum IngestProtocol {
+    Native,
+    OtlpHttp,
+    OtlpGrpc,
+}
+
+impl IngestProtocol {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::OtlpHttp => "otlp_http",
+            Self::OtlpGrpc => "otlp_grpc",
+        }
+    }
+}
+
+/// What became of a request; the metric label `outcome`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Accepted,
+    Partial,
+    Invalid,
+    /// Not a client's lost events: its token, origin, method or content type is not accepted here.
+    Denied,
+    Refused,
+    Unknown,
+    /// Accepted before.
+    Duplicate,
+}
+
+impl Outcome {
+    const ALL: [Self; 7] = [
+        Self::Accepted,
+        Self::Partial,
+        Self::Invalid,
+        Self::Denied,
+        Self::Refused,
+        Self::Unknown,
+        Self::Duplicate,
+    ];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Partial => "partial",
+            Self::Invalid => "invalid",
+            Self::Denied => "denied",
+            Self::Refused => "refused",
+            Self::Unknown => "unknown",
+            Self::Duplicate => "duplicate",
+        }
+    }
+
+    /// The outcome that an error counts as: invalid once the body was decoded; before that denied if the sender, the
+    /// method or the content type is wrong, else refused.
+    pub(super) const fn of(error: &Error) -> Self {
+        match error {
+            Error::Malformed { .. }
+            | Error::Invalid(_)
+            | Error::TooManyEvents { .. }
+            | Error::KeyReused => Self::Invalid,
+            Error::Unknown { .. } => Self::Unknown,
+            Error::Unauthenticated
+            | Error::ForeignOrigin
+            | Error::ForeignHost { .. }
+            | Error::Method { .. }
+            | Error::ContentType { .. }
+            | Error::ContentEncoding => Self::Denied,
+            Error::Parameter { .. }
+            | Error::IdempotencyKey
+            | Error::NotFound(_)
+            | Error::SlowBody { .. }
+            | Error::TooLarge { .. }
+            | Error::LongTarget { .. }
+            | Error::LargeHeaders { .. }
+            | Error::HostHeader { .. }
+            | Error::TransferCoding
+            | Error::Unavailable { .. } => Self::Refused,
+        }
+    }
+}
+
+/// The counters of one endpoint, looked up once.
+pub(super) struct EndpointMetrics {
+    pub(super) received_bytes: Counter,
+    pub(super) request_bytes: Histogram,
+    accepted_events: Counter,
+    rejected_events: Counter,
+    duplicate_events: Counter,
+    requests: [Counter; Outcome::ALL.len()],
+    inflight: Gauge,
+    sanitized: [Counter; Sanitized::REASONS.len()],
+    unknown_kept: Counter,
+    unknown_left_out: Counter,
+    skew: Histogram,
+    string_references: OncePerMinute,
+}
+
+/// What was noticed about a request's events beside their number.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct EventStats {
+    sanitized: Sanitized,
+    /// Members of events that are no fields: kept in the metadata, and left out.
+    unknown_kept: u32,
+    unknown_left_out: u32,
+    /// How far the latest time that they gave is from their receipt.
+    skew: Option<Duration>,
+}
+
+impl EventStats {
+    pub(super) fn of(checked: &DecodeReport, source: &Source) -> Self {
+        let received = source.received_unix_nano;
+        let skew = |time: i64| Duration::from_nanos(time.abs_diff(received));
+        Self {
+            sanitized: checked.sanitized,
+            unknown_kept: checked.unknown.kept,
+            unknown_left_out: checked.unknown.left_out,
+            skew: checked.latest_unix_nano.map(skew),
+        }
+    }
+}
+
+impl EndpointMetrics {
+    /// Registers them with the recorder that is installed now.
+    pub(super) fn new(intake: IngestProtocol, signal: Signal) -> Self {
+        let (source, signal) = (intake.as_str(), signal.as_str());
+        let events = |outcome: &'static str| {
+            metrics::counter!(RECEIVE_EVENTS_TOTAL,
+                "source" => source, "signal" => signal, "outcome" => outcome)
+        };
+        let requests = Outcome::ALL.map(|outcome| {
+            metrics::counter!(RECEIVE_REQUESTS_TOTAL,
+                "source" => source, "signal" => signal, "outcome" => outcome.as_str())
+        });
+        let unknown = |outcome: &'static str| metrics::counter!(RECEIVE_UNKNOWN_FIELDS_TOTAL, "outcome" => outcome);
+        let sanitized =
+            Sanitized::REASONS.map(|reason| metrics::counter!(SANITIZED_TOTAL, "reason" => reason));
+        Self {
+            received_bytes: metrics::counter!(RECEIVE_BYTES_TOTAL, "source" => source),
+            request_bytes: metrics::histogram!(RECEIVE_REQUEST_BYTES, "source" => source),
+            accepted_events: events("accepted"),
+            rejected_events: events("rejected"),
+            duplicate_events: metrics::counter!(DUPLICATES_TOTAL, "signal" => signal),
+            requests,
+            inflight: metrics::gauge!(RECEIVE_INFLIGHT_REQUESTS),
+            sanitized,
+            unknown_kept: unknown("kept"),
+            unknown_left_out: unknown("left_out"),
+            skew: metrics::histogram!(CLIENT_CLOCK_SKEW_SECONDS),
+            string_references: OncePerMinute::default(),
+        }
+    }
+
+    /// A request's events at its sync: the balance counts them from here.
+    pub(super) fn synced(&self, accepted: u32, seen: &EventStats) {
+        self.accepted_events.increment(u64::from(accepted));
+        if let Some(skew) = seen.skew {
+            self.skew.record(skew);
+        }
+        if seen.sanitized.string_reference > 0 && self.string_references.ready() {
+            tracing::warn!(
+                "a client refers to a table of strings, which only profiles have (OTLP 1.11): such keys and values are \
+                 taken as absent"
+            );
+        }
+        self.unknown_kept.increment(seen.unknown_kept.into());
+        self.unknown_left_out
+            .increment(seen.unknown_left_out.into());
+        for (counter, times) in self.sanitized.iter().zip(seen.sanitized.counts()) {
+            if times > 0 {
+                counter.increment(u64::from(times));
+            }
+        }
+    }
+
+    fn rejected(&self, events: u32) {
+        self.rejected_events.increment(u64::from(events));
+    }
+}
+
+/// One request on its way; counted when dropped.
+pub(super) struct RequestMetrics {
+    pub(super) counters: Arc<EndpointMetrics>,
+    /// As it stands now; a client that goes away leaves it there.
+    pub(super) outcome: Outcome,
+}
+
+impl RequestMetrics {
+    pub(super) fn new(counters: &Arc<EndpointMetrics>) -> Self {
+        counters.inflight.increment(1);
+        Self {
+            counters: Arc::clone(counters),
+            outcome: Outcome::Refused,
+        }
+    }
+
+    /// It is one that was accepted before: what it holds is not counted again.
+    pub(super) fn duplicate(&mut self, checked: &DecodeReport) {
+        let events = u64::from(checked.accepted);
+        self.counters.duplicate_events.increment(events);
+        self.outcome = Outcome::Duplicate;
+    }
+
+    /// All or some of it was taken, now or before.
+    pub(super) fn taken(&mut self, checked: &DecodeReport) {
+        if self.outcome == Outcome::Duplicate {
+            return;
+        }
+        self.outcome = if checked.rejected == 0 {
+            Outcome::Accepted
+        } else {
+            self.counters.rejected(checked.rejected);
+            Outcome::Partial
+        };
+    }
+
+    pub(super) fn failed(&mut self, error: &Error) {
+        self.outcome = Outcome::of(error);
+        if let Error::Invalid(checked) = error {
+            let rejected = checked.accepted.saturating_add(checked.rejected);
+            self.counters.rejected(rejected);
+        }
+    }
+}
+
+impl Drop for RequestMetrics {
+    fn drop(&mut self) {
+        self.counters.inflight.decrement(1);
+        self.counters.requests[self.outcome as usize].increment(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Outcome;
+
+    #[test]
+    fn each_outcome_stands_at_its_own_counter() {
+        for (index, outcome) in Outcome::ALL.into_iter().enumerate() {
+            assert_eq!(outcome as usize, index);
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! A request's own span, and what its log lines say of its caller's.
+//!
+//! **Invariant:** a request is traced if its caller's trace is, or by the share of those whose callers say nothing; never for
+//! that share what only asks how the service is.
+
+use axum::extract::Request;
+use axum::http::{StatusCode, Version};
+use axum::response::Response;
+use opentelemetry::Context;
+use opentelemetry::context::FutureExt;
+use opentelemetry::trace::TraceContextExt;
+use tracing::field::Empty;
+use tracing::{Instrument, Span, info_span};
+
+use super::grpc::calls;
+use super::response::{BodyFormat, ResponseFormat};
+use crate::error::shown;
+use crate::observe::own_traces::{TARGET, caller, draw, is_on, spans};
+
+/// What probes and scrapers ask for, over and over.
+const UNASKED: [&str; 6] = [
+    "/health",
+    "/health/live",
+    "/health/ready",
+    "/metrics",
+    "/grpc.health.v1.GrpcHealth/Check",
+    "/grpc.health.v1.GrpcHealth/Watch",
+];
+
+/// How much of a request is known to tracing.
+pub(super) enum RequestSpan {
+    No,
+    /// It is not traced; its log lines name the caller's trace all the same.
+    Caller(Context),
+    Span(Span),
+}
+
+impl RequestSpan {
+    /// Decides, from the head, whether the request is traced, and begins its span.
+    pub(super) fn begin(
+        request: &Request,
+        method: &'static str,
+        route: Option<&str>,
+        form: ResponseFormat,
+    ) -> Self {
+        let context = match caller::context(request.headers()) {
+            Some(caller) => {
+                let sampled = caller.is_sampled();
+                let context = Context::new().with_remote_span_context(caller);
+                if !sampled || !is_on() {
+                    return Self::Caller(context);
+                }
+                context
+            }
+            None if draw() && !route.is_some_and(|route| UNASKED.contains(&route)) => {
+                Context::new()
+            }
+            None => return Self::No,
+        };
+        let _parent = context.attach();
+        Self::Span(match form.shape {
+            BodyFormat::Grpc => call(route),
+            _ => http(request, method, route),
+        })
+    }
+
+    /// Answers the request within its span, or its caller's.
+    pub(super) async fn within(&self, answer: impl Future<Output = Response>) -> Response {
+        match self {
+            Self::No => answer.await,
+            Self::Caller(context) => answer.with_context(context.clone()).await,
+            Self::Span(span) => answer.instrument(span.clone()).await,
+        }
+    }
+
+    /// Takes note of the answer.
+    pub(super) fn answered(&self, answer: &Response, form: ResponseFormat) {
+        let Self::Span(span) = self else {
+            return;
+        };
+        if form.shape == BodyFormat::Grpc {
+            let code = calls::code_name(answer.headers());
+            span.record("rpc.response.status_code", code);
+            // Semantic conventions for gRPC, "Status" of server spans.
+            if matches!(
+                code,
+                "UNKNOWN"
+                    | "DEADLINE_EXCEEDED"
+                    | "UNIMPLEMENTED"
+                    | "INTERNAL"
+                    | "UNAVAILABLE"
+                    | "DATA_LOSS"
+            ) {
+                spans::fail(span, code);
+            }
+            return;
+        }
+        let status: StatusCode = answer.status();
+        span.record("http.response.status_code", i64::from(status.as_u16()));
+        if status.is_server_error() {
+            spans::fail(span, status.as_str());
+        }
+    }
+}
+
+fn http(request: &Request, method: &'static str, route: Option<&str>) -> Span {
+    let verb = if method == "_OTHER" { "HTTP" } else { method };
+    let name = match route {
+        Some(route) => format!("{verb} {route}"),
+        None => verb.to_owned(),
+    };
+    let version = match request.version() {
+        Version::HTTP_2 => "2",
+        Version::HTTP_10 => "1.0",
+        _ => "1.1",
+    };
+    info_span!(target: TARGET, "request", otel.name = name, otel.kind = "server",
+        http.request.method = method, http.route = route, url.scheme = "http", url.path = shown(request.uri().path()),
+        network.protocol.version = version,
+        http.response.status_code = Empty, error.type = Empty, otel.status_code = Empty)
+}
+
+fn call(route: Option<&str>) -> Span {
+    let method = calls::method_name(route.unwrap_or_default());
+    info_span!(target: TARGET, "call", otel.name = method, otel.kind = "server",
+        rpc.system.name = "grpc", rpc.method = method,
+        rpc.response.status_code = Empty, error.type = Empty, otel.status_code = Empty)
+}

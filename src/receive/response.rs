@@ -1,0 +1,330 @@
+//! Answers: a success or an error, in the form that the client reads.
+//!
+//! **Invariant:** an error is answered in the form that a success would have had.
+
+use std::io::Write;
+use std::sync::LazyLock;
+
+use axum::body::Body;
+use axum::http::header::{
+    ACCEPT_ENCODING, ALLOW, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER,
+    WWW_AUTHENTICATE,
+};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
+use axum::response::Response;
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use super::content_type::{self, MediaType};
+use super::grpc;
+use super::otlp_status::{OtlpStatus, TEXT_BYTES, cut, fitting};
+use crate::decode::{Rejection, UnknownMemberFate, UnknownMemberReport};
+use crate::error::Error;
+
+/// Says that a refused request may be stored all the same.
+const OUTCOME: HeaderName = HeaderName::from_static("ruvvector-outcome");
+
+/// How a client reads its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ResponseFormat {
+    pub(super) shape: BodyFormat,
+    /// Whether it asks for gzip, which OTLP's answers honour.
+    gzip: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum BodyFormat {
+    /// `{"error": …}`, problems named by their index.
+    Native,
+    /// The same, problems named by their line.
+    NativeLines,
+    OtlpProtobuf,
+    OtlpJson,
+    /// A message, or a status in the trailers.
+    Grpc,
+}
+
+impl ResponseFormat {
+    /// The form for a request of that path and headers; OTLP's is JSON where the content type gives no hint. gRPC is
+    /// spoken over HTTP/2 alone.
+    pub(super) fn of(version: Version, path: &str, headers: &HeaderMap) -> Self {
+        if path == "/" || is_of_a_signal(path) {
+            return Self::otlp(version, headers);
+        }
+        let shape = match MediaType::of(headers) {
+            MediaType::Grpc if version == Version::HTTP_2 => BodyFormat::Grpc,
+            MediaType::Protobuf => BodyFormat::OtlpProtobuf,
+            MediaType::NdJson => BodyFormat::NativeLines,
+            _ => BodyFormat::Native,
+        };
+        Self { shape, gzip: false }
+    }
+
+    /// The form for a request to a path or a port of OTLP.
+    pub(super) fn otlp(version: Version, headers: &HeaderMap) -> Self {
+        let shape = match MediaType::of(headers) {
+            MediaType::Grpc if version == Version::HTTP_2 => BodyFormat::Grpc,
+            MediaType::Protobuf => BodyFormat::OtlpProtobuf,
+            _ => BodyFormat::OtlpJson,
+        };
+        let gzip = accepts_gzip(headers);
+        Self { shape, gzip }
+    }
+
+    pub(super) const NATIVE: Self = Self {
+        shape: BodyFormat::Native,
+        gzip: false,
+    };
+}
+
+/// Returns whether OTLP has a signal at this path, profiles (still in development) included. An exporter whose endpoint ends
+/// in a slash sends to `//v1/…`.
+pub(super) fn is_of_a_signal(path: &str) -> bool {
+    let path = path.trim_start_matches('/');
+    ["v1/", "v1development/"]
+        .iter()
+        .any(|start| path.starts_with(start))
+}
+
+/// A success with that body, or in gRPC that message.
+pub(super) fn success(form: ResponseFormat, body: impl Into<Bytes>) -> Response {
+    match form.shape {
+        BodyFormat::Grpc => grpc::answer::success(&body.into()),
+        _ => answer(StatusCode::OK, form, body.into()),
+    }
+}
+
+/// The error's status, its headers, and a body that says why.
+pub(super) fn error(error: &Error, form: ResponseFormat) -> Response {
+    let body: Bytes = match form.shape {
+        BodyFormat::OtlpProtobuf => OtlpStatus::of(error).to_protobuf().into(),
+        BodyFormat::OtlpJson => OtlpStatus::of(error).to_json().into(),
+        BodyFormat::Native | BodyFormat::NativeLines => native(error, form).into(),
+        BodyFormat::Grpc => return grpc::answer::error(error),
+    };
+    let mut answer = answer(error.status(), form, body);
+    let headers = answer.headers_mut();
+    match error {
+        Error::Unauthenticated => {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        Error::Method { allow } => {
+            headers.insert(ALLOW, HeaderValue::from_static(allow));
+        }
+        Error::ContentEncoding => {
+            let taken = HeaderValue::from_static("gzip, zstd, deflate, identity");
+            headers.insert(ACCEPT_ENCODING, taken);
+        }
+        Error::Unavailable { retry_after_s, .. } => {
+            headers.insert(RETRY_AFTER, u16::from(*retry_after_s).into());
+        }
+        Error::Unknown { retry_after_s } => {
+            headers.insert(RETRY_AFTER, u16::from(*retry_after_s).into());
+            headers.insert(OUTCOME, HeaderValue::from_static("unknown"));
+        }
+        Error::SlowBody { retry_after_s } => {
+            if let Some(seconds) = *retry_after_s {
+                headers.insert(RETRY_AFTER, u16::from(seconds).into());
+            }
+            close(headers);
+        }
+        Error::TooLarge { .. }
+        | Error::LargeHeaders { .. }
+        | Error::HostHeader { .. }
+        | Error::TransferCoding => close(headers),
+        Error::Malformed { .. }
+        | Error::Invalid(_)
+        | Error::Parameter { .. }
+        | Error::IdempotencyKey
+        | Error::KeyReused
+        | Error::ForeignOrigin
+        | Error::ForeignHost { .. }
+        | Error::NotFound(_)
+        | Error::TooManyEvents { .. }
+        | Error::LongTarget { .. }
+        | Error::ContentType { .. } => {}
+    }
+    answer
+}
+
+/// Ends the connection after this answer: the rest of the request is not read, or cannot be told from the next one.
+fn close(headers: &mut HeaderMap) {
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
+}
+
+/// `{"error": …}`, and where events were looked at, what became of them.
+fn native(error: &Error, form: ResponseFormat) -> String {
+    let text = error.to_string();
+    let text = cut(&text, TEXT_BYTES);
+    let body = match error {
+        Error::Malformed { .. } => {
+            json!({ "error": text, "accepted": 0, "rejected": 0, "problems": [] })
+        }
+        Error::Invalid(checked) => json!({
+            "error": text,
+            "accepted": 0,
+            "rejected": checked.accepted.saturating_add(checked.rejected),
+            "problems": problems(&checked.rejections, form),
+        }),
+        Error::Parameter { name, .. } => json!({ "error": text, "parameter": name }),
+        _ => json!({ "error": text }),
+    };
+    body.to_string()
+}
+
+/// As many as an answer has room for: `[{"index": n, "field": …, "reason": …}]`, in NDJSON by `line`.
+pub(super) fn problems(rejections: &[Rejection], form: ResponseFormat) -> Value {
+    let place = match form.shape {
+        BodyFormat::NativeLines => "line",
+        BodyFormat::Native | BodyFormat::OtlpProtobuf | BodyFormat::OtlpJson | BodyFormat::Grpc => {
+            "index"
+        }
+    };
+    fitting(rejections, |rejection| {
+        let reason = cut(&rejection.reason, TEXT_BYTES);
+        json!({ place: rejection.index, "field": rejection.field, "reason": reason })
+    })
+    .into()
+}
+
+/// The names of members that are no fields, and a sentence on them; short beside the problems of `rejected` events.
+pub(super) fn unknown(unknown: &UnknownMemberReport, rejected: u32) -> (Value, Value) {
+    let (names_bytes, message_bytes) = match rejected {
+        0 => (2_000, 700),
+        _ => (330, 250),
+    };
+    let mut left = names_bytes;
+    let names = unknown.names.iter().map_while(|unknown| {
+        let name = Value::from(unknown.name.as_str());
+        left = usize::checked_sub(left, name.to_string().len() + 1)?;
+        Some(name)
+    });
+    let names: Vec<_> = names.collect();
+    (
+        json!(names),
+        json!(cut(&unknown_message(unknown), message_bytes)),
+    )
+}
+
+/// A sentence on the unknown members. The hints come first, as the rest may be cut.
+fn unknown_message(unknown: &UnknownMemberReport) -> String {
+    let names = || unknown.names.iter();
+    let hints: Vec<_> = names()
+        .filter_map(|unknown| Some(format!("{} for {}", unknown.meant?, unknown.name)))
+        .collect();
+    let left_out: Vec<_> = names()
+        .filter(|unknown| unknown.fate == UnknownMemberFate::LeftOut)
+        .map(|unknown| unknown.name.as_str())
+        .collect();
+    let mut parts = Vec::new();
+    if !hints.is_empty() {
+        parts.push(format!("did you mean {}?", hints.join(", ")));
+    }
+    if unknown.kept > 0 {
+        parts.push("Unknown fields are kept in metadata.".to_owned());
+    }
+    if !left_out.is_empty() {
+        parts.push(format!(
+            "Left out, as metadata has that key or has no room for it: {}.",
+            left_out.join(", ")
+        ));
+    }
+    parts.join(" ")
+}
+
+fn answer(status: StatusCode, form: ResponseFormat, body: Bytes) -> Response {
+    let content_type = match form.shape {
+        BodyFormat::OtlpProtobuf => content_type::PROTOBUF,
+        BodyFormat::OtlpJson | BodyFormat::Native | BodyFormat::NativeLines | BodyFormat::Grpc => {
+            content_type::JSON
+        }
+    };
+    let gzip = form.gzip && !body.is_empty();
+    let body = if gzip { compress(&body) } else { body };
+    let mut answer = Response::new(Body::from(body));
+    *answer.status_mut() = status;
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    if gzip {
+        headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    answer
+}
+
+/// Whether `Accept-Encoding` names gzip without `q=0` (RFC 9110, section 12.5.3).
+fn accepts_gzip(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(ACCEPT_ENCODING)
+        .into_iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|coding| {
+            let (name, weight) = coding.split_once(';').unwrap_or((coding, ""));
+            let weight = weight.trim().strip_prefix("q=");
+            let never = weight.is_some_and(|weight| weight.parse() == Ok(0.0_f32));
+            name.trim().eq_ignore_ascii_case("gzip") && !never
+        })
+}
+
+fn compress(body: &Bytes) -> Bytes {
+    /// Every full success in JSON.
+    static EMPTY_OBJECT: LazyLock<Bytes> = LazyLock::new(|| gzip(b"{}"));
+    if **body == *b"{}" {
+        EMPTY_OBJECT.clone()
+    } else {
+        gzip(body)
+    }
+}
+
+fn gzip(body: &[u8]) -> Bytes {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder
+        .write_all(body)
+        .and_then(|()| encoder.finish())
+        .expect("writing to memory does not fail")
+        .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ACCEPT_ENCODING, Error, HeaderMap, HeaderValue, ResponseFormat, accepts_gzip};
+
+    #[test]
+    fn gzip_is_used_only_when_asked_for() {
+        for (value, accepted) in [
+            ("gzip", true),
+            ("deflate, GZIP;q=0.5", true),
+            ("gzip;q=0", false),
+            ("gzip; q=0.0", false),
+            ("br", false),
+            ("", false),
+        ] {
+            let value = HeaderValue::from_static(value);
+            let headers = HeaderMap::from_iter([(ACCEPT_ENCODING, value.clone())]);
+            assert_eq!(accepts_gzip(&headers), accepted, "{value:?}");
+        }
+        assert!(!accepts_gzip(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn what_may_pass_is_503_with_a_wait_and_only_the_unknown_is_marked_so() {
+        let refused = |error: &Error| {
+            let answer = super::error(error, ResponseFormat::NATIVE);
+            let told = |name: &str| Some(answer.headers().get(name)?.to_str().unwrap().to_owned());
+            let status = answer.status().as_u16();
+            (status, told("retry-after"), told("ruvvector-outcome"))
+        };
+        let wait = |seconds: &str| Some(seconds.to_owned());
+        let full = Error::Unavailable {
+            reason: "full".to_owned(),
+            retry_after_s: 5,
+        };
+        assert_eq!(refused(&full), (503, wait("5"), None));
+        let unknown = Error::Unknown { retry_after_s: 1 };
+        assert_eq!(refused(&unknown), (503, wait("1"), wait("unknown")));
+        let large = Error::TooLarge { limit_bytes: 1 };
+        assert_eq!(refused(&large), (413, None, None));
+        assert_eq!(refused(&Error::KeyReused), (422, None, None));
+        assert_eq!(refused(&Error::IdempotencyKey), (400, None, None));
+    }
+}

@@ -1,0 +1,57 @@
+//! Which times of receipt are believed: a machine with a wrong clock must neither keep rows for ever nor make partitions
+//! without end.
+//!
+//! **Invariant:** whatever a record says, a row's `created_at` is within the retention and at most a day ahead.
+
+/// A day, in microseconds.
+pub(super) const DAY_US: i64 = 86_400_000_000;
+
+/// How old a time of receipt may be where nothing is ever removed.
+const OLDEST_DAYS: u32 = 400;
+
+/// The times of receipt that are believed at one moment, in microseconds since the store's epoch; `now_us` stands in for
+/// any other.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PlausibleTimes {
+    pub(super) now_us: i64,
+    earliest_us: i64,
+    latest_us: i64,
+}
+
+impl PlausibleTimes {
+    pub(super) fn at(now_us: i64, retention_days: Option<u32>) -> Self {
+        let days = i64::from(retention_days.unwrap_or(OLDEST_DAYS));
+        Self {
+            now_us,
+            earliest_us: now_us - days * DAY_US,
+            latest_us: now_us + DAY_US,
+        }
+    }
+
+    pub(super) const fn contains(self, created_at_us: i64) -> bool {
+        self.earliest_us <= created_at_us && created_at_us <= self.latest_us
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{DAY_US, PlausibleTimes};
+
+    #[test]
+    fn what_is_older_than_the_retention_or_over_a_day_ahead_is_not_believed() {
+        let now_us = 1_000 * DAY_US;
+        for (retention_days, oldest_days) in [(None, 400), (Some(7), 7)] {
+            let window = PlausibleTimes::at(now_us, retention_days);
+            let oldest_us = now_us - oldest_days * DAY_US;
+            for (created_at_us, believed) in [
+                (now_us, true),
+                (oldest_us, true),
+                (oldest_us - 1, false),
+                (now_us + DAY_US, true),
+                (now_us + DAY_US + 1, false),
+            ] {
+                assert_eq!(window.contains(created_at_us), believed, "{created_at_us}");
+            }
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! Resources and streams that the database has already, so that most batches need no transaction before their own.
+//!
+//! **Invariant:** an id is known only after its commit was confirmed.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::event::{Resource, ResourceId};
+use crate::journal::StreamId;
+
+/// Ids remembered at most: about 6 MiB.
+const MOST_IDS: usize = 100_000;
+
+/// After that an id is written again, which refreshes its `last_seen`.
+const REFRESH: Duration = Duration::from_secs(20 * 3600);
+
+#[derive(Default)]
+pub(super) struct WrittenCache {
+    state: Mutex<WrittenCacheState>,
+}
+
+#[derive(Default)]
+struct WrittenCacheState {
+    resources: HashMap<ResourceId, Instant>,
+    streams: HashSet<StreamId>,
+}
+
+impl WrittenCache {
+    /// After an error it may be another database, or the same put back in time.
+    pub(super) fn clear(&self) {
+        *self.state() = WrittenCacheState::default();
+    }
+
+    /// Those to be written, sorted by id and each once, so that two collectors never wait for each other crosswise.
+    pub(super) fn missing<'a>(&self, resources: &[&'a Resource]) -> Vec<&'a Resource> {
+        let state = self.state();
+        let is_missing = |resource: &&'a Resource| {
+            let seen = state.resources.get(&resource.id);
+            seen.is_none_or(|seen| seen.elapsed() > REFRESH)
+        };
+        let mut missing: Vec<_> = resources.iter().copied().filter(is_missing).collect();
+        missing.sort_unstable_by_key(|resource| resource.id);
+        missing.dedup_by_key(|resource| resource.id);
+        missing
+    }
+
+    pub(super) fn has_stream(&self, stream: StreamId) -> bool {
+        self.state().streams.contains(&stream)
+    }
+
+    pub(super) fn add(&self, stream: StreamId, resources: &[&Resource]) {
+        let mut state = self.state();
+        state.streams.insert(stream);
+        if state.resources.len() + resources.len() > MOST_IDS {
+            state.resources.clear();
+        }
+        let now = Instant::now();
+        let newest = resources.iter().take(MOST_IDS);
+        state
+            .resources
+            .extend(newest.map(|resource| (resource.id, now)));
+    }
+
+    fn state(&self) -> MutexGuard<'_, WrittenCacheState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

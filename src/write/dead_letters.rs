@@ -1,0 +1,112 @@
+//! Dead letters of the writer: a whole record, as the client sent it, or one of its rows.
+//!
+//! **Invariant:** a payload is never copied; a letter shares the record's bytes.
+
+use bytes::Bytes;
+
+use crate::decode::decompress::ContentEncoding;
+use crate::event::{Encoding, Signal};
+use crate::journal::Record;
+use crate::store::DeadLetter;
+use crate::store::row_encoding::EncodedRow;
+
+/// The reason why a record becomes a dead letter as a whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct DecodeFault {
+    /// As [`DeadLetter::reason`].
+    pub(super) reason: &'static str,
+    pub(super) sqlstate: Option<String>,
+    pub(super) message: String,
+}
+
+/// The client's own bytes.
+pub(super) fn whole(record: &Record, fault: DecodeFault) -> DeadLetter {
+    DeadLetter {
+        position: record.position.n,
+        item: None,
+        events: record.accepted,
+        kind: kind(record.source.signal, record.source.encoding),
+        content_encoding: content_encoding(record.content_encoding),
+        decoder: record.source.version,
+        received_unix_nano: record.source.received_unix_nano,
+        reason: fault.reason,
+        sqlstate: fault.sqlstate,
+        message: fault.message,
+        payload: record.payload.clone(),
+    }
+}
+
+/// A confirmed record that the log cannot read any more; `accepted` where its header survived.
+pub(super) fn damaged(n: u64, accepted: Option<u32>, bytes: Bytes, reason: String) -> DeadLetter {
+    DeadLetter {
+        position: n,
+        item: None,
+        events: accepted.unwrap_or(0),
+        kind: "unknown",
+        content_encoding: "identity",
+        decoder: 0,
+        received_unix_nano: 0,
+        reason: "damaged",
+        sqlstate: None,
+        message: reason,
+        payload: bytes,
+    }
+}
+
+/// One dead letter for all records of a range of which nothing is left, however many there were.
+pub(super) fn missing(first: u64, last: u64) -> DeadLetter {
+    let records = last - first + 1;
+    let reason = format!(
+        "{records} acknowledged records, positions {first} to {last}, are lost: no file of the log holds anything of them"
+    );
+    damaged(first, None, Bytes::new(), reason)
+}
+
+/// One row that the database refused.
+pub(super) fn row(
+    record: &Record,
+    index: u32,
+    row: EncodedRow<'_>,
+    sqlstate: String,
+    message: String,
+) -> DeadLetter {
+    DeadLetter {
+        position: record.position.n,
+        item: Some(index),
+        events: 1,
+        kind: "row",
+        content_encoding: "identity",
+        decoder: record.source.version,
+        received_unix_nano: record.source.received_unix_nano,
+        reason: "refused",
+        sqlstate: Some(sqlstate),
+        message,
+        payload: row.to_json().into(),
+    }
+}
+
+const fn kind(signal: Signal, encoding: Encoding) -> &'static str {
+    match (signal, encoding) {
+        (Signal::Event, Encoding::Json) => "event/json",
+        (Signal::Event, Encoding::NdJson) => "event/ndjson",
+        (Signal::Event, Encoding::Protobuf) => "event/protobuf",
+        (Signal::Span, Encoding::Json) => "span/json",
+        (Signal::Span, Encoding::NdJson) => "span/ndjson",
+        (Signal::Span, Encoding::Protobuf) => "span/protobuf",
+        (Signal::Log, Encoding::Json) => "log/json",
+        (Signal::Log, Encoding::NdJson) => "log/ndjson",
+        (Signal::Log, Encoding::Protobuf) => "log/protobuf",
+        (Signal::Metric, Encoding::Json) => "metric/json",
+        (Signal::Metric, Encoding::NdJson) => "metric/ndjson",
+        (Signal::Metric, Encoding::Protobuf) => "metric/protobuf",
+    }
+}
+
+const fn content_encoding(encoding: ContentEncoding) -> &'static str {
+    match encoding {
+        ContentEncoding::Identity => "identity",
+        ContentEncoding::Gzip => "gzip",
+        ContentEncoding::Zstd => "zstd",
+        ContentEncoding::Deflate => "deflate",
+    }
+}

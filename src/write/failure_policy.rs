@@ -1,0 +1,272 @@
+//! What becomes of batches once they have ended: what is marked stored, what is tried again, and how.
+//!
+//! **Invariant:** the log hears that a batch is stored only after the database has said so.
+
+use std::cmp::Reverse;
+use std::collections::HashMap;
+use std::time::Instant;
+
+use metrics::{counter, histogram};
+
+use super::WriteLoop;
+use super::backoff::Backoff;
+use super::batch_reader::BatchLimit;
+use super::batch_summary::{BatchSummary, count};
+use super::commit::{CommitResult, Failure};
+use super::progress::ProblemTopic;
+use crate::journal::StreamId;
+use crate::observe::metrics as names;
+use crate::store::{StoreError, StoredPositions};
+
+/// Failures of one batch after which smaller ones are tried.
+const PATIENCE: u32 = 3;
+
+/// A batch's stream, its first position, and how often it failed.
+type RepeatedFailure = (StreamId, u64, u32);
+
+/// The side of the writer that speaks to the database.
+pub(super) struct FailurePolicy {
+    pub(super) shared: WriteLoop,
+    pub(super) backoff: Backoff,
+    /// Positions lost from the account and from the log, reported once.
+    pub(super) reported_gaps: HashMap<StreamId, StoredPositions>,
+    /// The batch that failed last, until it passes.
+    failing: Option<RepeatedFailure>,
+    /// The begin of the first failed attempt that is not yet reported.
+    failed_since: Option<Instant>,
+    /// Batches whose COMMIT may have gone through though its answer was lost.
+    in_doubt: Vec<BatchSummary>,
+}
+
+impl FailurePolicy {
+    pub(super) fn new(shared: WriteLoop) -> Self {
+        Self {
+            shared,
+            backoff: Backoff::default(),
+            reported_gaps: HashMap::new(),
+            failing: None,
+            failed_since: None,
+            in_doubt: Vec::new(),
+        }
+    }
+
+    /// How many batches may be under way: one alone while something fails, so that it is known which.
+    pub(super) fn batches_at_once(&self) -> usize {
+        let attempts = &self.shared.attempts;
+        if self.failing.is_some() || self.shared.batch_limit().is_some() || attempts.is_careful() {
+            1
+        } else {
+            self.shared.store.batches_at_once()
+        }
+    }
+
+    /// Takes note of a batch's end: marks it stored, or remembers that it failed.
+    ///
+    /// # Errors
+    /// The batch's own failure.
+    pub(super) fn ended(&mut self, ended: CommitResult) -> Result<(), Failure> {
+        let CommitResult {
+            summary: tally,
+            began,
+            took,
+        } = ended;
+        match took {
+            Ok(took) => {
+                let attempts = &self.shared.attempts;
+                attempts.passed(tally.stream, &tally.positions);
+                self.shared.show_attempts();
+                self.committed(&tally);
+                histogram!(names::WRITE_BATCH_SECONDS).record(took.as_secs_f64());
+                Ok(())
+            }
+            Err(failure) => {
+                let attempts = &self.shared.attempts;
+                attempts.failed(tally.stream, &tally.positions);
+                self.failed(&tally, &failure);
+                if matches!(failure, Failure::Store(_)) {
+                    self.in_doubt.retain(|known| {
+                        known.stream != tally.stream || known.positions != tally.positions
+                    });
+                    self.in_doubt.push(tally);
+                }
+                self.failed_since.get_or_insert(began);
+                Err(failure)
+            }
+        }
+    }
+
+    fn committed(&mut self, tally: &BatchSummary) {
+        let (first, last) = (*tally.positions.start(), *tally.positions.end());
+        self.works_again();
+        let waited = self.shared.journal.mark_stored(tally.stream, first, last);
+        count(tally, waited);
+        self.shared
+            .progress
+            .committed(tally.stream, first..=last, tally.rows);
+        self.shared.progress.count(|written| {
+            written.events += tally.rows;
+            written.records += tally.records;
+            written.dead_letters += tally.dead.len() as u64;
+            written.dead_events += tally.dead_events();
+        });
+        // No two batches with a position in common are ever committed.
+        self.in_doubt
+            .retain(|other| !other.overlaps(tally.stream, &tally.positions));
+        self.backoff.reset();
+        let passed = |&mut (stream, n, _): &mut RepeatedFailure| {
+            stream == tally.stream && tally.positions.contains(&n)
+        };
+        self.failing.take_if(passed);
+        // What failed may have been the database's own trouble: batches grow again while they pass.
+        let cap = self
+            .shared
+            .batch_limit()
+            .filter(|cap| cap.stream != tally.stream || last < cap.until)
+            .map(|cap| BatchLimit {
+                entries: cap.entries.saturating_mul(2),
+                ..cap
+            });
+        self.shared.set_batch_limit(cap);
+    }
+
+    /// Reports the end of an outage, once, with the events that wait at this moment.
+    pub(super) fn works_again(&mut self) {
+        self.failed_since = None;
+        if let Some(outage) = self.shared.progress.works_again() {
+            let events_waited = self.shared.journal.status().queue_events;
+            tracing::info!(
+                seconds = outage.as_secs(),
+                events_waited,
+                "writing to the database works again"
+            );
+        }
+    }
+
+    /// The account was read after a failure: were the batches in doubt committed after all?
+    pub(super) fn settle_doubt(&mut self, stream: StreamId, account: &StoredPositions) {
+        let mut doubtful: Vec<BatchSummary> = self
+            .in_doubt
+            .extract_if(.., |tally| tally.stream == stream)
+            .collect();
+        // Where the account holds two that overlap, the one that holds the other was committed.
+        doubtful.sort_by_key(|tally| Reverse(tally.length()));
+        let mut settled = StoredPositions::default();
+        for tally in doubtful {
+            let missing = account.missing(&tally.positions);
+            if missing.is_empty() {
+                if settled.missing(&tally.positions) == [tally.positions.clone()] {
+                    settled.insert(tally.positions.clone());
+                    self.committed(&tally);
+                }
+            } else if missing == [tally.positions.clone()] {
+                // Its COMMIT may still be under way, however late.
+                self.in_doubt.push(tally);
+            }
+        }
+        // It may have passed in other hands.
+        self.failing
+            .take_if(|(failing, n, _)| *failing == stream && account.contains(*n));
+    }
+
+    /// Notes that this batch failed, and makes the next ones smaller if it keeps failing.
+    fn failed(&mut self, tally: &BatchSummary, failure: &Failure) {
+        let (stream, first) = (tally.stream, *tally.positions.start());
+        let times = match self.failing {
+            Some((s, n, times)) if s == stream && n == first => times + 1,
+            _ => 1,
+        };
+        self.failing = Some((stream, first, times));
+        let size_may_matter = match failure {
+            Failure::Store(StoreError::Retry { class, .. }) => {
+                !matches!(*class, "permission" | "schema")
+            }
+            _ => false,
+        };
+        let stubborn = times >= PATIENCE && size_may_matter;
+        if !stubborn && !matches!(failure, Failure::Smaller) {
+            return;
+        }
+        if tally.entries > 1 {
+            let last = *tally.positions.end();
+            let until = self
+                .shared
+                .batch_limit()
+                .filter(|cap| cap.stream == stream)
+                .map_or(last, |cap| cap.until.max(last));
+            self.shared.set_batch_limit(Some(BatchLimit {
+                stream,
+                until,
+                entries: tally.entries / 2,
+            }));
+        }
+    }
+
+    /// After a failure: says what is wrong, and waits.
+    pub(super) async fn after(&mut self, failure: Failure) {
+        match failure {
+            Failure::Smaller => {}
+            Failure::Store(error) => {
+                let lone = self.failing.filter(|&(stream, first, times)| {
+                    times > PATIENCE
+                        && self.shared.batch_limit().is_none_or(|cap| {
+                            cap.stream == stream && cap.entries == 1 && first <= cap.until
+                        })
+                });
+                let named = lone.map_or_else(String::new, |(stream, n, times)| {
+                    format!(" (the batch at record {n} of stream {stream}, {times} times)")
+                });
+                let began = self.failed_since.take().unwrap_or_else(Instant::now);
+                self.pause(ProblemTopic::Write, &error, &named, began).await;
+            }
+        }
+    }
+
+    /// SharedCounts a failure of an attempt that `began` then, names it in the problems, and waits before the next attempt.
+    pub(super) async fn pause(
+        &mut self,
+        concern: ProblemTopic,
+        error: &StoreError,
+        named: &str,
+        began: Instant,
+    ) {
+        let options = self.shared.options.clone();
+        let class = match error {
+            StoreError::Retry { class, .. } => *class,
+            StoreError::Refused { .. } => "other",
+            StoreError::AlreadyStored => "conflict",
+            StoreError::Schema(_) => "schema",
+        };
+        counter!(names::WRITE_FAILURES_TOTAL, "class" => class).increment(1);
+        // Nothing else is done in a schema that is not known, either.
+        if matches!(class, "connection" | "timeout") || matches!(error, StoreError::Schema(_)) {
+            self.shared.progress.set_connected(false);
+        }
+        let mut pause = self.backoff.pause(options.retry_min, options.retry_max);
+        match error {
+            StoreError::AlreadyStored => {
+                tracing::info!(
+                    "another collector stored some of these positions; reading the account again"
+                );
+            }
+            _ => {
+                if matches!(error, StoreError::Schema(_)) {
+                    pause = options.retry_max;
+                }
+                let text = format!(
+                    "nothing is written{named}, and the log keeps what is acknowledged: {error}"
+                );
+                tracing::warn!(class, "{text}");
+                self.shared.progress.problem_since(concern, text, began);
+            }
+        }
+        // A stop leaves time for one more attempt, not for the rest of a long pause.
+        let stop = &self.shared.stop;
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = stop.cancelled(), if !stop.is_cancelled() => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

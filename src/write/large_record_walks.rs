@@ -1,0 +1,365 @@
+//! Walks over one record on a thread that may block, whose finds go through a channel a few at a time.
+//!
+//! **Invariant:** a walk ends soon after its receiver is gone, and says [`Piece::End`] only when the record was decoded to
+//! its end and counted right.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use super::batch_reader::blocking;
+use super::dead_letters::{self, DecodeFault};
+use super::decode_record::counted;
+use crate::decode::{self, Sink};
+use crate::event::{Event, Resource, ResourceId};
+use crate::journal::Record;
+use crate::store::RecordPiece;
+use crate::store::row_encoding::EncodedRows;
+
+/// Resources of one transaction; a larger one goes alone.
+const CHUNK_BYTES: usize = 1 << 20;
+
+/// The room that a resource takes beside its texts.
+const RESOURCE_BYTES: usize = 128;
+
+/// A row that the database refused: not sent again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct RefusedRow {
+    /// The row's number in its record.
+    pub(super) index: u32,
+    pub(super) sqlstate: String,
+    pub(super) message: String,
+}
+
+impl RefusedRow {
+    /// The reason and events of its dead letter.
+    pub(super) const fn dead(&self) -> (&'static str, u64) {
+        ("refused", 1)
+    }
+}
+
+/// Returns a row's number in its record, from 0, given its number `sent` among the rows that were not refused. `refused` is
+/// in the order of those rows' numbers.
+pub(super) fn index_of(sent: usize, refused: &[RefusedRow]) -> u32 {
+    let mut index = u32::try_from(sent).unwrap_or(u32::MAX);
+    for refused in refused {
+        if refused.index <= index {
+            index += 1;
+        }
+    }
+    index
+}
+
+/// The end of a walk.
+pub(super) enum WalkResult {
+    Whole,
+    /// Nobody receives any more.
+    Stopped,
+    Unreadable(DecodeFault),
+}
+
+/// A sink that a walk fills.
+pub(super) trait RecordWalk: Sink + Send + 'static {
+    fn events(&self) -> u32;
+    /// The record was decoded to its end.
+    fn finish(self);
+}
+
+/// Begins a walk over all of a record.
+pub(super) fn spawn(
+    record: Arc<Record>,
+    body: Bytes,
+    mut walk: impl RecordWalk,
+) -> impl Future<Output = WalkResult> {
+    blocking(move || {
+        let decoded = counted(&record, || {
+            decode::events(&body, &record.source, record.position, &mut walk)
+                .map_err(|error| error.to_string())?;
+            Ok(walk.events())
+        });
+        match decoded {
+            _ if !walk.wants_more() => WalkResult::Stopped,
+            Ok(()) => {
+                walk.finish();
+                WalkResult::Whole
+            }
+            Err(fault) => WalkResult::Unreadable(fault),
+        }
+    })
+}
+
+/// Collects resources, in chunks that are sorted by id.
+pub(super) struct ResourceWalk {
+    sender: mpsc::Sender<BTreeMap<ResourceId, Resource>>,
+    chunk: BTreeMap<ResourceId, Resource>,
+    chunk_bytes: usize,
+    events: u32,
+}
+
+impl ResourceWalk {
+    pub(super) fn new() -> (Self, mpsc::Receiver<BTreeMap<ResourceId, Resource>>) {
+        let (sender, receiver) = mpsc::channel(1);
+        let walk = Self {
+            sender,
+            chunk: BTreeMap::new(),
+            chunk_bytes: 0,
+            events: 0,
+        };
+        (walk, receiver)
+    }
+
+    fn flush(&mut self) {
+        self.chunk_bytes = 0;
+        // Fails once the receiver is gone, which `wants_more` then says.
+        let _ = self.sender.blocking_send(std::mem::take(&mut self.chunk));
+    }
+}
+
+impl Sink for ResourceWalk {
+    fn resource(&mut self, resource: Resource) {
+        self.chunk_bytes += resource.resource.len() + resource.scope.len() + RESOURCE_BYTES;
+        self.chunk.insert(resource.id, resource);
+        if self.chunk_bytes >= CHUNK_BYTES {
+            self.flush();
+        }
+    }
+
+    fn event(&mut self, _event: &Event<'_>) {
+        self.events += 1;
+    }
+
+    fn wants_more(&self) -> bool {
+        !self.sender.is_closed()
+    }
+}
+
+impl RecordWalk for ResourceWalk {
+    fn events(&self) -> u32 {
+        self.events
+    }
+
+    fn finish(mut self) {
+        if !self.chunk.is_empty() {
+            self.flush();
+        }
+    }
+}
+
+/// Hands on rows in pieces, and refused ones as dead letters.
+pub(super) struct RowWalk {
+    record: Arc<Record>,
+    sender: mpsc::Sender<RecordPiece>,
+    rows: EncodedRows,
+    /// A piece is handed on once the next row would make it larger.
+    piece_bytes: usize,
+    refused: std::iter::Peekable<std::vec::IntoIter<RefusedRow>>,
+    events: u32,
+}
+
+impl RowWalk {
+    pub(super) fn new(
+        record: Arc<Record>,
+        sender: mpsc::Sender<RecordPiece>,
+        piece_bytes: usize,
+        refused: Vec<RefusedRow>,
+    ) -> Self {
+        Self {
+            record,
+            sender,
+            rows: EncodedRows::default(),
+            piece_bytes,
+            refused: refused.into_iter().peekable(),
+            events: 0,
+        }
+    }
+
+    fn send(&self, piece: RecordPiece) {
+        // Fails once the receiver is gone, which `wants_more` then says.
+        let _ = self.sender.blocking_send(piece);
+    }
+
+    fn flush(&mut self) {
+        if !self.rows.is_empty() {
+            let rows = std::mem::take(&mut self.rows);
+            self.send(RecordPiece::Rows(rows));
+        }
+    }
+
+    fn send_refused(&self, event: &Event<'_>, refused: RefusedRow) {
+        let mut rows = EncodedRows::default();
+        rows.push(event, self.record.source.received_unix_nano);
+        let RefusedRow {
+            index,
+            sqlstate,
+            message,
+        } = refused;
+        let letter = dead_letters::row(&self.record, index, rows.row(0), sqlstate, message);
+        self.send(RecordPiece::Refused(letter));
+    }
+}
+
+impl Sink for RowWalk {
+    fn resource(&mut self, _resource: Resource) {}
+
+    fn event(&mut self, event: &Event<'_>) {
+        let index = self.events;
+        self.events += 1;
+        if let Some(refused) = self.refused.next_if(|refused| refused.index == index) {
+            return self.send_refused(event, refused);
+        }
+        if self.rows.as_bytes().len() + event.metadata.len() > self.piece_bytes {
+            self.flush();
+        }
+        self.rows.push(event, self.record.source.received_unix_nano);
+    }
+
+    fn wants_more(&self) -> bool {
+        !self.sender.is_closed()
+    }
+}
+
+impl RecordWalk for RowWalk {
+    fn events(&self) -> u32 {
+        self.events
+    }
+
+    fn finish(mut self) {
+        self.flush();
+        self.send(RecordPiece::End);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+
+    use super::{RefusedRow, ResourceWalk, RowWalk, index_of};
+    use crate::decode::decompress::ContentEncoding;
+    use crate::decode::{self, Limits, Sink, Source, VERSION};
+    use crate::event::{Encoding, Signal};
+    use crate::journal::{Position, Record, StreamId};
+    use crate::store::RecordPieces;
+
+    fn refused(index: u32) -> RefusedRow {
+        RefusedRow {
+            index,
+            sqlstate: String::new(),
+            message: String::new(),
+        }
+    }
+
+    fn record(signal: Signal, encoding: Encoding) -> Record {
+        Record {
+            position: Position {
+                stream: StreamId([1; 16]),
+                n: 1,
+            },
+            source: Source {
+                signal,
+                encoding,
+                partial: false,
+                received_unix_nano: 0,
+                limits: Limits::default(),
+                version: VERSION,
+            },
+            content_encoding: ContentEncoding::Identity,
+            decoded_bytes: 0,
+            accepted: 3,
+            rejected: 0,
+            digest: [0; 16],
+            payload: Bytes::new(),
+        }
+    }
+
+    fn field(number: u8, content: &[u8]) -> Vec<u8> {
+        let length = u8::try_from(content.len()).unwrap();
+        assert!(length < 0x80);
+        [&[number << 3 | 2, length], content].concat()
+    }
+
+    // A walk over hundreds of MiB of rows went on to its end after its transaction had failed.
+    #[test]
+    fn a_walk_that_nobody_receives_ends_after_one_event() {
+        let json = |outer: &str, scopes: &str, items: &str, item: &str| {
+            let items = format!(r#"{{"{items}":[{item},{item},{item}]}}"#);
+            format!(r#"{{"{outer}":[{{"{scopes}":[{items}]}}]}}"#).into_bytes()
+        };
+        let event = r#"{"correlationId":"c","integration":"i","eventType":"e"}"#;
+        let span = r#"{"traceId":"0102030405060708090a0b0c0d0e0f10","spanId":"0102030405060708"}"#;
+        let point = r#"{"timeUnixNano":"1","asInt":"1"}"#;
+        let metric =
+            format!(r#"{{"name":"m","gauge":{{"dataPoints":[{point},{point},{point}]}}}}"#);
+        let ids = [field(1, &[1; 16]), field(2, &[2; 8])].concat();
+        let wire_point = [&[0x19][..], &1_u64.to_le_bytes()].concat();
+        let points = field(1, &wire_point).repeat(3);
+        let wire = |items: &[u8]| field(1, &field(2, items));
+        for (signal, encoding, body) in [
+            (
+                Signal::Event,
+                Encoding::Json,
+                format!("[{event},{event},{event}]").into_bytes(),
+            ),
+            (
+                Signal::Event,
+                Encoding::NdJson,
+                format!("{event}\n{event}\n{event}").into_bytes(),
+            ),
+            (
+                Signal::Span,
+                Encoding::Json,
+                json("resourceSpans", "scopeSpans", "spans", span),
+            ),
+            (
+                Signal::Log,
+                Encoding::Json,
+                json("resourceLogs", "scopeLogs", "logRecords", "{}"),
+            ),
+            (
+                Signal::Metric,
+                Encoding::Json,
+                json("resourceMetrics", "scopeMetrics", "metrics", &metric),
+            ),
+            (
+                Signal::Span,
+                Encoding::Protobuf,
+                wire(&field(2, &ids).repeat(3)),
+            ),
+            (
+                Signal::Log,
+                Encoding::Protobuf,
+                wire(&field(2, &[]).repeat(3)),
+            ),
+            (
+                Signal::Metric,
+                Encoding::Protobuf,
+                wire(&field(2, &field(5, &points))),
+            ),
+        ] {
+            let record = Arc::new(record(signal, encoding));
+            let (sender, pieces) = RecordPieces::new();
+            let mut rows = RowWalk::new(Arc::clone(&record), sender, 1 << 20, Vec::new());
+            let (mut resources, chunks) = ResourceWalk::new();
+            drop((pieces, chunks));
+            let walk = |sink: &mut dyn Sink| {
+                let ended = decode::events(&body, &record.source, record.position, sink);
+                assert!(ended.is_err(), "{signal:?} {encoding:?}");
+            };
+            walk(&mut rows);
+            walk(&mut resources);
+            let events = (rows.events, resources.events);
+            assert_eq!(events, (1, 1), "{signal:?} {encoding:?}");
+        }
+    }
+
+    #[test]
+    fn a_row_is_found_again_whatever_rows_before_it_were_left_out() {
+        let gone = [2, 3, 7].map(refused);
+        let found: Vec<u32> = (0..6).map(|sent| index_of(sent, &gone)).collect();
+        assert_eq!(found, [0, 1, 4, 5, 6, 8]);
+        assert_eq!(index_of(5, &[]), 5);
+    }
+}

@@ -1,0 +1,194 @@
+//! RoundOutcomes of the store's own maintenance, beside the batches: their gauges, and what failed in them.
+//!
+//! A round that has begun when the work is over goes on to its end, so that no transaction is left open.
+//!
+//! **Invariant:** a batch never waits for a round, and the gauges are set in every one, whatever failed in it; while the
+//! store cannot be asked they follow from what was last read and the time since.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use metrics::{counter, gauge};
+use tokio_util::sync::CancellationToken;
+
+use super::WriteLoop;
+use super::heartbeat::pause;
+use super::progress::ProblemTopic;
+use crate::observe::metrics as names;
+use crate::store::{
+    MaintenanceGauges, MaintenanceReport, MaintenanceStep, StepFailure, StoreError,
+};
+
+/// Interval of checks for the first contact with the database.
+const UNTIL_CONNECTED: Duration = Duration::from_millis(500);
+
+const IMPORT: &str = "telemetry_events_v0 holds events of the original service; run the command `migrate --import-v0`";
+
+/// Failures that one sentence names.
+const NAMED: usize = 3;
+
+/// RoundOutcomes until the work is over: none in a schema that is not known, nor before the first contact.
+pub(super) async fn run_maintenance(shared: &WriteLoop, over: &CancellationToken) {
+    while !shared.progress.connected() {
+        if !pause(UNTIL_CONNECTED, over).await {
+            return;
+        }
+    }
+    let mut rounds = RoundOutcomes::new();
+    loop {
+        if shared.progress.connected() {
+            let oldest = shared.journal.status().oldest_unix_nano;
+            let began = Instant::now();
+            let found = shared.store.maintain(oldest).await;
+            rounds.note(shared, began, found);
+        }
+        rounds.show(shared);
+        if !pause(shared.options.maintenance_interval, over).await {
+            return;
+        }
+    }
+}
+
+/// The state that one round leaves for the next.
+struct RoundOutcomes {
+    gauges: MaintenanceGauges,
+    read: Instant,
+    /// Steps in which something else was busy: twice in a row is no accident.
+    busy: BTreeSet<MaintenanceStep>,
+    notice: Option<String>,
+}
+
+impl RoundOutcomes {
+    fn new() -> Self {
+        Self {
+            gauges: MaintenanceGauges::default(),
+            read: Instant::now(),
+            busy: BTreeSet::new(),
+            notice: None,
+        }
+    }
+
+    fn note(
+        &mut self,
+        shared: &WriteLoop,
+        began: Instant,
+        found: Result<MaintenanceReport, StoreError>,
+    ) {
+        let found = found.unwrap_or_else(|error| MaintenanceReport {
+            gauges: MaintenanceGauges::default(),
+            failures: vec![StepFailure {
+                step: MaintenanceStep::Turn,
+                error,
+            }],
+            notice: self.notice.clone(),
+        });
+        self.gauges = found.gauges.or(self.gauges.after(self.read.elapsed()));
+        self.read = Instant::now();
+        if let Some(notice) = found.notice.as_ref().filter(|_| self.notice.is_none()) {
+            tracing::warn!("{notice}");
+        }
+        self.notice = found.notice;
+        let failures = found.failures;
+        for step in steps(&failures, |_| true) {
+            counter!(names::MAINTENANCE_FAILURES_TOTAL, "step" => step.name()).increment(1);
+        }
+        // The database is away, or its schema is newer: the writer finds out, and says so.
+        if failures.iter().any(is_the_writers) {
+            shared.reconcile_requested.notify_one();
+        }
+        let (passing, lasting): (Vec<_>, Vec<_>) = failures
+            .iter()
+            .filter(|failure| !is_the_writers(failure))
+            .partition(|failure| failure.is_busy() && !self.busy.contains(&failure.step));
+        if let Some(text) = sentence(&passing) {
+            tracing::warn!("maintenance is left for the next round: {text}");
+        }
+        match sentence(&lasting) {
+            Some(text) => {
+                let text = format!("the database's maintenance fails: {text}");
+                tracing::warn!("{text}");
+                shared
+                    .progress
+                    .problem_since(ProblemTopic::Maintenance, text, began);
+            }
+            None => shared.progress.solved(ProblemTopic::Maintenance),
+        }
+        self.busy = steps(&failures, StepFailure::is_busy);
+    }
+
+    fn show(&self, shared: &WriteLoop) {
+        let now = self.gauges.after(self.read.elapsed());
+        if let Some(days) = now.partitions_ahead_days() {
+            gauge!(names::PARTITIONS_AHEAD_DAYS).set(f64::from(days));
+        }
+        if let Some(days) = now.retention_overdue_days() {
+            gauge!(names::RETENTION_OVERDUE_DAYS).set(f64::from(days));
+        }
+        if let Some(streams) = now.undrained_streams {
+            let streams = u32::try_from(streams).unwrap_or(u32::MAX);
+            gauge!(names::STREAMS_UNDRAINED).set(f64::from(streams));
+        }
+        let import = (now.import_v0_pending == Some(true)).then(|| IMPORT.to_owned());
+        let notices = import.into_iter().chain(self.notice.clone());
+        shared.progress.set_notices(notices.collect());
+    }
+}
+
+fn steps(
+    failures: &[StepFailure],
+    wanted: impl Fn(&StepFailure) -> bool,
+) -> BTreeSet<MaintenanceStep> {
+    let wanted = failures.iter().filter(|failure| wanted(failure));
+    wanted.map(|failure| failure.step).collect()
+}
+
+fn is_the_writers(failure: &StepFailure) -> bool {
+    matches!(
+        failure.error,
+        StoreError::Retry {
+            class: "connection",
+            ..
+        } | StoreError::Schema(_)
+    )
+}
+
+/// The failures in one sentence, each said once; `None` without any.
+fn sentence(failures: &[&StepFailure]) -> Option<String> {
+    let mut texts: Vec<String> = Vec::new();
+    for failure in failures {
+        let text = failure.error.to_string();
+        if !texts.contains(&text) {
+            texts.push(text);
+        }
+    }
+    let more = match texts.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        more => format!("; and {more} more"),
+    };
+    texts.truncate(NAMED);
+    (!texts.is_empty()).then(|| format!("{}{more}", texts.join("; ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{MaintenanceStep, StepFailure, StoreError, sentence};
+
+    fn failure(message: &str) -> StepFailure {
+        StepFailure {
+            step: MaintenanceStep::Retention,
+            error: StoreError::Retry {
+                class: "schema",
+                sqlstate: None,
+                message: message.to_owned(),
+            },
+        }
+    }
+
+    #[test]
+    fn a_sentence_says_each_failure_once_and_counts_what_it_leaves_out() {
+        let failures = ["a", "b", "a", "c", "d", "e"].map(failure);
+        let failures: Vec<_> = failures.iter().collect();
+        assert_eq!(sentence(&failures).as_deref(), Some("a; b; c; and 2 more"));
+        assert_eq!(sentence(&[]), None);
+    }
+}
