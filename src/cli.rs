@@ -10,7 +10,7 @@ use clap_complete::Shell;
 
 use crate::commands::ImportRows;
 use crate::config::settings::{STAGES, Setting, all};
-use crate::observe;
+use crate::telemetry;
 
 /// What to do, and the flags given.
 #[derive(Debug, PartialEq, Eq)]
@@ -100,7 +100,7 @@ fn taken(matches: &mut ArgMatches) -> Vec<(&'static str, String)> {
 /// The whole command line.
 #[must_use]
 pub fn command() -> Command {
-    let version = format!("{} ({})", env!("CARGO_PKG_VERSION"), observe::REVISION);
+    let version = format!("{} ({})", env!("CARGO_PKG_VERSION"), telemetry::REVISION);
     Command::new("ruvvector-service")
         .version(version)
         .about(
@@ -146,7 +146,7 @@ pub fn command() -> Command {
         )
         .subcommand(
             Command::new("journal")
-                .about("Ownership at the log on disk, or empty it into the store")
+                .about("Look at the log on disk, or empty it into the store")
                 .subcommand_required(true)
                 .arg_required_else_help(true)
                 .subcommand(

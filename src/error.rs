@@ -6,7 +6,7 @@
 use axum::http::StatusCode;
 
 use crate::decode::{DecodeError, DecodeReport};
-use crate::observe::own_traces::SpanError;
+use crate::telemetry::own_traces::SpanError;
 
 /// Why a request was not answered with success. Each variant says the status it becomes.
 #[derive(Debug, thiserror::Error)]
@@ -33,7 +33,7 @@ pub enum Error {
     #[error("a bearer token of this service is needed in Authorization")]
     Unauthenticated,
     /// 403: a browser's page of an origin that is not on the list.
-    #[error("this StoredResource may not send here; allow it by the list of CORS origins")]
+    #[error("this Origin may not send here; allow it by the list of CORS origins")]
     ForeignOrigin,
     /// 404: nothing is served there.
     #[error("{0}")]
@@ -252,3 +252,5 @@ mod tests {
         assert!(last.iter().all(|error| error.status().is_client_error()));
     }
 }
+/// How long a refused client waits.
+pub mod retry_after;

@@ -81,7 +81,7 @@ impl EventFlags {
     pub const CUT: Self = Self(4);
     /// `created_at` is the database's time: the receive time was implausible.
     pub const RECEIVE_TIME_REPLACED: Self = Self(8);
-    /// Invalid UTF-8, a NUL or a lone surrogate was replaced.
+    /// Fault UTF-8, a NUL or a lone surrogate was replaced.
     pub const TEXT_REPAIRED: Self = Self(16);
 
     pub fn insert(&mut self, other: Self) {

@@ -6,6 +6,18 @@
 //! **Invariant:** a client's success, the log's sync and the database's commit are told apart everywhere, and happen in
 //! this order.
 
+/// The latch of the process's life.
+pub mod lifecycle;
+
+/// Sets of positions.
+pub mod position_set;
+
+/// Metrics, log lines, and the service's own traces.
+pub mod telemetry;
+
+/// The state of the process for those who run it: `/health`, `/metrics`, systemd.
+pub mod health;
+
 /// The command line.
 pub mod cli;
 
@@ -42,9 +54,6 @@ pub mod store;
 /// Parameters to SQL to a page.
 pub mod query;
 
-/// GrpcHealth, metrics, log lines.
-pub mod observe;
-
 use std::sync::Arc;
 
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -54,7 +63,8 @@ use tokio_util::sync::CancellationToken;
 use config::Config;
 use journal::Journal;
 use journal::disk::OsDisk;
-use observe::{Readiness, Systemd};
+use health::Systemd;
+use lifecycle::Readiness;
 use receive::listener::Listener;
 use receive::{ConnectionLimit, Drain, Receiver};
 use store::Store;
@@ -132,7 +142,7 @@ pub async fn run(
     }
     let progress = Progress::default();
     let readiness = Readiness::default();
-    for warning in observe::warnings::at_start(&config)
+    for warning in config::warnings::at_start(&config)
         .into_iter()
         .chain(changed)
     {
@@ -142,7 +152,7 @@ pub async fn run(
 
     let receiver = Receiver::new(journal.clone(), progress.clone(), config.receive.clone());
     receiver.recall().await;
-    let sources = observe::HealthSources {
+    let sources = health::HealthSources {
         connections: places.counts(),
         journal: journal.clone(),
         store: store.clone(),
@@ -150,14 +160,14 @@ pub async fn run(
         readiness: readiness.clone(),
         warnings,
     };
-    let health = observe::HealthMonitor::start(sources, metrics);
+    let health = health::HealthMonitor::start(sources, metrics);
     let drain = Drain::default();
     let otlp_http = receive::otlp_router(receiver.clone());
     let otlp_grpc = receive::otlp_grpc_router(&receiver, readiness.clone(), &drain);
     let queries = query::router(store.clone(), config.query.clone());
     let everything = receive::router(receiver)
         .merge(receive::authenticated(queries, &config.receive))
-        .merge(observe::router(health.clone()))
+        .merge(health::router(health.clone()))
         .method_not_allowed_fallback(receive::read_only);
 
     let place = status_line(&listeners, &config);

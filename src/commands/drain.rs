@@ -11,13 +11,17 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use super::serve::{Hangup, Signals};
 use crate::Shutdown;
+use crate::commands::serve::{Hangup, Signals};
 use crate::config::Config;
 use crate::journal::disk::OsDisk;
 use crate::journal::{Journal, OpenError};
-use crate::store::{self, Store, StoreTarget};
-use crate::write::{self, Progress, Unfinished, Written};
+use crate::store::{
+    Store, StoreTarget, {self},
+};
+use crate::write::{
+    Progress, Unfinished, Written, {self},
+};
 
 /// Between two lines that say how far it is; with nothing new to say, every so many of them.
 const TELL_EVERY: Duration = Duration::from_secs(10);

@@ -13,8 +13,10 @@ use crate::config::{
 };
 use crate::journal::disk::OsDisk;
 use crate::journal::{Journal, OpenError, SegmentReport};
-use crate::observe::own_traces::ExportHeaders;
-use crate::store::{self, Store, StoreError};
+use crate::store::{
+    Store, StoreError, {self},
+};
+use crate::telemetry::own_traces::ExportHeaders;
 
 /// Runs the service until a signal.
 pub mod serve;
@@ -210,7 +212,8 @@ fn report(segments: &[SegmentReport]) -> (String, usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::journal::{PositionSet, StreamId};
+    use crate::journal::StreamId;
+    use crate::position_set::PositionSet;
 
     #[test]
     fn the_log_report_names_each_problem_under_its_file() {

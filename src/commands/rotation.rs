@@ -6,16 +6,15 @@
 //!
 //! **Invariant:** secrets that cannot be read, or that lead to another database, change nothing.
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::thread;
 use std::time::Duration;
+use std::{io, thread};
 
 use crate::config::{Config, ConfigError};
-use crate::observe::own_traces::ExportHeaders;
 use crate::receive::AuthTokens;
 use crate::store::Store;
+use crate::telemetry::own_traces::ExportHeaders;
 
 /// Interval at which the thread reads the files again.
 const INTERVAL: Duration = Duration::from_secs(1);

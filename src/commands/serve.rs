@@ -7,13 +7,13 @@ use std::sync::mpsc::Sender;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::rotation::Rotation;
+use crate::commands::rotation::Rotation;
 
 use crate::config::{Config, PortSetting};
-use crate::observe::Systemd;
-use crate::observe::logging;
-use crate::observe::metrics::recorder;
+use crate::health::Systemd;
 use crate::receive::listener::{BindError, Listener};
+use crate::telemetry::logging;
+use crate::telemetry::metrics::recorder;
 use crate::{Listeners, Shutdown};
 
 /// The exit code after a second signal: what a shell gives a process that SIGINT ended.

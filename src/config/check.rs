@@ -3,11 +3,13 @@
 //! **Invariant:** a configuration that cannot work is refused at the start, with the settings that are at odds; one that
 //! works otherwise than it says is said to.
 
-use super::machine::Machine;
-use super::raw_config::RawConfig;
-use super::sources::{SettingSource, SettingValues};
-use super::value::{PortSetting, show_size};
-use crate::memory::{self, LEAST_BYTES, MemoryShares, REST_BYTES};
+use crate::config::machine::Machine;
+use crate::config::raw_config::RawConfig;
+use crate::config::sources::{SettingSource, SettingValues};
+use crate::config::value::{PortSetting, show_size};
+use crate::memory::{
+    LEAST_BYTES, MemoryShares, REST_BYTES, {self},
+};
 
 /// Gives each stage its share of the process's memory, and lowers what one request or one answer may have to what fits its
 /// share; what changed a set value goes to `warnings`.

@@ -19,10 +19,10 @@ use secrecy::ExposeSecret;
 use sqlx::ConnectOptions;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
-use super::ReadFile;
-use super::raw_config::RawConfig;
-use super::settings::by_key;
-use super::sources::{SettingSource, SettingValues};
+use crate::config::ReadFile;
+use crate::config::raw_config::RawConfig;
+use crate::config::settings::by_key;
+use crate::config::sources::{SettingSource, SettingValues};
 use crate::store::{StoreKind, StoreTarget};
 
 /// What stands before the colon in `pg_stat_activity`.
@@ -283,5 +283,8 @@ fn are(names: &[String]) -> String {
 
 /// A setting's variable: the spelling that most people use.
 fn name(key: &str) -> String {
-    by_key(key).map_or_else(|| key.to_owned(), super::settings::Setting::variable)
+    by_key(key).map_or_else(
+        || key.to_owned(),
+        crate::config::settings::Setting::variable,
+    )
 }

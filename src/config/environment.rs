@@ -10,9 +10,9 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use super::settings::{all, near_miss};
-use super::sources::{SettingSource, SettingValue, SettingValues, excerpt};
-use super::{Environment, ReadFile};
+use crate::config::settings::{all, near_miss};
+use crate::config::sources::{SettingSource, SettingValue, SettingValues, excerpt};
+use crate::config::{Environment, ReadFile};
 
 /// The variables' values, and those of the files that variables name; what somebody should mend goes to `warnings`, what
 /// was passed over rightly to `notes`. An empty variable is not set.

@@ -7,8 +7,8 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::settings::{by_key, near_miss};
-use super::sources::{SettingSource, SettingValue, SettingValues, excerpt};
+use crate::config::settings::{by_key, near_miss};
+use crate::config::sources::{SettingSource, SettingValue, SettingValues, excerpt};
 
 /// The file's values; problems, one sentence each, go to `problems`.
 pub(super) fn values(path: &Path, text: &str, problems: &mut Vec<String>) -> SettingValues {

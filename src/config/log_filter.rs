@@ -8,14 +8,14 @@
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
-use super::value::is_off;
+use crate::config::value::is_off;
 
 /// The first part of the target of our own lines.
 const OURS: &str = "ruvvector_service";
 
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
-/// OpenLevels of other programs, with ours.
+/// Levels of other programs, with ours.
 const FOREIGN: [(&str, &str); 15] = [
     ("warning", "warn"),
     ("verbose", "debug"),

@@ -10,8 +10,11 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::observe::{logging, own_traces};
+use crate::telemetry::{logging, own_traces};
 use crate::{journal, query, receive, store, write};
+
+/// What about the set-up may lose or fill something, said at the start and in `/health`.
+pub mod warnings;
 
 /// The table.
 pub mod settings;
@@ -67,7 +70,7 @@ pub struct Config {
     pub bind: Vec<IpAddr>,
     /// Holds the log, under `log/`, and SQLite's file.
     pub data_dir: PathBuf,
-    /// RecentRequestTable that the process may use; `None` = nothing names a limit.
+    /// Memory that the process may use; `None` = nothing names a limit.
     pub memory_bytes: Option<u64>,
     /// `inflight_bytes` is always set, and no body limit is over half of it.
     pub receive: receive::Options,

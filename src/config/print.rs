@@ -4,10 +4,10 @@
 
 use std::fmt::Write;
 
-use super::settings::{STAGES, Secrecy, Setting};
-use super::sources::{SettingSource, SettingValue};
-use super::value::show_size;
-use super::{Config, LoadedConfig, database};
+use crate::config::settings::{STAGES, Secrecy, Setting};
+use crate::config::sources::{SettingSource, SettingValue};
+use crate::config::value::show_size;
+use crate::config::{Config, LoadedConfig, database};
 use crate::memory::MemoryShares;
 use crate::store::StoreTarget;
 

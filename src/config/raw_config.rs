@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
-use super::value::PortSetting;
-use crate::observe::logging::LogFormat;
+use crate::config::value::PortSetting;
 use crate::store::StoreKind;
+use crate::telemetry::logging::LogFormat;
 use crate::{journal, query, receive, write};
 
 /// The fields of a configuration as they are set, one by one; the table's defaults come first, so what

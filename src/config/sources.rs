@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
-use super::settings::{Secrecy, Setting};
+use crate::config::settings::{Secrecy, Setting};
 
 /// Where a value comes from, in the order of precedence.
 #[derive(Clone, Debug, PartialEq, Eq)]

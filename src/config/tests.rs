@@ -5,7 +5,7 @@
 use std::io;
 use std::path::Path;
 
-use super::*;
+use crate::config::*;
 use crate::store::StoreTarget;
 
 /// Secrets that stand in files.

@@ -15,8 +15,8 @@ use std::borrow::Cow;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::protobuf::{FieldValue, ProtobufReader};
-use super::{Limits, json_writer};
+use crate::decode::protobuf::{FieldValue, ProtobufReader};
+use crate::decode::{Limits, json_writer};
 
 /// How values are written.
 #[derive(Clone, Copy, Debug)]

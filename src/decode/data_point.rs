@@ -41,13 +41,15 @@ use std::borrow::Cow;
 
 use sha2::Digest as _;
 
-use super::any_value::{self, KeyValues, ValueStyle};
-use super::item::{
+use crate::decode::any_value::{
+    KeyValues, ValueStyle, {self},
+};
+use crate::decode::item::{
     Hex, ItemContext, OtlpItem, column_time, correlation_id, low32, provider, time_member,
 };
-use super::json_writer;
-use super::metric::{MetricData, MetricFields, OtlpMetric};
-use super::protobuf::{FieldValue, Malformed, ProtobufReader};
+use crate::decode::json_writer;
+use crate::decode::metric::{MetricData, MetricFields, OtlpMetric};
+use crate::decode::protobuf::{FieldValue, Malformed, ProtobufReader};
 use crate::event::{Event, EventFlags};
 use values::{PointNumber, RepeatedField, buckets_member, write_exemplar, write_quantile, zigzag};
 

@@ -2,7 +2,9 @@
 //!
 //! **Invariant:** however many items are rejected, no more than 20 rejections are described.
 
-use super::{DecodeError, DecodeReport, Rejection, Sanitized, UnknownMemberFate, UnknownName};
+use crate::decode::{
+    DecodeError, DecodeReport, Rejection, Sanitized, UnknownMemberFate, UnknownName,
+};
 use crate::error::shown;
 
 const REJECTIONS: usize = 20;
@@ -20,7 +22,7 @@ const UNKNOWN_EXPANSION_BYTES: usize = 16 << 20;
 pub(super) const TOO_EXPANDED: &str =
     "this request's numbers in plain digits and its texts with escapes are too long";
 
-/// SharedCounts items as they go by.
+/// Counts items as they go by.
 #[derive(Debug, Default)]
 pub(super) struct ReportBuilder {
     checked: DecodeReport,
@@ -65,7 +67,7 @@ impl ReportBuilder {
         true
     }
 
-    /// SharedCounts members of that name that are no fields; `meant` is asked for the first ones.
+    /// Counts members of that name that are no fields; `meant` is asked for the first ones.
     pub(super) fn unknown(
         &mut self,
         name: &str,
@@ -94,7 +96,7 @@ impl ReportBuilder {
         }
     }
 
-    /// SharedCounts members without a name.
+    /// Counts members without a name.
     pub(super) const fn count_unknown(&mut self, fate: UnknownMemberFate, members: u32) {
         let all = &mut self.checked.unknown;
         let count = match fate {

@@ -4,7 +4,9 @@
 //! (A decoder's own state comes on top: 32 KiB for gzip and deflate, for zstd at most its window, 8 MiB.)
 
 use std::borrow::Cow;
-use std::io::{self, Read};
+use std::io::{
+    Read, {self},
+};
 
 use flate2::bufread::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 

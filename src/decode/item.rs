@@ -4,13 +4,14 @@
 
 use std::borrow::Cow;
 
-use super::Source;
-use super::any_value::{self, KeyValues, ValueStyle, is_longer, repeated};
-use super::json_writer;
-use super::protobuf::Malformed;
-use super::resource_scope::StoredResource;
-use super::rules::Rules;
-use super::schema::MessageSchema;
+use crate::decode::any_value::{
+    KeyValues, ValueStyle, is_longer, repeated, {self},
+};
+use crate::decode::protobuf::Malformed;
+use crate::decode::resource_scope::StoredResource;
+use crate::decode::rules::Rules;
+use crate::decode::schema::MessageSchema;
+use crate::decode::{Source, json_writer};
 use crate::event::{Event, EventFlags};
 use crate::journal::Position;
 
@@ -131,7 +132,7 @@ pub(super) fn provider<'a>(
         .or(origin.provider.as_deref().map(Cow::Borrowed))
 }
 
-/// SharedCounts the columns of an item that hold only the beginning of their text. `longest_bytes` is the length of its longest
+/// Counts the columns of an item that hold only the beginning of their text. `longest_bytes` is the length of its longest
 /// value.
 pub(super) fn cut_columns(item: &impl OtlpItem, longest_bytes: usize, style: &ValueStyle) -> u32 {
     let name = u32::from(is_longer(item.name(), NAME_CHARACTERS));

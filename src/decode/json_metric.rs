@@ -3,13 +3,17 @@
 //!
 //! **Invariant:** beside a metric's envelope no more than one point is in memory.
 
-use super::json_reader::{JsonReader, JsonType};
-use super::json_request::{self, RequestSchema, each, members, reject};
-use super::json_to_protobuf::{self, Unmapped};
-use super::metric::{MetricData, PointVisitor};
-use super::protobuf_request::Visitor as _;
-use super::schema::metric::METRIC;
-use super::{DecodeError, Sanitized, Source};
+use crate::decode::json_reader::{JsonReader, JsonType};
+use crate::decode::json_request::{
+    RequestSchema, each, members, reject, {self},
+};
+use crate::decode::json_to_protobuf::{
+    Unmapped, {self},
+};
+use crate::decode::metric::{MetricData, PointVisitor};
+use crate::decode::protobuf_request::Visitor as _;
+use crate::decode::schema::metric::METRIC;
+use crate::decode::{DecodeError, Sanitized, Source};
 
 static METRICS: RequestSchema = RequestSchema {
     resources: ("resourceMetrics", "resource_metrics"),

@@ -4,8 +4,8 @@
 //!
 //! **Invariant:** what was read without an error is valid JSON, and no memory is taken for it.
 
-use super::DecodeError;
-use super::string::{JsonString, RawString, plain_end};
+use crate::decode::DecodeError;
+use crate::decode::string::{JsonString, RawString, plain_end};
 
 /// Values that are not wanted.
 mod skip;

@@ -8,13 +8,14 @@
 
 use std::borrow::Cow;
 
-use super::json_reader::{JsonReader, JsonType, SyntaxError};
-use super::json_to_protobuf::{self, Unmapped};
-use super::protobuf_request::Visitor;
-use super::resource_scope::EncodedPart;
-use super::schema;
-use super::schema::MessageSchema;
-use super::{DecodeError, Sanitized, Source};
+use crate::decode::json_reader::{JsonReader, JsonType, SyntaxError};
+use crate::decode::json_to_protobuf::{
+    Unmapped, {self},
+};
+use crate::decode::protobuf_request::Visitor;
+use crate::decode::resource_scope::EncodedPart;
+use crate::decode::schema::MessageSchema;
+use crate::decode::{DecodeError, Sanitized, Source, schema};
 
 /// The names of a signal's lists: lowerCamelCase and snake_case.
 #[derive(Debug)]

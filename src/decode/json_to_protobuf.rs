@@ -8,16 +8,15 @@
 //! **Invariant:** the output is no longer than a small multiple of the JSON, and no deeper than one level beyond the
 //! limit, at which the survey refuses it.
 
-use base64::Engine as _;
-use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use base64::{Engine as _, alphabet};
 
-use super::json_reader::{JsonReader, JsonType as Json, SyntaxError};
-use super::protobuf::put_varint as varint;
-use super::rules::Rules;
-use super::schema::{FieldSchema, FieldType, MessageSchema};
-use super::string::JsonString;
-use super::{Limits, Sanitized, Source};
+use crate::decode::json_reader::{JsonReader, JsonType as Json, SyntaxError};
+use crate::decode::protobuf::put_varint as varint;
+use crate::decode::rules::Rules;
+use crate::decode::schema::{FieldSchema, FieldType, MessageSchema};
+use crate::decode::string::JsonString;
+use crate::decode::{Limits, Sanitized, Source};
 use number::{JsonNumber, double, enumeration, integer_or_double, unsigned};
 use spelling::{NamesSeen, WrittenField};
 
@@ -386,7 +385,7 @@ fn length_delimited(
     write: impl FnOnce(&mut Vec<u8>) -> Result<(), Unmapped>,
 ) -> Result<(), Unmapped> {
     let at = out.len();
-    // AddedEvent for the length of most; more is made where it takes more.
+    // Room for the length of most; more is made where it takes more.
     out.push(0);
     write(out)?;
     let len = out.len() - at - 1;

@@ -5,7 +5,7 @@
 use std::cmp::Ordering;
 use std::fmt::Write as _;
 
-use super::string::plain_end;
+use crate::decode::string::plain_end;
 
 /// The most characters of a number in plain digits; PostgreSQL takes larger ones and can then neither print nor dump
 /// the row.

@@ -23,15 +23,19 @@ use std::borrow::Cow;
 
 use sha2::{Digest as _, Sha256};
 
-use super::any_value::{self, KeyValues, ValueStyle, text};
-use super::item::{
+use crate::decode::any_value::{
+    KeyValues, ValueStyle, text, {self},
+};
+use crate::decode::item::{
     FieldRange, Hex, ItemContext, ItemKind, NAME_CHARACTERS, OtlpItem, column_time, correlation_id,
     is_id, long_name_member, low32, provider, time_member,
 };
-use super::json_writer;
-use super::protobuf::{FieldValue, Malformed, ProtobufReader, WRONG_TYPE};
-use super::resource_scope::column;
-use super::schema::{self, MessageSchema};
+use crate::decode::json_writer;
+use crate::decode::protobuf::{FieldValue, Malformed, ProtobufReader, WRONG_TYPE};
+use crate::decode::resource_scope::column;
+use crate::decode::schema::{
+    MessageSchema, {self},
+};
 use crate::event::Event;
 use crate::journal::Position;
 

@@ -12,18 +12,19 @@ use std::cell::OnceCell;
 
 use sha2::{Digest as _, Sha256};
 
-use super::any_value::{self, ValueStyle, is_longer, repeated};
-use super::data_point::DataPoint;
-use super::item::{FieldRange, ItemKind, NAME_CHARACTERS, long_name_member, low32};
-use super::json_to_protobuf::Unmapped;
-use super::protobuf::{FieldValue, Malformed, ProtobufReader, WRONG_TYPE};
-use super::protobuf_request::Visitor;
-use super::resource_scope::{EncodedPart, column, last_text};
-use super::row_builder::RowBuilder;
-use super::schema::MessageSchema;
-use super::schema::metric as schema;
-use super::validate::{Invalid, ValidItem};
-use super::{Sanitized, Source, json_writer};
+use crate::decode::any_value::{
+    ValueStyle, is_longer, repeated, {self},
+};
+use crate::decode::data_point::DataPoint;
+use crate::decode::item::{FieldRange, ItemKind, NAME_CHARACTERS, long_name_member, low32};
+use crate::decode::json_to_protobuf::Unmapped;
+use crate::decode::protobuf::{FieldValue, Malformed, ProtobufReader, WRONG_TYPE};
+use crate::decode::protobuf_request::Visitor;
+use crate::decode::resource_scope::{EncodedPart, column, last_text};
+use crate::decode::row_builder::RowBuilder;
+use crate::decode::schema::{MessageSchema, metric as schema};
+use crate::decode::validate::{Invalid, ValidItem};
+use crate::decode::{Sanitized, Source, json_writer};
 use crate::event::ResourceId;
 
 /// An envelope's texts stand in the row of each of its points. So many bytes of them are taken a request: a large

@@ -29,9 +29,9 @@ pub struct Source {
 /// The limits that shape rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// OpenLevels of AnyValue.
+    /// Levels of AnyValue.
     pub depth: u8,
-    /// OpenLevels of native JSON.
+    /// Levels of native JSON.
     pub native_depth: u8,
     /// Messages and elements in one item, counted before it is decoded.
     pub nodes: u32,

@@ -2,10 +2,10 @@
 //!
 //! **Invariant:** an event that is taken is complete and within its limits; nothing is cut or guessed but a missing time.
 
-use super::decode_report::{ReportBuilder, TOO_EXPANDED};
-use super::json_reader::{JsonReader, JsonType};
-use super::normalize::Normalizer;
-use super::{DecodeError, DecodeReport, SINK_IS_FULL, Sink, Source};
+use crate::decode::decode_report::{ReportBuilder, TOO_EXPANDED};
+use crate::decode::json_reader::{JsonReader, JsonType};
+use crate::decode::normalize::Normalizer;
+use crate::decode::{DecodeError, DecodeReport, SINK_IS_FULL, Sink, Source};
 use crate::event::Encoding;
 
 /// One event as it is sent.

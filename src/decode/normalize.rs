@@ -5,8 +5,8 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use super::json_reader::{JsonReader, JsonType, SyntaxError};
-use super::json_writer;
+use crate::decode::json_reader::{JsonReader, JsonType, SyntaxError};
+use crate::decode::json_writer;
 
 /// Normalises values of one request; keeps its buffers from one to the next.
 #[derive(Debug, Default)]
@@ -115,7 +115,7 @@ impl<'a> Normalizer<'a> {
         scanner.object()?;
         let mut is_first = true;
         while let Some(key) = scanner.next_key(&mut is_first)? {
-            let key = super::any_value::without_nul_cow(key.decode());
+            let key = crate::decode::any_value::without_nul_cow(key.decode());
             self.member(key, scanner, object, out)?;
         }
         Ok(())

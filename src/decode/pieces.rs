@@ -1,10 +1,10 @@
-//! EmbeddedMessage messages that arrive in several pieces, as one each: a parser merges them (Protocol Buffers, Encoding, "Last
+//! Embedded messages that arrive in several pieces, as one each: a parser merges them (Protocol Buffers, Encoding, "Last
 //! One Wins"). Of a `oneof` the last member counts; pieces of it that another member separates are not merged.
 //!
 //! **Invariant:** the copy is written in one pass without copying a byte twice; it is at most four bytes a message longer.
 
-use super::protobuf::{FieldValue, Malformed, ProtobufReader};
-use super::schema::{FieldSchema, FieldType, MessageSchema};
+use crate::decode::protobuf::{FieldValue, Malformed, ProtobufReader};
+use crate::decode::schema::{FieldSchema, FieldType, MessageSchema};
 
 /// The length of a message that is written before its length is known: a varint of five bytes holds 35 bits.
 const LENGTH_BYTES: usize = 5;
@@ -90,7 +90,7 @@ fn write_field(
     schema: &'static MessageSchema,
     out: &mut Vec<u8>,
 ) -> Result<(), Malformed> {
-    super::protobuf::put_varint(out, u64::from(number << 3 | 2));
+    crate::decode::protobuf::put_varint(out, u64::from(number << 3 | 2));
     let start = out.len() + LENGTH_BYTES;
     out.resize(start, 0);
     write(pieces, schema, out)?;
@@ -110,10 +110,10 @@ fn low_seven_bits(value: usize) -> u8 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Limits;
-    use super::super::any_value::{ValueStyle, any_value};
-    use super::super::schema::ANY_VALUE;
     use super::*;
+    use crate::decode::Limits;
+    use crate::decode::any_value::{ValueStyle, any_value};
+    use crate::decode::schema::ANY_VALUE;
 
     fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
         let len = u8::try_from(bytes.len()).expect("short");

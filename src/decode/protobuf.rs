@@ -3,7 +3,7 @@
 //! **Invariant:** every step moves forward and stays within the slice; whatever is not the wire format is an error, never
 //! a panic.
 
-use super::DecodeError;
+use crate::decode::DecodeError;
 
 /// The value of one field, by its wire type.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -9,11 +9,11 @@
 
 use std::borrow::Cow;
 
-use super::json_to_protobuf::Unmapped;
-use super::protobuf::{FieldValue, Malformed, ProtobufReader};
-use super::resource_scope::EncodedPart;
-use super::rules::Rules;
-use super::{Sanitized, Source};
+use crate::decode::json_to_protobuf::Unmapped;
+use crate::decode::protobuf::{FieldValue, Malformed, ProtobufReader};
+use crate::decode::resource_scope::EncodedPart;
+use crate::decode::rules::Rules;
+use crate::decode::{Sanitized, Source};
 
 /// Takes what a walk finds, in the order of the request.
 pub(super) trait Visitor<'a> {

@@ -9,11 +9,15 @@ use std::borrow::Cow;
 
 use sha2::{Digest as _, Sha256};
 
-use super::any_value::{self, ValueStyle, attributes_member, repeated, text, without_nul};
-use super::protobuf::{FieldValue, Malformed, ProtobufReader};
-use super::schema::{self, MessageSchema};
-use super::validate::{Invalid, ValidItem, repair};
-use super::{Sanitized, Source, json_writer};
+use crate::decode::any_value::{
+    ValueStyle, attributes_member, repeated, text, without_nul, {self},
+};
+use crate::decode::protobuf::{FieldValue, Malformed, ProtobufReader};
+use crate::decode::schema::{
+    MessageSchema, {self},
+};
+use crate::decode::validate::{Invalid, ValidItem, repair};
+use crate::decode::{Sanitized, Source, json_writer};
 use crate::event::{Resource, ResourceId};
 
 /// The attributes that fill the columns `integration` and `provider`, with the columns' limits in characters.
@@ -161,7 +165,7 @@ fn named_attribute<'a>(resource: &'a [u8], key: &str) -> Option<Cow<'a, str>> {
     any_value::name_of(repeated(value, 2).last()?)
 }
 
-/// SharedCounts the columns filled by a resource that hold only the beginning of its attribute.
+/// Counts the columns filled by a resource that hold only the beginning of its attribute.
 fn cut_columns(resource: &[u8]) -> u32 {
     let is_cut = |(key, limit): &(&str, usize)| {
         named_attribute(resource, key).is_some_and(|name| any_value::is_longer(&name, *limit))

@@ -2,17 +2,17 @@
 //!
 //! **Invariant:** whether an item is taken is decided from its bytes alone, in the same way with and without a sink.
 
-use super::any_value::ValueStyle;
-use super::decode_report::{ReportBuilder, TOO_EXPANDED};
-use super::item::{
+use crate::decode::any_value::ValueStyle;
+use crate::decode::decode_report::{ReportBuilder, TOO_EXPANDED};
+use crate::decode::item::{
     ItemContext, ItemKind, OtlpItem, column_time, cut_columns, is_time_replaced, timestamp_ms,
 };
-use super::json_to_protobuf::Unmapped;
-use super::protobuf::Malformed;
-use super::protobuf_request::Visitor;
-use super::resource_scope::{EncodedPart, StoredResource};
-use super::validate::{Invalid, ValidItem};
-use super::{DecodeError, DecodeReport, SINK_IS_FULL, Sanitized, Sink, Source};
+use crate::decode::json_to_protobuf::Unmapped;
+use crate::decode::protobuf::Malformed;
+use crate::decode::protobuf_request::Visitor;
+use crate::decode::resource_scope::{EncodedPart, StoredResource};
+use crate::decode::validate::{Invalid, ValidItem};
+use crate::decode::{DecodeError, DecodeReport, SINK_IS_FULL, Sanitized, Sink, Source};
 use crate::event::EventFlags;
 use crate::journal::Position;
 

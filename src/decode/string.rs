@@ -205,8 +205,8 @@ fn unescape_unicode(digits: &str) -> (StringUnit, &str) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::json_reader::JsonReader;
     use super::*;
+    use crate::decode::json_reader::JsonReader;
 
     #[test]
     fn the_end_of_a_plain_stretch_is_found_at_every_place() {

@@ -5,10 +5,10 @@
 
 use std::borrow::Cow;
 
-use super::pieces::merged;
-use super::protobuf::{FieldValue, Malformed, ProtobufReader, WRONG_TYPE, packed_fixed64};
-use super::schema::{FieldType, MessageSchema};
-use super::{Limits, Sanitized, Source};
+use crate::decode::pieces::merged;
+use crate::decode::protobuf::{FieldValue, Malformed, ProtobufReader, WRONG_TYPE, packed_fixed64};
+use crate::decode::schema::{FieldType, MessageSchema};
+use crate::decode::{Limits, Sanitized, Source};
 
 /// Why an item is not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -163,7 +163,7 @@ impl<'a> ValidItem<'a> {
         Ok(())
     }
 
-    /// SharedCounts messages, or elements of a list of numbers.
+    /// Counts messages, or elements of a list of numbers.
     fn count(&mut self, nodes: usize) -> Result<(), Invalid> {
         let left = u32::try_from(nodes)
             .ok()
@@ -236,9 +236,9 @@ pub(super) fn repair(text: &mut [u8]) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::any_value::{ValueStyle, any_value};
-    use super::super::schema::{ANY_VALUE, KEY_VALUE};
     use super::*;
+    use crate::decode::any_value::{ValueStyle, any_value};
+    use crate::decode::schema::{ANY_VALUE, KEY_VALUE};
     use crate::event::{Encoding, Signal};
 
     fn source() -> Source {
@@ -248,7 +248,7 @@ mod tests {
             partial: false,
             received_unix_nano: 0,
             limits: Limits::default(),
-            version: super::super::VERSION,
+            version: crate::decode::VERSION,
         }
     }
 

@@ -5,21 +5,25 @@
 //! that found the volume full, the next is into another file, and no record is in it.
 
 use std::collections::VecDeque;
-use std::io::{self, IoSlice};
+use std::io::{
+    IoSlice, {self},
+};
 use std::ops::Range;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::observe::metrics::{JOURNAL_APPEND_BYTES_TOTAL, JOURNAL_SYNC_SECONDS};
+use crate::telemetry::metrics::{JOURNAL_APPEND_BYTES_TOTAL, JOURNAL_SYNC_SECONDS};
 
-use super::disk::{DiskFile, is_full, write_all};
-use super::queue::{QueuedRecord, Wakeup};
-use super::record::{HEADER_BYTES, RecordClass, RecordHeader};
-use super::segment::{self, BLOCK, BLOCK_BYTES, Footer, SegmentContents};
-use super::segment_index::{AppendedRecord, Segment};
-use super::space::{Shortage, own_size};
-use super::{AppendError, Position, Shared, StreamId, lock};
+use crate::journal::disk::{DiskFile, is_full, write_all};
+use crate::journal::queue::{QueuedRecord, Wakeup};
+use crate::journal::record::{HEADER_BYTES, RecordClass, RecordHeader};
+use crate::journal::segment::{
+    BLOCK, BLOCK_BYTES, Footer, SegmentContents, {self},
+};
+use crate::journal::segment_index::{AppendedRecord, Segment};
+use crate::journal::space::{Shortage, own_size};
+use crate::journal::{AppendError, Position, Shared, StreamId, lock};
 
 use full_volume::{GroupError, write_group_at};
 

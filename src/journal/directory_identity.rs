@@ -6,10 +6,12 @@
 //! **Invariant:** nothing hangs on it but how long positions that cannot be read wait before they are given up, and how far
 //! the search for missing files goes: in a copy no further than its files do.
 
-use std::io::{self, IoSlice};
+use std::io::{
+    IoSlice, {self},
+};
 use std::path::Path;
 
-use super::disk::{Disk, read_full, write_all};
+use crate::journal::disk::{Disk, read_full, write_all};
 
 /// So much is written, whatever was there.
 const BYTES: usize = 128;

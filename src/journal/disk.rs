@@ -3,7 +3,9 @@
 //! **Invariant:** nothing else in the log touches the file system.
 
 use std::fs::{File, TryLockError};
-use std::io::{self, ErrorKind, IoSlice};
+use std::io::{
+    ErrorKind, IoSlice, {self},
+};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -8,12 +8,13 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::shared::{Shared, lock};
-use super::{
-    AppendError, JournalEntry, JournalStatus, NewRecord, OpenError, Options, Position, PositionSet,
-    ReadError, RequestDigest, SegmentReport, Stream, StreamId, StreamPart, append_thread, disk,
-    inspect, record, record_reader, recovery, recycler, request_digests, space,
+use crate::journal::shared::{Shared, lock};
+use crate::journal::{
+    AppendError, JournalEntry, JournalStatus, NewRecord, OpenError, Options, Position, ReadError,
+    RequestDigest, SegmentReport, Stream, StreamId, StreamPart, append_thread, disk, inspect,
+    record, record_reader, recovery, recycler, request_digests, space,
 };
+use crate::position_set::PositionSet;
 
 /// The open log. Cheap to clone; all clones are the same log.
 #[derive(Clone)]
@@ -237,7 +238,7 @@ impl Journal {
         inspect::inspect(&*disk, &options.dir)
     }
 
-    /// Takes no more records, syncs what was appended, and stops the log's threads. NotedStreams can still be read and marked.
+    /// Takes no more records, syncs what was appended, and stops the log's threads. Streams can still be read and marked.
     pub async fn close(&self) {
         let journal = self.clone();
         // Fails only when the runtime ends; then the last clone's drop does the same.

@@ -7,14 +7,17 @@ use std::io;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
-use super::disk::Disk;
-use super::positions_file::{self, FoundPositions, NotedStreams};
-use super::record::RecordClass;
-use super::recovery::failed;
-use super::scan::SegmentScan;
-use super::segment::{BLOCK_BYTES, FORMAT, SegmentHeader};
-use super::segment_files::{HeaderSource, SegmentFile, SegmentFileKind, segment_files};
-use super::{OpenError, PositionSet, SegmentReport, StreamId};
+use crate::journal::disk::Disk;
+use crate::journal::positions_file::{
+    FoundPositions, NotedStreams, {self},
+};
+use crate::journal::record::RecordClass;
+use crate::journal::recovery::failed;
+use crate::journal::scan::SegmentScan;
+use crate::journal::segment::{BLOCK_BYTES, FORMAT, SegmentHeader};
+use crate::journal::segment_files::{HeaderSource, SegmentFile, SegmentFileKind, segment_files};
+use crate::journal::{OpenError, SegmentReport, StreamId};
+use crate::position_set::PositionSet;
 
 /// As [`super::Log::inspect`].
 pub(super) fn inspect(disk: &dyn Disk, dir: &Path) -> Result<Vec<SegmentReport>, OpenError> {

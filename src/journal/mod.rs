@@ -88,12 +88,12 @@ use bytes::Bytes;
 use crate::decode::Source;
 use crate::decode::decompress::ContentEncoding;
 use crate::event::Signal;
-use crate::observe::own_traces::SpanError;
+use crate::position_set::PositionSet;
+use crate::telemetry::own_traces::SpanError;
 
 use self::shared::{Shared, lock};
 
 pub use self::handle::Journal;
-pub use self::ranges::PositionSet;
 pub(crate) use self::shared::now_unix_nano;
 
 /// The one seam to the file system.
@@ -107,9 +107,6 @@ mod record;
 
 /// Segment headers and footers.
 mod segment;
-
-/// Sets of positions.
-mod ranges;
 
 /// From bytes to records, past any damage.
 mod scan;
@@ -340,7 +337,7 @@ pub struct JournalStatus {
     pub volume_size_bytes: u64,
     /// Age of the oldest stored record still kept.
     pub retained_seconds: u64,
-    /// NativeEvents that were not stored when the log was opened.
+    /// Events that were not stored when the log was opened.
     pub backlog_at_start_events: u64,
     pub damaged_records: u64,
     /// Files that had lost their end when the log was opened.

@@ -7,14 +7,16 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 
-use super::disk::Disk;
-use super::record::{self, RecordClass};
-use super::record_reader::LOST_BYTES;
-use super::scan::SegmentScan;
-use super::segment::{BLOCK_BYTES, SegmentHeader};
-use super::segment_files::SegmentFile;
-use super::shared::now_unix_nano;
-use super::space::own_size;
+use crate::journal::disk::Disk;
+use crate::journal::record::{
+    RecordClass, {self},
+};
+use crate::journal::record_reader::LOST_BYTES;
+use crate::journal::scan::SegmentScan;
+use crate::journal::segment::{BLOCK_BYTES, SegmentHeader};
+use crate::journal::segment_files::SegmentFile;
+use crate::journal::shared::now_unix_nano;
+use crate::journal::space::own_size;
 
 const WINDOW_BYTES: usize = 256 << 10;
 

@@ -8,13 +8,15 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::{self, IoSlice};
+use std::io::{
+    IoSlice, {self},
+};
 use std::path::{Path, PathBuf};
 
-use super::disk::{Disk, read_full, write_all};
-use super::ranges::PositionSet;
-use super::streams::{StreamState, StreamTable};
-use super::{Shared, StreamId, lock};
+use crate::journal::disk::{Disk, read_full, write_all};
+use crate::journal::streams::{StreamState, StreamTable};
+use crate::journal::{Shared, StreamId, lock};
+use crate::position_set::PositionSet;
 
 /// The file's name.
 const FILE: &str = "positions";

@@ -2,11 +2,13 @@
 //!
 //! **Invariant:** a copy is never read as a segment, and copies never take more than a bounded number of files.
 
-use std::io::{self, IoSlice};
+use std::io::{
+    IoSlice, {self},
+};
 use std::path::Path;
 
-use super::disk::{Disk, Listed, read_full, write_all};
-use super::shared::JournalSettings;
+use crate::journal::disk::{Disk, Listed, read_full, write_all};
+use crate::journal::shared::JournalSettings;
 
 /// Copies there may be.
 const COPIES: usize = 4;

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use super::record::total_bytes;
-use super::{AppendError, NewRecord, Position, lock};
+use crate::journal::record::total_bytes;
+use crate::journal::{AppendError, NewRecord, Position, lock};
 
 /// What may wait or be on its way to the disk.
 const ROOM_KIB: u32 = 64 << 10;

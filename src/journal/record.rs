@@ -6,7 +6,7 @@ use crate::decode::decompress::ContentEncoding;
 use crate::decode::{Limits, Source};
 use crate::event::{Encoding, Signal};
 
-use super::le_bytes::{array_at, i64_at, put, u16_at, u32_at, u64_at};
+use crate::journal::le_bytes::{array_at, i64_at, put, u16_at, u32_at, u64_at};
 
 pub(super) const HEADER_BYTES: usize = 128;
 

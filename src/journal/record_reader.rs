@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::observe::metrics::JOURNAL_DAMAGED_RECORDS_TOTAL;
+use crate::telemetry::metrics::JOURNAL_DAMAGED_RECORDS_TOTAL;
 
-use super::record::{HEADER_BYTES, RecordClass, RecordHeader};
-use super::scan::{ScannedRecord, SegmentScan};
-use super::segment_index::{IndexedScan, Segment};
-use super::streams::NextSegment;
-use super::{JournalEntry, Position, ReadError, Record, Shared, StreamId, lock};
+use crate::journal::record::{HEADER_BYTES, RecordClass, RecordHeader};
+use crate::journal::scan::{ScannedRecord, SegmentScan};
+use crate::journal::segment_index::{IndexedScan, Segment};
+use crate::journal::streams::NextSegment;
+use crate::journal::{JournalEntry, Position, ReadError, Record, Shared, StreamId, lock};
 
 /// The most that is kept of what stands where a header should be.
 pub(super) const LOST_BYTES: u64 = 16 << 20;
@@ -195,7 +195,7 @@ fn damaged(header: &RecordHeader, bytes: Bytes) -> JournalEntry {
     }
 }
 
-/// SharedCounts damage that is met for the first time, and puts the segment's bytes aside.
+/// Counts damage that is met for the first time, and puts the segment's bytes aside.
 fn report(core: &Shared, segment: &Arc<Segment>, damaged: &[RangeInclusive<u64>]) {
     let mut new = 0u64;
     let set_aside = {
@@ -222,6 +222,6 @@ fn report(core: &Shared, segment: &Arc<Segment>, damaged: &[RangeInclusive<u64>]
         "records of the log are damaged: they become dead letters; check the disk, and keep the copy put aside"
     );
     if !set_aside {
-        super::quarantine::quarantine_copy(&*core.disk, &core.settings, &segment.path);
+        crate::journal::quarantine::quarantine_copy(&*core.disk, &core.settings, &segment.path);
     }
 }

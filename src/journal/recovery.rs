@@ -12,19 +12,22 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::observe::metrics::JOURNAL_DAMAGED_RECORDS_TOTAL;
+use crate::telemetry::metrics::JOURNAL_DAMAGED_RECORDS_TOTAL;
 
-use super::directory_identity;
-use super::disk::Disk;
-use super::positions_file::{self, NotedStreams, PositionsFile};
-use super::queue::Queue;
-use super::ranges::PositionSet;
-use super::segment::{BLOCK_BYTES, FORMAT, SegmentHeader};
-use super::segment_files::{HeaderSource, SegmentFile, SegmentFileKind, number, segment_files};
-use super::shared::{JournalSettings, Shared, Synced, lock};
-use super::space::SegmentPool;
-use super::streams::{StreamState, StreamTable};
-use super::{OpenError, Options, StreamId};
+use crate::journal::disk::Disk;
+use crate::journal::positions_file::{
+    NotedStreams, PositionsFile, {self},
+};
+use crate::journal::queue::Queue;
+use crate::journal::segment::{BLOCK_BYTES, FORMAT, SegmentHeader};
+use crate::journal::segment_files::{
+    HeaderSource, SegmentFile, SegmentFileKind, number, segment_files,
+};
+use crate::journal::shared::{JournalSettings, Shared, Synced, lock};
+use crate::journal::space::SegmentPool;
+use crate::journal::streams::{StreamState, StreamTable};
+use crate::journal::{OpenError, Options, StreamId, directory_identity};
+use crate::position_set::PositionSet;
 
 /// One stream.
 mod stream;
@@ -61,7 +64,7 @@ pub(super) fn open(
     let opened = recovered(disk, options, mark_after)?;
     let core = &opened.core;
     let room = core.replenish(&mut lock(&core.pool));
-    if let Err(super::space::Shortage::Io(error)) = room {
+    if let Err(crate::journal::space::Shortage::Io(error)) = room {
         return Err(failed(
             &options.dir,
             error,
@@ -248,7 +251,7 @@ fn recover(disk: &dyn Disk, settings: &JournalSettings) -> Result<RecoveredState
                     path = %file.path.display(),
                     "this log segment has no readable header: it is left alone. Put it back from a backup, if there is one"
                 );
-                super::quarantine::quarantine_copy(disk, settings, &file.path);
+                crate::journal::quarantine::quarantine_copy(disk, settings, &file.path);
             }
         }
     }

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Shared, lock};
+use crate::journal::{Shared, lock};
 
 const TICK: Duration = Duration::from_secs(1);
 

@@ -6,9 +6,9 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use super::record::RecordClass;
-use super::segment_index::{IndexedScan, Segment};
-use super::{Position, RequestDigest, Shared, StreamId, lock};
+use crate::journal::record::RecordClass;
+use crate::journal::segment_index::{IndexedScan, Segment};
+use crate::journal::{Position, RequestDigest, Shared, StreamId, lock};
 
 const ZERO: [u8; 16] = [0; 16];
 

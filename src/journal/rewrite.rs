@@ -3,14 +3,18 @@
 //! **Invariant:** until all of its records are durable the copy is a spare: one that was cut short leaves nothing behind.
 //! No record is copied that does not verify.
 
-use std::io::{self, IoSlice};
+use std::io::{
+    IoSlice, {self},
+};
 
-use super::disk::{Disk, DiskFile, write_all};
-use super::plan::{RecordLocation, RecoveryStep, RewritePlan, scan_of};
-use super::record::{self, RecordClass};
-use super::scan::{READS, ScannedRecord, SegmentScan};
-use super::segment::{BLOCK_BYTES, Footer, SegmentContents, SegmentHeader};
-use super::segment_files::SegmentFile;
+use crate::journal::disk::{Disk, DiskFile, write_all};
+use crate::journal::plan::{RecordLocation, RecoveryStep, RewritePlan, scan_of};
+use crate::journal::record::{
+    RecordClass, {self},
+};
+use crate::journal::scan::{READS, ScannedRecord, SegmentScan};
+use crate::journal::segment::{BLOCK_BYTES, Footer, SegmentContents, SegmentHeader};
+use crate::journal::segment_files::SegmentFile;
 
 /// The copy is written in pieces of at least this.
 const FLUSHED_BYTES: usize = 1 << 20;

@@ -1,15 +1,15 @@
 //! Finds the records of a segment, one after the other, whatever stands between them.
 //!
 //! **Invariant:** a damaged record costs itself alone: the next one is found by the segment's nonce and its own
-//! checksum. Nothing is taken for damaged that one of [`READS`] reads finds whole. RecentRequestTable is one window, whatever the
+//! checksum. Nothing is taken for damaged that one of [`READS`] reads finds whole. Memory is one window, whatever the
 //! lengths in the file say.
 
 use std::io;
 use std::sync::Arc;
 
-use super::disk::{DiskFile, read_full};
-use super::record::{ALIGN, HEADER_BYTES, RecordClass, RecordHeader};
-use super::segment::{BLOCK, BLOCK_BYTES};
+use crate::journal::disk::{DiskFile, read_full};
+use crate::journal::record::{ALIGN, HEADER_BYTES, RecordClass, RecordHeader};
+use crate::journal::segment::{BLOCK, BLOCK_BYTES};
 
 /// What most of a segment is that is not full.
 const ZEROS: [u8; BLOCK] = [0; BLOCK];

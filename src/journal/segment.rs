@@ -3,8 +3,8 @@
 //! **Invariant:** no lost sector or block hides a header (it is in the first block twice and in the last block once), and
 //! a footer counts only under its own segment's nonce.
 
-use super::StreamId;
-use super::le_bytes::{array_at, i64_at, put, u16_at, u32_at, u64_at};
+use crate::journal::StreamId;
+use crate::journal::le_bytes::{array_at, i64_at, put, u16_at, u32_at, u64_at};
 
 /// Groups start at multiples of this; header and footer take one such block each.
 pub(super) const BLOCK_BYTES: u64 = 4096;
@@ -27,10 +27,10 @@ const SECOND_COPY: usize = 2048;
 /// What stands at the start of a segment, twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct SegmentHeader {
-    /// RecentState in every record of the segment; random.
+    /// Stands in every record of the segment; random.
     pub(super) nonce: u64,
     pub(super) stream: StreamId,
-    /// SharedCounts the openings of the log: orders streams.
+    /// Counts the openings of the log: orders streams.
     pub(super) epoch: u64,
     /// Length of the file.
     pub(super) bytes: u64,
@@ -131,7 +131,7 @@ pub(super) struct SegmentContents {
     pub(super) end: u64,
     /// Requests, without holes and what was found damaged.
     pub(super) records: u64,
-    /// NativeEvents that they accepted.
+    /// Events that they accepted.
     pub(super) events: u64,
     /// Bytes of the records, headers included.
     pub(super) bytes: u64,

@@ -7,11 +7,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::OpenError;
-use super::disk::{Disk, DiskFile, read_full};
-use super::recovery::{SMALLEST_SEGMENT, failed};
-use super::scan::{READS, first_record};
-use super::segment::{
+use crate::journal::OpenError;
+use crate::journal::disk::{Disk, DiskFile, read_full};
+use crate::journal::recovery::{SMALLEST_SEGMENT, failed};
+use crate::journal::scan::{READS, first_record};
+use crate::journal::segment::{
     BLOCK, BLOCK_BYTES, FirstBlock, FreedBy, LastBlock, SegmentContents, SegmentHeader,
 };
 
@@ -236,7 +236,7 @@ fn identify(files: &mut [SegmentFile]) {
     }
 }
 
-/// NotedStreams of which a file ends right before position `first`, and none begins there.
+/// Streams of which a file ends right before position `first`, and none begins there.
 fn behind_one(
     known: &[(SegmentHeader, Option<u64>)],
     nonce: u64,
@@ -261,7 +261,7 @@ fn behind_one(
     .collect()
 }
 
-/// NotedStreams whose first file begins behind position `first`, where that is their very first.
+/// Streams whose first file begins behind position `first`, where that is their very first.
 fn before_the_first(
     known: &[(SegmentHeader, Option<u64>)],
     nonce: u64,

@@ -6,18 +6,18 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::disk::{Disk, DiskFile};
-use super::lock;
-use super::ranges::PositionSet;
-use super::record::RecordClass;
-use super::scan::{ScannedRecord, SegmentScan};
-use super::segment::{BLOCK_BYTES, SegmentContents, SegmentHeader};
-use super::segment_files::HeaderSource;
+use crate::journal::disk::{Disk, DiskFile};
+use crate::journal::lock;
+use crate::journal::record::RecordClass;
+use crate::journal::scan::{ScannedRecord, SegmentScan};
+use crate::journal::segment::{BLOCK_BYTES, SegmentContents, SegmentHeader};
+use crate::journal::segment_files::HeaderSource;
+use crate::position_set::PositionSet;
 
 /// A waypoint stands about every so many bytes.
 const INDEX_INTERVAL_BYTES: u64 = 64 << 10;
 
-/// NativeEvents and bytes of records.
+/// Events and bytes of records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Totals {
     pub(super) events: u64,

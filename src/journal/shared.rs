@@ -9,13 +9,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
 
-use super::JournalStatus;
-use super::disk::{Disk, LockGuard};
-use super::positions_file::PositionsFile;
-use super::queue::Queue;
-use super::recycler::RecyclerRequests;
-use super::space::{SegmentPool, Shortage};
-use super::streams::StreamTable;
+use crate::journal::JournalStatus;
+use crate::journal::disk::{Disk, LockGuard};
+use crate::journal::positions_file::PositionsFile;
+use crate::journal::queue::Queue;
+use crate::journal::recycler::RecyclerRequests;
+use crate::journal::space::{SegmentPool, Shortage};
+use crate::journal::streams::StreamTable;
 
 /// Settings as they were settled at opening.
 pub(super) struct JournalSettings {

@@ -1,16 +1,18 @@
-//! AddedEvent for what comes: spare segments, the budget, the volume's floor.
+//! Room for what comes: spare segments, the budget, the volume's floor.
 //!
 //! **Invariant:** the writer never takes the last spare: it is what a restart on a full disk recovers the tail into.
 
-use std::io::{self, IoSlice};
+use std::io::{
+    IoSlice, {self},
+};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::disk::{Disk, DiskFile, Space, is_full, is_passing, read_full, write_all};
-use super::segment::{BLOCK, BLOCK_BYTES, spare_mark};
-use super::segment_index::Segment;
-use super::{AppendError, Shared, lock};
+use crate::journal::disk::{Disk, DiskFile, Space, is_full, is_passing, read_full, write_all};
+use crate::journal::segment::{BLOCK, BLOCK_BYTES, spare_mark};
+use crate::journal::segment_index::Segment;
+use crate::journal::{AppendError, Shared, lock};
 
 /// One for the writer, one in reserve.
 const SPARES: usize = 2;

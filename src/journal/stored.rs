@@ -6,12 +6,12 @@
 use std::ops::RangeInclusive;
 use std::time::Instant;
 
-use crate::observe::metrics::{JOURNAL_DAMAGED_RECORDS_TOTAL, STORED_GAPS_TOTAL};
+use crate::telemetry::metrics::{JOURNAL_DAMAGED_RECORDS_TOTAL, STORED_GAPS_TOTAL};
 
-use super::ranges::PositionSet;
-use super::segment_index::{Segment, Totals};
-use super::streams::StreamState;
-use super::{Shared, StreamId, lock};
+use crate::journal::segment_index::{Segment, Totals};
+use crate::journal::streams::StreamState;
+use crate::journal::{Shared, StreamId, lock};
+use crate::position_set::PositionSet;
 
 impl Shared {
     pub(super) fn mark_stored(&self, id: StreamId, range: &RangeInclusive<u64>) -> u64 {
@@ -59,7 +59,7 @@ impl Shared {
         stream.map_or_else(PositionSet::default, |stream| stream.missing.clone())
     }
 
-    /// SharedCounts and reports positions that are in no file and not in the database either, each once.
+    /// Counts and reports positions that are in no file and not in the database either, each once.
     pub(super) fn report_missing(&self, id: StreamId, lost: &PositionSet) {
         let mut state = lock(&self.state);
         let Some(stream) = state.stream(id) else {
@@ -83,7 +83,7 @@ impl Shared {
             tracing::error!(
                 stream = %id, first, last, records, dir = %self.settings.dir.display(),
                 "acknowledged records are in no file of the log and not in the database: a file was removed, emptied or cut \
-                 short. Shutdown the service and put the file back from a backup of the directory, if there is one; until then \
+                 short. Stop the service and put the file back from a backup of the directory, if there is one; until then \
                  one dead letter stands for them"
             );
         }

@@ -6,12 +6,12 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::disk::Space;
-use super::positions_file::FoundPositions;
-use super::ranges::PositionSet;
-use super::segment_files::HeaderSource;
-use super::segment_index::{AppendedRecord, Segment, Totals};
-use super::{Stream, StreamId, StreamPart};
+use crate::journal::disk::Space;
+use crate::journal::positions_file::FoundPositions;
+use crate::journal::segment_files::HeaderSource;
+use crate::journal::segment_index::{AppendedRecord, Segment, Totals};
+use crate::journal::{Stream, StreamId, StreamPart};
+use crate::position_set::PositionSet;
 
 /// A segment of a stream.
 pub(super) struct StreamSegment {

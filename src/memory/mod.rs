@@ -9,7 +9,7 @@
 //!
 //! **Invariant:** the shares and the rest together are never more than the limit, unless a setting names a share itself.
 
-/// RecentRequestTable that the allocator keeps after it was freed.
+/// Memory that the allocator keeps after it was freed.
 pub mod allocator;
 
 /// A share, as pieces of it are granted.
@@ -26,7 +26,7 @@ const RECEIVE_BYTES: usize = 256 << 20;
 const WRITE_BYTES: usize = 256 << 20;
 const QUERY_BYTES: usize = 640 << 20;
 
-/// RecentRequestTable that the rest needs: 15 MiB for binary, runtime and threads, 40 MiB for 2,048 connections at rest, 20 MiB for
+/// Memory that the rest needs: 15 MiB for binary, runtime and threads, 40 MiB for 2,048 connections at rest, 20 MiB for
 /// SQLite's caches, 15 MiB for 100,000 remembered requests are 90 MiB, of which a small instance uses half.
 pub const REST_BYTES: u64 = 48 << 20;
 

@@ -11,13 +11,15 @@ use axum::body::Bytes;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 
-use super::answer_memory::AnswerGrant;
-use super::cursor::{PageKey, SortOrder};
-use super::error::QueryError;
-use super::page::{FoundEvent, ResultPage};
-use super::slot_body;
-use crate::decode::export::{self, AddOutcome, Export, ExportEncoding};
+use crate::decode::export::{
+    AddOutcome, Export, ExportEncoding, {self},
+};
 use crate::event::Signal;
+use crate::query::answer_memory::AnswerGrant;
+use crate::query::cursor::{PageKey, SortOrder};
+use crate::query::error::QueryError;
+use crate::query::page::{FoundEvent, ResultPage};
+use crate::query::slot_body;
 
 const JSON: &str = "application/json";
 const PROTOBUF: &str = "application/x-protobuf";
@@ -158,7 +160,7 @@ impl AnswerFormat {
                     ExportEncoding::Json => JSON,
                     ExportEncoding::Protobuf => PROTOBUF,
                 };
-                // LargeRecordWrite an answer of this size would delay other requests on the runtime's thread.
+                // Writing an answer of this size would delay other requests on the runtime's thread.
                 let written = tokio::task::spawn_blocking(move || {
                     let body = export(&mut page, signal, form, room_bytes)?;
                     Ok::<_, QueryError>((page.next(order), body))

@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::Options;
 use crate::memory::budget::{Budget, BudgetRefusal, Reservation};
-use crate::observe::metrics::QUERY_INFLIGHT_BYTES;
+use crate::query::Options;
+use crate::telemetry::metrics::QUERY_INFLIGHT_BYTES;
 
 /// Time for which a query waits for memory. For comparison: the largest answer is read and sent to a client nearby in 1 s.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -24,7 +24,7 @@ const PIECE_BYTES: usize = 256 << 10;
 /// The base of a query where memory is plentiful: rows on their way from the database, and a page of small events.
 const BASE_BYTES: usize = 1 << 20;
 
-/// TextLength of a row that are longer together are not sent with the other rows, but by themselves, once there is room.
+/// Texts of a row that are longer together are not sent with the other rows, but by themselves, once there is room.
 pub(super) const LARGE_ROW_BYTES: usize = 64 << 10;
 
 /// A row whose text is read by itself is held twice at once: as the database sends it, and as JSON.

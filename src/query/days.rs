@@ -1,4 +1,4 @@
-//! PositionSet of days of receipt, which is what the table is partitioned by.
+//! Ranges of days of receipt, which is what the table is partitioned by.
 //!
 //! **Invariant:** ranges that are searched one after another cover all time, without overlap, whatever the clock says.
 

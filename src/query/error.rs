@@ -9,9 +9,8 @@ use axum::response::{IntoResponse, Response};
 use sqlx::postgres::PgDatabaseError;
 
 use crate::decode::export::Unreadable;
-use crate::error::shown;
-use crate::observe::own_traces;
-use crate::receive::retry_after;
+use crate::error::{retry_after, shown};
+use crate::telemetry::own_traces;
 
 /// Why a query has no page.
 #[derive(Debug, thiserror::Error)]

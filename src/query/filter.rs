@@ -2,7 +2,7 @@
 //!
 //! **Invariant:** both stores hold a condition for the same events; every value and every JSON key is bound.
 
-use super::statement::{Dialect, SqlStatement, SqlValue};
+use crate::query::statement::{Dialect, SqlStatement, SqlValue};
 
 /// One condition on events.
 #[derive(Clone, Debug, PartialEq, Eq)]

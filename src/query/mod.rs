@@ -16,10 +16,12 @@ use axum::routing::get;
 use tokio::sync::Semaphore;
 
 use crate::memory::MemoryShares;
-use crate::observe::metrics::QUERY_SECONDS;
-use crate::observe::own_traces::spans::{self, DatabaseSystem};
-use crate::observe::own_traces::traced;
 use crate::store::Store;
+use crate::telemetry::metrics::QUERY_SECONDS;
+use crate::telemetry::own_traces::spans::{
+    DatabaseSystem, {self},
+};
+use crate::telemetry::own_traces::traced;
 
 /// Query strings to names and values, and back.
 mod query_string;

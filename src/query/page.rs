@@ -13,12 +13,12 @@ use bytes::Bytes;
 use sqlx::{ColumnIndex, Decode, Row, Type};
 use tracing::Span;
 
-use super::answer_memory::{AnswerGrant, LARGE_ROW_BYTES};
-use super::cursor::{PageKey, SortOrder};
-use super::error::QueryError;
-use super::time_text;
 use crate::memory::budget::BudgetRefusal;
-use crate::observe::own_traces::{SpanAttributes, spans};
+use crate::query::answer_memory::{AnswerGrant, LARGE_ROW_BYTES};
+use crate::query::cursor::{PageKey, SortOrder};
+use crate::query::error::QueryError;
+use crate::query::time_text;
+use crate::telemetry::own_traces::{SpanAttributes, spans};
 
 /// One event of a page.
 #[derive(Clone, Debug)]
@@ -44,7 +44,7 @@ impl FoundEvent {
     }
 }
 
-/// NativeEvents in their order, and whether more may follow.
+/// Events in their order, and whether more may follow.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ResultPage {
     pub(super) events: Vec<FoundEvent>,

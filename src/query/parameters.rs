@@ -5,14 +5,15 @@
 
 use std::collections::HashSet;
 
-use super::cursor::{self, PageKey, SortOrder};
-use super::error::QueryError;
-use super::filter::Filter;
-use super::time_text;
-use super::{Options, RESOURCES_LISTED};
 use crate::decode::timestamp::{LOOKS_LIKE_SECONDS, SECONDS_BELOW_MS};
 use crate::error::shown;
 use crate::event::Signal;
+use crate::query::cursor::{
+    PageKey, SortOrder, {self},
+};
+use crate::query::error::QueryError;
+use crate::query::filter::Filter;
+use crate::query::{Options, RESOURCES_LISTED, time_text};
 
 /// What is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]

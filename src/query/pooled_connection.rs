@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use sqlx::pool::PoolConnection;
 use sqlx::{Database, Pool};
 
-use crate::observe::metrics::DB_POOL_WAIT_SECONDS;
+use crate::telemetry::metrics::DB_POOL_WAIT_SECONDS;
 
 /// How long a query waits for a connection, or a connection for its transaction's end: a database that is away is answered
 /// for in seconds, not at the query's timeout.

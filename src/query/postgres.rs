@@ -18,16 +18,20 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use futures_util::TryStreamExt;
 use sqlx::{AssertSqlSafe, Executor, PgPool, Postgres, Row};
 
-use super::answer_memory::AnswerGrant;
-use super::cursor::{PageKey, SortOrder};
-use super::days::{Days, newest_first};
-use super::error::{QueryError, QueryHalted};
-use super::filter::Filter;
-use super::page::{self, AddedEvent, FoundEvent, PageBuilder, ResultPage};
-use super::parameters::Search;
-use super::pooled_connection::{CONNECTION_WAIT, PooledConnection};
-use super::statement::{self, Dialect, SqlStatement, TextLength};
-use super::{Options, RESOURCES_LISTED};
+use crate::query::answer_memory::AnswerGrant;
+use crate::query::cursor::{PageKey, SortOrder};
+use crate::query::days::{Days, newest_first};
+use crate::query::error::{QueryError, QueryHalted};
+use crate::query::filter::Filter;
+use crate::query::page::{
+    AddedEvent, FoundEvent, PageBuilder, ResultPage, {self},
+};
+use crate::query::parameters::Search;
+use crate::query::pooled_connection::{CONNECTION_WAIT, PooledConnection};
+use crate::query::statement::{
+    Dialect, SqlStatement, TextLength, {self},
+};
+use crate::query::{Options, RESOURCES_LISTED};
 
 /// How much more is looked through when the first window was promising.
 const WIDER: u8 = 10;

@@ -4,7 +4,7 @@
 
 use std::fmt::Write as _;
 
-use super::error::QueryError;
+use crate::query::error::QueryError;
 
 /// Names and values in the order of the request; `+` is a space, as in forms.
 pub(super) fn pairs(query: &str) -> Result<Vec<(String, String)>, QueryError> {

@@ -12,7 +12,7 @@ use axum::body::{Body, Bytes, HttpBody};
 use bytes::BytesMut;
 use hyper::body::{Frame, SizeHint};
 
-use super::answer_memory::AnswerGrant;
+use crate::query::answer_memory::AnswerGrant;
 
 /// What a connection takes over at once.
 const PIECE_BYTES: usize = 64 << 10;
@@ -93,9 +93,9 @@ mod tests {
     use http_body_util::BodyExt;
     use tokio::sync::Semaphore;
 
-    use super::super::Options;
-    use super::super::answer_memory::AnswerMemory;
     use super::{Body, Bytes, PIECE_BYTES, body};
+    use crate::query::Options;
+    use crate::query::answer_memory::AnswerMemory;
 
     fn sending(slots: &Arc<Semaphore>, parts: &[usize]) -> Body {
         let slot = Arc::clone(slots).try_acquire_owned().unwrap();

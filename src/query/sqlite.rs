@@ -9,14 +9,17 @@ use std::time::Instant;
 use futures_util::TryStreamExt;
 use sqlx::{AssertSqlSafe, Row, Sqlite, SqlitePool};
 
-use super::Options;
-use super::RESOURCES_LISTED;
-use super::answer_memory::AnswerGrant;
-use super::error::{QueryError, QueryHalted};
-use super::page::{self, AddedEvent, FoundEvent, PageBuilder, ResultPage};
-use super::parameters::Search;
-use super::pooled_connection::PooledConnection;
-use super::statement::{self, Dialect, SqlStatement};
+use crate::query::answer_memory::AnswerGrant;
+use crate::query::error::{QueryError, QueryHalted};
+use crate::query::page::{
+    AddedEvent, FoundEvent, PageBuilder, ResultPage, {self},
+};
+use crate::query::parameters::Search;
+use crate::query::pooled_connection::PooledConnection;
+use crate::query::statement::{
+    Dialect, SqlStatement, {self},
+};
+use crate::query::{Options, RESOURCES_LISTED};
 
 /// How many steps of its virtual machine SQLite takes between two looks at the clock; well under a millisecond.
 const STEPS: i32 = 10_000;

@@ -9,10 +9,10 @@ use sqlx::postgres::{PgArgumentBuffer, PgArguments, PgTypeInfo};
 use sqlx::sqlite::SqliteArguments;
 use sqlx::{Arguments, Encode, Postgres, Type};
 
-use super::answer_memory::LARGE_ROW_BYTES;
-use super::cursor::{PageKey, SortOrder};
-use super::filter::Filter;
-use super::parameters::Search;
+use crate::query::answer_memory::LARGE_ROW_BYTES;
+use crate::query::cursor::{PageKey, SortOrder};
+use crate::query::filter::Filter;
+use crate::query::parameters::Search;
 use crate::store::row_encoding::POSTGRES_EPOCH_US;
 
 /// Whose SQL.
@@ -298,7 +298,7 @@ pub(super) fn push_filters(sql: &mut SqlStatement, search: &Search) {
     }
 }
 
-/// RecyclerRequests by the key of a table or subquery.
+/// Orders by the key of a table or subquery.
 pub(super) fn push_order(sql: &mut SqlStatement, order: SortOrder, of: &str) {
     let direction = match order {
         SortOrder::NewestFirst => " DESC",

@@ -4,7 +4,9 @@
 //! while its client still sends. One of HTTP/2 is ended in two steps, a round trip apart (RFC 9113, section 6.8).
 
 use std::error::Error;
-use std::io::{self, ErrorKind};
+use std::io::{
+    ErrorKind, {self},
+};
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::pin::pin;
@@ -22,20 +24,21 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::activity::{ConnectionActivity, offered_rest};
-use super::connection_limit::{ConnectionLimit, ConnectionSlot};
-use super::local_host::LocalAddress;
-use super::log_limit::OncePerMinute;
-use super::tracked_stream::{Activity, TrackedStream};
-use super::{Options, middleware, retry_after};
-use crate::observe::metrics::RECEIVE_CONNECTIONS_FAILED_TOTAL;
+use crate::error::retry_after;
+use crate::receive::activity::{ConnectionActivity, offered_rest};
+use crate::receive::connection_limit::{ConnectionLimit, ConnectionSlot};
+use crate::receive::local_host::LocalAddress;
+use crate::receive::tracked_stream::{Activity, TrackedStream};
+use crate::receive::{Options, middleware};
+use crate::telemetry::log_limit::OncePerMinute;
+use crate::telemetry::metrics::RECEIVE_CONNECTIONS_FAILED_TOTAL;
 
 /// Heads of HTTP/1 up to this size reach us, so that we can answer 431; hyper refuses larger ones by itself.
 const HTTP1_BUFFER_BYTES: usize = 128 << 10;
 /// How often a client of HTTP/2 that says nothing is asked whether it is still there, and how long it may take.
 const HTTP2_PING: Duration = Duration::from_secs(20);
 const HTTP2_PONG: Duration = Duration::from_secs(10);
-/// RunUntil a failed accept is tried again: out of descriptors, it would fail at once.
+/// Until a failed accept is tried again: out of descriptors, it would fail at once.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 /// Time for which this process reads on after the last answer: closing while the client still sends would reset the
 /// connection.
@@ -321,7 +324,7 @@ impl Connection {
         }
     }
 
-    /// SharedCounts a conversation that ended with an error, unless its client went away while the connection rested.
+    /// Counts a conversation that ended with an error, unless its client went away while the connection rested.
     fn failed_by(&self, error: &(dyn Error + 'static)) {
         tracing::debug!(%error, "a connection ended with an error");
         let (phase, _) = self.phase();

@@ -14,10 +14,10 @@ use hyper::body::Incoming;
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
-use super::connection_limit::ConnectionSlot;
-use super::local_host::LocalAddress;
-use super::middleware;
-use super::tracked_stream::{TrackedBody, TrackedStream};
+use crate::receive::connection_limit::ConnectionSlot;
+use crate::receive::local_host::LocalAddress;
+use crate::receive::middleware;
+use crate::receive::tracked_stream::{TrackedBody, TrackedStream};
 
 /// RFC 2068, section 19.7.1.1; honoured by Node's and Apache's clients among others.
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");

@@ -16,11 +16,12 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 
-use super::Options;
-use super::auth::AuthTokens;
-use super::local_host;
-use super::response::{self, ResponseFormat};
 use crate::error::Error;
+use crate::receive::auth::AuthTokens;
+use crate::receive::response::{
+    ResponseFormat, {self},
+};
+use crate::receive::{Options, local_host};
 
 /// Longest list of header names that a preflight is answered with.
 const PREFLIGHT_HEADERS_BYTES: usize = 1024;
@@ -100,7 +101,7 @@ impl Admission {
         if self.origins.is_empty() {
             return;
         }
-        answer.append(VARY, HeaderValue::from_static("StoredResource"));
+        answer.append(VARY, HeaderValue::from_static("Origin"));
         if let Some(origin) = self.origin(request) {
             answer.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
             answer.insert(

@@ -13,8 +13,7 @@ use hyper::body::Body as _;
 use metrics::Counter;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::retry_after;
-use crate::error::Error;
+use crate::error::{Error, retry_after};
 use crate::event::Signal;
 use crate::memory::budget::{BudgetRefusal, Reservation};
 

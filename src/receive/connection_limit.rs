@@ -13,18 +13,18 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::log_limit::OncePerMinute;
-use super::tracked_stream::TrackedStream;
-use super::{Options, fd_limit};
-use crate::observe::ConnectionCounts;
-use crate::observe::metrics::RECEIVE_CONNECTIONS_DISPLACED_TOTAL;
+use crate::receive::tracked_stream::TrackedStream;
+use crate::receive::{Options, fd_limit};
+use crate::telemetry::ConnectionCounts;
+use crate::telemetry::log_limit::OncePerMinute;
+use crate::telemetry::metrics::RECEIVE_CONNECTIONS_DISPLACED_TOTAL;
 
 /// Places beside those of the options: for probes, scrapers, and people who look for the cause. The descriptors that are kept
 /// back have room for them.
 const RESERVED: usize = 16;
 /// A connection that has rested for so long may be ended to make room for another.
 const RESTED: Duration = Duration::from_secs(5);
-/// RunUntil a connection at rest is looked for again.
+/// Until a connection at rest is looked for again.
 const ROOM_AGAIN: Duration = Duration::from_millis(250);
 /// Time after which a connection that was asked to end no longer counts as ending, as its client may never acknowledge:
 /// another one is asked too.

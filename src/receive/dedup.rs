@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::Options;
-use super::dedup_key::{DedupBy, DedupKey, Fingerprint, IdempotencyKey};
 use crate::event::Signal;
 use crate::journal::{AppendError, Journal, Position};
+use crate::receive::Options;
+use crate::receive::dedup_key::{DedupBy, DedupKey, Fingerprint, IdempotencyKey};
 
 /// A start is not held up longer than this by reading what the log holds; the newest comes first.
 const RECALL: Duration = Duration::from_secs(3);

@@ -10,12 +10,14 @@ use axum::http::Method;
 use axum::http::request::Parts;
 use axum::response::Response;
 
-use super::pipeline::{IngestOutcome, IngestRequest};
-use super::request_metrics::{EndpointMetrics, IngestProtocol, RequestMetrics};
-use super::response::{self, ResponseFormat};
-use super::{Receiver, body};
 use crate::error::Error;
 use crate::event::Signal;
+use crate::receive::pipeline::{IngestOutcome, IngestRequest};
+use crate::receive::request_metrics::{EndpointMetrics, IngestProtocol, RequestMetrics};
+use crate::receive::response::{
+    ResponseFormat, {self},
+};
+use crate::receive::{Receiver, body};
 
 /// What tells one protocol from another.
 pub(super) struct Protocol {

@@ -3,9 +3,8 @@
 //! **Invariant:** all of them are bound before anything is recovered or served, so a taken port ends the start at once
 //! and harms nothing.
 
-use std::fmt;
-use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::{fmt, io};
 
 use tokio::net::{TcpListener, TcpSocket};
 

@@ -12,8 +12,10 @@ use axum::http::{HeaderMap, Version};
 use axum::middleware::Next;
 use axum::response::Response;
 
-use super::response::{self, ResponseFormat};
 use crate::error::{Error, shown};
+use crate::receive::response::{
+    ResponseFormat, {self},
+};
 
 /// The address of ours that a request's connection was made to.
 #[derive(Clone, Copy, Debug)]

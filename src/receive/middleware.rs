@@ -1,4 +1,4 @@
-//! ItemsInList every request of every route: limits of its head, a catch for panics, its span and its duration.
+//! Around every request of every route: limits of its head, a catch for panics, its span and its duration.
 //!
 //! **Invariant:** nothing that a client chooses becomes a metric's label: methods and routes are closed sets.
 
@@ -15,14 +15,15 @@ use axum::response::Response;
 use futures_util::FutureExt;
 use metrics::Histogram;
 
-use super::connection_limit::NoFreeSlot;
-use super::grpc::calls::CallMetrics;
-use super::local_host;
-use super::request_span::RequestSpan;
-use super::response::{self, BodyFormat, ResponseFormat};
-use super::retry_after;
-use crate::error::Error;
-use crate::observe::metrics::HTTP_SERVER_REQUEST_DURATION_SECONDS;
+use crate::error::{Error, retry_after};
+use crate::receive::connection_limit::NoFreeSlot;
+use crate::receive::grpc::calls::CallMetrics;
+use crate::receive::local_host;
+use crate::receive::request_span::RequestSpan;
+use crate::receive::response::{
+    BodyFormat, ResponseFormat, {self},
+};
+use crate::telemetry::metrics::HTTP_SERVER_REQUEST_DURATION_SECONDS;
 
 const TARGET_BYTES: usize = 8 << 10;
 

@@ -17,10 +17,10 @@ use crate::decode;
 use crate::error::Error;
 use crate::event::Signal;
 use crate::journal::{Journal, now_unix_nano};
+use crate::lifecycle::Readiness;
 use crate::memory::budget::Budget;
 use crate::memory::{MemoryShares, limit};
-use crate::observe::Readiness;
-use crate::observe::metrics::RECEIVE_INFLIGHT_BYTES;
+use crate::telemetry::metrics::RECEIVE_INFLIGHT_BYTES;
 use crate::write::Progress;
 
 /// The sockets.
@@ -41,7 +41,7 @@ mod connection_limit;
 /// A connection's bytes and what it is doing.
 mod tracked_stream;
 
-/// ItemsInList every request: limits of its head, panics, its duration.
+/// Around every request: limits of its head, panics, its duration.
 mod middleware;
 
 /// A request's own span.
@@ -87,12 +87,6 @@ mod otlp_status;
 /// What is sent back.
 mod response;
 
-/// How long a refused client waits.
-pub(crate) mod retry_after;
-
-/// Log lines that somebody else can cause as often as they like.
-pub(crate) mod log_limit;
-
 /// The bearer tokens that are accepted.
 mod auth;
 
@@ -118,7 +112,7 @@ pub struct Options {
     pub otlp_decoded_bytes: usize,
     pub ingest_wire_bytes: usize,
     pub ingest_decoded_bytes: usize,
-    /// DecodedBody bytes of all requests in flight; `None` = 256 MiB or a quarter of the memory limit, whichever is less.
+    /// Decoded bytes of all requests in flight; `None` = 256 MiB or a quarter of the memory limit, whichever is less.
     pub inflight_bytes: Option<usize>,
     pub header_timeout: Duration,
     pub body_timeout: Duration,

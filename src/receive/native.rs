@@ -9,15 +9,19 @@ use axum::response::Response;
 use axum::routing::any;
 use serde_json::json;
 
-use super::Receiver;
-use super::content_type::{self, MediaType};
-use super::dedup_key::IdempotencyKey;
-use super::endpoint::{Endpoint, Protocol, serve};
-use super::pipeline::{Framing, IngestOutcome, IngestRequest, WaitFor};
-use super::request_metrics::IngestProtocol;
-use super::response::{self, ResponseFormat};
 use crate::error::{Error, shown};
 use crate::event::{Encoding, Signal};
+use crate::receive::Receiver;
+use crate::receive::content_type::{
+    MediaType, {self},
+};
+use crate::receive::dedup_key::IdempotencyKey;
+use crate::receive::endpoint::{Endpoint, Protocol, serve};
+use crate::receive::pipeline::{Framing, IngestOutcome, IngestRequest, WaitFor};
+use crate::receive::request_metrics::IngestProtocol;
+use crate::receive::response::{
+    ResponseFormat, {self},
+};
 
 pub(super) fn routes(receiver: &Receiver) -> Router {
     let protocol = Protocol {

@@ -14,18 +14,21 @@ use axum::response::Response;
 use axum::routing::{any, any_service};
 use tokio_util::sync::CancellationToken;
 
-use super::Receiver;
-use super::content_type::{self, MediaType};
-use super::endpoint::{Endpoint, Protocol, serve};
-use super::grpc::deadline::deadline;
-use super::grpc::health::GrpcHealth;
-use super::otlp_http;
-use super::pipeline::{Framing, IngestRequest, WaitFor};
-use super::request_metrics::IngestProtocol;
-use super::response::{self, ResponseFormat};
 use crate::error::Error;
 use crate::event::{Encoding, Signal};
-use crate::observe::Readiness;
+use crate::lifecycle::Readiness;
+use crate::receive::content_type::{
+    MediaType, {self},
+};
+use crate::receive::endpoint::{Endpoint, Protocol, serve};
+use crate::receive::grpc::deadline::deadline;
+use crate::receive::grpc::health::GrpcHealth;
+use crate::receive::pipeline::{Framing, IngestRequest, WaitFor};
+use crate::receive::request_metrics::IngestProtocol;
+use crate::receive::response::{
+    ResponseFormat, {self},
+};
+use crate::receive::{Receiver, otlp_http};
 
 const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 
@@ -51,8 +54,8 @@ pub(super) fn routes(receiver: &Receiver, readiness: Readiness, stop: Cancellati
             "metrics.v1.MetricsService",
             Signal::Metric,
         ))
-        .route("/grpc.health.v1.GrpcHealth/Check", health.clone())
-        .route("/grpc.health.v1.GrpcHealth/Watch", health)
+        .route("/grpc.health.v1.Health/Check", health.clone())
+        .route("/grpc.health.v1.Health/Watch", health)
         .fallback(nowhere)
         .layer(from_fn(http2_only))
 }

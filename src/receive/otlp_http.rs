@@ -9,16 +9,20 @@ use axum::http::request::Parts;
 use axum::response::Response;
 use axum::routing::any;
 
-use super::content_type::{self, MediaType};
-use super::endpoint::{Endpoint, Protocol, serve};
-use super::otlp_status::{PartialSuccess, TEXT_BYTES, cut};
-use super::pipeline::{Framing, IngestOutcome, IngestRequest, WaitFor};
-use super::request_metrics::IngestProtocol;
-use super::response::{self, BodyFormat, ResponseFormat};
-use super::{Receiver, body};
 use crate::decode::{DecodeReport, Limits};
 use crate::error::Error;
 use crate::event::{Encoding, Signal};
+use crate::receive::content_type::{
+    MediaType, {self},
+};
+use crate::receive::endpoint::{Endpoint, Protocol, serve};
+use crate::receive::otlp_status::{PartialSuccess, TEXT_BYTES, cut};
+use crate::receive::pipeline::{Framing, IngestOutcome, IngestRequest, WaitFor};
+use crate::receive::request_metrics::IngestProtocol;
+use crate::receive::response::{
+    BodyFormat, ResponseFormat, {self},
+};
+use crate::receive::{Receiver, body};
 
 /// One line for each signal that is taken.
 pub(super) fn routes(receiver: &Receiver) -> Router {

@@ -14,18 +14,20 @@ use tokio::sync::AcquireError;
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::Span;
 
-use super::dedup::{Claim, ClaimGuard};
-use super::dedup_key::{DedupBy, DedupKey, IdempotencyKey};
-use super::grpc::message;
-use super::request_metrics::{EndpointMetrics, EventStats, Outcome, RequestMetrics};
-use super::{Receiver, body, retry_after};
 use crate::decode::decompress::{ContentEncoding, DecompressError, decompress};
-use crate::decode::{self, DecodeError, DecodeReport, Source};
-use crate::error::Error;
+use crate::decode::{
+    DecodeError, DecodeReport, Source, {self},
+};
+use crate::error::{Error, retry_after};
 use crate::event::{Encoding, Signal};
 use crate::journal::{AppendError, Journal, NewRecord, Position, now_unix_nano};
 use crate::memory::budget::Reservation;
-use crate::observe::own_traces::{
+use crate::receive::dedup::{Claim, ClaimGuard};
+use crate::receive::dedup_key::{DedupBy, DedupKey, IdempotencyKey};
+use crate::receive::grpc::message;
+use crate::receive::request_metrics::{EndpointMetrics, EventStats, Outcome, RequestMetrics};
+use crate::receive::{Receiver, body};
+use crate::telemetry::own_traces::{
     SpanAttributes, current_context, in_context, in_current_context, links, spans, traced,
 };
 

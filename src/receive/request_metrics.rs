@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use metrics::{Counter, Gauge, Histogram};
 
-use super::log_limit::OncePerMinute;
 use crate::decode::{DecodeReport, Sanitized, Source};
 use crate::error::Error;
 use crate::event::Signal;
-use crate::observe::metrics::{
+use crate::telemetry::log_limit::OncePerMinute;
+use crate::telemetry::metrics::{
     CLIENT_CLOCK_SKEW_SECONDS, DUPLICATES_TOTAL, RECEIVE_BYTES_TOTAL, RECEIVE_EVENTS_TOTAL,
     RECEIVE_INFLIGHT_REQUESTS, RECEIVE_REQUEST_BYTES, RECEIVE_REQUESTS_TOTAL,
     RECEIVE_UNKNOWN_FIELDS_TOTAL, SANITIZED_TOTAL,

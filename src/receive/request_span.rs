@@ -12,10 +12,10 @@ use opentelemetry::trace::TraceContextExt;
 use tracing::field::Empty;
 use tracing::{Instrument, Span, info_span};
 
-use super::grpc::calls;
-use super::response::{BodyFormat, ResponseFormat};
 use crate::error::shown;
-use crate::observe::own_traces::{TARGET, caller, draw, is_on, spans};
+use crate::receive::grpc::calls;
+use crate::receive::response::{BodyFormat, ResponseFormat};
+use crate::telemetry::own_traces::{TARGET, caller, draw, is_on, spans};
 
 /// What probes and scrapers ask for, over and over.
 const UNASKED: [&str; 6] = [
@@ -23,8 +23,8 @@ const UNASKED: [&str; 6] = [
     "/health/live",
     "/health/ready",
     "/metrics",
-    "/grpc.health.v1.GrpcHealth/Check",
-    "/grpc.health.v1.GrpcHealth/Watch",
+    "/grpc.health.v1.Health/Check",
+    "/grpc.health.v1.Health/Watch",
 ];
 
 /// How much of a request is known to tracing.

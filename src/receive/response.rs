@@ -15,11 +15,13 @@ use axum::response::Response;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::content_type::{self, MediaType};
-use super::grpc;
-use super::otlp_status::{OtlpStatus, TEXT_BYTES, cut, fitting};
 use crate::decode::{Rejection, UnknownMemberFate, UnknownMemberReport};
 use crate::error::Error;
+use crate::receive::content_type::{
+    MediaType, {self},
+};
+use crate::receive::grpc;
+use crate::receive::otlp_status::{OtlpStatus, TEXT_BYTES, cut, fitting};
 
 /// Says that a refused request may be stored all the same.
 const OUTCOME: HeaderName = HeaderName::from_static("ruvvector-outcome");

@@ -104,7 +104,7 @@ impl TrackedStream {
         }
     }
 
-    /// SharedCounts a request as under way until what is returned is dropped.
+    /// Counts a request as under way until what is returned is dropped.
     pub(super) fn begin(&self, version: Version) -> InFlightRequest {
         let mut state = self.lock();
         let now = Instant::now();

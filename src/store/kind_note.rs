@@ -7,15 +7,17 @@
 //! **Invariant:** the kind changes only if `store` is set, or if nothing is there that the change could double or hide.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{
+    Write, {self},
+};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Connection};
 
-use super::StoreTarget;
 use crate::journal::StreamId;
+use crate::store::StoreTarget;
 
 const FILE: &str = "store";
 
@@ -62,7 +64,7 @@ pub enum Naming {
 /// The contents of the log at the start.
 #[derive(Clone, Debug)]
 pub struct Backlog {
-    /// NativeEvents of records that the log holds. Only the store that they went to knows which of them are stored.
+    /// Events of records that the log holds. Only the store that they went to knows which of them are stored.
     pub events: u64,
     /// The streams of which it holds records.
     pub streams: Vec<StreamId>,

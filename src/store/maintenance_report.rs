@@ -5,8 +5,8 @@
 
 use std::time::Duration;
 
-use super::StoreError;
-use super::plausible_time::DAY_US;
+use crate::store::StoreError;
+use crate::store::plausible_time::DAY_US;
 
 /// The steps of a round, the label of `ruvvector_maintenance_failures_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -78,7 +78,7 @@ pub struct MaintenanceGauges {
     pub partitions_end_us: Option<i64>,
     /// Microseconds since the oldest day, attached or not, or SQLite's oldest row, passed the retention; negative before.
     pub overdue_us: Option<Overdue>,
-    /// NotedStreams of other collectors that are silent and not drained.
+    /// Streams of other collectors that are silent and not drained.
     pub undrained_streams: Option<u64>,
     /// A `telemetry_events_v0` waits to be imported.
     pub import_v0_pending: Option<bool>,

@@ -7,8 +7,9 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::event::Resource;
-use crate::journal::{PositionSet, StreamId};
-use crate::observe::own_traces::SpanError;
+use crate::journal::StreamId;
+use crate::position_set::PositionSet;
+use crate::telemetry::own_traces::SpanError;
 
 /// The one encoding of rows: PostgreSQL's binary COPY tuples, which SQLite's writer reads back field by field.
 pub mod row_encoding;
@@ -68,7 +69,7 @@ pub struct DeadLetter {
     pub position: u64,
     /// The row's number within its record, from 0; `None` = the whole record.
     pub item: Option<u32>,
-    /// NativeEvents it stands for: 1 for a row, the header's accepted count for a record.
+    /// Events it stands for: 1 for a row, the header's accepted count for a record.
     pub events: u32,
     /// `event/json`, `event/ndjson`, `span/protobuf`, `span/json`, …; for a row `row`, for a damaged record `unknown`.
     pub kind: &'static str,
@@ -462,7 +463,7 @@ impl Store {
         usize::try_from(left).unwrap_or(1)
     }
 
-    /// BatchSize, idle and maximum of the write pool and of the read pool.
+    /// Size, idle and maximum of the write pool and of the read pool.
     #[must_use]
     pub fn pools(&self) -> [PoolState; 2] {
         match self {

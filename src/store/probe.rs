@@ -2,8 +2,8 @@
 //!
 //! **Invariant:** every database of the right shape takes it.
 
-use super::row_encoding::EncodedRows;
 use crate::event::{Event, EventFlags};
+use crate::store::row_encoding::EncodedRows;
 
 /// One harmless row, received long ago.
 pub(super) fn probe_row() -> EncodedRows {

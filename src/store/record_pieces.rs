@@ -4,8 +4,8 @@
 
 use tokio::sync::mpsc;
 
-use super::row_encoding::EncodedRows;
-use super::{DeadLetter, StoreError};
+use crate::store::row_encoding::EncodedRows;
+use crate::store::{DeadLetter, StoreError};
 
 /// A part of a record.
 #[derive(Debug)]

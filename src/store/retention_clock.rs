@@ -9,7 +9,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::plausible_time::DAY_US;
+use crate::store::plausible_time::DAY_US;
 
 const HOUR_US: i64 = 3_600_000_000;
 
@@ -169,7 +169,7 @@ pub struct ClockFacts {
 pub struct Judgement {
     /// To be kept before anything is removed.
     pub doubt: Doubt,
-    /// NativeEvents received before this, Unix microseconds, may be removed; `None` = no events.
+    /// Events received before this, Unix microseconds, may be removed; `None` = no events.
     pub remove_before_us: Option<i64>,
     /// For `/health` while there is a doubt.
     pub notice: Option<String>,
@@ -182,7 +182,7 @@ pub struct RetentionClock {
     /// The last reading at which the wall clock was believed.
     base: ClockReading,
     newest_journaled_us: Option<i64>,
-    /// `Some(true)` = the start is doubted; `None` = not judged yet. ClockJudgement anew in each round until the store has kept it.
+    /// `Some(true)` = the start is doubted; `None` = not judged yet. Judged anew in each round until the store has kept it.
     gap: Option<bool>,
     /// The doubt as this process last left it, and when by [`ClockReading::boot_us`].
     left: Option<(Doubt, i64)>,
@@ -206,7 +206,7 @@ impl RetentionClock {
 
     /// As a process starts.
     #[must_use]
-    pub fn of(start: &super::ProcessStart) -> Self {
+    pub fn of(start: &crate::store::ProcessStart) -> Self {
         let newest = start.newest_journaled_unix_nano;
         Self::new(
             start.clock.read(),

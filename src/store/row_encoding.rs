@@ -188,7 +188,7 @@ impl<'a> EncodedRow<'a> {
         rest.is_empty().then_some(Self { tuple })
     }
 
-    /// The fields in the order of [`COLUMNS`]; `None` = NULL. TextLength are UTF-8, numbers big-endian, `metadata` JSON text
+    /// The fields in the order of [`COLUMNS`]; `None` = NULL. Texts are UTF-8, numbers big-endian, `metadata` JSON text
     /// without JSONB's version byte, `created_at` microseconds since 2000-01-01 UTC.
     pub fn fields(self) -> impl Iterator<Item = Option<&'a [u8]>> {
         self.raw_fields().enumerate().map(|(column, field)| {

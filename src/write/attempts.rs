@@ -14,7 +14,8 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::journal::{PositionSet, StreamId};
+use crate::journal::StreamId;
+use crate::position_set::PositionSet;
 
 /// The file's name in the data directory.
 const FILE: &str = "attempts";

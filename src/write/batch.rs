@@ -6,15 +6,17 @@
 use std::collections::{BTreeMap, btree_map};
 use std::ops::RangeInclusive;
 
-use super::Options;
-use super::dead_letters::{self, DecodeFault, damaged, missing, whole};
-use super::decode_record::{body, counted};
 use crate::decode;
 use crate::event::{Event, Resource, ResourceId};
 use crate::journal::{JournalEntry, Record, StreamId};
-use crate::observe::own_traces::links::RequestTag;
 use crate::store::Batch;
 use crate::store::row_encoding::EncodedRows;
+use crate::telemetry::own_traces::links::RequestTag;
+use crate::write::Options;
+use crate::write::dead_letters::{
+    DecodeFault, damaged, missing, whole, {self},
+};
+use crate::write::decode_record::{body, counted};
 
 /// A batch with what is needed to explain it.
 pub(super) struct PendingBatch {

@@ -8,13 +8,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::attempts::{FATAL, WriteCare};
-use super::batch::{AddResult, BatchSize, PendingBatch, positions};
-use super::dead_letters::DecodeFault;
-use super::progress::ProblemTopic;
-use super::{RunUntil, WriteLoop};
-use crate::journal::{JournalEntry, Position, PositionSet, Record, StreamId};
+use crate::journal::{JournalEntry, Position, Record, StreamId};
+use crate::position_set::PositionSet;
 use crate::store::StoredPositions;
+use crate::write::attempts::{FATAL, WriteCare};
+use crate::write::batch::{AddResult, BatchSize, PendingBatch, positions};
+use crate::write::dead_letters::DecodeFault;
+use crate::write::progress::ProblemTopic;
+use crate::write::{RunUntil, WriteLoop};
 
 /// Read from the log at a time.
 const READ_BYTES: usize = 1 << 20;

@@ -7,10 +7,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use metrics::{counter, gauge, histogram};
 
-use super::batch::PendingBatch;
 use crate::journal::StreamId;
-use crate::observe::metrics as names;
 use crate::store::DeadLetter;
+use crate::telemetry::metrics as names;
+use crate::write::batch::PendingBatch;
 
 /// The facts of a batch that count once it is stored.
 pub(super) struct BatchSummary {
@@ -20,7 +20,7 @@ pub(super) struct BatchSummary {
     pub(super) entries: usize,
     pub(super) rows: u64,
     pub(super) records: u64,
-    /// DoubtReason and events of each dead letter.
+    /// Reason and events of each dead letter.
     pub(super) dead: Vec<(&'static str, u64)>,
 }
 
@@ -56,7 +56,7 @@ pub(super) fn dead(letter: &DeadLetter) -> (&'static str, u64) {
     (letter.reason, u64::from(letter.events))
 }
 
-/// SharedCounts the events that the log waited for and that the database has now, as rows or as dead letters. `waited` is the
+/// Counts the events that the log waited for and that the database has now, as rows or as dead letters. `waited` is the
 /// log's own sum, so that the counters balance whichever process stored them.
 pub(super) fn count(tally: &BatchSummary, waited: u64) {
     let dead = tally.dead_events();

@@ -4,14 +4,14 @@
 
 use std::time::{Duration, Instant};
 
-use super::batch::PendingBatch;
-use super::batch_reader::NextWrite;
-use super::batch_summary::BatchSummary;
-use super::{WriteLoop, large_record};
 use crate::event::Resource;
 use crate::journal::StreamId;
-use crate::observe::own_traces::{SpanError, links, spans, traced};
 use crate::store::{StoreError, StreamHeartbeat};
+use crate::telemetry::own_traces::{SpanError, links, spans, traced};
+use crate::write::batch::PendingBatch;
+use crate::write::batch_reader::NextWrite;
+use crate::write::batch_summary::BatchSummary;
+use crate::write::{WriteLoop, large_record};
 
 /// Refused rows of one batch after which smaller ones are tried: each costs a whole attempt.
 pub(super) const REFUSALS_A_BATCH: usize = 64;

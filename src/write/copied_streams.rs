@@ -11,9 +11,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::progress::{ProblemTopic, Progress};
-use crate::journal::{PositionSet, Stream, StreamId};
+use crate::journal::{Stream, StreamId};
+use crate::position_set::PositionSet;
 use crate::store::{Store, StoreError, StoredPositions, StreamOwner};
+use crate::write::progress::{ProblemTopic, Progress};
 
 /// Between two looks there are seconds; after so long the database was away, and away for others too.
 const UNOBSERVED: Duration = Duration::from_secs(60);
@@ -154,7 +155,7 @@ impl CopiedStreams {
         some
     }
 
-    /// NotedStreams that the log let go of.
+    /// Streams that the log let go of.
     pub(super) fn forget_all_but(&self, streams: &[Stream]) {
         self.by_stream()
             .retain(|id, _| streams.iter().any(|stream| stream.id == *id));

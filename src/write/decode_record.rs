@@ -5,9 +5,9 @@
 use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::dead_letters::DecodeFault;
 use crate::decode::decompress::decompress;
 use crate::journal::Record;
+use crate::write::dead_letters::DecodeFault;
 
 /// The record's body without its content encoding.
 ///

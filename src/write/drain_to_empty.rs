@@ -7,10 +7,10 @@ use std::time::Duration;
 use futures_util::future::join;
 use tokio_util::sync::CancellationToken;
 
-use super::backoff::Backoff;
-use super::{Options, Progress, RunUntil, WriteLoop, heartbeat, run_loop};
 use crate::journal::Journal;
 use crate::store::{Store, StoreError};
+use crate::write::backoff::Backoff;
+use crate::write::{Options, Progress, RunUntil, WriteLoop, heartbeat, run_loop};
 
 /// Why something of the log is left.
 #[derive(Debug)]

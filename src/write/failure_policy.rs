@@ -8,15 +8,15 @@ use std::time::Instant;
 
 use metrics::{counter, histogram};
 
-use super::WriteLoop;
-use super::backoff::Backoff;
-use super::batch_reader::BatchLimit;
-use super::batch_summary::{BatchSummary, count};
-use super::commit::{CommitResult, Failure};
-use super::progress::ProblemTopic;
 use crate::journal::StreamId;
-use crate::observe::metrics as names;
 use crate::store::{StoreError, StoredPositions};
+use crate::telemetry::metrics as names;
+use crate::write::WriteLoop;
+use crate::write::backoff::Backoff;
+use crate::write::batch_reader::BatchLimit;
+use crate::write::batch_summary::{BatchSummary, count};
+use crate::write::commit::{CommitResult, Failure};
+use crate::write::progress::ProblemTopic;
 
 /// Failures of one batch after which smaller ones are tried.
 const PATIENCE: u32 = 3;
@@ -221,7 +221,7 @@ impl FailurePolicy {
         }
     }
 
-    /// SharedCounts a failure of an attempt that `began` then, names it in the problems, and waits before the next attempt.
+    /// Counts a failure of an attempt that `began` then, names it in the problems, and waits before the next attempt.
     pub(super) async fn pause(
         &mut self,
         concern: ProblemTopic,

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::WriteLoop;
-use super::copied_streams::Ownership;
 use crate::journal::StreamId;
 use crate::store::{StoreError, StreamHeartbeat};
+use crate::write::WriteLoop;
+use crate::write::copied_streams::Ownership;
 
 const HEARTBEAT: Duration = Duration::from_secs(10);
 

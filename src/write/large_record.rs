@@ -13,20 +13,23 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::WriteLoop;
-use super::batch_reader::blocking;
-use super::batch_summary::{BatchSummary, dead};
-use super::commit::{
-    CommitResult, Failure, REFUSALS_A_BATCH, facts, probe, with_detail, wrong_setting,
-};
-use super::dead_letters::{self, DecodeFault};
-use super::decode_record;
-use super::large_record_walks::{RefusedRow, ResourceWalk, RowWalk, WalkResult, index_of, spawn};
 use crate::event::{Resource, Signal};
 use crate::journal::{JournalEntry, Record};
-use crate::observe::own_traces::{links, spans, traced};
 use crate::store::row_encoding::EncodedRows;
 use crate::store::{Batch, DeadLetter, LargeRecord, RecordPieces, StoreError, StreamHeartbeat};
+use crate::telemetry::own_traces::{links, spans, traced};
+use crate::write::batch_reader::blocking;
+use crate::write::batch_summary::{BatchSummary, dead};
+use crate::write::commit::{
+    CommitResult, Failure, REFUSALS_A_BATCH, facts, probe, with_detail, wrong_setting,
+};
+use crate::write::dead_letters::{
+    DecodeFault, {self},
+};
+use crate::write::large_record_walks::{
+    RefusedRow, ResourceWalk, RowWalk, WalkResult, index_of, spawn,
+};
+use crate::write::{WriteLoop, decode_record};
 
 /// A piece has half the bytes of a batch, 4 MiB: each costs a statement of its own, and three are held at a time.
 const PIECES_A_BATCH: usize = 2;

@@ -9,14 +9,18 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use super::batch_reader::blocking;
-use super::dead_letters::{self, DecodeFault};
-use super::decode_record::counted;
-use crate::decode::{self, Sink};
+use crate::decode::{
+    Sink, {self},
+};
 use crate::event::{Event, Resource, ResourceId};
 use crate::journal::Record;
 use crate::store::RecordPiece;
 use crate::store::row_encoding::EncodedRows;
+use crate::write::batch_reader::blocking;
+use crate::write::dead_letters::{
+    DecodeFault, {self},
+};
+use crate::write::decode_record::counted;
 
 /// Resources of one transaction; a larger one goes alone.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -239,7 +243,9 @@ mod tests {
 
     use super::{RefusedRow, ResourceWalk, RowWalk, index_of};
     use crate::decode::decompress::ContentEncoding;
-    use crate::decode::{self, Limits, Sink, Source, VERSION};
+    use crate::decode::{
+        Limits, Sink, Source, VERSION, {self},
+    };
     use crate::event::{Encoding, Signal};
     use crate::journal::{Position, Record, StreamId};
     use crate::store::RecordPieces;

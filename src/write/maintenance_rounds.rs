@@ -1,4 +1,4 @@
-//! RoundOutcomes of the store's own maintenance, beside the batches: their gauges, and what failed in them.
+//! Rounds of the store's own maintenance, beside the batches: their gauges, and what failed in them.
 //!
 //! A round that has begun when the work is over goes on to its end, so that no transaction is left open.
 //!
@@ -11,13 +11,13 @@ use std::time::{Duration, Instant};
 use metrics::{counter, gauge};
 use tokio_util::sync::CancellationToken;
 
-use super::WriteLoop;
-use super::heartbeat::pause;
-use super::progress::ProblemTopic;
-use crate::observe::metrics as names;
 use crate::store::{
     MaintenanceGauges, MaintenanceReport, MaintenanceStep, StepFailure, StoreError,
 };
+use crate::telemetry::metrics as names;
+use crate::write::WriteLoop;
+use crate::write::heartbeat::pause;
+use crate::write::progress::ProblemTopic;
 
 /// Interval of checks for the first contact with the database.
 const UNTIL_CONNECTED: Duration = Duration::from_millis(500);
@@ -27,7 +27,7 @@ const IMPORT: &str = "telemetry_events_v0 holds events of the original service; 
 /// Failures that one sentence names.
 const NAMED: usize = 3;
 
-/// RoundOutcomes until the work is over: none in a schema that is not known, nor before the first contact.
+/// Rounds until the work is over: none in a schema that is not known, nor before the first contact.
 pub(super) async fn run_maintenance(shared: &WriteLoop, over: &CancellationToken) {
     while !shared.progress.connected() {
         if !pause(UNTIL_CONNECTED, over).await {

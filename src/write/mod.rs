@@ -64,7 +64,7 @@ mod copied_streams;
 /// Heartbeats.
 mod heartbeat;
 
-/// RoundOutcomes of the store's maintenance.
+/// Rounds of the store's maintenance.
 mod maintenance_rounds;
 
 /// A log that is to be empty.
@@ -109,7 +109,7 @@ impl Default for Options {
     }
 }
 
-/// RunUntil when the log is drained.
+/// Until when the log is drained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum RunUntil {
     /// It is to stop, whatever stands in the way meanwhile.

@@ -30,7 +30,7 @@ struct SharedProgress {
 
 struct ProgressState {
     stored: HashMap<StreamId, StoredPositions>,
-    /// NotedStreams that the log has let go of, as all of them is stored.
+    /// Streams that the log has let go of, as all of them is stored.
     gone: HashSet<StreamId>,
     problems: BTreeMap<ProblemTopic, Problem>,
     /// The begin of the first attempt that failed since one last succeeded.
@@ -38,7 +38,7 @@ struct ProgressState {
     notices: Vec<String>,
     connected: bool,
     began: Instant,
-    /// NativeEvents committed in each of the last seconds since `began`.
+    /// Events committed in each of the last seconds since `began`.
     committed: VecDeque<(u64, u64)>,
     written: Written,
 }
@@ -50,11 +50,11 @@ pub struct Written {
     pub records: u64,
     /// Rows of `telemetry_dead_letters`.
     pub dead_letters: u64,
-    /// NativeEvents that they stand for.
+    /// Events that they stand for.
     pub dead_events: u64,
-    /// NativeEvents that the account held without a commit of ours.
+    /// Events that the account held without a commit of ours.
     pub stored_before: u64,
-    /// PositionSet of positions that neither the database nor the log holds any more.
+    /// Ranges of positions that neither the database nor the log holds any more.
     pub gaps: u64,
 }
 
@@ -144,7 +144,7 @@ impl Progress {
         self.state().connected
     }
 
-    /// NativeEvents a second that were committed lately; 0 when none were.
+    /// Events a second that were committed lately; 0 when none were.
     #[must_use]
     pub fn drain_rate(&self) -> f64 {
         let state = self.state();

@@ -8,14 +8,15 @@ use std::time::Instant;
 
 use metrics::counter;
 
-use super::RunUntil;
-use super::batch_reader::{BatchReader, StreamCursor};
-use super::copied_streams::Ownership;
-use super::failure_policy::FailurePolicy;
-use super::progress::ProblemTopic;
-use crate::journal::{PositionSet, Stream, StreamId, now_unix_nano};
-use crate::observe::metrics as names;
+use crate::journal::{Stream, StreamId, now_unix_nano};
+use crate::position_set::PositionSet;
 use crate::store::{KEEP_RELEASED, StoreError, StoredPositions};
+use crate::telemetry::metrics as names;
+use crate::write::RunUntil;
+use crate::write::batch_reader::{BatchReader, StreamCursor};
+use crate::write::copied_streams::Ownership;
+use crate::write::failure_policy::FailurePolicy;
+use crate::write::progress::ProblemTopic;
 
 /// Tries until the database answers; from there on the source is what is left to write.
 ///

@@ -17,7 +17,7 @@ struct Field {
     value: Value,
 }
 
-/// A field's value. RequestSchema of numbers are packed (proto3's default).
+/// A field's value. Lists of numbers are packed (proto3's default).
 #[derive(Clone, Debug)]
 pub(crate) enum Value {
     /// An enum, or a 32-bit number.

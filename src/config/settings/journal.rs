@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use super::{Setting, put};
+use crate::config::settings::{Setting, put};
 use crate::config::value::{auto, duration, size};
 
 pub(super) const SETTINGS: &[Setting] = &[

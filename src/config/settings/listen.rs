@@ -2,7 +2,7 @@
 //!
 //! **Invariant:** without a setting, nothing listens beyond this machine.
 
-use super::{Setting, put};
+use crate::config::settings::{Setting, put};
 use crate::config::value::{addresses, port};
 
 pub(super) const SETTINGS: &[Setting] = &[

@@ -2,7 +2,7 @@
 //!
 //! **Invariant:** a setting has one name; its variable and its flag are that name in another spelling.
 
-use super::raw_config::RawConfig;
+use crate::config::raw_config::RawConfig;
 
 /// Ports and addresses.
 mod listen;

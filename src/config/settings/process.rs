@@ -2,10 +2,10 @@
 //!
 //! **Invariant:** none of them changes what is stored.
 
-use super::{Setting, put};
 use crate::config::log_filter::log_filter;
+use crate::config::settings::{Setting, put};
 use crate::config::value::{auto, duration, memory, one_of};
-use crate::observe::logging::LogFormat;
+use crate::telemetry::logging::LogFormat;
 
 pub(super) const SETTINGS: &[Setting] = &[
     Setting::new(
@@ -20,7 +20,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         "memory_bytes",
         "SIZE",
         "auto",
-        "RecentRequestTable that the process may use; requests, the way to the database and answers have shares of it. `auto`: the \
+        "Memory that the process may use; requests, the way to the database and answers have shares of it. `auto`: the \
          least of what is installed, the control group's limit and the address space's",
         |draft, text| {
             let bytes = auto(text, memory).map(|bytes| bytes.map(|bytes| bytes as u64));

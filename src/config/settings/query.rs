@@ -2,7 +2,7 @@
 //!
 //! **Invariant:** no query costs more than these allow, whatever it asks for.
 
-use super::{Setting, put};
+use crate::config::settings::{Setting, put};
 use crate::config::value::{count, memory, timeout};
 
 pub(super) const SETTINGS: &[Setting] = &[
@@ -10,7 +10,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         "query_limit_default",
         "NUMBER",
         "100",
-        "NativeEvents in a page where the query names no limit",
+        "Events in a page where the query names no limit",
         |draft, text| put(&mut draft.query.limit_default, count(text, 1)),
     ),
     Setting::new(

@@ -4,7 +4,7 @@
 
 use secrecy::SecretString;
 
-use super::{Secrecy, Setting, put};
+use crate::config::settings::{Secrecy, Setting, put};
 use crate::config::value::{
     auto, count, count_or_off, is_off, list, memory, one_of, or_off, origins, switch, timeout,
 };
@@ -16,7 +16,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         "auth_tokens",
         "TOKENS",
         "",
-        "AuthTokens of which `Authorization: Bearer …` must be one, separated by commas. Not set, nobody is asked",
+        "Tokens of which `Authorization: Bearer …` must be one, separated by commas. Not set, nobody is asked",
         |draft, text| put(&mut draft.receive.auth_tokens, tokens(text)),
     )
     .secrecy(Secrecy::Secret),
@@ -73,7 +73,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         "max_events",
         "NUMBER",
         "50000",
-        "NativeEvents in one /ingest request",
+        "Events in one /ingest request",
         |draft, text| put(&mut draft.receive.decode.events, count(text, 1)),
     ),
     Setting::new(
@@ -87,14 +87,14 @@ pub(super) const SETTINGS: &[Setting] = &[
         "max_depth",
         "NUMBER",
         "24",
-        "OpenLevels of an OTLP attribute value",
+        "Levels of an OTLP attribute value",
         |draft, text| put(&mut draft.receive.decode.depth, count(text, 1).and_then(shallow)),
     ),
     Setting::new(
         "max_native_depth",
         "NUMBER",
         "32",
-        "OpenLevels of JSON in an event's metadata",
+        "Levels of JSON in an event's metadata",
         |draft, text| {
             put(
                 &mut draft.receive.decode.native_depth,

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use secrecy::SecretString;
 
-use super::{Secrecy, Setting, put};
 use crate::config::raw_config::RetentionSetting;
+use crate::config::settings::{Secrecy, Setting, put};
 use crate::config::value::{auto, count, is_off, one_of, switch, timeout};
 use crate::store::StoreKind;
 

@@ -5,7 +5,7 @@
 use axum::http::{HeaderName, Uri};
 use secrecy::SecretString;
 
-use super::{Secrecy, Setting, put};
+use crate::config::settings::{Secrecy, Setting, put};
 use crate::config::value::{list, or_off};
 
 pub(super) const SETTINGS: &[Setting] = &[

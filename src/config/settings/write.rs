@@ -2,7 +2,7 @@
 //!
 //! **Invariant:** they change when something is written, never whether.
 
-use super::{Setting, put};
+use crate::config::settings::{Setting, put};
 use crate::config::value::{count, duration, memory, timeout};
 
 pub(super) const SETTINGS: &[Setting] = &[

@@ -2,7 +2,7 @@
 //!
 //! **Invariant:** what was meant for PostgreSQL is never taken for SQLite in silence.
 
-use super::*;
+use crate::config::tests::*;
 
 #[test]
 fn the_database_comes_from_a_url_or_in_parts() {
@@ -122,11 +122,11 @@ fn a_place_is_shown_as_it_would_be_written() {
         "verify-ca",
         "verify-full",
     ] {
-        let url = format!("postgres://Ann@Db.example/NativeEvents?sslmode={mode}");
+        let url = format!("postgres://Ann@Db.example/Events?sslmode={mode}");
         let loaded = load(&[], &[("DATABASE_URL", &url)], "").unwrap();
         assert_eq!(
             loaded.config.stored_in(),
-            format!("PostgreSQL Ann@Db.example:5432/NativeEvents, sslmode {mode}")
+            format!("PostgreSQL Ann@Db.example:5432/Events, sslmode {mode}")
         );
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! **Invariant:** what a file holds is never part of what is shown.
 
-use super::{load, postgres, problems};
+use crate::config::tests::{load, postgres, problems};
 
 #[test]
 fn what_may_hold_a_password_can_stand_in_a_file_of_its_own() {

@@ -2,7 +2,7 @@
 //!
 //! **Invariant:** each value is read from its text alone.
 
-use super::*;
+use crate::config::value::*;
 
 #[test]
 fn sizes_take_binary_and_decimal_units_and_plain_bytes() {

@@ -2,10 +2,12 @@
 //!
 //! **Invariant:** a list of numbers reads the same packed and not, and in parts.
 
-use super::super::any_value::{self, ValueStyle, repeated};
-use super::super::item::{FieldRange, Hex, is_id, low32, time_member};
-use super::super::json_writer;
-use super::super::protobuf::{FieldValue, ProtobufReader};
+use crate::decode::any_value::{
+    ValueStyle, repeated, {self},
+};
+use crate::decode::item::{FieldRange, Hex, is_id, low32, time_member};
+use crate::decode::json_writer;
+use crate::decode::protobuf::{FieldValue, ProtobufReader};
 
 /// The value of a number point or an exemplar.
 #[derive(Clone, Copy, Debug)]

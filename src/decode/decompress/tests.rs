@@ -7,8 +7,8 @@ use std::io::Write;
 use flate2::Compression;
 use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
 
-use super::ContentEncoding::{Deflate, Gzip, Identity, Zstd};
-use super::*;
+use crate::decode::decompress::ContentEncoding::{Deflate, Gzip, Identity, Zstd};
+use crate::decode::decompress::*;
 
 const MIB: usize = 1 << 20;
 
@@ -229,7 +229,7 @@ fn without_room_nothing_more_is_taken() {
 /// A client compressed with `--ultra -22` and was told that its body was not valid zstd, or cut short.
 #[test]
 fn a_zstd_window_over_8_mib_is_refused_by_name_in_any_frame() {
-    // PlausibleTimes descriptor: exponent 13 or 14 over 2^10 (RFC 8878, 3.1.1.1.2).
+    // Window descriptor: exponent 13 or 14 over 2^10 (RFC 8878, 3.1.1.1.2).
     let frame = zstd_rle_frame(13 << 3, 1);
     assert!(open(Zstd, &frame, 64 * MIB).0.is_ok());
     let large = zstd_rle_frame(14 << 3, 1);

@@ -2,13 +2,15 @@
 //!
 //! **Invariant:** the tables are those of requests as a whole, which no request is read by.
 
-use super::members::{Members, copy};
-use super::message;
+use crate::decode::export::members::{Members, copy};
+use crate::decode::export::message;
 use crate::decode::json_reader::SyntaxError;
 use crate::decode::schema::metric::{
     EXPONENTIAL_POINT, HISTOGRAM_POINT, NUMBER_POINT, SUMMARY_POINT, TEMPORALITIES,
 };
-use crate::decode::schema::{self, FieldSchema, FieldType, MessageSchema, many, one};
+use crate::decode::schema::{
+    FieldSchema, FieldType, MessageSchema, many, one, {self},
+};
 use crate::event::Signal;
 
 /// A list, and what closes each of its elements that is not an item.

@@ -2,11 +2,13 @@
 //!
 //! **Invariant:** what `metadata` holds wins over a column, which has only what fits it.
 
-use super::members::{Members, copy, whole};
-use super::{envelope, message};
+use crate::decode::export::members::{Members, copy, whole};
+use crate::decode::export::{envelope, message};
 use crate::decode::json_reader::SyntaxError;
 use crate::decode::json_writer;
-use crate::decode::schema::{self, MessageSchema};
+use crate::decode::schema::{
+    MessageSchema, {self},
+};
 
 /// A field, and the column that it is found in unless `metadata` has it.
 type ExportColumn = (&'static str, &'static str);

@@ -2,10 +2,12 @@
 //!
 //! **Invariant:** what is not in a message's table is left out.
 
-use super::value;
+use crate::decode::export::value;
 use crate::decode::json_reader::{JsonReader, JsonType as Json, SyntaxError};
 use crate::decode::json_writer;
-use crate::decode::schema::{self, FieldSchema, FieldType, MessageSchema};
+use crate::decode::schema::{
+    FieldSchema, FieldType, MessageSchema, {self},
+};
 
 /// Writes one stored member of a message, where that has a field of its name.
 ///

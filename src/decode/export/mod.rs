@@ -11,9 +11,11 @@
 
 use std::collections::BTreeMap;
 
-use super::json_reader::{JsonReader, SyntaxError};
-use super::json_to_protobuf::{self, Unmapped};
-use super::{Limits, Source, VERSION, json_writer};
+use crate::decode::json_reader::{JsonReader, SyntaxError};
+use crate::decode::json_to_protobuf::{
+    Unmapped, {self},
+};
+use crate::decode::{Limits, Source, VERSION, json_writer};
 use crate::event::{Encoding, Signal};
 
 /// What stands around items.
@@ -74,7 +76,7 @@ pub struct Export {
     room_bytes: usize,
     used_bytes: usize,
     root: ExportPart,
-    /// MetricBuffers space.
+    /// Scratch space.
     item: String,
 }
 

@@ -54,7 +54,7 @@ pub(super) fn any_value(
     Ok(())
 }
 
-/// Writes the next value, an object, as a list of KeyValues.
+/// Writes the next value, an object, as a list of Pairs.
 ///
 /// # Errors
 /// When it is none, or holds what is no value.

@@ -3,19 +3,19 @@
 //! **Invariant:** what was skipped without an error is valid JSON; there is no recursion, and memory taken is one bit a level
 //! of nesting.
 
-use super::super::json_writer;
-use super::{JsonReader, JsonString, JsonType, SyntaxError};
+use crate::decode::json_reader::{JsonReader, JsonString, JsonType, SyntaxError};
+use crate::decode::json_writer;
 
 /// What a skipped value holds that matters to those who keep it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::decode) struct SkippedValue {
     /// Values in it, itself included; keys are not counted.
     pub(in crate::decode) nodes: usize,
-    /// OpenLevels of objects and arrays.
+    /// Levels of objects and arrays.
     pub(in crate::decode) depth: usize,
-    /// TextLength and keys with a NUL.
+    /// Texts and keys with a NUL.
     pub(in crate::decode) nul: u32,
-    /// TextLength and keys with half of a surrogate pair.
+    /// Texts and keys with half of a surrogate pair.
     pub(in crate::decode) lone_surrogates: u32,
     pub(in crate::decode) has_long_number: bool,
     /// How many characters longer its numbers are in plain digits.

@@ -4,13 +4,13 @@
 
 use std::borrow::Cow;
 
-use super::super::any_value::{cut_to, without_nul_cow};
-use super::super::decode_report::ReportBuilder;
-use super::super::json_reader::{JsonReader, JsonType, SyntaxError};
-use super::super::string::JsonString;
-use super::super::{Limits, Sanitized, Source, timestamp};
-use super::unknown::UnknownMembers;
-use super::{FIELDS, NANOS_PER_MS, NativeField, Presence};
+use crate::decode::any_value::{cut_to, without_nul_cow};
+use crate::decode::decode_report::ReportBuilder;
+use crate::decode::json_reader::{JsonReader, JsonType, SyntaxError};
+use crate::decode::native::unknown::UnknownMembers;
+use crate::decode::native::{FIELDS, NANOS_PER_MS, NativeField, Presence};
+use crate::decode::string::JsonString;
+use crate::decode::{Limits, Sanitized, Source, timestamp};
 use crate::event::{Event, EventFlags};
 
 /// One event as it is sent, checked.

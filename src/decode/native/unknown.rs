@@ -5,13 +5,12 @@
 
 use std::borrow::Cow;
 
-use super::super::any_value::without_nul_cow;
-use super::super::decode_report::{ReportBuilder, echo};
-use super::super::json_reader::{JsonReader, JsonType, SyntaxError};
-use super::super::json_writer;
-use super::super::string::JsonString;
-use super::super::{Limits, Sanitized, UnknownMemberFate};
-use super::FIELDS;
+use crate::decode::any_value::without_nul_cow;
+use crate::decode::decode_report::{ReportBuilder, echo};
+use crate::decode::json_reader::{JsonReader, JsonType, SyntaxError};
+use crate::decode::native::FIELDS;
+use crate::decode::string::JsonString;
+use crate::decode::{Limits, Sanitized, UnknownMemberFate, json_writer};
 
 /// Names of members that stay out which are kept for the answer.
 const NAMES: usize = 10;
@@ -136,7 +135,7 @@ impl<'a> UnknownMembers<'a> {
         }
     }
 
-    /// SharedCounts and names them for the answer.
+    /// Counts and names them for the answer.
     pub(super) fn report(&self, tally: &mut ReportBuilder) {
         for member in &self.members {
             tally.unknown(&member.key, UnknownMemberFate::Kept, meant);

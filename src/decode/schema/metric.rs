@@ -3,7 +3,7 @@
 //! **Invariant:** the envelope's table does not know the field with the points, so nothing that reads an envelope enters
 //! them.
 
-use super::{EnumNames, FieldType, KEY_VALUE, MessageSchema, many, one};
+use crate::decode::schema::{EnumNames, FieldType, KEY_VALUE, MessageSchema, many, one};
 
 /// What a metric says of itself, once for all of its points.
 pub(in crate::decode) static METRIC: MessageSchema = MessageSchema {
@@ -37,7 +37,7 @@ pub(in crate::decode) static POINTS_ALONE: MessageSchema = MessageSchema {
     fields: &[],
 };
 
-const TEMPORALITY: super::FieldSchema = one(
+const TEMPORALITY: crate::decode::schema::FieldSchema = one(
     2,
     "aggregationTemporality",
     "aggregation_temporality",
@@ -53,14 +53,15 @@ pub(in crate::decode) static TEMPORALITIES: EnumNames = EnumNames {
     expected: "a number or a full name such as AGGREGATION_TEMPORALITY_DELTA is expected",
 };
 
-const START: super::FieldSchema = one(
+const START: crate::decode::schema::FieldSchema = one(
     2,
     "startTimeUnixNano",
     "start_time_unix_nano",
     FieldType::Fixed64,
 );
 
-const TIME: super::FieldSchema = one(3, "timeUnixNano", "time_unix_nano", FieldType::Fixed64);
+const TIME: crate::decode::schema::FieldSchema =
+    one(3, "timeUnixNano", "time_unix_nano", FieldType::Fixed64);
 
 pub(in crate::decode) static NUMBER_POINT: MessageSchema = MessageSchema {
     is_value: false,

@@ -5,9 +5,8 @@ use proptest::prelude::*;
 use prost::Message as _;
 use serde_json::{Value, json};
 
-use super::*;
-use super::{generate, generate_logs, generate_metrics, same};
 use crate::decode::export::{AddOutcome, Export, ExportEncoding, signal};
+use crate::decode::tests::{generate, generate_logs, generate_metrics, same, *};
 
 /// An event as `/query` answers it.
 fn answered(event: &Event<'_>, rows: &Rows) -> String {

@@ -1,9 +1,9 @@
 //! Flags and counters of rows whose columns do not hold the value that was sent.
 
-use super::log_records::{record, request as logs};
-use super::metric_points::{gauge, point, request as metrics};
-use super::spans::{pair, request as spans, span, text};
-use super::*;
+use crate::decode::tests::log_records::{record, request as logs};
+use crate::decode::tests::metric_points::{gauge, point, request as metrics};
+use crate::decode::tests::spans::{pair, request as spans, span, text};
+use crate::decode::tests::*;
 use crate::event::EventFlags;
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::resource::v1::Resource as ProtoResource;

@@ -1,6 +1,6 @@
 //! OTLP's JSON that is JSON, but not what its members hold: what is rejected, and what is told of it.
 
-use super::*;
+use crate::decode::tests::*;
 use crate::event::EventFlags;
 
 /// A signal's request around items, with what stands in the resource and in the scope beside them.

@@ -1,6 +1,6 @@
 //! What OTLP's JSON may look like.
 
-use super::*;
+use crate::decode::tests::*;
 
 fn json() -> Source {
     source(Signal::Span, Encoding::Json)

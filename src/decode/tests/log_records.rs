@@ -12,9 +12,8 @@ use prost::Message as _;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::generate_logs;
-use super::spans::{START, pair, text, value};
-use super::*;
+use crate::decode::tests::spans::{START, pair, text, value};
+use crate::decode::tests::{generate_logs, *};
 use crate::event::EventFlags;
 
 pub(super) const START_I64: i64 = START.cast_signed();

@@ -5,9 +5,13 @@ use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
 use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use prost::Message as _;
 
-use super::log_records::{START_I64, json, metadata, one, protobuf, record, request, rows};
-use super::spans::{self, START, around, field, text, value};
-use super::*;
+use crate::decode::tests::log_records::{
+    START_I64, json, metadata, one, protobuf, record, request, rows,
+};
+use crate::decode::tests::spans::{
+    START, around, field, text, value, {self},
+};
+use crate::decode::tests::*;
 use crate::event::EventFlags;
 
 const NOW: i64 = NOW_MS * 1_000_000;

@@ -1,6 +1,6 @@
 //! What metrics in OTLP's JSON may look like.
 
-use super::*;
+use crate::decode::tests::*;
 
 pub(super) fn json() -> Source {
     source(Signal::Metric, Encoding::Json)

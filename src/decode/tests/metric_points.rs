@@ -12,8 +12,8 @@ use opentelemetry_proto::tonic::resource::v1::Resource as ProtoResource;
 use prost::Message as _;
 use sha2::{Digest as _, Sha256};
 
-use super::spans::{START, pair, text, value};
-use super::*;
+use crate::decode::tests::spans::{START, pair, text, value};
+use crate::decode::tests::*;
 use crate::event::EventFlags;
 use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
 

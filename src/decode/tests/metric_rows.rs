@@ -7,10 +7,10 @@ use opentelemetry_proto::tonic::metrics::v1::{
 };
 use prost::Message as _;
 
-use super::metric_json::{json, one_json, request_json};
-use super::metric_points::{gauge, metric, point, protobuf, request, rows};
-use super::spans::{START, field, pair, text};
-use super::*;
+use crate::decode::tests::metric_json::{json, one_json, request_json};
+use crate::decode::tests::metric_points::{gauge, metric, point, protobuf, request, rows};
+use crate::decode::tests::spans::{START, field, pair, text};
+use crate::decode::tests::*;
 
 /// A request around one metric's bytes.
 fn around(metric: &[u8]) -> Vec<u8> {
@@ -102,7 +102,7 @@ fn of_the_data_the_last_counts_and_parts_of_it_are_merged() {
         assert_eq!(found, expected);
         // prost merges in the same way.
         let parsed = Metric::decode(&*data.concat()).expect("valid");
-        let (_, again) = super::metric_points::rows(vec![parsed]);
+        let (_, again) = crate::decode::tests::metric_points::rows(vec![parsed]);
         assert_eq!(again.events.len(), rows.events.len());
     }
     let both = r#"{"resourceMetrics":[{"scopeMetrics":[{"metrics":[{
@@ -270,7 +270,7 @@ fn buckets_of_an_exponential_histogram_count_too() {
 fn deep_metadata_of_a_metric_rejects_its_points_and_no_others() {
     let mut value = text("x");
     for _ in 0..30 {
-        value = super::spans::value(
+        value = crate::decode::tests::spans::value(
             opentelemetry_proto::tonic::common::v1::any_value::Value::ArrayValue(
                 opentelemetry_proto::tonic::common::v1::ArrayValue {
                     values: vec![value],
@@ -329,7 +329,7 @@ fn very_many_numbers_of_very_many_digits_do_not_multiply() {
 /// What a metric says of itself counts as it is written, once a point.
 #[test]
 fn an_envelope_that_swells_counts_as_it_is_written() {
-    let nothing = super::spans::value(any_value::Value::ArrayValue(ArrayValue {
+    let nothing = crate::decode::tests::spans::value(any_value::Value::ArrayValue(ArrayValue {
         values: vec![AnyValue::default(); 90_000],
     }));
     let mut large = gauge(vec![point(); 200]);

@@ -10,9 +10,9 @@ use opentelemetry_proto::tonic::metrics::v1::{
     Metric, NumberDataPoint, Sum, Summary, SummaryDataPoint, exemplar,
 };
 
-use super::metric_json::one_json;
-use super::metric_points::{gauge, metric, one, point};
-use super::spans::{START, pair, text, value};
+use crate::decode::tests::metric_json::one_json;
+use crate::decode::tests::metric_points::{gauge, metric, one, point};
+use crate::decode::tests::spans::{START, pair, text, value};
 
 fn metadata(metric: Metric) -> String {
     one(metric).metadata.into_owned()

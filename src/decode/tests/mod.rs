@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{DecodeError, DecodeReport, Limits, Sink, Source, VERSION, check, events};
+use crate::decode::{DecodeError, DecodeReport, Limits, Sink, Source, VERSION, check, events};
 use crate::event::{Encoding, Event, Resource, Signal};
 use crate::journal::{Position, StreamId};
 

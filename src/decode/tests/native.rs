@@ -1,6 +1,6 @@
 //! Native events: every rule of the envelope and of the metadata.
 
-use super::*;
+use crate::decode::tests::*;
 use crate::event::EventFlags;
 
 fn json() -> Source {
@@ -120,7 +120,7 @@ fn half_of_a_surrogate_pair_becomes_one_replacement_character_flagged_and_counte
     assert_eq!(event.flags, EventFlags::TEXT_REPAIRED);
     assert_eq!((checked.sanitized.utf8, checked.sanitized.nul), (4, 0));
     // Keys that are equal once they are repaired are one key.
-    let body = super::native::event(r#","metadata":{"\ud800":1,"\udfff":2}"#);
+    let body = crate::decode::tests::native::event(r#","metadata":{"\ud800":1,"\udfff":2}"#);
     assert_eq!(one(&body).metadata, "{\"\u{fffd}\": 2}");
 }
 
@@ -237,7 +237,7 @@ fn hex_ids_are_stored_in_lower_case_and_others_as_sent() {
         Some("abcdef0123456789abcdef0123456789")
     );
     assert_eq!(event.span_id.as_deref(), Some("abcdef0123456789"));
-    let other = one(&super::native::event(
+    let other = one(&crate::decode::tests::native::event(
         r#","traceId":"ABCDEF0123456789","spanId":"ABCDEF012345678G""#,
     ));
     assert_eq!(other.trace_id.as_deref(), Some("ABCDEF0123456789"));

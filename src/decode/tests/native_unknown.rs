@@ -1,6 +1,6 @@
 //! Native events: members that are no fields of an event join its metadata.
 
-use super::*;
+use crate::decode::tests::*;
 use crate::decode::{UnknownMemberFate, UnknownMemberReport};
 use crate::event::EventFlags;
 

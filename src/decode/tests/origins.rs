@@ -5,8 +5,8 @@ use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, ArrayValue};
 use prost::Message as _;
 
-use super::spans::{pair, protobuf, request, span, text, value};
-use super::*;
+use crate::decode::tests::spans::{pair, protobuf, request, span, text, value};
+use crate::decode::tests::*;
 use crate::event::EventFlags;
 
 #[test]

@@ -1,7 +1,7 @@
-//! EmbeddedMessage protobuf messages that arrive in several pieces.
+//! Embedded protobuf messages that arrive in several pieces.
 
-use super::spans::{field, span};
-use super::*;
+use crate::decode::tests::spans::{field, span};
+use crate::decode::tests::*;
 use crate::event::EventFlags;
 use prost::Message as _;
 

@@ -6,12 +6,11 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use prost::Message as _;
 
-use super::generate::{request, to_json};
-use super::*;
-use super::{generate_logs, generate_metrics};
 use crate::decode::json_reader::JsonReader;
 use crate::decode::json_writer;
 use crate::decode::normalize::Normalizer;
+use crate::decode::tests::generate::{request, to_json};
+use crate::decode::tests::{generate_logs, generate_metrics, *};
 
 fn normalised(text: &str) -> Option<String> {
     let mut scanner = JsonReader::new(text);

@@ -196,7 +196,7 @@ fn data_points(data: Data) -> Vec<Data> {
     }
 }
 
-/// RequestSchema of one point each, of those that `form` says the time of and that is not 0.
+/// Lists of one point each, of those that `form` says the time of and that is not 0.
 fn each<P>(points: Vec<P>, form: fn(&mut P) -> u64) -> impl Iterator<Item = Vec<P>> {
     points.into_iter().filter_map(move |mut point| {
         let time = form(&mut point);

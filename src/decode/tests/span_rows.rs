@@ -6,10 +6,10 @@ use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::Link;
 use prost::Message as _;
 
-use super::spans::{
+use crate::decode::tests::spans::{
     START, around, field, one, pair, protobuf, request, rows, span, text, value, with_attributes,
 };
-use super::*;
+use crate::decode::tests::*;
 use crate::event::EventFlags;
 
 #[test]

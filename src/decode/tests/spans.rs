@@ -10,7 +10,7 @@ use opentelemetry_proto::tonic::trace::v1::span::{Event as SpanEvent, Link};
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status};
 use prost::Message as _;
 
-use super::*;
+use crate::decode::tests::*;
 use crate::event::EventFlags;
 
 pub(super) const START: u64 = 1_799_999_999_123_456_789;

@@ -3,14 +3,16 @@
 //! **Invariant:** after such a write its file is left as it is or removed, and no record is written before a write without
 //! any was synced in another file. A file is sealed, or known to the rest of the log, only with a position in it.
 
-use std::io::{self, IoSlice};
+use std::io::{
+    IoSlice, {self},
+};
 use std::time::Instant;
 
-use super::super::disk::{is_full, write_all};
-use super::super::record::{RecordClass, RecordHeader};
-use super::super::segment::{BLOCK, BLOCK_BYTES};
-use super::super::shared::now_unix_nano;
-use super::{ActiveSegment, AppendThread, timed_sync};
+use crate::journal::append_thread::{ActiveSegment, AppendThread, timed_sync};
+use crate::journal::disk::{is_full, write_all};
+use crate::journal::record::{RecordClass, RecordHeader};
+use crate::journal::segment::{BLOCK, BLOCK_BYTES};
+use crate::journal::shared::now_unix_nano;
 
 /// Why a group was not written.
 pub(super) enum GroupError {

@@ -7,16 +7,16 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::super::disk::{Disk, is_full};
-use super::super::plan::{UnsealedSegment, scan_of};
-use super::super::record::RecordClass;
-use super::super::segment::{BLOCK_BYTES, SegmentContents, SegmentHeader};
-use super::super::segment_files::{HeaderSource, SegmentFile, SegmentFileKind};
-use super::super::segment_index::Segment;
-use super::super::space::{Spare, free};
-use super::super::streams::StreamState;
-use super::super::{OpenError, quarantine, rewrite};
-use super::{Recovery, failed};
+use crate::journal::disk::{Disk, is_full};
+use crate::journal::plan::{UnsealedSegment, scan_of};
+use crate::journal::record::RecordClass;
+use crate::journal::recovery::{Recovery, failed};
+use crate::journal::segment::{BLOCK_BYTES, SegmentContents, SegmentHeader};
+use crate::journal::segment_files::{HeaderSource, SegmentFile, SegmentFileKind};
+use crate::journal::segment_index::Segment;
+use crate::journal::space::{Spare, free};
+use crate::journal::streams::StreamState;
+use crate::journal::{OpenError, quarantine, rewrite};
 
 impl Recovery<'_> {
     /// Recovers one stream: its sealed segments as they are, the others written again.

@@ -2,13 +2,15 @@
 //!
 //! **Invariant:** a handle made before a power cut does nothing after it.
 
-use std::io::{self, ErrorKind, IoSlice};
+use std::io::{
+    ErrorKind, IoSlice, {self},
+};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::super::disk::{Disk, DiskFile, Listed, LockGuard, Space};
-use super::image::Image;
-use super::{Fault, SimDisk};
+use crate::journal::disk::{Disk, DiskFile, Listed, LockGuard, Space};
+use crate::journal::sim::image::Image;
+use crate::journal::sim::{Fault, SimDisk};
 
 struct SimFile {
     disk: SimDisk,

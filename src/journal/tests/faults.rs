@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::super::sim::Fault;
-use super::*;
+use crate::journal::sim::Fault;
+use crate::journal::tests::*;
 
 /// Appends one after the other until one fails; what was answered well, and the failure.
 fn append_until_failure(
@@ -288,7 +288,7 @@ fn two_openings_of_one_directory_exclude_each_other() {
     let refused = Journal::open(Arc::new(disk.clone()), &options());
     assert!(matches!(
         refused.err(),
-        Some(super::super::OpenError::Locked(_))
+        Some(crate::journal::OpenError::Locked(_))
     ));
     drop(journal);
     open(&disk);

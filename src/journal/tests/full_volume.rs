@@ -2,15 +2,17 @@
 
 use std::sync::Mutex;
 
-use super::super::append_thread::AppendThread;
-use super::super::record::{self, RecordClass};
-use super::super::recovery;
-use super::super::segment::{BLOCK, FirstBlock, Footer, SegmentContents, SegmentHeader};
-use super::super::shared::Shared;
-use super::super::sim::Fault;
-use super::harm::{recovered, small, unsealed};
-use super::missing::{directory, free_as_before, remove};
-use super::*;
+use crate::journal::append_thread::AppendThread;
+use crate::journal::record::{
+    RecordClass, {self},
+};
+use crate::journal::recovery;
+use crate::journal::segment::{BLOCK, FirstBlock, Footer, SegmentContents, SegmentHeader};
+use crate::journal::shared::Shared;
+use crate::journal::sim::Fault;
+use crate::journal::tests::harm::{recovered, small, unsealed};
+use crate::journal::tests::missing::{directory, free_as_before, remove};
+use crate::journal::tests::*;
 
 /// A log whose writer ran in this thread, so that each of its writes has its number.
 struct Written {
@@ -260,7 +262,7 @@ fn a_torn_tail_is_written_into_as_little_as_it_needs_where_there_is_no_room_for_
         remove(&disk, &spare);
     }
     free_as_before(&disk, &files[0].0);
-    let options = super::harm::medium();
+    let options = crate::journal::tests::harm::medium();
     for k in 1..=20 {
         disk.inject(Fault::FullAllocation(k));
     }

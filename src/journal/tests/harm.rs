@@ -1,9 +1,8 @@
 //! Flips, cuts, forgeries: what each of them may cost.
 
-use super::super::record::{HEADER_BYTES, RecordClass, RecordHeader};
-use super::super::recovery;
-use super::super::segment;
-use super::*;
+use crate::journal::record::{HEADER_BYTES, RecordClass, RecordHeader};
+use crate::journal::tests::*;
+use crate::journal::{recovery, segment};
 
 /// A directory with one segment that was never sealed, as a power cut leaves it; the stream and the segment's path.
 pub(super) fn unsealed(options: &Options, sizes: &[usize]) -> (SimDisk, StreamId, PathBuf) {
@@ -59,7 +58,8 @@ pub(super) fn recovered(disk: &SimDisk, options: &Options, stream: StreamId) -> 
     let mut entries = Vec::new();
     let mut from = 1;
     loop {
-        let page = super::super::record_reader::read(&opened.core, stream, from, 1 << 20).unwrap();
+        let page =
+            crate::journal::record_reader::read(&opened.core, stream, from, 1 << 20).unwrap();
         let Some(last) = page.last() else {
             return entries;
         };
@@ -76,7 +76,7 @@ pub(super) fn small() -> Options {
     }
 }
 
-/// AddedEvent for a dozen groups.
+/// Room for a dozen groups.
 pub(super) fn medium() -> Options {
     Options {
         segment_bytes: Some(64 << 10),
@@ -437,7 +437,7 @@ fn what_is_left_of_a_lost_record_is_as_old_as_what_stood_beside_it() {
     let core = recovery::open(Arc::new(disk), &medium(), NEVER)
         .unwrap()
         .core;
-    let entries = super::super::record_reader::read(&core, stream, 1, 1 << 20).unwrap();
+    let entries = crate::journal::record_reader::read(&core, stream, 1, 1 << 20).unwrap();
     assert!(
         matches!(entries[..], [JournalEntry::Damaged { n: 1, .. }]),
         "{entries:?}"

@@ -1,6 +1,6 @@
 //! Appending, reading back, rotating, recycling, refusing.
 
-use super::*;
+use crate::journal::tests::*;
 
 #[test]
 fn what_is_appended_is_read_back_in_order_also_after_reopening() {

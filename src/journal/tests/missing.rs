@@ -1,9 +1,9 @@
 //! Segments that are lost, in whole or by their first block: all that was synced is accounted for.
 
-use super::super::PositionSet;
-use super::super::segment::{BLOCK, LastBlock, SegmentHeader};
-use super::harm::medium;
-use super::*;
+use crate::journal::segment::{BLOCK, LastBlock, SegmentHeader};
+use crate::journal::tests::harm::medium;
+use crate::journal::tests::*;
+use crate::position_set::PositionSet;
 
 const RECORDS: u32 = 10;
 
@@ -48,7 +48,7 @@ fn found(journal: &Journal, stream: StreamId) -> (Vec<u64>, PositionSet) {
 type Harm = fn(&SimDisk, &Path);
 
 pub(super) fn remove(disk: &SimDisk, path: &Path) {
-    use super::super::disk::Disk;
+    use crate::journal::disk::Disk;
     disk.remove(path).unwrap();
     disk.sync_dir(Path::new(DIR)).unwrap();
 }
@@ -429,7 +429,7 @@ fn a_spare_is_told_from_a_segment_by_older_versions_too() {
         // They take a first block of zeros for a spare, and know no other sign.
         assert_eq!(
             SegmentHeader::decode(content.first_chunk().unwrap()),
-            super::super::segment::FirstBlock::Zeros
+            crate::journal::segment::FirstBlock::Zeros
         );
         let end = content[content.len() - BLOCK..].first_chunk().unwrap();
         assert!(matches!(LastBlock::decode(end), LastBlock::Spare { .. }));

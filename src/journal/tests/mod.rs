@@ -13,8 +13,10 @@ use crate::decode::decompress::ContentEncoding;
 use crate::decode::{Limits, Source};
 use crate::event::{Encoding, Signal};
 
-use super::sim::SimDisk;
-use super::{AppendError, Journal, JournalEntry, NewRecord, Options, Position, StreamId, lock};
+use crate::journal::sim::SimDisk;
+use crate::journal::{
+    AppendError, Journal, JournalEntry, NewRecord, Options, Position, StreamId, lock,
+};
 
 /// Appending, reading back, rotating, recycling, refusing.
 mod life;
@@ -150,7 +152,8 @@ fn all(journal: &Journal, stream: StreamId) -> Vec<JournalEntry> {
     let mut entries = Vec::new();
     let mut from = 1;
     loop {
-        let page = super::record_reader::read(&journal.shared.core, stream, from, 10_000).unwrap();
+        let page = crate::journal::record_reader::read(&journal.shared.core, stream, from, 10_000)
+            .unwrap();
         let Some(last) = page.last() else {
             return entries;
         };

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 use proptest::test_runner::Config;
 
-use super::*;
+use crate::journal::tests::*;
 
 /// One thing that happens to a log.
 #[derive(Clone, Debug)]
@@ -96,7 +96,7 @@ struct Model {
     stored: BTreeSet<(StreamId, u64)>,
     /// Stored once: may be gone.
     ever_stored: BTreeSet<(StreamId, u64)>,
-    /// AppendedRecord without an answer: may be there.
+    /// Appended without an answer: may be there.
     unanswered: BTreeSet<u32>,
 }
 

@@ -1,9 +1,9 @@
 //! Opening again: twice, cut short, elsewhere, by an older version.
 
-use super::super::disk::Disk;
-use super::super::{OpenError, recovery};
-use super::harm::{disk_with, medium, recovered, small, two_groups, unsealed};
-use super::*;
+use crate::journal::disk::Disk;
+use crate::journal::tests::harm::{disk_with, medium, recovered, small, two_groups, unsealed};
+use crate::journal::tests::*;
+use crate::journal::{OpenError, recovery};
 
 #[test]
 fn recovery_done_twice_finds_what_it_found_once() {
@@ -84,7 +84,7 @@ fn a_segment_of_a_newer_format_is_refused_and_left_alone() {
     let refused = Journal::open(Arc::new(disk.clone()), &small());
     assert!(matches!(
         refused.err(),
-        Some(super::super::OpenError::Newer {
+        Some(crate::journal::OpenError::Newer {
             found: 2,
             known: 1,
             ..

@@ -1,11 +1,11 @@
-//! AddedEvent for what comes: spares, the budget, and files that are used again.
+//! Room for what comes: spares, the budget, and files that are used again.
 
-use super::super::disk::{Disk, Space};
-use super::super::recovery;
-use super::super::shared::Shared;
-use super::super::sim::Fault;
-use super::harm::{medium, recovered, unsealed};
-use super::*;
+use crate::journal::disk::{Disk, Space};
+use crate::journal::recovery;
+use crate::journal::shared::Shared;
+use crate::journal::sim::Fault;
+use crate::journal::tests::harm::{medium, recovered, unsealed};
+use crate::journal::tests::*;
 
 /// A log without its threads: nothing happens but what the test does.
 fn still(disk: &SimDisk, options: &Options) -> Shared {
@@ -84,7 +84,7 @@ fn a_freeing_that_is_cut_short_anywhere_leaves_a_spare_or_the_whole_segment() {
             drop(core);
             let disk = disk.cut(&mut || kept);
             let core = still(&disk, &options());
-            let found = super::super::record_reader::read(&core, stream, 1, 1 << 20).unwrap();
+            let found = crate::journal::record_reader::read(&core, stream, 1, 1 << 20).unwrap();
             let whole = seqs(&found) == [(1, 1)] && found.len() == 1;
             assert!(
                 whole || found.is_empty(),

@@ -1,8 +1,8 @@
 //! What each parameter of a query means, and which are refused by name.
 
-use super::super::query_string;
-use super::{Filter, Options, Search, SortOrder, segments};
 use crate::query::error::QueryError;
+use crate::query::parameters::{Filter, Options, Search, SortOrder, segments};
+use crate::query::query_string;
 
 fn parse(query: &str) -> Result<Search, QueryError> {
     Search::of_query(&query_string::pairs(query)?, &Options::default())

@@ -2,9 +2,11 @@
 
 use sqlx::{AssertSqlSafe, Connection, Executor, Row, SqliteConnection};
 
-use super::super::parameters::Search;
-use super::super::statement::{self, Dialect};
-use super::super::{Options, query_string};
+use crate::query::parameters::Search;
+use crate::query::statement::{
+    Dialect, {self},
+};
+use crate::query::{Options, query_string};
 
 /// What SQLite says it would do for a search, one step a line.
 async fn plan(connection: &mut SqliteConnection, query: &str) -> String {

@@ -5,12 +5,12 @@ use std::task::{Context, Poll, Waker};
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::super::dedup_key::{DedupBy, DedupKey};
-use super::*;
 use crate::decode::decompress::ContentEncoding;
 use crate::decode::{DecodeReport, Limits, Source};
 use crate::event::Encoding;
 use crate::journal::StreamId;
+use crate::receive::dedup::*;
+use crate::receive::dedup_key::{DedupBy, DedupKey};
 
 const SECOND: i64 = 1_000_000_000;
 

@@ -15,9 +15,9 @@ use futures_util::stream;
 use http_body_util::StreamBody;
 use hyper::body::Frame;
 
-use super::super::content_type::GRPC;
-use super::super::otlp_status::OtlpStatus;
 use crate::error::Error;
+use crate::receive::content_type::GRPC;
+use crate::receive::otlp_status::OtlpStatus;
 
 pub(in crate::receive) const STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");

@@ -8,16 +8,16 @@ use std::time::Duration;
 use axum::http::HeaderMap;
 use metrics::Histogram;
 
-use super::answer::STATUS;
-use crate::observe::metrics::RPC_SERVER_CALL_DURATION_SECONDS;
+use crate::receive::grpc::answer::STATUS;
+use crate::telemetry::metrics::RPC_SERVER_CALL_DURATION_SECONDS;
 
 /// The methods that are served, then whatever else is called.
 const METHODS: [&str; 6] = [
     "opentelemetry.proto.collector.trace.v1.TraceService/Export",
     "opentelemetry.proto.collector.logs.v1.LogsService/Export",
     "opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
-    "grpc.health.v1.GrpcHealth/Check",
-    "grpc.health.v1.GrpcHealth/Watch",
+    "grpc.health.v1.Health/Check",
+    "grpc.health.v1.Health/Watch",
     "_OTHER",
 ];
 
@@ -47,7 +47,7 @@ const CODES: [&str; 17] = [
 pub(in crate::receive) struct CallMetrics(Arc<[[OnceLock<Histogram>; CODES.len()]; METHODS.len()]>);
 
 impl CallMetrics {
-    /// SharedCounts a call to the method at `route`, answered with those headers.
+    /// Counts a call to the method at `route`, answered with those headers.
     pub(in crate::receive) fn record(&self, route: &str, answer: &HeaderMap, took: Duration) {
         let method = method(route);
         let code = code(answer);
@@ -93,14 +93,14 @@ mod tests {
     #[test]
     fn what_nobody_serves_is_one_label() {
         assert_eq!(
-            METHODS[method("/grpc.health.v1.GrpcHealth/Check")],
-            "grpc.health.v1.GrpcHealth/Check"
+            METHODS[method("/grpc.health.v1.Health/Check")],
+            "grpc.health.v1.Health/Check"
         );
         for route in [
             "",
             "/",
             "/v1/traces",
-            "grpc.health.v1.GrpcHealth/Check",
+            "grpc.health.v1.Health/Check",
             "/_OTHER",
         ] {
             assert_eq!(METHODS[method(route)], "_OTHER", "{route}");

@@ -11,13 +11,14 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 use tonic_health::pb::health_check_response::ServingStatus;
-use tonic_health::pb::health_server::{self, HealthServer};
+use tonic_health::pb::health_server::{
+    HealthServer, {self},
+};
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
-use super::super::tracked_stream::LONGEST;
 use crate::journal::Journal;
-use crate::observe::Readiness;
-use crate::observe::readiness::Phase;
+use crate::lifecycle::{Phase, Readiness};
+use crate::receive::tracked_stream::LONGEST;
 
 /// A request holds the name of a service.
 const REQUEST_BYTES: usize = 1 << 10;
@@ -29,7 +30,7 @@ const _: () = assert!(WATCH_LONGEST.as_secs() < LONGEST.as_secs());
 /// The services whose health is told; the first stands for the whole process.
 const SERVICES: [&str; 5] = [
     "",
-    "grpc.health.v1.GrpcHealth",
+    "grpc.health.v1.Health",
     "opentelemetry.proto.collector.logs.v1.LogsService",
     "opentelemetry.proto.collector.metrics.v1.MetricsService",
     "opentelemetry.proto.collector.trace.v1.TraceService",

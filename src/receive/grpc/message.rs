@@ -9,9 +9,11 @@ use axum::body::Body;
 use bytes::Bytes;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 
-use super::super::body::{self, BodyLimits};
 use crate::decode::decompress::ContentEncoding;
 use crate::error::Error;
+use crate::receive::body::{
+    BodyLimits, {self},
+};
 
 const PREFIX_BYTES: usize = 5;
 

@@ -10,10 +10,12 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 use tower::ServiceExt;
 
-use super::super::{Options, Receiver, router};
-use super::{DECODED_IN_PLACE_BYTES, DecodeError, DecodeReport, Source, decode};
 use crate::journal::disk::OsDisk;
-use crate::journal::{self, Journal};
+use crate::journal::{
+    Journal, {self},
+};
+use crate::receive::pipeline::{DECODED_IN_PLACE_BYTES, DecodeError, DecodeReport, Source, decode};
+use crate::receive::{Options, Receiver, router};
 use crate::write::Progress;
 
 fn check(body: &[u8], source: &Source) -> Result<DecodeReport, DecodeError> {

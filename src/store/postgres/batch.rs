@@ -10,18 +10,22 @@ use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, PgConnection};
 
-use super::connection::{WriteConnection, end, within};
-use super::error::{from_copy, is_missing_partition, retry};
-use super::partitions::Day;
-use super::{Postgres, uuid};
 use crate::journal::StreamId;
-use crate::observe::own_traces::spans::{self, DatabaseSystem};
-use crate::observe::own_traces::traced;
 use crate::store::plausible_time::PlausibleTimes;
+use crate::store::postgres::connection::{WriteConnection, end, within};
+use crate::store::postgres::error::{from_copy, is_missing_partition, retry};
+use crate::store::postgres::partitions::Day;
+use crate::store::postgres::{Postgres, uuid};
 use crate::store::probe::probe_row;
 use crate::store::record_pieces::after_rows;
-use crate::store::row_encoding::{self, EncodedRow, EncodedRows, postgres_time};
+use crate::store::row_encoding::{
+    EncodedRow, EncodedRows, postgres_time, {self},
+};
 use crate::store::{Batch, LargeRecord, RecordPiece, RecordPieces, StoreError};
+use crate::telemetry::own_traces::spans::{
+    DatabaseSystem, {self},
+};
+use crate::telemetry::own_traces::traced;
 
 /// The most that is handed to the connection at once.
 const PIECE_BYTES: usize = 1 << 20;

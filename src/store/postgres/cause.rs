@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use sqlx::PgConnection;
 
-use super::Postgres;
 use crate::store::StoreError;
+use crate::store::postgres::Postgres;
 
 /// For connecting and one statement.
 const LIMIT: Duration = Duration::from_secs(3);

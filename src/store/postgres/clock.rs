@@ -4,13 +4,13 @@
 
 use sqlx::{AssertSqlSafe, PgConnection};
 
-use super::connection::{end, within};
-use super::error::retry;
-use super::partitions::ATTACHED;
-use super::retention::MARKED;
-use super::round::MaintenanceRound;
-use super::{Postgres, lock};
 use crate::store::StoreError;
+use crate::store::postgres::connection::{end, within};
+use crate::store::postgres::error::retry;
+use crate::store::postgres::partitions::ATTACHED;
+use crate::store::postgres::retention::MARKED;
+use crate::store::postgres::round::MaintenanceRound;
+use crate::store::postgres::{Postgres, lock};
 use crate::store::retention_clock::{ClockFacts, Doubt, DoubtReason, DoubtRow, Judgement};
 use crate::store::row_encoding::POSTGRES_EPOCH_US;
 

@@ -11,11 +11,11 @@ use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgRow};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 
-use super::error::{advice, from_sqlx, retry};
-use super::schema::refuse_newer;
-use super::{Postgres, lock};
-use crate::observe::metrics::DB_POOL_WAIT_SECONDS;
 use crate::store::StoreError;
+use crate::store::postgres::error::{advice, from_sqlx, retry};
+use crate::store::postgres::schema::refuse_newer;
+use crate::store::postgres::{Postgres, lock};
+use crate::telemetry::metrics::DB_POOL_WAIT_SECONDS;
 
 /// How much later than the server's own timeout ours strikes, so that the server can say why.
 const GRACE: Duration = Duration::from_secs(5);

@@ -4,8 +4,8 @@
 
 use sqlx::postgres::PgConnectOptions;
 
-use super::{Postgres, for_poolers};
 use crate::store::StoreTarget;
+use crate::store::postgres::{Postgres, for_poolers};
 
 impl Postgres {
     /// Opens the next connections with the user, password and certificates of `target`; open ones stay as they are.

@@ -4,10 +4,10 @@
 
 use sqlx::PgConnection;
 
-use super::Postgres;
-use super::batch::CopyTarget;
-use super::error::from_sqlx;
 use crate::journal::StreamId;
+use crate::store::postgres::Postgres;
+use crate::store::postgres::batch::CopyTarget;
+use crate::store::postgres::error::from_sqlx;
 use crate::store::row_encoding::{postgres_time, put_field};
 use crate::store::{DeadLetter, StoreError};
 

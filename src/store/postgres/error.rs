@@ -80,7 +80,7 @@ pub(super) fn from_copy(error: &sqlx::Error) -> StoreError {
     from_sqlx(DOING, error)
 }
 
-/// RecordClass 22 without our own encoder's mistakes, class 54, and class 23 but for the missing partition, which is a check
+/// Class 22 without our own encoder's mistakes, class 54, and class 23 but for the missing partition, which is a check
 /// violation without a constraint's name.
 fn may_be_the_rows_fault(sqlstate: &str, constraint: Option<&str>) -> bool {
     match sqlstate.get(..2) {

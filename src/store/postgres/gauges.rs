@@ -4,12 +4,12 @@
 
 use sqlx::{AssertSqlSafe, PgConnection};
 
-use super::connection::{end, within};
-use super::partitions::{ATTACHED, Day};
-use super::retention::MARKED;
-use super::round::MaintenanceRound;
-use super::{Postgres, import_v0, partitions};
 use crate::store::plausible_time::DAY_US;
+use crate::store::postgres::connection::{end, within};
+use crate::store::postgres::partitions::{ATTACHED, Day};
+use crate::store::postgres::retention::MARKED;
+use crate::store::postgres::round::MaintenanceRound;
+use crate::store::postgres::{Postgres, import_v0, partitions};
 use crate::store::{MaintenanceGauges, MaintenanceStep, Overdue, StoreError};
 
 impl Postgres {

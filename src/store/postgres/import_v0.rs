@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, PgConnection};
 
-use super::Postgres;
-use super::connection::{end, within};
-use super::error::retry;
-use super::partitions::Day;
-use super::schema::FoundTable;
 use crate::event::EventFlags;
 use crate::store::StoreError;
+use crate::store::postgres::Postgres;
+use crate::store::postgres::connection::{end, within};
+use crate::store::postgres::error::retry;
+use crate::store::postgres::partitions::Day;
+use crate::store::postgres::schema::FoundTable;
 
 /// Rows a transaction.
 const CHUNK_ROWS: i64 = 10_000;

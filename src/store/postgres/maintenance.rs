@@ -9,11 +9,11 @@ use std::collections::BTreeSet;
 
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
-use super::Postgres;
-use super::connection::{BEGIN, NO_TRANSACTION_TIMEOUT, end, within};
-use super::partitions::{DAYS_AHEAD, Day};
-use super::round::MaintenanceRound;
-use super::schema::MIGRATION_LOCK;
+use crate::store::postgres::Postgres;
+use crate::store::postgres::connection::{BEGIN, NO_TRANSACTION_TIMEOUT, end, within};
+use crate::store::postgres::partitions::{DAYS_AHEAD, Day};
+use crate::store::postgres::round::MaintenanceRound;
+use crate::store::postgres::schema::MIGRATION_LOCK;
 use crate::store::{MaintenanceReport, MaintenanceStep, StoreError};
 
 const MAINTENANCE_LOCK: i64 = MIGRATION_LOCK + 2;

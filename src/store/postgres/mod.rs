@@ -12,13 +12,13 @@ use sqlx::ConnectOptions;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use tokio::time::timeout;
 
-use super::retention_clock::{Clock, RetentionClock};
-use super::written_cache::WrittenCache;
-use super::{
+use crate::journal::StreamId;
+use crate::store::retention_clock::{Clock, RetentionClock};
+use crate::store::written_cache::WrittenCache;
+use crate::store::{
     Liveness, Options, PoolState, ProcessStart, StoreError, StoreTarget, StoredPositions,
     StreamHeartbeat, StreamOwner,
 };
-use crate::journal::StreamId;
 
 /// Connections, deadlines, and how a transaction begins.
 mod connection;

@@ -4,11 +4,11 @@
 
 use sqlx::PgConnection;
 
-use super::Postgres;
-use super::connection::{end, within};
-use super::error::retry;
-use super::round::MaintenanceRound;
 use crate::store::StoreError;
+use crate::store::postgres::Postgres;
+use crate::store::postgres::connection::{end, within};
+use crate::store::postgres::error::retry;
+use crate::store::postgres::round::MaintenanceRound;
 
 /// Obstacles to the removal of the table `$1`, with what to do. The table, what is below it, and the types of their rows
 /// must have no dependents (`n`: DROP would need CASCADE) but their own constraints, which go with them.

@@ -11,11 +11,11 @@ use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, PgConnection};
 
-use super::connection::{end, within};
-use super::schema::MIGRATION_LOCK;
-use super::{Postgres, lock};
 use crate::store::StoreError;
 use crate::store::plausible_time::DAY_US;
+use crate::store::postgres::connection::{end, within};
+use crate::store::postgres::schema::MIGRATION_LOCK;
+use crate::store::postgres::{Postgres, lock};
 
 /// Partitions exist for today and as many days more.
 pub(super) const DAYS_AHEAD: i64 = 7;

@@ -6,13 +6,15 @@
 
 use sqlx::PgConnection;
 
-use super::connection::within;
-use super::{Postgres, uuid};
 use crate::event::Resource;
-use crate::observe::own_traces::spans::{self, DatabaseSystem};
-use crate::observe::own_traces::traced;
+use crate::store::postgres::connection::within;
+use crate::store::postgres::{Postgres, uuid};
 use crate::store::row_encoding::postgres_time;
 use crate::store::{StoreError, StreamHeartbeat};
+use crate::telemetry::own_traces::spans::{
+    DatabaseSystem, {self},
+};
+use crate::telemetry::own_traces::traced;
 
 impl Postgres {
     /// Commits the stream's row and the resources that the database may not have yet.

@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, PgConnection};
 
-use super::Postgres;
-use super::clock::ClockJudgement;
-use super::connection::{end, within};
-use super::error::retry;
-use super::partitions::{Day, Partition};
-use super::round::MaintenanceRound;
 use crate::store::plausible_time::DAY_US;
+use crate::store::postgres::Postgres;
+use crate::store::postgres::clock::ClockJudgement;
+use crate::store::postgres::connection::{end, within};
+use crate::store::postgres::error::retry;
+use crate::store::postgres::partitions::{Day, Partition};
+use crate::store::postgres::round::MaintenanceRound;
 use crate::store::row_encoding::{POSTGRES_EPOCH_US, postgres_time};
 use crate::store::{KEEP_RELEASED, MaintenanceStep, StoreError};
 

@@ -5,8 +5,8 @@
 
 use sqlx::{Connection, PgConnection};
 
-use super::Postgres;
-use super::connection::within;
+use crate::store::postgres::Postgres;
+use crate::store::postgres::connection::within;
 use crate::store::{MaintenanceStep, StepFailure, StoreError};
 
 /// A round of maintenance: its connection, made when first needed, and the steps that failed.

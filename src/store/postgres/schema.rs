@@ -9,10 +9,10 @@ use std::time::Duration;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::{Connection, PgConnection, Row};
 
-use super::connection::{BEGIN, within};
-use super::error::{from_sqlx, retry};
-use super::{Postgres, import_v0, lock, partitions};
 use crate::store::StoreError;
+use crate::store::postgres::connection::{BEGIN, within};
+use crate::store::postgres::error::{from_sqlx, retry};
+use crate::store::postgres::{Postgres, import_v0, lock, partitions};
 
 /// The oldest server: multiranges and `DETACH CONCURRENTLY` came with it.
 const OLDEST_SERVER: i32 = 14;

@@ -8,10 +8,10 @@ use std::sync::Mutex;
 
 use sqlx::PgConnection;
 
-use super::connection::{end, within};
-use super::partitions::Partition;
-use super::round::MaintenanceRound;
-use super::{Postgres, lock};
+use crate::store::postgres::connection::{end, within};
+use crate::store::postgres::partitions::Partition;
+use crate::store::postgres::round::MaintenanceRound;
+use crate::store::postgres::{Postgres, lock};
 use crate::store::{MaintenanceStep, StoreError};
 
 /// Rows inserted into each partition, as the server counted them, when its summaries were last made.

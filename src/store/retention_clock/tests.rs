@@ -1,4 +1,4 @@
-use super::{
+use crate::store::retention_clock::{
     ClockFacts, ClockReading, DAY_US, Doubt, DoubtReason, HOUR_US, Judgement, RetentionClock,
 };
 

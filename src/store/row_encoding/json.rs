@@ -2,7 +2,7 @@
 //!
 //! **Invariant:** whatever the fields hold, what comes out is one valid JSON object.
 
-use super::{EncodedRow, POSTGRES_EPOCH_US};
+use crate::store::row_encoding::{EncodedRow, POSTGRES_EPOCH_US};
 
 impl EncodedRow<'_> {
     /// The row as one JSON object under the names of the API, for the dead letters. What is not UTF-8 has U+FFFD in it,

@@ -4,13 +4,13 @@
 
 use sqlx::SqliteConnection;
 
-use super::error::ErrorContext;
-use super::schema;
 use crate::store::StoreError;
 use crate::store::plausible_time::DAY_US;
 use crate::store::retention_clock::{
     ClockFacts, Doubt, DoubtReason, DoubtRow, Judgement, RetentionClock,
 };
+use crate::store::sqlite::error::ErrorContext;
+use crate::store::sqlite::schema;
 
 /// Rows at the end of the table among which the newest is looked for: they stand about in the order of their receipt.
 const LAST_ROWS: i64 = 1_000;

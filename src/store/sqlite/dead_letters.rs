@@ -5,8 +5,8 @@
 
 use sqlx::SqliteConnection;
 
-use super::error::ErrorContext;
 use crate::journal::StreamId;
+use crate::store::sqlite::error::ErrorContext;
 use crate::store::{DeadLetter, StoreError};
 
 /// A larger payload stands in several rows, in the order of their ids; the first alone counts events.

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use sqlx::SqliteConnection;
 
-use super::error::ErrorContext;
-use super::{now_us, schema};
 use crate::store::StoreError;
+use crate::store::sqlite::error::ErrorContext;
+use crate::store::sqlite::{now_us, schema};
 
 /// Rows removed by one piece; it holds the write lock for a few milliseconds.
 const ROWS_A_PIECE: i64 = 2_000;
@@ -176,7 +176,7 @@ pub(super) async fn remove_expired(
     fault.within(transaction.commit()).await
 }
 
-/// NotedStreams of other collectors that are silent and hold what is not stored.
+/// Streams of other collectors that are silent and hold what is not stored.
 pub(super) async fn undrained(
     connection: &mut SqliteConnection,
     collector: &str,

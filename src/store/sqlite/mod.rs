@@ -13,19 +13,21 @@ use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{AssertSqlSafe, SqliteConnection, SqlitePool};
 
-use super::plausible_time::{DAY_US, PlausibleTimes};
-use super::record_pieces::after_rows;
-use super::retention_clock::{Clock, ClockFacts, Judgement, RetentionClock};
-use super::written_cache::WrittenCache;
-use super::{
+use crate::event::Resource;
+use crate::journal::StreamId;
+use crate::store::plausible_time::{DAY_US, PlausibleTimes};
+use crate::store::record_pieces::after_rows;
+use crate::store::retention_clock::{Clock, ClockFacts, Judgement, RetentionClock};
+use crate::store::written_cache::WrittenCache;
+use crate::store::{
     Batch, LargeRecord, Liveness, MaintenanceGauges, MaintenanceReport, MaintenanceStep, Options,
     Overdue, PoolState, ProcessStart, RecordPiece, RecordPieces, StepFailure, StoreError,
     StoreTarget, StoredPositions, StreamHeartbeat,
 };
-use crate::event::Resource;
-use crate::journal::StreamId;
-use crate::observe::own_traces::spans::{self, DatabaseSystem};
-use crate::observe::own_traces::traced;
+use crate::telemetry::own_traces::spans::{
+    DatabaseSystem, {self},
+};
+use crate::telemetry::own_traces::traced;
 
 /// What is stored: one JSON text a stream.
 mod stored_positions;

@@ -4,15 +4,17 @@
 //!
 //! **Invariant:** nothing is begun on the write connection while another file, or none, is at the path.
 
-use std::io::{self, ErrorKind};
+use std::io::{
+    ErrorKind, {self},
+};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::error::ErrorContext;
-use super::schema;
 use crate::store::StoreError;
+use crate::store::sqlite::error::ErrorContext;
+use crate::store::sqlite::schema;
 
 /// Device and inode.
 type FileIdentity = (u64, u64);
@@ -112,7 +114,7 @@ fn set_wal_aside(path: &Path) -> io::Result<()> {
         return Ok(());
     }
     let (from, mut to) = (wal(path), wal(path).into_os_string());
-    to.push(format!(".{}", super::now_us()));
+    to.push(format!(".{}", crate::store::sqlite::now_us()));
     std::fs::rename(&from, &to)?;
     tracing::warn!(
         kept = %PathBuf::from(to).display(),

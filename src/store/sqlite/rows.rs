@@ -9,13 +9,13 @@ use std::sync::{Arc, LazyLock};
 use sqlx::sqlite::SqliteArguments;
 use sqlx::{Arguments, AssertSqlSafe, SqliteConnection};
 
-use super::error::ErrorContext;
-use super::{now_us, schema};
 use crate::event::{EventFlags, Resource};
 use crate::store::StoreError;
 use crate::store::plausible_time::{DAY_US, PlausibleTimes};
 use crate::store::probe::probe_row;
 use crate::store::row_encoding::{COLUMNS, EncodedRow, EncodedRows, POSTGRES_EPOCH_US};
+use crate::store::sqlite::error::ErrorContext;
+use crate::store::sqlite::{now_us, schema};
 
 /// Rows a statement.
 const CHUNK: usize = 32;

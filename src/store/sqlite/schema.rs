@@ -8,10 +8,10 @@ use std::path::Path;
 
 use sqlx::{Connection, Sqlite, SqliteConnection, Transaction};
 
-use super::clock;
-use super::error::ErrorContext;
 use crate::store::StoreError;
 use crate::store::row_encoding::COLUMNS;
+use crate::store::sqlite::clock;
+use crate::store::sqlite::error::ErrorContext;
 
 /// Applied in this order; a version, once released, never changes.
 const MIGRATIONS: &[(i64, &str, &str)] = &[(
@@ -160,7 +160,7 @@ async fn apply(
     let note = sqlx::query("INSERT INTO ruvvector_migrations VALUES (?, ?, ?)")
         .bind(version)
         .bind(name)
-        .bind(super::now_us());
+        .bind(crate::store::sqlite::now_us());
     fault.within(note.execute(&mut *transaction)).await?;
     fault.within(transaction.commit()).await?;
     tracing::info!(version, name, "SQLite schema migrated");

@@ -6,9 +6,9 @@ use std::ops::RangeInclusive;
 
 use sqlx::SqliteConnection;
 
-use super::error::ErrorContext;
-use super::{now_us, schema};
 use crate::journal::StreamId;
+use crate::store::sqlite::error::ErrorContext;
+use crate::store::sqlite::{now_us, schema};
 use crate::store::{KEEP_RELEASED, StoreError, StoredPositions, StreamHeartbeat};
 
 /// What of the stream is stored; empty when it is not known.

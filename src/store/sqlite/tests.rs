@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use sqlx::Transaction;
 
-use super::{Sqlite, WAL_PAUSE};
 use crate::journal::StreamId;
 use crate::store::probe::probe_row;
 use crate::store::row_encoding::EncodedRows;
+use crate::store::sqlite::{Sqlite, WAL_PAUSE};
 use crate::store::{Batch, Options, ProcessStart, StoreError, StoreTarget, StoredPositions};
 
 /// Reported by the first operator as rows that a stop left in the WAL; measured then: with readers that overlap it grew with

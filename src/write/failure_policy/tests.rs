@@ -9,16 +9,24 @@ use bytes::Bytes;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio_util::sync::CancellationToken;
 
-use super::*;
 use crate::decode::decompress::ContentEncoding;
-use crate::decode::{self, Limits};
+use crate::decode::{
+    Limits, {self},
+};
 use crate::event::{Encoding, Signal};
 use crate::journal::disk::OsDisk;
-use crate::journal::{self, Journal, NewRecord};
-use crate::store::{self, Store, StoreTarget};
+use crate::journal::{
+    Journal, NewRecord, {self},
+};
+use crate::store::{
+    Store, StoreTarget, {self},
+};
 use crate::write::batch::PendingBatch;
 use crate::write::batch_reader::{BatchReader, NextWrite, StreamCursor};
-use crate::write::{self, Progress, RunUntil};
+use crate::write::failure_policy::*;
+use crate::write::{
+    Progress, RunUntil, {self},
+};
 
 const EVENT: &str = r#"{"correlationId":"c","integration":"i","eventType":"e"}"#;
 

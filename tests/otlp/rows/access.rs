@@ -150,7 +150,7 @@ fn allowed(reply: &Reply) -> &str {
 fn shared(reply: &Reply) -> String {
     let of = |name| reply.header(name).unwrap_or("none");
     format!(
-        "HTTP {}, Access-Control-Allow-StoredResource {}, -Headers {}",
+        "HTTP {}, Access-Control-Allow-Origin {}, -Headers {}",
         reply.status,
         of("access-control-allow-origin"),
         of("access-control-allow-headers")

@@ -10,7 +10,9 @@ use super::transport::{LARGE_BYTES, TOO_LARGE_BYTES, large};
 use super::{Check, Level};
 use crate::answer::{Answer, Outcome, Refusal};
 use crate::case::{Case, GRPC, GRPC_TRACES, Signal};
-use crate::frames::{self, Greeting};
+use crate::frames::{
+    Greeting, {self},
+};
 use crate::server::{Call, Server, Situation};
 use crate::status::{RetryInfo, Status, code_name, unbase64};
 use crate::telemetry::{Mark, item, metrics_of_every_kind, request};
@@ -57,10 +59,10 @@ pub(super) const CHECKS: &[Check] = &[
         row: "R1",
         rule: "the health service says that it is serving",
         level: Level::Wish,
-        source: "gRPC's GrpcHealth Checking Protocol",
+        source: "gRPC's Health Checking Protocol",
         cases: GRPC_TRACES,
         run: |server, case| {
-            let call = Call::raw(case, "").on("/grpc.health.v1.GrpcHealth/Check");
+            let call = Call::raw(case, "").on("/grpc.health.v1.Health/Check");
             let reply = server.reply(&call)?;
             let code = status_code(&Answer::read_status(&reply)?);
             // HealthCheckResponse.status = SERVING.

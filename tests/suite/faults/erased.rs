@@ -1,4 +1,4 @@
-//! NativeEvents that were deleted from the store are gone from the data directory.
+//! Events that were deleted from the store are gone from the data directory.
 
 use std::path::Path;
 use std::time::Duration;

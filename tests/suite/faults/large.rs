@@ -9,7 +9,9 @@ use ruvvector_service::decode::decompress::ContentEncoding;
 use ruvvector_service::decode::{Limits, Source, VERSION};
 use ruvvector_service::event::{Encoding, Signal};
 use ruvvector_service::journal::disk::OsDisk;
-use ruvvector_service::journal::{self, Journal, NewRecord};
+use ruvvector_service::journal::{
+    Journal, NewRecord, {self},
+};
 
 use super::directory;
 use super::memory::field;
@@ -23,7 +25,7 @@ fn now_unix_nano() -> i64 {
     i64::try_from(since.expect("after 1970").as_nanos()).expect("before 2262")
 }
 
-/// PointVisitor of one metric whose description stands in each of their rows; doubles that have 300 digits in plain.
+/// Points of one metric whose description stands in each of their rows; doubles that have 300 digits in plain.
 fn metrics(points: usize, description: usize) -> Vec<u8> {
     let attribute = field(
         7,

@@ -249,7 +249,7 @@ async fn store_prepared(store: Store) -> Store {
     store
 }
 
-/// A WARN line quoted PostgreSQL's "RepeatedFailure row contains (…)", with all that the client had sent.
+/// A WARN line quoted PostgreSQL's "Failing row contains (…)", with all that the client had sent.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_rows_values_are_in_its_dead_letter_and_in_no_line() {
     let database = Database::new().await;
@@ -271,11 +271,11 @@ async fn a_refused_rows_values_are_in_its_dead_letter_and_in_no_line() {
     )
     .await;
     send("stranger").await;
-    let letters = "SELECT count(*) FROM telemetry_dead_letters WHERE message LIKE '%no_strangers%RepeatedFailure row%4929-0000%'";
+    let letters = "SELECT count(*) FROM telemetry_dead_letters WHERE message LIKE '%no_strangers%Failing row%4929-0000%'";
     assert_eq!(super::number(&mut sql, letters).await, 1);
     let said = format!("{}{}", service.lines(), service.health().await);
     assert!(said.contains("no_strangers"), "{said}");
-    for secret in ["RepeatedFailure row", "4929-0000"] {
+    for secret in ["Failing row", "4929-0000"] {
         assert!(!said.contains(secret), "{said}");
     }
 }

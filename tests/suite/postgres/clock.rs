@@ -84,7 +84,7 @@ async fn a_stream_is_forgotten_only_when_both_clocks_say_that_it_was_released_lo
     )
     .await;
     let rows = "SELECT count(*) FROM ingest_streams";
-    // EventStats from a collector whose clock is right, this is a server that is ahead by 31 days.
+    // Seen from a collector whose clock is right, this is a server that is ahead by 31 days.
     off.set(-31 * DAY_US);
     maintain(&collector).await;
     let kept: i64 = sqlx::query_scalar(rows)

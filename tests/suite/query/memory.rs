@@ -15,7 +15,7 @@ fn long(after_noon_ms: i64, bytes: usize) -> Event {
     }
 }
 
-/// TextLength over 64 KiB are read by themselves; nobody sees that.
+/// Texts over 64 KiB are read by themselves; nobody sees that.
 #[tokio::test]
 async fn events_with_long_texts_are_answered_whole_and_in_their_order() {
     let events = [

@@ -73,13 +73,13 @@ impl Plan {
         let text = |name: &str| node[name].as_str().unwrap_or_default();
         let number = |name: &str| node[name].as_f64().unwrap_or_default();
         let executed = number("Actual Loops") > 0.0;
-        if executed && text("Relation MemberName").starts_with("day_") {
-            self.seq_scans_of_events += usize::from(text("Node Type") == "Seq SegmentScan");
+        if executed && text("Relation Name").starts_with("day_") {
+            self.seq_scans_of_events += usize::from(text("Node Type") == "Seq Scan");
             self.discarded += number("Rows Removed by Filter");
             self.discarded += number("Rows Removed by Index Recheck");
         }
         for known in ["correlation_id", "timestamp", "trace_id", "id_integration"] {
-            if executed && text("Index MemberName").contains(known) {
+            if executed && text("Index Name").contains(known) {
                 self.by_index.push(known);
             }
         }

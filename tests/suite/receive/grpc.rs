@@ -19,7 +19,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_client::TraceServiceClient;
 use prost::Message;
-use ruvvector_service::observe::Readiness;
+use ruvvector_service::lifecycle::Readiness;
 use ruvvector_service::receive::{Drain, Options, Receiver, otlp_grpc_router};
 use tonic::transport::{Channel, Endpoint};
 

@@ -99,7 +99,7 @@ fn text(answer: &RawAnswer) -> &str {
     std::str::from_utf8(&answer.body).expect("UTF-8")
 }
 
-/// GrpcHealth, probes and metrics answer, and tell of it; all else is refused at once and may come again.
+/// Health, probes and metrics answer, and tell of it; all else is refused at once and may come again.
 async fn assert_only_monitored(service: &Service, places: usize) {
     for path in ["/health/live", "/health/ready", "/health", "/metrics"] {
         let answer = get(service, path).await;
@@ -179,7 +179,7 @@ async fn who_has_rested_longest_makes_room_in_order() {
     let mut http2 = Http2::connect(&relay).await;
     let call = http2
         .frames_mut()
-        .open_grpc("/grpc.health.v1.GrpcHealth/Check");
+        .open_grpc("/grpc.health.v1.Health/Check");
     http2
         .frames_mut()
         .push(frames::DATA, frames::END_STREAM, call, &[0; 5]);

@@ -10,7 +10,9 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::{EVENT, Served, head};
-use crate::support::frames::{self, Frame, Frames, Reader};
+use crate::support::frames::{
+    Frame, Frames, Reader, {self},
+};
 use crate::support::http::Raw;
 use crate::support::relay::Relay;
 
@@ -193,7 +195,7 @@ async fn an_http2_connection_at_rest_ends_in_two_steps_a_round_trip_apart() {
     assert!(page.render().contains(failed), "{}", page.render());
 }
 
-/// CallMetrics that were sent in the very moment in which the rest ended met a closed connection.
+/// Calls that were sent in the very moment in which the rest ended met a closed connection.
 #[tokio::test]
 async fn no_call_is_lost_at_the_end_of_a_rest_whenever_it_is_sent() {
     let idle = Duration::from_millis(400);

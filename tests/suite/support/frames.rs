@@ -120,7 +120,7 @@ impl Frames {
         stream
     }
 
-    /// Sends what was pushed. SlotBody that was given up is not gone on with.
+    /// Sends what was pushed. Sending that was given up is not gone on with.
     pub async fn send(&mut self, stream: &mut TcpStream) -> std::io::Result<()> {
         self.is_first = false;
         stream.write_all(&std::mem::take(&mut self.bytes)).await

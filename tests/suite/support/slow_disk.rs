@@ -2,7 +2,9 @@
 //!
 //! **Invariant:** a sync takes at least as long as was asked for, and nothing else differs.
 
-use std::io::{self, IoSlice};
+use std::io::{
+    IoSlice, {self},
+};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;

@@ -13,9 +13,15 @@ use ruvvector_service::decode::decompress::ContentEncoding;
 use ruvvector_service::decode::{Limits, Source, VERSION};
 use ruvvector_service::event::{Encoding, Signal};
 use ruvvector_service::journal::disk::OsDisk;
-use ruvvector_service::journal::{self, Journal, NewRecord, Position};
-use ruvvector_service::store::{self, Store, StoreTarget};
-use ruvvector_service::write::{self, Progress};
+use ruvvector_service::journal::{
+    Journal, NewRecord, Position, {self},
+};
+use ruvvector_service::store::{
+    Store, StoreTarget, {self},
+};
+use ruvvector_service::write::{
+    Progress, {self},
+};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{AssertSqlSafe, Connection};
@@ -120,7 +126,7 @@ impl Db {
             .expect("the file opens")
     }
 
-    /// NativeEvents `e1` to `e<count>` are in the table, each once, and nothing else is.
+    /// Events `e1` to `e<count>` are in the table, each once, and nothing else is.
     pub(super) async fn assert_holds_exactly(&self, count: u64) {
         let rows = self.number("SELECT count(*) FROM telemetry_events").await;
         let different = "SELECT count(DISTINCT correlation_id) FROM telemetry_events

@@ -113,7 +113,7 @@ async fn http_1_is_told_what_this_port_is_for() {
     for (method, path, headers) in [
         (Method::POST, "/v1/traces", &protobuf[..]),
         (Method::POST, EXPORT, &grpc),
-        (Method::POST, "/grpc.health.v1.GrpcHealth/Check", &grpc),
+        (Method::POST, "/grpc.health.v1.Health/Check", &grpc),
         (Method::GET, "/", &[]),
     ] {
         let answer = served.send(method, path, headers, "").await;

@@ -219,7 +219,7 @@ async fn h12_a_connection_serves_on_after_an_error_whose_body_was_read() {
         ("/v1/traces", "Content-Type: application/json\r\n", 400),
         ("/v1/traces", "Content-Type: text/plain\r\n", 415),
         ("/v1/profiles", "Content-Type: application/json\r\n", 404),
-        ("/ingest", "StoredResource: https://evil.example\r\n", 403),
+        ("/ingest", "Origin: https://evil.example\r\n", 403),
     ];
     for (path, headers, status) in refused {
         // Head and body in two pieces, as some clients send them.

@@ -49,7 +49,7 @@ impl PositionSet {
         self.0.splice(from..to, [first..=last]);
     }
 
-    pub(super) fn remove(&mut self, range: &RangeInclusive<u64>) {
+    pub(crate) fn remove(&mut self, range: &RangeInclusive<u64>) {
         let (first, last) = (*range.start(), *range.end());
         if first > last {
             return;
@@ -101,7 +101,7 @@ impl PositionSet {
     }
 
     /// The lowest position at or above `n` that is not in the set.
-    pub(super) fn first_missing(&self, n: u64) -> u64 {
+    pub(crate) fn first_missing(&self, n: u64) -> u64 {
         let from = self.0.partition_point(|r| *r.end() < n);
         match self.0.get(from) {
             Some(r) if *r.start() <= n => r.end().saturating_add(1),

@@ -6,34 +6,34 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
-use super::connection_counts::ConnectionState;
-use super::readiness::Phase;
 use crate::journal;
+use crate::lifecycle::Phase;
 use crate::store::{Liveness, PoolState};
+use crate::telemetry::connection_counts::ConnectionState;
 
 /// The facts behind an answer, taken at one moment.
 #[derive(Clone, Debug)]
-pub(super) struct HealthReport {
-    pub(super) phase: Phase,
-    pub(super) journal: journal::JournalStatus,
+pub(crate) struct HealthReport {
+    pub(crate) phase: Phase,
+    pub(crate) journal: journal::JournalStatus,
     /// The last signs of life.
-    pub(super) pulse: Liveness,
+    pub(crate) pulse: Liveness,
     /// Whether the writer's last contact with the database went well.
-    pub(super) writing: bool,
-    pub(super) connections: ConnectionState,
-    pub(super) pools: [PoolState; 2],
-    pub(super) kind: &'static str,
+    pub(crate) writing: bool,
+    pub(crate) connections: ConnectionState,
+    pub(crate) pools: [PoolState; 2],
+    pub(crate) kind: &'static str,
     /// What stands in the writer's way.
-    pub(super) problems_found: Vec<String>,
+    pub(crate) problems_found: Vec<String>,
     /// What somebody should know, though nothing is in the way.
-    pub(super) notices: Vec<String>,
-    pub(super) uptime: Duration,
-    pub(super) now: SystemTime,
+    pub(crate) notices: Vec<String>,
+    pub(crate) uptime: Duration,
+    pub(crate) now: SystemTime,
 }
 
 impl HealthReport {
     /// Age of the oldest event that is not stored; 0 when all are.
-    pub(super) fn oldest_seconds(&self) -> f64 {
+    pub(crate) fn oldest_seconds(&self) -> f64 {
         let Some(received) = self.journal.oldest_unix_nano else {
             return 0.0;
         };
@@ -83,7 +83,7 @@ impl HealthReport {
         }
         if self.journal.missing_records > 0 {
             problems.push(format!(
-                "{} acknowledged records are in no file of the log: a file was removed, emptied or cut short. Shutdown the \
+                "{} acknowledged records are in no file of the log: a file was removed, emptied or cut short. Stop the \
                  service and put it back from a backup, if there is one; this is reported until the next start",
                 self.journal.missing_records
             ));
@@ -149,19 +149,19 @@ impl HealthReport {
     }
 
     /// What keeps the status from being ok.
-    pub(super) fn first_problem(&self) -> Option<String> {
+    pub(crate) fn first_problem(&self) -> Option<String> {
         match self.status() {
             HealthStatus::Ok => None,
             HealthStatus::Degraded | HealthStatus::Unhealthy => self.problems().into_iter().next(),
         }
     }
 
-    pub(super) fn body(&self) -> HealthBody {
+    pub(crate) fn body(&self) -> HealthBody {
         let [write, read] = self.pools.map(PoolBody::from);
         HealthBody {
             status: self.status(),
             accepting: self.phase == Phase::Ready && !self.journal.full,
-            version: super::VERSION,
+            version: crate::telemetry::VERSION,
             uptime_seconds: self.uptime.as_secs(),
             database: DatabaseBody {
                 kind: self.kind,
@@ -191,7 +191,7 @@ fn round(value: f64) -> f64 {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) enum HealthStatus {
+pub(crate) enum HealthStatus {
     Ok,
     Degraded,
     Unhealthy,
@@ -199,8 +199,8 @@ pub(super) enum HealthStatus {
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct HealthBody {
-    pub(super) status: HealthStatus,
+pub(crate) struct HealthBody {
+    pub(crate) status: HealthStatus,
     accepting: bool,
     version: &'static str,
     uptime_seconds: u64,
@@ -272,7 +272,7 @@ mod tests {
 
     use super::{ConnectionState, HealthReport, HealthStatus};
     use crate::journal;
-    use crate::observe::readiness::Phase;
+    use crate::lifecycle::Phase;
     use crate::store::{Liveness, PoolState};
 
     /// A report with nothing wrong, a day after the epoch.

@@ -7,9 +7,6 @@ use metrics::Unit;
 /// Builds the recorder: descriptions, buckets, and the series that exist from the start.
 pub mod recorder;
 
-/// `GET /metrics`.
-pub mod metrics_page;
-
 pub const RECEIVE_EVENTS_TOTAL: &str = "ruvvector_receive_events_total";
 pub const RECEIVE_REQUESTS_TOTAL: &str = "ruvvector_receive_requests_total";
 pub const RECEIVE_UNKNOWN_FIELDS_TOTAL: &str = "ruvvector_receive_unknown_fields_total";
@@ -141,13 +138,13 @@ const fn histogram(
 /// All metrics of the service's own; `process_*` describe themselves.
 #[rustfmt::skip]
 pub const ALL: &[MetricDefinition] = &[
-    counter(RECEIVE_EVENTS_TOTAL, Unit::Count, "NativeEvents that were received, by outcome: accepted ones are durable in the log, rejected ones could not be taken."),
+    counter(RECEIVE_EVENTS_TOTAL, Unit::Count, "Events that were received, by outcome: accepted ones are durable in the log, rejected ones could not be taken."),
     counter(RECEIVE_REQUESTS_TOTAL, Unit::Count, "Requests to an endpoint that takes events, by how they were answered; 404, 414, 431, 501 and a wrong Host count in http_server_request_duration_seconds alone."),
     counter(RECEIVE_UNKNOWN_FIELDS_TOTAL, Unit::Count, "Members of events of /ingest that are no fields of an event: kept in the metadata, or left out because the metadata has that key or has no room for them."),
     counter(RECEIVE_BYTES_TOTAL, Unit::Bytes, "Bytes of request bodies, as they came over the wire."),
-    histogram(RECEIVE_REQUEST_BYTES, Unit::Bytes, BYTES, "BatchSize of a request body, as it came over the wire."),
+    histogram(RECEIVE_REQUEST_BYTES, Unit::Bytes, BYTES, "Size of a request body, as it came over the wire."),
     gauge(RECEIVE_INFLIGHT_REQUESTS, Unit::Count, "Requests with events that are being handled."),
-    gauge(RECEIVE_INFLIGHT_BYTES, Unit::Bytes, "RecentRequestTable that is reserved for the bodies of requests in flight."),
+    gauge(RECEIVE_INFLIGHT_BYTES, Unit::Bytes, "Memory that is reserved for the bodies of requests in flight."),
     counter(RECEIVE_CONNECTIONS_FAILED_TOTAL, Unit::Count, "Connections that spoke no HTTP, broke its rules, broke off within a request, or were cut because they were too slow."),
     gauge(RECEIVE_CONNECTIONS, Unit::Count, "Connections that are open, on all ports together."),
     gauge(RECEIVE_CONNECTIONS_MAX, Unit::Count, "Connections that may be open; past it the main port serves health and metrics alone."),
@@ -155,7 +152,7 @@ pub const ALL: &[MetricDefinition] = &[
     histogram(HTTP_SERVER_REQUEST_DURATION_SECONDS, Unit::Seconds, SECONDS, "Time from a request's head to its answer."),
     histogram(RPC_SERVER_CALL_DURATION_SECONDS, Unit::Seconds, SECONDS, "Time from a gRPC call's head to its answer, or to the first of its answers."),
     gauge(READY, Unit::Count, "1 while the service takes events: recovered, listening, its log sound, not stopping."),
-    gauge(QUEUE_EVENTS, Unit::Count, "NativeEvents in the log that are not stored in the database yet."),
+    gauge(QUEUE_EVENTS, Unit::Count, "Events in the log that are not stored in the database yet."),
     gauge(QUEUE_BYTES, Unit::Bytes, "Bytes of the log that are not stored in the database yet."),
     gauge(QUEUE_CAPACITY_BYTES, Unit::Bytes, "Bytes that the log may use in all."),
     gauge(QUEUE_OLDEST_SECONDS, Unit::Seconds, "Age of the oldest event that is not stored in the database; 0 when all are."),
@@ -164,22 +161,22 @@ pub const ALL: &[MetricDefinition] = &[
     gauge(JOURNAL_SEGMENTS, Unit::Count, "Files of the log on disk."),
     gauge(JOURNAL_POSITION, Unit::Count, "Number of the newest record of the live stream that is appended, synced, or stored with all before it."),
     gauge(JOURNAL_VOLUME_FREE_BYTES, Unit::Bytes, "Free space of the volume that the log is on."),
-    gauge(JOURNAL_VOLUME_SIZE_BYTES, Unit::Bytes, "BatchSize of the volume that the log is on."),
+    gauge(JOURNAL_VOLUME_SIZE_BYTES, Unit::Bytes, "Size of the volume that the log is on."),
     counter(JOURNAL_DAMAGED_RECORDS_TOTAL, Unit::Count, "Records of the log that were damaged on disk or are in no file any more; they are dead letters."),
     gauge(JOURNAL_RETAINED_SECONDS, Unit::Seconds, "How far back stored records are still kept in the log."),
-    counter(WRITE_EVENTS_TOTAL, Unit::Count, "NativeEvents that were committed in the database."),
+    counter(WRITE_EVENTS_TOTAL, Unit::Count, "Events that were committed in the database."),
     histogram(WRITE_BATCH_SECONDS, Unit::Seconds, SECONDS, "Time that one batch took, from its first statement to its commit."),
-    histogram(WRITE_BATCH_EVENTS, Unit::Count, EVENTS, "NativeEvents in one committed batch."),
+    histogram(WRITE_BATCH_EVENTS, Unit::Count, EVENTS, "Events in one committed batch."),
     counter(WRITE_FAILURES_TOTAL, Unit::Count, "Batches that failed and were tried again, by class of failure."),
     gauge(WRITE_LAST_SUCCESS_TIMESTAMP_SECONDS, Unit::Seconds, "Unix time of the last commit."),
-    gauge(BACKLOG_AT_START_EVENTS, Unit::Count, "NativeEvents that were in the log and not stored when the process started."),
-    gauge(STREAMS_UNDRAINED, Unit::Count, "NotedStreams of collectors that fell silent with events that are not stored; `journal drain` empties their directories."),
+    gauge(BACKLOG_AT_START_EVENTS, Unit::Count, "Events that were in the log and not stored when the process started."),
+    gauge(STREAMS_UNDRAINED, Unit::Count, "Streams of collectors that fell silent with events that are not stored; `journal drain` empties their directories."),
     counter(STORED_GAPS_TOTAL, Unit::Count, "Times that the database had forgotten what the log no longer holds."),
     gauge(RETENTION_OVERDUE_DAYS, Unit::Count, "Days that are past their retention and not removed yet."),
-    counter(MAINTENANCE_FAILURES_TOTAL, Unit::Count, "RoundOutcomes of maintenance in which a step failed, by step; the next round tries it again."),
-    counter(DEAD_LETTERS_TOTAL, Unit::Count, "NativeEvents that were set aside in telemetry_dead_letters, by reason."),
+    counter(MAINTENANCE_FAILURES_TOTAL, Unit::Count, "Rounds of maintenance in which a step failed, by step; the next round tries it again."),
+    counter(DEAD_LETTERS_TOTAL, Unit::Count, "Events that were set aside in telemetry_dead_letters, by reason."),
     counter(SANITIZED_TOTAL, Unit::Count, "Changes that were made to events so that they can be stored, by reason."),
-    counter(DUPLICATES_TOTAL, Unit::Count, "NativeEvents of repeated requests that were in the log already."),
+    counter(DUPLICATES_TOTAL, Unit::Count, "Events of repeated requests that were in the log already."),
     histogram(CLIENT_CLOCK_SKEW_SECONDS, Unit::Seconds, SKEW, "How far the latest time that a request's events give is from its receipt, ahead or behind."),
     gauge(DB_UP, Unit::Count, "1 while the database that is written to answers."),
     gauge(DB_POOL_CONNECTIONS, Unit::Count, "Connections to the database, by pool and state."),
@@ -187,7 +184,7 @@ pub const ALL: &[MetricDefinition] = &[
     histogram(DB_POOL_WAIT_SECONDS, Unit::Seconds, SECONDS, "Time that was waited for a connection of a pool."),
     gauge(PARTITIONS_AHEAD_DAYS, Unit::Count, "Days ahead of today that have a partition."),
     histogram(QUERY_SECONDS, Unit::Seconds, SECONDS, "Time that a query took, in the database and until its answer was written, by route."),
-    gauge(QUERY_INFLIGHT_BYTES, Unit::Bytes, "RecentRequestTable that is reserved for answers to queries, beside the 1 MiB that each query has."),
+    gauge(QUERY_INFLIGHT_BYTES, Unit::Bytes, "Memory that is reserved for answers to queries, beside the 1 MiB that each query has."),
     counter(OWN_SPANS_TOTAL, Unit::Count, "Spans of the service's own traces: exported, failed to be, or dropped as too many waited."),
     counter(LOG_LINES_DROPPED_TOTAL, Unit::Count, "Log lines of the service that were lost, as nobody read standard error fast enough or it could not be written."),
     gauge(BUILD_INFO, Unit::Count, "Always 1; its labels say which build this is."),

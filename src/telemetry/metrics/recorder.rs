@@ -6,8 +6,8 @@
 use metrics::{counter, gauge, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
-use super::{ALL, MetricKind};
 use crate::decode::Sanitized;
+use crate::telemetry::metrics::{ALL, MetricKind};
 
 /// The sources of events that are served, with what they carry.
 const SOURCES: &[(&str, &str)] = &[
@@ -97,56 +97,57 @@ fn describe() {
 fn seed() {
     for &(source, signal) in SOURCES {
         for &outcome in EVENT_OUTCOMES {
-            counter!(super::RECEIVE_EVENTS_TOTAL, "source" => source, "signal" => signal, "outcome" => outcome)
+            counter!(crate::telemetry::metrics::RECEIVE_EVENTS_TOTAL, "source" => source, "signal" => signal, "outcome" => outcome)
                 .absolute(0);
         }
         for &outcome in REQUEST_OUTCOMES {
-            counter!(super::RECEIVE_REQUESTS_TOTAL, "source" => source, "signal" => signal, "outcome" => outcome)
+            counter!(crate::telemetry::metrics::RECEIVE_REQUESTS_TOTAL, "source" => source, "signal" => signal, "outcome" => outcome)
                 .absolute(0);
         }
-        counter!(super::RECEIVE_BYTES_TOTAL, "source" => source).absolute(0);
-        counter!(super::DUPLICATES_TOTAL, "signal" => signal).absolute(0);
-        let _ = histogram!(super::RECEIVE_REQUEST_BYTES, "source" => source);
+        counter!(crate::telemetry::metrics::RECEIVE_BYTES_TOTAL, "source" => source).absolute(0);
+        counter!(crate::telemetry::metrics::DUPLICATES_TOTAL, "signal" => signal).absolute(0);
+        let _ = histogram!(crate::telemetry::metrics::RECEIVE_REQUEST_BYTES, "source" => source);
     }
     for &class in FAILURE_CLASSES {
-        counter!(super::WRITE_FAILURES_TOTAL, "class" => class).absolute(0);
+        counter!(crate::telemetry::metrics::WRITE_FAILURES_TOTAL, "class" => class).absolute(0);
     }
     for &step in MAINTENANCE_STEPS {
-        counter!(super::MAINTENANCE_FAILURES_TOTAL, "step" => step).absolute(0);
+        counter!(crate::telemetry::metrics::MAINTENANCE_FAILURES_TOTAL, "step" => step).absolute(0);
     }
     for &reason in DEAD_LETTER_REASONS {
-        counter!(super::DEAD_LETTERS_TOTAL, "reason" => reason).absolute(0);
+        counter!(crate::telemetry::metrics::DEAD_LETTERS_TOTAL, "reason" => reason).absolute(0);
     }
     for reason in Sanitized::REASONS {
-        counter!(super::SANITIZED_TOTAL, "reason" => reason).absolute(0);
+        counter!(crate::telemetry::metrics::SANITIZED_TOTAL, "reason" => reason).absolute(0);
     }
     for outcome in ["kept", "left_out"] {
-        counter!(super::RECEIVE_UNKNOWN_FIELDS_TOTAL, "outcome" => outcome).absolute(0);
+        counter!(crate::telemetry::metrics::RECEIVE_UNKNOWN_FIELDS_TOTAL, "outcome" => outcome)
+            .absolute(0);
     }
     for outcome in ["exported", "failed", "dropped"] {
-        counter!(super::OWN_SPANS_TOTAL, "outcome" => outcome).absolute(0);
+        counter!(crate::telemetry::metrics::OWN_SPANS_TOTAL, "outcome" => outcome).absolute(0);
     }
     for name in [
-        super::JOURNAL_APPEND_BYTES_TOTAL,
-        super::JOURNAL_DAMAGED_RECORDS_TOTAL,
-        super::RECEIVE_CONNECTIONS_DISPLACED_TOTAL,
-        super::WRITE_EVENTS_TOTAL,
-        super::STORED_GAPS_TOTAL,
-        super::LOG_LINES_DROPPED_TOTAL,
+        crate::telemetry::metrics::JOURNAL_APPEND_BYTES_TOTAL,
+        crate::telemetry::metrics::JOURNAL_DAMAGED_RECORDS_TOTAL,
+        crate::telemetry::metrics::RECEIVE_CONNECTIONS_DISPLACED_TOTAL,
+        crate::telemetry::metrics::WRITE_EVENTS_TOTAL,
+        crate::telemetry::metrics::STORED_GAPS_TOTAL,
+        crate::telemetry::metrics::LOG_LINES_DROPPED_TOTAL,
     ] {
         counter!(name).absolute(0);
     }
     for name in [
-        super::JOURNAL_SYNC_SECONDS,
-        super::WRITE_BATCH_SECONDS,
-        super::WRITE_BATCH_EVENTS,
+        crate::telemetry::metrics::JOURNAL_SYNC_SECONDS,
+        crate::telemetry::metrics::WRITE_BATCH_SECONDS,
+        crate::telemetry::metrics::WRITE_BATCH_EVENTS,
     ] {
         let _ = histogram!(name);
     }
-    gauge!(super::RECEIVE_INFLIGHT_REQUESTS).set(0);
-    gauge!(super::RECEIVE_INFLIGHT_BYTES).set(0);
-    gauge!(super::QUERY_INFLIGHT_BYTES).set(0);
-    gauge!(super::BUILD_INFO, "version" => crate::observe::VERSION, "revision" => crate::observe::REVISION).set(1);
+    gauge!(crate::telemetry::metrics::RECEIVE_INFLIGHT_REQUESTS).set(0);
+    gauge!(crate::telemetry::metrics::RECEIVE_INFLIGHT_BYTES).set(0);
+    gauge!(crate::telemetry::metrics::QUERY_INFLIGHT_BYTES).set(0);
+    gauge!(crate::telemetry::metrics::BUILD_INFO, "version" => crate::telemetry::VERSION, "revision" => crate::telemetry::REVISION).set(1);
 }
 
 #[cfg(test)]

@@ -6,19 +6,18 @@
 //!
 //! **Invariant:** without a socket nothing is done, and nothing that fails here stops or fails anything else.
 
-use std::env;
 use std::ffi::OsStr;
-use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::sync::Arc;
 use std::time::Duration;
+use std::{env, io};
 
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::monitor::HealthMonitor;
+use crate::health::monitor::HealthMonitor;
 use crate::journal::Journal;
 
 /// How often the start's time is extended while the log is recovered, and how far each time. A recovery that hangs waits
@@ -51,7 +50,7 @@ pub struct SystemdStarting {
 }
 
 /// The service runs; to be kept until the end of a stop, which is alive too.
-pub struct SystemdRunning {
+pub(crate) struct SystemdRunning {
     supervisor: Systemd,
     status: JoinSet<()>,
     _life: JoinSet<()>,
@@ -151,7 +150,7 @@ impl SystemdStarting {
 
 impl SystemdRunning {
     /// The stop begins, and is over in `delay`, `grace` and what the requests under way take.
-    pub fn stopping(&mut self, delay: Duration, grace: Duration) {
+    pub(crate) fn stopping(&mut self, delay: Duration, grace: Duration) {
         self.status.abort_all();
         let within = delay.saturating_add(grace).saturating_add(STOP_BEYOND);
         let status = status("stopping: the requests under way, then what the database still takes");

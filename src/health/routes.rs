@@ -8,12 +8,12 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-use super::health_report::HealthStatus;
-use super::monitor::HealthMonitor;
-use super::readiness::Phase;
+use crate::health::health_report::HealthStatus;
+use crate::health::monitor::HealthMonitor;
+use crate::lifecycle::Phase;
 
 /// `GET /health`: 503 only when events are not taken at all.
-pub(super) async fn health(State(watch): State<HealthMonitor>) -> Response {
+pub(crate) async fn health(State(watch): State<HealthMonitor>) -> Response {
     let body = watch.report().await.body();
     let status = match body.status {
         HealthStatus::Ok | HealthStatus::Degraded => StatusCode::OK,
@@ -23,12 +23,12 @@ pub(super) async fn health(State(watch): State<HealthMonitor>) -> Response {
 }
 
 /// `GET /health/live`: the process answers, nothing else.
-pub(super) async fn live() -> Response {
+pub(crate) async fn live() -> Response {
     json(StatusCode::OK, &PhaseBody { status: "live" })
 }
 
 /// `GET /health/ready`: whether clients should be sent here.
-pub(super) async fn ready(State(watch): State<HealthMonitor>) -> Response {
+pub(crate) async fn ready(State(watch): State<HealthMonitor>) -> Response {
     let phase = watch.phase();
     let status = match phase {
         Phase::Ready => StatusCode::OK,

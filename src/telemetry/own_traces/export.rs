@@ -30,10 +30,10 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::filter::FilterFn;
 use tracing_subscriber::registry::LookupSpan;
 
-use super::{Options, SAMPLING, Sampling, TARGET, links};
-use crate::observe::VERSION;
-use crate::observe::metrics::OWN_SPANS_TOTAL;
-use crate::receive::log_limit::OncePerMinute;
+use crate::telemetry::VERSION;
+use crate::telemetry::log_limit::OncePerMinute;
+use crate::telemetry::metrics::OWN_SPANS_TOTAL;
+use crate::telemetry::own_traces::{Options, SAMPLING, Sampling, TARGET, links};
 
 /// Spans that wait to be exported; what is over is dropped.
 const QUEUE_SPANS: usize = 4096;

@@ -4,21 +4,27 @@
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt;
-use std::io::{self, IsTerminal, Write};
-use std::panic::{self, PanicHookInfo};
+use std::io::{
+    IsTerminal, Write, {self},
+};
+use std::panic::{
+    PanicHookInfo, {self},
+};
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use tracing::{Event, Subscriber};
 use tracing_subscriber::fmt::format::Writer;
-use tracing_subscriber::fmt::{self as lines, FmtContext, FormatEvent, FormatFields, MakeWriter};
+use tracing_subscriber::fmt::{
+    FmtContext, FormatEvent, FormatFields, MakeWriter, {self as lines},
+};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry};
 
 use self::line_queue::LineQueue;
-use super::own_traces::{OwnTraces, TARGET, current_ids};
+use crate::telemetry::own_traces::{OwnTraces, TARGET, current_ids};
 
 /// Lines that wait for the thread that writes them.
 mod line_queue;
@@ -248,7 +254,9 @@ impl<W: Write> Write for PrintableLine<W> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{self, Write};
+    use std::io::{
+        Write, {self},
+    };
     use std::sync::{Arc, Mutex};
 
     use opentelemetry::Context;

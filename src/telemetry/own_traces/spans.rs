@@ -11,10 +11,12 @@ use tracing::field::Empty;
 use tracing::{Span, info_span};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-use super::links::{self, RequestTag};
-use super::{SpanAttributes, TARGET, is_on, is_sampled};
 use crate::journal::Position;
 use crate::store::Store;
+use crate::telemetry::own_traces::links::{
+    RequestTag, {self},
+};
+use crate::telemetry::own_traces::{SpanAttributes, TARGET, is_on, is_sampled};
 
 /// A body is read.
 pub(crate) fn receive() -> Span {

@@ -11,11 +11,11 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use super::connection_counts::ConnectionCounts;
-use super::health_report::HealthReport;
-use super::readiness::{Phase, Readiness};
+use crate::health::health_report::HealthReport;
 use crate::journal::Journal;
+use crate::lifecycle::{Phase, Readiness};
 use crate::store::{Liveness, Store};
+use crate::telemetry::connection_counts::ConnectionCounts;
 use crate::write::Progress;
 
 /// How often the database is asked for a sign of life, and how long that may take.
@@ -67,17 +67,17 @@ impl HealthMonitor {
         }))
     }
 
-    pub(super) fn handle(&self) -> &PrometheusHandle {
+    pub(crate) fn handle(&self) -> &PrometheusHandle {
         &self.0.handle
     }
 
-    pub(super) fn phase(&self) -> Phase {
+    pub(crate) fn phase(&self) -> Phase {
         let sources = &self.0.sources;
         sources.readiness.phase(&sources.journal.status())
     }
 
     /// What is known now. Waits only at the very start, for the first pulse, and no longer than that may take.
-    pub(super) async fn report(&self) -> HealthReport {
+    pub(crate) async fn report(&self) -> HealthReport {
         let mut first = self.0.pulse.clone();
         let _ = timeout(PULSE_TIMEOUT, first.wait_for(Option::is_some)).await;
         let pulse = self.0.pulse.borrow().unwrap_or_default();

@@ -19,8 +19,8 @@ pub(crate) fn retry_after_s() -> u8 {
     seconds(f64::from(SHORTEST_S), jitter())
 }
 
-/// RunUntil a little of `backlog_events` is drained at `events_per_second`; the longest when nothing drains.
-pub(super) fn after_backlog(backlog_events: u64, events_per_second: f64) -> u8 {
+/// Until a little of `backlog_events` is drained at `events_per_second`; the longest when nothing drains.
+pub(crate) fn after_backlog(backlog_events: u64, events_per_second: f64) -> u8 {
     #[expect(clippy::cast_precision_loss, reason = "an estimate")]
     let backlog = backlog_events as f64;
     let estimate = if events_per_second > 0.0 {
@@ -45,7 +45,7 @@ fn seconds(estimate: f64, jitter: f64) -> u8 {
 }
 
 /// A number from 0 to below 1 that no client can foresee.
-pub(super) fn jitter() -> f64 {
+pub(crate) fn jitter() -> f64 {
     let random = RandomState::new().hash_one(());
     f64::from(u32::try_from(random >> 32).unwrap_or(0)) / (f64::from(u32::MAX) + 1.0)
 }

@@ -12,7 +12,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use opentelemetry::Context;
 use opentelemetry::trace::{SpanContext, TraceContextExt};
 
-use super::is_sampled;
+use crate::telemetry::own_traces::is_sampled;
 
 /// Requests remembered; the oldest go first.
 const WAITING_MAX: usize = 4096;

@@ -5,14 +5,16 @@
 //!
 //! **Invariant:** [`LineQueue::push`] never waits for the reader of the lines, and the lines in memory are bounded.
 
-use std::io::{self, Write};
+use std::io::{
+    Write, {self},
+};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use metrics::counter;
 
-use crate::observe::metrics::LOG_LINES_DROPPED_TOTAL;
+use crate::telemetry::metrics::LOG_LINES_DROPPED_TOTAL;
 
 /// Lines that may wait. As many again may be in the hands of the thread that writes.
 const MAX_LINES: u64 = 8_192;
@@ -143,7 +145,9 @@ impl SharedQueue {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{self, Write};
+    use std::io::{
+        Write, {self},
+    };
     use std::sync::mpsc::{Receiver, Sender, channel};
     use std::sync::{Arc, Mutex};
     use std::time::Duration;
