@@ -61,9 +61,9 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use config::Config;
+use health::Systemd;
 use journal::Journal;
 use journal::disk::OsDisk;
-use health::Systemd;
 use lifecycle::Readiness;
 use receive::listener::Listener;
 use receive::{ConnectionLimit, Drain, Receiver};

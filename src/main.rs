@@ -3,18 +3,12 @@
 //! **Invariant:** it ends with 0 when all went well, 1 when something failed while it ran, 2 when it was asked wrongly; with 130
 //! after a second signal.
 
-use std::io::{
-    Write, {self},
-};
+use std::io::{self, Write};
 use std::process::ExitCode;
 
-use ruvvector_service::cli::{
-    Arguments, Task, {self},
-};
+use ruvvector_service::cli::{self, Arguments, Task};
 use ruvvector_service::commands;
-use ruvvector_service::config::{
-    LoadedConfig, {self},
-};
+use ruvvector_service::config::{self, LoadedConfig};
 use ruvvector_service::memory::allocator;
 use ruvvector_service::telemetry::logging;
 use ruvvector_service::telemetry::own_traces::OwnTraces;

@@ -16,12 +16,8 @@ use crate::commands::serve::{Hangup, Signals};
 use crate::config::Config;
 use crate::journal::disk::OsDisk;
 use crate::journal::{Journal, OpenError};
-use crate::store::{
-    Store, StoreTarget, {self},
-};
-use crate::write::{
-    Progress, Unfinished, Written, {self},
-};
+use crate::store::{self, Store, StoreTarget};
+use crate::write::{self, Progress, Unfinished, Written};
 
 /// Between two lines that say how far it is; with nothing new to say, every so many of them.
 const TELL_EVERY: Duration = Duration::from_secs(10);

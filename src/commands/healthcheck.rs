@@ -2,9 +2,7 @@
 //!
 //! **Invariant:** it ends within seconds whatever is at the other end, and reads no more than a few kilobytes of it.
 
-use std::io::{
-    Read, Write, {self},
-};
+use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::Duration;
 

@@ -13,9 +13,7 @@ use crate::config::{
 };
 use crate::journal::disk::OsDisk;
 use crate::journal::{Journal, OpenError, SegmentReport};
-use crate::store::{
-    Store, StoreError, {self},
-};
+use crate::store::{self, Store, StoreError};
 use crate::telemetry::own_traces::ExportHeaders;
 
 /// Runs the service until a signal.

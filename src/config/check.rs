@@ -7,9 +7,7 @@ use crate::config::machine::Machine;
 use crate::config::raw_config::RawConfig;
 use crate::config::sources::{SettingSource, SettingValues};
 use crate::config::value::{PortSetting, show_size};
-use crate::memory::{
-    LEAST_BYTES, MemoryShares, REST_BYTES, {self},
-};
+use crate::memory::{self, LEAST_BYTES, MemoryShares, REST_BYTES};
 
 /// Gives each stage its share of the process's memory, and lowers what one request or one answer may have to what fits its
 /// share; what changed a set value goes to `warnings`.

@@ -41,9 +41,7 @@ use std::borrow::Cow;
 
 use sha2::Digest as _;
 
-use crate::decode::any_value::{
-    KeyValues, ValueStyle, {self},
-};
+use crate::decode::any_value::{self, KeyValues, ValueStyle};
 use crate::decode::item::{
     Hex, ItemContext, OtlpItem, column_time, correlation_id, low32, provider, time_member,
 };

@@ -4,9 +4,7 @@
 //! (A decoder's own state comes on top: 32 KiB for gzip and deflate, for zstd at most its window, 8 MiB.)
 
 use std::borrow::Cow;
-use std::io::{
-    Read, {self},
-};
+use std::io::{self, Read};
 
 use flate2::bufread::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 

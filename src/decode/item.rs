@@ -4,9 +4,7 @@
 
 use std::borrow::Cow;
 
-use crate::decode::any_value::{
-    KeyValues, ValueStyle, is_longer, repeated, {self},
-};
+use crate::decode::any_value::{self, KeyValues, ValueStyle, is_longer, repeated};
 use crate::decode::protobuf::Malformed;
 use crate::decode::resource_scope::StoredResource;
 use crate::decode::rules::Rules;

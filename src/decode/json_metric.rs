@@ -4,12 +4,8 @@
 //! **Invariant:** beside a metric's envelope no more than one point is in memory.
 
 use crate::decode::json_reader::{JsonReader, JsonType};
-use crate::decode::json_request::{
-    RequestSchema, each, members, reject, {self},
-};
-use crate::decode::json_to_protobuf::{
-    Unmapped, {self},
-};
+use crate::decode::json_request::{self, RequestSchema, each, members, reject};
+use crate::decode::json_to_protobuf::{self, Unmapped};
 use crate::decode::metric::{MetricData, PointVisitor};
 use crate::decode::protobuf_request::Visitor as _;
 use crate::decode::schema::metric::METRIC;

@@ -9,9 +9,7 @@
 use std::borrow::Cow;
 
 use crate::decode::json_reader::{JsonReader, JsonType, SyntaxError};
-use crate::decode::json_to_protobuf::{
-    Unmapped, {self},
-};
+use crate::decode::json_to_protobuf::{self, Unmapped};
 use crate::decode::protobuf_request::Visitor;
 use crate::decode::resource_scope::EncodedPart;
 use crate::decode::schema::MessageSchema;

@@ -23,9 +23,7 @@ use std::borrow::Cow;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::decode::any_value::{
-    KeyValues, ValueStyle, text, {self},
-};
+use crate::decode::any_value::{self, KeyValues, ValueStyle, text};
 use crate::decode::item::{
     FieldRange, Hex, ItemContext, ItemKind, NAME_CHARACTERS, OtlpItem, column_time, correlation_id,
     is_id, long_name_member, low32, provider, time_member,
@@ -33,9 +31,7 @@ use crate::decode::item::{
 use crate::decode::json_writer;
 use crate::decode::protobuf::{FieldValue, Malformed, ProtobufReader, WRONG_TYPE};
 use crate::decode::resource_scope::column;
-use crate::decode::schema::{
-    MessageSchema, {self},
-};
+use crate::decode::schema::{self, MessageSchema};
 use crate::event::Event;
 use crate::journal::Position;
 

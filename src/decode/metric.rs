@@ -12,9 +12,7 @@ use std::cell::OnceCell;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::decode::any_value::{
-    ValueStyle, is_longer, repeated, {self},
-};
+use crate::decode::any_value::{self, ValueStyle, is_longer, repeated};
 use crate::decode::data_point::DataPoint;
 use crate::decode::item::{FieldRange, ItemKind, NAME_CHARACTERS, long_name_member, low32};
 use crate::decode::json_to_protobuf::Unmapped;

@@ -9,13 +9,9 @@ use std::borrow::Cow;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::decode::any_value::{
-    ValueStyle, attributes_member, repeated, text, without_nul, {self},
-};
+use crate::decode::any_value::{self, ValueStyle, attributes_member, repeated, text, without_nul};
 use crate::decode::protobuf::{FieldValue, Malformed, ProtobufReader};
-use crate::decode::schema::{
-    MessageSchema, {self},
-};
+use crate::decode::schema::{self, MessageSchema};
 use crate::decode::validate::{Invalid, ValidItem, repair};
 use crate::decode::{Sanitized, Source, json_writer};
 use crate::event::{Resource, ResourceId};

@@ -10,9 +10,7 @@
 
 use std::borrow::Cow;
 
-use crate::decode::any_value::{
-    KeyValues, ValueStyle, attributes_member, repeated, text, {self},
-};
+use crate::decode::any_value::{self, KeyValues, ValueStyle, attributes_member, repeated, text};
 use crate::decode::item::{
     FieldRange, Hex, ItemContext, ItemKind, NAME_CHARACTERS, OtlpItem, column_time, correlation_id,
     is_id, long_name_member, low32, provider, time_member,
@@ -20,9 +18,7 @@ use crate::decode::item::{
 use crate::decode::json_writer;
 use crate::decode::protobuf::{FieldValue, Malformed, ProtobufReader, WRONG_TYPE};
 use crate::decode::resource_scope::column;
-use crate::decode::schema::{
-    MessageSchema, {self},
-};
+use crate::decode::schema::{self, MessageSchema};
 use crate::event::{Event, EventFlags};
 
 /// Spans; nothing stands around them.

@@ -3,9 +3,7 @@
 //! **Invariant:** nothing else in the log touches the file system.
 
 use std::fs::{File, TryLockError};
-use std::io::{
-    ErrorKind, IoSlice, {self},
-};
+use std::io::{self, ErrorKind, IoSlice};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

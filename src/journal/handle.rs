@@ -8,11 +8,13 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use crate::journal::append::append_thread;
+use crate::journal::format::record;
+use crate::journal::read::{inspect, record_reader, request_digests};
 use crate::journal::shared::{Shared, lock};
 use crate::journal::{
     AppendError, JournalEntry, JournalStatus, NewRecord, OpenError, Options, Position, ReadError,
-    RequestDigest, SegmentReport, Stream, StreamId, StreamPart, append_thread, disk, inspect,
-    record, record_reader, recovery, recycler, request_digests, space,
+    RequestDigest, SegmentReport, Stream, StreamId, StreamPart, disk, recovery, recycler, space,
 };
 use crate::position_set::PositionSet;
 

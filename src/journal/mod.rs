@@ -96,20 +96,17 @@ use self::shared::{Shared, lock};
 pub use self::handle::Journal;
 pub(crate) use self::shared::now_unix_nano;
 
+/// Reading: records for the writer, digests for the detection of duplicates, and reports for the command line.
+mod read;
+
+/// Appending: the queue of waiting requests, and the one thread that writes and syncs them.
+mod append;
+
+/// The bytes of a journal on disk: segments, records, and the scan that reads them back.
+mod format;
+
 /// The one seam to the file system.
 pub mod disk;
-
-/// Numbers in blocks.
-mod le_bytes;
-
-/// Record headers.
-mod record;
-
-/// Segment headers and footers.
-mod segment;
-
-/// From bytes to records, past any damage.
-mod scan;
 
 /// A segment as memory knows it.
 mod segment_index;
@@ -120,41 +117,17 @@ mod streams;
 /// Spares, budget, floor.
 mod space;
 
-/// The segment files of a directory.
-mod segment_files;
-
 /// The file `positions`: the last position of each stream, and the positions that were freed.
 mod positions_file;
 
 /// What an earlier opening left.
 mod recovery;
 
-/// Copies of directories.
-mod directory_identity;
-
-/// What becomes of a segment that was never sealed.
-mod plan;
-
-/// A second copy of it.
-mod rewrite;
-
 /// What threads and callers share.
 mod shared;
 
-/// Records on their way to the writer.
-mod queue;
-
-/// The thread that appends.
-mod append_thread;
-
 /// The thread that keeps room.
 mod recycler;
-
-/// Reading back.
-mod record_reader;
-
-/// What retries are known by.
-mod request_digests;
 
 /// Stored and unstored.
 mod stored;
@@ -164,9 +137,6 @@ mod quarantine;
 
 /// The open log, as the other stages hold it.
 mod handle;
-
-/// `journal list` and `journal verify`.
-mod inspect;
 
 /// All records of one opening of the log; random.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -8,9 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::{
-    IoSlice, {self},
-};
+use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 
 use crate::journal::disk::{Disk, read_full, write_all};

@@ -2,9 +2,7 @@
 //!
 //! **Invariant:** a copy is never read as a segment, and copies never take more than a bounded number of files.
 
-use std::io::{
-    IoSlice, {self},
-};
+use std::io::{self, IoSlice};
 use std::path::Path;
 
 use crate::journal::disk::{Disk, Listed, read_full, write_all};

@@ -7,11 +7,11 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::journal::disk::{Disk, DiskFile};
+use crate::journal::format::record::RecordClass;
+use crate::journal::format::scan::{ScannedRecord, SegmentScan};
+use crate::journal::format::segment::{BLOCK_BYTES, SegmentContents, SegmentHeader};
 use crate::journal::lock;
-use crate::journal::record::RecordClass;
-use crate::journal::scan::{ScannedRecord, SegmentScan};
-use crate::journal::segment::{BLOCK_BYTES, SegmentContents, SegmentHeader};
-use crate::journal::segment_files::HeaderSource;
+use crate::journal::recovery::segment_files::HeaderSource;
 use crate::position_set::PositionSet;
 
 /// A waypoint stands about every so many bytes.

@@ -10,9 +10,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
 
 use crate::journal::JournalStatus;
+use crate::journal::append::queue::Queue;
 use crate::journal::disk::{Disk, LockGuard};
 use crate::journal::positions_file::PositionsFile;
-use crate::journal::queue::Queue;
 use crate::journal::recycler::RecyclerRequests;
 use crate::journal::space::{SegmentPool, Shortage};
 use crate::journal::streams::StreamTable;

@@ -2,15 +2,13 @@
 //!
 //! **Invariant:** the writer never takes the last spare: it is what a restart on a full disk recovers the tail into.
 
-use std::io::{
-    IoSlice, {self},
-};
+use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::journal::disk::{Disk, DiskFile, Space, is_full, is_passing, read_full, write_all};
-use crate::journal::segment::{BLOCK, BLOCK_BYTES, spare_mark};
+use crate::journal::format::segment::{BLOCK, BLOCK_BYTES, spare_mark};
 use crate::journal::segment_index::Segment;
 use crate::journal::{AppendError, Shared, lock};
 

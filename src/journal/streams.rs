@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::journal::disk::Space;
 use crate::journal::positions_file::FoundPositions;
-use crate::journal::segment_files::HeaderSource;
+use crate::journal::recovery::segment_files::HeaderSource;
 use crate::journal::segment_index::{AppendedRecord, Segment, Totals};
 use crate::journal::{Stream, StreamId, StreamPart};
 use crate::position_set::PositionSet;

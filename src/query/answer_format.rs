@@ -11,9 +11,7 @@ use axum::body::Bytes;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 
-use crate::decode::export::{
-    AddOutcome, Export, ExportEncoding, {self},
-};
+use crate::decode::export::{self, AddOutcome, Export, ExportEncoding};
 use crate::event::Signal;
 use crate::query::answer_memory::AnswerGrant;
 use crate::query::cursor::{PageKey, SortOrder};

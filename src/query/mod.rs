@@ -18,9 +18,7 @@ use tokio::sync::Semaphore;
 use crate::memory::MemoryShares;
 use crate::store::Store;
 use crate::telemetry::metrics::QUERY_SECONDS;
-use crate::telemetry::own_traces::spans::{
-    DatabaseSystem, {self},
-};
+use crate::telemetry::own_traces::spans::{self, DatabaseSystem};
 use crate::telemetry::own_traces::traced;
 
 /// Query strings to names and values, and back.

@@ -23,14 +23,10 @@ use crate::query::cursor::{PageKey, SortOrder};
 use crate::query::days::{Days, newest_first};
 use crate::query::error::{QueryError, QueryHalted};
 use crate::query::filter::Filter;
-use crate::query::page::{
-    AddedEvent, FoundEvent, PageBuilder, ResultPage, {self},
-};
+use crate::query::page::{self, AddedEvent, FoundEvent, PageBuilder, ResultPage};
 use crate::query::parameters::Search;
 use crate::query::pooled_connection::{CONNECTION_WAIT, PooledConnection};
-use crate::query::statement::{
-    Dialect, SqlStatement, TextLength, {self},
-};
+use crate::query::statement::{self, Dialect, SqlStatement, TextLength};
 use crate::query::{Options, RESOURCES_LISTED};
 
 /// How much more is looked through when the first window was promising.

@@ -11,14 +11,10 @@ use sqlx::{AssertSqlSafe, Row, Sqlite, SqlitePool};
 
 use crate::query::answer_memory::AnswerGrant;
 use crate::query::error::{QueryError, QueryHalted};
-use crate::query::page::{
-    AddedEvent, FoundEvent, PageBuilder, ResultPage, {self},
-};
+use crate::query::page::{self, AddedEvent, FoundEvent, PageBuilder, ResultPage};
 use crate::query::parameters::Search;
 use crate::query::pooled_connection::PooledConnection;
-use crate::query::statement::{
-    Dialect, SqlStatement, {self},
-};
+use crate::query::statement::{self, Dialect, SqlStatement};
 use crate::query::{Options, RESOURCES_LISTED};
 
 /// How many steps of its virtual machine SQLite takes between two looks at the clock; well under a millisecond.

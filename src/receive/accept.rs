@@ -4,9 +4,7 @@
 //! while its client still sends. One of HTTP/2 is ended in two steps, a round trip apart (RFC 9113, section 6.8).
 
 use std::error::Error;
-use std::io::{
-    ErrorKind, {self},
-};
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::pin::pin;

@@ -18,9 +18,7 @@ use axum::response::Response;
 
 use crate::error::Error;
 use crate::receive::auth::AuthTokens;
-use crate::receive::response::{
-    ResponseFormat, {self},
-};
+use crate::receive::response::{self, ResponseFormat};
 use crate::receive::{Options, local_host};
 
 /// Longest list of header names that a preflight is answered with.

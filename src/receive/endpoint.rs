@@ -14,9 +14,7 @@ use crate::error::Error;
 use crate::event::Signal;
 use crate::receive::pipeline::{IngestOutcome, IngestRequest};
 use crate::receive::request_metrics::{EndpointMetrics, IngestProtocol, RequestMetrics};
-use crate::receive::response::{
-    ResponseFormat, {self},
-};
+use crate::receive::response::{self, ResponseFormat};
 use crate::receive::{Receiver, body};
 
 /// What tells one protocol from another.

@@ -13,9 +13,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 
 use crate::error::{Error, shown};
-use crate::receive::response::{
-    ResponseFormat, {self},
-};
+use crate::receive::response::{self, ResponseFormat};
 
 /// The address of ours that a request's connection was made to.
 #[derive(Clone, Copy, Debug)]

@@ -20,9 +20,7 @@ use crate::receive::connection_limit::NoFreeSlot;
 use crate::receive::grpc::calls::CallMetrics;
 use crate::receive::local_host;
 use crate::receive::request_span::RequestSpan;
-use crate::receive::response::{
-    BodyFormat, ResponseFormat, {self},
-};
+use crate::receive::response::{self, BodyFormat, ResponseFormat};
 use crate::telemetry::metrics::HTTP_SERVER_REQUEST_DURATION_SECONDS;
 
 const TARGET_BYTES: usize = 8 << 10;

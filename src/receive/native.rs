@@ -12,16 +12,12 @@ use serde_json::json;
 use crate::error::{Error, shown};
 use crate::event::{Encoding, Signal};
 use crate::receive::Receiver;
-use crate::receive::content_type::{
-    MediaType, {self},
-};
+use crate::receive::content_type::{self, MediaType};
 use crate::receive::dedup_key::IdempotencyKey;
 use crate::receive::endpoint::{Endpoint, Protocol, serve};
 use crate::receive::pipeline::{Framing, IngestOutcome, IngestRequest, WaitFor};
 use crate::receive::request_metrics::IngestProtocol;
-use crate::receive::response::{
-    ResponseFormat, {self},
-};
+use crate::receive::response::{self, ResponseFormat};
 
 pub(super) fn routes(receiver: &Receiver) -> Router {
     let protocol = Protocol {

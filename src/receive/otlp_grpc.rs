@@ -17,17 +17,13 @@ use tokio_util::sync::CancellationToken;
 use crate::error::Error;
 use crate::event::{Encoding, Signal};
 use crate::lifecycle::Readiness;
-use crate::receive::content_type::{
-    MediaType, {self},
-};
+use crate::receive::content_type::{self, MediaType};
 use crate::receive::endpoint::{Endpoint, Protocol, serve};
 use crate::receive::grpc::deadline::deadline;
 use crate::receive::grpc::health::GrpcHealth;
 use crate::receive::pipeline::{Framing, IngestRequest, WaitFor};
 use crate::receive::request_metrics::IngestProtocol;
-use crate::receive::response::{
-    ResponseFormat, {self},
-};
+use crate::receive::response::{self, ResponseFormat};
 use crate::receive::{Receiver, otlp_http};
 
 const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");

@@ -12,16 +12,12 @@ use axum::routing::any;
 use crate::decode::{DecodeReport, Limits};
 use crate::error::Error;
 use crate::event::{Encoding, Signal};
-use crate::receive::content_type::{
-    MediaType, {self},
-};
+use crate::receive::content_type::{self, MediaType};
 use crate::receive::endpoint::{Endpoint, Protocol, serve};
 use crate::receive::otlp_status::{PartialSuccess, TEXT_BYTES, cut};
 use crate::receive::pipeline::{Framing, IngestOutcome, IngestRequest, WaitFor};
 use crate::receive::request_metrics::IngestProtocol;
-use crate::receive::response::{
-    BodyFormat, ResponseFormat, {self},
-};
+use crate::receive::response::{self, BodyFormat, ResponseFormat};
 use crate::receive::{Receiver, body};
 
 /// One line for each signal that is taken.

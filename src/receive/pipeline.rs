@@ -15,9 +15,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tracing::Span;
 
 use crate::decode::decompress::{ContentEncoding, DecompressError, decompress};
-use crate::decode::{
-    DecodeError, DecodeReport, Source, {self},
-};
+use crate::decode::{self, DecodeError, DecodeReport, Source};
 use crate::error::{Error, retry_after};
 use crate::event::{Encoding, Signal};
 use crate::journal::{AppendError, Journal, NewRecord, Position, now_unix_nano};

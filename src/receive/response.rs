@@ -17,9 +17,7 @@ use serde_json::{Value, json};
 
 use crate::decode::{Rejection, UnknownMemberFate, UnknownMemberReport};
 use crate::error::Error;
-use crate::receive::content_type::{
-    MediaType, {self},
-};
+use crate::receive::content_type::{self, MediaType};
 use crate::receive::grpc;
 use crate::receive::otlp_status::{OtlpStatus, TEXT_BYTES, cut, fitting};
 

@@ -7,9 +7,7 @@
 //! **Invariant:** the kind changes only if `store` is set, or if nothing is there that the change could double or hide.
 
 use std::fs::{File, OpenOptions};
-use std::io::{
-    Write, {self},
-};
+use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 

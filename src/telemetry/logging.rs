@@ -4,12 +4,8 @@
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt;
-use std::io::{
-    IsTerminal, Write, {self},
-};
-use std::panic::{
-    PanicHookInfo, {self},
-};
+use std::io::{self, IsTerminal, Write};
+use std::panic::{self, PanicHookInfo};
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -254,9 +250,7 @@ impl<W: Write> Write for PrintableLine<W> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{
-        Write, {self},
-    };
+    use std::io::{self, Write};
     use std::sync::{Arc, Mutex};
 
     use opentelemetry::Context;

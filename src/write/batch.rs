@@ -13,9 +13,7 @@ use crate::store::Batch;
 use crate::store::row_encoding::EncodedRows;
 use crate::telemetry::own_traces::links::RequestTag;
 use crate::write::Options;
-use crate::write::dead_letters::{
-    DecodeFault, damaged, missing, whole, {self},
-};
+use crate::write::dead_letters::{self, DecodeFault, damaged, missing, whole};
 use crate::write::decode_record::{body, counted};
 
 /// A batch with what is needed to explain it.

@@ -23,9 +23,7 @@ use crate::write::batch_summary::{BatchSummary, dead};
 use crate::write::commit::{
     CommitResult, Failure, REFUSALS_A_BATCH, facts, probe, with_detail, wrong_setting,
 };
-use crate::write::dead_letters::{
-    DecodeFault, {self},
-};
+use crate::write::dead_letters::{self, DecodeFault};
 use crate::write::large_record_walks::{
     RefusedRow, ResourceWalk, RowWalk, WalkResult, index_of, spawn,
 };

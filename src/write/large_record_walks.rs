@@ -9,17 +9,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use crate::decode::{
-    Sink, {self},
-};
+use crate::decode::{self, Sink};
 use crate::event::{Event, Resource, ResourceId};
 use crate::journal::Record;
 use crate::store::RecordPiece;
 use crate::store::row_encoding::EncodedRows;
 use crate::write::batch_reader::blocking;
-use crate::write::dead_letters::{
-    DecodeFault, {self},
-};
+use crate::write::dead_letters::{self, DecodeFault};
 use crate::write::decode_record::counted;
 
 /// Resources of one transaction; a larger one goes alone.
@@ -243,9 +239,7 @@ mod tests {
 
     use super::{RefusedRow, ResourceWalk, RowWalk, index_of};
     use crate::decode::decompress::ContentEncoding;
-    use crate::decode::{
-        Limits, Sink, Source, VERSION, {self},
-    };
+    use crate::decode::{self, Limits, Sink, Source, VERSION};
     use crate::event::{Encoding, Signal};
     use crate::journal::{Position, Record, StreamId};
     use crate::store::RecordPieces;

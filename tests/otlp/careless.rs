@@ -17,9 +17,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
 use tokio::net::TcpListener;
 
-use crate::rows::{
-    Check, {self},
-};
+use crate::rows::{self, Check};
 use crate::server::{Address, Server, Situation};
 use crate::verdict::Fault;
 

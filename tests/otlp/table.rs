@@ -9,9 +9,7 @@ use std::process::ExitCode;
 use hyper::Uri;
 
 use crate::case::Case;
-use crate::rows::{
-    Check, Level, {self},
-};
+use crate::rows::{self, Check, Level};
 use crate::server::{Address, Server, Situation};
 use crate::verdict::Fault;
 

@@ -6,7 +6,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use ruvvector_service::decode::{
-    DecodeError, DecodeReport, Limits, Sink, Source, check, events, {self},
+    self, DecodeError, DecodeReport, Limits, Sink, Source, check, events,
 };
 use ruvvector_service::event::{Encoding, Event, Resource, Signal};
 use ruvvector_service::journal::{Position, StreamId};

@@ -25,9 +25,7 @@ use axum::Router;
 use axum::http::Method;
 use bytes::Bytes;
 use ruvvector_service::journal::disk::{Disk, OsDisk};
-use ruvvector_service::journal::{
-    Journal, JournalEntry, {self},
-};
+use ruvvector_service::journal::{self, Journal, JournalEntry};
 use ruvvector_service::receive::{ConnectionLimit, Drain, Options, Receiver, serve};
 use ruvvector_service::write::Progress;
 use tokio::net::TcpListener;

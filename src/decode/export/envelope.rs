@@ -8,9 +8,7 @@ use crate::decode::json_reader::SyntaxError;
 use crate::decode::schema::metric::{
     EXPONENTIAL_POINT, HISTOGRAM_POINT, NUMBER_POINT, SUMMARY_POINT, TEMPORALITIES,
 };
-use crate::decode::schema::{
-    FieldSchema, FieldType, MessageSchema, many, one, {self},
-};
+use crate::decode::schema::{self, FieldSchema, FieldType, MessageSchema, many, one};
 use crate::event::Signal;
 
 /// A list, and what closes each of its elements that is not an item.

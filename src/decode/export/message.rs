@@ -5,9 +5,7 @@
 use crate::decode::export::value;
 use crate::decode::json_reader::{JsonReader, JsonType as Json, SyntaxError};
 use crate::decode::json_writer;
-use crate::decode::schema::{
-    FieldSchema, FieldType, MessageSchema, {self},
-};
+use crate::decode::schema::{self, FieldSchema, FieldType, MessageSchema};
 
 /// Writes one stored member of a message, where that has a field of its name.
 ///

@@ -12,9 +12,7 @@
 use std::collections::BTreeMap;
 
 use crate::decode::json_reader::{JsonReader, SyntaxError};
-use crate::decode::json_to_protobuf::{
-    Unmapped, {self},
-};
+use crate::decode::json_to_protobuf::{self, Unmapped};
 use crate::decode::{Limits, Source, VERSION, json_writer};
 use crate::event::{Encoding, Signal};
 

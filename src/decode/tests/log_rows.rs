@@ -8,9 +8,7 @@ use prost::Message as _;
 use crate::decode::tests::log_records::{
     START_I64, json, metadata, one, protobuf, record, request, rows,
 };
-use crate::decode::tests::spans::{
-    START, around, field, text, value, {self},
-};
+use crate::decode::tests::spans::{self, START, around, field, text, value};
 use crate::decode::tests::*;
 use crate::event::EventFlags;
 

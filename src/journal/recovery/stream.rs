@@ -8,15 +8,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::journal::disk::{Disk, is_full};
-use crate::journal::plan::{UnsealedSegment, scan_of};
-use crate::journal::record::RecordClass;
-use crate::journal::recovery::{Recovery, failed};
-use crate::journal::segment::{BLOCK_BYTES, SegmentContents, SegmentHeader};
-use crate::journal::segment_files::{HeaderSource, SegmentFile, SegmentFileKind};
+use crate::journal::format::record::RecordClass;
+use crate::journal::format::segment::{BLOCK_BYTES, SegmentContents, SegmentHeader};
+use crate::journal::recovery::plan::{UnsealedSegment, scan_of};
+use crate::journal::recovery::segment_files::{HeaderSource, SegmentFile, SegmentFileKind};
+use crate::journal::recovery::{Recovery, failed, rewrite};
 use crate::journal::segment_index::Segment;
 use crate::journal::space::{Spare, free};
 use crate::journal::streams::StreamState;
-use crate::journal::{OpenError, quarantine, rewrite};
+use crate::journal::{OpenError, quarantine};
 
 impl Recovery<'_> {
     /// Recovers one stream: its sealed segments as they are, the others written again.

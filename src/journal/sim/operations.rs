@@ -2,9 +2,7 @@
 //!
 //! **Invariant:** a handle made before a power cut does nothing after it.
 
-use std::io::{
-    ErrorKind, IoSlice, {self},
-};
+use std::io::{self, ErrorKind, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 

@@ -2,12 +2,10 @@
 
 use std::sync::Mutex;
 
-use crate::journal::append_thread::AppendThread;
-use crate::journal::record::{
-    RecordClass, {self},
-};
+use crate::journal::append::append_thread::AppendThread;
+use crate::journal::format::record::{self, RecordClass};
+use crate::journal::format::segment::{BLOCK, FirstBlock, Footer, SegmentContents, SegmentHeader};
 use crate::journal::recovery;
-use crate::journal::segment::{BLOCK, FirstBlock, Footer, SegmentContents, SegmentHeader};
 use crate::journal::shared::Shared;
 use crate::journal::sim::Fault;
 use crate::journal::tests::harm::{recovered, small, unsealed};

@@ -1,8 +1,9 @@
 //! Flips, cuts, forgeries: what each of them may cost.
 
-use crate::journal::record::{HEADER_BYTES, RecordClass, RecordHeader};
+use crate::journal::format::record::{HEADER_BYTES, RecordClass, RecordHeader};
+use crate::journal::format::segment;
+use crate::journal::recovery;
 use crate::journal::tests::*;
-use crate::journal::{recovery, segment};
 
 /// A directory with one segment that was never sealed, as a power cut leaves it; the stream and the segment's path.
 pub(super) fn unsealed(options: &Options, sizes: &[usize]) -> (SimDisk, StreamId, PathBuf) {
@@ -59,7 +60,7 @@ pub(super) fn recovered(disk: &SimDisk, options: &Options, stream: StreamId) -> 
     let mut from = 1;
     loop {
         let page =
-            crate::journal::record_reader::read(&opened.core, stream, from, 1 << 20).unwrap();
+            crate::journal::read::record_reader::read(&opened.core, stream, from, 1 << 20).unwrap();
         let Some(last) = page.last() else {
             return entries;
         };
@@ -368,7 +369,7 @@ fn a_record_forged_inside_a_payload_is_no_record() {
     for (n, place) in [(2u64, 0), (3, 4096)] {
         let mut header = RecordHeader::decode(
             &content[4096..],
-            crate::journal::le_bytes::u64_at(&content, 16),
+            crate::journal::format::le_bytes::u64_at(&content, 16),
         )
         .unwrap();
         header.position = n;
@@ -437,7 +438,7 @@ fn what_is_left_of_a_lost_record_is_as_old_as_what_stood_beside_it() {
     let core = recovery::open(Arc::new(disk), &medium(), NEVER)
         .unwrap()
         .core;
-    let entries = crate::journal::record_reader::read(&core, stream, 1, 1 << 20).unwrap();
+    let entries = crate::journal::read::record_reader::read(&core, stream, 1, 1 << 20).unwrap();
     assert!(
         matches!(entries[..], [JournalEntry::Damaged { n: 1, .. }]),
         "{entries:?}"

@@ -1,6 +1,6 @@
 //! Segments that are lost, in whole or by their first block: all that was synced is accounted for.
 
-use crate::journal::segment::{BLOCK, LastBlock, SegmentHeader};
+use crate::journal::format::segment::{BLOCK, LastBlock, SegmentHeader};
 use crate::journal::tests::harm::medium;
 use crate::journal::tests::*;
 use crate::position_set::PositionSet;
@@ -429,7 +429,7 @@ fn a_spare_is_told_from_a_segment_by_older_versions_too() {
         // They take a first block of zeros for a spare, and know no other sign.
         assert_eq!(
             SegmentHeader::decode(content.first_chunk().unwrap()),
-            crate::journal::segment::FirstBlock::Zeros
+            crate::journal::format::segment::FirstBlock::Zeros
         );
         let end = content[content.len() - BLOCK..].first_chunk().unwrap();
         assert!(matches!(LastBlock::decode(end), LastBlock::Spare { .. }));

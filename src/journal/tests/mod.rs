@@ -152,8 +152,9 @@ fn all(journal: &Journal, stream: StreamId) -> Vec<JournalEntry> {
     let mut entries = Vec::new();
     let mut from = 1;
     loop {
-        let page = crate::journal::record_reader::read(&journal.shared.core, stream, from, 10_000)
-            .unwrap();
+        let page =
+            crate::journal::read::record_reader::read(&journal.shared.core, stream, from, 10_000)
+                .unwrap();
         let Some(last) = page.last() else {
             return entries;
         };

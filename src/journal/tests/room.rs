@@ -84,7 +84,8 @@ fn a_freeing_that_is_cut_short_anywhere_leaves_a_spare_or_the_whole_segment() {
             drop(core);
             let disk = disk.cut(&mut || kept);
             let core = still(&disk, &options());
-            let found = crate::journal::record_reader::read(&core, stream, 1, 1 << 20).unwrap();
+            let found =
+                crate::journal::read::record_reader::read(&core, stream, 1, 1 << 20).unwrap();
             let whole = seqs(&found) == [(1, 1)] && found.len() == 1;
             assert!(
                 whole || found.is_empty(),

@@ -3,9 +3,7 @@
 use sqlx::{AssertSqlSafe, Connection, Executor, Row, SqliteConnection};
 
 use crate::query::parameters::Search;
-use crate::query::statement::{
-    Dialect, {self},
-};
+use crate::query::statement::{self, Dialect};
 use crate::query::{Options, query_string};
 
 /// What SQLite says it would do for a search, one step a line.

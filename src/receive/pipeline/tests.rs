@@ -11,9 +11,7 @@ use tokio::sync::oneshot;
 use tower::ServiceExt;
 
 use crate::journal::disk::OsDisk;
-use crate::journal::{
-    Journal, {self},
-};
+use crate::journal::{self, Journal};
 use crate::receive::pipeline::{DECODED_IN_PLACE_BYTES, DecodeError, DecodeReport, Source, decode};
 use crate::receive::{Options, Receiver, router};
 use crate::write::Progress;

@@ -18,13 +18,9 @@ use crate::store::postgres::partitions::Day;
 use crate::store::postgres::{Postgres, uuid};
 use crate::store::probe::probe_row;
 use crate::store::record_pieces::after_rows;
-use crate::store::row_encoding::{
-    EncodedRow, EncodedRows, postgres_time, {self},
-};
+use crate::store::row_encoding::{self, EncodedRow, EncodedRows, postgres_time};
 use crate::store::{Batch, LargeRecord, RecordPiece, RecordPieces, StoreError};
-use crate::telemetry::own_traces::spans::{
-    DatabaseSystem, {self},
-};
+use crate::telemetry::own_traces::spans::{self, DatabaseSystem};
 use crate::telemetry::own_traces::traced;
 
 /// The most that is handed to the connection at once.

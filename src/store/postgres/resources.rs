@@ -11,9 +11,7 @@ use crate::store::postgres::connection::within;
 use crate::store::postgres::{Postgres, uuid};
 use crate::store::row_encoding::postgres_time;
 use crate::store::{StoreError, StreamHeartbeat};
-use crate::telemetry::own_traces::spans::{
-    DatabaseSystem, {self},
-};
+use crate::telemetry::own_traces::spans::{self, DatabaseSystem};
 use crate::telemetry::own_traces::traced;
 
 impl Postgres {

@@ -24,9 +24,7 @@ use crate::store::{
     Overdue, PoolState, ProcessStart, RecordPiece, RecordPieces, StepFailure, StoreError,
     StoreTarget, StoredPositions, StreamHeartbeat,
 };
-use crate::telemetry::own_traces::spans::{
-    DatabaseSystem, {self},
-};
+use crate::telemetry::own_traces::spans::{self, DatabaseSystem};
 use crate::telemetry::own_traces::traced;
 
 /// What is stored: one JSON text a stream.

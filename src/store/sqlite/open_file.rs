@@ -4,9 +4,7 @@
 //!
 //! **Invariant:** nothing is begun on the write connection while another file, or none, is at the path.
 
-use std::io::{
-    ErrorKind, {self},
-};
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};

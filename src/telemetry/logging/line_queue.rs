@@ -5,9 +5,7 @@
 //!
 //! **Invariant:** [`LineQueue::push`] never waits for the reader of the lines, and the lines in memory are bounded.
 
-use std::io::{
-    Write, {self},
-};
+use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -145,9 +143,7 @@ impl SharedQueue {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{
-        Write, {self},
-    };
+    use std::io::{self, Write};
     use std::sync::mpsc::{Receiver, Sender, channel};
     use std::sync::{Arc, Mutex};
     use std::time::Duration;

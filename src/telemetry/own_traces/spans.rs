@@ -13,9 +13,7 @@ use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use crate::journal::Position;
 use crate::store::Store;
-use crate::telemetry::own_traces::links::{
-    RequestTag, {self},
-};
+use crate::telemetry::own_traces::links::{self, RequestTag};
 use crate::telemetry::own_traces::{SpanAttributes, TARGET, is_on, is_sampled};
 
 /// A body is read.

@@ -10,23 +10,15 @@ use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio_util::sync::CancellationToken;
 
 use crate::decode::decompress::ContentEncoding;
-use crate::decode::{
-    Limits, {self},
-};
+use crate::decode::{self, Limits};
 use crate::event::{Encoding, Signal};
 use crate::journal::disk::OsDisk;
-use crate::journal::{
-    Journal, NewRecord, {self},
-};
-use crate::store::{
-    Store, StoreTarget, {self},
-};
+use crate::journal::{self, Journal, NewRecord};
+use crate::store::{self, Store, StoreTarget};
 use crate::write::batch::PendingBatch;
 use crate::write::batch_reader::{BatchReader, NextWrite, StreamCursor};
 use crate::write::failure_policy::*;
-use crate::write::{
-    Progress, RunUntil, {self},
-};
+use crate::write::{self, Progress, RunUntil};
 
 const EVENT: &str = r#"{"correlationId":"c","integration":"i","eventType":"e"}"#;
 

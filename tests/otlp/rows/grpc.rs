@@ -10,9 +10,7 @@ use super::transport::{LARGE_BYTES, TOO_LARGE_BYTES, large};
 use super::{Check, Level};
 use crate::answer::{Answer, Outcome, Refusal};
 use crate::case::{Case, GRPC, GRPC_TRACES, Signal};
-use crate::frames::{
-    Greeting, {self},
-};
+use crate::frames::{self, Greeting};
 use crate::server::{Call, Server, Situation};
 use crate::status::{RetryInfo, Status, code_name, unbase64};
 use crate::telemetry::{Mark, item, metrics_of_every_kind, request};

@@ -11,9 +11,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::directory;
 use crate::support::client::Http;
-use crate::support::frames::{
-    Frames, {self},
-};
+use crate::support::frames::{self, Frames};
 use crate::support::http::Raw;
 use crate::support::service::{Launch, Service};
 

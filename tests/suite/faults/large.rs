@@ -9,9 +9,7 @@ use ruvvector_service::decode::decompress::ContentEncoding;
 use ruvvector_service::decode::{Limits, Source, VERSION};
 use ruvvector_service::event::{Encoding, Signal};
 use ruvvector_service::journal::disk::OsDisk;
-use ruvvector_service::journal::{
-    Journal, NewRecord, {self},
-};
+use ruvvector_service::journal::{self, Journal, NewRecord};
 
 use super::directory;
 use super::memory::field;

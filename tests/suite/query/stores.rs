@@ -7,9 +7,7 @@ use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use http_body_util::BodyExt;
 use ruvvector_service::query::{Options, router};
-use ruvvector_service::store::{
-    Store, StoreTarget, {self},
-};
+use ruvvector_service::store::{self, Store, StoreTarget};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{AssertSqlSafe, Connection, Executor};

@@ -177,9 +177,7 @@ async fn who_has_rested_longest_makes_room_in_order() {
         crate::support::relay::Relay::start(service.grpc_address(), Duration::from_millis(20))
             .await;
     let mut http2 = Http2::connect(&relay).await;
-    let call = http2
-        .frames_mut()
-        .open_grpc("/grpc.health.v1.Health/Check");
+    let call = http2.frames_mut().open_grpc("/grpc.health.v1.Health/Check");
     http2
         .frames_mut()
         .push(frames::DATA, frames::END_STREAM, call, &[0; 5]);

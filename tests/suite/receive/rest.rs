@@ -10,9 +10,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::{EVENT, Served, head};
-use crate::support::frames::{
-    Frame, Frames, Reader, {self},
-};
+use crate::support::frames::{self, Frame, Frames, Reader};
 use crate::support::http::Raw;
 use crate::support::relay::Relay;
 

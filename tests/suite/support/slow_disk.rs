@@ -2,9 +2,7 @@
 //!
 //! **Invariant:** a sync takes at least as long as was asked for, and nothing else differs.
 
-use std::io::{
-    IoSlice, {self},
-};
+use std::io::{self, IoSlice};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;

@@ -13,15 +13,9 @@ use ruvvector_service::decode::decompress::ContentEncoding;
 use ruvvector_service::decode::{Limits, Source, VERSION};
 use ruvvector_service::event::{Encoding, Signal};
 use ruvvector_service::journal::disk::OsDisk;
-use ruvvector_service::journal::{
-    Journal, NewRecord, Position, {self},
-};
-use ruvvector_service::store::{
-    Store, StoreTarget, {self},
-};
-use ruvvector_service::write::{
-    Progress, {self},
-};
+use ruvvector_service::journal::{self, Journal, NewRecord, Position};
+use ruvvector_service::store::{self, Store, StoreTarget};
+use ruvvector_service::write::{self, Progress};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{AssertSqlSafe, Connection};

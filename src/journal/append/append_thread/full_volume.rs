@@ -3,15 +3,13 @@
 //! **Invariant:** after such a write its file is left as it is or removed, and no record is written before a write without
 //! any was synced in another file. A file is sealed, or known to the rest of the log, only with a position in it.
 
-use std::io::{
-    IoSlice, {self},
-};
+use std::io::{self, IoSlice};
 use std::time::Instant;
 
-use crate::journal::append_thread::{ActiveSegment, AppendThread, timed_sync};
+use crate::journal::append::append_thread::{ActiveSegment, AppendThread, timed_sync};
 use crate::journal::disk::{is_full, write_all};
-use crate::journal::record::{RecordClass, RecordHeader};
-use crate::journal::segment::{BLOCK, BLOCK_BYTES};
+use crate::journal::format::record::{RecordClass, RecordHeader};
+use crate::journal::format::segment::{BLOCK, BLOCK_BYTES};
 use crate::journal::shared::now_unix_nano;
 
 /// Why a group was not written.

@@ -9,24 +9,24 @@ use std::sync::Arc;
 
 use crate::journal::OpenError;
 use crate::journal::disk::{Disk, DiskFile, read_full};
-use crate::journal::recovery::{SMALLEST_SEGMENT, failed};
-use crate::journal::scan::{READS, first_record};
-use crate::journal::segment::{
+use crate::journal::format::scan::{READS, first_record};
+use crate::journal::format::segment::{
     BLOCK, BLOCK_BYTES, FirstBlock, FreedBy, LastBlock, SegmentContents, SegmentHeader,
 };
+use crate::journal::recovery::{SMALLEST_SEGMENT, failed};
 
 /// One segment file as it was found. There may be more of them than descriptors: whoever reads one opens it.
-pub(super) struct SegmentFile {
-    pub(super) path: PathBuf,
-    pub(super) bytes: u64,
-    pub(super) kind: SegmentFileKind,
+pub(in crate::journal) struct SegmentFile {
+    pub(in crate::journal) path: PathBuf,
+    pub(in crate::journal) bytes: u64,
+    pub(in crate::journal) kind: SegmentFileKind,
     /// When it has a valid footer.
-    pub(super) sealed: Option<SegmentContents>,
+    pub(in crate::journal) sealed: Option<SegmentContents>,
 }
 
 /// The state of a file that may be a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum SegmentFileKind {
+pub(in crate::journal) enum SegmentFileKind {
     Segment(SegmentHeader, HeaderSource),
     /// Records of one nonce, in a file that says neither of which stream they are nor from which position on.
     Unidentified {
@@ -46,7 +46,7 @@ pub(super) enum SegmentFileKind {
 
 /// The evidence for which segment a file holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum HeaderSource {
+pub(in crate::journal) enum HeaderSource {
     /// From its first block.
     FirstBlock,
     /// From elsewhere: the first block is lost.
@@ -56,27 +56,30 @@ pub(super) enum HeaderSource {
 }
 
 impl SegmentFile {
-    pub(super) fn perhaps_freed(&self) -> bool {
+    pub(in crate::journal) fn perhaps_freed(&self) -> bool {
         matches!(
             self.kind,
             SegmentFileKind::Segment(_, HeaderSource::PerhapsFreed)
         )
     }
 
-    pub(super) fn is_restored(&self) -> bool {
+    pub(in crate::journal) fn is_restored(&self) -> bool {
         matches!(
             self.kind,
             SegmentFileKind::Segment(_, HeaderSource::Restored)
         )
     }
 
-    pub(super) fn open(&self, disk: &dyn Disk) -> io::Result<Arc<dyn DiskFile>> {
+    pub(in crate::journal) fn open(&self, disk: &dyn Disk) -> io::Result<Arc<dyn DiskFile>> {
         disk.open(&self.path)
     }
 }
 
 /// The segment files of a directory, each with what its first and last block say.
-pub(super) fn segment_files(disk: &dyn Disk, dir: &Path) -> Result<Vec<SegmentFile>, OpenError> {
+pub(in crate::journal) fn segment_files(
+    disk: &dyn Disk,
+    dir: &Path,
+) -> Result<Vec<SegmentFile>, OpenError> {
     const ADVICE: &str = "the files of the log must be readable and writable";
     let listed = disk.list(dir).map_err(|error| failed(dir, error, ADVICE))?;
     let mut files = Vec::new();
@@ -286,7 +289,7 @@ fn before_the_first(
 }
 
 /// The number in a segment's name.
-pub(super) fn number(path: &Path) -> Option<u64> {
+pub(in crate::journal) fn number(path: &Path) -> Option<u64> {
     let name = path.file_name()?.to_str()?.strip_suffix(".seg")?;
     u64::from_str_radix(name, 16).ok()
 }

@@ -6,7 +6,7 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use crate::journal::record::RecordClass;
+use crate::journal::format::record::RecordClass;
 use crate::journal::segment_index::{IndexedScan, Segment};
 use crate::journal::{Position, RequestDigest, Shared, StreamId, lock};
 
@@ -16,7 +16,7 @@ const ZERO: [u8; 16] = [0; 16];
 const WINDOW_BYTES: u64 = 1 << 20;
 
 /// As [`super::Log::digested`].
-pub(super) fn request_digests(
+pub(in crate::journal) fn request_digests(
     core: &Shared,
     since_unix_nano: i64,
     most: usize,

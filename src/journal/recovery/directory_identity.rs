@@ -6,9 +6,7 @@
 //! **Invariant:** nothing hangs on it but how long positions that cannot be read wait before they are given up, and how far
 //! the search for missing files goes: in a copy no further than its files do.
 
-use std::io::{
-    IoSlice, {self},
-};
+use std::io::{self, IoSlice};
 use std::path::Path;
 
 use crate::journal::disk::{Disk, read_full, write_all};
@@ -18,7 +16,7 @@ const BYTES: usize = 128;
 
 /// The first opening in this very directory: the streams of those before it came with a copy. `next` is the opening that
 /// begins now.
-pub(super) fn first_epoch_here(disk: &dyn Disk, lock: &Path, next: u64) -> u64 {
+pub(in crate::journal) fn first_epoch_here(disk: &dyn Disk, lock: &Path, next: u64) -> u64 {
     try_first_epoch_here(disk, lock, next).unwrap_or_else(|error| {
         tracing::warn!(path = %lock.display(), %error, "it cannot be known whether this directory is a copy");
         0

@@ -3,24 +3,20 @@
 //! **Invariant:** until all of its records are durable the copy is a spare: one that was cut short leaves nothing behind.
 //! No record is copied that does not verify.
 
-use std::io::{
-    IoSlice, {self},
-};
+use std::io::{self, IoSlice};
 
 use crate::journal::disk::{Disk, DiskFile, write_all};
-use crate::journal::plan::{RecordLocation, RecoveryStep, RewritePlan, scan_of};
-use crate::journal::record::{
-    RecordClass, {self},
-};
-use crate::journal::scan::{READS, ScannedRecord, SegmentScan};
-use crate::journal::segment::{BLOCK_BYTES, Footer, SegmentContents, SegmentHeader};
-use crate::journal::segment_files::SegmentFile;
+use crate::journal::format::record::{self, RecordClass};
+use crate::journal::format::scan::{READS, ScannedRecord, SegmentScan};
+use crate::journal::format::segment::{BLOCK_BYTES, Footer, SegmentContents, SegmentHeader};
+use crate::journal::recovery::plan::{RecordLocation, RecoveryStep, RewritePlan, scan_of};
+use crate::journal::recovery::segment_files::SegmentFile;
 
 /// The copy is written in pieces of at least this.
 const FLUSHED_BYTES: usize = 1 << 20;
 
 /// Writes the copy, synced and sealed.
-pub(super) fn write(
+pub(in crate::journal) fn write(
     disk: &dyn Disk,
     plan: &RewritePlan,
     files: &[(SegmentHeader, SegmentFile)],
@@ -64,7 +60,7 @@ pub(super) fn write(
 }
 
 /// Makes a segment of a file whose records and footer are durable.
-pub(super) fn begin(header: &SegmentHeader, file: &dyn DiskFile) -> io::Result<()> {
+pub(in crate::journal) fn begin(header: &SegmentHeader, file: &dyn DiskFile) -> io::Result<()> {
     write_all(file, &mut [IoSlice::new(&header.encode())], 0)?;
     file.sync_data()
 }

@@ -10,17 +10,17 @@ use bytes::Bytes;
 
 use crate::telemetry::metrics::JOURNAL_DAMAGED_RECORDS_TOTAL;
 
-use crate::journal::record::{HEADER_BYTES, RecordClass, RecordHeader};
-use crate::journal::scan::{ScannedRecord, SegmentScan};
+use crate::journal::format::record::{HEADER_BYTES, RecordClass, RecordHeader};
+use crate::journal::format::scan::{ScannedRecord, SegmentScan};
 use crate::journal::segment_index::{IndexedScan, Segment};
 use crate::journal::streams::NextSegment;
 use crate::journal::{JournalEntry, Position, ReadError, Record, Shared, StreamId, lock};
 
 /// The most that is kept of what stands where a header should be.
-pub(super) const LOST_BYTES: u64 = 16 << 20;
+pub(in crate::journal) const LOST_BYTES: u64 = 16 << 20;
 
 /// As [`super::Log::read`].
-pub(super) fn read(
+pub(in crate::journal) fn read(
     core: &Shared,
     stream: StreamId,
     from: u64,

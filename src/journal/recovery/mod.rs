@@ -14,20 +14,30 @@ use tokio::sync::watch;
 
 use crate::telemetry::metrics::JOURNAL_DAMAGED_RECORDS_TOTAL;
 
+use crate::journal::append::queue::Queue;
 use crate::journal::disk::Disk;
-use crate::journal::positions_file::{
-    NotedStreams, PositionsFile, {self},
-};
-use crate::journal::queue::Queue;
-use crate::journal::segment::{BLOCK_BYTES, FORMAT, SegmentHeader};
-use crate::journal::segment_files::{
+use crate::journal::format::segment::{BLOCK_BYTES, FORMAT, SegmentHeader};
+use crate::journal::positions_file::{self, NotedStreams, PositionsFile};
+use crate::journal::recovery::segment_files::{
     HeaderSource, SegmentFile, SegmentFileKind, number, segment_files,
 };
 use crate::journal::shared::{JournalSettings, Shared, Synced, lock};
 use crate::journal::space::SegmentPool;
 use crate::journal::streams::{StreamState, StreamTable};
-use crate::journal::{OpenError, Options, StreamId, directory_identity};
+use crate::journal::{OpenError, Options, StreamId};
 use crate::position_set::PositionSet;
+
+/// The segment files of a directory.
+pub(in crate::journal) mod segment_files;
+
+/// What becomes of a segment that was never sealed.
+pub(in crate::journal) mod plan;
+
+/// A second copy of it.
+pub(in crate::journal) mod rewrite;
+
+/// Copies of directories.
+pub(in crate::journal) mod directory_identity;
 
 /// One stream.
 mod stream;

@@ -5,9 +5,7 @@
 //! that found the volume full, the next is into another file, and no record is in it.
 
 use std::collections::VecDeque;
-use std::io::{
-    IoSlice, {self},
-};
+use std::io::{self, IoSlice};
 use std::ops::Range;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -15,12 +13,10 @@ use std::time::{Duration, Instant};
 
 use crate::telemetry::metrics::{JOURNAL_APPEND_BYTES_TOTAL, JOURNAL_SYNC_SECONDS};
 
+use crate::journal::append::queue::{QueuedRecord, Wakeup};
 use crate::journal::disk::{DiskFile, is_full, write_all};
-use crate::journal::queue::{QueuedRecord, Wakeup};
-use crate::journal::record::{HEADER_BYTES, RecordClass, RecordHeader};
-use crate::journal::segment::{
-    BLOCK, BLOCK_BYTES, Footer, SegmentContents, {self},
-};
+use crate::journal::format::record::{HEADER_BYTES, RecordClass, RecordHeader};
+use crate::journal::format::segment::{self, BLOCK, BLOCK_BYTES, Footer, SegmentContents};
 use crate::journal::segment_index::{AppendedRecord, Segment};
 use crate::journal::space::{Shortage, own_size};
 use crate::journal::{AppendError, Position, Shared, StreamId, lock};
@@ -31,7 +27,7 @@ use full_volume::{GroupError, write_group_at};
 mod full_volume;
 
 /// An idle log says what is synced so long after its last sync.
-pub(super) const SYNC_MARKER_AFTER: Duration = Duration::from_secs(1);
+pub(in crate::journal) const SYNC_MARKER_AFTER: Duration = Duration::from_secs(1);
 
 /// Payloads up to this are copied beside their headers; larger ones are written from where they are.
 const COPIED_BYTES: usize = 4096;
@@ -71,7 +67,7 @@ enum GroupPiece {
     Payload(usize),
 }
 
-pub(super) struct AppendThread {
+pub(in crate::journal) struct AppendThread {
     core: Arc<Shared>,
     stream: StreamId,
     epoch: u64,
@@ -92,7 +88,7 @@ pub(super) struct AppendThread {
 }
 
 impl AppendThread {
-    pub(super) fn new(core: Arc<Shared>, stream: StreamId, opening: u64) -> Self {
+    pub(in crate::journal) fn new(core: Arc<Shared>, stream: StreamId, opening: u64) -> Self {
         Self {
             core,
             stream,
@@ -110,7 +106,7 @@ impl AppendThread {
     }
 
     /// Runs until the queue is closed and empty, or the disk failed. Whatever ends it, nobody is left waiting.
-    pub(super) fn run(mut self) {
+    pub(in crate::journal) fn run(mut self) {
         let core = self.core.clone();
         let served = std::panic::catch_unwind(AssertUnwindSafe(|| self.serve()));
         let mut never_written = match served {

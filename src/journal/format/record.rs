@@ -6,16 +6,16 @@ use crate::decode::decompress::ContentEncoding;
 use crate::decode::{Limits, Source};
 use crate::event::{Encoding, Signal};
 
-use crate::journal::le_bytes::{array_at, i64_at, put, u16_at, u32_at, u64_at};
+use crate::journal::format::le_bytes::{array_at, i64_at, put, u16_at, u32_at, u64_at};
 
-pub(super) const HEADER_BYTES: usize = 128;
+pub(in crate::journal) const HEADER_BYTES: usize = 128;
 
 /// Records start at multiples of this.
-pub(super) const ALIGN: u64 = 8;
+pub(in crate::journal) const ALIGN: u64 = 8;
 
 /// What a record is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum RecordClass {
+pub(in crate::journal) enum RecordClass {
     /// A request.
     Data,
     /// Only its synced mark counts; takes no position.
@@ -30,23 +30,23 @@ pub(super) enum RecordClass {
 
 /// All of a record but its payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct RecordHeader {
-    pub(super) class: RecordClass,
-    pub(super) position: u64,
+pub(in crate::journal) struct RecordHeader {
+    pub(in crate::journal) class: RecordClass,
+    pub(in crate::journal) position: u64,
     /// The last position of a hole, or of what is missing; else `n`.
-    pub(super) last_position: u64,
+    pub(in crate::journal) last_position: u64,
     /// The highest position that was synced when this was written.
-    pub(super) synced_position: u64,
-    pub(super) payload_bytes: u32,
-    pub(super) payload_checksum: u32,
-    pub(super) decoded_bytes: u32,
-    pub(super) accepted: u32,
-    pub(super) rejected: u32,
-    pub(super) content_encoding: ContentEncoding,
-    pub(super) source: Source,
-    pub(super) digest: [u8; 16],
+    pub(in crate::journal) synced_position: u64,
+    pub(in crate::journal) payload_bytes: u32,
+    pub(in crate::journal) payload_checksum: u32,
+    pub(in crate::journal) decoded_bytes: u32,
+    pub(in crate::journal) accepted: u32,
+    pub(in crate::journal) rejected: u32,
+    pub(in crate::journal) content_encoding: ContentEncoding,
+    pub(in crate::journal) source: Source,
+    pub(in crate::journal) digest: [u8; 16],
     /// Of a damaged record: nothing but its position is known.
-    pub(super) header_lost: bool,
+    pub(in crate::journal) header_lost: bool,
 }
 
 const PARTIAL: u8 = 1;
@@ -55,7 +55,7 @@ const HEADER_LOST: u8 = 4;
 
 impl RecordHeader {
     /// A header of a class that holds no request.
-    pub(super) fn bare(class: RecordClass, n: u64, last: u64, synced: u64) -> Self {
+    pub(in crate::journal) fn bare(class: RecordClass, n: u64, last: u64, synced: u64) -> Self {
         Self {
             class,
             position: n,
@@ -81,11 +81,11 @@ impl RecordHeader {
     }
 
     /// Bytes from this record's start to where the next may start.
-    pub(super) fn total_bytes(&self) -> u64 {
+    pub(in crate::journal) fn total_bytes(&self) -> u64 {
         total_bytes(u64::from(self.payload_bytes))
     }
 
-    pub(super) fn encode(&self, nonce: u64) -> [u8; HEADER_BYTES] {
+    pub(in crate::journal) fn encode(&self, nonce: u64) -> [u8; HEADER_BYTES] {
         let mut block = [0; HEADER_BYTES];
         let limits = &self.source.limits;
         let mut flags = 0;
@@ -151,7 +151,7 @@ impl RecordHeader {
     }
 
     /// `None` when this is not a whole header written under `nonce`. `block` holds at least [`HEADER_BYTES`].
-    pub(super) fn decode(block: &[u8], nonce: u64) -> Option<Self> {
+    pub(in crate::journal) fn decode(block: &[u8], nonce: u64) -> Option<Self> {
         let block: &[u8; HEADER_BYTES] = block.first_chunk()?;
         if u64_at(block, 0) != nonce || u32_at(block, 8) != header_checksum(block) {
             return None;
@@ -215,7 +215,7 @@ impl RecordHeader {
 }
 
 /// Bytes that a record with such a payload takes.
-pub(super) const fn total_bytes(payload_bytes: u64) -> u64 {
+pub(in crate::journal) const fn total_bytes(payload_bytes: u64) -> u64 {
     (HEADER_BYTES as u64 + payload_bytes).next_multiple_of(ALIGN)
 }
 

@@ -4,14 +4,14 @@
 //! a footer counts only under its own segment's nonce.
 
 use crate::journal::StreamId;
-use crate::journal::le_bytes::{array_at, i64_at, put, u16_at, u32_at, u64_at};
+use crate::journal::format::le_bytes::{array_at, i64_at, put, u16_at, u32_at, u64_at};
 
 /// Groups start at multiples of this; header and footer take one such block each.
-pub(super) const BLOCK_BYTES: u64 = 4096;
-pub(super) const BLOCK: usize = 4096;
+pub(in crate::journal) const BLOCK_BYTES: u64 = 4096;
+pub(in crate::journal) const BLOCK: usize = 4096;
 
 /// The format that this version writes, and the newest it reads.
-pub(super) const FORMAT: u16 = 1;
+pub(in crate::journal) const FORMAT: u16 = 1;
 
 const HEADER_MAGIC: &[u8; 8] = b"ruvvlog\n";
 const FOOTER_MAGIC: &[u8; 8] = b"ruvvend\n";
@@ -26,21 +26,21 @@ const SECOND_COPY: usize = 2048;
 
 /// What stands at the start of a segment, twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct SegmentHeader {
+pub(in crate::journal) struct SegmentHeader {
     /// Stands in every record of the segment; random.
-    pub(super) nonce: u64,
-    pub(super) stream: StreamId,
+    pub(in crate::journal) nonce: u64,
+    pub(in crate::journal) stream: StreamId,
     /// Counts the openings of the log: orders streams.
-    pub(super) epoch: u64,
+    pub(in crate::journal) epoch: u64,
     /// Length of the file.
-    pub(super) bytes: u64,
+    pub(in crate::journal) bytes: u64,
     /// The position of the segment's first record; all before it were synced when the segment was begun.
-    pub(super) first_position: u64,
+    pub(in crate::journal) first_position: u64,
 }
 
 /// What the first block of a file says.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum FirstBlock {
+pub(in crate::journal) enum FirstBlock {
     Segment(SegmentHeader),
     /// All zero: a spare, or what stood there is lost; the last block says which.
     Zeros,
@@ -79,14 +79,14 @@ impl SegmentHeader {
     }
 
     /// The last block of a segment that is appended to: nothing but the header's third copy.
-    pub(super) fn encode_last(&self) -> [u8; BLOCK] {
+    pub(in crate::journal) fn encode_last(&self) -> [u8; BLOCK] {
         let mut block = [0; BLOCK];
         put(&mut block, SECOND_COPY, &self.sector());
         block
     }
 
     /// The first block.
-    pub(super) fn encode(&self) -> [u8; BLOCK] {
+    pub(in crate::journal) fn encode(&self) -> [u8; BLOCK] {
         let sector = self.sector();
         let mut block = [0; BLOCK];
         put(&mut block, 0, &sector);
@@ -95,7 +95,7 @@ impl SegmentHeader {
     }
 
     /// Reads the first block of a file.
-    pub(super) fn decode(block: &[u8; BLOCK]) -> FirstBlock {
+    pub(in crate::journal) fn decode(block: &[u8; BLOCK]) -> FirstBlock {
         for at in [0, SECOND_COPY] {
             let sector: [u8; SECTOR] = array_at(block, at);
             if !is_sealed(&sector, HEADER_MAGIC) {
@@ -117,31 +117,31 @@ impl SegmentHeader {
 
 /// What a segment holds, written at its end once nothing more is appended to it; repeats the header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Footer {
-    pub(super) header: SegmentHeader,
-    pub(super) contents: SegmentContents,
+pub(in crate::journal) struct Footer {
+    pub(in crate::journal) header: SegmentHeader,
+    pub(in crate::journal) contents: SegmentContents,
 }
 
 /// The sums of a segment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct SegmentContents {
+pub(in crate::journal) struct SegmentContents {
     /// The highest position; the base less one when there is none.
-    pub(super) last_position: u64,
+    pub(in crate::journal) last_position: u64,
     /// Where the last group ends.
-    pub(super) end: u64,
+    pub(in crate::journal) end: u64,
     /// Requests, without holes and what was found damaged.
-    pub(super) records: u64,
+    pub(in crate::journal) records: u64,
     /// Events that they accepted.
-    pub(super) events: u64,
+    pub(in crate::journal) events: u64,
     /// Bytes of the records, headers included.
-    pub(super) bytes: u64,
+    pub(in crate::journal) bytes: u64,
     /// Receive time of the first record, Unix nanoseconds.
-    pub(super) first_received_unix_nano: i64,
+    pub(in crate::journal) first_received_unix_nano: i64,
 }
 
 impl Footer {
     /// The last block of a segment that nothing more is appended to: the footer, and the header's third copy.
-    pub(super) fn encode(&self) -> [u8; BLOCK] {
+    pub(in crate::journal) fn encode(&self) -> [u8; BLOCK] {
         let mut sector = [0; SECTOR];
         self.header.write(&mut sector, FOOTER_MAGIC);
         put(&mut sector, 64, &self.contents.last_position.to_le_bytes());
@@ -163,7 +163,7 @@ impl Footer {
 
 /// The contents of a file's last block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum LastBlock {
+pub(in crate::journal) enum LastBlock {
     Sealed(Footer, FreedBy),
     /// The third copy of a header, without a footer.
     Open(SegmentHeader),
@@ -177,7 +177,7 @@ pub(super) enum LastBlock {
 
 /// The sign by which the build that wrote a segment frees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum FreedBy {
+pub(in crate::journal) enum FreedBy {
     /// A spare's mark in the last block, and zeros in the first.
     Mark,
     /// Zeros in the first block alone.
@@ -185,7 +185,7 @@ pub(super) enum FreedBy {
 }
 
 impl LastBlock {
-    pub(super) fn decode(block: &[u8; BLOCK]) -> Self {
+    pub(in crate::journal) fn decode(block: &[u8; BLOCK]) -> Self {
         let first: [u8; SECTOR] = array_at(block, 0);
         let second: [u8; SECTOR] = array_at(block, SECOND_COPY);
         let known = |sector: &[u8; SECTOR]| u16_at(sector, 8) <= FORMAT;
@@ -221,7 +221,7 @@ impl LastBlock {
 }
 
 /// The last block of a spare: a mark with a nonce of its own, twice. `freed` is the nonce of the segment that it was.
-pub(super) fn spare_mark(nonce: u64, freed: u64) -> [u8; BLOCK] {
+pub(in crate::journal) fn spare_mark(nonce: u64, freed: u64) -> [u8; BLOCK] {
     let mut sector = [0; SECTOR];
     put(&mut sector, 0, SPARE_MAGIC);
     put(&mut sector, 8, &FORMAT.to_le_bytes());

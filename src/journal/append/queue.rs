@@ -8,27 +8,27 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use crate::journal::record::total_bytes;
+use crate::journal::format::record::total_bytes;
 use crate::journal::{AppendError, NewRecord, Position, lock};
 
 /// What may wait or be on its way to the disk.
 const ROOM_KIB: u32 = 64 << 10;
 
 /// A record that waits for its sync.
-pub(super) struct QueuedRecord {
-    pub(super) record: NewRecord,
-    pub(super) payload_checksum: u32,
+pub(in crate::journal) struct QueuedRecord {
+    pub(in crate::journal) record: NewRecord,
+    pub(in crate::journal) payload_checksum: u32,
     answer: oneshot::Sender<Result<Position, AppendError>>,
     _room: OwnedSemaphorePermit,
 }
 
 impl QueuedRecord {
     /// Bytes that the record takes in a segment.
-    pub(super) fn total_bytes(&self) -> u64 {
+    pub(in crate::journal) fn total_bytes(&self) -> u64 {
         total_bytes(self.record.payload.len() as u64)
     }
 
-    pub(super) fn answer(self, outcome: Result<Position, AppendError>) {
+    pub(in crate::journal) fn answer(self, outcome: Result<Position, AppendError>) {
         // A caller that went away does not care.
         let _ = self.answer.send(outcome);
     }
@@ -36,7 +36,7 @@ impl QueuedRecord {
 
 /// What the writer found when it looked.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Wakeup {
+pub(in crate::journal) enum Wakeup {
     Records,
     /// Nothing came until the deadline.
     Nothing,
@@ -44,7 +44,7 @@ pub(super) enum Wakeup {
     Closed,
 }
 
-pub(super) struct Queue {
+pub(in crate::journal) struct Queue {
     waiting: Mutex<QueuedRecords>,
     ready: Condvar,
     room: Arc<Semaphore>,
@@ -59,7 +59,7 @@ struct QueuedRecords {
 }
 
 impl Queue {
-    pub(super) fn new() -> Self {
+    pub(in crate::journal) fn new() -> Self {
         Self {
             waiting: Mutex::default(),
             ready: Condvar::new(),
@@ -68,7 +68,10 @@ impl Queue {
     }
 
     /// Queues a record and waits for its answer.
-    pub(super) async fn append(&self, record: NewRecord) -> Result<Position, AppendError> {
+    pub(in crate::journal) async fn append(
+        &self,
+        record: NewRecord,
+    ) -> Result<Position, AppendError> {
         let kib = u32::try_from(record.payload.len() / 1024).unwrap_or(u32::MAX);
         let room = self
             .room
@@ -96,7 +99,7 @@ impl Queue {
     }
 
     /// Returns when the writer next looks at the queue; at once where nothing more comes.
-    pub(super) async fn next_poll(&self) {
+    pub(in crate::journal) async fn next_poll(&self) {
         let (looked, seen) = oneshot::channel();
         {
             let mut line = lock(&self.waiting);
@@ -110,7 +113,7 @@ impl Queue {
     }
 
     /// Moves all that waits into `taken`, which is empty; waits for something, at most until `deadline`.
-    pub(super) fn take(
+    pub(in crate::journal) fn take(
         &self,
         taken: &mut VecDeque<QueuedRecord>,
         deadline: Option<Instant>,
@@ -147,7 +150,7 @@ impl Queue {
     }
 
     /// Takes no more records; those that wait are still served.
-    pub(super) fn close(&self) {
+    pub(in crate::journal) fn close(&self) {
         lock(&self.waiting).closed = true;
         self.room.close();
         self.ready.notify_one();

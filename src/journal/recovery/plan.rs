@@ -8,13 +8,11 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::journal::disk::Disk;
-use crate::journal::record::{
-    RecordClass, {self},
-};
-use crate::journal::record_reader::LOST_BYTES;
-use crate::journal::scan::SegmentScan;
-use crate::journal::segment::{BLOCK_BYTES, SegmentHeader};
-use crate::journal::segment_files::SegmentFile;
+use crate::journal::format::record::{self, RecordClass};
+use crate::journal::format::scan::SegmentScan;
+use crate::journal::format::segment::{BLOCK_BYTES, SegmentHeader};
+use crate::journal::read::record_reader::LOST_BYTES;
+use crate::journal::recovery::segment_files::SegmentFile;
 use crate::journal::shared::now_unix_nano;
 use crate::journal::space::own_size;
 
@@ -25,9 +23,9 @@ const TAIL_BYTES: u64 = 64 << 10;
 
 /// Where a record stands: the file's index and its place there.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct RecordLocation {
-    pub(super) file: usize,
-    pub(super) offset: u64,
+pub(in crate::journal) struct RecordLocation {
+    pub(in crate::journal) file: usize,
+    pub(in crate::journal) offset: u64,
     end: u64,
     last: u64,
     class: RecordClass,
@@ -50,7 +48,7 @@ impl RecordLocation {
 }
 
 /// The records of all files that have one base.
-pub(super) struct UnsealedSegment {
+pub(in crate::journal) struct UnsealedSegment {
     first_position: u64,
     synced: u64,
     /// The highest position that the files have room for.
@@ -60,7 +58,7 @@ pub(super) struct UnsealedSegment {
 
 /// What one position, or a run of them, becomes in the copy.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum RecoveryStep {
+pub(in crate::journal) enum RecoveryStep {
     Copy(RecordLocation),
     /// The header is whole, the payload is not.
     Damaged(RecordLocation),
@@ -83,20 +81,20 @@ pub(super) enum RecoveryStep {
 }
 
 /// What the copy will hold.
-pub(super) struct RewritePlan {
-    pub(super) first_position: u64,
-    pub(super) last: u64,
-    pub(super) synced: u64,
+pub(in crate::journal) struct RewritePlan {
+    pub(in crate::journal) first_position: u64,
+    pub(in crate::journal) last: u64,
+    pub(in crate::journal) synced: u64,
     /// Receive time of the first record that has one, else now.
-    pub(super) received_unix_nano: i64,
-    pub(super) steps: Vec<RecoveryStep>,
-    pub(super) damaged: u64,
-    pub(super) holes: u64,
+    pub(in crate::journal) received_unix_nano: i64,
+    pub(in crate::journal) steps: Vec<RecoveryStep>,
+    pub(in crate::journal) damaged: u64,
+    pub(in crate::journal) holes: u64,
 }
 
 impl UnsealedSegment {
     /// Finds every record of the files.
-    pub(super) fn scan(
+    pub(in crate::journal) fn scan(
         disk: &dyn Disk,
         files: &[(SegmentHeader, SegmentFile)],
     ) -> Result<Self, (PathBuf, io::Error)> {
@@ -148,12 +146,12 @@ impl UnsealedSegment {
     }
 
     /// The highest synced mark found.
-    pub(super) fn synced(&self) -> u64 {
+    pub(in crate::journal) fn synced(&self) -> u64 {
         self.synced
     }
 
     /// Settles each position: `synced` is the stream's highest mark, `until` the position before its next segment.
-    pub(super) fn plan(&self, synced: u64, until: Option<u64>) -> RewritePlan {
+    pub(in crate::journal) fn plan(&self, synced: u64, until: Option<u64>) -> RewritePlan {
         let verified = self
             .locations
             .values()
@@ -263,7 +261,7 @@ impl RewritePlan {
     }
 
     /// The length of the shortest segment that the copy fits in; `None` when there is nothing to copy.
-    pub(super) fn segment_bytes(&self) -> Option<u64> {
+    pub(in crate::journal) fn segment_bytes(&self) -> Option<u64> {
         if self.steps.is_empty() {
             return None;
         }
@@ -282,7 +280,7 @@ impl RewritePlan {
     }
 }
 
-pub(super) fn scan_of(
+pub(in crate::journal) fn scan_of(
     disk: &dyn Disk,
     header: &SegmentHeader,
     file: &SegmentFile,

@@ -8,25 +8,25 @@ use std::io;
 use std::sync::Arc;
 
 use crate::journal::disk::{DiskFile, read_full};
-use crate::journal::record::{ALIGN, HEADER_BYTES, RecordClass, RecordHeader};
-use crate::journal::segment::{BLOCK, BLOCK_BYTES};
+use crate::journal::format::record::{ALIGN, HEADER_BYTES, RecordClass, RecordHeader};
+use crate::journal::format::segment::{BLOCK, BLOCK_BYTES};
 
 /// What most of a segment is that is not full.
 const ZEROS: [u8; BLOCK] = [0; BLOCK];
 
 /// Reads of the same bytes before they are taken for damaged: disks, cables and memory return wrong bytes that are right
 /// at the next read.
-pub(super) const READS: u32 = 8;
+pub(in crate::journal) const READS: u32 = 8;
 
 /// A record whose header is whole; its payload may not be.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct ScannedRecord {
-    pub(super) header: RecordHeader,
-    pub(super) offset: u64,
+pub(in crate::journal) struct ScannedRecord {
+    pub(in crate::journal) header: RecordHeader,
+    pub(in crate::journal) offset: u64,
 }
 
 impl ScannedRecord {
-    pub(super) fn end(&self) -> u64 {
+    pub(in crate::journal) fn end(&self) -> u64 {
         self.offset + self.header.total_bytes()
     }
 
@@ -40,13 +40,13 @@ impl ScannedRecord {
         }
     }
 
-    pub(super) fn payload_offset(&self) -> u64 {
+    pub(in crate::journal) fn payload_offset(&self) -> u64 {
         self.offset + HEADER_BYTES as u64
     }
 }
 
 /// A walk over a segment's bytes.
-pub(super) struct SegmentScan {
+pub(in crate::journal) struct SegmentScan {
     file: Arc<dyn DiskFile>,
     nonce: u64,
     at: u64,
@@ -63,7 +63,7 @@ pub(super) struct SegmentScan {
 impl SegmentScan {
     /// From `at`, a multiple of [`ALIGN`], where the record of position `awaited` should be, to `end`; `window_bytes` are
     /// read at a time.
-    pub(super) fn new(
+    pub(in crate::journal) fn new(
         file: Arc<dyn DiskFile>,
         nonce: u64,
         (awaited, at): (u64, u64),
@@ -84,7 +84,7 @@ impl SegmentScan {
     }
 
     /// The next whole header; `None` at the end. If a record seems to be lost before it, that part is read again first.
-    pub(super) fn next(&mut self) -> io::Result<Option<ScannedRecord>> {
+    pub(in crate::journal) fn next(&mut self) -> io::Result<Option<ScannedRecord>> {
         let from = self.at;
         let mut reads = 1;
         loop {
@@ -109,7 +109,7 @@ impl SegmentScan {
     }
 
     /// Drops what was read of these bytes, here and in the system's memory.
-    pub(super) fn forget(&mut self, from: u64, to: u64) {
+    pub(in crate::journal) fn forget(&mut self, from: u64, to: u64) {
         self.window.clear();
         self.file.forget(from, to.saturating_sub(from));
     }
@@ -151,7 +151,10 @@ impl SegmentScan {
     }
 
     /// The record whose whole header stands at `offset`.
-    pub(super) fn record_at(&mut self, offset: u64) -> io::Result<Option<ScannedRecord>> {
+    pub(in crate::journal) fn record_at(
+        &mut self,
+        offset: u64,
+    ) -> io::Result<Option<ScannedRecord>> {
         let nonce = self.nonce;
         for _ in 0..READS {
             let header = RecordHeader::decode(self.view(offset, HEADER_BYTES)?, nonce);
@@ -164,7 +167,7 @@ impl SegmentScan {
     }
 
     /// Whether the payload is what was written.
-    pub(super) fn verifies(&mut self, found: &ScannedRecord) -> io::Result<bool> {
+    pub(in crate::journal) fn verifies(&mut self, found: &ScannedRecord) -> io::Result<bool> {
         for _ in 0..READS {
             if self.checksum(found)? == Some(found.header.payload_checksum) {
                 return Ok(true);
@@ -175,7 +178,10 @@ impl SegmentScan {
     }
 
     /// The checksum of the payload as it is; `None` when the file ends before it does.
-    pub(super) fn checksum(&mut self, found: &ScannedRecord) -> io::Result<Option<u32>> {
+    pub(in crate::journal) fn checksum(
+        &mut self,
+        found: &ScannedRecord,
+    ) -> io::Result<Option<u32>> {
         let mut at = found.payload_offset();
         let end = at + u64::from(found.header.payload_bytes);
         let mut checksum = 0;
@@ -191,7 +197,7 @@ impl SegmentScan {
     }
 
     /// Some of the bytes from `from` to `to`; none when the file ends before.
-    pub(super) fn piece(&mut self, from: u64, to: u64) -> io::Result<&[u8]> {
+    pub(in crate::journal) fn piece(&mut self, from: u64, to: u64) -> io::Result<&[u8]> {
         let most = usize::try_from(to - from).unwrap_or(usize::MAX);
         let view = self.view(from, 1)?;
         Ok(&view[..view.len().min(most)])
@@ -199,7 +205,7 @@ impl SegmentScan {
 
     /// The payload, as it was written if any of [`READS`] reads finds it so, else as it is; fewer bytes when the file ends
     /// before.
-    pub(super) fn payload(&mut self, found: &ScannedRecord) -> io::Result<Vec<u8>> {
+    pub(in crate::journal) fn payload(&mut self, found: &ScannedRecord) -> io::Result<Vec<u8>> {
         let mut payload = self.payload_as_it_is(found)?;
         for _ in 1..READS {
             if crc32c::crc32c(&payload) == found.header.payload_checksum {
@@ -227,7 +233,7 @@ impl SegmentScan {
     }
 
     /// The bytes from `from` to `to`; fewer when the walk or the file ends before.
-    pub(super) fn bytes(&self, from: u64, to: u64) -> io::Result<Vec<u8>> {
+    pub(in crate::journal) fn bytes(&self, from: u64, to: u64) -> io::Result<Vec<u8>> {
         let length = usize::try_from(to.min(self.end).saturating_sub(from)).unwrap_or(usize::MAX);
         let mut bytes = vec![0; length];
         let read = read_full(&*self.file, &mut bytes, from)?;
@@ -253,7 +259,7 @@ impl SegmentScan {
 }
 
 /// The first record of a segment whose header is lost, and its nonce: at the start of a group.
-pub(super) fn first_record(
+pub(in crate::journal) fn first_record(
     file: &dyn DiskFile,
     end: u64,
 ) -> io::Result<Option<(u64, RecordHeader)>> {

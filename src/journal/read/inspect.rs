@@ -8,19 +8,22 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use crate::journal::disk::Disk;
-use crate::journal::positions_file::{
-    FoundPositions, NotedStreams, {self},
-};
-use crate::journal::record::RecordClass;
+use crate::journal::format::record::RecordClass;
+use crate::journal::format::scan::SegmentScan;
+use crate::journal::format::segment::{BLOCK_BYTES, FORMAT, SegmentHeader};
+use crate::journal::positions_file::{self, FoundPositions, NotedStreams};
 use crate::journal::recovery::failed;
-use crate::journal::scan::SegmentScan;
-use crate::journal::segment::{BLOCK_BYTES, FORMAT, SegmentHeader};
-use crate::journal::segment_files::{HeaderSource, SegmentFile, SegmentFileKind, segment_files};
+use crate::journal::recovery::segment_files::{
+    HeaderSource, SegmentFile, SegmentFileKind, segment_files,
+};
 use crate::journal::{OpenError, SegmentReport, StreamId};
 use crate::position_set::PositionSet;
 
 /// As [`super::Log::inspect`].
-pub(super) fn inspect(disk: &dyn Disk, dir: &Path) -> Result<Vec<SegmentReport>, OpenError> {
+pub(in crate::journal) fn inspect(
+    disk: &dyn Disk,
+    dir: &Path,
+) -> Result<Vec<SegmentReport>, OpenError> {
     let mut reports = Vec::new();
     let (before, _) = positions_file::read(disk, dir);
     let files = segment_files(disk, dir)?;
