@@ -65,7 +65,7 @@ use health::Systemd;
 use journal::Journal;
 use journal::disk::OsDisk;
 use lifecycle::Readiness;
-use receive::listener::Listener;
+use receive::connection::listener::Listener;
 use receive::{ConnectionLimit, Drain, Receiver};
 use store::Store;
 use store::kind_note::Backlog;

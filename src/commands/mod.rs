@@ -7,7 +7,7 @@ use std::fmt::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use self::rotation::Rotation;
+use crate::commands::rotation::Rotation;
 use crate::config::{
     Config, ConfigError, Environment, Inputs, ListenAddress, LoadedConfig, Machine, settings,
 };

@@ -11,7 +11,7 @@ use crate::commands::rotation::Rotation;
 
 use crate::config::{Config, PortSetting};
 use crate::health::Systemd;
-use crate::receive::listener::{BindError, Listener};
+use crate::receive::connection::listener::{BindError, Listener};
 use crate::telemetry::logging;
 use crate::telemetry::metrics::recorder;
 use crate::{Listeners, Shutdown};

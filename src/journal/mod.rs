@@ -91,10 +91,10 @@ use crate::event::Signal;
 use crate::position_set::PositionSet;
 use crate::telemetry::own_traces::SpanError;
 
-use self::shared::{Shared, lock};
+use crate::journal::shared::{Shared, lock};
 
-pub use self::handle::Journal;
-pub(crate) use self::shared::now_unix_nano;
+pub use crate::journal::handle::Journal;
+pub(crate) use crate::journal::shared::now_unix_nano;
 
 /// Reading: records for the writer, digests for the detection of duplicates, and reports for the command line.
 mod read;

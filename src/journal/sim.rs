@@ -10,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::journal::disk::Space;
 
-use self::image::Image;
+use crate::journal::sim::image::Image;
 
 /// What is in a file.
 mod image;

@@ -10,9 +10,6 @@ use axum::response::Response;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use self::admission::Admission;
-use self::dedup::RecentRequests;
-use self::response::ResponseFormat;
 use crate::decode;
 use crate::error::Error;
 use crate::event::Signal;
@@ -20,68 +17,26 @@ use crate::journal::{Journal, now_unix_nano};
 use crate::lifecycle::Readiness;
 use crate::memory::budget::Budget;
 use crate::memory::{MemoryShares, limit};
+use crate::receive::ingest::admission::Admission;
+use crate::receive::ingest::dedup::RecentRequests;
+use crate::receive::response::ResponseFormat;
 use crate::telemetry::metrics::RECEIVE_INFLIGHT_BYTES;
 use crate::write::Progress;
 
-/// The sockets.
-pub mod listener;
+/// The protocols: native JSON, OTLP over HTTP, OTLP over gRPC.
+mod protocol;
 
-/// How many connections the limit of open files leaves room for.
-mod fd_limit;
+/// One request from its body to the journal, whatever protocol it arrives by.
+mod ingest;
 
-/// The accept loop, and one connection's life.
-mod accept;
-
-/// The requests of one connection.
-mod activity;
-
-/// The places for connections, and the choice of the one that makes room.
-mod connection_limit;
-
-/// A connection's bytes and what it is doing.
-mod tracked_stream;
-
-/// Around every request: limits of its head, panics, its duration.
-mod middleware;
-
-/// A request's own span.
-mod request_span;
-
-/// Origins and tokens.
-mod admission;
+/// Connections: listening, accepting, their limits, and the middleware that each request passes.
+pub mod connection;
 
 /// The host that a request names, and its framing.
 mod local_host;
 
 /// Content types and content encodings.
 mod content_type;
-
-/// A body under limits.
-mod body;
-
-/// The whole way of a request: read, decode, append.
-mod pipeline;
-
-/// What a retry is known by.
-mod dedup_key;
-
-/// What was accepted lately.
-mod dedup;
-
-/// The way of a request, the same for every protocol.
-mod endpoint;
-
-/// `POST /ingest`.
-mod native;
-
-/// `POST /v1/traces`, `POST /v1/logs`, `POST /v1/metrics`.
-mod otlp_http;
-
-/// `Export` over gRPC.
-mod otlp_grpc;
-
-/// Messages, statuses, timeouts and health of gRPC.
-mod grpc;
 
 mod otlp_status;
 /// What is sent back.
@@ -90,13 +45,10 @@ mod response;
 /// The bearer tokens that are accepted.
 mod auth;
 
-/// What is counted.
-mod request_metrics;
-
-pub use self::accept::{Drain, serve};
-pub use self::admission::authenticated;
-pub use self::auth::AuthTokens;
-pub use self::connection_limit::ConnectionLimit;
+pub use crate::receive::auth::AuthTokens;
+pub use crate::receive::connection::accept::{Drain, serve};
+pub use crate::receive::connection::connection_limit::ConnectionLimit;
+pub use crate::receive::ingest::admission::authenticated;
 
 /// The window of HTTP/2 where memory is plentiful: 1 MiB a round trip is 12 MiB/s over 80 ms. Windows that adapt themselves
 /// would grow to 16 MiB each.
@@ -185,7 +137,7 @@ struct ReceiveStage {
     progress: Progress,
     options: Options,
     admission: Admission,
-    check: pipeline::Check,
+    check: ingest::pipeline::Check,
     recent_requests: Arc<RecentRequests>,
     budget: Arc<Budget>,
     /// One permit for each large body that may be decoded at once.
@@ -247,13 +199,13 @@ impl Receiver {
     }
 
     /// For a body that begins to be read now.
-    fn body_limits(&self, signal: Signal) -> body::BodyLimits {
+    fn body_limits(&self, signal: Signal) -> ingest::body::BodyLimits {
         let options = &self.stage.options;
         let wire_bytes = match signal {
             Signal::Event => options.ingest_wire_bytes,
             Signal::Span | Signal::Log | Signal::Metric => options.otlp_wire_bytes,
         };
-        body::BodyLimits {
+        ingest::body::BodyLimits {
             signal,
             client_end: None,
             wire_bytes: wire_bytes.min(self.stage.budget.most_bytes()),
@@ -265,24 +217,24 @@ impl Receiver {
 
 /// All that is taken in over HTTP: `/ingest` and OTLP, with the answer for paths that nobody serves.
 pub fn router(receiver: Receiver) -> Router {
-    native::routes(&receiver)
-        .merge(otlp_http::routes(&receiver))
+    protocol::native::routes(&receiver)
+        .merge(protocol::otlp_http::routes(&receiver))
         .merge(
             Router::new()
-                .fallback(otlp_http::nowhere)
+                .fallback(protocol::otlp_http::nowhere)
                 .with_state(receiver),
         )
 }
 
 /// OTLP alone.
 pub fn otlp_router(receiver: Receiver) -> Router {
-    let nowhere = Router::new().fallback(otlp_http::nowhere_in_otlp);
-    otlp_http::routes(&receiver).merge(nowhere.with_state(receiver))
+    let nowhere = Router::new().fallback(protocol::otlp_http::nowhere_in_otlp);
+    protocol::otlp_http::routes(&receiver).merge(nowhere.with_state(receiver))
 }
 
 /// OTLP over gRPC, with the health of its services: as `readiness` says, watched until `drain` comes to its stop.
 pub fn otlp_grpc_router(receiver: &Receiver, readiness: Readiness, drain: &Drain) -> Router {
-    otlp_grpc::routes(receiver, readiness, drain.stop.clone())
+    protocol::otlp_grpc::routes(receiver, readiness, drain.stop.clone())
 }
 
 /// The answer to another method on a path that is only read.

@@ -19,7 +19,7 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry};
 
-use self::line_queue::LineQueue;
+use crate::telemetry::logging::line_queue::LineQueue;
 use crate::telemetry::own_traces::{OwnTraces, TARGET, current_ids};
 
 /// Lines that wait for the thread that writes them.

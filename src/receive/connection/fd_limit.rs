@@ -8,7 +8,7 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 const KEPT_BACK: u64 = 256;
 
 /// `wanted`, or as many as fit; the soft limit is raised to the hard one first.
-pub(super) fn connections_max(wanted: usize) -> usize {
+pub(in crate::receive) fn connections_max(wanted: usize) -> usize {
     let Some(files) = files_max() else {
         return wanted;
     };

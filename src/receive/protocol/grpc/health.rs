@@ -16,7 +16,7 @@ use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
 use crate::journal::Journal;
 use crate::lifecycle::{Phase, Readiness};
-use crate::receive::tracked_stream::LONGEST;
+use crate::receive::connection::tracked_stream::LONGEST;
 
 /// A request holds the name of a service.
 const REQUEST_BYTES: usize = 1 << 10;

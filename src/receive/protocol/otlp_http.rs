@@ -12,16 +12,17 @@ use axum::routing::any;
 use crate::decode::{DecodeReport, Limits};
 use crate::error::Error;
 use crate::event::{Encoding, Signal};
+use crate::receive::Receiver;
 use crate::receive::content_type::{self, MediaType};
-use crate::receive::endpoint::{Endpoint, Protocol, serve};
+use crate::receive::ingest::body;
+use crate::receive::ingest::pipeline::{Framing, IngestOutcome, IngestRequest, WaitFor};
+use crate::receive::ingest::request_metrics::IngestProtocol;
 use crate::receive::otlp_status::{PartialSuccess, TEXT_BYTES, cut};
-use crate::receive::pipeline::{Framing, IngestOutcome, IngestRequest, WaitFor};
-use crate::receive::request_metrics::IngestProtocol;
+use crate::receive::protocol::endpoint::{Endpoint, Protocol, serve};
 use crate::receive::response::{self, BodyFormat, ResponseFormat};
-use crate::receive::{Receiver, body};
 
 /// One line for each signal that is taken.
-pub(super) fn routes(receiver: &Receiver) -> Router {
+pub(in crate::receive) fn routes(receiver: &Receiver) -> Router {
     Router::new()
         .merge(signal(receiver, "/v1/traces", Signal::Span))
         .merge(signal(receiver, "/v1/logs", Signal::Log))
@@ -70,7 +71,7 @@ fn read_head(endpoint: &Endpoint, parts: &Parts) -> Result<IngestRequest, Error>
 }
 
 /// An empty message when all was taken as it came; a partial success otherwise.
-pub(super) fn success(
+pub(in crate::receive) fn success(
     endpoint: &Endpoint,
     form: ResponseFormat,
     taken: &IngestOutcome,
@@ -130,13 +131,16 @@ fn partial_success(
 }
 
 /// Answers a path that nothing is served at, on a port that serves everything.
-pub(super) async fn nowhere(State(receiver): State<Receiver>, request: Request) -> Response {
+pub(in crate::receive) async fn nowhere(
+    State(receiver): State<Receiver>,
+    request: Request,
+) -> Response {
     let form = ResponseFormat::of(request.version(), request.uri().path(), request.headers());
     not_found(&receiver, request, form).await
 }
 
 /// Answers such a path on a port of OTLP alone: every client there reads a Status.
-pub(super) async fn nowhere_in_otlp(
+pub(in crate::receive) async fn nowhere_in_otlp(
     State(receiver): State<Receiver>,
     request: Request,
 ) -> Response {

@@ -20,11 +20,14 @@ use crate::error::{Error, retry_after};
 use crate::event::{Encoding, Signal};
 use crate::journal::{AppendError, Journal, NewRecord, Position, now_unix_nano};
 use crate::memory::budget::Reservation;
-use crate::receive::dedup::{Claim, ClaimGuard};
-use crate::receive::dedup_key::{DedupBy, DedupKey, IdempotencyKey};
-use crate::receive::grpc::message;
-use crate::receive::request_metrics::{EndpointMetrics, EventStats, Outcome, RequestMetrics};
-use crate::receive::{Receiver, body};
+use crate::receive::Receiver;
+use crate::receive::ingest::body;
+use crate::receive::ingest::dedup::{Claim, ClaimGuard};
+use crate::receive::ingest::dedup_key::{DedupBy, DedupKey, IdempotencyKey};
+use crate::receive::ingest::request_metrics::{
+    EndpointMetrics, EventStats, Outcome, RequestMetrics,
+};
+use crate::receive::protocol::grpc::message;
 use crate::telemetry::own_traces::{
     SpanAttributes, current_context, in_context, in_current_context, links, spans, traced,
 };
@@ -36,25 +39,25 @@ const DECODED_IN_PLACE_BYTES: usize = 256 << 10;
 const WAIT_STORED: Duration = Duration::from_secs(5);
 
 /// [`decode::check`], or what a test puts in its place.
-pub(super) type Check = fn(&[u8], &Source) -> Result<DecodeReport, DecodeError>;
+pub(in crate::receive) type Check = fn(&[u8], &Source) -> Result<DecodeReport, DecodeError>;
 
 /// What is known of a request before its body is read.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct IngestRequest {
-    pub(super) signal: Signal,
-    pub(super) encoding: Encoding,
-    pub(super) content_encoding: ContentEncoding,
-    pub(super) framing: Framing,
-    pub(super) partial: bool,
-    pub(super) key: Option<IdempotencyKey>,
-    pub(super) wait: WaitFor,
+pub(in crate::receive) struct IngestRequest {
+    pub(in crate::receive) signal: Signal,
+    pub(in crate::receive) encoding: Encoding,
+    pub(in crate::receive) content_encoding: ContentEncoding,
+    pub(in crate::receive) framing: Framing,
+    pub(in crate::receive) partial: bool,
+    pub(in crate::receive) key: Option<IdempotencyKey>,
+    pub(in crate::receive) wait: WaitFor,
     /// When the client gives up, where it said so.
-    pub(super) deadline: Option<Instant>,
+    pub(in crate::receive) deadline: Option<Instant>,
 }
 
 /// What of a body is the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Framing {
+pub(in crate::receive) enum Framing {
     /// All of it.
     Whole,
     /// One message of gRPC, which says itself whether it is compressed.
@@ -63,17 +66,17 @@ pub(super) enum Framing {
 
 /// What a client waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum WaitFor {
+pub(in crate::receive) enum WaitFor {
     Synced,
     /// `?wait=stored`.
     Stored,
 }
 
 /// What became of a request that was not refused.
-pub(super) struct IngestOutcome {
-    pub(super) checked: DecodeReport,
+pub(in crate::receive) struct IngestOutcome {
+    pub(in crate::receive) checked: DecodeReport,
     /// Whether all of it is in the database, where that was waited for.
-    pub(super) stored: Option<bool>,
+    pub(in crate::receive) stored: Option<bool>,
 }
 
 impl Receiver {
@@ -81,7 +84,7 @@ impl Receiver {
     ///
     /// # Errors
     /// [`Error::Unknown`] when they may be on disk all the same; after every other error nothing of them is.
-    pub(super) async fn ingest(
+    pub(in crate::receive) async fn ingest(
         &self,
         body: Body,
         wanted: IngestRequest,

@@ -9,8 +9,8 @@ use crate::decode::decompress::ContentEncoding;
 use crate::decode::{DecodeReport, Limits, Source};
 use crate::event::Encoding;
 use crate::journal::StreamId;
-use crate::receive::dedup::*;
-use crate::receive::dedup_key::{DedupBy, DedupKey};
+use crate::receive::ingest::dedup::*;
+use crate::receive::ingest::dedup_key::{DedupBy, DedupKey};
 
 const SECOND: i64 = 1_000_000_000;
 

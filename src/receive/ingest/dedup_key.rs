@@ -16,27 +16,27 @@ const KEY_BYTES: usize = 255;
 
 /// What tells a request from others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct DedupKey {
+pub(in crate::receive) struct DedupKey {
     /// As the record's header keeps it.
-    pub(super) digest: [u8; 16],
+    pub(in crate::receive) digest: [u8; 16],
     /// Where the digest is of a key: of the body.
-    pub(super) fingerprint: Option<Fingerprint>,
+    pub(in crate::receive) fingerprint: Option<Fingerprint>,
 }
 
 /// Tells a body that came under a key from another, against a client's mistake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Fingerprint {
+pub(in crate::receive) struct Fingerprint {
     bytes: u32,
     checksum: u32,
 }
 
 /// The digest of an `Idempotency-Key`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct IdempotencyKey([u8; 16]);
+pub(in crate::receive) struct IdempotencyKey([u8; 16]);
 
 /// By what a request is told from others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum DedupBy {
+pub(in crate::receive) enum DedupBy {
     Nothing,
     /// All of its bytes as they came over the wire: a client that tries again sends the same.
     Body,
@@ -46,7 +46,7 @@ pub(super) enum DedupBy {
 impl DedupBy {
     /// `None` where equal requests may well be two: spans have ids, but log records and data points only their times, and
     /// here some have none.
-    pub(super) fn identity(
+    pub(in crate::receive) fn identity(
         self,
         wire: &[u8],
         source: &Source,
@@ -84,7 +84,7 @@ impl Fingerprint {
     }
 
     /// Of a record of the log; only native events come under keys.
-    pub(super) fn of_record(record: &RequestDigest) -> Option<Self> {
+    pub(in crate::receive) fn of_record(record: &RequestDigest) -> Option<Self> {
         (record.signal == Signal::Event).then_some(Self {
             bytes: record.payload_bytes,
             checksum: record.payload_checksum,
@@ -98,7 +98,7 @@ impl IdempotencyKey {
     ///
     /// # Errors
     /// When it is something else, or stands twice.
-    pub(super) fn of(headers: &HeaderMap) -> Result<Option<Self>, Error> {
+    pub(in crate::receive) fn of(headers: &HeaderMap) -> Result<Option<Self>, Error> {
         let mut values = headers.get_all("idempotency-key").iter();
         let Some(value) = values.next() else {
             return Ok(None);

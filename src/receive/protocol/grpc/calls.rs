@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::http::HeaderMap;
 use metrics::Histogram;
 
-use crate::receive::grpc::answer::STATUS;
+use crate::receive::protocol::grpc::answer::STATUS;
 use crate::telemetry::metrics::RPC_SERVER_CALL_DURATION_SECONDS;
 
 /// The methods that are served, then whatever else is called.

@@ -12,29 +12,34 @@ use axum::response::Response;
 
 use crate::error::Error;
 use crate::event::Signal;
-use crate::receive::pipeline::{IngestOutcome, IngestRequest};
-use crate::receive::request_metrics::{EndpointMetrics, IngestProtocol, RequestMetrics};
+use crate::receive::Receiver;
+use crate::receive::ingest::body;
+use crate::receive::ingest::pipeline::{IngestOutcome, IngestRequest};
+use crate::receive::ingest::request_metrics::{EndpointMetrics, IngestProtocol, RequestMetrics};
 use crate::receive::response::{self, ResponseFormat};
-use crate::receive::{Receiver, body};
 
 /// What tells one protocol from another.
-pub(super) struct Protocol {
-    pub(super) intake: IngestProtocol,
+pub(in crate::receive) struct Protocol {
+    pub(in crate::receive) intake: IngestProtocol,
     /// Reads from the head of a `POST` that was admitted how its body is to be taken.
-    pub(super) read_head: fn(&Endpoint, &Parts) -> Result<IngestRequest, Error>,
-    pub(super) success: fn(&Endpoint, ResponseFormat, &IngestOutcome) -> Response,
+    pub(in crate::receive) read_head: fn(&Endpoint, &Parts) -> Result<IngestRequest, Error>,
+    pub(in crate::receive) success: fn(&Endpoint, ResponseFormat, &IngestOutcome) -> Response,
 }
 
 /// One signal that comes in by one protocol.
-pub(super) struct Endpoint {
-    pub(super) receiver: Receiver,
-    pub(super) signal: Signal,
+pub(in crate::receive) struct Endpoint {
+    pub(in crate::receive) receiver: Receiver,
+    pub(in crate::receive) signal: Signal,
     protocol: Protocol,
     counters: Arc<EndpointMetrics>,
 }
 
 impl Endpoint {
-    pub(super) fn new(receiver: &Receiver, protocol: Protocol, signal: Signal) -> Arc<Self> {
+    pub(in crate::receive) fn new(
+        receiver: &Receiver,
+        protocol: Protocol,
+        signal: Signal,
+    ) -> Arc<Self> {
         Arc::new(Self {
             receiver: receiver.clone(),
             signal,
@@ -53,7 +58,10 @@ impl Endpoint {
 }
 
 /// The way of a request from its head to its answer.
-pub(super) async fn serve(State(endpoint): State<Arc<Endpoint>>, request: Request) -> Response {
+pub(in crate::receive) async fn serve(
+    State(endpoint): State<Arc<Endpoint>>,
+    request: Request,
+) -> Response {
     let (parts, body) = request.into_parts();
     let receiver = &endpoint.receiver;
     let admission = &receiver.stage.admission;

@@ -12,7 +12,9 @@ use tower::ServiceExt;
 
 use crate::journal::disk::OsDisk;
 use crate::journal::{self, Journal};
-use crate::receive::pipeline::{DECODED_IN_PLACE_BYTES, DecodeError, DecodeReport, Source, decode};
+use crate::receive::ingest::pipeline::{
+    DECODED_IN_PLACE_BYTES, DecodeError, DecodeReport, Source, decode,
+};
 use crate::receive::{Options, Receiver, router};
 use crate::write::Progress;
 

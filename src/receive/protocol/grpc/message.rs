@@ -11,7 +11,7 @@ use hyper::body::{Body as HttpBody, Frame, SizeHint};
 
 use crate::decode::decompress::ContentEncoding;
 use crate::error::Error;
-use crate::receive::body::{self, BodyLimits};
+use crate::receive::ingest::body::{self, BodyLimits};
 
 const PREFIX_BYTES: usize = 5;
 

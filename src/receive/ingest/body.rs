@@ -21,15 +21,15 @@ use crate::memory::budget::{BudgetRefusal, Reservation};
 const DISCARD_BYTES: u64 = 64 << 10;
 
 /// How much of a body is read, and how long it may take.
-pub(super) struct BodyLimits {
-    pub(super) signal: Signal,
-    pub(super) wire_bytes: usize,
+pub(in crate::receive) struct BodyLimits {
+    pub(in crate::receive) signal: Signal,
+    pub(in crate::receive) wire_bytes: usize,
     /// Of the whole body.
-    pub(super) end: Instant,
+    pub(in crate::receive) end: Instant,
     /// The time at which the client abandons its call, if it gave one.
-    pub(super) client_end: Option<Instant>,
+    pub(in crate::receive) client_end: Option<Instant>,
     /// Between two pieces of it.
-    pub(super) idle: Duration,
+    pub(in crate::receive) idle: Duration,
 }
 
 impl BodyLimits {
@@ -51,7 +51,7 @@ impl BodyLimits {
 /// # Errors
 /// A body that is announced as too large is refused unread, one that grows too large when it does; `SlowBody` when a
 /// limit of time is passed; `Malformed` when it ends before its end.
-pub(super) async fn read(
+pub(in crate::receive) async fn read(
     mut body: Body,
     limits: &BodyLimits,
     held: &mut Reservation,
@@ -77,7 +77,7 @@ pub(super) async fn read(
 }
 
 /// Reads what a refused request still sends, if that is little.
-pub(super) async fn discard(mut body: Body, headers: &HeaderMap, limits: &BodyLimits) {
+pub(in crate::receive) async fn discard(mut body: Body, headers: &HeaderMap, limits: &BodyLimits) {
     let little = body
         .size_hint()
         .exact()
@@ -93,7 +93,10 @@ pub(super) async fn discard(mut body: Body, headers: &HeaderMap, limits: &BodyLi
 }
 
 /// The next piece, `None` at the end; trailers are passed over.
-pub(super) async fn next(body: &mut Body, limits: &BodyLimits) -> Result<Option<Bytes>, Error> {
+pub(in crate::receive) async fn next(
+    body: &mut Body,
+    limits: &BodyLimits,
+) -> Result<Option<Bytes>, Error> {
     loop {
         let end = earlier(limits.end, limits.client_end);
         let frame = timeout_at(end, timeout(limits.idle, body.frame())).await;
@@ -162,12 +165,12 @@ impl GatheredBody {
 }
 
 /// Returns our own deadline, or the client's if that is earlier.
-pub(super) fn earlier(ours: Instant, theirs: Option<Instant>) -> Instant {
+pub(in crate::receive) fn earlier(ours: Instant, theirs: Option<Instant>) -> Instant {
     theirs.map_or(ours, |theirs| theirs.min(ours))
 }
 
 /// What the client is told when its request finds no memory.
-pub(super) fn refuse(refused: BudgetRefusal) -> Error {
+pub(in crate::receive) fn refuse(refused: BudgetRefusal) -> Error {
     match refused {
         BudgetRefusal::NeverFits { limit_bytes } => Error::TooLarge { limit_bytes },
         BudgetRefusal::NoRoom => Error::Unavailable {

@@ -13,7 +13,7 @@ use tracing::field::Empty;
 use tracing::{Instrument, Span, info_span};
 
 use crate::error::shown;
-use crate::receive::grpc::calls;
+use crate::receive::protocol::grpc::calls;
 use crate::receive::response::{BodyFormat, ResponseFormat};
 use crate::telemetry::own_traces::{TARGET, caller, draw, is_on, spans};
 
@@ -28,7 +28,7 @@ const UNASKED: [&str; 6] = [
 ];
 
 /// How much of a request is known to tracing.
-pub(super) enum RequestSpan {
+pub(in crate::receive) enum RequestSpan {
     No,
     /// It is not traced; its log lines name the caller's trace all the same.
     Caller(Context),
@@ -37,7 +37,7 @@ pub(super) enum RequestSpan {
 
 impl RequestSpan {
     /// Decides, from the head, whether the request is traced, and begins its span.
-    pub(super) fn begin(
+    pub(in crate::receive) fn begin(
         request: &Request,
         method: &'static str,
         route: Option<&str>,
@@ -65,7 +65,10 @@ impl RequestSpan {
     }
 
     /// Answers the request within its span, or its caller's.
-    pub(super) async fn within(&self, answer: impl Future<Output = Response>) -> Response {
+    pub(in crate::receive) async fn within(
+        &self,
+        answer: impl Future<Output = Response>,
+    ) -> Response {
         match self {
             Self::No => answer.await,
             Self::Caller(context) => answer.with_context(context.clone()).await,
@@ -74,7 +77,7 @@ impl RequestSpan {
     }
 
     /// Takes note of the answer.
-    pub(super) fn answered(&self, answer: &Response, form: ResponseFormat) {
+    pub(in crate::receive) fn answered(&self, answer: &Response, form: ResponseFormat) {
         let Self::Span(span) = self else {
             return;
         };

@@ -17,14 +17,15 @@ use tokio_util::sync::CancellationToken;
 use crate::error::Error;
 use crate::event::{Encoding, Signal};
 use crate::lifecycle::Readiness;
+use crate::receive::Receiver;
 use crate::receive::content_type::{self, MediaType};
-use crate::receive::endpoint::{Endpoint, Protocol, serve};
-use crate::receive::grpc::deadline::deadline;
-use crate::receive::grpc::health::GrpcHealth;
-use crate::receive::pipeline::{Framing, IngestRequest, WaitFor};
-use crate::receive::request_metrics::IngestProtocol;
+use crate::receive::ingest::pipeline::{Framing, IngestRequest, WaitFor};
+use crate::receive::ingest::request_metrics::IngestProtocol;
+use crate::receive::protocol::endpoint::{Endpoint, Protocol, serve};
+use crate::receive::protocol::grpc::deadline::deadline;
+use crate::receive::protocol::grpc::health::GrpcHealth;
+use crate::receive::protocol::otlp_http;
 use crate::receive::response::{self, ResponseFormat};
-use crate::receive::{Receiver, otlp_http};
 
 const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 
@@ -35,7 +36,11 @@ const NOWHERE: Error = Error::NotFound(
 );
 
 /// One line for each signal that is taken, and the health of it all.
-pub(super) fn routes(receiver: &Receiver, readiness: Readiness, stop: CancellationToken) -> Router {
+pub(in crate::receive) fn routes(
+    receiver: &Receiver,
+    readiness: Readiness,
+    stop: CancellationToken,
+) -> Router {
     let health = GrpcHealth {
         journal: receiver.stage.journal.clone(),
         readiness,

@@ -23,11 +23,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::error::retry_after;
-use crate::receive::activity::{ConnectionActivity, offered_rest};
-use crate::receive::connection_limit::{ConnectionLimit, ConnectionSlot};
+use crate::receive::Options;
+use crate::receive::connection::activity::{ConnectionActivity, offered_rest};
+use crate::receive::connection::connection_limit::{ConnectionLimit, ConnectionSlot};
+use crate::receive::connection::middleware;
+use crate::receive::connection::tracked_stream::{Activity, TrackedStream};
 use crate::receive::local_host::LocalAddress;
-use crate::receive::tracked_stream::{Activity, TrackedStream};
-use crate::receive::{Options, middleware};
 use crate::telemetry::log_limit::OncePerMinute;
 use crate::telemetry::metrics::RECEIVE_CONNECTIONS_FAILED_TOTAL;
 

@@ -13,13 +13,13 @@ use tokio::sync::watch;
 use crate::event::Signal;
 use crate::journal::{AppendError, Journal, Position};
 use crate::receive::Options;
-use crate::receive::dedup_key::{DedupBy, DedupKey, Fingerprint, IdempotencyKey};
+use crate::receive::ingest::dedup_key::{DedupBy, DedupKey, Fingerprint, IdempotencyKey};
 
 /// A start is not held up longer than this by reading what the log holds; the newest comes first.
 const RECALL: Duration = Duration::from_secs(3);
 
 /// What is remembered, and for how long.
-pub(super) struct RecentRequests {
+pub(in crate::receive) struct RecentRequests {
     /// 0 = nothing is.
     window_nano: i64,
     most: usize,
@@ -56,7 +56,7 @@ enum RecentOutcome {
 }
 
 /// What a request is to those before it.
-pub(super) enum Claim {
+pub(in crate::receive) enum Claim {
     /// The first of its kind, to be appended; `None` where others like it are requests of their own.
     First(Option<ClaimGuard>),
     /// Synced already, there.
@@ -73,7 +73,7 @@ enum FoundRequest {
 }
 
 impl RecentRequests {
-    pub(super) fn new(options: &Options) -> Self {
+    pub(in crate::receive) fn new(options: &Options) -> Self {
         let window = options.duplicate_window.unwrap_or_default();
         Self {
             window_nano: i64::try_from(window.as_nanos()).unwrap_or(i64::MAX),
@@ -84,7 +84,11 @@ impl RecentRequests {
     }
 
     /// What a retry of such a request is known by.
-    pub(super) fn known_by(&self, signal: Signal, key: Option<IdempotencyKey>) -> DedupBy {
+    pub(in crate::receive) fn known_by(
+        &self,
+        signal: Signal,
+        key: Option<IdempotencyKey>,
+    ) -> DedupBy {
         match key {
             _ if self.window_nano == 0 => DedupBy::Nothing,
             Some(key) => DedupBy::Key(key),
@@ -94,7 +98,7 @@ impl RecentRequests {
     }
 
     /// Looks for one like it, and waits for one that is under way; `received_unix_nano` is its own receive time.
-    pub(super) async fn claim(
+    pub(in crate::receive) async fn claim(
         self: &Arc<Self>,
         identity: Option<DedupKey>,
         received_unix_nano: i64,
@@ -149,7 +153,7 @@ impl RecentRequests {
     }
 
     /// Remembers what the log holds from before this start. Blocks; reads for a few seconds at most.
-    pub(super) fn recall(&self, journal: &Journal, now_unix_nano: i64) {
+    pub(in crate::receive) fn recall(&self, journal: &Journal, now_unix_nano: i64) {
         if self.window_nano == 0 {
             return;
         }
@@ -197,7 +201,7 @@ impl RecentRequests {
 ///
 /// Dropped before that is told, it leaves nothing that a later request would be taken for a duplicate of, and those that
 /// wait learn that nothing is known.
-pub(super) struct ClaimGuard {
+pub(in crate::receive) struct ClaimGuard {
     duplicates: Arc<RecentRequests>,
     identity: DedupKey,
     received_unix_nano: i64,
@@ -207,7 +211,7 @@ pub(super) struct ClaimGuard {
 
 impl ClaimGuard {
     /// Tells what became of it.
-    pub(super) fn settle(mut self, appended: Result<Position, AppendError>) {
+    pub(in crate::receive) fn settle(mut self, appended: Result<Position, AppendError>) {
         self.settled = Some(match appended {
             Ok(position) => RecentOutcome::Synced(position),
             Err(AppendError::Unknown) => RecentOutcome::Unknown,

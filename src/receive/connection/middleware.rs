@@ -16,10 +16,10 @@ use futures_util::FutureExt;
 use metrics::Histogram;
 
 use crate::error::{Error, retry_after};
-use crate::receive::connection_limit::NoFreeSlot;
-use crate::receive::grpc::calls::CallMetrics;
+use crate::receive::connection::connection_limit::NoFreeSlot;
+use crate::receive::connection::request_span::RequestSpan;
 use crate::receive::local_host;
-use crate::receive::request_span::RequestSpan;
+use crate::receive::protocol::grpc::calls::CallMetrics;
 use crate::receive::response::{self, BodyFormat, ResponseFormat};
 use crate::telemetry::metrics::HTTP_SERVER_REQUEST_DURATION_SECONDS;
 
@@ -29,7 +29,7 @@ const TARGET_BYTES: usize = 8 << 10;
 const OTHER: &str = "_OTHER";
 
 /// `router` with all of it around its routes and its fallback.
-pub(super) fn with_middleware(router: Router, header_bytes: usize) -> Router {
+pub(in crate::receive) fn with_middleware(router: Router, header_bytes: usize) -> Router {
     let state = MiddlewareState {
         durations: DurationHistograms::default(),
         calls: CallMetrics::default(),
@@ -91,7 +91,7 @@ fn after_panic(method: &str) -> Error {
 }
 
 /// Returns whether probes and scrapers ask there.
-pub(super) fn is_of_monitoring(path: &str) -> bool {
+pub(in crate::receive) fn is_of_monitoring(path: &str) -> bool {
     matches!(path, "/health" | "/metrics") || path.starts_with("/health/")
 }
 

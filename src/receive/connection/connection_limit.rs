@@ -13,8 +13,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::receive::tracked_stream::TrackedStream;
-use crate::receive::{Options, fd_limit};
+use crate::receive::Options;
+use crate::receive::connection::fd_limit;
+use crate::receive::connection::tracked_stream::TrackedStream;
 use crate::telemetry::ConnectionCounts;
 use crate::telemetry::log_limit::OncePerMinute;
 use crate::telemetry::metrics::RECEIVE_CONNECTIONS_DISPLACED_TOTAL;
@@ -119,7 +120,7 @@ impl ConnectionLimit {
     }
 
     /// Waits for a free place, which is given back when dropped.
-    pub(super) async fn take(&self) -> ConnectionSlot {
+    pub(in crate::receive) async fn take(&self) -> ConnectionSlot {
         let kind = match self.all.try_ordinary() {
             Some(open) => SlotKind::Ordinary { _open: open },
             None => tokio::select! {
@@ -219,7 +220,7 @@ impl Drop for WaitingConnection<'_> {
 }
 
 /// One connection's place.
-pub(super) struct ConnectionSlot {
+pub(in crate::receive) struct ConnectionSlot {
     all: Arc<SlotTable>,
     number: u64,
     kind: Mutex<SlotKind>,
@@ -254,7 +255,7 @@ impl Drop for OpenSlot {
 
 impl ConnectionSlot {
     /// Registers the connection. The returned token is cancelled when it should end to make room for another.
-    pub(super) fn settle(&self, wire: &TrackedStream) -> CancellationToken {
+    pub(in crate::receive) fn settle(&self, wire: &TrackedStream) -> CancellationToken {
         let leave = CancellationToken::new();
         let resident = OpenConnection {
             wire: Some(wire.clone()),
@@ -266,7 +267,7 @@ impl ConnectionSlot {
     }
 
     /// Drops the connection; returns whether it was asked to end.
-    pub(super) fn leave(&self) -> bool {
+    pub(in crate::receive) fn leave(&self) -> bool {
         let mut open = self.all.lock();
         let resident = open.get_mut(&self.number);
         resident.is_some_and(|resident| {
@@ -275,7 +276,7 @@ impl ConnectionSlot {
         })
     }
 
-    pub(super) fn is_reserved(&self) -> bool {
+    pub(in crate::receive) fn is_reserved(&self) -> bool {
         matches!(*self.kind(), SlotKind::Reserved { .. })
     }
 
@@ -283,7 +284,7 @@ impl ConnectionSlot {
     ///
     /// # Errors
     /// [`NoFreeSlot`] if none comes free.
-    pub(super) async fn exchange(&self) -> Result<(), NoFreeSlot> {
+    pub(in crate::receive) async fn exchange(&self) -> Result<(), NoFreeSlot> {
         if !self.is_reserved() {
             return Ok(());
         }
@@ -313,6 +314,6 @@ impl Drop for ConnectionSlot {
 
 /// All places for connections are taken. In a request's extensions: it is to be refused.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct NoFreeSlot {
-    pub(super) connections: usize,
+pub(in crate::receive) struct NoFreeSlot {
+    pub(in crate::receive) connections: usize,
 }

@@ -13,13 +13,13 @@ use crate::error::{Error, shown};
 use crate::event::{Encoding, Signal};
 use crate::receive::Receiver;
 use crate::receive::content_type::{self, MediaType};
-use crate::receive::dedup_key::IdempotencyKey;
-use crate::receive::endpoint::{Endpoint, Protocol, serve};
-use crate::receive::pipeline::{Framing, IngestOutcome, IngestRequest, WaitFor};
-use crate::receive::request_metrics::IngestProtocol;
+use crate::receive::ingest::dedup_key::IdempotencyKey;
+use crate::receive::ingest::pipeline::{Framing, IngestOutcome, IngestRequest, WaitFor};
+use crate::receive::ingest::request_metrics::IngestProtocol;
+use crate::receive::protocol::endpoint::{Endpoint, Protocol, serve};
 use crate::receive::response::{self, ResponseFormat};
 
-pub(super) fn routes(receiver: &Receiver) -> Router {
+pub(in crate::receive) fn routes(receiver: &Receiver) -> Router {
     let protocol = Protocol {
         intake: IngestProtocol::Native,
         read_head,

@@ -26,13 +26,13 @@ const PREFLIGHT_HEADERS_BYTES: usize = 1024;
 
 /// The settings of admission, in the form that requests are compared with.
 #[derive(Clone)]
-pub(super) struct Admission {
+pub(in crate::receive) struct Admission {
     tokens: AuthTokens,
     origins: Vec<String>,
 }
 
 impl Admission {
-    pub(super) fn new(options: &Options) -> Self {
+    pub(in crate::receive) fn new(options: &Options) -> Self {
         Self {
             tokens: options.auth_tokens.clone(),
             origins: options.cors_origins.clone(),
@@ -41,7 +41,7 @@ impl Admission {
 
     /// # Errors
     /// `ForeignOrigin` for a page of a site that is not on the list, `Unauthenticated` without a token of ours.
-    pub(super) fn check(&self, headers: &HeaderMap) -> Result<(), Error> {
+    pub(in crate::receive) fn check(&self, headers: &HeaderMap) -> Result<(), Error> {
         if headers.contains_key(ORIGIN) && self.origin(headers).is_none() {
             return Err(Error::ForeignOrigin);
         }
@@ -71,7 +71,7 @@ impl Admission {
 
     /// The answer to a browser's question whether it may send (Fetch, CORS-preflight request), asked without a token;
     /// `None` when the request is no such question.
-    pub(super) fn preflight(&self, parts: &Parts) -> Option<Response> {
+    pub(in crate::receive) fn preflight(&self, parts: &Parts) -> Option<Response> {
         let asked = parts.method == Method::OPTIONS
             && parts.headers.contains_key(ORIGIN)
             && parts.headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD);
@@ -95,7 +95,7 @@ impl Admission {
     }
 
     /// Lets the page of a listed origin read the answer.
-    pub(super) fn share(&self, request: &HeaderMap, answer: &mut HeaderMap) {
+    pub(in crate::receive) fn share(&self, request: &HeaderMap, answer: &mut HeaderMap) {
         if self.origins.is_empty() {
             return;
         }

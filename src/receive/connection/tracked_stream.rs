@@ -20,11 +20,11 @@ use tokio::time::Instant;
 const STALLED: Duration = Duration::from_secs(60);
 /// A request under way for so long is given up though bytes move: a client of HTTP/2 may ping for ever and read no
 /// answer, which stays in memory.
-pub(super) const LONGEST: Duration = Duration::from_secs(180);
+pub(in crate::receive) const LONGEST: Duration = Duration::from_secs(180);
 
 /// A connection, shared by the protocol, the requests on it, and the loop that ends it.
 #[derive(Clone)]
-pub(super) struct TrackedStream(Arc<Mutex<StreamActivity>>);
+pub(in crate::receive) struct TrackedStream(Arc<Mutex<StreamActivity>>);
 
 struct StreamActivity {
     stream: TcpStream,
@@ -43,7 +43,7 @@ struct StreamActivity {
 
 /// What a connection is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Activity {
+pub(in crate::receive) enum Activity {
     /// Nothing has come in yet.
     Fresh,
     /// The head of a request has begun to come in.
@@ -54,7 +54,7 @@ pub(super) enum Activity {
 }
 
 impl TrackedStream {
-    pub(super) fn new(stream: TcpStream) -> Self {
+    pub(in crate::receive) fn new(stream: TcpStream) -> Self {
         let now = Instant::now();
         Self(Arc::new(Mutex::new(StreamActivity {
             stream,
@@ -71,7 +71,7 @@ impl TrackedStream {
     }
 
     /// Returns since when the connection has waited for its first or its next request, if nothing of that has come.
-    pub(super) fn rests_since(&self) -> Option<Instant> {
+    pub(in crate::receive) fn rests_since(&self) -> Option<Instant> {
         let state = self.lock();
         match (state.requests.is_empty(), state.head_since) {
             (true, None) => Some(state.idle_since),
@@ -82,7 +82,7 @@ impl TrackedStream {
 
     /// Returns whether a request is likely to follow that no answer has been given to: none came yet, the head of one has
     /// begun to come in, or bytes have arrived that the protocol has not read.
-    pub(super) fn has_head_to_come(&self, phase: Activity) -> bool {
+    pub(in crate::receive) fn has_head_to_come(&self, phase: Activity) -> bool {
         match phase {
             Activity::Fresh | Activity::Head => true,
             Activity::Busy => false,
@@ -91,7 +91,11 @@ impl TrackedStream {
     }
 
     /// What it does, and until when it may go on doing that.
-    pub(super) fn phase(&self, header_timeout: Duration, idle: Duration) -> (Activity, Instant) {
+    pub(in crate::receive) fn phase(
+        &self,
+        header_timeout: Duration,
+        idle: Duration,
+    ) -> (Activity, Instant) {
         let state = self.lock();
         if let Some((_, oldest)) = state.requests.first_key_value() {
             let deadline = (state.moved_at + STALLED).min(*oldest + LONGEST);
@@ -105,7 +109,7 @@ impl TrackedStream {
     }
 
     /// Counts a request as under way until what is returned is dropped.
-    pub(super) fn begin(&self, version: Version) -> InFlightRequest {
+    pub(in crate::receive) fn begin(&self, version: Version) -> InFlightRequest {
         let mut state = self.lock();
         let now = Instant::now();
         let number = state.begun;
@@ -119,16 +123,16 @@ impl TrackedStream {
     }
 
     /// The next answer is to be the last.
-    pub(super) fn set_last(&self) {
+    pub(in crate::receive) fn set_last(&self) {
         self.lock().last = true;
     }
 
-    pub(super) fn is_last(&self) -> bool {
+    pub(in crate::receive) fn is_last(&self) -> bool {
         self.lock().last
     }
 
     /// The stream, once nobody else has the connection.
-    pub(super) fn into_stream(self) -> Option<TcpStream> {
+    pub(in crate::receive) fn into_stream(self) -> Option<TcpStream> {
         let state = Arc::into_inner(self.0)?.into_inner();
         Some(state.unwrap_or_else(PoisonError::into_inner).stream)
     }
@@ -198,7 +202,7 @@ impl Handshake {
 }
 
 /// A request from its head to the last byte of its answer.
-pub(super) struct InFlightRequest {
+pub(in crate::receive) struct InFlightRequest {
     wire: TrackedStream,
     number: u64,
 }
@@ -272,10 +276,10 @@ impl AsyncWrite for TrackedStream {
 }
 
 /// An answer's body that keeps its request under way until it is sent or given up.
-pub(super) struct TrackedBody {
-    pub(super) body: Body,
+pub(in crate::receive) struct TrackedBody {
+    pub(in crate::receive) body: Body,
     #[expect(dead_code, reason = "held for what its drop does")]
-    pub(super) under_way: InFlightRequest,
+    pub(in crate::receive) under_way: InFlightRequest,
 }
 
 impl HttpBody for TrackedBody {

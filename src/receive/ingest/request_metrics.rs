@@ -19,7 +19,7 @@ use crate::telemetry::metrics::{
 
 /// Where a request came in; the metric label `source`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum IngestProtocol {
+pub(in crate::receive) enum IngestProtocol {
     Native,
     OtlpHttp,
     OtlpGrpc,
@@ -37,7 +37,7 @@ impl IngestProtocol {
 
 /// What became of a request; the metric label `outcome`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(in crate::receive) enum Outcome {
     Accepted,
     Partial,
     Invalid,
@@ -74,7 +74,7 @@ impl Outcome {
 
     /// The outcome that an error counts as: invalid once the body was decoded; before that denied if the sender, the
     /// method or the content type is wrong, else refused.
-    pub(super) const fn of(error: &Error) -> Self {
+    pub(in crate::receive) const fn of(error: &Error) -> Self {
         match error {
             Error::Malformed { .. }
             | Error::Invalid(_)
@@ -102,9 +102,9 @@ impl Outcome {
 }
 
 /// The counters of one endpoint, looked up once.
-pub(super) struct EndpointMetrics {
-    pub(super) received_bytes: Counter,
-    pub(super) request_bytes: Histogram,
+pub(in crate::receive) struct EndpointMetrics {
+    pub(in crate::receive) received_bytes: Counter,
+    pub(in crate::receive) request_bytes: Histogram,
     accepted_events: Counter,
     rejected_events: Counter,
     duplicate_events: Counter,
@@ -119,7 +119,7 @@ pub(super) struct EndpointMetrics {
 
 /// What was noticed about a request's events beside their number.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct EventStats {
+pub(in crate::receive) struct EventStats {
     sanitized: Sanitized,
     /// Members of events that are no fields: kept in the metadata, and left out.
     unknown_kept: u32,
@@ -129,7 +129,7 @@ pub(super) struct EventStats {
 }
 
 impl EventStats {
-    pub(super) fn of(checked: &DecodeReport, source: &Source) -> Self {
+    pub(in crate::receive) fn of(checked: &DecodeReport, source: &Source) -> Self {
         let received = source.received_unix_nano;
         let skew = |time: i64| Duration::from_nanos(time.abs_diff(received));
         Self {
@@ -143,7 +143,7 @@ impl EventStats {
 
 impl EndpointMetrics {
     /// Registers them with the recorder that is installed now.
-    pub(super) fn new(intake: IngestProtocol, signal: Signal) -> Self {
+    pub(in crate::receive) fn new(intake: IngestProtocol, signal: Signal) -> Self {
         let (source, signal) = (intake.as_str(), signal.as_str());
         let events = |outcome: &'static str| {
             metrics::counter!(RECEIVE_EVENTS_TOTAL,
@@ -173,7 +173,7 @@ impl EndpointMetrics {
     }
 
     /// A request's events at its sync: the balance counts them from here.
-    pub(super) fn synced(&self, accepted: u32, seen: &EventStats) {
+    pub(in crate::receive) fn synced(&self, accepted: u32, seen: &EventStats) {
         self.accepted_events.increment(u64::from(accepted));
         if let Some(skew) = seen.skew {
             self.skew.record(skew);
@@ -200,14 +200,14 @@ impl EndpointMetrics {
 }
 
 /// One request on its way; counted when dropped.
-pub(super) struct RequestMetrics {
-    pub(super) counters: Arc<EndpointMetrics>,
+pub(in crate::receive) struct RequestMetrics {
+    pub(in crate::receive) counters: Arc<EndpointMetrics>,
     /// As it stands now; a client that goes away leaves it there.
-    pub(super) outcome: Outcome,
+    pub(in crate::receive) outcome: Outcome,
 }
 
 impl RequestMetrics {
-    pub(super) fn new(counters: &Arc<EndpointMetrics>) -> Self {
+    pub(in crate::receive) fn new(counters: &Arc<EndpointMetrics>) -> Self {
         counters.inflight.increment(1);
         Self {
             counters: Arc::clone(counters),
@@ -216,14 +216,14 @@ impl RequestMetrics {
     }
 
     /// It is one that was accepted before: what it holds is not counted again.
-    pub(super) fn duplicate(&mut self, checked: &DecodeReport) {
+    pub(in crate::receive) fn duplicate(&mut self, checked: &DecodeReport) {
         let events = u64::from(checked.accepted);
         self.counters.duplicate_events.increment(events);
         self.outcome = Outcome::Duplicate;
     }
 
     /// All or some of it was taken, now or before.
-    pub(super) fn taken(&mut self, checked: &DecodeReport) {
+    pub(in crate::receive) fn taken(&mut self, checked: &DecodeReport) {
         if self.outcome == Outcome::Duplicate {
             return;
         }
@@ -235,7 +235,7 @@ impl RequestMetrics {
         };
     }
 
-    pub(super) fn failed(&mut self, error: &Error) {
+    pub(in crate::receive) fn failed(&mut self, error: &Error) {
         self.outcome = Outcome::of(error);
         if let Error::Invalid(checked) = error {
             let rejected = checked.accepted.saturating_add(checked.rejected);

@@ -14,17 +14,17 @@ use hyper::body::Incoming;
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
-use crate::receive::connection_limit::ConnectionSlot;
+use crate::receive::connection::connection_limit::ConnectionSlot;
+use crate::receive::connection::middleware;
+use crate::receive::connection::tracked_stream::{TrackedBody, TrackedStream};
 use crate::receive::local_host::LocalAddress;
-use crate::receive::middleware;
-use crate::receive::tracked_stream::{TrackedBody, TrackedStream};
 
 /// RFC 2068, section 19.7.1.1; honoured by Node's and Apache's clients among others.
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 
 /// The rest that clients of HTTP/1.1 are offered between requests: less than they get, so that one that keeps to it never
 /// sends to a connection that is being closed.
-pub(super) fn offered_rest(idle: Duration) -> Option<HeaderValue> {
+pub(in crate::receive) fn offered_rest(idle: Duration) -> Option<HeaderValue> {
     let seconds = idle.mul_f64(0.9).as_secs();
     let value = format!("timeout={seconds}");
     (seconds > 0).then(|| HeaderValue::try_from(value).expect("ASCII"))
@@ -32,19 +32,19 @@ pub(super) fn offered_rest(idle: Duration) -> Option<HeaderValue> {
 
 /// All that the requests of one connection share.
 #[derive(Clone)]
-pub(super) struct ConnectionActivity {
-    pub(super) wire: TrackedStream,
-    pub(super) place: Arc<ConnectionSlot>,
+pub(in crate::receive) struct ConnectionActivity {
+    pub(in crate::receive) wire: TrackedStream,
+    pub(in crate::receive) place: Arc<ConnectionSlot>,
     /// Cancelled with the answer that is the last one over HTTP/2.
-    pub(super) last_sent: CancellationToken,
-    pub(super) rest: Option<HeaderValue>,
-    pub(super) local: Option<LocalAddress>,
-    pub(super) router: Router,
+    pub(in crate::receive) last_sent: CancellationToken,
+    pub(in crate::receive) rest: Option<HeaderValue>,
+    pub(in crate::receive) local: Option<LocalAddress>,
+    pub(in crate::receive) router: Router,
 }
 
 impl ConnectionActivity {
     /// One request: the router's answer, which keeps the connection busy until it is sent.
-    pub(super) async fn answer(
+    pub(in crate::receive) async fn answer(
         mut self,
         mut request: Request<Incoming>,
     ) -> Result<Response<TrackedBody>, Infallible> {

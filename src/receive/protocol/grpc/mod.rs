@@ -3,16 +3,16 @@
 //! **Invariant:** a status of gRPC is only ever sent to a client of gRPC, and never with another HTTP status than 200.
 
 /// The message of a request's body.
-pub(super) mod message;
+pub(in crate::receive) mod message;
 
 /// Message and status of an answer.
-pub(super) mod answer;
+pub(in crate::receive) mod answer;
 
 /// When the client gives up.
-pub(super) mod deadline;
+pub(in crate::receive) mod deadline;
 
 /// How long calls take.
-pub(super) mod calls;
+pub(in crate::receive) mod calls;
 
 /// `grpc.health.v1.GrpcHealth`.
-pub(super) mod health;
+pub(in crate::receive) mod health;

@@ -1,0 +1,18 @@
+//! The protocols: native JSON, OTLP over HTTP, OTLP over gRPC.
+//!
+//! **Invariant:** a protocol decides only the form of request and answer; what becomes of the events is decided in `ingest`.
+
+/// The way of a request, the same for every protocol.
+pub(in crate::receive) mod endpoint;
+
+/// `POST /ingest`.
+pub(in crate::receive) mod native;
+
+/// `POST /v1/traces`, `POST /v1/logs`, `POST /v1/metrics`.
+pub(in crate::receive) mod otlp_http;
+
+/// `Export` over gRPC.
+pub(in crate::receive) mod otlp_grpc;
+
+/// Messages, statuses, timeouts and health of gRPC.
+pub(in crate::receive) mod grpc;
