@@ -9,6 +9,8 @@
 use crate::event::{Encoding, Event, Resource, Signal};
 use crate::journal::{Position, StreamId};
 
+use otlp::{item, json_metric, json_request, log_record, metric, protobuf_request, row_builder, span};
+
 /// The version of the mapping from bytes to rows; kept in every record, so that a later decoder maps it as it was accepted.
 pub const VERSION: u16 = 2;
 
@@ -262,6 +264,12 @@ fn decode_metrics<'a>(
     points.into_rows().finish()
 }
 
+/// OTLP requests: protobuf and JSON to validated items, and items to rows.
+mod otlp;
+
+/// JSON, read by pulling and written in one form, without a tree.
+mod json;
+
 /// Undoes a content encoding within limits.
 pub mod decompress;
 
@@ -274,68 +282,11 @@ mod native;
 /// The mapping's rules, by version.
 mod rules;
 
-/// OTLP: the outer levels over the wire, each item surveyed, then mapped.
-mod protobuf_request;
-
-/// The same in JSON.
-mod json_request;
-
-/// A message of OTLP's JSON to protobuf.
-mod json_to_protobuf;
-
-/// What each message holds, as tables.
-mod schema;
-
-/// One item looked over before anything is made of it.
-mod validate;
-
-/// Messages in pieces put together.
-mod pieces;
-
-/// What is done with each item.
-mod row_builder;
-
-/// A resource and its scope, with their id.
-mod resource_scope;
-
-/// What all kinds of items have in common.
-mod item;
-
-/// A span to a row.
-mod span;
-
-/// A log record to a row.
-mod log_record;
-
-/// A metric's envelope, and its points one by one.
-mod metric;
-
-/// The same in JSON.
-mod json_metric;
-
-/// A data point to a row.
-mod data_point;
-
-/// Attributes and values as JSON.
-mod any_value;
-
 /// Protobuf's wire format.
 mod protobuf;
 
-/// Native metadata normalised.
-mod normalize;
-
 /// The time of a native event.
 pub(crate) mod timestamp;
-
-/// JSON read, step by step.
-mod json_reader;
-
-/// JSON's strings.
-mod string;
-
-/// JSON written as JSONB prints it.
-mod json_writer;
 
 /// What was taken, and what was not.
 mod decode_report;

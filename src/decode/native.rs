@@ -3,8 +3,8 @@
 //! **Invariant:** an event that is taken is complete and within its limits; nothing is cut or guessed but a missing time.
 
 use crate::decode::decode_report::{ReportBuilder, TOO_EXPANDED};
-use crate::decode::json_reader::{JsonReader, JsonType};
-use crate::decode::normalize::Normalizer;
+use crate::decode::json::json_reader::{JsonReader, JsonType};
+use crate::decode::json::normalize::Normalizer;
 use crate::decode::{DecodeError, DecodeReport, SINK_IS_FULL, Sink, Source};
 use crate::event::Encoding;
 

@@ -3,7 +3,7 @@
 //! **Invariant:** what is taken lies from 1970 to a day after receipt.
 
 use crate::decode::decode_report::echo;
-use crate::decode::json_writer;
+use crate::decode::json::json_writer;
 
 const DAY_MS: i64 = 86_400_000;
 /// Below this a number of milliseconds lies in the first years after 1970: it was meant as seconds.

@@ -4,11 +4,11 @@
 
 use crate::decode::export::members::{Members, copy};
 use crate::decode::export::message;
-use crate::decode::json_reader::SyntaxError;
-use crate::decode::schema::metric::{
+use crate::decode::json::json_reader::SyntaxError;
+use crate::decode::otlp::schema::metric::{
     EXPONENTIAL_POINT, HISTOGRAM_POINT, NUMBER_POINT, SUMMARY_POINT, TEMPORALITIES,
 };
-use crate::decode::schema::{self, FieldSchema, FieldType, MessageSchema, many, one};
+use crate::decode::otlp::schema::{self, FieldSchema, FieldType, MessageSchema, many, one};
 use crate::event::Signal;
 
 /// A list, and what closes each of its elements that is not an item.

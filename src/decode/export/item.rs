@@ -4,9 +4,9 @@
 
 use crate::decode::export::members::{Members, copy, whole};
 use crate::decode::export::{envelope, message};
-use crate::decode::json_reader::SyntaxError;
-use crate::decode::json_writer;
-use crate::decode::schema::{self, MessageSchema};
+use crate::decode::json::json_reader::SyntaxError;
+use crate::decode::json::json_writer;
+use crate::decode::otlp::schema::{self, MessageSchema};
 
 /// A field, and the column that it is found in unless `metadata` has it.
 type ExportColumn = (&'static str, &'static str);

@@ -2,8 +2,8 @@
 //!
 //! **Invariant:** no value is taken apart before it is asked for.
 
-use crate::decode::json_reader::{JsonReader, SyntaxError};
-use crate::decode::json_writer;
+use crate::decode::json::json_reader::{JsonReader, SyntaxError};
+use crate::decode::json::json_writer;
 
 /// Names and the JSON of their values, in order.
 #[derive(Debug)]

@@ -3,9 +3,9 @@
 //! **Invariant:** what is not in a message's table is left out.
 
 use crate::decode::export::value;
-use crate::decode::json_reader::{JsonReader, JsonType as Json, SyntaxError};
-use crate::decode::json_writer;
-use crate::decode::schema::{self, FieldSchema, FieldType, MessageSchema};
+use crate::decode::json::json_reader::{JsonReader, JsonType as Json, SyntaxError};
+use crate::decode::json::json_writer;
+use crate::decode::otlp::schema::{self, FieldSchema, FieldType, MessageSchema};
 
 /// Writes one stored member of a message, where that has a field of its name.
 ///

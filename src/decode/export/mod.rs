@@ -11,9 +11,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::decode::json_reader::{JsonReader, SyntaxError};
-use crate::decode::json_to_protobuf::{self, Unmapped};
-use crate::decode::{Limits, Source, VERSION, json_writer};
+use crate::decode::json::json_reader::{JsonReader, SyntaxError};
+use crate::decode::json::json_writer;
+use crate::decode::otlp::json_to_protobuf::{self, Unmapped};
+use crate::decode::{Limits, Source, VERSION};
 use crate::event::{Encoding, Signal};
 
 /// What stands around items.

@@ -1,9 +1,9 @@
-//! Stored values to AnyValues in OTLP's JSON: the table of [`crate::decode::any_value`], read from right to left.
+//! Stored values to AnyValues in OTLP's JSON: the table of [`crate::decode::otlp::any_value`], read from right to left.
 //!
 //! **Invariant:** texts and numbers are copied as they are written, so nothing is rounded.
 
-use crate::decode::json_reader::{JsonReader, JsonType, SyntaxError};
-use crate::decode::json_writer;
+use crate::decode::json::json_reader::{JsonReader, JsonType, SyntaxError};
+use crate::decode::json::json_writer;
 
 /// The most levels of values; no setting lets so many in.
 pub(super) const LEVELS: u8 = 255;

@@ -4,12 +4,12 @@
 
 use std::borrow::Cow;
 
-use crate::decode::any_value::{cut_to, without_nul_cow};
 use crate::decode::decode_report::ReportBuilder;
-use crate::decode::json_reader::{JsonReader, JsonType, SyntaxError};
+use crate::decode::json::json_reader::{JsonReader, JsonType, SyntaxError};
+use crate::decode::json::string::JsonString;
 use crate::decode::native::unknown::UnknownMembers;
 use crate::decode::native::{FIELDS, NANOS_PER_MS, NativeField, Presence};
-use crate::decode::string::JsonString;
+use crate::decode::otlp::any_value::{cut_to, without_nul_cow};
 use crate::decode::{Limits, Sanitized, Source, timestamp};
 use crate::event::{Event, EventFlags};
 

@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use prost::Message as _;
 
-use crate::decode::json_reader::JsonReader;
-use crate::decode::json_writer;
-use crate::decode::normalize::Normalizer;
+use crate::decode::json::json_reader::JsonReader;
+use crate::decode::json::json_writer;
+use crate::decode::json::normalize::Normalizer;
 use crate::decode::tests::generate::{request, to_json};
 use crate::decode::tests::{generate_logs, generate_metrics, *};
 
@@ -349,7 +349,7 @@ enum Shape {
     Request(Signal),
     Resources(Signal),
     Scopes(Signal),
-    Known(&'static crate::decode::schema::MessageSchema),
+    Known(&'static crate::decode::otlp::schema::MessageSchema),
 }
 
 const fn shape_of(signal: Signal) -> Shape {
@@ -359,7 +359,7 @@ const fn shape_of(signal: Signal) -> Shape {
 impl Shape {
     /// Returns the shape of a field's contents, and whether the field occurs at most once.
     fn field(self, number: u32) -> (Self, bool) {
-        use crate::decode::schema::{FieldType, LOG_RECORD, RESOURCE, SCOPE, SPAN};
+        use crate::decode::otlp::schema::{FieldType, LOG_RECORD, RESOURCE, SCOPE, SPAN};
         match (self, number) {
             (Self::Request(signal), 1) => (Self::Resources(signal), false),
             (Self::Resources(_), 1) => (Self::Known(&RESOURCE), true),

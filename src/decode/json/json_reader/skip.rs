@@ -3,8 +3,8 @@
 //! **Invariant:** what was skipped without an error is valid JSON; there is no recursion, and memory taken is one bit a level
 //! of nesting.
 
-use crate::decode::json_reader::{JsonReader, JsonString, JsonType, SyntaxError};
-use crate::decode::json_writer;
+use crate::decode::json::json_reader::{JsonReader, JsonString, JsonType, SyntaxError};
+use crate::decode::json::json_writer;
 
 /// What a skipped value holds that matters to those who keep it.
 #[derive(Clone, Copy, Debug, Default)]

@@ -41,22 +41,22 @@ use std::borrow::Cow;
 
 use sha2::Digest as _;
 
-use crate::decode::any_value::{self, KeyValues, ValueStyle};
-use crate::decode::item::{
+use crate::decode::json::json_writer;
+use crate::decode::otlp::any_value::{self, KeyValues, ValueStyle};
+use crate::decode::otlp::item::{
     Hex, ItemContext, OtlpItem, column_time, correlation_id, low32, provider, time_member,
 };
-use crate::decode::json_writer;
-use crate::decode::metric::{MetricData, MetricFields, OtlpMetric};
+use crate::decode::otlp::metric::{MetricData, MetricFields, OtlpMetric};
 use crate::decode::protobuf::{FieldValue, Malformed, ProtobufReader};
 use crate::event::{Event, EventFlags};
 use values::{PointNumber, RepeatedField, buckets_member, write_exemplar, write_quantile, zigzag};
 
 /// What stands in a point: numbers, buckets, quantiles, exemplars.
-pub(super) mod values;
+pub(in crate::decode) mod values;
 
 /// What points of all kinds hold, read from a message that passed its survey; of lists, where they stand.
 #[derive(Debug)]
-pub(super) struct DataPoint<'m> {
+pub(in crate::decode) struct DataPoint<'m> {
     metric: &'m OtlpMetric<'m>,
     start: u64,
     time: u64,
@@ -79,7 +79,10 @@ pub(super) struct DataPoint<'m> {
 }
 
 impl<'m> DataPoint<'m> {
-    pub(super) fn read(metric: &'m OtlpMetric<'m>, message: &'m [u8]) -> Result<Self, Malformed> {
+    pub(in crate::decode) fn read(
+        metric: &'m OtlpMetric<'m>,
+        message: &'m [u8],
+    ) -> Result<Self, Malformed> {
         let mut point = Self::new(metric);
         let mut reader = ProtobufReader::new(message);
         loop {

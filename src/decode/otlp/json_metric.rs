@@ -3,12 +3,12 @@
 //!
 //! **Invariant:** beside a metric's envelope no more than one point is in memory.
 
-use crate::decode::json_reader::{JsonReader, JsonType};
-use crate::decode::json_request::{self, RequestSchema, each, members, reject};
-use crate::decode::json_to_protobuf::{self, Unmapped};
-use crate::decode::metric::{MetricData, PointVisitor};
-use crate::decode::protobuf_request::Visitor as _;
-use crate::decode::schema::metric::METRIC;
+use crate::decode::json::json_reader::{JsonReader, JsonType};
+use crate::decode::otlp::json_request::{self, RequestSchema, each, members, reject};
+use crate::decode::otlp::json_to_protobuf::{self, Unmapped};
+use crate::decode::otlp::metric::{MetricData, PointVisitor};
+use crate::decode::otlp::protobuf_request::Visitor as _;
+use crate::decode::otlp::schema::metric::METRIC;
 use crate::decode::{DecodeError, Sanitized, Source};
 
 static METRICS: RequestSchema = RequestSchema {
@@ -41,7 +41,7 @@ const KINDS: [json_request::MemberName; MetricData::ALL.len()] = {
 ///
 /// # Errors
 /// If the body is not JSON, is not an object, or has nothing but another signal's list.
-pub(super) fn walk<'a>(
+pub(in crate::decode) fn walk<'a>(
     body: &'a [u8],
     source: &'a Source,
     points: &mut PointVisitor<'a, '_>,

@@ -2,8 +2,8 @@
 //!
 //! **Invariant:** of one field given in both, only the camelCase one counts, in any order.
 
-use crate::decode::json_to_protobuf::TextLimits;
-use crate::decode::schema::{FieldSchema, FieldType, MessageSchema};
+use crate::decode::otlp::json_to_protobuf::TextLimits;
+use crate::decode::otlp::schema::{FieldSchema, FieldType, MessageSchema};
 
 /// How a key is spelled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

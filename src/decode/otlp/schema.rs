@@ -4,31 +4,31 @@
 //! **Invariant:** a field that is not in a table is ignored, in either encoding.
 
 /// Metrics.
-pub(super) mod metric;
+pub(in crate::decode) mod metric;
 
 /// One message type.
 #[derive(Debug)]
-pub(super) struct MessageSchema {
-    pub(super) fields: &'static [FieldSchema],
+pub(in crate::decode) struct MessageSchema {
+    pub(in crate::decode) fields: &'static [FieldSchema],
     /// `AnyValue`: each is a level of depth, and its texts and bytes are attribute values.
-    pub(super) is_value: bool,
+    pub(in crate::decode) is_value: bool,
 }
 
 /// One field of a message.
 #[derive(Debug)]
-pub(super) struct FieldSchema {
-    pub(super) number: u32,
+pub(in crate::decode) struct FieldSchema {
+    pub(in crate::decode) number: u32,
     /// Its lowerCamelCase name in JSON.
-    pub(super) name: &'static str,
+    pub(in crate::decode) name: &'static str,
     /// Its name in the protobuf definition, taken in JSON too unless that is strict.
-    pub(super) snake: &'static str,
-    pub(super) kind: FieldType,
-    pub(super) repeated: bool,
+    pub(in crate::decode) snake: &'static str,
+    pub(in crate::decode) kind: FieldType,
+    pub(in crate::decode) repeated: bool,
 }
 
 /// What a field holds.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum FieldType {
+pub(in crate::decode) enum FieldType {
     Text,
     Bytes,
     /// A trace or span id: hex in JSON.
@@ -57,14 +57,14 @@ pub(super) enum FieldType {
 
 /// An enum's names.
 #[derive(Debug)]
-pub(super) struct EnumNames {
+pub(in crate::decode) struct EnumNames {
     /// In the order of their numbers, from 0.
-    pub(super) known: &'static [&'static str],
+    pub(in crate::decode) known: &'static [&'static str],
     /// The end of the error for a value that is none of them.
-    pub(super) expected: &'static str,
+    pub(in crate::decode) expected: &'static str,
 }
 
-pub(super) const fn one(
+pub(in crate::decode) const fn one(
     number: u32,
     name: &'static str,
     snake: &'static str,
@@ -79,7 +79,7 @@ pub(super) const fn one(
     }
 }
 
-pub(super) const fn many(
+pub(in crate::decode) const fn many(
     number: u32,
     name: &'static str,
     snake: &'static str,
@@ -97,7 +97,7 @@ pub(super) const fn many(
 impl MessageSchema {
     /// The field with this number.
     #[inline]
-    pub(super) fn field(&self, number: u32) -> Option<&'static FieldSchema> {
+    pub(in crate::decode) fn field(&self, number: u32) -> Option<&'static FieldSchema> {
         // Most tables are without gaps, so the first guess is right.
         let guess = usize::try_from(number.wrapping_sub(1)).ok()?;
         match self.fields.get(guess) {
@@ -107,7 +107,7 @@ impl MessageSchema {
     }
 }
 
-pub(super) static SPAN: MessageSchema = MessageSchema {
+pub(in crate::decode) static SPAN: MessageSchema = MessageSchema {
     is_value: false,
     fields: &[
         one(1, "traceId", "trace_id", FieldType::Id),
@@ -209,7 +209,7 @@ static STATUS: MessageSchema = MessageSchema {
     ],
 };
 
-pub(super) static LOG_RECORD: MessageSchema = MessageSchema {
+pub(in crate::decode) static LOG_RECORD: MessageSchema = MessageSchema {
     is_value: false,
     fields: &[
         one(1, "timeUnixNano", "time_unix_nano", FieldType::Fixed64),
@@ -246,7 +246,7 @@ pub(super) static LOG_RECORD: MessageSchema = MessageSchema {
     ],
 };
 
-pub(super) static KEY_VALUE: MessageSchema = MessageSchema {
+pub(in crate::decode) static KEY_VALUE: MessageSchema = MessageSchema {
     is_value: false,
     fields: &[
         one(1, "key", "key", FieldType::Text),
@@ -255,7 +255,7 @@ pub(super) static KEY_VALUE: MessageSchema = MessageSchema {
     ],
 };
 
-pub(super) static ANY_VALUE: MessageSchema = MessageSchema {
+pub(in crate::decode) static ANY_VALUE: MessageSchema = MessageSchema {
     is_value: true,
     fields: &[
         one(1, "stringValue", "string_value", FieldType::Text),
@@ -294,7 +294,7 @@ static KEY_VALUE_LIST: MessageSchema = MessageSchema {
     fields: &[many(1, "values", "values", FieldType::Message(&KEY_VALUE))],
 };
 
-pub(super) static RESOURCE: MessageSchema = MessageSchema {
+pub(in crate::decode) static RESOURCE: MessageSchema = MessageSchema {
     is_value: false,
     fields: &[
         many(
@@ -328,7 +328,7 @@ static ENTITY_REF: MessageSchema = MessageSchema {
     ],
 };
 
-pub(super) static SCOPE: MessageSchema = MessageSchema {
+pub(in crate::decode) static SCOPE: MessageSchema = MessageSchema {
     is_value: false,
     fields: &[
         one(1, "name", "name", FieldType::Text),

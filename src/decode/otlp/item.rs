@@ -4,25 +4,26 @@
 
 use std::borrow::Cow;
 
-use crate::decode::any_value::{self, KeyValues, ValueStyle, is_longer, repeated};
+use crate::decode::Source;
+use crate::decode::json::json_writer;
+use crate::decode::otlp::any_value::{self, KeyValues, ValueStyle, is_longer, repeated};
+use crate::decode::otlp::resource_scope::StoredResource;
+use crate::decode::otlp::schema::MessageSchema;
 use crate::decode::protobuf::Malformed;
-use crate::decode::resource_scope::StoredResource;
 use crate::decode::rules::Rules;
-use crate::decode::schema::MessageSchema;
-use crate::decode::{Source, json_writer};
 use crate::event::{Event, EventFlags};
 use crate::journal::Position;
 
 const CORRELATION_ID_CHARACTERS: usize = 255;
 const PROVIDER_CHARACTERS: usize = 100;
-pub(super) const NAME_CHARACTERS: usize = 255;
+pub(in crate::decode) const NAME_CHARACTERS: usize = 255;
 const NANOS_PER_MS: i64 = 1_000_000;
 const DAY_NANOS: u64 = 86_400_000_000_000;
 /// 2000-01-01T00:00:00Z.
 const YEAR_2000_NANOS: u64 = 946_684_800_000_000_000;
 
 /// A kind of item, with what stands around each: nothing for a span or a log record, its metric for a data point.
-pub(super) trait ItemKind {
+pub(in crate::decode) trait ItemKind {
     type Item<'m>: OtlpItem
     where
         Self: 'm;
@@ -36,7 +37,7 @@ pub(super) trait ItemKind {
 }
 
 /// An item's plain fields, read from a message that passed its survey.
-pub(super) trait OtlpItem {
+pub(in crate::decode) trait OtlpItem {
     /// The field for whose sake the item is not taken, with the reason.
     fn fault(&self) -> Option<(&'static str, &'static str)>;
 
@@ -55,23 +56,23 @@ pub(super) trait OtlpItem {
 
 /// Where an item stands, and what its row has from there.
 #[derive(Debug)]
-pub(super) struct ItemContext<'a> {
-    pub(super) origin: &'a StoredResource,
+pub(in crate::decode) struct ItemContext<'a> {
+    pub(in crate::decode) origin: &'a StoredResource,
     /// The item's time, else that of receipt, in Unix ms.
-    pub(super) timestamp_ms: i64,
+    pub(in crate::decode) timestamp_ms: i64,
     /// Of the record; zeros while nothing is made of the rows.
-    pub(super) position: Position,
+    pub(in crate::decode) position: Position,
     /// The item's number in the request, from 0.
-    pub(super) index: u32,
+    pub(in crate::decode) index: u32,
     /// What is known of the item before it becomes a row.
-    pub(super) flags: EventFlags,
-    pub(super) style: ValueStyle,
-    pub(super) rules: Rules,
+    pub(in crate::decode) flags: EventFlags,
+    pub(in crate::decode) style: ValueStyle,
+    pub(in crate::decode) rules: Rules,
 }
 
 /// An item's time cannot be used: absent, more than 24 h after receipt, or plainly in another unit. The receive time stands
 /// in.
-pub(super) fn is_time_replaced(time: u64, source: &Source) -> bool {
+pub(in crate::decode) fn is_time_replaced(time: u64, source: &Source) -> bool {
     let received = u64::try_from(source.received_unix_nano).unwrap_or(0);
     let latest = received.saturating_add(DAY_NANOS);
     let is_in_nanos =
@@ -90,13 +91,13 @@ fn is_in_another_unit(time: u64, latest: u64) -> bool {
 }
 
 /// The column `timestamp` of an item with that time, in Unix ms.
-pub(super) fn timestamp_ms(time: u64, source: &Source) -> i64 {
+pub(in crate::decode) fn timestamp_ms(time: u64, source: &Source) -> i64 {
     let sent = column_time(time).filter(|_| !is_time_replaced(time, source));
     (sent.unwrap_or(source.received_unix_nano) / NANOS_PER_MS).max(0)
 }
 
 /// A time as sent, where there is one that fits the column.
-pub(super) fn column_time(time: u64) -> Option<i64> {
+pub(in crate::decode) fn column_time(time: u64) -> Option<i64> {
     i64::try_from(time).ok().filter(|time| *time != 0)
 }
 
@@ -115,13 +116,13 @@ const PROVIDER_KEYS: [&str; 7] = [
 ];
 
 /// The correlation id that an item's attributes name.
-pub(super) fn correlation_id<'a>(attributes: &KeyValues<'a>) -> Option<Cow<'a, str>> {
+pub(in crate::decode) fn correlation_id<'a>(attributes: &KeyValues<'a>) -> Option<Cow<'a, str>> {
     first_named(attributes, &CORRELATION_ID_KEYS)
         .map(|id| any_value::cut_to(id, CORRELATION_ID_CHARACTERS))
 }
 
 /// The provider that an item's attributes name, or its resource's.
-pub(super) fn provider<'a>(
+pub(in crate::decode) fn provider<'a>(
     attributes: &KeyValues<'a>,
     origin: &'a StoredResource,
 ) -> Option<Cow<'a, str>> {
@@ -132,7 +133,11 @@ pub(super) fn provider<'a>(
 
 /// Counts the columns of an item that hold only the beginning of their text. `longest_bytes` is the length of its longest
 /// value.
-pub(super) fn cut_columns(item: &impl OtlpItem, longest_bytes: usize, style: &ValueStyle) -> u32 {
+pub(in crate::decode) fn cut_columns(
+    item: &impl OtlpItem,
+    longest_bytes: usize,
+    style: &ValueStyle,
+) -> u32 {
     let name = u32::from(is_longer(item.name(), NAME_CHARACTERS));
     let (attributes, number) = item.attributes();
     let may_be_cut = |pair: &[u8]| {
@@ -167,7 +172,7 @@ fn first_named<'a>(attributes: &KeyValues<'a>, keys: &[&str]) -> Option<Cow<'a, 
 
 /// The part of a message from the first to the last element of a list; other fields may stand between.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct FieldRange<'a> {
+pub(in crate::decode) struct FieldRange<'a> {
     /// From the first element to the end of the message.
     from_first: &'a [u8],
     /// What follows the last element.
@@ -176,25 +181,25 @@ pub(super) struct FieldRange<'a> {
 
 impl<'a> FieldRange<'a> {
     /// Takes in an element: what a reader had left before it, and after it.
-    pub(super) const fn extend(&mut self, before: &'a [u8], after: &[u8]) {
+    pub(in crate::decode) const fn extend(&mut self, before: &'a [u8], after: &[u8]) {
         if self.from_first.is_empty() {
             self.from_first = before;
         }
         self.bytes_after = after.len();
     }
 
-    pub(super) fn bytes(self) -> &'a [u8] {
+    pub(in crate::decode) fn bytes(self) -> &'a [u8] {
         &self.from_first[..self.from_first.len() - self.bytes_after]
     }
 }
 
 /// The low 32 bits, as protobuf reads an enum or a 32-bit number.
-pub(super) fn low32(value: u64) -> u32 {
+pub(in crate::decode) fn low32(value: u64) -> u32 {
     u32::try_from(value & u64::from(u32::MAX)).unwrap_or_default()
 }
 
 /// A time as JSON has it, a string; left out if it is 0, the default.
-pub(super) fn time_member(out: &mut String, name: &str, time: u64) {
+pub(in crate::decode) fn time_member(out: &mut String, name: &str, time: u64) {
     if time != 0 {
         json_writer::key(out, name);
         json_writer::display(out, format_args!("\"{time}\""));
@@ -202,23 +207,23 @@ pub(super) fn time_member(out: &mut String, name: &str, time: u64) {
 }
 
 /// A whole member with a name of which the column holds only the beginning; left out where it holds all of it.
-pub(super) fn long_name_member(out: &mut String, key: &str, name: &str) {
+pub(in crate::decode) fn long_name_member(out: &mut String, key: &str, name: &str) {
     if is_longer(name, NAME_CHARACTERS) {
         json_writer::text_member(out, key, name);
     }
 }
 
 /// An id as the protocol wants it: of its length, and not all zero.
-pub(super) fn is_id<const N: usize>(id: &[u8]) -> bool {
+pub(in crate::decode) fn is_id<const N: usize>(id: &[u8]) -> bool {
     id.len() == N && id.iter().any(|byte| *byte != 0)
 }
 
 /// An id's hex digits, without memory of their own.
 #[derive(Debug)]
-pub(super) struct Hex<const DIGITS: usize>([u8; DIGITS]);
+pub(in crate::decode) struct Hex<const DIGITS: usize>([u8; DIGITS]);
 
 impl<const DIGITS: usize> Hex<DIGITS> {
-    pub(super) fn of(id: &[u8]) -> Self {
+    pub(in crate::decode) fn of(id: &[u8]) -> Self {
         const LOWER: &[u8; 16] = b"0123456789abcdef";
         let mut digits = [b'0'; DIGITS];
         for (pair, byte) in digits.as_chunks_mut::<2>().0.iter_mut().zip(id) {
@@ -227,7 +232,7 @@ impl<const DIGITS: usize> Hex<DIGITS> {
         Self(digits)
     }
 
-    pub(super) fn as_str(&self) -> &str {
+    pub(in crate::decode) fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
 }

@@ -5,9 +5,9 @@
 
 use std::borrow::Cow;
 
-use crate::decode::json_to_protobuf::{Json, JsonReader, SyntaxError};
-use crate::decode::json_writer;
-use crate::decode::schema::EnumNames;
+use crate::decode::json::json_writer;
+use crate::decode::otlp::json_to_protobuf::{Json, JsonReader, SyntaxError};
+use crate::decode::otlp::schema::EnumNames;
 
 /// A number's text, be it a JSON number or a string that holds one.
 fn number_text<'a>(scanner: &mut JsonReader<'a>) -> Result<Cow<'a, str>, SyntaxError> {

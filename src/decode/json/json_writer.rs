@@ -5,19 +5,19 @@
 use std::cmp::Ordering;
 use std::fmt::Write as _;
 
-use crate::decode::string::plain_end;
+use crate::decode::json::string::plain_end;
 
 /// The most characters of a number in plain digits; PostgreSQL takes larger ones and can then neither print nor dump
 /// the row.
 const NUMBER_CHARACTERS: usize = 400;
 
 /// The order of JSONB's keys: shorter ones first, then by bytes.
-pub(super) fn key_order(a: &str, b: &str) -> Ordering {
+pub(in crate::decode) fn key_order(a: &str, b: &str) -> Ordering {
     a.len().cmp(&b.len()).then_with(|| a.cmp(b))
 }
 
 /// Sets a comma where one is due before the next member or element.
-pub(super) fn separate(out: &mut String) {
+pub(in crate::decode) fn separate(out: &mut String) {
     // A text ends with its quote, so only an object or array that was just opened ends like this.
     if !matches!(out.as_bytes().last(), Some(b'{' | b'[')) {
         out.push_str(", ");
@@ -25,14 +25,14 @@ pub(super) fn separate(out: &mut String) {
 }
 
 /// Begins the next member of an object; its value follows.
-pub(super) fn key(out: &mut String, key: &str) {
+pub(in crate::decode) fn key(out: &mut String, key: &str) {
     separate(out);
     text(out, key);
     out.push_str(": ");
 }
 
 /// A whole member with a number, left out if that is 0, the default.
-pub(super) fn number_member(out: &mut String, name: &str, number: u64) {
+pub(in crate::decode) fn number_member(out: &mut String, name: &str, number: u64) {
     if number != 0 {
         key(out, name);
         display(out, number);
@@ -40,7 +40,7 @@ pub(super) fn number_member(out: &mut String, name: &str, number: u64) {
 }
 
 /// A whole member with a signed number, left out if that is 0, the default.
-pub(super) fn integer_member(out: &mut String, name: &str, number: i32) {
+pub(in crate::decode) fn integer_member(out: &mut String, name: &str, number: i32) {
     if number != 0 {
         key(out, name);
         display(out, number);
@@ -48,7 +48,7 @@ pub(super) fn integer_member(out: &mut String, name: &str, number: i32) {
 }
 
 /// A whole member with a double, left out if that is 0, the default; -0 is not.
-pub(super) fn double_member(out: &mut String, name: &str, value: f64) {
+pub(in crate::decode) fn double_member(out: &mut String, name: &str, value: f64) {
     if value.to_bits() != 0 {
         key(out, name);
         double(out, value);
@@ -56,7 +56,7 @@ pub(super) fn double_member(out: &mut String, name: &str, value: f64) {
 }
 
 /// A whole member with a text, left out if that is empty, the default.
-pub(super) fn text_member(out: &mut String, name: &str, value: &str) {
+pub(in crate::decode) fn text_member(out: &mut String, name: &str, value: &str) {
     if !value.is_empty() {
         key(out, name);
         text(out, value);
@@ -64,7 +64,7 @@ pub(super) fn text_member(out: &mut String, name: &str, value: &str) {
 }
 
 /// A whole member with an array, left out if that is empty.
-pub(super) fn array_member<T>(
+pub(in crate::decode) fn array_member<T>(
     out: &mut String,
     name: &str,
     elements: impl Iterator<Item = T>,
@@ -84,12 +84,12 @@ pub(super) fn array_member<T>(
 }
 
 /// A whole number, or anything else that displays as JSON.
-pub(super) fn display(out: &mut String, value: impl std::fmt::Display) {
+pub(in crate::decode) fn display(out: &mut String, value: impl std::fmt::Display) {
     write!(out, "{value}").expect("writing to a string cannot fail");
 }
 
 /// A string; a NUL becomes U+FFFD, as neither store takes it.
-pub(super) fn text(out: &mut String, text: &str) {
+pub(in crate::decode) fn text(out: &mut String, text: &str) {
     out.push('"');
     let mut rest = text;
     loop {
@@ -116,7 +116,7 @@ pub(super) fn text(out: &mut String, text: &str) {
 
 /// A double: plain digits, the shortest that read back the same, always with a fraction. Tagged where JSON has no number
 /// for it.
-pub(super) fn double(out: &mut String, value: f64) {
+pub(in crate::decode) fn double(out: &mut String, value: f64) {
     let tag = if value.is_nan() {
         "NaN"
     } else if value == f64::INFINITY {
@@ -139,13 +139,13 @@ pub(super) fn double(out: &mut String, value: f64) {
 }
 
 /// How many characters a JSON number takes in plain digits; `None` when they are more than 400.
-pub(super) fn plain_len(number: &str) -> Option<usize> {
+pub(in crate::decode) fn plain_len(number: &str) -> Option<usize> {
     PlainNumber::of(number).map(|plain| count(plain.characters))
 }
 
 /// Writes a JSON number in plain digits, as `numeric` prints it: `1e2` is 100, `1.50` stays, `-0` is 0.
 /// `None` when that takes more than 400 characters.
-pub(super) fn plain_number(out: &mut String, number: &str) -> Option<()> {
+pub(in crate::decode) fn plain_number(out: &mut String, number: &str) -> Option<()> {
     PlainNumber::of(number)?.write(out);
     Some(())
 }

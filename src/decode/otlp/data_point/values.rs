@@ -2,9 +2,9 @@
 //!
 //! **Invariant:** a list of numbers reads the same packed and not, and in parts.
 
-use crate::decode::any_value::{self, ValueStyle, repeated};
-use crate::decode::item::{FieldRange, Hex, is_id, low32, time_member};
-use crate::decode::json_writer;
+use crate::decode::json::json_writer;
+use crate::decode::otlp::any_value::{self, ValueStyle, repeated};
+use crate::decode::otlp::item::{FieldRange, Hex, is_id, low32, time_member};
 use crate::decode::protobuf::{FieldValue, ProtobufReader};
 
 /// The value of a number point or an exemplar.

@@ -2,16 +2,16 @@
 //!
 //! **Invariant:** whether an item is taken is decided from its bytes alone, in the same way with and without a sink.
 
-use crate::decode::any_value::ValueStyle;
 use crate::decode::decode_report::{ReportBuilder, TOO_EXPANDED};
-use crate::decode::item::{
+use crate::decode::otlp::any_value::ValueStyle;
+use crate::decode::otlp::item::{
     ItemContext, ItemKind, OtlpItem, column_time, cut_columns, is_time_replaced, timestamp_ms,
 };
-use crate::decode::json_to_protobuf::Unmapped;
+use crate::decode::otlp::json_to_protobuf::Unmapped;
+use crate::decode::otlp::protobuf_request::Visitor;
+use crate::decode::otlp::resource_scope::{EncodedPart, StoredResource};
+use crate::decode::otlp::validate::{Invalid, ValidItem};
 use crate::decode::protobuf::Malformed;
-use crate::decode::protobuf_request::Visitor;
-use crate::decode::resource_scope::{EncodedPart, StoredResource};
-use crate::decode::validate::{Invalid, ValidItem};
 use crate::decode::{DecodeError, DecodeReport, SINK_IS_FULL, Sanitized, Sink, Source};
 use crate::event::EventFlags;
 use crate::journal::Position;
@@ -25,7 +25,7 @@ const ORIGIN_BYTES: usize = 64 << 20;
 const ITEMS: u32 = 500_000;
 
 /// The items of a request on their way to rows.
-pub(super) struct RowBuilder<'a, 's> {
+pub(in crate::decode) struct RowBuilder<'a, 's> {
     source: &'a Source,
     position: Position,
     tally: ReportBuilder,
@@ -40,7 +40,7 @@ pub(super) struct RowBuilder<'a, 's> {
 }
 
 impl<'a, 's> RowBuilder<'a, 's> {
-    pub(super) fn new(
+    pub(in crate::decode) fn new(
         source: &'a Source,
         position: Position,
         sink: Option<&'s mut dyn Sink>,
@@ -60,12 +60,12 @@ impl<'a, 's> RowBuilder<'a, 's> {
     }
 
     /// What was found around items.
-    pub(super) const fn sanitized(&mut self, seen: &Sanitized) {
+    pub(in crate::decode) const fn sanitized(&mut self, seen: &Sanitized) {
         self.tally.sanitized(seen);
     }
 
     /// Rejects items whose JSON cannot be mapped, for what is wrong with it or with a member around them.
-    pub(super) fn reject_unmapped(&mut self, items: u32, unmapped: &Unmapped) {
+    pub(in crate::decode) fn reject_unmapped(&mut self, items: u32, unmapped: &Unmapped) {
         let index = self.tally.items();
         self.tally
             .describe(index, unmapped.key(), || unmapped.to_string());
@@ -75,18 +75,22 @@ impl<'a, 's> RowBuilder<'a, 's> {
     }
 
     /// A member around the items has a name that is not known.
-    pub(super) fn unknown(&mut self, name: &str) {
+    pub(in crate::decode) fn unknown(&mut self, name: &str) {
         self.tally.unknown_name(name);
     }
 
     /// Does not take an item because of a fault in what stands around it.
-    pub(super) fn reject_for(&mut self, field: &'static str, fault: Invalid) {
+    pub(in crate::decode) fn reject_for(&mut self, field: &'static str, fault: Invalid) {
         let source = self.source;
         self.reject(Some(field), || sentence(fault, source));
     }
 
     /// Does not take an item.
-    pub(super) fn reject(&mut self, field: Option<&'static str>, reason: impl FnOnce() -> String) {
+    pub(in crate::decode) fn reject(
+        &mut self,
+        field: Option<&'static str>,
+        reason: impl FnOnce() -> String,
+    ) {
         self.tally.describe(self.tally.items(), field, reason);
         self.tally.reject();
     }
@@ -95,7 +99,7 @@ impl<'a, 's> RowBuilder<'a, 's> {
     ///
     /// # Errors
     /// When items are there and none of them is.
-    pub(super) fn finish(self) -> Result<DecodeReport, DecodeError> {
+    pub(in crate::decode) fn finish(self) -> Result<DecodeReport, DecodeError> {
         self.tally.finish()
     }
 
@@ -119,13 +123,13 @@ impl<'a, 's> RowBuilder<'a, 's> {
         None
     }
 
-    pub(super) fn resource(&mut self, resource: EncodedPart<'a>) {
+    pub(in crate::decode) fn resource(&mut self, resource: EncodedPart<'a>) {
         self.tally.sanitized(&resource.repairs);
         self.resource = Some(resource);
         self.scope = None;
     }
 
-    pub(super) fn scope(&mut self, scope: EncodedPart<'a>) {
+    pub(in crate::decode) fn scope(&mut self, scope: EncodedPart<'a>) {
         self.tally.sanitized(&scope.repairs);
         self.scope = Some(scope);
         self.origin = None;
@@ -136,7 +140,7 @@ impl<'a, 's> RowBuilder<'a, 's> {
     ///
     /// # Errors
     /// When it is not protobuf: nothing of the request can be trusted then.
-    pub(super) fn item<K: ItemKind>(
+    pub(in crate::decode) fn item<K: ItemKind>(
         &mut self,
         kind: &K,
         message: &[u8],
@@ -223,9 +227,9 @@ impl<'a, 's> RowBuilder<'a, 's> {
 }
 
 /// Items that stand right in a scope's message.
-pub(super) struct ItemVisitor<'a, 's, K> {
-    pub(super) kind: K,
-    pub(super) rows: RowBuilder<'a, 's>,
+pub(in crate::decode) struct ItemVisitor<'a, 's, K> {
+    pub(in crate::decode) kind: K,
+    pub(in crate::decode) rows: RowBuilder<'a, 's>,
 }
 
 impl<'a, K: ItemKind> Visitor<'a> for ItemVisitor<'a, '_, K> {

@@ -5,16 +5,16 @@
 //! **Invariant:** what was read without an error is valid JSON, and no memory is taken for it.
 
 use crate::decode::DecodeError;
-use crate::decode::string::{JsonString, RawString, plain_end};
+use crate::decode::json::string::{JsonString, RawString, plain_end};
 
 /// Values that are not wanted.
 mod skip;
 
 /// What was expected, and the byte at which it was not found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct SyntaxError {
-    pub(super) what: &'static str,
-    pub(super) at: usize,
+pub(in crate::decode) struct SyntaxError {
+    pub(in crate::decode) what: &'static str,
+    pub(in crate::decode) at: usize,
 }
 
 impl From<SyntaxError> for DecodeError {
@@ -28,7 +28,7 @@ impl From<SyntaxError> for DecodeError {
 
 /// What a value is, by its first byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum JsonType {
+pub(in crate::decode) enum JsonType {
     Object,
     Array,
     Text,
@@ -42,7 +42,7 @@ const UTF_16: &str = "the body is UTF-16: send UTF-8";
 
 /// A place in a JSON text.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct JsonReader<'a> {
+pub(in crate::decode) struct JsonReader<'a> {
     bytes: &'a [u8],
     /// The same; `None` if not all of it is UTF-8.
     text: Option<&'a str>,
@@ -50,7 +50,7 @@ pub(super) struct JsonReader<'a> {
 }
 
 impl<'a> JsonReader<'a> {
-    pub(super) const fn new(text: &'a str) -> Self {
+    pub(in crate::decode) const fn new(text: &'a str) -> Self {
         Self {
             bytes: text.as_bytes(),
             text: Some(text),
@@ -59,7 +59,7 @@ impl<'a> JsonReader<'a> {
     }
 
     /// A scanner of a whole body whose strings may hold what is not UTF-8.
-    pub(super) fn of_any_body(body: &'a [u8]) -> Self {
+    pub(in crate::decode) fn of_any_body(body: &'a [u8]) -> Self {
         Self {
             bytes: body,
             text: std::str::from_utf8(body).ok(),
@@ -71,7 +71,7 @@ impl<'a> JsonReader<'a> {
     ///
     /// # Errors
     /// When the body is not UTF-8.
-    pub(super) fn of_body(body: &'a [u8]) -> Result<Self, SyntaxError> {
+    pub(in crate::decode) fn of_body(body: &'a [u8]) -> Result<Self, SyntaxError> {
         match std::str::from_utf8(body) {
             Ok(text) => Ok(Self::new(text)),
             Err(error) => Err(SyntaxError {
@@ -84,12 +84,12 @@ impl<'a> JsonReader<'a> {
         }
     }
 
-    pub(super) const fn error(&self, what: &'static str) -> SyntaxError {
+    pub(in crate::decode) const fn error(&self, what: &'static str) -> SyntaxError {
         SyntaxError { what, at: self.at }
     }
 
     /// How far into the text it is.
-    pub(super) const fn at(&self) -> usize {
+    pub(in crate::decode) const fn at(&self) -> usize {
         self.at
     }
 
@@ -120,13 +120,13 @@ impl<'a> JsonReader<'a> {
     }
 
     /// Passes over white space; true if nothing follows.
-    pub(super) fn is_at_end(&mut self) -> bool {
+    pub(in crate::decode) fn is_at_end(&mut self) -> bool {
         self.skip_space();
         self.byte().is_none()
     }
 
     /// Nothing may follow.
-    pub(super) fn end(&mut self) -> Result<(), SyntaxError> {
+    pub(in crate::decode) fn end(&mut self) -> Result<(), SyntaxError> {
         if self.is_at_end() {
             Ok(())
         } else {
@@ -135,7 +135,7 @@ impl<'a> JsonReader<'a> {
     }
 
     /// The kind of the value that comes next.
-    pub(super) fn peek(&mut self) -> Result<JsonType, SyntaxError> {
+    pub(in crate::decode) fn peek(&mut self) -> Result<JsonType, SyntaxError> {
         self.skip_space();
         match self.byte() {
             Some(b'{') => Ok(JsonType::Object),
@@ -174,17 +174,17 @@ impl<'a> JsonReader<'a> {
     }
 
     /// Opens an object; [`Self::next_key`] follows.
-    pub(super) fn object(&mut self) -> Result<(), SyntaxError> {
+    pub(in crate::decode) fn object(&mut self) -> Result<(), SyntaxError> {
         self.take(b'{', "an object is expected")
     }
 
     /// Opens an array; [`Self::next_element`] follows.
-    pub(super) fn array(&mut self) -> Result<(), SyntaxError> {
+    pub(in crate::decode) fn array(&mut self) -> Result<(), SyntaxError> {
         self.take(b'[', "an array is expected")
     }
 
     /// The next key of an object, its value follows; `None` once it is closed. `is_first` starts as true.
-    pub(super) fn next_key(
+    pub(in crate::decode) fn next_key(
         &mut self,
         is_first: &mut bool,
     ) -> Result<Option<JsonString<'a>>, SyntaxError> {
@@ -197,7 +197,10 @@ impl<'a> JsonReader<'a> {
     }
 
     /// Whether another element of an array follows; `is_first` starts as true.
-    pub(super) fn next_element(&mut self, is_first: &mut bool) -> Result<bool, SyntaxError> {
+    pub(in crate::decode) fn next_element(
+        &mut self,
+        is_first: &mut bool,
+    ) -> Result<bool, SyntaxError> {
         Ok(!self.is_closed(b']', is_first)?)
     }
 
@@ -220,7 +223,7 @@ impl<'a> JsonReader<'a> {
     }
 
     /// A string.
-    pub(super) fn text(&mut self) -> Result<JsonString<'a>, SyntaxError> {
+    pub(in crate::decode) fn text(&mut self) -> Result<JsonString<'a>, SyntaxError> {
         self.take(b'"', "a string is expected")?;
         let start = self.at;
         let mut has_escapes = false;
@@ -256,7 +259,7 @@ impl<'a> JsonReader<'a> {
     }
 
     /// A number as it is written.
-    pub(super) fn number(&mut self) -> Result<&'a str, SyntaxError> {
+    pub(in crate::decode) fn number(&mut self) -> Result<&'a str, SyntaxError> {
         self.skip_space();
         let start = self.at;
         if self.byte() == Some(b'-') {
@@ -292,14 +295,14 @@ impl<'a> JsonReader<'a> {
     }
 
     /// `true` or `false`.
-    pub(super) fn bool(&mut self) -> Result<bool, SyntaxError> {
+    pub(in crate::decode) fn bool(&mut self) -> Result<bool, SyntaxError> {
         self.skip_space();
         let is_true = self.byte() == Some(b't');
         self.literal(if is_true { "true" } else { "false" })?;
         Ok(is_true)
     }
 
-    pub(super) fn null(&mut self) -> Result<(), SyntaxError> {
+    pub(in crate::decode) fn null(&mut self) -> Result<(), SyntaxError> {
         self.skip_space();
         self.literal("null")
     }

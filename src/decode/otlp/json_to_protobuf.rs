@@ -11,11 +11,11 @@
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use base64::{Engine as _, alphabet};
 
-use crate::decode::json_reader::{JsonReader, JsonType as Json, SyntaxError};
+use crate::decode::json::json_reader::{JsonReader, JsonType as Json, SyntaxError};
+use crate::decode::json::string::JsonString;
+use crate::decode::otlp::schema::{FieldSchema, FieldType, MessageSchema};
 use crate::decode::protobuf::put_varint as varint;
 use crate::decode::rules::Rules;
-use crate::decode::schema::{FieldSchema, FieldType, MessageSchema};
-use crate::decode::string::JsonString;
 use crate::decode::{Limits, Sanitized, Source};
 use number::{JsonNumber, double, enumeration, integer_or_double, unsigned};
 use spelling::{NamesSeen, WrittenField};
@@ -36,14 +36,14 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 
 /// A value that cannot be mapped: it is not JSON, or not what its member holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Unmapped {
+pub(in crate::decode) struct Unmapped {
     error: SyntaxError,
     /// The member at fault, and the outermost one that holds it.
     keys: Option<(&'static str, &'static str)>,
 }
 
 impl Unmapped {
-    pub(super) const fn key(&self) -> Option<&'static str> {
+    pub(in crate::decode) const fn key(&self) -> Option<&'static str> {
         match self.keys {
             Some((key, _)) => Some(key),
             None => None,
@@ -51,12 +51,12 @@ impl Unmapped {
     }
 
     /// Returns the type that was expected, and the place.
-    pub(super) const fn error(&self) -> SyntaxError {
+    pub(in crate::decode) const fn error(&self) -> SyntaxError {
         self.error
     }
 
     /// The same fault, in a member of that name.
-    pub(super) const fn within(self, outer: &'static str) -> Self {
+    pub(in crate::decode) const fn within(self, outer: &'static str) -> Self {
         let key = match self.keys {
             Some((key, _)) => key,
             None => outer,
@@ -89,7 +89,7 @@ impl std::fmt::Display for Unmapped {
 ///
 /// # Errors
 /// When a value is not what its field holds.
-pub(super) fn message(
+pub(in crate::decode) fn message(
     scanner: &mut JsonReader<'_>,
     schema: &'static MessageSchema,
     source: &Source,
@@ -105,7 +105,7 @@ pub(super) fn message(
 ///
 /// # Errors
 /// When the value is not what the field holds.
-pub(super) fn member(
+pub(in crate::decode) fn member(
     scanner: &mut JsonReader<'_>,
     field: &FieldSchema,
     source: &Source,
@@ -120,7 +120,7 @@ pub(super) fn member(
 ///
 /// # Errors
 /// If it is not a string.
-pub(super) fn text(
+pub(in crate::decode) fn text(
     scanner: &mut JsonReader<'_>,
     source: &Source,
     out: &mut Vec<u8>,

@@ -5,12 +5,12 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use crate::decode::json_reader::{JsonReader, JsonType, SyntaxError};
-use crate::decode::json_writer;
+use crate::decode::json::json_reader::{JsonReader, JsonType, SyntaxError};
+use crate::decode::json::json_writer;
 
 /// Normalises values of one request; keeps its buffers from one to the next.
 #[derive(Debug, Default)]
-pub(super) struct Normalizer<'a> {
+pub(in crate::decode) struct Normalizer<'a> {
     /// The members of the objects that are open, the innermost last.
     members: Vec<NormalizedMember<'a>>,
     scratch: String,
@@ -37,7 +37,7 @@ struct OpenObject {
 impl<'a> Normalizer<'a> {
     /// Appends the next value of `scanner`, which was skipped before and found to have numbers that can be kept and a
     /// bounded depth: this recurses.
-    pub(super) fn value(
+    pub(in crate::decode) fn value(
         &mut self,
         scanner: &mut JsonReader<'a>,
         out: &mut String,
@@ -80,7 +80,7 @@ impl<'a> Normalizer<'a> {
     }
 
     /// Appends one object: the members of `metadata`, the text of an object, and others whose keys it does not have.
-    pub(super) fn joined(
+    pub(in crate::decode) fn joined(
         &mut self,
         metadata: Option<&'a str>,
         others: impl Iterator<Item = (Cow<'a, str>, &'a str)>,
@@ -115,7 +115,7 @@ impl<'a> Normalizer<'a> {
         scanner.object()?;
         let mut is_first = true;
         while let Some(key) = scanner.next_key(&mut is_first)? {
-            let key = crate::decode::any_value::without_nul_cow(key.decode());
+            let key = crate::decode::otlp::any_value::without_nul_cow(key.decode());
             self.member(key, scanner, object, out)?;
         }
         Ok(())

@@ -8,27 +8,28 @@
 
 use std::borrow::Cow;
 
-use crate::decode::json_reader::{JsonReader, JsonType, SyntaxError};
-use crate::decode::json_to_protobuf::{self, Unmapped};
-use crate::decode::protobuf_request::Visitor;
-use crate::decode::resource_scope::EncodedPart;
-use crate::decode::schema::MessageSchema;
-use crate::decode::{DecodeError, Sanitized, Source, schema};
+use crate::decode::json::json_reader::{JsonReader, JsonType, SyntaxError};
+use crate::decode::otlp::json_to_protobuf::{self, Unmapped};
+use crate::decode::otlp::protobuf_request::Visitor;
+use crate::decode::otlp::resource_scope::EncodedPart;
+use crate::decode::otlp::schema;
+use crate::decode::otlp::schema::MessageSchema;
+use crate::decode::{DecodeError, Sanitized, Source};
 
 /// The names of a signal's lists: lowerCamelCase and snake_case.
 #[derive(Debug)]
-pub(super) struct RequestSchema {
-    pub(super) resources: MemberName,
+pub(in crate::decode) struct RequestSchema {
+    pub(in crate::decode) resources: MemberName,
     /// The scopes, by their name now and by the one before OTLP 0.15.
-    pub(super) scopes: [MemberName; 2],
+    pub(in crate::decode) scopes: [MemberName; 2],
     /// The lists in a scope, and in what is in them, down to the items.
-    pub(super) below_scope: &'static [&'static [MemberName]],
-    pub(super) item: &'static MessageSchema,
+    pub(in crate::decode) below_scope: &'static [&'static [MemberName]],
+    pub(in crate::decode) item: &'static MessageSchema,
 }
 
-pub(super) type MemberName = (&'static str, &'static str);
+pub(in crate::decode) type MemberName = (&'static str, &'static str);
 
-pub(super) static SPANS: RequestSchema = RequestSchema {
+pub(in crate::decode) static SPANS: RequestSchema = RequestSchema {
     resources: ("resourceSpans", "resource_spans"),
     scopes: [
         ("scopeSpans", "scope_spans"),
@@ -41,7 +42,7 @@ pub(super) static SPANS: RequestSchema = RequestSchema {
     item: &schema::SPAN,
 };
 
-pub(super) static LOG_RECORDS: RequestSchema = RequestSchema {
+pub(in crate::decode) static LOG_RECORDS: RequestSchema = RequestSchema {
     resources: ("resourceLogs", "resource_logs"),
     scopes: [
         ("scopeLogs", "scope_logs"),
@@ -75,7 +76,7 @@ const INSTRUMENTATION_LIBRARY: MemberName = ("instrumentationLibrary", "instrume
 ///
 /// # Errors
 /// If the body is not JSON, is not an object, or has nothing but another signal's list.
-pub(super) fn walk<'a>(
+pub(in crate::decode) fn walk<'a>(
     body: &'a [u8],
     lists: &'static RequestSchema,
     source: &'a Source,
@@ -99,7 +100,7 @@ pub(super) fn walk<'a>(
 ///
 /// # Errors
 /// As [`walk`].
-pub(super) fn walk_items<'a, V: Visitor<'a>>(
+pub(in crate::decode) fn walk_items<'a, V: Visitor<'a>>(
     body: &'a [u8],
     lists: &'static RequestSchema,
     source: &'a Source,
@@ -303,7 +304,7 @@ fn given_twice(here: JsonReader<'_>, name: &'static str) -> Unmapped {
 ///
 /// # Errors
 /// [`SyntaxError`] if it is not JSON: then nothing of the request can be trusted.
-pub(super) fn reject<'a>(
+pub(in crate::decode) fn reject<'a>(
     mut value: JsonReader<'a>,
     fault: &Unmapped,
     levels: &[&[MemberName]],
@@ -361,7 +362,7 @@ fn count_in_list(value: &mut JsonReader<'_>, levels: &[&[MemberName]]) -> Result
 ///
 /// # Errors
 /// [`Unmapped`] if it is neither, or has one of them twice.
-pub(super) fn members<'a, const N: usize>(
+pub(in crate::decode) fn members<'a, const N: usize>(
     scanner: &mut JsonReader<'a>,
     names: [MemberName; N],
     source: &Source,
@@ -401,7 +402,7 @@ pub(super) fn members<'a, const N: usize>(
 }
 
 /// Hands on each element of an array.
-pub(super) fn each<'a>(
+pub(in crate::decode) fn each<'a>(
     scanner: &mut JsonReader<'a>,
     mut take: impl FnMut(&mut JsonReader<'a>) -> Result<(), DecodeError>,
 ) -> Result<(), DecodeError> {

@@ -3,8 +3,8 @@
 //!
 //! **Invariant:** the copy is written in one pass without copying a byte twice; it is at most four bytes a message longer.
 
+use crate::decode::otlp::schema::{FieldSchema, FieldType, MessageSchema};
 use crate::decode::protobuf::{FieldValue, Malformed, ProtobufReader};
-use crate::decode::schema::{FieldSchema, FieldType, MessageSchema};
 
 /// The length of a message that is written before its length is known: a varint of five bytes holds 35 bits.
 const LENGTH_BYTES: usize = 5;
@@ -15,7 +15,10 @@ const LENGTH_BYTES: usize = 5;
 ///
 /// # Errors
 /// [`Malformed`] if it is not protobuf.
-pub(super) fn merged(message: &[u8], schema: &'static MessageSchema) -> Result<Vec<u8>, Malformed> {
+pub(in crate::decode) fn merged(
+    message: &[u8],
+    schema: &'static MessageSchema,
+) -> Result<Vec<u8>, Malformed> {
     let mut out = Vec::with_capacity(message.len());
     write(&[message], schema, &mut out)?;
     Ok(out)
@@ -112,8 +115,8 @@ fn low_seven_bits(value: usize) -> u8 {
 mod tests {
     use super::*;
     use crate::decode::Limits;
-    use crate::decode::any_value::{ValueStyle, any_value};
-    use crate::decode::schema::ANY_VALUE;
+    use crate::decode::otlp::any_value::{ValueStyle, any_value};
+    use crate::decode::otlp::schema::ANY_VALUE;
 
     fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
         let len = u8::try_from(bytes.len()).expect("short");

@@ -5,14 +5,14 @@
 
 use std::borrow::Cow;
 
-use crate::decode::pieces::merged;
+use crate::decode::otlp::pieces::merged;
+use crate::decode::otlp::schema::{FieldType, MessageSchema};
 use crate::decode::protobuf::{FieldValue, Malformed, ProtobufReader, WRONG_TYPE, packed_fixed64};
-use crate::decode::schema::{FieldType, MessageSchema};
 use crate::decode::{Limits, Sanitized, Source};
 
 /// Why an item is not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Invalid {
+pub(in crate::decode) enum Invalid {
     /// Not protobuf: the whole request is refused.
     Malformed(Malformed),
     TooDeep,
@@ -27,15 +27,15 @@ impl From<Malformed> for Invalid {
 
 /// One item's bytes, with what was found in them.
 #[derive(Debug)]
-pub(super) struct ValidItem<'a> {
+pub(in crate::decode) struct ValidItem<'a> {
     /// The item; a copy if a text was repaired or a message arrived in pieces.
-    pub(super) item: Cow<'a, [u8]>,
-    pub(super) repairs: Sanitized,
+    pub(in crate::decode) item: Cow<'a, [u8]>,
+    pub(in crate::decode) repairs: Sanitized,
     /// Of an attribute's text or bytes, the longest.
-    pub(super) longest_value_bytes: usize,
+    pub(in crate::decode) longest_value_bytes: usize,
     /// How many bytes longer than on the wire it is when it is written, counted where that is a multiple: digits of
     /// doubles, control characters, values that are nothing.
-    pub(super) expansion_bytes: usize,
+    pub(in crate::decode) expansion_bytes: usize,
     bytes: &'a [u8],
     /// An embedded message was found twice where there is one.
     has_pieces: bool,
@@ -48,7 +48,7 @@ impl<'a> ValidItem<'a> {
     ///
     /// # Errors
     /// When the item cannot be taken.
-    pub(super) fn of(
+    pub(in crate::decode) fn of(
         bytes: &'a [u8],
         schema: &'static MessageSchema,
         source: &'a Source,
@@ -224,7 +224,7 @@ fn zeros(bits: u64) -> usize {
 }
 
 /// Puts `?` in the place of each byte that is not UTF-8.
-pub(super) fn repair(text: &mut [u8]) {
+pub(in crate::decode) fn repair(text: &mut [u8]) {
     let mut at = 0;
     while let Err(error) = std::str::from_utf8(&text[at..]) {
         let bad = at + error.valid_up_to();
@@ -237,8 +237,8 @@ pub(super) fn repair(text: &mut [u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decode::any_value::{ValueStyle, any_value};
-    use crate::decode::schema::{ANY_VALUE, KEY_VALUE};
+    use crate::decode::otlp::any_value::{ValueStyle, any_value};
+    use crate::decode::otlp::schema::{ANY_VALUE, KEY_VALUE};
     use crate::event::{Encoding, Signal};
 
     fn source() -> Source {

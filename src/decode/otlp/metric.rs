@@ -12,17 +12,18 @@ use std::cell::OnceCell;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::decode::any_value::{self, ValueStyle, is_longer, repeated};
-use crate::decode::data_point::DataPoint;
-use crate::decode::item::{FieldRange, ItemKind, NAME_CHARACTERS, long_name_member, low32};
-use crate::decode::json_to_protobuf::Unmapped;
+use crate::decode::json::json_writer;
+use crate::decode::otlp::any_value::{self, ValueStyle, is_longer, repeated};
+use crate::decode::otlp::data_point::DataPoint;
+use crate::decode::otlp::item::{FieldRange, ItemKind, NAME_CHARACTERS, long_name_member, low32};
+use crate::decode::otlp::json_to_protobuf::Unmapped;
+use crate::decode::otlp::protobuf_request::Visitor;
+use crate::decode::otlp::resource_scope::{EncodedPart, column, last_text};
+use crate::decode::otlp::row_builder::RowBuilder;
+use crate::decode::otlp::schema::{MessageSchema, metric as schema};
+use crate::decode::otlp::validate::{Invalid, ValidItem};
 use crate::decode::protobuf::{FieldValue, Malformed, ProtobufReader, WRONG_TYPE};
-use crate::decode::protobuf_request::Visitor;
-use crate::decode::resource_scope::{EncodedPart, column, last_text};
-use crate::decode::row_builder::RowBuilder;
-use crate::decode::schema::{MessageSchema, metric as schema};
-use crate::decode::validate::{Invalid, ValidItem};
-use crate::decode::{Sanitized, Source, json_writer};
+use crate::decode::{Sanitized, Source};
 use crate::event::ResourceId;
 
 /// An envelope's texts stand in the row of each of its points. So many bytes of them are taken a request: a large
@@ -34,7 +35,7 @@ const PAIR_BYTES: usize = 8;
 
 /// The kinds of data; each is the number of its field in `Metric`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum MetricData {
+pub(in crate::decode) enum MetricData {
     Gauge = 5,
     Sum = 7,
     Histogram = 9,
@@ -43,7 +44,7 @@ pub(super) enum MetricData {
 }
 
 impl MetricData {
-    pub(super) const ALL: [Self; 5] = [
+    pub(in crate::decode) const ALL: [Self; 5] = [
         Self::Gauge,
         Self::Sum,
         Self::Histogram,
@@ -56,7 +57,7 @@ impl MetricData {
     }
 
     /// Its name in JSON, and the column `status`.
-    pub(super) const fn name(self) -> &'static str {
+    pub(in crate::decode) const fn name(self) -> &'static str {
         match self {
             Self::Gauge => "gauge",
             Self::Sum => "sum",
@@ -67,7 +68,7 @@ impl MetricData {
     }
 
     /// Its name in the protobuf definition.
-    pub(super) const fn snake(self) -> &'static str {
+    pub(in crate::decode) const fn snake(self) -> &'static str {
         match self {
             Self::ExponentialHistogram => "exponential_histogram",
             Self::Gauge | Self::Sum | Self::Histogram | Self::Summary => self.name(),
@@ -75,7 +76,7 @@ impl MetricData {
     }
 
     /// What it says beside its points.
-    pub(super) const fn schema(self) -> &'static MessageSchema {
+    pub(in crate::decode) const fn schema(self) -> &'static MessageSchema {
         match self {
             Self::Gauge | Self::Summary => &schema::POINTS_ALONE,
             Self::Sum => &schema::SUM,
@@ -86,12 +87,12 @@ impl MetricData {
 
 /// A metric but for its points.
 #[derive(Debug)]
-pub(super) struct OtlpMetric<'a> {
+pub(in crate::decode) struct OtlpMetric<'a> {
     message: Cow<'a, [u8]>,
-    pub(super) repairs: Sanitized,
+    pub(in crate::decode) repairs: Sanitized,
     /// Why none of its points can be taken.
     fault: Option<Invalid>,
-    pub(super) data: MetricData,
+    pub(in crate::decode) data: MetricData,
     temporality: i32,
     is_monotonic: bool,
     /// What its texts and metadata take in a row.
@@ -101,16 +102,16 @@ pub(super) struct OtlpMetric<'a> {
 
 /// What the rows of a metric's points have in common: the column `name`, members of `metadata`, the series.
 #[derive(Debug)]
-pub(super) struct MetricFields {
-    pub(super) name: String,
+pub(in crate::decode) struct MetricFields {
+    pub(in crate::decode) name: String,
     /// `"name": …, "unit": …`
-    pub(super) name_and_unit: String,
-    pub(super) metadata: String,
+    pub(in crate::decode) name_and_unit: String,
+    pub(in crate::decode) metadata: String,
     /// `"description": …, "isMonotonic": …`
-    pub(super) description: String,
-    pub(super) temporality: String,
+    pub(in crate::decode) description: String,
+    pub(in crate::decode) temporality: String,
     /// Before the attributes.
-    pub(super) series: Sha256,
+    pub(in crate::decode) series: Sha256,
 }
 
 impl<'a> OtlpMetric<'a> {
@@ -144,7 +145,7 @@ impl<'a> OtlpMetric<'a> {
     }
 
     /// The message that each of its points is.
-    pub(super) const fn point(&self) -> &'static MessageSchema {
+    pub(in crate::decode) const fn point(&self) -> &'static MessageSchema {
         match self.data {
             MetricData::Gauge | MetricData::Sum => &schema::NUMBER_POINT,
             MetricData::Histogram => &schema::HISTOGRAM_POINT,
@@ -170,7 +171,11 @@ impl<'a> OtlpMetric<'a> {
     }
 
     /// What its rows have in common; `resource` is the one that all of them refer to.
-    pub(super) fn shared(&self, resource: ResourceId, style: &ValueStyle) -> &MetricFields {
+    pub(in crate::decode) fn shared(
+        &self,
+        resource: ResourceId,
+        style: &ValueStyle,
+    ) -> &MetricFields {
         self.shared.get_or_init(|| self.share(resource, style))
     }
 
@@ -226,14 +231,14 @@ impl ItemKind for OtlpMetric<'_> {
 }
 
 /// The data points of a request on their way to rows.
-pub(super) struct PointVisitor<'a, 's> {
+pub(in crate::decode) struct PointVisitor<'a, 's> {
     rows: RowBuilder<'a, 's>,
     source: &'a Source,
     envelope_bytes: usize,
 }
 
 impl<'a, 's> PointVisitor<'a, 's> {
-    pub(super) const fn new(rows: RowBuilder<'a, 's>, source: &'a Source) -> Self {
+    pub(in crate::decode) const fn new(rows: RowBuilder<'a, 's>, source: &'a Source) -> Self {
         Self {
             rows,
             source,
@@ -241,7 +246,7 @@ impl<'a, 's> PointVisitor<'a, 's> {
         }
     }
 
-    pub(super) fn into_rows(self) -> RowBuilder<'a, 's> {
+    pub(in crate::decode) fn into_rows(self) -> RowBuilder<'a, 's> {
         self.rows
     }
 
@@ -249,7 +254,7 @@ impl<'a, 's> PointVisitor<'a, 's> {
     ///
     /// # Errors
     /// When one of them is not the message it should be.
-    pub(super) fn metric<'m>(
+    pub(in crate::decode) fn metric<'m>(
         &mut self,
         envelope: &'m [u8],
         kind: MetricData,
@@ -272,7 +277,7 @@ impl<'a, 's> PointVisitor<'a, 's> {
     ///
     /// # Errors
     /// When it is not the message it should be: another signal's items must not pass for metrics without data.
-    pub(super) fn without_data(&mut self, envelope: &[u8]) -> Result<(), Malformed> {
+    pub(in crate::decode) fn without_data(&mut self, envelope: &[u8]) -> Result<(), Malformed> {
         match ValidItem::of(envelope, &schema::METRIC, self.source) {
             Err(Invalid::Malformed(malformed)) => Err(malformed),
             Ok(_) | Err(Invalid::TooDeep | Invalid::TooManyNodes) => Ok(()),
@@ -283,7 +288,7 @@ impl<'a, 's> PointVisitor<'a, 's> {
     ///
     /// # Errors
     /// When it is not protobuf.
-    pub(super) fn point(
+    pub(in crate::decode) fn point(
         &mut self,
         metric: &OtlpMetric<'_>,
         point: &[u8],

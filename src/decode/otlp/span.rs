@@ -10,20 +10,22 @@
 
 use std::borrow::Cow;
 
-use crate::decode::any_value::{self, KeyValues, ValueStyle, attributes_member, repeated, text};
-use crate::decode::item::{
+use crate::decode::json::json_writer;
+use crate::decode::otlp::any_value::{
+    self, KeyValues, ValueStyle, attributes_member, repeated, text,
+};
+use crate::decode::otlp::item::{
     FieldRange, Hex, ItemContext, ItemKind, NAME_CHARACTERS, OtlpItem, column_time, correlation_id,
     is_id, long_name_member, low32, provider, time_member,
 };
-use crate::decode::json_writer;
+use crate::decode::otlp::resource_scope::column;
+use crate::decode::otlp::schema::{self, MessageSchema};
 use crate::decode::protobuf::{FieldValue, Malformed, ProtobufReader, WRONG_TYPE};
-use crate::decode::resource_scope::column;
-use crate::decode::schema::{self, MessageSchema};
 use crate::event::{Event, EventFlags};
 
 /// Spans; nothing stands around them.
 #[derive(Debug)]
-pub(super) struct SpanItems;
+pub(in crate::decode) struct SpanItems;
 
 impl ItemKind for SpanItems {
     type Item<'m> = OtlpSpan<'m>;
@@ -39,7 +41,7 @@ impl ItemKind for SpanItems {
 
 /// The plain fields of a span; of its lists, where they stand.
 #[derive(Debug, Default)]
-pub(super) struct OtlpSpan<'a> {
+pub(in crate::decode) struct OtlpSpan<'a> {
     attributes: FieldRange<'a>,
     events: FieldRange<'a>,
     links: FieldRange<'a>,
@@ -60,7 +62,7 @@ pub(super) struct OtlpSpan<'a> {
 }
 
 impl<'a> OtlpSpan<'a> {
-    pub(super) fn read(message: &'a [u8]) -> Result<Self, Malformed> {
+    pub(in crate::decode) fn read(message: &'a [u8]) -> Result<Self, Malformed> {
         let mut span = Self::default();
         let mut reader = ProtobufReader::new(message);
         loop {

@@ -15,23 +15,24 @@ use std::borrow::Cow;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use crate::decode::Limits;
+use crate::decode::json::json_writer;
 use crate::decode::protobuf::{FieldValue, ProtobufReader};
-use crate::decode::{Limits, json_writer};
 
 /// How values are written.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct ValueStyle {
+pub(in crate::decode) struct ValueStyle {
     /// The order of an object's keys.
-    pub(super) order: fn(&str, &str) -> std::cmp::Ordering,
+    pub(in crate::decode) order: fn(&str, &str) -> std::cmp::Ordering,
     /// The most attributes of one list; 0 = all.
-    pub(super) attributes: u32,
+    pub(in crate::decode) attributes: u32,
     /// The most bytes of an attribute's text or bytes value; 0 = all.
-    pub(super) value_bytes: u32,
+    pub(in crate::decode) value_bytes: u32,
 }
 
 impl ValueStyle {
     /// For a row: as JSONB orders keys, cut by the limits.
-    pub(super) fn row(limits: &Limits) -> Self {
+    pub(in crate::decode) fn row(limits: &Limits) -> Self {
         Self {
             order: json_writer::key_order,
             attributes: limits.attributes,
@@ -41,15 +42,15 @@ impl ValueStyle {
 }
 
 /// A list's keys with the bytes of their values, in order, each key once: the last of equals wins.
-pub(super) type KeyValues<'a> = Vec<(Cow<'a, str>, &'a [u8])>;
+pub(in crate::decode) type KeyValues<'a> = Vec<(Cow<'a, str>, &'a [u8])>;
 
 /// Text that the survey has found to be UTF-8, or repaired.
-pub(super) fn text(bytes: &[u8]) -> &str {
+pub(in crate::decode) fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap_or_default()
 }
 
 /// The values of a length-delimited field, in their order. Stops where the bytes are not the wire format.
-pub(super) fn repeated(message: &[u8], number: u32) -> impl Iterator<Item = &[u8]> {
+pub(in crate::decode) fn repeated(message: &[u8], number: u32) -> impl Iterator<Item = &[u8]> {
     let mut reader = ProtobufReader::new(message);
     std::iter::from_fn(move || {
         while let Ok(Some((found, value))) = reader.field() {
@@ -62,7 +63,7 @@ pub(super) fn repeated(message: &[u8], number: u32) -> impl Iterator<Item = &[u8
 }
 
 /// The key-value pairs that stand in field `number` of a message.
-pub(super) fn pairs<'a>(
+pub(in crate::decode) fn pairs<'a>(
     message: &'a [u8],
     number: u32,
     limit: u32,
@@ -110,7 +111,7 @@ fn stored_key(key: &str) -> Cow<'_, str> {
 }
 
 /// Writes pairs as one object.
-pub(super) fn object(out: &mut String, pairs: &KeyValues<'_>, style: &ValueStyle) {
+pub(in crate::decode) fn object(out: &mut String, pairs: &KeyValues<'_>, style: &ValueStyle) {
     out.push('{');
     for (key, value) in pairs {
         json_writer::key(out, key);
@@ -120,7 +121,7 @@ pub(super) fn object(out: &mut String, pairs: &KeyValues<'_>, style: &ValueStyle
 }
 
 /// A whole member with an object, left out if that is empty.
-pub(super) fn object_member(
+pub(in crate::decode) fn object_member(
     out: &mut String,
     name: &str,
     pairs: &KeyValues<'_>,
@@ -133,13 +134,18 @@ pub(super) fn object_member(
 }
 
 /// A whole member `attributes` from field `number` of a message; left out if there are none.
-pub(super) fn attributes_member(out: &mut String, message: &[u8], number: u32, style: &ValueStyle) {
+pub(in crate::decode) fn attributes_member(
+    out: &mut String,
+    message: &[u8],
+    number: u32,
+    style: &ValueStyle,
+) {
     let pairs = pairs(message, number, style.attributes, style);
     object_member(out, "attributes", &pairs, style);
 }
 
 /// Writes one AnyValue.
-pub(super) fn any_value(out: &mut String, message: &[u8], style: &ValueStyle) {
+pub(in crate::decode) fn any_value(out: &mut String, message: &[u8], style: &ValueStyle) {
     match chosen(message) {
         Some((1, FieldValue::Bytes(bytes))) => {
             let value = text(bytes);
@@ -191,7 +197,7 @@ fn chosen(message: &[u8]) -> Option<(u32, FieldValue<'_>)> {
 }
 
 /// The text of an attribute that names something: a string that is not empty, or a whole number.
-pub(super) fn name_of(message: &[u8]) -> Option<Cow<'_, str>> {
+pub(in crate::decode) fn name_of(message: &[u8]) -> Option<Cow<'_, str>> {
     match chosen(message)? {
         (1, FieldValue::Bytes(bytes)) if !bytes.is_empty() => Some(without_nul(text(bytes))),
         (3, FieldValue::Varint(value)) => Some(Cow::Owned(value.cast_signed().to_string())),
@@ -200,7 +206,7 @@ pub(super) fn name_of(message: &[u8]) -> Option<Cow<'_, str>> {
 }
 
 /// A text as a column takes it.
-pub(super) fn without_nul(text: &str) -> Cow<'_, str> {
+pub(in crate::decode) fn without_nul(text: &str) -> Cow<'_, str> {
     if text.contains('\0') {
         Cow::Owned(text.replace('\0', "\u{fffd}"))
     } else {
@@ -209,7 +215,7 @@ pub(super) fn without_nul(text: &str) -> Cow<'_, str> {
 }
 
 /// The same for a text that may be owned already.
-pub(super) fn without_nul_cow(text: Cow<'_, str>) -> Cow<'_, str> {
+pub(in crate::decode) fn without_nul_cow(text: Cow<'_, str>) -> Cow<'_, str> {
     match text {
         Cow::Borrowed(text) => without_nul(text),
         Cow::Owned(text) => Cow::Owned(without_nul(&text).into_owned()),
@@ -217,12 +223,12 @@ pub(super) fn without_nul_cow(text: Cow<'_, str>) -> Cow<'_, str> {
 }
 
 /// Returns whether a text has more than `limit` characters.
-pub(super) fn is_longer(text: &str, limit: usize) -> bool {
+pub(in crate::decode) fn is_longer(text: &str, limit: usize) -> bool {
     text.len() > limit && text.chars().nth(limit).is_some()
 }
 
 /// The first `limit` characters of a text.
-pub(super) fn cut_to(text: Cow<'_, str>, limit: usize) -> Cow<'_, str> {
+pub(in crate::decode) fn cut_to(text: Cow<'_, str>, limit: usize) -> Cow<'_, str> {
     if text.len() <= limit {
         return text;
     }

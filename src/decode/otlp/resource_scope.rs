@@ -9,11 +9,14 @@ use std::borrow::Cow;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::decode::any_value::{self, ValueStyle, attributes_member, repeated, text, without_nul};
+use crate::decode::json::json_writer;
+use crate::decode::otlp::any_value::{
+    self, ValueStyle, attributes_member, repeated, text, without_nul,
+};
+use crate::decode::otlp::schema::{self, MessageSchema};
+use crate::decode::otlp::validate::{Invalid, ValidItem, repair};
 use crate::decode::protobuf::{FieldValue, Malformed, ProtobufReader};
-use crate::decode::schema::{self, MessageSchema};
-use crate::decode::validate::{Invalid, ValidItem, repair};
-use crate::decode::{Sanitized, Source, json_writer};
+use crate::decode::{Sanitized, Source};
 use crate::event::{Resource, ResourceId};
 
 /// The attributes that fill the columns `integration` and `provider`, with the columns' limits in characters.
@@ -21,17 +24,17 @@ const COLUMNS: [(&str, usize); 2] = [("service.name", 100), ("cloud.provider", 1
 
 /// A resource or a scope on the wire, surveyed, with its schema URL.
 #[derive(Debug)]
-pub(super) struct EncodedPart<'a> {
+pub(in crate::decode) struct EncodedPart<'a> {
     message: Cow<'a, [u8]>,
     schema_url: Cow<'a, [u8]>,
-    pub(super) repairs: Sanitized,
+    pub(in crate::decode) repairs: Sanitized,
     expansion_bytes: usize,
     /// Why nothing that belongs to it can be taken.
-    pub(super) fault: Option<Invalid>,
+    pub(in crate::decode) fault: Option<Invalid>,
 }
 
 impl<'a> EncodedPart<'a> {
-    pub(super) fn resource(
+    pub(in crate::decode) fn resource(
         message: Cow<'a, [u8]>,
         schema_url: Cow<'a, [u8]>,
         source: &Source,
@@ -43,7 +46,7 @@ impl<'a> EncodedPart<'a> {
         Ok(resource)
     }
 
-    pub(super) fn scope(
+    pub(in crate::decode) fn scope(
         message: Cow<'a, [u8]>,
         schema_url: Cow<'a, [u8]>,
         source: &Source,
@@ -85,29 +88,32 @@ impl<'a> EncodedPart<'a> {
     }
 
     /// Adds what was repaired before it was protobuf.
-    pub(super) const fn repaired(mut self, seen: &Sanitized) -> Self {
+    pub(in crate::decode) const fn repaired(mut self, seen: &Sanitized) -> Self {
         self.repairs.utf8 = self.repairs.utf8.saturating_add(seen.utf8);
         self
     }
 
     /// About how many bytes it takes as it is stored.
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::decode) fn len(&self) -> usize {
         self.message.len() + self.schema_url.len() + self.expansion_bytes
     }
 }
 
 /// A resource and a scope as they are stored, with what rows take from the resource.
 #[derive(Debug)]
-pub(super) struct StoredResource {
-    pub(super) id: ResourceId,
+pub(in crate::decode) struct StoredResource {
+    pub(in crate::decode) id: ResourceId,
     /// `service.name`.
-    pub(super) integration: String,
+    pub(in crate::decode) integration: String,
     /// `cloud.provider`.
-    pub(super) provider: Option<String>,
+    pub(in crate::decode) provider: Option<String>,
 }
 
 impl StoredResource {
-    pub(super) fn of(resource: &EncodedPart<'_>, scope: &EncodedPart<'_>) -> (Self, Resource) {
+    pub(in crate::decode) fn of(
+        resource: &EncodedPart<'_>,
+        scope: &EncodedPart<'_>,
+    ) -> (Self, Resource) {
         let stored = ValueStyle {
             order: json_writer::key_order,
             attributes: 0,
@@ -256,7 +262,7 @@ fn write_entity(out: &mut String, entity: &[u8], style: &ValueStyle) {
 }
 
 /// A text field; the last one given.
-pub(super) fn last_text(message: &[u8], number: u32) -> &str {
+pub(in crate::decode) fn last_text(message: &[u8], number: u32) -> &str {
     repeated(message, number).last().map_or("", text)
 }
 
@@ -273,6 +279,6 @@ fn number(message: &[u8], number: u32) -> u64 {
 }
 
 /// Cuts nothing: a text column's NULs are replaced like everyone's.
-pub(super) fn column(bytes: &[u8], characters: usize) -> Cow<'_, str> {
+pub(in crate::decode) fn column(bytes: &[u8], characters: usize) -> Cow<'_, str> {
     any_value::cut_to(without_nul(text(bytes)), characters)
 }

@@ -9,14 +9,14 @@
 
 use std::borrow::Cow;
 
-use crate::decode::json_to_protobuf::Unmapped;
+use crate::decode::otlp::json_to_protobuf::Unmapped;
+use crate::decode::otlp::resource_scope::EncodedPart;
 use crate::decode::protobuf::{FieldValue, Malformed, ProtobufReader};
-use crate::decode::resource_scope::EncodedPart;
 use crate::decode::rules::Rules;
 use crate::decode::{Sanitized, Source};
 
 /// Takes what a walk finds, in the order of the request.
-pub(super) trait Visitor<'a> {
+pub(in crate::decode) trait Visitor<'a> {
     /// A resource begins; the scopes that follow belong to it.
     fn resource(&mut self, resource: EncodedPart<'a>);
     /// A scope begins; the items that follow belong to it.
@@ -37,7 +37,7 @@ const ITEMS: u32 = 2;
 ///
 /// # Errors
 /// When the bytes are not the message they should be.
-pub(super) fn walk<'a>(
+pub(in crate::decode) fn walk<'a>(
     request: &'a [u8],
     source: &'a Source,
     visitor: &mut impl Visitor<'a>,

@@ -23,21 +23,21 @@ use std::borrow::Cow;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::decode::any_value::{self, KeyValues, ValueStyle, text};
-use crate::decode::item::{
+use crate::decode::json::json_writer;
+use crate::decode::otlp::any_value::{self, KeyValues, ValueStyle, text};
+use crate::decode::otlp::item::{
     FieldRange, Hex, ItemContext, ItemKind, NAME_CHARACTERS, OtlpItem, column_time, correlation_id,
     is_id, long_name_member, low32, provider, time_member,
 };
-use crate::decode::json_writer;
+use crate::decode::otlp::resource_scope::column;
+use crate::decode::otlp::schema::{self, MessageSchema};
 use crate::decode::protobuf::{FieldValue, Malformed, ProtobufReader, WRONG_TYPE};
-use crate::decode::resource_scope::column;
-use crate::decode::schema::{self, MessageSchema};
 use crate::event::Event;
 use crate::journal::Position;
 
 /// Log records; nothing stands around them.
 #[derive(Debug)]
-pub(super) struct LogRecordItems;
+pub(in crate::decode) struct LogRecordItems;
 
 impl ItemKind for LogRecordItems {
     type Item<'m> = OtlpLogRecord<'m>;
@@ -53,7 +53,7 @@ impl ItemKind for LogRecordItems {
 
 /// The plain fields of a log record; of its attributes, where they stand.
 #[derive(Debug, Default)]
-pub(super) struct OtlpLogRecord<'a> {
+pub(in crate::decode) struct OtlpLogRecord<'a> {
     attributes: FieldRange<'a>,
     body: Option<&'a [u8]>,
     trace_id: &'a [u8],

@@ -3,7 +3,7 @@
 //! **Invariant:** the envelope's table does not know the field with the points, so nothing that reads an envelope enters
 //! them.
 
-use crate::decode::schema::{EnumNames, FieldType, KEY_VALUE, MessageSchema, many, one};
+use crate::decode::otlp::schema::{EnumNames, FieldType, KEY_VALUE, MessageSchema, many, one};
 
 /// What a metric says of itself, once for all of its points.
 pub(in crate::decode) static METRIC: MessageSchema = MessageSchema {
@@ -37,7 +37,7 @@ pub(in crate::decode) static POINTS_ALONE: MessageSchema = MessageSchema {
     fields: &[],
 };
 
-const TEMPORALITY: crate::decode::schema::FieldSchema = one(
+const TEMPORALITY: crate::decode::otlp::schema::FieldSchema = one(
     2,
     "aggregationTemporality",
     "aggregation_temporality",
@@ -53,14 +53,14 @@ pub(in crate::decode) static TEMPORALITIES: EnumNames = EnumNames {
     expected: "a number or a full name such as AGGREGATION_TEMPORALITY_DELTA is expected",
 };
 
-const START: crate::decode::schema::FieldSchema = one(
+const START: crate::decode::otlp::schema::FieldSchema = one(
     2,
     "startTimeUnixNano",
     "start_time_unix_nano",
     FieldType::Fixed64,
 );
 
-const TIME: crate::decode::schema::FieldSchema =
+const TIME: crate::decode::otlp::schema::FieldSchema =
     one(3, "timeUnixNano", "time_unix_nano", FieldType::Fixed64);
 
 pub(in crate::decode) static NUMBER_POINT: MessageSchema = MessageSchema {

@@ -7,16 +7,16 @@ use std::borrow::Cow;
 
 /// A string between its quotes, as it is written.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct JsonString<'a> {
-    pub(super) raw: RawString<'a>,
-    pub(super) has_escapes: bool,
+pub(in crate::decode) struct JsonString<'a> {
+    pub(in crate::decode) raw: RawString<'a>,
+    pub(in crate::decode) has_escapes: bool,
 }
 
 /// A part of a JSON text: its bytes if they are not UTF-8.
-pub(super) type RawString<'a> = Result<&'a str, &'a [u8]>;
+pub(in crate::decode) type RawString<'a> = Result<&'a str, &'a [u8]>;
 
 /// The end of the stretch of a string that has no quote, backslash or control character.
-pub(super) fn plain_end(bytes: &[u8], mut at: usize) -> usize {
+pub(in crate::decode) fn plain_end(bytes: &[u8], mut at: usize) -> usize {
     while let Some(eight) = bytes.get(at..).and_then(<[u8]>::first_chunk) {
         match first_special(u64::from_le_bytes(*eight)) {
             8 => at += 8,
@@ -57,13 +57,13 @@ enum StringUnit {
 
 impl<'a> JsonString<'a> {
     /// The text between the quotes, with its escapes unchanged; empty if it is not UTF-8.
-    pub(super) fn written(self) -> &'a str {
+    pub(in crate::decode) fn written(self) -> &'a str {
         self.raw.unwrap_or_default()
     }
 
     /// The text; each lone surrogate and each ill-formed sequence becomes U+FFFD.
     #[inline]
-    pub(super) fn decode(self) -> Cow<'a, str> {
+    pub(in crate::decode) fn decode(self) -> Cow<'a, str> {
         match self.raw {
             Ok(plain) if !self.has_escapes => Cow::Borrowed(plain),
             _ => self.decode_odd(),
@@ -79,7 +79,7 @@ impl<'a> JsonString<'a> {
     }
 
     /// Appends the same; true if anything was replaced.
-    pub(super) fn decode_repaired(self, out: &mut Vec<u8>) -> bool {
+    pub(in crate::decode) fn decode_repaired(self, out: &mut Vec<u8>) -> bool {
         if let (Ok(plain), false) = (self.raw, self.has_escapes) {
             out.extend_from_slice(plain.as_bytes());
             return false;
@@ -97,7 +97,7 @@ impl<'a> JsonString<'a> {
     }
 
     /// Appends the text; a lone surrogate as the three bytes that stand for it in no valid UTF-8.
-    pub(super) fn decode_bytes(self, out: &mut Vec<u8>) {
+    pub(in crate::decode) fn decode_bytes(self, out: &mut Vec<u8>) {
         if let (Ok(plain), false) = (self.raw, self.has_escapes) {
             out.extend_from_slice(plain.as_bytes());
             return;
@@ -115,7 +115,7 @@ impl<'a> JsonString<'a> {
     }
 
     /// Whether there is a NUL, and whether there is a surrogate without its other half.
-    pub(super) fn oddities(self) -> (bool, bool) {
+    pub(in crate::decode) fn oddities(self) -> (bool, bool) {
         let (mut nul, mut lone) = (false, false);
         if self.has_escapes {
             self.units(|unit| match unit {
@@ -206,7 +206,7 @@ fn unescape_unicode(digits: &str) -> (StringUnit, &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decode::json_reader::JsonReader;
+    use crate::decode::json::json_reader::JsonReader;
 
     #[test]
     fn the_end_of_a_plain_stretch_is_found_at_every_place() {
