@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use criterion::{Criterion, criterion_group, criterion_main};
-use ruvvector_service::decode::decompress::ContentEncoding;
-use ruvvector_service::decode::{Limits, Source, VERSION};
+use ruvvector_service::decode::VERSION;
+use ruvvector_service::event::ContentEncoding;
 use ruvvector_service::event::{Encoding, Signal};
+use ruvvector_service::event::{Limits, Source};
 use ruvvector_service::journal::disk::OsDisk;
 use ruvvector_service::journal::{Journal, NewRecord, Options};
 

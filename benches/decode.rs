@@ -16,9 +16,9 @@ use opentelemetry_proto::tonic::metrics::v1::{
 use opentelemetry_proto::tonic::resource::v1::Resource as ProtoResource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status};
 use prost::Message as _;
-use ruvvector_service::decode::{self, Limits, Sink, Source, check, events};
+use ruvvector_service::decode::{self, Sink, check, events};
 use ruvvector_service::event::{Encoding, Event, Resource, Signal};
-use ruvvector_service::journal::{Position, StreamId};
+use ruvvector_service::event::{Limits, Position, Source, StreamId};
 use std::fmt::Write as _;
 use std::hint::black_box;
 

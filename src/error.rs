@@ -189,19 +189,6 @@ impl SpanError for Error {
     }
 }
 
-/// Characters of a request that an answer or a log line echoes.
-const SHOWN_CHARACTERS: usize = 64;
-
-/// A text of a request as an answer may echo it: escaped, at most 64 characters.
-#[must_use]
-pub fn shown(text: &str) -> String {
-    let escaped = text.escape_debug();
-    if escaped.clone().nth(SHOWN_CHARACTERS).is_none() {
-        return escaped.collect();
-    }
-    escaped.take(SHOWN_CHARACTERS - 1).chain(['…']).collect()
-}
-
 impl From<DecodeError> for Error {
     fn from(error: DecodeError) -> Self {
         match error {
@@ -214,15 +201,7 @@ impl From<DecodeError> for Error {
 
 #[cfg(test)]
 mod tests {
-    use super::{Error, shown};
-
-    #[test]
-    fn an_echo_is_escaped_and_at_most_64_characters() {
-        assert_eq!(shown("plain"), "plain");
-        assert_eq!(shown("a\u{1b}[31m\r\n"), "a\\u{1b}[31m\\r\\n");
-        assert_eq!(shown(&"\n".repeat(1000)).chars().count(), 64);
-        assert_eq!(shown(&"x".repeat(64)).chars().count(), 64);
-    }
+    use super::Error;
 
     #[test]
     fn only_what_may_pass_when_sent_again_has_a_retryable_status() {

@@ -107,3 +107,104 @@ pub struct Resource {
     /// `{"name": "…", "version": "…", "attributes": {…}, "droppedAttributesCount": n, "schemaUrl": "…"}`, likewise.
     pub scope: String,
 }
+
+/// All records of one opening of the log; random.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StreamId(pub [u8; 16]);
+
+impl std::fmt::Display for StreamId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:032x}", u128::from_be_bytes(self.0))
+    }
+}
+
+/// A record's place: counts from 1 in its stream, never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Position {
+    pub stream: StreamId,
+    pub n: u64,
+}
+
+/// The content encodings that are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ContentEncoding {
+    Identity,
+    Gzip,
+    Zstd,
+    Deflate,
+}
+
+/// What decoding needs beside the bytes. A record's header keeps all of it, so that today's settings never change what
+/// was accepted under yesterday's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Source {
+    pub signal: Signal,
+    pub encoding: Encoding,
+    /// Native only: valid events of a batch are taken though others are not (`?partial=true`).
+    pub partial: bool,
+    /// Unix time of receipt in nanoseconds.
+    pub received_unix_nano: i64,
+    pub limits: Limits,
+    pub version: u16,
+}
+
+/// The limits that shape rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Levels of AnyValue.
+    pub depth: u8,
+    /// Levels of native JSON.
+    pub native_depth: u8,
+    /// Messages and elements in one item, counted before it is decoded.
+    pub nodes: u32,
+    /// Attributes an item; 0 = no limit.
+    pub attributes: u32,
+    /// Bytes an attribute's text or bytes value; 0 = no limit.
+    pub value_bytes: u32,
+    /// Native events a request.
+    pub events: u32,
+    /// OTLP JSON: only the specification's lowerCamelCase keys.
+    pub strict_json: bool,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            depth: 24,
+            native_depth: 32,
+            nodes: 100_000,
+            attributes: 0,
+            value_bytes: 0,
+            events: 50_000,
+            strict_json: false,
+        }
+    }
+}
+
+/// How often something was changed so that it can be stored; the labels of `ruvvector_sanitized_total`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sanitized {
+    pub nul: u32,
+    pub utf8: u32,
+    pub time: u32,
+    pub cut: u32,
+    pub string_reference: u32,
+}
+
+impl Sanitized {
+    /// The labels, in the order of [`Self::counts`].
+    pub const REASONS: [&str; 5] = ["nul", "utf8", "time", "cut", "string_reference"];
+
+    /// How often each was done, in the order of [`Self::REASONS`].
+    #[must_use]
+    pub const fn counts(self) -> [u32; 5] {
+        let Self {
+            nul,
+            utf8,
+            time,
+            cut,
+            string_reference,
+        } = self;
+        [nul, utf8, time, cut, string_reference]
+    }
+}

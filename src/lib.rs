@@ -30,6 +30,9 @@ pub mod config;
 /// The values that travel.
 pub mod event;
 
+/// Texts with limits.
+mod text;
+
 /// The HTTP error, and its status.
 pub mod error;
 
@@ -210,7 +213,7 @@ pub async fn run(
     tokio::select! {
         () = stop.drain.cancelled() => {}
         () = stop.at_once.cancelled() => {}
-        () = broken(&journal) => {
+        () = journal.broken() => {
             writer.abort();
             store.close(store::GOODBYE.min(config.grace)).await;
             return Err(RunError::LogBroken);
@@ -228,7 +231,7 @@ pub async fn run(
         () = tokio::time::sleep(config.drain_delay) => {}
         () = stop.at_once.cancelled() => {}
         // Nothing more is taken.
-        () = broken(&journal) => {}
+        () = journal.broken() => {}
     }
     drain.stop.cancel();
     while servers.join_next().await.is_some() {}
@@ -287,12 +290,4 @@ fn log_usage_hint(url: &str) {
     let event = r#"{"correlationId":"order-1","integration":"shop","eventType":"order.created"}"#;
     tracing::info!("send an event:  curl -d '{event}' {url}/ingest");
     tracing::info!("read it back:   curl '{url}/query?correlationId=order-1'");
-}
-
-/// Returns when the log is broken; never for a log that is closed in order.
-async fn broken(journal: &Journal) {
-    journal.synced_past(u64::MAX).await;
-    if !journal.status().broken {
-        std::future::pending::<()>().await;
-    }
 }

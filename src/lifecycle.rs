@@ -4,8 +4,6 @@
 
 use tokio::sync::watch;
 
-use crate::journal;
-
 /// Where the process is in its life, as `/health/ready` tells it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
@@ -60,12 +58,9 @@ impl Readiness {
         });
     }
 
-    /// The phase, given what the log says of itself: a broken log is broken in every phase.
+    /// Returns the phase. [`Phase::Broken`] is the journal's to report, whatever the phase.
     #[must_use]
-    pub fn phase(&self, journal: &journal::JournalStatus) -> Phase {
-        if journal.broken {
-            return Phase::Broken;
-        }
+    pub fn phase(&self) -> Phase {
         *self.0.borrow()
     }
 
@@ -79,40 +74,15 @@ impl Readiness {
 #[cfg(test)]
 mod tests {
     use super::{Phase, Readiness};
-    use crate::journal::JournalStatus;
 
     #[test]
     fn draining_is_never_left_again() {
         let readiness = Readiness::default();
-        let sound = JournalStatus::default();
-        assert_eq!(readiness.phase(&sound), Phase::Starting);
+        assert_eq!(readiness.phase(), Phase::Starting);
         readiness.ready();
-        assert_eq!(readiness.phase(&sound), Phase::Ready);
+        assert_eq!(readiness.phase(), Phase::Ready);
         readiness.stopping();
         readiness.ready();
-        assert_eq!(readiness.phase(&sound), Phase::Stopping);
-    }
-
-    #[test]
-    fn a_broken_log_is_broken_in_every_phase() {
-        let readiness = Readiness::default();
-        let broken = JournalStatus {
-            broken: true,
-            ..JournalStatus::default()
-        };
-        assert_eq!(readiness.phase(&broken), Phase::Broken);
-        readiness.stopping();
-        assert_eq!(readiness.phase(&broken), Phase::Broken);
-    }
-
-    #[test]
-    fn a_full_log_stays_ready() {
-        let readiness = Readiness::default();
-        readiness.ready();
-        let full = JournalStatus {
-            full: true,
-            ..JournalStatus::default()
-        };
-        assert_eq!(readiness.phase(&full), Phase::Ready);
+        assert_eq!(readiness.phase(), Phase::Stopping);
     }
 }

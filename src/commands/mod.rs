@@ -210,7 +210,7 @@ fn report(segments: &[SegmentReport]) -> (String, usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::journal::StreamId;
+    use crate::event::StreamId;
     use crate::position_set::PositionSet;
 
     #[test]

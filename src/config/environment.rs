@@ -11,8 +11,9 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use crate::config::settings::{all, near_miss};
-use crate::config::sources::{SettingSource, SettingValue, SettingValues, excerpt};
+use crate::config::sources::{SettingSource, SettingValue, SettingValues};
 use crate::config::{Environment, ReadFile};
+use crate::text::excerpt;
 
 /// The variables' values, and those of the files that variables name; what somebody should mend goes to `warnings`, what
 /// was passed over rightly to `notes`. An empty variable is not set.

@@ -8,7 +8,8 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::config::settings::{by_key, near_miss};
-use crate::config::sources::{SettingSource, SettingValue, SettingValues, excerpt};
+use crate::config::sources::{SettingSource, SettingValue, SettingValues};
+use crate::text::excerpt;
 
 /// The file's values; problems, one sentence each, go to `problems`.
 pub(super) fn values(path: &Path, text: &str, problems: &mut Vec<String>) -> SettingValues {

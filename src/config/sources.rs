@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** every value knows its source, and no error shows a secret.
 
+use crate::text::excerpt;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
@@ -70,14 +71,4 @@ impl SettingValue {
             format!("{before}{name}: its value")
         }
     }
-}
-
-/// At most 64 characters of something that somebody else wrote.
-pub(super) fn excerpt(text: &str) -> String {
-    let mut characters = text.chars();
-    let mut short: String = characters.by_ref().take(64).collect();
-    if characters.next().is_some() {
-        short.push('…');
-    }
-    short
 }

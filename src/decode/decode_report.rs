@@ -2,10 +2,9 @@
 //!
 //! **Invariant:** however many items are rejected, no more than 20 rejections are described.
 
-use crate::decode::{
-    DecodeError, DecodeReport, Rejection, Sanitized, UnknownMemberFate, UnknownName,
-};
-use crate::error::shown;
+use crate::decode::{DecodeError, DecodeReport, Rejection, UnknownMemberFate, UnknownName};
+use crate::event::Sanitized;
+use crate::text::shown;
 
 const REJECTIONS: usize = 20;
 

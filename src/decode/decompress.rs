@@ -3,19 +3,11 @@
 //! **Invariant:** no more than `limit_bytes` of output, and no output that `reserve` did not grant, is ever held.
 //! (A decoder's own state comes on top: 32 KiB for gzip and deflate, for zstd at most its window, 8 MiB.)
 
+use crate::event::ContentEncoding;
 use std::borrow::Cow;
 use std::io::{self, Read};
 
 use flate2::bufread::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
-
-/// The content encodings that are taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ContentEncoding {
-    Identity,
-    Gzip,
-    Zstd,
-    Deflate,
-}
 
 /// Why a body could not be decompressed.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]

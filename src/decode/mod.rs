@@ -6,60 +6,15 @@
 //! **Invariant:** for the same bytes and the same [`Source`], `events` yields exactly the items that `check` counted
 //! as accepted, and no tree of a whole request is ever built.
 
-use crate::event::{Encoding, Event, Resource, Signal};
-use crate::journal::{Position, StreamId};
+use crate::event::{Encoding, Event, Position, Resource, Signal, StreamId};
+use crate::event::{Sanitized, Source};
 
-use otlp::{item, json_metric, json_request, log_record, metric, protobuf_request, row_builder, span};
+use otlp::{
+    item, json_metric, json_request, log_record, metric, protobuf_request, row_builder, span,
+};
 
 /// The version of the mapping from bytes to rows; kept in every record, so that a later decoder maps it as it was accepted.
 pub const VERSION: u16 = 2;
-
-/// What decoding needs beside the bytes. A record's header keeps all of it, so that today's settings never change what
-/// was accepted under yesterday's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Source {
-    pub signal: Signal,
-    pub encoding: Encoding,
-    /// Native only: valid events of a batch are taken though others are not (`?partial=true`).
-    pub partial: bool,
-    /// Unix time of receipt in nanoseconds.
-    pub received_unix_nano: i64,
-    pub limits: Limits,
-    pub version: u16,
-}
-
-/// The limits that shape rows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Levels of AnyValue.
-    pub depth: u8,
-    /// Levels of native JSON.
-    pub native_depth: u8,
-    /// Messages and elements in one item, counted before it is decoded.
-    pub nodes: u32,
-    /// Attributes an item; 0 = no limit.
-    pub attributes: u32,
-    /// Bytes an attribute's text or bytes value; 0 = no limit.
-    pub value_bytes: u32,
-    /// Native events a request.
-    pub events: u32,
-    /// OTLP JSON: only the specification's lowerCamelCase keys.
-    pub strict_json: bool,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            depth: 24,
-            native_depth: 32,
-            nodes: 100_000,
-            attributes: 0,
-            value_bytes: 0,
-            events: 50_000,
-            strict_json: false,
-        }
-    }
-}
 
 /// Takes the rows of a record, in the order of the request.
 pub trait Sink {
@@ -130,34 +85,6 @@ pub enum UnknownMemberFate {
     /// It is a member of the metadata.
     Kept,
     LeftOut,
-}
-
-/// How often something was changed so that it can be stored; the labels of `ruvvector_sanitized_total`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Sanitized {
-    pub nul: u32,
-    pub utf8: u32,
-    pub time: u32,
-    pub cut: u32,
-    pub string_reference: u32,
-}
-
-impl Sanitized {
-    /// The labels, in the order of [`Self::counts`].
-    pub const REASONS: [&str; 5] = ["nul", "utf8", "time", "cut", "string_reference"];
-
-    /// How often each was done, in the order of [`Self::REASONS`].
-    #[must_use]
-    pub const fn counts(self) -> [u32; 5] {
-        let Self {
-            nul,
-            utf8,
-            time,
-            cut,
-            string_reference,
-        } = self;
-        [nul, utf8, time, cut, string_reference]
-    }
 }
 
 /// Why a request as a whole is refused; always the client's fault.

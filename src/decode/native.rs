@@ -5,8 +5,8 @@
 use crate::decode::decode_report::{ReportBuilder, TOO_EXPANDED};
 use crate::decode::json::json_reader::{JsonReader, JsonType};
 use crate::decode::json::normalize::Normalizer;
-use crate::decode::{DecodeError, DecodeReport, SINK_IS_FULL, Sink, Source};
-use crate::event::Encoding;
+use crate::decode::{DecodeError, DecodeReport, SINK_IS_FULL, Sink};
+use crate::event::{Encoding, Source};
 
 /// One event as it is sent.
 mod envelope;

@@ -4,7 +4,7 @@
 //!
 //! **Invariant:** a rule of a released version never changes; each change of the mapping is a rule of a later version.
 
-use crate::decode::Source;
+use crate::event::Source;
 
 /// The rules of one version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

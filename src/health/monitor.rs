@@ -73,7 +73,10 @@ impl HealthMonitor {
 
     pub(crate) fn phase(&self) -> Phase {
         let sources = &self.0.sources;
-        sources.readiness.phase(&sources.journal.status())
+        if sources.journal.is_broken() {
+            return Phase::Broken;
+        }
+        sources.readiness.phase()
     }
 
     /// What is known now. Waits only at the very start, for the first pulse, and no longer than that may take.
@@ -84,7 +87,7 @@ impl HealthMonitor {
         let sources = &self.0.sources;
         let journal = sources.journal.status();
         HealthReport {
-            phase: sources.readiness.phase(&journal),
+            phase: self.phase(),
             journal,
             pulse,
             writing: sources.progress.connected(),

@@ -8,13 +8,14 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use crate::event::{Position, StreamId};
 use crate::journal::append::append_thread;
 use crate::journal::format::record;
 use crate::journal::read::{inspect, record_reader, request_digests};
 use crate::journal::shared::{Shared, lock};
 use crate::journal::{
-    AppendError, JournalEntry, JournalStatus, NewRecord, OpenError, Options, Position, ReadError,
-    RequestDigest, SegmentReport, Stream, StreamId, StreamPart, disk, recovery, recycler, space,
+    AppendError, JournalEntry, JournalStatus, NewRecord, OpenError, Options, ReadError,
+    RequestDigest, SegmentReport, Stream, StreamPart, disk, recovery, recycler, space,
 };
 use crate::position_set::PositionSet;
 
@@ -238,6 +239,20 @@ impl Journal {
         options: &Options,
     ) -> Result<Vec<SegmentReport>, OpenError> {
         inspect::inspect(&*disk, &options.dir)
+    }
+
+    /// Returns whether a write or sync failed: nothing more is appended until the next opening.
+    #[must_use]
+    pub fn is_broken(&self) -> bool {
+        self.shared.core.is_broken()
+    }
+
+    /// Returns once the journal is broken; never for a journal that is closed in order.
+    pub async fn broken(&self) {
+        self.synced_past(u64::MAX).await;
+        if !self.is_broken() {
+            std::future::pending::<()>().await;
+        }
     }
 
     /// Takes no more records, syncs what was appended, and stops the log's threads. Streams can still be read and marked.

@@ -79,15 +79,14 @@
 //! may live on and hold what the copy takes for holes and damage.
 //! The copy's `positions` may be younger than its files: what it notes behind the last position of a file is not missed.
 
+use crate::event::{Position, StreamId};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::decode::Source;
-use crate::decode::decompress::ContentEncoding;
-use crate::event::Signal;
+use crate::event::{ContentEncoding, Signal, Source};
 use crate::position_set::PositionSet;
 use crate::telemetry::own_traces::SpanError;
 
@@ -137,23 +136,6 @@ mod quarantine;
 
 /// The open log, as the other stages hold it.
 mod handle;
-
-/// All records of one opening of the log; random.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct StreamId(pub [u8; 16]);
-
-impl std::fmt::Display for StreamId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:032x}", u128::from_be_bytes(self.0))
-    }
-}
-
-/// A record's place: counts from 1 in its stream, never reused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Position {
-    pub stream: StreamId,
-    pub n: u64,
-}
 
 /// Settings of the log.
 #[derive(Clone, Debug)]

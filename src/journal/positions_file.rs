@@ -11,9 +11,10 @@ use std::fmt::Write as _;
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 
+use crate::event::StreamId;
 use crate::journal::disk::{Disk, read_full, write_all};
 use crate::journal::streams::{StreamState, StreamTable};
-use crate::journal::{Shared, StreamId, lock};
+use crate::journal::{Shared, lock};
 use crate::position_set::PositionSet;
 
 /// The file's name.

@@ -8,9 +8,10 @@ use std::time::Instant;
 
 use crate::telemetry::metrics::{JOURNAL_DAMAGED_RECORDS_TOTAL, STORED_GAPS_TOTAL};
 
+use crate::event::StreamId;
 use crate::journal::segment_index::{Segment, Totals};
 use crate::journal::streams::StreamState;
-use crate::journal::{Shared, StreamId, lock};
+use crate::journal::{Shared, lock};
 use crate::position_set::PositionSet;
 
 impl Shared {

@@ -6,11 +6,12 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::event::StreamId;
 use crate::journal::disk::Space;
 use crate::journal::positions_file::FoundPositions;
 use crate::journal::recovery::segment_files::HeaderSource;
 use crate::journal::segment_index::{AppendedRecord, Segment, Totals};
-use crate::journal::{Stream, StreamId, StreamPart};
+use crate::journal::{Stream, StreamPart};
 use crate::position_set::PositionSet;
 
 /// A segment of a stream.

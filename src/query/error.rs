@@ -9,8 +9,9 @@ use axum::response::{IntoResponse, Response};
 use sqlx::postgres::PgDatabaseError;
 
 use crate::decode::export::Unreadable;
-use crate::error::{retry_after, shown};
+use crate::error::retry_after;
 use crate::telemetry::own_traces;
+use crate::text::shown;
 
 /// Why a query has no page.
 #[derive(Debug, thiserror::Error)]

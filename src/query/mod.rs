@@ -18,7 +18,7 @@ use tokio::sync::Semaphore;
 use crate::memory::MemoryShares;
 use crate::store::Store;
 use crate::telemetry::metrics::QUERY_SECONDS;
-use crate::telemetry::own_traces::spans::{self, DatabaseSystem};
+use crate::telemetry::own_traces::spans;
 use crate::telemetry::own_traces::traced;
 
 /// Query strings to names and values, and back.
@@ -267,11 +267,7 @@ impl Queries {
                 }
             }
         };
-        let selecting = spans::statement(
-            DatabaseSystem::of(&self.store),
-            "SELECT",
-            "telemetry_events",
-        );
+        let selecting = spans::statement(self.store.system(), "SELECT", "telemetry_events");
         let page = traced(selecting, self.in_time(found)).await?;
         Ok((page, held))
     }
@@ -288,11 +284,7 @@ impl Queries {
                 }
             }
         };
-        let selecting = spans::statement(
-            DatabaseSystem::of(&self.store),
-            "SELECT",
-            "telemetry_events",
-        );
+        let selecting = spans::statement(self.store.system(), "SELECT", "telemetry_events");
         let event = traced(selecting, self.in_time(found)).await?;
         let event = event.ok_or(QueryError::NoSuchEvent(id))?;
         Ok((event, held))

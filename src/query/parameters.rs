@@ -6,12 +6,12 @@
 use std::collections::HashSet;
 
 use crate::decode::timestamp::{LOOKS_LIKE_SECONDS, SECONDS_BELOW_MS};
-use crate::error::shown;
 use crate::event::Signal;
 use crate::query::cursor::{self, PageKey, SortOrder};
 use crate::query::error::QueryError;
 use crate::query::filter::Filter;
 use crate::query::{Options, RESOURCES_LISTED, time_text};
+use crate::text::shown;
 
 /// What is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,8 +6,8 @@
 use axum::http::header::{CONTENT_TYPE, GetAll};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::decode::decompress::ContentEncoding;
 use crate::error::Error;
+use crate::event::ContentEncoding;
 
 pub(super) const JSON: &str = "application/json";
 pub(super) const PROTOBUF: &str = "application/x-protobuf";

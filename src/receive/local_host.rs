@@ -12,8 +12,9 @@ use axum::http::{HeaderMap, Version};
 use axum::middleware::Next;
 use axum::response::Response;
 
-use crate::error::{Error, shown};
+use crate::error::Error;
 use crate::receive::response::{self, ResponseFormat};
+use crate::text::shown;
 
 /// The address of ours that a request's connection was made to.
 #[derive(Clone, Copy, Debug)]

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::decode;
 use crate::error::Error;
-use crate::event::Signal;
+use crate::event::{self, Signal};
 use crate::journal::{Journal, now_unix_nano};
 use crate::lifecycle::Readiness;
 use crate::memory::budget::Budget;
@@ -93,7 +93,7 @@ pub struct Options {
     pub duplicate_requests: usize,
     /// The signals of OTLP whose requests are duplicates when their bytes are equal.
     pub duplicate_signals: Vec<Signal>,
-    pub decode: decode::Limits,
+    pub decode: event::Limits,
 }
 
 impl Default for Options {
@@ -121,7 +121,7 @@ impl Default for Options {
             duplicate_window: Some(Duration::from_secs(600)),
             duplicate_requests: 100_000,
             duplicate_signals: vec![Signal::Span],
-            decode: decode::Limits::default(),
+            decode: event::Limits::default(),
         }
     }
 }

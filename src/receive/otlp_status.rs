@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** both encodings say the same, and neither is longer than [`ANSWER_BYTES`].
 
+use crate::text::cut;
 use prost::Message;
 use serde::Serialize;
 use serde_json::json;
@@ -151,11 +152,6 @@ pub(super) fn fitting<T>(rejections: &[Rejection], make: impl Fn(&Rejection) -> 
         .collect()
 }
 
-/// The longest start of `text` that is at most `bytes` long and ends between characters.
-pub(super) fn cut(text: &str, bytes: usize) -> &str {
-    &text[..text.floor_char_boundary(bytes)]
-}
-
 /// google/rpc/status.proto, `Status`.
 #[derive(Message)]
 struct RpcStatus {
@@ -241,9 +237,10 @@ mod tests {
     use prost::Message;
     use serde_json::{Value, json};
 
-    use super::{ANSWER_BYTES, OtlpStatus, PartialSuccess, Signal, cut};
+    use super::{ANSWER_BYTES, OtlpStatus, PartialSuccess, Signal};
     use crate::decode::{DecodeReport, Rejection};
     use crate::error::Error;
+    use crate::text::cut;
 
     #[test]
     fn a_partial_success_reads_back_as_the_protocols_own_message() {

@@ -18,8 +18,9 @@ use serde_json::{Value, json};
 use crate::decode::{Rejection, UnknownMemberFate, UnknownMemberReport};
 use crate::error::Error;
 use crate::receive::content_type::{self, MediaType};
-use crate::receive::otlp_status::{OtlpStatus, TEXT_BYTES, cut, fitting};
+use crate::receive::otlp_status::{OtlpStatus, TEXT_BYTES, fitting};
 use crate::receive::protocol::grpc;
+use crate::text::cut;
 
 /// Says that a refused request may be stored all the same.
 const OUTCOME: HeaderName = HeaderName::from_static("ruvvector-outcome");

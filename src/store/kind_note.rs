@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Connection};
 
-use crate::journal::StreamId;
+use crate::event::StreamId;
 use crate::store::StoreTarget;
 
 const FILE: &str = "store";

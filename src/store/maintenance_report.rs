@@ -165,7 +165,7 @@ impl MaintenanceReport {
 mod tests {
     use std::time::Duration;
 
-    use super::{DAY_US, MaintenanceGauges, Overdue};
+    use super::{DAY_US, MaintenanceGauges, MaintenanceStep, Overdue};
 
     const HOUR_US: i64 = 3_600_000_000;
 
@@ -209,5 +209,14 @@ mod tests {
         let later = empty.after(Duration::from_secs(1 << 40));
         assert_eq!(later.retention_overdue_days(), Some(0));
         assert_eq!(unknown.or(empty).overdue_us, Some(Overdue::Never));
+    }
+
+    #[test]
+    fn every_step_of_maintenance_is_counted_from_the_start() {
+        let steps = MaintenanceStep::ALL.map(MaintenanceStep::name);
+        assert_eq!(
+            steps,
+            crate::telemetry::metrics::recorder::MAINTENANCE_STEPS
+        );
     }
 }

@@ -6,10 +6,10 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use crate::event::Resource;
-use crate::journal::StreamId;
+use crate::event::{Resource, StreamId};
 use crate::position_set::PositionSet;
 use crate::telemetry::own_traces::SpanError;
+use crate::telemetry::own_traces::spans::DatabaseSystem;
 
 /// The one encoding of rows: PostgreSQL's binary COPY tuples, which SQLite's writer reads back field by field.
 pub mod row_encoding;
@@ -249,6 +249,14 @@ impl Store {
         match &options.target {
             StoreTarget::Postgres { .. } => Self::Postgres(postgres::Postgres::new(options, start)),
             StoreTarget::Sqlite { .. } => Self::Sqlite(sqlite::Sqlite::new(options, start)),
+        }
+    }
+
+    /// Returns the name of the database system, for spans.
+    pub(crate) const fn system(&self) -> DatabaseSystem {
+        match self {
+            Self::Postgres(_) => DatabaseSystem::Postgresql,
+            Self::Sqlite(_) => DatabaseSystem::Sqlite,
         }
     }
 

@@ -6,8 +6,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::event::{Resource, ResourceId};
-use crate::journal::StreamId;
+use crate::event::{Resource, ResourceId, StreamId};
 
 /// Ids remembered at most: about 6 MiB.
 const MOST_IDS: usize = 100_000;

@@ -14,7 +14,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::journal::StreamId;
+use crate::event::StreamId;
 use crate::position_set::PositionSet;
 
 /// The file's name in the data directory.

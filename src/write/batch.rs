@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, btree_map};
 use std::ops::RangeInclusive;
 
 use crate::decode;
-use crate::event::{Event, Resource, ResourceId};
-use crate::journal::{JournalEntry, Record, StreamId};
+use crate::event::{Event, Resource, ResourceId, StreamId};
+use crate::journal::{JournalEntry, Record};
 use crate::store::Batch;
 use crate::store::row_encoding::EncodedRows;
 use crate::telemetry::own_traces::links::RequestTag;

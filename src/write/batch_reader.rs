@@ -8,7 +8,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::journal::{JournalEntry, Position, Record, StreamId};
+use crate::event::{Position, StreamId};
+use crate::journal::{JournalEntry, Record};
 use crate::position_set::PositionSet;
 use crate::store::StoredPositions;
 use crate::write::attempts::{FATAL, WriteCare};

@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use metrics::{counter, gauge, histogram};
 
-use crate::journal::StreamId;
+use crate::event::StreamId;
 use crate::store::DeadLetter;
 use crate::telemetry::metrics as names;
 use crate::write::batch::PendingBatch;

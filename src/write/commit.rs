@@ -4,8 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::event::Resource;
-use crate::journal::StreamId;
+use crate::event::{Resource, StreamId};
 use crate::store::{StoreError, StreamHeartbeat};
 use crate::telemetry::own_traces::{SpanError, links, spans, traced};
 use crate::write::batch::PendingBatch;

@@ -11,7 +11,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::journal::{Stream, StreamId};
+use crate::event::StreamId;
+use crate::journal::Stream;
 use crate::position_set::PositionSet;
 use crate::store::{Store, StoreError, StoredPositions, StreamOwner};
 use crate::write::progress::{ProblemTopic, Progress};

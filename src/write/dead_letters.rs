@@ -4,8 +4,7 @@
 
 use bytes::Bytes;
 
-use crate::decode::decompress::ContentEncoding;
-use crate::event::{Encoding, Signal};
+use crate::event::{ContentEncoding, Encoding, Signal};
 use crate::journal::Record;
 use crate::store::DeadLetter;
 use crate::store::row_encoding::EncodedRow;

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use metrics::{counter, histogram};
 
-use crate::journal::StreamId;
+use crate::event::StreamId;
 use crate::store::{StoreError, StoredPositions};
 use crate::telemetry::metrics as names;
 use crate::write::WriteLoop;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::journal::StreamId;
+use crate::event::StreamId;
 use crate::store::{StoreError, StreamHeartbeat};
 use crate::write::WriteLoop;
 use crate::write::copied_streams::Ownership;

@@ -238,10 +238,9 @@ mod tests {
     use bytes::Bytes;
 
     use super::{RefusedRow, ResourceWalk, RowWalk, index_of};
-    use crate::decode::decompress::ContentEncoding;
-    use crate::decode::{self, Limits, Sink, Source, VERSION};
-    use crate::event::{Encoding, Signal};
-    use crate::journal::{Position, Record, StreamId};
+    use crate::decode::{self, Sink, VERSION};
+    use crate::event::{ContentEncoding, Encoding, Limits, Position, Signal, Source, StreamId};
+    use crate::journal::Record;
     use crate::store::RecordPieces;
 
     fn refused(index: u32) -> RefusedRow {

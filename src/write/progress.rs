@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-use crate::journal::{Position, StreamId};
+use crate::event::{Position, StreamId};
 use crate::store::StoredPositions;
 
 /// The seconds over which the drain rate is taken.
@@ -268,7 +268,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::{ProblemTopic, Progress};
-    use crate::journal::{Position, StreamId};
+    use crate::event::{Position, StreamId};
 
     const STREAM: StreamId = StreamId([1; 16]);
 

@@ -8,7 +8,8 @@ use std::time::Instant;
 
 use metrics::counter;
 
-use crate::journal::{Stream, StreamId, now_unix_nano};
+use crate::event::StreamId;
+use crate::journal::{Stream, now_unix_nano};
 use crate::position_set::PositionSet;
 use crate::store::{KEEP_RELEASED, StoreError, StoredPositions};
 use crate::telemetry::metrics as names;

@@ -5,11 +5,10 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-use ruvvector_service::decode::{
-    self, DecodeError, DecodeReport, Limits, Sink, Source, check, events,
+use ruvvector_service::decode::{self, DecodeError, DecodeReport, Sink, check, events};
+use ruvvector_service::event::{
+    Encoding, Event, Limits, Position, Resource, Signal, Source, StreamId,
 };
-use ruvvector_service::event::{Encoding, Event, Resource, Signal};
-use ruvvector_service::journal::{Position, StreamId};
 
 /// Rows' JSON beside PostgreSQL's own.
 mod jsonb;

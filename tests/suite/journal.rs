@@ -8,9 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use ruvvector_service::decode::decompress::ContentEncoding;
-use ruvvector_service::decode::{Limits, Source, VERSION};
-use ruvvector_service::event::{Encoding, Signal};
+use ruvvector_service::decode::VERSION;
+use ruvvector_service::event::{ContentEncoding, Encoding, Limits, Signal, Source};
 use ruvvector_service::journal::disk::OsDisk;
 use ruvvector_service::journal::{Journal, JournalEntry, NewRecord, OpenError, Options};
 

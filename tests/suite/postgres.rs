@@ -3,8 +3,7 @@
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use ruvvector_service::event::{Event, EventFlags};
-use ruvvector_service::journal::StreamId;
+use ruvvector_service::event::{Event, EventFlags, StreamId};
 use ruvvector_service::store::postgres::Postgres;
 use ruvvector_service::store::row_encoding::EncodedRows;
 use ruvvector_service::store::{Batch, Options, Store, StoreError, StoreTarget, StreamHeartbeat};

@@ -5,8 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ruvvector_service::event::{Event, EventFlags, ResourceId};
-use ruvvector_service::journal::StreamId;
+use ruvvector_service::event::{Event, EventFlags, ResourceId, StreamId};
 use ruvvector_service::store::row_encoding::EncodedRows;
 use ruvvector_service::store::{Batch, DeadLetter, Options, Store, StoreTarget};
 use sqlx::sqlite::SqliteConnectOptions;

@@ -2,13 +2,14 @@
 //!
 //! **Invariant:** every encoding is held to the same promises.
 
+use crate::event::ContentEncoding;
 use std::io::Write;
 
 use flate2::Compression;
 use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
 
-use crate::decode::decompress::ContentEncoding::{Deflate, Gzip, Identity, Zstd};
 use crate::decode::decompress::*;
+use crate::event::ContentEncoding::{Deflate, Gzip, Identity, Zstd};
 
 const MIB: usize = 1 << 20;
 

@@ -11,11 +11,11 @@
 
 use std::collections::BTreeMap;
 
+use crate::decode::VERSION;
 use crate::decode::json::json_reader::{JsonReader, SyntaxError};
 use crate::decode::json::json_writer;
 use crate::decode::otlp::json_to_protobuf::{self, Unmapped};
-use crate::decode::{Limits, Source, VERSION};
-use crate::event::{Encoding, Signal};
+use crate::event::{Encoding, Limits, Signal, Source};
 
 /// What stands around items.
 mod envelope;

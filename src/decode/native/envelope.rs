@@ -9,9 +9,10 @@ use crate::decode::json::json_reader::{JsonReader, JsonType, SyntaxError};
 use crate::decode::json::string::JsonString;
 use crate::decode::native::unknown::UnknownMembers;
 use crate::decode::native::{FIELDS, NANOS_PER_MS, NativeField, Presence};
-use crate::decode::otlp::any_value::{cut_to, without_nul_cow};
-use crate::decode::{Limits, Sanitized, Source, timestamp};
-use crate::event::{Event, EventFlags};
+use crate::decode::otlp::any_value::without_nul_cow;
+use crate::decode::timestamp;
+use crate::event::{Event, EventFlags, Limits, Sanitized, Source};
+use crate::text::cut_to;
 
 /// One event as it is sent, checked.
 pub(super) struct NativeEvent<'a> {

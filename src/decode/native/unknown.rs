@@ -5,13 +5,14 @@
 
 use std::borrow::Cow;
 
+use crate::decode::UnknownMemberFate;
 use crate::decode::decode_report::{ReportBuilder, echo};
 use crate::decode::json::json_reader::{JsonReader, JsonType, SyntaxError};
 use crate::decode::json::json_writer;
 use crate::decode::json::string::JsonString;
 use crate::decode::native::FIELDS;
 use crate::decode::otlp::any_value::without_nul_cow;
-use crate::decode::{Limits, Sanitized, UnknownMemberFate};
+use crate::event::{Limits, Sanitized};
 
 /// Names of members that stay out which are kept for the answer.
 const NAMES: usize = 10;

@@ -15,9 +15,9 @@ use std::borrow::Cow;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::decode::Limits;
 use crate::decode::json::json_writer;
 use crate::decode::protobuf::{FieldValue, ProtobufReader};
+use crate::event::Limits;
 
 /// How values are written.
 #[derive(Clone, Copy, Debug)]
@@ -219,27 +219,5 @@ pub(in crate::decode) fn without_nul_cow(text: Cow<'_, str>) -> Cow<'_, str> {
     match text {
         Cow::Borrowed(text) => without_nul(text),
         Cow::Owned(text) => Cow::Owned(without_nul(&text).into_owned()),
-    }
-}
-
-/// Returns whether a text has more than `limit` characters.
-pub(in crate::decode) fn is_longer(text: &str, limit: usize) -> bool {
-    text.len() > limit && text.chars().nth(limit).is_some()
-}
-
-/// The first `limit` characters of a text.
-pub(in crate::decode) fn cut_to(text: Cow<'_, str>, limit: usize) -> Cow<'_, str> {
-    if text.len() <= limit {
-        return text;
-    }
-    match text.char_indices().nth(limit) {
-        None => text,
-        Some((end, _)) => match text {
-            Cow::Borrowed(text) => Cow::Borrowed(&text[..end]),
-            Cow::Owned(mut text) => {
-                text.truncate(end);
-                Cow::Owned(text)
-            }
-        },
     }
 }

@@ -2,17 +2,17 @@
 //!
 //! **Invariant:** a correlation id, a provider and an id in hex are found in the same way for every kind.
 
+use crate::text;
 use std::borrow::Cow;
 
-use crate::decode::Source;
 use crate::decode::json::json_writer;
-use crate::decode::otlp::any_value::{self, KeyValues, ValueStyle, is_longer, repeated};
+use crate::decode::otlp::any_value::{self, KeyValues, ValueStyle, repeated};
 use crate::decode::otlp::resource_scope::StoredResource;
 use crate::decode::otlp::schema::MessageSchema;
 use crate::decode::protobuf::Malformed;
 use crate::decode::rules::Rules;
-use crate::event::{Event, EventFlags};
-use crate::journal::Position;
+use crate::event::{Event, EventFlags, Position, Source};
+use crate::text::is_longer;
 
 const CORRELATION_ID_CHARACTERS: usize = 255;
 const PROVIDER_CHARACTERS: usize = 100;
@@ -118,7 +118,7 @@ const PROVIDER_KEYS: [&str; 7] = [
 /// The correlation id that an item's attributes name.
 pub(in crate::decode) fn correlation_id<'a>(attributes: &KeyValues<'a>) -> Option<Cow<'a, str>> {
     first_named(attributes, &CORRELATION_ID_KEYS)
-        .map(|id| any_value::cut_to(id, CORRELATION_ID_CHARACTERS))
+        .map(|id| text::cut_to(id, CORRELATION_ID_CHARACTERS))
 }
 
 /// The provider that an item's attributes name, or its resource's.
@@ -127,7 +127,7 @@ pub(in crate::decode) fn provider<'a>(
     origin: &'a StoredResource,
 ) -> Option<Cow<'a, str>> {
     first_named(attributes, &PROVIDER_KEYS)
-        .map(|provider| any_value::cut_to(provider, PROVIDER_CHARACTERS))
+        .map(|provider| text::cut_to(provider, PROVIDER_CHARACTERS))
         .or(origin.provider.as_deref().map(Cow::Borrowed))
 }
 

@@ -3,13 +3,14 @@
 //!
 //! **Invariant:** beside a metric's envelope no more than one point is in memory.
 
+use crate::decode::DecodeError;
 use crate::decode::json::json_reader::{JsonReader, JsonType};
 use crate::decode::otlp::json_request::{self, RequestSchema, each, members, reject};
 use crate::decode::otlp::json_to_protobuf::{self, Unmapped};
 use crate::decode::otlp::metric::{MetricData, PointVisitor};
 use crate::decode::otlp::protobuf_request::Visitor as _;
 use crate::decode::otlp::schema::metric::METRIC;
-use crate::decode::{DecodeError, Sanitized, Source};
+use crate::event::{Sanitized, Source};
 
 static METRICS: RequestSchema = RequestSchema {
     resources: ("resourceMetrics", "resource_metrics"),

@@ -8,13 +8,14 @@
 
 use std::borrow::Cow;
 
+use crate::decode::DecodeError;
 use crate::decode::json::json_reader::{JsonReader, JsonType, SyntaxError};
 use crate::decode::otlp::json_to_protobuf::{self, Unmapped};
 use crate::decode::otlp::protobuf_request::Visitor;
 use crate::decode::otlp::resource_scope::EncodedPart;
 use crate::decode::otlp::schema;
 use crate::decode::otlp::schema::MessageSchema;
-use crate::decode::{DecodeError, Sanitized, Source};
+use crate::event::{Sanitized, Source};
 
 /// The names of a signal's lists: lowerCamelCase and snake_case.
 #[derive(Debug)]

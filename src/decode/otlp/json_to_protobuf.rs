@@ -16,7 +16,7 @@ use crate::decode::json::string::JsonString;
 use crate::decode::otlp::schema::{FieldSchema, FieldType, MessageSchema};
 use crate::decode::protobuf::put_varint as varint;
 use crate::decode::rules::Rules;
-use crate::decode::{Limits, Sanitized, Source};
+use crate::event::{Limits, Sanitized, Source};
 use number::{JsonNumber, double, enumeration, integer_or_double, unsigned};
 use spelling::{NamesSeen, WrittenField};
 

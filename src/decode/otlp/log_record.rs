@@ -32,8 +32,7 @@ use crate::decode::otlp::item::{
 use crate::decode::otlp::resource_scope::column;
 use crate::decode::otlp::schema::{self, MessageSchema};
 use crate::decode::protobuf::{FieldValue, Malformed, ProtobufReader, WRONG_TYPE};
-use crate::event::Event;
-use crate::journal::Position;
+use crate::event::{Event, Position};
 
 /// Log records; nothing stands around them.
 #[derive(Debug)]

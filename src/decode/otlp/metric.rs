@@ -13,7 +13,7 @@ use std::cell::OnceCell;
 use sha2::{Digest as _, Sha256};
 
 use crate::decode::json::json_writer;
-use crate::decode::otlp::any_value::{self, ValueStyle, is_longer, repeated};
+use crate::decode::otlp::any_value::{self, ValueStyle, repeated};
 use crate::decode::otlp::data_point::DataPoint;
 use crate::decode::otlp::item::{FieldRange, ItemKind, NAME_CHARACTERS, long_name_member, low32};
 use crate::decode::otlp::json_to_protobuf::Unmapped;
@@ -23,8 +23,8 @@ use crate::decode::otlp::row_builder::RowBuilder;
 use crate::decode::otlp::schema::{MessageSchema, metric as schema};
 use crate::decode::otlp::validate::{Invalid, ValidItem};
 use crate::decode::protobuf::{FieldValue, Malformed, ProtobufReader, WRONG_TYPE};
-use crate::decode::{Sanitized, Source};
-use crate::event::ResourceId;
+use crate::event::{ResourceId, Sanitized, Source};
+use crate::text::is_longer;
 
 /// An envelope's texts stand in the row of each of its points. So many bytes of them are taken a request: a large
 /// envelope with very many points would multiply.

@@ -114,9 +114,9 @@ fn low_seven_bits(value: usize) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decode::Limits;
     use crate::decode::otlp::any_value::{ValueStyle, any_value};
     use crate::decode::otlp::schema::ANY_VALUE;
+    use crate::event::Limits;
 
     fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
         let len = u8::try_from(bytes.len()).expect("short");

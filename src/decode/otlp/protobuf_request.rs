@@ -13,7 +13,7 @@ use crate::decode::otlp::json_to_protobuf::Unmapped;
 use crate::decode::otlp::resource_scope::EncodedPart;
 use crate::decode::protobuf::{FieldValue, Malformed, ProtobufReader};
 use crate::decode::rules::Rules;
-use crate::decode::{Sanitized, Source};
+use crate::event::{Sanitized, Source};
 
 /// Takes what a walk finds, in the order of the request.
 pub(in crate::decode) trait Visitor<'a> {

@@ -5,6 +5,7 @@
 //!
 //! **Invariant:** equal resources and scopes have equal ids, whatever the order of their attributes on the wire.
 
+use crate::text;
 use std::borrow::Cow;
 
 use sha2::{Digest as _, Sha256};
@@ -16,8 +17,7 @@ use crate::decode::otlp::any_value::{
 use crate::decode::otlp::schema::{self, MessageSchema};
 use crate::decode::otlp::validate::{Invalid, ValidItem, repair};
 use crate::decode::protobuf::{FieldValue, Malformed, ProtobufReader};
-use crate::decode::{Sanitized, Source};
-use crate::event::{Resource, ResourceId};
+use crate::event::{Resource, ResourceId, Sanitized, Source};
 
 /// The attributes that fill the columns `integration` and `provider`, with the columns' limits in characters.
 const COLUMNS: [(&str, usize); 2] = [("service.name", 100), ("cloud.provider", 100)];
@@ -143,7 +143,7 @@ impl StoredResource {
 
         let [integration, provider] = COLUMNS.map(|(key, limit)| {
             let name = named_attribute(&resource.message, key)?;
-            Some(any_value::cut_to(name, limit).into_owned())
+            Some(text::cut_to(name, limit).into_owned())
         });
         let origin = Self {
             id: ResourceId(id),
@@ -170,7 +170,7 @@ fn named_attribute<'a>(resource: &'a [u8], key: &str) -> Option<Cow<'a, str>> {
 /// Counts the columns filled by a resource that hold only the beginning of its attribute.
 fn cut_columns(resource: &[u8]) -> u32 {
     let is_cut = |(key, limit): &(&str, usize)| {
-        named_attribute(resource, key).is_some_and(|name| any_value::is_longer(&name, *limit))
+        named_attribute(resource, key).is_some_and(|name| text::is_longer(&name, *limit))
     };
     let is_long = |pair: &[u8]| COLUMNS.iter().any(|(_, limit)| pair.len() > *limit);
     if !repeated(resource, 1).any(is_long) {
@@ -280,5 +280,5 @@ fn number(message: &[u8], number: u32) -> u64 {
 
 /// Cuts nothing: a text column's NULs are replaced like everyone's.
 pub(in crate::decode) fn column(bytes: &[u8], characters: usize) -> Cow<'_, str> {
-    any_value::cut_to(without_nul(text(bytes)), characters)
+    text::cut_to(without_nul(text(bytes)), characters)
 }

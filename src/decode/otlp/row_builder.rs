@@ -12,9 +12,8 @@ use crate::decode::otlp::protobuf_request::Visitor;
 use crate::decode::otlp::resource_scope::{EncodedPart, StoredResource};
 use crate::decode::otlp::validate::{Invalid, ValidItem};
 use crate::decode::protobuf::Malformed;
-use crate::decode::{DecodeError, DecodeReport, SINK_IS_FULL, Sanitized, Sink, Source};
-use crate::event::EventFlags;
-use crate::journal::Position;
+use crate::decode::{DecodeError, DecodeReport, SINK_IS_FULL, Sink};
+use crate::event::{EventFlags, Position, Sanitized, Source};
 
 /// A resource is stored with each of its scopes. So many bytes of them are taken a request: a large resource with very
 /// many scopes would multiply.

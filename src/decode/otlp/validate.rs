@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use crate::decode::otlp::pieces::merged;
 use crate::decode::otlp::schema::{FieldType, MessageSchema};
 use crate::decode::protobuf::{FieldValue, Malformed, ProtobufReader, WRONG_TYPE, packed_fixed64};
-use crate::decode::{Limits, Sanitized, Source};
+use crate::event::{Limits, Sanitized, Source};
 
 /// Why an item is not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

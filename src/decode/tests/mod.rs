@@ -2,9 +2,8 @@
 
 use std::borrow::Cow;
 
-use crate::decode::{DecodeError, DecodeReport, Limits, Sink, Source, VERSION, check, events};
-use crate::event::{Encoding, Event, Resource, Signal};
-use crate::journal::{Position, StreamId};
+use crate::decode::{DecodeError, DecodeReport, Sink, VERSION, check, events};
+use crate::event::{Encoding, Event, Limits, Position, Resource, Signal, Source, StreamId};
 
 /// Native events.
 mod native;

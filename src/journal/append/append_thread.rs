@@ -13,13 +13,14 @@ use std::time::{Duration, Instant};
 
 use crate::telemetry::metrics::{JOURNAL_APPEND_BYTES_TOTAL, JOURNAL_SYNC_SECONDS};
 
+use crate::event::{Position, StreamId};
 use crate::journal::append::queue::{QueuedRecord, Wakeup};
 use crate::journal::disk::{DiskFile, is_full, write_all};
 use crate::journal::format::record::{HEADER_BYTES, RecordClass, RecordHeader};
 use crate::journal::format::segment::{self, BLOCK, BLOCK_BYTES, Footer, SegmentContents};
 use crate::journal::segment_index::{AppendedRecord, Segment};
 use crate::journal::space::{Shortage, own_size};
-use crate::journal::{AppendError, Position, Shared, StreamId, lock};
+use crate::journal::{AppendError, Shared, lock};
 
 use full_volume::{GroupError, write_group_at};
 

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
+use crate::event::Position;
 use crate::journal::format::record::total_bytes;
-use crate::journal::{AppendError, NewRecord, Position, lock};
+use crate::journal::{AppendError, NewRecord, lock};
 
 /// What may wait or be on its way to the disk.
 const ROOM_KIB: u32 = 64 << 10;
@@ -162,9 +163,7 @@ mod tests {
     use std::task::{Context, Waker};
 
     use super::*;
-    use crate::decode::decompress::ContentEncoding;
-    use crate::decode::{Limits, Source};
-    use crate::event::{Encoding, Signal};
+    use crate::event::{ContentEncoding, Encoding, Limits, Signal, Source};
 
     #[test]
     fn what_waits_is_bounded_and_the_rest_comes_in_turn() {

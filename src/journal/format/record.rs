@@ -2,9 +2,7 @@
 //!
 //! **Invariant:** [`Header::decode`] yields a header only for bytes that [`Header::encode`] made under the same nonce.
 
-use crate::decode::decompress::ContentEncoding;
-use crate::decode::{Limits, Source};
-use crate::event::{Encoding, Signal};
+use crate::event::{ContentEncoding, Encoding, Limits, Signal, Source};
 
 use crate::journal::format::le_bytes::{array_at, i64_at, put, u16_at, u32_at, u64_at};
 

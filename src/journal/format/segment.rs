@@ -3,7 +3,7 @@
 //! **Invariant:** no lost sector or block hides a header (it is in the first block twice and in the last block once), and
 //! a footer counts only under its own segment's nonce.
 
-use crate::journal::StreamId;
+use crate::event::StreamId;
 use crate::journal::format::le_bytes::{array_at, i64_at, put, u16_at, u32_at, u64_at};
 
 /// Groups start at multiples of this; header and footer take one such block each.

@@ -7,6 +7,7 @@ use std::io;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
+use crate::event::StreamId;
 use crate::journal::disk::Disk;
 use crate::journal::format::record::RecordClass;
 use crate::journal::format::scan::SegmentScan;
@@ -16,7 +17,7 @@ use crate::journal::recovery::failed;
 use crate::journal::recovery::segment_files::{
     HeaderSource, SegmentFile, SegmentFileKind, segment_files,
 };
-use crate::journal::{OpenError, SegmentReport, StreamId};
+use crate::journal::{OpenError, SegmentReport};
 use crate::position_set::PositionSet;
 
 /// As [`super::Log::inspect`].

@@ -10,11 +10,12 @@ use bytes::Bytes;
 
 use crate::telemetry::metrics::JOURNAL_DAMAGED_RECORDS_TOTAL;
 
+use crate::event::{Position, StreamId};
 use crate::journal::format::record::{HEADER_BYTES, RecordClass, RecordHeader};
 use crate::journal::format::scan::{ScannedRecord, SegmentScan};
 use crate::journal::segment_index::{IndexedScan, Segment};
 use crate::journal::streams::NextSegment;
-use crate::journal::{JournalEntry, Position, ReadError, Record, Shared, StreamId, lock};
+use crate::journal::{JournalEntry, ReadError, Record, Shared, lock};
 
 /// The most that is kept of what stands where a header should be.
 pub(in crate::journal) const LOST_BYTES: u64 = 16 << 20;

@@ -6,9 +6,10 @@
 use std::io;
 use std::time::{Duration, Instant};
 
+use crate::event::{Position, StreamId};
 use crate::journal::format::record::RecordClass;
 use crate::journal::segment_index::{IndexedScan, Segment};
-use crate::journal::{Position, RequestDigest, Shared, StreamId, lock};
+use crate::journal::{RequestDigest, Shared, lock};
 
 const ZERO: [u8; 16] = [0; 16];
 

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use crate::telemetry::metrics::JOURNAL_DAMAGED_RECORDS_TOTAL;
 
+use crate::event::StreamId;
 use crate::journal::append::queue::Queue;
 use crate::journal::disk::Disk;
 use crate::journal::format::segment::{BLOCK_BYTES, FORMAT, SegmentHeader};
@@ -24,7 +25,7 @@ use crate::journal::recovery::segment_files::{
 use crate::journal::shared::{JournalSettings, Shared, Synced, lock};
 use crate::journal::space::SegmentPool;
 use crate::journal::streams::{StreamState, StreamTable};
-use crate::journal::{OpenError, Options, StreamId};
+use crate::journal::{OpenError, Options};
 use crate::position_set::PositionSet;
 
 /// The segment files of a directory.

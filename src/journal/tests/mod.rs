@@ -9,14 +9,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::decode::decompress::ContentEncoding;
-use crate::decode::{Limits, Source};
-use crate::event::{Encoding, Signal};
+use crate::event::{ContentEncoding, Encoding, Limits, Signal, Source};
 
+use crate::event::{Position, StreamId};
 use crate::journal::sim::SimDisk;
-use crate::journal::{
-    AppendError, Journal, JournalEntry, NewRecord, Options, Position, StreamId, lock,
-};
+use crate::journal::{AppendError, Journal, JournalEntry, NewRecord, Options, lock};
 
 /// Appending, reading back, rotating, recycling, refusing.
 mod life;

@@ -12,10 +12,10 @@ use opentelemetry::trace::TraceContextExt;
 use tracing::field::Empty;
 use tracing::{Instrument, Span, info_span};
 
-use crate::error::shown;
 use crate::receive::protocol::grpc::calls;
 use crate::receive::response::{BodyFormat, ResponseFormat};
 use crate::telemetry::own_traces::{TARGET, caller, draw, is_on, spans};
+use crate::text::shown;
 
 /// What probes and scrapers ask for, over and over.
 const UNASKED: [&str; 6] = [

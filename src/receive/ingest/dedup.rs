@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::event::Signal;
-use crate::journal::{AppendError, Journal, Position};
+use crate::event::{Position, Signal};
+use crate::journal::{AppendError, Journal};
 use crate::receive::Options;
 use crate::receive::ingest::dedup_key::{DedupBy, DedupKey, Fingerprint, IdempotencyKey};
 

@@ -5,10 +5,9 @@
 
 use axum::http::HeaderMap;
 
-use crate::decode::decompress::ContentEncoding;
-use crate::decode::{DecodeReport, Source};
+use crate::decode::DecodeReport;
 use crate::error::Error;
-use crate::event::Signal;
+use crate::event::{ContentEncoding, Signal, Source};
 use crate::journal::RequestDigest;
 
 /// Of the header `Idempotency-Key`, without its quotes.
@@ -130,9 +129,7 @@ mod tests {
     use axum::http::{HeaderName, HeaderValue};
 
     use super::*;
-    use crate::decode::{Limits, Sanitized};
-    use crate::event::Encoding;
-    use crate::journal::{Position, StreamId};
+    use crate::event::{Encoding, Limits, Position, Sanitized, StreamId};
 
     fn keyed(values: &[&'static str]) -> Result<Option<IdempotencyKey>, Error> {
         let mut headers = HeaderMap::new();

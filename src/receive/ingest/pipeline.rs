@@ -14,11 +14,11 @@ use tokio::sync::AcquireError;
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::Span;
 
-use crate::decode::decompress::{ContentEncoding, DecompressError, decompress};
-use crate::decode::{self, DecodeError, DecodeReport, Source};
+use crate::decode::decompress::{DecompressError, decompress};
+use crate::decode::{self, DecodeError, DecodeReport};
 use crate::error::{Error, retry_after};
-use crate::event::{Encoding, Signal};
-use crate::journal::{AppendError, Journal, NewRecord, Position, now_unix_nano};
+use crate::event::{ContentEncoding, Encoding, Position, Signal, Source};
+use crate::journal::{AppendError, Journal, NewRecord, now_unix_nano};
 use crate::memory::budget::Reservation;
 use crate::receive::Receiver;
 use crate::receive::ingest::body;

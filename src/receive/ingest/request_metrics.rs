@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use metrics::{Counter, Gauge, Histogram};
 
-use crate::decode::{DecodeReport, Sanitized, Source};
+use crate::decode::DecodeReport;
 use crate::error::Error;
-use crate::event::Signal;
+use crate::event::{Sanitized, Signal, Source};
 use crate::telemetry::log_limit::OncePerMinute;
 use crate::telemetry::metrics::{
     CLIENT_CLOCK_SKEW_SECONDS, DUPLICATES_TOTAL, RECEIVE_BYTES_TOTAL, RECEIVE_EVENTS_TOTAL,

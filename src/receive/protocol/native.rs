@@ -9,7 +9,7 @@ use axum::response::Response;
 use axum::routing::any;
 use serde_json::json;
 
-use crate::error::{Error, shown};
+use crate::error::Error;
 use crate::event::{Encoding, Signal};
 use crate::receive::Receiver;
 use crate::receive::content_type::{self, MediaType};
@@ -18,6 +18,7 @@ use crate::receive::ingest::pipeline::{Framing, IngestOutcome, IngestRequest, Wa
 use crate::receive::ingest::request_metrics::IngestProtocol;
 use crate::receive::protocol::endpoint::{Endpoint, Protocol, serve};
 use crate::receive::response::{self, ResponseFormat};
+use crate::text::shown;
 
 pub(in crate::receive) fn routes(receiver: &Receiver) -> Router {
     let protocol = Protocol {

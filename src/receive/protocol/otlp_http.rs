@@ -9,17 +9,18 @@ use axum::http::request::Parts;
 use axum::response::Response;
 use axum::routing::any;
 
-use crate::decode::{DecodeReport, Limits};
+use crate::decode::DecodeReport;
 use crate::error::Error;
-use crate::event::{Encoding, Signal};
+use crate::event::{Encoding, Limits, Signal};
 use crate::receive::Receiver;
 use crate::receive::content_type::{self, MediaType};
 use crate::receive::ingest::body;
 use crate::receive::ingest::pipeline::{Framing, IngestOutcome, IngestRequest, WaitFor};
 use crate::receive::ingest::request_metrics::IngestProtocol;
-use crate::receive::otlp_status::{PartialSuccess, TEXT_BYTES, cut};
+use crate::receive::otlp_status::{PartialSuccess, TEXT_BYTES};
 use crate::receive::protocol::endpoint::{Endpoint, Protocol, serve};
 use crate::receive::response::{self, BodyFormat, ResponseFormat};
+use crate::text::cut;
 
 /// One line for each signal that is taken.
 pub(in crate::receive) fn routes(receiver: &Receiver) -> Router {
@@ -169,8 +170,7 @@ async fn not_found(receiver: &Receiver, request: Request, form: ResponseFormat) 
 #[cfg(test)]
 mod tests {
     use super::{DecodeReport, Limits, partial_success};
-    use crate::decode::Sanitized;
-    use crate::event::Signal;
+    use crate::event::{Sanitized, Signal};
 
     #[test]
     fn cutting_is_told_only_where_a_limit_of_ours_threw_something_away() {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, PgConnection};
 
-use crate::journal::StreamId;
+use crate::event::StreamId;
 use crate::store::plausible_time::PlausibleTimes;
 use crate::store::postgres::connection::{WriteConnection, end, within};
 use crate::store::postgres::error::{from_copy, is_missing_partition, retry};

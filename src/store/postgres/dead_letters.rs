@@ -4,7 +4,7 @@
 
 use sqlx::PgConnection;
 
-use crate::journal::StreamId;
+use crate::event::StreamId;
 use crate::store::postgres::Postgres;
 use crate::store::postgres::batch::CopyTarget;
 use crate::store::postgres::error::from_sqlx;

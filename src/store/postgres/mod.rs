@@ -12,7 +12,7 @@ use sqlx::ConnectOptions;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use tokio::time::timeout;
 
-use crate::journal::StreamId;
+use crate::event::StreamId;
 use crate::store::retention_clock::{Clock, RetentionClock};
 use crate::store::written_cache::WrittenCache;
 use crate::store::{

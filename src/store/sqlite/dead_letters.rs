@@ -5,7 +5,7 @@
 
 use sqlx::SqliteConnection;
 
-use crate::journal::StreamId;
+use crate::event::StreamId;
 use crate::store::sqlite::error::ErrorContext;
 use crate::store::{DeadLetter, StoreError};
 

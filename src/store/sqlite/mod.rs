@@ -13,8 +13,7 @@ use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{AssertSqlSafe, SqliteConnection, SqlitePool};
 
-use crate::event::Resource;
-use crate::journal::StreamId;
+use crate::event::{Resource, StreamId};
 use crate::store::plausible_time::{DAY_US, PlausibleTimes};
 use crate::store::record_pieces::after_rows;
 use crate::store::retention_clock::{Clock, ClockFacts, Judgement, RetentionClock};

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 
 use sqlx::SqliteConnection;
 
-use crate::journal::StreamId;
+use crate::event::StreamId;
 use crate::store::sqlite::error::ErrorContext;
 use crate::store::sqlite::{now_us, schema};
 use crate::store::{KEEP_RELEASED, StoreError, StoredPositions, StreamHeartbeat};

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use sqlx::Transaction;
 
-use crate::journal::StreamId;
+use crate::event::StreamId;
 use crate::store::probe::probe_row;
 use crate::store::row_encoding::EncodedRows;
 use crate::store::sqlite::{Sqlite, WAL_PAUSE};

@@ -11,8 +11,7 @@ use tracing::field::Empty;
 use tracing::{Span, info_span};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-use crate::journal::Position;
-use crate::store::Store;
+use crate::event::Position;
 use crate::telemetry::own_traces::links::{self, RequestTag};
 use crate::telemetry::own_traces::{SpanAttributes, TARGET, is_on, is_sampled};
 
@@ -93,13 +92,6 @@ pub(crate) enum DatabaseSystem {
 }
 
 impl DatabaseSystem {
-    pub(crate) const fn of(store: &Store) -> Self {
-        match store {
-            Store::Postgres(_) => Self::Postgresql,
-            Store::Sqlite(_) => Self::Sqlite,
-        }
-    }
-
     const fn name(self) -> &'static str {
         match self {
             Self::Postgresql => "postgresql",

@@ -1,5 +1,6 @@
 //! What batches' ends come to, by themselves: no database is asked.
 
+use crate::event::Source;
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
@@ -9,9 +10,8 @@ use bytes::Bytes;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio_util::sync::CancellationToken;
 
-use crate::decode::decompress::ContentEncoding;
-use crate::decode::{self, Limits};
-use crate::event::{Encoding, Signal};
+use crate::decode::{self};
+use crate::event::{ContentEncoding, Encoding, Limits, Signal};
 use crate::journal::disk::OsDisk;
 use crate::journal::{self, Journal, NewRecord};
 use crate::store::{self, Store, StoreTarget};
@@ -68,7 +68,7 @@ async fn writer(dir: &Path) -> (FailurePolicy, StreamId) {
 
 fn record(payload: &'static str, accepted: u32) -> NewRecord {
     NewRecord {
-        source: decode::Source {
+        source: Source {
             signal: Signal::Event,
             encoding: Encoding::Json,
             partial: false,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ruvvector_service::journal::StreamId;
+use ruvvector_service::event::StreamId;
 use ruvvector_service::store::{Store, StreamHeartbeat};
 use sqlx::postgres::PgConnection;
 

@@ -1,7 +1,6 @@
 //! Exactly once, or not at all.
 
-use ruvvector_service::event::{Event, EventFlags};
-use ruvvector_service::journal::StreamId;
+use ruvvector_service::event::{Event, EventFlags, StreamId};
 use ruvvector_service::store::row_encoding::EncodedRows;
 use ruvvector_service::store::{Batch, StoreError, StoredPositions};
 use sqlx::Row;

@@ -9,11 +9,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use ruvvector_service::decode::decompress::ContentEncoding;
-use ruvvector_service::decode::{Limits, Source, VERSION};
-use ruvvector_service::event::{Encoding, Signal};
+use ruvvector_service::decode::VERSION;
+use ruvvector_service::event::{ContentEncoding, Encoding, Limits, Position, Signal, Source};
 use ruvvector_service::journal::disk::OsDisk;
-use ruvvector_service::journal::{self, Journal, NewRecord, Position};
+use ruvvector_service::journal::{self, Journal, NewRecord};
 use ruvvector_service::store::{self, Store, StoreTarget};
 use ruvvector_service::write::{self, Progress};
 use sqlx::postgres::{PgConnectOptions, PgConnection};

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ruvvector_service::journal::StreamId;
+use ruvvector_service::event::StreamId;
 use ruvvector_service::store::{Store, StreamHeartbeat};
 
 use super::bench::{Bench, Db, json, open_log, record, until};

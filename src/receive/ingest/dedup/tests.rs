@@ -5,10 +5,8 @@ use std::task::{Context, Poll, Waker};
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::decode::decompress::ContentEncoding;
-use crate::decode::{DecodeReport, Limits, Source};
-use crate::event::Encoding;
-use crate::journal::StreamId;
+use crate::decode::DecodeReport;
+use crate::event::{ContentEncoding, Encoding, Limits, Source, StreamId};
 use crate::receive::ingest::dedup::*;
 use crate::receive::ingest::dedup_key::{DedupBy, DedupKey};
 

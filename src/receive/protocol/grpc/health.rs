@@ -51,9 +51,11 @@ impl GrpcHealth {
         if !SERVICES.contains(&service) {
             return ServingStatus::ServiceUnknown;
         }
-        match self.readiness.phase(&self.journal.status()) {
-            Phase::Ready => ServingStatus::Serving,
-            Phase::Starting | Phase::Stopping | Phase::Broken => ServingStatus::NotServing,
+        match self.readiness.phase() {
+            Phase::Ready if !self.journal.is_broken() => ServingStatus::Serving,
+            Phase::Ready | Phase::Starting | Phase::Stopping | Phase::Broken => {
+                ServingStatus::NotServing
+            }
         }
     }
 }
@@ -117,7 +119,7 @@ impl HealthWatch {
             }
             tokio::select! {
                 changed = self.phase.changed() => changed.ok()?,
-                () = crate::broken(&self.health.journal), if status == ServingStatus::Serving => {}
+                () = self.health.journal.broken(), if status == ServingStatus::Serving => {}
                 () = sleep_until(self.end) => return None,
                 () = self.health.stop.cancelled() => return None,
             }

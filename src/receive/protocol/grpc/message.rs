@@ -9,8 +9,8 @@ use axum::body::Body;
 use bytes::Bytes;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 
-use crate::decode::decompress::ContentEncoding;
 use crate::error::Error;
+use crate::event::ContentEncoding;
 use crate::receive::ingest::body::{self, BodyLimits};
 
 const PREFIX_BYTES: usize = 5;

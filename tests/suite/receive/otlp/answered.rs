@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::http::Method;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
 use prost::Message;
-use ruvvector_service::decode::Limits;
+use ruvvector_service::event::Limits;
 use ruvvector_service::receive::{AuthTokens, Options, otlp_router};
 use serde_json::json;
 
