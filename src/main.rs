@@ -1,13 +1,13 @@
 //! The binary: arguments, settings, log lines, run, exit code.
 //!
-//! **Invariant:** it ends with 0 when all went well, 1 when something failed while it ran, 2 when it was asked wrongly; with 130
-//! after a second signal.
+//! **Invariant:** it ends with 0 when all went well, 1 when something failed while it ran, 2 when it was asked wrongly and
+//! another try would end the same way; with 130 after a second signal.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
 
 use ruvvector_service::cli::{self, Arguments, Task};
-use ruvvector_service::commands;
+use ruvvector_service::commands::{self, Failure};
 use ruvvector_service::config::{self, Loaded};
 use ruvvector_service::memory::allocator;
 use ruvvector_service::observe::own_traces::OwnTraces;
@@ -58,7 +58,8 @@ fn main() -> ExitCode {
     };
     let (problems, code) = match done {
         Ok(Ok(())) => return ExitCode::SUCCESS,
-        Ok(Err(problem)) => (vec![problem], ExitCode::FAILURE),
+        Ok(Err(Failure::Run(problem))) => (vec![problem], ExitCode::FAILURE),
+        Ok(Err(Failure::Settings(problem))) => (vec![problem], ExitCode::from(USAGE)),
         Err(error) => (error.0, ExitCode::from(USAGE)),
     };
     for problem in problems {
@@ -67,7 +68,7 @@ fn main() -> ExitCode {
     code
 }
 
-fn perform(task: &Task, flags: Flags, loaded: Loaded) -> Result<(), String> {
+fn perform(task: &Task, flags: Flags, loaded: Loaded) -> Result<(), Failure> {
     if *task != Task::Serve {
         for warning in loaded.notes.iter().chain(&loaded.warnings) {
             complain(&format!("warning: {warning}"));
@@ -77,6 +78,11 @@ fn perform(task: &Task, flags: Flags, loaded: Loaded) -> Result<(), String> {
         Task::Serve => serve(flags, loaded),
         Task::Settings | Task::Completions(_) | Task::Man | Task::Healthcheck { .. } => Ok(()),
         Task::Validate => {
+            trace::init(&loaded.config.log_filter, loaded.config.log_format, None)?;
+            let changed = runtime()?.block_on(commands::check_store_kind(&loaded.config))?;
+            if let Some(warning) = changed {
+                complain(&format!("warning: {warning}"));
+            }
             say(&loaded.effective());
             Ok(())
         }
@@ -107,14 +113,14 @@ fn perform(task: &Task, flags: Flags, loaded: Loaded) -> Result<(), String> {
                 commands::log_report(&loaded.config).map_err(|error| error.to_string())?;
             say(&report);
             match (task, problems) {
-                (Task::LogVerify, 1..) => Err("the log is damaged".to_owned()),
+                (Task::LogVerify, 1..) => Err(Failure::Run("the log is damaged".to_owned())),
                 _ => Ok(()),
             }
         }
     }
 }
 
-fn serve(flags: Flags, loaded: Loaded) -> Result<(), String> {
+fn serve(flags: Flags, loaded: Loaded) -> Result<(), Failure> {
     let runtime = runtime()?;
     let own_traces = match &loaded.config.own_traces {
         Some(options) => {
