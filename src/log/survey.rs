@@ -54,8 +54,12 @@ pub(super) enum Identity {
 }
 
 impl Surveyed {
-    pub(super) fn perhaps_freed(&self) -> bool {
-        matches!(self.kind, Kind::Segment(_, Identity::PerhapsFreed))
+    /// The contents of a segment that an older version perhaps freed: a footer is all that such a file is known by.
+    pub(super) fn perhaps_freed(&self) -> Option<Contents> {
+        match self.kind {
+            Kind::Segment(_, Identity::PerhapsFreed) => self.sealed,
+            _ => None,
+        }
     }
 
     pub(super) fn is_restored(&self) -> bool {

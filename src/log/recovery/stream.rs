@@ -7,12 +7,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::super::disk::{Disk, is_full};
+use super::super::disk::is_full;
 use super::super::held::Segment;
-use super::super::plan::{Torn, scan_of};
+use super::super::plan::Torn;
 use super::super::pool::{Spare, free};
-use super::super::record::Class;
-use super::super::segment::{BLOCK_BYTES, Contents, Header};
+use super::super::segment::{Contents, Header};
 use super::super::state::StreamState;
 use super::super::survey::{Identity, Kind, Surveyed};
 use super::super::{OpenError, aside, rewrite};
@@ -40,10 +39,7 @@ impl Recovery<'_> {
         }
         let mut torn = BTreeMap::new();
         for (base, files) in &bases {
-            if files
-                .iter()
-                .all(|(_, file)| file.sealed.is_none() && !file.perhaps_freed())
-            {
+            if files.iter().all(|(_, file)| file.sealed.is_none()) {
                 let scanned = Torn::scan(self.disk, files).map_err(|(path, error)| {
                     failed(&path, error, "the files of the log must be readable")
                 })?;
@@ -53,16 +49,14 @@ impl Recovery<'_> {
         }
         let following: Vec<u64> = bases.keys().skip(1).copied().collect();
         for (index, (base, files)) in bases.into_iter().enumerate() {
+            if let Some(segment) = perhaps_freed(&files) {
+                stream.hold(Arc::new(segment));
+                continue;
+            }
             let kept = match torn.remove(&base) {
-                None => match &files[..] {
-                    [(header, file)] if file.perhaps_freed() => {
-                        stream.hold(Arc::new(self.perhaps_freed(header, file)?));
-                        continue;
-                    }
-                    files => files.iter().find_map(|(header, file)| {
-                        Some((file.path.clone(), *header, file.sealed?))
-                    }),
-                },
+                None => files
+                    .iter()
+                    .find_map(|(header, file)| Some((file.path.clone(), *header, file.sealed?))),
                 Some(torn) => {
                     let until = following.get(index).map(|next| next - 1);
                     self.write_again(&torn, &files, synced, until)?
@@ -113,10 +107,10 @@ impl Recovery<'_> {
         }
         let mut kept = Vec::new();
         for mut files in bases.into_values() {
-            files.sort_by_key(|(_, file)| (file.perhaps_freed(), file.sealed.is_none()));
+            files.sort_by_key(|(_, file)| (file.perhaps_freed().is_some(), file.sealed.is_none()));
             let sound = files
                 .iter()
-                .filter(|(_, file)| !file.perhaps_freed())
+                .filter(|(_, file)| file.perhaps_freed().is_none())
                 .count();
             for (header, file) in files.drain(sound.max(1)..) {
                 self.retire(&file, &header)?;
@@ -124,24 +118,6 @@ impl Recovery<'_> {
             kept.append(&mut files);
         }
         Ok(kept)
-    }
-
-    /// A segment that an older version perhaps freed, as far as it can be read. Nothing is written to it until the database
-    /// was asked.
-    fn perhaps_freed(&self, header: &Header, file: &Surveyed) -> Result<Segment, OpenError> {
-        let contents = match file.sealed {
-            Some(contents) => contents,
-            None => contents_of(self.disk, header, file).map_err(|error| {
-                failed(&file.path, error, "the files of the log must be readable")
-            })?,
-        };
-        let identity = Identity::PerhapsFreed;
-        Ok(Segment::found(
-            file.path.clone(),
-            *header,
-            identity,
-            contents,
-        ))
     }
 
     /// `None` when there is nothing to keep.
@@ -277,27 +253,17 @@ fn is_empty((header, file): &(Header, Surveyed)) -> bool {
         .is_some_and(|contents| contents.last < header.base)
 }
 
-/// The sums of a segment without a footer, up to its last record that verifies.
-fn contents_of(disk: &dyn Disk, header: &Header, file: &Surveyed) -> io::Result<Contents> {
-    let mut scan = scan_of(disk, header, file, BLOCK_BYTES)?;
-    let mut contents = Contents {
-        last: header.base - 1,
-        end: BLOCK_BYTES,
-        ..Contents::default()
+/// A segment that an older version perhaps freed and of which there is no other file. Nothing is written to it until the database
+/// was asked.
+fn perhaps_freed(files: &[(Header, Surveyed)]) -> Option<Segment> {
+    let [(header, file)] = files else {
+        return None;
     };
-    while let Some(found) = scan.next()? {
-        let record = &found.header;
-        if record.class == Class::Mark || record.n <= contents.last || !scan.verifies(&found)? {
-            continue;
-        }
-        if contents.records == 0 {
-            contents.first_received = record.source.received_unix_nano;
-        }
-        contents.last = record.last;
-        contents.end = found.end().next_multiple_of(BLOCK_BYTES);
-        contents.records += u64::from(record.class == Class::Data);
-        contents.events += u64::from(record.accepted);
-        contents.bytes += record.total_bytes();
-    }
-    Ok(contents)
+    let (path, contents) = (file.path.clone(), file.perhaps_freed()?);
+    Some(Segment::found(
+        path,
+        *header,
+        Identity::PerhapsFreed,
+        contents,
+    ))
 }
