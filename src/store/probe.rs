@@ -3,27 +3,15 @@
 //! **Invariant:** every database of the right shape takes it.
 
 use super::copy::Rows;
-use crate::event::{Event, Flags};
+use crate::event::Event;
 
 /// One harmless row, received long ago.
 pub(super) fn harmless() -> Rows {
     let event = Event {
         correlation_id: "ruvvector-probe".into(),
         integration: "ruvvector".into(),
-        provider: None,
         event_type: "probe".into(),
-        timestamp_ms: 0,
-        metadata: "{}".into(),
-        trace_id: None,
-        span_id: None,
-        parent_span_id: None,
-        name: None,
-        time_unix_nano: None,
-        duration_ns: None,
-        kind: None,
-        status: None,
-        resource_id: None,
-        flags: Flags::default(),
+        ..Event::EMPTY
     };
     let mut rows = Rows::default();
     rows.push(&event, 0);
