@@ -68,6 +68,28 @@ pub struct Event<'a> {
     pub flags: EventFlags,
 }
 
+impl Event<'_> {
+    /// Empty texts, the time 0, and no value in any other column: what names the columns that it has begins with this.
+    pub const EMPTY: Self = Self {
+        correlation_id: Cow::Borrowed(""),
+        integration: Cow::Borrowed(""),
+        provider: None,
+        event_type: Cow::Borrowed(""),
+        timestamp_ms: 0,
+        metadata: Cow::Borrowed("{}"),
+        trace_id: None,
+        span_id: None,
+        parent_span_id: None,
+        name: None,
+        time_unix_nano: None,
+        duration_ns: None,
+        kind: None,
+        status: None,
+        resource_id: None,
+        flags: EventFlags(0),
+    };
+}
+
 /// What was changed about an event on its way; the column `flags`, NULL when empty.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EventFlags(pub i16);

@@ -1,14 +1,15 @@
 //! The binary: arguments, settings, log lines, run, exit code.
 //!
-//! **Invariant:** it ends with 0 when all went well, 1 when something failed while it ran, 2 when it was asked wrongly; with 130
-//! after a second signal.
+//! **Invariant:** it ends with 0 when all went well, 1 when something failed while it ran, 2 when it was asked wrongly and
+//! another try would end the same way; with 130 after a second signal.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
 
 use ruvvector_service::cli::{self, Arguments, Task};
-use ruvvector_service::commands;
+use ruvvector_service::commands::{self, Failure};
 use ruvvector_service::config::{self, LoadedConfig};
+
 use ruvvector_service::memory::allocator;
 use ruvvector_service::telemetry::logging;
 use ruvvector_service::telemetry::own_traces::OwnTraces;
@@ -58,7 +59,8 @@ fn main() -> ExitCode {
     };
     let (problems, code) = match done {
         Ok(Ok(())) => return ExitCode::SUCCESS,
-        Ok(Err(problem)) => (vec![problem], ExitCode::FAILURE),
+        Ok(Err(Failure::Run(problem))) => (vec![problem], ExitCode::FAILURE),
+        Ok(Err(Failure::Settings(problem))) => (vec![problem], ExitCode::from(USAGE)),
         Err(error) => (error.0, ExitCode::from(USAGE)),
     };
     for problem in problems {
@@ -67,7 +69,7 @@ fn main() -> ExitCode {
     code
 }
 
-fn run_task(task: &Task, flags: FlagValues, loaded: LoadedConfig) -> Result<(), String> {
+fn run_task(task: &Task, flags: FlagValues, loaded: LoadedConfig) -> Result<(), Failure> {
     if *task != Task::Serve {
         for warning in loaded.notes.iter().chain(&loaded.warnings) {
             print_stderr(&format!("warning: {warning}"));
@@ -77,6 +79,11 @@ fn run_task(task: &Task, flags: FlagValues, loaded: LoadedConfig) -> Result<(), 
         Task::Serve => serve(flags, loaded),
         Task::Settings | Task::Completions(_) | Task::Man | Task::Healthcheck { .. } => Ok(()),
         Task::Validate => {
+            logging::init(&loaded.config.log_filter, loaded.config.log_format, None)?;
+            let changed = runtime()?.block_on(commands::check_store_kind(&loaded.config))?;
+            if let Some(warning) = changed {
+                print_stderr(&format!("warning: {warning}"));
+            }
             print_stdout(&loaded.effective());
             Ok(())
         }
@@ -107,14 +114,14 @@ fn run_task(task: &Task, flags: FlagValues, loaded: LoadedConfig) -> Result<(), 
                 commands::journal_report(&loaded.config).map_err(|error| error.to_string())?;
             print_stdout(&report);
             match (task, problems) {
-                (Task::LogVerify, 1..) => Err("the log is damaged".to_owned()),
+                (Task::LogVerify, 1..) => Err(Failure::Run("the log is damaged".to_owned())),
                 _ => Ok(()),
             }
         }
     }
 }
 
-fn serve(flags: FlagValues, loaded: LoadedConfig) -> Result<(), String> {
+fn serve(flags: FlagValues, loaded: LoadedConfig) -> Result<(), Failure> {
     let runtime = runtime()?;
     let own_traces = match &loaded.config.own_traces {
         Some(options) => {

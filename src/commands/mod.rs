@@ -2,7 +2,7 @@
 //!
 //! **Invariant:** what is asked for goes to standard output, all else to standard error.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,8 +11,11 @@ use crate::commands::rotation::Rotation;
 use crate::config::{
     Config, ConfigError, Environment, Inputs, ListenAddress, LoadedConfig, Machine, settings,
 };
+use crate::event::StreamId;
 use crate::journal::disk::OsDisk;
 use crate::journal::{Journal, OpenError, SegmentReport};
+use crate::store::kind_note::{self, Backlog};
+
 use crate::store::{self, Store, StoreError};
 use crate::telemetry::own_traces::ExportHeaders;
 
@@ -30,6 +33,21 @@ pub mod man;
 
 /// Asks the running service whether it is ready.
 pub mod healthcheck;
+
+/// The reason for which a command ended without success.
+#[derive(Debug)]
+pub enum Failure {
+    /// Another try would end the same way: somebody has to change a setting.
+    Settings(String),
+    /// All else.
+    Run(String),
+}
+
+impl From<String> for Failure {
+    fn from(reason: String) -> Self {
+        Self::Run(reason)
+    }
+}
 
 /// Loads the configuration of this process: its flags, its environment, the file they name.
 ///
@@ -95,6 +113,48 @@ fn environment() -> Result<Environment, ConfigError> {
         }
     }
     Ok(environment)
+}
+
+/// Compares the store of the settings with the one that the data directory served, as the start does, and changes nothing.
+/// Returns what a start would warn of. The log is read only if the directory's note does not name the same kind of store; if
+/// that fails, this is a warning, as it may be readable for the service.
+///
+/// # Errors
+/// [`Failure::Settings`] if a start would be refused.
+pub async fn check_store_kind(config: &Config) -> Result<Option<String>, Failure> {
+    let (dir, target) = (&config.data_dir, &config.store.target);
+    if kind_note::is_noted(dir, target) {
+        return Ok(None);
+    }
+    let backlog = match backlog(config) {
+        Ok(backlog) => backlog,
+        Err(error) => {
+            return Ok(Some(format!(
+                "the kind of store that {} served is not compared with the settings, as the log cannot be read: {error}",
+                dir.display()
+            )));
+        }
+    };
+    kind_note::compare(dir, target, config.store_naming, &backlog)
+        .await
+        .map_err(|error| Failure::Settings(error.to_string()))
+}
+
+/// The contents of the log as it lies on disk; a directory that is missing holds none.
+fn backlog(config: &Config) -> Result<Backlog, OpenError> {
+    if !config.journal.dir.exists() {
+        return Ok(Backlog {
+            events: 0,
+            streams: Vec::new(),
+        });
+    }
+    let segments = Journal::inspect(Arc::new(OsDisk), &config.journal)?;
+    let held = segments.iter().filter(|segment| segment.records > 0);
+    let streams: BTreeSet<StreamId> = held.map(|segment| segment.stream).collect();
+    Ok(Backlog {
+        events: segments.iter().map(|segment| segment.events).sum(),
+        streams: streams.into_iter().collect(),
+    })
 }
 
 /// Brings the database's schema up to date and, if asked to, copies the original service's rows, telling how far it has

@@ -7,6 +7,7 @@ use std::sync::mpsc::Sender;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::commands::Failure;
 use crate::commands::rotation::Rotation;
 
 use crate::config::{Config, PortSetting};
@@ -14,7 +15,7 @@ use crate::health::Systemd;
 use crate::receive::connection::listener::{BindError, Listener};
 use crate::telemetry::logging;
 use crate::telemetry::metrics::recorder;
-use crate::{Listeners, Shutdown};
+use crate::{Listeners, RunError, Shutdown};
 
 /// The exit code after a second signal: what a shell gives a process that SIGINT ended.
 const INTERRUPTED: i32 = 130;
@@ -22,8 +23,9 @@ const INTERRUPTED: i32 = 130;
 /// Runs the service until a signal.
 ///
 /// # Errors
-/// A sentence: when a port is taken, signals cannot be listened to, or as [`crate::run`].
-pub async fn run(config: Config, warnings: Vec<String>, rotation: Rotation) -> Result<(), String> {
+/// [`Failure::Settings`] if the data directory served the other kind of store; [`Failure::Run`] if a port is taken, signals
+/// cannot be listened to, or as [`crate::run`].
+pub async fn run(config: Config, warnings: Vec<String>, rotation: Rotation) -> Result<(), Failure> {
     let metrics = recorder::install()?;
     let listeners = listen(&config).map_err(|error| error.to_string())?;
     let stop = Shutdown::default();
@@ -40,7 +42,10 @@ pub async fn run(config: Config, warnings: Vec<String>, rotation: Rotation) -> R
         config, listeners, metrics, warnings, stop, supervisor, with_store,
     )
     .await
-    .map_err(|error| error.to_string())
+    .map_err(|error| match error {
+        RunError::OtherKind(error) => Failure::Settings(error.to_string()),
+        error => Failure::Run(error.to_string()),
+    })
 }
 
 /// Takes the ports.

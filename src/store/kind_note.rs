@@ -77,32 +77,16 @@ pub struct OtherKind(String);
 /// changed. The caller holds the log's lock.
 ///
 /// # Errors
-/// [`OtherKind`] if the kind would change, nothing confirms that, and the log holds events or there is a SQLite file with
-/// events.
+/// [`OtherKind`] as [`compare`].
 pub async fn check(
     data_dir: &Path,
     target: &StoreTarget,
     naming: Naming,
     backlog: &Backlog,
 ) -> Result<Option<String>, OtherKind> {
+    let warning = compare(data_dir, target, naming, backlog).await?;
     let kind = StoreKind::of(target);
-    let files = SqliteFiles::of(data_dir, target);
-    let noted = read(data_dir);
-    let served = match noted {
-        Some(kind) => Some(kind),
-        None => files.served(kind, backlog).await,
-    };
-    let warning = match served {
-        Some(before) if before != kind => {
-            let found = files.found(backlog).await;
-            if naming == Naming::Implied && !found.is_empty() {
-                return Err(OtherKind(refusal(data_dir, before, kind, &found)));
-            }
-            Some(change(data_dir, before, kind))
-        }
-        _ => None,
-    };
-    if noted != Some(kind)
+    if read(data_dir) != Some(kind)
         && let Err(error) = write(data_dir, kind)
     {
         tracing::warn!(
@@ -111,6 +95,40 @@ pub async fn check(
         );
     }
     Ok(warning)
+}
+
+/// Compares the store of these settings with the one that `data_dir` served, and changes nothing. Returns a warning if a
+/// start would change the kind.
+///
+/// # Errors
+/// [`OtherKind`] if the kind would change, nothing confirms that, and the log holds events or there is a SQLite file with
+/// events.
+pub async fn compare(
+    data_dir: &Path,
+    target: &StoreTarget,
+    naming: Naming,
+    backlog: &Backlog,
+) -> Result<Option<String>, OtherKind> {
+    let kind = StoreKind::of(target);
+    let files = SqliteFiles::of(data_dir, target);
+    let served = match read(data_dir) {
+        Some(kind) => Some(kind),
+        None => files.served(kind, backlog).await,
+    };
+    let Some(before) = served.filter(|before| *before != kind) else {
+        return Ok(None);
+    };
+    let found = files.found(backlog).await;
+    if naming == Naming::Implied && !found.is_empty() {
+        return Err(OtherKind(refusal(data_dir, before, kind, &found)));
+    }
+    Ok(Some(change(data_dir, before, kind)))
+}
+
+/// Returns whether the note in `data_dir` names the kind of `target`: then [`compare`] has nothing to print_stdout.
+#[must_use]
+pub fn is_noted(data_dir: &Path, target: &StoreTarget) -> bool {
+    read(data_dir) == Some(StoreKind::of(target))
 }
 
 fn refusal(data_dir: &Path, before: StoreKind, kind: StoreKind, found: &[String]) -> String {

@@ -14,6 +14,15 @@ README = (DIRECTORY / "README.md").read_text()
 SAMPLE = re.compile(r"^(\w+)(?:\{(.*)\})? \S+$")
 LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 SUFFIXES = re.compile(r"_(?:bucket|sum|count)$")
+# The service's own metrics that need no panel: they are of use beside others, in a runbook or to a reader of the page.
+WITHOUT_PANEL = {
+    "ruvvector_backlog_at_start_events",
+    "ruvvector_log_position",
+    "ruvvector_log_retained_seconds",
+    "ruvvector_log_segments",
+    "ruvvector_log_volume_size_bytes",
+    "ruvvector_receive_request_bytes",
+}
 # What Prometheus itself puts on every series.
 TARGET_LABELS = {"job", "instance"}
 
@@ -49,6 +58,15 @@ def check_names(page):
         used |= set(re.findall(r"\{\{(\w+)\}\}", legends))
         if unknown := used - labels:
             yield f"{where}: no label {unknown} on what it reads"
+
+
+def check_shown(page):
+    """Every metric of the service's own is in a panel, or is known to need none."""
+    here = {SUFFIXES.sub("", name) for name in exposed(page) if name.startswith("ruvvector_")}
+    expressions = [expression for _, _, expression in queries(PROMETHEUS, "expr")]
+    shown = {SUFFIXES.sub("", metric) for expression in expressions for metric, _ in selectors(expression)}
+    yield from (f"no panel shows {name}" for name in sorted(here - shown - WITHOUT_PANEL))
+    yield from (f"{name} is in a panel, or is no metric" for name in sorted(WITHOUT_PANEL - (here - shown)))
 
 
 def substituted(expression, chosen):
@@ -124,7 +142,7 @@ def check(address, listeners, rounds):
         round_of(listeners, next(rounds))
         status, page = ask(listeners["main"] + "/metrics")
         assert status == 200, page
-        problems[:] = check_names(page)
+        problems[:] = [*check_names(page), *check_shown(page)]
         return None if problems else True
 
     try:

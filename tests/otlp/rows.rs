@@ -23,6 +23,9 @@ mod access;
 /// J1 to J7.
 mod json;
 
+/// J8, J9.
+mod json_faults;
+
 /// R1 to R5, R7.
 mod grpc;
 
@@ -72,6 +75,7 @@ pub(crate) fn all() -> Vec<&'static Check> {
         answers::CHECKS,
         access::CHECKS,
         json::CHECKS,
+        json_faults::CHECKS,
         grpc::CHECKS,
     ]
     .into_iter()

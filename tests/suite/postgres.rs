@@ -3,7 +3,8 @@
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use ruvvector_service::event::{Event, EventFlags, StreamId};
+use ruvvector_service::event::{Event, StreamId};
+
 use ruvvector_service::store::postgres::Postgres;
 use ruvvector_service::store::row_encoding::EncodedRows;
 use ruvvector_service::store::{Batch, Options, Store, StoreError, StoreTarget, StreamHeartbeat};
@@ -114,20 +115,10 @@ fn event(correlation_id: &str) -> Event<'_> {
     Event {
         correlation_id: correlation_id.into(),
         integration: "shop".into(),
-        provider: None,
         event_type: "test".into(),
         timestamp_ms: 1_700_000_000_000,
         metadata: r#"{"n": 1}"#.into(),
-        trace_id: None,
-        span_id: None,
-        parent_span_id: None,
-        name: None,
-        time_unix_nano: None,
-        duration_ns: None,
-        kind: None,
-        status: None,
-        resource_id: None,
-        flags: EventFlags::default(),
+        ..Event::EMPTY
     }
 }
 
@@ -165,6 +156,14 @@ async fn write_ages(store: &Store, ages: &[i64]) -> StreamId {
         .await
         .expect("committed");
     stream
+}
+
+/// The correlation ids of what is stored, which are the ages that [`write_ages`] gave, the youngest first.
+async fn ages_left(sql: &mut PgConnection) -> Vec<String> {
+    sqlx::query_scalar("SELECT correlation_id FROM telemetry_events ORDER BY created_at DESC")
+        .fetch_all(sql)
+        .await
+        .expect("the query is valid")
 }
 
 async fn count(connection: &mut PgConnection) -> i64 {

@@ -1,12 +1,16 @@
 //! Secrets that change while the service runs, and SIGHUP.
 
+use std::fs::{File, OpenOptions};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use axum::http::Method;
 use rustix::process::Signal;
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use sqlx::{Connection, Executor, PgConnection, Row};
 
+use crate::support::ports::free_port;
 use crate::support::postgres::Cluster;
 use crate::support::service::{Launch, Service};
 
@@ -149,4 +153,111 @@ async fn sighup_reads_the_secrets_again_and_ends_nothing() {
     service.signal(Signal::TERM);
     let ended = service.ended(Duration::from_secs(60)).await;
     assert_eq!(ended.code(), Some(0), "{ended}");
+}
+
+/// Spans of the service's own traces that came to that end.
+async fn own_spans(service: &Service, outcome: &str) -> f64 {
+    let label = format!(r#"outcome="{outcome}""#);
+    let page = service.metrics().await;
+    page.sum_where("ruvvector_own_spans_total", &label)
+}
+
+/// Sends requests whose caller asks for their trace, until more spans than `before` have come to that end.
+async fn until_own_spans(service: &Service, outcome: &str, before: f64) {
+    let traced = [(
+        "traceparent",
+        "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+    )];
+    service
+        .until("spans are exported or lost", async |service: &Service| {
+            let url = service.url("/ingest");
+            let answer = service.http.send(Method::POST, &url, &traced, EVENT).await;
+            assert_eq!(answer.expect("an answer").status, 200);
+            own_spans(service, outcome).await > before
+        })
+        .await;
+}
+
+/// Once the token of own traces was rotated in its file, every span was lost until a restart.
+#[tokio::test(flavor = "multi_thread")]
+async fn rotated_headers_of_own_traces_are_sent_from_the_next_export_on() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (tokens, headers) = (dir.path().join("tokens"), dir.path().join("headers"));
+    put(&tokens, "one\n");
+    let endpoint = Launch::sqlite(&dir.path().join("endpoint"))
+        .with(
+            "RUVVECTOR_AUTH_TOKENS_FILE",
+            tokens.to_str().expect("UTF-8"),
+        )
+        .start()
+        .await;
+    put(&headers, "authorization=Bearer one\n");
+    let service = Launch::sqlite(&dir.path().join("service"))
+        .with("RUVVECTOR_TRACES_ENDPOINT", &endpoint.otlp_grpc())
+        .with("RUVVECTOR_TRACES_SAMPLE_RATIO", "0")
+        .with(
+            "RUVVECTOR_TRACES_HEADERS_FILE",
+            headers.to_str().expect("UTF-8"),
+        )
+        .start()
+        .await;
+    until_own_spans(&service, "exported", 0.0).await;
+    assert_eq!(own_spans(&service, "failed").await, 0.0);
+
+    put(&tokens, "two\n");
+    endpoint
+        .until("the new token is accepted", async |service: &Service| {
+            status(service, "two").await == 200
+        })
+        .await;
+    until_own_spans(&service, "failed", 0.0).await;
+    let exported = own_spans(&service, "exported").await;
+
+    put(&headers, "authorization=Bearer two\n");
+    until_own_spans(&service, "exported", exported).await;
+}
+
+/// A terminal: the side of whoever reads it, and the side of the programs on it.
+fn terminal() -> (File, File) {
+    let reader = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
+    grantpt(&reader).expect("it is ours");
+    unlockpt(&reader).expect("it is ours");
+    let name = ptsname(&reader, Vec::new()).expect("it has a name");
+    let name = name.into_string().expect("a path in ASCII");
+    let programs = OpenOptions::new().read(true).write(true).open(name);
+    (reader.into(), programs.expect("it can be opened"))
+}
+
+/// All that is written on a terminal, until the last program on it has gone: reading then fails (EIO).
+fn shown(mut reader: File) -> String {
+    let mut shown = Vec::new();
+    let mut piece = [0; 4096];
+    while let Ok(length @ 1..) = reader.read(&mut piece) {
+        shown.extend_from_slice(&piece[..length]);
+    }
+    String::from_utf8(shown).expect("lines are text")
+}
+
+/// Whoever closes the window of a terminal means the service on it, and not its secrets.
+#[tokio::test(flavor = "multi_thread")]
+async fn sighup_on_a_terminal_stops_in_order() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let ports = [free_port(), free_port(), free_port()];
+    let launch = Launch::sqlite(dir.path())
+        .with("RUVVECTOR_SERVICE_PORT", &ports[0].to_string())
+        .with("RUVVECTOR_OTLP_HTTP_PORT", &ports[1].to_string())
+        .with("RUVVECTOR_OTLP_GRPC_PORT", &ports[2].to_string());
+    let (reader, programs) = terminal();
+    let mut service = launch.spawn_unheard(programs.into(), ports);
+    let shown = std::thread::spawn(move || shown(reader));
+    service.until_ready().await;
+    assert_eq!(status(&service, "").await, 200);
+    service.signal(Signal::HUP);
+    let ended = service.ended(Duration::from_secs(60)).await;
+    assert_eq!(ended.code(), Some(0), "{ended}");
+    let shown = shown.join().expect("it reads");
+    assert!(
+        shown.contains(" stopped ") && !shown.contains("were read again"),
+        "{shown}"
+    );
 }

@@ -61,14 +61,13 @@ async fn stop(service: &mut Service) {
     );
 }
 
-/// The error of a start that is refused.
+/// The error of a start that is refused, which `validate` gives as well. Both end as wrong settings do: systemd's unit does not
+/// restart what ends so.
 async fn refused(launch: &Launch, before: StoreKind, kind: StoreKind) -> String {
-    let mut service = launch.spawn();
-    let status = service.ended(Duration::from_secs(60)).await;
-    let lines = service.lines();
-    assert_eq!(status.code(), Some(1), "{lines}");
-    let error = lines.lines().rfind(|line| line.starts_with("error: "));
-    let error = error.expect("the reason is the last line").to_owned();
+    let validate = launch.clone().command(&["validate"]);
+    let found = ended_by_settings(&validate).await;
+    let error = ended_by_settings(launch).await;
+    assert_eq!(found, error);
     let (before, kind) = (before.name(), kind.name());
     for part in [
         format!("served the store {before}"),
@@ -78,6 +77,27 @@ async fn refused(launch: &Launch, before: StoreKind, kind: StoreKind) -> String 
         assert!(error.contains(&part), "{part}: {error}");
     }
     error
+}
+
+async fn ended_by_settings(launch: &Launch) -> String {
+    let mut service = launch.spawn();
+    let status = service.ended(Duration::from_secs(60)).await;
+    let lines = service.lines();
+    assert_eq!(status.code(), Some(2), "{lines}");
+    let error = lines.lines().rfind(|line| line.starts_with("error: "));
+    error.expect("the reason is the last line").to_owned()
+}
+
+/// The warning of a `validate` that finds nothing wrong.
+async fn warned(launch: &Launch) -> Option<String> {
+    let mut validate = launch.clone().command(&["validate"]).spawn();
+    let status = validate.ended(Duration::from_secs(60)).await;
+    let lines = validate.lines();
+    assert!(status.success(), "{lines}");
+    let warning = lines
+        .lines()
+        .find(|line| line.contains(" served the store "));
+    warning.map(str::to_owned)
 }
 
 /// `DATABASE_URL` was forgotten once: SQLite was started on the directory, drained the log into a new file, and neither that
@@ -97,7 +117,12 @@ async fn a_forgotten_database_url_is_an_error_and_so_is_the_way_back_until_store
     assert!(!nameless(&dir).sqlite_file().exists());
     serve(&postgres, "two").await;
 
-    // Confirmed once, the change is remembered; its first start says what it means.
+    // Confirmed once, the change is remembered; its first start says what it means, and `validate` before it, which changes
+    // nothing.
+    for _ in 0..2 {
+        let warning = warned(&Launch::sqlite(dir.path())).await;
+        assert!(warning.is_some_and(|warning| warning.starts_with("warning: ")));
+    }
     let mut service = Launch::sqlite(dir.path()).start().await;
     let problems = service.health().await["problems"].to_string();
     assert!(
@@ -110,6 +135,7 @@ async fn a_forgotten_database_url_is_an_error_and_so_is_the_way_back_until_store
     let mut service = nameless(&dir).start().await;
     let problems = service.health().await["problems"].to_string();
     assert!(!problems.contains("served"), "{problems}");
+    assert_eq!(warned(&nameless(&dir)).await, None);
     assert_eq!(
         stored(&service).await,
         ["one", "two", "three"],

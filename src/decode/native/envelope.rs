@@ -261,14 +261,8 @@ impl<'a> NativeEvent<'a> {
             metadata: Cow::Borrowed(metadata),
             trace_id: trace_id.map(|id| lower_case(id, 32)),
             span_id: span_id.map(|id| lower_case(id, 16)),
-            parent_span_id: None,
-            name: None,
-            time_unix_nano: None,
-            duration_ns: None,
-            kind: None,
-            status: None,
-            resource_id: None,
             flags,
+            ..Event::EMPTY
         }
     }
 }

@@ -213,25 +213,15 @@ where
         let start = *at;
         let [current, libraries] = self.lists.scopes;
         let names = [("resource", "resource"), SCHEMA_URL, current, libraries];
-        let read = members(at, names, self.source, |name| self.visitor.unknown(name));
-        let read = read.and_then(|[resource, url, scopes, libraries]| {
-            let part = origin("resource", resource, url, &schema::RESOURCE, self.source)?;
-            Ok((part, scopes, libraries))
-        });
-        let (part, scopes, libraries) = match read {
+        let (around, [_, _, scopes, libraries]) = match self.around(at, names, &schema::RESOURCE) {
             Ok(read) => read,
             Err(fault) => {
                 *at = self.reject_list(start, &fault)?;
                 return Ok(());
             }
         };
-        let ItemsInList {
-            message,
-            schema_url,
-            repaired,
-        } = part;
-        let resource = EncodedPart::resource(message, schema_url, self.source)?;
-        self.visitor.resource(resource.repaired(&repaired));
+        let resource = EncodedPart::resource(around.message, around.schema_url, self.source)?;
+        self.visitor.resource(resource.repaired(&around.repaired));
 
         let maps_libraries = self.source.rules().maps_instrumentation_libraries();
         let libraries = libraries.filter(|_| maps_libraries && !scopes.is_some_and(has_elements));
@@ -251,31 +241,34 @@ where
             return Ok(());
         };
         let names = [name, SCHEMA_URL, items[0]];
-        let read = members(at, names, self.source, |name| self.visitor.unknown(name));
-        let read = read.and_then(|[scope, url, items]| {
-            let part = origin(name.0, scope, url, &schema::SCOPE, self.source)?;
-            Ok((part, items))
-        });
-        let (part, list) = match read {
+        let (around, [_, _, list]) = match self.around(at, names, &schema::SCOPE) {
             Ok(read) => read,
             Err(fault) => {
                 *at = reject(start, &fault, self.lists.below_scope, self.visitor)?;
                 return Ok(());
             }
         };
-        let ItemsInList {
-            message,
-            schema_url,
-            repaired,
-        } = part;
-        let scope = EncodedPart::scope(message, schema_url, self.source)?;
-        self.visitor.scope(scope.repaired(&repaired));
+        let scope = EncodedPart::scope(around.message, around.schema_url, self.source)?;
+        self.visitor.scope(scope.repaired(&around.repaired));
         let Some(list) = list else {
             return Ok(());
         };
         self.list(list, items[0].0, below, |walk, item| {
             (walk.take)(item, walk.visitor)
         })
+    }
+
+    /// Reads the object around a list of scopes or items: its resource or scope and the schema URL, by the first two names, and where
+    /// the members of all names stand.
+    fn around<const N: usize>(
+        &mut self,
+        at: &mut JsonReader<'a>,
+        names: [MemberName; N],
+        schema: &'static MessageSchema,
+    ) -> Result<(ItemsInList<'a>, [Option<JsonReader<'a>>; N]), Unmapped> {
+        let found = members(at, names, self.source, |name| self.visitor.unknown(name))?;
+        let around = origin(names[0].0, found[0], found[1], schema, self.source)?;
+        Ok((around, found))
     }
 
     /// Hands on each element of the list `name`; `below` are the levels in its elements.

@@ -56,11 +56,12 @@ pub(in crate::journal) enum HeaderSource {
 }
 
 impl SegmentFile {
-    pub(in crate::journal) fn perhaps_freed(&self) -> bool {
-        matches!(
-            self.kind,
-            SegmentFileKind::Segment(_, HeaderSource::PerhapsFreed)
-        )
+    /// The contents of a segment that an older version perhaps freed: a footer is all that identifies such a file.
+    pub(in crate::journal) fn perhaps_freed(&self) -> Option<SegmentContents> {
+        match self.kind {
+            SegmentFileKind::Segment(_, HeaderSource::PerhapsFreed) => self.sealed,
+            _ => None,
+        }
     }
 
     pub(in crate::journal) fn is_restored(&self) -> bool {

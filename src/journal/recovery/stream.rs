@@ -7,10 +7,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::journal::disk::{Disk, is_full};
-use crate::journal::format::record::RecordClass;
-use crate::journal::format::segment::{BLOCK_BYTES, SegmentContents, SegmentHeader};
-use crate::journal::recovery::plan::{UnsealedSegment, scan_of};
+use crate::journal::disk::is_full;
+use crate::journal::format::segment::{SegmentContents, SegmentHeader};
+use crate::journal::recovery::plan::UnsealedSegment;
 use crate::journal::recovery::segment_files::{HeaderSource, SegmentFile, SegmentFileKind};
 use crate::journal::recovery::{Recovery, failed, rewrite};
 use crate::journal::segment_index::Segment;
@@ -43,10 +42,7 @@ impl Recovery<'_> {
         }
         let mut torn = BTreeMap::new();
         for (base, files) in &bases {
-            if files
-                .iter()
-                .all(|(_, file)| file.sealed.is_none() && !file.perhaps_freed())
-            {
+            if files.iter().all(|(_, file)| file.sealed.is_none()) {
                 let scanned =
                     UnsealedSegment::scan(self.disk, files).map_err(|(path, error)| {
                         failed(&path, error, "the files of the log must be readable")
@@ -57,16 +53,14 @@ impl Recovery<'_> {
         }
         let following: Vec<u64> = bases.keys().skip(1).copied().collect();
         for (index, (base, files)) in bases.into_iter().enumerate() {
+            if let Some(segment) = perhaps_freed(&files) {
+                stream.hold(Arc::new(segment));
+                continue;
+            }
             let kept = match torn.remove(&base) {
-                None => match &files[..] {
-                    [(header, file)] if file.perhaps_freed() => {
-                        stream.hold(Arc::new(self.perhaps_freed(header, file)?));
-                        continue;
-                    }
-                    files => files.iter().find_map(|(header, file)| {
-                        Some((file.path.clone(), *header, file.sealed?))
-                    }),
-                },
+                None => files
+                    .iter()
+                    .find_map(|(header, file)| Some((file.path.clone(), *header, file.sealed?))),
                 Some(torn) => {
                     let until = following.get(index).map(|next| next - 1);
                     self.write_again(&torn, &files, synced, until)?
@@ -120,10 +114,10 @@ impl Recovery<'_> {
         }
         let mut kept = Vec::new();
         for mut files in bases.into_values() {
-            files.sort_by_key(|(_, file)| (file.perhaps_freed(), file.sealed.is_none()));
+            files.sort_by_key(|(_, file)| (file.perhaps_freed().is_some(), file.sealed.is_none()));
             let sound = files
                 .iter()
-                .filter(|(_, file)| !file.perhaps_freed())
+                .filter(|(_, file)| file.perhaps_freed().is_none())
                 .count();
             for (header, file) in files.drain(sound.max(1)..) {
                 self.retire(&file, &header)?;
@@ -131,28 +125,6 @@ impl Recovery<'_> {
             kept.append(&mut files);
         }
         Ok(kept)
-    }
-
-    /// A segment that an older version perhaps freed, as far as it can be read. Nothing is written to it until the database
-    /// was asked.
-    fn perhaps_freed(
-        &self,
-        header: &SegmentHeader,
-        file: &SegmentFile,
-    ) -> Result<Segment, OpenError> {
-        let contents = match file.sealed {
-            Some(contents) => contents,
-            None => contents_of(self.disk, header, file).map_err(|error| {
-                failed(&file.path, error, "the files of the log must be readable")
-            })?,
-        };
-        let identity = HeaderSource::PerhapsFreed;
-        Ok(Segment::found(
-            file.path.clone(),
-            *header,
-            identity,
-            contents,
-        ))
     }
 
     /// `None` when there is nothing to keep.
@@ -288,34 +260,17 @@ fn is_empty((header, file): &(SegmentHeader, SegmentFile)) -> bool {
         .is_some_and(|contents| contents.last_position < header.first_position)
 }
 
-/// The sums of a segment without a footer, up to its last record that verifies.
-fn contents_of(
-    disk: &dyn Disk,
-    header: &SegmentHeader,
-    file: &SegmentFile,
-) -> io::Result<SegmentContents> {
-    let mut scan = scan_of(disk, header, file, BLOCK_BYTES)?;
-    let mut contents = SegmentContents {
-        last_position: header.first_position - 1,
-        end: BLOCK_BYTES,
-        ..SegmentContents::default()
+/// A segment that an older version perhaps freed and of which there is no other file. Nothing is written to it until the database
+/// was asked.
+fn perhaps_freed(files: &[(SegmentHeader, SegmentFile)]) -> Option<Segment> {
+    let [(header, file)] = files else {
+        return None;
     };
-    while let Some(found) = scan.next()? {
-        let record = &found.header;
-        if record.class == RecordClass::SyncMarker
-            || record.position <= contents.last_position
-            || !scan.verifies(&found)?
-        {
-            continue;
-        }
-        if contents.records == 0 {
-            contents.first_received_unix_nano = record.source.received_unix_nano;
-        }
-        contents.last_position = record.last_position;
-        contents.end = found.end().next_multiple_of(BLOCK_BYTES);
-        contents.records += u64::from(record.class == RecordClass::Data);
-        contents.events += u64::from(record.accepted);
-        contents.bytes += record.total_bytes();
-    }
-    Ok(contents)
+    let (path, contents) = (file.path.clone(), file.perhaps_freed()?);
+    Some(Segment::found(
+        path,
+        *header,
+        HeaderSource::PerhapsFreed,
+        contents,
+    ))
 }

@@ -261,6 +261,7 @@ impl Connection {
         loop {
             let (phase, deadline) = self.phase();
             let now = Instant::now();
+            let deadline = deadline.min(now + self.shortest_phase());
             let wake = match leaving {
                 Closing::No => deadline,
                 Closing::Soon(by) if now < by && self.wire.has_head_to_come(phase) => {
@@ -335,12 +336,20 @@ impl Connection {
 
     /// As [`TrackedStream::phase`]; whoever has a reserved place has come to ask at once.
     fn phase(&self) -> (Activity, Instant) {
-        let header_timeout = if self.place.is_reserved() {
+        self.wire.phase(self.header_timeout(), self.idle)
+    }
+
+    fn header_timeout(&self) -> Duration {
+        if self.place.is_reserved() {
             self.header_timeout.min(RESERVED_HEAD)
         } else {
             self.header_timeout
-        };
-        self.wire.phase(header_timeout, self.idle)
+        }
+    }
+
+    /// The least time that a phase which begins from now on may last: nobody reports its begin, so the loop looks again by then.
+    fn shortest_phase(&self) -> Duration {
+        self.header_timeout().min(self.idle).max(HEAD_AGAIN)
     }
 
     /// Lets the next answer be the last; an idle client of HTTP/1 could have sent a request just now.

@@ -65,12 +65,16 @@ impl ErrorContext<'_> {
     }
 
     pub(super) fn of(&self, error: &sqlx::Error) -> StoreError {
-        let sqlx::Error::Database(database) = error else {
-            let class = match error {
-                sqlx::Error::PoolTimedOut => "timeout",
-                _ => "connection",
-            };
-            return self.retry(class, None, &error.to_string());
+        let database = match error {
+            sqlx::Error::Database(database) => database,
+            sqlx::Error::PoolTimedOut => {
+                let text = format!(
+                    "another statement of this process has had the file for {:?}; look for a slow disk",
+                    self.deadline
+                );
+                return self.retry("timeout", None, &text);
+            }
+            _ => return self.retry("connection", None, &error.to_string()),
         };
         let code = database.code().unwrap_or_default().into_owned();
         let extended = code.parse::<i32>().unwrap_or_default();

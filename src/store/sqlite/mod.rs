@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{AssertSqlSafe, SqliteConnection, SqlitePool};
+use tokio::sync::Mutex as Turn;
 
 use crate::event::{Resource, StreamId};
 use crate::store::plausible_time::{DAY_US, PlausibleTimes};
@@ -72,6 +73,9 @@ pub struct Sqlite {
     /// For queries; see [`crate::query`].
     pub read_pool: SqlitePool,
     write_pool: SqlitePool,
+    /// Held while a large record is written, for which the connection is taken as long as it takes: others wait for this
+    /// without a deadline, and for the connection with one.
+    turn: Arc<Turn<()>>,
     settings: Arc<SqliteSettings>,
     written: Arc<WrittenCache>,
     clock: Clock,
@@ -129,6 +133,7 @@ impl Sqlite {
         Self {
             read_pool: pool(options.read_connections).connect_lazy_with(read),
             write_pool: pool(1).connect_lazy_with(write),
+            turn: Arc::default(),
             settings: Arc::new(SqliteSettings {
                 path,
                 migrate: options.migrate,
@@ -228,7 +233,8 @@ impl Sqlite {
         record: LargeRecord,
         pieces: RecordPieces,
     ) -> Result<(), StoreError> {
-        let mut connection = self.writer().await?;
+        let _turn = self.turn.lock().await;
+        let mut connection = self.connection().await?;
         let done = self.write_record(&mut connection, record, pieces).await;
         settle(connection, done)
     }
@@ -503,8 +509,14 @@ impl Sqlite {
         }
     }
 
-    /// The one connection that writes, to the file at its path.
+    /// The one connection that writes, once no large record is being written.
     async fn writer(&self) -> Result<PoolConnection<sqlx::Sqlite>, StoreError> {
+        let _turn = self.turn.lock().await;
+        self.connection().await
+    }
+
+    /// The one connection that writes, to the file at its path; the caller holds the turn.
+    async fn connection(&self) -> Result<PoolConnection<sqlx::Sqlite>, StoreError> {
         self.presence.check(&self.settings.path, &self.fault())?;
         let fault = ErrorContext {
             deadline: self.settings.connect_timeout,

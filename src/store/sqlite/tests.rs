@@ -11,7 +11,10 @@ use crate::event::StreamId;
 use crate::store::probe::probe_row;
 use crate::store::row_encoding::EncodedRows;
 use crate::store::sqlite::{Sqlite, WAL_PAUSE};
-use crate::store::{Batch, Options, ProcessStart, StoreError, StoreTarget, StoredPositions};
+use crate::store::{
+    Batch, LargeRecord, Options, ProcessStart, RecordPiece, RecordPieces, StoreError, StoreTarget,
+    StoredPositions,
+};
 
 /// Reported by the first operator as rows that a stop left in the WAL; measured then: with readers that overlap it grew with
 /// every batch, 54 MB after 200,000 events, and was never begun anew.
@@ -53,6 +56,46 @@ async fn the_wal_is_bounded_though_one_reader_comes_before_the_other_has_gone() 
     assert_eq!(rows, 21 * 2_000);
 }
 
+/// A record that took longer to write than a connection is waited for made each step of maintenance fail: `pool timed out`,
+/// round after round, as if the file were out of order.
+#[tokio::test]
+async fn maintenance_waits_its_turn_while_a_large_record_is_written() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let patience = Duration::from_millis(100);
+    let options = Options {
+        retention_days: Some(7),
+        connect_timeout: patience,
+        ..options(&dir.path().join("large.db"))
+    };
+    let store = Sqlite::new(&options, &ProcessStart::default());
+    store.prepare().await.expect("first contact");
+    let record = LargeRecord {
+        stream: StreamId([3; 16]),
+        position: 1,
+        received_unix_nano: 0,
+    };
+    let (sender, pieces) = RecordPieces::new();
+    let writing = tokio::spawn({
+        let store = store.clone();
+        async move { store.write_pieces(record, pieces).await }
+    });
+    // The second is only taken once the first is written.
+    for _ in 0..2 {
+        let rows = batch(1).rows;
+        sender
+            .send(RecordPiece::Rows(rows))
+            .await
+            .expect("it is read");
+    }
+    let mut round = Box::pin(store.maintain(None));
+    let early = tokio::time::timeout(10 * patience, &mut round).await;
+    assert!(early.is_err(), "{early:?}");
+    sender.send(RecordPiece::End).await.expect("it is read");
+    writing.await.expect("no panic").expect("stored");
+    let maintained = round.await.expect("a round");
+    assert!(maintained.failures.is_empty(), "{:?}", maintained.failures);
+}
+
 /// A transaction that has read.
 async fn reads(store: &Sqlite) -> Transaction<'static, sqlx::Sqlite> {
     let mut reader = store.read_pool.begin().await.expect("begun");
@@ -64,21 +107,22 @@ async fn reads(store: &Sqlite) -> Transaction<'static, sqlx::Sqlite> {
 }
 
 fn store(path: &Path) -> Sqlite {
-    Sqlite::new(
-        &Options {
-            target: StoreTarget::Sqlite {
-                path: path.to_owned(),
-            },
-            migrate: true,
-            retention_days: None,
-            connect_timeout: Duration::from_secs(10),
-            statement_timeout: Duration::from_secs(10),
-            write_connections: 1,
-            read_connections: 2,
-            collector: String::new(),
+    Sqlite::new(&options(path), &ProcessStart::default())
+}
+
+fn options(path: &Path) -> Options {
+    Options {
+        target: StoreTarget::Sqlite {
+            path: path.to_owned(),
         },
-        &ProcessStart::default(),
-    )
+        migrate: true,
+        retention_days: None,
+        connect_timeout: Duration::from_secs(10),
+        statement_timeout: Duration::from_secs(10),
+        write_connections: 1,
+        read_connections: 2,
+        collector: String::new(),
+    }
 }
 
 /// One position with 2,000 rows.

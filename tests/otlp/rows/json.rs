@@ -7,7 +7,8 @@ mod written;
 
 use serde_json::{Value as Json, json};
 
-use self::written::{attribute, stored, with, written};
+pub(super) use self::written::with;
+use self::written::{attribute, stored, written};
 use super::{Check, Level};
 use crate::case::{Case, HTTP_TRACES, JSON, METRICS, Signal};
 use crate::message::{base64, hex};
@@ -297,8 +298,19 @@ pub(super) const CHECKS: &[Check] = &[
 
 /// What is taken where a value is good must not be taken where it is none.
 pub(super) fn wrong_types(server: &Server, case: Case) -> Verdict {
+    for fields in ill_typed() {
+        let shown = fields.to_string();
+        let answer = server.answer(&with(case, &Mark::new(), fields))?;
+        let is_kept_out = answer.is_bad_data() || answer.rejected() == Some(1);
+        ensure(is_kept_out, || format!("{shown}: {}", answer.seen()))?;
+    }
+    Ok(())
+}
+
+/// Fields of a span, each with a value of another type than its field's.
+pub(super) fn ill_typed() -> Vec<Json> {
     let attribute = |value: Json| json!({ "attributes": [{ "key": "v", "value": value }] });
-    for fields in [
+    vec![
         json!({ "traceId": "no hex digits, and as many as 32" }),
         json!({ "startTimeUnixNano": "soon" }),
         json!({ "kind": {} }),
@@ -310,13 +322,7 @@ pub(super) fn wrong_types(server: &Server, case: Case) -> Verdict {
         attribute(json!({ "boolValue": "maybe" })),
         attribute(json!({ "bytesValue": "*" })),
         attribute(json!({ "arrayValue": 5 })),
-    ] {
-        let shown = fields.to_string();
-        let answer = server.answer(&with(case, &Mark::new(), fields))?;
-        let is_kept_out = answer.is_bad_data() || answer.rejected() == Some(1);
-        ensure(is_kept_out, || format!("{shown}: {}", answer.seen()))?;
-    }
-    Ok(())
+    ]
 }
 
 /// Whoever reads a key in snake_case sees that its value is no list, and whoever passes over it does not.

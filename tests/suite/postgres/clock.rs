@@ -5,9 +5,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use ruvvector_service::store::retention_clock::{Clock, ClockReading};
 use ruvvector_service::store::{MaintenanceReport, ProcessStart, Store};
-use sqlx::postgres::PgConnection;
 
-use super::{execute, options, prepared, write_ages};
+use super::{ages_left, execute, options, prepared, write_ages};
 use crate::support::postgres::Database;
 
 const HOUR_US: i64 = 3_600_000_000;
@@ -60,13 +59,6 @@ async fn maintain(store: &Store) -> MaintenanceReport {
     let found = store.maintain(None).await.expect("the database answers");
     assert!(found.failures.is_empty(), "{:?}", found.failures);
     found
-}
-
-async fn ages_left(sql: &mut PgConnection) -> Vec<String> {
-    sqlx::query_scalar("SELECT correlation_id FROM telemetry_events ORDER BY created_at DESC")
-        .fetch_all(sql)
-        .await
-        .expect("the query is valid")
 }
 
 /// Without retention a server whose clock was a month ahead for one round forgot the streams that were released the day

@@ -4,11 +4,10 @@ use std::time::Duration;
 
 use ruvvector_service::event::StreamId;
 use ruvvector_service::store::{Store, StreamHeartbeat};
-use sqlx::postgres::PgConnection;
 
 use super::{
-    DAY_NANO, batch, begun, count, execute, facts, new_stream, now_unix_nano, number, options,
-    prepared, rows, write_ages,
+    DAY_NANO, ages_left, batch, begun, count, execute, facts, new_stream, now_unix_nano, number,
+    options, prepared, rows, write_ages,
 };
 use crate::support::postgres::Database;
 
@@ -34,13 +33,6 @@ fn keeping(database: &Database, days: u32) -> Store {
     let mut settings = options(database.options());
     settings.retention_days = Some(days);
     Store::new(&settings)
-}
-
-async fn ages_left(sql: &mut PgConnection) -> Vec<String> {
-    sqlx::query_scalar("SELECT correlation_id FROM telemetry_events ORDER BY created_at DESC")
-        .fetch_all(sql)
-        .await
-        .expect("the query is valid")
 }
 
 #[tokio::test]

@@ -89,6 +89,31 @@ async fn an_idle_connection_outlives_the_header_timeout_and_ends_at_its_own() {
     raw.closed().await;
 }
 
+/// What a connection does was only looked at again when the time was over that it had for what it did before: a rest lasted as long
+/// as the first head could have taken, and a head that dripped in after a rest had as long as the rest.
+#[tokio::test]
+async fn a_connection_ends_in_time_whatever_it_did_before() {
+    // Longer than the service takes to look whether a new connection's place is a reserved one.
+    let while_nothing_happens = Duration::from_secs(6);
+    let options = |header_timeout, keep_alive_idle| Options {
+        header_timeout,
+        keep_alive_idle,
+        ..Options::default()
+    };
+    let (short, long) = (Duration::from_millis(200), Duration::from_secs(3600));
+    let rests_shortly = Served::start_with(options(long, short)).await;
+    let rests_long = Served::start_with(options(short, long)).await;
+    let mut silent = rests_shortly.raw().await;
+    let mut rested = rests_long.raw().await;
+    assert_eq!(exchange(&mut rested).await.status, 200);
+    tokio::time::sleep(while_nothing_happens).await;
+
+    assert_eq!(exchange(&mut silent).await.status, 200);
+    silent.closed().await;
+    rested.send("POST /ingest HT").await;
+    rested.closed().await;
+}
+
 #[tokio::test]
 async fn a_connection_of_age_ends_with_an_answer_that_says_so() {
     let served = Served::start_with(Options {

@@ -137,7 +137,6 @@ impl Http2 {
     }
 }
 
-/// A connection's deadline is looked at again when the time for its first head is over; that is short here.
 fn options(idle: Duration) -> Options {
     Options {
         header_timeout: Duration::from_millis(300),

@@ -17,16 +17,10 @@ async fn rows_dead_letters_and_positions_are_stored_as_they_are() {
     flagged.flags = EventFlags::CUT;
     sent.push(&flagged, received);
     let bare = Event {
-        provider: None,
-        trace_id: None,
-        span_id: None,
-        name: None,
-        time_unix_nano: None,
-        duration_ns: None,
-        kind: None,
-        status: None,
-        resource_id: None,
-        ..event("second")
+        correlation_id: "second".into(),
+        integration: "orders".into(),
+        event_type: "order".into(),
+        ..Event::EMPTY
     };
     sent.push(&bare, received);
     let sent = Batch {

@@ -3,8 +3,13 @@
 /// PostgreSQL: a database of one's own in the shared cluster, or a whole cluster that a test may stop and kill.
 pub mod postgres;
 
+/// What the two below have in common.
+pub mod between;
+
 /// A TCP proxy that cuts, stalls and loses answers.
 pub mod proxy;
+
+/// A TCP relay that delays.
 pub mod relay;
 
 /// The real binary as a process.

@@ -8,15 +8,18 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
+
+use super::between::Between;
 
 /// Listens on a port of its own for as long as it lives.
 pub struct Proxy {
     pub port: u16,
     faults: Arc<Faults>,
-    accepting: tokio::task::JoinHandle<()>,
+    #[expect(dead_code, reason = "it listens for as long as it is held")]
+    between: Between,
 }
 
 /// Every fault is off at first.
@@ -32,8 +35,6 @@ struct Faults {
 
 impl Proxy {
     pub async fn start(server: SocketAddr) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let port = listener.local_addr().expect("bound").port();
         let faults = Arc::new(Faults {
             lose_commits: AtomicU32::new(0),
             lost_commits: AtomicU32::new(0),
@@ -43,15 +44,14 @@ impl Proxy {
             changed: Notify::new(),
         });
         let shared = Arc::clone(&faults);
-        let accepting = tokio::spawn(async move {
-            while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(pass(client, server, Arc::clone(&shared)));
-            }
+        let between = Between::start(server, move |client, server| {
+            pass(client, server, Arc::clone(&shared))
         });
+        let between = between.await;
         Self {
-            port,
+            port: between.address.port(),
             faults,
-            accepting,
+            between,
         }
     }
 
@@ -93,20 +93,7 @@ impl Proxy {
     }
 }
 
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        self.accepting.abort();
-    }
-}
-
-async fn pass(client: TcpStream, server: SocketAddr, faults: Arc<Faults>) {
-    let Ok(server) = TcpStream::connect(server).await else {
-        return;
-    };
-    // Small messages one after the other would each wait for the acknowledgement of the last.
-    for socket in [&client, &server] {
-        socket.set_nodelay(true).expect("a socket of our own");
-    }
+async fn pass(client: TcpStream, server: TcpStream, faults: Arc<Faults>) {
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
     // Whichever ends first takes the other with it.

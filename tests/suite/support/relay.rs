@@ -6,44 +6,33 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
+
+use super::between::Between;
 
 /// Listens on a port of its own for as long as it lives.
 pub struct Relay {
     pub address: SocketAddr,
-    accepting: tokio::task::JoinHandle<()>,
+    #[expect(dead_code, reason = "it listens for as long as it is held")]
+    between: Between,
 }
 
 impl Relay {
     /// Passes connections on to `server`, each byte `delay` later.
     pub async fn start(server: SocketAddr, delay: Duration) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let address = listener.local_addr().expect("bound");
-        let accepting = tokio::spawn(async move {
-            while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(pass(client, server, delay));
-            }
-        });
-        Self { address, accepting }
+        let between =
+            Between::start(server, move |client, server| pass(client, server, delay)).await;
+        Self {
+            address: between.address,
+            between,
+        }
     }
 }
 
-impl Drop for Relay {
-    fn drop(&mut self) {
-        self.accepting.abort();
-    }
-}
-
-async fn pass(client: TcpStream, server: SocketAddr, delay: Duration) {
-    let Ok(server) = TcpStream::connect(server).await else {
-        return;
-    };
-    for socket in [&client, &server] {
-        socket.set_nodelay(true).expect("a socket of our own");
-    }
+async fn pass(client: TcpStream, server: TcpStream, delay: Duration) {
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
     tokio::join!(

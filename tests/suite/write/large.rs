@@ -8,7 +8,7 @@ use bytes::Bytes;
 use ruvvector_service::event::{Encoding, Signal};
 
 use super::bench::{Bench, Db, record, until};
-use super::refused::refusing;
+use super::refused::{refuses_everything, refusing};
 use crate::support::postgres::WAITING_TRIGGER;
 
 /// A batch's limit, so that every record of these tests is larger and goes in several pieces.
@@ -124,34 +124,13 @@ async fn a_large_record_that_cannot_be_decoded_to_its_end_is_kept_whole_with_its
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_table_that_refuses_everything_costs_no_row_of_a_large_record() {
-    let constrain = "ALTER TABLE telemetry_events ADD CONSTRAINT nothing CHECK (timestamp < 0)";
-    let free = "ALTER TABLE telemetry_events DROP CONSTRAINT nothing";
-    let db = Db::postgres().await;
-    let constrain_sqlite = "CREATE TRIGGER refuse_all BEFORE INSERT ON telemetry_events BEGIN SELECT RAISE(ABORT, 'no'); END";
-    for (db, constrain, free) in [
-        (db, constrain, free),
-        (Db::sqlite(), constrain_sqlite, "DROP TRIGGER refuse_all"),
-    ] {
-        db.prepare().await;
-        db.execute(constrain).await;
+    let accept = async || {
         let dir = directory();
         let mut bench = bench(&dir);
         bench.accept_with(&[], BETWEEN, "]").await;
-        bench.start(&db.options());
-        until("the problem says where to look", async || {
-            let problems = bench.progress.problems();
-            problems
-                .iter()
-                .any(|problem| problem.contains("constraints and triggers"))
-        })
-        .await;
-        assert_eq!(db.dead_letters().await, 0);
-        db.execute(free).await;
-        bench.drained().await;
-        bench.stop().await;
-        db.assert_holds_exactly(BETWEEN).await;
-        assert_eq!(db.dead_letters().await, 0);
-    }
+        (dir, bench)
+    };
+    refuses_everything(accept, BETWEEN).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -2,6 +2,8 @@
 //!
 //! **Invariant:** only what is itself at fault goes to the dead letters.
 
+use tempfile::TempDir;
+
 use super::bench::{Bench, Db, json, record, until};
 
 /// SQLSTATEs that are a row's own fault.
@@ -84,22 +86,21 @@ async fn a_batch_of_bad_rows_alone_goes_to_the_dead_letters_when_good_rows_pass(
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_table_that_refuses_everything_is_our_fault_and_costs_no_event() {
-    let constrain = "ALTER TABLE telemetry_events ADD CONSTRAINT nothing CHECK (timestamp < 0)";
-    let free = "ALTER TABLE telemetry_events DROP CONSTRAINT nothing";
-    let db = Db::postgres().await;
-    let constrain_sqlite = "CREATE TRIGGER refuse_all BEFORE INSERT ON telemetry_events BEGIN SELECT RAISE(ABORT, 'no'); END";
-    for (db, constrain, free) in [
-        (db, constrain, free),
-        (Db::sqlite(), constrain_sqlite, "DROP TRIGGER refuse_all"),
-    ] {
+/// On both stores: while the table refuses every row, no event becomes a dead letter and the problem says where to look; once it
+/// takes them, all `accepted` are stored.
+pub(super) async fn refuses_everything(accept: impl AsyncFn() -> (TempDir, Bench), accepted: u64) {
+    let postgres = (
+        "ALTER TABLE telemetry_events ADD CONSTRAINT nothing CHECK (timestamp < 0)",
+        "ALTER TABLE telemetry_events DROP CONSTRAINT nothing",
+    );
+    let sqlite = (
+        "CREATE TRIGGER refuse_all BEFORE INSERT ON telemetry_events BEGIN SELECT RAISE(ABORT, 'no'); END",
+        "DROP TRIGGER refuse_all",
+    );
+    for (db, (constrain, free)) in [(Db::postgres().await, postgres), (Db::sqlite(), sqlite)] {
         db.prepare().await;
         db.execute(constrain).await;
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let mut bench = Bench::new(dir.path());
-        bench.accept(3).await;
-        bench.accept(1).await;
+        let (_dir, mut bench) = accept().await;
         bench.start(&db.options());
         until("the problem says where to look", async || {
             let problems = bench.progress.problems();
@@ -112,9 +113,21 @@ async fn a_table_that_refuses_everything_is_our_fault_and_costs_no_event() {
         db.execute(free).await;
         bench.drained().await;
         bench.stop().await;
-        db.assert_holds_exactly(4).await;
+        db.assert_holds_exactly(accepted).await;
         assert_eq!(db.dead_letters().await, 0);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_that_refuses_everything_is_our_fault_and_costs_no_event() {
+    let accept = async || {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let mut bench = Bench::new(dir.path());
+        bench.accept(3).await;
+        bench.accept(1).await;
+        (dir, bench)
+    };
+    refuses_everything(accept, 4).await;
 }
 
 /// Refuses the first row it sees, whatever it is, and no other: a sequence counts on through a rollback.

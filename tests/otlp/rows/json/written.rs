@@ -11,7 +11,7 @@ use crate::telemetry::{Mark, item, request};
 use crate::verdict::Verdict;
 
 /// A request of a good item; these fields replace its own (a metric's data point's), and attributes are added to them.
-pub(super) fn with(case: Case, mark: &Mark, fields: Json) -> Call {
+pub(crate) fn with(case: Case, mark: &Mark, fields: Json) -> Call {
     let mut message = request(case.signal, vec![item(case.signal, mark, Vec::new())]).json();
     let (resources, scopes, items) = case.signal.lists();
     let mut target = &mut message[resources][0][scopes][0][items][0];
