@@ -177,14 +177,17 @@ fn what_would_not_fit_an_empty_log_is_too_large() {
 #[test]
 fn a_small_volume_takes_events_under_the_default_settings() {
     const MIB: u64 = 1 << 20;
-    for size_mib in [4, 30, 128, 260] {
+    let sizes = [4, 30, 128, 260].map(|size_mib| (size_mib, None));
+    // A budget that is set for a larger volume says nothing of this one's segments.
+    let budgeted = [128, 260].map(|size_mib| (size_mib, Some(4096 * MIB)));
+    for (size_mib, budget_bytes) in sizes.into_iter().chain(budgeted) {
         let disk = SimDisk::new();
         disk.set_space(Space {
             size_bytes: size_mib * MIB,
             free_bytes: size_mib * MIB * 9 / 10,
         });
         let options = Options {
-            budget_bytes: None,
+            budget_bytes,
             segment_bytes: None,
             free_floor_bytes: None,
             ..options()
