@@ -63,6 +63,8 @@ struct Inner {
     /// One in so many reads returns a wrong byte; 0 = none.
     misread_every: u64,
     reads: u64,
+    /// A byte that the next reads of it return wrong: file, offset, number of reads.
+    misread_byte: Option<(u64, usize, u32)>,
     largest_write: usize,
     /// So many changes are still made before the disk dies.
     fuse: Option<u64>,
@@ -184,6 +186,12 @@ impl SimDisk {
     /// From now on every `k`-th read returns one wrong byte; 0 = none.
     pub(super) fn misread_every(&self, k: u64) {
         self.inner().misread_every = k;
+    }
+
+    /// The next `times` reads of the byte at `offset` of the file return it wrong.
+    pub(super) fn misread_next(&self, path: &Path, offset: usize, times: u32) {
+        let mut inner = self.inner();
+        inner.misread_byte = Some((inner.live[path], offset, times));
     }
 
     /// So many bytes may still be written, allocated or not, as on a full file system that copies what is overwritten.

@@ -17,10 +17,10 @@ SUFFIXES = re.compile(r"_(?:bucket|sum|count)$")
 # The service's own metrics that need no panel: they are of use beside others, in a runbook or to a reader of the page.
 WITHOUT_PANEL = {
     "ruvvector_backlog_at_start_events",
-    "ruvvector_log_position",
-    "ruvvector_log_retained_seconds",
-    "ruvvector_log_segments",
-    "ruvvector_log_volume_size_bytes",
+    "ruvvector_journal_position",
+    "ruvvector_journal_retained_seconds",
+    "ruvvector_journal_segments",
+    "ruvvector_journal_volume_size_bytes",
     "ruvvector_receive_request_bytes",
 }
 # What Prometheus itself puts on every series.

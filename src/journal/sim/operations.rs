@@ -126,6 +126,14 @@ impl DiskFile for SimFile {
             let at = usize::try_from(inner.reads.wrapping_mul(0x9e37_79b9) >> 3).unwrap() % length;
             buffer[at] ^= 0x10;
         }
+        if let Some((file, at, times)) = &mut inner.misread_byte
+            && *file == self.id
+            && *times > 0
+            && (from..from + length).contains(at)
+        {
+            buffer[*at - from] ^= 0x10;
+            *times -= 1;
+        }
         Ok(length)
     }
 

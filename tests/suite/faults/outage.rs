@@ -60,6 +60,24 @@ async fn acknowledgements_go_on_while_the_database_is_away_and_all_is_stored_aft
         .await;
     service.metrics().await.assert_balance();
     ledger.assert_stored_in_postgres(&cluster.url()).await;
+    assert_end_is_reported_once(&service, outage);
+}
+
+/// No line said that an outage was over: one does, with its length and the events that waited then.
+fn assert_end_is_reported_once(service: &Service, outage: Duration) {
+    let lines = service.lines();
+    let mut reports = lines
+        .lines()
+        .filter(|line| line.contains("writing to the database works again"));
+    let line = reports
+        .next()
+        .unwrap_or_else(|| panic!("no line reports the end: {lines}"));
+    assert_eq!(reports.next(), None, "a second report");
+    let line: serde_json::Value = serde_json::from_str(line).expect("a line is JSON");
+    // It begins with the first attempt that fails.
+    let least = outage.as_secs() / 2;
+    assert!(line["seconds"].as_u64() >= Some(least), "{line}");
+    assert!(line["events_waited"].as_u64() > Some(0), "{line}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -162,6 +162,36 @@ async fn a_default_partition_is_named_and_hides_no_day() {
     assert_eq!(found.gauges.partitions_ahead_days(), Some(7));
 }
 
+/// Somebody had moved a day to another server, as a foreign table: DROP TABLE takes none, so a detach would only hide it.
+#[tokio::test]
+async fn a_day_that_is_a_foreign_table_stays_and_the_others_are_removed() {
+    let (database, store) = prepared().await;
+    let mut sql = database.connect().await;
+    write_ages(&store, &[0, 20, 30]).await;
+    let day = day_of(&mut sql, 30).await;
+    // Nothing can be read from it, as its wrapper has no handler.
+    execute(
+        &mut sql,
+        &format!(
+            "CREATE FOREIGN DATA WRAPPER nothing; CREATE SERVER nowhere FOREIGN DATA WRAPPER nothing; \
+             DO $$ DECLARE bounds text; BEGIN \
+                 SELECT pg_get_expr(relpartbound, oid) INTO bounds FROM pg_class WHERE oid = '{day}'::regclass; \
+                 DROP TABLE {day}; \
+                 EXECUTE 'CREATE FOREIGN TABLE far PARTITION OF telemetry_events ' || bounds || ' SERVER nowhere'; \
+             END $$"
+        ),
+    )
+    .await;
+    let keeping = keeping_a_week(database.options()).await;
+    let found = keeping.maintain(None).await.unwrap();
+    let said = failed(&found, MaintenanceStep::Retention);
+    assert!(said.contains("it is a foreign table"), "{said}");
+    let attached = "SELECT count(*) FROM pg_inherits WHERE inhrelid = 'far'::regclass AND NOT inhdetachpending";
+    assert_eq!(number(&mut sql, attached).await, 1);
+    execute(&mut sql, "DROP FOREIGN TABLE far").await;
+    assert_eq!(ages_left(&mut sql).await, ["0"]);
+}
+
 /// An earlier version left a day detached, marked, and in use. It stopped every later round, and counted as removed.
 #[tokio::test]
 async fn a_detached_day_that_cannot_be_dropped_is_overdue_and_keeps_no_other() {

@@ -3,7 +3,7 @@
 use ruvvector_service::event::{Resource, ResourceId};
 use ruvvector_service::store::{Options, Store, StreamHeartbeat};
 
-use super::{File, STREAM, batch, count, now_nano, rows};
+use super::{File, STREAM, batch, count, event, now_nano, rows};
 
 #[tokio::test]
 async fn retention_removes_what_is_due_and_nothing_else() {
@@ -39,6 +39,41 @@ async fn retention_removes_what_is_due_and_nothing_else() {
         .expect("aged");
     for_ever.maintain(None).await.expect("maintained");
     assert_eq!(count(&file, "telemetry_events").await, 500);
+}
+
+/// SQLite leaves the bytes of a deleted row in its file, where whoever copies the file finds them.
+#[tokio::test]
+async fn of_what_retention_has_removed_no_byte_is_left() {
+    let file = File::new();
+    let store = file.store().await;
+    let mut sent = rows(2_000);
+    sent.push(&event("zebra-7f3a91-person"), now_nano());
+    store.write(&batch(1..=1, sent)).await.expect("stored");
+    let is_there = || {
+        let content = std::fs::read(file.path()).expect("the file is read");
+        content
+            .windows(19)
+            .any(|bytes| bytes == b"zebra-7f3a91-person")
+    };
+    let mut connection = file.connect().await;
+    for sql in [
+        "UPDATE telemetry_events SET created_at = created_at - 8 * 86400000000 WHERE id > 1000",
+        "PRAGMA wal_checkpoint(TRUNCATE)",
+    ] {
+        sqlx::query(sql)
+            .execute(&mut connection)
+            .await
+            .expect("valid");
+    }
+    assert!(is_there());
+    let maintained = store.maintain(None).await.expect("maintained");
+    maintained.done().expect("maintained");
+    assert_eq!(count(&file, "telemetry_events").await, 1_000);
+    sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)")
+        .execute(&mut connection)
+        .await
+        .expect("valid");
+    assert!(!is_there());
 }
 
 #[tokio::test]

@@ -368,12 +368,21 @@ impl Service {
 
     /// The most memory that the process ever held, in bytes (`VmHWM`, proc_pid_status(5)).
     pub fn peak_memory_bytes(&self) -> u64 {
+        self.memory_bytes("VmHWM:")
+    }
+
+    /// The memory that the process holds, in bytes (`VmRSS`).
+    pub fn resident_bytes(&self) -> u64 {
+        self.memory_bytes("VmRSS:")
+    }
+
+    fn memory_bytes(&self, name: &str) -> u64 {
         let path = format!("/proc/{}/status", self.pid().as_raw_nonzero());
         let status = std::fs::read_to_string(path).expect("the process is there");
         let line = status
             .lines()
-            .find_map(|line| line.strip_prefix("VmHWM:"))
-            .expect("Linux tells VmHWM");
+            .find_map(|line| line.strip_prefix(name))
+            .expect("Linux tells of it");
         let kib: u64 = line
             .trim()
             .trim_end_matches("kB")

@@ -114,6 +114,29 @@ async fn bodies_of_40_mib_are_all_stored_in_512_mib() {
     bodies(40, 512, None).await;
 }
 
+/// The memory of bodies that were long answered and stored stayed with glibc's allocator, over 100 MiB of it, and was wanting
+/// for the next ones.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_memory_of_large_bodies_goes_back_to_the_kernel() {
+    const KEPT_BYTES: u64 = 64 << 20;
+    let database = Database::new().await;
+    let dir = directory();
+    let launch = Launch::postgres(dir.path(), &database.url);
+    let service = launch.start().await;
+    send_all(&service, vec![large_logs(24); 8]).await;
+    stored(&service).await;
+    let held = service.resident_bytes();
+    assert!(held < KEPT_BYTES, "{} MiB are kept", held >> 20);
+    drop(service);
+
+    // Who sets the threshold decides it.
+    let set = ("MALLOC_MMAP_THRESHOLD_", "65536");
+    let service = launch.with(set.0, set.1).start().await;
+    let path = format!("/proc/{}/environ", service.pid().as_raw_nonzero());
+    let environment = std::fs::read_to_string(path).expect("the process is there");
+    assert!(environment.contains(&format!("{}={}", set.0, set.1)));
+}
+
 /// Ten requests of 201 KiB became 3 GiB of rows: the process was killed, and killed again at every start.
 #[tokio::test(flavor = "multi_thread")]
 async fn growing_requests_of_several_kinds_are_all_stored_in_256_mib() {
