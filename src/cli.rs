@@ -330,8 +330,8 @@ mod tests {
 
     #[test]
     fn a_misspelt_flag_is_an_error_with_the_near_miss() {
-        let error = read("r --log-max-byte 1GiB").unwrap_err();
-        assert!(error.contains("--log-max-bytes"), "{error}");
+        let error = read("r --journal-max-byte 1GiB").unwrap_err();
+        assert!(error.contains("--journal-max-bytes"), "{error}");
     }
 
     #[test]

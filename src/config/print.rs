@@ -199,7 +199,7 @@ They are passed over, with one log line. So is a plain `RUVVECTOR_SERVICE_PORT` 
 pub fn reference() -> String {
     let mut out = String::from(
         "# Settings\n\n\
-         Printed by `ruvvector-service settings`. Each setting is a flag (`--log-max-bytes 1GiB`), a variable \
+         Printed by `ruvvector-service settings`. Each setting is a flag (`--journal-max-bytes 1GiB`), a variable \
          (`RUVVECTOR_JOURNAL_MAX_BYTES=1GiB`)\nand a key of the TOML file that `--config` names (`journal_max_bytes = \"1GiB\"`); \
          flags win over variables, variables over the file.\n`ruvvector-service validate` prints what they come to, each \
          with where it comes from.\n\n\

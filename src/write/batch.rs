@@ -150,7 +150,7 @@ impl PendingBatch {
                 tracing::warn!(stream = %self.batch.stream, first, last, "positions that were never confirmed join the account");
             }
             JournalEntry::Missing { first, last } => {
-                self.batch.dead_letters.push(missing(first, last))
+                self.batch.dead_letters.push(missing(first, last));
             }
             JournalEntry::Damaged {
                 n,

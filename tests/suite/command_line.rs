@@ -52,7 +52,7 @@ fn offered(words: &[&str]) -> Vec<String> {
 fn bash_completes_commands_settings_and_values() {
     for (words, expected) in [
         (&["comp"][..], &["completions"][..]),
-        (&["--log-max"], &["--log-max-bytes"]),
+        (&["--journal-max"], &["--journal-max-bytes"]),
         (&["journal", "v"], &["verify"]),
         (
             &["completions", ""],
@@ -130,7 +130,7 @@ fn the_manual_page_is_set_without_a_warning_and_has_its_sections() {
         "\nCOMMANDS\n",
         "migrate [--import-v0]",
         "\nSETTINGS\n",
-        "--log-max-bytes SIZE, RUVVECTOR_JOURNAL_MAX_BYTES",
+        "--journal-max-bytes SIZE, RUVVECTOR_JOURNAL_MAX_BYTES",
         "\nENVIRONMENT\n",
         "DATABASE_URL_FILE",
         "\nFILES\n",

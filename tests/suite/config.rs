@@ -184,7 +184,7 @@ fn flags_win_over_variables_over_the_file_over_defaults() {
 #[test]
 fn what_validate_prints_is_a_settings_file_that_says_the_same() {
     let first = call(
-        &["validate", "--log-max-bytes", "1 GB"],
+        &["validate", "--journal-max-bytes", "1 GB"],
         &[("RUVVECTOR_BIND", "127.0.0.1")],
     );
     let (_dir, path) = file(&first.out);

@@ -155,7 +155,7 @@ pub(in crate::decode) fn any_value(out: &mut String, message: &[u8], style: &Val
             );
         }
         Some((2, FieldValue::Varint(value))) => {
-            out.push_str(if value == 0 { "false" } else { "true" })
+            out.push_str(if value == 0 { "false" } else { "true" });
         }
         Some((3, FieldValue::Varint(value))) => json_writer::display(out, value.cast_signed()),
         Some((4, FieldValue::Fixed64(bits))) => json_writer::double(out, f64::from_bits(bits)),

@@ -79,7 +79,7 @@ impl<'a> OtlpLogRecord<'a> {
             match (number, value) {
                 (1, FieldValue::Fixed64(time)) => record.occurred = time,
                 (2, FieldValue::Varint(number)) => {
-                    record.severity_number = low32(number).cast_signed()
+                    record.severity_number = low32(number).cast_signed();
                 }
                 (3, FieldValue::Bytes(text)) => record.severity_text = text,
                 (5, FieldValue::Bytes(body)) => record.body = Some(body),

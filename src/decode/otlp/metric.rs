@@ -161,7 +161,7 @@ impl<'a> OtlpMetric<'a> {
             match (self.data.schema().field(number), number, value) {
                 (_, 1, FieldValue::Bytes(_)) | (None, 2.., _) => {}
                 (Some(_), 2, FieldValue::Varint(value)) => {
-                    self.temporality = low32(value).cast_signed()
+                    self.temporality = low32(value).cast_signed();
                 }
                 (Some(_), 3, FieldValue::Varint(value)) => self.is_monotonic = value != 0,
                 _ => return Err(WRONG_TYPE),

@@ -141,11 +141,11 @@ impl<'a> ValidItem<'a> {
                     self.count(usize::from(field.repeated))?;
                 }
                 (FieldType::StringReference, FieldValue::Varint(_)) => {
-                    self.repairs.string_reference += 1
+                    self.repairs.string_reference += 1;
                 }
                 // A name of twenty characters to a number of one byte.
                 (FieldType::Uint32, FieldValue::Varint(_)) => {
-                    self.expansion_bytes += field.name.len()
+                    self.expansion_bytes += field.name.len();
                 }
                 (FieldType::Id, FieldValue::Bytes(_))
                 | (

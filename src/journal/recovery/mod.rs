@@ -244,7 +244,7 @@ fn recover(disk: &dyn Disk, settings: &JournalSettings) -> Result<RecoveredState
                 recovery.reuse(&file)?;
             }
             SegmentFileKind::Spare | SegmentFileKind::Blank => {
-                recovery.remove(&file.path, file.bytes)?
+                recovery.remove(&file.path, file.bytes)?;
             }
             SegmentFileKind::Unidentified {
                 identity: HeaderSource::PerhapsFreed,

@@ -202,7 +202,7 @@ impl UnsealedSegment {
                 RecordClass::Hole => plan.hole(*n, place.last.min(last)),
                 RecordClass::Missing => plan.lost(*n, place.last.min(last)),
                 RecordClass::Data | RecordClass::Damaged | RecordClass::SyncMarker => {
-                    plan.missing(*n, *n, before, None)
+                    plan.missing(*n, *n, before, None);
                 }
             }
             next = place.last + 1;

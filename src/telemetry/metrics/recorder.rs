@@ -82,7 +82,7 @@ fn describe() {
     for metric in ALL {
         match metric.kind {
             MetricKind::Counter => {
-                metrics::describe_counter!(metric.name, metric.unit, metric.help)
+                metrics::describe_counter!(metric.name, metric.unit, metric.help);
             }
             MetricKind::Gauge => metrics::describe_gauge!(metric.name, metric.unit, metric.help),
             MetricKind::Histogram(_) => {

@@ -128,12 +128,12 @@ pub(super) fn write_exemplar(out: &mut String, exemplar: &[u8], style: &ValueSty
         match field {
             (2, FieldValue::Fixed64(sent)) => time = sent,
             (3, FieldValue::Fixed64(bits)) => {
-                value = Some(PointNumber::Double(f64::from_bits(bits)))
+                value = Some(PointNumber::Double(f64::from_bits(bits)));
             }
             (4, FieldValue::Bytes(id)) => span_id = id,
             (5, FieldValue::Bytes(id)) => trace_id = id,
             (6, FieldValue::Fixed64(sent)) => {
-                value = Some(PointNumber::Integer(sent.cast_signed()))
+                value = Some(PointNumber::Integer(sent.cast_signed()));
             }
             _ => {}
         }
