@@ -57,6 +57,9 @@ pub mod store;
 /// Parameters to SQL to a page.
 pub mod query;
 
+/// Every route of the service, by port.
+pub mod router;
+
 use std::sync::Arc;
 
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -68,6 +71,7 @@ use health::Systemd;
 use journal::Journal;
 use journal::disk::OsDisk;
 use lifecycle::Readiness;
+use query::Queries;
 use receive::connection::listener::Listener;
 use receive::{ConnectionLimit, Drain, Receiver};
 use store::Store;
@@ -165,13 +169,10 @@ pub async fn run(
     };
     let health = health::HealthMonitor::start(sources, metrics);
     let drain = Drain::default();
-    let otlp_http = receive::otlp_router(receiver.clone());
-    let otlp_grpc = receive::otlp_grpc_router(&receiver, readiness.clone(), &drain);
-    let queries = query::router(store.clone(), config.query.clone());
-    let everything = receive::router(receiver)
-        .merge(receive::authenticated(queries, &config.receive))
-        .merge(health::router(health.clone()))
-        .method_not_allowed_fallback(receive::read_only);
+    let queries = Queries::new(store.clone(), config.query.clone());
+    let otlp_http = router::otlp_http_port(receiver.clone());
+    let otlp_grpc = router::otlp_grpc_port(&receiver, readiness.clone(), &drain);
+    let main = router::main_port(receiver, queries, health.clone(), &config.receive);
 
     let place = status_line(&listeners, &config);
     let url = listeners
@@ -192,7 +193,7 @@ pub async fn run(
             });
         }
     };
-    serve(listeners.main, everything, places.with_reserved());
+    serve(listeners.main, main, places.with_reserved());
     serve(listeners.otlp_http, otlp_http, places.clone());
     serve(listeners.otlp_grpc, otlp_grpc, places);
     let draining = CancellationToken::new();
@@ -225,10 +226,10 @@ pub async fn run(
     }
     tracing::info!("stopping: no longer ready");
     readiness.stopping();
-    running.stopping(config.drain_delay, config.grace);
+    running.stopping(config.shutdown_delay, config.grace);
     drain.closing.cancel();
     tokio::select! {
-        () = tokio::time::sleep(config.drain_delay) => {}
+        () = tokio::time::sleep(config.shutdown_delay) => {}
         () = stop.at_once.cancelled() => {}
         // Nothing more is taken.
         () = journal.broken() => {}

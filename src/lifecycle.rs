@@ -1,4 +1,4 @@
-//! The latch of the process's life: starting, ready, draining.
+//! The latch of the process's life: starting, ready, stopping, broken.
 //!
 //! **Invariant:** it only ever moves forward, and no await stands between a change and what others read.
 
@@ -23,7 +23,7 @@ impl Phase {
         match self {
             Self::Starting => "starting",
             Self::Ready => "ready",
-            Self::Stopping => "draining",
+            Self::Stopping => "stopping",
             Self::Broken => "broken",
         }
     }
@@ -40,7 +40,7 @@ impl Default for Readiness {
 }
 
 impl Readiness {
-    /// Recovery is done and the listeners are up. Does nothing once draining.
+    /// Recovery is done and the listeners are up. Does nothing once stopping.
     pub fn ready(&self) {
         self.advance(Phase::Ready);
     }
@@ -76,7 +76,7 @@ mod tests {
     use super::{Phase, Readiness};
 
     #[test]
-    fn draining_is_never_left_again() {
+    fn stopping_is_never_left_again() {
         let readiness = Readiness::default();
         assert_eq!(readiness.phase(), Phase::Starting);
         readiness.ready();

@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use ruvvector_service::cli::{self, Arguments, Task};
-use ruvvector_service::commands::{self, Failure};
+use ruvvector_service::commands::{self, CommandFailure};
 use ruvvector_service::config::{self, LoadedConfig};
 
 use ruvvector_service::memory::allocator;
@@ -59,8 +59,8 @@ fn main() -> ExitCode {
     };
     let (problems, code) = match done {
         Ok(Ok(())) => return ExitCode::SUCCESS,
-        Ok(Err(Failure::Run(problem))) => (vec![problem], ExitCode::FAILURE),
-        Ok(Err(Failure::Settings(problem))) => (vec![problem], ExitCode::from(USAGE)),
+        Ok(Err(CommandFailure::Run(problem))) => (vec![problem], ExitCode::FAILURE),
+        Ok(Err(CommandFailure::Settings(problem))) => (vec![problem], ExitCode::from(USAGE)),
         Err(error) => (error.0, ExitCode::from(USAGE)),
     };
     for problem in problems {
@@ -69,7 +69,7 @@ fn main() -> ExitCode {
     code
 }
 
-fn run_task(task: &Task, flags: FlagValues, loaded: LoadedConfig) -> Result<(), Failure> {
+fn run_task(task: &Task, flags: FlagValues, loaded: LoadedConfig) -> Result<(), CommandFailure> {
     if *task != Task::Serve {
         for warning in loaded.notes.iter().chain(&loaded.warnings) {
             print_stderr(&format!("warning: {warning}"));
@@ -114,14 +114,14 @@ fn run_task(task: &Task, flags: FlagValues, loaded: LoadedConfig) -> Result<(), 
                 commands::journal_report(&loaded.config).map_err(|error| error.to_string())?;
             print_stdout(&report);
             match (task, problems) {
-                (Task::LogVerify, 1..) => Err(Failure::Run("the log is damaged".to_owned())),
+                (Task::LogVerify, 1..) => Err(CommandFailure::Run("the log is damaged".to_owned())),
                 _ => Ok(()),
             }
         }
     }
 }
 
-fn serve(flags: FlagValues, loaded: LoadedConfig) -> Result<(), Failure> {
+fn serve(flags: FlagValues, loaded: LoadedConfig) -> Result<(), CommandFailure> {
     let runtime = runtime()?;
     let own_traces = match &loaded.config.own_traces {
         Some(options) => {

@@ -54,13 +54,13 @@ CREATE TABLE telemetry_resources (
 -- The account of what is stored: which positions of which stream of a collector's log. It changes in the transaction
 -- that writes the rows, so it is the only truth, and an event is in the table exactly once.
 CREATE TABLE ingest_streams (
-    stream    UUID PRIMARY KEY,
-    done      INT8MULTIRANGE NOT NULL DEFAULT '{}',
-    collector TEXT,
-    appended  BIGINT,
-    oldest    TIMESTAMPTZ,
-    heartbeat TIMESTAMPTZ,
-    released  TIMESTAMPTZ                       -- the collector has deleted all of the stream
+    stream           UUID PRIMARY KEY,
+    stored_positions INT8MULTIRANGE NOT NULL DEFAULT '{}',
+    collector        TEXT,
+    appended         BIGINT,
+    oldest           TIMESTAMPTZ,
+    heartbeat        TIMESTAMPTZ,
+    released         TIMESTAMPTZ                       -- the collector has deleted all of the stream
 );
 
 -- What the database refused, or what could not be decoded again: kept, with the reason. The payload is bytes, so that it

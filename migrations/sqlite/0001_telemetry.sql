@@ -35,13 +35,13 @@ CREATE TABLE telemetry_resources (
 
 -- The account of what is stored, changed in the transaction that writes the rows.
 CREATE TABLE ingest_streams (
-    stream    BLOB PRIMARY KEY,
-    done      TEXT NOT NULL DEFAULT '[]',       -- [[first, last], …], sorted, disjoint, both ends included
-    collector TEXT,
-    appended  INTEGER,
-    oldest    INTEGER,
-    heartbeat INTEGER,
-    released  INTEGER
+    stream           BLOB PRIMARY KEY,
+    stored_positions TEXT NOT NULL DEFAULT '[]',       -- [[first, last], …], sorted, disjoint, both ends included
+    collector        TEXT,
+    appended         INTEGER,
+    oldest           INTEGER,
+    heartbeat        INTEGER,
+    released         INTEGER
 ) WITHOUT ROWID;
 
 CREATE TABLE telemetry_dead_letters (

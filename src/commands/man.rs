@@ -89,7 +89,7 @@ const FILES: [(&str, &str); 5] = [
 const SIGNALS: [(&str, &str); 3] = [
     (
         "SIGTERM",
-        "Stops in order: no longer ready, requests are still taken for drain_delay, those under way are finished, and the log \
+        "Stops in order: no longer ready, requests are still taken for shutdown_delay, those under way are finished, and the log \
          is written to the database for up to shutdown_grace. What is not written stays in the log for the next start.",
     ),
     ("SIGINT", "The same without the drain delay."),

@@ -36,14 +36,14 @@ pub mod healthcheck;
 
 /// The reason for which a command ended without success.
 #[derive(Debug)]
-pub enum Failure {
+pub enum CommandFailure {
     /// Another try would end the same way: somebody has to change a setting.
     Settings(String),
     /// All else.
     Run(String),
 }
 
-impl From<String> for Failure {
+impl From<String> for CommandFailure {
     fn from(reason: String) -> Self {
         Self::Run(reason)
     }
@@ -120,8 +120,8 @@ fn environment() -> Result<Environment, ConfigError> {
 /// that fails, this is a warning, as it may be readable for the service.
 ///
 /// # Errors
-/// [`Failure::Settings`] if a start would be refused.
-pub async fn check_store_kind(config: &Config) -> Result<Option<String>, Failure> {
+/// [`CommandFailure::Settings`] if a start would be refused.
+pub async fn check_store_kind(config: &Config) -> Result<Option<String>, CommandFailure> {
     let (dir, target) = (&config.data_dir, &config.store.target);
     if kind_note::is_noted(dir, target) {
         return Ok(None);
@@ -137,7 +137,7 @@ pub async fn check_store_kind(config: &Config) -> Result<Option<String>, Failure
     };
     kind_note::compare(dir, target, config.store_naming, &backlog)
         .await
-        .map_err(|error| Failure::Settings(error.to_string()))
+        .map_err(|error| CommandFailure::Settings(error.to_string()))
 }
 
 /// The contents of the log as it lies on disk; a directory that is missing holds none.

@@ -7,7 +7,7 @@ use std::sync::mpsc::Sender;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::commands::Failure;
+use crate::commands::CommandFailure;
 use crate::commands::rotation::Rotation;
 
 use crate::config::{Config, PortSetting};
@@ -23,9 +23,13 @@ const INTERRUPTED: i32 = 130;
 /// Runs the service until a signal.
 ///
 /// # Errors
-/// [`Failure::Settings`] if the data directory served the other kind of store; [`Failure::Run`] if a port is taken, signals
+/// [`CommandFailure::Settings`] if the data directory served the other kind of store; [`CommandFailure::Run`] if a port is taken, signals
 /// cannot be listened to, or as [`crate::run`].
-pub async fn run(config: Config, warnings: Vec<String>, rotation: Rotation) -> Result<(), Failure> {
+pub async fn run(
+    config: Config,
+    warnings: Vec<String>,
+    rotation: Rotation,
+) -> Result<(), CommandFailure> {
     let metrics = recorder::install()?;
     let listeners = listen(&config).map_err(|error| error.to_string())?;
     let stop = Shutdown::default();
@@ -43,8 +47,8 @@ pub async fn run(config: Config, warnings: Vec<String>, rotation: Rotation) -> R
     )
     .await
     .map_err(|error| match error {
-        RunError::OtherKind(error) => Failure::Settings(error.to_string()),
-        error => Failure::Run(error.to_string()),
+        RunError::OtherKind(error) => CommandFailure::Settings(error.to_string()),
+        error => CommandFailure::Run(error.to_string()),
     })
 }
 

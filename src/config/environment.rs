@@ -109,7 +109,7 @@ fn secret(path: &str, read_file: ReadFile<'_>) -> Result<String, String> {
 }
 
 fn unknown(name: &str) -> String {
-    let mut warning = format!("unknown variable {} is passed over", excerpt(name));
+    let mut warning = format!("unknown variable {} is ignored", excerpt(name));
     if let Some(meant) = near_miss(name) {
         warning.push_str(&format!("; did you mean {}?", meant.variable()));
     }
@@ -269,6 +269,10 @@ mod tests {
     fn a_misspelt_variable_is_a_warning_with_the_near_miss() {
         for (name, meant) in [
             ("RUVVECTOR_RETENTION_DAY", "RUVVECTOR_RETENTION_DAYS"),
+            // Names of earlier versions, of which the first is as near to RUVVECTOR_LOG_LEVEL.
+            ("RUVVECTOR_LOG_MAX_BYTES", "RUVVECTOR_JOURNAL_MAX_BYTES"),
+            ("RUVVECTOR_LOG_KEEP_STORED", "RUVVECTOR_JOURNAL_KEEP_STORED"),
+            ("RUVVECTOR_DRAIN_DELAY", "RUVVECTOR_SHUTDOWN_DELAY"),
             ("RUVVECTOR_DATABASE_URL", "DATABASE_URL"),
             ("RUVVECTOR_SERVICEPORT", "RUVVECTOR_SERVICE_PORT"),
             ("DATABSE_URL", "DATABASE_URL"),

@@ -85,7 +85,7 @@ pub struct Config {
     pub store_naming: store::kind_note::Naming,
     pub query: query::Options,
     /// After SIGTERM, how long requests are still taken.
-    pub drain_delay: Duration,
+    pub shutdown_delay: Duration,
     /// How long a stop goes on writing to the database.
     pub grace: Duration,
     pub log_format: logging::LogFormat,
@@ -311,7 +311,7 @@ impl RawConfig {
             store_unnamed,
             store_naming,
             query: self.query,
-            drain_delay: self.drain_delay,
+            shutdown_delay: self.shutdown_delay,
             grace: self.grace,
             log_format: self.log_format,
             log_filter: self.log_filter,

@@ -2,9 +2,6 @@
 //!
 //! **Invariant:** nothing here changes the state that it reports.
 
-use axum::Router;
-use axum::routing::get;
-
 /// `GET /metrics`.
 mod metrics_page;
 
@@ -20,15 +17,7 @@ mod monitor;
 /// What systemd is told.
 mod systemd;
 
+pub(crate) use metrics_page::metrics;
 pub use monitor::{HealthMonitor, HealthSources};
+pub(crate) use routes::{health, live, ready};
 pub use systemd::Systemd;
-
-/// `GET /health`, `/health/live`, `/health/ready` and `/metrics`.
-pub fn router(watch: HealthMonitor) -> Router {
-    Router::new()
-        .route("/health", get(routes::health))
-        .route("/health/live", get(routes::live))
-        .route("/health/ready", get(routes::ready))
-        .route("/metrics", get(metrics_page::metrics))
-        .with_state(watch)
-}

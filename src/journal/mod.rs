@@ -312,8 +312,15 @@ pub struct JournalStatus {
 pub enum OpenError {
     #[error("{} is in use by another process", .0.display())]
     Locked(PathBuf),
-    #[error("{}: there is no log here", .0.display())]
+    #[error("{}: there is no journal here", .0.display())]
     NoJournal(PathBuf),
+    /// The folder beside it still has the name that earlier versions gave the journal.
+    #[error(
+        "{} holds a journal under the name that earlier versions gave it: end every process that uses it, then run \
+         `mv {} {}`",
+        earlier.display(), earlier.display(), dir.display()
+    )]
+    EarlierName { earlier: PathBuf, dir: PathBuf },
     #[error("{}: {error}; {advice}", path.display())]
     Io {
         path: PathBuf,

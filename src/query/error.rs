@@ -15,7 +15,7 @@ use crate::text::shown;
 
 /// Why a query has no page.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum QueryError {
+pub(crate) enum QueryError {
     /// 400: the request is at fault; names the parameter.
     #[error("{reason}")]
     Parameter { parameter: String, reason: String },

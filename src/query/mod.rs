@@ -7,12 +7,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::Router;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, Uri, header};
 use axum::response::Response;
-use axum::routing::get;
 use tokio::sync::Semaphore;
 
 use crate::memory::MemoryShares;
@@ -118,38 +116,37 @@ impl Options {
 /// Up to so many resources that a query's conditions hold for are listed in its statement.
 const RESOURCES_LISTED: i64 = 1000;
 
-/// `GET /query`, `GET /query/{id}`, `GET /traces/{traceId}`; each in JSON of our own, or as OTLP.
-pub fn router(store: Store, options: Options) -> Router {
-    let queries = Queries {
-        store,
-        slots: Arc::new(Semaphore::new(options.concurrency)),
-        memory: Arc::new(AnswerMemory::new(&options)),
-        options: Arc::new(options),
-    };
-    Router::new()
-        .route("/query", get(query))
-        .route("/query/{id}", get(event))
-        .route("/traces/{traceId}", get(trace))
-        .with_state(queries)
-        .layer(axum::middleware::map_response(varies))
-}
-
 /// Whatever is answered, another `Accept` might have been answered otherwise (RFC 9110, section 12.5.5).
-async fn varies(mut response: Response) -> Response {
+pub(crate) async fn vary_by_accept(mut response: Response) -> Response {
     let accept = HeaderValue::from_static("Accept");
     response.headers_mut().append(header::VARY, accept);
     response
 }
 
+/// The store with the limits that all queries share. Clones are the same one.
 #[derive(Clone)]
-struct Queries {
+pub struct Queries {
     store: Store,
     options: Arc<Options>,
     slots: Arc<Semaphore>,
     memory: Arc<AnswerMemory>,
 }
 
-async fn query(
+impl Queries {
+    /// Asks `store` under the limits of `options`.
+    #[must_use]
+    pub fn new(store: Store, options: Options) -> Self {
+        Self {
+            store,
+            slots: Arc::new(Semaphore::new(options.concurrency)),
+            memory: Arc::new(AnswerMemory::new(&options)),
+            options: Arc::new(options),
+        }
+    }
+}
+
+/// `GET /query`.
+pub(crate) async fn events(
     State(queries): State<Queries>,
     headers: HeaderMap,
     uri: Uri,
@@ -171,7 +168,8 @@ async fn query(
     Ok(answer(done?, order, &uri, &pairs))
 }
 
-async fn trace(
+/// `GET /traces/{traceId}`.
+pub(crate) async fn trace(
     State(queries): State<Queries>,
     trace_id: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
@@ -198,7 +196,8 @@ async fn trace(
     Ok(answer(done?, order, &uri, &pairs))
 }
 
-async fn event(
+/// `GET /query/{id}`.
+pub(crate) async fn event(
     State(queries): State<Queries>,
     id: Result<Path<String>, PathRejection>,
     headers: HeaderMap,

@@ -5,7 +5,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::response::Response;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -14,7 +13,6 @@ use crate::decode;
 use crate::error::Error;
 use crate::event::{self, Signal};
 use crate::journal::{Journal, now_unix_nano};
-use crate::lifecycle::Readiness;
 use crate::memory::budget::Budget;
 use crate::memory::{MemoryShares, limit};
 use crate::receive::ingest::admission::Admission;
@@ -24,7 +22,7 @@ use crate::telemetry::metrics::RECEIVE_INFLIGHT_BYTES;
 use crate::write::Progress;
 
 /// The protocols: native JSON, OTLP over HTTP, OTLP over gRPC.
-mod protocol;
+pub(crate) mod protocol;
 
 /// One request from its body to the journal, whatever protocol it arrives by.
 mod ingest;
@@ -213,28 +211,6 @@ impl Receiver {
             idle: options.body_idle_timeout,
         }
     }
-}
-
-/// All that is taken in over HTTP: `/ingest` and OTLP, with the answer for paths that nobody serves.
-pub fn router(receiver: Receiver) -> Router {
-    protocol::native::routes(&receiver)
-        .merge(protocol::otlp_http::routes(&receiver))
-        .merge(
-            Router::new()
-                .fallback(protocol::otlp_http::nowhere)
-                .with_state(receiver),
-        )
-}
-
-/// OTLP alone.
-pub fn otlp_router(receiver: Receiver) -> Router {
-    let nowhere = Router::new().fallback(protocol::otlp_http::nowhere_in_otlp);
-    protocol::otlp_http::routes(&receiver).merge(nowhere.with_state(receiver))
-}
-
-/// OTLP over gRPC, with the health of its services: as `readiness` says, watched until `drain` comes to its stop.
-pub fn otlp_grpc_router(receiver: &Receiver, readiness: Readiness, drain: &Drain) -> Router {
-    protocol::otlp_grpc::routes(receiver, readiness, drain.stop.clone())
 }
 
 /// The answer to another method on a path that is only read.

@@ -84,7 +84,7 @@ def check_service(compose, binary):
         environment = {name: filled(value) for name, value in environment.items()} | {"RUVVECTOR_DATA_DIR": folder}
         said = must(binary, "validate", env=environment, cwd=folder)
     assert "warning" not in said.lower(), said
-    taken = [int(re.search(rf"{name}\W+(\d+)s\b", said)[1]) for name in ("drain_delay", "shutdown_grace")]
+    taken = [int(re.search(rf"{name}\W+(\d+)s\b", said)[1]) for name in ("shutdown_delay", "shutdown_grace")]
     assert sum(taken) < int(service["stop_grace_period"].removesuffix("s")), f"a stop takes {taken}"
     postgres = compose["services"]["postgres"]
     same = {name: service["environment"][name] for name in ("POSTGRES_USER", "POSTGRES_PASSWORD", "POSTGRES_DB")}

@@ -19,7 +19,7 @@ CHANGEABLE |= {"persistentVolumeClaimRetentionPolicy"}
 MORE = {
     "replicas": 3, "image": {"repository": "registry.example.com/other", "tag": "9"}, "auth": {"tokens": ["a-token"]},
     "settings": {"journal_max_bytes": "1GiB"}, "settingsFrom": {"query_limit_max": {"secret": "a", "key": "b"}},
-    "cluster": "west", "drainDelay": "9s", "shutdownGrace": "60s", "terminationGracePeriodSeconds": 100,
+    "cluster": "west", "shutdownDelay": "9s", "shutdownGrace": "60s", "terminationGracePeriodSeconds": 100,
     "serviceAccount": {"create": False}, "resources": {"requests": {"cpu": "1"}}, "podSecurityContext": {"fsGroup": 5},
     "securityContext": {"runAsUser": 5}, "probes": {"startup": {"failureThreshold": 5}},
     "podDisruptionBudget": {"enabled": False}, "drain": {"claims": ["old"]}, "topologySpreadConstraints": [],

@@ -58,7 +58,7 @@ def check_collector(documents, values):
     assert spec["selector"]["matchLabels"].items() <= labels.items()
     environment = {variable["name"]: variable.get("value") for variable in container["env"]}
     assert environment["RUVVECTOR_STORE"] == values["store"]
-    assert environment["RUVVECTOR_DRAIN_DELAY"] == "5s" and environment["RUVVECTOR_DATA_DIR"] == "/data"
+    assert environment["RUVVECTOR_SHUTDOWN_DELAY"] == "5s" and environment["RUVVECTOR_DATA_DIR"] == "/data"
     volumes = {v["name"] for v in pod["volumes"]}
     volumes |= {claim["metadata"]["name"] for claim in spec.get("volumeClaimTemplates", [])}
     assert {mount["name"] for mount in container["volumeMounts"]} <= volumes
@@ -88,7 +88,7 @@ def check_time_to_stop(pod, container):
     units = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
     environment = {variable["name"]: variable.get("value") for variable in container["env"]}
     took = 0
-    for name in ("RUVVECTOR_DRAIN_DELAY", "RUVVECTOR_SHUTDOWN_GRACE"):
+    for name in ("RUVVECTOR_SHUTDOWN_DELAY", "RUVVECTOR_SHUTDOWN_GRACE"):
         number, unit = re.fullmatch(r"(\d+)(ms|s|m|h)", environment[name]).groups()
         took += int(number) * units[unit]
     assert took < pod["terminationGracePeriodSeconds"]

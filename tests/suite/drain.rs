@@ -29,7 +29,7 @@ const NOWHERE: &str = "postgres://nobody@127.0.0.1:1/nothing";
 /// The query of the alert's runbook.
 const UNDRAINED: &str = "SELECT count(*) FROM ingest_streams
     WHERE released IS NULL AND appended > 0 AND oldest IS NOT NULL AND heartbeat < now() - interval '5 minutes'
-      AND NOT done @> int8range(1, appended + 1)";
+      AND NOT stored_positions @> int8range(1, appended + 1)";
 
 fn directory() -> tempfile::TempDir {
     tempfile::Builder::new()

@@ -20,6 +20,7 @@ mod query;
 mod receive;
 mod rotation;
 mod sdk;
+mod source;
 mod sqlite;
 mod store_kind;
 mod supervisor;

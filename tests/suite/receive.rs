@@ -53,7 +53,7 @@ impl Served {
     }
 
     async fn start_with(options: Options) -> Self {
-        let router = ruvvector_service::receive::router;
+        let router = ruvvector_service::router::ingestion;
         Self::start_on(256 * MIB as u64, options, router).await
     }
 

@@ -78,7 +78,7 @@ async fn ready_comes_with_the_first_200_and_stopping_before_the_ports_close() {
     let dir = directory();
     let path = dir.path().join("notify");
     let socket = Socket::at(&path);
-    let launch = told(&Launch::sqlite(dir.path()), &path).with("RUVVECTOR_DRAIN_DELAY", "3s");
+    let launch = told(&Launch::sqlite(dir.path()), &path).with("RUVVECTOR_SHUTDOWN_DELAY", "3s");
     let mut service = slow_first_sync(&launch, recovery).spawn();
 
     let (before, ready) = socket.until("READY=1").await;

@@ -91,7 +91,7 @@ Settings that are values of their own, or fixed by the chart: from any other sid
 the log where no volume is, or show a secret.
 */ -}}
 {{- define "ruvvector.checkSettings" -}}
-{{- $own := dict "store" "store" "bind" "bind" "drain_delay" "drainDelay" "shutdown_grace" "shutdownGrace" "auth_tokens" "auth" "database_url" "database" "database_read_url" "database" "postgres_host" "database" "postgres_port" "database" "postgres_user" "database" "postgres_password" "database" "postgres_db" "database" "auto_migrate" "migration" "service_port" "service.ports" "otlp_http_port" "service.ports" "otlp_grpc_port" "service.ports" "data_dir" "persistence" "sqlite_path" "persistence" "config" "settings" "collector" "cluster" -}}
+{{- $own := dict "store" "store" "bind" "bind" "shutdown_delay" "shutdownDelay" "shutdown_grace" "shutdownGrace" "auth_tokens" "auth" "database_url" "database" "database_read_url" "database" "postgres_host" "database" "postgres_port" "database" "postgres_user" "database" "postgres_password" "database" "postgres_db" "database" "auto_migrate" "migration" "service_port" "service.ports" "otlp_http_port" "service.ports" "otlp_grpc_port" "service.ports" "data_dir" "persistence" "sqlite_path" "persistence" "config" "settings" "collector" "cluster" -}}
 {{- range $key, $what := $own -}}
 {{- range $where := list "settings" "settingsFrom" -}}
 {{- if hasKey (get $.Values $where) $key -}}
@@ -139,9 +139,9 @@ the log where no volume is, or show a secret.
 
 {{- /* Time to stop in, and room for the log. */ -}}
 {{- define "ruvvector.checkRoom" -}}
-{{- $stop := add (include "ruvvector.seconds" .Values.drainDelay) (include "ruvvector.seconds" .Values.shutdownGrace) -}}
+{{- $stop := add (include "ruvvector.seconds" .Values.shutdownDelay) (include "ruvvector.seconds" .Values.shutdownGrace) -}}
 {{- if ge $stop (int64 .Values.terminationGracePeriodSeconds) -}}
-{{- fail (printf "terminationGracePeriodSeconds is %d, and drainDelay and shutdownGrace alone are %d: a stop would be cut off" (int64 .Values.terminationGracePeriodSeconds) $stop) -}}
+{{- fail (printf "terminationGracePeriodSeconds is %d, and shutdownDelay and shutdownGrace alone are %d: a stop would be cut off" (int64 .Values.terminationGracePeriodSeconds) $stop) -}}
 {{- end -}}
 {{- $addresses := regexSplit "[, ]+" .Values.bind -1 -}}
 {{- $outside := false -}}

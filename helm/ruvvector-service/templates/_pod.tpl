@@ -149,8 +149,8 @@ podFailurePolicy:
   value: "4318"
 - name: RUVVECTOR_OTLP_GRPC_PORT
   value: "4317"
-- name: RUVVECTOR_DRAIN_DELAY
-  value: {{ .Values.drainDelay | quote }}
+- name: RUVVECTOR_SHUTDOWN_DELAY
+  value: {{ .Values.shutdownDelay | quote }}
 {{- with include "ruvvector.emptyDirBudget" . }}
 - name: RUVVECTOR_JOURNAL_MAX_BYTES
   value: {{ . | quote }}

@@ -134,11 +134,23 @@ pub fn by_key(key: &str) -> Option<&'static Setting> {
     all().find(|setting| setting.key == key)
 }
 
+/// Keys of earlier versions, each with its present key.
+const RENAMED: [(&str, &str); 5] = [
+    ("log_max_bytes", "journal_max_bytes"),
+    ("log_segment_bytes", "journal_segment_bytes"),
+    ("log_free_floor_bytes", "journal_free_floor_bytes"),
+    ("log_keep_stored", "journal_keep_stored"),
+    ("drain_delay", "shutdown_delay"),
+];
+
 /// The key that somebody who wrote `name`, in any of the three spellings, probably meant.
 #[must_use]
 pub(super) fn near_miss(name: &str) -> Option<&'static Setting> {
     let lower = name.to_ascii_lowercase().replace('-', "_");
     let key = lower.strip_prefix("ruvvector_").unwrap_or(&lower);
+    if let Some((_, key)) = RENAMED.iter().find(|(earlier, _)| *earlier == key) {
+        return by_key(key);
+    }
     all()
         .map(|setting| {
             let likeness = strsim::normalized_damerau_levenshtein(key, setting.key);

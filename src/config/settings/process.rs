@@ -50,11 +50,11 @@ pub(super) const SETTINGS: &[Setting] = &[
         },
     ),
     Setting::new(
-        "drain_delay",
+        "shutdown_delay",
         "DURATION",
         "0s",
         "After SIGTERM, how long requests are still taken while load balancers learn of it",
-        |draft, text| put(&mut draft.drain_delay, duration(text)),
+        |draft, text| put(&mut draft.shutdown_delay, duration(text)),
     ),
     Setting::new(
         "shutdown_grace",

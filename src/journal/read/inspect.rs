@@ -13,10 +13,10 @@ use crate::journal::format::record::RecordClass;
 use crate::journal::format::scan::SegmentScan;
 use crate::journal::format::segment::{BLOCK_BYTES, FORMAT, SegmentHeader};
 use crate::journal::positions_file::{self, FoundPositions, NotedStreams};
-use crate::journal::recovery::failed;
 use crate::journal::recovery::segment_files::{
     HeaderSource, SegmentFile, SegmentFileKind, segment_files,
 };
+use crate::journal::recovery::{failed, refuse_earlier_name};
 use crate::journal::{OpenError, SegmentReport};
 use crate::position_set::PositionSet;
 
@@ -25,6 +25,7 @@ pub(in crate::journal) fn inspect(
     disk: &dyn Disk,
     dir: &Path,
 ) -> Result<Vec<SegmentReport>, OpenError> {
+    refuse_earlier_name(disk, dir)?;
     let mut reports = Vec::new();
     let (before, _) = positions_file::read(disk, dir);
     let files = segment_files(disk, dir)?;

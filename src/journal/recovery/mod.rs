@@ -110,6 +110,7 @@ fn recovered(
     mark_after: Duration,
 ) -> Result<OpenedJournal, OpenError> {
     let dir = &options.dir;
+    refuse_earlier_name(&*disk, dir)?;
     let at_dir = |advice| move |error| failed(dir, error, advice);
     disk.create_dir(dir)
         .map_err(at_dir("the directory must be writable"))?;
@@ -164,8 +165,32 @@ fn recovered(
     })
 }
 
-/// Whether some opening left its traces in the directory: the lock, or a segment.
+/// Refuses to start a second journal beside one that still has its earlier name, `log`.
+///
+/// # Errors
+/// [`OpenError::EarlierName`] if the folder beside `dir` has segments.
+pub(in crate::journal) fn refuse_earlier_name(
+    disk: &dyn Disk,
+    dir: &Path,
+) -> Result<(), OpenError> {
+    let earlier = dir.with_file_name("log");
+    let is_journal = dir.file_name().is_some_and(|name| name == "journal");
+    let has_segments = || {
+        let files = disk.list(&earlier).unwrap_or_default();
+        files.iter().any(|file| number(&file.path).is_some())
+    };
+    if !is_journal || !has_segments() {
+        return Ok(());
+    }
+    Err(OpenError::EarlierName {
+        earlier,
+        dir: dir.to_owned(),
+    })
+}
+
+/// Returns whether an earlier opening left the lock or a segment in the directory.
 pub(super) fn holds_a_journal(disk: &dyn Disk, dir: &Path) -> Result<bool, OpenError> {
+    refuse_earlier_name(disk, dir)?;
     match disk.list(dir) {
         Ok(files) => Ok(files
             .iter()

@@ -6,13 +6,13 @@
 pub(in crate::receive) mod endpoint;
 
 /// `POST /ingest`.
-pub(in crate::receive) mod native;
+pub(crate) mod native;
 
 /// `POST /v1/traces`, `POST /v1/logs`, `POST /v1/metrics`.
-pub(in crate::receive) mod otlp_http;
+pub(crate) mod otlp_http;
 
 /// `Export` over gRPC.
-pub(in crate::receive) mod otlp_grpc;
+pub(crate) mod otlp_grpc;
 
 /// Messages, statuses, timeouts and health of gRPC.
 pub(in crate::receive) mod grpc;

@@ -2,11 +2,10 @@
 //!
 //! **Invariant:** without `?partial=true` a batch is one unit: all of it is stored or none.
 
-use axum::Router;
 use axum::http::header::CONTENT_ENCODING;
 use axum::http::request::Parts;
 use axum::response::Response;
-use axum::routing::any;
+use axum::routing::{MethodRouter, any};
 use serde_json::json;
 
 use crate::error::Error;
@@ -20,16 +19,14 @@ use crate::receive::protocol::endpoint::{Endpoint, Protocol, serve};
 use crate::receive::response::{self, ResponseFormat};
 use crate::text::shown;
 
-pub(in crate::receive) fn routes(receiver: &Receiver) -> Router {
+/// `POST /ingest`.
+pub(crate) fn ingest(receiver: &Receiver) -> MethodRouter {
     let protocol = Protocol {
         intake: IngestProtocol::Native,
         read_head,
         success,
     };
-    Router::new()
-        .route("/ingest", any(serve))
-        .route("/ingest/", any(serve))
-        .with_state(Endpoint::new(receiver, protocol, Signal::Event))
+    any(serve).with_state(Endpoint::new(receiver, protocol, Signal::Event))
 }
 
 fn read_head(endpoint: &Endpoint, parts: &Parts) -> Result<IngestRequest, Error> {

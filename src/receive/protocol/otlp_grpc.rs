@@ -5,19 +5,16 @@
 //! **Invariant:** the record that is logged is the message as it came, so that what comes by gRPC and by HTTP is the same
 //! from there on.
 
-use axum::Router;
 use axum::extract::Request;
 use axum::http::request::Parts;
 use axum::http::{HeaderName, Version};
-use axum::middleware::{Next, from_fn};
+use axum::middleware::Next;
 use axum::response::Response;
-use axum::routing::{any, any_service};
-use tokio_util::sync::CancellationToken;
+use axum::routing::{MethodRouter, any, any_service};
 
 use crate::error::Error;
 use crate::event::{Encoding, Signal};
 use crate::lifecycle::Readiness;
-use crate::receive::Receiver;
 use crate::receive::content_type::{self, MediaType};
 use crate::receive::ingest::pipeline::{Framing, IngestRequest, WaitFor};
 use crate::receive::ingest::request_metrics::IngestProtocol;
@@ -26,6 +23,7 @@ use crate::receive::protocol::grpc::deadline::deadline;
 use crate::receive::protocol::grpc::health::GrpcHealth;
 use crate::receive::protocol::otlp_http;
 use crate::receive::response::{self, ResponseFormat};
+use crate::receive::{Drain, Receiver};
 
 const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 
@@ -35,42 +33,24 @@ const NOWHERE: Error = Error::NotFound(
      HTTP has a port of its own, 4318",
 );
 
-/// One line for each signal that is taken, and the health of it all.
-pub(in crate::receive) fn routes(
-    receiver: &Receiver,
-    readiness: Readiness,
-    stop: CancellationToken,
-) -> Router {
+/// gRPC's health service (`grpc.health.v1`).
+pub(crate) fn health(receiver: &Receiver, readiness: Readiness, drain: &Drain) -> MethodRouter {
     let health = GrpcHealth {
         journal: receiver.stage.journal.clone(),
         readiness,
-        stop,
+        stop: drain.stop.clone(),
     };
-    let health = any_service(health.server());
-    Router::new()
-        .merge(signal(receiver, "trace.v1.TraceService", Signal::Span))
-        .merge(signal(receiver, "logs.v1.LogsService", Signal::Log))
-        .merge(signal(
-            receiver,
-            "metrics.v1.MetricsService",
-            Signal::Metric,
-        ))
-        .route("/grpc.health.v1.Health/Check", health.clone())
-        .route("/grpc.health.v1.Health/Watch", health)
-        .fallback(nowhere)
-        .layer(from_fn(http2_only))
+    any_service(health.server())
 }
 
-fn signal(receiver: &Receiver, service: &str, signal: Signal) -> Router {
+/// `Export` of `signal`.
+pub(crate) fn export(receiver: &Receiver, signal: Signal) -> MethodRouter {
     let protocol = Protocol {
         intake: IngestProtocol::OtlpGrpc,
         read_head,
         success: otlp_http::success,
     };
-    let path = format!("/opentelemetry.proto.collector.{service}/Export");
-    Router::new()
-        .route(&path, any(serve))
-        .with_state(Endpoint::new(receiver, protocol, signal))
+    any(serve).with_state(Endpoint::new(receiver, protocol, signal))
 }
 
 fn read_head(endpoint: &Endpoint, parts: &Parts) -> Result<IngestRequest, Error> {
@@ -91,15 +71,15 @@ fn read_head(endpoint: &Endpoint, parts: &Parts) -> Result<IngestRequest, Error>
     })
 }
 
-async fn http2_only(request: Request, next: Next) -> Response {
+pub(crate) async fn http2_only(request: Request, next: Next) -> Response {
     if request.version() == Version::HTTP_2 {
         next.run(request).await
     } else {
-        nowhere(request).await
+        not_found(request).await
     }
 }
 
-async fn nowhere(request: Request) -> Response {
+pub(crate) async fn not_found(request: Request) -> Response {
     let form = ResponseFormat::of(request.version(), request.uri().path(), request.headers());
     response::error(&NOWHERE, form)
 }

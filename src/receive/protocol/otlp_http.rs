@@ -2,12 +2,11 @@
 //!
 //! **Invariant:** every answer, errors included, has the request's content type; only 503 asks for a retry.
 
-use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::header::CONTENT_ENCODING;
 use axum::http::request::Parts;
 use axum::response::Response;
-use axum::routing::any;
+use axum::routing::{MethodRouter, any};
 
 use crate::decode::DecodeReport;
 use crate::error::Error;
@@ -22,26 +21,14 @@ use crate::receive::protocol::endpoint::{Endpoint, Protocol, serve};
 use crate::receive::response::{self, BodyFormat, ResponseFormat};
 use crate::text::cut;
 
-/// One line for each signal that is taken.
-pub(in crate::receive) fn routes(receiver: &Receiver) -> Router {
-    Router::new()
-        .merge(signal(receiver, "/v1/traces", Signal::Span))
-        .merge(signal(receiver, "/v1/logs", Signal::Log))
-        .merge(signal(receiver, "/v1/metrics", Signal::Metric))
-}
-
-fn signal(receiver: &Receiver, path: &str, signal: Signal) -> Router {
+/// `POST` of an export request of `signal`.
+pub(crate) fn export(receiver: &Receiver, signal: Signal) -> MethodRouter {
     let protocol = Protocol {
         intake: IngestProtocol::OtlpHttp,
         read_head,
         success,
     };
-    Router::new()
-        .route(path, any(serve))
-        .route(&format!("{path}/"), any(serve))
-        // An exporter whose endpoint ends in a slash sends there.
-        .route(&format!("/{path}"), any(serve))
-        .with_state(Endpoint::new(receiver, protocol, signal))
+    any(serve).with_state(Endpoint::new(receiver, protocol, signal))
 }
 
 fn read_head(endpoint: &Endpoint, parts: &Parts) -> Result<IngestRequest, Error> {
@@ -132,25 +119,22 @@ fn partial_success(
 }
 
 /// Answers a path that nothing is served at, on a port that serves everything.
-pub(in crate::receive) async fn nowhere(
-    State(receiver): State<Receiver>,
-    request: Request,
-) -> Response {
+pub(crate) async fn not_found(State(receiver): State<Receiver>, request: Request) -> Response {
     let form = ResponseFormat::of(request.version(), request.uri().path(), request.headers());
-    not_found(&receiver, request, form).await
+    answer_not_found(&receiver, request, form).await
 }
 
 /// Answers such a path on a port of OTLP alone: every client there reads a Status.
-pub(in crate::receive) async fn nowhere_in_otlp(
+pub(crate) async fn not_found_for_otlp(
     State(receiver): State<Receiver>,
     request: Request,
 ) -> Response {
     let form = ResponseFormat::otlp(request.version(), request.headers());
-    not_found(&receiver, request, form).await
+    answer_not_found(&receiver, request, form).await
 }
 
 /// Says which path takes OTLP, to those who sent it elsewhere.
-async fn not_found(receiver: &Receiver, request: Request, form: ResponseFormat) -> Response {
+async fn answer_not_found(receiver: &Receiver, request: Request, form: ResponseFormat) -> Response {
     let (parts, body) = request.into_parts();
     let path = parts.uri.path();
     let error = Error::NotFound(if path == "/" {

@@ -307,8 +307,8 @@ impl Postgres {
             self.limit(),
             "adding to the account",
             sqlx::query(
-                "UPDATE ingest_streams SET done = done + int8multirange($1::int8range) \
-                 WHERE stream = $2::uuid AND NOT done && $1::int8range",
+                "UPDATE ingest_streams SET stored_positions = stored_positions + int8multirange($1::int8range) \
+                 WHERE stream = $2::uuid AND NOT stored_positions && $1::int8range",
             )
             .bind(format!("[{first},{})", last.saturating_add(1)))
             .bind(uuid(stream))

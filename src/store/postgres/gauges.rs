@@ -72,7 +72,7 @@ impl Postgres {
             sqlx::query_scalar(
                 "SELECT count(*) FROM ingest_streams WHERE released IS NULL AND appended > 0 \
                  AND oldest IS NOT NULL AND heartbeat < now() - interval '5 minutes' \
-                 AND NOT done @> int8range(1, appended + 1)",
+                 AND NOT stored_positions @> int8range(1, appended + 1)",
             )
             .persistent(false)
             .fetch_one(&mut *connection),

@@ -153,7 +153,7 @@ impl Postgres {
             self.limit(),
             "reading the account",
             sqlx::query_as(
-                "SELECT lower(r), upper(r) - 1 FROM ingest_streams, unnest(done) r WHERE stream = $1::uuid",
+                "SELECT lower(r), upper(r) - 1 FROM ingest_streams, unnest(stored_positions) r WHERE stream = $1::uuid",
             )
             .bind(uuid(stream))
             .persistent(false)

@@ -151,7 +151,7 @@ impl Postgres {
             "reading the oldest record held",
             sqlx::query_scalar(
                 "SELECT (extract(epoch FROM min(oldest)) * 1000000)::bigint - 946684800000000 \
-                 FROM ingest_streams WHERE released IS NULL AND NOT done @> int8range(1, appended + 1)",
+                 FROM ingest_streams WHERE released IS NULL AND NOT stored_positions @> int8range(1, appended + 1)",
             )
             .persistent(false)
             .fetch_one(&mut *connection),

@@ -352,8 +352,9 @@ async fn describe(connection: &mut PgConnection) -> Result<FoundTable, sqlx::Err
 
 fn changed_migration(version: i64) -> StoreError {
     StoreError::Schema(format!(
-        "migration {version} was applied to this database with another text than this binary has: they are not of \
-         the same project or one was changed"
+        "migration {version} was applied to this database with another text than this binary has: the tables are of \
+         another project or of a build before the first release. Nothing was changed; name an empty database, or run the \
+         build that made these tables"
     ))
 }
 

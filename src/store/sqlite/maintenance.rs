@@ -186,7 +186,7 @@ pub(super) async fn undrained(
         "SELECT count(*) FROM ingest_streams
          WHERE collector IS NOT ? AND released IS NULL AND oldest IS NOT NULL AND heartbeat < ?
            AND NOT (json_array_length(done) = 1
-               AND json_extract(done, '$[0][0]') <= 1 AND json_extract(done, '$[0][1]') >= appended)",
+               AND json_extract(stored_positions, '$[0][0]') <= 1 AND json_extract(stored_positions, '$[0][1]') >= appended)",
     )
     .bind(collector)
     .bind(now_us() - SILENT_US);

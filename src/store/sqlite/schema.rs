@@ -55,10 +55,11 @@ pub(super) async fn prepare(
     for (version, name, sql) in MIGRATIONS.iter().filter(|migration| migration.0 > applied) {
         apply(connection, *version, name, sql, &fault).await?;
     }
+    check_columns(connection, &fault).await?;
     fault
         .within(sqlx::raw_sql(clock::TABLE).execute(&mut *connection))
-        .await?;
-    check_columns(connection, &fault).await
+        .await
+        .map(drop)
 }
 
 fn newest() -> i64 {
@@ -167,11 +168,22 @@ async fn apply(
     Ok(())
 }
 
-/// The columns that rows are written to are there.
+/// Refuses a file in which a column that this version writes is missing.
 async fn check_columns(
     connection: &mut SqliteConnection,
     fault: &ErrorContext<'_>,
 ) -> Result<(), StoreError> {
+    let query = sqlx::query_scalar(
+        "SELECT count(*) > 0 FROM pragma_table_info('ingest_streams') WHERE name = 'stored_positions'",
+    );
+    let has_stored_positions: bool = fault.within(query.fetch_one(&mut *connection)).await?;
+    if !has_stored_positions {
+        return Err(StoreError::Schema(format!(
+            "{}: made by a build before the first release, whose ingest_streams has no stored_positions. Nothing was changed; \
+             move the file aside, or run the build that made it",
+            fault.path.display()
+        )));
+    }
     let query = sqlx::query_scalar("SELECT name FROM pragma_table_info('telemetry_events')");
     let present: Vec<String> = fault.within(query.fetch_all(connection)).await?;
     let missing: Vec<&str> = COLUMNS

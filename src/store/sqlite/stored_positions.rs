@@ -17,7 +17,7 @@ pub(super) async fn read(
     stream: StreamId,
     fault: ErrorContext<'_>,
 ) -> Result<StoredPositions, StoreError> {
-    let query = sqlx::query_scalar("SELECT done FROM ingest_streams WHERE stream = ?");
+    let query = sqlx::query_scalar("SELECT stored_positions FROM ingest_streams WHERE stream = ?");
     let done: Option<String> = fault
         .within(query.bind(&stream.0[..]).fetch_optional(connection))
         .await?;
@@ -25,7 +25,8 @@ pub(super) async fn read(
         return Ok(StoredPositions::default());
     };
     let ranges: Vec<(u64, u64)> = serde_json::from_str(&done).map_err(|error| {
-        let what = format!("ingest_streams.done is not readable ({error}); restore the file");
+        let what =
+            format!("ingest_streams.stored_positions is not readable ({error}); restore the file");
         fault.retry("schema", None, &what)
     })?;
     Ok(StoredPositions::new(
@@ -63,8 +64,8 @@ pub(super) async fn add(
     }
     account.insert(first..=last);
     let query = sqlx::query(
-        "INSERT INTO ingest_streams (stream, done) VALUES (?, ?)
-         ON CONFLICT (stream) DO UPDATE SET done = excluded.done",
+        "INSERT INTO ingest_streams (stream, stored_positions) VALUES (?, ?)
+         ON CONFLICT (stream) DO UPDATE SET stored_positions = excluded.stored_positions",
     )
     .bind(&stream.0[..])
     .bind(to_json(&account));

@@ -85,8 +85,10 @@ impl Recorded {
 
     /// Every record, in the order of the journal.
     async fn records(&self) -> Vec<Record> {
+        let dir = self.dir.path().join("data/journal");
+        std::fs::rename(self.dir.path().join("data/log"), &dir).expect("it is renamed");
         let options = Options {
-            dir: self.dir.path().join("data/journal"),
+            dir,
             budget_bytes: None,
             segment_bytes: Some(64 << 10),
             free_floor_bytes: Some(0),
@@ -211,11 +213,24 @@ async fn a_record_of_an_earlier_version_decodes_to_the_rows_it_was_accepted_as()
     }
 }
 
-/// The same through the whole process: a binary was replaced while records of the earlier one were not stored yet.
+/// The same through the whole process: a binary was replaced while records of the earlier one were not stored yet, and the
+/// folder still had the name of that time, which no command may ignore: it would begin an empty journal beside it.
 #[tokio::test]
 async fn a_data_directory_of_an_earlier_version_is_drained_to_the_same_rows() {
     for recorded in recorded() {
         let launch = Launch::sqlite(recorded.dir.path()).with("RUVVECTOR_RETENTION_DAYS", "off");
+        let (earlier, dir) = (
+            launch.data_dir().join("log"),
+            launch.data_dir().join("journal"),
+        );
+        let mv = format!("`mv {} {}`", earlier.display(), dir.display());
+        for command in [&[][..], &["journal", "list"], &["journal", "drain"]] {
+            let mut refused = launch.clone().command(command).spawn();
+            assert!(!refused.ended(PATIENCE).await.success(), "{command:?}");
+            assert!(refused.lines().contains(&mv), "{}", refused.lines());
+            assert!(!dir.exists(), "{command:?}");
+        }
+        std::fs::rename(earlier, dir).expect("it is renamed");
         let mut drain = launch.clone().command(&["journal", "drain"]).spawn();
         assert!(drain.ended(PATIENCE).await.success(), "{}", drain.lines());
 

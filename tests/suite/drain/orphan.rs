@@ -67,7 +67,7 @@ async fn an_orphan_is_drained_once_beside_a_running_collector_however_often_it_i
 
     let slow = drain(&launch).with("RUVVECTOR_BATCH_ROWS", "20");
     let done = format!(
-        "SELECT coalesce(sum(upper(r) - lower(r)), 0)::bigint FROM ingest_streams, unnest(done) r WHERE stream = '{stream}'"
+        "SELECT coalesce(sum(upper(r) - lower(r)), 0)::bigint FROM ingest_streams, unnest(stored_positions) r WHERE stream = '{stream}'"
     );
     for signal in [Signal::KILL, Signal::KILL, Signal::TERM] {
         let before = number(&url, &done).await;

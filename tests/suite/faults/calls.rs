@@ -151,7 +151,7 @@ async fn a_log_that_breaks_during_a_stop_ends_it_with_an_error() {
         .with("RUVVECTOR_JOURNAL_MAX_BYTES", "16MiB")
         .with("RUVVECTOR_OTLP_WIRE_BYTES", "1MiB")
         .with("RUVVECTOR_INGEST_WIRE_BYTES", "1MiB")
-        .with("RUVVECTOR_DRAIN_DELAY", "100s");
+        .with("RUVVECTOR_SHUTDOWN_DELAY", "100s");
     let journal = launch.data_dir().join("journal");
     let broken = journal.join("0000000000000004.seg");
     let mut arguments = strace("fdatasync", "error=EIO");

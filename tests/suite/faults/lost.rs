@@ -86,7 +86,7 @@ async fn what_is_lost_with_a_file_is_reported_and_what_is_not_is_stored() {
                 })
                 .await;
             let all = format!(
-                "SELECT count(*) FROM ingest_streams WHERE stream = '{stream}' AND done @> int8range(1, {})",
+                "SELECT count(*) FROM ingest_streams WHERE stream = '{stream}' AND stored_positions @> int8range(1, {})",
                 super::torn::EVENTS + 1
             );
             assert_eq!(

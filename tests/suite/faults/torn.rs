@@ -101,7 +101,7 @@ impl Torn {
         for (first, last) in ranges {
             let sql = format!(
                 "SELECT coalesce(sum(upper(r) - lower(r)), 0)::bigint FROM ingest_streams, \
-                 unnest(done * int8multirange(int8range({first}, {last} + 1))) r WHERE stream = '{}'",
+                 unnest(stored_positions * int8multirange(int8range({first}, {last} + 1))) r WHERE stream = '{}'",
                 self.stream
             );
             taken += number(database, &sql).await;

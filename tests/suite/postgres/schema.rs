@@ -76,6 +76,25 @@ async fn a_schema_that_is_newer_than_the_binary_is_refused() {
     assert!(sentence.contains("update it"), "{sentence}");
 }
 
+/// Builds before the first release had a migration of another text: writing on would fail at the first batch, and migrating
+/// again would change tables that only those builds know.
+#[tokio::test]
+async fn tables_of_a_build_before_the_first_release_are_refused_and_not_changed() {
+    let (database, _) = prepared().await;
+    let mut sql = database.connect().await;
+    execute(
+        &mut sql,
+        "ALTER TABLE ingest_streams RENAME COLUMN stored_positions TO done; \
+         UPDATE ruvvector_migrations SET checksum = '\\x00' WHERE version = 1",
+    )
+    .await;
+    let sentence = schema_sentence(Store::new(&options(database.options())).prepare().await);
+    for part in ["before the first release", "name an empty database"] {
+        assert!(sentence.contains(part), "{sentence}");
+    }
+    execute(&mut sql, "SELECT done FROM ingest_streams").await;
+}
+
 /// Reported by the first operator: after a newer version had migrated the database an older one wrote on, as its pool had
 /// reconnected by itself and only first contact looked at the schema.
 #[tokio::test]

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::http::StatusCode;
-use ruvvector_service::query::{Options, router};
+use ruvvector_service::query::{Options, Queries};
+use ruvvector_service::router::reads;
 use ruvvector_service::store::{Store, StoreTarget};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{Connection, Executor, Row};
@@ -48,7 +49,7 @@ fn two_at_once() -> Options {
 #[tokio::test]
 async fn a_query_too_many_is_refused_until_a_slot_is_free_again() {
     let both = Both::with(&[Event::default()]).await;
-    let router = router(both.postgres.clone(), two_at_once());
+    let router = reads(Queries::new(both.postgres.clone(), two_at_once()));
     let held = lock(&both.database).await;
     let ask = |router: Router| tokio::spawn(async move { get(&router, "/query").await });
     let (first, second) = (ask(router.clone()), ask(router.clone()));
@@ -72,7 +73,7 @@ async fn a_query_too_many_is_refused_until_a_slot_is_free_again() {
 #[tokio::test]
 async fn a_client_that_leaves_gives_its_slot_back_and_its_query_ends() {
     let both = Both::with(&[Event::default()]).await;
-    let router = router(both.postgres.clone(), two_at_once());
+    let router = reads(Queries::new(both.postgres.clone(), two_at_once()));
     let held = lock(&both.database).await;
     for _ in 0..3 {
         let ask = || {
@@ -101,7 +102,10 @@ async fn a_query_over_its_time_is_answered_504_and_ends_in_both_stores() {
     };
 
     let held = lock(&both.database).await;
-    let hurried = router(both.postgres.clone(), impatient(Duration::from_millis(200)));
+    let hurried = reads(Queries::new(
+        both.postgres.clone(),
+        impatient(Duration::from_millis(200)),
+    ));
     for uri in ["/query", "/query/1", "/traces/t"] {
         let answer = get(&hurried, uri).await;
         assert_eq!(answer.status, StatusCode::GATEWAY_TIMEOUT, "{uri}");
@@ -112,13 +116,16 @@ async fn a_query_over_its_time_is_answered_504_and_ends_in_both_stores() {
     held.close().await.expect("the lock is released");
 
     // No machine reads the JSON of 20,000 rows in 1 ms.
-    let hurried = router(both.sqlite.clone(), impatient(Duration::from_millis(1)));
+    let hurried = reads(Queries::new(
+        both.sqlite.clone(),
+        impatient(Duration::from_millis(1)),
+    ));
     for _ in 0..20 {
         let answer = get(&hurried, "/query?metadata.absent=1").await;
         assert_eq!(answer.status, StatusCode::GATEWAY_TIMEOUT);
     }
     for store in [&both.postgres, &both.sqlite] {
-        let patient = router(store.clone(), Options::default());
+        let patient = reads(Queries::new(store.clone(), Options::default()));
         assert_eq!(get(&patient, "/query?limit=1").await.ids(), [20_000]);
         assert_eq!(
             get(&patient, "/query?metadata.absent=1").await.ids(),
@@ -153,7 +160,7 @@ async fn a_database_that_is_away_or_not_set_up_is_answered_503() {
             "the database is not set up yet",
         ),
     ] {
-        let router = router(store, Options::default());
+        let router = reads(Queries::new(store, Options::default()));
         for uri in ["/query", "/query/1", "/traces/t", "/query?resource.a=b"] {
             let answer = get(&router, uri).await;
             assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{uri}");
@@ -169,7 +176,7 @@ async fn each_route_records_its_time_under_its_own_name() {
     let both = Both::with(&[Event::default()]).await;
     let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
     let _recording = metrics::set_default_local_recorder(&recorder);
-    let router = router(both.sqlite.clone(), Options::default());
+    let router = reads(Queries::new(both.sqlite.clone(), Options::default()));
     for uri in [
         "/query?limit=5",
         "/query?name=x",

@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
-use ruvvector_service::query::{Options, router};
+use ruvvector_service::query::{Options, Queries};
+use ruvvector_service::router::reads;
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Executor};
 use tracing::field::{Field, Visit};
@@ -54,7 +55,7 @@ async fn filled() -> (Database, Router) {
         window_rows: 500,
         ..Options::default()
     };
-    let router = router(postgres(database.options()), options);
+    let router = reads(Queries::new(postgres(database.options()), options));
     (database, router)
 }
 

@@ -6,7 +6,8 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use http_body_util::BodyExt;
-use ruvvector_service::query::{Options, router};
+use ruvvector_service::query::{Options, Queries};
+use ruvvector_service::router::reads;
 use ruvvector_service::store::{self, Store, StoreTarget};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
@@ -211,8 +212,16 @@ impl Both {
 
     /// Asks both; they must answer alike.
     pub(super) async fn get(&self, uri: &str) -> Answer {
-        let postgres = get(&router(self.postgres.clone(), self.options.clone()), uri).await;
-        let sqlite = get(&router(self.sqlite.clone(), self.options.clone()), uri).await;
+        let postgres = get(
+            &reads(Queries::new(self.postgres.clone(), self.options.clone())),
+            uri,
+        )
+        .await;
+        let sqlite = get(
+            &reads(Queries::new(self.sqlite.clone(), self.options.clone())),
+            uri,
+        )
+        .await;
         assert_eq!(postgres, sqlite, "PostgreSQL and SQLite on {uri}");
         postgres
     }

@@ -1,7 +1,8 @@
 //! Heads that a server has to refuse or must not misread: hosts, transfer codings, paths beside those that are served.
 
 use axum::http::Method;
-use ruvvector_service::receive::{Options, otlp_router};
+use ruvvector_service::receive::Options;
+use ruvvector_service::router::otlp_http_port;
 
 use super::otlp::{one_span, status};
 use super::{EVENT, MIB, Served};
@@ -78,7 +79,7 @@ async fn a_transfer_coding_beside_chunked_is_501_and_its_body_is_not_read() {
 /// nothing else.
 #[tokio::test]
 async fn a_wrong_path_on_the_port_of_otlp_is_a_status_in_the_clients_encoding() {
-    let served = Served::start_on(64 * MIB as u64, Options::default(), otlp_router).await;
+    let served = Served::start_on(64 * MIB as u64, Options::default(), otlp_http_port).await;
     for path in [
         "/ingest",
         "/v1",
@@ -107,7 +108,7 @@ async fn an_endpoint_that_ends_in_a_slash_works() {
     let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
     let page = recorder.handle();
     let _here = metrics::set_default_local_recorder(&recorder);
-    let served = Served::start_on(64 * MIB as u64, Options::default(), otlp_router).await;
+    let served = Served::start_on(64 * MIB as u64, Options::default(), otlp_http_port).await;
     let headers = [("content-type", PROTOBUF)];
     let answer = served.post("//v1/traces", &headers, one_span()).await;
     assert_eq!(answer.status, 200, "{}", answer.text());

@@ -42,7 +42,16 @@ async fn a_schema_that_is_newer_foreign_or_incomplete_is_refused_with_a_sentence
         .execute(&mut lacking.connect().await)
         .await
         .expect("dropped");
+    let unreleased = File::new();
+    unreleased.store().await;
+    sqlx::raw_sql(
+        "ALTER TABLE ingest_streams RENAME COLUMN stored_positions TO done; DROP TABLE ruvvector_retention",
+    )
+    .execute(&mut unreleased.connect().await)
+    .await
+    .expect("renamed");
     for (file, what) in [
+        (unreleased, "before the first release"),
         (newer, "newer version"),
         (foreign, "did not make"),
         (lacking, "lacks the columns status"),
@@ -52,6 +61,16 @@ async fn a_schema_that_is_newer_foreign_or_incomplete_is_refused_with_a_sentence
             panic!("{what}: {refused:?}");
         };
         assert!(sentence.contains(what), "{sentence}");
+        let retention = "SELECT count(*) FROM sqlite_schema WHERE name = 'ruvvector_retention'";
+        let made: i64 = sqlx::query_scalar(retention)
+            .fetch_one(&mut file.connect().await)
+            .await
+            .expect("counted");
+        assert_eq!(
+            made == 0,
+            what != "newer version" && what != "lacks the columns status",
+            "{what}"
+        );
     }
     let empty = File::new();
     let unmigrated = Store::new(&Options {

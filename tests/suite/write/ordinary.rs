@@ -78,9 +78,9 @@ async fn batches_keep_to_their_limits_and_a_larger_record_is_one_alone() {
     // A batch is one transaction, and so one change of the account.
     db.execute(
         "CREATE TABLE commits (rows INTEGER);
-         CREATE TRIGGER note_insert AFTER INSERT ON ingest_streams WHEN NEW.done <> '[]'
+         CREATE TRIGGER note_insert AFTER INSERT ON ingest_streams WHEN NEW.stored_positions <> '[]'
              BEGIN INSERT INTO commits SELECT count(*) FROM telemetry_events; END;
-         CREATE TRIGGER note_update AFTER UPDATE OF done ON ingest_streams
+         CREATE TRIGGER note_update AFTER UPDATE OF stored_positions ON ingest_streams
              BEGIN INSERT INTO commits SELECT count(*) FROM telemetry_events; END",
     )
     .await;

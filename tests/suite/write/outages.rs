@@ -160,8 +160,8 @@ async fn what_a_database_put_back_in_time_has_lost_is_written_again() {
         }
         // As after a failover to a replica that lagged: the last transactions are gone, rows and account alike.
         let account = match db {
-            Db::Postgres(_) => "UPDATE ingest_streams SET done = '{[1,4)}'",
-            Db::Sqlite(_) => "UPDATE ingest_streams SET done = '[[1,3]]'",
+            Db::Postgres(_) => "UPDATE ingest_streams SET stored_positions = '{[1,4)}'",
+            Db::Sqlite(_) => "UPDATE ingest_streams SET stored_positions = '[[1,3]]'",
         };
         let rows =
             "DELETE FROM telemetry_events WHERE CAST(substr(correlation_id, 2) AS BIGINT) > 60";
@@ -206,7 +206,7 @@ async fn after_a_stop_a_gap_waits_for_nobody_and_what_the_log_holds_does() {
         bench.journal.recycle_all_stored();
     }
     db.execute(
-        "BEGIN; UPDATE ingest_streams SET done = '{}'; DELETE FROM telemetry_events; COMMIT; \
+        "BEGIN; UPDATE ingest_streams SET stored_positions = '{}'; DELETE FROM telemetry_events; COMMIT; \
          SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
              WHERE datname = current_database() AND pid <> pg_backend_pid()",
     )
@@ -218,7 +218,7 @@ async fn after_a_stop_a_gap_waits_for_nobody_and_what_the_log_holds_does() {
     .await;
     bench.drained().await;
     bench.stop().await;
-    let gap = "SELECT count(*) FROM ingest_streams WHERE NOT done @> int8range(1, appended + 1)";
+    let gap = "SELECT count(*) FROM ingest_streams WHERE NOT stored_positions @> int8range(1, appended + 1)";
     assert_eq!(db.number(gap).await, 1);
     let waits = "SELECT count(*) FROM ingest_streams WHERE oldest IS NOT NULL";
     assert_eq!(db.number(waits).await, 0);
@@ -227,7 +227,8 @@ async fn after_a_stop_a_gap_waits_for_nobody_and_what_the_log_holds_does() {
     bench.journal.close().await;
     let accepted = bench.accepted();
     drop(bench);
-    db.execute("UPDATE ingest_streams SET done = '{}'").await;
+    db.execute("UPDATE ingest_streams SET stored_positions = '{}'")
+        .await;
     db.execute("ALTER TABLE telemetry_events ADD CONSTRAINT none CHECK (false) NOT VALID")
         .await;
     let mut again = Bench::new(dir.path()).after(accepted);

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use bytes::Bytes;
@@ -15,7 +16,8 @@ use crate::journal::{self, Journal};
 use crate::receive::ingest::pipeline::{
     DECODED_IN_PLACE_BYTES, DecodeError, DecodeReport, Source, decode,
 };
-use crate::receive::{Options, Receiver, router};
+use crate::receive::protocol::native;
+use crate::receive::{Options, Receiver};
 use crate::write::Progress;
 
 fn check(body: &[u8], source: &Source) -> Result<DecodeReport, DecodeError> {
@@ -43,7 +45,7 @@ async fn a_panic_in_decoding_is_answered_400_and_harms_nobody() {
     Arc::get_mut(&mut receiver.stage)
         .expect("not shared yet")
         .check = check;
-    let router = router(receiver.clone());
+    let router = Router::new().route("/ingest", native::ingest(&receiver));
     let send = async |end: &str, spaces: usize| {
         let event = r#"{"correlationId":"c","integration":"i","eventType":"e"}"#;
         let body = format!("{event}{}{end}", " ".repeat(spaces));
@@ -80,7 +82,7 @@ impl AsRef<[u8]> for Told {
 async fn a_client_that_waits_for_the_database_holds_no_body_meanwhile() {
     let dir = tempfile::tempdir().unwrap();
     let receiver = Receiver::new(open(dir.path()), Progress::default(), Options::default());
-    let router = router(receiver);
+    let router = Router::new().route("/ingest", native::ingest(&receiver));
     for first in [true, false] {
         let (held, gone) = oneshot::channel();
         let event = br#"{"correlationId":"c","integration":"i","eventType":"e"}"#;

@@ -38,7 +38,7 @@ async fn health_follows_readiness_and_a_watch_ends_with_the_service() {
     let launch = Launch::sqlite(dir.path())
         // No probe of gRPC has a token.
         .with("RUVVECTOR_AUTH_TOKENS", "secret")
-        .with("RUVVECTOR_DRAIN_DELAY", "3s");
+        .with("RUVVECTOR_SHUTDOWN_DELAY", "3s");
     let mut service = launch.start().await;
     let mut client = HealthClient::new(channel(service.otlp_grpc()).await);
     for name in SERVICES {

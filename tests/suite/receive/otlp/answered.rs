@@ -7,7 +7,8 @@ use axum::http::Method;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
 use prost::Message;
 use ruvvector_service::event::Limits;
-use ruvvector_service::receive::{AuthTokens, Options, otlp_router};
+use ruvvector_service::receive::{AuthTokens, Options};
+use ruvvector_service::router::otlp_http_port;
 use serde_json::json;
 
 use super::super::{MIB, Served, gzip, head};
@@ -133,7 +134,7 @@ async fn h9_h10_a_full_log_is_503_with_a_wait_of_one_to_five_seconds() {
         duplicate_window: None,
         ..Options::default()
     };
-    let served = Served::start_on(4 * MIB as u64, options, otlp_router).await;
+    let served = Served::start_on(4 * MIB as u64, options, otlp_http_port).await;
     let spans = request(vec![span(&[1; 16]); 2000]).encode_to_vec();
     let refused = loop {
         let answer = served.export(PROTOBUF, spans.clone()).await;
@@ -164,7 +165,7 @@ async fn h9_what_may_be_stored_all_the_same_is_marked_unknown() {
         handling_timeout: Duration::ZERO,
         ..Options::default()
     };
-    let router = ruvvector_service::receive::router;
+    let router = ruvvector_service::router::ingestion;
     let served = Served::start_on_disk(disk, 16 * MIB as u64, options, router).await;
     let answer = served.export(PROTOBUF, one_span()).await;
     assert_eq!(answer.status, 503);
@@ -185,7 +186,7 @@ async fn g14_a_retry_is_no_success_before_the_first_is_synced() {
         handling_timeout: Duration::ZERO,
         ..Options::default()
     };
-    let served = Served::start_on_disk(disk, 16 * MIB as u64, options, otlp_router).await;
+    let served = Served::start_on_disk(disk, 16 * MIB as u64, options, otlp_http_port).await;
     loop {
         let answer = served.export(PROTOBUF, one_span()).await;
         if answer.status == 200 {
@@ -291,7 +292,7 @@ async fn h14_answers_are_gzipped_when_asked_for() {
 
 #[tokio::test]
 async fn h15_a_body_sent_to_the_root_is_told_the_right_path() {
-    let served = Served::start_on(64 * MIB as u64, Options::default(), otlp_router).await;
+    let served = Served::start_on(64 * MIB as u64, Options::default(), otlp_http_port).await;
     for (content_type, body) in [(PROTOBUF, one_span()), (JSON, ONE_SPAN_JSON.into())] {
         let answer = served
             .post("/", &[("content-type", content_type)], body)

@@ -1,0 +1,110 @@
+//! Every route of the service, by port.
+//!
+//! **Invariant:** a path is named here and nowhere else, with the handler that serves it.
+
+use axum::Router;
+use axum::middleware::{from_fn, map_response};
+use axum::routing::get;
+
+use crate::event::Signal;
+use crate::health::{self, HealthMonitor};
+use crate::lifecycle::Readiness;
+use crate::query::{self, Queries};
+use crate::receive::protocol::{native, otlp_grpc, otlp_http};
+use crate::receive::{self, Drain, Receiver};
+
+/// The main port: ingestion, queries, health and metrics.
+pub fn main_port(
+    receiver: Receiver,
+    queries: Queries,
+    health: HealthMonitor,
+    options: &receive::Options,
+) -> Router {
+    ingestion(receiver)
+        .merge(receive::authenticated(reads(queries), options))
+        .merge(state(health))
+        .method_not_allowed_fallback(receive::read_only)
+}
+
+/// Native events and OTLP over HTTP, with the answer to paths that nothing serves.
+pub fn ingestion(receiver: Receiver) -> Router {
+    let ingest = native::ingest(&receiver);
+    Router::new()
+        .route("/ingest", ingest.clone())
+        .route("/ingest/", ingest)
+        .merge(otlp_over_http(&receiver))
+        .merge(
+            Router::new()
+                .fallback(otlp_http::not_found)
+                .with_state(receiver),
+        )
+}
+
+/// The port of OTLP over HTTP alone.
+pub fn otlp_http_port(receiver: Receiver) -> Router {
+    otlp_over_http(&receiver).merge(
+        Router::new()
+            .fallback(otlp_http::not_found_for_otlp)
+            .with_state(receiver),
+    )
+}
+
+fn otlp_over_http(receiver: &Receiver) -> Router {
+    [
+        ("/v1/traces", Signal::Span),
+        ("/v1/logs", Signal::Log),
+        ("/v1/metrics", Signal::Metric),
+    ]
+    .into_iter()
+    .fold(Router::new(), |router, (path, signal)| {
+        let export = otlp_http::export(receiver, signal);
+        router
+            .route(path, export.clone())
+            .route(&format!("{path}/"), export.clone())
+            // An exporter whose endpoint ends in a slash sends there.
+            .route(&format!("/{path}"), export)
+    })
+}
+
+/// The port of OTLP over gRPC, with gRPC's health service: it reports `readiness`, and a watch of it ends when `drain` stops
+/// the port.
+pub fn otlp_grpc_port(receiver: &Receiver, readiness: Readiness, drain: &Drain) -> Router {
+    let health = otlp_grpc::health(receiver, readiness, drain);
+    Router::new()
+        .route(
+            "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
+            otlp_grpc::export(receiver, Signal::Span),
+        )
+        .route(
+            "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
+            otlp_grpc::export(receiver, Signal::Log),
+        )
+        .route(
+            "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
+            otlp_grpc::export(receiver, Signal::Metric),
+        )
+        .route("/grpc.health.v1.Health/Check", health.clone())
+        .route("/grpc.health.v1.Health/Watch", health)
+        .fallback(otlp_grpc::not_found)
+        .layer(from_fn(otlp_grpc::http2_only))
+}
+
+/// Stored events, as our JSON or as OTLP.
+pub fn reads(queries: Queries) -> Router {
+    Router::new()
+        .route("/query", get(query::events))
+        .route("/query/{id}", get(query::event))
+        .route("/traces/{traceId}", get(query::trace))
+        .with_state(queries)
+        .layer(map_response(query::vary_by_accept))
+}
+
+/// The state of the process.
+fn state(health: HealthMonitor) -> Router {
+    Router::new()
+        .route("/health", get(health::health))
+        .route("/health/live", get(health::live))
+        .route("/health/ready", get(health::ready))
+        .route("/metrics", get(health::metrics))
+        .with_state(health)
+}
