@@ -260,22 +260,23 @@ fn nothing_unreadable(config: &Config) -> Result<(), String> {
 
 /// Says now and then how far it is.
 async fn tell(journal: &Journal, progress: &Progress) -> Infallible {
-    let mut told = Written::default();
+    let (mut told, mut told_at) = (Written::default(), Instant::now());
     let mut quiet = 0;
     loop {
         tokio::time::sleep(TELL_EVERY).await;
         let written = progress.written();
         quiet += 1;
         if written != told || quiet >= QUIET_TICKS {
+            let events = written.events - told.events;
             let left = journal.status();
             tracing::info!(
                 events_left = left.queue_events,
                 streams_left = left.undrained_streams,
                 events_written = written.events,
-                events_per_second = progress.drain_rate().round(),
+                events_per_second = events / told_at.elapsed().as_secs().max(1),
                 "draining"
             );
-            (told, quiet) = (written, 0);
+            (told, told_at, quiet) = (written, Instant::now(), 0);
         }
     }
 }

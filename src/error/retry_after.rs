@@ -1,4 +1,4 @@
-//! How long a refused client is asked to wait.
+//! The time that a refused client is asked to wait.
 //!
 //! **Invariant:** always 2 or 3 whole seconds. Longer waits exceed the patience of SDKs, which then drop the batch at once;
 //! shorter ones use up the few attempts that they have.
@@ -9,70 +9,29 @@ use std::hash::{BuildHasher, RandomState};
 // 4.3 s; at 4 s Rust's, which doubles each wait within ten seconds in all, has made its two after 4.0 s. At 2 s Java's
 // lasts 8 s and Rust's 6 s, at 3 s both 9 s, and Go's does not care.
 const SHORTEST_S: u8 = 2;
-const LONGEST_S: u8 = 3;
 
-/// The share of the backlog that should be drained before clients come again.
-const SHARE: f64 = 0.01;
-
-/// For what passes by itself.
+/// Returns 2 or 3 at random, so that clients that were refused together do not return together.
 pub(crate) fn retry_after_s() -> u8 {
-    seconds(f64::from(SHORTEST_S), jitter())
+    SHORTEST_S + u8::from(random_share() < 0.5)
 }
 
-/// Until a little of `backlog_events` is drained at `events_per_second`; the longest when nothing drains.
-pub(crate) fn after_backlog(backlog_events: u64, events_per_second: f64) -> u8 {
-    #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-    let backlog = backlog_events as f64;
-    let estimate = if events_per_second > 0.0 {
-        SHARE * backlog / events_per_second
-    } else {
-        f64::from(LONGEST_S)
-    };
-    seconds(estimate, jitter())
-}
-
-/// Up to a second more, so that clients refused together do not come back together, but never past the longest.
-fn seconds(estimate: f64, jitter: f64) -> u8 {
-    let latest = f64::from(LONGEST_S) - jitter;
-    let wait = (estimate.min(latest) + jitter).round();
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "clamped to what a byte holds"
-    )]
-    let seconds = wait.clamp(f64::from(SHORTEST_S), f64::from(LONGEST_S)) as u8;
-    seconds
-}
-
-/// A number from 0 to below 1 that no client can foresee.
-pub(crate) fn jitter() -> f64 {
+/// Returns a number from 0 to below 1 that no client can foresee.
+pub(crate) fn random_share() -> f64 {
     let random = RandomState::new().hash_one(());
     f64::from(u32::try_from(random >> 32).unwrap_or(0)) / (f64::from(u32::MAX) + 1.0)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{after_backlog, jitter, retry_after_s, seconds};
+    use super::{random_share, retry_after_s};
 
     #[test]
-    fn the_wait_is_always_two_or_three_seconds() {
-        for (estimate, jitter, expected) in [
-            (0.0, 0.0, 2),
-            (0.0, 0.9, 2),
-            (2.0, 0.0, 2),
-            (2.0, 0.9, 3),
-            (1e9, 0.0, 3),
-            (1e9, 0.9, 3),
-            (f64::INFINITY, 0.5, 3),
-        ] {
-            assert_eq!(seconds(estimate, jitter), expected, "{estimate} {jitter}");
+    fn the_wait_is_two_or_three_seconds_at_random() {
+        let mut waits = [0; 2];
+        for _ in 0..1000 {
+            waits[usize::from(retry_after_s() - 2)] += 1;
+            assert!((0.0..1.0).contains(&random_share()));
         }
-        for _ in 0..100 {
-            assert!((2..=3).contains(&retry_after_s()));
-            assert!((2..=3).contains(&after_backlog(u64::MAX, 0.0)));
-            assert!((2..=3).contains(&after_backlog(u64::MAX, 1e-9)));
-            assert!((0.0..1.0).contains(&jitter()));
-        }
-        assert_eq!(after_backlog(0, 0.0), 3, "nothing drains");
+        assert!(waits.iter().all(|count| *count > 300), "{waits:?}");
     }
 }

@@ -100,9 +100,7 @@ impl FailurePolicy {
         self.works_again();
         let waited = self.shared.journal.mark_stored(tally.stream, first, last);
         count(tally, waited);
-        self.shared
-            .progress
-            .committed(tally.stream, first..=last, tally.rows);
+        self.shared.progress.committed(tally.stream, first..=last);
         self.shared.progress.count(|written| {
             written.events += tally.rows;
             written.records += tally.records;

@@ -2,7 +2,7 @@
 //!
 //! **Invariant:** a position counts as stored only once the database's account holds it.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -11,9 +11,6 @@ use tokio::sync::Notify;
 
 use crate::event::{Position, StreamId};
 use crate::store::StoredPositions;
-
-/// The seconds over which the drain rate is taken.
-const RATE_SECONDS: u64 = 10;
 
 /// What the writer knows. Cheap to clone.
 #[derive(Clone, Default)]
@@ -37,9 +34,6 @@ struct ProgressState {
     outage: Option<Instant>,
     notices: Vec<String>,
     connected: bool,
-    began: Instant,
-    /// Events committed in each of the last seconds since `began`.
-    committed: VecDeque<(u64, u64)>,
     written: Written,
 }
 
@@ -67,8 +61,6 @@ impl Default for ProgressState {
             outage: None,
             notices: Vec::new(),
             connected: false,
-            began: Instant::now(),
-            committed: VecDeque::new(),
             written: Written::default(),
         }
     }
@@ -144,22 +136,6 @@ impl Progress {
         self.state().connected
     }
 
-    /// Events a second that were committed lately; 0 when none were.
-    #[must_use]
-    pub fn drain_rate(&self) -> f64 {
-        let state = self.state();
-        let now = state.began.elapsed().as_secs();
-        let recent = state
-            .committed
-            .iter()
-            .filter(|(second, _)| second + RATE_SECONDS > now);
-        let events: u64 = recent.map(|(_, events)| events).sum();
-        // A shorter life than the window has a shorter divisor.
-        let seconds = (now + 1).min(RATE_SECONDS);
-        f64::from(u32::try_from(events).unwrap_or(u32::MAX))
-            / f64::from(u32::try_from(seconds).unwrap_or(1))
-    }
-
     #[must_use]
     pub fn written(&self) -> Written {
         self.state().written
@@ -198,19 +174,11 @@ impl Progress {
     }
 
     /// A batch was committed.
-    pub(super) fn committed(&self, stream: StreamId, positions: RangeInclusive<u64>, events: u64) {
+    pub(super) fn committed(&self, stream: StreamId, positions: RangeInclusive<u64>) {
         let mut state = self.state();
         state.stored.entry(stream).or_default().insert(positions);
         state.connected = true;
         state.problems.remove(&ProblemTopic::Write);
-        let second = state.began.elapsed().as_secs();
-        match state.committed.back_mut() {
-            Some((last, sum)) if *last == second => *sum += events,
-            _ => state.committed.push_back((second, events)),
-        }
-        while state.committed.len() as u64 > RATE_SECONDS {
-            state.committed.pop_front();
-        }
         drop(state);
         self.shared.stored.notify_waiters();
     }
@@ -281,9 +249,9 @@ mod tests {
         });
         tokio::pin!(stored);
         assert!(futures_util::poll!(&mut stored).is_pending());
-        progress.committed(STREAM, 1..=4, 4);
+        progress.committed(STREAM, 1..=4);
         assert!(futures_util::poll!(&mut stored).is_pending());
-        progress.committed(STREAM, 5..=9, 5);
+        progress.committed(STREAM, 5..=9);
         assert!(futures_util::poll!(&mut stored).is_ready());
         progress
             .stored(Position {
@@ -324,9 +292,9 @@ mod tests {
     }
 
     #[test]
-    fn a_problem_stands_until_it_is_solved_and_a_rate_is_of_the_last_seconds() {
+    fn a_problem_lasts_until_it_is_solved() {
         let progress = Progress::default();
-        assert!(progress.problems().is_empty() && progress.drain_rate().abs() < f64::EPSILON);
+        assert!(progress.problems().is_empty());
         progress.problem(
             ProblemTopic::Write,
             "the disk is full; free space".to_owned(),
@@ -335,9 +303,8 @@ mod tests {
             progress.problems(),
             ["the disk is full; free space (for 0 s)"]
         );
-        progress.committed(STREAM, 1..=1, 100);
+        progress.committed(STREAM, 1..=1);
         assert!(progress.problems().is_empty() && progress.connected());
-        assert!(progress.drain_rate() > 0.0);
     }
 
     /// A database hung for 40 s before the first attempt failed, and `/health` said "(for 0 s)".

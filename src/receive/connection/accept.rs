@@ -107,7 +107,7 @@ pub async fn serve(
             // Clients that came together do not leave together.
             age: options
                 .connection_age
-                .mul_f64(0.8 + 0.4 * retry_after::jitter()),
+                .mul_f64(0.8 + 0.4 * retry_after::random_share()),
             failed: failed.clone(),
             drain: drain.clone(),
         };

@@ -215,15 +215,10 @@ impl Receiver {
     }
 
     fn not_appended(&self, error: AppendError) -> Error {
-        let after_backlog = || {
-            let backlog = self.stage.journal.status().queue_events;
-            retry_after::after_backlog(backlog, self.stage.progress.drain_rate())
-        };
         match error {
-            AppendError::Full | AppendError::DiskFull => {
-                unavailable(&error.to_string(), after_backlog())
+            AppendError::Full | AppendError::DiskFull | AppendError::Closed => {
+                unavailable(&error.to_string(), retry_after::retry_after_s())
             }
-            AppendError::Closed => unavailable(&error.to_string(), retry_after::retry_after_s()),
             AppendError::TooLarge => Error::TooLarge {
                 limit_bytes: usize::try_from(self.stage.journal.status().capacity_bytes)
                     .unwrap_or(usize::MAX),

@@ -59,7 +59,6 @@ async fn an_idle_writer_commits_at_once_and_says_which_positions_are_stored() {
         }
         assert!(bench.progress.connected());
         assert!(bench.progress.problems().is_empty());
-        assert!(bench.progress.drain_rate() > 0.0);
         db.assert_holds_exactly(20).await;
         bench.stop().await;
     }
