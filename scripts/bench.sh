@@ -4,7 +4,7 @@
 #   scripts/bench.sh [SECONDS]          of each throughput; the default is 10
 #
 # Prints, with the floor that each is to be read against:
-#   into the log      spans/s and the server's CPU a span, 500-span requests, over HTTP and gRPC; floor: a server that
+#   into the journal      spans/s and the server's CPU a span, 500-span requests, over HTTP and gRPC; floor: a server that
 #                     drops the body
 #   acknowledgement   open-loop latency at 20,000 spans/s while PostgreSQL drains; floor: one bare synced write
 #   end to end        rows/s from the first request to the last commit; floor: one binary \copy of the same rows
@@ -77,7 +77,7 @@ line() { printf '  %-44s %s\n' "$1" "$2"; }
 
 printf '\n%s cores, %s, PostgreSQL %s\n' "$(nproc)" "$(uname -sr)" "$("${psql[@]}" "$admin" -c 'SHOW server_version')"
 
-printf '\ninto the log: 500-span requests, 16 connections\n'
+printf '\ninto the journal: 500-span requests, 16 connections\n'
 "$load" floor >"$dir/floor" &
 floor_pid=$!
 for _ in $(seq 100); do
@@ -89,17 +89,17 @@ floor=$("$load" flood "$(sed 's/.*"address":"\([^"]*\)".*/\1/' "$dir/floor")" "$
 line 'floor: body dropped' "$(field spans_per_s "$floor") spans/s, $(field cpu_us_per_span "$floor") µs CPU a span"
 kill -9 "$floor_pid" && wait "$floor_pid" 2>/dev/null || true
 floor_pid=
-# A database that is not there: the log alone.
+# A database that is not there: the journal alone.
 start log postgres://postgres@127.0.0.1:1/none
 line 'memory, idle' "$(memory_mib VmRSS) MiB"
-# The log's budget bounds how long full speed can last.
+# The journal's budget bounds how long full speed can last.
 into=$("$load" flood "$otlp" "$service_pid" "$((seconds < 5 ? seconds : 5))" 16 500)
 line 'decoded and synced' "$(field spans_per_s "$into") spans/s, $(field cpu_us_per_span "$into") µs CPU a span"
 line 'answered after' "p50 $(field p50_ms "$into") ms, p99 $(field p99_ms "$into") ms"
 line 'refused' "$(($(field requests "$into") - $(field accepted "$into"))) of $(field requests "$into") requests"
 queued=$(metric ruvvector_queue_events)
-[ "$queued" = "$(field spans "$into")" ] || fail "$(field spans "$into") spans were acknowledged and $queued are in the log"
-line 'events in the log' "$queued of $(field spans "$into")"
+[ "$queued" = "$(field spans "$into")" ] || fail "$(field spans "$into") spans were acknowledged and $queued are in the journal"
+line 'events in the journal' "$queued of $(field spans "$into")"
 line 'memory at its peak, flood without database' "$(memory_mib VmHWM) MiB"
 stop
 rm -rf "$dir/journal"
@@ -108,7 +108,7 @@ over_grpc=$("$load" flood "grpc://${grpc#http://}" "$service_pid" "$((seconds < 
 line 'the same over gRPC' "$(field spans_per_s "$over_grpc") spans/s, $(field cpu_us_per_span "$over_grpc") µs CPU a span"
 line 'gRPC / HTTP, CPU a span' "$(ratio "$(field cpu_us_per_span "$over_grpc")" "$(field cpu_us_per_span "$into")")"
 queued=$(metric ruvvector_queue_events)
-[ "$queued" = "$(field spans "$over_grpc")" ] || fail "$(field spans "$over_grpc") spans were acknowledged and $queued are in the log"
+[ "$queued" = "$(field spans "$over_grpc")" ] || fail "$(field spans "$over_grpc") spans were acknowledged and $queued are in the journal"
 stop
 rm -rf "$dir/grpc"
 

@@ -146,27 +146,27 @@ pub fn command() -> Command {
         )
         .subcommand(
             Command::new("journal")
-                .about("Look at the log on disk, or empty it into the store")
+                .about("Look at the journal on disk, or empty it into the store")
                 .subcommand_required(true)
                 .arg_required_else_help(true)
                 .subcommand(
                     Command::new("list")
-                        .about("The log's files, what they hold and how much of it")
-                        .args(settings(|stage, setting| stage == "The log" || setting.key == "config")),
+                        .about("The journal's files, what they hold and how much of it")
+                        .args(settings(|stage, setting| stage == "The journal" || setting.key == "config")),
                 )
                 .subcommand(
                     Command::new("verify")
                         .about("Read every record and check it; ends with 1 if something is damaged")
-                        .args(settings(|stage, setting| stage == "The log" || setting.key == "config")),
+                        .args(settings(|stage, setting| stage == "The journal" || setting.key == "config")),
                 )
                 .subcommand(
                     Command::new("drain")
                         .about(
-                            "Write the log of a data directory whose service is gone into the store, remove it, and end; \
+                            "Write the journal of a data directory whose service is gone into the store, remove it, and end; \
                              ends with 1 if something is left",
                         )
                         .args(settings(|stage, setting| {
-                            matches!(stage, "The log" | "From the log to the store" | "The store")
+                            matches!(stage, "The journal" | "From the journal to the store" | "The store")
                                 || general(setting)
                                 || setting.key == "shutdown_grace"
                         })),

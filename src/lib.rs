@@ -3,7 +3,7 @@
 //! The modules stand in the order of the data's way:
 //! `receive -> decode -> log (append, group sync) -> 200 … log -> write -> store -> query`.
 //!
-//! **Invariant:** a client's success, the log's sync and the database's commit are told apart everywhere, and happen in
+//! **Invariant:** a client's success, the journal's sync and the database's commit are told apart everywhere, and happen in
 //! this order.
 
 /// The latch of the process's life.
@@ -104,9 +104,9 @@ pub enum RunError {
     #[error(transparent)]
     OtherKind(#[from] store::kind_note::OtherKind),
     /// After a failed write or sync only a new start, which recovers from disk, knows what the disk holds.
-    #[error("the log could not be written or synced; start again to recover from disk")]
+    #[error("the journal could not be written or synced; start again to recover from disk")]
     LogBroken,
-    /// Without it the log would fill unseen; nothing is lost, and a new start writes on.
+    /// Without it the journal would fill unseen; nothing is lost, and a new start writes on.
     #[error("the writer ended by itself{}; start again", .0.as_ref().map(|error| format!(": {error}")).unwrap_or_default())]
     Writer(Option<tokio::task::JoinError>),
 }
@@ -115,7 +115,7 @@ pub enum RunError {
 /// credentials when they change.
 ///
 /// # Errors
-/// When the log cannot be opened, or breaks; when the data directory served the other kind of store; and when the writer ends
+/// When the journal cannot be opened, or breaks; when the data directory served the other kind of store; and when the writer ends
 /// by itself.
 pub async fn run(
     config: Config,
@@ -129,10 +129,10 @@ pub async fn run(
     // First, as it raises the limit of open files, for all that follows.
     let places = ConnectionLimit::new(&config.receive);
     let options = config.journal.clone();
-    let starting = supervisor.starting(&format!("recovering the log in {}", options.dir.display()));
+    let starting = supervisor.starting(&format!("recovering the journal in {}", options.dir.display()));
     let journal = tokio::task::spawn_blocking(move || Journal::open(Arc::new(OsDisk), &options))
         .await
-        .expect("opening the log does not panic")?;
+        .expect("opening the journal does not panic")?;
     let backlog = backlog(&journal);
     let changed = store::kind_note::check(
         &config.data_dir,
@@ -249,7 +249,7 @@ pub async fn run(
     Ok(())
 }
 
-/// The facts about this start that retention needs. For each segment the log knows the receive time of its first record.
+/// The facts about this start that retention needs. For each segment the journal knows the receive time of its first record.
 fn start(journal: &Journal) -> store::ProcessStart {
     let streams = journal.streams().into_iter();
     let parts = streams.flat_map(|stream| journal.parts(stream.id));

@@ -114,7 +114,7 @@ fn run_task(task: &Task, flags: FlagValues, loaded: LoadedConfig) -> Result<(), 
                 commands::journal_report(&loaded.config).map_err(|error| error.to_string())?;
             print_stdout(&report);
             match (task, problems) {
-                (Task::LogVerify, 1..) => Err(CommandFailure::Run("the log is damaged".to_owned())),
+                (Task::LogVerify, 1..) => Err(CommandFailure::Run("the journal is damaged".to_owned())),
                 _ => Ok(()),
             }
         }

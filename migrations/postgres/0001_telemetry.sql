@@ -10,7 +10,7 @@ CREATE TABLE telemetry_events (
     timestamp      BIGINT      NOT NULL,        -- the event's own time, Unix ms
     time_unix_nano BIGINT,                      -- the same as sent, to the nanosecond
     duration_ns    BIGINT,
-    created_at     TIMESTAMPTZ NOT NULL,        -- time of receipt, as the log's record holds it
+    created_at     TIMESTAMPTZ NOT NULL,        -- time of receipt, as the journal's record holds it
     kind           INTEGER,                     -- span kind, severity number, or field number of the metric's data
     flags          SMALLINT,                    -- 1 time replaced, 2 end invalid, 4 cut, 8 receive time replaced, 16 text repaired
     correlation_id TEXT COLLATE "C" NOT NULL,

@@ -161,7 +161,7 @@ class Calls(grpc.GenericRpcHandler):
                 wait = RetryInfo()
                 wait.retry_delay.FromSeconds(WAIT_SECONDS)
                 context.set_trailing_metadata([("google.rpc.retryinfo-bin", wait.SerializeToString())] + status(wait))
-                context.abort(grpc.StatusCode.UNAVAILABLE, "the log is full")
+                context.abort(grpc.StatusCode.UNAVAILABLE, "the journal is full")
             return b""
 
         return grpc.unary_unary_rpc_method_handler(export)
@@ -171,7 +171,7 @@ def status(wait):
     """The same in the status's details, where most clients look."""
     from google.rpc.status_pb2 import Status
 
-    told = Status(code=grpc.StatusCode.UNAVAILABLE.value[0], message="the log is full")
+    told = Status(code=grpc.StatusCode.UNAVAILABLE.value[0], message="the journal is full")
     told.details.add().Pack(wait)
     return [("grpc-status-details-bin", told.SerializeToString())]
 

@@ -1,6 +1,6 @@
 //! `journal drain`: empties a data directory that no service holds any more into the store.
 //!
-//! **Invariant:** it ends well only when the log is empty and all of it is in the store; a directory without a log is left
+//! **Invariant:** it ends well only when the journal is empty and all of it is in the store; a directory without a journal is left
 //! as it is.
 
 use std::convert::Infallible;
@@ -29,7 +29,7 @@ const QUIET_TICKS: u32 = 6;
 /// one that waits is not. Everything else is tried again for ever.
 ///
 /// # Errors
-/// A sentence: when there is no log, when a service holds it, and when something of it is left, with how much.
+/// A sentence: when there is no journal, when a service holds it, and when something of it is left, with how much.
 pub async fn run(config: &Config) -> Result<String, String> {
     let began = Instant::now();
     let stop = stopped_by_signals()?;
@@ -41,7 +41,7 @@ pub async fn run(config: &Config) -> Result<String, String> {
     if streams == 0 {
         drop(journal);
         nothing_unreadable(config)?;
-        return Ok(format!("{dir}: the log is empty: nothing to drain\n"));
+        return Ok(format!("{dir}: the journal is empty: nothing to drain\n"));
     }
     let store = Store::new(&config.store);
     tracing::info!(
@@ -62,7 +62,7 @@ pub async fn run(config: &Config) -> Result<String, String> {
         Ok(()) if gone => {}
         Ok(()) => {
             return Err(format!(
-                "{dir}: all is stored, but files of the log could not be removed, as the lines above say; run it again"
+                "{dir}: all is stored, but files of the journal could not be removed, as the lines above say; run it again"
             ));
         }
         Err(Unfinished::Stopped) if gone => tracing::warn!(
@@ -101,7 +101,7 @@ pub async fn run(config: &Config) -> Result<String, String> {
     drop(journal);
     nothing_unreadable(config)?;
     let mut written = progress.written();
-    // What the log had not read by then never waited in this life.
+    // What the journal had not read by then never waited in this life.
     written.stored_before += start
         .backlog_at_start_events
         .saturating_sub(left.backlog_at_start_events);
@@ -110,14 +110,14 @@ pub async fn run(config: &Config) -> Result<String, String> {
     let summary = summary(&config.data_dir, written, unreadable, began.elapsed());
     if start.cut_segments > 0 {
         return Err(format!(
-            "{} of the log had lost its end, and what stood there is lost; look at the disk, and keep the copies (.damaged) in \
+            "{} of the journal had lost its end, and what stood there is lost; look at the disk, and keep the copies (.damaged) in \
              {dir}/journal. The rest: {summary}",
             count(start.cut_segments, "file")
         ));
     }
     if left.missing_records > 0 {
         return Err(format!(
-            "{} of the log {} in no file and not in the database; put the files back from a backup of {dir}/journal, if there is \
+            "{} of the journal {} in no file and not in the database; put the files back from a backup of {dir}/journal, if there is \
              one, and run it again. The rest: {summary}",
             count(left.missing_records, "record"),
             if left.missing_records == 1 {
@@ -158,10 +158,10 @@ fn summary(dir: &Path, written: Written, unreadable: u64, took: Duration) -> Str
     let _ = write!(out, "; {}", count(gaps, "gap"));
     if gaps > 0 {
         out.push_str(
-            " (positions that neither the database nor this log holds, as the lines above say)",
+            " (positions that neither the database nor this journal holds, as the lines above say)",
         );
     }
-    out.push_str("; the log is empty\n");
+    out.push_str("; the journal is empty\n");
     out
 }
 
@@ -215,7 +215,7 @@ fn look_at(config: &Config) -> Result<(), String> {
     }
     if *path != own && own.exists() {
         tracing::warn!(
-            "{} stays as it is: what it holds is not copied to {}, and what the log still keeps of it is written there too",
+            "{} stays as it is: what it holds is not copied to {}, and what the journal still keeps of it is written there too",
             own.display(),
             path.display()
         );
@@ -229,13 +229,13 @@ async fn open(config: &Config) -> Result<Journal, String> {
         tokio::task::spawn_blocking(move || Journal::open_to_empty(Arc::new(OsDisk), &options));
     let opened = opened
         .await
-        .map_err(|error| format!("the log cannot be opened: {error}"))?;
+        .map_err(|error| format!("the journal cannot be opened: {error}"))?;
     opened.map_err(|error| match error {
         OpenError::Locked(_) => format!(
             "{error}: a service that runs there drains it by itself; to drain it here, stop that one first"
         ),
         OpenError::NoJournal(_) => format!(
-            "{error}; --data-dir, or RUVVECTOR_DATA_DIR, is to name the directory above log/"
+            "{error}; --data-dir, or RUVVECTOR_DATA_DIR, is to name the directory above journal/"
         ),
         _ => error.to_string(),
     })
@@ -297,7 +297,7 @@ mod tests {
         assert_eq!(
             summary(Path::new("/mnt/old"), written, 0, took),
             "/mnt/old: drained in 1.2 s: 20 events of 2 records written, 3 stored before; 0 dead letters; 0 gaps; \
-             the log is empty\n"
+             the journal is empty\n"
         );
         let harmed = Written {
             dead_letters: 1,

@@ -39,7 +39,7 @@ fn body(command: &Command) -> Roff {
              request durable on the local disk before it answers, moves the events in batches into the table telemetry_events \
              of PostgreSQL or of an embedded SQLite file, and answers queries, /health and /metrics.",
             "Without a setting it listens on this machine alone: port 3100 for everything, 4318 for OTLP over HTTP, 4317 for \
-             OTLP over gRPC; it keeps its log and SQLite's file in ./data.",
+             OTLP over gRPC; it keeps its journal and SQLite's file in ./data.",
         ],
     );
     commands(&mut roff, command);
@@ -74,7 +74,7 @@ const FILES: [(&str, &str); 5] = [
     ),
     (
         "<data_dir>/journal",
-        "The log: requests that were answered and are not all in the database yet. `journal list` shows what it holds.",
+        "The journal: requests that were answered and are not all in the database yet. `journal list` shows what it holds.",
     ),
     (
         "<data_dir>/telemetry.db",
@@ -89,8 +89,8 @@ const FILES: [(&str, &str); 5] = [
 const SIGNALS: [(&str, &str); 3] = [
     (
         "SIGTERM",
-        "Stops in order: no longer ready, requests are still taken for shutdown_delay, those under way are finished, and the log \
-         is written to the database for up to shutdown_grace. What is not written stays in the log for the next start.",
+        "Stops in order: no longer ready, requests are still taken for shutdown_delay, those under way are finished, and the journal \
+         is written to the database for up to shutdown_grace. What is not written stays in the journal for the next start.",
     ),
     ("SIGINT", "The same without the drain delay."),
     (
@@ -103,8 +103,8 @@ const EXIT_STATUS: [(&str, &str); 4] = [
     ("0", "All went well."),
     (
         "1",
-        "Something failed while it ran: a port is taken, the log cannot be opened or written, the service is not ready \
-         (healthcheck), the log is damaged (journal verify) or something of it is left (journal drain).",
+        "Something failed while it ran: a port is taken, the journal cannot be opened or written, the service is not ready \
+         (healthcheck), the journal is damaged (journal verify) or something of it is left (journal drain).",
     ),
     (
         "2",

@@ -25,7 +25,7 @@ pub mod serve;
 /// Secrets that are read again while it runs.
 pub mod rotation;
 
-/// Empties the log of a data directory into the store.
+/// Empties the journal of a data directory into the store.
 pub mod drain;
 
 /// The manual page.
@@ -116,7 +116,7 @@ fn environment() -> Result<Environment, ConfigError> {
 }
 
 /// Compares the store of the settings with the one that the data directory served, as the start does, and changes nothing.
-/// Returns what a start would warn of. The log is read only if the directory's note does not name the same kind of store; if
+/// Returns what a start would warn of. The journal is read only if the directory's note does not name the same kind of store; if
 /// that fails, this is a warning, as it may be readable for the service.
 ///
 /// # Errors
@@ -130,7 +130,7 @@ pub async fn check_store_kind(config: &Config) -> Result<Option<String>, Command
         Ok(backlog) => backlog,
         Err(error) => {
             return Ok(Some(format!(
-                "the kind of store that {} served is not compared with the settings, as the log cannot be read: {error}",
+                "the kind of store that {} served is not compared with the settings, as the journal cannot be read: {error}",
                 dir.display()
             )));
         }
@@ -140,7 +140,7 @@ pub async fn check_store_kind(config: &Config) -> Result<Option<String>, Command
         .map_err(|error| CommandFailure::Settings(error.to_string()))
 }
 
-/// The contents of the log as it lies on disk; a directory that is missing holds none.
+/// The contents of the journal as it lies on disk; a directory that is missing holds none.
 fn backlog(config: &Config) -> Result<Backlog, OpenError> {
     if !config.journal.dir.exists() {
         return Ok(Backlog {
@@ -222,10 +222,10 @@ pub enum ImportRows {
     ImportV0,
 }
 
-/// The log's files as a table, and how many problems there are.
+/// The journal's files as a table, and how many problems there are.
 ///
 /// # Errors
-/// When the log cannot be read.
+/// When the journal cannot be read.
 pub fn journal_report(config: &Config) -> Result<(String, usize), OpenError> {
     let segments = Journal::inspect(Arc::new(OsDisk), &config.journal)?;
     Ok(report(&segments))

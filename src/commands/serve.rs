@@ -114,7 +114,7 @@ impl Signals {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
         }
-        tracing::warn!("a second signal: ending at once; the log keeps what was acknowledged");
+        tracing::warn!("a second signal: ending at once; the journal keeps what was acknowledged");
         logging::flush();
         std::process::exit(INTERRUPTED);
     }

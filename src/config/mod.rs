@@ -68,7 +68,7 @@ pub struct Config {
     pub otlp_grpc_port: PortSetting,
     /// At least one.
     pub bind: Vec<IpAddr>,
-    /// Holds the log, under `log/`, and SQLite's file.
+    /// Holds the journal, under `journal/`, and SQLite's file.
     pub data_dir: PathBuf,
     /// Memory that the process may use; `None` = nothing names a limit.
     pub memory_bytes: Option<u64>,

@@ -162,8 +162,8 @@ const BEYOND_THE_TABLE: &str = "
 | nothing | SQLite |
 
 **A data directory keeps to its kind of store**, which the file `store` in it names. A start that would lead to the other kind is an
-error, with exit code 2, while the log holds events, or a SQLite file holds some: a forgotten `DATABASE_URL` would else write the log
-into a new SQLite file. `validate` finds it before. `RUVVECTOR_STORE` confirms the change: what the log holds, with the hour that it keeps of what is stored, is written to
+error, with exit code 2, while the journal holds events, or a SQLite file holds some: a forgotten `DATABASE_URL` would else write the journal
+into a new SQLite file. `validate` finds it before. `RUVVECTOR_STORE` confirms the change: what the journal holds, with the hour that it keeps of what is stored, is written to
 the new store, what the old one has stays there, and the new kind is remembered. Another PostgreSQL is no change, and `journal drain`
 does not ask.
 

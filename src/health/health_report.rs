@@ -70,7 +70,7 @@ impl HealthReport {
         let mut problems = Vec::new();
         if self.journal.broken {
             problems.push(
-                "writing to the log failed: the process ends and recovers from what is on the disk; look at the disk of \
+                "writing to the journal failed: the process ends and recovers from what is on the disk; look at the disk of \
                  the data directory"
                     .to_owned(),
             );
@@ -83,14 +83,14 @@ impl HealthReport {
         }
         if self.journal.missing_records > 0 {
             problems.push(format!(
-                "{} acknowledged records are in no file of the log: a file was removed, emptied or cut short. Stop the \
+                "{} acknowledged records are in no file of the journal: a file was removed, emptied or cut short. Stop the \
                  service and put it back from a backup, if there is one; this is reported until the next start",
                 self.journal.missing_records
             ));
         }
         if self.journal.undecided_records > 0 && !self.writing {
             problems.push(format!(
-                "{} records are in no file of the log: unless the database holds them, they are lost. It is asked at the next \
+                "{} records are in no file of the journal: unless the database holds them, they are lost. It is asked at the next \
                  contact; if a file was removed or emptied, stop the service and put it back from a backup before that",
                 self.journal.undecided_records
             ));
@@ -99,7 +99,7 @@ impl HealthReport {
             let meanwhile = if self.journal.full {
                 ""
             } else {
-                "events are taken and kept in the log; "
+                "events are taken and kept in the journal; "
             };
             let (what, advice) = match self.pulse.refusal {
                 Some(advice) => ("takes no connection", advice),
@@ -134,13 +134,13 @@ impl HealthReport {
 
     fn why_full(&self) -> String {
         if !self.journal.at_floor {
-            return "the log is full and new events are refused: let the database catch up, free space on the volume, or \
+            return "the journal is full and new events are refused: let the database catch up, free space on the volume, or \
                     raise RUVVECTOR_JOURNAL_MAX_BYTES"
                 .to_owned();
         }
         let mib = |bytes: u64| bytes >> 20;
         format!(
-            "the volume of the log has {} MiB free of {} MiB and new events are refused, as a further file of the log takes \
+            "the volume of the journal has {} MiB free of {} MiB and new events are refused, as a further file of the journal takes \
              {} MiB with the space that stays free: free space on the volume, or lower RUVVECTOR_JOURNAL_FREE_FLOOR_BYTES",
             mib(self.journal.volume_free_bytes),
             mib(self.journal.volume_size_bytes),

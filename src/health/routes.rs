@@ -1,6 +1,6 @@
 //! `/health`, `/health/live`, `/health/ready`.
 //!
-//! **Invariant:** a full log or an absent database leaves the service ready: with no endpoint at all clients would see
+//! **Invariant:** a full journal or an absent database leaves the service ready: with no endpoint at all clients would see
 //! refused connections, which some exporters do not try again.
 
 use axum::extract::State;

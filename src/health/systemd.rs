@@ -1,6 +1,6 @@
 //! What systemd, or whoever else gives a `NOTIFY_SOCKET`, is told of the service's life (sd_notify(3)).
 //!
-//! In order: that the log is being recovered, and that this may take its time; `READY=1` once `/health/ready` answers 200;
+//! In order: that the journal is being recovered, and that this may take its time; `READY=1` once `/health/ready` answers 200;
 //! a sentence for `systemctl status` whenever it changes; `STOPPING=1` before the first port closes. With `WATCHDOG_USEC`
 //! also that it is alive. `NOTIFY_SOCKET` stays in the environment: the service starts no program that could inherit it.
 //!
@@ -20,7 +20,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::health::monitor::HealthMonitor;
 use crate::journal::Journal;
 
-/// How often the start's time is extended while the log is recovered, and how far each time. A recovery that hangs waits
+/// How often the start's time is extended while the journal is recovered, and how far each time. A recovery that hangs waits
 /// in the kernel for its disk, where no signal would end it either.
 const EXTEND_INTERVAL: Duration = Duration::from_secs(10);
 const EXTEND_BY: Duration = Duration::from_secs(60);
@@ -211,7 +211,7 @@ async fn follow(
     }
 }
 
-/// A sign of life `every` so often, each after the log's thread gave one of its own.
+/// A sign of life `every` so often, each after the journal's thread gave one of its own.
 async fn live(supervisor: Systemd, journal: Journal, every: Duration) {
     let mut ticks = ticks(every);
     loop {

@@ -1,6 +1,6 @@
-//! The few file operations that the log uses, and the real ones.
+//! The few file operations that the journal uses, and the real ones.
 //!
-//! **Invariant:** nothing else in the log touches the file system.
+//! **Invariant:** nothing else in the journal touches the file system.
 
 use std::fs::{File, TryLockError};
 use std::io::{self, ErrorKind, IoSlice};
@@ -20,14 +20,14 @@ pub struct Space {
     pub size_bytes: u64,
 }
 
-/// A file in the log's directory.
+/// A file in the journal's directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listed {
     pub path: PathBuf,
     pub bytes: u64,
 }
 
-/// The file operations of the log; the crash tests bring a disk that forgets.
+/// The file operations of the journal; the crash tests bring a disk that forgets.
 pub trait Disk: Send + Sync + 'static {
     /// Makes the directory (0700) and those above it, durably. No error when it is there.
     ///
@@ -86,7 +86,7 @@ pub trait Disk: Send + Sync + 'static {
     fn space(&self, dir: &Path) -> io::Result<Space>;
 }
 
-/// An open file of the log.
+/// An open file of the journal.
 pub trait DiskFile: Send + Sync {
     /// Reads some bytes; 0 at the end of the file.
     ///
@@ -220,7 +220,7 @@ impl Disk for OsDisk {
         for entry in std::fs::read_dir(dir)? {
             let entry = entry?;
             let metadata = match entry.metadata() {
-                // Gone since: a running log is looked at.
+                // Gone since: a running journal is looked at.
                 Err(error) if error.kind() == ErrorKind::NotFound => continue,
                 metadata => metadata?,
             };

@@ -1,4 +1,4 @@
-//! The open log, as the other stages hold it.
+//! The open journal, as the other stages hold it.
 //!
 //! **Invariant:** nothing here blocks the runtime on a sync; the last clone that goes ends the threads.
 
@@ -19,13 +19,13 @@ use crate::journal::{
 };
 use crate::position_set::PositionSet;
 
-/// The open log. Cheap to clone; all clones are the same log.
+/// The open journal. Cheap to clone; all clones are the same journal.
 #[derive(Clone)]
 pub struct Journal {
     pub(super) shared: Arc<OpenJournal>,
 }
 
-/// The threads of an open log; the last clone that goes ends them.
+/// The threads of an open journal; the last clone that goes ends them.
 pub(super) struct OpenJournal {
     pub(super) core: Arc<Shared>,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -44,7 +44,7 @@ impl Journal {
     /// any, and removes nothing until [`Log::let_go_of_stored`]. Blocks.
     ///
     /// # Errors
-    /// As [`Log::open`], and when there is no log in the directory: nothing is made there.
+    /// As [`Log::open`], and when there is no journal in the directory: nothing is made there.
     pub fn open_to_empty(disk: Arc<dyn disk::Disk>, options: &Options) -> Result<Self, OpenError> {
         if !recovery::holds_a_journal(&*disk, &options.dir)? {
             return Err(OpenError::NoJournal(options.dir.clone()));
@@ -61,7 +61,7 @@ impl Journal {
         })
     }
 
-    /// As [`Log::open`]; an idle log says what is synced `mark_after` its last sync.
+    /// As [`Log::open`]; an idle journal says what is synced `mark_after` its last sync.
     pub(super) fn open_with_sync_marker_after(
         disk: Arc<dyn disk::Disk>,
         options: &Options,
@@ -158,15 +158,15 @@ impl Journal {
         request_digests::request_digests(&self.shared.core, since_unix_nano, most, patience)
     }
 
-    /// Waits until the live stream has synced a position above `n`, or the log is closed or broken.
+    /// Waits until the live stream has synced a position above `n`, or the journal is closed or broken.
     pub async fn synced_past(&self, n: u64) {
         let mut synced = self.shared.core.synced.subscribe();
-        // The sender lives as long as the log does.
+        // The sender lives as long as the journal does.
         let _ = synced.wait_for(|synced| synced.n > n || synced.ended).await;
     }
 
     /// Returns once the thread that appends has looked for work again: at once when it idles, after the group at hand when
-    /// not, never when it hangs. At once where the log is closed or broken.
+    /// not, never when it hangs. At once where the journal is closed or broken.
     pub async fn writer_is_alive(&self) {
         self.shared.core.queue.next_poll().await;
     }
@@ -255,7 +255,7 @@ impl Journal {
         }
     }
 
-    /// Takes no more records, syncs what was appended, and stops the log's threads. Streams can still be read and marked.
+    /// Takes no more records, syncs what was appended, and stops the journal's threads. Streams can still be read and marked.
     pub async fn close(&self) {
         let journal = self.clone();
         // Fails only when the runtime ends; then the last clone's drop does the same.
@@ -285,7 +285,7 @@ impl OpenJournal {
         }
         for thread in threads {
             if thread.join().is_err() {
-                tracing::error!("a thread of the log panicked");
+                tracing::error!("a thread of the journal panicked");
             }
         }
         if !self.core.is_broken() {

@@ -1,4 +1,4 @@
-//! The log: every accepted request, synced to disk before it is answered, kept until the database has it.
+//! The journal: every accepted request, synced to disk before it is answered, kept until the database has it.
 //!
 //! **Invariant:** what [`Log::append`] returned `Ok` for is read back after any crash, in order, once.
 //!
@@ -134,10 +134,10 @@ mod stored;
 /// Copies of damaged segments.
 mod quarantine;
 
-/// The open log, as the other stages hold it.
+/// The open journal, as the other stages hold it.
 mod handle;
 
-/// Settings of the log.
+/// Settings of the journal.
 #[derive(Clone, Debug)]
 pub struct Options {
     pub dir: PathBuf,
@@ -180,7 +180,7 @@ pub struct Record {
     pub payload: Bytes,
 }
 
-/// A record that the log holds, as a retry of its request is known by.
+/// A record that the journal holds, as a retry of its request is known by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RequestDigest {
     pub position: Position,
@@ -245,19 +245,19 @@ pub struct StreamPart {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AppendError {
     /// Not stored: the budget is used up.
-    #[error("the log is full")]
+    #[error("the journal is full")]
     Full,
     /// Not stored: the volume is at its floor.
     #[error("the disk is full")]
     DiskFull,
-    /// Not stored: larger than the log can ever hold.
-    #[error("the request is larger than the log can hold")]
+    /// Not stored: larger than the journal can ever hold.
+    #[error("the request is larger than the journal can hold")]
     TooLarge,
-    /// Not stored: the log is closed or was broken before this record was handed to it.
-    #[error("the log takes no more records")]
+    /// Not stored: the journal is closed or was broken before this record was handed to it.
+    #[error("the journal takes no more records")]
     Closed,
     /// May yet be stored: the write or the sync that this record was part of failed.
-    #[error("the log failed while the request was written")]
+    #[error("the journal failed while the request was written")]
     Unknown,
 }
 
@@ -289,10 +289,10 @@ pub struct JournalStatus {
     pub volume_size_bytes: u64,
     /// Age of the oldest stored record still kept.
     pub retained_seconds: u64,
-    /// Events that were not stored when the log was opened.
+    /// Events that were not stored when the journal was opened.
     pub backlog_at_start_events: u64,
     pub damaged_records: u64,
-    /// Files that had lost their end when the log was opened.
+    /// Files that had lost their end when the journal was opened.
     pub cut_segments: u64,
     /// Records that should be in a file and are neither in one nor in the database; among the damaged.
     pub missing_records: u64,
@@ -307,7 +307,7 @@ pub struct JournalStatus {
     pub broken: bool,
 }
 
-/// Why the log could not be opened.
+/// Why the journal could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     #[error("{} is in use by another process", .0.display())]

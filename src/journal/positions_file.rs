@@ -120,7 +120,7 @@ fn copies(disk: &dyn Disk, path: &Path) -> Vec<Vec<u8>> {
         match read_full(&*file, &mut place, index * COPY_BYTES as u64) {
             Ok(read) => place.truncate(read),
             Err(error) => {
-                tracing::warn!(path = %path.display(), %error, "this file of the log cannot be read: missing segments may go unnoticed");
+                tracing::warn!(path = %path.display(), %error, "this file of the journal cannot be read: missing segments may go unnoticed");
                 continue;
             }
         }
@@ -193,7 +193,7 @@ fn released(stream: &StreamState) -> PositionSet {
 }
 
 impl Shared {
-    /// Writes what the log holds, durably, if that differs from what was written last. Of an empty log the file is removed.
+    /// Writes what the journal holds, durably, if that differs from what was written last. Of an empty journal the file is removed.
     pub(super) fn note_positions(&self) {
         let mut notebook = lock(&self.positions_file);
         let body = body(&lock(&self.state));
@@ -218,7 +218,7 @@ impl Shared {
             Err(error) => {
                 if !std::mem::replace(&mut notebook.failed, true) {
                     let path = path(dir);
-                    tracing::warn!(path = %path.display(), %error, "this file of the log cannot be written: if segments go missing, nothing may say so");
+                    tracing::warn!(path = %path.display(), %error, "this file of the journal cannot be written: if segments go missing, nothing may say so");
                 }
             }
         }

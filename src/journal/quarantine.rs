@@ -17,7 +17,7 @@ const SUFFIX: &str = "damaged";
 /// would be at its floor.
 pub(super) fn quarantine_copy(disk: &dyn Disk, settings: &JournalSettings, segment: &Path) {
     if let Err(error) = try_quarantine_copy(disk, settings, segment) {
-        tracing::warn!(path = %segment.display(), %error, "a damaged log segment cannot be copied aside");
+        tracing::warn!(path = %segment.display(), %error, "a damaged journal segment cannot be copied aside");
     }
 }
 

@@ -179,7 +179,7 @@ impl Segment {
             }
             Ok(None) => near,
             Err(error) => {
-                tracing::warn!(path = %self.path.display(), %error, "a log segment cannot be read");
+                tracing::warn!(path = %self.path.display(), %error, "a journal segment cannot be read");
                 near
             }
         }

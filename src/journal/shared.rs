@@ -1,6 +1,6 @@
-//! What the log's threads and its callers share.
+//! What the journal's threads and its callers share.
 //!
-//! **Invariant:** locks are taken in the order marking, pool, notebook, state, a segment's facts; a broken log stays broken.
+//! **Invariant:** locks are taken in the order marking, pool, notebook, state, a segment's facts; a broken journal stays broken.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -39,7 +39,7 @@ impl JournalSettings {
     }
 }
 
-/// The log, but for its threads.
+/// The journal, but for its threads.
 pub(super) struct Shared {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) settings: JournalSettings,
@@ -81,7 +81,7 @@ impl Shared {
         }
         tracing::error!(
             dir = %self.settings.dir.display(), %error,
-            "the log failed and takes no more: check the disk, then start again; what was acknowledged is safe"
+            "the journal failed and takes no more: check the disk, then start again; what was acknowledged is safe"
         );
     }
 
@@ -117,7 +117,7 @@ impl Shared {
             (true, false) => {
                 tracing::error!(
                     dir = %self.settings.dir.display(),
-                    "the volume is full, even for what the log has allocated: events are refused until space is free"
+                    "the volume is full, even for what the journal has allocated: events are refused until space is free"
                 );
                 self.note_full(Some(&Shortage::Volume));
             }
@@ -136,9 +136,9 @@ impl Shared {
         if self.full.swap(full, Ordering::Relaxed) != full {
             match shortage {
                 Some(shortage) => {
-                    tracing::warn!(%shortage, "the log has no room for a further segment");
+                    tracing::warn!(%shortage, "the journal has no room for a further segment");
                 }
-                None => tracing::info!("the log has room again"),
+                None => tracing::info!("the journal has room again"),
             }
         }
     }
@@ -194,7 +194,7 @@ pub(crate) fn now_unix_nano() -> i64 {
     i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }
 
-/// A panic of another thread leaves the log's facts as they were before or after one step, each of which is sound.
+/// A panic of another thread leaves the journal's facts as they were before or after one step, each of which is sound.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex
         .lock()

@@ -241,7 +241,7 @@ impl SimDisk {
         self.inner().space.free_bytes = free_bytes;
     }
 
-    /// Lets every sync of a file wait until what is returned is dropped, also by a test that fails: the log's threads,
+    /// Lets every sync of a file wait until what is returned is dropped, also by a test that fails: the journal's threads,
     /// which are joined later, wait no longer than that.
     #[must_use]
     pub(super) fn hold_syncs(&self) -> HeldSyncs {

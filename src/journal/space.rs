@@ -15,7 +15,7 @@ use crate::journal::{AppendError, Shared, lock};
 /// One for the writer, one in reserve.
 const SPARES: usize = 2;
 
-/// Zeros are written and synced in pieces of so many bytes, so that the log's own sync never waits for much.
+/// Zeros are written and synced in pieces of so many bytes, so that the journal's own sync never waits for much.
 const FILL_BYTES: u64 = 256 << 10;
 
 /// A segment file that holds nothing.
@@ -139,7 +139,7 @@ impl SegmentPool {
             .and_then(|()| disk.sync_dir(dir));
         if let Err(error) = made {
             if let Err(error) = disk.remove(&path) {
-                tracing::warn!(path = %path.display(), %error, "a spare log segment cannot be removed");
+                tracing::warn!(path = %path.display(), %error, "a spare journal segment cannot be removed");
             }
             return Err(error);
         }
@@ -226,7 +226,7 @@ impl Shared {
             Ok(()) => pool.forget(segment.header.bytes),
             Err(error) => {
                 // Found again at the next opening, without anything that counts.
-                tracing::warn!(path = %segment.path.display(), %error, "an unused log segment cannot be removed");
+                tracing::warn!(path = %segment.path.display(), %error, "an unused journal segment cannot be removed");
             }
         }
     }
@@ -250,7 +250,7 @@ impl Shared {
         let mut state = lock(&self.state);
         if let Err(error) = freed {
             // Found again at the next opening, and stored: nothing is lost but its space.
-            tracing::warn!(path = %path.display(), %error, "a stored log segment cannot be freed");
+            tracing::warn!(path = %path.display(), %error, "a stored journal segment cannot be freed");
             if let Some(stream) = state.stream(segment.header.stream) {
                 stream.keeps_note = true;
             }
@@ -342,7 +342,7 @@ impl Shared {
     /// After a failed sync nobody knows what the file holds: it is not used.
     fn drop_spare(&self, pool: &mut SegmentPool, index: usize, error: &io::Error) {
         let spare = pool.spares.remove(index);
-        tracing::warn!(path = %spare.path.display(), %error, "a spare log segment cannot be filled");
+        tracing::warn!(path = %spare.path.display(), %error, "a spare journal segment cannot be filled");
         if self.disk.remove(&spare.path).is_ok() {
             pool.forget(self.settings.segment_bytes);
         }

@@ -1,4 +1,4 @@
-//! What the database holds, as the log is told.
+//! What the database holds, as the journal is told.
 //!
 //! **Invariant:** each record counts as waiting from its sync until it is marked stored, exactly; what could not be read
 //! when a part of a segment was marked is put right when more of it is.
@@ -83,7 +83,7 @@ impl Shared {
             metrics::counter!(JOURNAL_DAMAGED_RECORDS_TOTAL).increment(records);
             tracing::error!(
                 stream = %id, first, last, records, dir = %self.settings.dir.display(),
-                "acknowledged records are in no file of the log and not in the database: a file was removed, emptied or cut \
+                "acknowledged records are in no file of the journal and not in the database: a file was removed, emptied or cut \
                  short. Stop the service and put the file back from a backup of the directory, if there is one; until then \
                  one dead letter stands for them"
             );
@@ -117,7 +117,7 @@ impl Shared {
         for segment in freed {
             tracing::warn!(
                 stream = %id, path = %segment.path.display(), first = segment.header.first_position, last = segment.last(),
-                "the first block of this log segment is zeros, and the database does not know its stream: an older version \
+                "the first block of this journal segment is zeros, and the database does not know its stream: an older version \
                  freed it more than a month ago, or it is damaged and was never stored. Its records are not written, and it is \
                  left alone; remove it once all events are in the database"
             );
@@ -146,7 +146,7 @@ impl Shared {
             metrics::counter!(STORED_GAPS_TOTAL).increment(1);
             tracing::error!(
                 stream = %id, first = gap.start(), last = gap.end(),
-                "the database lost records that the log no longer holds: restore them from a backup of the database"
+                "the database lost records that the journal no longer holds: restore them from a backup of the database"
             );
         }
         let waits_again = self.sums_held(id, &back).events;

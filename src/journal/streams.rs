@@ -1,4 +1,4 @@
-//! What the log holds and what of it is stored.
+//! What the journal holds and what of it is stored.
 //!
 //! **Invariant:** a segment leaves only when every position of it is stored and nobody reads it.
 
@@ -95,7 +95,7 @@ pub(super) enum NextSegment {
     Missing(RangeInclusive<u64>),
 }
 
-/// All that the log's threads and callers share of its contents.
+/// All that the journal's threads and callers share of its contents.
 #[derive(Default)]
 pub(super) struct StreamTable {
     /// Oldest first; the live one is the last.
@@ -266,7 +266,7 @@ impl StreamTable {
     pub(super) fn live(&mut self) -> &mut StreamState {
         self.streams
             .last_mut()
-            .expect("an open log has a live stream, and it is the last")
+            .expect("an open journal has a live stream, and it is the last")
     }
 
     pub(super) fn listed(&self) -> Vec<Stream> {

@@ -1,7 +1,7 @@
-//! The note in the data directory of the kind of store that it serves: a forgotten `DATABASE_URL` must not drain the log of a
+//! The note in the data directory of the kind of store that it serves: a forgotten `DATABASE_URL` must not drain the journal of a
 //! PostgreSQL into a new SQLite file.
 //!
-//! The file `store` holds one line, `postgres` or `sqlite`. A directory of an earlier version has none: then the log and
+//! The file `store` holds one line, `postgres` or `sqlite`. A directory of an earlier version has none: then the journal and
 //! SQLite's file show which store it served.
 //!
 //! **Invariant:** the kind changes only if `store` is set, or if nothing is there that the change could double or hide.
@@ -59,10 +59,10 @@ pub enum Naming {
     Implied,
 }
 
-/// The contents of the log at the start.
+/// The contents of the journal at the start.
 #[derive(Clone, Debug)]
 pub struct Backlog {
-    /// Events of records that the log holds. Only the store that they went to knows which of them are stored.
+    /// Events of records that the journal holds. Only the store that they went to knows which of them are stored.
     pub events: u64,
     /// The streams of which it holds records.
     pub streams: Vec<StreamId>,
@@ -74,7 +74,7 @@ pub struct Backlog {
 pub struct OtherKind(String);
 
 /// Compares the store of these settings with the one that `data_dir` served, and notes it. Returns a warning if the kind
-/// changed. The caller holds the log's lock.
+/// changed. The caller holds the journal's lock.
 ///
 /// # Errors
 /// [`OtherKind`] as [`compare`].
@@ -101,7 +101,7 @@ pub async fn check(
 /// start would change the kind.
 ///
 /// # Errors
-/// [`OtherKind`] if the kind would change, nothing confirms that, and the log holds events or there is a SQLite file with
+/// [`OtherKind`] if the kind would change, nothing confirms that, and the journal holds events or there is a SQLite file with
 /// events.
 pub async fn compare(
     data_dir: &Path,
@@ -139,7 +139,7 @@ fn refusal(data_dir: &Path, before: StoreKind, kind: StoreKind, found: &[String]
     };
     format!(
         "{} served the store {before}, and the settings lead to {kind}, while {}. {forgotten}. To change to {kind}, start once \
-         with store={kind} (RUVVECTOR_STORE={kind}): what the log holds is then written to {kind}, and what {before} holds \
+         with store={kind} (RUVVECTOR_STORE={kind}): what the journal holds is then written to {kind}, and what {before} holds \
          stays there",
         data_dir.display(),
         found.join(" and ")
@@ -157,7 +157,7 @@ fn change(data_dir: &Path, before: StoreKind, kind: StoreKind) -> String {
 
 /// SQLite's files that concern the directory.
 struct SqliteFiles {
-    /// The default, which a service with PostgreSQL may have beside its log from earlier.
+    /// The default, which a service with PostgreSQL may have beside its journal from earlier.
     own: PathBuf,
     /// The one that the settings name.
     chosen: Option<PathBuf>,
@@ -178,7 +178,7 @@ impl SqliteFiles {
     async fn served(&self, kind: StoreKind, backlog: &Backlog) -> Option<StoreKind> {
         match kind {
             StoreKind::Sqlite if backlog.events == 0 => None,
-            // SQLite's file is made before anything is stored. One that holds events, and none of any stream that the log
+            // SQLite's file is made before anything is stored. One that holds events, and none of any stream that the journal
             // holds, is left of a trial.
             StoreKind::Sqlite => {
                 let chosen = self.chosen.as_ref().filter(|path| path.exists());
@@ -203,7 +203,7 @@ impl SqliteFiles {
         if backlog.events > 0 {
             let end = if backlog.events == 1 { "" } else { "s" };
             found.push(format!(
-                "its log holds {} event{end} that may not be stored",
+                "its journal holds {} event{end} that may not be stored",
                 backlog.events
             ));
         }
@@ -238,7 +238,7 @@ async fn has_events(path: &Path) -> bool {
     })
 }
 
-/// Reports whether the file can be read and has stored nothing of the log's streams.
+/// Reports whether the file can be read and has stored nothing of the journal's streams.
 async fn knows_none_of(path: &Path, backlog: &Backlog) -> bool {
     let known = streams_in(path).await;
     known.is_some_and(|known| !backlog.streams.iter().any(|stream| known.contains(stream)))

@@ -103,7 +103,7 @@ pub struct StreamHeartbeat {
     /// The highest synced position.
     pub appended: u64,
     /// Receive time of the oldest record that is held and not stored; `None` = all that is held is stored. What neither the
-    /// account nor the log has is a gap, and waits for nobody.
+    /// account nor the journal has is a gap, and waits for nobody.
     pub oldest_unix_nano: Option<i64>,
     /// Another collector may live on it: what its row says is left to that one.
     pub contested: bool,
@@ -399,7 +399,7 @@ impl Store {
     }
 
     /// One round of maintenance: partitions ahead, summaries, ANALYZE, retention. `oldest_held` is the receive time of
-    /// the oldest record of any stream that the log still holds unstored: its day is never removed. A step that fails is
+    /// the oldest record of any stream that the journal still holds unstored: its day is never removed. A step that fails is
     /// among [`Maintained::failures`], and the round goes on with the next.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! Entries of the log to one batch: whole records, decoded again under the header's own limits.
+//! Entries of the journal to one batch: whole records, decoded again under the header's own limits.
 //!
 //! **Invariant:** the events of each record are all in the batch, as rows or as dead letters, and the batch's positions are
 //! one range without a gap.

@@ -18,10 +18,10 @@ use crate::write::dead_letters::DecodeFault;
 use crate::write::progress::ProblemTopic;
 use crate::write::{RunUntil, WriteLoop};
 
-/// Read from the log at a time.
+/// Read from the journal at a time.
 const READ_BYTES: usize = 1 << 20;
 
-/// A closed or broken log syncs nothing more; it is looked at again so often.
+/// A closed or broken journal syncs nothing more; it is looked at again so often.
 const CLOSED_LOG_PAUSE: Duration = Duration::from_millis(50);
 
 /// The next thing to write.
@@ -378,7 +378,7 @@ async fn read(shared: &WriteLoop, cursor: &StreamCursor) -> Vec<JournalEntry> {
             }
             Err(error) => {
                 let text = format!(
-                    "the log cannot be read: {error}; look at the disk and the kernel's log"
+                    "the journal cannot be read: {error}; look at the disk and the kernel's log"
                 );
                 tracing::error!("{text}");
                 shared.progress.problem(ProblemTopic::Journal, text);

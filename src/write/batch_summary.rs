@@ -1,6 +1,6 @@
 //! The facts of a batch that count once it is stored.
 //!
-//! **Invariant:** what is counted for a batch is what the log waited for and the database has now.
+//! **Invariant:** what is counted for a batch is what the journal waited for and the database has now.
 
 use std::ops::RangeInclusive;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -56,7 +56,7 @@ pub(super) fn dead(letter: &DeadLetter) -> (&'static str, u64) {
     (letter.reason, u64::from(letter.events))
 }
 
-/// Counts the events that the log waited for and that the database has now, as rows or as dead letters. `waited` is the
+/// Counts the events that the journal waited for and that the database has now, as rows or as dead letters. `waited` is the
 /// log's own sum, so that the counters balance whichever process stored them.
 pub(super) fn count(tally: &BatchSummary, waited: u64) {
     let dead = tally.dead_events();

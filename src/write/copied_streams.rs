@@ -156,7 +156,7 @@ impl CopiedStreams {
         some
     }
 
-    /// Streams that the log let go of.
+    /// Streams that the journal let go of.
     pub(super) fn forget_all_but(&self, streams: &[Stream]) {
         self.by_stream()
             .retain(|id, _| streams.iter().any(|stream| stream.id == *id));

@@ -35,7 +35,7 @@ pub(super) fn whole(record: &Record, fault: DecodeFault) -> DeadLetter {
     }
 }
 
-/// A confirmed record that the log cannot read any more; `accepted` where its header survived.
+/// A confirmed record that the journal cannot read any more; `accepted` where its header survived.
 pub(super) fn damaged(n: u64, accepted: Option<u32>, bytes: Bytes, reason: String) -> DeadLetter {
     DeadLetter {
         position: n,
@@ -56,7 +56,7 @@ pub(super) fn damaged(n: u64, accepted: Option<u32>, bytes: Bytes, reason: Strin
 pub(super) fn missing(first: u64, last: u64) -> DeadLetter {
     let records = last - first + 1;
     let reason = format!(
-        "{records} acknowledged records, positions {first} to {last}, are lost: no file of the log holds anything of them"
+        "{records} acknowledged records, positions {first} to {last}, are lost: no file of the journal holds anything of them"
     );
     damaged(first, None, Bytes::new(), reason)
 }

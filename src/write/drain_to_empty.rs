@@ -1,4 +1,4 @@
-//! Empties a log that nobody appends to any more: all of it into the store, then it goes.
+//! Empties a journal that nobody appends to any more: all of it into the store, then it goes.
 //!
 //! **Invariant:** nothing is removed before all is stored and the account, read once more, says so.
 
@@ -12,7 +12,7 @@ use crate::store::{Store, StoreError};
 use crate::write::backoff::Backoff;
 use crate::write::{Options, Progress, RunUntil, WriteLoop, heartbeat, run_loop};
 
-/// Why something of the log is left.
+/// Why something of the journal is left.
 #[derive(Debug)]
 pub enum Unfinished {
     /// It was told to stop.
@@ -23,7 +23,7 @@ pub enum Unfinished {
     Shared(String),
 }
 
-/// Drains the log into the store until nothing of it is left, removes it, and marks its streams released. Tries for ever,
+/// Drains the journal into the store until nothing of it is left, removes it, and marks its streams released. Tries for ever,
 /// and says so in `progress`; once `stop` is cancelled it begins nothing more, and what is being committed has `grace` to end.
 ///
 /// May be dropped at any time, and done again.

@@ -1,6 +1,6 @@
 //! What becomes of batches once they have ended: what is marked stored, what is tried again, and how.
 //!
-//! **Invariant:** the log hears that a batch is stored only after the database has said so.
+//! **Invariant:** the journal hears that a batch is stored only after the database has said so.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -28,7 +28,7 @@ type RepeatedFailure = (StreamId, u64, u32);
 pub(super) struct FailurePolicy {
     pub(super) shared: WriteLoop,
     pub(super) backoff: Backoff,
-    /// Positions lost from the account and from the log, reported once.
+    /// Positions lost from the account and from the journal, reported once.
     pub(super) reported_gaps: HashMap<StreamId, StoredPositions>,
     /// The batch that failed last, until it passes.
     failing: Option<RepeatedFailure>,
@@ -251,7 +251,7 @@ impl FailurePolicy {
                     pause = options.retry_max;
                 }
                 let text = format!(
-                    "nothing is written{named}, and the log keeps what is acknowledged: {error}"
+                    "nothing is written{named}, and the journal keeps what is acknowledged: {error}"
                 );
                 tracing::warn!(class, "{text}");
                 self.shared.progress.problem_since(concern, text, began);

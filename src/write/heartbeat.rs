@@ -73,7 +73,7 @@ pub(super) async fn send_heartbeat(shared: &WriteLoop) -> Result<bool, StoreErro
         let waiting = parts
             .into_iter()
             .find(|part| !account.missing(&part.positions).is_empty());
-        // The log knows the time of what it takes for unstored, which may be less than what the account lacks.
+        // The journal knows the time of what it takes for unstored, which may be less than what the account lacks.
         let known = oldest.filter(|_| is_sound);
         facts.push(StreamHeartbeat {
             stream: stream.id,

@@ -80,7 +80,7 @@ impl LargeRecordWrite<'_> {
         }
     }
 
-    /// The body without its content encoding; the payload can be read from the log again.
+    /// The body without its content encoding; the payload can be read from the journal again.
     async fn inflate(&mut self) -> Result<Bytes, DecodeFault> {
         let record = Arc::clone(&self.record);
         let body = blocking(move || {

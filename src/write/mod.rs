@@ -1,10 +1,10 @@
-//! The log to the store: reads what is synced and not stored, decodes it again, writes it in batches.
+//! The journal to the store: reads what is synced and not stored, decodes it again, writes it in batches.
 //!
 //! While batches are committed, as many at once as the store has room for, the next is decoded. After any failure the
-//! database's account is read again and the batches are built again from the log, so nothing has to be remembered across
+//! database's account is read again and the batches are built again from the journal, so nothing has to be remembered across
 //! failures.
 //!
-//! **Invariant:** what is marked stored in the log has been committed, with its positions, in the database's account.
+//! **Invariant:** what is marked stored in the journal has been committed, with its positions, in the database's account.
 
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::journal::Journal;
 use crate::store::{GOODBYE, Store};
 
-/// Entries of the log to one batch.
+/// Entries of the journal to one batch.
 mod batch;
 
 /// Records that the process may have died of.
@@ -67,7 +67,7 @@ mod heartbeat;
 /// Rounds of the store's maintenance.
 mod maintenance_rounds;
 
-/// A log that is to be empty.
+/// A journal that is to be empty.
 mod drain_to_empty;
 
 use attempts::{Attempts, RemoveNoteOnDrop};
@@ -109,12 +109,12 @@ impl Default for Options {
     }
 }
 
-/// Until when the log is drained.
+/// Until when the journal is drained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum RunUntil {
     /// It is to stop, whatever stands in the way meanwhile.
     Stopped,
-    /// Nothing of the log is left, or nobody but a person can help.
+    /// Nothing of the journal is left, or nobody but a person can help.
     Empty,
 }
 
@@ -208,8 +208,8 @@ impl WriteLoop {
     }
 }
 
-/// Drains the log into the store until `stop` is cancelled and then, while `grace` lasts, what is left; tells the database
-/// what the log still holds, and closes the store, within the same time. Never fails: it tries again, for ever, and says so
+/// Drains the journal into the store until `stop` is cancelled and then, while `grace` lasts, what is left; tells the database
+/// what the journal still holds, and closes the store, within the same time. Never fails: it tries again, for ever, and says so
 /// in `progress`.
 ///
 /// May be dropped at any time: a batch that is then being committed is in the account or it is not, and whoever opens the
@@ -272,7 +272,7 @@ pub async fn run(
 /// The whole way of the writer. Returns when it is over and nothing is left to read.
 ///
 /// # Errors
-/// As [`reconcile::contact`]; and where the log is only to be emptied, when what is left of it is another collector's.
+/// As [`reconcile::contact`]; and where the journal is only to be emptied, when what is left of it is another collector's.
 async fn run_loop(shared: &WriteLoop) -> Result<(), Unfinished> {
     let _closing = RemoveNoteOnDrop(shared.attempts.clone());
     let mut writer = FailurePolicy::new(shared.clone());

@@ -27,7 +27,7 @@ struct SharedProgress {
 
 struct ProgressState {
     stored: HashMap<StreamId, StoredPositions>,
-    /// Streams that the log has let go of, as all of them is stored.
+    /// Streams that the journal has let go of, as all of them is stored.
     gone: HashSet<StreamId>,
     problems: BTreeMap<ProblemTopic, Problem>,
     /// The begin of the first attempt that failed since one last succeeded.
@@ -48,7 +48,7 @@ pub struct Written {
     pub dead_events: u64,
     /// Events that the account held without a commit of ours.
     pub stored_before: u64,
-    /// Ranges of positions that neither the database nor the log holds any more.
+    /// Ranges of positions that neither the database nor the journal holds any more.
     pub gaps: u64,
 }
 
@@ -164,7 +164,7 @@ impl Progress {
         self.shared.stored.notify_waiters();
     }
 
-    /// A stream that neither the log nor the database needs any longer.
+    /// A stream that neither the journal nor the database needs any longer.
     pub(super) fn forget(&self, stream: StreamId) {
         let mut state = self.state();
         state.stored.remove(&stream);

@@ -1,6 +1,6 @@
 //! First contact with the database, and every one after a failure: what does it hold?
 //!
-//! **Invariant:** nothing is read from the log to be written before the database's account of it has been read.
+//! **Invariant:** nothing is read from the journal to be written before the database's account of it has been read.
 
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
@@ -22,7 +22,7 @@ use crate::write::progress::ProblemTopic;
 /// Tries until the database answers; from there on the source is what is left to write.
 ///
 /// # Errors
-/// [`StoreError::Schema`], where the log is only to be emptied: waiting does not help.
+/// [`StoreError::Schema`], where the journal is only to be emptied: waiting does not help.
 pub(super) async fn connect_and_reconcile(
     writer: &mut FailurePolicy,
 ) -> Result<BatchReader, StoreError> {
@@ -108,7 +108,7 @@ async fn leaves_freed(writer: &FailurePolicy, stream: StreamId) -> Result<bool, 
     Ok(shared.journal.leave_freed(stream, doubtless).await)
 }
 
-/// Tells the log and the progress what the account holds, and what it holds no longer.
+/// Tells the journal and the progress what the account holds, and what it holds no longer.
 fn reconcile(
     writer: &mut FailurePolicy,
     stream: &Stream,
@@ -127,7 +127,7 @@ fn reconcile(
                 .count(|written| written.stored_before += waited);
         }
     }
-    // What was stored once and is not now is drained again, where the log still holds it.
+    // What was stored once and is not now is drained again, where the journal still holds it.
     for range in shared.progress.stored_of(stream.id).ranges() {
         let (first, last) = clamp(range, stream.first, stream.last);
         for back in account.missing(&(first..=last)) {
@@ -149,7 +149,7 @@ fn reconcile(
             .journal
             .report_missing(stream.id, &PositionSet::new(lost));
     }
-    // The log lets go only of what was stored; but a copy need not have all that its origin holds.
+    // The journal lets go only of what was stored; but a copy need not have all that its origin holds.
     if stream.first > 1 && look == Ownership::Alone {
         report_gaps(writer, stream.id, account, 1..=stream.first - 1);
     }
@@ -159,7 +159,7 @@ fn clamp(range: &RangeInclusive<u64>, first: u64, last: u64) -> (u64, u64) {
     (*range.start().max(&first), *range.end().min(&last))
 }
 
-/// Positions that neither the database nor the log holds: the database was put back in time by more than the log keeps.
+/// Positions that neither the database nor the journal holds: the database was put back in time by more than the journal keeps.
 fn report_gaps(
     writer: &mut FailurePolicy,
     id: StreamId,
@@ -171,7 +171,7 @@ fn report_gaps(
         for gap in reported.missing(&lost) {
             let (first, last) = (*gap.start(), *gap.end());
             tracing::error!(stream = %id, first, last,
-                "the database lost these positions and the log has let go of them; restore the database further forward if it can be");
+                "the database lost these positions and the journal has let go of them; restore the database further forward if it can be");
             counter!(names::STORED_GAPS_TOTAL).increment(1);
             reported.insert(gap);
             writer.shared.progress.count(|written| written.gaps += 1);

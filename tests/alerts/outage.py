@@ -26,7 +26,7 @@ from receiver import alertmanager, receiver
 from servers import ask, free_address, process, prometheus, prometheus_answer, scrape
 
 FACTOR = 60
-# A log that is full within seconds, and requests that fit it.
+# A journal that is full within seconds, and requests that fit it.
 SMALL = {"RUVVECTOR_JOURNAL_MAX_BYTES": "32MiB", "RUVVECTOR_OTLP_WIRE_BYTES": "1MiB", "RUVVECTOR_INGEST_WIRE_BYTES": "1MiB"}
 SPANS = 50
 PATIENCE_SECONDS = 60
@@ -210,9 +210,9 @@ class Outage:
         self.fires("RuvVectorReadPoolWait", self.cut, "ticket")
 
     def log_fills(self):
-        self.burst("a quarter of the log waits", lambda queue: queue["bytes"] > 0.25 * queue["capacityBytes"])
+        self.burst("a quarter of the journal waits", lambda queue: queue["bytes"] > 0.25 * queue["capacityBytes"])
         self.fires("RuvVectorQueueFilling", self.cut)
-        self.burst("the log is full", lambda _: self.load.refused > 0)
+        self.burst("the journal is full", lambda _: self.load.refused > 0)
         self.fires("RuvVectorAvailabilityBurn", None)
         self.fires("RuvVectorRefusing", self.cut)
 

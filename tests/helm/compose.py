@@ -75,7 +75,7 @@ def check_service(compose, binary):
     image = Dockerfile((ROOT / "Dockerfile").read_text())
     environment = image.environment() | service["environment"]
     mounted = dict(reversed(volume.split(":")[:2]) for volume in service["volumes"])
-    assert mounted[environment["RUVVECTOR_DATA_DIR"]] in compose["volumes"], "the log is not on a volume"
+    assert mounted[environment["RUVVECTOR_DATA_DIR"]] in compose["volumes"], "the journal is not on a volume"
     assert service["read_only"] is True and service["cap_drop"] == ["ALL"] and service["tmpfs"] == ["/tmp"]
     assert "no-new-privileges:true" in service["security_opt"]
     # Where nothing overrides it, the image's own healthcheck is Compose's, too.

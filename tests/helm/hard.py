@@ -158,7 +158,7 @@ def check_ports(rendered):
 
 
 def check_few(rendered, chart):
-    """None at all; an emptyDir that the log cannot outgrow; what a cluster has is used without a word."""
+    """None at all; an emptyDir that the journal cannot outgrow; what a cluster has is used without a word."""
     none = rendered("shop", "--values", chart / "ci/sqlite-values.yaml", "--set", "replicas=0")
     assert of(none, "StatefulSet")[0]["spec"]["replicas"] == 0
     for size, budget in (("10Gi", "4096MiB"), ("2Gi", "1638MiB"), ("1.5G", "1144MiB")):

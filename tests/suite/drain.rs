@@ -102,7 +102,7 @@ fn streams(data: &Path) -> Vec<(String, u64)> {
         free_floor_bytes: Some(0),
         keep_stored: Duration::ZERO,
     };
-    let reports = Journal::inspect(Arc::new(OsDisk), &options).expect("the log can be read");
+    let reports = Journal::inspect(Arc::new(OsDisk), &options).expect("the journal can be read");
     let mut streams: Vec<(String, u64)> = Vec::new();
     for report in reports {
         streams.push((report.stream.to_string(), report.last));
@@ -133,7 +133,7 @@ fn event(id: &str, integration: &str) -> serde_json::Value {
     json!([{ "correlationId": id, "integration": integration, "eventType": "drained" }])
 }
 
-/// A data directory with these requests in its log, killed; no database was ever there.
+/// A data directory with these requests in its journal, killed; no database was ever there.
 async fn orphan(launch: &Launch, requests: &[serde_json::Value]) {
     let mut service = launch
         .clone()

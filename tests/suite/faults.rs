@@ -14,7 +14,7 @@
 //! | `RUVVECTOR_TEST_GROWING` | 8 | small requests that become many rows under such a limit |
 //! | `RUVVECTOR_TEST_GROWING_ITEMS` | 20000 | items of each of them |
 //! | `RUVVECTOR_TEST_LARGE_RECORDS` | 2 | records of 63 MiB that a process with less memory stores |
-//! | `RUVVECTOR_TEST_CALLS` | 6 | kills or errors at the first so many calls of each system call of the log |
+//! | `RUVVECTOR_TEST_CALLS` | 6 | kills or errors at the first so many calls of each system call of the journal |
 //!
 //! **Invariant:** what decides is the ledger, never a log line or an exit code alone.
 
@@ -45,7 +45,7 @@ mod outage;
 /// SIGTERM and SIGINT.
 mod stop;
 
-/// System calls of the log that kill, fail or take long.
+/// System calls of the journal that kill, fail or take long.
 mod calls;
 
 /// Requests that multiply when they are decoded.

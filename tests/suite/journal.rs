@@ -1,4 +1,4 @@
-//! The log on the operating system's own files, and against other processes.
+//! The journal on the operating system's own files, and against other processes.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -51,7 +51,7 @@ fn record(payload: impl Into<Bytes>) -> NewRecord {
     }
 }
 
-/// Not a test of its own: holds the log of the named directory until its input ends.
+/// Not a test of its own: holds the journal of the named directory until its input ends.
 #[test]
 fn another_process_holds_the_log() {
     let Some(dir) = std::env::var_os(OTHER) else {

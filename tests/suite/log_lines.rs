@@ -59,7 +59,7 @@ async fn until_lines_are_dropped(service: &Service) {
         .await;
 }
 
-/// Standard error was a pipe to a log shipper that had stopped reading. Once the pipe was full, no request was answered,
+/// Standard error was a pipe to a journal shipper that had stopped reading. Once the pipe was full, no request was answered,
 /// `/health/live` included, and SIGTERM did nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_standard_error_that_nobody_reads_stops_neither_requests_nor_the_end() {

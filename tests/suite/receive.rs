@@ -1,6 +1,6 @@
 //! The way in, on real sockets and a real log.
 //!
-//! **Invariant:** each test has a listener, a log and a directory of its own.
+//! **Invariant:** each test has a listener, a journal and a directory of its own.
 
 mod connections;
 mod duplicates;
@@ -79,7 +79,7 @@ impl Served {
             free_floor_bytes: Some(0),
             keep_stored: Duration::ZERO,
         };
-        let journal = Journal::open(disk, &log_options).expect("a new log");
+        let journal = Journal::open(disk, &log_options).expect("a new journal");
         let receiver = Receiver::new(journal.clone(), Progress::default(), options.clone());
         let router = router(receiver);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
@@ -129,7 +129,7 @@ impl Served {
             .await
     }
 
-    /// The events that the log holds.
+    /// The events that the journal holds.
     async fn logged_events(&self) -> u32 {
         let live = *self.journal.streams().last().expect("a live stream");
         let mut events = 0;
@@ -153,7 +153,7 @@ impl Served {
         }
     }
 
-    /// That a well-behaved client is served as ever, and that the log holds `events` and its own.
+    /// That a well-behaved client is served as ever, and that the journal holds `events` and its own.
     async fn assert_unharmed(&self, events: u32) {
         let answer = self.post_event().await;
         assert_eq!(answer.status, 200, "{}", answer.text());

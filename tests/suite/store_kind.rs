@@ -100,7 +100,7 @@ async fn warned(launch: &Launch) -> Option<String> {
     warning.map(str::to_owned)
 }
 
-/// `DATABASE_URL` was forgotten once: SQLite was started on the directory, drained the log into a new file, and neither that
+/// `DATABASE_URL` was forgotten once: SQLite was started on the directory, drained the journal into a new file, and neither that
 /// nor the way back was noticed by anybody.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_forgotten_database_url_is_an_error_and_so_is_the_way_back_until_store_confirms_it() {
@@ -111,7 +111,7 @@ async fn a_forgotten_database_url_is_an_error_and_so_is_the_way_back_until_store
 
     let error = refused(&nameless(&dir), StoreKind::Postgres, StoreKind::Sqlite).await;
     assert!(
-        error.contains("its log holds 1 event ") && error.contains("set DATABASE_URL"),
+        error.contains("its journal holds 1 event ") && error.contains("set DATABASE_URL"),
         "{error}"
     );
     assert!(!nameless(&dir).sqlite_file().exists());
@@ -139,7 +139,7 @@ async fn a_forgotten_database_url_is_an_error_and_so_is_the_way_back_until_store
     assert_eq!(
         stored(&service).await,
         ["one", "two", "three"],
-        "what the log kept, too"
+        "what the journal kept, too"
     );
     stop(&mut service).await;
 
@@ -171,7 +171,7 @@ async fn a_directory_of_an_earlier_version_shows_which_store_it_served() {
     let postgres = by_url(&served_sqlite, &database.url);
     refused(&postgres, StoreKind::Sqlite, StoreKind::Postgres).await;
 
-    // A file that is left of a trial long ago, whose streams are gone, is no sign of SQLite: the log of a PostgreSQL was
+    // A file that is left of a trial long ago, whose streams are gone, is no sign of SQLite: the journal of a PostgreSQL was
     // drained into such a file.
     std::fs::copy(
         nameless(&served_sqlite).sqlite_file(),

@@ -84,7 +84,7 @@ async fn ready_comes_with_the_first_200_and_stopping_before_the_ports_close() {
     let (before, ready) = socket.until("READY=1").await;
     assert!(
         before.iter().any(|message| {
-            message.starts_with("EXTEND_TIMEOUT_USEC=60000000\nSTATUS=recovering the log in /")
+            message.starts_with("EXTEND_TIMEOUT_USEC=60000000\nSTATUS=recovering the journal in /")
         }),
         "{before:?}"
     );
@@ -95,7 +95,7 @@ async fn ready_comes_with_the_first_200_and_stopping_before_the_ports_close() {
         rest.contains("; stored in SQLite /") && rest.ends_with("/data/telemetry.db"),
         "{status}"
     );
-    // Had it been said before the log was recovered, the answer would come only after that.
+    // Had it been said before the journal was recovered, the answer would come only after that.
     let answer = timeout(
         recovery / 2,
         service.http.get(&format!("{main}/health/ready")),
@@ -143,7 +143,7 @@ async fn signs_of_life_stop_while_the_log_hangs_and_come_again_after() {
     };
     assert_eq!(answer.status.as_u16(), 200);
     // 40 of them fit into the time; a few come before the sync begins.
-    assert!(signs < 10, "{signs} signs of life from a log that hangs");
+    assert!(signs < 10, "{signs} signs of life from a journal that hangs");
     socket.until("WATCHDOG=1").await;
 }
 

@@ -2,7 +2,7 @@
 //!
 //! **Invariant:** after the drain every accepted event is in the table or the dead letters, once.
 
-/// A log, a writer and a database.
+/// A journal, a writer and a database.
 mod bench;
 
 /// Ordinary days: restarts, idleness, stopping.

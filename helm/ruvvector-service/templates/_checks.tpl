@@ -88,7 +88,7 @@ Shapes and types are values.schema.json's.
 
 {{- /*
 Settings that are values of their own, or fixed by the chart: from any other side they would be passed over in silence, put
-the log where no volume is, or show a secret.
+the journal where no volume is, or show a secret.
 */ -}}
 {{- define "ruvvector.checkSettings" -}}
 {{- $own := dict "store" "store" "bind" "bind" "shutdown_delay" "shutdownDelay" "shutdown_grace" "shutdownGrace" "auth_tokens" "auth" "database_url" "database" "database_read_url" "database" "postgres_host" "database" "postgres_port" "database" "postgres_user" "database" "postgres_password" "database" "postgres_db" "database" "auto_migrate" "migration" "service_port" "service.ports" "otlp_http_port" "service.ports" "otlp_grpc_port" "service.ports" "data_dir" "persistence" "sqlite_path" "persistence" "config" "settings" "collector" "cluster" -}}
@@ -137,7 +137,7 @@ the log where no volume is, or show a secret.
 {{- end -}}
 {{- end -}}
 
-{{- /* Time to stop in, and room for the log. */ -}}
+{{- /* Time to stop in, and room for the journal. */ -}}
 {{- define "ruvvector.checkRoom" -}}
 {{- $stop := add (include "ruvvector.seconds" .Values.shutdownDelay) (include "ruvvector.seconds" .Values.shutdownGrace) -}}
 {{- if ge $stop (int64 .Values.terminationGracePeriodSeconds) -}}

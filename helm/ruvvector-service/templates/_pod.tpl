@@ -111,7 +111,7 @@ podFailurePolicy:
 {{- end }}
 {{- end -}}
 
-{{- /* What writes a log into the database. Takes a dict: root, and log, by which the database knows the log. */ -}}
+{{- /* What writes a journal into the database. Takes a dict: root, and log, by which the database knows the journal. */ -}}
 {{- define "ruvvector.logEnv" -}}
 {{- $values := .root.Values -}}
 {{- include "ruvvector.databaseEnv" (dict "root" .root "secret" (include "ruvvector.fullname" .root)) }}

@@ -36,7 +36,7 @@
 {{- end -}}
 
 {{- /*
-What the log may fill on an emptyDir, or nothing. The service would reckon it from the node's whole disk, and a pod that
+What the journal may fill on an emptyDir, or nothing. The service would reckon it from the node's whole disk, and a pod that
 fills its emptyDir is evicted with all that is in it: four fifths of persistence.size, at most the usual 4 GiB.
 */ -}}
 {{- define "ruvvector.emptyDirBudget" -}}

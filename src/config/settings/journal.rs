@@ -1,4 +1,4 @@
-//! Settings of the log.
+//! Settings of the journal.
 //!
 //! **Invariant:** none of them makes an acknowledged event less safe.
 
@@ -12,7 +12,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         "data_dir",
         "PATH",
         "./data",
-        "The directory of the log, and of SQLite's file; on a disk that survives",
+        "The directory of the journal, and of SQLite's file; on a disk that survives",
         |draft, text| put(&mut draft.data_dir, Ok(PathBuf::from(text))),
     )
     .common(),
@@ -20,7 +20,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         "journal_max_bytes",
         "SIZE",
         "auto",
-        "What the log may fill before requests are refused. `auto`: 4GiB, or 80 % of the volume if that is less",
+        "What the journal may fill before requests are refused. `auto`: 4GiB, or 80 % of the volume if that is less",
         |draft, text| put(&mut draft.journal.budget_bytes, auto(text, segment)),
     )
     .common(),
@@ -28,21 +28,21 @@ pub(super) const SETTINGS: &[Setting] = &[
         "journal_segment_bytes",
         "SIZE",
         "auto",
-        "One file of the log; a sixteenth of journal_max_bytes if that is less. `auto`: 64MiB, or a thirty-second of the volume if that is less",
+        "One file of the journal; a sixteenth of journal_max_bytes if that is less. `auto`: 64MiB, or a thirty-second of the volume if that is less",
         |draft, text| put(&mut draft.journal.segment_bytes, auto(text, segment)),
     ),
     Setting::new(
         "journal_free_floor_bytes",
         "SIZE",
         "auto",
-        "Space on the volume that the log leaves free. `auto`: 256MiB, or an eighth of the volume if that is less",
+        "Space on the volume that the journal leaves free. `auto`: 256MiB, or an eighth of the volume if that is less",
         |draft, text| put(&mut draft.journal.free_floor_bytes, auto(text, size)),
     ),
     Setting::new(
         "journal_keep_stored",
         "DURATION",
         "1h",
-        "How long the log keeps what the database has, against a failover that loses commits",
+        "How long the journal keeps what the database has, against a failover that loses commits",
         |draft, text| put(&mut draft.journal.keep_stored, duration(text)),
     ),
 ];

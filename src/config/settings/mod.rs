@@ -10,10 +10,10 @@ mod listen;
 /// Limits on what comes in.
 mod receive;
 
-/// The log on disk.
+/// The journal on disk.
 mod journal;
 
-/// From the log to the store.
+/// From the journal to the store.
 mod write;
 
 /// The database.
@@ -115,8 +115,8 @@ impl Setting {
 pub const STAGES: [(&str, &[Setting]); 8] = [
     ("Where it listens", listen::SETTINGS),
     ("What comes in", receive::SETTINGS),
-    ("The log", journal::SETTINGS),
-    ("From the log to the store", write::SETTINGS),
+    ("The journal", journal::SETTINGS),
+    ("From the journal to the store", write::SETTINGS),
     ("The store", store::SETTINGS),
     ("Queries", query::SETTINGS),
     ("The process", process::SETTINGS),

@@ -60,7 +60,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         "shutdown_grace",
         "DURATION",
         "5s",
-        "How long a stop goes on writing to the database; the rest waits in the log for the next start",
+        "How long a stop goes on writing to the database; the rest waits in the journal for the next start",
         |draft, text| put(&mut draft.grace, duration(text)),
     ),
 ];

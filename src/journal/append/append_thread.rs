@@ -27,7 +27,7 @@ use full_volume::{GroupError, write_group_at};
 /// A volume that is full for allocated space too.
 mod full_volume;
 
-/// An idle log says what is synced so long after its last sync.
+/// An idle journal says what is synced so long after its last sync.
 pub(in crate::journal) const SYNC_MARKER_AFTER: Duration = Duration::from_secs(1);
 
 /// Payloads up to this are copied beside their headers; larger ones are written from where they are.

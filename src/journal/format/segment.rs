@@ -30,7 +30,7 @@ pub(in crate::journal) struct SegmentHeader {
     /// Stands in every record of the segment; random.
     pub(in crate::journal) nonce: u64,
     pub(in crate::journal) stream: StreamId,
-    /// Counts the openings of the log: orders streams.
+    /// Counts the openings of the journal: orders streams.
     pub(in crate::journal) epoch: u64,
     /// Length of the file.
     pub(in crate::journal) bytes: u64,

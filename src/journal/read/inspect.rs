@@ -1,6 +1,6 @@
 //! What `journal list` and `journal verify` say of a directory.
 //!
-//! **Invariant:** nothing is written, and nothing is locked: a running log may be looked at.
+//! **Invariant:** nothing is written, and nothing is locked: a running journal may be looked at.
 
 use std::collections::HashMap;
 use std::io;
@@ -54,7 +54,7 @@ pub(in crate::journal) fn inspect(
             SegmentFileKind::Segment(header, identity) => {
                 let confirmed = confirmed[&header.stream];
                 let mut report = report(disk, &header, &file, confirmed).map_err(|error| {
-                    failed(&file.path, error, "the files of the log must be readable")
+                    failed(&file.path, error, "the files of the journal must be readable")
                 })?;
                 if identity == HeaderSource::Restored && report.last >= header.first_position {
                     let lost =
@@ -95,7 +95,7 @@ pub(in crate::journal) fn inspect(
 }
 
 /// Names positions that should be in a file and are in none, at the file after them, else at the last of the stream. A
-/// running log frees segments meanwhile: what it noted `after` the look at the files counts too.
+/// running journal frees segments meanwhile: what it noted `after` the look at the files counts too.
 fn name_missing(
     reports: &mut Vec<SegmentReport>,
     mut found: HashMap<StreamId, FoundPositions>,
@@ -150,7 +150,7 @@ fn missing(first: u64, last: u64) -> String {
     } else {
         format!("positions {first} to {last} of the stream are")
     };
-    format!("{missing} in no file: this is a part of a log, unless the database has them")
+    format!("{missing} in no file: this is a part of a journal, unless the database has them")
 }
 
 fn nothing(path: PathBuf) -> SegmentReport {

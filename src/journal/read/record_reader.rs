@@ -220,7 +220,7 @@ fn report(core: &Shared, segment: &Arc<Segment>, damaged: &[RangeInclusive<u64>]
     lock(&core.state).damaged_records += new;
     tracing::error!(
         path = %segment.path.display(), records = new,
-        "records of the log are damaged: they become dead letters; check the disk, and keep the copy put aside"
+        "records of the journal are damaged: they become dead letters; check the disk, and keep the copy put aside"
     );
     if !set_aside {
         crate::journal::quarantine::quarantine_copy(&*core.disk, &core.settings, &segment.path);

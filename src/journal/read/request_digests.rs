@@ -1,4 +1,4 @@
-//! The digests of the records that the log holds.
+//! The digests of the records that the journal holds.
 //!
 //! **Invariant:** a record whose bytes are not those that were written is left out: its dead letter is no reason to
 //! refuse the same request again.
@@ -38,7 +38,7 @@ pub(in crate::journal) fn request_digests(
         if found >= most || began.elapsed() >= patience {
             tracing::info!(
                 requests = found,
-                "of the requests that the log holds only the newest are remembered as duplicates"
+                "of the requests that the journal holds only the newest are remembered as duplicates"
             );
             break;
         }
@@ -48,7 +48,7 @@ pub(in crate::journal) fn request_digests(
                 newest_first.push(digested);
             }
             Err(error) => {
-                tracing::warn!(path = %segment.path.display(), %error, "a log segment cannot be read");
+                tracing::warn!(path = %segment.path.display(), %error, "a journal segment cannot be read");
             }
         }
         if segment.contents().first_received_unix_nano < since_unix_nano {

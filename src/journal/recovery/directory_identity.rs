@@ -1,6 +1,6 @@
 //! Whether a directory is the one that its streams were begun in, or a copy of that.
 //!
-//! The lock's file says what it is known by, and which opening of the log was the first in it: the file of a copy is known
+//! The lock's file says what it is known by, and which opening of the journal was the first in it: the file of a copy is known
 //! by something else. Where the system knows nothing of the kind, all is taken to be at home.
 //!
 //! **Invariant:** nothing hangs on it but how long positions that cannot be read wait before they are given up, and how far
@@ -32,7 +32,7 @@ fn try_first_epoch_here(disk: &dyn Disk, lock: &Path, next: u64) -> io::Result<u
     let read = read_full(&*file, &mut bytes, 0)?;
     let noted = parse(&bytes[..read]);
     let first = match noted {
-        // Of an emptied log the openings are counted anew.
+        // Of an emptied journal the openings are counted anew.
         Some((there, first)) if there == here => first.min(next),
         // Also where nothing is noted: an older version's, or files that were copied without it.
         _ => next,

@@ -59,7 +59,7 @@ const SEGMENT_SHARE: u64 = 32;
 const FLOOR_BYTES: u64 = 256 << 20;
 const FLOOR_SHARE: u64 = 8;
 
-/// A log made ready, without its threads.
+/// A journal made ready, without its threads.
 pub(super) struct OpenedJournal {
     pub(super) core: Shared,
     pub(super) stream: StreamId,
@@ -100,7 +100,7 @@ pub(super) fn open_to_empty(
     let core = &opened.core;
     lock(&core.pool)
         .remove_spares(&*core.disk)
-        .map_err(|(path, error)| failed(&path, error, "the files of the log must be removable"))?;
+        .map_err(|(path, error)| failed(&path, error, "the files of the journal must be removable"))?;
     Ok(opened)
 }
 
@@ -126,7 +126,7 @@ fn recovered(
         tracing::error!(
             dir = %dir.display(), volume_bytes = space.size_bytes, floor_bytes = settings.free_floor_bytes,
             segment_bytes = settings.segment_bytes,
-            "this volume can never hold the log: no event will be accepted. Lower RUVVECTOR_JOURNAL_FREE_FLOOR_BYTES or \
+            "this volume can never hold the journal: no event will be accepted. Lower RUVVECTOR_JOURNAL_FREE_FLOOR_BYTES or \
              RUVVECTOR_JOURNAL_SEGMENT_BYTES, or use a larger volume"
         );
     }
@@ -278,14 +278,14 @@ fn recover(disk: &dyn Disk, settings: &JournalSettings) -> Result<RecoveredState
             } => {
                 tracing::warn!(
                     path = %file.path.display(), first,
-                    "the first block of this log segment is zeros, and nothing tells the stream of its records: an older \
+                    "the first block of this journal segment is zeros, and nothing tells the stream of its records: an older \
                      version has freed it, or it is damaged. It is left alone; remove it once all events are in the database"
                 );
             }
             SegmentFileKind::Unidentified { .. } | SegmentFileKind::Unreadable => {
                 tracing::error!(
                     path = %file.path.display(),
-                    "this log segment has no readable header: it is left alone. Put it back from a backup, if there is one"
+                    "this journal segment has no readable header: it is left alone. Put it back from a backup, if there is one"
                 );
                 crate::journal::quarantine::quarantine_copy(disk, settings, &file.path);
             }
@@ -334,7 +334,7 @@ fn seek_missing(stream: &mut StreamState, noted: &NotedStreams) {
     for range in stream.missing.ranges() {
         tracing::warn!(
             stream = %stream.id, first = range.start(), last = range.end(),
-            "positions of the log are in no file: unless the database holds them, these records are lost"
+            "positions of the journal are in no file: unless the database holds them, these records are lost"
         );
     }
 }

@@ -81,7 +81,7 @@ pub(in crate::journal) fn segment_files(
     disk: &dyn Disk,
     dir: &Path,
 ) -> Result<Vec<SegmentFile>, OpenError> {
-    const ADVICE: &str = "the files of the log must be readable and writable";
+    const ADVICE: &str = "the files of the journal must be readable and writable";
     let listed = disk.list(dir).map_err(|error| failed(dir, error, ADVICE))?;
     let mut files = Vec::new();
     for file in listed {

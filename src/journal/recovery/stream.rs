@@ -45,7 +45,7 @@ impl Recovery<'_> {
             if files.iter().all(|(_, file)| file.sealed.is_none()) {
                 let scanned =
                     UnsealedSegment::scan(self.disk, files).map_err(|(path, error)| {
-                        failed(&path, error, "the files of the log must be readable")
+                        failed(&path, error, "the files of the journal must be readable")
                     })?;
                 synced = synced.max(scanned.synced());
                 torn.insert(*base, scanned);
@@ -80,7 +80,7 @@ impl Recovery<'_> {
                 if kept.is_some() && file.is_restored() {
                     tracing::error!(
                         path = %file.path.display(),
-                        "the first block of this log segment is lost: its records are read as its last block says; check \
+                        "the first block of this journal segment is lost: its records are read as its last block says; check \
                          the disk"
                     );
                 }
@@ -142,7 +142,7 @@ impl Recovery<'_> {
         {
             tracing::error!(
                 path = %file.path.display(), bytes = file.bytes, of_bytes = header.bytes,
-                "a file of the log is cut short: what stood behind is lost; check the disk, and keep the copy put aside"
+                "a file of the journal is cut short: what stood behind is lost; check the disk, and keep the copy put aside"
             );
             self.state.cut_segments += 1;
             quarantine::quarantine_copy(self.disk, self.settings, &file.path);
@@ -156,7 +156,7 @@ impl Recovery<'_> {
             for (_, file) in files {
                 tracing::error!(
                     path = %file.path.display(), records = plan.damaged,
-                    "records of the log are damaged: they become dead letters; check the disk, and keep the copy put aside"
+                    "records of the journal are damaged: they become dead letters; check the disk, and keep the copy put aside"
                 );
                 quarantine::quarantine_copy(self.disk, self.settings, &file.path);
             }
@@ -164,7 +164,7 @@ impl Recovery<'_> {
         if plan.holes > 0 {
             tracing::warn!(
                 positions = plan.holes,
-                "positions of the log were never confirmed and cannot be read"
+                "positions of the journal were never confirmed and cannot be read"
             );
         }
         let Some(needed) = plan.segment_bytes() else {
@@ -237,7 +237,7 @@ impl Recovery<'_> {
     pub(super) fn remove(&mut self, path: &Path, bytes: u64) -> Result<(), OpenError> {
         self.disk
             .remove(path)
-            .map_err(|error| failed(path, error, "the files of the log must be removable"))?;
+            .map_err(|error| failed(path, error, "the files of the journal must be removable"))?;
         self.pool.forget(bytes);
         Ok(())
     }

@@ -78,7 +78,7 @@ fn a_record_whose_sync_failed_may_be_found_later_or_not_but_never_half() {
             runtime().block_on(append(&journal, 2, 3000)),
             Err(AppendError::Unknown)
         );
-        // The page cache shows it still; the log does not.
+        // The page cache shows it still; the journal does not.
         assert_eq!(seqs(&all(&journal, stream)), [(1, 1)]);
         drop(journal);
         let restarted = if kept {

@@ -12,14 +12,14 @@ use crate::journal::tests::harm::{recovered, small, unsealed};
 use crate::journal::tests::missing::{directory, free_as_before, remove};
 use crate::journal::tests::*;
 
-/// A log whose writer ran in this thread, so that each of its writes has its number.
+/// A journal whose writer ran in this thread, so that each of its writes has its number.
 struct Written {
     core: Arc<Shared>,
     stream: StreamId,
     answers: Vec<Result<u64, AppendError>>,
 }
 
-/// Appends records of these sizes, all of which wait at once, then closes the log. Faults count from the first write.
+/// Appends records of these sizes, all of which wait at once, then closes the journal. Faults count from the first write.
 fn write(disk: &SimDisk, options: &Options, sizes: &[usize], faults: &[Fault]) -> Written {
     let opened = recovery::open(Arc::new(disk.clone()), options, NEVER).unwrap();
     let core = Arc::new(opened.core);
@@ -53,7 +53,7 @@ fn write(disk: &SimDisk, options: &Options, sizes: &[usize], faults: &[Fault]) -
 /// removed the acknowledged record.
 #[test]
 fn a_record_that_does_not_fit_behind_the_mark_of_a_full_volume_is_found_again() {
-    // A segment of its own, one as long as the log ever has room for, and the shortest usual segment.
+    // A segment of its own, one as long as the journal ever has room for, and the shortest usual segment.
     let cases = [(options(), 100_000), (options(), 843_648), (small(), 8_000)];
     for (options, bytes) in cases {
         let disk = SimDisk::new();

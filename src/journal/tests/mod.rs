@@ -1,4 +1,4 @@
-//! The log's promises, on a disk that forgets.
+//! The journal's promises, on a disk that forgets.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -18,7 +18,7 @@ use crate::journal::{AppendError, Journal, JournalEntry, NewRecord, Options, loc
 /// Appending, reading back, rotating, recycling, refusing.
 mod life;
 
-/// The log against a plain vector.
+/// The journal against a plain vector.
 mod model;
 
 /// Cuts, flips, forgeries.
@@ -41,7 +41,7 @@ mod full_volume;
 
 const DIR: &str = "/log";
 
-/// No marks of an idle log, so that a slow machine changes nothing about what stands where.
+/// No marks of an idle journal, so that a slow machine changes nothing about what stands where.
 const NEVER: Duration = Duration::from_secs(1_000_000);
 
 fn options() -> Options {
@@ -111,7 +111,7 @@ fn runtime() -> tokio::runtime::Runtime {
         .unwrap()
 }
 
-/// Lets the log make what spares it wants, so that only records are synced from here on.
+/// Lets the journal make what spares it wants, so that only records are synced from here on.
 fn settle(journal: &Journal) {
     journal.shared.core.recycle();
 }

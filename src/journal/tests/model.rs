@@ -1,4 +1,4 @@
-//! The log against a plain vector, through cuts and reopenings.
+//! The journal against a plain vector, through cuts and reopenings.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,7 +7,7 @@ use proptest::test_runner::Config;
 
 use crate::journal::tests::*;
 
-/// One thing that happens to a log.
+/// One thing that happens to a journal.
 #[derive(Clone, Debug)]
 enum Step {
     Append {
@@ -29,7 +29,7 @@ enum Step {
     Cut {
         chance: u64,
     },
-    /// The power goes again while the log recovers.
+    /// The power goes again while the journal recovers.
     CutTwice {
         chance: u64,
         changes: u64,
@@ -92,7 +92,7 @@ struct Model {
     next_seq: u32,
     /// What must be read back: what was answered, and what was once read after an opening.
     known: BTreeMap<(StreamId, u64), u32>,
-    /// Stored in this life of the log.
+    /// Stored in this life of the journal.
     stored: BTreeSet<(StreamId, u64)>,
     /// Stored once: may be gone.
     ever_stored: BTreeSet<(StreamId, u64)>,

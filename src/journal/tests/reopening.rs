@@ -133,7 +133,7 @@ fn inspection_names_positions_that_are_in_no_file_but_not_what_was_let_go_of() {
     let torn = inspect();
     let (first, last) = (whole[1].first, whole[1].last);
     let expected = format!(
-        "positions {first} to {last} of the stream are in no file: this is a part of a log, unless the database has them"
+        "positions {first} to {last} of the stream are in no file: this is a part of a journal, unless the database has them"
     );
     assert_eq!(torn[1].problems, [expected]);
     assert!(torn[0].problems.is_empty());
@@ -143,7 +143,7 @@ fn inspection_names_positions_that_are_in_no_file_but_not_what_was_let_go_of() {
     let (first, last) = (whole[0].first, whole[1].last);
     assert!(first > 1, "the first segment is let go of");
     let expected = format!(
-        "positions {first} to {last} of the stream are in no file: this is a part of a log, unless the database has them"
+        "positions {first} to {last} of the stream are in no file: this is a part of a journal, unless the database has them"
     );
     assert_eq!(rest[0].problems, [expected]);
     for report in &whole[2..] {

@@ -7,7 +7,7 @@ use crate::journal::sim::Fault;
 use crate::journal::tests::harm::{medium, recovered, unsealed};
 use crate::journal::tests::*;
 
-/// A log without its threads: nothing happens but what the test does.
+/// A journal without its threads: nothing happens but what the test does.
 fn still(disk: &SimDisk, options: &Options) -> Shared {
     recovery::open(Arc::new(disk.clone()), options, NEVER)
         .unwrap()

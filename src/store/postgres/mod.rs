@@ -294,7 +294,7 @@ impl Postgres {
     }
 }
 
-/// Nothing that a pooler would refuse at the start, and no statement in the log.
+/// Nothing that a pooler would refuse at the start, and no statement in the log lines.
 fn for_poolers(options: &PgConnectOptions) -> PgConnectOptions {
     let options = options
         .clone()

@@ -135,7 +135,7 @@ impl ErrorContext<'_> {
             // SQLITE_CORRUPT, SQLITE_NOTADB
             11 | 26 => (
                 "schema",
-                "the file is damaged or not a database; move it aside and restore a copy, the log keeps what is not stored",
+                "the file is damaged or not a database; move it aside and restore a copy, the journal keeps what is not stored",
             ),
             _ => ("other", "look the code up among SQLite's result codes"),
         };

@@ -332,7 +332,7 @@ impl Sqlite {
         })
     }
 
-    /// Removes what the clock, as it is judged, and the log allow.
+    /// Removes what the clock, as it is judged, and the journal allow.
     async fn retain(
         &self,
         retention_days: u32,
@@ -357,7 +357,7 @@ impl Sqlite {
         )
         .await;
         let judgement = settle(connection, judged)?;
-        // A day of which the log still holds something is needed as a whole.
+        // A day of which the journal still holds something is needed as a whole.
         let held_from_us = oldest_held_unix_nano.map_or(i64::MAX, |nano| {
             nano.div_euclid(1_000).div_euclid(DAY_US) * DAY_US
         });

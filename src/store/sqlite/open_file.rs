@@ -88,7 +88,7 @@ impl OpenFile {
 }
 
 const GONE: &str = "the file was renamed or removed while it was open; put it back, or start the service again, which makes a \
-                    new file and writes into it what the log holds";
+                    new file and writes into it what the journal holds";
 const ANOTHER: &str = "another file was put in the place of the one that was open";
 const WAL_OF_ANOTHER: &str = "another file was put in the place of the one that was open, and the file beside it that ends in \
                               -wal belongs to the one before; stop the service, remove what ends in -wal and -shm, and start it \

@@ -22,7 +22,7 @@ use crate::write::{self, Progress, RunUntil};
 
 const EVENT: &str = r#"{"correlationId":"c","integration":"i","eventType":"e"}"#;
 
-/// A log of two records, one of which cannot be decoded, and a writer to a store that is nowhere.
+/// A journal of two records, one of which cannot be decoded, and a writer to a store that is nowhere.
 async fn writer(dir: &Path) -> (FailurePolicy, StreamId) {
     let options = journal::Options {
         dir: dir.to_owned(),
@@ -152,7 +152,7 @@ async fn after_a_failure_batches_go_alone_until_the_one_that_failed_has_passed()
     writer.settle_doubt(elsewhere, &StoredPositions::new([1..=1]));
     writer.settle_doubt(stream, &StoredPositions::new([2..=2]));
     assert_eq!(writer.batches_at_once(), 1);
-    // Another collector stored it, on a copy of the log.
+    // Another collector stored it, on a copy of the journal.
     writer.settle_doubt(stream, &StoredPositions::new([1..=1]));
     assert_eq!(writer.batches_at_once(), 2);
 }

@@ -22,7 +22,7 @@ async fn an_orphan_is_drained_once_beside_a_running_collector_however_often_it_i
     let launch = Launch::postgres(gone.path(), &url);
     let ledger = Arc::new(Ledger::default());
 
-    // Some of its log is stored, and most is not, when it dies.
+    // Some of its journal is stored, and most is not, when it dies.
     let mut service = launch.start().await;
     let load = Load::start(&ledger, Shape::STEADY);
     load.aim(&service);
@@ -95,7 +95,7 @@ async fn an_orphan_is_drained_once_beside_a_running_collector_however_often_it_i
     let (code, said) = ended(&drain(&launch)).await;
     assert_eq!(code, Some(0), "{said}");
     assert!(
-        said.contains("; 0 dead letters; 0 gaps; the log is empty"),
+        said.contains("; 0 dead letters; 0 gaps; the journal is empty"),
         "{said}"
     );
     assert_eq!(files(&launch.data_dir()), ["lock"]);

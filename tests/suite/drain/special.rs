@@ -54,7 +54,7 @@ async fn what_is_refused_or_damaged_becomes_a_dead_letter_and_is_counted() {
     .await;
     let (code, said) = ended(&drain(&launch)).await;
     assert_eq!(code, Some(0), "{said}");
-    assert!(said.contains("records of the log are damaged"), "{said}");
+    assert!(said.contains("records of the journal are damaged"), "{said}");
     assert!(
         said.contains(
             ": 18 events of 19 records written, 0 stored before; 2 dead letters (2 events,"
@@ -101,7 +101,7 @@ async fn a_file_that_lost_its_end_is_no_success() {
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("is cut short"), "{said}");
     assert!(
-        said.contains("1 file of the log had lost its end"),
+        said.contains("1 file of the journal had lost its end"),
         "{said}"
     );
     let kept = files(&launch.data_dir());
@@ -125,10 +125,10 @@ async fn what_is_no_orphan_is_an_error_and_stays_as_it_is() {
 
     let other = dir.path().join("other");
     std::fs::create_dir_all(other.join("journal")).expect("made");
-    std::fs::write(other.join("journal").join("syslog"), "no log of ours").expect("written");
+    std::fs::write(other.join("journal").join("syslog"), "no journal of ours").expect("written");
     let (code, said) = ended(&at(&other)).await;
     assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("there is no log here"), "{said}");
+    assert!(said.contains("there is no journal here"), "{said}");
     assert_eq!(files(&other), ["syslog"]);
 
     let mut running = launch.start().await;
@@ -143,7 +143,7 @@ async fn what_is_no_orphan_is_an_error_and_stays_as_it_is() {
     running.kill();
     let (code, said) = ended(&at(&launch.data_dir().join("journal"))).await;
     assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("the directory above log/"), "{said}");
+    assert!(said.contains("the directory above journal/"), "{said}");
 
     // What cannot be told to be a segment may hold something: it stays, and is no success.
     let (code, said) = ended(&drain(&launch)).await;

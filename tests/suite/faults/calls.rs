@@ -1,4 +1,4 @@
-//! A system call on the log's way kills the process, fails, or takes long; by `strace`.
+//! A system call on the journal's way kills the process, fails, or takes long; by `strace`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::support::load::{Load, Shape};
 use crate::support::postgres::Database;
 use crate::support::service::{Launch, Service};
 
-/// All that the log asks of the file system; names that are not called do no harm.
+/// All that the journal asks of the file system; names that are not called do no harm.
 const CALLS: &[&str] = &[
     "openat",
     "fallocate",
@@ -90,7 +90,7 @@ async fn a_kill_at_any_system_call_of_the_log_loses_and_doubles_nothing() {
     let _service = drained(&launch, load).await;
     assert!(
         kills >= 3 * calls,
-        "{kills} kills: the log calls at least three of these"
+        "{kills} kills: the journal calls at least three of these"
     );
     assert!(ledger.totals().acked > 0, "{:?}", ledger.totals());
     ledger.assert_stored_in_postgres(&database.url).await;
@@ -188,7 +188,7 @@ async fn a_log_that_breaks_during_a_stop_ends_it_with_an_error() {
     assert!(
         service
             .lines()
-            .contains("the log could not be written or synced"),
+            .contains("the journal could not be written or synced"),
         "{}",
         service.lines()
     );

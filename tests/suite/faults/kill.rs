@@ -22,7 +22,7 @@ async fn kill_9_under_load_and_during_recovery_loses_and_doubles_nothing() {
 
     for round in 0..kills {
         let mut service = launch.spawn();
-        // Every third one dies early: before, while or just after the log is recovered.
+        // Every third one dies early: before, while or just after the journal is recovered.
         if round % 3 == 2 {
             tokio::time::sleep(Duration::from_millis(round * 7 % 60)).await;
         } else {
@@ -73,7 +73,7 @@ async fn a_copied_data_directory_started_beside_its_origin_loses_and_doubles_not
     let launch = Launch::postgres(origin.path(), &cluster.url());
     let ledger = Arc::new(Ledger::default());
 
-    // Some of the log is stored, and some is not.
+    // Some of the journal is stored, and some is not.
     let mut service = launch.start().await;
     let load = Load::start(&ledger, Shape::STEADY);
     load.aim(&service);

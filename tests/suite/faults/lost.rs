@@ -106,7 +106,7 @@ async fn what_is_lost_with_a_file_is_reported_and_what_is_not_is_stored() {
             .await;
         let health = service.health().await;
         assert_eq!(health["status"], "degraded", "{health}");
-        let named = format!("{records} acknowledged records are in no file of the log");
+        let named = format!("{records} acknowledged records are in no file of the journal");
         assert!(health["problems"].to_string().contains(&named), "{health}");
         let said = service.lines();
         assert!(said.contains("put the file back from a backup"), "{said}");

@@ -48,7 +48,7 @@ async fn acknowledgements_go_on_while_the_database_is_away_and_all_is_stored_aft
     let during = ledger.totals().acked - before;
     assert!(during > 0, "nothing was acknowledged without the database");
     let waiting = service.metrics().await.sum("ruvvector_queue_events");
-    assert!(waiting > 0.0, "what was acknowledged waits in the log");
+    assert!(waiting > 0.0, "what was acknowledged waits in the journal");
 
     cluster.resume();
     load.stop().await;

@@ -62,7 +62,7 @@ async fn a_second_sigterm_ends_at_once_and_loses_nothing_acknowledged() {
     let mut service = patient.start().await;
     load.aim(&service);
     service
-        .until("events wait in the log", async |service: &Service| {
+        .until("events wait in the journal", async |service: &Service| {
             service.metrics().await.sum("ruvvector_queue_events") > 0.0
         })
         .await;

@@ -55,7 +55,7 @@ async fn a_small_volume_takes_and_stores_events_under_the_default_settings() {
         assert!(
             service
                 .lines()
-                .contains("this volume can never hold the log"),
+                .contains("this volume can never hold the journal"),
             "{}",
             service.lines()
         );

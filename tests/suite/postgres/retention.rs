@@ -305,7 +305,7 @@ async fn an_opening_that_took_nothing_leaves_no_row() {
     );
 }
 
-/// Reported by the first operator: a stream with a gap, which the database had lost and the log had let go of, counted as
+/// Reported by the first operator: a stream with a gap, which the database had lost and the journal had let go of, counted as
 /// undrained for ever once its instance had stopped, and held every day back from the retention.
 #[tokio::test]
 async fn a_gap_that_nobody_can_fill_is_not_undrained_and_a_copy_that_says_it_can_is() {

@@ -75,7 +75,7 @@ async fn a_transfer_coding_beside_chunked_is_501_and_its_body_is_not_read() {
     served.assert_unharmed(1).await;
 }
 
-/// On the port of OTLP a wrong path was answered in the form of `/ingest`, which no exporter reads: its log said "404" and
+/// On the port of OTLP a wrong path was answered in the form of `/ingest`, which no exporter reads: its journal said "404" and
 /// nothing else.
 #[tokio::test]
 async fn a_wrong_path_on_the_port_of_otlp_is_a_status_in_the_clients_encoding() {

@@ -1,4 +1,4 @@
-//! The service refuses for a while, as its log is full, and every SDK brings all of it later by itself.
+//! The service refuses for a while, as its journal is full, and every SDK brings all of it later by itself.
 //!
 //! **Invariant:** the refusals are the service's own, and each signal has had one before the service takes more.
 

@@ -85,7 +85,7 @@ async fn rows_from_the_future_are_passed_by() {
         .expect("stored");
     age(&file, 1..=6_000, -9 * DAY_US).await;
     age(&file, 6_001..=8_500, 9 * DAY_US).await;
-    // The log holds something of these days, so they stay, and are overdue.
+    // The journal holds something of these days, so they stay, and are overdue.
     let held = now_nano() - 10 * DAY_US * 1_000;
     let found = store.maintain(Some(held)).await.expect("maintained");
     assert_eq!(found.gauges.retention_overdue_days(), Some(2));
@@ -221,8 +221,8 @@ async fn a_running_service_says_that_it_doubts_the_clock_until_the_command_confi
         })
         .await;
     service.kill();
-    // The log knows when it came.
-    std::fs::remove_dir_all(launch.data_dir().join("journal")).expect("the log can be removed");
+    // The journal knows when it came.
+    std::fs::remove_dir_all(launch.data_dir().join("journal")).expect("the journal can be removed");
     number(
         &file,
         "UPDATE telemetry_events SET created_at = created_at - 9 * 86400000000 RETURNING 1",

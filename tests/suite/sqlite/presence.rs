@@ -109,7 +109,7 @@ async fn a_file_that_was_removed_is_noticed_at_rest_and_made_again_by_the_next_s
     assert_eq!(
         ids(&launch).await,
         ["before", "during"],
-        "what the log kept, too"
+        "what the journal kept, too"
     );
 }
 
@@ -140,7 +140,7 @@ async fn another_file_in_its_place_is_gone_over_to_unless_a_wal_of_the_first_is_
         std::fs::remove_file(format!("{}{end}", path.display())).expect("removed");
     }
     service.until_drained().await;
-    // What the backup lacks is written again from the log.
+    // What the backup lacks is written again from the journal.
     assert_eq!(ids(&launch).await, ["one", "two", "three"]);
 }
 

@@ -45,7 +45,7 @@ impl Launch {
         .with("RUVVECTOR_BIND", "127.0.0.1")
     }
 
-    /// With its log in `dir` and PostgreSQL at that URL.
+    /// With its journal in `dir` and PostgreSQL at that URL.
     pub fn postgres(dir: &Path, url: &str) -> Self {
         Self::sqlite(dir)
             .with("RUVVECTOR_STORE", "postgres")
@@ -297,7 +297,7 @@ impl Service {
 
     /// Waits until all that was acknowledged is in the database.
     pub async fn until_drained(&self) {
-        self.until("the log is drained", async |service: &Self| {
+        self.until("the journal is drained", async |service: &Self| {
             service.metrics().await.sum("ruvvector_queue_events") == 0.0
         })
         .await;

@@ -69,7 +69,7 @@ impl DiskFile for SlowFile {
 
     #[expect(
         clippy::disallowed_methods,
-        reason = "the log syncs on a thread of its own"
+        reason = "the journal syncs on a thread of its own"
     )]
     fn sync_data(&self) -> io::Result<()> {
         std::thread::sleep(self.sync);

@@ -1,4 +1,4 @@
-//! A log, a writer and a database, put together for a test.
+//! A journal, a writer and a database, put together for a test.
 //!
 //! **Invariant:** event `n` has the correlation id `e<n>`, so that what is stored can be compared with what was accepted.
 
@@ -143,10 +143,10 @@ pub(super) fn open_log(dir: &Path) -> Journal {
         free_floor_bytes: Some(0),
         keep_stored: Duration::from_secs(3600),
     };
-    Journal::open(Arc::new(OsDisk), &options).expect("the log opens")
+    Journal::open(Arc::new(OsDisk), &options).expect("the journal opens")
 }
 
-/// A record as the receiver hands it to the log.
+/// A record as the receiver hands it to the journal.
 pub(super) fn record(accepted: u32, payload: &str) -> NewRecord {
     let since = std::time::SystemTime::UNIX_EPOCH.elapsed();
     let now = i64::try_from(since.expect("after 1970").as_nanos()).expect("before 2262");
@@ -174,7 +174,7 @@ pub(super) fn json(n: u64, integration: &str) -> String {
     )
 }
 
-/// A log that hands out event numbers, and the writer that drains it.
+/// A journal that hands out event numbers, and the writer that drains it.
 pub(super) struct Bench {
     pub(super) journal: Journal,
     pub(super) progress: Progress,
@@ -249,7 +249,7 @@ impl Bench {
         self.next += integrations.len() as u64;
         let accepted = u32::try_from(integrations.len()).expect("few");
         let record = record(accepted, &format!("[{}]", events.join(",")));
-        self.journal.append(record).await.expect("the log takes it")
+        self.journal.append(record).await.expect("the journal takes it")
     }
 
     /// Accepts a record of good events with one of another integration after each `between`, and something after the last.
@@ -266,7 +266,7 @@ impl Bench {
         }
         body.push_str(end);
         let record = record(events, &body);
-        self.journal.append(record).await.expect("the log takes it")
+        self.journal.append(record).await.expect("the journal takes it")
     }
 
     /// How many events were accepted.
@@ -286,7 +286,7 @@ impl Bench {
     }
 
     pub(super) async fn drained(&self) {
-        until("the log is drained", async || {
+        until("the journal is drained", async || {
             self.journal.status().queue_events == 0
         })
         .await;

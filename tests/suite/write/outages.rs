@@ -185,7 +185,7 @@ async fn what_a_database_put_back_in_time_has_lost_is_written_again() {
     }
 }
 
-/// Reported by the first operator: the database was put back by more than the log keeps, and the stream counted as undrained
+/// Reported by the first operator: the database was put back by more than the journal keeps, and the stream counted as undrained
 /// for ever once its instance had stopped.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_a_stop_a_gap_waits_for_nobody_and_what_the_log_holds_does() {
@@ -223,7 +223,7 @@ async fn after_a_stop_a_gap_waits_for_nobody_and_what_the_log_holds_does() {
     let waits = "SELECT count(*) FROM ingest_streams WHERE oldest IS NOT NULL";
     assert_eq!(db.number(waits).await, 0);
 
-    // What the log holds, and the database loses while nobody looks, is told by the next opening, whatever became of it.
+    // What the journal holds, and the database loses while nobody looks, is told by the next opening, whatever became of it.
     bench.journal.close().await;
     let accepted = bench.accepted();
     drop(bench);

@@ -1,7 +1,7 @@
 //! Writes that find the volume full although the file has its space, as on a file system that copies what is overwritten.
 //!
 //! **Invariant:** after such a write its file is left as it is or removed, and no record is written before a write without
-//! any was synced in another file. A file is sealed, or known to the rest of the log, only with a position in it.
+//! any was synced in another file. A file is sealed, or known to the rest of the journal, only with a position in it.
 
 use std::io::{self, IoSlice};
 use std::time::Instant;

@@ -153,7 +153,7 @@ async fn growing_requests_of_several_kinds_are_all_stored_in_256_mib() {
     limit.assert_kept(&mut service, "growing requests");
 }
 
-/// A record of 64 MiB waited in the log of an instance whose limit was then lowered from 1 GiB to 256 MiB.
+/// A record of 64 MiB waited in the journal of an instance whose limit was then lowered from 1 GiB to 256 MiB.
 #[tokio::test(flavor = "multi_thread")]
 async fn records_that_were_accepted_under_a_larger_limit_are_stored_in_256_mib() {
     let count = setting("RUVVECTOR_TEST_LARGE_RECORDS", 2);
