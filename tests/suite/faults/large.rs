@@ -264,7 +264,7 @@ async fn a_record_that_six_deaths_in_a_row_name_is_a_dead_letter_and_its_neighbo
             .to_string()
             .contains("is written alone")
     );
-    assert!(!launch.data_dir().join("log/attempts").exists());
+    assert!(!launch.data_dir().join("journal/attempts").exists());
 }
 
 /// A table that lets a COPY stand still, and a connection to it.
