@@ -79,15 +79,13 @@ fn perform(task: &Task, flags: Flags, loaded: Loaded) -> Result<(), Failure> {
         Task::Settings | Task::Completions(_) | Task::Man | Task::Healthcheck { .. } => Ok(()),
         Task::Validate => {
             trace::init(&loaded.config.log_filter, loaded.config.log_format, None)?;
-            let changed = runtime()?.block_on(commands::check_store_kind(&loaded.config))?;
-            if let Some(warning) = changed {
-                complain(&format!("warning: {warning}"));
-            }
+            check_store_kind(&loaded)?;
             say(&loaded.effective());
             Ok(())
         }
         Task::Migrate(rows) => {
             trace::init(&loaded.config.log_filter, loaded.config.log_format, None)?;
+            check_store_kind(&loaded)?;
             let done = runtime()?
                 .block_on(commands::migrate(&loaded.config, *rows))
                 .map_err(|error| error.to_string())?;
@@ -96,6 +94,7 @@ fn perform(task: &Task, flags: Flags, loaded: Loaded) -> Result<(), Failure> {
         }
         Task::ConfirmClock => {
             trace::init(&loaded.config.log_filter, loaded.config.log_format, None)?;
+            check_store_kind(&loaded)?;
             let done = runtime()?
                 .block_on(commands::confirm_clock(&loaded.config))
                 .map_err(|error| error.to_string())?;
@@ -118,6 +117,15 @@ fn perform(task: &Task, flags: Flags, loaded: Loaded) -> Result<(), Failure> {
             }
         }
     }
+}
+
+/// Refuses the settings that a start on the same data directory would refuse.
+fn check_store_kind(loaded: &Loaded) -> Result<(), Failure> {
+    let changed = runtime()?.block_on(commands::check_store_kind(&loaded.config))?;
+    if let Some(warning) = changed {
+        complain(&format!("warning: {warning}"));
+    }
+    Ok(())
 }
 
 fn serve(flags: Flags, loaded: Loaded) -> Result<(), Failure> {

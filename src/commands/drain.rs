@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
+use super::Failure;
 use super::serve::{Hangup, Signals};
 use crate::Stop;
 use crate::config::Config;
@@ -29,11 +30,18 @@ const QUIET_TICKS: u32 = 6;
 /// one that waits is not. Everything else is tried again for ever.
 ///
 /// # Errors
-/// A sentence: when there is no log, when a service holds it, and when something of it is left, with how much.
-pub async fn run(config: &Config) -> Result<String, String> {
-    let began = Instant::now();
+/// [`Failure::Settings`] if they lead to another kind of store than the directory served, and none is named;
+/// [`Failure::Run`] if there is no log, if a service holds it, and if something of it is left, with how much.
+pub async fn run(config: &Config) -> Result<String, Failure> {
     let stop = stopped_by_signals()?;
     look_at(config)?;
+    // A change that the settings name is no news: a drain may serve any store, and the directory's note stays.
+    super::check_store_kind(config).await?;
+    Ok(Box::pin(drain(config, stop)).await?)
+}
+
+async fn drain(config: &Config, stop: CancellationToken) -> Result<String, String> {
+    let began = Instant::now();
     let log = open(config).await?;
     let start = log.status();
     let streams = log.streams().len() - 1;

@@ -163,9 +163,10 @@ const BEYOND_THE_TABLE: &str = "
 
 **A data directory keeps to its kind of store**, which the file `store` in it names. A start that would lead to the other kind is an
 error, with exit code 2, while the log holds events, or a SQLite file holds some: a forgotten `DATABASE_URL` would else write the log
-into a new SQLite file. `validate` finds it before. `RUVVECTOR_STORE` confirms the change: what the log holds, with the hour that it keeps of what is stored, is written to
-the new store, what the old one has stays there, and the new kind is remembered. Another PostgreSQL is no change, and `log drain`
-does not ask.
+into a new SQLite file. `validate` finds it before, and `migrate`, `retention confirm-clock` and `log drain` refuse it as well.
+`RUVVECTOR_STORE` confirms the change: what the log holds, with the hour that it keeps of what is stored, is written to
+the new store, what the old one has stays there, and the new kind is remembered by a start, not by a command. Another PostgreSQL is
+no change.
 
 What a URL leaves out comes from libpq's variables (`PGPASSWORD`, `PGSSLMODE`, …) and, for the password, from `~/.pgpass`.
 

@@ -220,3 +220,44 @@ async fn a_note_that_is_cut_is_made_again() {
         assert_eq!(again, "sqlite\n", "{text:?}");
     }
 }
+
+/// With `DATABASE_URL` forgotten, `migrate` made a SQLite file in the directory of a service with PostgreSQL, and `log drain`,
+/// which takes such a file for a sign, then moved acknowledged events into it.
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_refuse_the_other_kind_of_store_as_a_start_does() {
+    let database = Database::new().await;
+    let dir = directory();
+    serve(&by_url(&dir, &database.url), "one").await;
+    let migrate = ["migrate"].as_slice();
+    let confirm_clock = ["retention", "confirm-clock"].as_slice();
+    let drain = ["log", "drain"].as_slice();
+
+    let expected = refused(&nameless(&dir), Kind::Postgres, Kind::Sqlite).await;
+    for command in [migrate, confirm_clock] {
+        let error = ended_by_settings(&nameless(&dir).command(command)).await;
+        assert_eq!(error, expected, "{command:?}");
+        assert!(!nameless(&dir).sqlite_file().exists(), "{command:?}");
+    }
+    // As an earlier version made it.
+    let named = Launch::sqlite(dir.path()).command(migrate);
+    let mut process = named.spawn();
+    assert!(
+        process.ended(PATIENCE).await.success(),
+        "{}",
+        process.lines()
+    );
+    drop(process);
+    assert!(nameless(&dir).sqlite_file().exists());
+    let error = ended_by_settings(&nameless(&dir).command(drain)).await;
+    assert_eq!(error, expected);
+    serve(&by_url(&dir, &database.url), "two").await;
+
+    let other = directory();
+    serve(&nameless(&other), "three").await;
+    let postgres = by_url(&other, &database.url);
+    let expected = refused(&postgres, Kind::Sqlite, Kind::Postgres).await;
+    for command in [migrate, confirm_clock, drain] {
+        let error = ended_by_settings(&postgres.clone().command(command)).await;
+        assert_eq!(error, expected, "{command:?}");
+    }
+}
