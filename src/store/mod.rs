@@ -460,6 +460,13 @@ impl Store {
         usize::try_from(left).unwrap_or(1)
     }
 
+    /// Returns whether there is a connection to write with beside those of the batches.
+    #[must_use]
+    pub fn spares_a_connection(&self) -> bool {
+        let [write, _] = self.pools();
+        usize::try_from(write.max).is_ok_and(|max| max > self.batches_at_once())
+    }
+
     /// Size, idle and maximum of the write pool and of the read pool.
     #[must_use]
     pub fn pools(&self) -> [PoolState; 2] {

@@ -128,7 +128,7 @@ struct Shared {
     stop: CancellationToken,
     /// Says that the account is to be read again.
     look_again: Arc<Notify>,
-    /// What writes takes its turn: batches, and heartbeats beside them.
+    /// What writes takes its turn: batches, and heartbeats where the store has no connection for them.
     turns: Arc<Semaphore>,
     until: Until,
     others: Others,
@@ -187,6 +187,15 @@ impl Shared {
     async fn turn(&self) -> SemaphorePermit<'_> {
         let turn = self.turns.acquire().await;
         turn.expect("the semaphore is never closed")
+    }
+
+    /// A turn for a heartbeat; none is needed where the store has a connection beside those of the batches, which may hang.
+    async fn upkeep_turn(&self) -> Option<SemaphorePermit<'_>> {
+        if self.store.spares_a_connection() {
+            None
+        } else {
+            Some(self.turn().await)
+        }
     }
 
     /// Makes `/health` name what is written alone.

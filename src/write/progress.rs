@@ -37,6 +37,8 @@ struct State {
     outage: Option<Instant>,
     notices: Vec<String>,
     connected: bool,
+    /// The account was read, and the server has answered every attempt since, if only that it could not end it in time.
+    answers: bool,
     began: Instant,
     /// Events committed in each of the last seconds since `began`.
     committed: VecDeque<(u64, u64)>,
@@ -67,6 +69,7 @@ impl Default for State {
             outage: None,
             notices: Vec::new(),
             connected: false,
+            answers: false,
             began: Instant::now(),
             committed: VecDeque::new(),
             written: Written::default(),
@@ -144,6 +147,11 @@ impl Progress {
         self.state().connected
     }
 
+    /// Returns whether the database answers: it is connected, or an attempt failed as something in it takes too long.
+    pub(super) fn answers(&self) -> bool {
+        self.state().answers
+    }
+
     /// Events a second that were committed lately; 0 when none were.
     #[must_use]
     pub fn drain_rate(&self) -> f64 {
@@ -201,7 +209,7 @@ impl Progress {
     pub(super) fn committed(&self, stream: StreamId, positions: RangeInclusive<u64>, events: u64) {
         let mut state = self.state();
         state.stored.entry(stream).or_default().insert(positions);
-        state.connected = true;
+        (state.connected, state.answers) = (true, true);
         state.problems.remove(&Concern::Write);
         let second = state.began.elapsed().as_secs();
         match state.committed.back_mut() {
@@ -216,7 +224,13 @@ impl Progress {
     }
 
     pub(super) fn set_connected(&self, connected: bool) {
-        self.state().connected = connected;
+        let mut state = self.state();
+        (state.connected, state.answers) = (connected, connected);
+    }
+
+    /// Notes an attempt that the database itself ended, as it took too long.
+    pub(super) fn timed_out(&self) {
+        self.state().connected = false;
     }
 
     /// Notes an obstacle from now on. While it lasts, further calls keep the time at which it began.
