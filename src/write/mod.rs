@@ -278,7 +278,8 @@ async fn drain(shared: &Shared) -> Result<(), Unfinished> {
         let ended = batches(&mut writer, &mut source).await;
         shared.attempts.rest();
         match ended {
-            Ok(()) if shared.is_over() => return Ok(()),
+            // A look at the account that was asked for before ends the batches early.
+            Ok(()) if shared.is_over() && source.is_exhausted() => return Ok(()),
             Ok(()) if shared.until == Until::Empty && source.is_exhausted() => {
                 if let Some(text) = shared.others.left_to_another() {
                     return Err(Unfinished::Shared(text));

@@ -24,6 +24,15 @@ const EVENT: &str = r#"{"correlationId":"c","integration":"i","eventType":"e"}"#
 
 /// A log of two records, one of which cannot be decoded, and a writer to a store that is nowhere.
 async fn writer(dir: &Path) -> (Writer, StreamId) {
+    let nowhere = Target::Postgres {
+        options: Box::default(),
+        read: None,
+    };
+    writer_to(dir, nowhere).await
+}
+
+/// The same to another store.
+async fn writer_to(dir: &Path, target: Target) -> (Writer, StreamId) {
     let options = log::Options {
         dir: dir.to_owned(),
         budget_bytes: Some(64 << 20),
@@ -37,11 +46,8 @@ async fn writer(dir: &Path) -> (Writer, StreamId) {
         stream = Some(log.append(record(payload, accepted)).await.unwrap().stream);
     }
     let store = Store::new(&store::Options {
-        target: Target::Postgres {
-            options: Box::default(),
-            read: None,
-        },
-        migrate: false,
+        target,
+        migrate: true,
         retention_days: None,
         connect_timeout: Duration::from_secs(1),
         statement_timeout: Duration::from_secs(1),
@@ -118,6 +124,20 @@ async fn end(
     let built = built(writer, stream, positions).await;
     let ended = ended(&built, took);
     assert_eq!(writer.ended(ended).is_err(), fails);
+}
+
+/// A stop met the writer in a pause, with the database back, and ended 37 ms later with the log as it was: the outage had also
+/// asked for the account to be read again, which ended the last attempt before its first batch.
+#[tokio::test]
+async fn a_stop_writes_what_waits_though_the_account_is_to_be_read_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("telemetry.db");
+    let (writer, _) = writer_to(&dir.path().join("log"), Target::Sqlite { path }).await;
+    let shared = writer.shared;
+    shared.look_again.notify_one();
+    shared.stop.cancel();
+    write::drain(&shared).await.unwrap();
+    assert_eq!(shared.log.status().queue_events, 0);
 }
 
 #[tokio::test]
