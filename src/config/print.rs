@@ -205,7 +205,9 @@ pub fn reference() -> String {
          flags win over variables, variables over the file.\n`ruvvector-service validate` prints what they come to, each \
          with where it comes from.\n\n\
          Sizes are written `64MiB`, `20 MB` or `4096`, durations `200ms`, `8s`, `5m` or `1h`. An empty variable is not \
-         set. Secrets have no flag.\n",
+         set. Secrets have no flag, \
+         but for a password in `--database-url`, which others on the machine read in the list of processes: a start warns of \
+         it.\n",
     );
     for (stage, settings) in STAGES {
         let _ = writeln!(
