@@ -193,8 +193,10 @@ pub async fn run(
     ));
     readiness.ready();
     let mut running = starting.ready(place, &health, &log).await;
-    if let Some(url) = url {
-        hint(&url);
+    if let Some(url) = url.filter(|_| config.log_format.is_text()) {
+        for line in hint(&url, &config.receive.auth_tokens) {
+            tracing::info!("{line}");
+        }
     }
 
     tokio::select! {
@@ -269,11 +271,18 @@ fn place(listeners: &Listeners, config: &Config) -> String {
     format!("{}; stored in {}", open.join(", "), config.stored_in())
 }
 
-/// Two lines to paste.
-fn hint(url: &str) {
+/// Two lines to paste. A token is never shown: the header names a variable for it.
+fn hint(url: &str, tokens: &receive::Tokens) -> [String; 2] {
     let event = r#"{"correlationId":"order-1","integration":"shop","eventType":"order.created"}"#;
-    tracing::info!("send an event:  curl -d '{event}' {url}/ingest");
-    tracing::info!("read it back:   curl '{url}/query?correlationId=order-1'");
+    let header = if tokens.is_empty() {
+        ""
+    } else {
+        r#" -H "Authorization: Bearer $TOKEN""#
+    };
+    [
+        format!("send an event:  curl{header} -d '{event}' {url}/ingest"),
+        format!("read it back:   curl{header} '{url}/query?correlationId=order-1'"),
+    ]
 }
 
 /// Returns when the log is broken; never for a log that is closed in order.

@@ -148,6 +148,7 @@ fn serve(flags: Flags, loaded: Loaded) -> Result<(), Failure> {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
+    tracing::info!("{}", loaded.config.places());
     tracing::info!("{}", loaded.config.room());
     let headers = own_traces.as_ref().map(OwnTraces::headers);
     let rotation = commands::rotation(flags, &loaded.config, headers);

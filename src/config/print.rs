@@ -23,6 +23,17 @@ impl Config {
         }
     }
 
+    /// The store and the data directory, for the start's log lines, without a password.
+    #[must_use]
+    pub fn places(&self) -> String {
+        let dir = std::path::absolute(&self.data_dir).unwrap_or_else(|_| self.data_dir.clone());
+        format!(
+            "events are stored in {}; the data directory, with the log, is {}",
+            self.stored_in(),
+            dir.display()
+        )
+    }
+
     /// The share of memory that each stage may hold, for the start's log lines: it depends on the machine.
     #[must_use]
     pub fn room(&self) -> String {

@@ -95,6 +95,18 @@ pub enum Format {
     Json,
 }
 
+impl Format {
+    /// Returns whether lines are text, which people read and copy from.
+    #[must_use]
+    pub fn is_text(self) -> bool {
+        match self {
+            Self::Auto => io::stderr().is_terminal(),
+            Self::Text => true,
+            Self::Json => false,
+        }
+    }
+}
+
 /// Starts logging for the whole process, and the service's own traces if there are to be any. `filter` has the form `info` or
 /// `warn,ruvvector_service=debug`.
 ///
@@ -103,11 +115,7 @@ pub enum Format {
 pub fn init(filter: &str, format: Format, own_traces: Option<&OwnTraces>) -> Result<(), String> {
     let filter = EnvFilter::try_new(filter)
         .map_err(|error| format!("the log filter {filter:?} cannot be read: {error}"))?;
-    let json = match format {
-        Format::Auto => !io::stderr().is_terminal(),
-        Format::Text => false,
-        Format::Json => true,
-    };
+    let json = !format.is_text();
     // Two kinds of subscriber: with own traces off, nothing of them is there to be asked.
     match own_traces {
         Some(own_traces) => Registry::default()
