@@ -88,7 +88,7 @@ fn perform(task: &Task, flags: Flags, loaded: Loaded) -> Result<(), Failure> {
             check_store_kind(&loaded)?;
             let done = runtime()?
                 .block_on(commands::migrate(&loaded.config, *rows))
-                .map_err(|error| error.to_string())?;
+                .map_err(|error| commands::explain(&loaded.config, &error))?;
             say(&done);
             Ok(())
         }
@@ -97,7 +97,7 @@ fn perform(task: &Task, flags: Flags, loaded: Loaded) -> Result<(), Failure> {
             check_store_kind(&loaded)?;
             let done = runtime()?
                 .block_on(commands::confirm_clock(&loaded.config))
-                .map_err(|error| error.to_string())?;
+                .map_err(|error| commands::explain(&loaded.config, &error))?;
             say(&done);
             Ok(())
         }

@@ -209,6 +209,19 @@ pub async fn confirm_clock(config: &Config) -> Result<String, StoreError> {
     })
 }
 
+/// The sentence for an error of the store, with what is to be set where nothing says which store is meant.
+#[must_use]
+pub fn explain(config: &Config, error: &StoreError) -> String {
+    if !config.store_unnamed {
+        return error.to_string();
+    }
+    format!(
+        "{error}. No database is set, so this is SQLite in {}: set DATABASE_URL for PostgreSQL, or name the service's data \
+         directory by --data-dir (RUVVECTOR_DATA_DIR)",
+        config.data_dir.display()
+    )
+}
+
 /// Which rows a migration moves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rows {

@@ -261,3 +261,23 @@ async fn commands_refuse_the_other_kind_of_store_as_a_start_does() {
         assert_eq!(error, expected, "{command:?}");
     }
 }
+
+/// Away from the service's directory, without `DATABASE_URL`, each command said `unable to open database file`.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_is_told_no_database_says_so() {
+    let dir = directory();
+    let elsewhere = dir.path().join("elsewhere");
+    let elsewhere = elsewhere.to_str().expect("UTF-8");
+    for command in [["migrate"].as_slice(), &["retention", "confirm-clock"]] {
+        let launch = nameless(&dir)
+            .with("RUVVECTOR_DATA_DIR", elsewhere)
+            .command(command);
+        let mut process = launch.spawn();
+        let status = process.ended(PATIENCE).await;
+        let said = process.lines();
+        assert_eq!(status.code(), Some(1), "{said}");
+        let expected =
+            format!("No database is set, so this is SQLite in {elsewhere}: set DATABASE_URL");
+        assert!(said.contains(&expected), "{said}");
+    }
+}
