@@ -108,8 +108,7 @@ fn perform(task: &Task, flags: Flags, loaded: Loaded) -> Result<(), Failure> {
             Ok(())
         }
         Task::LogList | Task::LogVerify => {
-            let (report, problems) =
-                commands::log_report(&loaded.config).map_err(|error| error.to_string())?;
+            let (report, problems) = commands::log_report(&loaded.config)?;
             say(&report);
             match (task, problems) {
                 (Task::LogVerify, 1..) => Err(Failure::Run("the log is damaged".to_owned())),

@@ -196,20 +196,23 @@ fn stopped_by_signals() -> Result<CancellationToken, String> {
     Ok(stopped)
 }
 
+/// Returns an error that says what to set if there is no such data directory.
+pub(super) fn check_directory(dir: &Path) -> Result<(), String> {
+    match std::fs::metadata(dir) {
+        Ok(found) if found.is_dir() => Ok(()),
+        Ok(_) => Err(format!("{} is not a directory", dir.display())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(format!(
+            "{}: there is no such directory; --data-dir, or RUVVECTOR_DATA_DIR, is to name the one that the service had",
+            dir.display()
+        )),
+        Err(error) => Err(format!("{}: {error}", dir.display())),
+    }
+}
+
 /// Whether this is a directory to drain, and into which store is known.
 fn look_at(config: &Config) -> Result<(), String> {
     let dir = &config.data_dir;
-    match std::fs::metadata(dir) {
-        Ok(found) if found.is_dir() => {}
-        Ok(_) => return Err(format!("{} is not a directory", dir.display())),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Err(format!(
-                "{}: there is no such directory; --data-dir, or RUVVECTOR_DATA_DIR, is to name the one that the service had",
-                dir.display()
-            ));
-        }
-        Err(error) => return Err(format!("{}: {error}", dir.display())),
-    }
+    check_directory(dir)?;
     let own = dir.join("telemetry.db");
     let Target::Sqlite { path } = &config.store.target else {
         return Ok(());
@@ -242,11 +245,18 @@ async fn open(config: &Config) -> Result<Log, String> {
         OpenError::Locked(_) => format!(
             "{error}: a service that runs there drains it by itself; to drain it here, stop that one first"
         ),
+        _ => sentence(&error),
+    })
+}
+
+/// What to do about a log that cannot be opened.
+pub(super) fn sentence(error: &OpenError) -> String {
+    match error {
         OpenError::NoLog(_) => format!(
             "{error}; --data-dir, or RUVVECTOR_DATA_DIR, is to name the directory above log/"
         ),
         _ => error.to_string(),
-    })
+    }
 }
 
 /// What recovery could not tell to be a segment stays where it is.

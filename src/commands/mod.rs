@@ -232,9 +232,15 @@ pub enum Rows {
 /// The log's files as a table, and how many problems there are.
 ///
 /// # Errors
-/// When the log cannot be read.
-pub fn log_report(config: &Config) -> Result<(String, usize), OpenError> {
-    let segments = Log::inspect(Arc::new(OsDisk), &config.log)?;
+/// A sentence, if there is no such directory, no log in it, or the log cannot be read.
+pub fn log_report(config: &Config) -> Result<(String, usize), String> {
+    drain::check_directory(&config.data_dir)?;
+    let inspected = if config.log.dir.is_dir() {
+        Log::inspect(Arc::new(OsDisk), &config.log)
+    } else {
+        Err(OpenError::NoLog(config.log.dir.clone()))
+    };
+    let segments = inspected.map_err(|error| drain::sentence(&error))?;
     Ok(report(&segments))
 }
 

@@ -162,6 +162,34 @@ async fn what_is_no_orphan_is_an_error_and_stays_as_it_is() {
     }
 }
 
+/// In a wrong directory `log list` gave the system's error alone, and not what to set.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_look_at_a_wrong_directory_says_what_a_drain_of_it_says() {
+    let dir = directory();
+    let launch = Launch::sqlite(dir.path());
+    for command in [["log", "list"], ["log", "verify"]] {
+        for (wrong, expected) in [
+            (
+                "misspelt",
+                "there is no such directory; --data-dir, or RUVVECTOR_DATA_DIR, is to name",
+            ),
+            (
+                "data",
+                "there is no log here; --data-dir, or RUVVECTOR_DATA_DIR, is to name",
+            ),
+        ] {
+            let path = dir.path().join(wrong);
+            let launch = launch
+                .clone()
+                .with("RUVVECTOR_DATA_DIR", path.to_str().expect("UTF-8"))
+                .command(&command);
+            let (code, said) = ended(&launch).await;
+            assert_eq!(code, Some(1), "{said}");
+            assert!(said.contains(expected), "{said}");
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_embedded_store_is_the_one_of_the_directory_unless_another_is_named() {
     let count = async |file: &Path| -> i64 {
