@@ -80,7 +80,7 @@ fn perform(task: &Task, flags: Flags, loaded: Loaded) -> Result<(), Failure> {
         Task::Validate => {
             trace::init(&loaded.config.log_filter, loaded.config.log_format, None)?;
             check_store_kind(&loaded)?;
-            say(&loaded.effective());
+            say(&loaded.effective(commands::log_sizes(&loaded.config)));
             Ok(())
         }
         Task::Migrate(rows) => {

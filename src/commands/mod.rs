@@ -10,7 +10,7 @@ use std::sync::Arc;
 use self::rotation::Rotation;
 use crate::config::{Config, ConfigError, Door, Environment, Inputs, Loaded, Machine, settings};
 use crate::log::disk::OsDisk;
-use crate::log::{Log, OpenError, SegmentReport, StreamId};
+use crate::log::{Log, OpenError, SegmentReport, Sizes, StreamId};
 use crate::observe::own_traces::ExportHeaders;
 use crate::store::kind_note::{self, Backlog};
 use crate::store::{self, Store, StoreError};
@@ -207,6 +207,14 @@ pub async fn confirm_clock(config: &Config) -> Result<String, StoreError> {
             store.kind()
         )
     })
+}
+
+/// The sizes of the log on its volume; `None` if the volume does not tell its own. The directory may be missing yet.
+#[must_use]
+pub fn log_sizes(config: &Config) -> Option<Sizes> {
+    let dir = std::path::absolute(&config.log.dir).ok()?;
+    let there = dir.ancestors().find(|path| path.is_dir())?;
+    Log::sizes(&OsDisk, &config.log, there).ok()
 }
 
 /// The sentence for an error of the store, with what is to be set where nothing says which store is meant.

@@ -8,6 +8,7 @@ use super::layers::{Source, Value};
 use super::settings::{STAGES, Secrecy, Setting};
 use super::value::show_size;
 use super::{Config, Loaded, database};
+use crate::log::Sizes;
 use crate::memory::Shares;
 use crate::store::Target;
 
@@ -59,21 +60,22 @@ impl Config {
 }
 
 impl Loaded {
-    /// Every setting with its value and where that comes from, as TOML.
+    /// Every setting with its value and where that comes from, as TOML; with what the log's sizes come to on its volume, if that
+    /// is known.
     #[must_use]
-    pub fn effective(&self) -> String {
+    pub fn effective(&self, log: Option<Sizes>) -> String {
         let mut out = String::new();
         for (stage, settings) in STAGES {
             let _ = writeln!(out, "# {stage}");
             for setting in settings.iter().filter(|setting| setting.key != "config") {
-                self.line(setting, &mut out);
+                self.line(setting, log, &mut out);
             }
             out.push('\n');
         }
         out
     }
 
-    fn line(&self, setting: &Setting, out: &mut String) {
+    fn line(&self, setting: &Setting, log: Option<Sizes>, out: &mut String) {
         let Some(value) = self.values.get(setting.key) else {
             let store = match self.config.store.target {
                 Target::Postgres { .. } => ": it is PostgreSQL",
@@ -100,14 +102,14 @@ impl Loaded {
             source => format!("from {source}"),
         };
         let _ = write!(out, "{assignment:<40} # {source}");
-        if let Some(means) = self.means(setting, value) {
+        if let Some(means) = self.means(setting, value, log) {
             let _ = write!(out, ": {means}");
         }
         out.push('\n');
     }
 
     /// What a value comes to, where that is not what it says.
-    fn means(&self, setting: &Setting, value: &Value) -> Option<String> {
+    fn means(&self, setting: &Setting, value: &Value, log: Option<Sizes>) -> Option<String> {
         let config = &self.config;
         let size = |bytes: usize| show_size(bytes as u64);
         let means = match (setting.key, &config.store.target) {
@@ -125,6 +127,9 @@ impl Loaded {
                 None => "for ever".to_owned(),
             },
             ("collector", _) => config.store.collector.clone(),
+            ("log_max_bytes", _) => show_size(log?.budget_bytes),
+            ("log_segment_bytes", _) => show_size(log?.segment_bytes),
+            ("log_free_floor_bytes", _) => show_size(log?.free_floor_bytes),
             ("inflight_bytes", _) => config.receive.inflight_bytes.map(size)?,
             ("otlp_wire_bytes", _) => size(config.receive.otlp_wire_bytes),
             ("otlp_decoded_bytes", _) => size(config.receive.otlp_decoded_bytes),

@@ -11,8 +11,8 @@ use std::time::Duration;
 use super::core::{Core, lock};
 use super::{
     AppendError, Digested, Entry, NewRecord, OpenError, Options, Part, Position, Ranges, ReadError,
-    SegmentReport, Status, Stream, StreamId, digests, disk, inspect, keeper, pool, reader, record,
-    recovery, writer,
+    SegmentReport, Sizes, Status, Stream, StreamId, digests, disk, inspect, keeper, pool, reader,
+    record, recovery, writer,
 };
 
 /// The open log. Cheap to clone; all clones are the same log.
@@ -229,6 +229,14 @@ impl Log {
         options: &Options,
     ) -> Result<Vec<SegmentReport>, OpenError> {
         inspect::inspect(&*disk, &options.dir)
+    }
+
+    /// What the sizes of `options` come to on the volume that holds `dir`, without opening anything.
+    ///
+    /// # Errors
+    /// If the volume does not tell its size.
+    pub fn sizes(disk: &dyn disk::Disk, options: &Options, dir: &Path) -> std::io::Result<Sizes> {
+        Ok(recovery::sizes(options, disk.space(dir)?.size_bytes))
     }
 
     /// Takes no more records, syncs what was appended, and stops the log's threads. Streams can still be read and marked.

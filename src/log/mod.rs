@@ -358,6 +358,14 @@ pub struct Status {
     pub broken: bool,
 }
 
+/// What the settings of a log come to on its volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    pub budget_bytes: u64,
+    pub segment_bytes: u64,
+    pub free_floor_bytes: u64,
+}
+
 /// Why the log could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {

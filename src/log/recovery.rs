@@ -24,7 +24,7 @@ use super::ranges::Ranges;
 use super::segment::{BLOCK_BYTES, FORMAT, Header};
 use super::state::{State, StreamState};
 use super::survey::{Identity, Kind, Surveyed, number, survey};
-use super::{OpenError, Options, StreamId};
+use super::{OpenError, Options, Sizes, StreamId};
 
 /// One stream.
 mod stream;
@@ -183,6 +183,16 @@ fn settle(options: &Options, mark_after: Duration, volume_bytes: u64) -> Setting
         free_floor_bytes,
         keep_stored: options.keep_stored,
         mark_after,
+    }
+}
+
+/// As [`super::Log::sizes`].
+pub(super) fn sizes(options: &Options, volume_bytes: u64) -> Sizes {
+    let settings = settle(options, Duration::MAX, volume_bytes);
+    Sizes {
+        budget_bytes: settings.budget_bytes,
+        segment_bytes: settings.segment_bytes,
+        free_floor_bytes: settings.free_floor_bytes,
     }
 }
 

@@ -281,3 +281,19 @@ async fn a_command_that_is_told_no_database_says_so() {
         assert!(said.contains(&expected), "{said}");
     }
 }
+
+/// `validate` showed `auto` where the log's sizes depend on the volume.
+#[tokio::test(flavor = "multi_thread")]
+async fn validate_shows_what_the_logs_sizes_come_to() {
+    let dir = directory();
+    let mut process = nameless(&dir).command(&["validate"]).spawn();
+    assert!(process.ended(PATIENCE).await.success());
+    let said = process.lines();
+    for key in ["log_max_bytes", "log_segment_bytes", "log_free_floor_bytes"] {
+        let line = said.lines().find(|line| line.starts_with(key));
+        let (_, means) = line
+            .and_then(|line| line.split_once("# default: "))
+            .unwrap_or_else(|| panic!("{key}: {said}"));
+        assert!(means.starts_with(|c: char| c.is_ascii_digit()), "{said}");
+    }
+}
