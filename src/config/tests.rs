@@ -74,6 +74,18 @@ fn retention_that_is_set_to_off_is_not_taken_for_forgotten() {
     assert!(!load(&[], &[], "").unwrap().config.retention_unset);
 }
 
+/// Somebody set 0 to keep little, and nothing was ever removed.
+#[test]
+fn a_retention_of_0_days_is_an_error_that_names_off() {
+    let found = problems(&[("RUVVECTOR_RETENTION_DAYS", "0")]);
+    assert_eq!(
+        found,
+        [
+            "RUVVECTOR_RETENTION_DAYS: \"0\" would keep nothing: write off to keep events for ever, or a number of days"
+        ]
+    );
+}
+
 #[test]
 fn with_nothing_set_it_is_sqlite_under_data_on_both_loopbacks() {
     let loaded = load(&[], &[], "").unwrap();

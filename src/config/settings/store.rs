@@ -140,7 +140,10 @@ pub(super) const SETTINGS: &[Setting] = &[
 fn retention(text: &str) -> Result<Retention, String> {
     match text {
         "auto" => Ok(Retention::Auto),
-        "0" => Ok(Retention::Off),
+        // As easily meant as the opposite: keep nothing.
+        "0" => Err(
+            "would keep nothing: write off to keep events for ever, or a number of days".to_owned(),
+        ),
         text if is_off(text) => Ok(Retention::Off),
         _ => count(text, 1)
             .map(Retention::Days)
