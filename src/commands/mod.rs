@@ -201,11 +201,14 @@ pub async fn confirm_clock(config: &Config) -> Result<String, StoreError> {
     let store = Store::new(&config.store);
     let done = store.confirm_clock().await;
     store.close(store::GOODBYE).await;
-    done.map(|()| {
-        format!(
-            "{}: the clock is confirmed; a running service goes by it from its next round of maintenance on\n",
-            store.kind()
-        )
+    let kind = store.kind();
+    done.map(|doubt| match doubt {
+        Some(reason) => format!(
+            "{kind}: the clock is confirmed, which ends this doubt: {}. A running service goes by it from its next round of \
+             maintenance on\n",
+            reason.sentence()
+        ),
+        None => format!("{kind}: the clock was not doubted; it is confirmed all the same\n"),
     })
 }
 

@@ -412,11 +412,12 @@ impl Store {
         }
     }
 
-    /// A person says that the clocks are right: retention doubts them no longer.
+    /// A person says that the clocks are right: retention doubts them no longer. Returns the reason for the doubt that this ends,
+    /// if there is one.
     ///
     /// # Errors
     /// [`StoreError::Retry`], also if the database's clock differs from this machine's; [`StoreError::Schema`].
-    pub async fn confirm_clock(&self) -> Result<(), StoreError> {
+    pub async fn confirm_clock(&self) -> Result<Option<retention_clock::Reason>, StoreError> {
         match self {
             Self::Postgres(store) => store.confirm_clock().await,
             Self::Sqlite(store) => store.confirm_clock().await,

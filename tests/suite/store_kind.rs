@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use ruvvector_service::store::Kind;
 use serde_json::json;
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use crate::support::postgres::Database;
 use crate::support::service::{Launch, PATIENCE, Service};
@@ -295,5 +296,36 @@ async fn validate_shows_what_the_logs_sizes_come_to() {
             .and_then(|line| line.split_once("# default: "))
             .unwrap_or_else(|| panic!("{key}: {said}"));
         assert!(means.starts_with(|c: char| c.is_ascii_digit()), "{said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_confirmation_says_whether_the_clock_was_doubted() {
+    let database = Database::new().await;
+    let dir = directory();
+    serve(&by_url(&dir, &database.url), "one").await;
+    let confirm = by_url(&dir, &database.url).command(&["retention", "confirm-clock"]);
+    let mut sql = PgConnection::connect(&database.url)
+        .await
+        .expect("it answers");
+    for (reason, expected) in [
+        ("NULL", "the clock was not doubted"),
+        (
+            "'differs'",
+            "which ends this doubt: the clocks of the database and of a collector differ",
+        ),
+    ] {
+        let row = format!(
+            "DELETE FROM ruvvector_retention; INSERT INTO ruvvector_retention (reason, waited_us, began_us, confirmations)
+             VALUES ({reason}, 0, 0, 0)"
+        );
+        sqlx::raw_sql(AssertSqlSafe(row))
+            .execute(&mut sql)
+            .await
+            .expect("a row");
+        let mut process = confirm.spawn();
+        assert!(process.ended(PATIENCE).await.success());
+        let said = process.lines();
+        assert!(said.contains(expected), "{said}");
     }
 }

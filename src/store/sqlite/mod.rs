@@ -15,7 +15,7 @@ use sqlx::{AssertSqlSafe, SqliteConnection, SqlitePool};
 
 use super::known::Known;
 use super::pieces::after_rows;
-use super::retention_clock::{Clock, Facts, Judgement, RetentionClock};
+use super::retention_clock::{Clock, Facts, Judgement, Reason, RetentionClock};
 use super::window::{DAY_US, Window};
 use super::{
     Account, Batch, Gauges, LargeRecord, Maintained, Options, Overdue, Piece, Pieces, PoolState,
@@ -396,7 +396,7 @@ impl Sqlite {
         settle(connection, done)
     }
 
-    pub(super) async fn confirm_clock(&self) -> Result<(), StoreError> {
+    pub(super) async fn confirm_clock(&self) -> Result<Option<Reason>, StoreError> {
         let mut connection = self.writer().await?;
         let done = clock::confirm(&mut connection, self.fault()).await;
         settle(connection, done)
