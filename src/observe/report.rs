@@ -79,16 +79,27 @@ impl Report {
         }
         if self.log.missing_records > 0 {
             problems.push(format!(
-                "{} acknowledged records are in no file of the log: a file was removed, emptied or cut short. Stop the \
-                 service and put it back from a backup, if there is one; this is reported until the next start",
-                self.log.missing_records
+                "{} in no file of the log: a file was removed, emptied or cut short. Stop the service and put it back from a \
+                 backup, if there is one; this is reported until the next start",
+                are(self.log.missing_records, "acknowledged record")
+            ));
+        }
+        let damaged = self
+            .log
+            .damaged_records
+            .saturating_sub(self.log.missing_records);
+        if damaged > 0 {
+            problems.push(format!(
+                "{} damaged in the log, to be kept as a dead letter each: check the disk of the data directory, run \
+                 `ruvvector-service log verify`, and keep the copies (.damaged) in its log/; this is reported until the next start",
+                are(damaged, "record")
             ));
         }
         if self.log.undecided_records > 0 && !self.writing {
             problems.push(format!(
-                "{} records are in no file of the log: unless the database holds them, they are lost. It is asked at the next \
-                 contact; if a file was removed or emptied, stop the service and put it back from a backup before that",
-                self.log.undecided_records
+                "{} in no file of the log, and lost unless the database holds what is missing. It is asked at the next contact; if \
+                 a file was removed or emptied, stop the service and put it back from a backup before that",
+                are(self.log.undecided_records, "record")
             ));
         }
         if self.pulse.database.is_none() {
@@ -99,6 +110,10 @@ impl Report {
             };
             let (what, advice) = match self.pulse.refusal {
                 Some(advice) => ("takes no connection", advice),
+                None if self.kind == "sqlite" => (
+                    "does not answer",
+                    "look at the disk of its file, and at other processes that have the file open",
+                ),
                 None => (
                     "does not answer",
                     "look at the database and the network to it",
@@ -178,6 +193,12 @@ impl Report {
             problems: self.problems(),
         }
     }
+}
+
+/// `1 record is`, `2 records are`.
+fn are(n: u64, one: &str) -> String {
+    let (end, verb) = if n == 1 { ("", "is") } else { ("s", "are") };
+    format!("{n} {one}{end} {verb}")
 }
 
 /// To thousandths.
@@ -378,6 +399,31 @@ mod tests {
         assert!(body.accepting);
         assert!(body.problems[0].contains("all 2048 places"));
         assert!(body.problems[0].contains("RUVVECTOR_CONNECTIONS"));
+    }
+
+    /// Damage that a start had found stood in a log line alone.
+    #[test]
+    fn damaged_records_are_named_with_what_to_do() {
+        let mut report = sound();
+        (report.log.damaged_records, report.log.missing_records) = (5, 2);
+        let problems = report.body().problems;
+        assert_eq!(problems.len(), 2, "{problems:?}");
+        assert!(
+            problems[1].starts_with("3 records are damaged in the log"),
+            "{problems:?}"
+        );
+    }
+
+    /// A service with SQLite was told to look at the network.
+    #[test]
+    fn an_embedded_database_has_no_network() {
+        let mut report = sound();
+        (report.kind, report.pulse.database) = ("sqlite", None);
+        let problem = &report.body().problems[0];
+        assert!(
+            problem.contains("disk") && !problem.contains("network"),
+            "{problem}"
+        );
     }
 
     #[test]
