@@ -100,9 +100,10 @@ async fn drain(config: &Config, stop: CancellationToken) -> Result<String, Strin
         }
         Err(Unfinished::Shared(text)) => {
             return Err(format!(
-                "{text}. {} events of {} streams are left in {dir}, besides what cannot be read; nothing is lost: run it \
-                 again once that one has stored them, or is gone for 5 minutes",
-                left.queue_events, left.undrained_streams
+                "{text}. {} of {} left in {dir}, besides what cannot be read; nothing is lost: run it again once that one has \
+                 stored them, or is gone for 5 minutes",
+                count(left.queue_events, "event"),
+                count(left.undrained_streams, "stream")
             ));
         }
     }
@@ -173,7 +174,7 @@ fn summary(dir: &Path, written: Written, unreadable: u64, took: Duration) -> Str
     out
 }
 
-fn count(n: u64, one: &str) -> String {
+pub(super) fn count(n: u64, one: &str) -> String {
     let end = if n == 1 { "" } else { "s" };
     format!("{n} {one}{end}")
 }

@@ -285,8 +285,12 @@ fn report(segments: &[SegmentReport]) -> (String, usize) {
     }
     let _ = writeln!(
         out,
-        "{} files, {records} records, {events} events, {bytes} bytes, {problems} problems",
-        segments.len()
+        "{}, {}, {}, {}, {}",
+        drain::count(segments.len() as u64, "file"),
+        drain::count(records, "record"),
+        drain::count(events, "event"),
+        drain::count(bytes, "byte"),
+        drain::count(problems as u64, "problem")
     );
     (out, problems)
 }
