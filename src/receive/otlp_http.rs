@@ -4,6 +4,7 @@
 
 use axum::Router;
 use axum::extract::{Request, State};
+use axum::http::Method;
 use axum::http::header::CONTENT_ENCODING;
 use axum::http::request::Parts;
 use axum::response::Response;
@@ -135,7 +136,12 @@ pub(super) async fn nowhere_in_otlp(
 async fn not_found(receiver: &Receiver, request: Request, form: Form) -> Response {
     let (parts, body) = request.into_parts();
     let path = parts.uri.path();
-    let error = Error::NotFound(if path == "/" {
+    let error = Error::NotFound(if path == "/" && parts.method == Method::GET {
+        "events are sent to /ingest and, as OTLP, to /v1/traces, /v1/logs and /v1/metrics, and read at /query and /traces/ID; \
+         /health says how the service is. All but OTLP is served on the main port alone, RUVVECTOR_SERVICE_PORT (3100)"
+    } else if matches!(path, "/ingest" | "/query" | "/health" | "/metrics") {
+        "this port takes OTLP alone: this path is served on the main port, RUVVECTOR_SERVICE_PORT (3100)"
+    } else if path == "/" {
         "OTLP is taken on /v1/traces, /v1/logs and /v1/metrics: add the signal's path to the exporter's endpoint"
     } else if answers::is_of_a_signal(path) {
         "this signal is not taken here; OTLP is taken on /v1/traces, /v1/logs and /v1/metrics"
