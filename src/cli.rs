@@ -245,7 +245,8 @@ fn after_help() -> String {
         .collect();
     format!(
         "Every setting is a flag, a variable and a key of the settings file; flags win over variables, variables over \
-         the file. Secrets have no flag: {}; with _FILE after its name, a variable says which file holds one. Sizes are written 64MiB, 20 MB or 4096, durations 200ms, 8s, 5m or 1h. \
+         the file. Secrets have no flag: {}; with _FILE after its name, a variable says which file holds one. A password in \
+         --database-url can be read by others in the list of processes: set DATABASE_URL instead. Sizes are written 64MiB, 20 MB or 4096, durations 200ms, 8s, 5m or 1h. \
          `--help` shows all settings, `validate` what they come to.",
         secrets.join(", ")
     )

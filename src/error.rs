@@ -33,7 +33,7 @@ pub enum Error {
     #[error("a bearer token of this service is needed in Authorization")]
     Unauthenticated,
     /// 403: a browser's page of an origin that is not on the list.
-    #[error("this Origin may not send here; allow it by the list of CORS origins")]
+    #[error("this Origin may not send here; to allow it, add it to RUVVECTOR_CORS_ORIGINS")]
     ForeignOrigin,
     /// 404: nothing is served there.
     #[error("{0}")]

@@ -129,7 +129,10 @@ pub async fn run(
     // First, as it raises the limit of open files, for all that follows.
     let places = ConnectionLimit::new(&config.receive);
     let options = config.journal.clone();
-    let starting = supervisor.starting(&format!("recovering the journal in {}", options.dir.display()));
+    let starting = supervisor.starting(&format!(
+        "recovering the journal in {}",
+        options.dir.display()
+    ));
     let journal = tokio::task::spawn_blocking(move || Journal::open(Arc::new(OsDisk), &options))
         .await
         .expect("opening the journal does not panic")?;
@@ -207,8 +210,10 @@ pub async fn run(
     ));
     readiness.ready();
     let mut running = starting.ready(place, &health, &journal).await;
-    if let Some(url) = url {
-        log_usage_hint(&url);
+    if let Some(url) = url.filter(|_| config.log_format.is_text()) {
+        for line in log_usage_hint(&url, &config.receive.auth_tokens) {
+            tracing::info!("{line}");
+        }
     }
 
     tokio::select! {
@@ -286,9 +291,16 @@ fn status_line(listeners: &Listeners, config: &Config) -> String {
     format!("{}; stored in {}", open.join(", "), config.stored_in())
 }
 
-/// Two lines to paste.
-fn log_usage_hint(url: &str) {
+/// Two lines to paste. A token is never shown: the header names a variable for it.
+fn log_usage_hint(url: &str, tokens: &receive::AuthTokens) -> [String; 2] {
     let event = r#"{"correlationId":"order-1","integration":"shop","eventType":"order.created"}"#;
-    tracing::info!("send an event:  curl -d '{event}' {url}/ingest");
-    tracing::info!("read it back:   curl '{url}/query?correlationId=order-1'");
+    let header = if tokens.is_empty() {
+        ""
+    } else {
+        r#" -H "Authorization: Bearer $TOKEN""#
+    };
+    [
+        format!("send an event:  curl{header} -d '{event}' {url}/ingest"),
+        format!("read it back:   curl{header} '{url}/query?correlationId=order-1'"),
+    ]
 }

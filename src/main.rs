@@ -80,26 +80,25 @@ fn run_task(task: &Task, flags: FlagValues, loaded: LoadedConfig) -> Result<(), 
         Task::Settings | Task::Completions(_) | Task::Man | Task::Healthcheck { .. } => Ok(()),
         Task::Validate => {
             logging::init(&loaded.config.log_filter, loaded.config.log_format, None)?;
-            let changed = runtime()?.block_on(commands::check_store_kind(&loaded.config))?;
-            if let Some(warning) = changed {
-                print_stderr(&format!("warning: {warning}"));
-            }
-            print_stdout(&loaded.effective());
+            check_store_kind(&loaded)?;
+            print_stdout(&loaded.effective(commands::journal_sizes(&loaded.config)));
             Ok(())
         }
         Task::Migrate(rows) => {
             logging::init(&loaded.config.log_filter, loaded.config.log_format, None)?;
+            check_store_kind(&loaded)?;
             let done = runtime()?
                 .block_on(commands::migrate(&loaded.config, *rows))
-                .map_err(|error| error.to_string())?;
+                .map_err(|error| commands::explain(&loaded.config, &error))?;
             print_stdout(&done);
             Ok(())
         }
         Task::ConfirmClock => {
             logging::init(&loaded.config.log_filter, loaded.config.log_format, None)?;
+            check_store_kind(&loaded)?;
             let done = runtime()?
                 .block_on(commands::confirm_clock(&loaded.config))
-                .map_err(|error| error.to_string())?;
+                .map_err(|error| commands::explain(&loaded.config, &error))?;
             print_stdout(&done);
             Ok(())
         }
@@ -110,15 +109,25 @@ fn run_task(task: &Task, flags: FlagValues, loaded: LoadedConfig) -> Result<(), 
             Ok(())
         }
         Task::LogList | Task::LogVerify => {
-            let (report, problems) =
-                commands::journal_report(&loaded.config).map_err(|error| error.to_string())?;
+            let (report, problems) = commands::journal_report(&loaded.config)?;
             print_stdout(&report);
             match (task, problems) {
-                (Task::LogVerify, 1..) => Err(CommandFailure::Run("the journal is damaged".to_owned())),
+                (Task::LogVerify, 1..) => {
+                    Err(CommandFailure::Run("the journal is damaged".to_owned()))
+                }
                 _ => Ok(()),
             }
         }
     }
+}
+
+/// Refuses the settings that a start on the same data directory would refuse.
+fn check_store_kind(loaded: &LoadedConfig) -> Result<(), CommandFailure> {
+    let changed = runtime()?.block_on(commands::check_store_kind(&loaded.config))?;
+    if let Some(warning) = changed {
+        print_stderr(&format!("warning: {warning}"));
+    }
+    Ok(())
 }
 
 fn serve(flags: FlagValues, loaded: LoadedConfig) -> Result<(), CommandFailure> {
@@ -141,6 +150,7 @@ fn serve(flags: FlagValues, loaded: LoadedConfig) -> Result<(), CommandFailure> 
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
+    tracing::info!("{}", loaded.config.places());
     tracing::info!("{}", loaded.config.room());
     let headers = own_traces.as_ref().map(OwnTraces::headers);
     let rotation = commands::rotation(flags, &loaded.config, headers);

@@ -3,6 +3,7 @@
 //! **Invariant:** it ends well only when the journal is empty and all of it is in the store; a directory without a journal is left
 //! as it is.
 
+use crate::commands::CommandFailure;
 use std::convert::Infallible;
 use std::fmt::Write;
 use std::path::Path;
@@ -29,11 +30,18 @@ const QUIET_TICKS: u32 = 6;
 /// one that waits is not. Everything else is tried again for ever.
 ///
 /// # Errors
-/// A sentence: when there is no journal, when a service holds it, and when something of it is left, with how much.
-pub async fn run(config: &Config) -> Result<String, String> {
-    let began = Instant::now();
+/// [`Failure::Settings`] if they lead to another kind of store than the directory served, and none is named;
+/// [`Failure::Run`] if there is no journal, if a service holds it, and if something of it is left, with how much.
+pub async fn run(config: &Config) -> Result<String, CommandFailure> {
     let stop = stopped_by_signals()?;
     look_at(config)?;
+    // A change that the settings name is no news: a drain may serve any store, and the directory's note stays.
+    super::check_store_kind(config).await?;
+    Ok(Box::pin(drain(config, stop)).await?)
+}
+
+async fn drain(config: &Config, stop: CancellationToken) -> Result<String, String> {
+    let began = Instant::now();
     let journal = open(config).await?;
     let start = journal.status();
     let streams = journal.streams().len() - 1;
@@ -92,9 +100,10 @@ pub async fn run(config: &Config) -> Result<String, String> {
         }
         Err(Unfinished::Shared(text)) => {
             return Err(format!(
-                "{text}. {} events of {} streams are left in {dir}, besides what cannot be read; nothing is lost: run it \
-                 again once that one has stored them, or is gone for 5 minutes",
-                left.queue_events, left.undrained_streams
+                "{text}. {} of {} left in {dir}, besides what cannot be read; nothing is lost: run it again once that one has \
+                 stored them, or is gone for 5 minutes",
+                count(left.queue_events, "event"),
+                count(left.undrained_streams, "stream")
             ));
         }
     }
@@ -165,7 +174,7 @@ fn summary(dir: &Path, written: Written, unreadable: u64, took: Duration) -> Str
     out
 }
 
-fn count(n: u64, one: &str) -> String {
+pub(super) fn count(n: u64, one: &str) -> String {
     let end = if n == 1 { "" } else { "s" };
     format!("{n} {one}{end}")
 }
@@ -188,20 +197,23 @@ fn stopped_by_signals() -> Result<CancellationToken, String> {
     Ok(stopped)
 }
 
+/// Returns an error that says what to set if there is no such data directory.
+pub(super) fn check_directory(dir: &Path) -> Result<(), String> {
+    match std::fs::metadata(dir) {
+        Ok(found) if found.is_dir() => Ok(()),
+        Ok(_) => Err(format!("{} is not a directory", dir.display())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(format!(
+            "{}: there is no such directory; --data-dir, or RUVVECTOR_DATA_DIR, is to name the one that the service had",
+            dir.display()
+        )),
+        Err(error) => Err(format!("{}: {error}", dir.display())),
+    }
+}
+
 /// Whether this is a directory to drain, and into which store is known.
 fn look_at(config: &Config) -> Result<(), String> {
     let dir = &config.data_dir;
-    match std::fs::metadata(dir) {
-        Ok(found) if found.is_dir() => {}
-        Ok(_) => return Err(format!("{} is not a directory", dir.display())),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Err(format!(
-                "{}: there is no such directory; --data-dir, or RUVVECTOR_DATA_DIR, is to name the one that the service had",
-                dir.display()
-            ));
-        }
-        Err(error) => return Err(format!("{}: {error}", dir.display())),
-    }
+    check_directory(dir)?;
     let own = dir.join("telemetry.db");
     let StoreTarget::Sqlite { path } = &config.store.target else {
         return Ok(());
@@ -234,11 +246,18 @@ async fn open(config: &Config) -> Result<Journal, String> {
         OpenError::Locked(_) => format!(
             "{error}: a service that runs there drains it by itself; to drain it here, stop that one first"
         ),
+        _ => sentence(&error),
+    })
+}
+
+/// What to do about a journal that cannot be opened.
+pub(super) fn sentence(error: &OpenError) -> String {
+    match error {
         OpenError::NoJournal(_) => format!(
             "{error}; --data-dir, or RUVVECTOR_DATA_DIR, is to name the directory above journal/"
         ),
         _ => error.to_string(),
-    })
+    }
 }
 
 /// What recovery could not tell to be a segment stays where it is.

@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** what is asked for goes to standard output, all else to standard error.
 
+use crate::journal::JournalSizes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -207,12 +208,36 @@ pub async fn confirm_clock(config: &Config) -> Result<String, StoreError> {
     let store = Store::new(&config.store);
     let done = store.confirm_clock().await;
     store.close(store::GOODBYE).await;
-    done.map(|()| {
-        format!(
-            "{}: the clock is confirmed; a running service goes by it from its next round of maintenance on\n",
-            store.kind()
-        )
+    let kind = store.kind();
+    done.map(|doubt| match doubt {
+        Some(reason) => format!(
+            "{kind}: the clock is confirmed, which ends this doubt: {}. A running service goes by it from its next round of \
+             maintenance on\n",
+            reason.sentence()
+        ),
+        None => format!("{kind}: the clock was not doubted; it is confirmed all the same\n"),
     })
+}
+
+/// The sizes of the journal on its volume; `None` if the volume does not tell its own. The directory may be missing yet.
+#[must_use]
+pub fn journal_sizes(config: &Config) -> Option<JournalSizes> {
+    let dir = std::path::absolute(&config.journal.dir).ok()?;
+    let there = dir.ancestors().find(|path| path.is_dir())?;
+    Journal::sizes(&OsDisk, &config.journal, there).ok()
+}
+
+/// The sentence for an error of the store, with what is to be set where nothing says which store is meant.
+#[must_use]
+pub fn explain(config: &Config, error: &StoreError) -> String {
+    if !config.store_unnamed {
+        return error.to_string();
+    }
+    format!(
+        "{error}. No database is set, so this is SQLite in {}: set DATABASE_URL for PostgreSQL, or name the service's data \
+         directory by --data-dir (RUVVECTOR_DATA_DIR)",
+        config.data_dir.display()
+    )
 }
 
 /// Which rows a migration moves.
@@ -225,9 +250,15 @@ pub enum ImportRows {
 /// The journal's files as a table, and how many problems there are.
 ///
 /// # Errors
-/// When the journal cannot be read.
-pub fn journal_report(config: &Config) -> Result<(String, usize), OpenError> {
-    let segments = Journal::inspect(Arc::new(OsDisk), &config.journal)?;
+/// A sentence, if there is no such directory, no journal in it, or the journal cannot be read.
+pub fn journal_report(config: &Config) -> Result<(String, usize), String> {
+    drain::check_directory(&config.data_dir)?;
+    let inspected = if config.journal.dir.is_dir() {
+        Journal::inspect(Arc::new(OsDisk), &config.journal)
+    } else {
+        Err(OpenError::NoJournal(config.journal.dir.clone()))
+    };
+    let segments = inspected.map_err(|error| drain::sentence(&error))?;
     Ok(report(&segments))
 }
 
@@ -261,8 +292,12 @@ fn report(segments: &[SegmentReport]) -> (String, usize) {
     }
     let _ = writeln!(
         out,
-        "{} files, {records} records, {events} events, {bytes} bytes, {problems} problems",
-        segments.len()
+        "{}, {}, {}, {}, {}",
+        drain::count(segments.len() as u64, "file"),
+        drain::count(records, "record"),
+        drain::count(events, "event"),
+        drain::count(bytes, "byte"),
+        drain::count(problems as u64, "problem")
     );
     (out, problems)
 }

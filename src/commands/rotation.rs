@@ -89,12 +89,22 @@ impl Rotation {
             Err(error) => error.0,
         };
         if problems.is_empty() {
-            tracing::info!("the secrets were read again");
+            tracing::info!("{}", self.done());
         }
         for problem in problems {
             tracing::warn!(
                 "a secret was not read again, and the one before stays in use: {problem}"
             );
+        }
+    }
+
+    /// The line for a reading without problems.
+    fn done(&self) -> &'static str {
+        if self.files.is_empty() {
+            "there was nothing to read again but the settings file, if any: no variable names a file with a secret (…_FILE). Other \
+             settings that changed take a restart"
+        } else {
+            "the secrets were read again from their files. Other settings that changed take a restart"
         }
     }
 

@@ -11,6 +11,7 @@
 //!
 //! **Invariant:** a PostgreSQL that was meant is never replaced by SQLite in silence, and no password is ever shown.
 
+use crate::config::sources::SettingSource;
 use std::io::ErrorKind;
 use std::path::Path;
 use std::str::FromStr;
@@ -22,7 +23,7 @@ use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use crate::config::ReadFile;
 use crate::config::raw_config::RawConfig;
 use crate::config::settings::by_key;
-use crate::config::sources::{SettingSource, SettingValues};
+use crate::config::sources::SettingValues;
 use crate::store::{StoreKind, StoreTarget};
 
 /// What stands before the colon in `pg_stat_activity`.
@@ -250,6 +251,17 @@ fn from_url(
             ));
         }
     }
+    if has_password(url)
+        && values
+            .get(key)
+            .is_some_and(|value| matches!(value.source, SettingSource::Flag(_)))
+    {
+        warnings.push(format!(
+            "the password in {place} can be read by others in the list of processes: give the URL by {variable}, or by a file \
+             that {variable}_FILE names",
+            variable = name(key)
+        ));
+    }
     match PgConnectOptions::from_str(url) {
         Ok(options) => Some(options),
         Err(error) => {
@@ -260,6 +272,17 @@ fn from_url(
             None
         }
     }
+}
+
+/// Returns whether a URL holds a password, behind the user's name or as a parameter.
+fn has_password(url: &str) -> bool {
+    let (before, query) = url.split_once('?').unwrap_or((url, ""));
+    let authority = before.split('/').nth(2).unwrap_or_default();
+    let user = authority.rsplit_once('@').map_or("", |(user, _)| user);
+    user.contains(':')
+        || query
+            .split('&')
+            .any(|parameter| parameter.starts_with("password="))
 }
 
 /// Those of the settings that are set, as their sources call them.

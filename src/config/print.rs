@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** no password and no token is ever part of either.
 
+use crate::journal::JournalSizes;
 use std::fmt::Write;
 
 use crate::config::settings::{STAGES, Secrecy, Setting};
@@ -21,6 +22,17 @@ impl Config {
             }
             StoreTarget::Sqlite { path } => format!("SQLite {}", path.display()),
         }
+    }
+
+    /// The store and the data directory, for the start's log lines, without a password.
+    #[must_use]
+    pub fn places(&self) -> String {
+        let dir = std::path::absolute(&self.data_dir).unwrap_or_else(|_| self.data_dir.clone());
+        format!(
+            "events are stored in {}; the data directory, with the journal, is {}",
+            self.stored_in(),
+            dir.display()
+        )
     }
 
     /// The share of memory that each stage may hold, for the start's log lines: it depends on the machine.
@@ -48,21 +60,22 @@ impl Config {
 }
 
 impl LoadedConfig {
-    /// Every setting with its value and where that comes from, as TOML.
+    /// Every setting with its value and where that comes from, as TOML; with what the journal's sizes come to on its volume, if that
+    /// is known.
     #[must_use]
-    pub fn effective(&self) -> String {
+    pub fn effective(&self, journal: Option<JournalSizes>) -> String {
         let mut out = String::new();
         for (stage, settings) in STAGES {
             let _ = writeln!(out, "# {stage}");
             for setting in settings.iter().filter(|setting| setting.key != "config") {
-                self.line(setting, &mut out);
+                self.line(setting, journal, &mut out);
             }
             out.push('\n');
         }
         out
     }
 
-    fn line(&self, setting: &Setting, out: &mut String) {
+    fn line(&self, setting: &Setting, journal: Option<JournalSizes>, out: &mut String) {
         let Some(value) = self.values.get(setting.key) else {
             let store = match self.config.store.target {
                 StoreTarget::Postgres { .. } => ": it is PostgreSQL",
@@ -89,14 +102,19 @@ impl LoadedConfig {
             source => format!("from {source}"),
         };
         let _ = write!(out, "{assignment:<40} # {source}");
-        if let Some(means) = self.means(setting, value) {
+        if let Some(means) = self.means(setting, value, journal) {
             let _ = write!(out, ": {means}");
         }
         out.push('\n');
     }
 
     /// What a value comes to, where that is not what it says.
-    fn means(&self, setting: &Setting, value: &SettingValue) -> Option<String> {
+    fn means(
+        &self,
+        setting: &Setting,
+        value: &SettingValue,
+        journal: Option<JournalSizes>,
+    ) -> Option<String> {
         let config = &self.config;
         let size = |bytes: usize| show_size(bytes as u64);
         let means = match (setting.key, &config.store.target) {
@@ -114,6 +132,9 @@ impl LoadedConfig {
                 None => "for ever".to_owned(),
             },
             ("collector", _) => config.store.collector.clone(),
+            ("journal_max_bytes", _) => show_size(journal?.budget_bytes),
+            ("journal_segment_bytes", _) => show_size(journal?.segment_bytes),
+            ("journal_free_floor_bytes", _) => show_size(journal?.free_floor_bytes),
             ("inflight_bytes", _) => config.receive.inflight_bytes.map(size)?,
             ("otlp_wire_bytes", _) => size(config.receive.otlp_wire_bytes),
             ("otlp_decoded_bytes", _) => size(config.receive.otlp_decoded_bytes),
@@ -163,9 +184,10 @@ const BEYOND_THE_TABLE: &str = "
 
 **A data directory keeps to its kind of store**, which the file `store` in it names. A start that would lead to the other kind is an
 error, with exit code 2, while the journal holds events, or a SQLite file holds some: a forgotten `DATABASE_URL` would else write the journal
-into a new SQLite file. `validate` finds it before. `RUVVECTOR_STORE` confirms the change: what the journal holds, with the hour that it keeps of what is stored, is written to
-the new store, what the old one has stays there, and the new kind is remembered. Another PostgreSQL is no change, and `journal drain`
-does not ask.
+into a new SQLite file. `validate` finds it before, and `migrate`, `retention confirm-clock` and `journal drain` refuse it as well.
+`RUVVECTOR_STORE` confirms the change: what the journal holds, with the hour that it keeps of what is stored, is written to
+the new store, what the old one has stays there, and the new kind is remembered by a start, not by a command. Another PostgreSQL is
+no change.
 
 What a URL leaves out comes from libpq's variables (`PGPASSWORD`, `PGSSLMODE`, …) and, for the password, from `~/.pgpass`.
 
@@ -203,8 +225,10 @@ pub fn reference() -> String {
          (`RUVVECTOR_JOURNAL_MAX_BYTES=1GiB`)\nand a key of the TOML file that `--config` names (`journal_max_bytes = \"1GiB\"`); \
          flags win over variables, variables over the file.\n`ruvvector-service validate` prints what they come to, each \
          with where it comes from.\n\n\
-         Sizes are written `64MiB`, `20 MB` or `4096`, durations `200ms`, `8s`, `5m` or `1h`. An empty variable is not \
-         set. Secrets have no flag.\n",
+         JournalSizes are written `64MiB`, `20 MB` or `4096`, durations `200ms`, `8s`, `5m` or `1h`. An empty variable is not \
+         set. Secrets have no flag, \
+         but for a password in `--database-url`, which others on the machine read in the list of processes: a start warns of \
+         it.\n",
     );
     for (stage, settings) in STAGES {
         let _ = writeln!(

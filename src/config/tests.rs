@@ -74,6 +74,18 @@ fn retention_that_is_set_to_off_is_not_taken_for_forgotten() {
     assert!(!load(&[], &[], "").unwrap().config.retention_unset);
 }
 
+/// Somebody set 0 to keep little, and nothing was ever removed.
+#[test]
+fn a_retention_of_0_days_is_an_error_that_names_off() {
+    let found = problems(&[("RUVVECTOR_RETENTION_DAYS", "0")]);
+    assert_eq!(
+        found,
+        [
+            "RUVVECTOR_RETENTION_DAYS: \"0\" would keep nothing: write off to keep events for ever, or a number of days"
+        ]
+    );
+}
+
 #[test]
 fn with_nothing_set_it_is_sqlite_under_data_on_both_loopbacks() {
     let loaded = load(&[], &[], "").unwrap();
@@ -122,7 +134,7 @@ fn flags_win_over_environment_over_file_over_defaults() {
     assert_eq!(loaded.config.write.batch_rows, 1);
     assert_eq!(loaded.config.query.limit_max, 300);
     assert_eq!(loaded.config.service_port, PortSetting::On(3));
-    let shown = loaded.effective();
+    let shown = loaded.effective(None);
     for line in [
         "batch_rows = 1 # from r.toml:1",
         "query_limit_max = 300 # from RUVVECTOR_QUERY_LIMIT_MAX",
@@ -149,7 +161,7 @@ fn what_is_shown_reads_back_as_a_file() {
         ("RUVVECTOR_STRICT_OTLP_JSON", "on"),
     ];
     let first = load(&[], &variables, "").unwrap();
-    let second = load(&[], &[], &first.effective()).unwrap();
+    let second = load(&[], &[], &first.effective(None)).unwrap();
     assert_eq!(
         format!("{:?}", first.config),
         format!("{:?}", second.config)
@@ -214,7 +226,7 @@ fn no_secret_is_ever_shown() {
     let loaded = load(&[], &variables, "").unwrap();
     let everything = format!(
         "{}{:?}{:?}",
-        loaded.effective(),
+        loaded.effective(None),
         loaded.config,
         loaded.warnings
     );
@@ -251,7 +263,9 @@ fn body_limits_are_held_to_half_of_the_memory_for_requests() {
         "only what was set is worth a warning: {:?}",
         loaded.warnings
     );
-    assert!(words(&loaded.effective()).contains("otlp_decoded_bytes = \"64MiB\" # default: 32MiB"));
+    assert!(
+        words(&loaded.effective(None)).contains("otlp_decoded_bytes = \"64MiB\" # default: 32MiB")
+    );
 }
 
 #[test]
@@ -294,7 +308,7 @@ fn a_small_machine_gives_each_stage_its_share_and_an_answer_what_fits() {
 fn memory_is_set_for_a_process_that_shares_its_machine() {
     let loaded = load(&[], &[("RUVVECTOR_MEMORY_BYTES", "512MiB")], "").unwrap();
     assert_eq!(loaded.config.receive.inflight_bytes, Some(128 << 20));
-    let shown = words(&loaded.effective());
+    let shown = words(&loaded.effective(None));
     assert!(
         shown.contains("512MiB: 128MiB for requests, 160MiB for"),
         "{shown}"

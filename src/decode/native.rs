@@ -56,7 +56,7 @@ pub(super) fn batch(
 ) -> Result<DecodeReport, DecodeError> {
     let mut scanner = JsonReader::of_body(body)?;
     if scanner.is_at_end() {
-        return Err(scanner.error("the body is empty").into());
+        return Err(scanner.error("the body is empty").of_whole_body());
     }
     let mut events = NativeEvents::new(source, sink);
     if scanner.peek()? == JsonType::Array {
@@ -85,7 +85,7 @@ pub(super) fn lines(
 ) -> Result<DecodeReport, DecodeError> {
     let mut whole = JsonReader::of_body(body)?;
     if whole.is_at_end() {
-        return Err(whole.error("the body is empty").into());
+        return Err(whole.error("the body is empty").of_whole_body());
     }
     let text = std::str::from_utf8(body).unwrap_or_default();
     let mut events = NativeEvents::new(source, sink);

@@ -83,16 +83,27 @@ impl HealthReport {
         }
         if self.journal.missing_records > 0 {
             problems.push(format!(
-                "{} acknowledged records are in no file of the journal: a file was removed, emptied or cut short. Stop the \
-                 service and put it back from a backup, if there is one; this is reported until the next start",
-                self.journal.missing_records
+                "{} in no file of the journal: a file was removed, emptied or cut short. Shutdown the service and put it back from a \
+                 backup, if there is one; this is reported run_until the next start",
+                are(self.journal.missing_records, "acknowledged record")
+            ));
+        }
+        let damaged = self
+            .journal
+            .damaged_records
+            .saturating_sub(self.journal.missing_records);
+        if damaged > 0 {
+            problems.push(format!(
+                "{} damaged in the journal, to be kept as a dead letter each: check the disk of the data directory, run \
+                 `ruvvector-service journal verify`, and keep the copies (.damaged) in its journal/; this is reported run_until the next start",
+                are(damaged, "record")
             ));
         }
         if self.journal.undecided_records > 0 && !self.writing {
             problems.push(format!(
-                "{} records are in no file of the journal: unless the database holds them, they are lost. It is asked at the next \
-                 contact; if a file was removed or emptied, stop the service and put it back from a backup before that",
-                self.journal.undecided_records
+                "{} in no file of the journal, and lost unless the database holds what is missing. It is asked at the next contact; if \
+                 a file was removed or emptied, stop the service and put it back from a backup before that",
+                are(self.journal.undecided_records, "record")
             ));
         }
         if self.pulse.database.is_none() {
@@ -103,6 +114,10 @@ impl HealthReport {
             };
             let (what, advice) = match self.pulse.refusal {
                 Some(advice) => ("takes no connection", advice),
+                None if self.kind == "sqlite" => (
+                    "does not answer",
+                    "look at the disk of its file, and at other processes that have the file open",
+                ),
                 None => (
                     "does not answer",
                     "look at the database and the network to it",
@@ -182,6 +197,12 @@ impl HealthReport {
             problems: self.problems(),
         }
     }
+}
+
+/// `1 record is`, `2 records are`.
+fn are(n: u64, one: &str) -> String {
+    let (end, verb) = if n == 1 { ("", "is") } else { ("s", "are") };
+    format!("{n} {one}{end} {verb}")
 }
 
 /// To thousandths.
@@ -382,6 +403,34 @@ mod tests {
         assert!(body.accepting);
         assert!(body.problems[0].contains("all 2048 places"));
         assert!(body.problems[0].contains("RUVVECTOR_CONNECTIONS"));
+    }
+
+    /// Damage that a start had found stood in a log line alone.
+    #[test]
+    fn damaged_records_are_named_with_what_to_do() {
+        let mut report = sound();
+        (
+            report.journal.damaged_records,
+            report.journal.missing_records,
+        ) = (5, 2);
+        let problems = report.body().problems;
+        assert_eq!(problems.len(), 2, "{problems:?}");
+        assert!(
+            problems[1].starts_with("3 records are damaged in the journal"),
+            "{problems:?}"
+        );
+    }
+
+    /// A service with SQLite was told to look at the network.
+    #[test]
+    fn an_embedded_database_has_no_network() {
+        let mut report = sound();
+        (report.kind, report.pulse.database) = ("sqlite", None);
+        let problem = &report.body().problems[0];
+        assert!(
+            problem.contains("disk") && !problem.contains("network"),
+            "{problem}"
+        );
     }
 
     #[test]

@@ -14,8 +14,8 @@ use crate::journal::format::record;
 use crate::journal::read::{inspect, record_reader, request_digests};
 use crate::journal::shared::{Shared, lock};
 use crate::journal::{
-    AppendError, JournalEntry, JournalStatus, NewRecord, OpenError, Options, ReadError,
-    RequestDigest, SegmentReport, Stream, StreamPart, disk, recovery, recycler, space,
+    AppendError, JournalEntry, JournalSizes, JournalStatus, NewRecord, OpenError, Options,
+    ReadError, RequestDigest, SegmentReport, Stream, StreamPart, disk, recovery, recycler, space,
 };
 use crate::position_set::PositionSet;
 
@@ -253,6 +253,18 @@ impl Journal {
         if !self.is_broken() {
             std::future::pending::<()>().await;
         }
+    }
+
+    /// Returns the sizes that `options` come to on the volume that holds `dir`, without opening anything.
+    ///
+    /// # Errors
+    /// If the volume does not report its size.
+    pub fn sizes(
+        disk: &dyn disk::Disk,
+        options: &Options,
+        dir: &Path,
+    ) -> std::io::Result<JournalSizes> {
+        Ok(recovery::sizes(options, disk.space(dir)?.size_bytes))
     }
 
     /// Takes no more records, syncs what was appended, and stops the journal's threads. Streams can still be read and marked.

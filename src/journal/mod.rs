@@ -307,6 +307,14 @@ pub struct JournalStatus {
     pub broken: bool,
 }
 
+/// The sizes that the settings of a journal come to on its volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JournalSizes {
+    pub budget_bytes: u64,
+    pub segment_bytes: u64,
+    pub free_floor_bytes: u64,
+}
+
 /// Why the journal could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {

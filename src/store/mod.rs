@@ -423,11 +423,12 @@ impl Store {
         }
     }
 
-    /// A person says that the clocks are right: retention doubts them no longer.
+    /// A person says that the clocks are right: retention doubts them no longer. Returns the reason for the doubt that this ends,
+    /// if there is one.
     ///
     /// # Errors
     /// [`StoreError::Retry`], also if the database's clock differs from this machine's; [`StoreError::Schema`].
-    pub async fn confirm_clock(&self) -> Result<(), StoreError> {
+    pub async fn confirm_clock(&self) -> Result<Option<retention_clock::DoubtReason>, StoreError> {
         match self {
             Self::Postgres(store) => store.confirm_clock().await,
             Self::Sqlite(store) => store.confirm_clock().await,
@@ -469,6 +470,13 @@ impl Store {
         let [write, _] = self.pools();
         let left = write.max.saturating_sub(FOR_UPKEEP).clamp(1, AT_ONCE);
         usize::try_from(left).unwrap_or(1)
+    }
+
+    /// Returns whether there is a connection to write with beside those of the batches.
+    #[must_use]
+    pub fn spares_a_connection(&self) -> bool {
+        let [write, _] = self.pools();
+        usize::try_from(write.max).is_ok_and(|max| max > self.batches_at_once())
     }
 
     /// Size, idle and maximum of the write pool and of the read pool.

@@ -94,7 +94,9 @@ impl DoubtReason {
         }
     }
 
-    const fn sentence(self) -> &'static str {
+    /// What is known, in words.
+    #[must_use]
+    pub const fn sentence(self) -> &'static str {
         match self {
             Self::Set => {
                 "the clock of a collector was set by more than an hour against the time that passed since its start"

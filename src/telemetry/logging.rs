@@ -97,6 +97,18 @@ pub enum LogFormat {
     Json,
 }
 
+impl LogFormat {
+    /// Returns whether lines are text, which people read and copy from.
+    #[must_use]
+    pub fn is_text(self) -> bool {
+        match self {
+            Self::Auto => io::stderr().is_terminal(),
+            Self::Text => true,
+            Self::Json => false,
+        }
+    }
+}
+
 /// Starts logging for the whole process, and the service's own traces if there are to be any. `filter` has the form `info` or
 /// `warn,ruvvector_service=debug`.
 ///
@@ -105,11 +117,7 @@ pub enum LogFormat {
 pub fn init(filter: &str, format: LogFormat, own_traces: Option<&OwnTraces>) -> Result<(), String> {
     let filter = EnvFilter::try_new(filter)
         .map_err(|error| format!("the log filter {filter:?} cannot be read: {error}"))?;
-    let json = match format {
-        LogFormat::Auto => !io::stderr().is_terminal(),
-        LogFormat::Text => false,
-        LogFormat::Json => true,
-    };
+    let json = !format.is_text();
     // Two kinds of subscriber: with own traces off, nothing of them is there to be asked.
     match own_traces {
         Some(own_traces) => Registry::default()

@@ -235,9 +235,19 @@ impl FailurePolicy {
             StoreError::Schema(_) => "schema",
         };
         counter!(names::WRITE_FAILURES_TOTAL, "class" => class).increment(1);
-        // Nothing else is done in a schema that is not known, either.
-        if matches!(class, "connection" | "timeout") || matches!(error, StoreError::Schema(_)) {
-            self.shared.progress.set_connected(false);
+        match error {
+            StoreError::Retry {
+                class: "timeout",
+                sqlstate: Some(_),
+                ..
+            } => self.shared.progress.timed_out(),
+            // Nothing else is done in a schema that is not known, either.
+            StoreError::Retry {
+                class: "connection" | "timeout",
+                ..
+            }
+            | StoreError::Schema(_) => self.shared.progress.set_connected(false),
+            _ => {}
         }
         let mut pause = self.backoff.pause(options.retry_min, options.retry_max);
         match error {

@@ -1,6 +1,7 @@
 //! Heartbeats, beside the batches.
 //!
-//! **Invariant:** a batch waits for one heartbeat at most, and no heartbeat marks anything stored.
+//! **Invariant:** a batch waits for one heartbeat at most, a heartbeat for no batch that hangs if the store has a connection for
+//! it, and no heartbeat marks anything stored.
 
 use std::time::Duration;
 
@@ -13,11 +14,11 @@ use crate::write::copied_streams::Ownership;
 
 const HEARTBEAT: Duration = Duration::from_secs(10);
 
-/// Tells the database, while it is there, what this collector holds; and looks whether its account moved back, which a
+/// Tells the database, while it answers, what this collector holds; and looks whether its account moved back, which a
 /// failover can do without any connection being seen to fail.
 pub(super) async fn run_heartbeats(shared: &WriteLoop, over: &CancellationToken) {
     while pause(HEARTBEAT, over).await {
-        if !shared.progress.connected() {
+        if !shared.progress.answers() {
             continue;
         }
         match send_heartbeat(shared).await {
@@ -42,7 +43,7 @@ pub(super) async fn pause(length: Duration, over: &CancellationToken) -> bool {
 /// # Errors
 /// As the store's.
 pub(super) async fn send_heartbeat(shared: &WriteLoop) -> Result<bool, StoreError> {
-    let _turn = shared.write_permit().await;
+    let _turn = shared.heartbeat_permit().await;
     let held = shared.journal.streams();
     let oldest = shared.journal.status().oldest_unix_nano;
     let mut facts = Vec::with_capacity(held.len());

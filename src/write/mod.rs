@@ -128,7 +128,7 @@ struct WriteLoop {
     stop: CancellationToken,
     /// Says that the account is to be read again.
     reconcile_requested: Arc<Notify>,
-    /// What writes takes its turn: batches, and heartbeats beside them.
+    /// What writes takes its turn: batches, and heartbeats where the store has no connection for them.
     write_permits: Arc<Semaphore>,
     run_until: RunUntil,
     copied_streams: CopiedStreams,
@@ -193,6 +193,15 @@ impl WriteLoop {
     async fn write_permit(&self) -> SemaphorePermit<'_> {
         let turn = self.write_permits.acquire().await;
         turn.expect("the semaphore is never closed")
+    }
+
+    /// A turn for a heartbeat; none is needed where the store has a connection beside those of the batches, which may hang.
+    async fn heartbeat_permit(&self) -> Option<SemaphorePermit<'_>> {
+        if self.store.spares_a_connection() {
+            None
+        } else {
+            Some(self.write_permit().await)
+        }
     }
 
     /// Makes `/health` name what is written alone.
@@ -282,7 +291,8 @@ async fn run_loop(shared: &WriteLoop) -> Result<(), Unfinished> {
         let ended = write_batches(&mut writer, &mut source).await;
         shared.attempts.rest();
         match ended {
-            Ok(()) if shared.is_over() => return Ok(()),
+            // A look at the account that was asked for before ends the batches early.
+            Ok(()) if shared.is_over() && source.is_exhausted() => return Ok(()),
             Ok(()) if shared.run_until == RunUntil::Empty && source.is_exhausted() => {
                 if let Some(text) = shared.copied_streams.contested_by_live_origin() {
                     return Err(Unfinished::Shared(text));

@@ -34,6 +34,8 @@ struct ProgressState {
     outage: Option<Instant>,
     notices: Vec<String>,
     connected: bool,
+    /// The account was read, and the server has answered every attempt since, if only that it could not end it in time.
+    answers: bool,
     written: Written,
 }
 
@@ -61,6 +63,7 @@ impl Default for ProgressState {
             outage: None,
             notices: Vec::new(),
             connected: false,
+            answers: false,
             written: Written::default(),
         }
     }
@@ -136,6 +139,11 @@ impl Progress {
         self.state().connected
     }
 
+    /// Returns whether the database answers: it is connected, or an attempt failed as something in it takes too long.
+    pub(super) fn answers(&self) -> bool {
+        self.state().answers
+    }
+
     #[must_use]
     pub fn written(&self) -> Written {
         self.state().written
@@ -177,14 +185,20 @@ impl Progress {
     pub(super) fn committed(&self, stream: StreamId, positions: RangeInclusive<u64>) {
         let mut state = self.state();
         state.stored.entry(stream).or_default().insert(positions);
-        state.connected = true;
+        (state.connected, state.answers) = (true, true);
         state.problems.remove(&ProblemTopic::Write);
         drop(state);
         self.shared.stored.notify_waiters();
     }
 
     pub(super) fn set_connected(&self, connected: bool) {
-        self.state().connected = connected;
+        let mut state = self.state();
+        (state.connected, state.answers) = (connected, connected);
+    }
+
+    /// Notes an attempt that the database itself ended, as it took too long.
+    pub(super) fn timed_out(&self) {
+        self.state().connected = false;
     }
 
     /// Notes an obstacle from now on. While it lasts, further calls keep the time at which it began.

@@ -5,13 +5,15 @@
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
 
 use crate::support::ledger::Ledger;
 use crate::support::load::{Load, Shape};
 use crate::support::postgres::{Cluster, Database};
 use crate::support::prometheus::Prometheus;
-use crate::support::service::{Launch, Service};
+use crate::support::service::{Launch, PATIENCE, Service};
 
 fn directory() -> tempfile::TempDir {
     tempfile::Builder::new()
@@ -186,20 +188,45 @@ async fn a_replica_that_is_away_is_told_as_that_while_writing_goes_on() {
     assert!((up - 1.0).abs() < f64::EPSILON, "{up}");
 }
 
-/// Whoever started a second service on a directory in use was told to send an event to it, and after that why there was none.
+/// Whoever started a second service on a directory in use was told to send an event to it, and after that why there was none. In
+/// JSON the lines to paste were escaped, and with tokens set they were answered 401.
 #[tokio::test(flavor = "multi_thread")]
-async fn only_a_service_that_is_ready_says_how_to_use_it() {
+async fn only_a_service_that_is_ready_says_how_to_use_it_in_lines_that_can_be_pasted() {
     let dir = directory();
     let launch = Launch::sqlite(dir.path());
-    let first = launch.start().await;
-    first
-        .until("it says how to use it", async |first: &Service| {
-            first.lines().contains("send an event")
-        })
-        .await;
+    let text = launch
+        .clone()
+        .with("RUVVECTOR_LOG_FORMAT", "text")
+        .with("RUVVECTOR_AUTH_TOKENS", "hunter2");
+    let first = text.spawn();
+    let deadline = Instant::now() + PATIENCE;
+    while !first.lines().contains("read it back") {
+        assert!(Instant::now() < deadline, "{}", first.lines());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let said = first.lines();
+    for part in [
+        r#"curl -H "Authorization: Bearer $TOKEN" -d '{"correlationId":"order-1","#,
+        r#"curl -H "Authorization: Bearer $TOKEN" 'http://127.0.0.1:"#,
+        &format!(
+            "events are stored in SQLite {}",
+            launch.sqlite_file().display()
+        ),
+        &format!("the journal, is {}", launch.data_dir().display()),
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert!(!said.contains("hunter2"), "{said}");
     let mut second = launch.spawn();
     assert!(!second.ended(Duration::from_secs(60)).await.success());
     let said = second.lines();
     assert!(said.contains("in use by another process"), "{said}");
+    assert!(!said.contains("send an event"), "{said}");
+    drop(first);
+
+    let mut json = launch.start().await;
+    json.signal(Signal::TERM);
+    assert!(json.ended(PATIENCE).await.success());
+    let said = json.lines();
     assert!(!said.contains("send an event"), "{said}");
 }

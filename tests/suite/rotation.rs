@@ -138,7 +138,7 @@ async fn sighup_reads_the_secrets_again_and_ends_nothing() {
     let said = |service: &Service| {
         service
             .lines()
-            .matches("the secrets were read again")
+            .matches("there was nothing to read again")
             .count()
     };
     for times in 1..=2 {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use ruvvector_service::store::StoreKind;
 use serde_json::json;
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use crate::support::postgres::Database;
 use crate::support::service::{Launch, PATIENCE, Service};
@@ -228,5 +229,117 @@ async fn a_note_that_is_cut_is_made_again() {
         serve(&nameless(&dir), "more").await;
         let again = std::fs::read_to_string(&note).expect("there");
         assert_eq!(again, "sqlite\n", "{text:?}");
+    }
+}
+
+/// With `DATABASE_URL` forgotten, `migrate` made a SQLite file in the directory of a service with PostgreSQL, and `journal drain`,
+/// which takes such a file for a sign, then moved acknowledged events into it.
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_refuse_the_other_kind_of_store_as_a_start_does() {
+    let database = Database::new().await;
+    let dir = directory();
+    serve(&by_url(&dir, &database.url), "one").await;
+    let migrate = ["migrate"].as_slice();
+    let confirm_clock = ["retention", "confirm-clock"].as_slice();
+    let drain = ["log", "drain"].as_slice();
+
+    let expected = refused(&nameless(&dir), StoreKind::Postgres, StoreKind::Sqlite).await;
+    for command in [migrate, confirm_clock] {
+        let error = ended_by_settings(&nameless(&dir).command(command)).await;
+        assert_eq!(error, expected, "{command:?}");
+        assert!(!nameless(&dir).sqlite_file().exists(), "{command:?}");
+    }
+    // As an earlier version made it.
+    let named = Launch::sqlite(dir.path()).command(migrate);
+    let mut process = named.spawn();
+    assert!(
+        process.ended(PATIENCE).await.success(),
+        "{}",
+        process.lines()
+    );
+    drop(process);
+    assert!(nameless(&dir).sqlite_file().exists());
+    let error = ended_by_settings(&nameless(&dir).command(drain)).await;
+    assert_eq!(error, expected);
+    serve(&by_url(&dir, &database.url), "two").await;
+
+    let other = directory();
+    serve(&nameless(&other), "three").await;
+    let postgres = by_url(&other, &database.url);
+    let expected = refused(&postgres, StoreKind::Sqlite, StoreKind::Postgres).await;
+    for command in [migrate, confirm_clock, drain] {
+        let error = ended_by_settings(&postgres.clone().command(command)).await;
+        assert_eq!(error, expected, "{command:?}");
+    }
+}
+
+/// Away from the service's directory, without `DATABASE_URL`, each command said `unable to open database file`.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_is_told_no_database_says_so() {
+    let dir = directory();
+    let elsewhere = dir.path().join("elsewhere");
+    let elsewhere = elsewhere.to_str().expect("UTF-8");
+    for command in [["migrate"].as_slice(), &["retention", "confirm-clock"]] {
+        let launch = nameless(&dir)
+            .with("RUVVECTOR_DATA_DIR", elsewhere)
+            .command(command);
+        let mut process = launch.spawn();
+        let status = process.ended(PATIENCE).await;
+        let said = process.lines();
+        assert_eq!(status.code(), Some(1), "{said}");
+        let expected =
+            format!("No database is set, so this is SQLite in {elsewhere}: set DATABASE_URL");
+        assert!(said.contains(&expected), "{said}");
+    }
+}
+
+/// `validate` showed `auto` where the journal's sizes depend on the volume.
+#[tokio::test(flavor = "multi_thread")]
+async fn validate_shows_what_the_logs_sizes_come_to() {
+    let dir = directory();
+    let mut process = nameless(&dir).command(&["validate"]).spawn();
+    assert!(process.ended(PATIENCE).await.success());
+    let said = process.lines();
+    for key in [
+        "journal_max_bytes",
+        "journal_segment_bytes",
+        "journal_free_floor_bytes",
+    ] {
+        let line = said.lines().find(|line| line.starts_with(key));
+        let (_, means) = line
+            .and_then(|line| line.split_once("# default: "))
+            .unwrap_or_else(|| panic!("{key}: {said}"));
+        assert!(means.starts_with(|c: char| c.is_ascii_digit()), "{said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_confirmation_says_whether_the_clock_was_doubted() {
+    let database = Database::new().await;
+    let dir = directory();
+    serve(&by_url(&dir, &database.url), "one").await;
+    let confirm = by_url(&dir, &database.url).command(&["retention", "confirm-clock"]);
+    let mut sql = PgConnection::connect(&database.url)
+        .await
+        .expect("it answers");
+    for (reason, expected) in [
+        ("NULL", "the clock was not doubted"),
+        (
+            "'differs'",
+            "which ends this doubt: the clocks of the database and of a collector differ",
+        ),
+    ] {
+        let row = format!(
+            "DELETE FROM ruvvector_retention; INSERT INTO ruvvector_retention (reason, waited_us, began_us, confirmations)
+             VALUES ({reason}, 0, 0, 0)"
+        );
+        sqlx::raw_sql(AssertSqlSafe(row))
+            .execute(&mut sql)
+            .await
+            .expect("a row");
+        let mut process = confirm.spawn();
+        assert!(process.ended(PATIENCE).await.success());
+        let said = process.lines();
+        assert!(said.contains(expected), "{said}");
     }
 }

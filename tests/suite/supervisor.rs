@@ -143,7 +143,10 @@ async fn signs_of_life_stop_while_the_log_hangs_and_come_again_after() {
     };
     assert_eq!(answer.status.as_u16(), 200);
     // 40 of them fit into the time; a few come before the sync begins.
-    assert!(signs < 10, "{signs} signs of life from a journal that hangs");
+    assert!(
+        signs < 10,
+        "{signs} signs of life from a journal that hangs"
+    );
     socket.until("WATCHDOG=1").await;
 }
 

@@ -20,7 +20,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         "journal_max_bytes",
         "SIZE",
         "auto",
-        "What the journal may fill before requests are refused. `auto`: 4GiB, or 80 % of the volume if that is less",
+        "What the journal may fill before requests are refused, at least 64KiB. `auto`: 4GiB, or 80 % of the volume if that is less",
         |draft, text| put(&mut draft.journal.budget_bytes, auto(text, segment)),
     )
     .common(),
@@ -28,7 +28,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         "journal_segment_bytes",
         "SIZE",
         "auto",
-        "One file of the journal; a sixteenth of journal_max_bytes if that is less. `auto`: 64MiB, or a thirty-second of the volume if that is less",
+        "One file of the journal, at least 64KiB; a sixteenth of journal_max_bytes if that is less. `auto`: 64MiB, or a thirty-second of the volume if that is less",
         |draft, text| put(&mut draft.journal.segment_bytes, auto(text, segment)),
     ),
     Setting::new(

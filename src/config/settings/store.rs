@@ -140,7 +140,10 @@ pub(super) const SETTINGS: &[Setting] = &[
 fn retention(text: &str) -> Result<RetentionSetting, String> {
     match text {
         "auto" => Ok(RetentionSetting::Auto),
-        "0" => Ok(RetentionSetting::Off),
+        // As easily meant as the opposite: keep nothing.
+        "0" => Err(
+            "would keep nothing: write off to keep events for ever, or a number of days".to_owned(),
+        ),
         text if is_off(text) => Ok(RetentionSetting::Off),
         _ => count(text, 1)
             .map(RetentionSetting::Days)

@@ -166,3 +166,23 @@ fn a_certificate_that_cannot_be_read_is_named_before_the_start() {
         assert!(load(&[], &[("DATABASE_URL", &fine)], "").is_ok(), "{fine}");
     }
 }
+
+/// A password in a flag stood in the list of processes, and the help said that secrets have no flag.
+#[test]
+fn a_password_in_a_flag_is_a_warning_that_does_not_repeat_it() {
+    for url in [
+        "postgres://u:hunter2@db/events",
+        "postgres://u@db/events?password=hunter2",
+    ] {
+        let loaded = load(&[("database_url", url)], &[], "").unwrap();
+        assert!(
+            matches!(&loaded.warnings[..], [warning] if warning.contains("DATABASE_URL_FILE") && !warning.contains("hunter2")),
+            "{:?}",
+            loaded.warnings
+        );
+        let variable = load(&[], &[("DATABASE_URL", url)], "").unwrap();
+        assert!(variable.warnings.is_empty(), "{:?}", variable.warnings);
+    }
+    let without = load(&[("database_url", "postgres://u@db:5432/events")], &[], "").unwrap();
+    assert!(without.warnings.is_empty(), "{:?}", without.warnings);
+}

@@ -8,7 +8,7 @@ use crate::config::tests::{load, postgres, problems};
 fn what_may_hold_a_password_can_stand_in_a_file_of_its_own() {
     let loaded = load(&[], &[("DATABASE_URL_FILE", "/secret")], "").expect("a configuration");
     assert_eq!(postgres(&loaded).get_username(), "u");
-    let shown = loaded.effective();
+    let shown = loaded.effective(None);
     assert!(
         shown.contains("from DATABASE_URL_FILE: u@db:5432/events"),
         "{shown}"

@@ -17,6 +17,16 @@ pub(in crate::decode) struct SyntaxError {
     pub(in crate::decode) at: usize,
 }
 
+impl SyntaxError {
+    /// The error of a body that is wrong as a whole: its message names no byte.
+    pub(in crate::decode) fn of_whole_body(self) -> DecodeError {
+        DecodeError::Malformed {
+            message: self.what.to_owned(),
+            offset: Some(self.at),
+        }
+    }
+}
+
 impl From<SyntaxError> for DecodeError {
     fn from(error: SyntaxError) -> Self {
         Self::Malformed {

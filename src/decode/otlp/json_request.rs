@@ -111,7 +111,7 @@ pub(in crate::decode) fn walk_items<'a, V: Visitor<'a>>(
     let mut scanner = JsonReader::of_any_body(body);
     if scanner.is_at_end() {
         let empty = scanner.error("the body is empty; {} is a request without items");
-        return Err(empty.into());
+        return Err(empty.of_whole_body());
     }
     let mut walk = RequestWalk {
         lists,

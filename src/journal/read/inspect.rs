@@ -54,7 +54,11 @@ pub(in crate::journal) fn inspect(
             SegmentFileKind::Segment(header, identity) => {
                 let confirmed = confirmed[&header.stream];
                 let mut report = report(disk, &header, &file, confirmed).map_err(|error| {
-                    failed(&file.path, error, "the files of the journal must be readable")
+                    failed(
+                        &file.path,
+                        error,
+                        "the files of the journal must be readable",
+                    )
                 })?;
                 if identity == HeaderSource::Restored && report.last >= header.first_position {
                     let lost =

@@ -25,7 +25,7 @@ use crate::journal::recovery::segment_files::{
 use crate::journal::shared::{JournalSettings, Shared, Synced, lock};
 use crate::journal::space::SegmentPool;
 use crate::journal::streams::{StreamState, StreamTable};
-use crate::journal::{OpenError, Options};
+use crate::journal::{JournalSizes, OpenError, Options};
 use crate::position_set::PositionSet;
 
 /// The segment files of a directory.
@@ -100,7 +100,9 @@ pub(super) fn open_to_empty(
     let core = &opened.core;
     lock(&core.pool)
         .remove_spares(&*core.disk)
-        .map_err(|(path, error)| failed(&path, error, "the files of the journal must be removable"))?;
+        .map_err(|(path, error)| {
+            failed(&path, error, "the files of the journal must be removable")
+        })?;
     Ok(opened)
 }
 
@@ -225,6 +227,16 @@ fn resolve_settings(options: &Options, mark_after: Duration, volume_bytes: u64) 
         free_floor_bytes,
         keep_stored: options.keep_stored,
         sync_marker_after: mark_after,
+    }
+}
+
+/// As [`super::Journal::sizes`].
+pub(in crate::journal) fn sizes(options: &Options, volume_bytes: u64) -> JournalSizes {
+    let settings = resolve_settings(options, Duration::MAX, volume_bytes);
+    JournalSizes {
+        budget_bytes: settings.budget_bytes,
+        segment_bytes: settings.segment_bytes,
+        free_floor_bytes: settings.free_floor_bytes,
     }
 }
 

@@ -41,7 +41,7 @@ pub(in crate::receive) enum Outcome {
     Accepted,
     Partial,
     Invalid,
-    /// Not a client's lost events: its token, origin, method or content type is not accepted here.
+    /// Not a client's lost events: its token, origin, path, method, content type or coding is not accepted here.
     Denied,
     Refused,
     Unknown,
@@ -72,31 +72,31 @@ impl Outcome {
         }
     }
 
-    /// The outcome that an error counts as: invalid once the body was decoded; before that denied if the sender, the
-    /// method or the content type is wrong, else refused.
-    pub(in crate::receive) const fn of(error: &Error) -> Self {
+    /// The outcome that an error counts as: invalid if the body, a parameter or a header has a mistake; denied if the sender,
+    /// the path, the method, the content type or the coding is wrong; else refused, which reads as lost events.
+    pub(crate) const fn of(error: &Error) -> Self {
         match error {
             Error::Malformed { .. }
             | Error::Invalid(_)
             | Error::TooManyEvents { .. }
-            | Error::KeyReused => Self::Invalid,
+            | Error::KeyReused
+            | Error::Parameter { .. }
+            | Error::IdempotencyKey
+            | Error::LongTarget { .. }
+            | Error::LargeHeaders { .. }
+            | Error::HostHeader { .. } => Self::Invalid,
             Error::Unknown { .. } => Self::Unknown,
             Error::Unauthenticated
             | Error::ForeignOrigin
             | Error::ForeignHost { .. }
+            | Error::NotFound(_)
             | Error::Method { .. }
             | Error::ContentType { .. }
-            | Error::ContentEncoding => Self::Denied,
-            Error::Parameter { .. }
-            | Error::IdempotencyKey
-            | Error::NotFound(_)
-            | Error::SlowBody { .. }
-            | Error::TooLarge { .. }
-            | Error::LongTarget { .. }
-            | Error::LargeHeaders { .. }
-            | Error::HostHeader { .. }
-            | Error::TransferCoding
-            | Error::Unavailable { .. } => Self::Refused,
+            | Error::ContentEncoding
+            | Error::TransferCoding => Self::Denied,
+            Error::SlowBody { .. } | Error::TooLarge { .. } | Error::Unavailable { .. } => {
+                Self::Refused
+            }
         }
     }
 }
@@ -253,7 +253,34 @@ impl Drop for RequestMetrics {
 
 #[cfg(test)]
 mod tests {
-    use super::Outcome;
+    use super::{Error, Outcome};
+
+    /// A misspelt parameter and a key that is too long counted as refused, which alerts and documents read as lost events.
+    #[test]
+    fn a_mistake_of_the_client_is_never_refused() {
+        let parameter = Error::Parameter {
+            name: "wiat".to_owned(),
+            reason: String::new(),
+        };
+        for (error, outcome) in [
+            (parameter, Outcome::Invalid),
+            (Error::IdempotencyKey, Outcome::Invalid),
+            (Error::LongTarget { limit_bytes: 1 }, Outcome::Invalid),
+            (Error::LargeHeaders { limit_bytes: 1 }, Outcome::Invalid),
+            (Error::HostHeader { named: 2 }, Outcome::Invalid),
+            (Error::NotFound(""), Outcome::Denied),
+            (Error::TransferCoding, Outcome::Denied),
+            (Error::TooLarge { limit_bytes: 1 }, Outcome::Refused),
+            (
+                Error::SlowBody {
+                    retry_after_s: None,
+                },
+                Outcome::Refused,
+            ),
+        ] {
+            assert_eq!(Outcome::of(&error), outcome, "{error}");
+        }
+    }
 
     #[test]
     fn each_outcome_stands_at_its_own_counter() {

@@ -3,6 +3,7 @@
 //! **Invariant:** every answer, errors included, has the request's content type; only 503 asks for a retry.
 
 use axum::extract::{Request, State};
+use axum::http::Method;
 use axum::http::header::CONTENT_ENCODING;
 use axum::http::request::Parts;
 use axum::response::Response;
@@ -137,7 +138,12 @@ pub(crate) async fn not_found_for_otlp(
 async fn answer_not_found(receiver: &Receiver, request: Request, form: ResponseFormat) -> Response {
     let (parts, body) = request.into_parts();
     let path = parts.uri.path();
-    let error = Error::NotFound(if path == "/" {
+    let error = Error::NotFound(if path == "/" && parts.method == Method::GET {
+        "events are sent to /ingest and, as OTLP, to /v1/traces, /v1/logs and /v1/metrics, and read at /query and /traces/ID; \
+         /health says how the service is. All but OTLP is served on the main port alone, RUVVECTOR_SERVICE_PORT (3100)"
+    } else if matches!(path, "/ingest" | "/query" | "/health" | "/metrics") {
+        "this port takes OTLP alone: this path is served on the main port, RUVVECTOR_SERVICE_PORT (3100)"
+    } else if path == "/" {
         "OTLP is taken on /v1/traces, /v1/logs and /v1/metrics: add the signal's path to the exporter's endpoint"
     } else if response::is_of_a_signal(path) {
         "this signal is not taken here; OTLP is taken on /v1/traces, /v1/logs and /v1/metrics"

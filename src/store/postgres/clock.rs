@@ -173,8 +173,8 @@ impl Postgres {
         Ok(None)
     }
 
-    /// A person says that the clocks are right.
-    pub(in crate::store) async fn confirm_clock(&self) -> Result<(), StoreError> {
+    /// A person says that the clocks are right. Returns the reason for the doubt that this ends, if there is one.
+    pub(in crate::store) async fn confirm_clock(&self) -> Result<Option<DoubtReason>, StoreError> {
         let mut connection = self.connect().await?;
         let begun = self.begin_in_known_schema(&mut connection).await?;
         let apart_us = begun.now_us + POSTGRES_EPOCH_US - self.shared.clock.read().unix_us;
@@ -189,6 +189,7 @@ impl Postgres {
                 ),
             ));
         }
+        let kept = self.kept_doubt(&mut connection).await?;
         within(
             self.limit(),
             DOING,
@@ -199,6 +200,7 @@ impl Postgres {
             .execute(&mut connection),
         )
         .await?;
-        end(&mut connection, "COMMIT", self.limit()).await
+        end(&mut connection, "COMMIT", self.limit()).await?;
+        Ok(kept.and_then(|doubt| doubt.reason))
     }
 }

@@ -232,7 +232,7 @@ fn meaning(sqlstate: &str) -> (&'static str, &'static str) {
             Some("P0" | "09" | "27" | "2F" | "38" | "39") => ("other", SEE_TRIGGERS),
             Some("08") => ("connection", SEE_SERVER),
             Some("53") => ("resources", "the server lacks resources"),
-            Some("58" | "XX") => ("other", "the server failed: see its log"),
+            Some("58" | "XX") => ("other", "the server failed: see its journal"),
             Some("42" | "3F") => (
                 "schema",
                 "the schema is not what this version expects: run `ruvvector-service migrate`",

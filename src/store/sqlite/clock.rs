@@ -73,17 +73,20 @@ pub(super) async fn judge(
     Ok(judgement)
 }
 
-/// A person says that the clock is right.
+/// A person says that the clock is right. Returns the reason for the doubt that this ends, if there is one.
 pub(super) async fn confirm(
     connection: &mut SqliteConnection,
     fault: ErrorContext<'_>,
-) -> Result<(), StoreError> {
+) -> Result<Option<DoubtReason>, StoreError> {
     let mut transaction = schema::begin(connection, &fault).await?;
+    let kept = sqlx::query_scalar::<_, Option<String>>("SELECT reason FROM ruvvector_retention");
+    let kept = fault.within(kept.fetch_optional(&mut *transaction)).await?;
     let confirm = sqlx::query(
         "UPDATE ruvvector_retention SET reason = NULL, confirmations = confirmations + 1",
     );
     fault.within(confirm.execute(&mut *transaction)).await?;
-    fault.within(transaction.commit()).await
+    fault.within(transaction.commit()).await?;
+    Ok(kept.flatten().as_deref().map(DoubtReason::of))
 }
 
 async fn newest_received_before(

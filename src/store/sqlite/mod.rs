@@ -17,7 +17,7 @@ use tokio::sync::Mutex as Turn;
 use crate::event::{Resource, StreamId};
 use crate::store::plausible_time::{DAY_US, PlausibleTimes};
 use crate::store::record_pieces::after_rows;
-use crate::store::retention_clock::{Clock, ClockFacts, Judgement, RetentionClock};
+use crate::store::retention_clock::{Clock, ClockFacts, DoubtReason, Judgement, RetentionClock};
 use crate::store::written_cache::WrittenCache;
 use crate::store::{
     Batch, LargeRecord, Liveness, MaintenanceGauges, MaintenanceReport, MaintenanceStep, Options,
@@ -411,7 +411,7 @@ impl Sqlite {
         settle(connection, done)
     }
 
-    pub(super) async fn confirm_clock(&self) -> Result<(), StoreError> {
+    pub(super) async fn confirm_clock(&self) -> Result<Option<DoubtReason>, StoreError> {
         let mut connection = self.writer().await?;
         let done = clock::confirm(&mut connection, self.fault()).await;
         settle(connection, done)

@@ -24,6 +24,15 @@ const EVENT: &str = r#"{"correlationId":"c","integration":"i","eventType":"e"}"#
 
 /// A journal of two records, one of which cannot be decoded, and a writer to a store that is nowhere.
 async fn writer(dir: &Path) -> (FailurePolicy, StreamId) {
+    let nowhere = StoreTarget::Postgres {
+        options: Box::default(),
+        read: None,
+    };
+    writer_to(dir, nowhere).await
+}
+
+/// The same to another store.
+async fn writer_to(dir: &Path, target: StoreTarget) -> (FailurePolicy, StreamId) {
     let options = journal::Options {
         dir: dir.to_owned(),
         budget_bytes: Some(64 << 20),
@@ -43,11 +52,8 @@ async fn writer(dir: &Path) -> (FailurePolicy, StreamId) {
         );
     }
     let store = Store::new(&store::Options {
-        target: StoreTarget::Postgres {
-            options: Box::default(),
-            read: None,
-        },
-        migrate: false,
+        target,
+        migrate: true,
         retention_days: None,
         connect_timeout: Duration::from_secs(1),
         statement_timeout: Duration::from_secs(1),
@@ -133,6 +139,20 @@ async fn end(
     let built = built(writer, stream, positions).await;
     let ended = ended(&built, took);
     assert_eq!(writer.ended(ended).is_err(), fails);
+}
+
+/// A stop met the writer in a pause, with the database back, and ended 37 ms later with the journal as it was: the outage had also
+/// asked for the account to be read again, which ended the last attempt before its first batch.
+#[tokio::test]
+async fn a_stop_writes_what_waits_though_the_account_is_to_be_read_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("telemetry.db");
+    let (writer, _) = writer_to(&dir.path().join("log"), StoreTarget::Sqlite { path }).await;
+    let shared = writer.shared;
+    shared.reconcile_requested.notify_one();
+    shared.stop.cancel();
+    write::run_loop(&shared).await.unwrap();
+    assert_eq!(shared.journal.status().queue_events, 0);
 }
 
 #[tokio::test]

@@ -54,7 +54,10 @@ async fn what_is_refused_or_damaged_becomes_a_dead_letter_and_is_counted() {
     .await;
     let (code, said) = ended(&drain(&launch)).await;
     assert_eq!(code, Some(0), "{said}");
-    assert!(said.contains("records of the journal are damaged"), "{said}");
+    assert!(
+        said.contains("records of the journal are damaged"),
+        "{said}"
+    );
     assert!(
         said.contains(
             ": 18 events of 19 records written, 0 stored before; 2 dead letters (2 events,"
@@ -159,6 +162,34 @@ async fn what_is_no_orphan_is_an_error_and_stays_as_it_is() {
         );
         assert!(said.contains(name), "{said}");
         assert!(files(&launch.data_dir()).iter().any(|file| file == name));
+    }
+}
+
+/// In a wrong directory `journal list` gave the system's error alone, and not what to set.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_look_at_a_wrong_directory_says_what_a_drain_of_it_says() {
+    let dir = directory();
+    let launch = Launch::sqlite(dir.path());
+    for command in [["log", "list"], ["log", "verify"]] {
+        for (wrong, expected) in [
+            (
+                "misspelt",
+                "there is no such directory; --data-dir, or RUVVECTOR_DATA_DIR, is to name",
+            ),
+            (
+                "data",
+                "there is no journal here; --data-dir, or RUVVECTOR_DATA_DIR, is to name",
+            ),
+        ] {
+            let path = dir.path().join(wrong);
+            let launch = launch
+                .clone()
+                .with("RUVVECTOR_DATA_DIR", path.to_str().expect("UTF-8"))
+                .command(&command);
+            let (code, said) = ended(&launch).await;
+            assert_eq!(code, Some(1), "{said}");
+            assert!(said.contains(expected), "{said}");
+        }
     }
 }
 

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use sqlx::{Connection, PgConnection};
+
 use super::{directory, setting};
 use crate::support::ledger::Ledger;
 use crate::support::load::{Load, Shape};
-use crate::support::postgres::Cluster;
-use crate::support::service::{Launch, Service};
+use crate::support::postgres::{Cluster, Database};
+use crate::support::service::{Launch, PATIENCE, Service};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn acknowledgements_go_on_while_the_database_is_away_and_all_is_stored_after() {
@@ -134,9 +136,65 @@ async fn a_database_that_crashes_in_the_middle_of_a_copy_costs_and_doubles_nothi
     ledger.assert_stored_in_postgres(&cluster.url()).await;
 }
 
+/// While somebody held a lock on the table for minutes, the heartbeats ceased with the batches: the instance seemed gone, and
+/// its row did not say what waited.
+#[tokio::test(flavor = "multi_thread")]
+async fn heartbeats_go_on_while_batches_wait_for_a_lock() {
+    let database = Database::new().await;
+    let dir = directory();
+    let service = Launch::postgres(dir.path(), &database.url).start().await;
+    let ledger = Arc::new(Ledger::default());
+    let load = Load::start(&ledger, Shape::STEADY);
+    load.aim(&service);
+    service
+        .until("events are stored", async |service: &Service| {
+            service.metrics().await.sum("ruvvector_write_events_total") > 0.0
+        })
+        .await;
+
+    let mut holder = PgConnection::connect(&database.url)
+        .await
+        .expect("it answers");
+    let lock = "BEGIN; LOCK TABLE telemetry_events IN ACCESS EXCLUSIVE MODE";
+    sqlx::raw_sql(lock)
+        .execute(&mut holder)
+        .await
+        .expect("locked");
+    let mut reader = PgConnection::connect(&database.url)
+        .await
+        .expect("it answers");
+    // The first batch that waits has noted the stream; what is much later is a heartbeat's.
+    let later = "SELECT count(*) FROM ingest_streams WHERE heartbeat > $1::timestamptz + interval '30 seconds' AND appended > $2";
+    let (locked, appended): (String, i64) =
+        sqlx::query_as("SELECT now()::text, max(appended) FROM ingest_streams")
+            .fetch_one(&mut reader)
+            .await
+            .expect("a row");
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let beats: i64 = sqlx::query_scalar(later)
+            .bind(&locked)
+            .bind(appended)
+            .fetch_one(&mut reader)
+            .await
+            .expect("a number");
+        if beats == 1 {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{}", service.lines());
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    sqlx::raw_sql("COMMIT")
+        .execute(&mut holder)
+        .await
+        .expect("released");
+    load.stop().await;
+    service.until_drained().await;
+    ledger.assert_stored_in_postgres(&database.url).await;
+}
+
 /// Waits until some connection is seen to copy rows.
 async fn until_copying(cluster: &Cluster) {
-    use sqlx::{Connection, PgConnection};
     let mut database = PgConnection::connect(&cluster.url())
         .await
         .expect("the cluster answers");

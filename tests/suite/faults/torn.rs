@@ -51,7 +51,8 @@ pub(super) fn segments(launch: &Launch) -> Vec<SegmentReport> {
         free_floor_bytes: Some(0),
         keep_stored: Duration::ZERO,
     };
-    let mut reports = Journal::inspect(Arc::new(OsDisk), &options).expect("the journal can be read");
+    let mut reports =
+        Journal::inspect(Arc::new(OsDisk), &options).expect("the journal can be read");
     reports.retain(|report| report.last >= report.first);
     reports
 }

@@ -102,6 +102,42 @@ async fn a_wrong_path_on_the_port_of_otlp_is_a_status_in_the_clients_encoding() 
     }
 }
 
+/// "Nothing is served here" left a newcomer to guess the paths, and the port that they are on.
+#[tokio::test]
+async fn a_wrong_path_or_an_empty_body_is_answered_with_what_to_do() {
+    let main = Served::start().await;
+    let answer = main.send(Method::GET, "/", &[], "").await;
+    assert_eq!(answer.status, 404);
+    for path in ["/ingest", "/v1/traces", "/query", "/health"] {
+        assert!(answer.text().contains(path), "{path}: {}", answer.text());
+    }
+    let answer = main.post("/ingest", &[("content-type", JSON)], "").await;
+    assert_eq!(answer.status, 400);
+    assert!(
+        answer.text().contains("the body is empty"),
+        "{}",
+        answer.text()
+    );
+    assert!(!answer.text().contains("at byte"), "{}", answer.text());
+    let headers = [("content-type", JSON), ("origin", "https://evil.example")];
+    let answer = main.post("/ingest", &headers, EVENT).await;
+    assert_eq!(answer.status, 403);
+    assert!(
+        answer.text().contains("RUVVECTOR_CORS_ORIGINS"),
+        "{}",
+        answer.text()
+    );
+
+    let otlp = Served::start_on(64 * MIB as u64, Options::default(), otlp_http_port).await;
+    let answer = otlp.post("/ingest", &[("content-type", JSON)], EVENT).await;
+    assert_eq!(answer.status, 404);
+    assert!(
+        answer.text().contains("RUVVECTOR_SERVICE_PORT (3100)"),
+        "{}",
+        answer.text()
+    );
+}
+
 /// An endpoint that ended in a slash made exporters send to `//v1/logs`, which was a plain 404.
 #[tokio::test]
 async fn an_endpoint_that_ends_in_a_slash_works() {

@@ -20,6 +20,11 @@ use crate::support::service::{Launch, Service};
 const JSON: &str = "application/json";
 const PROTOBUF: &str = "application/x-protobuf";
 const TOKEN: &str = "Bearer secret";
+/// One character longer than a key may be.
+const LONG_KEY: &str = match str::from_utf8(&[b'k'; 256]) {
+    Ok(key) => key,
+    Err(_) => panic!("ASCII"),
+};
 
 /// How a message of OTLP is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -321,9 +326,12 @@ async fn send_native(service: &Service, books: &mut Books, good: u8) {
     books.request("native", "event", "invalid");
     books.request("native", "event", "invalid");
     assert_eq!(send("", "", TOKEN, OVERSIZE.to_vec()).await, 413);
-    assert_eq!(send("?wait=x", "", TOKEN, events("shop", 1, 0)).await, 400);
     books.request("native", "event", "refused");
-    books.request("native", "event", "refused");
+    let one = || events("shop", 1, 0);
+    for (query, key) in [("?wait=x", ""), ("?wiat=stored", ""), ("", LONG_KEY)] {
+        assert_eq!(send(query, key, TOKEN, one()).await, 400);
+        books.request("native", "event", "invalid");
+    }
 }
 
 fn events(integration: &str, good: u8, bad: u8) -> Vec<u8> {

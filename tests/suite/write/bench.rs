@@ -249,7 +249,10 @@ impl Bench {
         self.next += integrations.len() as u64;
         let accepted = u32::try_from(integrations.len()).expect("few");
         let record = record(accepted, &format!("[{}]", events.join(",")));
-        self.journal.append(record).await.expect("the journal takes it")
+        self.journal
+            .append(record)
+            .await
+            .expect("the journal takes it")
     }
 
     /// Accepts a record of good events with one of another integration after each `between`, and something after the last.
@@ -266,7 +269,10 @@ impl Bench {
         }
         body.push_str(end);
         let record = record(events, &body);
-        self.journal.append(record).await.expect("the journal takes it")
+        self.journal
+            .append(record)
+            .await
+            .expect("the journal takes it")
     }
 
     /// How many events were accepted.

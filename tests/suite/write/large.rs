@@ -103,7 +103,11 @@ async fn a_large_record_that_cannot_be_decoded_to_its_end_is_kept_whole_with_its
         let fewer: Vec<String> = (1..=600).map(|n| super::bench::json(n, "fewer")).collect();
         let fewer = record(601, &format!("[{}]", fewer.join(",")));
         let length = fewer.payload.len();
-        bench.journal.append(fewer).await.expect("the journal takes it");
+        bench
+            .journal
+            .append(fewer)
+            .await
+            .expect("the journal takes it");
         bench.accept(1).await;
         bench.start(&db.options());
         bench.drained().await;
@@ -236,7 +240,11 @@ async fn the_resources_of_a_large_record_are_stored_before_its_rows_that_refer_t
         spans.source.encoding = Encoding::Protobuf;
         spans.decoded_bytes = u32::try_from(payload.len()).expect("short");
         spans.payload = Bytes::from(payload);
-        bench.journal.append(spans).await.expect("the journal takes it");
+        bench
+            .journal
+            .append(spans)
+            .await
+            .expect("the journal takes it");
         bench.start(&db.options());
         bench.drained().await;
         bench.stop().await;
