@@ -25,6 +25,7 @@ struct SharedProgress {
     stored: Notify,
 }
 
+#[derive(Default)]
 struct ProgressState {
     stored: HashMap<StreamId, StoredPositions>,
     /// Streams that the journal has let go of, as all of them is stored.
@@ -52,21 +53,6 @@ pub struct Written {
     pub stored_before: u64,
     /// Ranges of positions that neither the database nor the journal holds any more.
     pub gaps: u64,
-}
-
-impl Default for ProgressState {
-    fn default() -> Self {
-        Self {
-            stored: HashMap::new(),
-            gone: HashSet::new(),
-            problems: BTreeMap::new(),
-            outage: None,
-            notices: Vec::new(),
-            connected: false,
-            answers: false,
-            written: Written::default(),
-        }
-    }
 }
 
 /// What a problem is about; each has one at a time.
