@@ -41,7 +41,7 @@ pub struct DecodeReport {
     pub rejected: u32,
     /// The first rejections (at most 20), for the answer.
     pub rejections: Vec<Rejection>,
-    /// Number of changes to accepted items so that they can be stored.
+    /// Number of texts and times changed so that they can be stored, by reason.
     pub sanitized: Sanitized,
     pub unknown: UnknownMemberReport,
     /// Latest time that an accepted item gives, in Unix nanoseconds; `None` if no item gives one.
