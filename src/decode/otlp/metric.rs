@@ -122,9 +122,9 @@ impl<'a> OtlpMetric<'a> {
             .flat_map(|number| repeated(message, number));
         let pairs = repeated(message, 12).map(|pair| pair.len() + PAIR_BYTES);
         let bytes: usize = texts.map(<[u8]>::len).chain(pairs).sum();
-        let survey = ValidItem::of(message, &schema::METRIC, source);
-        let (message, mut seen, swell_bytes, fault) = match survey {
-            Ok(survey) => (survey.item, survey.repairs, survey.expansion_bytes, None),
+        let valid = ValidItem::of(message, &schema::METRIC, source);
+        let (message, mut seen, expansion_bytes, fault) = match valid {
+            Ok(valid) => (valid.item, valid.repairs, valid.expansion_bytes, None),
             Err(Invalid::Malformed(malformed)) => return Err(malformed),
             Err(fault) => (Cow::Borrowed(message), Sanitized::default(), 0, Some(fault)),
         };
@@ -139,7 +139,7 @@ impl<'a> OtlpMetric<'a> {
             data,
             temporality: 0,
             is_monotonic: false,
-            bytes: bytes + swell_bytes,
+            bytes: bytes + expansion_bytes,
             shared: OnceCell::new(),
         })
     }

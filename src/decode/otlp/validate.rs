@@ -56,7 +56,7 @@ impl<'a> ValidItem<'a> {
         source: &'a Source,
     ) -> Result<Self, Invalid> {
         let limits = &source.limits;
-        let mut survey = Self {
+        let mut valid = Self {
             item: Cow::Borrowed(bytes),
             repairs: Sanitized::default(),
             longest_value_bytes: 0,
@@ -66,11 +66,11 @@ impl<'a> ValidItem<'a> {
             nodes_left: limits.nodes,
             limits,
         };
-        survey.message(bytes, schema, 0)?;
-        if survey.has_pieces && source.rules().merges_pieces() {
-            survey.item = Cow::Owned(merged(&survey.item, schema)?);
+        valid.message(bytes, schema, 0)?;
+        if valid.has_pieces && source.rules().merges_pieces() {
+            valid.item = Cow::Owned(merged(&valid.item, schema)?);
         }
-        Ok(survey)
+        Ok(valid)
     }
 
     fn message(
@@ -327,14 +327,14 @@ mod tests {
             values.extend([0, 1, 0xf_3333_3333_3333].map(|digits| double(exponent << 52 | digits)));
         }
         for value in values {
-            let survey = ValidItem::of(&value, &ANY_VALUE, &source).expect("a value");
+            let valid = ValidItem::of(&value, &ANY_VALUE, &source).expect("a value");
             let mut out = String::new();
             any_value(&mut out, &value, &style);
             assert!(
-                out.len() <= 5 * value.len() + survey.expansion_bytes,
+                out.len() <= 5 * value.len() + valid.expansion_bytes,
                 "{out}"
             );
-            assert!(survey.expansion_bytes <= 5 * out.len(), "{out}");
+            assert!(valid.expansion_bytes <= 5 * out.len(), "{out}");
         }
     }
 
@@ -342,9 +342,9 @@ mod tests {
     fn invalid_text_is_repaired_byte_for_byte_in_a_copy() {
         let source = source();
         let bytes = [0x0a, 5, b'a', 0xff, 0xe2, 0x82, b'b'];
-        let survey = ValidItem::of(&bytes, &KEY_VALUE, &source).expect("a key");
-        assert_eq!(&survey.item[..], [0x0a, 5, b'a', b'?', b'?', b'?', b'b']);
-        assert_eq!(survey.repairs.utf8, 1);
+        let valid = ValidItem::of(&bytes, &KEY_VALUE, &source).expect("a key");
+        assert_eq!(&valid.item[..], [0x0a, 5, b'a', b'?', b'?', b'?', b'b']);
+        assert_eq!(valid.repairs.utf8, 1);
     }
 
     #[test]
