@@ -30,7 +30,7 @@ pub trait Sink {
 }
 
 /// Message of the error of a walk that its sink ended.
-const SINK_IS_FULL: &str = "the sink takes no more events";
+const SINK_IS_FULL: &str = "the sink accepts no more events";
 
 /// The outcome of decoding a request: its accepted and rejected items.
 #[derive(Debug, Default, PartialEq, Eq)]
