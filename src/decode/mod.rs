@@ -1,9 +1,9 @@
 //! Decodes the bytes of a request into events; pure and synchronous.
 //!
-//! Each request is decoded twice. [`check`] runs before the request is written to the journal: it decides which items
-//! are accepted, for the answer to the client. [`events`] runs afterwards and makes the rows. Both share one walk.
+//! Each request is decoded twice. `check` runs before the request is written to the journal: it decides which items
+//! are accepted, for the answer to the client. `events` runs afterwards and makes the rows. Both share one walk.
 //!
-//! **Invariant:** for the same bytes and the same [`Source`], `events` yields exactly the items that `check` counted
+//! **Invariant:** for the same bytes and the same `Source`, `events` yields exactly the items that `check` counted
 //! as accepted, and no tree of a whole request is ever built.
 
 use crate::event::{Encoding, Event, Position, Resource, Signal, StreamId};

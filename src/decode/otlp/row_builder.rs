@@ -1,6 +1,6 @@
 //! Accepts or rejects each item of an OTLP request in either encoding, and makes the rows of accepted items.
 //!
-//! **Invariant:** the decision depends on the request's bytes and its [`Source`] alone; it is the same with and without
+//! **Invariant:** the decision depends on the request's bytes and its `Source` alone; it is the same with and without
 //! a sink.
 
 use crate::decode::decode_report::{ReportBuilder, TOO_EXPANDED};

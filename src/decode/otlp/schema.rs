@@ -1,6 +1,6 @@
 //! The messages of OTLP items as tables, which serve both the validation of protobuf and the conversion of JSON.
 //! (opentelemetry-proto 1.11: `trace.proto`, `logs.proto`, `common.proto`, `resource.proto`; `metrics.proto` in
-//! [`metric`].)
+//! the module `metric`.)
 //!
 //! **Invariant:** a field that is not in a table is ignored, in either encoding.
 

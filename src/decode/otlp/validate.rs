@@ -1,7 +1,7 @@
 //! Validates one item in protobuf before it is mapped: counts its messages and levels, and checks its texts.
 //!
 //! **Invariant:** a valid item has at most the allowed nodes and levels, every known field has its own wire type, and
-//! every text of [`ValidItem::item`] is valid UTF-8.
+//! every text of `ValidItem::item` is valid UTF-8.
 
 use std::borrow::Cow;
 
