@@ -1,4 +1,4 @@
-//! What was taken and what was not, as the answer needs it.
+//! Builds the report of a request: the counts of its accepted and rejected items, and the first reasons.
 //!
 //! **Invariant:** however many items are rejected, no more than 20 rejections are described.
 
@@ -10,63 +10,65 @@ const REJECTIONS: usize = 20;
 
 const UNKNOWN_NAMES: usize = 10;
 
-/// Most that comes is about as long when it is written. What is a multiple of it, such as `1e300` in plain digits, may
-/// make a request so much longer: this bounds the bytes that one request may write into the store.
+/// Maximum number of bytes by which a request's rows may exceed its body. Most values keep about their size, but
+/// `1e300` becomes 301 digits.
 const EXPANSION_BYTES: usize = 128 << 20;
 
-/// The same for members that are no fields, apart, so that they take no room from what was accepted without them.
+/// The same limit for members that are not fields. It is separate, so that no item is rejected because of them.
 const UNKNOWN_EXPANSION_BYTES: usize = 16 << 20;
 
-/// Why an item is not taken for which there is no such room.
+/// Reason for rejecting an item that would exceed [`EXPANSION_BYTES`].
 pub(super) const TOO_EXPANDED: &str =
     "this request's numbers in plain digits and its texts with escapes are too long";
 
-/// Counts items as they go by.
+/// Collects a [`DecodeReport`] while a walk accepts and rejects items.
 #[derive(Debug, Default)]
 pub(super) struct ReportBuilder {
-    checked: DecodeReport,
-    swell_bytes: usize,
-    unknown_swell_bytes: usize,
+    report: DecodeReport,
+    expansion_bytes: usize,
+    unknown_expansion_bytes: usize,
 }
 
 impl ReportBuilder {
-    /// The items so far: the next one's number, from 0.
+    /// Returns the number of items so far, which is the next item's number from 0.
     pub(super) const fn items(&self) -> u32 {
-        self.checked.accepted.saturating_add(self.checked.rejected)
+        self.report.accepted.saturating_add(self.report.rejected)
     }
 
-    /// The items that were taken so far.
+    /// Returns the number of items accepted so far.
     pub(super) const fn accepted(&self) -> u32 {
-        self.checked.accepted
+        self.report.accepted
     }
 
-    /// An item is taken; `unix_nano` is its time, if it gave one.
+    /// Counts an accepted item; `unix_nano` is its time, if it gives one.
     pub(super) fn accept(&mut self, unix_nano: Option<i64>) {
-        self.checked.accepted = self.checked.accepted.saturating_add(1);
-        self.checked.latest_unix_nano = self.checked.latest_unix_nano.max(unix_nano);
+        self.report.accepted = self.report.accepted.saturating_add(1);
+        self.report.latest_unix_nano = self.report.latest_unix_nano.max(unix_nano);
     }
 
-    /// Whether an item may be so many bytes longer when it is written; if so they are taken.
+    /// Adds an item's expansion and returns true; if that would exceed [`EXPANSION_BYTES`], adds nothing and returns
+    /// false.
     pub(super) const fn add_expansion(&mut self, bytes: usize) -> bool {
-        let all = self.swell_bytes.saturating_add(bytes);
+        let all = self.expansion_bytes.saturating_add(bytes);
         if all > EXPANSION_BYTES {
             return false;
         }
-        self.swell_bytes = all;
+        self.expansion_bytes = all;
         true
     }
 
-    /// The same for a member that is no field.
+    /// The same for a member that is not a field, up to [`UNKNOWN_EXPANSION_BYTES`].
     pub(super) const fn add_unknown_expansion(&mut self, bytes: usize) -> bool {
-        let all = self.unknown_swell_bytes.saturating_add(bytes);
+        let all = self.unknown_expansion_bytes.saturating_add(bytes);
         if all > UNKNOWN_EXPANSION_BYTES {
             return false;
         }
-        self.unknown_swell_bytes = all;
+        self.unknown_expansion_bytes = all;
         true
     }
 
-    /// Counts members of that name that are no fields; `meant` is asked for the first ones.
+    /// Counts a member of that name that is not a field. `meant` returns the field that was probably meant; it is
+    /// called once for each name in the report.
     pub(super) fn unknown(
         &mut self,
         name: &str,
@@ -74,9 +76,9 @@ impl ReportBuilder {
         meant: impl FnOnce(&str) -> Option<&'static str>,
     ) {
         self.count_unknown(fate, 1);
-        let names = &mut self.checked.unknown.names;
+        let names = &mut self.report.unknown.names;
         let find = |name: &str| names.iter().position(|known| known.name == name);
-        // Most names are shown as they are: no text is made for one that is known.
+        // Most names are shown unchanged, so a name that is already in the report is found without an allocation.
         let (at, shown) = match find(name) {
             Some(at) => (Some(at), String::new()),
             None => {
@@ -95,9 +97,9 @@ impl ReportBuilder {
         }
     }
 
-    /// Counts members without a name.
+    /// Counts members without adding a name to the report.
     pub(super) const fn count_unknown(&mut self, fate: UnknownMemberFate, members: u32) {
-        let all = &mut self.checked.unknown;
+        let all = &mut self.report.unknown;
         let count = match fate {
             UnknownMemberFate::Kept => &mut all.kept,
             UnknownMemberFate::LeftOut => &mut all.left_out,
@@ -106,25 +108,25 @@ impl ReportBuilder {
     }
 
     pub(super) const fn reject(&mut self) {
-        self.checked.rejected = self.checked.rejected.saturating_add(1);
+        self.report.rejected = self.report.rejected.saturating_add(1);
     }
 
-    /// Notes a name around the items that is not known; the first one is kept, if nothing was found before it.
+    /// Records an unknown name of a member around the items, if it is the first one and no item was found before it.
     pub(super) fn unknown_name(&mut self, name: &str) {
-        if self.items() == 0 && self.checked.unknown_name.is_none() {
-            self.checked.unknown_name = Some(shown(name));
+        if self.items() == 0 && self.report.unknown_name.is_none() {
+            self.report.unknown_name = Some(shown(name));
         }
     }
 
-    /// Describes why an item is rejected; `reason` is asked only while there is room for it.
+    /// Describes a rejection. `reason` is called only while the report has fewer than 20 descriptions.
     pub(super) fn describe(
         &mut self,
         index: u32,
         field: Option<&str>,
         reason: impl FnOnce() -> String,
     ) {
-        if self.checked.rejections.len() < REJECTIONS {
-            self.checked.rejections.push(Rejection {
+        if self.report.rejections.len() < REJECTIONS {
+            self.report.rejections.push(Rejection {
                 index,
                 field: field.map(str::to_owned),
                 reason: reason(),
@@ -133,7 +135,7 @@ impl ReportBuilder {
     }
 
     pub(super) const fn sanitized(&mut self, seen: &Sanitized) {
-        let all = &mut self.checked.sanitized;
+        let all = &mut self.report.sanitized;
         all.nul = all.nul.saturating_add(seen.nul);
         all.utf8 = all.utf8.saturating_add(seen.utf8);
         all.time = all.time.saturating_add(seen.time);
@@ -141,32 +143,38 @@ impl ReportBuilder {
         all.string_reference = all.string_reference.saturating_add(seen.string_reference);
     }
 
-    /// The whole of a request in which invalid items are left out; it fails if they are all there is.
+    /// Returns the report of a request whose invalid items are left out.
+    ///
+    /// # Errors
+    /// [`DecodeError::Invalid`] if there are items and all of them are invalid.
     pub(super) fn finish(mut self) -> Result<DecodeReport, DecodeError> {
         if self.items() > 0 {
-            self.checked.unknown_name = None;
+            self.report.unknown_name = None;
         }
-        if self.checked.rejected > 0 && self.checked.accepted == 0 {
-            return Err(DecodeError::Invalid(Box::new(self.checked)));
+        if self.report.rejected > 0 && self.report.accepted == 0 {
+            return Err(DecodeError::Invalid(Box::new(self.report)));
         }
-        Ok(self.checked)
+        Ok(self.report)
     }
 
-    /// The whole of a request that is a unit: it fails with any invalid item.
+    /// Returns the report of a request that is accepted as a whole or not at all.
+    ///
+    /// # Errors
+    /// [`DecodeError::Invalid`] if any item is invalid.
     pub(super) fn finish_unit(self) -> Result<DecodeReport, DecodeError> {
-        if self.checked.rejected > 0 {
-            return Err(DecodeError::Invalid(Box::new(self.checked)));
+        if self.report.rejected > 0 {
+            return Err(DecodeError::Invalid(Box::new(self.report)));
         }
-        Ok(self.checked)
+        Ok(self.report)
     }
 
-    /// The whole of a request in which there may be no valid item at all.
+    /// Returns the report of a request that is accepted even if no item is valid.
     pub(super) fn finish_partial(self) -> DecodeReport {
-        self.checked
+        self.report
     }
 }
 
-/// A piece of the input for an error text, quoted.
+/// Quotes a text of the request for an error message; escaped, at most 64 characters.
 pub(super) fn echo(text: &str) -> String {
     format!("\"{}\"", shown(text))
 }

@@ -1,7 +1,7 @@
-//! Undoes a content encoding, piece by piece, never past a limit.
+//! Decompresses a body piece by piece, within a limit.
 //!
 //! **Invariant:** no more than `limit_bytes` of output, and no output that `reserve` did not grant, is ever held.
-//! (A decoder's own state comes on top: 32 KiB for gzip and deflate, for zstd at most its window, 8 MiB.)
+//! (A decoder's own state is not included: 32 KiB for gzip and deflate, for zstd at most its window of 8 MiB.)
 
 use crate::event::ContentEncoding;
 use std::borrow::Cow;
@@ -9,12 +9,12 @@ use std::io::{self, Read};
 
 use flate2::bufread::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 
-/// Why a body could not be decompressed.
+/// The reason why a body could not be decompressed.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum DecompressError {
     #[error("the body is not valid {0:?}, or is cut short")]
     Malformed(ContentEncoding),
-    /// A zstd frame asks for more memory than is given to one.
+    /// A zstd frame needs a window of more than 8 MiB.
     #[error(
         "a zstd frame of the body needs a window over 8 MiB: compress with a window of 2^23 bytes or less (zstd up to level 19, \
          without --ultra and --long)"
@@ -22,29 +22,34 @@ pub enum DecompressError {
     LargeWindow,
     #[error("the body is larger than {limit_bytes} bytes once decompressed")]
     TooLarge { limit_bytes: usize },
-    /// `reserve` said no.
+    /// `reserve` refused.
     #[error("no memory is left for the decompressed body")]
     NoRoom,
 }
 
-/// A zstd frame may ask for a window of up to 2^23 bytes, 8 MiB: what RFC 8878, 3.1.1.1.2 asks decoders to support.
+/// Base-2 logarithm of a zstd frame's largest window: 8 MiB, which RFC 8878, 3.1.1.1.2 recommends decoders to support.
 /// The library's own limit is 128 MiB.
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 
-/// The library's words for a frame with a larger window.
+/// The library's message for a frame with a larger window.
 const LARGE_WINDOW: &str = "Frame requires too much memory for decoding";
 
-/// The first piece of output: four times the body, within these bounds; each later piece is half of what there is.
+/// Bounds of the first piece of output, which is four times the body. Each later piece is half of the output so far,
+/// but not smaller than the first.
 const FIRST_PIECE_BYTES: (usize, usize) = (1 << 10, 1 << 20);
 
-/// Decompresses `body`; `reserve(n)` is asked before each further `n` bytes are taken.
+/// Decompresses `body`; calls `reserve(n)` before it allocates each further `n` bytes.
 ///
-/// At most one and a half times the output and a first piece is reserved, never more than `limit_bytes`. All gzip members and
-/// all zstd frames are read. `deflate` is the zlib format (RFC 9110, 8.4.1.2), or raw deflate, which many clients send.
-/// An empty body of any encoding is empty.
+/// Reserves at most 1.5 times the output plus the first piece, and never more than `limit_bytes`. Reads all gzip
+/// members and all zstd frames. `deflate` is the zlib format (RFC 9110, 8.4.1.2), or raw deflate, which many clients
+/// send. An empty body of any encoding is empty.
 ///
 /// # Errors
-/// When the body is not of that encoding (cut short, followed by something else, its checksum wrong), or too large.
+/// * [`DecompressError::Malformed`] if the body is not of that encoding: truncated, followed by other bytes, or with a
+///   wrong checksum;
+/// * [`DecompressError::LargeWindow`] if a zstd frame needs a window of more than 8 MiB;
+/// * [`DecompressError::TooLarge`] if the output exceeds `limit_bytes`;
+/// * [`DecompressError::NoRoom`] if `reserve` returns false.
 pub fn decompress<'a>(
     encoding: ContentEncoding,
     body: &'a [u8],
@@ -89,15 +94,15 @@ pub fn decompress<'a>(
     }
 }
 
-/// Whether a `deflate` body has the header of RFC 1950, 2.2: method 8, a window of at most 32 KiB, and the two bytes a
-/// multiple of 31. A raw stream that begins so would open with a stored block whose padding is not zero, which no
-/// encoder writes.
+/// Returns whether a `deflate` body has the header of RFC 1950, 2.2: method 8, a window of at most 32 KiB, and two
+/// bytes that are a multiple of 31. A raw stream that begins with these bytes would have a stored block whose padding
+/// is not zero, which no encoder writes.
 fn is_zlib(body: &[u8]) -> bool {
     matches!(body, [cmf, flags, ..]
         if cmf & 0x0f == 8 && cmf >> 4 <= 7 && u16::from_be_bytes([*cmf, *flags]) % 31 == 0)
 }
 
-/// Reads a decoder to its end, which is also where it finds out that the body is cut or its checksum wrong.
+/// Reads a decoder to its end, where it also detects that the body is truncated or its checksum wrong.
 fn read_all(
     decoder: &mut dyn Read,
     encoding: ContentEncoding,
@@ -107,7 +112,7 @@ fn read_all(
 ) -> Result<Vec<u8>, DecompressError> {
     let mut read = |into: &mut [u8]| {
         decoder.read(into).map_err(|error| {
-            // The library has no other way to tell it; a test holds the text.
+            // The library reports this only by its text, which a test checks.
             if encoding == ContentEncoding::Zstd && error.to_string() == LARGE_WINDOW {
                 DecompressError::LargeWindow
             } else {
@@ -123,7 +128,7 @@ fn read_all(
         if filled == output.len() {
             let piece = first.max(filled / 2).min(limit_bytes - filled);
             if piece == 0 {
-                // At the limit: right only if the decoder has nothing more to say.
+                // The output has reached the limit: it is complete only if the decoder is at its end.
                 return match read(&mut [0])? {
                     0 => Ok(output),
                     _ => Err(DecompressError::TooLarge { limit_bytes }),

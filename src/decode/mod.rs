@@ -1,9 +1,9 @@
-//! Bytes to events, pure and synchronous.
+//! Decodes the bytes of a request into events; pure and synchronous.
 //!
-//! A request is decoded twice: [`check`] before it is logged decides what is accepted and answers the client;
-//! [`events`] after it is logged makes the rows. Both walk the same way.
+//! Each request is decoded twice. `check` runs before the request is written to the journal: it decides which items
+//! are accepted, for the answer to the client. `events` runs afterwards and makes the rows. Both share one walk.
 //!
-//! **Invariant:** for the same bytes and the same [`Source`], `events` yields exactly the items that `check` counted
+//! **Invariant:** for the same bytes and the same `Source`, `events` yields exactly the items that `check` counted
 //! as accepted, and no tree of a whole request is ever built.
 
 use crate::event::{Encoding, Event, Position, Resource, Signal, StreamId};
@@ -13,101 +13,106 @@ use otlp::{
     item, json_metric, json_request, log_record, metric, protobuf_request, row_builder, span,
 };
 
-/// The version of the mapping from bytes to rows; kept in every record, so that a later decoder maps it as it was accepted.
+/// Version of the mapping from bytes to rows. Each record in the journal keeps it, so that a later decoder maps the
+/// record as it was accepted.
 pub const VERSION: u16 = 2;
 
-/// Takes the rows of a record, in the order of the request.
+/// Receives the rows of a record, in the order of the request.
 pub trait Sink {
-    /// Called before the first event that refers to it; may be called again for the same one.
+    /// Receives a resource before the first event that refers to it; the same resource may arrive more than once.
     fn resource(&mut self, resource: Resource);
+    /// Receives one row.
     fn event(&mut self, event: &Event<'_>);
-    /// Returns whether the walk should go on. It is called after each event; `false` ends the walk with an error.
+    /// Returns whether the walk should continue. It is called after each event; `false` ends the walk with an error.
     fn wants_more(&self) -> bool {
         true
     }
 }
 
-/// The error of a walk that its sink ended.
-const SINK_IS_FULL: &str = "the sink takes no more events";
+/// Message of the error of a walk that its sink ended.
+const SINK_IS_FULL: &str = "the sink accepts no more events";
 
-/// What a request's bytes hold.
+/// The outcome of decoding a request: its accepted and rejected items.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct DecodeReport {
+    /// Number of accepted items.
     pub accepted: u32,
+    /// Number of rejected items.
     pub rejected: u32,
-    /// The first few rejections (at most 20), for the answer.
+    /// The first rejections (at most 20), for the answer.
     pub rejections: Vec<Rejection>,
+    /// Number of texts and times changed so that they can be stored, by reason.
     pub sanitized: Sanitized,
     pub unknown: UnknownMemberReport,
-    /// The latest time that an accepted event gave for itself, in Unix nanoseconds; `None` where none did.
+    /// Latest time that an accepted item gives, in Unix nanoseconds; `None` if no item gives one.
     pub latest_unix_nano: Option<i64>,
-    /// Of a request in OTLP's JSON in which no item was found: the first name in it that is not known, escaped and at most
-    /// 64 characters.
+    /// The first unknown JSON name of an OTLP request in which no item was found; escaped, at most 64 characters.
     pub unknown_name: Option<String>,
 }
 
-/// One item that was not taken.
+/// One rejected item.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Rejection {
-    /// The item's number in the request, from 0; for NDJSON the line's number, from 1.
+    /// Number of the item in the request, from 0; for NDJSON the number of the line, from 1.
     pub index: u32,
-    /// The field at fault, by its JSON name.
+    /// JSON name of the field at fault.
     pub field: Option<String>,
-    /// A sentence; what it echoes of the input is escaped and at most 64 characters.
+    /// A sentence. Each text in it from the request is escaped and at most 64 characters long.
     pub reason: String,
 }
 
-/// Members of accepted native events that are no fields of an event.
+/// Members of accepted native events that are not fields of an event.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct UnknownMemberReport {
-    /// The first few distinct ones (at most 10), for the answer.
+    /// The first distinct names (at most 10), for the answer.
     pub names: Vec<UnknownName>,
-    /// Number of members that joined the metadata of their event.
+    /// Number of members that were added to the metadata of their event.
     pub kept: u32,
-    /// Number that did not: the metadata has that key already, or they exceed its limits.
+    /// Number of members that were left out: the metadata already has the key, or a limit would be exceeded.
     pub left_out: u32,
 }
 
-/// The name of a member that is no field.
+/// The name of a member that is not a field.
 #[derive(Debug, PartialEq, Eq)]
 pub struct UnknownName {
-    /// Escaped, at most 64 characters.
+    /// The name, escaped and at most 64 characters.
     pub name: String,
     /// The field that was probably meant.
     pub meant: Option<&'static str>,
-    /// The fate of the last member of that name that stayed out, if any did.
+    /// `LeftOut` if any member of that name was left out.
     pub fate: UnknownMemberFate,
 }
 
-/// The fate of a member that is no field.
+/// The fate of a member that is not a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum UnknownMemberFate {
-    /// It is a member of the metadata.
+    /// It became a member of the metadata.
     Kept,
     LeftOut,
 }
 
-/// Why a request as a whole is refused; always the client's fault.
+/// The reason for refusing a whole request; always the client's fault.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum DecodeError {
-    /// Not JSON, not protobuf, cut short.
+    /// The body is not valid JSON or protobuf; `offset` is the byte of the fault, if known.
     #[error("{message}")]
     Malformed {
         message: String,
         offset: Option<usize>,
     },
-    /// Well formed, but nothing of it can be taken: a native batch with an invalid event, an OTLP request in which
-    /// every item is invalid.
+    /// The body is well formed, but no item can be accepted: a native batch has an invalid event, or every item of an
+    /// OTLP request is invalid.
     #[error("{} of {} items are invalid", .0.rejected, .0.rejected + .0.accepted)]
     Invalid(Box<DecodeReport>),
     #[error("more than {limit} events in one request")]
     TooManyEvents { limit: u32 },
 }
 
-/// Decides what of a request is taken, without making rows.
+/// Validates a request and counts its accepted and rejected items, without making rows.
 ///
 /// # Errors
-/// When nothing of it is.
+/// [`DecodeError::Malformed`] if the body is not valid in its encoding; [`DecodeError::Invalid`] if no item can be
+/// accepted; [`DecodeError::TooManyEvents`] if a native batch exceeds the limit.
 pub fn check(body: &[u8], source: &Source) -> Result<DecodeReport, DecodeError> {
     let nowhere = Position {
         stream: StreamId([0; 16]),
@@ -116,10 +121,12 @@ pub fn check(body: &[u8], source: &Source) -> Result<DecodeReport, DecodeError> 
     decode(body, source, nowhere, None)
 }
 
-/// Makes the rows of what [`check`] accepted. `position` derives the correlation id of a log record that has none.
+/// Passes a row to `sink` for each item that [`check`] accepts. `position` is the record's position in the journal; a
+/// log record that names no correlation id and no trace gets an id derived from it.
 ///
 /// # Errors
-/// As [`check`]; on a record from the log that means the record is not what was written.
+/// As [`check`], and [`DecodeError::Malformed`] if the sink ends the walk. Any other error for a record of the journal
+/// means that its bytes are not those that were accepted.
 pub fn events(
     body: &[u8],
     source: &Source,
@@ -158,7 +165,7 @@ fn decode(
     }
 }
 
-/// Walks a request whose items stand right in its scopes.
+/// Walks a request of spans or log records, which are direct elements of its scopes.
 fn decode_items<'a, K: item::ItemKind>(
     body: &'a [u8],
     source: &'a Source,
@@ -176,7 +183,7 @@ fn decode_items<'a, K: item::ItemKind>(
     items.rows.finish()
 }
 
-/// Walks a request of metrics, whose items stand in them.
+/// Walks a request of metrics, whose data points are the items.
 fn decode_metrics<'a>(
     body: &'a [u8],
     source: &'a Source,
@@ -194,28 +201,28 @@ fn decode_metrics<'a>(
 /// OTLP requests: protobuf and JSON to validated items, and items to rows.
 mod otlp;
 
-/// JSON, read by pulling and written in one form, without a tree.
+/// A pull reader of JSON, and a writer of one normal form, without a tree.
 mod json;
 
-/// Undoes a content encoding within limits.
+/// Decompression of a body, within limits.
 pub mod decompress;
 
-/// Rows back to OTLP.
+/// Conversion of rows back to OTLP.
 pub mod export;
 
 /// Native events.
 mod native;
 
-/// The mapping's rules, by version.
+/// Rules of the mapping, by version.
 mod rules;
 
 /// Protobuf's wire format.
 mod protobuf;
 
-/// The time of a native event.
+/// Timestamps of native events.
 pub(crate) mod timestamp;
 
-/// What was taken, and what was not.
+/// Counts and descriptions of accepted and rejected items.
 mod decode_report;
 
 #[cfg(test)]

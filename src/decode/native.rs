@@ -1,6 +1,7 @@
-//! Native events: one JSON object, an array of them, or one a line.
+//! Decodes native events: one JSON object, an array of objects, or one object per line.
 //!
-//! **Invariant:** an event that is taken is complete and within its limits; nothing is cut or guessed but a missing time.
+//! **Invariant:** an accepted event is complete and within its limits; nothing is cut, and only a missing time is
+//! filled in.
 
 use crate::decode::decode_report::{ReportBuilder, TOO_EXPANDED};
 use crate::decode::json::json_reader::{JsonReader, JsonType};
@@ -8,17 +9,17 @@ use crate::decode::json::normalize::Normalizer;
 use crate::decode::{DecodeError, DecodeReport, SINK_IS_FULL, Sink};
 use crate::event::{Encoding, Source};
 
-/// One event as it is sent.
+/// One event: its fields and their validation.
 mod envelope;
 
-/// Members that are no fields.
+/// Members that are not fields.
 mod unknown;
 
 use envelope::NativeEvent;
 
 const NANOS_PER_MS: i64 = 1_000_000;
 
-/// The texts of an event, in the order of `Envelope::texts`.
+/// The text fields of an event, in the order of [`NativeEvent::texts`].
 const FIELDS: [NativeField; 6] = [
     NativeField::new("correlationId", 255, Presence::Required),
     NativeField::new("integration", 100, Presence::Required),
@@ -28,10 +29,10 @@ const FIELDS: [NativeField; 6] = [
     NativeField::new("spanId", 32, Presence::Optional),
 ];
 
-/// One text of an event.
+/// A text field of an event.
 struct NativeField {
     name: &'static str,
-    /// Unicode scalar values.
+    /// Maximum number of Unicode scalar values.
     limit: usize,
     need: Presence,
 }
@@ -77,7 +78,7 @@ pub(super) fn batch(
     events.finish()
 }
 
-/// Decodes one object a line; empty lines are passed over.
+/// Decodes one object per line; ignores empty lines.
 pub(super) fn lines(
     body: &[u8],
     source: &Source,
@@ -95,7 +96,7 @@ pub(super) fn lines(
             continue;
         }
         let number = u32::try_from(index + 1).unwrap_or(u32::MAX);
-        // A line is read to its end before anything of it is taken, so that a broken one is not half an event.
+        // The syntax of the whole line is checked first, so that a malformed line is rejected alone and as a whole.
         let mut ahead = scanner;
         if let Err(error) = ahead.skip().and_then(|_| ahead.end()) {
             events.room()?;
@@ -110,7 +111,7 @@ pub(super) fn lines(
     events.finish()
 }
 
-/// Takes the events of a request.
+/// Decodes the events of a request.
 struct NativeEvents<'a, 's> {
     source: &'a Source,
     tally: ReportBuilder,
@@ -138,7 +139,7 @@ impl<'a, 's> NativeEvents<'a, 's> {
         }
     }
 
-    /// Fails if the request has as many events as it may have.
+    /// Fails if the request has reached its limit of events.
     fn room(&self) -> Result<(), DecodeError> {
         let limit = self.source.limits.events;
         if self.tally.items() >= limit {
@@ -147,7 +148,7 @@ impl<'a, 's> NativeEvents<'a, 's> {
         Ok(())
     }
 
-    /// Takes or rejects the next value of `scanner`.
+    /// Accepts or rejects the next value of `scanner`.
     fn one(&mut self, scanner: &mut JsonReader<'a>, index: u32) -> Result<(), DecodeError> {
         self.room()?;
         let kind = scanner.peek()?;

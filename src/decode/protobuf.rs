@@ -1,7 +1,7 @@
-//! Reads protobuf's wire format, field by field, from a slice, without taking memory.
+//! Reads protobuf's wire format from a slice, field by field, without allocating.
 //!
-//! **Invariant:** every step moves forward and stays within the slice; whatever is not the wire format is an error, never
-//! a panic.
+//! **Invariant:** every step moves forward and stays within the slice; input that is not the wire format is an error,
+//! never a panic.
 
 use crate::decode::DecodeError;
 
@@ -14,7 +14,7 @@ pub(super) enum FieldValue<'a> {
     Fixed32(u32),
 }
 
-/// The bytes are not what protobuf's encoding says they must be; the sentence says how.
+/// The error for bytes that are not valid protobuf, with the reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Malformed(pub(super) &'static str);
 
@@ -40,15 +40,16 @@ impl<'a> ProtobufReader<'a> {
         Self { rest: message }
     }
 
-    /// What has not been read yet.
+    /// Returns the bytes that are not read yet.
     pub(super) const fn rest(&self) -> &'a [u8] {
         self.rest
     }
 
-    /// The next field's number and value; `None` at the end.
+    /// Reads the next field's number and value; `None` at the end.
     ///
     /// # Errors
-    /// For a truncated field, a field number of 0, a group (OTLP has none), or an unknown wire type.
+    /// [`Malformed`] for a truncated field, a field number that is 0 or out of range, a varint that is too long, a
+    /// group (OTLP has none), or an unknown wire type.
     #[inline]
     pub(super) fn field(&mut self) -> Result<Option<(u32, FieldValue<'a>)>, Malformed> {
         if self.rest.is_empty() {
@@ -76,10 +77,10 @@ impl<'a> ProtobufReader<'a> {
         Ok(Some((number, value)))
     }
 
-    /// The next number of a packed list of varints; `None` at the end.
+    /// Reads the next number of a packed list of varints; `None` at the end.
     ///
     /// # Errors
-    /// For a truncated number, or one that is too long.
+    /// [`Malformed`] for a number that is truncated or too long.
     #[inline]
     pub(super) fn packed_varint(&mut self) -> Result<Option<u64>, Malformed> {
         if self.rest.is_empty() {
@@ -126,7 +127,10 @@ impl<'a> ProtobufReader<'a> {
 }
 
 impl<'a> FieldValue<'a> {
-    /// Length-delimited: a message, text or bytes.
+    /// Returns the bytes of a length-delimited value: a message, a text or bytes.
+    ///
+    /// # Errors
+    /// [`Malformed`] for a value of another wire type.
     pub(super) fn bytes(self) -> Result<&'a [u8], Malformed> {
         match self {
             Self::Bytes(bytes) => Ok(bytes),
@@ -135,10 +139,10 @@ impl<'a> FieldValue<'a> {
     }
 }
 
-/// The numbers of a packed list of 64-bit ones.
+/// Reads a packed list of 64-bit numbers.
 ///
 /// # Errors
-/// When its length is not a multiple of 8.
+/// [`Malformed`] if its length is not a multiple of 8.
 pub(super) fn packed_fixed64(
     packed: &[u8],
 ) -> Result<impl ExactSizeIterator<Item = u64>, Malformed> {
@@ -161,7 +165,7 @@ pub(super) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     }
 }
 
-/// A known field that does not have its own wire type.
+/// The error for a known field whose wire type is not that of its definition.
 pub(super) const WRONG_TYPE: Malformed =
     Malformed("a field has the wrong wire type, as in another signal's message");
 

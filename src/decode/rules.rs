@@ -1,6 +1,7 @@
-//! The rules of the mapping that changed from one version of the decoder to a later one.
+//! Rules of the mapping that differ between versions of the decoder.
 //!
-//! A record in the journal decodes as it was accepted, so a rule asks for the version of the record, never of this build.
+//! A record in the journal decodes as it was accepted, so a rule depends on the record's version, never on this
+//! build's.
 //!
 //! **Invariant:** a rule of a released version never changes; each change of the mapping is a rule of a later version.
 
@@ -13,7 +14,7 @@ pub(super) struct Rules {
 }
 
 impl Source {
-    /// The rules that the request is mapped by.
+    /// Returns the rules by which the request is mapped.
     pub(super) const fn rules(&self) -> Rules {
         Rules {
             version: self.version,
@@ -22,23 +23,25 @@ impl Source {
 }
 
 impl Rules {
-    /// From version 2 on, members of a native event that are no fields join its metadata; before, they are passed over.
+    /// From version 2 on, members of a native event that are not fields are added to its metadata; before, they are
+    /// ignored.
     pub(super) const fn keeps_unknown_members(self) -> bool {
         self.version >= 2
     }
 
-    /// From version 2 on, half of a surrogate pair in a native event becomes U+FFFD; before, it makes the event invalid.
+    /// From version 2 on, half of a surrogate pair in a native event becomes U+FFFD; before, it makes the event
+    /// invalid.
     pub(super) const fn repairs_lone_surrogates(self) -> bool {
         self.version >= 2
     }
 
-    /// From version 2 on, the pieces of an embedded message are merged; before, the last one counted.
+    /// From version 2 on, the pieces of an embedded message are merged; before, the last piece counts.
     pub(super) const fn merges_pieces(self) -> bool {
         self.version >= 2
     }
 
-    /// From version 2 on, scopes under their names before OTLP 0.15 (`instrumentationLibrarySpans`, field 1000) are mapped
-    /// if a resource has no others.
+    /// From version 2 on, if a resource has no scopes under the current name, those under the name before OTLP 0.15
+    /// (`instrumentationLibrarySpans`, field 1000) are mapped.
     pub(super) const fn maps_instrumentation_libraries(self) -> bool {
         self.version >= 2
     }
@@ -53,13 +56,13 @@ impl Rules {
         self.version >= 2
     }
 
-    /// From version 2 on, the receive time stands in for an OTLP time that is plainly in s, ms or µs.
+    /// From version 2 on, the receive time replaces an OTLP time that is plainly in s, ms or µs.
     pub(super) const fn replaces_times_in_other_units(self) -> bool {
         self.version >= 2
     }
 
-    /// From version 2 on, a span whose end is beyond the column's range (after the year 2262) is flagged, as one without
-    /// an end is.
+    /// From version 2 on, a span whose end is beyond the column's range (after the year 2262) is flagged, as is a span
+    /// without an end.
     pub(super) const fn flags_ends_out_of_range(self) -> bool {
         self.version >= 2
     }

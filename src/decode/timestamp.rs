@@ -1,21 +1,21 @@
-//! The time of a native event: Unix milliseconds or RFC 3339.
+//! Parses the timestamp of a native event: Unix milliseconds or RFC 3339.
 //!
-//! **Invariant:** what is taken lies from 1970 to a day after receipt.
+//! **Invariant:** an accepted time is not before 1970 and at most 24 hours after receipt.
 
 use crate::decode::decode_report::echo;
 use crate::decode::json::json_writer;
 
 const DAY_MS: i64 = 86_400_000;
-/// Below this a number of milliseconds lies in the first years after 1970: it was meant as seconds.
+/// A number below this limit is rejected as seconds: as milliseconds it would be a time before March 1973.
 pub(crate) const SECONDS_BELOW_MS: i64 = 100_000_000_000;
-/// The answer to such a number, here and in queries.
+/// Reason for rejecting such a number, here and in queries.
 pub(crate) const LOOKS_LIKE_SECONDS: &str = "looks like seconds: milliseconds are expected";
 /// The first millisecond of the year 10000.
 const YEAR_10000_MS: i64 = 253_402_300_800_000;
 const SHAPE: &[u8] = b"dddd-dd-ddTdd:dd:dd";
 const TOO_LATE: &str = "more than 24 hours after receipt";
 
-/// Unix ms from a JSON number, its fraction floored.
+/// Converts a JSON number to Unix milliseconds; discards its fraction.
 pub(super) fn from_number(number: &str, received_ms: i64) -> Result<i64, String> {
     let mut plain = String::new();
     if json_writer::plain_number(&mut plain, number).is_none() {
@@ -32,7 +32,7 @@ pub(super) fn from_number(number: &str, received_ms: i64) -> Result<i64, String>
     }
 }
 
-/// Unix ms from a date and time with any offset (RFC 3339, section 5.6), its fraction floored.
+/// Converts a date and time with any offset (RFC 3339, section 5.6) to Unix milliseconds, rounded down.
 pub(super) fn from_text(text: &str, received_ms: i64) -> Result<i64, String> {
     let time = match text.parse::<jiff::Timestamp>() {
         Ok(time) if is_rfc3339(text.as_bytes()) => time,
@@ -55,7 +55,7 @@ fn within_a_day(ms: i64, received_ms: i64) -> Result<i64, String> {
     Ok(ms)
 }
 
-/// Whether it is a date and time of the year 9999, of whose last days the parser makes no instant.
+/// Returns whether a text is a date and time of the year 9999; the parser cannot represent the last days of that year.
 fn is_last_year(text: &str) -> bool {
     let civil = text
         .get(..SHAPE.len())
@@ -63,7 +63,8 @@ fn is_last_year(text: &str) -> bool {
     civil.is_some_and(|civil| civil.year() == 9999)
 }
 
-/// `2026-01-31T23:59:59.123Z`, `2026-01-31T23:59:59+01:00`: the parser takes more than that.
+/// Returns whether a text has the form of `2026-01-31T23:59:59.123Z` or `2026-01-31T23:59:59+01:00`; the parser alone
+/// accepts other forms too.
 fn is_rfc3339(text: &[u8]) -> bool {
     let Some((head, mut tail)) = text.split_at_checked(SHAPE.len()) else {
         return false;

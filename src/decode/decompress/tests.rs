@@ -1,6 +1,6 @@
-//! What decompression promises.
+//! Tests of decompression.
 //!
-//! **Invariant:** every encoding is held to the same promises.
+//! **Invariant:** every encoding keeps the same promises.
 
 use crate::event::ContentEncoding;
 use std::io::Write;
@@ -44,7 +44,7 @@ fn text(lines: usize) -> Vec<u8> {
         .collect()
 }
 
-/// Decompresses with all the memory in the world; also what was reserved of it.
+/// Decompresses with a `reserve` that never refuses; returns the output and the number of reserved bytes.
 fn open(
     encoding: ContentEncoding,
     body: &[u8],
@@ -227,7 +227,7 @@ fn without_room_nothing_more_is_taken() {
     assert_eq!(result, Err(DecompressError::NoRoom));
 }
 
-/// A client compressed with `--ultra -22` and was told that its body was not valid zstd, or cut short.
+/// A client compressed with `--ultra -22`, and the answer was that its body was not valid zstd, or cut short.
 #[test]
 fn a_zstd_window_over_8_mib_is_refused_by_name_in_any_frame() {
     // Window descriptor: exponent 13 or 14 over 2^10 (RFC 8878, 3.1.1.1.2).
@@ -243,12 +243,12 @@ fn a_zstd_window_over_8_mib_is_refused_by_name_in_any_frame() {
     assert!(DecompressError::LargeWindow.to_string().contains("2^23"));
 }
 
-/// Members of 1 MiB of zeros each.
+/// Gzip members of 1 MiB of zeros each.
 fn gzip_bomb(mebibytes: usize) -> Vec<u8> {
     gzip(&vec![0; MIB]).repeat(mebibytes)
 }
 
-/// One frame of run-length blocks of 128 KiB each: four bytes for every block.
+/// One zstd frame of run-length blocks of 128 KiB, each of them four bytes.
 fn zstd_bomb(mebibytes: usize) -> Vec<u8> {
     zstd_rle_frame(13 << 3, mebibytes * 8)
 }

@@ -1,6 +1,6 @@
-//! What stands around items: resources, scopes and metrics, with the lists that hold them.
+//! Writes the objects around items: resources, scopes and metrics, with the lists that hold them.
 //!
-//! **Invariant:** the tables are those of requests as a whole, which no request is read by.
+//! **Invariant:** the schemas here describe whole messages and serve exports alone; no request is decoded by them.
 
 use crate::decode::export::members::{Members, copy};
 use crate::decode::export::message;
@@ -11,14 +11,16 @@ use crate::decode::otlp::schema::metric::{
 use crate::decode::otlp::schema::{self, FieldSchema, FieldType, MessageSchema, many, one};
 use crate::event::Signal;
 
-/// A list, and what closes each of its elements that is not an item.
+/// A list of resources, scopes, metrics or items.
 #[derive(Debug)]
 pub(super) struct ListLevel {
+    /// JSON name of the list.
     pub(super) list: &'static str,
+    /// The braces that close each element; empty for items, which are closed already.
     pub(super) end: &'static str,
 }
 
-/// The message of an export, and its lists from the outermost in.
+/// Returns the message of an export and its lists, the outermost first; `None` for native events.
 pub(super) fn of(signal: Signal) -> Option<(&'static MessageSchema, &'static [ListLevel])> {
     Some(match signal {
         Signal::Event => return None,
@@ -28,23 +30,23 @@ pub(super) fn of(signal: Signal) -> Option<(&'static MessageSchema, &'static [Li
     })
 }
 
-/// What a resource has beside its scopes: an object, not closed yet.
+/// Writes the object around a resource and its scopes, without the scopes and the closing brace.
 ///
 /// # Errors
-/// When what is stored is no resource.
+/// [`SyntaxError`] if the stored value is not a resource.
 pub(super) fn resource(row: &Members<'_>) -> Result<String, SyntaxError> {
     own("resource", &schema::RESOURCE, row)
 }
 
-/// What a scope has beside its items, likewise.
+/// Writes the object around a scope and its items, without the items and the closing brace.
 ///
 /// # Errors
-/// When what is stored is no scope.
+/// [`SyntaxError`] if the stored value is not a scope.
 pub(super) fn scope(row: &Members<'_>) -> Result<String, SyntaxError> {
     own("scope", &schema::SCOPE, row)
 }
 
-/// The schema URL is stored within, and stands beside in OTLP.
+/// Writes a resource or scope and, beside it as in OTLP, the schema URL that is stored in it.
 fn own(
     name: &str,
     schema: &'static MessageSchema,
@@ -60,10 +62,11 @@ fn own(
     Ok(out)
 }
 
-/// The data of a point's metric, which the column `status` names: its name, its own message, and that of its points.
+/// Returns the kind of data that the column `status` of a data point names: its JSON name, its message, and the message
+/// of its points.
 ///
 /// # Errors
-/// When it names none.
+/// [`SyntaxError`] if `status` names no kind of data.
 pub(super) fn data(
     row: &Members<'_>,
 ) -> Result<(&'static str, &'static MessageSchema, &'static MessageSchema), SyntaxError> {
@@ -101,7 +104,7 @@ static LOGS: [ListLevel; 3] = [
 static METRICS: [ListLevel; 4] = [
     level("resourceMetrics", "}"),
     level("scopeMetrics", "}"),
-    // The metric and its data.
+    // Closes the metric's data and the metric.
     level("metrics", "}}"),
     level("dataPoints", ""),
 ];

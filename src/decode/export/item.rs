@@ -1,6 +1,7 @@
-//! An item's row to the item: columns go back to the fields that decode took them from, and the rest of `metadata` follows.
+//! Converts a row to its item: columns become the fields that they were decoded from, and the rest of `metadata`
+//! follows.
 //!
-//! **Invariant:** what `metadata` holds wins over a column, which has only what fits it.
+//! **Invariant:** a field in `metadata` wins over its column, which may hold only a part of it.
 
 use crate::decode::export::members::{Members, copy, whole};
 use crate::decode::export::{envelope, message};
@@ -8,7 +9,7 @@ use crate::decode::json::json_reader::SyntaxError;
 use crate::decode::json::json_writer;
 use crate::decode::otlp::schema::{self, MessageSchema};
 
-/// A field, and the column that it is found in unless `metadata` has it.
+/// A field, and the column that holds it unless `metadata` does.
 type ExportColumn = (&'static str, &'static str);
 
 const SPAN: [ExportColumn; 6] = [
@@ -32,8 +33,10 @@ const METRIC: [ExportColumn; 1] = [("name", "name")];
 
 const DATA_POINT: [ExportColumn; 1] = [("timeUnixNano", "timeUnixNano")];
 
+/// Writes a span.
+///
 /// # Errors
-/// As of all here: when a value is not what its field holds.
+/// [`SyntaxError`], here and below, if a value is not of its field's type.
 pub(super) fn span(
     row: &Members<'_>,
     mut metadata: Members<'_>,
@@ -54,7 +57,7 @@ pub(super) fn span(
     Ok(())
 }
 
-/// The code of a span's status has a column, its message has not.
+/// Writes a span's status, whose code is a column and whose message is in `metadata`.
 fn put_status(out: &mut String, column: Option<&str>, message: Option<&str>) {
     let code = match column {
         None | Some("\"UNSET\"") => None,
@@ -86,7 +89,7 @@ pub(super) fn log_record(
     Ok(())
 }
 
-/// A metric up to its points: it and its data are left open.
+/// Writes a metric without its points and without the braces that close its data and itself.
 pub(super) fn metric(row: &Members<'_>, metadata: &Members<'_>) -> Result<String, SyntaxError> {
     let (name, data, _) = envelope::data(row)?;
     let mut out = String::from("{");
@@ -109,7 +112,7 @@ pub(super) fn data_point(
     Ok(())
 }
 
-/// Writes the fields of a message that stand in columns, then those that stand in `metadata`.
+/// Writes the fields of a message that are in columns, then those that are in `metadata`.
 fn fields(
     row: &Members<'_>,
     metadata: &Members<'_>,

@@ -1,17 +1,19 @@
-//! The members of one JSON object, each as it is written.
+//! Splits one JSON object into its members, each as it is written.
 //!
-//! **Invariant:** no value is taken apart before it is asked for.
+//! **Invariant:** a value is checked but not decoded.
 
 use crate::decode::json::json_reader::{JsonReader, SyntaxError};
 use crate::decode::json::json_writer;
 
-/// Names and the JSON of their values, in order.
+/// Names with the JSON of their values, in the order of the object.
 #[derive(Debug)]
 pub(super) struct Members<'a>(Vec<(&'a str, &'a str)>);
 
 impl<'a> Members<'a> {
+    /// Reads an object.
+    ///
     /// # Errors
-    /// When the text is not one JSON object.
+    /// [`SyntaxError`] if the text is not one JSON object.
     pub(super) fn of(object: &'a str) -> Result<Self, SyntaxError> {
         let mut scanner = JsonReader::new(object);
         let mut members = Vec::new();
@@ -25,14 +27,14 @@ impl<'a> Members<'a> {
         Ok(Self(members))
     }
 
-    /// The value of that name; `null` is none.
+    /// Returns the value of that name; `null` counts as absent.
     pub(super) fn find(&self, name: &str) -> Option<&'a str> {
         self.iter()
             .find_map(|(found, value)| (found == name).then_some(value))
             .filter(|value| *value != "null")
     }
 
-    /// The same, and it is no member any more.
+    /// Removes the member of that name and returns its value.
     pub(super) fn take(&mut self, name: &str) -> Option<&'a str> {
         let at = self.0.iter().position(|(found, _)| *found == name)?;
         Some(self.0.remove(at).1)
@@ -43,7 +45,7 @@ impl<'a> Members<'a> {
     }
 }
 
-/// A whole member as it is; left out where there is none, or it is a default.
+/// Writes a member with an unchanged value; leaves it out if the value is absent or a default (0 or an empty text).
 pub(super) fn copy(out: &mut String, name: &str, value: Option<&str>) {
     if let Some(value) = value
         && !matches!(value, "0" | "\"\"")
@@ -53,7 +55,7 @@ pub(super) fn copy(out: &mut String, name: &str, value: Option<&str>) {
     }
 }
 
-/// A whole number, be it written as one or as a string.
+/// Parses a whole number, which may be written as a string.
 pub(super) fn whole<T: std::str::FromStr>(value: &str) -> Option<T> {
     value.trim_matches('"').parse().ok()
 }

@@ -1,16 +1,16 @@
-//! Stored messages to OTLP's JSON, field by field, by the tables that requests are read by.
+//! Converts stored messages to OTLP's JSON field by field, by the schema that also decodes requests.
 //!
-//! **Invariant:** what is not in a message's table is left out.
+//! **Invariant:** a member that is not in a message's schema is left out.
 
 use crate::decode::export::value;
 use crate::decode::json::json_reader::{JsonReader, JsonType as Json, SyntaxError};
 use crate::decode::json::json_writer;
 use crate::decode::otlp::schema::{self, FieldSchema, FieldType, MessageSchema};
 
-/// Writes one stored member of a message, where that has a field of its name.
+/// Writes one stored member of a message, if the message has a field of its name.
 ///
 /// # Errors
-/// When the value is not what the field holds.
+/// [`SyntaxError`] if the value is not of the field's type.
 pub(super) fn member(
     out: &mut String,
     schema: &MessageSchema,
@@ -20,7 +20,7 @@ pub(super) fn member(
     field(&mut JsonReader::new(stored), schema, name, out)
 }
 
-/// Writes the field of that name with the next value, or passes over it.
+/// Writes the next value as the field of that name, or skips the value if there is no such field.
 fn field(
     scanner: &mut JsonReader<'_>,
     schema: &MessageSchema,
@@ -32,7 +32,7 @@ fn field(
     };
     json_writer::key(out, name);
     match field.kind {
-        // Attributes, by whatever name.
+        // Attributes, under any name.
         FieldType::Message(pair) if field.repeated && std::ptr::eq(pair, &schema::KEY_VALUE) => {
             value::key_values(scanner, 0, out)
         }
@@ -60,7 +60,7 @@ fn one(
         FieldType::Message(schema) if schema.is_value => return value::any_value(scanner, 0, out),
         FieldType::Message(schema) => return object(scanner, schema, out),
         FieldType::Double => return value::double(scanner, out),
-        // A string in OTLP's JSON, however it is stored.
+        // OTLP's JSON has 64-bit integers as strings, even those that are stored as numbers.
         FieldType::Int64 { .. }
         | FieldType::Sfixed64 { .. }
         | FieldType::Fixed64

@@ -1,13 +1,13 @@
-//! Rows back to OTLP: the mapping's inverse, beside it because the two change together.
+//! Converts rows back to OTLP: the inverse of the mapping, beside it because the two change together.
 //!
-//! `an event as /query answers it -> its members -> one item of OTLP's JSON, in its scope's list -> JSON | protobuf`
+//! `an event as /query returns it -> its members -> one item of OTLP's JSON, in its scope's list -> JSON | protobuf`
 //!
-//! What is stored is OTLP's JSON but for the columns, attributes as plain objects, and values without their types: an
-//! export puts those back and copies the rest, by the tables that requests are read by. Protobuf is that JSON, read as a
-//! client's would be. Defaults are left out.
+//! A row is OTLP's JSON with three differences: some fields are columns, attributes are plain objects, and values have
+//! no types. An export reverses these and copies the rest, by the schema that also decodes requests. An export in
+//! protobuf is made from that JSON, as from a client's. Defaults are left out.
 //!
-//! **Invariant:** an export is what came in, to the nanosecond and with the types of values, but for the order of
-//! attributes, duplicate keys (the last won), ids that are not ids, sanitised text, and what has no items.
+//! **Invariant:** an export has the items that were accepted, to the nanosecond and with the types of values, but for
+//! the order of attributes, duplicate keys (the last won), ids that are not ids, and sanitised text.
 
 use std::collections::BTreeMap;
 
@@ -17,41 +17,42 @@ use crate::decode::json::json_writer;
 use crate::decode::otlp::json_to_protobuf::{self, Unmapped};
 use crate::event::{Encoding, Limits, Signal, Source};
 
-/// What stands around items.
+/// The objects around items: resources, scopes and metrics.
 mod envelope;
 
-/// An item's row to the item.
+/// Conversion of a row to its item.
 mod item;
 
-/// An object's members as they are written.
+/// The members of a JSON object, as they are written.
 mod members;
 
-/// A stored message to OTLP's JSON.
+/// Conversion of a stored message to OTLP's JSON.
 mod message;
 
-/// A stored value to an AnyValue.
+/// Conversion of a stored value to an AnyValue.
 mod value;
 
 use members::Members;
 
-/// How an export is written.
+/// The encoding of an export.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExportEncoding {
     Json,
     Protobuf,
 }
 
-/// What becomes of an event that is to be exported.
+/// The outcome of adding an event to an export.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AddOutcome {
+    /// The export has the event.
     Yes,
-    /// It did not come over OTLP, or is of another signal.
+    /// The event did not arrive over OTLP, or is of another signal.
     NotOtlp,
-    /// The export is as large as it may be.
+    /// The event would exceed the export's size limit.
     NoRoom,
 }
 
-/// An event does not hold what was stored: its row was changed.
+/// The error for an event that is not what was stored: its row was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{} at byte {}", .0.what, .0.at)]
 pub struct Unreadable(SyntaxError);
@@ -68,7 +69,7 @@ impl From<SyntaxError> for Unreadable {
     }
 }
 
-/// Items of one signal, by what stands around them.
+/// Items of one signal, grouped by their resource, scope and metric.
 #[derive(Debug)]
 pub struct Export {
     signal: Signal,
@@ -79,24 +80,25 @@ pub struct Export {
     item: String,
 }
 
-/// The whole, a resource, a scope or a metric. What each has of its own, not closed yet, is its key.
+/// The whole export, or one resource, scope or metric of it.
 #[derive(Debug, Default)]
 struct ExportPart {
+    /// Parts by the JSON of their own fields: an object without its closing brace.
     parts: BTreeMap<String, ExportPart>,
-    /// Items that stand right in it, commas between.
+    /// Items that are direct elements, separated by commas.
     items: String,
 }
 
-/// The signal of an event as `/query` answers it, where it came over OTLP.
+/// Returns the signal of an event in the form of `/query`; `None` if the event did not arrive over OTLP.
 ///
 /// # Errors
-/// When the event is not what was stored.
+/// [`Unreadable`] if the event is not what was stored.
 pub fn signal(event: &str) -> Result<Option<Signal>, Unreadable> {
     Ok(signal_of(&Members::of(event)?))
 }
 
 fn signal_of(row: &Members<'_>) -> Option<Signal> {
-    // Whatever came over OTLP has a resource, if only an empty one.
+    // Every event from OTLP has a resource, which may be empty.
     row.find("resource")?;
     let event_type = row.find("eventType")?.trim_matches('"');
     Signal::OTLP
@@ -105,7 +107,7 @@ fn signal_of(row: &Members<'_>) -> Option<Signal> {
 }
 
 impl Export {
-    /// An empty one, which may grow to so many bytes of JSON; protobuf takes less.
+    /// Creates an empty export of at most `room_bytes` of JSON; protobuf takes less.
     #[must_use]
     pub fn new(signal: Signal, room_bytes: usize) -> Self {
         Self {
@@ -117,10 +119,10 @@ impl Export {
         }
     }
 
-    /// Takes an event as `/query` answers it; the first one however large it is.
+    /// Adds an event in the form of `/query`. The first event is added whatever its size.
     ///
     /// # Errors
-    /// When the event is not what was stored.
+    /// [`Unreadable`] if the event is not what was stored.
     pub fn take(&mut self, event: &str) -> Result<AddOutcome, Unreadable> {
         let row = Members::of(event)?;
         if signal_of(&row) != Some(self.signal) {
@@ -162,10 +164,10 @@ impl Export {
         Ok(AddOutcome::Yes)
     }
 
-    /// The whole message: `TracesData` and its like, which is also what a client exports.
+    /// Returns the whole message, `TracesData` for spans, which has the same fields as a client's export request.
     ///
     /// # Errors
-    /// When an event was not what was stored.
+    /// [`Unreadable`] if an event was not what was stored.
     pub fn finish(self, form: ExportEncoding) -> Result<Vec<u8>, Unreadable> {
         let Some((schema, levels)) = envelope::of(self.signal) else {
             return Ok(Vec::new());
@@ -177,7 +179,7 @@ impl Export {
         match form {
             ExportEncoding::Json => Ok(json.into_bytes()),
             ExportEncoding::Protobuf => {
-                // The limits are for an item, and this is all of them.
+                // The limits are those of one item, but this message holds all items.
                 let limits = Limits {
                     depth: value::LEVELS,
                     nodes: u32::MAX,
@@ -205,7 +207,7 @@ impl Export {
 }
 
 impl ExportPart {
-    /// Writes the list that this part is the parent of.
+    /// Writes the list of this part's elements.
     fn write(self, levels: &[envelope::ListLevel], out: &mut String) {
         let Some((level, inner)) = levels.split_first() else {
             return;

@@ -1,17 +1,18 @@
-//! Stored values to AnyValues in OTLP's JSON: the table of [`crate::decode::otlp::any_value`], read from right to left.
+//! Converts stored values to AnyValues in OTLP's JSON: the table of [`crate::decode::otlp::any_value`], read from right
+//! to left.
 //!
-//! **Invariant:** texts and numbers are copied as they are written, so nothing is rounded.
+//! **Invariant:** texts and numbers are copied unchanged, so none is rounded.
 
 use crate::decode::json::json_reader::{JsonReader, JsonType, SyntaxError};
 use crate::decode::json::json_writer;
 
-/// The most levels of values; no setting lets so many in.
+/// Limit of the levels of nested values, above every limit that requests are decoded with.
 pub(super) const LEVELS: u8 = 255;
 
-/// Writes the next value as an AnyValue, which stands below so many others.
+/// Writes the next value as an AnyValue; `above` is the number of values that it is nested in.
 ///
 /// # Errors
-/// When what is stored is no value.
+/// [`SyntaxError`] if the stored JSON is not a value, or is nested too deep.
 pub(super) fn any_value(
     scanner: &mut JsonReader<'_>,
     above: u8,
@@ -54,10 +55,10 @@ pub(super) fn any_value(
     Ok(())
 }
 
-/// Writes the next value, an object, as a list of Pairs.
+/// Writes the next value, an object, as a list of OTLP's `KeyValue`.
 ///
 /// # Errors
-/// When it is none, or holds what is no value.
+/// [`SyntaxError`] if it is not an object, or a member of it is not a value.
 pub(super) fn key_values(
     scanner: &mut JsonReader<'_>,
     above: u8,
@@ -68,7 +69,7 @@ pub(super) fn key_values(
     let mut is_first = true;
     while let Some(key) = scanner.next_key(&mut is_first)? {
         json_writer::separate(out);
-        // Of the client's own leading dollar one more was stored.
+        // If the client's key begins with a dollar, it is stored with one more.
         let key = key.written().strip_prefix('$').unwrap_or(key.written());
         out.push_str("{\"key\": \"");
         out.push_str(key);
@@ -80,10 +81,10 @@ pub(super) fn key_values(
     Ok(())
 }
 
-/// Writes the next value as a double: a number, or one that JSON has no number for.
+/// Writes the next value, a number or a tagged double, as a double.
 ///
 /// # Errors
-/// When it is neither.
+/// [`SyntaxError`] if it is neither.
 pub(super) fn double(scanner: &mut JsonReader<'_>, out: &mut String) -> Result<(), SyntaxError> {
     out.push_str(match scanner.peek()? {
         JsonType::Number => scanner.number()?,
@@ -102,7 +103,7 @@ fn typed(out: &mut String, name: &str, value: &str) {
     out.push('}');
 }
 
-/// What a double's tag stands for; JSON has a number for one of them, though JSONB has not.
+/// Returns the JSON of a tagged double. JSON has a number for -0, though JSONB does not.
 fn special(tag: &str) -> &str {
     match tag {
         "\"-0.0\"" => "-0.0",
@@ -110,7 +111,7 @@ fn special(tag: &str) -> &str {
     }
 }
 
-/// Takes the next value, an object, if it is a tag: its name, and the JSON that it holds.
+/// Reads the next value, an object, if it is a tagged value; returns the tag and the JSON under it.
 fn tagged<'a>(scanner: &mut JsonReader<'a>) -> Result<Option<(&'a str, &'a str)>, SyntaxError> {
     let mut ahead = *scanner;
     ahead.object()?;

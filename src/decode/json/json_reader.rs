@@ -1,19 +1,21 @@
-//! Reads JSON step by step from one text (RFC 8259), without a tree: the caller asks for what it expects next.
+//! Reads JSON step by step from one text (RFC 8259), without a tree: the caller asks for the type it expects next.
 //!
-//! Numbers are handed out as they are written, so that nothing is rounded.
+//! The reader returns numbers as they are written, so that none is rounded.
 //!
-//! **Invariant:** what was read without an error is valid JSON, and no memory is taken for it.
+//! **Invariant:** everything read without an error is valid JSON, and reading allocates nothing.
 
 use crate::decode::DecodeError;
 use crate::decode::json::string::{JsonString, RawString, plain_end};
 
-/// Values that are not wanted.
+/// Skips values.
 mod skip;
 
-/// What was expected, and the byte at which it was not found.
+/// A fault in a JSON text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::decode) struct SyntaxError {
+    /// The fault, or the thing expected; ` at byte …` follows it in error messages.
     pub(in crate::decode) what: &'static str,
+    /// Byte offset of the fault.
     pub(in crate::decode) at: usize,
 }
 
@@ -36,7 +38,7 @@ impl From<SyntaxError> for DecodeError {
     }
 }
 
-/// What a value is, by its first byte.
+/// The type of a value, known from its first byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::decode) enum JsonType {
     Object,
@@ -47,14 +49,14 @@ pub(in crate::decode) enum JsonType {
     Null,
 }
 
-/// The error of a body that begins with the byte order mark of UTF-16.
+/// Error text for a body that begins with the byte order mark of UTF-16.
 const UTF_16: &str = "the body is UTF-16: send UTF-8";
 
-/// A place in a JSON text.
+/// A reader of a JSON text; a copy of it keeps the place.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::decode) struct JsonReader<'a> {
     bytes: &'a [u8],
-    /// The same; `None` if not all of it is UTF-8.
+    /// The same bytes as a text; `None` if not all of them are UTF-8.
     text: Option<&'a str>,
     at: usize,
 }
@@ -68,7 +70,7 @@ impl<'a> JsonReader<'a> {
         }
     }
 
-    /// A scanner of a whole body whose strings may hold what is not UTF-8.
+    /// Creates a reader of a body whose strings may hold bytes that are not UTF-8.
     pub(in crate::decode) fn of_any_body(body: &'a [u8]) -> Self {
         Self {
             bytes: body,
@@ -77,10 +79,10 @@ impl<'a> JsonReader<'a> {
         }
     }
 
-    /// A scanner of a whole body.
+    /// Creates a reader of a body.
     ///
     /// # Errors
-    /// When the body is not UTF-8.
+    /// [`SyntaxError`] if the body is not UTF-8.
     pub(in crate::decode) fn of_body(body: &'a [u8]) -> Result<Self, SyntaxError> {
         match std::str::from_utf8(body) {
             Ok(text) => Ok(Self::new(text)),
@@ -98,7 +100,7 @@ impl<'a> JsonReader<'a> {
         SyntaxError { what, at: self.at }
     }
 
-    /// How far into the text it is.
+    /// Returns the byte offset of the reader.
     pub(in crate::decode) const fn at(&self) -> usize {
         self.at
     }
@@ -107,7 +109,7 @@ impl<'a> JsonReader<'a> {
         self.bytes.get(self.at).copied()
     }
 
-    /// The part from a byte to where the scanner is.
+    /// Returns the part of the text from byte `start` to the reader.
     #[inline]
     fn since(&self, start: usize) -> RawString<'a> {
         match self.text {
@@ -116,7 +118,7 @@ impl<'a> JsonReader<'a> {
         }
     }
 
-    /// The same of a body that is not UTF-8.
+    /// The same for a body that is not UTF-8.
     #[cold]
     fn checked_since(&self, start: usize) -> RawString<'a> {
         let bytes = &self.bytes[start..self.at];
@@ -129,13 +131,13 @@ impl<'a> JsonReader<'a> {
         }
     }
 
-    /// Passes over white space; true if nothing follows.
+    /// Skips white space; returns true if nothing follows.
     pub(in crate::decode) fn is_at_end(&mut self) -> bool {
         self.skip_space();
         self.byte().is_none()
     }
 
-    /// Nothing may follow.
+    /// Skips white space; fails if anything follows.
     pub(in crate::decode) fn end(&mut self) -> Result<(), SyntaxError> {
         if self.is_at_end() {
             Ok(())
@@ -144,7 +146,7 @@ impl<'a> JsonReader<'a> {
         }
     }
 
-    /// The kind of the value that comes next.
+    /// Skips white space and returns the type of the next value.
     pub(in crate::decode) fn peek(&mut self) -> Result<JsonType, SyntaxError> {
         self.skip_space();
         match self.byte() {
@@ -159,7 +161,7 @@ impl<'a> JsonReader<'a> {
         }
     }
 
-    /// Takes one byte of punctuation.
+    /// Reads one byte of punctuation; `what` is the error text if another byte is found.
     fn take(&mut self, byte: u8, what: &'static str) -> Result<(), SyntaxError> {
         self.skip_space();
         match self.byte() {
@@ -172,12 +174,10 @@ impl<'a> JsonReader<'a> {
         }
     }
 
-    /// Names what stands here, if that is known, in the place of what was expected.
+    /// Returns the error text for a byte order mark if one is found here, otherwise `expected`.
     fn instead_of(&self, expected: &'static str) -> &'static str {
         match self.bytes.get(self.at..) {
-            Some([0xef, 0xbb, 0xbf, ..]) => {
-                "a byte order mark stands here: send the text without it"
-            }
+            Some([0xef, 0xbb, 0xbf, ..]) => "a byte order mark is found: send the text without it",
             Some([0xff, 0xfe, ..] | [0xfe, 0xff, ..]) => UTF_16,
             _ => expected,
         }
@@ -193,7 +193,8 @@ impl<'a> JsonReader<'a> {
         self.take(b'[', "an array is expected")
     }
 
-    /// The next key of an object, its value follows; `None` once it is closed. `is_first` starts as true.
+    /// Reads the next key of an object, after which its value follows; `None` once the object is closed. `is_first`
+    /// starts as true.
     pub(in crate::decode) fn next_key(
         &mut self,
         is_first: &mut bool,
@@ -206,7 +207,7 @@ impl<'a> JsonReader<'a> {
         Ok(Some(key))
     }
 
-    /// Whether another element of an array follows; `is_first` starts as true.
+    /// Returns whether another element of an array follows; `is_first` starts as true.
     pub(in crate::decode) fn next_element(
         &mut self,
         is_first: &mut bool,
@@ -232,7 +233,7 @@ impl<'a> JsonReader<'a> {
         }
     }
 
-    /// A string.
+    /// Reads a string.
     pub(in crate::decode) fn text(&mut self) -> Result<JsonString<'a>, SyntaxError> {
         self.take(b'"', "a string is expected")?;
         let start = self.at;
@@ -245,7 +246,7 @@ impl<'a> JsonReader<'a> {
                     has_escapes = true;
                     self.escape()?;
                 }
-                Some(_) => return Err(self.error("a control character stands in a string")),
+                Some(_) => return Err(self.error("a string holds a control character")),
                 None => return Err(self.error("the JSON is cut short")),
             }
         }
@@ -268,7 +269,7 @@ impl<'a> JsonReader<'a> {
         Ok(())
     }
 
-    /// A number as it is written.
+    /// Reads a number and returns it as it is written.
     pub(in crate::decode) fn number(&mut self) -> Result<&'a str, SyntaxError> {
         self.skip_space();
         let start = self.at;
@@ -304,7 +305,7 @@ impl<'a> JsonReader<'a> {
         Ok(())
     }
 
-    /// `true` or `false`.
+    /// Reads `true` or `false`.
     pub(in crate::decode) fn bool(&mut self) -> Result<bool, SyntaxError> {
         self.skip_space();
         let is_true = self.byte() == Some(b't');

@@ -1,37 +1,37 @@
 //! Writes JSON as PostgreSQL prints JSONB: `{"a": 1, "b": [1, 2]}`, keys by length and then by bytes, plain numbers.
 //!
-//! **Invariant:** what is written is valid JSON without a NUL, and JSONB's own printing of it is the same text.
+//! **Invariant:** the output is valid JSON without a NUL, and PostgreSQL prints it from JSONB as the same text.
 
 use std::cmp::Ordering;
 use std::fmt::Write as _;
 
 use crate::decode::json::string::plain_end;
 
-/// The most characters of a number in plain digits; PostgreSQL takes larger ones and can then neither print nor dump
-/// the row.
+/// Maximum number of characters of a number in plain digits. PostgreSQL accepts larger numbers and can then neither
+/// print nor dump the row.
 const NUMBER_CHARACTERS: usize = 400;
 
-/// The order of JSONB's keys: shorter ones first, then by bytes.
+/// Compares keys in JSONB's order: shorter keys first, then by bytes.
 pub(in crate::decode) fn key_order(a: &str, b: &str) -> Ordering {
     a.len().cmp(&b.len()).then_with(|| a.cmp(b))
 }
 
-/// Sets a comma where one is due before the next member or element.
+/// Appends a comma if one is needed before the next member or element.
 pub(in crate::decode) fn separate(out: &mut String) {
-    // A text ends with its quote, so only an object or array that was just opened ends like this.
+    // A text ends with its quote, so only a newly opened object or array ends with `{` or `[`.
     if !matches!(out.as_bytes().last(), Some(b'{' | b'[')) {
         out.push_str(", ");
     }
 }
 
-/// Begins the next member of an object; its value follows.
+/// Writes the key of the next member of an object; its value follows.
 pub(in crate::decode) fn key(out: &mut String, key: &str) {
     separate(out);
     text(out, key);
     out.push_str(": ");
 }
 
-/// A whole member with a number, left out if that is 0, the default.
+/// Writes a member with a number; leaves it out if that is 0, the default.
 pub(in crate::decode) fn number_member(out: &mut String, name: &str, number: u64) {
     if number != 0 {
         key(out, name);
@@ -39,7 +39,7 @@ pub(in crate::decode) fn number_member(out: &mut String, name: &str, number: u64
     }
 }
 
-/// A whole member with a signed number, left out if that is 0, the default.
+/// Writes a member with a signed number; leaves it out if that is 0, the default.
 pub(in crate::decode) fn integer_member(out: &mut String, name: &str, number: i32) {
     if number != 0 {
         key(out, name);
@@ -47,7 +47,7 @@ pub(in crate::decode) fn integer_member(out: &mut String, name: &str, number: i3
     }
 }
 
-/// A whole member with a double, left out if that is 0, the default; -0 is not.
+/// Writes a member with a double; leaves it out if that is 0, the default, but not if it is -0.
 pub(in crate::decode) fn double_member(out: &mut String, name: &str, value: f64) {
     if value.to_bits() != 0 {
         key(out, name);
@@ -55,7 +55,7 @@ pub(in crate::decode) fn double_member(out: &mut String, name: &str, value: f64)
     }
 }
 
-/// A whole member with a text, left out if that is empty, the default.
+/// Writes a member with a text; leaves it out if that is empty, the default.
 pub(in crate::decode) fn text_member(out: &mut String, name: &str, value: &str) {
     if !value.is_empty() {
         key(out, name);
@@ -63,7 +63,7 @@ pub(in crate::decode) fn text_member(out: &mut String, name: &str, value: &str) 
     }
 }
 
-/// A whole member with an array, left out if that is empty.
+/// Writes a member with an array; leaves it out if that is empty.
 pub(in crate::decode) fn array_member<T>(
     out: &mut String,
     name: &str,
@@ -83,12 +83,12 @@ pub(in crate::decode) fn array_member<T>(
     out.push(']');
 }
 
-/// A whole number, or anything else that displays as JSON.
+/// Writes a whole number, or another value whose `Display` is JSON.
 pub(in crate::decode) fn display(out: &mut String, value: impl std::fmt::Display) {
     write!(out, "{value}").expect("writing to a string cannot fail");
 }
 
-/// A string; a NUL becomes U+FFFD, as neither store takes it.
+/// Writes a string; a NUL becomes U+FFFD, because neither store accepts it.
 pub(in crate::decode) fn text(out: &mut String, text: &str) {
     out.push('"');
     let mut rest = text;
@@ -114,8 +114,8 @@ pub(in crate::decode) fn text(out: &mut String, text: &str) {
     out.push('"');
 }
 
-/// A double: plain digits, the shortest that read back the same, always with a fraction. Tagged where JSON has no number
-/// for it.
+/// Writes a double in the fewest plain digits that read back as the same value, always with a fraction. A value that
+/// JSONB has no number for is tagged: `{"$double": "NaN"}`.
 pub(in crate::decode) fn double(out: &mut String, value: f64) {
     let tag = if value.is_nan() {
         "NaN"
@@ -138,32 +138,33 @@ pub(in crate::decode) fn double(out: &mut String, value: f64) {
     out.push_str("\"}");
 }
 
-/// How many characters a JSON number takes in plain digits; `None` when they are more than 400.
+/// Returns the number of characters of a JSON number in plain digits; `None` if it exceeds 400.
 pub(in crate::decode) fn plain_len(number: &str) -> Option<usize> {
     PlainNumber::of(number).map(|plain| count(plain.characters))
 }
 
 /// Writes a JSON number in plain digits, as `numeric` prints it: `1e2` is 100, `1.50` stays, `-0` is 0.
-/// `None` when that takes more than 400 characters.
+/// Returns `None` and writes nothing if that takes more than 400 characters.
 pub(in crate::decode) fn plain_number(out: &mut String, number: &str) -> Option<()> {
     PlainNumber::of(number)?.write(out);
     Some(())
 }
 
-/// A JSON number taken apart.
+/// The parts of a JSON number.
 #[derive(Debug)]
 struct PlainNumber<'a> {
     is_negative: bool,
-    /// The digits before and after the point.
+    /// Digits before the point, as written.
     whole: &'a str,
+    /// Digits after the point, as written.
     fraction: &'a str,
-    /// Where the point stands in the digits once the exponent has moved it; may lie outside of them.
+    /// Index of the point in all the digits after the exponent has moved it; may lie outside of them.
     point: i64,
-    /// Digits after the point.
+    /// Number of digits after the moved point.
     scale: i64,
-    /// Where the first digit stands that is not 0.
+    /// Index of the first digit that is not 0.
     first: Option<i64>,
-    /// All that is written.
+    /// Number of characters of the output.
     characters: i64,
 }
 
@@ -221,7 +222,7 @@ impl<'a> PlainNumber<'a> {
         }
     }
 
-    /// So many digits from that one on; zeros follow the last.
+    /// Returns `len` digits from index `from` on; zeros follow the last one.
     fn digits(&self, from: i64, len: i64) -> impl Iterator<Item = char> {
         let digits = self.whole.chars().chain(self.fraction.chars());
         digits
@@ -231,12 +232,12 @@ impl<'a> PlainNumber<'a> {
     }
 }
 
-/// A count that is not negative and, but for hostile exponents that were refused, small.
+/// Converts a count; a negative one becomes 0. Exponents that would make it large were refused before.
 fn count(n: i64) -> usize {
     usize::try_from(n).unwrap_or(0)
 }
 
-/// An exponent's digits; far out of any range where they are too many.
+/// Parses an exponent, clamped to ±2^32, which is far out of the range that is accepted.
 fn saturating_exponent(exponent: &str) -> i64 {
     let limit = 1 << 32;
     match exponent.parse::<i64>() {

@@ -1,15 +1,15 @@
-//! JSON, read by pulling and written in one form, without a tree.
+//! Reads JSON step by step and writes it in one normal form.
 //!
 //! **Invariant:** no value is ever built as a tree, and no number is rounded.
 
-/// JSON read, step by step.
+/// A pull reader of JSON.
 pub(in crate::decode) mod json_reader;
 
-/// JSON written as JSONB prints it.
+/// A writer of JSON in the form that JSONB prints.
 pub(in crate::decode) mod json_writer;
 
-/// JSON's strings.
+/// JSON strings and their escapes.
 pub(in crate::decode) mod string;
 
-/// Native metadata normalised.
+/// The normal form of native metadata.
 pub(in crate::decode) mod normalize;

@@ -1,6 +1,6 @@
-//! Native metadata as it is stored: one JSON value, normalised.
+//! Normalises native metadata for the store: sorted keys, each key once, and numbers in plain digits.
 //!
-//! **Invariant:** normalising what was normalised changes nothing.
+//! **Invariant:** normalising a normalised value changes nothing.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -8,10 +8,10 @@ use std::ops::Range;
 use crate::decode::json::json_reader::{JsonReader, JsonType, SyntaxError};
 use crate::decode::json::json_writer;
 
-/// Normalises values of one request; keeps its buffers from one to the next.
+/// Normalises the values of one request; each value reuses the buffers.
 #[derive(Debug, Default)]
 pub(in crate::decode) struct Normalizer<'a> {
-    /// The members of the objects that are open, the innermost last.
+    /// Members of the open objects, those of the innermost last.
     members: Vec<NormalizedMember<'a>>,
     scratch: String,
 }
@@ -20,23 +20,23 @@ pub(in crate::decode) struct Normalizer<'a> {
 #[derive(Debug)]
 struct NormalizedMember<'a> {
     key: Cow<'a, str>,
-    /// Where the whole member stands in the output.
+    /// Range of the whole member in the output, in bytes.
     written: Range<usize>,
 }
 
 /// An object that is being written.
 #[derive(Debug)]
 struct OpenObject {
-    /// The number of its first member among those of the objects that are open.
+    /// Index of its first member in [`Normalizer::members`].
     first_member: usize,
-    /// The offset of its members in the output.
+    /// Byte offset of its members in the output.
     start: usize,
     is_sorted: bool,
 }
 
 impl<'a> Normalizer<'a> {
-    /// Appends the next value of `scanner`, which was skipped before and found to have numbers that can be kept and a
-    /// bounded depth: this recurses.
+    /// Appends the next value of `scanner`. The caller has skipped the value before and found that its depth is
+    /// bounded, because this function recurses, and that its numbers are not too long.
     pub(in crate::decode) fn value(
         &mut self,
         scanner: &mut JsonReader<'a>,
@@ -79,7 +79,8 @@ impl<'a> Normalizer<'a> {
         Ok(())
     }
 
-    /// Appends one object: the members of `metadata`, the text of an object, and others whose keys it does not have.
+    /// Appends one object: the members of `metadata`, which is the text of an object, and `others`, whose keys it does
+    /// not have.
     pub(in crate::decode) fn joined(
         &mut self,
         metadata: Option<&'a str>,
@@ -149,10 +150,10 @@ impl<'a> Normalizer<'a> {
         out.push('}');
     }
 
-    /// Puts the members that were written from `start` on in order, each key once: the last of equals wins.
+    /// Sorts the members written from byte `start` on and keeps each key once: the last of equal keys wins.
     fn sort(&mut self, first_member: usize, start: usize, out: &mut String) {
         let members = &mut self.members[first_member..];
-        // Stable, so that of equal keys the last stays last.
+        // The sort is stable, so the last of equal keys stays last.
         members.sort_by(|a, b| json_writer::key_order(&a.key, &b.key));
         self.scratch.clear();
         self.scratch.push_str(&out[start..]);

@@ -1,21 +1,21 @@
-//! JSON's strings: where a plain stretch ends, and what an escape stands for.
+//! JSON strings: finds the end of their plain stretches and decodes their escapes.
 //!
-//! **Invariant:** a text keeps its escapes as they were written until it is asked for, so that half of a surrogate pair
-//! is never lost unseen.
+//! **Invariant:** a string keeps its escapes as they are written until it is decoded, so that half of a surrogate pair
+//! is never lost unnoticed.
 
 use std::borrow::Cow;
 
-/// A string between its quotes, as it is written.
+/// The part of a string between its quotes, as it is written.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::decode) struct JsonString<'a> {
     pub(in crate::decode) raw: RawString<'a>,
     pub(in crate::decode) has_escapes: bool,
 }
 
-/// A part of a JSON text: its bytes if they are not UTF-8.
+/// A part of a JSON text; `Err` with its bytes if they are not UTF-8.
 pub(in crate::decode) type RawString<'a> = Result<&'a str, &'a [u8]>;
 
-/// The end of the stretch of a string that has no quote, backslash or control character.
+/// Returns the offset of the first quote, backslash or control character from `at` on, else the length.
 pub(in crate::decode) fn plain_end(bytes: &[u8], mut at: usize) -> usize {
     while let Some(eight) = bytes.get(at..).and_then(<[u8]>::first_chunk) {
         match first_special(u64::from_le_bytes(*eight)) {
@@ -32,10 +32,10 @@ pub(in crate::decode) fn plain_end(bytes: &[u8], mut at: usize) -> usize {
     at
 }
 
-/// The index of the first of eight bytes that a string cannot hold as it is; 8 if there is none.
+/// Returns the index of the first of eight bytes that ends a plain stretch; 8 if there is none.
 ///
-/// The high bit of a byte of `v.wrapping_sub(ONES * n) & !v` tells that the byte is below `n`; a borrow can only set bits
-/// of later bytes, so the first one is right.
+/// If a byte is below `n`, the high bit of that byte of `v.wrapping_sub(ONES * n) & !v` is set. A borrow can set only
+/// bits of later bytes, so the first one that is set is correct.
 fn first_special(v: u64) -> usize {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGH: u64 = 0x8080_8080_8080_8080;
@@ -46,7 +46,7 @@ fn first_special(v: u64) -> usize {
     usize::try_from(special.trailing_zeros() / 8).unwrap_or(8)
 }
 
-/// One character of a string, its escape undone.
+/// One decoded character of a string.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum StringUnit {
     Char(char),
@@ -56,12 +56,12 @@ enum StringUnit {
 }
 
 impl<'a> JsonString<'a> {
-    /// The text between the quotes, with its escapes unchanged; empty if it is not UTF-8.
+    /// Returns the text between the quotes, with its escapes unchanged; empty if it is not UTF-8.
     pub(in crate::decode) fn written(self) -> &'a str {
         self.raw.unwrap_or_default()
     }
 
-    /// The text; each lone surrogate and each ill-formed sequence becomes U+FFFD.
+    /// Returns the decoded text; each lone surrogate and each ill-formed sequence becomes U+FFFD.
     #[inline]
     pub(in crate::decode) fn decode(self) -> Cow<'a, str> {
         match self.raw {
@@ -70,7 +70,7 @@ impl<'a> JsonString<'a> {
         }
     }
 
-    /// The same of a text with escapes, or of one that is not UTF-8.
+    /// The same for a text with escapes, or for one that is not UTF-8.
     fn decode_odd(self) -> Cow<'a, str> {
         let len = self.raw.map_or_else(<[u8]>::len, str::len);
         let mut out = String::with_capacity(len);
@@ -78,7 +78,7 @@ impl<'a> JsonString<'a> {
         Cow::Owned(out)
     }
 
-    /// Appends the same; true if anything was replaced.
+    /// Appends the same text; returns true if anything was replaced.
     pub(in crate::decode) fn decode_repaired(self, out: &mut Vec<u8>) -> bool {
         if let (Ok(plain), false) = (self.raw, self.has_escapes) {
             out.extend_from_slice(plain.as_bytes());
@@ -96,7 +96,7 @@ impl<'a> JsonString<'a> {
         is_repaired
     }
 
-    /// Appends the text; a lone surrogate as the three bytes that stand for it in no valid UTF-8.
+    /// Appends the decoded text; a lone surrogate becomes the three bytes of its code point, which are not valid UTF-8.
     pub(in crate::decode) fn decode_bytes(self, out: &mut Vec<u8>) {
         if let (Ok(plain), false) = (self.raw, self.has_escapes) {
             out.extend_from_slice(plain.as_bytes());
@@ -114,7 +114,7 @@ impl<'a> JsonString<'a> {
         });
     }
 
-    /// Whether there is a NUL, and whether there is a surrogate without its other half.
+    /// Returns whether the text has a NUL, and whether it has a surrogate without its other half.
     pub(in crate::decode) fn oddities(self) -> (bool, bool) {
         let (mut nul, mut lone) = (false, false);
         if self.has_escapes {
@@ -130,7 +130,7 @@ impl<'a> JsonString<'a> {
     fn units(self, mut take: impl FnMut(StringUnit)) {
         match self.raw {
             Ok(text) => units(text, &mut take),
-            // Escapes are ASCII, so each is whole in one chunk.
+            // Escapes are ASCII, so no escape extends over two chunks.
             Err(bytes) => {
                 for chunk in bytes.utf8_chunks() {
                     units(chunk.valid(), &mut take);
@@ -166,7 +166,8 @@ fn units(text: &str, take: &mut impl FnMut(StringUnit)) {
         .for_each(|character| take(StringUnit::Char(character)));
 }
 
-/// The character of an escape, which the scanner has found to be well formed, without its backslash; and what follows.
+/// Decodes an escape without its backslash, which the reader has found to be well formed; returns the character and the
+/// text after it.
 fn unescape(escape: &str) -> (StringUnit, &str) {
     let mut rest = escape.chars();
     let character = match rest.next().unwrap_or_default() {

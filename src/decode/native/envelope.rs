@@ -1,6 +1,6 @@
-//! One native event as it is sent, checked.
+//! Reads and validates one native event.
 //!
-//! **Invariant:** what is wrong with an event is a problem of that event alone, unless it is no JSON.
+//! **Invariant:** a fault in an event is a problem of that event alone, unless it is a syntax error.
 
 use std::borrow::Cow;
 
@@ -14,18 +14,22 @@ use crate::decode::timestamp;
 use crate::event::{Event, EventFlags, Limits, Sanitized, Source};
 use crate::text::cut_to;
 
-/// One event as it is sent, checked.
+/// One event and the problems found in it.
 pub(super) struct NativeEvent<'a> {
+    /// The text fields, in the order of [`FIELDS`].
     texts: [Option<JsonString<'a>>; FIELDS.len()],
+    /// Unix time in milliseconds; `None` if the event gives none.
     pub(super) timestamp_ms: Option<i64>,
-    /// The text of an object, and how many nodes it has.
+    /// The text of the metadata object, and its number of nodes.
     metadata: Option<(&'a str, usize)>,
     unknown: UnknownMembers<'a>,
+    /// Number of texts repaired, by reason.
     pub(super) seen: Sanitized,
-    /// Bytes by which the metadata grows when it is written.
+    /// Number of bytes by which the metadata grows when it is written.
     pub(super) swell_bytes: usize,
-    /// One bit for each known field that was given.
+    /// One bit for each known field that is given.
     given: u16,
+    /// Fields at fault, with the reasons; the event is rejected if there are any.
     pub(super) problems: Vec<(&'static str, String)>,
 }
 
@@ -69,11 +73,12 @@ impl<'a> NativeEvent<'a> {
         Ok(envelope)
     }
 
-    /// Notes each required field that is missing, with what was sent in its place.
+    /// Adds a problem for each required field that is missing, with a hint at the member that was probably meant for
+    /// it.
     fn require_fields(&mut self) {
         let is_missing = |(field, text): &(&NativeField, &Option<JsonString<'_>>)| {
-            let is_told = self.problems.iter().any(|(name, _)| *name == field.name);
-            field.need == Presence::Required && text.is_none() && !is_told
+            let is_reported = self.problems.iter().any(|(name, _)| *name == field.name);
+            field.need == Presence::Required && text.is_none() && !is_reported
         };
         let missing: Vec<_> = FIELDS
             .iter()
@@ -95,10 +100,11 @@ impl<'a> NativeEvent<'a> {
         }
     }
 
-    /// Lets the members that are no fields join the metadata, as far as they fit, and counts them.
+    /// Selects the members that are not fields and fit into the metadata, and counts the selected and the left-out
+    /// ones.
     ///
     /// # Errors
-    /// None: the metadata was read before.
+    /// None in practice: the metadata was parsed before.
     pub(super) fn join_unknown(
         &mut self,
         limits: &Limits,
@@ -110,12 +116,12 @@ impl<'a> NativeEvent<'a> {
         Ok(())
     }
 
-    /// The text of the metadata, if there is one.
+    /// Returns the text of the metadata, if any.
     pub(super) fn metadata(&self) -> Option<&'a str> {
         self.metadata.map(|(text, _)| text)
     }
 
-    /// The members that join the metadata, in the order of its keys.
+    /// Returns the members to be added to the metadata, in JSONB's order of keys.
     pub(super) fn joining(&self) -> impl Iterator<Item = (Cow<'a, str>, &'a str)> {
         let kept = self.unknown.kept().iter();
         kept.map(|member| (member.key.clone(), member.value))
@@ -125,15 +131,15 @@ impl<'a> NativeEvent<'a> {
         self.problems.push((field, reason.into()));
     }
 
-    /// Notes that a field is given; a second time is a problem, reported once.
+    /// Records that a field is given; adds one problem if the field is given more than once.
     fn once(&mut self, index: usize, field: &'static str) {
         const TWICE: &str = "is given twice";
         let bit = 1 << index;
-        let is_told = self
+        let is_reported = self
             .problems
             .iter()
             .any(|(name, reason)| *name == field && reason == TWICE);
-        if self.given & bit != 0 && !is_told {
+        if self.given & bit != 0 && !is_reported {
             self.problem(field, TWICE);
         }
         self.given |= bit;
@@ -236,7 +242,7 @@ impl<'a> NativeEvent<'a> {
         Ok(())
     }
 
-    /// The row; `metadata` is its normalised JSON.
+    /// Returns the row; `metadata` is its normalised JSON.
     pub(super) fn event<'e>(&'e self, source: &Source, metadata: &'e str) -> Event<'e> {
         let [
             correlation_id,

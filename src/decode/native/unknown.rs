@@ -1,7 +1,7 @@
-//! Members of a native event that are no fields of it: they join its metadata.
+//! Adds the members of a native event that are not fields to its metadata.
 //!
-//! **Invariant:** joining makes no event invalid; a member that the metadata has already, or that does not fit, stays out
-//! and is counted.
+//! **Invariant:** adding them makes no event invalid; a member whose key the metadata already has, or that does not
+//! fit, is left out and counted.
 
 use std::borrow::Cow;
 
@@ -14,29 +14,31 @@ use crate::decode::native::FIELDS;
 use crate::decode::otlp::any_value::without_nul_cow;
 use crate::event::{Limits, Sanitized};
 
-/// Names of members that stay out which are kept for the answer.
+/// Maximum number of left-out members whose names are kept for the answer.
 const NAMES: usize = 10;
-/// Members of one event that are compared with the names of fields: the comparison takes its time.
+/// Maximum number of an event's members that are compared with the names of fields, because a comparison is slow.
 const COMPARED: usize = 100;
-/// A longer name is no misspelt field.
+/// Maximum number of bytes of a name that is compared; a longer one is not a misspelt field.
 const COMPARED_BYTES: usize = 40;
-/// An event's own object and its metadata are the first two levels.
+/// Levels above a member's value: the event's own object and its metadata.
 const LEVELS_ABOVE: usize = 2;
 
-/// The unknown members of one event.
+/// Members of one event that are not fields.
 #[derive(Debug, Default)]
 pub(super) struct UnknownMembers<'a> {
+    /// Members that may be added; after [`Self::fit`], those that are.
     members: Vec<UnknownMember<'a>>,
-    /// The names of the first of those that stay out.
+    /// Names of the first members that are left out.
     out: Vec<Cow<'a, str>>,
-    /// All that stay out.
+    /// Number of all members that are left out.
     out_count: u32,
 }
 
 #[derive(Debug)]
 pub(super) struct UnknownMember<'a> {
-    /// As it is stored.
+    /// The key as it is stored.
     pub(super) key: Cow<'a, str>,
+    /// The JSON of the value, as sent.
     pub(super) value: &'a str,
     nodes: usize,
     swell_bytes: usize,
@@ -45,7 +47,7 @@ pub(super) struct UnknownMember<'a> {
 }
 
 impl<'a> UnknownMembers<'a> {
-    /// Reads the value of `key`.
+    /// Reads the value of `key`; leaves the member out if the value exceeds a limit.
     pub(super) fn read(
         &mut self,
         key: JsonString<'a>,
@@ -80,8 +82,8 @@ impl<'a> UnknownMembers<'a> {
         }
     }
 
-    /// Keeps the members that may join the metadata, a text with so many nodes; of those with one name the last, as in the
-    /// metadata itself.
+    /// Keeps the members that can be added to `metadata`, which is a text with its number of nodes, and leaves the
+    /// others out. The last of members with the same key counts, as in the metadata itself.
     pub(super) fn fit(
         &mut self,
         metadata: Option<(&'a str, usize)>,
@@ -92,12 +94,12 @@ impl<'a> UnknownMembers<'a> {
             return Ok(());
         }
         let mut members = std::mem::take(&mut self.members);
-        // Stable, so that of equal keys the last stays last.
+        // The sort is stable, so the last of equal keys stays last.
         members.sort_by(|a, b| json_writer::key_order(&a.key, &b.key));
         members.reverse();
         members.dedup_by(|later, earlier| later.key == earlier.key);
         members.reverse();
-        let mut taken = vec![false; members.len()];
+        let mut is_in_metadata = vec![false; members.len()];
         let (text, metadata_nodes) = metadata.unwrap_or(("{}", 1));
         let mut scanner = JsonReader::new(text);
         scanner.object()?;
@@ -107,13 +109,13 @@ impl<'a> UnknownMembers<'a> {
             if let Ok(at) =
                 members.binary_search_by(|member| json_writer::key_order(&member.key, &key))
             {
-                taken[at] = true;
+                is_in_metadata[at] = true;
             }
             scanner.skip()?;
         }
         let mut nodes_left = nodes(limits).saturating_sub(metadata_nodes);
-        for (member, taken) in members.into_iter().zip(taken) {
-            let fits = !taken && member.nodes <= nodes_left;
+        for (member, is_in_metadata) in members.into_iter().zip(is_in_metadata) {
+            let fits = !is_in_metadata && member.nodes <= nodes_left;
             if fits && tally.add_unknown_expansion(member.swell_bytes) {
                 nodes_left -= member.nodes;
                 self.members.push(member);
@@ -124,12 +126,12 @@ impl<'a> UnknownMembers<'a> {
         Ok(())
     }
 
-    /// Those that join the metadata, in the order of its keys.
+    /// Returns the members to be added to the metadata, in JSONB's order of keys.
     pub(super) fn kept(&self) -> &[UnknownMember<'a>] {
         &self.members
     }
 
-    /// Adds what was repaired in those that join.
+    /// Adds the counts of repaired texts in the kept members.
     pub(super) fn add_to(&self, seen: &mut Sanitized) {
         for member in &self.members {
             seen.nul = seen.nul.saturating_add(member.nul);
@@ -137,7 +139,7 @@ impl<'a> UnknownMembers<'a> {
         }
     }
 
-    /// Counts and names them for the answer.
+    /// Counts and names the members for the answer.
     pub(super) fn report(&self, tally: &mut ReportBuilder) {
         for member in &self.members {
             tally.unknown(&member.key, UnknownMemberFate::Kept, meant);
@@ -149,13 +151,13 @@ impl<'a> UnknownMembers<'a> {
         tally.count_unknown(UnknownMemberFate::LeftOut, self.out_count - named);
     }
 
-    /// The end of the reason for which the required field `name` is missing: the member that was probably meant for it.
+    /// Returns a hint for the missing required field `name`: the member that was probably meant for it.
     pub(super) fn sent_instead_of(&self, name: &'static str) -> Option<String> {
         let member = self.first().find(|key| meant(key) == Some(name))?;
         Some(format!("{} was sent: write {name}", echo(member)))
     }
 
-    /// The right form of an event, if a member of this object holds events: `{"events": [{…}]}`.
+    /// Returns a hint at the correct form, if a member of this object seems to hold events: `{"events": [{…}]}`.
     pub(super) fn holds_events(&self) -> Option<String> {
         self.members.iter().take(COMPARED).find_map(|member| {
             let key = echo(&member.key);
@@ -181,7 +183,7 @@ fn nodes(limits: &Limits) -> usize {
     usize::try_from(limits.nodes).unwrap_or(usize::MAX)
 }
 
-/// The field that somebody who wrote `key` probably meant.
+/// Returns the field that a client that sends `key` probably meant.
 pub(super) fn meant(key: &str) -> Option<&'static str> {
     if key.len() > COMPARED_BYTES {
         return None;

@@ -1,4 +1,4 @@
-//! OTLP's attributes and values as JSON.
+//! Writes OTLP's attributes and values as JSON.
 //!
 //! | value | JSON |
 //! | --- | --- |
@@ -6,9 +6,9 @@
 //! | double | plain digits, always with a fraction; `{"$double": "NaN"}` (`Infinity`, `-Infinity`, `-0.0`) |
 //! | bytes | `{"$bytes": "<base64>"}` |
 //! | array, key-value list, attributes | an array, an object; a key `$x` of the client is `$$x` |
-//! | nothing | `{"$empty": true}` |
+//! | no value | `{"$empty": true}` |
 //!
-//! **Invariant:** each row of the table can be told from every other, so a value comes back with its type.
+//! **Invariant:** each row of the table can be distinguished from every other, so an export restores a value's type.
 
 use std::borrow::Cow;
 
@@ -19,19 +19,19 @@ use crate::decode::json::json_writer;
 use crate::decode::protobuf::{FieldValue, ProtobufReader};
 use crate::event::Limits;
 
-/// How values are written.
+/// The order and the limits that values are written with.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::decode) struct ValueStyle {
-    /// The order of an object's keys.
+    /// Order of an object's keys.
     pub(in crate::decode) order: fn(&str, &str) -> std::cmp::Ordering,
-    /// The most attributes of one list; 0 = all.
+    /// Maximum number of attributes in one list; 0 = no limit.
     pub(in crate::decode) attributes: u32,
-    /// The most bytes of an attribute's text or bytes value; 0 = all.
+    /// Maximum number of bytes of an attribute's text or bytes value; 0 = no limit.
     pub(in crate::decode) value_bytes: u32,
 }
 
 impl ValueStyle {
-    /// For a row: as JSONB orders keys, cut by the limits.
+    /// Returns the style of a row: JSONB's order of keys, and values cut by the limits.
     pub(in crate::decode) fn row(limits: &Limits) -> Self {
         Self {
             order: json_writer::key_order,
@@ -41,15 +41,15 @@ impl ValueStyle {
     }
 }
 
-/// A list's keys with the bytes of their values, in order, each key once: the last of equals wins.
+/// Sorted keys with the bytes of their values, each key once: the last of equal keys wins.
 pub(in crate::decode) type KeyValues<'a> = Vec<(Cow<'a, str>, &'a [u8])>;
 
-/// Text that the survey has found to be UTF-8, or repaired.
+/// Returns a text of a valid item, which is UTF-8.
 pub(in crate::decode) fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap_or_default()
 }
 
-/// The values of a length-delimited field, in their order. Stops where the bytes are not the wire format.
+/// Returns the values of a length-delimited field in their order, up to bytes that are not protobuf.
 pub(in crate::decode) fn repeated(message: &[u8], number: u32) -> impl Iterator<Item = &[u8]> {
     let mut reader = ProtobufReader::new(message);
     std::iter::from_fn(move || {
@@ -62,7 +62,7 @@ pub(in crate::decode) fn repeated(message: &[u8], number: u32) -> impl Iterator<
     })
 }
 
-/// The key-value pairs that stand in field `number` of a message.
+/// Returns the key-value pairs of field `number`, of which the first `limit` count; 0 = all.
 pub(in crate::decode) fn pairs<'a>(
     message: &'a [u8],
     number: u32,
@@ -77,7 +77,7 @@ pub(in crate::decode) fn pairs<'a>(
         .take(limit)
         .map(key_and_value)
         .collect();
-    // Stable, so that of equal keys the last sent stays last.
+    // The sort is stable, so the last of equal keys stays last.
     pairs.sort_by(|a, b| (style.order)(&a.0, &b.0));
     if pairs.windows(2).any(|two| two[0].0 == two[1].0) {
         pairs.reverse();
@@ -100,7 +100,7 @@ fn key_and_value(pair: &[u8]) -> (Cow<'_, str>, &[u8]) {
     (stored_key(key), value)
 }
 
-/// A key as it is stored: without a NUL, and not to be taken for one of the tags.
+/// Returns a key as it is stored: without a NUL, and with one more dollar if it begins with one, as the tags do.
 fn stored_key(key: &str) -> Cow<'_, str> {
     if key.starts_with('$') || key.contains('\0') {
         let dollar = if key.starts_with('$') { "$" } else { "" };
@@ -120,7 +120,7 @@ pub(in crate::decode) fn object(out: &mut String, pairs: &KeyValues<'_>, style: 
     out.push('}');
 }
 
-/// A whole member with an object, left out if that is empty.
+/// Writes a member with an object; leaves it out if that is empty.
 pub(in crate::decode) fn object_member(
     out: &mut String,
     name: &str,
@@ -133,7 +133,7 @@ pub(in crate::decode) fn object_member(
     }
 }
 
-/// A whole member `attributes` from field `number` of a message; left out if there are none.
+/// Writes the member `attributes` from field `number` of a message; leaves it out if there are none.
 pub(in crate::decode) fn attributes_member(
     out: &mut String,
     message: &[u8],
@@ -184,7 +184,7 @@ fn cut(len: usize, style: &ValueStyle) -> usize {
     }
 }
 
-/// The member of AnyValue's `oneof` that counts: the last.
+/// Returns the last member of AnyValue's `oneof`, which counts.
 fn chosen(message: &[u8]) -> Option<(u32, FieldValue<'_>)> {
     let mut reader = ProtobufReader::new(message);
     let mut chosen = None;
@@ -196,7 +196,7 @@ fn chosen(message: &[u8]) -> Option<(u32, FieldValue<'_>)> {
     chosen
 }
 
-/// The text of an attribute that names something: a string that is not empty, or a whole number.
+/// Returns the text of an attribute that can be a name: a string that is not empty, or a whole number.
 pub(in crate::decode) fn name_of(message: &[u8]) -> Option<Cow<'_, str>> {
     match chosen(message)? {
         (1, FieldValue::Bytes(bytes)) if !bytes.is_empty() => Some(without_nul(text(bytes))),
@@ -205,7 +205,7 @@ pub(in crate::decode) fn name_of(message: &[u8]) -> Option<Cow<'_, str>> {
     }
 }
 
-/// A text as a column takes it.
+/// Replaces each NUL by U+FFFD, because no column accepts it.
 pub(in crate::decode) fn without_nul(text: &str) -> Cow<'_, str> {
     if text.contains('\0') {
         Cow::Owned(text.replace('\0', "\u{fffd}"))

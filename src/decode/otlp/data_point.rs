@@ -1,14 +1,14 @@
-//! A data point's message to a row.
+//! Converts a data point's message to a row.
 //!
-//! `metadata` holds what has no column, or does not fit it, under its protobuf JSON name. What the protocol does not tell
-//! from its default is left out at it; what it does tell (`optional`, `oneof`, messages) is left out where it is absent
-//! and written where it is present, be it 0. Integers are plain digits; doubles have a fraction (`1.0`), or are
-//! `{"$double": "NaN"}` (`Infinity`, `-Infinity`, `-0.0`).
+//! `metadata` holds the fields that have no column or do not fit it, under their protobuf JSON names. If the protocol
+//! does not distinguish a field's default from its absence, the default is left out. A field with presence (`optional`,
+//! `oneof`, messages) is left out if it is absent and written if it is present, even if it is 0. Integers are plain
+//! digits; doubles have a fraction (`1.0`), or are `{"$double": "NaN"}` (`Infinity`, `-Infinity`, `-0.0`).
 //!
-//! | key | kinds of data | value | left out where |
+//! | key | kinds of data | value | left out if |
 //! | --- | --- | --- | --- |
 //! | `attributes` | all | an object, as for every item | there are none |
-//! | `asInt` | gauge, sum | an integer | the value is not one; without `asInt` and `asDouble` there is no value |
+//! | `asInt` | gauge, sum | an integer | the value is not an integer; without `asInt` and `asDouble` there is no value |
 //! | `asDouble` | gauge, sum | a double | likewise |
 //! | `startTimeUnixNano` | all | the digits as a string | 0 |
 //! | `timeUnixNano` | all | the digits as a string | the column `time_unix_nano` has it |
@@ -21,7 +21,7 @@
 //! | `zeroThreshold` | exponentialHistogram | a double | 0 |
 //! | `positive`, `negative` | exponentialHistogram | `{"offset": integer, "bucketCounts": [integers]}`, each left out at 0 or empty | absent; `{}` is an empty message |
 //! | `quantileValues` | summary | an array of `{"value": double, "quantile": double}`, each left out at 0 | empty |
-//! | `exemplars` | all but summary | an array of `{"asInt": integer}` or `{"asDouble": double}` with `spanId`, `traceId` (hex; left out if it is no id), `timeUnixNano` (a string), `filteredAttributes` (an object) | empty |
+//! | `exemplars` | all but summary | an array of `{"asInt": integer}` or `{"asDouble": double}` with `spanId`, `traceId` (hex; left out if it is not valid), `timeUnixNano` (a string), `filteredAttributes` (an object) | empty |
 //! | `flags` | all | an integer | 0 |
 //! | `name` | all, of the metric | text | the column has all of it |
 //! | `unit`, `description` | all, of the metric | text | empty |
@@ -29,13 +29,13 @@
 //! | `aggregationTemporality` | sum, histogram, exponentialHistogram | 1 = delta, 2 = cumulative, others as sent | 0 |
 //! | `isMonotonic` | sum | `true` | false |
 //!
-//! `kind` is the number of the data's field in `Metric` and `status` its JSON name, of which either says the type of all
-//! the others. Without an attribute that names it, `correlation_id` is the point's series: the first 16 bytes of SHA-256,
-//! in hex, over the byte 1 and the JSON array `["<resource id in hex>", "<metric name>", {<attributes>}]`, all of it whole
-//! and as it is stored, but with all keys sorted bytewise.
+//! `kind` is the number of the data's field in `Metric` and `status` its JSON name; each determines the types of the
+//! other fields. If no attribute names the `correlation_id`, it is the point's series: the first 16 bytes of SHA-256,
+//! in hex, over the byte 1 and the JSON array `["<resource id in hex>", "<metric name>", {<attributes>}]`. The array is
+//! whole and in its stored form, but with all keys sorted bytewise.
 //!
-//! **Invariant:** with its resource, the row gives back the point and its metric as they were sent, but for the order of
-//! attributes, duplicate keys (the last wins), ids that are not ids, and sanitised text.
+//! **Invariant:** with its resource, the row gives back the point and its metric as they were sent, but for the order
+//! of attributes, duplicate keys (the last wins), ids that are not ids, and sanitised text.
 
 use std::borrow::Cow;
 
@@ -51,14 +51,16 @@ use crate::decode::protobuf::{FieldValue, Malformed, ProtobufReader};
 use crate::event::{Event, EventFlags};
 use values::{PointNumber, RepeatedField, buckets_member, write_exemplar, write_quantile, zigzag};
 
-/// What stands in a point: numbers, buckets, quantiles, exemplars.
+/// The values of a point: numbers, buckets, quantiles, exemplars.
 pub(in crate::decode) mod values;
 
-/// What points of all kinds hold, read from a message that passed its survey; of lists, where they stand.
+/// The fields of points of all kinds, read from a valid message, with the ranges of their lists.
 #[derive(Debug)]
 pub(in crate::decode) struct DataPoint<'m> {
     metric: &'m OtlpMetric<'m>,
+    /// Unix time in nanoseconds; 0 = not given.
     start: u64,
+    /// Unix time in nanoseconds; 0 = not given, for which the point is rejected.
     time: u64,
     flags: u32,
     attributes: RepeatedField<'m>,
@@ -129,7 +131,7 @@ impl<'m> DataPoint<'m> {
         }
     }
 
-    /// The list that a field belongs to.
+    /// Returns the list that a field belongs to.
     const fn list(&mut self, number: u32) -> Option<&mut RepeatedField<'m>> {
         Some(match (self.metric.data, number) {
             (MetricData::Gauge | MetricData::Sum | MetricData::Summary, 7)
@@ -147,7 +149,7 @@ impl<'m> DataPoint<'m> {
         })
     }
 
-    /// Takes a single field; the survey has found it to be of its own wire type.
+    /// Sets a single field, which validation has found to have its own wire type.
     fn set(&mut self, number: u32, value: FieldValue<'m>) {
         use MetricData::{ExponentialHistogram, Gauge, Histogram, Sum, Summary};
         match (self.metric.data, number, value) {
@@ -244,7 +246,7 @@ impl<'m> DataPoint<'m> {
         out.push('}');
     }
 
-    /// The id of the series; `canonical` is scratch space.
+    /// Returns the id of the series; `canonical` is scratch space.
     fn series(&self, shared: &MetricFields, canonical: &mut String) -> Hex<32> {
         let whole = ValueStyle {
             order: |a, b| a.cmp(b),
@@ -273,7 +275,7 @@ impl OtlpItem for DataPoint<'_> {
         self.time
     }
 
-    /// It has its metric's.
+    /// Returns an empty text, because the name is the metric's.
     fn name(&self) -> &str {
         ""
     }
@@ -331,7 +333,7 @@ impl OtlpItem for DataPoint<'_> {
     }
 }
 
-/// Members that were written before.
+/// Appends members that are already written, if any.
 fn members(out: &mut String, members: &str) {
     if !members.is_empty() {
         json_writer::separate(out);

@@ -1,6 +1,6 @@
-//! What the kinds of OTLP items have in common: the seam between the walk and a row, and the fields that all map alike.
+//! Defines the traits of all kinds of OTLP items, and maps the fields that they have in common.
 //!
-//! **Invariant:** a correlation id, a provider and an id in hex are found in the same way for every kind.
+//! **Invariant:** the correlation id, the provider and ids in hex are derived in the same way for every kind.
 
 use crate::text;
 use std::borrow::Cow;
@@ -22,56 +22,58 @@ const DAY_NANOS: u64 = 86_400_000_000_000;
 /// 2000-01-01T00:00:00Z.
 const YEAR_2000_NANOS: u64 = 946_684_800_000_000_000;
 
-/// A kind of item, with what stands around each: nothing for a span or a log record, its metric for a data point.
+/// A kind of item. For data points it is the metric that they belong to; spans and log records have no such object.
 pub(in crate::decode) trait ItemKind {
     type Item<'m>: OtlpItem
     where
         Self: 'm;
 
-    /// The message to survey an item by.
+    /// Returns the message by which an item is validated.
     fn schema(&self) -> &'static MessageSchema;
 
+    /// Reads the fields of a valid item.
+    ///
     /// # Errors
-    /// When a field has another wire type than its own.
+    /// [`Malformed`] if a field has another wire type than its own.
     fn read<'m>(&'m self, message: &'m [u8]) -> Result<Self::Item<'m>, Malformed>;
 }
 
-/// An item's plain fields, read from a message that passed its survey.
+/// The plain fields of a valid item.
 pub(in crate::decode) trait OtlpItem {
-    /// The field for whose sake the item is not taken, with the reason.
+    /// Returns the field for which the item is rejected, if any, and the reason.
     fn fault(&self) -> Option<(&'static str, &'static str)>;
 
-    /// The item's own time as sent, in Unix nanoseconds; 0 = none.
+    /// Returns the item's own time as sent, in Unix nanoseconds; 0 = none.
     fn time(&self) -> u64;
 
-    /// The text of the column `name`, if it is the item's own.
+    /// Returns the text of the column `name`; empty if it is not the item's own.
     fn name(&self) -> &str;
 
-    /// The part of the message with the item's attributes, and the number of their field.
+    /// Returns the part of the message with the item's attributes, and the number of their field.
     fn attributes(&self) -> (&[u8], u32);
 
-    /// Hands the row to `take`; `metadata` is scratch space.
+    /// Passes the row to `take`; `metadata` is scratch space.
     fn row(&self, place: &ItemContext<'_>, metadata: &mut String, take: &mut dyn FnMut(&Event<'_>));
 }
 
-/// Where an item stands, and what its row has from there.
+/// The values that an item's row has from the request and its validation.
 #[derive(Debug)]
 pub(in crate::decode) struct ItemContext<'a> {
     pub(in crate::decode) origin: &'a StoredResource,
-    /// The item's time, else that of receipt, in Unix ms.
+    /// Unix time in milliseconds: the item's time if it is usable, otherwise the receive time.
     pub(in crate::decode) timestamp_ms: i64,
-    /// Of the record; zeros while nothing is made of the rows.
+    /// Position of the record in the journal.
     pub(in crate::decode) position: Position,
-    /// The item's number in the request, from 0.
+    /// Number of the item in the request, from 0.
     pub(in crate::decode) index: u32,
-    /// What is known of the item before it becomes a row.
+    /// Flags that are set before the item is mapped to a row.
     pub(in crate::decode) flags: EventFlags,
     pub(in crate::decode) style: ValueStyle,
     pub(in crate::decode) rules: Rules,
 }
 
-/// An item's time cannot be used: absent, more than 24 h after receipt, or plainly in another unit. The receive time stands
-/// in.
+/// Returns whether the receive time replaces an item's time, because that is absent, more than 24 h after receipt, or
+/// plainly in another unit.
 pub(in crate::decode) fn is_time_replaced(time: u64, source: &Source) -> bool {
     let received = u64::try_from(source.received_unix_nano).unwrap_or(0);
     let latest = received.saturating_add(DAY_NANOS);
@@ -80,8 +82,8 @@ pub(in crate::decode) fn is_time_replaced(time: u64, source: &Source) -> bool {
     time == 0 || time > latest || !is_in_nanos
 }
 
-/// A time is plainly in µs, ms or s if in one of these it is a time from the year 2000 to `latest`. In nanoseconds it would
-/// be one of the first weeks of 1970.
+/// Returns whether a time is plainly in µs, ms or s: in one of these units it is a time from the year 2000 to `latest`.
+/// In nanoseconds it would be in the first weeks of 1970.
 fn is_in_another_unit(time: u64, latest: u64) -> bool {
     time < YEAR_2000_NANOS
         && [1_000, 1_000_000, 1_000_000_000].into_iter().any(|unit| {
@@ -90,21 +92,21 @@ fn is_in_another_unit(time: u64, latest: u64) -> bool {
         })
 }
 
-/// The column `timestamp` of an item with that time, in Unix ms.
+/// Returns the column `timestamp` for an item with that time, in Unix milliseconds.
 pub(in crate::decode) fn timestamp_ms(time: u64, source: &Source) -> i64 {
     let sent = column_time(time).filter(|_| !is_time_replaced(time, source));
     (sent.unwrap_or(source.received_unix_nano) / NANOS_PER_MS).max(0)
 }
 
-/// A time as sent, where there is one that fits the column.
+/// Returns a time for the column `time_unix_nano`; `None` if it is 0 or does not fit.
 pub(in crate::decode) fn column_time(time: u64) -> Option<i64> {
     i64::try_from(time).ok().filter(|time| *time != 0)
 }
 
-/// Attributes that name the correlation id, the first found wins.
+/// Attributes that name the correlation id; the first one found wins.
 const CORRELATION_ID_KEYS: [&str; 3] = ["correlation_id", "correlation.id", "correlationId"];
 
-/// Attributes that name the provider, the first found wins.
+/// Attributes that name the provider; the first one found wins.
 const PROVIDER_KEYS: [&str; 7] = [
     "provider",
     "gen_ai.provider.name",
@@ -115,13 +117,13 @@ const PROVIDER_KEYS: [&str; 7] = [
     "rpc.system",
 ];
 
-/// The correlation id that an item's attributes name.
+/// Returns the correlation id that an item's attributes name, cut to the column.
 pub(in crate::decode) fn correlation_id<'a>(attributes: &KeyValues<'a>) -> Option<Cow<'a, str>> {
     first_named(attributes, &CORRELATION_ID_KEYS)
         .map(|id| text::cut_to(id, CORRELATION_ID_CHARACTERS))
 }
 
-/// The provider that an item's attributes name, or its resource's.
+/// Returns the provider that an item's attributes name, cut to the column, otherwise its resource's.
 pub(in crate::decode) fn provider<'a>(
     attributes: &KeyValues<'a>,
     origin: &'a StoredResource,
@@ -131,8 +133,8 @@ pub(in crate::decode) fn provider<'a>(
         .or(origin.provider.as_deref().map(Cow::Borrowed))
 }
 
-/// Counts the columns of an item that hold only the beginning of their text. `longest_bytes` is the length of its longest
-/// value.
+/// Counts the columns of an item that hold only the beginning of their text. `longest_bytes` is the length of the
+/// longest value of an attribute.
 pub(in crate::decode) fn cut_columns(
     item: &impl OtlpItem,
     longest_bytes: usize,
@@ -159,7 +161,7 @@ pub(in crate::decode) fn cut_columns(
         + is_cut(&PROVIDER_KEYS, PROVIDER_CHARACTERS)
 }
 
-/// The value of the first of `keys` that names something.
+/// Returns the value of the first of `keys` whose attribute can be a name.
 fn first_named<'a>(attributes: &KeyValues<'a>, keys: &[&str]) -> Option<Cow<'a, str>> {
     keys.iter().find_map(|key| {
         let at = attributes
@@ -170,17 +172,17 @@ fn first_named<'a>(attributes: &KeyValues<'a>, keys: &[&str]) -> Option<Cow<'a, 
     })
 }
 
-/// The part of a message from the first to the last element of a list; other fields may stand between.
+/// The part of a message from the first to the last element of a list; other fields may be between them.
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::decode) struct FieldRange<'a> {
-    /// From the first element to the end of the message.
+    /// The message from the first element to its end.
     from_first: &'a [u8],
-    /// What follows the last element.
+    /// Number of bytes after the last element.
     bytes_after: usize,
 }
 
 impl<'a> FieldRange<'a> {
-    /// Takes in an element: what a reader had left before it, and after it.
+    /// Extends the range by an element; `before` and `after` are the reader's rest before and after the element.
     pub(in crate::decode) const fn extend(&mut self, before: &'a [u8], after: &[u8]) {
         if self.from_first.is_empty() {
             self.from_first = before;
@@ -193,12 +195,12 @@ impl<'a> FieldRange<'a> {
     }
 }
 
-/// The low 32 bits, as protobuf reads an enum or a 32-bit number.
+/// Returns the low 32 bits, as protobuf reads an enum or a 32-bit number.
 pub(in crate::decode) fn low32(value: u64) -> u32 {
     u32::try_from(value & u64::from(u32::MAX)).unwrap_or_default()
 }
 
-/// A time as JSON has it, a string; left out if it is 0, the default.
+/// Writes a member with a time as a string, as OTLP's JSON does; leaves it out if the time is 0, the default.
 pub(in crate::decode) fn time_member(out: &mut String, name: &str, time: u64) {
     if time != 0 {
         json_writer::key(out, name);
@@ -206,19 +208,19 @@ pub(in crate::decode) fn time_member(out: &mut String, name: &str, time: u64) {
     }
 }
 
-/// A whole member with a name of which the column holds only the beginning; left out where it holds all of it.
+/// Writes a member with the whole name if the column holds only its beginning.
 pub(in crate::decode) fn long_name_member(out: &mut String, key: &str, name: &str) {
     if is_longer(name, NAME_CHARACTERS) {
         json_writer::text_member(out, key, name);
     }
 }
 
-/// An id as the protocol wants it: of its length, and not all zero.
+/// Returns whether an id is valid: `N` bytes, not all zero.
 pub(in crate::decode) fn is_id<const N: usize>(id: &[u8]) -> bool {
     id.len() == N && id.iter().any(|byte| *byte != 0)
 }
 
-/// An id's hex digits, without memory of their own.
+/// The hex digits of an id, without an allocation.
 #[derive(Debug)]
 pub(in crate::decode) struct Hex<const DIGITS: usize>([u8; DIGITS]);
 

@@ -1,7 +1,6 @@
-//! Metrics in JSON: a metric's object is passed over once to find where its members stand, and its points are entered one
-//! by one.
+//! Walks metrics in JSON: skips a metric's object once to find its members, and then converts its points one by one.
 //!
-//! **Invariant:** beside a metric's envelope no more than one point is in memory.
+//! **Invariant:** at most one point of a metric is in memory beside the metric's envelope.
 
 use crate::decode::DecodeError;
 use crate::decode::json::json_reader::{JsonReader, JsonType};
@@ -41,7 +40,7 @@ const KINDS: [json_request::MemberName; MetricData::ALL.len()] = {
 /// Walks a request.
 ///
 /// # Errors
-/// If the body is not JSON, is not an object, or has nothing but another signal's list.
+/// As [`json_request::walk`].
 pub(in crate::decode) fn walk<'a>(
     body: &'a [u8],
     source: &'a Source,
@@ -61,7 +60,7 @@ pub(in crate::decode) fn walk<'a>(
     })
 }
 
-/// Messages in protobuf, kept for their memory.
+/// Buffers for messages in protobuf, reused for each metric.
 #[derive(Default)]
 struct MetricBuffers {
     envelope: Vec<u8>,
@@ -69,16 +68,16 @@ struct MetricBuffers {
     point: Vec<u8>,
 }
 
-/// A metric but for its points.
+/// A metric's kind of data and its list of points.
 struct FoundData<'a> {
     kind: MetricData,
     repaired: Sanitized,
-    /// The scanner at the list of points.
+    /// A reader at the list of points.
     points: Option<JsonReader<'a>>,
 }
 
 impl MetricBuffers {
-    /// Reads a metric's envelope and what its data says beside the points; `None` if it has no data.
+    /// Reads a metric's envelope and the fields of its data without the points; `None` if it has no data.
     fn read<'a>(
         &mut self,
         metric: &mut JsonReader<'a>,
@@ -98,7 +97,7 @@ impl MetricBuffers {
                 repaired.utf8 += seen.utf8;
             }
         }
-        // Of a oneof the last counts.
+        // The last member of a `oneof` counts.
         let last = MetricData::ALL
             .into_iter()
             .zip(kinds)
@@ -112,9 +111,9 @@ impl MetricBuffers {
             ("isMonotonic", "is_monotonic"),
         ];
         let found = members(&mut at, names, source, |name| points.unknown(name));
-        let [list, said @ ..] = found.map_err(|fault| fault.within(kind.name()))?;
+        let [list, fields @ ..] = found.map_err(|fault| fault.within(kind.name()))?;
         self.data.clear();
-        for (field, at) in kind.schema().fields.iter().zip(said) {
+        for (field, at) in kind.schema().fields.iter().zip(fields) {
             if let Some(mut at) = at {
                 json_to_protobuf::member(&mut at, field, source, &mut self.data)?;
             }
@@ -126,7 +125,7 @@ impl MetricBuffers {
         }))
     }
 
-    /// Takes a metric's points.
+    /// Passes a metric's points to the visitor.
     fn take<'a>(
         &mut self,
         found: &FoundData<'a>,

@@ -1,10 +1,10 @@
-//! The outer levels of an OTLP request in JSON. Keys come in any order, so a level's object is passed over once to find
-//! where its members stand, and then entered.
+//! Walks the outer levels of an OTLP request in JSON. Keys may have any order, so the walk skips each level's object
+//! once to find its members, and then reads them.
 //!
-//! An item that cannot be mapped is rejected alone; a member around items that cannot be mapped rejects the items below it.
-//! A syntax error is one of the whole request, and is found before an item of its resource is handed on.
+//! An item that cannot be mapped is rejected alone. If a member around items cannot be mapped, the items below it are
+//! rejected. A syntax error fails the whole request; it is found before the visitor receives an item of its resource.
 //!
-//! **Invariant:** no tree is built: in memory at a time are the resource, the scope and the one item at hand.
+//! **Invariant:** no tree is built; only the current resource, scope and item are in memory.
 
 use std::borrow::Cow;
 
@@ -17,17 +17,18 @@ use crate::decode::otlp::schema;
 use crate::decode::otlp::schema::MessageSchema;
 use crate::event::{Sanitized, Source};
 
-/// The names of a signal's lists: lowerCamelCase and snake_case.
+/// The names of a signal's lists.
 #[derive(Debug)]
 pub(in crate::decode) struct RequestSchema {
     pub(in crate::decode) resources: MemberName,
-    /// The scopes, by their name now and by the one before OTLP 0.15.
+    /// The current name of the list of scopes, and its name before OTLP 0.15.
     pub(in crate::decode) scopes: [MemberName; 2],
-    /// The lists in a scope, and in what is in them, down to the items.
+    /// For each level below a scope, down to the items, the names of the members that lead there.
     pub(in crate::decode) below_scope: &'static [&'static [MemberName]],
     pub(in crate::decode) item: &'static MessageSchema,
 }
 
+/// A member's name in lowerCamelCase and in snake_case.
 pub(in crate::decode) type MemberName = (&'static str, &'static str);
 
 pub(in crate::decode) static SPANS: RequestSchema = RequestSchema {
@@ -53,19 +54,19 @@ pub(in crate::decode) static LOG_RECORDS: RequestSchema = RequestSchema {
     item: &schema::LOG_RECORD,
 };
 
-/// The lists of all signals, with what is said of each where it is not taken.
+/// The lists of all signals, each with the error text for another signal's path.
 const ELSEWHERE: [(MemberName, &str); 3] = [
     (
         ("resourceSpans", "resource_spans"),
-        "resourceSpans are taken on /v1/traces, not here: the value",
+        "resourceSpans are accepted on /v1/traces, not here: the value",
     ),
     (
         ("resourceLogs", "resource_logs"),
-        "resourceLogs are taken on /v1/logs, not here: the value",
+        "resourceLogs are accepted on /v1/logs, not here: the value",
     ),
     (
         ("resourceMetrics", "resource_metrics"),
-        "resourceMetrics are taken on /v1/metrics, not here: the value",
+        "resourceMetrics are accepted on /v1/metrics, not here: the value",
     ),
 ];
 
@@ -76,7 +77,7 @@ const INSTRUMENTATION_LIBRARY: MemberName = ("instrumentationLibrary", "instrume
 /// Walks a request.
 ///
 /// # Errors
-/// If the body is not JSON, is not an object, or has nothing but another signal's list.
+/// [`DecodeError::Malformed`] if the body is not JSON, is not an object, or has no list but another signal's.
 pub(in crate::decode) fn walk<'a>(
     body: &'a [u8],
     lists: &'static RequestSchema,
@@ -97,7 +98,7 @@ pub(in crate::decode) fn walk<'a>(
     })
 }
 
-/// Walks a request whose items are taken by `take`, each from where it stands.
+/// Walks a request and calls `take` with a reader at each item.
 ///
 /// # Errors
 /// As [`walk`].
@@ -123,7 +124,7 @@ pub(in crate::decode) fn walk_items<'a, V: Visitor<'a>>(
     Ok(scanner.end()?)
 }
 
-/// A walk through one request.
+/// The walk through one request.
 struct RequestWalk<'a, 'v, V, T> {
     lists: &'static RequestSchema,
     source: &'a Source,
@@ -136,10 +137,11 @@ where
     V: Visitor<'a>,
     T: FnMut(&mut JsonReader<'a>, &mut V) -> Result<(), DecodeError>,
 {
-    /// The outermost object: its one list is entered where it stands, so that the body is not passed over first. Only a list
-    /// under its snake_case name waits for the end, as it does not count beside one in camelCase.
+    /// Walks the outermost object. Its list is walked where it is found, so that the body is not skipped first. Only a
+    /// list under its snake_case name waits for the end, because it does not count beside one in camelCase.
     ///
-    /// Another signal's list in the place of its own is an error: to pass over it as unknown would lose all of it in silence.
+    /// Another signal's list instead of this signal's is an error: if it were ignored, all its items would be lost
+    /// silently.
     fn request(&mut self, scanner: &mut JsonReader<'a>) -> Result<(), DecodeError> {
         let (camel, snake) = self.lists.resources;
         scanner.object()?;
@@ -170,7 +172,7 @@ where
                     .iter()
                     .find(|(names, _)| names.0 != camel && (key == names.0 || key == names.1));
                 match elsewhere {
-                    Some((_, told)) if kind == JsonType::Array => foreign = Some(here.error(told)),
+                    Some((_, text)) if kind == JsonType::Array => foreign = Some(here.error(text)),
                     _ => self.visitor.unknown(&key),
                 }
             }
@@ -182,7 +184,7 @@ where
         }
     }
 
-    /// Takes the list of resources; returns the scanner after it.
+    /// Walks the list of resources; returns the reader after it.
     fn resources(&mut self, mut list: JsonReader<'a>) -> Result<JsonReader<'a>, DecodeError> {
         if list.peek()? != JsonType::Array {
             let fault = Unmapped::from(list.error(NO_ARRAY)).within(self.lists.resources.0);
@@ -192,7 +194,7 @@ where
         Ok(list)
     }
 
-    /// Rejects what is in a list of resources; returns the scanner after it.
+    /// Rejects the items in a list of resources; returns the reader after it.
     fn reject_list(
         &mut self,
         list: JsonReader<'a>,
@@ -202,7 +204,7 @@ where
         Ok(reject(list, fault, &levels, self.visitor)?)
     }
 
-    /// The lists in a resource, and in what is in them, down to the items.
+    /// Returns, for each level below a resource, down to the items, the names of the members that lead there.
     fn below_resource(&self) -> Vec<&'static [MemberName]> {
         let mut levels: Vec<&'static [MemberName]> = vec![&self.lists.scopes];
         levels.extend_from_slice(self.lists.below_scope);
@@ -258,8 +260,8 @@ where
         })
     }
 
-    /// Reads the object around a list of scopes or items: its resource or scope and the schema URL, by the first two names, and where
-    /// the members of all names stand.
+    /// Reads the object around a list of scopes or items. The first two names are those of its resource or scope and of
+    /// the schema URL, which are converted; the result also has a reader at the member of each name.
     fn around<const N: usize>(
         &mut self,
         at: &mut JsonReader<'a>,
@@ -271,7 +273,7 @@ where
         Ok((around, found))
     }
 
-    /// Hands on each element of the list `name`; `below` are the levels in its elements.
+    /// Passes each element of the list `name` to `take`; `below` has the levels in its elements.
     fn list(
         &mut self,
         mut list: JsonReader<'a>,
@@ -294,10 +296,11 @@ fn given_twice(here: JsonReader<'_>, name: &'static str) -> Unmapped {
     Unmapped::from(here.error("a key is given twice")).within(name)
 }
 
-/// Rejects the items of a value, at least one, so that it is always told; returns the scanner after the value.
+/// Rejects the items of a value, at least one, so that the fault is always reported; returns the reader after the
+/// value.
 ///
 /// # Errors
-/// [`SyntaxError`] if it is not JSON: then nothing of the request can be trusted.
+/// [`SyntaxError`] if it is not JSON, because then no part of the request can be trusted.
 pub(in crate::decode) fn reject<'a>(
     mut value: JsonReader<'a>,
     fault: &Unmapped,
@@ -309,7 +312,7 @@ pub(in crate::decode) fn reject<'a>(
     Ok(value)
 }
 
-/// Passes over a value, or over each of a list; returns how many items it holds. Without levels it is one itself.
+/// Skips a value and returns the number of items in it. If there are no levels, the value is an item itself.
 fn count_items(value: &mut JsonReader<'_>, levels: &[&[MemberName]]) -> Result<u32, SyntaxError> {
     let kind = value.peek()?;
     let mut items = 0u32;
@@ -351,11 +354,11 @@ fn count_in_list(value: &mut JsonReader<'_>, levels: &[&[MemberName]]) -> Result
     Ok(items)
 }
 
-/// Where the members of those names stand in the next value, an object or `null`. A member that is `null` is as if absent.
-/// Names that are not among them are handed to `unknown`.
+/// Reads the next value, an object or `null`, and returns a reader at the member of each name. A member that is `null`
+/// counts as absent. Other names are passed to `unknown`.
 ///
 /// # Errors
-/// [`Unmapped`] if it is neither, or has one of them twice.
+/// [`Unmapped`] if the value is neither, or has a member twice.
 pub(in crate::decode) fn members<'a, const N: usize>(
     scanner: &mut JsonReader<'a>,
     names: [MemberName; N],
@@ -395,7 +398,7 @@ pub(in crate::decode) fn members<'a, const N: usize>(
     Ok(found)
 }
 
-/// Hands on each element of an array.
+/// Passes each element of an array to `take`.
 pub(in crate::decode) fn each<'a>(
     scanner: &mut JsonReader<'a>,
     mut take: impl FnMut(&mut JsonReader<'a>) -> Result<(), DecodeError>,

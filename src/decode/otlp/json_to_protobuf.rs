@@ -1,12 +1,13 @@
-//! One message of OTLP's JSON to protobuf, by the tables of the schema, so that both encodings have one mapping.
+//! Converts one message of OTLP's JSON to protobuf by the schema, so that both encodings have one mapping.
 //!
-//! Taken as the specification asks and clients really send: ids in hex of either case; enums as numbers or names; keys
-//! in lowerCamelCase, and in snake_case unless that is forbidden (camelCase wins); 64-bit and 32-bit numbers as numbers
-//! or strings, also `42.0`, and as a double where `intValue` does not fit; `null` for unset; base64 of either alphabet,
-//! padded or not. (OTLP 1.11, JSON Protobuf Encoding.) Half of a surrogate pair, and what is not UTF-8, becomes U+FFFD.
+//! Accepts the forms that the specification defines and those that clients send: ids in hex of either case; enums as
+//! numbers or names; keys in lowerCamelCase, and in snake_case unless that is forbidden (camelCase wins); 64-bit and
+//! 32-bit numbers as numbers or strings, also `42.0`; a double in `intValue` if it does not fit an integer; `null` for
+//! unset; base64 of either alphabet, padded or not. (OTLP 1.11, JSON Protobuf Encoding.) Half of a surrogate pair, and
+//! a sequence that is not UTF-8, becomes U+FFFD.
 //!
 //! **Invariant:** the output is no longer than a small multiple of the JSON, and no deeper than one level beyond the
-//! limit, at which the survey refuses it.
+//! limit, at which validation rejects it.
 
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use base64::{Engine as _, alphabet};
@@ -20,10 +21,10 @@ use crate::event::{Limits, Sanitized, Source};
 use number::{JsonNumber, double, enumeration, integer_or_double, unsigned};
 use spelling::{NamesSeen, WrittenField};
 
-/// Numbers in their many spellings.
+/// Numbers and enums in all accepted forms.
 mod number;
 
-/// camelCase and snake_case.
+/// Keys in camelCase and in snake_case.
 mod spelling;
 
 /// Standard base64 with or without its padding.
@@ -34,15 +35,16 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
         .with_decode_allow_trailing_bits(true),
 );
 
-/// A value that cannot be mapped: it is not JSON, or not what its member holds.
+/// The error for a value that cannot be mapped: it is not JSON, or not of its member's type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::decode) struct Unmapped {
     error: SyntaxError,
-    /// The member at fault, and the outermost one that holds it.
+    /// The member at fault, and the outermost member that contains it.
     keys: Option<(&'static str, &'static str)>,
 }
 
 impl Unmapped {
+    /// Returns the member at fault, if known.
     pub(in crate::decode) const fn key(&self) -> Option<&'static str> {
         match self.keys {
             Some((key, _)) => Some(key),
@@ -50,12 +52,12 @@ impl Unmapped {
         }
     }
 
-    /// Returns the type that was expected, and the place.
+    /// Returns the expected type and the byte offset.
     pub(in crate::decode) const fn error(&self) -> SyntaxError {
         self.error
     }
 
-    /// The same fault, in a member of that name.
+    /// Returns the same error in a member of that name.
     pub(in crate::decode) const fn within(self, outer: &'static str) -> Self {
         let key = match self.keys {
             Some((key, _)) => key,
@@ -85,10 +87,11 @@ impl std::fmt::Display for Unmapped {
     }
 }
 
-/// Appends the next value of `scanner`, an object or `null`, as a protobuf message; returns how many texts were repaired.
+/// Appends the next value of `scanner`, an object or `null`, as a protobuf message; returns the number of repaired
+/// texts.
 ///
 /// # Errors
-/// When a value is not what its field holds.
+/// [`Unmapped`] if a value is not of its field's type.
 pub(in crate::decode) fn message(
     scanner: &mut JsonReader<'_>,
     schema: &'static MessageSchema,
@@ -101,10 +104,10 @@ pub(in crate::decode) fn message(
 }
 
 /// Appends the next value of `scanner`, which is not `null`, as one field of a message; a list as all of its elements.
-/// Returns how many texts were repaired.
+/// Returns the number of repaired texts.
 ///
 /// # Errors
-/// When the value is not what the field holds.
+/// [`Unmapped`] if the value is not of the field's type.
 pub(in crate::decode) fn member(
     scanner: &mut JsonReader<'_>,
     field: &FieldSchema,
@@ -116,10 +119,10 @@ pub(in crate::decode) fn member(
     Ok(bounds.repaired)
 }
 
-/// Appends the next value of `scanner`, a string; returns whether it was repaired, as a count.
+/// Appends the next value of `scanner`, a string; returns the number of repaired texts, 0 or 1.
 ///
 /// # Errors
-/// If it is not a string.
+/// [`Unmapped`] if it is not a string.
 pub(in crate::decode) fn text(
     scanner: &mut JsonReader<'_>,
     source: &Source,
@@ -130,13 +133,13 @@ pub(in crate::decode) fn text(
     Ok(bounds.repaired)
 }
 
-/// The bounds of one message's output, and the counts of texts that were repaired in it.
+/// The limits of one message's output, and the number of texts repaired in it.
 struct TextLimits<'a> {
     limits: &'a Limits,
     rules: Rules,
     repaired: Sanitized,
-    /// Two characters of a list of numbers become up to nine bytes, so no more of them are written than it takes for the
-    /// survey to refuse the item.
+    /// Number of elements of lists of numbers that may still be written. Two characters of such a list become up to
+    /// nine bytes, so the output has no more elements than validation needs to reject the item.
     numbers_left: u32,
 }
 
@@ -175,7 +178,7 @@ fn nested(
     }
     let level = level + u16::from(schema.is_value);
     if level > bounds.limits.depth.into() {
-        // As an empty value, which already is a level too deep.
+        // The value becomes an empty one, which is already a level too deep.
         scanner.skip()?;
         return Ok(());
     }
@@ -357,7 +360,7 @@ fn value(
     Ok(())
 }
 
-/// The bytes of a hex id; a single zero, which is no id, for what is not hex.
+/// Returns the bytes of an id in hex; if the text is not hex, a single zero, which is not a valid id.
 fn hex(text: JsonString<'_>) -> Vec<u8> {
     let text = text.decode();
     let digit = |byte: u8| {
@@ -379,13 +382,13 @@ fn tag(out: &mut Vec<u8>, number: u32, wire_type: u32) {
     varint(out, u64::from(number << 3 | wire_type));
 }
 
-/// Writes what `write` writes, with its length before it.
+/// Appends the output of `write`, with its length before it.
 fn length_delimited(
     out: &mut Vec<u8>,
     write: impl FnOnce(&mut Vec<u8>) -> Result<(), Unmapped>,
 ) -> Result<(), Unmapped> {
     let at = out.len();
-    // Room for the length of most; more is made where it takes more.
+    // Reserves one byte, which is enough for most lengths; a longer one is inserted below.
     out.push(0);
     write(out)?;
     let len = out.len() - at - 1;

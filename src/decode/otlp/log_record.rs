@@ -1,19 +1,19 @@
-//! A log record's message to a row.
+//! Converts a log record's message to a row.
 //!
-//! `metadata` holds what has no column, or does not fit it, under its protobuf JSON name, defaults left out:
+//! `metadata` holds the fields that have no column or do not fit it, under their protobuf JSON names, without defaults:
 //!
 //! | key | holds |
 //! | --- | --- |
-//! | `attributes` | as every item's |
+//! | `attributes` | an object, as for every item |
 //! | `body` | any value, in the form of an attribute's; left out only if the record has none: `{"$empty": true}` is a body that is an empty value, `""` one that is an empty string |
 //! | `severityText`, `flags`, `droppedAttributesCount` | the same field |
-//! | `observedTimeUnixNano` | the same field, whether or not the column has its value too |
-//! | `timeUnixNano` | the same field, where the column does not say it: it is too large for it, or it is `"0"` (absent) and the column has the observed time |
-//! | `eventName` | the whole name, when the column holds only its beginning |
+//! | `observedTimeUnixNano` | the same field, even if the column has its value too |
+//! | `timeUnixNano` | the same field, if the column does not have it: it is too large for the column, or it is `"0"` (absent) and the column has the observed time |
+//! | `eventName` | the whole name, if the column holds only its beginning |
 //!
 //! The other fields are columns: `kind` is the severity number as sent (0 = none given), `name` the event name (NULL =
-//! none; the protocol does not tell none from an empty one), `trace_id` and `span_id` (NULL = none, or no valid one).
-//! `correlation_id` and `status` are derived and say nothing of their own. So the time as sent is `timeUnixNano` of
+//! none; the protocol does not distinguish none from an empty one), `trace_id` and `span_id` (NULL = none, or no valid
+//! one). `correlation_id` and `status` are derived from other values. So the time as sent is `timeUnixNano` of
 //! `metadata`, else the column `time_unix_nano`, else 0.
 //!
 //! **Invariant:** with its resource, the row gives back the record as it was sent, but for the order of attributes,
@@ -34,7 +34,7 @@ use crate::decode::otlp::schema::{self, MessageSchema};
 use crate::decode::protobuf::{FieldValue, Malformed, ProtobufReader, WRONG_TYPE};
 use crate::event::{Event, Position};
 
-/// Log records; nothing stands around them.
+/// The kind of log records.
 #[derive(Debug)]
 pub(in crate::decode) struct LogRecordItems;
 
@@ -50,7 +50,7 @@ impl ItemKind for LogRecordItems {
     }
 }
 
-/// The plain fields of a log record; of its attributes, where they stand.
+/// The plain fields of a log record and the range of its attributes.
 #[derive(Debug, Default)]
 pub(in crate::decode) struct OtlpLogRecord<'a> {
     attributes: FieldRange<'a>,
@@ -60,8 +60,9 @@ pub(in crate::decode) struct OtlpLogRecord<'a> {
     event_name: &'a [u8],
     severity_text: &'a [u8],
     severity_number: i32,
-    /// When it happened, and when it was seen; 0 = not given.
+    /// Unix time of the event in nanoseconds; 0 = not given.
     occurred: u64,
+    /// Unix time at which the event was observed, in nanoseconds; 0 = not given.
     observed: u64,
     flags: u32,
     dropped_attributes: u32,
@@ -96,7 +97,7 @@ impl<'a> OtlpLogRecord<'a> {
         }
     }
 
-    /// Writes the members in JSONB's order of keys; `column` is the time that the row's column has.
+    /// Writes the members in JSONB's order of keys; `column` is the value of the column `time_unix_nano`.
     fn write_metadata(
         &self,
         attributes: &KeyValues<'_>,
@@ -107,7 +108,7 @@ impl<'a> OtlpLogRecord<'a> {
         out.push('{');
         if let Some(body) = self.body {
             json_writer::key(out, "body");
-            // The limits are for attributes.
+            // The limits are those of attributes.
             let whole = ValueStyle {
                 value_bytes: 0,
                 ..*style
@@ -133,12 +134,12 @@ impl<'a> OtlpLogRecord<'a> {
 }
 
 impl OtlpItem for OtlpLogRecord<'_> {
-    /// None has any: a record without time, ids and body is one.
+    /// Finds no fault: a record without time, ids and body is valid.
     fn fault(&self) -> Option<(&'static str, &'static str)> {
         None
     }
 
-    /// When it happened, else when it was seen (logs.proto, `observed_time_unix_nano`).
+    /// Returns the time of the event, otherwise the time of its observation (logs.proto, `observed_time_unix_nano`).
     fn time(&self) -> u64 {
         match self.occurred {
             0 => self.observed,
@@ -197,7 +198,7 @@ impl OtlpItem for OtlpLogRecord<'_> {
     }
 }
 
-/// The short name of a severity number's range (OpenTelemetry, Logs Data Model, "Field: `SeverityNumber`").
+/// Returns the short name of a severity number's range (OpenTelemetry, Logs Data Model, "Field: `SeverityNumber`").
 const fn severity(number: i32) -> Option<&'static str> {
     Some(match number {
         1..=4 => "TRACE",
@@ -210,9 +211,9 @@ const fn severity(number: i32) -> Option<&'static str> {
     })
 }
 
-/// The correlation id of a record that names none and belongs to no trace: no other row has it, and decoding the record
-/// again gives the same. The first 16 bytes of SHA-256 over the byte 1, the stream, the position and the index, integers
-/// big-endian, in hex.
+/// Derives the correlation id of a log record that names none and belongs to no trace. No other row has it, and
+/// decoding the record again gives the same id. It is the first 16 bytes, in hex, of SHA-256 over the byte 1, the
+/// stream, the position and the index, with integers in big-endian.
 fn derived_id(position: Position, index: u32) -> String {
     let digest = Sha256::new()
         .chain_update([1])

@@ -1,11 +1,11 @@
-//! A metric's envelope, read once, and its data points, each an item of its own.
+//! Reads a metric's envelope once, and each of its data points as an item.
 //!
-//! A `Metric` has a name, a description, a unit, metadata, and one kind of data with the points (`metrics.proto`). Of a
-//! `oneof` the last that is given counts, and what is given of that one again is merged, as protobuf does. A metric
-//! without data, or with a kind of data that is not known, has no points and is no error.
+//! A `Metric` has a name, a description, a unit, metadata, and one kind of data with the points (`metrics.proto`). The
+//! last member of the `oneof` counts, and its pieces are merged, as protobuf does. A metric without data, or with an
+//! unknown kind of data, has no points and is not an error.
 //!
-//! **Invariant:** what is made of an envelope is made once a metric, and how often a request has one copied to the rows
-//! of points is bounded in bytes.
+//! **Invariant:** the members that an envelope adds to rows are made once for each metric, and the bytes of all their
+//! copies in a request's rows are bounded.
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
@@ -26,14 +26,14 @@ use crate::decode::protobuf::{FieldValue, Malformed, ProtobufReader, WRONG_TYPE}
 use crate::event::{ResourceId, Sanitized, Source};
 use crate::text::is_longer;
 
-/// An envelope's texts stand in the row of each of its points. So many bytes of them are taken a request: a large
-/// envelope with very many points would multiply.
+/// Maximum number of bytes of envelopes in a request's rows. The row of each point has a copy of its metric's envelope,
+/// so a large envelope with very many points would multiply.
 const ENVELOPE_BYTES: usize = 128 << 20;
 
-/// What a pair of metadata takes in a row beside what is in it, such as `"": , `.
+/// Number of bytes that a pair of metadata takes in a row beyond its contents, such as `"": , `.
 const PAIR_BYTES: usize = 8;
 
-/// The kinds of data; each is the number of its field in `Metric`.
+/// The kinds of data, with the numbers of their fields in `Metric`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::decode) enum MetricData {
     Gauge = 5,
@@ -56,7 +56,7 @@ impl MetricData {
         Self::ALL.into_iter().find(|data| *data as u32 == number)
     }
 
-    /// Its name in JSON, and the column `status`.
+    /// Returns the name in JSON, which is also the column `status`.
     pub(in crate::decode) const fn name(self) -> &'static str {
         match self {
             Self::Gauge => "gauge",
@@ -67,7 +67,7 @@ impl MetricData {
         }
     }
 
-    /// Its name in the protobuf definition.
+    /// Returns the name in the protobuf definition.
     pub(in crate::decode) const fn snake(self) -> &'static str {
         match self {
             Self::ExponentialHistogram => "exponential_histogram",
@@ -75,7 +75,7 @@ impl MetricData {
         }
     }
 
-    /// What it says beside its points.
+    /// Returns the message of the data, without its points.
     pub(in crate::decode) const fn schema(self) -> &'static MessageSchema {
         match self {
             Self::Gauge | Self::Summary => &schema::POINTS_ALONE,
@@ -85,22 +85,23 @@ impl MetricData {
     }
 }
 
-/// A metric but for its points.
+/// A metric without its points.
 #[derive(Debug)]
 pub(in crate::decode) struct OtlpMetric<'a> {
     message: Cow<'a, [u8]>,
+    /// Number of changes to the envelope, by reason.
     pub(in crate::decode) repairs: Sanitized,
-    /// Why none of its points can be taken.
+    /// The reason why none of its points can be accepted.
     fault: Option<Invalid>,
     pub(in crate::decode) data: MetricData,
     temporality: i32,
     is_monotonic: bool,
-    /// What its texts and metadata take in a row.
+    /// Number of bytes that its texts and metadata take in a row.
     bytes: usize,
     shared: OnceCell<MetricFields>,
 }
 
-/// What the rows of a metric's points have in common: the column `name`, members of `metadata`, the series.
+/// The values that the rows of a metric's points have in common: the column `name`, members of `metadata`, the series.
 #[derive(Debug)]
 pub(in crate::decode) struct MetricFields {
     pub(in crate::decode) name: String,
@@ -110,21 +111,21 @@ pub(in crate::decode) struct MetricFields {
     /// `"description": …, "isMonotonic": …`
     pub(in crate::decode) description: String,
     pub(in crate::decode) temporality: String,
-    /// Before the attributes.
+    /// The hash of a point's series before the point's attributes are added.
     pub(in crate::decode) series: Sha256,
 }
 
 impl<'a> OtlpMetric<'a> {
-    /// An envelope's message; fields that are not in its table are passed over.
+    /// Validates an envelope's message; ignores fields that are not in its table.
     fn new(message: &'a [u8], data: MetricData, source: &'a Source) -> Result<Self, Malformed> {
         let texts = [1, 2, 3]
             .into_iter()
             .flat_map(|number| repeated(message, number));
         let pairs = repeated(message, 12).map(|pair| pair.len() + PAIR_BYTES);
         let bytes: usize = texts.map(<[u8]>::len).chain(pairs).sum();
-        let survey = ValidItem::of(message, &schema::METRIC, source);
-        let (message, mut seen, swell_bytes, fault) = match survey {
-            Ok(survey) => (survey.item, survey.repairs, survey.expansion_bytes, None),
+        let valid = ValidItem::of(message, &schema::METRIC, source);
+        let (message, mut seen, expansion_bytes, fault) = match valid {
+            Ok(valid) => (valid.item, valid.repairs, valid.expansion_bytes, None),
             Err(Invalid::Malformed(malformed)) => return Err(malformed),
             Err(fault) => (Cow::Borrowed(message), Sanitized::default(), 0, Some(fault)),
         };
@@ -139,12 +140,12 @@ impl<'a> OtlpMetric<'a> {
             data,
             temporality: 0,
             is_monotonic: false,
-            bytes: bytes + swell_bytes,
+            bytes: bytes + expansion_bytes,
             shared: OnceCell::new(),
         })
     }
 
-    /// The message that each of its points is.
+    /// Returns the message type of its points.
     pub(in crate::decode) const fn point(&self) -> &'static MessageSchema {
         match self.data {
             MetricData::Gauge | MetricData::Sum => &schema::NUMBER_POINT,
@@ -154,7 +155,7 @@ impl<'a> OtlpMetric<'a> {
         }
     }
 
-    /// Takes what the data says beside its points.
+    /// Reads the fields of the data, without its points.
     fn read_data(&mut self, data: &[u8]) -> Result<(), Malformed> {
         let mut reader = ProtobufReader::new(data);
         while let Some((number, value)) = reader.field()? {
@@ -170,7 +171,7 @@ impl<'a> OtlpMetric<'a> {
         Ok(())
     }
 
-    /// What its rows have in common; `resource` is the one that all of them refer to.
+    /// Returns the values that its rows have in common; all of them refer to `resource`.
     pub(in crate::decode) fn shared(
         &self,
         resource: ResourceId,
@@ -208,7 +209,7 @@ impl<'a> OtlpMetric<'a> {
     }
 }
 
-/// The members of an object, without its braces.
+/// Returns the members that `write` adds to an object, without the braces.
 fn members(write: impl FnOnce(&mut String)) -> String {
     let mut object = String::from("{");
     write(&mut object);
@@ -230,7 +231,7 @@ impl ItemKind for OtlpMetric<'_> {
     }
 }
 
-/// The data points of a request on their way to rows.
+/// Visits the metrics of a request and passes their data points to a [`RowBuilder`].
 pub(in crate::decode) struct PointVisitor<'a, 's> {
     rows: RowBuilder<'a, 's>,
     source: &'a Source,
@@ -250,10 +251,10 @@ impl<'a, 's> PointVisitor<'a, 's> {
         self.rows
     }
 
-    /// Begins a metric. `data` are all messages of its kind of data, in their order.
+    /// Reads a metric without its points; `data` has all messages of its kind of data, in their order.
     ///
     /// # Errors
-    /// When one of them is not the message it should be.
+    /// [`Malformed`] if one of the messages is not valid.
     pub(in crate::decode) fn metric<'m>(
         &mut self,
         envelope: &'m [u8],
@@ -273,10 +274,10 @@ impl<'a, 's> PointVisitor<'a, 's> {
         Ok(metric)
     }
 
-    /// Passes over a metric that has no points.
+    /// Skips a metric that has no points.
     ///
     /// # Errors
-    /// When it is not the message it should be: another signal's items must not pass for metrics without data.
+    /// [`Malformed`] if it is not a `Metric`, because another signal's items must not pass for metrics without data.
     pub(in crate::decode) fn without_data(&mut self, envelope: &[u8]) -> Result<(), Malformed> {
         match ValidItem::of(envelope, &schema::METRIC, self.source) {
             Err(Invalid::Malformed(malformed)) => Err(malformed),
@@ -284,10 +285,10 @@ impl<'a, 's> PointVisitor<'a, 's> {
         }
     }
 
-    /// Takes one point, or rejects it.
+    /// Accepts or rejects one point.
     ///
     /// # Errors
-    /// When it is not protobuf.
+    /// As [`RowBuilder::item`].
     pub(in crate::decode) fn point(
         &mut self,
         metric: &OtlpMetric<'_>,
@@ -300,7 +301,8 @@ impl<'a, 's> PointVisitor<'a, 's> {
         }
         self.envelope_bytes = self.envelope_bytes.saturating_add(metric.bytes);
         if self.envelope_bytes > ENVELOPE_BYTES {
-            let reason = "the descriptions of this request's metrics, one a point, are too large";
+            let reason =
+                "the descriptions of this request's metrics, one for each point, are too large";
             self.rows.reject(Some("description"), || reason.to_owned());
             return Ok(());
         }
@@ -317,7 +319,7 @@ impl<'a> Visitor<'a> for PointVisitor<'a, '_> {
         self.rows.scope(scope);
     }
 
-    /// A metric's whole message.
+    /// Receives a metric's whole message.
     fn item(&mut self, message: &[u8], repaired: &Sanitized) -> Result<(), Malformed> {
         let Some((kind, data)) = find_data(message)? else {
             return self.without_data(message);
@@ -341,7 +343,7 @@ impl<'a> Visitor<'a> for PointVisitor<'a, '_> {
     }
 }
 
-/// The kind of data that a metric has, and the stretch of its message where all of that data stands.
+/// Returns the kind of data that a metric has, and the part of its message with all of that data.
 fn find_data(metric: &[u8]) -> Result<Option<(MetricData, &[u8])>, Malformed> {
     let mut found: Option<(MetricData, FieldRange<'_>)> = None;
     let mut reader = ProtobufReader::new(metric);

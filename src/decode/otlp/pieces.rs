@@ -1,17 +1,19 @@
-//! Embedded messages that arrive in several pieces, as one each: a parser merges them (Protocol Buffers, Encoding, "Last
-//! One Wins"). Of a `oneof` the last member counts; pieces of it that another member separates are not merged.
+//! Merges embedded messages that arrive in several pieces, as a protobuf parser does (Protocol Buffers, Encoding, "Last
+//! One Wins"). The last member of a `oneof` counts; its pieces are not merged if another member separates them.
 //!
-//! **Invariant:** the copy is written in one pass without copying a byte twice; it is at most four bytes a message longer.
+//! **Invariant:** the copy is written in one pass without copying a byte twice; it is at most four bytes longer for
+//! each message in it.
 
 use crate::decode::otlp::schema::{FieldSchema, FieldType, MessageSchema};
 use crate::decode::protobuf::{FieldValue, Malformed, ProtobufReader};
 
-/// The length of a message that is written before its length is known: a varint of five bytes holds 35 bits.
+/// Number of bytes reserved for the length of a message, which is written before the length is known. A varint of 5
+/// bytes holds 35 bits.
 const LENGTH_BYTES: usize = 5;
 
-/// A copy of a message in which each embedded message is whole, without fields that its table does not know.
+/// Copies a message so that each embedded message is whole, without fields that its table does not know.
 ///
-/// `message` has passed its survey, which bounds how deep this recurses and how many pieces there are.
+/// `message` is valid, which bounds the depth of the recursion and the number of pieces.
 ///
 /// # Errors
 /// [`Malformed`] if it is not protobuf.
@@ -24,14 +26,14 @@ pub(in crate::decode) fn merged(
     Ok(out)
 }
 
-/// A field that holds one message, with the pieces of it.
+/// A field that holds one message, with its pieces.
 struct EmbeddedMessage<'a> {
     field: &'static FieldSchema,
     schema: &'static MessageSchema,
     pieces: Vec<&'a [u8]>,
 }
 
-/// Appends the message that its pieces, one after the other, are.
+/// Appends the message that consists of `pieces`, one after the other.
 fn write(
     pieces: &[&[u8]],
     schema: &'static MessageSchema,
@@ -75,7 +77,7 @@ fn write(
             }
         }
     }
-    // Last, so that of a value's members the message is the last one.
+    // Embedded messages are written last, so that in a value the message is the last member, which counts.
     for EmbeddedMessage {
         field,
         schema,

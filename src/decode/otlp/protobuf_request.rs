@@ -1,11 +1,12 @@
-//! The outer levels of an OTLP request over the wire: request, resource, scope. Each item is handed on as its bytes.
+//! Walks the outer levels of an OTLP request in protobuf: request, resource and scope. A visitor receives each item's
+//! bytes.
 //!
-//! The three signals share the shape: a request's field 1 repeats a resource with its scopes (`resource = 1`,
-//! `scope… = 2`, `schema_url = 3`), a scope's messages repeat the items (`scope = 1`, items `= 2`, `schema_url = 3`).
+//! The three signals share one shape. Field 1 of a request repeats a resource with its scopes (`resource = 1`,
+//! `scope… = 2`, `schema_url = 3`); a scope's messages repeat the items (`scope = 1`, items `= 2`, `schema_url = 3`).
 //! Before OTLP 0.15 the scopes were field 1000 (`instrumentation_library… = 1`, the rest alike); they are read if a
 //! resource has none in field 2.
 //!
-//! **Invariant:** one pass over each level, no memory but for the resource and scope at hand.
+//! **Invariant:** each level is read at most twice, and the walk copies nothing but the current resource and scope.
 
 use std::borrow::Cow;
 
@@ -15,17 +16,17 @@ use crate::decode::protobuf::{FieldValue, Malformed, ProtobufReader};
 use crate::decode::rules::Rules;
 use crate::event::{Sanitized, Source};
 
-/// Takes what a walk finds, in the order of the request.
+/// Receives the resources, scopes and items of a walk, in the order of the request.
 pub(in crate::decode) trait Visitor<'a> {
     /// A resource begins; the scopes that follow belong to it.
     fn resource(&mut self, resource: EncodedPart<'a>);
     /// A scope begins; the items that follow belong to it.
     fn scope(&mut self, scope: EncodedPart<'a>);
-    /// One item's message, with what was repaired in it.
+    /// Receives one item's message; `repaired` counts the texts that were repaired in its JSON.
     fn item(&mut self, item: &[u8], repaired: &Sanitized) -> Result<(), Malformed>;
-    /// Items that cannot be mapped.
+    /// Rejects items that cannot be mapped.
     fn reject(&mut self, items: u32, unmapped: &Unmapped);
-    /// A member around the items has a name that is not known.
+    /// Reports the unknown name of a member around the items.
     fn unknown(&mut self, name: &str);
 }
 
@@ -36,7 +37,7 @@ const ITEMS: u32 = 2;
 /// Walks a request.
 ///
 /// # Errors
-/// When the bytes are not the message they should be.
+/// [`Malformed`] if the bytes are not an export request of the signal, or the visitor fails.
 pub(in crate::decode) fn walk<'a>(
     request: &'a [u8],
     source: &'a Source,
@@ -65,12 +66,12 @@ pub(in crate::decode) fn walk<'a>(
     })
 }
 
-/// The fields of an outer message beside its repeated one. On the wire they may come before or after it.
+/// The fields of an outer message without its list, before or after which they may arrive.
 struct OuterMessage<'a> {
-    /// Whole: a copy if it arrived in pieces.
+    /// The resource or scope; a copy if it arrived in pieces.
     origin: Cow<'a, [u8]>,
     schema_url: Cow<'a, [u8]>,
-    /// The number of the field with a resource's scopes.
+    /// Number of the field with a resource's scopes.
     scopes: u32,
 }
 

@@ -1,7 +1,7 @@
-//! Where items come from: the resource and the instrumentation scope, which are stored once and referred to.
+//! The resource and the instrumentation scope of items, which are stored once and referred to by an id.
 //!
-//! The id is the first 16 bytes of SHA-256 over the byte 1 and `{"resource": …, "scope": …}`, the two as they are stored
-//! but with all keys sorted bytewise; every collector derives the same one.
+//! The id is the first 16 bytes of SHA-256 over the byte 1 and `{"resource": …, "scope": …}`: the resource and the
+//! scope in their stored form, but with all keys sorted bytewise. Every collector derives the same id.
 //!
 //! **Invariant:** equal resources and scopes have equal ids, whatever the order of their attributes on the wire.
 
@@ -22,14 +22,16 @@ use crate::event::{Resource, ResourceId, Sanitized, Source};
 /// The attributes that fill the columns `integration` and `provider`, with the columns' limits in characters.
 const COLUMNS: [(&str, usize); 2] = [("service.name", 100), ("cloud.provider", 100)];
 
-/// A resource or a scope on the wire, surveyed, with its schema URL.
+/// A resource or a scope in protobuf, validated, with its schema URL.
 #[derive(Debug)]
 pub(in crate::decode) struct EncodedPart<'a> {
     message: Cow<'a, [u8]>,
     schema_url: Cow<'a, [u8]>,
+    /// Number of changes to it, by reason.
     pub(in crate::decode) repairs: Sanitized,
+    /// Number of bytes by which its stored form exceeds the message, as for [`ValidItem::expansion_bytes`].
     expansion_bytes: usize,
-    /// Why nothing that belongs to it can be taken.
+    /// The reason why none of its items can be accepted.
     pub(in crate::decode) fault: Option<Invalid>,
 }
 
@@ -61,17 +63,17 @@ impl<'a> EncodedPart<'a> {
         source: &Source,
     ) -> Result<Self, Malformed> {
         let mut repaired = None;
-        let (mut seen, swell_bytes, fault) = match ValidItem::of(&message, schema, source) {
-            Ok(survey) => {
-                if let Cow::Owned(copy) = survey.item {
+        let (mut seen, expansion_bytes, fault) = match ValidItem::of(&message, schema, source) {
+            Ok(valid) => {
+                if let Cow::Owned(copy) = valid.item {
                     repaired = Some(copy);
                 }
-                (survey.repairs, survey.expansion_bytes, None)
+                (valid.repairs, valid.expansion_bytes, None)
             }
             Err(Invalid::Malformed(malformed)) => return Err(malformed),
             Err(fault) => (Sanitized::default(), 0, Some(fault)),
         };
-        // A resource is stored once and whole.
+        // The limits of attributes do not cut it: it is stored once and whole.
         seen.cut = 0;
         seen.nul += u32::from(schema_url.contains(&0));
         if std::str::from_utf8(&schema_url).is_err() {
@@ -82,30 +84,30 @@ impl<'a> EncodedPart<'a> {
             message: repaired.map_or(message, Cow::Owned),
             schema_url,
             repairs: seen,
-            expansion_bytes: swell_bytes,
+            expansion_bytes,
             fault,
         })
     }
 
-    /// Adds what was repaired before it was protobuf.
+    /// Adds the number of texts that were repaired in its JSON.
     pub(in crate::decode) const fn repaired(mut self, seen: &Sanitized) -> Self {
         self.repairs.utf8 = self.repairs.utf8.saturating_add(seen.utf8);
         self
     }
 
-    /// About how many bytes it takes as it is stored.
+    /// Returns the approximate number of bytes of its stored form.
     pub(in crate::decode) fn len(&self) -> usize {
         self.message.len() + self.schema_url.len() + self.expansion_bytes
     }
 }
 
-/// A resource and a scope as they are stored, with what rows take from the resource.
+/// The id of a stored resource and scope, and the columns that rows have from the resource.
 #[derive(Debug)]
 pub(in crate::decode) struct StoredResource {
     pub(in crate::decode) id: ResourceId,
-    /// `service.name`.
+    /// The attribute `service.name`, cut to the column; `unknown_service` if there is none.
     pub(in crate::decode) integration: String,
-    /// `cloud.provider`.
+    /// The attribute `cloud.provider`, cut to the column.
     pub(in crate::decode) provider: Option<String>,
 }
 
@@ -159,7 +161,7 @@ impl StoredResource {
     }
 }
 
-/// The resource's attribute of that name, the last one given.
+/// Returns the resource's attribute of that name; the last one given counts.
 fn named_attribute<'a>(resource: &'a [u8], key: &str) -> Option<Cow<'a, str>> {
     let value = repeated(resource, 1)
         .filter(|pair| repeated(pair, 1).last() == Some(key.as_bytes()))
@@ -167,7 +169,7 @@ fn named_attribute<'a>(resource: &'a [u8], key: &str) -> Option<Cow<'a, str>> {
     any_value::name_of(repeated(value, 2).last()?)
 }
 
-/// Counts the columns filled by a resource that hold only the beginning of its attribute.
+/// Counts the columns that hold only the beginning of a resource's attribute.
 fn cut_columns(resource: &[u8]) -> u32 {
     let is_cut = |(key, limit): &(&str, usize)| {
         named_attribute(resource, key).is_some_and(|name| text::is_longer(&name, *limit))
@@ -179,7 +181,7 @@ fn cut_columns(resource: &[u8]) -> u32 {
     COLUMNS.iter().map(|column| u32::from(is_cut(column))).sum()
 }
 
-/// One member of an object, its key and how its value is written; an empty value is left out.
+/// One member of an object: its key, and a function that writes the member unless its value is empty.
 type JsonMember<'m> = (&'static str, &'m dyn Fn(&mut String));
 
 fn write_members(out: &mut String, style: &ValueStyle, mut members: Vec<JsonMember<'_>>) {
@@ -261,12 +263,12 @@ fn write_entity(out: &mut String, entity: &[u8], style: &ValueStyle) {
     );
 }
 
-/// A text field; the last one given.
+/// Returns a text field; the last one given counts.
 pub(in crate::decode) fn last_text(message: &[u8], number: u32) -> &str {
     repeated(message, number).last().map_or("", text)
 }
 
-/// A 32-bit number field; the last one given.
+/// Returns a 32-bit number field; the last one given counts.
 fn number(message: &[u8], number: u32) -> u64 {
     let mut reader = ProtobufReader::new(message);
     let mut last = 0;
@@ -278,7 +280,7 @@ fn number(message: &[u8], number: u32) -> u64 {
     last
 }
 
-/// Cuts nothing: a text column's NULs are replaced like everyone's.
+/// Returns a text as a column stores it: each NUL replaced, cut to `characters`.
 pub(in crate::decode) fn column(bytes: &[u8], characters: usize) -> Cow<'_, str> {
     text::cut_to(without_nul(text(bytes)), characters)
 }

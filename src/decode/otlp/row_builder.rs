@@ -1,6 +1,7 @@
-//! OTLP requests of either encoding to rows: what is done with each item that a walk finds.
+//! Accepts or rejects each item of an OTLP request in either encoding, and makes the rows of accepted items.
 //!
-//! **Invariant:** whether an item is taken is decided from its bytes alone, in the same way with and without a sink.
+//! **Invariant:** the decision depends on the request's bytes and its `Source` alone; it is the same with and without
+//! a sink.
 
 use crate::decode::decode_report::{ReportBuilder, TOO_EXPANDED};
 use crate::decode::otlp::any_value::ValueStyle;
@@ -15,15 +16,15 @@ use crate::decode::protobuf::Malformed;
 use crate::decode::{DecodeError, DecodeReport, SINK_IS_FULL, Sink};
 use crate::event::{EventFlags, Position, Sanitized, Source};
 
-/// A resource is stored with each of its scopes. So many bytes of them are taken a request: a large resource with very
-/// many scopes would multiply.
+/// Maximum number of bytes of a request's resources and scopes. A resource is stored once for each of its scopes, so a
+/// large resource with very many scopes would multiply.
 const ORIGIN_BYTES: usize = 64 << 20;
 
-/// The most items that are taken of a request. An item of two bytes makes a row of two hundred: this bounds the rows
-/// that one request may write into the store. Of items as clients send them, so many do not fit into a body.
+/// Maximum number of accepted items in one request. An item of 2 bytes makes a row of 200 bytes, so this bounds the
+/// rows that one request may write into the store. Items of the usual size reach the limit of a body first.
 const ITEMS: u32 = 500_000;
 
-/// The items of a request on their way to rows.
+/// Makes the rows and the report of one request.
 pub(in crate::decode) struct RowBuilder<'a, 's> {
     source: &'a Source,
     position: Position,
@@ -31,10 +32,13 @@ pub(in crate::decode) struct RowBuilder<'a, 's> {
     sink: Option<&'s mut dyn Sink>,
     resource: Option<EncodedPart<'a>>,
     scope: Option<EncodedPart<'a>>,
-    /// Made for the first item of a scope.
+    /// The current resource and scope as stored; made for the first row of the scope.
     origin: Option<StoredResource>,
+    /// The current scope is included in `origin_bytes`.
     is_scope_counted: bool,
+    /// Number of bytes of the resources and scopes so far, up to [`ORIGIN_BYTES`].
     origin_bytes: usize,
+    /// Scratch space.
     metadata: String,
 }
 
@@ -58,12 +62,12 @@ impl<'a, 's> RowBuilder<'a, 's> {
         }
     }
 
-    /// What was found around items.
+    /// Counts the changes to an object around the items.
     pub(in crate::decode) const fn sanitized(&mut self, seen: &Sanitized) {
         self.tally.sanitized(seen);
     }
 
-    /// Rejects items whose JSON cannot be mapped, for what is wrong with it or with a member around them.
+    /// Rejects items whose JSON cannot be mapped, because of a fault in it or in a member around them.
     pub(in crate::decode) fn reject_unmapped(&mut self, items: u32, unmapped: &Unmapped) {
         let index = self.tally.items();
         self.tally
@@ -73,18 +77,18 @@ impl<'a, 's> RowBuilder<'a, 's> {
         }
     }
 
-    /// A member around the items has a name that is not known.
+    /// Records the unknown name of a member around the items.
     pub(in crate::decode) fn unknown(&mut self, name: &str) {
         self.tally.unknown_name(name);
     }
 
-    /// Does not take an item because of a fault in what stands around it.
+    /// Rejects an item because of a fault in an object around it.
     pub(in crate::decode) fn reject_for(&mut self, field: &'static str, fault: Invalid) {
         let source = self.source;
         self.reject(Some(field), || sentence(fault, source));
     }
 
-    /// Does not take an item.
+    /// Rejects an item.
     pub(in crate::decode) fn reject(
         &mut self,
         field: Option<&'static str>,
@@ -94,15 +98,16 @@ impl<'a, 's> RowBuilder<'a, 's> {
         self.tally.reject();
     }
 
-    /// What was taken.
+    /// Returns the report of the request.
     ///
     /// # Errors
-    /// When items are there and none of them is.
+    /// [`DecodeError::Invalid`] if the request has items and none of them is accepted.
     pub(in crate::decode) fn finish(self) -> Result<DecodeReport, DecodeError> {
         self.tally.finish()
     }
 
-    /// Why no item of this scope can be taken.
+    /// Returns the field at fault and the reason, if no item of this scope can be accepted. Counts the scope's bytes
+    /// once.
     fn origin_fault(&mut self) -> Option<(&'static str, String)> {
         let (resource, scope) = (self.resource.as_ref()?, self.scope.as_ref()?);
         for (part, field) in [(resource, "resource"), (scope, "scope")] {
@@ -113,7 +118,7 @@ impl<'a, 's> RowBuilder<'a, 's> {
         if !self.is_scope_counted {
             let bytes = self.origin_bytes + resource.len() + scope.len();
             if bytes > ORIGIN_BYTES {
-                let reason = "the resources of this request, one a scope, are too large";
+                let reason = "the resources of this request, one for each scope, are too large";
                 return Some(("resource", reason.to_owned()));
             }
             self.origin_bytes = bytes;
@@ -135,10 +140,11 @@ impl<'a, 's> RowBuilder<'a, 's> {
         self.is_scope_counted = false;
     }
 
-    /// Takes one item, or rejects it.
+    /// Accepts or rejects one item.
     ///
     /// # Errors
-    /// When it is not protobuf: nothing of the request can be trusted then.
+    /// [`Malformed`] if it is not protobuf, because then no part of the request can be trusted, or if the sink ends the
+    /// walk.
     pub(in crate::decode) fn item<K: ItemKind>(
         &mut self,
         kind: &K,
@@ -146,15 +152,15 @@ impl<'a, 's> RowBuilder<'a, 's> {
         repaired: &Sanitized,
     ) -> Result<(), Malformed> {
         let source = self.source;
-        let survey = match ValidItem::of(message, kind.schema(), source) {
-            Ok(survey) => survey,
+        let valid = match ValidItem::of(message, kind.schema(), source) {
+            Ok(valid) => valid,
             Err(Invalid::Malformed(malformed)) => return Err(malformed),
             Err(fault) => {
                 self.reject(None, || sentence(fault, source));
                 return Ok(());
             }
         };
-        let item = kind.read(&survey.item)?;
+        let item = kind.read(&valid.item)?;
         if let Some((field, reason)) = item.fault() {
             self.reject(Some(field), || reason.to_owned());
             return Ok(());
@@ -167,18 +173,18 @@ impl<'a, 's> RowBuilder<'a, 's> {
             self.reject(None, || format!("more than {ITEMS} items in one request"));
             return Ok(());
         }
-        if !self.tally.add_expansion(survey.expansion_bytes) {
+        if !self.tally.add_expansion(valid.expansion_bytes) {
             self.reject(None, || TOO_EXPANDED.to_owned());
             return Ok(());
         }
         let style = ValueStyle::row(&source.limits);
         let mut seen = Sanitized {
             time: is_time_replaced(item.time(), source).into(),
-            utf8: survey.repairs.utf8.saturating_add(repaired.utf8),
-            ..survey.repairs
+            utf8: valid.repairs.utf8.saturating_add(repaired.utf8),
+            ..valid.repairs
         };
         if source.rules().flags_cut_columns() {
-            seen.cut += cut_columns(&item, survey.longest_value_bytes, &style);
+            seen.cut += cut_columns(&item, valid.longest_value_bytes, &style);
         }
         let index = self.tally.items();
         self.tally.sanitized(&seen);
@@ -225,7 +231,7 @@ impl<'a, 's> RowBuilder<'a, 's> {
     }
 }
 
-/// Items that stand right in a scope's message.
+/// Visits items that are direct elements of a scope's message.
 pub(in crate::decode) struct ItemVisitor<'a, 's, K> {
     pub(in crate::decode) kind: K,
     pub(in crate::decode) rows: RowBuilder<'a, 's>,

@@ -1,16 +1,17 @@
-//! The messages of OTLP that an item is made of, as tables: one source for the check over the wire and for OTLP's JSON.
-//! (opentelemetry-proto 1.11: `trace.proto`, `logs.proto`, `common.proto`, `resource.proto`; `metrics.proto` in [`metric`].)
+//! The messages of OTLP items as tables, which serve both the validation of protobuf and the conversion of JSON.
+//! (opentelemetry-proto 1.11: `trace.proto`, `logs.proto`, `common.proto`, `resource.proto`; `metrics.proto` in
+//! the module `metric`.)
 //!
 //! **Invariant:** a field that is not in a table is ignored, in either encoding.
 
 /// Metrics.
 pub(in crate::decode) mod metric;
 
-/// One message type.
+/// The fields of one message type.
 #[derive(Debug)]
 pub(in crate::decode) struct MessageSchema {
     pub(in crate::decode) fields: &'static [FieldSchema],
-    /// `AnyValue`: each is a level of depth, and its texts and bytes are attribute values.
+    /// True for `AnyValue` alone: each is a level of depth, and its texts and bytes are attribute values.
     pub(in crate::decode) is_value: bool,
 }
 
@@ -18,29 +19,29 @@ pub(in crate::decode) struct MessageSchema {
 #[derive(Debug)]
 pub(in crate::decode) struct FieldSchema {
     pub(in crate::decode) number: u32,
-    /// Its lowerCamelCase name in JSON.
+    /// Name in JSON, in lowerCamelCase.
     pub(in crate::decode) name: &'static str,
-    /// Its name in the protobuf definition, taken in JSON too unless that is strict.
+    /// Name in the protobuf definition, in snake_case; also accepted in JSON unless that is strict.
     pub(in crate::decode) snake: &'static str,
     pub(in crate::decode) kind: FieldType,
     pub(in crate::decode) repeated: bool,
 }
 
-/// What a field holds.
+/// The type of a field's value.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::decode) enum FieldType {
     Text,
     Bytes,
-    /// A trace or span id: hex in JSON.
+    /// A trace or span id, in hex in JSON.
     Id,
     Bool,
-    /// `double` is the number of the field that takes what does not fit, in JSON.
+    /// If a number in JSON does not fit, it becomes the field with the number `double`.
     Int64 {
         double: u32,
     },
     Uint32,
     Uint64,
-    /// Zigzag on the wire.
+    /// Zigzag-encoded in protobuf.
     Sint32,
     Enum(&'static EnumNames),
     Double,
@@ -51,16 +52,16 @@ pub(in crate::decode) enum FieldType {
         double: u32,
     },
     Message(&'static MessageSchema),
-    /// An index into a string table that only profiles have: as if absent.
+    /// An index into a string table, which only profiles have; counts as absent.
     StringReference,
 }
 
-/// An enum's names.
+/// The names of an enum's values.
 #[derive(Debug)]
 pub(in crate::decode) struct EnumNames {
-    /// In the order of their numbers, from 0.
+    /// The names in the order of their numbers, from 0.
     pub(in crate::decode) known: &'static [&'static str],
-    /// The end of the error for a value that is none of them.
+    /// Error text for a value that is neither one of them nor a number.
     pub(in crate::decode) expected: &'static str,
 }
 
@@ -95,10 +96,10 @@ pub(in crate::decode) const fn many(
 }
 
 impl MessageSchema {
-    /// The field with this number.
+    /// Returns the field with this number.
     #[inline]
     pub(in crate::decode) fn field(&self, number: u32) -> Option<&'static FieldSchema> {
-        // Most tables are without gaps, so the first guess is right.
+        // Most tables have no gaps, so the field is usually at the index of its number.
         let guess = usize::try_from(number.wrapping_sub(1)).ok()?;
         match self.fields.get(guess) {
             Some(field) if field.number == number => Some(field),

@@ -1,9 +1,9 @@
-//! A span's message to a row.
+//! Converts a span's message to a row.
 //!
-//! `metadata` holds what has no column, or does not fit it, under its protobuf JSON name, defaults left out:
+//! `metadata` holds the fields that have no column or do not fit it, under their protobuf JSON names, without defaults:
 //! `attributes, events, links, traceState, flags, droppedAttributesCount, droppedEventsCount, droppedLinksCount`;
-//! `status: {"message": …}`; `name` when the column holds only its beginning; `startTimeUnixNano` when it does not fit
-//! the column; `endTimeUnixNano` when start and duration do not give it back.
+//! `status: {"message": …}`; `name` if the column holds only its beginning; `startTimeUnixNano` if it does not fit
+//! the column; `endTimeUnixNano` if start and duration do not give it back.
 //!
 //! **Invariant:** with its resource, the row gives back the span as it was sent, but for the order of attributes,
 //! duplicate keys (the last wins), ids that are not ids, and sanitised text.
@@ -23,7 +23,7 @@ use crate::decode::otlp::schema::{self, MessageSchema};
 use crate::decode::protobuf::{FieldValue, Malformed, ProtobufReader, WRONG_TYPE};
 use crate::event::{Event, EventFlags};
 
-/// Spans; nothing stands around them.
+/// The kind of spans.
 #[derive(Debug)]
 pub(in crate::decode) struct SpanItems;
 
@@ -39,7 +39,7 @@ impl ItemKind for SpanItems {
     }
 }
 
-/// The plain fields of a span; of its lists, where they stand.
+/// The plain fields of a span and the ranges of its lists.
 #[derive(Debug, Default)]
 pub(in crate::decode) struct OtlpSpan<'a> {
     attributes: FieldRange<'a>,
@@ -51,7 +51,9 @@ pub(in crate::decode) struct OtlpSpan<'a> {
     trace_state: &'a [u8],
     name: &'a [u8],
     kind: i32,
+    /// Unix time in nanoseconds; 0 = not given.
     start: u64,
+    /// Unix time in nanoseconds; 0 = not given.
     end: u64,
     flags: u32,
     dropped_attributes: u64,

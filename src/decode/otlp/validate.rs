@@ -1,7 +1,7 @@
-//! Looks one item over on the wire before anything is made of it: counts its messages and levels, checks its texts.
+//! Validates one item in protobuf before it is mapped: counts its messages and levels, and checks its texts.
 //!
-//! **Invariant:** what passed has at most the allowed nodes and levels, every known field has its own wire type, and
-//! every text of [`ValidItem::item`] is valid UTF-8.
+//! **Invariant:** a valid item has at most the allowed nodes and levels, every known field has its own wire type, and
+//! every text of `ValidItem::item` is valid UTF-8.
 
 use std::borrow::Cow;
 
@@ -10,10 +10,10 @@ use crate::decode::otlp::schema::{FieldType, MessageSchema};
 use crate::decode::protobuf::{FieldValue, Malformed, ProtobufReader, WRONG_TYPE, packed_fixed64};
 use crate::event::{Limits, Sanitized, Source};
 
-/// Why an item is not taken.
+/// The reason why an item is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::decode) enum Invalid {
-    /// Not protobuf: the whole request is refused.
+    /// The item is not protobuf, for which the whole request is refused.
     Malformed(Malformed),
     TooDeep,
     TooManyNodes,
@@ -25,36 +25,38 @@ impl From<Malformed> for Invalid {
     }
 }
 
-/// One item's bytes, with what was found in them.
+/// A valid item and the measurements of its bytes.
 #[derive(Debug)]
 pub(in crate::decode) struct ValidItem<'a> {
-    /// The item; a copy if a text was repaired or a message arrived in pieces.
+    /// The item's message; a copy if a text was repaired or a message arrived in pieces.
     pub(in crate::decode) item: Cow<'a, [u8]>,
+    /// Number of changes to the item, by reason.
     pub(in crate::decode) repairs: Sanitized,
-    /// Of an attribute's text or bytes, the longest.
+    /// Length of the longest text or bytes value of an attribute.
     pub(in crate::decode) longest_value_bytes: usize,
-    /// How many bytes longer than on the wire it is when it is written, counted where that is a multiple: digits of
-    /// doubles, control characters, values that are nothing.
+    /// Number of bytes by which its row exceeds the message. Counts only values that grow to a multiple: digits of
+    /// doubles, control characters, empty values, and small numbers with long names.
     pub(in crate::decode) expansion_bytes: usize,
+    /// The message as received.
     bytes: &'a [u8],
-    /// An embedded message was found twice where there is one.
+    /// An embedded message is given in more than one piece.
     has_pieces: bool,
     nodes_left: u32,
     limits: &'a Limits,
 }
 
 impl<'a> ValidItem<'a> {
-    /// Surveys one message.
+    /// Validates one message.
     ///
     /// # Errors
-    /// When the item cannot be taken.
+    /// [`Invalid`] with the reason.
     pub(in crate::decode) fn of(
         bytes: &'a [u8],
         schema: &'static MessageSchema,
         source: &'a Source,
     ) -> Result<Self, Invalid> {
         let limits = &source.limits;
-        let mut survey = Self {
+        let mut valid = Self {
             item: Cow::Borrowed(bytes),
             repairs: Sanitized::default(),
             longest_value_bytes: 0,
@@ -64,11 +66,11 @@ impl<'a> ValidItem<'a> {
             nodes_left: limits.nodes,
             limits,
         };
-        survey.message(bytes, schema, 0)?;
-        if survey.has_pieces && source.rules().merges_pieces() {
-            survey.item = Cow::Owned(merged(&survey.item, schema)?);
+        valid.message(bytes, schema, 0)?;
+        if valid.has_pieces && source.rules().merges_pieces() {
+            valid.item = Cow::Owned(merged(&valid.item, schema)?);
         }
-        Ok(survey)
+        Ok(valid)
     }
 
     fn message(
@@ -86,7 +88,7 @@ impl<'a> ValidItem<'a> {
             self.expansion_bytes += EMPTY_BYTES;
         }
         let mut attributes = 0u32;
-        // A bit for each field with one message that was found.
+        // One bit for each embedded message that was found.
         let mut embedded = 0u64;
         let mut reader = ProtobufReader::new(bytes);
         while let Some((number, value)) = reader.field()? {
@@ -107,7 +109,7 @@ impl<'a> ValidItem<'a> {
                     let (cut, longest) = (self.repairs.cut, self.longest_value_bytes);
                     self.message(bytes, schema, level)?;
                     if field.name == "body" {
-                        // The limits are for attributes: a log record's body is stored whole.
+                        // The limits are those of attributes: a log record's body is stored whole.
                         self.repairs.cut = cut;
                         self.longest_value_bytes = longest;
                     }
@@ -143,7 +145,7 @@ impl<'a> ValidItem<'a> {
                 (FieldType::StringReference, FieldValue::Varint(_)) => {
                     self.repairs.string_reference += 1;
                 }
-                // A name of twenty characters to a number of one byte.
+                // A number of one byte is written with a name of about twenty characters.
                 (FieldType::Uint32, FieldValue::Varint(_)) => {
                     self.expansion_bytes += field.name.len();
                 }
@@ -163,7 +165,7 @@ impl<'a> ValidItem<'a> {
         Ok(())
     }
 
-    /// Counts messages, or elements of a list of numbers.
+    /// Counts messages, or elements of a list of numbers; fails beyond the limit.
     fn count(&mut self, nodes: usize) -> Result<(), Invalid> {
         let left = u32::try_from(nodes)
             .ok()
@@ -173,7 +175,7 @@ impl<'a> ValidItem<'a> {
     }
 
     fn text(&mut self, text: &[u8]) {
-        // All bytes at once, as most texts have none of these.
+        // Tests all bytes without a branch, because most texts have no control characters.
         let has_controls = text
             .iter()
             .fold(false, |found, byte| found | (*byte < b' '));
@@ -188,7 +190,7 @@ impl<'a> ValidItem<'a> {
         }
     }
 
-    /// Notes the length of an attribute's value, and counts one that is going to be cut.
+    /// Records the length of an attribute's value, and counts a value that will be cut.
     fn measure(&mut self, value: &[u8], schema: &MessageSchema) {
         if schema.is_value {
             self.longest_value_bytes = self.longest_value_bytes.max(value.len());
@@ -198,10 +200,10 @@ impl<'a> ValidItem<'a> {
     }
 }
 
-/// By how much `{"$empty": true}` is longer than a value of no bytes.
+/// Length of `{"$empty": true}`, which is written for a value of no bytes.
 const EMPTY_BYTES: usize = 16;
 
-/// How many bytes more than itself a byte of a text takes as a control character.
+/// Returns the number of bytes by which a byte of a text grows as a control character.
 fn escape(byte: &u8) -> usize {
     match byte {
         0x08 | b'\t' | b'\n' | 0x0c | b'\r' => 1,
@@ -211,10 +213,10 @@ fn escape(byte: &u8) -> usize {
     }
 }
 
-/// About how many zeros a double has in plain digits beside those that it takes to tell it from others: 300 at most.
+/// Returns about the number of zeros that a double's plain digits have beyond its significant digits: at most 300.
 fn zeros(bits: u64) -> usize {
     match usize::try_from(bits >> 52 & 0x7ff) {
-        // Zero and what has no digits.
+        // NaN, the infinities and 0 have no such zeros.
         Ok(0x7ff) => 0,
         Ok(0) if bits << 1 == 0 => 0,
         // The decimal logarithm of 2 is 0.301.
@@ -223,7 +225,7 @@ fn zeros(bits: u64) -> usize {
     }
 }
 
-/// Puts `?` in the place of each byte that is not UTF-8.
+/// Replaces each byte that is not UTF-8 by `?`.
 pub(in crate::decode) fn repair(text: &mut [u8]) {
     let mut at = 0;
     while let Err(error) = std::str::from_utf8(&text[at..]) {
@@ -325,14 +327,14 @@ mod tests {
             values.extend([0, 1, 0xf_3333_3333_3333].map(|digits| double(exponent << 52 | digits)));
         }
         for value in values {
-            let survey = ValidItem::of(&value, &ANY_VALUE, &source).expect("a value");
+            let valid = ValidItem::of(&value, &ANY_VALUE, &source).expect("a value");
             let mut out = String::new();
             any_value(&mut out, &value, &style);
             assert!(
-                out.len() <= 5 * value.len() + survey.expansion_bytes,
+                out.len() <= 5 * value.len() + valid.expansion_bytes,
                 "{out}"
             );
-            assert!(survey.expansion_bytes <= 5 * out.len(), "{out}");
+            assert!(valid.expansion_bytes <= 5 * out.len(), "{out}");
         }
     }
 
@@ -340,9 +342,9 @@ mod tests {
     fn invalid_text_is_repaired_byte_for_byte_in_a_copy() {
         let source = source();
         let bytes = [0x0a, 5, b'a', 0xff, 0xe2, 0x82, b'b'];
-        let survey = ValidItem::of(&bytes, &KEY_VALUE, &source).expect("a key");
-        assert_eq!(&survey.item[..], [0x0a, 5, b'a', b'?', b'?', b'?', b'b']);
-        assert_eq!(survey.repairs.utf8, 1);
+        let valid = ValidItem::of(&bytes, &KEY_VALUE, &source).expect("a key");
+        assert_eq!(&valid.item[..], [0x0a, 5, b'a', b'?', b'?', b'?', b'b']);
+        assert_eq!(valid.repairs.utf8, 1);
     }
 
     #[test]

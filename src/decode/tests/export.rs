@@ -1,4 +1,4 @@
-//! What is exported is what came in, in either encoding of both.
+//! Tests that an export equals the request, in either encoding of both.
 
 use opentelemetry_proto::tonic::metrics::v1::{MetricsData, metric};
 use proptest::prelude::*;
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::decode::export::{AddOutcome, Export, ExportEncoding, signal};
 use crate::decode::tests::{generate, generate_logs, generate_metrics, same, *};
 
-/// An event as `/query` answers it.
+/// Returns an event in the form of `/query`.
 fn answered(event: &Event<'_>, rows: &Rows) -> String {
     let resource = rows
         .resources
@@ -52,7 +52,7 @@ fn answered(event: &Event<'_>, rows: &Rows) -> String {
             members[name] = value;
         }
     }
-    // As it is stored, which serde_json's values would round.
+    // The stored JSON is inserted as text, because serde_json's values would round its numbers.
     members
         .to_string()
         .replace(
@@ -73,10 +73,10 @@ fn exported(rows: &Rows, of: Signal, form: ExportEncoding) -> Vec<u8> {
         assert_eq!(signal(&event), Ok(Some(of)));
         assert_eq!(export.take(&event), Ok(AddOutcome::Yes));
     }
-    export.finish(form).expect("what was stored is written")
+    export.finish(form).expect("stored events can be exported")
 }
 
-/// Holds what is exported, in both forms, against what was sent, in both encodings.
+/// Asserts that the export, in both encodings, equals the request, sent in both encodings.
 fn assert_lossless(
     signal: Signal,
     protobuf: Vec<u8>,
@@ -95,7 +95,7 @@ fn assert_lossless(
         };
         let protobuf = exported(&rows, signal, ExportEncoding::Protobuf);
         prop_assert_eq!(form(&protobuf), sent.clone());
-        // OTLP's JSON is what a client may send.
+        // A client may send the exported JSON.
         let json = exported(&rows, signal, ExportEncoding::Json);
         let (_, again) = decode(&json, &source(signal, Encoding::Json)).expect("OTLP's JSON");
         prop_assert_eq!(exported(&again, signal, ExportEncoding::Protobuf), protobuf);
@@ -150,7 +150,7 @@ proptest! {
     }
 }
 
-/// An event as `/query` answers it, of that type and with that metadata.
+/// Returns an event in the form of `/query`, with that type, status and metadata.
 fn event(event_type: &str, status: &str, metadata: &str) -> String {
     format!(
         r#"{{"id":1,"eventType":"{event_type}","metadata":{metadata},"status":"{status}","resource":{{}},"scope":{{}}}}"#
@@ -253,8 +253,8 @@ fn an_export_takes_one_event_and_as_many_more_as_there_is_room_for() {
     }
 }
 
-/// A page of histograms once came back in protobuf with the numbers of the later ones left out: the limit of one item
-/// was that of the export.
+/// A page of histograms was exported in protobuf without the numbers of the later ones: the limit of one item was
+/// applied to the whole export.
 #[test]
 fn an_export_has_all_numbers_however_many_items_have_them() {
     let numbers = usize::try_from(Limits::default().nodes).expect("small") / 2;
@@ -304,7 +304,7 @@ fn a_row_that_was_changed_is_an_error() {
         };
         assert!(taken.is_err(), "{event}");
     }
-    // What only protobuf has no place for.
+    // A number that JSON can hold but protobuf cannot.
     let mut export = Export::new(Signal::Log, usize::MAX);
     let event = event("log", "", r#"{"droppedAttributesCount": 99999999999}"#);
     assert_eq!(export.take(&event), Ok(AddOutcome::Yes));

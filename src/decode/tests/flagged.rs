@@ -1,4 +1,4 @@
-//! Flags and counters of rows whose columns do not hold the value that was sent.
+//! Tests of the flags and counters of rows whose columns do not hold the value that was sent.
 
 use crate::decode::tests::log_records::{record, request as logs};
 use crate::decode::tests::metric_points::{gauge, point, request as metrics};
@@ -9,7 +9,7 @@ use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::resource::v1::Resource as ProtoResource;
 use prost::Message as _;
 
-/// A request of two items for each signal, the first with this name and these attributes, and with this time.
+/// Returns a request of two items for each signal, the first with this name, these attributes and this time.
 fn requests(name: &str, attributes: &[KeyValue], time: u64) -> [(Signal, Vec<u8>); 3] {
     let mut first = span();
     first.name = name.to_owned();
@@ -42,13 +42,13 @@ fn cut(signal: Signal, body: &[u8], version: u16) -> (u32, Vec<EventFlags>) {
         version,
         ..source(signal, Encoding::Protobuf)
     };
-    let (checked, rows) = decode(body, &source).expect("taken");
+    let (checked, rows) = decode(body, &source).expect("accepted");
     let flags = rows.events.iter().map(|event| event.flags).collect();
     (checked.sanitized.cut, flags)
 }
 
-/// README says that flags and `ruvvector_sanitized_total` tell of texts cut to their column. They told of none: a query by
-/// the whole name found nothing, and no flag said why.
+/// README says that flags and `ruvvector_sanitized_total` report texts that are cut to their column. They reported
+/// none: a query by the whole name found nothing, and no flag said why.
 #[test]
 fn a_text_that_is_cut_to_its_column_is_flagged_and_counted() {
     let whole = EventFlags::default();
@@ -74,7 +74,7 @@ fn a_text_that_is_cut_to_its_column_is_flagged_and_counted() {
             assert_eq!(cut(signal, &body, 1), (0, vec![whole, whole]), "{signal:?}");
         }
     }
-    // The first that names something fills the column, and of equal keys the last.
+    // The first attribute that can be a name fills the column; the last of equal keys counts.
     let short = pair("provider", text("aws"));
     let attributes = [
         pair("provider", long(101)),
@@ -116,8 +116,8 @@ fn a_service_name_that_is_cut_is_flagged_in_each_row_and_counted_once() {
     }
 }
 
-/// A script sent `time.time()` as `timeUnixNano`. Its rows lay in January 1970, where no query by time looked, and retention
-/// by receive time was the only thing that ever found them.
+/// A script sent `time.time()` as `timeUnixNano`. Its rows had times in January 1970, which no query by time covered;
+/// only retention by receive time ever found them.
 #[test]
 fn a_time_that_is_plainly_in_another_unit_gives_way_to_the_receive_time() {
     let sent_ms = NOW_MS - 5_000;
@@ -127,7 +127,7 @@ fn a_time_that_is_plainly_in_another_unit_gives_way_to_the_receive_time() {
         (sent_ms * 1_000, true),
         (946_684_800, true),
         (sent_ms * 1_000_000, false),
-        // A clock that began in 1970, and times that are one of no unit.
+        // A clock that began in 1970, and times that are plausible in no unit.
         (1, false),
         (5_000_000_000, false),
         (946_684_799, false),
@@ -141,7 +141,7 @@ fn a_time_that_is_plainly_in_another_unit_gives_way_to_the_receive_time() {
                     version,
                     ..source(signal, Encoding::Protobuf)
                 };
-                let (checked, rows) = decode(&body, &source).expect("taken");
+                let (checked, rows) = decode(&body, &source).expect("accepted");
                 let event = &rows.events[0];
                 let is_replaced = is_replaced && version > 1;
                 assert_eq!(checked.sanitized.time, u32::from(is_replaced), "{time}");

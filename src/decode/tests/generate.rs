@@ -1,4 +1,4 @@
-//! Requests of every shape to try, and their JSON as the specification writes it.
+//! Generates requests of every shape, and their JSON as the specification writes it.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -114,7 +114,7 @@ fn link() -> impl Strategy<Value = Link> {
     )
 }
 
-/// Mostly a good one; empty, all zero or too long now and then.
+/// Generates mostly valid ids, and some that are empty, all zero or too long.
 pub(super) fn id(len: usize) -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         12 => vec(1..=255u8, len),
@@ -133,7 +133,7 @@ pub(super) fn time() -> impl Strategy<Value = u64> {
     ]
 }
 
-/// Short, with everything that needs care; long now and then.
+/// Generates mostly short texts, with all characters that need an escape or a repair, and some long ones.
 pub(super) fn text() -> impl Strategy<Value = String> {
     prop_oneof![
         8 => "[a-z.]{0,6}",
@@ -192,7 +192,7 @@ pub(super) fn value() -> impl Strategy<Value = AnyValue> {
     })
 }
 
-/// The JSON of a request, in the encoding of the specification.
+/// Returns a request in the JSON encoding of the specification.
 pub(super) fn to_json(request: &ExportTraceServiceRequest) -> Value {
     let resources = list(&request.resource_spans, |resource| {
         let scopes = list(&resource.scope_spans, |scope| {

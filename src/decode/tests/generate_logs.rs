@@ -1,4 +1,4 @@
-//! Log requests of every shape to try, and their JSON as the specification writes it.
+//! Generates log requests of every shape, and their JSON as the specification writes it.
 
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
@@ -53,7 +53,7 @@ pub(super) fn log_record() -> impl Strategy<Value = LogRecord> {
     })
 }
 
-/// As any time, but absent as often as not.
+/// Generates times, about half of which are absent.
 fn maybe_time() -> impl Strategy<Value = u64> {
     prop_oneof![Just(0), time()]
 }

@@ -1,4 +1,4 @@
-//! Requests with metrics to try, and their JSON as the specification writes it.
+//! Generates requests with metrics, and their JSON as the specification writes it.
 
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::metrics::v1::exponential_histogram_data_point::Buckets;
@@ -92,7 +92,7 @@ fn double() -> impl Strategy<Value = f64> {
     ]
 }
 
-/// Where 0 is the default: prost leaves out both zeros.
+/// Generates doubles without -0, for fields whose default is 0: prost leaves out both zeros.
 fn plain_double() -> impl Strategy<Value = f64> {
     double().prop_map(|value| if value == 0.0 { 0.0 } else { value })
 }
@@ -224,7 +224,7 @@ fn summary_point() -> impl Strategy<Value = SummaryDataPoint> {
         )
 }
 
-/// The JSON of a request, in the encoding of the specification.
+/// Returns a request in the JSON encoding of the specification.
 pub(super) fn to_json(request: &ExportMetricsServiceRequest) -> Value {
     let resources = list(&request.resource_metrics, |resource| {
         let scopes = list(&resource.scope_metrics, |scope| {

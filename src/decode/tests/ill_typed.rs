@@ -1,9 +1,9 @@
-//! OTLP's JSON that is JSON, but not what its members hold: what is rejected, and what is told of it.
+//! Tests of OTLP's JSON whose values are not of their members' types: the rejections and their reasons.
 
 use crate::decode::tests::*;
 use crate::event::EventFlags;
 
-/// A signal's request around items, with what stands in the resource and in the scope beside them.
+/// Returns a signal's request around items, with further members of the resource and of the scope.
 fn request(signal: Signal, resource: &str, scope: &str, items: &[&str]) -> String {
     let (resources, scopes, list, open, close) = match signal {
         Signal::Span => ("resourceSpans", "scopeSpans", "spans", "", ""),
@@ -22,7 +22,7 @@ fn request(signal: Signal, resource: &str, scope: &str, items: &[&str]) -> Strin
     )
 }
 
-/// An item that can be taken, with more members, which begin with a comma.
+/// Returns a valid item with further members, which begin with a comma.
 fn item(more: &str) -> String {
     let ids = r#""traceId":"c2b1f7a40d3e4f5896a7b8c9d0e1f2a3","spanId":"d0e1f2a3b4c5d6e7""#;
     format!(
@@ -38,8 +38,8 @@ fn partly(signal: Signal, body: &str) -> DecodeReport {
     decoded(signal, body).expect(body).0
 }
 
-/// One attribute `{"doubleValue":{}}` cost the 2,000 log records around it: the answer was 400 for the whole request, which
-/// an exporter drops.
+/// One attribute `{"doubleValue":{}}` lost the 2,000 log records around it: the answer was 400 for the whole request,
+/// which an exporter drops.
 #[test]
 fn an_ill_typed_value_costs_its_own_item_and_is_named() {
     let value = |value: &str| format!(r#","attributes":[{{"key":"k","value":{value}}}]"#);
@@ -88,7 +88,7 @@ fn an_ill_typed_value_costs_its_own_item_and_is_named() {
             let good = item("");
             let body = request(signal, "", "", &[&good, &item(more), &good]);
             if decoded(signal, &body).is_ok_and(|(checked, _)| checked.rejected == 0) {
-                // A member that another signal's items have.
+                // Only another signal's items have this member.
                 continue;
             }
             let checked = partly(signal, &body);
@@ -244,7 +244,7 @@ fn a_syntax_error_refuses_the_request_wherever_it_stands() {
     }
 }
 
-/// A log library cut lines at a byte limit, in the middle of a character: each such line cost the whole request, though
+/// A log library cut lines at a byte limit, in the middle of a character. Each such line lost the whole request, though
 /// README promised a repair.
 #[test]
 fn what_is_not_utf8_becomes_one_replacement_a_sequence_and_is_flagged() {
@@ -270,7 +270,7 @@ fn what_is_not_utf8_becomes_one_replacement_a_sequence_and_is_flagged() {
             ),
         ] {
             let body = around(&request(signal, "", "", &[&item(""), &item(column)]));
-            let (checked, rows) = decode(&body, &source(signal, Encoding::Json)).expect("taken");
+            let (checked, rows) = decode(&body, &source(signal, Encoding::Json)).expect("accepted");
             assert_eq!((checked.accepted, checked.sanitized.utf8), (2, 1));
             assert_eq!(rows.events[0].flags, EventFlags::default());
             let event = &rows.events[1];
@@ -282,21 +282,21 @@ fn what_is_not_utf8_becomes_one_replacement_a_sequence_and_is_flagged() {
 
             let resource = r#""resource":{"attributes":[{"key":"service.name","value":{"stringValue":"@"}}]},"#;
             let body = around(&request(signal, resource, "", &[&item("")]));
-            let (checked, rows) = decode(&body, &source(signal, Encoding::Json)).expect("taken");
+            let (checked, rows) = decode(&body, &source(signal, Encoding::Json)).expect("accepted");
             let event = &rows.events[0];
             assert_eq!(
                 (&*event.integration, event.flags),
                 (stored, EventFlags::TEXT_REPAIRED)
             );
             assert_eq!(checked.sanitized.utf8, 1);
-            // In what is not stored it changes nothing.
+            // In a member that is not stored, invalid UTF-8 changes nothing.
             let body = around(&request(
                 signal,
                 r#""note":"@","#,
                 "",
                 &[&item(r#","@":"x""#.replace('@', "n").as_str())],
             ));
-            let (checked, rows) = decode(&body, &source(signal, Encoding::Json)).expect("taken");
+            let (checked, rows) = decode(&body, &source(signal, Encoding::Json)).expect("accepted");
             assert_eq!(
                 (checked.sanitized.utf8, rows.events[0].flags),
                 (0, EventFlags::default())
@@ -317,7 +317,7 @@ fn half_a_surrogate_pair_of_a_record_of_version_1_stays_three_question_marks() {
         version: 1,
         ..source(Signal::Log, Encoding::Json)
     };
-    let (_, rows) = decode(body.as_bytes(), &first).expect("taken");
+    let (_, rows) = decode(body.as_bytes(), &first).expect("accepted");
     assert_eq!(rows.events[0].name.as_deref(), Some("cut ???"));
 }
 
@@ -382,7 +382,7 @@ fn scopes_by_their_old_name_are_mapped_if_there_are_no_others() {
             assert_eq!(checked.accepted, 1, "{body}");
             assert_eq!(rows.resources[0].scope, r#"{"name": "lib"}"#);
         }
-        // Beside scopes of the present name they are the same again (OTLP 0.15).
+        // Beside scopes under the current name, those under the old name are ignored (OTLP 0.15).
         let both = new.replace(
             &format!("\"{new_name}\""),
             &format!("\"{old_name}\":[{{\"spans\":[{{}}]}}],\"{new_name}\""),

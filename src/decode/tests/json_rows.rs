@@ -1,4 +1,4 @@
-//! What OTLP's JSON may look like.
+//! Tests of the forms that OTLP's JSON may have.
 
 use crate::decode::tests::*;
 
@@ -6,7 +6,7 @@ fn json() -> Source {
     source(Signal::Span, Encoding::Json)
 }
 
-/// A request with one span that has further members, which begin with a comma.
+/// Returns a request with one span that has further members, which begin with a comma.
 fn request(more: &str) -> String {
     format!(
         r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{{"traceId":"C2B1F7A40D3E4F5896A7B8C9D0E1F2A3",
@@ -21,7 +21,7 @@ fn one(body: &str) -> Event<'static> {
     rows.events.into_iter().next().expect("one row")
 }
 
-/// The attribute `a` of a span that was sent with this value.
+/// Returns the stored attribute `a` of a span that is sent with this value.
 fn value(json: &str) -> String {
     let event = one(&request(&format!(
         r#","attributes":[{{"key":"a","value":{json}}}]"#
@@ -63,7 +63,7 @@ fn j1_ids_are_hex_in_either_case() {
         one(&request(r#","parentSpanId":"not hex""#)).parent_span_id,
         None
     );
-    // Base64, as a plain protobuf JSON library writes it, is no id; the span is rejected alone.
+    // Base64, as a plain protobuf JSON library writes it, is not an id; the span is rejected alone.
     for id in [
         "W47/95gDgQPSabYzgT/GDA==",
         "5b8",
@@ -146,7 +146,7 @@ fn j3_of_lists_too_only_the_camel_case_one_counts_in_any_order() {
             r#""scopeSpans""#,
             &format!(r#""resource":{{{first},{second},"droppedAttributesCount":1}},"scopeSpans""#),
         );
-        let (_, rows) = decode(body.as_bytes(), &json()).expect("taken");
+        let (_, rows) = decode(body.as_bytes(), &json()).expect("accepted");
         rows.resources[0].resource.clone()
     };
     let snake = r#""entity_refs":[{"type":"snake"}]"#;
@@ -289,7 +289,7 @@ fn keys_come_in_any_order_and_the_resource_may_come_last() {
         r#"{{"resourceSpans":[{{"schemaUrl":"u","scopeSpans":[{{"spans":[{span}],"scope":{{"name":"lib"}}}}],
         "resource":{{"attributes":[{{"value":{{"stringValue":"late"}},"key":"service.name"}}]}}}}]}}"#
     );
-    let (_, rows) = decode(body.as_bytes(), &json()).expect("taken");
+    let (_, rows) = decode(body.as_bytes(), &json()).expect("accepted");
     assert_eq!(rows.events[0].integration, "late");
     assert_eq!(rows.resources[0].scope, r#"{"name": "lib"}"#);
     assert_eq!(
@@ -343,7 +343,7 @@ fn a_nul_and_a_lone_surrogate_are_repaired_counted_and_flagged() {
         request(r#","name":"a\u0000b","traceState":"c\ud800d""#).as_bytes(),
         &json(),
     )
-    .expect("taken");
+    .expect("accepted");
     assert_eq!(rows.events[0].name.as_deref(), Some("a\u{fffd}b"));
     assert_eq!(rows.events[0].metadata, "{\"traceState\": \"c\u{fffd}d\"}");
     assert_eq!(

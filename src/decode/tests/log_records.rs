@@ -1,4 +1,4 @@
-//! Log records: the mapping to rows, and back.
+//! Tests of log records: the mapping to rows, and back.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -56,7 +56,7 @@ pub(super) fn request(log_records: Vec<LogRecord>) -> ExportLogsServiceRequest {
 }
 
 pub(super) fn rows(records: Vec<LogRecord>) -> (DecodeReport, Rows) {
-    decode(&request(records).encode_to_vec(), &protobuf()).expect("taken")
+    decode(&request(records).encode_to_vec(), &protobuf()).expect("accepted")
 }
 
 pub(super) fn one(record: LogRecord) -> Event<'static> {
@@ -171,7 +171,7 @@ fn an_absent_body_an_empty_value_and_an_empty_string_are_told_apart() {
         let body = format!(
             r#"{{"resourceLogs":[{{"scopeLogs":[{{"logRecords":[{{"timeUnixNano":"{START}","body":{body}}}]}}]}}]}}"#
         );
-        let (_, rows) = decode(body.as_bytes(), &json()).expect("taken");
+        let (_, rows) = decode(body.as_bytes(), &json()).expect("accepted");
         assert_eq!(rows.events[0].metadata, expected, "{body}");
     }
 }
@@ -187,7 +187,7 @@ fn limits_cut_attributes_and_never_the_body() {
         ..record()
     };
     let (checked, whole) =
-        decode(&request(vec![long.clone()]).encode_to_vec(), &source).expect("taken");
+        decode(&request(vec![long.clone()]).encode_to_vec(), &source).expect("accepted");
     assert_eq!(whole.events[0].metadata, r#"{"body": ["a long line"]}"#);
     assert_eq!(checked.sanitized.cut, 0);
     assert!(whole.events[0].flags.is_empty());
@@ -196,7 +196,7 @@ fn limits_cut_attributes_and_never_the_body() {
         attributes: vec![pair("a", text("abcd"))],
         ..long
     };
-    let (checked, cut) = decode(&request(vec![cut]).encode_to_vec(), &source).expect("taken");
+    let (checked, cut) = decode(&request(vec![cut]).encode_to_vec(), &source).expect("accepted");
     assert_eq!(
         cut.events[0].metadata,
         r#"{"body": ["a long line"], "attributes": {"a": "abc"}}"#
@@ -240,7 +240,7 @@ fn the_correlation_id_is_the_attribute_else_the_trace_else_one_of_its_own() {
             stream: StreamId([stream; 16]),
             n,
         };
-        events(&body, &protobuf(), position, &mut rows).expect("taken");
+        events(&body, &protobuf(), position, &mut rows).expect("accepted");
         assert!(rows.events.iter().all(|event| event.trace_id.is_none()));
         rows.events
             .into_iter()
@@ -263,9 +263,9 @@ fn the_correlation_id_is_the_attribute_else_the_trace_else_one_of_its_own() {
     }
 }
 
-/// The scalar fields of the record that a row was made of, by the rules that the mapping states.
+/// Returns the scalar fields of the record that a row was made of, by the documented rules of the mapping.
 fn record_of(event: &Event<'_>) -> LogRecord {
-    // Not as values: serde_json finds the largest double in plain digits out of range.
+    // Values stay raw, because serde_json finds the largest double in plain digits out of range.
     let metadata: BTreeMap<String, Box<RawValue>> =
         serde_json::from_str(&event.metadata).expect("valid JSON");
     let text = |key: &str| {

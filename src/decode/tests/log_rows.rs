@@ -1,4 +1,4 @@
-//! Log records: what the protocol asks of a receiver, and bad inputs.
+//! Tests of log records: the protocol's requirements, and bad inputs.
 
 use opentelemetry_proto::tonic::common::v1::ArrayValue;
 use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
@@ -18,7 +18,7 @@ const NOW: i64 = NOW_MS * 1_000_000;
 fn g4_unknown_fields_are_ignored_the_reserved_one_too() {
     let unknown = [field(4, b"\xff"), vec![0x20, 1], vec![0xf8, 0x07, 1]].concat();
     let inner = [&unknown, &record().encode_to_vec()[..], &unknown].concat();
-    let (_, rows) = decode(&around(&inner), &protobuf()).expect("taken");
+    let (_, rows) = decode(&around(&inner), &protobuf()).expect("accepted");
     assert_eq!(rows.events[0].metadata, r#"{"body": "hello"}"#);
     assert_eq!(rows.events[0].time_unix_nano, Some(START_I64));
 }
@@ -27,7 +27,7 @@ fn g4_unknown_fields_are_ignored_the_reserved_one_too() {
 fn g6_string_references_are_as_if_absent_and_counted() {
     let attribute = [field(1, b"k"), field(2, &[0x40, 1]), vec![0x18, 1]].concat();
     let message = [field(6, &attribute), field(5, &[0x40, 1])].concat();
-    let (checked, rows) = decode(&around(&message), &protobuf()).expect("taken");
+    let (checked, rows) = decode(&around(&message), &protobuf()).expect("accepted");
     assert_eq!(checked.sanitized.string_reference, 3);
     assert_eq!(
         rows.events[0].metadata,
@@ -50,7 +50,7 @@ fn g8_a_record_without_a_valid_id_is_kept_and_has_none() {
         });
         assert_eq!((event.trace_id, event.span_id), (None, None));
     }
-    // One of the two is enough to keep that one.
+    // If only one of the two ids is given, it is kept.
     let event = one(LogRecord {
         span_id: vec![2; 8],
         ..record()
@@ -102,7 +102,7 @@ fn g12_the_time_is_when_it_happened_else_when_it_was_seen_else_receipt() {
 
 #[test]
 fn an_empty_record_is_a_record() {
-    let (checked, rows) = decode(&around(b""), &protobuf()).expect("taken");
+    let (checked, rows) = decode(&around(b""), &protobuf()).expect("accepted");
     assert_eq!((checked.accepted, checked.rejected), (1, 0));
     let event = &rows.events[0];
     assert_eq!(event.metadata, "{}");
@@ -145,7 +145,7 @@ fn sanitised_text_is_flagged() {
     assert_eq!(event.name.as_deref(), Some("\u{fffd}"));
     assert_eq!(metadata(&event)["body"], "a\u{fffd}b");
     let bad = around(&field(5, &field(1, b"\xff")));
-    let (_, rows) = decode(&bad, &protobuf()).expect("taken");
+    let (_, rows) = decode(&bad, &protobuf()).expect("accepted");
     assert_eq!(rows.events[0].metadata, r#"{"body": "?"}"#);
 }
 
@@ -159,7 +159,7 @@ fn j1_j2_j3_j4_ids_enums_names_and_numbers_are_read_as_in_every_json() {
             "observed_time_unix_nano":"1799999999123456790","severity_number":18,"trace_id":"0a0b0c0d0e0f0102030405060708090a",
             "span_id":"0a0b0c0d0e0f0102","flags":1,"event_name":"e"}]}]}]}"#,
     ] {
-        let (_, rows) = decode(body.as_bytes(), &json()).expect("taken");
+        let (_, rows) = decode(body.as_bytes(), &json()).expect("accepted");
         let event = &rows.events[0];
         assert_eq!(event.time_unix_nano, Some(START_I64));
         assert_eq!(
@@ -186,7 +186,7 @@ fn j1_j2_j3_j4_ids_enums_names_and_numbers_are_read_as_in_every_json() {
         let body = format!(
             r#"{{"resourceLogs":[{{"scopeLogs":[{{"logRecords":[{{"severityNumber":"{name}"}}]}}]}}]}}"#
         );
-        let (_, rows) = decode(body.as_bytes(), &json()).expect("taken");
+        let (_, rows) = decode(body.as_bytes(), &json()).expect("accepted");
         assert_eq!(rows.events[0].kind, Some(number), "{name}");
     }
 }
@@ -220,13 +220,13 @@ fn another_signals_body_is_refused_and_it_is_said_why() {
             other => panic!("{other:?}"),
         }
     }
-    // Beside its own list another signal's is an unknown key like any other.
+    // If a signal's own list is present, another signal's is an unknown key like any other.
     let both = br#"{"resourceSpans":[{}],"resourceLogs":[{"scopeLogs":[{"logRecords":[{}]}]}]}"#;
-    let (checked, _) = decode(both, &json()).expect("taken");
+    let (checked, _) = decode(both, &json()).expect("accepted");
     assert_eq!(checked.accepted, 1);
 }
 
-/// Two bytes a record made a gigabyte of rows of an 8 MiB body.
+/// An 8 MiB body with records of two bytes made a gigabyte of rows.
 #[test]
 fn no_more_records_are_taken_of_a_request_than_their_rows_fit_into_memory() {
     struct Count(u32);
@@ -238,7 +238,7 @@ fn no_more_records_are_taken_of_a_request_than_their_rows_fit_into_memory() {
         }
     }
     let body = field(1, &field(2, &field(2, b"").repeat(500_003)));
-    let checked = check(&body, &protobuf()).expect("taken");
+    let checked = check(&body, &protobuf()).expect("accepted");
     assert_eq!((checked.accepted, checked.rejected), (500_000, 3));
     assert_eq!(checked.rejections[0].index, 500_000);
     let position = Position {
@@ -246,6 +246,6 @@ fn no_more_records_are_taken_of_a_request_than_their_rows_fit_into_memory() {
         n: 1,
     };
     let mut count = Count(0);
-    let again = events(&body, &protobuf(), position, &mut count).expect("taken");
+    let again = events(&body, &protobuf(), position, &mut count).expect("accepted");
     assert_eq!((again, count.0), (checked, 500_000));
 }

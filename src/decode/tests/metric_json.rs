@@ -1,4 +1,4 @@
-//! What metrics in OTLP's JSON may look like.
+//! Tests of the forms that metrics in OTLP's JSON may have.
 
 use crate::decode::tests::*;
 
@@ -6,7 +6,7 @@ pub(super) fn json() -> Source {
     source(Signal::Metric, Encoding::Json)
 }
 
-/// A request with one metric of that kind of data and one point in JSON; its members begin with a comma.
+/// Returns a request with one metric of that kind of data and one point, whose further members begin with a comma.
 pub(super) fn request_json(data: &str, members: &str) -> String {
     format!(
         r#"{{"resourceMetrics":[{{"scopeMetrics":[{{"metrics":[{{"name":"m","{data}":{{"dataPoints":[
@@ -28,7 +28,8 @@ fn is_rejected(body: &str) -> bool {
     )
 }
 
-/// A list given in both spellings was taken back after the room for numbers was used up, and lost in silence.
+/// A list was given in both spellings. The one that does not count was removed only after it had used up the limit of
+/// numbers, so the other one was lost silently.
 #[test]
 fn a_list_that_does_not_count_takes_no_room_from_the_one_that_does() {
     let many = ",0".repeat(100_001);
@@ -57,7 +58,7 @@ fn j2_a_temporality_is_a_number_or_a_name() {
                 r#""dataPoints""#,
                 &format!(r#""{key}":{sent},"isMonotonic":false,"dataPoints""#),
             );
-            let (_, rows) = decode(body.as_bytes(), &json()).expect("taken");
+            let (_, rows) = decode(body.as_bytes(), &json()).expect("accepted");
             let expected = stored.map_or("{}".to_owned(), |n| {
                 format!(r#"{{"aggregationTemporality": {n}}}"#)
             });

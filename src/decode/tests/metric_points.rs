@@ -1,4 +1,4 @@
-//! Metric points in protobuf: the mapping to rows.
+//! Tests of metric points in protobuf: the mapping to rows.
 
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{InstrumentationScope, KeyValue};
@@ -64,7 +64,7 @@ pub(super) fn request(metrics: Vec<Metric>) -> ExportMetricsServiceRequest {
 }
 
 pub(super) fn rows(metrics: Vec<Metric>) -> (DecodeReport, Rows) {
-    decode(&request(metrics).encode_to_vec(), &protobuf()).expect("taken")
+    decode(&request(metrics).encode_to_vec(), &protobuf()).expect("accepted")
 }
 
 pub(super) fn one(metric: Metric) -> Event<'static> {
@@ -198,11 +198,11 @@ fn a_point_is_told_apart_by_its_series() {
 
     let mut elsewhere = request(vec![other.clone()]);
     elsewhere.resource_metrics[0].schema_url = "https://schema".to_owned();
-    let (_, rows) = decode(&elsewhere.encode_to_vec(), &protobuf()).expect("taken");
+    let (_, rows) = decode(&elsewhere.encode_to_vec(), &protobuf()).expect("accepted");
     assert_ne!(one(other).correlation_id, rows.events[0].correlation_id);
 }
 
-/// The series' id is the same in every version and on every machine: rows of years are found by it.
+/// The id of a series is the same in every version and on every machine, because rows of many years are found by it.
 #[test]
 fn a_series_id_is_what_its_documentation_says() {
     let event = with_attributes(vec![
@@ -315,7 +315,7 @@ fn cut_metadata_of_a_metric_flags_each_of_its_points_and_counts_once() {
     let mut source = protobuf();
     source.limits.value_bytes = 4;
     let body = request(vec![long, gauge(vec![point()])]).encode_to_vec();
-    let (checked, rows) = decode(&body, &source).expect("taken");
+    let (checked, rows) = decode(&body, &source).expect("accepted");
     let flags: Vec<_> = rows.events.iter().map(|event| event.flags).collect();
     assert_eq!(
         flags,
@@ -342,7 +342,7 @@ fn series_are_told_apart_by_what_a_limit_cuts_from_their_rows() {
             ..point()
         }]);
         let body = request(vec![sent]).encode_to_vec();
-        let (_, rows) = decode(&body, &cutting).expect("taken");
+        let (_, rows) = decode(&body, &cutting).expect("accepted");
         rows.events.into_iter().next().expect("one row")
     };
     let (inbound, inner) = (event("inbound"), event("inner"));

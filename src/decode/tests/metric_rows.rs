@@ -1,4 +1,4 @@
-//! Metric points: what the protocol asks of a receiver, odd encodings, and bad inputs.
+//! Tests of metric points: the protocol's requirements, odd encodings, and bad inputs.
 
 use opentelemetry_proto::tonic::common::v1::{AnyValue, ArrayValue, any_value};
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
@@ -12,12 +12,12 @@ use crate::decode::tests::metric_points::{gauge, metric, point, protobuf, reques
 use crate::decode::tests::spans::{START, field, pair, text};
 use crate::decode::tests::*;
 
-/// A request around one metric's bytes.
+/// Returns a request around one metric's bytes.
 fn around(metric: &[u8]) -> Vec<u8> {
     field(1, &field(2, &field(2, metric)))
 }
 
-/// The time of a point, which is in field 3 of all kinds.
+/// Returns the time of a point, which is in field 3 of all kinds.
 fn time() -> Vec<u8> {
     [&[0x19][..], &START.to_le_bytes()].concat()
 }
@@ -41,7 +41,7 @@ fn g2_g3_empty_requests_envelopes_and_metrics_are_a_success() {
         &field(1, &field(2, b"")),
         &around(b""),
         &request(vec![nameless, gauge(vec![])]).encode_to_vec(),
-        // A kind of data that is not known yet, and two that have been.
+        // A future kind of data, and one that the protocol has removed.
         &around(&[field(1, b"m"), field(13, &field(1, b"x")), field(4, b"y")].concat()),
     ] {
         assert_eq!(
@@ -93,7 +93,7 @@ fn of_the_data_the_last_counts_and_parts_of_it_are_merged() {
         ),
     ] {
         let body = around(&data.concat());
-        let (_, rows) = decode(&body, &protobuf()).expect("taken");
+        let (_, rows) = decode(&body, &protobuf()).expect("accepted");
         let found: Vec<_> = rows
             .events
             .iter()
@@ -107,7 +107,7 @@ fn of_the_data_the_last_counts_and_parts_of_it_are_merged() {
     }
     let both = r#"{"resourceMetrics":[{"scopeMetrics":[{"metrics":[{
         "gauge":{"dataPoints":[{"timeUnixNano":1}]},"sum":{"data_points":[{"timeUnixNano":1}]},"summary":null}]}]}]}"#;
-    let (_, rows) = decode(both.as_bytes(), &json()).expect("taken");
+    let (_, rows) = decode(both.as_bytes(), &json()).expect("accepted");
     assert_eq!(rows.events[0].kind, Some(7));
 }
 
@@ -127,7 +127,7 @@ fn of_an_exemplars_values_the_last_counts() {
     ] {
         let point = [time(), field(5, &exemplar)].concat();
         let body = around(&field(5, &field(1, &point)));
-        let (_, rows) = decode(&body, &protobuf()).expect("taken");
+        let (_, rows) = decode(&body, &protobuf()).expect("accepted");
         assert_eq!(rows.events[0].metadata, expected);
     }
 }
@@ -149,7 +149,7 @@ fn lists_of_numbers_read_the_same_packed_and_not_and_in_parts() {
     ];
     for list in lists {
         let body = around(&field(9, &field(1, &[time(), list].concat())));
-        let (_, rows) = decode(&body, &protobuf()).expect("taken");
+        let (_, rows) = decode(&body, &protobuf()).expect("accepted");
         assert_eq!(
             rows.events[0].metadata,
             r#"{"bucketCounts": [1, 2], "explicitBounds": [0.5]}"#
@@ -166,7 +166,7 @@ fn lists_of_numbers_read_the_same_packed_and_not_and_in_parts() {
     ];
     for buckets in buckets {
         let body = around(&field(10, &field(1, &[time(), buckets].concat())));
-        let (_, rows) = decode(&body, &protobuf()).expect("taken");
+        let (_, rows) = decode(&body, &protobuf()).expect("accepted");
         assert_eq!(
             rows.events[0].metadata,
             r#"{"positive": {"offset": -2, "bucketCounts": [1, 300]}}"#
@@ -174,7 +174,7 @@ fn lists_of_numbers_read_the_same_packed_and_not_and_in_parts() {
     }
     let empty = around(&field(9, &field(1, &[time(), field(6, b"")].concat())));
     assert_eq!(
-        decode(&empty, &protobuf()).expect("taken").1.events[0].metadata,
+        decode(&empty, &protobuf()).expect("accepted").1.events[0].metadata,
         "{}"
     );
 }
@@ -234,7 +234,7 @@ fn a_point_with_too_many_buckets_is_rejected_alone_and_elements_count() {
     narrow.limits.nodes = 500;
     let metrics = [499, 500, 1_000_000].map(histogram);
     let body = request(metrics.to_vec()).encode_to_vec();
-    let (checked, _) = decode(&body, &narrow).expect("one is taken");
+    let (checked, _) = decode(&body, &narrow).expect("one is accepted");
     assert_eq!((checked.accepted, checked.rejected), (1, 2));
     let reason = &checked.rejections[0].reason;
     assert!(reason.contains("500 values"), "{reason}");
@@ -256,9 +256,9 @@ fn buckets_of_an_exponential_histogram_count_too() {
         let positive = field(8, &field(2, &vec![1; buckets]));
         around(&field(10, &field(1, &[time(), positive].concat())))
     };
-    // The point and its `positive` are nodes, too.
+    // The point and its `positive` are nodes too.
     let most = usize::try_from(Limits::default().nodes).expect("fits") - 2;
-    let (checked, _) = decode(&exponential(most), &protobuf()).expect("taken");
+    let (checked, _) = decode(&exponential(most), &protobuf()).expect("accepted");
     assert_eq!((checked.accepted, checked.rejected), (1, 0));
     assert!(matches!(
         decode(&exponential(most + 1), &protobuf()),
@@ -295,7 +295,7 @@ fn a_large_description_with_very_many_points_does_not_multiply() {
     let mut large = gauge(vec![point(); 3_000]);
     large.description = "d".repeat(100_000);
     let body = request(vec![large, gauge(vec![point()])]).encode_to_vec();
-    let checked = check(&body, &protobuf()).expect("some are taken");
+    let checked = check(&body, &protobuf()).expect("some are accepted");
     assert_eq!(checked.accepted + checked.rejected, 3_001);
     assert!(
         (1_000..2_000).contains(&checked.accepted),
@@ -305,7 +305,7 @@ fn a_large_description_with_very_many_points_does_not_multiply() {
     assert!(checked.rejections[0].reason.contains("too large"));
 }
 
-/// A request of 64 MiB once could make rows of 2.7 GB: a double is eight bytes and has up to 326 plain digits.
+/// A request of 64 MiB could make rows of 2.7 GB: a double is eight bytes and has up to 326 plain digits.
 #[test]
 fn very_many_numbers_of_very_many_digits_do_not_multiply() {
     let digits = |time_unix_nano| {
@@ -320,13 +320,13 @@ fn very_many_numbers_of_very_many_digits_do_not_multiply() {
     };
     let mut metrics = vec![digits(START); 6];
     metrics.extend([gauge(vec![point()]), digits(0)]);
-    let checked = check(&request(metrics).encode_to_vec(), &protobuf()).expect("some are taken");
+    let checked = check(&request(metrics).encode_to_vec(), &protobuf()).expect("some are accepted");
     assert_eq!((checked.accepted, checked.rejected), (5, 3));
     assert!(checked.rejections[0].reason.contains("digits"));
     assert_eq!(checked.rejections[2].field.as_deref(), Some("timeUnixNano"));
 }
 
-/// What a metric says of itself counts as it is written, once a point.
+/// A metric's envelope counts with the bytes that it takes in a row, once for each point.
 #[test]
 fn an_envelope_that_swells_counts_as_it_is_written() {
     let nothing = crate::decode::tests::spans::value(any_value::Value::ArrayValue(ArrayValue {
@@ -344,7 +344,7 @@ fn an_envelope_that_swells_counts_as_it_is_written() {
 
 #[test]
 fn other_signals_items_do_not_pass_for_metrics_without_data() {
-    // A log record and a span that have nothing but a time.
+    // A log record and a span that have only a time.
     for item in [
         [&[0x09][..], &[1; 8]].concat(),
         [&[0x39][..], &[1; 8]].concat(),
@@ -373,7 +373,7 @@ fn g4_unknown_fields_and_keys_are_ignored_at_every_level() {
     let data = [field(1, &sent), unknown.clone()].concat();
     let body = around(&[field(5, &data), unknown].concat());
     assert_eq!(
-        decode(&body, &protobuf()).expect("taken").1.events[0].metadata,
+        decode(&body, &protobuf()).expect("accepted").1.events[0].metadata,
         "{}"
     );
     // A gauge has no temporality.
@@ -382,7 +382,7 @@ fn g4_unknown_fields_and_keys_are_ignored_at_every_level() {
         &[field(1, &time()), vec![0x10, 2], vec![0x1a, 0]].concat(),
     ));
     assert_eq!(
-        decode(&body, &protobuf()).expect("taken").1.events[0].metadata,
+        decode(&body, &protobuf()).expect("accepted").1.events[0].metadata,
         "{}"
     );
     assert_eq!(

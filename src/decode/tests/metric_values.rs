@@ -1,4 +1,4 @@
-//! Metric points in protobuf: the values and what is said about them, as they stand in `metadata`.
+//! Tests of metric points in protobuf: their values and the description of these in `metadata`.
 
 use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
 use opentelemetry_proto::tonic::metrics::v1::exponential_histogram_data_point::Buckets;
@@ -218,7 +218,7 @@ fn exemplars_keep_their_value_their_trace_and_what_was_filtered_out() {
     );
 }
 
-/// prost leaves out both zeros where 0 is the default; other encoders do not.
+/// If 0 is the default of a field, prost leaves out both zeros; other encoders do not.
 #[test]
 fn a_negative_zero_is_kept_where_zero_is_the_default() {
     for (data, member, expected) in [

@@ -1,4 +1,4 @@
-//! The promises of decode, row by row, and properties over generated requests.
+//! Tests of decoding: its promises one by one, and properties over generated requests.
 
 use std::borrow::Cow;
 
@@ -8,13 +8,13 @@ use crate::event::{Encoding, Event, Limits, Position, Resource, Signal, Source, 
 /// Native events.
 mod native;
 
-/// Native events: members that are no fields.
+/// Native events: members that are not fields.
 mod native_unknown;
 
 /// Spans in protobuf: the mapping.
 mod spans;
 
-/// Spans in protobuf: the protocol's rows and bad inputs.
+/// Spans in protobuf: the protocol's requirements, and bad inputs.
 mod span_rows;
 
 /// Resources and scopes.
@@ -23,7 +23,7 @@ mod origins;
 /// Log records: the mapping, and back.
 mod log_records;
 
-/// Log records: the protocol's rows and bad inputs.
+/// Log records: the protocol's requirements, and bad inputs.
 mod log_rows;
 
 /// Metric points: the mapping.
@@ -32,40 +32,40 @@ mod metric_points;
 /// Metric points: their values.
 mod metric_values;
 
-/// What metrics in JSON may look like.
+/// The forms of metrics in JSON.
 mod metric_json;
 
-/// Metric points: the protocol's rows, odd encodings, bad inputs.
+/// Metric points: the protocol's requirements, odd encodings, and bad inputs.
 mod metric_rows;
 
-/// What JSON may look like.
+/// The forms of OTLP's JSON.
 mod json_rows;
 
-/// JSON of other types than its members hold.
+/// JSON whose values are not of their members' types.
 mod ill_typed;
 
 /// Messages in pieces.
 mod pieces;
 
-/// Columns that do not hold what was sent.
+/// Columns that do not hold the value that was sent.
 mod flagged;
 
 /// Generated requests: both encodings, both functions, one result.
 mod property;
 
-/// What is exported is what came in.
+/// Exports that equal the request.
 mod export;
 
-/// Requests to generate, and their JSON.
+/// Generated requests, and their JSON.
 mod generate;
 
-/// The same with log records.
+/// Generated requests with log records, and their JSON.
 mod generate_logs;
 
-/// The same with metrics.
+/// Generated requests with metrics, and their JSON.
 mod generate_metrics;
 
-/// When two messages say the same.
+/// A normal form of requests, for comparisons.
 mod same;
 
 /// 2027-01-15T08:00:00Z.
@@ -82,7 +82,7 @@ fn source(signal: Signal, encoding: Encoding) -> Source {
     }
 }
 
-/// What came out, owned.
+/// A sink that keeps all rows.
 #[derive(Debug, Default, PartialEq)]
 struct Rows {
     events: Vec<Event<'static>>,
@@ -126,7 +126,7 @@ fn owned(event: &Event<'_>) -> Event<'static> {
     }
 }
 
-/// Decodes both ways, which must agree.
+/// Decodes with [`check`] and with [`events`], asserts that they agree, and returns the rows.
 fn decode(body: &[u8], source: &Source) -> Result<(DecodeReport, Rows), DecodeError> {
     let checked = check(body, source);
     let mut rows = Rows::default();
@@ -151,7 +151,7 @@ fn decode(body: &[u8], source: &Source) -> Result<(DecodeReport, Rows), DecodeEr
     Ok((checked, rows))
 }
 
-/// What both stores take: columns within their limits, no NUL, JSON that is an object.
+/// Asserts that both stores accept an event: columns within their limits, no NUL, and JSON that is an object.
 fn assert_storable(event: &Event<'_>) {
     let texts = [
         (Some(&event.correlation_id), 255),

@@ -1,4 +1,4 @@
-//! Native events: every rule of the envelope and of the metadata.
+//! Tests of native events: every rule of their fields and of the metadata.
 
 use crate::decode::tests::*;
 use crate::event::EventFlags;
@@ -7,7 +7,7 @@ fn json() -> Source {
     source(Signal::Event, Encoding::Json)
 }
 
-/// An event with further members, which begin with a comma.
+/// Returns an event with further members, which begin with a comma.
 fn event(more: &str) -> String {
     format!(r#"{{"correlationId":"c","integration":"i","eventType":"e"{more}}}"#)
 }
@@ -18,7 +18,7 @@ fn one(body: &str) -> Event<'static> {
     rows.events.into_iter().next().expect("one event")
 }
 
-/// The field and the reason for which a single event is refused.
+/// Returns the field and the reason for which a single event is rejected.
 fn refusal(body: &str) -> (String, String) {
     match decode(body.as_bytes(), &json()) {
         Err(DecodeError::Invalid(checked)) => {
@@ -94,7 +94,7 @@ fn an_empty_array_is_no_event_and_no_error() {
 #[test]
 fn a_nul_becomes_the_replacement_character_and_is_counted() {
     let body = event(r#","provider":"p\u0000","metadata":{"a\u0000b":"x\u0000y\u0000"}"#);
-    let (checked, rows) = decode(body.as_bytes(), &json()).expect("taken");
+    let (checked, rows) = decode(body.as_bytes(), &json()).expect("accepted");
     assert_eq!(rows.events[0].provider.as_deref(), Some("p\u{fffd}"));
     assert_eq!(
         rows.events[0].metadata,
@@ -119,12 +119,13 @@ fn half_of_a_surrogate_pair_becomes_one_replacement_character_flagged_and_counte
     );
     assert_eq!(event.flags, EventFlags::TEXT_REPAIRED);
     assert_eq!((checked.sanitized.utf8, checked.sanitized.nul), (4, 0));
-    // Keys that are equal once they are repaired are one key.
+    // Keys that are equal after the repair are one key.
     let body = crate::decode::tests::native::event(r#","metadata":{"\ud800":1,"\udfff":2}"#);
     assert_eq!(one(&body).metadata, "{\"\u{fffd}\": 2}");
 }
 
-/// As it was refused before it was repaired, a record of that time has it only where partial success was asked for.
+/// Version 1 rejected the text that version 2 repairs, so a record of version 1 has it only if the client asked for
+/// partial success.
 #[test]
 fn half_of_a_surrogate_pair_stays_a_rejection_in_a_record_of_version_1() {
     let source = Source {
@@ -308,7 +309,7 @@ fn numbers_are_kept_exactly_and_refused_beyond_400_digits() {
     }
 }
 
-/// A body of 64 MiB once could make rows of 4 GB: six bytes that have 400 plain digits.
+/// A body of 64 MiB could make rows of 4 GB: six bytes can have 400 plain digits.
 #[test]
 fn very_many_numbers_of_very_many_digits_do_not_multiply() {
     let numbers = vec!["1e399"; 99_000].join(",");
@@ -318,7 +319,7 @@ fn very_many_numbers_of_very_many_digits_do_not_multiply() {
         ..json()
     };
     let body = format!("[{}]", vec![event; 5].join(","));
-    let checked = check(body.as_bytes(), &source).expect("some are taken");
+    let checked = check(body.as_bytes(), &source).expect("some are accepted");
     assert_eq!((checked.accepted, checked.rejected), (3, 2));
     assert_eq!(checked.rejections[0].field.as_deref(), Some("metadata"));
 }

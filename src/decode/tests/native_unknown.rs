@@ -1,4 +1,4 @@
-//! Native events: members that are no fields of an event join its metadata.
+//! Tests of members of a native event that are not fields and are added to its metadata.
 
 use crate::decode::tests::*;
 use crate::decode::{UnknownMemberFate, UnknownMemberReport};
@@ -8,7 +8,7 @@ fn json() -> Source {
     source(Signal::Event, Encoding::Json)
 }
 
-/// An event with further members, which begin with a comma.
+/// Returns an event with further members, which begin with a comma.
 fn event(more: &str) -> String {
     format!(r#"{{"correlationId":"c","integration":"i","eventType":"e"{more}}}"#)
 }
@@ -29,7 +29,8 @@ fn names(unknown: &UnknownMemberReport) -> Vec<(&str, Option<&str>, UnknownMembe
         .collect()
 }
 
-/// A client wrote `metaData` and `traceid`. Each event was answered with 200, and what they held was nowhere.
+/// A client wrote `metaData` and `traceid`. Each event was answered with 200, and the values of these members were
+/// lost.
 #[test]
 fn members_that_are_no_fields_join_the_metadata_and_are_named() {
     let (unknown, event) = one(
@@ -94,13 +95,13 @@ fn what_does_not_fit_the_metadata_stays_out_and_refuses_nothing() {
         let (unknown, _) = one(&format!(r#","x":{value}"#));
         assert_eq!(names(&unknown), [("x", None, fate)], "{value:.40}");
     }
-    // Metadata that is as large as it may be leaves no room.
+    // Metadata at its limit of values leaves no room for another member.
     let (unknown, _) = one(&format!(
         r#","x":1,"metadata":{{"a":[{}1]}}"#,
         "1,".repeat(99_997)
     ));
     assert_eq!((unknown.kept, unknown.left_out), (0, 1));
-    // More members than metadata may have values.
+    // There are more members than the metadata may have values.
     let many: String = (0..100_010).map(|n| format!(r#","m{n}":1"#)).collect();
     let (unknown, event) = one(&many);
     assert_eq!((unknown.kept, unknown.left_out), (99_999, 11));
@@ -108,7 +109,7 @@ fn what_does_not_fit_the_metadata_stays_out_and_refuses_nothing() {
     assert_eq!(event.metadata.matches(':').count(), 99_999);
 }
 
-/// Growth by plain digits has room of its own for unknown members, so that they take none from the metadata.
+/// Growth by plain digits has a separate limit for unknown members, so that they use up none of the metadata's limit.
 #[test]
 fn members_that_grow_stay_out_before_they_take_the_metadatas_room() {
     let numbers = vec!["1e399"; 99_000].join(",");
@@ -164,7 +165,7 @@ fn a_record_of_version_1_passes_over_its_unknown_members() {
     assert_eq!(checked.unknown, UnknownMemberReport::default());
 }
 
-/// The first reason for which a request is refused.
+/// Returns the first reason for which a request is refused.
 fn reason(body: &str) -> String {
     match decode(body.as_bytes(), &json()) {
         Err(DecodeError::Invalid(checked)) => checked.rejections[0].reason.clone(),
@@ -172,7 +173,7 @@ fn reason(body: &str) -> String {
     }
 }
 
-/// `correlation_id` was answered with "is required" alone, and `{"events": […]}` with that three times.
+/// The answer to `correlation_id` was "is required" alone, and the answer to `{"events": […]}` was that three times.
 #[test]
 fn a_missing_field_names_what_was_sent_in_its_place_and_the_right_form() {
     for (body, expected) in [

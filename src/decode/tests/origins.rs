@@ -1,4 +1,4 @@
-//! Resources and scopes: what they say of their items, and what they may take.
+//! Tests of resources and scopes: the flags of their items, and the limit of their bytes.
 
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
@@ -19,7 +19,7 @@ fn a_repaired_resource_or_scope_flags_its_items_and_no_others() {
     let mut all = request(vec![span()]);
     all.resource_spans.extend(resource.resource_spans);
     all.resource_spans.extend(scope.resource_spans);
-    let (checked, rows) = decode(&all.encode_to_vec(), &protobuf()).expect("taken");
+    let (checked, rows) = decode(&all.encode_to_vec(), &protobuf()).expect("accepted");
     let flags: Vec<_> = rows.events.iter().map(|event| event.flags).collect();
     assert_eq!(
         flags,
@@ -32,7 +32,7 @@ fn a_repaired_resource_or_scope_flags_its_items_and_no_others() {
     assert_eq!(checked.sanitized.nul, 2);
 }
 
-/// One resource with that attribute, and so many scopes with a span each.
+/// Returns a request with one resource with that attribute, and `count` scopes with a span each.
 fn scopes(attribute: AnyValue, count: usize) -> ExportTraceServiceRequest {
     let mut request = request(vec![span()]);
     let all = &mut request.resource_spans[0];
@@ -42,7 +42,7 @@ fn scopes(attribute: AnyValue, count: usize) -> ExportTraceServiceRequest {
     request
 }
 
-/// A resource is stored with each of its scopes, as it is written.
+/// A resource is stored once for each of its scopes, and counts with the bytes of its stored form.
 #[test]
 fn a_large_resource_with_very_many_scopes_does_not_multiply() {
     let doubles = vec![value(Any::DoubleValue(5e-324)); 10_000];
@@ -51,7 +51,7 @@ fn a_large_resource_with_very_many_scopes_does_not_multiply() {
         (value(Any::ArrayValue(ArrayValue { values: doubles })), 24),
     ] {
         let body = scopes(attribute, 70).encode_to_vec();
-        let checked = check(&body, &protobuf()).expect("some are taken");
+        let checked = check(&body, &protobuf()).expect("some are accepted");
         let taken = checked.accepted;
         assert!((most - 4..=most).contains(&taken), "{taken} of {most}");
         assert_eq!(checked.accepted + checked.rejected, 70);

@@ -1,4 +1,4 @@
-//! Embedded protobuf messages that arrive in several pieces.
+//! Tests of embedded protobuf messages that arrive in several pieces.
 
 use crate::decode::tests::spans::{field, span};
 use crate::decode::tests::*;
@@ -30,12 +30,12 @@ fn of_version(version: u16, signal: Signal, body: &[u8]) -> Rows {
         version,
         ..source(signal, Encoding::Protobuf)
     };
-    decode(body, &source).expect("taken").1
+    decode(body, &source).expect("accepted").1
 }
 
 const SIGNALS: [Signal; 3] = Signal::OTLP;
 
-/// An item with attributes, which stand in the signal's own field.
+/// Returns an item with attributes, which are in the signal's own field.
 fn item(signal: Signal, attributes: &[Vec<u8>]) -> Vec<u8> {
     let number = match signal {
         Signal::Span => 9,
@@ -54,8 +54,8 @@ fn item(signal: Signal, attributes: &[Vec<u8>]) -> Vec<u8> {
     }
 }
 
-/// A collector that streams its requests sent a resource in two pieces, as protobuf allows: the row's `integration` was
-/// `unknown_service`, for only the last piece counted.
+/// A collector that streams its requests sent a resource in two pieces, as protobuf allows. Only the last piece
+/// counted, so the row's `integration` was `unknown_service`.
 #[test]
 fn a_resource_and_a_scope_in_pieces_are_one() {
     let named = |key: &str, value: &str| field(1, &pair(key, &[text(value)]));
@@ -87,7 +87,7 @@ fn a_resource_and_a_scope_in_pieces_are_one() {
             rows.resources[0].scope,
             r#"{"name": "lib", "version": "1.0"}"#
         );
-        // A record that was accepted under version 1 keeps its meaning.
+        // A record that was accepted under version 1 is decoded as before.
         let rows = of_version(1, signal, &body);
         assert_eq!(rows.events[0].integration, "unknown_service");
         assert_eq!(rows.resources[0].scope, r#"{"version": "1.0"}"#);
@@ -209,15 +209,15 @@ fn invalid_text_in_a_piece_is_repaired_in_the_whole() {
 
 #[test]
 fn as_many_pieces_as_an_item_may_have_nodes_are_merged_and_more_reject_it() {
-    // The record, each piece, its list and its element.
-    for (pieces, is_taken) in [(24_999, true), (33_334, false)] {
+    // The nodes are the record and, for each piece, the piece, its list and its element.
+    for (pieces, is_accepted) in [(24_999, true), (33_334, false)] {
         let pieces = field(5, &array(&["x"])).repeat(pieces);
         let items = [field(2, &pieces), field(2, b"")].concat();
         let body = field(1, &field(2, &items));
         let source = source(Signal::Log, Encoding::Protobuf);
-        let (checked, rows) = decode(&body, &source).expect("taken");
-        assert_eq!(checked.rejected == 0, is_taken);
-        if is_taken {
+        let (checked, rows) = decode(&body, &source).expect("accepted");
+        assert_eq!(checked.rejected == 0, is_accepted);
+        if is_accepted {
             assert_eq!(rows.events[0].metadata.matches("\"x\"").count(), 24_999);
         }
     }
@@ -243,7 +243,7 @@ fn scopes_in_field_1000_are_mapped_if_there_are_no_others() {
 
         let both = field(1, &[old(&scope), field(2, &scope), old(&scope)].concat());
         assert_eq!(of_version(VERSION, signal, &both).events.len(), 1);
-        // Of another type it is no list of scopes, and as unknown as ever.
+        // If one of these fields has another wire type, they are not scopes but unknown fields.
         let number = field(1, &[&[0xc0, 0x3e, 1][..], &old(&scope)].concat());
         assert_eq!(of_version(VERSION, signal, &number).events.len(), 0);
     }

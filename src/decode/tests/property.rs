@@ -1,4 +1,4 @@
-//! Properties over generated input. `PROPTEST_CASES` makes a run as long as wanted.
+//! Tests of properties over generated input. `PROPTEST_CASES` sets the number of cases.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -25,7 +25,7 @@ fn normalised(text: &str) -> Option<String> {
     Some(out)
 }
 
-/// Whether objects' keys stand in JSONB's order, each once.
+/// Asserts that the keys of objects are in JSONB's order, each once.
 fn assert_ordered(value: &serde_json::value::RawValue) {
     let text = value.get();
     let mut scanner = JsonReader::new(text);
@@ -43,7 +43,7 @@ fn assert_ordered(value: &serde_json::value::RawValue) {
     );
 }
 
-/// Whether a request's two encodings come to the same, and to JSON that is normal already.
+/// Asserts that a request's two encodings make the same rows, and that their JSON is normalised.
 fn assert_same_rows(signal: Signal, protobuf: &[u8], json: &str) {
     let protobuf = decode(protobuf, &source(signal, Encoding::Protobuf));
     let json = decode(json.as_bytes(), &source(signal, Encoding::Json));
@@ -87,7 +87,7 @@ fn json_value() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    // A failure prints its smallest input; a file of seeds would change the tree.
+    // A failure prints its smallest input; a file of seeds would change the working tree.
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
@@ -183,7 +183,7 @@ proptest! {
                 body[at] ^= 1 << bit;
             }
             let _ = decode(&body, &source(Signal::Span, encoding));
-            // What is another signal's, or nothing any more.
+            // The body is another signal's request, or no longer a request.
             let _ = decode(&body, &source(Signal::Log, encoding));
             let _ = decode(&body, &source(Signal::Metric, encoding));
         }
@@ -305,12 +305,13 @@ proptest! {
     }
 }
 
-/// The members of an object, as they are written.
+/// Returns the members of an object, as they are written.
 fn top_level(object: &str) -> BTreeMap<String, Box<serde_json::value::RawValue>> {
     serde_json::from_str(object).expect("an object")
 }
 
-/// Puts `odd` in the place of the n-th value, counted down by `left`; passes round to the outermost if there are fewer.
+/// Replaces the n-th value, counted down by `left`, by `odd`. If there are fewer values, returns false with the rest in
+/// `left`.
 fn replace_nth(value: &mut serde_json::Value, left: &mut usize, odd: &serde_json::Value) -> bool {
     use serde_json::Value;
     let is_done = match value {
@@ -331,7 +332,7 @@ fn replace_nth(value: &mut serde_json::Value, left: &mut usize, odd: &serde_json
     false
 }
 
-/// A generator that needs no state beside a number (Steele, Lea, Flood: `SplitMix64`).
+/// A generator whose state is one number (Steele, Lea, Flood: `SplitMix64`).
 struct Dice(u64);
 
 impl Dice {
@@ -342,7 +343,7 @@ impl Dice {
     }
 }
 
-/// The embedded messages of a message that may be cut: their field, how often it may be there, and what they hold.
+/// The type of a message, which determines the embedded messages that may be cut into pieces.
 #[derive(Clone, Copy)]
 enum Shape {
     Leaf,
@@ -379,7 +380,8 @@ impl Shape {
     }
 }
 
-/// The message with about half of its embedded messages in two pieces, each piece of some of the fields in their order.
+/// Returns the message with about half of its embedded messages in two pieces, each of which has some of the fields in
+/// their order.
 fn in_pieces(message: &[u8], shape: Shape, dice: &mut Dice) -> Vec<u8> {
     use crate::decode::protobuf::{FieldValue, ProtobufReader, put_varint};
     let mut out = Vec::new();
@@ -414,7 +416,7 @@ fn in_pieces(message: &[u8], shape: Shape, dice: &mut Dice) -> Vec<u8> {
     }
 }
 
-/// A value whose numbers are set aside and whose NULs are replaced.
+/// Returns a value with each number replaced by the same text and each NUL by U+FFFD.
 fn without_numbers(value: serde_json::Value) -> serde_json::Value {
     use serde_json::Value;
     match value {

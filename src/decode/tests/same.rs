@@ -1,8 +1,8 @@
-//! Requests in one form, so that what was sent and what is exported can be compared.
+//! A normal form of requests, in which a test compares a request with its export.
 //!
-//! **Invariant:** two requests have the same form exactly when they differ in nothing but what the mapping gives up: the
-//! order of items and attributes, earlier values of a key, ids that are not ids, NULs, which NaN it is, and whether a
-//! resource, a scope, a status or an attribute's value that says nothing is there.
+//! **Invariant:** two requests have the same form exactly if they differ only in details that the mapping does not
+//! keep: the order of items and attributes, earlier values of a key, ids that are not ids, NULs, the bits of a NaN, and
+//! the presence of an empty resource, scope, status or attribute's value.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message;
 
-/// A request's items, each with what stands around it, and how often it is there.
+/// A request's items, each with the objects around it, and the number of times that it occurs.
 pub(super) type Form = BTreeMap<String, usize>;
 
 /// The levels around items, which are the same for all signals.
@@ -49,17 +49,17 @@ struct OfScope {
     schema_url: String,
 }
 
-/// The form of a request for traces, encoded.
+/// Returns the form of an encoded request with spans.
 pub(super) fn spans(request: &[u8]) -> Form {
     form(request, span)
 }
 
-/// The form of a request for logs.
+/// Returns the form of an encoded request with log records.
 pub(super) fn logs(request: &[u8]) -> Form {
     form(request, log_record)
 }
 
-/// The form of a request for metrics; a point alone with its metric is an item.
+/// Returns the form of an encoded request with metrics, in which each item is a metric with one point.
 pub(super) fn metrics(request: &[u8]) -> Form {
     form(request, points)
 }
@@ -115,7 +115,7 @@ fn scope(scope: Option<InstrumentationScope>) -> InstrumentationScope {
     scope
 }
 
-/// None where its ids are not ids: it is rejected.
+/// Returns no span if its ids are not valid, because the span is rejected.
 fn span(mut span: Span) -> Vec<Span> {
     if !is_id(&span.trace_id, 16) || !is_id(&span.span_id, 8) {
         return Vec::new();
@@ -150,7 +150,7 @@ fn log_record(mut record: LogRecord) -> Vec<LogRecord> {
     vec![record]
 }
 
-/// Each point alone with its metric.
+/// Returns each point alone with its metric.
 fn points(mut metric: Metric) -> Vec<Metric> {
     metric.name = text(&metric.name);
     metric.description = text(&metric.description);
@@ -165,7 +165,7 @@ fn points(mut metric: Metric) -> Vec<Metric> {
         .collect()
 }
 
-/// Without points that have no time: they are rejected.
+/// Returns each point alone, without those that have no time, because they are rejected.
 fn data_points(data: Data) -> Vec<Data> {
     match data {
         Data::Gauge(gauge) => each(gauge.data_points, number_point)
@@ -196,7 +196,8 @@ fn data_points(data: Data) -> Vec<Data> {
     }
 }
 
-/// Lists of one point each, of those that `form` says the time of and that is not 0.
+/// Returns lists of one point each. `form` normalises a point and returns its time; points with the time 0 are left
+/// out.
 fn each<P>(points: Vec<P>, form: fn(&mut P) -> u64) -> impl Iterator<Item = Vec<P>> {
     points.into_iter().filter_map(move |mut point| {
         let time = form(&mut point);
@@ -285,7 +286,7 @@ fn double(value: &mut f64) {
     }
 }
 
-/// Where 0 is the default, prost takes -0 for it.
+/// Normalises a double whose default is 0: prost takes -0 for the default.
 fn unsigned_zero(value: &mut f64) {
     double(value);
     if *value == 0.0 {

@@ -1,4 +1,4 @@
-//! Spans in protobuf: what the protocol asks of a receiver, and bad inputs.
+//! Tests of spans in protobuf: the protocol's requirements, and bad inputs.
 
 use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, ArrayValue, KeyValue, KeyValueList};
@@ -73,7 +73,7 @@ fn g4_unknown_fields_are_ignored_at_every_level() {
         &unknown,
     );
     let body = add(field(1, &resource_spans), &unknown);
-    let (_, rows) = decode(&body, &protobuf()).expect("taken");
+    let (_, rows) = decode(&body, &protobuf()).expect("accepted");
     assert_eq!(
         rows.events[0].metadata,
         r#"{"status": {"message": "m"}, "attributes": {"k": "v"}}"#
@@ -129,7 +129,7 @@ fn g5_every_kind_of_value_is_taken_and_can_be_told_apart() {
 fn g6_string_references_are_as_if_absent_and_counted() {
     let attribute = [field(1, b"k"), field(2, &[0x40, 1]), vec![0x18, 1]].concat();
     let body = around(&[span().encode_to_vec(), field(9, &attribute)].concat());
-    let (checked, rows) = decode(&body, &protobuf()).expect("taken");
+    let (checked, rows) = decode(&body, &protobuf()).expect("accepted");
     assert_eq!(checked.sanitized.string_reference, 2);
     assert_eq!(
         rows.events[0].metadata,
@@ -246,7 +246,7 @@ fn g13_an_end_before_the_start_or_absent_is_flagged_and_kept() {
     }
 }
 
-/// An exporter sent 2^64-1 as the end of spans that were still open. Their rows had no duration and no flag that said why.
+/// An exporter sent 2^64-1 as the end of spans that were still open. Their rows had no duration, and no flag said why.
 #[test]
 fn an_end_beyond_the_columns_range_is_flagged_and_kept() {
     for end in [u64::MAX, i64::MAX.cast_unsigned() + 1] {
@@ -315,7 +315,7 @@ fn a_nul_and_invalid_utf8_are_repaired_counted_and_flagged() {
 
     let attribute = [field(1, b"k\xff"), field(2, &field(1, b"a\xe2\x82b"))].concat();
     let body = around(&[span().encode_to_vec(), field(9, &attribute)].concat());
-    let (checked, rows) = decode(&body, &protobuf()).expect("taken");
+    let (checked, rows) = decode(&body, &protobuf()).expect("accepted");
     assert_eq!(rows.events[0].metadata, r#"{"attributes": {"k?": "a??b"}}"#);
     assert_eq!(
         (rows.events[0].flags, checked.sanitized.utf8),
@@ -344,7 +344,7 @@ fn an_item_of_too_many_nodes_is_rejected_alone() {
     few.limits.nodes = 10;
     let many = with_attributes(vec![pair("a", text("b")); 5]);
     let body = request(vec![span(), many]).encode_to_vec();
-    let (checked, _) = decode(&body, &few).expect("taken");
+    let (checked, _) = decode(&body, &few).expect("accepted");
     assert_eq!((checked.accepted, checked.rejected), (1, 1));
 }
 
@@ -358,7 +358,7 @@ fn cutting_limits_cut_on_a_character_boundary_flag_and_count() {
         pair("b", value(Any::BytesValue(vec![0; 4]))),
         pair("c", text("x")),
     ]);
-    let (checked, rows) = decode(&request(vec![span]).encode_to_vec(), &cutting).expect("taken");
+    let (checked, rows) = decode(&request(vec![span]).encode_to_vec(), &cutting).expect("accepted");
     assert_eq!(
         rows.events[0].metadata,
         r#"{"attributes": {"a": "é", "b": {"$bytes": "AAAA"}}}"#
@@ -392,7 +392,7 @@ fn random_bytes_and_every_cut_of_a_request_are_refused_or_less_of_it() {
 
 #[test]
 fn a_request_of_another_signal_is_refused_or_empty() {
-    // An attribute of a log record stands where a span has its dropped count.
+    // A log record's attributes have the field number of a span's kind, which has another wire type.
     let log = [field(6, b"x"), field(5, b"body"), field(9, &[1; 16])].concat();
     let body = around(&log);
     assert!(decode(&body, &protobuf()).is_err());

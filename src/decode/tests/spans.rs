@@ -1,4 +1,4 @@
-//! Spans in protobuf: the mapping to rows.
+//! Tests of spans in protobuf: the mapping to rows.
 
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
@@ -74,7 +74,7 @@ pub(super) fn request(spans: Vec<Span>) -> ExportTraceServiceRequest {
 }
 
 pub(super) fn rows(spans: Vec<Span>) -> (DecodeReport, Rows) {
-    decode(&request(spans).encode_to_vec(), &protobuf()).expect("taken")
+    decode(&request(spans).encode_to_vec(), &protobuf()).expect("accepted")
 }
 
 pub(super) fn one(span: Span) -> Event<'static> {
@@ -90,7 +90,7 @@ pub(super) fn with_attributes(attributes: Vec<KeyValue>) -> Span {
     }
 }
 
-/// A length-delimited field.
+/// Returns a length-delimited field.
 pub(super) fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
     let mut out = vec![number << 3 | 2];
     prost::encoding::encode_varint(bytes.len() as u64, &mut out);
@@ -98,7 +98,7 @@ pub(super) fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
     out
 }
 
-/// A request around one span's bytes.
+/// Returns a request around one span's bytes.
 pub(super) fn around(span: &[u8]) -> Vec<u8> {
     field(1, &field(2, &field(2, span)))
 }
@@ -256,7 +256,7 @@ fn long_values_are_cut_in_the_column_and_whole_beside_it() {
         attributes: vec![pair("service.name", text(&long))],
         ..ProtoResource::default()
     });
-    let (checked, rows) = decode(&request.encode_to_vec(), &protobuf()).expect("taken");
+    let (checked, rows) = decode(&request.encode_to_vec(), &protobuf()).expect("accepted");
     let event = &rows.events[0];
     assert_eq!(event.name.as_deref(), Some(&*"é".repeat(255)));
     assert_eq!(event.correlation_id, "é".repeat(255));
@@ -284,7 +284,7 @@ fn equal_resources_have_one_id_whatever_their_order() {
             attributes,
             ..ProtoResource::default()
         });
-        let (_, rows) = decode(&request.encode_to_vec(), &protobuf()).expect("taken");
+        let (_, rows) = decode(&request.encode_to_vec(), &protobuf()).expect("accepted");
         rows.resources[0].id
     };
     let (a, b) = (pair("long.key", text("1")), pair("b", text("2")));
@@ -307,7 +307,7 @@ fn a_resource_is_stored_with_its_scope_in_jsonb_order() {
         rows.resources[0].scope,
         r#"{"name": "lib", "version": "1.0"}"#
     );
-    // As every collector of this version derives it.
+    // Every collector of this version derives the same id.
     let hex: String = rows.resources[0]
         .id
         .0
@@ -319,7 +319,7 @@ fn a_resource_is_stored_with_its_scope_in_jsonb_order() {
 
 #[test]
 fn a_span_without_a_resource_belongs_to_an_unknown_service() {
-    let (_, rows) = decode(&around(&span().encode_to_vec()), &protobuf()).expect("taken");
+    let (_, rows) = decode(&around(&span().encode_to_vec()), &protobuf()).expect("accepted");
     assert_eq!(rows.events[0].integration, "unknown_service");
     assert_eq!(
         (&*rows.resources[0].resource, &*rows.resources[0].scope),
@@ -339,7 +339,7 @@ fn a_resource_that_stands_after_its_scopes_still_counts() {
     ]
     .concat();
     let body = field(1, &[field(2, &scope_spans), field(1, &resource)].concat());
-    let (_, rows) = decode(&body, &protobuf()).expect("taken");
+    let (_, rows) = decode(&body, &protobuf()).expect("accepted");
     assert_eq!(rows.events[0].integration, "late");
     assert_eq!(rows.resources[0].scope, r#"{"name": "lib"}"#);
 }
@@ -358,7 +358,7 @@ fn a_resource_that_cannot_be_taken_rejects_its_spans_alone() {
         ..ProtoResource::default()
     });
     both.resource_spans.extend(bad.resource_spans);
-    let (checked, rows) = decode(&both.encode_to_vec(), &protobuf()).expect("taken");
+    let (checked, rows) = decode(&both.encode_to_vec(), &protobuf()).expect("accepted");
     assert_eq!(
         (checked.accepted, checked.rejected, rows.resources.len()),
         (1, 2, 1)

@@ -1,29 +1,30 @@
-//! Passes over a value that is not wanted, or not yet, and says what it holds.
+//! Skips a value that is ignored or read later, and reports its contents.
 //!
-//! **Invariant:** what was skipped without an error is valid JSON; there is no recursion, and memory taken is one bit a level
-//! of nesting.
+//! **Invariant:** a value skipped without an error is valid JSON; there is no recursion, and each level of nesting
+//! needs one bit of memory.
 
 use crate::decode::json::json_reader::{JsonReader, JsonString, JsonType, SyntaxError};
 use crate::decode::json::json_writer;
 
-/// What a skipped value holds that matters to those who keep it.
+/// Properties of a skipped value that limit or change how it is stored.
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::decode) struct SkippedValue {
-    /// Values in it, itself included; keys are not counted.
+    /// Number of values in it, itself included; keys are not counted.
     pub(in crate::decode) nodes: usize,
-    /// Levels of objects and arrays.
+    /// Number of nested levels of objects and arrays.
     pub(in crate::decode) depth: usize,
-    /// Texts and keys with a NUL.
+    /// Number of texts and keys with a NUL.
     pub(in crate::decode) nul: u32,
-    /// Texts and keys with half of a surrogate pair.
+    /// Number of texts and keys with half of a surrogate pair.
     pub(in crate::decode) lone_surrogates: u32,
+    /// A number has more than 400 characters in plain digits.
     pub(in crate::decode) has_long_number: bool,
-    /// How many characters longer its numbers are in plain digits.
+    /// Number of bytes by which its numbers grow in plain digits.
     pub(in crate::decode) swell_bytes: usize,
 }
 
 impl<'a> JsonReader<'a> {
-    /// Passes over one value of any kind and depth, and returns its text (empty if it is not UTF-8) and what it holds.
+    /// Skips one value of any type and depth; returns its text (empty if it is not UTF-8) and its properties.
     pub(in crate::decode) fn skip(&mut self) -> Result<(&'a str, SkippedValue), SyntaxError> {
         self.skip_space();
         let start = self.at;
@@ -31,7 +32,7 @@ impl<'a> JsonReader<'a> {
         let mut levels = OpenLevels::default();
         loop {
             contents.nodes += 1;
-            // True where a container was opened, whose first member has no comma before it.
+            // True after an object or array is opened: its first member has no comma before it.
             let mut is_first = false;
             match self.peek()? {
                 kind @ (JsonType::Object | JsonType::Array) => {
@@ -45,7 +46,7 @@ impl<'a> JsonReader<'a> {
                 JsonType::Bool => drop(self.bool()?),
                 JsonType::Null => self.null()?,
             }
-            // Closes what ends here; stops before the next value.
+            // Closes each object and array that ends here, and stops before the next value.
             loop {
                 let Some(is_object) = levels.top() else {
                     return Ok((self.since(start).unwrap_or_default(), contents));
@@ -87,7 +88,7 @@ impl SkippedValue {
     }
 }
 
-/// The open objects (true) and arrays, one bit each.
+/// The open objects (1) and arrays (0), one bit each. The first 64 levels need no allocation.
 #[derive(Debug, Default)]
 struct OpenLevels {
     first: u64,

@@ -1,6 +1,6 @@
-//! What stands in a data point: lists of numbers, buckets, quantiles, exemplars.
+//! Reads and writes the values of a data point: lists of numbers, buckets, quantiles, exemplars.
 //!
-//! **Invariant:** a list of numbers reads the same packed and not, and in parts.
+//! **Invariant:** a list of numbers reads the same whether it is packed, unpacked or in parts.
 
 use crate::decode::json::json_writer;
 use crate::decode::otlp::any_value::{self, ValueStyle, repeated};
@@ -29,7 +29,7 @@ impl PointNumber {
     }
 }
 
-/// A repeated field, or a message that may be given in parts: its number, and where it stands.
+/// A repeated field, or a message that may be given in parts: its number and its range.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct RepeatedField<'m> {
     pub(super) number: u32,
@@ -42,12 +42,12 @@ impl<'m> RepeatedField<'m> {
         self.stretch.extend(before, after);
     }
 
-    /// The elements that are messages.
+    /// Returns the elements of a list of messages.
     pub(super) fn messages(self) -> impl Iterator<Item = &'m [u8]> {
         repeated(self.stretch.bytes(), self.number)
     }
 
-    /// The elements that are 64-bit numbers.
+    /// Returns the elements of a list of 64-bit numbers.
     pub(super) fn fixed64s(self) -> impl Iterator<Item = u64> {
         fields(self.stretch.bytes(), self.number).flat_map(|value| {
             let (alone, packed) = match value {
@@ -61,7 +61,7 @@ impl<'m> RepeatedField<'m> {
     }
 }
 
-/// The elements of a repeated field that are varints.
+/// Returns the elements of a list of varints.
 fn varints(message: &[u8], number: u32) -> impl Iterator<Item = u64> {
     fields(message, number).flat_map(|value| {
         let (alone, packed) = match value {
@@ -75,7 +75,7 @@ fn varints(message: &[u8], number: u32) -> impl Iterator<Item = u64> {
     })
 }
 
-/// All values of a field.
+/// Returns all values of a field.
 fn fields(message: &[u8], number: u32) -> impl Iterator<Item = FieldValue<'_>> {
     let mut reader = ProtobufReader::new(message);
     std::iter::from_fn(move || {
@@ -88,13 +88,13 @@ fn fields(message: &[u8], number: u32) -> impl Iterator<Item = FieldValue<'_>> {
     })
 }
 
-/// A `sint32`.
+/// Decodes a `sint32`.
 pub(super) fn zigzag(value: u64) -> i32 {
     let value = low32(value);
     (value >> 1).cast_signed() ^ -(value & 1).cast_signed()
 }
 
-/// A whole member with the buckets of one sign, left out if the message is absent.
+/// Writes a member with the buckets of one sign; leaves it out if the message is absent.
 pub(super) fn buckets_member(out: &mut String, name: &str, buckets: RepeatedField<'_>) {
     if buckets.messages().next().is_none() {
         return;

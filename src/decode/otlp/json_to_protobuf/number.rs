@@ -1,7 +1,8 @@
-//! Numbers as clients write them: as a JSON number or as a string that holds one, whole ones also as `42.0` or `1e3`,
-//! doubles that JSON has no number for by their names, enums by theirs.
+//! Reads numbers as clients write them: as a JSON number or as a string that holds one; whole numbers also as `42.0` or
+//! `1e3`; NaN and the infinities by name; enums as numbers or by name.
 //!
-//! **Invariant:** a number that does not fit is an error or, where its field has one for it, a double; it is never wrapped.
+//! **Invariant:** a number that does not fit is an error or, if its field allows that, becomes a double; it never
+//! wraps.
 
 use std::borrow::Cow;
 
@@ -9,7 +10,7 @@ use crate::decode::json::json_writer;
 use crate::decode::otlp::json_to_protobuf::{Json, JsonReader, SyntaxError};
 use crate::decode::otlp::schema::EnumNames;
 
-/// A number's text, be it a JSON number or a string that holds one.
+/// Reads a JSON number, or a string that holds one, and returns its text.
 fn number_text<'a>(scanner: &mut JsonReader<'a>) -> Result<Cow<'a, str>, SyntaxError> {
     let expected = scanner.error("a number is expected");
     match scanner.peek()? {
@@ -49,7 +50,7 @@ pub(super) fn integer_or_double(scanner: &mut JsonReader<'_>) -> Result<JsonNumb
 pub(super) fn unsigned<T: std::str::FromStr>(
     scanner: &mut JsonReader<'_>,
 ) -> Result<T, SyntaxError> {
-    let out_of_range = scanner.error("the number is out of range or no whole number");
+    let out_of_range = scanner.error("the number is out of range or not a whole number");
     let text = number_text(scanner)?;
     if let Ok(value) = text.trim_ascii().parse() {
         return Ok(value);
@@ -60,7 +61,7 @@ pub(super) fn unsigned<T: std::str::FromStr>(
         .ok_or(out_of_range)
 }
 
-/// A number's plain digits before and after the point.
+/// Returns a number's plain digits before and after the point.
 fn plain(number: &str) -> Option<(String, String)> {
     let mut plain = String::new();
     json_writer::plain_number(&mut plain, number.trim_ascii())?;

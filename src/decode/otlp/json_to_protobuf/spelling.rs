@@ -1,11 +1,11 @@
-//! The two spellings of a key: lowerCamelCase, as the specification has it, and the definition's snake_case.
+//! The two spellings of a key: lowerCamelCase, as the specification requires, and the snake_case of the definition.
 //!
-//! **Invariant:** of one field given in both, only the camelCase one counts, in any order.
+//! **Invariant:** if a field is given in both spellings, only camelCase counts, in any order.
 
 use crate::decode::otlp::json_to_protobuf::TextLimits;
 use crate::decode::otlp::schema::{FieldSchema, FieldType, MessageSchema};
 
-/// How a key is spelled.
+/// The spelling of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Spelling {
     Camel,
@@ -13,7 +13,7 @@ pub(super) enum Spelling {
 }
 
 impl MessageSchema {
-    /// The field of that name.
+    /// Returns the field of that name, and its spelling; if `strict`, only camelCase is accepted.
     pub(super) fn named(
         &self,
         name: &str,
@@ -31,25 +31,29 @@ impl MessageSchema {
     }
 }
 
-/// Which spellings an object has given, so that camelCase wins in any order.
+/// The spellings used so far in an object, so that camelCase wins in any order.
 #[derive(Default)]
 pub(super) struct NamesSeen {
-    /// A bit a field number.
+    /// One bit for each field number that is given in camelCase.
     camel: u64,
-    /// What was given in snake_case and would be merged with more of its field. Of other fields the last counts anyway.
+    /// Fields given in snake_case that protobuf would merge with more of the same field. Of other fields the last value
+    /// counts anyway.
     snake: Vec<WrittenField>,
 }
 
 /// A field's value in the output.
 pub(super) struct WrittenField {
+    /// Number of the field.
     pub(super) number: u32,
+    /// Range of the value in the output, in bytes.
     pub(super) range: std::ops::Range<usize>,
-    /// Elements of lists of numbers in it.
+    /// Number of elements of lists of numbers in it.
     pub(super) numbers: u32,
 }
 
 impl NamesSeen {
-    /// Whether a value under this spelling counts; takes back what another spelling wrote.
+    /// Returns whether a value under this spelling counts. A value in camelCase removes one in snake_case from the
+    /// output.
     pub(super) fn counts(
         &mut self,
         field: &FieldSchema,

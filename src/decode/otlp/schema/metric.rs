@@ -1,11 +1,11 @@
-//! The messages of `metrics.proto`: a metric's envelope, and the data points that stand in it.
+//! The messages of `metrics.proto`: a metric's envelope, and the data points in it.
 //!
-//! **Invariant:** the envelope's table does not know the field with the points, so nothing that reads an envelope enters
-//! them.
+//! **Invariant:** the envelope's table does not have the fields of the data, so code that reads an envelope never reads
+//! the data points.
 
 use crate::decode::otlp::schema::{EnumNames, FieldType, KEY_VALUE, MessageSchema, many, one};
 
-/// What a metric says of itself, once for all of its points.
+/// A metric's envelope: the fields that all of its points share.
 pub(in crate::decode) static METRIC: MessageSchema = MessageSchema {
     is_value: false,
     fields: &[
@@ -16,7 +16,7 @@ pub(in crate::decode) static METRIC: MessageSchema = MessageSchema {
     ],
 };
 
-/// What `Sum` says beside its points.
+/// The fields of `Sum`, without its points.
 pub(in crate::decode) static SUM: MessageSchema = MessageSchema {
     is_value: false,
     fields: &[
@@ -25,13 +25,13 @@ pub(in crate::decode) static SUM: MessageSchema = MessageSchema {
     ],
 };
 
-/// What `Histogram` and `ExponentialHistogram` say beside their points.
+/// The fields of `Histogram` and `ExponentialHistogram`, without their points.
 pub(in crate::decode) static HISTOGRAM: MessageSchema = MessageSchema {
     is_value: false,
     fields: &[TEMPORALITY],
 };
 
-/// `Gauge` and `Summary`: nothing but points.
+/// `Gauge` and `Summary`, which have no fields but their points.
 pub(in crate::decode) static POINTS_ALONE: MessageSchema = MessageSchema {
     is_value: false,
     fields: &[],
