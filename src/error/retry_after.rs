@@ -1,25 +1,26 @@
-//! How long a refused client is asked to wait.
+//! The number of seconds in `Retry-After` for refused clients.
 //!
-//! **Invariant:** always 2 or 3 whole seconds. Longer waits exceed the patience of SDKs, which then drop the batch at once;
-//! shorter ones use up the few attempts that they have.
+//! **Invariant:** always 2 or 3 whole seconds. Longer waits exceed the patience of SDKs, which then drop the batch at
+//! once; shorter ones use up the few attempts that they have.
 
 use std::hash::{BuildHasher, RandomState};
 
-// Measured with refusals that last. At 1 s Java's SDK has made its five attempts after 4.1 s and Rust's its four after
-// 4.3 s; at 4 s Rust's, which doubles each wait within ten seconds in all, has made its two after 4.0 s. At 2 s Java's
-// lasts 8 s and Rust's 6 s, at 3 s both 9 s, and Go's does not care.
+// Measured against a server that refuses every request. At 1 s, Java's SDK has used up its five attempts after 4.1 s,
+// and Rust's its four after 4.3 s. At 4 s, Rust's SDK, which doubles each wait within ten seconds in all, has used up
+// two attempts after 4.0 s. At 2 s, Java's lasts 8 s and Rust's 6 s; at 3 s, both last 9 s. Go's ignores the value.
 const SHORTEST_S: u8 = 2;
 const LONGEST_S: u8 = 3;
 
-/// The share of the backlog that should be drained before clients come again.
+/// The share of the backlog that should be drained before clients retry.
 const SHARE: f64 = 0.01;
 
-/// For what passes by itself.
+/// Returns the wait for a condition that ends without a backlog to drain: 2 or 3 seconds, at random.
 pub(crate) fn retry_after_s() -> u8 {
     seconds(f64::from(SHORTEST_S), jitter())
 }
 
-/// Until a little of `backlog_events` is drained at `events_per_second`; the longest when nothing drains.
+/// Returns the wait until 1 % of `backlog_events` is drained at `events_per_second`, within 2 to 3 seconds; 3 if
+/// nothing drains.
 pub(crate) fn after_backlog(backlog_events: u64, events_per_second: f64) -> u8 {
     #[expect(clippy::cast_precision_loss, reason = "an estimate")]
     let backlog = backlog_events as f64;
@@ -31,7 +32,8 @@ pub(crate) fn after_backlog(backlog_events: u64, events_per_second: f64) -> u8 {
     seconds(estimate, jitter())
 }
 
-/// Up to a second more, so that clients refused together do not come back together, but never past the longest.
+/// Adds `jitter` of a second, so that clients refused together do not return together, but never exceeds the longest
+/// wait.
 fn seconds(estimate: f64, jitter: f64) -> u8 {
     let latest = f64::from(LONGEST_S) - jitter;
     let wait = (estimate.min(latest) + jitter).round();
@@ -44,7 +46,7 @@ fn seconds(estimate: f64, jitter: f64) -> u8 {
     seconds
 }
 
-/// A number from 0 to below 1 that no client can foresee.
+/// Returns a random number in `0.0..1.0` that no client can predict.
 pub(crate) fn jitter() -> f64 {
     let random = RandomState::new().hash_one(());
     f64::from(u32::try_from(random >> 32).unwrap_or(0)) / (f64::from(u32::MAX) + 1.0)
