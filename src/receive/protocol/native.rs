@@ -1,6 +1,6 @@
 //! `POST /ingest`: native events as JSON or NDJSON.
 //!
-//! **Invariant:** without `?partial=true` a batch is one unit: all of it is stored or none.
+//! **Invariant:** without `?partial=true`, all events of a batch are accepted or none.
 
 use axum::Router;
 use axum::http::header::CONTENT_ENCODING;
@@ -55,7 +55,10 @@ fn read_head(endpoint: &Endpoint, parts: &Parts) -> Result<IngestRequest, Error>
     })
 }
 
-/// `partial=true|false` and `wait=stored`, each at most once, and nothing else.
+/// Reads `partial=true|false` and `wait=stored`, each at most once.
+///
+/// # Errors
+/// [`Error::Parameter`] for any other parameter or value, and for a repeated one.
 fn parameters(query: &str) -> Result<(bool, WaitFor), Error> {
     let (mut partial, mut wait) = (None, None);
     for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
@@ -66,7 +69,7 @@ fn parameters(query: &str) -> Result<(bool, WaitFor), Error> {
             "wait=stored" => wait.replace(WaitFor::Stored).is_some(),
             _ => {
                 let reason = format!(
-                    "\"{}\" is no parameter of /ingest; partial=true, partial=false and wait=stored are",
+                    "\"{}\" is not a parameter of /ingest; partial=true, partial=false and wait=stored are",
                     shown(parameter)
                 );
                 return Err(Error::Parameter { name, reason });
@@ -80,8 +83,8 @@ fn parameters(query: &str) -> Result<(bool, WaitFor), Error> {
     Ok((partial.unwrap_or(false), wait.unwrap_or(WaitFor::Synced)))
 }
 
-/// `{"accepted": n, "rejected": 0}`, with `problems` when some were rejected, with `unknown` and a `message` when events had
-/// members that are no fields, with `stored` when that was waited for.
+/// Answers `{"accepted": n, "rejected": 0}`, with `problems` if events were rejected, with `unknown` and a `message` if
+/// events had unknown members, and with `stored` if the client waited for that.
 fn success(_: &Endpoint, form: ResponseFormat, taken: &IngestOutcome) -> Response {
     let checked = &taken.checked;
     let mut body = json!({ "accepted": checked.accepted, "rejected": checked.rejected });

@@ -1,6 +1,6 @@
-//! OTLP over HTTP: `POST /v1/traces` and its like, protobuf and JSON (OTLP 1.11, "OTLP/HTTP").
+//! OTLP over HTTP: `POST /v1/traces`, `/v1/logs` and `/v1/metrics`, in protobuf and JSON (OTLP 1.11, "OTLP/HTTP").
 //!
-//! **Invariant:** every answer, errors included, has the request's content type; only 503 asks for a retry.
+//! **Invariant:** every answer, errors included, has the request's content type; only a 503 asks for a retry.
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -22,7 +22,7 @@ use crate::receive::protocol::endpoint::{Endpoint, Protocol, serve};
 use crate::receive::response::{self, BodyFormat, ResponseFormat};
 use crate::text::cut;
 
-/// One line for each signal that is taken.
+/// Returns the routes of the three signals.
 pub(in crate::receive) fn routes(receiver: &Receiver) -> Router {
     Router::new()
         .merge(signal(receiver, "/v1/traces", Signal::Span))
@@ -39,7 +39,7 @@ fn signal(receiver: &Receiver, path: &str, signal: Signal) -> Router {
     Router::new()
         .route(path, any(serve))
         .route(&format!("{path}/"), any(serve))
-        // An exporter whose endpoint ends in a slash sends there.
+        // Exporters whose endpoint ends in a slash send to `//v1/…`.
         .route(&format!("/{path}"), any(serve))
         .with_state(Endpoint::new(receiver, protocol, signal))
 }
@@ -71,7 +71,7 @@ fn read_head(endpoint: &Endpoint, parts: &Parts) -> Result<IngestRequest, Error>
     })
 }
 
-/// An empty message when all was taken as it came; a partial success otherwise.
+/// Answers with an empty message if all items were accepted unchanged, else with a partial success.
 pub(in crate::receive) fn success(
     endpoint: &Endpoint,
     form: ResponseFormat,
@@ -93,45 +93,45 @@ fn partial_success(
     limits: &Limits,
     signal: Signal,
 ) -> Option<PartialSuccess> {
-    let mut told = Vec::new();
+    let mut messages = Vec::new();
     if let Some(name) = &checked.unknown_name {
         let list = match signal {
             Signal::Span => "resourceSpans",
             Signal::Log => "resourceLogs",
             Signal::Event | Signal::Metric => "resourceMetrics",
         };
-        told.push(format!(
+        messages.push(format!(
             "the request holds no items: the member \"{name}\" is not known here; items are expected in {list}"
         ));
     }
     if checked.rejected > 0 {
         let all = checked.accepted.saturating_add(checked.rejected);
-        told.push(format!("{} of {all} items were rejected", checked.rejected));
+        messages.push(format!("{} of {all} items were rejected", checked.rejected));
     }
-    // Without limits of its own the service cuts only copies of values that stay whole elsewhere.
+    // Without configured limits, only copies of values in columns are cut; the values themselves are stored whole.
     if checked.sanitized.cut > 0 && (limits.attributes > 0 || limits.value_bytes > 0) {
-        told.push(format!(
+        messages.push(format!(
             "{} values or attributes were cut to this service's limits",
             checked.sanitized.cut
         ));
     }
-    if told.is_empty() {
+    if messages.is_empty() {
         return None;
     }
     for rejection in &checked.rejections {
         let field = rejection.field.as_deref().unwrap_or("item");
-        told.push(format!(
+        messages.push(format!(
             "[{}].{field}: {}",
             rejection.index, rejection.reason
         ));
     }
     Some(PartialSuccess {
         rejected: checked.rejected,
-        error_message: cut(&told.join("; "), TEXT_BYTES).to_owned(),
+        error_message: cut(&messages.join("; "), TEXT_BYTES).to_owned(),
     })
 }
 
-/// Answers a path that nothing is served at, on a port that serves everything.
+/// Answers an unknown path on the main port, which serves everything.
 pub(in crate::receive) async fn nowhere(
     State(receiver): State<Receiver>,
     request: Request,
@@ -140,7 +140,7 @@ pub(in crate::receive) async fn nowhere(
     not_found(&receiver, request, form).await
 }
 
-/// Answers such a path on a port of OTLP alone: every client there reads a Status.
+/// Answers an unknown path on the port of OTLP/HTTP, whose clients all expect a `Status`.
 pub(in crate::receive) async fn nowhere_in_otlp(
     State(receiver): State<Receiver>,
     request: Request,
@@ -149,16 +149,16 @@ pub(in crate::receive) async fn nowhere_in_otlp(
     not_found(&receiver, request, form).await
 }
 
-/// Says which path takes OTLP, to those who sent it elsewhere.
+/// Answers 404, and names the right path or port to a client that sent OTLP to a wrong one.
 async fn not_found(receiver: &Receiver, request: Request, form: ResponseFormat) -> Response {
     let (parts, body) = request.into_parts();
     let path = parts.uri.path();
     let error = Error::NotFound(if path == "/" {
-        "OTLP is taken on /v1/traces, /v1/logs and /v1/metrics: add the signal's path to the exporter's endpoint"
+        "OTLP is accepted on /v1/traces, /v1/logs and /v1/metrics: add the signal's path to the exporter's endpoint"
     } else if response::is_of_a_signal(path) {
-        "this signal is not taken here; OTLP is taken on /v1/traces, /v1/logs and /v1/metrics"
+        "this signal is not accepted here; OTLP is accepted on /v1/traces, /v1/logs and /v1/metrics"
     } else if path.starts_with("/opentelemetry.proto.") {
-        "OTLP over gRPC is taken on a port of its own, 4317"
+        "OTLP over gRPC has a separate port, 4317"
     } else {
         "nothing is served here"
     });
@@ -187,8 +187,8 @@ mod tests {
             value_bytes: 10,
             ..Limits::default()
         };
-        let told = partial_success(&checked, &cutting, Signal::Log).unwrap();
-        assert_eq!(told.rejected, 0);
-        assert!(told.error_message.contains("2 values"));
+        let partial = partial_success(&checked, &cutting, Signal::Log).unwrap();
+        assert_eq!(partial.rejected, 0);
+        assert!(partial.error_message.contains("2 values"));
     }
 }
