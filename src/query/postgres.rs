@@ -2,8 +2,8 @@
 //!
 //! The indexes answer a trace, a correlation id and a range of times directly. Every other search has three steps:
 //!
-//! 1. Search the newest [`Options::window_rows`] by the index on `timestamp`. Common values fill the page from these. If
-//!    at least a tenth of the page is found, search ten times as many rows.
+//! 1. Search the newest [`Options::window_rows`] by the index on `timestamp`. Common values fill the page from these.
+//!    If at least a tenth of the page is found, search ten times as many rows.
 //! 2. If the page is not full and a filter can skip block ranges, search the table in ranges of days, newest first.
 //!    These statements have no order, so that the planner uses the block ranges' bloom filters: a day without the value
 //!    costs next to nothing. If at least a tenth of a window of rows matches in a range, it is halved, down to one day,
