@@ -61,7 +61,8 @@ pub enum Error {
     /// 415, with the accepted encodings in the answer: an unknown content encoding, or a chain of several.
     #[error("this Content-Encoding is not accepted; use gzip, zstd, deflate or identity")]
     ContentEncoding,
-    /// 421: a request without a token reaches a loopback address under a host name that another site could point to it.
+    /// 421: no token is required, and a request reaches a loopback address under a host name that another site could
+    /// point there.
     #[error(
         "the host name {host} is not one of this service's: add it to RUVVECTOR_HOSTS, or require tokens with \
          RUVVECTOR_AUTH_TOKENS"

@@ -64,7 +64,9 @@ pub struct Event<'a> {
     pub time_unix_nano: Option<i64>,
     /// Nanoseconds from start to end.
     pub duration_ns: Option<i64>,
+    /// A span's kind, a log record's severity number, or the number of a metric's data type, as in OTLP.
     pub kind: Option<i32>,
+    /// A span's status, a log record's severity range, or the name of a metric's data type.
     pub status: Option<Cow<'a, str>>,
     pub resource_id: Option<ResourceId>,
     pub flags: EventFlags,

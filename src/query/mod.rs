@@ -78,7 +78,9 @@ use parameters::Search;
 pub struct Options {
     /// Number of events in a page if the request has no `limit`.
     pub limit_default: u32,
+    /// Maximum value of `limit`.
     pub limit_max: u32,
+    /// Maximum value of `offset`.
     pub offset_max: u32,
     /// Maximum number of filters in a query.
     pub filters_max: usize,

@@ -106,6 +106,7 @@ pub struct Options {
     pub duplicate_requests: usize,
     /// The OTLP signals whose requests are duplicates if their bytes are equal.
     pub duplicate_signals: Vec<Signal>,
+    /// Limits on the content of events.
     pub decode: event::Limits,
 }
 
@@ -199,7 +200,7 @@ impl Receiver {
         });
         if recalling.await.is_err() {
             tracing::error!(
-                "reading recent requests from the journal panicked: retries of requests from before this start are not \
+                "reading recent requests from the journal failed: retries of requests from before this start are not \
                  recognised as duplicates"
             );
         }

@@ -40,6 +40,7 @@ pub(in crate::receive) struct ConnectionActivity {
     pub(in crate::receive) last_sent: CancellationToken,
     /// The value of `Keep-Alive`.
     pub(in crate::receive) rest: Option<HeaderValue>,
+    /// This process's address that the client connected to.
     pub(in crate::receive) local: Option<LocalAddress>,
     pub(in crate::receive) router: Router,
 }

@@ -44,11 +44,11 @@ struct RecentRequest {
     /// The body's fingerprint, if the request is identified by an idempotency key.
     fingerprint: Option<Fingerprint>,
     received_unix_nano: i64,
-    stands: RecentState,
+    state: RecentState,
 }
 
 enum RecentState {
-    UnderWay(watch::Receiver<Option<RecentOutcome>>),
+    InFlight(watch::Receiver<Option<RecentOutcome>>),
     Synced(Position),
 }
 
@@ -74,7 +74,7 @@ pub(in crate::receive) enum Claim {
 
 enum FoundRequest {
     Claim(Claim),
-    UnderWay(watch::Receiver<Option<RecentOutcome>>),
+    InFlight(watch::Receiver<Option<RecentOutcome>>),
 }
 
 impl RecentRequests {
@@ -115,12 +115,12 @@ impl RecentRequests {
             return Claim::First(None);
         };
         loop {
-            let mut under_way = match self.find(identity, received_unix_nano) {
+            let mut in_flight = match self.find(identity, received_unix_nano) {
                 FoundRequest::Claim(claim) => return claim,
-                FoundRequest::UnderWay(under_way) => under_way,
+                FoundRequest::InFlight(in_flight) => in_flight,
             };
-            let fate = under_way.wait_for(Option::is_some).await;
-            match fate.as_deref() {
+            let outcome = in_flight.wait_for(Option::is_some).await;
+            match outcome.as_deref() {
                 Ok(Some(RecentOutcome::Synced(position))) => return Claim::Duplicate(*position),
                 Ok(Some(RecentOutcome::NotStored)) => {}
                 Ok(Some(RecentOutcome::Unknown) | None) | Err(_) => return Claim::Unknown,
@@ -132,7 +132,7 @@ impl RecentRequests {
         let mut memory = self.memory();
         if let Some(known) = memory.known.get(&identity.digest) {
             let age_nano = received_unix_nano.saturating_sub(known.received_unix_nano);
-            match &known.stands {
+            match &known.state {
                 RecentState::Synced(_) if age_nano >= self.window_nano => {}
                 _ if known.fingerprint != identity.fingerprint => {
                     return FoundRequest::Claim(Claim::KeyReused);
@@ -140,21 +140,21 @@ impl RecentRequests {
                 RecentState::Synced(position) => {
                     return FoundRequest::Claim(Claim::Duplicate(*position));
                 }
-                RecentState::UnderWay(fate) => return FoundRequest::UnderWay(fate.clone()),
+                RecentState::InFlight(outcome) => return FoundRequest::InFlight(outcome.clone()),
             }
         }
-        let (fate, under_way) = watch::channel(None);
+        let (outcome, in_flight) = watch::channel(None);
         let known = RecentRequest {
             fingerprint: identity.fingerprint,
             received_unix_nano,
-            stands: RecentState::UnderWay(under_way),
+            state: RecentState::InFlight(in_flight),
         };
         memory.known.insert(identity.digest, known);
         let first = ClaimGuard {
             duplicates: Arc::clone(self),
             identity,
             received_unix_nano,
-            fate,
+            outcome,
             settled: None,
         };
         FoundRequest::Claim(Claim::First(Some(first)))
@@ -172,7 +172,7 @@ impl RecentRequests {
             let known = RecentRequest {
                 fingerprint: Fingerprint::of_record(&record),
                 received_unix_nano: record.received_unix_nano,
-                stands: RecentState::Synced(record.position),
+                state: RecentState::Synced(record.position),
             };
             self.remember(&mut memory, record.digest, known);
         }
@@ -192,7 +192,7 @@ impl RecentRequests {
             let known = memory.known.get(&digest);
             let synced = known.is_some_and(|known| {
                 known.received_unix_nano == received
-                    && matches!(known.stands, RecentState::Synced(_))
+                    && matches!(known.state, RecentState::Synced(_))
             });
             if synced {
                 memory.known.remove(&digest);
@@ -213,7 +213,7 @@ pub(in crate::receive) struct ClaimGuard {
     duplicates: Arc<RecentRequests>,
     identity: DedupKey,
     received_unix_nano: i64,
-    fate: watch::Sender<Option<RecentOutcome>>,
+    outcome: watch::Sender<Option<RecentOutcome>>,
     settled: Option<RecentOutcome>,
 }
 
@@ -235,14 +235,14 @@ impl ClaimGuard {
 
 impl Drop for ClaimGuard {
     fn drop(&mut self) {
-        let fate = self.settled.unwrap_or(RecentOutcome::Unknown);
+        let outcome = self.settled.unwrap_or(RecentOutcome::Unknown);
         let digest = self.identity.digest;
         let mut memory = self.duplicates.memory();
-        if let RecentOutcome::Synced(position) = fate {
+        if let RecentOutcome::Synced(position) = outcome {
             let known = RecentRequest {
                 fingerprint: self.identity.fingerprint,
                 received_unix_nano: self.received_unix_nano,
-                stands: RecentState::Synced(position),
+                state: RecentState::Synced(position),
             };
             self.duplicates.remember(&mut memory, digest, known);
         } else {
@@ -250,7 +250,7 @@ impl Drop for ClaimGuard {
         }
         drop(memory);
         // The order matters: requests that wait search the table again once this is sent.
-        self.fate.send_replace(Some(fate));
+        self.outcome.send_replace(Some(outcome));
     }
 }
 

@@ -50,6 +50,7 @@ pub(in crate::receive) struct IngestRequest {
     pub(in crate::receive) framing: Framing,
     /// Accept the valid events of a native batch even if others are invalid (`?partial=true`).
     pub(in crate::receive) partial: bool,
+    /// The `Idempotency-Key`, if any.
     pub(in crate::receive) key: Option<IdempotencyKey>,
     pub(in crate::receive) wait: WaitFor,
     /// The time at which the client abandons the request, if it announced one.
@@ -251,14 +252,14 @@ impl PendingAppend {
     /// Appends the record and counts its events; runs as a task, so that it ends even if nobody waits for it.
     async fn run(self) -> Result<Position, AppendError> {
         let accepted = self.record.accepted;
-        let mark = (
+        let tag = (
             self.record.source.received_unix_nano,
             self.record.payload.len(),
         );
-        links::expect(mark);
+        links::expect(tag);
         let result = self.journal.append(self.record).await;
         if result.is_err() {
-            links::forget(std::iter::once(mark));
+            links::forget(std::iter::once(tag));
         }
         drop(self.held);
         if result.is_ok() {

@@ -75,8 +75,8 @@ impl Outcome {
 
     /// Returns the outcome that an error counts as.
     ///
-    /// Errors in the body's content are invalid. A wrong sender, method, content type or content encoding is denied. An
-    /// append with an unknown result is unknown. Everything else is refused.
+    /// Errors in the body's content, and a reused key, are invalid. A wrong sender, host, method, content type or
+    /// content encoding is denied. An append with an unknown result is unknown. Everything else is refused.
     pub(in crate::receive) const fn of(error: &Error) -> Self {
         match error {
             Error::Malformed { .. }

@@ -71,7 +71,7 @@ pub(in crate::receive) async fn serve(
     }
     let form = ResponseFormat::of(parts.version, parts.uri.path(), &parts.headers);
     let mut tally = RequestMetrics::new(&endpoint.counters);
-    let taken = match endpoint.read_head(&parts) {
+    let result = match endpoint.read_head(&parts) {
         Ok(wanted) => receiver.ingest(body, wanted, &mut tally).await,
         Err(error) => {
             let limits = receiver.body_limits(endpoint.signal);
@@ -79,10 +79,10 @@ pub(in crate::receive) async fn serve(
             Err(error)
         }
     };
-    let mut answer = match taken {
-        Ok(taken) => {
-            tally.taken(&taken.checked);
-            (endpoint.protocol.success)(&endpoint, form, &taken)
+    let mut answer = match result {
+        Ok(outcome) => {
+            tally.taken(&outcome.checked);
+            (endpoint.protocol.success)(&endpoint, form, &outcome)
         }
         Err(error) => {
             tally.failed(&error);

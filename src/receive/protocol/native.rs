@@ -85,8 +85,8 @@ fn parameters(query: &str) -> Result<(bool, WaitFor), Error> {
 
 /// Answers `{"accepted": n, "rejected": 0}`, with `problems` if events were rejected, with `unknown` and a `message` if
 /// events had unknown members, and with `stored` if the client waited for that.
-fn success(_: &Endpoint, form: ResponseFormat, taken: &IngestOutcome) -> Response {
-    let checked = &taken.checked;
+fn success(_: &Endpoint, form: ResponseFormat, outcome: &IngestOutcome) -> Response {
+    let checked = &outcome.checked;
     let mut body = json!({ "accepted": checked.accepted, "rejected": checked.rejected });
     if checked.rejected > 0 {
         body["problems"] = response::problems(&checked.rejections, form);
@@ -95,7 +95,7 @@ fn success(_: &Endpoint, form: ResponseFormat, taken: &IngestOutcome) -> Respons
         let unknown = response::unknown(&checked.unknown, checked.rejected);
         (body["unknown"], body["message"]) = unknown;
     }
-    if let Some(stored) = taken.stored {
+    if let Some(stored) = outcome.stored {
         body["stored"] = json!(stored);
     }
     response::success(form, body.to_string())

@@ -75,10 +75,10 @@ fn read_head(endpoint: &Endpoint, parts: &Parts) -> Result<IngestRequest, Error>
 pub(in crate::receive) fn success(
     endpoint: &Endpoint,
     form: ResponseFormat,
-    taken: &IngestOutcome,
+    outcome: &IngestOutcome,
 ) -> Response {
     let limits = &endpoint.receiver.stage.options.decode;
-    let partial = partial_success(&taken.checked, limits, endpoint.signal);
+    let partial = partial_success(&outcome.checked, limits, endpoint.signal);
     let body = match (&partial, form.shape) {
         (None, BodyFormat::OtlpProtobuf | BodyFormat::Grpc) => Vec::new(),
         (None, _) => b"{}".to_vec(),

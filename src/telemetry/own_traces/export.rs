@@ -147,7 +147,7 @@ impl OwnTraces {
             .with_filter(ours.with_max_level_hint(LevelFilter::INFO))
     }
 
-    /// Exports the waiting spans within [`FLUSH`].
+    /// Exports the waiting spans, within 2 s.
     pub async fn stop(self) {
         let flushed =
             tokio::task::spawn_blocking(move || self.provider.shutdown_with_timeout(FLUSH));

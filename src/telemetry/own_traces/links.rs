@@ -51,32 +51,31 @@ impl AwaitedRequests {
 /// Keeps the current span, if it is sampled, as the origin of this record.
 ///
 /// Must be called before the record is appended, as its batch may be written before the append returns.
-pub(crate) fn expect(mark: RequestTag) {
+pub(crate) fn expect(tag: RequestTag) {
     if is_sampled() {
         let span = Context::map_current(|context| context.span().span_context().clone());
-        WAITING.change(|spans| spans.insert(mark, span));
+        WAITING.change(|spans| spans.insert(tag, span));
     }
 }
 
 /// Returns the spans of the requests that these records come from, at most [`LINKS_MAX`].
-pub(super) fn of(marks: impl Iterator<Item = RequestTag>) -> Vec<SpanContext> {
+pub(super) fn of(tags: impl Iterator<Item = RequestTag>) -> Vec<SpanContext> {
     if WAITING.number.load(Ordering::Relaxed) == 0 {
         return Vec::new();
     }
     WAITING.change(|spans| {
-        marks
-            .filter_map(|mark| spans.get(&mark).cloned())
+        tags.filter_map(|tag| spans.get(&tag).cloned())
             .take(LINKS_MAX)
             .collect()
     })
 }
 
 /// Removes the requests of these records, which are stored or were not appended.
-pub(crate) fn forget(marks: impl Iterator<Item = RequestTag>) {
+pub(crate) fn forget(tags: impl Iterator<Item = RequestTag>) {
     if WAITING.number.load(Ordering::Relaxed) > 0 {
         WAITING.change(|spans| {
-            for mark in marks {
-                spans.remove(&mark);
+            for tag in tags {
+                spans.remove(&tag);
             }
         });
     }
@@ -94,8 +93,8 @@ mod tests {
             spans: Default::default(),
         };
         for n in 0..WAITING_MAX + 10 {
-            let mark = (i64::try_from(n).unwrap(), 1);
-            waiting.change(|spans| spans.insert(mark, SpanContext::NONE));
+            let tag = (i64::try_from(n).unwrap(), 1);
+            waiting.change(|spans| spans.insert(tag, SpanContext::NONE));
         }
         waiting.change(|spans| {
             assert_eq!(spans.len(), WAITING_MAX);

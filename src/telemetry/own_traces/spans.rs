@@ -46,11 +46,11 @@ pub(crate) fn append() -> Span {
 }
 
 /// Begins the span of writing a batch, if it holds records of traced requests: a separate trace, linked to theirs.
-pub(crate) fn batch(marks: impl Iterator<Item = RequestTag>, records: usize, rows: usize) -> Span {
+pub(crate) fn batch(tags: impl Iterator<Item = RequestTag>, records: usize, rows: usize) -> Span {
     if !is_on() {
         return Span::none();
     }
-    let linked = links::of(marks);
+    let linked = links::of(tags);
     if linked.is_empty() {
         return Span::none();
     }

@@ -50,7 +50,7 @@ fn claim_now(duplicates: &Arc<RecentRequests>, identity: DedupKey, received: i64
 fn first(duplicates: &Arc<RecentRequests>, identity: DedupKey, received: i64) -> ClaimGuard {
     match claim_now(duplicates, identity, received) {
         Some(Claim::First(Some(first))) => first,
-        _ => panic!("somebody came before"),
+        _ => panic!("an identical request precedes it"),
     }
 }
 
@@ -70,7 +70,7 @@ fn is_known(duplicates: &Arc<RecentRequests>, number: u8, received: i64) -> bool
             first.settle(Err(AppendError::Full));
             false
         }
-        _ => panic!("nothing is under way"),
+        _ => panic!("a request is in flight"),
     }
 }
 

@@ -39,6 +39,7 @@ const SERVICES: [&str; 5] = [
 pub(in crate::receive) struct GrpcHealth {
     pub(in crate::receive) journal: Journal,
     pub(in crate::receive) readiness: Readiness,
+    /// Ends all watches when cancelled.
     pub(in crate::receive) stop: CancellationToken,
 }
 
