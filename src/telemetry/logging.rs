@@ -31,7 +31,7 @@ const LAST_LINES: Duration = Duration::from_secs(1);
 /// The queue, set once at the start of the process.
 static LINES: OnceLock<LineQueue> = OnceLock::new();
 
-/// Starts a thread that alone writes to standard error, so that no other thread waits for the reader of that.
+/// Starts the only thread that writes to standard error, so that no other thread waits for its reader.
 ///
 /// # Errors
 /// [`io::Error`] if the system cannot start a thread.
