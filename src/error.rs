@@ -1,51 +1,52 @@
-//! The error of HTTP and gRPC: why a request was not answered with success.
+//! The errors that HTTP and gRPC requests are answered with.
 //!
-//! **Invariant:** the match to a status is total, and no variant is 500: a failure of ours is 503, so that a client
-//! keeps its data and tries again.
+//! **Invariant:** the match to a status is total, and no variant is 500: a failure of this process is 503, so that a
+//! client keeps its data and retries.
 
 use axum::http::StatusCode;
 
 use crate::decode::{DecodeError, DecodeReport};
 use crate::telemetry::own_traces::SpanError;
 
-/// Why a request was not answered with success. Each variant says the status it becomes.
+/// The reason for which a request is not answered with success. Each variant names the HTTP status that it becomes.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// 400: the body is not what its content type or content encoding says, or is cut short; `message` tells the offset.
+    /// 400: the body does not match its content type or content encoding, or is cut short. `offset` is the byte of the
+    /// decompressed body at which decoding failed, if known; `message` names it.
     #[error("{message}")]
     Malformed {
         message: String,
         offset: Option<usize>,
     },
-    /// 400: well formed, but nothing of it is taken.
+    /// 400: well formed, but no item of it is accepted.
     #[error("{} of {} items are invalid", .0.rejected, .0.rejected.saturating_add(.0.accepted))]
     Invalid(Box<DecodeReport>),
-    /// 400: a query parameter that is unknown, given twice, or has a value it does not take.
+    /// 400: a query parameter is unknown, repeated, or has an invalid value.
     #[error("{reason}")]
     Parameter { name: String, reason: String },
-    /// 400: an `Idempotency-Key` that is none.
-    #[error("Idempotency-Key is not one text of 1 to 255 printable ASCII characters")]
+    /// 400: the `Idempotency-Key` is repeated, empty, longer than 255 bytes, or not printable ASCII.
+    #[error("Idempotency-Key must be given once, with 1 to 255 printable ASCII characters")]
     IdempotencyKey,
-    /// 400: over HTTP/1.1 a request has one `Host` (RFC 9112, section 3.2).
+    /// 400: an HTTP/1.1 request without exactly one `Host` (RFC 9112, section 3.2); `named` is how many it has.
     #[error("this request has {named} Host headers; exactly one is needed")]
     HostHeader { named: usize },
-    /// 401: no bearer token, or not one of ours (RFC 6750, section 3.1).
-    #[error("a bearer token of this service is needed in Authorization")]
+    /// 401: no bearer token, or one that is not accepted (RFC 6750, section 3.1).
+    #[error("a valid bearer token is required in the Authorization header")]
     Unauthenticated,
     /// 403: a browser's page of an origin that is not on the list.
     #[error("this Origin may not send here; to allow it, add it to RUVVECTOR_CORS_ORIGINS")]
     ForeignOrigin,
-    /// 404: nothing is served there.
+    /// 404: nothing is served under this path or id.
     #[error("{0}")]
     NotFound(&'static str),
-    /// 405: the path takes only the methods named.
-    #[error("this path takes {allow} and no other method")]
+    /// 405: the path accepts only the methods in `allow`.
+    #[error("this path accepts {allow} and no other method")]
     Method { allow: &'static str },
-    /// The body arrives too slowly. 503 with `Retry-After` on the paths of OTLP, whose clients drop what is answered 408
-    /// (OTLP 1.11, "Retryable Response Codes"); 408 where no wait is given, as on `/ingest`.
+    /// The body arrives too slowly. With `retry_after_s`, 503 and `Retry-After`: OTLP clients drop the data of a
+    /// request that is answered 408 (OTLP 1.11, "Retryable Response Codes"). Without it, as on `/ingest`, 408.
     #[error("the body took too long to arrive")]
     SlowBody { retry_after_s: Option<u8> },
-    /// 413: larger than any request may be; trying again is of no use.
+    /// 413: larger than any request may be, so that a retry is of no use.
     #[error("the request is larger than {limit_bytes} bytes")]
     TooLarge { limit_bytes: usize },
     /// 413: more native events than one request may hold.
@@ -54,39 +55,43 @@ pub enum Error {
     /// 414: the request's target is too long.
     #[error("the request's target is longer than {limit_bytes} bytes")]
     LongTarget { limit_bytes: usize },
-    /// 415: a content type that the path does not take.
-    #[error("this Content-Type is not taken here; {takes} is")]
+    /// 415: a content type that the path does not accept.
+    #[error("this Content-Type is not accepted here; use {takes}")]
     ContentType { takes: &'static str },
-    /// 415, with the encodings taken: a content encoding, or a chain of them, that is not known.
-    #[error("this Content-Encoding is not taken; gzip, zstd, deflate and identity are")]
+    /// 415, with the accepted encodings in the answer: an unknown content encoding, or a chain of several.
+    #[error("this Content-Encoding is not accepted; use gzip, zstd, deflate or identity")]
     ContentEncoding,
-    /// 421: a loopback address is read under a name that a page of another site could have, and no token is asked for.
+    /// 421: no token is required, and a request reaches a loopback address under a host name that another site could
+    /// point there.
     #[error(
-        "this service does not know itself by the name {host}: add it to RUVVECTOR_HOSTS, or ask for tokens with \
+        "the host name {host} is not one of this service's: add it to RUVVECTOR_HOSTS, or require tokens with \
          RUVVECTOR_AUTH_TOKENS"
     )]
     ForeignHost { host: String },
-    /// 422: the `Idempotency-Key` of an earlier request that had another body.
-    #[error("this Idempotency-Key came with another body before; a new request needs a new key")]
+    /// 422: an earlier request had the same `Idempotency-Key` and another body.
+    #[error(
+        "this Idempotency-Key was used with another body before; a new request needs a new key"
+    )]
     KeyReused,
-    /// 431: the headers are larger, all together, than the settings allow.
+    /// 431: the headers together are larger than the setting allows.
     #[error("the headers are larger than {limit_bytes} bytes")]
     LargeHeaders { limit_bytes: usize },
-    /// 501: a body in a transfer coding beside chunked (RFC 9112, section 6.1).
+    /// 501: a transfer coding other than chunked (RFC 9112, section 6.1).
     #[error(
-        "this Transfer-Encoding is not undone here; chunked alone is. Content-Encoding compresses a body"
+        "this Transfer-Encoding is not supported; use chunked, and Content-Encoding to compress a body"
     )]
     TransferCoding,
-    /// 503 with `Retry-After`: nothing of the request was kept, and it may be sent again.
+    /// 503 with `Retry-After`: no event of the request was stored, and it may be sent again.
     #[error("{reason}")]
     Unavailable { reason: String, retry_after_s: u8 },
-    /// 503 with `Retry-After` and `Ruvvector-Outcome: unknown`: it was handed to the log and may yet be stored.
-    #[error("the request was handed to the log, but whether it is stored is not known")]
+    /// 503 with `Retry-After` and `Ruvvector-Outcome: unknown`: the request may have reached the journal, so its events
+    /// may be stored or not.
+    #[error("the request was handed to the journal; it is unknown if its events are stored")]
     Unknown { retry_after_s: u8 },
 }
 
 impl Error {
-    /// The HTTP status.
+    /// Returns the HTTP status of the answer.
     #[must_use]
     pub const fn status(&self) -> StatusCode {
         match self {
@@ -117,7 +122,7 @@ impl Error {
         }
     }
 
-    /// The code of `google.rpc.Status` (google/rpc/code.proto), and gRPC's status.
+    /// Returns the code of `google.rpc.Status` (google/rpc/code.proto), which is also gRPC's status code.
     #[must_use]
     pub const fn rpc_code(&self) -> i32 {
         match self {
@@ -135,7 +140,7 @@ impl Error {
             } => 4, // DEADLINE_EXCEEDED
             Self::ForeignOrigin | Self::ForeignHost { .. } => 7, // PERMISSION_DENIED
             Self::TooLarge { .. } | Self::TooManyEvents { .. } => 8, // RESOURCE_EXHAUSTED
-            // As gRPC's clients take a 404, and as its compression asks for an encoding that is not known.
+            // gRPC's mapping of HTTP 404, and its rule for an unsupported compression.
             Self::NotFound(_)
             | Self::Method { .. }
             | Self::ContentEncoding
@@ -149,7 +154,7 @@ impl Error {
         }
     }
 
-    /// Seconds after which the request may be sent again; `None` when that is of no use.
+    /// Returns the seconds after which the request may be sent again; `None` if a retry is of no use.
     #[must_use]
     pub const fn retry_after_s(&self) -> Option<u8> {
         match self {
@@ -231,5 +236,5 @@ mod tests {
         assert!(last.iter().all(|error| error.status().is_client_error()));
     }
 }
-/// How long a refused client waits.
+/// The wait that refused clients are asked for.
 pub mod retry_after;

@@ -1,7 +1,7 @@
 //! The values that travel from a request's bytes to the table: events and the resources they refer to.
 //!
-//! **Invariant:** what is in an [`Event`] or a [`Resource`], both stores accept as it is: no NUL, valid UTF-8, every
-//! column within its limit, JSON already normalised.
+//! **Invariant:** both stores accept every [`Event`] and [`Resource`] unchanged: no NUL, valid UTF-8, every column
+//! within its limit, JSON already normalised.
 
 use std::borrow::Cow;
 
@@ -16,7 +16,7 @@ pub enum Signal {
 }
 
 impl Signal {
-    /// What comes over OTLP; [`Self::as_str`] is also its rows' `event_type`.
+    /// The signals of OTLP; for these, [`Self::as_str`] is also the rows' `event_type`.
     pub const OTLP: [Self; 3] = [Self::Span, Self::Log, Self::Metric];
 
     /// The value of the metric label `signal`.
@@ -31,21 +31,22 @@ impl Signal {
     }
 }
 
-/// How a request's items are written, once any content encoding is undone.
+/// The format of a request's items once any content encoding is undone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Encoding {
     /// One JSON text: the native object or array, or OTLP's JSON.
     Json,
-    /// One JSON object a line; native events only.
+    /// One JSON object per line; native events only.
     NdJson,
     /// OTLP's protobuf.
     Protobuf,
 }
 
-/// One row-to-be: a native event, a span, a log record or a metric point. Borrows from the request where it can.
+/// One row before it is stored: a native event, a span, a log record or a metric point. Texts borrow from the request
+/// where possible.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event<'a> {
-    /// At most 255 characters, as are `integration` and the other texts within their columns' limits.
+    /// At most 255 characters. Every other text is within its column's limit, too.
     pub correlation_id: Cow<'a, str>,
     pub integration: Cow<'a, str>,
     pub provider: Option<Cow<'a, str>>,
@@ -54,22 +55,26 @@ pub struct Event<'a> {
     pub timestamp_ms: i64,
     /// One normalised JSON object.
     pub metadata: Cow<'a, str>,
-    /// Lower-case hex for what came as an OTLP id.
+    /// Lower-case hex if it was an OTLP id.
     pub trace_id: Option<Cow<'a, str>>,
     pub span_id: Option<Cow<'a, str>>,
     pub parent_span_id: Option<Cow<'a, str>>,
     pub name: Option<Cow<'a, str>>,
-    /// Unix time in nanoseconds as sent; `None` where it does not fit.
+    /// Unix time in nanoseconds as sent; `None` if absent or too large for the column.
     pub time_unix_nano: Option<i64>,
+    /// Nanoseconds from start to end.
     pub duration_ns: Option<i64>,
+    /// A span's kind, a log record's severity number, or the number of a metric's data type, as in OTLP.
     pub kind: Option<i32>,
+    /// A span's status, a log record's severity range, or the name of a metric's data type.
     pub status: Option<Cow<'a, str>>,
     pub resource_id: Option<ResourceId>,
     pub flags: EventFlags,
 }
 
 impl Event<'_> {
-    /// Empty texts, the time 0, and no value in any other column: what names the columns that it has begins with this.
+    /// An event with empty texts, the time 0, the metadata `{}`, and no value in any other column, for struct-update
+    /// syntax.
     pub const EMPTY: Self = Self {
         correlation_id: Cow::Borrowed(""),
         integration: Cow::Borrowed(""),
@@ -90,20 +95,20 @@ impl Event<'_> {
     };
 }
 
-/// What was changed about an event on its way; the column `flags`, NULL when empty.
+/// The changes that were made to an event before it was stored; the column `flags`, NULL if empty.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EventFlags(pub i16);
 
 impl EventFlags {
-    /// The event's own time could not be used (absent, absurd, or plainly in another unit); the receive time stands in.
+    /// The event's own time is unusable (absent, implausible, or in another unit), and the receive time replaces it.
     pub const TIME_REPLACED: Self = Self(1);
     /// The end was before the start, absent, or beyond the range of `time_unix_nano`.
     pub const END_INVALID: Self = Self(2);
-    /// A text was cut to its column, or an attribute by a limit.
+    /// A text was cut to its column's length, or attributes were cut by a limit.
     pub const CUT: Self = Self(4);
-    /// `created_at` is the database's time: the receive time was implausible.
+    /// The receive time was implausible, so `created_at` is the database's time.
     pub const RECEIVE_TIME_REPLACED: Self = Self(8);
-    /// Fault UTF-8, a NUL or a lone surrogate was replaced.
+    /// Invalid UTF-8, a NUL or a lone surrogate was replaced.
     pub const TEXT_REPAIRED: Self = Self(16);
 
     pub fn insert(&mut self, other: Self) {
@@ -124,13 +129,14 @@ pub struct ResourceId(pub [u8; 16]);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resource {
     pub id: ResourceId,
-    /// `{"attributes": {…}, "droppedAttributesCount": n, "entityRefs": […], "schemaUrl": "…"}`, defaults left out.
+    /// `{"attributes": {…}, "droppedAttributesCount": n, "entityRefs": […], "schemaUrl": "…"}`, without members that
+    /// have their default value.
     pub resource: String,
     /// `{"name": "…", "version": "…", "attributes": {…}, "droppedAttributesCount": n, "schemaUrl": "…"}`, likewise.
     pub scope: String,
 }
 
-/// All records of one opening of the log; random.
+/// The random id of a stream: the records that one opening of the journal appends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StreamId(pub [u8; 16]);
 
@@ -140,14 +146,15 @@ impl std::fmt::Display for StreamId {
     }
 }
 
-/// A record's place: counts from 1 in its stream, never reused.
+/// The position of a record, which identifies it; never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Position {
     pub stream: StreamId,
+    /// Number of the record in its stream, from 1.
     pub n: u64,
 }
 
-/// The content encodings that are taken.
+/// The content encodings that are accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ContentEncoding {
     Identity,
@@ -156,36 +163,37 @@ pub enum ContentEncoding {
     Deflate,
 }
 
-/// What decoding needs beside the bytes. A record's header keeps all of it, so that today's settings never change what
-/// was accepted under yesterday's.
+/// The inputs of decoding besides the bytes. A record's header keeps all of them, so that a later change of settings
+/// never changes the events that were accepted before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Source {
     pub signal: Signal,
     pub encoding: Encoding,
-    /// Native only: valid events of a batch are taken though others are not (`?partial=true`).
+    /// Native only: valid events of a batch are accepted even if others are invalid (`?partial=true`).
     pub partial: bool,
     /// Unix time of receipt in nanoseconds.
     pub received_unix_nano: i64,
     pub limits: Limits,
+    /// Version of the mapping from bytes to rows under which the request was accepted.
     pub version: u16,
 }
 
-/// The limits that shape rows.
+/// The limits that affect the rows of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Levels of AnyValue.
+    /// Maximum number of nested levels of an OTLP `AnyValue`.
     pub depth: u8,
-    /// Levels of native JSON.
+    /// Maximum number of nested levels of native JSON.
     pub native_depth: u8,
-    /// Messages and elements in one item, counted before it is decoded.
+    /// Maximum number of messages and list elements in one OTLP item, counted before it is decoded.
     pub nodes: u32,
-    /// Attributes an item; 0 = no limit.
+    /// Maximum number of attributes per item; 0 = no limit.
     pub attributes: u32,
-    /// Bytes an attribute's text or bytes value; 0 = no limit.
+    /// Maximum number of bytes per attribute's text or bytes value; 0 = no limit.
     pub value_bytes: u32,
-    /// Native events a request.
+    /// Maximum number of native events per request.
     pub events: u32,
-    /// OTLP JSON: only the specification's lowerCamelCase keys.
+    /// OTLP JSON: accept only the specification's lowerCamelCase keys.
     pub strict_json: bool,
 }
 
@@ -203,13 +211,19 @@ impl Default for Limits {
     }
 }
 
-/// How often something was changed so that it can be stored; the labels of `ruvvector_sanitized_total`.
+/// Numbers of changes that were made so that events can be stored, by reason; the labels of
+/// `ruvvector_sanitized_total`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sanitized {
+    /// Texts with a NUL, which was replaced.
     pub nul: u32,
+    /// Texts with invalid UTF-8 or a lone surrogate, which was replaced.
     pub utf8: u32,
+    /// Events whose own time was unusable.
     pub time: u32,
+    /// Texts, values and attributes beyond a limit.
     pub cut: u32,
+    /// References to a string table, which are treated as absent.
     pub string_reference: u32,
 }
 
@@ -217,7 +231,7 @@ impl Sanitized {
     /// The labels, in the order of [`Self::counts`].
     pub const REASONS: [&str; 5] = ["nul", "utf8", "time", "cut", "string_reference"];
 
-    /// How often each was done, in the order of [`Self::REASONS`].
+    /// Returns the numbers in the order of [`Self::REASONS`].
     #[must_use]
     pub const fn counts(self) -> [u32; 5] {
         let Self {

@@ -1,23 +1,23 @@
-//! The latch of the process's life: starting, ready, stopping, broken.
+//! The phase of the process, as a latch: starting, ready, stopping.
 //!
-//! **Invariant:** it only ever moves forward, and no await stands between a change and what others read.
+//! **Invariant:** the phase only moves forward, and a change is visible to readers without an await in between.
 
 use tokio::sync::watch;
 
-/// Where the process is in its life, as `/health/ready` tells it.
+/// The phase of the process, as `/health/ready` reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
-    /// The log is recovering, or the listeners are not up yet.
+    /// The journal is recovering, or the listeners are not up yet.
     Starting,
     Ready,
-    /// Stopping: what is in flight is finished, nothing new should come.
+    /// Shutdown has begun: requests in flight are finished, and clients should send no new ones.
     Stopping,
-    /// The log failed; the process ends and recovers from disk.
+    /// The journal failed: the process ends, and its next start recovers from disk.
     Broken,
 }
 
 impl Phase {
-    /// The word in the answer.
+    /// Returns the word in the answer of `/health/ready`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -29,7 +29,7 @@ impl Phase {
     }
 }
 
-/// The latch; all clones are the same one. Begins as [`Phase::Starting`].
+/// The latch that holds the phase; clones share it. Begins as [`Phase::Starting`].
 #[derive(Clone, Debug)]
 pub struct Readiness(watch::Sender<Phase>);
 
@@ -40,12 +40,12 @@ impl Default for Readiness {
 }
 
 impl Readiness {
-    /// Recovery is done and the listeners are up. Does nothing once stopping.
+    /// Reports that recovery is done and the listeners are up. Has no effect once the process is stopping.
     pub fn ready(&self) {
         self.advance(Phase::Ready);
     }
 
-    /// The process is stopping.
+    /// Reports that shutdown has begun.
     pub fn stopping(&self) {
         self.advance(Phase::Stopping);
     }
@@ -58,13 +58,13 @@ impl Readiness {
         });
     }
 
-    /// Returns the phase. [`Phase::Broken`] is the journal's to report, whatever the phase.
+    /// Returns the phase. It is never [`Phase::Broken`]: the journal reports that it failed.
     #[must_use]
     pub fn phase(&self) -> Phase {
         *self.0.borrow()
     }
 
-    /// Tells of each change of the latch; the log is another matter.
+    /// Subscribes to changes of the phase. A failure of the journal is not one of them.
     #[must_use]
     pub fn watch(&self) -> watch::Receiver<Phase> {
         self.0.subscribe()

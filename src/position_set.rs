@@ -9,7 +9,7 @@ use std::ops::RangeInclusive;
 pub struct PositionSet(Vec<RangeInclusive<u64>>);
 
 impl PositionSet {
-    /// From ranges in any order, overlapping or not.
+    /// Makes a set of ranges in any order, overlapping or not.
     #[must_use]
     pub fn new(ranges: impl IntoIterator<Item = RangeInclusive<u64>>) -> Self {
         let mut set = Self::default();
@@ -30,7 +30,7 @@ impl PositionSet {
         after > 0 && *self.0[after - 1].end() >= n
     }
 
-    /// Adds a range, joining what overlaps or touches it.
+    /// Adds a range, and joins it with the ranges that overlap or touch it.
     pub fn insert(&mut self, range: RangeInclusive<u64>) {
         if range.is_empty() {
             return;
@@ -70,7 +70,7 @@ impl PositionSet {
         self.0.splice(from..to, rest);
     }
 
-    /// The parts of `range` that are in the set.
+    /// Returns the parts of `range` that are in the set.
     pub(crate) fn within(&self, range: &RangeInclusive<u64>) -> Vec<RangeInclusive<u64>> {
         let from = self.0.partition_point(|r| r.end() < range.start());
         self.0[from..]
@@ -80,7 +80,7 @@ impl PositionSet {
             .collect()
     }
 
-    /// The parts of `range` that are not in the set.
+    /// Returns the parts of `range` that are not in the set.
     #[must_use]
     pub fn missing(&self, range: &RangeInclusive<u64>) -> Vec<RangeInclusive<u64>> {
         let mut missing = Vec::new();
@@ -100,7 +100,7 @@ impl PositionSet {
         missing
     }
 
-    /// The lowest position at or above `n` that is not in the set.
+    /// Returns the lowest position at or above `n` that is not in the set.
     pub(crate) fn first_missing(&self, n: u64) -> u64 {
         let from = self.0.partition_point(|r| *r.end() < n);
         match self.0.get(from) {

@@ -1,13 +1,13 @@
-//! Texts that are shown to people or stored in columns: escaped, and cut where there is a limit.
+//! Escaping and cutting of texts that are shown to people or stored in columns.
 //!
-//! **Invariant:** no cut ever falls within a character.
+//! **Invariant:** a text is never cut within a character.
 
 use std::borrow::Cow;
 
-/// Characters of a request that an answer or a log line echoes.
+/// Maximum number of characters of a request's text that an answer or a log line echoes.
 const SHOWN_CHARACTERS: usize = 64;
 
-/// A text of a request as an answer may echo it: escaped, at most 64 characters.
+/// Escapes a request's text for an answer, and cuts it to at most 64 characters, the last one `…` if it was cut.
 #[must_use]
 pub(crate) fn shown(text: &str) -> String {
     let escaped = text.escape_debug();
@@ -17,7 +17,7 @@ pub(crate) fn shown(text: &str) -> String {
     escaped.take(SHOWN_CHARACTERS - 1).chain(['…']).collect()
 }
 
-/// At most 64 characters of something that somebody else wrote.
+/// Returns the first 64 characters of a foreign text, unescaped, with `…` after them if it was cut.
 pub(crate) fn excerpt(text: &str) -> String {
     let mut characters = text.chars();
     let mut short: String = characters.by_ref().take(64).collect();
@@ -27,7 +27,7 @@ pub(crate) fn excerpt(text: &str) -> String {
     short
 }
 
-/// The longest start of `text` that is at most `bytes` long and ends between characters.
+/// Returns the longest prefix of `text` that has at most `bytes` bytes and ends between characters.
 pub(crate) fn cut(text: &str, bytes: usize) -> &str {
     &text[..text.floor_char_boundary(bytes)]
 }
@@ -37,7 +37,7 @@ pub(crate) fn is_longer(text: &str, limit: usize) -> bool {
     text.len() > limit && text.chars().nth(limit).is_some()
 }
 
-/// The first `limit` characters of a text.
+/// Returns the first `limit` characters of a text.
 pub(crate) fn cut_to(text: Cow<'_, str>, limit: usize) -> Cow<'_, str> {
     if text.len() <= limit {
         return text;

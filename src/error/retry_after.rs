@@ -1,13 +1,13 @@
-//! The time that a refused client is asked to wait.
+//! The number of seconds in `Retry-After` for refused clients.
 //!
-//! **Invariant:** always 2 or 3 whole seconds. Longer waits exceed the patience of SDKs, which then drop the batch at once;
-//! shorter ones use up the few attempts that they have.
+//! **Invariant:** always 2 or 3 whole seconds. Longer waits exceed the patience of SDKs, which then drop the batch at
+//! once; shorter ones use up the few attempts that they have.
 
 use std::hash::{BuildHasher, RandomState};
 
-// Measured with refusals that last. At 1 s Java's SDK has made its five attempts after 4.1 s and Rust's its four after
-// 4.3 s; at 4 s Rust's, which doubles each wait within ten seconds in all, has made its two after 4.0 s. At 2 s Java's
-// lasts 8 s and Rust's 6 s, at 3 s both 9 s, and Go's does not care.
+// Measured against a server that refuses every request. At 1 s, Java's SDK has used up its five attempts after 4.1 s,
+// and Rust's its four after 4.3 s. At 4 s, Rust's SDK, which doubles each wait within ten seconds in all, has used up
+// two attempts after 4.0 s. At 2 s, Java's lasts 8 s and Rust's 6 s; at 3 s, both last 9 s. Go's ignores the value.
 const SHORTEST_S: u8 = 2;
 
 /// Returns 2 or 3 at random, so that clients that were refused together do not return together.

@@ -1,23 +1,28 @@
-//! The memory that the C library's allocator keeps of what was freed.
+//! Settings of the C library's allocator that bound the freed memory it keeps.
 //!
-//! glibc asks the kernel for each piece over a threshold by itself and gives it back when it is freed. By default it raises that
-//! threshold to the largest piece that was freed, up to 32 MiB, and keeps freed memory below it, in up to eight arenas for each
-//! core: after some bodies of 24 MiB that alone was more than 100 MiB. A threshold that the environment names stays as it is; as
-//! the allocator reads it before `main`, the process replaces itself once.
+//! glibc maps each allocation above a threshold separately, and unmaps it when it is freed. By default it raises that
+//! threshold to the largest freed allocation, up to 32 MiB. Freed memory below the threshold stays in up to eight
+//! arenas per core: after some bodies of 24 MiB, that alone was more than 100 MiB. A fixed threshold prevents this.
 //!
-//! **Invariant:** the process keeps its id, arguments and descriptors, and a threshold that somebody set.
+//! The allocator reads the threshold from the environment before `main`, so the process sets it and executes itself
+//! again, once. A threshold that the environment already sets is kept.
+//!
+//! **Invariant:** the process keeps its id, arguments and descriptors, and a threshold that the environment set.
 
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-/// mallopt(3), `M_MMAP_THRESHOLD`: the buffers of ordinary requests, of some hundred kilobytes, stay in the arenas.
+/// mallopt(3), `M_MMAP_THRESHOLD`: 1 MiB, so that buffers of ordinary requests (some hundred kilobytes) stay in the
+/// arenas.
 const THRESHOLD: (&str, &str) = ("MALLOC_MMAP_THRESHOLD_", "1048576");
 
 /// mallopt(3), `M_ARENA_MAX`.
 const ARENAS: (&str, &str) = ("MALLOC_ARENA_MAX", "4");
 
-/// Sees to it that freed memory goes back to the kernel; to be called before any thread is started. Where the process cannot
-/// replace itself, it goes on as it is.
+/// Makes the allocator return freed memory to the kernel, by executing this process again with a fixed threshold.
+///
+/// Must be called before any thread is started. If the execution fails, the process continues with the allocator's
+/// defaults.
 pub fn give_back_freed() {
     if std::env::var_os(THRESHOLD.0).is_some() {
         return;

@@ -1,6 +1,7 @@
-//! A share of the process's memory, granted piece by piece before a piece is held.
+//! A budget of bytes, from which memory is reserved before it is allocated.
 //!
-//! **Invariant:** the bytes of all [`Reservation`]s never exceed the budget, and dropping one gives all of it back.
+//! **Invariant:** the bytes of all [`Reservation`]s never exceed the budget, and dropping one releases all of its
+//! bytes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,14 +20,15 @@ pub(crate) struct Budget {
 /// The reason why no more bytes were granted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BudgetRefusal {
-    /// Others hold too much just now.
+    /// Other reservations hold too much at the moment.
     NoRoom,
-    /// More than one reservation may ever hold.
+    /// The reservation would exceed `limit_bytes`, the most that one may ever hold.
     NeverFits { limit_bytes: usize },
 }
 
 impl Budget {
-    /// `total_bytes` for all reservations together, of which one may have `most_bytes`; `gauge` shows what is granted.
+    /// Makes a budget of `total_bytes` for all reservations together and `most_bytes` for each; `gauge` is the sum of
+    /// the reserved bytes.
     pub(crate) fn new(total_bytes: usize, most_bytes: usize, gauge: Gauge) -> Self {
         let total_bytes = total_bytes.min(Semaphore::MAX_PERMITS);
         Self {
@@ -36,12 +38,12 @@ impl Budget {
         }
     }
 
-    /// The most that one reservation may hold.
+    /// Returns the most bytes that one reservation may hold.
     pub(crate) const fn most_bytes(&self) -> usize {
         self.most_bytes
     }
 
-    /// An empty reservation.
+    /// Returns an empty reservation.
     pub(crate) fn reservation(self: &Arc<Self>) -> Reservation {
         Reservation {
             budget: Arc::clone(self),
@@ -50,7 +52,7 @@ impl Budget {
     }
 }
 
-/// The bytes that one request or one query holds.
+/// The bytes that one request or query has reserved; dropping it releases them.
 pub(crate) struct Reservation {
     budget: Arc<Budget>,
     bytes: usize,
@@ -60,7 +62,8 @@ impl Reservation {
     /// Adds `bytes`, if they are free now.
     ///
     /// # Errors
-    /// [`Refused`]; what was held before stays.
+    /// [`BudgetRefusal::NoRoom`] if they are not, [`BudgetRefusal::NeverFits`] beyond the limit of one reservation. The
+    /// bytes reserved before stay reserved.
     pub(crate) fn grow(&mut self, bytes: usize) -> Result<(), BudgetRefusal> {
         let permits = self.permits(bytes)?;
         let granted = self.budget.free.try_acquire_many(permits);
@@ -69,10 +72,11 @@ impl Reservation {
         Ok(())
     }
 
-    /// Adds `bytes` as soon as they are free, in the order of asking.
+    /// Adds `bytes` as soon as they are free; callers are served in the order of their calls.
     ///
     /// # Errors
-    /// [`Refused::NoRoom`] after `patience`, [`Refused::NeverFits`] at once; what was held before stays.
+    /// [`BudgetRefusal::NoRoom`] after `patience`, [`BudgetRefusal::NeverFits`] at once. The bytes reserved before stay
+    /// reserved.
     pub(crate) async fn grow_within(
         &mut self,
         bytes: usize,
@@ -88,7 +92,7 @@ impl Reservation {
         Ok(())
     }
 
-    /// Gives back what is above `bytes`.
+    /// Releases the bytes above `bytes`.
     pub(crate) fn shrink_to(&mut self, bytes: usize) {
         let freed = self.bytes.saturating_sub(bytes);
         self.bytes -= freed;

@@ -1,10 +1,10 @@
-//! The memory that this process may use: the least of what is installed, of control groups and of the address space's limit.
+//! The memory that this process may use: the least of the machine's memory, the control groups' limits and `RLIMIT_AS`.
 //!
-//! **Invariant:** what cannot be read or understood is no limit, never an error.
+//! **Invariant:** a limit that cannot be read or parsed counts as absent, never as an error.
 
 use std::path::{Path, PathBuf};
 
-/// Bytes that this process may use; `None` if nothing names a limit.
+/// Returns the bytes that this process may use; `None` if no limit is found.
 #[must_use]
 pub fn detected_bytes() -> Option<u64> {
     [installed(), control_group(), address_space()]
@@ -13,7 +13,7 @@ pub fn detected_bytes() -> Option<u64> {
         .min()
 }
 
-/// The machine's memory (proc(5), /proc/meminfo).
+/// Returns the machine's memory in bytes (proc(5), /proc/meminfo).
 fn installed() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text
@@ -23,12 +23,13 @@ fn installed() -> Option<u64> {
     kib.checked_mul(1024)
 }
 
-/// `RLIMIT_AS`, as `ulimit -v` and `prlimit --as` set it.
+/// Returns `RLIMIT_AS` in bytes, which `ulimit -v` and `prlimit --as` set.
 fn address_space() -> Option<u64> {
     rustix::process::getrlimit(rustix::process::Resource::As).current
 }
 
-/// The least limit of the control group and its parents, of version 2 or 1 (Linux, cgroup-v2 and cgroup-v1/memory).
+/// Returns the least limit of the control group and its parents, of version 2 or 1 (Linux, cgroup-v2 and
+/// cgroup-v1/memory).
 fn control_group() -> Option<u64> {
     let membership = std::fs::read_to_string("/proc/self/cgroup").ok()?;
     membership
@@ -44,7 +45,7 @@ fn control_group() -> Option<u64> {
         .min()
 }
 
-/// Where a line of `/proc/self/cgroup` says that a memory limit stands: mount point, group, file.
+/// Returns the location of the memory limit that a line of `/proc/self/cgroup` names: mount point, group, file.
 fn limit_files(line: &str) -> Option<(&'static str, &str, &'static str)> {
     let mut parts = line.splitn(3, ':');
     let (id, controllers, group) = (parts.next()?, parts.next()?, parts.next()?);
@@ -57,7 +58,7 @@ fn limit_files(line: &str) -> Option<(&'static str, &str, &'static str)> {
     }
 }
 
-/// `max`, and whatever else is no number, is no limit.
+/// Reads a limit in bytes; `max`, like any other text that is not a number, is no limit.
 fn limit_in(file: &Path) -> Option<u64> {
     std::fs::read_to_string(file).ok()?.trim().parse().ok()
 }

@@ -3,34 +3,36 @@
 //! | share | of the limit | at most | holds |
 //! | --- | --- | --- | --- |
 //! | receive | 1/4 | 256 MiB | bodies of requests in flight, as sent and decompressed |
-//! | write | 5/16 | 256 MiB | records that are read from the log, and their rows on the way to the database |
+//! | write | 5/16 | 256 MiB | records that are read from the journal, and their rows until the commit |
 //! | query | 3/16 | 640 MiB | answers, from the database's first row to the last byte sent |
-//! | the rest | 1/4 | – | binary, threads, connections, the log's pieces, caches of SQLite, remembered requests |
+//! | the rest | 1/4 | – | binary, threads, connections, the journal's buffers, SQLite's caches, remembered requests |
 //!
-//! **Invariant:** the shares and the rest together are never more than the limit, unless a setting names a share itself.
+//! **Invariant:** the shares and the rest together never exceed the limit, unless a setting sets a share explicitly.
 
-/// Memory that the allocator keeps after it was freed.
+/// Settings of the allocator that bound the freed memory it keeps.
 pub mod allocator;
 
-/// A share, as pieces of it are granted.
+/// A budget of bytes, granted in pieces.
 pub(crate) mod budget;
 
-/// The limit itself, as the machine and its control groups set it.
+/// The limit of the whole process.
 pub mod limit;
 
-/// One sixteenth of the limit is the unit of the shares.
+/// The shares are multiples of one sixteenth of the limit.
 const PARTS: u64 = 16;
 
-/// The shares where memory is plentiful.
+// The maximum of each share, however large the limit is.
 const RECEIVE_BYTES: usize = 256 << 20;
 const WRITE_BYTES: usize = 256 << 20;
 const QUERY_BYTES: usize = 640 << 20;
 
-/// Memory that the rest needs: 15 MiB for binary, runtime and threads, 40 MiB for 2,048 connections at rest, 20 MiB for
-/// SQLite's caches, 15 MiB for 100,000 remembered requests are 90 MiB, of which a small instance uses half.
+/// Memory that a small instance needs outside the shares.
+///
+/// A large instance needs 90 MiB: 15 MiB for binary, runtime and threads, 40 MiB for 2,048 idle connections, 20 MiB for
+/// SQLite's caches, and 15 MiB for 100,000 remembered requests. A small one uses half of that.
 pub const REST_BYTES: u64 = 48 << 20;
 
-/// The least limit under which a request, a record and an answer of some MiB fit beside the rest.
+/// Minimum memory limit: under it, each share still has room for a request, a record or an answer of some MiB.
 pub const LEAST_BYTES: u64 = REST_BYTES * 4;
 
 /// The bytes that each stage may hold.
@@ -38,15 +40,16 @@ pub const LEAST_BYTES: u64 = REST_BYTES * 4;
 pub struct MemoryShares {
     /// Bodies of requests in flight; one request may use half.
     pub receive_bytes: usize,
-    /// Records on their way from the log to the database. The log may hold records of up to 64 MiB from a time when the
-    /// limit was higher, so at least one of those has to fit. The writer keeps to it by the sizes of its batches and pieces.
+    /// Records and their rows, from the journal to the commit. The journal may hold records of up to 64 MiB from a time
+    /// when the limit was higher, so at least one of those must fit. The writer stays within this share by the sizes of
+    /// its batches and pieces.
     pub write_bytes: usize,
     /// Answers to queries.
     pub query_bytes: usize,
 }
 
 impl MemoryShares {
-    /// The shares of `limit_bytes`; `None` is no limit.
+    /// Divides `limit_bytes` into the shares; `None` = no limit.
     #[must_use]
     pub fn of(limit_bytes: Option<u64>) -> Self {
         let share = |parts: u64, most: usize| {
@@ -60,15 +63,15 @@ impl MemoryShares {
         }
     }
 
-    /// All shares together.
+    /// Returns the sum of the shares.
     #[must_use]
     pub const fn total_bytes(&self) -> u64 {
         self.receive_bytes as u64 + self.write_bytes as u64 + self.query_bytes as u64
     }
 }
 
-/// The window of HTTP/2 under a memory limit: a thousandth of it, from 64 KiB, which the protocol begins with, to 1 MiB.
-/// 100 connections that send more than is read of them then hold a tenth of the limit.
+/// Returns the window of HTTP/2 for a memory limit: 1/1024 of it, at least 64 KiB (the protocol's default) and at most
+/// 1 MiB. 100 connections that send faster than this process reads then hold a tenth of the limit.
 #[must_use]
 pub fn http2_window_bytes(limit_bytes: u64) -> u32 {
     const LEAST: u64 = 64 << 10;

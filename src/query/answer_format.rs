@@ -1,9 +1,10 @@
-//! A page as it was asked for: JSON of our own, or OTLP in JSON or protobuf.
+//! The format of an answer: native JSON, or OTLP in JSON or protobuf.
 //!
-//! OTLP is asked for by `format=otlp`, which is JSON unless `Accept` would rather have protobuf; and by an `Accept` that
-//! names protobuf, as there is nothing else to write in it.
+//! A client requests OTLP by `format=otlp`, which is JSON unless `Accept` prefers protobuf. An `Accept` that prefers
+//! protobuf also requests OTLP, as nothing else is written in protobuf.
 //!
-//! **Invariant:** an export is cut where a page of its bytes is full, and the link goes on right there.
+//! **Invariant:** if an export exceeds the size of a page, it is cut at a whole event, and the link to the next page
+//! continues with the first event that was left out.
 
 use std::collections::VecDeque;
 
@@ -22,17 +23,18 @@ use crate::query::slot_body;
 const JSON: &str = "application/json";
 const PROTOBUF: &str = "application/x-protobuf";
 
-/// How a page is written.
+/// The format that a page is written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum AnswerFormat {
     Json,
     Otlp(Signal, ExportEncoding),
 }
 
-/// What a request says of its answer's form; `None` unless it is OTLP.
+/// Returns the encoding of OTLP that a request asks for; `None` if it asks for native JSON.
 ///
 /// # Errors
-/// For another `format`, and for OTLP in neither JSON nor protobuf.
+/// [`QueryError::Parameter`] for another `format`, [`QueryError::NotAcceptable`] if `format=otlp` is requested and
+/// `Accept` allows neither JSON nor protobuf.
 pub(super) fn form(
     pairs: &[(String, String)],
     headers: &HeaderMap,
@@ -48,8 +50,10 @@ pub(super) fn form(
     }
 }
 
-/// How much JSON and protobuf are wanted, from 0 to 1 (RFC 9110, section 12.5.1): of what is named twice, the more. A range
-/// of types means JSON, unless JSON or a narrower range is named too.
+/// Returns the weights of JSON and protobuf in `Accept`, from 0 to 1 (RFC 9110, section 12.5.1).
+///
+/// If a type is repeated, its highest weight counts. A range of types counts for JSON, unless JSON or a narrower range
+/// is named, too.
 fn accepted(headers: &HeaderMap) -> (f32, f32) {
     let (mut json, mut protobuf, mut application, mut any) = (None, None, None, None);
     let values = headers.get_all(header::ACCEPT).iter();
@@ -81,31 +85,33 @@ fn accepted(headers: &HeaderMap) -> (f32, f32) {
     )
 }
 
-/// The signal that an event by its id came as.
+/// Returns the OTLP signal that an event belongs to.
 ///
 /// # Errors
-/// When it did not come over OTLP.
+/// [`QueryError::Parameter`] if it is not an OTLP item, [`QueryError::Unreadable`] if its row was changed in the
+/// database.
 pub(super) fn signal(event: &FoundEvent) -> Result<Signal, QueryError> {
     let id = event.key.id;
     export::signal(&event.json)
         .map_err(|error| QueryError::Unreadable(id, error))?
         .ok_or_else(|| {
-            let reason = format!("event {id} did not come over OTLP and cannot be written as such");
+            let reason = format!("event {id} is not an OTLP item and cannot be written as OTLP");
             QueryError::parameter("format", reason)
         })
 }
 
-/// An answer that only has to be sent.
+/// An answer that is ready to be sent.
 pub(super) struct WrittenAnswer {
+    /// The content type.
     media: &'static str,
     body: VecDeque<Bytes>,
-    /// Where the next page begins.
+    /// The key after which the next page begins, if there may be one.
     pub(super) next: Option<PageKey>,
     held: AnswerGrant,
 }
 
 impl WrittenAnswer {
-    /// One event alone.
+    /// Makes the answer with one event.
     pub(super) fn event(event: FoundEvent, held: AnswerGrant) -> Self {
         let mut written = Self {
             media: JSON,
@@ -117,7 +123,7 @@ impl WrittenAnswer {
         written
     }
 
-    /// Gives back the memory that only reading and writing needed.
+    /// Releases the memory that only reading and writing needed.
     fn keep(&mut self) {
         let bytes = self.body.iter().map(Bytes::len).sum();
         self.held.keep(bytes);
@@ -130,14 +136,16 @@ impl WrittenAnswer {
     }
 }
 
-/// The most by which an export grows: it writes each member's type, which counts most for small ones.
+/// Maximum factor by which an export is longer than the stored JSON: it adds the type of each member, which weighs most
+/// for small members.
 const EXPORT_GROWTH: usize = 12;
 
 impl AnswerFormat {
-    /// Writes a page; what an export of so many bytes has no room for is left to the next one.
+    /// Writes a page. Events that do not fit into an export of `room_bytes` are left to the next page.
     ///
     /// # Errors
-    /// [`QueryError::Unreadable`] if somebody changed the row so that it cannot be exported; [`QueryError::NoMemory`].
+    /// [`QueryError::Unreadable`] if a row was changed in the database so that it cannot be exported,
+    /// [`QueryError::NoMemory`] if other answers hold the memory.
     pub(super) async fn write(
         self,
         mut page: ResultPage,
@@ -148,7 +156,7 @@ impl AnswerFormat {
         let (media, next, body) = match self {
             Self::Json => (JSON, page.next(order), page.into_json()),
             Self::Otlp(signal, form) => {
-                // Its items, and then all of them in one text.
+                // An export is held twice: as items, and as one text.
                 let largest = page.events.iter().map(|event| event.json.len()).max();
                 let most = page.held_bytes().saturating_mul(EXPORT_GROWTH);
                 let export_bytes = most.min(room_bytes).max(largest.unwrap_or(0));
@@ -179,7 +187,7 @@ impl AnswerFormat {
     }
 }
 
-/// Takes the events out of a page, and cuts it where there is no more room.
+/// Exports the events of a page, and cuts the page before the first event that does not fit.
 fn export(
     page: &mut ResultPage,
     signal: Signal,
@@ -248,7 +256,7 @@ mod tests {
                 &["application/json;q=0, application/x-protobuf;q=0.1, */*"],
                 ExportEncoding::Protobuf,
             ),
-            // The narrower range says it, wherever it stands.
+            // The narrower range decides, in any order.
             (
                 &["application/*;q=0.1, application/x-protobuf;q=0.5, */*"],
                 ExportEncoding::Protobuf,

@@ -1,10 +1,11 @@
-//! The memory of answers: reserved before a row's text is held, and given back as the client takes the answer.
+//! The memory of answers: reserved before a row's text is read, and released as the client receives the answer.
 //!
-//! Each query has a small base without asking. Beyond that all queries grow in a common part, piece by piece. If that is used
-//! up, one of them at a time gets the whole that the largest answer needs; the others wait for that in the order of asking, so
-//! that two halves never wait for each other.
+//! Each query has a small base without a reservation. Beyond that, all queries reserve from a common part, piece by
+//! piece. If the common part is used up, one query at a time gets the whole reserve, which suffices for the largest
+//! answer. The other queries wait for it in the order of their requests. So two queries that each hold half of the
+//! memory never wait for each other.
 //!
-//! **Invariant:** the bases, the common part and the whole are together [`super::Options::memory_bytes`].
+//! **Invariant:** the bases, the common part and the whole reserve together are [`super::Options::memory_bytes`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,19 +16,21 @@ use crate::memory::budget::{Budget, BudgetRefusal, Reservation};
 use crate::query::Options;
 use crate::telemetry::metrics::QUERY_INFLIGHT_BYTES;
 
-/// Time for which a query waits for memory. For comparison: the largest answer is read and sent to a client nearby in 1 s.
+/// Longest time that a query waits for memory. For comparison: reading the largest answer and sending it to a nearby
+/// client takes 1 s.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The common part is granted in pieces of this size.
 const PIECE_BYTES: usize = 256 << 10;
 
-/// The base of a query where memory is plentiful: rows on their way from the database, and a page of small events.
+/// The base of a query if memory is plentiful: the driver's buffers of rows, and a page of small events.
 const BASE_BYTES: usize = 1 << 20;
 
-/// Texts of a row that are longer together are not sent with the other rows, but by themselves, once there is room.
+/// Maximum length of a row's texts together that are read with the other rows. Longer ones are read separately, once
+/// memory is reserved for them.
 pub(super) const LARGE_ROW_BYTES: usize = 64 << 10;
 
-/// A row whose text is read by itself is held twice at once: as the database sends it, and as JSON.
+/// A large row is in memory twice at the same time: as the database sends it, and as JSON.
 const COPIES: usize = 2;
 
 /// The memory that all answers share.
@@ -54,7 +57,7 @@ impl AnswerMemory {
         }
     }
 
-    /// Begins the memory of the query that has `slot`.
+    /// Returns an empty grant for the query that has `slot`.
     pub(super) fn begin(&self, slot: OwnedSemaphorePermit) -> AnswerGrant {
         AnswerGrant {
             base_bytes: self.base_bytes,
@@ -66,17 +69,17 @@ impl AnswerMemory {
     }
 }
 
-/// Two thirds of all answers' memory.
+/// Returns the size of the whole reserve: two thirds of the memory.
 const fn whole_bytes(memory_bytes: usize) -> usize {
     memory_bytes / 3 * 2
 }
 
-/// The largest answer that fits: an export is held twice while it is written.
+/// Returns the size of the largest answer: half of the whole reserve, as an export is held twice while it is written.
 pub(super) const fn answer_bytes_max(memory_bytes: usize) -> usize {
     whole_bytes(memory_bytes) / 2
 }
 
-/// The memory and the slot of one query, until its answer is all but sent.
+/// The memory and the slot of one query, held until the last piece of its answer is handed to the connection.
 pub(super) struct AnswerGrant {
     base_bytes: usize,
     common: Reservation,
@@ -89,7 +92,8 @@ impl AnswerGrant {
     /// Waits until the query may hold `bytes` in all.
     ///
     /// # Errors
-    /// [`Refused::NoRoom`] after [`PATIENCE`], [`Refused::NeverFits`] if that is more than a single query may have.
+    /// [`BudgetRefusal::NoRoom`] after [`PATIENCE`], [`BudgetRefusal::NeverFits`] if a single query may not hold as
+    /// much.
     pub(super) async fn hold(&mut self, bytes: usize) -> Result<(), BudgetRefusal> {
         let beyond = bytes.saturating_sub(self.base_bytes);
         let held = self.common.bytes() + self.whole.bytes();
@@ -110,10 +114,10 @@ impl AnswerGrant {
         self.whole.grow_within(rest, PATIENCE).await
     }
 
-    /// As [`Held::hold`], for a row whose text has so many bytes, beside `bytes` that are held already.
+    /// Waits until the query may hold a row with `row_bytes` of text in addition to `bytes`.
     ///
     /// # Errors
-    /// As [`Held::hold`].
+    /// As [`Self::hold`].
     pub(super) async fn hold_row(
         &mut self,
         bytes: usize,
@@ -124,7 +128,7 @@ impl AnswerGrant {
             .await
     }
 
-    /// Gives back what is above `bytes`, once nothing more is read.
+    /// Releases the memory above `bytes`.
     pub(super) fn keep(&mut self, bytes: usize) {
         let beyond = bytes.saturating_sub(self.base_bytes);
         self.whole

@@ -1,12 +1,12 @@
-//! Where a page ends, as an opaque text in the link to the next one.
+//! The cursor: the key of a page's last event, as an opaque text in the link to the next page.
 //!
-//! **Invariant:** pages that follow one another's cursors hold each event that was stored throughout exactly once, however
-//! many share a timestamp.
+//! **Invariant:** a client that follows the cursors gets every event that was stored all the time exactly once, even if
+//! many events share a timestamp.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-/// The place of an event in every order: its time, then its id.
+/// The sort key of an event: its time, then its id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct PageKey {
     /// Unix ms.
@@ -14,7 +14,7 @@ pub(super) struct PageKey {
     pub(super) id: i64,
 }
 
-/// The order of a page by [`Key`].
+/// The order of a page by [`PageKey`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SortOrder {
     NewestFirst,
@@ -23,7 +23,7 @@ pub(super) enum SortOrder {
 
 const VERSION: u8 = 1;
 
-/// The cursor of the page after `last`.
+/// Returns the cursor of the page after `last`.
 pub(super) fn encode(order: SortOrder, last: PageKey) -> String {
     let mut bytes = vec![VERSION, order as u8];
     bytes.extend_from_slice(&last.timestamp.to_be_bytes());
@@ -31,7 +31,7 @@ pub(super) fn encode(order: SortOrder, last: PageKey) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-/// `None` for anything that [`encode`] did not make for this order.
+/// Reads a cursor; `None` if [`encode`] did not make it for this order.
 pub(super) fn decode(order: SortOrder, text: &str) -> Option<PageKey> {
     let bytes: [u8; 18] = URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok()?;
     let [version, of_order, key @ ..] = bytes;

@@ -1,10 +1,10 @@
-//! Ranges of days of receipt, which is what the table is partitioned by.
+//! Ranges of days of receipt, by which the table is partitioned.
 //!
-//! **Invariant:** ranges that are searched one after another cover all time, without overlap, whatever the clock says.
+//! **Invariant:** the ranges of one search cover all time without overlap, even if the clock is wrong.
 
 const DAY_US: i64 = 86_400_000_000;
 
-/// A half-open range of times of receipt in Unix µs; `None` is without a bound.
+/// A half-open range of receive times in Unix µs; `None` = no bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Days {
     pub(super) from: Option<i64>,
@@ -17,7 +17,7 @@ impl Days {
         to: None,
     };
 
-    /// The older and the newer half of more than one day.
+    /// Returns the older and the newer half, in whole days; `None` for a range of at most one day or without a bound.
     pub(super) fn halves(self) -> Option<(Self, Self)> {
         let days = (self.to? - self.from?) / DAY_US;
         let middle = Some(self.from? + days / 2 * DAY_US);
@@ -31,7 +31,8 @@ impl Days {
     }
 }
 
-/// Today and what is to come, one day, four, sixteen, …, and all that is older; the newest is last.
+/// Returns ranges for today and the future, then for 1, 4, 16, 64 and 256 days before, then for all time before. The
+/// newest is the last element, so that popping begins with it.
 pub(super) fn newest_first(now_micros: i64) -> Vec<Days> {
     let mut to = now_micros - now_micros.rem_euclid(DAY_US);
     let mut ranges = vec![Days {

@@ -1,4 +1,4 @@
-//! Why a query has no page, and the answer that says so.
+//! The errors of queries, and their answers.
 //!
 //! **Invariant:** an answer is JSON, under 4 KiB, and echoes at most 64 escaped characters of the request.
 
@@ -13,29 +13,27 @@ use crate::error::retry_after;
 use crate::telemetry::own_traces;
 use crate::text::shown;
 
-/// Why a query has no page.
+/// The reason for which a query has no page.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum QueryError {
     /// 400: the request is at fault; names the parameter.
     #[error("{reason}")]
     Parameter { parameter: String, reason: String },
-    /// 404.
+    /// 404: no event has the id.
     #[error("no event has the id {0}")]
     NoSuchEvent(i64),
-    /// 406.
+    /// 406: `Accept` allows neither encoding of OTLP.
     #[error(
-        "OTLP is written as application/json or application/x-protobuf, and Accept wants neither"
+        "OTLP is written as application/json or application/x-protobuf, and Accept allows neither"
     )]
     NotAcceptable,
-    /// 503: as many queries run as may.
-    #[error("{0} queries are running, as many as may; try again in a moment")]
+    /// 503: the maximum number of queries is running.
+    #[error("{0} queries are running, the maximum; try again in a moment")]
     Busy(usize),
     /// 503: other answers hold the memory.
-    #[error(
-        "other answers hold the memory that there is for them; try again in a moment, or ask for less"
-    )]
+    #[error("other answers use up the memory for answers; try again in a moment, or ask for less")]
     NoMemory,
-    /// 507: an event that no answer has room for, whatever else is asked.
+    /// 507: the event does not fit into any answer.
     #[error(
         "event {id} has about {bytes} bytes, and no answer may hold more than {limit_bytes} while it is read: give the \
          service more memory (memory_bytes, or its control group's limit), or read it in the database"
@@ -45,7 +43,7 @@ pub(crate) enum QueryError {
         bytes: usize,
         limit_bytes: usize,
     },
-    /// 503: the database cannot answer now.
+    /// 503: the database is unavailable.
     #[error("{0}")]
     Unavailable(&'static str),
     /// 504: the query took too long.
@@ -54,9 +52,9 @@ pub(crate) enum QueryError {
     )]
     Timeout(Duration),
     /// 500: the database refused the statement; logged.
-    #[error("the database could not run the query; the service's log says why")]
+    #[error("the database could not run the query; the service's log lines name the reason")]
     Database(#[source] sqlx::Error),
-    /// 500: a row was changed in the database, and is no OTLP item any more; logged.
+    /// 500: a row was changed in the database and is no longer an OTLP item; logged.
     #[error("event {0} is not what was stored, and cannot be written as OTLP: {1}")]
     Unreadable(i64, Unreadable),
 }
@@ -69,7 +67,7 @@ impl QueryError {
         }
     }
 
-    /// Sorts a database's error; `timeout` is the one that the statement ran under.
+    /// Classifies a database's error; `timeout` is the time limit of the query.
     pub(super) fn from_database(error: sqlx::Error, timeout: Duration) -> Self {
         let fault = match &error {
             sqlx::Error::Io(_)
@@ -124,16 +122,17 @@ impl own_traces::SpanError for QueryError {
     }
 }
 
-/// Why a search ended before its page was full.
+/// The reason for which a search ended without a page.
 #[derive(Debug)]
 pub(super) enum QueryHalted {
+    /// An error of the database, not yet classified.
     Database(sqlx::Error),
-    /// There is an answer already.
+    /// An error that is the answer.
     Answered(QueryError),
 }
 
 impl QueryHalted {
-    /// `timeout` is the one that the statement ran under.
+    /// Returns the answer; `timeout` is the time limit of the query.
     pub(super) fn into_answer(self, timeout: Duration) -> QueryError {
         match self {
             Self::Database(error) => QueryError::from_database(error, timeout),
@@ -154,7 +153,7 @@ impl From<QueryError> for QueryHalted {
     }
 }
 
-/// What a database's error means to a client.
+/// The meaning of a database's error for a client.
 enum QueryFault {
     Away,
     NotReady,
@@ -162,9 +161,9 @@ enum QueryFault {
     Other,
 }
 
-/// PostgreSQL's appendix A.
+/// Classifies a SQLSTATE (PostgreSQL, appendix A).
 fn of_sqlstate(code: &str) -> QueryFault {
-    // Connections, authorisation, no such database, conflicts with a replica's recovery, resources, the operator.
+    // Connection exceptions, authorisation, no such database, conflicts with a replica's recovery, resources, operator.
     const AWAY: [&str; 6] = ["08", "28", "3D", "40", "53", "57"];
     match code {
         // query_canceled
@@ -176,7 +175,7 @@ fn of_sqlstate(code: &str) -> QueryFault {
     }
 }
 
-/// SQLite's result codes, of which the low byte is the primary one.
+/// Classifies a SQLite result code, whose low byte is the primary code.
 fn of_sqlite(code: &str, message: &str) -> QueryFault {
     match code.parse::<i32>().map(|code| code & 0xff) {
         // SQLITE_INTERRUPT

@@ -1,44 +1,47 @@
-//! One condition on events, and how each store is asked for it.
+//! One condition on events, and its SQL in each store.
 //!
-//! **Invariant:** both stores hold a condition for the same events; every value and every JSON key is bound.
+//! **Invariant:** a condition matches the same events in both stores; every value and every JSON key is bound.
 
 use crate::query::statement::{Dialect, SqlStatement, SqlValue};
 
 /// One condition on events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Filter {
-    /// A text column equals.
+    /// The text column of this name equals the value.
     Equal(&'static str, String),
-    /// The trace, whatever its events' correlation ids.
+    /// The trace id equals the value.
     Trace(String),
-    /// The event's own time in Unix ms, inclusive, as are all bounds here.
+    /// Lower bound of the event's own time in Unix ms. Inclusive, like all bounds here.
     From(i64),
     To(i64),
-    /// The time of receipt in Unix ms; `ReceivedTo` includes the whole millisecond.
+    /// Lower bound of the receive time in Unix ms.
     ReceivedFrom(i64),
+    /// Upper bound of the receive time in Unix ms; it includes the whole millisecond.
     ReceivedTo(i64),
-    /// Nanoseconds.
+    /// Lower bound of the duration in nanoseconds.
     MinDuration(i64),
+    /// Upper bound of the duration in nanoseconds.
     MaxDuration(i64),
-    /// The scalar at a path of object keys in `metadata`.
+    /// The scalar at a path of object keys in `metadata` equals the value.
     Metadata(Vec<String>, String),
-    /// The scalar under a key of the resource's attributes.
+    /// The resource's attribute with this key equals the value.
     Resource(String, String),
-    /// The resource is one of these, as [`Filter::Resource`]s were found to ask for.
+    /// The resource's id is one of these, which replaces all [`Filter::Resource`]s of a search.
     ResourceIn(Vec<Vec<u8>>),
 }
 
 impl Filter {
-    /// Ids of OTLP's size and alphabet are stored lower-case; any other as sent.
+    /// Makes the condition on a trace id. An id of 32 hex digits is stored in lower case, any other as sent.
     pub(super) fn trace(id: &str) -> Self {
         Self::Trace(lower_hex(id, 32))
     }
 
+    /// Makes the condition on a span id. An id of 16 hex digits is stored in lower case, any other as sent.
     pub(super) fn span(id: &str) -> Self {
         Self::Equal("span_id", lower_hex(id, 16))
     }
 
-    /// A bound of the times, which the order of a page runs along.
+    /// Returns `true` for a bound of a time: these narrow the range of rows to search.
     pub(super) const fn is_range(&self) -> bool {
         matches!(
             self,
@@ -46,12 +49,12 @@ impl Filter {
         )
     }
 
-    /// Answered by a btree in both stores.
+    /// Returns `true` if a btree index answers the condition in both stores.
     pub(super) fn is_quick(&self) -> bool {
         matches!(self, Self::Trace(_) | Self::Equal("correlation_id", _))
     }
 
-    /// Answered by the block ranges' bloom filters in PostgreSQL.
+    /// Returns `true` if the bloom filters of PostgreSQL's block ranges answer the condition.
     pub(super) fn has_bloom(&self) -> bool {
         matches!(
             self,
@@ -59,13 +62,13 @@ impl Filter {
         )
     }
 
-    /// Adds the condition on the row `e`.
+    /// Appends the condition on the row `e`.
     pub(super) fn push(&self, sql: &mut SqlStatement) {
         match self {
             Self::Equal(column, value) => {
                 sql.push("e.").push(column).push(" = ").text(value);
             }
-            // Most traces are their events' correlation id; the rest has an index of its own.
+            // For most events the correlation id is the trace id; the others have a partial index on the trace id.
             Self::Trace(id) => {
                 let id = sql.keep(SqlValue::Text(id.clone()));
                 sql.push(&format!(
@@ -85,7 +88,8 @@ impl Filter {
             Self::MinDuration(ns) => sql.push("e.duration_ns >= ").int(*ns),
             Self::MaxDuration(ns) => sql.push("e.duration_ns <= ").int(*ns),
             Self::Metadata(path, value) => push_json(sql, "e.metadata", path, value),
-            // Where too many resources match to be listed: most rows will, so each is looked up as it comes.
+            // Too many resources match to be listed. Most rows will match too, so the resource of each row is looked
+            // up.
             Self::Resource(..) => {
                 sql.push(
                     "EXISTS (SELECT 1 FROM telemetry_resources r WHERE r.id = e.resource_id AND ",
@@ -104,7 +108,7 @@ impl Filter {
         }
     }
 
-    /// Adds the condition of a [`Filter::Resource`] on the resource `r`; `true` for any other.
+    /// Appends the condition of a [`Filter::Resource`] on the resource `r`; `true` for any other filter.
     pub(super) fn push_on_resource(&self, sql: &mut SqlStatement) {
         match self {
             Self::Resource(key, value) => {
@@ -118,10 +122,11 @@ impl Filter {
     }
 }
 
-/// A scalar at a path of object keys equals the value: a string unquoted, anything else as its JSON text.
+/// Appends the condition that the scalar at a path of object keys equals `value`: a string's content, or any other
+/// scalar's JSON text.
 fn push_json(sql: &mut SqlStatement, column: &str, path: &[String], value: &str) {
     match sql.dialect {
-        // `->` with a text operand looks into objects alone, `#>` would into arrays too. JSON's null comes out as NULL,
+        // `->` with a text operand applies to objects alone; `#>` would apply to arrays, too. JSON's null becomes NULL,
         // which equals nothing.
         Dialect::Postgres => {
             let keys: Vec<String> = path
@@ -137,7 +142,7 @@ fn push_json(sql: &mut SqlStatement, column: &str, path: &[String], value: &str)
                 " AND jsonb_typeof({parent} -> {last}) NOT IN ('object', 'array'))"
             ));
         }
-        // `->` gives the stored text; `->>` would turn numbers into doubles.
+        // `->` returns the stored text; `->>` would convert numbers to doubles.
         Dialect::Sqlite => {
             let path = path
                 .iter()
@@ -152,12 +157,14 @@ fn push_json(sql: &mut SqlStatement, column: &str, path: &[String], value: &str)
     }
 }
 
-/// As JSON strings are stored: the short escapes, `\u00xx` for other control characters, all else plain.
+/// Quotes a text in the form of stored JSON strings: short escapes, `\u00xx` for other control characters, all else
+/// plain.
 fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
-/// `true`, `false`, or what could be a number's text: what starts with a digit or a minus. `null` matches nothing.
+/// Returns `true` for `true`, `false`, and texts that could be a number: those that begin with a digit or a minus.
+/// `null` matches nothing.
 fn is_bare_scalar(value: &str) -> bool {
     matches!(value, "true" | "false") || value.starts_with(|c: char| c == '-' || c.is_ascii_digit())
 }

@@ -1,6 +1,6 @@
-//! Parameters to SQL to a page of events: the same answers from both stores.
+//! The read API: parameters become SQL, and rows become a page of events, the same from both stores.
 //!
-//! `uri -> parameters -> filter, sql -> postgres | sqlite -> page -> JSON | OTLP`
+//! `uri -> parameters -> filter, statement -> postgres | sqlite -> page -> JSON | OTLP`
 //!
 //! **Invariant:** no byte of a request becomes part of a statement's text; all values are bound.
 
@@ -19,31 +19,31 @@ use crate::telemetry::metrics::QUERY_SECONDS;
 use crate::telemetry::own_traces::spans;
 use crate::telemetry::own_traces::traced;
 
-/// Query strings to names and values, and back.
+/// Conversion of query strings to names and values, and back.
 mod query_string;
 
-/// Names and values to a search.
+/// Conversion of names and values to a search.
 mod parameters;
 
-/// Times and durations as text.
+/// Parsing and printing of times and durations.
 mod time_text;
 
-/// Where a page ends.
+/// The cursor, which identifies the end of a page.
 mod cursor;
 
 /// One condition on events.
 mod filter;
 
-/// Statements, for both stores.
+/// SQL statements for both stores.
 mod statement;
 
-/// The memory of answers.
+/// The memory budget of answers.
 mod answer_memory;
 
-/// A pool's connection for one query.
+/// A connection of a read pool, for one query.
 mod pooled_connection;
 
-/// Days of receipt, to search range by range.
+/// Ranges of days of receipt, searched one after another.
 mod days;
 
 /// A search in PostgreSQL.
@@ -52,16 +52,16 @@ mod postgres;
 /// A search in SQLite.
 mod sqlite;
 
-/// Rows to JSON.
+/// Conversion of rows to JSON.
 mod page;
 
-/// A page as it was asked for.
+/// The format of an answer.
 mod answer_format;
 
-/// A page on its way to a client.
+/// The body of an answer, which holds the query's slot and memory until it is sent.
 mod slot_body;
 
-/// Why there is no page.
+/// The errors of queries.
 mod error;
 
 use answer_format::{AnswerFormat, WrittenAnswer};
@@ -74,18 +74,23 @@ use parameters::Search;
 /// Settings of queries.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// Number of events in a page if the request has no `limit`.
     pub limit_default: u32,
+    /// Maximum value of `limit`.
     pub limit_max: u32,
+    /// Maximum value of `offset`.
     pub offset_max: u32,
+    /// Maximum number of filters in a query.
     pub filters_max: usize,
+    /// Maximum time until all rows are read.
     pub timeout: Duration,
-    /// Queries at once; the next are 503.
+    /// Maximum number of concurrent queries; further ones are answered 503.
     pub concurrency: usize,
-    /// A page that would be larger is cut at whole events, at least one.
+    /// Maximum size of a page. A larger one is cut at whole events, with at least one.
     pub answer_bytes: usize,
-    /// All answers together: [`crate::memory::MemoryShares`].
+    /// Maximum memory of all answers together: [`crate::memory::MemoryShares`].
     pub memory_bytes: usize,
-    /// So many of the newest rows are looked through in PostgreSQL before its block ranges are asked.
+    /// Number of the newest rows that are searched in PostgreSQL before its block ranges are used.
     pub window_rows: u32,
 }
 
@@ -106,14 +111,14 @@ impl Default for Options {
 }
 
 impl Options {
-    /// The largest answer that fits the memory of all answers, while it is written too.
+    /// Returns the size of the largest answer that fits the memory of all answers, also while it is written.
     #[must_use]
     pub const fn answer_bytes_max(&self) -> usize {
         answer_memory::answer_bytes_max(self.memory_bytes)
     }
 }
 
-/// Up to so many resources that a query's conditions hold for are listed in its statement.
+/// Maximum number of matching resources that are listed in a query's statement.
 const RESOURCES_LISTED: i64 = 1000;
 
 /// Whatever is answered, another `Accept` might have been answered otherwise (RFC 9110, section 12.5.5).
@@ -123,11 +128,12 @@ pub(crate) async fn vary_by_accept(mut response: Response) -> Response {
     response
 }
 
-/// The store with the limits that all queries share. Clones are the same one.
+/// The state that the handlers of queries share.
 #[derive(Clone)]
 pub struct Queries {
     store: Store,
     options: Arc<Options>,
+    /// One permit for each concurrent query.
     slots: Arc<Semaphore>,
     memory: Arc<AnswerMemory>,
 }
@@ -212,7 +218,7 @@ pub(crate) async fn event(
     if let Some((name, _)) = pairs.iter().find(|(name, _)| name != "format") {
         return Err(QueryError::parameter(
             name,
-            "an event by its id takes no parameter but format",
+            "an event by its id accepts no parameter but format",
         ));
     }
     let form = answer_format::form(&pairs, &headers)?;
@@ -243,7 +249,7 @@ fn path_text(
         Ok(Path(text)) if !text.contains('\0') => Ok(text),
         _ => Err(QueryError::parameter(
             parameter,
-            format!("{parameter} must be UTF-8 without NUL, percent-encoded where it must be"),
+            format!("{parameter} must be UTF-8 without NUL, and percent-encoded"),
         )),
     }
 }
@@ -253,7 +259,7 @@ fn record(route: &'static str, started: Instant) {
 }
 
 impl Queries {
-    /// The page of a search, and what it holds until it is sent.
+    /// Returns the page of a search, with the slot and memory that it holds until it is sent.
     async fn page(&self, search: Search) -> Result<(ResultPage, AnswerGrant), QueryError> {
         let mut held = self.begin()?;
         let found = async {
@@ -300,8 +306,10 @@ impl Queries {
         format.write(page, order, room_bytes, held).await
     }
 
-    /// Takes a slot among the queries that run at once; it is given back with what the query holds, so also when the client
-    /// leaves.
+    /// Acquires a slot for a query. It is released together with the query's memory, also if the client disconnects.
+    ///
+    /// # Errors
+    /// [`QueryError::Busy`] if no slot is free.
     fn begin(&self) -> Result<AnswerGrant, QueryError> {
         let slot = Arc::clone(&self.slots).try_acquire_owned();
         let slot = slot.map_err(|_| QueryError::Busy(self.options.concurrency))?;
@@ -318,7 +326,7 @@ impl Queries {
     }
 }
 
-/// The answer, with the link to the next page where there may be one.
+/// Returns the answer, with the link to the next page if there may be one.
 fn answer(
     written: WrittenAnswer,
     order: SortOrder,
@@ -335,7 +343,7 @@ fn answer(
     response
 }
 
-/// `Link: <…>; rel="next"` (RFC 8288): the request as it was, from where the page ended.
+/// Returns `Link: <…>; rel="next"` (RFC 8288): the same request, continued after the end of the page.
 fn next_link(path: &str, pairs: &[(String, String)], cursor: &str) -> Option<HeaderValue> {
     let mut target = path.to_owned();
     for (name, value) in pairs {

@@ -1,9 +1,9 @@
-//! Rows to the JSON text of a page.
+//! Conversion of rows to the JSON text of a page.
 //!
-//! `provider`, `traceId` and `spanId` are `null` where an event has none, as in the first service; what was added since is
-//! left out.
+//! `provider`, `traceId` and `spanId` are `null` if an event has none, as in the service's first version. Members that
+//! were added later are left out instead.
 //!
-//! **Invariant:** stored JSON is answered as its text, never parsed into values: numbers keep every digit.
+//! **Invariant:** stored JSON is answered as text, never parsed into values, so that numbers keep every digit.
 
 use std::cmp::Reverse;
 use std::collections::VecDeque;
@@ -24,30 +24,31 @@ use crate::telemetry::own_traces::{SpanAttributes, spans};
 #[derive(Clone, Debug)]
 pub(super) struct FoundEvent {
     pub(super) key: PageKey,
-    /// Its time to the nanosecond, where it has one.
+    /// Unix time in nanoseconds, if the event has one.
     time_unix_nano: Option<i64>,
-    /// One JSON object; without its texts while they are `unread`.
+    /// One JSON object; without metadata, resource and scope while these are unread.
     pub(super) json: String,
-    /// The length of texts that were too long to be sent with the other rows.
+    /// Length of metadata, resource and scope if they are unread: too long to be read with the other rows.
     pub(super) unread_bytes: Option<usize>,
 }
 
 impl FoundEvent {
-    /// Its length in an answer, with a comma.
+    /// Returns the event's length in an answer, with a comma.
     fn answer_bytes(&self) -> usize {
         self.json.len() + self.unread_bytes.unwrap_or(0) + 1
     }
 
-    /// The memory that it holds.
+    /// Returns the bytes of memory that the event occupies.
     pub(super) const fn held_bytes(&self) -> usize {
         self.json.capacity() + size_of::<Self>() + size_of::<Bytes>()
     }
 }
 
-/// Events in their order, and whether more may follow.
+/// A page of events, in order.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ResultPage {
     pub(super) events: Vec<FoundEvent>,
+    /// A next page may have events.
     pub(super) more: bool,
 }
 
@@ -67,7 +68,7 @@ impl SpanAttributes for Option<FoundEvent> {
 }
 
 impl ResultPage {
-    /// Keeps what a page of `limit` events and `bytes` has room for: whole events, at least one.
+    /// Cuts the page to at most `limit` events and `bytes` bytes: at whole events, but to at least one.
     pub(super) fn truncate(&mut self, limit: usize, bytes: usize) {
         let mut used = 0_usize;
         let fits = self.events.iter().take_while(|event| {
@@ -78,7 +79,7 @@ impl ResultPage {
         self.truncate_at(keep);
     }
 
-    /// Keeps the first `events` of the page, and leaves the others to the next one.
+    /// Keeps the first `events` events, and leaves the others to the next page.
     fn truncate_at(&mut self, events: usize) {
         if events < self.events.len() {
             self.events.truncate(events);
@@ -86,16 +87,19 @@ impl ResultPage {
         }
     }
 
-    /// The memory that its events hold.
+    /// Returns the bytes of memory that the events occupy.
     pub(super) fn held_bytes(&self) -> usize {
         self.events.iter().map(FoundEvent::held_bytes).sum()
     }
 
-    /// Makes room for the texts of the first event that has unread ones, and says which that is; `None` when all are read.
-    /// An event that has no room beside those before it is left to the next page.
+    /// Reserves memory for the unread texts of the first event that has any, and returns its index and key; `None` if
+    /// all texts are read.
+    ///
+    /// An event that never fits together with those before it is left to the next page.
     ///
     /// # Errors
-    /// [`QueryError::NoMemory`]; [`QueryError::TooLarge`] for an event that would have none in a page of its own.
+    /// [`QueryError::NoMemory`] if other answers hold the memory, [`QueryError::TooLarge`] if the event does not even
+    /// fit into a page alone.
     pub(super) async fn next_unread(
         &mut self,
         held: &mut AnswerGrant,
@@ -122,12 +126,12 @@ impl ResultPage {
         }
     }
 
-    /// Returns whether an event has texts that were not read.
+    /// Returns `true` if an event has unread texts.
     pub(super) fn has_unread(&self) -> bool {
         self.events.iter().any(|event| event.unread_bytes.is_some())
     }
 
-    /// Puts an event with its texts in the place of the one without, which is gone if the database has it no longer.
+    /// Replaces an event with unread texts by the whole one, or removes it if the database no longer has it.
     pub(super) fn replace(&mut self, index: usize, event: Option<FoundEvent>) {
         match event {
             Some(event) => self.events[index] = event,
@@ -135,7 +139,7 @@ impl ResultPage {
         }
     }
 
-    /// The key that the next page begins after, where there may be one.
+    /// Returns the key after which the next page begins, if there may be one.
     pub(super) fn next(&self, order: SortOrder) -> Option<PageKey> {
         let keys = self.events.iter().map(|event| event.key);
         match order {
@@ -145,8 +149,8 @@ impl ResultPage {
         }
     }
 
-    /// Puts the events of each millisecond in the order of their nanoseconds: a parent that began with its child stands
-    /// before it. Pages are still told apart by [`Key`].
+    /// Sorts the events of each millisecond by nanosecond, so that a parent precedes a child that began in the same
+    /// millisecond. Pages are still delimited by [`PageKey`].
     pub(super) fn order_by_nanosecond(&mut self, order: SortOrder) {
         let time = |event: &FoundEvent| {
             let of_millisecond = event.key.timestamp.saturating_mul(1_000_000);
@@ -159,7 +163,7 @@ impl ResultPage {
         }
     }
 
-    /// The JSON array, in parts that are not empty.
+    /// Returns the JSON array in non-empty parts.
     pub(super) fn into_json(self) -> VecDeque<Bytes> {
         if self.events.is_empty() {
             return VecDeque::from([Bytes::from_static(b"[]")]);
@@ -176,11 +180,14 @@ impl ResultPage {
     }
 }
 
-/// A page that is being read.
+/// A page that is being read from the database.
 pub(super) struct PageBuilder<'a> {
     page: ResultPage,
+    /// Length of the answer so far.
     answer_bytes: usize,
+    /// Memory of the query so far.
     held_bytes: usize,
+    /// Maximum length of the answer.
     room_bytes: usize,
     held: &'a mut AnswerGrant,
 }
@@ -189,12 +196,12 @@ pub(super) struct PageBuilder<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum AddedEvent {
     Yes,
-    /// The page's bytes are full.
+    /// The event does not fit into the page's bytes.
     No,
 }
 
 impl<'a> PageBuilder<'a> {
-    /// An empty page of up to `room_bytes`, or one event; beside it the query holds `held_bytes`.
+    /// Begins a page of at most `room_bytes`, or one event. The query holds `held_bytes` in addition to the page.
     pub(super) fn new(room_bytes: usize, held_bytes: usize, held: &'a mut AnswerGrant) -> Self {
         Self {
             page: ResultPage::default(),
@@ -208,7 +215,7 @@ impl<'a> PageBuilder<'a> {
     /// Adds the next event.
     ///
     /// # Errors
-    /// [`QueryError::NoMemory`].
+    /// [`QueryError::NoMemory`] if the query gets no memory for it.
     pub(super) async fn add(&mut self, event: FoundEvent) -> Result<AddedEvent, QueryError> {
         self.answer_bytes += event.answer_bytes();
         if self.answer_bytes > self.room_bytes && !self.page.events.is_empty() {
@@ -227,7 +234,7 @@ impl<'a> PageBuilder<'a> {
     }
 }
 
-/// Reads a row of [`super::statement::with_resources`].
+/// Reads a row of a statement that [`super::statement::with_resources`] made.
 pub(super) fn event<'r, R: Row>(row: &'r R) -> Result<FoundEvent, sqlx::Error>
 where
     usize: ColumnIndex<R>,
@@ -308,7 +315,7 @@ fn put_text_or_null(json: &mut String, name: &str, value: Option<&str>) {
     }
 }
 
-/// Both stores hold JSON as PostgreSQL prints it, so it is answered as it stands.
+/// Appends stored JSON unchanged: both stores hold it in the form in which PostgreSQL prints it.
 fn put_json(json: &mut String, name: &str, stored: Option<&str>) {
     if let Some(stored) = stored {
         put_raw(json, name, stored);

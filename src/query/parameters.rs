@@ -1,7 +1,7 @@
-//! A request's parameters to a [`Search`], pure.
+//! Conversion of a request's parameters to a [`Search`]; pure.
 //!
-//! **Invariant:** a parameter that is unknown, given twice, unreadable or beyond its limit is an error that names it; none
-//! is ever passed over.
+//! **Invariant:** a parameter that is unknown, repeated, malformed or beyond its limit is an error that names it. None
+//! is ignored.
 
 use std::collections::HashSet;
 
@@ -13,19 +13,21 @@ use crate::query::filter::Filter;
 use crate::query::{Options, RESOURCES_LISTED, time_text};
 use crate::text::shown;
 
-/// What is asked for.
+/// A search for one page of events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Search {
-    /// All must hold.
+    /// The conditions, all of which an event must match.
     pub(super) filters: Vec<Filter>,
     pub(super) order: SortOrder,
+    /// Maximum number of events in the page.
     pub(super) limit: u32,
+    /// Number of matching events to skip.
     pub(super) offset: u32,
-    /// The last event of the page before.
+    /// The last event of the previous page.
     pub(super) after: Option<PageKey>,
 }
 
-/// Segments of a `metadata.` path; JSON of more levels is never stored.
+/// Maximum number of segments in a `metadata.` path; JSON of more levels is never stored.
 const PATH_MAX: usize = 32;
 
 const NAMES: [&str; 19] = [
@@ -54,15 +56,15 @@ const A_TIME: &str = "must be a time: Unix milliseconds, or RFC 3339 like 2026-0
 const A_DURATION: &str = "must be a number of milliseconds, at most six digits after the point";
 
 impl Search {
-    /// Rows to ask for: one more than the limit tells whether another page follows.
+    /// Returns the number of rows to read: one more than the limit, which shows if another page follows.
     pub(super) fn wanted(&self) -> i64 {
         i64::from(self.limit) + 1
     }
 
-    /// The one signal that is asked for; an export is of one.
+    /// Returns the one signal of the search, as an export has one signal.
     ///
     /// # Errors
-    /// When `eventType` does not name it.
+    /// [`QueryError::Parameter`] if `eventType` does not name a signal of OTLP.
     pub(super) fn signal(&self) -> Result<Signal, QueryError> {
         let named = self.filters.iter().find_map(|filter| match filter {
             Filter::Equal("event_type", name) => Some(name.as_str()),
@@ -74,12 +76,12 @@ impl Search {
             .ok_or_else(|| {
                 QueryError::parameter(
                     "eventType",
-                    "an answer in OTLP is of one kind: eventType must be span, log or metric",
+                    "an answer in OTLP has one signal: eventType must be span, log or metric",
                 )
             })
     }
 
-    /// Leaves out all that is no span.
+    /// Restricts the search to spans, and returns their signal.
     pub(super) fn spans_alone(&mut self) -> Signal {
         let signal = Signal::Span;
         let is_span = Filter::Equal("event_type", signal.as_str().to_owned());
@@ -87,12 +89,13 @@ impl Search {
         signal
     }
 
-    /// Whether a condition is about the resource of an event.
+    /// Returns `true` if a condition concerns the resource of an event.
     pub(super) fn asks_for_resources(&self) -> bool {
         self.filters.iter().any(is_about_resource)
     }
 
-    /// Puts the ids of matching resources in the place of the conditions that found them, unless they are too many.
+    /// Replaces the conditions on resources by the ids of the resources that match them, unless there are more than
+    /// [`RESOURCES_LISTED`].
     pub(super) fn list_resources(&mut self, ids: Vec<Vec<u8>>) {
         if i64::try_from(ids.len()).is_ok_and(|found| found <= RESOURCES_LISTED) {
             self.filters.retain(|filter| !is_about_resource(filter));
@@ -100,10 +103,10 @@ impl Search {
         }
     }
 
-    /// Of `GET /query`.
+    /// Reads the parameters of `GET /query`.
     ///
     /// # Errors
-    /// [`QueryError::Parameter`].
+    /// [`QueryError::Parameter`] for the first invalid one.
     pub(super) fn of_query(
         pairs: &[(String, String)],
         options: &Options,
@@ -121,14 +124,14 @@ impl Search {
                 search.filters.push(filter(name, value)?);
             }
             if search.filters.len() > options.filters_max {
-                let reason = format!("a query takes at most {} filters", options.filters_max);
+                let reason = format!("a query has at most {} filters", options.filters_max);
                 return Err(QueryError::parameter(name, reason));
             }
         }
         if search.offset > 0 && search.after.is_some() {
             return Err(QueryError::parameter(
                 "offset",
-                "a query takes cursor or offset, not both",
+                "a query has cursor or offset, not both",
             ));
         }
         search.check_range("from", "to", |filter| match filter {
@@ -149,10 +152,11 @@ impl Search {
         Ok(search)
     }
 
-    /// Of `GET /traces/{traceId}`: all of the trace, oldest first, in pages as large as may be.
+    /// Reads the parameters of `GET /traces/{traceId}`: all events of the trace, oldest first, in pages of the maximum
+    /// size.
     ///
     /// # Errors
-    /// [`QueryError::Parameter`].
+    /// [`QueryError::Parameter`] for the first invalid one.
     pub(super) fn of_trace(
         trace_id: &str,
         pairs: &[(String, String)],
@@ -177,7 +181,8 @@ impl Search {
         Ok(search)
     }
 
-    /// Takes `limit`, `offset` or `cursor`; `order` and `format` stand elsewhere; `false` for any other name.
+    /// Reads `limit`, `offset` or `cursor`, and returns `false` for an unknown name. `order` and `format` are read
+    /// elsewhere.
     fn page_parameter(
         &mut self,
         name: &str,
@@ -192,7 +197,7 @@ impl Search {
                 let key = cursor::decode(self.order, value).ok_or_else(|| {
                     QueryError::parameter(
                         name,
-                        "cursor must be taken as it is from the Link header of the page before, with the same order",
+                        "cursor must be copied from the previous page's Link header unchanged, with the same order",
                     )
                 })?;
                 self.after = Some(key);
@@ -247,7 +252,7 @@ fn each_once(pairs: &[(String, String)]) -> Result<(), QueryError> {
     }
 }
 
-/// The order stands anywhere among the parameters, and the cursor is read by it.
+/// Returns the order, which is needed to read the cursor and may follow it among the parameters.
 fn order(pairs: &[(String, String)], default: SortOrder) -> Result<SortOrder, QueryError> {
     match pairs.iter().find(|(name, _)| name == "order") {
         None => Ok(default),
@@ -273,7 +278,7 @@ fn whole(name: &str, value: &str, min: u32, max: u32) -> Result<u32, QueryError>
 fn filter(name: &str, value: &str) -> Result<Filter, QueryError> {
     let malformed = |what: &str| QueryError::parameter(name, format!("{name} {what}"));
     let time = || time_text::millis(value).ok_or_else(|| malformed(A_TIME));
-    // In seconds it lies before everything that was sent as is usual, and nothing would be found.
+    // An end in Unix seconds would precede all events with a usual time, and nothing would be found.
     let end = || match time()? {
         0..SECONDS_BELOW_MS if value.bytes().all(|b| b.is_ascii_digit()) => {
             Err(malformed(LOOKS_LIKE_SECONDS))
@@ -320,7 +325,8 @@ fn json_filter(name: &str, value: &str) -> Result<Filter, QueryError> {
     }
 }
 
-/// Splits at `.`; `\.` is a literal dot. A segment may be empty, as may a key: the empty path is the key `""`.
+/// Splits a path at `.`; `\.` is a literal dot. A segment may be empty, as a key may be: the empty path is the key
+/// `""`.
 fn segments(path: &str) -> Vec<String> {
     let mut segments = vec![String::new()];
     let mut characters = path.chars().peekable();
@@ -344,7 +350,7 @@ fn unknown(name: &str) -> QueryError {
         .filter(|(distance, _)| *distance <= 3 && 2 * distance <= name.len());
     let hint = match near {
         Some((_, known)) => format!("; did you mean {known}?"),
-        None => "; attributes.<key>, resource.<key> and metadata.<path> are looked up in what was sent with the event"
+        None => "; attributes.<key>, resource.<key> and metadata.<path> search the data that was sent with the event"
             .to_owned(),
     };
     QueryError::parameter(name, format!("unknown parameter {}{hint}", shown(name)))

@@ -1,7 +1,8 @@
-//! A connection of a read pool for the time of one query.
+//! A connection of a read pool, for the duration of one query.
 //!
-//! **Invariant:** a connection goes back to its pool only after its query has ended; one that is given up midway — the client
-//! left, the deadline passed, the page was full — is closed, which stops the query, and the pool opens another.
+//! **Invariant:** a connection is returned to its pool only after its query has ended. If the query is abandoned (the
+//! client disconnected, the deadline passed, or the page was full), the connection is closed, which stops the query,
+//! and the pool opens another.
 
 use std::time::{Duration, Instant};
 
@@ -10,14 +11,18 @@ use sqlx::{Database, Pool};
 
 use crate::telemetry::metrics::DB_POOL_WAIT_SECONDS;
 
-/// How long a query waits for a connection, or a connection for its transaction's end: a database that is away is answered
-/// for in seconds, not at the query's timeout.
+/// Longest wait of a query for a connection, and of a connection for the end of its transaction. It is shorter than the
+/// query's timeout, so that an unavailable database is answered within seconds.
 pub(super) const CONNECTION_WAIT: Duration = Duration::from_secs(3);
 
+/// A connection that is closed when dropped, unless it was returned to the pool.
 pub(super) struct PooledConnection<DB: Database>(Option<PoolConnection<DB>>);
 
 impl<DB: Database> PooledConnection<DB> {
-    /// Waits no longer than [`CONNECTION_WAIT`].
+    /// Acquires a connection within [`CONNECTION_WAIT`].
+    ///
+    /// # Errors
+    /// [`sqlx::Error::PoolTimedOut`] if none is free by then, and every error of connecting.
     pub(super) async fn take(pool: &Pool<DB>) -> Result<Self, sqlx::Error> {
         let asked = Instant::now();
         let connection = tokio::time::timeout(CONNECTION_WAIT, pool.acquire()).await;
@@ -29,10 +34,10 @@ impl<DB: Database> PooledConnection<DB> {
     pub(super) fn connection(&mut self) -> &mut DB::Connection {
         self.0
             .as_mut()
-            .expect("a lease holds its connection until it is dropped")
+            .expect("the connection is held until it is returned or dropped")
     }
 
-    /// After the query's end.
+    /// Returns the connection to the pool; only after its query has ended.
     pub(super) fn give_back(mut self) {
         drop(self.0.take());
     }

@@ -1,16 +1,18 @@
-//! A search in PostgreSQL, quick for values that are common, rare or absent.
+//! A search in PostgreSQL, fast for common, rare and absent values.
 //!
-//! The indexes answer a trace, a correlation id and a range of times by themselves. For all else:
+//! The indexes answer a trace, a correlation id and a range of times directly. Every other search has three steps:
 //!
-//! 1. the newest [`Options::window_rows`], by the index on `timestamp`: common values fill the page from it; if a tenth of the
-//!    page is found, ten times as many rows;
-//! 2. if the page is not full and block ranges can be skipped, the table range of days by range of days, newest first, without
-//!    an order, which leaves the planner nothing but the block ranges' bloom filters: a day without the value costs next to
-//!    nothing. A range with a tenth of a window of the value, or more, is halved, down to a day, which is then read in order;
-//! 3. when the page is full, the rest of the table can only add what is newer than the page's last event: one look by the
-//!    index on `timestamp`.
+//! 1. Search the newest [`Options::window_rows`] by the index on `timestamp`. Common values fill the page from these.
+//!    If at least a tenth of the page is found, search ten times as many rows.
+//! 2. If the page is not full and a filter can skip block ranges, search the table in ranges of days, newest first.
+//!    These statements have no order, so that the planner uses the block ranges' bloom filters: a day without the value
+//!    costs next to nothing. If at least a tenth of a window of rows matches in a range, it is halved, down to one day,
+//!    which is then read in order.
+//! 3. Once the page is full, the rest of the table can only add events that precede the page's last one. One statement
+//!    reads these by the index on `timestamp`.
 //!
-//! **Invariant:** the steps choose where to look first, never what is found: the page is that of the plain statement.
+//! **Invariant:** the steps decide the order of searching, never the result: the page equals that of the plain
+//! statement.
 
 use std::cmp::Reverse;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -29,10 +31,10 @@ use crate::query::pooled_connection::{CONNECTION_WAIT, PooledConnection};
 use crate::query::statement::{self, Dialect, SqlStatement, TextLength};
 use crate::query::{Options, RESOURCES_LISTED};
 
-/// How much more is looked through when the first window was promising.
+/// Factor by which the second window is larger, if the first one filled enough of the page.
 const WIDER: u8 = 10;
 
-/// The page of a search.
+/// Returns the page of a search.
 pub(super) async fn search(
     pool: &PgPool,
     search: Search,
@@ -63,7 +65,7 @@ async fn page(
     session.read_unread(pool, page).await
 }
 
-/// The event with that id.
+/// Returns the event with this id.
 pub(super) async fn event(
     pool: &PgPool,
     id: i64,
@@ -82,14 +84,14 @@ pub(super) async fn event(
     Ok(page.events.pop())
 }
 
-/// One read-only transaction: all its statements see the same rows.
+/// One read-only transaction, whose statements all see the same rows.
 struct PostgresQuery<'a> {
     lease: PooledConnection<Postgres>,
     options: &'a Options,
     held: &'a mut AnswerGrant,
-    /// Bytes of the events that earlier statements found.
+    /// Memory of the events that earlier statements found.
     found_bytes: usize,
-    /// A statement was left before its last row.
+    /// A statement was abandoned before its last row, so the connection must not be reused.
     unfinished: bool,
 }
 
@@ -99,10 +101,11 @@ impl<'a> PostgresQuery<'a> {
         options: &'a Options,
         held: &'a mut AnswerGrant,
     ) -> Result<Self, sqlx::Error> {
-        // Everything is local to the transaction, so that it holds behind a pooler too. Generic plans lose by a hundred
-        // times; compiling takes longer than any of these queries; one query takes one core. Sequential scans are the last
-        // resort: the planner's estimates for rare values make them look cheap. A server that looks whether its client is
-        // still there (Linux only) ends a query that was given up.
+        // All settings are local to the transaction, so that they also apply behind a pooler. Generic plans are slower
+        // by a factor of a hundred. JIT compilation takes longer than any of these queries. Without parallel workers,
+        // one query uses one core. Sequential scans are the last resort: the planner's estimates for rare values make
+        // them look cheap. The connection check (Linux only) makes the server end a query whose client has
+        // disconnected.
         let begin = format!(
             "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; \
              SET LOCAL statement_timeout = {}; \
@@ -124,7 +127,8 @@ impl<'a> PostgresQuery<'a> {
         })
     }
 
-    /// The answer does not wait for the end of a transaction that wrote nothing.
+    /// Ends the transaction in a separate task, as the answer need not wait for it. An unfinished statement ends with
+    /// its connection.
     fn end(self) {
         let Self {
             mut lease,
@@ -142,7 +146,7 @@ impl<'a> PostgresQuery<'a> {
         });
     }
 
-    /// Reads the texts that were too long to be sent with the other rows, and ends.
+    /// Reads the texts that were too long to be read with the other rows, and ends the transaction.
     async fn read_unread(
         self,
         pool: &PgPool,
@@ -151,7 +155,7 @@ impl<'a> PostgresQuery<'a> {
         let mut session = self;
         while let Some((index, key)) = page.next_unread(session.held).await? {
             if session.unfinished {
-                // The rest of that statement's rows would come first.
+                // On this connection, the rest of the abandoned statement's rows would arrive first.
                 let Self {
                     lease,
                     options,
@@ -186,7 +190,7 @@ impl<'a> PostgresQuery<'a> {
         rows.await?.iter().map(|row| row.try_get(0)).collect()
     }
 
-    /// The whole way to a page; one row more than its limit tells whether another follows.
+    /// Finds the events of a page, up to one more than its limit, which shows if another page follows.
     async fn find(&mut self, search: &Search) -> Result<ResultPage, QueryHalted> {
         let wanted = search.limit as usize + 1;
         let unordered = |filter: &Filter| !filter.is_range();
@@ -214,7 +218,7 @@ impl<'a> PostgresQuery<'a> {
             .await
     }
 
-    /// Whether the search has a range, and that holds no more than so many rows.
+    /// Returns `true` if the search has a range of times with at most `rows` rows.
     async fn holds_at_most(&mut self, search: &Search, rows: u32) -> Result<bool, sqlx::Error> {
         if search.after.is_none() && !search.filters.iter().any(Filter::is_range) {
             return Ok(false);
@@ -236,7 +240,7 @@ impl<'a> PostgresQuery<'a> {
         Ok(beyond.await?.is_none())
     }
 
-    /// Steps 2 and 3.
+    /// Performs steps 2 and 3 of the module's description.
     async fn by_days(&mut self, search: &Search, wanted: usize) -> Result<ResultPage, QueryHalted> {
         let mut page = ResultPage::default();
         let mut left = match search.order {
@@ -254,9 +258,11 @@ impl<'a> PostgresQuery<'a> {
                 self.merge(&mut page, newer, search.order, wanted);
                 break;
             }
-            let crowd = (self.options.window_rows as usize / 10).max(2 * wanted);
-            let (mut found, rows) = self.fetch(&any_order(search, days, crowd, wanted)).await?;
-            if rows >= crowd {
+            let too_many = (self.options.window_rows as usize / 10).max(2 * wanted);
+            let (mut found, rows) = self
+                .fetch(&any_order(search, days, too_many, wanted))
+                .await?;
+            if rows >= too_many {
                 if let Some((older, newer)) = days.halves() {
                     left.extend([older, newer]);
                     continue;
@@ -268,7 +274,7 @@ impl<'a> PostgresQuery<'a> {
         Ok(page)
     }
 
-    /// Puts what was found among the page's events, and keeps no more than a page.
+    /// Merges `found` into the page in order, and cuts it to `wanted` events and the bytes of a page.
     fn merge(&mut self, page: &mut ResultPage, found: ResultPage, order: SortOrder, wanted: usize) {
         page.events.extend(found.events);
         match order {
@@ -280,13 +286,15 @@ impl<'a> PostgresQuery<'a> {
         self.found_bytes = page.held_bytes();
     }
 
-    /// The rows of a statement, as [`Session::fetch`] reads them.
+    /// Reads the rows of a statement, as [`Self::fetch`] does, without the number.
     async fn rows(&mut self, statement: &SqlStatement) -> Result<ResultPage, QueryHalted> {
         Ok(self.fetch(statement).await?.0)
     }
 
-    /// Reads rows until the answer's bytes are full, which leaves `more` set and the connection not to be given back; with
-    /// the number that [`unordered`] gives along.
+    /// Reads the rows of a statement until the answer's bytes are full, and returns them with the number in the column
+    /// `found` of [`any_order`] (0 for other statements).
+    ///
+    /// If the bytes are full, `more` is set and the connection is not returned to the pool.
     async fn fetch(
         &mut self,
         statement: &SqlStatement,
@@ -311,7 +319,7 @@ impl<'a> PostgresQuery<'a> {
     }
 }
 
-/// Step 1: what matches among the first rows of the range.
+/// Makes the statement of step 1: the matches among the first `rows` rows of the range.
 fn window(search: &Search, rows: u32) -> SqlStatement {
     statement::with_resources(
         Dialect::Postgres,
@@ -331,8 +339,9 @@ fn window(search: &Search, rows: u32) -> SqlStatement {
     )
 }
 
-/// Step 2: what matches in a range of days, if that is less than `crowd` rows; `found` says how many.
-fn any_order(search: &Search, days: Days, crowd: usize, wanted: usize) -> SqlStatement {
+/// Makes the statement of step 2: the matches in a range of days, if these are fewer than `too_many` rows; the column
+/// `found` is their number, at most `too_many`.
+fn any_order(search: &Search, days: Days, too_many: usize, wanted: usize) -> SqlStatement {
     statement::with_resources(
         Dialect::Postgres,
         TextLength::Short,
@@ -345,7 +354,7 @@ fn any_order(search: &Search, days: Days, crowd: usize, wanted: usize) -> SqlSta
             push_days(sql, days);
             statement::push_range(sql, search);
             statement::push_filters(sql, search);
-            sql.push(" LIMIT ").int(as_rows(crowd));
+            sql.push(" LIMIT ").int(as_rows(too_many));
             sql.push(") e");
             statement::push_order(sql, search.order, "e");
             statement::push_slice(sql, as_rows(wanted), 0);
@@ -353,7 +362,8 @@ fn any_order(search: &Search, days: Days, crowd: usize, wanted: usize) -> SqlSta
     )
 }
 
-/// What matches in a range of days, as the planner finds it best; above a key if one is given.
+/// Makes the statement for the matches in a range of days, without restrictions on the plan; above the key `floor` if
+/// given.
 fn in_order(search: &Search, days: Days, floor: Option<PageKey>, wanted: usize) -> SqlStatement {
     statement::with_resources(
         Dialect::Postgres,
@@ -387,7 +397,7 @@ fn as_rows(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-/// Unix µs; decides only which days are looked at first.
+/// Returns the current Unix time in µs; it decides only which days are searched first.
 fn now_micros() -> i64 {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)

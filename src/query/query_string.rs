@@ -1,12 +1,15 @@
-//! A URI's query string to names and values, and back.
+//! Conversion of a URI's query string to names and values, and back.
 //!
-//! **Invariant:** what is not valid percent-encoded UTF-8 without NUL is an error, never a replacement character.
+//! **Invariant:** a text that is not percent-encoded UTF-8 without NUL is an error, never a replacement character.
 
 use std::fmt::Write as _;
 
 use crate::query::error::QueryError;
 
-/// Names and values in the order of the request; `+` is a space, as in forms.
+/// Returns names and values in the order of the request; `+` is a space, as in HTML forms.
+///
+/// # Errors
+/// [`QueryError::Parameter`] for malformed percent-encoding, invalid UTF-8 and NUL.
 pub(super) fn pairs(query: &str) -> Result<Vec<(String, String)>, QueryError> {
     query
         .split('&')
@@ -17,7 +20,7 @@ pub(super) fn pairs(query: &str) -> Result<Vec<(String, String)>, QueryError> {
                 decoded(part).ok_or_else(|| {
                     QueryError::parameter(
                         name,
-                        "a parameter is UTF-8 without NUL, percent-encoded where it must be",
+                        "a parameter must be UTF-8 without NUL, and percent-encoded",
                     )
                 })
             };
@@ -55,7 +58,7 @@ fn nibble(digit: u8) -> Option<u8> {
     }
 }
 
-/// Adds `name=value`, percent-encoded but for the characters that RFC 3986 section 2.3 never wants encoded.
+/// Appends `name=value`, with all characters percent-encoded except the unreserved ones (RFC 3986, section 2.3).
 pub(super) fn push_pair(uri: &mut String, name: &str, value: &str) {
     uri.push(if uri.contains('?') { '&' } else { '?' });
     push_encoded(uri, name);

@@ -1,7 +1,8 @@
-//! A page on its way to a client.
+//! The body of an answer, sent piece by piece.
 //!
-//! **Invariant:** a query's slot and the memory of what is left of its answer are held until that is all but sent, so no more
-//! answers are in memory than queries may run, however slowly clients read.
+//! **Invariant:** the query's slot, and the memory of the unsent rest, are held until the connection has taken the last
+//! piece. So the number of answers in memory is bounded by the number of concurrent queries, even if clients read
+//! slowly.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -14,19 +15,19 @@ use hyper::body::{Frame, SizeHint};
 
 use crate::query::answer_memory::AnswerGrant;
 
-/// What a connection takes over at once.
+/// Maximum size of a piece that the connection takes at once.
 const PIECE_BYTES: usize = 64 << 10;
 
-/// The rest of an answer, with what it holds.
+/// The unsent rest of an answer, with its slot and memory.
 struct SlotBody {
     rest: VecDeque<Bytes>,
     rest_bytes: usize,
-    /// Of the first part, with what was sent of it: its memory is free when all of it is.
+    /// Bytes of the first part that were sent already; its memory is free only once all of it is sent.
     sent_of_first_bytes: usize,
     held: Option<AnswerGrant>,
 }
 
-/// A body of these parts, none of them empty, that gives `held` back piece by piece.
+/// Returns a body of these non-empty parts, which releases `held` piece by piece.
 pub(super) fn body(parts: VecDeque<Bytes>, held: AnswerGrant) -> Body {
     Body::new(SlotBody {
         rest_bytes: parts.iter().map(Bytes::len).sum(),
@@ -37,7 +38,7 @@ pub(super) fn body(parts: VecDeque<Bytes>, held: AnswerGrant) -> Body {
 }
 
 impl SlotBody {
-    /// The next piece: a part of a long part, or a copy of some short ones.
+    /// Returns the next piece: a slice of a long part, or a copy of several short ones.
     fn next_piece(&mut self) -> Option<Bytes> {
         let first = self.rest.front_mut()?;
         if first.len() >= PIECE_BYTES {

@@ -1,6 +1,6 @@
-//! A search in SQLite: one statement, interrupted when its time is over or nobody waits for it.
+//! A search in SQLite: one statement, which is interrupted if its time is over or its query is abandoned.
 //!
-//! **Invariant:** no statement runs on after its query was given up.
+//! **Invariant:** no statement keeps running after its query was abandoned.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,13 +17,13 @@ use crate::query::pooled_connection::PooledConnection;
 use crate::query::statement::{self, Dialect, SqlStatement};
 use crate::query::{Options, RESOURCES_LISTED};
 
-/// How many steps of its virtual machine SQLite takes between two looks at the clock; well under a millisecond.
+/// Number of steps of SQLite's virtual machine between two checks of the clock, well under a millisecond.
 const STEPS: i32 = 10_000;
 
-/// A key that SQLite sorts takes so much of this process's memory.
+/// Memory of this process for each key that SQLite sorts.
 const SORTED_BYTES: usize = 64;
 
-/// The page of a search.
+/// Returns the page of a search.
 pub(super) async fn search(
     pool: &SqlitePool,
     search: Search,
@@ -56,7 +56,7 @@ async fn page(
     let unfinished = page.more;
     page.truncate(search.limit as usize, options.answer_bytes);
     if unfinished {
-        // Ends its statement.
+        // Closes the connection, which ends its statement.
         drop(session);
         if !page.has_unread() {
             return Ok(page);
@@ -66,7 +66,7 @@ async fn page(
     session.read_unread(page, held).await
 }
 
-/// The event with that id.
+/// Returns the event with this id.
 pub(super) async fn event(
     pool: &SqlitePool,
     id: i64,
@@ -84,13 +84,14 @@ pub(super) async fn event(
     Ok(page.events.pop())
 }
 
+/// One query on a connection, with its deadline.
 struct SqliteQuery {
-    /// Dropped first, so that the connection is closed with its statement interrupted.
-    given_up: CancelOnDrop,
+    /// Dropped first, so that the statement is interrupted before the connection is closed.
+    cancel_on_drop: CancelOnDrop,
     lease: PooledConnection<Sqlite>,
 }
 
-/// Tells SQLite, when dropped, that nobody waits any more.
+/// Makes SQLite interrupt the statement when dropped.
 struct CancelOnDrop(Arc<AtomicBool>);
 
 impl Drop for CancelOnDrop {
@@ -102,15 +103,18 @@ impl Drop for CancelOnDrop {
 impl SqliteQuery {
     async fn begin(pool: &SqlitePool, options: &Options) -> Result<Self, sqlx::Error> {
         let mut lease = PooledConnection::take(pool).await?;
-        let given_up = CancelOnDrop(Arc::default());
-        let stop = Arc::clone(&given_up.0);
+        let cancel_on_drop = CancelOnDrop(Arc::default());
+        let stop = Arc::clone(&cancel_on_drop.0);
         let deadline = Instant::now() + options.timeout;
         let mut handle = lease.connection().lock_handle().await?;
         handle.set_progress_handler(STEPS, move || {
             !stop.load(Ordering::Relaxed) && Instant::now() < deadline
         });
         drop(handle);
-        Ok(Self { given_up, lease })
+        Ok(Self {
+            cancel_on_drop,
+            lease,
+        })
     }
 
     async fn ids(&mut self, statement: &SqlStatement) -> Result<Vec<Vec<u8>>, sqlx::Error> {
@@ -122,7 +126,7 @@ impl SqliteQuery {
         rows.await?.iter().map(|row| row.try_get(0)).collect()
     }
 
-    /// Reads rows until the answer's bytes are full, which leaves `more` set and the statement unfinished.
+    /// Reads rows until the answer's bytes are full; then `more` is set and the statement unfinished.
     async fn page(
         &mut self,
         statement: &SqlStatement,
@@ -144,7 +148,7 @@ impl SqliteQuery {
         Ok(filling.into_page())
     }
 
-    /// Reads the texts that were too long to be sent with the other rows, and ends.
+    /// Reads the texts that were too long to be read with the other rows, and ends the query.
     async fn read_unread(
         mut self,
         mut page: ResultPage,
@@ -158,7 +162,7 @@ impl SqliteQuery {
             );
             let mut rows = query.persistent(false).fetch(self.lease.connection());
             let row = rows.try_next().await?;
-            // Once the statement has ended, SQLite holds no copy of the text any more.
+            // Once the statement has ended, SQLite no longer holds a copy of the text.
             while rows.try_next().await?.is_some() {}
             drop(rows);
             let event = row.map(|row| page::event(&row)).transpose()?;
@@ -175,7 +179,7 @@ impl SqliteQuery {
             .await?
             .remove_progress_handler();
         self.lease.give_back();
-        drop(self.given_up);
+        drop(self.cancel_on_drop);
         Ok(())
     }
 }

@@ -1,6 +1,7 @@
-//! The statements of queries: one text for both stores, but for JSON and the time of receipt.
+//! The statements of queries: the same text for both stores, except for JSON and the receive time.
 //!
-//! **Invariant:** a statement's text is made of this crate's literals and placeholders; what comes from outside is bound.
+//! **Invariant:** a statement's text consists of this crate's literals and placeholders; every value from outside is
+//! bound.
 
 use sqlx::encode::IsNull;
 use sqlx::error::BoxDynError;
@@ -15,24 +16,24 @@ use crate::query::filter::Filter;
 use crate::query::parameters::Search;
 use crate::store::row_encoding::POSTGRES_EPOCH_US;
 
-/// Whose SQL.
+/// The SQL dialect of a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Dialect {
     Postgres,
     Sqlite,
 }
 
-/// What is bound.
+/// A bound value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum SqlValue {
     Int(i64),
     Text(String),
     Bytes(Vec<u8>),
-    /// A time of receipt, Unix µs.
+    /// A receive time in Unix µs.
     Micros(i64),
 }
 
-/// A statement's text with what is bound to it.
+/// The text of a statement with its bound values.
 #[derive(Clone, Debug)]
 pub(super) struct SqlStatement {
     pub(super) dialect: Dialect,
@@ -54,12 +55,13 @@ impl SqlStatement {
         self
     }
 
-    /// Binds a value without naming it in the text yet; gives its placeholder, which SQLite reads as PostgreSQL does.
+    /// Binds a value and returns its placeholder for the text; both stores use the same syntax.
     pub(super) fn keep(&mut self, value: SqlValue) -> String {
         self.values.push(value);
         format!("${}", self.values.len())
     }
 
+    /// Binds a value and appends its placeholder to the text.
     pub(super) fn bind(&mut self, value: SqlValue) {
         let placeholder = self.keep(value);
         self.text.push_str(&placeholder);
@@ -77,7 +79,7 @@ impl SqlStatement {
         self.bind(SqlValue::Micros(value));
     }
 
-    /// What PostgreSQL is sent beside the text.
+    /// Returns the bound values in PostgreSQL's encoding.
     pub(super) fn postgres_arguments(&self) -> Result<PgArguments, sqlx::Error> {
         let mut arguments = PgArguments::default();
         for value in &self.values {
@@ -92,7 +94,7 @@ impl SqlStatement {
         Ok(arguments)
     }
 
-    /// The same for SQLite.
+    /// Returns the bound values in SQLite's encoding.
     pub(super) fn sqlite_arguments(&self) -> Result<SqliteArguments, sqlx::Error> {
         let mut arguments = SqliteArguments::default();
         for value in &self.values {
@@ -107,7 +109,7 @@ impl SqlStatement {
     }
 }
 
-/// A `timestamptz` from Unix µs, bound as a constant so that partitions are chosen when the statement is planned.
+/// A `timestamptz` from Unix µs, bound as a constant so that the planner chooses the partitions.
 struct TimestampTz(i64);
 
 impl Type<Postgres> for TimestampTz {
@@ -118,23 +120,24 @@ impl Type<Postgres> for TimestampTz {
 
 impl Encode<'_, Postgres> for TimestampTz {
     fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
-        // PostgreSQL counts from 2000-01-01 and takes the ends of the range for infinity, which is as far away.
+        // PostgreSQL counts from 2000-01-01. It reads the ends of the range as infinity, which has the same effect
+        // here.
         let since_2000 = self.0.saturating_sub(POSTGRES_EPOCH_US);
         buffer.extend_from_slice(&since_2000.to_be_bytes());
         Ok(IsNull::No)
     }
 }
 
-/// The texts that the database sends with the rows.
+/// The texts (metadata, resource and scope) that a statement reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TextLength {
-    /// All, however long.
+    /// All texts, of any length.
     Whole,
-    /// Those of rows with at most [`LARGE_ROW_BYTES`]; of others their length.
+    /// The texts of rows with at most [`LARGE_ROW_BYTES`] of them; of larger rows only their length.
     Short,
 }
 
-/// The columns of a page's rows as [`super::page`] reads them, from `e` and its resource `r`.
+/// Returns the columns that [`super::page`] reads, from the event `e` and its resource `r`.
 fn columns(dialect: Dialect, texts: TextLength) -> String {
     let (created_at, [metadata, resource, scope]) = match dialect {
         Dialect::Postgres => (
@@ -162,7 +165,9 @@ fn columns(dialect: Dialect, texts: TextLength) -> String {
     )
 }
 
-/// Joins the resources to the rows of a subquery `e`, which selects [`selected`] rows.
+/// Makes a statement that joins the resources to the rows of a subquery.
+///
+/// The subquery, which `rows` appends, selects the columns of [`selected`].
 pub(super) fn with_resources(
     dialect: Dialect,
     texts: TextLength,
@@ -176,7 +181,8 @@ pub(super) fn with_resources(
         .push(" FROM (");
     rows(&mut sql);
     sql.push(match dialect {
-        // Each text is made of its JSON once, for its length and for itself: OFFSET keeps the planner from making it twice.
+        // Each text is converted from JSON once, for its length and its content: OFFSET keeps the planner from
+        // converting it twice.
         Dialect::Postgres => {
             ") e LEFT JOIN telemetry_resources r ON r.id = e.resource_id \
              CROSS JOIN LATERAL (SELECT CAST(e.metadata AS TEXT) AS metadata, CAST(r.resource AS TEXT) AS resource, \
@@ -191,7 +197,7 @@ pub(super) fn with_resources(
     sql
 }
 
-/// The columns that a subquery selects. SQLite sorts in this process's memory, so it sorts keys alone.
+/// Returns the begin of a subquery. SQLite's selects keys alone, as SQLite sorts in this process's memory.
 const fn selected(dialect: Dialect) -> &'static str {
     match dialect {
         Dialect::Postgres => "SELECT * FROM telemetry_events e WHERE ",
@@ -199,7 +205,7 @@ const fn selected(dialect: Dialect) -> &'static str {
     }
 }
 
-/// The subquery that a statement is ordered by.
+/// Returns the alias that the outer statement is ordered by.
 const fn outer(dialect: Dialect) -> &'static str {
     match dialect {
         Dialect::Postgres => "e",
@@ -207,7 +213,7 @@ const fn outer(dialect: Dialect) -> &'static str {
     }
 }
 
-/// The event with that id.
+/// Makes the statement for the event with this id.
 pub(super) fn event(dialect: Dialect, id: i64) -> SqlStatement {
     with_resources(
         dialect,
@@ -221,7 +227,7 @@ pub(super) fn event(dialect: Dialect, id: i64) -> SqlStatement {
     )
 }
 
-/// The event of that key, with all of its texts.
+/// Makes the statement for the event with this key, with all of its texts.
 pub(super) fn whole_event(dialect: Dialect, key: PageKey) -> SqlStatement {
     with_resources(
         dialect,
@@ -236,7 +242,7 @@ pub(super) fn whole_event(dialect: Dialect, key: PageKey) -> SqlStatement {
     )
 }
 
-/// The page as the database's planner finds it best.
+/// Makes the statement for a page in one step, with the plan left to the database.
 pub(super) fn plain(dialect: Dialect, search: &Search) -> SqlStatement {
     with_resources(dialect, TextLength::Short, search.order, "", |sql| {
         sql.push(selected(dialect)).push("true");
@@ -247,7 +253,8 @@ pub(super) fn plain(dialect: Dialect, search: &Search) -> SqlStatement {
     })
 }
 
-/// Ids of resources that all of the search's conditions on resources hold for, at most `limit`.
+/// Makes the statement for the ids of the resources that match all of the search's conditions on resources, at most
+/// `limit`.
 pub(super) fn resource_ids(dialect: Dialect, search: &Search, limit: i64) -> SqlStatement {
     let mut sql = SqlStatement::new(dialect, "SELECT r.id FROM telemetry_resources r WHERE true");
     for filter in &search.filters {
@@ -260,7 +267,7 @@ pub(super) fn resource_ids(dialect: Dialect, search: &Search, limit: i64) -> Sql
     sql
 }
 
-/// The bounds of time, and where the page before ended.
+/// Appends the bounds of times, and the end of the previous page.
 pub(super) fn push_range(sql: &mut SqlStatement, search: &Search) {
     for filter in search.filters.iter().filter(|filter| filter.is_range()) {
         sql.push(" AND ");
@@ -275,7 +282,8 @@ pub(super) fn push_range(sql: &mut SqlStatement, search: &Search) {
     }
 }
 
-/// Keys on one side of a key; written out, as the index knows the timestamp alone.
+/// Appends the condition that the event's key is below or above `key`. It compares the timestamp separately, as the
+/// index has the timestamp alone.
 pub(super) fn push_beyond(sql: &mut SqlStatement, sign: &str, key: PageKey) {
     let timestamp = sql.keep(SqlValue::Int(key.timestamp));
     let id = sql.keep(SqlValue::Int(key.id));
@@ -284,9 +292,10 @@ pub(super) fn push_beyond(sql: &mut SqlStatement, sign: &str, key: PageKey) {
     ));
 }
 
-/// All conditions but the range.
+/// Appends all conditions except the range.
 pub(super) fn push_filters(sql: &mut SqlStatement, search: &Search) {
-    // SQLite would rather go by a common integration, whose index has the order, than by a correlation id; `+` keeps it off.
+    // SQLite would prefer the index on a common integration, which has the page's order, to that on the correlation id;
+    // `+` prevents the use of an index.
     let is_quick = search.filters.iter().any(Filter::is_quick);
     let off_index = sql.dialect == Dialect::Sqlite && is_quick;
     for filter in search.filters.iter().filter(|filter| !filter.is_range()) {
@@ -298,7 +307,7 @@ pub(super) fn push_filters(sql: &mut SqlStatement, search: &Search) {
     }
 }
 
-/// Orders by the key of a table or subquery.
+/// Appends the order by the key of the table or subquery `of`.
 pub(super) fn push_order(sql: &mut SqlStatement, order: SortOrder, of: &str) {
     let direction = match order {
         SortOrder::NewestFirst => " DESC",
@@ -309,6 +318,7 @@ pub(super) fn push_order(sql: &mut SqlStatement, order: SortOrder, of: &str) {
     ));
 }
 
+/// Appends the limit and the offset.
 pub(super) fn push_slice(sql: &mut SqlStatement, wanted: i64, offset: u32) {
     sql.push(" LIMIT ").int(wanted);
     if offset > 0 {

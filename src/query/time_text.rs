@@ -1,10 +1,11 @@
-//! Times and durations of parameters, and the time of receipt in answers.
+//! Parsing of times and durations in parameters, and printing of the receive time in answers.
 //!
-//! **Invariant:** parsing never panics and never wraps, whatever the text.
+//! **Invariant:** parsing never panics and never wraps, for any text.
 
 use jiff::Timestamp;
 
-/// Unix ms, from a whole number of them or from RFC 3339; fractions of a millisecond are floored, as stored times are.
+/// Returns Unix ms from a whole number of them or from RFC 3339. Fractions of a millisecond are rounded down, as in
+/// stored times.
 pub(super) fn millis(text: &str) -> Option<i64> {
     if text.bytes().all(|b| b.is_ascii_digit()) {
         return text.parse().ok();
@@ -15,7 +16,7 @@ pub(super) fn millis(text: &str) -> Option<i64> {
     i64::try_from(time.as_nanosecond().div_euclid(1_000_000)).ok()
 }
 
-/// Nanoseconds, from milliseconds with or without a fraction.
+/// Returns nanoseconds from milliseconds with or without a fraction of at most six digits.
 pub(super) fn duration_ns(text: &str) -> Option<i64> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
     let digits = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
@@ -27,7 +28,7 @@ pub(super) fn duration_ns(text: &str) -> Option<i64> {
     whole_ms.checked_mul(1_000_000)?.checked_add(fraction_ns)
 }
 
-/// RFC 3339 in UTC, from Unix µs; `None` where no calendar date exists for it.
+/// Returns RFC 3339 in UTC from Unix µs; `None` if the time is beyond the calendar's range.
 pub(super) fn rfc3339(micros: i64) -> Option<String> {
     Some(Timestamp::from_microsecond(micros).ok()?.to_string())
 }

@@ -1,6 +1,6 @@
-//! The bearer tokens that are accepted; they may be replaced while the service runs.
+//! The accepted bearer tokens, which may be replaced while the service runs.
 //!
-//! **Invariant:** no token is kept, only its digest, and a service that asks for tokens never stops asking.
+//! **Invariant:** no token is kept, only its digest. A service that requires tokens never stops requiring them.
 
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -8,7 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 
-/// The accepted tokens; clones share them.
+/// The SHA-256 digests of the accepted tokens; clones share them.
 #[derive(Clone, Default)]
 pub struct AuthTokens(Arc<RwLock<Vec<[u8; 32]>>>);
 
@@ -20,7 +20,7 @@ impl AuthTokens {
         Self(Arc::new(RwLock::new(digests)))
     }
 
-    /// None is asked for.
+    /// Returns `true` if no token is required.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.digests().is_empty()
@@ -31,8 +31,9 @@ impl AuthTokens {
         self.digests().len()
     }
 
-    /// Accepts the tokens of `other` in place of its own, from the next request on. Where either has none nothing is
-    /// changed: what is served without a token is decided at the start.
+    /// Replaces the tokens by those of `other`, from the next request on.
+    ///
+    /// If either has no tokens, nothing is changed: the start alone decides if tokens are required.
     pub fn replace_by(&self, other: &Self) {
         let digests = other.digests().clone();
         let mut own = self.0.write().unwrap_or_else(PoisonError::into_inner);
@@ -41,7 +42,7 @@ impl AuthTokens {
         }
     }
 
-    /// Returns whether a token is one of these. Every digest is compared in full, so that the time taken reveals nothing.
+    /// Returns `true` if the token is accepted. Every digest is compared in full, so that the duration reveals nothing.
     pub(super) fn admit(&self, token: &[u8]) -> bool {
         let sent: [u8; 32] = Sha256::digest(token).into();
         let differs = |token: &[u8; 32]| {
@@ -64,7 +65,7 @@ impl AuthTokens {
     }
 }
 
-/// Without the digests, which tell short tokens.
+/// Prints the number of tokens, not their digests, from which a short token can be guessed.
 impl fmt::Debug for AuthTokens {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} tokens", self.len())

@@ -1,7 +1,7 @@
-//! What a request's headers say of its body: content type and content encoding.
+//! Content type and content encoding of a request's body, read from its headers.
 //!
-//! **Invariant:** names are compared without regard to case, and parameters such as `; charset=utf-8` are passed over:
-//! every text is checked to be UTF-8 later.
+//! **Invariant:** names are case-insensitive, and parameters such as `; charset=utf-8` are ignored, as decoding checks
+//! that every text is UTF-8.
 
 use axum::http::header::{CONTENT_TYPE, GetAll};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
@@ -13,7 +13,7 @@ pub(super) const JSON: &str = "application/json";
 pub(super) const PROTOBUF: &str = "application/x-protobuf";
 pub(super) const GRPC: &str = "application/grpc";
 
-/// The content types that mean something to us.
+/// The content types that endpoints distinguish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum MediaType {
     Json,
@@ -53,10 +53,11 @@ impl MediaType {
     }
 }
 
-/// The content encoding that the header `name` says the body has; `zlib` is another name of deflate, `x-gzip` of gzip (RFC 9110, section 8.4.1).
+/// Returns the content encoding in the header `name`. `zlib` is an alias of deflate, `x-gzip` of gzip (RFC 9110,
+/// section 8.4.1).
 ///
 /// # Errors
-/// `ContentEncoding` for one that is not known, and for more than one.
+/// [`Error::ContentEncoding`] if the encoding is unknown, or there is more than one.
 pub(super) fn content_encoding(
     headers: &HeaderMap,
     name: &HeaderName,

@@ -1,7 +1,7 @@
-//! The host that a request names, and the framing that its head gives: checked before any route is.
+//! Checks of a request's host and framing, from its head.
 //!
-//! **Invariant:** where nobody is asked for a token, a loopback address is read only under a name that is the reader's own:
-//! a page of another site, whose name its owner lets point to 127.0.0.1, reads nothing (DNS rebinding).
+//! **Invariant:** if no token is required, a loopback address is readable only under a host name of this machine. A
+//! page of another site whose name points to 127.0.0.1 reads nothing (DNS rebinding).
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
@@ -16,14 +16,14 @@ use crate::error::Error;
 use crate::receive::response::{self, ResponseFormat};
 use crate::text::shown;
 
-/// The address of ours that a request's connection was made to.
+/// This process's address that the client of a request connected to.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LocalAddress(pub(super) IpAddr);
 
-/// Checks that a request of HTTP/1 names one host (RFC 9112, section 3.2); HTTP/1.0 knows none.
+/// Checks that an HTTP/1.1 request has exactly one `Host` (RFC 9112, section 3.2), and an HTTP/1.0 request at most one.
 ///
 /// # Errors
-/// [`Error::HostHeader`] if it names none over HTTP/1.1, or several.
+/// [`Error::HostHeader`] if it has another number of them.
 pub(super) fn check_host(request: &Request) -> Result<(), Error> {
     let named = request.headers().get_all(HOST).iter().count();
     match (request.version(), named) {
@@ -34,10 +34,10 @@ pub(super) fn check_host(request: &Request) -> Result<(), Error> {
     }
 }
 
-/// Checks that a body is framed by the one transfer coding that is undone here (RFC 9112, section 6.1).
+/// Checks that a body has no transfer coding but chunked (RFC 9112, section 6.1).
 ///
 /// # Errors
-/// [`Error::TransferCoding`] if there is another, or chunked twice.
+/// [`Error::TransferCoding`] if it has another one, or chunked twice.
 pub(super) fn check_transfer_coding(headers: &HeaderMap) -> Result<(), Error> {
     let values = headers.get_all(TRANSFER_ENCODING).iter();
     let mut codings = values
@@ -51,7 +51,7 @@ pub(super) fn check_transfer_coding(headers: &HeaderMap) -> Result<(), Error> {
     }
 }
 
-/// Answers only what was sent to a name of this machine, or of the list, if it came to a loopback address.
+/// Middleware that refuses a request to a loopback address unless its host is a name of this machine or on the list.
 pub(super) async fn own_hosts_only(
     State(hosts): State<Arc<[String]>>,
     request: Request,
@@ -71,7 +71,7 @@ pub(super) async fn own_hosts_only(
     }
 }
 
-/// The hosts that a request names: in its target, which HTTP/2 calls `:authority`, and in `Host`.
+/// Returns the hosts that a request names: in its target (HTTP/2's `:authority`) and in `Host`.
 fn named(request: &Request) -> impl Iterator<Item = String> {
     let target = request.uri().authority().map(ToString::to_string);
     let header = request.headers().get_all(HOST).iter();
@@ -79,7 +79,8 @@ fn named(request: &Request) -> impl Iterator<Item = String> {
     target.into_iter().chain(header)
 }
 
-/// Returns whether nobody else can have given that name, with or without a port, to a loopback address.
+/// Returns `true` if no third party can point this host, with or without a port, to a loopback address: an IP address,
+/// `localhost`, or a name in `hosts`.
 fn is_own(authority: &str, hosts: &[String]) -> bool {
     if let Some(bracketed) = authority.strip_prefix('[') {
         let address = bracketed.split(']').next().unwrap_or_default();

@@ -1,6 +1,6 @@
-//! The way in: connections, bodies under limits, the answer that a client gets.
+//! Ingestion: connections, bodies under limits, and the answer that a client gets.
 //!
-//! **Invariant:** no success is answered before [`Log::append`] has returned.
+//! **Invariant:** no success is answered before [`Journal::append`] has returned.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,14 +30,14 @@ mod ingest;
 /// Connections: listening, accepting, their limits, and the middleware that each request passes.
 pub mod connection;
 
-/// The host that a request names, and its framing.
+/// Checks of a request's `Host` and framing.
 mod local_host;
 
 /// Content types and content encodings.
 mod content_type;
 
 mod otlp_status;
-/// What is sent back.
+/// Answers in the format that the client expects.
 mod response;
 
 /// The bearer tokens that are accepted.
@@ -48,49 +48,63 @@ pub use crate::receive::connection::accept::{Drain, serve};
 pub use crate::receive::connection::connection_limit::ConnectionLimit;
 pub use crate::receive::ingest::admission::authenticated;
 
-/// The window of HTTP/2 where memory is plentiful: 1 MiB a round trip is 12 MiB/s over 80 ms. Windows that adapt themselves
-/// would grow to 16 MiB each.
+/// Window of HTTP/2 if memory is plentiful: 1 MiB per round trip is 12 MiB/s at 80 ms. Adaptive windows would grow to
+/// 16 MiB each.
 pub(crate) const HTTP2_WINDOW_BYTES: u32 = 1 << 20;
 
-/// One large body is decoded at once for each so many bytes of the budget: the window of zstd, 8 MiB, comes on top of it.
+/// Bytes of the budget per large body that may be decoded at the same time: each also needs the window of zstd, 8 MiB,
+/// outside of the budget.
 const DECODER_BUDGET_BYTES: usize = 32 << 20;
 
-/// Settings of the way in.
+/// Settings of ingestion.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// Maximum size of an OTLP body as sent.
     pub otlp_wire_bytes: usize,
+    /// Maximum size of an OTLP body once decompressed.
     pub otlp_decoded_bytes: usize,
+    /// Maximum size of a body of `/ingest` as sent.
     pub ingest_wire_bytes: usize,
+    /// Maximum size of a body of `/ingest` once decompressed.
     pub ingest_decoded_bytes: usize,
-    /// Decoded bytes of all requests in flight; `None` = 256 MiB or a quarter of the memory limit, whichever is less.
+    /// Maximum memory for the bodies of all requests in flight; `None` = 256 MiB or a quarter of the memory limit,
+    /// whichever is less.
     pub inflight_bytes: Option<usize>,
+    /// Maximum time for receiving a request's head; for a connection's first one, from the accept.
     pub header_timeout: Duration,
+    /// Maximum time for receiving a whole body.
     pub body_timeout: Duration,
+    /// Maximum time between two pieces of a body.
     pub body_idle_timeout: Duration,
+    /// Maximum time from the whole body to the answer, without the wait of `?wait=stored`.
     pub handling_timeout: Duration,
+    /// Time after which a connection without a request is closed.
     pub keep_alive_idle: Duration,
+    /// Age at which a connection is closed after its next answer; each connection's is up to 20 % more or less.
     pub connection_age: Duration,
-    /// Of the whole process; fewer where the limit of open files is low.
+    /// Maximum number of connections of the process; fewer if the limit of open files is low.
     pub connections: usize,
+    /// Maximum number of concurrent requests on an HTTP/2 connection.
     pub http2_streams: u32,
     /// Bytes that a client may send before this process reads them, on each stream and on each connection.
     pub http2_window_bytes: u32,
-    /// All header lines of a request together.
+    /// Maximum size of all header lines of a request together.
     pub header_bytes: usize,
-    /// The same over HTTP/2, where the connection refuses more before it is a request.
+    /// The same for HTTP/2, whose connection refuses larger headers before a request exists.
     pub http2_header_bytes: u32,
-    /// `Authorization: Bearer …` that is asked for on everything but `/health*` and `/metrics`; empty = none.
+    /// Bearer tokens, one of which is required on everything but `/health*` and `/metrics`; empty = none is required.
     pub auth_tokens: AuthTokens,
-    /// Origins that browsers may send from.
+    /// Origins whose pages may send from a browser.
     pub cors_origins: Vec<String>,
     /// Further names of this machine, in lower case, under which a loopback address may be read without a token.
     pub hosts: Vec<String>,
-    /// How long an accepted request is remembered, so that a retry is not stored again; `None` = not at all.
+    /// Time for which an accepted request is remembered, so that a retry is not stored again; `None` = not at all.
     pub duplicate_window: Option<Duration>,
-    /// How many are remembered at most; the oldest go first.
+    /// Maximum number of remembered requests; the oldest are removed first.
     pub duplicate_requests: usize,
-    /// The signals of OTLP whose requests are duplicates when their bytes are equal.
+    /// The OTLP signals whose requests are duplicates if their bytes are equal.
     pub duplicate_signals: Vec<Signal>,
+    /// Limits on the content of events.
     pub decode: event::Limits,
 }
 
@@ -124,7 +138,7 @@ impl Default for Options {
     }
 }
 
-/// The way in, as its handlers share it. Cheap to clone; all clones count against the same budget.
+/// The state that all handlers of ingestion share. Cheap to clone; all clones use the same budget.
 #[derive(Clone)]
 pub struct Receiver {
     stage: Arc<ReceiveStage>,
@@ -138,12 +152,12 @@ struct ReceiveStage {
     check: ingest::pipeline::Check,
     recent_requests: Arc<RecentRequests>,
     budget: Arc<Budget>,
-    /// One permit for each large body that may be decoded at once.
+    /// One permit for each large body that may be decoded at the same time.
     decoders: Arc<Semaphore>,
 }
 
 impl Receiver {
-    /// Metrics go to the recorder that is installed before this is called.
+    /// Makes a receiver; its metrics go to the recorder that is installed before this call.
     #[must_use]
     pub fn new(journal: Journal, progress: Progress, options: Options) -> Self {
         let budget_bytes = options
@@ -172,8 +186,9 @@ impl Receiver {
         }
     }
 
-    /// Remembers the requests that the log holds from before, so that a retry of one is known. Takes a few seconds at
-    /// most; to be awaited before anything is served.
+    /// Reads the recent requests of earlier runs from the journal, so that their retries are recognised.
+    ///
+    /// Takes at most a few seconds. Must be awaited before anything is served.
     pub async fn recall(&self) {
         let stage = Arc::clone(&self.stage);
         let recalling = tokio::task::spawn_blocking(move || {
@@ -182,11 +197,15 @@ impl Receiver {
                 .recall(&stage.journal, now_unix_nano());
         });
         if recalling.await.is_err() {
-            tracing::error!("requests from before this start are not remembered");
+            tracing::error!(
+                "reading recent requests from the journal failed: retries of requests from before this start are not \
+                 recognised as duplicates"
+            );
         }
     }
 
-    /// The largest body that is taken, decompressed: the setting, or half of the budget for all requests in flight.
+    /// Returns the maximum size of a decompressed body: the setting, but at most half of the budget for all requests in
+    /// flight.
     fn decoded_bytes_max(&self, signal: Signal) -> usize {
         let options = &self.stage.options;
         let setting = match signal {
@@ -196,7 +215,7 @@ impl Receiver {
         setting.min(self.stage.budget.most_bytes())
     }
 
-    /// For a body that begins to be read now.
+    /// Returns the limits for a body that begins to be read now.
     fn body_limits(&self, signal: Signal) -> ingest::body::BodyLimits {
         let options = &self.stage.options;
         let wire_bytes = match signal {

@@ -1,6 +1,6 @@
-//! The messages that OTLP's answers consist of: `google.rpc.Status` and the partial success, in protobuf and in JSON.
+//! The messages in OTLP's answers: `google.rpc.Status` and the partial success, in protobuf and in JSON.
 //!
-//! **Invariant:** both encodings say the same, and neither is longer than [`ANSWER_BYTES`].
+//! **Invariant:** both encodings have the same content, and neither is longer than [`ANSWER_BYTES`].
 
 use crate::text::cut;
 use prost::Message;
@@ -11,24 +11,24 @@ use crate::decode::Rejection;
 use crate::error::Error;
 use crate::event::Signal;
 
-/// No answer is longer than this.
+/// Maximum length of an answer.
 pub(super) const ANSWER_BYTES: usize = 4 << 10;
 
-/// No text in an answer is longer than this.
+/// Maximum length of a text in an answer.
 pub(super) const TEXT_BYTES: usize = 1 << 10;
 
-/// The type of a `BadRequest` among the details of a `Status`.
+/// Type URL of a `BadRequest` in the details of a `Status`.
 const BAD_REQUEST: &str = "type.googleapis.com/google.rpc.BadRequest";
 
-/// The same of a `RetryInfo`.
+/// Type URL of a `RetryInfo` in the details of a `Status`.
 const RETRY_INFO: &str = "type.googleapis.com/google.rpc.RetryInfo";
 
-/// An error as OTLP clients read it (OTLP 1.11, "Failures").
+/// The `google.rpc.Status` of an error (OTLP 1.11, "Failures").
 pub(super) struct OtlpStatus {
     code: i32,
     message: String,
     violations: Vec<Violation>,
-    /// After which the request may be sent again.
+    /// Seconds after which the request may be sent again.
     retry_after_s: Option<u8>,
 }
 
@@ -88,7 +88,7 @@ impl OtlpStatus {
         status.to_string()
     }
 
-    /// The `RetryInfo` among the details, by itself.
+    /// Returns the encoded `RetryInfo` alone, without the `Status` around it.
     pub(super) fn retry_info(&self) -> Option<Vec<u8>> {
         let retry_info = |seconds| RetryInfo {
             retry_delay: Some(Duration {
@@ -100,14 +100,15 @@ impl OtlpStatus {
     }
 }
 
-/// What is told of items that were not taken, or were taken with a warning (OTLP 1.11, "Partial Success").
+/// The report on items that were rejected, or accepted with a warning (OTLP 1.11, "Partial Success").
 pub(super) struct PartialSuccess {
+    /// Number of rejected items; 0 for a warning.
     pub(super) rejected: u32,
     pub(super) error_message: String,
 }
 
 impl PartialSuccess {
-    /// As all `Export…ServiceResponse` messages have it: field 1, of the same shape for every signal.
+    /// Encodes the `Export…ServiceResponse` around it: field 1, which has the same fields for every signal.
     pub(super) fn to_protobuf(&self) -> Vec<u8> {
         ExportResponse {
             partial_success: Some(ExportPartialSuccess {
@@ -133,9 +134,9 @@ impl PartialSuccess {
     }
 }
 
-/// As many rejections as an answer has room for, each made by `make`.
+/// Converts the first rejections with `make`, as many as fit into an answer.
 pub(super) fn fitting<T>(rejections: &[Rejection], make: impl Fn(&Rejection) -> T) -> Vec<T> {
-    /// Names, punctuation and the longest escapes beside the texts.
+    /// Bytes of a rejection besides its texts: names, punctuation, the index.
     const FRAME_BYTES: usize = 64;
     let mut left = ANSWER_BYTES - TEXT_BYTES;
     rejections
@@ -215,14 +216,15 @@ impl Violation {
     }
 }
 
-/// opentelemetry/proto/collector/trace/v1/trace_service.proto, `ExportTraceServiceResponse`, and its like.
+/// opentelemetry/proto/collector/trace/v1/trace_service.proto, `ExportTraceServiceResponse`, and those of the other
+/// signals.
 #[derive(Message)]
 struct ExportResponse {
     #[prost(message, optional, tag = "1")]
     partial_success: Option<ExportPartialSuccess>,
 }
 
-/// `ExportTracePartialSuccess` and its like.
+/// `ExportTracePartialSuccess`, and those of the other signals.
 #[derive(Message)]
 struct ExportPartialSuccess {
     #[prost(int64, tag = "1")]

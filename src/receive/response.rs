@@ -1,6 +1,6 @@
-//! Answers: a success or an error, in the form that the client reads.
+//! Answers in the format that the client expects, a success or an error.
 //!
-//! **Invariant:** an error is answered in the form that a success would have had.
+//! **Invariant:** an error has the format that a success would have had.
 
 use std::io::Write;
 use std::sync::LazyLock;
@@ -22,32 +22,34 @@ use crate::receive::otlp_status::{OtlpStatus, TEXT_BYTES, fitting};
 use crate::receive::protocol::grpc;
 use crate::text::cut;
 
-/// Says that a refused request may be stored all the same.
+/// Header with the value `unknown` if the events of a request that failed may be stored all the same.
 const OUTCOME: HeaderName = HeaderName::from_static("ruvvector-outcome");
 
-/// How a client reads its answer.
+/// The format of the answer that a client expects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ResponseFormat {
     pub(super) shape: BodyFormat,
-    /// Whether it asks for gzip, which OTLP's answers honour.
+    /// The answer is compressed with gzip; only OTLP's answers are.
     gzip: bool,
 }
 
+/// The format of an answer's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BodyFormat {
-    /// `{"error": …}`, problems named by their index.
+    /// JSON: `{"error": …}`, with problems identified by the event's index.
     Native,
-    /// The same, problems named by their line.
+    /// The same for NDJSON, with problems identified by the line's number.
     NativeLines,
     OtlpProtobuf,
     OtlpJson,
-    /// A message, or a status in the trailers.
+    /// A gRPC message and its status in the trailers, or the status alone.
     Grpc,
 }
 
 impl ResponseFormat {
-    /// The form for a request of that path and headers; OTLP's is JSON where the content type gives no hint. gRPC is
-    /// spoken over HTTP/2 alone.
+    /// Returns the format for a request with this version, path and headers.
+    ///
+    /// On OTLP's paths it is JSON if the content type names neither protobuf nor gRPC. gRPC needs HTTP/2.
     pub(super) fn of(version: Version, path: &str, headers: &HeaderMap) -> Self {
         if path == "/" || is_of_a_signal(path) {
             return Self::otlp(version, headers);
@@ -61,7 +63,7 @@ impl ResponseFormat {
         Self { shape, gzip: false }
     }
 
-    /// The form for a request to a path or a port of OTLP.
+    /// Returns the format for a request to a path or a port of OTLP.
     pub(super) fn otlp(version: Version, headers: &HeaderMap) -> Self {
         let shape = match MediaType::of(headers) {
             MediaType::Grpc if version == Version::HTTP_2 => BodyFormat::Grpc,
@@ -78,8 +80,8 @@ impl ResponseFormat {
     };
 }
 
-/// Returns whether OTLP has a signal at this path, profiles (still in development) included. An exporter whose endpoint ends
-/// in a slash sends to `//v1/…`.
+/// Returns `true` if OTLP has a signal at this path, including profiles, which are still in development. Exporters
+/// whose endpoint ends in a slash send to `//v1/…`.
 pub(super) fn is_of_a_signal(path: &str) -> bool {
     let path = path.trim_start_matches('/');
     ["v1/", "v1development/"]
@@ -87,7 +89,7 @@ pub(super) fn is_of_a_signal(path: &str) -> bool {
         .any(|start| path.starts_with(start))
 }
 
-/// A success with that body, or in gRPC that message.
+/// Returns a success with this body; for gRPC, with this message.
 pub(super) fn success(form: ResponseFormat, body: impl Into<Bytes>) -> Response {
     match form.shape {
         BodyFormat::Grpc => grpc::answer::success(&body.into()),
@@ -95,7 +97,7 @@ pub(super) fn success(form: ResponseFormat, body: impl Into<Bytes>) -> Response 
     }
 }
 
-/// The error's status, its headers, and a body that says why.
+/// Returns the answer to an error: its status, its headers, and a body with the reason.
 pub(super) fn error(error: &Error, form: ResponseFormat) -> Response {
     let body: Bytes = match form.shape {
         BodyFormat::OtlpProtobuf => OtlpStatus::of(error).to_protobuf().into(),
@@ -148,12 +150,13 @@ pub(super) fn error(error: &Error, form: ResponseFormat) -> Response {
     answer
 }
 
-/// Ends the connection after this answer: the rest of the request is not read, or cannot be told from the next one.
+/// Closes the connection after this answer: the rest of the request is not read, or cannot be distinguished from the
+/// next request.
 fn close(headers: &mut HeaderMap) {
     headers.insert(CONNECTION, HeaderValue::from_static("close"));
 }
 
-/// `{"error": …}`, and where events were looked at, what became of them.
+/// Returns `{"error": …}`, with the numbers of events and the problems if the body was decoded.
 fn native(error: &Error, form: ResponseFormat) -> String {
     let text = error.to_string();
     let text = cut(&text, TEXT_BYTES);
@@ -173,7 +176,8 @@ fn native(error: &Error, form: ResponseFormat) -> String {
     body.to_string()
 }
 
-/// As many as an answer has room for: `[{"index": n, "field": …, "reason": …}]`, in NDJSON by `line`.
+/// Returns as many rejections as fit into an answer: `[{"index": n, "field": …, "reason": …}]`, for NDJSON with `line`
+/// instead of `index`.
 pub(super) fn problems(rejections: &[Rejection], form: ResponseFormat) -> Value {
     let place = match form.shape {
         BodyFormat::NativeLines => "line",
@@ -188,7 +192,8 @@ pub(super) fn problems(rejections: &[Rejection], form: ResponseFormat) -> Value 
     .into()
 }
 
-/// The names of members that are no fields, and a sentence on them; short beside the problems of `rejected` events.
+/// Returns the names of unknown members, and a sentence about them. Both are shorter if the answer also has problems of
+/// `rejected` events.
 pub(super) fn unknown(unknown: &UnknownMemberReport, rejected: u32) -> (Value, Value) {
     let (names_bytes, message_bytes) = match rejected {
         0 => (2_000, 700),
@@ -207,7 +212,7 @@ pub(super) fn unknown(unknown: &UnknownMemberReport, rejected: u32) -> (Value, V
     )
 }
 
-/// A sentence on the unknown members. The hints come first, as the rest may be cut.
+/// Describes the unknown members in a sentence, with the hints first, as the rest may be cut.
 fn unknown_message(unknown: &UnknownMemberReport) -> String {
     let names = || unknown.names.iter();
     let hints: Vec<_> = names()
@@ -252,7 +257,7 @@ fn answer(status: StatusCode, form: ResponseFormat, body: Bytes) -> Response {
     answer
 }
 
-/// Whether `Accept-Encoding` names gzip without `q=0` (RFC 9110, section 12.5.3).
+/// Returns `true` if `Accept-Encoding` has gzip without `q=0` (RFC 9110, section 12.5.3).
 fn accepts_gzip(headers: &HeaderMap) -> bool {
     headers
         .get_all(ACCEPT_ENCODING)
@@ -268,7 +273,7 @@ fn accepts_gzip(headers: &HeaderMap) -> bool {
 }
 
 fn compress(body: &Bytes) -> Bytes {
-    /// Every full success in JSON.
+    /// The compressed body of every full success in JSON.
     static EMPTY_OBJECT: LazyLock<Bytes> = LazyLock::new(|| gzip(b"{}"));
     if **body == *b"{}" {
         EMPTY_OBJECT.clone()

@@ -1,15 +1,15 @@
-//! The number of open connections, and the time at which the last one found no place.
+//! The number of open connections, and the time at which a connection last found no free slot.
 //!
-//! **Invariant:** counts are of ordinary places; those that are reserved for health and metrics are not among them.
+//! **Invariant:** only ordinary slots are counted, not those reserved for health and metrics.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Time for which `/health` reports that no place was free.
+/// Time for which `/health` reports that no slot was free.
 const TOLD: Duration = Duration::from_secs(60);
 
-/// Cheap to clone; all clones count together.
+/// The counts of connections. Cheap to clone; clones share the counts.
 #[derive(Clone, Debug, Default)]
 pub struct ConnectionCounts(Arc<SharedCounts>);
 
@@ -25,7 +25,7 @@ struct SharedCounts {
 pub struct ConnectionState {
     pub open: usize,
     pub max: usize,
-    /// A connection found no place within the last minute.
+    /// Within the last minute, a connection found no free slot.
     pub is_short: bool,
 }
 
@@ -51,7 +51,7 @@ impl ConnectionCounts {
         self.0.open.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Notes that a connection found no place.
+    /// Records that a connection found no free slot.
     pub fn found_none_free(&self) {
         *self.none_free_at() = Some(Instant::now());
     }

@@ -1,18 +1,18 @@
-//! Log lines that somebody else can cause as often as they like.
+//! A limit on log lines that clients or other systems can cause at any rate.
 //!
-//! **Invariant:** each is said at most once a minute.
+//! **Invariant:** each such line is logged at most once per minute.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 const PAUSE: Duration = Duration::from_secs(60);
 
-/// When a line was last said.
+/// The time at which a line was last logged.
 #[derive(Debug, Default)]
 pub(crate) struct OncePerMinute(Mutex<Option<Instant>>);
 
 impl OncePerMinute {
-    /// Whether it may be said now, which counts as said.
+    /// Returns `true` if the line may be logged now, and counts it as logged.
     pub(crate) fn ready(&self) -> bool {
         self.is_due_at(Instant::now())
     }

@@ -1,4 +1,4 @@
-//! Log lines: text on a terminal, JSON off one, on standard error; with the trace that they were written in, if any.
+//! Log lines on standard error: text on a terminal, else JSON; with the ids of the current trace and span, if any.
 //!
 //! **Invariant:** one event is one line; no byte of a request can end a line or reach a terminal as a control code.
 
@@ -22,26 +22,26 @@ use tracing_subscriber::{EnvFilter, Layer, Registry};
 use crate::telemetry::logging::line_queue::LineQueue;
 use crate::telemetry::own_traces::{OwnTraces, TARGET, current_ids};
 
-/// Lines that wait for the thread that writes them.
+/// The queue of lines for the thread that writes them.
 mod line_queue;
 
-/// Time for which the end of the process waits for lines that are not written yet.
+/// Longest time that the end of the process waits for unwritten lines.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
-/// Set once, at the start of the process.
+/// The queue, set once at the start of the process.
 static LINES: OnceLock<LineQueue> = OnceLock::new();
 
-/// Makes a separate thread write all that goes to standard error, so that nobody else waits for its reader.
+/// Starts the only thread that writes to standard error, so that no other thread waits for its reader.
 ///
 /// # Errors
-/// If the system cannot start a thread.
+/// [`io::Error`] if the system cannot start a thread.
 pub fn start_lines() -> io::Result<LinesEnd> {
     let queue = LineQueue::start(io::stderr(), report_dropped)?;
     LINES.get_or_init(|| queue);
     Ok(LinesEnd)
 }
 
-/// Writes the last lines when it is dropped, however the process ends.
+/// Guard that writes the last lines when it is dropped.
 pub struct LinesEnd;
 
 impl Drop for LinesEnd {
@@ -50,20 +50,20 @@ impl Drop for LinesEnd {
     }
 }
 
-/// Waits until all lines are written, for 1 s at most.
+/// Waits until all lines are written, at most 1 s.
 pub fn flush() {
     if let Some(queue) = LINES.get() {
         queue.flush(LAST_LINES);
     }
 }
 
-/// Writes text that is no log line to standard error, in its turn among log lines.
+/// Writes text that is not a log line to standard error, in order with the log lines.
 pub fn write_plain(text: &str) {
-    // Nobody could be told of an error.
+    // An error cannot be reported anywhere.
     let _ = StandardError.write_all(text.as_bytes());
 }
 
-/// An error, as something is lost, so that no level hides it.
+/// Logs the number of dropped lines, at the level `ERROR`, so that no setting of the level hides the loss.
 fn report_dropped(lines: u64) {
     tracing::error!("{lines} log lines were dropped, as nobody read standard error fast enough");
 }
@@ -87,10 +87,10 @@ impl Write for StandardError {
     }
 }
 
-/// How log lines are written.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogFormat {
-    /// Text when standard error is a terminal, else JSON.
+    /// Text if standard error is a terminal, else JSON.
     #[default]
     Auto,
     Text,
@@ -113,7 +113,7 @@ impl LogFormat {
 /// `warn,ruvvector_service=debug`.
 ///
 /// # Errors
-/// When the filter cannot be read, or logging was started before; a sentence.
+/// A sentence, if the filter cannot be parsed or logging was started before.
 pub fn init(filter: &str, format: LogFormat, own_traces: Option<&OwnTraces>) -> Result<(), String> {
     let filter = EnvFilter::try_new(filter)
         .map_err(|error| format!("the log filter {filter:?} cannot be read: {error}"))?;
@@ -129,7 +129,7 @@ pub fn init(filter: &str, format: LogFormat, own_traces: Option<&OwnTraces>) -> 
             .try_init(),
     }
     .map_err(|error| error.to_string())?;
-    // The default hook writes to standard error itself, and would wait for its reader for ever.
+    // The default hook writes to standard error directly, and could wait for its reader for ever.
     panic::set_hook(Box::new(log_panic));
     Ok(())
 }
@@ -143,7 +143,8 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
     tracing::error!(backtrace, thread, "{panic}");
 }
 
-/// Lines to `out` of all that the filter lets through; spans of own traces are none of its business.
+/// Returns the layer that writes the events that `filter` admits to `out`. It disables the spans of own traces,
+/// whatever the filter is.
 fn layer<S, M>(filter: EnvFilter, json: bool, out: M) -> Box<dyn Layer<S> + Send + Sync>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
@@ -168,8 +169,8 @@ where
     }
 }
 
-/// A line with the ids of its trace and span at its end, under the names that OpenTelemetry has for them ("Trace Context in
-/// non-OTLP Log Formats").
+/// A format that appends the ids of the current trace and span to each line, under OpenTelemetry's names ("Trace
+/// Context in non-OTLP Log Formats").
 enum WithIds<F> {
     Json(F),
     Text(F),
@@ -209,7 +210,7 @@ where
     }
 }
 
-/// Escapes control characters in what an event wrote, but for the line's end.
+/// Escapes the control characters in each event's line, except the end of the line.
 struct PrintableWriter<M>(M);
 
 impl<'a, M: MakeWriter<'a>> MakeWriter<'a> for PrintableWriter<M> {
@@ -222,7 +223,7 @@ impl<'a, M: MakeWriter<'a>> MakeWriter<'a> for PrintableWriter<M> {
     }
 }
 
-/// One event's line. The subscriber hands an event over in one piece.
+/// The line of one event, which the subscriber writes in one piece.
 struct PrintableLine<W> {
     out: W,
 }

@@ -1,20 +1,20 @@
 //! Metrics, log lines, and the service's own traces.
 //!
-//! **Invariant:** nothing here knows a stage of the pipeline: every stage may report, and none is reported about here.
+//! **Invariant:** this module knows no stage of the pipeline: every stage may report through it.
 
-/// Every metric, declared once: name, kind, unit, help; and the page that shows them.
+/// Every metric, declared once: name, kind, unit, help; and the recorder behind them.
 pub mod metrics;
 
 /// Log lines.
 pub mod logging;
 
-/// Traces of the service's own work.
+/// Traces of this service's work.
 pub mod own_traces;
 
-/// Connections that are open, and whether one more finds a place.
+/// Counts of open connections.
 pub mod connection_counts;
 
-/// Log lines that somebody else can cause as often as they like.
+/// A limit on log lines that clients or other systems can cause at any rate.
 pub mod log_limit;
 
 pub use connection_counts::ConnectionCounts;
@@ -22,7 +22,7 @@ pub use connection_counts::ConnectionCounts;
 /// The version of this build.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// The revision of the source this was built from, where the build said it in `RUVVECTOR_REVISION`.
+/// The revision of the source, if the build set it in `RUVVECTOR_REVISION`, else `unknown`.
 pub const REVISION: &str = match option_env!("RUVVECTOR_REVISION") {
     Some(revision) => revision,
     None => "unknown",

@@ -1,11 +1,11 @@
-//! Traces of the service's own work, sent over OTLP as any other service's are.
+//! Traces of this service's work, exported over OTLP.
 //!
-//! Spans are `tracing`'s, of a target of their own, made by [`spans`] and by the request's guard alone; `tracing-opentelemetry`
-//! turns them into OpenTelemetry's. Whether a request is traced is decided once, by its head; what is done for it then asks
-//! the current context.
+//! The spans are `tracing` spans with a separate target; only [`spans`] and the middleware of requests make them.
+//! `tracing-opentelemetry` converts them to OpenTelemetry's. The head of a request decides once if it is traced; all
+//! work for the request then follows the current context.
 //!
-//! **Invariant:** nothing is traced on behalf of an export of own traces: exports say that they are not sampled, and a batch
-//! is traced only for a sampled request whose record it holds.
+//! **Invariant:** no export of own traces is traced: exports are marked as not sampled, and a batch is traced only if
+//! it holds the record of a sampled request.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,13 +17,13 @@ use opentelemetry::trace::{SpanId, TraceContextExt, TraceId};
 use secrecy::SecretString;
 use tracing::{Instrument, Span};
 
-/// W3C trace context of callers.
+/// W3C Trace Context of callers.
 pub mod caller;
 
-/// Spans to the endpoint.
+/// The export of spans to the endpoint.
 mod export;
 
-/// Which requests a batch holds records of.
+/// Links from a batch to the requests whose records it holds.
 pub mod links;
 
 /// The spans: names, kinds, attributes.
@@ -36,25 +36,25 @@ pub use export::{ExportHeaders, OwnTraces};
 pub struct Options {
     /// `http://host:port` or `https://host:port`, OTLP over gRPC.
     pub endpoint: String,
-    /// Of the requests whose callers say nothing, 0 to 1.
+    /// Share of the requests without a caller's trace context that are traced, from 0 to 1.
     pub sample_ratio: f64,
-    /// Sent with each export: names in lower case, none that the protocol needs itself.
+    /// Headers of each export, with names in lower case, none of which the protocol sets itself.
     pub headers: Vec<(String, SecretString)>,
-    /// `service.instance.id`.
+    /// Value of `service.instance.id`.
     pub instance: String,
 }
 
 /// The target of the spans; no log line has it.
 pub const TARGET: &str = "ruvvector_service::own_traces";
 
-/// Set once, when own traces are started.
+/// The sampling, set once when own traces are started.
 static SAMPLING: OnceLock<Sampling> = OnceLock::new();
 
-/// Which requests are traced when their callers say nothing.
+/// The sampling of requests without a caller's trace context.
 struct Sampling {
-    /// Of 2^64 draws, so many are.
+    /// Draws below this number are sampled.
     threshold: u64,
-    /// The sequence of draws (splitmix64).
+    /// State of the random sequence (splitmix64).
     state: AtomicU64,
 }
 
@@ -69,7 +69,7 @@ impl Sampling {
         let threshold = (ratio * 2.0_f64.powi(64)) as u64;
         Self {
             threshold,
-            // Without randomness two instances draw alike, which does no harm.
+            // If no random number is available, two instances draw the same sequence, which does no harm.
             state: AtomicU64::new(getrandom::u64().unwrap_or_default()),
         }
     }
@@ -83,24 +83,24 @@ impl Sampling {
     }
 }
 
-/// Whether own traces are on at all.
+/// Returns `true` if own traces are on.
 #[must_use]
 pub(crate) fn is_on() -> bool {
     SAMPLING.get().is_some()
 }
 
-/// Whether a request is to be traced whose caller says nothing of it.
+/// Decides at random if a request without a caller's trace context is traced.
 pub(crate) fn draw() -> bool {
     SAMPLING.get().is_some_and(Sampling::draw)
 }
 
-/// Whether what runs now is part of a trace that is recorded here.
+/// Returns `true` if the current work belongs to a trace that this process records.
 #[must_use]
 pub(crate) fn is_sampled() -> bool {
     is_on() && Context::map_current(|context| context.span().span_context().is_sampled())
 }
 
-/// The trace and the span that what runs now belongs to: our own, or, where it is not traced, its caller's.
+/// Returns the trace and span of the current work: our own, or its caller's if it is not traced here.
 #[must_use]
 pub fn current_ids() -> Option<(TraceId, SpanId)> {
     Context::map_current(|context| {
@@ -110,25 +110,25 @@ pub fn current_ids() -> Option<(TraceId, SpanId)> {
     })
 }
 
-/// What a span says of a step that went well.
+/// A result of a step that sets attributes on the step's span.
 pub(crate) trait SpanAttributes {
     fn record(&self, _span: &Span) {}
 }
 
 impl SpanAttributes for () {}
 
-/// What a span says of a step that did not.
+/// An error of a step, as the step's span reports it.
 pub(crate) trait SpanError {
-    /// `error.type`, of a closed set; `None` when the fault is the client's, and the step did what it should.
+    /// Returns `error.type`, of a closed set; `None` if the client is at fault, so that the step did not fail.
     fn error_type(&self) -> Option<&'static str>;
 }
 
-/// A step within its span, which ends with it; as it is where nothing is traced.
+/// Runs a step within `span`, which ends with it and gets the attributes of its result; unchanged if nothing is traced.
 pub(crate) fn traced<T: SpanAttributes, E: SpanError>(
     span: Span,
     step: impl Future<Output = Result<T, E>>,
 ) -> impl Future<Output = Result<T, E>> {
-    // No async block: it would hold the step twice.
+    // An async block would hold the step twice.
     step.instrument(span.clone()).map(move |result| {
         if !span.is_disabled() {
             match &result {
@@ -144,7 +144,8 @@ pub(crate) fn traced<T: SpanAttributes, E: SpanError>(
     })
 }
 
-/// Keeps what runs on a task of its own in the trace of who began it, for its log lines' sake.
+/// Runs `work`, on a separate task, in the trace context of the task that began it, so that its log lines have its
+/// trace id.
 pub(crate) async fn in_context<T>(context: Option<Context>, work: impl Future<Output = T>) -> T {
     match context {
         Some(context) => work.with_context(context).await,
@@ -152,7 +153,7 @@ pub(crate) async fn in_context<T>(context: Option<Context>, work: impl Future<Ou
     }
 }
 
-/// As [`carried`], on a thread.
+/// Wraps `work` for a separate thread, where it runs in the current trace context.
 pub(crate) fn in_current_context<T>(work: impl FnOnce() -> T) -> impl FnOnce() -> T {
     let context = current_context();
     move || {
@@ -161,7 +162,7 @@ pub(crate) fn in_current_context<T>(work: impl FnOnce() -> T) -> impl FnOnce() -
     }
 }
 
-/// The context to carry, if there is a trace.
+/// Returns the current context, if it has a trace.
 pub(crate) fn current_context() -> Option<Context> {
     Context::map_current(|context| context.has_active_span().then(|| context.clone()))
 }

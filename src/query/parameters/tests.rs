@@ -1,4 +1,4 @@
-//! What each parameter of a query means, and which are refused by name.
+//! The meaning of each parameter of a query, and the errors of invalid ones.
 
 use crate::query::error::QueryError;
 use crate::query::parameters::{Filter, Options, Search, SortOrder, segments};
@@ -8,7 +8,7 @@ fn parse(query: &str) -> Result<Search, QueryError> {
     Search::of_query(&query_string::pairs(query)?, &Options::default())
 }
 
-/// The parameter that is named, and the sentence.
+/// Returns the parameter that the error names, and its sentence.
 fn refused(query: &str) -> (String, String) {
     match parse(query) {
         Err(QueryError::Parameter { parameter, reason }) => (parameter, reason),
@@ -45,7 +45,7 @@ fn every_parameter_becomes_its_condition() {
             r"metadata.a\.b.c=1",
             Filter::Metadata(vec!["a.b".into(), "c".into()], "1".into()),
         ),
-        // JSON and OTLP allow the key `""`, and it could not be asked for.
+        // JSON and OTLP allow the key `""`, for which no query was possible.
         (
             "metadata.=1",
             Filter::Metadata(vec![String::new()], "1".into()),
@@ -111,7 +111,7 @@ fn what_is_wrong_with_a_parameter_is_said_with_its_name() {
         ("minDurationMs=2&maxDurationMs=1", "minDurationMs", "after"),
         ("from=yesterday", "from", "RFC 3339"),
         ("to=-5", "to", "RFC 3339"),
-        // Somebody asked with Unix seconds and was answered that there was nothing.
+        // A query with Unix seconds was answered with an empty page.
         (
             "to=1700000000",
             "to",
@@ -171,7 +171,7 @@ fn cursor_and_offset_exclude_each_other() {
     );
     let (parameter, _) = refused(&format!("cursor={cursor}&offset=3"));
     assert_eq!(parameter, "offset");
-    // A cursor of the newest first leads nowhere in the other order, wherever that is said.
+    // A cursor of one order is invalid in the other, before or after the parameter `order`.
     assert_eq!(refused(&format!("cursor={cursor}&order=asc")).0, "cursor");
     assert_eq!(refused(&format!("order=asc&cursor={cursor}")).0, "cursor");
 }

@@ -6,7 +6,7 @@ use crate::query::parameters::Search;
 use crate::query::statement::{self, Dialect};
 use crate::query::{Options, query_string};
 
-/// What SQLite says it would do for a search, one step a line.
+/// Returns SQLite's plan for a search, one step per line.
 async fn plan(connection: &mut SqliteConnection, query: &str) -> String {
     let pairs = query_string::pairs(query).expect("a query string");
     let search = Search::of_query(&pairs, &Options::default()).expect("parameters");
@@ -65,11 +65,11 @@ async fn each_search_goes_by_its_index() {
         for index in indexes {
             assert!(plan.contains(&format!("INDEX {index}")), "{query}:\n{plan}");
         }
-        // Only what few rows match may be put in order afterwards.
+        // Sorting is allowed only for conditions that few rows match.
         let sorts = plan.matches("TEMP B-TREE").count();
         let quick = query.contains("traceId") || query.contains("correlationId");
         assert!(sorts <= usize::from(quick), "{query}:\n{plan}");
-        // Keys are sorted, before any text of an event is read.
+        // Keys are sorted before any text of an event is read.
         let sorted = plan.find("TEMP B-TREE").unwrap_or(0);
         let texts = plan.find("SEARCH e USING INTEGER PRIMARY KEY");
         assert!(

@@ -1,7 +1,9 @@
-//! The accept loop, and one connection's life: HTTP/1.1 and HTTP/2 without TLS on the same port (RFC 9113, section 3.3).
+//! The accept loop, and the life of one connection: HTTP/1.1 and HTTP/2 without TLS on the same port (RFC 9113, section
+//! 3.3).
 //!
-//! **Invariant:** a connection is ended between requests, never within one that makes progress, and never by a reset
-//! while its client still sends. One of HTTP/2 is ended in two steps, a round trip apart (RFC 9113, section 6.8).
+//! **Invariant:** a connection is closed between requests, never within one that makes progress, and never by a reset
+//! while its client still sends. An HTTP/2 connection is closed in two steps, one round trip apart (RFC 9113, section
+//! 6.8).
 
 use std::error::Error;
 use std::io::{self, ErrorKind};
@@ -32,38 +34,42 @@ use crate::receive::local_host::LocalAddress;
 use crate::telemetry::log_limit::OncePerMinute;
 use crate::telemetry::metrics::RECEIVE_CONNECTIONS_FAILED_TOTAL;
 
-/// Heads of HTTP/1 up to this size reach us, so that we can answer 431; hyper refuses larger ones by itself.
+/// Maximum size of an HTTP/1 head that reaches the middleware, which answers 431; hyper refuses larger ones itself.
 const HTTP1_BUFFER_BYTES: usize = 128 << 10;
-/// How often a client of HTTP/2 that says nothing is asked whether it is still there, and how long it may take.
+/// Interval of PING frames on a silent HTTP/2 connection.
 const HTTP2_PING: Duration = Duration::from_secs(20);
+/// Time that an HTTP/2 client has to answer a PING frame.
 const HTTP2_PONG: Duration = Duration::from_secs(10);
-/// Until a failed accept is tried again: out of descriptors, it would fail at once.
+/// Wait before a failed accept is repeated: without descriptors, it would fail again at once.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 /// Time for which this process reads on after the last answer: closing while the client still sends would reset the
 /// connection.
 const LINGER: Duration = Duration::from_secs(2);
-/// The same while somebody waits for the place.
+/// The same for a connection that was asked to close because others wait for its slot.
 const LINGER_IN_NEED: Duration = Duration::from_millis(200);
-/// Time that a connection with a reserved place has for a request's head, and for its whole life.
+/// Time that a connection in a reserved slot has for a request's head.
 const RESERVED_HEAD: Duration = Duration::from_secs(1);
+/// Maximum age of a connection in a reserved slot.
 const RESERVED_LIFE: Duration = Duration::from_secs(5);
-/// Time that a connection which is about to end has for a last request: at a stop for the first request of a new connection,
-/// for the rest of a head that has begun to arrive, and for places for those in the queue; at the end of its rest for a
-/// request that has arrived unread.
+/// Time that a closing connection has for a last request.
+///
+/// At a stop it is for the first request of a new connection, for the rest of a head that has begun to arrive, and for
+/// the connections in the queue to get a slot. At the end of the idle time it is for a request that has arrived unread.
 const LAST_HEADS: Duration = Duration::from_secs(1);
-/// Interval of checks of such a head.
+/// Interval at which a closing connection checks for such a request.
 const HEAD_AGAIN: Duration = Duration::from_millis(20);
 
-/// The two steps of a stop.
+/// The two steps of a shutdown.
 #[derive(Clone, Default)]
 pub struct Drain {
-    /// Connections are still accepted and requests served, but clients are told to go: `Connection: close`, GOAWAY.
+    /// Announces the close: connections are still accepted and requests served, with `Connection: close` or GOAWAY.
     pub closing: CancellationToken,
-    /// No more connections than wait in the queue already; what is under way is finished.
+    /// Stops accepting, except for the connections that already wait in the queue; requests in flight are finished.
     pub stop: CancellationToken,
 }
 
-/// Serves `router` on `listener` until `drain.stop`, then those who have connected by then, and returns.
+/// Serves `router` on `listener` until `drain.stop`, then the connections that were made before, and returns once all
+/// are closed.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
@@ -75,7 +81,7 @@ pub async fn serve(
     let router = middleware::with_middleware(router, options.header_bytes);
     let failed = metrics::counter!(RECEIVE_CONNECTIONS_FAILED_TOTAL);
     let open = TaskTracker::new();
-    let door = Acceptor {
+    let acceptor = Acceptor {
         listener,
         failure: OncePerMinute::default(),
     };
@@ -84,10 +90,10 @@ pub async fn serve(
         sleep(LAST_HEADS).await;
     });
     loop {
-        // The place comes second, or a socket without clients would keep one from the others. So one connection a
-        // socket waits here; those after it wait in the listener's queue.
+        // The accept comes before the slot: otherwise a listener without clients would hold a slot that others need. So
+        // one connection per listener waits here, and those after it wait in the kernel's queue.
         let accepted = async {
-            let stream = door.accept(&drain.stop).await?;
+            let stream = acceptor.accept(&drain.stop).await?;
             Some((stream, places.take().await))
         };
         let accepted = tokio::select! {
@@ -104,7 +110,7 @@ pub async fn serve(
             wire: TrackedStream::new(stream),
             header_timeout: options.header_timeout,
             idle: options.keep_alive_idle,
-            // Clients that came together do not leave together.
+            // Clients that connected together do not reconnect together.
             age: options
                 .connection_age
                 .mul_f64(0.8 + 0.4 * retry_after::random_share()),
@@ -114,20 +120,21 @@ pub async fn serve(
         let (protocol, router) = (protocol.clone(), router.clone());
         open.spawn(async move { connection.live(&protocol, router).await });
     }
-    drop(door);
+    drop(acceptor);
     open.close();
     open.wait().await;
 }
 
-/// Where connections come in.
+/// Accepts connections from one listener.
 struct Acceptor {
     listener: TcpListener,
-    /// While descriptors are scarce, accepting fails between successes.
+    /// Limits the log lines about failures: while descriptors are scarce, accepting fails and succeeds in turn.
     failure: OncePerMinute,
 }
 
 impl Acceptor {
-    /// The next connection; once `stop` has come, only one that is there already: closing the socket would reset it.
+    /// Returns the next connection. Once `stop` is cancelled, only connections in the queue are accepted, as closing
+    /// the listener would reset them; `None` if there are no more.
     async fn accept(&self, stop: &CancellationToken) -> Option<TcpStream> {
         loop {
             let accepted = tokio::select! {
@@ -137,7 +144,7 @@ impl Acceptor {
             };
             match accepted {
                 Ok(stream) => {
-                    // Without it answers would wait for acknowledgements; a failure costs only that.
+                    // With Nagle's algorithm, answers would wait for acknowledgements; if this fails, they do.
                     let _ = stream.set_nodelay(true);
                     return Some(stream);
                 }
@@ -153,7 +160,7 @@ impl Acceptor {
         }
     }
 
-    /// Asks the kernel itself: Tokio may not have heard yet of the latest ones.
+    /// Accepts from the kernel's queue directly: Tokio may not have seen the latest connections yet.
     fn queued(&self) -> io::Result<TcpStream> {
         let listener = std::net::TcpListener::from(self.listener.as_fd().try_clone_to_owned()?);
         let (stream, _peer) = listener.accept()?;
@@ -162,7 +169,7 @@ impl Acceptor {
     }
 }
 
-/// Whether accepting failed by the fault of the connection, which is gone, and not for want of descriptors or memory.
+/// Returns `true` if accepting failed because the client closed the connection, not for lack of descriptors or memory.
 fn is_of_one_connection(kind: ErrorKind) -> bool {
     matches!(
         kind,
@@ -175,7 +182,7 @@ fn protocol(options: &Options) -> Builder<TokioExecutor> {
     builder
         .http1()
         .timer(TokioTimer::new())
-        // hyper's timeout would also end idle connections; ours tells them apart.
+        // hyper's timeout would also close idle connections; `Connection` distinguishes them.
         .header_read_timeout(None)
         .max_buf_size(HTTP1_BUFFER_BYTES.max(options.header_bytes.saturating_mul(2)));
     builder
@@ -190,40 +197,47 @@ fn protocol(options: &Options) -> Builder<TokioExecutor> {
     builder
 }
 
+/// One accepted connection.
 struct Connection {
     place: Arc<ConnectionSlot>,
-    /// The address of ours that the client connected to, unless it has gone already.
+    /// This process's address that the client connected to; `None` if the client has disconnected already.
     local: Option<SocketAddr>,
     wire: TrackedStream,
+    /// Maximum time for receiving a request's head.
     header_timeout: Duration,
+    /// Time after which the connection is closed if it has no request.
     idle: Duration,
+    /// Age at which the close is announced.
     age: Duration,
+    /// Counts connections that failed.
     failed: Counter,
     drain: Drain,
 }
 
-/// How a connection's conversation ended.
+/// The way in which HTTP ended on a connection.
 enum ConnectionEnd {
-    /// Both sides know.
+    /// In order, or by an error that the client caused.
     Closed,
-    /// It is cut: its client is too slow.
+    /// By this process, because the client is too slow.
     Cut,
 }
 
-/// How far a connection is on its way out.
+/// The state of closing a connection.
 #[derive(Clone, Copy)]
 enum Closing {
     No,
-    /// It ends after the request whose head is to come or is coming in, if that is whole by then.
+    /// At this time at the latest, the protocol is asked to close. Until then a request whose head is expected or has
+    /// begun to arrive is still served.
     Soon(Instant),
-    /// The protocol was asked to end it: over HTTP/1 it does so at once or after the answer, over HTTP/2 once the client
-    /// has acknowledged, so that calls which crossed the announcement are served. Closed if it still only waits by then.
+    /// The protocol was asked to close. HTTP/1 closes at once or after the answer. HTTP/2 closes once the client has
+    /// acknowledged, so that calls which crossed the announcement are served. If no request is in flight at this time,
+    /// the connection is closed without the client's part.
     Asked(Instant),
 }
 
 impl Connection {
     async fn live(self, protocol: &Builder<TokioExecutor>, router: Router) {
-        let end = self.converse(protocol, router).await;
+        let end = self.serve_until_closed(protocol, router).await;
         let patience = if self.place.leave() {
             LINGER_IN_NEED
         } else {
@@ -239,7 +253,11 @@ impl Connection {
         }
     }
 
-    async fn converse(&self, protocol: &Builder<TokioExecutor>, router: Router) -> ConnectionEnd {
+    async fn serve_until_closed(
+        &self,
+        protocol: &Builder<TokioExecutor>,
+        router: Router,
+    ) -> ConnectionEnd {
         let last_sent = CancellationToken::new();
         let conversation = ConnectionActivity {
             wire: self.wire.clone(),
@@ -256,27 +274,27 @@ impl Connection {
         let mut aged = pin!(sleep(self.age));
         let mut monitored = pin!(sleep(RESERVED_LIFE));
         let mut may_be_reserved = true;
-        let mut told = false;
-        let mut leaving = Closing::No;
+        let mut close_announced = false;
+        let mut closing = Closing::No;
         loop {
             let (phase, deadline) = self.phase();
             let now = Instant::now();
             let deadline = deadline.min(now + self.shortest_phase());
-            let wake = match leaving {
+            let wake = match closing {
                 Closing::No => deadline,
                 Closing::Soon(by) if now < by && self.wire.has_head_to_come(phase) => {
                     by.min(now + HEAD_AGAIN)
                 }
                 Closing::Soon(_) => {
                     connection.as_mut().graceful_shutdown();
-                    leaving = Closing::Asked(now + self.header_timeout);
+                    closing = Closing::Asked(now + self.header_timeout);
                     continue;
                 }
                 Closing::Asked(_) if phase == Activity::Busy => deadline,
                 Closing::Asked(by) => by,
             };
             tokio::select! {
-                // The protocol first: it reads what has come, and sends what it was asked to send.
+                // The protocol first: it reads the bytes that have arrived, and sends the announcement of the close.
                 biased;
                 result = connection.as_mut() => {
                     if let Err(error) = result {
@@ -287,11 +305,11 @@ impl Connection {
                 () = sleep_until(wake) => {
                     let now = Instant::now();
                     let (phase, deadline) = self.phase();
-                    match (leaving, phase) {
+                    match (closing, phase) {
                         (Closing::No, Activity::Idle) if deadline <= now => {
-                            leaving = Closing::Soon(now + LAST_HEADS);
+                            closing = Closing::Soon(now + LAST_HEADS);
                         }
-                        // It has only rested, and its client does not acknowledge: it is gone, or hangs.
+                        // It was idle, and its client does not acknowledge: the client is gone or hangs.
                         (Closing::Asked(by), Activity::Idle) if by <= now => return ConnectionEnd::Closed,
                         (Closing::Asked(by), Activity::Fresh | Activity::Head) if by <= now => {
                             return ConnectionEnd::Cut;
@@ -301,14 +319,14 @@ impl Connection {
                         _ => {}
                     }
                 }
-                () = aged.as_mut(), if !told => told = self.tell(),
-                () = self.drain.closing.cancelled(), if !told => told = self.tell(),
-                () = last_sent.cancelled(), if matches!(leaving, Closing::No) => {
-                    leaving = Closing::Soon(Instant::now());
+                () = aged.as_mut(), if !close_announced => close_announced = self.announce_close(),
+                () = self.drain.closing.cancelled(), if !close_announced => close_announced = self.announce_close(),
+                () = last_sent.cancelled(), if matches!(closing, Closing::No) => {
+                    closing = Closing::Soon(Instant::now());
                 }
-                () = leave.cancelled(), if matches!(leaving, Closing::No) => {
+                () = leave.cancelled(), if matches!(closing, Closing::No) => {
                     let patience = if phase == Activity::Fresh { Duration::ZERO } else { LAST_HEADS };
-                    leaving = Closing::Soon(Instant::now() + patience);
+                    closing = Closing::Soon(Instant::now() + patience);
                 }
                 () = monitored.as_mut(), if may_be_reserved => {
                     may_be_reserved = false;
@@ -316,15 +334,15 @@ impl Connection {
                         return ConnectionEnd::Cut;
                     }
                 }
-                () = self.drain.stop.cancelled(), if matches!(leaving, Closing::No) => {
-                    told = self.tell();
-                    leaving = Closing::Soon(Instant::now() + LAST_HEADS);
+                () = self.drain.stop.cancelled(), if matches!(closing, Closing::No) => {
+                    close_announced = self.announce_close();
+                    closing = Closing::Soon(Instant::now() + LAST_HEADS);
                 }
             }
         }
     }
 
-    /// Counts a conversation that ended with an error, unless its client went away while the connection rested.
+    /// Counts a connection that ended with an error, unless the client disconnected while it was idle.
     fn failed_by(&self, error: &(dyn Error + 'static)) {
         tracing::debug!(%error, "a connection ended with an error");
         let (phase, _) = self.phase();
@@ -334,11 +352,12 @@ impl Connection {
         }
     }
 
-    /// As [`TrackedStream::phase`]; whoever has a reserved place has come to ask at once.
+    /// Returns [`TrackedStream::phase`] with this connection's timeouts.
     fn phase(&self) -> (Activity, Instant) {
         self.wire.phase(self.header_timeout(), self.idle)
     }
 
+    /// Returns the time for a request's head. It is short in a reserved slot: a probe sends its request at once.
     fn header_timeout(&self) -> Duration {
         if self.place.is_reserved() {
             self.header_timeout.min(RESERVED_HEAD)
@@ -347,24 +366,26 @@ impl Connection {
         }
     }
 
-    /// The least time that a phase which begins from now on may last: nobody reports its begin, so the loop looks again by then.
+    /// Returns the shortest time after which a phase that begins from now on may expire. Nothing wakes the loop when a
+    /// phase begins, so the loop checks again by then.
     fn shortest_phase(&self) -> Duration {
         self.header_timeout().min(self.idle).max(HEAD_AGAIN)
     }
 
-    /// Lets the next answer be the last; an idle client of HTTP/1 could have sent a request just now.
-    fn tell(&self) -> bool {
+    /// Makes the next answer the last one. An idle HTTP/1 connection is not closed at once, as its client may have sent
+    /// a request just now.
+    fn announce_close(&self) -> bool {
         self.wire.set_last();
         true
     }
 }
 
-/// Returns whether the socket failed, as opposed to the protocol on it.
+/// Returns `true` if the socket failed, `false` if the protocol on it did.
 fn is_of_the_socket(error: &(dyn Error + 'static)) -> bool {
     std::iter::successors(Some(error), |error| (*error).source()).any(<dyn Error>::is::<io::Error>)
 }
 
-/// Reads on for a while, so that the last answer is not overtaken by a reset.
+/// Closes the sending side and reads on for `patience`, so that no reset overtakes the last answer.
 async fn linger(mut stream: TcpStream, patience: Duration) {
     if stream.shutdown().await.is_err() {
         return;

@@ -1,6 +1,7 @@
-//! The requests of one connection, and what each answer says of the connection itself.
+//! The requests of one connection, and the headers about the connection in each answer.
 //!
-//! **Invariant:** an answer that is the last one says so, and every other says how long its connection may rest.
+//! **Invariant:** the last answer over HTTP/1 has `Connection: close`, and every other over HTTP/1.1 offers an idle
+//! time.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -19,31 +20,33 @@ use crate::receive::connection::middleware;
 use crate::receive::connection::tracked_stream::{TrackedBody, TrackedStream};
 use crate::receive::local_host::LocalAddress;
 
-/// RFC 2068, section 19.7.1.1; honoured by Node's and Apache's clients among others.
+/// RFC 2068, section 19.7.1.1; Node's and Apache's clients honour it, among others.
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 
-/// The rest that clients of HTTP/1.1 are offered between requests: less than they get, so that one that keeps to it never
-/// sends to a connection that is being closed.
+/// Returns the value of `Keep-Alive`: 90 % of the idle time, so that a client which honours it never sends on a
+/// connection that is being closed.
 pub(in crate::receive) fn offered_rest(idle: Duration) -> Option<HeaderValue> {
     let seconds = idle.mul_f64(0.9).as_secs();
     let value = format!("timeout={seconds}");
     (seconds > 0).then(|| HeaderValue::try_from(value).expect("ASCII"))
 }
 
-/// All that the requests of one connection share.
+/// The state that all requests of one connection share.
 #[derive(Clone)]
 pub(in crate::receive) struct ConnectionActivity {
     pub(in crate::receive) wire: TrackedStream,
     pub(in crate::receive) place: Arc<ConnectionSlot>,
-    /// Cancelled with the answer that is the last one over HTTP/2.
+    /// Cancelled with the last answer over HTTP/2.
     pub(in crate::receive) last_sent: CancellationToken,
+    /// The value of `Keep-Alive`.
     pub(in crate::receive) rest: Option<HeaderValue>,
+    /// This process's address that the client connected to.
     pub(in crate::receive) local: Option<LocalAddress>,
     pub(in crate::receive) router: Router,
 }
 
 impl ConnectionActivity {
-    /// One request: the router's answer, which keeps the connection busy until it is sent.
+    /// Answers one request with the router. The connection counts as busy until the answer's body is sent.
     pub(in crate::receive) async fn answer(
         mut self,
         mut request: Request<Incoming>,

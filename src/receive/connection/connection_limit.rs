@@ -1,7 +1,7 @@
-//! The connections that the process may have at once, on all of its sockets together.
+//! The limit on connections of the process, on all listeners together.
 //!
-//! **Invariant:** while all places are taken, a few further ones serve health and metrics alone, and a connection that rests
-//! keeps none out that has a request.
+//! **Invariant:** while all slots are in use, reserved ones serve health and metrics alone, and an idle connection
+//! never keeps out one that has a request.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -20,20 +20,20 @@ use crate::telemetry::ConnectionCounts;
 use crate::telemetry::log_limit::OncePerMinute;
 use crate::telemetry::metrics::RECEIVE_CONNECTIONS_DISPLACED_TOTAL;
 
-/// Places beside those of the options: for probes, scrapers, and people who look for the cause. The descriptors that are kept
-/// back have room for them.
+/// Number of reserved slots, in addition to the limit: for probes, scrapers, and people who look for the cause. The
+/// descriptors that are kept back suffice for them.
 const RESERVED: usize = 16;
-/// A connection that has rested for so long may be ended to make room for another.
+/// Idle time after which a connection may be closed to make room for another.
 const RESTED: Duration = Duration::from_secs(5);
-/// Until a connection at rest is looked for again.
+/// Interval at which a waiting connection searches for an idle one to close.
 const ROOM_AGAIN: Duration = Duration::from_millis(250);
-/// Time after which a connection that was asked to end no longer counts as ending, as its client may never acknowledge:
-/// another one is asked too.
+/// Time after which a connection that was asked to close no longer counts as closing: its client may never acknowledge,
+/// so another connection is asked too.
 const ENDING: Duration = Duration::from_secs(1);
-/// Time for which a request on a reserved place waits for an ordinary one.
+/// Time for which a request in a reserved slot waits for an ordinary one.
 const ADMISSION: Duration = Duration::from_secs(1);
 
-/// The places of the process, as one listening socket gives them out. Cheap to clone.
+/// The slots for connections, as one listener assigns them. Cheap to clone; clones share the slots.
 #[derive(Clone)]
 pub struct ConnectionLimit {
     all: Arc<SlotTable>,
@@ -45,24 +45,25 @@ struct SlotTable {
     reserved: Arc<Semaphore>,
     open: Mutex<BTreeMap<u64, OpenConnection>>,
     numbers: AtomicU64,
-    /// Those that wait for an ordinary place.
+    /// Number of connections that wait for an ordinary slot.
     waiting: AtomicUsize,
     counts: ConnectionCounts,
     displaced: Counter,
     shortage: OncePerMinute,
 }
 
-/// A connection that has a place.
+/// A connection that has a slot.
 struct OpenConnection {
-    /// `None` once its conversation is over.
+    /// `None` once HTTP has ended on it.
     wire: Option<TrackedStream>,
-    /// Asks it to end in order.
+    /// Asks the connection to close in order.
     leave: CancellationToken,
+    /// The time at which it was asked to close.
     asked_at: Option<Instant>,
 }
 
 impl OpenConnection {
-    /// Returns since when it has rested, unless it has been asked to end.
+    /// Returns the time since which it has been idle; `None` if it is busy or has been asked to close.
     fn rests_since(&self) -> Option<Instant> {
         match (&self.wire, self.asked_at) {
             (Some(wire), None) => wire.rests_since(),
@@ -75,7 +76,7 @@ impl OpenConnection {
     }
 }
 
-/// The further places that a socket may give out.
+/// The reserved slots that a listener may assign.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reserve {
     None,
@@ -83,7 +84,8 @@ enum Reserve {
 }
 
 impl ConnectionLimit {
-    /// As many as the options say, if the limit of open files leaves room for them.
+    /// Makes the limit that the options set, or a lower one if the limit of open files is too low. Assigns no reserved
+    /// slots.
     #[must_use]
     pub fn new(options: &Options) -> Self {
         let connections = fd_limit::connections_max(options.connections);
@@ -104,7 +106,8 @@ impl ConnectionLimit {
         }
     }
 
-    /// The same places for a socket that serves health and metrics: if all are taken, it gives out the reserved ones.
+    /// Returns the same slots for a listener that serves health and metrics: if none is free, it assigns the reserved
+    /// ones.
     #[must_use]
     pub fn with_reserved(&self) -> Self {
         Self {
@@ -113,13 +116,13 @@ impl ConnectionLimit {
         }
     }
 
-    /// The numbers for `/health` and `/metrics`.
+    /// Returns the numbers for `/health` and `/metrics`.
     #[must_use]
     pub fn counts(&self) -> ConnectionCounts {
         self.all.counts.clone()
     }
 
-    /// Waits for a free place, which is given back when dropped.
+    /// Waits for a free slot; dropping it frees it again.
     pub(in crate::receive) async fn take(&self) -> ConnectionSlot {
         let kind = match self.all.try_ordinary() {
             Some(open) => SlotKind::Ordinary { _open: open },
@@ -148,7 +151,7 @@ impl SlotTable {
         permit.map(|permit| OpenSlot::new(permit, &self.counts))
     }
 
-    /// Waits for an ordinary place, and has connections that rest end meanwhile: one for each that waits.
+    /// Waits for an ordinary slot. Meanwhile idle connections are asked to close, one for each that waits.
     async fn ordinary(&self) -> OpenSlot {
         let _waiting = WaitingConnection::new(&self.waiting);
         let mut permit = std::pin::pin!(acquire(&self.ordinary));
@@ -167,13 +170,13 @@ impl SlotTable {
         if self.shortage.ready() {
             tracing::warn!(
                 connections = self.counts.max(),
-                "all places for connections are taken: raise RUVVECTOR_CONNECTIONS, or look who holds them open"
+                "all places for connections are taken: raise RUVVECTOR_CONNECTIONS, or find the clients that hold them"
             );
         }
     }
 
-    /// Asks the connection that has rested longest to end, if it has for over five seconds, and if not enough of them are
-    /// ending already.
+    /// Asks the longest idle connection to close, if it has been idle for more than five seconds and fewer connections
+    /// are closing than wait.
     fn make_room(&self) {
         self.found_none_free();
         let mut open = self.lock();
@@ -203,7 +206,7 @@ async fn acquire(semaphore: &Arc<Semaphore>) -> OwnedSemaphorePermit {
     permit.expect("the semaphore is never closed")
 }
 
-/// A connection that waits for an ordinary place, counted while this lives.
+/// Counts a connection as waiting for an ordinary slot until this is dropped.
 struct WaitingConnection<'a>(&'a AtomicUsize);
 
 impl<'a> WaitingConnection<'a> {
@@ -219,7 +222,7 @@ impl Drop for WaitingConnection<'_> {
     }
 }
 
-/// One connection's place.
+/// The slot of one connection.
 pub(in crate::receive) struct ConnectionSlot {
     all: Arc<SlotTable>,
     number: u64,
@@ -231,7 +234,7 @@ enum SlotKind {
     Reserved { _permit: OwnedSemaphorePermit },
 }
 
-/// A place that counts as open.
+/// An ordinary slot, counted as an open connection until it is dropped.
 struct OpenSlot {
     counts: ConnectionCounts,
     _permit: OwnedSemaphorePermit,
@@ -254,7 +257,8 @@ impl Drop for OpenSlot {
 }
 
 impl ConnectionSlot {
-    /// Registers the connection. The returned token is cancelled when it should end to make room for another.
+    /// Registers the connection. The returned token is cancelled if the connection should close to make room for
+    /// another.
     pub(in crate::receive) fn settle(&self, wire: &TrackedStream) -> CancellationToken {
         let leave = CancellationToken::new();
         let resident = OpenConnection {
@@ -266,7 +270,7 @@ impl ConnectionSlot {
         leave
     }
 
-    /// Drops the connection; returns whether it was asked to end.
+    /// Marks the connection as ended; returns `true` if it was asked to close to make room.
     pub(in crate::receive) fn leave(&self) -> bool {
         let mut open = self.all.lock();
         let resident = open.get_mut(&self.number);
@@ -280,10 +284,10 @@ impl ConnectionSlot {
         matches!(*self.kind(), SlotKind::Reserved { .. })
     }
 
-    /// Waits a second for an ordinary place in exchange for a reserved one.
+    /// Exchanges a reserved slot for an ordinary one, for which it waits up to one second.
     ///
     /// # Errors
-    /// [`NoFreeSlot`] if none comes free.
+    /// [`NoFreeSlot`] if no ordinary slot becomes free.
     pub(in crate::receive) async fn exchange(&self) -> Result<(), NoFreeSlot> {
         if !self.is_reserved() {
             return Ok(());
@@ -312,8 +316,9 @@ impl Drop for ConnectionSlot {
     }
 }
 
-/// All places for connections are taken. In a request's extensions: it is to be refused.
+/// The error that all slots are in use. The middleware refuses a request that has it in its extensions.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::receive) struct NoFreeSlot {
+    /// The limit of connections.
     pub(in crate::receive) connections: usize,
 }

@@ -1,13 +1,15 @@
-//! How many connections the limit of open files leaves room for (getrlimit(2), `RLIMIT_NOFILE`).
+//! The number of connections that the limit of open files allows (getrlimit(2), `RLIMIT_NOFILE`).
 //!
-//! **Invariant:** clients never get the descriptors that the log and the stores need.
+//! **Invariant:** connections never use the descriptors that the journal and the stores need.
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 
-/// Kept back for the log's segments, both pools and SQLite's files; half of what there is, if that is less.
+/// Descriptors kept back for the journal's segments, both pools and SQLite's files; if the limit is below 512, half of
+/// it.
 const KEPT_BACK: u64 = 256;
 
-/// `wanted`, or as many as fit; the soft limit is raised to the hard one first.
+/// Returns `wanted`, or the number of connections that the limit allows if that is less. The soft limit is raised to
+/// the hard one first.
 pub(in crate::receive) fn connections_max(wanted: usize) -> usize {
     let Some(files) = files_max() else {
         return wanted;
@@ -18,17 +20,18 @@ pub(in crate::receive) fn connections_max(wanted: usize) -> usize {
             files,
             wanted,
             connections = room,
-            "the limit of open files (ulimit -n) leaves room for fewer connections than are set"
+            "the limit of open files (ulimit -n) allows fewer connections than RUVVECTOR_CONNECTIONS: raise it, or \
+             lower the setting"
         );
     }
     room
 }
 
-/// `None` = without limit.
+/// Returns the limit of open files; `None` = no limit.
 fn files_max() -> Option<u64> {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
-    // Where that is forbidden, the limit stays as it is.
+    // If that is forbidden, the soft limit is kept.
     let _ = setrlimit(Resource::Nofile, limit);
     getrlimit(Resource::Nofile).current
 }

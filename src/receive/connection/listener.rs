@@ -1,17 +1,17 @@
 //! The sockets that the service listens on.
 //!
-//! **Invariant:** all of them are bound before anything is recovered or served, so a taken port ends the start at once
-//! and harms nothing.
+//! **Invariant:** all of them are bound before anything is recovered or served, so that a port in use ends the start at
+//! once and has no other effect.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::{fmt, io};
 
 use tokio::net::{TcpListener, TcpSocket};
 
-/// Connections that the kernel holds until they are accepted.
+/// Maximum number of connections that the kernel queues until they are accepted.
 const BACKLOG: u32 = 1024;
 
-/// One way in, on one port of each address.
+/// One listener of the service: the same port on each address.
 #[derive(Debug)]
 pub struct Listener {
     /// `main`, `otlp_http` or `otlp_grpc`.
@@ -19,7 +19,7 @@ pub struct Listener {
     pub sockets: Vec<TcpListener>,
 }
 
-/// A port that could not be taken.
+/// A port that could not be bound.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "cannot listen on {address}: {error}; {setting} moves that listener to another port, and `off` closes it"
@@ -27,15 +27,18 @@ pub struct Listener {
 pub struct BindError {
     pub address: SocketAddr,
     pub error: io::Error,
+    /// Name of the setting that moves or closes the listener.
     pub setting: &'static str,
 }
 
 impl Listener {
-    /// Takes `port` on each address; with port 0, one free port for all of them. Where the machine has no IPv6, `::` is
-    /// `0.0.0.0`, and a loopback of IPv6 that stands beside others is left out; each with a log line.
+    /// Binds `port` on each address; port 0 picks one free port for all of them.
+    ///
+    /// On a machine without IPv6, `::` becomes `0.0.0.0` (or is left out if that is listed, too), and `::1` is left out
+    /// if other addresses are listed; each with a log line.
     ///
     /// # Errors
-    /// When a port is taken, or an address is not this machine's.
+    /// [`BindError`] if a port is in use, or an address is not this machine's.
     pub fn bind(
         name: &'static str,
         setting: &'static str,
@@ -81,7 +84,7 @@ impl Listener {
         Ok(Self { name, sockets })
     }
 
-    /// Where clients reach it, as URLs without a path.
+    /// Returns the URLs of the listener, without a path.
     #[must_use]
     pub fn urls(&self) -> Vec<String> {
         let addresses = self.sockets.iter().filter_map(|s| s.local_addr().ok());
@@ -102,7 +105,7 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
         SocketAddr::V4(_) => TcpSocket::new_v4()?,
         SocketAddr::V6(_) => TcpSocket::new_v6()?,
     };
-    // A restart must not wait for the old connections' TIME_WAIT.
+    // A restart must not wait until TIME_WAIT of the previous process's connections ends.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)

@@ -1,6 +1,7 @@
-//! Around every request of every route: limits of its head, a catch for panics, its span and its duration.
+//! Middleware around every request of every route: limits on its head, a guard against panics, its span and its
+//! duration.
 //!
-//! **Invariant:** nothing that a client chooses becomes a metric's label: methods and routes are closed sets.
+//! **Invariant:** no text that a client chooses becomes a metric's label: methods and routes are closed sets.
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
@@ -23,12 +24,13 @@ use crate::receive::protocol::grpc::calls::CallMetrics;
 use crate::receive::response::{self, BodyFormat, ResponseFormat};
 use crate::telemetry::metrics::HTTP_SERVER_REQUEST_DURATION_SECONDS;
 
+/// Maximum length of a request's target.
 const TARGET_BYTES: usize = 8 << 10;
 
-/// The label of what is in no closed set.
+/// The label of every method and route outside the closed sets.
 const OTHER: &str = "_OTHER";
 
-/// `router` with all of it around its routes and its fallback.
+/// Wraps all routes of `router`, and its fallback, in the middleware.
 pub(in crate::receive) fn with_middleware(router: Router, header_bytes: usize) -> Router {
     let state = MiddlewareState {
         durations: DurationHistograms::default(),
@@ -78,19 +80,19 @@ async fn guard(State(guard): State<MiddlewareState>, request: Request, next: Nex
     response
 }
 
-/// A request that writes may have reached the log.
+/// Returns the answer after a panic; it is [`Error::Unknown`] for POST, whose events may have reached the journal.
 fn after_panic(method: &str) -> Error {
     let retry_after_s = retry_after::retry_after_s();
     if method == "POST" {
         return Error::Unknown { retry_after_s };
     }
     Error::Unavailable {
-        reason: "the service failed to answer; its log says where".to_owned(),
+        reason: "the service failed to answer; its log lines name the place".to_owned(),
         retry_after_s,
     }
 }
 
-/// Returns whether probes and scrapers ask there.
+/// Returns `true` for the paths that probes and scrapers request.
 pub(in crate::receive) fn is_of_monitoring(path: &str) -> bool {
     matches!(path, "/health" | "/metrics") || path.starts_with("/health/")
 }
@@ -122,7 +124,8 @@ fn check_head(request: &Request, header_bytes: usize) -> Result<(), Error> {
     Ok(())
 }
 
-/// The route without what it is the same route with: `//v1/traces` and `/v1/traces/` are `/v1/traces`.
+/// Removes repeated leading slashes and trailing ones from a route: `//v1/traces` and `/v1/traces/` become
+/// `/v1/traces`.
 fn route_label(route: &str) -> &str {
     let route = route.trim_end_matches('/');
     let slashes = route.len() - route.trim_start_matches('/').len();
@@ -132,7 +135,8 @@ fn route_label(route: &str) -> &str {
     }
 }
 
-/// The method, if it is of the standard set (OpenTelemetry semantic conventions, `http.request.method`).
+/// Returns the method if it is in the standard set, else `_OTHER` (OpenTelemetry semantic conventions,
+/// `http.request.method`).
 fn method_label(method: &Method) -> &'static str {
     match method.as_str() {
         "GET" => "GET",
@@ -151,7 +155,7 @@ fn method_label(method: &Method) -> &'static str {
 /// Histograms by route, then by method and status.
 type RouteDurations = HashMap<String, HashMap<(&'static str, u16), Histogram>>;
 
-/// The histograms of request durations, each looked up in the recorder once.
+/// The histograms of request durations, each registered with the recorder once.
 #[derive(Clone, Default)]
 struct DurationHistograms(Arc<RwLock<RouteDurations>>);
 

@@ -1,27 +1,28 @@
 //! Connections: listening, accepting, their limits, and the middleware that each request passes.
 //!
-//! **Invariant:** a connection ends in order: its client learns of the end before it comes.
+//! **Invariant:** unless its client is too slow or gone, a connection is closed in order: the close is announced before
+//! it happens.
 
-/// The sockets.
+/// The sockets that the service listens on.
 pub mod listener;
 
-/// The accept loop, and one connection's life.
+/// The accept loop, and the life of one connection.
 pub(in crate::receive) mod accept;
 
 /// The requests of one connection.
 pub(in crate::receive) mod activity;
 
-/// A connection's bytes and what it is doing.
+/// A connection's stream, with the activity on it.
 pub(in crate::receive) mod tracked_stream;
 
-/// How many connections the limit of open files leaves room for.
+/// The number of connections that the limit of open files allows.
 pub(in crate::receive) mod fd_limit;
 
-/// The places for connections, and the choice of the one that makes room.
+/// The slots for connections, and the choice of the idle connection that makes room.
 pub(in crate::receive) mod connection_limit;
 
-/// Around every request: limits of its head, panics, its duration.
+/// Middleware around every request: limits on its head, panics, its duration.
 pub(in crate::receive) mod middleware;
 
-/// A request's own span.
+/// The span of a request, in our own traces.
 pub(in crate::receive) mod request_span;

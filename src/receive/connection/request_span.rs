@@ -1,7 +1,7 @@
-//! A request's own span, and what its log lines say of its caller's.
+//! The span of a request in our own traces, and the caller's trace id in its log lines.
 //!
-//! **Invariant:** a request is traced if its caller's trace is, or by the share of those whose callers say nothing; never for
-//! that share what only asks how the service is.
+//! **Invariant:** the caller's sampling decision applies if it sends one. Otherwise a share of requests is traced, none
+//! of them a probe or scrape.
 
 use axum::extract::Request;
 use axum::http::{StatusCode, Version};
@@ -17,7 +17,7 @@ use crate::receive::response::{BodyFormat, ResponseFormat};
 use crate::telemetry::own_traces::{TARGET, caller, draw, is_on, spans};
 use crate::text::shown;
 
-/// What probes and scrapers ask for, over and over.
+/// The routes of probes and scrapes, which are traced only if the caller asks for it.
 const UNASKED: [&str; 6] = [
     "/health",
     "/health/live",
@@ -27,16 +27,18 @@ const UNASKED: [&str; 6] = [
     "/grpc.health.v1.Health/Watch",
 ];
 
-/// How much of a request is known to tracing.
+/// The tracing of one request.
 pub(in crate::receive) enum RequestSpan {
+    /// Not traced, and without a caller's trace.
     No,
-    /// It is not traced; its log lines name the caller's trace all the same.
+    /// Not traced; its log lines still carry the caller's trace id.
     Caller(Context),
+    /// Traced by this span.
     Span(Span),
 }
 
 impl RequestSpan {
-    /// Decides, from the head, whether the request is traced, and begins its span.
+    /// Decides from the head if the request is traced, and begins its span.
     pub(in crate::receive) fn begin(
         request: &Request,
         method: &'static str,
@@ -64,7 +66,7 @@ impl RequestSpan {
         })
     }
 
-    /// Answers the request within its span, or its caller's.
+    /// Runs `answer` within the request's span, or within the caller's context.
     pub(in crate::receive) async fn within(
         &self,
         answer: impl Future<Output = Response>,
@@ -76,7 +78,7 @@ impl RequestSpan {
         }
     }
 
-    /// Takes note of the answer.
+    /// Records the answer's status in the span.
     pub(in crate::receive) fn answered(&self, answer: &Response, form: ResponseFormat) {
         let Self::Span(span) = self else {
             return;
@@ -84,7 +86,7 @@ impl RequestSpan {
         if form.shape == BodyFormat::Grpc {
             let code = calls::code_name(answer.headers());
             span.record("rpc.response.status_code", code);
-            // Semantic conventions for gRPC, "Status" of server spans.
+            // OpenTelemetry semantic conventions for gRPC, "Status" of server spans.
             if matches!(
                 code,
                 "UNKNOWN"

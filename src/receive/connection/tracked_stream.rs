@@ -1,6 +1,6 @@
-//! One connection's bytes, watched: what it is doing, and since when.
+//! The TCP stream of a connection, with the activity on it and its deadline.
 //!
-//! **Invariant:** a connection that only waits always has a deadline; a request under way keeps it open.
+//! **Invariant:** every activity has a deadline; an idle timeout never closes a connection with a request in flight.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -16,39 +16,45 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-/// A request under way on a connection over which no byte moved for so long is given up: its client reads no answer.
+/// Time without a byte in either direction after which a request in flight is abandoned: its client reads no answer.
 const STALLED: Duration = Duration::from_secs(60);
-/// A request under way for so long is given up though bytes move: a client of HTTP/2 may ping for ever and read no
+/// Maximum time of a request in flight, even if bytes move: an HTTP/2 client may ping for ever without reading the
 /// answer, which stays in memory.
 pub(in crate::receive) const LONGEST: Duration = Duration::from_secs(180);
 
-/// A connection, shared by the protocol, the requests on it, and the loop that ends it.
+/// A connection's stream, shared by the protocol, the requests on it, and the loop that closes it.
 #[derive(Clone)]
 pub(in crate::receive) struct TrackedStream(Arc<Mutex<StreamActivity>>);
 
 struct StreamActivity {
     stream: TcpStream,
+    /// Time of the last byte in either direction, or of the last request's begin.
     moved_at: Instant,
-    /// Since when the head of a request comes in; from the accept on for the first.
+    /// The time since which the head of a request has been arriving; for the first request, the time of the accept.
     head_since: Option<Instant>,
+    /// The end of the last request, or of an HTTP/2 handshake.
     idle_since: Instant,
+    /// `None` once the version of HTTP is known.
     handshake: Option<Handshake>,
-    /// When each request under way began.
+    /// Begin of each request in flight, by its number.
     requests: BTreeMap<u64, Instant>,
+    /// Number of requests so far.
     begun: u64,
+    /// No byte has arrived yet.
     fresh: bool,
     http2: bool,
+    /// The next answer is the last one.
     last: bool,
 }
 
-/// What a connection is doing.
+/// The activity on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::receive) enum Activity {
-    /// Nothing has come in yet.
+    /// No byte has arrived yet.
     Fresh,
-    /// The head of a request has begun to come in.
+    /// The head of a request has begun to arrive.
     Head,
-    /// Requests are under way.
+    /// Requests are in flight.
     Busy,
     Idle,
 }
@@ -70,7 +76,8 @@ impl TrackedStream {
         })))
     }
 
-    /// Returns since when the connection has waited for its first or its next request, if nothing of that has come.
+    /// Returns the time since which the connection has waited for its first or next request; `None` if bytes of one
+    /// have arrived.
     pub(in crate::receive) fn rests_since(&self) -> Option<Instant> {
         let state = self.lock();
         match (state.requests.is_empty(), state.head_since) {
@@ -80,8 +87,8 @@ impl TrackedStream {
         }
     }
 
-    /// Returns whether a request is likely to follow that no answer has been given to: none came yet, the head of one has
-    /// begun to come in, or bytes have arrived that the protocol has not read.
+    /// Returns `true` if an unanswered request is likely to follow: no byte has arrived yet, a head has begun to
+    /// arrive, or bytes have arrived that the protocol has not read.
     pub(in crate::receive) fn has_head_to_come(&self, phase: Activity) -> bool {
         match phase {
             Activity::Fresh | Activity::Head => true,
@@ -90,7 +97,7 @@ impl TrackedStream {
         }
     }
 
-    /// What it does, and until when it may go on doing that.
+    /// Returns the activity on the connection and the deadline by which that must end.
     pub(in crate::receive) fn phase(
         &self,
         header_timeout: Duration,
@@ -108,7 +115,7 @@ impl TrackedStream {
         }
     }
 
-    /// Counts a request as under way until what is returned is dropped.
+    /// Begins a request, which is in flight until the returned value is dropped.
     pub(in crate::receive) fn begin(&self, version: Version) -> InFlightRequest {
         let mut state = self.lock();
         let now = Instant::now();
@@ -122,7 +129,7 @@ impl TrackedStream {
         InFlightRequest { wire, number }
     }
 
-    /// The next answer is to be the last.
+    /// Makes the next answer the last one.
     pub(in crate::receive) fn set_last(&self) {
         self.lock().last = true;
     }
@@ -131,7 +138,7 @@ impl TrackedStream {
         self.lock().last
     }
 
-    /// The stream, once nobody else has the connection.
+    /// Returns the stream if this is its last clone.
     pub(in crate::receive) fn into_stream(self) -> Option<TcpStream> {
         let state = Arc::into_inner(self.0)?.into_inner();
         Some(state.unwrap_or_else(PoisonError::into_inner).stream)
@@ -158,17 +165,17 @@ impl StreamActivity {
                 }
             }
         }
-        // HTTP/2 sends frames of its own between requests.
+        // Over HTTP/2, bytes between requests may be frames such as PING.
         if self.requests.is_empty() && !self.http2 && self.head_since.is_none() {
             self.head_since = Some(self.moved_at);
         }
     }
 }
 
-/// The begin of a connection, in which its client chooses the version of HTTP.
+/// The first bytes of a connection, by which the client chooses the version of HTTP.
 #[derive(Default)]
 struct Handshake {
-    /// Bytes that came so far, all of them as HTTP/2 wants them.
+    /// Number of bytes so far, all of which match HTTP/2's preface.
     bytes: usize,
 }
 
@@ -179,11 +186,12 @@ enum HandshakeStep {
 }
 
 impl Handshake {
-    /// The first bytes of a client of HTTP/2, and the least that follows them: the head of its settings' frame (RFC 9113,
-    /// section 3.4).
+    /// The first bytes of an HTTP/2 client (RFC 9113, section 3.4).
     const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    /// The head of the SETTINGS frame that must follow the preface.
     const FRAME_HEAD_BYTES: usize = 9;
 
+    /// Adds the next bytes that arrived.
     fn with(self, bytes: &[u8]) -> HandshakeStep {
         let expected = Self::PREFACE.get(self.bytes..).unwrap_or_default();
         if expected
@@ -201,7 +209,7 @@ impl Handshake {
     }
 }
 
-/// A request from its head to the last byte of its answer.
+/// A request in flight: from its head to the last byte of its answer.
 pub(in crate::receive) struct InFlightRequest {
     wire: TrackedStream,
     number: u64,
@@ -275,10 +283,10 @@ impl AsyncWrite for TrackedStream {
     }
 }
 
-/// An answer's body that keeps its request under way until it is sent or given up.
+/// An answer's body that keeps its request in flight until it is sent or abandoned.
 pub(in crate::receive) struct TrackedBody {
     pub(in crate::receive) body: Body,
-    #[expect(dead_code, reason = "held for what its drop does")]
+    #[expect(dead_code, reason = "held for the effect of its drop")]
     pub(in crate::receive) under_way: InFlightRequest,
 }
 
@@ -344,7 +352,7 @@ mod tests {
         assert_eq!(phase().0, Activity::Busy);
         assert!(phase().1 <= Instant::now() + STALLED);
 
-        // Pings, for ever.
+        // The client sends PING frames for ever.
         wire.lock().moved_at = Instant::now() + 2 * LONGEST;
         assert!((before + LONGEST..=between + LONGEST).contains(&phase().1));
         drop(first);

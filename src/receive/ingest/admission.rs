@@ -1,4 +1,4 @@
-//! Who may send: browsers' origins and bearer tokens.
+//! Admission of requests by browser origin and bearer token, and the answers to CORS preflights.
 //!
 //! **Invariant:** nothing of a body is read before its sender is admitted.
 
@@ -21,10 +21,11 @@ use crate::receive::auth::AuthTokens;
 use crate::receive::response::{self, ResponseFormat};
 use crate::receive::{Options, local_host};
 
-/// Longest list of header names that a preflight is answered with.
+/// Maximum length, in bytes, of `Access-Control-Request-Headers`; a longer list is not echoed in the preflight's
+/// answer.
 const PREFLIGHT_HEADERS_BYTES: usize = 1024;
 
-/// The settings of admission, in the form that requests are compared with.
+/// The accepted tokens and the listed origins.
 #[derive(Clone)]
 pub(in crate::receive) struct Admission {
     tokens: AuthTokens,
@@ -39,8 +40,11 @@ impl Admission {
         }
     }
 
+    /// Checks the origin first, then the bearer token.
+    ///
     /// # Errors
-    /// `ForeignOrigin` for a page of a site that is not on the list, `Unauthenticated` without a token of ours.
+    /// [`Error::ForeignOrigin`] if the request has an `Origin` that is not on the list, or more than one.
+    /// [`Error::Unauthenticated`] if tokens are set and the request has none of them.
     pub(in crate::receive) fn check(&self, headers: &HeaderMap) -> Result<(), Error> {
         if headers.contains_key(ORIGIN) && self.origin(headers).is_none() {
             return Err(Error::ForeignOrigin);
@@ -59,7 +63,7 @@ impl Admission {
         Ok(())
     }
 
-    /// The request's origin, if it is on the list.
+    /// Returns the request's origin if it is the only one and on the list.
     fn origin<'a>(&self, headers: &'a HeaderMap) -> Option<&'a HeaderValue> {
         let mut origins = headers.get_all(ORIGIN).iter();
         let (origin, None) = (origins.next()?, origins.next()) else {
@@ -69,8 +73,9 @@ impl Admission {
         self.origins.iter().any(listed).then_some(origin)
     }
 
-    /// The answer to a browser's question whether it may send (Fetch, CORS-preflight request), asked without a token;
-    /// `None` when the request is no such question.
+    /// Answers a CORS preflight (Fetch, "CORS-preflight request"), which browsers send without a token.
+    ///
+    /// Returns `None` if the request is not a preflight, or if its origin is not on the list.
     pub(in crate::receive) fn preflight(&self, parts: &Parts) -> Option<Response> {
         let asked = parts.method == Method::OPTIONS
             && parts.headers.contains_key(ORIGIN)
@@ -94,7 +99,7 @@ impl Admission {
         Some(answer)
     }
 
-    /// Lets the page of a listed origin read the answer.
+    /// Adds the CORS headers that let a page of a listed origin read the answer.
     pub(in crate::receive) fn share(&self, request: &HeaderMap, answer: &mut HeaderMap) {
         if self.origins.is_empty() {
             return;
@@ -110,7 +115,7 @@ impl Admission {
     }
 }
 
-/// The token of `Bearer <token>`; the scheme's case does not matter (RFC 9110, section 11.1).
+/// Returns the token of `Bearer <token>`; the scheme is case-insensitive (RFC 9110, section 11.1).
 fn bearer(value: &HeaderValue) -> Option<&[u8]> {
     let (scheme, token) = value.as_bytes().split_at_checked(7)?;
     scheme
@@ -118,8 +123,10 @@ fn bearer(value: &HeaderValue) -> Option<&[u8]> {
         .then_some(token.trim_ascii())
 }
 
-/// Asks for a bearer token on all routes of `router`, which are read. If none is set, refuses what comes to a loopback
-/// address under a name that is not this machine's own.
+/// Requires a bearer token on all routes of `router`, the read API.
+///
+/// If no token is set, a request that reaches a loopback address under a name that is not this machine's own is refused
+/// instead.
 pub fn authenticated(router: Router, options: &Options) -> Router {
     if options.auth_tokens.is_empty() {
         let hosts: Arc<[String]> = options.hosts.clone().into();

@@ -1,7 +1,7 @@
 //! A request's body, read under limits of size, memory and time.
 //!
-//! **Invariant:** memory grows with what has arrived, never with what a header announces, and every byte of it stands
-//! in the reservation first.
+//! **Invariant:** memory grows with the bytes that have arrived, never with a length that a header announces, and every
+//! byte is reserved before it is kept.
 
 use std::time::Duration;
 
@@ -20,21 +20,22 @@ use crate::memory::budget::{BudgetRefusal, Reservation};
 /// A refused request's body up to this size is read and dropped, so that its connection can be used again.
 const DISCARD_BYTES: u64 = 64 << 10;
 
-/// How much of a body is read, and how long it may take.
+/// Limits of size and time for reading one body.
 pub(in crate::receive) struct BodyLimits {
     pub(in crate::receive) signal: Signal,
+    /// Maximum size of the body as sent, in bytes, before any content encoding is undone.
     pub(in crate::receive) wire_bytes: usize,
-    /// Of the whole body.
+    /// Deadline for the whole body.
     pub(in crate::receive) end: Instant,
-    /// The time at which the client abandons its call, if it gave one.
+    /// The time at which the client abandons its call, if it announced one.
     pub(in crate::receive) client_end: Option<Instant>,
-    /// Between two pieces of it.
+    /// Longest wait for the next piece of the body.
     pub(in crate::receive) idle: Duration,
 }
 
 impl BodyLimits {
-    /// A client of OTLP sends again only what is answered with a retryable status; one that has abandoned its call reads
-    /// no answer.
+    /// An OTLP client retries only a retryable status, so its answer carries `Retry-After`; a client that has abandoned
+    /// its call reads no answer.
     fn slow_body(&self) -> Error {
         let is_abandoned = self.client_end.is_some_and(|end| end <= Instant::now());
         let retry_after_s = match self.signal {
@@ -46,11 +47,14 @@ impl BodyLimits {
     }
 }
 
-/// Reads the whole body, as it came over the wire.
+/// Reads the whole body as sent, with its content encoding.
+///
+/// `held` grows with the bytes that are kept, and `received` counts every byte that arrives.
 ///
 /// # Errors
-/// A body that is announced as too large is refused unread, one that grows too large when it does; `SlowBody` when a
-/// limit of time is passed; `Malformed` when it ends before its end.
+/// [`Error::TooLarge`] if the announced length exceeds a limit (nothing is read then), or the bytes that arrive do.
+/// [`Error::Unavailable`] if requests in flight leave no memory, [`Error::SlowBody`] if a time limit passes, and
+/// [`Error::Malformed`] if the body is cut short or framed wrongly.
 pub(in crate::receive) async fn read(
     mut body: Body,
     limits: &BodyLimits,
@@ -76,7 +80,8 @@ pub(in crate::receive) async fn read(
     Ok(gathered.into_bytes())
 }
 
-/// Reads what a refused request still sends, if that is little.
+/// Reads and drops the body of a refused request if its announced length is at most 64 KiB. With `Expect`, the client
+/// has not begun to send it, and nothing is read.
 pub(in crate::receive) async fn discard(mut body: Body, headers: &HeaderMap, limits: &BodyLimits) {
     let little = body
         .size_hint()
@@ -92,7 +97,10 @@ pub(in crate::receive) async fn discard(mut body: Body, headers: &HeaderMap, lim
     while let Ok(Some(_)) = next(&mut body, &limits).await {}
 }
 
-/// The next piece, `None` at the end; trailers are passed over.
+/// Returns the next piece, or `None` at the end; trailers are ignored.
+///
+/// # Errors
+/// [`Error::SlowBody`] if a time limit passes, [`Error::Malformed`] if the body is cut short or framed wrongly.
 pub(in crate::receive) async fn next(
     body: &mut Body,
     limits: &BodyLimits,
@@ -109,7 +117,7 @@ pub(in crate::receive) async fn next(
             Some(Ok(Err(_trailers))) => {}
             Some(Err(_)) => {
                 return Err(Error::Malformed {
-                    message: "the body ends before its end, or is framed wrongly".to_owned(),
+                    message: "the body is cut short or framed wrongly".to_owned(),
                     offset: None,
                 });
             }
@@ -117,7 +125,7 @@ pub(in crate::receive) async fn next(
     }
 }
 
-/// The pieces of a body: the first as it came, so that a body of one piece is never copied.
+/// The pieces of a body; the first is kept as received, so that a body of one piece is never copied.
 #[derive(Default)]
 struct GatheredBody {
     first: Bytes,
@@ -129,7 +137,7 @@ impl GatheredBody {
         self.first.len().max(self.all.len())
     }
 
-    /// Adds a piece of a body that has no more than `end_bytes` in all.
+    /// Adds a piece of a body that has at most `end_bytes` bytes in all.
     fn push(
         &mut self,
         piece: &Bytes,
@@ -143,7 +151,7 @@ impl GatheredBody {
         }
         let needed = self.len() + piece.len();
         if needed > self.all.capacity() {
-            // Doubling keeps the copies few; the end keeps the last one from overshooting.
+            // Doubling keeps the number of copies low; `end_bytes` keeps the last doubling from overshooting.
             let capacity = (2 * needed).min(end_bytes).max(needed);
             held.grow(capacity - held.bytes()).map_err(refuse)?;
             self.all.reserve_exact(capacity - self.all.len());
@@ -169,7 +177,7 @@ pub(in crate::receive) fn earlier(ours: Instant, theirs: Option<Instant>) -> Ins
     theirs.map_or(ours, |theirs| theirs.min(ours))
 }
 
-/// What the client is told when its request finds no memory.
+/// Returns the answer to a request for which the budget granted no memory.
 pub(in crate::receive) fn refuse(refused: BudgetRefusal) -> Error {
     match refused {
         BudgetRefusal::NeverFits { limit_bytes } => Error::TooLarge { limit_bytes },

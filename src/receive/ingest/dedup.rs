@@ -1,8 +1,9 @@
-//! Requests that were accepted lately: a client that missed the answer sends the same one again.
+//! Recognition of duplicate requests: a client that missed the answer sends the same request again.
 //!
-//! Best effort, and of this instance alone. What is remembered is rebuilt from the log's records at a start.
+//! Best effort, and of this instance alone. A start rebuilds the table of recent requests from the journal's records.
 //!
-//! **Invariant:** a request is a duplicate only of one that is synced, and what is remembered is bounded.
+//! **Invariant:** a request is a duplicate only of one that is synced, and the number of remembered requests is
+//! bounded.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,39 +16,43 @@ use crate::journal::{AppendError, Journal};
 use crate::receive::Options;
 use crate::receive::ingest::dedup_key::{DedupBy, DedupKey, Fingerprint, IdempotencyKey};
 
-/// A start is not held up longer than this by reading what the log holds; the newest comes first.
+/// Longest time that a start spends on reading digests from the journal, newest records first.
 const RECALL: Duration = Duration::from_secs(3);
 
-/// What is remembered, and for how long.
+/// The requests that were accepted within the window, with the limits on remembering them.
 pub(in crate::receive) struct RecentRequests {
-    /// 0 = nothing is.
+    /// Nanoseconds for which an accepted request is remembered; 0 = not at all.
     window_nano: i64,
+    /// Maximum number of accepted requests that are remembered.
     most: usize,
+    /// The signals whose requests are duplicates if their bytes are equal.
     by_body: Vec<Signal>,
     memory: Mutex<RecentRequestTable>,
 }
 
 #[derive(Default)]
 struct RecentRequestTable {
+    /// Requests by digest, accepted or in flight.
     known: HashMap<[u8; 16], RecentRequest>,
-    /// What was accepted, the oldest first, with the receive time that tells it from an earlier one of the same digest.
+    /// Accepted requests, oldest first: the digest, and the receive time (Unix ns) that distinguishes the request from
+    /// an earlier one with the same digest.
     order: VecDeque<([u8; 16], i64)>,
 }
 
-/// A request with that digest.
+/// The newest request with a given digest.
 struct RecentRequest {
-    /// Where it is known by a key: of its body.
+    /// The body's fingerprint, if the request is identified by an idempotency key.
     fingerprint: Option<Fingerprint>,
     received_unix_nano: i64,
-    stands: RecentState,
+    state: RecentState,
 }
 
 enum RecentState {
-    UnderWay(watch::Receiver<Option<RecentOutcome>>),
+    InFlight(watch::Receiver<Option<RecentOutcome>>),
     Synced(Position),
 }
 
-/// What became of a request that was under way.
+/// The result of a request that was in flight.
 #[derive(Clone, Copy, Debug)]
 enum RecentOutcome {
     Synced(Position),
@@ -55,21 +60,21 @@ enum RecentOutcome {
     Unknown,
 }
 
-/// What a request is to those before it.
+/// A request's relation to earlier requests.
 pub(in crate::receive) enum Claim {
-    /// The first of its kind, to be appended; `None` where others like it are requests of their own.
+    /// No earlier request has its digest, so it is appended; `None` if it is not deduplicated.
     First(Option<ClaimGuard>),
-    /// Synced already, there.
+    /// An identical request is synced, at this position.
     Duplicate(Position),
-    /// Another one has this key, with other bytes.
+    /// An earlier request had the same key and another body.
     KeyReused,
-    /// The one before it may be stored or not.
+    /// An identical request was in flight, and it is unknown if it is stored.
     Unknown,
 }
 
 enum FoundRequest {
     Claim(Claim),
-    UnderWay(watch::Receiver<Option<RecentOutcome>>),
+    InFlight(watch::Receiver<Option<RecentOutcome>>),
 }
 
 impl RecentRequests {
@@ -83,7 +88,7 @@ impl RecentRequests {
         }
     }
 
-    /// What a retry of such a request is known by.
+    /// Returns the property that identifies retries of a request of this signal.
     pub(in crate::receive) fn known_by(
         &self,
         signal: Signal,
@@ -97,7 +102,10 @@ impl RecentRequests {
         }
     }
 
-    /// Looks for one like it, and waits for one that is under way; `received_unix_nano` is its own receive time.
+    /// Looks for an earlier request with this identity, and waits for the result of one that is in flight.
+    /// `received_unix_nano` is the receive time of the request that claims.
+    ///
+    /// If the one in flight is not stored, one of those that wait becomes the first, and the rest wait for that one.
     pub(in crate::receive) async fn claim(
         self: &Arc<Self>,
         identity: Option<DedupKey>,
@@ -107,12 +115,12 @@ impl RecentRequests {
             return Claim::First(None);
         };
         loop {
-            let mut under_way = match self.find(identity, received_unix_nano) {
+            let mut in_flight = match self.find(identity, received_unix_nano) {
                 FoundRequest::Claim(claim) => return claim,
-                FoundRequest::UnderWay(under_way) => under_way,
+                FoundRequest::InFlight(in_flight) => in_flight,
             };
-            let fate = under_way.wait_for(Option::is_some).await;
-            match fate.as_deref() {
+            let outcome = in_flight.wait_for(Option::is_some).await;
+            match outcome.as_deref() {
                 Ok(Some(RecentOutcome::Synced(position))) => return Claim::Duplicate(*position),
                 Ok(Some(RecentOutcome::NotStored)) => {}
                 Ok(Some(RecentOutcome::Unknown) | None) | Err(_) => return Claim::Unknown,
@@ -124,7 +132,7 @@ impl RecentRequests {
         let mut memory = self.memory();
         if let Some(known) = memory.known.get(&identity.digest) {
             let age_nano = received_unix_nano.saturating_sub(known.received_unix_nano);
-            match &known.stands {
+            match &known.state {
                 RecentState::Synced(_) if age_nano >= self.window_nano => {}
                 _ if known.fingerprint != identity.fingerprint => {
                     return FoundRequest::Claim(Claim::KeyReused);
@@ -132,27 +140,27 @@ impl RecentRequests {
                 RecentState::Synced(position) => {
                     return FoundRequest::Claim(Claim::Duplicate(*position));
                 }
-                RecentState::UnderWay(fate) => return FoundRequest::UnderWay(fate.clone()),
+                RecentState::InFlight(outcome) => return FoundRequest::InFlight(outcome.clone()),
             }
         }
-        let (fate, under_way) = watch::channel(None);
+        let (outcome, in_flight) = watch::channel(None);
         let known = RecentRequest {
             fingerprint: identity.fingerprint,
             received_unix_nano,
-            stands: RecentState::UnderWay(under_way),
+            state: RecentState::InFlight(in_flight),
         };
         memory.known.insert(identity.digest, known);
         let first = ClaimGuard {
             duplicates: Arc::clone(self),
             identity,
             received_unix_nano,
-            fate,
+            outcome,
             settled: None,
         };
         FoundRequest::Claim(Claim::First(Some(first)))
     }
 
-    /// Remembers what the log holds from before this start. Blocks; reads for a few seconds at most.
+    /// Remembers the requests in the journal that were received within the window. Blocks for at most a few seconds.
     pub(in crate::receive) fn recall(&self, journal: &Journal, now_unix_nano: i64) {
         if self.window_nano == 0 {
             return;
@@ -164,7 +172,7 @@ impl RecentRequests {
             let known = RecentRequest {
                 fingerprint: Fingerprint::of_record(&record),
                 received_unix_nano: record.received_unix_nano,
-                stands: RecentState::Synced(record.position),
+                state: RecentState::Synced(record.position),
             };
             self.remember(&mut memory, record.digest, known);
         }
@@ -180,11 +188,11 @@ impl RecentRequests {
                 break;
             }
             memory.order.pop_front();
-            // One that came again since then stands further back, or is under way.
+            // If the same request was sent again since then, its entry is further back, or it is in flight.
             let known = memory.known.get(&digest);
             let synced = known.is_some_and(|known| {
                 known.received_unix_nano == received
-                    && matches!(known.stands, RecentState::Synced(_))
+                    && matches!(known.state, RecentState::Synced(_))
             });
             if synced {
                 memory.known.remove(&digest);
@@ -197,20 +205,20 @@ impl RecentRequests {
     }
 }
 
-/// A request that is under way; those like it wait for what becomes of it.
+/// A request in flight; identical requests wait for its result.
 ///
-/// Dropped before that is told, it leaves nothing that a later request would be taken for a duplicate of, and those that
-/// wait learn that nothing is known.
+/// If it is dropped before [`Self::settle`], no later request becomes a duplicate of it, and those that wait are
+/// answered [`Claim::Unknown`].
 pub(in crate::receive) struct ClaimGuard {
     duplicates: Arc<RecentRequests>,
     identity: DedupKey,
     received_unix_nano: i64,
-    fate: watch::Sender<Option<RecentOutcome>>,
+    outcome: watch::Sender<Option<RecentOutcome>>,
     settled: Option<RecentOutcome>,
 }
 
 impl ClaimGuard {
-    /// Tells what became of it.
+    /// Publishes the result of the append to the requests that wait.
     pub(in crate::receive) fn settle(mut self, appended: Result<Position, AppendError>) {
         self.settled = Some(match appended {
             Ok(position) => RecentOutcome::Synced(position),
@@ -227,22 +235,22 @@ impl ClaimGuard {
 
 impl Drop for ClaimGuard {
     fn drop(&mut self) {
-        let fate = self.settled.unwrap_or(RecentOutcome::Unknown);
+        let outcome = self.settled.unwrap_or(RecentOutcome::Unknown);
         let digest = self.identity.digest;
         let mut memory = self.duplicates.memory();
-        if let RecentOutcome::Synced(position) = fate {
+        if let RecentOutcome::Synced(position) = outcome {
             let known = RecentRequest {
                 fingerprint: self.identity.fingerprint,
                 received_unix_nano: self.received_unix_nano,
-                stands: RecentState::Synced(position),
+                state: RecentState::Synced(position),
             };
             self.duplicates.remember(&mut memory, digest, known);
         } else {
             memory.known.remove(&digest);
         }
         drop(memory);
-        // Whoever waits looks again after this, and finds the memory as it is now.
-        self.fate.send_replace(Some(fate));
+        // The order matters: requests that wait search the table again once this is sent.
+        self.outcome.send_replace(Some(outcome));
     }
 }
 

@@ -1,6 +1,6 @@
-//! What a client's retry is known by: its bytes, or the key that it gives.
+//! The identity of a request, by which its retry is recognised: its bytes, or its idempotency key.
 //!
-//! **Invariant:** nobody can make a request that looks like another's: a digest is cryptographic, and of all that
+//! **Invariant:** nobody can craft a request with another's identity: a digest is cryptographic and covers all that
 //! shapes the rows.
 
 use axum::http::HeaderMap;
@@ -10,19 +10,19 @@ use crate::error::Error;
 use crate::event::{ContentEncoding, Signal, Source};
 use crate::journal::RequestDigest;
 
-/// Of the header `Idempotency-Key`, without its quotes.
+/// Maximum length of an `Idempotency-Key`, without its quotes.
 const KEY_BYTES: usize = 255;
 
-/// What tells a request from others.
+/// The identity of a request; two requests with the same one are one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::receive) struct DedupKey {
-    /// As the record's header keeps it.
+    /// Digest of the body or of the key, as stored in the record's header.
     pub(in crate::receive) digest: [u8; 16],
-    /// Where the digest is of a key: of the body.
+    /// Fingerprint of the body, if the digest is of a key.
     pub(in crate::receive) fingerprint: Option<Fingerprint>,
 }
 
-/// Tells a body that came under a key from another, against a client's mistake.
+/// Detects a key that a client reuses, by mistake, for another body. Not cryptographic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::receive) struct Fingerprint {
     bytes: u32,
@@ -33,18 +33,21 @@ pub(in crate::receive) struct Fingerprint {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::receive) struct IdempotencyKey([u8; 16]);
 
-/// By what a request is told from others.
+/// The property that identifies a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::receive) enum DedupBy {
+    /// No property: every request is a separate one.
     Nothing,
-    /// All of its bytes as they came over the wire: a client that tries again sends the same.
+    /// All bytes of the body as sent, with its content encoding: a client that retries sends the same bytes.
     Body,
     Key(IdempotencyKey),
 }
 
 impl DedupBy {
-    /// `None` where equal requests may well be two: spans have ids, but log records and data points only their times, and
-    /// here some have none.
+    /// Returns the request's identity; `None` if it is not deduplicated.
+    ///
+    /// Equal bodies of log records or data points are separate requests if some items have no usable time: spans have
+    /// ids, but those signals are distinguished by their times alone.
     pub(in crate::receive) fn identity(
         self,
         wire: &[u8],
@@ -82,7 +85,7 @@ impl Fingerprint {
         }
     }
 
-    /// Of a record of the log; only native events come under keys.
+    /// Returns the fingerprint of a journal record's payload, if it is of native events: only those can have keys.
     pub(in crate::receive) fn of_record(record: &RequestDigest) -> Option<Self> {
         (record.signal == Signal::Event).then_some(Self {
             bytes: record.payload_bytes,
@@ -92,11 +95,11 @@ impl Fingerprint {
 }
 
 impl IdempotencyKey {
-    /// The `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header), with or without the quotes that the draft asks
-    /// for: 1 to 255 printable ASCII characters.
+    /// Reads the `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header): 1 to 255 printable ASCII characters,
+    /// with or without the quotes that the draft requires.
     ///
     /// # Errors
-    /// When it is something else, or stands twice.
+    /// [`Error::IdempotencyKey`] if the header is repeated, empty, longer than 255 bytes, or not printable ASCII.
     pub(in crate::receive) fn of(headers: &HeaderMap) -> Result<Option<Self>, Error> {
         let mut values = headers.get_all("idempotency-key").iter();
         let Some(value) = values.next() else {
@@ -115,7 +118,7 @@ impl IdempotencyKey {
     }
 }
 
-/// The first half of BLAKE3: what is told apart, then what it is of.
+/// Returns the first 16 bytes of BLAKE3 over `of` (the kind of identity), `shape` and `bytes`, in this order.
 fn digest(of: &[u8], shape: &[u8], bytes: &[u8]) -> [u8; 16] {
     let mut hasher = blake3::Hasher::new();
     hasher.update(of).update(shape).update(bytes);

@@ -1,21 +1,21 @@
 //! One request from its body to the journal, whatever protocol it arrives by.
 //!
-//! **Invariant:** no answer of success precedes the sync.
+//! **Invariant:** no success is answered before the sync.
 
-/// The whole way of a request: read, decode, append.
+/// The whole path of a request: read, decode, append.
 pub(in crate::receive) mod pipeline;
 
-/// A body under limits.
+/// Reading a body under limits of size, memory and time.
 pub(in crate::receive) mod body;
 
-/// Origins and tokens.
+/// Admission by origin and bearer token.
 pub(in crate::receive) mod admission;
 
-/// What was accepted lately.
+/// Recognition of requests that were accepted recently.
 pub(in crate::receive) mod dedup;
 
-/// What a retry is known by.
+/// The identity of a request, by which its retry is recognised.
 pub(in crate::receive) mod dedup_key;
 
-/// What is counted.
+/// The counters of an endpoint and of each request.
 pub(in crate::receive) mod request_metrics;

@@ -1,7 +1,7 @@
-//! A request's way from its body to the log: read, decompress and check, append, wait for the sync.
+//! A request's path from its body to the journal: read, decompress and check, append, wait for the sync.
 //!
-//! **Invariant:** what was handed to the log is seen through, though its client goes away or its time runs out; and
-//! from there on no answer claims that it was not stored.
+//! **Invariant:** an append that was handed to the journal runs to its end, even if the client disconnects or the
+//! deadline passes. From the hand-over on, an answer says that nothing was stored only if the journal reported so.
 
 use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -32,58 +32,62 @@ use crate::telemetry::own_traces::{
     SpanAttributes, current_context, in_context, in_current_context, links, spans, traced,
 };
 
-/// Up to this size a body is decoded where it was read; a larger one would delay the answers of others.
+/// Maximum size of a body that is decoded on the runtime's thread; a larger one would delay other requests.
 const DECODED_IN_PLACE_BYTES: usize = 256 << 10;
 
-/// The longest that `?wait=stored` waits for the database.
+/// Longest time that `?wait=stored` waits for the database.
 const WAIT_STORED: Duration = Duration::from_secs(5);
 
-/// [`decode::check`], or what a test puts in its place.
+/// The type of [`decode::check`], which tests replace.
 pub(in crate::receive) type Check = fn(&[u8], &Source) -> Result<DecodeReport, DecodeError>;
 
-/// What is known of a request before its body is read.
+/// The properties of a request that are known before its body is read.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::receive) struct IngestRequest {
     pub(in crate::receive) signal: Signal,
     pub(in crate::receive) encoding: Encoding,
     pub(in crate::receive) content_encoding: ContentEncoding,
     pub(in crate::receive) framing: Framing,
+    /// Accept the valid events of a native batch even if others are invalid (`?partial=true`).
     pub(in crate::receive) partial: bool,
+    /// The `Idempotency-Key`, if any.
     pub(in crate::receive) key: Option<IdempotencyKey>,
     pub(in crate::receive) wait: WaitFor,
-    /// When the client gives up, where it said so.
+    /// The time at which the client abandons the request, if it announced one.
     pub(in crate::receive) deadline: Option<Instant>,
 }
 
-/// What of a body is the request.
+/// The part of a body that holds the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::receive) enum Framing {
-    /// All of it.
+    /// The whole body.
     Whole,
-    /// One message of gRPC, which says itself whether it is compressed.
+    /// The body's one gRPC message, whose first byte is 1 if it is compressed.
     Message,
 }
 
-/// What a client waits for.
+/// The event that a client waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::receive) enum WaitFor {
+    /// The sync of the journal.
     Synced,
-    /// `?wait=stored`.
+    /// The commit in the database (`?wait=stored`).
     Stored,
 }
 
-/// What became of a request that was not refused.
+/// The result of a request that was not refused.
 pub(in crate::receive) struct IngestOutcome {
     pub(in crate::receive) checked: DecodeReport,
-    /// Whether all of it is in the database, where that was waited for.
+    /// `Some(true)` if all accepted events are in the database, `Some(false)` if the wait ended before; `None` if the
+    /// client did not wait for the database.
     pub(in crate::receive) stored: Option<bool>,
 }
 
 impl Receiver {
-    /// Returns once every accepted event of the body is on disk.
+    /// Returns once every accepted event of the body is synced to disk, by this request or by an identical earlier one.
     ///
     /// # Errors
-    /// [`Error::Unknown`] when they may be on disk all the same; after every other error nothing of them is.
+    /// [`Error::Unknown`] if the events may be stored all the same; after every other error none of them is.
     pub(in crate::receive) async fn ingest(
         &self,
         body: Body,
@@ -133,7 +137,8 @@ impl Receiver {
         let received_unix_nano = decoded.job.source.received_unix_nano;
         let duplicates = &self.stage.recent_requests;
         let claiming = duplicates.claim(decoded.identity, received_unix_nano);
-        // While one like it is under way, this one may be stored as much as that one.
+        // An identical request is still in flight at our deadline. If it succeeds, this one counts as stored too, so
+        // the outcome is unknown rather than refused.
         let claim = timeout_at(deadline, claiming).await;
         let position = match claim.unwrap_or(Claim::Unknown) {
             Claim::Duplicate(position) => {
@@ -171,7 +176,7 @@ impl Receiver {
                 }
             }
         };
-        // Nothing of the body is held any longer: its memory is free, and this wait may be long.
+        // The body's memory is free by now: this wait may be long.
         let stored = match wanted.wait {
             WaitFor::Synced => None,
             WaitFor::Stored => {
@@ -193,7 +198,7 @@ impl Receiver {
         }
     }
 
-    /// Decodes a small body here and a large one on one of a bounded number of threads.
+    /// Decodes a small body on this thread, and a large one on one of a bounded number of blocking threads.
     async fn decode(&self, mut job: DecodeJob, limit_bytes: usize) -> Result<DecodedBody, Error> {
         if job.wire.len() <= DECODED_IN_PLACE_BYTES {
             let in_place = limit_bytes.min(DECODED_IN_PLACE_BYTES);
@@ -203,7 +208,7 @@ impl Receiver {
             }
         }
         let permit = Arc::clone(&self.stage.decoders).acquire_owned().await;
-        let permit = permit.map_err(|_: AcquireError| unavailable("the service stops", 1))?;
+        let permit = permit.map_err(|_: AcquireError| unavailable("the service is stopping", 1))?;
         let decoding = tokio::task::spawn_blocking(in_current_context(move || {
             let result = job.run(limit_bytes);
             drop(permit);
@@ -211,7 +216,7 @@ impl Receiver {
         }));
         decoding
             .await
-            .unwrap_or_else(|_cancelled| Err(unavailable("the service stops", 1)))
+            .unwrap_or_else(|_cancelled| Err(unavailable("the service is stopping", 1)))
     }
 
     fn not_appended(&self, error: AppendError) -> Error {
@@ -228,7 +233,7 @@ impl Receiver {
     }
 }
 
-/// A record on its way into the log.
+/// A record that is handed to the journal, with the memory that its payload holds.
 struct PendingAppend {
     journal: Journal,
     record: NewRecord,
@@ -239,17 +244,17 @@ struct PendingAppend {
 }
 
 impl PendingAppend {
-    /// Appends and counts; runs to its end whoever waits for it.
+    /// Appends the record and counts its events; runs as a task, so that it ends even if nobody waits for it.
     async fn run(self) -> Result<Position, AppendError> {
         let accepted = self.record.accepted;
-        let mark = (
+        let tag = (
             self.record.source.received_unix_nano,
             self.record.payload.len(),
         );
-        links::expect(mark);
+        links::expect(tag);
         let result = self.journal.append(self.record).await;
         if result.is_err() {
-            links::forget(std::iter::once(mark));
+            links::forget(std::iter::once(tag));
         }
         drop(self.held);
         if result.is_ok() {
@@ -262,8 +267,9 @@ impl PendingAppend {
     }
 }
 
-/// A body that is to be decompressed and checked.
+/// A body to be decompressed and checked.
 struct DecodeJob {
+    /// The body as sent, with its content encoding.
     wire: Bytes,
     content_encoding: ContentEncoding,
     source: Source,
@@ -281,7 +287,7 @@ struct Found {
 struct DecodedBody {
     checked: DecodeReport,
     identity: Option<DedupKey>,
-    /// Of the body, decompressed.
+    /// Size of the decompressed body.
     bytes: u32,
     job: DecodeJob,
 }
@@ -333,7 +339,7 @@ impl DecodeJob {
             }
         };
         let plain = if self.wire.is_empty() {
-            Ok(Cow::Borrowed(&[][..])) // nothing is nothing in every encoding
+            Ok(Cow::Borrowed(&[][..])) // an empty body is empty in every encoding
         } else {
             decompress(self.content_encoding, &self.wire, limit_bytes, &mut reserve)
         };

@@ -1,6 +1,6 @@
-//! What is counted of each request: its outcome, bytes and events.
+//! Counters of requests: outcome, bytes and events.
 //!
-//! **Invariant:** a request is counted once, whatever becomes of it, also when its client goes away.
+//! **Invariant:** every request is counted exactly once, also if its client disconnects.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::telemetry::metrics::{
     RECEIVE_UNKNOWN_FIELDS_TOTAL, SANITIZED_TOTAL,
 };
 
-/// Where a request came in; the metric label `source`.
+/// The protocol that a request arrived by; the metric label `source`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::receive) enum IngestProtocol {
     Native,
@@ -35,17 +35,18 @@ impl IngestProtocol {
     }
 }
 
-/// What became of a request; the metric label `outcome`.
+/// The outcome of a request; the metric label `outcome`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::receive) enum Outcome {
     Accepted,
     Partial,
     Invalid,
-    /// Not a client's lost events: its token, origin, path, method, content type or coding is not accepted here.
+    /// The token, origin, method or content type is not accepted here. Counted apart from refusals, which mean lost
+    /// events.
     Denied,
     Refused,
     Unknown,
-    /// Accepted before.
+    /// An identical request was accepted before.
     Duplicate,
 }
 
@@ -101,9 +102,11 @@ impl Outcome {
     }
 }
 
-/// The counters of one endpoint, looked up once.
+/// The counters of one endpoint, registered once and shared by its requests.
 pub(in crate::receive) struct EndpointMetrics {
+    /// Bytes of bodies as they arrive, also of bodies that are refused.
     pub(in crate::receive) received_bytes: Counter,
+    /// Sizes of the bodies that were read whole.
     pub(in crate::receive) request_bytes: Histogram,
     accepted_events: Counter,
     rejected_events: Counter,
@@ -117,14 +120,15 @@ pub(in crate::receive) struct EndpointMetrics {
     string_references: OncePerMinute,
 }
 
-/// What was noticed about a request's events beside their number.
+/// Statistics about a request's accepted events, besides their number.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::receive) struct EventStats {
     sanitized: Sanitized,
-    /// Members of events that are no fields: kept in the metadata, and left out.
+    /// Number of members that are not fields of an event and joined its metadata.
     unknown_kept: u32,
+    /// Number of members that are not fields of an event and were left out.
     unknown_left_out: u32,
-    /// How far the latest time that they gave is from their receipt.
+    /// Distance between the latest time of an event and the receive time, ahead or behind.
     skew: Option<Duration>,
 }
 
@@ -142,7 +146,7 @@ impl EventStats {
 }
 
 impl EndpointMetrics {
-    /// Registers them with the recorder that is installed now.
+    /// Registers the counters with the current recorder, which must be installed before.
     pub(in crate::receive) fn new(intake: IngestProtocol, signal: Signal) -> Self {
         let (source, signal) = (intake.as_str(), signal.as_str());
         let events = |outcome: &'static str| {
@@ -172,7 +176,7 @@ impl EndpointMetrics {
         }
     }
 
-    /// A request's events at its sync: the balance counts them from here.
+    /// Counts a request's events once they are synced, whatever the answer: the balance of events begins here.
     pub(in crate::receive) fn synced(&self, accepted: u32, seen: &EventStats) {
         self.accepted_events.increment(u64::from(accepted));
         if let Some(skew) = seen.skew {
@@ -180,8 +184,8 @@ impl EndpointMetrics {
         }
         if seen.sanitized.string_reference > 0 && self.string_references.ready() {
             tracing::warn!(
-                "a client refers to a table of strings, which only profiles have (OTLP 1.11): such keys and values are \
-                 taken as absent"
+                "a client refers to a string table, which only profiles have (OTLP 1.11): such keys and values are \
+                 treated as absent"
             );
         }
         self.unknown_kept.increment(seen.unknown_kept.into());
@@ -199,10 +203,10 @@ impl EndpointMetrics {
     }
 }
 
-/// One request on its way; counted when dropped.
+/// The metrics of one request in flight; its outcome is counted when this is dropped.
 pub(in crate::receive) struct RequestMetrics {
     pub(in crate::receive) counters: Arc<EndpointMetrics>,
-    /// As it stands now; a client that goes away leaves it there.
+    /// The outcome that is counted if the client disconnects now.
     pub(in crate::receive) outcome: Outcome,
 }
 
@@ -215,14 +219,14 @@ impl RequestMetrics {
         }
     }
 
-    /// It is one that was accepted before: what it holds is not counted again.
+    /// Records that an identical request was accepted before: the events count as duplicates only.
     pub(in crate::receive) fn duplicate(&mut self, checked: &DecodeReport) {
         let events = u64::from(checked.accepted);
         self.counters.duplicate_events.increment(events);
         self.outcome = Outcome::Duplicate;
     }
 
-    /// All or some of it was taken, now or before.
+    /// Records that all or some events were accepted, by this request or by an identical earlier one.
     pub(in crate::receive) fn taken(&mut self, checked: &DecodeReport) {
         if self.outcome == Outcome::Duplicate {
             return;
@@ -235,6 +239,7 @@ impl RequestMetrics {
         };
     }
 
+    /// Records the error that the request is answered with.
     pub(in crate::receive) fn failed(&mut self, error: &Error) {
         self.outcome = Outcome::of(error);
         if let Error::Invalid(checked) = error {

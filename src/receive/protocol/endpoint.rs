@@ -1,7 +1,7 @@
-//! One signal that comes in by one protocol: the way of its requests, the same for all of them.
+//! An endpoint receives one signal by one protocol; all endpoints handle requests in the same way.
 //!
-//! **Invariant:** a request is admitted by its head before its body is read, is counted once, and is answered in the form
-//! that its client reads.
+//! **Invariant:** a request is admitted by its head before its body is read, is counted once, and is answered in the
+//! format that its client expects.
 
 use std::sync::Arc;
 
@@ -18,15 +18,16 @@ use crate::receive::ingest::pipeline::{IngestOutcome, IngestRequest};
 use crate::receive::ingest::request_metrics::{EndpointMetrics, IngestProtocol, RequestMetrics};
 use crate::receive::response::{self, ResponseFormat};
 
-/// What tells one protocol from another.
+/// The functions in which protocols differ.
 pub(in crate::receive) struct Protocol {
     pub(in crate::receive) intake: IngestProtocol,
-    /// Reads from the head of a `POST` that was admitted how its body is to be taken.
+    /// Reads the parameters of an admitted `POST` from its head.
     pub(in crate::receive) read_head: fn(&Endpoint, &Parts) -> Result<IngestRequest, Error>,
+    /// Makes the answer to a request of which events were accepted, or that holds none.
     pub(in crate::receive) success: fn(&Endpoint, ResponseFormat, &IngestOutcome) -> Response,
 }
 
-/// One signal that comes in by one protocol.
+/// The reception of one signal by one protocol.
 pub(in crate::receive) struct Endpoint {
     pub(in crate::receive) receiver: Receiver,
     pub(in crate::receive) signal: Signal,
@@ -57,7 +58,7 @@ impl Endpoint {
     }
 }
 
-/// The way of a request from its head to its answer.
+/// Handles a request from its head to its answer.
 pub(in crate::receive) async fn serve(
     State(endpoint): State<Arc<Endpoint>>,
     request: Request,
@@ -70,7 +71,7 @@ pub(in crate::receive) async fn serve(
     }
     let form = ResponseFormat::of(parts.version, parts.uri.path(), &parts.headers);
     let mut tally = RequestMetrics::new(&endpoint.counters);
-    let taken = match endpoint.read_head(&parts) {
+    let result = match endpoint.read_head(&parts) {
         Ok(wanted) => receiver.ingest(body, wanted, &mut tally).await,
         Err(error) => {
             let limits = receiver.body_limits(endpoint.signal);
@@ -78,10 +79,10 @@ pub(in crate::receive) async fn serve(
             Err(error)
         }
     };
-    let mut answer = match taken {
-        Ok(taken) => {
-            tally.taken(&taken.checked);
-            (endpoint.protocol.success)(&endpoint, form, &taken)
+    let mut answer = match result {
+        Ok(outcome) => {
+            tally.taken(&outcome.checked);
+            (endpoint.protocol.success)(&endpoint, form, &outcome)
         }
         Err(error) => {
             tally.failed(&error);

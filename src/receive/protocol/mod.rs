@@ -1,8 +1,8 @@
 //! The protocols: native JSON, OTLP over HTTP, OTLP over gRPC.
 //!
-//! **Invariant:** a protocol decides only the form of request and answer; what becomes of the events is decided in `ingest`.
+//! **Invariant:** a protocol decides only the format of request and answer; `ingest` alone accepts and stores events.
 
-/// The way of a request, the same for every protocol.
+/// The path of a request, the same for every protocol.
 pub(in crate::receive) mod endpoint;
 
 /// `POST /ingest`.

@@ -1,6 +1,6 @@
 //! `POST /ingest`: native events as JSON or NDJSON.
 //!
-//! **Invariant:** without `?partial=true` a batch is one unit: all of it is stored or none.
+//! **Invariant:** without `?partial=true`, all events of a batch are accepted or none.
 
 use axum::http::header::CONTENT_ENCODING;
 use axum::http::request::Parts;
@@ -52,7 +52,10 @@ fn read_head(endpoint: &Endpoint, parts: &Parts) -> Result<IngestRequest, Error>
     })
 }
 
-/// `partial=true|false` and `wait=stored`, each at most once, and nothing else.
+/// Reads `partial=true|false` and `wait=stored`, each at most once.
+///
+/// # Errors
+/// [`Error::Parameter`] for any other parameter or value, and for a repeated one.
 fn parameters(query: &str) -> Result<(bool, WaitFor), Error> {
     let (mut partial, mut wait) = (None, None);
     for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
@@ -63,7 +66,7 @@ fn parameters(query: &str) -> Result<(bool, WaitFor), Error> {
             "wait=stored" => wait.replace(WaitFor::Stored).is_some(),
             _ => {
                 let reason = format!(
-                    "\"{}\" is no parameter of /ingest; partial=true, partial=false and wait=stored are",
+                    "\"{}\" is not a parameter of /ingest; partial=true, partial=false and wait=stored are",
                     shown(parameter)
                 );
                 return Err(Error::Parameter { name, reason });
@@ -77,10 +80,10 @@ fn parameters(query: &str) -> Result<(bool, WaitFor), Error> {
     Ok((partial.unwrap_or(false), wait.unwrap_or(WaitFor::Synced)))
 }
 
-/// `{"accepted": n, "rejected": 0}`, with `problems` when some were rejected, with `unknown` and a `message` when events had
-/// members that are no fields, with `stored` when that was waited for.
-fn success(_: &Endpoint, form: ResponseFormat, taken: &IngestOutcome) -> Response {
-    let checked = &taken.checked;
+/// Answers `{"accepted": n, "rejected": 0}`, with `problems` if events were rejected, with `unknown` and a `message` if
+/// events had unknown members, and with `stored` if the client waited for that.
+fn success(_: &Endpoint, form: ResponseFormat, outcome: &IngestOutcome) -> Response {
+    let checked = &outcome.checked;
     let mut body = json!({ "accepted": checked.accepted, "rejected": checked.rejected });
     if checked.rejected > 0 {
         body["problems"] = response::problems(&checked.rejections, form);
@@ -89,7 +92,7 @@ fn success(_: &Endpoint, form: ResponseFormat, taken: &IngestOutcome) -> Respons
         let unknown = response::unknown(&checked.unknown, checked.rejected);
         (body["unknown"], body["message"]) = unknown;
     }
-    if let Some(stored) = taken.stored {
+    if let Some(stored) = outcome.stored {
         body["stored"] = json!(stored);
     }
     response::success(form, body.to_string())

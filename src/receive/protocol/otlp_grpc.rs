@@ -1,9 +1,10 @@
 //! OTLP over gRPC: `Export` of the three services (OTLP 1.11, "OTLP/gRPC"), and their health.
 //!
-//! A unary handler of our own: a generated server would build the tree of a whole request before any limit is asked.
+//! The unary handler is our own: a generated server would build the tree of a whole request before any limit is
+//! checked.
 //!
-//! **Invariant:** the record that is logged is the message as it came, so that what comes by gRPC and by HTTP is the same
-//! from there on.
+//! **Invariant:** a journal record holds the message as sent, so that requests by gRPC and by HTTP are the same from
+//! the journal on.
 
 use axum::extract::Request;
 use axum::http::request::Parts;
@@ -27,10 +28,10 @@ use crate::receive::{Drain, Receiver};
 
 const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 
-/// Said to whoever speaks something else, or calls what is not there.
+/// The answer to another protocol, and to calls of unknown methods.
 const NOWHERE: Error = Error::NotFound(
-    "this port takes OTLP over gRPC alone: Export of TraceService, LogsService and MetricsService, over HTTP/2; OTLP over \
-     HTTP has a port of its own, 4318",
+    "this port accepts OTLP over gRPC alone: Export of TraceService, LogsService and MetricsService, over HTTP/2; OTLP \
+     over HTTP has a separate port, 4318",
 );
 
 /// gRPC's health service (`grpc.health.v1`).

@@ -1,6 +1,6 @@
-//! OTLP over HTTP: `POST /v1/traces` and its like, protobuf and JSON (OTLP 1.11, "OTLP/HTTP").
+//! OTLP over HTTP: `POST /v1/traces`, `/v1/logs` and `/v1/metrics`, in protobuf and JSON (OTLP 1.11, "OTLP/HTTP").
 //!
-//! **Invariant:** every answer, errors included, has the request's content type; only 503 asks for a retry.
+//! **Invariant:** every answer, errors included, has the request's content type; only a 503 asks for a retry.
 
 use axum::extract::{Request, State};
 use axum::http::Method;
@@ -59,14 +59,14 @@ fn read_head(endpoint: &Endpoint, parts: &Parts) -> Result<IngestRequest, Error>
     })
 }
 
-/// An empty message when all was taken as it came; a partial success otherwise.
+/// Answers with an empty message if all items were accepted unchanged, else with a partial success.
 pub(in crate::receive) fn success(
     endpoint: &Endpoint,
     form: ResponseFormat,
-    taken: &IngestOutcome,
+    outcome: &IngestOutcome,
 ) -> Response {
     let limits = &endpoint.receiver.stage.options.decode;
-    let partial = partial_success(&taken.checked, limits, endpoint.signal);
+    let partial = partial_success(&outcome.checked, limits, endpoint.signal);
     let body = match (&partial, form.shape) {
         (None, BodyFormat::OtlpProtobuf | BodyFormat::Grpc) => Vec::new(),
         (None, _) => b"{}".to_vec(),
@@ -81,41 +81,41 @@ fn partial_success(
     limits: &Limits,
     signal: Signal,
 ) -> Option<PartialSuccess> {
-    let mut told = Vec::new();
+    let mut messages = Vec::new();
     if let Some(name) = &checked.unknown_name {
         let list = match signal {
             Signal::Span => "resourceSpans",
             Signal::Log => "resourceLogs",
             Signal::Event | Signal::Metric => "resourceMetrics",
         };
-        told.push(format!(
+        messages.push(format!(
             "the request holds no items: the member \"{name}\" is not known here; items are expected in {list}"
         ));
     }
     if checked.rejected > 0 {
         let all = checked.accepted.saturating_add(checked.rejected);
-        told.push(format!("{} of {all} items were rejected", checked.rejected));
+        messages.push(format!("{} of {all} items were rejected", checked.rejected));
     }
-    // Without limits of its own the service cuts only copies of values that stay whole elsewhere.
+    // Without configured limits, only copies of values in columns are cut; the values themselves are stored whole.
     if checked.sanitized.cut > 0 && (limits.attributes > 0 || limits.value_bytes > 0) {
-        told.push(format!(
+        messages.push(format!(
             "{} values or attributes were cut to this service's limits",
             checked.sanitized.cut
         ));
     }
-    if told.is_empty() {
+    if messages.is_empty() {
         return None;
     }
     for rejection in &checked.rejections {
         let field = rejection.field.as_deref().unwrap_or("item");
-        told.push(format!(
+        messages.push(format!(
             "[{}].{field}: {}",
             rejection.index, rejection.reason
         ));
     }
     Some(PartialSuccess {
         rejected: checked.rejected,
-        error_message: cut(&told.join("; "), TEXT_BYTES).to_owned(),
+        error_message: cut(&messages.join("; "), TEXT_BYTES).to_owned(),
     })
 }
 
@@ -146,9 +146,9 @@ async fn answer_not_found(receiver: &Receiver, request: Request, form: ResponseF
     } else if path == "/" {
         "OTLP is taken on /v1/traces, /v1/logs and /v1/metrics: add the signal's path to the exporter's endpoint"
     } else if response::is_of_a_signal(path) {
-        "this signal is not taken here; OTLP is taken on /v1/traces, /v1/logs and /v1/metrics"
+        "this signal is not accepted here; OTLP is accepted on /v1/traces, /v1/logs and /v1/metrics"
     } else if path.starts_with("/opentelemetry.proto.") {
-        "OTLP over gRPC is taken on a port of its own, 4317"
+        "OTLP over gRPC has a separate port, 4317"
     } else {
         "nothing is served here"
     });
@@ -177,8 +177,8 @@ mod tests {
             value_bytes: 10,
             ..Limits::default()
         };
-        let told = partial_success(&checked, &cutting, Signal::Log).unwrap();
-        assert_eq!(told.rejected, 0);
-        assert!(told.error_message.contains("2 values"));
+        let partial = partial_success(&checked, &cutting, Signal::Log).unwrap();
+        assert_eq!(partial.rejected, 0);
+        assert!(partial.error_message.contains("2 values"));
     }
 }

@@ -1,7 +1,7 @@
-//! Log lines that wait for a thread that writes them.
+//! The queue of log lines for the thread that writes them.
 //!
-//! A pipe that nobody reads blocks who writes to it for ever once it is full. So only that thread writes; all others hand
-//! their lines over, and a line that finds no room is dropped and counted.
+//! A full pipe that nobody reads blocks its writers for ever. So one thread alone writes, and the others push their
+//! lines to a queue. If the queue is full, the line is dropped and counted.
 //!
 //! **Invariant:** [`LineQueue::push`] never waits for the reader of the lines, and the lines in memory are bounded.
 
@@ -14,29 +14,29 @@ use metrics::counter;
 
 use crate::telemetry::metrics::LOG_LINES_DROPPED_TOTAL;
 
-/// Lines that may wait. As many again may be in the hands of the thread that writes.
+/// Maximum number of waiting lines. The thread that writes may hold the same number again.
 const MAX_LINES: u64 = 8_192;
-/// Bytes that may wait, in the same way.
+/// Maximum number of bytes of waiting lines. The thread that writes may hold the same number again.
 const MAX_BYTES: usize = 2 << 20;
 
-/// Lines of many threads for one writer; clones share it.
+/// A queue from many threads to one that writes; clones share it.
 #[derive(Clone)]
 pub(super) struct LineQueue(Arc<SharedQueue>);
 
 struct SharedQueue {
     state: Mutex<LineQueueState>,
-    /// There is something to write.
+    /// Signals that lines wait.
     filled: Condvar,
-    /// All is written.
+    /// Signals that all lines are written.
     emptied: Condvar,
 }
 
 #[derive(Default)]
 struct LineQueueState {
     waiting: LineSender,
-    /// The thread writes lines that it took from `waiting`.
+    /// The thread is writing lines that it removed from `waiting`.
     is_writing: bool,
-    /// Since this was last reported in a line.
+    /// Number of lines that were dropped since the last report.
     dropped: u64,
 }
 
@@ -48,11 +48,11 @@ struct LineSender {
 }
 
 impl LineQueue {
-    /// Starts the thread that writes to `out`; it ends with the process. `report` logs how many lines were dropped, once
-    /// lines are written again.
+    /// Starts the thread that writes to `out`; it ends with the process. `report` logs the number of dropped lines,
+    /// once lines are written again.
     ///
     /// # Errors
-    /// If the system cannot start a thread.
+    /// [`io::Error`] if the system cannot start a thread.
     pub(super) fn start(out: impl Write + Send + 'static, report: fn(u64)) -> io::Result<Self> {
         let queue = Self(Arc::new(SharedQueue {
             state: Mutex::default(),
@@ -66,7 +66,7 @@ impl LineQueue {
         Ok(queue)
     }
 
-    /// Hands one line over, its end included; it is dropped if there is no room.
+    /// Adds one line, with its end; if the queue is full, the line is dropped and counted.
     pub(super) fn push(&self, line: &[u8]) {
         let mut state = self.0.lock();
         let waiting = &mut state.waiting;
@@ -81,7 +81,7 @@ impl LineQueue {
         self.0.filled.notify_one();
     }
 
-    /// Waits until all lines are written, for `patience` at most.
+    /// Waits until all lines are written, at most for `patience`.
     pub(super) fn flush(&self, patience: Duration) {
         let state = self.0.lock();
         let _ = self.0.emptied.wait_timeout_while(state, patience, |state| {
@@ -91,17 +91,17 @@ impl LineQueue {
 }
 
 impl SharedQueue {
-    /// A panic within the lock leaves whole lines.
+    /// Locks the state. Poisoning is ignored, as a panic within the lock leaves whole lines.
     fn lock(&self) -> MutexGuard<'_, LineQueueState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The life of the thread. Lines that cannot be written (their reader has gone, a full disk) count as dropped.
+    /// Runs the thread. Lines that cannot be written (the reader is gone, the disk is full) count as dropped.
     fn write(&self, mut out: impl Write, report: fn(u64)) -> ! {
         let mut lines = LineSender::default();
         let mut flows = true;
         loop {
-            // The queue is empty now: the report finds room, and stands where the lines are missing.
+            // The queue is empty now, so the report fits, and follows the lines that precede the dropped ones.
             let dropped = self.take(&mut lines, flows);
             if dropped > 0 {
                 report(dropped);
@@ -117,8 +117,10 @@ impl SharedQueue {
         }
     }
 
-    /// Waits for lines, or for a report of dropped ones that is due; exchanges `lines`, which are written, for those that
-    /// wait. Returns the number to report.
+    /// Waits for lines, or until a report of dropped lines is due. Exchanges the written `lines` for the waiting ones,
+    /// and returns the number of dropped lines to report.
+    ///
+    /// `flows` means that the last write succeeded; only then is a report due.
     fn take(&self, lines: &mut LineSender, flows: bool) -> u64 {
         lines.bytes.clear();
         lines.count = 0;
@@ -152,7 +154,7 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(60);
 
-    /// A reader that takes a piece only when it is let, and fails when it is told to.
+    /// An output that accepts a piece, or fails, only when the test sends it the result.
     struct Reader {
         began: Sender<()>,
         go_on: Receiver<io::Result<()>>,
@@ -162,7 +164,7 @@ mod tests {
     impl Write for Reader {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             self.began.send(()).ok();
-            // Once the test lets go of its end, all is read.
+            // Once the test drops its end, every piece is accepted.
             self.go_on.recv().unwrap_or(Ok(()))?;
             self.read.lock().unwrap().extend_from_slice(bytes);
             Ok(bytes.len())
@@ -180,7 +182,7 @@ mod tests {
         read: Arc<Mutex<Vec<u8>>>,
     }
 
-    /// A queue whose reader has begun with the first line, `first`, and does not go on.
+    /// Returns a queue whose output has begun with the first line, `first`, and is stuck there.
     fn stuck() -> Test {
         let (began, began_receiver) = channel();
         let (go_on, go_on_receiver) = channel();

@@ -1,7 +1,7 @@
 //! The recorder behind the `metrics` macros: descriptions, buckets, and the series that exist from the start.
 //!
-//! **Invariant:** a counter that a dashboard or an alert reads is there, with 0, before anything happened: a rate over a
-//! series that appears with its first event misses that event.
+//! **Invariant:** every counter that a dashboard or an alert reads exists from the start, with 0: a rate over a series
+//! that appears with its first event misses that event.
 
 use metrics::{counter, gauge, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
@@ -9,7 +9,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use crate::event::Sanitized;
 use crate::telemetry::metrics::{ALL, MetricKind};
 
-/// The sources of events that are served, with what they carry.
+/// The sources of events, each with a signal that it receives.
 const SOURCES: &[(&str, &str)] = &[
     ("native", "event"),
     ("otlp_http", "span"),
@@ -29,7 +29,7 @@ const REQUEST_OUTCOMES: &[&str] = &[
     "unknown",
     "duplicate",
 ];
-/// As the store names them.
+/// The classes of failed batches, under the store's names.
 const FAILURE_CLASSES: &[&str] = &[
     "connection",
     "timeout",
@@ -40,10 +40,10 @@ const FAILURE_CLASSES: &[&str] = &[
     "count",
     "other",
 ];
-/// As the store names them.
+/// The reasons of dead letters, under the store's names.
 const DEAD_LETTER_REASONS: &[&str] = &["refused", "undecodable", "miscounted", "damaged", "fatal"];
 
-/// As the store names them.
+/// The steps of maintenance, under the store's names.
 pub(crate) const MAINTENANCE_STEPS: &[&str] = &[
     "turn",
     "partitions",
@@ -56,7 +56,7 @@ pub(crate) const MAINTENANCE_STEPS: &[&str] = &[
 /// Makes the process's recorder and installs it behind the macros.
 ///
 /// # Errors
-/// When one was installed before; a sentence.
+/// A sentence, if a recorder was installed before.
 pub fn install() -> Result<PrometheusHandle, String> {
     let recorder = builder().build_recorder();
     let handle = recorder.handle();
@@ -93,7 +93,7 @@ fn describe() {
     metrics_process::Collector::default().describe();
 }
 
-/// Makes the series of the closed label sets, with 0.
+/// Creates the series of the closed label sets, with 0.
 fn seed() {
     for &(source, signal) in SOURCES {
         for &outcome in EVENT_OUTCOMES {

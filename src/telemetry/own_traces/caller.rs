@@ -1,8 +1,8 @@
-//! W3C Trace Context (level 1): where in a trace a request comes from, by its `traceparent` and `tracestate`.
+//! W3C Trace Context (level 1): the caller's span, from `traceparent` and `tracestate`.
 //!
 //! gRPC's metadata are headers of the same names.
 //!
-//! **Invariant:** what is not as the specification has it is as if it had not come, and nothing of it is kept.
+//! **Invariant:** a header that does not conform to the specification is ignored as a whole.
 
 use std::str::FromStr;
 
@@ -12,10 +12,10 @@ use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId, TraceState}
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
-/// As much of `tracestate` must be passed on; a longer one is left out ("tracestate Limits").
+/// Maximum length of `tracestate` that must be propagated; a longer one is left out ("tracestate Limits").
 const TRACESTATE_BYTES: usize = 512;
 
-/// The caller's span; `None` where it names none, or not as it should.
+/// Returns the caller's span; `None` if the request has no valid `traceparent`.
 pub(crate) fn context(headers: &HeaderMap) -> Option<SpanContext> {
     let parent = headers.get(TRACEPARENT)?;
     if headers.get_all(TRACEPARENT).iter().nth(1).is_some() {
@@ -25,7 +25,8 @@ pub(crate) fn context(headers: &HeaderMap) -> Option<SpanContext> {
     Some(SpanContext::new(trace, span, flags, true, state(headers)))
 }
 
-/// `00-<32 hex digits>-<16 hex digits>-<2 hex digits>`, lower case; a later version may go on after a further `-`.
+/// Parses `00-<32 hex digits>-<16 hex digits>-<2 hex digits>`, in lower case; a later version may continue after
+/// another `-`.
 fn parse(text: &[u8]) -> Option<(TraceId, SpanId, TraceFlags)> {
     let (known, more) = text.split_at_checked(55)?;
     if known[2] != b'-' || known[35] != b'-' || known[52] != b'-' {
@@ -41,7 +42,7 @@ fn parse(text: &[u8]) -> Option<(TraceId, SpanId, TraceFlags)> {
     let span = SpanId::from(u64::try_from(hex(&known[36..52])?).ok()?);
     let flags = TraceFlags::new(u8::try_from(hex(&known[53..])?).ok()?);
     let valid = ends_well && trace != TraceId::INVALID && span != SpanId::INVALID;
-    // Flags that nobody knows are set to zero ("Other Flags").
+    // Unknown flags are set to zero ("Other Flags").
     valid.then(|| (trace, span, flags & TraceFlags::SAMPLED))
 }
 
@@ -56,7 +57,7 @@ fn hex(digits: &[u8]) -> Option<u128> {
     })
 }
 
-/// All headers of that name together; a bad one does not make `traceparent` bad.
+/// Returns all `tracestate` headers together; an invalid one does not invalidate `traceparent`.
 fn state(headers: &HeaderMap) -> TraceState {
     let mut list = String::new();
     for part in headers.get_all(TRACESTATE) {

@@ -1,10 +1,10 @@
-//! Spans to the endpoint: OTLP over gRPC, in batches, on a thread of the SDK's.
+//! The export of spans: OTLP over gRPC, in batches, on a thread of the SDK.
 //!
-//! Nothing of it is taken from the environment's `OTEL_…` variables, which whoever runs the cluster may have set for all pods:
-//! what the SDK would read there is set here, each by itself.
+//! The `OTEL_…` variables of the environment are ignored, as a cluster may set them for all pods: every value that the
+//! SDK would read from them is set here.
 //!
-//! **Invariant:** no request waits for the endpoint, nothing is kept beyond the queue's size, and no export is traced by whoever
-//! receives it and follows its parent.
+//! **Invariant:** no request waits for the endpoint, no more spans are kept than fit into the queue, and a receiver
+//! that respects the parent's sampling does not trace an export.
 
 use std::error::Error as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -35,16 +35,17 @@ use crate::telemetry::log_limit::OncePerMinute;
 use crate::telemetry::metrics::OWN_SPANS_TOTAL;
 use crate::telemetry::own_traces::{Options, SAMPLING, Sampling, TARGET, links};
 
-/// Spans that wait to be exported; what is over is dropped.
+/// Maximum number of spans that wait for their export; further ones are dropped.
 const QUEUE_SPANS: usize = 4096;
-/// Spans in one export.
+/// Maximum number of spans in one export.
 const EXPORT_SPANS: usize = 512;
-/// The longest that a span waits for others.
+/// Longest time that a span waits for others.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// For a connection, and for an export with its retries.
+/// Maximum time for connecting to the endpoint.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// Maximum time for an export with its retries.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
-/// What a stop leaves for the last spans.
+/// Maximum time for exporting the last spans at a stop.
 const FLUSH: Duration = Duration::from_secs(2);
 
 /// Own traces, while they are on.
@@ -53,15 +54,15 @@ pub struct OwnTraces {
     headers: ExportHeaders,
 }
 
-/// The headers of exports; they may be replaced while the service runs. Clones share them.
+/// The headers of exports, which may be replaced while the service runs. Clones share them.
 #[derive(Clone)]
 pub struct ExportHeaders(Arc<RwLock<MetadataMap>>);
 
 impl ExportHeaders {
-    /// Sends these from the next export on.
+    /// Replaces the headers, from the next export on.
     ///
     /// # Errors
-    /// A sentence, if a text is no header.
+    /// A sentence, if a name or a value is not valid in a header.
     pub fn replace(&self, list: &[(String, SecretString)]) -> Result<(), String> {
         let list = headers(list)?;
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = list;
@@ -77,10 +78,10 @@ impl ExportHeaders {
 }
 
 impl OwnTraces {
-    /// Starts the export; to be called once, on the runtime. Connects to nothing yet.
+    /// Starts the export, without connecting yet. Must be called on the runtime, once.
     ///
     /// # Errors
-    /// When the endpoint or a header is none; a sentence.
+    /// A sentence, if the endpoint or a header is invalid, or own traces were started before.
     pub fn start(options: &Options) -> Result<Self, String> {
         let headers = ExportHeaders(Arc::new(RwLock::new(headers(&options.headers)?)));
         let exporter = SpanExporter::builder()
@@ -111,7 +112,7 @@ impl OwnTraces {
                     .build(),
                 queued,
             })
-            // A span is only made where the decision was taken already.
+            // Spans are only made for sampled requests, so the decision is already made.
             .with_sampler(Sampler::AlwaysOn)
             .with_span_limits(limits())
             .with_resource(resource(&options.instance))
@@ -122,13 +123,13 @@ impl OwnTraces {
         Ok(Self { provider, headers })
     }
 
-    /// The headers of its exports.
+    /// Returns the headers of the exports.
     #[must_use]
     pub fn headers(&self) -> ExportHeaders {
         self.headers.clone()
     }
 
-    /// What makes OpenTelemetry's spans of those of our target.
+    /// Returns the layer that converts the spans of our target to OpenTelemetry's.
     pub fn layer<S>(&self) -> impl Layer<S> + use<S>
     where
         S: Subscriber + for<'a> LookupSpan<'a>,
@@ -146,7 +147,7 @@ impl OwnTraces {
             .with_filter(ours.with_max_level_hint(LevelFilter::INFO))
     }
 
-    /// Exports what waits, in bounded time.
+    /// Exports the waiting spans, within 2 s.
     pub async fn stop(self) {
         let flushed =
             tokio::task::spawn_blocking(move || self.provider.shutdown_with_timeout(FLUSH));
@@ -160,7 +161,7 @@ impl OwnTraces {
 }
 
 fn channel(endpoint: &str) -> Result<Channel, String> {
-    let wrong = |error| format!("own traces cannot go to {endpoint}: {error}");
+    let wrong = |error| format!("own traces cannot be exported to {endpoint}: {error}");
     let mut to = Endpoint::from_shared(endpoint.to_owned())
         .and_then(|to| to.user_agent(concat!("ruvvector-service/", env!("CARGO_PKG_VERSION"))))
         .map_err(|error| wrong(error.to_string()))?
@@ -170,7 +171,7 @@ fn channel(endpoint: &str) -> Result<Channel, String> {
         to = to
             .tls_config(ClientTlsConfig::new().with_native_roots())
             .map_err(|error| match error.source() {
-                // The certificates' own words; tonic's are "transport error".
+                // The cause names the problem with the certificates; tonic's text is only "transport error".
                 Some(cause) => wrong(cause.to_string()),
                 None => wrong(error.to_string()),
             })?;
@@ -184,14 +185,14 @@ fn headers(list: &[(String, SecretString)]) -> Result<MetadataMap, String> {
         let name = AsciiMetadataKey::from_bytes(name.as_bytes())
             .map_err(|_| format!("own traces cannot have a header {name:?}"))?;
         let value = AsciiMetadataValue::try_from(value.expose_secret())
-            .map_err(|_| format!("own traces cannot have that value of the header {name}"))?;
+            .map_err(|_| format!("own traces cannot have a header {name} with this value"))?;
         headers.insert(name, value);
     }
     Ok(headers)
 }
 
-/// Sets all of an export's headers, in place of those that the SDK takes from the environment; among them a `traceparent` that
-/// is not sampled.
+/// Sets all headers of an export, instead of those that the SDK reads from the environment. One of them is a
+/// `traceparent` that is not sampled.
 fn unsampled(
     headers: ExportHeaders,
 ) -> impl FnMut(tonic::Request<()>) -> Result<tonic::Request<()>, tonic::Status> + Clone + Send + Sync
@@ -206,7 +207,7 @@ fn unsampled(
     }
 }
 
-/// Never zero, which no id may be.
+/// Returns a random number other than zero, which is not a valid id.
 fn random() -> u64 {
     getrandom::u64().unwrap_or(1).max(1)
 }
@@ -233,7 +234,8 @@ fn resource(instance: &str) -> Resource {
         .build()
 }
 
-/// The SDK's batches, behind a count of what waits in them: it does not tell what it drops.
+/// The SDK's batch processor, with a count of the spans that wait in it: the SDK does not report the spans that it
+/// drops.
 #[derive(Debug)]
 struct SpanQueue {
     batches: BatchSpanProcessor,
@@ -265,7 +267,7 @@ impl SpanProcessor for SpanQueue {
     }
 }
 
-/// The SDK's exporter, on our runtime and with a deadline, its outcomes counted and said.
+/// The SDK's exporter, run on our runtime with a deadline; outcomes are counted and failures logged.
 #[derive(Debug)]
 struct QueueExporter {
     otlp: Arc<SpanExporter>,
@@ -300,7 +302,7 @@ impl opentelemetry_sdk::trace::SpanExporter for QueueExporter {
             tracing::warn!(
                 endpoint = self.endpoint,
                 spans,
-                "own traces are lost, as their endpoint does not take them by OTLP over gRPC: {error}"
+                "own traces are lost, as their endpoint does not accept them by OTLP over gRPC: {error}"
             );
         }
         result

@@ -1,9 +1,9 @@
-//! Which sampled requests wait in the log: so that a batch can say whose records it holds.
+//! The sampled requests whose records are in the journal, so that the span of a batch can link to them.
 //!
-//! In memory alone, and bounded: what a start finds in the log, and what is pushed out by newer requests, is written without
-//! a trace.
+//! They are kept in memory alone, and their number is bounded: records of earlier runs, and of requests that newer ones
+//! displaced, are written without a link.
 //!
-//! **Invariant:** it only ever holds requests that are traced; while there are none, it costs a look at one number.
+//! **Invariant:** only traced requests are kept; while there are none, the cost is one atomic load.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,14 +14,14 @@ use opentelemetry::trace::{SpanContext, TraceContextExt};
 
 use crate::telemetry::own_traces::is_sampled;
 
-/// Requests remembered; the oldest go first.
+/// Maximum number of requests that are kept; the oldest are removed first.
 const WAITING_MAX: usize = 4096;
 
-/// Links of one batch's span.
+/// Maximum number of links of one batch's span.
 pub(super) const LINKS_MAX: usize = 64;
 
-/// What a record is known by from before it has a position until it is read back: when it was received, and its length. Two
-/// that agree in both share a link, which does no harm.
+/// Identifies a record before it has a position and after it is read back: its receive time (Unix ns) and its length in
+/// bytes. Two records with the same tag share a link, which does no harm.
 pub(crate) type RequestTag = (i64, usize);
 
 static WAITING: AwaitedRequests = AwaitedRequests {
@@ -30,6 +30,7 @@ static WAITING: AwaitedRequests = AwaitedRequests {
 };
 
 struct AwaitedRequests {
+    /// Number of entries in `spans`, readable without the lock.
     number: AtomicUsize,
     spans: Mutex<BTreeMap<RequestTag, SpanContext>>,
 }
@@ -47,34 +48,34 @@ impl AwaitedRequests {
     }
 }
 
-/// Remembers the current span, if it is sampled, as the one that this record comes from. To be called before the record goes
-/// to the log, as its batch may be there before its answer.
-pub(crate) fn expect(mark: RequestTag) {
+/// Keeps the current span, if it is sampled, as the origin of this record.
+///
+/// Must be called before the record is appended, as its batch may be written before the append returns.
+pub(crate) fn expect(tag: RequestTag) {
     if is_sampled() {
         let span = Context::map_current(|context| context.span().span_context().clone());
-        WAITING.change(|spans| spans.insert(mark, span));
+        WAITING.change(|spans| spans.insert(tag, span));
     }
 }
 
-/// The spans that these records come from, as many as a batch's span may link to.
-pub(super) fn of(marks: impl Iterator<Item = RequestTag>) -> Vec<SpanContext> {
+/// Returns the spans of the requests that these records come from, at most [`LINKS_MAX`].
+pub(super) fn of(tags: impl Iterator<Item = RequestTag>) -> Vec<SpanContext> {
     if WAITING.number.load(Ordering::Relaxed) == 0 {
         return Vec::new();
     }
     WAITING.change(|spans| {
-        marks
-            .filter_map(|mark| spans.get(&mark).cloned())
+        tags.filter_map(|tag| spans.get(&tag).cloned())
             .take(LINKS_MAX)
             .collect()
     })
 }
 
-/// These records are stored.
-pub(crate) fn forget(marks: impl Iterator<Item = RequestTag>) {
+/// Removes the requests of these records, which are stored or were not appended.
+pub(crate) fn forget(tags: impl Iterator<Item = RequestTag>) {
     if WAITING.number.load(Ordering::Relaxed) > 0 {
         WAITING.change(|spans| {
-            for mark in marks {
-                spans.remove(&mark);
+            for tag in tags {
+                spans.remove(&tag);
             }
         });
     }
@@ -92,8 +93,8 @@ mod tests {
             spans: Default::default(),
         };
         for n in 0..WAITING_MAX + 10 {
-            let mark = (i64::try_from(n).unwrap(), 1);
-            waiting.change(|spans| spans.insert(mark, SpanContext::NONE));
+            let tag = (i64::try_from(n).unwrap(), 1);
+            waiting.change(|spans| spans.insert(tag, SpanContext::NONE));
         }
         waiting.change(|spans| {
             assert_eq!(spans.len(), WAITING_MAX);

@@ -1,10 +1,10 @@
-//! The spans of what is done for a request: names, kinds and attributes stand here, and a request's own in
-//! `receive/traced.rs`.
+//! The spans of the steps of a request and of a batch, with their names, kinds and attributes. The span of the request
+//! itself is in `receive/connection/request_span.rs`.
 //!
-//! Names and attributes are OpenTelemetry's (semantic conventions for HTTP, RPC, databases and messaging), or begin with
-//! `ruvvector.`.
+//! Names and attributes are OpenTelemetry's (semantic conventions for HTTP, RPC, databases and messaging), or begin
+//! with `ruvvector.`.
 //!
-//! **Invariant:** where nothing is traced no attribute is computed; and no attribute holds bytes that a client chose.
+//! **Invariant:** if nothing is traced, no attribute is computed; and no attribute holds bytes that a client chose.
 
 use bytes::Bytes;
 use tracing::field::Empty;
@@ -15,7 +15,7 @@ use crate::event::Position;
 use crate::telemetry::own_traces::links::{self, RequestTag};
 use crate::telemetry::own_traces::{SpanAttributes, TARGET, is_on, is_sampled};
 
-/// A body is read.
+/// Begins the span of reading a body.
 pub(crate) fn receive() -> Span {
     if !is_sampled() {
         return Span::none();
@@ -24,7 +24,7 @@ pub(crate) fn receive() -> Span {
         ruvvector.wire.bytes = Empty, error.type = Empty, otel.status_code = Empty)
 }
 
-/// A body is decompressed and checked.
+/// Begins the span of decompressing and checking a body.
 pub(crate) fn decode() -> Span {
     if !is_sampled() {
         return Span::none();
@@ -34,7 +34,7 @@ pub(crate) fn decode() -> Span {
         error.type = Empty, otel.status_code = Empty)
 }
 
-/// A record is appended and synced.
+/// Begins the span of appending and syncing a record.
 pub(crate) fn append() -> Span {
     if !is_sampled() {
         return Span::none();
@@ -45,12 +45,12 @@ pub(crate) fn append() -> Span {
         ruvvector.journal.position = Empty, error.type = Empty, otel.status_code = Empty)
 }
 
-/// A batch is written, if it holds records of requests that are traced: a trace of its own, linked to theirs.
-pub(crate) fn batch(marks: impl Iterator<Item = RequestTag>, records: usize, rows: usize) -> Span {
+/// Begins the span of writing a batch, if it holds records of traced requests: a separate trace, linked to theirs.
+pub(crate) fn batch(tags: impl Iterator<Item = RequestTag>, records: usize, rows: usize) -> Span {
     if !is_on() {
         return Span::none();
     }
-    let linked = links::of(marks);
+    let linked = links::of(tags);
     if linked.is_empty() {
         return Span::none();
     }
@@ -64,7 +64,7 @@ pub(crate) fn batch(marks: impl Iterator<Item = RequestTag>, records: usize, row
     span
 }
 
-/// The database does something.
+/// Begins the span of a database operation; `table` is empty if the operation concerns no table.
 pub(crate) fn statement(
     system: DatabaseSystem,
     operation: &'static str,
@@ -84,7 +84,7 @@ pub(crate) fn statement(
         db.response.returned_rows = Empty, error.type = Empty, otel.status_code = Empty)
 }
 
-/// `db.system.name`.
+/// The values of `db.system.name`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum DatabaseSystem {
     Postgresql,
@@ -100,12 +100,12 @@ impl DatabaseSystem {
     }
 }
 
-/// As OpenTelemetry has whole numbers: unsigned ones would become texts.
+/// Converts a number to `i64`, OpenTelemetry's type of whole numbers; an unsigned one would be exported as a text.
 pub(crate) fn number(of: impl TryInto<i64>) -> i64 {
     of.try_into().unwrap_or(i64::MAX)
 }
 
-/// What the span stands for failed, by a fault that is not the client's.
+/// Marks a span as failed, for an error that is not the client's.
 pub(crate) fn fail(span: &Span, error_type: &str) {
     span.record("error.type", error_type);
     span.record("otel.status_code", "ERROR");

@@ -1,4 +1,4 @@
-//! The memory by itself: the window, the bound, and requests that are under way.
+//! The table of recent requests without a receiver: the window, the bound, and requests in flight.
 
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
@@ -38,7 +38,7 @@ fn key() -> Option<IdempotencyKey> {
     IdempotencyKey::of(&headers).unwrap()
 }
 
-/// The first half of what a claim does: whether it has to wait.
+/// Polls a claim once; `None` if it has to wait.
 fn claim_now(duplicates: &Arc<RecentRequests>, identity: DedupKey, received: i64) -> Option<Claim> {
     let claiming = pin!(duplicates.claim(Some(identity), received));
     match claiming.poll(&mut Context::from_waker(Waker::noop())) {
@@ -50,11 +50,11 @@ fn claim_now(duplicates: &Arc<RecentRequests>, identity: DedupKey, received: i64
 fn first(duplicates: &Arc<RecentRequests>, identity: DedupKey, received: i64) -> ClaimGuard {
     match claim_now(duplicates, identity, received) {
         Some(Claim::First(Some(first))) => first,
-        _ => panic!("somebody came before"),
+        _ => panic!("an identical request precedes it"),
     }
 }
 
-/// A request that is synced at that position.
+/// Settles the request as synced at the position of the same number.
 fn accept(duplicates: &Arc<RecentRequests>, number: u8, received: i64) {
     let first = first(duplicates, request(number), received);
     first.settle(Ok(at(u64::from(number))));
@@ -70,7 +70,7 @@ fn is_known(duplicates: &Arc<RecentRequests>, number: u8, received: i64) -> bool
             first.settle(Err(AppendError::Full));
             false
         }
-        _ => panic!("nothing is under way"),
+        _ => panic!("a request is in flight"),
     }
 }
 
@@ -90,7 +90,7 @@ fn a_request_that_comes_again_after_its_window_has_a_window_of_its_own() {
     let duplicates = duplicates(100);
     accept(&duplicates, 1, 0);
     accept(&duplicates, 1, 12 * SECOND);
-    // Lets the first of the two go.
+    // Evicts the first of the two.
     accept(&duplicates, 2, 15 * SECOND);
     assert!(is_known(&duplicates, 1, 15 * SECOND));
     assert_eq!(duplicates.memory().order.len(), 2);

@@ -1,4 +1,4 @@
-//! The way of a request without sockets: faults in decoding, and what is held while it waits.
+//! A request's path without sockets: panics in decoding, and the memory that a waiting request holds.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -36,7 +36,7 @@ fn open(dir: &Path) -> Journal {
     Journal::open(Arc::new(OsDisk), &options).unwrap()
 }
 
-/// One that was met would be met again: the client must not send such a body for ever.
+/// The same body would panic again, so the answer must not be retryable: the client would send it for ever.
 #[tokio::test]
 async fn a_panic_in_decoding_is_answered_400_and_harms_nobody() {
     let dir = tempfile::tempdir().unwrap();
@@ -64,7 +64,7 @@ async fn a_panic_in_decoding_is_answered_400_and_harms_nobody() {
     assert_eq!(all.grow(half), Ok(()), "no memory is left reserved");
 }
 
-/// A body that tells when nobody holds it any longer.
+/// A body whose drop closes a channel.
 struct Told {
     bytes: Vec<u8>,
     _held: oneshot::Sender<()>,
@@ -76,8 +76,8 @@ impl AsRef<[u8]> for Told {
     }
 }
 
-/// Bodies were held for five seconds after their memory was given back: clients that asked for a database that was away
-/// could fill all of it.
+/// Bodies were held for five seconds after their reservation was released: clients that waited for an unavailable
+/// database could use up all memory.
 #[tokio::test]
 async fn a_client_that_waits_for_the_database_holds_no_body_meanwhile() {
     let dir = tempfile::tempdir().unwrap();

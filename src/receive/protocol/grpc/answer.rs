@@ -1,6 +1,6 @@
-//! A call's answer: a message and the status OK, or a status alone ("Responses": Trailers-Only).
+//! The answer to a gRPC call: a message and the status OK, or a status alone ("Responses": Trailers-Only).
 //!
-//! **Invariant:** all that is said of an error fits into 8 KiB, which is what some clients take of trailers.
+//! **Invariant:** the headers of an error fit into 8 KiB, the most that some clients accept as trailers.
 
 use std::convert::Infallible;
 
@@ -23,15 +23,15 @@ pub(in crate::receive) const STATUS: HeaderName = HeaderName::from_static("grpc-
 const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 /// `google.rpc.Status`, with details.
 const DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
-/// `google.rpc.RetryInfo` by itself, for clients that do not read details.
+/// `google.rpc.RetryInfo` alone, for clients that do not read details.
 const RETRY_INFO: HeaderName = HeaderName::from_static("google.rpc.retryinfo-bin");
 const ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
 const OUTCOME: HeaderName = HeaderName::from_static("ruvvector-outcome");
 
-/// The longest `grpc-message`, as it is sent; the details hold more.
+/// Maximum length of `grpc-message` in its encoded form; the details hold more.
 const MESSAGE_BYTES: usize = 1 << 10;
 
-/// That message, not compressed, and OK.
+/// Returns an answer with this message, uncompressed, and the status OK.
 pub(in crate::receive) fn success(message: &[u8]) -> Response {
     let length = u32::try_from(message.len()).expect("no answer is longer than 4 KiB");
     let mut framed = BytesMut::with_capacity(5 + message.len());
@@ -44,7 +44,7 @@ pub(in crate::receive) fn success(message: &[u8]) -> Response {
     head(Body::new(StreamBody::new(frames)))
 }
 
-/// The error's code, why, and what to do about it.
+/// Returns an answer with the error's code, its message and its details, such as the time of a retry.
 pub(in crate::receive) fn error(error: &Error) -> Response {
     let mut answer = head(Body::empty());
     let status = OtlpStatus::of(error);
@@ -70,7 +70,8 @@ fn head(body: Body) -> Response {
     answer
 }
 
-/// "Percent-Encoded": printable ASCII but `%` as it is; cut between characters, and between escapes.
+/// Encodes a text ("Percent-Encoded"): printable ASCII except `%` is unchanged. A long text is cut between characters,
+/// never within an escape.
 fn percent_encoded(text: &str) -> HeaderValue {
     let mut encoded = String::new();
     for character in text.chars() {
@@ -90,7 +91,7 @@ fn percent_encoded(text: &str) -> HeaderValue {
     HeaderValue::try_from(encoded).expect("printable ASCII is a header's value")
 }
 
-/// Base64 without padding ("Custom-Metadata": Binary-Header).
+/// Encodes a binary header in base64 without padding ("Custom-Metadata": Binary-Header).
 fn binary(message: &[u8]) -> HeaderValue {
     let encoded = Bytes::from(STANDARD_NO_PAD.encode(message));
     HeaderValue::from_maybe_shared(encoded).expect("base64 is a header's value")
@@ -102,7 +103,7 @@ mod tests {
     use crate::decode::{DecodeReport, Rejection};
 
     fn bytes(headers: &HeaderMap) -> usize {
-        // RFC 9113, section 6.5.2: 32 bytes a field beside name and value.
+        // RFC 9113, section 6.5.2: 32 bytes per field in addition to name and value.
         let size = |(name, value): (&axum::http::HeaderName, &axum::http::HeaderValue)| {
             name.as_str().len() + value.len() + 32
         };

@@ -1,6 +1,6 @@
-//! How long calls take, by method and status (OpenTelemetry semantic conventions, `rpc.server.call.duration`).
+//! Durations of gRPC calls by method and status (OpenTelemetry semantic conventions, `rpc.server.call.duration`).
 //!
-//! **Invariant:** methods and codes are closed sets: nothing that a client chooses becomes a label.
+//! **Invariant:** methods and codes are closed sets: no text that a client chooses becomes a label.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use metrics::Histogram;
 use crate::receive::protocol::grpc::answer::STATUS;
 use crate::telemetry::metrics::RPC_SERVER_CALL_DURATION_SECONDS;
 
-/// The methods that are served, then whatever else is called.
+/// The served methods, then the label of all others.
 const METHODS: [&str; 6] = [
     "opentelemetry.proto.collector.trace.v1.TraceService/Export",
     "opentelemetry.proto.collector.logs.v1.LogsService/Export",
@@ -21,7 +21,7 @@ const METHODS: [&str; 6] = [
     "_OTHER",
 ];
 
-/// Each at its number (google/rpc/code.proto).
+/// The names of gRPC's codes, indexed by number (google/rpc/code.proto).
 const CODES: [&str; 17] = [
     "OK",
     "CANCELLED",
@@ -42,12 +42,12 @@ const CODES: [&str; 17] = [
     "UNAUTHENTICATED",
 ];
 
-/// The histograms, each looked up in the recorder once.
+/// The histograms, each registered with the recorder once.
 #[derive(Clone, Default)]
 pub(in crate::receive) struct CallMetrics(Arc<[[OnceLock<Histogram>; CODES.len()]; METHODS.len()]>);
 
 impl CallMetrics {
-    /// Counts a call to the method at `route`, answered with those headers.
+    /// Records the duration of a call to the method at `route`, answered with these headers.
     pub(in crate::receive) fn record(&self, route: &str, answer: &HeaderMap, took: Duration) {
         let method = method(route);
         let code = code(answer);
@@ -61,27 +61,28 @@ impl CallMetrics {
     }
 }
 
-/// The method at `route`, as the table names it.
+/// Returns the name of the method at `route`, or `_OTHER`.
 pub(in crate::receive) fn method_name(route: &str) -> &'static str {
     METHODS[method(route)]
 }
 
-/// The code that those headers tell, by its name.
+/// Returns the name of the code in these headers.
 pub(in crate::receive) fn code_name(answer: &HeaderMap) -> &'static str {
     CODES[code(answer)]
 }
 
-/// The place of the method in the table.
+/// Returns the index of the method at `route` in [`METHODS`].
 fn method(route: &str) -> usize {
     let name = route.strip_prefix('/').unwrap_or_default();
     let known = METHODS.iter().position(|method| *method == name);
     known.unwrap_or(METHODS.len() - 1)
 }
 
-/// The place of the code in the table; a call whose status is not told yet has gone well so far.
+/// Returns the index of the code in [`CODES`]. Without a status in the headers it is OK so far: the status follows in
+/// the trailers.
 fn code(answer: &HeaderMap) -> usize {
-    let told = answer.get(STATUS).and_then(|value| value.to_str().ok());
-    let number = told.map_or(Ok(0), str::parse::<usize>);
+    let text = answer.get(STATUS).and_then(|value| value.to_str().ok());
+    let number = text.map_or(Ok(0), str::parse::<usize>);
     number.ok().filter(|code| *code < CODES.len()).unwrap_or(2)
 }
 

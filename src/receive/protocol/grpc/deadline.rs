@@ -1,19 +1,19 @@
-//! `grpc-timeout`: how long a client waits for its answer ("Timeout").
+//! `grpc-timeout`: the time that a client waits for its answer ("Timeout").
 //!
-//! **Invariant:** it only ever shortens what the service allows by itself.
+//! **Invariant:** the client's timeout only ever shortens the service's own limits.
 
 use std::time::Duration;
 
 use axum::http::HeaderMap;
 use tokio::time::Instant;
 
-/// When the client gives up; `None` where it does not say so, or says it in a way that nobody understands.
+/// Returns the time at which the client abandons its call; `None` if the header is absent or malformed.
 pub(in crate::receive) fn deadline(headers: &HeaderMap) -> Option<Instant> {
     let timeout = parse(headers.get("grpc-timeout")?.as_bytes())?;
     Instant::now().checked_add(timeout)
 }
 
-/// At most eight digits and a unit.
+/// Parses one to eight digits and a unit.
 fn parse(text: &[u8]) -> Option<Duration> {
     let (unit, digits) = text.split_last()?;
     if digits.is_empty() || digits.len() > 8 || !digits.iter().all(u8::is_ascii_digit) {

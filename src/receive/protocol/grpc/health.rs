@@ -1,6 +1,6 @@
-//! `grpc.health.v1.GrpcHealth` (gRPC health checking protocol): what `/health/ready` says, for clients of gRPC.
+//! `grpc.health.v1.Health` (gRPC health checking protocol): the readiness of `/health/ready` for gRPC clients.
 //!
-//! **Invariant:** a watch never keeps a connection from ending: it ends by itself after a while, and at the stop.
+//! **Invariant:** a watch never keeps a connection open: it ends after two minutes, and when the process stops.
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -18,14 +18,14 @@ use crate::journal::Journal;
 use crate::lifecycle::{Phase, Readiness};
 use crate::receive::connection::tracked_stream::LONGEST;
 
-/// A request holds the name of a service.
+/// Maximum size of a request, which holds the name of a service.
 const REQUEST_BYTES: usize = 1 << 10;
-/// How long a client watches; then it may watch again.
+/// Maximum duration of a watch; afterwards the client may watch again.
 const WATCH_LONGEST: Duration = Duration::from_secs(120);
-// A connection is cut when a request on it takes longer, whatever else is under way.
+// A connection is cut if one request on it takes longer than LONGEST, even if others are in flight.
 const _: () = assert!(WATCH_LONGEST.as_secs() < LONGEST.as_secs());
 
-/// The services whose health is told; the first stands for the whole process.
+/// The services whose health is reported; the empty name is the whole process.
 const SERVICES: [&str; 5] = [
     "",
     "grpc.health.v1.Health",
@@ -34,11 +34,12 @@ const SERVICES: [&str; 5] = [
     "opentelemetry.proto.collector.trace.v1.TraceService",
 ];
 
-/// What the health of the services is read from.
+/// The health service; it reads the phase of the process and the state of the journal.
 #[derive(Clone)]
 pub(in crate::receive) struct GrpcHealth {
     pub(in crate::receive) journal: Journal,
     pub(in crate::receive) readiness: Readiness,
+    /// Ends all watches when cancelled.
     pub(in crate::receive) stop: CancellationToken,
 }
 
@@ -67,7 +68,7 @@ impl health_server::Health for GrpcHealth {
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<HealthCheckResponse>, Status> {
         match self.status(&request.get_ref().service) {
-            ServingStatus::ServiceUnknown => Err(Status::not_found("no such service is known")),
+            ServingStatus::ServiceUnknown => Err(Status::not_found("the service is unknown")),
             status => Ok(Response::new(answer(status))),
         }
     }
@@ -83,7 +84,7 @@ impl health_server::Health for GrpcHealth {
             service: request.into_inner().service,
             phase: self.readiness.watch(),
             end: Instant::now() + WATCH_LONGEST,
-            told: None,
+            last_reported: None,
         };
         let statuses = stream::unfold(watch, |mut watch| async {
             let status = watch.next().await?;
@@ -99,22 +100,22 @@ fn answer(status: ServingStatus) -> HealthCheckResponse {
     }
 }
 
-/// A client that is told of changes.
+/// A client's watch on the health of one service.
 struct HealthWatch {
     health: GrpcHealth,
     service: String,
     phase: watch::Receiver<Phase>,
     end: Instant,
-    told: Option<ServingStatus>,
+    last_reported: Option<ServingStatus>,
 }
 
 impl HealthWatch {
-    /// Waits until there is something new to tell; `None` at the end.
+    /// Waits until the status differs from the last one that was sent; `None` once the watch ends.
     async fn next(&mut self) -> Option<ServingStatus> {
         loop {
             self.phase.mark_unchanged();
             let status = self.health.status(&self.service);
-            if self.told.replace(status) != Some(status) {
+            if self.last_reported.replace(status) != Some(status) {
                 return Some(status);
             }
             tokio::select! {

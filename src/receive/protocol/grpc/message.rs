@@ -1,6 +1,7 @@
 //! The one message of a unary call's body: a flag, four bytes of length, and the message ("Length-Prefixed-Message").
 //!
-//! **Invariant:** the length is a claim: what comes must fit it exactly, and no memory is taken for it.
+//! **Invariant:** the length is only a claim: the bytes that arrive must match it exactly, and no memory is allocated
+//! for it.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -15,11 +16,11 @@ use crate::receive::ingest::body::{self, BodyLimits};
 
 const PREFIX_BYTES: usize = 5;
 
-/// The message as a body of its own, and how it is compressed: by `encoding`, if its flag says so.
+/// Returns the message as a separate body, and its compression, which is `encoding` if the flag is 1.
 ///
 /// # Errors
-/// `Malformed` when the prefix does not come whole, or its flag is none; `SlowBody` as [`body::read`]. The message's own
-/// body fails when it is shorter than its prefix says, or followed by anything.
+/// [`Error::Malformed`] if the prefix is cut short or its flag is invalid; [`Error::SlowBody`] if a time limit passes.
+/// The returned body fails if the message is shorter than its prefix claims, or if anything follows it.
 pub(in crate::receive) async fn open(
     mut body: Body,
     encoding: ContentEncoding,
@@ -63,18 +64,18 @@ fn malformed(message: &str) -> Error {
     }
 }
 
-/// A message, as it comes.
+/// The body of a message.
 struct GrpcMessage {
-    /// What came with the prefix.
+    /// Bytes that arrived together with the prefix.
     piece: Bytes,
     rest: Body,
-    /// What is still to come.
+    /// Bytes of the message that have not been returned yet.
     missing_bytes: u64,
 }
 
-/// The message does not fit its length.
+/// The error that a message does not match its length.
 #[derive(Debug, thiserror::Error)]
-#[error("the message is shorter than its length says, or is not the only one")]
+#[error("the message is shorter than its length claims, or is not the only one")]
 struct MessageError;
 
 impl HttpBody for GrpcMessage {
@@ -99,7 +100,7 @@ impl HttpBody for GrpcMessage {
                 None if self.missing_bytes > 0 => return misfit(),
                 None => return Poll::Ready(None),
                 Some(Err(error)) => return Poll::Ready(Some(Err(error))),
-                // A call's request has no trailers; what comes as such is passed over.
+                // The request of a call has no trailers; if any arrive, they are ignored.
                 Some(Ok(frame)) => self.piece = frame.into_data().unwrap_or_default(),
             }
         }
@@ -121,7 +122,7 @@ mod tests {
     use super::{Body, BodyLimits, Bytes, ContentEncoding, Error, HttpBody, open};
     use crate::event::Signal;
 
-    /// The message and how it is compressed; `None` when it does not fit its length.
+    /// Returns the message and its compression; the message is `None` if it does not match its length.
     async fn read(
         pieces: &[&'static [u8]],
         encoding: ContentEncoding,

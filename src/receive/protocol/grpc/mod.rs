@@ -1,18 +1,19 @@
-//! gRPC as unary calls need it (gRPC over HTTP/2, "gRPC/HTTP2 Mapping"): one message in, one message or a status out.
+//! The part of gRPC that unary calls need (gRPC over HTTP/2, "gRPC/HTTP2 Mapping"): one message in, one message or a
+//! status out.
 //!
-//! **Invariant:** a status of gRPC is only ever sent to a client of gRPC, and never with another HTTP status than 200.
+//! **Invariant:** a gRPC status is only ever sent to a gRPC client, and always with the HTTP status 200.
 
-/// The message of a request's body.
+/// The message in a request's body.
 pub(in crate::receive) mod message;
 
-/// Message and status of an answer.
+/// The message and status of an answer.
 pub(in crate::receive) mod answer;
 
-/// When the client gives up.
+/// The time at which a client abandons its call.
 pub(in crate::receive) mod deadline;
 
-/// How long calls take.
+/// Durations of calls.
 pub(in crate::receive) mod calls;
 
-/// `grpc.health.v1.GrpcHealth`.
+/// `grpc.health.v1.Health`.
 pub(in crate::receive) mod health;
