@@ -2,8 +2,8 @@
 //!
 //! | set | store |
 //! | --- | --- |
-//! | `store = "sqlite"` | SQLite; database settings beside it are passed over with a warning |
-//! | `database_url` | that PostgreSQL; `postgres_…` beside it are passed over with a warning |
+//! | `store = "sqlite"` | SQLite; database settings beside it are ignored with a warning |
+//! | `database_url` | that PostgreSQL; `postgres_…` beside it are ignored with a warning |
 //! | `postgres_host` | the PostgreSQL of `postgres_host`, `_port`, `_user`, `_password`, `_db` |
 //! | any of these without the host | an error |
 //! | `store = "postgres"` and nothing else | an error |
@@ -74,7 +74,7 @@ pub(super) fn target(
         let beside = [urls, parts].concat();
         if !beside.is_empty() {
             warnings.push(format!(
-                "the store is SQLite, as asked for; passed over: {}",
+                "the store is SQLite, as asked for; ignored: {}",
                 beside.join(", ")
             ));
         }
@@ -83,7 +83,7 @@ pub(super) fn target(
     let options = if let Some(url) = &database.url {
         if !parts.is_empty() {
             warnings.push(format!(
-                "{} says which database; passed over: {}",
+                "{} says which database; ignored: {}",
                 urls[0],
                 parts.join(", ")
             ));
@@ -247,7 +247,7 @@ fn from_url(
         let name = parameter.split('=').next().unwrap_or_default();
         if name != "password" && !name.starts_with("options[") && !URL_PARAMETERS.contains(&name) {
             warnings.push(format!(
-                "{place} has the parameter {name:?}, which is passed over"
+                "{place} has the parameter {name:?}, which is ignored"
             ));
         }
     }

@@ -16,7 +16,7 @@ use crate::config::{Environment, ReadFile};
 use crate::text::excerpt;
 
 /// The variables' values, and those of the files that variables name; what somebody should mend goes to `warnings`, what
-/// was passed over rightly to `notes`. An empty variable is not set.
+/// was ignored rightly to `notes`. An empty variable is not set.
 pub(super) fn values(
     environment: &Environment,
     read_file: ReadFile<'_>,
@@ -32,7 +32,7 @@ pub(super) fn values(
         .collect();
     if !injected.is_empty() {
         notes.push(format!(
-            "passed over, as Kubernetes sets them for Services of these names: {}; to set one of these yourself use its \
+            "ignored, as Kubernetes sets them for Services of these names: {}; to set one of these yourself use its \
              flag or the file",
             injected.join(", ")
         ));

@@ -1,6 +1,6 @@
 //! The settings file: TOML, one `key = value` a line.
 //!
-//! **Invariant:** whatever is not understood is an error with file, line and key; nothing in the file is passed over.
+//! **Invariant:** whatever is not understood is an error with file, line and key; nothing in the file is ignored.
 
 use std::path::Path;
 

@@ -100,7 +100,7 @@ pub struct LoadedConfig {
     pub config: Config,
     /// What somebody should mend, one sentence each; logged at the start and shown in `/health`.
     pub warnings: Vec<String>,
-    /// What was passed over rightly; logged at the start.
+    /// What was ignored rightly; logged at the start.
     pub notes: Vec<String>,
     values: SettingValues,
 }

@@ -175,8 +175,8 @@ const BEYOND_THE_TABLE: &str = "
 
 | set | store |
 | --- | --- |
-| `RUVVECTOR_STORE=sqlite` | SQLite; database settings beside it are passed over with a warning |
-| `DATABASE_URL` | that PostgreSQL; `POSTGRES_…` beside it are passed over with a warning |
+| `RUVVECTOR_STORE=sqlite` | SQLite; database settings beside it are ignored with a warning |
+| `DATABASE_URL` | that PostgreSQL; `POSTGRES_…` beside it are ignored with a warning |
 | `POSTGRES_HOST` | the PostgreSQL of `POSTGRES_HOST`, `_PORT`, `_USER`, `_PASSWORD` and `_DB` |
 | other `POSTGRES_…`, or `RUVVECTOR_DATABASE_READ_URL`, alone | an error: which database? |
 | `RUVVECTOR_STORE=postgres` alone | an error |
@@ -212,7 +212,7 @@ it stands. An unknown variable `RUVVECTOR_…` is a warning, as others may have 
 
 For a Service called `ruvvector-service`, `ruvvector` or `postgres`, Kubernetes sets variables in every pod that are called
 like settings (`RUVVECTOR_SERVICE_PORT=tcp://10.96.3.7:3100`, `POSTGRES_PORT=tcp://…`, `…_SERVICE_HOST`, `…_PORT_3100_TCP`).
-They are passed over, with one log line. So is a plain `RUVVECTOR_SERVICE_PORT` that equals the port in a
+They are ignored, with one log line. So is a plain `RUVVECTOR_SERVICE_PORT` that equals the port in a
 `RUVVECTOR_PORT=tcp://…` beside it: there, set the port by flag or file, or set `enableServiceLinks: false` in the pod.
 ";
 

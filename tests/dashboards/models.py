@@ -1,7 +1,7 @@
 """Reads every dashboard through Grafana's own typed models of one version, and looks that they keep every field.
 
 What the models do not know, they drop: a misspelt field, or one of another version's, is an error here and would be
-passed over in silence by Grafana.
+ignored in silence by Grafana.
 
 Invariant: every field of our JSON comes out of the models with its value; they may only add what they default.
 """

@@ -4,7 +4,7 @@
 
 as scripts/check-docs.sh does, with tests/dashboards and scripts on Python's path.
 
-Invariant: a block is run, or checked and counted as checked only, with its reason; none is passed over.
+Invariant: a block is run, or checked and counted as checked only, with its reason; none is ignored.
 """
 
 import collections

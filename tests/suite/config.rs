@@ -263,7 +263,7 @@ fn a_misspelt_variable_is_a_warning_that_names_the_near_miss() {
     assert_eq!(ended.code, Some(0));
     assert_eq!(
         ended.err,
-        "warning: unknown variable RUVVECTOR_RETENTION_DAY is passed over; did you mean RUVVECTOR_RETENTION_DAYS?\n"
+        "warning: unknown variable RUVVECTOR_RETENTION_DAY is ignored; did you mean RUVVECTOR_RETENTION_DAYS?\n"
     );
 }
 

@@ -87,7 +87,7 @@ Shapes and types are values.schema.json's.
 {{- end -}}
 
 {{- /*
-Settings that are values of their own, or fixed by the chart: from any other side they would be passed over in silence, put
+Settings that are values of their own, or fixed by the chart: from any other side they would be ignored in silence, put
 the journal where no volume is, or show a secret.
 */ -}}
 {{- define "ruvvector.checkSettings" -}}

@@ -46,7 +46,7 @@ fn the_url_wins_over_the_parts_and_says_so() {
     assert_eq!(postgres(&loaded).get_host(), "one");
     assert_eq!(
         loaded.warnings,
-        ["DATABASE_URL says which database; passed over: POSTGRES_HOST, POSTGRES_PASSWORD"]
+        ["DATABASE_URL says which database; ignored: POSTGRES_HOST, POSTGRES_PASSWORD"]
     );
 }
 
@@ -87,7 +87,7 @@ fn sqlite_by_name_wins_over_a_database_and_says_so() {
     ));
     assert_eq!(
         loaded.warnings,
-        ["the store is SQLite, as asked for; passed over: DATABASE_URL"]
+        ["the store is SQLite, as asked for; ignored: DATABASE_URL"]
     );
 }
 

@@ -53,7 +53,7 @@ pub(in crate::journal) struct SegmentScan {
     end: u64,
     /// The position that the next record has, unless something before it is lost.
     expected_position: u64,
-    /// Bytes were passed over that are neither zeros nor a record.
+    /// Bytes were ignored that are neither zeros nor a record.
     skipped_damage: bool,
     window: Vec<u8>,
     window_at: u64,

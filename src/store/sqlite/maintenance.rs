@@ -185,7 +185,7 @@ pub(super) async fn undrained(
     let query = sqlx::query_scalar::<_, i64>(
         "SELECT count(*) FROM ingest_streams
          WHERE collector IS NOT ? AND released IS NULL AND oldest IS NOT NULL AND heartbeat < ?
-           AND NOT (json_array_length(done) = 1
+           AND NOT (json_array_length(stored_positions) = 1
                AND json_extract(stored_positions, '$[0][0]') <= 1 AND json_extract(stored_positions, '$[0][1]') >= appended)",
     )
     .bind(collector)

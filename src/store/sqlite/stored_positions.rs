@@ -1,6 +1,6 @@
 //! The account of what is stored, one row a stream.
 //!
-//! **Invariant:** positions join `done` only in the transaction that writes their rows, and only if none was in it.
+//! **Invariant:** positions join `stored_positions` only in the transaction that writes their rows, and only if none was in it.
 
 use std::ops::RangeInclusive;
 

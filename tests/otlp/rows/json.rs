@@ -103,7 +103,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         row: "J3",
-        rule: "keys in snake_case are read, not passed over in silence",
+        rule: "keys in snake_case are read, not ignored in silence",
         level: Level::Wish,
         source: "deviates: the specification makes them unknown keys, whose data is lost",
         cases: JSON,
@@ -111,7 +111,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         row: "J3",
-        rule: "where reading is set to be strict, keys in snake_case are passed over as unknown",
+        rule: "where reading is set to be strict, keys in snake_case are ignored as unknown",
         level: Level::Must,
         source: "JSON Protobuf Encoding: original names are not valid",
         cases: JSON,

@@ -94,7 +94,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         row: "H2",
-        rule: "parameters of the content type are passed over",
+        rule: "parameters of the content type are ignored",
         level: Level::Wish,
         source: "RFC 9110, section 8.3.1",
         cases: HTTP,

@@ -147,7 +147,7 @@ async fn one_event_by_its_id_comes_back_alone_if_it_came_over_otlp() {
     let answer = get(&service, &path, JSON).await;
     assert_eq!(answer.status, StatusCode::BAD_REQUEST);
     assert_eq!(answer.json()["parameter"], "format");
-    // Among others it is passed over, though it calls itself a span.
+    // Among others it is ignored, though it calls itself a span.
     let path = "/query?eventType=span&format=otlp";
     let answer = get(&service, path, PROTOBUF).await;
     let spans = ExportTraceServiceRequest::decode(answer.body).expect("protobuf");
