@@ -253,12 +253,13 @@ pub enum ImportRows {
 /// A sentence, if there is no such directory, no journal in it, or the journal cannot be read.
 pub fn journal_report(config: &Config) -> Result<(String, usize), String> {
     drain::check_directory(&config.data_dir)?;
-    let inspected = if config.journal.dir.is_dir() {
-        Journal::inspect(Arc::new(OsDisk), &config.journal)
-    } else {
-        Err(OpenError::NoJournal(config.journal.dir.clone()))
-    };
-    let segments = inspected.map_err(|error| drain::sentence(&error))?;
+    let inspected = Journal::inspect(Arc::new(OsDisk), &config.journal);
+    let segments = inspected.map_err(|error| match error {
+        OpenError::Io { error, .. } if error.kind() == std::io::ErrorKind::NotFound => {
+            drain::sentence(&OpenError::NoJournal(config.journal.dir.clone()))
+        }
+        error => drain::sentence(&error),
+    })?;
     Ok(report(&segments))
 }
 

@@ -241,7 +241,7 @@ async fn commands_refuse_the_other_kind_of_store_as_a_start_does() {
     serve(&by_url(&dir, &database.url), "one").await;
     let migrate = ["migrate"].as_slice();
     let confirm_clock = ["retention", "confirm-clock"].as_slice();
-    let drain = ["log", "drain"].as_slice();
+    let drain = ["journal", "drain"].as_slice();
 
     let expected = refused(&nameless(&dir), StoreKind::Postgres, StoreKind::Sqlite).await;
     for command in [migrate, confirm_clock] {

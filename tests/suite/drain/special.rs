@@ -170,7 +170,7 @@ async fn what_is_no_orphan_is_an_error_and_stays_as_it_is() {
 async fn a_look_at_a_wrong_directory_says_what_a_drain_of_it_says() {
     let dir = directory();
     let launch = Launch::sqlite(dir.path());
-    for command in [["log", "list"], ["log", "verify"]] {
+    for command in [["journal", "list"], ["journal", "verify"]] {
         for (wrong, expected) in [
             (
                 "misspelt",
