@@ -44,6 +44,8 @@ struct ActiveSegment {
     end: u64,
     /// Whether the first group, and the header with it, is written.
     has_group: bool,
+    /// Whether the file `positions` notes a record of it.
+    is_noted: bool,
     /// The time of the next check whether it is old enough to be sealed; `None` = never.
     seal_at: Option<Instant>,
 }
@@ -245,6 +247,7 @@ impl AppendThread {
             file: spare.file,
             end: BLOCK_BYTES,
             has_group: false,
+            is_noted: false,
             seal_at: Instant::now().checked_add(self.core.settings.unstored_age_limit()),
         });
         self.core.wake_recycler();
@@ -280,6 +283,9 @@ impl AppendThread {
         let first = self.synced + 1;
         let laid_out = self.lay_out(count).map_err(GroupError::from);
         let written = laid_out.and_then(|end| self.write_and_sync(count, end));
+        if written.is_ok() {
+            self.note_segment();
+        }
         // Nobody hears of the failure before it shows in the status.
         match &written {
             Ok(()) => {}
@@ -385,6 +391,15 @@ impl AppendThread {
         active.end = end;
         self.publish();
         Ok(())
+    }
+
+    /// Notes the positions of a segment's first records before they are acknowledged, so that the file is missed if it is
+    /// lost, however soon after that the process ends.
+    fn note_segment(&mut self) {
+        if let Some(active) = self.active.as_mut().filter(|active| !active.is_noted) {
+            active.is_noted = true;
+            self.core.note_positions();
+        }
     }
 
     fn publish(&mut self) {

@@ -307,10 +307,19 @@ fn seek_missing(stream: &mut StreamState, noted: &NotedStreams) {
         stream.last = stream.last.max(noted.map_or(0, |noted| noted.last));
     }
     for range in stream.missing.ranges() {
-        tracing::warn!(
-            stream = %stream.id, first = range.start(), last = range.end(),
-            "positions of the log are in no file: unless the database holds them, these records are lost"
-        );
+        let (first, last) = (range.start(), range.end());
+        if *last == stream.last {
+            tracing::warn!(
+                stream = %stream.id, first, at_least_to = last,
+                "positions of the log are in no file: unless the database holds them, these records are lost, and perhaps \
+                 later ones that were acknowledged within the last second before a crash"
+            );
+        } else {
+            tracing::warn!(
+                stream = %stream.id, first, last,
+                "positions of the log are in no file: unless the database holds them, these records are lost"
+            );
+        }
     }
 }
 
