@@ -48,6 +48,9 @@ mod dead_letters;
 /// Retention, and what the streams of others look like.
 mod maintenance;
 
+/// Removal of what is due.
+mod removal;
+
 /// The doubt of the clock that retention goes by.
 mod clock;
 
@@ -208,7 +211,7 @@ impl Sqlite {
     pub(super) async fn write(&self, batch: &Batch) -> Result<(), StoreError> {
         let mut connection = self.writer().await?;
         let done = self.write_batch(&mut connection, batch).await;
-        settle(connection, done)
+        self.shrink_wal_if_full(settle(connection, done)).await
     }
 
     async fn write_batch(
@@ -233,10 +236,12 @@ impl Sqlite {
         record: LargeRecord,
         pieces: RecordPieces,
     ) -> Result<(), StoreError> {
-        let _turn = self.turn.lock().await;
+        let turn = self.turn.lock().await;
         let mut connection = self.connection().await?;
         let done = self.write_record(&mut connection, record, pieces).await;
-        settle(connection, done)
+        let done = settle(connection, done);
+        drop(turn);
+        self.shrink_wal_if_full(done).await
     }
 
     /// Pages that do not fit into SQLite's cache wait in the WAL for the commit.
@@ -379,31 +384,6 @@ impl Sqlite {
         self.walks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives the connection back after each small piece, so that a batch never waits for all of them.
-    async fn remove_expired(&self, before_us: i64) -> Result<(), StoreError> {
-        self.walks().begin_round();
-        for _ in 0..maintenance::PIECES_A_ROUND {
-            let Some(after_id) = self.walks().next(Instant::now()) else {
-                break;
-            };
-            let mut connection = self.writer().await?;
-            let looked =
-                maintenance::look(&mut connection, after_id, before_us, self.fault()).await;
-            let piece = settle(connection, looked)?;
-            if !piece.is_due() {
-                self.walks().passed(piece, Instant::now());
-                continue;
-            }
-            let mut connection = self.writer().await?;
-            let fault = self.fault();
-            let removed =
-                maintenance::remove_expired(&mut connection, after_id, piece, before_us, fault)
-                    .await;
-            settle(connection, removed)?;
-        }
-        Ok(())
-    }
-
     async fn undrained(&self) -> Result<u64, StoreError> {
         let mut connection = self.writer().await?;
         let collector = &self.settings.collector;
@@ -487,6 +467,17 @@ impl Sqlite {
         // It would wait for others no longer than this did.
         connection.close_on_drop();
         busy.map(|busy| busy == 0)
+    }
+
+    /// Gives back what a transaction that found the volume full had taken of it in the WAL.
+    async fn shrink_wal_if_full(&self, done: Result<(), StoreError>) -> Result<(), StoreError> {
+        if done.as_ref().is_err_and(error::is_full)
+            && let Err(error) = self.empty_wal(WAL_PAUSE).await
+        {
+            // The file itself may have to grow for that; what is smaller fits into the WAL as it is.
+            tracing::debug!(%error, "the WAL cannot be emptied");
+        }
+        done
     }
 
     fn wal_bytes(&self) -> u64 {
