@@ -305,6 +305,10 @@ pub struct JournalStatus {
     pub at_floor: bool,
     /// Free space that the volume needs for a further segment.
     pub volume_needed_bytes: u64,
+    /// The part of it that the segment takes; the rest is the floor.
+    pub segment_bytes: u64,
+    /// Bytes that the open segment has left for records, each with its header.
+    pub open_room_bytes: u64,
     pub broken: bool,
 }
 

@@ -9,6 +9,7 @@ use std::io::{self, IoSlice};
 use std::ops::Range;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::telemetry::metrics::{JOURNAL_APPEND_BYTES_TOTAL, JOURNAL_SYNC_SECONDS};
@@ -411,6 +412,13 @@ impl AppendThread {
         self.core
             .synced
             .send_modify(|synced| synced.n = self.synced);
+        self.show_room();
+    }
+
+    /// Lets the status say what the open segment still takes, before anybody is answered.
+    fn show_room(&self) {
+        let room = self.active.as_ref().map_or(0, ActiveSegment::room);
+        self.core.open_room_bytes.store(room, Ordering::Relaxed);
     }
 
     /// Appends an empty group that says what is synced, so that recovery can tell damage from a torn tail.
@@ -470,6 +478,7 @@ impl AppendThread {
         }
         active.segment.state().sealed = true;
         self.marker_at = self.synced;
+        self.show_room();
         self.core.wake_recycler();
         Ok(())
     }

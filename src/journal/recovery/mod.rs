@@ -153,6 +153,7 @@ fn recovered(
         at_floor: AtomicBool::new(false),
         unwritable: AtomicBool::new(false),
         appended_bytes: AtomicU64::new(0),
+        open_room_bytes: AtomicU64::new(0),
         recycler_requests: Mutex::default(),
         recycler_wakeup: Condvar::new(),
         _lock: guard,
