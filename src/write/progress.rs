@@ -37,6 +37,8 @@ struct ProgressState {
     outage: Option<Instant>,
     notices: Vec<String>,
     connected: bool,
+    /// Whether the first contact has succeeded or failed.
+    contacted: bool,
     began: Instant,
     /// Events committed in each of the last seconds since `began`.
     committed: VecDeque<(u64, u64)>,
@@ -67,6 +69,7 @@ impl Default for ProgressState {
             outage: None,
             notices: Vec::new(),
             connected: false,
+            contacted: false,
             began: Instant::now(),
             committed: VecDeque::new(),
             written: Written::default(),
@@ -144,6 +147,12 @@ impl Progress {
         self.state().connected
     }
 
+    /// Returns whether the first contact with the database has neither succeeded nor failed yet.
+    #[must_use]
+    pub fn awaits_first_contact(&self) -> bool {
+        !self.state().contacted
+    }
+
     /// Events a second that were committed lately; 0 when none were.
     #[must_use]
     pub fn drain_rate(&self) -> f64 {
@@ -216,7 +225,9 @@ impl Progress {
     }
 
     pub(super) fn set_connected(&self, connected: bool) {
-        self.state().connected = connected;
+        let mut state = self.state();
+        state.connected = connected;
+        state.contacted = true;
     }
 
     /// Notes an obstacle from now on. While it lasts, further calls keep the time at which it began.
@@ -227,6 +238,7 @@ impl Progress {
     /// As [`Progress::problem`], for an attempt that began then: it may hang for long before it fails.
     pub(super) fn problem_since(&self, concern: ProblemTopic, text: String, began: Instant) {
         let mut state = self.state();
+        state.contacted |= concern == ProblemTopic::Contact;
         let known = state.problems.get(&concern).map(|problem| problem.since);
         let since = match concern {
             // One outage is met by either, in turns.
@@ -291,6 +303,16 @@ mod tests {
                 n: 9,
             })
             .await;
+    }
+
+    #[test]
+    fn the_first_contact_ends_with_success_or_failure() {
+        let (connected, failed) = (Progress::default(), Progress::default());
+        assert!(connected.awaits_first_contact() && failed.awaits_first_contact());
+        connected.set_connected(true);
+        assert!(!connected.awaits_first_contact());
+        failed.problem(ProblemTopic::Contact, "it refuses".to_owned());
+        assert!(!failed.awaits_first_contact());
     }
 
     // In an outage `/health` said one sentence twice, for 21 s and for 32 s.
