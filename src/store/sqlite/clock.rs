@@ -73,6 +73,15 @@ pub(super) async fn judge(
     Ok(judgement)
 }
 
+/// Returns whether some round, or first contact, has judged the clock.
+pub(super) async fn is_judged(
+    connection: &mut SqliteConnection,
+    fault: &ErrorContext<'_>,
+) -> Result<bool, StoreError> {
+    let kept = sqlx::query_scalar("SELECT count(*) > 0 FROM ruvvector_retention");
+    fault.within(kept.fetch_one(connection)).await
+}
+
 /// A person says that the clock is right.
 pub(super) async fn confirm(
     connection: &mut SqliteConnection,

@@ -159,7 +159,22 @@ impl Sqlite {
         let mut connection = self.writer().await?;
         self.presence.learn(&self.settings.path, &self.fault())?;
         let done = schema::prepare(&mut connection, self.settings.migrate, self.fault()).await;
-        settle(connection, done)
+        settle(connection, done)?;
+        self.note_first_use_of_retention().await
+    }
+
+    /// Judges the clock before the first row is written, if retention was never applied to the file: at a later start the rows
+    /// are no old data that its first use finds.
+    async fn note_first_use_of_retention(&self) -> Result<(), StoreError> {
+        let Some(days) = self.settings.retention_days else {
+            return Ok(());
+        };
+        let mut connection = self.writer().await?;
+        let known = clock::is_judged(&mut connection, &self.fault()).await;
+        if !settle(connection, known)? {
+            self.judge_clock(days).await?;
+        }
+        Ok(())
     }
 
     pub(super) async fn stored_positions(
@@ -343,6 +358,17 @@ impl Sqlite {
         retention_days: u32,
         oldest_held_unix_nano: Option<i64>,
     ) -> Result<Judgement, StoreError> {
+        let judgement = self.judge_clock(retention_days).await?;
+        // A day of which the log still holds something is needed as a whole.
+        let held_from_us = oldest_held_unix_nano.map_or(i64::MAX, |nano| {
+            nano.div_euclid(1_000).div_euclid(DAY_US) * DAY_US
+        });
+        let before_us = judgement.remove_before_us.unwrap_or(i64::MIN);
+        self.remove_expired(before_us.min(held_from_us)).await?;
+        Ok(judgement)
+    }
+
+    async fn judge_clock(&self, retention_days: u32) -> Result<Judgement, StoreError> {
         let now = self.clock.read();
         let facts = ClockFacts {
             now,
@@ -361,14 +387,7 @@ impl Sqlite {
             self.fault(),
         )
         .await;
-        let judgement = settle(connection, judged)?;
-        // A day of which the log still holds something is needed as a whole.
-        let held_from_us = oldest_held_unix_nano.map_or(i64::MAX, |nano| {
-            nano.div_euclid(1_000).div_euclid(DAY_US) * DAY_US
-        });
-        let before_us = judgement.remove_before_us.unwrap_or(i64::MIN);
-        self.remove_expired(before_us.min(held_from_us)).await?;
-        Ok(judgement)
+        settle(connection, judged)
     }
 
     /// Returns the age of the oldest row that the walks passed, against the retention; `None` before any was looked at.
