@@ -29,6 +29,9 @@ pub enum Error {
     /// 400: over HTTP/1.1 a request has one `Host` (RFC 9112, section 3.2).
     #[error("this request has {named} Host headers; exactly one is needed")]
     HostHeader { named: usize },
+    /// 400: the value of `Host` is no host (RFC 9112, section 3.2).
+    #[error("the value of Host is no host name or address, with or without a port")]
+    HostValue,
     /// 401: no bearer token, or not one of ours (RFC 6750, section 3.1).
     #[error("a bearer token of this service is needed in Authorization")]
     Unauthenticated,
@@ -94,6 +97,7 @@ impl Error {
             | Self::Invalid(_)
             | Self::Parameter { .. }
             | Self::HostHeader { .. }
+            | Self::HostValue
             | Self::IdempotencyKey => StatusCode::BAD_REQUEST,
             Self::Unauthenticated => StatusCode::UNAUTHORIZED,
             Self::ForeignOrigin => StatusCode::FORBIDDEN,
@@ -127,6 +131,7 @@ impl Error {
             | Self::IdempotencyKey
             | Self::KeyReused
             | Self::HostHeader { .. }
+            | Self::HostValue
             | Self::LongTarget { .. }
             | Self::ContentType { .. }
             | Self::LargeHeaders { .. } => 3, // INVALID_ARGUMENT
@@ -166,6 +171,7 @@ impl Error {
             | Self::ForeignOrigin
             | Self::ForeignHost { .. }
             | Self::HostHeader { .. }
+            | Self::HostValue
             | Self::TransferCoding
             | Self::NotFound(_)
             | Self::Method { .. }

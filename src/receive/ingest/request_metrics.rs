@@ -95,6 +95,7 @@ impl Outcome {
             | Error::LongTarget { .. }
             | Error::LargeHeaders { .. }
             | Error::HostHeader { .. }
+            | Error::HostValue
             | Error::TransferCoding
             | Error::Unavailable { .. } => Self::Refused,
         }
