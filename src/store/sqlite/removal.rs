@@ -2,8 +2,8 @@
 //!
 //! The pages of a removed row are overwritten, so a piece takes about as much of the WAL as its rows have bytes.
 //!
-//! **Invariant:** a piece is committed before the next begins, and the WAL is emptied between pieces once it is large: a round
-//! takes no more of the volume than some pieces do, however much is due.
+//! **Invariant:** a piece is committed before the next begins, and the WAL is emptied between pieces once it is large, and
+//! after the last: a round takes no more of the volume than some pieces do, however much is due, and gives it back.
 
 use std::time::Instant;
 
@@ -44,6 +44,7 @@ impl Sqlite {
             rows: ROWS_A_PIECE,
             wal_bytes: WAL_BYTES_OF_A_ROUND,
         };
+        let mut has_removed = false;
         for _ in 0..maintenance::PIECES_A_ROUND {
             let Some(after_id) = self.walks().next(Instant::now()) else {
                 break;
@@ -53,12 +54,16 @@ impl Sqlite {
                 maintenance::look(&mut connection, after_id, before_us, self.fault()).await;
             let looked = settle(connection, looked)?;
             if looked.is_due() {
+                has_removed = true;
                 self.remove_piece(after_id, looked, before_us, &mut limits)
                     .await?;
                 self.bound_wal_of_round(&mut limits).await?;
             } else {
                 self.walks().passed(looked, Instant::now());
             }
+        }
+        if has_removed && self.wal_bytes() > BYTES_A_PIECE.unsigned_abs() {
+            self.empty_wal(WAL_PAUSE).await?;
         }
         Ok(())
     }
