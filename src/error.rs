@@ -30,6 +30,9 @@ pub enum Error {
     /// 400: an HTTP/1.1 request without exactly one `Host` (RFC 9112, section 3.2); `named` is how many it has.
     #[error("this request has {named} Host headers; exactly one is needed")]
     HostHeader { named: usize },
+    /// 400: the value of `Host` is not a host (RFC 9112, section 3.2).
+    #[error("the value of Host is not a host name or address, with or without a port")]
+    HostValue,
     /// 401: no bearer token, or one that is not accepted (RFC 6750, section 3.1).
     #[error("a valid bearer token is required in the Authorization header")]
     Unauthenticated,
@@ -99,6 +102,7 @@ impl Error {
             | Self::Invalid(_)
             | Self::Parameter { .. }
             | Self::HostHeader { .. }
+            | Self::HostValue
             | Self::IdempotencyKey => StatusCode::BAD_REQUEST,
             Self::Unauthenticated => StatusCode::UNAUTHORIZED,
             Self::ForeignOrigin => StatusCode::FORBIDDEN,
@@ -132,6 +136,7 @@ impl Error {
             | Self::IdempotencyKey
             | Self::KeyReused
             | Self::HostHeader { .. }
+            | Self::HostValue
             | Self::LongTarget { .. }
             | Self::ContentType { .. }
             | Self::LargeHeaders { .. } => 3, // INVALID_ARGUMENT
@@ -171,6 +176,7 @@ impl Error {
             | Self::ForeignOrigin
             | Self::ForeignHost { .. }
             | Self::HostHeader { .. }
+            | Self::HostValue
             | Self::TransferCoding
             | Self::NotFound(_)
             | Self::Method { .. }

@@ -11,6 +11,12 @@ use crate::lifecycle::Phase;
 use crate::store::{Liveness, PoolState};
 use crate::telemetry::connection_counts::ConnectionState;
 
+/// The time in which a first contact that lasts is no sign that the database is away.
+const FIRST_CONTACT: Duration = Duration::from_secs(10);
+
+/// The room that the smallest group of records takes in a segment.
+const LEAST_ROOM_BYTES: u64 = 4096;
+
 /// The facts behind an answer, taken at one moment.
 #[derive(Clone, Debug)]
 pub(crate) struct HealthReport {
@@ -20,6 +26,8 @@ pub(crate) struct HealthReport {
     pub(crate) pulse: Liveness,
     /// Whether the writer's last contact with the database went well.
     pub(crate) writing: bool,
+    /// Whether the writer's first contact has neither succeeded nor failed yet.
+    pub(crate) awaits_first_contact: bool,
     pub(crate) connections: ConnectionState,
     pub(crate) pools: [PoolState; 2],
     pub(crate) kind: &'static str,
@@ -106,8 +114,17 @@ impl HealthReport {
                 are(self.journal.undecided_records, "record")
             ));
         }
-        if self.pulse.database.is_none() {
-            let meanwhile = if self.journal.full {
+        let connects = self.awaits_first_contact && !self.writing;
+        if connects {
+            problems.push(format!(
+                "connecting to the database ({}) for the first time since {} s: events are kept in the log meanwhile",
+                self.kind,
+                self.uptime.as_secs()
+            ));
+        }
+        let is_young = self.uptime < FIRST_CONTACT;
+        if self.pulse.database.is_none() && !(connects && is_young) {
+            let meanwhile = if self.refuses() {
                 ""
             } else {
                 "events are taken and kept in the journal; "
@@ -147,16 +164,36 @@ impl HealthReport {
         problems
     }
 
+    /// Returns whether no request is stored: there is no further segment, and the open one takes no group.
+    fn refuses(&self) -> bool {
+        self.journal.full && self.journal.open_room_bytes < LEAST_ROOM_BYTES
+    }
+
     fn why_full(&self) -> String {
+        let meanwhile = if self.refuses() {
+            "new events are refused".to_owned()
+        } else {
+            format!(
+                "new events are stored only while they fit into the last {} KiB of its open file",
+                self.journal.open_room_bytes >> 10
+            )
+        };
         if !self.journal.at_floor {
-            return "the journal is full and new events are refused: let the database catch up, free space on the volume, or \
-                    raise RUVVECTOR_JOURNAL_MAX_BYTES"
-                .to_owned();
+            return format!(
+                "the journal is full and {meanwhile}: let the database catch up, free space on the volume, or raise \
+                 RUVVECTOR_JOURNAL_MAX_BYTES"
+            );
         }
+        // Where not even a segment fits, a lower floor gives no room for one.
+        let lower = if self.journal.volume_free_bytes > self.journal.segment_bytes {
+            ", or lower RUVVECTOR_JOURNAL_FREE_FLOOR_BYTES"
+        } else {
+            ""
+        };
         let mib = |bytes: u64| bytes >> 20;
         format!(
-            "the volume of the journal has {} MiB free of {} MiB and new events are refused, as a further file of the journal takes \
-             {} MiB with the space that stays free: free space on the volume, or lower RUVVECTOR_JOURNAL_FREE_FLOOR_BYTES",
+            "the volume of the journal has {} MiB free of {} MiB and {meanwhile}, as a further file of the journal takes \
+             {} MiB with the space that stays free: free space on the volume{lower}",
             mib(self.journal.volume_free_bytes),
             mib(self.journal.volume_size_bytes),
             mib(self.journal.volume_needed_bytes)
@@ -175,7 +212,7 @@ impl HealthReport {
         let [write, read] = self.pools.map(PoolBody::from);
         HealthBody {
             status: self.status(),
-            accepting: self.phase == Phase::Ready && !self.journal.full,
+            accepting: self.phase == Phase::Ready && !self.refuses(),
             version: crate::telemetry::VERSION,
             uptime_seconds: self.uptime.as_secs(),
             database: DatabaseBody {
@@ -291,7 +328,7 @@ struct QueueBody {
 mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
-    use super::{ConnectionState, HealthReport, HealthStatus};
+    use super::{ConnectionState, FIRST_CONTACT, HealthReport, HealthStatus};
     use crate::journal;
     use crate::lifecycle::Phase;
     use crate::store::{Liveness, PoolState};
@@ -310,6 +347,7 @@ mod tests {
                 replica_away: false,
             },
             writing: true,
+            awaits_first_contact: false,
             pools: [
                 PoolState {
                     max: 2,
@@ -372,6 +410,54 @@ mod tests {
         let both = full.body().problems.join("\n");
         assert!(both.contains("refused") && both.contains("does not answer"));
         assert!(!both.contains("events are taken"), "{both}");
+    }
+
+    /// `/health` said that events were refused while each was stored in the open file, and advised a lower floor on a volume
+    /// with nothing free.
+    #[test]
+    fn a_full_volume_refuses_nothing_while_the_open_segment_has_room() {
+        let mut full = sound();
+        full.journal.full = true;
+        full.journal.at_floor = true;
+        full.journal.segment_bytes = 6 << 20;
+        full.journal.volume_free_bytes = 20 << 20;
+        full.journal.open_room_bytes = 300 << 10;
+        let body = full.body();
+        assert_eq!(body.status, HealthStatus::Degraded);
+        assert!(body.accepting);
+        assert!(
+            body.problems[0].contains("stored only while they fit into the last 300 KiB"),
+            "{:?}",
+            body.problems
+        );
+        assert!(body.problems[0].contains("lower RUVVECTOR_JOURNAL_FREE_FLOOR_BYTES"));
+
+        full.journal.open_room_bytes = 0;
+        full.journal.volume_free_bytes = 0;
+        let body = full.body();
+        assert!(!body.accepting);
+        assert!(body.problems[0].contains("new events are refused"));
+        assert!(!body.problems[0].contains("FLOOR"), "{:?}", body.problems);
+    }
+
+    /// Within the first second of a start `/health` was degraded and named no problem.
+    #[test]
+    fn a_first_contact_that_lasts_is_named() {
+        let mut starting = sound();
+        starting.writing = false;
+        starting.awaits_first_contact = true;
+        let body = starting.body();
+        assert_eq!(body.status, HealthStatus::Degraded);
+        assert_eq!(body.problems.len(), 1, "{:?}", body.problems);
+        assert!(
+            body.problems[0].contains("connecting to the database (postgres) for the first time")
+        );
+
+        starting.pulse.database = None;
+        assert_eq!(starting.body().problems.len(), 1);
+        starting.uptime = FIRST_CONTACT;
+        let problems = starting.body().problems;
+        assert!(problems[1].contains("does not answer"), "{problems:?}");
     }
 
     /// Only the read pool was asked: with the replica away, `/health` and an alert at night told of a database that had gone.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use crate::health::health_report::HealthReport;
 use crate::journal::Journal;
@@ -21,6 +21,8 @@ use crate::write::Progress;
 /// How often the database is asked for a sign of life, and how long that may take.
 const PULSE_INTERVAL: Duration = Duration::from_secs(2);
 const PULSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// The pause between questions until the first answer.
+const FIRST_PULSE_PAUSE: Duration = Duration::from_millis(50);
 /// How often samples of histograms are folded into their buckets; without it they would pile up between scrapes.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -56,7 +58,8 @@ impl HealthMonitor {
     pub fn start(sources: HealthSources, handle: PrometheusHandle) -> Self {
         let (told, pulse) = watch::channel(None);
         let mut background = JoinSet::new();
-        background.spawn(pulse_for_ever(sources.store.clone(), told));
+        let progress = sources.progress.clone();
+        background.spawn(pulse_for_ever(sources.store.clone(), progress, told));
         background.spawn(upkeep_for_ever(handle.clone()));
         Self(Arc::new(MonitorState {
             sources,
@@ -91,6 +94,7 @@ impl HealthMonitor {
             journal,
             pulse,
             writing: sources.progress.connected(),
+            awaits_first_contact: sources.progress.awaits_first_contact(),
             connections: sources.connections.state(),
             pools: sources.store.pools(),
             kind: sources.store.kind(),
@@ -102,12 +106,26 @@ impl HealthMonitor {
     }
 }
 
-async fn pulse_for_ever(store: Store, told: watch::Sender<Option<Liveness>>) {
-    let mut ticks = interval(PULSE_INTERVAL);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+async fn pulse_for_ever(store: Store, progress: Progress, told: watch::Sender<Option<Liveness>>) {
+    told.send_replace(Some(first_pulse(&store, &progress).await));
     loop {
-        ticks.tick().await;
+        sleep(PULSE_INTERVAL).await;
         told.send_replace(Some(store.check_liveness(PULSE_TIMEOUT).await));
+    }
+}
+
+/// Asks again while the first contact lasts: before it a file of SQLite does not exist, or is locked by its first migration.
+async fn first_pulse(store: &Store, progress: &Progress) -> Liveness {
+    let end = Instant::now() + PULSE_TIMEOUT;
+    loop {
+        // Read before, so that the database is asked once more after the first contact has ended.
+        let is_last = !progress.awaits_first_contact();
+        let left = end.saturating_duration_since(Instant::now());
+        let pulse = store.check_liveness(left).await;
+        if pulse.database.is_some() || is_last || Instant::now() >= end {
+            return pulse;
+        }
+        sleep(FIRST_PULSE_PAUSE).await;
     }
 }
 
@@ -117,5 +135,64 @@ async fn upkeep_for_ever(handle: PrometheusHandle) {
     loop {
         ticks.tick().await;
         handle.run_upkeep();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use metrics_exporter_prometheus::PrometheusBuilder;
+
+    use super::*;
+    use crate::journal;
+    use crate::journal::disk::OsDisk;
+    use crate::store::{Options, StoreTarget};
+
+    fn sources(dir: &Path) -> HealthSources {
+        let journal = journal::Options {
+            dir: dir.join("journal"),
+            budget_bytes: Some(1 << 20),
+            segment_bytes: None,
+            free_floor_bytes: Some(0),
+            keep_stored: Duration::ZERO,
+        };
+        let store = Options {
+            target: StoreTarget::Sqlite {
+                path: dir.join("telemetry.db"),
+            },
+            migrate: true,
+            retention_days: None,
+            connect_timeout: Duration::from_secs(10),
+            statement_timeout: Duration::from_secs(10),
+            write_connections: 1,
+            read_connections: 2,
+            collector: String::new(),
+        };
+        HealthSources {
+            journal: Journal::open(Arc::new(OsDisk), &journal).expect("a journal"),
+            store: Store::new(&store),
+            connections: ConnectionCounts::default(),
+            progress: Progress::default(),
+            readiness: Readiness::default(),
+            warnings: Vec::new(),
+        }
+    }
+
+    /// The file of a new directory was asked for before the writer had made it: for two seconds `/health` said that the
+    /// database did not answer, although events were stored.
+    #[tokio::test]
+    async fn the_first_answer_waits_until_a_new_file_of_sqlite_is_made() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let sources = sources(dir.path());
+        let store = sources.store.clone();
+        let handle = PrometheusBuilder::new().build_recorder().handle();
+        let monitor = HealthMonitor::start(sources, handle);
+        let made = async {
+            sleep(4 * FIRST_PULSE_PAUSE).await;
+            store.prepare().await.expect("first contact");
+        };
+        let (report, ()) = tokio::join!(monitor.report(), made);
+        assert!(report.pulse.database.is_some());
     }
 }

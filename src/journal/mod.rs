@@ -71,7 +71,8 @@
 //!   positions of that write. Where a file with that base has records of these positions, the hole is believed.
 //!
 //! The file `positions` notes how far each stream got and which positions were freed, so that a file that goes missing, the
-//! last one too, is missed: about once a second, and before a segment is freed. What no file holds, neither freed nor in the
+//! last one too, is missed: before the first records of a segment are acknowledged, about once a second, and before a segment
+//! is freed. After a crash, of the last file at least these first records are missed. What no file holds, neither freed nor in the
 //! database, is reported and becomes one dead letter for each range.
 //!
 //! The file `lock` keeps a second process out, and says in 128 bytes of text, padded with spaces, what it is known by (inode
@@ -304,6 +305,10 @@ pub struct JournalStatus {
     pub at_floor: bool,
     /// Free space that the volume needs for a further segment.
     pub volume_needed_bytes: u64,
+    /// The part of it that the segment takes; the rest is the floor.
+    pub segment_bytes: u64,
+    /// Bytes that the open segment has left for records, each with its header.
+    pub open_room_bytes: u64,
     pub broken: bool,
 }
 

@@ -1,10 +1,11 @@
 //! The file `positions`, beside the segments: the last position of each stream, and the positions that were freed.
 //!
 //! Two places in it are written in turn, each with its own checksum, so that a power cut spares one. The file is written
-//! about once a second while records arrive, and before a segment is freed.
+//! before the first records of a segment are acknowledged, about once a second while records arrive, and before a segment is
+//! freed.
 //!
 //! **Invariant:** nothing but the search for missing files depends on it: without it no record is lost or written twice.
-//! A segment's positions are noted as freed before its file is.
+//! A segment's first records are noted before they are acknowledged, and its positions as freed before its file is.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

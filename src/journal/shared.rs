@@ -56,6 +56,8 @@ pub(super) struct Shared {
     /// A write found the volume full, and no write has succeeded since.
     pub(super) unwritable: AtomicBool,
     pub(super) appended_bytes: AtomicU64,
+    /// Bytes that the segment that is appended to has left for groups.
+    pub(super) open_room_bytes: AtomicU64,
     pub(super) recycler_requests: Mutex<RecyclerRequests>,
     pub(super) recycler_wakeup: Condvar,
     pub(super) _lock: LockGuard,
@@ -181,6 +183,8 @@ impl Shared {
                 .settings
                 .free_floor_bytes
                 .saturating_add(self.settings.segment_bytes),
+            segment_bytes: self.settings.segment_bytes,
+            open_room_bytes: self.open_room_bytes.load(Ordering::Relaxed),
             broken: self.is_broken(),
         }
     }

@@ -18,10 +18,10 @@ mod image;
 /// The operations of a disk.
 mod operations;
 
-/// What is done to an operation.
+/// A fault of an operation; writes and syncs are those of segments, counted from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// The k-th sync of a file (from 1) fails, and so does none after it.
+    /// The k-th sync fails, and so does none after it.
     Sync(u64),
     /// The k-th sync panics.
     Panic(u64),
@@ -48,6 +48,7 @@ struct Inner {
     faults: Vec<Fault>,
     writes: u64,
     syncs: u64,
+    segment_syncs: u64,
     allocations: u64,
     syncs_held: bool,
     syncs_waiting: u64,
@@ -229,6 +230,7 @@ impl SimDisk {
         let mut inner = self.inner();
         inner.writes = 0;
         inner.syncs = 0;
+        inner.segment_syncs = 0;
         inner.allocations = 0;
         inner.faults.push(fault);
     }

@@ -23,9 +23,13 @@ pub(super) struct LocalAddress(pub(super) IpAddr);
 /// Checks that an HTTP/1.1 request has exactly one `Host` (RFC 9112, section 3.2), and an HTTP/1.0 request at most one.
 ///
 /// # Errors
-/// [`Error::HostHeader`] if it has another number of them.
+/// [`Error::HostHeader`] if it names none over HTTP/1.1, or several; [`Error::HostValue`] if what it names is no host.
 pub(super) fn check_host(request: &Request) -> Result<(), Error> {
-    let named = request.headers().get_all(HOST).iter().count();
+    let values = request.headers().get_all(HOST);
+    if !values.iter().all(|value| is_host(value.as_bytes())) {
+        return Err(Error::HostValue);
+    }
+    let named = values.iter().count();
     match (request.version(), named) {
         (Version::HTTP_2 | Version::HTTP_3, _)
         | (_, 1)
@@ -65,7 +69,9 @@ pub(super) async fn own_hosts_only(
     match foreign {
         None => next.run(request).await,
         Some(host) => {
-            let error = Error::ForeignHost { host: shown(&host) };
+            let error = Error::ForeignHost {
+                host: shown(without_port(&host)),
+            };
             response::error(&error, ResponseFormat::NATIVE)
         }
     }
@@ -86,10 +92,7 @@ fn is_own(authority: &str, hosts: &[String]) -> bool {
         let address = bracketed.split(']').next().unwrap_or_default();
         return address.parse::<Ipv6Addr>().is_ok();
     }
-    let host = match authority.rsplit_once(':') {
-        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
-        _ => authority,
-    };
+    let host = without_port(authority);
     let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
     host.parse::<IpAddr>().is_ok()
         || host == "localhost"
@@ -97,11 +100,74 @@ fn is_own(authority: &str, hosts: &[String]) -> bool {
         || hosts.iter().any(|own| own.eq_ignore_ascii_case(&host))
 }
 
+fn without_port(authority: &str) -> &str {
+    match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+        _ => authority,
+    }
+}
+
+/// Returns whether a value of `Host` is a name or an address, with or without a port (RFC 3986, section 3.2.2); an empty
+/// name is one.
+fn is_host(value: &[u8]) -> bool {
+    let name = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(byte);
+    let (host_ends, port) = if value.first() == Some(&b'[') {
+        let end = value.iter().position(|byte| *byte == b']');
+        let address = |end: usize| value[1..end].iter().all(|byte| name(byte) || *byte == b':');
+        let end = end.filter(|end| address(*end));
+        (end.is_some(), end.map_or(&[][..], |end| &value[end + 1..]))
+    } else {
+        let end = value.iter().position(|byte| *byte == b':');
+        let end = end.unwrap_or(value.len());
+        (value[..end].iter().all(name), &value[end..])
+    };
+    let is_port = match port {
+        [] => true,
+        [b':', digits @ ..] => digits.iter().all(u8::is_ascii_digit),
+        _ => false,
+    };
+    host_ends && is_port
+}
+
 #[cfg(test)]
 mod tests {
     use axum::http::HeaderValue;
 
-    use super::{HeaderMap, TRANSFER_ENCODING, check_transfer_coding, is_own};
+    use super::{
+        HeaderMap, TRANSFER_ENCODING, check_transfer_coding, is_host, is_own, without_port,
+    };
+
+    /// The answer named the host with its port as a name for the setting, which takes none.
+    #[test]
+    fn a_host_is_named_without_its_port() {
+        assert_eq!(without_port("evil.example:3100"), "evil.example");
+        assert_eq!(without_port("evil.example"), "evil.example");
+        assert_eq!(without_port("[::1]:3100"), "[::1]");
+    }
+
+    /// `Host: a, b` and `Host: a b` were accepted.
+    #[test]
+    fn a_value_that_is_no_host_is_known() {
+        for host in [
+            "",
+            "a",
+            "a_b.example:80",
+            "a:",
+            "127.0.0.1:3100",
+            "[::1]",
+            "[::1]:80",
+            "%61",
+            "a,b",
+        ] {
+            assert!(is_host(host.as_bytes()), "{host}");
+        }
+        for other in [
+            "a, b", "a b", "a:b", "a:80:80", "a/b", "u@a", "[::1", "[::1]80", "[a b]", "::1",
+            "\u{e9}", "a\tb",
+        ] {
+            assert!(!is_host(other.as_bytes()), "{other}");
+        }
+    }
 
     #[test]
     fn a_name_that_somebody_else_can_give_this_machine_is_not_its_own() {

@@ -134,6 +134,7 @@ pub(super) fn error(error: &Error, form: ResponseFormat) -> Response {
         Error::TooLarge { .. }
         | Error::LargeHeaders { .. }
         | Error::HostHeader { .. }
+        | Error::HostValue
         | Error::TransferCoding => close(headers),
         Error::Malformed { .. }
         | Error::Invalid(_)

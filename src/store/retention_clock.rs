@@ -135,7 +135,7 @@ impl From<DoubtRow> for Doubt {
     }
 }
 
-/// The one row that the store keeps of this; none before retention was first applied.
+/// The one row that the store keeps of this; none before retention was first applied, or SQLite's file first opened with one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Doubt {
     /// `None` = the clocks are trusted.

@@ -131,6 +131,8 @@ impl FailurePolicy {
     pub(super) fn works_again(&mut self) {
         self.failed_since = None;
         if let Some(outage) = self.shared.progress.works_again() {
+            // What the last round could not do, and is named in `/health`, is tried now.
+            self.shared.maintenance_requested.notify_one();
             let events_waited = self.shared.journal.status().queue_events;
             tracing::info!(
                 seconds = outage.as_secs(),

@@ -43,8 +43,13 @@ pub(super) async fn run_maintenance(shared: &WriteLoop, over: &CancellationToken
             rounds.note(shared, began, found);
         }
         rounds.show(shared);
-        if !pause(shared.options.maintenance_interval, over).await {
-            return;
+        tokio::select! {
+            goes_on = pause(shared.options.maintenance_interval, over) => {
+                if !goes_on {
+                    return;
+                }
+            }
+            () = shared.maintenance_requested.notified() => {}
         }
     }
 }
@@ -171,7 +176,85 @@ fn sentence(failures: &[&StepFailure]) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{MaintenanceStep, StepFailure, StoreError, sentence};
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use tokio_util::sync::CancellationToken;
+
+    use super::{MaintenanceStep, StepFailure, StoreError, run_maintenance, sentence};
+    use crate::journal::disk::OsDisk;
+    use crate::journal::{self, Journal};
+    use crate::store::{Options, Store, StoreTarget};
+    use crate::write::failure_policy::FailurePolicy;
+    use crate::write::progress::ProblemTopic;
+    use crate::write::{self, Progress, RunUntil, WriteLoop};
+
+    /// A writer that has had contact, with a store whose file does not exist.
+    fn writer(dir: &std::path::Path) -> WriteLoop {
+        let journal = journal::Options {
+            dir: dir.join("journal"),
+            budget_bytes: Some(1 << 20),
+            segment_bytes: None,
+            free_floor_bytes: Some(0),
+            keep_stored: Duration::ZERO,
+        };
+        let store = Options {
+            target: StoreTarget::Sqlite {
+                path: dir.join("telemetry.db"),
+            },
+            migrate: true,
+            retention_days: None,
+            connect_timeout: Duration::from_secs(10),
+            statement_timeout: Duration::from_secs(10),
+            write_connections: 1,
+            read_connections: 2,
+            collector: String::new(),
+        };
+        let options = write::Options {
+            maintenance_interval: Duration::from_secs(1_000_000),
+            ..write::Options::default()
+        };
+        let progress = Progress::default();
+        progress.set_connected(true);
+        WriteLoop::new(
+            Journal::open(Arc::new(OsDisk), &journal).expect("a journal"),
+            Store::new(&store),
+            options,
+            progress,
+            CancellationToken::new(),
+            RunUntil::Stopped,
+        )
+    }
+
+    async fn until(condition: impl Fn() -> bool) {
+        let holds = async {
+            while !condition() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let patience = Duration::from_secs(30);
+        tokio::time::timeout(patience, holds)
+            .await
+            .expect("in time");
+    }
+
+    /// PostgreSQL was back and events were stored, and `/health` named the failed round of maintenance until the next one.
+    #[tokio::test]
+    async fn a_round_follows_at_once_when_writing_works_again() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let writer = writer(dir.path());
+        let progress = writer.progress.clone();
+        let over = CancellationToken::new();
+        let outage = async {
+            until(|| !progress.problems().is_empty()).await;
+            progress.problem(ProblemTopic::Write, "it is away".to_owned());
+            writer.store.prepare().await.expect("it is back");
+            FailurePolicy::new(writer.clone()).works_again();
+            until(|| progress.problems().is_empty()).await;
+            over.cancel();
+        };
+        tokio::join!(run_maintenance(&writer, &over), outage);
+    }
 
     fn failure(message: &str) -> StepFailure {
         StepFailure {

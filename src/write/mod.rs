@@ -128,7 +128,9 @@ struct WriteLoop {
     stop: CancellationToken,
     /// Says that the account is to be read again.
     reconcile_requested: Arc<Notify>,
-    /// What writes takes its turn: batches, and heartbeats where the store has no connection for them.
+    /// Asks for a round of maintenance before its time.
+    maintenance_requested: Arc<Notify>,
+    /// What writes takes its turn: batches, and heartbeats beside them.
     write_permits: Arc<Semaphore>,
     run_until: RunUntil,
     copied_streams: CopiedStreams,
@@ -155,6 +157,7 @@ impl WriteLoop {
             progress,
             stop,
             reconcile_requested: Arc::default(),
+            maintenance_requested: Arc::default(),
             run_until: until,
             copied_streams: CopiedStreams::default(),
             batch_limit: Arc::default(),

@@ -37,6 +37,8 @@ struct ProgressState {
     connected: bool,
     /// The account was read, and the server has answered every attempt since, if only that it could not end it in time.
     answers: bool,
+    /// The first contact has succeeded or failed.
+    contacted: bool,
     written: Written,
 }
 
@@ -125,6 +127,12 @@ impl Progress {
         self.state().connected
     }
 
+    /// Returns whether the first contact with the database has neither succeeded nor failed yet.
+    #[must_use]
+    pub fn awaits_first_contact(&self) -> bool {
+        !self.state().contacted
+    }
+
     /// Returns whether the database answers: it is connected, or an attempt failed as something in it takes too long.
     pub(super) fn answers(&self) -> bool {
         self.state().answers
@@ -180,6 +188,7 @@ impl Progress {
     pub(super) fn set_connected(&self, connected: bool) {
         let mut state = self.state();
         (state.connected, state.answers) = (connected, connected);
+        state.contacted = true;
     }
 
     /// Notes an attempt that the database itself ended, as it took too long.
@@ -195,6 +204,7 @@ impl Progress {
     /// As [`Progress::problem`], for an attempt that began then: it may hang for long before it fails.
     pub(super) fn problem_since(&self, concern: ProblemTopic, text: String, began: Instant) {
         let mut state = self.state();
+        state.contacted |= concern == ProblemTopic::Contact;
         let known = state.problems.get(&concern).map(|problem| problem.since);
         let since = match concern {
             // One outage is met by either, in turns.
@@ -259,6 +269,16 @@ mod tests {
                 n: 9,
             })
             .await;
+    }
+
+    #[test]
+    fn the_first_contact_ends_with_success_or_failure() {
+        let (connected, failed) = (Progress::default(), Progress::default());
+        assert!(connected.awaits_first_contact() && failed.awaits_first_contact());
+        connected.set_connected(true);
+        assert!(!connected.awaits_first_contact());
+        failed.problem(ProblemTopic::Contact, "it refuses".to_owned());
+        assert!(!failed.awaits_first_contact());
     }
 
     // In an outage `/health` said one sentence twice, for 21 s and for 32 s.

@@ -159,7 +159,8 @@ fn clamp(range: &RangeInclusive<u64>, first: u64, last: u64) -> (u64, u64) {
     (*range.start().max(&first), *range.end().min(&last))
 }
 
-/// Positions that neither the database nor the journal holds: the database was put back in time by more than the journal keeps.
+/// Positions that neither the database nor the log holds: the database was put back in time by more than the log keeps, or
+/// files are gone together with the note of their positions.
 fn report_gaps(
     writer: &mut FailurePolicy,
     id: StreamId,
@@ -171,7 +172,9 @@ fn report_gaps(
         for gap in reported.missing(&lost) {
             let (first, last) = (*gap.start(), *gap.end());
             tracing::error!(stream = %id, first, last,
-                "the database lost these positions and the journal has let go of them; restore the database further forward if it can be");
+                "these positions are neither in the database nor in the journal: the database was set back to an earlier state after \
+                 the journal had recycled them, or files of the journal and its note of positions are gone. Restore the database \
+                 further forward, or put the files back from a backup, if there is one");
             counter!(names::STORED_GAPS_TOTAL).increment(1);
             reported.insert(gap);
             writer.shared.progress.count(|written| written.gaps += 1);

@@ -20,6 +20,9 @@ mod upkeep;
 /// Retention and a wrong clock.
 mod clock;
 
+/// Retention on a volume that is nearly full.
+mod small_volume;
+
 /// The file itself: who may read it, what is refused, what is tried again.
 mod file;
 

@@ -9,6 +9,7 @@ use std::io::{self, IoSlice};
 use std::ops::Range;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::telemetry::metrics::{JOURNAL_APPEND_BYTES_TOTAL, JOURNAL_SYNC_SECONDS};
@@ -44,6 +45,8 @@ struct ActiveSegment {
     end: u64,
     /// Whether the first group, and the header with it, is written.
     has_group: bool,
+    /// Whether the file `positions` notes a record of it.
+    is_noted: bool,
     /// The time of the next check whether it is old enough to be sealed; `None` = never.
     seal_at: Option<Instant>,
 }
@@ -245,6 +248,7 @@ impl AppendThread {
             file: spare.file,
             end: BLOCK_BYTES,
             has_group: false,
+            is_noted: false,
             seal_at: Instant::now().checked_add(self.core.settings.unstored_age_limit()),
         });
         self.core.wake_recycler();
@@ -280,6 +284,9 @@ impl AppendThread {
         let first = self.synced + 1;
         let laid_out = self.lay_out(count).map_err(GroupError::from);
         let written = laid_out.and_then(|end| self.write_and_sync(count, end));
+        if written.is_ok() {
+            self.note_segment();
+        }
         // Nobody hears of the failure before it shows in the status.
         match &written {
             Ok(()) => {}
@@ -387,6 +394,15 @@ impl AppendThread {
         Ok(())
     }
 
+    /// Notes the positions of a segment's first records before they are acknowledged, so that the file is missed if it is
+    /// lost, however soon after that the process ends.
+    fn note_segment(&mut self) {
+        if let Some(active) = self.active.as_mut().filter(|active| !active.is_noted) {
+            active.is_noted = true;
+            self.core.note_positions();
+        }
+    }
+
     fn publish(&mut self) {
         let active = self.active.as_mut().expect("a group has a segment");
         active.has_group = true;
@@ -396,6 +412,13 @@ impl AppendThread {
         self.core
             .synced
             .send_modify(|synced| synced.n = self.synced);
+        self.show_room();
+    }
+
+    /// Lets the status say what the open segment still takes, before anybody is answered.
+    fn show_room(&self) {
+        let room = self.active.as_ref().map_or(0, ActiveSegment::room);
+        self.core.open_room_bytes.store(room, Ordering::Relaxed);
     }
 
     /// Appends an empty group that says what is synced, so that recovery can tell damage from a torn tail.
@@ -455,6 +478,7 @@ impl AppendThread {
         }
         active.segment.state().sealed = true;
         self.marker_at = self.synced;
+        self.show_room();
         self.core.wake_recycler();
         Ok(())
     }

@@ -156,6 +156,7 @@ fn recovered(
         at_floor: AtomicBool::new(false),
         unwritable: AtomicBool::new(false),
         appended_bytes: AtomicU64::new(0),
+        open_room_bytes: AtomicU64::new(0),
         recycler_requests: Mutex::default(),
         recycler_wakeup: Condvar::new(),
         _lock: guard,
@@ -344,10 +345,19 @@ fn seek_missing(stream: &mut StreamState, noted: &NotedStreams) {
         stream.last = stream.last.max(noted.map_or(0, |noted| noted.last));
     }
     for range in stream.missing.ranges() {
-        tracing::warn!(
-            stream = %stream.id, first = range.start(), last = range.end(),
-            "positions of the journal are in no file: unless the database holds them, these records are lost"
-        );
+        let (first, last) = (range.start(), range.end());
+        if *last == stream.last {
+            tracing::warn!(
+                stream = %stream.id, first, at_least_to = last,
+                "positions of the journal are in no file: unless the database holds them, these records are lost, and perhaps \
+                 later ones that were acknowledged within the last second before a crash"
+            );
+        } else {
+            tracing::warn!(
+                stream = %stream.id, first, last,
+                "positions of the journal are in no file: unless the database holds them, these records are lost"
+            );
+        }
     }
 }
 

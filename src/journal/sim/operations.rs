@@ -13,6 +13,12 @@ use crate::journal::sim::{Fault, SimDisk};
 struct SimFile {
     disk: SimDisk,
     id: u64,
+    /// Whether injected faults count and meet its writes and syncs.
+    is_segment: bool,
+}
+
+fn is_segment(path: &Path) -> bool {
+    path.extension().is_some_and(|suffix| suffix == "seg")
 }
 
 struct SimLock {
@@ -72,6 +78,7 @@ impl Disk for SimDisk {
         Ok(Arc::new(SimFile {
             disk: self.clone(),
             id,
+            is_segment: is_segment(path),
         }))
     }
 
@@ -84,6 +91,7 @@ impl Disk for SimDisk {
         Ok(Arc::new(SimFile {
             disk: self.clone(),
             id,
+            is_segment: is_segment(path),
         }))
     }
 
@@ -139,8 +147,8 @@ impl DiskFile for SimFile {
 
     fn write_at(&self, slices: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
         let mut inner = self.disk.changing()?;
-        inner.writes += 1;
-        let k = inner.writes;
+        inner.writes += u64::from(self.is_segment);
+        let k = if self.is_segment { inner.writes } else { 0 };
         if inner.failed.contains(&self.id) {
             inner
                 .after_failure
@@ -190,7 +198,12 @@ impl DiskFile for SimFile {
             }
         }
         inner.syncs += 1;
-        let k = inner.syncs;
+        inner.segment_syncs += u64::from(self.is_segment);
+        let k = if self.is_segment {
+            inner.segment_syncs
+        } else {
+            0
+        };
         if inner.failed.contains(&self.id) {
             inner.after_failure.push(format!("sync {}", self.id));
         }

@@ -120,6 +120,20 @@ fn all_that_waits_shares_one_sync() {
 }
 
 #[test]
+fn the_status_says_what_the_open_segment_still_takes() {
+    let disk = SimDisk::new();
+    let journal = open(&disk);
+    assert_eq!(journal.status().open_room_bytes, 0);
+    runtime().block_on(append(&journal, 1, 100)).unwrap();
+    // Of 16 blocks the first, the last and the group's are in use.
+    assert_eq!(journal.status().open_room_bytes, 13 * 4096);
+    runtime().block_on(append(&journal, 2, 4096)).unwrap();
+    assert_eq!(journal.status().open_room_bytes, 11 * 4096);
+    runtime().block_on(journal.close());
+    assert_eq!(journal.status().open_room_bytes, 0);
+}
+
+#[test]
 fn a_full_budget_refuses_until_the_database_has_some_of_it() {
     let disk = SimDisk::new();
     let journal = open(&disk);

@@ -10,14 +10,20 @@ const RECORDS: u32 = 10;
 /// A directory as a power cut leaves it: sealed segments and, last, one that never was; the stream, and each file with its
 /// positions.
 pub(super) fn directory() -> (SimDisk, StreamId, Vec<(PathBuf, u64, u64)>) {
+    // As the keeper does about once a second.
+    directory_after(|journal| journal.shared.core.note_positions())
+}
+
+fn directory_after(
+    before_the_cut: impl FnOnce(&Journal),
+) -> (SimDisk, StreamId, Vec<(PathBuf, u64, u64)>) {
     let disk = SimDisk::new();
     let journal = open_with(&disk, &medium());
     let stream = journal.streams()[0].id;
     for seq in 1..=RECORDS {
         runtime().block_on(append(&journal, seq, 20_000)).unwrap();
     }
-    // As the keeper does about once a second.
-    journal.shared.core.note_positions();
+    before_the_cut(&journal);
     let disk = disk.cut(&mut || false);
     drop(journal);
     let reports = Journal::inspect(Arc::new(disk.clone()), &medium()).unwrap();
@@ -124,6 +130,89 @@ fn whichever_segment_is_lost_its_positions_are_accounted_for_and_no_others() {
             assert_eq!(records.len(), RECORDS as usize, "{name} {harmed:?}");
         }
     }
+}
+
+/// A process was killed two seconds after its start, before it had noted its positions for the first time. A file was then
+/// lost: 100 acknowledged events were missing, and nothing but a false line about the database said so.
+#[test]
+fn a_file_lost_after_a_crash_in_the_first_second_is_missed() {
+    let lost_files: [(&str, Harm); 3] = [
+        ("removed", remove),
+        ("emptied", |disk, path| truncate(disk, path, 0)),
+        ("zeroed", |disk, path| {
+            disk.edit(path, |content| content.fill(0))
+        }),
+    ];
+    for index in 0..5 {
+        for (name, harm) in lost_files {
+            let (disk, stream, files) = directory_after(|_| {});
+            let (path, first, last) = &files[index];
+            harm(&disk, path);
+            let verified = Journal::inspect(Arc::new(disk.clone()), &medium()).unwrap();
+            let problems: usize = verified.iter().map(|report| report.problems.len()).sum();
+            assert!(problems > 0, "{name} {index}: verify finds nothing");
+            // Of the newest file only its first group was noted, before it was acknowledged.
+            let known_last = if index == 4 { *first } else { *last };
+            for _ in 0..2 {
+                let journal = open_with(&disk, &medium());
+                let (records, lost) = found(&journal, stream);
+                assert_eq!(lost.ranges(), [*first..=known_last], "{name} {index}");
+                assert_eq!(
+                    records.len() as u64,
+                    10 - (last - first + 1),
+                    "{name} {index}"
+                );
+                assert_eq!(journal.missing_positions(stream), lost, "{name} {index}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_note_that_cannot_be_written_refuses_no_record() {
+    let disk = SimDisk::new();
+    let journal = open_with(&disk, &medium());
+    settle(&journal);
+    // No further file can be opened or created; the segment's is open.
+    disk.starve(true);
+    assert!(runtime().block_on(append(&journal, 1, 100)).is_ok());
+    assert!(!disk.paths().iter().any(|path| path.ends_with("positions")));
+    disk.starve(false);
+    journal.shared.core.note_positions();
+    assert!(disk.paths().iter().any(|path| path.ends_with("positions")));
+}
+
+/// One small write for each segment is what the note costs: the groups that follow the first are synced once each.
+#[test]
+fn the_note_costs_one_sync_for_each_segment_and_none_for_a_group() {
+    let disk = SimDisk::new();
+    let journal = open_with(&disk, &medium());
+    runtime().block_on(append(&journal, 1, 100)).unwrap();
+    settle(&journal);
+    let before = disk.syncs();
+    for seq in 2..=4 {
+        runtime().block_on(append(&journal, seq, 100)).unwrap();
+    }
+    assert_eq!(disk.syncs() - before, 3);
+}
+
+/// The open segment was cut at half after a crash: nothing was counted, and no dead letter was written.
+#[test]
+fn what_a_cut_open_segment_held_up_to_the_noted_position_is_missed() {
+    let cut = |disk: &SimDisk, path: &Path| truncate(disk, path, BLOCK + 6 * BLOCK);
+    let (disk, stream, files) = directory();
+    cut(&disk, &files[4].0);
+    let journal = open_with(&disk, &medium());
+    assert_eq!(found(&journal, stream).1.ranges(), [10..=10]);
+    assert_eq!(journal.status().cut_segments, 1);
+
+    // Without the note nobody can tell that the last record was there; the one that stood before it is kept.
+    let (disk, stream, files) = directory_after(|_| {});
+    cut(&disk, &files[4].0);
+    let journal = open_with(&disk, &medium());
+    let (records, lost) = found(&journal, stream);
+    assert_eq!((records.len(), lost), (9, PositionSet::default()));
+    assert_eq!(journal.status().cut_segments, 1);
 }
 
 #[test]

@@ -85,7 +85,8 @@ impl Outcome {
             | Error::IdempotencyKey
             | Error::LongTarget { .. }
             | Error::LargeHeaders { .. }
-            | Error::HostHeader { .. } => Self::Invalid,
+            | Error::HostHeader { .. }
+            | Error::HostValue => Self::Invalid,
             Error::Unknown { .. } => Self::Unknown,
             Error::Unauthenticated
             | Error::ForeignOrigin

@@ -73,7 +73,16 @@ pub(super) async fn judge(
     Ok(judgement)
 }
 
-/// A person says that the clock is right. Returns the reason for the doubt that this ends, if there is one.
+/// Returns whether some round, or first contact, has judged the clock.
+pub(super) async fn is_judged(
+    connection: &mut SqliteConnection,
+    fault: &ErrorContext<'_>,
+) -> Result<bool, StoreError> {
+    let kept = sqlx::query_scalar("SELECT count(*) > 0 FROM ruvvector_retention");
+    fault.within(kept.fetch_one(connection)).await
+}
+
+/// A person says that the clock is right.
 pub(super) async fn confirm(
     connection: &mut SqliteConnection,
     fault: ErrorContext<'_>,

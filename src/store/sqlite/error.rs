@@ -12,6 +12,14 @@ use crate::store::StoreError;
 const NO_TEMPORARY_DIRECTORY: i32 = 14 | 1 << 8;
 const NO_TEMPORARY_PATH: i32 = 10 | 25 << 8;
 
+/// SQLITE_FULL.
+const FULL: &str = "13";
+
+/// Returns whether the volume had no room for what a statement writes.
+pub(super) fn is_full(error: &StoreError) -> bool {
+    matches!(error, StoreError::Retry { sqlstate: Some(code), .. } if code == FULL)
+}
+
 /// Where and under which deadline a statement ran.
 #[derive(Clone, Copy)]
 pub(super) struct ErrorContext<'a> {
@@ -125,7 +133,7 @@ impl ErrorContext<'_> {
             // SQLITE_FULL
             13 => (
                 "resources",
-                "the disk is full; free space, or shorten the retention",
+                "the disk is full; free space on its volume, or shorten the retention: new rows use the space of removed ones",
             ),
             // SQLITE_IOERR
             10 => (
@@ -143,6 +151,15 @@ impl ErrorContext<'_> {
             class,
             Some(code.clone()),
             &format!("{message} (code {code}); {advice}"),
+        )
+    }
+
+    /// The volume has no room for what the removal of a single row writes.
+    pub(super) fn no_room_to_remove(&self) -> StoreError {
+        self.retry(
+            "resources",
+            Some(FULL.to_owned()),
+            "the disk is so full that not one row past its retention can be removed; free space on its volume",
         )
     }
 

@@ -12,10 +12,7 @@ use sqlx::SqliteConnection;
 
 use crate::store::StoreError;
 use crate::store::sqlite::error::ErrorContext;
-use crate::store::sqlite::{now_us, schema};
-
-/// Rows removed by one piece; it holds the write lock for a few milliseconds.
-const ROWS_A_PIECE: i64 = 2_000;
+use crate::store::sqlite::now_us;
 
 /// Rows looked at by one piece, without the write lock.
 const ROWS_A_LOOK: i64 = 5_000;
@@ -131,6 +128,10 @@ impl IdRange {
     pub(super) const fn is_due(&self) -> bool {
         self.due > 0
     }
+
+    pub(super) const fn last_id(&self) -> Option<i64> {
+        self.last_id
+    }
 }
 
 /// Looks at the rows behind an id.
@@ -153,27 +154,6 @@ pub(super) async fn look(
         oldest_us,
         due,
     })
-}
-
-/// Removes what is due of a piece, or as much of it as one piece may.
-pub(super) async fn remove_expired(
-    connection: &mut SqliteConnection,
-    after_id: i64,
-    piece: IdRange,
-    before_us: i64,
-    fault: ErrorContext<'_>,
-) -> Result<(), StoreError> {
-    let query = sqlx::query(
-        "DELETE FROM telemetry_events WHERE id IN
-             (SELECT id FROM telemetry_events WHERE id > ?1 AND id <= ?2 AND created_at < ?3 ORDER BY id LIMIT ?4)",
-    )
-    .bind(after_id)
-    .bind(piece.last_id)
-    .bind(before_us)
-    .bind(ROWS_A_PIECE);
-    let mut transaction = schema::begin(connection, &fault).await?;
-    fault.within(query.execute(&mut *transaction)).await?;
-    fault.within(transaction.commit()).await
 }
 
 /// Streams of other collectors that are silent and hold what is not stored.

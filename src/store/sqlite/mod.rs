@@ -48,6 +48,9 @@ mod dead_letters;
 /// Retention, and what the streams of others look like.
 mod maintenance;
 
+/// Removal of what is due.
+mod removal;
+
 /// The doubt of the clock that retention goes by.
 mod clock;
 
@@ -156,7 +159,22 @@ impl Sqlite {
         let mut connection = self.writer().await?;
         self.presence.learn(&self.settings.path, &self.fault())?;
         let done = schema::prepare(&mut connection, self.settings.migrate, self.fault()).await;
-        settle(connection, done)
+        settle(connection, done)?;
+        self.note_first_use_of_retention().await
+    }
+
+    /// Judges the clock before the first row is written, if retention was never applied to the file: at a later start the rows
+    /// are no old data that its first use finds.
+    async fn note_first_use_of_retention(&self) -> Result<(), StoreError> {
+        let Some(days) = self.settings.retention_days else {
+            return Ok(());
+        };
+        let mut connection = self.writer().await?;
+        let known = clock::is_judged(&mut connection, &self.fault()).await;
+        if !settle(connection, known)? {
+            self.judge_clock(days).await?;
+        }
+        Ok(())
     }
 
     pub(super) async fn stored_positions(
@@ -208,7 +226,7 @@ impl Sqlite {
     pub(super) async fn write(&self, batch: &Batch) -> Result<(), StoreError> {
         let mut connection = self.writer().await?;
         let done = self.write_batch(&mut connection, batch).await;
-        settle(connection, done)
+        self.shrink_wal_if_full(settle(connection, done)).await
     }
 
     async fn write_batch(
@@ -233,10 +251,12 @@ impl Sqlite {
         record: LargeRecord,
         pieces: RecordPieces,
     ) -> Result<(), StoreError> {
-        let _turn = self.turn.lock().await;
+        let turn = self.turn.lock().await;
         let mut connection = self.connection().await?;
         let done = self.write_record(&mut connection, record, pieces).await;
-        settle(connection, done)
+        let done = settle(connection, done);
+        drop(turn);
+        self.shrink_wal_if_full(done).await
     }
 
     /// Pages that do not fit into SQLite's cache wait in the WAL for the commit.
@@ -338,6 +358,17 @@ impl Sqlite {
         retention_days: u32,
         oldest_held_unix_nano: Option<i64>,
     ) -> Result<Judgement, StoreError> {
+        let judgement = self.judge_clock(retention_days).await?;
+        // A day of which the log still holds something is needed as a whole.
+        let held_from_us = oldest_held_unix_nano.map_or(i64::MAX, |nano| {
+            nano.div_euclid(1_000).div_euclid(DAY_US) * DAY_US
+        });
+        let before_us = judgement.remove_before_us.unwrap_or(i64::MIN);
+        self.remove_expired(before_us.min(held_from_us)).await?;
+        Ok(judgement)
+    }
+
+    async fn judge_clock(&self, retention_days: u32) -> Result<Judgement, StoreError> {
         let now = self.clock.read();
         let facts = ClockFacts {
             now,
@@ -356,14 +387,7 @@ impl Sqlite {
             self.fault(),
         )
         .await;
-        let judgement = settle(connection, judged)?;
-        // A day of which the journal still holds something is needed as a whole.
-        let held_from_us = oldest_held_unix_nano.map_or(i64::MAX, |nano| {
-            nano.div_euclid(1_000).div_euclid(DAY_US) * DAY_US
-        });
-        let before_us = judgement.remove_before_us.unwrap_or(i64::MIN);
-        self.remove_expired(before_us.min(held_from_us)).await?;
-        Ok(judgement)
+        settle(connection, judged)
     }
 
     /// Returns the age of the oldest row that the walks passed, against the retention; `None` before any was looked at.
@@ -377,31 +401,6 @@ impl Sqlite {
 
     fn walks(&self) -> MutexGuard<'_, RetentionWalks> {
         self.walks.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Gives the connection back after each small piece, so that a batch never waits for all of them.
-    async fn remove_expired(&self, before_us: i64) -> Result<(), StoreError> {
-        self.walks().begin_round();
-        for _ in 0..maintenance::PIECES_A_ROUND {
-            let Some(after_id) = self.walks().next(Instant::now()) else {
-                break;
-            };
-            let mut connection = self.writer().await?;
-            let looked =
-                maintenance::look(&mut connection, after_id, before_us, self.fault()).await;
-            let piece = settle(connection, looked)?;
-            if !piece.is_due() {
-                self.walks().passed(piece, Instant::now());
-                continue;
-            }
-            let mut connection = self.writer().await?;
-            let fault = self.fault();
-            let removed =
-                maintenance::remove_expired(&mut connection, after_id, piece, before_us, fault)
-                    .await;
-            settle(connection, removed)?;
-        }
-        Ok(())
     }
 
     async fn undrained(&self) -> Result<u64, StoreError> {
@@ -487,6 +486,17 @@ impl Sqlite {
         // It would wait for others no longer than this did.
         connection.close_on_drop();
         busy.map(|busy| busy == 0)
+    }
+
+    /// Gives back what a transaction that found the volume full had taken of it in the WAL.
+    async fn shrink_wal_if_full(&self, done: Result<(), StoreError>) -> Result<(), StoreError> {
+        if done.as_ref().is_err_and(error::is_full)
+            && let Err(error) = self.empty_wal(WAL_PAUSE).await
+        {
+            // The file itself may have to grow for that; what is smaller fits into the WAL as it is.
+            tracing::debug!(%error, "the WAL cannot be emptied");
+        }
+        done
     }
 
     fn wal_bytes(&self) -> u64 {

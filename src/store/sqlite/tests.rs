@@ -140,6 +140,34 @@ fn batch(position: u64) -> Batch {
     }
 }
 
+/// What a round of retention had written to the WAL stayed there, on a volume that the journal found too full because of it.
+#[tokio::test]
+async fn a_round_of_retention_gives_the_space_of_its_wal_back() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let options = Options {
+        retention_days: Some(7),
+        ..options(&dir.path().join("due.db"))
+    };
+    let store = Sqlite::new(&options, &ProcessStart::default());
+    store.prepare().await.expect("first contact");
+    let due = "WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 300)
+         INSERT INTO telemetry_events (timestamp, created_at, correlation_id, integration, event_type, metadata)
+         SELECT 0, 0, n, 'shop', 'order', hex(zeroblob(50000)) FROM numbers";
+    sqlx::query(due)
+        .execute(&store.write_pool)
+        .await
+        .expect("inserted");
+    store.empty_wal(WAL_PAUSE).await.expect("emptied");
+    let maintained = store.maintain(None).await.expect("a round");
+    assert!(maintained.failures.is_empty(), "{:?}", maintained.failures);
+    let rows: i64 = sqlx::query_scalar("SELECT count(*) FROM telemetry_events")
+        .fetch_one(&store.read_pool)
+        .await
+        .expect("counted");
+    assert_eq!(rows, 0);
+    assert!(store.wal_bytes() <= 8 << 20, "{}", store.wal_bytes());
+}
+
 /// A file at its limit of pages answers as one on a full disk.
 #[tokio::test]
 async fn a_full_disk_stores_nothing_and_goes_on_once_there_is_space() {

@@ -205,6 +205,12 @@ async fn a_loopback_address_without_tokens_is_read_under_its_own_names_alone() {
             }
         }
     }
+    // The setting takes names without a port.
+    let (_, body) = read(&service, "/query", "evil.example:3100").await;
+    assert!(body.contains("the name evil.example: add it"), "{body}");
+    for invalid in ["a, b", "a b", "localhost:x"] {
+        assert_eq!(read(&service, "/query", invalid).await.0, 400, "{invalid}");
+    }
     let trace = "/traces/c2b1f7a40d3e4f5896a7b8c9d0e1f2a3";
     assert_eq!(read(&service, trace, "localhost").await.0, 200);
     assert_eq!(read(&service, trace, "evil.example").await.0, 421);

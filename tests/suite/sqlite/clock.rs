@@ -176,6 +176,21 @@ async fn a_start_long_after_the_newest_event_is_doubted_until_the_clock_is_confi
     assert_eq!(count(&file, "telemetry_events").await, 0);
 }
 
+/// Events were stored and the service was stopped before its first round of maintenance; at the next start, with the clock ten
+/// days ahead, that round counted as the first use of retention and removed all of them.
+#[tokio::test]
+async fn rows_of_a_first_run_without_a_round_are_kept_by_a_start_with_a_wrong_clock() {
+    let file = File::new();
+    let off = Off::default();
+    let store = off.store(&file).await;
+    store.write(&batch(1..=1, rows(10))).await.expect("stored");
+    off.set(10 * DAY_US);
+    let store = off.store(&file).await;
+    let notice = maintain(&store).await.notice.expect("a doubt");
+    assert!(notice.contains("retention confirm-clock"), "{notice}");
+    assert_eq!(count(&file, "telemetry_events").await, 10);
+}
+
 #[tokio::test]
 async fn the_first_use_of_retention_on_old_data_is_not_doubted() {
     let file = File::new();

@@ -73,7 +73,9 @@ impl AppendThread {
         self.core.note_writable(false);
         self.unwritten = Some(positions);
         self.marker_at = self.synced;
-        let Some(active) = self.active.take() else {
+        let left = self.active.take();
+        self.show_room();
+        let Some(active) = left else {
             return;
         };
         if !active.is_empty() {
