@@ -85,7 +85,7 @@ async fn tables_of_a_build_before_the_first_release_are_refused_and_not_changed(
     execute(
         &mut sql,
         "ALTER TABLE ingest_streams RENAME COLUMN stored_positions TO done; \
-         UPDATE ruvvector_migrations SET checksum = '\\x00' WHERE version = 1",
+         UPDATE ruvvector_migrations SET checksum = decode('00', 'hex') WHERE version = 1",
     )
     .await;
     let sentence = schema_sentence(Store::new(&options(database.options())).prepare().await);
