@@ -18,9 +18,17 @@ pub const VERSION: u16 = 2;
 
 /// Takes the rows of a record, in the order of the request.
 pub trait Sink {
+    /// Returns whether the resource that the next event refers to should be made. It takes about that many bytes.
+    fn wants_resource(&mut self, _about_bytes: usize) -> bool {
+        true
+    }
     /// Called before the first event that refers to it; may be called again for the same one.
     fn resource(&mut self, resource: Resource);
     fn event(&mut self, event: &Event<'_>);
+    /// Takes an event whose metadata is long. That of `event` is empty.
+    fn large_event(&mut self, event: &Event<'_>, metadata: &LargeMetadata<'_>) {
+        self.event(&metadata.of(event));
+    }
     /// Returns whether the walk should go on. It is called after each event; `false` ends the walk with an error.
     fn wants_more(&self) -> bool {
         true
@@ -29,6 +37,8 @@ pub trait Sink {
 
 /// The error of a walk that its sink ended.
 const SINK_IS_FULL: &str = "the sink takes no more events";
+
+pub use large_metadata::LargeMetadata;
 
 /// What a request's bytes hold.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -205,6 +215,9 @@ pub mod export;
 
 /// Native events.
 mod native;
+
+/// Metadata of an event that is too long to be held several times.
+mod large_metadata;
 
 /// The mapping's rules, by version.
 mod rules;

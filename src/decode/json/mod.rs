@@ -5,6 +5,9 @@
 /// JSON read, step by step.
 pub(in crate::decode) mod json_reader;
 
+/// JSON text that is being written.
+pub(in crate::decode) mod json_text;
+
 /// JSON written as JSONB prints it.
 pub(in crate::decode) mod json_writer;
 

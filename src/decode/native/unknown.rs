@@ -39,7 +39,7 @@ pub(super) struct UnknownMember<'a> {
     pub(super) key: Cow<'a, str>,
     pub(super) value: &'a str,
     nodes: usize,
-    swell_bytes: usize,
+    pub(super) swell_bytes: usize,
     nul: u32,
     utf8: u32,
 }

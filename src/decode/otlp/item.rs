@@ -5,7 +5,9 @@
 use crate::text;
 use std::borrow::Cow;
 
+use crate::decode::json::json_text::JsonOutput;
 use crate::decode::json::json_writer;
+use crate::decode::large_metadata::WriteMetadata;
 use crate::decode::otlp::any_value::{self, KeyValues, ValueStyle, repeated};
 use crate::decode::otlp::resource_scope::StoredResource;
 use crate::decode::otlp::schema::MessageSchema;
@@ -27,6 +29,11 @@ pub(in crate::decode) trait ItemKind {
     type Item<'m>: OtlpItem
     where
         Self: 'm;
+
+    /// Bytes that stand around the item and are written into its row, too.
+    fn envelope_bytes(&self) -> usize {
+        0
+    }
 
     /// The message to survey an item by.
     fn schema(&self) -> &'static MessageSchema;
@@ -50,9 +57,12 @@ pub(in crate::decode) trait OtlpItem {
     /// The part of the message with the item's attributes, and the number of their field.
     fn attributes(&self) -> (&[u8], u32);
 
-    /// Hands the row to `take`; `metadata` is scratch space.
-    fn row(&self, place: &ItemContext<'_>, metadata: &mut String, take: &mut dyn FnMut(&Event<'_>));
+    /// Hands the row to `take`; `scratch` is memory that is used again for the next one.
+    fn row(&self, place: &ItemContext<'_>, scratch: &mut String, take: &mut TakeRow<'_>);
 }
+
+/// Takes a row without its metadata, and the function that writes that.
+pub(in crate::decode) type TakeRow<'t> = dyn FnMut(Event<'_>, &WriteMetadata<'_>) + 't;
 
 /// Where an item stands, and what its row has from there.
 #[derive(Debug)]
@@ -199,7 +209,7 @@ pub(in crate::decode) fn low32(value: u64) -> u32 {
 }
 
 /// A time as JSON has it, a string; left out if it is 0, the default.
-pub(in crate::decode) fn time_member(out: &mut String, name: &str, time: u64) {
+pub(in crate::decode) fn time_member(out: &mut impl JsonOutput, name: &str, time: u64) {
     if time != 0 {
         json_writer::key(out, name);
         json_writer::display(out, format_args!("\"{time}\""));
@@ -207,7 +217,7 @@ pub(in crate::decode) fn time_member(out: &mut String, name: &str, time: u64) {
 }
 
 /// A whole member with a name of which the column holds only the beginning; left out where it holds all of it.
-pub(in crate::decode) fn long_name_member(out: &mut String, key: &str, name: &str) {
+pub(in crate::decode) fn long_name_member(out: &mut impl JsonOutput, key: &str, name: &str) {
     if is_longer(name, NAME_CHARACTERS) {
         json_writer::text_member(out, key, name);
     }

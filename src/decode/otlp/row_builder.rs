@@ -2,18 +2,22 @@
 //!
 //! **Invariant:** whether an item is taken is decided from its bytes alone, in the same way with and without a sink.
 
+use std::borrow::Cow;
+
 use crate::decode::decode_report::{ReportBuilder, TOO_EXPANDED};
+use crate::decode::json::json_text::JsonText;
+use crate::decode::large_metadata::{HELD_BYTES, LargeMetadata};
 use crate::decode::otlp::any_value::ValueStyle;
 use crate::decode::otlp::item::{
     ItemContext, ItemKind, OtlpItem, column_time, cut_columns, is_time_replaced, timestamp_ms,
 };
 use crate::decode::otlp::json_to_protobuf::Unmapped;
 use crate::decode::otlp::protobuf_request::Visitor;
-use crate::decode::otlp::resource_scope::{EncodedPart, StoredResource};
+use crate::decode::otlp::resource_scope::{EncodedPart, StoredResource, stored_bytes};
 use crate::decode::otlp::validate::{Invalid, ValidItem};
 use crate::decode::protobuf::Malformed;
 use crate::decode::{DecodeError, DecodeReport, SINK_IS_FULL, Sink};
-use crate::event::{EventFlags, Position, Sanitized, Source};
+use crate::event::{Event, EventFlags, Position, Sanitized, Source};
 
 /// A resource is stored with each of its scopes. So many bytes of them are taken a request: a large resource with very
 /// many scopes would multiply.
@@ -35,7 +39,9 @@ pub(in crate::decode) struct RowBuilder<'a, 's> {
     origin: Option<StoredResource>,
     is_scope_counted: bool,
     origin_bytes: usize,
+    /// Memory that is used again for each row.
     metadata: String,
+    scratch: String,
 }
 
 impl<'a, 's> RowBuilder<'a, 's> {
@@ -55,6 +61,7 @@ impl<'a, 's> RowBuilder<'a, 's> {
             is_scope_counted: false,
             origin_bytes: 0,
             metadata: String::new(),
+            scratch: String::new(),
         }
     }
 
@@ -190,8 +197,10 @@ impl<'a, 's> RowBuilder<'a, 's> {
             return Ok(());
         };
         let origin = self.origin.get_or_insert_with(|| {
-            let (origin, stored) = StoredResource::of(resource, scope);
-            sink.resource(stored);
+            let origin = StoredResource::of(resource, scope);
+            if sink.wants_resource(stored_bytes(resource, scope)) {
+                sink.resource(origin.texts(resource, scope));
+            }
             origin
         });
         let mut flags = EventFlags::default();
@@ -216,7 +225,22 @@ impl<'a, 's> RowBuilder<'a, 's> {
             style,
             rules: source.rules(),
         };
-        item.row(&place, &mut self.metadata, &mut |event| sink.event(event));
+        let item_bytes = survey.item.len() + survey.expansion_bytes;
+        let is_large = item_bytes + kind.envelope_bytes() > HELD_BYTES;
+        let metadata = &mut self.metadata;
+        item.row(&place, &mut self.scratch, &mut |event, write| {
+            if is_large {
+                sink.large_event(&event, &LargeMetadata::new(write));
+                return;
+            }
+            let mut out = JsonText::whole(std::mem::take(metadata));
+            write(&mut out);
+            *metadata = out.finish();
+            sink.event(&Event {
+                metadata: Cow::Borrowed(metadata),
+                ..event
+            });
+        });
         if sink.wants_more() {
             Ok(())
         } else {
