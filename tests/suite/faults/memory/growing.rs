@@ -59,7 +59,7 @@ pub(super) fn request(
     content_type: &'static str,
     body: &[u8],
 ) -> Request {
-    let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::best());
     gzip.write_all(body).expect("memory");
     Request {
         name,

@@ -43,9 +43,12 @@ fn description(text: &[u8]) -> Vec<u8> {
     field(1, &field(2, &field(2, &metric.concat())))
 }
 
-/// One event whose numbers have 301 digits as they are stored, and whose keys are not in order.
-fn numbers(count: usize) -> Vec<u8> {
-    let numbers = "1e300,".repeat(count);
+/// As many as one event may have, about; each takes 400 digits, a comma and a space.
+const NUMBERS: i32 = 99_000;
+
+/// One event whose numbers are seventy times as long when they are stored, and whose keys are not in order.
+fn numbers() -> Vec<u8> {
+    let numbers = "1e399,".repeat(99_000);
     let metadata = format!(r#"{{"b":[{numbers}1],"a":1}}"#);
     format!(r#"{{"correlationId":"c","integration":"i","eventType":"e","metadata":{metadata}}}"#)
         .into_bytes()
@@ -117,10 +120,9 @@ async fn a_row_six_times_as_long_as_its_item_is_written_to_postgres_part_by_part
             20 << 20,
         ),
         (
-            request("numbers", "/ingest", "application/json", &numbers(400_000)),
+            request("numbers", "/ingest", "application/json", &numbers()),
             "b",
-            // Numbers of 301 digits, commas and spaces, the last number, brackets.
-            400_000 * 303 + 3,
+            NUMBERS * 402 + 3,
         ),
     ] {
         let launch = Launch::postgres(&dir.path().join(column), &database.url);
@@ -158,13 +160,16 @@ async fn an_item_that_needs_more_memory_than_there_is_is_a_dead_letter_and_the_n
             PROTOBUF,
             &description(&controls(20)),
         ),
-        request("numbers", "/ingest", "application/json", &numbers(400_000)),
+        request("numbers", "/ingest", "application/json", &numbers()),
         resource(),
     ] {
         // Each alone: the event after it is to be the only one.
         let dir = tempfile::tempdir_in(in_sqlite.path()).expect("a directory");
         sent_and_ended(&Launch::sqlite(dir.path()), &request, Fate::DeadLetter).await;
     }
+    let fits = log_body(&vec![b'x'; 15 * MIB]);
+    let fits = plain_logs("15 MiB of text", fits);
+    sent_and_ended(&Launch::sqlite(in_sqlite.path()), &fits, Fate::Row).await;
 }
 
 /// A text of 63 MiB was accepted under a limit of 1 GiB, which was then lowered: it took 203 MiB with PostgreSQL and 332 with
