@@ -172,6 +172,35 @@ async fn an_item_that_needs_more_memory_than_there_is_is_a_dead_letter_and_the_n
     sent_and_ended(&Launch::sqlite(in_sqlite.path()), &fits, Fate::Row).await;
 }
 
+/// The process had less memory than its setting said. SQLite answered "out of memory" for ever, and all that was acknowledged
+/// after the record waited behind it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_for_which_sqlite_has_no_memory_is_a_dead_letter_after_six_attempts() {
+    // The body, the text and SQLite's first copy of it fit beside threads and caches; its second one does not.
+    const DATA_KIB: &str = "160000";
+    let dir = directory();
+    let shell = r#"ulimit -d "$0" && exec "$@""#;
+    let launch = Launch::sqlite(dir.path())
+        .with("RUVVECTOR_MEMORY_BYTES", "4GiB")
+        .under(&["sh", "-c", shell, DATA_KIB]);
+    let mut service = launch.start().await;
+    let body = log_body(&vec![b'x'; 40 * MIB]);
+    send(&service, &request("log body", "/v1/logs", PROTOBUF, &body)).await;
+    let is_named = async |service: &Service| {
+        let health = service.health().await.to_string();
+        health.contains("SQLite ran out of memory") && health.contains("is written alone")
+    };
+    service.until("/health names the record", is_named).await;
+    let limit = MemoryLimit::of_mib(512);
+    ended(
+        &mut service,
+        &limit,
+        "no memory for SQLite",
+        Fate::DeadLetter,
+    )
+    .await;
+}
+
 /// A text of 63 MiB was accepted under a limit of 1 GiB, which was then lowered: it took 203 MiB with PostgreSQL and 332 with
 /// SQLite.
 #[tokio::test(flavor = "multi_thread")]
