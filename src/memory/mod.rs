@@ -54,7 +54,7 @@ impl MemoryShares {
     #[must_use]
     pub fn of(limit_bytes: Option<u64>) -> Self {
         let share = |parts: u64, most: usize| {
-            let share = limit_bytes.map_or(u64::MAX, |limit| limit / PARTS * parts);
+            let share = limit_bytes.unwrap_or(u64::MAX) / PARTS * parts;
             usize::try_from(share).map_or(most, |share| share.min(most))
         };
         Self {

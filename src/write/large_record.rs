@@ -249,7 +249,7 @@ impl LargeRecordWrite<'_> {
     }
 
     fn memory(&self, body: &Bytes) -> RecordMemory {
-        RecordMemory::new(self.shared, self.record.position, body.len())
+        RecordMemory::new(self.shared, &self.record, body.len())
     }
 
     fn facts(&self) -> StreamHeartbeat {

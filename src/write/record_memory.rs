@@ -2,7 +2,8 @@
 //!
 //! **Invariant:** nothing is made of a row or a resource that does not fit.
 
-use crate::event::Position;
+use crate::event::{Encoding, Position};
+use crate::journal::Record;
 use crate::memory::limit_for_record;
 use crate::write::WriteLoop;
 use crate::write::dead_letters::DecodeFault;
@@ -28,15 +29,20 @@ pub(super) struct RecordMemory {
 }
 
 impl RecordMemory {
-    pub(super) fn new(shared: &WriteLoop, position: Position, body_bytes: usize) -> Self {
+    pub(super) fn new(shared: &WriteLoop, record: &Record, body_bytes: usize) -> Self {
         let store = &shared.store;
+        // Texts of JSON are copied without their escapes, and items of OTLP's JSON become protobuf.
+        let body_copies = match record.source.encoding {
+            Encoding::Protobuf => 1,
+            Encoding::Json | Encoding::NdJson => 2,
+        };
         Self {
             limit_bytes: shared.options.large_record_bytes,
-            held_bytes: body_bytes + PIECES * shared.options.piece_bytes(),
+            held_bytes: body_copies * body_bytes + PIECES * shared.options.piece_bytes(),
             row_copies: store.copies_of_large_metadata(),
             resource_copies: store.copies_of_resource() + OTHER_RESOURCES,
             store: store.kind(),
-            position,
+            position: record.position,
         }
     }
 

@@ -58,6 +58,7 @@ fn numbers() -> Vec<u8> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     Row,
+    /// For want of memory.
     DeadLetter,
 }
 
@@ -170,6 +171,34 @@ async fn an_item_that_needs_more_memory_than_there_is_is_a_dead_letter_and_the_n
     let fits = log_body(&vec![b'x'; 15 * MIB]);
     let fits = plain_logs("15 MiB of text", fits);
     sent_and_ended(&Launch::sqlite(in_sqlite.path()), &fits, Fate::Row).await;
+}
+
+/// A dead letter of one row holds all of it as JSON: of a large row it would be held whole again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_row_that_the_database_refuses_is_a_dead_letter_with_its_record() {
+    let database = Database::new().await;
+    let dir = directory();
+    let launch = Launch::postgres(dir.path(), &database.url);
+    let mut sql = database.connect().await;
+    drop(launch.start().await);
+    let refusing =
+        "ALTER TABLE telemetry_events ADD CHECK (octet_length(metadata->>'body') < 1000)";
+    sqlx::raw_sql(refusing)
+        .execute(&mut sql)
+        .await
+        .expect("altered");
+    let limit = MemoryLimit::of_mib(LIMIT_MIB);
+    let mut service = limit.on(&launch).start().await;
+    let body = log_body(&controls(5));
+    send(&service, &request("log body", "/v1/logs", PROTOBUF, &body)).await;
+    ended(&mut service, &limit, "refused", Fate::Row).await;
+    let letters =
+        "SELECT reason, item IS NULL, octet_length(payload) < 10000 FROM telemetry_dead_letters";
+    let letters: Vec<(String, bool, bool)> = sqlx::query_as(letters)
+        .fetch_all(&mut sql)
+        .await
+        .expect("answered");
+    assert_eq!(letters, [("refused".to_owned(), true, true)]);
 }
 
 /// The process had less memory than its setting said. SQLite answered "out of memory" for ever, and all that was acknowledged
