@@ -20,6 +20,7 @@ pub(super) fn fit_memory(
     draft.memory_bytes = draft.memory_bytes.or(machine.memory_bytes);
     let shares = MemoryShares::of(draft.memory_bytes);
     draft.query.memory_bytes = shares.query_bytes;
+    draft.write.large_record_bytes = shares.large_record_bytes;
     let budget = *draft
         .receive
         .inflight_bytes

@@ -19,10 +19,18 @@ pub const VERSION: u16 = 2;
 
 /// Receives the rows of a record, in the order of the request.
 pub trait Sink {
+    /// Returns whether the resource that the next event refers to should be made. It takes about that many bytes.
+    fn wants_resource(&mut self, _about_bytes: usize) -> bool {
+        true
+    }
     /// Receives a resource before the first event that refers to it; the same resource may arrive more than once.
     fn resource(&mut self, resource: Resource);
     /// Receives one row.
     fn event(&mut self, event: &Event<'_>);
+    /// Takes an event whose metadata is long. That of `event` is empty.
+    fn large_event(&mut self, event: &Event<'_>, metadata: &LargeMetadata<'_>) {
+        self.event(&metadata.of(event));
+    }
     /// Returns whether the walk should continue. It is called after each event; `false` ends the walk with an error.
     fn wants_more(&self) -> bool {
         true
@@ -31,6 +39,8 @@ pub trait Sink {
 
 /// Message of the error of a walk that its sink ended.
 const SINK_IS_FULL: &str = "the sink accepts no more events";
+
+pub use large_metadata::LargeMetadata;
 
 /// The outcome of decoding a request: its accepted and rejected items.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -212,6 +222,9 @@ pub mod export;
 
 /// Native events.
 mod native;
+
+/// Metadata of an event that is too long to be held several times.
+mod large_metadata;
 
 /// Rules of the mapping, by version.
 mod rules;

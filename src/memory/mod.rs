@@ -3,7 +3,7 @@
 //! | share | of the limit | at most | holds |
 //! | --- | --- | --- | --- |
 //! | receive | 1/4 | 256 MiB | bodies of requests in flight, as sent and decompressed |
-//! | write | 5/16 | 256 MiB | records that are read from the journal, and their rows until the commit |
+//! | write | 5/16 | 256 MiB; no bound for one record with a large row | records that are read from the log, and their rows on the way to the database |
 //! | query | 3/16 | 640 MiB | answers, from the database's first row to the last byte sent |
 //! | the rest | 1/4 | – | binary, threads, connections, the journal's buffers, SQLite's caches, remembered requests |
 //!
@@ -20,6 +20,8 @@ pub mod limit;
 
 /// The shares are multiples of one sixteenth of the limit.
 const PARTS: u64 = 16;
+
+const WRITE_PARTS: u64 = 5;
 
 // The maximum of each share, however large the limit is.
 const RECEIVE_BYTES: usize = 256 << 20;
@@ -44,6 +46,8 @@ pub struct MemoryShares {
     /// when the limit was higher, so at least one of those must fit. The writer stays within this share by the sizes of
     /// its batches and pieces.
     pub write_bytes: usize,
+    /// The same for one record that is written with nothing beside it: all of 5/16, as its largest row may have to be held.
+    pub large_record_bytes: usize,
     /// Answers to queries.
     pub query_bytes: usize,
 }
@@ -53,12 +57,13 @@ impl MemoryShares {
     #[must_use]
     pub fn of(limit_bytes: Option<u64>) -> Self {
         let share = |parts: u64, most: usize| {
-            let share = limit_bytes.map_or(u64::MAX, |limit| limit / PARTS * parts);
+            let share = limit_bytes.unwrap_or(u64::MAX) / PARTS * parts;
             usize::try_from(share).map_or(most, |share| share.min(most))
         };
         Self {
             receive_bytes: share(4, RECEIVE_BYTES),
-            write_bytes: share(5, WRITE_BYTES),
+            write_bytes: share(WRITE_PARTS, WRITE_BYTES),
+            large_record_bytes: share(WRITE_PARTS, usize::MAX),
             query_bytes: share(3, QUERY_BYTES),
         }
     }
@@ -68,6 +73,12 @@ impl MemoryShares {
     pub const fn total_bytes(&self) -> u64 {
         self.receive_bytes as u64 + self.write_bytes as u64 + self.query_bytes as u64
     }
+}
+
+/// Returns the limit of the process under which one record may hold `record_bytes` while it is written alone.
+#[must_use]
+pub const fn limit_for_record(record_bytes: u64) -> u64 {
+    record_bytes.div_ceil(WRITE_PARTS).saturating_mul(PARTS)
 }
 
 /// Returns the window of HTTP/2 for a memory limit: 1/1024 of it, at least 64 KiB (the protocol's default) and at most
@@ -81,17 +92,17 @@ pub fn http2_window_bytes(limit_bytes: u64) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use super::{MemoryShares, http2_window_bytes};
+    use super::{MemoryShares, http2_window_bytes, limit_for_record};
 
     const MIB: usize = 1 << 20;
 
     #[test]
     fn the_shares_leave_a_quarter_of_the_limit_for_the_rest() {
-        for (limit_mib, receive, write, query) in [
-            (256, 64, 80, 48),
-            (512, 128, 160, 96),
-            (1024, 256, 256, 192),
-            (64 << 10, 256, 256, 640),
+        for (limit_mib, receive, write, large_record, query) in [
+            (256, 64, 80, 80, 48),
+            (512, 128, 160, 160, 96),
+            (1024, 256, 256, 320, 192),
+            (64 << 10, 256, 256, 20 << 10, 640),
         ] {
             let shares = MemoryShares::of(Some(limit_mib << 20));
             assert_eq!(
@@ -99,11 +110,14 @@ mod tests {
                 MemoryShares {
                     receive_bytes: receive * MIB,
                     write_bytes: write * MIB,
+                    large_record_bytes: large_record * MIB,
                     query_bytes: query * MIB,
                 },
                 "{limit_mib} MiB"
             );
             assert!(shares.total_bytes() <= (limit_mib << 20) / 4 * 3);
+            let record_bytes = shares.large_record_bytes as u64;
+            assert_eq!(limit_for_record(record_bytes), limit_mib << 20);
         }
         assert_eq!(MemoryShares::of(None), MemoryShares::of(Some(u64::MAX)));
     }

@@ -46,7 +46,7 @@ pub use kind_note::StoreKind;
 pub use maintenance_report::{
     MaintenanceGauges, MaintenanceReport, MaintenanceStep, Overdue, StepFailure,
 };
-pub use record_pieces::{RecordPiece, RecordPieces};
+pub use record_pieces::{LargeRow, RecordPiece, RecordPieces};
 use retention_clock::Clock;
 use row_encoding::EncodedRows;
 
@@ -218,6 +218,17 @@ pub enum StoreError {
     Schema(String),
 }
 
+impl StoreError {
+    /// Returns whether this process had no memory for SQLite: SQLITE_NOMEM and SQLITE_IOERR_NOMEM. (PostgreSQL's codes have
+    /// five characters.)
+    pub(crate) fn is_out_of_memory(&self) -> bool {
+        match self {
+            Self::Retry { sqlstate, .. } => matches!(sqlstate.as_deref(), Some("7" | "3082")),
+            Self::Refused { .. } | Self::AlreadyStored | Self::Schema(_) => false,
+        }
+    }
+}
+
 impl SpanError for StoreError {
     fn error_type(&self) -> Option<&'static str> {
         Some(match self {
@@ -349,11 +360,11 @@ impl Store {
 
     /// Commits a record whose rows are too many to be held together, and its position, in one transaction.
     ///
-    /// No statement sends more than a piece, so each deadline bounds a stall and not the length of the record.
+    /// No statement sends more than a piece or one row, so each deadline bounds a stall and not the length of the record.
     ///
     /// # Errors
     /// As [`Store::write`]; and `Retry` if the pieces end before their record does. The row of `Refused` counts the rows of
-    /// all pieces.
+    /// all pieces; a [`LargeRow`] is not named.
     pub async fn write_pieces(
         &self,
         record: LargeRecord,
@@ -458,6 +469,26 @@ impl Store {
         match self {
             Self::Postgres(_) => "postgres",
             Self::Sqlite(_) => "sqlite",
+        }
+    }
+
+    /// How often the metadata of a [`LargeRow`] is held at once, as measured. PostgreSQL gets it part by part. SQLite needs the
+    /// whole text, copies that to its statement, and copies it again to the row that it makes.
+    #[must_use]
+    pub const fn copies_of_large_metadata(&self) -> usize {
+        match self {
+            Self::Postgres(_) => 0,
+            Self::Sqlite(_) => 3,
+        }
+    }
+
+    /// How often the texts of a resource are held at once while they are written, as measured; of them the resource itself
+    /// is one.
+    #[must_use]
+    pub const fn copies_of_resource(&self) -> usize {
+        match self {
+            Self::Postgres(_) => 3,
+            Self::Sqlite(_) => 4,
         }
     }
 

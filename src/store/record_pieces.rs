@@ -12,10 +12,23 @@ use crate::store::{DeadLetter, StoreError};
 pub enum RecordPiece {
     /// Never empty.
     Rows(EncodedRows),
+    /// One row with long metadata; [`RecordPiece::Metadata`] follows.
+    LargeRow(LargeRow),
+    /// The next part of a large row's metadata.
+    Metadata(String),
     /// A row that the database refused before.
     Refused(DeadLetter),
     /// Nothing of the record is missing. The last piece.
     End,
+}
+
+/// A row whose metadata arrives in parts.
+#[derive(Debug)]
+pub struct LargeRow {
+    /// One row, whose metadata is empty.
+    pub row: EncodedRows,
+    /// The length of all parts together.
+    pub metadata_bytes: usize,
 }
 
 /// The store's side.
@@ -39,12 +52,54 @@ impl RecordPieces {
         match self.0.recv().await {
             Some(RecordPiece::End) => Ok(None),
             Some(piece) => Ok(Some(piece)),
-            None => Err(StoreError::Retry {
-                class: "other",
-                sqlstate: None,
-                message: "a record's rows ended before the record did".to_owned(),
-            }),
+            None => Err(ended_early()),
         }
+    }
+
+    /// The next part of a large row's metadata, of which `missing_bytes` were not received yet; `None` after the last.
+    ///
+    /// # Errors
+    /// `Retry` if the decoder ended before the row did.
+    pub(super) async fn next_metadata(
+        &mut self,
+        missing_bytes: &mut usize,
+    ) -> Result<Option<String>, StoreError> {
+        if *missing_bytes == 0 {
+            return Ok(None);
+        }
+        match self.0.recv().await {
+            Some(RecordPiece::Metadata(part)) if part.len() <= *missing_bytes => {
+                *missing_bytes -= part.len();
+                Ok(Some(part))
+            }
+            _ => Err(ended_early()),
+        }
+    }
+}
+
+fn ended_early() -> StoreError {
+    StoreError::Retry {
+        class: "other",
+        sqlstate: None,
+        message: "a record's rows ended before the record did".to_owned(),
+    }
+}
+
+/// An error of a large row: it does not name the row, as a dead letter of it would hold all of its metadata.
+pub(super) fn without_row(error: StoreError) -> StoreError {
+    match error {
+        StoreError::Refused {
+            sqlstate,
+            message,
+            detail,
+            ..
+        } => StoreError::Refused {
+            sqlstate,
+            row: None,
+            message,
+            detail,
+        },
+        error => error,
     }
 }
 

@@ -27,6 +27,9 @@ const METADATA: usize = 16;
 const NULL: [u8; 4] = (-1_i32).to_be_bytes();
 const JSONB_VERSION: u8 = 1;
 
+/// The last field of a row without metadata.
+const EMPTY_METADATA: [u8; 5] = [0, 0, 0, 1, JSONB_VERSION];
+
 /// What a tuple takes at most beside its texts: the count, seventeen lengths, five 64-bit numbers, `kind`, `flags`, the
 /// resource id and JSONB's version.
 const FIXED_BYTES: usize = 2 + 17 * 4 + 4 * 8 + 4 + 2 + 16 + 1;
@@ -200,6 +203,13 @@ impl<'a> EncodedRow<'a> {
         })
     }
 
+    /// The tuple of a row without metadata up to where `metadata_bytes` of it are to follow.
+    pub(super) fn before_metadata(self, metadata_bytes: usize) -> Vec<u8> {
+        let (before, empty) = self.tuple.split_at(self.tuple.len() - EMPTY_METADATA.len());
+        debug_assert_eq!(empty, EMPTY_METADATA);
+        [before, &length(metadata_bytes + 1), &[JSONB_VERSION]].concat()
+    }
+
     /// Time of receipt in microseconds since 2000-01-01 UTC.
     #[must_use]
     pub fn created_at_us(self) -> i64 {
@@ -329,6 +339,23 @@ mod tests {
         let mut rows = EncodedRows::default();
         rows.push(&event("c"), 0);
         assert_eq!(rows.row(0).fields().count(), COLUMNS.split(", ").count());
+    }
+
+    #[test]
+    fn a_row_whose_metadata_follows_is_the_same_tuple() {
+        let (mut whole, mut empty) = (EncodedRows::default(), EncodedRows::default());
+        let one = event("c");
+        whole.push(&one, 77);
+        empty.push(
+            &Event {
+                metadata: "".into(),
+                ..one.clone()
+            },
+            77,
+        );
+        let mut joined = empty.row(0).before_metadata(one.metadata.len());
+        joined.extend_from_slice(one.metadata.as_bytes());
+        assert_eq!(joined, whole.as_bytes());
     }
 
     #[test]

@@ -3,12 +3,14 @@
 //! A record that ends the process each time it is written would end it for ever. So the note names what is being decoded
 //! and written first after a start, and whatever is written alone; it is removed once that has ended, however it ended, and
 //! by every end of the process that is not a death. A record that was named in three deaths in a row is written alone; one
-//! that was named in three more is not decoded again, but becomes a dead letter.
+//! that was named in three more is not decoded again, but becomes a dead letter. A lack of memory that the store reports for
+//! one record, where another allocation would have ended the process, counts like a death.
 //!
 //! The note is advice: it is never synced, as it is to survive the process and not the machine, and one that cannot be read
 //! or written is ignored.
 //!
-//! **Invariant:** a death counts only for records that were being written at that moment, and only in a row.
+//! **Invariant:** a death counts only for records that were being written at that moment, and only in a row; a lack of memory
+//! only for a record with nothing beside it.
 
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -121,6 +123,19 @@ impl Attempts {
         self.state().ended(stream, positions);
     }
 
+    /// The store had no memory for this one record.
+    pub(super) fn ran_out_of_memory(&self, stream: StreamId, n: u64) {
+        let mut state = self.state();
+        let deaths = state.deaths(stream, n).saturating_add(1);
+        let positions = n..=n;
+        state.suspects = less(std::mem::take(&mut state.suspects), stream, &positions);
+        state.suspects.push(SuspectRecords {
+            stream,
+            positions,
+            deaths,
+        });
+    }
+
     /// Nothing is being written.
     pub(super) fn rest(&self) {
         let mut state = self.state();
@@ -166,8 +181,9 @@ impl Attempts {
             format!("records {first} to {last} of stream {} were", one.stream)
         };
         Some(format!(
-            "{what} being written when the process died, {} times in a row, and is written alone; after {FATAL} deaths it \
-             becomes a dead letter: look for the reason in the kernel's log (out of memory) and raise the memory limit",
+            "{what} being written when the process died or SQLite ran out of memory, {} times in a row, and is written alone; \
+             after {FATAL} times it becomes a dead letter: look for the reason in the kernel's log (out of memory) and raise the \
+             memory limit",
             one.deaths
         ))
     }
@@ -408,6 +424,27 @@ mod tests {
         assert_eq!(attempts.care(STREAM, 3), WriteCare::Alone);
         attempts.keep_unstored(&[(OTHER, &PositionSet::default())]);
         assert!(!attempts.is_careful() && attempts.problem().is_none());
+    }
+
+    // A record that needed more memory than SQLite got was tried again for ever, as the process did not die of it.
+    #[test]
+    fn a_record_for_which_the_store_has_no_memory_is_fatal_after_six_attempts() {
+        let dir = tempfile::tempdir().unwrap();
+        die(dir.path(), 1..=4);
+        let attempts = Attempts::open(dir.path());
+        for times in 2..=FATAL {
+            attempts.ran_out_of_memory(STREAM, 3);
+            let expected = match times {
+                FATAL => WriteCare::Fatal,
+                ALONE.. => WriteCare::Alone,
+                _ => WriteCare::Usual,
+            };
+            assert_eq!(attempts.care(STREAM, 3), expected, "{times}");
+        }
+        assert!(attempts.problem().unwrap().contains("record 3 of"));
+        assert_eq!(attempts.care(STREAM, 2), WriteCare::Usual);
+        attempts.passed(STREAM, &(3..=3));
+        assert_eq!(attempts.care(STREAM, 3), WriteCare::Usual);
     }
 
     #[test]

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, btree_map};
 use std::ops::RangeInclusive;
 
-use crate::decode;
+use crate::decode::{self, LargeMetadata};
 use crate::event::{Event, Resource, ResourceId, StreamId};
 use crate::journal::{JournalEntry, Record};
 use crate::store::Batch;
@@ -261,6 +261,11 @@ struct RowSink<'a> {
 }
 
 impl decode::Sink for RowSink<'_> {
+    fn wants_resource(&mut self, about_bytes: usize) -> bool {
+        self.is_full |= self.built.bytes() + about_bytes > self.most_bytes;
+        !self.is_full
+    }
+
     fn resource(&mut self, resource: Resource) {
         let built = &mut *self.built;
         if let btree_map::Entry::Vacant(entry) = built.resources.entry(resource.id) {
@@ -271,8 +276,8 @@ impl decode::Sink for RowSink<'_> {
 
     fn event(&mut self, event: &Event<'_>) {
         let built = &mut *self.built;
-        if built.bytes() + event.metadata.len() > self.most_bytes {
-            self.is_full = true;
+        self.is_full |= built.bytes() + event.metadata.len() > self.most_bytes;
+        if self.is_full {
             return;
         }
         built.items.push(RowOrigin {
@@ -282,6 +287,13 @@ impl decode::Sink for RowSink<'_> {
         let received_unix_nano = self.record.source.received_unix_nano;
         built.batch.rows.push(event, received_unix_nano);
         self.events += 1;
+    }
+
+    fn large_event(&mut self, event: &Event<'_>, metadata: &LargeMetadata<'_>) {
+        self.is_full |= self.built.bytes() + metadata.bytes() > self.most_bytes;
+        if !self.is_full {
+            self.event(&metadata.of(event));
+        }
     }
 
     fn wants_more(&self) -> bool {

@@ -209,7 +209,8 @@ impl BatchReader {
         };
         let mut built = PendingBatch::new(stream, record.position.n);
         let message = format!(
-            "the process died {FATAL} times in a row while this record was being written, at last with nothing beside it"
+            "the process died or SQLite ran out of memory, {FATAL} times in a row, while this record was being written, at last \
+             with nothing beside it"
         );
         tracing::error!(%stream, position = record.position.n, "{message}");
         let fault = DecodeFault {

@@ -82,6 +82,13 @@ impl FailurePolicy {
             Err(failure) => {
                 let attempts = &self.shared.attempts;
                 attempts.failed(tally.stream, &tally.positions);
+                if let Failure::Store(error) = &failure
+                    && error.is_out_of_memory()
+                    && tally.entries == 1
+                {
+                    attempts.ran_out_of_memory(tally.stream, *tally.positions.start());
+                    self.shared.show_attempts();
+                }
                 self.failed(&tally, &failure);
                 if matches!(failure, Failure::Store(_)) {
                     self.in_doubt.retain(|known| {

@@ -2,11 +2,11 @@
 //!
 //! A first walk collects its resources, which are committed in sorted chunks, as before any batch. A second one hands its
 //! rows to the store a piece at a time, within one transaction. A row that the database refuses is found again by its
-//! number in the next attempt, and becomes a dead letter there; a record that cannot be decoded to its end is rolled back
-//! and becomes one as a whole.
+//! number in the next attempt, and becomes a dead letter there; a record that cannot be decoded to its end, or that needs
+//! more memory than it may have, is rolled back and becomes one as a whole.
 //!
-//! **Invariant:** beside the record's body no more is held than three pieces of its rows, and the compressed payload only
-//! until it is inflated.
+//! **Invariant:** beside the record's body no more is held than three pieces of its rows and the copies of one larger row
+//! that its store needs, and the compressed payload only until it is inflated.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -27,10 +27,8 @@ use crate::write::dead_letters::{self, DecodeFault};
 use crate::write::large_record_walks::{
     RefusedRow, ResourceWalk, RowWalk, WalkResult, index_of, spawn,
 };
+use crate::write::record_memory::RecordMemory;
 use crate::write::{WriteLoop, decode_record};
-
-/// A piece has half the bytes of a batch, 4 MiB: each costs a statement of its own, and three are held at a time.
-const PIECES_A_BATCH: usize = 2;
 
 /// Writes one record, less the rows that the database refuses.
 pub(super) async fn write(shared: WriteLoop, record: Record) -> CommitResult {
@@ -110,9 +108,10 @@ impl LargeRecordWrite<'_> {
         let mut takes_good_rows = false;
         loop {
             let (sender, pieces) = RecordPieces::new();
-            let piece_bytes = self.shared.options.batch_bytes / PIECES_A_BATCH;
+            let piece_bytes = self.shared.options.piece_bytes();
             let refused = self.refused.clone();
-            let walk = RowWalk::new(Arc::clone(&self.record), sender, piece_bytes, refused);
+            let record = Arc::clone(&self.record);
+            let walk = RowWalk::new(record, sender, piece_bytes, refused, self.memory(&body));
             let walk = spawn(Arc::clone(&self.record), body.clone(), walk);
             let large = LargeRecord {
                 stream: self.record.position.stream,
@@ -187,7 +186,7 @@ impl LargeRecordWrite<'_> {
     }
 
     async fn write_resources(&self, body: &Bytes) -> Result<Result<(), DecodeFault>, Failure> {
-        let (walk, mut chunks) = ResourceWalk::new();
+        let (walk, mut chunks) = ResourceWalk::new(self.memory(body));
         let walk = spawn(Arc::clone(&self.record), body.clone(), walk);
         while let Some(chunk) = chunks.recv().await {
             let chunk: Vec<&Resource> = chunk.values().collect();
@@ -247,6 +246,10 @@ impl LargeRecordWrite<'_> {
             sqlstate: None,
             message: format!("record {} cannot be read again: {why}", position.n),
         })
+    }
+
+    fn memory(&self, body: &Bytes) -> RecordMemory {
+        RecordMemory::new(self.shared, &self.record, body.len())
     }
 
     fn facts(&self) -> StreamHeartbeat {

@@ -9,14 +9,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use crate::decode::{self, Sink};
+use crate::decode::{self, LargeMetadata, Sink};
 use crate::event::{Event, Resource, ResourceId};
 use crate::journal::Record;
-use crate::store::RecordPiece;
 use crate::store::row_encoding::EncodedRows;
+use crate::store::{LargeRow, RecordPiece};
 use crate::write::batch_reader::blocking;
 use crate::write::dead_letters::{self, DecodeFault};
 use crate::write::decode_record::counted;
+use crate::write::record_memory::RecordMemory;
 
 /// Resources of one transaction; a larger one goes alone.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -63,6 +64,8 @@ pub(super) enum WalkResult {
 /// A sink that a walk fills.
 pub(super) trait RecordWalk: Sink + Send + 'static {
     fn events(&self) -> u32;
+    /// Returns why the record cannot be written, if that ended the walk.
+    fn take_fault(&mut self) -> Option<DecodeFault>;
     /// The record was decoded to its end.
     fn finish(self);
 }
@@ -79,6 +82,9 @@ pub(super) fn spawn(
                 .map_err(|error| error.to_string())?;
             Ok(walk.events())
         });
+        if let Some(fault) = walk.take_fault() {
+            return WalkResult::Unreadable(fault);
+        }
         match decoded {
             _ if !walk.wants_more() => WalkResult::Stopped,
             Ok(()) => {
@@ -96,16 +102,22 @@ pub(super) struct ResourceWalk {
     chunk: BTreeMap<ResourceId, Resource>,
     chunk_bytes: usize,
     events: u32,
+    memory: RecordMemory,
+    fault: Option<DecodeFault>,
 }
 
 impl ResourceWalk {
-    pub(super) fn new() -> (Self, mpsc::Receiver<BTreeMap<ResourceId, Resource>>) {
+    pub(super) fn new(
+        memory: RecordMemory,
+    ) -> (Self, mpsc::Receiver<BTreeMap<ResourceId, Resource>>) {
         let (sender, receiver) = mpsc::channel(1);
         let walk = Self {
             sender,
             chunk: BTreeMap::new(),
             chunk_bytes: 0,
             events: 0,
+            memory,
+            fault: None,
         };
         (walk, receiver)
     }
@@ -118,6 +130,11 @@ impl ResourceWalk {
 }
 
 impl Sink for ResourceWalk {
+    fn wants_resource(&mut self, about_bytes: usize) -> bool {
+        self.fault = self.memory.resource_fault(about_bytes);
+        self.fault.is_none()
+    }
+
     fn resource(&mut self, resource: Resource) {
         self.chunk_bytes += resource.resource.len() + resource.scope.len() + RESOURCE_BYTES;
         self.chunk.insert(resource.id, resource);
@@ -130,14 +147,22 @@ impl Sink for ResourceWalk {
         self.events += 1;
     }
 
+    fn large_event(&mut self, event: &Event<'_>, _metadata: &LargeMetadata<'_>) {
+        self.event(event);
+    }
+
     fn wants_more(&self) -> bool {
-        !self.sender.is_closed()
+        self.fault.is_none() && !self.sender.is_closed()
     }
 }
 
 impl RecordWalk for ResourceWalk {
     fn events(&self) -> u32 {
         self.events
+    }
+
+    fn take_fault(&mut self) -> Option<DecodeFault> {
+        self.fault.take()
     }
 
     fn finish(mut self) {
@@ -156,6 +181,8 @@ pub(super) struct RowWalk {
     piece_bytes: usize,
     refused: std::iter::Peekable<std::vec::IntoIter<RefusedRow>>,
     events: u32,
+    memory: RecordMemory,
+    fault: Option<DecodeFault>,
 }
 
 impl RowWalk {
@@ -164,6 +191,7 @@ impl RowWalk {
         sender: mpsc::Sender<RecordPiece>,
         piece_bytes: usize,
         refused: Vec<RefusedRow>,
+        memory: RecordMemory,
     ) -> Self {
         Self {
             record,
@@ -172,6 +200,8 @@ impl RowWalk {
             piece_bytes,
             refused: refused.into_iter().peekable(),
             events: 0,
+            memory,
+            fault: None,
         }
     }
 
@@ -201,6 +231,11 @@ impl RowWalk {
 }
 
 impl Sink for RowWalk {
+    /// They are stored already.
+    fn wants_resource(&mut self, _about_bytes: usize) -> bool {
+        false
+    }
+
     fn resource(&mut self, _resource: Resource) {}
 
     fn event(&mut self, event: &Event<'_>) {
@@ -215,14 +250,41 @@ impl Sink for RowWalk {
         self.rows.push(event, self.record.source.received_unix_nano);
     }
 
+    fn large_event(&mut self, event: &Event<'_>, metadata: &LargeMetadata<'_>) {
+        if metadata.bytes() <= self.piece_bytes {
+            return self.event(&metadata.of(event));
+        }
+        self.events += 1;
+        self.fault = self.memory.row_fault(metadata.bytes());
+        if self.fault.is_some() {
+            return;
+        }
+        self.flush();
+        let mut row = EncodedRows::default();
+        row.push(event, self.record.source.received_unix_nano);
+        self.send(RecordPiece::LargeRow(LargeRow {
+            row,
+            metadata_bytes: metadata.bytes(),
+        }));
+        metadata.write(&mut |part| {
+            if self.wants_more() {
+                self.send(RecordPiece::Metadata(part.to_owned()));
+            }
+        });
+    }
+
     fn wants_more(&self) -> bool {
-        !self.sender.is_closed()
+        self.fault.is_none() && !self.sender.is_closed()
     }
 }
 
 impl RecordWalk for RowWalk {
     fn events(&self) -> u32 {
         self.events
+    }
+
+    fn take_fault(&mut self) -> Option<DecodeFault> {
+        self.fault.take()
     }
 
     fn finish(mut self) {
@@ -242,6 +304,7 @@ mod tests {
     use crate::event::{ContentEncoding, Encoding, Limits, Position, Signal, Source, StreamId};
     use crate::journal::Record;
     use crate::store::RecordPieces;
+    use crate::write::record_memory::RecordMemory;
 
     fn refused(index: u32) -> RefusedRow {
         RefusedRow {
@@ -339,9 +402,17 @@ mod tests {
             ),
         ] {
             let record = Arc::new(record(signal, encoding));
+            let memory = RecordMemory {
+                limit_bytes: usize::MAX,
+                held_bytes: 0,
+                row_copies: 3,
+                resource_copies: 4,
+                store: "sqlite",
+                position: record.position,
+            };
             let (sender, pieces) = RecordPieces::new();
-            let mut rows = RowWalk::new(Arc::clone(&record), sender, 1 << 20, Vec::new());
-            let (mut resources, chunks) = ResourceWalk::new();
+            let mut rows = RowWalk::new(Arc::clone(&record), sender, 1 << 20, Vec::new(), memory);
+            let (mut resources, chunks) = ResourceWalk::new(memory);
             drop((pieces, chunks));
             let walk = |sink: &mut dyn Sink| {
                 let ended = decode::events(&body, &record.source, record.position, sink);

@@ -17,6 +17,7 @@ use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
 use crate::journal::Journal;
+use crate::memory::MemoryShares;
 use crate::store::{GOODBYE, Store};
 
 /// Entries of the journal to one batch.
@@ -36,6 +37,9 @@ mod commit;
 
 /// A record that is too large for a batch.
 mod large_record;
+
+/// The memory that such a record takes.
+mod record_memory;
 
 /// Walks over such a record.
 mod large_record_walks;
@@ -85,6 +89,8 @@ pub struct Options {
     /// Rows and bytes that a batch holds at most; a larger record is a batch alone.
     pub batch_rows: usize,
     pub batch_bytes: usize,
+    /// Memory that one record may take while it is written alone; one that needs more becomes a dead letter.
+    pub large_record_bytes: usize,
     /// The longest that a batch waits for more while more keeps coming; an idle writer commits at once.
     pub batch_wait: Duration,
     /// The pause after a failure doubles from the one to the other, with full jitter.
@@ -100,12 +106,23 @@ impl Default for Options {
         Self {
             batch_rows: 10_000,
             batch_bytes: 8 << 20,
+            large_record_bytes: MemoryShares::of(None).large_record_bytes,
             batch_wait: Duration::from_millis(200),
             retry_min: Duration::from_millis(500),
             retry_max: Duration::from_secs(30),
             maintenance_interval: Duration::from_secs(30),
             silence: Duration::from_secs(300),
         }
+    }
+}
+
+/// A piece of a large record has half the bytes of a batch, 4 MiB: each costs a statement of its own, and three are held at
+/// a time.
+const PIECES_A_BATCH: usize = 2;
+
+impl Options {
+    const fn piece_bytes(&self) -> usize {
+        self.batch_bytes / PIECES_A_BATCH
     }
 }
 

@@ -3,8 +3,8 @@
 //! **Invariant:** the output is valid JSON without a NUL, and PostgreSQL prints it from JSONB as the same text.
 
 use std::cmp::Ordering;
-use std::fmt::Write as _;
 
+use crate::decode::json::json_text::JsonOutput;
 use crate::decode::json::string::plain_end;
 
 /// Maximum number of characters of a number in plain digits. PostgreSQL accepts larger numbers and can then neither
@@ -17,22 +17,22 @@ pub(in crate::decode) fn key_order(a: &str, b: &str) -> Ordering {
 }
 
 /// Appends a comma if one is needed before the next member or element.
-pub(in crate::decode) fn separate(out: &mut String) {
+pub(in crate::decode) fn separate(out: &mut impl JsonOutput) {
     // A text ends with its quote, so only a newly opened object or array ends with `{` or `[`.
-    if !matches!(out.as_bytes().last(), Some(b'{' | b'[')) {
+    if !matches!(out.last_byte(), Some(b'{' | b'[')) {
         out.push_str(", ");
     }
 }
 
 /// Writes the key of the next member of an object; its value follows.
-pub(in crate::decode) fn key(out: &mut String, key: &str) {
+pub(in crate::decode) fn key(out: &mut impl JsonOutput, key: &str) {
     separate(out);
     text(out, key);
     out.push_str(": ");
 }
 
 /// Writes a member with a number; leaves it out if that is 0, the default.
-pub(in crate::decode) fn number_member(out: &mut String, name: &str, number: u64) {
+pub(in crate::decode) fn number_member(out: &mut impl JsonOutput, name: &str, number: u64) {
     if number != 0 {
         key(out, name);
         display(out, number);
@@ -40,7 +40,7 @@ pub(in crate::decode) fn number_member(out: &mut String, name: &str, number: u64
 }
 
 /// Writes a member with a signed number; leaves it out if that is 0, the default.
-pub(in crate::decode) fn integer_member(out: &mut String, name: &str, number: i32) {
+pub(in crate::decode) fn integer_member(out: &mut impl JsonOutput, name: &str, number: i32) {
     if number != 0 {
         key(out, name);
         display(out, number);
@@ -48,7 +48,7 @@ pub(in crate::decode) fn integer_member(out: &mut String, name: &str, number: i3
 }
 
 /// Writes a member with a double; leaves it out if that is 0, the default, but not if it is -0.
-pub(in crate::decode) fn double_member(out: &mut String, name: &str, value: f64) {
+pub(in crate::decode) fn double_member(out: &mut impl JsonOutput, name: &str, value: f64) {
     if value.to_bits() != 0 {
         key(out, name);
         double(out, value);
@@ -56,7 +56,7 @@ pub(in crate::decode) fn double_member(out: &mut String, name: &str, value: f64)
 }
 
 /// Writes a member with a text; leaves it out if that is empty, the default.
-pub(in crate::decode) fn text_member(out: &mut String, name: &str, value: &str) {
+pub(in crate::decode) fn text_member(out: &mut impl JsonOutput, name: &str, value: &str) {
     if !value.is_empty() {
         key(out, name);
         text(out, value);
@@ -64,11 +64,11 @@ pub(in crate::decode) fn text_member(out: &mut String, name: &str, value: &str) 
 }
 
 /// Writes a member with an array; leaves it out if that is empty.
-pub(in crate::decode) fn array_member<T>(
-    out: &mut String,
+pub(in crate::decode) fn array_member<T, O: JsonOutput>(
+    out: &mut O,
     name: &str,
     elements: impl Iterator<Item = T>,
-    mut write: impl FnMut(&mut String, T),
+    mut write: impl FnMut(&mut O, T),
 ) {
     let mut elements = elements.peekable();
     if elements.peek().is_none() {
@@ -84,12 +84,12 @@ pub(in crate::decode) fn array_member<T>(
 }
 
 /// Writes a whole number, or another value whose `Display` is JSON.
-pub(in crate::decode) fn display(out: &mut String, value: impl std::fmt::Display) {
+pub(in crate::decode) fn display(out: &mut impl JsonOutput, value: impl std::fmt::Display) {
     write!(out, "{value}").expect("writing to a string cannot fail");
 }
 
 /// Writes a string; a NUL becomes U+FFFD, because neither store accepts it.
-pub(in crate::decode) fn text(out: &mut String, text: &str) {
+pub(in crate::decode) fn text(out: &mut impl JsonOutput, text: &str) {
     out.push('"');
     let mut rest = text;
     loop {
@@ -107,16 +107,24 @@ pub(in crate::decode) fn text(out: &mut String, text: &str) {
             0x08 => out.push_str("\\b"),
             0x0c => out.push_str("\\f"),
             0 => out.push('\u{fffd}'),
-            control => display(out, format_args!("\\u{control:04x}")),
+            control => push_escape(out, *control),
         }
         rest = &rest[end + 1..];
     }
     out.push('"');
 }
 
+/// A control character as `\u0002`: a text of nothing else is six times as long.
+fn push_escape(out: &mut impl JsonOutput, control: u8) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |value: u8| DIGITS[usize::from(value & 15)];
+    let escape = [b'\\', b'u', b'0', b'0', digit(control >> 4), digit(control)];
+    out.push_str(std::str::from_utf8(&escape).unwrap_or_default());
+}
+
 /// Writes a double in the fewest plain digits that read back as the same value, always with a fraction. A value that
 /// JSONB has no number for is tagged: `{"$double": "NaN"}`.
-pub(in crate::decode) fn double(out: &mut String, value: f64) {
+pub(in crate::decode) fn double(out: &mut impl JsonOutput, value: f64) {
     let tag = if value.is_nan() {
         "NaN"
     } else if value == f64::INFINITY {
@@ -126,9 +134,9 @@ pub(in crate::decode) fn double(out: &mut String, value: f64) {
     } else if value == 0.0 && value.is_sign_negative() {
         "-0.0"
     } else {
-        let start = out.len();
         display(out, value);
-        if !out[start..].contains('.') {
+        // A whole number is displayed without a point, any other with one.
+        if value.fract() == 0.0 {
             out.push_str(".0");
         }
         return;
@@ -145,7 +153,7 @@ pub(in crate::decode) fn plain_len(number: &str) -> Option<usize> {
 
 /// Writes a JSON number in plain digits, as `numeric` prints it: `1e2` is 100, `1.50` stays, `-0` is 0.
 /// Returns `None` and writes nothing if that takes more than 400 characters.
-pub(in crate::decode) fn plain_number(out: &mut String, number: &str) -> Option<()> {
+pub(in crate::decode) fn plain_number(out: &mut impl JsonOutput, number: &str) -> Option<()> {
     PlainNumber::of(number)?.write(out);
     Some(())
 }
@@ -198,12 +206,12 @@ impl<'a> PlainNumber<'a> {
         (plain.characters <= signed(NUMBER_CHARACTERS)).then_some(plain)
     }
 
-    fn write(&self, out: &mut String) {
+    fn write(&self, out: &mut impl JsonOutput) {
         let Some(first) = self.first else {
             out.push('0');
             if self.scale > 0 {
                 out.push('.');
-                out.extend(std::iter::repeat_n('0', count(self.scale)));
+                push_all(out, std::iter::repeat_n('0', count(self.scale)));
             }
             return;
         };
@@ -213,12 +221,12 @@ impl<'a> PlainNumber<'a> {
         if first >= self.point {
             out.push('0');
         }
-        out.extend(self.digits(first, self.point - first));
+        push_all(out, self.digits(first, self.point - first));
         if self.scale > 0 {
             out.push('.');
             let zeros = (-self.point).clamp(0, self.scale);
-            out.extend(std::iter::repeat_n('0', count(zeros)));
-            out.extend(self.digits(self.point.max(0), self.scale - zeros));
+            push_all(out, std::iter::repeat_n('0', count(zeros)));
+            push_all(out, self.digits(self.point.max(0), self.scale - zeros));
         }
     }
 
@@ -229,6 +237,12 @@ impl<'a> PlainNumber<'a> {
             .chain(std::iter::repeat('0'))
             .skip(count(from))
             .take(count(len))
+    }
+}
+
+fn push_all(out: &mut impl JsonOutput, characters: impl Iterator<Item = char>) {
+    for character in characters {
+        out.push(character);
     }
 }
 

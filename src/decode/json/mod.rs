@@ -5,6 +5,9 @@
 /// A pull reader of JSON.
 pub(in crate::decode) mod json_reader;
 
+/// JSON text that is being written.
+pub(in crate::decode) mod json_text;
+
 /// A writer of JSON in the form that JSONB prints.
 pub(in crate::decode) mod json_writer;
 

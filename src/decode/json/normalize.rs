@@ -3,35 +3,24 @@
 //! **Invariant:** normalising a normalised value changes nothing.
 
 use std::borrow::Cow;
-use std::ops::Range;
 
 use crate::decode::json::json_reader::{JsonReader, JsonType, SyntaxError};
+use crate::decode::json::json_text::JsonOutput;
 use crate::decode::json::json_writer;
 
-/// Normalises the values of one request; each value reuses the buffers.
+/// Normalises values of one request; keeps its memory from one to the next.
 #[derive(Debug, Default)]
 pub(in crate::decode) struct Normalizer<'a> {
     /// Members of the open objects, those of the innermost last.
-    members: Vec<NormalizedMember<'a>>,
-    scratch: String,
+    members: Vec<ObjectMember<'a>>,
 }
 
-/// A member of an object that is being written.
+/// A member of an object that is about to be written.
 #[derive(Debug)]
-struct NormalizedMember<'a> {
+struct ObjectMember<'a> {
     key: Cow<'a, str>,
-    /// Range of the whole member in the output, in bytes.
-    written: Range<usize>,
-}
-
-/// An object that is being written.
-#[derive(Debug)]
-struct OpenObject {
-    /// Index of its first member in [`Normalizer::members`].
-    first_member: usize,
-    /// Byte offset of its members in the output.
-    start: usize,
-    is_sorted: bool,
+    /// Stands before the value.
+    value: JsonReader<'a>,
 }
 
 impl<'a> Normalizer<'a> {
@@ -40,7 +29,7 @@ impl<'a> Normalizer<'a> {
     pub(in crate::decode) fn value(
         &mut self,
         scanner: &mut JsonReader<'a>,
-        out: &mut String,
+        out: &mut impl JsonOutput,
     ) -> Result<(), SyntaxError> {
         match scanner.peek()? {
             JsonType::Object => return self.object(scanner, out),
@@ -71,12 +60,11 @@ impl<'a> Normalizer<'a> {
     fn object(
         &mut self,
         scanner: &mut JsonReader<'a>,
-        out: &mut String,
+        out: &mut impl JsonOutput,
     ) -> Result<(), SyntaxError> {
-        let mut object = self.begin(out);
-        self.members_of(scanner, &mut object, out)?;
-        self.end(&object, out);
-        Ok(())
+        let first = self.members.len();
+        self.read_members(scanner)?;
+        self.write_members(first, out)
     }
 
     /// Appends one object: the members of `metadata`, which is the text of an object, and `others`, whose keys it does
@@ -85,88 +73,54 @@ impl<'a> Normalizer<'a> {
         &mut self,
         metadata: Option<&'a str>,
         others: impl Iterator<Item = (Cow<'a, str>, &'a str)>,
-        out: &mut String,
+        out: &mut impl JsonOutput,
     ) -> Result<(), SyntaxError> {
-        let mut object = self.begin(out);
-        for (key, value) in others {
-            self.member(key, &mut JsonReader::new(value), &mut object, out)?;
-        }
+        let first = self.members.len();
+        self.members.extend(others.map(|(key, value)| ObjectMember {
+            key,
+            value: JsonReader::new(value),
+        }));
         if let Some(metadata) = metadata {
-            self.members_of(&mut JsonReader::new(metadata), &mut object, out)?;
+            self.read_members(&mut JsonReader::new(metadata))?;
         }
-        self.end(&object, out);
-        Ok(())
+        self.write_members(first, out)
     }
 
-    fn begin(&self, out: &mut String) -> OpenObject {
-        out.push('{');
-        OpenObject {
-            first_member: self.members.len(),
-            start: out.len(),
-            is_sorted: true,
-        }
-    }
-
-    fn members_of(
-        &mut self,
-        scanner: &mut JsonReader<'a>,
-        object: &mut OpenObject,
-        out: &mut String,
-    ) -> Result<(), SyntaxError> {
+    fn read_members(&mut self, scanner: &mut JsonReader<'a>) -> Result<(), SyntaxError> {
         scanner.object()?;
         let mut is_first = true;
         while let Some(key) = scanner.next_key(&mut is_first)? {
             let key = crate::decode::otlp::any_value::without_nul_cow(key.decode());
-            self.member(key, scanner, object, out)?;
+            let value = *scanner;
+            scanner.skip()?;
+            self.members.push(ObjectMember { key, value });
         }
         Ok(())
     }
 
-    fn member(
+    /// Writes the members from that one on in order, each key once: the last of equals wins.
+    fn write_members(
         &mut self,
-        key: Cow<'a, str>,
-        scanner: &mut JsonReader<'a>,
-        object: &mut OpenObject,
-        out: &mut String,
+        first: usize,
+        out: &mut impl JsonOutput,
     ) -> Result<(), SyntaxError> {
-        json_writer::separate(out);
-        let from = out.len();
-        json_writer::text(out, &key);
-        out.push_str(": ");
-        self.value(scanner, out)?;
-        if let Some(last) = self.members[object.first_member..].last() {
-            object.is_sorted &= json_writer::key_order(&last.key, &key).is_lt();
-        }
-        let written = from..out.len();
-        self.members.push(NormalizedMember { key, written });
-        Ok(())
-    }
-
-    fn end(&mut self, object: &OpenObject, out: &mut String) {
-        if !object.is_sorted {
-            self.sort(object.first_member, object.start, out);
-        }
-        self.members.truncate(object.first_member);
-        out.push('}');
-    }
-
-    /// Sorts the members written from byte `start` on and keeps each key once: the last of equal keys wins.
-    fn sort(&mut self, first_member: usize, start: usize, out: &mut String) {
-        let members = &mut self.members[first_member..];
         // The sort is stable, so the last of equal keys stays last.
-        members.sort_by(|a, b| json_writer::key_order(&a.key, &b.key));
-        self.scratch.clear();
-        self.scratch.push_str(&out[start..]);
-        out.truncate(start);
-        for (index, member) in members.iter().enumerate() {
-            let is_last = members
-                .get(index + 1)
-                .is_none_or(|next| next.key != member.key);
-            if is_last {
-                json_writer::separate(out);
-                let Range { start: from, end } = member.written;
-                out.push_str(&self.scratch[from - start..end - start]);
+        self.members[first..].sort_by(|a, b| json_writer::key_order(&a.key, &b.key));
+        out.push('{');
+        for index in first..self.members.len() {
+            let member = &self.members[index];
+            let next = self.members.get(index + 1);
+            if next.is_some_and(|next| next.key == member.key) {
+                continue;
             }
+            json_writer::separate(out);
+            json_writer::text(out, &member.key);
+            out.push_str(": ");
+            let mut value = member.value;
+            self.value(&mut value, out)?;
         }
+        self.members.truncate(first);
+        out.push('}');
+        Ok(())
     }
 }

@@ -127,6 +127,18 @@ impl<'a> NativeEvent<'a> {
         kept.map(|member| (member.key.clone(), member.value))
     }
 
+    /// About how many bytes the metadata takes as it is written.
+    pub(super) fn written_bytes(&self) -> usize {
+        let sent = self.metadata().map_or(0, str::len);
+        let joining: usize = self
+            .unknown
+            .kept()
+            .iter()
+            .map(|member| member.value.len() + member.swell_bytes)
+            .sum();
+        sent + joining + self.swell_bytes
+    }
+
     pub(super) fn problem(&mut self, field: &'static str, reason: impl Into<String>) {
         self.problems.push((field, reason.into()));
     }

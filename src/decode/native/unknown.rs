@@ -41,7 +41,7 @@ pub(super) struct UnknownMember<'a> {
     /// The JSON of the value, as sent.
     pub(super) value: &'a str,
     nodes: usize,
-    swell_bytes: usize,
+    pub(super) swell_bytes: usize,
     nul: u32,
     utf8: u32,
 }

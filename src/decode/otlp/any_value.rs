@@ -12,9 +12,10 @@
 
 use std::borrow::Cow;
 
-use base64::Engine as _;
+use base64::display::Base64Display;
 use base64::engine::general_purpose::STANDARD;
 
+use crate::decode::json::json_text::JsonOutput;
 use crate::decode::json::json_writer;
 use crate::decode::protobuf::{FieldValue, ProtobufReader};
 use crate::event::Limits;
@@ -111,7 +112,11 @@ fn stored_key(key: &str) -> Cow<'_, str> {
 }
 
 /// Writes pairs as one object.
-pub(in crate::decode) fn object(out: &mut String, pairs: &KeyValues<'_>, style: &ValueStyle) {
+pub(in crate::decode) fn object(
+    out: &mut impl JsonOutput,
+    pairs: &KeyValues<'_>,
+    style: &ValueStyle,
+) {
     out.push('{');
     for (key, value) in pairs {
         json_writer::key(out, key);
@@ -122,7 +127,7 @@ pub(in crate::decode) fn object(out: &mut String, pairs: &KeyValues<'_>, style: 
 
 /// Writes a member with an object; leaves it out if that is empty.
 pub(in crate::decode) fn object_member(
-    out: &mut String,
+    out: &mut impl JsonOutput,
     name: &str,
     pairs: &KeyValues<'_>,
     style: &ValueStyle,
@@ -135,7 +140,7 @@ pub(in crate::decode) fn object_member(
 
 /// Writes the member `attributes` from field `number` of a message; leaves it out if there are none.
 pub(in crate::decode) fn attributes_member(
-    out: &mut String,
+    out: &mut impl JsonOutput,
     message: &[u8],
     number: u32,
     style: &ValueStyle,
@@ -145,7 +150,7 @@ pub(in crate::decode) fn attributes_member(
 }
 
 /// Writes one AnyValue.
-pub(in crate::decode) fn any_value(out: &mut String, message: &[u8], style: &ValueStyle) {
+pub(in crate::decode) fn any_value(out: &mut impl JsonOutput, message: &[u8], style: &ValueStyle) {
     match chosen(message) {
         Some((1, FieldValue::Bytes(bytes))) => {
             let value = text(bytes);
@@ -170,7 +175,8 @@ pub(in crate::decode) fn any_value(out: &mut String, message: &[u8], style: &Val
         Some((6, FieldValue::Bytes(list))) => object(out, &pairs(list, 1, 0, style), style),
         Some((7, FieldValue::Bytes(bytes))) => {
             out.push_str("{\"$bytes\": \"");
-            STANDARD.encode_string(&bytes[..cut(bytes.len(), style)], out);
+            let bytes = &bytes[..cut(bytes.len(), style)];
+            json_writer::display(out, Base64Display::new(bytes, &STANDARD));
             out.push_str("\"}");
         }
         _ => out.push_str("{\"$empty\": true}"),

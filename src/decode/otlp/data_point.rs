@@ -41,12 +41,13 @@ use std::borrow::Cow;
 
 use sha2::Digest as _;
 
+use crate::decode::json::json_text::{JsonOutput, JsonText, hash_json};
 use crate::decode::json::json_writer;
 use crate::decode::otlp::any_value::{self, KeyValues, ValueStyle};
 use crate::decode::otlp::item::{
-    Hex, ItemContext, OtlpItem, column_time, correlation_id, low32, provider, time_member,
+    Hex, ItemContext, OtlpItem, TakeRow, column_time, correlation_id, low32, provider, time_member,
 };
-use crate::decode::otlp::metric::{MetricData, MetricFields, OtlpMetric};
+use crate::decode::otlp::metric::{MetricData, MetricFields, MetricPart, OtlpMetric};
 use crate::decode::protobuf::{FieldValue, Malformed, ProtobufReader};
 use crate::event::{Event, EventFlags};
 use values::{PointNumber, RepeatedField, buckets_member, write_exemplar, write_quantile, zigzag};
@@ -194,7 +195,7 @@ impl<'m> DataPoint<'m> {
         shared: &MetricFields,
         attributes: &KeyValues<'_>,
         style: &ValueStyle,
-        out: &mut String,
+        out: &mut JsonText<'_>,
     ) {
         out.push('{');
         for (name, value) in [("max", self.max), ("min", self.min), ("sum", self.sum)] {
@@ -203,7 +204,8 @@ impl<'m> DataPoint<'m> {
                 json_writer::double(out, value);
             }
         }
-        members(out, &shared.name_and_unit);
+        self.metric
+            .write_part(MetricPart::NameAndUnit, shared, style, out);
         if let Some(value @ PointNumber::Integer(_)) = self.value {
             value.write(out);
         }
@@ -213,7 +215,8 @@ impl<'m> DataPoint<'m> {
         if let Some(value @ PointNumber::Double(_)) = self.value {
             value.write(out);
         }
-        members(out, &shared.metadata);
+        self.metric
+            .write_part(MetricPart::Metadata, shared, style, out);
         buckets_member(out, "negative", self.negative);
         buckets_member(out, "positive", self.positive);
         json_writer::array_member(
@@ -226,7 +229,8 @@ impl<'m> DataPoint<'m> {
         );
         json_writer::number_member(out, "zeroCount", self.zero_count);
         any_value::object_member(out, "attributes", attributes, style);
-        members(out, &shared.description);
+        self.metric
+            .write_part(MetricPart::Description, shared, style, out);
         json_writer::array_member(
             out,
             "bucketCounts",
@@ -242,21 +246,24 @@ impl<'m> DataPoint<'m> {
         let quantiles = self.quantile_values.messages();
         json_writer::array_member(out, "quantileValues", quantiles, write_quantile);
         time_member(out, "startTimeUnixNano", self.start);
-        members(out, &shared.temporality);
+        self.metric
+            .write_part(MetricPart::Temporality, shared, style, out);
         out.push('}');
     }
 
-    /// Returns the id of the series; `canonical` is scratch space.
-    fn series(&self, shared: &MetricFields, canonical: &mut String) -> Hex<32> {
+    /// The id of the series.
+    fn series(&self, shared: &MetricFields, scratch: &mut String) -> Hex<32> {
         let whole = ValueStyle {
             order: |a, b| a.cmp(b),
             attributes: 0,
             value_bytes: 0,
         };
-        canonical.clear();
-        any_value::object(canonical, &self.pairs(&whole), &whole);
-        canonical.push(']');
-        let digest = shared.series.clone().chain_update(canonical).finalize();
+        let mut series = shared.series.clone();
+        hash_json(&mut series, scratch, |out| {
+            any_value::object(out, &self.pairs(&whole), &whole);
+            out.push(']');
+        });
+        let digest = series.finalize();
         Hex::of(&digest[..16])
     }
 
@@ -284,19 +291,14 @@ impl OtlpItem for DataPoint<'_> {
         (self.attributes.stretch.bytes(), self.attributes.number)
     }
 
-    fn row(
-        &self,
-        place: &ItemContext<'_>,
-        metadata: &mut String,
-        take: &mut dyn FnMut(&Event<'_>),
-    ) {
+    fn row(&self, place: &ItemContext<'_>, scratch: &mut String, take: &mut TakeRow<'_>) {
         let shared = self.metric.shared(place.origin.id, &place.style);
         let attributes = self.pairs(&place.style);
         let series;
         let correlation_id = match correlation_id(&attributes) {
             Some(named) => named,
             None => {
-                series = self.series(shared, metadata);
+                series = self.series(shared, scratch);
                 Cow::Borrowed(series.as_str())
             }
         };
@@ -310,15 +312,16 @@ impl OtlpItem for DataPoint<'_> {
                 flags.insert(flag);
             }
         }
-        metadata.clear();
-        self.write_metadata(shared, &attributes, &place.style, metadata);
-        take(&Event {
+        let write = |out: &mut JsonText<'_>| {
+            self.write_metadata(shared, &attributes, &place.style, out);
+        };
+        let row = Event {
             correlation_id,
             integration: Cow::Borrowed(&place.origin.integration),
             provider: provider(&attributes, place.origin),
             event_type: Cow::Borrowed("metric"),
             timestamp_ms: place.timestamp_ms,
-            metadata: Cow::Borrowed(metadata),
+            metadata: Cow::Borrowed(""),
             trace_id: None,
             span_id: None,
             parent_span_id: None,
@@ -329,14 +332,7 @@ impl OtlpItem for DataPoint<'_> {
             status: Some(Cow::Borrowed(self.metric.data.name())),
             resource_id: Some(place.origin.id),
             flags,
-        });
-    }
-}
-
-/// Appends members that are already written, if any.
-fn members(out: &mut String, members: &str) {
-    if !members.is_empty() {
-        json_writer::separate(out);
-        out.push_str(members);
+        };
+        take(row, &write);
     }
 }

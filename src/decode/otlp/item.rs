@@ -5,7 +5,9 @@
 use crate::text;
 use std::borrow::Cow;
 
+use crate::decode::json::json_text::JsonOutput;
 use crate::decode::json::json_writer;
+use crate::decode::large_metadata::WriteMetadata;
 use crate::decode::otlp::any_value::{self, KeyValues, ValueStyle, repeated};
 use crate::decode::otlp::resource_scope::StoredResource;
 use crate::decode::otlp::schema::MessageSchema;
@@ -27,6 +29,11 @@ pub(in crate::decode) trait ItemKind {
     type Item<'m>: OtlpItem
     where
         Self: 'm;
+
+    /// Bytes that stand around the item and are written into its row, too.
+    fn envelope_bytes(&self) -> usize {
+        0
+    }
 
     /// Returns the message by which an item is validated.
     fn schema(&self) -> &'static MessageSchema;
@@ -52,9 +59,12 @@ pub(in crate::decode) trait OtlpItem {
     /// Returns the part of the message with the item's attributes, and the number of their field.
     fn attributes(&self) -> (&[u8], u32);
 
-    /// Passes the row to `take`; `metadata` is scratch space.
-    fn row(&self, place: &ItemContext<'_>, metadata: &mut String, take: &mut dyn FnMut(&Event<'_>));
+    /// Hands the row to `take`; `scratch` is memory that is used again for the next one.
+    fn row(&self, place: &ItemContext<'_>, scratch: &mut String, take: &mut TakeRow<'_>);
 }
+
+/// Takes a row without its metadata, and the function that writes that.
+pub(in crate::decode) type TakeRow<'t> = dyn FnMut(Event<'_>, &WriteMetadata<'_>) + 't;
 
 /// The values that an item's row has from the request and its validation.
 #[derive(Debug)]
@@ -201,7 +211,7 @@ pub(in crate::decode) fn low32(value: u64) -> u32 {
 }
 
 /// Writes a member with a time as a string, as OTLP's JSON does; leaves it out if the time is 0, the default.
-pub(in crate::decode) fn time_member(out: &mut String, name: &str, time: u64) {
+pub(in crate::decode) fn time_member(out: &mut impl JsonOutput, name: &str, time: u64) {
     if time != 0 {
         json_writer::key(out, name);
         json_writer::display(out, format_args!("\"{time}\""));
@@ -209,7 +219,7 @@ pub(in crate::decode) fn time_member(out: &mut String, name: &str, time: u64) {
 }
 
 /// Writes a member with the whole name if the column holds only its beginning.
-pub(in crate::decode) fn long_name_member(out: &mut String, key: &str, name: &str) {
+pub(in crate::decode) fn long_name_member(out: &mut impl JsonOutput, key: &str, name: &str) {
     if is_longer(name, NAME_CHARACTERS) {
         json_writer::text_member(out, key, name);
     }

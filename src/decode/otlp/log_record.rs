@@ -23,11 +23,12 @@ use std::borrow::Cow;
 
 use sha2::{Digest as _, Sha256};
 
+use crate::decode::json::json_text::{JsonOutput, JsonText};
 use crate::decode::json::json_writer;
 use crate::decode::otlp::any_value::{self, KeyValues, ValueStyle, text};
 use crate::decode::otlp::item::{
-    FieldRange, Hex, ItemContext, ItemKind, NAME_CHARACTERS, OtlpItem, column_time, correlation_id,
-    is_id, long_name_member, low32, provider, time_member,
+    FieldRange, Hex, ItemContext, ItemKind, NAME_CHARACTERS, OtlpItem, TakeRow, column_time,
+    correlation_id, is_id, long_name_member, low32, provider, time_member,
 };
 use crate::decode::otlp::resource_scope::column;
 use crate::decode::otlp::schema::{self, MessageSchema};
@@ -103,7 +104,7 @@ impl<'a> OtlpLogRecord<'a> {
         attributes: &KeyValues<'_>,
         column: Option<i64>,
         style: &ValueStyle,
-        out: &mut String,
+        out: &mut impl JsonOutput,
     ) {
         out.push('{');
         if let Some(body) = self.body {
@@ -155,12 +156,7 @@ impl OtlpItem for OtlpLogRecord<'_> {
         (self.attributes.bytes(), 6)
     }
 
-    fn row(
-        &self,
-        place: &ItemContext<'_>,
-        metadata: &mut String,
-        take: &mut dyn FnMut(&Event<'_>),
-    ) {
+    fn row(&self, place: &ItemContext<'_>, _scratch: &mut String, take: &mut TakeRow<'_>) {
         let attributes = any_value::pairs(
             self.attributes.bytes(),
             6,
@@ -168,8 +164,9 @@ impl OtlpItem for OtlpLogRecord<'_> {
             &place.style,
         );
         let sent = column_time(self.time());
-        metadata.clear();
-        self.write_metadata(&attributes, sent, &place.style, metadata);
+        let write = |out: &mut JsonText<'_>| {
+            self.write_metadata(&attributes, sent, &place.style, out);
+        };
 
         let trace_id = is_id::<16>(self.trace_id).then(|| Hex::<32>::of(self.trace_id));
         let span_id = is_id::<8>(self.span_id).then(|| Hex::<16>::of(self.span_id));
@@ -177,13 +174,13 @@ impl OtlpItem for OtlpLogRecord<'_> {
         let correlation_id = correlation_id(&attributes)
             .or_else(|| trace_id.clone())
             .unwrap_or_else(|| Cow::Owned(derived_id(place.position, place.index)));
-        take(&Event {
+        let row = Event {
             correlation_id,
             integration: Cow::Borrowed(&place.origin.integration),
             provider: provider(&attributes, place.origin),
             event_type: Cow::Borrowed("log"),
             timestamp_ms: place.timestamp_ms,
-            metadata: Cow::Borrowed(metadata),
+            metadata: Cow::Borrowed(""),
             trace_id,
             span_id: span_id.as_ref().map(|id| Cow::Borrowed(id.as_str())),
             parent_span_id: None,
@@ -194,7 +191,8 @@ impl OtlpItem for OtlpLogRecord<'_> {
             status: severity(self.severity_number).map(Cow::Borrowed),
             resource_id: Some(place.origin.id),
             flags: place.flags,
-        });
+        };
+        take(row, &write);
     }
 }
 

@@ -12,7 +12,9 @@ use std::cell::OnceCell;
 
 use sha2::{Digest as _, Sha256};
 
+use crate::decode::json::json_text::{JsonOutput, JsonText, hash_json};
 use crate::decode::json::json_writer;
+use crate::decode::large_metadata::HELD_BYTES;
 use crate::decode::otlp::any_value::{self, ValueStyle, repeated};
 use crate::decode::otlp::data_point::DataPoint;
 use crate::decode::otlp::item::{FieldRange, ItemKind, NAME_CHARACTERS, long_name_member, low32};
@@ -101,16 +103,32 @@ pub(in crate::decode) struct OtlpMetric<'a> {
     shared: OnceCell<MetricFields>,
 }
 
+/// Members of `metadata` that the rows of a metric's points have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::decode) enum MetricPart {
+    /// `"name": …, "unit": …`
+    NameAndUnit,
+    Metadata,
+    /// `"description": …, "isMonotonic": …`
+    Description,
+    Temporality,
+}
+
+impl MetricPart {
+    const ALL: [Self; 4] = [
+        Self::NameAndUnit,
+        Self::Metadata,
+        Self::Description,
+        Self::Temporality,
+    ];
+}
+
 /// The values that the rows of a metric's points have in common: the column `name`, members of `metadata`, the series.
 #[derive(Debug)]
 pub(in crate::decode) struct MetricFields {
     pub(in crate::decode) name: String,
-    /// `"name": …, "unit": …`
-    pub(in crate::decode) name_and_unit: String,
-    pub(in crate::decode) metadata: String,
-    /// `"description": …, "isMonotonic": …`
-    pub(in crate::decode) description: String,
-    pub(in crate::decode) temporality: String,
+    /// In the order of [`MetricPart`]; `None` if they are too long to be kept.
+    parts: Option<[String; 4]>,
     /// The hash of a point's series before the point's attributes are added.
     pub(in crate::decode) series: Sha256,
 }
@@ -181,39 +199,73 @@ impl<'a> OtlpMetric<'a> {
     }
 
     fn share(&self, resource: ResourceId, style: &ValueStyle) -> MetricFields {
-        let text = |number| last_text(&self.message, number);
-        let name = text(1);
-        let metadata = any_value::pairs(&self.message, 12, 0, style);
-        let mut series = format!("[\"{:032x}\", ", u128::from_be_bytes(resource.0));
-        json_writer::text(&mut series, name);
-        series.push_str(", ");
+        let name = self.text(1);
+        let mut series = Sha256::new().chain_update([1]);
+        hash_json(&mut series, &mut String::new(), |out| {
+            json_writer::display(
+                out,
+                format_args!("[\"{:032x}\", ", u128::from_be_bytes(resource.0)),
+            );
+            json_writer::text(out, name);
+            out.push_str(", ");
+        });
+        let part = |part| {
+            let mut object = JsonText::whole(String::new());
+            object.push('{');
+            self.write_new_part(part, style, &mut object);
+            object.finish().split_off(1)
+        };
         MetricFields {
             name: column(name.as_bytes(), NAME_CHARACTERS).into_owned(),
-            name_and_unit: members(|out| {
-                long_name_member(out, "name", name);
-                json_writer::text_member(out, "unit", text(3));
-            }),
-            metadata: members(|out| any_value::object_member(out, "metadata", &metadata, style)),
-            description: members(|out| {
-                json_writer::text_member(out, "description", text(2));
+            parts: (self.bytes <= HELD_BYTES).then(|| MetricPart::ALL.map(part)),
+            series,
+        }
+    }
+
+    fn text(&self, number: u32) -> &str {
+        last_text(&self.message, number)
+    }
+
+    /// Writes members that were written before if they are kept.
+    pub(in crate::decode) fn write_part(
+        &self,
+        part: MetricPart,
+        shared: &MetricFields,
+        style: &ValueStyle,
+        out: &mut JsonText<'_>,
+    ) {
+        let Some(parts) = &shared.parts else {
+            return self.write_new_part(part, style, out);
+        };
+        let members = &parts[part as usize];
+        if !members.is_empty() {
+            json_writer::separate(out);
+            out.push_str(members);
+        }
+    }
+
+    fn write_new_part(&self, part: MetricPart, style: &ValueStyle, out: &mut JsonText<'_>) {
+        match part {
+            MetricPart::NameAndUnit => {
+                long_name_member(out, "name", self.text(1));
+                json_writer::text_member(out, "unit", self.text(3));
+            }
+            MetricPart::Metadata => {
+                let pairs = any_value::pairs(&self.message, 12, 0, style);
+                any_value::object_member(out, "metadata", &pairs, style);
+            }
+            MetricPart::Description => {
+                json_writer::text_member(out, "description", self.text(2));
                 if self.is_monotonic {
                     json_writer::key(out, "isMonotonic");
                     out.push_str("true");
                 }
-            }),
-            temporality: members(|out| {
+            }
+            MetricPart::Temporality => {
                 json_writer::integer_member(out, "aggregationTemporality", self.temporality);
-            }),
-            series: Sha256::new().chain_update([1]).chain_update(series),
+            }
         }
     }
-}
-
-/// Returns the members that `write` adds to an object, without the braces.
-fn members(write: impl FnOnce(&mut String)) -> String {
-    let mut object = String::from("{");
-    write(&mut object);
-    object.split_off(1)
 }
 
 impl ItemKind for OtlpMetric<'_> {
@@ -221,6 +273,10 @@ impl ItemKind for OtlpMetric<'_> {
         = DataPoint<'m>
     where
         Self: 'm;
+
+    fn envelope_bytes(&self) -> usize {
+        self.bytes
+    }
 
     fn schema(&self) -> &'static MessageSchema {
         self.point()

@@ -10,7 +10,9 @@ use std::borrow::Cow;
 
 use sha2::{Digest as _, Sha256};
 
+use crate::decode::json::json_text::{JsonOutput, JsonText, hash_json};
 use crate::decode::json::json_writer;
+use crate::decode::large_metadata::{HELD_BYTES, LargeMetadata};
 use crate::decode::otlp::any_value::{
     self, ValueStyle, attributes_member, repeated, text, without_nul,
 };
@@ -101,6 +103,13 @@ impl<'a> EncodedPart<'a> {
     }
 }
 
+/// A resource is stored whole.
+const STORED: ValueStyle = ValueStyle {
+    order: json_writer::key_order,
+    attributes: 0,
+    value_bytes: 0,
+};
+
 /// The id of a stored resource and scope, and the columns that rows have from the resource.
 #[derive(Debug)]
 pub(in crate::decode) struct StoredResource {
@@ -112,53 +121,67 @@ pub(in crate::decode) struct StoredResource {
 }
 
 impl StoredResource {
-    pub(in crate::decode) fn of(
-        resource: &EncodedPart<'_>,
-        scope: &EncodedPart<'_>,
-    ) -> (Self, Resource) {
-        let stored = ValueStyle {
-            order: json_writer::key_order,
-            attributes: 0,
-            value_bytes: 0,
-        };
+    pub(in crate::decode) fn of(resource: &EncodedPart<'_>, scope: &EncodedPart<'_>) -> Self {
         let hashed = ValueStyle {
             order: |a, b| a.cmp(b),
-            ..stored
+            ..STORED
         };
-        let mut canonical = String::from("{");
-        json_writer::key(&mut canonical, "resource");
-        write_resource(&mut canonical, resource, &hashed);
-        json_writer::key(&mut canonical, "scope");
-        write_scope(&mut canonical, scope, &hashed);
-        canonical.push('}');
-        let digest = Sha256::new()
-            .chain_update([1])
-            .chain_update(&canonical)
-            .finalize();
+        let mut digest = Sha256::new().chain_update([1]);
+        hash_json(&mut digest, &mut String::new(), |out| {
+            out.push('{');
+            json_writer::key(out, "resource");
+            write_resource(out, resource, &hashed);
+            json_writer::key(out, "scope");
+            write_scope(out, scope, &hashed);
+            out.push('}');
+        });
         let mut id = [0; 16];
-        id.copy_from_slice(&digest[..16]);
-
-        let mut stored_resource = String::new();
-        write_resource(&mut stored_resource, resource, &stored);
-        let mut stored_scope = String::new();
-        write_scope(&mut stored_scope, scope, &stored);
+        id.copy_from_slice(&digest.finalize()[..16]);
 
         let [integration, provider] = COLUMNS.map(|(key, limit)| {
             let name = named_attribute(&resource.message, key)?;
             Some(text::cut_to(name, limit).into_owned())
         });
-        let origin = Self {
+        Self {
             id: ResourceId(id),
             integration: integration.unwrap_or_else(|| "unknown_service".to_owned()),
             provider,
-        };
-        let resource = Resource {
-            id: origin.id,
-            resource: stored_resource,
-            scope: stored_scope,
-        };
-        (origin, resource)
+        }
     }
+
+    /// The texts that are stored under the id.
+    pub(in crate::decode) fn texts(
+        &self,
+        resource: &EncodedPart<'_>,
+        scope: &EncodedPart<'_>,
+    ) -> Resource {
+        let text = |write: &dyn Fn(&mut JsonText<'_>)| {
+            let mut out = JsonText::whole(String::new());
+            write(&mut out);
+            out.finish()
+        };
+        Resource {
+            id: self.id,
+            resource: text(&|out| write_resource(out, resource, &STORED)),
+            scope: text(&|out| write_scope(out, scope, &STORED)),
+        }
+    }
+}
+
+/// The length of the texts that are stored, or an estimate if that is small.
+pub(in crate::decode) fn stored_bytes(
+    resource: &EncodedPart<'_>,
+    scope: &EncodedPart<'_>,
+) -> usize {
+    let about_bytes = resource.len() + scope.len();
+    if about_bytes <= HELD_BYTES {
+        return about_bytes;
+    }
+    LargeMetadata::new(&|out| {
+        write_resource(out, resource, &STORED);
+        write_scope(out, scope, &STORED);
+    })
+    .bytes()
 }
 
 /// Returns the resource's attribute of that name; the last one given counts.
@@ -182,9 +205,9 @@ fn cut_columns(resource: &[u8]) -> u32 {
 }
 
 /// One member of an object: its key, and a function that writes the member unless its value is empty.
-type JsonMember<'m> = (&'static str, &'m dyn Fn(&mut String));
+type JsonMember<'m> = (&'static str, &'m dyn Fn(&mut JsonText<'_>));
 
-fn write_members(out: &mut String, style: &ValueStyle, mut members: Vec<JsonMember<'_>>) {
+fn write_members(out: &mut JsonText<'_>, style: &ValueStyle, mut members: Vec<JsonMember<'_>>) {
     members.sort_by(|a, b| (style.order)(a.0, b.0));
     out.push('{');
     for (_, write) in members {
@@ -193,7 +216,7 @@ fn write_members(out: &mut String, style: &ValueStyle, mut members: Vec<JsonMemb
     out.push('}');
 }
 
-fn write_resource(out: &mut String, part: &EncodedPart<'_>, style: &ValueStyle) {
+fn write_resource(out: &mut JsonText<'_>, part: &EncodedPart<'_>, style: &ValueStyle) {
     write_members(
         out,
         style,
@@ -217,7 +240,7 @@ fn write_resource(out: &mut String, part: &EncodedPart<'_>, style: &ValueStyle) 
     );
 }
 
-fn write_scope(out: &mut String, part: &EncodedPart<'_>, style: &ValueStyle) {
+fn write_scope(out: &mut JsonText<'_>, part: &EncodedPart<'_>, style: &ValueStyle) {
     write_members(
         out,
         style,
@@ -241,8 +264,8 @@ fn write_scope(out: &mut String, part: &EncodedPart<'_>, style: &ValueStyle) {
     );
 }
 
-fn write_entity(out: &mut String, entity: &[u8], style: &ValueStyle) {
-    let texts = |out: &mut String, name, number| {
+fn write_entity(out: &mut JsonText<'_>, entity: &[u8], style: &ValueStyle) {
+    let texts = |out: &mut JsonText<'_>, name, number| {
         json_writer::array_member(out, name, repeated(entity, number), |out, item| {
             json_writer::text(out, text(item));
         });

@@ -3,18 +3,22 @@
 //! **Invariant:** the decision depends on the request's bytes and its `Source` alone; it is the same with and without
 //! a sink.
 
+use std::borrow::Cow;
+
 use crate::decode::decode_report::{ReportBuilder, TOO_EXPANDED};
+use crate::decode::json::json_text::JsonText;
+use crate::decode::large_metadata::{HELD_BYTES, LargeMetadata};
 use crate::decode::otlp::any_value::ValueStyle;
 use crate::decode::otlp::item::{
     ItemContext, ItemKind, OtlpItem, column_time, cut_columns, is_time_replaced, timestamp_ms,
 };
 use crate::decode::otlp::json_to_protobuf::Unmapped;
 use crate::decode::otlp::protobuf_request::Visitor;
-use crate::decode::otlp::resource_scope::{EncodedPart, StoredResource};
+use crate::decode::otlp::resource_scope::{EncodedPart, StoredResource, stored_bytes};
 use crate::decode::otlp::validate::{Invalid, ValidItem};
 use crate::decode::protobuf::Malformed;
 use crate::decode::{DecodeError, DecodeReport, SINK_IS_FULL, Sink};
-use crate::event::{EventFlags, Position, Sanitized, Source};
+use crate::event::{Event, EventFlags, Position, Sanitized, Source};
 
 /// Maximum number of bytes of a request's resources and scopes. A resource is stored once for each of its scopes, so a
 /// large resource with very many scopes would multiply.
@@ -38,8 +42,9 @@ pub(in crate::decode) struct RowBuilder<'a, 's> {
     is_scope_counted: bool,
     /// Number of bytes of the resources and scopes so far, up to [`ORIGIN_BYTES`].
     origin_bytes: usize,
-    /// Scratch space.
+    /// Memory that is used again for each row.
     metadata: String,
+    scratch: String,
 }
 
 impl<'a, 's> RowBuilder<'a, 's> {
@@ -59,6 +64,7 @@ impl<'a, 's> RowBuilder<'a, 's> {
             is_scope_counted: false,
             origin_bytes: 0,
             metadata: String::new(),
+            scratch: String::new(),
         }
     }
 
@@ -196,8 +202,10 @@ impl<'a, 's> RowBuilder<'a, 's> {
             return Ok(());
         };
         let origin = self.origin.get_or_insert_with(|| {
-            let (origin, stored) = StoredResource::of(resource, scope);
-            sink.resource(stored);
+            let origin = StoredResource::of(resource, scope);
+            if sink.wants_resource(stored_bytes(resource, scope)) {
+                sink.resource(origin.texts(resource, scope));
+            }
             origin
         });
         let mut flags = EventFlags::default();
@@ -222,7 +230,22 @@ impl<'a, 's> RowBuilder<'a, 's> {
             style,
             rules: source.rules(),
         };
-        item.row(&place, &mut self.metadata, &mut |event| sink.event(event));
+        let item_bytes = valid.item.len() + valid.expansion_bytes;
+        let is_large = item_bytes + kind.envelope_bytes() > HELD_BYTES;
+        let metadata = &mut self.metadata;
+        item.row(&place, &mut self.scratch, &mut |event, write| {
+            if is_large {
+                sink.large_event(&event, &LargeMetadata::new(write));
+                return;
+            }
+            let mut out = JsonText::whole(std::mem::take(metadata));
+            write(&mut out);
+            *metadata = out.finish();
+            sink.event(&Event {
+                metadata: Cow::Borrowed(metadata),
+                ..event
+            });
+        });
         if sink.wants_more() {
             Ok(())
         } else {

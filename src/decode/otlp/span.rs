@@ -10,13 +10,14 @@
 
 use std::borrow::Cow;
 
+use crate::decode::json::json_text::{JsonOutput, JsonText};
 use crate::decode::json::json_writer;
 use crate::decode::otlp::any_value::{
     self, KeyValues, ValueStyle, attributes_member, repeated, text,
 };
 use crate::decode::otlp::item::{
-    FieldRange, Hex, ItemContext, ItemKind, NAME_CHARACTERS, OtlpItem, column_time, correlation_id,
-    is_id, long_name_member, low32, provider, time_member,
+    FieldRange, Hex, ItemContext, ItemKind, NAME_CHARACTERS, OtlpItem, TakeRow, column_time,
+    correlation_id, is_id, long_name_member, low32, provider, time_member,
 };
 use crate::decode::otlp::resource_scope::column;
 use crate::decode::otlp::schema::{self, MessageSchema};
@@ -114,7 +115,7 @@ impl<'a> OtlpSpan<'a> {
         start: Option<i64>,
         duration: Option<i64>,
         style: &ValueStyle,
-        out: &mut String,
+        out: &mut impl JsonOutput,
     ) {
         out.push('{');
         long_name_member(out, "name", text(self.name));
@@ -177,12 +178,7 @@ impl OtlpItem for OtlpSpan<'_> {
         (self.attributes.bytes(), 9)
     }
 
-    fn row(
-        &self,
-        place: &ItemContext<'_>,
-        metadata: &mut String,
-        take: &mut dyn FnMut(&Event<'_>),
-    ) {
+    fn row(&self, place: &ItemContext<'_>, _scratch: &mut String, take: &mut TakeRow<'_>) {
         let attributes = any_value::pairs(
             self.attributes.bytes(),
             9,
@@ -202,21 +198,22 @@ impl OtlpItem for OtlpSpan<'_> {
                 .checked_sub(start)
                 .and_then(|ns| i64::try_from(ns).ok()),
         };
-        metadata.clear();
-        self.write_metadata(&attributes, start, duration, &place.style, metadata);
+        let write = |out: &mut JsonText<'_>| {
+            self.write_metadata(&attributes, start, duration, &place.style, out);
+        };
 
         let trace_id = Hex::<32>::of(self.trace_id);
         let span_id = Hex::<16>::of(self.span_id);
         let parent_span_id = Hex::<16>::of(self.parent_span_id);
         let correlation_id =
             correlation_id(&attributes).unwrap_or_else(|| Cow::Borrowed(trace_id.as_str()));
-        take(&Event {
+        let row = Event {
             correlation_id,
             integration: Cow::Borrowed(&place.origin.integration),
             provider: provider(&attributes, place.origin),
             event_type: Cow::Borrowed("span"),
             timestamp_ms: place.timestamp_ms,
-            metadata: Cow::Borrowed(metadata),
+            metadata: Cow::Borrowed(""),
             trace_id: Some(Cow::Borrowed(trace_id.as_str())),
             span_id: Some(Cow::Borrowed(span_id.as_str())),
             parent_span_id: is_id::<8>(self.parent_span_id)
@@ -233,11 +230,12 @@ impl OtlpItem for OtlpSpan<'_> {
             }),
             resource_id: Some(place.origin.id),
             flags,
-        });
+        };
+        take(row, &write);
     }
 }
 
-fn write_event(out: &mut String, event: &[u8], style: &ValueStyle) {
+fn write_event(out: &mut impl JsonOutput, event: &[u8], style: &ValueStyle) {
     let (mut time, mut name, mut dropped) = (0, &[][..], 0);
     let mut reader = ProtobufReader::new(event);
     while let Ok(Some((number, value))) = reader.field() {
@@ -256,7 +254,7 @@ fn write_event(out: &mut String, event: &[u8], style: &ValueStyle) {
     out.push('}');
 }
 
-fn write_link(out: &mut String, link: &[u8], style: &ValueStyle) {
+fn write_link(out: &mut impl JsonOutput, link: &[u8], style: &ValueStyle) {
     let (mut trace_id, mut span_id, mut trace_state) = (&[][..], &[][..], &[][..]);
     let (mut dropped, mut flags) = (0, 0);
     let mut reader = ProtobufReader::new(link);

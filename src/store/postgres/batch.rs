@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use sqlx::postgres::PgCopyIn;
 use sqlx::{AssertSqlSafe, PgConnection};
 
 use crate::event::StreamId;
@@ -17,9 +18,9 @@ use crate::store::postgres::error::{from_copy, is_missing_partition, retry};
 use crate::store::postgres::partitions::Day;
 use crate::store::postgres::{Postgres, uuid};
 use crate::store::probe::probe_row;
-use crate::store::record_pieces::after_rows;
+use crate::store::record_pieces::{after_rows, without_row};
 use crate::store::row_encoding::{self, EncodedRow, EncodedRows, postgres_time};
-use crate::store::{Batch, LargeRecord, RecordPiece, RecordPieces, StoreError};
+use crate::store::{Batch, LargeRecord, LargeRow, RecordPiece, RecordPieces, StoreError};
 use crate::telemetry::own_traces::spans::{self, DatabaseSystem};
 use crate::telemetry::own_traces::traced;
 
@@ -113,6 +114,11 @@ impl Postgres {
                     copied.map_err(|error| after_rows(sent, error))?;
                     sent += rows.len();
                 }
+                RecordPiece::LargeRow(large) => {
+                    let copied = self.copy_large_row(connection, &large, pieces, now_us);
+                    copied.await.map_err(without_row)?;
+                    sent += 1;
+                }
                 RecordPiece::Refused(letter) => {
                     letter_bytes += letter.payload.len();
                     letters.push(letter);
@@ -122,7 +128,7 @@ impl Postgres {
                         letter_bytes = 0;
                     }
                 }
-                RecordPiece::End => {}
+                RecordPiece::Metadata(_) | RecordPiece::End => {}
             }
         }
         self.keep_dead_letters(connection, stream, &letters).await
@@ -217,17 +223,36 @@ impl Postgres {
         Cow::Owned(patched)
     }
 
+    /// Sends one row, of which no more than a part of its metadata is held.
+    async fn copy_large_row(
+        &self,
+        connection: &mut PgConnection,
+        large: &LargeRow,
+        pieces: &mut RecordPieces,
+        now_us: i64,
+    ) -> Result<(), StoreError> {
+        let plausible = self.with_plausible_times(&large.row, now_us);
+        let head = plausible.row(0).before_metadata(large.metadata_bytes);
+        let limit = self.allow(connection, large.metadata_bytes).await?;
+        let sending = async {
+            let of = |error: sqlx::Error| from_copy(&error);
+            let mut copy = begin_copy(connection, &EVENTS).await.map_err(of)?;
+            copy.send(&head[..]).await.map_err(of)?;
+            let mut missing_bytes = large.metadata_bytes;
+            while let Some(part) = pieces.next_metadata(&mut missing_bytes).await? {
+                copy.send(part.as_bytes()).await.map_err(of)?;
+            }
+            end_copy(copy).await.map_err(of)
+        };
+        counted(within_copy(limit, sending).await?, 1)
+    }
+
     /// Sends rows, whole or not at all.
     async fn copy(
         &self,
         connection: &mut PgConnection,
         rows: &EncodedRows,
     ) -> Result<(), StoreError> {
-        const EVENTS: CopyTarget<'_> = CopyTarget {
-            table: "telemetry_events",
-            columns: row_encoding::COLUMNS,
-            error: from_copy,
-        };
         self.copy_into(connection, &EVENTS, &[rows.as_bytes()], rows.len())
             .await
     }
@@ -245,29 +270,11 @@ impl Postgres {
         }
         let bytes = tuples.iter().map(|part| part.len()).sum();
         let limit = self.allow(connection, bytes).await?;
-        let copied = match tokio::time::timeout(limit, send(connection, into, tuples)).await {
-            Ok(result) => result.map_err(|error| (into.error)(&error))?,
-            Err(_) => {
-                return Err(retry(
-                    "timeout",
-                    None,
-                    format!(
-                        "copying rows took longer than {} s: the database is too slow or the network to it hangs",
-                        limit.as_secs()
-                    ),
-                ));
-            }
+        let sending = async {
+            let sent = send(connection, into, tuples).await;
+            sent.map_err(|error| (into.error)(&error))
         };
-        if usize::try_from(copied) == Ok(rows) {
-            return Ok(());
-        }
-        Err(retry(
-            "count",
-            None,
-            format!(
-                "the database counted {copied} rows where {rows} were sent: nothing of them is kept"
-            ),
-        ))
+        counted(within_copy(limit, sending).await?, rows)
     }
 
     /// The deadline of a COPY of so many bytes. A record that is a batch alone cannot be made smaller: it has the time of a
@@ -333,25 +340,75 @@ pub(super) struct CopyTarget<'a> {
     pub(super) error: fn(&sqlx::Error) -> StoreError,
 }
 
+const EVENTS: CopyTarget<'_> = CopyTarget {
+    table: "telemetry_events",
+    columns: row_encoding::COLUMNS,
+    error: from_copy,
+};
+
 /// One COPY; returns the rows that the database says it took.
 async fn send(
     connection: &mut PgConnection,
     into: &CopyTarget<'_>,
     tuples: &[&[u8]],
 ) -> Result<u64, sqlx::Error> {
+    let mut copy = begin_copy(connection, into).await?;
+    for part in tuples {
+        for piece in part.chunks(PIECE_BYTES) {
+            copy.send(piece).await?;
+        }
+    }
+    end_copy(copy).await
+}
+
+async fn begin_copy<'c>(
+    connection: &'c mut PgConnection,
+    into: &CopyTarget<'_>,
+) -> Result<PgCopyIn<&'c mut PgConnection>, sqlx::Error> {
     let statement = format!(
         "COPY {} ({}) FROM STDIN (FORMAT binary)",
         into.table, into.columns
     );
     let mut copy = connection.copy_in_raw(&statement).await?;
     copy.send(COPY_HEADER).await?;
-    for part in tuples {
-        for piece in part.chunks(PIECE_BYTES) {
-            copy.send(piece).await?;
-        }
-    }
+    Ok(copy)
+}
+
+/// Returns the rows that the database says it took.
+async fn end_copy(mut copy: PgCopyIn<&mut PgConnection>) -> Result<u64, sqlx::Error> {
     copy.send(&COPY_TRAILER[..]).await?;
     copy.finish().await
+}
+
+async fn within_copy(
+    limit: Duration,
+    sending: impl Future<Output = Result<u64, StoreError>>,
+) -> Result<u64, StoreError> {
+    let sent = tokio::time::timeout(limit, sending).await;
+    sent.unwrap_or_else(|_| {
+        Err(retry(
+            "timeout",
+            None,
+            format!(
+                "copying rows took longer than {} s: the database is too slow or the network to it hangs",
+                limit.as_secs()
+            ),
+        ))
+    })
+}
+
+/// Compares what the database counted with the rows that were sent.
+fn counted(copied: u64, rows: usize) -> Result<(), StoreError> {
+    if usize::try_from(copied) == Ok(rows) {
+        return Ok(());
+    }
+    Err(retry(
+        "count",
+        None,
+        format!(
+            "the database counted {copied} rows where {rows} were sent: nothing of them is kept"
+        ),
+    ))
 }
 
 fn days(rows: &EncodedRows) -> BTreeSet<Day> {

@@ -128,7 +128,7 @@ impl ErrorContext<'_> {
             // SQLITE_NOMEM
             7 => (
                 "resources",
-                "memory ran out; give the process more, or lower the batch sizes",
+                "memory ran out; give the process more, and set RUVVECTOR_MEMORY_BYTES to what it may use",
             ),
             // SQLITE_FULL
             13 => (

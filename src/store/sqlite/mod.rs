@@ -16,12 +16,12 @@ use tokio::sync::Mutex as Turn;
 
 use crate::event::{Resource, StreamId};
 use crate::store::plausible_time::{DAY_US, PlausibleTimes};
-use crate::store::record_pieces::after_rows;
+use crate::store::record_pieces::{after_rows, without_row};
 use crate::store::retention_clock::{Clock, ClockFacts, DoubtReason, Judgement, RetentionClock};
 use crate::store::written_cache::WrittenCache;
 use crate::store::{
-    Batch, LargeRecord, Liveness, MaintenanceGauges, MaintenanceReport, MaintenanceStep, Options,
-    Overdue, PoolState, ProcessStart, RecordPiece, RecordPieces, StepFailure, StoreError,
+    Batch, LargeRecord, LargeRow, Liveness, MaintenanceGauges, MaintenanceReport, MaintenanceStep,
+    Options, Overdue, PoolState, ProcessStart, RecordPiece, RecordPieces, StepFailure, StoreError,
     StoreTarget, StoredPositions, StreamHeartbeat,
 };
 use crate::telemetry::own_traces::spans::{self, DatabaseSystem};
@@ -284,11 +284,27 @@ impl Sqlite {
                     sent += rows.len();
                     bytes += rows.as_bytes().len();
                 }
+                RecordPiece::LargeRow(LargeRow {
+                    row,
+                    metadata_bytes,
+                }) => {
+                    let mut metadata = String::with_capacity(metadata_bytes);
+                    let mut missing_bytes = metadata_bytes;
+                    while let Some(part) = pieces.next_metadata(&mut missing_bytes).await? {
+                        metadata.push_str(&part);
+                    }
+                    let fault = fault.for_bytes(metadata_bytes);
+                    rows::insert_large(&mut transaction, &row, metadata, window, &fault)
+                        .await
+                        .map_err(without_row)?;
+                    sent += 1;
+                    bytes += metadata_bytes;
+                }
                 RecordPiece::Refused(letter) => {
                     let stream = record.stream;
                     dead_letters::insert(&mut transaction, stream, &[letter], &fault).await?;
                 }
-                RecordPiece::End => {}
+                RecordPiece::Metadata(_) | RecordPiece::End => {}
             }
         }
         let committing = spans::statement(DatabaseSystem::Sqlite, "COMMIT", "");

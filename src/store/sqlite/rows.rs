@@ -65,14 +65,7 @@ pub(super) async fn insert(
         }
         next += count;
     }
-    if inserted != rows.len() as u64 {
-        let what = format!(
-            "{inserted} of {} rows were inserted; look for triggers on telemetry_events",
-            rows.len()
-        );
-        return Err(fault.retry("count", None, &what));
-    }
-    Ok(())
+    counted(inserted, rows.len(), fault)
 }
 
 async fn insert_some(
@@ -95,6 +88,33 @@ async fn insert_some(
         .within(query.execute(connection))
         .await?
         .rows_affected())
+}
+
+/// Inserts one row with this metadata instead of its own, which is handed over and not copied.
+pub(super) async fn insert_large(
+    connection: &mut SqliteConnection,
+    row: &EncodedRows,
+    metadata: String,
+    window: PlausibleTimes,
+    fault: &ErrorContext<'_>,
+) -> Result<(), StoreError> {
+    let mut arguments = SqliteArguments::default();
+    bind_columns(&mut arguments, row.row(0), window)
+        .and_then(|_| arguments.add(metadata))
+        .map_err(|what| fault.retry("other", None, &what.to_string()))?;
+    // A statement that is kept keeps its copy of what it was given.
+    let query = sqlx::query_with(AssertSqlSafe(Arc::clone(&INSERT_ONE)), arguments);
+    let inserted = fault.within(query.persistent(false).execute(connection));
+    counted(inserted.await?.rows_affected(), 1, fault)
+}
+
+fn counted(inserted: u64, rows: usize, fault: &ErrorContext<'_>) -> Result<(), StoreError> {
+    if inserted == rows as u64 {
+        return Ok(());
+    }
+    let what =
+        format!("{inserted} of {rows} rows were inserted; look for triggers on telemetry_events");
+    Err(fault.retry("count", None, &what))
 }
 
 /// A refused statement has undone its own rows and nothing else: the row at fault is found one by one.
@@ -135,6 +155,16 @@ fn bind(
     row: EncodedRow<'_>,
     window: PlausibleTimes,
 ) -> Result<(), sqlx::error::BoxDynError> {
+    let metadata = bind_columns(arguments, row, window)?;
+    arguments.add(metadata.map(text).transpose()?)
+}
+
+/// All arguments but the metadata, which is returned.
+fn bind_columns<'r>(
+    arguments: &mut SqliteArguments,
+    row: EncodedRow<'r>,
+    window: PlausibleTimes,
+) -> Result<Option<&'r [u8]>, sqlx::error::BoxDynError> {
     let mut fields = row.fields();
     let mut next = || fields.next().flatten();
     let timestamp = next().map(integer).transpose()?;
@@ -158,7 +188,7 @@ fn bind(
         arguments.add(next().map(text).transpose()?)?;
     }
     arguments.add(next())?; // resource_id
-    arguments.add(next().map(text).transpose()?) // metadata
+    Ok(next()) // metadata
 }
 
 /// A big-endian integer of two, four or eight bytes.

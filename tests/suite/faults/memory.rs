@@ -13,6 +13,9 @@ mod growing;
 /// Requests, records and answers under a limit of the whole process.
 mod limits;
 
+/// Items with a row that is far larger than they are.
+mod large_rows;
+
 const BODY_BYTES: usize = 8 << 20;
 const AT_ONCE: usize = 8;
 const LIMIT_MIB: u64 = 256;

@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** a list of numbers reads the same whether it is packed, unpacked or in parts.
 
+use crate::decode::json::json_text::JsonOutput;
 use crate::decode::json::json_writer;
 use crate::decode::otlp::any_value::{self, ValueStyle, repeated};
 use crate::decode::otlp::item::{FieldRange, Hex, is_id, low32, time_member};
@@ -15,7 +16,7 @@ pub(super) enum PointNumber {
 }
 
 impl PointNumber {
-    pub(super) fn write(self, out: &mut String) {
+    pub(super) fn write(self, out: &mut impl JsonOutput) {
         match self {
             Self::Integer(value) => {
                 json_writer::key(out, "asInt");
@@ -95,7 +96,7 @@ pub(super) fn zigzag(value: u64) -> i32 {
 }
 
 /// Writes a member with the buckets of one sign; leaves it out if the message is absent.
-pub(super) fn buckets_member(out: &mut String, name: &str, buckets: RepeatedField<'_>) {
+pub(super) fn buckets_member(out: &mut impl JsonOutput, name: &str, buckets: RepeatedField<'_>) {
     if buckets.messages().next().is_none() {
         return;
     }
@@ -110,7 +111,7 @@ pub(super) fn buckets_member(out: &mut String, name: &str, buckets: RepeatedFiel
     out.push('}');
 }
 
-pub(super) fn write_quantile(out: &mut String, quantile_value: &[u8]) {
+pub(super) fn write_quantile(out: &mut impl JsonOutput, quantile_value: &[u8]) {
     out.push('{');
     for (name, number) in [("value", 2), ("quantile", 1)] {
         if let Some(FieldValue::Fixed64(bits)) = fields(quantile_value, number).last() {
@@ -120,7 +121,7 @@ pub(super) fn write_quantile(out: &mut String, quantile_value: &[u8]) {
     out.push('}');
 }
 
-pub(super) fn write_exemplar(out: &mut String, exemplar: &[u8], style: &ValueStyle) {
+pub(super) fn write_exemplar(out: &mut impl JsonOutput, exemplar: &[u8], style: &ValueStyle) {
     let (mut time, mut value) = (0, None);
     let (mut span_id, mut trace_id) = (&[][..], &[][..]);
     let mut reader = ProtobufReader::new(exemplar);

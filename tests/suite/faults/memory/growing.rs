@@ -9,7 +9,7 @@ use flate2::write::GzEncoder;
 
 use super::field;
 
-const PROTOBUF: &str = "application/x-protobuf";
+pub(super) const PROTOBUF: &str = "application/x-protobuf";
 
 /// A request, gzip.
 #[derive(Clone)]
@@ -53,13 +53,13 @@ pub(super) fn requests(items: usize) -> Vec<Request> {
     ]
 }
 
-fn request(
+pub(super) fn request(
     name: &'static str,
     path: &'static str,
     content_type: &'static str,
     body: &[u8],
 ) -> Request {
-    let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::best());
     gzip.write_all(body).expect("memory");
     Request {
         name,
@@ -93,9 +93,13 @@ fn metric_points(points: usize) -> Vec<u8> {
 pub(super) fn large_logs(mib: usize) -> Request {
     let text = vec![b'x'; 1 << 20];
     let record = field(2, &field(5, &field(1, &text)));
-    let body = field(1, &field(2, &record.repeat(mib)));
+    plain_logs("large logs", field(1, &field(2, &record.repeat(mib))))
+}
+
+/// A request of logs that is not compressed.
+pub(super) fn plain_logs(name: &'static str, body: Vec<u8>) -> Request {
     Request {
-        name: "large logs",
+        name,
         path: "/v1/logs",
         content_type: PROTOBUF,
         body: body.into(),

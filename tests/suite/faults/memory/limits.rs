@@ -36,7 +36,7 @@ async fn send_all(service: &Service, requests: Vec<Request>) {
     join_all(sending).await;
 }
 
-async fn send(service: &Service, request: &Request) {
+pub(super) async fn send(service: &Service, request: &Request) {
     let deadline = Instant::now() + PATIENCE;
     let mut headers = vec![("content-type", request.content_type)];
     if request.body.starts_with(&[0x1f, 0x8b]) {
