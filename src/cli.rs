@@ -8,7 +8,6 @@ use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, ArgMatches, Command, ValueHint, value_parser};
 use clap_complete::Shell;
 
-use crate::commands::ImportRows;
 use crate::config::settings::{STAGES, Setting, all};
 use crate::telemetry;
 
@@ -18,6 +17,13 @@ pub struct Arguments {
     pub task: Task,
     /// Key and text, in the order that makes the last win.
     pub flags: Vec<(&'static str, String)>,
+}
+
+/// The rows that a migration copies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ImportRows {
+    None,
+    ImportV0,
 }
 
 /// The subcommands.

@@ -8,6 +8,7 @@ use std::fmt::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::cli::ImportRows;
 use crate::commands::rotation::Rotation;
 use crate::config::{
     Config, ConfigError, Environment, Inputs, ListenAddress, LoadedConfig, Machine, settings,
@@ -238,13 +239,6 @@ pub fn explain(config: &Config, error: &StoreError) -> String {
          directory by --data-dir (RUVVECTOR_DATA_DIR)",
         config.data_dir.display()
     )
-}
-
-/// Which rows a migration moves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ImportRows {
-    None,
-    ImportV0,
 }
 
 /// The journal's files as a table, and how many problems there are.

@@ -243,8 +243,21 @@ fn imports(source: &Source) -> BTreeSet<String> {
     let words = words(&source.code);
     let mut found = BTreeSet::new();
     let depth = source.module_path().len();
+    // The depths of braces at which modules within the file begin.
+    let (mut braces, mut inner) = (0, Vec::new());
     let mut at = 0;
     while at < words.len() {
+        match words[at] {
+            "mod" if words.get(at + 2) == Some(&"{") => inner.push(braces),
+            "{" => braces += 1,
+            "}" => {
+                braces -= 1;
+                if inner.last() == Some(&braces) {
+                    inner.pop();
+                }
+            }
+            _ => {}
+        }
         if words[at] == "crate" && words.get(at + 1) == Some(&"::") {
             first_names(&words[at + 2..], &mut found);
         }
@@ -255,7 +268,7 @@ fn imports(source: &Source) -> BTreeSet<String> {
                 levels += 1;
                 end += 2;
             }
-            if levels >= depth {
+            if levels >= depth + inner.len() {
                 first_names(&words[end..], &mut found);
             }
         }
