@@ -140,7 +140,7 @@ fn a_file_lost_after_a_crash_in_the_first_second_is_missed() {
         ("removed", remove),
         ("emptied", |disk, path| truncate(disk, path, 0)),
         ("zeroed", |disk, path| {
-            disk.edit(path, |content| content.fill(0))
+            disk.edit(path, |content| content.fill(0));
         }),
     ];
     for index in 0..5 {
