@@ -268,7 +268,7 @@ fn start(journal: &Journal) -> store::ProcessStart {
     }
 }
 
-/// Returns the contents that the journal had at the start, which earlier processes wrote.
+/// Returns the journal's contents from earlier processes.
 fn backlog(journal: &Journal) -> Backlog {
     let held = journal
         .streams()

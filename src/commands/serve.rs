@@ -116,7 +116,7 @@ impl Signals {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
         }
-        tracing::warn!("a second signal: ending at once; the journal keeps what was acknowledged");
+        tracing::warn!("a second signal: ending at once; the journal keeps acknowledged events");
         logging::flush();
         std::process::exit(INTERRUPTED);
     }

@@ -101,8 +101,8 @@ impl Setting {
         }
     }
 
-    /// Returns the variable that names a file with the value: `DATABASE_URL_FILE`. Only settings that may hold a
-    /// password have one.
+    /// Returns the variable that names a file with the value: `DATABASE_URL_FILE`. Only settings that
+    /// hold secrets have one.
     #[must_use]
     pub fn file_variable(&self) -> Option<String> {
         (self.secrecy != Secrecy::Public).then(|| format!("{}_FILE", self.variable()))

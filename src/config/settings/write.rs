@@ -1,6 +1,6 @@
 //! Settings of the writer.
 //!
-//! **Invariant:** they affect the time at which events are written, never the events that are.
+//! **Invariant:** they affect the time at which events are written, never the set of events.
 
 use crate::config::settings::{Setting, put};
 use crate::config::value::{count, duration, memory, timeout};
