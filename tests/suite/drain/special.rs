@@ -139,7 +139,7 @@ async fn what_is_no_orphan_is_an_error_and_stays_as_it_is() {
     let (code, said) = ended(&drain(&launch)).await;
     assert_eq!(code, Some(1), "{said}");
     assert!(
-        said.contains("in use by another process") && said.contains("stop that one first"),
+        said.contains("in use by another process") && said.contains("stop that service first"),
         "{said}"
     );
     running.until_drained().await;
