@@ -11,11 +11,11 @@ use clap_complete::Shell;
 use crate::config::settings::{STAGES, Setting, all};
 use crate::telemetry;
 
-/// What to do, and the flags given.
+/// A parsed command line: the subcommand and the flags of settings.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Arguments {
     pub task: Task,
-    /// Key and text, in the order that makes the last win.
+    /// Key and text of each flag, in the order of the command line: the last of a key wins.
     pub flags: Vec<(&'static str, String)>,
 }
 
@@ -33,15 +33,15 @@ pub enum Task {
     Validate,
     Migrate(ImportRows),
     Healthcheck {
-        /// Instead of the service port on this machine.
+        /// URL to ask; `None` = the service port on this machine.
         url: Option<String>,
     },
     LogList,
     LogVerify,
     LogDrain,
-    /// A person says that the clocks are right.
+    /// `retention confirm-clock`.
     ConfirmClock,
-    /// The table of settings.
+    /// Prints the table of settings.
     Settings,
     Completions(Shell),
     Man,
@@ -50,13 +50,13 @@ pub enum Task {
 /// Reads a command line, the program's name first.
 ///
 /// # Errors
-/// When it is not one of ours, and for `--help` and `--version`, whose text is the error's.
+/// [`clap::Error`] if the command line is not valid; also for `--help` and `--version`, whose text it holds.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Arguments, clap::Error> {
     let mut matches = command().try_get_matches_from(args)?;
-    let mut flags = taken(&mut matches);
+    let mut flags = setting_flags(&mut matches);
     let mut task = Task::Serve;
     if let Some((name, mut sub)) = matches.remove_subcommand() {
-        flags.extend(taken(&mut sub));
+        flags.extend(setting_flags(&mut sub));
         task = match name.as_str() {
             "validate" => Task::Validate,
             "settings" => Task::Settings,
@@ -71,14 +71,14 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Arguments, clap
             },
             "retention" => match sub.remove_subcommand() {
                 Some((_, mut sub)) => {
-                    flags.extend(taken(&mut sub));
+                    flags.extend(setting_flags(&mut sub));
                     Task::ConfirmClock
                 }
                 None => Task::Serve,
             },
             "journal" => match sub.remove_subcommand() {
                 Some((name, mut sub)) => {
-                    flags.extend(taken(&mut sub));
+                    flags.extend(setting_flags(&mut sub));
                     match name.as_str() {
                         "drain" => Task::LogDrain,
                         "verify" => Task::LogVerify,
@@ -93,8 +93,8 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Arguments, clap
     Ok(Arguments { task, flags })
 }
 
-/// The settings' flags among the matches.
-fn taken(matches: &mut ArgMatches) -> Vec<(&'static str, String)> {
+/// Removes the flags of settings from the matches.
+fn setting_flags(matches: &mut ArgMatches) -> Vec<(&'static str, String)> {
     all()
         .filter_map(|setting| {
             let text = matches.try_remove_one::<String>(setting.key).ok()??;
@@ -116,12 +116,12 @@ pub fn command() -> Command {
         .args(settings(|_, _| true))
         .subcommand(
             Command::new("serve")
-                .about("Run the service; also what no subcommand does")
+                .about("Run the service; the default without a subcommand")
                 .args(settings(|_, _| true)),
         )
         .subcommand(
             Command::new("validate")
-                .about("Check the settings and print what they come to, each with where it comes from")
+                .about("Check the settings, and print the effective value and the source of each")
                 .args(settings(|_, _| true)),
         )
         .subcommand(
@@ -146,30 +146,30 @@ pub fn command() -> Command {
                     Arg::new("url")
                         .long("url")
                         .value_name("URL")
-                        .help("Ask here instead of the service port, such as http://127.0.0.1:3100/health/ready"),
+                        .help("URL to ask instead of the service port, such as http://127.0.0.1:3100/health/ready"),
                 )
-                .args(settings(|stage, setting| stage == "Where it listens" || setting.key == "config")),
+                .args(settings(|stage, setting| stage == "Listeners" || setting.key == "config")),
         )
         .subcommand(
             Command::new("journal")
-                .about("Look at the journal on disk, or empty it into the store")
+                .about("Inspect the journal on disk, or drain it into the store")
                 .subcommand_required(true)
                 .arg_required_else_help(true)
                 .subcommand(
                     Command::new("list")
-                        .about("The journal's files, what they hold and how much of it")
+                        .about("List the journal's files with their positions, events and bytes")
                         .args(settings(|stage, setting| stage == "The journal" || setting.key == "config")),
                 )
                 .subcommand(
                     Command::new("verify")
-                        .about("Read every record and check it; ends with 1 if something is damaged")
+                        .about("Read and check every record; ends with 1 if one is damaged")
                         .args(settings(|stage, setting| stage == "The journal" || setting.key == "config")),
                 )
                 .subcommand(
                     Command::new("drain")
                         .about(
-                            "Write the journal of a data directory whose service is gone into the store, remove it, and end; \
-                             ends with 1 if something is left",
+                            "Write the journal of a data directory without a running service into the store, remove it, and end; \
+                             ends with 1 if a part of it is left",
                         )
                         .args(settings(|stage, setting| {
                             matches!(stage, "The journal" | "From the journal to the store" | "The store")
@@ -180,33 +180,34 @@ pub fn command() -> Command {
         )
         .subcommand(
             Command::new("retention")
-                .about("What the removal of old events goes by")
+                .about("Manage the removal of old events")
                 .subcommand_required(true)
                 .arg_required_else_help(true)
                 .subcommand(
                     Command::new("confirm-clock")
                         .about(
-                            "Say that the clock is right where /health says that retention doubts it; the running service \
-                             goes by it within a round of maintenance",
+                            "Confirm that the clock is right if /health reports that retention doubts it; the running service \
+                             trusts it from its next round of maintenance on",
                         )
                         .args(settings(|stage, setting| stage == "The store" || general(setting))),
                 ),
         )
         .subcommand(
             Command::new("completions")
-                .about("Print what makes a shell complete this command line")
+                .about("Print the script by which a shell completes this command line")
                 .arg(
                     Arg::new("shell")
                         .required(true)
                         .value_name("SHELL")
                         .value_parser(value_parser!(Shell))
-                        .help("The shell that it is for"),
+                        .help("Shell to complete in"),
                 ),
         )
         .subcommand(Command::new("man").about("Print the manual page, for `man -l` or /usr/share/man/man8"))
 }
 
-/// The script that makes `shell` complete the command line: names of settings, and their values where these are a few.
+/// Returns the script by which `shell` completes the command line: names of settings, and the values of those that are
+/// a closed list.
 #[must_use]
 pub fn completions(shell: Shell) -> String {
     let mut command = with_values(command());
@@ -214,13 +215,15 @@ pub fn completions(shell: Shell) -> String {
     clap_complete::generate(shell, &mut command, "ruvvector-service", &mut script);
     let script = String::from_utf8_lossy(&script);
     match shell {
-        // clap_complete 4.6 calls a program with a dash in its name by two names, and would offer nothing after a command.
+        // clap_complete 4.6 uses two names for a program with a dash in its name, and then completes nothing after a
+        // command.
         Shell::Bash => script.replace("ruvvector__subcmd__service", "ruvvector__service"),
         _ => script.into_owned(),
     }
 }
 
-/// Names the values that a shell may offer. The command line itself leaves them to the settings, whose errors say more.
+/// Names the values that a shell may offer. The command line itself leaves their check to the settings, whose errors
+/// are clearer.
 fn with_values(command: Command) -> Command {
     command
         .mut_args(|arg| {
@@ -251,13 +254,14 @@ fn after_help() -> String {
         .collect();
     format!(
         "Every setting is a flag, a variable and a key of the settings file; flags win over variables, variables over \
-         the file. Secrets have no flag: {}; with _FILE after its name, a variable says which file holds one. A password in \
+         the file. Secrets have no flag: {}; a variable with _FILE after its name names the file that holds one. A password in \
          --database-url can be read by others in the list of processes: set DATABASE_URL instead. Sizes are written 64MiB, 20 MB or 4096, durations 200ms, 8s, 5m or 1h. \
-         `--help` shows all settings, `validate` what they come to.",
+         `--help` shows all settings, `validate` their effective values.",
         secrets.join(", ")
     )
 }
 
+/// Returns whether most commands need this setting.
 fn general(setting: &Setting) -> bool {
     matches!(
         setting.key,
@@ -265,7 +269,7 @@ fn general(setting: &Setting) -> bool {
     )
 }
 
-/// The flags of those settings, grouped by stage.
+/// Returns the flags of the settings that `wanted` selects, grouped by stage.
 fn settings(wanted: impl Fn(&str, &Setting) -> bool) -> Vec<Arg> {
     let mut args = Vec::new();
     for (stage, settings) in STAGES {

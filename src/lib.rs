@@ -1,12 +1,12 @@
 //! RuvVector Service: an OTLP-compatible collector that is durable before it answers.
 //!
-//! The modules stand in the order of the data's way:
-//! `receive -> decode -> log (append, group sync) -> 200 … log -> write -> store -> query`.
+//! The modules follow the order in which data passes through them:
+//! `receive -> decode -> journal (append, group sync) -> 200 … journal -> write -> store -> query`.
 //!
-//! **Invariant:** a client's success, the journal's sync and the database's commit are told apart everywhere, and happen in
-//! this order.
+//! **Invariant:** the journal's sync, the client's success and the database's commit are distinct steps. Neither the
+//! success nor the commit comes before the sync.
 
-/// The latch of the process's life.
+/// The phases of the process: starting, ready, stopping, broken.
 pub mod lifecycle;
 
 /// Sets of positions.
@@ -15,46 +15,46 @@ pub mod position_set;
 /// Metrics, log lines, and the service's own traces.
 pub mod telemetry;
 
-/// The state of the process for those who run it: `/health`, `/metrics`, systemd.
+/// The state of the process for its operators: `/health`, `/metrics`, systemd.
 pub mod health;
 
 /// The command line.
 pub mod cli;
 
-/// What each subcommand does.
+/// The subcommands.
 pub mod commands;
 
-/// Every setting: name, default, meaning.
+/// Settings: their names, defaults and meanings.
 pub mod config;
 
-/// The values that travel.
+/// Events and the values that pass between the modules.
 pub mod event;
 
-/// Texts with limits.
+/// Texts cut to a limit and escaped.
 mod text;
 
-/// The HTTP error, and its status.
+/// The error of HTTP and gRPC answers, with its status.
 pub mod error;
 
-/// The process's bound, and each stage's share of it.
+/// The process's memory limit, and each stage's share of it.
 pub mod memory;
 
-/// Connections and bodies under limits, and the answers.
+/// Ingestion: connections and bodies under limits, and the answers.
 pub mod receive;
 
-/// Bytes to events.
+/// Decodes request bodies into events.
 pub mod decode;
 
-/// Durable before the answer.
+/// The journal, which makes each request durable before it is answered.
 pub mod journal;
 
-/// Log to store, exactly once.
+/// The writer: moves the journal's records into the store, exactly once.
 pub mod write;
 
-/// PostgreSQL and SQLite.
+/// The store: PostgreSQL or SQLite.
 pub mod store;
 
-/// Parameters to SQL to a page.
+/// Queries: turns parameters into SQL, and rows into a page.
 pub mod query;
 
 /// Every route of the service, by port.
@@ -78,16 +78,16 @@ use store::Store;
 use store::kind_note::Backlog;
 use write::Progress;
 
-/// What stops the service, from the first signal to the second.
+/// Requests to stop the service; the first signal cancels one of them.
 #[derive(Clone, Debug, Default)]
 pub struct Shutdown {
-    /// Finish in order, after the drain delay.
+    /// Stops in order after the shutdown delay.
     pub drain: CancellationToken,
-    /// Finish in order, with no delay.
+    /// Stops in order without the delay.
     pub at_once: CancellationToken,
 }
 
-/// The sockets of the service, bound by [`listen`].
+/// The sockets of the service, bound by the caller of [`run`]; `None` = the port is off.
 #[derive(Debug)]
 pub struct Listeners {
     pub main: Option<Listener>,
@@ -95,28 +95,31 @@ pub struct Listeners {
     pub otlp_grpc: Option<Listener>,
 }
 
-/// Why the service ended by itself.
+/// The reason for which [`run`] ended without a request to stop, or a stop failed.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     #[error(transparent)]
     Journal(#[from] journal::OpenError),
-    /// Nothing was accepted or written yet.
+    /// The data directory served the other kind of store. Nothing was accepted or written yet.
     #[error(transparent)]
     OtherKind(#[from] store::kind_note::OtherKind),
-    /// After a failed write or sync only a new start, which recovers from disk, knows what the disk holds.
+    /// A write or sync of the journal failed. Only a new start, which recovers from disk, can find out the disk's
+    /// contents.
     #[error("the journal could not be written or synced; start again to recover from disk")]
     LogBroken,
-    /// Without it the journal would fill unseen; nothing is lost, and a new start writes on.
-    #[error("the writer ended by itself{}; start again", .0.as_ref().map(|error| format!(": {error}")).unwrap_or_default())]
+    /// The writer's task ended or panicked. The service ends too, as the journal would fill unnoticed; a new start goes
+    /// on writing.
+    #[error("the writer ended unexpectedly{}; start again", .0.as_ref().map(|error| format!(": {error}")).unwrap_or_default())]
     Writer(Option<tokio::task::JoinError>),
 }
 
-/// The life of the process: recover, serve, write, and on `stop` finish in order. `rotation` starts to replace the store's
-/// credentials when they change.
+/// Runs the service: recovers the journal, serves, writes to the store, and stops in order on `stop`. `rotation` starts
+/// the thread that replaces the store's credentials when they change.
 ///
 /// # Errors
-/// When the journal cannot be opened, or breaks; when the data directory served the other kind of store; and when the writer ends
-/// by itself.
+/// [`RunError::Journal`] if the journal cannot be opened, [`RunError::LogBroken`] if a write or sync of it fails,
+/// [`RunError::OtherKind`] if the data directory served the other kind of store, [`RunError::Writer`] if the writer
+/// ends unexpectedly.
 pub async fn run(
     config: Config,
     listeners: Listeners,
@@ -126,7 +129,7 @@ pub async fn run(
     supervisor: Systemd,
     rotation: impl FnOnce(Store) -> std::io::Result<()>,
 ) -> Result<(), RunError> {
-    // First, as it raises the limit of open files, for all that follows.
+    // First: it raises the limit of open files, which all that follows needs.
     let places = ConnectionLimit::new(&config.receive);
     let options = config.journal.clone();
     let starting = supervisor.starting(&format!(
@@ -147,7 +150,7 @@ pub async fn run(
     let store = Store::starting(&config.store, &start(&journal));
     if let Err(error) = rotation(store.clone()) {
         tracing::warn!(
-            "changed secrets take a restart, as there is no thread to read them: {error}"
+            "changed secrets need a restart, as the thread that reads them cannot be started: {error}"
         );
     }
     let progress = Progress::default();
@@ -236,7 +239,7 @@ pub async fn run(
     tokio::select! {
         () = tokio::time::sleep(config.shutdown_delay) => {}
         () = stop.at_once.cancelled() => {}
-        // Nothing more is taken.
+        // Nothing more is accepted.
         () = journal.broken() => {}
     }
     drain.stop.cancel();
@@ -254,7 +257,8 @@ pub async fn run(
     Ok(())
 }
 
-/// The facts about this start that retention needs. For each segment the journal knows the receive time of its first record.
+/// Returns the facts about this start that retention needs. The journal has the receive time of each segment's first
+/// record.
 fn start(journal: &Journal) -> store::ProcessStart {
     let streams = journal.streams().into_iter();
     let parts = streams.flat_map(|stream| journal.parts(stream.id));
@@ -264,7 +268,7 @@ fn start(journal: &Journal) -> store::ProcessStart {
     }
 }
 
-/// The records of earlier starts.
+/// Returns the journal's contents from earlier processes.
 fn backlog(journal: &Journal) -> Backlog {
     let held = journal
         .streams()
@@ -276,7 +280,7 @@ fn backlog(journal: &Journal) -> Backlog {
     }
 }
 
-/// Where events come in and where they go, for `systemctl status`.
+/// Returns the listeners' addresses and the store, for `systemctl status`.
 fn status_line(listeners: &Listeners, config: &Config) -> String {
     let Listeners {
         main,
@@ -291,7 +295,8 @@ fn status_line(listeners: &Listeners, config: &Config) -> String {
     format!("{}; stored in {}", open.join(", "), config.stored_in())
 }
 
-/// Two lines to paste. A token is never shown: the header names a variable for it.
+/// Returns two commands to paste: one sends an event, the other reads it. A token is never shown: the header names a
+/// variable.
 fn log_usage_hint(url: &str, tokens: &receive::AuthTokens) -> [String; 2] {
     let event = r#"{"correlationId":"order-1","integration":"shop","eventType":"order.created"}"#;
     let header = if tokens.is_empty() {

@@ -1,7 +1,7 @@
 //! The binary: arguments, settings, log lines, run, exit code.
 //!
-//! **Invariant:** it ends with 0 when all went well, 1 when something failed while it ran, 2 when it was asked wrongly and
-//! another try would end the same way; with 130 after a second signal.
+//! **Invariant:** the exit code is 0 after success, 1 if something failed while the process ran, 2 if arguments or
+//! settings are wrong, so that another try would fail too, and 130 after a second signal.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -17,7 +17,7 @@ use ruvvector_service::telemetry::own_traces::OwnTraces;
 /// Keys of settings with their texts.
 type FlagValues = Vec<(&'static str, String)>;
 
-/// Wrong arguments or settings.
+/// Exit code for wrong arguments or settings.
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
@@ -25,7 +25,9 @@ fn main() -> ExitCode {
     let _last_lines = match logging::start_lines() {
         Ok(end) => end,
         Err(error) => {
-            print_stderr(&format!("error: no thread for log lines: {error}"));
+            print_stderr(&format!(
+                "error: the thread for log lines cannot be started: {error}"
+            ));
             return ExitCode::FAILURE;
         }
     };
@@ -35,10 +37,10 @@ fn main() -> ExitCode {
             logging::write_plain(&error.to_string());
             return ExitCode::from(USAGE);
         }
-        // Help and the version.
+        // `--help` and `--version`.
         Err(error) => error.exit(),
     };
-    // What needs no settings, so that bad ones are not in its way.
+    // These tasks need no settings, and so work when settings are wrong.
     let text = match task {
         Task::Settings => Some(config::reference()),
         Task::Completions(shell) => Some(cli::completions(shell)),
@@ -50,8 +52,8 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let done = match &task {
-        Task::Healthcheck { url } => commands::load_listen_address(flags).map(|door| {
-            let sentence = commands::healthcheck::run(&door, url.as_deref())?;
+        Task::Healthcheck { url } => commands::load_listen_address(flags).map(|address| {
+            let sentence = commands::healthcheck::run(&address, url.as_deref())?;
             print_stdout(&format!("{sentence}\n"));
             Ok(())
         }),
@@ -156,7 +158,7 @@ fn serve(flags: FlagValues, loaded: LoadedConfig) -> Result<(), CommandFailure> 
     let rotation = commands::rotation(flags, &loaded.config, headers);
     let service = commands::serve::run(loaded.config, loaded.warnings, rotation);
     let ended = runtime.block_on(service);
-    // Last, so that the last batches are among them.
+    // Stopped last, so that spans of the writer's last batches are exported.
     if let Some(own_traces) = own_traces {
         runtime.block_on(own_traces.stop());
     }
@@ -164,15 +166,16 @@ fn serve(flags: FlagValues, loaded: LoadedConfig) -> Result<(), CommandFailure> 
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, String> {
-    tokio::runtime::Runtime::new().map_err(|error| format!("no runtime: {error}"))
+    tokio::runtime::Runtime::new()
+        .map_err(|error| format!("the async runtime cannot be started: {error}"))
 }
 
-/// What a command was asked for. A reader that has gone is no error.
+/// Prints a command's result. A closed pipe is not an error.
 fn print_stdout(text: &str) {
     let _ = io::stdout().write_all(text.as_bytes());
 }
 
-/// All else, where there are no log lines.
+/// Prints warnings and errors of commands that write no log lines.
 fn print_stderr(text: &str) {
     logging::write_plain(&format!("{text}\n"));
 }

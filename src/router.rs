@@ -1,6 +1,6 @@
 //! Every route of the service, by port.
 //!
-//! **Invariant:** a path is named here and nowhere else, with the handler that serves it.
+//! **Invariant:** each path is named once, here, with the handler that serves it.
 
 use axum::Router;
 use axum::middleware::{from_fn, map_response};
@@ -13,7 +13,7 @@ use crate::query::{self, Queries};
 use crate::receive::protocol::{native, otlp_grpc, otlp_http};
 use crate::receive::{self, Drain, Receiver};
 
-/// The main port: ingestion, queries, health and metrics.
+/// Returns the routes of the main port: ingestion, queries, health and metrics.
 pub fn main_port(
     receiver: Receiver,
     queries: Queries,
@@ -26,7 +26,7 @@ pub fn main_port(
         .method_not_allowed_fallback(receive::read_only)
 }
 
-/// Native events and OTLP over HTTP, with the answer to paths that nothing serves.
+/// Returns the routes of native events and OTLP over HTTP, with the answer to unknown paths.
 pub fn ingestion(receiver: Receiver) -> Router {
     let ingest = native::ingest(&receiver);
     Router::new()
@@ -40,7 +40,7 @@ pub fn ingestion(receiver: Receiver) -> Router {
         )
 }
 
-/// The port of OTLP over HTTP alone.
+/// Returns the routes of the port for OTLP over HTTP.
 pub fn otlp_http_port(receiver: Receiver) -> Router {
     otlp_over_http(&receiver).merge(
         Router::new()
@@ -61,13 +61,13 @@ fn otlp_over_http(receiver: &Receiver) -> Router {
         router
             .route(path, export.clone())
             .route(&format!("{path}/"), export.clone())
-            // An exporter whose endpoint ends in a slash sends there.
+            // An exporter whose endpoint ends in a slash sends to `//v1/…`.
             .route(&format!("/{path}"), export)
     })
 }
 
-/// The port of OTLP over gRPC, with gRPC's health service: it reports `readiness`, and a watch of it ends when `drain` stops
-/// the port.
+/// Returns the routes of the port for OTLP over gRPC, with gRPC's health service. That reports `readiness`, and its
+/// watches end when `drain` stops the port.
 pub fn otlp_grpc_port(receiver: &Receiver, readiness: Readiness, drain: &Drain) -> Router {
     let health = otlp_grpc::health(receiver, readiness, drain);
     Router::new()
@@ -89,7 +89,7 @@ pub fn otlp_grpc_port(receiver: &Receiver, readiness: Readiness, drain: &Drain) 
         .layer(from_fn(otlp_grpc::http2_only))
 }
 
-/// Stored events, as our JSON or as OTLP.
+/// Returns the routes that read stored events, as our JSON or as OTLP.
 pub fn reads(queries: Queries) -> Router {
     Router::new()
         .route("/query", get(query::events))
@@ -99,7 +99,7 @@ pub fn reads(queries: Queries) -> Router {
         .layer(map_response(query::vary_by_accept))
 }
 
-/// The state of the process.
+/// Returns the routes of the process's state.
 fn state(health: HealthMonitor) -> Router {
     Router::new()
         .route("/health", get(health::health))

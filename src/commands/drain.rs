@@ -1,7 +1,7 @@
-//! `journal drain`: empties a data directory that no service holds any more into the store.
+//! `journal drain`: writes the journal of a data directory without a running service into the store, and removes it.
 //!
-//! **Invariant:** it ends well only when the journal is empty and all of it is in the store; a directory without a journal is left
-//! as it is.
+//! **Invariant:** the command succeeds only if the journal is empty and all of it is in the store. A directory without
+//! a journal stays unchanged.
 
 use crate::commands::CommandFailure;
 use std::convert::Infallible;
@@ -20,22 +20,25 @@ use crate::journal::{Journal, OpenError};
 use crate::store::{self, Store, StoreTarget};
 use crate::write::{self, Progress, Unfinished, Written};
 
-/// Between two lines that say how far it is; with nothing new to say, every so many of them.
-const TELL_EVERY: Duration = Duration::from_secs(10);
+/// Interval between two looks at the progress.
+const REPORT_INTERVAL: Duration = Duration::from_secs(10);
+/// Number of intervals without progress after which a log line is written all the same.
 const QUIET_TICKS: u32 = 6;
 
-/// Drains the data directory of `config` and says what was written.
+/// Drains the data directory of `config`, and returns a summary of what was written.
 ///
-/// A schema that is too new, or of an unknown shape, ends it: only a person can help, and a job that failed is seen where
-/// one that waits is not. Everything else is tried again for ever.
+/// The command fails on a schema that is too new or of an unknown shape: only a person can mend it, and a failed job is
+/// noticed sooner than one that waits. All other errors of the store are retried for ever.
 ///
 /// # Errors
-/// [`Failure::Settings`] if they lead to another kind of store than the directory served, and none is named;
-/// [`Failure::Run`] if there is no journal, if a service holds it, and if something of it is left, with how much.
+/// [`CommandFailure::Settings`] if the settings imply another kind of store than the directory served, and name none;
+/// [`CommandFailure::Run`] if there is no journal, if a service holds it, or if a part of it is left, with the number
+/// of events.
 pub async fn run(config: &Config) -> Result<String, CommandFailure> {
     let stop = stopped_by_signals()?;
-    look_at(config)?;
-    // A change that the settings name is no news: a drain may serve any store, and the directory's note stays.
+    check_target(config)?;
+    // No warning of a change that the settings name: a drain may serve any store, and leaves the directory's note
+    // unchanged.
     super::check_store_kind(config).await?;
     Ok(Box::pin(drain(config, stop)).await?)
 }
@@ -61,7 +64,7 @@ async fn drain(config: &Config, stop: CancellationToken) -> Result<String, Strin
         outcome = write::drain_to_empty(
             journal.clone(), store.clone(), config.write.clone(), progress.clone(), stop, config.grace,
         ) => outcome,
-        never = tell(&journal, &progress) => match never {},
+        never = report_progress(&journal, &progress) => match never {},
     };
     store.close(store::GOODBYE).await;
     let left = journal.status();
@@ -70,14 +73,14 @@ async fn drain(config: &Config, stop: CancellationToken) -> Result<String, Strin
         Ok(()) if gone => {}
         Ok(()) => {
             return Err(format!(
-                "{dir}: all is stored, but files of the journal could not be removed, as the lines above say; run it again"
+                "{dir}: all is stored, but files of the journal could not be removed, as the log lines above report; run it again"
             ));
         }
         Err(Unfinished::Stopped) if gone => tracing::warn!(
-            "all is stored and removed; stopped before the database was told that these streams are released"
+            "all is stored and removed; stopped before the release of these streams was recorded in the database"
         ),
         Err(Unfinished::Schema(error)) if gone => tracing::warn!(
-            "all is stored and removed; the database was not told that these streams are released: {error}"
+            "all is stored and removed; the release of these streams was not recorded in the database: {error}"
         ),
         Err(Unfinished::Stopped) if left.undrained_streams == 0 => {
             return Err(format!(
@@ -100,8 +103,8 @@ async fn drain(config: &Config, stop: CancellationToken) -> Result<String, Strin
         }
         Err(Unfinished::Shared(text)) => {
             return Err(format!(
-                "{text}. {} of {} left in {dir}, besides what cannot be read; nothing is lost: run it again once that one has \
-                 stored them, or is gone for 5 minutes",
+                "{text}. {} of {} left in {dir}, besides records that cannot be read; nothing is lost: run it again once that collector has \
+                 stored them, or has sent no heartbeat for 5 minutes",
                 count(left.queue_events, "event"),
                 count(left.undrained_streams, "stream")
             ));
@@ -110,7 +113,7 @@ async fn drain(config: &Config, stop: CancellationToken) -> Result<String, Strin
     drop(journal);
     nothing_unreadable(config)?;
     let mut written = progress.written();
-    // What the journal had not read by then never waited in this life.
+    // Adds the backlog's events that were already in the stored positions when this process would have read them.
     written.stored_before += start
         .backlog_at_start_events
         .saturating_sub(left.backlog_at_start_events);
@@ -119,15 +122,15 @@ async fn drain(config: &Config, stop: CancellationToken) -> Result<String, Strin
     let summary = summary(&config.data_dir, written, unreadable, began.elapsed());
     if start.cut_segments > 0 {
         return Err(format!(
-            "{} of the journal had lost its end, and what stood there is lost; look at the disk, and keep the copies (.damaged) in \
+            "{} of the journal had lost its end, and the records there are lost; check the disk, and keep the copies (.damaged) in \
              {dir}/journal. The rest: {summary}",
             count(start.cut_segments, "file")
         ));
     }
     if left.missing_records > 0 {
         return Err(format!(
-            "{} of the journal {} in no file and not in the database; put the files back from a backup of {dir}/journal, if there is \
-             one, and run it again. The rest: {summary}",
+            "{} of the journal {} in no file and not in the database; restore the files from a backup of {dir}/journal, if any, \
+             and run it again. The rest: {summary}",
             count(left.missing_records, "record"),
             if left.missing_records == 1 {
                 "is"
@@ -167,7 +170,7 @@ fn summary(dir: &Path, written: Written, unreadable: u64, took: Duration) -> Str
     let _ = write!(out, "; {}", count(gaps, "gap"));
     if gaps > 0 {
         out.push_str(
-            " (positions that neither the database nor this journal holds, as the lines above say)",
+            " (positions that neither the database nor this journal holds, as the log lines above report)",
         );
     }
     out.push_str("; the journal is empty\n");
@@ -179,9 +182,10 @@ pub(super) fn count(n: u64, one: &str) -> String {
     format!("{n} {one}{end}")
 }
 
-/// Cancelled by the first signal; the second ends the process.
+/// Returns a token that the first signal cancels; the second signal ends the process.
 fn stopped_by_signals() -> Result<CancellationToken, String> {
-    let signals = Signals::listen().map_err(|error| format!("no signals: {error}"))?;
+    let signals =
+        Signals::listen().map_err(|error| format!("signals cannot be listened to: {error}"))?;
     let stop = Shutdown::default();
     tokio::spawn(signals.watch(stop.clone(), Hangup::Stops));
     let stopped = CancellationToken::new();
@@ -191,43 +195,43 @@ fn stopped_by_signals() -> Result<CancellationToken, String> {
             () = stop.drain.cancelled() => {}
             () = stop.at_once.cancelled() => {}
         }
-        tracing::info!("stopping: what is being committed may end");
+        tracing::info!("stopping after the commits in flight");
         stops.cancel();
     });
     Ok(stopped)
 }
 
-/// Returns an error that says what to set if there is no such data directory.
+/// Returns an error that names the setting to change if `dir` is not a directory.
 pub(super) fn check_directory(dir: &Path) -> Result<(), String> {
     match std::fs::metadata(dir) {
         Ok(found) if found.is_dir() => Ok(()),
         Ok(_) => Err(format!("{} is not a directory", dir.display())),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(format!(
-            "{}: there is no such directory; --data-dir, or RUVVECTOR_DATA_DIR, is to name the one that the service had",
+            "{}: there is no such directory; --data-dir, or RUVVECTOR_DATA_DIR, must name the one that the service had",
             dir.display()
         )),
         Err(error) => Err(format!("{}: {error}", dir.display())),
     }
 }
 
-/// Whether this is a directory to drain, and into which store is known.
-fn look_at(config: &Config) -> Result<(), String> {
+/// Returns an error if the data directory is missing, or the settings do not name the store to drain it into.
+fn check_target(config: &Config) -> Result<(), String> {
     let dir = &config.data_dir;
     check_directory(dir)?;
     let own = dir.join("telemetry.db");
     let StoreTarget::Sqlite { path } = &config.store.target else {
         return Ok(());
     };
-    // Without a word about the store that is a forgotten DATABASE_URL more often than not.
+    // Unnamed store and no SQLite file: the cause is mostly a forgotten DATABASE_URL.
     if config.store_unnamed && !own.exists() {
         return Err(format!(
-            "into which store? Set DATABASE_URL or POSTGRES_HOST, or RUVVECTOR_STORE=sqlite for {}",
+            "the store is not named: set DATABASE_URL or POSTGRES_HOST, or RUVVECTOR_STORE=sqlite for {}",
             path.display()
         ));
     }
     if *path != own && own.exists() {
         tracing::warn!(
-            "{} stays as it is: what it holds is not copied to {}, and what the journal still keeps of it is written there too",
+            "{} stays unchanged: its events are not copied to {}, except those that the journal still holds",
             own.display(),
             path.display()
         );
@@ -244,23 +248,24 @@ async fn open(config: &Config) -> Result<Journal, String> {
         .map_err(|error| format!("the journal cannot be opened: {error}"))?;
     opened.map_err(|error| match error {
         OpenError::Locked(_) => format!(
-            "{error}: a service that runs there drains it by itself; to drain it here, stop that one first"
+            "{error}: a service that runs there drains it automatically; to drain it here, stop that service first"
         ),
         _ => sentence(&error),
     })
 }
 
-/// What to do about a journal that cannot be opened.
+/// Returns the error's text, with the setting to change if there is no journal.
 pub(super) fn sentence(error: &OpenError) -> String {
     match error {
         OpenError::NoJournal(_) => format!(
-            "{error}; --data-dir, or RUVVECTOR_DATA_DIR, is to name the directory above journal/"
+            "{error}; --data-dir, or RUVVECTOR_DATA_DIR, must name the directory above journal/"
         ),
         _ => error.to_string(),
     }
 }
 
-/// What recovery could not tell to be a segment stays where it is.
+/// Returns an error if files are left that recovery did not recognise as segments; recovery does not move or remove
+/// them.
 fn nothing_unreadable(config: &Config) -> Result<(), String> {
     let left =
         Journal::inspect(Arc::new(OsDisk), &config.journal).map_err(|error| error.to_string())?;
@@ -272,30 +277,30 @@ fn nothing_unreadable(config: &Config) -> Result<(), String> {
         .map(|segment| segment.path.display().to_string())
         .collect();
     Err(format!(
-        "all that can be read is stored, but not {}: keep what is left of the directory, and look at its disk",
+        "all that can be read is stored, but not {}: keep the rest of the directory, and check its disk",
         paths.join(", ")
     ))
 }
 
-/// Says now and then how far it is.
-async fn tell(journal: &Journal, progress: &Progress) -> Infallible {
-    let (mut told, mut told_at) = (Written::default(), Instant::now());
+/// Logs the progress at intervals, for ever.
+async fn report_progress(journal: &Journal, progress: &Progress) -> Infallible {
+    let (mut reported, mut reported_at) = (Written::default(), Instant::now());
     let mut quiet = 0;
     loop {
-        tokio::time::sleep(TELL_EVERY).await;
+        tokio::time::sleep(REPORT_INTERVAL).await;
         let written = progress.written();
         quiet += 1;
-        if written != told || quiet >= QUIET_TICKS {
-            let events = written.events - told.events;
+        if written != reported || quiet >= QUIET_TICKS {
+            let events = written.events - reported.events;
             let left = journal.status();
             tracing::info!(
                 events_left = left.queue_events,
                 streams_left = left.undrained_streams,
                 events_written = written.events,
-                events_per_second = events / told_at.elapsed().as_secs().max(1),
+                events_per_second = events / reported_at.elapsed().as_secs().max(1),
                 "draining"
             );
-            (told, told_at, quiet) = (written, Instant::now(), 0);
+            (reported, reported_at, quiet) = (written, Instant::now(), 0);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `healthcheck`: one plain HTTP request to the running service, for containers that have no curl.
 //!
-//! **Invariant:** it ends within seconds whatever is at the other end, and reads no more than a few kilobytes of it.
+//! **Invariant:** connecting and each read or write end within 5 s, and at most 16 KiB of the answer are read.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
@@ -8,17 +8,18 @@ use std::time::Duration;
 
 use crate::config::{ListenAddress, PortSetting};
 
+/// Limit of each attempt to connect, and of each read and write.
 const TIMEOUT: Duration = Duration::from_secs(5);
 const ANSWER_BYTES: u64 = 16 << 10;
 
-/// Asks `url`, or the service port of `door`, whether the service is ready; a sentence that says so.
+/// Asks `url`, or the service port at `listen`, for the service's readiness. Returns a sentence if it is ready.
 ///
 /// # Errors
-/// A sentence that says why it is not.
-pub fn run(door: &ListenAddress, url: Option<&str>) -> Result<String, String> {
+/// A sentence with the reason if the service is not ready, does not answer, or `url` is not valid.
+pub fn run(listen: &ListenAddress, url: Option<&str>) -> Result<String, String> {
     let (host, addresses, path) = match url {
         Some(url) => from_url(url)?,
-        None => from_listen_address(door)?,
+        None => from_listen_address(listen)?,
     };
     let answered = connect(&addresses).and_then(|stream| {
         let peer = stream.peer_addr()?;
@@ -63,16 +64,16 @@ fn from_url(url: &str) -> Result<HealthAddress<'_>, String> {
     Ok((host, addresses, path))
 }
 
-fn from_listen_address(door: &ListenAddress) -> Result<HealthAddress<'static>, String> {
-    let PortSetting::On(port) = door.service_port else {
-        return Err("service_port is off: name another place with --url".to_owned());
+fn from_listen_address(listen: &ListenAddress) -> Result<HealthAddress<'static>, String> {
+    let PortSetting::On(port) = listen.service_port else {
+        return Err("service_port is off: name another URL with --url".to_owned());
     };
-    let addresses: Vec<SocketAddr> = door
+    let addresses: Vec<SocketAddr> = listen
         .bind
         .iter()
         .flat_map(|address| match address {
             IpAddr::V4(address) if address.is_unspecified() => vec![Ipv4Addr::LOCALHOST.into()],
-            // Without IPv6 the service took IPv4 instead.
+            // On a machine without IPv6 the service listens on IPv4 instead.
             IpAddr::V6(address) if address.is_unspecified() => {
                 vec![Ipv6Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into()]
             }
@@ -87,7 +88,7 @@ fn from_listen_address(door: &ListenAddress) -> Result<HealthAddress<'static>, S
     Ok((host, addresses, "/health/ready"))
 }
 
-/// Status and the beginning of the body, made fit for a terminal.
+/// Returns the status, and the first 500 characters of the body, escaped for a terminal.
 fn ask(mut stream: TcpStream, host: &str, path: &str) -> io::Result<(u16, String)> {
     stream.set_read_timeout(Some(TIMEOUT))?;
     stream.set_write_timeout(Some(TIMEOUT))?;
@@ -102,7 +103,7 @@ fn ask(mut stream: TcpStream, host: &str, path: &str) -> io::Result<(u16, String
         .strip_prefix("HTTP/1.")
         .and_then(|rest| rest.split(' ').nth(1))
         .and_then(|code| code.parse().ok())
-        .ok_or_else(|| io::Error::other("what answers does not speak HTTP"))?;
+        .ok_or_else(|| io::Error::other("the answer is not HTTP"))?;
     let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
     let start: String = body.chars().take(500).collect();
     Ok((status, start.escape_debug().to_string()))

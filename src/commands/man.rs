@@ -1,7 +1,7 @@
 //! `man`: the manual page, ruvvector-service(8), in roff.
 //!
-//! **Invariant:** commands and settings come from the one command line and the one table; only what neither knows (files,
-//! signals, exit codes) is written here.
+//! **Invariant:** commands come from [`cli::command`] and settings from their table. Only files, signals, exit codes
+//! and examples are written here.
 
 use clap::Command;
 use clap_mangen::Man;
@@ -10,7 +10,7 @@ use clap_mangen::roff::{Inline, Roff, bold, italic, roman};
 use crate::cli;
 use crate::config::settings::{STAGES, by_key};
 
-/// The whole page.
+/// Returns the whole page.
 #[must_use]
 pub fn page() -> String {
     let command = cli::command().override_usage(
@@ -35,7 +35,7 @@ fn body(command: &Command) -> Roff {
         &mut roff,
         "DESCRIPTION",
         &[
-            "Takes telemetry events in, its own JSON on POST /ingest and OpenTelemetry's OTLP over HTTP and gRPC, makes each \
+            "Accepts telemetry events, as its own JSON on POST /ingest and as OpenTelemetry's OTLP over HTTP and gRPC, makes each \
              request durable on the local disk before it answers, moves the events in batches into the table telemetry_events \
              of PostgreSQL or of an embedded SQLite file, and answers queries, /health and /metrics.",
             "Without a setting it listens on this machine alone: port 3100 for everything, 4318 for OTLP over HTTP, 4317 for \
@@ -70,32 +70,29 @@ const FILES: [(&str, &str); 5] = [
     ),
     (
         "/var/lib/ruvvector",
-        "The data directory under the systemd unit; else ./data, or what data_dir says.",
+        "The data directory under the systemd unit; otherwise ./data, or the path in data_dir.",
     ),
     (
         "<data_dir>/journal",
-        "The journal: requests that were answered and are not all in the database yet. `journal list` shows what it holds.",
+        "The journal: requests that were answered and are not all in the database yet. `journal list` shows its contents.",
     ),
     (
         "<data_dir>/telemetry.db",
-        "SQLite's file, where no PostgreSQL is set.",
+        "SQLite's file, if no PostgreSQL is set.",
     ),
-    (
-        "~/.pgpass",
-        "The database's password, where the URL has none.",
-    ),
+    ("~/.pgpass", "The database's password, if the URL has none."),
 ];
 
 const SIGNALS: [(&str, &str); 3] = [
     (
         "SIGTERM",
-        "Stops in order: no longer ready, requests are still taken for shutdown_delay, those under way are finished, and the journal \
-         is written to the database for up to shutdown_grace. What is not written stays in the journal for the next start.",
+        "Stops in order: no longer ready, requests are still accepted for shutdown_delay, those in flight are finished, and \
+         the journal is written to the database for up to shutdown_grace. The rest stays in the journal for the next start.",
     ),
-    ("SIGINT", "The same without the drain delay."),
+    ("SIGINT", "The same without the shutdown delay."),
     (
-        "a second one of these",
-        "Ends at once. What was acknowledged is on the disk.",
+        "a second of these signals",
+        "Ends at once. Acknowledged events are on the disk.",
     ),
 ];
 
@@ -104,11 +101,11 @@ const EXIT_STATUS: [(&str, &str); 4] = [
     (
         "1",
         "Something failed while it ran: a port is taken, the journal cannot be opened or written, the service is not ready \
-         (healthcheck), the journal is damaged (journal verify) or something of it is left (journal drain).",
+         (healthcheck), the journal is damaged (journal verify) or a part of it is left (journal drain).",
     ),
     (
         "2",
-        "It was asked wrongly: a flag, a setting or a file of settings. Starting again does not help.",
+        "A flag, a setting or the settings file is wrong. Starting again does not help.",
     ),
     ("130", "A second signal ended it."),
 ];
@@ -138,8 +135,8 @@ fn one(roff: &mut Roff, term: Vec<Inline>, meaning: &str) {
 
 fn commands(roff: &mut Roff, command: &Command) {
     roff.control("SH", ["COMMANDS"]);
-    roff.text([roman("Each takes the settings it needs; ")]);
-    roff.text([bold("--help"), roman(" after a command shows which.")]);
+    roff.text([roman("Each command accepts the settings it needs; ")]);
+    roff.text([bold("--help"), roman(" after a command shows them.")]);
     command_list(roff, command, "");
 }
 
@@ -151,7 +148,7 @@ fn command_list(roff: &mut Roff, command: &Command, before: &str) {
             continue;
         }
         let mut term = vec![bold(name)];
-        // Those of the settings have a section of their own.
+        // The flags of settings have a separate section.
         let own = sub
             .get_arguments()
             .filter(|arg| by_key(arg.get_id().as_str()).is_none());
@@ -199,7 +196,7 @@ fn settings(roff: &mut Roff) {
         &[
             "Every setting is a flag, a variable and a key of the file that --config names: the flag's name with _ for -. Flags \
              win over variables, variables over the file. Sizes are written 64MiB, 20 MB or 4096, durations 200ms, 8s, 5m or 1h.",
-            "ruvvector-service validate prints what the settings come to, each with where it comes from.",
+            "ruvvector-service validate prints the effective value and the source of each setting.",
         ],
     );
     for (stage, settings) in STAGES {
@@ -227,7 +224,7 @@ fn settings(roff: &mut Roff) {
 fn environment(roff: &mut Roff) {
     roff.control("SH", ["ENVIRONMENT"]);
     roff.text([roman(
-        "Beside the variables of the settings, of which an empty one is not set:",
+        "Beside the variables of the settings, where an empty variable counts as not set:",
     )]);
     for setting in STAGES.iter().flat_map(|(_, settings)| *settings) {
         if let Some(variable) = setting.file_variable() {
@@ -238,7 +235,7 @@ fn environment(roff: &mut Roff) {
     for (variables, meaning) in [
         (
             "PGPASSWORD, PGSSLMODE, PGSSLROOTCERT, …",
-            "What a database's URL leaves out, as psql(1) reads it.",
+            "Parts that a database's URL leaves out, as psql(1) reads them.",
         ),
         (
             "SSL_CERT_FILE, SSL_CERT_DIR",
@@ -246,7 +243,7 @@ fn environment(roff: &mut Roff) {
         ),
         (
             "NOTIFY_SOCKET, WATCHDOG_USEC, WATCHDOG_PID",
-            "Set by systemd: where readiness, status and signs of life are told.",
+            "Set by systemd: the socket for readiness, status and watchdog messages, and the watchdog's interval.",
         ),
     ] {
         one(roff, vec![bold(variables)], meaning);
@@ -265,12 +262,12 @@ fn examples(roff: &mut Roff) {
             "DATABASE_URL=postgres://ruvvector:secret@db/events ruvvector-service --bind '[::]'",
         ),
         (
-            "An event in, and out again:",
+            "Sending an event and reading it back:",
             "curl -d '{\"correlationId\":\"order-1\",\"integration\":\"shop\",\"eventType\":\"order.created\"}' \
              http://127.0.0.1:3100/ingest\ncurl 'http://127.0.0.1:3100/query?correlationId=order-1'",
         ),
         (
-            "Completions and this page, where packages put them:",
+            "Installing completions and this page:",
             "ruvvector-service completions bash >/usr/share/bash-completion/completions/ruvvector-service\n\
              ruvvector-service completions zsh >/usr/share/zsh/vendor-completions/_ruvvector-service\n\
              ruvvector-service completions fish >/usr/share/fish/vendor_completions.d/ruvvector-service.fish\n\

@@ -1,6 +1,6 @@
-//! The subcommands: what they do, what they print, and whether all is well.
+//! The subcommands: their work, their output, their success or failure.
 //!
-//! **Invariant:** what is asked for goes to standard output, all else to standard error.
+//! **Invariant:** results go to standard output, all else to standard error.
 
 use crate::journal::JournalSizes;
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,7 +24,7 @@ use crate::telemetry::own_traces::ExportHeaders;
 /// Runs the service until a signal.
 pub mod serve;
 
-/// Secrets that are read again while it runs.
+/// Reads changed secrets again while the service runs.
 pub mod rotation;
 
 /// Empties the journal of a data directory into the store.
@@ -39,9 +39,9 @@ pub mod healthcheck;
 /// The reason for which a command ended without success.
 #[derive(Debug)]
 pub enum CommandFailure {
-    /// Another try would end the same way: somebody has to change a setting.
+    /// A setting must be changed; without that, another try would fail too.
     Settings(String),
-    /// All else.
+    /// Any other failure.
     Run(String),
 }
 
@@ -51,15 +51,15 @@ impl From<String> for CommandFailure {
     }
 }
 
-/// Loads the configuration of this process: its flags, its environment, the file they name.
+/// Loads the configuration of this process from its flags, its environment and the file that they name.
 ///
 /// # Errors
-/// As [`Config::load`], and when a variable of ours is not text.
+/// As [`Config::load`], and if the value of one of our variables is not UTF-8.
 pub fn load(flags: Vec<(&'static str, String)>) -> Result<LoadedConfig, ConfigError> {
     Config::load(&inputs(flags)?)
 }
 
-/// Prepares for the secrets of this process to be read again while it runs; `config` is in use.
+/// Prepares the rotation of this process's secrets; `config` is the configuration in use.
 #[must_use]
 pub fn rotation(
     flags: Vec<(&'static str, String)>,
@@ -75,10 +75,10 @@ pub fn rotation(
     Rotation::new(load, files, config.receive.auth_tokens.clone(), headers)
 }
 
-/// Loads of it where the service listens.
+/// Loads only the addresses on which the service listens.
 ///
 /// # Errors
-/// As [`Door::load`], and when a variable of ours is not text.
+/// As [`ListenAddress::load`], and if the value of one of our variables is not UTF-8.
 pub fn load_listen_address(
     flags: Vec<(&'static str, String)>,
 ) -> Result<ListenAddress, ConfigError> {
@@ -117,9 +117,9 @@ fn environment() -> Result<Environment, ConfigError> {
     Ok(environment)
 }
 
-/// Compares the store of the settings with the one that the data directory served, as the start does, and changes nothing.
-/// Returns what a start would warn of. The journal is read only if the directory's note does not name the same kind of store; if
-/// that fails, this is a warning, as it may be readable for the service.
+/// Compares the store of the settings with the one that the data directory served, as the start does, and changes
+/// nothing. Returns the warning that a start would log, if any. The journal is read only if the directory's note does
+/// not name the same kind of store. A failure to read it is a warning, as the service may be able to read it.
 ///
 /// # Errors
 /// [`CommandFailure::Settings`] if a start would be refused.
@@ -142,7 +142,7 @@ pub async fn check_store_kind(config: &Config) -> Result<Option<String>, Command
         .map_err(|error| CommandFailure::Settings(error.to_string()))
 }
 
-/// The contents of the journal as it lies on disk; a directory that is missing holds none.
+/// Returns the contents of the journal on disk; a missing directory has none.
 fn backlog(config: &Config) -> Result<Backlog, OpenError> {
     if !config.journal.dir.exists() {
         return Ok(Backlog {
@@ -159,11 +159,12 @@ fn backlog(config: &Config) -> Result<Backlog, OpenError> {
     })
 }
 
-/// Brings the database's schema up to date and, if asked to, copies the original service's rows, telling how far it has
-/// come; a sentence that says what was done.
+/// Brings the database's schema up to date and, for [`ImportRows::ImportV0`], copies the original service's rows and
+/// logs the progress. Returns a summary.
 ///
 /// # Errors
-/// When the database is away or of an unknown shape, or there is nothing to import.
+/// [`StoreError::Schema`] if the schema is of an unknown shape, the rows are to be imported into SQLite, or there are
+/// none to import; other variants if the database is unavailable.
 pub async fn migrate(config: &Config, rows: ImportRows) -> Result<String, StoreError> {
     let mut options = config.store.clone();
     options.migrate = true;
@@ -201,10 +202,11 @@ async fn migrate_in(store: &Store, rows: ImportRows) -> Result<String, StoreErro
     Ok(done)
 }
 
-/// Records in the store, for every collector on it, that the clocks are right. Returns a sentence on the consequence.
+/// Records in the store, for every collector that uses it, that the clocks are right. Returns a sentence on the
+/// consequence.
 ///
 /// # Errors
-/// If the store cannot be reached, or its clock and this machine's differ.
+/// [`StoreError`] if the store is unavailable, or its clock and this machine's differ.
 pub async fn confirm_clock(config: &Config) -> Result<String, StoreError> {
     let store = Store::new(&config.store);
     let done = store.confirm_clock().await;
@@ -212,15 +214,16 @@ pub async fn confirm_clock(config: &Config) -> Result<String, StoreError> {
     let kind = store.kind();
     done.map(|doubt| match doubt {
         Some(reason) => format!(
-            "{kind}: the clock is confirmed, which ends this doubt: {}. A running service goes by it from its next round of \
+            "{kind}: the clock is confirmed, which ends this doubt: {}. A running service trusts it from its next round of \
              maintenance on\n",
             reason.sentence()
         ),
-        None => format!("{kind}: the clock was not doubted; it is confirmed all the same\n"),
+        None => format!("{kind}: the clock was not doubted; its confirmation is recorded all the same\n"),
     })
 }
 
-/// The sizes of the journal on its volume; `None` if the volume does not tell its own. The directory may be missing yet.
+/// Returns the journal's effective sizes on its volume; `None` if the volume's size is unknown. The directory need not
+/// exist yet.
 #[must_use]
 pub fn journal_sizes(config: &Config) -> Option<JournalSizes> {
     let dir = std::path::absolute(&config.journal.dir).ok()?;
@@ -228,7 +231,7 @@ pub fn journal_sizes(config: &Config) -> Option<JournalSizes> {
     Journal::sizes(&OsDisk, &config.journal, there).ok()
 }
 
-/// The sentence for an error of the store, with what is to be set where nothing says which store is meant.
+/// Returns the text of an error of the store, with the settings to change if none names the store.
 #[must_use]
 pub fn explain(config: &Config, error: &StoreError) -> String {
     if !config.store_unnamed {
@@ -244,7 +247,7 @@ pub fn explain(config: &Config, error: &StoreError) -> String {
 /// The journal's files as a table, and how many problems there are.
 ///
 /// # Errors
-/// A sentence, if there is no such directory, no journal in it, or the journal cannot be read.
+/// A sentence if the directory is missing, holds no journal, or the journal cannot be read.
 pub fn journal_report(config: &Config) -> Result<(String, usize), String> {
     drain::check_directory(&config.data_dir)?;
     let inspected = Journal::inspect(Arc::new(OsDisk), &config.journal);

@@ -1,8 +1,8 @@
 //! Secrets that are read again while the service runs: tokens, the databases' passwords, headers of own traces.
 //!
-//! Files are looked at once a second, by a thread of their own, so that a file system that hangs holds up nobody else. What
-//! they hold is used from the next request, connection or export on. A certificate of a database is read by each connection
-//! anyway.
+//! A separate thread reads the files once a second, so that a file system that hangs delays nothing else. New contents
+//! are used from the next request, connection or export on. Certificates of a database are not among them: each
+//! connection reads them.
 //!
 //! **Invariant:** secrets that cannot be read, or that lead to another database, change nothing.
 
@@ -19,13 +19,13 @@ use crate::telemetry::own_traces::ExportHeaders;
 /// Interval at which the thread reads the files again.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Puts the settings together again.
+/// Loads the settings again.
 pub type LoadConfig = Box<dyn Fn() -> Result<Config, ConfigError> + Send>;
 
-/// The files and settings that secrets are read from, and the tokens and headers that they replace.
+/// The files and settings from which secrets are read, and the tokens and headers that they replace.
 pub struct Rotation {
     load: LoadConfig,
-    /// Regular files that hold a secret: what a pipe held is read once.
+    /// Regular files that hold a secret. Pipes are left out: their contents can be read only once.
     files: Vec<PathBuf>,
     /// Digest of the files' contents when the settings were read.
     digest: blake3::Hash,
@@ -60,10 +60,10 @@ impl Rotation {
         self.asked.0.clone()
     }
 
-    /// Starts to look; ends with the process.
+    /// Starts the thread that reads the files; it ends with the process.
     ///
     /// # Errors
-    /// If the system cannot start a thread.
+    /// [`io::Error`] if the system cannot start a thread.
     pub fn start(mut self, store: Store) -> io::Result<()> {
         thread::Builder::new()
             .name("secrets".to_owned())
@@ -93,18 +93,18 @@ impl Rotation {
         }
         for problem in problems {
             tracing::warn!(
-                "a secret was not read again, and the one before stays in use: {problem}"
+                "a secret was not replaced, and the earlier one stays in use: {problem}"
             );
         }
     }
 
-    /// The line for a reading without problems.
+    /// Returns the log line for a reading without problems.
     fn done(&self) -> &'static str {
         if self.files.is_empty() {
             "there was nothing to read again but the settings file, if any: no variable names a file with a secret (…_FILE). Other \
-             settings that changed take a restart"
+             settings that changed need a restart"
         } else {
-            "the secrets were read again from their files. Other settings that changed take a restart"
+            "the secrets were read again from their files. Other settings that changed need a restart"
         }
     }
 
@@ -123,7 +123,7 @@ impl Rotation {
     }
 }
 
-/// A digest of the contents of all files.
+/// Returns a digest of the contents of all files.
 fn digest(files: &[PathBuf]) -> blake3::Hash {
     let mut hasher = blake3::Hasher::new();
     for file in files {

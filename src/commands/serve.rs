@@ -1,6 +1,7 @@
-//! `serve`: binds, listens to signals, runs the service.
+//! `serve`: binds the ports, listens to signals, runs the service.
 //!
-//! **Invariant:** every port is taken before anything else is touched, and a second signal ends the process at once.
+//! **Invariant:** every port is bound before the data directory or the store is touched. A second signal ends the
+//! process at once.
 
 use std::io::IsTerminal;
 use std::sync::mpsc::Sender;
@@ -17,14 +18,14 @@ use crate::telemetry::logging;
 use crate::telemetry::metrics::recorder;
 use crate::{Listeners, RunError, Shutdown};
 
-/// The exit code after a second signal: what a shell gives a process that SIGINT ended.
+/// The exit code after a second signal: the one that a shell reports for a process ended by SIGINT.
 const INTERRUPTED: i32 = 130;
 
 /// Runs the service until a signal.
 ///
 /// # Errors
-/// [`CommandFailure::Settings`] if the data directory served the other kind of store; [`CommandFailure::Run`] if a port is taken, signals
-/// cannot be listened to, or as [`crate::run`].
+/// [`CommandFailure::Settings`] if the data directory served the other kind of store; [`CommandFailure::Run`] if a port
+/// is in use, signals cannot be listened to, or for the other errors of [`crate::run`].
 pub async fn run(
     config: Config,
     warnings: Vec<String>,
@@ -33,7 +34,8 @@ pub async fn run(
     let metrics = recorder::install()?;
     let listeners = listen(&config).map_err(|error| error.to_string())?;
     let stop = Shutdown::default();
-    let signals = Signals::listen().map_err(|error| format!("no signals: {error}"))?;
+    let signals =
+        Signals::listen().map_err(|error| format!("signals cannot be listened to: {error}"))?;
     let hangup = if std::io::stderr().is_terminal() {
         Hangup::Stops
     } else {
@@ -52,7 +54,7 @@ pub async fn run(
     })
 }
 
-/// Takes the ports.
+/// Binds the ports that are not off.
 fn listen(config: &Config) -> Result<Listeners, BindError> {
     let bind = |name, setting, port| match port {
         PortSetting::Off => Ok(None),
@@ -82,9 +84,9 @@ pub(super) struct Signals {
 
 /// The meaning of SIGHUP.
 pub(super) enum Hangup {
-    /// The terminal has gone: it stops in order.
+    /// The terminal is closed: the service stops in order.
     Stops,
-    /// Secrets are read from their files again.
+    /// The secrets are read again from their files.
     ReadsSecrets(Sender<()>),
 }
 
@@ -97,7 +99,7 @@ impl Signals {
         })
     }
 
-    /// The first signal stops in order, the second at once: what was acknowledged is on disk.
+    /// Stops in order after the first signal, at once after the second: acknowledged events are on disk.
     pub(super) async fn watch(mut self, stop: Shutdown, hangup: Hangup) {
         loop {
             tokio::select! {
@@ -105,7 +107,7 @@ impl Signals {
                 _ = self.interrupt.recv() => break stop.at_once.cancel(),
                 _ = self.hangup.recv() => match &hangup {
                     Hangup::Stops => break stop.at_once.cancel(),
-                    // The thread that reads lives as long as the process.
+                    // Sending cannot fail: the thread that receives lives as long as the process.
                     Hangup::ReadsSecrets(now) => drop(now.send(())),
                 },
             }
@@ -114,7 +116,7 @@ impl Signals {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
         }
-        tracing::warn!("a second signal: ending at once; the journal keeps what was acknowledged");
+        tracing::warn!("a second signal: ending at once; the journal keeps acknowledged events");
         logging::flush();
         std::process::exit(INTERRUPTED);
     }

@@ -1,7 +1,7 @@
-//! What settings must be to each other.
+//! Rules between settings.
 //!
-//! **Invariant:** a configuration that cannot work is refused at the start, with the settings that are at odds; one that
-//! works otherwise than it says is said to.
+//! **Invariant:** a configuration that cannot work is an error at the start that names the conflicting settings. A set
+//! value that is lowered is a warning.
 
 use crate::config::machine::Machine;
 use crate::config::raw_config::RawConfig;
@@ -9,8 +9,8 @@ use crate::config::sources::{SettingSource, SettingValues};
 use crate::config::value::{PortSetting, show_size};
 use crate::memory::{self, LEAST_BYTES, MemoryShares, REST_BYTES};
 
-/// Gives each stage its share of the process's memory, and lowers what one request or one answer may have to what fits its
-/// share; what changed a set value goes to `warnings`.
+/// Gives each stage its share of the process's memory, and lowers the limits of one request and one answer to what fits
+/// their shares. Adds a warning for each limit that was set and is lowered.
 pub(super) fn fit_memory(
     draft: &mut RawConfig,
     values: &SettingValues,
@@ -36,7 +36,7 @@ pub(super) fn fit_memory(
     let receive = &mut draft.receive;
     let (requests, answers) = (
         "half of inflight_bytes",
-        "what all answers' share of the memory allows",
+        "the most that the memory for all answers allows",
     );
     for (key, limit, most, why) in [
         (
@@ -86,11 +86,11 @@ pub(super) fn fit_memory(
     }
 }
 
-/// Warns of a limit that leaves too little beside the shares.
+/// Warns if the memory limit is too small for the service, or for the shares together with `receive_bytes`.
 fn too_little(limit: u64, shares: MemoryShares, receive_bytes: usize, warnings: &mut Vec<String>) {
     if limit < LEAST_BYTES {
         warnings.push(format!(
-            "this process may use {} of memory, and less than {} may not last: raise the limit of its control group, or \
+            "this process may use {} of memory, and less than {} may not suffice: raise the limit of its control group, or \
              memory_bytes",
             show_size(limit),
             show_size(LEAST_BYTES)
@@ -103,15 +103,15 @@ fn too_little(limit: u64, shares: MemoryShares, receive_bytes: usize, warnings: 
     };
     if with_requests.total_bytes() > limit.saturating_sub(REST_BYTES) {
         warnings.push(format!(
-            "inflight_bytes is {}, which with what the rest needs is more than the {} of memory that this process may \
-             use: lower it, or leave it at auto",
+            "inflight_bytes is {}; together with the shares of the other stages that is more than the {} of memory that \
+             this process may use: lower it, or leave it at auto",
             show_size(receive_bytes as u64),
             show_size(limit)
         ));
     }
 }
 
-/// The settings that are at odds with each other.
+/// Returns a sentence for each conflict between settings.
 pub(super) fn problems(draft: &RawConfig) -> Vec<String> {
     let mut problems = ports(draft);
     if draft.write.retry_min > draft.write.retry_max {
@@ -144,7 +144,7 @@ fn ports(draft: &RawConfig) -> Vec<String> {
         ("otlp_grpc_port", draft.otlp_grpc_port),
     ];
     if ports.iter().all(|(_, port)| *port == PortSetting::Off) {
-        return vec!["every port is off: nothing would be listened to".to_owned()];
+        return vec!["every port is off: the service would listen to nothing".to_owned()];
     }
     let mut problems = Vec::new();
     for (n, (name, port)) in ports.iter().enumerate() {

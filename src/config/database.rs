@@ -1,4 +1,4 @@
-//! Which store, and how to reach it.
+//! The store that the settings choose, and the connection options of its database.
 //!
 //! | set | store |
 //! | --- | --- |
@@ -9,7 +9,8 @@
 //! | `store = "postgres"` and nothing else | an error |
 //! | nothing | SQLite |
 //!
-//! **Invariant:** a PostgreSQL that was meant is never replaced by SQLite in silence, and no password is ever shown.
+//! **Invariant:** if any setting names PostgreSQL, SQLite never replaces it without a warning. No password is ever
+//! shown.
 
 use crate::config::sources::SettingSource;
 use std::io::ErrorKind;
@@ -26,10 +27,10 @@ use crate::config::settings::by_key;
 use crate::config::sources::SettingValues;
 use crate::store::{StoreKind, StoreTarget};
 
-/// What stands before the colon in `pg_stat_activity`.
+/// Name of our connections in `pg_stat_activity`, before the colon.
 const APPLICATION_NAME: &str = "ruvvector-service";
 
-/// Parameters of a connection URL that the driver knows; the others it passes over.
+/// Parameters of a connection URL that the driver knows; it ignores all others.
 const URL_PARAMETERS: [&str; 17] = [
     "sslmode",
     "ssl-mode",
@@ -50,7 +51,7 @@ const URL_PARAMETERS: [&str; 17] = [
     "options",
 ];
 
-/// The store to use. `None` when that cannot be said, with the reason in `problems`.
+/// Returns the store to use; `None` if the settings do not determine it, with the reason in `problems`.
 pub(super) fn target(
     draft: &RawConfig,
     values: &SettingValues,
@@ -74,7 +75,7 @@ pub(super) fn target(
         let beside = [urls, parts].concat();
         if !beside.is_empty() {
             warnings.push(format!(
-                "the store is SQLite, as asked for; ignored: {}",
+                "the store is SQLite, as set; ignored: {}",
                 beside.join(", ")
             ));
         }
@@ -83,7 +84,7 @@ pub(super) fn target(
     let options = if let Some(url) = &database.url {
         if !parts.is_empty() {
             warnings.push(format!(
-                "{} says which database; ignored: {}",
+                "{} names the database; ignored: {}",
                 urls[0],
                 parts.join(", ")
             ));
@@ -124,7 +125,7 @@ pub(super) fn target(
     } else {
         if !urls.is_empty() {
             problems.push(format!(
-                "{} set without {}: queries would read what is never written",
+                "{} set without {}: queries would read a database that nothing is written to",
                 are(&urls),
                 name("database_url")
             ));
@@ -157,7 +158,7 @@ pub(super) fn target(
     })
 }
 
-/// Where a target points, without its password.
+/// Describes a connection's target without its password.
 pub(super) fn describe(options: &PgConnectOptions) -> String {
     let host = options.get_socket().map_or_else(
         || options.get_host().to_owned(),
@@ -176,7 +177,8 @@ pub(super) fn describe(options: &PgConnectOptions) -> String {
     format!("{user}@{host}:{port}/{database}, sslmode {mode}")
 }
 
-/// Looks at the files that a connection needs for TLS. The driver reads them when it connects, and its error names none.
+/// Reads the files that a connection needs for TLS, and adds a problem for each that cannot be read. The driver reads
+/// them only when it connects, and its error does not name the file.
 fn read_certificates(
     place: &str,
     options: &PgConnectOptions,
@@ -184,7 +186,7 @@ fn read_certificates(
     problems: &mut Vec<String>,
 ) {
     let mode = options.get_ssl_mode();
-    // The driver's own account, which has the variables PGSSLROOTCERT, … too.
+    // The driver's options also hold the values of the variables PGSSLROOTCERT, ….
     for (name, value) in options.to_url_lossy().query_pairs() {
         let is_read = match &*name {
             "sslrootcert" => matches!(mode, PgSslMode::VerifyCa | PgSslMode::VerifyFull),
@@ -195,7 +197,7 @@ fn read_certificates(
             continue;
         };
         match read_file(Path::new(path)) {
-            // Whether it is a certificate is for TLS to say.
+            // A file that is not UTF-8 may be a certificate in DER: the TLS library checks its contents.
             Err(error) if error.kind() != ErrorKind::InvalidData => {
                 problems.push(format!("{place}: {name}: {path}: {error}"));
             }
@@ -266,7 +268,7 @@ fn from_url(
         Ok(options) => Some(options),
         Err(error) => {
             problems.push(format!(
-                "{place} is not a URL that PostgreSQL can be reached by ({error}); in a password, characters such as \
+                "{place} is not a URL of PostgreSQL ({error}); in a password, characters such as \
                  # / ? @ : % are written as %23 %2F %3F %40 %3A %25"
             ));
             None
@@ -285,7 +287,7 @@ fn has_password(url: &str) -> bool {
             .any(|parameter| parameter.starts_with("password="))
 }
 
-/// Those of the settings that are set, as their sources call them.
+/// Returns the names, in their sources' spelling, of the settings in `keys` that are set.
 fn set(values: &SettingValues, keys: &[&str]) -> Vec<String> {
     keys.iter()
         .filter_map(|key| Some((key, values.get(key)?)))
@@ -304,7 +306,7 @@ fn are(names: &[String]) -> String {
     format!("{} {verb}", names.join(", "))
 }
 
-/// A setting's variable: the spelling that most people use.
+/// Returns the name of a setting's variable, the spelling that most people use.
 fn name(key: &str) -> String {
     by_key(key).map_or_else(
         || key.to_owned(),

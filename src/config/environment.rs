@@ -1,11 +1,11 @@
-//! The environment: our variables, without those that Kubernetes puts there under our names.
+//! The environment: our variables, without those that Kubernetes sets under our names.
 //!
 //! For a Service called `ruvvector` every pod beside it has `RUVVECTOR_SERVICE_HOST`, `RUVVECTOR_SERVICE_PORT=3100`,
 //! `RUVVECTOR_SERVICE_PORT_<NAME>`, `RUVVECTOR_PORT=tcp://10.0.0.7:3100` and `RUVVECTOR_PORT_3100_TCP[_ADDR|_PORT|
 //! _PROTO]`; for one called `ruvvector-service` the same after `RUVVECTOR_SERVICE`, for one called `postgres` after
 //! `POSTGRES` (Kubernetes documentation, "Service", "Environment variables").
 //!
-//! **Invariant:** an injected variable is never taken for a setting, nor for the misspelling of one.
+//! **Invariant:** an injected variable is never read as a setting, nor reported as a misspelt one.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -15,8 +15,9 @@ use crate::config::sources::{SettingSource, SettingValue, SettingValues};
 use crate::config::{Environment, ReadFile};
 use crate::text::excerpt;
 
-/// The variables' values, and those of the files that variables name; what somebody should mend goes to `warnings`, what
-/// was ignored rightly to `notes`. An empty variable is not set.
+/// Returns the values of the variables, and of the files that variables name. Adds to `problems` the errors that end
+/// the start, to `warnings` the variables that somebody should correct, to `notes` those that are rightly ignored. An
+/// empty variable counts as not set.
 pub(super) fn values(
     environment: &Environment,
     read_file: ReadFile<'_>,
@@ -44,7 +45,8 @@ pub(super) fn values(
         .collect();
     if !sdks.is_empty() {
         notes.push(format!(
-            "not read: {}; the service's own traces are set by RUVVECTOR_TRACES_ENDPOINT and its like alone",
+            "not read: {}; the service's own traces are set only by RUVVECTOR_TRACES_ENDPOINT and the other \
+             RUVVECTOR_TRACES_… variables",
             sdks.join(", ")
         ));
     }
@@ -63,7 +65,7 @@ pub(super) fn values(
             match set(environment, &file).map(|path| secret(path, read_file)) {
                 None => {}
                 Some(_) if text.is_some() => {
-                    problems.push(format!("{name} and {file} are both set: take one away"));
+                    problems.push(format!("{name} and {file} are both set: remove one"));
                 }
                 Some(Ok(text)) => {
                     values.insert(
@@ -95,7 +97,7 @@ fn set<'a>(environment: &'a Environment, name: &str) -> Option<&'a str> {
     (!text.is_empty()).then_some(text)
 }
 
-/// The one line of a file that holds a password and so was not to stand in the environment.
+/// Reads a secret from a file of one line.
 fn secret(path: &str, read_file: ReadFile<'_>) -> Result<String, String> {
     let text = read_file(Path::new(path)).map_err(|error| format!("{path}: {error}"))?;
     let line = text.trim_end_matches(['\r', '\n']);
@@ -116,7 +118,7 @@ fn unknown(name: &str) -> String {
     warning
 }
 
-/// A variable that looks like a slip of the pen for the one that says where events go.
+/// Returns a warning if a variable's name is within two edits of one that names the database.
 fn misspelt_database(name: &str) -> Option<String> {
     ["DATABASE_URL", "POSTGRES_HOST"]
         .into_iter()
@@ -136,7 +138,8 @@ fn is_injected(environment: &Environment, name: &str) -> bool {
             .and_then(|value| service_address(value))
     };
     if name == "RUVVECTOR_SERVICE_PORT" {
-        // As a Service `ruvvector-service` has it, or, for a Service `ruvvector`, the number that its address ends in.
+        // An address is from a Service `ruvvector-service`; a number that ends the address in RUVVECTOR_PORT is from a
+        // Service `ruvvector`.
         let number = environment.get(name).map(String::as_str);
         return address(name).is_some()
             || environment.contains_key("RUVVECTOR_SERVICE_HOST")
@@ -150,7 +153,7 @@ fn is_injected(environment: &Environment, name: &str) -> bool {
         || name.split("_PORT_").skip(1).any(port_and_protocol)
 }
 
-/// The port of `tcp://10.0.0.7:3100`.
+/// Returns the port of an address such as `tcp://10.0.0.7:3100`.
 fn service_address(value: &str) -> Option<&str> {
     let (protocol, address) = value.split_once("://")?;
     let (_, port) = address.rsplit_once(':')?;
@@ -158,7 +161,7 @@ fn service_address(value: &str) -> Option<&str> {
     (known && port.parse::<u16>().is_ok()).then_some(port)
 }
 
-/// Whether `3100_TCP` or `3100_TCP_ADDR` follows.
+/// Returns whether `rest` begins like `3100_TCP` or `3100_TCP_ADDR`.
 fn port_and_protocol(rest: &str) -> bool {
     let mut parts = rest.split('_');
     let number = parts.next().is_some_and(|part| part.parse::<u16>().is_ok());
@@ -192,7 +195,7 @@ mod tests {
         (values, [notes, warnings].concat())
     }
 
-    /// What a pod has beside a Service of that name with one port.
+    /// Returns the variables that Kubernetes sets for a Service with this prefix and one port.
     fn service(prefix: &str, port: &str) -> Vec<(String, String)> {
         let address = format!("tcp://10.96.3.7:{port}");
         [
@@ -269,7 +272,7 @@ mod tests {
     fn a_misspelt_variable_is_a_warning_with_the_near_miss() {
         for (name, meant) in [
             ("RUVVECTOR_RETENTION_DAY", "RUVVECTOR_RETENTION_DAYS"),
-            // Names of earlier versions, of which the first is as near to RUVVECTOR_LOG_LEVEL.
+            // Names of earlier versions; the first is as similar to RUVVECTOR_LOG_LEVEL.
             ("RUVVECTOR_LOG_MAX_BYTES", "RUVVECTOR_JOURNAL_MAX_BYTES"),
             ("RUVVECTOR_LOG_KEEP_STORED", "RUVVECTOR_JOURNAL_KEEP_STORED"),
             ("RUVVECTOR_DRAIN_DELAY", "RUVVECTOR_SHUTDOWN_DELAY"),

@@ -1,6 +1,6 @@
 //! The settings file: TOML, one `key = value` a line.
 //!
-//! **Invariant:** whatever is not understood is an error with file, line and key; nothing in the file is ignored.
+//! **Invariant:** nothing in the file is ignored: each unknown key and bad value is an error with file, line and key.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use crate::config::settings::{by_key, near_miss};
 use crate::config::sources::{SettingSource, SettingValue, SettingValues};
 use crate::text::excerpt;
 
-/// The file's values; problems, one sentence each, go to `problems`.
+/// Returns the file's values; adds one sentence to `problems` for each error.
 pub(super) fn values(path: &Path, text: &str, problems: &mut Vec<String>) -> SettingValues {
     let mut values = SettingValues::new();
     let table = match DeTable::parse(text) {
@@ -42,13 +42,13 @@ pub(super) fn values(path: &Path, text: &str, problems: &mut Vec<String>) -> Set
 
 fn entry(key: &str, value: &Spanned<DeValue<'_>>) -> Result<(&'static str, String), String> {
     if key == "config" {
-        return Err("config: a file does not name another one".to_owned());
+        return Err("config: a settings file cannot name another one".to_owned());
     }
     let Some(setting) = by_key(key) else {
         let mut problem = format!("unknown setting {:?}", excerpt(key));
         if matches!(value.get_ref(), DeValue::Table(_)) {
             problem.push_str(
-                "; there are no tables here, every setting is a plain key such as journal_max_bytes",
+                "; there are no tables here: every setting is a plain key such as journal_max_bytes",
             );
         } else if let Some(meant) = near_miss(key) {
             problem.push_str(&format!("; did you mean {}?", meant.key));
@@ -66,7 +66,7 @@ fn entry(key: &str, value: &Spanned<DeValue<'_>>) -> Result<(&'static str, Strin
     }
 }
 
-/// A value as it would be written in a variable.
+/// Returns a value in the spelling of a variable; `None` for types that no setting has.
 fn text_of(value: &DeValue<'_>) -> Option<String> {
     match value {
         DeValue::String(text) => Some(text.to_string()),
@@ -133,7 +133,7 @@ mod tests {
                 "r.toml:3: unknown setting \"log\"; there are no tables",
             ),
             ("DATABASE_URL = 'x'", "did you mean database_url?"),
-            ("config = 'b.toml'", "a file does not name another"),
+            ("config = 'b.toml'", "a settings file cannot name another"),
             ("data_dir = ''", "r.toml:1: data_dir: is empty"),
             ("max_nodes = 1.5", "r.toml:1: max_nodes: write it as"),
             ("max_nodes = 0x10", "r.toml:1: max_nodes: write it as"),

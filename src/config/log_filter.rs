@@ -1,21 +1,21 @@
 //! The filter of log lines: a level, or a list of levels by module.
 //!
-//! `EnvFilter` takes a word that is no level for the name of a module, and then shows that module's lines alone: a
-//! misspelt level would silence all others, errors too.
+//! `EnvFilter` reads a word that is not a level as a module's name, and then shows only that module's lines: a misspelt
+//! level would silence all others, errors included.
 //!
-//! **Invariant:** errors are hidden only where the filter says `off` or a level for that module.
+//! **Invariant:** a module's errors are hidden only if the filter has `off` for it, or for all modules.
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::config::value::is_off;
 
-/// The first part of the target of our own lines.
+/// First part of the target of our log lines.
 const OURS: &str = "ruvvector_service";
 
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
-/// Levels of other programs, with ours.
+/// Names of levels in other programs, each with ours.
 const FOREIGN: [(&str, &str); 15] = [
     ("warning", "warn"),
     ("verbose", "debug"),
@@ -34,11 +34,11 @@ const FOREIGN: [(&str, &str); 15] = [
     ("quiet", "off"),
 ];
 
-/// The filter as `EnvFilter` takes it, without spaces; `error` for modules that it leaves out.
+/// Returns the filter in the syntax of `EnvFilter`, without spaces, with `error` for all modules that it leaves out.
 ///
 /// # Errors
-/// A sentence after the name of the setting: when a part is neither a level nor `module=level`, or the module is a misspelt
-/// name of ours.
+/// A sentence to follow the setting's name, if a part is neither a level nor `module=level`, or the module is a
+/// misspelt name of ours.
 pub(super) fn log_filter(text: &str) -> Result<String, String> {
     let parts: Vec<_> = text
         .split(',')
@@ -71,9 +71,9 @@ fn is_level(word: &str) -> bool {
 fn check(part: &str) -> Result<(), String> {
     let (module, level) = match part.rsplit_once('=') {
         Some((module, level)) => (module, level),
-        // A span, whose lines are all shown.
+        // A span without a level: all its lines are shown.
         None if part.contains('[') => (part, "trace"),
-        // A module, whose lines are all shown.
+        // A module without a level: all its lines are shown.
         None if part.contains("::") => (part, "trace"),
         None => ("", part),
     };
@@ -95,7 +95,7 @@ fn check(part: &str) -> Result<(), String> {
     })
 }
 
-/// The level, or the directive, that somebody who wrote `word` probably meant.
+/// Returns the level, or the directive, that `word` was probably meant to be.
 fn meant(word: &str) -> Option<&'static str> {
     let word = word.trim_matches(['"', '\'']).to_ascii_lowercase();
     if word == OURS || is_misspelt(&word) {
@@ -113,7 +113,8 @@ fn meant(word: &str) -> Option<&'static str> {
     foreign.map(|(_, ours)| *ours).or_else(near)
 }
 
-/// A prefix of a target matches it, so that `ruvvector` is a name of ours as well.
+/// Returns whether `name` is similar to ours and neither a prefix nor an extension of it: a prefix of a target matches
+/// it, so `ruvvector` is valid.
 fn is_misspelt(name: &str) -> bool {
     let is_ours = OURS.starts_with(name) || name.starts_with(OURS);
     !is_ours && strsim::normalized_damerau_levenshtein(&name.to_ascii_lowercase(), OURS) >= 0.8

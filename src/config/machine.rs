@@ -1,6 +1,7 @@
-//! What the configuration asks of the machine: its name, and how much memory there is.
+//! Facts about the machine that the configuration needs: its name, and the memory available.
 //!
-//! **Invariant:** read once, before anything is configured; what cannot be read is not known, never an error.
+//! **Invariant:** the facts are read once, before the configuration is loaded. A fact that cannot be read is unknown,
+//! never an error.
 
 use std::fs;
 
@@ -10,12 +11,13 @@ use crate::memory::limit;
 #[derive(Clone, Debug, Default)]
 pub struct Machine {
     pub host_name: String,
-    /// The least of what is installed and of what limits this process.
+    /// Memory that this process may use: the least of installed memory and the limits of this process; `None` =
+    /// unknown.
     pub memory_bytes: Option<u64>,
 }
 
 impl Machine {
-    /// The one this runs on (Linux: /proc).
+    /// Reads the facts of this machine (Linux: /proc).
     #[must_use]
     pub fn here() -> Self {
         let host_name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();

@@ -1,8 +1,8 @@
-//! Every setting: its name, default and meaning stand in one table ([`settings`]); flags over environment over file over
-//! defaults.
+//! Settings: their names, defaults and meanings are defined in one table ([`settings`]). Flags win over the
+//! environment, the environment over the file, the file over defaults.
 //!
-//! **Invariant:** [`Config::load`] touches nothing outside but what [`Inputs`] holds, so that the same inputs always make
-//! the same configuration.
+//! **Invariant:** [`Config::load`] depends on [`Inputs`] alone, so that the same inputs always make the same
+//! configuration.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -13,13 +13,13 @@ use std::time::Duration;
 use crate::telemetry::{logging, own_traces};
 use crate::{journal, query, receive, store, write};
 
-/// What about the set-up may lose or fill something, said at the start and in `/health`.
+/// Warnings of risky settings, logged at the start and shown in `/health`.
 pub mod warnings;
 
-/// The table.
+/// The table of settings.
 pub mod settings;
 
-/// Text to values.
+/// Parses values.
 mod value;
 
 /// The filter of log lines.
@@ -31,22 +31,22 @@ mod sources;
 /// The settings file.
 mod file;
 
-/// The environment, without what Kubernetes puts there.
+/// The environment, without the variables that Kubernetes injects.
 mod environment;
 
-/// The settings' values, before they are put together.
+/// The settings' values, before they are checked against each other.
 mod raw_config;
 
-/// Which store.
+/// The choice of the store.
 mod database;
 
-/// What settings must be to each other.
+/// Rules between settings.
 mod check;
 
-/// What is asked of the machine.
+/// Facts about the machine.
 mod machine;
 
-/// The effective configuration and the table, for people.
+/// Prints the effective configuration and the table.
 mod print;
 
 #[cfg(test)]
@@ -66,41 +66,41 @@ pub struct Config {
     pub service_port: PortSetting,
     pub otlp_http_port: PortSetting,
     pub otlp_grpc_port: PortSetting,
-    /// At least one.
+    /// Addresses to listen on; at least one.
     pub bind: Vec<IpAddr>,
     /// Holds the journal, under `journal/`, and SQLite's file.
     pub data_dir: PathBuf,
-    /// Memory that the process may use; `None` = nothing names a limit.
+    /// Memory that the process may use; `None` = no limit is known.
     pub memory_bytes: Option<u64>,
-    /// `inflight_bytes` is always set, and no body limit is over half of it.
+    /// Options of ingestion. `inflight_bytes` is always set, and no body limit is over half of it.
     pub receive: receive::Options,
     pub journal: journal::Options,
     pub write: write::Options,
     pub store: store::Options,
-    /// No retention was set, so that nothing is ever removed from PostgreSQL without anybody having said so.
+    /// The store is PostgreSQL and retention is not set: nothing is ever removed, although nobody chose that.
     pub retention_unset: bool,
-    /// Nothing said which store, and so it is SQLite.
+    /// No setting names the store, so it is SQLite.
     pub store_unnamed: bool,
-    /// The way in which the settings choose the store: by name, or by implication.
+    /// The way in which the settings choose the store: explicit or implied.
     pub store_naming: store::kind_note::Naming,
     pub query: query::Options,
-    /// After SIGTERM, how long requests are still taken.
+    /// Time after SIGTERM for which requests are still accepted.
     pub shutdown_delay: Duration,
-    /// How long a stop goes on writing to the database.
+    /// Time for which a stop continues to write to the database.
     pub grace: Duration,
     pub log_format: logging::LogFormat,
-    /// As [`trace::init`] takes it.
+    /// Filter in the form that [`logging::init`] accepts.
     pub log_filter: String,
-    /// `None` = off.
+    /// Export of the service's own traces; `None` = off.
     pub own_traces: Option<own_traces::Options>,
 }
 
-/// A configuration, and how it came about.
+/// A configuration with its warnings and the sources of its values.
 pub struct LoadedConfig {
     pub config: Config,
-    /// What somebody should mend, one sentence each; logged at the start and shown in `/health`.
+    /// Mistakes that somebody should correct, one sentence each; logged at the start and shown in `/health`.
     pub warnings: Vec<String>,
-    /// What was ignored rightly; logged at the start.
+    /// Variables that are rightly ignored, one sentence each; logged at the start.
     pub notes: Vec<String>,
     values: SettingValues,
 }
@@ -111,25 +111,25 @@ pub type Environment = BTreeMap<String, String>;
 /// Reads a settings file, or a file with a secret.
 pub type ReadFile<'a> = &'a dyn Fn(&Path) -> io::Result<String>;
 
-/// All that a configuration depends on.
+/// The inputs that determine a configuration.
 pub struct Inputs<'a> {
-    /// Key and text of each flag given.
+    /// Key and text of each flag on the command line.
     pub flags: Vec<(&'static str, String)>,
     pub environment: Environment,
     pub read_file: ReadFile<'a>,
     pub machine: Machine,
 }
 
-/// Why there is no configuration: all that is wrong, one sentence a line, each with where it stands.
+/// All errors of the settings, one sentence each, with the place of each.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", .0.join("\n"))]
 pub struct ConfigError(pub Vec<String>);
 
 impl Config {
-    /// Puts flags, environment, file and defaults together and checks the whole.
+    /// Merges flags, environment, file and defaults, and checks the result.
     ///
     /// # Errors
-    /// With every problem there is, not just the first.
+    /// [`ConfigError`] with every problem, not only the first.
     pub fn load(inputs: &Inputs<'_>) -> Result<LoadedConfig, ConfigError> {
         let (mut notes, mut warnings, mut problems) = (Vec::new(), Vec::new(), Vec::new());
         let environment = environment::values(
@@ -166,20 +166,20 @@ impl Config {
     }
 }
 
-/// Where the service listens, for who asks it from the same machine.
+/// The addresses on which the service listens, for a command on the same machine.
 #[derive(Debug)]
 pub struct ListenAddress {
     pub service_port: PortSetting,
-    /// At least one.
+    /// Addresses to listen on; at least one.
     pub bind: Vec<IpAddr>,
 }
 
 impl ListenAddress {
-    /// Puts together these settings alone: whoever asks needs no secrets, and what the environment lacks of them or has
-    /// wrong is not in the way.
+    /// Loads these settings alone: the command needs no secrets, and succeeds although the environment's secrets are
+    /// missing or wrong.
     ///
     /// # Errors
-    /// As [`Config::load`], but for the environment's other settings.
+    /// [`ConfigError`] if a flag is empty, the file is not valid, or one of these settings is wrong.
     pub fn load(inputs: &Inputs<'_>) -> Result<Self, ConfigError> {
         let mut problems = Vec::new();
         let environment = environment::values(
@@ -204,7 +204,7 @@ impl ListenAddress {
     }
 }
 
-/// Reads the values of `settings` into the draft.
+/// Parses the values of `settings` into the draft.
 fn apply<'a>(
     settings: impl Iterator<Item = &'a settings::Setting>,
     values: &SettingValues,
@@ -221,7 +221,7 @@ fn apply<'a>(
     }
 }
 
-/// The layers, the weakest first.
+/// Merges the values of all sources; a stronger source replaces the value of a weaker one.
 fn gather(
     inputs: &Inputs<'_>,
     environment: SettingValues,
@@ -259,7 +259,7 @@ fn gather(
 }
 
 impl RawConfig {
-    /// The configuration; what depends on the store or the machine is settled here.
+    /// Returns the configuration, with the defaults that depend on the store or the machine.
     fn finish(self, target: store::StoreTarget, machine: &Machine) -> Config {
         let retention_days = match (self.retention, &target) {
             (RetentionSetting::Days(days), _) => Some(days),

@@ -1,6 +1,6 @@
 //! The effective configuration as a settings file that reads back, and the table of settings for the documents.
 //!
-//! **Invariant:** no password and no token is ever part of either.
+//! **Invariant:** neither ever contains a password or a token.
 
 use crate::journal::JournalSizes;
 use std::fmt::Write;
@@ -13,7 +13,7 @@ use crate::memory::MemoryShares;
 use crate::store::StoreTarget;
 
 impl Config {
-    /// The store and where it is, without a password.
+    /// Describes the store and its address or path, without a password.
     #[must_use]
     pub fn stored_in(&self) -> String {
         match &self.store.target {
@@ -24,7 +24,7 @@ impl Config {
         }
     }
 
-    /// The store and the data directory, for the start's log lines, without a password.
+    /// Describes the store and the data directory, without a password, for a log line at the start.
     #[must_use]
     pub fn places(&self) -> String {
         let dir = std::path::absolute(&self.data_dir).unwrap_or_else(|_| self.data_dir.clone());
@@ -35,7 +35,7 @@ impl Config {
         )
     }
 
-    /// The share of memory that each stage may hold, for the start's log lines: it depends on the machine.
+    /// Describes each stage's share of memory, which depends on the machine, for a log line at the start.
     #[must_use]
     pub fn room(&self) -> String {
         let receive = &self.receive;
@@ -60,8 +60,8 @@ impl Config {
 }
 
 impl LoadedConfig {
-    /// Every setting with its value and where that comes from, as TOML; with what the journal's sizes come to on its volume, if that
-    /// is known.
+    /// Returns every setting with its value and source as TOML, and the journal's effective sizes if its volume is
+    /// known.
     #[must_use]
     pub fn effective(&self, journal: Option<JournalSizes>) -> String {
         let mut out = String::new();
@@ -90,7 +90,7 @@ impl LoadedConfig {
         } else {
             "\"***\"".to_owned()
         };
-        // A hidden value would not read back.
+        // A comment: the masked value could not be loaded again.
         let hidden = if setting.secrecy == Secrecy::Public {
             ""
         } else {
@@ -108,7 +108,7 @@ impl LoadedConfig {
         out.push('\n');
     }
 
-    /// What a value comes to, where that is not what it says.
+    /// Returns the effective value if it differs from the text.
     fn means(
         &self,
         setting: &Setting,
@@ -156,7 +156,7 @@ impl LoadedConfig {
     }
 }
 
-/// A value as TOML: numbers and booleans bare, all else in quotes.
+/// Returns a value as TOML: integers and booleans bare, all else in quotes.
 fn literal(text: &str) -> String {
     if text
         .parse::<i64>()
@@ -169,9 +169,9 @@ fn literal(text: &str) -> String {
     }
 }
 
-/// What the table cannot say.
+/// Sections of the page below the table.
 const BEYOND_THE_TABLE: &str = "
-## Which database
+## Choice of the database
 
 | set | store |
 | --- | --- |
@@ -182,36 +182,36 @@ const BEYOND_THE_TABLE: &str = "
 | `RUVVECTOR_STORE=postgres` alone | an error |
 | nothing | SQLite |
 
-**A data directory keeps to its kind of store**, which the file `store` in it names. A start that would lead to the other kind is an
-error, with exit code 2, while the journal holds events, or a SQLite file holds some: a forgotten `DATABASE_URL` would else write the journal
-into a new SQLite file. `validate` finds it before, and `migrate`, `retention confirm-clock` and `journal drain` refuse it as well.
-`RUVVECTOR_STORE` confirms the change: what the journal holds, with the hour that it keeps of what is stored, is written to
-the new store, what the old one has stays there, and the new kind is remembered by a start, not by a command. Another PostgreSQL is
-no change.
+**A data directory keeps to its kind of store**, which the file `store` in it names. While the journal or a SQLite file holds
+events, a start with the other kind is an error, with exit code 2: otherwise a forgotten `DATABASE_URL` would write the journal
+into a new SQLite file. `validate`, `migrate`, `retention confirm-clock` and `journal drain` return the same error.
+`RUVVECTOR_STORE` confirms the change. The journal's events are then written to the new store, including the stored ones that it
+still keeps (`journal_keep_stored`). The events in the old store stay there. A start records the new kind in the data directory;
+a command does not. Another PostgreSQL is not a change.
 
-What a URL leaves out comes from libpq's variables (`PGPASSWORD`, `PGSSLMODE`, …) and, for the password, from `~/.pgpass`.
+Parts that a URL leaves out come from libpq's variables (`PGPASSWORD`, `PGSSLMODE`, …); a missing password also from `~/.pgpass`.
 
 ## Secrets in files
 
-What may hold a password can be read from a file instead, such as a systemd credential, a Docker secret or a mounted Kubernetes
-Secret: {files}
-name a file of one line. A variable and its `_FILE` together are an error, and so is a file that cannot be read or is empty.
+A setting that may hold a password can be read from a file instead, such as a systemd credential, a Docker secret or a mounted
+Kubernetes Secret: {files}
+name a file of one line. A variable together with its `_FILE` is an error, and so is a file that is empty or cannot be read.
 
-While the service runs these files are looked at once a second: a changed token counts from the next request on, a changed user or
-password of a database from the next connection on, changed headers from the next export on. Certificates of a database are read by
-each connection. Secrets that cannot be read, or a URL that names another database, change nothing and are a warning. SIGHUP reads
-the secrets at once, those of the settings file too; all other settings take a restart. If standard error is a terminal, SIGHUP
-means that it has gone, and the service stops in order.
+The service reads these files again once a second: a changed token counts from the next request on, a changed user or password of a
+database from the next connection on, changed headers from the next export on. Each connection reads the certificates of its
+database. Secrets that cannot be read, or a URL that names another database, change nothing and are a warning. After SIGHUP the
+service reads the secrets at once, those of the settings file too; all other settings need a restart. If standard error is a
+terminal, SIGHUP means that the terminal is closed, and the service stops in order.
 
 ## Mistakes
 
-An unknown key, an unknown flag and a bad value end the start with exit code 2 and a line for each problem that says where
-it stands. An unknown variable `RUVVECTOR_…` is a warning, as others may have put it there.
+An unknown key, an unknown flag and a bad value end the start with exit code 2 and a line for each problem, with its place. An
+unknown variable `RUVVECTOR_…` is a warning, as another program may have set it.
 
 ## Kubernetes
 
-For a Service called `ruvvector-service`, `ruvvector` or `postgres`, Kubernetes sets variables in every pod that are called
-like settings (`RUVVECTOR_SERVICE_PORT=tcp://10.96.3.7:3100`, `POSTGRES_PORT=tcp://…`, `…_SERVICE_HOST`, `…_PORT_3100_TCP`).
+For a Service called `ruvvector-service`, `ruvvector` or `postgres`, Kubernetes sets variables in every pod that have
+names of settings (`RUVVECTOR_SERVICE_PORT=tcp://10.96.3.7:3100`, `POSTGRES_PORT=tcp://…`, `…_SERVICE_HOST`, `…_PORT_3100_TCP`).
 They are ignored, with one log line. So is a plain `RUVVECTOR_SERVICE_PORT` that equals the port in a
 `RUVVECTOR_PORT=tcp://…` beside it: there, set the port by flag or file, or set `enableServiceLinks: false` in the pod.
 ";
@@ -223,11 +223,11 @@ pub fn reference() -> String {
         "# Settings\n\n\
          Printed by `ruvvector-service settings`. Each setting is a flag (`--journal-max-bytes 1GiB`), a variable \
          (`RUVVECTOR_JOURNAL_MAX_BYTES=1GiB`)\nand a key of the TOML file that `--config` names (`journal_max_bytes = \"1GiB\"`); \
-         flags win over variables, variables over the file.\n`ruvvector-service validate` prints what they come to, each \
-         with where it comes from.\n\n\
-         JournalSizes are written `64MiB`, `20 MB` or `4096`, durations `200ms`, `8s`, `5m` or `1h`. An empty variable is not \
-         set. Secrets have no flag, \
-         but for a password in `--database-url`, which others on the machine read in the list of processes: a start warns of \
+         flags win over variables, variables over the file.\n`ruvvector-service validate` prints the effective value and \
+         the source of each.\n\n\
+         Sizes are written `64MiB`, `20 MB` or `4096`, durations `200ms`, `8s`, `5m` or `1h`. An empty variable is not \
+         set. Secrets have no flag. \
+         A password in `--database-url` is visible to others on the machine in the list of processes: a start warns of \
          it.\n",
     );
     for (stage, settings) in STAGES {

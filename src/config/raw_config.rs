@@ -1,6 +1,6 @@
-//! What the settings say, before it is known whether they make sense together.
+//! The settings' values, before they are checked against each other.
 //!
-//! **Invariant:** every field is filled by one setting of the table, and every setting fills one field.
+//! **Invariant:** each setting of the table but `config` fills one field, and each field has one setting.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -13,15 +13,14 @@ use crate::store::StoreKind;
 use crate::telemetry::logging::LogFormat;
 use crate::{journal, query, receive, write};
 
-/// The fields of a configuration as they are set, one by one; the table's defaults come first, so what
-/// [`Default`] says is never seen.
+/// The values of all settings. The table's defaults replace those of [`Default`] before anything reads them.
 pub(super) struct RawConfig {
     pub(super) service_port: PortSetting,
     pub(super) otlp_http_port: PortSetting,
     pub(super) otlp_grpc_port: PortSetting,
     pub(super) bind: Vec<IpAddr>,
     pub(super) receive: receive::Options,
-    /// `None` = as detected.
+    /// Memory that the process may use; `None` = as detected.
     pub(super) memory_bytes: Option<u64>,
     pub(super) data_dir: PathBuf,
     pub(super) journal: journal::Options,
@@ -46,7 +45,7 @@ pub(super) struct RawConfig {
     pub(super) traces_headers: Vec<(String, SecretString)>,
 }
 
-/// What is known of the PostgreSQL to use.
+/// The settings that name a PostgreSQL database; `None` = not set.
 #[derive(Default)]
 pub(super) struct RawDatabase {
     pub(super) url: Option<SecretString>,
@@ -58,10 +57,10 @@ pub(super) struct RawDatabase {
     pub(super) name: Option<String>,
 }
 
-/// How long events are kept.
+/// Retention as set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RetentionSetting {
-    /// As is usual for the store.
+    /// 7 days in SQLite, off in PostgreSQL.
     Auto,
     Off,
     Days(u32),

@@ -1,6 +1,6 @@
-//! Flags over environment over file over defaults: what each setting is, as text, and where that comes from.
+//! Values of settings as text, each with its source: a flag, the environment, the file or the default.
 //!
-//! **Invariant:** every value knows its source, and no error shows a secret.
+//! **Invariant:** every value has its source, and no error shows a secret.
 
 use crate::text::excerpt;
 use std::collections::BTreeMap;
@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use crate::config::settings::{Secrecy, Setting};
 
-/// Where a value comes from, in the order of precedence.
+/// The source of a value; later variants win over earlier ones.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SettingSource {
     Default,
@@ -34,14 +34,14 @@ impl fmt::Display for SettingSource {
     }
 }
 
-/// A setting's value as written.
+/// A setting's value as text, with its source.
 #[derive(Clone)]
 pub struct SettingValue {
     pub(super) text: String,
     pub source: SettingSource,
 }
 
-/// The values by key.
+/// The values of settings, by key.
 pub(super) type SettingValues = BTreeMap<&'static str, SettingValue>;
 
 impl SettingValue {
@@ -52,7 +52,7 @@ impl SettingValue {
         }
     }
 
-    /// Names where the value stands, and the value if it may be shown: the beginning of an error.
+    /// Returns the beginning of an error: the place of the value, and the value if it may be shown.
     pub(super) fn place(&self, setting: &Setting) -> String {
         let name = match &self.source {
             SettingSource::Default | SettingSource::File { .. } => setting.key.to_owned(),

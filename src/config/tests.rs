@@ -1,4 +1,4 @@
-//! What a configuration promises, without a process around it.
+//! Tests of the configuration, without a process around it.
 //!
 //! **Invariant:** no test here reads the environment or a file.
 
@@ -8,13 +8,13 @@ use std::path::Path;
 use crate::config::*;
 use crate::store::StoreTarget;
 
-/// Secrets that stand in files.
+/// Secrets read from files.
 mod secret_files;
 
-/// Which database is meant.
+/// The choice of the database.
 mod place;
 
-/// Loads from these flags, variables and file.
+/// Loads the configuration from these flags, variables and file.
 fn load(
     flags: &[(&'static str, &str)],
     variables: &[(&str, &str)],
@@ -147,7 +147,7 @@ fn flags_win_over_environment_over_file_over_defaults() {
     }
 }
 
-/// A text with every run of spaces made one.
+/// Returns the text with each run of spaces replaced by one space.
 fn words(text: &str) -> String {
     text.lines()
         .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))

@@ -1,19 +1,19 @@
-//! Text to values: sizes, durations, ports, addresses, counts, lists.
+//! Parses values: sizes, durations, ports, addresses, counts, lists.
 //!
-//! **Invariant:** an error says what would have been right and never repeats the text, which may be a secret.
+//! **Invariant:** an error names the valid form and never repeats the text, which may be a secret.
 
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// Where a listener stands.
+/// The port of a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PortSetting {
     Off,
-    /// 0 takes a free one.
+    /// Port number; 0 = any free port.
     On(u16),
 }
 
-/// `off`, or `false`, which YAML makes of an `off` or `no` without quotes.
+/// Returns whether `text` is `off`, or `false`, to which YAML turns an `off` or `no` without quotes.
 pub(super) fn is_off(text: &str) -> bool {
     matches!(text, "off" | "false")
 }
@@ -28,7 +28,7 @@ pub(super) fn port(text: &str) -> Result<PortSetting, String> {
     }
 }
 
-/// A number of bytes: `64MiB`, `20 MB`, `4096`; binary and decimal units up to TiB and TB.
+/// Parses a number of bytes: `64MiB`, `20 MB`, `4096`; binary and decimal units up to TiB and TB.
 pub(super) fn size(text: &str) -> Result<u64, String> {
     const UNITS: [(&str, u64); 14] = [
         ("", 1),
@@ -50,7 +50,7 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
         .ok_or_else(|| "is not a size: write 64MiB, 20 MB, or a number of bytes".to_owned())
 }
 
-/// A size that this machine can address, at least one byte.
+/// Parses a size of at least one byte that this machine can address.
 pub(super) fn memory(text: &str) -> Result<usize, String> {
     match size(text)? {
         0 => Err("is 0, which would refuse everything".to_owned()),
@@ -58,7 +58,7 @@ pub(super) fn memory(text: &str) -> Result<usize, String> {
     }
 }
 
-/// A time: `200ms`, `8s`, `5m`, `1h`, `7d`; 0 needs no unit.
+/// Parses a duration: `200ms`, `8s`, `5m`, `1h`, `7d`; 0 needs no unit.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     const UNITS: [(&str, u64); 5] = [
         ("ms", 1),
@@ -76,10 +76,10 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "is not a duration: write 200ms, 8s, 5m or 1h".to_owned())
 }
 
-/// A duration above zero.
+/// Parses a duration above zero.
 pub(super) fn timeout(text: &str) -> Result<Duration, String> {
     match duration(text)? {
-        Duration::ZERO => Err("is 0: a limit on time has to leave some".to_owned()),
+        Duration::ZERO => Err("is 0: a limit of time must be above zero".to_owned()),
         some => Ok(some),
     }
 }
@@ -94,7 +94,7 @@ fn number_and_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(*factor)
 }
 
-/// A whole number of at least `least`.
+/// Parses a whole number of at least `least`.
 pub(super) fn count<T>(text: &str, least: T) -> Result<T, String>
 where
     T: std::str::FromStr + PartialOrd + std::fmt::Display + Copy,
@@ -105,7 +105,7 @@ where
     }
 }
 
-/// A whole number, or `off`, which is 0.
+/// Parses a whole number, or `off`, which is 0.
 pub(super) fn count_or_off(text: &str) -> Result<u32, String> {
     match text {
         text if is_off(text) => Ok(0),
@@ -115,7 +115,7 @@ pub(super) fn count_or_off(text: &str) -> Result<u32, String> {
     }
 }
 
-/// `auto`, which is `None`, or what `parse` takes.
+/// Parses `auto`, which is `None`, or a value of `parse`.
 pub(super) fn auto<T>(
     text: &str,
     parse: impl FnOnce(&str) -> Result<T, String>,
@@ -128,7 +128,7 @@ pub(super) fn auto<T>(
     }
 }
 
-/// `off`, which is `None`, or what `parse` takes.
+/// Parses `off`, which is `None`, or a value of `parse`.
 pub(super) fn or_off<T>(
     text: &str,
     parse: impl FnOnce(&str) -> Result<T, String>,
@@ -149,7 +149,7 @@ pub(super) fn switch(text: &str) -> Result<bool, String> {
     }
 }
 
-/// One of a closed set of names.
+/// Parses one of a closed list of names.
 pub(super) fn one_of<T: Copy>(text: &str, names: &[(&str, T)]) -> Result<T, String> {
     names
         .iter()
@@ -161,14 +161,14 @@ pub(super) fn one_of<T: Copy>(text: &str, names: &[(&str, T)]) -> Result<T, Stri
         })
 }
 
-/// The parts between commas, trimmed, without empty ones.
+/// Returns the parts between commas, trimmed, without empty ones.
 pub(super) fn list(text: &str) -> impl Iterator<Item = &str> {
     text.split(',')
         .map(str::trim)
         .filter(|part| !part.is_empty())
 }
 
-/// Addresses to bind, with or without the brackets that IPv6 has in URLs.
+/// Parses addresses to bind, with or without the brackets that IPv6 has in URLs.
 pub(super) fn addresses(text: &str) -> Result<Vec<IpAddr>, String> {
     let addresses = list(text)
         .map(|part| {
@@ -186,7 +186,8 @@ pub(super) fn addresses(text: &str) -> Result<Vec<IpAddr>, String> {
     Ok(addresses)
 }
 
-/// Origins as browsers send them: scheme, host, port if not the usual one, nothing more (RFC 6454, 6.2).
+/// Parses origins as browsers send them: scheme, host, and port if it is not the scheme's default (RFC 6454, section
+/// 6.2).
 pub(super) fn origins(text: &str) -> Result<Vec<String>, String> {
     list(text)
         .map(|origin| match origin.split_once("://") {
@@ -203,7 +204,7 @@ pub(super) fn origins(text: &str) -> Result<Vec<String>, String> {
         .collect()
 }
 
-/// A size as the settings write it: in the largest binary unit that divides it.
+/// Returns a size in the largest binary unit that divides it, as settings are written.
 pub(super) fn show_size(bytes: u64) -> String {
     [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)]
         .into_iter()

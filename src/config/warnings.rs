@@ -1,6 +1,7 @@
-//! What about the set-up may lose or fill something: said once at the start, and in `/health` for as long as it holds.
+//! Warnings of settings that may lose events, expose them or fill a disk: logged once at the start, and shown in
+//! `/health`.
 //!
-//! **Invariant:** a warning never keeps the service from starting or changes its status.
+//! **Invariant:** a warning neither prevents the start nor changes the service's status.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -15,7 +16,7 @@ const OVERLAYFS: u64 = 0x794c_7630;
 const ENDLESS: &str = "nothing is ever removed from the database: set RUVVECTOR_RETENTION_DAYS to the number of days that \
                        events are to be kept, or to `off` to keep them for ever";
 
-/// The warnings that hold under these settings; sentences that say what to do.
+/// Returns the warnings for these settings, each a sentence with the remedy.
 #[must_use]
 pub fn at_start(config: &Config) -> Vec<String> {
     let endless = config.retention_unset.then(|| ENDLESS.to_owned());
@@ -26,7 +27,7 @@ pub fn at_start(config: &Config) -> Vec<String> {
         .collect()
 }
 
-/// Whoever reaches an address beyond this machine may send and read, if no token is asked for.
+/// Warns if the service can be reached from other machines without a token.
 fn open_to_all(bind: &[IpAddr], tokens: &AuthTokens) -> Option<String> {
     let reachable: Vec<_> = bind
         .iter()
@@ -37,12 +38,13 @@ fn open_to_all(bind: &[IpAddr], tokens: &AuthTokens) -> Option<String> {
         return None;
     }
     Some(format!(
-        "whoever reaches {} may send events and read all, as no token is asked for: set RUVVECTOR_AUTH_TOKENS, or \
+        "everybody who reaches {} may send events and read all, as there are no tokens: set RUVVECTOR_AUTH_TOKENS, or \
          RUVVECTOR_BIND=127.0.0.1,::1 for this machine alone",
         reachable.join(" and ")
     ))
 }
 
+/// Warns if the data directory is on a file system that does not survive a restart.
 fn volatile(data_dir: &Path) -> Option<String> {
     let kind = file_system(data_dir)?;
     let what = match kind {
@@ -56,7 +58,7 @@ fn volatile(data_dir: &Path) -> Option<String> {
     ))
 }
 
-/// `None` where the system does not say.
+/// Returns the magic number of the path's file system; `None` if the system does not report it.
 fn file_system(path: &Path) -> Option<u64> {
     let kind = rustix::fs::statfs(path).ok()?.f_type;
     u64::try_from(kind).ok()
@@ -68,7 +70,7 @@ mod tests {
 
     use super::{AuthTokens, open_to_all, volatile};
 
-    /// A service on 0.0.0.0 was read by the whole network of its office, and had said nothing of it.
+    /// A service on 0.0.0.0 was readable by the whole network of an office, and had logged no warning.
     #[test]
     fn an_address_beyond_this_machine_without_a_token_is_warned_of() {
         let none = AuthTokens::default();
@@ -81,7 +83,8 @@ mod tests {
         ] {
             let bind: Vec<_> = bind.iter().map(|text| text.parse().unwrap()).collect();
             let warning = open_to_all(&bind, &none);
-            let expected = reachable.map(|address| format!("whoever reaches {address} may send"));
+            let expected =
+                reachable.map(|address| format!("everybody who reaches {address} may send"));
             match (warning, expected) {
                 (Some(warning), Some(expected)) => {
                     assert!(warning.starts_with(&expected), "{warning}");

@@ -272,7 +272,7 @@ fn help_names_every_stage_and_ends_well() {
     let ended = call(&["--help"], &[]);
     assert_eq!(ended.code, Some(0));
     for part in [
-        "Where it listens:",
+        "Listeners:",
         "The store:",
         "[env: DATABASE_URL]",
         "healthcheck",

@@ -60,7 +60,7 @@ async fn a_rotated_token_counts_without_a_restart_and_the_old_one_no_longer() {
     service
         .until(
             "an empty file is complained of",
-            async |service: &Service| service.lines().contains("the one before stays in use"),
+            async |service: &Service| service.lines().contains("the earlier one stays in use"),
         )
         .await;
     assert_eq!(

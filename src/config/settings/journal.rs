@@ -1,6 +1,6 @@
 //! Settings of the journal.
 //!
-//! **Invariant:** none of them makes an acknowledged event less safe.
+//! **Invariant:** no value of them makes an acknowledged event less durable.
 
 use std::path::PathBuf;
 
@@ -12,7 +12,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         "data_dir",
         "PATH",
         "./data",
-        "The directory of the journal, and of SQLite's file; on a disk that survives",
+        "Directory of the journal and of SQLite's file; it must survive a restart",
         |draft, text| put(&mut draft.data_dir, Ok(PathBuf::from(text))),
     )
     .common(),
@@ -20,7 +20,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         "journal_max_bytes",
         "SIZE",
         "auto",
-        "What the journal may fill before requests are refused, at least 64KiB. `auto`: 4GiB, or 80 % of the volume if that is less",
+        "Size of the journal above which requests are refused, at least 64KiB. `auto`: 4GiB, or 80 % of the volume if that is less",
         |draft, text| put(&mut draft.journal.budget_bytes, auto(text, segment)),
     )
     .common(),
@@ -28,7 +28,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         "journal_segment_bytes",
         "SIZE",
         "auto",
-        "One file of the journal, at least 64KiB; a sixteenth of journal_max_bytes if that is less. `auto`: 64MiB, or a thirty-second of the volume if that is less",
+        "Size of one file of the journal, at least 64KiB; a sixteenth of journal_max_bytes if that is less. `auto`: 64MiB, or a thirty-second of the volume if that is less",
         |draft, text| put(&mut draft.journal.segment_bytes, auto(text, segment)),
     ),
     Setting::new(
@@ -42,18 +42,18 @@ pub(super) const SETTINGS: &[Setting] = &[
         "journal_keep_stored",
         "DURATION",
         "1h",
-        "How long the journal keeps what the database has, against a failover that loses commits",
+        "Time for which the journal keeps stored events, in case a failover of the database loses commits",
         |draft, text| put(&mut draft.journal.keep_stored, duration(text)),
     ),
 ];
 
-/// The smallest log, or file of it, that holds more than its own headers.
+/// The least size of the journal, and of one of its files: less holds little more than headers.
 const SEGMENT_MIN_BYTES: u64 = 64 << 10;
 
 fn segment(text: &str) -> Result<u64, String> {
     match size(text)? {
         bytes if bytes < SEGMENT_MIN_BYTES => {
-            Err("is less than 64KiB, the least that can work".to_owned())
+            Err("is less than 64KiB, the least that works".to_owned())
         }
         bytes => Ok(bytes),
     }

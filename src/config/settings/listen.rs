@@ -1,6 +1,6 @@
 //! Settings of the listeners.
 //!
-//! **Invariant:** without a setting, nothing listens beyond this machine.
+//! **Invariant:** by default the service is reachable only from this machine.
 
 use crate::config::settings::{Setting, put};
 use crate::config::value::{addresses, port};
@@ -10,7 +10,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         "service_port",
         "PORT",
         "3100",
-        "Everything: /ingest, /v1/*, /query, /health, /metrics. `off` closes it, 0 takes a free port",
+        "Port of everything: /ingest, /v1/*, /query, /health, /metrics. `off` closes it, 0 is any free port",
         |draft, text| put(&mut draft.service_port, port(text)),
     )
     .common(),
@@ -18,7 +18,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         "otlp_http_port",
         "PORT",
         "4318",
-        "OTLP over HTTP alone, where SDKs look for it",
+        "Port of OTLP over HTTP alone; 4318 is the default of SDKs",
         |draft, text| put(&mut draft.otlp_http_port, port(text)),
     )
     .common(),
@@ -26,7 +26,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         "otlp_grpc_port",
         "PORT",
         "4317",
-        "OTLP over gRPC, where SDKs look for it",
+        "Port of OTLP over gRPC; 4317 is the default of SDKs",
         |draft, text| put(&mut draft.otlp_grpc_port, port(text)),
     )
     .common(),

@@ -1,59 +1,61 @@
-//! The table of settings: flags, environment, file, help, `validate` and the documents all come from it.
+//! The table of settings: flags, variables, keys of the file, help texts, `validate` and the documents all come from
+//! it.
 //!
-//! **Invariant:** a setting has one name; its variable and its flag are that name in another spelling.
+//! **Invariant:** a setting has one name; its variable and its flag are other spellings of it.
 
 use crate::config::raw_config::RawConfig;
 
-/// Ports and addresses.
+/// Listeners: ports and addresses.
 mod listen;
 
-/// Limits on what comes in.
+/// Ingestion: tokens, limits, timeouts.
 mod receive;
 
 /// The journal on disk.
 mod journal;
 
-/// From the journal to the store.
+/// The writer, which moves the journal's records into the store.
 mod write;
 
-/// The database.
+/// The store.
 mod store;
 
-/// What queries may cost.
+/// Limits of queries.
 mod query;
 
 /// The life of the process.
 mod process;
 
-/// What it tells of its own work.
+/// The service's own traces.
 mod traces;
 
 /// One setting.
 #[derive(Debug)]
 pub struct Setting {
-    /// As in the file: `journal_max_bytes`.
+    /// Name in the settings file: `journal_max_bytes`.
     pub key: &'static str,
-    /// What kind of value it takes, for people.
+    /// Kind of value, as help texts show it: `SIZE`.
     pub value: &'static str,
-    /// As it would be written; empty = not set.
+    /// Default as text; empty = not set.
     pub default: &'static str,
+    /// Meaning, as help texts and docs/settings.md show it.
     pub help: &'static str,
     pub secrecy: Secrecy,
-    /// Among the few that `-h` shows.
+    /// Shown by `-h`; `--help` shows all.
     pub common: bool,
     pub(super) apply: Apply,
 }
 
-/// Puts a value's text into the draft.
+/// Parses a value's text into the draft.
 pub(super) type Apply = fn(&mut RawConfig, &str) -> Result<(), String>;
 
-/// How much of a value may be shown.
+/// The part of a value that may be shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Secrecy {
     Public,
-    /// Holds a password; where it points to may be shown.
+    /// A URL that may hold a password: only its other parts are shown.
     Url,
-    /// Never shown, and no flag: everybody on a machine can read command lines.
+    /// Never shown. Has no flag, as every user of a machine can read command lines.
     Secret,
 }
 
@@ -87,7 +89,8 @@ impl Setting {
         Self { secrecy, ..self }
     }
 
-    /// The variable: `RUVVECTOR_JOURNAL_MAX_BYTES`; `DATABASE_URL` and `POSTGRES_…` are called as everywhere.
+    /// Returns the variable's name: `RUVVECTOR_JOURNAL_MAX_BYTES`; `DATABASE_URL` and `POSTGRES_…` have their usual
+    /// names.
     #[must_use]
     pub fn variable(&self) -> String {
         let upper = self.key.to_ascii_uppercase();
@@ -98,37 +101,38 @@ impl Setting {
         }
     }
 
-    /// The variable that names a file to read the value from: `DATABASE_URL_FILE`. Only what may hold a password has one.
+    /// Returns the variable that names a file with the value: `DATABASE_URL_FILE`. Only settings that
+    /// hold secrets have one.
     #[must_use]
     pub fn file_variable(&self) -> Option<String> {
         (self.secrecy != Secrecy::Public).then(|| format!("{}_FILE", self.variable()))
     }
 
-    /// The flag without its dashes: `log-max-bytes`. Secrets have none.
+    /// Returns the flag without its dashes: `journal-max-bytes`. Secrets have none.
     #[must_use]
     pub fn flag(&self) -> Option<String> {
         (self.secrecy != Secrecy::Secret).then(|| self.key.replace('_', "-"))
     }
 }
 
-/// All settings, by stage, in the order of the data's way.
+/// All settings by stage, in the order in which data passes through the stages.
 pub const STAGES: [(&str, &[Setting]); 8] = [
-    ("Where it listens", listen::SETTINGS),
-    ("What comes in", receive::SETTINGS),
+    ("Listeners", listen::SETTINGS),
+    ("Ingestion", receive::SETTINGS),
     ("The journal", journal::SETTINGS),
     ("From the journal to the store", write::SETTINGS),
     ("The store", store::SETTINGS),
     ("Queries", query::SETTINGS),
     ("The process", process::SETTINGS),
-    ("Its own traces", traces::SETTINGS),
+    ("The service's own traces", traces::SETTINGS),
 ];
 
-/// All settings.
+/// Iterates over all settings.
 pub fn all() -> impl Iterator<Item = &'static Setting> {
     STAGES.iter().flat_map(|(_, settings)| *settings)
 }
 
-/// The setting of that key.
+/// Returns the setting with this key.
 #[must_use]
 pub fn by_key(key: &str) -> Option<&'static Setting> {
     all().find(|setting| setting.key == key)
@@ -143,7 +147,7 @@ const RENAMED: [(&str, &str); 5] = [
     ("drain_delay", "shutdown_delay"),
 ];
 
-/// The key that somebody who wrote `name`, in any of the three spellings, probably meant.
+/// Returns the setting that `name`, in any of the three spellings, was probably meant to be.
 #[must_use]
 pub(super) fn near_miss(name: &str) -> Option<&'static Setting> {
     let lower = name.to_ascii_lowercase().replace('-', "_");
@@ -161,7 +165,7 @@ pub(super) fn near_miss(name: &str) -> Option<&'static Setting> {
         .map(|(_, setting)| setting)
 }
 
-/// Puts a parsed value where it belongs.
+/// Stores a parsed value.
 fn put<T>(place: &mut T, parsed: Result<T, String>) -> Result<(), String> {
     *place = parsed?;
     Ok(())
@@ -177,7 +181,7 @@ mod tests {
     fn every_key_is_unique_and_every_default_is_a_value_that_is_taken() {
         let mut seen = BTreeSet::new();
         for setting in all() {
-            assert!(seen.insert(setting.key), "{} stands twice", setting.key);
+            assert!(seen.insert(setting.key), "{} is defined twice", setting.key);
             if !setting.default.is_empty() {
                 let applied = (setting.apply)(&mut RawConfig::default(), setting.default);
                 assert_eq!(applied, Ok(()), "{}", setting.key);
@@ -185,7 +189,8 @@ mod tests {
         }
     }
 
-    /// A Helm value `retention_days: off` without quotes is a YAML boolean; the chart wrote `"false"`, and no pod started.
+    /// A Helm value `retention_days: off` without quotes is a YAML boolean; the chart wrote `"false"`, and no pod
+    /// started.
     #[test]
     fn where_off_is_a_value_false_means_the_same() {
         let is_taken =

@@ -1,6 +1,6 @@
 //! Settings of the process.
 //!
-//! **Invariant:** none of them changes what is stored.
+//! **Invariant:** no value of them changes the stored events.
 
 use crate::config::log_filter::log_filter;
 use crate::config::settings::{Setting, put};
@@ -20,8 +20,8 @@ pub(super) const SETTINGS: &[Setting] = &[
         "memory_bytes",
         "SIZE",
         "auto",
-        "Memory that the process may use; requests, the way to the database and answers have shares of it. `auto`: the \
-         least of what is installed, the control group's limit and the address space's",
+        "Memory that the process may use; requests, the writer and answers each have a share of it. `auto`: the \
+         least of installed memory, the control group's limit and the address space's limit",
         |draft, text| {
             let bytes = auto(text, memory).map(|bytes| bytes.map(|bytes| bytes as u64));
             put(&mut draft.memory_bytes, bytes)
@@ -31,7 +31,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         "log_level",
         "FILTER",
         "info",
-        "What it says of itself on standard error: error, warn, info, debug, or a filter by module",
+        "Minimum level of log lines on standard error: error, warn, info, debug, or a filter by module",
         |draft, text| put(&mut draft.log_filter, log_filter(text)),
     )
     .common(),
@@ -39,7 +39,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         "log_format",
         "auto|json|text",
         "auto",
-        "How it says so. `auto`: text on a terminal, else one JSON object a line",
+        "Format of log lines. `auto`: text on a terminal, otherwise one JSON object a line",
         |draft, text| {
             let names = [
                 ("auto", LogFormat::Auto),
@@ -53,14 +53,14 @@ pub(super) const SETTINGS: &[Setting] = &[
         "shutdown_delay",
         "DURATION",
         "0s",
-        "After SIGTERM, how long requests are still taken while load balancers learn of it",
+        "Time after SIGTERM for which requests are still accepted, while load balancers notice the stop",
         |draft, text| put(&mut draft.shutdown_delay, duration(text)),
     ),
     Setting::new(
         "shutdown_grace",
         "DURATION",
         "5s",
-        "How long a stop goes on writing to the database; the rest waits in the journal for the next start",
+        "Time for which a stop continues to write to the database; the rest stays in the journal for the next start",
         |draft, text| put(&mut draft.grace, duration(text)),
     ),
 ];

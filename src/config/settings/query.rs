@@ -1,6 +1,6 @@
 //! Settings of queries.
 //!
-//! **Invariant:** no query costs more than these allow, whatever it asks for.
+//! **Invariant:** these settings bound the rows, time, concurrency and bytes of every query.
 
 use crate::config::settings::{Setting, put};
 use crate::config::value::{count, memory, timeout};
@@ -10,7 +10,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         "query_limit_default",
         "NUMBER",
         "100",
-        "Events in a page where the query names no limit",
+        "Events in a page if the query names no limit",
         |draft, text| put(&mut draft.query.limit_default, count(text, 1)),
     ),
     Setting::new(
@@ -38,21 +38,21 @@ pub(super) const SETTINGS: &[Setting] = &[
         "query_timeout",
         "DURATION",
         "30s",
-        "For one query",
+        "Time limit for one query",
         |draft, text| put(&mut draft.query.timeout, timeout(text)),
     ),
     Setting::new(
         "query_concurrency",
         "NUMBER",
         "8",
-        "Queries at once; the next are answered 503",
+        "Queries at once; further ones are answered 503",
         |draft, text| put(&mut draft.query.concurrency, count(text, 1)),
     ),
     Setting::new(
         "query_answer_bytes",
         "SIZE",
         "32MiB",
-        "The largest answer, which is cut between events; lowered at the start to a third of what all answers may hold",
+        "The largest answer, which is cut between events; lowered at the start to a third of the memory for all answers",
         |draft, text| put(&mut draft.query.answer_bytes, memory(text)),
     ),
 ];

@@ -1,6 +1,6 @@
-//! Settings of the way in.
+//! Settings of ingestion.
 //!
-//! **Invariant:** whatever a client decides the size of has a limit here.
+//! **Invariant:** every size that a client chooses has a limit here.
 
 use secrecy::SecretString;
 
@@ -16,7 +16,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         "auth_tokens",
         "TOKENS",
         "",
-        "Tokens of which `Authorization: Bearer …` must be one, separated by commas. Not set, nobody is asked",
+        "Tokens, separated by commas, of which `Authorization: Bearer …` must hold one. Not set: no token is needed",
         |draft, text| put(&mut draft.receive.auth_tokens, tokens(text)),
     )
     .secrecy(Secrecy::Secret),
@@ -24,28 +24,28 @@ pub(super) const SETTINGS: &[Setting] = &[
         "cors_origins",
         "ORIGINS",
         "",
-        "Origins whose web pages may send events, separated by commas; all others are refused",
+        "Origins, separated by commas, whose web pages may send events; all others are refused",
         |draft, text| put(&mut draft.receive.cors_origins, origins(text)),
     ),
     Setting::new(
         "hosts",
         "NAMES",
         "",
-        "Names, beside `localhost` and IP addresses, under which /query and /traces are read on a loopback address without auth_tokens, separated by commas",
+        "Names, separated by commas, under which /query and /traces are served on a loopback address without auth_tokens, beside `localhost` and IP addresses",
         |draft, text| put(&mut draft.receive.hosts, host_names(text)),
     ),
     Setting::new(
         "inflight_bytes",
         "SIZE",
         "auto",
-        "Bytes of all requests at once. `auto`: a quarter of memory_bytes, at most 256MiB",
+        "Memory of all requests in flight together. `auto`: a quarter of memory_bytes, at most 256MiB",
         |draft, text| put(&mut draft.receive.inflight_bytes, auto(text, memory)),
     ),
     Setting::new(
         "otlp_wire_bytes",
         "SIZE",
         "64MiB",
-        "The largest OTLP request as sent; no body limit is ever over half of inflight_bytes",
+        "The largest OTLP request as sent; every body limit is lowered to half of inflight_bytes",
         |draft, text| put(&mut draft.receive.otlp_wire_bytes, memory(text)),
     ),
     Setting::new(
@@ -73,28 +73,28 @@ pub(super) const SETTINGS: &[Setting] = &[
         "max_events",
         "NUMBER",
         "50000",
-        "Events in one /ingest request",
+        "The most events in one /ingest request",
         |draft, text| put(&mut draft.receive.decode.events, count(text, 1)),
     ),
     Setting::new(
         "max_nodes",
         "NUMBER",
         "100000",
-        "Messages and elements in one span, log record or data point",
+        "The most messages and elements in one span, log record or data point",
         |draft, text| put(&mut draft.receive.decode.nodes, count(text, 1)),
     ),
     Setting::new(
         "max_depth",
         "NUMBER",
         "24",
-        "Levels of an OTLP attribute value",
+        "The most levels of an OTLP attribute value",
         |draft, text| put(&mut draft.receive.decode.depth, count(text, 1).and_then(shallow)),
     ),
     Setting::new(
         "max_native_depth",
         "NUMBER",
         "32",
-        "Levels of JSON in an event's metadata",
+        "The most levels of JSON in an event's metadata",
         |draft, text| {
             put(
                 &mut draft.receive.decode.native_depth,
@@ -106,112 +106,112 @@ pub(super) const SETTINGS: &[Setting] = &[
         "max_attributes",
         "NUMBER|off",
         "off",
-        "Attributes kept of one item; what is over is cut, counted and told to the client",
+        "The most attributes of one item; the others are cut, counted and reported to the client",
         |draft, text| put(&mut draft.receive.decode.attributes, count_or_off(text)),
     ),
     Setting::new(
         "max_value_bytes",
         "NUMBER|off",
         "off",
-        "Bytes kept of one attribute's value; what is over is cut, counted and told to the client",
+        "The most bytes of one attribute's value; the rest is cut, counted and reported to the client",
         |draft, text| put(&mut draft.receive.decode.value_bytes, count_or_off(text)),
     ),
     Setting::new(
         "strict_otlp_json",
         "true|false",
         "false",
-        "OTLP/JSON with lowerCamelCase keys only; else snake_case is read too",
+        "`true`: OTLP/JSON with lowerCamelCase keys only. `false`: snake_case is accepted too",
         |draft, text| put(&mut draft.receive.decode.strict_json, switch(text)),
     ),
     Setting::new(
         "duplicate_window",
         "DURATION|off",
         "10m",
-        "How long an accepted request is remembered: the same one again, a client's retry, is answered and not stored",
+        "Time for which an accepted request is remembered: an identical one, a client's retry, gets the same answer and is not stored again",
         |draft, text| put(&mut draft.receive.duplicate_window, or_off(text, timeout)),
     ),
     Setting::new(
         "duplicate_requests",
         "NUMBER",
         "100000",
-        "Requests remembered at most, about 150 bytes each; the oldest go first",
+        "The most requests remembered, at about 150 bytes each; the oldest are forgotten first",
         |draft, text| put(&mut draft.receive.duplicate_requests, count(text, 1)),
     ),
     Setting::new(
         "duplicate_signals",
         "SIGNALS",
         "traces",
-        "OTLP signals whose requests are known by their bytes: traces, logs (where every record has a time), metrics, or off",
+        "OTLP signals whose retries are identified by the request's bytes: traces, logs (where every record has a time), metrics, or off",
         |draft, text| put(&mut draft.receive.duplicate_signals, otlp_signals(text)),
     ),
     Setting::new(
         "header_timeout",
         "DURATION",
         "10s",
-        "From the first byte of a request to the end of its headers",
+        "Time limit from the first byte of a request to the end of its headers",
         |draft, text| put(&mut draft.receive.header_timeout, timeout(text)),
     ),
     Setting::new(
         "body_timeout",
         "DURATION",
         "30s",
-        "For a whole body",
+        "Time limit for a whole body",
         |draft, text| put(&mut draft.receive.body_timeout, timeout(text)),
     ),
     Setting::new(
         "body_idle_timeout",
         "DURATION",
         "10s",
-        "Between two pieces of a body",
+        "Time limit between two pieces of a body",
         |draft, text| put(&mut draft.receive.body_idle_timeout, timeout(text)),
     ),
     Setting::new(
         "handling_timeout",
         "DURATION",
         "8s",
-        "From the end of the body to the answer",
+        "Time limit from the end of the body to the answer",
         |draft, text| put(&mut draft.receive.handling_timeout, timeout(text)),
     ),
     Setting::new(
         "keep_alive_idle",
         "DURATION",
         "180s",
-        "How long a connection may rest between requests. More than SDKs, which send every 60 s, and Go, which ends it after 90 s",
+        "Time after which a connection without requests is closed. The default is above the 60 s at which SDKs send, and the 90 s after which Go's client closes it",
         |draft, text| put(&mut draft.receive.keep_alive_idle, timeout(text)),
     ),
     Setting::new(
         "connection_age",
         "DURATION",
         "5m",
-        "When a connection is ended gracefully, give or take a fifth, so that clients spread over new instances",
+        "Age at which a connection is closed gracefully, plus or minus a fifth, so that clients spread over new instances",
         |draft, text| put(&mut draft.receive.connection_age, timeout(text)),
     ),
     Setting::new(
         "connections",
         "NUMBER",
         "2048",
-        "Connections at once. Past it the main port serves /health and /metrics alone, and the one longest at rest is ended",
+        "The most connections at once. At the limit the main port serves only /health and /metrics, and the connection that is idle longest is closed",
         |draft, text| put(&mut draft.receive.connections, count(text, 1)),
     ),
     Setting::new(
         "http2_streams",
         "NUMBER",
         "128",
-        "Requests at once on one HTTP/2 connection",
+        "The most requests at once on one HTTP/2 connection",
         |draft, text| put(&mut draft.receive.http2_streams, count(text, 1)),
     ),
     Setting::new(
         "header_bytes",
         "SIZE",
         "64KiB",
-        "All header lines of a request",
+        "The largest headers of a request, all lines together",
         |draft, text| put(&mut draft.receive.header_bytes, headers(text)),
     ),
     Setting::new(
         "http2_header_bytes",
         "SIZE",
         "16KiB",
-        "All header lines of a request over HTTP/2",
+        "The largest headers of a request over HTTP/2, all lines together",
         |draft, text| put(&mut draft.receive.http2_header_bytes, headers(text)),
     ),
 ];
@@ -228,7 +228,7 @@ fn otlp_signals(text: &str) -> Result<Vec<Signal>, String> {
     }
 }
 
-/// Decoding walks values by recursion; so deep it stays far from the end of any stack.
+/// Most levels that can be set: decoding recurses once per level, and this depth is far from any stack's end.
 const DEPTH_MAX: u8 = 100;
 
 fn shallow(depth: u8) -> Result<u8, String> {
@@ -239,7 +239,7 @@ fn shallow(depth: u8) -> Result<u8, String> {
     }
 }
 
-/// Header lines are held once for each connection that is open.
+/// Most header bytes that can be set: each open connection may hold that much.
 const HEADER_MAX_BYTES: usize = 1 << 20;
 
 fn headers<T: TryFrom<usize>>(text: &str) -> Result<T, String> {
@@ -250,7 +250,7 @@ fn headers<T: TryFrom<usize>>(text: &str) -> Result<T, String> {
     }
 }
 
-/// Names as `Host` has them, without port, in lower case.
+/// Parses names as in `Host`, without port; returns them in lower case.
 fn host_names(text: &str) -> Result<Vec<String>, String> {
     let is_of_a_name =
         |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
@@ -260,7 +260,7 @@ fn host_names(text: &str) -> Result<Vec<String>, String> {
                 Ok(name.trim_end_matches('.').to_ascii_lowercase())
             } else {
                 Err(
-                    "holds what is no host's name: write telemetry.example, without scheme or port"
+                    "holds a part that is not a host's name: write telemetry.example, without scheme or port"
                         .to_owned(),
                 )
             }
@@ -268,7 +268,7 @@ fn host_names(text: &str) -> Result<Vec<String>, String> {
         .collect()
 }
 
-/// Accepts tokens of visible ASCII only: a header can carry it, and a person can paste it.
+/// Parses tokens, of visible ASCII only: a header can carry it, and a person can paste it.
 fn tokens(text: &str) -> Result<AuthTokens, String> {
     let tokens: Vec<_> = list(text)
         .map(|token| {

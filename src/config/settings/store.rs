@@ -1,6 +1,6 @@
 //! Settings of the store.
 //!
-//! **Invariant:** which database is written to can be read off them without connecting to anything.
+//! **Invariant:** they determine the database to write to without a connection to anything.
 
 use std::path::PathBuf;
 
@@ -16,8 +16,8 @@ pub(super) const SETTINGS: &[Setting] = &[
         "store",
         "postgres|sqlite",
         "",
-        "Which store. Not set: PostgreSQL if database_url or postgres_host is, else SQLite. Set, it also confirms a change on a \
-         data directory that served the other kind",
+        "The store. Not set: PostgreSQL if database_url or postgres_host is set, otherwise SQLite. Set: it also confirms a change for \
+         a data directory that served the other kind",
         |draft, text| {
             let names = [("postgres", StoreKind::Postgres), ("sqlite", StoreKind::Sqlite)];
             put(&mut draft.store, one_of(text, &names).map(Some))
@@ -37,7 +37,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         "database_read_url",
         "URL",
         "",
-        "A replica for queries; not set: the same database",
+        "URL of a replica for queries; not set: the same database",
         |draft, text| put(&mut draft.database.read_url, Ok(Some(SecretString::from(text)))),
     )
     .secrecy(Secrecy::Url),
@@ -45,28 +45,28 @@ pub(super) const SETTINGS: &[Setting] = &[
         "postgres_host",
         "HOST",
         "",
-        "PostgreSQL in parts, where database_url is not set: host name, address, or directory of the socket",
+        "PostgreSQL in parts, if database_url is not set: host name, address, or directory of the socket",
         |draft, text| put(&mut draft.database.host, Ok(Some(text.to_owned()))),
     ),
     Setting::new(
         "postgres_port",
         "PORT",
         "",
-        "Its port; not set: 5432",
+        "Port of that host; not set: 5432",
         |draft, text| put(&mut draft.database.port, count(text, 1).map(Some)),
     ),
     Setting::new(
         "postgres_user",
         "NAME",
         "",
-        "The role to log in as; not set: postgres",
+        "Role to log in as; not set: postgres",
         |draft, text| put(&mut draft.database.user, Ok(Some(text.to_owned()))),
     ),
     Setting::new(
         "postgres_password",
         "PASSWORD",
         "",
-        "The role's password",
+        "Password of the role",
         |draft, text| put(&mut draft.database.password, Ok(Some(SecretString::from(text)))),
     )
     .secrecy(Secrecy::Secret),
@@ -74,7 +74,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         "postgres_db",
         "NAME",
         "",
-        "The database; not set: the one called like the role",
+        "Name of the database; not set: the role's name",
         |draft, text| put(&mut draft.database.name, Ok(Some(text.to_owned()))),
     ),
     Setting::new(
@@ -88,7 +88,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         "retention_days",
         "DAYS|off",
         "auto",
-        "Days that events are kept, by their time of receipt. `auto`: 7 in SQLite, off (for ever) in PostgreSQL",
+        "Number of days that events are kept, by their time of receipt. `auto`: 7 in SQLite, off (for ever) in PostgreSQL",
         |draft, text| put(&mut draft.retention, retention(text)),
     )
     .common(),
@@ -96,29 +96,29 @@ pub(super) const SETTINGS: &[Setting] = &[
         "auto_migrate",
         "true|false",
         "true",
-        "Bring the schema up to date on first contact; else that is for `migrate` to do",
+        "`true`: bring the schema up to date on first contact. `false`: only `migrate` does",
         |draft, text| put(&mut draft.migrate, switch(text)),
     ),
     Setting::new(
         "connect_timeout",
         "DURATION",
         "10s",
-        "For a connection to the database",
+        "Time limit for a connection to the database",
         |draft, text| put(&mut draft.connect_timeout, timeout(text)),
     ),
     Setting::new(
         "statement_timeout",
         "DURATION",
         "60s",
-        "For every statement of a batch's transaction",
+        "Time limit for each statement of a batch's transaction",
         |draft, text| put(&mut draft.statement_timeout, timeout(text)),
     ),
     Setting::new(
         "write_connections",
         "NUMBER",
         "4",
-        "Connections to the database for writing and upkeep; SQLite has one",
-        // Upkeep holds one in an open transaction while a second works.
+        "Connections to the database for writing and maintenance; SQLite has one",
+        // Maintenance holds one in an open transaction while a second one works.
         |draft, text| put(&mut draft.write_connections, count(text, 2)),
     ),
     Setting::new(
@@ -132,7 +132,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         "collector",
         "NAME",
         "auto",
-        "What the database knows this collector by. `auto`: host name and data directory",
+        "Name that identifies this collector in the database. `auto`: host name and data directory",
         |draft, text| put(&mut draft.collector, auto(text, |name| Ok(name.to_owned()))),
     ),
 ];
@@ -140,7 +140,7 @@ pub(super) const SETTINGS: &[Setting] = &[
 fn retention(text: &str) -> Result<RetentionSetting, String> {
     match text {
         "auto" => Ok(RetentionSetting::Auto),
-        // As easily meant as the opposite: keep nothing.
+        // Ambiguous: it may mean "keep nothing" or "keep for ever".
         "0" => Err(
             "would keep nothing: write off to keep events for ever, or a number of days".to_owned(),
         ),

@@ -1,6 +1,6 @@
 //! Settings of the service's own traces.
 //!
-//! **Invariant:** without an endpoint nothing is traced and nothing is sent anywhere, whatever else is set.
+//! **Invariant:** without an endpoint nothing is traced or exported, independently of the other settings.
 
 use axum::http::{HeaderName, Uri};
 use secrecy::SecretString;
@@ -13,14 +13,14 @@ pub(super) const SETTINGS: &[Setting] = &[
         "traces_endpoint",
         "URL or off",
         "off",
-        "Where traces of its own work go, by OTLP over gRPC: http://host:4317, or https:// by the system's roots",
+        "Endpoint for traces of the service's own work, by OTLP over gRPC: http://host:4317, or https:// with the system's root certificates",
         |draft, text| put(&mut draft.traces_endpoint, or_off(text, endpoint)),
     ),
     Setting::new(
         "traces_sample_ratio",
         "RATIO",
         "0.01",
-        "Which share of requests is traced, 0 to 1, where the caller's traceparent does not decide it",
+        "Share of requests that are traced, 0 to 1, if the caller's traceparent does not decide it",
         |draft, text| put(&mut draft.traces_sample_ratio, ratio(text)),
     ),
     Setting::new(
@@ -33,7 +33,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     .secrecy(Secrecy::Secret),
 ];
 
-/// `http://host:port` or `https://host:port`, and nothing more: gRPC has paths of its own.
+/// Parses `http://host:port` or `https://host:port`, without a path: gRPC defines the paths.
 fn endpoint(text: &str) -> Result<String, String> {
     let wrong = || "is not an endpoint such as http://collector:4317".to_owned();
     let bare = text.strip_suffix('/').unwrap_or(text);
@@ -48,7 +48,7 @@ fn endpoint(text: &str) -> Result<String, String> {
     }
 }
 
-/// A number from 0 to 1.
+/// Parses a number from 0 to 1.
 fn ratio(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(ratio) if (0.0..=1.0).contains(&ratio) => Ok(ratio),
@@ -56,7 +56,7 @@ fn ratio(text: &str) -> Result<f64, String> {
     }
 }
 
-/// `name=value` pairs. Those that the protocol sets by itself are refused.
+/// Parses `name=value` pairs. Headers that gRPC sets itself are refused.
 fn headers(text: &str) -> Result<Vec<(String, SecretString)>, String> {
     const TAKEN: [&str; 5] = [
         "content-type",

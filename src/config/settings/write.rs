@@ -1,6 +1,6 @@
 //! Settings of the writer.
 //!
-//! **Invariant:** they change when something is written, never whether.
+//! **Invariant:** they affect the time at which events are written, never the set of events.
 
 use crate::config::settings::{Setting, put};
 use crate::config::value::{count, duration, memory, timeout};
@@ -10,42 +10,42 @@ pub(super) const SETTINGS: &[Setting] = &[
         "batch_rows",
         "NUMBER",
         "10000",
-        "Rows in one transaction; a larger request is a transaction of its own",
+        "The most rows in one transaction; a larger request gets a separate transaction",
         |draft, text| put(&mut draft.write.batch_rows, count(text, 1)),
     ),
     Setting::new(
         "batch_bytes",
         "SIZE",
         "8MiB",
-        "Bytes in one transaction; a larger request is a transaction of its own",
+        "The most bytes in one transaction; a larger request gets a separate transaction",
         |draft, text| put(&mut draft.write.batch_bytes, memory(text)),
     ),
     Setting::new(
         "batch_wait",
         "DURATION",
         "200ms",
-        "The longest that a batch waits for more under load; an idle writer never waits",
+        "The longest time that a batch waits for more events under load; an idle writer never waits",
         |draft, text| put(&mut draft.write.batch_wait, duration(text)),
     ),
     Setting::new(
         "retry_min",
         "DURATION",
         "500ms",
-        "The first wait after the database failed; doubles, with jitter, without end",
+        "The first pause after an error of the database; it doubles, with jitter, up to retry_max. Attempts never end",
         |draft, text| put(&mut draft.write.retry_min, timeout(text)),
     ),
     Setting::new(
         "retry_max",
         "DURATION",
         "30s",
-        "The longest wait between two tries",
+        "The longest pause between two attempts",
         |draft, text| put(&mut draft.write.retry_max, timeout(text)),
     ),
     Setting::new(
         "maintenance_interval",
         "DURATION",
         "30s",
-        "Between two rounds of summaries, partitions and retention",
+        "Interval between two rounds of summaries, partitions and retention",
         |draft, text| put(&mut draft.write.maintenance_interval, timeout(text)),
     ),
 ];

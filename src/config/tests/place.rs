@@ -1,6 +1,6 @@
-//! Which database is meant, and how it is shown.
+//! Tests of the choice of the store, and of its description.
 //!
-//! **Invariant:** what was meant for PostgreSQL is never taken for SQLite in silence.
+//! **Invariant:** a test that names PostgreSQL never ends with SQLite and no message.
 
 use crate::config::tests::*;
 
@@ -46,7 +46,7 @@ fn the_url_wins_over_the_parts_and_says_so() {
     assert_eq!(postgres(&loaded).get_host(), "one");
     assert_eq!(
         loaded.warnings,
-        ["DATABASE_URL says which database; ignored: POSTGRES_HOST, POSTGRES_PASSWORD"]
+        ["DATABASE_URL names the database; ignored: POSTGRES_HOST, POSTGRES_PASSWORD"]
     );
 }
 
@@ -87,7 +87,7 @@ fn sqlite_by_name_wins_over_a_database_and_says_so() {
     ));
     assert_eq!(
         loaded.warnings,
-        ["the store is SQLite, as asked for; ignored: DATABASE_URL"]
+        ["the store is SQLite, as set; ignored: DATABASE_URL"]
     );
 }
 
@@ -131,8 +131,8 @@ fn a_place_is_shown_as_it_would_be_written() {
     }
 }
 
-/// A mount was forgotten: `validate` and the start went well, and then `/health` told of "No such file or directory" without a
-/// name.
+/// A mount was forgotten: `validate` and the start succeeded, and then `/health` reported "No such file or directory"
+/// without the file's name.
 #[test]
 fn a_certificate_that_cannot_be_read_is_named_before_the_start() {
     let path = "/missing ca.pem";
@@ -156,7 +156,7 @@ fn a_certificate_that_cannot_be_read_is_named_before_the_start() {
         read[0].starts_with("RUVVECTOR_DATABASE_READ_URL: sslcert: "),
         "{read:?}"
     );
-    // What is not read need not be there; what is not UTF-8 is.
+    // A file that is never read may be missing; one that is not UTF-8 counts as readable.
     for fine in [
         url("sslmode=require&sslrootcert"),
         url("sslmode=disable&sslkey"),
@@ -167,7 +167,7 @@ fn a_certificate_that_cannot_be_read_is_named_before_the_start() {
     }
 }
 
-/// A password in a flag stood in the list of processes, and the help said that secrets have no flag.
+/// A password in a flag was visible in the list of processes, although the help says that secrets have no flag.
 #[test]
 fn a_password_in_a_flag_is_a_warning_that_does_not_repeat_it() {
     for url in [

@@ -1,6 +1,6 @@
-//! `DATABASE_URL_FILE` and its like.
+//! Tests of `DATABASE_URL_FILE` and the other `…_FILE` variables.
 //!
-//! **Invariant:** what a file holds is never part of what is shown.
+//! **Invariant:** a file's contents are never part of any output.
 
 use crate::config::tests::{load, postgres, problems};
 
@@ -15,7 +15,7 @@ fn what_may_hold_a_password_can_stand_in_a_file_of_its_own() {
     );
     assert!(!shown.contains("hunter2"), "{shown}");
 
-    // Weaker than a flag, stronger than the settings file, as its variable is.
+    // Its precedence is that of its variable: below a flag, above the settings file.
     let flag = [("database_url", "postgres://flag/events")];
     let file = "database_url = 'postgres://file/events'";
     let loaded = load(&flag, &[("DATABASE_URL_FILE", "/secret")], "").expect("a configuration");

@@ -1,6 +1,6 @@
-//! Values as people write them.
+//! Tests of the parsing of values.
 //!
-//! **Invariant:** each value is read from its text alone.
+//! **Invariant:** each value depends on its text alone.
 
 use crate::config::value::*;
 

@@ -139,7 +139,7 @@ async fn what_is_no_orphan_is_an_error_and_stays_as_it_is() {
     let (code, said) = ended(&drain(&launch)).await;
     assert_eq!(code, Some(1), "{said}");
     assert!(
-        said.contains("in use by another process") && said.contains("stop that one first"),
+        said.contains("in use by another process") && said.contains("stop that service first"),
         "{said}"
     );
     running.until_drained().await;
@@ -174,11 +174,11 @@ async fn a_look_at_a_wrong_directory_says_what_a_drain_of_it_says() {
         for (wrong, expected) in [
             (
                 "misspelt",
-                "there is no such directory; --data-dir, or RUVVECTOR_DATA_DIR, is to name",
+                "there is no such directory; --data-dir, or RUVVECTOR_DATA_DIR, must name",
             ),
             (
                 "data",
-                "there is no journal here; --data-dir, or RUVVECTOR_DATA_DIR, is to name",
+                "there is no journal here; --data-dir, or RUVVECTOR_DATA_DIR, must name",
             ),
         ] {
             let path = dir.path().join(wrong);
@@ -213,7 +213,7 @@ async fn the_embedded_store_is_the_one_of_the_directory_unless_another_is_named(
     let unnamed = drain(&launch).with("RUVVECTOR_STORE", "");
     let (code, said) = ended(&unnamed).await;
     assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("into which store?"), "{said}");
+    assert!(said.contains("the store is not named"), "{said}");
     assert!(!launch.sqlite_file().exists());
 
     let (code, said) = ended(&drain(&launch)).await;
@@ -231,7 +231,7 @@ async fn the_embedded_store_is_the_one_of_the_directory_unless_another_is_named(
     let elsewhere = drain(&launch).with("RUVVECTOR_SQLITE_PATH", file.to_str().expect("UTF-8"));
     let (code, said) = ended(&elsewhere).await;
     assert_eq!(code, Some(0), "{said}");
-    assert!(said.contains("stays as it is"), "{said}");
+    assert!(said.contains("stays unchanged"), "{said}");
     service.until_drained().await;
     assert_eq!(count(&file).await, 2);
     assert_eq!(count(&launch.sqlite_file()).await, 2);
