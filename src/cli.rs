@@ -36,9 +36,9 @@ pub enum Task {
         /// URL to ask; `None` = the service port on this machine.
         url: Option<String>,
     },
-    LogList,
-    LogVerify,
-    LogDrain,
+    JournalList,
+    JournalVerify,
+    JournalDrain,
     /// `retention confirm-clock`.
     ConfirmClock,
     /// Prints the table of settings.
@@ -80,12 +80,12 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Arguments, clap
                 Some((name, mut sub)) => {
                     flags.extend(setting_flags(&mut sub));
                     match name.as_str() {
-                        "drain" => Task::LogDrain,
-                        "verify" => Task::LogVerify,
-                        _ => Task::LogList,
+                        "drain" => Task::JournalDrain,
+                        "verify" => Task::JournalVerify,
+                        _ => Task::JournalList,
                     }
                 }
-                None => Task::LogList,
+                None => Task::JournalList,
             },
             _ => Task::Serve,
         };
@@ -328,14 +328,14 @@ mod tests {
     #[test]
     fn flags_stand_before_or_after_the_subcommand_and_the_last_wins() {
         let read = read("r --data-dir a journal verify --data-dir b").unwrap();
-        assert_eq!(read.task, Task::LogVerify);
+        assert_eq!(read.task, Task::JournalVerify);
         assert_eq!(read.flags.last(), Some(&("data_dir", "b".to_owned())));
     }
 
     #[test]
     fn a_directory_is_drained_under_the_settings_of_the_log_the_writer_and_the_store() {
         let read = read("r journal drain --data-dir a --store postgres --retry-max 1s").unwrap();
-        assert_eq!(read.task, Task::LogDrain);
+        assert_eq!(read.task, Task::JournalDrain);
         assert_eq!(read.flags.len(), 3);
     }
 

@@ -106,7 +106,7 @@ pub enum RunError {
     /// A write or sync of the journal failed. Only a new start, which recovers from disk, can find out the disk's
     /// contents.
     #[error("the journal could not be written or synced; start again to recover from disk")]
-    LogBroken,
+    JournalBroken,
     /// The writer's task ended or panicked. The service ends too, as the journal would fill unnoticed; a new start goes
     /// on writing.
     #[error("the writer ended unexpectedly{}; start again", .0.as_ref().map(|error| format!(": {error}")).unwrap_or_default())]
@@ -117,7 +117,7 @@ pub enum RunError {
 /// the thread that replaces the store's credentials when they change.
 ///
 /// # Errors
-/// [`RunError::Journal`] if the journal cannot be opened, [`RunError::LogBroken`] if a write or sync of it fails,
+/// [`RunError::Journal`] if the journal cannot be opened, [`RunError::JournalBroken`] if a write or sync of it fails,
 /// [`RunError::OtherKind`] if the data directory served the other kind of store, [`RunError::Writer`] if the writer
 /// ends unexpectedly.
 pub async fn run(
@@ -225,7 +225,7 @@ pub async fn run(
         () = journal.broken() => {
             writer.abort();
             store.close(store::GOODBYE.min(config.grace)).await;
-            return Err(RunError::LogBroken);
+            return Err(RunError::JournalBroken);
         }
         ended = &mut writer => {
             store.close(store::GOODBYE.min(config.grace)).await;
@@ -252,7 +252,7 @@ pub async fn run(
     let left = journal.status();
     tracing::info!(left_in_journal = left.queue_events, "stopped");
     if left.broken {
-        return Err(RunError::LogBroken);
+        return Err(RunError::JournalBroken);
     }
     Ok(())
 }

@@ -104,17 +104,17 @@ fn run_task(task: &Task, flags: FlagValues, loaded: LoadedConfig) -> Result<(), 
             print_stdout(&done);
             Ok(())
         }
-        Task::LogDrain => {
+        Task::JournalDrain => {
             logging::init(&loaded.config.log_filter, loaded.config.log_format, None)?;
             let done = runtime()?.block_on(commands::drain::run(&loaded.config))?;
             print_stdout(&done);
             Ok(())
         }
-        Task::LogList | Task::LogVerify => {
+        Task::JournalList | Task::JournalVerify => {
             let (report, problems) = commands::journal_report(&loaded.config)?;
             print_stdout(&report);
             match (task, problems) {
-                (Task::LogVerify, 1..) => {
+                (Task::JournalVerify, 1..) => {
                     Err(CommandFailure::Run("the journal is damaged".to_owned()))
                 }
                 _ => Ok(()),
