@@ -15,7 +15,7 @@ async fn backlog(launch: &Launch) -> (String, Vec<(PathBuf, u64, u64)>) {
     let mut service = launch.start().await;
     send_all(&service).await;
     // About once a second the keeper notes how far the stream is.
-    let noted = launch.data_dir().join("log/positions");
+    let noted = launch.data_dir().join("journal/positions");
     let last = segments(launch).last().expect("a segment").last;
     service
         .until("the positions are noted", async |_: &Service| {
