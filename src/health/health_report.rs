@@ -11,8 +11,8 @@ use crate::lifecycle::Phase;
 use crate::store::{Liveness, PoolState};
 use crate::telemetry::connection_counts::ConnectionState;
 
-/// The time in which a first contact that lasts is no sign that the database is away.
-const FIRST_CONTACT: Duration = Duration::from_secs(10);
+/// The time in which a database that does not answer yet, while the first contact lasts, is not named as away.
+const FIRST_CONTACT: Duration = Duration::from_secs(3);
 
 /// The room that the smallest group of records takes in a segment.
 const LEAST_ROOM_BYTES: u64 = 4096;
@@ -115,15 +115,15 @@ impl HealthReport {
             ));
         }
         let connects = self.awaits_first_contact && !self.writing;
-        if connects {
+        let is_away = self.pulse.database.is_none() && !(connects && self.uptime < FIRST_CONTACT);
+        if connects && !is_away {
             problems.push(format!(
                 "connecting to the database ({}) for the first time since {} s: events are kept in the log meanwhile",
                 self.kind,
                 self.uptime.as_secs()
             ));
         }
-        let is_young = self.uptime < FIRST_CONTACT;
-        if self.pulse.database.is_none() && !(connects && is_young) {
+        if is_away {
             let meanwhile = if self.refuses() {
                 ""
             } else {
@@ -454,10 +454,11 @@ mod tests {
         );
 
         starting.pulse.database = None;
+        starting.uptime = FIRST_CONTACT / 2;
         assert_eq!(starting.body().problems.len(), 1);
         starting.uptime = FIRST_CONTACT;
         let problems = starting.body().problems;
-        assert!(problems[1].contains("does not answer"), "{problems:?}");
+        assert!(problems[0].contains("does not answer"), "{problems:?}");
     }
 
     /// Only the read pool was asked: with the replica away, `/health` and an alert at night told of a database that had gone.

@@ -194,6 +194,18 @@ fn released(stream: &StreamState) -> PositionSet {
 }
 
 impl Shared {
+    /// Makes the file durably, so that the first note of this life, which an append waits for, costs one sync and no more.
+    pub(super) fn create_positions_file(&self) {
+        let (dir, path) = (&self.settings.dir, path(&self.settings.dir));
+        let created = match self.disk.create(&path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return,
+            created => created.and_then(|_| self.disk.sync_dir(dir)),
+        };
+        if let Err(error) = created {
+            tracing::debug!(path = %path.display(), %error, "this file of the log cannot be made now");
+        }
+    }
+
     /// Writes what the journal holds, durably, if that differs from what was written last. Of an empty journal the file is removed.
     pub(super) fn note_positions(&self) {
         let mut notebook = lock(&self.positions_file);

@@ -83,6 +83,7 @@ pub(super) fn open(
         ));
     }
     core.note_full(room.as_ref().err());
+    core.create_positions_file();
     Ok(opened)
 }
 
