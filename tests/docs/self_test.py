@@ -152,7 +152,7 @@ FAULTS = [
     ("ruvvector_queue_event is no metric", "→`ruvvector_queue_event`\n"),
     ("has no --import-v1", "→`ruvvector-service migrate --import-v1`\n"),
     ("has no --import-v1", "→`migrate --import-v1`\n"),
-    ("has no check", "→`log check`\n"),
+    ("has no check", "→`journal check`\n"),
     ("has no --data-directory", "<!-- docs: needs root -->\n~~~sh\nls\n→DATA=1 ruvvector-service journal list --data-directory x\n~~~\n"),
     ("--nothing is no flag of ours", "→`--nothing`\n"),
     ("scripts/nothing.sh: the project has no such path", "→`scripts/nothing.sh`\n"),
