@@ -91,8 +91,8 @@ impl HealthReport {
         }
         if self.journal.missing_records > 0 {
             problems.push(format!(
-                "{} in no file of the journal: a file was removed, emptied or cut short. Shutdown the service and put it back from a \
-                 backup, if there is one; this is reported run_until the next start",
+                "{} in no file of the journal: a file was removed, emptied or cut short. Stop the service and put it back from a \
+                 backup, if there is one; this is reported until the next start",
                 are(self.journal.missing_records, "acknowledged record")
             ));
         }
@@ -103,7 +103,7 @@ impl HealthReport {
         if damaged > 0 {
             problems.push(format!(
                 "{} damaged in the journal, to be kept as a dead letter each: check the disk of the data directory, run \
-                 `ruvvector-service journal verify`, and keep the copies (.damaged) in its journal/; this is reported run_until the next start",
+                 `ruvvector-service journal verify`, and keep the copies (.damaged) in its journal/; this is reported until the next start",
                 are(damaged, "record")
             ));
         }

@@ -388,3 +388,45 @@ fn associated_types(words: &[&str]) -> Vec<usize> {
     }
     found
 }
+
+/// Words with which a comment poses a riddle instead of naming the thing.
+const QUESTIONS: [&str; 6] = ["What", "Whether", "How", "Where", "Who", "Which"];
+
+/// Words of a private dialect, each with its plain word.
+const RETIRED: [(&str, &str); 4] = [
+    ("passed over", "ignored"),
+    ("let go of", "recycled"),
+    ("lets go of", "recycles"),
+    ("the way in", "ingestion"),
+];
+
+/// Four hundred comments opened with What, Whether or How: a reader had to find out what they described.
+#[test]
+fn a_comment_names_what_it_describes() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut wrong = Vec::new();
+    for source in sources() {
+        let text = std::fs::read_to_string(root.join(&source.path)).expect("it is read");
+        let mut is_first = true;
+        for (number, line) in text.lines().enumerate() {
+            let Some(comment) = line.trim_start().strip_prefix("//") else {
+                is_first = true;
+                continue;
+            };
+            let comment = comment.trim_start_matches(['/', '!']).trim_start();
+            let first = comment.split_whitespace().next().unwrap_or_default();
+            let retired = RETIRED.iter().find(|(word, _)| comment.contains(word));
+            let place = format!("{}:{}", source.path.display(), number + 1);
+            if is_first && QUESTIONS.contains(&first) {
+                wrong.push(format!(
+                    "{place}: begin with the noun or a verb, not with {first}"
+                ));
+            }
+            if let Some((word, plain)) = retired {
+                wrong.push(format!("{place}: instead of {word:?} write {plain:?}"));
+            }
+            is_first = comment.is_empty();
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
