@@ -41,7 +41,8 @@ pub trait Disk: Send + Sync + 'static {
     /// The operating system's.
     fn lock(&self, path: &Path) -> io::Result<Option<LockGuard>>;
 
-    /// What a file is known by, and no copy of it, without spaces; `None` where there is no such thing.
+    /// Returns an identifier of the file without spaces, which no copy of the file shares. Returns `None` if the disk
+    /// has no such identifier.
     ///
     /// # Errors
     /// The operating system's.
@@ -152,7 +153,7 @@ pub(super) fn read_full(file: &dyn DiskFile, buffer: &mut [u8], offset: u64) -> 
     Ok(done)
 }
 
-/// Whether an error says that the volume, or our share of it, is used up.
+/// Returns whether the error reports that the volume, or our quota on it, is used up.
 pub(super) fn is_full(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -160,7 +161,7 @@ pub(super) fn is_full(error: &io::Error) -> bool {
     )
 }
 
-/// Whether an error says that the system is short of something that it may have again soon.
+/// Returns whether the error reports a shortage of the system (descriptors, memory) that may end soon.
 pub(super) fn is_passing(error: &io::Error) -> bool {
     use rustix::io::Errno;
     const PASSING: [Errno; 3] = [Errno::MFILE, Errno::NFILE, Errno::NOMEM];

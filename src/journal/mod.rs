@@ -111,7 +111,7 @@ pub mod disk;
 /// A segment as memory knows it.
 mod segment_index;
 
-/// What is held and what is stored.
+/// The streams that the journal holds, and which of their positions are stored.
 mod streams;
 
 /// Spares, budget, floor.
@@ -120,10 +120,10 @@ mod space;
 /// The file `positions`: the last position of each stream, and the positions that were freed.
 mod positions_file;
 
-/// What an earlier opening left.
+/// Recovery of the files that earlier openings left.
 mod recovery;
 
-/// What threads and callers share.
+/// State that the journal's threads and its callers share.
 mod shared;
 
 /// The thread that keeps room.
@@ -149,7 +149,7 @@ pub struct Options {
     pub segment_bytes: Option<u64>,
     /// Space on the volume that is never used; `None` = 256 MiB, or an eighth of the volume if that is less.
     pub free_floor_bytes: Option<u64>,
-    /// How long stored segments are kept.
+    /// Time for which stored segments are kept.
     pub keep_stored: Duration,
 }
 
@@ -194,7 +194,7 @@ pub struct RequestDigest {
     pub payload_checksum: u32,
 }
 
-/// What stands at the next position or positions of a stream.
+/// The entry of a stream at its next position or positions.
 #[derive(Clone, Debug)]
 pub enum JournalEntry {
     Record(Record),
@@ -227,10 +227,10 @@ pub struct Stream {
     pub first: u64,
     /// The highest synced position; 0 when there is none.
     pub last: u64,
-    /// Whether records are still appended to it.
+    /// Records are still appended to it.
     pub live: bool,
-    /// Whether it was begun in another directory, of which this one is a copy: that one may live on, and hold records of it
-    /// that this one lacks.
+    /// It was begun in another directory, of which this one is a copy. The original may still be in use, and hold
+    /// records of the stream that this one lacks.
     pub from_copy: bool,
 }
 
@@ -367,7 +367,7 @@ pub struct SegmentReport {
     pub records: u64,
     pub events: u64,
     pub sealed: bool,
-    /// What is wrong with it, or missing before it, one line each; empty when all verifies.
+    /// Problems of the segment, and positions missing before it, one line each; empty if all verifies.
     pub problems: Vec<String>,
     /// Positions that cannot be read and were never confirmed to anybody: no problem.
     pub unconfirmed: PositionSet,

@@ -1,7 +1,7 @@
-//! A disk that forgets, for tests: it keeps what a power cut would leave apart from what programs see.
+//! A disk that forgets, for tests: it keeps the bytes that survive a power cut apart from those that programs see.
 //!
-//! **Invariant:** after a cut, what was synced is there; of the rest each sector is kept or lost by chance, and a file
-//! whose directory was not synced may be gone, or back.
+//! **Invariant:** after a cut, synced bytes are there; each other sector is kept or lost by chance, and a file whose
+//! directory was not synced may be lost, or be back.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -12,7 +12,7 @@ use crate::journal::disk::Space;
 
 use crate::journal::sim::image::Image;
 
-/// What is in a file.
+/// The contents of a file.
 mod image;
 
 /// The operations of a disk.
@@ -38,7 +38,7 @@ pub(super) enum Fault {
 #[derive(Default)]
 struct Inner {
     files: BTreeMap<u64, Image>,
-    /// What programs see, and what is durable, of the directory.
+    /// The directory as programs see it; `durable` is the part of it that survives a power cut.
     live: BTreeMap<PathBuf, u64>,
     durable: BTreeMap<PathBuf, u64>,
     next_file: u64,
@@ -52,11 +52,11 @@ struct Inner {
     allocations: u64,
     syncs_held: bool,
     syncs_waiting: u64,
-    /// What was done to files after one of their syncs failed.
+    /// Writes and syncs of files after one of their syncs failed.
     after_failure: Vec<String>,
     failed: BTreeSet<u64>,
     space: Space,
-    /// Whether the system has no descriptors.
+    /// The system has no descriptors.
     starved: bool,
     unremovable: bool,
     /// Bytes that may still be written, as on a full file system that copies what is overwritten.
@@ -267,7 +267,7 @@ impl SimDisk {
         self.inner().syncs
     }
 
-    /// What was written or synced on files one of whose syncs had failed.
+    /// Returns the writes and syncs of files after one of their syncs failed.
     pub(super) fn after_failure(&self) -> Vec<String> {
         self.inner().after_failure.clone()
     }

@@ -1,6 +1,7 @@
 //! Record headers: values to bytes and back, pure.
 //!
-//! **Invariant:** [`Header::decode`] yields a header only for bytes that [`Header::encode`] made under the same nonce.
+//! **Invariant:** [`RecordHeader::decode`] yields a header only for bytes that [`RecordHeader::encode`] made under the
+//! same nonce.
 
 use crate::event::{ContentEncoding, Encoding, Limits, Signal, Source};
 
@@ -11,12 +12,12 @@ pub(in crate::journal) const HEADER_BYTES: usize = 128;
 /// Records start at multiples of this.
 pub(in crate::journal) const ALIGN: u64 = 8;
 
-/// What a record is.
+/// The class of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::journal) enum RecordClass {
     /// A request.
     Data,
-    /// Only its synced mark counts; takes no position.
+    /// A sync marker: only its synced position counts, and it has no position itself.
     SyncMarker,
     /// Recovery's note: these positions were never confirmed and cannot be read.
     Hole,
@@ -31,7 +32,7 @@ pub(in crate::journal) enum RecordClass {
 pub(in crate::journal) struct RecordHeader {
     pub(in crate::journal) class: RecordClass,
     pub(in crate::journal) position: u64,
-    /// The last position of a hole, or of what is missing; else `n`.
+    /// The last position of a hole or of missing records; else `position`.
     pub(in crate::journal) last_position: u64,
     /// The highest position that was synced when this was written.
     pub(in crate::journal) synced_position: u64,

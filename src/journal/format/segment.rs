@@ -24,10 +24,10 @@ const FREED_BY_MARK: u16 = 1;
 const SECTOR: usize = 512;
 const SECOND_COPY: usize = 2048;
 
-/// What stands at the start of a segment, twice.
+/// The header of a segment, in its first block twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::journal) struct SegmentHeader {
-    /// Stands in every record of the segment; random.
+    /// A random number that every record of the segment repeats.
     pub(in crate::journal) nonce: u64,
     pub(in crate::journal) stream: StreamId,
     /// Counts the openings of the journal: orders streams.
@@ -38,7 +38,7 @@ pub(in crate::journal) struct SegmentHeader {
     pub(in crate::journal) first_position: u64,
 }
 
-/// What the first block of a file says.
+/// The contents of a file's first block.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::journal) enum FirstBlock {
     Segment(SegmentHeader),
@@ -115,7 +115,7 @@ impl SegmentHeader {
     }
 }
 
-/// What a segment holds, written at its end once nothing more is appended to it; repeats the header.
+/// The footer, written at a segment's end once nothing more is appended to it; repeats the header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::journal) struct Footer {
     pub(in crate::journal) header: SegmentHeader,
@@ -125,9 +125,9 @@ pub(in crate::journal) struct Footer {
 /// The sums of a segment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::journal) struct SegmentContents {
-    /// The highest position; the base less one when there is none.
+    /// The highest position; the first position less one if there is none.
     pub(in crate::journal) last_position: u64,
-    /// Where the last group ends.
+    /// Offset of the end of the last group.
     pub(in crate::journal) end: u64,
     /// Requests, without holes and what was found damaged.
     pub(in crate::journal) records: u64,

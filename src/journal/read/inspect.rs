@@ -1,6 +1,6 @@
-//! What `journal list` and `journal verify` say of a directory.
+//! Builds the reports of `journal list` and `journal verify` on a directory.
 //!
-//! **Invariant:** nothing is written, and nothing is locked: a running journal may be looked at.
+//! **Invariant:** nothing is written, and nothing is locked: the journal may be in use.
 
 use std::collections::HashMap;
 use std::io;
@@ -20,7 +20,7 @@ use crate::journal::recovery::{failed, refuse_earlier_name};
 use crate::journal::{OpenError, SegmentReport};
 use crate::position_set::PositionSet;
 
-/// As [`super::Log::inspect`].
+/// Implements [`Journal::inspect`](crate::journal::Journal::inspect).
 pub(in crate::journal) fn inspect(
     disk: &dyn Disk,
     dir: &Path,

@@ -13,7 +13,7 @@ use crate::journal::sim::{Fault, SimDisk};
 struct SimFile {
     disk: SimDisk,
     id: u64,
-    /// Whether injected faults count and meet its writes and syncs.
+    /// Returns whether injected faults count and meet its writes and syncs.
     is_segment: bool,
 }
 

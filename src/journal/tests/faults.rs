@@ -97,7 +97,7 @@ fn a_record_whose_sync_failed_may_be_found_later_or_not_but_never_half() {
                 vec![(1, 1)]
             }
         );
-        // What is shown now was written again: it stays, whatever happens to the power.
+        // The record that is read now was written again: it stays, whatever happens to the power.
         let cut = restarted.cut(&mut || false);
         drop(journal);
         assert_eq!(seqs(&all(&open(&cut), stream)), found);
@@ -238,7 +238,7 @@ fn an_allocation_that_finds_no_space_refuses_and_breaks_nothing() {
     assert!(status.full && !status.broken);
     let stream = journal.streams()[0].id;
     assert_eq!(seqs(&all(&journal, stream)).len(), answered.len());
-    // What still fits is taken.
+    // A record that still fits is accepted.
     runtime().block_on(append(&journal, 100, 10)).unwrap();
 }
 

@@ -53,7 +53,7 @@ pub(super) fn two_groups(
     (cut, stream, path)
 }
 
-/// What an opening finds, without its threads: the entries of a stream.
+/// Returns the entries of a stream that an opening finds, without the journal's threads.
 pub(super) fn recovered(disk: &SimDisk, options: &Options, stream: StreamId) -> Vec<JournalEntry> {
     let opened = recovery::open(Arc::new(disk.clone()), options, NEVER).unwrap();
     let mut entries = Vec::new();
@@ -141,7 +141,7 @@ fn one_flipped_bit_never_costs_more_than_the_record_it_hits() {
     let (disk, stream, path) = two_groups(&small(), 300, &[700, 500]);
     let content = disk.content(&path);
     assert_eq!(content.len(), 16 << 10);
-    // Where the records stand: header, payload, padding to eight.
+    // Offsets of the records: header, payload, padding to eight.
     let places = [(1, 4096, 428), (2, 8192, 828), (3, 8192 + 832, 628)];
     for bit in 0..content.len() * 8 {
         let mut flipped = content.clone();
@@ -247,7 +247,7 @@ fn an_idle_log_confirms_its_last_record_within_a_second() {
         content[3 * 4096..].fill(0);
     });
     let entries = recovered(&disk, &options(), stream);
-    // On a slow machine the keeper thread has noted the second record's position: then that one is missing.
+    // On a slow machine the recycler thread has noted the second record's position: then that one is missing.
     assert!(
         matches!(entries.first(), Some(JournalEntry::Damaged { n: 1, .. })),
         "{entries:?}"

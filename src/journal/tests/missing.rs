@@ -10,7 +10,7 @@ const RECORDS: u32 = 10;
 /// A directory as a power cut leaves it: sealed segments and, last, one that never was; the stream, and each file with its
 /// positions.
 pub(super) fn directory() -> (SimDisk, StreamId, Vec<(PathBuf, u64, u64)>) {
-    // As the keeper does about once a second.
+    // As the recycler thread does about once a second.
     directory_after(|journal| journal.shared.core.note_positions())
 }
 

@@ -90,7 +90,7 @@ struct Model {
     disk: SimDisk,
     journal: Option<Journal>,
     next_seq: u32,
-    /// What must be read back: what was answered, and what was once read after an opening.
+    /// Records that must be read back: those acknowledged, and those once read after an opening.
     known: BTreeMap<(StreamId, u64), u32>,
     /// Stored in this life of the journal.
     stored: BTreeSet<(StreamId, u64)>,
@@ -295,7 +295,7 @@ impl Model {
             digested.iter().all(|one| with_digest.contains(one)),
             "retries are known by others"
         );
-        // What is stored may have been recycled since it was read.
+        // Stored records may have been recycled since they were read.
         let waiting = |all: &[(StreamId, u64, [u8; 16])]| {
             let mut waiting = all.to_vec();
             waiting.retain(|&(stream, n, _)| !self.ever_stored.contains(&(stream, n)));
