@@ -83,7 +83,7 @@ pub trait Disk: Send + Sync + 'static {
     /// [`io::Error`] if the operating system reports one.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
 
-    /// The space of the volume that holds `dir`.
+    /// Returns the space of the volume that holds `dir`.
     ///
     /// # Errors
     /// [`io::Error`] if the operating system reports one.
@@ -118,7 +118,8 @@ pub trait DiskFile: Send + Sync {
     fn sync_data(&self) -> io::Result<()>;
 
     /// Sets the length of the file to at least `bytes`, and reserves space on the volume for all of them. Bytes that
-    /// were never written read as zeros.
+    /// were never written read as zeros. A file system that cannot allocate gets zeros written over all of these bytes:
+    /// callers must not need the file's earlier contents.
     ///
     /// # Errors
     /// [`io::Error`] if the operating system reports one; of kind `StorageFull` if the volume lacks the space.

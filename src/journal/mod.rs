@@ -188,7 +188,7 @@ pub struct Options {
     pub keep_stored: Duration,
 }
 
-/// A request that [`crate::decode::check`] took.
+/// A request that [`crate::decode::check`] accepted.
 #[derive(Clone, Debug)]
 pub struct NewRecord {
     pub source: Source,
@@ -312,9 +312,9 @@ impl SpanError for AppendError {
 /// The state of the journal, for `/health` and `/metrics`.
 ///
 /// `appended`, `synced` and `stored` are positions of the live stream, 0 before the first, and always `stored` ≤
-/// `synced` ≤ `appended`. The append thread raises `appended` before it writes a group and `synced` after the group's
-/// sync; the writer raises `stored` after the database's commit. Records above `synced` are not durable yet, and those
-/// above `stored` are read by the writer, or will be.
+/// `synced` ≤ `appended`. The append thread raises `appended` before it writes a group, and `synced` after the group's
+/// sync. The writer raises `stored`, the highest position up to which all are stored, after the database's commit.
+/// Records above `synced` are not durable yet; synced records above `stored` are not, or not all, in the database.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct JournalStatus {
     pub queue_events: u64,
@@ -330,7 +330,8 @@ pub struct JournalStatus {
     pub volume_size_bytes: u64,
     /// Age of the oldest stored record that a segment still holds.
     pub retained_seconds: u64,
-    /// Events that were not stored when the journal was opened, without those stored since then.
+    /// Events that were not stored when the journal was opened. Includes events that an earlier process stored, until
+    /// the writer reports them from the database.
     pub backlog_at_start_events: u64,
     pub damaged_records: u64,
     /// Files that were found cut short when the journal was opened.

@@ -47,7 +47,7 @@ pub(in crate::journal) fn inspect(
     }
     for file in files {
         match file.kind {
-            // Of what an older version perhaps freed only the database can tell whether it is missing.
+            // Only the database shows whether a file that an older version perhaps freed is missing.
             SegmentFileKind::Spare
             | SegmentFileKind::Blank
             | SegmentFileKind::Segment(_, HeaderSource::PerhapsFreed) => {}
@@ -98,8 +98,8 @@ pub(in crate::journal) fn inspect(
     Ok(reports)
 }
 
-/// Names positions that should be in a file and are in none, at the file after them, else at the last of the stream. A
-/// running journal frees segments meanwhile: what it noted `after` the look at the files counts too.
+/// Reports positions that should be in a file and are in none, at the file after them, else at the last of the stream.
+/// A running journal frees segments meanwhile, so the file `positions` as read `after` the segments counts too.
 fn name_missing(
     reports: &mut Vec<SegmentReport>,
     mut found: HashMap<StreamId, FoundPositions>,
@@ -179,7 +179,7 @@ fn empty(file: &SegmentFile) -> SegmentReport {
     }
 }
 
-/// `confirmed` is the highest position of the stream of which other files say that it was synced.
+/// Reads one segment. `confirmed` is the highest position of the stream that other files prove to be synced.
 fn report(
     disk: &dyn Disk,
     header: &SegmentHeader,
@@ -246,7 +246,7 @@ fn report(
         gaps.push(report.last + 1..=synced);
         report.last = synced;
     }
-    // Above the highest mark nothing was confirmed: a torn tail is no problem.
+    // Nothing above the highest synced position was confirmed: a torn tail is not a problem.
     let known = synced.max(confirmed);
     for gap in gaps {
         let (first, last) = gap.into_inner();
