@@ -131,7 +131,7 @@ pub(in crate::journal) struct SegmentContents {
     pub(in crate::journal) end: u64,
     /// Number of requests, without holes and without records that recovery found damaged.
     pub(in crate::journal) records: u64,
-    /// Number of events that those requests accepted.
+    /// Number of accepted events of all records, those of damaged records included if their header survived.
     pub(in crate::journal) events: u64,
     /// Bytes of the records, headers included.
     pub(in crate::journal) bytes: u64,

@@ -26,7 +26,7 @@ impl Image {
         }
     }
 
-    /// Keeps some sectors of what was not synced: the newest, an older one, or what was there before.
+    /// Keeps some of the unsynced sectors: the newest, an older one, or the one before.
     pub(super) fn cut(&mut self, chance: &mut dyn FnMut() -> bool) {
         for (offset, bytes) in self.dirty.drain(..) {
             let mut at = 0;

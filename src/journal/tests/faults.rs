@@ -1,11 +1,11 @@
-//! Disks that fail: what is answered, and what is found later.
+//! Disks that fail: the answers of appends, and the records found later.
 
 use std::collections::BTreeSet;
 
 use crate::journal::sim::Fault;
 use crate::journal::tests::*;
 
-/// Appends one after the other until one fails; what was answered well, and the failure.
+/// Appends one record after the other until one fails. Returns the acknowledged records and the failure.
 fn append_until_failure(
     journal: &Journal,
     count: u32,
@@ -294,7 +294,7 @@ fn two_openings_of_one_directory_exclude_each_other() {
     open(&disk);
 }
 
-/// A thread that died left its callers, and all who came after them, waiting for ever.
+/// A thread that died left its callers, and all later ones, waiting for ever.
 #[test]
 fn a_writer_that_panics_leaves_nobody_waiting() {
     let disk = SimDisk::new();

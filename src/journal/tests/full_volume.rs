@@ -1,4 +1,4 @@
-//! A volume that is full for allocated space too: what is left on it, and what the next opening makes of that.
+//! A volume that is full for allocated space too: the files left on it, and the next opening of them.
 
 use std::sync::Mutex;
 
@@ -12,7 +12,7 @@ use crate::journal::tests::harm::{recovered, small, unsealed};
 use crate::journal::tests::missing::{directory, free_as_before, remove};
 use crate::journal::tests::*;
 
-/// A journal whose writer ran in this thread, so that each of its writes has its number.
+/// A journal whose append thread ran in this thread, so that each of its writes has its number.
 struct Written {
     core: Arc<Shared>,
     stream: StreamId,
@@ -53,7 +53,7 @@ fn write(disk: &SimDisk, options: &Options, sizes: &[usize], faults: &[Fault]) -
 /// removed the acknowledged record.
 #[test]
 fn a_record_that_does_not_fit_behind_the_mark_of_a_full_volume_is_found_again() {
-    // A segment of its own, one as long as the journal ever has room for, and the shortest usual segment.
+    // A separate segment, one as long as the journal ever has room for, and the shortest usual segment.
     let cases = [(options(), 100_000), (options(), 843_648), (small(), 8_000)];
     for (options, bytes) in cases {
         let disk = SimDisk::new();
@@ -117,7 +117,7 @@ fn with_mark_alone(of: &SegmentHeader) -> Vec<u8> {
     content
 }
 
-/// As above: the directories that were left so are read by later builds.
+/// Later builds read directories that the incident above left.
 #[test]
 fn of_two_files_with_one_first_position_the_one_with_records_is_kept() {
     // The footer of the record's own segment is written, or finds the volume full.
@@ -146,8 +146,8 @@ fn of_two_files_with_one_first_position_the_one_with_records_is_kept() {
     }
 }
 
-/// A group was written in part into a segment that held nothing yet, and its positions became a hole in the next one. A
-/// crash later, records that nobody was told were stored became dead letters, with an alert.
+/// A group was written in part into a segment that held nothing yet, and its positions became a hole in the next one.
+/// After a later crash, records that were never acknowledged became dead letters, with an alert.
 #[test]
 fn positions_of_a_group_that_found_the_volume_full_are_a_hole_after_a_crash() {
     for removable in [true, false] {

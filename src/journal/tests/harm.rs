@@ -1,11 +1,12 @@
-//! Flips, cuts, forgeries: what each of them may cost.
+//! Flips, cuts and forgeries: the records that each of them may cost.
 
 use crate::journal::format::record::{HEADER_BYTES, RecordClass, RecordHeader};
 use crate::journal::format::segment;
 use crate::journal::recovery;
 use crate::journal::tests::*;
 
-/// A directory with one segment that was never sealed, as a power cut leaves it; the stream and the segment's path.
+/// Makes a directory with one segment that was never sealed, as a power cut leaves it. Returns the stream and the
+/// segment's path.
 pub(super) fn unsealed(options: &Options, sizes: &[usize]) -> (SimDisk, StreamId, PathBuf) {
     let disk = SimDisk::new();
     let journal = open_with(&disk, options);
@@ -85,7 +86,7 @@ pub(super) fn medium() -> Options {
     }
 }
 
-/// A disk that holds just this file.
+/// Returns a disk that holds just this file.
 pub(super) fn disk_with(path: &Path, content: &[u8]) -> SimDisk {
     let disk = SimDisk::new();
     disk.put(path, content);
@@ -311,7 +312,7 @@ fn a_recycled_segments_old_records_never_come_back() {
     let first = segments(&disk).remove(0);
     drop(journal);
     let journal = open(&disk);
-    // Everything goes; what was full of records is a spare now, with the bytes of its first life.
+    // Everything is recycled; the file that was full of records is now a spare, with the bytes of its first life.
     journal.mark_stored(old, 1, 60);
     journal.shared.core.recycle();
     let stream = journal.streams().last().unwrap().id;
@@ -413,7 +414,7 @@ fn a_lost_footer_accuses_only_positions_that_its_segment_had_room_for() {
         runtime().block_on(append(&journal, seq, 3000)).unwrap();
     }
     drop(journal);
-    // All but the first and the last segment are stored, and go.
+    // All but the first and the last segment are stored, and are recycled.
     let journal = open_with(&disk, &options);
     journal.mark_stored(stream, 30, 380);
     settle(&journal);

@@ -1,4 +1,4 @@
-//! The journal against a plain vector, through cuts and reopenings.
+//! The journal compared with a plain vector, through power cuts and reopenings.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,14 +13,14 @@ enum Step {
     Append {
         bytes: usize,
     },
-    /// Several at once.
+    /// Several records at once.
     Burst {
         count: u32,
         bytes: usize,
     },
     /// Larger than half a segment.
     Rotate,
-    /// The power goes while some wait for their sync.
+    /// The power is cut while some records wait for their sync.
     CutUnanswered {
         count: u32,
         bytes: usize,
@@ -29,7 +29,7 @@ enum Step {
     Cut {
         chance: u64,
     },
-    /// The power goes again while the journal recovers.
+    /// The power is cut again while the journal recovers.
     CutTwice {
         chance: u64,
         changes: u64,
@@ -48,7 +48,7 @@ enum Step {
         count: u64,
     },
     Recycle,
-    /// The power goes while segments are freed.
+    /// The power is cut while segments are freed.
     CutRecycling {
         chance: u64,
         changes: u64,
@@ -94,7 +94,7 @@ struct Model {
     known: BTreeMap<(StreamId, u64), u32>,
     /// Stored in this life of the journal.
     stored: BTreeSet<(StreamId, u64)>,
-    /// Stored once: may be gone.
+    /// Stored once: may be recycled.
     ever_stored: BTreeSet<(StreamId, u64)>,
     /// Appended without an answer: may be there.
     unanswered: BTreeSet<u32>,
