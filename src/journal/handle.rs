@@ -35,8 +35,9 @@ impl Journal {
     /// Recovers the records that earlier openings left, and starts a new stream. Blocks.
     ///
     /// # Errors
-    /// [`OpenError`] if the directory is in use by another process, cannot be read or written, is of a newer format, or
-    /// is still under its earlier name.
+    /// [`OpenError::Locked`] if another process uses the directory, [`OpenError::EarlierName`] if it still has its
+    /// earlier name, [`OpenError::Newer`] if a file is of a newer format, and [`OpenError::Io`] if a file cannot be
+    /// read or written.
     pub fn open(disk: Arc<dyn disk::Disk>, options: &Options) -> Result<Self, OpenError> {
         Self::open_with_sync_marker_after(disk, options, append_thread::SYNC_MARKER_AFTER)
     }
@@ -176,7 +177,8 @@ impl Journal {
     }
 
     /// Reports to the journal that the database has committed these positions: their segments may be recycled. A
-    /// repeated report changes nothing. If it marks a part of a segment, it may read up to 64 KiB of that segment.
+    /// repeated report changes nothing. If it marks a part of a segment, it may read up to 64 KiB of that segment, of
+    /// the part that was read last.
     ///
     /// Returns the number of events that were waiting and no longer are. Events that an earlier process stored and
     /// nobody read in this one never waited.
@@ -238,8 +240,8 @@ impl Journal {
     /// files without starting a stream, and reads only.
     ///
     /// # Errors
-    /// [`OpenError`] if the directory or a file cannot be read, is of a newer format, or is still under its earlier
-    /// name.
+    /// [`OpenError::EarlierName`] if the directory still has its earlier name, [`OpenError::Newer`] if a file is of a
+    /// newer format, and [`OpenError::Io`] if a file cannot be read.
     #[expect(clippy::needless_pass_by_value, reason = "as open takes it")]
     pub fn inspect(
         disk: Arc<dyn disk::Disk>,
@@ -248,7 +250,8 @@ impl Journal {
         inspect::inspect(&*disk, &options.dir)
     }
 
-    /// Returns whether a write or sync failed: then nothing more is appended until the next opening.
+    /// Returns whether a write or sync failed, or the append thread panicked: then nothing more is appended until the
+    /// next opening.
     #[must_use]
     pub fn is_broken(&self) -> bool {
         self.shared.core.is_broken()

@@ -176,6 +176,7 @@ mod handle;
 /// Settings of the journal.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// The directory of the segments.
     pub dir: PathBuf,
     /// Maximum bytes of all segment files together; `None` = 4 GiB or 80 % of the volume, whichever is less.
     pub budget_bytes: Option<u64>,
@@ -195,7 +196,9 @@ pub struct NewRecord {
     pub content_encoding: ContentEncoding,
     /// Length of the payload once the content encoding is undone.
     pub decoded_bytes: u32,
+    /// Number of accepted events.
     pub accepted: u32,
+    /// Number of rejected events.
     pub rejected: u32,
     /// Identifies a client's retry of the request; zero = no digest.
     pub digest: [u8; 16],
@@ -209,10 +212,15 @@ pub struct Record {
     pub position: Position,
     pub source: Source,
     pub content_encoding: ContentEncoding,
+    /// Length of the payload once the content encoding is undone.
     pub decoded_bytes: u32,
+    /// Number of accepted events.
     pub accepted: u32,
+    /// Number of rejected events.
     pub rejected: u32,
+    /// As [`NewRecord::digest`].
     pub digest: [u8; 16],
+    /// The client's bytes as received.
     pub payload: Bytes,
 }
 
@@ -223,6 +231,7 @@ pub struct RequestDigest {
     /// Never zero.
     pub digest: [u8; 16],
     pub signal: Signal,
+    /// Receive time, Unix nanoseconds.
     pub received_unix_nano: i64,
     pub payload_bytes: u32,
     /// CRC-32C of the payload.
@@ -317,21 +326,25 @@ impl SpanError for AppendError {
 /// Records above `synced` are not durable yet; synced records above `stored` are not, or not all, in the database.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct JournalStatus {
+    /// Events of the synced records that are not stored.
     pub queue_events: u64,
+    /// Bytes of these records in the segments, headers included.
     pub queue_bytes: u64,
+    /// The budget.
     pub capacity_bytes: u64,
     /// Receive time of the oldest synced record that is not stored, Unix nanoseconds.
     pub oldest_unix_nano: Option<i64>,
     pub appended: u64,
     pub synced: u64,
     pub stored: u64,
+    /// Number of segments, without spares.
     pub segments: u64,
     pub volume_free_bytes: u64,
     pub volume_size_bytes: u64,
     /// Age of the oldest stored record that a segment still holds.
     pub retained_seconds: u64,
     /// Events that were not stored when the journal was opened. Includes events that an earlier process stored, until
-    /// the writer reports them from the database.
+    /// the writer reports them from the database, and events that the database lost since then.
     pub backlog_at_start_events: u64,
     pub damaged_records: u64,
     /// Files that were found cut short when the journal was opened.
@@ -341,7 +354,9 @@ pub struct JournalStatus {
     /// Records that should be in a file and are in none, and of which it is not known yet whether the database holds
     /// them.
     pub undecided_records: u64,
+    /// Number of streams of earlier openings that are not wholly stored.
     pub undrained_streams: u64,
+    /// There is no room for a further segment.
     pub full: bool,
     /// The cause of `full` is the volume, not the budget.
     pub at_floor: bool,
@@ -351,6 +366,7 @@ pub struct JournalStatus {
     pub segment_bytes: u64,
     /// Bytes that the open segment has left for records, each with its header.
     pub open_room_bytes: u64,
+    /// A write or sync failed, or the append thread panicked: nothing more is appended until the next opening.
     pub broken: bool,
 }
 
@@ -403,11 +419,17 @@ pub struct ReadError {
 pub struct SegmentReport {
     pub path: PathBuf,
     pub stream: StreamId,
+    /// Length of the file.
     pub bytes: u64,
+    /// The first position; 0 if the segment cannot be read.
     pub first: u64,
+    /// The last position; `first` less one if there is none.
     pub last: u64,
+    /// Number of requests whose payloads verify.
     pub records: u64,
+    /// Number of accepted events of all records.
     pub events: u64,
+    /// The segment has a valid footer.
     pub sealed: bool,
     /// Problems of the segment, and positions missing before it, one line each; empty if all verifies.
     pub problems: Vec<String>,

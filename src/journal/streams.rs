@@ -80,7 +80,7 @@ pub(super) struct StreamState {
     pub(super) from_copy: bool,
     /// The number of the opening that began it.
     pub(super) epoch: u64,
-    /// In the order of positions.
+    /// In the order of their positions.
     pub(super) segments: Vec<StreamSegment>,
     pub(super) stored: PositionSet,
     /// The positions that were read in this life of the process.
@@ -255,7 +255,7 @@ impl StreamState {
         partial
     }
 
-    /// Takes in what was found of a partly stored segment.
+    /// Sets the stored totals of a partly stored segment, as they were read from its file.
     pub(super) fn settle(&mut self, segment: &Arc<Segment>, stored: Totals, oldest: i64) {
         let mut segments = self.segments.iter_mut();
         if let Some(held) = segments.find(|held| Arc::ptr_eq(&held.segment, segment)) {

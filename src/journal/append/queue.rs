@@ -169,7 +169,7 @@ mod tests {
     fn what_waits_is_bounded_and_the_rest_comes_in_turn() {
         const MIB: usize = 1 << 20;
         let queue = Queue::new();
-        // One payload that all share: only what they say of themselves is large.
+        // One payload that all records share: only their stated lengths are large.
         let payload = bytes::Bytes::from(vec![0; MIB]);
         let record = |n| NewRecord {
             source: Source {

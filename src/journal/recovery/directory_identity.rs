@@ -71,7 +71,7 @@ mod tests {
         assert_eq!(first_epoch_here(&OsDisk, &copy, 8), 8);
         assert_eq!(first_epoch_here(&OsDisk, &copy, 9), 8);
         assert_eq!(first_epoch_here(&OsDisk, &lock, 9), 1);
-        // All of the copy is stored and gone.
+        // All of the copy is stored and recycled.
         assert_eq!(first_epoch_here(&OsDisk, &copy, 1), 1);
         assert_eq!(first_epoch_here(&OsDisk, &copy, 2), 1);
         // Torn, or never there.

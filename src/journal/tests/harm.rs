@@ -159,12 +159,12 @@ fn one_flipped_bit_never_costs_more_than_the_record_it_hits() {
         assert_eq!(seqs(&entries), expected, "bit {bit}");
         match hit {
             None => assert_eq!(entries.len(), 3, "bit {bit}"),
-            // The second group says that the first record was synced.
+            // The second group proves that the first record was synced.
             Some(1) => assert!(
                 matches!(entries[0], JournalEntry::Damaged { n: 1, .. }),
                 "bit {bit}"
             ),
-            // Nothing says it of the second, and what follows the last whole record never was.
+            // Nothing proves it of the second, and whatever follows the last whole record never was synced.
             Some(2) => {
                 assert!(
                     matches!(entries[1], JournalEntry::Hole { first: 2, last: 2 }),
@@ -184,7 +184,7 @@ fn damage_below_a_synced_mark_is_named_and_above_it_the_tail_ends() {
         let entries = recovered(&disk_with(&path, &disk.content(&path)), &medium(), stream);
         disk.edit(&path, |content| content[offset] ^= 1);
         let index = usize::try_from(seq).unwrap() - 1;
-        // The third record says that the first two were synced.
+        // The third record proves that the first two were synced.
         let JournalEntry::Damaged {
             n, accepted, bytes, ..
         } = &entries[index]
@@ -199,7 +199,7 @@ fn damage_below_a_synced_mark_is_named_and_above_it_the_tail_ends() {
         );
         assert!(bytes.len() >= 300, "what is left of it is kept");
     }
-    // Without the third, nothing says that the second was synced.
+    // Without the third, nothing proves that the second was synced.
     disk.edit(&path, |content| {
         content[2 * 4096 + 200] ^= 1;
         content[3 * 4096] ^= 1;

@@ -173,7 +173,7 @@ impl Model {
                 chance,
             } => {
                 let journal = self.log();
-                // After this there are spares, or the status says that there are none.
+                // After this there are spares, or the status shows that there are none.
                 settle(&journal);
                 if journal.status().full {
                     return;

@@ -182,7 +182,7 @@ fn what_would_not_fit_an_empty_log_is_too_large() {
 fn a_small_volume_takes_events_under_the_default_settings() {
     const MIB: u64 = 1 << 20;
     let sizes = [4, 30, 128, 260].map(|size_mib| (size_mib, None));
-    // A budget that is set for a larger volume says nothing of this one's segments.
+    // A budget for a larger volume does not determine this one's segments.
     let budgeted = [128, 260].map(|size_mib| (size_mib, Some(4096 * MIB)));
     for (size_mib, budget_bytes) in sizes.into_iter().chain(budgeted) {
         let disk = SimDisk::new();
