@@ -180,7 +180,8 @@ impl Recovery<'_> {
         Ok(Some((spare.path, header, contents)))
     }
 
-    /// Returns a file of at least `needed` bytes, and its length: a usual segment's, unless there is only room for less.
+    /// Returns a file of at least `needed` bytes, and its length: that of a usual segment, unless there is only room
+    /// for less.
     fn room_for(&mut self, needed: u64) -> io::Result<(Spare, u64)> {
         let usual = self.settings.segment_bytes;
         if needed <= usual

@@ -144,8 +144,8 @@ fn a_write_that_finds_no_space_fails_its_group_and_loses_nothing_answered() {
     }
 }
 
-/// On a full file system that copies what is overwritten, a write into allocated space failed: the process ended, and again
-/// at each start.
+/// On a full file system that copies overwritten blocks, a write into allocated space failed: the process ended, and
+/// again at each start.
 #[test]
 fn a_volume_that_is_full_for_allocated_space_too_refuses_and_ends_nothing() {
     for room in [0, 1000, 4096, 5000, 12_000] {

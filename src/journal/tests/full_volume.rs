@@ -19,7 +19,8 @@ struct Written {
     answers: Vec<Result<u64, AppendError>>,
 }
 
-/// Appends records of these sizes, all of which wait at once, then closes the journal. Faults count from the first write.
+/// Appends records of these sizes, all of which wait at once, then closes the journal. Faults count from the first
+/// write on.
 fn write(disk: &SimDisk, options: &Options, sizes: &[usize], faults: &[Fault]) -> Written {
     let opened = recovery::open(Arc::new(disk.clone()), options, NEVER).unwrap();
     let core = Arc::new(opened.core);
@@ -48,9 +49,9 @@ fn write(disk: &SimDisk, options: &Options, sizes: &[usize], faults: &[Fault]) -
     }
 }
 
-/// The footer of the active segment found the volume full, and the next segment began with a mark. The record did not fit
-/// behind that, and got a further segment with the same first position: the next start kept the first of the two, and
-/// removed the acknowledged record.
+/// The footer of the open segment found the volume full, and the next segment began with a sync marker. The record did
+/// not fit behind that, and got a further segment with the same first position. The next start kept the first of the
+/// two, and removed the acknowledged record.
 #[test]
 fn a_record_that_does_not_fit_behind_the_mark_of_a_full_volume_is_found_again() {
     // A separate segment, one as long as the journal ever has room for, and the shortest usual segment.
@@ -96,7 +97,8 @@ fn a_large_record_shares_its_segment_with_the_hole_before_it() {
     assert_eq!(found, [(1, 1), (3, 3)]);
 }
 
-/// A segment that was sealed with nothing but a mark in it, as earlier builds left one beside the segment of the record.
+/// Returns a segment that was sealed with only a sync marker in it, as earlier builds left one beside the segment of
+/// the record.
 fn with_mark_alone(of: &SegmentHeader) -> Vec<u8> {
     let header = SegmentHeader {
         nonce: of.nonce ^ 1,
@@ -209,8 +211,8 @@ impl std::io::Write for Lines {
     }
 }
 
-/// A power cut kept the last block of a segment and nothing of its first group: an ERROR line asked for a look at the disk,
-/// although nothing was lost.
+/// A power cut kept the last block of a segment and nothing of its first group. An ERROR line asked for a check of the
+/// disk, although nothing was lost.
 #[test]
 fn a_lost_first_block_is_reported_where_there_are_records_and_nowhere_else() {
     let disk = SimDisk::new();
@@ -247,8 +249,8 @@ fn a_lost_first_block_is_reported_where_there_are_records_and_nowhere_else() {
     assert!(errors.contains("the first block"), "{errors}");
 }
 
-/// An older build's spare is kept until the database was asked, so that after an upgrade on a full volume no file was there
-/// to write the torn tail into: no start succeeded.
+/// An older build's spare is kept until the database was asked. So after an upgrade on a full volume there was no file
+/// for the torn tail, and no start succeeded.
 #[test]
 fn a_torn_tail_is_written_into_as_little_as_it_needs_where_there_is_no_room_for_more() {
     let (disk, stream, files) = directory();

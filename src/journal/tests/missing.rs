@@ -7,8 +7,8 @@ use crate::position_set::PositionSet;
 
 const RECORDS: u32 = 10;
 
-/// A directory as a power cut leaves it: sealed segments and, last, one that never was; the stream, and each file with its
-/// positions.
+/// Makes a directory as a power cut leaves it: sealed segments and, last, one that was never sealed. Returns the
+/// stream, and each file with its positions.
 pub(super) fn directory() -> (SimDisk, StreamId, Vec<(PathBuf, u64, u64)>) {
     // As the recycler thread does about once a second.
     directory_after(|journal| journal.shared.core.note_positions())
@@ -290,7 +290,7 @@ fn what_was_stored_and_let_go_of_is_not_missing() {
     assert_eq!(journal.missing_positions(stream).ranges(), [5..=8]);
 }
 
-/// Takes the mark of today's version from a sealed segment, and its header, as a version did that freed with zeros alone.
+/// Removes today's spare mark from a sealed segment, and its header, as a version did that freed by zeros alone.
 pub(super) fn free_as_before(disk: &SimDisk, path: &Path) {
     disk.edit(path, |content| {
         let end = content.len() - BLOCK;
@@ -307,8 +307,8 @@ pub(super) fn free_as_before(disk: &SimDisk, path: &Path) {
     });
 }
 
-/// Beside a spare that an older version had made of the first segment, everything up to the first live segment was reported
-/// as missing, as there was no note of what that version had freed.
+/// An older version had made a spare of the first segment and left no note of what it had freed: everything up to the
+/// first live segment was reported as missing.
 #[test]
 fn a_spare_of_an_older_version_makes_no_neighbour_of_it_missing() {
     let (disk, stream, files) = directory();
@@ -375,9 +375,9 @@ fn a_copy_does_not_miss_what_its_origin_wrote_after_the_files_were_copied() {
     assert_eq!(found(&journal, stream).0, [1, 2, 3, 4, 5, 6]);
 }
 
-/// A version that freed with zeros alone wrote a torn tail again and freed the original; the next stream's records took the
-/// start of it, and that stream was then read on from what was left of the other: its positions between became dead letters,
-/// and the other's records were stored twice.
+/// A version that freed by zeros alone wrote a torn tail again and freed the original. The next stream's records
+/// overwrote the start of it, and that stream was then read on from the rest of the other. Its positions between became
+/// dead letters, and the other's records were stored twice.
 #[test]
 fn what_is_left_of_a_freed_tail_is_read_under_no_stream() {
     for (first_block, records) in [(0, 2), (0, 9), (0xa5, 2)] {
@@ -442,7 +442,7 @@ fn a_file_that_an_older_version_freed_is_kept_until_the_database_was_asked() {
         (first..=last).collect::<Vec<_>>()
     );
     drop(journal);
-    // It does not know the stream: if the records are as old as the rows of streams get, they may be stored.
+    // The database does not know the stream: if the records are as old as the rows of streams get, they may be stored.
     let received = 1_700_000_000_000_000_000 + i64::try_from(last).unwrap();
     for (doubtless, left) in [
         (received..=i64::MAX, false),
@@ -461,7 +461,7 @@ fn a_file_that_an_older_version_freed_is_kept_until_the_database_was_asked() {
         assert_eq!(disk.content(&path), before);
     }
     assert!(holds(&opened(), stream), "it is asked about again");
-    // It holds all of it: it is a spare.
+    // The database holds all of it: it is a spare.
     let kept = Options {
         keep_stored: NEVER,
         ..medium()

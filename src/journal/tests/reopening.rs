@@ -111,7 +111,8 @@ fn inspection_names_what_is_wrong_and_changes_nothing() {
     assert_eq!(disk.content(&path), before);
 }
 
-/// `journal verify` found nothing wrong with a copy that `cp` had made of a running directory: records 1 to 16 and 51 to 77.
+/// `journal verify` found nothing wrong with a copy that `cp` had made of a running directory, with records 1 to 16 and
+/// 51 to 77 only.
 #[test]
 fn inspection_names_positions_that_are_in_no_file_but_not_what_was_let_go_of() {
     let disk = SimDisk::new();

@@ -7,7 +7,7 @@ use crate::journal::sim::Fault;
 use crate::journal::tests::harm::{medium, recovered, unsealed};
 use crate::journal::tests::*;
 
-/// A journal without its threads: nothing happens but what the test does.
+/// Opens a journal without its threads: nothing happens but the steps of the test.
 fn still(disk: &SimDisk, options: &Options) -> Shared {
     recovery::open(Arc::new(disk.clone()), options, NEVER)
         .unwrap()
@@ -19,7 +19,7 @@ fn holds(core: &Shared, stream: StreamId) -> bool {
     listed.iter().any(|held| held.id == stream)
 }
 
-/// A disk with one sealed segment, and the stream that it is of.
+/// Returns a disk with one sealed segment, and its stream.
 fn sealed() -> (SimDisk, StreamId) {
     let disk = SimDisk::new();
     let journal = open(&disk);
@@ -27,7 +27,7 @@ fn sealed() -> (SimDisk, StreamId) {
     (disk, position.stream)
 }
 
-/// Its stream is released once the file is free: were it found again later, it would be drained a second time.
+/// The stream is removed once the file is free: if the stream were found again later, it would be read a second time.
 #[test]
 fn a_freed_segment_never_comes_back() {
     let (disk, stream) = sealed();
@@ -177,7 +177,8 @@ fn what_would_not_fit_an_empty_log_is_too_large() {
     });
 }
 
-/// A volume with less than 270 MiB free never took an event under the default settings, and the advice named the budget.
+/// A volume with less than 270 MiB free never accepted an event under the default settings, and the advice named the
+/// budget.
 #[test]
 fn a_small_volume_takes_events_under_the_default_settings() {
     const MIB: u64 = 1 << 20;
@@ -224,8 +225,8 @@ fn a_small_volume_takes_events_under_the_default_settings() {
     }
 }
 
-/// Little arrived, and a deleted person's record stayed in the open segment, then in a spare, for as long as that. After a crash
-/// the file that recovery had replaced was such a spare too.
+/// Little arrived, and a deleted person's record stayed in the open segment, then in a spare, for as long as that.
+/// After a crash the file that recovery had replaced was such a spare too.
 #[test]
 fn old_records_are_sealed_freed_and_overwritten_while_little_arrives() {
     let options = Options {
