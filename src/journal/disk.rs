@@ -1,4 +1,4 @@
-//! The few file operations that the journal uses, and the real ones.
+//! The file operations that the journal uses, and their implementation by the operating system.
 //!
 //! **Invariant:** nothing else in the journal touches the file system.
 
@@ -9,13 +9,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
-/// Held as long as a lock is.
+/// Holds the lock of a file until it is dropped.
 pub type LockGuard = Box<dyn std::any::Any + Send + Sync>;
 
-/// Bytes of a volume.
+/// The space of a volume, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Space {
-    /// Free to us, which may be less than to root.
+    /// Free for this process; the system may keep a further reserve for root.
     pub free_bytes: u64,
     pub size_bytes: u64,
 }
@@ -27,97 +27,106 @@ pub struct Listed {
     pub bytes: u64,
 }
 
-/// The file operations of the journal; the crash tests bring a disk that forgets.
+/// The file operations of the journal. The crash tests implement it by a disk that forgets unsynced writes.
 pub trait Disk: Send + Sync + 'static {
-    /// Makes the directory (0700) and those above it, durably. No error when it is there.
+    /// Creates the directory (mode 0700) and its missing parents. They are durable when this returns. A directory that
+    /// exists is not an error.
     ///
     /// # Errors
-    /// The operating system's.
+    /// [`io::Error`] if the operating system reports one.
     fn create_dir(&self, dir: &Path) -> io::Result<()>;
 
-    /// Locks a file, made when absent, against every other opening. `None` when it is locked.
+    /// Locks the file against every other opening, and creates it (mode 0600) if it is absent. Returns `None` if
+    /// another opening holds the lock. The lock lasts until the guard is dropped.
     ///
     /// # Errors
-    /// The operating system's.
+    /// [`io::Error`] if the operating system reports one.
     fn lock(&self, path: &Path) -> io::Result<Option<LockGuard>>;
 
-    /// What a file is known by, and no copy of it, without spaces; `None` where there is no such thing.
+    /// Returns an identifier of the file without spaces, which no copy of the file shares. Returns `None` if the disk
+    /// has no such identifier.
     ///
     /// # Errors
-    /// The operating system's.
+    /// [`io::Error`] if the operating system reports one.
     fn identity(&self, _path: &Path) -> io::Result<Option<String>> {
         Ok(None)
     }
 
-    /// The files of a directory, in the order of their names.
+    /// Returns the regular files of a directory, sorted by path. Files that vanish meanwhile are left out.
     ///
     /// # Errors
-    /// The operating system's.
+    /// [`io::Error`] if the operating system reports one.
     fn list(&self, dir: &Path) -> io::Result<Vec<Listed>>;
 
-    /// Makes a new file (0600); its entry is durable after [`Disk::sync_dir`].
+    /// Creates a file (mode 0600) and opens it to read and write. Its directory entry is durable only after
+    /// [`Disk::sync_dir`].
     ///
     /// # Errors
-    /// The operating system's; `AlreadyExists`.
+    /// [`io::Error`] if the operating system reports one; of kind `AlreadyExists` if the file exists.
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
 
-    /// Opens a file to read and write.
+    /// Opens an existing file to read and write.
     ///
     /// # Errors
-    /// The operating system's.
+    /// [`io::Error`] if the operating system reports one.
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
 
-    /// Removes a file; durable after [`Disk::sync_dir`].
+    /// Removes a file. The removal is durable only after [`Disk::sync_dir`].
     ///
     /// # Errors
-    /// The operating system's.
+    /// [`io::Error`] if the operating system reports one.
     fn remove(&self, path: &Path) -> io::Result<()>;
 
-    /// Makes created and removed entries of a directory durable.
+    /// Makes all earlier creations and removals of files in the directory durable before it returns.
     ///
     /// # Errors
-    /// The operating system's.
+    /// [`io::Error`] if the operating system reports one.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
 
-    /// The space of the volume that holds `dir`.
+    /// Returns the space of the volume that holds `dir`.
     ///
     /// # Errors
-    /// The operating system's.
+    /// [`io::Error`] if the operating system reports one.
     fn space(&self, dir: &Path) -> io::Result<Space>;
 }
 
-/// An open file of the journal.
+/// An open file of the journal. Any number of threads may call its operations at once.
 pub trait DiskFile: Send + Sync {
-    /// Reads some bytes; 0 at the end of the file.
+    /// Reads at `offset` into the buffer, and returns the number of bytes read. It may be less than the buffer's
+    /// length, and is 0 at the end of the file.
     ///
     /// # Errors
-    /// The operating system's.
+    /// [`io::Error`] if the operating system reports one.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
 
-    /// Lets the system forget what it keeps of these bytes in memory, so that the next read asks the disk. A hint: nothing
-    /// depends on it but the worth of a second read.
+    /// Asks the system to drop its cached copy of these bytes, so that the next read comes from the disk. This is a
+    /// hint: if it is ignored, only a second read is worth less.
     fn forget(&self, _offset: u64, _bytes: u64) {}
 
-    /// Writes some of the bytes, in the order of the slices.
+    /// Writes the slices one after the other at `offset`, and returns the number of bytes written. It may be less than
+    /// their total length. The bytes are durable only after [`DiskFile::sync_data`].
     ///
     /// # Errors
-    /// The operating system's.
+    /// [`io::Error`] if the operating system reports one.
     fn write_at(&self, slices: &[IoSlice<'_>], offset: u64) -> io::Result<usize>;
 
-    /// Returns once all that was written, and the file's length, survive a power cut.
+    /// Makes all earlier writes to the file, and its length, durable before it returns: they survive a power cut.
     ///
     /// # Errors
-    /// The operating system's; what was written since the last sync may be lost then, whatever a later sync says.
+    /// [`io::Error`] if the operating system reports one. Then all writes since the last successful sync may be lost,
+    /// whatever a later sync reports.
     fn sync_data(&self) -> io::Result<()>;
 
-    /// Gives a file its length, with the space to back it, and zeros where nothing was written.
+    /// Sets the length of the file to at least `bytes`, and reserves space on the volume for all of them. Bytes that
+    /// were never written read as zeros. A file system that cannot allocate gets zeros written over all of these bytes:
+    /// callers must not need the file's earlier contents.
     ///
     /// # Errors
-    /// The operating system's; `StorageFull` when there is no such space.
+    /// [`io::Error`] if the operating system reports one; of kind `StorageFull` if the volume lacks the space.
     fn allocate(&self, bytes: u64) -> io::Result<()>;
 }
 
-/// Writes all of `slices`, however the system cuts it up.
+/// Writes all of `slices`, in as many writes as the system needs.
 pub(super) fn write_all(
     file: &dyn DiskFile,
     mut slices: &mut [IoSlice<'_>],
@@ -138,7 +147,7 @@ pub(super) fn write_all(
     Ok(())
 }
 
-/// Reads until `buffer` is full or the file ends; how much was read.
+/// Reads until `buffer` is full or the file ends. Returns the number of bytes read.
 pub(super) fn read_full(file: &dyn DiskFile, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     let mut done = 0;
     while done < buffer.len() {
@@ -152,7 +161,7 @@ pub(super) fn read_full(file: &dyn DiskFile, buffer: &mut [u8], offset: u64) -> 
     Ok(done)
 }
 
-/// Whether an error says that the volume, or our share of it, is used up.
+/// Returns whether the error reports that the volume, or our quota on it, is used up.
 pub(super) fn is_full(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -160,7 +169,7 @@ pub(super) fn is_full(error: &io::Error) -> bool {
     )
 }
 
-/// Whether an error says that the system is short of something that it may have again soon.
+/// Returns whether the error reports a shortage of the system (descriptors, memory) that may end soon.
 pub(super) fn is_passing(error: &io::Error) -> bool {
     use rustix::io::Errno;
     const PASSING: [Errno; 3] = [Errno::MFILE, Errno::NFILE, Errno::NOMEM];
@@ -169,7 +178,7 @@ pub(super) fn is_passing(error: &io::Error) -> bool {
         .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
-/// The operating system's files.
+/// The file system of the operating system.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct OsDisk;
 
@@ -208,7 +217,7 @@ impl Disk for OsDisk {
 
     fn identity(&self, path: &Path) -> io::Result<Option<String>> {
         let metadata = std::fs::metadata(path)?;
-        // Some file systems know no time of birth; their inodes must do.
+        // Some file systems record no time of birth; there the inode alone identifies the file.
         let born = metadata.created().ok();
         let born = born.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
         let nanoseconds = born.unwrap_or_default().as_nanos();
@@ -220,7 +229,7 @@ impl Disk for OsDisk {
         for entry in std::fs::read_dir(dir)? {
             let entry = entry?;
             let metadata = match entry.metadata() {
-                // Gone since: a running journal is looked at.
+                // Removed since the listing: a running journal may be listed.
                 Err(error) if error.kind() == ErrorKind::NotFound => continue,
                 metadata => metadata?,
             };
@@ -274,12 +283,12 @@ impl DiskFile for File {
 
     fn forget(&self, offset: u64, bytes: u64) {
         let length = std::num::NonZeroU64::new(bytes);
-        // Pages that were not written back stay: they are not the disk's fault.
+        // The system keeps pages that were not written back yet: these cannot be wrong because of the disk.
         let _ = rustix::fs::fadvise(self, offset, length, rustix::fs::Advice::DontNeed);
     }
 
     fn write_at(&self, slices: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
-        /// Linux takes no more slices in one call (IOV_MAX, limits.h).
+        /// The maximum number of slices in one call of Linux (IOV_MAX, limits.h).
         const MOST_SLICES: usize = 1024;
         let slices = &slices[..slices.len().min(MOST_SLICES)];
         Ok(rustix::io::pwritev(self, slices, offset)?)
@@ -302,7 +311,7 @@ impl DiskFile for File {
     }
 }
 
-/// For file systems that cannot allocate.
+/// Writes zeros instead, for file systems that cannot allocate.
 fn write_zeros(file: &dyn DiskFile, bytes: u64) -> io::Result<()> {
     let zeros = vec![0; 256 << 10];
     let mut at = 0;

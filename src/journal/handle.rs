@@ -1,6 +1,6 @@
-//! The open journal, as the other stages hold it.
+//! The open journal, as the other stages use it.
 //!
-//! **Invariant:** nothing here blocks the runtime on a sync; the last clone that goes ends the threads.
+//! **Invariant:** nothing here blocks the async runtime on a sync; dropping the last clone ends the threads.
 
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -25,26 +25,29 @@ pub struct Journal {
     pub(super) shared: Arc<OpenJournal>,
 }
 
-/// The threads of an open journal; the last clone that goes ends them.
+/// The threads of an open journal; dropping the last clone ends them.
 pub(super) struct OpenJournal {
     pub(super) core: Arc<Shared>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Journal {
-    /// Recovers what earlier openings left and starts a new stream. Blocks.
+    /// Recovers the records that earlier openings left, and starts a new stream. Blocks.
     ///
     /// # Errors
-    /// When the directory is in use, unreadable, or of a newer format.
+    /// [`OpenError::Locked`] if another process uses the directory, [`OpenError::EarlierName`] if it still has its
+    /// earlier name, [`OpenError::Newer`] if a file is of a newer format, and [`OpenError::Io`] if a file cannot be
+    /// read or written.
     pub fn open(disk: Arc<dyn disk::Disk>, options: &Options) -> Result<Self, OpenError> {
         Self::open_with_sync_marker_after(disk, options, append_thread::SYNC_MARKER_AFTER)
     }
 
-    /// Recovers what earlier openings left, to be read, marked and let go of: takes no records, keeps nothing ready for
-    /// any, and removes nothing until [`Log::let_go_of_stored`]. Blocks.
+    /// Recovers the records that earlier openings left, to be read and marked as stored. Accepts no records, keeps no
+    /// spares, and removes no segment until [`Journal::recycle_all_stored`] is called. Blocks.
     ///
     /// # Errors
-    /// As [`Log::open`], and when there is no journal in the directory: nothing is made there.
+    /// As [`Journal::open`], and [`OpenError::NoJournal`] if there is no journal in the directory; then nothing is
+    /// created there.
     pub fn open_to_empty(disk: Arc<dyn disk::Disk>, options: &Options) -> Result<Self, OpenError> {
         if !recovery::holds_a_journal(&*disk, &options.dir)? {
             return Err(OpenError::NoJournal(options.dir.clone()));
@@ -61,7 +64,7 @@ impl Journal {
         })
     }
 
-    /// As [`Log::open`]; an idle journal says what is synced `mark_after` its last sync.
+    /// As [`Journal::open`]; an idle journal writes a sync marker `mark_after` its last sync.
     pub(super) fn open_with_sync_marker_after(
         disk: Arc<dyn disk::Disk>,
         options: &Options,
@@ -84,11 +87,11 @@ impl Journal {
         })
     }
 
-    /// Returns once the record is synced. Waits its turn while much is queued; a caller that stops waiting then has
-    /// appended nothing.
+    /// Appends a record, and returns once it is synced. While much is queued, the caller waits its turn; if it stops
+    /// waiting then, nothing was appended.
     ///
     /// # Errors
-    /// [`AppendError::Unknown`] when the record may yet be stored; every other error means that it was not.
+    /// [`AppendError::Unknown`] if the record may yet be stored; every other error means that it was not appended.
     pub async fn append(&self, record: NewRecord) -> Result<Position, AppendError> {
         let core = &self.shared.core;
         let bytes = record::total_bytes(record.payload.len() as u64);
@@ -106,13 +109,13 @@ impl Journal {
         &self.shared.core.settings.dir
     }
 
-    /// The streams held, oldest first; the live one is the last.
+    /// Returns the streams of the journal, oldest first; the live one is the last.
     #[must_use]
     pub fn streams(&self) -> Vec<Stream> {
         lock(&self.shared.core.state).listed()
     }
 
-    /// What segments hold of `stream`, in order; between two parts may be positions that were let go of.
+    /// Returns the parts of `stream` that segments hold, in order; positions between two parts may have been recycled.
     #[must_use]
     pub fn parts(&self, stream: StreamId) -> Vec<StreamPart> {
         let mut state = lock(&self.shared.core.state);
@@ -121,11 +124,11 @@ impl Journal {
             .map_or_else(Vec::new, |stream| stream.parts())
     }
 
-    /// The synced entries of `stream` at and after position `from`, in order: at least one if there is one, then more up
-    /// to about `max_bytes`. Empty at the end of what is synced.
+    /// Returns the synced entries of `stream` at and after position `from`, in order: at least one if there is one,
+    /// then more up to about `max_bytes`. Returns an empty list at the end of the synced positions.
     ///
     /// # Errors
-    /// When the disk cannot be read.
+    /// [`ReadError`] if the disk cannot be read.
     pub async fn read(
         &self,
         stream: StreamId,
@@ -146,8 +149,9 @@ impl Journal {
         })
     }
 
-    /// The synced records with a digest that were received since then, stored or not, in the order of positions: the
-    /// newest `most` of them, or what can be read of the newest within about `patience`. Blocks.
+    /// Returns the synced records with a digest that were received since `since_unix_nano`, stored or not, in the order
+    /// of positions: the newest `most` of them, or those of the newest that can be read within about `patience`.
+    /// Blocks.
     #[must_use]
     pub fn request_digests(
         &self,
@@ -165,48 +169,52 @@ impl Journal {
         let _ = synced.wait_for(|synced| synced.n > n || synced.ended).await;
     }
 
-    /// Returns once the thread that appends has looked for work again: at once when it idles, after the group at hand when
-    /// not, never when it hangs. At once where the journal is closed or broken.
+    /// Waits until the append thread polls its queue again (the liveness check of the systemd watchdog). Returns
+    /// immediately if the thread is idle, after the current group if it is writing, and never if it hangs. Returns
+    /// immediately if the journal is closed or broken.
     pub async fn writer_is_alive(&self) {
         self.shared.core.queue.next_poll().await;
     }
 
-    /// Says that the database has committed these positions: what holds them may be recycled. Called again with positions
-    /// it already knows, it does nothing. Where a part of a segment is marked it may read up to 64 KiB of it, of what was
-    /// read last.
+    /// Reports to the journal that the database has committed these positions: their segments may be recycled. A
+    /// repeated report changes nothing. If it marks a part of a segment, it may read up to 64 KiB of that segment, of
+    /// the part that was read last.
     ///
-    /// Returns the events that were waiting and now are not: what nobody read in this life and an earlier one stored never
-    /// waited.
+    /// Returns the number of events that were waiting and no longer are. Events that an earlier process stored and
+    /// nobody read in this one never waited.
     pub fn mark_stored(&self, stream: StreamId, first: u64, last: u64) -> u64 {
         self.shared.core.mark_stored(stream, &(first..=last))
     }
 
-    /// Says that the database's account moved back: these positions are to be drained again. Those that are no longer held
-    /// are a gap: counted and logged.
+    /// Reports to the journal that the database no longer has these positions: they are read again. Positions that no
+    /// segment holds any more are a gap: counted and logged.
     pub fn mark_unstored(&self, stream: StreamId, first: u64, last: u64) {
         self.shared.core.mark_unstored(stream, &(first..=last));
     }
 
-    /// The positions of `stream` that should be in some file and are in none: lost, unless the database holds them.
+    /// Returns the positions of `stream` that should be in a file and are in none: lost, unless the database holds
+    /// them.
     #[must_use]
     pub fn missing_positions(&self, stream: StreamId) -> PositionSet {
         self.shared.core.absent(stream)
     }
 
-    /// Says that the database does not hold these of the [`Log::absent`] positions: each is counted and logged once.
+    /// Reports to the journal that the database does not hold these of the [`Journal::missing_positions`]: each is
+    /// counted and logged once.
     pub fn report_missing(&self, stream: StreamId, lost: &PositionSet) {
         self.shared.core.report_missing(stream, lost);
     }
 
-    /// Says that the database has no row of `stream`, and that it keeps those of streams of which a record was received in
-    /// `doubtless`, Unix nanoseconds. Where all that is held of it are files that an older version perhaps freed, and the newest
-    /// record in them is none of these, they are left as they are and not read. Returns whether that is so.
+    /// Reports to the journal that the database has no row of `stream`, and that it keeps the rows of streams of which
+    /// a record was received in `doubtless`, Unix nanoseconds. If the stream has only files that an older version
+    /// perhaps freed, and their newest record was received outside `doubtless`, the files are left unchanged and not
+    /// read. Returns whether that is so.
     pub async fn leave_freed(&self, stream: StreamId, doubtless: RangeInclusive<i64>) -> bool {
         let journal = self.clone();
         let left = tokio::task::spawn_blocking(move || {
             journal.shared.core.leave_freed(stream, &doubtless)
         });
-        // Fails only when the runtime ends.
+        // Fails only if the async runtime ends.
         left.await.unwrap_or(false)
     }
 
@@ -218,7 +226,7 @@ impl Journal {
         stream.is_some_and(|stream| stream.may_have_freed())
     }
 
-    /// Removes the segments that are wholly stored, however young. Blocks.
+    /// Recycles all segments that are wholly stored, however young. Blocks.
     pub fn recycle_all_stored(&self) {
         self.shared.core.recycle_all_stored();
     }
@@ -228,11 +236,12 @@ impl Journal {
         self.shared.core.status()
     }
 
-    /// The directory's segments, oldest first, for `journal list`, and what `journal verify` finds: opened without starting a
-    /// stream, read only.
+    /// Returns reports of the directory's segments, oldest first, for `journal list` and `journal verify`. Opens the
+    /// files without starting a stream, and reads only.
     ///
     /// # Errors
-    /// As [`Log::open`].
+    /// [`OpenError::EarlierName`] if the directory still has its earlier name, [`OpenError::Newer`] if a file is of a
+    /// newer format, and [`OpenError::Io`] if a file cannot be read.
     #[expect(clippy::needless_pass_by_value, reason = "as open takes it")]
     pub fn inspect(
         disk: Arc<dyn disk::Disk>,
@@ -241,13 +250,14 @@ impl Journal {
         inspect::inspect(&*disk, &options.dir)
     }
 
-    /// Returns whether a write or sync failed: nothing more is appended until the next opening.
+    /// Returns whether a write or sync failed, or the append thread panicked: then nothing more is appended until the
+    /// next opening.
     #[must_use]
     pub fn is_broken(&self) -> bool {
         self.shared.core.is_broken()
     }
 
-    /// Returns once the journal is broken; never for a journal that is closed in order.
+    /// Returns once the journal is broken; never if it is closed in order.
     pub async fn broken(&self) {
         self.synced_past(u64::MAX).await;
         if !self.is_broken() {
@@ -258,7 +268,7 @@ impl Journal {
     /// Returns the sizes that `options` come to on the volume that holds `dir`, without opening anything.
     ///
     /// # Errors
-    /// If the volume does not report its size.
+    /// [`std::io::Error`] if the volume does not report its size.
     pub fn sizes(
         disk: &dyn disk::Disk,
         options: &Options,
@@ -267,10 +277,11 @@ impl Journal {
         Ok(recovery::sizes(options, disk.space(dir)?.size_bytes))
     }
 
-    /// Takes no more records, syncs what was appended, and stops the journal's threads. Streams can still be read and marked.
+    /// Rejects further records, syncs those that were queued, and ends the journal's threads. Streams can still be read
+    /// and marked.
     pub async fn close(&self) {
         let journal = self.clone();
-        // Fails only when the runtime ends; then the last clone's drop does the same.
+        // Fails only if the async runtime ends; then the drop of the last clone does the same.
         let _ = tokio::task::spawn_blocking(move || journal.shared.stop()).await;
     }
 }

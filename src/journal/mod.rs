@@ -1,6 +1,35 @@
 //! The journal: every accepted request, synced to disk before it is answered, kept until the database has it.
 //!
-//! **Invariant:** what [`Log::append`] returned `Ok` for is read back after any crash, in order, once.
+//! **Invariant:** every record for which [`Journal::append`] returned `Ok` is read back after any crash, in order,
+//! once.
+//!
+//! # How a record lives
+//!
+//! A request that decoding **accepted** becomes a [`NewRecord`] and waits in the queue of [`Journal::append`]. The
+//! append thread takes all waiting records, gives them the next positions of the live stream, and writes them as one
+//! group: they are **appended**. One sync covers the group: its records are **synced**, and readers see them. If they
+//! are the first of their segment, their positions are then written to the file `positions`. At last each caller gets
+//! its position and the client its answer: the records are **acknowledged**.
+//!
+//! A crash before the write loses the records. A crash between write and sync leaves each of them whole, torn or lost:
+//! the next opening keeps the whole ones, and a position before them that it cannot read becomes a hole, for which no
+//! rows are due. A crash after the sync loses nothing. Until the acknowledgement the client has no answer and may send
+//! the request again; if the record was kept and has a digest, the digest identifies the retry. A write or sync that
+//! fails is like a crash: the callers get [`AppendError::Unknown`], the journal is broken, and the next opening finds
+//! out. Only a full volume does not break it: the failed group's positions become a hole, and the journal continues in
+//! another file once there is room.
+//!
+//! The writer reads synced records that are not stored ([`Journal::read`]), and commits their rows and their positions
+//! in one transaction of the database: the records are **stored**. Then it reports the positions to the journal
+//! ([`Journal::mark_stored`]), which keeps them in memory only. After a crash before the commit the records are read
+//! again. After a crash between commit and report nothing is written twice: the writer first reads the stored positions
+//! from the database, and reports these.
+//!
+//! A sealed segment is **recycled** once all of its positions are stored, nobody reads it, and [`Options::keep_stored`]
+//! has passed since then (or room is short). The recycler thread writes the freed positions to the file `positions`,
+//! then makes the file a spare, or removes it. A crash before that is durable leaves a segment whose positions are
+//! stored: it is recycled later. An opening after a crash writes each segment without footer again, with one, before it
+//! retires the original; an opening that crashes itself is repeated by the next.
 //!
 //! # Format
 //!
@@ -13,72 +42,78 @@
 //!  -4096  last block
 //! ```
 //!
-//! The header is there three times: in the sectors at 0 and 2048 of the first block, and at 2048 of the last. The footer
-//! joins it, at 0 of the last block, once nothing more is appended. Every later format keeps the first 16 bytes, and the
-//! checksum's rule: over the sector's 512 bytes with its own four as zero.
+//! The header is there three times: in the sectors at 0 and 2048 of the first block, and at 2048 of the last. The
+//! footer joins it, at 0 of the last block, once nothing more is appended. Every later format keeps the first 16 bytes,
+//! and the checksum's rule: over the sector's 512 bytes with its own four as zero.
 //!
 //! ```text
 //! header  0 "ruvvlog\n"  8 format u16  10 flags u16 (1 freed by a mark)  12 checksum u32  16 nonce u64
-//!         24 stream 16 bytes  40 opening u64 (orders streams)  48 segment's length u64
-//!         56 base u64 (position of the first record)
+//!         24 stream 16 bytes  40 epoch u64 (number of the opening; orders streams)  48 segment's length u64
+//!         56 first position u64 (of the first record)
 //! footer  0 "ruvvend\n"  8 to 63 as in the header  64 last position u64  72 end of the last group u64
 //!         80 records u64  88 events u64  96 bytes of records u64  104 first receive time i64
 //! spare   0 "ruvvspr\n"  8 format u16  10 zero u16  12 checksum u32  16 nonce u64 (its own)
 //!         24 nonce of the segment that it was u64 (0 none)
 //! ```
 //!
-//! A **spare** has its mark at 0 and 2048 of the last block, and zeros in the first. A segment is freed by writing the mark
-//! over its footer, a sync, then zeros over its first block, and a sync: a mark that names the header's own nonce frees it
-//! already. Zeros in the first block alone say nothing: where the last block has a header or footer, the first block is lost,
-//! and the segment is read as that says. Where neither block says anything and the first is not zeros, records of one nonce
-//! that follow are read under the only stream that lacks just these: one of its files ends right before the first of them.
+//! A **spare** has its mark at 0 and 2048 of the last block, and zeros in the first. A segment is freed by writing the
+//! mark over its footer, a sync, then zeros over its first block, and a sync: a mark that names the header's own nonce
+//! frees it already. Zeros in the first block alone prove nothing: if the last block has a header or footer, the first
+//! block is lost, and the segment is read as the last block states. If neither block states anything and the first is
+//! not zeros, records of one nonce that follow are read under the only stream that lacks just these: one of its files
+//! ends right before the first.
 //!
 //! The format's number stays 1. Versions before the mark take zeros in the first block for a spare, and see a spare in
-//! today's; they free by those zeros alone, and their headers lack flag 1. A file of theirs with such zeros may be freed or
-//! damaged. Without a footer, as of the original of a tail that was written again, it is left alone: never read, written to or
-//! counted as damage. With one it is kept and read like a segment until the database was asked:
+//! today's; they free by those zeros alone, and their headers lack flag 1. A file of theirs with such zeros may be
+//! freed or damaged. Without a footer, like the original of a tail that was written again, it is left alone: never
+//! read, written to or counted as damage. With one it is kept and read like a segment until the database was asked:
 //!
-//! * It has a row of the stream: what is in the row's positions is stored, and all else is written.
-//! * It has none: a freed file was stored, so it had one, which goes 30 days after the stream's last segment. A file of a stream
-//!   of which sound segments are held, or positions are missed, or with a record of the last 30 days was therefore never
-//!   stored: it is damaged, and its records are written. Of any other file nobody can tell; it is left alone, as its records
-//!   may be stored already and must not be twice, and may be the only ones and must not be lost.
+//! * The database has a row of the stream: positions in that row are stored, and all others are written.
+//! * It has no row: a freed file was stored, so it had a row, which is removed 30 days after the stream's last segment.
+//!   A file of a stream that has sound segments or misses positions, or a file with a record of the last 30 days, was
+//!   therefore never stored: it is damaged, and its records are written. Any other file is left alone, as nothing shows
+//!   which it is: its records may be stored already and must not be stored twice, or may be the only ones and must not
+//!   be lost.
 //!
-//! A group is what one sync covers: records one after the other, each on a multiple of 8, padded with zeros.
+//! A group is covered by one sync: records one after the other, each on a multiple of 8, padded with zeros.
 //!
 //! ```text
 //! record  0 segment's nonce u64  8 checksum u32 (of the 124 other bytes of the header)  12 payload's length u32
-//!         16 position u64  24 synced mark u64  32 receive time i64 (Unix ns)  40 length once decoded u32
+//!         16 position u64  24 synced position u64  32 receive time i64 (Unix ns)  40 length once decoded u32
 //!         44 accepted u32  48 rejected u32  52 payload's checksum u32
-//!         56 class u8 (1 request, 2 mark, 3 hole, 4 damaged, 5 missing)  57 signal u8 (1 event, 2 span, 3 log, 4 metric)
+//!         56 class u8 (1 request, 2 sync marker, 3 hole, 4 damaged, 5 missing)
+//!         57 signal u8 (1 event, 2 span, 3 log record, 4 metric)
 //!         58 encoding u8 (1 JSON, 2 NDJSON, 3 protobuf)  59 content encoding u8 (1 none, 2 gzip, 3 zstd, 4 deflate)
 //!         60 flags u8 (1 partial, 2 strict JSON, 4 header lost)  61 depth u8  62 native depth u8  63 zero u8
 //!         64 decoder's version u16  66 zero u16  68 nodes u32  72 attributes u32  76 value bytes u32
 //!         80 events u32  84 zero u32  88 digest 16 bytes  104 tenant 16 bytes (reserved, zero)
-//!         120 last position u64 (of a hole, or of what is missing; else the position)
+//!         120 last position u64 (of a hole or of missing records; else the position)
 //!         128 payload
 //! ```
 //!
-//! * The **nonce** is random: bytes of a segment's earlier life, and records forged in a client's payload, are no records.
-//! * The **synced mark** is the highest position that was synced when the record was written. A bad record at or below
-//!   the highest mark found is damage; above it, it was never confirmed. A header's base says the same of all before it.
+//! * The **nonce** is random: bytes of a segment's earlier life, and records forged in a client's payload, are no
+//!   records.
+//! * The **synced position** is the highest position that was synced when the record was written. A bad record at or
+//!   below the highest one found is damage; above it, it was never confirmed. A header's first position proves the same
+//!   of all positions before it.
 //! * Every opening starts a new **stream** and never appends to an older one's segments.
 //! * A segment without footer is read record by record at the next opening and written again, whole and with a footer,
-//!   under the same stream, base and positions; holes and damage are then records of their own class. Only when that
-//!   is synced does the original go. A base found twice is one segment: the one with the footer. A segment with a footer and
-//!   no position is none.
-//! * A segment that begins after a write found the volume full has in its first group no record: a mark, or a hole with the
-//!   positions of that write. Where a file with that base has records of these positions, the hole is believed.
+//!   under the same stream, first position and positions; holes and damage are then records of their own class. Only
+//!   when that is synced is the original retired. Two files with the same first position are one segment: the one with
+//!   the footer. A segment with a footer and no position is not a segment.
+//! * A segment that begins after a write found the volume full has in its first group no request: a sync marker, or a
+//!   hole with the positions of that write. If a file with that first position has records of these positions, the hole
+//!   is believed.
 //!
-//! The file `positions` notes how far each stream got and which positions were freed, so that a file that goes missing, the
-//! last one too, is missed: before the first records of a segment are acknowledged, about once a second, and before a segment
-//! is freed. After a crash, of the last file at least these first records are missed. What no file holds, neither freed nor in the
-//! database, is reported and becomes one dead letter for each range.
+//! The file `positions` states how far each stream got and which positions were freed. So a lost file is missed, even
+//! the last one. It is written before the first records of a segment are acknowledged, about once a second, and before
+//! a segment is freed. After a crash, at least these first records of the last file are missed. Positions that are in
+//! no file, were not freed and are not in the database are reported, and become one dead letter for each range.
 //!
-//! The file `lock` keeps a second process out, and says in 128 bytes of text, padded with spaces, what it is known by (inode
-//! and time of birth) and the first opening in this directory: a stream of an earlier one came with a copy. That one's origin
-//! may live on and hold what the copy takes for holes and damage.
-//! The copy's `positions` may be younger than its files: what it notes behind the last position of a file is not missed.
+//! The file `lock` keeps a second process out. Its text, 128 bytes padded with spaces, is its own identity (inode and
+//! time of birth) and the number of the first opening in this directory: a stream of an earlier opening came with a
+//! copy. The original of such a stream may still be in use, and hold records that are holes and damage in the copy. The
+//! copy's `positions` may be younger than its files: positions in it behind the last position of a file are not missed.
 
 use crate::event::{Position, StreamId};
 use std::ops::RangeInclusive;
@@ -105,64 +140,67 @@ mod append;
 /// The bytes of a journal on disk: segments, records, and the scan that reads them back.
 mod format;
 
-/// The one seam to the file system.
+/// The operations of a disk: the journal's only access to the file system.
 pub mod disk;
 
-/// A segment as memory knows it.
+/// A segment in memory: its header, totals and index.
 mod segment_index;
 
-/// What is held and what is stored.
+/// The streams that the journal holds, and which of their positions are stored.
 mod streams;
 
-/// Spares, budget, floor.
+/// Room for segments: spares, the budget, the volume's floor.
 mod space;
 
 /// The file `positions`: the last position of each stream, and the positions that were freed.
 mod positions_file;
 
-/// What an earlier opening left.
+/// Recovery of the files that earlier openings left.
 mod recovery;
 
-/// What threads and callers share.
+/// State that the journal's threads and its callers share.
 mod shared;
 
-/// The thread that keeps room.
+/// The recycler thread: recycles stored segments and fills spares.
 mod recycler;
 
-/// Stored and unstored.
+/// Changes of the stored positions, as the writer reports them.
 mod stored;
 
-/// Copies of damaged segments.
+/// Copies of damaged segments, for inspection.
 mod quarantine;
 
-/// The open journal, as the other stages hold it.
+/// The open journal, as the other stages use it.
 mod handle;
 
 /// Settings of the journal.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// The directory of the segments.
     pub dir: PathBuf,
-    /// All segments together; `None` = 4 GiB or 80 % of the volume, whichever is less.
+    /// Maximum bytes of all segment files together; `None` = 4 GiB or 80 % of the volume, whichever is less.
     pub budget_bytes: Option<u64>,
-    /// One segment; a sixteenth of the budget if that is less. `None` = 64 MiB, or a thirty-second of the volume if that is
-    /// less.
+    /// Bytes of a segment; at most a sixteenth of the budget. `None` = 64 MiB, or a thirty-second of the volume if that
+    /// is less.
     pub segment_bytes: Option<u64>,
-    /// Space on the volume that is never used; `None` = 256 MiB, or an eighth of the volume if that is less.
+    /// Bytes of the volume that stay free; `None` = 256 MiB, or an eighth of the volume if that is less.
     pub free_floor_bytes: Option<u64>,
-    /// How long stored segments are kept.
+    /// Time for which stored segments are kept.
     pub keep_stored: Duration,
 }
 
-/// A request that [`crate::decode::check`] took.
+/// A request that [`crate::decode::check`] accepted.
 #[derive(Clone, Debug)]
 pub struct NewRecord {
     pub source: Source,
     pub content_encoding: ContentEncoding,
     /// Length of the payload once the content encoding is undone.
     pub decoded_bytes: u32,
+    /// Number of accepted events.
     pub accepted: u32,
+    /// Number of rejected events.
     pub rejected: u32,
-    /// Of the request, to know a client's retry by; zero = none.
+    /// Identifies a client's retry of the request; zero = no digest.
     pub digest: [u8; 16],
     /// The client's bytes as received.
     pub payload: Bytes,
@@ -174,43 +212,49 @@ pub struct Record {
     pub position: Position,
     pub source: Source,
     pub content_encoding: ContentEncoding,
+    /// Length of the payload once the content encoding is undone.
     pub decoded_bytes: u32,
+    /// Number of accepted events.
     pub accepted: u32,
+    /// Number of rejected events.
     pub rejected: u32,
+    /// As [`NewRecord::digest`].
     pub digest: [u8; 16],
+    /// The client's bytes as received.
     pub payload: Bytes,
 }
 
-/// A record that the journal holds, as a retry of its request is known by.
+/// The digest of a record of the journal, which identifies a retry of its request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RequestDigest {
     pub position: Position,
     /// Never zero.
     pub digest: [u8; 16],
     pub signal: Signal,
+    /// Receive time, Unix nanoseconds.
     pub received_unix_nano: i64,
     pub payload_bytes: u32,
-    /// CRC-32C.
+    /// CRC-32C of the payload.
     pub payload_checksum: u32,
 }
 
-/// What stands at the next position or positions of a stream.
+/// The entry of a stream at its next position or positions.
 #[derive(Clone, Debug)]
 pub enum JournalEntry {
     Record(Record),
-    /// Positions that cannot be read and, as far as this directory knows, were never confirmed to anybody: they join the
-    /// account, with no rows.
+    /// Positions that cannot be read and, as far as this directory shows, were never confirmed to anybody: they join
+    /// the stored positions, without rows.
     Hole {
         first: u64,
         last: u64,
     },
-    /// Confirmed records of which nothing is left, as a file is gone or bytes of it are: one record-level dead letter for
-    /// all of them.
+    /// Confirmed records of which nothing is left, as a file is lost or a part of it: they become one dead letter.
     Missing {
         first: u64,
         last: u64,
     },
-    /// A confirmed record that can no longer be read: a record-level dead letter. `accepted` where the header survived.
+    /// A confirmed record that can no longer be read: it becomes a dead letter. `accepted` is known if the header
+    /// survived.
     Damaged {
         n: u64,
         accepted: Option<u32>,
@@ -219,18 +263,18 @@ pub enum JournalEntry {
     },
 }
 
-/// One stream that the directory holds.
+/// A stream of the directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stream {
     pub id: StreamId,
-    /// The lowest position still held.
+    /// The lowest position that a segment holds or that is missing.
     pub first: u64,
-    /// The highest synced position; 0 when there is none.
+    /// The highest synced position; 0 if there is none.
     pub last: u64,
-    /// Whether records are still appended to it.
+    /// Records are still appended to it.
     pub live: bool,
-    /// Whether it was begun in another directory, of which this one is a copy: that one may live on, and hold records of it
-    /// that this one lacks.
+    /// It was begun in another directory, of which this one is a copy. The original may still be in use, and hold
+    /// records of the stream that this one lacks.
     pub from_copy: bool,
 }
 
@@ -242,22 +286,22 @@ pub struct StreamPart {
     pub first_received_unix_nano: i64,
 }
 
-/// Why a record was not appended.
+/// The reason for which a record was not appended, or may not have been.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AppendError {
-    /// Not stored: the budget is used up.
+    /// Not appended: the budget is used up.
     #[error("the journal is full")]
     Full,
-    /// Not stored: the volume is at its floor.
+    /// Not appended: the volume is at its floor.
     #[error("the disk is full")]
     DiskFull,
-    /// Not stored: larger than the journal can ever hold.
+    /// Not appended: the record is larger than the journal can ever hold.
     #[error("the request is larger than the journal can hold")]
     TooLarge,
-    /// Not stored: the journal is closed or was broken before this record was handed to it.
+    /// Not appended: the journal was closed or broken before the append thread accepted this record.
     #[error("the journal takes no more records")]
     Closed,
-    /// May yet be stored: the write or the sync that this record was part of failed.
+    /// May yet be stored: the write or sync of the record's group failed.
     #[error("the journal failed while the request was written")]
     Unknown,
 }
@@ -274,45 +318,59 @@ impl SpanError for AppendError {
     }
 }
 
-/// For `/health` and `/metrics`.
+/// The state of the journal, for `/health` and `/metrics`.
+///
+/// `appended`, `synced` and `stored` are positions of the live stream, 0 before the first, and always `stored` ≤
+/// `synced` ≤ `appended`. The append thread raises `appended` before it writes a group, and `synced` after the group's
+/// sync. The writer raises `stored`, the highest position up to which all are stored, after the database's commit.
+/// Records above `synced` are not durable yet; synced records above `stored` are not, or not all, in the database.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct JournalStatus {
+    /// Events of the synced records that are not stored.
     pub queue_events: u64,
+    /// Bytes of these records in the segments, headers included.
     pub queue_bytes: u64,
+    /// The budget.
     pub capacity_bytes: u64,
-    /// Receive time of the oldest record that is not stored, Unix nanoseconds.
+    /// Receive time of the oldest synced record that is not stored, Unix nanoseconds.
     pub oldest_unix_nano: Option<i64>,
     pub appended: u64,
     pub synced: u64,
     pub stored: u64,
+    /// Number of segments, without spares.
     pub segments: u64,
     pub volume_free_bytes: u64,
     pub volume_size_bytes: u64,
-    /// Age of the oldest stored record still kept.
+    /// Age of the oldest stored record that a segment still holds.
     pub retained_seconds: u64,
-    /// Events that were not stored when the journal was opened.
+    /// Events that were not stored when the journal was opened. Includes events that an earlier process stored, until
+    /// the writer reports them from the database, and events that the database lost since then.
     pub backlog_at_start_events: u64,
     pub damaged_records: u64,
-    /// Files that had lost their end when the journal was opened.
+    /// Files that were found cut short when the journal was opened.
     pub cut_segments: u64,
-    /// Records that should be in a file and are neither in one nor in the database; among the damaged.
+    /// Records that should be in a file and are neither in one nor in the database; `damaged_records` includes them.
     pub missing_records: u64,
-    /// Records that should be in a file and are in none, and of which the database was not heard yet.
+    /// Records that should be in a file and are in none, and of which it is not known yet whether the database holds
+    /// them.
     pub undecided_records: u64,
+    /// Number of streams of earlier openings that are not wholly stored.
     pub undrained_streams: u64,
+    /// There is no room for a further segment.
     pub full: bool,
-    /// The volume is short of space, not the budget.
+    /// The cause of `full` is the volume, not the budget.
     pub at_floor: bool,
-    /// Free space that the volume needs for a further segment.
+    /// Free bytes that the volume needs for a further segment: the floor and the segment.
     pub volume_needed_bytes: u64,
-    /// The part of it that the segment takes; the rest is the floor.
+    /// Bytes of a usual segment.
     pub segment_bytes: u64,
     /// Bytes that the open segment has left for records, each with its header.
     pub open_room_bytes: u64,
+    /// A write or sync failed, or the append thread panicked: nothing more is appended until the next opening.
     pub broken: bool,
 }
 
-/// The sizes that the settings of a journal come to on its volume.
+/// The sizes that the settings of a journal yield on its volume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct JournalSizes {
     pub budget_bytes: u64,
@@ -320,14 +378,14 @@ pub struct JournalSizes {
     pub free_floor_bytes: u64,
 }
 
-/// Why the journal could not be opened.
+/// An error of opening the journal.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     #[error("{} is in use by another process", .0.display())]
     Locked(PathBuf),
     #[error("{}: there is no journal here", .0.display())]
     NoJournal(PathBuf),
-    /// The folder beside it still has the name that earlier versions gave the journal.
+    /// The folder beside it is a journal under the name that earlier versions gave it.
     #[error(
         "{} holds a journal under the name that earlier versions gave it: end every process that uses it, then run \
          `mv {} {}`",
@@ -348,7 +406,7 @@ pub enum OpenError {
     },
 }
 
-/// Why a stream could not be read: an I/O error of the disk, never damage.
+/// An I/O error of the disk while a stream was read; never damage.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {error}", path.display())]
 pub struct ReadError {
@@ -361,19 +419,25 @@ pub struct ReadError {
 pub struct SegmentReport {
     pub path: PathBuf,
     pub stream: StreamId,
+    /// Length of the file.
     pub bytes: u64,
+    /// The first position; 0 if the segment cannot be read.
     pub first: u64,
+    /// The last position; `first` less one if there is none.
     pub last: u64,
+    /// Number of requests whose payloads verify.
     pub records: u64,
+    /// Number of accepted events of all records.
     pub events: u64,
+    /// The segment has a valid footer.
     pub sealed: bool,
-    /// What is wrong with it, or missing before it, one line each; empty when all verifies.
+    /// Problems of the segment, and positions missing before it, one line each; empty if all verifies.
     pub problems: Vec<String>,
-    /// Positions that cannot be read and were never confirmed to anybody: no problem.
+    /// Positions that cannot be read and were never confirmed to anybody: not a problem.
     pub unconfirmed: PositionSet,
 }
 
-/// A disk that forgets.
+/// A disk that forgets unsynced writes, for tests.
 #[cfg(test)]
 mod sim;
 

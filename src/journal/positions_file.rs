@@ -1,11 +1,11 @@
 //! The file `positions`, beside the segments: the last position of each stream, and the positions that were freed.
 //!
-//! Two places in it are written in turn, each with its own checksum, so that a power cut spares one. The file is written
-//! before the first records of a segment are acknowledged, about once a second while records arrive, and before a segment is
-//! freed.
+//! The file has two places, written in turn, each with its own checksum, so that a power cut spares one. It is written
+//! before the first records of a segment are acknowledged, about once a second while records arrive, and before a
+//! segment is freed.
 //!
-//! **Invariant:** nothing but the search for missing files depends on it: without it no record is lost or written twice.
-//! A segment's first records are noted before they are acknowledged, and its positions as freed before its file is.
+//! **Invariant:** only the search for missing files depends on it: without it no record is lost or written twice. It
+//! has a segment's first records before they are acknowledged, and its positions as freed before its file is.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -18,32 +18,32 @@ use crate::journal::streams::{StreamState, StreamTable};
 use crate::journal::{Shared, lock};
 use crate::position_set::PositionSet;
 
-/// The file's name.
+/// Name of the file.
 const FILE: &str = "positions";
 
-/// One of the two places.
+/// Bytes of each of the two places.
 const COPY_BYTES: usize = 32 << 10;
 
 const MAGIC: &str = "ruvvpos 1";
 
-/// The note of one stream.
+/// The entry of one stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct NotedPositions {
     pub(super) epoch: u64,
-    /// A position that was synced.
+    /// A position that was synced: the highest when the file was written.
     pub(super) last: u64,
-    /// Positions whose segments were freed, as all of them was stored.
+    /// Positions whose segments were freed, as all of their positions were stored.
     pub(super) released: PositionSet,
 }
 
-/// The notes of all streams.
+/// The entries of all streams.
 pub(super) type NotedStreams = BTreeMap<StreamId, NotedPositions>;
 
-/// The file as this process wrote it last.
+/// The file as this process last wrote it.
 #[derive(Default)]
 pub(super) struct PositionsFile {
     generation: u64,
-    /// `None` before the first time.
+    /// The entries as text; `None` before the first write.
     written: Option<String>,
     failed: bool,
 }
@@ -51,15 +51,16 @@ pub(super) struct PositionsFile {
 /// The positions that the files of a stream hold.
 #[derive(Clone, Debug, Default)]
 pub(super) struct FoundPositions {
-    /// In files that are segments for sure.
+    /// In files that are certainly segments.
     pub(super) sound: PositionSet,
     /// In files that an older version perhaps freed.
     pub(super) perhaps_freed: PositionSet,
 }
 
-/// The positions of a stream that should be in some file and are in none: all up to the highest known, without those that
-/// files hold and those that were freed. Without a note, positions before the first sound file count as freed: the oldest
-/// segments are freed first, and a file that perhaps was says nothing of what stood behind it.
+/// Returns the positions of a stream that should be in a file and are in none: all up to the highest known, without
+/// those that files hold and those that were freed. If the stream has no entry, positions before the first sound file
+/// count as freed: the oldest segments are freed first, and a file that perhaps was freed proves nothing about later
+/// positions.
 pub(super) fn missing_positions(
     found: &FoundPositions,
     noted: Option<&NotedPositions>,
@@ -91,7 +92,7 @@ pub(super) fn missing_positions(
     PositionSet::new(known.missing(&(1..=last)))
 }
 
-/// Reads the file; the notes are empty if it cannot be read.
+/// Reads the file; returns no entries if it cannot be read.
 pub(super) fn read(disk: &dyn Disk, dir: &Path) -> (NotedStreams, PositionsFile) {
     let path = dir.join(FILE);
     let newest = copies(disk, &path)
@@ -106,7 +107,7 @@ pub(super) fn read(disk: &dyn Disk, dir: &Path) -> (NotedStreams, PositionsFile)
     (streams, notebook)
 }
 
-/// The file, for messages.
+/// Returns the path of the file, for messages.
 pub(super) fn path(dir: &Path) -> PathBuf {
     dir.join(FILE)
 }
@@ -164,7 +165,7 @@ fn sum(generation: u64, body: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(&generation.to_le_bytes()), body)
 }
 
-/// The streams, newest first; those that find no place are left out.
+/// Formats the entries, newest stream first; streams for which there is no room are left out.
 fn body(state: &StreamTable) -> String {
     let mut body = String::new();
     for stream in state.streams.iter().rev().filter(|stream| stream.last > 0) {

@@ -1,6 +1,6 @@
-//! Copies a damaged segment aside, for people to look at.
+//! Copies damaged segments, so that people can inspect them.
 //!
-//! **Invariant:** a copy is never read as a segment, and copies never take more than a bounded number of files.
+//! **Invariant:** a copy is never read as a segment, and the number of copies is bounded.
 
 use std::io::{self, IoSlice};
 use std::path::Path;
@@ -8,13 +8,13 @@ use std::path::Path;
 use crate::journal::disk::{Disk, Listed, read_full, write_all};
 use crate::journal::shared::JournalSettings;
 
-/// Copies there may be.
+/// Maximum number of copies.
 const COPIES: usize = 4;
 
 const SUFFIX: &str = "damaged";
 
-/// Copies `segment` to the same name with another ending, unless there is such a copy, or there are enough, or the volume
-/// would be at its floor.
+/// Copies `segment` to the same name with another ending. Makes no copy if there is one already, if there are enough of
+/// others, or if the volume would be at its floor.
 pub(super) fn quarantine_copy(disk: &dyn Disk, settings: &JournalSettings, segment: &Path) {
     if let Err(error) = try_quarantine_copy(disk, settings, segment) {
         tracing::warn!(path = %segment.display(), %error, "a damaged journal segment cannot be copied aside");

@@ -1,6 +1,6 @@
-//! The background thread: gives stored segments up, makes spares and fills them, and notes how far the streams are.
+//! The recycler thread: recycles stored segments, makes spares and fills them, and writes the file `positions`.
 //!
-//! **Invariant:** nothing that it does makes an append wait for more than one small write.
+//! **Invariant:** none of its work delays an append by more than one small write.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use crate::journal::{Shared, lock};
 
 const TICK: Duration = Duration::from_secs(1);
 
-/// What the keeper is told.
+/// Requests of other threads to the recycler thread.
 #[derive(Debug, Default)]
 pub(super) struct RecyclerRequests {
     /// A segment was begun or ended.
@@ -18,7 +18,7 @@ pub(super) struct RecyclerRequests {
     pub(super) stop: bool,
 }
 
-/// Runs until it is told to stop.
+/// Runs until [`RecyclerRequests::stop`] is set.
 pub(super) fn run(core: &Shared) {
     let mut recycled = None;
     let mut noted = Instant::now();
@@ -41,7 +41,7 @@ pub(super) fn run(core: &Shared) {
         }
         let idle =
             |orders: &mut RecyclerRequests| !(more || orders.recycle || orders.fill || orders.stop);
-        // Woken, or after a tick: both look again.
+        // A wakeup and the end of a tick both lead to the next round.
         drop(
             core.recycler_wakeup
                 .wait_timeout_while(lock(&core.recycler_requests), TICK, idle),

@@ -1,6 +1,6 @@
-//! A segment that the directory holds, as memory knows it: what is in it, and where.
+//! A segment of the directory in memory: its header, its totals, and an index of its records.
 //!
-//! **Invariant:** its contents speak of synced records alone; waypoints take a fixed share of its length.
+//! **Invariant:** its contents are synced records only; its index takes a fixed share of its length.
 
 use std::io;
 use std::path::PathBuf;
@@ -14,10 +14,10 @@ use crate::journal::lock;
 use crate::journal::recovery::segment_files::HeaderSource;
 use crate::position_set::PositionSet;
 
-/// A waypoint stands about every so many bytes.
+/// Distance of two index entries in the file, in bytes, about.
 const INDEX_INTERVAL_BYTES: u64 = 64 << 10;
 
-/// Events and bytes of records.
+/// The number of events, and the bytes, of some records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Totals {
     pub(super) events: u64,
@@ -32,7 +32,7 @@ impl Totals {
         }
     }
 
-    /// Never below nothing: what a lost header said is in no sum but the segment's own.
+    /// Subtracts, down to zero: counts from a header that was lost are in the totals of the segment only.
     pub(super) fn less(self, other: Self) -> Self {
         Self {
             events: self.events.saturating_sub(other.events),
@@ -50,7 +50,7 @@ impl SegmentContents {
     }
 }
 
-/// Where a record starts, and the sums of all before it in its segment.
+/// An index entry: the offset of a record, and the totals of all records before it in its segment.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct IndexEntry {
     pub(super) position: u64,
@@ -77,16 +77,16 @@ pub(super) struct Segment {
     state: Mutex<SegmentState>,
 }
 
-/// What changes of a segment.
+/// The state of a segment that changes.
 pub(super) struct SegmentState {
     pub(super) contents: SegmentContents,
     pub(super) sealed: bool,
-    /// Damaged positions that were counted.
+    /// Damaged positions that were counted and logged.
     pub(super) reported: PositionSet,
-    /// Whether a copy was put aside, or need not be.
+    /// A copy for inspection was made, or is not needed.
     pub(super) set_aside: bool,
     index: Vec<IndexEntry>,
-    /// The place that was sought last: the next batch begins where the last one ended.
+    /// The entry that was found last: the next batch begins where the last one ended.
     last_lookup: IndexEntry,
 }
 
@@ -121,7 +121,7 @@ impl Segment {
         }
     }
 
-    /// As it was found at the opening.
+    /// A segment as it was found at the opening.
     pub(super) fn found(
         path: PathBuf,
         header: SegmentHeader,
@@ -142,13 +142,13 @@ impl Segment {
         self.state().contents
     }
 
-    /// The highest position; the base less one when there is none.
+    /// Returns the highest position; the first position less one if there is none.
     pub(super) fn last(&self) -> u64 {
         self.state().contents.last_position
     }
 
-    /// The sums of all before position `n`, and the receive time of the record there. Where the disk cannot be read,
-    /// those of the nearest waypoint before.
+    /// Returns the totals of all records before position `n`, and the receive time of the record at `n`. If the disk
+    /// cannot be read, returns those of the nearest index entry before.
     pub(super) fn totals_before(&self, disk: &dyn Disk, n: u64) -> IndexEntry {
         let contents = self.contents();
         if n > contents.last_position {
@@ -187,7 +187,7 @@ impl Segment {
 }
 
 impl SegmentState {
-    /// Takes in records that have been synced, in order, and where their group ended.
+    /// Adds synced records, in order; their group ends at offset `end`.
     pub(super) fn append(&mut self, appended: &[AppendedRecord], end: u64) {
         for record in appended {
             let contents = &mut self.contents;
@@ -214,7 +214,7 @@ impl SegmentState {
         self.contents.end = end;
     }
 
-    /// Takes in that the segment begins with positions that were never written, in a group of its own.
+    /// Adds a hole: positions that were never written, in a first group of their own.
     pub(super) fn begin_with_hole(&mut self, positions: u64, bytes: u64, end: u64, now: i64) {
         self.contents.last_position += positions;
         self.contents.bytes += bytes;
@@ -223,7 +223,7 @@ impl SegmentState {
         self.index[0].received_unix_nano = now;
     }
 
-    /// Keeps a waypoint if it is far enough from the last.
+    /// Adds an index entry if it is far enough from the last one.
     fn pass(&mut self, here: IndexEntry) {
         let last = self.index[self.index.len() - 1];
         if here.position > last.position && here.offset >= last.offset + INDEX_INTERVAL_BYTES {
@@ -231,7 +231,7 @@ impl SegmentState {
         }
     }
 
-    /// The nearest waypoint at or before `n`.
+    /// Returns the nearest index entry at or before `n`.
     fn index_entry(&self, n: u64) -> IndexEntry {
         let after = self
             .index
@@ -245,17 +245,17 @@ impl SegmentState {
     }
 }
 
-/// A walk over a segment's synced records that keeps the sums and leaves waypoints.
+/// A scan of a segment's synced records that sums their totals and adds index entries.
 pub(super) struct IndexedScan<'a> {
     segment: &'a Segment,
     pub(super) scan: SegmentScan,
-    /// Where the walk began.
+    /// Offset at which the scan began.
     pub(super) start: u64,
     totals: Totals,
 }
 
 impl<'a> IndexedScan<'a> {
-    /// Starts at the waypoint before position `n`.
+    /// Starts at the index entry before position `n`.
     pub(super) fn new(
         segment: &'a Segment,
         file: Arc<dyn DiskFile>,
@@ -279,7 +279,7 @@ impl<'a> IndexedScan<'a> {
         }
     }
 
-    /// The next record that has a position, with the sums of all before it.
+    /// Returns the next record that has a position, with the totals of all records before it.
     pub(super) fn next(&mut self) -> io::Result<Option<(ScannedRecord, IndexEntry)>> {
         while let Some(found) = self.scan.next()? {
             if found.header.class == RecordClass::SyncMarker {

@@ -1,6 +1,7 @@
-//! What the journal's threads and its callers share.
+//! State that the journal's threads and its callers share.
 //!
-//! **Invariant:** locks are taken in the order marking, pool, notebook, state, a segment's facts; a broken journal stays broken.
+//! **Invariant:** locks are acquired in the order `stored_lock`, `pool`, `positions_file`, `state`, a segment's state.
+//! A broken journal stays broken.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -17,7 +18,7 @@ use crate::journal::recycler::RecyclerRequests;
 use crate::journal::space::{SegmentPool, Shortage};
 use crate::journal::streams::StreamTable;
 
-/// Settings as they were settled at opening.
+/// Settings of the journal, resolved at its opening.
 pub(super) struct JournalSettings {
     pub(super) dir: PathBuf,
     pub(super) segment_bytes: u64,
@@ -28,23 +29,25 @@ pub(super) struct JournalSettings {
 }
 
 impl JournalSettings {
-    /// The size of a volume below which no segment ever fits: the floor, two spares and the one that is appended to.
+    /// Returns the size of a volume below which no segment ever fits: the floor, two spares and the segment that is
+    /// appended to.
     pub(super) fn least_volume_bytes(&self) -> u64 {
         self.free_floor_bytes.saturating_add(3 * self.segment_bytes)
     }
 
-    /// The age at which a segment is sealed, and the time within which a freed one's old bytes are overwritten.
+    /// Returns the age at which a segment is sealed, and the time within which a recycled one's old bytes are
+    /// overwritten.
     pub(super) fn unstored_age_limit(&self) -> Duration {
         self.keep_stored.max(self.sync_marker_after)
     }
 }
 
-/// The journal, but for its threads.
+/// The journal without its threads.
 pub(super) struct Shared {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) settings: JournalSettings,
     pub(super) queue: Queue,
-    /// One caller at a time says what is stored.
+    /// Held by the one caller at a time that changes the stored positions.
     pub(super) stored_lock: Mutex<()>,
     pub(super) pool: Mutex<SegmentPool>,
     pub(super) state: Mutex<StreamTable>,
@@ -53,21 +56,21 @@ pub(super) struct Shared {
     pub(super) broken: AtomicBool,
     pub(super) full: AtomicBool,
     pub(super) at_floor: AtomicBool,
-    /// A write found the volume full, and no write has succeeded since.
+    /// A write found the volume full, and no write has succeeded since then.
     pub(super) unwritable: AtomicBool,
     pub(super) appended_bytes: AtomicU64,
-    /// Bytes that the segment that is appended to has left for groups.
+    /// Bytes that the open segment has left for groups.
     pub(super) open_room_bytes: AtomicU64,
     pub(super) recycler_requests: Mutex<RecyclerRequests>,
     pub(super) recycler_wakeup: Condvar,
     pub(super) _lock: LockGuard,
 }
 
-/// How far the live stream is.
+/// The progress of the live stream.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Synced {
     pub(super) n: u64,
-    /// Nothing more is appended.
+    /// The append thread has ended: nothing more is appended.
     pub(super) ended: bool,
 }
 
@@ -76,7 +79,7 @@ impl Shared {
         self.broken.load(Ordering::Relaxed)
     }
 
-    /// Latches: nothing is written any more.
+    /// Marks the journal as broken, once and for good: nothing more is written.
     pub(super) fn break_down(&self, error: &std::io::Error) {
         if self.broken.swap(true, Ordering::Relaxed) {
             return;
@@ -87,12 +90,12 @@ impl Shared {
         );
     }
 
-    /// Wakes those who wait for more to be synced: nothing more is.
+    /// Wakes the callers that wait for further syncs: there will be none.
     pub(super) fn end(&self) {
         self.synced.send_modify(|synced| synced.ended = true);
     }
 
-    /// Lets the keeper look for what may go and what is wanting.
+    /// Wakes the recycler thread to recycle segments and to make the spares that are wanting.
     pub(super) fn wake_recycler(&self) {
         lock(&self.recycler_requests).recycle = true;
         self.recycler_wakeup.notify_one();
@@ -102,7 +105,7 @@ impl Shared {
         self.appended_bytes.load(Ordering::Relaxed)
     }
 
-    /// Lets the keeper know of every so many bytes, that it may fill a spare at that pace.
+    /// Counts appended bytes, and wakes the recycler thread every 128 KiB: it fills a spare at that pace.
     pub(super) fn count_appended(&self, bytes: u64) {
         const TELL_BYTES: u64 = 128 << 10;
         let before = self.appended_bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -112,7 +115,8 @@ impl Shared {
         }
     }
 
-    /// Notes whether the last write into allocated space succeeded, or found the volume full all the same.
+    /// Records whether a write into allocated space succeeded. Logs the first failure for want of space, and reports
+    /// the journal as full until a write succeeds.
     pub(super) fn note_writable(&self, writable: bool) {
         let was = !self.unwritable.swap(!writable, Ordering::Relaxed);
         match (was, writable) {
@@ -190,7 +194,7 @@ impl Shared {
     }
 }
 
-/// The clock, Unix nanoseconds; within 1970 to 2262 whatever it says.
+/// Returns the clock's time, Unix nanoseconds; within 1970 to 2262 whatever the clock reads.
 pub(crate) fn now_unix_nano() -> i64 {
     let since = SystemTime::now()
         .duration_since(UNIX_EPOCH)
@@ -198,7 +202,7 @@ pub(crate) fn now_unix_nano() -> i64 {
     i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }
 
-/// A panic of another thread leaves the journal's facts as they were before or after one step, each of which is sound.
+/// Locks, also after another thread panicked: it left the state as it was before or after one step, and both are sound.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex
         .lock()

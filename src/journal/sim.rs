@@ -1,7 +1,7 @@
-//! A disk that forgets, for tests: it keeps what a power cut would leave apart from what programs see.
+//! A disk that forgets, for tests: it keeps the bytes that survive a power cut apart from those that programs see.
 //!
-//! **Invariant:** after a cut, what was synced is there; of the rest each sector is kept or lost by chance, and a file
-//! whose directory was not synced may be gone, or back.
+//! **Invariant:** after a cut, synced bytes are there; each other sector is kept or lost by chance, and a file whose
+//! directory was not synced may be lost, or be back.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -12,7 +12,7 @@ use crate::journal::disk::Space;
 
 use crate::journal::sim::image::Image;
 
-/// What is in a file.
+/// The contents of a file.
 mod image;
 
 /// The operations of a disk.
@@ -21,13 +21,13 @@ mod operations;
 /// A fault of an operation; writes and syncs are those of segments, counted from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// The k-th sync fails, and so does none after it.
+    /// The k-th sync fails, and no later one does.
     Sync(u64),
     /// The k-th sync panics.
     Panic(u64),
-    /// The k-th write takes only part of the bytes.
+    /// The k-th write writes only a part of its bytes.
     ShortWrite(u64),
-    /// The k-th write is interrupted before it wrote.
+    /// The k-th write is interrupted before it writes.
     InterruptedWrite(u64),
     /// The k-th write finds no space.
     FullWrite(u64),
@@ -38,12 +38,12 @@ pub(super) enum Fault {
 #[derive(Default)]
 struct Inner {
     files: BTreeMap<u64, Image>,
-    /// What programs see, and what is durable, of the directory.
+    /// The directory as programs see it; `durable` is the part of it that survives a power cut.
     live: BTreeMap<PathBuf, u64>,
     durable: BTreeMap<PathBuf, u64>,
     next_file: u64,
     locked: BTreeSet<PathBuf>,
-    /// Power cuts; files that were opened before the last one fail.
+    /// Number of power cuts; files that were opened before the last one fail.
     cuts: u64,
     faults: Vec<Fault>,
     writes: u64,
@@ -52,22 +52,22 @@ struct Inner {
     allocations: u64,
     syncs_held: bool,
     syncs_waiting: u64,
-    /// What was done to files after one of their syncs failed.
+    /// Writes and syncs of files after one of their syncs failed.
     after_failure: Vec<String>,
     failed: BTreeSet<u64>,
     space: Space,
-    /// Whether the system has no descriptors.
+    /// The system has no descriptors.
     starved: bool,
     unremovable: bool,
-    /// Bytes that may still be written, as on a full file system that copies what is overwritten.
+    /// Bytes that may still be written, as on a full file system that copies overwritten blocks.
     room: Option<usize>,
-    /// One in so many reads returns a wrong byte; 0 = none.
+    /// One in this many reads returns a wrong byte; 0 = none.
     misread_every: u64,
     reads: u64,
     /// A byte that the next reads of it return wrong: file, offset, number of reads.
     misread_byte: Option<(u64, usize, u32)>,
     largest_write: usize,
-    /// So many changes are still made before the disk dies.
+    /// Number of changes that are still made before the disk dies.
     fuse: Option<u64>,
 }
 
@@ -75,11 +75,11 @@ struct Inner {
 #[derive(Clone)]
 pub(super) struct SimDisk {
     inner: Arc<(Mutex<Inner>, Condvar)>,
-    /// Handles made before a power cut are dead.
+    /// The number of power cuts at its creation: later cuts make it fail.
     born: u64,
 }
 
-/// Syncs wait while this lives.
+/// Makes syncs wait until it is dropped.
 pub(super) struct HeldSyncs(SimDisk);
 
 impl Drop for HeldSyncs {
@@ -105,7 +105,7 @@ impl SimDisk {
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
-        // A test that fails while it looks must still be able to let the syncs go.
+        // A test that panics with this lock held must still be able to let the syncs proceed.
         self.inner.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -118,7 +118,7 @@ impl SimDisk {
         }
     }
 
-    /// As `alive`, for what changes something.
+    /// Like `alive`, for operations that change something.
     fn changing(&self) -> io::Result<MutexGuard<'_, Inner>> {
         let mut inner = self.alive()?;
         match &mut inner.fuse {
@@ -129,12 +129,12 @@ impl SimDisk {
         Ok(inner)
     }
 
-    /// Lets the disk die after so many changes; a power cut brings it back.
+    /// Makes the disk die after this many changes; a power cut brings it back.
     pub(super) fn die_after(&self, changes: u64) {
         self.inner().fuse = Some(changes);
     }
 
-    /// Cuts the power; `chance` says yes or no to each thing that may go either way. The disk as the next start finds it.
+    /// Cuts the power. `chance` decides each thing that may go either way. Returns the disk as the next start finds it.
     pub(super) fn cut(&self, chance: &mut dyn FnMut() -> bool) -> Self {
         let mut inner = self.inner();
         inner.cuts += 1;
@@ -174,43 +174,44 @@ impl SimDisk {
         }
     }
 
-    /// Brings a dead disk back as a new process finds it: what was written is there, synced or not.
+    /// Brings a dead disk back as a new process finds it: everything written is there, synced or not.
     pub(super) fn revive(&self) {
         self.inner().fuse = None;
     }
 
-    /// Lets no file be opened or made, or lets it again.
+    /// Makes every opening and creation of a file fail, or lets them succeed again.
     pub(super) fn starve(&self, starved: bool) {
         self.inner().starved = starved;
     }
 
-    /// From now on every `k`-th read returns one wrong byte; 0 = none.
+    /// Makes every `k`-th read return one wrong byte from now on; 0 = none.
     pub(super) fn misread_every(&self, k: u64) {
         self.inner().misread_every = k;
     }
 
-    /// The next `times` reads of the byte at `offset` of the file return it wrong.
+    /// Makes the next `times` reads of the byte at `offset` of the file return it wrong.
     pub(super) fn misread_next(&self, path: &Path, offset: usize, times: u32) {
         let mut inner = self.inner();
         inner.misread_byte = Some((inner.live[path], offset, times));
     }
 
-    /// So many bytes may still be written, allocated or not, as on a full file system that copies what is overwritten.
+    /// Limits the bytes that may still be written, allocated or not, as on a full file system that copies overwritten
+    /// blocks.
     pub(super) fn set_room(&self, bytes: Option<usize>) {
         self.inner().room = bytes;
     }
 
-    /// From now on no file is removed.
+    /// Makes every removal of a file fail from now on.
     pub(super) fn keep_files(&self) {
         self.inner().unremovable = true;
     }
 
-    /// Lets files be removed again.
+    /// Lets removals of files succeed again.
     pub(super) fn let_files_go(&self) {
         self.inner().unremovable = false;
     }
 
-    /// Lets no further operation fail by the faults that were injected.
+    /// Removes all injected faults.
     pub(super) fn forget_faults(&self) {
         self.inner().faults.clear();
     }
@@ -219,7 +220,7 @@ impl SimDisk {
         self.inner().largest_write
     }
 
-    /// Bytes that were written and not synced.
+    /// Returns the number of bytes that were written and not synced.
     pub(super) fn unsynced_bytes(&self) -> usize {
         let inner = self.inner();
         let dirty = inner.files.values().flat_map(|image| &image.dirty);
@@ -243,15 +244,15 @@ impl SimDisk {
         self.inner().space.free_bytes = free_bytes;
     }
 
-    /// Lets every sync of a file wait until what is returned is dropped, also by a test that fails: the journal's threads,
-    /// which are joined later, wait no longer than that.
+    /// Makes every sync of a file wait until the returned value is dropped, also if the test panics: the journal's
+    /// threads, which are joined later, wait no longer than that.
     #[must_use]
     pub(super) fn hold_syncs(&self) -> HeldSyncs {
         self.inner().syncs_held = true;
         HeldSyncs(self.clone())
     }
 
-    /// Waits until a sync waits.
+    /// Waits until a sync is waiting.
     pub(super) fn sync_waits(&self) {
         let long = std::time::Duration::from_secs(60);
         let waited = self
@@ -262,12 +263,12 @@ impl SimDisk {
         assert!(!waited.1.timed_out(), "nobody syncs");
     }
 
-    /// Syncs of files so far.
+    /// Returns the number of syncs of files so far.
     pub(super) fn syncs(&self) -> u64 {
         self.inner().syncs
     }
 
-    /// What was written or synced on files one of whose syncs had failed.
+    /// Returns the writes and syncs of files after one of their syncs failed.
     pub(super) fn after_failure(&self) -> Vec<String> {
         self.inner().after_failure.clone()
     }
@@ -281,7 +282,7 @@ impl SimDisk {
         inner.files[&inner.live[path]].live.clone()
     }
 
-    /// Puts a file there, durably.
+    /// Creates a file with this content, durably.
     pub(super) fn put(&self, path: &Path, content: &[u8]) {
         let mut inner = self.inner();
         let id = inner.next_file;
@@ -298,7 +299,7 @@ impl SimDisk {
         inner.durable.insert(path.to_owned(), id);
     }
 
-    /// Changes a file behind everybody's back.
+    /// Changes a file directly, durably.
     pub(super) fn edit(&self, path: &Path, edit: impl FnOnce(&mut Vec<u8>)) {
         let mut inner = self.inner();
         let id = inner.live[path];

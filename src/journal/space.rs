@@ -1,6 +1,7 @@
-//! Room for what comes: spare segments, the budget, the volume's floor.
+//! Room for new records: spare segments, the budget, the volume's floor.
 //!
-//! **Invariant:** the writer never takes the last spare: it is what a restart on a full disk recovers the tail into.
+//! **Invariant:** the append thread never uses the last spare: a restart on a full disk recovers the unsealed segment
+//! into it.
 
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
@@ -12,10 +13,10 @@ use crate::journal::format::segment::{BLOCK, BLOCK_BYTES, spare_mark};
 use crate::journal::segment_index::Segment;
 use crate::journal::{AppendError, Shared, lock};
 
-/// One for the writer, one in reserve.
+/// One for the append thread, one in reserve.
 const SPARES: usize = 2;
 
-/// Zeros are written and synced in pieces of so many bytes, so that the journal's own sync never waits for much.
+/// Zeros are written and synced in pieces of this many bytes, so that the journal's own sync never waits for many.
 const FILL_BYTES: u64 = 256 << 10;
 
 /// A segment file that holds nothing.
@@ -42,26 +43,26 @@ impl Spare {
     }
 }
 
-/// The spares and what all files take.
+/// The spares, and the bytes that all segment files take.
 pub(super) struct SegmentPool {
     spares: Vec<Spare>,
-    /// Spares there should be.
+    /// Number of spares that there should be.
     wanted: usize,
-    /// All segment files together.
+    /// Bytes of all segment files together.
     used_bytes: u64,
     next_file: u64,
-    /// What had been appended when the filling of the first spare began.
+    /// Bytes that had been appended when the filling of the first spare began.
     fill_began_at: u64,
 }
 
-/// Why there is no room.
+/// A reason for which there is no room for a further segment.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Shortage {
     #[error("the budget is used up")]
     Budget,
     #[error("the volume is at its floor")]
     Volume,
-    /// No descriptor or no memory just now.
+    /// The system has no descriptor or no memory now.
     #[error("the system gives nothing: {0}")]
     System(io::Error),
     #[error("the disk failed: {0}")]
@@ -101,7 +102,7 @@ impl SegmentPool {
         }
     }
 
-    /// Removes the spares, and has none from now on: nothing more will be appended.
+    /// Removes the spares, and makes none from now on: nothing more will be appended.
     pub(super) fn remove_spares(&mut self, disk: &dyn Disk) -> Result<(), (PathBuf, io::Error)> {
         self.wanted = 0;
         while let Some(spare) = self.spares.pop() {
@@ -111,7 +112,7 @@ impl SegmentPool {
         Ok(())
     }
 
-    /// Takes in a file of a segment's length that durably bears a spare's mark.
+    /// Adds a file of a segment's length that durably bears a spare's mark.
     pub(super) fn add_spare(&mut self, spare: Spare) {
         self.spares.push(spare);
     }
@@ -128,7 +129,7 @@ impl SegmentPool {
         self.used_bytes = self.used_bytes.saturating_sub(bytes);
     }
 
-    /// Makes a spare of `bytes` zeros, durably.
+    /// Creates a spare of `bytes` zeros, durably.
     pub(super) fn create(&mut self, disk: &dyn Disk, dir: &Path, bytes: u64) -> io::Result<Spare> {
         let path = dir.join(format!("{:016x}.seg", self.next_file));
         self.next_file += 1;
@@ -152,13 +153,15 @@ impl SegmentPool {
 }
 
 impl Shared {
-    /// The largest segment that there is ever room for, beside the spares and the one at hand.
+    /// Returns the length of the largest segment for which there is ever room, beside the spares and the current
+    /// segment.
     pub(super) fn largest_segment(&self) -> u64 {
         let others = (SPARES as u64 + 1) * self.settings.segment_bytes;
         self.settings.budget_bytes.saturating_sub(others)
     }
 
-    /// A file for the next segment: a spare, or one of `bytes` where a record needs its own size.
+    /// Returns a file for the next segment: a spare, or a new file of `bytes` if a record needs a segment of another
+    /// size.
     pub(super) fn take_room(&self, bytes: u64) -> Result<Spare, Shortage> {
         let mut pool = lock(&self.pool);
         let taken = if bytes == self.settings.segment_bytes {
@@ -175,13 +178,13 @@ impl Shared {
         taken
     }
 
-    /// Makes spares until there are as many as there should be. When nothing else gives room, the oldest stored
-    /// segments do, however young.
+    /// Makes spares until there are as many as wanted. If nothing else gives room, the oldest stored segments are
+    /// recycled, however young.
     pub(super) fn replenish(&self, pool: &mut SegmentPool) -> Result<(), Shortage> {
         let bytes = self.settings.segment_bytes;
         while pool.wants_spares() {
             match self.make_room(pool, bytes) {
-                // What was given up may have become a spare.
+                // A recycled segment may have become a spare.
                 Ok(()) if !pool.wants_spares() => {}
                 Ok(()) => {
                     let spare = pool.create(&*self.disk, &self.settings.dir, bytes)?;
@@ -193,7 +196,7 @@ impl Shared {
         Ok(())
     }
 
-    /// Sees to it that a file of `bytes` fits the budget and the volume.
+    /// Recycles segments until a file of `bytes` fits the budget and the volume.
     fn make_room(&self, pool: &mut SegmentPool, bytes: u64) -> Result<(), Shortage> {
         loop {
             let shortage = match self.space() {
@@ -218,20 +221,20 @@ impl Shared {
         }
     }
 
-    /// Removes the file of a segment that no record of was acknowledged.
+    /// Removes the file of a segment of which no record was acknowledged.
     pub(super) fn discard(&self, segment: &Segment) {
         let mut pool = lock(&self.pool);
         let removed = self.disk.remove(&segment.path);
         match removed.and_then(|()| self.disk.sync_dir(&self.settings.dir)) {
             Ok(()) => pool.forget(segment.header.bytes),
             Err(error) => {
-                // Found again at the next opening, without anything that counts.
+                // The next opening finds it again, without a record that counts.
                 tracing::warn!(path = %segment.path.display(), %error, "an unused journal segment cannot be removed");
             }
         }
     }
 
-    /// Frees a stored segment's file for new records, or removes it. The state no longer holds it.
+    /// Makes a stored segment's file a spare, or removes it. The stream table no longer holds the segment.
     fn recycle_segment(&self, pool: &mut SegmentPool, segment: &Segment) {
         self.note_positions();
         let path = &segment.path;
@@ -249,7 +252,7 @@ impl Shared {
         };
         let mut state = lock(&self.state);
         if let Err(error) = freed {
-            // Found again at the next opening, and stored: nothing is lost but its space.
+            // The next opening finds it again, and it is stored: nothing but its space is lost.
             tracing::warn!(path = %path.display(), %error, "a stored journal segment cannot be freed");
             if let Some(stream) = state.stream(segment.header.stream) {
                 stream.keeps_note = true;
@@ -266,11 +269,11 @@ impl Shared {
         Ok(())
     }
 
-    /// Lets go of what has been stored long enough, and of more when the volume is at its floor or the budget was cut;
-    /// then makes the spares that are wanting.
+    /// Recycles segments that have been stored long enough, and younger ones if the volume is at its floor or the
+    /// budget was cut. Then makes the spares that are wanting.
     pub(super) fn recycle(&self) {
         loop {
-            // Let go after each, so that the writer never waits for many.
+            // The lock is released after each segment, so that the append thread never waits for many.
             let mut pool = lock(&self.pool);
             let Some(segment) = self.next_recyclable(&pool) else {
                 break;
@@ -280,7 +283,7 @@ impl Shared {
         let mut pool = lock(&self.pool);
         let made = self.replenish(&mut pool);
         self.note_full(made.as_ref().err());
-        // No file is being freed while the pool is locked.
+        // While `pool` is locked, no file is being freed.
         lock(&self.state).remove_empty_streams();
     }
 
@@ -309,8 +312,8 @@ impl Shared {
         lock(&self.state).next_recyclable(kept)
     }
 
-    /// Writes zeros over the next piece of the spare that the writer takes next, at no more than twice the pace of what
-    /// is appended. Whether there is more to do now.
+    /// Writes zeros over the next piece of the spare that the append thread uses next, at no more than twice the pace
+    /// of the appends. Returns whether more can be done now.
     pub(super) fn fill(&self) -> bool {
         let mut pool = lock(&self.pool);
         let allowed = (self.appended_bytes() - pool.fill_began_at).saturating_mul(2);
@@ -339,7 +342,7 @@ impl Shared {
         }
     }
 
-    /// After a failed sync nobody knows what the file holds: it is not used.
+    /// Removes a spare after a failed sync: the contents of its file are unknown.
     fn drop_spare(&self, pool: &mut SegmentPool, index: usize, error: &io::Error) {
         let spare = pool.spares.remove(index);
         tracing::warn!(path = %spare.path.display(), %error, "a spare journal segment cannot be filled");
@@ -371,7 +374,7 @@ impl Shared {
         false
     }
 
-    /// Asks the volume, and keeps the answer for the status.
+    /// Reads the space of the volume, and keeps it for the status.
     fn space(&self) -> io::Result<Space> {
         let space = self.disk.space(&self.settings.dir)?;
         lock(&self.state).volume = space;
@@ -379,13 +382,14 @@ impl Shared {
     }
 }
 
-/// The age at which the first `cleared` of a spare's `end` bytes should be zeros; at `aging` all of them should be.
+/// Returns the age at which the first `cleared` of a spare's `end` bytes should be zeros; at `aging` all of them should
+/// be.
 fn time_to_clear(cleared: u64, end: u64, aging: Duration) -> Duration {
     let share = u128::from(cleared) * aging.as_nanos() / u128::from(end.max(1));
     Duration::from_nanos(u64::try_from(share).unwrap_or(u64::MAX))
 }
 
-/// Makes zeros, durably, of what is not.
+/// Writes zeros over these bytes, durably, unless they are zeros.
 fn zero(file: &dyn DiskFile, at: u64, bytes: u64) -> io::Result<()> {
     let mut piece = vec![0; usize::try_from(bytes).expect("a piece is small")];
     read_full(file, &mut piece, at)?;
@@ -397,8 +401,8 @@ fn zero(file: &dyn DiskFile, at: u64, bytes: u64) -> io::Result<()> {
     file.sync_data()
 }
 
-/// Makes a file of `bytes` a spare, which was the segment of this nonce (0: none that is known): durably marks it as one
-/// in its last block, where the footer was, then zeros the first. Older versions see only the zeros.
+/// Makes a file of `bytes` a spare; `nonce` is that of the segment that it was (0: unknown). First marks it durably as
+/// a spare in its last block, where the footer was, then zeros its first block. Older versions see only the zeros.
 pub(super) fn free(file: &dyn DiskFile, bytes: u64, nonce: u64) -> io::Result<()> {
     mark_spare(file, bytes, nonce)?;
     write_all(file, &mut [IoSlice::new(&[0; BLOCK])], 0)?;
@@ -411,7 +415,7 @@ fn mark_spare(file: &dyn DiskFile, bytes: u64, freed: u64) -> io::Result<()> {
     file.sync_data()
 }
 
-/// The length of a segment that holds one record of `record_bytes`.
+/// Returns the length of a segment that holds one record of `record_bytes`.
 pub(super) const fn own_size(record_bytes: u64) -> u64 {
     record_bytes.next_multiple_of(BLOCK_BYTES) + 2 * BLOCK_BYTES
 }

@@ -1,7 +1,7 @@
-//! What the database holds, as the journal is told.
+//! The positions that the database holds, as the writer reports them to the journal.
 //!
-//! **Invariant:** each record counts as waiting from its sync until it is marked stored, exactly; what could not be read
-//! when a part of a segment was marked is put right when more of it is.
+//! **Invariant:** each record counts as waiting from its sync until it is marked stored. A total that could not be read
+//! when a part of a segment was marked is corrected when more of that segment is marked.
 
 use std::ops::RangeInclusive;
 use std::time::Instant;
@@ -30,7 +30,8 @@ impl Shared {
             let unread: Vec<_> = if stream.live {
                 Vec::new()
             } else {
-                // What nobody read in this life was stored in an earlier one: it never was a backlog of this one.
+                // Positions that nobody read in this life of the process were stored in an earlier one: they never were
+                // its backlog.
                 new.iter()
                     .flat_map(|part| stream.read.missing(part))
                     .collect()
@@ -46,21 +47,21 @@ impl Shared {
         }
         self.settle(id, range);
         if decided {
-            // Nothing may be left of the stream. Only the keeper thread drops it: callers do not wait for the pool, which is
-            // locked while files are synced.
+            // Nothing may be left of the stream. Only the recycler thread drops it: callers do not wait for the lock of
+            // `pool`, which is held while files are synced.
             self.wake_recycler();
         }
         waited.saturating_sub(never_waited)
     }
 
-    /// The positions that are in no file and should be, unless the database holds them.
+    /// Returns the positions that should be in a file and are in none: lost, unless the database holds them.
     pub(super) fn absent(&self, id: StreamId) -> PositionSet {
         let mut state = lock(&self.state);
         let stream = state.stream(id);
         stream.map_or_else(PositionSet::default, |stream| stream.missing.clone())
     }
 
-    /// Counts and reports positions that are in no file and not in the database either, each once.
+    /// Counts and logs positions that are neither in a file nor in the database, each once.
     pub(super) fn report_missing(&self, id: StreamId, lost: &PositionSet) {
         let mut state = lock(&self.state);
         let Some(stream) = state.stream(id) else {
@@ -90,8 +91,9 @@ impl Shared {
         }
     }
 
-    /// Lets go of files that an older version perhaps freed, without a change to them, where nothing else is held of the stream
-    /// and the newest record in them was not received in `doubtless`. Returns whether there were any.
+    /// Removes the segments of a stream that an older version perhaps freed, and leaves their files unchanged. Does so
+    /// only if the stream has nothing else, and the newest record was received outside `doubtless`. Returns whether it
+    /// did.
     pub(super) fn leave_freed(&self, id: StreamId, doubtless: &RangeInclusive<i64>) -> bool {
         let _marking = lock(&self.stored_lock);
         let freed = {
@@ -109,7 +111,7 @@ impl Shared {
             return false;
         }
         {
-            // While a file is freed, the pool is locked.
+            // While a file is freed, `pool` is locked.
             let _pool = lock(&self.pool);
             lock(&self.state).forget_perhaps_freed(id);
         }
@@ -154,7 +156,7 @@ impl Shared {
         self.settle(id, range);
     }
 
-    /// Brings what is known of the segments of `range` in line with the stream's set of stored positions.
+    /// Updates the segments of `range` after a change of the stream's stored positions.
     fn settle(&self, id: StreamId, range: &RangeInclusive<u64>) {
         let partial = lock(&self.state)
             .stream(id)
@@ -171,7 +173,7 @@ impl Shared {
         }
     }
 
-    /// The sums of what is held of `parts`.
+    /// Returns the totals of those records of `parts` that segments hold.
     fn sums_held(&self, id: StreamId, parts: &[RangeInclusive<u64>]) -> Totals {
         let held: Vec<_> = {
             let mut state = lock(&self.state);

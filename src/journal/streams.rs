@@ -1,6 +1,7 @@
-//! What the journal holds and what of it is stored.
+//! The streams of the journal: their segments, and the positions that the database has stored.
 //!
-//! **Invariant:** a segment leaves only when every position of it is stored and nobody reads it.
+//! **Invariant:** a segment is removed from its stream only when every position of it is stored and nobody reads it.
+//! Files that an older version perhaps freed are the exception (see [`StreamTable::forget_perhaps_freed`]).
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -17,9 +18,9 @@ use crate::position_set::PositionSet;
 /// A segment of a stream.
 pub(super) struct StreamSegment {
     pub(super) segment: Arc<Segment>,
-    /// Since when all of it is stored.
+    /// Time since which every position of it is stored.
     stored_since: Option<Instant>,
-    /// The sums of what is stored of it.
+    /// The totals of its stored records.
     stored: Totals,
     /// Receive time of its first record that is not stored, Unix nanoseconds.
     oldest_received_unix_nano: i64,
@@ -45,7 +46,7 @@ impl StreamSegment {
         self.segment.state().append(appended, end);
     }
 
-    /// Whether no position of it waits.
+    /// Returns whether no position of it waits to be stored.
     fn is_stored(&self) -> bool {
         self.stored_since.is_some() || self.segment.last() < self.segment.header.first_position
     }
@@ -59,7 +60,7 @@ impl StreamSegment {
     }
 }
 
-/// A part of a segment, the rest of which is not stored.
+/// A segment of which only some positions are stored.
 pub(super) struct PartlyStored {
     pub(super) segment: Arc<Segment>,
     pub(super) stored: Vec<RangeInclusive<u64>>,
@@ -67,35 +68,40 @@ pub(super) struct PartlyStored {
 }
 
 /// One stream of the directory.
+///
+/// A position of the live stream is first appended ([`StreamTable::appended`]), then synced (`last`), read (`read`),
+/// stored (`stored`), and recycled (in no segment any more). So every position in `stored` is at most `last`, and
+/// `last` is at most `appended`. Of an older stream, nothing more is appended, and positions that an earlier process
+/// read and stored are in `stored` alone. `stored` may have gaps. It keeps the positions of recycled segments.
 pub(super) struct StreamState {
     pub(super) id: StreamId,
     pub(super) live: bool,
-    /// As [`Stream::copied`].
+    /// As [`Stream::from_copy`].
     pub(super) from_copy: bool,
     /// The number of the opening that began it.
     pub(super) epoch: u64,
-    /// In the order of positions.
+    /// In the order of their positions.
     pub(super) segments: Vec<StreamSegment>,
     pub(super) stored: PositionSet,
-    /// What was read in this life of the process.
+    /// The positions that were read in this life of the process.
     pub(super) read: PositionSet,
-    /// The highest synced position there ever was.
+    /// The highest synced position that this stream ever had; 0 if there is none.
     pub(super) last: u64,
-    /// Whether a segment that was given up may still be on the disk.
+    /// A segment that was recycled may still be on the disk, as its file could not be freed.
     pub(super) keeps_note: bool,
-    /// Positions that were in no file at the opening and should be: lost, unless the database holds them.
+    /// Positions that should have been in a file at the opening and were in none: lost, unless the database holds them.
     pub(super) missing: PositionSet,
-    /// Those of them that were reported.
+    /// Those of `missing` that were counted and logged.
     pub(super) reported: PositionSet,
 }
 
-/// The next thing at or after a position.
+/// The segment, or the missing positions, at or after a position.
 pub(super) enum NextSegment {
     Segment(Arc<Segment>),
     Missing(RangeInclusive<u64>),
 }
 
-/// All that the journal's threads and callers share of its contents.
+/// The streams, and the counts that go with them: the state that the journal's threads and callers share.
 #[derive(Default)]
 pub(super) struct StreamTable {
     /// Oldest first; the live one is the last.
@@ -136,7 +142,7 @@ impl StreamState {
         self.segments.push(StreamSegment::new(segment));
     }
 
-    /// Takes in records that have been synced to `segment`, the newest, and where their group ended.
+    /// Adds synced records of `segment`, the newest, whose group ends at offset `end`.
     pub(super) fn append(&mut self, segment: &Arc<Segment>, appended: &[AppendedRecord], end: u64) {
         let newest = self.segments.last_mut();
         match newest.filter(|held| Arc::ptr_eq(&held.segment, segment)) {
@@ -149,7 +155,7 @@ impl StreamState {
         self.last = segment.last();
     }
 
-    /// The lowest position held or missing, else the one after the last.
+    /// Returns the lowest position that a segment holds or that is missing, else the one after the last.
     pub(super) fn first(&self) -> u64 {
         let held = self
             .segments
@@ -166,7 +172,7 @@ impl StreamState {
         self.segments.iter().all(StreamSegment::is_stored) && self.undecided().ranges().is_empty()
     }
 
-    /// The parts of `range` that are held, segment by segment.
+    /// Returns the parts of `range` that segments hold, segment by segment.
     pub(super) fn held_segments(
         &self,
         range: &RangeInclusive<u64>,
@@ -200,7 +206,7 @@ impl StreamState {
         held.any(|held| held.segment.identity == HeaderSource::PerhapsFreed && !held.is_stored())
     }
 
-    /// Returns the segments held, where an older version perhaps freed them all and nothing else should be there.
+    /// Returns the stream's segments if an older version perhaps freed them all and no position is missing; else none.
     pub(super) fn only_freed(&self) -> Vec<Arc<Segment>> {
         let freed = |held: &StreamSegment| held.segment.identity == HeaderSource::PerhapsFreed;
         if !self.segments.iter().all(freed) || !self.missing.ranges().is_empty() {
@@ -210,7 +216,7 @@ impl StreamState {
         held.map(|held| held.segment.clone()).collect()
     }
 
-    /// What is held, segment by segment.
+    /// Returns the positions that segments hold, segment by segment.
     pub(super) fn parts(&self) -> Vec<StreamPart> {
         let held = self.held_segments(&(0..=self.last)).into_iter();
         held.map(|(segment, positions)| StreamPart {
@@ -220,7 +226,8 @@ impl StreamState {
         .collect()
     }
 
-    /// Notes which segments with positions of `range` are wholly stored now; the others need their sums taken.
+    /// Records which segments with positions of `range` are now wholly stored. Returns the others, whose stored totals
+    /// must be read again.
     pub(super) fn note_stored(
         &mut self,
         range: &RangeInclusive<u64>,
@@ -248,7 +255,7 @@ impl StreamState {
         partial
     }
 
-    /// Takes in what was found of a partly stored segment.
+    /// Sets the stored totals of a partly stored segment, as they were read from its file.
     pub(super) fn settle(&mut self, segment: &Arc<Segment>, stored: Totals, oldest: i64) {
         let mut segments = self.segments.iter_mut();
         if let Some(held) = segments.find(|held| Arc::ptr_eq(&held.segment, segment)) {
@@ -286,13 +293,14 @@ impl StreamTable {
         self.streams.iter().flat_map(|stream| &stream.segments)
     }
 
-    /// The sums of all that is not stored.
+    /// Returns the totals of all records that are not stored.
     pub(super) fn waiting(&self) -> Totals {
         self.segments()
             .fold(Totals::default(), |sums, held| sums.and(held.waiting()))
     }
 
-    /// Records that are in no file and of which nothing is known.
+    /// Returns the number of records that are in no file and of which it is not known yet whether the database holds
+    /// them.
     pub(super) fn undecided_records(&self) -> u64 {
         let streams = self.streams.iter();
         let undecided = streams.map(|stream| {
@@ -309,21 +317,22 @@ impl StreamTable {
         undecided.sum()
     }
 
-    /// Receive time of the oldest record that is not stored.
+    /// Returns the receive time of the oldest record that is not stored.
     pub(super) fn oldest_waiting(&self) -> Option<i64> {
         self.segments()
             .find(|held| !held.is_stored())
             .map(|held| held.oldest_received_unix_nano)
     }
 
-    /// Receive time of the oldest stored record that is still held.
+    /// Returns the receive time of the oldest stored record that a segment still holds.
     pub(super) fn oldest_stored(&self) -> Option<i64> {
         self.segments()
             .find(|held| held.stored_since.is_some() || held.stored.bytes > 0)
             .map(|held| held.segment.contents().first_received_unix_nano)
     }
 
-    /// The segment that holds position `n` of a stream, or the first after it, or what is missing there before it.
+    /// Returns the segment that holds position `n` of a stream or the first one after it, or the missing positions
+    /// before that.
     pub(super) fn next_at(&mut self, id: StreamId, n: u64) -> Option<NextSegment> {
         let stream = self.stream(id)?;
         let segment = stream.segments.iter().find(|held| held.segment.last() >= n);
@@ -342,7 +351,8 @@ impl StreamTable {
         }
     }
 
-    /// Lets go of the oldest sealed segment that has been wholly stored for at least `kept`, and that nobody reads.
+    /// Removes and returns the oldest sealed segment that has been wholly stored for at least `kept` and that nobody
+    /// reads. A file that an older version perhaps freed is not kept for that time.
     pub(super) fn next_recyclable(&mut self, kept: Duration) -> Option<Arc<Segment>> {
         for stream in &mut self.streams {
             let free = stream.segments.iter().position(|held| {
@@ -358,7 +368,7 @@ impl StreamTable {
         None
     }
 
-    /// Lets go of all that is held of a stream of which nothing was stored; its files stay.
+    /// Removes all segments of a stream of which nothing was stored; their files stay.
     pub(super) fn forget_perhaps_freed(&mut self, id: StreamId) {
         if let Some(stream) = self.stream(id) {
             let held = std::mem::take(&mut stream.segments);
@@ -368,7 +378,7 @@ impl StreamTable {
         self.remove_empty_streams();
     }
 
-    /// Drops old streams that hold nothing more; called once the removal of their segments is durable.
+    /// Drops old streams that hold nothing more. Called once the removal of their segments is durable.
     pub(super) fn remove_empty_streams(&mut self) {
         self.streams.retain(|stream| {
             stream.live

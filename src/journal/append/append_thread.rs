@@ -1,8 +1,8 @@
-//! The one thread that appends: takes all that waits, writes it with one call, syncs once, answers all.
+//! The append thread: takes all waiting records, writes them with one call, syncs once, and answers their callers.
 //!
-//! **Invariant:** nobody is told `Ok` before the sync returned, and no byte of a group whose write or sync failed is written
-//! again. After a failed sync, or a failed write for any reason but a full volume, nothing is written at all. After a write
-//! that found the volume full, the next is into another file, and no record is in it.
+//! **Invariant:** no caller gets `Ok` before the sync has returned, and no byte of a group whose write or sync failed
+//! is written again. After a failed sync, or a failed write for any reason but a full volume, nothing more is written.
+//! After a write that found the volume full, the next write is to another file, and contains no record.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -28,31 +28,31 @@ use full_volume::{GroupError, write_group_at};
 /// A volume that is full for allocated space too.
 mod full_volume;
 
-/// An idle journal says what is synced so long after its last sync.
+/// An idle journal writes a sync marker this long after its last sync.
 pub(in crate::journal) const SYNC_MARKER_AFTER: Duration = Duration::from_secs(1);
 
-/// Payloads up to this are copied beside their headers; larger ones are written from where they are.
+/// Payloads up to this length are copied beside their headers; larger ones are written from the record's payload.
 const COPIED_BYTES: usize = 4096;
 
-/// So much of the buffer is kept from group to group.
+/// Bytes of the buffer that are kept from group to group.
 const KEPT_BYTES: usize = 1 << 20;
 
 /// The segment that is appended to.
 struct ActiveSegment {
     segment: Arc<Segment>,
     file: Arc<dyn DiskFile>,
-    /// Where the next group starts.
+    /// Offset at which the next group starts.
     end: u64,
-    /// Whether the first group, and the header with it, is written.
+    /// The first group, and the header with it, is written.
     has_group: bool,
-    /// Whether the file `positions` notes a record of it.
+    /// The file `positions` has a position of it.
     is_noted: bool,
-    /// The time of the next check whether it is old enough to be sealed; `None` = never.
+    /// The time of the next check of its age, after which it may be sealed; `None` = never.
     seal_at: Option<Instant>,
 }
 
 impl ActiveSegment {
-    /// Bytes that a group may still take.
+    /// Returns the bytes that are left for groups.
     fn room(&self) -> u64 {
         self.segment.header.bytes - BLOCK_BYTES - self.end
     }
@@ -65,7 +65,7 @@ impl ActiveSegment {
 
 /// A piece of a group, in the order of the file.
 enum GroupPiece {
-    /// Of the writer's own buffer.
+    /// A part of [`AppendThread::buffer`].
     Copied(Range<usize>),
     /// The payload of the waiting record of this index.
     Payload(usize),
@@ -77,13 +77,13 @@ pub(in crate::journal) struct AppendThread {
     epoch: u64,
     active: Option<ActiveSegment>,
     synced: u64,
-    /// What the newest mark, or footer, on disk says.
+    /// The synced position that the newest sync marker or footer on disk states.
     marker_at: u64,
-    /// After a write that found the volume full: the positions that its group had. The next segment begins with them as a
-    /// hole, and takes records once that is synced.
+    /// Set after a write that found the volume full: the number of positions in its group. The next segment begins with
+    /// them as a hole, and holds records once that is synced.
     unwritten: Option<u64>,
     last_sync: Instant,
-    /// Taken from the queue and not yet answered.
+    /// Records taken from the queue and not yet answered.
     waiting: VecDeque<QueuedRecord>,
     /// Headers, small payloads and padding of a group.
     buffer: Vec<u8>,
@@ -109,7 +109,7 @@ impl AppendThread {
         }
     }
 
-    /// Runs until the queue is closed and empty, or the disk failed. Whatever ends it, nobody is left waiting.
+    /// Runs until the queue is closed and empty, or the disk failed. However it ends, every caller is answered.
     pub(in crate::journal) fn run(mut self) {
         let core = self.core.clone();
         let served = std::panic::catch_unwind(AssertUnwindSafe(|| self.serve()));
@@ -121,7 +121,7 @@ impl AppendThread {
             }
             Err(_) => {
                 core.break_down(&io::Error::other("the thread that appends panicked"));
-                // What it had taken may be written or not: its callers learn that nothing is known.
+                // The records that it had taken may be written or not: their callers get [`AppendError::Unknown`].
                 self.waiting.clear();
                 VecDeque::new()
             }
@@ -161,8 +161,8 @@ impl AppendThread {
         }
     }
 
-    /// Seals the segment once its oldest record is stored and has been kept for its time: an open one is never freed, and
-    /// while little arrives it would keep what was long deleted elsewhere.
+    /// Seals the segment once its first record is stored and the segment has reached its age limit. An open segment is
+    /// never recycled: while little arrives it would keep records that were long deleted elsewhere.
     fn seal_if_aged(&mut self, now: Instant) -> io::Result<()> {
         let Some(active) = &mut self.active else {
             return Ok(());
@@ -196,11 +196,11 @@ impl AppendThread {
             .is_some_and(|active| bytes <= active.room())
     }
 
-    /// The length of the segment that a record gets when the one at hand has no room.
+    /// Returns the length of the segment that a record gets if the current one has no room.
     fn segment_bytes(&self, record_bytes: u64) -> u64 {
         let usual = self.core.settings.segment_bytes;
         if record_bytes > usual / 2 {
-            // The group without a record that it begins with takes a block.
+            // The group without a record, with which it begins, takes a block.
             let before = self.unwritten.map_or(0, |_| BLOCK_BYTES);
             let largest = self.core.largest_segment();
             (own_size(record_bytes) + before).min(largest)
@@ -209,7 +209,8 @@ impl AppendThread {
         }
     }
 
-    /// Answers those that need what there is no room for: a usual segment, or one of their own of `segment_bytes` or more.
+    /// Answers the records for which there is no room: those that need a usual segment, or those that need a separate
+    /// one of `segment_bytes` or more.
     fn refuse(&mut self, segment_bytes: u64, error: AppendError) {
         let usual = self.core.settings.segment_bytes;
         for record in std::mem::take(&mut self.waiting) {
@@ -224,8 +225,8 @@ impl AppendThread {
         }
     }
 
-    /// Begins a segment that a record of `bytes` fits into, unless the segment had to begin with a group without a record:
-    /// then it may take another one.
+    /// Begins a segment that has room for a record of `bytes`. If the segment had to begin with a group without a
+    /// record, the record may need a further one.
     fn rotate(&mut self, bytes: u64) -> io::Result<Result<(), Shortage>> {
         if let Some(empty) = self.active.take_if(|active| active.is_empty()) {
             self.core.discard(&empty.segment);
@@ -267,7 +268,7 @@ impl AppendThread {
         Ok(Ok(()))
     }
 
-    /// Writes as many of the waiting records as fit the segment, the first of which does, and answers them.
+    /// Writes as many of the waiting records as fit the segment, at least the first, and answers them.
     fn write_group(&mut self) -> io::Result<()> {
         let active = self
             .active
@@ -287,7 +288,7 @@ impl AppendThread {
         if written.is_ok() {
             self.note_segment();
         }
-        // Nobody hears of the failure before it shows in the status.
+        // The status shows the failure before any caller gets its answer.
         match &written {
             Ok(()) => {}
             Err(GroupError::Full) => self.leave(count as u64),
@@ -309,7 +310,7 @@ impl AppendThread {
         }
     }
 
-    /// Lays the first `count` waiting records out in `pieces`; where in the segment the group will end.
+    /// Arranges the first `count` waiting records in `pieces`. Returns the offset at which their group will end.
     fn lay_out(&mut self, count: usize) -> io::Result<u64> {
         let active = self.active.as_ref().expect("a group has a segment");
         self.buffer.clear();
@@ -369,7 +370,7 @@ impl AppendThread {
         Ok(end)
     }
 
-    /// Writes what is laid out, syncs it, and lets it be read.
+    /// Writes the pieces at the end of the segment, syncs them, and lets readers see them.
     fn write_and_sync(&mut self, count: usize, end: u64) -> Result<(), GroupError> {
         let active = self.active.as_mut().expect("a group has a segment");
         let at = if active.has_group { active.end } else { 0 };
@@ -394,8 +395,8 @@ impl AppendThread {
         Ok(())
     }
 
-    /// Notes the positions of a segment's first records before they are acknowledged, so that the file is missed if it is
-    /// lost, however soon after that the process ends.
+    /// Writes the positions of a segment's first records to the file `positions` before they are acknowledged. So the
+    /// segment is missed if it is lost, however soon after that the process ends.
     fn note_segment(&mut self) {
         if let Some(active) = self.active.as_mut().filter(|active| !active.is_noted) {
             active.is_noted = true;
@@ -415,13 +416,14 @@ impl AppendThread {
         self.show_room();
     }
 
-    /// Lets the status say what the open segment still takes, before anybody is answered.
+    /// Shows in the status the room that the open segment has left, before any caller is answered.
     fn show_room(&self) {
         let room = self.active.as_ref().map_or(0, ActiveSegment::room);
         self.core.open_room_bytes.store(room, Ordering::Relaxed);
     }
 
-    /// Appends an empty group that says what is synced, so that recovery can tell damage from a torn tail.
+    /// Appends a sync marker, a group without records that states the synced position: recovery can then tell damage
+    /// from a torn tail.
     fn append_sync_marker(&mut self) -> io::Result<()> {
         let Some(active) = self.active.as_ref() else {
             self.marker_at = self.synced;
@@ -452,7 +454,7 @@ impl AppendThread {
         Ok(())
     }
 
-    /// Ends the segment with a footer; one that holds nothing is left as it is.
+    /// Seals the segment with a footer; one without a position is left unchanged.
     fn seal(&mut self) -> io::Result<()> {
         let Some(active) = self.active.take() else {
             return Ok(());

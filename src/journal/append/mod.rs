@@ -2,8 +2,8 @@
 //!
 //! **Invariant:** a record is acknowledged only after the sync that covers it has returned.
 
-/// Records on their way to the writer.
+/// The queue of records for the append thread.
 pub(in crate::journal) mod queue;
 
-/// The thread that appends.
+/// The append thread.
 pub(in crate::journal) mod append_thread;

@@ -1,6 +1,6 @@
-//! Records on their way to the writer thread.
+//! The queue of records for the append thread.
 //!
-//! **Invariant:** the bytes that wait are bounded; whoever brings more waits itself, and is served in turn.
+//! **Invariant:** the bytes that wait are bounded. A caller that brings more waits itself, and is served in turn.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex};
@@ -12,7 +12,7 @@ use crate::event::Position;
 use crate::journal::format::record::total_bytes;
 use crate::journal::{AppendError, NewRecord, lock};
 
-/// What may wait or be on its way to the disk.
+/// Maximum KiB of payloads that wait or are being written.
 const ROOM_KIB: u32 = 64 << 10;
 
 /// A record that waits for its sync.
@@ -30,18 +30,18 @@ impl QueuedRecord {
     }
 
     pub(in crate::journal) fn answer(self, outcome: Result<Position, AppendError>) {
-        // A caller that went away does not care.
+        // A caller that stopped waiting needs no answer.
         let _ = self.answer.send(outcome);
     }
 }
 
-/// What the writer found when it looked.
+/// The reason for which [`Queue::take`] returned.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::journal) enum Wakeup {
     Records,
-    /// Nothing came until the deadline.
+    /// No record arrived until the deadline.
     Nothing,
-    /// Nothing is left, and nothing more comes.
+    /// The queue is closed and empty.
     Closed,
 }
 
@@ -54,7 +54,7 @@ pub(in crate::journal) struct Queue {
 #[derive(Default)]
 struct QueuedRecords {
     records: VecDeque<QueuedRecord>,
-    /// Those who want to know that the writer still looks.
+    /// Callers that wait for the append thread to poll the queue.
     poll_waiters: Vec<oneshot::Sender<()>>,
     closed: bool,
 }
@@ -95,11 +95,11 @@ impl Queue {
             });
         }
         self.ready.notify_one();
-        // Without an answer the writer thread died, whatever it had done by then.
+        // If there is no answer, the append thread died, and it is unknown how far it got.
         answered.await.unwrap_or(Err(AppendError::Unknown))
     }
 
-    /// Returns when the writer next looks at the queue; at once where nothing more comes.
+    /// Waits until the append thread polls the queue again. Returns immediately if the queue is closed.
     pub(in crate::journal) async fn next_poll(&self) {
         let (looked, seen) = oneshot::channel();
         {
@@ -113,7 +113,7 @@ impl Queue {
         let _ = seen.await;
     }
 
-    /// Moves all that waits into `taken`, which is empty; waits for something, at most until `deadline`.
+    /// Moves all waiting records into `taken`, which is empty. If none wait, waits for one, at most until `deadline`.
     pub(in crate::journal) fn take(
         &self,
         taken: &mut VecDeque<QueuedRecord>,
@@ -150,7 +150,7 @@ impl Queue {
         }
     }
 
-    /// Takes no more records; those that wait are still served.
+    /// Closes the queue: further records are rejected, and those that wait are still served.
     pub(in crate::journal) fn close(&self) {
         lock(&self.waiting).closed = true;
         self.room.close();
@@ -169,7 +169,7 @@ mod tests {
     fn what_waits_is_bounded_and_the_rest_comes_in_turn() {
         const MIB: usize = 1 << 20;
         let queue = Queue::new();
-        // One payload that all share: only what they say of themselves is large.
+        // One payload that all records share: only their stated lengths are large.
         let payload = bytes::Bytes::from(vec![0; MIB]);
         let record = |n| NewRecord {
             source: Source {

@@ -1,6 +1,7 @@
 //! Record headers: values to bytes and back, pure.
 //!
-//! **Invariant:** [`Header::decode`] yields a header only for bytes that [`Header::encode`] made under the same nonce.
+//! **Invariant:** [`RecordHeader::decode`] yields a header only for bytes that [`RecordHeader::encode`] made under the
+//! same nonce.
 
 use crate::event::{ContentEncoding, Encoding, Limits, Signal, Source};
 
@@ -8,32 +9,32 @@ use crate::journal::format::le_bytes::{array_at, i64_at, put, u16_at, u32_at, u6
 
 pub(in crate::journal) const HEADER_BYTES: usize = 128;
 
-/// Records start at multiples of this.
+/// Records start at multiples of this many bytes.
 pub(in crate::journal) const ALIGN: u64 = 8;
 
-/// What a record is.
+/// The class of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::journal) enum RecordClass {
     /// A request.
     Data,
-    /// Only its synced mark counts; takes no position.
+    /// A sync marker: only its synced position counts, and it has no position itself.
     SyncMarker,
-    /// Recovery's note: these positions were never confirmed and cannot be read.
+    /// Made by recovery: these positions were never confirmed and cannot be read.
     Hole,
-    /// Recovery's note: of these confirmed positions nothing is left.
+    /// Made by recovery: nothing is left of these confirmed positions.
     Missing,
-    /// Recovery's note: this confirmed record cannot be read; the payload is what was left of it.
+    /// Made by recovery: this confirmed record cannot be read; the payload is the part of it that was left.
     Damaged,
 }
 
-/// All of a record but its payload.
+/// The header of a record: all of it but the payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::journal) struct RecordHeader {
     pub(in crate::journal) class: RecordClass,
     pub(in crate::journal) position: u64,
-    /// The last position of a hole, or of what is missing; else `n`.
+    /// The last position of a hole or of missing records; else `position`.
     pub(in crate::journal) last_position: u64,
-    /// The highest position that was synced when this was written.
+    /// The highest position that was synced when this record was written.
     pub(in crate::journal) synced_position: u64,
     pub(in crate::journal) payload_bytes: u32,
     pub(in crate::journal) payload_checksum: u32,
@@ -43,7 +44,7 @@ pub(in crate::journal) struct RecordHeader {
     pub(in crate::journal) content_encoding: ContentEncoding,
     pub(in crate::journal) source: Source,
     pub(in crate::journal) digest: [u8; 16],
-    /// Of a damaged record: nothing but its position is known.
+    /// Of a damaged record: only its position is known.
     pub(in crate::journal) header_lost: bool,
 }
 
@@ -52,7 +53,7 @@ const STRICT_JSON: u8 = 2;
 const HEADER_LOST: u8 = 4;
 
 impl RecordHeader {
-    /// A header of a class that holds no request.
+    /// Returns a header of a class that holds no request.
     pub(in crate::journal) fn bare(class: RecordClass, n: u64, last: u64, synced: u64) -> Self {
         Self {
             class,
@@ -78,7 +79,7 @@ impl RecordHeader {
         }
     }
 
-    /// Bytes from this record's start to where the next may start.
+    /// Returns the bytes from this record's start to where the next may start.
     pub(in crate::journal) fn total_bytes(&self) -> u64 {
         total_bytes(u64::from(self.payload_bytes))
     }
@@ -148,7 +149,8 @@ impl RecordHeader {
         block
     }
 
-    /// `None` when this is not a whole header written under `nonce`. `block` holds at least [`HEADER_BYTES`].
+    /// Decodes the header at the start of `block`, which holds at least [`HEADER_BYTES`]. Returns `None` if it is not a
+    /// whole header written under `nonce`.
     pub(in crate::journal) fn decode(block: &[u8], nonce: u64) -> Option<Self> {
         let block: &[u8; HEADER_BYTES] = block.first_chunk()?;
         if u64_at(block, 0) != nonce || u32_at(block, 8) != header_checksum(block) {
@@ -212,12 +214,12 @@ impl RecordHeader {
     }
 }
 
-/// Bytes that a record with such a payload takes.
+/// Returns the bytes that a record with such a payload takes.
 pub(in crate::journal) const fn total_bytes(payload_bytes: u64) -> u64 {
     (HEADER_BYTES as u64 + payload_bytes).next_multiple_of(ALIGN)
 }
 
-/// Over all but the checksum's own four bytes.
+/// Returns the checksum over all but the checksum's own four bytes.
 fn header_checksum(block: &[u8; HEADER_BYTES]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(&block[..8]), &block[12..])
 }

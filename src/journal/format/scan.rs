@@ -1,8 +1,8 @@
-//! Finds the records of a segment, one after the other, whatever stands between them.
+//! Finds the records of a segment in order, whatever bytes lie between them.
 //!
 //! **Invariant:** a damaged record costs itself alone: the next one is found by the segment's nonce and its own
-//! checksum. Nothing is taken for damaged that one of [`READS`] reads finds whole. Memory is one window, whatever the
-//! lengths in the file say.
+//! checksum. Nothing counts as damaged that one of [`READS`] reads finds whole. Memory is one window, whatever lengths
+//! the file states.
 
 use std::io;
 use std::sync::Arc;
@@ -11,11 +11,11 @@ use crate::journal::disk::{DiskFile, read_full};
 use crate::journal::format::record::{ALIGN, HEADER_BYTES, RecordClass, RecordHeader};
 use crate::journal::format::segment::{BLOCK, BLOCK_BYTES};
 
-/// What most of a segment is that is not full.
+/// A block of zeros, as in the unused rest of a segment.
 const ZEROS: [u8; BLOCK] = [0; BLOCK];
 
-/// Reads of the same bytes before they are taken for damaged: disks, cables and memory return wrong bytes that are right
-/// at the next read.
+/// Reads of the same bytes before they count as damaged: disks, cables and memory return wrong bytes that the next read
+/// returns right.
 pub(in crate::journal) const READS: u32 = 8;
 
 /// A record whose header is whole; its payload may not be.
@@ -30,7 +30,7 @@ impl ScannedRecord {
         self.offset + self.header.total_bytes()
     }
 
-    /// Its position; of a mark the one after those before it.
+    /// Its position. For a sync marker: the position after those before it.
     fn first(&self) -> u64 {
         match self.header.class {
             RecordClass::SyncMarker => self.header.position.saturating_add(1),
@@ -53,7 +53,7 @@ pub(in crate::journal) struct SegmentScan {
     end: u64,
     /// The position that the next record has, unless something before it is lost.
     expected_position: u64,
-    /// Bytes were ignored that are neither zeros nor a record.
+    /// The scan ignored bytes that are neither zeros nor a record.
     skipped_damage: bool,
     window: Vec<u8>,
     window_at: u64,
@@ -61,8 +61,8 @@ pub(in crate::journal) struct SegmentScan {
 }
 
 impl SegmentScan {
-    /// From `at`, a multiple of [`ALIGN`], where the record of position `awaited` should be, to `end`; `window_bytes` are
-    /// read at a time.
+    /// Starts at offset `at`, a multiple of [`ALIGN`], where the record of position `awaited` should be, and ends at
+    /// offset `end`. Each read is `window_bytes` long.
     pub(in crate::journal) fn new(
         file: Arc<dyn DiskFile>,
         nonce: u64,
@@ -83,7 +83,8 @@ impl SegmentScan {
         }
     }
 
-    /// The next whole header; `None` at the end. If a record seems to be lost before it, that part is read again first.
+    /// Returns the next whole header; `None` at the end. If a record seems to be lost before it, that part is read
+    /// again first.
     pub(in crate::journal) fn next(&mut self) -> io::Result<Option<ScannedRecord>> {
         let from = self.at;
         let mut reads = 1;
@@ -108,7 +109,7 @@ impl SegmentScan {
         }
     }
 
-    /// Drops what was read of these bytes, here and in the system's memory.
+    /// Drops these bytes from the window and from the system's memory.
     pub(in crate::journal) fn forget(&mut self, from: u64, to: u64) {
         self.window.clear();
         self.file.forget(from, to.saturating_sub(from));
@@ -150,7 +151,7 @@ impl SegmentScan {
         }
     }
 
-    /// The record whose whole header stands at `offset`.
+    /// Returns the record at `offset`, if its header is whole.
     pub(in crate::journal) fn record_at(
         &mut self,
         offset: u64,
@@ -166,7 +167,7 @@ impl SegmentScan {
         Ok(None)
     }
 
-    /// Whether the payload is what was written.
+    /// Returns whether one of [`READS`] reads finds the payload as it was written.
     pub(in crate::journal) fn verifies(&mut self, found: &ScannedRecord) -> io::Result<bool> {
         for _ in 0..READS {
             if self.checksum(found)? == Some(found.header.payload_checksum) {
@@ -177,7 +178,7 @@ impl SegmentScan {
         Ok(false)
     }
 
-    /// The checksum of the payload as it is; `None` when the file ends before it does.
+    /// Returns the checksum of the payload as the disk returns it; `None` if the file ends within it.
     pub(in crate::journal) fn checksum(
         &mut self,
         found: &ScannedRecord,
@@ -196,15 +197,15 @@ impl SegmentScan {
         Ok(Some(checksum))
     }
 
-    /// Some of the bytes from `from` to `to`; none when the file ends before.
+    /// Returns some of the bytes from `from` to `to`; none if the file ends before.
     pub(in crate::journal) fn piece(&mut self, from: u64, to: u64) -> io::Result<&[u8]> {
         let most = usize::try_from(to - from).unwrap_or(usize::MAX);
         let view = self.view(from, 1)?;
         Ok(&view[..view.len().min(most)])
     }
 
-    /// The payload, as it was written if any of [`READS`] reads finds it so, else as it is; fewer bytes when the file ends
-    /// before.
+    /// Returns the payload as it was written, if one of [`READS`] reads finds it so, else as the last one returned it.
+    /// Returns fewer bytes if the file ends before.
     pub(in crate::journal) fn payload(&mut self, found: &ScannedRecord) -> io::Result<Vec<u8>> {
         let mut payload = self.payload_as_it_is(found)?;
         for _ in 1..READS {
@@ -232,7 +233,7 @@ impl SegmentScan {
         )
     }
 
-    /// The bytes from `from` to `to`; fewer when the walk or the file ends before.
+    /// Returns the bytes from `from` to `to`; fewer if the walk or the file ends before.
     pub(in crate::journal) fn bytes(&self, from: u64, to: u64) -> io::Result<Vec<u8>> {
         let length = usize::try_from(to.min(self.end).saturating_sub(from)).unwrap_or(usize::MAX);
         let mut bytes = vec![0; length];
@@ -241,7 +242,7 @@ impl SegmentScan {
         Ok(bytes)
     }
 
-    /// What the window holds from `offset` on: at least `wanted` bytes, unless the end comes before.
+    /// Returns the window's bytes from `offset` on: at least `wanted` bytes, unless the walk or the file ends before.
     fn view(&mut self, offset: u64, wanted: usize) -> io::Result<&[u8]> {
         let wanted_end = (offset + wanted as u64).min(self.end);
         let window_end = self.window_at + self.window.len() as u64;
@@ -258,7 +259,7 @@ impl SegmentScan {
     }
 }
 
-/// The first record of a segment whose header is lost, and its nonce: at the start of a group.
+/// Returns the first record of a segment whose header is lost, and its nonce. Looks at the starts of groups only.
 pub(in crate::journal) fn first_record(
     file: &dyn DiskFile,
     end: u64,

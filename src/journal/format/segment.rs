@@ -1,12 +1,12 @@
 //! The first and the last block of a segment file: values to bytes and back, pure.
 //!
-//! **Invariant:** no lost sector or block hides a header (it is in the first block twice and in the last block once), and
-//! a footer counts only under its own segment's nonce.
+//! **Invariant:** no lost sector or block hides a header (the first block has it twice, the last block once), and a
+//! footer counts only under its own segment's nonce.
 
 use crate::event::StreamId;
 use crate::journal::format::le_bytes::{array_at, i64_at, put, u16_at, u32_at, u64_at};
 
-/// Groups start at multiples of this; header and footer take one such block each.
+/// Groups start at multiples of this many bytes; header and footer take one such block each.
 pub(in crate::journal) const BLOCK_BYTES: u64 = 4096;
 pub(in crate::journal) const BLOCK: usize = 4096;
 
@@ -24,27 +24,27 @@ const FREED_BY_MARK: u16 = 1;
 const SECTOR: usize = 512;
 const SECOND_COPY: usize = 2048;
 
-/// What stands at the start of a segment, twice.
+/// The header of a segment, in its first block twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::journal) struct SegmentHeader {
-    /// Stands in every record of the segment; random.
+    /// A random number that every record of the segment repeats.
     pub(in crate::journal) nonce: u64,
     pub(in crate::journal) stream: StreamId,
-    /// Counts the openings of the journal: orders streams.
+    /// The number of the opening that began the stream; it orders streams.
     pub(in crate::journal) epoch: u64,
-    /// Length of the file.
+    /// Length of the file in bytes.
     pub(in crate::journal) bytes: u64,
     /// The position of the segment's first record; all before it were synced when the segment was begun.
     pub(in crate::journal) first_position: u64,
 }
 
-/// What the first block of a file says.
+/// The contents of a file's first block.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::journal) enum FirstBlock {
     Segment(SegmentHeader),
-    /// All zero: a spare, or what stood there is lost; the last block says which.
+    /// All zeros: a spare, or a segment whose first block is lost; the last block shows which.
     Zeros,
-    /// Of a format that this version does not know.
+    /// Of a format that this version cannot read.
     Newer(u16),
     Unreadable,
 }
@@ -78,14 +78,14 @@ impl SegmentHeader {
         sector
     }
 
-    /// The last block of a segment that is appended to: nothing but the header's third copy.
+    /// Encodes the last block of a segment that is appended to: nothing but the header's third copy.
     pub(in crate::journal) fn encode_last(&self) -> [u8; BLOCK] {
         let mut block = [0; BLOCK];
         put(&mut block, SECOND_COPY, &self.sector());
         block
     }
 
-    /// The first block.
+    /// Encodes the first block.
     pub(in crate::journal) fn encode(&self) -> [u8; BLOCK] {
         let sector = self.sector();
         let mut block = [0; BLOCK];
@@ -94,7 +94,7 @@ impl SegmentHeader {
         block
     }
 
-    /// Reads the first block of a file.
+    /// Decodes the first block of a file.
     pub(in crate::journal) fn decode(block: &[u8; BLOCK]) -> FirstBlock {
         for at in [0, SECOND_COPY] {
             let sector: [u8; SECTOR] = array_at(block, at);
@@ -115,23 +115,23 @@ impl SegmentHeader {
     }
 }
 
-/// What a segment holds, written at its end once nothing more is appended to it; repeats the header.
+/// The footer, written at a segment's end once nothing more is appended to it; repeats the header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::journal) struct Footer {
     pub(in crate::journal) header: SegmentHeader,
     pub(in crate::journal) contents: SegmentContents,
 }
 
-/// The sums of a segment.
+/// The totals of a segment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::journal) struct SegmentContents {
-    /// The highest position; the base less one when there is none.
+    /// The highest position; the first position less one if there is none.
     pub(in crate::journal) last_position: u64,
-    /// Where the last group ends.
+    /// Offset of the end of the last group.
     pub(in crate::journal) end: u64,
-    /// Requests, without holes and what was found damaged.
+    /// Number of requests, without holes and without records that recovery found damaged.
     pub(in crate::journal) records: u64,
-    /// Events that they accepted.
+    /// Number of accepted events of all records, those of damaged records included if their header survived.
     pub(in crate::journal) events: u64,
     /// Bytes of the records, headers included.
     pub(in crate::journal) bytes: u64,
@@ -140,7 +140,7 @@ pub(in crate::journal) struct SegmentContents {
 }
 
 impl Footer {
-    /// The last block of a segment that nothing more is appended to: the footer, and the header's third copy.
+    /// Encodes the last block of a segment that nothing more is appended to: the footer, and the header's third copy.
     pub(in crate::journal) fn encode(&self) -> [u8; BLOCK] {
         let mut sector = [0; SECTOR];
         self.header.write(&mut sector, FOOTER_MAGIC);
@@ -167,7 +167,7 @@ pub(in crate::journal) enum LastBlock {
     Sealed(Footer, FreedBy),
     /// The third copy of a header, without a footer.
     Open(SegmentHeader),
-    /// The file is a spare since the segment of this nonce was freed (0: it never was one).
+    /// The file has been a spare since the segment of this nonce was freed (0: it never was a segment).
     Spare {
         freed: u64,
     },
@@ -220,7 +220,8 @@ impl LastBlock {
     }
 }
 
-/// The last block of a spare: a mark with a nonce of its own, twice. `freed` is the nonce of the segment that it was.
+/// Encodes the last block of a spare: a mark with its own nonce, twice. `freed` is the nonce of the segment that it
+/// was.
 pub(in crate::journal) fn spare_mark(nonce: u64, freed: u64) -> [u8; BLOCK] {
     let mut sector = [0; SECTOR];
     put(&mut sector, 0, SPARE_MAGIC);

@@ -1,6 +1,6 @@
-//! What `journal list` and `journal verify` say of a directory.
+//! Builds the reports of `journal list` and `journal verify` on a directory.
 //!
-//! **Invariant:** nothing is written, and nothing is locked: a running journal may be looked at.
+//! **Invariant:** nothing is written, and nothing is locked: the journal may be in use.
 
 use std::collections::HashMap;
 use std::io;
@@ -20,7 +20,7 @@ use crate::journal::recovery::{failed, refuse_earlier_name};
 use crate::journal::{OpenError, SegmentReport};
 use crate::position_set::PositionSet;
 
-/// As [`super::Log::inspect`].
+/// Implements [`Journal::inspect`](crate::journal::Journal::inspect).
 pub(in crate::journal) fn inspect(
     disk: &dyn Disk,
     dir: &Path,
@@ -47,7 +47,7 @@ pub(in crate::journal) fn inspect(
     }
     for file in files {
         match file.kind {
-            // Of what an older version perhaps freed only the database can tell whether it is missing.
+            // Only the database shows whether a file that an older version perhaps freed is missing.
             SegmentFileKind::Spare
             | SegmentFileKind::Blank
             | SegmentFileKind::Segment(_, HeaderSource::PerhapsFreed) => {}
@@ -98,8 +98,8 @@ pub(in crate::journal) fn inspect(
     Ok(reports)
 }
 
-/// Names positions that should be in a file and are in none, at the file after them, else at the last of the stream. A
-/// running journal frees segments meanwhile: what it noted `after` the look at the files counts too.
+/// Reports positions that should be in a file and are in none, at the file after them, else at the last of the stream.
+/// A running journal frees segments meanwhile, so the file `positions` as read `after` the segments counts too.
 fn name_missing(
     reports: &mut Vec<SegmentReport>,
     mut found: HashMap<StreamId, FoundPositions>,
@@ -179,7 +179,7 @@ fn empty(file: &SegmentFile) -> SegmentReport {
     }
 }
 
-/// `confirmed` is the highest position of the stream of which other files say that it was synced.
+/// Reads one segment. `confirmed` is the highest position of the stream that other files prove to be synced.
 fn report(
     disk: &dyn Disk,
     header: &SegmentHeader,
@@ -246,7 +246,7 @@ fn report(
         gaps.push(report.last + 1..=synced);
         report.last = synced;
     }
-    // Above the highest mark nothing was confirmed: a torn tail is no problem.
+    // Nothing above the highest synced position was confirmed: a torn tail is not a problem.
     let known = synced.max(confirmed);
     for gap in gaps {
         let (first, last) = gap.into_inner();

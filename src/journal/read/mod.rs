@@ -2,10 +2,10 @@
 //!
 //! **Invariant:** nothing here changes a file.
 
-/// Reading back.
+/// Records and other entries, read back.
 pub(in crate::journal) mod record_reader;
 
-/// What retries are known by.
+/// The digests by which retries are recognised.
 pub(in crate::journal) mod request_digests;
 
 /// `journal list` and `journal verify`.

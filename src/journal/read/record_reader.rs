@@ -1,6 +1,6 @@
 //! Reads synced records back.
 //!
-//! **Invariant:** nothing unsynced is returned, nothing with a wrong checksum, and every position once.
+//! **Invariant:** every position is returned once; no unsynced record is returned, and no record with a wrong checksum.
 
 use std::io;
 use std::ops::RangeInclusive;
@@ -17,10 +17,10 @@ use crate::journal::segment_index::{IndexedScan, Segment};
 use crate::journal::streams::NextSegment;
 use crate::journal::{JournalEntry, ReadError, Record, Shared, lock};
 
-/// The most that is kept of what stands where a header should be.
+/// Maximum number of bytes that are kept in place of a lost header and its payload.
 pub(in crate::journal) const LOST_BYTES: u64 = 16 << 20;
 
-/// As [`super::Log::read`].
+/// Implements [`Journal::read`](crate::journal::Journal::read).
 pub(in crate::journal) fn read(
     core: &Shared,
     stream: StreamId,
@@ -64,7 +64,7 @@ pub(in crate::journal) fn read(
     Ok(page.entries)
 }
 
-/// What one call of read returns.
+/// The entries that one call of [`read`] returns.
 struct RecordPage {
     stream: StreamId,
     next: u64,
@@ -79,7 +79,7 @@ impl RecordPage {
         let file = core.disk.open(&segment.path)?;
         let window = (self.bytes_left as u64).clamp(64 << 10, 1 << 20);
         let mut walk = IndexedScan::new(segment, file, self.next, window);
-        // Where the bytes of a position that has no header would stand.
+        // Offset of the first byte that may belong to a position without a readable header.
         let mut lost_from = walk.start;
         while self.next <= last && self.bytes_left > 0 {
             let Some((found, _)) = walk.next()? else {
@@ -136,7 +136,8 @@ impl RecordPage {
         Ok(())
     }
 
-    /// Entries for the positions from the next to `last`, whose headers cannot be read; the first gets the bytes.
+    /// Adds entries for the positions from the next one to `last`, whose headers cannot be read. The first entry gets
+    /// the bytes.
     fn push_lost(&mut self, scan: &SegmentScan, last: u64, from: u64, to: u64) -> io::Result<()> {
         let bytes = Bytes::from(scan.bytes(from, to.min(from + LOST_BYTES))?);
         self.damaged.push(self.next..=last);
@@ -196,7 +197,7 @@ fn damaged(header: &RecordHeader, bytes: Bytes) -> JournalEntry {
     }
 }
 
-/// Counts damage that is met for the first time, and puts the segment's bytes aside.
+/// Counts and logs damage that is found for the first time, and copies the segment for inspection.
 fn report(core: &Shared, segment: &Arc<Segment>, damaged: &[RangeInclusive<u64>]) {
     let mut new = 0u64;
     let set_aside = {

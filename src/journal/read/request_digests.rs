@@ -1,6 +1,6 @@
 //! The digests of the records that the journal holds.
 //!
-//! **Invariant:** a record whose bytes are not those that were written is left out: its dead letter is no reason to
+//! **Invariant:** a record whose bytes differ from those that were written is left out: its dead letter is no reason to
 //! refuse the same request again.
 
 use std::io;
@@ -13,10 +13,10 @@ use crate::journal::{RequestDigest, Shared, lock};
 
 const ZERO: [u8; 16] = [0; 16];
 
-/// Read from a segment at a time.
+/// Bytes read from a segment at a time.
 const WINDOW_BYTES: u64 = 1 << 20;
 
-/// As [`super::Log::digested`].
+/// Implements [`Journal::request_digests`](crate::journal::Journal::request_digests).
 pub(in crate::journal) fn request_digests(
     core: &Shared,
     since_unix_nano: i64,

@@ -1,21 +1,22 @@
-//! Whether a directory is the one that its streams were begun in, or a copy of that.
+//! Detects whether this data directory is a copy of another one.
 //!
-//! The lock's file says what it is known by, and which opening of the journal was the first in it: the file of a copy is known
-//! by something else. Where the system knows nothing of the kind, all is taken to be at home.
+//! The file `lock` holds its own identity (see [`Disk::identity`]) and the number of the first opening in its
+//! directory. The lock of a copied directory has another identity than the one written in it. If the disk has no such
+//! identity, every stream counts as begun here.
 //!
-//! **Invariant:** nothing hangs on it but how long positions that cannot be read wait before they are given up, and how far
-//! the search for missing files goes: in a copy no further than its files do.
+//! **Invariant:** only two things depend on it: the time for which unreadable positions wait before they are abandoned,
+//! and the end of the search for missing files, which in a copy is the last position of its files.
 
 use std::io::{self, IoSlice};
 use std::path::Path;
 
 use crate::journal::disk::{Disk, read_full, write_all};
 
-/// So much is written, whatever was there.
+/// Length of the note, in bytes, whatever was in the file before.
 const BYTES: usize = 128;
 
-/// The first opening in this very directory: the streams of those before it came with a copy. `next` is the opening that
-/// begins now.
+/// Returns the number of the first opening in this very directory: streams of earlier openings came with a copy. `next`
+/// is the number of the opening that begins now.
 pub(in crate::journal) fn first_epoch_here(disk: &dyn Disk, lock: &Path, next: u64) -> u64 {
     try_first_epoch_here(disk, lock, next).unwrap_or_else(|error| {
         tracing::warn!(path = %lock.display(), %error, "it cannot be known whether this directory is a copy");
@@ -32,13 +33,13 @@ fn try_first_epoch_here(disk: &dyn Disk, lock: &Path, next: u64) -> io::Result<u
     let read = read_full(&*file, &mut bytes, 0)?;
     let noted = parse(&bytes[..read]);
     let first = match noted {
-        // Of an emptied journal the openings are counted anew.
+        // After a journal was emptied, the count of its openings begins again.
         Some((there, first)) if there == here => first.min(next),
-        // Also where nothing is noted: an older version's, or files that were copied without it.
+        // Also if there is no note: the lock is an older version's, or the files were copied without it.
         _ => next,
     };
     if noted != Some((&here, first)) {
-        // Not synced: a note that a power cut takes makes a copy of what is none, which costs some minutes.
+        // Not synced: if a power cut loses the note, this directory counts as a copy, which costs some minutes.
         let note = format!("{:<1$}\n", format!("{here} {first}"), BYTES - 1);
         if let Err(error) = write_all(&*file, &mut [IoSlice::new(note.as_bytes())], 0) {
             tracing::warn!(path = %lock.display(), %error, "it cannot be noted which directory this is");
@@ -70,7 +71,7 @@ mod tests {
         assert_eq!(first_epoch_here(&OsDisk, &copy, 8), 8);
         assert_eq!(first_epoch_here(&OsDisk, &copy, 9), 8);
         assert_eq!(first_epoch_here(&OsDisk, &lock, 9), 1);
-        // All of the copy is stored and gone.
+        // All of the copy is stored and recycled.
         assert_eq!(first_epoch_here(&OsDisk, &copy, 1), 1);
         assert_eq!(first_epoch_here(&OsDisk, &copy, 2), 1);
         // Torn, or never there.

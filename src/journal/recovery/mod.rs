@@ -1,7 +1,7 @@
-//! Opening: what earlier openings left becomes sealed segments, and a new stream begins.
+//! Opening: segments that earlier openings left unsealed are written again and sealed, and a new stream begins.
 //!
-//! **Invariant:** done twice, or cut short and done again, it yields the same records; no file goes before what
-//! replaces it is synced.
+//! **Invariant:** run twice, or interrupted and run again, recovery yields the same records. No file is removed before
+//! the file that replaces it is synced.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -31,16 +31,16 @@ use crate::position_set::PositionSet;
 /// The segment files of a directory.
 pub(in crate::journal) mod segment_files;
 
-/// What becomes of a segment that was never sealed.
+/// The plan for a segment that was never sealed.
 pub(in crate::journal) mod plan;
 
-/// A second copy of it.
+/// The copy of it, sealed.
 pub(in crate::journal) mod rewrite;
 
-/// Copies of directories.
+/// Detection of copied directories.
 pub(in crate::journal) mod directory_identity;
 
-/// One stream.
+/// The recovery of one stream.
 mod stream;
 
 /// A segment has room for a header, a footer and two groups at least.
@@ -49,24 +49,24 @@ pub(super) const SMALLEST_SEGMENT: u64 = 4 * BLOCK_BYTES;
 /// The file whose lock keeps a second process out.
 const LOCK: &str = "lock";
 
-/// The budget, where none is set, and its part of the volume in per cent.
+/// Default of the budget, in bytes and as a percentage of the volume.
 const BUDGET_BYTES: u64 = 4 << 30;
 const BUDGET_PERCENT: u64 = 80;
 
-/// A segment and the floor, where none are set: the share of a small volume that they take at most.
+/// Defaults of the segment's length and the floor; on a small volume they take at most these shares of it.
 const SEGMENT_BYTES: u64 = 64 << 20;
 const SEGMENT_SHARE: u64 = 32;
 const FLOOR_BYTES: u64 = 256 << 20;
 const FLOOR_SHARE: u64 = 8;
 
-/// A journal made ready, without its threads.
+/// A recovered journal, without its threads.
 pub(super) struct OpenedJournal {
     pub(super) core: Shared,
     pub(super) stream: StreamId,
     pub(super) epoch: u64,
 }
 
-/// As [`super::Log::open`], but for the threads.
+/// Implements [`Journal::open`](super::Journal::open), without its threads.
 pub(super) fn open(
     disk: Arc<dyn Disk>,
     options: &Options,
@@ -87,8 +87,9 @@ pub(super) fn open(
     Ok(opened)
 }
 
-/// As [`super::Log::open_to_empty`]. Spares go first, and a tail that is written again takes no more than it needs: there
-/// is room for it on a full volume, whatever length the segments had.
+/// Implements [`Journal::open_to_empty`](super::Journal::open_to_empty). Spares are removed first, and the copy of an
+/// unsealed segment takes no more than it needs: so there is room for it on a full volume, whatever length the segments
+/// had.
 pub(super) fn open_to_empty(
     disk: Arc<dyn Disk>,
     options: &Options,
@@ -232,7 +233,7 @@ fn resolve_settings(options: &Options, mark_after: Duration, volume_bytes: u64) 
     }
 }
 
-/// As [`super::Journal::sizes`].
+/// Implements [`Journal::sizes`](super::Journal::sizes).
 pub(in crate::journal) fn sizes(options: &Options, volume_bytes: u64) -> JournalSizes {
     let settings = resolve_settings(options, Duration::MAX, volume_bytes);
     JournalSizes {
@@ -242,12 +243,12 @@ pub(in crate::journal) fn sizes(options: &Options, volume_bytes: u64) -> Journal
     }
 }
 
-/// What is in the directory, without what recovery left behind.
+/// The state of the directory after recovery.
 struct RecoveredState {
     state: StreamTable,
     pool: SegmentPool,
     notebook: PositionsFile,
-    /// Of the stream that begins.
+    /// Number of this opening, and so of the stream that begins.
     epoch: u64,
 }
 
@@ -333,8 +334,8 @@ fn recover(disk: &dyn Disk, settings: &JournalSettings) -> Result<RecoveredState
     })
 }
 
-/// Finds the positions of a recovered stream that are in no file and should be. A copy may have its note from a later time
-/// than its files: behind the last that they hold it lacks nothing.
+/// Finds the positions of a recovered stream that should be in a file and are in none. In a copied directory the file
+/// `positions` may be younger than the segments: there the search ends at the last position that a segment holds.
 fn seek_missing(stream: &mut StreamState, noted: &NotedStreams) {
     let found = stream.found_positions();
     let noted = noted.get(&stream.id);

@@ -1,6 +1,6 @@
-//! A segment without a footer: what of it is whole, and what becomes of each position.
+//! A segment without footer: its whole records, and the recovery step for each position.
 //!
-//! **Invariant:** every record that verifies is kept, once, unless the writer thread made a hole of its position; each
+//! **Invariant:** every record that verifies is kept, once, unless the append thread made a hole of its position. Each
 //! position up to the last is accounted for as a record, a hole or damage.
 
 use std::collections::BTreeMap;
@@ -18,10 +18,10 @@ use crate::journal::space::own_size;
 
 const WINDOW_BYTES: usize = 256 << 10;
 
-/// Of what stands after the last record, so much is kept where a damaged one is missing.
+/// Maximum number of bytes after the last record that are kept for a damaged record that should follow it.
 const TAIL_BYTES: u64 = 64 << 10;
 
-/// Where a record stands: the file's index and its place there.
+/// The location of a record: the index of its file and its offset there.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::journal) struct RecordLocation {
     pub(in crate::journal) file: usize,
@@ -34,10 +34,10 @@ pub(in crate::journal) struct RecordLocation {
 }
 
 impl RecordLocation {
-    /// What is better when a position is found twice.
+    /// Returns the rank by which one of two records of the same position is chosen: the higher one is kept.
     fn rank(&self) -> u8 {
         match (self.class, self.verifies) {
-            // The writer thread synced it in place of a group that found the volume full: readers may have seen it.
+            // The append thread synced it in place of a group that found the volume full: readers may have seen it.
             (RecordClass::Hole, true) => 4,
             (RecordClass::Data, true) => 3,
             (RecordClass::Damaged, true) => 2,
@@ -47,7 +47,7 @@ impl RecordLocation {
     }
 }
 
-/// The records of all files that have one base.
+/// The records of all files that have the same first position.
 pub(in crate::journal) struct UnsealedSegment {
     first_position: u64,
     synced: u64,
@@ -56,13 +56,13 @@ pub(in crate::journal) struct UnsealedSegment {
     locations: BTreeMap<u64, RecordLocation>,
 }
 
-/// What one position, or a run of them, becomes in the copy.
+/// The recovery step for one position or a run of them.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::journal) enum RecoveryStep {
     Copy(RecordLocation),
     /// The header is whole, the payload is not.
     Damaged(RecordLocation),
-    /// Nothing is known; the bytes where it stood.
+    /// The header is lost; `from` and `to` enclose the bytes where the record was.
     Lost {
         n: u64,
         file: usize,
@@ -73,14 +73,14 @@ pub(in crate::journal) enum RecoveryStep {
         first: u64,
         last: u64,
     },
-    /// Nothing is known of these, and nothing is left.
+    /// Neither headers nor bytes of these positions are left.
     Missing {
         first: u64,
         last: u64,
     },
 }
 
-/// What the copy will hold.
+/// The contents of the copy.
 pub(in crate::journal) struct RewritePlan {
     pub(in crate::journal) first_position: u64,
     pub(in crate::journal) last: u64,
@@ -145,12 +145,13 @@ impl UnsealedSegment {
         Ok(())
     }
 
-    /// The highest synced mark found.
+    /// Returns the highest synced position that the records state.
     pub(in crate::journal) fn synced(&self) -> u64 {
         self.synced
     }
 
-    /// Settles each position: `synced` is the stream's highest mark, `until` the position before its next segment.
+    /// Decides on each position. `synced` is the highest synced position of the stream, `until` the position before its
+    /// next segment.
     pub(in crate::journal) fn plan(&self, synced: u64, until: Option<u64>) -> RewritePlan {
         let verified = self
             .locations
@@ -158,7 +159,7 @@ impl UnsealedSegment {
             .filter(|place| place.verifies)
             .map(|place| place.last)
             .max();
-        // What follows may be long gone: the next segment that is held need not be the next there was.
+        // Later segments may have been recycled: the next segment that is held need not be the one that followed.
         let last = until.map_or_else(
             || {
                 verified
@@ -214,7 +215,8 @@ impl UnsealedSegment {
 }
 
 impl RewritePlan {
-    /// Accounts for positions that were not found between two records.
+    /// Accounts for positions that were not found between two records: damaged up to the synced position, holes above
+    /// it.
     fn missing(
         &mut self,
         first: u64,
@@ -260,7 +262,7 @@ impl RewritePlan {
         }
     }
 
-    /// The length of the shortest segment that the copy fits in; `None` when there is nothing to copy.
+    /// Returns the length of the shortest segment that the copy fits in; `None` if there is nothing to copy.
     pub(in crate::journal) fn segment_bytes(&self) -> Option<u64> {
         if self.steps.is_empty() {
             return None;

@@ -1,7 +1,7 @@
-//! The second copy of a segment that was never sealed.
+//! Writes the copy of a segment that was never sealed.
 //!
-//! **Invariant:** until all of its records are durable the copy is a spare: one that was cut short leaves nothing behind.
-//! No record is copied that does not verify.
+//! **Invariant:** until all of its records are durable the copy is a spare: a copy that was cut short leaves no
+//! segment. No request is copied whose payload does not verify.
 
 use std::io::{self, IoSlice};
 
@@ -12,7 +12,7 @@ use crate::journal::format::segment::{BLOCK_BYTES, Footer, SegmentContents, Segm
 use crate::journal::recovery::plan::{RecordLocation, RecoveryStep, RewritePlan, scan_of};
 use crate::journal::recovery::segment_files::SegmentFile;
 
-/// The copy is written in pieces of at least this.
+/// The copy is written in pieces of at least this many bytes.
 const FLUSHED_BYTES: usize = 1 << 20;
 
 /// Writes the copy, synced and sealed.
@@ -67,14 +67,14 @@ pub(in crate::journal) fn begin(header: &SegmentHeader, file: &dyn DiskFile) -> 
 
 struct SegmentRewriter<'a> {
     file: &'a dyn DiskFile,
-    /// Of the files that are copied from.
+    /// One scan for each file that is copied from.
     scans: Vec<SegmentScan>,
-    /// Where the buffer belongs.
+    /// Offset in the file at which the buffer will be written.
     at: u64,
     buffer: Vec<u8>,
     nonce: u64,
     synced: u64,
-    /// Receive time of the record before: what is lost came about then.
+    /// Receive time of the record before; lost records get it too.
     received_unix_nano: i64,
     contents: SegmentContents,
 }
@@ -127,8 +127,8 @@ impl SegmentRewriter<'_> {
         found.ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
 
-    /// Writes a record whose payload stands in one of the files at `from`. Read wrongly, it is read again and takes the
-    /// place of what was written.
+    /// Writes a record whose payload is in `file` at offset `from`. A payload whose checksum is wrong is read again,
+    /// and replaces the bytes that were written.
     fn record(&mut self, header: record::RecordHeader, file: usize, from: u64) -> io::Result<()> {
         let header = record::RecordHeader {
             synced_position: self.synced,
@@ -146,7 +146,7 @@ impl SegmentRewriter<'_> {
             if self.at == at {
                 self.buffer.truncate(buffered);
             } else {
-                // What was buffered before the record is written.
+                // The bytes that were buffered before this record are already written.
                 self.at = at + buffered as u64;
                 self.buffer.clear();
             }
@@ -160,7 +160,7 @@ impl SegmentRewriter<'_> {
         self.flush(FLUSHED_BYTES)
     }
 
-    /// The header and the payload as it is read now; its checksum.
+    /// Appends the header, and the payload as this read returns it. Returns the payload's checksum.
     fn payload(
         &mut self,
         header: &record::RecordHeader,
@@ -192,7 +192,7 @@ impl SegmentRewriter<'_> {
         self.buffer.resize(self.buffer.len() + padding, 0);
     }
 
-    /// Writes the buffer once it holds at least so much.
+    /// Writes the buffer once it holds at least `least` bytes.
     fn flush(&mut self, least: usize) -> io::Result<()> {
         if self.buffer.len() < least {
             return Ok(());

@@ -1,7 +1,7 @@
-//! The segment files of a directory, and what their first and last blocks say.
+//! The segment files of a directory, identified by their first and last blocks.
 //!
-//! **Invariant:** nothing is changed, no file stays open, and no length in a file is trusted before its checksum. A block
-//! that cannot be made out is read again before it counts as lost.
+//! **Invariant:** nothing is changed, no file stays open, and no length in a file is trusted before its checksum. A
+//! block that cannot be decoded is read again before it counts as lost.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,12 +15,12 @@ use crate::journal::format::segment::{
 };
 use crate::journal::recovery::{SMALLEST_SEGMENT, failed};
 
-/// One segment file as it was found. There may be more of them than descriptors: whoever reads one opens it.
+/// A segment file as it was found. There may be more of them than file descriptors, so each reader opens it.
 pub(in crate::journal) struct SegmentFile {
     pub(in crate::journal) path: PathBuf,
     pub(in crate::journal) bytes: u64,
     pub(in crate::journal) kind: SegmentFileKind,
-    /// When it has a valid footer.
+    /// The totals of its footer, if that is valid.
     pub(in crate::journal) sealed: Option<SegmentContents>,
 }
 
@@ -28,35 +28,37 @@ pub(in crate::journal) struct SegmentFile {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::journal) enum SegmentFileKind {
     Segment(SegmentHeader, HeaderSource),
-    /// Records of one nonce, in a file that says neither of which stream they are nor from which position on.
+    /// Records of one nonce, in a file that states neither their stream nor their first position.
     Unidentified {
         nonce: u64,
-        /// The position of the first that was found.
+        /// The position of the first record found.
         first: u64,
         identity: HeaderSource,
     },
-    /// Holds nothing that is needed.
+    /// Holds no record that is needed.
     Spare,
-    /// Neither block says anything, and the first is zeros.
+    /// Neither block states anything, and the first is zeros.
     Blank,
-    /// Of a format that this version does not know.
+    /// Of a format that this version cannot read.
     Newer(u16),
     Unreadable,
 }
 
-/// The evidence for which segment a file holds.
+/// The evidence for the segment that a file holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::journal) enum HeaderSource {
-    /// From its first block.
+    /// Its first block.
     FirstBlock,
-    /// From elsewhere: the first block is lost.
+    /// The last block or the records: the first block is lost.
     Restored,
-    /// From elsewhere: the first block is zeros, as older versions also freed a segment. Only the database can tell.
+    /// The last block or the records: the first block is zeros, by which older versions also freed a segment. Only the
+    /// database shows which is the case.
     PerhapsFreed,
 }
 
 impl SegmentFile {
-    /// The contents of a segment that an older version perhaps freed: a footer is all that identifies such a file.
+    /// Returns the totals of a segment that an older version perhaps freed. Such a file is identified by its footer
+    /// alone.
     pub(in crate::journal) fn perhaps_freed(&self) -> Option<SegmentContents> {
         match self.kind {
             SegmentFileKind::Segment(_, HeaderSource::PerhapsFreed) => self.sealed,
@@ -76,7 +78,7 @@ impl SegmentFile {
     }
 }
 
-/// The segment files of a directory, each with what its first and last block say.
+/// Returns the segment files of a directory, each identified by its first and last block.
 pub(in crate::journal) fn segment_files(
     disk: &dyn Disk,
     dir: &Path,
@@ -99,7 +101,7 @@ fn read_ends(disk: &dyn Disk, path: &Path, bytes: u64) -> io::Result<SegmentFile
     let file = disk.open(path)?;
     let (mut kind, mut sealed) = from_blocks(&*file, bytes)?;
     for read in 1..READS {
-        // One that is sound but for its footer is mostly one that has none.
+        // A file that is sound but for its footer mostly has none.
         if rank(kind) == BEST && (sealed.is_some() || read > 1) {
             break;
         }
@@ -160,7 +162,7 @@ fn from_blocks(
     };
     Ok(match (begin, end) {
         (FirstBlock::Newer(found), _) => (SegmentFileKind::Newer(found), None),
-        // Freed, but for the last step.
+        // Freed, except for the last step.
         (FirstBlock::Segment(header), LastBlock::Spare { freed }) if freed == header.nonce => {
             (SegmentFileKind::Spare, None)
         }
@@ -196,7 +198,7 @@ fn block(file: &dyn DiskFile, at: u64) -> io::Result<[u8; BLOCK]> {
     Ok(block)
 }
 
-/// A file whose first and last block say nothing may hold records all the same.
+/// Looks for records in a file whose first and last block state nothing.
 fn from_records(
     file: &dyn DiskFile,
     bytes: u64,
@@ -210,9 +212,9 @@ fn from_records(
     }))
 }
 
-/// Finds the stream of records whose file does not name it: the only one that lacks just these, right behind one of its files
-/// or before the first. A file that was perhaps freed has none: its stream holds those records in another file, and the one
-/// that they would fit may be any other.
+/// Finds the stream of records whose file does not name it: the only stream that lacks just these, right behind one of
+/// its files or before the first. A file that was perhaps freed gets no stream: its own stream holds those records in
+/// another file, and the stream that they would fit may be any other.
 fn identify(files: &mut [SegmentFile]) {
     let known: Vec<(SegmentHeader, Option<u64>)> = files
         .iter()
@@ -240,7 +242,7 @@ fn identify(files: &mut [SegmentFile]) {
     }
 }
 
-/// Streams of which a file ends right before position `first`, and none begins there.
+/// Returns the streams of which a file ends right before position `first`, and no file begins there.
 fn behind_one(
     known: &[(SegmentHeader, Option<u64>)],
     nonce: u64,
@@ -265,7 +267,7 @@ fn behind_one(
     .collect()
 }
 
-/// Streams whose first file begins behind position `first`, where that is their very first.
+/// Returns the streams whose first file begins behind position `first`, if that is their very first position.
 fn before_the_first(
     known: &[(SegmentHeader, Option<u64>)],
     nonce: u64,
@@ -289,7 +291,7 @@ fn before_the_first(
     claims
 }
 
-/// The number in a segment's name.
+/// Returns the number in a segment's name.
 pub(in crate::journal) fn number(path: &Path) -> Option<u64> {
     let name = path.file_name()?.to_str()?.strip_suffix(".seg")?;
     u64::from_str_radix(name, 16).ok()

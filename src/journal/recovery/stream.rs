@@ -1,6 +1,7 @@
-//! The recovery of one stream: its sealed segments are kept, the others are written again.
+//! Recovers one stream: its sealed segments are kept, the others are written again.
 //!
-//! **Invariant:** no file goes before what replaces it is synced, and none that an older version perhaps freed is written to.
+//! **Invariant:** no file is removed before the file that replaces it is synced, and no file that an older version
+//! perhaps freed is written to.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -18,7 +19,7 @@ use crate::journal::streams::StreamState;
 use crate::journal::{OpenError, quarantine};
 
 impl Recovery<'_> {
-    /// Recovers one stream: its sealed segments as they are, the others written again.
+    /// Recovers one stream: keeps its sealed segments unchanged, and writes the others again.
     pub(super) fn stream(
         &mut self,
         stream: &mut StreamState,
@@ -70,13 +71,14 @@ impl Recovery<'_> {
                 && let Some((_, file)) = files.iter().find(|(_, file)| file.path == *path)
                 && (files.len() > 1 || file.is_restored())
             {
-                // Whoever wrote this copy may have died before its header was durable, or the header is lost.
+                // The process that wrote this copy may have ended before the header was durable, or the header is lost.
                 file.open(self.disk)
                     .and_then(|file| rewrite::begin(header, &*file))
                     .map_err(|error| failed(path, error, "check the disk and start again"))?;
             }
             for (header, file) in files {
-                // With nothing kept, a power cut spared the last block of a segment whose first group was never synced.
+                // If nothing is kept, a power cut spared the last block of a segment whose first group was never
+                // synced.
                 if kept.is_some() && file.is_restored() {
                     tracing::error!(
                         path = %file.path.display(),
@@ -92,15 +94,15 @@ impl Recovery<'_> {
                 stream.hold(Arc::new(Segment::new(path, header, Some(contents))));
             }
         }
-        // Only now: their first positions bear witness of what was synced.
+        // They are retired last: their first positions prove that all positions before were synced.
         for (header, file) in &empty {
             self.retire(file, header)?;
         }
         Ok(())
     }
 
-    /// Older versions left copies with a footer and no header: cut short, or freed. Where the segment itself is there, they
-    /// are spares.
+    /// Retires copies with a footer and no header if their segment is there too. Older versions left such files: copies
+    /// that were cut short, or freed segments.
     fn without_freed_copies(
         &mut self,
         files: Vec<(SegmentHeader, SegmentFile)>,
@@ -127,7 +129,7 @@ impl Recovery<'_> {
         Ok(kept)
     }
 
-    /// `None` when there is nothing to keep.
+    /// Writes the rest of an unsealed segment into a new, sealed one. Returns `None` if there is nothing to keep.
     fn write_again(
         &mut self,
         torn: &UnsealedSegment,
@@ -178,7 +180,8 @@ impl Recovery<'_> {
         Ok(Some((spare.path, header, contents)))
     }
 
-    /// Returns a file of at least `needed` bytes, and its length: a usual segment's, unless there is only room for less.
+    /// Returns a file of at least `needed` bytes, and its length: that of a usual segment, unless there is only room
+    /// for less.
     fn room_for(&mut self, needed: u64) -> io::Result<(Spare, u64)> {
         let usual = self.settings.segment_bytes;
         if needed <= usual
@@ -196,7 +199,7 @@ impl Recovery<'_> {
         Ok((made?, bytes))
     }
 
-    /// Frees a file that nothing needs any more.
+    /// Makes a file that is no longer needed a spare, or removes it.
     fn retire(&mut self, file: &SegmentFile, header: &SegmentHeader) -> Result<(), OpenError> {
         let usual = self.settings.segment_bytes;
         if file.bytes == usual && header.bytes == usual && self.pool.wants_spares() {
@@ -212,8 +215,8 @@ impl Recovery<'_> {
             .map_err(|error| failed(&self.settings.dir, error, "check the disk and start again"))
     }
 
-    /// Makes a spare of a file of a segment's length, whatever an earlier process had time for: it durably bears the mark
-    /// of one after this, and there is space behind all of it, also after a copy that left the zeros out.
+    /// Makes a spare of a file of a segment's length, however far an earlier process got. The file then durably has a
+    /// spare's mark with a new nonce, and space for all of its bytes, also if it is a copy that left its zeros out.
     pub(super) fn reuse(&mut self, file: &SegmentFile) -> Result<(), OpenError> {
         let freed = file.open(self.disk).and_then(|open| {
             open.allocate(file.bytes)?;
@@ -243,7 +246,7 @@ impl Recovery<'_> {
     }
 }
 
-/// Why what is left of a segment could not be written again, which takes `needed` bytes.
+/// Returns the error of a segment whose rest could not be written again; the copy takes `needed` bytes.
 fn not_written(path: &Path, error: io::Error, needed: u64) -> OpenError {
     if !is_full(&error) {
         let advice = "recovery could not write: check the disk and start again";
@@ -254,14 +257,14 @@ fn not_written(path: &Path, error: io::Error, needed: u64) -> OpenError {
     failed(path, error, advice)
 }
 
-/// Returns whether a segment was sealed without a position in it: the next one has the same first position.
+/// Returns whether a segment was sealed without a position in it: then the next one has the same first position.
 fn is_empty((header, file): &(SegmentHeader, SegmentFile)) -> bool {
     file.sealed
         .is_some_and(|contents| contents.last_position < header.first_position)
 }
 
-/// A segment that an older version perhaps freed and of which there is no other file. Nothing is written to it until the database
-/// was asked.
+/// Returns the segment that an older version perhaps freed, if the files are just this one. Nothing is written to it
+/// until the database was asked.
 fn perhaps_freed(files: &[(SegmentHeader, SegmentFile)]) -> Option<Segment> {
     let [(header, file)] = files else {
         return None;

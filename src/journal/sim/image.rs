@@ -1,6 +1,6 @@
-//! What is in a file of the test disk, and what a power cut leaves of it.
+//! The contents of a file on the test disk, and the part of them that a power cut leaves.
 //!
-//! **Invariant:** what was synced stays; of the rest each sector is kept or lost by chance.
+//! **Invariant:** synced bytes stay; each other sector is kept or lost by chance.
 
 const SECTOR: usize = 512;
 
@@ -9,7 +9,7 @@ const SECTOR: usize = 512;
 pub(super) struct Image {
     pub(super) live: Vec<u8>,
     pub(super) durable: Vec<u8>,
-    /// What was written since the last sync.
+    /// The writes since the last sync.
     pub(super) dirty: Vec<(usize, Vec<u8>)>,
 }
 
@@ -26,7 +26,7 @@ impl Image {
         }
     }
 
-    /// Keeps some sectors of what was not synced: the newest, an older one, or what was there before.
+    /// Keeps some of the unsynced sectors: the newest, an older one, or the one before.
     pub(super) fn cut(&mut self, chance: &mut dyn FnMut() -> bool) {
         for (offset, bytes) in self.dirty.drain(..) {
             let mut at = 0;

@@ -1,4 +1,4 @@
-//! The operations of the test disk, with the faults that are asked for.
+//! The operations of the test disk, with the injected faults.
 //!
 //! **Invariant:** a handle made before a power cut does nothing after it.
 
@@ -13,7 +13,7 @@ use crate::journal::sim::{Fault, SimDisk};
 struct SimFile {
     disk: SimDisk,
     id: u64,
-    /// Whether injected faults count and meet its writes and syncs.
+    /// Returns whether injected faults count and meet its writes and syncs.
     is_segment: bool,
 }
 
@@ -130,7 +130,7 @@ impl DiskFile for SimFile {
         inner.reads += 1;
         if inner.misread_every > 0 && inner.reads.is_multiple_of(inner.misread_every) && length > 0
         {
-            // Somewhere else each time.
+            // At another place each time.
             let at = usize::try_from(inner.reads.wrapping_mul(0x9e37_79b9) >> 3).unwrap() % length;
             buffer[at] ^= 0x10;
         }
@@ -213,7 +213,7 @@ impl DiskFile for SimFile {
         }
         if inner.faults.contains(&Fault::Sync(k)) {
             inner.failed.insert(self.id);
-            // As Linux does it: the pages count as clean now, and are not on the disk.
+            // Like Linux: the pages count as clean now, and are not on the disk.
             inner.files.get_mut(&self.id).unwrap().dirty.clear();
             return Err(io::Error::other("the disk failed"));
         }

@@ -1,11 +1,11 @@
-//! Disks that fail: what is answered, and what is found later.
+//! Disks that fail: the answers of appends, and the records found later.
 
 use std::collections::BTreeSet;
 
 use crate::journal::sim::Fault;
 use crate::journal::tests::*;
 
-/// Appends one after the other until one fails; what was answered well, and the failure.
+/// Appends one record after the other until one fails. Returns the acknowledged records and the failure.
 fn append_until_failure(
     journal: &Journal,
     count: u32,
@@ -97,7 +97,7 @@ fn a_record_whose_sync_failed_may_be_found_later_or_not_but_never_half() {
                 vec![(1, 1)]
             }
         );
-        // What is shown now was written again: it stays, whatever happens to the power.
+        // The record that is read now was written again: it stays, whatever happens to the power.
         let cut = restarted.cut(&mut || false);
         drop(journal);
         assert_eq!(seqs(&all(&open(&cut), stream)), found);
@@ -144,8 +144,8 @@ fn a_write_that_finds_no_space_fails_its_group_and_loses_nothing_answered() {
     }
 }
 
-/// On a full file system that copies what is overwritten, a write into allocated space failed: the process ended, and again
-/// at each start.
+/// On a full file system that copies overwritten blocks, a write into allocated space failed: the process ended, and
+/// again at each start.
 #[test]
 fn a_volume_that_is_full_for_allocated_space_too_refuses_and_ends_nothing() {
     for room in [0, 1000, 4096, 5000, 12_000] {
@@ -238,7 +238,7 @@ fn an_allocation_that_finds_no_space_refuses_and_breaks_nothing() {
     assert!(status.full && !status.broken);
     let stream = journal.streams()[0].id;
     assert_eq!(seqs(&all(&journal, stream)).len(), answered.len());
-    // What still fits is taken.
+    // A record that still fits is accepted.
     runtime().block_on(append(&journal, 100, 10)).unwrap();
 }
 
@@ -294,7 +294,7 @@ fn two_openings_of_one_directory_exclude_each_other() {
     open(&disk);
 }
 
-/// A thread that died left its callers, and all who came after them, waiting for ever.
+/// A thread that died left its callers, and all later ones, waiting for ever.
 #[test]
 fn a_writer_that_panics_leaves_nobody_waiting() {
     let disk = SimDisk::new();

@@ -1,4 +1,4 @@
-//! A volume that is full for allocated space too: what is left on it, and what the next opening makes of that.
+//! A volume that is full for allocated space too: the files left on it, and the next opening of them.
 
 use std::sync::Mutex;
 
@@ -12,14 +12,15 @@ use crate::journal::tests::harm::{recovered, small, unsealed};
 use crate::journal::tests::missing::{directory, free_as_before, remove};
 use crate::journal::tests::*;
 
-/// A journal whose writer ran in this thread, so that each of its writes has its number.
+/// A journal whose append thread ran in this thread, so that each of its writes has its number.
 struct Written {
     core: Arc<Shared>,
     stream: StreamId,
     answers: Vec<Result<u64, AppendError>>,
 }
 
-/// Appends records of these sizes, all of which wait at once, then closes the journal. Faults count from the first write.
+/// Appends records of these sizes, all of which wait at once, then closes the journal. Faults count from the first
+/// write on.
 fn write(disk: &SimDisk, options: &Options, sizes: &[usize], faults: &[Fault]) -> Written {
     let opened = recovery::open(Arc::new(disk.clone()), options, NEVER).unwrap();
     let core = Arc::new(opened.core);
@@ -48,12 +49,12 @@ fn write(disk: &SimDisk, options: &Options, sizes: &[usize], faults: &[Fault]) -
     }
 }
 
-/// The footer of the active segment found the volume full, and the next segment began with a mark. The record did not fit
-/// behind that, and got a further segment with the same first position: the next start kept the first of the two, and
-/// removed the acknowledged record.
+/// The footer of the open segment found the volume full, and the next segment began with a sync marker. The record did
+/// not fit behind that, and got a further segment with the same first position. The next start kept the first of the
+/// two, and removed the acknowledged record.
 #[test]
 fn a_record_that_does_not_fit_behind_the_mark_of_a_full_volume_is_found_again() {
-    // A segment of its own, one as long as the journal ever has room for, and the shortest usual segment.
+    // A separate segment, one as long as the journal ever has room for, and the shortest usual segment.
     let cases = [(options(), 100_000), (options(), 843_648), (small(), 8_000)];
     for (options, bytes) in cases {
         let disk = SimDisk::new();
@@ -96,7 +97,8 @@ fn a_large_record_shares_its_segment_with_the_hole_before_it() {
     assert_eq!(found, [(1, 1), (3, 3)]);
 }
 
-/// A segment that was sealed with nothing but a mark in it, as earlier builds left one beside the segment of the record.
+/// Returns a segment that was sealed with only a sync marker in it, as earlier builds left one beside the segment of
+/// the record.
 fn with_mark_alone(of: &SegmentHeader) -> Vec<u8> {
     let header = SegmentHeader {
         nonce: of.nonce ^ 1,
@@ -117,7 +119,7 @@ fn with_mark_alone(of: &SegmentHeader) -> Vec<u8> {
     content
 }
 
-/// As above: the directories that were left so are read by later builds.
+/// Later builds read directories that the incident above left.
 #[test]
 fn of_two_files_with_one_first_position_the_one_with_records_is_kept() {
     // The footer of the record's own segment is written, or finds the volume full.
@@ -146,8 +148,8 @@ fn of_two_files_with_one_first_position_the_one_with_records_is_kept() {
     }
 }
 
-/// A group was written in part into a segment that held nothing yet, and its positions became a hole in the next one. A
-/// crash later, records that nobody was told were stored became dead letters, with an alert.
+/// A group was written in part into a segment that held nothing yet, and its positions became a hole in the next one.
+/// After a later crash, records that were never acknowledged became dead letters, with an alert.
 #[test]
 fn positions_of_a_group_that_found_the_volume_full_are_a_hole_after_a_crash() {
     for removable in [true, false] {
@@ -209,8 +211,8 @@ impl std::io::Write for Lines {
     }
 }
 
-/// A power cut kept the last block of a segment and nothing of its first group: an ERROR line asked for a look at the disk,
-/// although nothing was lost.
+/// A power cut kept the last block of a segment and nothing of its first group. An ERROR line asked for a check of the
+/// disk, although nothing was lost.
 #[test]
 fn a_lost_first_block_is_reported_where_there_are_records_and_nowhere_else() {
     let disk = SimDisk::new();
@@ -247,8 +249,8 @@ fn a_lost_first_block_is_reported_where_there_are_records_and_nowhere_else() {
     assert!(errors.contains("the first block"), "{errors}");
 }
 
-/// An older build's spare is kept until the database was asked, so that after an upgrade on a full volume no file was there
-/// to write the torn tail into: no start succeeded.
+/// An older build's spare is kept until the database was asked. So after an upgrade on a full volume there was no file
+/// for the torn tail, and no start succeeded.
 #[test]
 fn a_torn_tail_is_written_into_as_little_as_it_needs_where_there_is_no_room_for_more() {
     let (disk, stream, files) = directory();

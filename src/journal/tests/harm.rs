@@ -1,11 +1,12 @@
-//! Flips, cuts, forgeries: what each of them may cost.
+//! Flips, cuts and forgeries: the records that each of them may cost.
 
 use crate::journal::format::record::{HEADER_BYTES, RecordClass, RecordHeader};
 use crate::journal::format::segment;
 use crate::journal::recovery;
 use crate::journal::tests::*;
 
-/// A directory with one segment that was never sealed, as a power cut leaves it; the stream and the segment's path.
+/// Makes a directory with one segment that was never sealed, as a power cut leaves it. Returns the stream and the
+/// segment's path.
 pub(super) fn unsealed(options: &Options, sizes: &[usize]) -> (SimDisk, StreamId, PathBuf) {
     let disk = SimDisk::new();
     let journal = open_with(&disk, options);
@@ -53,7 +54,7 @@ pub(super) fn two_groups(
     (cut, stream, path)
 }
 
-/// What an opening finds, without its threads: the entries of a stream.
+/// Returns the entries of a stream that an opening finds, without the journal's threads.
 pub(super) fn recovered(disk: &SimDisk, options: &Options, stream: StreamId) -> Vec<JournalEntry> {
     let opened = recovery::open(Arc::new(disk.clone()), options, NEVER).unwrap();
     let mut entries = Vec::new();
@@ -85,7 +86,7 @@ pub(super) fn medium() -> Options {
     }
 }
 
-/// A disk that holds just this file.
+/// Returns a disk that holds just this file.
 pub(super) fn disk_with(path: &Path, content: &[u8]) -> SimDisk {
     let disk = SimDisk::new();
     disk.put(path, content);
@@ -141,7 +142,7 @@ fn one_flipped_bit_never_costs_more_than_the_record_it_hits() {
     let (disk, stream, path) = two_groups(&small(), 300, &[700, 500]);
     let content = disk.content(&path);
     assert_eq!(content.len(), 16 << 10);
-    // Where the records stand: header, payload, padding to eight.
+    // Offsets of the records: header, payload, padding to eight.
     let places = [(1, 4096, 428), (2, 8192, 828), (3, 8192 + 832, 628)];
     for bit in 0..content.len() * 8 {
         let mut flipped = content.clone();
@@ -158,12 +159,12 @@ fn one_flipped_bit_never_costs_more_than_the_record_it_hits() {
         assert_eq!(seqs(&entries), expected, "bit {bit}");
         match hit {
             None => assert_eq!(entries.len(), 3, "bit {bit}"),
-            // The second group says that the first record was synced.
+            // The second group proves that the first record was synced.
             Some(1) => assert!(
                 matches!(entries[0], JournalEntry::Damaged { n: 1, .. }),
                 "bit {bit}"
             ),
-            // Nothing says it of the second, and what follows the last whole record never was.
+            // Nothing proves it of the second, and whatever follows the last whole record never was synced.
             Some(2) => {
                 assert!(
                     matches!(entries[1], JournalEntry::Hole { first: 2, last: 2 }),
@@ -183,7 +184,7 @@ fn damage_below_a_synced_mark_is_named_and_above_it_the_tail_ends() {
         let entries = recovered(&disk_with(&path, &disk.content(&path)), &medium(), stream);
         disk.edit(&path, |content| content[offset] ^= 1);
         let index = usize::try_from(seq).unwrap() - 1;
-        // The third record says that the first two were synced.
+        // The third record proves that the first two were synced.
         let JournalEntry::Damaged {
             n, accepted, bytes, ..
         } = &entries[index]
@@ -198,7 +199,7 @@ fn damage_below_a_synced_mark_is_named_and_above_it_the_tail_ends() {
         );
         assert!(bytes.len() >= 300, "what is left of it is kept");
     }
-    // Without the third, nothing says that the second was synced.
+    // Without the third, nothing proves that the second was synced.
     disk.edit(&path, |content| {
         content[2 * 4096 + 200] ^= 1;
         content[3 * 4096] ^= 1;
@@ -247,7 +248,7 @@ fn an_idle_log_confirms_its_last_record_within_a_second() {
         content[3 * 4096..].fill(0);
     });
     let entries = recovered(&disk, &options(), stream);
-    // On a slow machine the keeper thread has noted the second record's position: then that one is missing.
+    // On a slow machine the recycler thread has noted the second record's position: then that one is missing.
     assert!(
         matches!(entries.first(), Some(JournalEntry::Damaged { n: 1, .. })),
         "{entries:?}"
@@ -311,7 +312,7 @@ fn a_recycled_segments_old_records_never_come_back() {
     let first = segments(&disk).remove(0);
     drop(journal);
     let journal = open(&disk);
-    // Everything goes; what was full of records is a spare now, with the bytes of its first life.
+    // Everything is recycled; the file that was full of records is now a spare, with the bytes of its first life.
     journal.mark_stored(old, 1, 60);
     journal.shared.core.recycle();
     let stream = journal.streams().last().unwrap().id;
@@ -413,7 +414,7 @@ fn a_lost_footer_accuses_only_positions_that_its_segment_had_room_for() {
         runtime().block_on(append(&journal, seq, 3000)).unwrap();
     }
     drop(journal);
-    // All but the first and the last segment are stored, and go.
+    // All but the first and the last segment are stored, and are recycled.
     let journal = open_with(&disk, &options);
     journal.mark_stored(stream, 30, 380);
     settle(&journal);

@@ -233,7 +233,7 @@ fn a_drained_backlog_of_an_earlier_life_is_no_backlog_of_this_one() {
     };
     let journal = open_with(&disk, &kept);
     assert_eq!(journal.status().undrained_streams, 1);
-    // The account, read at the start, has the first ten.
+    // The stored positions, read at the start, are the first ten.
     journal.mark_stored(stream, 1, 10);
     let status = journal.status();
     assert_eq!(status.backlog_at_start_events, events(11..=30));
@@ -248,7 +248,7 @@ fn a_drained_backlog_of_an_earlier_life_is_no_backlog_of_this_one() {
     assert_eq!((status.queue_events, status.queue_bytes), (0, 0));
     assert_eq!(status.oldest_unix_nano, None);
     assert_eq!(status.undrained_streams, 0);
-    // The database's account moves back.
+    // The database loses stored positions.
     journal.mark_unstored(stream, 21, 30);
     let status = journal.status();
     assert_eq!(status.queue_events, events(21..=30));
@@ -308,7 +308,7 @@ fn no_two_segments_have_the_same_nonce() {
     assert_eq!(nonces.len(), files.len());
 }
 
-/// Descriptors ran out while the database's answers came: the figures were off until the next start.
+/// Descriptors ran out while the database's answers arrived: the totals were wrong until the next start.
 #[test]
 fn sums_that_could_not_be_read_are_put_right_by_the_next_mark() {
     let disk = SimDisk::new();

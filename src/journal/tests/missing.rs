@@ -7,10 +7,10 @@ use crate::position_set::PositionSet;
 
 const RECORDS: u32 = 10;
 
-/// A directory as a power cut leaves it: sealed segments and, last, one that never was; the stream, and each file with its
-/// positions.
+/// Makes a directory as a power cut leaves it: sealed segments and, last, one that was never sealed. Returns the
+/// stream, and each file with its positions.
 pub(super) fn directory() -> (SimDisk, StreamId, Vec<(PathBuf, u64, u64)>) {
-    // As the keeper does about once a second.
+    // As the recycler thread does about once a second.
     directory_after(|journal| journal.shared.core.note_positions())
 }
 
@@ -63,8 +63,8 @@ fn truncate(disk: &SimDisk, path: &Path, bytes: usize) {
     disk.edit(path, |content| content.truncate(bytes));
 }
 
-/// A middle segment was deleted, emptied or had zeros in its first block: no line, no metric, no dead letter, and the
-/// service wiped what was whole.
+/// A middle segment was deleted, emptied or had zeros in its first block: there was no log line, no metric and no dead
+/// letter, and the service wiped the whole segments.
 #[test]
 fn whichever_segment_is_lost_its_positions_are_accounted_for_and_no_others() {
     let gone: [(&str, Harm); 3] = [
@@ -132,8 +132,8 @@ fn whichever_segment_is_lost_its_positions_are_accounted_for_and_no_others() {
     }
 }
 
-/// A process was killed two seconds after its start, before it had noted its positions for the first time. A file was then
-/// lost: 100 acknowledged events were missing, and nothing but a false line about the database said so.
+/// A process was killed two seconds after its start, before it had first written its positions. A file was then lost:
+/// 100 acknowledged events were missing, and nothing but a false log line about the database reported it.
 #[test]
 fn a_file_lost_after_a_crash_in_the_first_second_is_missed() {
     let lost_files: [(&str, Harm); 3] = [
@@ -151,7 +151,7 @@ fn a_file_lost_after_a_crash_in_the_first_second_is_missed() {
             let verified = Journal::inspect(Arc::new(disk.clone()), &medium()).unwrap();
             let problems: usize = verified.iter().map(|report| report.problems.len()).sum();
             assert!(problems > 0, "{name} {index}: verify finds nothing");
-            // Of the newest file only its first group was noted, before it was acknowledged.
+            // Of the newest file only the first group was noted in `positions`, before it was acknowledged.
             let known_last = if index == 4 { *first } else { *last };
             for _ in 0..2 {
                 let journal = open_with(&disk, &medium());
@@ -207,7 +207,7 @@ fn what_a_cut_open_segment_held_up_to_the_noted_position_is_missed() {
     assert_eq!(found(&journal, stream).1.ranges(), [10..=10]);
     assert_eq!(journal.status().cut_segments, 1);
 
-    // Without the note nobody can tell that the last record was there; the one that stood before it is kept.
+    // Without the file `positions` nothing shows that the last record was there; the record before it is kept.
     let (disk, stream, files) = directory_after(|_| {});
     cut(&disk, &files[4].0);
     let journal = open_with(&disk, &medium());
@@ -248,7 +248,7 @@ fn what_is_missing_waits_until_it_is_decided_and_is_gone_after_that() {
     assert!(journal.streams().iter().all(|held| held.id != stream));
 }
 
-/// The database's answers waited for syncs of the thread that frees segments, on every stream that had ever missed a file.
+/// The database's answers waited for syncs of the recycler thread, on every stream that had ever missed a file.
 #[test]
 fn an_answer_about_missing_positions_waits_for_no_file() {
     let (disk, stream, files) = directory();
@@ -285,13 +285,13 @@ fn what_was_stored_and_let_go_of_is_not_missing() {
     );
     assert!(found(&journal, stream).1.ranges().is_empty());
     drop(journal);
-    // Without the note only the database knows.
+    // Without the file `positions` only the database shows it.
     remove(&disk, &Path::new(DIR).join("positions"));
     let journal = open_with(&disk, &medium());
     assert_eq!(journal.missing_positions(stream).ranges(), [5..=8]);
 }
 
-/// Takes the mark of today's version from a sealed segment, and its header, as a version did that freed with zeros alone.
+/// Removes today's spare mark from a sealed segment, and its header, as a version did that freed by zeros alone.
 pub(super) fn free_as_before(disk: &SimDisk, path: &Path) {
     disk.edit(path, |content| {
         let end = content.len() - BLOCK;
@@ -308,8 +308,8 @@ pub(super) fn free_as_before(disk: &SimDisk, path: &Path) {
     });
 }
 
-/// Beside a spare that an older version had made of the first segment, everything up to the first live segment was reported
-/// as missing, as there was no note of what that version had freed.
+/// An older version had made a spare of the first segment and left no note of what it had freed: everything up to the
+/// first live segment was reported as missing.
 #[test]
 fn a_spare_of_an_older_version_makes_no_neighbour_of_it_missing() {
     let (disk, stream, files) = directory();
@@ -323,8 +323,9 @@ fn a_spare_of_an_older_version_makes_no_neighbour_of_it_missing() {
     assert_eq!(journal.missing_positions(stream), PositionSet::default());
 }
 
-/// A copy of a running directory took the segments first and the note of their positions a second later: the copy entered
-/// what its origin had written in between into the account as lost, and the origin passed its records over.
+/// A copy of a running directory had the segments first and the file `positions` a second later. The copy added the
+/// records that its original had written in between to the stored positions as lost, and the original ignored these
+/// records.
 #[test]
 fn a_copy_does_not_miss_what_its_origin_wrote_after_the_files_were_copied() {
     use crate::journal::disk::OsDisk;
@@ -370,14 +371,14 @@ fn a_copy_does_not_miss_what_its_origin_wrote_after_the_files_were_copied() {
             (vec![1, 2, 3], PositionSet::default())
         );
     }
-    // At home the note is as old as the files.
+    // In the original directory the file `positions` is as old as the segments.
     let journal = opened("origin");
     assert_eq!(found(&journal, stream).0, [1, 2, 3, 4, 5, 6]);
 }
 
-/// A version that freed with zeros alone wrote a torn tail again and freed the original; the next stream's records took the
-/// start of it, and that stream was then read on from what was left of the other: its positions between became dead letters,
-/// and the other's records were stored twice.
+/// A version that freed by zeros alone wrote a torn tail again and freed the original. The next stream's records
+/// overwrote the start of it, and that stream was then read on from the rest of the other. Its positions between became
+/// dead letters, and the other's records were stored twice.
 #[test]
 fn what_is_left_of_a_freed_tail_is_read_under_no_stream() {
     for (first_block, records) in [(0, 2), (0, 9), (0xa5, 2)] {
@@ -442,7 +443,7 @@ fn a_file_that_an_older_version_freed_is_kept_until_the_database_was_asked() {
         (first..=last).collect::<Vec<_>>()
     );
     drop(journal);
-    // It does not know the stream: if the records are as old as the rows of streams get, they may be stored.
+    // The database does not know the stream: if the records are as old as the rows of streams get, they may be stored.
     let received = 1_700_000_000_000_000_000 + i64::try_from(last).unwrap();
     for (doubtless, left) in [
         (received..=i64::MAX, false),
@@ -461,7 +462,7 @@ fn a_file_that_an_older_version_freed_is_kept_until_the_database_was_asked() {
         assert_eq!(disk.content(&path), before);
     }
     assert!(holds(&opened(), stream), "it is asked about again");
-    // It holds all of it: it is a spare.
+    // The database holds all of it: it is a spare.
     let kept = Options {
         keep_stored: NEVER,
         ..medium()
@@ -549,7 +550,7 @@ fn a_spare_is_told_from_a_segment_by_older_versions_too() {
         .collect();
     assert!(spares.len() >= 2 && files.len() == 5);
     for content in spares {
-        // They take a first block of zeros for a spare, and know no other sign.
+        // Older versions take a first block of zeros for a spare, and have no other sign.
         assert_eq!(
             SegmentHeader::decode(content.first_chunk().unwrap()),
             crate::journal::format::segment::FirstBlock::Zeros

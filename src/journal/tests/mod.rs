@@ -18,16 +18,16 @@ use crate::journal::{AppendError, Journal, JournalEntry, NewRecord, Options, loc
 /// Appending, reading back, rotating, recycling, refusing.
 mod life;
 
-/// The journal against a plain vector.
+/// The journal compared with a plain vector.
 mod model;
 
 /// Cuts, flips, forgeries.
 mod harm;
 
-/// Files that are gone, emptied or cut, and blocks that are.
+/// Files that are removed, emptied or cut, and lost blocks.
 mod missing;
 
-/// Opening again.
+/// Reopening.
 mod reopening;
 
 /// Spares, budget, files that are used again.
@@ -41,7 +41,7 @@ mod full_volume;
 
 const DIR: &str = "/log";
 
-/// No marks of an idle journal, so that a slow machine changes nothing about what stands where.
+/// No sync markers of an idle journal, so that a slow machine does not change the layout of the files.
 const NEVER: Duration = Duration::from_secs(1_000_000);
 
 fn options() -> Options {
@@ -82,7 +82,7 @@ fn record(seq: u32, bytes: usize) -> NewRecord {
     }
 }
 
-/// Each fourth has none.
+/// Each fourth record has no digest.
 fn digest(seq: u32) -> [u8; 16] {
     let mut digest = [0; 16];
     if !seq.is_multiple_of(4) {
@@ -111,12 +111,12 @@ fn runtime() -> tokio::runtime::Runtime {
         .unwrap()
 }
 
-/// Lets the journal make what spares it wants, so that only records are synced from here on.
+/// Waits until the journal has made the spares it wants, so that only records are synced from here on.
 fn settle(journal: &Journal) {
     journal.shared.core.recycle();
 }
 
-/// Waits until the writer has taken the record at position `n`, and all that waited with it, for one group.
+/// Waits until the append thread has taken the record at position `n`, and all that waited with it, for one group.
 fn handed_over(journal: &Journal, n: u64) {
     let deadline = std::time::Instant::now() + Duration::from_secs(60);
     while journal.status().appended < n {
@@ -131,7 +131,7 @@ async fn append(journal: &Journal, seq: u32, bytes: usize) -> Result<Position, A
 
 type Appending = std::pin::Pin<Box<dyn Future<Output = Result<Position, AppendError>>>>;
 
-/// Appends that stand in the queue, each polled once.
+/// Appends that wait in the queue, each polled once.
 fn waiting(journal: &Journal, seqs: std::ops::RangeInclusive<u32>, bytes: usize) -> Vec<Appending> {
     let mut context = Context::from_waker(Waker::noop());
     seqs.map(|seq| {
@@ -144,7 +144,7 @@ fn waiting(journal: &Journal, seqs: std::ops::RangeInclusive<u32>, bytes: usize)
     .collect()
 }
 
-/// Everything of a stream.
+/// Returns all entries of a stream.
 fn all(journal: &Journal, stream: StreamId) -> Vec<JournalEntry> {
     let mut entries = Vec::new();
     let mut from = 1;
@@ -175,7 +175,7 @@ fn first_of(entry: &JournalEntry) -> u64 {
     }
 }
 
-/// The records of a stream: position and number, with the payload checked.
+/// Returns the records of a stream: position and number, with the payload checked.
 fn seqs(entries: &[JournalEntry]) -> Vec<(u64, u32)> {
     entries
         .iter()

@@ -1,4 +1,4 @@
-//! The journal against a plain vector, through cuts and reopenings.
+//! The journal compared with a plain vector, through power cuts and reopenings.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,14 +13,14 @@ enum Step {
     Append {
         bytes: usize,
     },
-    /// Several at once.
+    /// Several records at once.
     Burst {
         count: u32,
         bytes: usize,
     },
     /// Larger than half a segment.
     Rotate,
-    /// The power goes while some wait for their sync.
+    /// The power is cut while some records wait for their sync.
     CutUnanswered {
         count: u32,
         bytes: usize,
@@ -29,7 +29,7 @@ enum Step {
     Cut {
         chance: u64,
     },
-    /// The power goes again while the journal recovers.
+    /// The power is cut again while the journal recovers.
     CutTwice {
         chance: u64,
         changes: u64,
@@ -48,7 +48,7 @@ enum Step {
         count: u64,
     },
     Recycle,
-    /// The power goes while segments are freed.
+    /// The power is cut while segments are freed.
     CutRecycling {
         chance: u64,
         changes: u64,
@@ -90,11 +90,11 @@ struct Model {
     disk: SimDisk,
     journal: Option<Journal>,
     next_seq: u32,
-    /// What must be read back: what was answered, and what was once read after an opening.
+    /// Records that must be read back: those acknowledged, and those once read after an opening.
     known: BTreeMap<(StreamId, u64), u32>,
     /// Stored in this life of the journal.
     stored: BTreeSet<(StreamId, u64)>,
-    /// Stored once: may be gone.
+    /// Stored once: may be recycled.
     ever_stored: BTreeSet<(StreamId, u64)>,
     /// Appended without an answer: may be there.
     unanswered: BTreeSet<u32>,
@@ -173,7 +173,7 @@ impl Model {
                 chance,
             } => {
                 let journal = self.log();
-                // After this there are spares, or the status says that there are none.
+                // After this there are spares, or the status shows that there are none.
                 settle(&journal);
                 if journal.status().full {
                     return;
@@ -295,7 +295,7 @@ impl Model {
             digested.iter().all(|one| with_digest.contains(one)),
             "retries are known by others"
         );
-        // What is stored may have been recycled since it was read.
+        // Stored records may have been recycled since they were read.
         let waiting = |all: &[(StreamId, u64, [u8; 16])]| {
             let mut waiting = all.to_vec();
             waiting.retain(|&(stream, n, _)| !self.ever_stored.contains(&(stream, n)));

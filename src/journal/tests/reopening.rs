@@ -1,4 +1,4 @@
-//! Opening again: twice, cut short, elsewhere, by an older version.
+//! Reopening: twice, cut short, elsewhere, by an older version.
 
 use crate::journal::disk::Disk;
 use crate::journal::tests::harm::{disk_with, medium, recovered, small, two_groups, unsealed};
@@ -111,7 +111,8 @@ fn inspection_names_what_is_wrong_and_changes_nothing() {
     assert_eq!(disk.content(&path), before);
 }
 
-/// `journal verify` found nothing wrong with a copy that `cp` had made of a running directory: records 1 to 16 and 51 to 77.
+/// `journal verify` found nothing wrong with a copy that `cp` had made of a running directory, with records 1 to 16 and
+/// 51 to 77 only.
 #[test]
 fn inspection_names_positions_that_are_in_no_file_but_not_what_was_let_go_of() {
     let disk = SimDisk::new();
@@ -156,7 +157,7 @@ fn inspection_names_positions_that_are_in_no_file_but_not_what_was_let_go_of() {
 
 #[test]
 fn inspection_tells_what_was_never_confirmed_from_what_is_damaged() {
-    // The header of the first record of the last group, the only one whose sync nobody bears witness of.
+    // The header of the first record of the last group, the only one whose sync no other record proves.
     let (disk, stream, path) = two_groups(&medium(), 300, &[700, 500]);
     disk.edit(&path, |content| content[2 * 4096..2 * 4096 + 128].fill(0));
     let before = Journal::inspect(Arc::new(disk.clone()), &medium()).unwrap();
@@ -169,7 +170,8 @@ fn inspection_tells_what_was_never_confirmed_from_what_is_damaged() {
     }
 }
 
-/// A process that died in the middle of recovery: the next one saw what was written and not synced, and took it for safe.
+/// A process died in the middle of recovery; the next one saw bytes that were written and not synced, and took them for
+/// safe.
 #[test]
 fn recovery_that_dies_with_its_process_is_carried_on_from_what_is_durable() {
     let (disk, stream, path) = unsealed(&medium(), &[300, 700, 500, 10]);

@@ -1,4 +1,4 @@
-//! Room for what comes: spares, the budget, and files that are used again.
+//! Room for new records: spares, the budget, and files that are used again.
 
 use crate::journal::disk::{Disk, Space};
 use crate::journal::recovery;
@@ -7,7 +7,7 @@ use crate::journal::sim::Fault;
 use crate::journal::tests::harm::{medium, recovered, unsealed};
 use crate::journal::tests::*;
 
-/// A journal without its threads: nothing happens but what the test does.
+/// Opens a journal without its threads: nothing happens but the steps of the test.
 fn still(disk: &SimDisk, options: &Options) -> Shared {
     recovery::open(Arc::new(disk.clone()), options, NEVER)
         .unwrap()
@@ -19,7 +19,7 @@ fn holds(core: &Shared, stream: StreamId) -> bool {
     listed.iter().any(|held| held.id == stream)
 }
 
-/// A disk with one sealed segment, and the stream that it is of.
+/// Returns a disk with one sealed segment, and its stream.
 fn sealed() -> (SimDisk, StreamId) {
     let disk = SimDisk::new();
     let journal = open(&disk);
@@ -27,7 +27,7 @@ fn sealed() -> (SimDisk, StreamId) {
     (disk, position.stream)
 }
 
-/// Its stream is released once the file is free: were it found again later, it would be drained a second time.
+/// The stream is removed once the file is free: if the stream were found again later, it would be read a second time.
 #[test]
 fn a_freed_segment_never_comes_back() {
     let (disk, stream) = sealed();
@@ -51,14 +51,14 @@ fn a_file_that_recovery_freed_never_comes_back() {
     assert!(!holds(&still(&disk, &medium()), stream));
 }
 
-/// A process that died while it freed a segment: the next one saw zeros that were not on the disk.
+/// A process died while it freed a segment, and the next one saw zeros that were not on the disk.
 #[test]
 fn a_spare_that_is_found_is_a_spare_after_a_power_cut_too() {
     let (disk, stream) = sealed();
     let core = still(&disk, &options());
     drop(core.take_room(core.settings.segment_bytes).unwrap());
     core.mark_stored(stream, &(1..=1));
-    // All that is noted is, and one step of the freeing is done: the mark, which is not synced.
+    // Everything noted is durable, and one step of the freeing is done: the spare mark, which is not synced.
     core.note_positions();
     disk.die_after(4);
     core.recycle();
@@ -70,7 +70,7 @@ fn a_spare_that_is_found_is_a_spare_after_a_power_cut_too() {
     assert!(!holds(&still(&disk, &options()), stream));
 }
 
-/// Only a whole freeing was ever tried: a process may die, or the power fail, between any two of its writes.
+/// Only a complete freeing was ever tested: a process may die, or the power fail, between any two of its writes.
 #[test]
 fn a_freeing_that_is_cut_short_anywhere_leaves_a_spare_or_the_whole_segment() {
     for changes in 0..12 {
@@ -106,7 +106,7 @@ fn a_stream_whose_file_could_not_be_freed_is_still_listed() {
     assert!(holds(&core, stream), "its file is there at the next start");
 }
 
-/// A copy that was cut short had taken the only spare: no later start found room.
+/// A copy that was cut short had used the only spare: no later start found room.
 #[test]
 fn recovery_on_a_full_disk_may_be_cut_short_again_and_again() {
     for kept in [false, true] {
@@ -162,7 +162,7 @@ fn a_spare_is_filled_in_synced_pieces_at_no_more_than_twice_the_pace_of_what_is_
     assert_eq!(filled(), 4, "the one that is taken next, and no other");
 }
 
-/// The client was told to come again, for ever.
+/// The client was asked to retry, for ever.
 #[test]
 fn what_would_not_fit_an_empty_log_is_too_large() {
     let disk = SimDisk::new();
@@ -177,12 +177,13 @@ fn what_would_not_fit_an_empty_log_is_too_large() {
     });
 }
 
-/// A volume with less than 270 MiB free never took an event under the default settings, and the advice named the budget.
+/// A volume with less than 270 MiB free never accepted an event under the default settings, and the advice named the
+/// budget.
 #[test]
 fn a_small_volume_takes_events_under_the_default_settings() {
     const MIB: u64 = 1 << 20;
     let sizes = [4, 30, 128, 260].map(|size_mib| (size_mib, None));
-    // A budget that is set for a larger volume says nothing of this one's segments.
+    // A budget for a larger volume does not determine this one's segments.
     let budgeted = [128, 260].map(|size_mib| (size_mib, Some(4096 * MIB)));
     for (size_mib, budget_bytes) in sizes.into_iter().chain(budgeted) {
         let disk = SimDisk::new();
@@ -224,8 +225,8 @@ fn a_small_volume_takes_events_under_the_default_settings() {
     }
 }
 
-/// Little arrived, and a deleted person's record stayed in the open segment, then in a spare, for as long as that. After a crash
-/// the file that recovery had replaced was such a spare too.
+/// Little arrived, and a deleted person's record stayed in the open segment, then in a spare, for as long as that.
+/// After a crash the file that recovery had replaced was such a spare too.
 #[test]
 fn old_records_are_sealed_freed_and_overwritten_while_little_arrives() {
     let options = Options {

@@ -1,7 +1,9 @@
-//! Writes that find the volume full although the file has its space, as on a file system that copies what is overwritten.
+//! Handles writes that find the volume full although the file has its space, as on a file system that copies
+//! overwritten blocks.
 //!
-//! **Invariant:** after such a write its file is left as it is or removed, and no record is written before a write without
-//! any was synced in another file. A file is sealed, or known to the rest of the journal, only with a position in it.
+//! **Invariant:** after such a write its file is left unchanged or removed, and no record is written before a group
+//! without records was synced in another file. A file is sealed, or known to the rest of the journal, only if it has a
+//! position.
 
 use std::io::{self, IoSlice};
 use std::time::Instant;
@@ -12,9 +14,9 @@ use crate::journal::format::record::{RecordClass, RecordHeader};
 use crate::journal::format::segment::{BLOCK, BLOCK_BYTES};
 use crate::journal::shared::now_unix_nano;
 
-/// Why a group was not written.
+/// The failure of a group's write.
 pub(super) enum GroupError {
-    /// The write found the volume full: it was not synced.
+    /// The write found the volume full; the group was not synced.
     Full,
     Disk(io::Error),
 }
@@ -26,7 +28,7 @@ impl From<io::Error> for GroupError {
 }
 
 impl AppendThread {
-    /// Writes the first group of a segment without any record: the positions of the group that was not written.
+    /// Writes the first group of a segment without a record: the positions of the failed group, as a hole.
     pub(super) fn begin_with_hole(&mut self, positions: u64) -> Result<(), GroupError> {
         let active = self.active.as_mut().expect("a segment was just taken");
         let (first, last) = (self.synced + 1, self.synced + positions);
@@ -67,8 +69,8 @@ impl AppendThread {
         Ok(())
     }
 
-    /// Leaves the segment as it is, without a footer, after a write that found the volume full. One in which no position was
-    /// synced is removed.
+    /// Leaves the segment unchanged, without a footer, after a write that found the volume full. Removes it if no
+    /// position in it was synced.
     pub(super) fn leave(&mut self, positions: u64) {
         self.core.note_writable(false);
         self.unwritten = Some(positions);
@@ -87,7 +89,7 @@ impl AppendThread {
     }
 }
 
-/// Writes a group, and with the first the header's copy in the last block.
+/// Writes a group. With the first one, writes the header's copy into the last block.
 pub(super) fn write_group_at(
     active: &ActiveSegment,
     slices: &mut [IoSlice<'_>],
