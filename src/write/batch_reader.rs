@@ -202,7 +202,7 @@ impl BatchReader {
         }
     }
 
-    /// Returns the first pending record as a dead letter, if earlier deaths demand it.
+    /// Removes the first pending record and returns it as a dead letter, without decoding it.
     fn take_fatal(&mut self, stream: StreamId) -> Option<PendingBatch> {
         let Some(JournalEntry::Record(record)) = self.pending.pop_front() else {
             return None;
