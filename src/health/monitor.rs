@@ -35,7 +35,7 @@ pub struct HealthSources {
     pub connections: ConnectionCounts,
     pub progress: Progress,
     pub readiness: Readiness,
-    /// Warnings that were reported at the start; see [`super::warnings`].
+    /// Warnings that were reported at the start; see [`crate::config::warnings`].
     pub warnings: Vec<String>,
 }
 
