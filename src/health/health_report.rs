@@ -476,7 +476,7 @@ mod tests {
         );
     }
 
-    /// With every place for a connection taken, no request was answered, and nothing reported the reason.
+    /// With every place for a connection in use, no request was answered, and nothing reported the reason.
     #[test]
     fn a_shortage_of_places_for_connections_degrades_and_says_what_to_do() {
         let mut report = sound();

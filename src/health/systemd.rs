@@ -28,7 +28,8 @@ const EXTEND_BY: Duration = Duration::from_secs(60);
 /// Maximum time of a stop beside its drain delay and its grace: requests in flight, the last sync, the database's
 /// answer.
 const STOP_BEYOND: Duration = Duration::from_secs(60);
-/// Interval of checks for a new status. The first check comes once the database has been contacted.
+/// Interval of checks for a new status. The first check comes after one interval, when the
+/// database has usually been contacted.
 const STATUS_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The supervisor, if the environment names one.

@@ -98,11 +98,12 @@ pub async fn check(
     Ok(warning)
 }
 
-/// Compares the store of these settings with the one that `data_dir` served, and changes nothing. Returns a warning if a
-/// start would change the kind.
+/// Compares the store of these settings with the one that `data_dir` served, and changes nothing. Returns a warning if
+/// a start would change the kind.
 ///
 /// # Errors
-/// [`OtherKind`] if the kind would change, nothing confirms that, and the journal holds events or there is a SQLite file with
+/// [`OtherKind`] if the kind would change, nothing confirms that, and the journal holds events or there is a SQLite
+/// file with events.
 /// events.
 pub async fn compare(
     data_dir: &Path,

@@ -171,7 +171,8 @@ mod tests {
 
     const HOUR_US: i64 = 3_600_000_000;
 
-    /// The gauges kept their last value while rounds failed: seven days ahead on the day that had no partition any more.
+    /// The gauges kept their last value while rounds failed: seven days ahead on the day that had no partition any
+    /// more.
     #[test]
     fn gauges_of_a_store_that_cannot_be_asked_follow_the_time() {
         let read = MaintenanceGauges {

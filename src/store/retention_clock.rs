@@ -185,7 +185,7 @@ pub struct RetentionClock {
     /// The last reading at which the wall clock was trusted.
     base: ClockReading,
     newest_journaled_us: Option<i64>,
-    /// `Some(true)` = the start is doubted; `None` = not judged yet.
+    /// `Some(true)` = the start is doubted, in each round until the store has kept the doubt; `None` = not judged yet.
     gap: Option<bool>,
     /// The doubt that this process last returned, and the time of that, by [`ClockReading::boot_us`].
     left: Option<(Doubt, i64)>,

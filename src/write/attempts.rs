@@ -41,11 +41,11 @@ struct SuspectRecords {
 /// The care that a record needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum WriteCare {
-    /// It may be part of a batch.
+    /// The record may be part of a batch.
     Usual,
-    /// It is written with nothing beside it.
+    /// The record is written alone.
     Alone,
-    /// It is not decoded again.
+    /// The record becomes a dead letter without being decoded.
     Fatal,
 }
 

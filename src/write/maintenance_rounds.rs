@@ -239,7 +239,8 @@ mod tests {
             .expect("in time");
     }
 
-    /// PostgreSQL was back and events were stored, and `/health` named the failed round of maintenance until the next one.
+    /// PostgreSQL was available again and events were stored, but `/health` named the failed round of maintenance until
+    /// the next one.
     #[tokio::test]
     async fn a_round_follows_at_once_when_writing_works_again() {
         let dir = tempfile::tempdir().expect("a temporary directory");

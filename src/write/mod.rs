@@ -10,13 +10,12 @@
 //! database confirms the commit, [`failure_policy`] marks the positions stored in the journal. The journal then
 //! recycles each segment whose positions are all stored.
 //!
-//! After any failure the writer discards the batches that were not committed, waits, reads the stored positions again
-//! and builds the batches again from the journal. If the answer to a COMMIT was lost, the stored positions show the
-//! outcome. No state has to survive a failure, and no position is stored twice. Heartbeats ([`heartbeat`]) and rounds
-//! of maintenance ([`maintenance_rounds`]) run beside the batches.
+//! After any failure the writer pauses if the database caused it, reads the stored positions again and builds the
+//! remaining batches again from the journal. Therefore no batch has to be kept across a failure, and no position is
+//! stored twice. If the answer to a COMMIT was lost, the stored positions show the outcome. Heartbeats ([`heartbeat`])
+//! and rounds of maintenance ([`maintenance_rounds`]) run beside the batches.
 //!
-//! **Invariant:** a position that the journal marks stored was committed before, among the stored positions in the
-//! database.
+//! **Invariant:** a position is marked stored in the journal only after the database has committed it.
 
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -142,7 +141,7 @@ impl Options {
 /// The condition under which the writer ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum RunUntil {
-    /// It is asked to stop, whatever problems there are.
+    /// The writer is asked to stop, whatever problems there are.
     Stopped,
     /// The journal is empty, or the problem needs an operator.
     Empty,

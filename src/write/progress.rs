@@ -134,7 +134,7 @@ impl Progress {
         !self.state().contacted
     }
 
-    /// Returns whether the database answers: it is connected, or the last attempt failed by a timeout of the server.
+    /// Returns whether the database answers: it is connected, or the last attempts ended by timeouts of the server.
     pub(super) fn answers(&self) -> bool {
         self.state().answers
     }
@@ -283,7 +283,7 @@ mod tests {
         assert!(!failed.awaits_first_contact());
     }
 
-    // In an outage `/health` said one sentence twice, for 21 s and for 32 s.
+    // In an outage `/health` reported one sentence twice, for 21 s and for 32 s.
     #[test]
     fn what_stands_in_the_way_of_two_is_said_once() {
         let progress = Progress::default();
@@ -329,7 +329,7 @@ mod tests {
         assert!(progress.problems().is_empty() && progress.connected());
     }
 
-    /// A database hung for 40 s before the first attempt failed, and `/health` said "(for 0 s)".
+    /// A database hung for 40 s before the first attempt failed, and `/health` reported "(for 0 s)".
     #[test]
     fn an_outage_counts_from_the_first_attempt_that_failed_and_ends_once() {
         let progress = Progress::default();
