@@ -104,7 +104,6 @@ pub async fn check(
 /// # Errors
 /// [`OtherKind`] if the kind would change, nothing confirms that, and the journal holds events or there is a SQLite
 /// file with events.
-/// events.
 pub async fn compare(
     data_dir: &Path,
     target: &StoreTarget,
