@@ -96,8 +96,8 @@ async fn read_stored_positions(
 
 /// Decides about files that an older version may have freed, and leaves them alone if their records may have been
 /// stored and forgotten: a stream's row is removed [`KEEP_RELEASED`] after the stream was released. If there is no row,
-/// a record younger than that was never stored. Neither was any record of a stream of which sound files are held. Such records
-/// are written.
+/// a record younger than that was never stored. Neither was any record of a stream of which sound files are held. Such
+/// records are written.
 async fn leaves_freed(writer: &FailurePolicy, stream: StreamId) -> Result<bool, StoreError> {
     let shared = &writer.shared;
     if !shared.journal.may_have_freed(stream) || shared.store.has_stream_row(stream).await? {
