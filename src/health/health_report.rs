@@ -1,6 +1,6 @@
-//! The answer of `/health`, from facts taken at one moment.
+//! Builds the answer of `/health` from facts that were read at one moment.
 //!
-//! **Invariant:** pure; every problem is a sentence that says what to do.
+//! **Invariant:** pure; every problem is a sentence that advises the operator.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -14,33 +14,33 @@ use crate::telemetry::connection_counts::ConnectionState;
 /// The time in which a database that does not answer yet, while the first contact lasts, is not named as away.
 const FIRST_CONTACT: Duration = Duration::from_secs(3);
 
-/// The room that the smallest group of records takes in a segment.
+/// Bytes that the smallest group of records takes in a segment.
 const LEAST_ROOM_BYTES: u64 = 4096;
 
-/// The facts behind an answer, taken at one moment.
+/// The facts behind an answer, read at one moment.
 #[derive(Clone, Debug)]
 pub(crate) struct HealthReport {
     pub(crate) phase: Phase,
     pub(crate) journal: journal::JournalStatus,
-    /// The last signs of life.
+    /// The last result of the check for liveness.
     pub(crate) pulse: Liveness,
-    /// Whether the writer's last contact with the database went well.
+    /// True if the writer's last contact with the database succeeded.
     pub(crate) writing: bool,
-    /// Whether the writer's first contact has neither succeeded nor failed yet.
+    /// True if the writer's first contact has neither succeeded nor failed yet.
     pub(crate) awaits_first_contact: bool,
     pub(crate) connections: ConnectionState,
     pub(crate) pools: [PoolState; 2],
     pub(crate) kind: &'static str,
-    /// What stands in the writer's way.
+    /// The writer's current problems.
     pub(crate) problems_found: Vec<String>,
-    /// What somebody should know, though nothing is in the way.
+    /// Notices for the operator that are not problems.
     pub(crate) notices: Vec<String>,
     pub(crate) uptime: Duration,
     pub(crate) now: SystemTime,
 }
 
 impl HealthReport {
-    /// Age of the oldest event that is not stored; 0 when all are.
+    /// Returns the age in seconds of the oldest event that is not stored; 0 if all are stored.
     pub(crate) fn oldest_seconds(&self) -> f64 {
         let Some(received) = self.journal.oldest_unix_nano else {
             return 0.0;
@@ -73,7 +73,7 @@ impl HealthReport {
         }
     }
 
-    /// Sentences that say what is wrong and what to do, the most urgent first.
+    /// Returns the problems as sentences that advise the operator, most urgent first.
     fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
         if self.journal.broken {
@@ -164,7 +164,7 @@ impl HealthReport {
         problems
     }
 
-    /// Returns whether no request is stored: there is no further segment, and the open one takes no group.
+    /// Returns whether every request is refused: there is no further segment, and the open one has no room for a group.
     fn refuses(&self) -> bool {
         self.journal.full && self.journal.open_room_bytes < LEAST_ROOM_BYTES
     }
@@ -184,7 +184,7 @@ impl HealthReport {
                  RUVVECTOR_JOURNAL_MAX_BYTES"
             );
         }
-        // Where not even a segment fits, a lower floor gives no room for one.
+        // If the volume has no room even for a segment, a lower floor does not help.
         let lower = if self.journal.volume_free_bytes > self.journal.segment_bytes {
             ", or lower RUVVECTOR_JOURNAL_FREE_FLOOR_BYTES"
         } else {
@@ -200,7 +200,7 @@ impl HealthReport {
         )
     }
 
-    /// What keeps the status from being ok.
+    /// Returns the first problem, unless the status is ok.
     pub(crate) fn first_problem(&self) -> Option<String> {
         match self.status() {
             HealthStatus::Ok => None,
@@ -236,13 +236,13 @@ impl HealthReport {
     }
 }
 
-/// `1 record is`, `2 records are`.
+/// Formats a count with its verb: `1 record is`, `2 records are`.
 fn are(n: u64, one: &str) -> String {
     let (end, verb) = if n == 1 { ("", "is") } else { ("s", "are") };
     format!("{n} {one}{end} {verb}")
 }
 
-/// To thousandths.
+/// Rounds to thousandths.
 fn round(value: f64) -> f64 {
     (value * 1e3).round() / 1e3
 }
@@ -274,7 +274,7 @@ pub(crate) struct HealthBody {
 struct DatabaseBody {
     kind: &'static str,
     connected: bool,
-    /// Of the last ping; `null` when there was no answer.
+    /// Round trip of the last check, in milliseconds; `null` if there was no answer.
     latency_ms: Option<f64>,
 }
 
@@ -333,7 +333,7 @@ mod tests {
     use crate::lifecycle::Phase;
     use crate::store::{Liveness, PoolState};
 
-    /// A report with nothing wrong, a day after the epoch.
+    /// Returns a report without problems, one day after the epoch.
     fn sound() -> HealthReport {
         HealthReport {
             phase: Phase::Ready,
@@ -412,8 +412,8 @@ mod tests {
         assert!(!both.contains("events are taken"), "{both}");
     }
 
-    /// `/health` said that events were refused while each was stored in the open file, and advised a lower floor on a volume
-    /// with nothing free.
+    /// `/health` reported that events were refused although each was stored in the open segment, and advised a lower
+    /// floor on a volume with no free space.
     #[test]
     fn a_full_volume_refuses_nothing_while_the_open_segment_has_room() {
         let mut full = sound();
@@ -461,7 +461,8 @@ mod tests {
         assert!(problems[0].contains("does not answer"), "{problems:?}");
     }
 
-    /// Only the read pool was asked: with the replica away, `/health` and an alert at night told of a database that had gone.
+    /// Only the read pool was checked. With the replica unavailable, `/health` and an alert at night reported the
+    /// database lost.
     #[test]
     fn an_absent_replica_is_no_absent_database() {
         let mut report = sound();
@@ -476,7 +477,7 @@ mod tests {
         );
     }
 
-    /// With every place for a connection taken nothing was answered, and nothing said why.
+    /// With every place for a connection in use, no request was answered, and nothing reported the reason.
     #[test]
     fn a_shortage_of_places_for_connections_degrades_and_says_what_to_do() {
         let mut report = sound();
@@ -492,7 +493,7 @@ mod tests {
         assert!(body.problems[0].contains("RUVVECTOR_CONNECTIONS"));
     }
 
-    /// Damage that a start had found stood in a log line alone.
+    /// Damage that a start had found was reported in a log line alone.
     #[test]
     fn damaged_records_are_named_with_what_to_do() {
         let mut report = sound();
@@ -508,7 +509,7 @@ mod tests {
         );
     }
 
-    /// A service with SQLite was told to look at the network.
+    /// The operator of a service with SQLite was advised to look at the network.
     #[test]
     fn an_embedded_database_has_no_network() {
         let mut report = sound();

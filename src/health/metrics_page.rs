@@ -1,7 +1,7 @@
-//! `GET /metrics`: what the counters hold, beside gauges that are read as the page is asked for.
+//! Answers `GET /metrics`: the counters, and gauges that are read for each scrape.
 //!
-//! **Invariant:** a scrape never waits for the disk, and for the database only until its first sign of life, in bounded
-//! time.
+//! **Invariant:** a scrape never waits for the disk. It waits for the database only until the first check for liveness
+//! has ended, in bounded time.
 
 use axum::extract::State;
 use axum::http::header;
@@ -28,7 +28,7 @@ pub(crate) async fn metrics(State(watch): State<HealthMonitor>) -> impl IntoResp
     )
 }
 
-/// Sets the gauges that are facts of the moment.
+/// Sets the gauges to their current values.
 fn refresh(report: &HealthReport) {
     gauge!(crate::telemetry::metrics::READY).set(f64::from(report.phase == Phase::Ready));
     gauge!(crate::telemetry::metrics::DB_UP).set(f64::from(report.pulse.database.is_some()));

@@ -1,20 +1,20 @@
-//! The state of the process for those who run it: `/health`, `/metrics`, systemd.
+//! Reports the state of the process to its operator: `/health`, `/metrics`, systemd.
 //!
 //! **Invariant:** nothing here changes the state that it reports.
 
 /// `GET /metrics`.
 mod metrics_page;
 
-/// Whether the service takes events, how the database is, and what somebody should do.
+/// `GET /health`, `/health/live` and `/health/ready`.
 mod routes;
 
 /// The facts behind an answer, and its JSON.
 mod health_report;
 
-/// The sources of those facts, kept fresh in the background.
+/// Reads those facts, and keeps them fresh in the background.
 mod monitor;
 
-/// What systemd is told.
+/// Reports the service's state to systemd.
 mod systemd;
 
 pub(crate) use metrics_page::metrics;

@@ -1,7 +1,7 @@
-//! What health and metrics are read from, and the background work that keeps it fresh.
+//! Reads the facts for health and metrics, and keeps them fresh in the background.
 //!
-//! **Invariant:** no answer waits for the database, but the very first ones for its first sign of life: that is asked for in
-//! the background, in bounded time.
+//! **Invariant:** no answer waits for the database, except the first ones, which wait in bounded time for the first
+//! check for liveness. The checks run in the background.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -18,15 +18,16 @@ use crate::store::{Liveness, Store};
 use crate::telemetry::connection_counts::ConnectionCounts;
 use crate::write::Progress;
 
-/// How often the database is asked for a sign of life, and how long that may take.
+/// Interval and timeout of the checks for the database's liveness.
 const PULSE_INTERVAL: Duration = Duration::from_secs(2);
 const PULSE_TIMEOUT: Duration = Duration::from_secs(2);
-/// The pause between questions until the first answer.
+/// Pause between checks until the first answer.
 const FIRST_PULSE_PAUSE: Duration = Duration::from_millis(50);
-/// How often samples of histograms are folded into their buckets; without it they would pile up between scrapes.
+/// Interval at which samples of histograms are folded into their buckets. Otherwise they would accumulate between
+/// scrapes.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
-/// What health and metrics are read from.
+/// The sources of the facts for health and metrics.
 #[derive(Clone)]
 pub struct HealthSources {
     pub journal: Journal,
@@ -34,11 +35,11 @@ pub struct HealthSources {
     pub connections: ConnectionCounts,
     pub progress: Progress,
     pub readiness: Readiness,
-    /// What was said at the start; see [`super::warnings`].
+    /// Warnings that were reported at the start; see [`crate::config::warnings`].
     pub warnings: Vec<String>,
 }
 
-/// The sources with the background work; cheap to clone.
+/// The sources and the background work. Cheap to clone.
 #[derive(Clone)]
 pub struct HealthMonitor(Arc<MonitorState>);
 
@@ -46,15 +47,15 @@ struct MonitorState {
     sources: HealthSources,
     handle: PrometheusHandle,
     started: Instant,
-    /// `None` until the first has come back or run out of time.
+    /// The result of the last check for liveness; `None` until the first one has ended or timed out.
     pulse: watch::Receiver<Option<Liveness>>,
-    /// Ends with the last clone.
+    /// Aborted when the last clone is dropped.
     _background: JoinSet<()>,
 }
 
 impl HealthMonitor {
-    /// Starts the background work (the database's pulse, the upkeep of histograms), which ends with the last clone: call it
-    /// on the runtime.
+    /// Starts the background work (checks of the database, upkeep of histograms), which ends when the last clone is
+    /// dropped. Must be called on the runtime.
     pub fn start(sources: HealthSources, handle: PrometheusHandle) -> Self {
         let (told, pulse) = watch::channel(None);
         let mut background = JoinSet::new();
@@ -82,7 +83,7 @@ impl HealthMonitor {
         sources.readiness.phase()
     }
 
-    /// What is known now. Waits only at the very start, for the first pulse, and no longer than that may take.
+    /// Returns the current facts. Waits only for the first check for liveness, at most [`PULSE_TIMEOUT`].
     pub(crate) async fn report(&self) -> HealthReport {
         let mut first = self.0.pulse.clone();
         let _ = timeout(PULSE_TIMEOUT, first.wait_for(Option::is_some)).await;
@@ -114,11 +115,12 @@ async fn pulse_for_ever(store: Store, progress: Progress, told: watch::Sender<Op
     }
 }
 
-/// Asks again while the first contact lasts: before it a file of SQLite does not exist, or is locked by its first migration.
+/// Repeats the check while the first contact lasts. Before that, SQLite's file does not exist or is locked by its first
+/// migration.
 async fn first_pulse(store: &Store, progress: &Progress) -> Liveness {
     let end = Instant::now() + PULSE_TIMEOUT;
     loop {
-        // Read before, so that the database is asked once more after the first contact has ended.
+        // It is read first, so that the database is checked once more after the first contact has ended.
         let is_last = !progress.awaits_first_contact();
         let left = end.saturating_duration_since(Instant::now());
         let pulse = store.check_liveness(left).await;
@@ -179,8 +181,8 @@ mod tests {
         }
     }
 
-    /// The file of a new directory was asked for before the writer had made it: for two seconds `/health` said that the
-    /// database did not answer, although events were stored.
+    /// SQLite's file was checked before the writer had made it in a new directory: for two seconds `/health` reported
+    /// that the database did not answer, although events were stored.
     #[tokio::test]
     async fn the_first_answer_waits_until_a_new_file_of_sqlite_is_made() {
         let dir = tempfile::tempdir().expect("a temporary directory");

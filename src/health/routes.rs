@@ -1,7 +1,7 @@
 //! `/health`, `/health/live`, `/health/ready`.
 //!
-//! **Invariant:** a full journal or an absent database leaves the service ready: with no endpoint at all clients would see
-//! refused connections, which some exporters do not try again.
+//! **Invariant:** a full journal or an unavailable database leaves the service ready. Without an endpoint, clients
+//! would meet refused connections, after which some exporters do not retry.
 
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -12,7 +12,7 @@ use crate::health::health_report::HealthStatus;
 use crate::health::monitor::HealthMonitor;
 use crate::lifecycle::Phase;
 
-/// `GET /health`: 503 only when events are not taken at all.
+/// `GET /health`: 503 only if the service accepts no events at all.
 pub(crate) async fn health(State(watch): State<HealthMonitor>) -> Response {
     let body = watch.report().await.body();
     let status = match body.status {
@@ -22,12 +22,12 @@ pub(crate) async fn health(State(watch): State<HealthMonitor>) -> Response {
     json(status, &body)
 }
 
-/// `GET /health/live`: the process answers, nothing else.
+/// `GET /health/live`: 200 whenever the process answers.
 pub(crate) async fn live() -> Response {
     json(StatusCode::OK, &PhaseBody { status: "live" })
 }
 
-/// `GET /health/ready`: whether clients should be sent here.
+/// `GET /health/ready`: 200 if clients may be sent here, otherwise 503.
 pub(crate) async fn ready(State(watch): State<HealthMonitor>) -> Response {
     let phase = watch.phase();
     let status = match phase {

@@ -1,10 +1,11 @@
-//! What systemd, or whoever else gives a `NOTIFY_SOCKET`, is told of the service's life (sd_notify(3)).
+//! Reports the service's state to systemd, or to any other supervisor that sets `NOTIFY_SOCKET` (sd_notify(3)).
 //!
-//! In order: that the journal is being recovered, and that this may take its time; `READY=1` once `/health/ready` answers 200;
-//! a sentence for `systemctl status` whenever it changes; `STOPPING=1` before the first port closes. With `WATCHDOG_USEC`
-//! also that it is alive. `NOTIFY_SOCKET` stays in the environment: the service starts no program that could inherit it.
+//! The messages are, in order: the status of the recovery with an extension of the start's timeout; `READY=1` once
+//! `/health/ready` answers 200; the status for `systemctl status` whenever it changes; `STOPPING=1` before the first
+//! port closes. If `WATCHDOG_USEC` is set, `WATCHDOG=1` is sent in addition. `NOTIFY_SOCKET` stays in the environment,
+//! since the service starts no program that could inherit it.
 //!
-//! **Invariant:** without a socket nothing is done, and nothing that fails here stops or fails anything else.
+//! **Invariant:** without a socket nothing is sent, and no failure here stops or fails anything else.
 
 use std::ffi::OsStr;
 use std::os::linux::net::SocketAddrExt;
@@ -20,20 +21,22 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::health::monitor::HealthMonitor;
 use crate::journal::Journal;
 
-/// How often the start's time is extended while the journal is recovered, and how far each time. A recovery that hangs waits
-/// in the kernel for its disk, where no signal would end it either.
+/// Interval and length of the extensions of the start's timeout while the journal is recovered. A recovery that hangs
+/// waits in the kernel for its disk, and no signal would end that either.
 const EXTEND_INTERVAL: Duration = Duration::from_secs(10);
 const EXTEND_BY: Duration = Duration::from_secs(60);
-/// What a stop may take beside its drain delay and its grace: requests under way, the last sync, the database's answer.
+/// Maximum time of a stop beside its drain delay and its grace: requests in flight, the last sync, the database's
+/// answer.
 const STOP_BEYOND: Duration = Duration::from_secs(60);
-/// How often it is looked whether there is something new to say; the first time by when the database was spoken to.
+/// Interval of checks for a new status. The first check comes after one interval, when the
+/// database has usually been contacted.
 const STATUS_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Who is told; nobody, where the environment names nobody.
+/// The supervisor, if the environment names one.
 #[derive(Clone, Debug, Default)]
 pub struct Systemd {
     socket: Option<Arc<NotifySocket>>,
-    /// How long it waits for a sign of life, if it waits for any.
+    /// Interval within which the supervisor expects `WATCHDOG=1`; `None` if it expects none.
     watchdog: Option<Duration>,
 }
 
@@ -43,13 +46,13 @@ struct NotifySocket {
     to: SocketAddr,
 }
 
-/// The service is starting; ends with [`Starting::ready`].
+/// A service that is starting; ends with [`SystemdStarting::ready`].
 pub struct SystemdStarting {
     supervisor: Systemd,
     background: JoinSet<()>,
 }
 
-/// The service runs; to be kept until the end of a stop, which is alive too.
+/// A service that is running. Must be kept until the end of a stop, since the watchdog expects messages until then.
 pub(crate) struct SystemdRunning {
     supervisor: Systemd,
     status: JoinSet<()>,
@@ -82,7 +85,8 @@ impl Systemd {
         }
     }
 
-    /// Says what the start is at, and asks for time for as long as it goes on. On the runtime.
+    /// Sends the status of the start, and extends its timeout for as long as the start lasts. Must be called on the
+    /// runtime.
     #[must_use]
     pub fn starting(self, doing: &str) -> SystemdStarting {
         let mut background = JoinSet::new();
@@ -103,7 +107,7 @@ impl Systemd {
         }
     }
 
-    /// Whether it was handed over.
+    /// Sends a message. Returns whether the socket accepted it.
     fn tell(&self, message: &str) -> bool {
         let Some(socket) = &self.socket else {
             return false;
@@ -117,8 +121,9 @@ impl Systemd {
 }
 
 impl SystemdStarting {
-    /// Clients may come: `place` says where, and where events go. From now on the status follows `/health`, and signs of
-    /// life are given while the runtime and the thread that appends to `log` move, whatever the database does.
+    /// Reports that clients may connect. `place` names the addresses and the database. From then on the status follows
+    /// `/health`, and `WATCHDOG=1` is sent while the runtime and the append thread of `journal` make progress, whatever
+    /// the database does.
     #[must_use]
     pub(crate) async fn ready(
         mut self,
@@ -126,7 +131,7 @@ impl SystemdStarting {
         health: &HealthMonitor,
         journal: &Journal,
     ) -> SystemdRunning {
-        // Nothing of the start is told after this.
+        // No message of the start is sent after this.
         self.background.shutdown().await;
         let supervisor = self.supervisor;
         let (mut statuses, mut life) = (JoinSet::new(), JoinSet::new());
@@ -149,7 +154,7 @@ impl SystemdStarting {
 }
 
 impl SystemdRunning {
-    /// The stop begins, and is over in `delay`, `grace` and what the requests under way take.
+    /// Reports that the stop begins. It lasts at most `delay`, `grace` and [`STOP_BEYOND`] together.
     pub(crate) fn stopping(&mut self, delay: Duration, grace: Duration) {
         self.status.abort_all();
         let within = delay.saturating_add(grace).saturating_add(STOP_BEYOND);
@@ -162,7 +167,7 @@ impl SystemdRunning {
 }
 
 impl NotifySocket {
-    /// A path, or after `@` the name of an abstract socket (unix(7)).
+    /// Parses a path, or after `@` the name of an abstract socket (unix(7)).
     fn named(name: &OsStr) -> io::Result<Self> {
         let to = match name.as_bytes() {
             [b'@', rest @ ..] => SocketAddr::from_abstract_name(rest)?,
@@ -170,13 +175,13 @@ impl NotifySocket {
             _ => return Err(io::Error::other("neither a path nor @ and a name")),
         };
         let own = UnixDatagram::unbound()?;
-        // A supervisor that does not read is not waited for.
+        // A supervisor that does not read must not block the service.
         own.set_nonblocking(true)?;
         Ok(Self { own, to })
     }
 }
 
-/// The time that a supervisor waits for signs of life, if it is this process that it waits for.
+/// Returns the watchdog's timeout, if the supervisor set one for this process.
 fn watchdog(usec: Option<&str>, pid: Option<&str>, own: u32) -> Option<Duration> {
     if pid.is_some_and(|pid| pid.parse() != Ok(own)) {
         return None;
@@ -185,7 +190,7 @@ fn watchdog(usec: Option<&str>, pid: Option<&str>, own: u32) -> Option<Duration>
     (usec > 0).then(|| Duration::from_micros(usec))
 }
 
-/// Tells the status when it differs from what was `told`, which is nothing where `READY=1` was not taken either.
+/// Sends the status whenever it differs from `told`, the last one sent. `None` = `READY=1` was not accepted yet.
 async fn follow(
     supervisor: Systemd,
     health: HealthMonitor,
@@ -211,7 +216,7 @@ async fn follow(
     }
 }
 
-/// A sign of life `every` so often, each after the journal's thread gave one of its own.
+/// Sends `WATCHDOG=1` at the interval `every`, each time after the append thread has shown progress.
 async fn live(supervisor: Systemd, journal: Journal, every: Duration) {
     let mut ticks = ticks(every);
     loop {
@@ -227,7 +232,7 @@ fn ticks(every: Duration) -> tokio::time::Interval {
     ticks
 }
 
-/// One line: a line break would begin another message.
+/// Formats a status as one line, since a line break would begin another message.
 fn status(text: &str) -> String {
     let line: String = text
         .chars()

@@ -1,10 +1,11 @@
-//! The note in the data directory of the kind of store that it serves: a forgotten `DATABASE_URL` must not drain the journal of a
-//! PostgreSQL into a new SQLite file.
+//! Notes in the data directory the kind of store that it serves. Without the note, a forgotten `DATABASE_URL` would
+//! drain the journal of a PostgreSQL into a new SQLite file.
 //!
-//! The file `store` holds one line, `postgres` or `sqlite`. A directory of an earlier version has none: then the journal and
-//! SQLite's file show which store it served.
+//! The file `store` holds one line, `postgres` or `sqlite`. A directory of an earlier version has no note: then the
+//! journal and SQLite's file show which store it served.
 //!
-//! **Invariant:** the kind changes only if `store` is set, or if nothing is there that the change could double or hide.
+//! **Invariant:** the kind changes only if `store` is set, or if no events exist that the change could duplicate or
+//! hide.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -19,7 +20,7 @@ use crate::store::StoreTarget;
 
 const FILE: &str = "store";
 
-/// The two stores.
+/// The two kinds of store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StoreKind {
     Postgres,
@@ -27,7 +28,7 @@ pub enum StoreKind {
 }
 
 impl StoreKind {
-    /// As the setting `store` has it.
+    /// Returns the value of the setting `store`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -50,31 +51,31 @@ impl StoreKind {
     }
 }
 
-/// The way in which the settings lead to a store.
+/// The way in which the settings determine a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Naming {
     /// `store` names it, which confirms a change.
     Explicit,
-    /// Other settings imply it, or their absence.
+    /// Other settings, or their absence, imply it.
     Implied,
 }
 
 /// The contents of the journal at the start.
 #[derive(Clone, Debug)]
 pub struct Backlog {
-    /// Events of records that the journal holds. Only the store that they went to knows which of them are stored.
+    /// Number of events in the journal's records. Only the store that received them knows which of them are stored.
     pub events: u64,
-    /// The streams of which it holds records.
+    /// The streams with records in the journal.
     pub streams: Vec<StreamId>,
 }
 
-/// The directory served the other kind of store.
+/// The directory served the other kind of store. Holds a sentence for the operator.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct OtherKind(String);
 
-/// Compares the store of these settings with the one that `data_dir` served, and notes it. Returns a warning if the kind
-/// changed. The caller holds the journal's lock.
+/// Compares the store of these settings with the one that `data_dir` served, and updates the note. Returns a warning if
+/// the kind changed. The caller holds the journal's lock.
 ///
 /// # Errors
 /// [`OtherKind`] as [`compare`].
@@ -97,12 +98,12 @@ pub async fn check(
     Ok(warning)
 }
 
-/// Compares the store of these settings with the one that `data_dir` served, and changes nothing. Returns a warning if a
-/// start would change the kind.
+/// Compares the store of these settings with the one that `data_dir` served, and changes nothing. Returns a warning if
+/// a start would change the kind.
 ///
 /// # Errors
-/// [`OtherKind`] if the kind would change, nothing confirms that, and the journal holds events or there is a SQLite file with
-/// events.
+/// [`OtherKind`] if the kind would change, nothing confirms that, and the journal holds events or there is a SQLite
+/// file with events.
 pub async fn compare(
     data_dir: &Path,
     target: &StoreTarget,
@@ -125,7 +126,7 @@ pub async fn compare(
     Ok(Some(change(data_dir, before, kind)))
 }
 
-/// Returns whether the note in `data_dir` names the kind of `target`: then [`compare`] has nothing to print_stdout.
+/// Returns whether the note in `data_dir` names the kind of `target`. Then [`compare`] returns no warning.
 #[must_use]
 pub fn is_noted(data_dir: &Path, target: &StoreTarget) -> bool {
     read(data_dir) == Some(StoreKind::of(target))
@@ -155,11 +156,11 @@ fn change(data_dir: &Path, before: StoreKind, kind: StoreKind) -> String {
     )
 }
 
-/// SQLite's files that concern the directory.
+/// The SQLite files that may belong to the directory.
 struct SqliteFiles {
-    /// The default, which a service with PostgreSQL may have beside its journal from earlier.
+    /// The default path. With PostgreSQL, a file from earlier may exist there.
     own: PathBuf,
-    /// The one that the settings name.
+    /// The path that the settings name.
     chosen: Option<PathBuf>,
 }
 
@@ -174,12 +175,12 @@ impl SqliteFiles {
         }
     }
 
-    /// The kind that a directory without a note served, where that shows.
+    /// Derives the kind that a directory without a note served, if possible.
     async fn served(&self, kind: StoreKind, backlog: &Backlog) -> Option<StoreKind> {
         match kind {
             StoreKind::Sqlite if backlog.events == 0 => None,
-            // SQLite's file is made before anything is stored. One that holds events, and none of any stream that the journal
-            // holds, is left of a trial.
+            // SQLite's file is made before anything is stored. A file that holds events, but none of any stream in the
+            // journal, is left from a trial.
             StoreKind::Sqlite => {
                 let chosen = self.chosen.as_ref().filter(|path| path.exists());
                 let strange = match chosen.or(self.own.exists().then_some(&self.own)) {
@@ -217,7 +218,7 @@ impl SqliteFiles {
     }
 }
 
-/// Reports whether the file holds events; one that cannot be read may.
+/// Returns whether the file holds events. A file that cannot be read counts as holding some.
 async fn has_events(path: &Path) -> bool {
     if !std::fs::metadata(path).is_ok_and(|found| found.len() > 0) {
         return false;
@@ -238,13 +239,13 @@ async fn has_events(path: &Path) -> bool {
     })
 }
 
-/// Reports whether the file can be read and has stored nothing of the journal's streams.
+/// Returns whether the file can be read and has no stored positions of the journal's streams.
 async fn knows_none_of(path: &Path, backlog: &Backlog) -> bool {
     let known = streams_in(path).await;
     known.is_some_and(|known| !backlog.streams.iter().any(|stream| known.contains(stream)))
 }
 
-/// The streams that the file has stored something of; `None` if there is no such file, or it cannot be read.
+/// Returns the streams that have stored positions in the file; `None` if there is no such file, or it cannot be read.
 async fn streams_in(path: &Path) -> Option<Vec<StreamId>> {
     if !path.exists() {
         return None;
@@ -261,7 +262,7 @@ async fn streams_in(path: &Path) -> Option<Vec<StreamId>> {
 }
 
 async fn open(path: &Path) -> Result<SqliteConnection, sqlx::Error> {
-    // Not `read_only`: the first reader after a crash has to recover the WAL.
+    // `read_only` is not set, since the first reader after a crash has to recover the WAL.
     let options = SqliteConnectOptions::new()
         .filename(path)
         .pragma("query_only", "ON")
@@ -286,7 +287,7 @@ fn read(data_dir: &Path) -> Option<StoreKind> {
     kind
 }
 
-/// Old or new after a crash, never a part.
+/// Replaces the note. After a crash it is the old one or the new one, never a part.
 fn write(data_dir: &Path, kind: StoreKind) -> io::Result<()> {
     let new = data_dir.join("store.new");
     let mut file = OpenOptions::new()

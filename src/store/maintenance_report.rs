@@ -1,17 +1,17 @@
 //! The result of a round of maintenance: gauges, and the steps that failed.
 //!
-//! **Invariant:** a gauge is a function of facts of the store and of the time that has passed since they were read, so it
-//! goes on telling the truth while the store cannot be asked.
+//! **Invariant:** a gauge is a function of facts of the store and of the time since they were read. Therefore it stays
+//! true while the store cannot be read.
 
 use std::time::Duration;
 
 use crate::store::StoreError;
 use crate::store::plausible_time::DAY_US;
 
-/// The steps of a round, the label of `ruvvector_maintenance_failures_total`.
+/// The steps of a round, which are the label of `ruvvector_maintenance_failures_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum MaintenanceStep {
-    /// Connecting, and taking the turn among collectors.
+    /// Connecting, and becoming the collector whose turn it is.
     Turn,
     /// Partitions for the days ahead.
     Partitions,
@@ -19,9 +19,9 @@ pub enum MaintenanceStep {
     Statistics,
     /// Removal of what is older than the retention.
     Retention,
-    /// Rows of streams and resources that are out of use.
+    /// Rows of streams and resources that are no longer used.
     Books,
-    /// Reading what the gauges show.
+    /// Reading the facts behind the gauges.
     Gauges,
 }
 
@@ -35,7 +35,7 @@ impl MaintenanceStep {
         Self::Gauges,
     ];
 
-    /// The label's value.
+    /// Returns the label's value.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -49,7 +49,7 @@ impl MaintenanceStep {
     }
 }
 
-/// A step, or a part of it, that failed. The round went on with the next.
+/// A step, or a part of it, that failed. The round continued with the next.
 #[derive(Debug)]
 pub struct StepFailure {
     pub step: MaintenanceStep,
@@ -57,7 +57,7 @@ pub struct StepFailure {
 }
 
 impl StepFailure {
-    /// Another transaction holds a lock, or the server is too slow at the moment: the next round may find it otherwise.
+    /// Returns whether another transaction held a lock, or the server was too slow. The next round may succeed.
     #[must_use]
     pub fn is_busy(&self) -> bool {
         matches!(
@@ -71,30 +71,31 @@ impl StepFailure {
     }
 }
 
-/// The facts behind the gauges, at the moment when they were read; `None` = could not be read, or the store has none.
+/// The facts behind the gauges, at the moment when they were read. `None` = not readable, or not in this store.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct MaintenanceGauges {
-    /// Microseconds from now to the end of the last of the days that have partitions without a gap, today included.
+    /// Microseconds from now to the end of the last day in the unbroken run of days with partitions, today included.
     pub partitions_end_us: Option<i64>,
-    /// Microseconds since the oldest day, attached or not, or SQLite's oldest row, passed the retention; negative before.
+    /// Microseconds since the oldest day (attached or not), or SQLite's oldest row, passed the retention; negative
+    /// before that.
     pub overdue_us: Option<Overdue>,
-    /// Streams of other collectors that are silent and not drained.
+    /// Number of other collectors' streams that are silent and not drained.
     pub undrained_streams: Option<u64>,
-    /// A `telemetry_events_v0` waits to be imported.
+    /// True if a `telemetry_events_v0` waits to be imported.
     pub import_v0_pending: Option<bool>,
 }
 
-/// The age of the oldest events of the store, against the retention.
+/// The age of the store's oldest events, relative to the retention.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Overdue {
-    /// Nothing is stored, or it is kept for ever.
+    /// Nothing is stored, or events are never removed.
     Never,
-    /// Microseconds since it passed the retention; negative before.
+    /// Microseconds since they passed the retention; negative before that.
     By(i64),
 }
 
 impl MaintenanceGauges {
-    /// The same facts once `passed` has gone by.
+    /// Returns the same facts after the time `passed`.
     #[must_use]
     pub fn after(self, passed: Duration) -> Self {
         let passed_us = i64::try_from(passed.as_micros()).unwrap_or(i64::MAX);
@@ -110,7 +111,7 @@ impl MaintenanceGauges {
         }
     }
 
-    /// Takes from `before` each fact that could not be read.
+    /// Returns these facts, with those of `before` in place of each that could not be read.
     #[must_use]
     pub fn or(self, before: Self) -> Self {
         Self {
@@ -121,15 +122,16 @@ impl MaintenanceGauges {
         }
     }
 
-    /// Whole days after today that have partitions without a gap; `None` where days have none.
+    /// Returns the number of whole days after today in the unbroken run of days with partitions; `None` if the store
+    /// has no partitions.
     #[must_use]
     pub fn partitions_ahead_days(&self) -> Option<u32> {
-        // A day that ends now has ended; today's own end is no day ahead.
+        // A day that ends now has ended; the end of today is not a day ahead.
         let end_us = self.partitions_end_us?;
         Some(u32::try_from((end_us - 1).div_euclid(DAY_US)).unwrap_or(0))
     }
 
-    /// Whole days by which the oldest events of the store have outlived the retention.
+    /// Returns the number of whole days by which the store's oldest events have passed the retention.
     #[must_use]
     pub fn retention_overdue_days(&self) -> Option<u32> {
         Some(match self.overdue_us? {
@@ -139,12 +141,12 @@ impl MaintenanceGauges {
     }
 }
 
-/// A round of maintenance.
+/// The result of a round of maintenance.
 #[derive(Debug, Default)]
 pub struct MaintenanceReport {
     pub gauges: MaintenanceGauges,
     pub failures: Vec<StepFailure>,
-    /// A sentence on the retention for the operator, for `/health`.
+    /// A sentence about the retention for the operator, shown in `/health`.
     pub notice: Option<String>,
 }
 
@@ -152,7 +154,7 @@ impl MaintenanceReport {
     /// Returns the gauges if no step failed.
     ///
     /// # Errors
-    /// The first failed step's.
+    /// The error of the first step that failed.
     pub fn done(self) -> Result<MaintenanceGauges, StoreError> {
         match self.failures.into_iter().next() {
             Some(failure) => Err(failure.error),
@@ -169,7 +171,8 @@ mod tests {
 
     const HOUR_US: i64 = 3_600_000_000;
 
-    /// The gauges kept their last value while rounds failed: seven days ahead on the day that had no partition any more.
+    /// The gauges kept their last value while rounds failed: seven days ahead on the day that had no partition any
+    /// more.
     #[test]
     fn gauges_of_a_store_that_cannot_be_asked_follow_the_time() {
         let read = MaintenanceGauges {

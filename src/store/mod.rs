@@ -1,7 +1,7 @@
-//! The two stores, PostgreSQL and SQLite: one shape, the same answers.
+//! The two stores, PostgreSQL and SQLite, behind one interface.
 //!
-//! **Invariant:** rows, dead letters and the account of the positions they came from are committed in one transaction;
-//! the account is the only truth about what is stored.
+//! **Invariant:** a batch's rows, its dead letters and its positions are committed in one transaction. The stored
+//! positions in the database alone define which positions are stored.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -14,25 +14,25 @@ use crate::telemetry::own_traces::spans::DatabaseSystem;
 /// The one encoding of rows: PostgreSQL's binary COPY tuples, which SQLite's writer reads back field by field.
 pub mod row_encoding;
 
-/// PostgreSQL: first contact, the batch transaction, the account.
+/// PostgreSQL: first contact, the batch transaction, the stored positions.
 pub mod postgres;
 
-/// SQLite: the same, in one embedded file.
+/// SQLite: the same in one embedded file.
 pub mod sqlite;
 
 /// The note of the store's kind in the data directory.
 pub mod kind_note;
 
-/// What need not be written again.
+/// A cache of the resources and streams that the database has.
 mod written_cache;
 
-/// Times of receipt.
+/// Plausible times of receipt.
 mod plausible_time;
 
-/// The clocks that retention goes by.
+/// The clocks of retention.
 pub mod retention_clock;
 
-/// A harmless row.
+/// The harmless row of a probe.
 mod probe;
 
 /// The rows of one large record, a few at a time.
@@ -50,26 +50,26 @@ pub use record_pieces::{LargeRow, RecordPiece, RecordPieces};
 use retention_clock::Clock;
 use row_encoding::EncodedRows;
 
-/// Which positions of a stream are stored.
+/// The positions of a stream that are stored.
 pub type StoredPositions = PositionSet;
 
-/// What one database transaction writes: whole records of one stream.
+/// The contents of one database transaction: whole records of one stream.
 #[derive(Debug)]
 pub struct Batch {
     pub stream: StreamId,
-    /// Every position of it joins the account.
+    /// All of these positions are added to the stored positions.
     pub positions: RangeInclusive<u64>,
     pub rows: EncodedRows,
     pub dead_letters: Vec<DeadLetter>,
 }
 
-/// What the database refused by itself, or what could not be decoded again: kept, with the reason.
+/// A row that the database refused, or a record that could not be decoded again, kept with the reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetter {
     pub position: u64,
     /// The row's number within its record, from 0; `None` = the whole record.
     pub item: Option<u32>,
-    /// Events it stands for: 1 for a row, the header's accepted count for a record.
+    /// Number of events: 1 for a row, the header's accepted count for a record.
     pub events: u32,
     /// `event/json`, `event/ndjson`, `span/protobuf`, `span/json`, …; for a row `row`, for a damaged record `unknown`.
     pub kind: &'static str,
@@ -78,8 +78,8 @@ pub struct DeadLetter {
     /// [`crate::decode::VERSION`] of the record.
     pub decoder: u16,
     pub received_unix_nano: i64,
-    /// A closed set, the label of `ruvvector_dead_letters_total`: `refused`, `undecodable`, `miscounted`, `damaged`,
-    /// `fatal`.
+    /// One of a closed set, the label of `ruvvector_dead_letters_total`: `refused`, `undecodable`, `miscounted`,
+    /// `damaged`, `fatal`.
     pub reason: &'static str,
     pub sqlstate: Option<String>,
     pub message: String,
@@ -87,7 +87,7 @@ pub struct DeadLetter {
     pub payload: Bytes,
 }
 
-/// A record that one transaction writes alone; its rows come in [`Pieces`].
+/// A record that one transaction writes alone. Its rows arrive as [`RecordPieces`].
 #[derive(Clone, Copy, Debug)]
 pub struct LargeRecord {
     pub stream: StreamId,
@@ -96,38 +96,38 @@ pub struct LargeRecord {
     pub received_unix_nano: i64,
 }
 
-/// Facts about a stream that its row in `ingest_streams` holds for others to see.
+/// Facts about a stream that its row in `ingest_streams` holds for other collectors.
 #[derive(Clone, Copy, Debug)]
 pub struct StreamHeartbeat {
     pub stream: StreamId,
     /// The highest synced position.
     pub appended: u64,
-    /// Receive time of the oldest record that is held and not stored; `None` = all that is held is stored. What neither the
-    /// account nor the journal has is a gap, and waits for nobody.
+    /// Receive time of the oldest record that the journal holds unstored, Unix nanoseconds; `None` if all are stored. A
+    /// position that is neither stored nor in the journal is a gap, which nothing waits for.
     pub oldest_unix_nano: Option<i64>,
-    /// Another collector may live on it: what its row says is left to that one.
+    /// True if another collector may use the stream. Then only that collector updates the row.
     pub contested: bool,
 }
 
-/// A stream's row is kept so long after its collector has let go of all of it.
+/// Time for which a stream's row is kept after its collector has released the stream.
 pub const KEEP_RELEASED: Duration = Duration::from_secs(30 * 86_400);
 
-/// What a stream's row in `ingest_streams` says of who holds it.
+/// The owner of a stream according to its row in `ingest_streams`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StreamOwner {
-    /// Whether the name is another collector's; names alone are no proof.
+    /// True if the row names another collector. A name alone is no proof.
     pub other: bool,
-    /// The last heartbeat, by the database's clock, as microseconds since 1970.
+    /// Time of the last heartbeat by the database's clock, in microseconds since 1970.
     pub heartbeat_us: Option<i64>,
     pub silent_seconds: Option<i64>,
 }
 
-/// How to reach the database, and what the store is allowed to do there.
+/// The address and the credentials of the database.
 #[derive(Clone)]
 pub enum StoreTarget {
     Postgres {
         options: Box<sqlx::postgres::PgConnectOptions>,
-        /// For queries; `None` = the same.
+        /// The target of queries; `None` if it is the same.
         read: Option<Box<sqlx::postgres::PgConnectOptions>>,
     },
     Sqlite {
@@ -135,7 +135,7 @@ pub enum StoreTarget {
     },
 }
 
-/// Where it is, without the password that the driver's own `Debug` would show.
+/// Shows the address without the password, which the driver's own `Debug` would show.
 impl std::fmt::Debug for StoreTarget {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -155,25 +155,25 @@ impl std::fmt::Debug for StoreTarget {
 #[derive(Clone, Debug)]
 pub struct Options {
     pub target: StoreTarget,
-    /// Apply migrations on first contact.
+    /// Apply migrations at first contact.
     pub migrate: bool,
-    /// `None` = keep for ever.
+    /// `None` if events are never removed.
     pub retention_days: Option<u32>,
     pub connect_timeout: Duration,
-    /// For every statement of a batch transaction.
+    /// Timeout of each statement of a batch transaction.
     pub statement_timeout: Duration,
-    /// Connections for writing, of which SQLite has one whatever this says, and for queries.
+    /// Number of connections for writing and for queries. SQLite always has one for writing.
     pub write_connections: u32,
     pub read_connections: u32,
-    /// Names this collector in `ingest_streams`: host name and data directory.
+    /// Name of this collector in `ingest_streams`: host name and data directory.
     pub collector: String,
 }
 
-/// The facts about this process's start that retention needs.
+/// The facts about the start of this process that retention needs.
 #[derive(Clone, Debug)]
 pub struct ProcessStart {
     pub clock: Clock,
-    /// The newest receive time that the journal is known to hold, Unix nanoseconds.
+    /// The newest receive time in the journal, Unix nanoseconds, if it is known.
     pub newest_journaled_unix_nano: Option<i64>,
 }
 
@@ -186,41 +186,41 @@ impl Default for ProcessStart {
     }
 }
 
-/// Why the store did not do as asked.
+/// The reason why a call of the store failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The database is away, slow, full, or misconfigured: tried again for ever. `class` is the label of
-    /// `ruvvector_write_failures_total`: `connection`, `timeout`, `resources`, `permission`, `schema`, `conflict`,
-    /// `count`, `other`.
+    /// The database is unavailable, slow, full or misconfigured. The writer tries again without limit. `class` is the
+    /// label of `ruvvector_write_failures_total`: `connection`, `timeout`, `resources`, `permission`, `schema`,
+    /// `conflict`, `count`, `other`.
     #[error("{message}")]
     Retry {
         class: &'static str,
         sqlstate: Option<String>,
         message: String,
     },
-    /// May be a row's own fault (`postgres/error.rs` and `sqlite/error.rs` say which codes).
+    /// The row itself may be at fault (`postgres/error.rs` and `sqlite/error.rs` list the codes).
     #[error("{message}")]
     Refused {
         sqlstate: String,
-        /// The row's index in the batch where the database named it.
+        /// The row's index in the batch, if the database named it.
         row: Option<usize>,
-        /// Without values of the row, so that a log line may quote it.
+        /// Holds no values of the row, so that a log line may quote it.
         message: String,
-        /// Quotes the row (`RepeatedFailure row contains …`): for the dead letter, which holds the row anyway, and nothing else.
+        /// Quotes the row (`Failing row contains …`). Used only in the dead letter, which holds the row anyway.
         detail: Option<String>,
     },
-    /// Some of these positions are stored already: read the account again.
+    /// Some of these positions are stored already. The caller has to read the stored positions again.
     #[error("some of the batch is in the account already")]
     AlreadyStored,
-    /// The schema is newer than this binary, of an unknown shape, or the database's encoding is not UTF8: writing stops
-    /// until somebody acts; the sentence says what to do.
+    /// The schema is newer than this binary or of an unknown shape, or the database's encoding is not UTF8. Nothing is
+    /// written until an operator acts; the sentence advises how.
     #[error("{0}")]
     Schema(String),
 }
 
 impl StoreError {
-    /// Returns whether this process had no memory for SQLite: SQLITE_NOMEM and SQLITE_IOERR_NOMEM. (PostgreSQL's codes have
-    /// five characters.)
+    /// Returns whether SQLite lacked memory in this process: SQLITE_NOMEM or SQLITE_IOERR_NOMEM. (PostgreSQL's codes
+    /// have five characters.)
     pub(crate) fn is_out_of_memory(&self) -> bool {
         match self {
             Self::Retry { sqlstate, .. } => matches!(sqlstate.as_deref(), Some("7" | "3082")),
@@ -248,7 +248,7 @@ pub enum Store {
 }
 
 impl Store {
-    /// Makes the pools; connects to nothing yet. Needs a Tokio runtime, where the pools live.
+    /// Creates the pools without connecting. Must be called on a Tokio runtime, which the pools use.
     #[must_use]
     pub fn new(options: &Options) -> Self {
         Self::starting(options, &ProcessStart::default())
@@ -271,10 +271,10 @@ impl Store {
         }
     }
 
-    /// Uses the credentials of `target` for the next connections.
+    /// Uses the credentials of `target` for new connections.
     ///
     /// # Errors
-    /// A sentence, if `target` is another database. Then nothing is changed.
+    /// A sentence, if `target` is another database. Nothing is changed then.
     pub fn replace_credentials(&self, target: &StoreTarget) -> Result<(), String> {
         match self {
             Self::Postgres(store) => store.replace_credentials(target),
@@ -282,7 +282,8 @@ impl Store {
         }
     }
 
-    /// First contact: encoding, schema, migrations. Done again after every reconnect; cheap when nothing is to do.
+    /// Makes the first contact: checks the encoding and the schema, and applies migrations. Repeated after every
+    /// reconnect; cheap if there is nothing to do.
     ///
     /// # Errors
     /// [`StoreError::Retry`] or [`StoreError::Schema`].
@@ -293,7 +294,7 @@ impl Store {
         }
     }
 
-    /// What of `stream` is stored; empty when the database does not know it.
+    /// Returns the stored positions of `stream`; empty if the database does not know it.
     ///
     /// # Errors
     /// [`StoreError::Retry`].
@@ -304,7 +305,7 @@ impl Store {
         }
     }
 
-    /// Who holds `stream`, by its row; `None` for a store that no other collector can write to.
+    /// Returns the owner of `stream` according to its row; `None` for a store that no other collector can write to.
     ///
     /// # Errors
     /// [`StoreError::Retry`].
@@ -315,8 +316,8 @@ impl Store {
         }
     }
 
-    /// Returns whether `stream` has a row, even if nothing of it is stored: it has none before its collector first had contact, and
-    /// none [`KEEP_RELEASED`] after that let go of the last of it.
+    /// Returns whether `stream` has a row, even if none of its positions is stored. There is no row before its
+    /// collector's first contact, nor [`KEEP_RELEASED`] after that collector released the stream.
     ///
     /// # Errors
     /// [`StoreError::Retry`].
@@ -327,7 +328,7 @@ impl Store {
         }
     }
 
-    /// Commits what must stand before a batch: the stream's row and the resources its rows refer to.
+    /// Commits the stream's row and the resources, to which the rows of a batch refer. Must come before the batch.
     ///
     /// # Errors
     /// [`StoreError::Retry`].
@@ -346,11 +347,11 @@ impl Store {
         }
     }
 
-    /// Commits a batch and its positions in one transaction. For PostgreSQL it first makes sure of the partitions.
+    /// Commits a batch and its positions in one transaction. PostgreSQL first creates missing partitions.
     ///
     /// # Errors
-    /// Every kind; after any of them nothing of the batch is stored, except that a lost answer to COMMIT is `Retry` and
-    /// only the account tells.
+    /// Every variant. After any of them nothing of the batch is stored, with one exception: if the answer to COMMIT was
+    /// lost, the error is `Retry` and only the stored positions show the outcome.
     pub async fn write(&self, batch: &Batch) -> Result<(), StoreError> {
         match self {
             Self::Postgres(store) => store.with_cause(store.write(batch).await).await,
@@ -358,13 +359,14 @@ impl Store {
         }
     }
 
-    /// Commits a record whose rows are too many to be held together, and its position, in one transaction.
+    /// Commits a record whose rows do not fit in memory together, and its position, in one transaction.
     ///
-    /// No statement sends more than a piece or one row, so each deadline bounds a stall and not the length of the record.
+    /// No statement sends more than one piece or one row, so each deadline bounds a stall and not the length of the
+    /// record.
     ///
     /// # Errors
-    /// As [`Store::write`]; and `Retry` if the pieces end before their record does. The row of `Refused` counts the rows of
-    /// all pieces; a [`LargeRow`] is not named.
+    /// As [`Store::write`]; and `Retry` if the pieces end before their record does. The row of `Refused` is counted
+    /// across all pieces; for a [`LargeRow`] it is `None`.
     pub async fn write_pieces(
         &self,
         record: LargeRecord,
@@ -379,10 +381,10 @@ impl Store {
         }
     }
 
-    /// Copies one harmless row and rolls back: whether the database takes good rows at all.
+    /// Inserts one harmless row and rolls back, to check that the database accepts good rows at all.
     ///
     /// # Errors
-    /// Whatever it says.
+    /// Any [`StoreError`] of the insertion.
     pub async fn probe(&self) -> Result<(), StoreError> {
         match self {
             Self::Postgres(store) => store.probe().await,
@@ -390,7 +392,7 @@ impl Store {
         }
     }
 
-    /// Heartbeats of the streams this collector holds, and `released` for those whose last segment is gone.
+    /// Writes the heartbeats of the streams that this collector holds, and marks the `released` ones as released.
     ///
     /// # Errors
     /// [`StoreError::Retry`].
@@ -409,9 +411,9 @@ impl Store {
         }
     }
 
-    /// One round of maintenance: partitions ahead, summaries, ANALYZE, retention. `oldest_held` is the receive time of
-    /// the oldest record of any stream that the journal still holds unstored: its day is never removed. A step that fails is
-    /// among [`Maintained::failures`], and the round goes on with the next.
+    /// Runs one round of maintenance: partitions ahead, summaries, ANALYZE, retention. `oldest_held` is the receive
+    /// time of the oldest record that the journal still holds unstored, Unix nanoseconds; its day is never removed. If
+    /// a step fails, its error is added to [`MaintenanceReport::failures`], and the round continues with the next.
     ///
     /// # Errors
     /// [`StoreError::Retry`] if the store cannot be reached, [`StoreError::Schema`] if its schema is newer.
@@ -434,8 +436,8 @@ impl Store {
         }
     }
 
-    /// A person says that the clocks are right: retention doubts them no longer. Returns the reason for the doubt that this ends,
-    /// if there is one.
+    /// Confirms, for an operator, that the clocks are right, which ends retention's doubt. Returns the reason for that
+    /// doubt, if there was one.
     ///
     /// # Errors
     /// [`StoreError::Retry`], also if the database's clock differs from this machine's; [`StoreError::Schema`].
@@ -446,7 +448,8 @@ impl Store {
         }
     }
 
-    /// Signs of life, for `/health`; waits for no longer than `limit`, and as long again for the reason of a silence.
+    /// Checks the database's liveness for `/health`. Waits at most `limit`, and as long again for the reason of a
+    /// failure.
     pub async fn check_liveness(&self, limit: Duration) -> Liveness {
         match self {
             Self::Postgres(store) => store.check_liveness(limit).await,
@@ -454,8 +457,8 @@ impl Store {
         }
     }
 
-    /// Ends all connections in order, in so long at most; what does not answer by then need not be told goodbye. SQLite's file
-    /// is whole without its WAL after that, or a warning says that it is not. Nothing can be asked of the store any more.
+    /// Closes all connections in order, waiting at most `within`. After that SQLite's file is complete without its WAL,
+    /// or a warning reports that it is not. The store must not be used afterwards.
     pub async fn close(&self, within: Duration) {
         match self {
             Self::Postgres(store) => store.close(within).await,
@@ -472,8 +475,9 @@ impl Store {
         }
     }
 
-    /// How often the metadata of a [`LargeRow`] is held at once, as measured. PostgreSQL gets it part by part. SQLite needs the
-    /// whole text, copies that to its statement, and copies it again to the row that it makes.
+    /// Returns the number of copies of a [`LargeRow`]'s metadata that are held at the same time, as measured.
+    /// PostgreSQL receives it part by part. SQLite needs the whole text, copies it to its statement, and copies it
+    /// again to the row.
     #[must_use]
     pub const fn copies_of_large_metadata(&self) -> usize {
         match self {
@@ -482,8 +486,8 @@ impl Store {
         }
     }
 
-    /// How often the texts of a resource are held at once while they are written, as measured; of them the resource itself
-    /// is one.
+    /// Returns the number of copies of a resource's texts that are held at the same time while it is written, as
+    /// measured, including the resource itself.
     #[must_use]
     pub const fn copies_of_resource(&self) -> usize {
         match self {
@@ -492,8 +496,8 @@ impl Store {
         }
     }
 
-    /// How many batches it takes at once; disjoint ones may commit in any order. Two keep a server busy while one of them
-    /// is synced, and leave connections for upkeep.
+    /// Returns the number of batches that the store writes at the same time; disjoint ones may commit in any order. Two
+    /// keep a server busy while one of them is synced, and leave connections for maintenance.
     #[must_use]
     pub fn batches_at_once(&self) -> usize {
         const AT_ONCE: u32 = 2;
@@ -503,14 +507,14 @@ impl Store {
         usize::try_from(left).unwrap_or(1)
     }
 
-    /// Returns whether there is a connection to write with beside those of the batches.
+    /// Returns whether the store has a connection for writing beside those of the batches.
     #[must_use]
     pub fn spares_a_connection(&self) -> bool {
         let [write, _] = self.pools();
         usize::try_from(write.max).is_ok_and(|max| max > self.batches_at_once())
     }
 
-    /// Size, idle and maximum of the write pool and of the read pool.
+    /// Returns the size, the idle connections and the maximum of the write pool and of the read pool.
     #[must_use]
     pub fn pools(&self) -> [PoolState; 2] {
         match self {
@@ -520,18 +524,18 @@ impl Store {
     }
 }
 
-/// Who gave a sign of life.
+/// The result of a check for liveness.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Liveness {
-    /// How long the database that is written to took for a round trip; `None` = it did not answer.
+    /// Round trip of the database that is written to; `None` if it did not answer.
     pub database: Option<Duration>,
-    /// It answered by refusing the connection: what to do about that.
+    /// Advice, if the database answered by refusing the connection.
     pub refusal: Option<&'static str>,
-    /// Queries go to a replica, and it did not answer.
+    /// True if queries go to a replica that did not answer.
     pub replica_away: bool,
 }
 
-/// Long enough to close any store that answers.
+/// Time in which any store that answers can be closed.
 pub const GOODBYE: Duration = Duration::from_secs(5);
 
 /// One connection pool, for `/health` and metrics.

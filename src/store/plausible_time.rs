@@ -1,16 +1,16 @@
-//! Which times of receipt are believed: a machine with a wrong clock must neither keep rows for ever nor make partitions
-//! without end.
+//! Plausible times of receipt. A machine with a wrong clock must neither keep rows for ever nor create partitions
+//! without limit.
 //!
-//! **Invariant:** whatever a record says, a row's `created_at` is within the retention and at most a day ahead.
+//! **Invariant:** whatever a record contains, a row's `created_at` is within the retention and at most one day ahead.
 
 /// A day, in microseconds.
 pub(super) const DAY_US: i64 = 86_400_000_000;
 
-/// How old a time of receipt may be where nothing is ever removed.
+/// Maximum age of a time of receipt, in days, if events are never removed.
 const OLDEST_DAYS: u32 = 400;
 
-/// The times of receipt that are believed at one moment, in microseconds since the store's epoch; `now_us` stands in for
-/// any other.
+/// The range of plausible times at one moment, in microseconds since the store's epoch. `now_us` replaces a time
+/// outside it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PlausibleTimes {
     pub(super) now_us: i64,

@@ -1,11 +1,11 @@
-//! The row that tells whether a database takes any.
+//! The harmless row that probes if a database accepts rows at all.
 //!
-//! **Invariant:** every database of the right shape takes it.
+//! **Invariant:** every database of the right shape accepts it.
 
 use crate::event::Event;
 use crate::store::row_encoding::EncodedRows;
 
-/// One harmless row, received long ago.
+/// Returns one harmless row with an old time of receipt.
 pub(super) fn probe_row() -> EncodedRows {
     let event = Event {
         correlation_id: "ruvvector-probe".into(),

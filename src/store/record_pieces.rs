@@ -1,6 +1,6 @@
-//! The rows of one large record on their way from the decoder to the store, a few at a time.
+//! Carries the rows of one large record from the decoder to the store, a few at a time.
 //!
-//! **Invariant:** a store that reads to the end has seen every piece of the record, or an error.
+//! **Invariant:** a store that reads to the end has received every piece of the record, or an error.
 
 use tokio::sync::mpsc;
 
@@ -16,9 +16,9 @@ pub enum RecordPiece {
     LargeRow(LargeRow),
     /// The next part of a large row's metadata.
     Metadata(String),
-    /// A row that the database refused before.
+    /// The dead letter of a row that the database refused in an earlier attempt.
     Refused(DeadLetter),
-    /// Nothing of the record is missing. The last piece.
+    /// The last piece: the record is complete.
     End,
 }
 
@@ -31,20 +31,20 @@ pub struct LargeRow {
     pub metadata_bytes: usize,
 }
 
-/// The store's side.
+/// The store's end of the channel.
 #[derive(Debug)]
 pub struct RecordPieces(mpsc::Receiver<RecordPiece>);
 
 impl RecordPieces {
-    /// The decoder's side and the store's. The decoder waits while one piece is in between, and hears that the store has
-    /// given up once the store's side is dropped.
+    /// Returns the decoder's end and the store's end. The decoder waits while one piece is in the channel. Its sends
+    /// fail once the store's end is dropped.
     #[must_use]
     pub fn new() -> (mpsc::Sender<RecordPiece>, Self) {
         let (sender, receiver) = mpsc::channel(1);
         (sender, Self(receiver))
     }
 
-    /// The next piece; `None` after the last.
+    /// Returns the next piece; `None` after the last.
     ///
     /// # Errors
     /// `Retry` if the decoder ended before the record did.
@@ -56,7 +56,8 @@ impl RecordPieces {
         }
     }
 
-    /// The next part of a large row's metadata, of which `missing_bytes` were not received yet; `None` after the last.
+    /// Returns the next part of a large row's metadata, of which `missing_bytes` are still to be received; `None` after
+    /// the last.
     ///
     /// # Errors
     /// `Retry` if the decoder ended before the row did.
@@ -85,7 +86,7 @@ fn ended_early() -> StoreError {
     }
 }
 
-/// An error of a large row: it does not name the row, as a dead letter of it would hold all of its metadata.
+/// Removes the row from an error of a large row, since its dead letter would hold all of its metadata.
 pub(super) fn without_row(error: StoreError) -> StoreError {
     match error {
         StoreError::Refused {
@@ -103,7 +104,7 @@ pub(super) fn without_row(error: StoreError) -> StoreError {
     }
 }
 
-/// An error of one piece, counted in the rows of the record.
+/// Converts the row of an error from its index in one piece to its index in the record.
 pub(super) fn after_rows(sent: usize, error: StoreError) -> StoreError {
     match error {
         StoreError::Refused {

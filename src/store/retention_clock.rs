@@ -1,10 +1,10 @@
-//! The clocks that retention goes by, and when they are doubted: a wrong clock must not remove what was acknowledged.
+//! Judges the clocks of retention, and doubts them if they disagree: a wrong clock must not remove acknowledged events.
 //!
-//! Doubt is kept in the store, so that neither a restart nor another collector forgets it. Time spent in doubt is counted by
-//! clocks that no one sets.
+//! The doubt is kept in the store, so that neither a restart nor another collector loses it. Time spent in doubt is
+//! measured by clocks that cannot be set.
 //!
-//! **Invariant:** pure; while a clock is doubted nothing is removed for `QUIET_US`, and then at most one day's worth in each
-//! `PACE_US` of time that has really passed.
+//! **Invariant:** pure; while a clock is doubted nothing is removed for `QUIET_US`, and after that at most one day's
+//! events in each `PACE_US` of time that has really passed.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,21 +13,21 @@ use crate::store::plausible_time::DAY_US;
 
 const HOUR_US: i64 = 3_600_000_000;
 
-/// The most that two clocks may differ by.
+/// Maximum difference of two clocks that agree.
 const TOLERANCE_US: i64 = HOUR_US;
 
-/// Nothing is removed for so long after a doubt begins.
+/// Time after the begin of a doubt in which nothing is removed.
 const QUIET_US: i64 = HOUR_US;
 
-/// Time of doubt between two days that are removed.
+/// Time in doubt between the removals of two days.
 const PACE_US: i64 = 24 * HOUR_US;
 
-/// The clocks of this machine, read at one moment.
+/// This machine's clocks, read at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClockReading {
     /// Unix time in microseconds.
     pub unix_us: i64,
-    /// Microseconds since the machine booted, which nobody sets; suspended time counts (CLOCK_BOOTTIME).
+    /// Microseconds since the machine booted, suspended time included (CLOCK_BOOTTIME). This clock cannot be set.
     pub boot_us: i64,
 }
 
@@ -36,7 +36,7 @@ pub struct ClockReading {
 pub struct Clock(Arc<dyn Fn() -> ClockReading + Send + Sync>);
 
 impl Clock {
-    /// This machine's.
+    /// Returns this machine's clocks.
     #[must_use]
     pub fn system() -> Self {
         Self::new(|| {
@@ -67,16 +67,16 @@ impl fmt::Debug for Clock {
 /// The reason for a doubt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DoubtReason {
-    /// It was set while the process ran.
+    /// The clock was set while the process ran.
     Set,
-    /// The database's differs from this machine's.
+    /// The database's clock differs from this machine's.
     Differs,
-    /// At the start it was far past all that was ever received.
+    /// At the start the clock was more than a day past the newest time of receipt.
     Gap,
 }
 
 impl DoubtReason {
-    /// As the store keeps it.
+    /// Returns the name that the store keeps.
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Set => "set",
@@ -85,7 +85,7 @@ impl DoubtReason {
         }
     }
 
-    /// A name of a later version is a doubt all the same.
+    /// Parses such a name. An unknown name, of a later version, is a doubt, too.
     pub(super) fn of(name: &str) -> Self {
         match name {
             "set" => Self::Set,
@@ -94,7 +94,7 @@ impl DoubtReason {
         }
     }
 
-    /// What is known, in words.
+    /// Describes the reason in words.
     #[must_use]
     pub const fn sentence(self) -> &'static str {
         match self {
@@ -111,7 +111,7 @@ impl DoubtReason {
     }
 }
 
-/// The row as both stores hold it.
+/// The row in both stores.
 #[derive(sqlx::FromRow)]
 pub(super) struct DoubtRow {
     reason: Option<String>,
@@ -135,12 +135,13 @@ impl From<DoubtRow> for Doubt {
     }
 }
 
-/// The one row that the store keeps of this; none before retention was first applied, or SQLite's file first opened with one.
+/// The one row that the store keeps. There is none before retention was first applied, or SQLite's file first opened
+/// with one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Doubt {
-    /// `None` = the clocks are trusted.
+    /// The reason for the doubt; `None` if the clocks are trusted.
     pub reason: Option<DoubtReason>,
-    /// Microseconds spent in doubt, ever.
+    /// Microseconds spent in all doubts together.
     pub waited_us: i64,
     /// The value of `waited_us` when the current doubt began.
     pub began_us: i64,
@@ -148,11 +149,11 @@ pub struct Doubt {
     pub granted_us: Option<i64>,
     /// That day's end, Unix microseconds.
     pub granted_before_us: Option<i64>,
-    /// Times that a person has confirmed the clock.
+    /// Number of times that an operator has confirmed the clock.
     pub confirmations: i64,
 }
 
-/// The facts that a clock is judged by.
+/// The facts by which the clocks are judged.
 #[derive(Clone, Copy, Debug)]
 pub struct ClockFacts {
     pub now: ClockReading,
@@ -161,19 +162,19 @@ pub struct ClockFacts {
     pub retention_days: u32,
     /// Unix microseconds at which the oldest day of the store ends.
     pub oldest_day_end_us: Option<i64>,
-    /// Receive time of the newest event of the store from before the start, if it was asked for: see
-    /// [`RetentionClock::asks_for_newest`].
+    /// Unix microseconds of the newest receive time in the store from before the start, if
+    /// [`RetentionClock::asks_for_newest`] requires it.
     pub newest_stored_us: Option<i64>,
 }
 
 /// The consequences for one round of retention.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Judgement {
-    /// To be kept before anything is removed.
+    /// Must be kept in the store before anything is removed.
     pub doubt: Doubt,
-    /// Events received before this, Unix microseconds, may be removed; `None` = no events.
+    /// Unix microseconds. Events received before this may be removed; `None` if none may.
     pub remove_before_us: Option<i64>,
-    /// For `/health` while there is a doubt.
+    /// A sentence for `/health` while there is a doubt.
     pub notice: Option<String>,
 }
 
@@ -181,19 +182,20 @@ pub struct Judgement {
 #[derive(Debug)]
 pub struct RetentionClock {
     start: ClockReading,
-    /// The last reading at which the wall clock was believed.
+    /// The last reading at which the wall clock was trusted.
     base: ClockReading,
     newest_journaled_us: Option<i64>,
-    /// `Some(true)` = the start is doubted; `None` = not judged yet. Judged anew in each round until the store has kept it.
+    /// `Some(true)` = the start is doubted, in each round until the store has kept the doubt; `None` = not judged yet.
     gap: Option<bool>,
-    /// The doubt as this process last left it, and when by [`ClockReading::boot_us`].
+    /// The doubt that this process last returned, and the time of that, by [`ClockReading::boot_us`].
     left: Option<(Doubt, i64)>,
-    /// The doubt that this process itself raised.
+    /// The reason of the doubt that this process raised.
     raised: Option<DoubtReason>,
 }
 
 impl RetentionClock {
-    /// `newest_journaled_us` is the newest receive time that the journal held at the start.
+    /// Creates a clock. `newest_journaled_us` is the newest receive time in the journal at the start, Unix
+    /// microseconds.
     #[must_use]
     pub const fn new(start: ClockReading, newest_journaled_us: Option<i64>) -> Self {
         Self {
@@ -206,7 +208,7 @@ impl RetentionClock {
         }
     }
 
-    /// As a process starts.
+    /// Creates the clock of a process that starts.
     #[must_use]
     pub fn of(start: &crate::store::ProcessStart) -> Self {
         let newest = start.newest_journaled_unix_nano;
@@ -216,13 +218,13 @@ impl RetentionClock {
         )
     }
 
-    /// Returns whether the next judgement is of the start, for which [`Facts::newest_stored_us`] is needed.
+    /// Returns whether the next judgement includes the start, and therefore needs [`ClockFacts::newest_stored_us`].
     #[must_use]
     pub const fn asks_for_newest(&self, kept: Option<Doubt>) -> bool {
         self.gap.is_none() && kept.is_some()
     }
 
-    /// The clocks at the start.
+    /// Returns the reading at the start.
     #[must_use]
     pub const fn start(&self) -> ClockReading {
         self.start
@@ -251,7 +253,7 @@ impl RetentionClock {
                 doubt.began_us = doubt.waited_us;
                 self.raised = Some(reason);
             }
-            // The clock is back where it was, as only the process that saw it leave can tell.
+            // The clock is right again. Only the process that saw it change can decide that.
             (None, Some(reason)) if self.raised == Some(reason) && reason != DoubtReason::Gap => {
                 doubt.reason = None;
                 self.raised = None;
@@ -271,7 +273,7 @@ impl RetentionClock {
         }
     }
 
-    /// Several collectors count the same time: the one that has seen most of it is right.
+    /// Counts the time in doubt. Several collectors count the same time, so the highest count is right.
     fn count_time(&self, doubt: &mut Doubt, boot_us: i64) {
         if let Some((left, at_us)) = self.left
             && doubt.reason.is_some()
@@ -283,7 +285,7 @@ impl RetentionClock {
         }
     }
 
-    /// Judges the start, once. The first use of a retention raises no doubt, as it may find old data.
+    /// Judges the start, once. The first use of a retention raises no doubt, since it may find old events.
     fn judge_start(&mut self, facts: ClockFacts, first_use: bool) {
         if self.gap.is_some() {
             return;
@@ -313,8 +315,8 @@ pub const fn differ(apart_us: i64) -> bool {
     apart_us.saturating_abs() > TOLERANCE_US
 }
 
-/// Returns the time before which events may be removed in doubt: the end of the day that was granted last, until the next
-/// one is due.
+/// Returns the time before which events may be removed in doubt: the end of the day that was granted last. Grants the
+/// next day once it is due.
 fn grant(doubt: &mut Doubt, cutoff_us: i64, oldest_day_end_us: Option<i64>) -> Option<i64> {
     if doubt.waited_us - doubt.began_us < QUIET_US {
         return None;

@@ -1,10 +1,10 @@
-//! Rows as PostgreSQL's binary COPY tuples, without the stream's header and trailer.
+//! Encodes rows as PostgreSQL's binary COPY tuples, without the stream's header and trailer.
 //!
-//! A tuple is a 16-bit count of fields, then each field as a 32-bit length and its bytes, -1 standing for NULL; all
-//! big-endian (PostgreSQL, COPY, "Binary Format"). A timestamptz is microseconds since 2000-01-01 UTC, JSONB is a version
-//! byte and JSON text.
+//! A tuple is a 16-bit count of fields, then each field as a 32-bit length and its bytes; the length -1 means NULL. All
+//! numbers are big-endian (PostgreSQL, COPY, "Binary Format"). A timestamptz is microseconds since 2000-01-01 UTC.
+//! JSONB is a version byte and JSON text.
 //!
-//! **Invariant:** a row is either whole in the buffer or not in it; `rows.len()` is what COPY must report.
+//! **Invariant:** a row is in the buffer as a whole or not at all; `rows.len()` is the count that COPY must report.
 
 use std::ops::Range;
 
@@ -17,7 +17,7 @@ mod json;
 pub const COLUMNS: &str = "timestamp, time_unix_nano, duration_ns, created_at, kind, flags, correlation_id, integration, \
      provider, event_type, trace_id, span_id, parent_span_id, name, status, resource_id, metadata";
 
-/// 2000-01-01 UTC in Unix microseconds: where PostgreSQL's times start.
+/// 2000-01-01 UTC in Unix microseconds, the epoch of PostgreSQL's times.
 pub const POSTGRES_EPOCH_US: i64 = 946_684_800_000_000;
 
 const FIELDS: i16 = 17;
@@ -30,20 +30,20 @@ const JSONB_VERSION: u8 = 1;
 /// The last field of a row without metadata.
 const EMPTY_METADATA: [u8; 5] = [0, 0, 0, 1, JSONB_VERSION];
 
-/// What a tuple takes at most beside its texts: the count, seventeen lengths, five 64-bit numbers, `kind`, `flags`, the
-/// resource id and JSONB's version.
+/// Maximum number of bytes of a tuple beside its texts: the count, seventeen lengths, four 64-bit numbers, `kind`,
+/// `flags`, the resource id and JSONB's version.
 const FIXED_BYTES: usize = 2 + 17 * 4 + 4 * 8 + 4 + 2 + 16 + 1;
 
 /// The rows of a batch.
 #[derive(Clone, Debug, Default)]
 pub struct EncodedRows {
     bytes: Vec<u8>,
-    /// Where each row ends in `bytes`.
+    /// The end of each row in `bytes`.
     ends: Vec<usize>,
 }
 
 impl EncodedRows {
-    /// Adds one event, received at that time.
+    /// Adds one event as a row.
     pub fn push(&mut self, event: &Event<'_>, received_unix_nano: i64) {
         let texts = [
             Some(&event.correlation_id),
@@ -80,13 +80,13 @@ impl EncodedRows {
         self.ends.push(self.bytes.len());
     }
 
-    /// Adds a row that is encoded already.
+    /// Adds a row that is already encoded.
     pub fn push_row(&mut self, row: EncodedRow<'_>) {
         self.bytes.extend_from_slice(row.tuple);
         self.ends.push(self.bytes.len());
     }
 
-    /// Adds a row with another time of receipt, in microseconds since 2000-01-01 UTC, and the flag that says so.
+    /// Adds a row with a replaced time of receipt, in microseconds since 2000-01-01 UTC, and sets the flag for that.
     pub(super) fn push_row_received(&mut self, row: EncodedRow<'_>, created_at_us: i64) {
         self.bytes.extend_from_slice(&FIELDS.to_be_bytes());
         for (column, field) in row.raw_fields().enumerate() {
@@ -113,13 +113,13 @@ impl EncodedRows {
         self.ends.is_empty()
     }
 
-    /// All tuples, as COPY takes them.
+    /// Returns all tuples as COPY expects them.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// The tuple of one row.
+    /// Returns the tuple of one row.
     #[must_use]
     pub fn row(&self, index: usize) -> EncodedRow<'_> {
         let start = if index == 0 { 0 } else { self.ends[index - 1] };
@@ -128,19 +128,19 @@ impl EncodedRows {
         }
     }
 
-    /// The bytes that some rows take.
+    /// Returns the number of bytes of a range of rows.
     #[must_use]
     pub fn bytes_of(&self, rows: Range<usize>) -> usize {
         let end = |rows: usize| rows.checked_sub(1).map_or(0, |last| self.ends[last]);
         end(rows.end) - end(rows.start)
     }
 
-    /// All rows in their order.
+    /// Returns all rows in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = EncodedRow<'_>> {
         (0..self.len()).map(|index| self.row(index))
     }
 
-    /// Takes a row out.
+    /// Removes a row.
     pub fn remove(&mut self, index: usize) {
         let bytes = self.row(index).tuple.len();
         let end = self.ends.remove(index);
@@ -150,7 +150,7 @@ impl EncodedRows {
         }
     }
 
-    /// Forgets the rows after the first `len`, to undo a record that could not be decoded to its end.
+    /// Drops the rows after the first `len`, to undo a record that could not be decoded to its end.
     pub fn truncate(&mut self, len: usize) {
         if len < self.ends.len() {
             self.bytes
@@ -165,15 +165,15 @@ impl EncodedRows {
     }
 }
 
-/// One encoded row, read back.
+/// One encoded row.
 #[derive(Clone, Copy, Debug)]
 pub struct EncodedRow<'a> {
     tuple: &'a [u8],
 }
 
 impl<'a> EncodedRow<'a> {
-    /// A tuple that was encoded elsewhere; `None` unless it is one whole tuple of as many fields as there are
-    /// [`COLUMNS`], with a time of receipt. What the fields hold is not looked at.
+    /// Parses a tuple; `None` unless it is one whole tuple with as many fields as [`COLUMNS`] and a time of receipt.
+    /// The contents of the fields are not checked.
     #[must_use]
     pub fn new(tuple: &'a [u8]) -> Option<Self> {
         let mut rest = tuple.strip_prefix(&FIELDS.to_be_bytes())?;
@@ -191,8 +191,8 @@ impl<'a> EncodedRow<'a> {
         rest.is_empty().then_some(Self { tuple })
     }
 
-    /// The fields in the order of [`COLUMNS`]; `None` = NULL. Texts are UTF-8, numbers big-endian, `metadata` JSON text
-    /// without JSONB's version byte, `created_at` microseconds since 2000-01-01 UTC.
+    /// Returns the fields in the order of [`COLUMNS`]; `None` = NULL. Texts are UTF-8, numbers big-endian, `metadata`
+    /// is JSON text without JSONB's version byte, `created_at` is microseconds since 2000-01-01 UTC.
     pub fn fields(self) -> impl Iterator<Item = Option<&'a [u8]>> {
         self.raw_fields().enumerate().map(|(column, field)| {
             if column == METADATA {
@@ -203,21 +203,21 @@ impl<'a> EncodedRow<'a> {
         })
     }
 
-    /// The tuple of a row without metadata up to where `metadata_bytes` of it are to follow.
+    /// Returns the tuple of a row without metadata, up to the place where `metadata_bytes` of metadata follow.
     pub(super) fn before_metadata(self, metadata_bytes: usize) -> Vec<u8> {
         let (before, empty) = self.tuple.split_at(self.tuple.len() - EMPTY_METADATA.len());
         debug_assert_eq!(empty, EMPTY_METADATA);
         [before, &length(metadata_bytes + 1), &[JSONB_VERSION]].concat()
     }
 
-    /// Time of receipt in microseconds since 2000-01-01 UTC.
+    /// Returns the time of receipt in microseconds since 2000-01-01 UTC.
     #[must_use]
     pub fn created_at_us(self) -> i64 {
         let field = self.raw_fields().nth(CREATED_AT).flatten();
         i64::from_be_bytes(field.and_then(array).expect("every row has its created_at"))
     }
 
-    /// The fields as they are encoded.
+    /// Returns the fields as encoded.
     fn raw_fields(self) -> impl Iterator<Item = Option<&'a [u8]>> {
         let mut rest = &self.tuple[2..];
         std::iter::from_fn(move || {
@@ -233,8 +233,8 @@ impl<'a> EncodedRow<'a> {
     }
 }
 
-/// Unix nanoseconds as PostgreSQL keeps times: microseconds since 2000-01-01 UTC, rounded down. Never one of the two
-/// values that PostgreSQL takes for infinity.
+/// Converts Unix nanoseconds to PostgreSQL's time: microseconds since 2000-01-01 UTC, rounded down. Never returns one
+/// of the two values that PostgreSQL reads as infinity.
 #[must_use]
 pub const fn postgres_time(unix_nano: i64) -> i64 {
     unix_nano.div_euclid(1000) - POSTGRES_EPOCH_US

@@ -1,6 +1,6 @@
-//! Resources and streams that the database has already, so that most batches need no transaction before their own.
+//! Caches the resources and streams that the database has, so that most batches need no transaction for them.
 //!
-//! **Invariant:** an id is known only after its commit was confirmed.
+//! **Invariant:** an id is added only after its commit was confirmed.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use crate::event::{Resource, ResourceId, StreamId};
 
-/// Ids remembered at most: about 6 MiB.
+/// Maximum number of cached ids, about 6 MiB.
 const MOST_IDS: usize = 100_000;
 
-/// After that an id is written again, which refreshes its `last_seen`.
+/// Time after which an id is written again, which refreshes its `last_seen`.
 const REFRESH: Duration = Duration::from_secs(20 * 3600);
 
 #[derive(Default)]
@@ -26,12 +26,12 @@ struct WrittenCacheState {
 }
 
 impl WrittenCache {
-    /// After an error it may be another database, or the same put back in time.
+    /// Forgets everything. After an error it may be another database, or the same one restored to an earlier state.
     pub(super) fn clear(&self) {
         *self.state() = WrittenCacheState::default();
     }
 
-    /// Those to be written, sorted by id and each once, so that two collectors never wait for each other crosswise.
+    /// Returns the resources to write, sorted by id and each once, so that two collectors never deadlock.
     pub(super) fn missing<'a>(&self, resources: &[&'a Resource]) -> Vec<&'a Resource> {
         let state = self.state();
         let is_missing = |resource: &&'a Resource| {

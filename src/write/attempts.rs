@@ -1,16 +1,17 @@
-//! A note of the records that were being written when the process died.
+//! Notes the records that were being written when the process died.
 //!
-//! A record that ends the process each time it is written would end it for ever. So the note names what is being decoded
-//! and written first after a start, and whatever is written alone; it is removed once that has ended, however it ended, and
-//! by every end of the process that is not a death. A record that was named in three deaths in a row is written alone; one
-//! that was named in three more is not decoded again, but becomes a dead letter. A lack of memory that the store reports for
-//! one record, where another allocation would have ended the process, counts like a death.
+//! A record that ends the process each time it is written would end it for ever. Therefore a file, the note, names the
+//! records that are decoded and written first after a start, and every record that is written alone. The note is
+//! removed once their attempt has ended, with any outcome, and whenever the process ends without dying. A record that
+//! was named in three deaths in a row is written alone. A record that was named in three more becomes a dead letter
+//! without being decoded. If the store reports a lack of memory for one record, that counts as a death, since another
+//! allocation would have ended the process.
 //!
-//! The note is advice: it is never synced, as it is to survive the process and not the machine, and one that cannot be read
-//! or written is ignored.
+//! The note is advice. It is never synced, as it has to survive the process and not the machine. A note that cannot be
+//! read or written is ignored.
 //!
-//! **Invariant:** a death counts only for records that were being written at that moment, and only in a row; a lack of memory
-//! only for a record with nothing beside it.
+//! **Invariant:** a death counts only for records that were being written at that moment, and only in a row; a lack of
+//! memory counts only for a record that was written alone.
 
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -22,11 +23,11 @@ use crate::position_set::PositionSet;
 /// The file's name in the data directory.
 const FILE: &str = "attempts";
 
-/// Deaths in a row after which a record is written alone, and after which it is a dead letter.
+/// Deaths in a row after which a record is written alone (`ALONE`), and after which it becomes a dead letter (`FATAL`).
 const ALONE: u32 = 3;
 pub(super) const FATAL: u32 = 6;
 
-/// Lines that are read and written at most.
+/// Maximum number of lines that are read or written.
 const LINES: usize = 1000;
 
 /// Positions of a stream, and the deaths in a row that named them.
@@ -40,15 +41,15 @@ struct SuspectRecords {
 /// The care that a record needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum WriteCare {
-    /// It may be part of a batch.
+    /// The record may be part of a batch.
     Usual,
-    /// It is written with nothing beside it.
+    /// The record is written alone.
     Alone,
-    /// It is not decoded again.
+    /// The record becomes a dead letter without being decoded.
     Fatal,
 }
 
-/// The note of this life of the process. Cheap to clone.
+/// The note of this process. Cheap to clone.
 #[derive(Clone, Default)]
 pub(super) struct Attempts {
     state: Arc<Mutex<AttemptsState>>,
@@ -56,19 +57,19 @@ pub(super) struct Attempts {
 
 #[derive(Default)]
 struct AttemptsState {
-    /// `None` = nothing is noted.
+    /// `None` if no note is kept.
     path: Option<PathBuf>,
-    /// Positions that earlier deaths named and that have not ended since.
+    /// Positions that earlier deaths named and whose attempt has not ended since.
     suspects: Vec<SuspectRecords>,
-    /// Positions that are being written now, with the deaths before.
+    /// Positions that are being written now, with the number of deaths before.
     current: Vec<SuspectRecords>,
-    /// Something has ended in this life: only what is written alone is still noted.
+    /// Set once an attempt has ended in this process. From then on only records that are written alone are noted.
     has_ended: bool,
     is_written: bool,
 }
 
 impl Attempts {
-    /// Reads the note that the last life left, and removes it.
+    /// Reads the note that the previous process left, and removes it.
     pub(super) fn open(dir: &Path) -> Self {
         let path = dir.join(FILE);
         let suspects =
@@ -90,7 +91,7 @@ impl Attempts {
         attempts
     }
 
-    /// The care that the record at this position needs.
+    /// Returns the care that the record at this position needs.
     pub(super) fn care(&self, stream: StreamId, n: u64) -> WriteCare {
         match self.state().deaths(stream, n) {
             FATAL.. => WriteCare::Fatal,
@@ -99,8 +100,8 @@ impl Attempts {
         }
     }
 
-    /// These positions are about to be decoded and written. `care` is what they need; what needs none is noted only until
-    /// something has ended in this life of the process.
+    /// Notes that these positions are about to be decoded and written. Positions whose `care` is usual are noted only
+    /// until an attempt has ended in this process.
     pub(super) fn begin(&self, stream: StreamId, positions: &RangeInclusive<u64>, care: WriteCare) {
         let mut state = self.state();
         if state.has_ended && care == WriteCare::Usual {
@@ -111,19 +112,19 @@ impl Attempts {
         state.write();
     }
 
-    /// These positions are stored, and the process lives.
+    /// Notes that these positions are stored: they are no longer suspect.
     pub(super) fn passed(&self, stream: StreamId, positions: &RangeInclusive<u64>) {
         let mut state = self.state();
         state.suspects = less(std::mem::take(&mut state.suspects), stream, positions);
         state.ended(stream, positions);
     }
 
-    /// These positions are not stored, and the process lives: what was suspect stays so.
+    /// Notes that the attempt to store these positions failed without a death: suspect positions stay suspect.
     pub(super) fn failed(&self, stream: StreamId, positions: &RangeInclusive<u64>) {
         self.state().ended(stream, positions);
     }
 
-    /// The store had no memory for this one record.
+    /// Notes that the store lacked memory for this one record.
     pub(super) fn ran_out_of_memory(&self, stream: StreamId, n: u64) {
         let mut state = self.state();
         let deaths = state.deaths(stream, n).saturating_add(1);
@@ -136,14 +137,14 @@ impl Attempts {
         });
     }
 
-    /// Nothing is being written.
+    /// Notes that no write is in progress.
     pub(super) fn rest(&self) {
         let mut state = self.state();
         state.current.clear();
         state.write();
     }
 
-    /// Forgets what is stored, and streams that are no longer held.
+    /// Forgets stored positions, and streams that the journal no longer holds.
     pub(super) fn keep_unstored(&self, held: &[(StreamId, &PositionSet)]) {
         let mut state = self.state();
         if state.suspects.is_empty() {
@@ -170,7 +171,7 @@ impl Attempts {
         state.suspects.iter().any(|one| one.deaths >= ALONE)
     }
 
-    /// A sentence for `/health` on what is written alone.
+    /// Returns a sentence for `/health` that names the records that are written alone; `None` if there are none.
     pub(super) fn problem(&self) -> Option<String> {
         let state = self.state();
         let one = state.suspects.iter().find(|one| one.deaths >= ALONE)?;
@@ -237,7 +238,7 @@ impl AttemptsState {
         self.write();
     }
 
-    /// Writes the current positions into the file.
+    /// Writes the current positions to the file.
     fn write(&mut self) {
         let Some(path) = &self.path else { return };
         let done = if self.current.is_empty() {
@@ -258,7 +259,7 @@ impl AttemptsState {
     }
 }
 
-/// The list without these positions.
+/// Returns the list without these positions.
 fn less(
     list: Vec<SuspectRecords>,
     stream: StreamId,
@@ -285,7 +286,7 @@ fn without(set: &PositionSet, range: &RangeInclusive<u64>) -> PositionSet {
     PositionSet::new(set.ranges().iter().flat_map(|one| gone.missing(one)))
 }
 
-/// A line each: stream, first and last position, deaths.
+/// Formats one line for each range: stream, first and last position, deaths.
 fn print(named: &[SuspectRecords]) -> String {
     let lines = named.iter().take(LINES).map(|one| {
         let (first, last) = (one.positions.start(), one.positions.end());
@@ -298,7 +299,7 @@ fn parse(text: &str) -> Vec<SuspectRecords> {
     text.lines().take(LINES).filter_map(line).collect()
 }
 
-/// `None` for a line that is no such line.
+/// Parses such a line; `None` if it is malformed.
 fn line(line: &str) -> Option<SuspectRecords> {
     let mut words = line.split(' ');
     let stream = u128::from_str_radix(words.next()?, 16).ok()?;
@@ -318,7 +319,7 @@ mod tests {
     const STREAM: StreamId = StreamId([7; 16]);
     const OTHER: StreamId = StreamId([8; 16]);
 
-    /// A life that dies while these positions are being written.
+    /// Simulates a process that dies while these positions are being written.
     fn die(dir: &Path, positions: RangeInclusive<u64>) {
         let attempts = Attempts::open(dir);
         let care = attempts.care(STREAM, *positions.start());
@@ -352,7 +353,7 @@ mod tests {
             die(dir.path(), 5..=5);
         }
         assert_eq!(care(dir.path(), 5), WriteCare::Fatal);
-        // It was not named when the others were.
+        // The record was not named together with the others.
         assert_eq!(care(dir.path(), 4), WriteCare::Usual);
     }
 

@@ -1,10 +1,10 @@
-//! Waiting between attempts: exponential, with full jitter, for ever.
+//! Pauses between attempts: exponential, with full jitter, without a limit on their number.
 //!
-//! **Invariant:** no pause is longer than the longest, however often it failed.
+//! **Invariant:** no pause is longer than the maximum, whatever the number of failures.
 
 use std::time::Duration;
 
-/// How often something failed in a row.
+/// Counts failures in a row.
 #[derive(Debug, Default)]
 pub(super) struct Backoff {
     failures: u32,
@@ -15,12 +15,12 @@ impl Backoff {
         self.failures = 0;
     }
 
-    /// The next pause, anywhere between nothing and `min` doubled for each failure so far, at most `max`: collectors that
-    /// lost the same database do not come back to it in step.
+    /// Returns the next pause: a random time between 0 and `min` doubled for each failure so far, at most `max`. The
+    /// jitter keeps collectors that lost the same database from reconnecting at the same moment.
     pub(super) fn pause(&mut self, min: Duration, max: Duration) -> Duration {
         let most = min.saturating_mul(1 << self.failures.min(20)).min(max);
         self.failures = self.failures.saturating_add(1);
-        // Without randomness there is no jitter, which does no harm.
+        // If the system has no randomness, there is no jitter, which does no harm.
         let random = getrandom::u32().unwrap_or(u32::MAX);
         most.mul_f64(f64::from(random) / f64::from(u32::MAX))
     }

@@ -1,6 +1,6 @@
-//! Entries of the journal to one batch: whole records, decoded again under the header's own limits.
+//! Builds a batch from entries of the journal: whole records, decoded again under the limits in their headers.
 //!
-//! **Invariant:** the events of each record are all in the batch, as rows or as dead letters, and the batch's positions are
+//! **Invariant:** every event of a record is in the batch, as a row or in a dead letter, and the batch's positions are
 //! one range without a gap.
 
 use std::collections::{BTreeMap, btree_map};
@@ -16,15 +16,15 @@ use crate::write::Options;
 use crate::write::dead_letters::{self, DecodeFault, damaged, missing, whole};
 use crate::write::decode_record::{body, counted};
 
-/// A batch with what is needed to explain it.
+/// A batch before its commit, with the origin of each row.
 pub(super) struct PendingBatch {
     pub(super) batch: Batch,
-    /// Sorted by id, each once.
+    /// Sorted by id, each id once.
     pub(super) resources: BTreeMap<ResourceId, Resource>,
-    /// Which item of which record each row is.
+    /// The record, and the item within it, that each row was decoded from.
     items: Vec<RowOrigin>,
     records: Vec<Record>,
-    /// Records, holes and damage.
+    /// Number of records, holes and damaged records.
     pub(super) entries: usize,
     decoded_bytes: usize,
     resource_bytes: usize,
@@ -33,7 +33,7 @@ pub(super) struct PendingBatch {
 /// The result of adding an entry.
 pub(super) enum AddResult {
     Whole,
-    /// Nothing of this record is in the batch.
+    /// The record does not fit, and nothing of it is in the batch.
     TooLarge(Record),
 }
 
@@ -43,7 +43,7 @@ struct RowOrigin {
     index: u32,
 }
 
-/// The positions that an entry stands for.
+/// Returns the positions that an entry covers.
 pub(super) fn positions(entry: &JournalEntry) -> RangeInclusive<u64> {
     match entry {
         JournalEntry::Record(record) => record.position.n..=record.position.n,
@@ -54,18 +54,19 @@ pub(super) fn positions(entry: &JournalEntry) -> RangeInclusive<u64> {
     }
 }
 
-/// How much entries make of a batch, before they are decoded.
+/// The size of a batch, measured before its entries are decoded.
 #[derive(Clone, Copy, Default)]
 pub(super) struct BatchSize {
     pub(super) entries: usize,
     pub(super) rows: usize,
     pub(super) bytes: usize,
-    /// The last position; 0 = none yet.
+    /// The last position; 0 if the batch is empty.
     pub(super) last: u64,
 }
 
 impl BatchSize {
-    /// Whether the entry may join what is there already. Anything joins an empty batch: a large record is one alone.
+    /// Returns whether the entry may join the batch. An empty batch accepts any entry, so a large record is a batch
+    /// alone.
     pub(super) fn takes(
         &self,
         entry: &JournalEntry,
@@ -115,7 +116,7 @@ impl PendingBatch {
         }
     }
 
-    /// What its records were known by before they had positions.
+    /// Returns the tags that identified the batch's records before they had positions.
     pub(super) fn request_tags(&self) -> impl Iterator<Item = RequestTag> {
         let mark = |record: &Record| (record.source.received_unix_nano, record.payload.len());
         self.records.iter().map(mark)
@@ -138,7 +139,8 @@ impl PendingBatch {
         }
     }
 
-    /// Adds the next entry, unless its rows and resources take more than `most_bytes`. Decodes: not for a runtime's thread.
+    /// Adds the next entry, unless its rows and resources take more than `most_bytes`. Decodes, so it must not run on a
+    /// thread of the runtime.
     pub(super) fn add(&mut self, entry: JournalEntry, most_bytes: usize) -> AddResult {
         let (range, weight) = (positions(&entry), weight(&entry).1);
         match entry {
@@ -177,7 +179,7 @@ impl PendingBatch {
         self.entries += 1;
     }
 
-    /// The bytes that rows and resources take.
+    /// Returns the number of bytes of all rows and resources.
     pub(super) fn bytes(&self) -> usize {
         self.batch.rows.as_bytes().len() + self.resource_bytes
     }
@@ -212,7 +214,7 @@ impl PendingBatch {
         AddResult::Whole
     }
 
-    /// Moves a row that the database refused to the dead letters.
+    /// Removes a row that the database refused, and adds it as a dead letter.
     pub(super) fn refuse_row(&mut self, row: usize, sqlstate: String, message: String) {
         let item = self.items.remove(row);
         let record = self
@@ -226,7 +228,7 @@ impl PendingBatch {
         self.batch.dead_letters.push(letter);
     }
 
-    /// Moves every record that has rows to the dead letters, when the database does not say which row it refuses.
+    /// Turns every record that has rows into a dead letter. Used if the database does not report which row it refuses.
     pub(super) fn refuse_all(&mut self, sqlstate: &str, message: &str) {
         let mut letters = std::mem::take(&mut self.batch.dead_letters);
         for record in &self.records {
@@ -250,12 +252,12 @@ impl PendingBatch {
     }
 }
 
-/// The rows of one record on their way into the batch.
+/// Adds the rows of one record to the batch.
 struct RowSink<'a> {
     built: &'a mut PendingBatch,
     record: &'a Record,
     events: u32,
-    /// The most that the batch's rows and resources may take.
+    /// Maximum number of bytes of the batch's rows and resources.
     most_bytes: usize,
     is_full: bool,
 }

@@ -1,6 +1,6 @@
-//! What is to be written next: the synced entries that the account does not hold, oldest stream first.
+//! Reads the synced entries of the journal that are not stored, oldest stream first.
 //!
-//! **Invariant:** no position of the account is in a batch, and no batch crosses streams.
+//! **Invariant:** no batch holds a stored position, and no batch crosses streams.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -18,44 +18,44 @@ use crate::write::dead_letters::DecodeFault;
 use crate::write::progress::ProblemTopic;
 use crate::write::{RunUntil, WriteLoop};
 
-/// Read from the journal at a time.
+/// Bytes that are read from the journal at a time.
 const READ_BYTES: usize = 1 << 20;
 
-/// A closed or broken journal syncs nothing more; it is looked at again so often.
+/// Interval of checks of a closed or broken journal, which syncs nothing more.
 const CLOSED_LOG_PAUSE: Duration = Duration::from_millis(50);
 
-/// The next thing to write.
+/// The next unit to write.
 pub(super) enum NextWrite {
     Batch(PendingBatch),
-    /// One record with nothing beside it, as the process may have died of it.
+    /// One record that is written alone, as the process may have died of it.
     Alone(PendingBatch),
     /// A record whose rows are too large for a batch.
     Large(Record),
 }
 
-/// Where to read on, since one contact with the database.
+/// The reader's place in the journal, from one reconciliation to the next.
 pub(super) struct BatchReader {
     shared: WriteLoop,
     streams: VecDeque<StreamCursor>,
-    /// Entries of the first stream that were read and not yet taken.
+    /// Entries of the first stream that were read and are not in a batch yet.
     pending: VecDeque<JournalEntry>,
-    /// The first pending record, if its rows were found to be too large for a batch.
+    /// The position of the first pending record, if its rows were found to be too large for a batch.
     too_large: Option<Position>,
-    /// Whether all that is to be written was read.
+    /// Set once every entry that is to be written was read.
     exhausted: bool,
 }
 
-/// A stream, and how far it was read.
+/// A stream and the next position to read.
 pub(super) struct StreamCursor {
     pub(super) stream: StreamId,
     pub(super) live: bool,
-    /// Another collector may live on it: only records are written.
+    /// Another collector may use the stream: only its records are written, and missing positions stay undecided.
     pub(super) shared: bool,
     pub(super) stored_positions: StoredPositions,
     pub(super) next: u64,
 }
 
-/// Smaller batches up to a position: one of them keeps failing.
+/// Bounds the size of batches up to a position, since one of them keeps failing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct BatchLimit {
     pub(super) stream: StreamId,
@@ -74,14 +74,14 @@ impl BatchReader {
         }
     }
 
-    /// Whether nothing was left to read when it ended.
+    /// Returns whether nothing was left to read when the reader ended.
     pub(super) const fn is_exhausted(&self) -> bool {
         self.exhausted
     }
 
-    /// Returns the next batch, or a record that is too large for one. A batch is returned as soon as it is full or, once
-    /// `idle` says that no commit is under way, as soon as nothing more is synced or it has waited long enough. `None` if the
-    /// writer stops or should read the account again.
+    /// Returns the next batch, or a record that is too large for one. A batch is returned as soon as it is full. Once
+    /// `idle` is cancelled (no commit is in flight), it is also returned as soon as nothing more is synced or its wait
+    /// is over. Returns `None` if the writer is to stop or to read the stored positions again.
     pub(super) async fn next(&mut self, idle: &CancellationToken) -> Option<NextWrite> {
         let mut built: Option<PendingBatch> = None;
         let mut since = Instant::now();
@@ -108,7 +108,7 @@ impl BatchReader {
                     .front()
                     .map_or(WriteCare::Usual, |one| self.care(one));
                 if care != WriteCare::Usual {
-                    // Batches that were begun before it end first.
+                    // Batches that began earlier end first.
                     idle.cancelled().await;
                 }
                 if care == WriteCare::Fatal {
@@ -159,7 +159,7 @@ impl BatchReader {
         }
     }
 
-    /// Takes the entries that still fit beside what is in the batch already.
+    /// Removes from `pending` the entries that still fit into a batch of this size.
     fn take(&mut self, mut size: BatchSize) -> VecDeque<JournalEntry> {
         let mut taken = VecDeque::new();
         while let Some(entry) = self.pending.front() {
@@ -176,7 +176,7 @@ impl BatchReader {
         taken
     }
 
-    /// The first pending record, if it is too large for a batch.
+    /// Removes and returns the first pending record if it is too large for a batch.
     fn take_large(&mut self) -> Option<Record> {
         let first = self.pending.front()?;
         if !self.is_large(first) {
@@ -189,7 +189,7 @@ impl BatchReader {
         }
     }
 
-    /// The care that earlier deaths of the process demand.
+    /// Returns the care that earlier deaths of the process demand for the entry.
     fn care(&self, entry: &JournalEntry) -> WriteCare {
         match entry {
             JournalEntry::Record(record) => {
@@ -202,7 +202,7 @@ impl BatchReader {
         }
     }
 
-    /// The first pending record as a dead letter.
+    /// Removes the first pending record and returns it as a dead letter, without decoding it.
     fn take_fatal(&mut self, stream: StreamId) -> Option<PendingBatch> {
         let Some(JournalEntry::Record(record)) = self.pending.pop_front() else {
             return None;
@@ -222,7 +222,7 @@ impl BatchReader {
         Some(built)
     }
 
-    /// Returns whether the entry is written alone. A body that is longer than a batch most likely makes rows that are, too.
+    /// Returns whether the entry is written alone. If a body is longer than a batch, its rows most likely are, too.
     fn is_large(&self, entry: &JournalEntry) -> bool {
         match entry {
             JournalEntry::Record(record) => {
@@ -235,7 +235,7 @@ impl BatchReader {
         }
     }
 
-    /// Decodes these entries into the batch, as far as they fit; the others are pending again.
+    /// Decodes these entries into the batch as far as they fit, and returns the others to `pending`.
     async fn decode(
         &mut self,
         mut built: PendingBatch,
@@ -276,7 +276,7 @@ impl BatchReader {
         }
     }
 
-    /// Makes `pending` hold what stands next; false when nothing more is synced.
+    /// Fills `pending` with the next entries. Returns false if nothing more is synced.
     async fn fill(&mut self) -> bool {
         while self.pending.is_empty() {
             let Some(cursor) = self.streams.front_mut() else {
@@ -314,7 +314,7 @@ impl BatchReader {
         true
     }
 
-    /// Waits for more; false when the writer is to stop or to look at the account again.
+    /// Waits for more entries. Returns false if the writer is to stop or to read the stored positions again.
     async fn wait(&mut self) -> bool {
         self.shared.progress.solved(ProblemTopic::Write);
         self.exhausted = true;
@@ -348,7 +348,7 @@ impl BatchReader {
     }
 }
 
-/// Begins at once what takes long, on a thread that may block.
+/// Starts long work immediately on a thread that may block.
 pub(super) fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> impl Future<Output = T> {
@@ -358,14 +358,14 @@ pub(super) fn blocking<T: Send + 'static>(
             Ok(done) => done,
             Err(error) => match error.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),
-                // The runtime is going down.
+                // The runtime is shutting down.
                 Err(_) => std::future::pending().await,
             },
         }
     }
 }
 
-/// The disk is asked until it answers.
+/// Reads from the disk until a read succeeds.
 async fn read(shared: &WriteLoop, cursor: &StreamCursor) -> Vec<JournalEntry> {
     loop {
         match shared
@@ -389,7 +389,7 @@ async fn read(shared: &WriteLoop, cursor: &StreamCursor) -> Vec<JournalEntry> {
     }
 }
 
-/// Returns entries for the parts of a range that the account does not hold.
+/// Returns entries for the parts of a range that are not stored.
 fn parts(
     account: &StoredPositions,
     first: u64,
@@ -402,7 +402,7 @@ fn parts(
         .collect()
 }
 
-/// What of the entry the account does not hold; a hole may be held in part.
+/// Returns the parts of the entry that are not stored. A hole may be stored in part.
 fn not_in(account: &StoredPositions, entry: JournalEntry) -> Vec<JournalEntry> {
     match entry {
         JournalEntry::Hole { first, last } => parts(account, first, last, |first, last| {

@@ -1,6 +1,6 @@
-//! The facts of a batch that count once it is stored.
+//! The facts of a batch that are counted once it is stored.
 //!
-//! **Invariant:** what is counted for a batch is what the journal waited for and the database has now.
+//! **Invariant:** every event that is counted for a batch was waiting in the journal and is in the database now.
 
 use std::ops::RangeInclusive;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -12,11 +12,11 @@ use crate::store::DeadLetter;
 use crate::telemetry::metrics as names;
 use crate::write::batch::PendingBatch;
 
-/// The facts of a batch that count once it is stored.
+/// The facts of a batch that are counted once it is stored.
 pub(super) struct BatchSummary {
     pub(super) stream: StreamId,
     pub(super) positions: RangeInclusive<u64>,
-    /// Records, holes and damage.
+    /// Number of records, holes and damaged records.
     pub(super) entries: usize,
     pub(super) rows: u64,
     pub(super) records: u64,
@@ -51,13 +51,13 @@ impl BatchSummary {
     }
 }
 
-/// A dead letter's reason and events.
+/// Returns a dead letter's reason and events.
 pub(super) fn dead(letter: &DeadLetter) -> (&'static str, u64) {
     (letter.reason, u64::from(letter.events))
 }
 
-/// Counts the events that the journal waited for and that the database has now, as rows or as dead letters. `waited` is the
-/// log's own sum, so that the counters balance whichever process stored them.
+/// Counts the events that waited in the journal and that the database has now, as rows or as dead letters. `waited` is
+/// the journal's own sum, so the counters balance whichever process stored them.
 pub(super) fn count(tally: &BatchSummary, waited: u64) {
     let dead = tally.dead_events();
     counter!(names::WRITE_EVENTS_TOTAL).increment(waited.saturating_sub(dead));

@@ -1,6 +1,6 @@
-//! One batch to the database, and what each refusal means.
+//! Commits one batch and classifies each refusal of the database.
 //!
-//! **Invariant:** nothing goes to the dead letters unless the database takes good rows.
+//! **Invariant:** a row becomes a dead letter only after the database has accepted a good row.
 
 use std::time::{Duration, Instant};
 
@@ -12,14 +12,14 @@ use crate::write::batch_reader::NextWrite;
 use crate::write::batch_summary::BatchSummary;
 use crate::write::{WriteLoop, large_record};
 
-/// Refused rows of one batch after which smaller ones are tried: each costs a whole attempt.
+/// Refused rows of one batch after which smaller batches are tried, since each refusal costs a whole attempt.
 pub(super) const REFUSALS_A_BATCH: usize = 64;
 
-/// Why a batch is not stored.
+/// The reason why a batch is not stored.
 #[derive(Debug)]
 pub(super) enum Failure {
     Store(StoreError),
-    /// The database refuses some of it and does not say what: smaller batches will show.
+    /// The database refuses a part of the batch and does not report which. Smaller batches isolate it.
     Smaller,
 }
 
@@ -41,13 +41,13 @@ impl From<StoreError> for Failure {
 /// A batch after the attempt to commit it.
 pub(super) struct CommitResult {
     pub(super) summary: BatchSummary,
-    /// Before the first statement.
+    /// The time before the first statement.
     pub(super) began: Instant,
-    /// From the first statement to the commit.
+    /// The time from the first statement to the commit.
     pub(super) took: Result<Duration, Failure>,
 }
 
-/// Writes what comes next.
+/// Writes the next unit of the reader.
 pub(super) async fn write(shared: WriteLoop, next: NextWrite) -> CommitResult {
     match next {
         NextWrite::Batch(built) | NextWrite::Alone(built) => {
@@ -57,7 +57,7 @@ pub(super) async fn write(shared: WriteLoop, next: NextWrite) -> CommitResult {
     }
 }
 
-/// Commits a batch, less the rows that the database refuses.
+/// Commits a batch without the rows that the database refuses.
 async fn write_batch(shared: WriteLoop, mut built: PendingBatch) -> CommitResult {
     let _turn = shared.write_permit().await;
     let began = Instant::now();
@@ -86,8 +86,8 @@ async fn attempts(shared: &WriteLoop, built: &mut PendingBatch) -> Result<(), Fa
                 message,
                 detail,
             }) => {
-                // A constraint that refuses everything may go between an attempt and the look at it: a row is at fault
-                // only when it is refused after a good one was taken.
+                // A constraint that refuses every row may be dropped between an attempt and the probe. Therefore a row
+                // is at fault only if it is refused after a good row was accepted.
                 if !takes_good_rows {
                     probe(shared, &message).await?;
                     takes_good_rows = true;
@@ -107,7 +107,7 @@ async fn attempts(shared: &WriteLoop, built: &mut PendingBatch) -> Result<(), Fa
                     }
                     None => built.refuse_all(&sqlstate, &letter),
                 }
-                // So many look like a setting of ours long before the last row is out.
+                // This many refusals indicate a wrong setting long before the last row is refused.
                 let suspicious = refusals == REFUSALS_A_BATCH;
                 if suspicious || built.batch.rows.is_empty() {
                     probe(shared, &message).await?;
@@ -118,7 +118,7 @@ async fn attempts(shared: &WriteLoop, built: &mut PendingBatch) -> Result<(), Fa
     }
 }
 
-/// A dead letter's message.
+/// Returns a dead letter's message.
 pub(super) fn with_detail(message: &str, detail: Option<String>) -> String {
     detail.map_or_else(
         || message.to_owned(),
@@ -126,7 +126,7 @@ pub(super) fn with_detail(message: &str, detail: Option<String>) -> String {
     )
 }
 
-/// Some of the batch was refused: does the database take a good row?
+/// Checks, after a refusal, that the database accepts a good row.
 pub(super) async fn probe(shared: &WriteLoop, refusal: &str) -> Result<(), StoreError> {
     match shared.store.probe().await {
         Err(StoreError::Refused { message, .. }) => Err(wrong_setting(&message)),
@@ -141,14 +141,14 @@ pub(super) async fn probe(shared: &WriteLoop, refusal: &str) -> Result<(), Store
     }
 }
 
-/// Resources, and the stream's row, stand before the batch that refers to them.
+/// Commits the resources and the stream's row, to which the batch refers.
 async fn write_resources(shared: &WriteLoop, built: &PendingBatch) -> Result<(), StoreError> {
     let facts = facts(shared, built.batch.stream, *built.batch.positions.end());
     let resources: Vec<&Resource> = built.resources.values().collect();
     shared.store.write_resources(facts, &resources).await
 }
 
-/// The facts of a stream that the database stores before a batch that ends at this position.
+/// Returns the facts about a stream that the database stores before a batch that ends at this position.
 pub(super) fn facts(shared: &WriteLoop, stream: StreamId, appended: u64) -> StreamHeartbeat {
     StreamHeartbeat {
         stream,

@@ -1,11 +1,13 @@
-//! Other collectors that live on streams of this directory: it is a copy, or was copied.
+//! Detects other collectors that use streams of this directory: the directory is a copy, or was copied.
 //!
-//! A copy may lack what its origin holds, and cannot tell that from damage. Its records are written, as each position is
-//! stored once, whoever comes first; but what it lacks is left undecided while another is heard of on the stream: while the
-//! heartbeat in its row, which is not ours meanwhile, keeps moving.
+//! A copy may lack records that its origin holds, and cannot distinguish those from damage. Its records are written,
+//! since each position is stored once, whichever collector writes it first. Its missing positions stay undecided as
+//! long as the heartbeat in the stream's row keeps moving; in the meantime, this collector does not write that
+//! heartbeat.
 //!
-//! **Invariant:** a position without a record joins the account only where the stream is at home in this directory, or
-//! nobody else was heard of on it for [`super::Options::silence`] of contact with the database.
+//! **Invariant:** a position whose record is missing here is marked stored only if the stream is this directory's own,
+//! or if no other collector updated the stream's heartbeat for [`super::Options::silence`] of contact with the
+//! database.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,35 +19,36 @@ use crate::position_set::PositionSet;
 use crate::store::{Store, StoreError, StoredPositions, StreamOwner};
 use crate::write::progress::{ProblemTopic, Progress};
 
-/// Between two looks there are seconds; after so long the database was away, and away for others too.
+/// Checks are seconds apart. If the last one is longer ago than this, the database was unavailable, for other
+/// collectors too.
 const UNOBSERVED: Duration = Duration::from_secs(60);
 
-/// What is known of others. Clones are the same.
+/// The ownership of each stream as observed so far. Clones share their state.
 #[derive(Clone, Default)]
 pub(super) struct CopiedStreams {
     by_stream: Arc<Mutex<HashMap<StreamId, StreamOwnership>>>,
 }
 
 enum StreamOwnership {
-    /// By nobody else.
+    /// No other collector uses the stream.
     Exclusive,
     Contested(ContestedStream),
 }
 
 struct ContestedStream {
     heartbeat_us: Option<i64>,
-    /// Since when it has not moved.
+    /// The time since which the heartbeat has not moved.
     silent_since: Instant,
     last_checked: Instant,
-    /// Whether it was seen to move.
+    /// Set once the heartbeat was seen to move.
     origin_is_alive: bool,
-    /// What is not written meanwhile.
+    /// Positions that have no record here, and stay undecided.
     missing: PositionSet,
-    /// Whether it lived when that was last said.
+    /// The value of `origin_is_alive` in the last log line.
     last_reported: Option<bool>,
 }
 
-/// What a look at a stream's row came to.
+/// The ownership of a stream according to its row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ownership {
     Alone,
@@ -53,10 +56,10 @@ pub(super) enum Ownership {
 }
 
 impl CopiedStreams {
-    /// Looks at a stream's row, before anything of ours is written to it. Whether something changed, and what is so now.
+    /// Checks a stream's row before this collector writes to it. Returns the ownership, and whether it changed.
     ///
     /// # Errors
-    /// As the store's.
+    /// As [`Store::stream_owner`].
     pub(super) async fn check_ownership(
         &self,
         store: &Store,
@@ -143,7 +146,7 @@ impl CopiedStreams {
         }
     }
 
-    /// Takes in what is stored by now. Whether some of it was lacking.
+    /// Removes stored positions from the missing ones. Returns whether that removed any.
     pub(super) fn stored(&self, id: StreamId, account: &StoredPositions) -> bool {
         let mut held = self.by_stream();
         let Some(StreamOwnership::Contested(watched)) = held.get_mut(&id) else {
@@ -156,13 +159,14 @@ impl CopiedStreams {
         some
     }
 
-    /// Streams that the journal let go of.
+    /// Forgets all streams but these: the journal has recycled the others.
     pub(super) fn forget_all_but(&self, streams: &[Stream]) {
         self.by_stream()
             .retain(|id, _| streams.iter().any(|stream| stream.id == *id));
     }
 
-    /// Whether something is left undecided, and another is heard of on each such stream: what to say of it.
+    /// Returns a sentence if positions are missing, and if on each stream with missing positions another collector is
+    /// alive.
     pub(super) fn contested_by_live_origin(&self) -> Option<String> {
         let held = self.by_stream();
         let mut left = held.iter().filter_map(|(id, held)| match held {
@@ -176,13 +180,13 @@ impl CopiedStreams {
             .then(|| sentence(*id, first))
     }
 
-    /// Whether something is left undecided.
+    /// Returns whether any stream has missing positions.
     pub(super) fn any_missing(&self) -> bool {
         let lacks = |held: &StreamOwnership| matches!(held, StreamOwnership::Contested(watched) if !watched.missing.ranges().is_empty());
         self.by_stream().values().any(lacks)
     }
 
-    /// Says what is left undecided, in `/health` and, once for each state of each stream, in a line.
+    /// Reports the missing positions in `/health` and, once for each state of each stream, in a log line.
     pub(super) fn report(&self, progress: &Progress) {
         let mut sentences = Vec::new();
         for (id, held) in self.by_stream().iter_mut() {
@@ -299,7 +303,7 @@ mod tests {
         assert!(said.contains("3 positions of 3 to 7"), "{said}");
         assert!(others.stored(stream.id, &StoredPositions::new([1..=3])));
         assert!(!others.stored(stream.id, &StoredPositions::new([1..=3])));
-        // The database was away: nobody could be heard of.
+        // The database was unavailable, so no heartbeat could be observed.
         assert_eq!(look(700, 2), (Ownership::Shared, false));
         for second in (710..1_000).step_by(10) {
             assert_eq!(look(second, 2), (Ownership::Shared, false));

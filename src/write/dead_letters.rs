@@ -1,6 +1,6 @@
-//! Dead letters of the writer: a whole record, as the client sent it, or one of its rows.
+//! Makes the writer's dead letters: a whole record, as the client sent it, or one of its rows.
 //!
-//! **Invariant:** a payload is never copied; a letter shares the record's bytes.
+//! **Invariant:** the payload of a whole record is never copied; its dead letter shares the record's bytes.
 
 use bytes::Bytes;
 
@@ -18,7 +18,7 @@ pub(super) struct DecodeFault {
     pub(super) message: String,
 }
 
-/// The client's own bytes.
+/// Returns a dead letter that holds the client's bytes unchanged.
 pub(super) fn whole(record: &Record, fault: DecodeFault) -> DeadLetter {
     DeadLetter {
         position: record.position.n,
@@ -35,7 +35,8 @@ pub(super) fn whole(record: &Record, fault: DecodeFault) -> DeadLetter {
     }
 }
 
-/// A confirmed record that the journal cannot read any more; `accepted` where its header survived.
+/// Returns a dead letter for a synced record that the journal can no longer read. `accepted` is set if its header
+/// survived.
 pub(super) fn damaged(n: u64, accepted: Option<u32>, bytes: Bytes, reason: String) -> DeadLetter {
     DeadLetter {
         position: n,
@@ -52,7 +53,7 @@ pub(super) fn damaged(n: u64, accepted: Option<u32>, bytes: Bytes, reason: Strin
     }
 }
 
-/// One dead letter for all records of a range of which nothing is left, however many there were.
+/// Returns one dead letter for all records of a range of which no bytes are left, whatever their number.
 pub(super) fn missing(first: u64, last: u64) -> DeadLetter {
     let records = last - first + 1;
     let reason = format!(
@@ -61,7 +62,7 @@ pub(super) fn missing(first: u64, last: u64) -> DeadLetter {
     damaged(first, None, Bytes::new(), reason)
 }
 
-/// One row that the database refused.
+/// Returns a dead letter for one row that the database refused.
 pub(super) fn row(
     record: &Record,
     index: u32,

@@ -1,6 +1,6 @@
-//! The second decoding of a record.
+//! Decodes a record for the second time.
 //!
-//! **Invariant:** whatever the bytes are, decoding them ends in events or in the reason why it did not; no panic passes.
+//! **Invariant:** whatever the bytes are, decoding ends in events or in the reason of the failure. No panic leaves it.
 
 use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,10 +9,10 @@ use crate::decode::decompress::decompress;
 use crate::journal::Record;
 use crate::write::dead_letters::DecodeFault;
 
-/// The record's body without its content encoding.
+/// Returns the record's body without its content encoding.
 ///
 /// # Errors
-/// A sentence, if the payload is not of that encoding or longer than its header says.
+/// A sentence, if the payload is not of that encoding or is longer than its header states.
 pub(super) fn body(record: &Record) -> Result<Cow<'_, [u8]>, String> {
     let limit = record.decoded_bytes as usize;
     let inflated = decompress(record.content_encoding, &record.payload, limit, &mut |_| {
@@ -21,10 +21,10 @@ pub(super) fn body(record: &Record) -> Result<Cow<'_, [u8]>, String> {
     inflated.map_err(|error| error.to_string())
 }
 
-/// Runs a decoding that counts its events, and compares them with the record's header.
+/// Runs a decoding that counts its events, and compares the count with the record's header.
 ///
 /// # Errors
-/// `undecodable` or `miscounted`.
+/// A fault with the reason `undecodable` or `miscounted`.
 pub(super) fn counted(
     record: &Record,
     decode: impl FnOnce() -> Result<u32, String>,
@@ -39,10 +39,10 @@ pub(super) fn counted(
     }
 }
 
-/// Runs a step of a decoding.
+/// Runs one step of a decoding, and catches its panics.
 ///
 /// # Errors
-/// `undecodable`.
+/// A fault with the reason `undecodable`.
 pub(super) fn guarded<T>(decode: impl FnOnce() -> Result<T, String>) -> Result<T, DecodeFault> {
     let message = match catch_unwind(AssertUnwindSafe(decode)) {
         Ok(Ok(value)) => return Ok(value),

@@ -1,6 +1,7 @@
-//! Empties a journal that nobody appends to any more: all of it into the store, then it goes.
+//! Drains a journal that accepts no more requests into the store, and then removes its records.
 //!
-//! **Invariant:** nothing is removed before all is stored and the account, read once more, says so.
+//! **Invariant:** nothing is removed before every position is stored and the stored positions, read once more, confirm
+//! it.
 
 use std::time::Duration;
 
@@ -12,24 +13,25 @@ use crate::store::{Store, StoreError};
 use crate::write::backoff::Backoff;
 use crate::write::{Options, Progress, RunUntil, WriteLoop, heartbeat, run_loop};
 
-/// Why something of the journal is left.
+/// The reason why a part of the journal is left.
 #[derive(Debug)]
 pub enum Unfinished {
-    /// It was told to stop.
+    /// The caller cancelled `stop`.
     Stopped,
     /// [`StoreError::Schema`]: waiting does not help.
     Schema(StoreError),
-    /// Another collector lives on a stream of which something cannot be read here; a sentence.
+    /// Another collector uses a stream with positions that cannot be read here. Holds a sentence.
     Shared(String),
 }
 
-/// Drains the journal into the store until nothing of it is left, removes it, and marks its streams released. Tries for ever,
-/// and says so in `progress`; once `stop` is cancelled it begins nothing more, and what is being committed has `grace` to end.
+/// Drains the journal into the store until it is empty, recycles its segments, and marks its streams released. Tries
+/// again without limit and reports each problem in `progress`. Once `stop` is cancelled, it begins nothing more, and
+/// batches that are being committed have `grace` to end.
 ///
-/// May be dropped at any time, and done again.
+/// The future may be dropped at any time, and the call repeated.
 ///
 /// # Errors
-/// When something may be left, with the reason.
+/// [`Unfinished`] with the reason, if something may be left.
 pub async fn drain_to_empty(
     journal: Journal,
     store: Store,
@@ -41,9 +43,9 @@ pub async fn drain_to_empty(
     let shared = WriteLoop::new(journal, store, options, progress, stop, RunUntil::Empty);
     let stopped = async {
         shared.stop.cancelled().await;
-        // Without the database nothing is being committed.
+        // Without the database, no commit is in flight.
         if shared.progress.connected() {
-            // The semaphore is fair: nothing takes a turn before this has them all.
+            // The semaphore is fair: no other task gets a permit before this one has them all.
             let _ = tokio::time::timeout(grace, shared.all_write_permits()).await;
         }
     };
@@ -61,18 +63,18 @@ pub async fn drain_to_empty(
 async fn drain_and_release(shared: &WriteLoop) -> Result<(), Unfinished> {
     loop {
         run_loop(shared).await?;
-        // A failover between the last commit and here may have taken some of them back.
+        // A failover since the last commit may have lost stored positions.
         if report_streams(shared).await? {
             break;
         }
     }
     let journal = shared.journal.clone();
-    // Fails only when the runtime ends.
+    // It fails only if the runtime shuts down.
     let _ = tokio::task::spawn_blocking(move || journal.recycle_all_stored()).await;
     report_streams(shared).await.map(drop)
 }
 
-/// Tells the database what is still held, until it has heard; whether its account holds all that was stored.
+/// Sends heartbeats until the database has accepted one. Returns whether the database still holds all stored positions.
 async fn report_streams(shared: &WriteLoop) -> Result<bool, Unfinished> {
     let mut backoff = Backoff::default();
     let mut told = heartbeat::send_heartbeat(shared).await;

@@ -1,6 +1,6 @@
-//! What becomes of batches once they have ended: what is marked stored, what is tried again, and how.
+//! Decides after each batch: marks it stored, or tries it again, smaller or after a pause.
 //!
-//! **Invariant:** the journal hears that a batch is stored only after the database has said so.
+//! **Invariant:** a batch is marked stored in the journal only after the database has confirmed it.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -18,23 +18,23 @@ use crate::write::batch_summary::{BatchSummary, count};
 use crate::write::commit::{CommitResult, Failure};
 use crate::write::progress::ProblemTopic;
 
-/// Failures of one batch after which smaller ones are tried.
+/// Failures of one batch after which smaller batches are tried.
 const PATIENCE: u32 = 3;
 
-/// A batch's stream, its first position, and how often it failed.
+/// A batch's stream, its first position, and the number of its failures.
 type RepeatedFailure = (StreamId, u64, u32);
 
-/// The side of the writer that speaks to the database.
+/// The writer's state across failures.
 pub(super) struct FailurePolicy {
     pub(super) shared: WriteLoop,
     pub(super) backoff: Backoff,
-    /// Positions lost from the account and from the journal, reported once.
+    /// Positions that neither the database nor the journal holds, each reported once.
     pub(super) reported_gaps: HashMap<StreamId, StoredPositions>,
     /// The batch that failed last, until it passes.
     failing: Option<RepeatedFailure>,
-    /// The begin of the first failed attempt that is not yet reported.
+    /// The time at which the first failed attempt began, until it is reported.
     failed_since: Option<Instant>,
-    /// Batches whose COMMIT may have gone through though its answer was lost.
+    /// Batches whose COMMIT may have succeeded although its answer was lost.
     in_doubt: Vec<BatchSummary>,
 }
 
@@ -50,7 +50,8 @@ impl FailurePolicy {
         }
     }
 
-    /// How many batches may be under way: one alone while something fails, so that it is known which.
+    /// Returns the number of batches that may be in flight: one while something fails, so that the failing batch is
+    /// known.
     pub(super) fn batches_at_once(&self) -> usize {
         let attempts = &self.shared.attempts;
         if self.failing.is_some() || self.shared.batch_limit().is_some() || attempts.is_careful() {
@@ -60,7 +61,7 @@ impl FailurePolicy {
         }
     }
 
-    /// Takes note of a batch's end: marks it stored, or remembers that it failed.
+    /// Handles the end of a batch: marks it stored, or notes its failure.
     ///
     /// # Errors
     /// The batch's own failure.
@@ -114,7 +115,7 @@ impl FailurePolicy {
             written.dead_letters += tally.dead.len() as u64;
             written.dead_events += tally.dead_events();
         });
-        // No two batches with a position in common are ever committed.
+        // Two batches with a position in common are never both committed.
         self.in_doubt
             .retain(|other| !other.overlaps(tally.stream, &tally.positions));
         self.backoff.reset();
@@ -122,7 +123,8 @@ impl FailurePolicy {
             stream == tally.stream && tally.positions.contains(&n)
         };
         self.failing.take_if(passed);
-        // What failed may have been the database's own trouble: batches grow again while they pass.
+        // The failure may have been the database's own. Therefore the batch limit doubles with each batch that is
+        // committed.
         let cap = self
             .shared
             .batch_limit()
@@ -134,11 +136,11 @@ impl FailurePolicy {
         self.shared.set_batch_limit(cap);
     }
 
-    /// Reports the end of an outage, once, with the events that wait at this moment.
+    /// Logs the end of an outage, once, with the number of events that wait at this moment.
     pub(super) fn works_again(&mut self) {
         self.failed_since = None;
         if let Some(outage) = self.shared.progress.works_again() {
-            // What the last round could not do, and is named in `/health`, is tried now.
+            // The failures of the last round, named in `/health`, are tried again now.
             self.shared.maintenance_requested.notify_one();
             let events_waited = self.shared.journal.status().queue_events;
             tracing::info!(
@@ -149,13 +151,14 @@ impl FailurePolicy {
         }
     }
 
-    /// The account was read after a failure: were the batches in doubt committed after all?
+    /// Decides for each batch in doubt, once the stored positions were read after a failure, if it was committed after
+    /// all.
     pub(super) fn settle_doubt(&mut self, stream: StreamId, account: &StoredPositions) {
         let mut doubtful: Vec<BatchSummary> = self
             .in_doubt
             .extract_if(.., |tally| tally.stream == stream)
             .collect();
-        // Where the account holds two that overlap, the one that holds the other was committed.
+        // If two batches that overlap are both stored, the one that contains the other was committed.
         doubtful.sort_by_key(|tally| Reverse(tally.length()));
         let mut settled = StoredPositions::default();
         for tally in doubtful {
@@ -166,16 +169,16 @@ impl FailurePolicy {
                     self.committed(&tally);
                 }
             } else if missing == [tally.positions.clone()] {
-                // Its COMMIT may still be under way, however late.
+                // Its COMMIT may still be in flight, however late.
                 self.in_doubt.push(tally);
             }
         }
-        // It may have passed in other hands.
+        // Another collector may have stored it.
         self.failing
             .take_if(|(failing, n, _)| *failing == stream && account.contains(*n));
     }
 
-    /// Notes that this batch failed, and makes the next ones smaller if it keeps failing.
+    /// Notes the failure of this batch. If it keeps failing, reduces the size of the next ones.
     fn failed(&mut self, tally: &BatchSummary, failure: &Failure) {
         let (stream, first) = (tally.stream, *tally.positions.start());
         let times = match self.failing {
@@ -208,7 +211,7 @@ impl FailurePolicy {
         }
     }
 
-    /// After a failure: says what is wrong, and waits.
+    /// Reports a failure and waits before the next attempt.
     pub(super) async fn after(&mut self, failure: Failure) {
         match failure {
             Failure::Smaller => {}
@@ -228,7 +231,7 @@ impl FailurePolicy {
         }
     }
 
-    /// Counts a failure of an attempt that `began` then, names it in the problems, and waits before the next attempt.
+    /// Counts a failed attempt that began at `began`, reports it as a problem, and waits before the next attempt.
     pub(super) async fn pause(
         &mut self,
         concern: ProblemTopic,
@@ -250,7 +253,7 @@ impl FailurePolicy {
                 sqlstate: Some(_),
                 ..
             } => self.shared.progress.timed_out(),
-            // Nothing else is done in a schema that is not known, either.
+            // Nothing else is done in an unknown schema, either.
             StoreError::Retry {
                 class: "connection" | "timeout",
                 ..
@@ -276,7 +279,7 @@ impl FailurePolicy {
                 self.shared.progress.problem_since(concern, text, began);
             }
         }
-        // A stop leaves time for one more attempt, not for the rest of a long pause.
+        // A stop interrupts the pause, since it leaves time for one more attempt.
         let stop = &self.shared.stop;
         tokio::select! {
             () = tokio::time::sleep(pause) => {}

@@ -1,7 +1,7 @@
-//! Heartbeats, beside the batches.
+//! Sends the heartbeats of the streams, beside the batches.
 //!
-//! **Invariant:** a batch waits for one heartbeat at most, a heartbeat for no batch that hangs if the store has a connection for
-//! it, and no heartbeat marks anything stored.
+//! **Invariant:** a batch waits for at most one heartbeat. If the store has a connection for heartbeats, no heartbeat
+//! waits for a batch that hangs. No heartbeat marks a position stored.
 
 use std::time::Duration;
 
@@ -14,8 +14,8 @@ use crate::write::copied_streams::Ownership;
 
 const HEARTBEAT: Duration = Duration::from_secs(10);
 
-/// Tells the database, while it answers, what this collector holds; and looks whether its account moved back, which a
-/// failover can do without any connection being seen to fail.
+/// Reports to the database, while it answers, the streams that this collector holds. Checks that no stored position is
+/// lost, since a failover can lose some although no connection is seen to fail.
 pub(super) async fn run_heartbeats(shared: &WriteLoop, over: &CancellationToken) {
     while pause(HEARTBEAT, over).await {
         if !shared.progress.answers() {
@@ -32,16 +32,17 @@ pub(super) async fn run_heartbeats(shared: &WriteLoop, over: &CancellationToken)
     }
 }
 
-/// Whether there is more to do after it.
+/// Waits. Returns false if `over` was cancelled first.
 pub(super) async fn pause(length: Duration, over: &CancellationToken) -> bool {
     let paused = over.run_until_cancelled(tokio::time::sleep(length)).await;
     paused.is_some()
 }
 
-/// Tells the database which streams are held and which are gone. Whether it still holds all that it said it stored.
+/// Reports to the database the streams that are held and those that are released. Returns whether the database still
+/// holds all positions that it has confirmed.
 ///
 /// # Errors
-/// As the store's.
+/// Any [`StoreError`] of the store.
 pub(super) async fn send_heartbeat(shared: &WriteLoop) -> Result<bool, StoreError> {
     let _turn = shared.heartbeat_permit().await;
     let held = shared.journal.streams();
@@ -70,11 +71,12 @@ pub(super) async fn send_heartbeat(shared: &WriteLoop) -> Result<bool, StoreErro
                 continue;
             }
         }
-        // Only what a segment holds can still be brought: a gap waits for nothing.
+        // Only a record in a segment can still be written; a gap waits for nothing.
         let waiting = parts
             .into_iter()
             .find(|part| !account.missing(&part.positions).is_empty());
-        // The journal knows the time of what it takes for unstored, which may be less than what the account lacks.
+        // The journal's oldest time covers the records that it counts as unstored. After a loss, more than those may be
+        // missing.
         let known = oldest.filter(|_| is_sound);
         facts.push(StreamHeartbeat {
             stream: stream.id,

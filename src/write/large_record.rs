@@ -1,12 +1,12 @@
-//! A record whose rows are too many to be held together: decoded again while it is written, alone.
+//! Writes alone a record whose rows do not fit in memory together, and decodes it again in the meantime.
 //!
-//! A first walk collects its resources, which are committed in sorted chunks, as before any batch. A second one hands its
-//! rows to the store a piece at a time, within one transaction. A row that the database refuses is found again by its
-//! number in the next attempt, and becomes a dead letter there; a record that cannot be decoded to its end, or that needs
-//! more memory than it may have, is rolled back and becomes one as a whole.
+//! A first walk collects its resources, which are committed in sorted chunks, as before any batch. A second walk sends
+//! its rows to the store a piece at a time, within one transaction. If the database refuses a row, the next attempt
+//! identifies the row by its number and makes it a dead letter. If the record cannot be decoded to its end, or needs
+//! more memory than its limit, the transaction is rolled back and the whole record becomes a dead letter.
 //!
-//! **Invariant:** beside the record's body no more is held than three pieces of its rows and the copies of one larger row
-//! that its store needs, and the compressed payload only until it is inflated.
+//! **Invariant:** beside the record's body, at most three pieces of its rows and the store's copies of one larger row
+//! are held. The compressed payload is held only until it is inflated.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -56,11 +56,11 @@ pub(super) async fn write(shared: WriteLoop, record: Record) -> CommitResult {
 
 struct LargeRecordWrite<'a> {
     shared: &'a WriteLoop,
-    /// Without its payload once that is inflated.
+    /// Its payload is empty once it is inflated.
     record: Arc<Record>,
-    /// In the order of the rows.
+    /// Sorted by the row's number.
     refused: Vec<RefusedRow>,
-    /// Set when the record becomes a dead letter as a whole: its reason and events.
+    /// The reason and events of the whole record's dead letter, if it becomes one.
     buried: Option<(&'static str, u64)>,
 }
 
@@ -78,7 +78,7 @@ impl LargeRecordWrite<'_> {
         }
     }
 
-    /// The body without its content encoding; the payload can be read from the journal again.
+    /// Returns the body without its content encoding. Drops the payload, which can be read from the journal again.
     async fn inflate(&mut self) -> Result<Bytes, DecodeFault> {
         let record = Arc::clone(&self.record);
         let body = blocking(move || {
@@ -119,7 +119,7 @@ impl LargeRecordWrite<'_> {
                 received_unix_nano: self.record.source.received_unix_nano,
             };
             let written = self.shared.store.write_pieces(large, pieces).await;
-            // The walk ends with the pieces; two bodies at once are never held.
+            // The walk ends with the pieces, so two bodies are never held at the same time.
             let walked = walk.await;
             let (sqlstate, row, message, detail) = match (written, walked) {
                 (Ok(()), _) => return Ok(None),
@@ -148,8 +148,8 @@ impl LargeRecordWrite<'_> {
         }
     }
 
-    /// Notes a refused row, or returns the reason why the whole record is refused: the database does not name the row, or
-    /// has refused too many.
+    /// Notes a refused row. Returns the reason why the whole record is refused if the database does not name the row,
+    /// or has refused too many.
     async fn refuse(
         &mut self,
         row: Option<usize>,
@@ -170,7 +170,7 @@ impl LargeRecordWrite<'_> {
                 message: letter,
             }));
         };
-        // So many look like a setting of ours long before the last row is out.
+        // This many refusals indicate a wrong setting long before the last row is refused.
         if self.refused.len() + 1 == REFUSALS_A_BATCH || sent == 1 {
             probe(self.shared, message).await?;
         }

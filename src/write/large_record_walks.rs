@@ -1,7 +1,7 @@
-//! Walks over one record on a thread that may block, whose finds go through a channel a few at a time.
+//! Decodes one record on a thread that may block, and sends the results through a channel a few at a time.
 //!
-//! **Invariant:** a walk ends soon after its receiver is gone, and says [`Piece::End`] only when the record was decoded to
-//! its end and counted right.
+//! **Invariant:** a walk ends soon after its receiver is dropped. It sends [`RecordPiece::End`] only if the record was
+//! decoded to its end and its events were counted as its header states.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,30 +19,30 @@ use crate::write::dead_letters::{self, DecodeFault};
 use crate::write::decode_record::counted;
 use crate::write::record_memory::RecordMemory;
 
-/// Resources of one transaction; a larger one goes alone.
+/// Maximum number of bytes of resources in one transaction. A larger resource is written alone.
 const CHUNK_BYTES: usize = 1 << 20;
 
-/// The room that a resource takes beside its texts.
+/// Bytes that a resource takes in addition to its texts.
 const RESOURCE_BYTES: usize = 128;
 
-/// A row that the database refused: not sent again.
+/// A row that the database refused, which is not sent again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct RefusedRow {
-    /// The row's number in its record.
+    /// The row's number in its record, from 0.
     pub(super) index: u32,
     pub(super) sqlstate: String,
     pub(super) message: String,
 }
 
 impl RefusedRow {
-    /// The reason and events of its dead letter.
+    /// Returns the reason and events of its dead letter.
     pub(super) const fn dead(&self) -> (&'static str, u64) {
         ("refused", 1)
     }
 }
 
-/// Returns a row's number in its record, from 0, given its number `sent` among the rows that were not refused. `refused` is
-/// in the order of those rows' numbers.
+/// Returns a row's number in its record, from 0, given its number `sent` among the rows that were not refused.
+/// `refused` is sorted by those rows' numbers.
 pub(super) fn index_of(sent: usize, refused: &[RefusedRow]) -> u32 {
     let mut index = u32::try_from(sent).unwrap_or(u32::MAX);
     for refused in refused {
@@ -53,10 +53,10 @@ pub(super) fn index_of(sent: usize, refused: &[RefusedRow]) -> u32 {
     index
 }
 
-/// The end of a walk.
+/// The result of a walk.
 pub(super) enum WalkResult {
     Whole,
-    /// Nobody receives any more.
+    /// The receiver was dropped.
     Stopped,
     Unreadable(DecodeFault),
 }
@@ -66,11 +66,11 @@ pub(super) trait RecordWalk: Sink + Send + 'static {
     fn events(&self) -> u32;
     /// Returns why the record cannot be written, if that ended the walk.
     fn take_fault(&mut self) -> Option<DecodeFault>;
-    /// The record was decoded to its end.
+    /// Sends the rest, once the record was decoded to its end.
     fn finish(self);
 }
 
-/// Begins a walk over all of a record.
+/// Starts a walk over a whole record.
 pub(super) fn spawn(
     record: Arc<Record>,
     body: Bytes,
@@ -96,7 +96,7 @@ pub(super) fn spawn(
     })
 }
 
-/// Collects resources, in chunks that are sorted by id.
+/// Collects resources in chunks that are sorted by id.
 pub(super) struct ResourceWalk {
     sender: mpsc::Sender<BTreeMap<ResourceId, Resource>>,
     chunk: BTreeMap<ResourceId, Resource>,
@@ -124,7 +124,7 @@ impl ResourceWalk {
 
     fn flush(&mut self) {
         self.chunk_bytes = 0;
-        // Fails once the receiver is gone, which `wants_more` then says.
+        // The send fails once the receiver is dropped; `wants_more` then returns false.
         let _ = self.sender.blocking_send(std::mem::take(&mut self.chunk));
     }
 }
@@ -172,12 +172,12 @@ impl RecordWalk for ResourceWalk {
     }
 }
 
-/// Hands on rows in pieces, and refused ones as dead letters.
+/// Sends rows in pieces, and refused rows as dead letters.
 pub(super) struct RowWalk {
     record: Arc<Record>,
     sender: mpsc::Sender<RecordPiece>,
     rows: EncodedRows,
-    /// A piece is handed on once the next row would make it larger.
+    /// A piece is sent once the next row would exceed this size.
     piece_bytes: usize,
     refused: std::iter::Peekable<std::vec::IntoIter<RefusedRow>>,
     events: u32,
@@ -206,7 +206,7 @@ impl RowWalk {
     }
 
     fn send(&self, piece: RecordPiece) {
-        // Fails once the receiver is gone, which `wants_more` then says.
+        // The send fails once the receiver is dropped; `wants_more` then returns false.
         let _ = self.sender.blocking_send(piece);
     }
 
@@ -231,7 +231,7 @@ impl RowWalk {
 }
 
 impl Sink for RowWalk {
-    /// They are stored already.
+    /// Returns false, since the resources are stored already.
     fn wants_resource(&mut self, _about_bytes: usize) -> bool {
         false
     }

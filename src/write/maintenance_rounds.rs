@@ -1,9 +1,9 @@
-//! Rounds of the store's own maintenance, beside the batches: their gauges, and what failed in them.
+//! Runs rounds of the store's maintenance beside the batches, and reports their gauges and failures.
 //!
-//! A round that has begun when the work is over goes on to its end, so that no transaction is left open.
+//! A round that has begun when the writer ends is completed, so that no transaction is left open.
 //!
-//! **Invariant:** a batch never waits for a round, and the gauges are set in every one, whatever failed in it; while the
-//! store cannot be asked they follow from what was last read and the time since.
+//! **Invariant:** a batch never waits for a round. Every round sets the gauges, whatever failed in it. While the store
+//! cannot be read, they are derived from the last values read and the time since.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -24,10 +24,10 @@ const UNTIL_CONNECTED: Duration = Duration::from_millis(500);
 
 const IMPORT: &str = "telemetry_events_v0 holds events of the original service; run the command `migrate --import-v0`";
 
-/// Failures that one sentence names.
+/// Maximum number of failures that one sentence names.
 const NAMED: usize = 3;
 
-/// Rounds until the work is over: none in a schema that is not known, nor before the first contact.
+/// Runs rounds until the writer ends. Runs none before the first contact or in an unknown schema.
 pub(super) async fn run_maintenance(shared: &WriteLoop, over: &CancellationToken) {
     while !shared.progress.connected() {
         if !pause(UNTIL_CONNECTED, over).await {
@@ -54,11 +54,12 @@ pub(super) async fn run_maintenance(shared: &WriteLoop, over: &CancellationToken
     }
 }
 
-/// The state that one round leaves for the next.
+/// The state that is kept from one round to the next.
 struct RoundOutcomes {
     gauges: MaintenanceGauges,
     read: Instant,
-    /// Steps in which something else was busy: twice in a row is no accident.
+    /// Steps that failed because a lock or the server was busy. A step that is busy in two rounds in a row is reported
+    /// as a problem.
     busy: BTreeSet<MaintenanceStep>,
     notice: Option<String>,
 }
@@ -97,7 +98,7 @@ impl RoundOutcomes {
         for step in steps(&failures, |_| true) {
             counter!(names::MAINTENANCE_FAILURES_TOTAL, "step" => step.name()).increment(1);
         }
-        // The database is away, or its schema is newer: the writer finds out, and says so.
+        // The database is unavailable, or its schema is newer. The writer's next reconciliation reports it.
         if failures.iter().any(is_the_writers) {
             shared.reconcile_requested.notify_one();
         }
@@ -157,7 +158,7 @@ fn is_the_writers(failure: &StepFailure) -> bool {
     )
 }
 
-/// The failures in one sentence, each said once; `None` without any.
+/// Returns the failures as one sentence, each once; `None` if there are none.
 fn sentence(failures: &[&StepFailure]) -> Option<String> {
     let mut texts: Vec<String> = Vec::new();
     for failure in failures {
@@ -189,7 +190,7 @@ mod tests {
     use crate::write::progress::ProblemTopic;
     use crate::write::{self, Progress, RunUntil, WriteLoop};
 
-    /// A writer that has had contact, with a store whose file does not exist.
+    /// Returns a writer after its first contact, with a store whose file does not exist.
     fn writer(dir: &std::path::Path) -> WriteLoop {
         let journal = journal::Options {
             dir: dir.join("journal"),
@@ -238,7 +239,8 @@ mod tests {
             .expect("in time");
     }
 
-    /// PostgreSQL was back and events were stored, and `/health` named the failed round of maintenance until the next one.
+    /// PostgreSQL was available again and events were stored, but `/health` named the failed round of maintenance until
+    /// the next one.
     #[tokio::test]
     async fn a_round_follows_at_once_when_writing_works_again() {
         let dir = tempfile::tempdir().expect("a temporary directory");

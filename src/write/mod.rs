@@ -1,10 +1,21 @@
-//! The journal to the store: reads what is synced and not stored, decodes it again, writes it in batches.
+//! # How a batch is written
 //!
-//! While batches are committed, as many at once as the store has room for, the next is decoded. After any failure the
-//! database's account is read again and the batches are built again from the journal, so nothing has to be remembered across
-//! failures.
+//! The writer moves records from the journal into the database. [`reconcile`] first reads from the database the stored
+//! positions of each stream that the journal holds. [`batch_reader`] then reads the synced records whose positions are
+//! not among them, decodes them again and collects their rows in batches. A record whose rows are too large for a batch
+//! is written alone, a piece at a time ([`large_record`]).
 //!
-//! **Invariant:** what is marked stored in the journal has been committed, with its positions, in the database's account.
+//! [`commit`] writes each batch in one database transaction: its rows, its dead letters and its positions. While
+//! batches are being committed, at most as many at once as the store permits, the next one is decoded. Once the
+//! database confirms the commit, [`failure_policy`] marks the positions stored in the journal. The journal then
+//! recycles each segment whose positions are all stored.
+//!
+//! After any failure the writer pauses if the database caused it, reads the stored positions again and builds the
+//! remaining batches again from the journal. Therefore no batch has to be kept across a failure, and no position is
+//! stored twice. If the answer to a COMMIT was lost, the stored positions show the outcome. Heartbeats ([`heartbeat`])
+//! and rounds of maintenance ([`maintenance_rounds`]) run beside the batches.
+//!
+//! **Invariant:** a position is marked stored in the journal only after the database has committed it.
 
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,58 +31,58 @@ use crate::journal::Journal;
 use crate::memory::MemoryShares;
 use crate::store::{GOODBYE, Store};
 
-/// Entries of the journal to one batch.
+/// Builds a batch from entries of the journal.
 mod batch;
 
-/// Records that the process may have died of.
+/// Notes the records that were being written when the process died.
 mod attempts;
 
-/// A record's bytes to events.
+/// Decodes a record's bytes into events.
 mod decode_record;
 
-/// Records and rows that are set aside.
+/// Dead letters for records and rows.
 mod dead_letters;
 
-/// One batch to the database, and what each refusal means.
+/// Commits one batch and classifies each refusal.
 mod commit;
 
-/// A record that is too large for a batch.
+/// Writes a record that is too large for a batch.
 mod large_record;
 
-/// The memory that such a record takes.
+/// The memory that a large record takes.
 mod record_memory;
 
-/// Walks over such a record.
+/// Walks over a large record.
 mod large_record_walks;
 
-/// The facts of a batch that count once it is stored.
+/// The facts of a batch that are counted once it is stored.
 mod batch_summary;
 
-/// What becomes of batches once they have ended.
+/// Marks batches stored, or decides how to try them again.
 mod failure_policy;
 
-/// What the database holds: read at first contact and after every failure.
+/// Reads the stored positions at first contact and after every failure.
 mod reconcile;
 
-/// What the writer knows.
+/// The writer's progress and its current problems.
 mod progress;
 
-/// Waiting between attempts.
+/// Pauses between attempts.
 mod backoff;
 
-/// What is to be written next.
+/// Reads the journal's entries that are not stored yet.
 mod batch_reader;
 
-/// Other collectors on the same streams.
+/// Detects other collectors on the same streams.
 mod copied_streams;
 
-/// Heartbeats.
+/// Heartbeats of the streams.
 mod heartbeat;
 
 /// Rounds of the store's maintenance.
 mod maintenance_rounds;
 
-/// A journal that is to be empty.
+/// Drains a journal until it is empty.
 mod drain_to_empty;
 
 use attempts::{Attempts, RemoveNoteOnDrop};
@@ -86,18 +97,19 @@ pub use progress::{Progress, Written};
 /// Settings of the writer.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Rows and bytes that a batch holds at most; a larger record is a batch alone.
+    /// Maximum number of rows, and of their bytes, in a batch. A larger record is written alone.
     pub batch_rows: usize,
     pub batch_bytes: usize,
-    /// Memory that one record may take while it is written alone; one that needs more becomes a dead letter.
+    /// Maximum number of bytes of memory for one record that is written alone. A record that needs more becomes a dead
+    /// letter.
     pub large_record_bytes: usize,
-    /// The longest that a batch waits for more while more keeps coming; an idle writer commits at once.
+    /// Maximum time that a batch waits for more entries while they keep arriving. An idle writer commits immediately.
     pub batch_wait: Duration,
-    /// The pause after a failure doubles from the one to the other, with full jitter.
+    /// The pause after a failure doubles from `retry_min` to `retry_max`, with full jitter.
     pub retry_min: Duration,
     pub retry_max: Duration,
     pub maintenance_interval: Duration,
-    /// After so long without a word of another collector on a stream, there is none.
+    /// If no other collector updates a stream's heartbeat for this long, the stream counts as this collector's alone.
     pub silence: Duration,
 }
 
@@ -116,8 +128,8 @@ impl Default for Options {
     }
 }
 
-/// A piece of a large record has half the bytes of a batch, 4 MiB: each costs a statement of its own, and three are held at
-/// a time.
+/// Pieces of a large record for each batch: a piece has at most half the bytes of a batch, 4 MiB by default. Each piece
+/// costs a statement, and three pieces are held at a time.
 const PIECES_A_BATCH: usize = 2;
 
 impl Options {
@@ -126,16 +138,16 @@ impl Options {
     }
 }
 
-/// Until when the journal is drained.
+/// The condition under which the writer ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum RunUntil {
-    /// It is to stop, whatever stands in the way meanwhile.
+    /// The writer is asked to stop, whatever problems there are.
     Stopped,
-    /// Nothing of the journal is left, or nobody but a person can help.
+    /// The journal is empty, or the problem needs an operator.
     Empty,
 }
 
-/// What the writer's parts have in common.
+/// The state that the writer's tasks share.
 #[derive(Clone)]
 struct WriteLoop {
     journal: Journal,
@@ -143,16 +155,16 @@ struct WriteLoop {
     options: Arc<Options>,
     progress: Progress,
     stop: CancellationToken,
-    /// Says that the account is to be read again.
+    /// Requests that the stored positions be read again.
     reconcile_requested: Arc<Notify>,
-    /// Asks for a round of maintenance before its time.
+    /// Requests a round of maintenance before its time.
     maintenance_requested: Arc<Notify>,
-    /// What writes takes its turn: batches, and heartbeats beside them.
+    /// One permit for each batch that is being written, and for a heartbeat if it uses a connection of the batches.
     write_permits: Arc<Semaphore>,
     run_until: RunUntil,
     copied_streams: CopiedStreams,
     attempts: Attempts,
-    /// Smaller batches, while one keeps failing.
+    /// Bounds the size of batches while one of them keeps failing.
     batch_limit: Arc<Mutex<Option<BatchLimit>>>,
 }
 
@@ -195,7 +207,7 @@ impl WriteLoop {
             .unwrap_or_else(PoisonError::into_inner) = cap;
     }
 
-    /// Whether nothing more is to be done once nothing more is to be read.
+    /// Returns whether the writer is to end once nothing is left to read.
     fn is_over(&self) -> bool {
         match self.run_until {
             RunUntil::Stopped => self.stop.is_cancelled(),
@@ -203,7 +215,7 @@ impl WriteLoop {
         }
     }
 
-    /// Returns once nothing is being written any more; nothing begins while the permit lives.
+    /// Waits until no write is in progress. No write begins while the permit is held.
     async fn all_write_permits(&self) -> SemaphorePermit<'_> {
         let all = u32::try_from(self.store.batches_at_once()).unwrap_or(u32::MAX);
         let turns = self.write_permits.acquire_many(all).await;
@@ -215,7 +227,8 @@ impl WriteLoop {
         turn.expect("the semaphore is never closed")
     }
 
-    /// A turn for a heartbeat; none is needed where the store has a connection beside those of the batches, which may hang.
+    /// Returns a permit for a heartbeat. `None` if the store keeps a connection beside those of the batches, which may
+    /// hang.
     async fn heartbeat_permit(&self) -> Option<SemaphorePermit<'_>> {
         if self.store.spares_a_connection() {
             None
@@ -224,7 +237,7 @@ impl WriteLoop {
         }
     }
 
-    /// Makes `/health` name what is written alone.
+    /// Names in `/health` the records that are written alone.
     fn show_attempts(&self) {
         match self.attempts.problem() {
             Some(text) => self.progress.problem(ProblemTopic::Attempts, text),
@@ -237,12 +250,12 @@ impl WriteLoop {
     }
 }
 
-/// Drains the journal into the store until `stop` is cancelled and then, while `grace` lasts, what is left; tells the database
-/// what the journal still holds, and closes the store, within the same time. Never fails: it tries again, for ever, and says so
-/// in `progress`.
+/// Drains the journal into the store until `stop` is cancelled, and then what is left until `grace` has passed. Within
+/// the same time, reports to the database what the journal still holds, and closes the store. Never fails: it tries
+/// again without limit and reports each problem in `progress`.
 ///
-/// May be dropped at any time: a batch that is then being committed is in the account or it is not, and whoever opens the
-/// log next reads which.
+/// The future may be dropped at any time. A batch that is being committed at that moment is then stored as a whole or
+/// not at all; the process that opens the journal next reads which from the stored positions.
 pub async fn run(
     journal: Journal,
     store: Store,
@@ -275,7 +288,8 @@ pub async fn run(
         if waits {
             tokio::time::sleep(grace.saturating_sub(goodbye)).await;
         }
-        // A round of upkeep may end where the database is there; where it is not, it may yet come for what waits.
+        // A round of maintenance may still end if the database is connected. If it is not, it may still return in time
+        // for the queued events.
         if waits != shared.progress.connected() {
             tokio::time::sleep(goodbye).await;
         }
@@ -298,10 +312,11 @@ pub async fn run(
     shared.store.close(left()).await;
 }
 
-/// The whole way of the writer. Returns when it is over and nothing is left to read.
+/// Connects, reconciles and writes batches in turn. Returns once the writer is to end and nothing is left to read.
 ///
 /// # Errors
-/// As [`reconcile::contact`]; and where the journal is only to be emptied, when what is left of it is another collector's.
+/// [`Unfinished::Schema`] as [`reconcile::connect_and_reconcile`]. [`Unfinished::Shared`] if the journal is to be
+/// emptied and the rest of it is another collector's.
 async fn run_loop(shared: &WriteLoop) -> Result<(), Unfinished> {
     let _closing = RemoveNoteOnDrop(shared.attempts.clone());
     let mut writer = FailurePolicy::new(shared.clone());
@@ -311,7 +326,7 @@ async fn run_loop(shared: &WriteLoop) -> Result<(), Unfinished> {
         let ended = write_batches(&mut writer, &mut source).await;
         shared.attempts.rest();
         match ended {
-            // A look at the account that was asked for before ends the batches early.
+            // A requested reconciliation ends the batches early, before the reader is exhausted.
             Ok(()) if shared.is_over() && source.is_exhausted() => return Ok(()),
             Ok(()) if shared.run_until == RunUntil::Empty && source.is_exhausted() => {
                 if let Some(text) = shared.copied_streams.contested_by_live_origin() {
@@ -324,8 +339,8 @@ async fn run_loop(shared: &WriteLoop) -> Result<(), Unfinished> {
     }
 }
 
-/// Commits what the source gives until it gives nothing more, the account is to be read again, or a batch fails; then all
-/// that was begun has ended.
+/// Commits the reader's batches until the reader is exhausted, a reconciliation is requested, or a batch fails. On
+/// return, no commit is in flight.
 async fn write_batches(
     writer: &mut FailurePolicy,
     source: &mut BatchReader,
@@ -367,7 +382,7 @@ async fn write_batches(
             begun.push(commit::write(shared.clone(), next));
         }
         if is_alone {
-            // Nothing more is read meanwhile: it may be another of its size, or the process may die.
+            // Nothing else is read in the meantime: the next record may be as large, or the process may die.
             while let Some(ended) = begun.next().await {
                 outcome = outcome.and(writer.ended(ended));
             }

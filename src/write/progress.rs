@@ -1,6 +1,6 @@
-//! What the writer knows, for `/health`, for `?wait=stored` and for `Retry-After`.
+//! The writer's progress, for `/health`, for `?wait=stored` and for `Retry-After`.
 //!
-//! **Invariant:** a position counts as stored only once the database's account holds it.
+//! **Invariant:** a position counts as stored only once it is among the stored positions in the database.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::RangeInclusive;
@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use crate::event::{Position, StreamId};
 use crate::store::StoredPositions;
 
-/// What the writer knows. Cheap to clone.
+/// The writer's progress and its current problems. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Progress {
     shared: Arc<SharedProgress>,
@@ -21,49 +21,49 @@ pub struct Progress {
 #[derive(Default)]
 struct SharedProgress {
     state: Mutex<ProgressState>,
-    /// Something was stored.
+    /// Notified whenever positions are stored.
     stored: Notify,
 }
 
 #[derive(Default)]
 struct ProgressState {
     stored: HashMap<StreamId, StoredPositions>,
-    /// Streams that the journal has let go of, as all of them is stored.
+    /// Streams that the journal has recycled, since all of their positions are stored.
     gone: HashSet<StreamId>,
     problems: BTreeMap<ProblemTopic, Problem>,
-    /// The begin of the first attempt that failed since one last succeeded.
+    /// The time at which the first failed attempt since the last success began.
     outage: Option<Instant>,
     notices: Vec<String>,
     connected: bool,
-    /// The account was read, and the server has answered every attempt since, if only that it could not end it in time.
+    /// The stored positions were read, and the server has answered every attempt since, even if only with a timeout.
     answers: bool,
-    /// The first contact has succeeded or failed.
+    /// Set once the first contact has succeeded or failed.
     contacted: bool,
     written: Written,
 }
 
-/// What was committed in this life of the process, and what turned out to be lost.
+/// Counts what this process has committed, and the gaps that it found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Written {
     pub events: u64,
     pub records: u64,
-    /// Rows of `telemetry_dead_letters`.
+    /// Number of dead letters.
     pub dead_letters: u64,
-    /// Events that they stand for.
+    /// Number of events in those dead letters.
     pub dead_events: u64,
-    /// Events that the account held without a commit of ours.
+    /// Number of events that were stored already, without a commit of this process.
     pub stored_before: u64,
-    /// Ranges of positions that neither the database nor the journal holds any more.
+    /// Number of ranges of positions that neither the database nor the journal holds.
     pub gaps: u64,
 }
 
-/// What a problem is about; each has one at a time.
+/// The subject of a problem. Each subject has at most one problem at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum ProblemTopic {
     Contact,
     Write,
     Journal,
-    /// What this directory lacks, as it is a copy.
+    /// Missing positions of a copied directory.
     Copy,
     Maintenance,
     /// Records that the process may have died of.
@@ -81,7 +81,7 @@ impl Progress {
         loop {
             let changed = self.shared.stored.notified();
             tokio::pin!(changed);
-            // Listens before it looks, so that nothing is missed in between.
+            // Registers before it checks, so that no notification is lost in between.
             changed.as_mut().enable();
             if self.is_stored(position) {
                 return;
@@ -97,11 +97,12 @@ impl Progress {
             || state.gone.contains(&position.stream)
     }
 
-    /// What stands in the writer's way now, for `/health`: sentences that say what to do. Empty when nothing does.
+    /// Returns the writer's current problems for `/health`, as sentences that advise the operator. Empty if there are
+    /// none.
     #[must_use]
     pub fn problems(&self) -> Vec<String> {
         let state = self.state();
-        // Two may meet the same: it is said once, for as long as the first has known.
+        // If two subjects have the same text, it is listed once, with the earlier time.
         let mut known: Vec<(&str, Instant)> = Vec::new();
         for problem in state.problems.values() {
             match known.iter_mut().find(|(text, _)| *text == problem.text) {
@@ -115,13 +116,13 @@ impl Progress {
             .collect()
     }
 
-    /// What an operator should know though nothing stands in the way, such as a table that waits to be imported.
+    /// Returns notices for the operator that are not problems, such as a table that waits to be imported.
     #[must_use]
     pub fn notices(&self) -> Vec<String> {
         self.state().notices.clone()
     }
 
-    /// Whether the last contact with the database went well.
+    /// Returns whether the last contact with the database succeeded.
     #[must_use]
     pub fn connected(&self) -> bool {
         self.state().connected
@@ -133,7 +134,7 @@ impl Progress {
         !self.state().contacted
     }
 
-    /// Returns whether the database answers: it is connected, or an attempt failed as something in it takes too long.
+    /// Returns whether the database answers: it is connected, or the last attempts ended by timeouts of the server.
     pub(super) fn answers(&self) -> bool {
         self.state().answers
     }
@@ -147,7 +148,7 @@ impl Progress {
         add(&mut self.state().written);
     }
 
-    /// The streams of which something was seen stored.
+    /// Returns the streams that have stored positions.
     pub(super) fn streams(&self) -> Vec<StreamId> {
         self.state().stored.keys().copied().collect()
     }
@@ -160,13 +161,14 @@ impl Progress {
             .unwrap_or_default()
     }
 
-    /// The account as it was read: what it lacks is no longer stored.
+    /// Replaces a stream's stored positions by those that were read from the database. Others are no longer stored.
     pub(super) fn set_stored_positions(&self, stream: StreamId, account: StoredPositions) {
         self.state().stored.insert(stream, account);
         self.shared.stored.notify_waiters();
     }
 
-    /// A stream that neither the journal nor the database needs any longer.
+    /// Forgets a stream that neither the journal nor the database needs any longer. All of its positions count as
+    /// stored.
     pub(super) fn forget(&self, stream: StreamId) {
         let mut state = self.state();
         state.stored.remove(&stream);
@@ -175,7 +177,7 @@ impl Progress {
         self.shared.stored.notify_waiters();
     }
 
-    /// A batch was committed.
+    /// Notes that a batch was committed.
     pub(super) fn committed(&self, stream: StreamId, positions: RangeInclusive<u64>) {
         let mut state = self.state();
         state.stored.entry(stream).or_default().insert(positions);
@@ -191,23 +193,23 @@ impl Progress {
         state.contacted = true;
     }
 
-    /// Notes an attempt that the database itself ended, as it took too long.
+    /// Notes an attempt that the server ended because of its timeout.
     pub(super) fn timed_out(&self) {
         self.state().connected = false;
     }
 
-    /// Notes an obstacle from now on. While it lasts, further calls keep the time at which it began.
+    /// Notes a problem that begins now. While it lasts, further calls keep the time at which it began.
     pub(super) fn problem(&self, concern: ProblemTopic, text: String) {
         self.problem_since(concern, text, Instant::now());
     }
 
-    /// As [`Progress::problem`], for an attempt that began then: it may hang for long before it fails.
+    /// As [`Progress::problem`], for an attempt that began at `began`. An attempt may hang for long before it fails.
     pub(super) fn problem_since(&self, concern: ProblemTopic, text: String, began: Instant) {
         let mut state = self.state();
         state.contacted |= concern == ProblemTopic::Contact;
         let known = state.problems.get(&concern).map(|problem| problem.since);
         let since = match concern {
-            // One outage is met by either, in turns.
+            // Both subjects report the same outage in turns, so they share its start.
             ProblemTopic::Contact | ProblemTopic::Write => *state.outage.get_or_insert(began),
             ProblemTopic::Journal
             | ProblemTopic::Copy
@@ -281,7 +283,7 @@ mod tests {
         assert!(!failed.awaits_first_contact());
     }
 
-    // In an outage `/health` said one sentence twice, for 21 s and for 32 s.
+    // In an outage `/health` reported one sentence twice, for 21 s and for 32 s.
     #[test]
     fn what_stands_in_the_way_of_two_is_said_once() {
         let progress = Progress::default();
@@ -295,7 +297,7 @@ mod tests {
         assert_eq!(progress.problems().len(), 2, "the writer still waits");
     }
 
-    /// A retry of a request from before the start may come when its stream is long drained.
+    /// A client may retry a request from before the start when its stream was drained long ago.
     #[tokio::test]
     async fn a_position_of_a_stream_that_is_gone_is_stored() {
         let progress = Progress::default();
@@ -327,7 +329,7 @@ mod tests {
         assert!(progress.problems().is_empty() && progress.connected());
     }
 
-    /// A database hung for 40 s before the first attempt failed, and `/health` said "(for 0 s)".
+    /// A database hung for 40 s before the first attempt failed, and `/health` reported "(for 0 s)".
     #[test]
     fn an_outage_counts_from_the_first_attempt_that_failed_and_ends_once() {
         let progress = Progress::default();
@@ -341,7 +343,7 @@ mod tests {
         for problem in progress.problems() {
             assert!(problem.contains("(for 4"), "{problem}");
         }
-        // Contact alone does not end it: the next batch may fail again.
+        // Contact alone does not end the outage: the next batch may fail again.
         progress.solved(ProblemTopic::Contact);
         progress.problem(ProblemTopic::Write, "it hangs".to_owned());
         assert!(

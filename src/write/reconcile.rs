@@ -1,6 +1,6 @@
-//! First contact with the database, and every one after a failure: what does it hold?
+//! Reads the stored positions, at the first contact with the database and again after every failure.
 //!
-//! **Invariant:** nothing is read from the journal to be written before the database's account of it has been read.
+//! **Invariant:** no entry of a stream is read for writing before the stream's stored positions have been read.
 
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
@@ -19,10 +19,10 @@ use crate::write::copied_streams::Ownership;
 use crate::write::failure_policy::FailurePolicy;
 use crate::write::progress::ProblemTopic;
 
-/// Tries until the database answers; from there on the source is what is left to write.
+/// Tries until the database answers. Returns a reader of the entries that are not stored.
 ///
 /// # Errors
-/// [`StoreError::Schema`], where the journal is only to be emptied: waiting does not help.
+/// [`StoreError::Schema`] if the journal is to be emptied, since waiting does not help.
 pub(super) async fn connect_and_reconcile(
     writer: &mut FailurePolicy,
 ) -> Result<BatchReader, StoreError> {
@@ -31,7 +31,7 @@ pub(super) async fn connect_and_reconcile(
         match read_stored_positions(writer).await {
             Ok(streams) => {
                 writer.shared.progress.solved(ProblemTopic::Contact);
-                // Else the first batch shows it.
+                // Otherwise the first batch that is committed shows it.
                 if writer.shared.journal.status().queue_events == 0 {
                     writer.works_again();
                 }
@@ -94,9 +94,10 @@ async fn read_stored_positions(
     Ok(cursors)
 }
 
-/// Asks about files that an older version perhaps freed, and leaves them alone if they may have been stored and forgotten: a
-/// stream's row goes [`KEEP_RELEASED`] after the last of it was let go of. A younger record was never stored if there is no
-/// row, and neither was one of a stream of which sound files are held: those are written.
+/// Decides about files that an older version may have freed, and leaves them alone if their records may have been
+/// stored and forgotten: a stream's row is removed [`KEEP_RELEASED`] after the stream was released. If there is no row,
+/// a record younger than that was never stored. Neither was any record of a stream of which sound files are held. Such
+/// records are written.
 async fn leaves_freed(writer: &FailurePolicy, stream: StreamId) -> Result<bool, StoreError> {
     let shared = &writer.shared;
     if !shared.journal.may_have_freed(stream) || shared.store.has_stream_row(stream).await? {
@@ -108,7 +109,7 @@ async fn leaves_freed(writer: &FailurePolicy, stream: StreamId) -> Result<bool, 
     Ok(shared.journal.leave_freed(stream, doubtless).await)
 }
 
-/// Tells the journal and the progress what the account holds, and what it holds no longer.
+/// Updates the journal and the progress with the stored positions, and with those that are no longer stored.
 fn reconcile(
     writer: &mut FailurePolicy,
     stream: &Stream,
@@ -119,7 +120,8 @@ fn reconcile(
     for range in account.ranges() {
         let (first, last) = clamp(range, stream.first, stream.last);
         if first <= last {
-            // Stored by another collector, on a copy of the directory, or by a batch that nobody remembers.
+            // Another collector stored them, on a copy of the directory, or a batch that this process does not
+            // remember.
             let waited = shared.journal.mark_stored(stream.id, first, last);
             counter!(names::WRITE_EVENTS_TOTAL).increment(waited);
             shared
@@ -127,7 +129,7 @@ fn reconcile(
                 .count(|written| written.stored_before += waited);
         }
     }
-    // What was stored once and is not now is drained again, where the journal still holds it.
+    // Positions that were stored once and are not now are written again, if the journal still holds their records.
     for range in shared.progress.stored_of(stream.id).ranges() {
         let (first, last) = clamp(range, stream.first, stream.last);
         for back in account.missing(&(first..=last)) {
@@ -149,7 +151,7 @@ fn reconcile(
             .journal
             .report_missing(stream.id, &PositionSet::new(lost));
     }
-    // The journal lets go only of what was stored; but a copy need not have all that its origin holds.
+    // The journal recycles only stored positions. But a copy may lack records that its origin holds.
     if stream.first > 1 && look == Ownership::Alone {
         report_gaps(writer, stream.id, account, 1..=stream.first - 1);
     }
@@ -159,8 +161,8 @@ fn clamp(range: &RangeInclusive<u64>, first: u64, last: u64) -> (u64, u64) {
     (*range.start().max(&first), *range.end().min(&last))
 }
 
-/// Positions that neither the database nor the log holds: the database was put back in time by more than the log keeps, or
-/// files are gone together with the note of their positions.
+/// Reports positions that neither the database nor the journal holds. Either the database was restored to a state from
+/// before the journal recycled them, or files are lost together with the note of their positions.
 fn report_gaps(
     writer: &mut FailurePolicy,
     id: StreamId,

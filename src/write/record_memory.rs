@@ -1,6 +1,6 @@
 //! The memory that one record takes while it is written alone.
 //!
-//! **Invariant:** nothing is made of a row or a resource that does not fit.
+//! **Invariant:** no row or resource that exceeds the limit is built.
 
 use crate::event::{Encoding, Position};
 use crate::journal::Record;
@@ -8,19 +8,19 @@ use crate::memory::limit_for_record;
 use crate::write::WriteLoop;
 use crate::write::dead_letters::DecodeFault;
 
-/// Pieces of rows that are held beside the record's body: one that is filled, one in between, one that is written.
+/// Pieces of rows that are held beside the record's body: one being filled, one in the channel, one being written.
 const PIECES: usize = 3;
 
-/// The resources that are held at the same time as one that is written: one that is made, one in between.
+/// Resources that are held beside the one that is being written: one being decoded, one in the channel.
 const OTHER_RESOURCES: usize = 2;
 
 const MIB: usize = 1 << 20;
 
-/// The bound on the memory of one record.
+/// The limit on the memory of one record, and its present use.
 #[derive(Clone, Copy)]
 pub(super) struct RecordMemory {
     pub(super) limit_bytes: usize,
-    /// The body and pieces of small rows.
+    /// Bytes of the body and of the pieces of small rows.
     pub(super) held_bytes: usize,
     pub(super) row_copies: usize,
     pub(super) resource_copies: usize,
@@ -31,7 +31,7 @@ pub(super) struct RecordMemory {
 impl RecordMemory {
     pub(super) fn new(shared: &WriteLoop, record: &Record, body_bytes: usize) -> Self {
         let store = &shared.store;
-        // Texts of JSON are copied without their escapes, and items of OTLP's JSON become protobuf.
+        // JSON texts are copied without their escapes, and items of OTLP JSON are converted to protobuf.
         let body_copies = match record.source.encoding {
             Encoding::Protobuf => 1,
             Encoding::Json | Encoding::NdJson => 2,
@@ -46,19 +46,19 @@ impl RecordMemory {
         }
     }
 
-    /// Returns why a row with so much metadata cannot be written, if so.
+    /// Returns the reason why a row with this much metadata cannot be written, if so.
     pub(super) fn row_fault(&self, metadata_bytes: usize) -> Option<DecodeFault> {
         self.fault("event", metadata_bytes, self.row_copies)
     }
 
-    /// Returns why a resource of that size cannot be written, if so.
+    /// Returns the reason why a resource of this size cannot be written, if so.
     pub(super) fn resource_fault(&self, bytes: usize) -> Option<DecodeFault> {
         self.fault("resource", bytes, self.resource_copies)
     }
 
     fn fault(&self, what: &str, bytes: usize, copies: usize) -> Option<DecodeFault> {
         let needed_bytes = self.held_bytes + bytes.saturating_mul(copies);
-        // A record that is small enough to be read is written if no copy of a row is made.
+        // If no copy of a row is made, any record that could be read can be written.
         if copies == 0 || needed_bytes <= self.limit_bytes {
             return None;
         }

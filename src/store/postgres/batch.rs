@@ -1,7 +1,7 @@
 //! The batch transaction: rows, dead letters, positions.
 //!
-//! **Invariant:** COMMIT is sent only after the database took exactly as many rows as the batch holds and the positions
-//! joined the account as the last statement before it.
+//! **Invariant:** COMMIT is sent only after the database has reported exactly as many rows as the batch holds. The last
+//! statement before it adds the positions to the stored positions.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -24,13 +24,13 @@ use crate::store::{Batch, LargeRecord, LargeRow, RecordPiece, RecordPieces, Stor
 use crate::telemetry::own_traces::spans::{self, DatabaseSystem};
 use crate::telemetry::own_traces::traced;
 
-/// The most that is handed to the connection at once.
+/// Maximum number of bytes that are passed to the connection at a time.
 const PIECE_BYTES: usize = 1 << 20;
 
-/// What a COPY sends within one statement's time even over a slow link; most batches are no larger.
+/// Bytes that a COPY can send within one statement's time even over a slow link. Most batches are no larger.
 const TIMED_BYTES: usize = 16 << 20;
 
-/// Signature, flags, length of the header's extension.
+/// The header of a COPY: signature, flags, length of the extension.
 const COPY_HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 const COPY_TRAILER: [u8; 2] = (-1_i16).to_be_bytes();
 
@@ -59,7 +59,7 @@ impl Postgres {
             .await
     }
 
-    /// Commits a record whose rows come in pieces, and its position.
+    /// Commits a record whose rows arrive in pieces, and its position.
     pub(in crate::store) async fn write_pieces(
         &self,
         record: LargeRecord,
@@ -70,7 +70,8 @@ impl Postgres {
         result
     }
 
-    /// One COPY a piece: what the server refuses is heard before the next piece, and its deadlines bound a piece.
+    /// Sends one COPY for each piece, so that a refusal arrives before the next piece is sent and each deadline bounds
+    /// one piece.
     async fn write_record(
         &self,
         record: LargeRecord,
@@ -134,7 +135,7 @@ impl Postgres {
         self.keep_dead_letters(connection, stream, &letters).await
     }
 
-    /// Adds the positions to the account, then commits.
+    /// Adds the positions to the stored positions, then commits.
     async fn finish(
         &self,
         mut lease: WriteConnection,
@@ -180,14 +181,14 @@ impl Postgres {
         self.roll_back(lease).await
     }
 
-    /// Begins the transaction once every day that is to be written has a partition. `make` derives those days from the
-    /// transaction's time; the other value that it returns is kept with the transaction.
+    /// Begins the transaction, after creating the missing partitions of the days to be written. `make` derives those
+    /// days from the transaction's time; its other result is returned with the transaction.
     async fn begin_with_partitions<T>(
         &self,
         lease: &mut WriteConnection,
         make: impl Fn(i64) -> (T, BTreeSet<Day>),
     ) -> Result<StartedTransaction<T>, StoreError> {
-        // Midnight may pass between the two, hardly twice.
+        // Midnight may pass between the two transactions, but hardly twice.
         for _ in 0..3 {
             let begun = self.begin(lease).await?;
             let (made, days) = make(begun.now_us);
@@ -204,8 +205,8 @@ impl Postgres {
         ))
     }
 
-    /// The rows, with the transaction's time and a flag in place of times of receipt that a machine with a wrong clock
-    /// gave them: older than the retention, or more than a day ahead.
+    /// Returns the rows with plausible times of receipt. A machine with a wrong clock may have given a time that is
+    /// older than the retention or more than a day ahead. The transaction's time replaces it, and a flag marks the row.
     fn with_plausible_times<'a>(&self, rows: &'a EncodedRows, now_us: i64) -> Cow<'a, EncodedRows> {
         let window = PlausibleTimes::at(now_us, self.shared.retention_days);
         let is_believed = |row: &EncodedRow<'_>| window.contains(row.created_at_us());
@@ -223,7 +224,7 @@ impl Postgres {
         Cow::Owned(patched)
     }
 
-    /// Sends one row, of which no more than a part of its metadata is held.
+    /// Sends one row, of whose metadata only one part is held at a time.
     async fn copy_large_row(
         &self,
         connection: &mut PgConnection,
@@ -247,7 +248,7 @@ impl Postgres {
         counted(within_copy(limit, sending).await?, 1)
     }
 
-    /// Sends rows, whole or not at all.
+    /// Sends rows, as a whole or not at all.
     async fn copy(
         &self,
         connection: &mut PgConnection,
@@ -257,7 +258,8 @@ impl Postgres {
             .await
     }
 
-    /// Sends tuples and compares what the database counted: a stream that ends early is accepted in silence.
+    /// Sends tuples and checks the count that the database reports, since a stream that ends early is accepted without
+    /// an error.
     pub(super) async fn copy_into(
         &self,
         connection: &mut PgConnection,
@@ -277,8 +279,8 @@ impl Postgres {
         counted(within_copy(limit, sending).await?, rows)
     }
 
-    /// The deadline of a COPY of so many bytes. A record that is a batch alone cannot be made smaller: it has the time of a
-    /// statement for each [`TIMED_BYTES`], the server's time as well as ours.
+    /// Returns the deadline of a COPY of `bytes`. A record that is a batch alone cannot be made smaller. Therefore the
+    /// server and this process allow it one statement's time for each [`TIMED_BYTES`].
     async fn allow(
         &self,
         connection: &mut PgConnection,
@@ -302,7 +304,7 @@ impl Postgres {
         Ok(self.limit().saturating_mul(times))
     }
 
-    /// Adds the positions; false when some are there already, or the stream has no row.
+    /// Adds the positions. Returns false if some of them are stored already, or if the stream has no row.
     async fn add_positions(
         &self,
         connection: &mut PgConnection,
@@ -327,13 +329,13 @@ impl Postgres {
     }
 }
 
-/// The value that `make` derived from the transaction's time, and the days that have partitions.
+/// The value that `make` derived from the transaction's time, and the days, all of which have partitions.
 struct StartedTransaction<T> {
     made: T,
     days: BTreeSet<Day>,
 }
 
-/// The table that a COPY writes into, its columns, and the meaning of its errors.
+/// The table that a COPY writes into, its columns, and the function that interprets its errors.
 pub(super) struct CopyTarget<'a> {
     pub(super) table: &'a str,
     pub(super) columns: &'a str,
@@ -346,7 +348,7 @@ const EVENTS: CopyTarget<'_> = CopyTarget {
     error: from_copy,
 };
 
-/// One COPY; returns the rows that the database says it took.
+/// Runs one COPY. Returns the number of rows that the database reports.
 async fn send(
     connection: &mut PgConnection,
     into: &CopyTarget<'_>,
@@ -374,7 +376,7 @@ async fn begin_copy<'c>(
     Ok(copy)
 }
 
-/// Returns the rows that the database says it took.
+/// Ends a COPY. Returns the number of rows that the database reports.
 async fn end_copy(mut copy: PgCopyIn<&mut PgConnection>) -> Result<u64, sqlx::Error> {
     copy.send(&COPY_TRAILER[..]).await?;
     copy.finish().await
@@ -397,7 +399,7 @@ async fn within_copy(
     })
 }
 
-/// Compares what the database counted with the rows that were sent.
+/// Compares the number of rows that the database counted with the number sent.
 fn counted(copied: u64, rows: usize) -> Result<(), StoreError> {
     if usize::try_from(copied) == Ok(rows) {
         return Ok(());

@@ -9,14 +9,14 @@ use sqlx::PgConnection;
 use crate::store::StoreError;
 use crate::store::postgres::Postgres;
 
-/// For connecting and one statement.
+/// Timeout for connecting and one statement together.
 const LIMIT: Duration = Duration::from_secs(3);
 
-/// The standbys that a commit of this role waits for at this moment. Others see no role's waits but their own.
+/// The standbys that a commit of this role is waiting for. A role cannot see the waits of other roles.
 const SYNCHRONOUS_STANDBYS: &str = "SELECT current_setting('synchronous_standby_names') WHERE EXISTS ( \
      SELECT FROM pg_stat_activity WHERE datname = current_database() AND usename = current_user AND wait_event = 'SyncRep')";
 
-/// The place where `default_transaction_read_only` was switched on; NULL in a standby, which is read-only by itself.
+/// The source of `default_transaction_read_only`; NULL on a standby, which is always read-only.
 const READ_ONLY: &str = "SELECT CASE WHEN NOT pg_is_in_recovery() THEN source END FROM pg_settings \
      WHERE name = 'default_transaction_read_only'";
 
@@ -24,7 +24,7 @@ const STANDBY: &str = "the server is a standby: point the database's URL at the 
                        the old server for a while";
 
 impl Postgres {
-    /// As [`Postgres::cause_of`], for an error that may be there.
+    /// As [`Postgres::cause_of`], for a result that may be an error.
     pub(in crate::store) async fn with_cause<T>(
         &self,
         done: Result<T, StoreError>,
@@ -35,7 +35,7 @@ impl Postgres {
         }
     }
 
-    /// Replaces an error's sentence by one that names the cause and what to do, where the cause can be found.
+    /// Replaces an error's sentence by one that names the cause and advises the operator, if the cause can be found.
     pub(in crate::store) async fn cause_of(&self, error: StoreError) -> StoreError {
         let StoreError::Retry {
             class,
@@ -50,7 +50,7 @@ impl Postgres {
                 let why = self.why_read_only().await;
                 format!("{message}: {why}")
             }
-            // Our own deadline for a COMMIT, or the wait for a lock that such a COMMIT holds.
+            // This process's deadline for a COMMIT expired, or the wait for a lock that such a COMMIT holds.
             ("timeout", None | Some("55P03" | "57014")) => {
                 self.missing_standby().await.unwrap_or(message)
             }
@@ -85,7 +85,7 @@ impl Postgres {
         ))
     }
 
-    /// The first value of the first row; `None` if there is no row, or no answer within [`LIMIT`].
+    /// Returns the first value of the first row; `None` if there is no row, or no answer within [`LIMIT`].
     async fn ask<T>(&self, sql: &'static str) -> Option<T>
     where
         T: Send + Unpin + sqlx::Type<sqlx::Postgres> + for<'r> sqlx::Decode<'r, sqlx::Postgres>,

@@ -1,6 +1,6 @@
-//! The clocks that retention goes by, and the row that keeps their doubt: [`crate::store::retention_clock`] judges them.
+//! Reads the clocks of retention and keeps the row with their doubt, which [`crate::store::retention_clock`] judges.
 //!
-//! **Invariant:** the doubt of a round is committed before anything is removed by it.
+//! **Invariant:** the doubt of a round is committed before the round removes anything.
 
 use sqlx::{AssertSqlSafe, PgConnection};
 
@@ -16,13 +16,13 @@ use crate::store::row_encoding::POSTGRES_EPOCH_US;
 
 const DOING: &str = "judging the clock that retention goes by";
 
-/// Partitions that are looked at for the newest row, newest first.
+/// Number of partitions, newest first, that are searched for the newest row.
 const NEWEST_PARTITIONS: i64 = 8;
 
-/// Blocks at the end of a partition that are read for it: rows are only ever added.
+/// Blocks at the end of a partition that are read in that search, since rows are only ever appended.
 const LAST_BLOCKS: i64 = 64;
 
-/// A round's judgement, with the server's time that it was made at, Unix microseconds.
+/// The judgement of a round, and the server's time of it in Unix microseconds.
 pub(super) struct ClockJudgement {
     pub(super) judgement: Judgement,
     pub(super) store_us: i64,
@@ -42,7 +42,7 @@ impl Postgres {
         let oldest_day_end_us = self.oldest_day_end(connection).await?;
         let (asks, start_us) = {
             let clock = lock(&self.shared.retention_clock);
-            // By the server's clock, as the rows' times are held against it.
+            // The start is measured by the server's clock, since it is compared with the rows' times.
             let passed_us = now.boot_us - clock.start().boot_us;
             (clock.asks_for_newest(kept), store_us - passed_us)
         };
@@ -69,7 +69,7 @@ impl Postgres {
         })
     }
 
-    /// Reads the row and locks it until the transaction ends.
+    /// Reads the row and locks it until the end of the transaction.
     async fn kept_doubt(&self, connection: &mut PgConnection) -> Result<Option<Doubt>, StoreError> {
         let kept: Option<DoubtRow> = within(
             self.limit(),
@@ -131,8 +131,9 @@ impl Postgres {
         Ok(oldest.map(|end_us| end_us + POSTGRES_EPOCH_US))
     }
 
-    /// Receive time of the newest row from before a time, Unix microseconds. Rows stand about in the order of their writing,
-    /// so the last blocks of the newest partition tell, or, where all of these are younger, any older row.
+    /// Returns the receive time of the newest row from before a time, both in Unix microseconds. Rows are stored
+    /// roughly in the order of their writing, so the last blocks of the newest partition are searched. If all of those
+    /// rows are younger, any older row counts.
     async fn newest_received_before(
         &self,
         connection: &mut PgConnection,
@@ -173,7 +174,8 @@ impl Postgres {
         Ok(None)
     }
 
-    /// A person says that the clocks are right. Returns the reason for the doubt that this ends, if there is one.
+    /// Confirms, for an operator, that the clocks are right. Returns the reason for the doubt that this ends, if there
+    /// was one.
     pub(in crate::store) async fn confirm_clock(&self) -> Result<Option<DoubtReason>, StoreError> {
         let mut connection = self.connect().await?;
         let begun = self.begin_in_known_schema(&mut connection).await?;

@@ -1,7 +1,7 @@
-//! Connections, deadlines, and how a transaction begins.
+//! Connections, deadlines, and the begin of a transaction.
 //!
-//! **Invariant:** a connection goes back to its pool only after its transaction's end was confirmed; on an error, a
-//! timeout, or when its user is cancelled, it is closed.
+//! **Invariant:** a connection returns to its pool only after the end of its transaction was confirmed. After an error
+//! or a timeout, or if its user is cancelled, it is closed.
 
 use std::future::Future;
 use std::ops::{Deref, DerefMut};
@@ -17,40 +17,42 @@ use crate::store::postgres::schema::refuse_newer;
 use crate::store::postgres::{Postgres, lock};
 use crate::telemetry::metrics::DB_POOL_WAIT_SECONDS;
 
-/// How much later than the server's own timeout ours strikes, so that the server can say why.
+/// Time by which this process's timeout exceeds the server's, so that the server can report the reason.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// The longest wait for a lock in a transaction of the writer; the partitions' is shorter.
+/// Maximum wait for a lock in a transaction of the writer. The wait for partitions is shorter.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Begins a transaction with what all of ours depend on, whatever a server, a database, a role or a pooler sets: with
-/// backslashes in literals the bounds of partitions were misread, above READ COMMITTED batches conflict, and compiling takes
-/// longer than any statement of ours. Left to whoever set it: `search_path`, `default_tablespace` and its like, and
-/// `default_transaction_read_only`, by which a provider stops writing when a disk is full. A string of several statements is
-/// parsed as a whole before the first of them has an effect: what follows in the same string has no backslash.
+/// Begins a transaction with the settings that every transaction of this process needs, whatever the server, the
+/// database, the role or a pooler sets. With backslashes in literals, the bounds of partitions were misread. Above READ
+/// COMMITTED, batches conflict. JIT compilation takes longer than any of our statements.
+///
+/// Unchanged are `search_path`, `default_tablespace` and similar settings, and `default_transaction_read_only`, by
+/// which a provider stops writes when a disk is full. The server parses a string of several statements as a whole
+/// before it runs the first of them, so the rest of this string must contain no backslash.
 pub(super) const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; \
      SET LOCAL standard_conforming_strings = on; SET LOCAL client_encoding = 'UTF8'; SET LOCAL TimeZone = 'UTC'; \
      SET LOCAL DateStyle = 'ISO, YMD'; SET LOCAL IntervalStyle = 'postgres'; SET LOCAL bytea_output = 'hex'; \
      SET LOCAL quote_all_identifiers = off; SET LOCAL array_nulls = on; SET LOCAL synchronous_commit = on; \
      SET LOCAL enable_seqscan = on; SET LOCAL jit = off";
 
-/// Lets a transaction last as long as its statements may; since PostgreSQL 17 there is a limit for it.
+/// Lets a transaction last as long as its statements may. PostgreSQL 17 and later have a timeout for transactions.
 pub(super) const NO_TRANSACTION_TIMEOUT: &str = "CASE WHEN current_setting('server_version_num')::int >= 170000 \
      THEN set_config('transaction_timeout', '0', true) END";
 
-/// The transaction's time and which server, database and account it is on.
+/// The transaction's time, and the server, database and table that it uses.
 const NOW_AND_SERVER: &str = "(extract(epoch FROM now()) * 1000000)::bigint - 946684800000000 AS now_us, \
      concat_ws('/', extract(epoch FROM pg_postmaster_start_time()), (SELECT oid FROM pg_database WHERE datname = current_database()), \
      to_regclass('ingest_streams')::oid) AS server";
 
-/// Which migration the schema has come to; the table is there once there was a first contact.
+/// The newest migration of the schema. The table exists after the first contact.
 const SCHEMA: &str = "(SELECT max(version) FROM ruvvector_migrations WHERE success) AS schema";
 
-/// A connection of the write pool while somebody uses it.
+/// A connection of the write pool while it is in use.
 pub(super) struct WriteConnection(Option<PoolConnection<sqlx::Postgres>>);
 
 impl WriteConnection {
-    /// Gives the connection back.
+    /// Returns the connection to its pool.
     fn release(mut self) {
         self.0 = None;
     }
@@ -78,7 +80,7 @@ impl Drop for WriteConnection {
     }
 }
 
-/// What a transaction learns as it begins.
+/// Facts that a transaction reads at its begin.
 pub(super) struct TransactionStart {
     /// The transaction's `now()`, in microseconds since 2000-01-01 UTC.
     pub(super) now_us: i64,
@@ -86,26 +88,26 @@ pub(super) struct TransactionStart {
 }
 
 impl Postgres {
-    /// The deadline of one statement.
+    /// Returns the deadline of one statement.
     pub(super) fn limit(&self) -> Duration {
         self.shared.statement_timeout + GRACE
     }
 
-    /// A connection of the write pool.
+    /// Takes a connection from the write pool.
     pub(super) async fn lease(&self) -> Result<WriteConnection, StoreError> {
         let connection = self.acquire(&self.write_pool, "write").await?;
         Ok(WriteConnection(Some(connection)))
     }
 
-    /// A connection of the read pool, with the time that it was waited for measured.
+    /// Takes a connection from the read pool, and records the time of the wait.
     ///
     /// # Errors
-    /// [`StoreError::Retry`] when none comes within the connect timeout.
+    /// [`StoreError::Retry`] if none is free within the connect timeout.
     pub async fn read_connection(&self) -> Result<PoolConnection<sqlx::Postgres>, StoreError> {
         self.acquire(&self.read_pool, "read").await
     }
 
-    /// A round trip, for who only wants to know whether there is an answer: without a histogram, and without a reason.
+    /// Measures a round trip for the check of liveness: without a histogram, and without the reason of a failure.
     pub(super) async fn ping(&self, pool: &PgPool) -> Result<Duration, sqlx::Error> {
         let mut lease = WriteConnection(Some(pool.acquire().await?));
         let start = Instant::now();
@@ -132,10 +134,11 @@ impl Postgres {
         }
     }
 
-    /// The pool tries again in silence until its time is up: one attempt of our own finds the reason.
+    /// Finds the reason why there is no connection. The pool retries without reporting errors until its timeout, so
+    /// this makes one attempt outside it.
     async fn why_no_connection(&self, pool: &PgPool, name: &str) -> StoreError {
         match self.connect_with(&pool.connect_options()).await {
-            // An outage that has just ended: the pool was waiting for it.
+            // The outage has just ended, and the pool was still waiting.
             Ok(_) if pool.size() < pool.options().get_max_connections() => retry(
                 "connection",
                 None,
@@ -153,14 +156,14 @@ impl Postgres {
         }
     }
 
-    /// The advice for a server that answers and refuses the connection; a pool tries again in silence, so this one is
-    /// outside of them. `None` if the server does not answer, or takes it.
+    /// Returns advice if the server answers and refuses the connection. A pool retries without reporting that, so this
+    /// attempt is outside the pools. `None` if the server does not answer, or accepts the connection.
     pub(super) async fn refusal(&self) -> Option<&'static str> {
         let refused = PgConnection::connect_with(&self.write_pool.connect_options()).await;
         refused.err().as_ref().and_then(advice)
     }
 
-    /// A connection outside the pools, for maintenance.
+    /// Opens a connection outside the pools, for maintenance.
     pub(super) async fn connect(&self) -> Result<PgConnection, StoreError> {
         self.connect_with(&self.write_pool.connect_options()).await
     }
@@ -174,11 +177,11 @@ impl Postgres {
         .await
     }
 
-    /// Begins a transaction on the database that [`Postgres::prepare`] looked at.
+    /// Begins a transaction on the database that [`Postgres::prepare`] has checked.
     ///
     /// # Errors
-    /// `Retry` of class `connection` when the server was started anew or is another one: what was stored may have moved
-    /// back, so the account must be read again. `Schema` when a newer version has migrated it meanwhile.
+    /// `Retry` of class `connection` if the server was restarted or is another one. It may have lost stored positions,
+    /// so they must be read again. `Schema` if a newer version has migrated it in the meantime.
     pub(super) async fn begin(
         &self,
         connection: &mut PgConnection,
@@ -200,7 +203,7 @@ impl Postgres {
     /// Begins a transaction on any database whose schema this version knows.
     ///
     /// # Errors
-    /// `Schema` when it is newer.
+    /// `Schema` if the schema is newer.
     pub(super) async fn begin_in_known_schema(
         &self,
         connection: &mut PgConnection,
@@ -215,7 +218,7 @@ impl Postgres {
         Ok(begun)
     }
 
-    /// Begins a transaction with the settings that all of ours have, whatever the database is.
+    /// Begins a transaction with the settings of [`BEGIN`] on any database.
     pub(super) async fn begin_anywhere(
         &self,
         connection: &mut PgConnection,
@@ -254,14 +257,14 @@ impl Postgres {
         Ok((begun, row))
     }
 
-    /// Ends the transaction for good and gives the connection back.
+    /// Commits the transaction and returns the connection to its pool.
     pub(super) async fn commit(&self, mut lease: WriteConnection) -> Result<(), StoreError> {
         end(&mut lease, "COMMIT", self.limit()).await?;
         lease.release();
         Ok(())
     }
 
-    /// Undoes the transaction and gives the connection back.
+    /// Rolls the transaction back and returns the connection to its pool.
     pub(super) async fn roll_back(&self, mut lease: WriteConnection) -> Result<(), StoreError> {
         end(&mut lease, "ROLLBACK", self.limit()).await?;
         lease.release();
@@ -269,7 +272,7 @@ impl Postgres {
     }
 }
 
-/// `COMMIT` or `ROLLBACK`.
+/// Sends `COMMIT` or `ROLLBACK`.
 pub(super) async fn end(
     connection: &mut PgConnection,
     how: &'static str,
@@ -284,7 +287,7 @@ pub(super) async fn end(
     Ok(())
 }
 
-/// Waits for the database, but not for ever: sqlx has no deadlines, and a silent peer none either.
+/// Runs a statement with a deadline: sqlx has none, and an unresponsive server may never answer.
 pub(super) async fn within<T>(
     limit: Duration,
     doing: &'static str,

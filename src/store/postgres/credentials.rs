@@ -1,4 +1,4 @@
-//! Credentials that change while the service runs.
+//! Replaces credentials while the service runs.
 //!
 //! **Invariant:** new credentials lead to the same database as the old ones.
 
@@ -8,10 +8,10 @@ use crate::store::StoreTarget;
 use crate::store::postgres::{Postgres, for_poolers};
 
 impl Postgres {
-    /// Opens the next connections with the user, password and certificates of `target`; open ones stay as they are.
+    /// Uses the user, password and certificates of `target` for new connections; open ones stay unchanged.
     ///
     /// # Errors
-    /// A sentence, if `target` is another database. Then nothing is changed.
+    /// A sentence, if `target` is another database. Nothing is changed then.
     pub(in crate::store) fn replace_credentials(&self, target: &StoreTarget) -> Result<(), String> {
         let StoreTarget::Postgres { options, read } = target else {
             return Err("the settings name another store, which takes a restart".to_owned());
@@ -33,7 +33,7 @@ impl Postgres {
     }
 }
 
-/// The server and the database, as far as options name them.
+/// Returns the server and the database, as far as the options name them.
 fn place(options: &PgConnectOptions) -> impl PartialEq {
     (
         options.get_host().to_owned(),

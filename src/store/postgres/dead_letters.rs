@@ -1,6 +1,7 @@
-//! Dead letters, by COPY: a payload is as large as a request may be, and a parameter would be held three times.
+//! Writes dead letters by COPY. A payload is as long as a request may be, and three copies of a parameter would be
+//! held.
 //!
-//! **Invariant:** beside the payload itself, no more than one message of a COPY is held.
+//! **Invariant:** beside the payload itself, at most one message of a COPY is held.
 
 use sqlx::PgConnection;
 
@@ -39,10 +40,10 @@ impl Postgres {
     }
 }
 
-/// A tuple up to its payload's bytes.
+/// Returns a tuple up to its payload's bytes.
 fn head(stream: StreamId, letter: &DeadLetter) -> Vec<u8> {
     let int = |value: u32| i32::try_from(value).unwrap_or(i32::MAX).to_be_bytes();
-    // The only text here that a client may have had a hand in.
+    // The only text here that a client may have influenced.
     let message = letter.message.replace('\0', "\u{fffd}");
     let payload_bytes = i32::try_from(letter.payload.len()).expect("a request is below 2 GiB");
     let mut head = FIELDS.to_be_bytes().to_vec();

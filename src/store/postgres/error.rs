@@ -1,7 +1,7 @@
-//! What the database's errors mean and what to do about them.
+//! Classifies the database's errors, and advises the operator.
 //!
-//! **Invariant:** only what can be a row's own fault is [`StoreError::Refused`]; everything else, and everything
-//! unlisted, is tried again.
+//! **Invariant:** only an error that can be a row's own fault is [`StoreError::Refused`]; every other error, known or
+//! unknown, is tried again.
 //!
 //! Source: PostgreSQL, Appendix A, "PostgreSQL Error Codes".
 
@@ -11,7 +11,7 @@ use sqlx::postgres::PgDatabaseError;
 
 use crate::store::StoreError;
 
-/// A `Retry`.
+/// Builds a [`StoreError::Retry`].
 pub(super) fn retry(
     class: &'static str,
     sqlstate: Option<&str>,
@@ -30,7 +30,7 @@ const SEE_TRIGGERS: &str = "a trigger or function that somebody added to the dat
                             (\\d telemetry_events lists triggers)";
 const SEE_FILES: &str = "see the files that the database's URL names: the server's socket, or sslrootcert, sslcert, sslkey";
 
-/// The meaning of an error of any statement but a COPY of rows.
+/// Converts an error of any statement except a COPY of rows.
 pub(super) fn from_sqlx(doing: &str, error: &sqlx::Error) -> StoreError {
     match error {
         sqlx::Error::Database(error) => match error.try_downcast_ref::<PgDatabaseError>() {
@@ -39,7 +39,7 @@ pub(super) fn from_sqlx(doing: &str, error: &sqlx::Error) -> StoreError {
         },
         sqlx::Error::Io(error) => {
             let advice = match error.kind() {
-                // So the driver wraps what TLS finds wrong.
+                // The driver wraps errors of TLS in this kind.
                 ErrorKind::InvalidData => SEE_TLS,
                 ErrorKind::NotFound | ErrorKind::PermissionDenied => SEE_FILES,
                 _ => SEE_SERVER,
@@ -63,7 +63,7 @@ pub(super) fn from_sqlx(doing: &str, error: &sqlx::Error) -> StoreError {
     }
 }
 
-/// The meaning of an error of a COPY of rows.
+/// Converts an error of a COPY of rows.
 pub(super) fn from_copy(error: &sqlx::Error) -> StoreError {
     const DOING: &str = "copying rows";
     if let sqlx::Error::Database(database) = error
@@ -80,8 +80,8 @@ pub(super) fn from_copy(error: &sqlx::Error) -> StoreError {
     from_sqlx(DOING, error)
 }
 
-/// Class 22 without our own encoder's mistakes, class 54, and class 23 but for the missing partition, which is a check
-/// violation without a constraint's name.
+/// Returns whether a row may be at fault: class 22 except mistakes of our own encoder, class 54, and class 23 except a
+/// missing partition, which is a check violation without a constraint's name.
 fn may_be_the_rows_fault(sqlstate: &str, constraint: Option<&str>) -> bool {
     match sqlstate.get(..2) {
         Some("22") => !matches!(sqlstate, "22P03" | "22P04"),
@@ -91,12 +91,12 @@ fn may_be_the_rows_fault(sqlstate: &str, constraint: Option<&str>) -> bool {
     }
 }
 
-/// Reports whether it may be the error for a row that no partition takes.
+/// Returns whether the error may be that of a row without a partition.
 pub(super) fn is_missing_partition(error: &StoreError) -> bool {
     matches!(error, StoreError::Retry { sqlstate: Some(code), class: "schema", .. } if code == "23514")
 }
 
-/// The row's index in a COPY, from the error's context: `COPY telemetry_events, line N`, N from 1, in whatever
+/// Returns the row's index in a COPY, from the error's context: `COPY telemetry_events, line N`, N from 1, in any
 /// language. JSON's own lines come before it.
 fn row_in_context(context: &str) -> Option<usize> {
     let line = context.lines().rfind(|line| line.contains("COPY "))?;
@@ -109,7 +109,7 @@ fn row_in_context(context: &str) -> Option<usize> {
     number.parse::<usize>().ok()?.checked_sub(1)
 }
 
-/// Advice for an error that the server itself answered with; `None` for any other.
+/// Returns advice for an error that the server itself sent; `None` for any other.
 pub(super) fn advice(error: &sqlx::Error) -> Option<&'static str> {
     let sqlx::Error::Database(error) = error else {
         return None;
@@ -138,7 +138,7 @@ fn from_database(doing: &str, error: &PgDatabaseError) -> StoreError {
     retry(class, Some(code), text)
 }
 
-/// PgBouncer's own errors all have one code, which PostgreSQL has for others.
+/// Classifies PgBouncer's own errors, which share one code that PostgreSQL uses for others.
 fn poolers(message: &str) -> Option<(&'static str, &'static str)> {
     if message.starts_with("unsupported startup parameter") {
         Some((
@@ -157,7 +157,7 @@ fn poolers(message: &str) -> Option<(&'static str, &'static str)> {
     }
 }
 
-/// Tells apart the errors that share a SQLSTATE by the server's function that raised them: messages are translated, the
+/// Distinguishes errors with the same SQLSTATE by the server's function that raised them. Messages are translated,
 /// names of functions are not.
 fn in_routine(sqlstate: &str, routine: Option<&str>) -> Option<(&'static str, &'static str)> {
     match (sqlstate, routine?) {
@@ -179,12 +179,13 @@ fn in_routine(sqlstate: &str, routine: Option<&str>) -> Option<(&'static str, &'
     }
 }
 
-/// The class of an error and what to do.
+/// Returns the class of an error, and advice.
 fn meaning(sqlstate: &str) -> (&'static str, &'static str) {
     match sqlstate {
-        // Without a constraint's name and not from the search for a partition: a trigger's, perhaps a deferred one's.
+        // It has no constraint's name and is not from the search for a partition: a trigger raised it, perhaps a
+        // deferred one.
         "23514" => ("other", SEE_TRIGGERS),
-        // `cause.rs` finds out why.
+        // `cause.rs` finds the reason.
         "25006" => ("permission", ""),
         "25P03" => ("timeout", "the transaction was idle for too long"),
         "28000" | "28P01" => (
@@ -228,7 +229,7 @@ fn meaning(sqlstate: &str) -> (&'static str, &'static str) {
             "no schema of the role's search_path exists: create it, or set another by ALTER ROLE … SET search_path",
         ),
         _ => match sqlstate.get(..2) {
-            // Raised by PL/pgSQL, by triggered actions, by routines in other languages.
+            // PL/pgSQL, triggered actions and routines in other languages raise these.
             Some("P0" | "09" | "27" | "2F" | "38" | "39") => ("other", SEE_TRIGGERS),
             Some("08") => ("connection", SEE_SERVER),
             Some("53") => ("resources", "the server lacks resources"),
@@ -280,7 +281,7 @@ mod tests {
         }
     }
 
-    /// Whatever went wrong with TLS or at a pooler, "see that the database runs" was the advice.
+    /// Whatever failed in TLS or at a pooler, the advice was "see that the database runs".
     #[test]
     fn advice_is_about_what_went_wrong() {
         let of = |kind: ErrorKind, text: &str| {

@@ -1,6 +1,7 @@
-//! The facts behind the gauges: partitions ahead, days past the retention, streams that nobody drains.
+//! Reads the facts behind the gauges: partitions ahead, days past the retention, streams that no collector drains.
 //!
-//! **Invariant:** each is read by a transaction of its own, in every round and by every collector, whatever failed before.
+//! **Invariant:** each fact is read in a separate transaction, in every round and by every collector, whatever failed
+//! before.
 
 use sqlx::{AssertSqlSafe, PgConnection};
 
@@ -40,7 +41,7 @@ impl Postgres {
         Ok(Day(today.0 + 1 + ahead).start_us() - begun.now_us)
     }
 
-    /// A day that was detached and is not dropped takes its space as before.
+    /// A day that was detached and not dropped takes the same space as before.
     async fn overdue(&self, round: &mut MaintenanceRound<'_>) -> Result<Overdue, StoreError> {
         let Some(days) = self.shared.retention_days else {
             return Ok(Overdue::Never);

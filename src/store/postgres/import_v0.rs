@@ -1,7 +1,7 @@
-//! The original service's table: recognised, kept aside as `telemetry_events_v0`, and imported on request.
+//! Recognises the original service's table, keeps it aside as `telemetry_events_v0`, and imports it on request.
 //!
-//! **Invariant:** nothing of it is changed but names, and each of its rows is imported once: the chunk and how far it went
-//! commit together.
+//! **Invariant:** only names of it are changed, and each of its rows is imported once: a chunk and the progress after
+//! it are committed together.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -16,13 +16,13 @@ use crate::store::postgres::error::retry;
 use crate::store::postgres::partitions::Day;
 use crate::store::postgres::schema::FoundTable;
 
-/// Rows a transaction.
+/// Rows in one transaction.
 const CHUNK_ROWS: i64 = 10_000;
 
-/// A chunk of wide rows takes longer than a statement of the writer.
+/// Timeout of a chunk, which takes longer than a statement of the writer if its rows are wide.
 const CHUNK_LIMIT: Duration = Duration::from_secs(600);
 
-/// Names and types of the original columns, with what else was seen in use.
+/// Names of the original columns, with the types that were seen in use.
 const COLUMNS: [(&str, &[&str]); 10] = [
     ("id", &["integer", "bigint"]),
     ("correlation_id", &["character varying(255)"]),
@@ -39,10 +39,10 @@ const COLUMNS: [(&str, &[&str]); 10] = [
     ),
 ];
 
-/// How far an import has come.
+/// The progress of an import.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ImportProgress {
-    /// Rows imported so far, by this run and those before it.
+    /// Number of rows imported so far, by this run and those before it.
     pub rows: i64,
     /// Every row up to this id is imported.
     pub up_to_id: i64,
@@ -50,7 +50,7 @@ pub struct ImportProgress {
     pub last_id: i64,
 }
 
-/// Whether a table that stands in the way is the original service's.
+/// Checks that a table named `telemetry_events` is the original service's.
 pub(super) fn check_shape(table: &FoundTable) -> Result<(), StoreError> {
     let mut differences = Vec::new();
     if table.partitioned {
@@ -83,9 +83,9 @@ pub(super) fn check_shape(table: &FoundTable) -> Result<(), StoreError> {
     )))
 }
 
-/// Renames the table, its indexes, constraints and sequence, and notes that it waits.
+/// Renames the table, its indexes, constraints and sequence, and notes that it waits for its import.
 pub(super) async fn rename_v0_table(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    // An index that backs a constraint takes the constraint's name with it. Names have 63 bytes at most.
+    // Renaming an index that backs a constraint renames the constraint, too. A name has at most 63 bytes.
     let renames: Vec<String> = sqlx::query_scalar(
         "SELECT format('ALTER TABLE telemetry_events RENAME CONSTRAINT %I TO %I', conname, left(conname, 60) || '_v0') \
          FROM pg_constraint WHERE conrelid = to_regclass('telemetry_events') AND conindid = 0 \
@@ -116,7 +116,7 @@ pub(super) async fn rename_v0_table(connection: &mut PgConnection) -> Result<(),
     Ok(())
 }
 
-/// New ids start above the old ones.
+/// Makes new ids start above the old ones.
 pub(super) async fn start_ids_above(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     let last_id: i64 = sqlx::query_scalar("SELECT last_id FROM ruvvector_import_v0")
         .persistent(false)
@@ -133,7 +133,7 @@ pub(super) async fn start_ids_above(connection: &mut PgConnection) -> Result<(),
 
 const LOOKING: &str = "looking for a table to import";
 
-/// Whether there is a table that was kept aside.
+/// Returns whether a table was kept aside.
 async fn is_kept(connection: &mut PgConnection, limit: Duration) -> Result<bool, StoreError> {
     within(
         limit,
@@ -147,7 +147,7 @@ async fn is_kept(connection: &mut PgConnection, limit: Duration) -> Result<bool,
     .await
 }
 
-/// Whether a kept table waits to be imported.
+/// Returns whether a table that was kept aside waits to be imported.
 pub(super) async fn is_pending(
     connection: &mut PgConnection,
     limit: Duration,
@@ -166,12 +166,12 @@ pub(super) async fn is_pending(
 }
 
 impl Postgres {
-    /// Copies the rows of the original service's table, chunk by chunk in the order of their ids, and tells `progress`
-    /// after each. Cut short it goes on where it was; done again it does nothing. `id` and `created_at` are kept, times
-    /// without a zone are taken for UTC.
+    /// Copies the rows of the original service's table in chunks, in the order of their ids, and calls `progress` after
+    /// each. If an import is interrupted, the next one continues; after the last chunk it does nothing. `id` and
+    /// `created_at` are kept. A time without a zone is read as UTC.
     ///
     /// # Errors
-    /// [`StoreError::Retry`] or [`StoreError::Schema`]; what was imported by then stays.
+    /// [`StoreError::Retry`] or [`StoreError::Schema`]. The rows that were imported before stay.
     pub async fn import_v0(
         &self,
         mut progress: impl FnMut(ImportProgress),
@@ -227,7 +227,7 @@ impl Postgres {
         end(connection, "COMMIT", self.limit()).await?;
 
         let mut days: BTreeSet<Day> = days.into_iter().map(Day).collect();
-        // For times that cannot be kept; tomorrow's too, should it be midnight.
+        // For times that cannot be kept. Tomorrow is included, since midnight may pass.
         let today = Day::of(begun.now_us);
         days.extend([today, Day(today.0 + 1)]);
         if !self.shared.partitions.missing(&days).is_empty() {
@@ -273,14 +273,16 @@ impl Postgres {
     }
 }
 
-/// Whether a time of receipt can be kept: there are partitions only for days that have a name and fit 64-bit nanoseconds.
+/// True for a time of receipt that can be kept: partitions exist only for days that have a name and fit 64-bit
+/// nanoseconds.
 const KEPT: &str = "(created_at >= '1970-01-01' AND created_at < '2262-01-01')";
 
-/// Our transactions are in UTC, so a time without a zone becomes one of UTC.
+/// Our transactions are in UTC, so a time without a zone is converted as UTC.
 const CREATED_AT: &str = "(CASE WHEN created_at >= '1970-01-01' AND created_at < '2262-01-01' \
      THEN created_at::timestamptz ELSE now() END)";
 
-/// The chunk after `$1` up to `$2`. Ids of the OTLP kinds are looked up in lower case.
+/// Returns the statement that copies the chunk after `$1` up to `$2`. Ids of the OTLP kinds are converted to lower
+/// case, which queries use.
 fn copy_chunk() -> String {
     let replaced = EventFlags::RECEIVE_TIME_REPLACED.0;
     format!(

@@ -1,9 +1,9 @@
-//! The round of maintenance: partitions ahead, summaries, statistics, retention, and gauges.
+//! Runs the round of maintenance: partitions ahead, summaries, statistics, retention, and gauges.
 //!
-//! One collector at a time does it: the one that holds an advisory lock in a transaction of its own, which touches no
-//! table, so that nothing waits for it. (A session's lock is wrong behind a pooler.) The gauges are read by every one.
+//! One collector at a time does the work: the one that holds an advisory lock in a separate transaction, which touches
+//! no table, so that nothing waits for it. (A session's lock fails behind a pooler.) Every collector reads the gauges.
 //!
-//! **Invariant:** no step holds a lock that an insert waits for, and one that fails keeps no other from being done.
+//! **Invariant:** no step holds a lock that an insert waits for, and a step that fails does not prevent the others.
 
 use std::collections::BTreeSet;
 
@@ -18,7 +18,7 @@ use crate::store::{MaintenanceReport, MaintenanceStep, StoreError};
 
 const MAINTENANCE_LOCK: i64 = MIGRATION_LOCK + 2;
 
-/// The collector whose turn it is to do the work of a round.
+/// The collector that does the work of a round.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum MaintenanceTurn {
     Ours,
@@ -26,7 +26,7 @@ enum MaintenanceTurn {
 }
 
 impl Postgres {
-    /// One round.
+    /// Runs one round.
     pub(in crate::store) async fn maintain(
         &self,
         oldest_held_unix_nano: Option<i64>,
@@ -54,7 +54,7 @@ impl Postgres {
         })
     }
 
-    /// Whether no other collector is at it; if so, holds the turn until the transaction ends.
+    /// Tries to take the turn. If no other collector has it, holds it until the transaction ends.
     async fn take_turn(&self, guard: &mut PgConnection) -> Result<MaintenanceTurn, StoreError> {
         const DOING: &str = "taking the turn for maintenance";
         let begin = format!(
@@ -88,7 +88,7 @@ impl Postgres {
         Ok(Day::of(begun.now_us))
     }
 
-    /// Each day by itself, so that one that cannot be made keeps no other from being made.
+    /// Creates the partition of each day separately, so that a failure for one day does not prevent the others.
     async fn make_days_ahead(&self, round: &mut MaintenanceRound<'_>, today: Day) {
         let days: BTreeSet<Day> = (today.0..=today.0 + DAYS_AHEAD).map(Day).collect();
         for day in self.shared.partitions.missing(&days) {
@@ -105,7 +105,7 @@ impl Postgres {
             .await
     }
 
-    /// Runs one statement in a transaction with our timeouts, and undoes it on an error.
+    /// Runs one statement in a transaction with our timeouts, and rolls back on an error.
     pub(super) async fn alone(
         &self,
         connection: &mut PgConnection,

@@ -1,9 +1,9 @@
 //! PostgreSQL, 14 or later.
 //!
-//! Everything runs inside transactions that set what they need by `SET LOCAL`, with unnamed statements, so that a pooler
-//! in transaction mode may stand between.
+//! Every statement runs inside a transaction that sets what it needs by `SET LOCAL`, and is unnamed. Therefore a pooler
+//! in transaction mode may be used.
 //!
-//! **Invariant:** a batch's rows, dead letters and positions commit together.
+//! **Invariant:** a batch's rows, dead letters and positions are committed together.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -20,40 +20,40 @@ use crate::store::{
     StreamHeartbeat, StreamOwner,
 };
 
-/// Connections, deadlines, and how a transaction begins.
+/// Connections, deadlines, and the begin of a transaction.
 mod connection;
 
-/// Credentials that change while the service runs.
+/// Replaces credentials while the service runs.
 mod credentials;
 
-/// What the database's errors mean and what to do about them.
+/// Classifies the database's errors.
 mod error;
 
-/// The cause of an error, asked of the server.
+/// Asks the server for the cause of an error.
 mod cause;
 
 /// First contact: version, encoding, shape, migrations.
 mod schema;
 
-/// The original service's table: kept aside, and imported.
+/// Keeps the original service's table aside, and imports it.
 mod import_v0;
 
-/// The days that the table has partitions for.
+/// The days that have partitions.
 mod partitions;
 
 /// The batch transaction.
 mod batch;
 
-/// Dead letters into their table.
+/// Writes dead letters.
 mod dead_letters;
 
-/// What must stand before a batch: the stream's row and the resources.
+/// Writes the stream's row and the resources before a batch.
 mod resources;
 
-/// The round of maintenance.
+/// Runs the round of maintenance.
 mod maintenance;
 
-/// The connection of a round, and what fails on it.
+/// The connection of a round, and its failed steps.
 mod round;
 
 /// Summaries and statistics.
@@ -62,13 +62,13 @@ mod statistics;
 /// The facts behind the gauges.
 mod gauges;
 
-/// Obstacles to the removal of a day.
+/// Finds obstacles to the removal of a day.
 mod obstacles;
 
-/// The clocks that retention goes by.
+/// The clocks of retention.
 mod clock;
 
-/// Removal of what is older than the retention.
+/// Removes events that are older than the retention.
 mod retention;
 
 use connection::within;
@@ -77,15 +77,15 @@ pub use import_v0::ImportProgress;
 /// The store behind [`super::Store::Postgres`]. Cheap to clone.
 #[derive(Clone)]
 pub struct Postgres {
-    /// For queries; see [`crate::query`].
+    /// The pool for queries; see [`crate::query`].
     pub read_pool: PgPool,
     write_pool: PgPool,
     shared: Arc<PostgresShared>,
 }
 
-/// Settings, and what is known of the database.
+/// Settings, and cached facts about the database.
 struct PostgresShared {
-    /// Queries go to another server.
+    /// True if queries go to another server.
     replica: bool,
     migrate: bool,
     retention_days: Option<u32>,
@@ -94,7 +94,7 @@ struct PostgresShared {
     write_connections: u32,
     read_connections: u32,
     collector: String,
-    /// The server, database and account that [`Postgres::prepare`] last looked at.
+    /// The server, the database and the table that [`Postgres::prepare`] checked last.
     server: Mutex<Option<String>>,
     partitions: partitions::Partitions,
     written: WrittenCache,
@@ -142,7 +142,7 @@ impl Postgres {
         }
     }
 
-    /// What of `stream` is stored.
+    /// Returns the stored positions of `stream`.
     pub(super) async fn stored_positions(
         &self,
         stream: StreamId,
@@ -166,7 +166,7 @@ impl Postgres {
         )))
     }
 
-    /// What the stream's row says of who holds it.
+    /// Returns the owner of the stream according to its row.
     pub(super) async fn stream_owner(&self, stream: StreamId) -> Result<StreamOwner, StoreError> {
         let mut lease = self.lease().await?;
         self.begin(&mut lease).await?;
@@ -214,7 +214,7 @@ impl Postgres {
         Ok(knows)
     }
 
-    /// Heartbeats, and `released` for streams whose last segment is gone.
+    /// Writes the heartbeats of streams, and marks the `released` ones as released.
     pub(super) async fn heartbeat(
         &self,
         held: &[StreamHeartbeat],
@@ -222,8 +222,8 @@ impl Postgres {
     ) -> Result<(), StoreError> {
         let mut lease = self.lease().await?;
         self.begin(&mut lease).await?;
-        // An opening that took nothing leaves no row. In the order of the key, as every collector does it: two can never
-        // wait for each other.
+        // A stream without a record gets no row. Every collector writes in the order of the key, so two collectors
+        // never deadlock.
         let mut held: Vec<_> = held.iter().filter(|facts| facts.appended > 0).collect();
         held.sort_by_key(|facts| facts.stream);
         for facts in held {
@@ -245,7 +245,7 @@ impl Postgres {
         self.commit(lease).await
     }
 
-    /// A round trip on each pool.
+    /// Measures a round trip on each pool.
     pub(super) async fn check_liveness(&self, limit: Duration) -> Liveness {
         let (write, read) = tokio::join!(
             timeout(limit, self.ping(&self.write_pool)),
@@ -255,7 +255,7 @@ impl Postgres {
         let (database, replica_away) = if self.shared.replica {
             (write, read.is_none())
         } else {
-            // One server: a pool whose connections are all at work is no sign of its death.
+            // With one server, a pool whose connections are all in use does not mean that the server is unavailable.
             (write.or(read), false)
         };
         let refusal = match database {
@@ -269,7 +269,7 @@ impl Postgres {
         }
     }
 
-    /// The server hears of it, so that it has nothing to complain of.
+    /// Closes the pools in order, so that the server logs no lost connections.
     pub(super) async fn close(&self, within: Duration) {
         let closed = futures_util::future::join(self.write_pool.close(), self.read_pool.close());
         let _ = tokio::time::timeout(within, closed).await;
@@ -287,14 +287,15 @@ impl Postgres {
         ]
     }
 
-    /// Forgets what was known of the database: after an error it may be another one, or the same put back in time.
+    /// Clears the cached facts. After an error it may be another database, or the same one restored to an earlier
+    /// state.
     fn forget(&self) {
         self.shared.partitions.clear();
         self.shared.written.clear();
     }
 }
 
-/// Nothing that a pooler would refuse at the start, and no statement in the log lines.
+/// Sets no startup parameter that a pooler would refuse, and keeps statements out of log lines.
 fn for_poolers(options: &PgConnectOptions) -> PgConnectOptions {
     let options = options
         .clone()
@@ -307,12 +308,12 @@ fn for_poolers(options: &PgConnectOptions) -> PgConnectOptions {
     }
 }
 
-/// A stream's id as PostgreSQL reads a uuid.
+/// Formats a stream's id as PostgreSQL's uuid.
 fn uuid(stream: StreamId) -> String {
     stream.to_string()
 }
 
-/// The data of a lock. What it guards is a cache, whole after every statement, so a panic elsewhere does no harm.
+/// Locks a mutex. It guards a cache that is consistent after every statement, so a panic elsewhere does no harm.
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

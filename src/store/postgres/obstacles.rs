@@ -1,6 +1,6 @@
-//! Obstacles to the removal of a day: objects of other people, and transactions.
+//! Finds obstacles to the removal of a day: objects of other users, and transactions.
 //!
-//! **Invariant:** read only; every obstacle is a sentence that names the object and says what to do.
+//! **Invariant:** read only; every obstacle is a sentence that names the object and advises the operator.
 
 use sqlx::PgConnection;
 
@@ -10,8 +10,9 @@ use crate::store::postgres::connection::{end, within};
 use crate::store::postgres::error::retry;
 use crate::store::postgres::round::MaintenanceRound;
 
-/// Obstacles to the removal of the table `$1`, with what to do. The table, what is below it, and the types of their rows
-/// must have no dependents (`n`: DROP would need CASCADE) but their own constraints, which go with them.
+/// Obstacles to the removal of the table `$1`, with advice. The table, the objects below it, and the types of their
+/// rows must have no dependents (`n`: DROP would need CASCADE) except their own constraints, which are dropped with
+/// them.
 const OBSTACLES: &str = "\
     WITH day AS (SELECT c.oid, c.relkind, c.relowner, c.relispartition FROM pg_class c WHERE c.oid = to_regclass($1)), \
          tables AS (SELECT oid FROM day UNION SELECT relid FROM pg_partition_tree(to_regclass($1))), \
@@ -36,11 +37,11 @@ drop it', p.partdefid::regclass) \
     FROM day JOIN pg_partitioned_table p ON p.partrelid = to_regclass('telemetry_events') \
     WHERE day.relispartition AND p.partdefid <> 0";
 
-/// Obstacles that one sentence names.
+/// Maximum number of obstacles that one sentence names.
 const NAMED: usize = 3;
 
-/// The process whose transaction a detach of ours waits for. Of other people's, a role without `pg_monitor` sees little more
-/// than the process id.
+/// The process whose transaction our detach waits for. For other users' processes, a role without `pg_monitor` sees
+/// little more than the process id.
 const BLOCKING: &str = "\
     SELECT CASE WHEN blocking.pid = 0 THEN 'a prepared one, see pg_prepared_xacts' \
            ELSE format('process %s (%s): end it by SELECT pg_terminate_backend(%s)', blocking.pid, \
@@ -53,8 +54,10 @@ const BLOCKING: &str = "\
     ORDER BY b.xact_start NULLS LAST LIMIT 1";
 
 impl Postgres {
+    /// Refuses to drop a table while there are obstacles.
+    ///
     /// # Errors
-    /// `Retry` of class `schema` that names what is in the way of dropping the table.
+    /// `Retry` of class `schema` that names the obstacles.
     pub(super) async fn refuse_if_obstructed(
         &self,
         round: &mut MaintenanceRound<'_>,
@@ -78,12 +81,12 @@ impl Postgres {
         Err(retry("schema", None, sentence(qualified, &obstacles)))
     }
 
-    /// Returns a sentence on the process that a detach waits for at this moment.
+    /// Returns a sentence about the process that a detach is waiting for.
     pub(super) async fn who_blocks_a_detach(
         &self,
         guard: &mut PgConnection,
     ) -> Result<Option<String>, StoreError> {
-        // Within a transaction the server's activity is read once, unless it is told to forget.
+        // Within a transaction the server reads its activity once, unless the snapshot is cleared.
         within(
             self.limit(),
             "looking for who keeps a detach waiting",
@@ -121,7 +124,7 @@ fn sentence(qualified: &str, obstacles: &[String]) -> String {
     )
 }
 
-/// Names are other people's: their control characters are escaped.
+/// Escapes control characters, since other users chose the names.
 fn printable(text: &str) -> String {
     let escaped = |c: char| c.is_control().then(|| c.escape_default().to_string());
     text.chars()

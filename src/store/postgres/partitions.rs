@@ -1,9 +1,9 @@
-//! The days that the table has partitions for.
+//! The days that have partitions.
 //!
-//! A partition is made as a table of its own and attached: that takes no lock that an insert or a query waits for, where
-//! `CREATE TABLE … PARTITION OF` waits for every reader and stalls all inserts meanwhile.
+//! A partition is created as a separate table and then attached. That takes no lock that an insert or a query waits
+//! for, whereas `CREATE TABLE … PARTITION OF` waits for every reader and stalls all inserts in the meantime.
 //!
-//! **Invariant:** a day is in the cache only if a partition held it when the database was last looked at.
+//! **Invariant:** a day is in the cache only if a partition held it when the database was last read.
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
@@ -17,7 +17,7 @@ use crate::store::postgres::connection::{end, within};
 use crate::store::postgres::schema::MIGRATION_LOCK;
 use crate::store::postgres::{Postgres, lock};
 
-/// Partitions exist for today and as many days more.
+/// Number of days after today for which partitions are created.
 pub(super) const DAYS_AHEAD: i64 = 7;
 
 const PARTITION_LOCK: i64 = MIGRATION_LOCK + 1;
@@ -27,7 +27,7 @@ const PARTITION_LOCK: i64 = MIGRATION_LOCK + 1;
 pub(super) struct Day(pub(super) i64);
 
 impl Day {
-    /// The day of a time in microseconds since 2000-01-01 UTC.
+    /// Returns the day of a time in microseconds since 2000-01-01 UTC.
     pub(super) const fn of(time_us: i64) -> Self {
         Self(time_us.div_euclid(DAY_US))
     }
@@ -36,14 +36,14 @@ impl Day {
         self.0.saturating_mul(DAY_US)
     }
 
-    /// `None` past the year 9999, where dates have no name.
+    /// Returns the date; `None` past the year 9999, where dates have no name.
     fn date(self) -> Option<jiff::civil::Date> {
         let days = jiff::Span::new().try_days(self.0).ok()?;
         jiff::civil::date(2000, 1, 1).checked_add(days).ok()
     }
 }
 
-/// A span of time that one partition holds, in microseconds since 2000-01-01 UTC.
+/// A time span that one partition holds, in microseconds since 2000-01-01 UTC.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct CoveredDays {
     from_us: i64,
@@ -56,7 +56,7 @@ impl CoveredDays {
     }
 }
 
-/// What is known of the partitions, and which were written to since the last maintenance.
+/// The cached partitions, and the days that were written to since the last maintenance.
 #[derive(Default)]
 pub(super) struct Partitions {
     covered: Mutex<Vec<CoveredDays>>,
@@ -72,7 +72,7 @@ impl Partitions {
         lock(&self.covered).clear();
     }
 
-    /// Those of the days that no known partition holds.
+    /// Returns those of the days that no cached partition holds.
     pub(super) fn missing(&self, days: &BTreeSet<Day>) -> Vec<Day> {
         let covered = lock(&self.covered);
         days.iter()
@@ -81,7 +81,7 @@ impl Partitions {
             .collect()
     }
 
-    /// How many days after `today` have partitions without a gap.
+    /// Returns the number of days after `today` in the unbroken run of days with partitions, at most 366.
     pub(super) fn days_ahead(&self, today: Day) -> u32 {
         let covered = lock(&self.covered);
         let held = |day: &i64| covered.iter().any(|span| span.holds(Day(*day)));
@@ -98,7 +98,7 @@ impl Partitions {
     }
 }
 
-/// What the attached partitions hold. Those whose detaching is pending hold nothing any more.
+/// Returns the spans that the attached partitions hold. A partition whose detach is pending holds none.
 pub(super) async fn covered(
     connection: &mut PgConnection,
     limit: Duration,
@@ -121,8 +121,8 @@ pub(super) async fn covered(
         .collect())
 }
 
-/// The partitions with their bounds in microseconds since 2000-01-01 UTC; NULL where a bound is no time. A default
-/// partition, should somebody have made one, holds no day.
+/// The partitions with their bounds in microseconds since 2000-01-01 UTC; NULL if a bound is not a time. A default
+/// partition, which only a user can have made, holds no day.
 pub(super) const ATTACHED: &str = "\
     SELECT c.oid, c.relname::text AS name, format('%I.%I', n.nspname, c.relname) AS qualified, i.inhdetachpending AS pending, \
            CASE WHEN isfinite(b.lower) THEN (extract(epoch FROM b.lower) * 1000000)::bigint - 946684800000000 END AS from_us, \
@@ -135,16 +135,16 @@ pub(super) const ATTACHED: &str = "\
                                substring(bound FROM 'TO [(]''([^'']+)''[)]')::timestamptz AS upper) AS b \
     WHERE i.inhparent = to_regclass('telemetry_events') AND bound <> 'DEFAULT'";
 
-/// Rows after which a new partition's statistics are first worth having.
+/// Number of rows from which a new partition's statistics are useful.
 const FIRST_ANALYZE_ROWS: i64 = 50_000;
 
-/// A partition with what the server counted.
+/// A partition with the server's counts.
 #[derive(sqlx::FromRow)]
 pub(super) struct Partition {
-    /// Schema and name, quoted.
+    /// Schema and name, both quoted.
     pub(super) qualified: String,
     pub(super) name: String,
-    /// An earlier detach was cut short.
+    /// True if an earlier detach was interrupted.
     pub(super) pending: bool,
     from_us: Option<i64>,
     pub(super) to_us: Option<i64>,
@@ -160,7 +160,7 @@ impl Partition {
 }
 
 impl Postgres {
-    /// The partitions, oldest first.
+    /// Returns the partitions, oldest first.
     pub(super) async fn partition_list(
         &self,
         connection: &mut PgConnection,
@@ -188,7 +188,7 @@ impl Postgres {
         Ok(partitions)
     }
 
-    /// Makes the partitions of the days that have none, in a transaction of its own, which is over in any case.
+    /// Creates the partitions of the days that have none, in a separate transaction that is always ended.
     pub(super) async fn make_partitions(
         &self,
         connection: &mut PgConnection,
@@ -204,7 +204,7 @@ impl Postgres {
         Ok(())
     }
 
-    /// What the partitions cover once those of the days are there too.
+    /// Creates and attaches the missing partitions. Returns the spans that all partitions then hold.
     async fn attach_missing(
         &self,
         connection: &mut PgConnection,
@@ -214,7 +214,7 @@ impl Postgres {
         within(
             self.limit(),
             DOING,
-            // Another collector's making of the same is waited for; a lock on the table is not.
+            // This waits for another collector that creates the same partition, but not for a lock on the table.
             sqlx::raw_sql(AssertSqlSafe(format!(
                 "SET LOCAL lock_timeout = 0; SELECT pg_advisory_xact_lock({PARTITION_LOCK}); \
                  SET LOCAL lock_timeout = 2000"
@@ -247,8 +247,8 @@ impl Postgres {
     }
 }
 
-/// `telemetry_events_20260131`, or with a number behind where a table of that name stands by itself: one that was
-/// detached and kept is nobody's to fill again.
+/// Returns `telemetry_events_20260131`, or that with a number if a separate table of that name exists: a day that was
+/// detached and kept is never filled again.
 async fn free_name(
     connection: &mut PgConnection,
     day: jiff::civil::Date,

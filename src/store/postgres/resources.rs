@@ -1,8 +1,9 @@
-//! What must stand before a batch: the stream's row and the resources.
+//! Writes the stream's row and the resources, to which a batch refers.
 //!
-//! In a short transaction of their own: inside the batch's they would make one collector wait for another's commit.
+//! They are committed in a short separate transaction. Inside the batch's transaction they would make one collector
+//! wait for another's commit.
 //!
-//! **Invariant:** an id is known only after its commit was confirmed.
+//! **Invariant:** an id is cached only after its commit was confirmed.
 
 use sqlx::PgConnection;
 
@@ -15,7 +16,7 @@ use crate::telemetry::own_traces::spans::{self, DatabaseSystem};
 use crate::telemetry::own_traces::traced;
 
 impl Postgres {
-    /// Commits the stream's row and the resources that the database may not have yet.
+    /// Commits the stream's row and the resources that the database may lack.
     pub(in crate::store) async fn write_resources(
         &self,
         facts: StreamHeartbeat,
@@ -47,7 +48,7 @@ impl Postgres {
             let ids: Vec<&[u8]> = resources.iter().map(|r| &r.id.0[..]).collect();
             let texts: Vec<&str> = resources.iter().map(|r| r.resource.as_str()).collect();
             let scopes: Vec<&str> = resources.iter().map(|r| r.scope.as_str()).collect();
-            // Sorted, so that two collectors never wait for each other crosswise; SKIP LOCKED for the same reason.
+            // Sorted, so that two collectors never deadlock; SKIP LOCKED for the same reason.
             within(
                 self.limit(),
                 "storing resources",
@@ -83,9 +84,10 @@ impl Postgres {
     }
 }
 
-/// Makes or refreshes a stream's row; one that is shared is only made, and says nothing of us. Whoever holds a stream takes
-/// back that it was released: another, on a copy of the directory, may have let go of it. Whoever holds nothing that waits
-/// does not take back what another said of records that do: its copy may have what this one lacks.
+/// Creates or refreshes a stream's row. The row of a contested stream is only created, without facts about this
+/// collector. A heartbeat clears the row's release, which another collector may have reported on a copy of the
+/// directory. A collector without waiting records leaves another collector's report of waiting records unchanged, since
+/// that one's copy may hold more.
 pub(super) async fn note_stream(
     store: &Postgres,
     connection: &mut PgConnection,

@@ -1,8 +1,8 @@
-//! Removal of what is older than the retention, and of what nobody needs any more.
+//! Removes events that are older than the retention, and rows that are no longer used.
 //!
-//! **Invariant:** a day is removed only when it has passed the retention as a whole and no stream's log, of this collector
-//! or another, still holds a record of it that is not stored; and it is hidden (detached) only if nothing is known that
-//! would keep it from being dropped.
+//! **Invariant:** a day is removed only if the whole day has passed the retention and no stream's journal, of this or
+//! another collector, still holds an unstored record of it. It is hidden (detached) only if no known obstacle would
+//! prevent the drop.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -19,12 +19,12 @@ use crate::store::postgres::round::MaintenanceRound;
 use crate::store::row_encoding::{POSTGRES_EPOCH_US, postgres_time};
 use crate::store::{KEEP_RELEASED, MaintenanceStep, StoreError};
 
-/// How a table is marked before it is detached, so that a removal cut short in between is finished, while what a person
-/// detached to keep is left alone. The end of its time follows.
+/// The mark of a table that is about to be detached, followed by the end of its time. If a removal is interrupted, the
+/// mark shows that it has to be finished; a day that an operator detached to keep has no mark.
 const MARK: &str = "ruvvector: removed by retention";
 
 /// Tables that were marked and detached, and are not dropped yet, with the end of their time in microseconds since
-/// 2000-01-01 UTC. Earlier versions marked none but days, whose names say which.
+/// 2000-01-01 UTC. Earlier versions marked only days, whose names contain the date.
 pub(super) const MARKED: &str = "\
     SELECT c.oid, format('%I.%I', n.nspname, c.relname) AS qualified, \
            coalesce((extract(epoch FROM substring(d.description FROM ', received before ([0-9TZ:.-]+)$')::timestamptz) \
@@ -37,8 +37,8 @@ pub(super) const MARKED: &str = "\
       AND c.relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = to_regclass('telemetry_events'))";
 
 impl Postgres {
-    /// Removes expired partitions, and the rows of streams and resources that are out of use. Returns a sentence for the
-    /// operator while the clock is doubted.
+    /// Removes expired partitions, and the rows of streams and resources that are no longer used. Returns a sentence
+    /// for the operator while the clock is doubted.
     pub(super) async fn remove_expired(
         &self,
         round: &mut MaintenanceRound<'_>,
@@ -69,7 +69,7 @@ impl Postgres {
                 .await;
             if let Some(needed_from_us) = round.note(MaintenanceStep::Retention, needed_from) {
                 self.drop_marked(round, needed_from_us).await;
-                // While one is pending the server detaches no other.
+                // While one detach is pending, the server allows no other.
                 if finished == FinalizeOutcome::All {
                     self.remove_days(round, guard, needed_from_us).await;
                 }
@@ -93,7 +93,7 @@ impl Postgres {
                 continue;
             };
             let removed = Box::pin(self.remove(round, guard, &partition, to_us)).await;
-            // A detach that waits for a transaction keeps every other waiting.
+            // If a detach waits for a transaction, every other detach would wait, too.
             if round.note(MaintenanceStep::Retention, removed).is_none() && round.is_busy() {
                 return;
             }
@@ -104,7 +104,7 @@ impl Postgres {
         self.partition_list(round.connection().await?).await
     }
 
-    /// Finishes what an earlier `DETACH CONCURRENTLY` left pending: no other can begin before.
+    /// Finishes the detaches that an earlier `DETACH CONCURRENTLY` left pending. No other detach can begin before.
     async fn finish_detaching(
         &self,
         round: &mut MaintenanceRound<'_>,
@@ -136,8 +136,8 @@ impl Postgres {
         self.naming_who_blocks(guard, name, done).await
     }
 
-    /// Returns the start of the oldest time that is still needed: days that lie wholly before it and before `before_us` may be
-    /// removed. A stream that is stored as far as its collector last reported needs no day, even if that report is old.
+    /// Returns the start of the oldest time that is still needed, at most `before_us`. Days that end before it may be
+    /// removed. If a stream is stored up to its collector's last report, it needs no day, even if that report is old.
     async fn needed_from(
         &self,
         round: &mut MaintenanceRound<'_>,
@@ -163,7 +163,8 @@ impl Postgres {
         Ok(held.fold(before_us, i64::min))
     }
 
-    /// Detaches without blocking anybody, then drops; nothing of it if something is known to be in the way.
+    /// Detaches the partition without blocking other sessions, then drops it. Does nothing if there is a known
+    /// obstacle.
     async fn remove(
         &self,
         round: &mut MaintenanceRound<'_>,
@@ -195,7 +196,7 @@ impl Postgres {
         if detached.is_err() {
             round.drop_connection();
         }
-        // Only if the server itself reported that it gave up: otherwise it may still detach the day.
+        // Only if the server itself reported that it aborted. Otherwise it may still detach the day.
         if let Err(StoreError::Retry {
             sqlstate: Some(_), ..
         }) = &detached
@@ -206,8 +207,9 @@ impl Postgres {
         detached
     }
 
-    /// Runs alone and outside any transaction, so it cannot be given a timeout of its own, and a wait that is cut short
-    /// leaves it pending, to be finished later. The connection is not to be used again after an error.
+    /// Runs outside any transaction, as the statement requires. Therefore it cannot have a separate timeout, and an
+    /// interrupted wait leaves the detach pending, to be finished later. The connection must not be used after an
+    /// error.
     async fn detach(&self, connection: &mut PgConnection, name: &str) -> Result<(), StoreError> {
         let statement =
             format!("ALTER TABLE telemetry_events DETACH PARTITION {name} CONCURRENTLY");
@@ -220,8 +222,8 @@ impl Postgres {
         .map(drop)
     }
 
-    /// A day that is not detached after all may be detached by a person, to be kept. One whose detaching is pending keeps
-    /// the mark.
+    /// Removes the mark of a day that was not detached, since an operator may detach it later to keep it. A day whose
+    /// detach is pending keeps its mark.
     async fn take_back_mark(
         &self,
         round: &mut MaintenanceRound<'_>,
@@ -248,7 +250,8 @@ impl Postgres {
         Ok(())
     }
 
-    /// Detaching waits for every transaction that may read the day. When it waited in vain, the error says for whose.
+    /// Runs a detach, which waits for every transaction that may read the day. If it times out, the error names the
+    /// process that blocked it.
     async fn naming_who_blocks(
         &self,
         guard: &mut PgConnection,
@@ -268,7 +271,7 @@ impl Postgres {
             }
         };
         detached.map_err(|error| match error {
-            // Our timeout too: the server goes on waiting.
+            // Also after this process's timeout, since the server continues to wait.
             StoreError::Retry {
                 class: "timeout",
                 sqlstate,
@@ -285,12 +288,12 @@ impl Postgres {
         })
     }
 
-    /// Interval of looks at a waiting detach: a quarter of the statement timeout, at most 1 s.
+    /// Interval of checks of a waiting detach: a quarter of the statement timeout, at most 1 s.
     fn look_interval(&self) -> Duration {
         (self.shared.statement_timeout / 4).min(Duration::from_secs(1))
     }
 
-    /// Drops what an earlier round detached and did not come to drop.
+    /// Drops the tables that an earlier round detached but did not drop.
     async fn drop_marked(&self, round: &mut MaintenanceRound<'_>, needed_from_us: i64) {
         let marked = self.marked(round).await;
         for (name, to_us) in round
@@ -336,9 +339,9 @@ impl Postgres {
         Ok(())
     }
 
-    /// Forgets streams that their collectors released [`KEEP_RELEASED`] ago, and that no collector was heard to hold since.
-    /// The server's clock and this collector's have to agree: without its row a backup of a directory would be stored again,
-    /// so one clock that is ahead must not decide.
+    /// Forgets streams that their collectors released [`KEEP_RELEASED`] ago, and that have had no heartbeat since. Both
+    /// the server's clock and this collector's must agree. Without the row, a backup of a directory would be stored
+    /// again, so one clock that is ahead must not decide.
     async fn forget_released_streams(
         &self,
         round: &mut MaintenanceRound<'_>,
@@ -356,8 +359,8 @@ impl Postgres {
         .await
     }
 
-    /// `last_seen` is refreshed daily while a resource is in use, so no row refers to one that was last seen a month
-    /// before the retention.
+    /// Forgets resources that are no longer used. `last_seen` is refreshed daily while a resource is in use. Therefore
+    /// no row refers to a resource that was last seen 30 days before the retention.
     async fn forget_unused_resources(
         &self,
         round: &mut MaintenanceRound<'_>,

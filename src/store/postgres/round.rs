@@ -1,7 +1,7 @@
-//! The connection of a round of maintenance, and what fails on it.
+//! The connection of a round of maintenance, and its failed steps.
 //!
-//! **Invariant:** a step never runs on a connection on which another has failed: a transaction may be left open there, or
-//! an answer unread.
+//! **Invariant:** a step never runs on a connection on which another has failed: a transaction may still be open there,
+//! or an answer unread.
 
 use sqlx::{Connection, PgConnection};
 
@@ -9,7 +9,7 @@ use crate::store::postgres::Postgres;
 use crate::store::postgres::connection::within;
 use crate::store::{MaintenanceStep, StepFailure, StoreError};
 
-/// A round of maintenance: its connection, made when first needed, and the steps that failed.
+/// A round of maintenance: its connection, opened when it is first needed, and the steps that failed.
 pub(super) struct MaintenanceRound<'a> {
     store: &'a Postgres,
     connection: Option<PgConnection>,
@@ -25,7 +25,7 @@ impl<'a> MaintenanceRound<'a> {
         }
     }
 
-    /// The connection, a new one after a failure.
+    /// Returns the connection, after a failure a new one.
     pub(super) async fn connection(&mut self) -> Result<&mut PgConnection, StoreError> {
         let connection = match self.connection.take() {
             Some(connection) => connection,
@@ -34,7 +34,7 @@ impl<'a> MaintenanceRound<'a> {
         Ok(self.connection.insert(connection))
     }
 
-    /// The next part of a step gets a new one.
+    /// Drops the connection, so that the next part of a step gets a new one.
     pub(super) fn drop_connection(&mut self) {
         self.connection = None;
     }
@@ -55,12 +55,12 @@ impl<'a> MaintenanceRound<'a> {
         }
     }
 
-    /// Returns whether the last failure was for something else being busy: the step's next part would fail too.
+    /// Returns whether the last failure was due to a busy lock or server, so that the step's next part would fail, too.
     pub(super) fn is_busy(&self) -> bool {
         self.failures.last().is_some_and(StepFailure::is_busy)
     }
 
-    /// An orderly goodbye; the work is done or has failed, whether it is heard or not.
+    /// Closes the connection in order. An error of that is ignored, since the work has ended.
     pub(super) async fn end(self) -> Vec<StepFailure> {
         if let Some(connection) = self.connection {
             let _ = within(self.store.limit(), "closing", connection.close()).await;

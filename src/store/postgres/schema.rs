@@ -1,7 +1,7 @@
 //! First contact: version, encoding, shape, migrations.
 //!
-//! **Invariant:** nothing is written into a table whose shape is not known, and whatever is changed is changed in one
-//! transaction under one advisory lock, so that two collectors that come at once both find it done.
+//! **Invariant:** nothing is written into a table whose shape is unknown. All changes are made in one transaction under
+//! one advisory lock, so that two collectors that start at the same moment both find them done.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -14,21 +14,21 @@ use crate::store::postgres::connection::{BEGIN, within};
 use crate::store::postgres::error::{from_sqlx, retry};
 use crate::store::postgres::{Postgres, import_v0, lock, partitions};
 
-/// The oldest server: multiranges and `DETACH CONCURRENTLY` came with it.
+/// The oldest supported server, which introduced multiranges and `DETACH CONCURRENTLY`.
 const OLDEST_SERVER: i32 = 14;
 
-/// Migrations may build indexes on large tables.
+/// Timeout of the migrations, which may build indexes on large tables.
 const MIGRATION_LIMIT: Duration = Duration::from_secs(600);
 
-/// The advisory lock of migrations; the collector's locks count up from here.
+/// The advisory lock of migrations. The collector's other locks have the numbers after it.
 pub(super) const MIGRATION_LOCK: i64 = 0x7275_7676_0001;
 
-/// PostgreSQL fills in `search_path` and the role.
+/// A format string: PostgreSQL inserts `search_path` and the role.
 const NO_SCHEMA: &str = "no schema to keep the tables in: search_path is %1$L, and the role %2$I finds none of its schemas (missing, or \
      without the right USAGE). Make one and lead the role there: CREATE SCHEMA telemetry AUTHORIZATION %2$I; ALTER ROLE %2$I \
      SET search_path = telemetry; a search_path in the database's URL comes before the role's";
 
-/// What the writer needs of `telemetry_events`.
+/// The columns of `telemetry_events` that the writer needs.
 const COLUMNS: [(&str, &str); 18] = [
     ("id", "bigint"),
     ("timestamp", "bigint"),
@@ -53,9 +53,9 @@ const COLUMNS: [(&str, &str); 18] = [
 fn migrator() -> Migrator {
     let mut migrator = sqlx::migrate!("migrations/postgres");
     migrator.dangerous_set_table_name("ruvvector_migrations");
-    // A session's lock is wrong behind a pooler: the transaction has one.
+    // A session's lock fails behind a pooler, so the transaction takes one.
     migrator.set_locking(false);
-    // A newer schema is judged below.
+    // A newer schema is checked below.
     migrator.set_ignore_missing(true);
     migrator
 }
@@ -66,8 +66,10 @@ static MAXIMUM: LazyLock<i64> = LazyLock::new(|| {
     newest_own.map_or(0, |version| version + 1)
 });
 
+/// Refuses a schema that is newer than this version may write to.
+///
 /// # Errors
-/// [`StoreError::Schema`] when the newest migration that was applied is more than this version may meet.
+/// [`StoreError::Schema`] if the newest applied migration is newer than that.
 pub(super) fn refuse_newer(newest: i64) -> Result<(), StoreError> {
     let maximum = *MAXIMUM;
     if newest <= maximum {
@@ -78,19 +80,19 @@ pub(super) fn refuse_newer(newest: i64) -> Result<(), StoreError> {
     )))
 }
 
-/// What first contact finds.
+/// The state of the database at first contact.
 struct FoundSchema {
     server_version: i32,
     encoding: String,
-    /// The sentence for a `search_path` that leads to no schema.
+    /// A sentence, if `search_path` names no existing schema.
     no_schema: Option<String>,
-    /// Versions and checksums that were applied, in order.
+    /// Versions and checksums of the applied migrations, in order.
     applied: Vec<(i64, Vec<u8>)>,
-    /// `telemetry_events`, if there is one.
+    /// The table `telemetry_events`, if there is one.
     table: Option<FoundTable>,
 }
 
-/// A table as the catalogue describes it.
+/// A table according to the catalogue.
 pub(super) struct FoundTable {
     pub(super) partitioned: bool,
     /// Names and types.
@@ -98,12 +100,12 @@ pub(super) struct FoundTable {
 }
 
 impl Postgres {
-    /// First contact; cheap when nothing is to do.
+    /// Makes the first contact. Cheap if there is nothing to do.
     pub(in crate::store) async fn prepare(&self) -> Result<(), StoreError> {
         self.prepare_schema(self.shared.migrate).await
     }
 
-    /// Applies the migrations, whatever the settings say: for the command `migrate`.
+    /// Applies the migrations, whatever the settings are: for the command `migrate`.
     ///
     /// # Errors
     /// [`StoreError::Retry`] or [`StoreError::Schema`].
@@ -139,7 +141,7 @@ impl Postgres {
         Ok(())
     }
 
-    /// Brings the schema up to date, in one transaction, on a connection that is not used again: sqlx's migrator names
+    /// Brings the schema up to date in one transaction, on a connection that is not used again: sqlx's migrator names
     /// its statements, which a pooler may keep for the next client.
     async fn apply(&self, migrator: &Migrator) -> Result<(), StoreError> {
         const DOING: &str = "migrating";
@@ -154,7 +156,7 @@ impl Postgres {
                 .execute(&mut *transaction),
         )
         .await?;
-        // A lock that is not to be had soon would stall everybody who comes after.
+        // A long wait for a lock would stall every session that waits behind it.
         within(
             self.limit(),
             DOING,
@@ -162,7 +164,7 @@ impl Postgres {
                 .execute(&mut *transaction),
         )
         .await?;
-        // Another may have done it meanwhile.
+        // Another collector may have migrated the schema in the meantime.
         let found = self.read_schema(&mut transaction).await?;
         let keep_v0 = found.applied.is_empty() && found.table.is_some();
         if keep_v0 {
@@ -209,7 +211,7 @@ impl Postgres {
         Ok(())
     }
 
-    /// Reads what the database is and has.
+    /// Reads the state of the database.
     async fn read_schema(&self, connection: &mut PgConnection) -> Result<FoundSchema, StoreError> {
         const DOING: &str = "looking at the schema";
         let read = |error| from_sqlx(DOING, &error);
@@ -278,7 +280,7 @@ impl FoundSchema {
         }
     }
 
-    /// Whether every migration of this version was applied.
+    /// Returns whether every migration of this version was applied.
     fn is_current(&self, migrator: &Migrator) -> Result<bool, StoreError> {
         refuse_newer(self.applied.last().map_or(0, |(newest, _)| *newest))?;
         for migration in migrator.iter() {
@@ -297,7 +299,8 @@ impl FoundSchema {
         Ok(true)
     }
 
-    /// Whether the table still is what the migrations made, so that a column changed by hand is named before COPY fails.
+    /// Checks that the table still has the shape of the migrations, so that a column changed by hand is named before
+    /// COPY fails.
     fn check_shape(&self) -> Result<(), StoreError> {
         let Some(table) = &self.table else {
             return Err(StoreError::Schema(
@@ -329,7 +332,7 @@ impl FoundSchema {
     }
 }
 
-/// The columns of `telemetry_events`, in their order.
+/// Reads the columns of `telemetry_events` in order.
 async fn describe(connection: &mut PgConnection) -> Result<FoundTable, sqlx::Error> {
     let partitioned = sqlx::query_scalar(
         "SELECT relkind = 'p' FROM pg_class WHERE oid = to_regclass('telemetry_events')",
@@ -364,7 +367,7 @@ fn from_migration(error: &MigrateError) -> StoreError {
         MigrateError::ExecuteMigration(error, version) => {
             let error = from_sqlx("migrating", error);
             match &error {
-                // Something of the same name stands in the way: somebody must look.
+                // An object of the same name exists, which an operator has to resolve.
                 StoreError::Retry {
                     class: "schema",
                     message,

@@ -1,7 +1,8 @@
-//! Summaries and statistics: BRIN does not know rows that were not summarised, and the planner does not know a table that
-//! was never analysed.
+//! Refreshes summaries and statistics: BRIN ignores rows that were not summarised, and the planner knows nothing about
+//! a table that was never analysed.
 //!
-//! **Invariant:** a partition that was written to is summarised in the next round that can, whatever failed before.
+//! **Invariant:** a partition that was written to is summarised in the next round that can do it, whatever failed
+//! before.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -14,12 +15,12 @@ use crate::store::postgres::round::MaintenanceRound;
 use crate::store::postgres::{Postgres, lock};
 use crate::store::{MaintenanceStep, StoreError};
 
-/// Rows inserted into each partition, as the server counted them, when its summaries were last made.
+/// Number of rows inserted into each partition, by the server's count, at its last summary.
 #[derive(Default)]
 pub(super) struct WrittenRows(Mutex<HashMap<String, i64>>);
 
 impl Postgres {
-    /// Summarises what was written to, and analyses what has changed.
+    /// Summarises the partitions that were written to, and analyses those that have changed.
     pub(super) async fn refresh_statistics(&self, round: &mut MaintenanceRound<'_>) {
         let listed = self.partitions_of(round).await;
         let Some(partitions) = round.note(MaintenanceStep::Statistics, listed) else {

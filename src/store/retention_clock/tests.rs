@@ -5,7 +5,7 @@ use crate::store::retention_clock::{
 const START_US: i64 = 1_000 * DAY_US;
 const RETENTION_DAYS: u32 = 7;
 
-/// A process, its store's row, and a store whose oldest day ends so many days before the start.
+/// A process, its store's row, and a store whose oldest day ended some days before the start.
 struct Life {
     clock: RetentionClock,
     kept: Option<Doubt>,
@@ -13,7 +13,7 @@ struct Life {
 }
 
 impl Life {
-    /// After earlier lives that trusted their clocks.
+    /// Begins after earlier processes that trusted their clocks.
     fn new() -> Self {
         Self {
             clock: RetentionClock::new(reading(START_US, 0), None),
@@ -22,7 +22,7 @@ impl Life {
         }
     }
 
-    /// Judges `passed_us` after the start, by a wall clock that is off by so much.
+    /// Judges the clocks `passed_us` after the start, with a wall clock that is off by `off_us`.
     fn judge(&mut self, passed_us: i64, off_us: i64) -> Judgement {
         self.judge_against(passed_us, off_us, off_us)
     }
@@ -42,7 +42,7 @@ impl Life {
         judgement
     }
 
-    /// Another process on the same store, whose clocks begin anew.
+    /// Starts another process on the same store, with new clocks.
     fn restart(&mut self) {
         self.clock = RetentionClock::new(reading(START_US, 0), None);
     }
@@ -52,7 +52,7 @@ const fn reading(unix_us: i64, boot_us: i64) -> ClockReading {
     ClockReading { unix_us, boot_us }
 }
 
-/// A clock ten days ahead for one round removed all that there was.
+/// A clock that was ten days ahead for one round removed all events.
 #[test]
 fn a_clock_that_was_set_removes_nothing_and_is_trusted_once_it_is_back() {
     for off_us in [10 * DAY_US, -10 * DAY_US, HOUR_US + 1] {
@@ -89,18 +89,18 @@ fn a_databases_clock_that_differs_removes_nothing_until_it_agrees() {
     assert_eq!(life.judge(8_000_000, 0).doubt.reason, None);
 }
 
-/// A clock that was behind at boot, and was then set right, removed within seconds what was received in between.
+/// A clock that was behind at boot, and was then corrected, removed within seconds the events received in between.
 #[test]
 fn in_doubt_nothing_goes_for_an_hour_and_then_a_day_in_24_hours_whatever_restarts() {
     let mut life = Life::new();
     life.judge(0, 0);
-    // Set right, by twenty days: nobody takes it back.
+    // The clock is corrected by twenty days, and nothing reverses that.
     let off_us = 20 * DAY_US;
     let (mut removed, mut since_removal, mut hours) = (0, None, 0);
     let mut passed_us = 1;
     life.judge(passed_us, off_us);
     while hours < 24 * 4 {
-        // A restart each five hours, after which the clock seems right.
+        // The process restarts every five hours, after which the clock seems right.
         if hours % 5 == 4 {
             life.restart();
             passed_us = 0;
@@ -178,11 +178,11 @@ fn a_gap_is_doubted_until_a_person_confirms_the_clock_and_the_clock_as_it_then_i
     let after = life.judge(2, 30 * DAY_US);
     assert_eq!(after.doubt.reason, None);
     assert_eq!(after.remove_before_us, Some(START_US + 2 + 23 * DAY_US));
-    // The way back is a step like any other.
+    // Setting the clock back is a step like any other.
     assert_eq!(life.judge(3, 0).doubt.reason, Some(DoubtReason::Set));
 }
 
-/// Two collectors have the turn by turns: each counts the time that it knows of, and none of it twice.
+/// Two collectors take turns. Each counts the time that it observes, and no time is counted twice.
 #[test]
 fn two_collectors_count_the_time_of_one_doubt_once() {
     let mut life = Life::new();

@@ -1,12 +1,12 @@
-//! A row as JSON, for the dead letters.
+//! Formats a row as JSON, for the dead letters.
 //!
-//! **Invariant:** whatever the fields hold, what comes out is one valid JSON object.
+//! **Invariant:** whatever the fields contain, the result is one valid JSON object.
 
 use crate::store::row_encoding::{EncodedRow, POSTGRES_EPOCH_US};
 
 impl EncodedRow<'_> {
-    /// The row as one JSON object under the names of the API, for the dead letters. What is not UTF-8 has U+FFFD in it,
-    /// and metadata that is not JSON stands as a string.
+    /// Returns the row as one JSON object with the names of the API. Bytes that are not UTF-8 become U+FFFD, and
+    /// metadata that is not JSON becomes a string.
     #[must_use]
     pub fn to_json(self) -> String {
         let mut json = String::with_capacity(self.tuple.len() + 512);
@@ -29,7 +29,7 @@ impl EncodedRow<'_> {
     }
 }
 
-/// How a column stands in the API's JSON.
+/// The form of a column in the API's JSON.
 enum ColumnForm {
     Number,
     NumberAsText,
@@ -48,7 +48,7 @@ const fn column(name: &'static str, form: ColumnForm) -> ApiColumn {
     ApiColumn { name, form }
 }
 
-/// The columns as the API names them, in the order of [`super::COLUMNS`].
+/// The API's names of the columns, in the order of [`super::COLUMNS`].
 const API_NAMES: [ApiColumn; 17] = [
     column("timestamp", ColumnForm::Number),
     column("timeUnixNano", ColumnForm::NumberAsText),
@@ -69,7 +69,7 @@ const API_NAMES: [ApiColumn; 17] = [
     column("metadata", ColumnForm::Json),
 ];
 
-/// A big-endian integer of two, four or eight bytes.
+/// Decodes a big-endian integer of two, four or eight bytes.
 fn number(field: &[u8]) -> i64 {
     let negative = field.first().is_some_and(|byte| byte & 0x80 != 0);
     field

@@ -1,6 +1,6 @@
-//! The row that keeps the doubt of retention's clock: [`crate::store::retention_clock`] judges it.
+//! Keeps the row with the doubt of retention's clock, which [`crate::store::retention_clock`] judges.
 //!
-//! **Invariant:** the doubt of a round is committed before anything is removed by it.
+//! **Invariant:** the doubt of a round is committed before the round removes anything.
 
 use sqlx::SqliteConnection;
 
@@ -12,10 +12,11 @@ use crate::store::retention_clock::{
 use crate::store::sqlite::error::ErrorContext;
 use crate::store::sqlite::schema;
 
-/// Rows at the end of the table among which the newest is looked for: they stand about in the order of their receipt.
+/// Number of rows with the highest ids that are searched for the newest one. Rows are stored roughly in the order of
+/// receipt.
 const LAST_ROWS: i64 = 1_000;
 
-/// Of no migration: versions that do not know it go on using the file.
+/// Created outside the migrations, so that versions that do not know the table can still use the file.
 pub(super) const TABLE: &str = "CREATE TABLE IF NOT EXISTS ruvvector_retention (
     only_row          INTEGER PRIMARY KEY CHECK (only_row = 1),
     reason            TEXT,
@@ -26,7 +27,8 @@ pub(super) const TABLE: &str = "CREATE TABLE IF NOT EXISTS ruvvector_retention (
     confirmations     INTEGER NOT NULL
 )";
 
-/// Judges `clock` by the row and by `facts`, whose newest and oldest are filled in here, and keeps what follows.
+/// Judges `clock` by the row and by `facts`, whose newest and oldest times are filled in here, and stores the resulting
+/// doubt.
 pub(super) async fn judge(
     connection: &mut SqliteConnection,
     clock: &std::sync::Mutex<RetentionClock>,
@@ -73,7 +75,7 @@ pub(super) async fn judge(
     Ok(judgement)
 }
 
-/// Returns whether some round, or first contact, has judged the clock.
+/// Returns whether a round, or a first contact, has judged the clock before.
 pub(super) async fn is_judged(
     connection: &mut SqliteConnection,
     fault: &ErrorContext<'_>,
@@ -82,7 +84,8 @@ pub(super) async fn is_judged(
     fault.within(kept.fetch_one(connection)).await
 }
 
-/// A person says that the clock is right.
+/// Confirms, for an operator, that the clock is right. Returns the reason for the doubt that this ends, if there was
+/// one.
 pub(super) async fn confirm(
     connection: &mut SqliteConnection,
     fault: ErrorContext<'_>,
@@ -111,7 +114,7 @@ async fn newest_received_before(
     fault.within(newest.fetch_one(connection)).await
 }
 
-/// The end of the day that holds a time, both Unix microseconds.
+/// Returns the end of the day that contains a time, both in Unix microseconds.
 const fn day_end(us: i64) -> i64 {
     (us.div_euclid(DAY_US) + 1).saturating_mul(DAY_US)
 }

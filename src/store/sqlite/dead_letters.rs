@@ -1,7 +1,7 @@
-//! Dead letters into their table.
+//! Writes dead letters.
 //!
-//! **Invariant:** no more than [`PART_BYTES`] of a payload are copied at a time. (A value is held three times while it is
-//! inserted: by the driver, as SQLite's parameter, and in the row that SQLite makes of it.)
+//! **Invariant:** at most [`PART_BYTES`] of a payload are copied at a time. (Three copies of a value are held while it
+//! is inserted: the driver's, SQLite's parameter, and the row that SQLite builds.)
 
 use sqlx::SqliteConnection;
 
@@ -9,7 +9,7 @@ use crate::event::StreamId;
 use crate::store::sqlite::error::ErrorContext;
 use crate::store::{DeadLetter, StoreError};
 
-/// A larger payload stands in several rows, in the order of their ids; the first alone counts events.
+/// A longer payload is split into several rows, in the order of their ids. Only the first row counts events.
 const PART_BYTES: usize = 16 << 20;
 
 /// Inserts dead letters, each with its reason.
@@ -29,7 +29,7 @@ pub(super) async fn insert(
     Ok(())
 }
 
-/// At least one, and empty only if the payload is.
+/// Splits a payload into its parts. There is at least one, which is empty only if the payload is.
 fn parts(payload: &[u8]) -> impl Iterator<Item = &[u8]> {
     let (first, rest) = payload.split_at(payload.len().min(PART_BYTES));
     std::iter::once(first).chain(rest.chunks(PART_BYTES))

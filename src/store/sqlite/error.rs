@@ -1,6 +1,6 @@
-//! What an error of SQLite means for the writer, in a sentence that says what to do.
+//! Classifies SQLite's errors, and advises the operator.
 //!
-//! **Invariant:** only a constraint, a size or a type can be a row's own fault; everything else is tried again.
+//! **Invariant:** only a constraint, a size or a type can be a row's own fault; every other error is tried again.
 
 use std::future::Future;
 use std::path::Path;
@@ -15,12 +15,12 @@ const NO_TEMPORARY_PATH: i32 = 10 | 25 << 8;
 /// SQLITE_FULL.
 const FULL: &str = "13";
 
-/// Returns whether the volume had no room for what a statement writes.
+/// Returns whether the volume lacked room for the writes of a statement.
 pub(super) fn is_full(error: &StoreError) -> bool {
     matches!(error, StoreError::Retry { sqlstate: Some(code), .. } if code == FULL)
 }
 
-/// Where and under which deadline a statement ran.
+/// The file and the deadline of a statement.
 #[derive(Clone, Copy)]
 pub(super) struct ErrorContext<'a> {
     pub(super) path: &'a Path,
@@ -31,7 +31,7 @@ pub(super) struct ErrorContext<'a> {
 const TIMED_BYTES: usize = 16 << 20;
 
 impl ErrorContext<'_> {
-    /// For a commit of so many bytes of rows, which are synced together.
+    /// Returns the context of a commit of `bytes` of rows, which are synced together.
     pub(super) fn for_bytes(self, bytes: usize) -> Self {
         let times = u32::try_from(bytes.div_ceil(TIMED_BYTES)).unwrap_or(u32::MAX);
         Self {
@@ -40,7 +40,7 @@ impl ErrorContext<'_> {
         }
     }
 
-    /// One statement, under the deadline.
+    /// Runs one statement with the deadline.
     pub(super) async fn within<T>(
         &self,
         statement: impl Future<Output = Result<T, sqlx::Error>>,
@@ -58,7 +58,7 @@ impl ErrorContext<'_> {
         }
     }
 
-    /// The file itself could not be made or opened.
+    /// Converts an error of making or opening the file itself.
     pub(super) fn io(&self, error: &std::io::Error) -> StoreError {
         let class = match error.kind() {
             std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
@@ -105,7 +105,7 @@ impl ErrorContext<'_> {
                     detail: None,
                 };
             }
-            // SQLITE_ERROR, SQLITE_SCHEMA, SQLITE_RANGE: a statement that does not fit the tables
+            // SQLITE_ERROR, SQLITE_SCHEMA, SQLITE_RANGE: the statement does not fit the tables
             1 | 17 | 25 => (
                 "schema",
                 "the tables are not those of this version; restore them, or move the file aside",
@@ -154,7 +154,7 @@ impl ErrorContext<'_> {
         )
     }
 
-    /// The volume has no room for what the removal of a single row writes.
+    /// The error if the volume lacks room for the removal of even one row.
     pub(super) fn no_room_to_remove(&self) -> StoreError {
         self.retry(
             "resources",

@@ -1,10 +1,11 @@
-//! Retention, and what the streams of other collectors look like.
+//! Finds rows that are due for removal, and counts undrained streams of other collectors.
 //!
-//! Rows go in about the order of their receipt, so the oldest have the lowest ids: looking at the first few thousand
-//! finds what is due without an index on `created_at`, which every insert would pay for. A clock that was ahead leaves rows
-//! that are due long after those behind them; so a second walk, some pieces a round, comes by every row.
+//! Rows are inserted roughly in the order of their receipt, so the oldest have the lowest ids. Reading the first few
+//! thousand finds the rows that are due without an index on `created_at`, which every insert would pay for. A clock
+//! that was ahead leaves rows that are due much later than those after them. Therefore a second walk passes every row,
+//! a few pieces in each round.
 //!
-//! **Invariant:** a row younger than the retention is never removed, and none keeps those behind it from being removed.
+//! **Invariant:** a row younger than the retention is never removed, and no row prevents the removal of those after it.
 
 use std::time::{Duration, Instant};
 
@@ -14,29 +15,29 @@ use crate::store::StoreError;
 use crate::store::sqlite::error::ErrorContext;
 use crate::store::sqlite::now_us;
 
-/// Rows looked at by one piece, without the write lock.
+/// Number of rows that one piece reads, without the write lock.
 const ROWS_A_LOOK: i64 = 5_000;
 
-/// The most pieces that one round removes, and the most that it looks at without finding a row due.
+/// Maximum number of pieces that one round removes, and that it reads without finding a row due.
 pub(super) const PIECES_A_ROUND: usize = 500;
 const LOOKS_A_ROUND: usize = 10;
 
 /// Pause after a walk that took more than one round.
 const REST: Duration = Duration::from_secs(3600);
 
-/// A stream is silent once its heartbeat is so old.
+/// Age of its last heartbeat, in microseconds, from which a stream counts as silent.
 const SILENT_US: i64 = 300_000_000;
 
-/// A piece of the rows behind an id.
+/// A piece of the rows after an id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct IdRange {
-    /// `None` = there is nothing behind it.
+    /// `None` if there are no rows after it.
     last_id: Option<i64>,
     oldest_us: Option<i64>,
     due: i64,
 }
 
-/// The place of one of the two walks, and the oldest row that it passed.
+/// The place of one of the two walks, and the time of the oldest row that it passed.
 #[derive(Clone, Copy, Debug, Default)]
 struct RetentionWalk {
     after_id: i64,
@@ -44,14 +45,14 @@ struct RetentionWalk {
     rounds: usize,
 }
 
-/// Both walks of a process.
+/// Both walks of this process.
 #[derive(Debug, Default)]
 pub(super) struct RetentionWalks {
-    /// From the lowest id, in each round.
+    /// Starts at the lowest id in each round.
     front: RetentionWalk,
-    /// Over all of the table, in as many rounds as it takes.
+    /// Passes the whole table, in as many rounds as necessary.
     whole: RetentionWalk,
-    /// The oldest that the last walk over all of the table left.
+    /// The time of the oldest row that the last walk over the whole table left.
     left_us: Option<i64>,
     rests_until: Option<Instant>,
     looks: usize,
@@ -60,7 +61,7 @@ pub(super) struct RetentionWalks {
 }
 
 impl RetentionWalks {
-    /// Before a round.
+    /// Prepares the walks for a round.
     pub(super) fn begin_round(&mut self) {
         self.front = RetentionWalk::default();
         self.in_front = true;
@@ -68,7 +69,7 @@ impl RetentionWalks {
         self.whole.rounds += 1;
     }
 
-    /// Returns the id behind which to look next; `None` = the round is over.
+    /// Returns the id after which to read next; `None` if the round is over.
     pub(super) fn next(&mut self, now: Instant) -> Option<i64> {
         if self.in_front {
             return Some(self.front.after_id);
@@ -80,12 +81,12 @@ impl RetentionWalks {
         Some(self.whole.after_id)
     }
 
-    /// Notes a piece of which no row is due any more.
+    /// Notes that no row of a piece is due any more.
     pub(super) fn passed(&mut self, piece: IdRange, now: Instant) {
         self.looked = true;
         if self.in_front {
             self.front.pass(piece);
-            // Here begins what is not due, as far as the order holds.
+            // As far as the rows are in order, none after this piece is due.
             self.in_front = false;
             return;
         }
@@ -102,12 +103,12 @@ impl RetentionWalks {
         self.looks = LOOKS_A_ROUND;
     }
 
-    /// Returns whether any row was looked at since the start.
+    /// Returns whether any piece was read since the start.
     pub(super) const fn have_looked(&self) -> bool {
         self.looked
     }
 
-    /// Receive time of the oldest row that is known, Unix microseconds.
+    /// Returns the receive time of the oldest known row, Unix microseconds.
     pub(super) fn oldest_us(&self) -> Option<i64> {
         let known = [self.front.oldest_us, self.whole.oldest_us, self.left_us];
         known.into_iter().flatten().min()
@@ -134,7 +135,7 @@ impl IdRange {
     }
 }
 
-/// Looks at the rows behind an id.
+/// Reads a piece of the rows after an id.
 pub(super) async fn look(
     connection: &mut SqliteConnection,
     after_id: i64,
@@ -156,7 +157,7 @@ pub(super) async fn look(
     })
 }
 
-/// Streams of other collectors that are silent and hold what is not stored.
+/// Returns the number of other collectors' streams that are silent and have unstored records.
 pub(super) async fn undrained(
     connection: &mut SqliteConnection,
     collector: &str,

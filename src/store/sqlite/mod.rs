@@ -1,9 +1,9 @@
-//! SQLite: the same store, in one embedded file.
+//! SQLite: the same store in one embedded file.
 //!
-//! One connection writes, a few read; the file is in WAL mode and every commit is synced, so what is committed survives a
-//! power cut.
+//! One connection writes, and a few read. The file is in WAL mode and every commit is synced, so committed rows survive
+//! a power failure.
 //!
-//! **Invariant:** a batch's rows, dead letters and positions commit together.
+//! **Invariant:** a batch's rows, dead letters and positions are committed together.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -27,57 +27,57 @@ use crate::store::{
 use crate::telemetry::own_traces::spans::{self, DatabaseSystem};
 use crate::telemetry::own_traces::traced;
 
-/// What is stored: one JSON text a stream.
+/// The stored positions: one JSON text for each stream.
 mod stored_positions;
 
-/// What an error of SQLite means, and what to do about it.
+/// Classifies SQLite's errors.
 mod error;
 
-/// A file that was renamed or removed beneath the service.
+/// Detects that the file was renamed or removed while the service runs.
 mod open_file;
 
-/// The schema: migrations, and what is refused.
+/// Migrates the schema, and refuses unknown ones.
 mod schema;
 
-/// Rows and resources into their tables.
+/// Writes rows and resources.
 mod rows;
 
-/// Dead letters into their table.
+/// Writes dead letters.
 mod dead_letters;
 
-/// Retention, and what the streams of others look like.
+/// Finds rows that are due for removal, and undrained streams.
 mod maintenance;
 
-/// Removal of what is due.
+/// Removes rows that are due.
 mod removal;
 
-/// The doubt of the clock that retention goes by.
+/// The doubt of retention's clock.
 mod clock;
 
 use error::ErrorContext;
 use maintenance::RetentionWalks;
 use open_file::OpenFile;
 
-/// A lock held by somebody else is waited for so long, within the deadline of a statement.
+/// Maximum wait for another connection's lock, within the deadline of a statement.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Rows that a query's connection reads ahead of who takes them; each may have 64 KiB.
+/// Number of rows that a query's connection reads ahead of its consumer. Each may have 64 KiB.
 const ROWS_AHEAD: usize = 6;
 
-/// The WAL is begun anew by the next round of maintenance once it is larger; several of the largest batches fit.
+/// Size from which the next round of maintenance resets the WAL. Several of the largest batches fit.
 const WAL_BYTES: u64 = 64 << 20;
 
-/// The writer stands still for so long at most while the WAL is begun anew.
+/// Maximum time for which a reset of the WAL blocks the writer.
 const WAL_PAUSE: Duration = Duration::from_secs(1);
 
 /// The store behind [`super::Store::Sqlite`].
 #[derive(Clone)]
 pub struct Sqlite {
-    /// For queries; see [`crate::query`].
+    /// The pool for queries; see [`crate::query`].
     pub read_pool: SqlitePool,
     write_pool: SqlitePool,
-    /// Held while a large record is written, for which the connection is taken as long as it takes: others wait for this
-    /// without a deadline, and for the connection with one.
+    /// Held while a large record is written, which occupies the connection for an unlimited time. Other tasks wait for
+    /// this lock without a deadline, and for the connection with one.
     turn: Arc<Turn<()>>,
     settings: Arc<SqliteSettings>,
     written: Arc<WrittenCache>,
@@ -108,17 +108,17 @@ impl Sqlite {
             .filename(&path)
             .busy_timeout(BUSY_TIMEOUT.min(options.statement_timeout))
             .optimize_on_close(false, None)
-            // SQLite keeps temporary data in memory, not in files: those of a full or read-only /var/tmp would end
-            // all writing. A statement that inserts keeps the pages that it changes, 1.4 MiB at most in a batch of 10,000 rows;
-            // a query sorts keys, and none of its statements may sort more.
+            // SQLite keeps temporary data in memory. Files in a full or read-only /var/tmp would stop all writes. An
+            // insert keeps the pages that it changes, at most 1.4 MiB in a batch of 10,000 rows. A query sorts keys,
+            // and must never sort larger data.
             .pragma("temp_store", "MEMORY");
         let write = connect
             .clone()
             .journal_mode(SqliteJournalMode::Wal)
-            // Deleted rows are overwritten, those of retention too, at no cost that can be measured.
+            // Deleted rows are overwritten, those of retention included, at no measurable cost.
             .pragma("secure_delete", "ON")
             .synchronous(SqliteSynchronous::Full);
-        // Not `read_only`: the first reader after a crash has to recover the WAL.
+        // `read_only` is not set, since the first reader after a crash has to recover the WAL.
         let read = connect
             .pragma("query_only", "ON")
             .row_buffer_size(ROWS_AHEAD);
@@ -163,8 +163,8 @@ impl Sqlite {
         self.note_first_use_of_retention().await
     }
 
-    /// Judges the clock before the first row is written, if retention was never applied to the file: at a later start the rows
-    /// are no old data that its first use finds.
+    /// If retention was never applied to the file, judges the clock before the first row is written. Otherwise these
+    /// rows would count as old events at the first use of retention after a later start.
     async fn note_first_use_of_retention(&self) -> Result<(), StoreError> {
         let Some(days) = self.settings.retention_days else {
             return Ok(());
@@ -259,7 +259,8 @@ impl Sqlite {
         self.shrink_wal_if_full(done).await
     }
 
-    /// Pages that do not fit into SQLite's cache wait in the WAL for the commit.
+    /// Writes a large record in one transaction. Pages that do not fit into SQLite's cache are in the WAL until the
+    /// commit.
     async fn write_record(
         &self,
         connection: &mut SqliteConnection,
@@ -368,14 +369,14 @@ impl Sqlite {
         })
     }
 
-    /// Removes what the clock, as it is judged, and the journal allow.
+    /// Removes the rows that both the judgement of the clock and the journal permit to remove.
     async fn retain(
         &self,
         retention_days: u32,
         oldest_held_unix_nano: Option<i64>,
     ) -> Result<Judgement, StoreError> {
         let judgement = self.judge_clock(retention_days).await?;
-        // A day of which the log still holds something is needed as a whole.
+        // If the journal holds an unstored record of a day, the whole day is kept.
         let held_from_us = oldest_held_unix_nano.map_or(i64::MAX, |nano| {
             nano.div_euclid(1_000).div_euclid(DAY_US) * DAY_US
         });
@@ -406,7 +407,8 @@ impl Sqlite {
         settle(connection, judged)
     }
 
-    /// Returns the age of the oldest row that the walks passed, against the retention; `None` before any was looked at.
+    /// Returns the age of the oldest row that the walks passed, relative to the retention; `None` before any piece was
+    /// read.
     fn overdue(&self, cutoff_us: i64) -> Option<Overdue> {
         let walks = self.walks();
         match walks.oldest_us() {
@@ -443,7 +445,7 @@ impl Sqlite {
         }
     }
 
-    /// The readers go first: they keep what is in the WAL from being brought into the file.
+    /// Closes the readers first, since they prevent the transfer of the WAL into the file.
     pub(super) async fn close(&self, within: Duration) {
         if self.write_pool.is_closed() {
             return;
@@ -468,8 +470,8 @@ impl Sqlite {
         );
     }
 
-    /// SQLite brings the WAL into the file by itself, but begins it anew only in a moment without readers: where one comes
-    /// before the other has gone, it grows for ever.
+    /// Resets a WAL that is larger than `most_bytes`. SQLite transfers the WAL into the file automatically, but resets
+    /// it only at a moment without readers. With readers that overlap, the WAL would grow without limit.
     async fn bound_wal(&self, most_bytes: u64) -> Result<(), StoreError> {
         let bytes = self.wal_bytes();
         if bytes <= most_bytes || self.empty_wal(WAL_PAUSE).await? {
@@ -483,8 +485,8 @@ impl Sqlite {
         Ok(())
     }
 
-    /// Brings what is in the WAL into the file and leaves it empty, once the readers of that moment have ended; whether they
-    /// did, within `pause`. Nothing is written meanwhile.
+    /// Transfers the WAL into the file and truncates it, once the current readers have ended. Nothing is written in the
+    /// meantime. Returns whether they ended within `pause`.
     async fn empty_wal(&self, pause: Duration) -> Result<bool, StoreError> {
         if self.wal_bytes() == 0 {
             return Ok(true);
@@ -499,17 +501,17 @@ impl Sqlite {
             fault.within(query.fetch_one(&mut *connection)).await
         };
         let busy: Result<i64, _> = emptied.await;
-        // It would wait for others no longer than this did.
+        // This connection's busy timeout is now `pause`, which is too short for other statements.
         connection.close_on_drop();
         busy.map(|busy| busy == 0)
     }
 
-    /// Gives back what a transaction that found the volume full had taken of it in the WAL.
+    /// Frees the space in the WAL that a transaction took before it found the volume full.
     async fn shrink_wal_if_full(&self, done: Result<(), StoreError>) -> Result<(), StoreError> {
         if done.as_ref().is_err_and(error::is_full)
             && let Err(error) = self.empty_wal(WAL_PAUSE).await
         {
-            // The file itself may have to grow for that; what is smaller fits into the WAL as it is.
+            // The file itself may have to grow for that. A smaller transaction still fits into the WAL.
             tracing::debug!(%error, "the WAL cannot be emptied");
         }
         done
@@ -535,13 +537,13 @@ impl Sqlite {
         }
     }
 
-    /// The one connection that writes, once no large record is being written.
+    /// Returns the only connection that writes, once no large record is being written.
     async fn writer(&self) -> Result<PoolConnection<sqlx::Sqlite>, StoreError> {
         let _turn = self.turn.lock().await;
         self.connection().await
     }
 
-    /// The one connection that writes, to the file at its path; the caller holds the turn.
+    /// Returns the only connection that writes, if it has the file at the store's path open. The caller holds `turn`.
     async fn connection(&self) -> Result<PoolConnection<sqlx::Sqlite>, StoreError> {
         self.presence.check(&self.settings.path, &self.fault())?;
         let fault = ErrorContext {
@@ -552,8 +554,8 @@ impl Sqlite {
     }
 }
 
-/// Drops the connection after an error that says nothing about the row: SQLite rolls back by itself when the disk is full,
-/// and a connection whose state is in doubt is never used again.
+/// Closes the connection after an error that is not a row's fault. SQLite rolls back automatically if the disk is full,
+/// and a connection in an unknown state must not be used again.
 fn settle<T>(
     mut connection: PoolConnection<sqlx::Sqlite>,
     done: Result<T, StoreError>,
@@ -564,7 +566,7 @@ fn settle<T>(
     done
 }
 
-/// Unix time in microseconds by this machine's clock, which is the database's: they are one process.
+/// Returns the Unix time in microseconds by this machine's clock, which is also the database's.
 fn now_us() -> i64 {
     jiff::Timestamp::now().as_microsecond()
 }

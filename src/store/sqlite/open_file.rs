@@ -1,8 +1,8 @@
-//! The file at the store's path is the one that its connections have open.
+//! Checks that the file at the store's path is the one that the connections have open.
 //!
-//! SQLite goes on writing to a file that was renamed or removed, and nobody finds what it wrote.
+//! SQLite continues to write to a file that was renamed or removed, where its rows would be lost.
 //!
-//! **Invariant:** nothing is begun on the write connection while another file, or none, is at the path.
+//! **Invariant:** no statement begins on the write connection while another file, or none, is at the path.
 
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
@@ -14,7 +14,7 @@ use crate::store::StoreError;
 use crate::store::sqlite::error::ErrorContext;
 use crate::store::sqlite::schema;
 
-/// Device and inode.
+/// The device and the inode of a file.
 type FileIdentity = (u64, u64);
 
 /// The file that the connections have open.
@@ -25,15 +25,15 @@ pub(super) struct OpenFile {
 
 #[derive(Clone, Copy, Default)]
 struct OpenFileState {
-    /// `None` until first contact has opened it.
+    /// `None` until the first contact has opened the file.
     known: Option<FileIdentity>,
-    /// Connections opened before this have another file open.
+    /// Connections that were opened before this time have another file open.
     since: Option<Instant>,
 }
 
 impl OpenFile {
-    /// Prepares first contact: creates the file if this process has not opened one yet. Abandons the earlier file if another
-    /// one has its path, unless a WAL of the earlier one is left.
+    /// Prepares the first contact: creates the file if this process has not opened one yet. If another file has its
+    /// path, abandons the earlier one, unless that one has left a WAL.
     ///
     /// # Errors
     /// [`StoreError::Retry`] if such a WAL is left, or the file cannot be created or read.
@@ -56,13 +56,16 @@ impl OpenFile {
         Ok(())
     }
 
-    /// After the write connection was opened, which may change the inode of a file in a container's image.
+    /// Notes the identity of the file after the write connection was opened, which may change the inode of a file in a
+    /// container's image.
     pub(super) fn learn(&self, path: &Path, fault: &ErrorContext<'_>) -> Result<(), StoreError> {
         let found = identity(path, fault)?;
         self.lock().known.get_or_insert(found);
         Ok(())
     }
 
+    /// Checks that the file at the path is the one that is open.
+    ///
     /// # Errors
     /// [`StoreError::Retry`] if another file, or none, is at the path.
     pub(super) fn check(&self, path: &Path, fault: &ErrorContext<'_>) -> Result<(), StoreError> {
@@ -75,13 +78,13 @@ impl OpenFile {
         Err(fault.retry("connection", None, ANOTHER))
     }
 
-    /// Reports whether a connection of that age has the present file open.
+    /// Returns whether a connection of this age has the current file open.
     pub(super) fn is_current(&self, age: Duration) -> bool {
         let since = self.lock().since;
         since.is_none_or(|since| age <= since.elapsed())
     }
 
-    /// The state is whole after every statement, so a panic elsewhere does no harm.
+    /// Locks the state. It is consistent after every statement, so a panic elsewhere does no harm.
     fn lock(&self) -> MutexGuard<'_, OpenFileState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -104,8 +107,8 @@ fn identity(path: &Path, fault: &ErrorContext<'_>) -> Result<FileIdentity, Store
     }
 }
 
-/// Keeps a WAL whose file is missing, as after a rename of the file alone: SQLite would remove it beside a new, empty file, and
-/// with it the rows that it holds.
+/// Renames a WAL whose file is missing, for instance after a rename of the file alone. Otherwise SQLite would remove
+/// the WAL beside a new, empty file, and its rows with it.
 fn set_wal_aside(path: &Path) -> io::Result<()> {
     let has_pages = std::fs::metadata(path).is_ok_and(|found| found.len() > 0);
     if has_pages || !has_wal(path) {
@@ -124,7 +127,7 @@ fn set_wal_aside(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// The WAL of the file at `path`, whichever file that is.
+/// Returns the path of the WAL of the file at `path`.
 pub(super) fn wal(path: &Path) -> PathBuf {
     let mut wal = path.to_owned().into_os_string();
     wal.push("-wal");

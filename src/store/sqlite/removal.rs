@@ -1,9 +1,10 @@
-//! Removal of the rows that are due, in pieces that the volume has room for.
+//! Removes the rows that are due, in pieces that fit on the volume.
 //!
-//! The pages of a removed row are overwritten, so a piece takes about as much of the WAL as its rows have bytes.
+//! The pages of a removed row are overwritten, so a piece adds about as many bytes to the WAL as its rows have.
 //!
-//! **Invariant:** a piece is committed before the next begins, and the WAL is emptied between pieces once it is large, and
-//! after the last: a round takes no more of the volume than some pieces do, however much is due, and gives it back.
+//! **Invariant:** a piece is committed before the next begins. The WAL is emptied between pieces once it is large, and
+//! after the last. Therefore a round takes only the space of a few pieces on the volume, however many rows are due, and
+//! frees it.
 
 use std::time::Instant;
 
@@ -14,7 +15,7 @@ use crate::store::sqlite::error::{ErrorContext, is_full};
 use crate::store::sqlite::maintenance::{self, IdRange};
 use crate::store::sqlite::{Sqlite, WAL_PAUSE, schema, settle};
 
-/// Rows and bytes of rows that one piece removes at most; it holds the write lock for some milliseconds.
+/// Maximum number of rows, and of their bytes, that one piece removes. It holds the write lock for some milliseconds.
 const ROWS_A_PIECE: usize = 2_000;
 const BYTES_A_PIECE: i64 = 8 << 20;
 
@@ -23,13 +24,13 @@ const WAL_BYTES_OF_A_ROUND: u64 = 2 * BYTES_A_PIECE.unsigned_abs();
 
 /// The limits of one round.
 struct RoundLimits {
-    /// Rows of a piece; fewer once a piece found the volume full.
+    /// Maximum number of rows of a piece. It is halved whenever the volume is full.
     rows: usize,
     /// Size of the WAL from which it is emptied.
     wal_bytes: u64,
 }
 
-/// Rows that one piece removes: those that are due up to an id.
+/// The rows that one piece removes: those that are due up to an id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct DueRows {
     last_id: i64,
@@ -37,7 +38,8 @@ struct DueRows {
 }
 
 impl Sqlite {
-    /// Gives the connection back after each piece, so that a batch never waits for all of them.
+    /// Removes the rows that were received before `before_us`. Releases the connection after each piece, so that a
+    /// batch never waits for all of them.
     pub(super) async fn remove_expired(&self, before_us: i64) -> Result<(), StoreError> {
         self.walks().begin_round();
         let mut limits = RoundLimits {
@@ -68,10 +70,10 @@ impl Sqlite {
         Ok(())
     }
 
-    /// Removes rows that are due of those looked at: fewer and fewer while the volume has no room for their removal.
+    /// Removes due rows of the piece that was read, fewer and fewer while the volume lacks room for their removal.
     ///
     /// # Errors
-    /// [`StoreError::Retry`] of class `resources` if it has none for one row.
+    /// [`StoreError::Retry`] of class `resources` if it lacks room for the removal of one row.
     async fn remove_piece(
         &self,
         after_id: i64,
@@ -110,7 +112,8 @@ impl Sqlite {
         }
     }
 
-    /// Empties a WAL that is large. While somebody reads the file for long it grows on, and is tried again later.
+    /// Empties a large WAL. If a reader prevents that, the limit is raised, and the next attempt comes once the WAL has
+    /// grown past it.
     async fn bound_wal_of_round(&self, limits: &mut RoundLimits) -> Result<(), StoreError> {
         if self.wal_bytes() > limits.wal_bytes && !self.empty_wal(WAL_PAUSE).await? {
             limits.wal_bytes = self.wal_bytes() + WAL_BYTES_OF_A_ROUND;
@@ -119,7 +122,8 @@ impl Sqlite {
     }
 }
 
-/// Chooses rows that are due among those looked at: as many as a piece may have, and one at least; `None` if there is none.
+/// Chooses due rows of the piece that was read: at most as many as a piece may have, and at least one; `None` if none
+/// is due.
 async fn choose(
     connection: &mut SqliteConnection,
     (after_id, looked): (i64, IdRange),
@@ -127,7 +131,7 @@ async fn choose(
     most_rows: usize,
     fault: ErrorContext<'_>,
 ) -> Result<Option<DueRows>, StoreError> {
-    // Lengths in bytes are read from a row's header, without the pages that a long text takes.
+    // The lengths in bytes are read from a row's header, without the pages of a long text.
     let query = sqlx::query_as(
         "SELECT id, octet_length(metadata) + octet_length(correlation_id) + octet_length(integration)
              + octet_length(event_type) + ifnull(octet_length(provider), 0) + ifnull(octet_length(name), 0)
@@ -142,7 +146,7 @@ async fn choose(
     Ok(piece_of(&rows))
 }
 
-/// `rows` are ids with the rows' bytes.
+/// Returns the rows of one piece. `rows` are ids with the rows' bytes.
 fn piece_of(rows: &[(i64, i64)]) -> Option<DueRows> {
     let mut bytes = 0;
     let fitting = rows.iter().take_while(|(_, row_bytes)| {

@@ -1,8 +1,9 @@
-//! Rows and resources into their tables.
+//! Writes rows and resources.
 //!
-//! Rows go in by statements of [`CHUNK`] rows each, since every statement is a round trip to the connection's thread.
+//! Rows are inserted by statements of [`CHUNK`] rows each, since every statement is a round trip to the connection's
+//! thread.
 //!
-//! **Invariant:** as many rows are inserted as the batch holds, or none.
+//! **Invariant:** either all rows of a batch are inserted, or none.
 
 use std::sync::{Arc, LazyLock};
 
@@ -17,13 +18,14 @@ use crate::store::row_encoding::{COLUMNS, EncodedRow, EncodedRows, POSTGRES_EPOC
 use crate::store::sqlite::error::ErrorContext;
 use crate::store::sqlite::{now_us, schema};
 
-/// Rows a statement.
+/// Rows in one statement.
 const CHUNK: usize = 32;
 
-/// Rows that take more together go one by one: the driver and SQLite each copy what a statement is given.
+/// Rows with more bytes than this together are inserted one by one, since the driver and SQLite each copy a statement's
+/// arguments.
 const CHUNK_BYTES: usize = 1 << 20;
 
-/// A stored resource is noted as seen at most once in so long.
+/// Minimum interval, in microseconds, at which a stored resource's `last_seen` is refreshed.
 const REFRESH_SEEN_US: i64 = DAY_US * 5 / 6;
 
 static INSERT_CHUNK: LazyLock<Arc<str>> = LazyLock::new(|| insert_sql(CHUNK).into());
@@ -90,7 +92,7 @@ async fn insert_some(
         .rows_affected())
 }
 
-/// Inserts one row with this metadata instead of its own, which is handed over and not copied.
+/// Inserts one row with `metadata` in place of its own. The text is moved and not copied.
 pub(super) async fn insert_large(
     connection: &mut SqliteConnection,
     row: &EncodedRows,
@@ -102,7 +104,7 @@ pub(super) async fn insert_large(
     bind_columns(&mut arguments, row.row(0), window)
         .and_then(|_| arguments.add(metadata))
         .map_err(|what| fault.retry("other", None, &what.to_string()))?;
-    // A statement that is kept keeps its copy of what it was given.
+    // A persistent statement would keep its copy of the arguments.
     let query = sqlx::query_with(AssertSqlSafe(Arc::clone(&INSERT_ONE)), arguments);
     let inserted = fault.within(query.persistent(false).execute(connection));
     counted(inserted.await?.rows_affected(), 1, fault)
@@ -117,7 +119,8 @@ fn counted(inserted: u64, rows: usize, fault: &ErrorContext<'_>) -> Result<(), S
     Err(fault.retry("count", None, &what))
 }
 
-/// A refused statement has undone its own rows and nothing else: the row at fault is found one by one.
+/// Finds the refused row by inserting the rows one by one. A refused statement has undone its own rows and nothing
+/// else.
 async fn name_row(
     connection: &mut SqliteConnection,
     rows: &EncodedRows,
@@ -149,7 +152,7 @@ async fn name_row(
     unnamed
 }
 
-/// One tuple's fields as arguments, in the order of [`COLUMNS`].
+/// Binds one tuple's fields as arguments, in the order of [`COLUMNS`].
 fn bind(
     arguments: &mut SqliteArguments,
     row: EncodedRow<'_>,
@@ -159,7 +162,7 @@ fn bind(
     arguments.add(metadata.map(text).transpose()?)
 }
 
-/// All arguments but the metadata, which is returned.
+/// Binds all fields but the metadata, which is returned.
 fn bind_columns<'r>(
     arguments: &mut SqliteArguments,
     row: EncodedRow<'r>,
@@ -191,7 +194,7 @@ fn bind_columns<'r>(
     Ok(next()) // metadata
 }
 
-/// A big-endian integer of two, four or eight bytes.
+/// Decodes a big-endian integer of two, four or eight bytes.
 fn integer(bytes: &[u8]) -> Result<i64, std::array::TryFromSliceError> {
     match bytes.len() {
         2 => Ok(i64::from(i16::from_be_bytes(bytes.try_into()?))),
@@ -204,7 +207,7 @@ fn text(bytes: &[u8]) -> Result<Arc<str>, std::str::Utf8Error> {
     std::str::from_utf8(bytes).map(Arc::from)
 }
 
-/// Resources that rows refer to, each once.
+/// Inserts the resources that rows refer to, each once.
 pub(super) async fn insert_resources(
     connection: &mut SqliteConnection,
     resources: &[&Resource],

@@ -1,7 +1,7 @@
-//! The schema's migrations and their bookkeeping.
+//! Migrates the schema, and keeps a record of the migrations.
 //!
-//! **Invariant:** a migration and the note that it was applied commit together, and a file of a newer or unknown shape is
-//! never written to.
+//! **Invariant:** a migration and the note that it was applied are committed together. A file of a newer or unknown
+//! shape is never written to.
 
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -13,14 +13,14 @@ use crate::store::row_encoding::COLUMNS;
 use crate::store::sqlite::clock;
 use crate::store::sqlite::error::ErrorContext;
 
-/// Applied in this order; a version, once released, never changes.
+/// Applied in this order. A released version never changes.
 const MIGRATIONS: &[(i64, &str, &str)] = &[(
     1,
     "telemetry",
     include_str!("../../../migrations/sqlite/0001_telemetry.sql"),
 )];
 
-/// Makes the file, readable by its owner alone; SQLite gives its WAL the same mode.
+/// Creates the file, readable by its owner alone. SQLite gives the WAL the same mode.
 pub(super) fn create_file(path: &Path) -> std::io::Result<()> {
     if path.exists() {
         return Ok(());
@@ -33,7 +33,7 @@ pub(super) fn create_file(path: &Path) -> std::io::Result<()> {
         .map(drop)
 }
 
-/// Brings the schema up to this version, or says why not.
+/// Brings the schema up to this version.
 pub(super) async fn prepare(
     connection: &mut SqliteConnection,
     migrate: bool,
@@ -78,7 +78,8 @@ fn refuse_newer(applied: i64, fault: &ErrorContext<'_>) -> Result<(), StoreError
     )))
 }
 
-/// Takes the write lock of a file that first contact has found good, unless a newer version has migrated it meanwhile.
+/// Begins a transaction with the write lock, on a file that the first contact has checked. Fails if a newer version has
+/// migrated the file since.
 pub(super) async fn begin<'a>(
     connection: &'a mut SqliteConnection,
     fault: &ErrorContext<'_>,
@@ -117,7 +118,7 @@ async fn exists(
     fault.within(query.bind(table).fetch_one(connection)).await
 }
 
-/// A table of that name which no migration made.
+/// Refuses a table of that name that no migration made.
 async fn refuse_foreign(
     connection: &mut SqliteConnection,
     fault: &ErrorContext<'_>,
@@ -146,7 +147,7 @@ async fn apply(
              version INTEGER PRIMARY KEY, name TEXT NOT NULL, applied_at INTEGER NOT NULL)",
     );
     fault.within(bookkeeping.execute(&mut *transaction)).await?;
-    // Another process may have been quicker, before the lock was ours.
+    // Another process may have taken the lock first, and migrated the file.
     let known =
         sqlx::query_scalar("SELECT count(*) > 0 FROM ruvvector_migrations WHERE version = ?");
     let known: bool = fault

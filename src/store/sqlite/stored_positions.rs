@@ -1,6 +1,7 @@
-//! The account of what is stored, one row a stream.
+//! Reads and adds the stored positions, one row for each stream.
 //!
-//! **Invariant:** positions join `stored_positions` only in the transaction that writes their rows, and only if none was in it.
+//! **Invariant:** positions are added to `stored_positions` only in the transaction that writes their rows, and only if
+//! none of them was stored.
 
 use std::ops::RangeInclusive;
 
@@ -11,7 +12,7 @@ use crate::store::sqlite::error::ErrorContext;
 use crate::store::sqlite::{now_us, schema};
 use crate::store::{KEEP_RELEASED, StoreError, StoredPositions, StreamHeartbeat};
 
-/// What of the stream is stored; empty when it is not known.
+/// Returns the stored positions of the stream; empty if it is unknown.
 pub(super) async fn read(
     connection: &mut SqliteConnection,
     stream: StreamId,
@@ -46,7 +47,7 @@ pub(super) async fn knows(
         .await
 }
 
-/// Adds positions; the write lock is held, so nobody changes the account in between.
+/// Adds positions. The caller holds the write lock, so the stored positions cannot change in between.
 pub(super) async fn add(
     connection: &mut SqliteConnection,
     stream: StreamId,
@@ -81,7 +82,7 @@ fn to_json(account: &StoredPositions) -> String {
     format!("[{}]", ranges.join(","))
 }
 
-/// The stream's row, before its first batch.
+/// Creates the stream's row before its first batch.
 pub(super) async fn ensure(
     connection: &mut SqliteConnection,
     stream: StreamId,
@@ -95,8 +96,9 @@ pub(super) async fn ensure(
         .map(drop)
 }
 
-/// What others may see of the streams held; those whose last segment is gone are released. Whoever holds nothing that waits
-/// does not take back what another said of records that do: its copy of the directory may have what this one lacks.
+/// Writes the heartbeats of the held streams, and marks the `released` ones as released. A collector without waiting
+/// records leaves another collector's report of waiting records unchanged, since that one's copy of the directory may
+/// hold more.
 pub(super) async fn heartbeat(
     connection: &mut SqliteConnection,
     collector: &str,
@@ -106,7 +108,7 @@ pub(super) async fn heartbeat(
 ) -> Result<(), StoreError> {
     let now = now_us();
     let mut transaction = schema::begin(connection, &fault).await?;
-    // An opening that took nothing leaves no row.
+    // A stream without a record gets no row.
     for facts in held.iter().filter(|facts| facts.appended > 0) {
         let query = sqlx::query(
             "INSERT INTO ingest_streams (stream, collector, appended, oldest, heartbeat) VALUES (?, ?, ?, ?, ?)
@@ -134,7 +136,7 @@ pub(super) async fn heartbeat(
         .bind(&stream.0[..]);
         fault.within(query.execute(&mut *transaction)).await?;
     }
-    // Nobody, on a copy of the directory, was heard to hold it since.
+    // No collector has sent a heartbeat for it since, on a copy of the directory.
     let kept = i64::try_from(KEEP_RELEASED.as_micros()).unwrap_or(i64::MAX);
     let query = sqlx::query(
         "DELETE FROM ingest_streams WHERE max(released, coalesce(heartbeat, released)) < ?",

@@ -1,6 +1,6 @@
-//! The embedded store over a file of its own.
+//! Tests of the embedded store over a separate file.
 //!
-//! **Invariant:** each test has a directory that nobody else sees.
+//! **Invariant:** each test has a private directory.
 
 use std::path::Path;
 use std::time::Duration;
@@ -16,8 +16,8 @@ use crate::store::{
     StoredPositions,
 };
 
-/// Reported by the first operator as rows that a stop left in the WAL; measured then: with readers that overlap it grew with
-/// every batch, 54 MB after 200,000 events, and was never begun anew.
+/// The first operator reported rows that a stop had left in the WAL. With readers that overlap, the WAL grew with every
+/// batch, to 54 MB after 200,000 events, and was never reset.
 #[tokio::test]
 async fn the_wal_is_bounded_though_one_reader_comes_before_the_other_has_gone() {
     let dir = tempfile::tempdir().expect("a temporary directory");
@@ -29,14 +29,14 @@ async fn the_wal_is_bounded_though_one_reader_comes_before_the_other_has_gone() 
     for _ in 0..20 {
         written += 1;
         store.write(&batch(written)).await.expect("stored");
-        // The next reads before this one has ended.
+        // The next reader begins before this one has ended.
         reader = reads(&store).await;
         assert!(store.wal_bytes() > last, "it grows");
         last = store.wal_bytes();
     }
     store.bound_wal(last).await.expect("nothing to do");
     assert_eq!(store.wal_bytes(), last);
-    // A reader that stays is waited for, and no longer than agreed.
+    // A reader that stays open is waited for, but no longer than [`WAL_PAUSE`].
     store.bound_wal(last - 1).await.expect("busy is no error");
     assert!(store.wal_bytes() >= last);
     written += 1;
@@ -56,8 +56,8 @@ async fn the_wal_is_bounded_though_one_reader_comes_before_the_other_has_gone() 
     assert_eq!(rows, 21 * 2_000);
 }
 
-/// A record that took longer to write than a connection is waited for made each step of maintenance fail: `pool timed out`,
-/// round after round, as if the file were out of order.
+/// If writing a record took longer than the connection's acquire timeout, each step of maintenance failed with `pool
+/// timed out`, round after round, as if the file were defective.
 #[tokio::test]
 async fn maintenance_waits_its_turn_while_a_large_record_is_written() {
     let dir = tempfile::tempdir().expect("a temporary directory");
@@ -80,7 +80,7 @@ async fn maintenance_waits_its_turn_while_a_large_record_is_written() {
         let store = store.clone();
         async move { store.write_pieces(record, pieces).await }
     });
-    // The second is only taken once the first is written.
+    // The second send ends only once the store has received the first piece.
     for _ in 0..2 {
         let rows = batch(1).rows;
         sender
@@ -97,7 +97,7 @@ async fn maintenance_waits_its_turn_while_a_large_record_is_written() {
     assert!(maintained.failures.is_empty(), "{:?}", maintained.failures);
 }
 
-/// A transaction that has read.
+/// Begins a transaction and reads in it.
 async fn reads(store: &Sqlite) -> Transaction<'static, sqlx::Sqlite> {
     let mut reader = store.read_pool.begin().await.expect("begun");
     sqlx::query("SELECT count(*) FROM telemetry_events")
@@ -126,7 +126,7 @@ fn options(path: &Path) -> Options {
     }
 }
 
-/// One position with 2,000 rows.
+/// Returns a batch of one position with 2,000 rows.
 fn batch(position: u64) -> Batch {
     let mut rows = EncodedRows::default();
     let good = probe_row();
@@ -141,7 +141,7 @@ fn batch(position: u64) -> Batch {
     }
 }
 
-/// What a round of retention had written to the WAL stayed there, on a volume that the journal found too full because of it.
+/// The pages that a round of retention had written stayed in the WAL, on a volume that the journal then found too full.
 #[tokio::test]
 async fn a_round_of_retention_gives_the_space_of_its_wal_back() {
     let dir = tempfile::tempdir().expect("a temporary directory");
@@ -169,7 +169,7 @@ async fn a_round_of_retention_gives_the_space_of_its_wal_back() {
     assert!(store.wal_bytes() <= 8 << 20, "{}", store.wal_bytes());
 }
 
-/// A file at its limit of pages answers as one on a full disk.
+/// A file at its maximum number of pages behaves like one on a full disk.
 #[tokio::test]
 async fn a_full_disk_stores_nothing_and_goes_on_once_there_is_space() {
     let dir = tempfile::tempdir().expect("a temporary directory");
@@ -185,7 +185,7 @@ async fn a_full_disk_stores_nothing_and_goes_on_once_there_is_space() {
         matches!(&full, Err(StoreError::Retry { class: "resources", message, .. }) if message.contains("free space")),
         "{full:?}"
     );
-    // The connection was dropped, and the limit with it.
+    // The connection was closed, which also ended the limit.
     assert_eq!(
         store.stored_positions(batch.stream).await.expect("read"),
         StoredPositions::default()

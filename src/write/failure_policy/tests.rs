@@ -1,4 +1,4 @@
-//! What batches' ends come to, by themselves: no database is asked.
+//! Outcomes of batches, without a database.
 
 use crate::event::Source;
 use std::ops::RangeInclusive;
@@ -22,7 +22,7 @@ use crate::write::{self, Progress, RunUntil};
 
 const EVENT: &str = r#"{"correlationId":"c","integration":"i","eventType":"e"}"#;
 
-/// A journal of two records, one of which cannot be decoded, and a writer to a store that is nowhere.
+/// Opens a journal of two records, one of which cannot be decoded, and a writer whose store does not exist.
 async fn writer(dir: &Path) -> (FailurePolicy, StreamId) {
     let nowhere = StoreTarget::Postgres {
         options: Box::default(),
@@ -31,7 +31,7 @@ async fn writer(dir: &Path) -> (FailurePolicy, StreamId) {
     writer_to(dir, nowhere).await
 }
 
-/// The same to another store.
+/// As [`writer`], to another store.
 async fn writer_to(dir: &Path, target: StoreTarget) -> (FailurePolicy, StreamId) {
     let options = journal::Options {
         dir: dir.to_owned(),
@@ -91,7 +91,7 @@ fn record(payload: &'static str, accepted: u32) -> NewRecord {
     }
 }
 
-/// Those records as a batch.
+/// Returns those records as a batch.
 async fn built(
     writer: &FailurePolicy,
     stream: StreamId,
@@ -141,8 +141,8 @@ async fn end(
     assert_eq!(writer.ended(ended).is_err(), fails);
 }
 
-/// A stop met the writer in a pause, with the database back, and ended 37 ms later with the journal as it was: the outage had also
-/// asked for the account to be read again, which ended the last attempt before its first batch.
+/// A stop came in a pause while the database was available again, and the service ended 37 ms later with the journal
+/// unchanged: the outage had also requested a reconciliation, which ended the last attempt before its first batch.
 #[tokio::test]
 async fn a_stop_writes_what_waits_though_the_account_is_to_be_read_again() {
     let dir = tempfile::tempdir().unwrap();
@@ -206,8 +206,8 @@ async fn a_commit_without_an_answer_is_counted_once_and_as_the_account_says() {
     }
 }
 
-/// A COMMIT whose answer was lost may go through after the account was read; the batch that follows begins where it did and
-/// ends elsewhere.
+/// A COMMIT whose answer was lost may succeed after the stored positions were read. The batch that follows begins at
+/// the same position and ends at another.
 #[tokio::test]
 async fn a_commit_that_lands_late_is_counted_as_it_was_and_not_as_its_successor() {
     let recorder = PrometheusBuilder::new().build_recorder();
@@ -227,7 +227,7 @@ async fn a_commit_that_lands_late_is_counted_as_it_was_and_not_as_its_successor(
     );
     assert!(page.contains("ruvvector_write_events_total 0\n"), "{page}");
 
-    // What was committed meanwhile by another batch of ours is no longer in doubt.
+    // A batch whose positions another batch of this collector has committed is no longer in doubt.
     end(&mut writer, stream, 1..=1, Err(lost())).await;
     end(&mut writer, stream, 1..=1, Ok(Duration::ZERO)).await;
     writer.settle_doubt(stream, &StoredPositions::new([1..=2]));
