@@ -166,7 +166,7 @@ class Lookup:
         words = span.split()
         for _, found in invocations(span):
             yield from self.check_command(path, line, found, saw)
-        if len(words) > 1 and words[0] in commands and (words[1].startswith("--") or re.fullmatch(r"log [a-z]+", span)):
+        if len(words) > 1 and words[0] in commands and (words[1].startswith("--") or re.fullmatch(r"journal [a-z]+", span)):
             yield from self.check_command(path, line, words, saw)
         if re.match(r"--[a-z]", span):
             saw("flags")
