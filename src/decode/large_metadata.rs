@@ -22,7 +22,7 @@ pub struct LargeMetadata<'a> {
 }
 
 impl<'a> LargeMetadata<'a> {
-    /// What `write` writes must be the same each time.
+    /// Makes the metadata that `write` writes, which must be the same each time.
     pub(in crate::decode) const fn new(write: &'a WriteMetadata<'a>) -> Self {
         Self {
             bytes: OnceCell::new(),
