@@ -207,7 +207,7 @@ async fn a_loopback_address_without_tokens_is_read_under_its_own_names_alone() {
     }
     // The setting takes names without a port.
     let (_, body) = read(&service, "/query", "evil.example:3100").await;
-    assert!(body.contains("the name evil.example: add it"), "{body}");
+    assert!(body.contains("the host name evil.example is not"), "{body}");
     for invalid in ["a, b", "a b", "localhost:x"] {
         assert_eq!(read(&service, "/query", invalid).await.0, 400, "{invalid}");
     }
