@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # Runs every test, on a machine with Rust and nothing else set up.
 #
-#   scripts/test.sh
+#   scripts/test.sh             everything
+#   scripts/test.sh --quick     format, lints, unit tests, and the suite as far as it needs neither PostgreSQL nor another
+#                               program: a few minutes after a build, and nothing is installed
 #
 # Installs what is missing from the system's packages (as root, or by sudo): PostgreSQL's server programs, Prometheus and
 # its Alertmanager, strace, groff, systemd's programs, Python's venv and yaml, curl, Chromium, Java and Maven, nginx,
@@ -113,7 +115,27 @@ scripts_parse() {
     done
 }
 
+# The parts of the suite that run on SQLite and in the process itself.
+quick_suite() {
+    cargo test --quiet --no-fail-fast --test suite -- \
+        command_line:: config:: decode:: journal:: listen:: log_lines:: source:: sqlite:: supervisor:: \
+        receive::connections:: receive::grpc:: receive::head:: receive::native:: receive::otlp:: receive::transport:: \
+        --skip decode::jsonb::
+}
+
 command -v cargo >/dev/null || fail "cargo is missing: install Rust"
+case ${1:-} in
+'') ;;
+--quick)
+    step 'format' cargo fmt --check
+    step 'lints' cargo clippy --quiet --all-targets -- -D warnings
+    step 'unit tests' cargo test --quiet --lib
+    step 'suite on SQLite' quick_suite
+    printf '\nall passed in %s s\n' $((SECONDS - started))
+    exit
+    ;;
+*) fail "unknown argument $1; there is --quick, or none" ;;
+esac
 step 'packages' packages
 step 'SDKs' sdks
 step 'scripts' scripts_parse
