@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{AssertSqlSafe, SqliteConnection, SqlitePool};
+use sqlx::{SqliteConnection, SqlitePool};
 use tokio::sync::Mutex as Turn;
 
 use crate::event::{Resource, StreamId};
@@ -29,6 +29,9 @@ use crate::telemetry::own_traces::traced;
 
 /// The stored positions: one JSON text for each stream.
 mod stored_positions;
+
+/// Keeps the write-ahead log small.
+mod wal;
 
 /// Classifies SQLite's errors.
 mod error;
@@ -66,9 +69,6 @@ const ROWS_AHEAD: usize = 6;
 
 /// Size from which the next round of maintenance resets the WAL. Several of the largest batches fit.
 const WAL_BYTES: u64 = 64 << 20;
-
-/// Maximum time for which a reset of the WAL blocks the writer.
-const WAL_PAUSE: Duration = Duration::from_secs(1);
 
 /// The store behind [`super::Store::Sqlite`].
 #[derive(Clone)]
@@ -468,58 +468,6 @@ impl Sqlite {
             "{0}: rows are left in {0}-wal, which belongs to it ({why}); copy both, or start and stop once more",
             self.settings.path.display()
         );
-    }
-
-    /// Resets a WAL that is larger than `most_bytes`. SQLite transfers the WAL into the file automatically, but resets
-    /// it only at a moment without readers. With readers that overlap, the WAL would grow without limit.
-    async fn bound_wal(&self, most_bytes: u64) -> Result<(), StoreError> {
-        let bytes = self.wal_bytes();
-        if bytes <= most_bytes || self.empty_wal(WAL_PAUSE).await? {
-            return Ok(());
-        }
-        tracing::warn!(
-            bytes,
-            "{}-wal grows while something reads the file for long; end that, if it is another process",
-            self.settings.path.display()
-        );
-        Ok(())
-    }
-
-    /// Transfers the WAL into the file and truncates it, once the current readers have ended. Nothing is written in the
-    /// meantime. Returns whether they ended within `pause`.
-    async fn empty_wal(&self, pause: Duration) -> Result<bool, StoreError> {
-        if self.wal_bytes() == 0 {
-            return Ok(true);
-        }
-        let mut connection = self.writer().await?;
-        let fault = self.fault();
-        let emptied = async {
-            let wait = format!("PRAGMA busy_timeout = {}", pause.as_millis());
-            let wait = sqlx::raw_sql(AssertSqlSafe(wait)).execute(&mut *connection);
-            fault.within(wait).await?;
-            let query = sqlx::query_scalar("PRAGMA wal_checkpoint(TRUNCATE)");
-            fault.within(query.fetch_one(&mut *connection)).await
-        };
-        let busy: Result<i64, _> = emptied.await;
-        // This connection's busy timeout is now `pause`, which is too short for other statements.
-        connection.close_on_drop();
-        busy.map(|busy| busy == 0)
-    }
-
-    /// Frees the space in the WAL that a transaction took before it found the volume full.
-    async fn shrink_wal_if_full(&self, done: Result<(), StoreError>) -> Result<(), StoreError> {
-        if done.as_ref().is_err_and(error::is_full)
-            && let Err(error) = self.empty_wal(WAL_PAUSE).await
-        {
-            // The file itself may have to grow for that. A smaller transaction still fits into the WAL.
-            tracing::debug!(%error, "the WAL cannot be emptied");
-        }
-        done
-    }
-
-    fn wal_bytes(&self) -> u64 {
-        let wal = open_file::wal(&self.settings.path);
-        std::fs::metadata(wal).map_or(0, |found| found.len())
     }
 
     pub(super) fn pools(&self) -> [PoolState; 2] {

@@ -13,7 +13,8 @@ use sqlx::SqliteConnection;
 use crate::store::StoreError;
 use crate::store::sqlite::error::{ErrorContext, is_full};
 use crate::store::sqlite::maintenance::{self, IdRange};
-use crate::store::sqlite::{Sqlite, WAL_PAUSE, schema, settle};
+use crate::store::sqlite::wal::WAL_PAUSE;
+use crate::store::sqlite::{Sqlite, schema, settle};
 
 /// Maximum number of rows, and of their bytes, that one piece removes. It holds the write lock for some milliseconds.
 const ROWS_A_PIECE: usize = 2_000;

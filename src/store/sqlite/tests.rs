@@ -10,7 +10,8 @@ use sqlx::Transaction;
 use crate::event::StreamId;
 use crate::store::probe::probe_row;
 use crate::store::row_encoding::EncodedRows;
-use crate::store::sqlite::{Sqlite, WAL_PAUSE};
+use crate::store::sqlite::Sqlite;
+use crate::store::sqlite::wal::WAL_PAUSE;
 use crate::store::{
     Batch, LargeRecord, Options, ProcessStart, RecordPiece, RecordPieces, StoreError, StoreTarget,
     StoredPositions,
