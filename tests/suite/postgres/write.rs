@@ -404,7 +404,7 @@ async fn after_a_commit_whose_answer_was_lost_only_the_account_tells() {
     assert_eq!(count(&mut sql).await, 10);
 }
 
-/// What a server, a database or a role sets, and what a transaction of ours has all the same.
+/// Settings as a server, a database or a role may have them, and the value that each has within our transactions.
 const SETTINGS: &[(&str, &str, &str)] = &[
     ("synchronous_commit", "off", "on"),
     ("statement_timeout", "5000", "60000"),

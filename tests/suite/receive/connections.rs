@@ -89,8 +89,8 @@ async fn an_idle_connection_outlives_the_header_timeout_and_ends_at_its_own() {
     raw.closed().await;
 }
 
-/// What a connection does was only looked at again when the time was over that it had for what it did before: a rest lasted as long
-/// as the first head could have taken, and a head that dripped in after a rest had as long as the rest.
+/// A connection kept the deadline of its earlier activity: an idle one ended as late as a slow first head would have, and a head that
+/// dripped in after an idle time had as long as that idle time may last.
 #[tokio::test]
 async fn a_connection_ends_in_time_whatever_it_did_before() {
     // Longer than the service takes to look whether a new connection's place is a reserved one.

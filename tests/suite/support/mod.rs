@@ -3,7 +3,7 @@
 /// PostgreSQL: a database of one's own in the shared cluster, or a whole cluster that a test may stop and kill.
 pub mod postgres;
 
-/// What the two below have in common.
+/// Accepts connections for the proxy and the relay, and connects them to the server.
 pub mod between;
 
 /// A TCP proxy that cuts, stalls and loses answers.

@@ -54,7 +54,7 @@ fn numbers() -> Vec<u8> {
         .into_bytes()
 }
 
-/// What becomes of the item.
+/// The place where the item ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     Row,
