@@ -151,7 +151,7 @@ async fn a_stop_writes_what_waits_though_the_account_is_to_be_read_again() {
     let shared = writer.shared;
     shared.reconcile_requested.notify_one();
     shared.stop.cancel();
-    write::run_loop(&shared).await.unwrap();
+    write::run::run_loop(&shared).await.unwrap();
     assert_eq!(shared.journal.status().queue_events, 0);
 }
 
