@@ -76,7 +76,7 @@ use receive::connection::listener::Listener;
 use receive::{ConnectionLimit, Drain, Receiver};
 use store::Store;
 use store::kind_note::Backlog;
-use write::Progress;
+use write::WriteLoop;
 
 /// Requests to stop the service; the first signal cancels one of them.
 #[derive(Clone, Debug, Default)]
@@ -153,7 +153,7 @@ pub async fn run(
             "changed secrets need a restart, as the thread that reads them cannot be started: {error}"
         );
     }
-    let progress = Progress::default();
+    let writer = WriteLoop::new(journal.clone(), store.clone(), config.write.clone());
     let readiness = Readiness::default();
     for warning in config::warnings::at_start(&config)
         .into_iter()
@@ -163,13 +163,17 @@ pub async fn run(
         warnings.push(warning);
     }
 
-    let receiver = Receiver::new(journal.clone(), progress.clone(), config.receive.clone());
+    let receiver = Receiver::new(
+        journal.clone(),
+        writer.progress.clone(),
+        config.receive.clone(),
+    );
     receiver.recall().await;
     let sources = health::HealthSources {
         connections: places.counts(),
         journal: journal.clone(),
         store: store.clone(),
-        progress: progress.clone(),
+        problems: writer.problems.clone(),
         readiness: readiness.clone(),
         warnings,
     };
@@ -203,14 +207,7 @@ pub async fn run(
     serve(listeners.otlp_http, otlp_http, places.clone());
     serve(listeners.otlp_grpc, otlp_grpc, places);
     let draining = CancellationToken::new();
-    let mut writer = tokio::spawn(write::run(
-        journal.clone(),
-        store.clone(),
-        config.write.clone(),
-        progress,
-        draining.clone(),
-        config.grace,
-    ));
+    let mut writer = tokio::spawn(writer.run(draining.clone(), config.grace));
     readiness.ready();
     let mut running = starting.ready(place, &health, &journal).await;
     if let Some(url) = url.filter(|_| config.log_format.is_text()) {

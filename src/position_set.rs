@@ -77,6 +77,7 @@ impl PositionSet {
             .iter()
             .take_while(|r| r.start() <= range.end())
             .map(|r| *r.start().max(range.start())..=*r.end().min(range.end()))
+            .filter(|part| !part.is_empty())
             .collect()
     }
 
@@ -98,6 +99,19 @@ impl PositionSet {
             missing.push(next..=*range.end());
         }
         missing
+    }
+
+    /// Returns the positions that are not in `other`.
+    pub(crate) fn without(&self, other: &Self) -> Self {
+        Self::new(self.0.iter().flat_map(|range| other.missing(range)))
+    }
+
+    /// Returns the number of positions.
+    pub(crate) fn len(&self) -> u64 {
+        self.0
+            .iter()
+            .map(|range| range.end() - range.start() + 1)
+            .sum()
     }
 
     /// Returns the lowest position at or above `n` that is not in the set.
@@ -142,6 +156,11 @@ mod tests {
             prop_assert_eq!(within, window.clone().filter(|n| set.contains(n)).collect::<Vec<_>>());
             prop_assert_eq!(missing, window.clone().filter(|n| !set.contains(n)).collect::<Vec<_>>());
             prop_assert_eq!(ranges.contains(first), set.contains(&first));
+            prop_assert_eq!(ranges.len(), set.len() as u64);
+            let without = ranges.without(&PositionSet::new([window.clone()]));
+            ranges.remove(&window);
+            prop_assert_eq!(&without, &ranges);
+            set.retain(|n| !window.contains(n));
             prop_assert_eq!(ranges.first_missing(first), (first..).find(|n| !set.contains(n)).unwrap());
         }
     }
@@ -162,5 +181,19 @@ mod tests {
         assert_eq!(set.missing(&(3..=4)), []);
         assert_eq!(set.missing(&(11..=11)), [11..=11]);
         assert_eq!(PositionSet::default().missing(&(1..=2)), [1..=2]);
+    }
+
+    #[test]
+    #[expect(
+        clippy::reversed_empty_ranges,
+        reason = "a stream without records has such a range"
+    )]
+    fn an_empty_range_has_no_part_in_a_set() {
+        let set = PositionSet::new([1..=10]);
+        assert_eq!(
+            (set.within(&(6..=5)), set.missing(&(6..=5))),
+            (vec![], vec![])
+        );
+        assert_eq!(PositionSet::default().missing(&(6..=5)), []);
     }
 }

@@ -18,7 +18,7 @@ use crate::config::Config;
 use crate::journal::disk::OsDisk;
 use crate::journal::{Journal, OpenError};
 use crate::store::{self, Store, StoreTarget};
-use crate::write::{self, Progress, Unfinished, Written};
+use crate::write::{Progress, Unfinished, WriteLoop, Written};
 
 /// Interval between two looks at the progress.
 const REPORT_INTERVAL: Duration = Duration::from_secs(10);
@@ -59,11 +59,10 @@ async fn drain(config: &Config, stop: CancellationToken) -> Result<String, Strin
         dir = %dir, streams, events = start.queue_events, bytes = start.queue_bytes, store = store.kind(),
         "draining; the store may hold some of it already"
     );
-    let progress = Progress::default();
+    let writer = WriteLoop::new(journal.clone(), store.clone(), config.write.clone());
+    let progress = writer.progress.clone();
     let outcome = tokio::select! {
-        outcome = write::drain_to_empty(
-            journal.clone(), store.clone(), config.write.clone(), progress.clone(), stop, config.grace,
-        ) => outcome,
+        outcome = writer.drain_to_empty(stop, config.grace) => outcome,
         never = report_progress(&journal, &progress) => match never {},
     };
     store.close(store::GOODBYE).await;

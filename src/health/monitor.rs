@@ -16,7 +16,7 @@ use crate::journal::Journal;
 use crate::lifecycle::{Phase, Readiness};
 use crate::store::{Liveness, Store};
 use crate::telemetry::connection_counts::ConnectionCounts;
-use crate::write::Progress;
+use crate::write::Problems;
 
 /// Interval and timeout of the checks for the database's liveness.
 const PULSE_INTERVAL: Duration = Duration::from_secs(2);
@@ -33,7 +33,7 @@ pub struct HealthSources {
     pub journal: Journal,
     pub store: Store,
     pub connections: ConnectionCounts,
-    pub progress: Progress,
+    pub problems: Problems,
     pub readiness: Readiness,
     /// Warnings that were reported at the start; see [`crate::config::warnings`].
     pub warnings: Vec<String>,
@@ -57,10 +57,10 @@ impl HealthMonitor {
     /// Starts the background work (checks of the database, upkeep of histograms), which ends when the last clone is
     /// dropped. Must be called on the runtime.
     pub fn start(sources: HealthSources, handle: PrometheusHandle) -> Self {
-        let (told, pulse) = watch::channel(None);
+        let (pulses, pulse) = watch::channel(None);
         let mut background = JoinSet::new();
-        let progress = sources.progress.clone();
-        background.spawn(pulse_for_ever(sources.store.clone(), progress, told));
+        let problems = sources.problems.clone();
+        background.spawn(pulse_for_ever(sources.store.clone(), problems, pulses));
         background.spawn(upkeep_for_ever(handle.clone()));
         Self(Arc::new(MonitorState {
             sources,
@@ -94,34 +94,34 @@ impl HealthMonitor {
             phase: self.phase(),
             journal,
             pulse,
-            writing: sources.progress.connected(),
-            awaits_first_contact: sources.progress.awaits_first_contact(),
+            writing: sources.problems.connected(),
+            awaits_first_contact: sources.problems.awaits_first_contact(),
             connections: sources.connections.state(),
             pools: sources.store.pools(),
             kind: sources.store.kind(),
-            problems_found: sources.progress.problems(),
-            notices: [sources.progress.notices(), sources.warnings.clone()].concat(),
+            problems_found: sources.problems.sentences(),
+            notices: [sources.problems.notices(), sources.warnings.clone()].concat(),
             uptime: self.0.started.elapsed(),
             now: SystemTime::now(),
         }
     }
 }
 
-async fn pulse_for_ever(store: Store, progress: Progress, told: watch::Sender<Option<Liveness>>) {
-    told.send_replace(Some(first_pulse(&store, &progress).await));
+async fn pulse_for_ever(store: Store, problems: Problems, pulses: watch::Sender<Option<Liveness>>) {
+    pulses.send_replace(Some(first_pulse(&store, &problems).await));
     loop {
         sleep(PULSE_INTERVAL).await;
-        told.send_replace(Some(store.check_liveness(PULSE_TIMEOUT).await));
+        pulses.send_replace(Some(store.check_liveness(PULSE_TIMEOUT).await));
     }
 }
 
 /// Repeats the check while the first contact lasts. Before that, SQLite's file does not exist or is locked by its first
 /// migration.
-async fn first_pulse(store: &Store, progress: &Progress) -> Liveness {
+async fn first_pulse(store: &Store, problems: &Problems) -> Liveness {
     let end = Instant::now() + PULSE_TIMEOUT;
     loop {
         // It is read first, so that the database is checked once more after the first contact has ended.
-        let is_last = !progress.awaits_first_contact();
+        let is_last = !problems.awaits_first_contact();
         let left = end.saturating_duration_since(Instant::now());
         let pulse = store.check_liveness(left).await;
         if pulse.database.is_some() || is_last || Instant::now() >= end {
@@ -175,7 +175,7 @@ mod tests {
             journal: Journal::open(Arc::new(OsDisk), &journal).expect("a journal"),
             store: Store::new(&store),
             connections: ConnectionCounts::default(),
-            progress: Progress::default(),
+            problems: Problems::default(),
             readiness: Readiness::default(),
             warnings: Vec::new(),
         }

@@ -13,12 +13,14 @@
 //! **Invariant:** a death counts only for records that were being written at that moment, and only in a row; a lack of
 //! memory counts only for a record that was written alone.
 
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::event::StreamId;
 use crate::position_set::PositionSet;
+use crate::store::StoredPositions;
 
 /// The file's name in the data directory.
 const FILE: &str = "attempts";
@@ -30,13 +32,9 @@ pub(super) const FATAL: u32 = 6;
 /// Maximum number of lines that are read or written.
 const LINES: usize = 1000;
 
-/// Positions of a stream, and the deaths in a row that named them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct SuspectRecords {
-    stream: StreamId,
-    positions: RangeInclusive<u64>,
-    deaths: u32,
-}
+/// Positions by their stream, and by the number of deaths in a row that named them.
+#[derive(Default)]
+struct SuspectRecords(BTreeMap<(StreamId, u32), PositionSet>);
 
 /// The care that a record needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,10 +47,10 @@ pub(super) enum WriteCare {
     Fatal,
 }
 
-/// The note of this process. Cheap to clone.
-#[derive(Clone, Default)]
+/// The note of this process.
+#[derive(Default)]
 pub(super) struct Attempts {
-    state: Arc<Mutex<AttemptsState>>,
+    state: Mutex<AttemptsState>,
 }
 
 #[derive(Default)]
@@ -60,9 +58,9 @@ struct AttemptsState {
     /// `None` if no note is kept.
     path: Option<PathBuf>,
     /// Positions that earlier deaths named and whose attempt has not ended since.
-    suspects: Vec<SuspectRecords>,
+    suspects: SuspectRecords,
     /// Positions that are being written now, with the number of deaths before.
-    current: Vec<SuspectRecords>,
+    current: SuspectRecords,
     /// Set once an attempt has ended in this process. From then on only records that are written alone are noted.
     has_ended: bool,
     is_written: bool,
@@ -72,28 +70,22 @@ impl Attempts {
     /// Reads the note that the previous process left, and removes it.
     pub(super) fn open(dir: &Path) -> Self {
         let path = dir.join(FILE);
-        let suspects =
-            std::fs::read_to_string(&path).map_or_else(|_| Vec::new(), |text| parse(&text));
-        let suspects = suspects.into_iter().map(|one| SuspectRecords {
-            deaths: one.deaths.saturating_add(1),
-            ..one
-        });
-        let state = AttemptsState {
-            suspects: suspects.collect(),
+        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        let mut state = AttemptsState {
+            suspects: SuspectRecords::parse(&text),
             is_written: true,
             path: Some(path),
             ..AttemptsState::default()
         };
-        let attempts = Self {
-            state: Arc::new(Mutex::new(state)),
-        };
-        attempts.state().write();
-        attempts
+        state.write();
+        Self {
+            state: Mutex::new(state),
+        }
     }
 
     /// Returns the care that the record at this position needs.
     pub(super) fn care(&self, stream: StreamId, n: u64) -> WriteCare {
-        match self.state().deaths(stream, n) {
+        match self.state().suspects.deaths(stream, n) {
             FATAL.. => WriteCare::Fatal,
             ALONE.. => WriteCare::Alone,
             _ => WriteCare::Usual,
@@ -107,15 +99,28 @@ impl Attempts {
         if state.has_ended && care == WriteCare::Usual {
             return;
         }
-        let named = state.named(stream, positions);
-        state.current.extend(named);
+        let mut unknown = PositionSet::new([positions.clone()]);
+        let mut named = Vec::new();
+        for (&(_, deaths), known) in state.suspects.0.iter().filter(|((id, _), _)| *id == stream) {
+            named.extend(
+                known
+                    .within(positions)
+                    .into_iter()
+                    .map(|range| (deaths, range)),
+            );
+            unknown = unknown.without(known);
+        }
+        named.extend(unknown.ranges().iter().map(|range| (0, range.clone())));
+        for (deaths, range) in named {
+            state.current.insert(stream, deaths, range);
+        }
         state.write();
     }
 
     /// Notes that these positions are stored: they are no longer suspect.
     pub(super) fn passed(&self, stream: StreamId, positions: &RangeInclusive<u64>) {
         let mut state = self.state();
-        state.suspects = less(std::mem::take(&mut state.suspects), stream, positions);
+        state.suspects.remove(stream, positions);
         state.ended(stream, positions);
     }
 
@@ -127,65 +132,49 @@ impl Attempts {
     /// Notes that the store lacked memory for this one record.
     pub(super) fn ran_out_of_memory(&self, stream: StreamId, n: u64) {
         let mut state = self.state();
-        let deaths = state.deaths(stream, n).saturating_add(1);
-        let positions = n..=n;
-        state.suspects = less(std::mem::take(&mut state.suspects), stream, &positions);
-        state.suspects.push(SuspectRecords {
-            stream,
-            positions,
-            deaths,
-        });
+        let suspects = &mut state.suspects;
+        let deaths = suspects.deaths(stream, n).saturating_add(1);
+        suspects.remove(stream, &(n..=n));
+        suspects.insert(stream, deaths, n..=n);
     }
 
     /// Notes that no write is in progress.
     pub(super) fn rest(&self) {
         let mut state = self.state();
-        state.current.clear();
+        state.current.0.clear();
         state.write();
     }
 
-    /// Forgets stored positions, and streams that the journal no longer holds.
-    pub(super) fn keep_unstored(&self, held: &[(StreamId, &PositionSet)]) {
-        let mut state = self.state();
-        if state.suspects.is_empty() {
-            return;
-        }
-        let suspects = std::mem::take(&mut state.suspects);
-        for one in suspects {
-            let Some((_, stored)) = held.iter().find(|(stream, _)| *stream == one.stream) else {
-                continue;
-            };
-            let left = stored.missing(&one.positions);
-            state
-                .suspects
-                .extend(left.into_iter().map(|positions| SuspectRecords {
-                    positions,
-                    ..one.clone()
-                }));
-        }
+    /// Forgets stored positions, and streams that the journal no longer holds, for which `stored` returns `None`.
+    pub(super) fn keep_unstored(&self, stored: impl Fn(StreamId) -> Option<StoredPositions>) {
+        self.state().suspects.0.retain(|(stream, _), positions| {
+            let left = stored(*stream).map(|stored| positions.without(&stored));
+            *positions = left.unwrap_or_default();
+            !positions.ranges().is_empty()
+        });
     }
 
     /// Returns whether a record is still to be written alone.
     pub(super) fn is_careful(&self) -> bool {
         let state = self.state();
-        state.suspects.iter().any(|one| one.deaths >= ALONE)
+        state.suspects.0.keys().any(|(_, deaths)| *deaths >= ALONE)
     }
 
     /// Returns a sentence for `/health` that names the records that are written alone; `None` if there are none.
     pub(super) fn problem(&self) -> Option<String> {
         let state = self.state();
-        let one = state.suspects.iter().find(|one| one.deaths >= ALONE)?;
-        let (first, last) = (one.positions.start(), one.positions.end());
+        let mut suspects = state.suspects.lines();
+        let (stream, deaths, range) = suspects.find(|(_, deaths, _)| *deaths >= ALONE)?;
+        let (first, last) = (range.start(), range.end());
         let what = if first == last {
-            format!("record {first} of stream {} was", one.stream)
+            format!("record {first} of stream {stream} was")
         } else {
-            format!("records {first} to {last} of stream {} were", one.stream)
+            format!("records {first} to {last} of stream {stream} were")
         };
         Some(format!(
-            "{what} being written when the process died or SQLite ran out of memory, {} times in a row, and is written alone; \
+            "{what} being written when the process died or SQLite ran out of memory, {deaths} times in a row, and is written alone; \
              after {FATAL} times it becomes a dead letter: look for the reason in the kernel's log (out of memory) and raise the \
-             memory limit",
-            one.deaths
+             memory limit"
         ))
     }
 
@@ -195,9 +184,9 @@ impl Attempts {
 }
 
 /// Removes the note as the writer ends, unless a panic ends it.
-pub(super) struct RemoveNoteOnDrop(pub(super) Attempts);
+pub(super) struct RemoveNoteOnDrop<'a>(pub(super) &'a Attempts);
 
-impl Drop for RemoveNoteOnDrop {
+impl Drop for RemoveNoteOnDrop<'_> {
     fn drop(&mut self) {
         if !std::thread::panicking() {
             self.0.rest();
@@ -206,51 +195,33 @@ impl Drop for RemoveNoteOnDrop {
 }
 
 impl AttemptsState {
-    fn deaths(&self, stream: StreamId, n: u64) -> u32 {
-        let of = |one: &&SuspectRecords| one.stream == stream && one.positions.contains(&n);
-        self.suspects.iter().find(of).map_or(0, |one| one.deaths)
-    }
-
-    /// Returns these positions, each with the deaths in a row that named it.
-    fn named(&self, stream: StreamId, positions: &RangeInclusive<u64>) -> Vec<SuspectRecords> {
-        let mut unknown = PositionSet::new([positions.clone()]);
-        let mut named = Vec::new();
-        for one in self.suspects.iter().filter(|one| one.stream == stream) {
-            for positions in unknown.within(&one.positions) {
-                named.push(SuspectRecords {
-                    positions,
-                    ..one.clone()
-                });
-            }
-            unknown = without(&unknown, &one.positions);
-        }
-        named.extend(unknown.ranges().iter().map(|positions| SuspectRecords {
-            stream,
-            positions: positions.clone(),
-            deaths: 0,
-        }));
-        named
-    }
-
     fn ended(&mut self, stream: StreamId, positions: &RangeInclusive<u64>) {
         self.has_ended = true;
-        self.current = less(std::mem::take(&mut self.current), stream, positions);
+        self.current.remove(stream, positions);
         self.write();
     }
 
-    /// Writes the current positions to the file.
+    /// Writes the current positions to the file: one line for each range, with the stream, the first and last position,
+    /// and the deaths.
     fn write(&mut self) {
         let Some(path) = &self.path else { return };
-        let done = if self.current.is_empty() {
-            if !self.is_written {
-                return;
-            }
+        let lines = self
+            .current
+            .lines()
+            .take(LINES)
+            .map(|(stream, deaths, range)| {
+                format!("{stream} {} {} {deaths}\n", range.start(), range.end())
+            });
+        let text: String = lines.collect();
+        let done = if !text.is_empty() {
+            let new = path.with_extension("new");
+            std::fs::write(&new, &text).and_then(|()| std::fs::rename(&new, path))
+        } else if self.is_written {
             std::fs::remove_file(path)
         } else {
-            let new = path.with_extension("new");
-            std::fs::write(&new, print(&self.current)).and_then(|()| std::fs::rename(&new, path))
+            Ok(())
         };
-        self.is_written = !self.current.is_empty();
+        self.is_written = !text.is_empty();
         if let Err(error) = done
             && error.kind() != std::io::ErrorKind::NotFound
         {
@@ -259,57 +230,56 @@ impl AttemptsState {
     }
 }
 
-/// Returns the list without these positions.
-fn less(
-    list: Vec<SuspectRecords>,
-    stream: StreamId,
-    gone: &RangeInclusive<u64>,
-) -> Vec<SuspectRecords> {
-    let mut left = Vec::new();
-    for one in list {
-        if one.stream != stream {
-            left.push(one);
-            continue;
+impl SuspectRecords {
+    /// Parses the note of a process that died of one of these records. Ignores malformed lines.
+    fn parse(text: &str) -> Self {
+        let mut suspects = Self::default();
+        for line in text.lines().take(LINES) {
+            if let Some((stream, deaths, range)) = parse_line(line) {
+                suspects.insert(stream, deaths.saturating_add(1), range);
+            }
         }
-        let kept = without(&PositionSet::new([one.positions.clone()]), gone);
-        left.extend(kept.ranges().iter().map(|positions| SuspectRecords {
-            positions: positions.clone(),
-            ..one.clone()
-        }));
+        suspects
     }
-    left
+
+    /// Returns the stream, the deaths and the positions of each range.
+    fn lines(&self) -> impl Iterator<Item = (StreamId, u32, &RangeInclusive<u64>)> {
+        self.0.iter().flat_map(|(&(stream, deaths), positions)| {
+            let ranges = positions.ranges().iter();
+            ranges.map(move |range| (stream, deaths, range))
+        })
+    }
+
+    fn deaths(&self, stream: StreamId, n: u64) -> u32 {
+        let mut of_stream = self.0.range((stream, 0)..=(stream, u32::MAX));
+        let known = of_stream.find(|(_, positions)| positions.contains(n));
+        known.map_or(0, |((_, deaths), _)| *deaths)
+    }
+
+    fn insert(&mut self, stream: StreamId, deaths: u32, range: RangeInclusive<u64>) {
+        self.0.entry((stream, deaths)).or_default().insert(range);
+    }
+
+    fn remove(&mut self, stream: StreamId, range: &RangeInclusive<u64>) {
+        self.0.retain(|(id, _), positions| {
+            if *id == stream {
+                positions.remove(range);
+            }
+            !positions.ranges().is_empty()
+        });
+    }
 }
 
-/// Returns the positions of the set that are not in the range.
-fn without(set: &PositionSet, range: &RangeInclusive<u64>) -> PositionSet {
-    let gone = PositionSet::new([range.clone()]);
-    PositionSet::new(set.ranges().iter().flat_map(|one| gone.missing(one)))
-}
-
-/// Formats one line for each range: stream, first and last position, deaths.
-fn print(named: &[SuspectRecords]) -> String {
-    let lines = named.iter().take(LINES).map(|one| {
-        let (first, last) = (one.positions.start(), one.positions.end());
-        format!("{} {first} {last} {}\n", one.stream, one.deaths)
-    });
-    lines.collect()
-}
-
-fn parse(text: &str) -> Vec<SuspectRecords> {
-    text.lines().take(LINES).filter_map(line).collect()
-}
-
-/// Parses such a line; `None` if it is malformed.
-fn line(line: &str) -> Option<SuspectRecords> {
+fn parse_line(line: &str) -> Option<(StreamId, u32, RangeInclusive<u64>)> {
     let mut words = line.split(' ');
     let stream = u128::from_str_radix(words.next()?, 16).ok()?;
     let (first, last) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
     let deaths = words.next()?.parse().ok()?;
-    (words.next().is_none() && first <= last).then_some(SuspectRecords {
-        stream: StreamId(stream.to_be_bytes()),
-        positions: first..=last,
+    (words.next().is_none() && first <= last).then_some((
+        StreamId(stream.to_be_bytes()),
         deaths,
-    })
+        first..=last,
+    ))
 }
 
 #[cfg(test)]
@@ -394,14 +364,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         for _ in 0..9 {
             let attempts = Attempts::open(dir.path());
-            let _closing = RemoveNoteOnDrop(attempts.clone());
+            let _closing = RemoveNoteOnDrop(&attempts);
             attempts.begin(STREAM, &(1..=1), WriteCare::Usual);
         }
         assert_eq!(care(dir.path(), 1), WriteCare::Usual);
         for _ in 0..3 {
             let died = std::panic::catch_unwind(|| {
                 let attempts = Attempts::open(dir.path());
-                let _closing = RemoveNoteOnDrop(attempts.clone());
+                let _closing = RemoveNoteOnDrop(&attempts);
                 attempts.begin(STREAM, &(1..=1), WriteCare::Usual);
                 panic!("a fault of the writer");
             });
@@ -417,13 +387,14 @@ mod tests {
             die(dir.path(), 1..=4);
         }
         let attempts = Attempts::open(dir.path());
-        attempts.keep_unstored(&[
-            (OTHER, &PositionSet::default()),
-            (STREAM, &PositionSet::new([1..=2])),
-        ]);
+        attempts.keep_unstored(|stream| {
+            let stored = [(OTHER, vec![]), (STREAM, vec![1..=2])].into_iter();
+            let mut stored = stored.filter(|(id, _)| *id == stream);
+            stored.next().map(|(_, ranges)| PositionSet::new(ranges))
+        });
         assert_eq!(attempts.care(STREAM, 2), WriteCare::Usual);
         assert_eq!(attempts.care(STREAM, 3), WriteCare::Alone);
-        attempts.keep_unstored(&[(OTHER, &PositionSet::default())]);
+        attempts.keep_unstored(|stream| (stream == OTHER).then(PositionSet::default));
         assert!(!attempts.is_careful() && attempts.problem().is_none());
     }
 
@@ -462,10 +433,10 @@ mod tests {
         ] {
             std::fs::write(dir.path().join(FILE), text).unwrap();
             let attempts = Attempts::open(dir.path());
-            assert!(attempts.state().suspects.is_empty(), "{text:?}");
+            assert!(attempts.state().suspects.0.is_empty(), "{text:?}");
         }
         std::fs::write(dir.path().join(FILE), [0xff, 0xfe, b'\n']).unwrap();
-        assert!(Attempts::open(dir.path()).state().suspects.is_empty());
+        assert!(Attempts::open(dir.path()).state().suspects.0.is_empty());
         let nowhere = Attempts::open(Path::new("/nowhere/at/all"));
         nowhere.begin(STREAM, &(1..=1), WriteCare::Usual);
         nowhere.failed(STREAM, &(1..=1));

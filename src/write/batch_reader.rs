@@ -3,26 +3,26 @@
 //! **Invariant:** no batch holds a stored position, and no batch crosses streams.
 
 use std::collections::VecDeque;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::event::{Position, StreamId};
-use crate::journal::{JournalEntry, Record};
-use crate::position_set::PositionSet;
-use crate::store::StoredPositions;
+use crate::journal::{JournalEntry, Record, Stream};
 use crate::write::attempts::{FATAL, WriteCare};
-use crate::write::batch::{AddResult, BatchSize, PendingBatch, positions};
+use crate::write::batch::{AddResult, PendingBatch, positions};
 use crate::write::dead_letters::DecodeFault;
-use crate::write::progress::ProblemTopic;
-use crate::write::{RunUntil, WriteLoop};
+use crate::write::failure_policy::BatchLimit;
+use crate::write::problems::ProblemTopic;
+use crate::write::{Progress, RunUntil, WriteLoop};
 
 /// Bytes that are read from the journal at a time.
 const READ_BYTES: usize = 1 << 20;
 
 /// Interval of checks of a closed or broken journal, which syncs nothing more.
-const CLOSED_LOG_PAUSE: Duration = Duration::from_millis(50);
+const CLOSED_JOURNAL_PAUSE: Duration = Duration::from_millis(50);
 
 /// The next unit to write.
 pub(super) enum NextWrite {
@@ -33,9 +33,19 @@ pub(super) enum NextWrite {
     Large(Record),
 }
 
+/// The reason why a record is written alone.
+enum AloneReason {
+    /// The process has died of it too often: it becomes a dead letter without being decoded.
+    Fatal,
+    /// Its rows are too large for a batch.
+    Large,
+    /// The process may have died of it.
+    Suspect,
+}
+
 /// The reader's place in the journal, from one reconciliation to the next.
-pub(super) struct BatchReader {
-    shared: WriteLoop,
+pub(super) struct BatchReader<'a> {
+    shared: &'a WriteLoop,
     streams: VecDeque<StreamCursor>,
     /// Entries of the first stream that were read and are not in a batch yet.
     pending: VecDeque<JournalEntry>,
@@ -50,21 +60,12 @@ pub(super) struct StreamCursor {
     pub(super) stream: StreamId,
     pub(super) live: bool,
     /// Another collector may use the stream: only its records are written, and missing positions stay undecided.
-    pub(super) shared: bool,
-    pub(super) stored_positions: StoredPositions,
+    pub(super) contested: bool,
     pub(super) next: u64,
 }
 
-/// Bounds the size of batches up to a position, since one of them keeps failing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct BatchLimit {
-    pub(super) stream: StreamId,
-    pub(super) until: u64,
-    pub(super) entries: usize,
-}
-
-impl BatchReader {
-    pub(super) fn new(shared: WriteLoop, streams: VecDeque<StreamCursor>) -> Self {
+impl<'a> BatchReader<'a> {
+    pub(super) const fn new(shared: &'a WriteLoop, streams: VecDeque<StreamCursor>) -> Self {
         Self {
             shared,
             streams,
@@ -79,19 +80,26 @@ impl BatchReader {
         self.exhausted
     }
 
-    /// Returns the next batch, or a record that is too large for one. A batch is returned as soon as it is full. Once
+    /// Returns the next batch, or a record that is written alone. A batch is returned as soon as it is full. Once
     /// `idle` is cancelled (no commit is in flight), it is also returned as soon as nothing more is synced or its wait
-    /// is over. Returns `None` if the writer is to stop or to read the stored positions again.
-    pub(super) async fn next(&mut self, idle: &CancellationToken) -> Option<NextWrite> {
-        let mut built: Option<PendingBatch> = None;
-        let mut since = Instant::now();
+    /// is over. A record that is written alone is returned only then. Returns `None` if the writer is to stop or to
+    /// read the stored positions again.
+    pub(super) async fn next(
+        &mut self,
+        idle: &CancellationToken,
+        limit: Option<BatchLimit>,
+    ) -> Option<NextWrite> {
+        let mut batch: Option<PendingBatch> = None;
+        let mut began = Instant::now();
         loop {
-            let size = built.as_ref().map(PendingBatch::size).unwrap_or_default();
             if !self.fill().await {
-                match built {
-                    None if self.wait().await => since = Instant::now(),
-                    None => return None,
-                    Some(built) if idle.is_cancelled() => return Some(NextWrite::Batch(built)),
+                match batch {
+                    None if self.wait().await => began = Instant::now(),
+                    None => {
+                        self.exhausted = true;
+                        return None;
+                    }
+                    Some(batch) if idle.is_cancelled() => return Some(NextWrite::Batch(batch)),
                     Some(_) => {
                         tokio::select! {
                             () = idle.cancelled() => {}
@@ -101,72 +109,96 @@ impl BatchReader {
                 }
                 continue;
             }
-            let stream = self.streams.front().map(|cursor| cursor.stream)?;
-            if built.is_none() {
-                let care = self
-                    .pending
-                    .front()
-                    .map_or(WriteCare::Usual, |one| self.care(one));
-                if care != WriteCare::Usual {
-                    // Batches that began earlier end first.
-                    idle.cancelled().await;
+            let first = self.pending.front()?;
+            if let Some(reason) = self.alone(first) {
+                if batch.is_some() {
+                    return batch.map(NextWrite::Batch);
                 }
-                if care == WriteCare::Fatal {
-                    return self.take_fatal(stream).map(NextWrite::Alone);
-                }
-                if let Some(record) = self.take_large() {
-                    let positions = record.position.n..=record.position.n;
-                    self.shared
-                        .attempts
-                        .begin(stream, &positions, WriteCare::Alone);
-                    return Some(NextWrite::Large(record));
-                }
-                if care == WriteCare::Alone {
-                    let first: VecDeque<JournalEntry> =
-                        self.pending.pop_front().into_iter().collect();
-                    let begun = PendingBatch::new(
-                        stream,
-                        first.front().map_or(0, |one| *positions(one).start()),
-                    );
-                    let alone = self.decode(begun, first, care).await;
-                    if alone.entries > 0 {
-                        return Some(NextWrite::Alone(alone));
-                    }
-                    continue;
+                // Batches that began earlier end first.
+                idle.cancelled().await;
+                match self.take_alone(reason).await {
+                    Some(alone) => return Some(alone),
+                    None => continue,
                 }
             }
-            let other = built
-                .as_ref()
-                .is_some_and(|built| built.batch.stream != stream);
-            let taken = if other {
-                VecDeque::new()
-            } else {
-                self.take(size)
-            };
-            let waited = idle.is_cancelled() && since.elapsed() >= self.shared.options.batch_wait;
-            match (taken.front(), built.take()) {
-                (None, full) => return full.map(NextWrite::Batch),
-                (Some(first), begun) => {
-                    let begun = begun
-                        .unwrap_or_else(|| PendingBatch::new(stream, *positions(first).start()));
-                    let more = self.decode(begun, taken, WriteCare::Usual).await;
-                    if more.entries > 0 && waited {
-                        return Some(NextWrite::Batch(more));
-                    }
-                    built = (more.entries > 0).then_some(more);
-                }
+            let stream = self.streams.front()?.stream;
+            let first = *positions(first).start();
+            let begun = batch.unwrap_or_else(|| PendingBatch::new(stream, first));
+            let taken = self.take(&begun, limit);
+            if taken.is_empty() {
+                return Some(NextWrite::Batch(begun));
+            }
+            let is_due = idle.is_cancelled() && began.elapsed() >= self.shared.options.batch_wait;
+            let begun = self.decode(begun, taken, WriteCare::Usual).await;
+            batch = (begun.entries > 0).then_some(begun);
+            if is_due && batch.is_some() {
+                return batch.map(NextWrite::Batch);
             }
         }
     }
 
-    /// Removes from `pending` the entries that still fit into a batch of this size.
-    fn take(&mut self, mut size: BatchSize) -> VecDeque<JournalEntry> {
+    /// Returns the reason why an entry is written alone, if so. If a body is longer than a batch, its rows most likely
+    /// are, too.
+    fn alone(&self, entry: &JournalEntry) -> Option<AloneReason> {
+        let JournalEntry::Record(record) = entry else {
+            return None;
+        };
+        let Position { stream, n } = record.position;
+        match self.shared.attempts.care(stream, n) {
+            WriteCare::Fatal => Some(AloneReason::Fatal),
+            _ if record.decoded_bytes as usize > self.shared.options.batch_bytes
+                || self.too_large == Some(record.position) =>
+            {
+                Some(AloneReason::Large)
+            }
+            WriteCare::Alone => Some(AloneReason::Suspect),
+            WriteCare::Usual => None,
+        }
+    }
+
+    /// Removes the first pending record. Returns `None` if it was found to be too large for a batch, and is pending
+    /// again.
+    async fn take_alone(&mut self, reason: AloneReason) -> Option<NextWrite> {
+        let Some(JournalEntry::Record(record)) = self.pending.pop_front() else {
+            unreachable!("only a record is written alone");
+        };
+        let Position { stream, n } = record.position;
+        let mut batch = PendingBatch::new(stream, n);
+        match reason {
+            AloneReason::Fatal => {
+                let message = format!(
+                    "the process died or SQLite ran out of memory, {FATAL} times in a row, while this record was being written, \
+                     at last with nothing beside it"
+                );
+                tracing::error!(%stream, position = n, "{message}");
+                batch.add_as_dead_letter(record, DecodeFault::new("fatal", message));
+            }
+            AloneReason::Large => {
+                let attempts = &self.shared.attempts;
+                attempts.begin(stream, &(n..=n), WriteCare::Alone);
+                return Some(NextWrite::Large(record));
+            }
+            AloneReason::Suspect => {
+                let alone = [JournalEntry::Record(record)].into();
+                batch = self.decode(batch, alone, WriteCare::Alone).await;
+            }
+        }
+        (batch.entries > 0).then_some(NextWrite::Alone(batch))
+    }
+
+    /// Removes from `pending` the entries that still fit into the batch.
+    fn take(&mut self, batch: &PendingBatch, limit: Option<BatchLimit>) -> VecDeque<JournalEntry> {
+        let stream = batch.batch.stream;
+        let limit = limit.filter(|limit| limit.stream == stream);
         let mut taken = VecDeque::new();
+        let mut size = batch.size();
         while let Some(entry) = self.pending.front() {
-            let most = self.most_entries(*positions(entry).start());
-            if self.care(entry) != WriteCare::Usual
-                || self.is_large(entry)
-                || !size.takes(entry, &self.shared.options, most)
+            let first = *positions(entry).start();
+            let limit = limit.filter(|limit| first <= limit.until);
+            let max_entries = limit.map_or(usize::MAX, |limit| limit.entries);
+            if self.streams.front().map(|cursor| cursor.stream) != Some(stream)
+                || self.alone(entry).is_some()
+                || !size.takes(entry, &self.shared.options, max_entries)
             {
                 break;
             }
@@ -176,162 +208,91 @@ impl BatchReader {
         taken
     }
 
-    /// Removes and returns the first pending record if it is too large for a batch.
-    fn take_large(&mut self) -> Option<Record> {
-        let first = self.pending.front()?;
-        if !self.is_large(first) {
-            return None;
-        }
-        self.too_large = None;
-        match self.pending.pop_front() {
-            Some(JournalEntry::Record(record)) => Some(record),
-            _ => None,
-        }
-    }
-
-    /// Returns the care that earlier deaths of the process demand for the entry.
-    fn care(&self, entry: &JournalEntry) -> WriteCare {
-        match entry {
-            JournalEntry::Record(record) => {
-                let position = record.position;
-                self.shared.attempts.care(position.stream, position.n)
-            }
-            JournalEntry::Hole { .. }
-            | JournalEntry::Missing { .. }
-            | JournalEntry::Damaged { .. } => WriteCare::Usual,
-        }
-    }
-
-    /// Removes the first pending record and returns it as a dead letter, without decoding it.
-    fn take_fatal(&mut self, stream: StreamId) -> Option<PendingBatch> {
-        let Some(JournalEntry::Record(record)) = self.pending.pop_front() else {
-            return None;
-        };
-        let mut built = PendingBatch::new(stream, record.position.n);
-        let message = format!(
-            "the process died or SQLite ran out of memory, {FATAL} times in a row, while this record was being written, at last \
-             with nothing beside it"
-        );
-        tracing::error!(%stream, position = record.position.n, "{message}");
-        let fault = DecodeFault {
-            reason: "fatal",
-            sqlstate: None,
-            message,
-        };
-        built.add_as_dead_letter(record, fault);
-        Some(built)
-    }
-
-    /// Returns whether the entry is written alone. If a body is longer than a batch, its rows most likely are, too.
-    fn is_large(&self, entry: &JournalEntry) -> bool {
-        match entry {
-            JournalEntry::Record(record) => {
-                record.decoded_bytes as usize > self.shared.options.batch_bytes
-                    || self.too_large == Some(record.position)
-            }
-            JournalEntry::Hole { .. }
-            | JournalEntry::Missing { .. }
-            | JournalEntry::Damaged { .. } => false,
-        }
-    }
-
     /// Decodes these entries into the batch as far as they fit, and returns the others to `pending`.
     async fn decode(
         &mut self,
-        mut built: PendingBatch,
+        mut batch: PendingBatch,
         mut entries: VecDeque<JournalEntry>,
         care: WriteCare,
     ) -> PendingBatch {
         if let (Some(first), Some(last)) = (entries.front(), entries.back()) {
             let range = *positions(first).start()..=*positions(last).end();
-            self.shared.attempts.begin(built.batch.stream, &range, care);
+            self.shared.attempts.begin(batch.batch.stream, &range, care);
         }
-        let most_bytes = self.shared.options.batch_bytes;
-        let (built, rest, too_large) = blocking(move || {
+        let max_bytes = self.shared.options.batch_bytes;
+        let (batch, rest, too_large) = blocking(move || {
             let mut too_large = None;
-            while built.bytes() <= most_bytes
+            while batch.bytes() <= max_bytes
                 && let Some(entry) = entries.pop_front()
             {
-                if let AddResult::TooLarge(record) = built.add(entry, most_bytes) {
+                if let AddResult::TooLarge(record) = batch.add(entry, max_bytes) {
                     too_large = Some(record.position);
                     entries.push_front(JournalEntry::Record(record));
                     break;
                 }
             }
-            (built, entries, too_large)
+            (batch, entries, too_large)
         })
         .await;
         self.too_large = too_large;
         for entry in rest.into_iter().rev() {
             self.pending.push_front(entry);
         }
-        built
-    }
-
-    fn most_entries(&self, position: u64) -> usize {
-        let stream = self.streams.front().map(|cursor| cursor.stream);
-        match self.shared.batch_limit() {
-            Some(cap) if Some(cap.stream) == stream && position <= cap.until => cap.entries,
-            _ => usize::MAX,
-        }
+        batch
     }
 
     /// Fills `pending` with the next entries. Returns false if nothing more is synced.
     async fn fill(&mut self) -> bool {
+        let shared = self.shared;
         while self.pending.is_empty() {
             let Some(cursor) = self.streams.front_mut() else {
                 return false;
             };
-            let entries = read(&self.shared, cursor).await;
+            let entries = read(shared, cursor).await;
             let Some(last) = entries.last().map(|entry| *positions(entry).end()) else {
                 if cursor.live {
                     return false;
                 }
-                if cursor.shared {
-                    self.shared.copied_streams.report(&self.shared.progress);
+                if cursor.contested {
+                    shared.copied_streams.report(&shared.problems);
                 }
                 self.streams.pop_front();
                 continue;
             };
             cursor.next = last + 1;
-            let missing = entries
+            for entry in entries
                 .into_iter()
-                .flat_map(|entry| not_in(&cursor.stored_positions, entry));
-            if cursor.shared {
-                let (records, lacking): (Vec<_>, Vec<_>) =
-                    missing.partition(|entry| matches!(entry, JournalEntry::Record(_)));
-                if !lacking.is_empty() {
-                    let lacking = PositionSet::new(lacking.iter().map(positions));
-                    self.shared
-                        .copied_streams
-                        .add_missing(cursor.stream, &lacking);
+                .flat_map(|entry| not_yet_stored(&shared.progress, cursor.stream, entry))
+            {
+                if cursor.contested && !matches!(entry, JournalEntry::Record(_)) {
+                    let missing = positions(&entry);
+                    shared.copied_streams.add_missing(cursor.stream, missing);
+                } else {
+                    self.pending.push_back(entry);
                 }
-                self.pending.extend(records);
-            } else {
-                self.pending.extend(missing);
             }
         }
         true
     }
 
     /// Waits for more entries. Returns false if the writer is to stop or to read the stored positions again.
-    async fn wait(&mut self) -> bool {
-        self.shared.progress.solved(ProblemTopic::Write);
-        self.exhausted = true;
-        if self.shared.stop.is_cancelled() {
+    async fn wait(&self) -> bool {
+        let shared = self.shared;
+        shared.problems.solve(ProblemTopic::Write);
+        if shared.stop.is_cancelled() {
             return false;
         }
-        if self.shared.run_until == RunUntil::Empty {
-            let others = &self.shared.copied_streams;
-            if others.any_missing() && others.contested_by_live_origin().is_none() {
-                self.shared.reconcile_requested.notified().await;
+        if shared.run_until == RunUntil::Empty {
+            let copied_streams = &shared.copied_streams;
+            if copied_streams.any_missing() && copied_streams.contested_by_live_origin().is_none() {
+                shared.reconcile_requested.notified().await;
             }
             return false;
         }
         tokio::select! {
             () = self.synced_more() => true,
-            () = self.shared.stop.cancelled() => false,
-            () = self.shared.reconcile_requested.notified() => false,
+            () = shared.stop.cancelled() => false,
+            () = shared.reconcile_requested.notified() => false,
         }
     }
 
@@ -341,9 +302,9 @@ impl BatchReader {
             None => return std::future::pending().await,
         };
         self.shared.journal.synced_past(read).await;
-        let more = |held: &crate::journal::Stream| held.id == stream && held.last > read;
+        let more = |held: &Stream| held.id == stream && held.last > read;
         if !self.shared.journal.streams().iter().any(more) {
-            tokio::time::sleep(CLOSED_LOG_PAUSE).await;
+            tokio::time::sleep(CLOSED_JOURNAL_PAUSE).await;
         }
     }
 }
@@ -368,13 +329,10 @@ pub(super) fn blocking<T: Send + 'static>(
 /// Reads from the disk until a read succeeds.
 async fn read(shared: &WriteLoop, cursor: &StreamCursor) -> Vec<JournalEntry> {
     loop {
-        match shared
-            .journal
-            .read(cursor.stream, cursor.next, READ_BYTES)
-            .await
-        {
+        let read = shared.journal.read(cursor.stream, cursor.next, READ_BYTES);
+        match read.await {
             Ok(entries) => {
-                shared.progress.solved(ProblemTopic::Journal);
+                shared.problems.solve(ProblemTopic::Journal);
                 return entries;
             }
             Err(error) => {
@@ -382,36 +340,26 @@ async fn read(shared: &WriteLoop, cursor: &StreamCursor) -> Vec<JournalEntry> {
                     "the journal cannot be read: {error}; look at the disk and the kernel's log"
                 );
                 tracing::error!("{text}");
-                shared.progress.problem(ProblemTopic::Journal, text);
+                shared.problems.set(ProblemTopic::Journal, Some(text));
                 tokio::time::sleep(shared.options.retry_max).await;
             }
         }
     }
 }
 
-/// Returns entries for the parts of a range that are not stored.
-fn parts(
-    account: &StoredPositions,
-    first: u64,
-    last: u64,
-    entry: fn(u64, u64) -> JournalEntry,
-) -> Vec<JournalEntry> {
-    let missing = account.missing(&(first..=last)).into_iter();
-    missing
-        .map(|range| entry(*range.start(), *range.end()))
-        .collect()
-}
-
 /// Returns the parts of the entry that are not stored. A hole may be stored in part.
-fn not_in(account: &StoredPositions, entry: JournalEntry) -> Vec<JournalEntry> {
+fn not_yet_stored(progress: &Progress, stream: StreamId, entry: JournalEntry) -> Vec<JournalEntry> {
+    let missing = progress.not_stored(stream, &positions(&entry)).into_iter();
+    let missing = missing.map(RangeInclusive::into_inner);
     match entry {
-        JournalEntry::Hole { first, last } => parts(account, first, last, |first, last| {
-            JournalEntry::Hole { first, last }
-        }),
-        JournalEntry::Missing { first, last } => parts(account, first, last, |first, last| {
-            JournalEntry::Missing { first, last }
-        }),
-        one if account.contains(*positions(&one).start()) => Vec::new(),
-        one => vec![one],
+        JournalEntry::Hole { .. } => missing
+            .map(|(first, last)| JournalEntry::Hole { first, last })
+            .collect(),
+        JournalEntry::Missing { .. } => missing
+            .map(|(first, last)| JournalEntry::Missing { first, last })
+            .collect(),
+        JournalEntry::Record(_) | JournalEntry::Damaged { .. } => {
+            missing.map(|_| entry.clone()).collect()
+        }
     }
 }

@@ -25,21 +25,21 @@ pub(super) struct BatchSummary {
 }
 
 impl BatchSummary {
-    pub(super) fn of(built: &PendingBatch) -> Self {
+    pub(super) fn of(pending: &PendingBatch) -> Self {
         Self {
-            stream: built.batch.stream,
-            positions: built.batch.positions.clone(),
-            entries: built.entries,
-            rows: built.batch.rows.len() as u64,
-            records: built.records() as u64,
-            dead: built.batch.dead_letters.iter().map(dead).collect(),
+            stream: pending.batch.stream,
+            positions: pending.batch.positions.clone(),
+            entries: pending.entries,
+            rows: pending.batch.rows.len() as u64,
+            records: pending.records() as u64,
+            dead: pending.batch.dead_letters.iter().map(dead).collect(),
         }
     }
 
-    pub(super) fn overlaps(&self, stream: StreamId, positions: &RangeInclusive<u64>) -> bool {
-        self.stream == stream
-            && self.positions.start() <= positions.end()
-            && positions.start() <= self.positions.end()
+    pub(super) fn overlaps(&self, other: &Self) -> bool {
+        self.stream == other.stream
+            && self.positions.start() <= other.positions.end()
+            && other.positions.start() <= self.positions.end()
     }
 
     pub(super) fn length(&self) -> u64 {
@@ -58,24 +58,24 @@ pub(super) fn dead(letter: &DeadLetter) -> (&'static str, u64) {
 
 /// Counts the events that waited in the journal and that the database has now, as rows or as dead letters. `waited` is
 /// the journal's own sum, so the counters balance whichever process stored them.
-pub(super) fn count(tally: &BatchSummary, waited: u64) {
-    let dead = tally.dead_events();
+pub(super) fn count(batch: &BatchSummary, waited: u64) {
+    let dead = batch.dead_events();
     counter!(names::WRITE_EVENTS_TOTAL).increment(waited.saturating_sub(dead));
-    for &(reason, events) in &tally.dead {
+    for &(reason, events) in &batch.dead {
         counter!(names::DEAD_LETTERS_TOTAL, "reason" => reason).increment(events);
     }
     #[expect(
         clippy::cast_precision_loss,
         reason = "batches are far below 2^52 rows"
     )]
-    histogram!(names::WRITE_BATCH_EVENTS).record(tally.rows as f64);
+    histogram!(names::WRITE_BATCH_EVENTS).record(batch.rows as f64);
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
     gauge!(names::WRITE_LAST_SUCCESS_TIMESTAMP_SECONDS).set(now.as_secs_f64());
-    if !tally.dead.is_empty() {
-        let (first, last) = (*tally.positions.start(), *tally.positions.end());
-        tracing::error!(stream = %tally.stream, first, last, events = dead,
+    if !batch.dead.is_empty() {
+        let (first, last) = (*batch.positions.start(), *batch.positions.end());
+        tracing::error!(stream = %batch.stream, first, last, events = dead,
             "events went to telemetry_dead_letters; their reason and payload stand there");
     }
 }

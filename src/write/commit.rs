@@ -44,41 +44,45 @@ pub(super) struct CommitResult {
     /// The time before the first statement.
     pub(super) began: Instant,
     /// The time from the first statement to the commit.
-    pub(super) took: Result<Duration, Failure>,
+    pub(super) outcome: Result<Duration, Failure>,
 }
 
 /// Writes the next unit of the reader.
-pub(super) async fn write(shared: WriteLoop, next: NextWrite) -> CommitResult {
+pub(super) async fn write(shared: &WriteLoop, next: NextWrite) -> CommitResult {
     match next {
-        NextWrite::Batch(built) | NextWrite::Alone(built) => {
-            Box::pin(write_batch(shared, built)).await
+        NextWrite::Batch(pending) | NextWrite::Alone(pending) => {
+            Box::pin(write_batch(shared, pending)).await
         }
         NextWrite::Large(record) => Box::pin(large_record::write(shared, record)).await,
     }
 }
 
 /// Commits a batch without the rows that the database refuses.
-async fn write_batch(shared: WriteLoop, mut built: PendingBatch) -> CommitResult {
-    let _turn = shared.write_permit().await;
+async fn write_batch(shared: &WriteLoop, mut pending: PendingBatch) -> CommitResult {
+    let _permit = shared.write_permit().await;
     let began = Instant::now();
-    let span = spans::batch(built.request_tags(), built.entries, built.batch.rows.len());
-    let written = traced(span, attempts(&shared, &mut built)).await;
+    let span = spans::batch(
+        pending.request_tags(),
+        pending.entries,
+        pending.batch.rows.len(),
+    );
+    let written = traced(span, attempts(shared, &mut pending)).await;
     if written.is_ok() {
-        links::forget(built.request_tags());
+        links::forget(pending.request_tags());
     }
     CommitResult {
-        summary: BatchSummary::of(&built),
+        summary: BatchSummary::of(&pending),
         began,
-        took: written.map(|()| began.elapsed()),
+        outcome: written.map(|()| began.elapsed()),
     }
 }
 
-async fn attempts(shared: &WriteLoop, built: &mut PendingBatch) -> Result<(), Failure> {
-    write_resources(shared, built).await?;
+async fn attempts(shared: &WriteLoop, pending: &mut PendingBatch) -> Result<(), Failure> {
+    write_resources(shared, pending).await?;
     let mut refusals = 0;
     let mut takes_good_rows = false;
     loop {
-        match shared.store.write(&built.batch).await {
+        match shared.store.write(&pending.batch).await {
             Ok(()) => return Ok(()),
             Err(StoreError::Refused {
                 sqlstate,
@@ -94,22 +98,22 @@ async fn attempts(shared: &WriteLoop, built: &mut PendingBatch) -> Result<(), Fa
                     continue;
                 }
                 refusals += 1;
-                if refusals > REFUSALS_A_BATCH && built.entries > 1 {
+                if refusals > REFUSALS_A_BATCH && pending.entries > 1 {
                     return Err(Failure::Smaller);
                 }
                 let letter = with_detail(&message, detail);
-                let row = row.filter(|&row| row < built.batch.rows.len());
+                let row = row.filter(|&row| row < pending.batch.rows.len());
                 match row {
-                    Some(row) => built.refuse_row(row, sqlstate, letter),
-                    None if built.entries > 1 => return Err(Failure::Smaller),
-                    None if built.batch.rows.is_empty() => {
+                    Some(row) => pending.refuse_row(row, sqlstate, letter),
+                    None if pending.entries > 1 => return Err(Failure::Smaller),
+                    None if pending.batch.rows.is_empty() => {
                         return Err(wrong_setting(&message).into());
                     }
-                    None => built.refuse_all(&sqlstate, &letter),
+                    None => pending.refuse_all(&sqlstate, &letter),
                 }
                 // This many refusals indicate a wrong setting long before the last row is refused.
                 let suspicious = refusals == REFUSALS_A_BATCH;
-                if suspicious || built.batch.rows.is_empty() {
+                if suspicious || pending.batch.rows.is_empty() {
                     probe(shared, &message).await?;
                 }
             }
@@ -142,9 +146,9 @@ pub(super) async fn probe(shared: &WriteLoop, refusal: &str) -> Result<(), Store
 }
 
 /// Commits the resources and the stream's row, to which the batch refers.
-async fn write_resources(shared: &WriteLoop, built: &PendingBatch) -> Result<(), StoreError> {
-    let facts = facts(shared, built.batch.stream, *built.batch.positions.end());
-    let resources: Vec<&Resource> = built.resources.values().collect();
+async fn write_resources(shared: &WriteLoop, pending: &PendingBatch) -> Result<(), StoreError> {
+    let facts = facts(shared, pending.batch.stream, *pending.batch.positions.end());
+    let resources: Vec<&Resource> = pending.resources.values().collect();
     shared.store.write_resources(facts, &resources).await
 }
 

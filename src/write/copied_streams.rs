@@ -10,31 +10,28 @@
 //! database.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::ops::RangeInclusive;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::event::StreamId;
 use crate::journal::Stream;
 use crate::position_set::PositionSet;
 use crate::store::{Store, StoreError, StoredPositions, StreamOwner};
-use crate::write::progress::{ProblemTopic, Progress};
+use crate::write::problems::{ProblemTopic, Problems};
 
 /// Checks are seconds apart. If the last one is longer ago than this, the database was unavailable, for other
 /// collectors too.
 const UNOBSERVED: Duration = Duration::from_secs(60);
 
-/// The ownership of each stream as observed so far. Clones share their state.
-#[derive(Clone, Default)]
+/// The ownership of each stream as observed so far.
+#[derive(Default)]
 pub(super) struct CopiedStreams {
-    by_stream: Arc<Mutex<HashMap<StreamId, StreamOwnership>>>,
+    /// The streams that were checked; `None` for those that no other collector uses.
+    by_stream: Mutex<HashMap<StreamId, Option<ContestedStream>>>,
 }
 
-enum StreamOwnership {
-    /// No other collector uses the stream.
-    Exclusive,
-    Contested(ContestedStream),
-}
-
+/// A stream that another collector may use.
 struct ContestedStream {
     heartbeat_us: Option<i64>,
     /// The time since which the heartbeat has not moved.
@@ -48,15 +45,17 @@ struct ContestedStream {
     last_reported: Option<bool>,
 }
 
-/// The ownership of a stream according to its row.
+/// The ownership of a stream, as far as it was observed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ownership {
-    Alone,
-    Shared,
+    /// No other collector is known to use the stream.
+    Exclusive,
+    /// Another collector may use it: only its records are written, and missing positions stay undecided.
+    Contested { origin_is_alive: bool },
 }
 
 impl CopiedStreams {
-    /// Checks a stream's row before this collector writes to it. Returns the ownership, and whether it changed.
+    /// Checks a stream's row before this collector writes to it.
     ///
     /// # Errors
     /// As [`Store::stream_owner`].
@@ -65,98 +64,85 @@ impl CopiedStreams {
         store: &Store,
         stream: &Stream,
         silence: Duration,
-    ) -> Result<(Ownership, bool), StoreError> {
-        if stream.live
-            || matches!(
-                self.by_stream().get(&stream.id),
-                Some(StreamOwnership::Exclusive)
-            )
-        {
-            return Ok((Ownership::Alone, false));
+    ) -> Result<Ownership, StoreError> {
+        if !stream.live && !matches!(self.by_stream().get(&stream.id), Some(None)) {
+            let owner = store.stream_owner(stream.id).await?;
+            self.update(stream, owner, silence, Instant::now());
         }
-        let holder = store.stream_owner(stream.id).await?;
-        Ok(self.update(stream, holder, silence, Instant::now()))
+        Ok(self.ownership(stream.id))
     }
 
-    fn update(
-        &self,
-        stream: &Stream,
-        holder: Option<StreamOwner>,
-        silence: Duration,
-        now: Instant,
-    ) -> (Ownership, bool) {
-        let mut held = self.by_stream();
-        let Some(holder) = holder else {
-            held.insert(stream.id, StreamOwnership::Exclusive);
-            return (Ownership::Alone, false);
+    fn update(&self, stream: &Stream, owner: Option<StreamOwner>, silence: Duration, now: Instant) {
+        let mut by_stream = self.by_stream();
+        let known = by_stream.entry(stream.id).or_default();
+        let Some(owner) = owner else {
+            *known = None;
+            return;
         };
-        let Some(StreamOwnership::Contested(watched)) = held.get_mut(&stream.id) else {
-            let silent = holder.silent_seconds.map(|s| u64::try_from(s).unwrap_or(0));
-            let speaks = silent.is_some_and(|s| Duration::from_secs(s) < silence);
-            if !(stream.from_copy || holder.other && speaks) {
-                held.insert(stream.id, StreamOwnership::Exclusive);
-                return (Ownership::Alone, false);
+        let Some(contested) = known else {
+            let silent = owner.silent_seconds.map(|s| u64::try_from(s).unwrap_or(0));
+            let is_heard = silent.is_some_and(|s| Duration::from_secs(s) < silence);
+            if stream.from_copy || owner.other && is_heard {
+                *known = Some(ContestedStream {
+                    heartbeat_us: owner.heartbeat_us,
+                    silent_since: now,
+                    last_checked: now,
+                    origin_is_alive: false,
+                    missing: PositionSet::default(),
+                    last_reported: None,
+                });
             }
-            let watched = ContestedStream {
-                heartbeat_us: holder.heartbeat_us,
-                silent_since: now,
-                last_checked: now,
-                origin_is_alive: false,
-                missing: PositionSet::default(),
-                last_reported: None,
-            };
-            held.insert(stream.id, StreamOwnership::Contested(watched));
-            return (Ownership::Shared, false);
+            return;
         };
-        let looked_away = now.duration_since(watched.last_checked) > UNOBSERVED;
-        watched.last_checked = now;
-        if watched.heartbeat_us != holder.heartbeat_us {
-            let news = !watched.origin_is_alive;
-            watched.heartbeat_us = holder.heartbeat_us;
-            watched.silent_since = now;
-            watched.origin_is_alive = true;
-            return (Ownership::Shared, news);
+        let is_observed = now.duration_since(contested.last_checked) <= UNOBSERVED;
+        contested.last_checked = now;
+        if contested.heartbeat_us != owner.heartbeat_us {
+            contested.heartbeat_us = owner.heartbeat_us;
+            contested.silent_since = now;
+            contested.origin_is_alive = true;
+            return;
         }
-        if looked_away {
-            watched.silent_since = now;
+        if !is_observed {
+            contested.silent_since = now;
         }
-        if now.duration_since(watched.silent_since) < silence {
-            return (Ownership::Shared, false);
+        if now.duration_since(contested.silent_since) >= silence {
+            let lacking = contested.missing.len();
+            tracing::warn!(stream = %stream.id, lacking,
+                "no other collector was heard of on this stream: what cannot be read of it here is given up");
+            *known = None;
         }
-        let lacking: u64 = watched.missing.ranges().iter().map(length).sum();
-        tracing::warn!(stream = %stream.id, lacking,
-            "no other collector was heard of on this stream: what cannot be read of it here is given up");
-        held.insert(stream.id, StreamOwnership::Exclusive);
-        (Ownership::Alone, true)
+    }
+
+    pub(super) fn ownership(&self, id: StreamId) -> Ownership {
+        match self.by_stream().get(&id) {
+            Some(Some(contested)) => Ownership::Contested {
+                origin_is_alive: contested.origin_is_alive,
+            },
+            Some(None) | None => Ownership::Exclusive,
+        }
     }
 
     pub(super) fn is_contested(&self, id: StreamId) -> bool {
-        matches!(
-            self.by_stream().get(&id),
-            Some(StreamOwnership::Contested(_))
-        )
+        self.ownership(id) != Ownership::Exclusive
     }
 
     /// Notes positions that have no record here.
-    pub(super) fn add_missing(&self, id: StreamId, positions: &PositionSet) {
-        if let Some(StreamOwnership::Contested(watched)) = self.by_stream().get_mut(&id) {
-            for range in positions.ranges() {
-                watched.missing.insert(range.clone());
-            }
+    pub(super) fn add_missing(&self, id: StreamId, positions: RangeInclusive<u64>) {
+        if let Some(Some(contested)) = self.by_stream().get_mut(&id) {
+            contested.missing.insert(positions);
         }
     }
 
     /// Removes stored positions from the missing ones. Returns whether that removed any.
-    pub(super) fn stored(&self, id: StreamId, account: &StoredPositions) -> bool {
-        let mut held = self.by_stream();
-        let Some(StreamOwnership::Contested(watched)) = held.get_mut(&id) else {
+    pub(super) fn remove_stored(&self, id: StreamId, stored: &StoredPositions) -> bool {
+        let mut by_stream = self.by_stream();
+        let Some(Some(contested)) = by_stream.get_mut(&id) else {
             return false;
         };
-        let ranges = watched.missing.ranges().iter();
-        let left = PositionSet::new(ranges.flat_map(|range| account.missing(range)));
-        let some = left != watched.missing;
-        watched.missing = left;
-        some
+        let left = contested.missing.without(stored);
+        let removes_any = left != contested.missing;
+        contested.missing = left;
+        removes_any
     }
 
     /// Forgets all streams but these: the journal has recycled the others.
@@ -168,65 +154,61 @@ impl CopiedStreams {
     /// Returns a sentence if positions are missing, and if on each stream with missing positions another collector is
     /// alive.
     pub(super) fn contested_by_live_origin(&self) -> Option<String> {
-        let held = self.by_stream();
-        let mut left = held.iter().filter_map(|(id, held)| match held {
-            StreamOwnership::Contested(watched) if !watched.missing.ranges().is_empty() => {
-                Some((id, watched))
-            }
-            _ => None,
-        });
-        let (id, first) = left.next()?;
-        (first.origin_is_alive && left.all(|(_, watched)| watched.origin_is_alive))
+        let mut by_stream = self.by_stream();
+        let mut lacking = lacking(&mut by_stream);
+        let (id, first) = lacking.next()?;
+        (first.origin_is_alive && lacking.all(|(_, contested)| contested.origin_is_alive))
             .then(|| sentence(*id, first))
     }
 
     /// Returns whether any stream has missing positions.
     pub(super) fn any_missing(&self) -> bool {
-        let lacks = |held: &StreamOwnership| matches!(held, StreamOwnership::Contested(watched) if !watched.missing.ranges().is_empty());
-        self.by_stream().values().any(lacks)
+        lacking(&mut self.by_stream()).next().is_some()
     }
 
     /// Reports the missing positions in `/health` and, once for each state of each stream, in a log line.
-    pub(super) fn report(&self, progress: &Progress) {
+    pub(super) fn report(&self, problems: &Problems) {
         let mut sentences = Vec::new();
-        for (id, held) in self.by_stream().iter_mut() {
-            let StreamOwnership::Contested(watched) = held else {
-                continue;
-            };
-            if watched.missing.ranges().is_empty() {
-                continue;
-            }
-            let text = sentence(*id, watched);
-            if watched.last_reported != Some(watched.origin_is_alive) {
-                watched.last_reported = Some(watched.origin_is_alive);
+        for (id, contested) in lacking(&mut self.by_stream()) {
+            let text = sentence(*id, contested);
+            if contested.last_reported.replace(contested.origin_is_alive)
+                != Some(contested.origin_is_alive)
+            {
                 tracing::warn!("{text}");
             }
             sentences.push(text);
         }
-        if sentences.is_empty() {
-            progress.solved(ProblemTopic::Copy);
-        } else {
-            sentences.sort();
-            progress.problem(ProblemTopic::Copy, sentences.join("; "));
-        }
+        sentences.sort();
+        let text = (!sentences.is_empty()).then(|| sentences.join("; "));
+        problems.set(ProblemTopic::Copy, text);
     }
 
-    fn by_stream(&self) -> MutexGuard<'_, HashMap<StreamId, StreamOwnership>> {
+    fn by_stream(&self) -> MutexGuard<'_, HashMap<StreamId, Option<ContestedStream>>> {
         self.by_stream
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn sentence(id: StreamId, watched: &ContestedStream) -> String {
-    let ranges = watched.missing.ranges();
-    let positions: u64 = ranges.iter().map(length).sum();
+/// Returns the contested streams that have missing positions.
+fn lacking(
+    by_stream: &mut HashMap<StreamId, Option<ContestedStream>>,
+) -> impl Iterator<Item = (&StreamId, &mut ContestedStream)> {
+    by_stream.iter_mut().filter_map(|(id, known)| {
+        let contested = known.as_mut()?;
+        (!contested.missing.ranges().is_empty()).then_some((id, contested))
+    })
+}
+
+fn sentence(id: StreamId, contested: &ContestedStream) -> String {
+    let ranges = contested.missing.ranges();
+    let positions = contested.missing.len();
     let (first, last) = (
         ranges.first().map_or(0, |range| *range.start()),
         ranges.last().map_or(0, |range| *range.end()),
     );
     let lacking = format!("{positions} positions of {first} to {last} cannot be read here");
-    if watched.origin_is_alive {
+    if contested.origin_is_alive {
         format!(
             "another collector lives on stream {id}: this directory is a copy; what it lacks is left to that one ({lacking})"
         )
@@ -238,15 +220,17 @@ fn sentence(id: StreamId, watched: &ContestedStream) -> String {
     }
 }
 
-fn length(range: &std::ops::RangeInclusive<u64>) -> u64 {
-    range.end() - range.start() + 1
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const SILENCE: Duration = Duration::from_secs(300);
+    const QUIET: Ownership = Ownership::Contested {
+        origin_is_alive: false,
+    };
+    const ALIVE: Ownership = Ownership::Contested {
+        origin_is_alive: true,
+    };
 
     fn stream(copied: bool) -> Stream {
         Stream {
@@ -258,7 +242,7 @@ mod tests {
         }
     }
 
-    fn holder(other: bool, heartbeat_us: Option<i64>, silent_seconds: i64) -> Option<StreamOwner> {
+    fn owner(other: bool, heartbeat_us: Option<i64>, silent_seconds: i64) -> Option<StreamOwner> {
         Some(StreamOwner {
             other,
             heartbeat_us,
@@ -269,46 +253,50 @@ mod tests {
     #[test]
     fn a_stream_at_home_is_waited_for_only_when_another_name_speaks_on_it() {
         let now = Instant::now();
-        for (copied, holder, expected) in [
-            (false, None, Ownership::Alone),
-            (true, None, Ownership::Alone),
-            (false, holder(false, None, 0), Ownership::Alone),
-            (false, holder(false, Some(1), 1), Ownership::Alone),
-            (false, holder(true, Some(1), 1), Ownership::Shared),
-            (false, holder(true, Some(1), 301), Ownership::Alone),
-            (true, holder(false, None, 0), Ownership::Shared),
-            (true, holder(true, Some(1), 301), Ownership::Shared),
+        for (copied, owner, expected) in [
+            (false, None, Ownership::Exclusive),
+            (true, None, Ownership::Exclusive),
+            (false, owner(false, None, 0), Ownership::Exclusive),
+            (false, owner(false, Some(1), 1), Ownership::Exclusive),
+            (false, owner(true, Some(1), 1), QUIET),
+            (false, owner(true, Some(1), 301), Ownership::Exclusive),
+            (true, owner(false, None, 0), QUIET),
+            (true, owner(true, Some(1), 301), QUIET),
         ] {
-            let (look, _) = CopiedStreams::default().update(&stream(copied), holder, SILENCE, now);
-            assert_eq!(look, expected, "{copied} {holder:?}");
+            let streams = CopiedStreams::default();
+            streams.update(&stream(copied), owner, SILENCE, now);
+            let found = streams.ownership(stream(copied).id);
+            assert_eq!(found, expected, "{copied} {owner:?}");
         }
     }
 
     #[test]
     fn what_is_lacking_is_given_up_after_a_silence_of_contact_and_no_sooner() {
-        let (others, stream, start) = (CopiedStreams::default(), stream(true), Instant::now());
+        let (streams, stream, start) = (CopiedStreams::default(), stream(true), Instant::now());
         let at = |seconds| start + Duration::from_secs(seconds);
-        let look = |seconds, heartbeat| {
-            let holder = holder(true, Some(heartbeat), 1_000);
-            others.update(&stream, holder, SILENCE, at(seconds))
+        let check = |seconds, heartbeat| {
+            let owner = owner(true, Some(heartbeat), 1_000);
+            streams.update(&stream, owner, SILENCE, at(seconds));
+            streams.ownership(stream.id)
         };
-        assert_eq!(look(0, 1), (Ownership::Shared, false));
-        others.add_missing(stream.id, &PositionSet::new([3..=4, 7..=7]));
-        assert!(others.any_missing() && others.contested_by_live_origin().is_none());
+        assert_eq!(check(0, 1), QUIET);
+        streams.add_missing(stream.id, 3..=4);
+        streams.add_missing(stream.id, 7..=7);
+        assert!(streams.any_missing() && streams.contested_by_live_origin().is_none());
         for second in (10..=290).step_by(10) {
-            assert_eq!(look(second, 1), (Ownership::Shared, false));
+            assert_eq!(check(second, 1), QUIET);
         }
-        assert_eq!(look(299, 2), (Ownership::Shared, true), "it moved");
-        let said = others.contested_by_live_origin().unwrap();
+        assert_eq!(check(299, 2), ALIVE, "it moved");
+        let said = streams.contested_by_live_origin().unwrap();
         assert!(said.contains("3 positions of 3 to 7"), "{said}");
-        assert!(others.stored(stream.id, &StoredPositions::new([1..=3])));
-        assert!(!others.stored(stream.id, &StoredPositions::new([1..=3])));
+        assert!(streams.remove_stored(stream.id, &StoredPositions::new([1..=3])));
+        assert!(!streams.remove_stored(stream.id, &StoredPositions::new([1..=3])));
         // The database was unavailable, so no heartbeat could be observed.
-        assert_eq!(look(700, 2), (Ownership::Shared, false));
+        assert_eq!(check(700, 2), ALIVE);
         for second in (710..1_000).step_by(10) {
-            assert_eq!(look(second, 2), (Ownership::Shared, false));
+            assert_eq!(check(second, 2), ALIVE);
         }
-        assert_eq!(look(1_001, 2), (Ownership::Alone, true));
-        assert!(!others.any_missing() && !others.is_contested(stream.id));
+        assert_eq!(check(1_001, 2), Ownership::Exclusive);
+        assert!(!streams.any_missing() && !streams.is_contested(stream.id));
     }
 }

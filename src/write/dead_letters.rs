@@ -18,6 +18,16 @@ pub(super) struct DecodeFault {
     pub(super) message: String,
 }
 
+impl DecodeFault {
+    pub(super) const fn new(reason: &'static str, message: String) -> Self {
+        Self {
+            reason,
+            sqlstate: None,
+            message,
+        }
+    }
+}
+
 /// Returns a dead letter that holds the client's bytes unchanged.
 pub(super) fn whole(record: &Record, fault: DecodeFault) -> DeadLetter {
     DeadLetter {

@@ -31,11 +31,10 @@ pub(super) fn counted(
 ) -> Result<(), DecodeFault> {
     match guarded(decode)? {
         events if events == record.accepted => Ok(()),
-        events => Err(DecodeFault {
-            reason: "miscounted",
-            sqlstate: None,
-            message: format!("{events} events decoded, {} were accepted", record.accepted),
-        }),
+        events => Err(DecodeFault::new(
+            "miscounted",
+            format!("{events} events decoded, {} were accepted", record.accepted),
+        )),
     }
 }
 
@@ -49,11 +48,7 @@ pub(super) fn guarded<T>(decode: impl FnOnce() -> Result<T, String>) -> Result<T
         Ok(Err(message)) => message,
         Err(panic) => format!("the decoder failed: {}", panic_text(&*panic)),
     };
-    Err(DecodeFault {
-        reason: "undecodable",
-        sqlstate: None,
-        message,
-    })
+    Err(DecodeFault::new("undecodable", message))
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {

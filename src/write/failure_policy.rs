@@ -1,292 +1,322 @@
-//! Decides after each batch: marks it stored, or tries it again, smaller or after a pause.
+//! The state of the writer from one failure to the next, and its decisions.
 //!
-//! **Invariant:** a batch is marked stored in the journal only after the database has confirmed it.
+//! Nothing fails: batches have their usual size, and several are in flight. After a failure, one batch is in flight
+//! until the one that failed has passed. If it fails [`PATIENCE`] times, or the database refuses a part of it without
+//! naming that, the batch limit halves its size, down to one record. The limit doubles with each batch that is
+//! committed, and ends with the last position of the batch that failed. After each failure the stored positions are
+//! read again; until they show the outcome, the batch is in doubt.
+//!
+//! **Invariant:** no I/O and no clock. A batch in doubt counts as committed only once all of its positions are stored,
+//! and then once.
 
 use std::cmp::Reverse;
-use std::collections::HashMap;
 use std::time::Instant;
-
-use metrics::{counter, histogram};
 
 use crate::event::StreamId;
 use crate::store::{StoreError, StoredPositions};
-use crate::telemetry::metrics as names;
-use crate::write::WriteLoop;
 use crate::write::backoff::Backoff;
-use crate::write::batch_reader::BatchLimit;
-use crate::write::batch_summary::{BatchSummary, count};
-use crate::write::commit::{CommitResult, Failure};
-use crate::write::progress::ProblemTopic;
+use crate::write::batch_summary::BatchSummary;
+use crate::write::commit::Failure;
 
 /// Failures of one batch after which smaller batches are tried.
 const PATIENCE: u32 = 3;
 
-/// A batch's stream, its first position, and the number of its failures.
-type RepeatedFailure = (StreamId, u64, u32);
+/// The reaction to a failure. After each of them, the stored positions are read again.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// Report the error and pause.
+    Retry(StoreError),
+    /// Build smaller batches at once.
+    Shrink,
+    /// Pause: another collector stored some of the positions.
+    Reconcile,
+}
+
+/// The batch that failed last, until it passes.
+#[derive(Clone, Copy)]
+struct RepeatedFailure {
+    stream: StreamId,
+    /// The first position of the batch.
+    first: u64,
+    times: u32,
+}
+
+/// Bounds the size of batches up to a position, since one of them keeps failing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct BatchLimit {
+    pub(super) stream: StreamId,
+    pub(super) until: u64,
+    pub(super) entries: usize,
+}
 
 /// The writer's state across failures.
+#[derive(Default)]
 pub(super) struct FailurePolicy {
-    pub(super) shared: WriteLoop,
-    pub(super) backoff: Backoff,
-    /// Positions that neither the database nor the journal holds, each reported once.
-    pub(super) reported_gaps: HashMap<StreamId, StoredPositions>,
-    /// The batch that failed last, until it passes.
     failing: Option<RepeatedFailure>,
-    /// The time at which the first failed attempt began, until it is reported.
-    failed_since: Option<Instant>,
+    batch_limit: Option<BatchLimit>,
     /// Batches whose COMMIT may have succeeded although its answer was lost.
     in_doubt: Vec<BatchSummary>,
+    /// The time at which the first failed attempt began, until it is reported.
+    pub(super) failed_since: Option<Instant>,
+    pub(super) backoff: Backoff,
 }
 
 impl FailurePolicy {
-    pub(super) fn new(shared: WriteLoop) -> Self {
-        Self {
-            shared,
-            backoff: Backoff::default(),
-            reported_gaps: HashMap::new(),
-            failing: None,
-            failed_since: None,
-            in_doubt: Vec::new(),
-        }
+    /// Returns whether only one batch may be in flight.
+    pub(super) const fn is_failing(&self) -> bool {
+        self.failing.is_some() || self.batch_limit.is_some()
     }
 
-    /// Returns the number of batches that may be in flight: one while something fails, so that the failing batch is
-    /// known.
-    pub(super) fn batches_at_once(&self) -> usize {
-        let attempts = &self.shared.attempts;
-        if self.failing.is_some() || self.shared.batch_limit().is_some() || attempts.is_careful() {
-            1
-        } else {
-            self.shared.store.batches_at_once()
-        }
+    pub(super) const fn batch_limit(&self) -> Option<BatchLimit> {
+        self.batch_limit
     }
 
-    /// Handles the end of a batch: marks it stored, or notes its failure.
-    ///
-    /// # Errors
-    /// The batch's own failure.
-    pub(super) fn ended(&mut self, ended: CommitResult) -> Result<(), Failure> {
-        let CommitResult {
-            summary: tally,
-            began,
-            took,
-        } = ended;
-        match took {
-            Ok(took) => {
-                let attempts = &self.shared.attempts;
-                attempts.passed(tally.stream, &tally.positions);
-                self.shared.show_attempts();
-                self.committed(&tally);
-                histogram!(names::WRITE_BATCH_SECONDS).record(took.as_secs_f64());
-                Ok(())
-            }
-            Err(failure) => {
-                let attempts = &self.shared.attempts;
-                attempts.failed(tally.stream, &tally.positions);
-                if let Failure::Store(error) = &failure
-                    && error.is_out_of_memory()
-                    && tally.entries == 1
-                {
-                    attempts.ran_out_of_memory(tally.stream, *tally.positions.start());
-                    self.shared.show_attempts();
-                }
-                self.failed(&tally, &failure);
-                if matches!(failure, Failure::Store(_)) {
-                    self.in_doubt.retain(|known| {
-                        known.stream != tally.stream || known.positions != tally.positions
-                    });
-                    self.in_doubt.push(tally);
-                }
-                self.failed_since.get_or_insert(began);
-                Err(failure)
-            }
-        }
-    }
-
-    fn committed(&mut self, tally: &BatchSummary) {
-        let (first, last) = (*tally.positions.start(), *tally.positions.end());
-        self.works_again();
-        let waited = self.shared.journal.mark_stored(tally.stream, first, last);
-        count(tally, waited);
-        self.shared.progress.committed(tally.stream, first..=last);
-        self.shared.progress.count(|written| {
-            written.events += tally.rows;
-            written.records += tally.records;
-            written.dead_letters += tally.dead.len() as u64;
-            written.dead_events += tally.dead_events();
-        });
-        // Two batches with a position in common are never both committed.
-        self.in_doubt
-            .retain(|other| !other.overlaps(tally.stream, &tally.positions));
+    /// Handles a batch that the database has committed.
+    pub(super) fn on_committed(&mut self, batch: &BatchSummary) {
         self.backoff.reset();
-        let passed = |&mut (stream, n, _): &mut RepeatedFailure| {
-            stream == tally.stream && tally.positions.contains(&n)
-        };
-        self.failing.take_if(passed);
-        // The failure may have been the database's own. Therefore the batch limit doubles with each batch that is
-        // committed.
-        let cap = self
-            .shared
-            .batch_limit()
-            .filter(|cap| cap.stream != tally.stream || last < cap.until)
-            .map(|cap| BatchLimit {
-                entries: cap.entries.saturating_mul(2),
-                ..cap
-            });
-        self.shared.set_batch_limit(cap);
-    }
-
-    /// Logs the end of an outage, once, with the number of events that wait at this moment.
-    pub(super) fn works_again(&mut self) {
-        self.failed_since = None;
-        if let Some(outage) = self.shared.progress.works_again() {
-            // The failures of the last round, named in `/health`, are tried again now.
-            self.shared.maintenance_requested.notify_one();
-            let events_waited = self.shared.journal.status().queue_events;
-            tracing::info!(
-                seconds = outage.as_secs(),
-                events_waited,
-                "writing to the database works again"
-            );
+        // Two batches with a position in common are never both committed.
+        self.in_doubt.retain(|other| !other.overlaps(batch));
+        self.failing.take_if(|failing| {
+            failing.stream == batch.stream && batch.positions.contains(&failing.first)
+        });
+        // The failure may have been the database's own. Therefore the limit does not last.
+        self.batch_limit
+            .take_if(|limit| limit.stream == batch.stream && *batch.positions.end() >= limit.until);
+        if let Some(limit) = &mut self.batch_limit {
+            limit.entries = limit.entries.saturating_mul(2);
         }
     }
 
-    /// Decides for each batch in doubt, once the stored positions were read after a failure, if it was committed after
-    /// all.
-    pub(super) fn settle_doubt(&mut self, stream: StreamId, account: &StoredPositions) {
-        let mut doubtful: Vec<BatchSummary> = self
-            .in_doubt
-            .extract_if(.., |tally| tally.stream == stream)
-            .collect();
-        // If two batches that overlap are both stored, the one that contains the other was committed.
-        doubtful.sort_by_key(|tally| Reverse(tally.length()));
-        let mut settled = StoredPositions::default();
-        for tally in doubtful {
-            let missing = account.missing(&tally.positions);
-            if missing.is_empty() {
-                if settled.missing(&tally.positions) == [tally.positions.clone()] {
-                    settled.insert(tally.positions.clone());
-                    self.committed(&tally);
-                }
-            } else if missing == [tally.positions.clone()] {
-                // Its COMMIT may still be in flight, however late.
-                self.in_doubt.push(tally);
+    /// Handles a batch that was not committed, as far as the attempt that began at `began` shows.
+    pub(super) fn on_failed(
+        &mut self,
+        batch: BatchSummary,
+        began: Instant,
+        failure: Failure,
+    ) -> Next {
+        self.failed_since.get_or_insert(began);
+        let (stream, (first, last)) = (batch.stream, batch.positions.clone().into_inner());
+        let same = |failing: &RepeatedFailure| (failing.stream, failing.first) == (stream, first);
+        let times = 1 + self.failing.filter(same).map_or(0, |failing| failing.times);
+        self.failing = Some(RepeatedFailure {
+            stream,
+            first,
+            times,
+        });
+        let size_may_matter = match &failure {
+            Failure::Smaller => true,
+            Failure::Store(StoreError::Retry { class, .. }) => {
+                times >= PATIENCE && !matches!(*class, "permission" | "schema")
             }
+            Failure::Store(_) => false,
+        };
+        if size_may_matter && batch.entries > 1 {
+            let limit = self.batch_limit.filter(|limit| limit.stream == stream);
+            self.batch_limit = Some(BatchLimit {
+                stream,
+                until: limit.map_or(last, |limit| limit.until.max(last)),
+                entries: batch.entries / 2,
+            });
         }
+        let Failure::Store(error) = failure else {
+            return Next::Shrink;
+        };
+        self.in_doubt
+            .retain(|other| (other.stream, &other.positions) != (stream, &batch.positions));
+        self.in_doubt.push(batch);
+        match error {
+            StoreError::AlreadyStored => Next::Reconcile,
+            error => Next::Retry(error),
+        }
+    }
+
+    /// Handles the stored positions of a stream that were read after a failure. Returns the batches in doubt that were
+    /// committed after all. Each of them is to be handled by [`Self::on_committed`].
+    pub(super) fn on_stored_positions(
+        &mut self,
+        stream: StreamId,
+        stored: &StoredPositions,
+    ) -> Vec<BatchSummary> {
         // Another collector may have stored it.
         self.failing
-            .take_if(|(failing, n, _)| *failing == stream && account.contains(*n));
+            .take_if(|failing| failing.stream == stream && stored.contains(failing.first));
+        // The COMMIT of a batch without any stored position may still be in flight, however late.
+        let mut settled: Vec<_> = self
+            .in_doubt
+            .extract_if(.., |batch| {
+                batch.stream == stream
+                    && stored.missing(&batch.positions) != [batch.positions.clone()]
+            })
+            .filter(|batch| stored.missing(&batch.positions).is_empty())
+            .collect();
+        // If two batches that overlap are both stored, the one that contains the other was committed.
+        settled.sort_by_key(|batch| Reverse(batch.length()));
+        let mut committed: Vec<BatchSummary> = Vec::new();
+        for batch in settled {
+            if !committed.iter().any(|other| other.overlaps(&batch)) {
+                committed.push(batch);
+            }
+        }
+        committed
     }
 
-    /// Notes the failure of this batch. If it keeps failing, reduces the size of the next ones.
-    fn failed(&mut self, tally: &BatchSummary, failure: &Failure) {
-        let (stream, first) = (tally.stream, *tally.positions.start());
-        let times = match self.failing {
-            Some((s, n, times)) if s == stream && n == first => times + 1,
-            _ => 1,
-        };
-        self.failing = Some((stream, first, times));
-        let size_may_matter = match failure {
-            Failure::Store(StoreError::Retry { class, .. }) => {
-                !matches!(*class, "permission" | "schema")
-            }
-            _ => false,
-        };
-        let stubborn = times >= PATIENCE && size_may_matter;
-        if !stubborn && !matches!(failure, Failure::Smaller) {
-            return;
-        }
-        if tally.entries > 1 {
-            let last = *tally.positions.end();
-            let until = self
-                .shared
-                .batch_limit()
-                .filter(|cap| cap.stream == stream)
-                .map_or(last, |cap| cap.until.max(last));
-            self.shared.set_batch_limit(Some(BatchLimit {
+    /// Names the batch that keeps failing, in parentheses for a sentence, once it cannot be made smaller. Empty before.
+    pub(super) fn name_of_lone_failure(&self) -> String {
+        let lone = self.failing.filter(|failing| {
+            failing.times > PATIENCE
+                && self.batch_limit.is_none_or(|limit| {
+                    limit.stream == failing.stream
+                        && limit.entries == 1
+                        && failing.first <= limit.until
+                })
+        });
+        lone.map_or_else(String::new, |failing| {
+            let RepeatedFailure {
                 stream,
-                until,
-                entries: tally.entries / 2,
-            }));
-        }
-    }
-
-    /// Reports a failure and waits before the next attempt.
-    pub(super) async fn after(&mut self, failure: Failure) {
-        match failure {
-            Failure::Smaller => {}
-            Failure::Store(error) => {
-                let lone = self.failing.filter(|&(stream, first, times)| {
-                    times > PATIENCE
-                        && self.shared.batch_limit().is_none_or(|cap| {
-                            cap.stream == stream && cap.entries == 1 && first <= cap.until
-                        })
-                });
-                let named = lone.map_or_else(String::new, |(stream, n, times)| {
-                    format!(" (the batch at record {n} of stream {stream}, {times} times)")
-                });
-                let began = self.failed_since.take().unwrap_or_else(Instant::now);
-                self.pause(ProblemTopic::Write, &error, &named, began).await;
-            }
-        }
-    }
-
-    /// Counts a failed attempt that began at `began`, reports it as a problem, and waits before the next attempt.
-    pub(super) async fn pause(
-        &mut self,
-        concern: ProblemTopic,
-        error: &StoreError,
-        named: &str,
-        began: Instant,
-    ) {
-        let options = self.shared.options.clone();
-        let class = match error {
-            StoreError::Retry { class, .. } => *class,
-            StoreError::Refused { .. } => "other",
-            StoreError::AlreadyStored => "conflict",
-            StoreError::Schema(_) => "schema",
-        };
-        counter!(names::WRITE_FAILURES_TOTAL, "class" => class).increment(1);
-        match error {
-            StoreError::Retry {
-                class: "timeout",
-                sqlstate: Some(_),
-                ..
-            } => self.shared.progress.timed_out(),
-            // Nothing else is done in an unknown schema, either.
-            StoreError::Retry {
-                class: "connection" | "timeout",
-                ..
-            }
-            | StoreError::Schema(_) => self.shared.progress.set_connected(false),
-            _ => {}
-        }
-        let mut pause = self.backoff.pause(options.retry_min, options.retry_max);
-        match error {
-            StoreError::AlreadyStored => {
-                tracing::info!(
-                    "another collector stored some of these positions; reading the account again"
-                );
-            }
-            _ => {
-                if matches!(error, StoreError::Schema(_)) {
-                    pause = options.retry_max;
-                }
-                let text = format!(
-                    "nothing is written{named}, and the journal keeps what is acknowledged: {error}"
-                );
-                tracing::warn!(class, "{text}");
-                self.shared.progress.problem_since(concern, text, began);
-            }
-        }
-        // A stop interrupts the pause, since it leaves time for one more attempt.
-        let stop = &self.shared.stop;
-        tokio::select! {
-            () = tokio::time::sleep(pause) => {}
-            () = stop.cancelled(), if !stop.is_cancelled() => {}
-        }
+                first,
+                times,
+            } = failing;
+            format!(" (the batch at record {first} of stream {stream}, {times} times)")
+        })
     }
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+
+    const STREAM: StreamId = StreamId([7; 16]);
+
+    fn batch(positions: std::ops::RangeInclusive<u64>) -> BatchSummary {
+        let entries = usize::try_from(positions.end() - positions.start() + 1).expect("few");
+        BatchSummary {
+            stream: STREAM,
+            positions,
+            entries,
+            rows: 0,
+            records: entries as u64,
+            dead: Vec::new(),
+        }
+    }
+
+    fn retry(class: &'static str) -> Failure {
+        Failure::Store(StoreError::Retry {
+            class,
+            sqlstate: None,
+            message: String::new(),
+        })
+    }
+
+    fn entries(policy: &FailurePolicy) -> Option<usize> {
+        policy.batch_limit().map(|limit| limit.entries)
+    }
+
+    #[test]
+    fn a_failure_is_retried_shrunk_or_reconciled_and_only_its_size_is_bounded() {
+        // The failures of the batch at 1..=8, the last reaction, and the size of the next batch.
+        for (failures, reaction, limit) in [
+            (vec![retry("timeout")], "Retry", None),
+            (vec![retry("timeout"), retry("count")], "Retry", None),
+            (
+                vec![retry("timeout"), retry("count"), retry("other")],
+                "Retry",
+                Some(4),
+            ),
+            (
+                vec![retry("schema"), retry("schema"), retry("schema")],
+                "Retry",
+                None,
+            ),
+            (
+                vec![retry("count"), retry("count"), retry("permission")],
+                "Retry",
+                None,
+            ),
+            (vec![Failure::Smaller], "Shrink", Some(4)),
+            (
+                vec![Failure::Store(StoreError::AlreadyStored)],
+                "Reconcile",
+                None,
+            ),
+            (
+                vec![Failure::Store(StoreError::Schema(String::new()))],
+                "Retry",
+                None,
+            ),
+        ] {
+            let case = format!("{failures:?}");
+            let mut policy = FailurePolicy::default();
+            let mut last = String::new();
+            for failure in failures {
+                last = format!(
+                    "{:?}",
+                    policy.on_failed(batch(1..=8), Instant::now(), failure)
+                );
+            }
+            assert!(last.starts_with(reaction), "{case}: {last}");
+            assert_eq!(entries(&policy), limit, "{case}");
+            assert!(
+                policy.is_failing() && policy.failed_since.is_some(),
+                "{case}"
+            );
+            policy.on_committed(&batch(1..=8));
+            assert!(!policy.is_failing(), "{case}");
+        }
+    }
+
+    #[test]
+    fn a_limit_halves_down_to_one_record_that_is_named_and_doubles_until_its_end_has_passed() {
+        let mut policy = FailurePolicy::default();
+        for (last, limit) in [(8, Some(4)), (4, Some(2)), (2, Some(1)), (1, Some(1))] {
+            let _ = policy.on_failed(batch(1..=last), Instant::now(), Failure::Smaller);
+            assert_eq!(entries(&policy), limit, "1 to {last}");
+        }
+        assert!(policy.name_of_lone_failure().contains("record 1 of"));
+        for (positions, limit) in [
+            (1..=1, Some(2)),
+            (2..=3, Some(4)),
+            (4..=7, Some(8)),
+            (8..=15, None),
+        ] {
+            assert!(policy.is_failing());
+            policy.on_committed(&batch(positions.clone()));
+            assert_eq!(entries(&policy), limit, "{positions:?}");
+        }
+        assert!(!policy.is_failing() && policy.name_of_lone_failure().is_empty());
+    }
+
+    #[test]
+    fn the_stored_positions_settle_a_doubt_once_and_only_as_a_whole() {
+        // The batches in doubt, the stored positions, and the batches that were committed.
+        for (doubts, stored, committed) in [
+            (vec![1..=4], vec![], vec![]),
+            (vec![1..=4], vec![1..=9], vec![1..=4]),
+            // Another collector stored a part of it, so this COMMIT failed.
+            (vec![1..=4], vec![1..=3], vec![]),
+            (vec![2..=2, 1..=4], vec![1..=4], vec![1..=4]),
+            (vec![1..=2, 3..=4], vec![1..=4], vec![1..=2, 3..=4]),
+            (vec![1..=2, 1..=4], vec![1..=2], vec![1..=2]),
+        ] {
+            let mut policy = FailurePolicy::default();
+            for positions in &doubts {
+                let _ =
+                    policy.on_failed(batch(positions.clone()), Instant::now(), retry("timeout"));
+            }
+            let elsewhere = StreamId([0xee; 16]);
+            let all = StoredPositions::new([1..=9]);
+            assert!(policy.on_stored_positions(elsewhere, &all).is_empty());
+            let stored = StoredPositions::new(stored);
+            let found = policy.on_stored_positions(STREAM, &stored);
+            let found: Vec<_> = found.into_iter().map(|batch| batch.positions).collect();
+            assert_eq!(found, committed, "{doubts:?} {stored:?}");
+            assert_eq!(
+                policy.in_doubt.len(),
+                usize::from(stored.ranges().is_empty())
+            );
+            assert!(
+                policy.on_stored_positions(STREAM, &stored).is_empty(),
+                "{doubts:?}"
+            );
+        }
+    }
+}

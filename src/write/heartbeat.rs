@@ -9,21 +9,28 @@ use tokio_util::sync::CancellationToken;
 
 use crate::event::StreamId;
 use crate::store::{StoreError, StreamHeartbeat};
-use crate::write::WriteLoop;
+use crate::write::backoff::Backoff;
 use crate::write::copied_streams::Ownership;
+use crate::write::{Unfinished, WriteLoop};
 
 const HEARTBEAT: Duration = Duration::from_secs(10);
+
+/// The findings of a heartbeat that the database has accepted.
+pub(super) struct Heartbeat {
+    /// The database still holds all positions that it has confirmed.
+    pub(super) stored_positions_intact: bool,
+}
 
 /// Reports to the database, while it answers, the streams that this collector holds. Checks that no stored position is
 /// lost, since a failover can lose some although no connection is seen to fail.
 pub(super) async fn run_heartbeats(shared: &WriteLoop, over: &CancellationToken) {
     while pause(HEARTBEAT, over).await {
-        if !shared.progress.answers() {
+        if !shared.problems.database_answers() {
             continue;
         }
         match send_heartbeat(shared).await {
-            Ok(true) => {}
-            Ok(false) => shared.reconcile_requested.notify_one(),
+            Ok(heartbeat) if heartbeat.stored_positions_intact => {}
+            Ok(_) => shared.reconcile_requested.notify_one(),
             Err(error) => {
                 tracing::debug!(%error, "the heartbeat failed");
                 shared.reconcile_requested.notify_one();
@@ -38,46 +45,75 @@ pub(super) async fn pause(length: Duration, over: &CancellationToken) -> bool {
     paused.is_some()
 }
 
-/// Reports to the database the streams that are held and those that are released. Returns whether the database still
-/// holds all positions that it has confirmed.
+/// Sends heartbeats until the database has accepted one.
+///
+/// # Errors
+/// [`Unfinished::Schema`].
+pub(super) async fn send_until_accepted(shared: &WriteLoop) -> Result<Heartbeat, Unfinished> {
+    let options = &shared.options;
+    let mut backoff = Backoff::default();
+    let mut sent = send_heartbeat(shared).await;
+    loop {
+        let error = match sent {
+            Ok(heartbeat) => return Ok(heartbeat),
+            Err(error @ StoreError::Schema(_)) => return Err(Unfinished::Schema(error)),
+            Err(error) => error,
+        };
+        tracing::warn!(
+            "all is written; the database has not heard yet what is held and what is gone: {error}"
+        );
+        tokio::time::sleep(backoff.pause(options.retry_min, options.retry_max)).await;
+        sent = match shared.store.prepare().await {
+            Ok(()) => send_heartbeat(shared).await,
+            Err(error) => Err(error),
+        };
+    }
+}
+
+/// Reports to the database the streams that are held and those that are released.
 ///
 /// # Errors
 /// Any [`StoreError`] of the store.
-pub(super) async fn send_heartbeat(shared: &WriteLoop) -> Result<bool, StoreError> {
-    let _turn = shared.heartbeat_permit().await;
+pub(super) async fn send_heartbeat(shared: &WriteLoop) -> Result<Heartbeat, StoreError> {
+    // Otherwise the store keeps a connection beside those of the batches, which may hang.
+    let _permit = if shared.store.spares_a_connection() {
+        None
+    } else {
+        Some(shared.write_permit().await)
+    };
     let held = shared.journal.streams();
     let oldest = shared.journal.status().oldest_unix_nano;
+    let copied_streams = &shared.copied_streams;
     let mut facts = Vec::with_capacity(held.len());
-    let mut sound = true;
-    let mut news = false;
+    let mut stored_positions_intact = true;
+    let mut ownership_changed = false;
     for stream in &held {
-        let stored = shared.progress.stored_of(stream.id);
+        let confirmed = shared.progress.stored_of(stream.id);
         let parts = shared.journal.parts(stream.id);
-        let account = shared.store.stored_positions(stream.id).await?;
-        let is_sound = stored
-            .ranges()
-            .iter()
-            .all(|range| account.missing(range).is_empty());
-        sound &= is_sound;
-        if shared.copied_streams.is_contested(stream.id) {
+        let stored = shared.store.stored_positions(stream.id).await?;
+        let mut confirmed = confirmed.ranges().iter();
+        let is_intact = confirmed.all(|range| stored.missing(range).is_empty());
+        stored_positions_intact &= is_intact;
+        let before = copied_streams.ownership(stream.id);
+        if before != Ownership::Exclusive {
             let silence = shared.options.silence;
-            let (look, changed) = shared
-                .copied_streams
+            let ownership = copied_streams
                 .check_ownership(&shared.store, stream, silence)
                 .await?;
-            news |= changed | shared.copied_streams.stored(stream.id, &account);
-            shared.copied_streams.report(&shared.progress);
-            if look == Ownership::Shared {
+            ownership_changed |= ownership != before;
+            ownership_changed |= copied_streams.remove_stored(stream.id, &stored);
+            copied_streams.report(&shared.problems);
+            if ownership != Ownership::Exclusive {
                 continue;
             }
         }
         // Only a record in a segment can still be written; a gap waits for nothing.
         let waiting = parts
             .into_iter()
-            .find(|part| !account.missing(&part.positions).is_empty());
+            .find(|part| !stored.missing(&part.positions).is_empty());
         // The journal's oldest time covers the records that it counts as unstored. After a loss, more than those may be
         // missing.
-        let known = oldest.filter(|_| is_sound);
+        let known = oldest.filter(|_| is_intact);
         facts.push(StreamHeartbeat {
             stream: stream.id,
             appended: stream.last,
@@ -85,7 +121,7 @@ pub(super) async fn send_heartbeat(shared: &WriteLoop) -> Result<bool, StoreErro
             contested: false,
         });
     }
-    if news {
+    if ownership_changed {
         shared.reconcile_requested.notify_one();
     }
     let known = shared.progress.streams();
@@ -95,5 +131,7 @@ pub(super) async fn send_heartbeat(shared: &WriteLoop) -> Result<bool, StoreErro
     for id in released {
         shared.progress.forget(id);
     }
-    Ok(sound)
+    Ok(Heartbeat {
+        stored_positions_intact,
+    })
 }

@@ -31,14 +31,14 @@ use crate::write::record_memory::RecordMemory;
 use crate::write::{WriteLoop, decode_record};
 
 /// Writes one record, less the rows that the database refuses.
-pub(super) async fn write(shared: WriteLoop, record: Record) -> CommitResult {
-    let _turn = shared.write_permit().await;
+pub(super) async fn write(shared: &WriteLoop, record: Record) -> CommitResult {
+    let _permit = shared.write_permit().await;
     let began = Instant::now();
     let mark = (record.source.received_unix_nano, record.payload.len());
     let marks = || std::iter::once(mark);
     let span = spans::batch(marks(), 1, record.accepted as usize);
     let mut writing = LargeRecordWrite {
-        shared: &shared,
+        shared,
         record: Arc::new(record),
         refused: Vec::new(),
         buried: None,
@@ -48,9 +48,9 @@ pub(super) async fn write(shared: WriteLoop, record: Record) -> CommitResult {
         links::forget(marks());
     }
     CommitResult {
-        summary: writing.tally(),
+        summary: writing.summary(),
         began,
-        took: written.map(|()| began.elapsed()),
+        outcome: written.map(|()| began.elapsed()),
     }
 }
 
@@ -260,7 +260,7 @@ impl LargeRecordWrite<'_> {
         )
     }
 
-    fn tally(&self) -> BatchSummary {
+    fn summary(&self) -> BatchSummary {
         let n = self.record.position.n;
         let refused = self.refused.iter().map(RefusedRow::dead);
         let dead: Vec<_> = self.buried.into_iter().chain(refused).collect();

@@ -17,7 +17,7 @@ use crate::store::{
 use crate::telemetry::metrics as names;
 use crate::write::WriteLoop;
 use crate::write::heartbeat::pause;
-use crate::write::progress::ProblemTopic;
+use crate::write::problems::ProblemTopic;
 
 /// Interval of checks for the first contact with the database.
 const UNTIL_CONNECTED: Duration = Duration::from_millis(500);
@@ -29,14 +29,14 @@ const NAMED: usize = 3;
 
 /// Runs rounds until the writer ends. Runs none before the first contact or in an unknown schema.
 pub(super) async fn run_maintenance(shared: &WriteLoop, over: &CancellationToken) {
-    while !shared.progress.connected() {
+    while !shared.problems.connected() {
         if !pause(UNTIL_CONNECTED, over).await {
             return;
         }
     }
     let mut rounds = RoundOutcomes::new();
     loop {
-        if shared.progress.connected() {
+        if shared.problems.connected() {
             let oldest = shared.journal.status().oldest_unix_nano;
             let began = Instant::now();
             let found = shared.store.maintain(oldest).await;
@@ -114,10 +114,10 @@ impl RoundOutcomes {
                 let text = format!("the database's maintenance fails: {text}");
                 tracing::warn!("{text}");
                 shared
-                    .progress
-                    .problem_since(ProblemTopic::Maintenance, text, began);
+                    .problems
+                    .set_since(ProblemTopic::Maintenance, text, began);
             }
-            None => shared.progress.solved(ProblemTopic::Maintenance),
+            None => shared.problems.solve(ProblemTopic::Maintenance),
         }
         self.busy = steps(&failures, StepFailure::is_busy);
     }
@@ -136,7 +136,7 @@ impl RoundOutcomes {
         }
         let import = (now.import_v0_pending == Some(true)).then(|| IMPORT.to_owned());
         let notices = import.into_iter().chain(self.notice.clone());
-        shared.progress.set_notices(notices.collect());
+        shared.problems.set_notices(notices.collect());
     }
 }
 
@@ -187,8 +187,9 @@ mod tests {
     use crate::journal::{self, Journal};
     use crate::store::{Options, Store, StoreTarget};
     use crate::write::failure_policy::FailurePolicy;
-    use crate::write::progress::ProblemTopic;
-    use crate::write::{self, Progress, RunUntil, WriteLoop};
+    use crate::write::problems::ProblemTopic;
+    use crate::write::run::works_again;
+    use crate::write::{self, WriteLoop};
 
     /// Returns a writer after its first contact, with a store whose file does not exist.
     fn writer(dir: &std::path::Path) -> WriteLoop {
@@ -215,16 +216,10 @@ mod tests {
             maintenance_interval: Duration::from_secs(1_000_000),
             ..write::Options::default()
         };
-        let progress = Progress::default();
-        progress.set_connected(true);
-        WriteLoop::new(
-            Journal::open(Arc::new(OsDisk), &journal).expect("a journal"),
-            Store::new(&store),
-            options,
-            progress,
-            CancellationToken::new(),
-            RunUntil::Stopped,
-        )
+        let journal = Journal::open(Arc::new(OsDisk), &journal).expect("a journal");
+        let writer = WriteLoop::new(journal, Store::new(&store), options);
+        writer.problems.set_connected();
+        writer
     }
 
     async fn until(condition: impl Fn() -> bool) {
@@ -245,14 +240,14 @@ mod tests {
     async fn a_round_follows_at_once_when_writing_works_again() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let writer = writer(dir.path());
-        let progress = writer.progress.clone();
+        let problems = &writer.problems;
         let over = CancellationToken::new();
         let outage = async {
-            until(|| !progress.problems().is_empty()).await;
-            progress.problem(ProblemTopic::Write, "it is away".to_owned());
+            until(|| !problems.sentences().is_empty()).await;
+            problems.set(ProblemTopic::Write, Some("it is away".to_owned()));
             writer.store.prepare().await.expect("it is back");
-            FailurePolicy::new(writer.clone()).works_again();
-            until(|| progress.problems().is_empty()).await;
+            works_again(&writer, &mut FailurePolicy::default());
+            until(|| problems.sentences().is_empty()).await;
             over.cancel();
         };
         tokio::join!(run_maintenance(&writer, &over), outage);

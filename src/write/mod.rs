@@ -2,7 +2,6 @@
 //!
 //! **Invariant:** a position is marked stored in the journal only after the database has committed it.
 
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -13,11 +12,17 @@ use crate::journal::Journal;
 use crate::memory::MemoryShares;
 use crate::store::Store;
 
+/// The loop of the writer.
+mod run;
+
+/// Reads the stored positions at first contact and after every failure.
+mod reconcile;
+
+/// Reads the journal's entries that are not stored yet.
+mod batch_reader;
+
 /// Builds a batch from entries of the journal.
 mod batch;
-
-/// Notes the records that were being written when the process died.
-mod attempts;
 
 /// Decodes a record's bytes into events.
 mod decode_record;
@@ -31,29 +36,29 @@ mod commit;
 /// Writes a record that is too large for a batch.
 mod large_record;
 
-/// The memory that a large record takes.
-mod record_memory;
-
 /// Walks over a large record.
 mod large_record_walks;
+
+/// The memory that a large record takes.
+mod record_memory;
 
 /// The facts of a batch that are counted once it is stored.
 mod batch_summary;
 
-/// Marks batches stored, or decides how to try them again.
+/// Decides how to continue after each batch.
 mod failure_policy;
-
-/// Reads the stored positions at first contact and after every failure.
-mod reconcile;
-
-/// The writer's progress and its current problems.
-mod progress;
 
 /// Pauses between attempts.
 mod backoff;
 
-/// Reads the journal's entries that are not stored yet.
-mod batch_reader;
+/// The positions that are stored, and counts of what was written.
+mod progress;
+
+/// The current problems of the writer.
+mod problems;
+
+/// Notes the records that were being written when the process died.
+mod attempts;
 
 /// Detects other collectors on the same streams.
 mod copied_streams;
@@ -64,15 +69,12 @@ mod heartbeat;
 /// Rounds of the store's maintenance.
 mod maintenance_rounds;
 
-/// The loop of the writer.
-mod run;
-
 use attempts::Attempts;
-use batch_reader::BatchLimit;
 use copied_streams::CopiedStreams;
-use progress::ProblemTopic;
+use problems::ProblemTopic;
+pub use problems::Problems;
 pub use progress::{Progress, Written};
-pub use run::{Unfinished, drain_to_empty, run};
+pub use run::Unfinished;
 
 /// Settings of the writer.
 #[derive(Clone, Debug)]
@@ -127,102 +129,63 @@ enum RunUntil {
     Empty,
 }
 
-/// The state that the writer's tasks share.
-#[derive(Clone)]
-struct WriteLoop {
+/// The writer: [`WriteLoop::run`] or [`WriteLoop::drain_to_empty`] starts it. Holds the state that its tasks share. The
+/// state that decides how to continue after a failure is in [`failure_policy`].
+pub struct WriteLoop {
     journal: Journal,
     store: Store,
-    options: Arc<Options>,
-    progress: Progress,
+    options: Options,
+    /// The positions that this writer knows to be stored.
+    pub progress: Progress,
+    /// The reasons why it cannot write at the moment.
+    pub problems: Problems,
     stop: CancellationToken,
-    /// Requests that the stored positions be read again.
-    reconcile_requested: Arc<Notify>,
-    /// Requests a round of maintenance before its time.
-    maintenance_requested: Arc<Notify>,
-    /// One permit for each batch that is being written, and for a heartbeat if it uses a connection of the batches.
-    write_permits: Arc<Semaphore>,
     run_until: RunUntil,
+    /// Requests that the stored positions be read again.
+    reconcile_requested: Notify,
+    /// Requests a round of maintenance before its time.
+    maintenance_requested: Notify,
+    /// One permit for each batch that is being written, and for a heartbeat if it uses a connection of the batches.
+    write_permits: Semaphore,
     copied_streams: CopiedStreams,
     attempts: Attempts,
-    /// Bounds the size of batches while one of them keeps failing.
-    batch_limit: Arc<Mutex<Option<BatchLimit>>>,
 }
 
 impl WriteLoop {
-    fn new(
-        journal: Journal,
-        store: Store,
-        options: Options,
-        progress: Progress,
-        stop: CancellationToken,
-        until: RunUntil,
-    ) -> Self {
+    #[must_use]
+    pub fn new(journal: Journal, store: Store, options: Options) -> Self {
         Self {
-            attempts: Attempts::open(journal.dir()),
-            write_permits: Arc::new(Semaphore::new(store.batches_at_once())),
+            write_permits: Semaphore::new(store.batches_at_once()),
             journal,
             store,
-            options: Arc::new(options),
-            progress,
-            stop,
-            reconcile_requested: Arc::default(),
-            maintenance_requested: Arc::default(),
-            run_until: until,
+            options,
+            progress: Progress::default(),
+            problems: Problems::default(),
+            stop: CancellationToken::new(),
+            run_until: RunUntil::Stopped,
+            reconcile_requested: Notify::new(),
+            maintenance_requested: Notify::new(),
             copied_streams: CopiedStreams::default(),
-            batch_limit: Arc::default(),
-        }
-    }
-
-    fn batch_limit(&self) -> Option<BatchLimit> {
-        *self
-            .batch_limit
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn set_batch_limit(&self, cap: Option<BatchLimit>) {
-        *self
-            .batch_limit
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = cap;
-    }
-
-    /// Returns whether the writer is to end once nothing is left to read.
-    fn is_over(&self) -> bool {
-        match self.run_until {
-            RunUntil::Stopped => self.stop.is_cancelled(),
-            RunUntil::Empty => self.journal.status().undrained_streams == 0,
+            attempts: Attempts::default(),
         }
     }
 
     /// Waits until no write is in progress. No write begins while the permit is held.
     async fn all_write_permits(&self) -> SemaphorePermit<'_> {
         let all = u32::try_from(self.store.batches_at_once()).unwrap_or(u32::MAX);
-        let turns = self.write_permits.acquire_many(all).await;
-        turns.expect("the semaphore is never closed")
+        let permits = self.write_permits.acquire_many(all).await;
+        permits.expect("the semaphore is never closed")
     }
 
     async fn write_permit(&self) -> SemaphorePermit<'_> {
-        let turn = self.write_permits.acquire().await;
-        turn.expect("the semaphore is never closed")
-    }
-
-    /// Returns a permit for a heartbeat. `None` if the store keeps a connection beside those of the batches, which may
-    /// hang.
-    async fn heartbeat_permit(&self) -> Option<SemaphorePermit<'_>> {
-        if self.store.spares_a_connection() {
-            None
-        } else {
-            Some(self.write_permit().await)
-        }
+        let permit = self.write_permits.acquire().await;
+        permit.expect("the semaphore is never closed")
     }
 
     /// Names in `/health` the records that are written alone.
     fn show_attempts(&self) {
-        match self.attempts.problem() {
-            Some(text) => self.progress.problem(ProblemTopic::Attempts, text),
-            None => self.progress.solved(ProblemTopic::Attempts),
-        }
+        self.problems
+            .set(ProblemTopic::Attempts, self.attempts.problem());
     }
 
     fn is_reconcile_requested(&self) -> bool {

@@ -74,11 +74,7 @@ impl RecordMemory {
         );
         let Position { stream, n } = self.position;
         tracing::error!(%stream, position = n, "{message}");
-        Some(DecodeFault {
-            reason: "fatal",
-            sqlstate: None,
-            message,
-        })
+        Some(DecodeFault::new("fatal", message))
     }
 }
 

@@ -14,7 +14,7 @@ use ruvvector_service::event::{ContentEncoding, Encoding, Limits, Position, Sign
 use ruvvector_service::journal::disk::OsDisk;
 use ruvvector_service::journal::{self, Journal, NewRecord};
 use ruvvector_service::store::{self, Store, StoreTarget};
-use ruvvector_service::write::{self, Progress};
+use ruvvector_service::write::{self, Problems, Progress, WriteLoop};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{AssertSqlSafe, Connection};
@@ -178,6 +178,7 @@ pub(super) fn json(n: u64, integration: &str) -> String {
 pub(super) struct Bench {
     pub(super) journal: Journal,
     pub(super) progress: Progress,
+    pub(super) problems: Problems,
     next: u64,
     stop: CancellationToken,
     writer: Option<tokio::task::JoinHandle<()>>,
@@ -190,6 +191,7 @@ impl Bench {
         Self {
             journal: open_log(dir),
             progress: Progress::default(),
+            problems: Problems::default(),
             next: 1,
             stop: CancellationToken::new(),
             writer: None,
@@ -204,16 +206,14 @@ impl Bench {
     }
 
     pub(super) fn start(&mut self, options: &store::Options) {
-        self.progress = Progress::default();
-        self.stop = CancellationToken::new();
-        self.writer = Some(tokio::spawn(write::run(
+        let writer = WriteLoop::new(
             self.journal.clone(),
             Store::new(options),
             self.options.clone(),
-            self.progress.clone(),
-            self.stop.clone(),
-            self.grace,
-        )));
+        );
+        (self.progress, self.problems) = (writer.progress.clone(), writer.problems.clone());
+        self.stop = CancellationToken::new();
+        self.writer = Some(tokio::spawn(writer.run(self.stop.clone(), self.grace)));
     }
 
     /// Ends the writer wherever it stands, as a crash does.

@@ -64,7 +64,7 @@ async fn both() -> [Db; 2] {
 async fn drained(dir: &Path, db: &Db) -> Bench {
     let mut bench = Bench::new(dir);
     bench.start(&db.options());
-    until("contact", async || bench.progress.connected()).await;
+    until("contact", async || bench.problems.connected()).await;
     bench.drained().await;
     bench
 }

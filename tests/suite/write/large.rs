@@ -198,7 +198,7 @@ async fn a_record_that_makes_progress_is_stored_however_long_it_takes() {
     );
     bench.stop().await;
     db.assert_holds_exactly(2 * BETWEEN).await;
-    assert!(bench.progress.problems().is_empty());
+    assert!(bench.problems.sentences().is_empty());
 }
 
 /// Spans, each in a scope of its own.

@@ -57,8 +57,8 @@ async fn an_idle_writer_commits_at_once_and_says_which_positions_are_stored() {
                 .await
                 .expect("a lone event is stored at once");
         }
-        assert!(bench.progress.connected());
-        assert!(bench.progress.problems().is_empty());
+        assert!(bench.problems.connected());
+        assert!(bench.problems.sentences().is_empty());
         db.assert_holds_exactly(20).await;
         bench.stop().await;
     }
@@ -194,14 +194,14 @@ async fn a_writer_that_stops_drains_first_and_gives_up_when_the_grace_is_over() 
     bench.start(&away.options());
     bench.accept(1).await;
     until("the problem is named", async || {
-        !bench.progress.problems().is_empty()
+        !bench.problems.sentences().is_empty()
     })
     .await;
     let began = Instant::now();
     bench.stop().await;
     assert!(began.elapsed() >= bench.grace);
     assert_eq!(bench.journal.status().queue_events, 1);
-    assert!(!bench.progress.connected());
+    assert!(!bench.problems.connected());
 }
 
 /// What a directory lacks is given up at once where its streams are at home; in a copy, once nobody else was heard of.
@@ -236,7 +236,7 @@ async fn damage_is_given_up_at_home_at_once_and_in_a_copy_after_a_silence() {
         bench.start(&db.options());
         if is_copy {
             until("it says so", async || {
-                let problems = bench.progress.problems();
+                let problems = bench.problems.sentences();
                 problems
                     .iter()
                     .any(|text| text.contains("is a copy, or was moved"))
@@ -247,7 +247,7 @@ async fn damage_is_given_up_at_home_at_once_and_in_a_copy_after_a_silence() {
         bench.drained().await;
         assert_eq!(db.dead_letters().await, 1);
         assert_eq!(is_copy, began.elapsed() > Duration::from_secs(5));
-        assert!(bench.progress.problems().is_empty());
+        assert!(bench.problems.sentences().is_empty());
         bench.stop().await;
     }
 }

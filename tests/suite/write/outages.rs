@@ -39,16 +39,16 @@ async fn a_database_away_at_the_start_and_in_the_middle_costs_nothing() {
     bench.accept(10).await;
     for mode in ["fast", "immediate"] {
         until("the absence is noticed", async || {
-            !bench.progress.connected() && !bench.progress.problems().is_empty()
+            !bench.problems.connected() && !bench.problems.sentences().is_empty()
         })
         .await;
         cluster.resume();
         bench.drained().await;
         until("the problem is over", async || {
-            bench.progress.problems().is_empty()
+            bench.problems.sentences().is_empty()
         })
         .await;
-        assert!(bench.progress.connected());
+        assert!(bench.problems.connected());
         cluster.stop(mode);
         bench.accept(300).await;
     }
@@ -132,11 +132,11 @@ async fn a_database_that_hangs_is_given_up_and_come_back_to() {
         proxy.stall();
         bench.accept(2_000).await;
         until("the silence is noticed", async || {
-            !bench.progress.connected() && !bench.progress.problems().is_empty()
+            !bench.problems.connected() && !bench.problems.sentences().is_empty()
         })
         .await;
         // It had hung for the whole deadline by then, and was said to have hung "for 0 s".
-        let problems = bench.progress.problems();
+        let problems = bench.problems.sentences();
         let first = problems
             .iter()
             .all(|problem| !problem.ends_with("(for 0 s)"));
@@ -235,7 +235,7 @@ async fn after_a_stop_a_gap_waits_for_nobody_and_what_the_log_holds_does() {
     again.grace = Duration::from_secs(1);
     again.start(&db.options());
     until("the refusal is named", async || {
-        !again.progress.problems().is_empty()
+        !again.problems.sentences().is_empty()
     })
     .await;
     again.stop().await;
@@ -260,13 +260,13 @@ async fn a_newer_schema_stops_writing_though_the_pool_reconnects_by_itself() {
     .await;
     bench.accept(1).await;
     until("the schema is refused", async || {
-        let problems = bench.progress.problems();
+        let problems = bench.problems.sentences();
         problems
             .iter()
             .any(|problem| problem.contains("version 99"))
     })
     .await;
-    assert!(!bench.progress.connected());
+    assert!(!bench.problems.connected());
     db.assert_holds_exactly(1).await;
     db.execute("DELETE FROM ruvvector_migrations WHERE version = 99")
         .await;
@@ -305,13 +305,13 @@ async fn maintenance_pauses_while_the_schema_is_not_known() {
     bench.accept(1).await;
     until("the schema is refused", async || {
         bench
-            .progress
-            .problems()
+            .problems
+            .sentences()
             .iter()
             .any(|problem| problem.contains("version 99"))
     })
     .await;
-    assert!(!bench.progress.connected());
+    assert!(!bench.problems.connected());
     // A round that was under way may end.
     tokio::time::sleep(10 * interval).await;
     db.execute(&remove).await;

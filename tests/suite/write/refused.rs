@@ -103,7 +103,7 @@ pub(super) async fn refuses_everything(accept: impl AsyncFn() -> (TempDir, Bench
         let (_dir, mut bench) = accept().await;
         bench.start(&db.options());
         until("the problem says where to look", async || {
-            let problems = bench.progress.problems();
+            let problems = bench.problems.sentences();
             problems
                 .iter()
                 .any(|problem| problem.contains("constraints and triggers"))

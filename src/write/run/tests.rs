@@ -1,6 +1,5 @@
 //! Outcomes of batches, without a database.
 
-use crate::event::Source;
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
@@ -10,20 +9,27 @@ use bytes::Bytes;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio_util::sync::CancellationToken;
 
-use crate::decode::{self};
-use crate::event::{ContentEncoding, Encoding, Limits, Signal};
+use crate::decode;
+use crate::event::{ContentEncoding, Encoding, Limits, Signal, Source, StreamId};
 use crate::journal::disk::OsDisk;
 use crate::journal::{self, Journal, NewRecord};
-use crate::store::{self, Store, StoreTarget};
+use crate::store::{self, Store, StoreTarget, StoredPositions};
+use crate::write::Options;
 use crate::write::batch::PendingBatch;
 use crate::write::batch_reader::{BatchReader, NextWrite, StreamCursor};
-use crate::write::failure_policy::*;
-use crate::write::{self, Progress, RunUntil};
+use crate::write::run::*;
 
 const EVENT: &str = r#"{"correlationId":"c","integration":"i","eventType":"e"}"#;
 
+/// A writer, and its state across failures.
+struct Bench {
+    shared: WriteLoop,
+    policy: FailurePolicy,
+    stream: StreamId,
+}
+
 /// Opens a journal of two records, one of which cannot be decoded, and a writer whose store does not exist.
-async fn writer(dir: &Path) -> (FailurePolicy, StreamId) {
+async fn writer(dir: &Path) -> Bench {
     let nowhere = StoreTarget::Postgres {
         options: Box::default(),
         read: None,
@@ -32,7 +38,7 @@ async fn writer(dir: &Path) -> (FailurePolicy, StreamId) {
 }
 
 /// As [`writer`], to another store.
-async fn writer_to(dir: &Path, target: StoreTarget) -> (FailurePolicy, StreamId) {
+async fn writer_to(dir: &Path, target: StoreTarget) -> Bench {
     let options = journal::Options {
         dir: dir.to_owned(),
         budget_bytes: Some(64 << 20),
@@ -61,15 +67,11 @@ async fn writer_to(dir: &Path, target: StoreTarget) -> (FailurePolicy, StreamId)
         read_connections: 1,
         collector: String::new(),
     });
-    let shared = WriteLoop::new(
-        journal,
-        store,
-        write::Options::default(),
-        Progress::default(),
-        CancellationToken::new(),
-        RunUntil::Stopped,
-    );
-    (FailurePolicy::new(shared), stream.unwrap())
+    Bench {
+        shared: WriteLoop::new(journal, store, Options::default()),
+        policy: FailurePolicy::default(),
+        stream: stream.unwrap(),
+    }
 }
 
 fn record(payload: &'static str, accepted: u32) -> NewRecord {
@@ -91,26 +93,38 @@ fn record(payload: &'static str, accepted: u32) -> NewRecord {
     }
 }
 
-/// Returns those records as a batch.
-async fn built(
-    writer: &FailurePolicy,
-    stream: StreamId,
-    positions: RangeInclusive<u64>,
-) -> PendingBatch {
-    let entries = writer
-        .shared
-        .journal
-        .read(stream, 1, 1 << 20)
-        .await
-        .unwrap();
-    let mut built = PendingBatch::new(stream, *positions.start());
-    for (entry, n) in entries.into_iter().zip(1..) {
-        if positions.contains(&n) {
-            built.add(entry, 1 << 20);
+impl Bench {
+    /// Returns those records as a batch.
+    async fn batch(&self, positions: RangeInclusive<u64>) -> PendingBatch {
+        let read = self.shared.journal.read(self.stream, 1, 1 << 20).await;
+        let mut batch = PendingBatch::new(self.stream, *positions.start());
+        for (entry, n) in read.unwrap().into_iter().zip(1..) {
+            if positions.contains(&n) {
+                batch.add(entry, 1 << 20);
+            }
+        }
+        assert_eq!(batch.batch.positions, positions);
+        batch
+    }
+
+    /// Ends an attempt to commit those records.
+    async fn end(&mut self, positions: RangeInclusive<u64>, outcome: Result<Duration, Failure>) {
+        let fails = outcome.is_err();
+        let ended = ended(&self.batch(positions).await, outcome);
+        let next = on_ended(&self.shared, &mut self.policy, ended);
+        assert_eq!(next.is_err(), fails);
+    }
+
+    /// Reads those stored positions from the database.
+    fn read_stored(&mut self, stored: &StoredPositions) {
+        for batch in self.policy.on_stored_positions(self.stream, stored) {
+            on_committed(&self.shared, &mut self.policy, &batch);
         }
     }
-    assert_eq!(built.batch.positions, positions);
-    built
+
+    fn batches_at_once(&self) -> usize {
+        batches_at_once(&self.shared, &self.policy)
+    }
 }
 
 fn lost() -> Failure {
@@ -121,24 +135,12 @@ fn lost() -> Failure {
     })
 }
 
-fn ended(built: &PendingBatch, took: Result<Duration, Failure>) -> CommitResult {
+fn ended(batch: &PendingBatch, outcome: Result<Duration, Failure>) -> CommitResult {
     CommitResult {
-        summary: BatchSummary::of(built),
+        summary: BatchSummary::of(batch),
         began: Instant::now(),
-        took,
+        outcome,
     }
-}
-
-async fn end(
-    writer: &mut FailurePolicy,
-    stream: StreamId,
-    positions: RangeInclusive<u64>,
-    took: Result<Duration, Failure>,
-) {
-    let fails = took.is_err();
-    let built = built(writer, stream, positions).await;
-    let ended = ended(&built, took);
-    assert_eq!(writer.ended(ended).is_err(), fails);
 }
 
 /// A stop came in a pause while the database was available again, and the service ended 37 ms later with the journal
@@ -147,33 +149,39 @@ async fn end(
 async fn a_stop_writes_what_waits_though_the_account_is_to_be_read_again() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("telemetry.db");
-    let (writer, _) = writer_to(&dir.path().join("log"), StoreTarget::Sqlite { path }).await;
-    let shared = writer.shared;
+    let bench = writer_to(&dir.path().join("log"), StoreTarget::Sqlite { path }).await;
+    let shared = bench.shared;
     shared.reconcile_requested.notify_one();
     shared.stop.cancel();
-    write::run::run_loop(&shared).await.unwrap();
+    write_journal(&shared).await.unwrap();
     assert_eq!(shared.journal.status().queue_events, 0);
 }
 
 #[tokio::test]
 async fn after_a_failure_batches_go_alone_until_the_one_that_failed_has_passed() {
     let dir = tempfile::tempdir().unwrap();
-    let (mut writer, stream) = writer(dir.path()).await;
+    let mut writer = writer(dir.path()).await;
     assert_eq!(writer.batches_at_once(), 2);
-    end(&mut writer, stream, 1..=1, Err(lost())).await;
+    writer.end(1..=1, Err(lost())).await;
     assert_eq!(writer.batches_at_once(), 1);
-    end(&mut writer, stream, 2..=2, Ok(Duration::ZERO)).await;
+    writer.end(2..=2, Ok(Duration::ZERO)).await;
     assert_eq!(writer.batches_at_once(), 1);
-    end(&mut writer, stream, 1..=2, Ok(Duration::ZERO)).await;
+    writer.end(1..=2, Ok(Duration::ZERO)).await;
     assert_eq!(writer.batches_at_once(), 2);
 
-    end(&mut writer, stream, 1..=1, Err(lost())).await;
+    writer.end(1..=1, Err(lost())).await;
     let elsewhere = StreamId([0xee; 16]);
-    writer.settle_doubt(elsewhere, &StoredPositions::new([1..=1]));
-    writer.settle_doubt(stream, &StoredPositions::new([2..=2]));
+    let all = StoredPositions::new([1..=1]);
+    assert!(
+        writer
+            .policy
+            .on_stored_positions(elsewhere, &all)
+            .is_empty()
+    );
+    writer.read_stored(&StoredPositions::new([2..=2]));
     assert_eq!(writer.batches_at_once(), 1);
     // Another collector stored it, on a copy of the journal.
-    writer.settle_doubt(stream, &StoredPositions::new([1..=1]));
+    writer.read_stored(&StoredPositions::new([1..=1]));
     assert_eq!(writer.batches_at_once(), 2);
 }
 
@@ -186,17 +194,17 @@ async fn a_commit_without_an_answer_is_counted_once_and_as_the_account_says() {
     let dead = "ruvvector_dead_letters_total{reason=\"undecodable\"} 3\n";
 
     let dir = tempfile::tempdir().unwrap();
-    let (mut writer, stream) = writer(dir.path()).await;
+    let mut writer = writer(dir.path()).await;
     assert_eq!(writer.shared.journal.status().queue_events, 4);
     for account in [StoredPositions::default(), StoredPositions::new([1..=1])] {
-        end(&mut writer, stream, 1..=2, Err(lost())).await;
-        writer.settle_doubt(stream, &account);
+        writer.end(1..=2, Err(lost())).await;
+        writer.read_stored(&account);
         assert_eq!(writer.shared.journal.status().queue_events, 4);
         assert!(!counted(rows) && !counted(dead));
     }
-    end(&mut writer, stream, 1..=2, Err(lost())).await;
+    writer.end(1..=2, Err(lost())).await;
     for _ in 0..2 {
-        writer.settle_doubt(stream, &StoredPositions::new([1..=2]));
+        writer.read_stored(&StoredPositions::new([1..=2]));
         assert_eq!(writer.shared.journal.status().queue_events, 0);
         assert!(
             counted(rows) && counted(dead),
@@ -213,13 +221,13 @@ async fn a_commit_that_lands_late_is_counted_as_it_was_and_not_as_its_successor(
     let recorder = PrometheusBuilder::new().build_recorder();
     let _recording = ::metrics::set_default_local_recorder(&recorder);
     let dir = tempfile::tempdir().unwrap();
-    let (mut writer, stream) = writer(dir.path()).await;
+    let mut writer = writer(dir.path()).await;
     let refused = || Err(Failure::Store(StoreError::AlreadyStored));
 
-    end(&mut writer, stream, 2..=2, Err(lost())).await;
-    writer.settle_doubt(stream, &StoredPositions::default());
-    end(&mut writer, stream, 1..=2, refused()).await;
-    writer.settle_doubt(stream, &StoredPositions::new([2..=2]));
+    writer.end(2..=2, Err(lost())).await;
+    writer.read_stored(&StoredPositions::default());
+    writer.end(1..=2, refused()).await;
+    writer.read_stored(&StoredPositions::new([2..=2]));
     let page = recorder.handle().render();
     assert!(
         page.contains("ruvvector_dead_letters_total{reason=\"undecodable\"} 3\n"),
@@ -228,9 +236,9 @@ async fn a_commit_that_lands_late_is_counted_as_it_was_and_not_as_its_successor(
     assert!(page.contains("ruvvector_write_events_total 0\n"), "{page}");
 
     // A batch whose positions another batch of this collector has committed is no longer in doubt.
-    end(&mut writer, stream, 1..=1, Err(lost())).await;
-    end(&mut writer, stream, 1..=1, Ok(Duration::ZERO)).await;
-    writer.settle_doubt(stream, &StoredPositions::new([1..=2]));
+    writer.end(1..=1, Err(lost())).await;
+    writer.end(1..=1, Ok(Duration::ZERO)).await;
+    writer.read_stored(&StoredPositions::new([1..=2]));
     let written = writer.shared.progress.written();
     assert_eq!((written.events, written.records), (1, 2));
     assert_eq!((written.dead_letters, written.dead_events), (1, 3));
@@ -239,12 +247,8 @@ async fn a_commit_that_lands_late_is_counted_as_it_was_and_not_as_its_successor(
 #[tokio::test]
 async fn batches_grow_again_as_they_pass_without_another_look_at_the_account() {
     let dir = tempfile::tempdir().unwrap();
-    let (mut writer, stream) = writer(dir.path()).await;
-    writer.shared.set_batch_limit(Some(BatchLimit {
-        stream,
-        until: 9,
-        entries: 1,
-    }));
+    let mut writer = writer(dir.path()).await;
+    let stream = writer.stream;
     for _ in 0..6 {
         writer
             .shared
@@ -253,22 +257,31 @@ async fn batches_grow_again_as_they_pass_without_another_look_at_the_account() {
             .await
             .unwrap();
     }
+    let refused = BatchSummary {
+        stream,
+        positions: 1..=9,
+        entries: 2,
+        rows: 9,
+        records: 9,
+        dead: Vec::new(),
+    };
+    let Bench { shared, policy, .. } = &mut writer;
+    let _ = policy.on_failed(refused, Instant::now(), Failure::Smaller);
     let cursor = StreamCursor {
         stream,
-        shared: false,
+        contested: false,
         live: true,
-        stored_positions: StoredPositions::default(),
         next: 1,
     };
-    let mut source = BatchReader::new(writer.shared.clone(), [cursor].into());
+    let mut reader = BatchReader::new(shared, [cursor].into());
     let idle = CancellationToken::new();
     idle.cancel();
     for positions in [1..=1, 2..=3, 4..=7] {
-        let Some(NextWrite::Batch(built)) = source.next(&idle).await else {
+        let next = reader.next(&idle, policy.batch_limit()).await;
+        let Some(NextWrite::Batch(batch)) = next else {
             panic!("a small record is part of a batch");
         };
-        assert_eq!(built.batch.positions, positions);
-        let took = Ok(Duration::ZERO);
-        writer.ended(ended(&built, took)).unwrap();
+        assert_eq!(batch.batch.positions, positions);
+        on_ended(shared, policy, ended(&batch, Ok(Duration::ZERO))).unwrap();
     }
 }
