@@ -13,7 +13,7 @@ use crate::store::Batch;
 use crate::store::row_encoding::EncodedRows;
 use crate::telemetry::own_traces::links::RequestTag;
 use crate::write::Options;
-use crate::write::dead_letters::{self, DecodeFault, damaged, missing, whole};
+use crate::write::dead_letters::{self, DecodeFault, RefusedRow, damaged, missing, whole};
 use crate::write::decode_record::{body, counted};
 
 /// A batch before its commit, with the origin of each row.
@@ -222,31 +222,24 @@ impl PendingBatch {
             .binary_search_by_key(&item.position, |record| record.position.n)
             .map(|index| &self.records[index])
             .expect("a row's record is in its batch");
-        let refused = self.batch.rows.row(row);
-        let letter = dead_letters::row(record, item.index, refused, sqlstate, message);
+        let refused = RefusedRow {
+            index: item.index,
+            sqlstate,
+            message,
+        };
+        let letter = dead_letters::row(record, refused, self.batch.rows.row(row));
         self.batch.rows.remove(row);
         self.batch.dead_letters.push(letter);
     }
 
-    /// Turns every record that has rows into a dead letter. Used if the database does not report which row it refuses.
-    pub(super) fn refuse_all(&mut self, sqlstate: &str, message: &str) {
-        let mut letters = std::mem::take(&mut self.batch.dead_letters);
-        for record in &self.records {
-            if self
-                .items
-                .iter()
-                .any(|item| item.position == record.position.n)
-            {
-                letters.retain(|letter| letter.position != record.position.n);
-                let fault = DecodeFault {
-                    reason: "refused",
-                    sqlstate: Some(sqlstate.to_owned()),
-                    message: message.to_owned(),
-                };
-                letters.push(whole(record, fault));
-            }
-        }
-        self.batch.dead_letters = letters;
+    /// Turns the only record of the batch into a dead letter. Used if the database does not report which row it refuses.
+    pub(super) fn refuse_record(&mut self, sqlstate: String, message: String) {
+        let fault = DecodeFault {
+            reason: "refused",
+            sqlstate: Some(sqlstate),
+            message,
+        };
+        self.batch.dead_letters = vec![whole(&self.records[0], fault)];
         self.batch.rows.clear();
         self.items.clear();
     }

@@ -109,7 +109,7 @@ async fn attempts(shared: &WriteLoop, pending: &mut PendingBatch) -> Result<(), 
                     None if pending.batch.rows.is_empty() => {
                         return Err(wrong_setting(&message).into());
                     }
-                    None => pending.refuse_all(&sqlstate, &letter),
+                    None => pending.refuse_record(sqlstate, letter),
                 }
                 // This many refusals indicate a wrong setting long before the last row is refused.
                 let suspicious = refusals == REFUSALS_A_BATCH;

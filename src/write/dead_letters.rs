@@ -18,6 +18,15 @@ pub(super) struct DecodeFault {
     pub(super) message: String,
 }
 
+/// A row that the database refused, which is not sent again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct RefusedRow {
+    /// The row's number in its record, from 0.
+    pub(super) index: u32,
+    pub(super) sqlstate: String,
+    pub(super) message: String,
+}
+
 impl DecodeFault {
     pub(super) const fn new(reason: &'static str, message: String) -> Self {
         Self {
@@ -73,24 +82,18 @@ pub(super) fn missing(first: u64, last: u64) -> DeadLetter {
 }
 
 /// Returns a dead letter for one row that the database refused.
-pub(super) fn row(
-    record: &Record,
-    index: u32,
-    row: EncodedRow<'_>,
-    sqlstate: String,
-    message: String,
-) -> DeadLetter {
+pub(super) fn row(record: &Record, refused: RefusedRow, row: EncodedRow<'_>) -> DeadLetter {
     DeadLetter {
         position: record.position.n,
-        item: Some(index),
+        item: Some(refused.index),
         events: 1,
         kind: "row",
         content_encoding: "identity",
         decoder: record.source.version,
         received_unix_nano: record.source.received_unix_nano,
         reason: "refused",
-        sqlstate: Some(sqlstate),
-        message,
+        sqlstate: Some(refused.sqlstate),
+        message: refused.message,
         payload: row.to_json().into(),
     }
 }

@@ -8,12 +8,13 @@
 //! **Invariant:** beside the record's body, at most three pieces of its rows and the store's copies of one larger row
 //! are held. The compressed payload is held only until it is inflated.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
 
-use crate::event::{Resource, Signal};
+use crate::event::{Position, Resource, Signal};
 use crate::journal::{JournalEntry, Record};
 use crate::store::row_encoding::EncodedRows;
 use crate::store::{Batch, DeadLetter, LargeRecord, RecordPieces, StoreError, StreamHeartbeat};
@@ -23,10 +24,9 @@ use crate::write::batch_summary::{BatchSummary, dead};
 use crate::write::commit::{
     CommitResult, Failure, REFUSALS_A_BATCH, facts, probe, with_detail, wrong_setting,
 };
+use crate::write::dead_letters::RefusedRow;
 use crate::write::dead_letters::{self, DecodeFault};
-use crate::write::large_record_walks::{
-    RefusedRow, ResourceWalk, RowWalk, WalkResult, index_of, spawn,
-};
+use crate::write::large_record_walks::{ResourceWalk, RowWalk, WalkResult, index_of, spawn};
 use crate::write::record_memory::RecordMemory;
 use crate::write::{WriteLoop, decode_record};
 
@@ -34,23 +34,23 @@ use crate::write::{WriteLoop, decode_record};
 pub(super) async fn write(shared: &WriteLoop, record: Record) -> CommitResult {
     let _permit = shared.write_permit().await;
     let began = Instant::now();
-    let mark = (record.source.received_unix_nano, record.payload.len());
-    let marks = || std::iter::once(mark);
-    let span = spans::batch(marks(), 1, record.accepted as usize);
+    let tag = (record.source.received_unix_nano, record.payload.len());
+    let tags = || std::iter::once(tag);
+    let span = spans::batch(tags(), 1, record.accepted as usize);
     let mut writing = LargeRecordWrite {
         shared,
         record: Arc::new(record),
         refused: Vec::new(),
         buried: None,
     };
-    let written = traced(span, writing.attempts()).await;
+    let written = traced(span, writing.write()).await;
     if written.is_ok() {
-        links::forget(marks());
+        links::forget(tags());
     }
     CommitResult {
         summary: writing.summary(),
         began,
-        outcome: written.map(|()| began.elapsed()),
+        outcome: written.map(|()| began.elapsed()).map_err(Failure::from),
     }
 }
 
@@ -64,46 +64,42 @@ struct LargeRecordWrite<'a> {
     buried: Option<(&'static str, u64)>,
 }
 
+/// The reason why the rows of a record are not stored.
+enum Unwritten {
+    /// The whole record is to become a dead letter.
+    Record(DecodeFault),
+    /// The attempt failed.
+    Attempt(StoreError),
+}
+
+impl From<DecodeFault> for Unwritten {
+    fn from(fault: DecodeFault) -> Self {
+        Self::Record(fault)
+    }
+}
+
+impl From<StoreError> for Unwritten {
+    fn from(error: StoreError) -> Self {
+        Self::Attempt(error)
+    }
+}
+
 impl LargeRecordWrite<'_> {
-    async fn attempts(&mut self) -> Result<(), Failure> {
+    async fn write(&mut self) -> Result<(), StoreError> {
         let facts = self.facts();
         self.shared.store.write_resources(facts, &[]).await?;
-        let fault = match self.inflate().await {
-            Ok(body) => self.write_body(body).await?,
-            Err(fault) => Some(fault),
-        };
-        match fault {
-            Some(fault) => self.bury(fault).await,
-            None => Ok(()),
+        match self.write_events().await {
+            Ok(()) => Ok(()),
+            Err(Unwritten::Record(fault)) => self.bury(fault).await,
+            Err(Unwritten::Attempt(error)) => Err(error),
         }
     }
 
-    /// Returns the body without its content encoding. Drops the payload, which can be read from the journal again.
-    async fn inflate(&mut self) -> Result<Bytes, DecodeFault> {
-        let record = Arc::clone(&self.record);
-        let body = blocking(move || {
-            decode_record::guarded(|| {
-                decode_record::body(&record).map(|body| match body {
-                    std::borrow::Cow::Borrowed(_) => record.payload.clone(),
-                    std::borrow::Cow::Owned(body) => body.into(),
-                })
-            })
-        })
-        .await?;
-        self.record = Arc::new(Record {
-            payload: Bytes::new(),
-            ..Record::clone(&self.record)
-        });
-        Ok(body)
-    }
-
-    /// Returns the reason why the record is to become a dead letter, if so.
-    async fn write_body(&mut self, body: Bytes) -> Result<Option<DecodeFault>, Failure> {
+    async fn write_events(&mut self) -> Result<(), Unwritten> {
+        let body = self.inflate().await?;
         // A native event refers to no resource.
-        if self.record.source.signal != Signal::Event
-            && let Err(fault) = self.write_resources(&body).await?
-        {
-            return Ok(Some(fault));
+        if self.record.source.signal != Signal::Event {
+            self.write_resources(&body).await?;
         }
         let mut takes_good_rows = false;
         loop {
@@ -121,42 +117,54 @@ impl LargeRecordWrite<'_> {
             let written = self.shared.store.write_pieces(large, pieces).await;
             // The walk ends with the pieces, so two bodies are never held at the same time.
             let walked = walk.await;
-            let (sqlstate, row, message, detail) = match (written, walked) {
-                (Ok(()), _) => return Ok(None),
-                (Err(_), WalkResult::Unreadable(fault)) => return Ok(Some(fault)),
-                (
-                    Err(StoreError::Refused {
-                        sqlstate,
-                        row,
-                        message,
-                        detail,
-                    }),
-                    _,
-                ) => (sqlstate, row, message, detail),
-                (Err(error), _) => return Err(error.into()),
+            let (sqlstate, row, message, detail) = match written {
+                Ok(()) => return Ok(()),
+                Err(_) if let WalkResult::Unreadable(fault) = walked => return Err(fault.into()),
+                Err(StoreError::Refused {
+                    sqlstate,
+                    row,
+                    message,
+                    detail,
+                }) => (sqlstate, row, message, detail),
+                Err(error) => return Err(error.into()),
             };
-            if !takes_good_rows {
+            if takes_good_rows {
+                let letter = with_detail(&message, detail);
+                self.refuse(row, sqlstate, &message, letter).await?;
+            } else {
                 probe(self.shared, &message).await?;
                 takes_good_rows = true;
-                continue;
-            }
-            let letter = with_detail(&message, detail);
-            let refused = self.refuse(row, sqlstate, &message, letter);
-            if let Some(fault) = refused.await? {
-                return Ok(Some(fault));
             }
         }
     }
 
-    /// Notes a refused row. Returns the reason why the whole record is refused if the database does not name the row,
-    /// or has refused too many.
+    /// Returns the body without its content encoding. Drops the payload, which can be read from the journal again.
+    async fn inflate(&mut self) -> Result<Bytes, DecodeFault> {
+        let record = Arc::clone(&self.record);
+        let body = blocking(move || {
+            decode_record::guarded(|| {
+                decode_record::body(&record).map(|body| match body {
+                    Cow::Borrowed(_) => record.payload.clone(),
+                    Cow::Owned(body) => body.into(),
+                })
+            })
+        })
+        .await?;
+        self.record = Arc::new(Record {
+            payload: Bytes::new(),
+            ..Record::clone(&self.record)
+        });
+        Ok(body)
+    }
+
+    /// Notes a refused row. Fails if the database does not name the row, or has refused too many.
     async fn refuse(
         &mut self,
         row: Option<usize>,
         sqlstate: String,
         message: &str,
         letter: String,
-    ) -> Result<Option<DecodeFault>, Failure> {
+    ) -> Result<(), Unwritten> {
         let sent = self.record.accepted as usize - self.refused.len();
         let row = row.filter(|&row| row < sent && self.refused.len() < REFUSALS_A_BATCH);
         let Some(row) = row else {
@@ -164,7 +172,7 @@ impl LargeRecordWrite<'_> {
                 return Err(wrong_setting(message).into());
             }
             probe(self.shared, message).await?;
-            return Ok(Some(DecodeFault {
+            return Err(Unwritten::Record(DecodeFault {
                 reason: "refused",
                 sqlstate: Some(sqlstate),
                 message: letter,
@@ -182,10 +190,10 @@ impl LargeRecordWrite<'_> {
             message: letter,
         };
         self.refused.insert(place, refused);
-        Ok(None)
+        Ok(())
     }
 
-    async fn write_resources(&self, body: &Bytes) -> Result<Result<(), DecodeFault>, Failure> {
+    async fn write_resources(&self, body: &Bytes) -> Result<(), Unwritten> {
         let (walk, mut chunks) = ResourceWalk::new(self.memory(body));
         let walk = spawn(Arc::clone(&self.record), body.clone(), walk);
         while let Some(chunk) = chunks.recv().await {
@@ -197,14 +205,14 @@ impl LargeRecordWrite<'_> {
                 return Err(error.into());
             }
         }
-        Ok(match walk.await {
-            WalkResult::Unreadable(fault) => Err(fault),
+        match walk.await {
+            WalkResult::Unreadable(fault) => Err(fault.into()),
             WalkResult::Whole | WalkResult::Stopped => Ok(()),
-        })
+        }
     }
 
     /// Stores the record as a dead letter.
-    async fn bury(&mut self, fault: DecodeFault) -> Result<(), Failure> {
+    async fn bury(&mut self, fault: DecodeFault) -> Result<(), StoreError> {
         self.refused.clear();
         let letter = self.letter(fault).await?;
         self.buried = Some(dead(&letter));
@@ -215,7 +223,7 @@ impl LargeRecordWrite<'_> {
             rows: EncodedRows::default(),
             dead_letters: vec![letter],
         };
-        Ok(self.shared.store.write(&batch).await?)
+        self.shared.store.write(&batch).await
     }
 
     async fn letter(&self, fault: DecodeFault) -> Result<DeadLetter, StoreError> {
@@ -223,11 +231,8 @@ impl LargeRecordWrite<'_> {
             return Ok(dead_letters::whole(&self.record, fault));
         }
         let position = self.record.position;
-        let read = self
-            .shared
-            .journal
-            .read(position.stream, position.n, 1)
-            .await;
+        let journal = &self.shared.journal;
+        let read = journal.read(position.stream, position.n, 1).await;
         let why = match read.map(|entries| entries.into_iter().next()) {
             Ok(Some(JournalEntry::Record(record))) if record.position == position => {
                 return Ok(dead_letters::whole(&record, fault));
@@ -253,16 +258,13 @@ impl LargeRecordWrite<'_> {
     }
 
     fn facts(&self) -> StreamHeartbeat {
-        facts(
-            self.shared,
-            self.record.position.stream,
-            self.record.position.n,
-        )
+        let Position { stream, n } = self.record.position;
+        facts(self.shared, stream, n)
     }
 
     fn summary(&self) -> BatchSummary {
         let n = self.record.position.n;
-        let refused = self.refused.iter().map(RefusedRow::dead);
+        let refused = self.refused.iter().map(|_| ("refused", 1));
         let dead: Vec<_> = self.buried.into_iter().chain(refused).collect();
         let dead_events: u64 = dead.iter().map(|(_, events)| events).sum();
         BatchSummary {

@@ -15,7 +15,7 @@ use crate::journal::Record;
 use crate::store::row_encoding::EncodedRows;
 use crate::store::{LargeRow, RecordPiece};
 use crate::write::batch_reader::blocking;
-use crate::write::dead_letters::{self, DecodeFault};
+use crate::write::dead_letters::{self, DecodeFault, RefusedRow};
 use crate::write::decode_record::counted;
 use crate::write::record_memory::RecordMemory;
 
@@ -24,22 +24,6 @@ const CHUNK_BYTES: usize = 1 << 20;
 
 /// Bytes that a resource takes in addition to its texts.
 const RESOURCE_BYTES: usize = 128;
-
-/// A row that the database refused, which is not sent again.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct RefusedRow {
-    /// The row's number in its record, from 0.
-    pub(super) index: u32,
-    pub(super) sqlstate: String,
-    pub(super) message: String,
-}
-
-impl RefusedRow {
-    /// Returns the reason and events of its dead letter.
-    pub(super) const fn dead(&self) -> (&'static str, u64) {
-        ("refused", 1)
-    }
-}
 
 /// Returns a row's number in its record, from 0, given its number `sent` among the rows that were not refused.
 /// `refused` is sorted by those rows' numbers.
@@ -61,11 +45,27 @@ pub(super) enum WalkResult {
     Unreadable(DecodeFault),
 }
 
+/// What every walk counts and checks.
+pub(super) struct WalkState {
+    events: u32,
+    memory: RecordMemory,
+    /// The reason why the record cannot be written, if that ended the walk.
+    fault: Option<DecodeFault>,
+}
+
+impl WalkState {
+    const fn new(memory: RecordMemory) -> Self {
+        Self {
+            events: 0,
+            memory,
+            fault: None,
+        }
+    }
+}
+
 /// A sink that a walk fills.
 pub(super) trait RecordWalk: Sink + Send + 'static {
-    fn events(&self) -> u32;
-    /// Returns why the record cannot be written, if that ended the walk.
-    fn take_fault(&mut self) -> Option<DecodeFault>;
+    fn state(&mut self) -> &mut WalkState;
     /// Sends the rest, once the record was decoded to its end.
     fn finish(self);
 }
@@ -80,9 +80,9 @@ pub(super) fn spawn(
         let decoded = counted(&record, || {
             decode::events(&body, &record.source, record.position, &mut walk)
                 .map_err(|error| error.to_string())?;
-            Ok(walk.events())
+            Ok(walk.state().events)
         });
-        if let Some(fault) = walk.take_fault() {
+        if let Some(fault) = walk.state().fault.take() {
             return WalkResult::Unreadable(fault);
         }
         match decoded {
@@ -101,9 +101,7 @@ pub(super) struct ResourceWalk {
     sender: mpsc::Sender<BTreeMap<ResourceId, Resource>>,
     chunk: BTreeMap<ResourceId, Resource>,
     chunk_bytes: usize,
-    events: u32,
-    memory: RecordMemory,
-    fault: Option<DecodeFault>,
+    state: WalkState,
 }
 
 impl ResourceWalk {
@@ -115,9 +113,7 @@ impl ResourceWalk {
             sender,
             chunk: BTreeMap::new(),
             chunk_bytes: 0,
-            events: 0,
-            memory,
-            fault: None,
+            state: WalkState::new(memory),
         };
         (walk, receiver)
     }
@@ -131,8 +127,8 @@ impl ResourceWalk {
 
 impl Sink for ResourceWalk {
     fn wants_resource(&mut self, about_bytes: usize) -> bool {
-        self.fault = self.memory.resource_fault(about_bytes);
-        self.fault.is_none()
+        self.state.fault = self.state.memory.resource_fault(about_bytes);
+        self.state.fault.is_none()
     }
 
     fn resource(&mut self, resource: Resource) {
@@ -144,7 +140,7 @@ impl Sink for ResourceWalk {
     }
 
     fn event(&mut self, _event: &Event<'_>) {
-        self.events += 1;
+        self.state.events += 1;
     }
 
     fn large_event(&mut self, event: &Event<'_>, _metadata: &LargeMetadata<'_>) {
@@ -152,17 +148,13 @@ impl Sink for ResourceWalk {
     }
 
     fn wants_more(&self) -> bool {
-        self.fault.is_none() && !self.sender.is_closed()
+        self.state.fault.is_none() && !self.sender.is_closed()
     }
 }
 
 impl RecordWalk for ResourceWalk {
-    fn events(&self) -> u32 {
-        self.events
-    }
-
-    fn take_fault(&mut self) -> Option<DecodeFault> {
-        self.fault.take()
+    fn state(&mut self) -> &mut WalkState {
+        &mut self.state
     }
 
     fn finish(mut self) {
@@ -180,9 +172,7 @@ pub(super) struct RowWalk {
     /// A piece is sent once the next row would exceed this size.
     piece_bytes: usize,
     refused: std::iter::Peekable<std::vec::IntoIter<RefusedRow>>,
-    events: u32,
-    memory: RecordMemory,
-    fault: Option<DecodeFault>,
+    state: WalkState,
 }
 
 impl RowWalk {
@@ -199,9 +189,7 @@ impl RowWalk {
             rows: EncodedRows::default(),
             piece_bytes,
             refused: refused.into_iter().peekable(),
-            events: 0,
-            memory,
-            fault: None,
+            state: WalkState::new(memory),
         }
     }
 
@@ -220,12 +208,7 @@ impl RowWalk {
     fn send_refused(&self, event: &Event<'_>, refused: RefusedRow) {
         let mut rows = EncodedRows::default();
         rows.push(event, self.record.source.received_unix_nano);
-        let RefusedRow {
-            index,
-            sqlstate,
-            message,
-        } = refused;
-        let letter = dead_letters::row(&self.record, index, rows.row(0), sqlstate, message);
+        let letter = dead_letters::row(&self.record, refused, rows.row(0));
         self.send(RecordPiece::Refused(letter));
     }
 }
@@ -239,8 +222,8 @@ impl Sink for RowWalk {
     fn resource(&mut self, _resource: Resource) {}
 
     fn event(&mut self, event: &Event<'_>) {
-        let index = self.events;
-        self.events += 1;
+        let index = self.state.events;
+        self.state.events += 1;
         if let Some(refused) = self.refused.next_if(|refused| refused.index == index) {
             return self.send_refused(event, refused);
         }
@@ -254,9 +237,9 @@ impl Sink for RowWalk {
         if metadata.bytes() <= self.piece_bytes {
             return self.event(&metadata.of(event));
         }
-        self.events += 1;
-        self.fault = self.memory.row_fault(metadata.bytes());
-        if self.fault.is_some() {
+        self.state.events += 1;
+        self.state.fault = self.state.memory.row_fault(metadata.bytes());
+        if self.state.fault.is_some() {
             return;
         }
         self.flush();
@@ -274,17 +257,13 @@ impl Sink for RowWalk {
     }
 
     fn wants_more(&self) -> bool {
-        self.fault.is_none() && !self.sender.is_closed()
+        self.state.fault.is_none() && !self.sender.is_closed()
     }
 }
 
 impl RecordWalk for RowWalk {
-    fn events(&self) -> u32 {
-        self.events
-    }
-
-    fn take_fault(&mut self) -> Option<DecodeFault> {
-        self.fault.take()
+    fn state(&mut self) -> &mut WalkState {
+        &mut self.state
     }
 
     fn finish(mut self) {
@@ -299,11 +278,12 @@ mod tests {
 
     use bytes::Bytes;
 
-    use super::{RefusedRow, ResourceWalk, RowWalk, index_of};
+    use super::{ResourceWalk, RowWalk, index_of};
     use crate::decode::{self, Sink, VERSION};
     use crate::event::{ContentEncoding, Encoding, Limits, Position, Signal, Source, StreamId};
     use crate::journal::Record;
     use crate::store::RecordPieces;
+    use crate::write::dead_letters::RefusedRow;
     use crate::write::record_memory::RecordMemory;
 
     fn refused(index: u32) -> RefusedRow {
@@ -420,7 +400,7 @@ mod tests {
             };
             walk(&mut rows);
             walk(&mut resources);
-            let events = (rows.events, resources.events);
+            let events = (rows.state.events, resources.state.events);
             assert_eq!(events, (1, 1), "{signal:?} {encoding:?}");
         }
     }
