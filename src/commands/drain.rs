@@ -68,6 +68,11 @@ async fn drain(config: &Config, stop: CancellationToken) -> Result<String, Strin
     store.close(store::GOODBYE).await;
     let left = journal.status();
     let gone = journal.streams().len() == 1;
+    let rest = format!(
+        "{} of {} left in {dir}",
+        count(left.queue_events, "event"),
+        count(left.undrained_streams, "stream")
+    );
     match outcome {
         Ok(()) if gone => {}
         Ok(()) => {
@@ -87,25 +92,17 @@ async fn drain(config: &Config, stop: CancellationToken) -> Result<String, Strin
             ));
         }
         Err(Unfinished::Stopped) => {
-            return Err(format!(
-                "stopped: {} of {} left in {dir}; nothing is lost, run it again",
-                count(left.queue_events, "event"),
-                count(left.undrained_streams, "stream")
-            ));
+            return Err(format!("stopped: {rest}; nothing is lost, run it again"));
         }
         Err(Unfinished::Schema(error)) => {
             return Err(format!(
-                "{error}. {} of {} left in {dir}; nothing is lost, run it again after that",
-                count(left.queue_events, "event"),
-                count(left.undrained_streams, "stream")
+                "{error}. {rest}; nothing is lost, run it again after that"
             ));
         }
         Err(Unfinished::Shared(text)) => {
             return Err(format!(
-                "{text}. {} of {} left in {dir}, besides records that cannot be read; nothing is lost: run it again once that collector has \
-                 stored them, or has sent no heartbeat for 5 minutes",
-                count(left.queue_events, "event"),
-                count(left.undrained_streams, "stream")
+                "{text}. {rest}, besides records that cannot be read; nothing is lost: run it again once that collector has \
+                 stored them, or has sent no heartbeat for 5 minutes"
             ));
         }
     }

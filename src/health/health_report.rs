@@ -118,7 +118,7 @@ impl HealthReport {
         let is_away = self.pulse.database.is_none() && !(connects && self.uptime < FIRST_CONTACT);
         if connects && !is_away {
             problems.push(format!(
-                "connecting to the database ({}) for the first time since {} s: events are kept in the log meanwhile",
+                "connecting to the database ({}) for the first time since {} s: events are kept in the journal meanwhile",
                 self.kind,
                 self.uptime.as_secs()
             ));

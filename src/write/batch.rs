@@ -23,18 +23,11 @@ pub(super) struct PendingBatch {
     pub(super) resources: BTreeMap<ResourceId, Resource>,
     /// The record, and the item within it, that each row was decoded from.
     items: Vec<RowOrigin>,
-    records: Vec<Record>,
+    pub(super) records: Vec<Record>,
     /// Number of records, holes and damaged records.
     pub(super) entries: usize,
     decoded_bytes: usize,
     resource_bytes: usize,
-}
-
-/// The result of adding an entry.
-pub(super) enum AddResult {
-    Whole,
-    /// The record does not fit, and nothing of it is in the batch.
-    TooLarge(Record),
 }
 
 #[derive(Clone, Copy)]
@@ -60,7 +53,7 @@ pub(super) struct BatchSize {
     pub(super) entries: usize,
     pub(super) rows: usize,
     pub(super) bytes: usize,
-    /// The last position; 0 if the batch is empty.
+    /// The last position, unless the batch is empty.
     pub(super) last: u64,
 }
 
@@ -71,12 +64,12 @@ impl BatchSize {
         &self,
         entry: &JournalEntry,
         options: &Options,
-        most_entries: usize,
+        max_entries: usize,
     ) -> bool {
         let (rows, bytes) = weight(entry);
         self.entries == 0
             || self.last + 1 == *positions(entry).start()
-                && self.entries < most_entries
+                && self.entries < max_entries
                 && self.rows + rows <= options.batch_rows
                 && self.bytes + bytes <= options.batch_bytes
     }
@@ -118,12 +111,8 @@ impl PendingBatch {
 
     /// Returns the tags that identified the batch's records before they had positions.
     pub(super) fn request_tags(&self) -> impl Iterator<Item = RequestTag> {
-        let mark = |record: &Record| (record.source.received_unix_nano, record.payload.len());
-        self.records.iter().map(mark)
-    }
-
-    pub(super) fn records(&self) -> usize {
-        self.records.len()
+        let tag = |record: &Record| (record.source.received_unix_nano, record.payload.len());
+        self.records.iter().map(tag)
     }
 
     pub(super) fn size(&self) -> BatchSize {
@@ -131,25 +120,23 @@ impl PendingBatch {
             entries: self.entries,
             rows: self.batch.rows.len(),
             bytes: self.decoded_bytes.max(self.bytes()),
-            last: if self.entries == 0 {
-                0
-            } else {
-                *self.batch.positions.end()
-            },
+            last: *self.batch.positions.end(),
         }
     }
 
-    /// Adds the next entry, unless its rows and resources take more than `most_bytes`. Decodes, so it must not run on a
-    /// thread of the runtime.
-    pub(super) fn add(&mut self, entry: JournalEntry, most_bytes: usize) -> AddResult {
-        let (range, weight) = (positions(&entry), weight(&entry).1);
+    /// Adds the next entry. Returns its record, and adds nothing of it, if its rows and resources take more than
+    /// `max_bytes`. Decodes, so it must not run on a thread of the runtime.
+    #[must_use]
+    pub(super) fn add(&mut self, entry: JournalEntry, max_bytes: usize) -> Option<Record> {
+        let (range, (_, weight)) = (positions(&entry), weight(&entry));
         match entry {
-            JournalEntry::Record(record) => match self.add_record(record, most_bytes) {
-                AddResult::Whole => {}
-                AddResult::TooLarge(record) => return AddResult::TooLarge(record),
-            },
+            JournalEntry::Record(record) => {
+                if let Some(too_large) = self.add_record(record, max_bytes) {
+                    return Some(too_large);
+                }
+            }
             JournalEntry::Hole { first, last } => {
-                tracing::warn!(stream = %self.batch.stream, first, last, "positions that were never confirmed join the account");
+                tracing::warn!(stream = %self.batch.stream, first, last, "positions that were never confirmed join the stored positions");
             }
             JournalEntry::Missing { first, last } => {
                 self.batch.dead_letters.push(missing(first, last));
@@ -167,7 +154,7 @@ impl PendingBatch {
         self.batch.positions = *self.batch.positions.start()..=*range.end();
         self.entries += 1;
         self.decoded_bytes += weight;
-        AddResult::Whole
+        None
     }
 
     /// Adds a record as a dead letter, without decoding it.
@@ -184,34 +171,34 @@ impl PendingBatch {
         self.batch.rows.as_bytes().len() + self.resource_bytes
     }
 
-    fn add_record(&mut self, record: Record, most_bytes: usize) -> AddResult {
+    fn add_record(&mut self, record: Record, max_bytes: usize) -> Option<Record> {
         let rows_before = self.batch.rows.len();
-        let mut taker = RowSink {
-            most_bytes: self.bytes() + most_bytes,
-            built: self,
+        let mut sink = RowSink {
+            max_bytes: self.bytes() + max_bytes,
+            pending: self,
             record: &record,
             events: 0,
             is_full: false,
         };
         let decoded = counted(&record, || {
             let body = body(&record)?;
-            decode::events(&body, &record.source, record.position, &mut taker)
+            decode::events(&body, &record.source, record.position, &mut sink)
                 .map_err(|error| error.to_string())?;
-            Ok(taker.events)
+            Ok(sink.events)
         });
-        let is_full = taker.is_full;
+        let is_full = sink.is_full;
         if is_full || decoded.is_err() {
             self.batch.rows.truncate(rows_before);
             self.items.truncate(rows_before);
         }
         if is_full {
-            return AddResult::TooLarge(record);
+            return Some(record);
         }
         if let Err(fault) = decoded {
             self.batch.dead_letters.push(whole(&record, fault));
         }
         self.records.push(record);
-        AddResult::Whole
+        None
     }
 
     /// Removes a row that the database refused, and adds it as a dead letter.
@@ -234,11 +221,7 @@ impl PendingBatch {
 
     /// Turns the only record of the batch into a dead letter. Used if the database does not report which row it refuses.
     pub(super) fn refuse_record(&mut self, sqlstate: String, message: String) {
-        let fault = DecodeFault {
-            reason: "refused",
-            sqlstate: Some(sqlstate),
-            message,
-        };
+        let fault = DecodeFault::refused(sqlstate, message);
         self.batch.dead_letters = vec![whole(&self.records[0], fault)];
         self.batch.rows.clear();
         self.items.clear();
@@ -247,45 +230,45 @@ impl PendingBatch {
 
 /// Adds the rows of one record to the batch.
 struct RowSink<'a> {
-    built: &'a mut PendingBatch,
+    pending: &'a mut PendingBatch,
     record: &'a Record,
     events: u32,
     /// Maximum number of bytes of the batch's rows and resources.
-    most_bytes: usize,
+    max_bytes: usize,
     is_full: bool,
 }
 
 impl decode::Sink for RowSink<'_> {
     fn wants_resource(&mut self, about_bytes: usize) -> bool {
-        self.is_full |= self.built.bytes() + about_bytes > self.most_bytes;
+        self.is_full |= self.pending.bytes() + about_bytes > self.max_bytes;
         !self.is_full
     }
 
     fn resource(&mut self, resource: Resource) {
-        let built = &mut *self.built;
-        if let btree_map::Entry::Vacant(entry) = built.resources.entry(resource.id) {
-            built.resource_bytes += resource.resource.len() + resource.scope.len();
+        let pending = &mut *self.pending;
+        if let btree_map::Entry::Vacant(entry) = pending.resources.entry(resource.id) {
+            pending.resource_bytes += resource.resource.len() + resource.scope.len();
             entry.insert(resource);
         }
     }
 
     fn event(&mut self, event: &Event<'_>) {
-        let built = &mut *self.built;
-        self.is_full |= built.bytes() + event.metadata.len() > self.most_bytes;
+        let pending = &mut *self.pending;
+        self.is_full |= pending.bytes() + event.metadata.len() > self.max_bytes;
         if self.is_full {
             return;
         }
-        built.items.push(RowOrigin {
+        pending.items.push(RowOrigin {
             position: self.record.position.n,
             index: self.events,
         });
         let received_unix_nano = self.record.source.received_unix_nano;
-        built.batch.rows.push(event, received_unix_nano);
+        pending.batch.rows.push(event, received_unix_nano);
         self.events += 1;
     }
 
     fn large_event(&mut self, event: &Event<'_>, metadata: &LargeMetadata<'_>) {
-        self.is_full |= self.built.bytes() + metadata.bytes() > self.most_bytes;
+        self.is_full |= self.pending.bytes() + metadata.bytes() > self.max_bytes;
         if !self.is_full {
             self.event(&metadata.of(event));
         }

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::event::{Position, StreamId};
 use crate::journal::{JournalEntry, Record, Stream};
 use crate::write::attempts::{FATAL, WriteCare};
-use crate::write::batch::{AddResult, PendingBatch, positions};
+use crate::write::batch::{PendingBatch, positions};
 use crate::write::dead_letters::DecodeFault;
 use crate::write::failure_policy::BatchLimit;
 use crate::write::problems::ProblemTopic;
@@ -225,7 +225,7 @@ impl<'a> BatchReader<'a> {
             while batch.bytes() <= max_bytes
                 && let Some(entry) = entries.pop_front()
             {
-                if let AddResult::TooLarge(record) = batch.add(entry, max_bytes) {
+                if let Some(record) = batch.add(entry, max_bytes) {
                     too_large = Some(record.position);
                     entries.push_front(JournalEntry::Record(record));
                     break;

@@ -31,7 +31,7 @@ impl BatchSummary {
             positions: pending.batch.positions.clone(),
             entries: pending.entries,
             rows: pending.batch.rows.len() as u64,
-            records: pending.records() as u64,
+            records: pending.records.len() as u64,
             dead: pending.batch.dead_letters.iter().map(dead).collect(),
         }
     }
@@ -40,10 +40,6 @@ impl BatchSummary {
         self.stream == other.stream
             && self.positions.start() <= other.positions.end()
             && other.positions.start() <= self.positions.end()
-    }
-
-    pub(super) fn length(&self) -> u64 {
-        self.positions.end() - self.positions.start()
     }
 
     pub(super) fn dead_events(&self) -> u64 {

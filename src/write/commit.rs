@@ -78,7 +78,9 @@ async fn write_batch(shared: &WriteLoop, mut pending: PendingBatch) -> CommitRes
 }
 
 async fn attempts(shared: &WriteLoop, pending: &mut PendingBatch) -> Result<(), Failure> {
-    write_resources(shared, pending).await?;
+    let facts = facts(shared, pending.batch.stream, *pending.batch.positions.end());
+    let resources: Vec<&Resource> = pending.resources.values().collect();
+    shared.store.write_resources(facts, &resources).await?;
     let mut refusals = 0;
     let mut takes_good_rows = false;
     loop {
@@ -143,13 +145,6 @@ pub(super) async fn probe(shared: &WriteLoop, refusal: &str) -> Result<(), Store
             Ok(())
         }
     }
-}
-
-/// Commits the resources and the stream's row, to which the batch refers.
-async fn write_resources(shared: &WriteLoop, pending: &PendingBatch) -> Result<(), StoreError> {
-    let facts = facts(shared, pending.batch.stream, *pending.batch.positions.end());
-    let resources: Vec<&Resource> = pending.resources.values().collect();
-    shared.store.write_resources(facts, &resources).await
 }
 
 /// Returns the facts about a stream that the database stores before a batch that ends at this position.

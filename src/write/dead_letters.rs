@@ -35,6 +35,14 @@ impl DecodeFault {
             message,
         }
     }
+
+    pub(super) const fn refused(sqlstate: String, message: String) -> Self {
+        Self {
+            reason: "refused",
+            sqlstate: Some(sqlstate),
+            message,
+        }
+    }
 }
 
 /// Returns a dead letter that holds the client's bytes unchanged.
@@ -83,18 +91,14 @@ pub(super) fn missing(first: u64, last: u64) -> DeadLetter {
 
 /// Returns a dead letter for one row that the database refused.
 pub(super) fn row(record: &Record, refused: RefusedRow, row: EncodedRow<'_>) -> DeadLetter {
+    let fault = DecodeFault::refused(refused.sqlstate, refused.message);
     DeadLetter {
-        position: record.position.n,
         item: Some(refused.index),
         events: 1,
         kind: "row",
         content_encoding: "identity",
-        decoder: record.source.version,
-        received_unix_nano: record.source.received_unix_nano,
-        reason: "refused",
-        sqlstate: Some(refused.sqlstate),
-        message: refused.message,
         payload: row.to_json().into(),
+        ..whole(record, fault)
     }
 }
 

@@ -53,7 +53,7 @@ pub(super) struct BatchLimit {
 #[derive(Default)]
 pub(super) struct FailurePolicy {
     failing: Option<RepeatedFailure>,
-    batch_limit: Option<BatchLimit>,
+    pub(super) batch_limit: Option<BatchLimit>,
     /// Batches whose COMMIT may have succeeded although its answer was lost.
     in_doubt: Vec<BatchSummary>,
     /// The time at which the first failed attempt began, until it is reported.
@@ -65,10 +65,6 @@ impl FailurePolicy {
     /// Returns whether only one batch may be in flight.
     pub(super) const fn is_failing(&self) -> bool {
         self.failing.is_some() || self.batch_limit.is_some()
-    }
-
-    pub(super) const fn batch_limit(&self) -> Option<BatchLimit> {
-        self.batch_limit
     }
 
     /// Handles a batch that the database has committed.
@@ -150,7 +146,7 @@ impl FailurePolicy {
             .filter(|batch| stored.missing(&batch.positions).is_empty())
             .collect();
         // If two batches that overlap are both stored, the one that contains the other was committed.
-        settled.sort_by_key(|batch| Reverse(batch.length()));
+        settled.sort_by_key(|batch| Reverse(batch.positions.end() - batch.positions.start()));
         let mut committed: Vec<BatchSummary> = Vec::new();
         for batch in settled {
             if !committed.iter().any(|other| other.overlaps(&batch)) {
@@ -162,22 +158,20 @@ impl FailurePolicy {
 
     /// Names the batch that keeps failing, in parentheses for a sentence, once it cannot be made smaller. Empty before.
     pub(super) fn name_of_lone_failure(&self) -> String {
-        let lone = self.failing.filter(|failing| {
-            failing.times > PATIENCE
-                && self.batch_limit.is_none_or(|limit| {
-                    limit.stream == failing.stream
-                        && limit.entries == 1
-                        && failing.first <= limit.until
-                })
-        });
-        lone.map_or_else(String::new, |failing| {
-            let RepeatedFailure {
+        match self.failing {
+            Some(RepeatedFailure {
                 stream,
                 first,
                 times,
-            } = failing;
-            format!(" (the batch at record {first} of stream {stream}, {times} times)")
-        })
+            }) if times > PATIENCE
+                && self.batch_limit.is_none_or(|limit| {
+                    limit.stream == stream && limit.entries == 1 && first <= limit.until
+                }) =>
+            {
+                format!(" (the batch at record {first} of stream {stream}, {times} times)")
+            }
+            _ => String::new(),
+        }
     }
 }
 
@@ -208,7 +202,7 @@ mod tests {
     }
 
     fn entries(policy: &FailurePolicy) -> Option<usize> {
-        policy.batch_limit().map(|limit| limit.entries)
+        policy.batch_limit.map(|limit| limit.entries)
     }
 
     #[test]

@@ -52,21 +52,19 @@ pub(super) async fn pause(length: Duration, over: &CancellationToken) -> bool {
 pub(super) async fn send_until_accepted(shared: &WriteLoop) -> Result<Heartbeat, Unfinished> {
     let options = &shared.options;
     let mut backoff = Backoff::default();
-    let mut sent = send_heartbeat(shared).await;
     loop {
-        let error = match sent {
+        let sent = async {
+            shared.store.prepare().await?;
+            send_heartbeat(shared).await
+        };
+        match sent.await {
             Ok(heartbeat) => return Ok(heartbeat),
             Err(error @ StoreError::Schema(_)) => return Err(Unfinished::Schema(error)),
-            Err(error) => error,
-        };
-        tracing::warn!(
-            "all is written; the database has not heard yet what is held and what is gone: {error}"
-        );
+            Err(error) => tracing::warn!(
+                "all is written; the database has not heard yet what is held and what is gone: {error}"
+            ),
+        }
         tokio::time::sleep(backoff.pause(options.retry_min, options.retry_max)).await;
-        sent = match shared.store.prepare().await {
-            Ok(()) => send_heartbeat(shared).await,
-            Err(error) => Err(error),
-        };
     }
 }
 

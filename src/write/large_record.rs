@@ -17,7 +17,7 @@ use bytes::Bytes;
 use crate::event::{Position, Resource, Signal};
 use crate::journal::{JournalEntry, Record};
 use crate::store::row_encoding::EncodedRows;
-use crate::store::{Batch, DeadLetter, LargeRecord, RecordPieces, StoreError, StreamHeartbeat};
+use crate::store::{Batch, DeadLetter, LargeRecord, StoreError, StreamHeartbeat};
 use crate::telemetry::own_traces::{links, spans, traced};
 use crate::write::batch_reader::blocking;
 use crate::write::batch_summary::{BatchSummary, dead};
@@ -26,7 +26,7 @@ use crate::write::commit::{
 };
 use crate::write::dead_letters::RefusedRow;
 use crate::write::dead_letters::{self, DecodeFault};
-use crate::write::large_record_walks::{ResourceWalk, RowWalk, WalkResult, index_of, spawn};
+use crate::write::large_record_walks::{ResourceWalk, RowWalk, index_of, spawn};
 use crate::write::record_memory::RecordMemory;
 use crate::write::{WriteLoop, decode_record};
 
@@ -97,29 +97,28 @@ impl LargeRecordWrite<'_> {
 
     async fn write_events(&mut self) -> Result<(), Unwritten> {
         let body = self.inflate().await?;
+        let memory = RecordMemory::new(self.shared, &self.record, body.len());
         // A native event refers to no resource.
         if self.record.source.signal != Signal::Event {
-            self.write_resources(&body).await?;
+            self.write_resources(&body, memory).await?;
         }
+        let large = LargeRecord {
+            stream: self.record.position.stream,
+            position: self.record.position.n,
+            received_unix_nano: self.record.source.received_unix_nano,
+        };
+        let piece_bytes = self.shared.options.piece_bytes();
         let mut takes_good_rows = false;
         loop {
-            let (sender, pieces) = RecordPieces::new();
-            let piece_bytes = self.shared.options.piece_bytes();
-            let refused = self.refused.clone();
             let record = Arc::clone(&self.record);
-            let walk = RowWalk::new(record, sender, piece_bytes, refused, self.memory(&body));
+            let (walk, pieces) = RowWalk::new(record, piece_bytes, self.refused.clone(), memory);
             let walk = spawn(Arc::clone(&self.record), body.clone(), walk);
-            let large = LargeRecord {
-                stream: self.record.position.stream,
-                position: self.record.position.n,
-                received_unix_nano: self.record.source.received_unix_nano,
-            };
             let written = self.shared.store.write_pieces(large, pieces).await;
             // The walk ends with the pieces, so two bodies are never held at the same time.
             let walked = walk.await;
             let (sqlstate, row, message, detail) = match written {
                 Ok(()) => return Ok(()),
-                Err(_) if let WalkResult::Unreadable(fault) = walked => return Err(fault.into()),
+                Err(_) if let Err(fault) = walked => return Err(fault.into()),
                 Err(StoreError::Refused {
                     sqlstate,
                     row,
@@ -172,11 +171,7 @@ impl LargeRecordWrite<'_> {
                 return Err(wrong_setting(message).into());
             }
             probe(self.shared, message).await?;
-            return Err(Unwritten::Record(DecodeFault {
-                reason: "refused",
-                sqlstate: Some(sqlstate),
-                message: letter,
-            }));
+            return Err(DecodeFault::refused(sqlstate, letter).into());
         };
         // This many refusals indicate a wrong setting long before the last row is refused.
         if self.refused.len() + 1 == REFUSALS_A_BATCH || sent == 1 {
@@ -193,22 +188,22 @@ impl LargeRecordWrite<'_> {
         Ok(())
     }
 
-    async fn write_resources(&self, body: &Bytes) -> Result<(), Unwritten> {
-        let (walk, mut chunks) = ResourceWalk::new(self.memory(body));
+    async fn write_resources(&self, body: &Bytes, memory: RecordMemory) -> Result<(), Unwritten> {
+        let (walk, mut chunks) = ResourceWalk::new(memory);
         let walk = spawn(Arc::clone(&self.record), body.clone(), walk);
-        while let Some(chunk) = chunks.recv().await {
+        let mut stored = Ok(());
+        while stored.is_ok()
+            && let Some(chunk) = chunks.recv().await
+        {
             let chunk: Vec<&Resource> = chunk.values().collect();
-            let stored = self.shared.store.write_resources(self.facts(), &chunk);
-            if let Err(error) = stored.await {
-                drop(chunks);
-                walk.await;
-                return Err(error.into());
-            }
+            let store = &self.shared.store;
+            stored = store.write_resources(self.facts(), &chunk).await;
         }
-        match walk.await {
-            WalkResult::Unreadable(fault) => Err(fault.into()),
-            WalkResult::Whole | WalkResult::Stopped => Ok(()),
-        }
+        // This ends a walk whose chunks cannot be stored.
+        drop(chunks);
+        let walked = walk.await;
+        stored?;
+        Ok(walked?)
     }
 
     /// Stores the record as a dead letter.
@@ -251,10 +246,6 @@ impl LargeRecordWrite<'_> {
             sqlstate: None,
             message: format!("record {} cannot be read again: {why}", position.n),
         })
-    }
-
-    fn memory(&self, body: &Bytes) -> RecordMemory {
-        RecordMemory::new(self.shared, &self.record, body.len())
     }
 
     fn facts(&self) -> StreamHeartbeat {

@@ -13,7 +13,7 @@ use crate::decode::{self, LargeMetadata, Sink};
 use crate::event::{Event, Resource, ResourceId};
 use crate::journal::Record;
 use crate::store::row_encoding::EncodedRows;
-use crate::store::{LargeRow, RecordPiece};
+use crate::store::{LargeRow, RecordPiece, RecordPieces};
 use crate::write::batch_reader::blocking;
 use crate::write::dead_letters::{self, DecodeFault, RefusedRow};
 use crate::write::decode_record::counted;
@@ -35,14 +35,6 @@ pub(super) fn index_of(sent: usize, refused: &[RefusedRow]) -> u32 {
         }
     }
     index
-}
-
-/// The result of a walk.
-pub(super) enum WalkResult {
-    Whole,
-    /// The receiver was dropped.
-    Stopped,
-    Unreadable(DecodeFault),
 }
 
 /// What every walk counts and checks.
@@ -70,12 +62,15 @@ pub(super) trait RecordWalk: Sink + Send + 'static {
     fn finish(self);
 }
 
-/// Starts a walk over a whole record.
+/// Starts a walk over a whole record. It is `Ok` if the record was decoded to its end, and if the receiver was dropped.
+///
+/// # Errors
+/// The reason why the record cannot be written.
 pub(super) fn spawn(
     record: Arc<Record>,
     body: Bytes,
     mut walk: impl RecordWalk,
-) -> impl Future<Output = WalkResult> {
+) -> impl Future<Output = Result<(), DecodeFault>> {
     blocking(move || {
         let decoded = counted(&record, || {
             decode::events(&body, &record.source, record.position, &mut walk)
@@ -83,16 +78,13 @@ pub(super) fn spawn(
             Ok(walk.state().events)
         });
         if let Some(fault) = walk.state().fault.take() {
-            return WalkResult::Unreadable(fault);
+            return Err(fault);
         }
-        match decoded {
-            _ if !walk.wants_more() => WalkResult::Stopped,
-            Ok(()) => {
-                walk.finish();
-                WalkResult::Whole
-            }
-            Err(fault) => WalkResult::Unreadable(fault),
+        if walk.wants_more() {
+            decoded?;
+            walk.finish();
         }
+        Ok(())
     })
 }
 
@@ -178,19 +170,20 @@ pub(super) struct RowWalk {
 impl RowWalk {
     pub(super) fn new(
         record: Arc<Record>,
-        sender: mpsc::Sender<RecordPiece>,
         piece_bytes: usize,
         refused: Vec<RefusedRow>,
         memory: RecordMemory,
-    ) -> Self {
-        Self {
+    ) -> (Self, RecordPieces) {
+        let (sender, pieces) = RecordPieces::new();
+        let walk = Self {
             record,
             sender,
             rows: EncodedRows::default(),
             piece_bytes,
             refused: refused.into_iter().peekable(),
             state: WalkState::new(memory),
-        }
+        };
+        (walk, pieces)
     }
 
     fn send(&self, piece: RecordPiece) {
@@ -282,7 +275,6 @@ mod tests {
     use crate::decode::{self, Sink, VERSION};
     use crate::event::{ContentEncoding, Encoding, Limits, Position, Signal, Source, StreamId};
     use crate::journal::Record;
-    use crate::store::RecordPieces;
     use crate::write::dead_letters::RefusedRow;
     use crate::write::record_memory::RecordMemory;
 
@@ -390,8 +382,7 @@ mod tests {
                 store: "sqlite",
                 position: record.position,
             };
-            let (sender, pieces) = RecordPieces::new();
-            let mut rows = RowWalk::new(Arc::clone(&record), sender, 1 << 20, Vec::new(), memory);
+            let (mut rows, pieces) = RowWalk::new(Arc::clone(&record), 1 << 20, Vec::new(), memory);
             let (mut resources, chunks) = ResourceWalk::new(memory);
             drop((pieces, chunks));
             let walk = |sink: &mut dyn Sink| {

@@ -34,7 +34,12 @@ pub(super) async fn run_maintenance(shared: &WriteLoop, over: &CancellationToken
             return;
         }
     }
-    let mut rounds = RoundOutcomes::new();
+    let mut rounds = RoundOutcomes {
+        gauges: MaintenanceGauges::default(),
+        read: Instant::now(),
+        busy: BTreeSet::new(),
+        notice: None,
+    };
     loop {
         if shared.problems.connected() {
             let oldest = shared.journal.status().oldest_unix_nano;
@@ -65,15 +70,6 @@ struct RoundOutcomes {
 }
 
 impl RoundOutcomes {
-    fn new() -> Self {
-        Self {
-            gauges: MaintenanceGauges::default(),
-            read: Instant::now(),
-            busy: BTreeSet::new(),
-            notice: None,
-        }
-    }
-
     fn note(
         &mut self,
         shared: &WriteLoop,
@@ -81,12 +77,12 @@ impl RoundOutcomes {
         found: Result<MaintenanceReport, StoreError>,
     ) {
         let found = found.unwrap_or_else(|error| MaintenanceReport {
-            gauges: MaintenanceGauges::default(),
             failures: vec![StepFailure {
                 step: MaintenanceStep::Turn,
                 error,
             }],
             notice: self.notice.clone(),
+            ..MaintenanceReport::default()
         });
         self.gauges = found.gauges.or(self.gauges.after(self.read.elapsed()));
         self.read = Instant::now();
@@ -95,7 +91,8 @@ impl RoundOutcomes {
         }
         self.notice = found.notice;
         let failures = found.failures;
-        for step in steps(&failures, |_| true) {
+        let failed: BTreeSet<_> = failures.iter().map(|failure| failure.step).collect();
+        for step in failed {
             counter!(names::MAINTENANCE_FAILURES_TOTAL, "step" => step.name()).increment(1);
         }
         // The database is unavailable, or its schema is newer. The writer's next reconciliation reports it.
@@ -109,17 +106,17 @@ impl RoundOutcomes {
         if let Some(text) = sentence(&passing) {
             tracing::warn!("maintenance is left for the next round: {text}");
         }
+        let problems = &shared.problems;
         match sentence(&lasting) {
             Some(text) => {
                 let text = format!("the database's maintenance fails: {text}");
                 tracing::warn!("{text}");
-                shared
-                    .problems
-                    .set_since(ProblemTopic::Maintenance, text, began);
+                problems.set_since(ProblemTopic::Maintenance, text, began);
             }
-            None => shared.problems.solve(ProblemTopic::Maintenance),
+            None => problems.solve(ProblemTopic::Maintenance),
         }
-        self.busy = steps(&failures, StepFailure::is_busy);
+        let busy = failures.iter().filter(|failure| failure.is_busy());
+        self.busy = busy.map(|failure| failure.step).collect();
     }
 
     fn show(&self, shared: &WriteLoop) {
@@ -138,14 +135,6 @@ impl RoundOutcomes {
         let notices = import.into_iter().chain(self.notice.clone());
         shared.problems.set_notices(notices.collect());
     }
-}
-
-fn steps(
-    failures: &[StepFailure],
-    wanted: impl Fn(&StepFailure) -> bool,
-) -> BTreeSet<MaintenanceStep> {
-    let wanted = failures.iter().filter(|failure| wanted(failure));
-    wanted.map(|failure| failure.step).collect()
 }
 
 fn is_the_writers(failure: &StepFailure) -> bool {

@@ -4,7 +4,6 @@
 
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
@@ -186,9 +185,5 @@ impl WriteLoop {
     fn show_attempts(&self) {
         self.problems
             .set(ProblemTopic::Attempts, self.attempts.problem());
-    }
-
-    fn is_reconcile_requested(&self) -> bool {
-        self.reconcile_requested.notified().now_or_never().is_some()
     }
 }

@@ -122,30 +122,27 @@ impl Problems {
             StoreError::Schema(_) => "schema",
         };
         counter!(names::WRITE_FAILURES_TOTAL, "class" => class).increment(1);
-        {
-            let contact = &mut self.state().contact;
-            *contact = match (error, *contact) {
-                (
-                    StoreError::Retry {
-                        class: "timeout",
-                        sqlstate: Some(_),
-                        ..
-                    },
-                    DatabaseContact::Connected | DatabaseContact::Slow,
-                ) => DatabaseContact::Slow,
-                // Nothing else is done in an unknown schema, either.
-                (
-                    StoreError::Retry {
-                        class: "connection" | "timeout",
-                        ..
-                    }
-                    | StoreError::Schema(_),
-                    _,
-                )
-                | (_, DatabaseContact::Awaited) => DatabaseContact::Lost,
-                (_, same) => same,
-            };
-        }
+        // Nothing else is done in an unknown schema, either.
+        let is_lost =
+            matches!(class, "connection" | "timeout") || matches!(error, StoreError::Schema(_));
+        let by_server = matches!(
+            error,
+            StoreError::Retry {
+                class: "timeout",
+                sqlstate: Some(_),
+                ..
+            }
+        );
+        let mut state = self.state();
+        state.contact = match state.contact {
+            DatabaseContact::Connected | DatabaseContact::Slow if by_server => {
+                DatabaseContact::Slow
+            }
+            DatabaseContact::Awaited => DatabaseContact::Lost,
+            _ if is_lost => DatabaseContact::Lost,
+            same => same,
+        };
+        drop(state);
         let text = format!(
             "nothing is written{named}, and the journal keeps what is acknowledged: {error}"
         );

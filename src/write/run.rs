@@ -21,9 +21,9 @@
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
-use futures_util::StreamExt;
 use futures_util::future::join;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use metrics::{counter, histogram};
 use tokio_util::sync::CancellationToken;
 
@@ -187,7 +187,23 @@ pub(super) async fn write_journal(shared: &WriteLoop) -> Result<(), Unfinished> 
         let written = write_batches(shared, &mut policy, &mut reader).await;
         shared.attempts.rest();
         match written {
-            Err(next) => after_failure(shared, &mut policy, next).await,
+            // Smaller batches are built at once.
+            Err(Next::Shrink) => {}
+            Err(Next::Reconcile) => {
+                policy.failed_since = None;
+                counter!(names::WRITE_FAILURES_TOTAL, "class" => "conflict").increment(1);
+                tracing::info!(
+                    "another collector stored some of these positions; reading the stored positions again"
+                );
+                pause(shared, &mut policy, &StoreError::AlreadyStored).await;
+            }
+            Err(Next::Retry(error)) => {
+                let began = policy.failed_since.take().unwrap_or_else(Instant::now);
+                let named = policy.name_of_lone_failure();
+                let problems = &shared.problems;
+                problems.failed(ProblemTopic::Write, &error, &named, began);
+                pause(shared, &mut policy, &error).await;
+            }
             // A requested reconciliation ended the batches early.
             Ok(()) if !reader.is_exhausted() => {}
             Ok(()) => match shared.run_until {
@@ -216,9 +232,15 @@ async fn write_batches(
 ) -> Result<(), Next> {
     let mut in_flight = FuturesUnordered::new();
     let mut outcome = Ok(());
-    while outcome.is_ok() && !shared.is_reconcile_requested() {
+    while outcome.is_ok()
+        && shared
+            .reconcile_requested
+            .notified()
+            .now_or_never()
+            .is_none()
+    {
         let idle = CancellationToken::new();
-        let mut reading = pin!(reader.next(&idle, policy.batch_limit()));
+        let mut reading = pin!(reader.next(&idle, policy.batch_limit));
         let next = loop {
             if in_flight.is_empty() {
                 idle.cancel();
@@ -276,32 +298,25 @@ fn on_ended(
     policy: &mut FailurePolicy,
     ended: CommitResult,
 ) -> Result<(), Next> {
-    let CommitResult {
-        summary,
-        began,
-        outcome,
-    } = ended;
-    let (stream, positions) = (summary.stream, &summary.positions);
-    match outcome {
+    let (batch, attempts) = (ended.summary, &shared.attempts);
+    match ended.outcome {
         Ok(took) => {
-            shared.attempts.passed(stream, positions);
+            attempts.passed(batch.stream, &batch.positions);
             shared.show_attempts();
-            on_committed(shared, policy, &summary);
+            on_committed(shared, policy, &batch);
             histogram!(names::WRITE_BATCH_SECONDS).record(took.as_secs_f64());
             Ok(())
         }
         Err(failure) => {
-            shared.attempts.failed(stream, positions);
+            attempts.failed(batch.stream, &batch.positions);
             if let Failure::Store(error) = &failure
                 && error.is_out_of_memory()
-                && summary.entries == 1
+                && batch.entries == 1
             {
-                shared
-                    .attempts
-                    .ran_out_of_memory(stream, *positions.start());
+                attempts.ran_out_of_memory(batch.stream, *batch.positions.start());
                 shared.show_attempts();
             }
-            Err(policy.on_failed(summary, began, failure))
+            Err(policy.on_failed(batch, ended.began, failure))
         }
     }
 }
@@ -330,30 +345,6 @@ pub(super) fn works_again(shared: &WriteLoop, policy: &mut FailurePolicy) {
             "writing to the database works again"
         );
     }
-}
-
-/// Reports a failure of a batch, and waits before the next attempt.
-async fn after_failure(shared: &WriteLoop, policy: &mut FailurePolicy, next: Next) {
-    let error = match next {
-        Next::Shrink => return,
-        Next::Reconcile => {
-            policy.failed_since = None;
-            counter!(names::WRITE_FAILURES_TOTAL, "class" => "conflict").increment(1);
-            tracing::info!(
-                "another collector stored some of these positions; reading the account again"
-            );
-            StoreError::AlreadyStored
-        }
-        Next::Retry(error) => {
-            let began = policy.failed_since.take().unwrap_or_else(Instant::now);
-            let named = policy.name_of_lone_failure();
-            shared
-                .problems
-                .failed(ProblemTopic::Write, &error, &named, began);
-            error
-        }
-    };
-    pause(shared, policy, &error).await;
 }
 
 /// Waits before the next attempt. A stop interrupts the pause, since it leaves time for one more attempt.

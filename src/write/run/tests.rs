@@ -100,7 +100,7 @@ impl Bench {
         let mut batch = PendingBatch::new(self.stream, *positions.start());
         for (entry, n) in read.unwrap().into_iter().zip(1..) {
             if positions.contains(&n) {
-                batch.add(entry, 1 << 20);
+                assert!(batch.add(entry, 1 << 20).is_none());
             }
         }
         assert_eq!(batch.batch.positions, positions);
@@ -146,7 +146,7 @@ fn ended(batch: &PendingBatch, outcome: Result<Duration, Failure>) -> CommitResu
 /// A stop came in a pause while the database was available again, and the service ended 37 ms later with the journal
 /// unchanged: the outage had also requested a reconciliation, which ended the last attempt before its first batch.
 #[tokio::test]
-async fn a_stop_writes_what_waits_though_the_account_is_to_be_read_again() {
+async fn a_stop_writes_what_waits_though_the_stored_positions_are_to_be_read_again() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("telemetry.db");
     let bench = writer_to(&dir.path().join("log"), StoreTarget::Sqlite { path }).await;
@@ -186,7 +186,7 @@ async fn after_a_failure_batches_go_alone_until_the_one_that_failed_has_passed()
 }
 
 #[tokio::test]
-async fn a_commit_without_an_answer_is_counted_once_and_as_the_account_says() {
+async fn a_commit_without_an_answer_is_counted_once_and_as_the_stored_positions_say() {
     let recorder = PrometheusBuilder::new().build_recorder();
     let _recording = ::metrics::set_default_local_recorder(&recorder);
     let counted = |series: &str| recorder.handle().render().contains(series);
@@ -196,9 +196,9 @@ async fn a_commit_without_an_answer_is_counted_once_and_as_the_account_says() {
     let dir = tempfile::tempdir().unwrap();
     let mut writer = writer(dir.path()).await;
     assert_eq!(writer.shared.journal.status().queue_events, 4);
-    for account in [StoredPositions::default(), StoredPositions::new([1..=1])] {
+    for stored in [StoredPositions::default(), StoredPositions::new([1..=1])] {
         writer.end(1..=2, Err(lost())).await;
-        writer.read_stored(&account);
+        writer.read_stored(&stored);
         assert_eq!(writer.shared.journal.status().queue_events, 4);
         assert!(!counted(rows) && !counted(dead));
     }
@@ -245,7 +245,7 @@ async fn a_commit_that_lands_late_is_counted_as_it_was_and_not_as_its_successor(
 }
 
 #[tokio::test]
-async fn batches_grow_again_as_they_pass_without_another_look_at_the_account() {
+async fn batches_grow_again_as_they_pass_without_another_reconciliation() {
     let dir = tempfile::tempdir().unwrap();
     let mut writer = writer(dir.path()).await;
     let stream = writer.stream;
@@ -277,7 +277,7 @@ async fn batches_grow_again_as_they_pass_without_another_look_at_the_account() {
     let idle = CancellationToken::new();
     idle.cancel();
     for positions in [1..=1, 2..=3, 4..=7] {
-        let next = reader.next(&idle, policy.batch_limit()).await;
+        let next = reader.next(&idle, policy.batch_limit).await;
         let Some(NextWrite::Batch(batch)) = next else {
             panic!("a small record is part of a batch");
         };
