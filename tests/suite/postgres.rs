@@ -192,7 +192,7 @@ async fn execute(connection: &mut PgConnection, sql: &str) {
 /// The class of an error that is to be tried again.
 fn class(error: &StoreError) -> &'static str {
     match error {
-        StoreError::Retry { class, .. } => class,
+        StoreError::Retry { class, .. } => class.as_str(),
         other => panic!("not a Retry: {other:?}"),
     }
 }

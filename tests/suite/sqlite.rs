@@ -5,9 +5,11 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ruvvector_service::event::{Event, EventFlags, ResourceId, StreamId};
+use ruvvector_service::event::{ContentEncoding, Event, EventFlags, ResourceId, StreamId};
 use ruvvector_service::store::row_encoding::EncodedRows;
-use ruvvector_service::store::{Batch, DeadLetter, Options, Store, StoreTarget};
+use ruvvector_service::store::{
+    Batch, DeadLetter, DeadLetterKind, DeadLetterReason, Options, Store, StoreTarget,
+};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{Connection, SqliteConnection};
 
@@ -129,11 +131,11 @@ fn letter(position: u64) -> DeadLetter {
         position,
         item: Some(3),
         events: 1,
-        kind: "row",
-        content_encoding: "identity",
+        kind: DeadLetterKind::Row,
+        content_encoding: ContentEncoding::Identity,
         decoder: 1,
         received_unix_nano: 1_700_000_000_123_456_789,
-        reason: "refused",
+        reason: DeadLetterReason::Refused,
         sqlstate: Some("1811".to_owned()),
         message: "no".to_owned(),
         payload: b"{\0}".to_vec().into(),

@@ -12,7 +12,7 @@ use crate::support::service::Launch;
 
 fn sentence<T: std::fmt::Debug>(done: Result<T, StoreError>) -> (&'static str, String) {
     match done {
-        Err(StoreError::Retry { class, message, .. }) => (class, message),
+        Err(StoreError::Retry { class, message, .. }) => (class.as_str(), message),
         other => panic!("not a Retry: {other:?}"),
     }
 }

@@ -19,7 +19,7 @@ fn parts(error: &StoreError) -> (Option<&str>, &'static str, &str) {
             class,
             sqlstate,
             message,
-        } => (sqlstate.as_deref(), class, message),
+        } => (sqlstate.as_deref(), class.as_str(), message),
         other => panic!("not a Retry: {other:?}"),
     }
 }

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use ruvvector_service::event::{Resource, ResourceId};
+use ruvvector_service::event::{ContentEncoding, Encoding, Resource, ResourceId, Signal};
 use ruvvector_service::store::row_encoding::EncodedRows;
-use ruvvector_service::store::{DeadLetter, Store, StoreError, StoredPositions};
+use ruvvector_service::store::{
+    DeadLetter, DeadLetterKind, DeadLetterReason, Store, StoreError, StoredPositions,
+};
 
 use super::{
     DAY_NANO, batch, begun, class, count, event, execute, facts, new_stream, now_unix_nano, number,
@@ -132,11 +134,11 @@ async fn dead_letters_commit_with_the_positions_and_alone() {
             position: 5,
             item: None,
             events: 12,
-            kind: "span/protobuf",
-            content_encoding: "gzip",
+            kind: DeadLetterKind::Record(Signal::Span, Encoding::Protobuf),
+            content_encoding: ContentEncoding::Gzip,
             decoder: 1,
             received_unix_nano: 1_700_000_000_123_456_789,
-            reason: "undecodable",
+            reason: DeadLetterReason::Undecodable,
             sqlstate: None,
             message: "a NUL \0 in it".into(),
             payload: vec![0, 255, 1].into(),
@@ -145,11 +147,11 @@ async fn dead_letters_commit_with_the_positions_and_alone() {
             position: 5,
             item: Some(3),
             events: 1,
-            kind: "row",
-            content_encoding: "identity",
+            kind: DeadLetterKind::Row,
+            content_encoding: ContentEncoding::Identity,
             decoder: 1,
             received_unix_nano: 0,
-            reason: "refused",
+            reason: DeadLetterReason::Refused,
             sqlstate: Some("22P02".into()),
             message: "bad".into(),
             payload: b"{}".to_vec().into(),

@@ -151,6 +151,6 @@ fn assert_retry<T: std::fmt::Debug>(done: &Result<T, StoreError>, expected: &str
     let Err(StoreError::Retry { class, message, .. }) = done else {
         panic!("{done:?}");
     };
-    assert_eq!(*class, expected, "{message}");
+    assert_eq!(class.as_str(), expected, "{message}");
     assert!(message.contains(advice), "{message}");
 }
