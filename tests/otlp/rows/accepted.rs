@@ -14,7 +14,7 @@ use crate::verdict::{Verdict, ensure};
 pub(super) const CHECKS: &[Check] = &[
     Check {
         row: "G1",
-        rule: "a request without compression is taken",
+        rule: "a request without compression is accepted",
         level: Level::Must,
         source: "Protocol Details",
         cases: ALL,
@@ -25,7 +25,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         row: "G1",
-        rule: "a request in gzip is taken",
+        rule: "a request in gzip is accepted",
         level: Level::Must,
         source: "Protocol Details",
         cases: ALL,
@@ -33,7 +33,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         row: "G1",
-        rule: "a request in zstd is taken",
+        rule: "a request in zstd is accepted",
         level: Level::Wish,
         source: "clients offer it",
         cases: ALL,
@@ -41,7 +41,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         row: "G1",
-        rule: "a request in deflate is taken",
+        rule: "a request in deflate is accepted",
         level: Level::Wish,
         source: "clients offer it",
         cases: HTTP,
@@ -95,7 +95,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         row: "G5",
-        rule: "a value of every kind is taken, nested too",
+        rule: "a value of every kind is accepted, nested too",
         level: Level::Must,
         source: "Protobuf Definitions; common.proto, AnyValue",
         cases: ALL,
