@@ -1,4 +1,4 @@
-//! A load generator and a floor, for `scripts/bench.sh`; not a benchmark of its own.
+//! A load generator and a floor, for `scripts/bench/bench.sh`; not a benchmark of its own.
 //!
 //! ```text
 //! load floor                                             a server that reads OTLP bodies and drops them

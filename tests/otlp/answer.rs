@@ -86,7 +86,7 @@ impl Answer {
         })
     }
 
-    /// Whether all was taken, with or without a warning.
+    /// Whether all was accepted, with or without a warning.
     pub(crate) fn took_all(&self) -> bool {
         match &self.outcome {
             Outcome::Success { partial } => partial.as_ref().is_none_or(|told| told.rejected == 0),
@@ -102,7 +102,7 @@ impl Answer {
         }
     }
 
-    /// How many items were rejected of a request that was taken.
+    /// How many items were rejected of a request that was accepted.
     pub(crate) fn rejected(&self) -> Option<i64> {
         match &self.outcome {
             Outcome::Success { partial } => Some(partial.as_ref().map_or(0, |told| told.rejected)),

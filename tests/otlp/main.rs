@@ -2,7 +2,7 @@
 //!
 //! By itself it starts our own binary and is a set of tests with the test runner's usual command line. As
 //! `… --judge --server NAME URL [GRPC-URL]` it holds any other server to the same rules and prints a table
-//! (scripts/otlp-conformance.sh).
+//! (scripts/check/otlp-conformance.sh).
 //!
 //! **Invariant:** a check cannot tell whose server it judges, but for what only our own can be asked: what it kept.
 

@@ -2,8 +2,8 @@
 //!
 //! **Invariant:** a rule's level is what the specification's own words make it, not how much we care for it.
 
-/// G1 to G6: what is taken.
-mod taken;
+/// G1 to G6: what is accepted.
+mod accepted;
 
 /// G7 to G14: items that are not as they should be.
 mod items;
@@ -68,7 +68,7 @@ impl fmt::Display for Level {
 /// All, in the order of the rows.
 pub(crate) fn all() -> Vec<&'static Check> {
     let mut checks: Vec<&Check> = [
-        taken::CHECKS,
+        accepted::CHECKS,
         items::CHECKS,
         routes::CHECKS,
         transport::CHECKS,

@@ -271,7 +271,7 @@ impl Server {
         Ok(Answer::read(self.reply(call)?, call.case)?)
     }
 
-    /// The request must be taken whole; our own server must then hold just that many rows of the mark.
+    /// The request must be accepted whole; our own server must then hold just that many rows of the mark.
     ///
     /// # Errors
     /// What was seen instead.
@@ -294,7 +294,7 @@ impl Server {
         self.rows(call.situation, mark, rows)
     }
 
-    /// For rules on what is kept, once it was taken: a foreign server's store is not looked into.
+    /// For rules on what is kept, once it was accepted: a foreign server's store is not looked into.
     ///
     /// # Errors
     /// Not judged, unless the server is ours.

@@ -113,7 +113,7 @@ async fn the_smoke_check_passes_on_both_stores_and_fails_without_a_service() {
     let sqlite = Launch::sqlite(one.path()).start().await;
     let postgres = Launch::postgres(other.path(), &database.url).start().await;
     for service in [&sqlite, &postgres] {
-        let mut smoke = Command::new(project("scripts/smoke.sh"));
+        let mut smoke = Command::new(project("scripts/operate/smoke.sh"));
         smoke.arg(service.url(""));
         let said = run(smoke).await;
         assert!(said.contains("all is well"), "{said}");
@@ -121,7 +121,7 @@ async fn the_smoke_check_passes_on_both_stores_and_fails_without_a_service() {
 
     let url = sqlite.url("");
     drop(sqlite);
-    let mut smoke = Command::new(project("scripts/smoke.sh"));
+    let mut smoke = Command::new(project("scripts/operate/smoke.sh"));
     smoke.arg(url);
     let done = tokio::task::spawn_blocking(move || smoke.output())
         .await

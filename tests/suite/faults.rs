@@ -1,7 +1,7 @@
 //! Whatever dies when: every acknowledged event is stored exactly once.
 //!
 //! Each test runs the real binary under a load whose ledger is held against the database at the end. How often and how
-//! long is set by the environment; `scripts/faults.sh` is the long run.
+//! long is set by the environment; `scripts/check/faults.sh` is the long run.
 //!
 //! | variable | default | what |
 //! | --- | --- | --- |

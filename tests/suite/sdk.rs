@@ -1,6 +1,6 @@
 //! The released SDKs, as their users have them, against the service and its store.
 //!
-//! The programs are those of `tests/sdk/`, whose README says what each sends; `scripts/sdk/` installs them.
+//! The programs are those of `tests/sdk/`, whose README says what each sends; `scripts/tools/sdk/` installs them.
 //!
 //! **Invariant:** what was sent is what the program itself tells; what arrived is what SQL, `/query` and `/traces` tell.
 

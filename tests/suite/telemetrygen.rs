@@ -6,7 +6,7 @@ use crate::support::postgres::Database;
 use crate::support::programs::{brought, run};
 use crate::support::service::Launch;
 
-/// The version that `scripts/telemetrygen.sh` builds.
+/// The version that `scripts/tools/telemetrygen.sh` builds.
 const PROGRAM: &str = "target/telemetrygen/telemetrygen-0.161.0";
 
 /// What two workers make: the subcommand, its own arguments, the event type, and the number of events.

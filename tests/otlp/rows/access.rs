@@ -114,7 +114,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         row: "R6",
-        rule: "with its token a request is taken",
+        rule: "with its token a request is accepted",
         level: Level::Wish,
         source: TOKENS,
         cases: ALL,

@@ -322,11 +322,11 @@ pub(super) fn undecodable(case: Case) -> Vec<(&'static str, Call)> {
         ("random bytes", garbage(case)),
         ("a body cut short", Call::raw(case, cut)),
         (
-            "a body that is said to be gzip",
+            "a body that claims to be gzip",
             good.clone().said_to_be("gzip"),
         ),
         ("gzip cut short", {
-            let gzip = super::taken::compress(&good.body, "gzip");
+            let gzip = super::accepted::compress(&good.body, "gzip");
             Call::raw(case, gzip[..gzip.len() / 2].to_vec()).said_to_be("gzip")
         }),
     ];

@@ -4,8 +4,8 @@
 
 use prost::Message as _;
 
+use super::accepted::compress;
 use super::routes::good;
-use super::taken::compress;
 use super::transport::{LARGE_BYTES, TOO_LARGE_BYTES, large};
 use super::{Check, Level};
 use crate::answer::{Answer, Outcome, Refusal};
@@ -72,7 +72,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         row: "R2",
-        rule: "a message of 60 MiB once decompressed is taken",
+        rule: "a message of 60 MiB once decompressed is accepted",
         level: Level::Wish,
         source: SIZES,
         cases: GRPC_TRACES,
@@ -171,7 +171,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         row: "R4",
-        rule: "the RetryInfo stands in the trailer google.rpc.retryinfo-bin too",
+        rule: "the RetryInfo is also in the trailer google.rpc.retryinfo-bin",
         level: Level::Wish,
         source: "clients that read no details",
         cases: GRPC,

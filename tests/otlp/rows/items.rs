@@ -67,7 +67,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         row: "G8",
-        rule: "a log record without valid ids is taken, as one of no trace",
+        rule: "a log record without valid ids is accepted, as one of no trace",
         level: Level::Should,
         source: "logs.proto, LogRecord.trace_id and span_id",
         cases: LOGS,
@@ -75,7 +75,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         row: "G9",
-        rule: "a span without status, kind and name is taken",
+        rule: "a span without status, kind and name is accepted",
         level: Level::Must,
         source: "Protobuf Definitions; trace.proto: unset has a meaning",
         cases: TRACES,
@@ -92,7 +92,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         row: "G9",
-        rule: "a span of a kind that is not known yet is taken",
+        rule: "a span of a kind that is not known yet is accepted",
         level: Level::Must,
         source: "Future Versions and Interoperability",
         cases: TRACES,
@@ -157,7 +157,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         row: "G13",
-        rule: "a span that ends before it starts is taken",
+        rule: "a span that ends before it starts is accepted",
         level: Level::Wish,
         source: "trace.proto: expected, not required",
         cases: TRACES,
@@ -170,7 +170,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         row: "G13",
-        rule: "a span without an end is taken",
+        rule: "a span without an end is accepted",
         level: Level::Wish,
         source: "trace.proto: expected, not required",
         cases: TRACES,
@@ -212,7 +212,7 @@ fn rejects_one(server: &Server, case: Case, mark: &Mark, items: Vec<Message>) ->
     server.rows(Situation::Plain, mark, 1).map(|_| ())
 }
 
-/// A request of the one item must be taken, and its row be as expected.
+/// A request of the one item must be accepted, and its row be as expected.
 fn one_row(
     server: &Server,
     case: Case,

@@ -44,7 +44,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         row: "J9",
-        rule: "a request of which no member is known is taken",
+        rule: "a request of which no member is known is accepted",
         level: Level::Must,
         source: "JSON Protobuf Encoding: unknown fields are ignored",
         cases: JSON,

@@ -56,7 +56,7 @@ pub(super) const CHECKS: &[Check] = &[
         level: Level::Should,
         source: "OTLP/HTTP: clients fall back to it",
         cases: HTTP,
-        run: |server, case| taken_as(server, case, |call| call.over(Version::Http1)),
+        run: |server, case| accepted_as(server, case, |call| call.over(Version::Http1)),
     },
     Check {
         row: "H2",
@@ -69,17 +69,17 @@ pub(super) const CHECKS: &[Check] = &[
             server
                 .block_on(frames::greet(&url))
                 .map_err(|_| "HTTP/2 is not spoken there".to_owned())?;
-            taken_as(server, case, |call| call.over(Version::Http2))
+            accepted_as(server, case, |call| call.over(Version::Http2))
         },
     },
     Check {
         row: "H2",
-        rule: "protobuf and JSON are told apart on one path by their content type",
+        rule: "protobuf and JSON are distinguished on one path by their content type",
         level: Level::Should,
         source: "OTLP/HTTP Connection",
         cases: HTTP,
         run: |server, case| {
-            taken_as(server, case, |call| call)?;
+            accepted_as(server, case, |call| call)?;
             // Each is no message of the other.
             let other = match case.way {
                 Way::Json => "application/x-protobuf",
@@ -100,7 +100,7 @@ pub(super) const CHECKS: &[Check] = &[
         cases: HTTP,
         run: |server, case| {
             let content_type = format!("{}; charset=utf-8", case.way.content_type());
-            taken_as(server, case, |call| {
+            accepted_as(server, case, |call| {
                 call.with_content_type(Some(&content_type))
             })
         },
@@ -117,7 +117,7 @@ pub(super) const CHECKS: &[Check] = &[
                 .content_type()
                 .replace("application", "Application");
             let content_type = content_type.replace("json", "JSON");
-            taken_as(server, case, |call| {
+            accepted_as(server, case, |call| {
                 call.with_content_type(Some(&content_type))
             })
         },
@@ -232,7 +232,7 @@ pub(super) fn good(case: Case, mark: &Mark) -> Call {
     Call::of(case, &request(case.signal, items))
 }
 
-fn taken_as(server: &Server, case: Case, change: impl Fn(Call) -> Call) -> Verdict {
+fn accepted_as(server: &Server, case: Case, change: impl Fn(Call) -> Call) -> Verdict {
     let mark = Mark::new();
     server.takes(&change(good(case, &mark)), &mark, 1)
 }

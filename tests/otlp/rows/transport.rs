@@ -4,8 +4,8 @@
 
 use std::io::Read;
 
+use super::accepted::compress;
 use super::routes::{good, has_status};
-use super::taken::compress;
 use super::{Check, Level};
 use crate::answer::shortened;
 use crate::case::{Case, HTTP, HTTP_TRACES, Signal, Way};
@@ -30,7 +30,7 @@ const SIZES: &str = "the specification names no size; clients send up to 64 MiB"
 pub(super) const CHECKS: &[Check] = &[
     Check {
         row: "H5",
-        rule: "a body of 60 MiB once decompressed is taken",
+        rule: "a body of 60 MiB once decompressed is accepted",
         level: Level::Wish,
         source: SIZES,
         cases: HTTP_TRACES,
@@ -142,7 +142,7 @@ pub(super) const CHECKS: &[Check] = &[
         row: "H14",
         rule: "an answer is not compressed unless that is asked for",
         level: Level::Wish,
-        source: "OTLP/HTTP Response: only a client that sends the header is said to read it",
+        source: "OTLP/HTTP Response: only a client that sends the header can be expected to read it",
         cases: HTTP,
         run: |server, case| {
             for body in [

@@ -1,7 +1,7 @@
 //! OTLP over HTTP, row by row of what a server owes its clients (OTLP 1.11).
 
-/// What is taken.
-mod taken;
+/// Accepted requests.
+mod accepted;
 
 /// How the rest, and all of it, is answered.
 mod answered;

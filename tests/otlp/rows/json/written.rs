@@ -30,7 +30,7 @@ pub(crate) fn with(case: Case, mark: &Mark, fields: Json) -> Call {
     Call::raw(case, message.to_string())
 }
 
-/// Such a request is taken, and the row is as expected.
+/// Such a request is accepted, and the row is as expected.
 pub(super) fn stored(
     server: &Server,
     case: Case,
