@@ -1,6 +1,6 @@
 //! The SQLite store on a real file.
 //!
-//! **Invariant:** after an error nothing of a batch is in the file; after `Ok` all of it is.
+//! **Invariant:** after an error no part of a batch is in the file; after `Ok` all of it is.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -25,10 +25,10 @@ mod clock;
 /// Retention on a volume that is nearly full.
 mod small_volume;
 
-/// The file itself: who may read it, what is refused, what is tried again.
+/// The file itself: its readers, refused rows, retries.
 mod file;
 
-/// The file beneath a running service is renamed, removed or replaced.
+/// The file is renamed, removed or replaced while the service runs.
 mod presence;
 
 const STREAM: StreamId = StreamId([7; 16]);

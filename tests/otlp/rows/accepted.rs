@@ -1,6 +1,6 @@
-//! G1 to G6: compressions, empty requests, what is unknown, every kind of value.
+//! G1 to G6: compressions, empty requests, unknown fields, every kind of value.
 //!
-//! **Invariant:** each request here is a good one, so that anything but a full success breaks a rule.
+//! **Invariant:** each request here is valid, so that anything but a full success breaks a rule.
 
 use std::io::Write;
 
@@ -165,7 +165,7 @@ fn succeeds(server: &Server, case: Case, message: &Message) -> Verdict {
     ensure(answer.took_all(), || answer.seen())
 }
 
-/// A field of each wire type under numbers of their own.
+/// A field of each wire type, with unused field numbers.
 fn unknown(message: Message) -> Message {
     let inner = Message::default().text(1, "deeper", "yes");
     message

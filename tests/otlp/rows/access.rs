@@ -1,6 +1,6 @@
 //! H13, H15 and R6: browsers, tokens, exporters that were given an endpoint without a path.
 //!
-//! **Invariant:** what must be let in is tried beside what must be kept out.
+//! **Invariant:** each check tries what must be admitted beside what must be refused.
 
 use hyper::Method;
 

@@ -1,6 +1,6 @@
 //! R1 to R5: gRPC's services, sizes, calls at the same time, and refusals with their trailers.
 //!
-//! **Invariant:** the answers are read as HTTP/2 carried them, trailers included; no gRPC library stands between.
+//! **Invariant:** the answers are read from HTTP/2 directly, including trailers; no gRPC library is involved.
 
 use prost::Message as _;
 
@@ -258,7 +258,7 @@ fn refused_with(answer: &Answer, wanted: u32) -> Result<Status, Fault> {
     }
 }
 
-/// Refused, and so that no client sends it again.
+/// Expects a refusal after which no client sends the request again.
 fn never_again(answer: &Answer) -> Verdict {
     let is_refused = matches!(answer.outcome, Outcome::Refused(_));
     ensure(is_refused && !answer.is_retryable(), || answer.seen())

@@ -1,8 +1,8 @@
-//! J1 to J7: JSON as the specification has it, and as real clients write it.
+//! J1 to J7: JSON as the specification defines it, and as real clients write it.
 //!
-//! **Invariant:** what our own server made of it is judged by its rows; a foreign one shows only that it took it.
+//! **Invariant:** our own server is judged by its rows; for a foreign server only acceptance can be seen.
 
-/// What is sent.
+/// Requests as text.
 mod written;
 
 use serde_json::{Value as Json, json};
@@ -296,7 +296,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
 ];
 
-/// What is accepted where a value is good must not be accepted where it is none.
+/// A type that is accepted with a valid value must be rejected with an invalid one.
 pub(super) fn wrong_types(server: &Server, case: Case) -> Verdict {
     for fields in ill_typed() {
         let shown = fields.to_string();
@@ -325,7 +325,7 @@ pub(super) fn ill_typed() -> Vec<Json> {
     ]
 }
 
-/// Whoever reads a key in snake_case sees that its value is no list, and whoever passes over it does not.
+/// A server that reads a key in snake_case notices that its value is no list; a server that ignores the key does not.
 fn not_lists(case: Case) -> [String; 2] {
     let (resources, scopes, _) = case.signal.lists();
     [
@@ -362,7 +362,7 @@ fn snake(name: &str) -> String {
     })
 }
 
-/// In every field that an item need not have, one by one, and around it.
+/// In every optional field of an item, one by one, and around it.
 fn nulls(server: &Server, case: Case) -> Verdict {
     let fields: &[&str] = match case.signal {
         Signal::Traces => &[

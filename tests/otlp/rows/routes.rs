@@ -1,6 +1,6 @@
-//! H1 to H4: which paths, methods, versions of HTTP and content types are served, and how all others are answered.
+//! H1 to H4: the served paths, methods, versions of HTTP and content types, and the answers to all others.
 //!
-//! **Invariant:** an error's body is judged apart from its status: only the one is OTLP's own word.
+//! **Invariant:** an error's body is judged separately from its status: OTLP itself defines only one of the two.
 
 use hyper::Method;
 
@@ -80,7 +80,7 @@ pub(super) const CHECKS: &[Check] = &[
         cases: HTTP,
         run: |server, case| {
             accepted_as(server, case, |call| call)?;
-            // Each is no message of the other.
+            // Neither body is a message of the other encoding.
             let other = match case.way {
                 Way::Json => "application/x-protobuf",
                 Way::Protobuf | Way::Grpc => "application/json",
@@ -211,7 +211,7 @@ pub(super) const CHECKS: &[Check] = &[
         cases: HTTP_TRACES,
         run: |server, case| {
             has_status(&server.reply(&by(case, &Method::GET))?)?;
-            // A request without a content type gives no hint.
+            // A request without a content type does not indicate an encoding.
             let bare = by(case, &Method::GET).with_content_type(None);
             has_status(&server.reply(&bare)?)
         },
@@ -237,7 +237,7 @@ fn accepted_as(server: &Server, case: Case, change: impl Fn(Call) -> Call) -> Ve
     server.takes(&change(good(case, &mark)), &mark, 1)
 }
 
-/// What is answered on the path of profiles, OTLP's fourth signal, by a server without it.
+/// The answer on the path of profiles, OTLP's fourth signal, from a server that does not support it.
 fn unserved(server: &Server, case: Case) -> Result<Reply, Fault> {
     let call = Call::of(case, &Message::default()).on("/v1development/profiles");
     let reply = server.reply(&call)?;
