@@ -65,7 +65,7 @@ async fn drain(config: &Config, stop: CancellationToken) -> Result<String, Strin
         outcome = writer.drain_to_empty(stop, config.grace) => outcome,
         never = report_progress(&journal, &progress) => match never {},
     };
-    store.close(store::GOODBYE).await;
+    store.close(store::CLOSE_TIMEOUT).await;
     let left = journal.status();
     let gone = journal.streams().len() == 1;
     let rest = format!(

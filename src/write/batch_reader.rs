@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::event::{Position, StreamId};
 use crate::journal::{JournalEntry, Record, Stream};
+use crate::store::DeadLetterReason;
 use crate::write::attempts::{FATAL, WriteCare};
 use crate::write::batch::{PendingBatch, positions};
 use crate::write::dead_letters::DecodeFault;
@@ -171,7 +172,8 @@ impl<'a> BatchReader<'a> {
                      at last with nothing beside it"
                 );
                 tracing::error!(%stream, position = n, "{message}");
-                batch.add_as_dead_letter(record, DecodeFault::new("fatal", message));
+                batch
+                    .add_as_dead_letter(record, DecodeFault::new(DeadLetterReason::Fatal, message));
             }
             AloneReason::Large => {
                 let attempts = &self.shared.attempts;
@@ -262,7 +264,7 @@ impl<'a> BatchReader<'a> {
             cursor.next = last + 1;
             for entry in entries
                 .into_iter()
-                .flat_map(|entry| not_yet_stored(&shared.progress, cursor.stream, entry))
+                .flat_map(|entry| not_yet_stored(&shared.progress, cursor.stream, &entry))
             {
                 if cursor.contested && !matches!(entry, JournalEntry::Record(_)) {
                     let missing = positions(&entry);
@@ -348,8 +350,12 @@ async fn read(shared: &WriteLoop, cursor: &StreamCursor) -> Vec<JournalEntry> {
 }
 
 /// Returns the parts of the entry that are not stored. A hole may be stored in part.
-fn not_yet_stored(progress: &Progress, stream: StreamId, entry: JournalEntry) -> Vec<JournalEntry> {
-    let missing = progress.not_stored(stream, &positions(&entry)).into_iter();
+fn not_yet_stored(
+    progress: &Progress,
+    stream: StreamId,
+    entry: &JournalEntry,
+) -> Vec<JournalEntry> {
+    let missing = progress.not_stored(stream, &positions(entry)).into_iter();
     let missing = missing.map(RangeInclusive::into_inner);
     match entry {
         JournalEntry::Hole { .. } => missing

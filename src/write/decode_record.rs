@@ -7,6 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::decode::decompress::decompress;
 use crate::journal::Record;
+use crate::store::DeadLetterReason;
 use crate::write::dead_letters::DecodeFault;
 
 /// Returns the record's body without its content encoding.
@@ -32,7 +33,7 @@ pub(super) fn counted(
     match guarded(decode)? {
         events if events == record.accepted => Ok(()),
         events => Err(DecodeFault::new(
-            "miscounted",
+            DeadLetterReason::Miscounted,
             format!("{events} events decoded, {} were accepted", record.accepted),
         )),
     }
@@ -48,7 +49,7 @@ pub(super) fn guarded<T>(decode: impl FnOnce() -> Result<T, String>) -> Result<T
         Ok(Err(message)) => message,
         Err(panic) => format!("the decoder failed: {}", panic_text(&*panic)),
     };
-    Err(DecodeFault::new("undecodable", message))
+    Err(DecodeFault::new(DeadLetterReason::Undecodable, message))
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {

@@ -13,7 +13,7 @@ use std::cmp::Reverse;
 use std::time::Instant;
 
 use crate::event::StreamId;
-use crate::store::{StoreError, StoredPositions};
+use crate::store::{FailureClass, StoreError, StoredPositions};
 use crate::write::backoff::Backoff;
 use crate::write::batch_summary::BatchSummary;
 use crate::write::commit::Failure;
@@ -102,7 +102,8 @@ impl FailurePolicy {
         let size_may_matter = match &failure {
             Failure::Smaller => true,
             Failure::Store(StoreError::Retry { class, .. }) => {
-                times >= PATIENCE && !matches!(*class, "permission" | "schema")
+                times >= PATIENCE
+                    && !matches!(class, FailureClass::Permission | FailureClass::Schema)
             }
             Failure::Store(_) => false,
         };
@@ -193,12 +194,8 @@ mod tests {
         }
     }
 
-    fn retry(class: &'static str) -> Failure {
-        Failure::Store(StoreError::Retry {
-            class,
-            sqlstate: None,
-            message: String::new(),
-        })
+    fn retry(class: FailureClass) -> Failure {
+        Failure::Store(StoreError::retry(class, String::new()))
     }
 
     fn entries(policy: &FailurePolicy) -> Option<usize> {
@@ -209,20 +206,36 @@ mod tests {
     fn a_failure_is_retried_shrunk_or_reconciled_and_only_its_size_is_bounded() {
         // The failures of the batch at 1..=8, the last reaction, and the size of the next batch.
         for (failures, reaction, limit) in [
-            (vec![retry("timeout")], "Retry", None),
-            (vec![retry("timeout"), retry("count")], "Retry", None),
+            (vec![retry(FailureClass::Timeout)], "Retry", None),
             (
-                vec![retry("timeout"), retry("count"), retry("other")],
-                "Retry",
-                Some(4),
-            ),
-            (
-                vec![retry("schema"), retry("schema"), retry("schema")],
+                vec![retry(FailureClass::Timeout), retry(FailureClass::Count)],
                 "Retry",
                 None,
             ),
             (
-                vec![retry("count"), retry("count"), retry("permission")],
+                vec![
+                    retry(FailureClass::Timeout),
+                    retry(FailureClass::Count),
+                    retry(FailureClass::Other),
+                ],
+                "Retry",
+                Some(4),
+            ),
+            (
+                vec![
+                    retry(FailureClass::Schema),
+                    retry(FailureClass::Schema),
+                    retry(FailureClass::Schema),
+                ],
+                "Retry",
+                None,
+            ),
+            (
+                vec![
+                    retry(FailureClass::Count),
+                    retry(FailureClass::Count),
+                    retry(FailureClass::Permission),
+                ],
                 "Retry",
                 None,
             ),
@@ -293,8 +306,11 @@ mod tests {
         ] {
             let mut policy = FailurePolicy::default();
             for positions in &doubts {
-                let _ =
-                    policy.on_failed(batch(positions.clone()), Instant::now(), retry("timeout"));
+                let _ = policy.on_failed(
+                    batch(positions.clone()),
+                    Instant::now(),
+                    retry(FailureClass::Timeout),
+                );
             }
             let elsewhere = StreamId([0xee; 16]);
             let all = StoredPositions::new([1..=9]);

@@ -17,7 +17,9 @@ use bytes::Bytes;
 use crate::event::{Position, Resource, Signal};
 use crate::journal::{JournalEntry, Record};
 use crate::store::row_encoding::EncodedRows;
-use crate::store::{Batch, DeadLetter, LargeRecord, StoreError, StreamHeartbeat};
+use crate::store::{
+    Batch, DeadLetter, DeadLetterReason, FailureClass, LargeRecord, StoreError, StreamHeartbeat,
+};
 use crate::telemetry::own_traces::{links, spans, traced};
 use crate::write::batch_reader::blocking;
 use crate::write::batch_summary::{BatchSummary, dead};
@@ -61,7 +63,7 @@ struct LargeRecordWrite<'a> {
     /// Sorted by the row's number.
     refused: Vec<RefusedRow>,
     /// The reason and events of the whole record's dead letter, if it becomes one.
-    buried: Option<(&'static str, u64)>,
+    buried: Option<(DeadLetterReason, u64)>,
 }
 
 /// The reason why the rows of a record are not stored.
@@ -241,11 +243,8 @@ impl LargeRecordWrite<'_> {
             Ok(_) => "it is no longer there".to_owned(),
             Err(error) => error.to_string(),
         };
-        Err(StoreError::Retry {
-            class: "other",
-            sqlstate: None,
-            message: format!("record {} cannot be read again: {why}", position.n),
-        })
+        let message = format!("record {} cannot be read again: {why}", position.n);
+        Err(StoreError::retry(FailureClass::Other, message))
     }
 
     fn facts(&self) -> StreamHeartbeat {
@@ -255,7 +254,7 @@ impl LargeRecordWrite<'_> {
 
     fn summary(&self) -> BatchSummary {
         let n = self.record.position.n;
-        let refused = self.refused.iter().map(|_| ("refused", 1));
+        let refused = self.refused.iter().map(|_| (DeadLetterReason::Refused, 1));
         let dead: Vec<_> = self.buried.into_iter().chain(refused).collect();
         let dead_events: u64 = dead.iter().map(|(_, events)| events).sum();
         BatchSummary {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use metrics::counter;
 
-use crate::store::StoreError;
+use crate::store::{FailureClass, StoreError};
 use crate::telemetry::metrics as names;
 
 /// The writer's current problems, and its contact with the database. Cheap to clone.
@@ -115,20 +115,15 @@ impl Problems {
         named: &str,
         began: Instant,
     ) {
-        let class = match error {
-            StoreError::Retry { class, .. } => *class,
-            StoreError::Refused { .. } => "other",
-            StoreError::AlreadyStored => "conflict",
-            StoreError::Schema(_) => "schema",
-        };
-        counter!(names::WRITE_FAILURES_TOTAL, "class" => class).increment(1);
+        let class = error.class();
+        counter!(names::WRITE_FAILURES_TOTAL, "class" => class.as_str()).increment(1);
         // Nothing else is done in an unknown schema, either.
-        let is_lost =
-            matches!(class, "connection" | "timeout") || matches!(error, StoreError::Schema(_));
+        let is_lost = matches!(class, FailureClass::Connection | FailureClass::Timeout)
+            || matches!(error, StoreError::Schema(_));
         let by_server = matches!(
             error,
             StoreError::Retry {
-                class: "timeout",
+                class: FailureClass::Timeout,
                 sqlstate: Some(_),
                 ..
             }
@@ -146,7 +141,7 @@ impl Problems {
         let text = format!(
             "nothing is written{named}, and the journal keeps what is acknowledged: {error}"
         );
-        tracing::warn!(class, "{text}");
+        tracing::warn!(class = class.as_str(), "{text}");
         self.set_since(topic, text, began);
     }
 
@@ -201,13 +196,13 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::{ProblemTopic, Problems};
-    use crate::store::StoreError;
+    use crate::store::{FailureClass, StoreError};
 
-    fn fail(problems: &Problems, topic: ProblemTopic, class: &'static str, seconds_ago: u64) {
+    fn fail(problems: &Problems, topic: ProblemTopic, class: FailureClass, seconds_ago: u64) {
         let began = Instant::now().checked_sub(Duration::from_secs(seconds_ago));
         let error = StoreError::Retry {
             class,
-            sqlstate: (class == "timeout").then(|| "57014".to_owned()),
+            sqlstate: (class == FailureClass::Timeout).then(|| "57014".to_owned()),
             message: "it hangs".to_owned(),
         };
         problems.failed(topic, &error, "", began.expect("up for long"));
@@ -219,7 +214,7 @@ mod tests {
         assert!(connected.awaits_first_contact() && failed.awaits_first_contact());
         connected.set_connected();
         assert!(!connected.awaits_first_contact());
-        fail(&failed, ProblemTopic::Contact, "permission", 0);
+        fail(&failed, ProblemTopic::Contact, FailureClass::Permission, 0);
         assert!(!failed.awaits_first_contact());
     }
 
@@ -227,15 +222,23 @@ mod tests {
     fn a_server_that_ends_statements_by_its_timeout_answers_and_is_not_connected() {
         // The classes of failures after a contact, and if the database is connected and answers.
         for (classes, connected, answers) in [
-            (&["resources"][..], true, true),
-            (&["timeout"], false, true),
-            (&["timeout", "resources"], false, true),
-            (&["connection"], false, false),
-            (&["connection", "timeout"], false, false),
+            (&[FailureClass::Resources][..], true, true),
+            (&[FailureClass::Timeout], false, true),
+            (
+                &[FailureClass::Timeout, FailureClass::Resources],
+                false,
+                true,
+            ),
+            (&[FailureClass::Connection], false, false),
+            (
+                &[FailureClass::Connection, FailureClass::Timeout],
+                false,
+                false,
+            ),
         ] {
             let problems = Problems::default();
             problems.set_connected();
-            for class in classes {
+            for &class in classes {
                 fail(&problems, ProblemTopic::Write, class, 0);
             }
             assert_eq!(problems.connected(), connected, "{classes:?}");
@@ -275,8 +278,13 @@ mod tests {
     #[test]
     fn an_outage_counts_from_the_first_attempt_that_failed_and_ends_once() {
         let problems = Problems::default();
-        fail(&problems, ProblemTopic::Write, "timeout", 40);
-        fail(&problems, ProblemTopic::Contact, "connection", 20);
+        fail(&problems, ProblemTopic::Write, FailureClass::Timeout, 40);
+        fail(
+            &problems,
+            ProblemTopic::Contact,
+            FailureClass::Connection,
+            20,
+        );
         for problem in problems.sentences() {
             assert!(problem.contains("(for 4"), "{problem}");
         }

@@ -5,6 +5,7 @@
 use crate::event::{Encoding, Position};
 use crate::journal::Record;
 use crate::memory::limit_for_record;
+use crate::store::DeadLetterReason;
 use crate::write::WriteLoop;
 use crate::write::dead_letters::DecodeFault;
 
@@ -74,7 +75,7 @@ impl RecordMemory {
         );
         let Position { stream, n } = self.position;
         tracing::error!(%stream, position = n, "{message}");
-        Some(DecodeFault::new("fatal", message))
+        Some(DecodeFault::new(DeadLetterReason::Fatal, message))
     }
 }
 

@@ -27,7 +27,7 @@ use futures_util::{FutureExt, StreamExt};
 use metrics::{counter, histogram};
 use tokio_util::sync::CancellationToken;
 
-use crate::store::{GOODBYE, StoreError};
+use crate::store::{CLOSE_TIMEOUT, FailureClass, StoreError};
 use crate::telemetry::metrics as names;
 use crate::write::attempts::{Attempts, RemoveNoteOnDrop};
 use crate::write::batch_reader::{BatchReader, NextWrite};
@@ -58,7 +58,7 @@ impl WriteLoop {
     /// or not at all; the process that opens the journal next reads which from the stored positions.
     pub async fn run(self, stop: CancellationToken, grace: Duration) {
         let shared = self.starting(stop, RunUntil::Stopped);
-        let goodbye = (grace / 5).min(GOODBYE);
+        let goodbye = (grace / 5).min(CLOSE_TIMEOUT);
         let over = CancellationToken::new();
         let work = Box::pin(async {
             let _over = over.clone().drop_guard();
@@ -191,7 +191,8 @@ pub(super) async fn write_journal(shared: &WriteLoop) -> Result<(), Unfinished> 
             Err(Next::Shrink) => {}
             Err(Next::Reconcile) => {
                 policy.failed_since = None;
-                counter!(names::WRITE_FAILURES_TOTAL, "class" => "conflict").increment(1);
+                counter!(names::WRITE_FAILURES_TOTAL, "class" => FailureClass::Conflict.as_str())
+                    .increment(1);
                 tracing::info!(
                     "another collector stored some of these positions; reading the stored positions again"
                 );

@@ -128,11 +128,10 @@ impl Bench {
 }
 
 fn lost() -> Failure {
-    Failure::Store(StoreError::Retry {
-        class: "timeout",
-        sqlstate: None,
-        message: "no answer".to_owned(),
-    })
+    Failure::Store(StoreError::retry(
+        FailureClass::Timeout,
+        "no answer".to_owned(),
+    ))
 }
 
 fn ended(batch: &PendingBatch, outcome: Result<Duration, Failure>) -> CommitResult {
