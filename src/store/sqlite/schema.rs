@@ -49,7 +49,7 @@ impl Sqlite {
         };
         self.refuse_newer(applied)?;
         let newest = newest();
-        if applied < newest && !self.shared.migrate {
+        if applied < newest && !self.shared.options.migrate {
             return Err(self.schema_error(&format!(
                 "the schema is at version {applied} and {newest} is needed; run the command `migrate`, or let the service \
                  migrate by itself"
