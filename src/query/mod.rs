@@ -40,9 +40,6 @@ mod statement;
 /// The memory budget of answers.
 mod answer_memory;
 
-/// A connection of a read pool, for one query.
-mod pooled_connection;
-
 /// Ranges of days of receipt, searched one after another.
 mod days;
 
@@ -117,6 +114,10 @@ impl Options {
         answer_memory::answer_bytes_max(self.memory_bytes)
     }
 }
+
+/// Longest wait of a query for a connection, and of a connection for the end of its transaction. It is shorter than the
+/// query's timeout, so that an unavailable database is answered within seconds.
+const CONNECTION_WAIT: Duration = Duration::from_secs(3);
 
 /// Maximum number of matching resources that are listed in a query's statement.
 const RESOURCES_LISTED: i64 = 1000;

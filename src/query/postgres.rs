@@ -27,9 +27,9 @@ use crate::query::error::{QueryError, QueryHalted};
 use crate::query::filter::Filter;
 use crate::query::page::{self, AddedEvent, FoundEvent, PageBuilder, ResultPage};
 use crate::query::parameters::Search;
-use crate::query::pooled_connection::{CONNECTION_WAIT, PooledConnection};
 use crate::query::statement::{self, Dialect, SqlStatement, TextLength};
-use crate::query::{Options, RESOURCES_LISTED};
+use crate::query::{CONNECTION_WAIT, Options, RESOURCES_LISTED};
+use crate::store::pooled_connection::PooledConnection;
 
 /// Factor by which the second window is larger, if the first one filled enough of the page.
 const WIDER: u8 = 10;
@@ -116,8 +116,8 @@ impl<'a> PostgresQuery<'a> {
              SELECT set_config('client_connection_check_interval', '1s', true) WHERE version() LIKE '%linux%'",
             options.timeout.as_millis().max(1)
         );
-        let mut lease = PooledConnection::take(pool).await?;
-        lease.connection().execute(AssertSqlSafe(begin)).await?;
+        let mut lease = PooledConnection::take(pool, "read", CONNECTION_WAIT).await?;
+        lease.execute(AssertSqlSafe(begin)).await?;
         Ok(Self {
             lease,
             options,
@@ -139,7 +139,7 @@ impl<'a> PostgresQuery<'a> {
             return;
         }
         tokio::spawn(async move {
-            let commit = lease.connection().execute("COMMIT");
+            let commit = lease.execute("COMMIT");
             if let Ok(Ok(_)) = tokio::time::timeout(CONNECTION_WAIT, commit).await {
                 lease.give_back();
             }
@@ -170,9 +170,7 @@ impl<'a> PostgresQuery<'a> {
                 AssertSqlSafe(statement.text.clone()),
                 statement.postgres_arguments()?,
             );
-            let row = query
-                .persistent(false)
-                .fetch_optional(session.lease.connection());
+            let row = query.persistent(false).fetch_optional(&mut *session.lease);
             let event = row.await?.map(|row| page::event(&row)).transpose()?;
             page.replace(index, event);
         }
@@ -186,7 +184,7 @@ impl<'a> PostgresQuery<'a> {
             AssertSqlSafe(statement.text.clone()),
             statement.postgres_arguments()?,
         );
-        let rows = query.persistent(false).fetch_all(self.lease.connection());
+        let rows = query.persistent(false).fetch_all(&mut *self.lease);
         rows.await?.iter().map(|row| row.try_get(0)).collect()
     }
 
@@ -234,9 +232,7 @@ impl<'a> PostgresQuery<'a> {
         });
         statement::push_slice(&mut sql, 1, rows);
         let query = sqlx::query_with(AssertSqlSafe(sql.text.clone()), sql.postgres_arguments()?);
-        let beyond = query
-            .persistent(false)
-            .fetch_optional(self.lease.connection());
+        let beyond = query.persistent(false).fetch_optional(&mut *self.lease);
         Ok(beyond.await?.is_none())
     }
 
@@ -303,7 +299,7 @@ impl<'a> PostgresQuery<'a> {
             AssertSqlSafe(statement.text.clone()),
             statement.postgres_arguments()?,
         );
-        let mut rows = query.persistent(false).fetch(self.lease.connection());
+        let mut rows = query.persistent(false).fetch(&mut *self.lease);
         let mut filling = PageBuilder::new(self.options.answer_bytes, self.found_bytes, self.held);
         let mut found = 0;
         while let Some(row) = rows.try_next().await? {

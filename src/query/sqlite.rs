@@ -13,9 +13,9 @@ use crate::query::answer_memory::AnswerGrant;
 use crate::query::error::{QueryError, QueryHalted};
 use crate::query::page::{self, AddedEvent, FoundEvent, PageBuilder, ResultPage};
 use crate::query::parameters::Search;
-use crate::query::pooled_connection::PooledConnection;
 use crate::query::statement::{self, Dialect, SqlStatement};
-use crate::query::{Options, RESOURCES_LISTED};
+use crate::query::{CONNECTION_WAIT, Options, RESOURCES_LISTED};
+use crate::store::pooled_connection::PooledConnection;
 
 /// Number of steps of SQLite's virtual machine between two checks of the clock, well under a millisecond.
 const STEPS: i32 = 10_000;
@@ -102,11 +102,11 @@ impl Drop for CancelOnDrop {
 
 impl SqliteQuery {
     async fn begin(pool: &SqlitePool, options: &Options) -> Result<Self, sqlx::Error> {
-        let mut lease = PooledConnection::take(pool).await?;
+        let mut lease = PooledConnection::take(pool, "read", CONNECTION_WAIT).await?;
         let cancel_on_drop = CancelOnDrop(Arc::default());
         let stop = Arc::clone(&cancel_on_drop.0);
         let deadline = Instant::now() + options.timeout;
-        let mut handle = lease.connection().lock_handle().await?;
+        let mut handle = lease.lock_handle().await?;
         handle.set_progress_handler(STEPS, move || {
             !stop.load(Ordering::Relaxed) && Instant::now() < deadline
         });
@@ -122,7 +122,7 @@ impl SqliteQuery {
             AssertSqlSafe(statement.text.clone()),
             statement.sqlite_arguments()?,
         );
-        let rows = query.persistent(false).fetch_all(self.lease.connection());
+        let rows = query.persistent(false).fetch_all(&mut *self.lease);
         rows.await?.iter().map(|row| row.try_get(0)).collect()
     }
 
@@ -138,7 +138,7 @@ impl SqliteQuery {
             AssertSqlSafe(statement.text.clone()),
             statement.sqlite_arguments()?,
         );
-        let mut rows = query.persistent(false).fetch(self.lease.connection());
+        let mut rows = query.persistent(false).fetch(&mut *self.lease);
         let mut filling = PageBuilder::new(options.answer_bytes, sorted_bytes, held);
         while let Some(row) = rows.try_next().await? {
             if filling.add(page::event(&row)?).await? == AddedEvent::No {
@@ -160,7 +160,7 @@ impl SqliteQuery {
                 AssertSqlSafe(statement.text.clone()),
                 statement.sqlite_arguments()?,
             );
-            let mut rows = query.persistent(false).fetch(self.lease.connection());
+            let mut rows = query.persistent(false).fetch(&mut *self.lease);
             let row = rows.try_next().await?;
             // Once the statement has ended, SQLite no longer holds a copy of the text.
             while rows.try_next().await?.is_some() {}
@@ -173,11 +173,7 @@ impl SqliteQuery {
     }
 
     async fn end(mut self) -> Result<(), sqlx::Error> {
-        self.lease
-            .connection()
-            .lock_handle()
-            .await?
-            .remove_progress_handler();
+        self.lease.lock_handle().await?.remove_progress_handler();
         self.lease.give_back();
         drop(self.cancel_on_drop);
         Ok(())
