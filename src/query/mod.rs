@@ -34,8 +34,14 @@ mod cursor;
 /// One condition on events.
 mod filter;
 
-/// SQL statements for both stores.
+/// A search for one page of events.
+mod search;
+
+/// A statement that is being written, with its bound values.
 mod statement;
+
+/// The statements of searches, for both stores.
+mod select;
 
 /// The memory budget of answers.
 mod answer_memory;
@@ -66,7 +72,7 @@ use answer_memory::{AnswerGrant, AnswerMemory};
 use cursor::SortOrder;
 use error::QueryError;
 use page::{FoundEvent, ResultPage};
-use parameters::Search;
+use search::Search;
 
 /// Settings of queries.
 #[derive(Clone, Debug)]

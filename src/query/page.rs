@@ -234,7 +234,7 @@ impl<'a> PageBuilder<'a> {
     }
 }
 
-/// Reads a row of a statement that [`super::statement::with_resources`] made.
+/// Reads a row of a statement that [`super::select::with_resources`] made.
 pub(super) fn event<'r, R: Row>(row: &'r R) -> Result<FoundEvent, sqlx::Error>
 where
     usize: ColumnIndex<R>,

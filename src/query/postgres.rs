@@ -26,8 +26,9 @@ use crate::query::days::{Days, newest_first};
 use crate::query::error::{QueryError, QueryHalted};
 use crate::query::filter::Filter;
 use crate::query::page::{self, AddedEvent, FoundEvent, PageBuilder, ResultPage};
-use crate::query::parameters::Search;
-use crate::query::statement::{self, Dialect, SqlStatement, TextLength};
+use crate::query::search::Search;
+use crate::query::select::{self, TextLength};
+use crate::query::statement::{Dialect, SqlStatement};
 use crate::query::{CONNECTION_WAIT, Options, RESOURCES_LISTED};
 use crate::store::pooled_connection::PooledConnection;
 
@@ -74,9 +75,7 @@ pub(super) async fn event(
 ) -> Result<Option<FoundEvent>, QueryError> {
     let found = async {
         let mut session = PostgresQuery::begin(pool, options, held).await?;
-        let page = session
-            .rows(&statement::event(Dialect::Postgres, id))
-            .await?;
+        let page = session.rows(&select::event(Dialect::Postgres, id)).await?;
         session.read_unread(pool, page).await
     };
     let page = found.await;
@@ -165,7 +164,7 @@ impl<'a> PostgresQuery<'a> {
                 drop(lease);
                 session = Self::begin(pool, options, held).await?;
             }
-            let statement = statement::whole_event(Dialect::Postgres, key);
+            let statement = select::whole_event(Dialect::Postgres, key);
             let query = sqlx::query_with(
                 AssertSqlSafe(statement.text.clone()),
                 statement.postgres_arguments()?,
@@ -179,7 +178,7 @@ impl<'a> PostgresQuery<'a> {
     }
 
     async fn resource_ids(&mut self, search: &Search) -> Result<Vec<Vec<u8>>, sqlx::Error> {
-        let statement = statement::resource_ids(Dialect::Postgres, search, RESOURCES_LISTED + 1);
+        let statement = select::resource_ids(Dialect::Postgres, search, RESOURCES_LISTED + 1);
         let query = sqlx::query_with(
             AssertSqlSafe(statement.text.clone()),
             statement.postgres_arguments()?,
@@ -193,9 +192,7 @@ impl<'a> PostgresQuery<'a> {
         let wanted = search.limit as usize + 1;
         let unordered = |filter: &Filter| !filter.is_range();
         if search.filters.iter().any(Filter::is_quick) || !search.filters.iter().any(unordered) {
-            return self
-                .rows(&statement::plain(Dialect::Postgres, search))
-                .await;
+            return self.rows(&select::plain(Dialect::Postgres, search)).await;
         }
         let mut rows = self.options.window_rows;
         loop {
@@ -212,8 +209,7 @@ impl<'a> PostgresQuery<'a> {
         if search.offset == 0 && search.filters.iter().any(Filter::has_bloom) {
             return self.by_days(search, wanted).await;
         }
-        self.rows(&statement::plain(Dialect::Postgres, search))
-            .await
+        self.rows(&select::plain(Dialect::Postgres, search)).await
     }
 
     /// Returns `true` if the search has a range of times with at most `rows` rows.
@@ -225,12 +221,12 @@ impl<'a> PostgresQuery<'a> {
             Dialect::Postgres,
             "SELECT e.timestamp FROM telemetry_events e WHERE true",
         );
-        statement::push_range(&mut sql, search);
+        select::push_range(&mut sql, search);
         sql.push(match search.order {
             SortOrder::NewestFirst => " ORDER BY e.timestamp DESC",
             SortOrder::OldestFirst => " ORDER BY e.timestamp",
         });
-        statement::push_slice(&mut sql, 1, rows);
+        select::push_slice(&mut sql, 1, rows);
         let query = sqlx::query_with(AssertSqlSafe(sql.text.clone()), sql.postgres_arguments()?);
         let beyond = query.persistent(false).fetch_optional(&mut *self.lease);
         Ok(beyond.await?.is_none())
@@ -317,20 +313,20 @@ impl<'a> PostgresQuery<'a> {
 
 /// Makes the statement of step 1: the matches among the first `rows` rows of the range.
 fn window(search: &Search, rows: u32) -> SqlStatement {
-    statement::with_resources(
+    select::with_resources(
         Dialect::Postgres,
         TextLength::Short,
         search.order,
         "",
         |sql| {
             sql.push("SELECT * FROM (SELECT * FROM telemetry_events e WHERE true");
-            statement::push_range(sql, search);
-            statement::push_order(sql, search.order, "e");
+            select::push_range(sql, search);
+            select::push_order(sql, search.order, "e");
             sql.push(" LIMIT ").int(i64::from(rows));
             sql.push(") e WHERE true");
-            statement::push_filters(sql, search);
-            statement::push_order(sql, search.order, "e");
-            statement::push_slice(sql, search.wanted(), search.offset);
+            select::push_filters(sql, search);
+            select::push_order(sql, search.order, "e");
+            select::push_slice(sql, search.wanted(), search.offset);
         },
     )
 }
@@ -338,7 +334,7 @@ fn window(search: &Search, rows: u32) -> SqlStatement {
 /// Makes the statement of step 2: the matches in a range of days, if these are fewer than `too_many` rows; the column
 /// `found` is their number, at most `too_many`.
 fn any_order(search: &Search, days: Days, too_many: usize, wanted: usize) -> SqlStatement {
-    statement::with_resources(
+    select::with_resources(
         Dialect::Postgres,
         TextLength::Short,
         search.order,
@@ -348,12 +344,12 @@ fn any_order(search: &Search, days: Days, too_many: usize, wanted: usize) -> Sql
             "SELECT *, count(*) OVER () AS found FROM (SELECT * FROM telemetry_events e WHERE true",
         );
             push_days(sql, days);
-            statement::push_range(sql, search);
-            statement::push_filters(sql, search);
+            select::push_range(sql, search);
+            select::push_filters(sql, search);
             sql.push(" LIMIT ").int(as_rows(too_many));
             sql.push(") e");
-            statement::push_order(sql, search.order, "e");
-            statement::push_slice(sql, as_rows(wanted), 0);
+            select::push_order(sql, search.order, "e");
+            select::push_slice(sql, as_rows(wanted), 0);
         },
     )
 }
@@ -361,7 +357,7 @@ fn any_order(search: &Search, days: Days, too_many: usize, wanted: usize) -> Sql
 /// Makes the statement for the matches in a range of days, without restrictions on the plan; above the key `floor` if
 /// given.
 fn in_order(search: &Search, days: Days, floor: Option<PageKey>, wanted: usize) -> SqlStatement {
-    statement::with_resources(
+    select::with_resources(
         Dialect::Postgres,
         TextLength::Short,
         search.order,
@@ -369,13 +365,13 @@ fn in_order(search: &Search, days: Days, floor: Option<PageKey>, wanted: usize) 
         |sql| {
             sql.push("SELECT * FROM telemetry_events e WHERE true");
             push_days(sql, days);
-            statement::push_range(sql, search);
+            select::push_range(sql, search);
             if let Some(key) = floor {
-                statement::push_beyond(sql, ">", key);
+                select::push_beyond(sql, ">", key);
             }
-            statement::push_filters(sql, search);
-            statement::push_order(sql, search.order, "e");
-            statement::push_slice(sql, as_rows(wanted), 0);
+            select::push_filters(sql, search);
+            select::push_order(sql, search.order, "e");
+            select::push_slice(sql, as_rows(wanted), 0);
         },
     )
 }

@@ -12,8 +12,9 @@ use sqlx::{AssertSqlSafe, Row, Sqlite, SqlitePool};
 use crate::query::answer_memory::AnswerGrant;
 use crate::query::error::{QueryError, QueryHalted};
 use crate::query::page::{self, AddedEvent, FoundEvent, PageBuilder, ResultPage};
-use crate::query::parameters::Search;
-use crate::query::statement::{self, Dialect, SqlStatement};
+use crate::query::search::Search;
+use crate::query::select;
+use crate::query::statement::{Dialect, SqlStatement};
 use crate::query::{CONNECTION_WAIT, Options, RESOURCES_LISTED};
 use crate::store::pooled_connection::PooledConnection;
 
@@ -42,7 +43,7 @@ async fn page(
 ) -> Result<ResultPage, QueryHalted> {
     let mut session = SqliteQuery::begin(pool, options).await?;
     if search.asks_for_resources() {
-        let statement = statement::resource_ids(Dialect::Sqlite, &search, RESOURCES_LISTED + 1);
+        let statement = select::resource_ids(Dialect::Sqlite, &search, RESOURCES_LISTED + 1);
         let ids = session.ids(&statement).await?;
         if ids.is_empty() {
             session.end().await?;
@@ -51,7 +52,7 @@ async fn page(
         search.list_resources(ids);
     }
     let sorted = (search.limit as usize + search.offset as usize) * SORTED_BYTES;
-    let statement = statement::plain(Dialect::Sqlite, &search);
+    let statement = select::plain(Dialect::Sqlite, &search);
     let mut page = session.page(&statement, options, sorted, held).await?;
     let unfinished = page.more;
     page.truncate(search.limit as usize, options.answer_bytes);
@@ -75,7 +76,7 @@ pub(super) async fn event(
 ) -> Result<Option<FoundEvent>, QueryError> {
     let found = async {
         let mut session = SqliteQuery::begin(pool, options).await?;
-        let statement = statement::event(Dialect::Sqlite, id);
+        let statement = select::event(Dialect::Sqlite, id);
         let page = session.page(&statement, options, 0, held).await?;
         session.read_unread(page, held).await
     };
@@ -155,7 +156,7 @@ impl SqliteQuery {
         held: &mut AnswerGrant,
     ) -> Result<ResultPage, QueryHalted> {
         while let Some((index, key)) = page.next_unread(held).await? {
-            let statement = statement::whole_event(Dialect::Sqlite, key);
+            let statement = select::whole_event(Dialect::Sqlite, key);
             let query = sqlx::query_with(
                 AssertSqlSafe(statement.text.clone()),
                 statement.sqlite_arguments()?,

@@ -2,15 +2,16 @@
 
 use sqlx::{AssertSqlSafe, Connection, Executor, Row, SqliteConnection};
 
-use crate::query::parameters::Search;
-use crate::query::statement::{self, Dialect};
+use crate::query::search::Search;
+use crate::query::select;
+use crate::query::statement::Dialect;
 use crate::query::{Options, query_string};
 
 /// Returns SQLite's plan for a search, one step per line.
 async fn plan(connection: &mut SqliteConnection, query: &str) -> String {
     let pairs = query_string::pairs(query).expect("a query string");
     let search = Search::of_query(&pairs, &Options::default()).expect("parameters");
-    let statement = statement::plain(Dialect::Sqlite, &search);
+    let statement = select::plain(Dialect::Sqlite, &search);
     let explained = sqlx::query_with(
         AssertSqlSafe(format!("EXPLAIN QUERY PLAN {}", statement.text)),
         statement.sqlite_arguments().expect("arguments"),
