@@ -14,10 +14,10 @@ COPY benches benches
 COPY migrations migrations
 COPY src src
 COPY tests tests
-COPY scripts/container-root.sh scripts/
+COPY scripts/operate/container-root.sh scripts/operate/
 ARG REVISION=unknown
 RUN RUVVECTOR_REVISION="$REVISION" cargo build --release --locked --bin ruvvector-service \
-    && scripts/container-root.sh target/release/ruvvector-service /root-of-image \
+    && scripts/operate/container-root.sh target/release/ruvvector-service /root-of-image \
     && mkdir /data-of-image
 
 FROM scratch

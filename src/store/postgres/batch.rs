@@ -18,9 +18,10 @@ use crate::store::postgres::partitions::Day;
 use crate::store::postgres::transaction::Transaction;
 use crate::store::postgres::{Postgres, uuid};
 use crate::store::probe::probe_row;
-use crate::store::record_pieces::{after_rows, without_row};
 use crate::store::row_encoding::{self, EncodedRow, EncodedRows, postgres_time};
-use crate::store::{Batch, LargeRecord, LargeRow, RecordPiece, RecordPieces, StoreError};
+use crate::store::{
+    Batch, FailureClass, LargeRecord, LargeRow, RecordPiece, RecordPieces, StoreError,
+};
 use crate::telemetry::own_traces::spans::{self, DatabaseSystem};
 use crate::telemetry::own_traces::traced;
 
@@ -142,8 +143,7 @@ impl Postgres {
             transaction = self.begin_with(connection).await?;
         }
         Err(retry(
-            "schema",
-            None,
+            FailureClass::Schema,
             "the partitions of a batch's days disappear as soon as they are made: does something else remove them?",
         ))
     }
@@ -181,12 +181,13 @@ impl Transaction<'_> {
                 RecordPiece::Rows(rows) => {
                     let plausible = self.store.with_plausible_times(&rows, self.now_us);
                     let copied = self.copy(&plausible).await;
-                    copied.map_err(|error| after_rows(sent, error))?;
+                    copied.map_err(|error| error.with_row(|row| Some(row? + sent)))?;
                     sent += rows.len();
                 }
                 RecordPiece::LargeRow(large) => {
                     let copied = self.copy_large_row(&large, pieces).await;
-                    copied.map_err(without_row)?;
+                    // Its dead letter would hold all of its metadata.
+                    copied.map_err(|error| error.with_row(|_| None))?;
                     sent += 1;
                 }
                 RecordPiece::Refused(letter) => {
@@ -362,10 +363,7 @@ async fn within_copy(
 ) -> Result<u64, StoreError> {
     let sent = tokio::time::timeout(limit, sending).await;
     sent.unwrap_or_else(|_| {
-        Err(retry(
-            "timeout",
-            None,
-            format!(
+        Err(retry(FailureClass::Timeout, format!(
                 "copying rows took longer than {} s: the database is too slow or the network to it hangs",
                 limit.as_secs()
             ),
@@ -379,8 +377,7 @@ fn counted(copied: u64, rows: usize) -> Result<(), StoreError> {
         return Ok(());
     }
     Err(retry(
-        "count",
-        None,
+        FailureClass::Count,
         format!(
             "the database counted {copied} rows where {rows} were sent: nothing of them is kept"
         ),

@@ -4,7 +4,6 @@
 
 use sqlx::AssertSqlSafe;
 
-use crate::store::StoreError;
 use crate::store::postgres::error::retry;
 use crate::store::postgres::partitions::ATTACHED;
 use crate::store::postgres::round::MaintenanceRound;
@@ -12,6 +11,7 @@ use crate::store::postgres::transaction::Transaction;
 use crate::store::postgres::{Postgres, lock};
 use crate::store::retention_clock::{ClockFacts, Doubt, DoubtReason, DoubtRow, Judgement, differ};
 use crate::store::row_encoding::POSTGRES_EPOCH_US;
+use crate::store::{FailureClass, StoreError};
 
 const DOING: &str = "judging the clock that retention goes by";
 
@@ -134,8 +134,7 @@ impl Postgres {
         let apart_us = store_us - self.shared.clock.read().unix_us;
         if differ(apart_us) {
             return Err(retry(
-                "other",
-                None,
+                FailureClass::Other,
                 format!(
                     "the database's clock and this machine's differ by {} min: set the wrong one right first; then no \
                      confirmation may be needed",

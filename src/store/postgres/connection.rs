@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use sqlx::postgres::{PgConnectOptions, PgPool};
 use sqlx::{Connection, PgConnection};
 
-use crate::store::StoreError;
 use crate::store::pooled_connection::PooledConnection;
 use crate::store::postgres::Postgres;
 use crate::store::postgres::error::{advice, from_sqlx, retry};
+use crate::store::{FailureClass, StoreError};
 
 /// Time by which this process's timeout exceeds the server's, so that the server can report the reason.
 const GRACE: Duration = Duration::from_secs(5);
@@ -48,13 +48,11 @@ impl Postgres {
         match self.connect().await {
             // The outage has just ended, and the pool was still waiting.
             Ok(_) if pool.size() < pool.options().get_max_connections() => retry(
-                "connection",
-                None,
+                FailureClass::Connection,
                 "the database did not answer, or had no connection free, until now",
             ),
             Ok(_) => retry(
-                "resources",
-                None,
+                FailureClass::Resources,
                 "all write connections are in use: raise RUVVECTOR_WRITE_CONNECTIONS",
             ),
             Err(error) => error,
@@ -90,8 +88,7 @@ pub(super) async fn within<T>(
     match tokio::time::timeout(limit, future).await {
         Ok(result) => result.map_err(|error| from_sqlx(doing, &error)),
         Err(_) => Err(retry(
-            "timeout",
-            None,
+            FailureClass::Timeout,
             format!(
                 "{doing}: no answer within {} s: the database or the network to it hangs, or a pooler before it has no \
                  connection free (PgBouncer: cl_waiting in SHOW POOLS; raise default_pool_size)",

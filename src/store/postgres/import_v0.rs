@@ -9,12 +9,12 @@ use std::time::Duration;
 use sqlx::{AssertSqlSafe, PgConnection};
 
 use crate::event::EventFlags;
-use crate::store::StoreError;
 use crate::store::postgres::Postgres;
 use crate::store::postgres::error::retry;
 use crate::store::postgres::partitions::Day;
 use crate::store::postgres::table_shape::{Columns, FoundTable};
 use crate::store::postgres::transaction::Transaction;
+use crate::store::{FailureClass, StoreError};
 
 /// Rows in one transaction.
 const CHUNK_ROWS: i64 = 10_000;
@@ -210,8 +210,7 @@ impl Postgres {
         let Some((rows, up_to_id, last_id)) = transaction.first(DOING, import).await? else {
             transaction.roll_back().await?;
             return Err(retry(
-                "conflict",
-                None,
+                FailureClass::Conflict,
                 "another import runs at the same time: let it finish",
             ));
         };

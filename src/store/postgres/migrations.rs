@@ -6,8 +6,8 @@ use std::sync::LazyLock;
 
 use sqlx::migrate::{MigrateError, Migrator};
 
-use crate::store::StoreError;
 use crate::store::postgres::error::from_sqlx;
+use crate::store::{FailureClass, StoreError};
 
 /// The advisory lock of migrations. The collector's other locks have the numbers after it.
 pub(super) const MIGRATION_LOCK: i64 = 0x7275_7676_0001;
@@ -79,7 +79,7 @@ pub(super) fn from_migration(error: &MigrateError) -> StoreError {
             match &error {
                 // An object of the same name exists, which an operator has to resolve.
                 StoreError::Retry {
-                    class: "schema",
+                    class: FailureClass::Schema,
                     message,
                     ..
                 } => {

@@ -2,10 +2,10 @@
 //!
 //! **Invariant:** read only; every obstacle is a sentence that names the object and advises the operator.
 
-use crate::store::StoreError;
 use crate::store::postgres::error::retry;
 use crate::store::postgres::round::MaintenanceRound;
 use crate::store::postgres::transaction::Transaction;
+use crate::store::{FailureClass, StoreError};
 
 /// Obstacles to the removal of the table `$1`, with advice. The table, the objects below it, and the types of their
 /// rows must have no dependents (`n`: DROP would need CASCADE) except their own constraints, which are dropped with
@@ -65,7 +65,7 @@ impl MaintenanceRound<'_> {
             return Ok(());
         }
         let obstacles: Vec<String> = obstacles.into_iter().map(|(text,)| text).collect();
-        Err(retry("schema", None, sentence(qualified, &obstacles)))
+        Err(retry(FailureClass::Schema, sentence(qualified, &obstacles)))
     }
 }
 

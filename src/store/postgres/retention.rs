@@ -12,12 +12,11 @@ use sqlx::AssertSqlSafe;
 use crate::store::plausible_time::DAY_US;
 use crate::store::postgres::clock::ClockJudgement;
 use crate::store::postgres::connection::within;
-use crate::store::postgres::error::retry;
 use crate::store::postgres::partitions::{Day, MARK, MARKED, Partition};
 use crate::store::postgres::round::MaintenanceRound;
 use crate::store::postgres::transaction::Transaction;
 use crate::store::row_encoding::{POSTGRES_EPOCH_US, postgres_time};
-use crate::store::{KEEP_RELEASED, MaintenanceStep, StoreError};
+use crate::store::{FailureClass, KEEP_RELEASED, MaintenanceStep, StoreError};
 
 const STEP: MaintenanceStep = MaintenanceStep::Retention;
 
@@ -265,16 +264,18 @@ impl Transaction<'_> {
         detached.map_err(|error| match error {
             // Also after this process's timeout, since the server continues to wait.
             StoreError::Retry {
-                class: "timeout",
+                class: FailureClass::Timeout,
                 sqlstate,
                 ..
             } => {
                 let blocking = blocking.as_deref().unwrap_or("see pg_stat_activity");
-                retry(
-                    "timeout",
-                    Some(sqlstate.as_deref().unwrap_or("57014")),
-                    format!("the day {name} cannot be detached while a transaction is open that may read it: {blocking}"),
-                )
+                StoreError::Retry {
+                    class: FailureClass::Timeout,
+                    sqlstate: sqlstate.or_else(|| Some("57014".to_owned())),
+                    message: format!(
+                        "the day {name} cannot be detached while a transaction is open that may read it: {blocking}"
+                    ),
+                }
             }
             error => error,
         })

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, Connection};
 
-use crate::store::StoreError;
 use crate::store::postgres::connection::within;
 use crate::store::postgres::error::retry;
 use crate::store::postgres::migrations::{MIGRATION_LOCK, from_migration, is_current, migrator};
 use crate::store::postgres::table_shape::{Columns, FoundTable};
 use crate::store::postgres::transaction::{BEGIN, Transaction};
 use crate::store::postgres::{Postgres, import_v0, lock};
+use crate::store::{FailureClass, StoreError};
 
 /// The oldest supported server, which introduced multiranges and `DETACH CONCURRENTLY`.
 const OLDEST_SERVER: i32 = 14;
@@ -134,8 +134,7 @@ impl Postgres {
             Ok(result) => result.map_err(|error| from_migration(&error))?,
             Err(_) => {
                 return Err(retry(
-                    "timeout",
-                    None,
+                    FailureClass::Timeout,
                     "migrating took more than ten minutes: another transaction may hold a lock, see pg_stat_activity",
                 ));
             }

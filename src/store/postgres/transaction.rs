@@ -11,12 +11,12 @@ use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::{Query, QueryAs};
 use sqlx::{AssertSqlSafe, FromRow, PgConnection, Row, SqlSafeStr};
 
-use crate::store::StoreError;
 use crate::store::pooled_connection::PooledConnection;
 use crate::store::postgres::connection::within;
 use crate::store::postgres::error::retry;
 use crate::store::postgres::migrations::refuse_newer;
 use crate::store::postgres::{Postgres, lock};
+use crate::store::{FailureClass, StoreError};
 
 /// Maximum wait for a lock in a transaction of the writer. The wait for partitions is shorter.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -90,8 +90,7 @@ impl Postgres {
         }
         self.forget();
         Err(retry(
-            "connection",
-            None,
+            FailureClass::Connection,
             "the database is not the one of the last contact (restarted, failed over, or restored): what it has \
              stored is read again",
         ))
