@@ -8,6 +8,13 @@ use crate::query::cursor::{PageKey, SortOrder};
 use crate::query::error::QueryError;
 use crate::query::filter::Filter;
 
+/// The events that a request asks for.
+pub(super) enum Lookup {
+    Page(Search),
+    /// The event with this id.
+    Event(i64),
+}
+
 /// A search for one page of events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Search {
@@ -58,19 +65,15 @@ impl Search {
 
     /// Returns `true` if a condition concerns the resource of an event.
     pub(super) fn asks_for_resources(&self) -> bool {
-        self.filters.iter().any(is_about_resource)
+        self.filters.iter().any(Filter::is_about_resource)
     }
 
     /// Replaces the conditions on resources by the ids of the resources that match them, unless there are more than
     /// [`RESOURCES_LISTED`].
     pub(super) fn list_resources(&mut self, ids: Vec<Vec<u8>>) {
         if i64::try_from(ids.len()).is_ok_and(|found| found <= RESOURCES_LISTED) {
-            self.filters.retain(|filter| !is_about_resource(filter));
+            self.filters.retain(|filter| !filter.is_about_resource());
             self.filters.push(Filter::ResourceIn(ids));
         }
     }
-}
-
-fn is_about_resource(filter: &Filter) -> bool {
-    matches!(filter, Filter::Resource(..))
 }

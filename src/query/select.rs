@@ -2,9 +2,10 @@
 //!
 //! **Invariant:** every statement reads the columns that [`super::page`] expects, in the order of the search.
 
+use crate::query::RESOURCES_LISTED;
 use crate::query::answer_memory::LARGE_ROW_BYTES;
 use crate::query::cursor::{PageKey, SortOrder};
-use crate::query::filter::Filter;
+use crate::query::filter::{Filter, push_on_resource};
 use crate::query::search::Search;
 use crate::query::statement::{Dialect, SqlStatement, SqlValue};
 
@@ -93,38 +94,36 @@ const fn outer(dialect: Dialect) -> &'static str {
     }
 }
 
+/// Makes a statement for events in order, without their long texts.
+pub(super) fn events(
+    dialect: Dialect,
+    order: SortOrder,
+    rows: impl FnOnce(&mut SqlStatement),
+) -> SqlStatement {
+    with_resources(dialect, TextLength::Short, order, "", rows)
+}
+
 /// Makes the statement for the event with this id.
 pub(super) fn event(dialect: Dialect, id: i64) -> SqlStatement {
-    with_resources(
-        dialect,
-        TextLength::Short,
-        SortOrder::NewestFirst,
-        "",
-        |sql| {
-            sql.push(selected(dialect)).push("e.id = ").int(id);
-            sql.push(" LIMIT 1");
-        },
-    )
+    events(dialect, SortOrder::NewestFirst, |sql| {
+        sql.push(selected(dialect)).push("e.id = ").int(id);
+        sql.push(" LIMIT 1");
+    })
 }
 
 /// Makes the statement for the event with this key, with all of its texts.
 pub(super) fn whole_event(dialect: Dialect, key: PageKey) -> SqlStatement {
-    with_resources(
-        dialect,
-        TextLength::Whole,
-        SortOrder::NewestFirst,
-        "",
-        |sql| {
-            sql.push(selected(dialect)).push("e.id = ").int(key.id);
-            sql.push(" AND e.timestamp = ").int(key.timestamp);
-            sql.push(" LIMIT 1");
-        },
-    )
+    let order = SortOrder::NewestFirst;
+    with_resources(dialect, TextLength::Whole, order, "", |sql| {
+        sql.push(selected(dialect)).push("e.id = ").int(key.id);
+        sql.push(" AND e.timestamp = ").int(key.timestamp);
+        sql.push(" LIMIT 1");
+    })
 }
 
 /// Makes the statement for a page in one step, with the plan left to the database.
 pub(super) fn plain(dialect: Dialect, search: &Search) -> SqlStatement {
-    with_resources(dialect, TextLength::Short, search.order, "", |sql| {
+    events(dialect, search.order, |sql| {
         sql.push(selected(dialect)).push("true");
         push_range(sql, search);
         push_filters(sql, search);
@@ -133,17 +132,17 @@ pub(super) fn plain(dialect: Dialect, search: &Search) -> SqlStatement {
     })
 }
 
-/// Makes the statement for the ids of the resources that match all of the search's conditions on resources, at most
-/// `limit`.
-pub(super) fn resource_ids(dialect: Dialect, search: &Search, limit: i64) -> SqlStatement {
+/// Makes the statement for the ids of the resources that match all of the search's conditions on resources, up to one
+/// more than [`RESOURCES_LISTED`].
+pub(super) fn resource_ids(dialect: Dialect, search: &Search) -> SqlStatement {
     let mut sql = SqlStatement::new(dialect, "SELECT r.id FROM telemetry_resources r WHERE true");
     for filter in &search.filters {
-        if matches!(filter, Filter::Resource(..)) {
+        if let Filter::Resource(key, value) = filter {
             sql.push(" AND ");
-            filter.push_on_resource(&mut sql);
+            push_on_resource(&mut sql, key, value);
         }
     }
-    sql.push(" LIMIT ").int(limit);
+    sql.push(" LIMIT ").int(RESOURCES_LISTED + 1);
     sql
 }
 

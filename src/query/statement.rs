@@ -7,8 +7,9 @@ use sqlx::encode::IsNull;
 use sqlx::error::BoxDynError;
 use sqlx::postgres::types::Oid;
 use sqlx::postgres::{PgArgumentBuffer, PgArguments, PgTypeInfo};
+use sqlx::query::Query;
 use sqlx::sqlite::SqliteArguments;
-use sqlx::{Arguments, Encode, Postgres, Type};
+use sqlx::{AssertSqlSafe, Encode, Postgres, Sqlite, Type};
 
 use crate::store::row_encoding::POSTGRES_EPOCH_US;
 
@@ -75,33 +76,27 @@ impl SqlStatement {
         self.bind(SqlValue::Micros(value));
     }
 
-    /// Returns the bound values in PostgreSQL's encoding.
-    pub(super) fn postgres_arguments(&self) -> Result<PgArguments, sqlx::Error> {
-        let mut arguments = PgArguments::default();
-        for value in &self.values {
-            match value {
-                SqlValue::Int(value) => arguments.add(value),
-                SqlValue::Text(value) => arguments.add(value),
-                SqlValue::Bytes(value) => arguments.add(value),
-                SqlValue::Micros(value) => arguments.add(TimestampTz(*value)),
-            }
-            .map_err(sqlx::Error::Encode)?;
-        }
-        Ok(arguments)
+    /// Makes the query for PostgreSQL. It is unnamed, so that a pooler in transaction mode may be used.
+    pub(super) fn for_postgres(self) -> Query<'static, Postgres, PgArguments> {
+        let query = sqlx::query(AssertSqlSafe(self.text)).persistent(false);
+        let values = self.values.into_iter();
+        values.fold(query, |query, value| match value {
+            SqlValue::Int(value) => query.bind(value),
+            SqlValue::Text(value) => query.bind(value),
+            SqlValue::Bytes(value) => query.bind(value),
+            SqlValue::Micros(value) => query.bind(TimestampTz(value)),
+        })
     }
 
-    /// Returns the bound values in SQLite's encoding.
-    pub(super) fn sqlite_arguments(&self) -> Result<SqliteArguments, sqlx::Error> {
-        let mut arguments = SqliteArguments::default();
-        for value in &self.values {
-            match value {
-                SqlValue::Int(value) | SqlValue::Micros(value) => arguments.add(*value),
-                SqlValue::Text(value) => arguments.add(value.clone()),
-                SqlValue::Bytes(value) => arguments.add(value.clone()),
-            }
-            .map_err(sqlx::Error::Encode)?;
-        }
-        Ok(arguments)
+    /// Makes the query for SQLite.
+    pub(super) fn for_sqlite(self) -> Query<'static, Sqlite, SqliteArguments> {
+        let query = sqlx::query(AssertSqlSafe(self.text)).persistent(false);
+        let values = self.values.into_iter();
+        values.fold(query, |query, value| match value {
+            SqlValue::Int(value) | SqlValue::Micros(value) => query.bind(value),
+            SqlValue::Text(value) => query.bind(value),
+            SqlValue::Bytes(value) => query.bind(value),
+        })
     }
 }
 

@@ -1,6 +1,6 @@
 //! The plans that SQLite makes for searches.
 
-use sqlx::{AssertSqlSafe, Connection, Executor, Row, SqliteConnection};
+use sqlx::{Connection, Executor, Row, SqliteConnection};
 
 use crate::query::search::Search;
 use crate::query::select;
@@ -11,12 +11,10 @@ use crate::query::{Options, query_string};
 async fn plan(connection: &mut SqliteConnection, query: &str) -> String {
     let pairs = query_string::pairs(query).expect("a query string");
     let search = Search::of_query(&pairs, &Options::default()).expect("parameters");
-    let statement = select::plain(Dialect::Sqlite, &search);
-    let explained = sqlx::query_with(
-        AssertSqlSafe(format!("EXPLAIN QUERY PLAN {}", statement.text)),
-        statement.sqlite_arguments().expect("arguments"),
-    );
-    let rows = explained.fetch_all(connection).await.expect("a plan");
+    let mut statement = select::plain(Dialect::Sqlite, &search);
+    statement.text.insert_str(0, "EXPLAIN QUERY PLAN ");
+    let rows = statement.for_sqlite().fetch_all(connection).await;
+    let rows = rows.expect("a plan");
     let steps: Vec<String> = rows.iter().map(|row| row.get("detail")).collect();
     steps.join("\n")
 }
