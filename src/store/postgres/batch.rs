@@ -38,9 +38,8 @@ const COPY_TRAILER: [u8; 2] = (-1_i16).to_be_bytes();
 impl Postgres {
     /// Commits a batch and its positions.
     pub(in crate::store) async fn write(&self, batch: &Batch) -> Result<(), StoreError> {
-        let result = self.write_batch(batch).await;
-        self.forget_after(&result);
-        result
+        let written = self.write_batch(batch).await;
+        written.inspect_err(|error| self.forget_after(error))
     }
 
     async fn write_batch(&self, batch: &Batch) -> Result<(), StoreError> {
@@ -70,9 +69,8 @@ impl Postgres {
         record: LargeRecord,
         pieces: RecordPieces,
     ) -> Result<(), StoreError> {
-        let result = self.write_record(record, pieces).await;
-        self.forget_after(&result);
-        result
+        let written = self.write_record(record, pieces).await;
+        written.inspect_err(|error| self.forget_after(error))
     }
 
     /// Sends one COPY for each piece, so that a refusal arrives before the next piece is sent and each deadline bounds
@@ -84,7 +82,7 @@ impl Postgres {
     ) -> Result<(), StoreError> {
         let received_us = postgres_time(record.received_unix_nano);
         let begun = self.begin_with_partitions(|now_us| {
-            let window = PlausibleTimes::at(now_us, self.shared.retention_days);
+            let window = PlausibleTimes::at(now_us, self.shared.options.retention_days);
             let is_believed = window.contains(received_us);
             let received_us = if is_believed { received_us } else { now_us };
             ((), BTreeSet::from([Day::of(received_us)]))
@@ -100,10 +98,8 @@ impl Postgres {
         transaction.finish(record.stream, &positions, days).await
     }
 
-    fn forget_after(&self, result: &Result<(), StoreError>) {
-        if let Err(StoreError::Retry { .. } | StoreError::AlreadyStored | StoreError::Schema(_)) =
-            result
-        {
+    fn forget_after(&self, error: &StoreError) {
+        if !matches!(error, StoreError::Refused { .. }) {
             self.forget();
         }
     }
@@ -151,7 +147,7 @@ impl Postgres {
     /// Returns the rows with plausible times of receipt. A machine with a wrong clock may have given a time that is
     /// older than the retention or more than a day ahead. The transaction's time replaces it, and a flag marks the row.
     fn with_plausible_times<'a>(&self, rows: &'a EncodedRows, now_us: i64) -> Cow<'a, EncodedRows> {
-        let window = PlausibleTimes::at(now_us, self.shared.retention_days);
+        let window = PlausibleTimes::at(now_us, self.shared.options.retention_days);
         let is_believed = |row: &EncodedRow<'_>| window.contains(row.created_at_us());
         if rows.iter().all(|row| is_believed(&row)) {
             return Cow::Borrowed(rows);
@@ -260,7 +256,12 @@ impl Transaction<'_> {
         if times <= 1 {
             return Ok(self.limit);
         }
-        let longer = self.store.shared.statement_timeout.saturating_mul(times);
+        let longer = self
+            .store
+            .shared
+            .options
+            .statement_timeout
+            .saturating_mul(times);
         let milliseconds = longer.as_millis().min(i32::MAX as u128);
         let allow = format!("SET LOCAL statement_timeout = {milliseconds}");
         self.run_all("allowing time for a large record", AssertSqlSafe(allow))

@@ -19,12 +19,12 @@ const GRACE: Duration = Duration::from_secs(5);
 impl Postgres {
     /// Returns the deadline of one statement.
     pub(super) fn limit(&self) -> Duration {
-        self.shared.statement_timeout + GRACE
+        self.shared.options.statement_timeout + GRACE
     }
 
     /// Takes a connection from the write pool.
     pub(super) async fn acquire(&self) -> Result<PooledConnection<sqlx::Postgres>, StoreError> {
-        let limit = self.shared.connect_timeout + GRACE;
+        let limit = self.shared.options.connect_timeout + GRACE;
         match PooledConnection::take(&self.write_pool, "write", limit).await {
             Ok(connection) => Ok(connection),
             Err(sqlx::Error::PoolTimedOut) => Err(self.why_no_connection().await),
@@ -70,7 +70,12 @@ impl Postgres {
     pub(super) async fn connect(&self) -> Result<PgConnection, StoreError> {
         let options: &PgConnectOptions = &self.write_pool.connect_options();
         let connecting = PgConnection::connect_with(options);
-        within(self.shared.connect_timeout, "connecting", connecting).await
+        within(
+            self.shared.options.connect_timeout,
+            "connecting",
+            connecting,
+        )
+        .await
     }
 
     /// Closes a connection in order. An error of that is ignored, since the work has ended.

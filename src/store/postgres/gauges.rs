@@ -39,7 +39,7 @@ impl MaintenanceRound<'_> {
     }
 
     async fn overdue(&mut self) -> Result<Overdue, StoreError> {
-        let Some(days) = self.store.shared.retention_days else {
+        let Some(days) = self.store.shared.options.retention_days else {
             return Ok(Overdue::Never);
         };
         let mut transaction = self.begin().await?;

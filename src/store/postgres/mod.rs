@@ -93,15 +93,7 @@ pub struct Postgres {
 
 /// Settings, and cached facts about the database.
 struct PostgresShared {
-    /// True if queries go to another server.
-    replica: bool,
-    migrate: bool,
-    retention_days: Option<u32>,
-    connect_timeout: Duration,
-    statement_timeout: Duration,
-    write_connections: u32,
-    read_connections: u32,
-    collector: String,
+    options: Options,
     /// The server, the database and the table that [`Postgres::prepare`] checked last.
     server: Mutex<Option<String>>,
     partitions: partitions::Partitions,
@@ -120,7 +112,6 @@ impl Postgres {
         else {
             unreachable!("a Postgres is only made for a Postgres target");
         };
-        let replica = read.is_some();
         let read = read.as_ref().unwrap_or(write);
         let pool = |connect: &PgConnectOptions, connections: u32| {
             PgPoolOptions::new()
@@ -132,14 +123,7 @@ impl Postgres {
             write_pool: pool(write, options.write_connections),
             read_pool: pool(read, options.read_connections),
             shared: Arc::new(PostgresShared {
-                replica,
-                migrate: options.migrate,
-                retention_days: options.retention_days,
-                connect_timeout: options.connect_timeout,
-                statement_timeout: options.statement_timeout,
-                write_connections: options.write_connections,
-                read_connections: options.read_connections,
-                collector: options.collector.clone(),
+                options: options.clone(),
                 server: Mutex::default(),
                 partitions: partitions::Partitions::default(),
                 written: WrittenCache::default(),
@@ -175,7 +159,9 @@ impl Postgres {
                     extract(epoch FROM now() - heartbeat)::bigint \
              FROM ingest_streams WHERE stream = $1::uuid",
         );
-        let owner = owner.bind(uuid(stream)).bind(&self.shared.collector);
+        let owner = owner
+            .bind(uuid(stream))
+            .bind(&self.shared.options.collector);
         let mut transaction = self.begin().await?;
         let owner = transaction.first("reading a stream's owner", owner).await?;
         transaction.commit().await?;
@@ -231,11 +217,10 @@ impl Postgres {
             timeout(limit, self.ping(&self.read_pool)),
         );
         let [write, read] = [write, read].map(|ping| ping.ok()?.ok());
-        let (database, replica_away) = if self.shared.replica {
-            (write, read.is_none())
-        } else {
+        let (database, replica_away) = match &self.shared.options.target {
+            StoreTarget::Postgres { read: Some(_), .. } => (write, read.is_none()),
             // With one server, a pool whose connections are all in use does not mean that the server is unavailable.
-            (write.or(read), false)
+            _ => (write.or(read), false),
         };
         let refusal = match database {
             Some(_) => None,
@@ -255,15 +240,11 @@ impl Postgres {
     }
 
     pub(super) fn pools(&self) -> [PoolState; 2] {
-        let state = |pool: &PgPool, max| PoolState {
-            max,
+        [&self.write_pool, &self.read_pool].map(|pool| PoolState {
+            max: pool.options().get_max_connections(),
             size: pool.size(),
             idle: u32::try_from(pool.num_idle()).unwrap_or(u32::MAX),
-        };
-        [
-            state(&self.write_pool, self.shared.write_connections),
-            state(&self.read_pool, self.shared.read_connections),
-        ]
+        })
     }
 
     /// Clears the cached facts. After an error it may be another database, or the same one restored to an earlier

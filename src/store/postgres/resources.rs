@@ -90,7 +90,7 @@ impl Transaction<'_> {
                      heartbeat = excluded.heartbeat, released = NULL",
             )
             .bind(uuid(facts.stream))
-            .bind(&self.store.shared.collector)
+            .bind(&self.store.shared.options.collector)
             .bind(i64::try_from(facts.appended).unwrap_or(i64::MAX))
             .bind(facts.oldest_unix_nano.map(postgres_time))
         };

@@ -29,7 +29,7 @@ impl MaintenanceRound<'_> {
         oldest_held_unix_nano: Option<i64>,
     ) -> Option<String> {
         let finished = self.finish_detaching(guard).await;
-        let Some(days) = self.store.shared.retention_days else {
+        let Some(days) = self.store.shared.options.retention_days else {
             let forgotten = self.forget_released_streams().await;
             self.note(MaintenanceStep::Books, forgotten);
             return None;
@@ -247,7 +247,7 @@ impl Transaction<'_> {
         name: &str,
         detaching: impl Future<Output = Result<(), StoreError>>,
     ) -> Result<(), StoreError> {
-        let timeout = self.store.shared.statement_timeout;
+        let timeout = self.store.shared.options.statement_timeout;
         let interval = (timeout / 4).min(Duration::from_secs(1));
         let mut detaching = pin!(detaching);
         let mut blocking = None;

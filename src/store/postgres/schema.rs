@@ -63,7 +63,7 @@ struct FoundSchema {
 impl Postgres {
     /// Makes the first contact. Cheap if there is nothing to do.
     pub(in crate::store) async fn prepare(&self) -> Result<(), StoreError> {
-        self.prepare_schema(self.shared.migrate).await
+        self.prepare_schema(self.shared.options.migrate).await
     }
 
     /// Applies the migrations, whatever the settings are: for the command `migrate`.

@@ -140,7 +140,7 @@ impl<'a> Transaction<'a> {
         begin: &str,
         newest_migration: &str,
     ) -> Result<Self, StoreError> {
-        let statement_ms = store.shared.statement_timeout.as_millis().max(1);
+        let statement_ms = store.shared.options.statement_timeout.as_millis().max(1);
         let lock_ms = LOCK_TIMEOUT.as_millis().min(statement_ms);
         let begin = format!(
             "{begin} SET LOCAL statement_timeout = {statement_ms}; \
