@@ -1,4 +1,4 @@
-//! Requests that are taken, rows G and H1 to H2.
+//! Accepted requests, rows G and H1 to H2.
 
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::trace::v1::ResourceSpans;
@@ -50,7 +50,8 @@ async fn g2_g3_empty_requests_and_envelopes_are_successes() {
     served.assert_unharmed(0).await;
 }
 
-/// One attribute `{"doubleValue":{}}` cost every record of its request: an exporter drops what is answered 400.
+/// One attribute `{"doubleValue":{}}` cost every record of its request: an exporter drops a request that is answered
+/// 400.
 #[tokio::test]
 async fn j8_a_value_of_the_wrong_type_costs_its_own_item_and_is_named() {
     let served = Served::start().await;
@@ -103,7 +104,8 @@ async fn j8_a_value_of_the_wrong_type_costs_its_own_item_and_is_named() {
     served.assert_unharmed(12).await;
 }
 
-/// 200 was the answer to JSON of another kind, and to a client that forgot its body: nothing was stored, and nothing said so.
+/// 200 was the answer to JSON of another kind, and to a client without a body: nothing was stored, and nothing reported
+/// it.
 #[tokio::test]
 async fn j9_nothing_is_no_json_and_a_request_without_known_members_is_told_so() {
     let served = Served::start().await;

@@ -1,6 +1,6 @@
-//! G1 to G6: compressions, empty requests, what is unknown, every kind of value.
+//! G1 to G6: compressions, empty requests, unknown fields, every kind of value.
 //!
-//! **Invariant:** each request here is a good one, so that anything but a full success breaks a rule.
+//! **Invariant:** each request here is valid, so that anything but a full success breaks a rule.
 
 use std::io::Write;
 
@@ -14,7 +14,7 @@ use crate::verdict::{Verdict, ensure};
 pub(super) const CHECKS: &[Check] = &[
     Check {
         row: "G1",
-        rule: "a request without compression is taken",
+        rule: "a request without compression is accepted",
         level: Level::Must,
         source: "Protocol Details",
         cases: ALL,
@@ -25,7 +25,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         row: "G1",
-        rule: "a request in gzip is taken",
+        rule: "a request in gzip is accepted",
         level: Level::Must,
         source: "Protocol Details",
         cases: ALL,
@@ -33,7 +33,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         row: "G1",
-        rule: "a request in zstd is taken",
+        rule: "a request in zstd is accepted",
         level: Level::Wish,
         source: "clients offer it",
         cases: ALL,
@@ -41,7 +41,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         row: "G1",
-        rule: "a request in deflate is taken",
+        rule: "a request in deflate is accepted",
         level: Level::Wish,
         source: "clients offer it",
         cases: HTTP,
@@ -95,7 +95,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         row: "G5",
-        rule: "a value of every kind is taken, nested too",
+        rule: "a value of every kind is accepted, nested too",
         level: Level::Must,
         source: "Protobuf Definitions; common.proto, AnyValue",
         cases: ALL,
@@ -165,7 +165,7 @@ fn succeeds(server: &Server, case: Case, message: &Message) -> Verdict {
     ensure(answer.took_all(), || answer.seen())
 }
 
-/// A field of each wire type under numbers of their own.
+/// A field of each wire type, with unused field numbers.
 fn unknown(message: Message) -> Message {
     let inner = Message::default().text(1, "deeper", "yes");
     message
