@@ -8,8 +8,9 @@
 # script's own path. Two scripts stand alone, because people copy them without the others: operate/smoke.sh and
 # operate/container-root.sh.
 
-script=$(realpath "$0")
-root=$(realpath "$(dirname "${BASH_SOURCE[0]}")/..")
+# `cd` and `pwd` keep symbolic links: scripts/ may be a link into another copy of the project.
+script=$(cd "$(dirname "$0")" && pwd)/${0##*/}
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # Debian installs servers outside the search path of ordinary users.
 PATH=$PATH:/usr/sbin
 
