@@ -38,6 +38,9 @@ pub mod sqlite;
 /// The note of the store's kind in the data directory.
 pub mod kind_note;
 
+/// A connection of a pool, for one transaction or one query.
+pub(crate) mod pooled_connection;
+
 /// A cache of the resources and streams that the database has.
 mod written_cache;
 
