@@ -9,7 +9,6 @@ use crate::decode::json::json_reader::{JsonReader, JsonType, SyntaxError};
 use crate::decode::json::string::JsonString;
 use crate::decode::native::unknown::UnknownMembers;
 use crate::decode::native::{FIELDS, NANOS_PER_MS, NativeField, Presence};
-use crate::decode::otlp::any_value::without_nul_cow;
 use crate::decode::timestamp;
 use crate::event::{Event, EventFlags, Limits, Sanitized, Source};
 use crate::text::cut_to;
@@ -254,8 +253,8 @@ impl<'a> NativeEvent<'a> {
         Ok(())
     }
 
-    /// Returns the row; `metadata` is its normalised JSON.
-    pub(super) fn event<'e>(&'e self, source: &Source, metadata: &'e str) -> Event<'e> {
+    /// Returns the row without its metadata.
+    pub(super) fn event(&self, source: &Source) -> Event<'a> {
         let [
             correlation_id,
             integration,
@@ -263,7 +262,7 @@ impl<'a> NativeEvent<'a> {
             provider,
             trace_id,
             span_id,
-        ] = self.texts.map(|text| Some(without_nul_cow(text?.decode())));
+        ] = self.texts.map(|text| Some(text?.decode_without_nul()));
         let mut flags = EventFlags::default();
         if self.seen.nul > 0 || self.seen.utf8 > 0 {
             flags.insert(EventFlags::TEXT_REPAIRED);
@@ -276,7 +275,7 @@ impl<'a> NativeEvent<'a> {
             timestamp_ms: self
                 .timestamp_ms
                 .unwrap_or(source.received_unix_nano / NANOS_PER_MS),
-            metadata: Cow::Borrowed(metadata),
+            metadata: Cow::Borrowed(""),
             trace_id: trace_id.map(|id| lower_case(id, 32)),
             span_id: span_id.map(|id| lower_case(id, 16)),
             flags,

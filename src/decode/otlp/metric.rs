@@ -12,7 +12,7 @@ use std::cell::OnceCell;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::decode::json::json_text::{JsonOutput, JsonText, hash_json};
+use crate::decode::json::json_text::{JsonText, hash_json};
 use crate::decode::json::json_writer;
 use crate::decode::large_metadata::HELD_BYTES;
 use crate::decode::otlp::any_value::{self, ValueStyle, repeated};
@@ -210,7 +210,7 @@ impl<'a> OtlpMetric<'a> {
             out.push_str(", ");
         });
         let part = |part| {
-            let mut object = JsonText::whole(String::new());
+            let mut object = JsonText::default();
             object.push('{');
             self.write_new_part(part, style, &mut object);
             object.finish().split_off(1)

@@ -3,11 +3,8 @@
 //! **Invariant:** the decision depends on the request's bytes and its `Source` alone; it is the same with and without
 //! a sink.
 
-use std::borrow::Cow;
-
 use crate::decode::decode_report::{ReportBuilder, TOO_EXPANDED};
-use crate::decode::json::json_text::JsonText;
-use crate::decode::large_metadata::{HELD_BYTES, LargeMetadata};
+use crate::decode::large_metadata::hand_on;
 use crate::decode::otlp::any_value::ValueStyle;
 use crate::decode::otlp::item::{
     ItemContext, ItemKind, OtlpItem, column_time, cut_columns, is_time_replaced, timestamp_ms,
@@ -18,7 +15,7 @@ use crate::decode::otlp::resource_scope::{EncodedPart, StoredResource, stored_by
 use crate::decode::otlp::validate::{Invalid, ValidItem};
 use crate::decode::protobuf::Malformed;
 use crate::decode::{DecodeError, DecodeReport, SINK_IS_FULL, Sink};
-use crate::event::{Event, EventFlags, Position, Sanitized, Source};
+use crate::event::{EventFlags, Position, Sanitized, Source};
 
 /// Maximum number of bytes of a request's resources and scopes. A resource is stored once for each of its scopes, so a
 /// large resource with very many scopes would multiply.
@@ -231,22 +228,13 @@ impl<'a, 's> RowBuilder<'a, 's> {
             rules: source.rules(),
         };
         let item_bytes = valid.item.len() + valid.expansion_bytes;
-        let is_large = item_bytes + kind.envelope_bytes() > HELD_BYTES;
+        let row_bytes = item_bytes + kind.envelope_bytes();
         let metadata = &mut self.metadata;
+        let mut wants_more = true;
         item.row(&place, &mut self.scratch, &mut |event, write| {
-            if is_large {
-                sink.large_event(&event, &LargeMetadata::new(write));
-                return;
-            }
-            let mut out = JsonText::whole(std::mem::take(metadata));
-            write(&mut out);
-            *metadata = out.finish();
-            sink.event(&Event {
-                metadata: Cow::Borrowed(metadata),
-                ..event
-            });
+            wants_more = hand_on(*sink, event, write, row_bytes, metadata);
         });
-        if sink.wants_more() {
+        if wants_more {
             Ok(())
         } else {
             Err(Malformed(SINK_IS_FULL))
