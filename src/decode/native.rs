@@ -21,35 +21,18 @@ use envelope::NativeEvent;
 
 const NANOS_PER_MS: i64 = 1_000_000;
 
-/// The text fields of an event, in the order of [`NativeEvent::texts`].
-const FIELDS: [NativeField; 6] = [
-    NativeField::new("correlationId", 255, Presence::Required),
-    NativeField::new("integration", 100, Presence::Required),
-    NativeField::new("eventType", 50, Presence::Required),
-    NativeField::new("provider", 100, Presence::Optional),
-    NativeField::new("traceId", 64, Presence::Optional),
-    NativeField::new("spanId", 32, Presence::Optional),
+/// The text fields of an event with their limits in characters, in the order of [`NativeEvent::texts`].
+const FIELDS: [(&str, usize); 6] = [
+    ("correlationId", 255),
+    ("integration", 100),
+    ("eventType", 50),
+    ("provider", 100),
+    ("traceId", 64),
+    ("spanId", 32),
 ];
 
-/// A text field of an event.
-struct NativeField {
-    name: &'static str,
-    /// Maximum number of Unicode scalar values.
-    limit: usize,
-    need: Presence,
-}
-
-#[derive(PartialEq, Eq)]
-enum Presence {
-    Required,
-    Optional,
-}
-
-impl NativeField {
-    const fn new(name: &'static str, limit: usize, need: Presence) -> Self {
-        Self { name, limit, need }
-    }
-}
+/// Number of the first fields, without which an event is invalid.
+const REQUIRED: usize = 3;
 
 /// Decodes an object or an array of objects.
 pub(super) fn batch(

@@ -8,6 +8,9 @@ use crate::decode::json::json_reader::{JsonReader, JsonType, SyntaxError};
 use crate::decode::json::json_text::JsonText;
 use crate::decode::json::json_writer;
 
+/// Number of members for which memory is reserved, so that most events need no more.
+const USUAL_MEMBERS: usize = 16;
+
 /// Normalises one value.
 #[derive(Debug, Default)]
 pub(in crate::decode) struct Normalizer<'a> {
@@ -60,13 +63,13 @@ impl<'a> Normalizer<'a> {
         others: impl Iterator<Item = (Cow<'a, str>, &'a str)>,
         out: &mut JsonText<'_>,
     ) -> Result<(), SyntaxError> {
-        let first = self.members.len();
+        self.members.reserve(USUAL_MEMBERS);
         self.members
             .extend(others.map(|(key, value)| ObjectMember { key, value }));
         if let Some(metadata) = metadata {
             self.read_members(&mut JsonReader::new(metadata))?;
         }
-        self.write_members(first, out)
+        self.write_members(0, out)
     }
 
     fn read_members(&mut self, scanner: &mut JsonReader<'a>) -> Result<(), SyntaxError> {

@@ -194,7 +194,7 @@ pub(super) fn meant(key: &str) -> Option<&'static str> {
         .collect();
     FIELDS
         .iter()
-        .map(|field| field.name)
+        .map(|field| field.0)
         .chain(["timestamp", "metadata"])
         .map(|name| {
             let likeness = strsim::normalized_damerau_levenshtein(&plain, &name.to_lowercase());
