@@ -212,17 +212,17 @@ impl Export {
 impl ExportPart {
     /// Writes the list of this part's elements.
     fn write(self, levels: &[envelope::ListLevel], out: &mut JsonText<'_>) {
-        let Some((level, inner)) = levels.split_first() else {
+        let Some(((list, end), inner)) = levels.split_first() else {
             return;
         };
-        json_writer::key(out, level.list);
+        json_writer::key(out, list);
         out.push('[');
         out.push_str(&self.items);
         for (own, part) in self.parts {
             json_writer::separate(out);
             out.push_str(&own);
             part.write(inner, out);
-            out.push_str(level.end);
+            out.push_str(end);
         }
         out.push(']');
     }

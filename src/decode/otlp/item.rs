@@ -11,6 +11,7 @@ use crate::decode::large_metadata::WriteMetadata;
 use crate::decode::otlp::any_value::{self, KeyValues, ValueStyle, repeated};
 use crate::decode::otlp::resource_scope::StoredResource;
 use crate::decode::otlp::schema::MessageSchema;
+use crate::decode::otlp::validate::Invalid;
 use crate::decode::protobuf::Malformed;
 use crate::decode::rules::Rules;
 use crate::event::{Event, EventFlags, Position, Source};
@@ -30,9 +31,14 @@ pub(in crate::decode) trait ItemKind {
     where
         Self: 'm;
 
-    /// Bytes that stand around the item and are written into its row, too.
+    /// Number of bytes around the item that are written into its row, too.
     fn envelope_bytes(&self) -> usize {
         0
+    }
+
+    /// Returns the reason why no item with this envelope can be accepted.
+    fn envelope_fault(&self) -> Option<Invalid> {
+        None
     }
 
     /// Returns the message by which an item is validated.

@@ -92,8 +92,8 @@ impl<'a> EncodedPart<'a> {
     }
 
     /// Adds the number of texts that were repaired in its JSON.
-    pub(in crate::decode) const fn repaired(mut self, seen: &Sanitized) -> Self {
-        self.repairs.utf8 = self.repairs.utf8.saturating_add(seen.utf8);
+    pub(in crate::decode) const fn repaired(mut self, texts: u32) -> Self {
+        self.repairs.utf8 = self.repairs.utf8.saturating_add(texts);
         self
     }
 
