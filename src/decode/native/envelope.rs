@@ -26,7 +26,7 @@ pub(super) struct NativeEvent<'a> {
     pub(super) seen: Sanitized,
     /// Number of bytes by which the metadata grows when it is written.
     pub(super) swell_bytes: usize,
-    /// How many times each field is given: the text fields, `timestamp`, `metadata`.
+    /// Number of times that each field is given: the text fields, `timestamp`, `metadata`.
     given: [u8; FIELDS.len() + 2],
     /// Fields at fault, with the reasons; the event is rejected if there are any.
     pub(super) problems: Vec<(&'static str, String)>,
