@@ -9,13 +9,13 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use crate::error::Error;
 use crate::event::ContentEncoding;
 
-pub(super) const JSON: &str = "application/json";
-pub(super) const PROTOBUF: &str = "application/x-protobuf";
-pub(super) const GRPC: &str = "application/grpc";
+pub(crate) const JSON: &str = "application/json";
+pub(crate) const PROTOBUF: &str = "application/x-protobuf";
+pub(crate) const GRPC: &str = "application/grpc";
 
 /// The content types that endpoints distinguish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum MediaType {
+pub(crate) enum MediaType {
     Json,
     NdJson,
     Protobuf,
@@ -30,7 +30,7 @@ pub(super) enum MediaType {
 }
 
 impl MediaType {
-    pub(super) fn of(headers: &HeaderMap) -> Self {
+    pub(crate) fn of(headers: &HeaderMap) -> Self {
         let Some(value) = headers.get(CONTENT_TYPE) else {
             return Self::Missing;
         };
@@ -58,7 +58,7 @@ impl MediaType {
 ///
 /// # Errors
 /// [`Error::ContentEncoding`] if the encoding is unknown, or there is more than one.
-pub(super) fn content_encoding(
+pub(crate) fn content_encoding(
     headers: &HeaderMap,
     name: &HeaderName,
 ) -> Result<ContentEncoding, Error> {

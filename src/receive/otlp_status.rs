@@ -12,10 +12,10 @@ use crate::error::Error;
 use crate::event::Signal;
 
 /// Maximum length of an answer.
-pub(super) const ANSWER_BYTES: usize = 4 << 10;
+pub(crate) const ANSWER_BYTES: usize = 4 << 10;
 
 /// Maximum length of a text in an answer.
-pub(super) const TEXT_BYTES: usize = 1 << 10;
+pub(crate) const TEXT_BYTES: usize = 1 << 10;
 
 /// Type URL of a `BadRequest` in the details of a `Status`.
 const BAD_REQUEST: &str = "type.googleapis.com/google.rpc.BadRequest";
@@ -24,7 +24,7 @@ const BAD_REQUEST: &str = "type.googleapis.com/google.rpc.BadRequest";
 const RETRY_INFO: &str = "type.googleapis.com/google.rpc.RetryInfo";
 
 /// The `google.rpc.Status` of an error (OTLP 1.11, "Failures").
-pub(super) struct OtlpStatus {
+pub(crate) struct OtlpStatus {
     code: i32,
     message: String,
     violations: Vec<Violation>,
@@ -33,7 +33,7 @@ pub(super) struct OtlpStatus {
 }
 
 impl OtlpStatus {
-    pub(super) fn of(error: &Error) -> Self {
+    pub(crate) fn of(error: &Error) -> Self {
         let message = cut(&error.to_string(), TEXT_BYTES).to_owned();
         let violations = match error {
             Error::Malformed { .. } => vec![Violation {
@@ -51,7 +51,7 @@ impl OtlpStatus {
         }
     }
 
-    pub(super) fn to_protobuf(&self) -> Vec<u8> {
+    pub(crate) fn to_protobuf(&self) -> Vec<u8> {
         let bad_request = || Any {
             type_url: BAD_REQUEST.to_owned(),
             value: BadRequest {
@@ -75,7 +75,7 @@ impl OtlpStatus {
         .encode_to_vec()
     }
 
-    pub(super) fn to_json(&self) -> String {
+    pub(crate) fn to_json(&self) -> String {
         let mut status = json!({ "code": self.code, "message": self.message });
         if !self.violations.is_empty() {
             status["details"] =
@@ -89,7 +89,7 @@ impl OtlpStatus {
     }
 
     /// Returns the encoded `RetryInfo` alone, without the `Status` around it.
-    pub(super) fn retry_info(&self) -> Option<Vec<u8>> {
+    pub(crate) fn retry_info(&self) -> Option<Vec<u8>> {
         let retry_info = |seconds| RetryInfo {
             retry_delay: Some(Duration {
                 seconds: i64::from(seconds),
@@ -101,15 +101,15 @@ impl OtlpStatus {
 }
 
 /// The report on items that were rejected, or accepted with a warning (OTLP 1.11, "Partial Success").
-pub(super) struct PartialSuccess {
+pub(crate) struct PartialSuccess {
     /// Number of rejected items; 0 for a warning.
-    pub(super) rejected: u32,
-    pub(super) error_message: String,
+    pub(crate) rejected: u32,
+    pub(crate) error_message: String,
 }
 
 impl PartialSuccess {
     /// Encodes the `Export…ServiceResponse` around it: field 1, which has the same fields for every signal.
-    pub(super) fn to_protobuf(&self) -> Vec<u8> {
+    pub(crate) fn to_protobuf(&self) -> Vec<u8> {
         ExportResponse {
             partial_success: Some(ExportPartialSuccess {
                 rejected: i64::from(self.rejected),
@@ -119,7 +119,7 @@ impl PartialSuccess {
         .encode_to_vec()
     }
 
-    pub(super) fn to_json(&self, signal: Signal) -> String {
+    pub(crate) fn to_json(&self, signal: Signal) -> String {
         let mut partial = json!({ "errorMessage": self.error_message });
         if self.rejected > 0 {
             let rejected = match signal {
@@ -135,7 +135,7 @@ impl PartialSuccess {
 }
 
 /// Converts the first rejections with `make`, as many as fit into an answer.
-pub(super) fn fitting<T>(rejections: &[Rejection], make: impl Fn(&Rejection) -> T) -> Vec<T> {
+pub(crate) fn fitting<T>(rejections: &[Rejection], make: impl Fn(&Rejection) -> T) -> Vec<T> {
     /// Bytes of a rejection besides its texts: names, punctuation, the index.
     const FRAME_BYTES: usize = 64;
     let mut left = ANSWER_BYTES - TEXT_BYTES;

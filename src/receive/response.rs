@@ -27,15 +27,15 @@ const OUTCOME: HeaderName = HeaderName::from_static("ruvvector-outcome");
 
 /// The format of the answer that a client expects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct ResponseFormat {
-    pub(super) shape: BodyFormat,
+pub(crate) struct ResponseFormat {
+    pub(crate) shape: BodyFormat,
     /// The answer is compressed with gzip; only OTLP's answers are.
     gzip: bool,
 }
 
 /// The format of an answer's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum BodyFormat {
+pub(crate) enum BodyFormat {
     /// JSON: `{"error": …}`, with problems identified by the event's index.
     Native,
     /// The same for NDJSON, with problems identified by the line's number.
@@ -50,7 +50,7 @@ impl ResponseFormat {
     /// Returns the format for a request with this version, path and headers.
     ///
     /// On OTLP's paths it is JSON if the content type names neither protobuf nor gRPC. gRPC needs HTTP/2.
-    pub(super) fn of(version: Version, path: &str, headers: &HeaderMap) -> Self {
+    pub(crate) fn of(version: Version, path: &str, headers: &HeaderMap) -> Self {
         if path == "/" || is_of_a_signal(path) {
             return Self::otlp(version, headers);
         }
@@ -64,7 +64,7 @@ impl ResponseFormat {
     }
 
     /// Returns the format for a request to a path or a port of OTLP.
-    pub(super) fn otlp(version: Version, headers: &HeaderMap) -> Self {
+    pub(crate) fn otlp(version: Version, headers: &HeaderMap) -> Self {
         let shape = match MediaType::of(headers) {
             MediaType::Grpc if version == Version::HTTP_2 => BodyFormat::Grpc,
             MediaType::Protobuf => BodyFormat::OtlpProtobuf,
@@ -74,7 +74,7 @@ impl ResponseFormat {
         Self { shape, gzip }
     }
 
-    pub(super) const NATIVE: Self = Self {
+    pub(crate) const NATIVE: Self = Self {
         shape: BodyFormat::Native,
         gzip: false,
     };
@@ -82,7 +82,7 @@ impl ResponseFormat {
 
 /// Returns `true` if OTLP has a signal at this path, including profiles, which are still in development. Exporters
 /// whose endpoint ends in a slash send to `//v1/…`.
-pub(super) fn is_of_a_signal(path: &str) -> bool {
+pub(crate) fn is_of_a_signal(path: &str) -> bool {
     let path = path.trim_start_matches('/');
     ["v1/", "v1development/"]
         .iter()
@@ -90,7 +90,7 @@ pub(super) fn is_of_a_signal(path: &str) -> bool {
 }
 
 /// Returns a success with this body; for gRPC, with this message.
-pub(super) fn success(form: ResponseFormat, body: impl Into<Bytes>) -> Response {
+pub(crate) fn success(form: ResponseFormat, body: impl Into<Bytes>) -> Response {
     match form.shape {
         BodyFormat::Grpc => grpc::answer::success(&body.into()),
         _ => answer(StatusCode::OK, form, body.into()),
@@ -98,7 +98,7 @@ pub(super) fn success(form: ResponseFormat, body: impl Into<Bytes>) -> Response 
 }
 
 /// Returns the answer to an error: its status, its headers, and a body with the reason.
-pub(super) fn error(error: &Error, form: ResponseFormat) -> Response {
+pub(crate) fn error(error: &Error, form: ResponseFormat) -> Response {
     let body: Bytes = match form.shape {
         BodyFormat::OtlpProtobuf => OtlpStatus::of(error).to_protobuf().into(),
         BodyFormat::OtlpJson => OtlpStatus::of(error).to_json().into(),
@@ -179,7 +179,7 @@ fn native(error: &Error, form: ResponseFormat) -> String {
 
 /// Returns as many rejections as fit into an answer: `[{"index": n, "field": …, "reason": …}]`, for NDJSON with `line`
 /// instead of `index`.
-pub(super) fn problems(rejections: &[Rejection], form: ResponseFormat) -> Value {
+pub(crate) fn problems(rejections: &[Rejection], form: ResponseFormat) -> Value {
     let place = match form.shape {
         BodyFormat::NativeLines => "line",
         BodyFormat::Native | BodyFormat::OtlpProtobuf | BodyFormat::OtlpJson | BodyFormat::Grpc => {
@@ -195,7 +195,7 @@ pub(super) fn problems(rejections: &[Rejection], form: ResponseFormat) -> Value 
 
 /// Returns the names of unknown members, and a sentence about them. Both are shorter if the answer also has problems of
 /// `rejected` events.
-pub(super) fn unknown(unknown: &UnknownMemberReport, rejected: u32) -> (Value, Value) {
+pub(crate) fn unknown(unknown: &UnknownMemberReport, rejected: u32) -> (Value, Value) {
     let (names_bytes, message_bytes) = match rejected {
         0 => (2_000, 700),
         _ => (330, 250),

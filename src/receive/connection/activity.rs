@@ -25,7 +25,7 @@ const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 
 /// Returns the value of `Keep-Alive`: 90 % of the idle time, so that a client which honours it never sends on a
 /// connection that is being closed.
-pub(in crate::receive) fn offered_rest(idle: Duration) -> Option<HeaderValue> {
+pub(crate) fn offered_rest(idle: Duration) -> Option<HeaderValue> {
     let seconds = idle.mul_f64(0.9).as_secs();
     let value = format!("timeout={seconds}");
     (seconds > 0).then(|| HeaderValue::try_from(value).expect("ASCII"))
@@ -33,21 +33,21 @@ pub(in crate::receive) fn offered_rest(idle: Duration) -> Option<HeaderValue> {
 
 /// The state that all requests of one connection share.
 #[derive(Clone)]
-pub(in crate::receive) struct ConnectionActivity {
-    pub(in crate::receive) wire: TrackedStream,
-    pub(in crate::receive) place: Arc<ConnectionSlot>,
+pub(crate) struct ConnectionActivity {
+    pub(crate) wire: TrackedStream,
+    pub(crate) place: Arc<ConnectionSlot>,
     /// Cancelled with the last answer over HTTP/2.
-    pub(in crate::receive) last_sent: CancellationToken,
+    pub(crate) last_sent: CancellationToken,
     /// The value of `Keep-Alive`.
-    pub(in crate::receive) rest: Option<HeaderValue>,
+    pub(crate) rest: Option<HeaderValue>,
     /// This process's address that the client connected to.
-    pub(in crate::receive) local: Option<LocalAddress>,
-    pub(in crate::receive) router: Router,
+    pub(crate) local: Option<LocalAddress>,
+    pub(crate) router: Router,
 }
 
 impl ConnectionActivity {
     /// Answers one request with the router. The connection counts as busy until the answer's body is sent.
-    pub(in crate::receive) async fn answer(
+    pub(crate) async fn answer(
         mut self,
         mut request: Request<Incoming>,
     ) -> Result<Response<TrackedBody>, Infallible> {

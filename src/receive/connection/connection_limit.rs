@@ -123,7 +123,7 @@ impl ConnectionLimit {
     }
 
     /// Waits for a free slot; dropping it frees it again.
-    pub(in crate::receive) async fn take(&self) -> ConnectionSlot {
+    pub(crate) async fn take(&self) -> ConnectionSlot {
         let kind = match self.all.try_ordinary() {
             Some(open) => SlotKind::Ordinary { _open: open },
             None => tokio::select! {
@@ -223,7 +223,7 @@ impl Drop for WaitingConnection<'_> {
 }
 
 /// The slot of one connection.
-pub(in crate::receive) struct ConnectionSlot {
+pub(crate) struct ConnectionSlot {
     all: Arc<SlotTable>,
     number: u64,
     kind: Mutex<SlotKind>,
@@ -259,7 +259,7 @@ impl Drop for OpenSlot {
 impl ConnectionSlot {
     /// Registers the connection. The returned token is cancelled if the connection should close to make room for
     /// another.
-    pub(in crate::receive) fn settle(&self, wire: &TrackedStream) -> CancellationToken {
+    pub(crate) fn settle(&self, wire: &TrackedStream) -> CancellationToken {
         let leave = CancellationToken::new();
         let resident = OpenConnection {
             wire: Some(wire.clone()),
@@ -271,7 +271,7 @@ impl ConnectionSlot {
     }
 
     /// Marks the connection as ended; returns `true` if it was asked to close to make room.
-    pub(in crate::receive) fn leave(&self) -> bool {
+    pub(crate) fn leave(&self) -> bool {
         let mut open = self.all.lock();
         let resident = open.get_mut(&self.number);
         resident.is_some_and(|resident| {
@@ -280,7 +280,7 @@ impl ConnectionSlot {
         })
     }
 
-    pub(in crate::receive) fn is_reserved(&self) -> bool {
+    pub(crate) fn is_reserved(&self) -> bool {
         matches!(*self.kind(), SlotKind::Reserved { .. })
     }
 
@@ -288,7 +288,7 @@ impl ConnectionSlot {
     ///
     /// # Errors
     /// [`NoFreeSlot`] if no ordinary slot becomes free.
-    pub(in crate::receive) async fn exchange(&self) -> Result<(), NoFreeSlot> {
+    pub(crate) async fn exchange(&self) -> Result<(), NoFreeSlot> {
         if !self.is_reserved() {
             return Ok(());
         }
@@ -318,7 +318,7 @@ impl Drop for ConnectionSlot {
 
 /// The error that all slots are in use. The middleware refuses a request that has it in its extensions.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::receive) struct NoFreeSlot {
+pub(crate) struct NoFreeSlot {
     /// The limit of connections.
-    pub(in crate::receive) connections: usize,
+    pub(crate) connections: usize,
 }

@@ -31,7 +31,7 @@ const TARGET_BYTES: usize = 8 << 10;
 const OTHER: &str = "_OTHER";
 
 /// Wraps all routes of `router`, and its fallback, in the middleware.
-pub(in crate::receive) fn with_middleware(router: Router, header_bytes: usize) -> Router {
+pub(crate) fn with_middleware(router: Router, header_bytes: usize) -> Router {
     let state = MiddlewareState {
         durations: DurationHistograms::default(),
         calls: CallMetrics::default(),
@@ -93,7 +93,7 @@ fn after_panic(method: &str) -> Error {
 }
 
 /// Returns `true` for the paths that probes and scrapers request.
-pub(in crate::receive) fn is_of_monitoring(path: &str) -> bool {
+pub(crate) fn is_of_monitoring(path: &str) -> bool {
     matches!(path, "/health" | "/metrics") || path.starts_with("/health/")
 }
 

@@ -20,11 +20,11 @@ use tokio::time::Instant;
 const STALLED: Duration = Duration::from_secs(60);
 /// Maximum time of a request in flight, even if bytes move: an HTTP/2 client may ping for ever without reading the
 /// answer, which stays in memory.
-pub(in crate::receive) const LONGEST: Duration = Duration::from_secs(180);
+pub(crate) const LONGEST: Duration = Duration::from_secs(180);
 
 /// A connection's stream, shared by the protocol, the requests on it, and the loop that closes it.
 #[derive(Clone)]
-pub(in crate::receive) struct TrackedStream(Arc<Mutex<StreamActivity>>);
+pub(crate) struct TrackedStream(Arc<Mutex<StreamActivity>>);
 
 struct StreamActivity {
     stream: TcpStream,
@@ -49,7 +49,7 @@ struct StreamActivity {
 
 /// The activity on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::receive) enum Activity {
+pub(crate) enum Activity {
     /// No byte has arrived yet.
     Fresh,
     /// The head of a request has begun to arrive.
@@ -60,7 +60,7 @@ pub(in crate::receive) enum Activity {
 }
 
 impl TrackedStream {
-    pub(in crate::receive) fn new(stream: TcpStream) -> Self {
+    pub(crate) fn new(stream: TcpStream) -> Self {
         let now = Instant::now();
         Self(Arc::new(Mutex::new(StreamActivity {
             stream,
@@ -78,7 +78,7 @@ impl TrackedStream {
 
     /// Returns the time since which the connection has waited for its first or next request; `None` if bytes of one
     /// have arrived.
-    pub(in crate::receive) fn rests_since(&self) -> Option<Instant> {
+    pub(crate) fn rests_since(&self) -> Option<Instant> {
         let state = self.lock();
         match (state.requests.is_empty(), state.head_since) {
             (true, None) => Some(state.idle_since),
@@ -89,7 +89,7 @@ impl TrackedStream {
 
     /// Returns `true` if an unanswered request is likely to follow: no byte has arrived yet, a head has begun to
     /// arrive, or bytes have arrived that the protocol has not read.
-    pub(in crate::receive) fn has_head_to_come(&self, phase: Activity) -> bool {
+    pub(crate) fn has_head_to_come(&self, phase: Activity) -> bool {
         match phase {
             Activity::Fresh | Activity::Head => true,
             Activity::Busy => false,
@@ -98,11 +98,7 @@ impl TrackedStream {
     }
 
     /// Returns the activity on the connection and the deadline by which that must end.
-    pub(in crate::receive) fn phase(
-        &self,
-        header_timeout: Duration,
-        idle: Duration,
-    ) -> (Activity, Instant) {
+    pub(crate) fn phase(&self, header_timeout: Duration, idle: Duration) -> (Activity, Instant) {
         let state = self.lock();
         if let Some((_, oldest)) = state.requests.first_key_value() {
             let deadline = (state.moved_at + STALLED).min(*oldest + LONGEST);
@@ -116,7 +112,7 @@ impl TrackedStream {
     }
 
     /// Begins a request, which is in flight until the returned value is dropped.
-    pub(in crate::receive) fn begin(&self, version: Version) -> InFlightRequest {
+    pub(crate) fn begin(&self, version: Version) -> InFlightRequest {
         let mut state = self.lock();
         let now = Instant::now();
         let number = state.begun;
@@ -130,16 +126,16 @@ impl TrackedStream {
     }
 
     /// Makes the next answer the last one.
-    pub(in crate::receive) fn set_last(&self) {
+    pub(crate) fn set_last(&self) {
         self.lock().last = true;
     }
 
-    pub(in crate::receive) fn is_last(&self) -> bool {
+    pub(crate) fn is_last(&self) -> bool {
         self.lock().last
     }
 
     /// Returns the stream if this is its last clone.
-    pub(in crate::receive) fn into_stream(self) -> Option<TcpStream> {
+    pub(crate) fn into_stream(self) -> Option<TcpStream> {
         let state = Arc::into_inner(self.0)?.into_inner();
         Some(state.unwrap_or_else(PoisonError::into_inner).stream)
     }
@@ -210,7 +206,7 @@ impl Handshake {
 }
 
 /// A request in flight: from its head to the last byte of its answer.
-pub(in crate::receive) struct InFlightRequest {
+pub(crate) struct InFlightRequest {
     wire: TrackedStream,
     number: u64,
 }
@@ -284,10 +280,10 @@ impl AsyncWrite for TrackedStream {
 }
 
 /// An answer's body that keeps its request in flight until it is sent or abandoned.
-pub(in crate::receive) struct TrackedBody {
-    pub(in crate::receive) body: Body,
+pub(crate) struct TrackedBody {
+    pub(crate) body: Body,
     #[expect(dead_code, reason = "held for the effect of its drop")]
-    pub(in crate::receive) under_way: InFlightRequest,
+    pub(crate) under_way: InFlightRequest,
 }
 
 impl HttpBody for TrackedBody {

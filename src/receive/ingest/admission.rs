@@ -27,13 +27,13 @@ const PREFLIGHT_HEADERS_BYTES: usize = 1024;
 
 /// The accepted tokens and the listed origins.
 #[derive(Clone)]
-pub(in crate::receive) struct Admission {
+pub(crate) struct Admission {
     tokens: AuthTokens,
     origins: Vec<String>,
 }
 
 impl Admission {
-    pub(in crate::receive) fn new(options: &Options) -> Self {
+    pub(crate) fn new(options: &Options) -> Self {
         Self {
             tokens: options.auth_tokens.clone(),
             origins: options.cors_origins.clone(),
@@ -45,7 +45,7 @@ impl Admission {
     /// # Errors
     /// [`Error::ForeignOrigin`] if the request has an `Origin` that is not on the list, or more than one.
     /// [`Error::Unauthenticated`] if tokens are set and the request has none of them.
-    pub(in crate::receive) fn check(&self, headers: &HeaderMap) -> Result<(), Error> {
+    pub(crate) fn check(&self, headers: &HeaderMap) -> Result<(), Error> {
         if headers.contains_key(ORIGIN) && self.origin(headers).is_none() {
             return Err(Error::ForeignOrigin);
         }
@@ -76,7 +76,7 @@ impl Admission {
     /// Answers a CORS preflight (Fetch, "CORS-preflight request"), which browsers send without a token.
     ///
     /// Returns `None` if the request is not a preflight, or if its origin is not on the list.
-    pub(in crate::receive) fn preflight(&self, parts: &Parts) -> Option<Response> {
+    pub(crate) fn preflight(&self, parts: &Parts) -> Option<Response> {
         let asked = parts.method == Method::OPTIONS
             && parts.headers.contains_key(ORIGIN)
             && parts.headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD);
@@ -100,7 +100,7 @@ impl Admission {
     }
 
     /// Adds the CORS headers that let a page of a listed origin read the answer.
-    pub(in crate::receive) fn share(&self, request: &HeaderMap, answer: &mut HeaderMap) {
+    pub(crate) fn share(&self, request: &HeaderMap, answer: &mut HeaderMap) {
         if self.origins.is_empty() {
             return;
         }

@@ -21,16 +21,16 @@ use crate::memory::budget::{BudgetRefusal, Reservation};
 const DISCARD_BYTES: u64 = 64 << 10;
 
 /// Limits of size and time for reading one body.
-pub(in crate::receive) struct BodyLimits {
-    pub(in crate::receive) signal: Signal,
+pub(crate) struct BodyLimits {
+    pub(crate) signal: Signal,
     /// Maximum size of the body as sent, in bytes, before any content encoding is undone.
-    pub(in crate::receive) wire_bytes: usize,
+    pub(crate) wire_bytes: usize,
     /// Deadline for the whole body.
-    pub(in crate::receive) end: Instant,
+    pub(crate) end: Instant,
     /// The time at which the client abandons its call, if it announced one.
-    pub(in crate::receive) client_end: Option<Instant>,
+    pub(crate) client_end: Option<Instant>,
     /// Longest wait for the next piece of the body.
-    pub(in crate::receive) idle: Duration,
+    pub(crate) idle: Duration,
 }
 
 impl BodyLimits {
@@ -55,7 +55,7 @@ impl BodyLimits {
 /// [`Error::TooLarge`] if the announced length exceeds a limit (nothing is read then), or the bytes that arrive do.
 /// [`Error::Unavailable`] if requests in flight leave no memory, [`Error::SlowBody`] if a time limit passes, and
 /// [`Error::Malformed`] if the body is cut short or framed wrongly.
-pub(in crate::receive) async fn read(
+pub(crate) async fn read(
     mut body: Body,
     limits: &BodyLimits,
     held: &mut Reservation,
@@ -82,7 +82,7 @@ pub(in crate::receive) async fn read(
 
 /// Reads and drops the body of a refused request if its announced length is at most 64 KiB. With `Expect`, the client
 /// has not begun to send it, and nothing is read.
-pub(in crate::receive) async fn discard(mut body: Body, headers: &HeaderMap, limits: &BodyLimits) {
+pub(crate) async fn discard(mut body: Body, headers: &HeaderMap, limits: &BodyLimits) {
     let little = body
         .size_hint()
         .exact()
@@ -101,10 +101,7 @@ pub(in crate::receive) async fn discard(mut body: Body, headers: &HeaderMap, lim
 ///
 /// # Errors
 /// [`Error::SlowBody`] if a time limit passes, [`Error::Malformed`] if the body is cut short or framed wrongly.
-pub(in crate::receive) async fn next(
-    body: &mut Body,
-    limits: &BodyLimits,
-) -> Result<Option<Bytes>, Error> {
+pub(crate) async fn next(body: &mut Body, limits: &BodyLimits) -> Result<Option<Bytes>, Error> {
     loop {
         let end = earlier(limits.end, limits.client_end);
         let frame = timeout_at(end, timeout(limits.idle, body.frame())).await;
@@ -173,12 +170,12 @@ impl GatheredBody {
 }
 
 /// Returns our own deadline, or the client's if that is earlier.
-pub(in crate::receive) fn earlier(ours: Instant, theirs: Option<Instant>) -> Instant {
+pub(crate) fn earlier(ours: Instant, theirs: Option<Instant>) -> Instant {
     theirs.map_or(ours, |theirs| theirs.min(ours))
 }
 
 /// Returns the answer to a request for which the budget granted no memory.
-pub(in crate::receive) fn refuse(refused: BudgetRefusal) -> Error {
+pub(crate) fn refuse(refused: BudgetRefusal) -> Error {
     match refused {
         BudgetRefusal::NeverFits { limit_bytes } => Error::TooLarge { limit_bytes },
         BudgetRefusal::NoRoom => Error::Unavailable {

@@ -20,7 +20,7 @@ use crate::receive::ingest::dedup_key::{DedupBy, DedupKey, Fingerprint, Idempote
 const RECALL: Duration = Duration::from_secs(3);
 
 /// The requests that were accepted within the window, with the limits on remembering them.
-pub(in crate::receive) struct RecentRequests {
+pub(crate) struct RecentRequests {
     /// Nanoseconds for which an accepted request is remembered; 0 = not at all.
     window_nano: i64,
     /// Maximum number of accepted requests that are remembered.
@@ -61,7 +61,7 @@ enum RecentOutcome {
 }
 
 /// A request's relation to earlier requests.
-pub(in crate::receive) enum Claim {
+pub(crate) enum Claim {
     /// No earlier request has its digest, so it is appended; `None` if it is not deduplicated.
     First(Option<ClaimGuard>),
     /// An identical request is synced, at this position.
@@ -78,7 +78,7 @@ enum FoundRequest {
 }
 
 impl RecentRequests {
-    pub(in crate::receive) fn new(options: &Options) -> Self {
+    pub(crate) fn new(options: &Options) -> Self {
         let window = options.duplicate_window.unwrap_or_default();
         Self {
             window_nano: i64::try_from(window.as_nanos()).unwrap_or(i64::MAX),
@@ -89,11 +89,7 @@ impl RecentRequests {
     }
 
     /// Returns the property that identifies retries of a request of this signal.
-    pub(in crate::receive) fn known_by(
-        &self,
-        signal: Signal,
-        key: Option<IdempotencyKey>,
-    ) -> DedupBy {
+    pub(crate) fn known_by(&self, signal: Signal, key: Option<IdempotencyKey>) -> DedupBy {
         match key {
             _ if self.window_nano == 0 => DedupBy::Nothing,
             Some(key) => DedupBy::Key(key),
@@ -106,7 +102,7 @@ impl RecentRequests {
     /// `received_unix_nano` is the receive time of the request that claims.
     ///
     /// If the one in flight is not stored, one of those that wait becomes the first, and the rest wait for that one.
-    pub(in crate::receive) async fn claim(
+    pub(crate) async fn claim(
         self: &Arc<Self>,
         identity: Option<DedupKey>,
         received_unix_nano: i64,
@@ -161,7 +157,7 @@ impl RecentRequests {
     }
 
     /// Remembers the requests in the journal that were received within the window. Blocks for at most a few seconds.
-    pub(in crate::receive) fn recall(&self, journal: &Journal, now_unix_nano: i64) {
+    pub(crate) fn recall(&self, journal: &Journal, now_unix_nano: i64) {
         if self.window_nano == 0 {
             return;
         }
@@ -209,7 +205,7 @@ impl RecentRequests {
 ///
 /// If it is dropped before [`Self::settle`], no later request becomes a duplicate of it, and those that wait are
 /// answered [`Claim::Unknown`].
-pub(in crate::receive) struct ClaimGuard {
+pub(crate) struct ClaimGuard {
     duplicates: Arc<RecentRequests>,
     identity: DedupKey,
     received_unix_nano: i64,
@@ -219,7 +215,7 @@ pub(in crate::receive) struct ClaimGuard {
 
 impl ClaimGuard {
     /// Publishes the result of the append to the requests that wait.
-    pub(in crate::receive) fn settle(mut self, appended: Result<Position, AppendError>) {
+    pub(crate) fn settle(mut self, appended: Result<Position, AppendError>) {
         self.settled = Some(match appended {
             Ok(position) => RecentOutcome::Synced(position),
             Err(AppendError::Unknown) => RecentOutcome::Unknown,

@@ -39,27 +39,27 @@ const DECODED_IN_PLACE_BYTES: usize = 256 << 10;
 const WAIT_STORED: Duration = Duration::from_secs(5);
 
 /// The type of [`decode::check`], which tests replace.
-pub(in crate::receive) type Check = fn(&[u8], &Source) -> Result<DecodeReport, DecodeError>;
+pub(crate) type Check = fn(&[u8], &Source) -> Result<DecodeReport, DecodeError>;
 
 /// The properties of a request that are known before its body is read.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::receive) struct IngestRequest {
-    pub(in crate::receive) signal: Signal,
-    pub(in crate::receive) encoding: Encoding,
-    pub(in crate::receive) content_encoding: ContentEncoding,
-    pub(in crate::receive) framing: Framing,
+pub(crate) struct IngestRequest {
+    pub(crate) signal: Signal,
+    pub(crate) encoding: Encoding,
+    pub(crate) content_encoding: ContentEncoding,
+    pub(crate) framing: Framing,
     /// Accept the valid events of a native batch even if others are invalid (`?partial=true`).
-    pub(in crate::receive) partial: bool,
+    pub(crate) partial: bool,
     /// The `Idempotency-Key`, if any.
-    pub(in crate::receive) key: Option<IdempotencyKey>,
-    pub(in crate::receive) wait: WaitFor,
+    pub(crate) key: Option<IdempotencyKey>,
+    pub(crate) wait: WaitFor,
     /// The time at which the client abandons the request, if it announced one.
-    pub(in crate::receive) deadline: Option<Instant>,
+    pub(crate) deadline: Option<Instant>,
 }
 
 /// The part of a body that holds the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::receive) enum Framing {
+pub(crate) enum Framing {
     /// The whole body.
     Whole,
     /// The body's one gRPC message, whose first byte is 1 if it is compressed.
@@ -68,7 +68,7 @@ pub(in crate::receive) enum Framing {
 
 /// The event that a client waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::receive) enum WaitFor {
+pub(crate) enum WaitFor {
     /// The sync of the journal.
     Synced,
     /// The commit in the database (`?wait=stored`).
@@ -76,11 +76,11 @@ pub(in crate::receive) enum WaitFor {
 }
 
 /// The result of a request that was not refused.
-pub(in crate::receive) struct IngestOutcome {
-    pub(in crate::receive) checked: DecodeReport,
+pub(crate) struct IngestOutcome {
+    pub(crate) checked: DecodeReport,
     /// `Some(true)` if all accepted events are in the database, `Some(false)` if the wait ended before; `None` if the
     /// client did not wait for the database.
-    pub(in crate::receive) stored: Option<bool>,
+    pub(crate) stored: Option<bool>,
 }
 
 impl Receiver {
@@ -88,7 +88,7 @@ impl Receiver {
     ///
     /// # Errors
     /// [`Error::Unknown`] if the events may be stored all the same; after every other error none of them is.
-    pub(in crate::receive) async fn ingest(
+    pub(crate) async fn ingest(
         &self,
         body: Body,
         wanted: IngestRequest,

@@ -19,7 +19,7 @@ use crate::telemetry::metrics::{
 
 /// The protocol that a request arrived by; the metric label `source`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::receive) enum IngestProtocol {
+pub(crate) enum IngestProtocol {
     Native,
     OtlpHttp,
     OtlpGrpc,
@@ -37,7 +37,7 @@ impl IngestProtocol {
 
 /// The outcome of a request; the metric label `outcome`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::receive) enum Outcome {
+pub(crate) enum Outcome {
     Accepted,
     Partial,
     Invalid,
@@ -104,11 +104,11 @@ impl Outcome {
 }
 
 /// The counters of one endpoint, registered once and shared by its requests.
-pub(in crate::receive) struct EndpointMetrics {
+pub(crate) struct EndpointMetrics {
     /// Bytes of bodies as they arrive, also of bodies that are refused.
-    pub(in crate::receive) received_bytes: Counter,
+    pub(crate) received_bytes: Counter,
     /// Sizes of the bodies that were read whole.
-    pub(in crate::receive) request_bytes: Histogram,
+    pub(crate) request_bytes: Histogram,
     accepted_events: Counter,
     rejected_events: Counter,
     duplicate_events: Counter,
@@ -123,7 +123,7 @@ pub(in crate::receive) struct EndpointMetrics {
 
 /// Statistics about a request's accepted events, besides their number.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::receive) struct EventStats {
+pub(crate) struct EventStats {
     sanitized: Sanitized,
     /// Number of members that are not fields of an event and joined its metadata.
     unknown_kept: u32,
@@ -134,7 +134,7 @@ pub(in crate::receive) struct EventStats {
 }
 
 impl EventStats {
-    pub(in crate::receive) fn of(checked: &DecodeReport, source: &Source) -> Self {
+    pub(crate) fn of(checked: &DecodeReport, source: &Source) -> Self {
         let received = source.received_unix_nano;
         let skew = |time: i64| Duration::from_nanos(time.abs_diff(received));
         Self {
@@ -148,7 +148,7 @@ impl EventStats {
 
 impl EndpointMetrics {
     /// Registers the counters with the current recorder, which must be installed before.
-    pub(in crate::receive) fn new(intake: IngestProtocol, signal: Signal) -> Self {
+    pub(crate) fn new(intake: IngestProtocol, signal: Signal) -> Self {
         let (source, signal) = (intake.as_str(), signal.as_str());
         let events = |outcome: &'static str| {
             metrics::counter!(RECEIVE_EVENTS_TOTAL,
@@ -178,7 +178,7 @@ impl EndpointMetrics {
     }
 
     /// Counts a request's events once they are synced, whatever the answer: the balance of events begins here.
-    pub(in crate::receive) fn synced(&self, accepted: u32, seen: &EventStats) {
+    pub(crate) fn synced(&self, accepted: u32, seen: &EventStats) {
         self.accepted_events.increment(u64::from(accepted));
         if let Some(skew) = seen.skew {
             self.skew.record(skew);
@@ -205,14 +205,14 @@ impl EndpointMetrics {
 }
 
 /// The metrics of one request in flight; its outcome is counted when this is dropped.
-pub(in crate::receive) struct RequestMetrics {
-    pub(in crate::receive) counters: Arc<EndpointMetrics>,
+pub(crate) struct RequestMetrics {
+    pub(crate) counters: Arc<EndpointMetrics>,
     /// The outcome that is counted if the client disconnects now.
-    pub(in crate::receive) outcome: Outcome,
+    pub(crate) outcome: Outcome,
 }
 
 impl RequestMetrics {
-    pub(in crate::receive) fn new(counters: &Arc<EndpointMetrics>) -> Self {
+    pub(crate) fn new(counters: &Arc<EndpointMetrics>) -> Self {
         counters.inflight.increment(1);
         Self {
             counters: Arc::clone(counters),
@@ -221,14 +221,14 @@ impl RequestMetrics {
     }
 
     /// Records that an identical request was accepted before: the events count as duplicates only.
-    pub(in crate::receive) fn duplicate(&mut self, checked: &DecodeReport) {
+    pub(crate) fn duplicate(&mut self, checked: &DecodeReport) {
         let events = u64::from(checked.accepted);
         self.counters.duplicate_events.increment(events);
         self.outcome = Outcome::Duplicate;
     }
 
     /// Records that all or some events were accepted, by this request or by an identical earlier one.
-    pub(in crate::receive) fn taken(&mut self, checked: &DecodeReport) {
+    pub(crate) fn taken(&mut self, checked: &DecodeReport) {
         if self.outcome == Outcome::Duplicate {
             return;
         }
@@ -241,7 +241,7 @@ impl RequestMetrics {
     }
 
     /// Records the error that the request is answered with.
-    pub(in crate::receive) fn failed(&mut self, error: &Error) {
+    pub(crate) fn failed(&mut self, error: &Error) {
         self.outcome = Outcome::of(error);
         if let Error::Invalid(checked) = error {
             let rejected = checked.accepted.saturating_add(checked.rejected);

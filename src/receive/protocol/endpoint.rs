@@ -19,28 +19,24 @@ use crate::receive::ingest::request_metrics::{EndpointMetrics, IngestProtocol, R
 use crate::receive::response::{self, ResponseFormat};
 
 /// The functions in which protocols differ.
-pub(in crate::receive) struct Protocol {
-    pub(in crate::receive) intake: IngestProtocol,
+pub(crate) struct Protocol {
+    pub(crate) intake: IngestProtocol,
     /// Reads the parameters of an admitted `POST` from its head.
-    pub(in crate::receive) read_head: fn(&Endpoint, &Parts) -> Result<IngestRequest, Error>,
+    pub(crate) read_head: fn(&Endpoint, &Parts) -> Result<IngestRequest, Error>,
     /// Makes the answer to a request of which events were accepted, or that holds none.
-    pub(in crate::receive) success: fn(&Endpoint, ResponseFormat, &IngestOutcome) -> Response,
+    pub(crate) success: fn(&Endpoint, ResponseFormat, &IngestOutcome) -> Response,
 }
 
 /// The reception of one signal by one protocol.
-pub(in crate::receive) struct Endpoint {
-    pub(in crate::receive) receiver: Receiver,
-    pub(in crate::receive) signal: Signal,
+pub(crate) struct Endpoint {
+    pub(crate) receiver: Receiver,
+    pub(crate) signal: Signal,
     protocol: Protocol,
     counters: Arc<EndpointMetrics>,
 }
 
 impl Endpoint {
-    pub(in crate::receive) fn new(
-        receiver: &Receiver,
-        protocol: Protocol,
-        signal: Signal,
-    ) -> Arc<Self> {
+    pub(crate) fn new(receiver: &Receiver, protocol: Protocol, signal: Signal) -> Arc<Self> {
         Arc::new(Self {
             receiver: receiver.clone(),
             signal,
@@ -59,10 +55,7 @@ impl Endpoint {
 }
 
 /// Handles a request from its head to its answer.
-pub(in crate::receive) async fn serve(
-    State(endpoint): State<Arc<Endpoint>>,
-    request: Request,
-) -> Response {
+pub(crate) async fn serve(State(endpoint): State<Arc<Endpoint>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let receiver = &endpoint.receiver;
     let admission = &receiver.stage.admission;

@@ -60,7 +60,7 @@ fn read_head(endpoint: &Endpoint, parts: &Parts) -> Result<IngestRequest, Error>
 }
 
 /// Answers with an empty message if all items were accepted unchanged, else with a partial success.
-pub(in crate::receive) fn success(
+pub(crate) fn success(
     endpoint: &Endpoint,
     form: ResponseFormat,
     outcome: &IngestOutcome,

@@ -19,7 +19,7 @@ use crate::error::Error;
 use crate::receive::content_type::GRPC;
 use crate::receive::otlp_status::OtlpStatus;
 
-pub(in crate::receive) const STATUS: HeaderName = HeaderName::from_static("grpc-status");
+pub(crate) const STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 /// `google.rpc.Status`, with details.
 const DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
@@ -32,7 +32,7 @@ const OUTCOME: HeaderName = HeaderName::from_static("ruvvector-outcome");
 const MESSAGE_BYTES: usize = 1 << 10;
 
 /// Returns an answer with this message, uncompressed, and the status OK.
-pub(in crate::receive) fn success(message: &[u8]) -> Response {
+pub(crate) fn success(message: &[u8]) -> Response {
     let length = u32::try_from(message.len()).expect("no answer is longer than 4 KiB");
     let mut framed = BytesMut::with_capacity(5 + message.len());
     framed.put_u8(0);
@@ -45,7 +45,7 @@ pub(in crate::receive) fn success(message: &[u8]) -> Response {
 }
 
 /// Returns an answer with the error's code, its message and its details, such as the time of a retry.
-pub(in crate::receive) fn error(error: &Error) -> Response {
+pub(crate) fn error(error: &Error) -> Response {
     let mut answer = head(Body::empty());
     let status = OtlpStatus::of(error);
     let headers = answer.headers_mut();

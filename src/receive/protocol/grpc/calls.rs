@@ -44,11 +44,11 @@ const CODES: [&str; 17] = [
 
 /// The histograms, each registered with the recorder once.
 #[derive(Clone, Default)]
-pub(in crate::receive) struct CallMetrics(Arc<[[OnceLock<Histogram>; CODES.len()]; METHODS.len()]>);
+pub(crate) struct CallMetrics(Arc<[[OnceLock<Histogram>; CODES.len()]; METHODS.len()]>);
 
 impl CallMetrics {
     /// Records the duration of a call to the method at `route`, answered with these headers.
-    pub(in crate::receive) fn record(&self, route: &str, answer: &HeaderMap, took: Duration) {
+    pub(crate) fn record(&self, route: &str, answer: &HeaderMap, took: Duration) {
         let method = method(route);
         let code = code(answer);
         self.0[method][code]
@@ -62,12 +62,12 @@ impl CallMetrics {
 }
 
 /// Returns the name of the method at `route`, or `_OTHER`.
-pub(in crate::receive) fn method_name(route: &str) -> &'static str {
+pub(crate) fn method_name(route: &str) -> &'static str {
     METHODS[method(route)]
 }
 
 /// Returns the name of the code in these headers.
-pub(in crate::receive) fn code_name(answer: &HeaderMap) -> &'static str {
+pub(crate) fn code_name(answer: &HeaderMap) -> &'static str {
     CODES[code(answer)]
 }
 

@@ -36,15 +36,15 @@ const SERVICES: [&str; 5] = [
 
 /// The health service; it reads the phase of the process and the state of the journal.
 #[derive(Clone)]
-pub(in crate::receive) struct GrpcHealth {
-    pub(in crate::receive) journal: Journal,
-    pub(in crate::receive) readiness: Readiness,
+pub(crate) struct GrpcHealth {
+    pub(crate) journal: Journal,
+    pub(crate) readiness: Readiness,
     /// Ends all watches when cancelled.
-    pub(in crate::receive) stop: CancellationToken,
+    pub(crate) stop: CancellationToken,
 }
 
 impl GrpcHealth {
-    pub(in crate::receive) fn server(self) -> HealthServer<Self> {
+    pub(crate) fn server(self) -> HealthServer<Self> {
         HealthServer::new(self).max_decoding_message_size(REQUEST_BYTES)
     }
 

@@ -21,7 +21,7 @@ const PREFIX_BYTES: usize = 5;
 /// # Errors
 /// [`Error::Malformed`] if the prefix is cut short or its flag is invalid; [`Error::SlowBody`] if a time limit passes.
 /// The returned body fails if the message is shorter than its prefix claims, or if anything follows it.
-pub(in crate::receive) async fn open(
+pub(crate) async fn open(
     mut body: Body,
     encoding: ContentEncoding,
     limits: &BodyLimits,
