@@ -1,12 +1,17 @@
 //! The errors that HTTP and gRPC requests are answered with.
 //!
-//! **Invariant:** the match to a status is total, and no variant is 500: a failure of this process is 503, so that a
-//! client keeps its data and retries.
+//! **Invariant:** each error has one row of facts, and none is 500: a failure of this process is 503, so that a client
+//! keeps its data and retries. An answer asks for a retry if its status is 503, and only then.
 
 use axum::http::StatusCode;
+use tonic::Code;
 
 use crate::decode::{DecodeError, DecodeReport};
+use crate::telemetry::RequestOutcome;
 use crate::telemetry::own_traces::SpanError;
+
+/// The wait that refused clients are asked for.
+pub mod retry_after;
 
 /// The reason for which a request is not answered with success. Each variant names the HTTP status that it becomes.
 #[derive(Debug, thiserror::Error)]
@@ -45,10 +50,13 @@ pub enum Error {
     /// 405: the path accepts only the methods in `allow`.
     #[error("this path accepts {allow} and no other method")]
     Method { allow: &'static str },
-    /// The body arrives too slowly. With `retry_after_s`, 503 and `Retry-After`: OTLP clients drop the data of a
-    /// request that is answered 408 (OTLP 1.11, "Retryable Response Codes"). Without it, as on `/ingest`, 408.
+    /// 408: the body arrives too slowly.
     #[error("the body took too long to arrive")]
-    SlowBody { retry_after_s: Option<u8> },
+    SlowBody,
+    /// 503: the body of an OTLP request arrives too slowly. OTLP clients drop the data of a request that is answered 408
+    /// (OTLP 1.11, "Retryable Response Codes").
+    #[error("the body took too long to arrive")]
+    SlowExport,
     /// 413: larger than any request may be, so that a retry is of no use.
     #[error("the request is larger than {limit_bytes} bytes")]
     TooLarge { limit_bytes: usize },
@@ -84,119 +92,115 @@ pub enum Error {
         "this Transfer-Encoding is not supported; use chunked, and Content-Encoding to compress a body"
     )]
     TransferCoding,
-    /// 503 with `Retry-After`: no event of the request was stored, and it may be sent again.
+    /// 503: no event of the request was stored, and it may be sent again.
     #[error("{reason}")]
-    Unavailable { reason: String, retry_after_s: u8 },
-    /// 503 with `Retry-After` and `Ruvvector-Outcome: unknown`: the request may have reached the journal, so its events
-    /// may be stored or not.
+    Unavailable { reason: String },
+    /// 503 with `Ruvvector-Outcome: unknown`: the request may have reached the journal, so its events may be stored or
+    /// not.
     #[error("the request was handed to the journal; it is unknown if its events are stored")]
-    Unknown { retry_after_s: u8 },
+    Unknown,
+}
+
+/// The properties of an error that its answer, the metrics and the service's own traces read.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts {
+    /// The HTTP status of the answer.
+    pub status: StatusCode,
+    /// The code of `google.rpc.Status` (google/rpc/code.proto), which is also gRPC's status code.
+    pub rpc_code: Code,
+    /// The outcome as which the request is counted: invalid if the body, a parameter or a header has a mistake; denied if
+    /// the sender, the path, the method, the content type or the coding is wrong; else refused, which reads as lost events.
+    pub counted_as: RequestOutcome,
+    /// The answer has `Retry-After`: the same request may succeed later.
+    pub is_retryable: bool,
+    /// `error.type` of the span of a step that failed so; `None` if the step did not fail.
+    pub error_type: Option<&'static str>,
+}
+
+impl Facts {
+    /// An error that the same request would meet again.
+    const fn lasting(status: u16, rpc_code: Code, counted_as: RequestOutcome) -> Self {
+        let Ok(status) = StatusCode::from_u16(status) else {
+            panic!("every status of the table has three digits");
+        };
+        Self {
+            status,
+            rpc_code,
+            counted_as,
+            is_retryable: false,
+            error_type: None,
+        }
+    }
+
+    /// An error of which the same request may be free later.
+    const fn passing(counted_as: RequestOutcome, error_type: Option<&'static str>) -> Self {
+        Self {
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            rpc_code: Code::Unavailable,
+            counted_as,
+            is_retryable: true,
+            error_type,
+        }
+    }
 }
 
 impl Error {
-    /// Returns the HTTP status of the answer.
+    /// Returns the properties of this error.
     #[must_use]
-    pub const fn status(&self) -> StatusCode {
+    pub const fn facts(&self) -> Facts {
+        use Code::{
+            DeadlineExceeded, InvalidArgument, PermissionDenied, ResourceExhausted,
+            Unauthenticated, Unimplemented,
+        };
+        use RequestOutcome::{Denied, Invalid, Refused};
         match self {
-            Self::Malformed { .. }
-            | Self::Invalid(_)
-            | Self::Parameter { .. }
-            | Self::HostHeader { .. }
-            | Self::HostValue
-            | Self::IdempotencyKey => StatusCode::BAD_REQUEST,
-            Self::Unauthenticated => StatusCode::UNAUTHORIZED,
-            Self::ForeignOrigin => StatusCode::FORBIDDEN,
-            Self::NotFound(_) => StatusCode::NOT_FOUND,
-            Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
-            Self::SlowBody {
-                retry_after_s: None,
-            } => StatusCode::REQUEST_TIMEOUT,
-            Self::TooLarge { .. } | Self::TooManyEvents { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::LongTarget { .. } => StatusCode::URI_TOO_LONG,
-            Self::ContentType { .. } | Self::ContentEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::ForeignHost { .. } => StatusCode::MISDIRECTED_REQUEST,
-            Self::TransferCoding => StatusCode::NOT_IMPLEMENTED,
-            Self::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::LargeHeaders { .. } => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            Self::SlowBody {
-                retry_after_s: Some(_),
-            }
-            | Self::Unavailable { .. }
-            | Self::Unknown { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Malformed { .. } => Facts::lasting(400, InvalidArgument, Invalid),
+            Self::Invalid(_) => Facts::lasting(400, InvalidArgument, Invalid),
+            Self::Parameter { .. } => Facts::lasting(400, InvalidArgument, Invalid),
+            Self::IdempotencyKey => Facts::lasting(400, InvalidArgument, Invalid),
+            Self::HostHeader { .. } => Facts::lasting(400, InvalidArgument, Invalid),
+            Self::HostValue => Facts::lasting(400, InvalidArgument, Invalid),
+            Self::Unauthenticated => Facts::lasting(401, Unauthenticated, Denied),
+            Self::ForeignOrigin => Facts::lasting(403, PermissionDenied, Denied),
+            // gRPC's mapping of HTTP 404.
+            Self::NotFound(_) => Facts::lasting(404, Unimplemented, Denied),
+            Self::Method { .. } => Facts::lasting(405, Unimplemented, Denied),
+            Self::SlowBody => Facts::lasting(408, DeadlineExceeded, Refused),
+            Self::SlowExport => Facts::passing(Refused, None),
+            Self::TooLarge { .. } => Facts::lasting(413, ResourceExhausted, Refused),
+            Self::TooManyEvents { .. } => Facts::lasting(413, ResourceExhausted, Invalid),
+            Self::LongTarget { .. } => Facts::lasting(414, InvalidArgument, Invalid),
+            Self::ContentType { .. } => Facts::lasting(415, InvalidArgument, Denied),
+            // gRPC's rule for an unsupported compression.
+            Self::ContentEncoding => Facts::lasting(415, Unimplemented, Denied),
+            Self::ForeignHost { .. } => Facts::lasting(421, PermissionDenied, Denied),
+            Self::KeyReused => Facts::lasting(422, InvalidArgument, Invalid),
+            Self::LargeHeaders { .. } => Facts::lasting(431, InvalidArgument, Invalid),
+            Self::TransferCoding => Facts::lasting(501, Unimplemented, Denied),
+            Self::Unavailable { .. } => Facts::passing(Refused, Some("unavailable")),
+            Self::Unknown => Facts::passing(RequestOutcome::Unknown, Some("unknown")),
         }
     }
 
-    /// Returns the code of `google.rpc.Status` (google/rpc/code.proto), which is also gRPC's status code.
-    #[must_use]
-    pub const fn rpc_code(&self) -> i32 {
-        match self {
-            Self::Malformed { .. }
-            | Self::Invalid(_)
-            | Self::Parameter { .. }
-            | Self::IdempotencyKey
-            | Self::KeyReused
-            | Self::HostHeader { .. }
-            | Self::HostValue
-            | Self::LongTarget { .. }
-            | Self::ContentType { .. }
-            | Self::LargeHeaders { .. } => 3, // INVALID_ARGUMENT
-            Self::SlowBody {
-                retry_after_s: None,
-            } => 4, // DEADLINE_EXCEEDED
-            Self::ForeignOrigin | Self::ForeignHost { .. } => 7, // PERMISSION_DENIED
-            Self::TooLarge { .. } | Self::TooManyEvents { .. } => 8, // RESOURCE_EXHAUSTED
-            // gRPC's mapping of HTTP 404, and its rule for an unsupported compression.
-            Self::NotFound(_)
-            | Self::Method { .. }
-            | Self::ContentEncoding
-            | Self::TransferCoding => 12, // UNIMPLEMENTED
-            Self::SlowBody {
-                retry_after_s: Some(_),
-            }
-            | Self::Unavailable { .. }
-            | Self::Unknown { .. } => 14, // UNAVAILABLE
-            Self::Unauthenticated => 16, // UNAUTHENTICATED
+    /// Makes [`Error::Malformed`] without an offset.
+    pub(crate) fn malformed(message: impl Into<String>) -> Self {
+        let message = message.into();
+        Self::Malformed {
+            message,
+            offset: None,
         }
     }
 
-    /// Returns the seconds after which the request may be sent again; `None` if a retry is of no use.
-    #[must_use]
-    pub const fn retry_after_s(&self) -> Option<u8> {
-        match self {
-            Self::Unavailable { retry_after_s, .. } | Self::Unknown { retry_after_s } => {
-                Some(*retry_after_s)
-            }
-            Self::SlowBody { retry_after_s } => *retry_after_s,
-            Self::Malformed { .. }
-            | Self::Invalid(_)
-            | Self::Parameter { .. }
-            | Self::IdempotencyKey
-            | Self::KeyReused
-            | Self::Unauthenticated
-            | Self::ForeignOrigin
-            | Self::ForeignHost { .. }
-            | Self::HostHeader { .. }
-            | Self::HostValue
-            | Self::TransferCoding
-            | Self::NotFound(_)
-            | Self::Method { .. }
-            | Self::TooLarge { .. }
-            | Self::TooManyEvents { .. }
-            | Self::LongTarget { .. }
-            | Self::ContentType { .. }
-            | Self::ContentEncoding
-            | Self::LargeHeaders { .. } => None,
-        }
+    /// Makes [`Error::Unavailable`].
+    pub(crate) fn unavailable(reason: impl Into<String>) -> Self {
+        let reason = reason.into();
+        Self::Unavailable { reason }
     }
 }
 
 impl SpanError for Error {
     fn error_type(&self) -> Option<&'static str> {
-        match self {
-            Self::Unavailable { .. } => Some("unavailable"),
-            Self::Unknown { .. } => Some("unknown"),
-            _ => None,
-        }
+        self.facts().error_type
     }
 }
 
@@ -212,35 +216,56 @@ impl From<DecodeError> for Error {
 
 #[cfg(test)]
 mod tests {
-    use super::Error;
+    use super::{Error, RequestOutcome};
 
     #[test]
     fn only_what_may_pass_when_sent_again_has_a_retryable_status() {
         let retryable = [
-            Error::Unavailable {
-                reason: "full".to_owned(),
-                retry_after_s: 1,
-            },
-            Error::Unknown { retry_after_s: 1 },
-            Error::SlowBody {
-                retry_after_s: Some(1),
-            },
+            Error::unavailable("full"),
+            Error::Unknown,
+            Error::SlowExport,
         ];
         let last = [
-            Error::Malformed {
-                message: String::new(),
-                offset: None,
-            },
-            Error::SlowBody {
-                retry_after_s: None,
-            },
+            Error::malformed(""),
+            Error::Invalid(Box::default()),
+            Error::SlowBody,
             Error::TooLarge { limit_bytes: 1 },
             Error::NotFound(""),
             Error::ContentEncoding,
         ];
-        assert!(retryable.iter().all(|error| error.status() == 503));
-        assert!(last.iter().all(|error| error.status().is_client_error()));
+        for error in retryable {
+            assert!(error.facts().is_retryable && error.facts().status == 503);
+        }
+        for error in last {
+            assert!(!error.facts().is_retryable && error.facts().status.is_client_error());
+        }
+    }
+
+    /// A misspelt parameter and a key that is too long counted as refused, which alerts and documents read as lost events.
+    #[test]
+    fn a_mistake_of_the_client_is_never_refused() {
+        let parameter = Error::Parameter {
+            name: "wiat".to_owned(),
+            reason: String::new(),
+        };
+        for (error, outcome) in [
+            (parameter, RequestOutcome::Invalid),
+            (Error::IdempotencyKey, RequestOutcome::Invalid),
+            (
+                Error::LongTarget { limit_bytes: 1 },
+                RequestOutcome::Invalid,
+            ),
+            (
+                Error::LargeHeaders { limit_bytes: 1 },
+                RequestOutcome::Invalid,
+            ),
+            (Error::HostHeader { named: 2 }, RequestOutcome::Invalid),
+            (Error::NotFound(""), RequestOutcome::Denied),
+            (Error::TransferCoding, RequestOutcome::Denied),
+            (Error::TooLarge { limit_bytes: 1 }, RequestOutcome::Refused),
+            (Error::SlowBody, RequestOutcome::Refused),
+        ] {
+            assert_eq!(error.facts().counted_as, outcome, "{error}");
+        }
     }
 }
-/// The wait that refused clients are asked for.
-pub mod retry_after;

@@ -33,7 +33,7 @@ pub(crate) struct OtlpStatus {
 }
 
 impl OtlpStatus {
-    pub(crate) fn of(error: &Error) -> Self {
+    pub(crate) fn of(error: &Error, retry_after_s: Option<u8>) -> Self {
         let message = cut(&error.to_string(), TEXT_BYTES).to_owned();
         let violations = match error {
             Error::Malformed { .. } => vec![Violation {
@@ -44,10 +44,10 @@ impl OtlpStatus {
             _ => Vec::new(),
         };
         Self {
-            code: error.rpc_code(),
+            code: error.facts().rpc_code as i32,
             message,
             violations,
-            retry_after_s: error.retry_after_s(),
+            retry_after_s,
         }
     }
 
@@ -269,11 +269,12 @@ mod tests {
                 reason: "\"".repeat(500),
             })
             .collect();
-        let status = OtlpStatus::of(&Error::Invalid(Box::new(DecodeReport {
+        let report = DecodeReport {
             rejected: 20,
             rejections,
             ..DecodeReport::default()
-        })));
+        };
+        let status = OtlpStatus::of(&Error::Invalid(Box::new(report)), None);
         assert!(!status.violations.is_empty());
         assert!(status.to_json().len() <= ANSWER_BYTES);
         assert!(status.to_protobuf().len() <= ANSWER_BYTES);

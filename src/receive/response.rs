@@ -16,7 +16,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use crate::decode::{Rejection, UnknownMemberFate, UnknownMemberReport};
-use crate::error::Error;
+use crate::error::{Error, retry_after};
 use crate::receive::content_type::{self, MediaType};
 use crate::receive::otlp_status::{OtlpStatus, TEXT_BYTES, fitting};
 use crate::receive::protocol::grpc;
@@ -99,62 +99,37 @@ pub(crate) fn success(form: ResponseFormat, body: impl Into<Bytes>) -> Response 
 
 /// Returns the answer to an error: its status, its headers, and a body with the reason.
 pub(crate) fn error(error: &Error, form: ResponseFormat) -> Response {
+    let facts = error.facts();
+    let retry_after_s = facts.is_retryable.then(retry_after::retry_after_s);
+    let status = || OtlpStatus::of(error, retry_after_s);
     let body: Bytes = match form.shape {
-        BodyFormat::OtlpProtobuf => OtlpStatus::of(error).to_protobuf().into(),
-        BodyFormat::OtlpJson => OtlpStatus::of(error).to_json().into(),
+        BodyFormat::OtlpProtobuf => status().to_protobuf().into(),
+        BodyFormat::OtlpJson => status().to_json().into(),
         BodyFormat::Native | BodyFormat::NativeLines => native(error, form).into(),
-        BodyFormat::Grpc => return grpc::answer::error(error),
+        BodyFormat::Grpc => return grpc::answer::error(error, &status()),
     };
-    let mut answer = answer(error.status(), form, body);
+    let mut answer = answer(facts.status, form, body);
     let headers = answer.headers_mut();
-    match error {
-        Error::Unauthenticated => {
-            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        }
-        Error::Method { allow } => {
-            headers.insert(ALLOW, HeaderValue::from_static(allow));
-        }
-        Error::ContentEncoding => {
-            let taken = HeaderValue::from_static("gzip, zstd, deflate, identity");
-            headers.insert(ACCEPT_ENCODING, taken);
-        }
-        Error::Unavailable { retry_after_s, .. } => {
-            headers.insert(RETRY_AFTER, u16::from(*retry_after_s).into());
-        }
-        Error::Unknown { retry_after_s } => {
-            headers.insert(RETRY_AFTER, u16::from(*retry_after_s).into());
-            headers.insert(OUTCOME, HeaderValue::from_static("unknown"));
-        }
-        Error::SlowBody { retry_after_s } => {
-            if let Some(seconds) = *retry_after_s {
-                headers.insert(RETRY_AFTER, u16::from(seconds).into());
-            }
-            close(headers);
-        }
-        Error::TooLarge { .. }
+    if let Some(seconds) = retry_after_s {
+        headers.insert(RETRY_AFTER, u16::from(seconds).into());
+    }
+    let (name, value) = match error {
+        Error::Unauthenticated => (WWW_AUTHENTICATE, "Bearer"),
+        Error::Method { allow } => (ALLOW, *allow),
+        Error::ContentEncoding => (ACCEPT_ENCODING, "gzip, zstd, deflate, identity"),
+        Error::Unknown => (OUTCOME, "unknown"),
+        // The rest of the request is not read, or cannot be distinguished from the next request.
+        Error::SlowBody
+        | Error::SlowExport
+        | Error::TooLarge { .. }
         | Error::LargeHeaders { .. }
         | Error::HostHeader { .. }
         | Error::HostValue
-        | Error::TransferCoding => close(headers),
-        Error::Malformed { .. }
-        | Error::Invalid(_)
-        | Error::Parameter { .. }
-        | Error::IdempotencyKey
-        | Error::KeyReused
-        | Error::ForeignOrigin
-        | Error::ForeignHost { .. }
-        | Error::NotFound(_)
-        | Error::TooManyEvents { .. }
-        | Error::LongTarget { .. }
-        | Error::ContentType { .. } => {}
-    }
+        | Error::TransferCoding => (CONNECTION, "close"),
+        _ => return answer,
+    };
+    headers.insert(name, HeaderValue::from_static(value));
     answer
-}
-
-/// Closes the connection after this answer: the rest of the request is not read, or cannot be distinguished from the
-/// next request.
-fn close(headers: &mut HeaderMap) {
-    headers.insert(CONNECTION, HeaderValue::from_static("close"));
 }
 
 /// Returns `{"error": …}`, with the numbers of events and the problems if the body was decoded.
@@ -321,14 +296,16 @@ mod tests {
             let status = answer.status().as_u16();
             (status, told("retry-after"), told("ruvvector-outcome"))
         };
-        let wait = |seconds: &str| Some(seconds.to_owned());
-        let full = Error::Unavailable {
-            reason: "full".to_owned(),
-            retry_after_s: 5,
-        };
-        assert_eq!(refused(&full), (503, wait("5"), None));
-        let unknown = Error::Unknown { retry_after_s: 1 };
-        assert_eq!(refused(&unknown), (503, wait("1"), wait("unknown")));
+        let waits = ["2", "3"].map(|seconds| Some(seconds.to_owned()));
+        let unknown = Some("unknown".to_owned());
+        for (error, outcome) in [
+            (Error::unavailable("full"), None),
+            (Error::Unknown, unknown),
+        ] {
+            let (status, wait, told) = refused(&error);
+            assert_eq!((status, told), (503, outcome));
+            assert!(waits.contains(&wait), "{wait:?}");
+        }
         let large = Error::TooLarge { limit_bytes: 1 };
         assert_eq!(refused(&large), (413, None, None));
         assert_eq!(refused(&Error::KeyReused), (422, None, None));

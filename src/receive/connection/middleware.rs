@@ -16,7 +16,7 @@ use axum::response::Response;
 use futures_util::FutureExt;
 use metrics::Histogram;
 
-use crate::error::{Error, retry_after};
+use crate::error::Error;
 use crate::receive::connection::connection_limit::NoFreeSlot;
 use crate::receive::connection::request_span::RequestSpan;
 use crate::receive::local_host;
@@ -82,14 +82,10 @@ async fn guard(State(guard): State<MiddlewareState>, request: Request, next: Nex
 
 /// Returns the answer after a panic; it is [`Error::Unknown`] for POST, whose events may have reached the journal.
 fn after_panic(method: &str) -> Error {
-    let retry_after_s = retry_after::retry_after_s();
     if method == "POST" {
-        return Error::Unknown { retry_after_s };
+        return Error::Unknown;
     }
-    Error::Unavailable {
-        reason: "the service failed to answer; its log lines name the place".to_owned(),
-        retry_after_s,
-    }
+    Error::unavailable("the service failed to answer; its log lines name the place")
 }
 
 /// Returns `true` for the paths that probes and scrapers request.
@@ -99,10 +95,9 @@ pub(crate) fn is_of_monitoring(path: &str) -> bool {
 
 fn check_head(request: &Request, header_bytes: usize) -> Result<(), Error> {
     if let Some(NoFreeSlot { connections }) = request.extensions().get() {
-        return Err(Error::Unavailable {
-            reason: format!("all {connections} places for connections are taken"),
-            retry_after_s: retry_after::retry_after_s(),
-        });
+        return Err(Error::unavailable(format!(
+            "all {connections} places for connections are taken"
+        )));
     }
     local_host::check_host(request)?;
     local_host::check_transfer_coding(request.headers())?;

@@ -13,7 +13,7 @@ use hyper::body::Body as _;
 use metrics::Counter;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::error::{Error, retry_after};
+use crate::error::Error;
 use crate::event::Signal;
 use crate::memory::budget::{BudgetRefusal, Reservation};
 
@@ -34,16 +34,14 @@ pub(crate) struct BodyLimits {
 }
 
 impl BodyLimits {
-    /// An OTLP client retries only a retryable status, so its answer carries `Retry-After`; a client that has abandoned
-    /// its call reads no answer.
+    /// Returns the error after a time limit has passed. A client that has abandoned its call reads no answer.
     fn slow_body(&self) -> Error {
         let is_abandoned = self.client_end.is_some_and(|end| end <= Instant::now());
-        let retry_after_s = match self.signal {
-            Signal::Event => None,
-            Signal::Span | Signal::Log | Signal::Metric if is_abandoned => None,
-            Signal::Span | Signal::Log | Signal::Metric => Some(retry_after::retry_after_s()),
-        };
-        Error::SlowBody { retry_after_s }
+        if self.signal == Signal::Event || is_abandoned {
+            Error::SlowBody
+        } else {
+            Error::SlowExport
+        }
     }
 }
 
@@ -53,7 +51,7 @@ impl BodyLimits {
 ///
 /// # Errors
 /// [`Error::TooLarge`] if the announced length exceeds a limit (nothing is read then), or the bytes that arrive do.
-/// [`Error::Unavailable`] if requests in flight leave no memory, [`Error::SlowBody`] if a time limit passes, and
+/// [`Error::Unavailable`] if requests in flight leave no memory, [`Error::SlowBody`] or [`Error::SlowExport`] if a time limit passes, and
 /// [`Error::Malformed`] if the body is cut short or framed wrongly.
 pub(crate) async fn read(
     mut body: Body,
@@ -100,7 +98,7 @@ pub(crate) async fn discard(mut body: Body, headers: &HeaderMap, limits: &BodyLi
 /// Returns the next piece, or `None` at the end; trailers are ignored.
 ///
 /// # Errors
-/// [`Error::SlowBody`] if a time limit passes, [`Error::Malformed`] if the body is cut short or framed wrongly.
+/// [`Error::SlowBody`] or [`Error::SlowExport`] if a time limit passes, [`Error::Malformed`] if the body is cut short or framed wrongly.
 pub(crate) async fn next(body: &mut Body, limits: &BodyLimits) -> Result<Option<Bytes>, Error> {
     loop {
         let end = earlier(limits.end, limits.client_end);
@@ -113,10 +111,7 @@ pub(crate) async fn next(body: &mut Body, limits: &BodyLimits) -> Result<Option<
             Some(Ok(Ok(data))) => return Ok(Some(data)),
             Some(Ok(Err(_trailers))) => {}
             Some(Err(_)) => {
-                return Err(Error::Malformed {
-                    message: "the body is cut short or framed wrongly".to_owned(),
-                    offset: None,
-                });
+                return Err(Error::malformed("the body is cut short or framed wrongly"));
             }
         }
     }
@@ -178,10 +173,7 @@ pub(crate) fn earlier(ours: Instant, theirs: Option<Instant>) -> Instant {
 pub(crate) fn refuse(refused: BudgetRefusal) -> Error {
     match refused {
         BudgetRefusal::NeverFits { limit_bytes } => Error::TooLarge { limit_bytes },
-        BudgetRefusal::NoRoom => Error::Unavailable {
-            reason: "too many bytes of requests are in flight".to_owned(),
-            retry_after_s: retry_after::retry_after_s(),
-        },
+        BudgetRefusal::NoRoom => Error::unavailable("too many bytes of requests are in flight"),
     }
 }
 
@@ -246,13 +238,13 @@ mod tests {
         };
         let stalled = Body::from_stream(stream::pending::<Result<Bytes, std::io::Error>>());
         let result = read_within(stalled, 60_000, 50).await;
-        assert!(matches!(result, Err(Error::SlowBody { .. })));
+        assert!(matches!(result, Err(Error::SlowBody)));
 
         let dripping = Body::from_stream(stream::unfold((), |()| async {
             tokio::time::sleep(Duration::from_millis(1)).await;
             Some((Ok::<_, std::io::Error>(Bytes::from_static(b"x")), ()))
         }));
         let result = read_within(dripping, 100, 60_000).await;
-        assert!(matches!(result, Err(Error::SlowBody { .. })));
+        assert!(matches!(result, Err(Error::SlowBody)));
     }
 }

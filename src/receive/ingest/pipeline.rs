@@ -16,7 +16,7 @@ use tracing::Span;
 
 use crate::decode::decompress::{DecompressError, decompress};
 use crate::decode::{self, DecodeError, DecodeReport};
-use crate::error::{Error, retry_after};
+use crate::error::Error;
 use crate::event::{ContentEncoding, Encoding, Position, Signal, Source};
 use crate::journal::{AppendError, Journal, NewRecord, now_unix_nano};
 use crate::memory::budget::Reservation;
@@ -24,10 +24,9 @@ use crate::receive::Receiver;
 use crate::receive::ingest::body;
 use crate::receive::ingest::dedup::{Claim, ClaimGuard};
 use crate::receive::ingest::dedup_key::{DedupBy, DedupKey, IdempotencyKey};
-use crate::receive::ingest::request_metrics::{
-    EndpointMetrics, EventStats, Outcome, RequestMetrics,
-};
+use crate::receive::ingest::request_metrics::{EndpointMetrics, EventStats, RequestMetrics};
 use crate::receive::protocol::grpc::message;
+use crate::telemetry::RequestOutcome;
 use crate::telemetry::own_traces::{
     SpanAttributes, current_context, in_context, in_current_context, links, spans, traced,
 };
@@ -122,8 +121,7 @@ impl Receiver {
         let limit_bytes = self.decoded_bytes_max(wanted.signal);
         let decoding = traced(spans::decode(), self.decode(job, limit_bytes));
         let decoded = timeout_at(deadline, decoding).await;
-        let decoded = decoded
-            .map_err(|_| unavailable("the service is too busy", retry_after::retry_after_s()))??;
+        let decoded = decoded.map_err(|_| Error::unavailable("the service is too busy"))??;
         let checked = decoded.checked;
         if checked.accepted == 0 {
             let stored = match wanted.wait {
@@ -133,7 +131,7 @@ impl Receiver {
             return Ok(IngestOutcome { checked, stored });
         }
 
-        tally.outcome = Outcome::Unknown;
+        tally.outcome = RequestOutcome::Unknown;
         let received_unix_nano = decoded.job.source.received_unix_nano;
         let duplicates = &self.stage.recent_requests;
         let claiming = duplicates.claim(decoded.identity, received_unix_nano);
@@ -147,7 +145,7 @@ impl Receiver {
                 position
             }
             Claim::KeyReused => return Err(Error::KeyReused),
-            Claim::Unknown => return Err(unknown()),
+            Claim::Unknown => return Err(Error::Unknown),
             Claim::First(first) => {
                 let record = NewRecord {
                     source: decoded.job.source,
@@ -171,8 +169,8 @@ impl Receiver {
                 match timeout_at(deadline, appending).await {
                     Ok(Ok(Ok(position))) => position,
                     Ok(Ok(Err(error))) => return Err(self.not_appended(error)),
-                    Ok(Err(_panicked)) => return Err(unknown()),
-                    Err(_late) => return Err(unknown()),
+                    Ok(Err(_panicked)) => return Err(Error::Unknown),
+                    Err(_late) => return Err(Error::Unknown),
                 }
             }
         };
@@ -208,7 +206,8 @@ impl Receiver {
             }
         }
         let permit = Arc::clone(&self.stage.decoders).acquire_owned().await;
-        let permit = permit.map_err(|_: AcquireError| unavailable("the service is stopping", 1))?;
+        let permit =
+            permit.map_err(|_: AcquireError| Error::unavailable("the service is stopping"))?;
         let decoding = tokio::task::spawn_blocking(in_current_context(move || {
             let result = job.run(limit_bytes);
             drop(permit);
@@ -216,19 +215,19 @@ impl Receiver {
         }));
         decoding
             .await
-            .unwrap_or_else(|_cancelled| Err(unavailable("the service is stopping", 1)))
+            .unwrap_or_else(|_cancelled| Err(Error::unavailable("the service is stopping")))
     }
 
     fn not_appended(&self, error: AppendError) -> Error {
         match error {
             AppendError::Full | AppendError::DiskFull | AppendError::Closed => {
-                unavailable(&error.to_string(), retry_after::retry_after_s())
+                Error::unavailable(error.to_string())
             }
             AppendError::TooLarge => Error::TooLarge {
                 limit_bytes: usize::try_from(self.stage.journal.status().capacity_bytes)
                     .unwrap_or(usize::MAX),
             },
-            AppendError::Unknown => unknown(),
+            AppendError::Unknown => Error::Unknown,
         }
     }
 }
@@ -324,7 +323,7 @@ impl DecodeJob {
         self.held.shrink_to(before);
         result.unwrap_or_else(|_panic| {
             tracing::error!(source = ?self.source, bytes = self.wire.len(), "decoding a request panicked");
-            Err(malformed("the body could not be decoded".to_owned()))
+            Err(Error::malformed("the body could not be decoded"))
         })
     }
 
@@ -345,12 +344,10 @@ impl DecodeJob {
         };
         let plain = plain.map_err(|error| match (error, refused) {
             (DecompressError::NoRoom, Some(why)) => body::refuse(why),
-            (DecompressError::NoRoom, None) => {
-                unavailable("no memory is left", retry_after::retry_after_s())
-            }
+            (DecompressError::NoRoom, None) => Error::unavailable("no memory is left"),
             (DecompressError::TooLarge { limit_bytes }, _) => Error::TooLarge { limit_bytes },
             (error @ (DecompressError::Malformed(_) | DecompressError::LargeWindow), _) => {
-                malformed(error.to_string())
+                Error::malformed(error.to_string())
             }
         })?;
         let bytes = u32::try_from(plain.len()).map_err(|_| Error::TooLarge { limit_bytes })?;
@@ -362,26 +359,6 @@ impl DecodeJob {
             identity,
             bytes,
         })
-    }
-}
-
-fn malformed(message: String) -> Error {
-    Error::Malformed {
-        message,
-        offset: None,
-    }
-}
-
-fn unavailable(reason: &str, retry_after_s: u8) -> Error {
-    Error::Unavailable {
-        reason: reason.to_owned(),
-        retry_after_s,
-    }
-}
-
-fn unknown() -> Error {
-    Error::Unknown {
-        retry_after_s: retry_after::retry_after_s(),
     }
 }
 

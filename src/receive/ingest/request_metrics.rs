@@ -10,6 +10,7 @@ use metrics::{Counter, Gauge, Histogram};
 use crate::decode::DecodeReport;
 use crate::error::Error;
 use crate::event::{Sanitized, Signal, Source};
+use crate::telemetry::RequestOutcome;
 use crate::telemetry::log_limit::OncePerMinute;
 use crate::telemetry::metrics::{
     CLIENT_CLOCK_SKEW_SECONDS, DUPLICATES_TOTAL, RECEIVE_BYTES_TOTAL, RECEIVE_EVENTS_TOTAL,
@@ -35,74 +36,6 @@ impl IngestProtocol {
     }
 }
 
-/// The outcome of a request; the metric label `outcome`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    Accepted,
-    Partial,
-    Invalid,
-    /// The token, origin, method or content type is not accepted here. Counted apart from refusals, which mean lost
-    /// events.
-    Denied,
-    Refused,
-    Unknown,
-    /// An identical request was accepted before.
-    Duplicate,
-}
-
-impl Outcome {
-    const ALL: [Self; 7] = [
-        Self::Accepted,
-        Self::Partial,
-        Self::Invalid,
-        Self::Denied,
-        Self::Refused,
-        Self::Unknown,
-        Self::Duplicate,
-    ];
-
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Accepted => "accepted",
-            Self::Partial => "partial",
-            Self::Invalid => "invalid",
-            Self::Denied => "denied",
-            Self::Refused => "refused",
-            Self::Unknown => "unknown",
-            Self::Duplicate => "duplicate",
-        }
-    }
-
-    /// The outcome that an error counts as: invalid if the body, a parameter or a header has a mistake; denied if the sender,
-    /// the path, the method, the content type or the coding is wrong; else refused, which reads as lost events.
-    pub(crate) const fn of(error: &Error) -> Self {
-        match error {
-            Error::Malformed { .. }
-            | Error::Invalid(_)
-            | Error::TooManyEvents { .. }
-            | Error::KeyReused
-            | Error::Parameter { .. }
-            | Error::IdempotencyKey
-            | Error::LongTarget { .. }
-            | Error::LargeHeaders { .. }
-            | Error::HostHeader { .. }
-            | Error::HostValue => Self::Invalid,
-            Error::Unknown { .. } => Self::Unknown,
-            Error::Unauthenticated
-            | Error::ForeignOrigin
-            | Error::ForeignHost { .. }
-            | Error::NotFound(_)
-            | Error::Method { .. }
-            | Error::ContentType { .. }
-            | Error::ContentEncoding
-            | Error::TransferCoding => Self::Denied,
-            Error::SlowBody { .. } | Error::TooLarge { .. } | Error::Unavailable { .. } => {
-                Self::Refused
-            }
-        }
-    }
-}
-
 /// The counters of one endpoint, registered once and shared by its requests.
 pub(crate) struct EndpointMetrics {
     /// Bytes of bodies as they arrive, also of bodies that are refused.
@@ -112,7 +45,7 @@ pub(crate) struct EndpointMetrics {
     accepted_events: Counter,
     rejected_events: Counter,
     duplicate_events: Counter,
-    requests: [Counter; Outcome::ALL.len()],
+    requests: [Counter; RequestOutcome::ALL.len()],
     inflight: Gauge,
     sanitized: [Counter; Sanitized::REASONS.len()],
     unknown_kept: Counter,
@@ -154,7 +87,7 @@ impl EndpointMetrics {
             metrics::counter!(RECEIVE_EVENTS_TOTAL,
                 "source" => source, "signal" => signal, "outcome" => outcome)
         };
-        let requests = Outcome::ALL.map(|outcome| {
+        let requests = RequestOutcome::ALL.map(|outcome| {
             metrics::counter!(RECEIVE_REQUESTS_TOTAL,
                 "source" => source, "signal" => signal, "outcome" => outcome.as_str())
         });
@@ -208,7 +141,7 @@ impl EndpointMetrics {
 pub(crate) struct RequestMetrics {
     pub(crate) counters: Arc<EndpointMetrics>,
     /// The outcome that is counted if the client disconnects now.
-    pub(crate) outcome: Outcome,
+    pub(crate) outcome: RequestOutcome,
 }
 
 impl RequestMetrics {
@@ -216,7 +149,7 @@ impl RequestMetrics {
         counters.inflight.increment(1);
         Self {
             counters: Arc::clone(counters),
-            outcome: Outcome::Refused,
+            outcome: RequestOutcome::Refused,
         }
     }
 
@@ -224,25 +157,25 @@ impl RequestMetrics {
     pub(crate) fn duplicate(&mut self, checked: &DecodeReport) {
         let events = u64::from(checked.accepted);
         self.counters.duplicate_events.increment(events);
-        self.outcome = Outcome::Duplicate;
+        self.outcome = RequestOutcome::Duplicate;
     }
 
     /// Records that all or some events were accepted, by this request or by an identical earlier one.
     pub(crate) fn taken(&mut self, checked: &DecodeReport) {
-        if self.outcome == Outcome::Duplicate {
+        if self.outcome == RequestOutcome::Duplicate {
             return;
         }
         self.outcome = if checked.rejected == 0 {
-            Outcome::Accepted
+            RequestOutcome::Accepted
         } else {
             self.counters.rejected(checked.rejected);
-            Outcome::Partial
+            RequestOutcome::Partial
         };
     }
 
     /// Records the error that the request is answered with.
     pub(crate) fn failed(&mut self, error: &Error) {
-        self.outcome = Outcome::of(error);
+        self.outcome = error.facts().counted_as;
         if let Error::Invalid(checked) = error {
             let rejected = checked.accepted.saturating_add(checked.rejected);
             self.counters.rejected(rejected);
@@ -254,44 +187,5 @@ impl Drop for RequestMetrics {
     fn drop(&mut self) {
         self.counters.inflight.decrement(1);
         self.counters.requests[self.outcome as usize].increment(1);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{Error, Outcome};
-
-    /// A misspelt parameter and a key that is too long counted as refused, which alerts and documents read as lost events.
-    #[test]
-    fn a_mistake_of_the_client_is_never_refused() {
-        let parameter = Error::Parameter {
-            name: "wiat".to_owned(),
-            reason: String::new(),
-        };
-        for (error, outcome) in [
-            (parameter, Outcome::Invalid),
-            (Error::IdempotencyKey, Outcome::Invalid),
-            (Error::LongTarget { limit_bytes: 1 }, Outcome::Invalid),
-            (Error::LargeHeaders { limit_bytes: 1 }, Outcome::Invalid),
-            (Error::HostHeader { named: 2 }, Outcome::Invalid),
-            (Error::NotFound(""), Outcome::Denied),
-            (Error::TransferCoding, Outcome::Denied),
-            (Error::TooLarge { limit_bytes: 1 }, Outcome::Refused),
-            (
-                Error::SlowBody {
-                    retry_after_s: None,
-                },
-                Outcome::Refused,
-            ),
-        ] {
-            assert_eq!(Outcome::of(&error), outcome, "{error}");
-        }
-    }
-
-    #[test]
-    fn each_outcome_stands_at_its_own_counter() {
-        for (index, outcome) in Outcome::ALL.into_iter().enumerate() {
-            assert_eq!(outcome as usize, index);
-        }
     }
 }

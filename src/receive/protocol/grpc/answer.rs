@@ -45,17 +45,16 @@ pub(crate) fn success(message: &[u8]) -> Response {
 }
 
 /// Returns an answer with the error's code, its message and its details, such as the time of a retry.
-pub(crate) fn error(error: &Error) -> Response {
+pub(crate) fn error(error: &Error, status: &OtlpStatus) -> Response {
     let mut answer = head(Body::empty());
-    let status = OtlpStatus::of(error);
     let headers = answer.headers_mut();
-    headers.insert(STATUS, error.rpc_code().into());
+    headers.insert(STATUS, (error.facts().rpc_code as i32).into());
     headers.insert(MESSAGE, percent_encoded(&error.to_string()));
     headers.insert(DETAILS, binary(&status.to_protobuf()));
     if let Some(retry_info) = status.retry_info() {
         headers.insert(RETRY_INFO, binary(&retry_info));
     }
-    if matches!(error, Error::Unknown { .. }) {
+    if matches!(error, Error::Unknown) {
         headers.insert(OUTCOME, HeaderValue::from_static("unknown"));
     }
     answer
@@ -99,7 +98,7 @@ fn binary(message: &[u8]) -> HeaderValue {
 
 #[cfg(test)]
 mod tests {
-    use super::{Error, HeaderMap, error, percent_encoded};
+    use super::{Error, HeaderMap, OtlpStatus, error, percent_encoded};
     use crate::decode::{DecodeReport, Rejection};
 
     fn bytes(headers: &HeaderMap) -> usize {
@@ -133,12 +132,9 @@ mod tests {
             rejections,
             ..DecodeReport::default()
         }));
-        let malformed = Error::Malformed {
-            message: "é".repeat(5000),
-            offset: None,
-        };
+        let malformed = Error::malformed("é".repeat(5000));
         for long in [invalid, malformed] {
-            let answer = error(&long);
+            let answer = error(&long, &OtlpStatus::of(&long, None));
             assert!(bytes(answer.headers()) < 8 << 10, "{long:?}");
         }
     }

@@ -19,7 +19,7 @@ const PREFIX_BYTES: usize = 5;
 /// Returns the message as a separate body, and its compression, which is `encoding` if the flag is 1.
 ///
 /// # Errors
-/// [`Error::Malformed`] if the prefix is cut short or its flag is invalid; [`Error::SlowBody`] if a time limit passes.
+/// [`Error::Malformed`] if the prefix is cut short or its flag is invalid; [`Error::SlowBody`] or [`Error::SlowExport`] if a time limit passes.
 /// The returned body fails if the message is shorter than its prefix claims, or if anything follows it.
 pub(crate) async fn open(
     mut body: Body,
@@ -32,7 +32,7 @@ pub(crate) async fn open(
     while !missing.is_empty() {
         piece = body::next(&mut body, limits)
             .await?
-            .ok_or_else(|| malformed("the body ends before its message begins"))?;
+            .ok_or_else(|| Error::malformed("the body ends before its message begins"))?;
         let come = piece.split_to(missing.len().min(piece.len()));
         missing[..come.len()].copy_from_slice(&come);
         missing = &mut missing[come.len()..];
@@ -42,12 +42,16 @@ pub(crate) async fn open(
     let encoding = match (flag, encoding) {
         (0, _) => ContentEncoding::Identity,
         (1, ContentEncoding::Identity) => {
-            return Err(malformed(
+            return Err(Error::malformed(
                 "the message is marked as compressed, but grpc-encoding does not say how",
             ));
         }
         (1, encoding) => encoding,
-        _ => return Err(malformed("the message's first byte is neither 0 nor 1")),
+        _ => {
+            return Err(Error::malformed(
+                "the message's first byte is neither 0 nor 1",
+            ));
+        }
     };
     let message = GrpcMessage {
         piece,
@@ -55,13 +59,6 @@ pub(crate) async fn open(
         missing_bytes: length,
     };
     Ok((Body::new(message), encoding))
-}
-
-fn malformed(message: &str) -> Error {
-    Error::Malformed {
-        message: message.to_owned(),
-        offset: None,
-    }
 }
 
 /// The body of a message.
