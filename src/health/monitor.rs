@@ -174,7 +174,7 @@ mod tests {
         HealthSources {
             journal: Journal::open(Arc::new(OsDisk), &journal).expect("a journal"),
             store: Store::new(&store),
-            connections: ConnectionCounts::default(),
+            connections: ConnectionCounts::new(0, Arc::new(tokio::sync::Semaphore::new(0))),
             progress: Progress::default(),
             readiness: Readiness::default(),
             warnings: Vec::new(),

@@ -4,11 +4,10 @@
 //! never keeps out one that has a request.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use metrics::Counter;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -45,10 +44,9 @@ struct SlotTable {
     reserved: Arc<Semaphore>,
     open: Mutex<BTreeMap<u64, OpenConnection>>,
     numbers: AtomicU64,
-    /// Number of connections that wait for an ordinary slot.
-    waiting: AtomicUsize,
+    /// A clone for each connection that waits for an ordinary slot.
+    waiting: Arc<()>,
     counts: ConnectionCounts,
-    displaced: Counter,
     shortage: OncePerMinute,
 }
 
@@ -90,14 +88,14 @@ impl ConnectionLimit {
     pub fn new(options: &Options) -> Self {
         let connections = fd_limit::connections_max(options.connections);
         let connections = connections.min(Semaphore::MAX_PERMITS);
+        let ordinary = Arc::new(Semaphore::new(connections));
         let all = SlotTable {
-            ordinary: Arc::new(Semaphore::new(connections)),
+            counts: ConnectionCounts::new(connections, Arc::clone(&ordinary)),
+            ordinary,
             reserved: Arc::new(Semaphore::new(RESERVED)),
             open: Mutex::default(),
             numbers: AtomicU64::new(0),
-            waiting: AtomicUsize::new(0),
-            counts: ConnectionCounts::new(connections),
-            displaced: metrics::counter!(RECEIVE_CONNECTIONS_DISPLACED_TOTAL),
+            waiting: Arc::default(),
             shortage: OncePerMinute::default(),
         };
         Self {
@@ -124,42 +122,40 @@ impl ConnectionLimit {
 
     /// Waits for a free slot; dropping it frees it again.
     pub(crate) async fn take(&self) -> ConnectionSlot {
-        let kind = match self.all.try_ordinary() {
-            Some(open) => SlotKind::Ordinary { _open: open },
+        let permit = match self.all.try_ordinary() {
+            Some(permit) => permit,
             None => tokio::select! {
                 biased;
-                reserved = acquire(&self.all.reserved), if self.reserve == Reserve::Monitoring => {
-                    SlotKind::Reserved { _permit: reserved }
-                }
-                open = self.all.ordinary() => SlotKind::Ordinary { _open: open },
+                permit = acquire(&self.all.reserved), if self.reserve == Reserve::Monitoring => permit,
+                permit = self.all.ordinary() => permit,
             },
         };
         ConnectionSlot {
             all: Arc::clone(&self.all),
             number: self.all.numbers.fetch_add(1, Ordering::Relaxed),
-            kind: Mutex::new(kind),
+            permit: Mutex::new(permit),
         }
     }
 }
 
 impl SlotTable {
-    fn try_ordinary(&self) -> Option<OpenSlot> {
+    fn try_ordinary(&self) -> Option<OwnedSemaphorePermit> {
         let permit = Arc::clone(&self.ordinary).try_acquire_owned().ok();
         if permit.is_none() {
             self.found_none_free();
         }
-        permit.map(|permit| OpenSlot::new(permit, &self.counts))
+        permit
     }
 
     /// Waits for an ordinary slot. Meanwhile idle connections are asked to close, one for each that waits.
-    async fn ordinary(&self) -> OpenSlot {
-        let _waiting = WaitingConnection::new(&self.waiting);
+    async fn ordinary(&self) -> OwnedSemaphorePermit {
+        let _waiting = Arc::clone(&self.waiting);
         let mut permit = std::pin::pin!(acquire(&self.ordinary));
         loop {
             self.make_room();
             tokio::select! {
                 biased;
-                permit = permit.as_mut() => return OpenSlot::new(permit, &self.counts),
+                permit = permit.as_mut() => return permit,
                 () = sleep(ROOM_AGAIN) => {}
             }
         }
@@ -181,7 +177,8 @@ impl SlotTable {
         self.found_none_free();
         let mut open = self.lock();
         let ending = open.values().filter(|resident| resident.is_ending());
-        if ending.count() >= self.waiting.load(Ordering::Relaxed) {
+        let waiting = Arc::strong_count(&self.waiting) - 1;
+        if ending.count() >= waiting {
             return;
         }
         let longest = open
@@ -192,7 +189,7 @@ impl SlotTable {
         if let Some((_, resident)) = longest {
             resident.asked_at = Some(Instant::now());
             resident.leave.cancel();
-            self.displaced.increment(1);
+            metrics::counter!(RECEIVE_CONNECTIONS_DISPLACED_TOTAL).increment(1);
         }
     }
 
@@ -206,54 +203,12 @@ async fn acquire(semaphore: &Arc<Semaphore>) -> OwnedSemaphorePermit {
     permit.expect("the semaphore is never closed")
 }
 
-/// Counts a connection as waiting for an ordinary slot until this is dropped.
-struct WaitingConnection<'a>(&'a AtomicUsize);
-
-impl<'a> WaitingConnection<'a> {
-    fn new(waiting: &'a AtomicUsize) -> Self {
-        waiting.fetch_add(1, Ordering::Relaxed);
-        Self(waiting)
-    }
-}
-
-impl Drop for WaitingConnection<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 /// The slot of one connection.
 pub(crate) struct ConnectionSlot {
     all: Arc<SlotTable>,
     number: u64,
-    kind: Mutex<SlotKind>,
-}
-
-enum SlotKind {
-    Ordinary { _open: OpenSlot },
-    Reserved { _permit: OwnedSemaphorePermit },
-}
-
-/// An ordinary slot, counted as an open connection until it is dropped.
-struct OpenSlot {
-    counts: ConnectionCounts,
-    _permit: OwnedSemaphorePermit,
-}
-
-impl OpenSlot {
-    fn new(permit: OwnedSemaphorePermit, counts: &ConnectionCounts) -> Self {
-        counts.opened();
-        Self {
-            counts: counts.clone(),
-            _permit: permit,
-        }
-    }
-}
-
-impl Drop for OpenSlot {
-    fn drop(&mut self) {
-        self.counts.closed();
-    }
+    /// The permit of an ordinary or of a reserved slot.
+    permit: Mutex<OwnedSemaphorePermit>,
 }
 
 impl ConnectionSlot {
@@ -281,7 +236,7 @@ impl ConnectionSlot {
     }
 
     pub(crate) fn is_reserved(&self) -> bool {
-        matches!(*self.kind(), SlotKind::Reserved { .. })
+        Arc::ptr_eq(self.permit().semaphore(), &self.all.reserved)
     }
 
     /// Exchanges a reserved slot for an ordinary one, for which it waits up to one second.
@@ -292,8 +247,8 @@ impl ConnectionSlot {
         if !self.is_reserved() {
             return Ok(());
         }
-        let open = match self.all.try_ordinary() {
-            Some(open) => open,
+        let permit = match self.all.try_ordinary() {
+            Some(permit) => permit,
             None => {
                 let waiting = timeout(ADMISSION, self.all.ordinary()).await;
                 waiting.map_err(|_| NoFreeSlot {
@@ -301,12 +256,12 @@ impl ConnectionSlot {
                 })?
             }
         };
-        *self.kind() = SlotKind::Ordinary { _open: open };
+        *self.permit() = permit;
         Ok(())
     }
 
-    fn kind(&self) -> MutexGuard<'_, SlotKind> {
-        self.kind.lock().unwrap_or_else(PoisonError::into_inner)
+    fn permit(&self) -> MutexGuard<'_, OwnedSemaphorePermit> {
+        self.permit.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
