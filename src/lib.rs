@@ -6,7 +6,7 @@
 //! **Invariant:** the journal's sync, the client's success and the database's commit are distinct steps. Neither the
 //! success nor the commit comes before the sync.
 
-/// The phases of the process: starting, ready, stopping, broken.
+/// The phases of the process: starting, ready, the steps of a stop, broken.
 pub mod lifecycle;
 
 /// Sets of positions.
@@ -70,10 +70,10 @@ use config::Config;
 use health::Systemd;
 use journal::Journal;
 use journal::disk::OsDisk;
-use lifecycle::Readiness;
+use lifecycle::{Lifecycle, Phase};
 use query::Queries;
 use receive::connection::listener::Listener;
-use receive::{ConnectionLimit, Drain, Receiver};
+use receive::{ConnectionLimit, Receiver};
 use store::Store;
 use store::kind_note::Backlog;
 use write::Progress;
@@ -154,7 +154,7 @@ pub async fn run(
         );
     }
     let progress = Progress::default();
-    let readiness = Readiness::default();
+    let lifecycle = Lifecycle::default();
     for warning in config::warnings::at_start(&config)
         .into_iter()
         .chain(changed)
@@ -170,14 +170,13 @@ pub async fn run(
         journal: journal.clone(),
         store: store.clone(),
         progress: progress.clone(),
-        readiness: readiness.clone(),
+        lifecycle: lifecycle.clone(),
         warnings,
     };
     let health = health::HealthMonitor::start(sources, metrics);
-    let drain = Drain::default();
     let queries = Queries::new(store.clone(), config.query.clone());
     let otlp_http = router::otlp_http_port(receiver.clone());
-    let otlp_grpc = router::otlp_grpc_port(&receiver, readiness.clone(), &drain);
+    let otlp_grpc = router::otlp_grpc_port(&receiver, lifecycle.clone());
     let main = router::main_port(receiver, queries, health.clone(), &config.receive);
 
     let place = status_line(&listeners, &config);
@@ -193,9 +192,9 @@ pub async fn run(
         tracing::info!(listener = listener.name, address = %listener, "listening");
         for socket in listener.sockets {
             let (router, options) = (router.clone(), config.receive.clone());
-            let (places, drain) = (places.clone(), drain.clone());
+            let (places, lifecycle) = (places.clone(), lifecycle.clone());
             servers.spawn(async move {
-                receive::serve(socket, router, &options, places, drain).await;
+                receive::serve(socket, router, &options, places, lifecycle).await;
             });
         }
     };
@@ -211,7 +210,7 @@ pub async fn run(
         draining.clone(),
         config.grace,
     ));
-    readiness.ready();
+    lifecycle.advance(Phase::Ready);
     let mut running = starting.ready(place, &health, &journal).await;
     if let Some(url) = url.filter(|_| config.log_format.is_text()) {
         for line in log_usage_hint(&url, &config.receive.auth_tokens) {
@@ -233,16 +232,15 @@ pub async fn run(
         }
     }
     tracing::info!("stopping: no longer ready");
-    readiness.stopping();
+    lifecycle.advance(Phase::Announcing);
     running.stopping(config.shutdown_delay, config.grace);
-    drain.closing.cancel();
     tokio::select! {
         () = tokio::time::sleep(config.shutdown_delay) => {}
         () = stop.at_once.cancelled() => {}
         // Nothing more is accepted.
         () = journal.broken() => {}
     }
-    drain.stop.cancel();
+    lifecycle.advance(Phase::Closing);
     while servers.join_next().await.is_some() {}
     journal.close().await;
     draining.cancel();

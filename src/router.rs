@@ -8,10 +8,10 @@ use axum::routing::get;
 
 use crate::event::Signal;
 use crate::health::{self, HealthMonitor};
-use crate::lifecycle::Readiness;
+use crate::lifecycle::Lifecycle;
 use crate::query::{self, Queries};
 use crate::receive::protocol::{native, otlp_grpc, otlp_http};
-use crate::receive::{self, Drain, Receiver};
+use crate::receive::{self, Receiver};
 
 /// Returns the routes of the main port: ingestion, queries, health and metrics.
 pub fn main_port(
@@ -66,10 +66,10 @@ fn otlp_over_http(receiver: &Receiver) -> Router {
     })
 }
 
-/// Returns the routes of the port for OTLP over gRPC, with gRPC's health service. That reports `readiness`, and its
-/// watches end when `drain` stops the port.
-pub fn otlp_grpc_port(receiver: &Receiver, readiness: Readiness, drain: &Drain) -> Router {
-    let health = otlp_grpc::health(receiver, readiness, drain);
+/// Returns the routes of the port for OTLP over gRPC, with gRPC's health service. That reports the
+/// phase of `lifecycle`, and its watches end when the port stops.
+pub fn otlp_grpc_port(receiver: &Receiver, lifecycle: Lifecycle) -> Router {
+    let health = otlp_grpc::health(receiver, lifecycle);
     Router::new()
         .route(
             "/opentelemetry.proto.collector.trace.v1.TraceService/Export",

@@ -44,7 +44,7 @@ mod response;
 mod auth;
 
 pub use crate::receive::auth::AuthTokens;
-pub use crate::receive::connection::accept::{Drain, serve};
+pub use crate::receive::connection::accept::serve;
 pub use crate::receive::connection::connection_limit::ConnectionLimit;
 pub use crate::receive::ingest::admission::authenticated;
 

@@ -26,7 +26,8 @@ use axum::http::Method;
 use bytes::Bytes;
 use ruvvector_service::journal::disk::{Disk, OsDisk};
 use ruvvector_service::journal::{self, Journal, JournalEntry};
-use ruvvector_service::receive::{ConnectionLimit, Drain, Options, Receiver, serve};
+use ruvvector_service::lifecycle::Lifecycle;
+use ruvvector_service::receive::{ConnectionLimit, Options, Receiver, serve};
 use ruvvector_service::write::Progress;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -42,7 +43,7 @@ struct Served {
     address: SocketAddr,
     journal: Journal,
     http: Http,
-    drain: Drain,
+    lifecycle: Lifecycle,
     server: JoinHandle<()>,
     _dir: tempfile::TempDir,
 }
@@ -84,16 +85,16 @@ impl Served {
         let router = router(receiver);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("bound");
-        let drain = Drain::default();
+        let lifecycle = Lifecycle::default();
         let server = {
-            let (places, drain) = (ConnectionLimit::new(&options), drain.clone());
-            tokio::spawn(async move { serve(listener, router, &options, places, drain).await })
+            let (places, lifecycle) = (ConnectionLimit::new(&options), lifecycle.clone());
+            tokio::spawn(async move { serve(listener, router, &options, places, lifecycle).await })
         };
         Self {
             address,
             journal,
             http: Http::default(),
-            drain,
+            lifecycle,
             server,
             _dir: dir,
         }

@@ -8,16 +8,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::http::header::CONNECTION;
 use axum::http::{HeaderName, HeaderValue, Request, Response, Version};
-use hyper::body::Incoming;
+use http_body_util::BodyExt;
+use hyper::body::{Body as HttpBody, Incoming};
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
 use crate::receive::connection::connection_limit::ConnectionSlot;
 use crate::receive::connection::middleware;
-use crate::receive::connection::tracked_stream::{TrackedBody, TrackedStream};
+use crate::receive::connection::tracked_stream::TrackedStream;
 use crate::receive::local_host::LocalAddress;
 
 /// RFC 2068, section 19.7.1.1; Node's and Apache's clients honour it, among others.
@@ -50,9 +51,9 @@ impl ConnectionActivity {
     pub(crate) async fn answer(
         mut self,
         mut request: Request<Incoming>,
-    ) -> Result<Response<TrackedBody>, Infallible> {
+    ) -> Result<Response<impl HttpBody<Data = Bytes, Error = axum::Error>>, Infallible> {
         let version = request.version();
-        let under_way = self.wire.begin(version);
+        let in_flight = self.wire.begin(version);
         if let Some(local) = self.local {
             request.extensions_mut().insert(local);
         }
@@ -78,6 +79,12 @@ impl ConnectionActivity {
             }
             (false, _) => {}
         }
-        Ok(response.map(|body| TrackedBody { body, under_way }))
+        // The body owns the request, which is in flight until its answer is sent or abandoned.
+        Ok(response.map(|body| {
+            body.map_err(move |error| {
+                let _in_flight = &in_flight;
+                error
+            })
+        }))
     }
 }

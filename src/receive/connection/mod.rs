@@ -9,6 +9,9 @@ pub mod listener;
 /// The accept loop, and the life of one connection.
 pub(crate) mod accept;
 
+/// The steps in which a connection is closed.
+pub(crate) mod closing;
+
 /// The requests of one connection.
 pub(crate) mod activity;
 

@@ -15,7 +15,8 @@ use axum::routing::{MethodRouter, any, any_service};
 
 use crate::error::Error;
 use crate::event::{Encoding, Signal};
-use crate::lifecycle::Readiness;
+use crate::lifecycle::Lifecycle;
+use crate::receive::Receiver;
 use crate::receive::content_type::{self, MediaType};
 use crate::receive::ingest::pipeline::{Framing, IngestRequest, WaitFor};
 use crate::receive::ingest::request_metrics::IngestProtocol;
@@ -24,7 +25,6 @@ use crate::receive::protocol::grpc::deadline::deadline;
 use crate::receive::protocol::grpc::health::GrpcHealth;
 use crate::receive::protocol::otlp_http;
 use crate::receive::response::{self, ResponseFormat};
-use crate::receive::{Drain, Receiver};
 
 const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 
@@ -35,11 +35,10 @@ const NOWHERE: Error = Error::NotFound(
 );
 
 /// gRPC's health service (`grpc.health.v1`).
-pub(crate) fn health(receiver: &Receiver, readiness: Readiness, drain: &Drain) -> MethodRouter {
+pub(crate) fn health(receiver: &Receiver, lifecycle: Lifecycle) -> MethodRouter {
     let health = GrpcHealth {
         journal: receiver.stage.journal.clone(),
-        readiness,
-        stop: drain.stop.clone(),
+        lifecycle,
     };
     any_service(health.server())
 }

@@ -19,8 +19,8 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_client::TraceServiceClient;
 use prost::Message;
-use ruvvector_service::lifecycle::Readiness;
-use ruvvector_service::receive::{Drain, Options, Receiver};
+use ruvvector_service::lifecycle::Lifecycle;
+use ruvvector_service::receive::{Options, Receiver};
 use ruvvector_service::router::otlp_grpc_port;
 use tonic::transport::{Channel, Endpoint};
 
@@ -47,7 +47,7 @@ struct Delay {
 
 #[expect(clippy::needless_pass_by_value, reason = "as other routers take it")]
 fn router(receiver: Receiver) -> Router {
-    otlp_grpc_port(&receiver, Readiness::default(), &Drain::default())
+    otlp_grpc_port(&receiver, Lifecycle::default())
 }
 
 pub(super) async fn start(options: Options) -> Served {
