@@ -52,12 +52,8 @@ impl AuthTokens {
                 .fold(0, |bits, (a, b)| bits | (a ^ b));
             std::hint::black_box(bits) != 0
         };
-        let known = self
-            .digests()
-            .iter()
-            .filter(|token| !differs(token))
-            .count();
-        known > 0
+        let digests = self.digests();
+        digests.iter().filter(|token| !differs(token)).count() > 0
     }
 
     fn digests(&self) -> std::sync::RwLockReadGuard<'_, Vec<[u8; 32]>> {

@@ -3,8 +3,8 @@
 //! **Invariant:** names are case-insensitive, and parameters such as `; charset=utf-8` are ignored, as decoding checks
 //! that every text is UTF-8.
 
-use axum::http::header::{CONTENT_TYPE, GetAll};
-use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, HeaderName};
 
 use crate::error::Error;
 use crate::event::ContentEncoding;
@@ -62,8 +62,11 @@ pub(crate) fn content_encoding(
     headers: &HeaderMap,
     name: &HeaderName,
 ) -> Result<ContentEncoding, Error> {
-    let Some(value) = only(headers.get_all(name))? else {
-        return Ok(ContentEncoding::Identity);
+    let mut values = headers.get_all(name).iter();
+    let value = match (values.next(), values.next()) {
+        (None, _) => return Ok(ContentEncoding::Identity),
+        (Some(value), None) => value,
+        (Some(_), Some(_)) => return Err(Error::ContentEncoding),
     };
     let named: [(&[u8], _); 7] = [
         (b"", ContentEncoding::Identity),
@@ -82,21 +85,12 @@ pub(crate) fn content_encoding(
         .ok_or(Error::ContentEncoding)
 }
 
-fn only(values: GetAll<'_, HeaderValue>) -> Result<Option<&HeaderValue>, Error> {
-    let mut values = values.into_iter();
-    match (values.next(), values.next()) {
-        (value, None) => Ok(value),
-        _ => Err(Error::ContentEncoding),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use axum::http::HeaderValue;
     use axum::http::header::CONTENT_ENCODING;
 
-    use super::{
-        CONTENT_TYPE, ContentEncoding, HeaderMap, HeaderValue, MediaType, content_encoding,
-    };
+    use super::{CONTENT_TYPE, ContentEncoding, HeaderMap, MediaType, content_encoding};
 
     #[test]
     fn content_types_are_known_in_any_case_and_with_parameters() {

@@ -14,7 +14,7 @@ use axum::http::header::{
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 
 use crate::error::Error;
 use crate::receive::auth::AuthTokens;
@@ -53,14 +53,11 @@ impl Admission {
     }
 
     fn authenticate(&self, headers: &HeaderMap) -> Result<(), Error> {
-        if self.tokens.is_empty() {
+        let sent = headers.get(AUTHORIZATION).and_then(bearer);
+        if self.tokens.is_empty() || self.tokens.admit(sent.unwrap_or_default()) {
             return Ok(());
         }
-        let sent = headers.get(AUTHORIZATION).and_then(bearer);
-        if !self.tokens.admit(sent.unwrap_or_default()) {
-            return Err(Error::Unauthenticated);
-        }
-        Ok(())
+        Err(Error::Unauthenticated)
     }
 
     /// Returns the request's origin if it is the only one and on the list.
@@ -83,14 +80,12 @@ impl Admission {
         if !asked || self.origin(&parts.headers).is_none() {
             return None;
         }
-        let mut answer = Response::default();
-        *answer.status_mut() = StatusCode::NO_CONTENT;
+        let allowed = [
+            (ACCESS_CONTROL_ALLOW_METHODS, "POST"),
+            (ACCESS_CONTROL_MAX_AGE, "3600"),
+        ];
+        let mut answer = (StatusCode::NO_CONTENT, allowed).into_response();
         let headers = answer.headers_mut();
-        headers.insert(
-            ACCESS_CONTROL_ALLOW_METHODS,
-            HeaderValue::from_static("POST"),
-        );
-        headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("3600"));
         let names = parts.headers.get(ACCESS_CONTROL_REQUEST_HEADERS);
         if let Some(names) = names.filter(|names| names.len() <= PREFLIGHT_HEADERS_BYTES) {
             headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, names.clone());
