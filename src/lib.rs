@@ -130,7 +130,7 @@ pub async fn run(
     rotation: impl FnOnce(Store) -> std::io::Result<()>,
 ) -> Result<(), RunError> {
     // First: it raises the limit of open files, which all that follows needs.
-    let places = ConnectionLimit::new(&config.receive);
+    let connection_limit = ConnectionLimit::new(&config.receive);
     let options = config.journal.clone();
     let starting = supervisor.starting(&format!(
         "recovering the journal in {}",
@@ -166,7 +166,7 @@ pub async fn run(
     let receiver = Receiver::new(journal.clone(), progress.clone(), config.receive.clone());
     receiver.recall().await;
     let sources = health::HealthSources {
-        connections: places.counts(),
+        connections: connection_limit.counts(),
         journal: journal.clone(),
         store: store.clone(),
         progress: progress.clone(),
@@ -185,22 +185,24 @@ pub async fn run(
         .as_ref()
         .and_then(|main| main.urls().into_iter().next());
     let mut servers = JoinSet::new();
-    let mut serve = |listener: Option<Listener>, router: axum::Router, places: ConnectionLimit| {
+    let mut serve = |listener: Option<Listener>, router: axum::Router, limit: ConnectionLimit| {
         let Some(listener) = listener else {
             return;
         };
         tracing::info!(listener = listener.name, address = %listener, "listening");
         for socket in listener.sockets {
-            let (router, options) = (router.clone(), config.receive.clone());
-            let (places, lifecycle) = (places.clone(), lifecycle.clone());
-            servers.spawn(async move {
-                receive::serve(socket, router, &options, places, lifecycle).await;
-            });
+            servers.spawn(receive::serve(
+                socket,
+                router.clone(),
+                config.receive.clone(),
+                limit.clone(),
+                lifecycle.clone(),
+            ));
         }
     };
-    serve(listeners.main, main, places.with_reserved());
-    serve(listeners.otlp_http, otlp_http, places.clone());
-    serve(listeners.otlp_grpc, otlp_grpc, places);
+    serve(listeners.main, main, connection_limit.with_reserved());
+    serve(listeners.otlp_http, otlp_http, connection_limit.clone());
+    serve(listeners.otlp_grpc, otlp_grpc, connection_limit);
     let draining = CancellationToken::new();
     let mut writer = tokio::spawn(write::run(
         journal.clone(),
@@ -218,18 +220,16 @@ pub async fn run(
         }
     }
 
-    tokio::select! {
-        () = stop.drain.cancelled() => {}
-        () = stop.at_once.cancelled() => {}
-        () = journal.broken() => {
-            writer.abort();
-            store.close(store::GOODBYE.min(config.grace)).await;
-            return Err(RunError::JournalBroken);
-        }
-        ended = &mut writer => {
-            store.close(store::GOODBYE.min(config.grace)).await;
-            return Err(RunError::Writer(ended.err()));
-        }
+    let failure = tokio::select! {
+        () = stop.drain.cancelled() => None,
+        () = stop.at_once.cancelled() => None,
+        () = journal.broken() => Some(RunError::JournalBroken),
+        ended = &mut writer => Some(RunError::Writer(ended.err())),
+    };
+    if let Some(failure) = failure {
+        writer.abort();
+        store.close(store::GOODBYE.min(config.grace)).await;
+        return Err(failure);
     }
     tracing::info!("stopping: no longer ready");
     lifecycle.advance(Phase::Announcing);
@@ -280,14 +280,9 @@ fn backlog(journal: &Journal) -> Backlog {
 
 /// Returns the listeners' addresses and the store, for `systemctl status`.
 fn status_line(listeners: &Listeners, config: &Config) -> String {
-    let Listeners {
-        main,
-        otlp_http,
-        otlp_grpc,
-    } = listeners;
-    let open: Vec<_> = [main, otlp_http, otlp_grpc]
-        .into_iter()
-        .flatten()
+    let all = [&listeners.main, &listeners.otlp_http, &listeners.otlp_grpc];
+    let open = all.into_iter().flatten();
+    let open: Vec<_> = open
         .map(|listener| format!("{} at {listener}", listener.name))
         .collect();
     format!("{}; stored in {}", open.join(", "), config.stored_in())

@@ -52,25 +52,20 @@ impl OtlpStatus {
     }
 
     pub(crate) fn to_protobuf(&self) -> Vec<u8> {
-        let bad_request = || Any {
-            type_url: BAD_REQUEST.to_owned(),
-            value: BadRequest {
-                field_violations: self.violations.clone(),
-            }
-            .encode_to_vec(),
-        };
-        let retry_info = |value| Any {
-            type_url: RETRY_INFO.to_owned(),
+        let any = |type_url: &str, value| Any {
+            type_url: type_url.to_owned(),
             value,
         };
-        let bad_request = (!self.violations.is_empty()).then(bad_request);
-        let details = bad_request
-            .into_iter()
-            .chain(self.retry_info().map(retry_info));
+        let bad_request = BadRequest {
+            field_violations: self.violations.clone(),
+        };
+        let bad_request =
+            (!self.violations.is_empty()).then(|| any(BAD_REQUEST, bad_request.encode_to_vec()));
+        let retry_info = self.retry_info().map(|encoded| any(RETRY_INFO, encoded));
         RpcStatus {
             code: self.code,
             message: self.message.clone(),
-            details: details.collect(),
+            details: bad_request.into_iter().chain(retry_info).collect(),
         }
         .encode_to_vec()
     }
@@ -90,36 +85,34 @@ impl OtlpStatus {
 
     /// Returns the encoded `RetryInfo` alone, without the `Status` around it.
     pub(crate) fn retry_info(&self) -> Option<Vec<u8>> {
-        let retry_info = |seconds| RetryInfo {
-            retry_delay: Some(Duration {
-                seconds: i64::from(seconds),
-            }),
-        };
-        let seconds = self.retry_after_s?;
-        Some(retry_info(seconds).encode_to_vec())
+        let seconds = i64::from(self.retry_after_s?);
+        let retry_delay = Some(Duration { seconds });
+        Some(RetryInfo { retry_delay }.encode_to_vec())
     }
 }
 
-/// The report on items that were rejected, or accepted with a warning (OTLP 1.11, "Partial Success").
+/// The report on items that were rejected, or accepted with a warning (OTLP 1.11, "Partial Success"):
+/// `ExportTracePartialSuccess` of opentelemetry/proto/collector/trace/v1/trace_service.proto, and those of the other
+/// signals.
+#[derive(Clone, Message)]
 pub(crate) struct PartialSuccess {
     /// Number of rejected items; 0 for a warning.
-    pub(crate) rejected: u32,
+    #[prost(int64, tag = "1")]
+    pub(crate) rejected: i64,
+    #[prost(string, tag = "2")]
     pub(crate) error_message: String,
 }
 
 impl PartialSuccess {
     /// Encodes the `Export…ServiceResponse` around it: field 1, which has the same fields for every signal.
-    pub(crate) fn to_protobuf(&self) -> Vec<u8> {
+    pub(crate) fn response_to_protobuf(&self) -> Vec<u8> {
         ExportResponse {
-            partial_success: Some(ExportPartialSuccess {
-                rejected: i64::from(self.rejected),
-                error_message: self.error_message.clone(),
-            }),
+            partial_success: Some(self.clone()),
         }
         .encode_to_vec()
     }
 
-    pub(crate) fn to_json(&self, signal: Signal) -> String {
+    pub(crate) fn response_to_json(&self, signal: Signal) -> String {
         let mut partial = json!({ "errorMessage": self.error_message });
         if self.rejected > 0 {
             let rejected = match signal {
@@ -216,21 +209,11 @@ impl Violation {
     }
 }
 
-/// opentelemetry/proto/collector/trace/v1/trace_service.proto, `ExportTraceServiceResponse`, and those of the other
-/// signals.
+/// `ExportTraceServiceResponse`, and those of the other signals.
 #[derive(Message)]
 struct ExportResponse {
     #[prost(message, optional, tag = "1")]
-    partial_success: Option<ExportPartialSuccess>,
-}
-
-/// `ExportTracePartialSuccess`, and those of the other signals.
-#[derive(Message)]
-struct ExportPartialSuccess {
-    #[prost(int64, tag = "1")]
-    rejected: i64,
-    #[prost(string, tag = "2")]
-    error_message: String,
+    partial_success: Option<PartialSuccess>,
 }
 
 #[cfg(test)]
@@ -250,10 +233,10 @@ mod tests {
             rejected: 3,
             error_message: "why".to_owned(),
         };
-        let read = ExportTraceServiceResponse::decode(&*partial.to_protobuf()).unwrap();
+        let read = ExportTraceServiceResponse::decode(&*partial.response_to_protobuf()).unwrap();
         let read = read.partial_success.unwrap();
         assert_eq!((read.rejected_spans, &*read.error_message), (3, "why"));
-        let json: Value = serde_json::from_str(&partial.to_json(Signal::Log)).unwrap();
+        let json: Value = serde_json::from_str(&partial.response_to_json(Signal::Log)).unwrap();
         assert_eq!(
             json,
             json!({"partialSuccess": {"rejectedLogRecords": "3", "errorMessage": "why"}})

@@ -11,7 +11,7 @@ use axum::http::header::{
     WWW_AUTHENTICATE,
 };
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use serde_json::{Value, json};
 
@@ -84,9 +84,7 @@ impl ResponseFormat {
 /// whose endpoint ends in a slash send to `//v1/…`.
 pub(crate) fn is_of_a_signal(path: &str) -> bool {
     let path = path.trim_start_matches('/');
-    ["v1/", "v1development/"]
-        .iter()
-        .any(|start| path.starts_with(start))
+    path.starts_with("v1/") || path.starts_with("v1development/")
 }
 
 /// Returns a success with this body; for gRPC, with this message.
@@ -157,9 +155,7 @@ fn native(error: &Error, form: ResponseFormat) -> String {
 pub(crate) fn problems(rejections: &[Rejection], form: ResponseFormat) -> Value {
     let place = match form.shape {
         BodyFormat::NativeLines => "line",
-        BodyFormat::Native | BodyFormat::OtlpProtobuf | BodyFormat::OtlpJson | BodyFormat::Grpc => {
-            "index"
-        }
+        _ => "index",
     };
     fitting(rejections, |rejection| {
         let reason = cut(&rejection.reason, TEXT_BYTES);
@@ -168,9 +164,9 @@ pub(crate) fn problems(rejections: &[Rejection], form: ResponseFormat) -> Value 
     .into()
 }
 
-/// Returns the names of unknown members, and a sentence about them. Both are shorter if the answer also has problems of
-/// `rejected` events.
-pub(crate) fn unknown(unknown: &UnknownMemberReport, rejected: u32) -> (Value, Value) {
+/// Adds the names of unknown members, and a sentence about them, to the answer. Both are shorter if the answer also has
+/// problems of `rejected` events.
+pub(crate) fn add_unknown(answer: &mut Value, unknown: &UnknownMemberReport, rejected: u32) {
     let (names_bytes, message_bytes) = match rejected {
         0 => (2_000, 700),
         _ => (330, 250),
@@ -181,11 +177,8 @@ pub(crate) fn unknown(unknown: &UnknownMemberReport, rejected: u32) -> (Value, V
         left = usize::checked_sub(left, name.to_string().len() + 1)?;
         Some(name)
     });
-    let names: Vec<_> = names.collect();
-    (
-        json!(names),
-        json!(cut(&unknown_message(unknown), message_bytes)),
-    )
+    answer["unknown"] = names.collect();
+    answer["message"] = cut(&unknown_message(unknown), message_bytes).into();
 }
 
 /// Describes the unknown members in a sentence, with the hints first, as the rest may be cut.
@@ -217,17 +210,14 @@ fn unknown_message(unknown: &UnknownMemberReport) -> String {
 fn answer(status: StatusCode, form: ResponseFormat, body: Bytes) -> Response {
     let content_type = match form.shape {
         BodyFormat::OtlpProtobuf => content_type::PROTOBUF,
-        BodyFormat::OtlpJson | BodyFormat::Native | BodyFormat::NativeLines | BodyFormat::Grpc => {
-            content_type::JSON
-        }
+        _ => content_type::JSON,
     };
     let gzip = form.gzip && !body.is_empty();
     let body = if gzip { compress(&body) } else { body };
-    let mut answer = Response::new(Body::from(body));
-    *answer.status_mut() = status;
-    let headers = answer.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    let content_type = [(CONTENT_TYPE, HeaderValue::from_static(content_type))];
+    let mut answer = (status, content_type, Body::from(body)).into_response();
     if gzip {
+        let headers = answer.headers_mut();
         headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     }
     answer

@@ -61,7 +61,7 @@ impl Served {
     async fn start_on(
         log_bytes: u64,
         options: Options,
-        router: impl FnOnce(Receiver) -> Router,
+        router: impl FnOnce(Arc<Receiver>) -> Router,
     ) -> Self {
         Self::start_on_disk(Arc::new(OsDisk), log_bytes, options, router).await
     }
@@ -70,7 +70,7 @@ impl Served {
         disk: Arc<dyn Disk>,
         log_bytes: u64,
         options: Options,
-        router: impl FnOnce(Receiver) -> Router,
+        router: impl FnOnce(Arc<Receiver>) -> Router,
     ) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let log_options = journal::Options {
@@ -87,8 +87,8 @@ impl Served {
         let address = listener.local_addr().expect("bound");
         let lifecycle = Lifecycle::default();
         let server = {
-            let (places, lifecycle) = (ConnectionLimit::new(&options), lifecycle.clone());
-            tokio::spawn(async move { serve(listener, router, &options, places, lifecycle).await })
+            let limit = ConnectionLimit::new(&options);
+            tokio::spawn(serve(listener, router, options, limit, lifecycle.clone()))
         };
         Self {
             address,

@@ -60,11 +60,11 @@ const RESERVED_LIFE: Duration = Duration::from_secs(5);
 pub async fn serve(
     listener: TcpListener,
     router: Router,
-    options: &Options,
-    places: ConnectionLimit,
+    options: Options,
+    limit: ConnectionLimit,
     lifecycle: Lifecycle,
 ) {
-    let protocol = protocol(options);
+    let protocol = protocol(&options);
     let router = middleware::with_middleware(router, options.header_bytes);
     // The series exists from the start, with 0.
     metrics::counter!(RECEIVE_CONNECTIONS_FAILED_TOTAL).absolute(0);
@@ -82,20 +82,20 @@ pub async fn serve(
         // one connection per listener waits here, and those after it wait in the kernel's queue.
         let accepted = async {
             let stream = acceptor.accept(&lifecycle).await?;
-            Some((stream, places.take().await))
+            Some((stream, limit.take().await))
         };
         let accepted = tokio::select! {
             biased;
             () = over.as_mut() => None,
             accepted = accepted => accepted,
         };
-        let Some((stream, place)) = accepted else {
+        let Some((stream, slot)) = accepted else {
             break;
         };
         let connection = Connection {
-            place: Arc::new(place),
+            slot: Arc::new(slot),
             local: stream.local_addr().ok(),
-            wire: TrackedStream::new(stream),
+            stream: TrackedStream::new(stream),
             header_timeout: options.header_timeout,
             idle: options.keep_alive_idle,
             // Clients that connected together do not reconnect together.
@@ -186,10 +186,10 @@ fn protocol(options: &Options) -> Builder<TokioExecutor> {
 
 /// One accepted connection.
 struct Connection {
-    place: Arc<ConnectionSlot>,
+    slot: Arc<ConnectionSlot>,
     /// This process's address that the client connected to; `None` if the client has disconnected already.
     local: Option<SocketAddr>,
-    wire: TrackedStream,
+    stream: TrackedStream,
     /// Maximum time for receiving a request's head.
     header_timeout: Duration,
     /// Time after which the connection is closed if it has no request.
@@ -202,14 +202,14 @@ struct Connection {
 impl Connection {
     async fn live(self, protocol: &Builder<TokioExecutor>, router: Router) {
         let end = self.serve_until_closed(protocol, router).await;
-        let patience = if self.place.leave() {
+        let patience = if self.slot.leave() {
             LINGER_IN_NEED
         } else {
             LINGER
         };
         match end {
             ConnectionEnd::Cut => count_failed(),
-            ConnectionEnd::Closed => linger(self.wire, patience).await,
+            ConnectionEnd::Closed => linger(self.stream, patience).await,
         }
     }
 
@@ -219,17 +219,17 @@ impl Connection {
         router: Router,
     ) -> ConnectionEnd {
         let last_sent = CancellationToken::new();
-        let conversation = ConnectionActivity {
-            wire: self.wire.clone(),
-            place: Arc::clone(&self.place),
+        let requests = ConnectionActivity {
+            stream: self.stream.clone(),
+            slot: Arc::clone(&self.slot),
             last_sent: last_sent.clone(),
             rest: offered_rest(self.idle),
             local: self.local.map(|local| LocalAddress(local.ip())),
             router,
         };
-        let service = service_fn(move |request| conversation.clone().answer(request));
-        let leave = self.place.settle(&self.wire);
-        let io = TokioIo::new(self.wire.clone());
+        let service = service_fn(move |request| requests.clone().answer(request));
+        let leave = self.slot.register(&self.stream);
+        let io = TokioIo::new(self.stream.clone());
         let mut connection = pin!(protocol.serve_connection(io, service));
         let mut aged = pin!(sleep(self.age));
         let mut monitored = pin!(sleep(RESERVED_LIFE));
@@ -253,7 +253,7 @@ impl Connection {
             };
             // An idle HTTP/1 connection is not closed at once, as its client may have sent a request just now: the next
             // answer becomes the last one.
-            let is_announced = self.wire.is_last();
+            let is_announced = self.stream.is_last();
             tokio::select! {
                 // The protocol first: it reads the bytes that have arrived, and sends the announcement of the close.
                 biased;
@@ -264,8 +264,8 @@ impl Connection {
                     return ConnectionEnd::Closed;
                 }
                 () = sleep_until(wake) => {}
-                () = aged.as_mut(), if !is_announced => self.wire.set_last(),
-                () = self.lifecycle.reached(Phase::Announcing), if !is_announced => self.wire.set_last(),
+                () = aged.as_mut(), if !is_announced => self.stream.set_last(),
+                () = self.lifecycle.reached(Phase::Announcing), if !is_announced => self.stream.set_last(),
                 () = last_sent.cancelled(), if matches!(closing, Closing::No) => {
                     closing = Closing::Soon(Instant::now());
                 }
@@ -275,12 +275,12 @@ impl Connection {
                 }
                 () = monitored.as_mut(), if may_be_reserved => {
                     may_be_reserved = false;
-                    if self.place.is_reserved() {
+                    if self.slot.is_reserved() {
                         return ConnectionEnd::Cut;
                     }
                 }
                 () = self.lifecycle.reached(Phase::Closing), if matches!(closing, Closing::No) => {
-                    self.wire.set_last();
+                    self.stream.set_last();
                     closing = Closing::Soon(Instant::now() + LAST_HEADS);
                 }
             }
@@ -300,9 +300,9 @@ impl Connection {
     /// Returns [`TrackedStream::activity`] with this connection's timeouts. Only a connection that is about to close is
     /// searched for unread bytes.
     fn activity(&self, closing: Closing) -> (Activity, Instant) {
-        match self.wire.activity(self.header_timeout(), self.idle) {
+        match self.stream.activity(self.header_timeout(), self.idle) {
             (Activity::Idle, deadline)
-                if matches!(closing, Closing::Soon(_)) && self.wire.has_unread_bytes() =>
+                if matches!(closing, Closing::Soon(_)) && self.stream.has_unread_bytes() =>
             {
                 (Activity::Unread, deadline)
             }
@@ -312,7 +312,7 @@ impl Connection {
 
     /// Returns the time for a request's head. It is short in a reserved slot: a probe sends its request at once.
     fn header_timeout(&self) -> Duration {
-        if self.place.is_reserved() {
+        if self.slot.is_reserved() {
             self.header_timeout.min(RESERVED_HEAD)
         } else {
             self.header_timeout

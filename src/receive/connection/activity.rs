@@ -35,8 +35,8 @@ pub(crate) fn offered_rest(idle: Duration) -> Option<HeaderValue> {
 /// The state that all requests of one connection share.
 #[derive(Clone)]
 pub(crate) struct ConnectionActivity {
-    pub(crate) wire: TrackedStream,
-    pub(crate) place: Arc<ConnectionSlot>,
+    pub(crate) stream: TrackedStream,
+    pub(crate) slot: Arc<ConnectionSlot>,
     /// Cancelled with the last answer over HTTP/2.
     pub(crate) last_sent: CancellationToken,
     /// The value of `Keep-Alive`.
@@ -53,21 +53,21 @@ impl ConnectionActivity {
         mut request: Request<Incoming>,
     ) -> Result<Response<impl HttpBody<Data = Bytes, Error = axum::Error>>, Infallible> {
         let version = request.version();
-        let in_flight = self.wire.begin(version);
+        let in_flight = self.stream.begin(version);
         if let Some(local) = self.local {
             request.extensions_mut().insert(local);
         }
         if !middleware::is_of_monitoring(request.uri().path())
-            && let Err(no_place) = self.place.exchange().await
+            && let Err(no_slot) = self.slot.exchange().await
         {
-            request.extensions_mut().insert(no_place);
+            request.extensions_mut().insert(no_slot);
         }
         let mut response = self.router.call(request.map(Body::new)).await?;
-        if self.place.is_reserved() {
-            self.wire.set_last();
+        if self.slot.is_reserved() {
+            self.stream.set_last();
         }
         let headers = response.headers_mut();
-        match (self.wire.is_last(), version) {
+        match (self.stream.is_last(), version) {
             (true, Version::HTTP_2) => self.last_sent.cancel(),
             (true, _) => {
                 headers.insert(CONNECTION, HeaderValue::from_static("close"));

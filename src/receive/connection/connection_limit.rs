@@ -53,7 +53,7 @@ struct SlotTable {
 /// A connection that has a slot.
 struct OpenConnection {
     /// `None` once HTTP has ended on it.
-    wire: Option<TrackedStream>,
+    stream: Option<TrackedStream>,
     /// Asks the connection to close in order.
     leave: CancellationToken,
     /// The time at which it was asked to close.
@@ -63,8 +63,8 @@ struct OpenConnection {
 impl OpenConnection {
     /// Returns the time since which it has been idle; `None` if it is busy or has been asked to close.
     fn rests_since(&self) -> Option<Instant> {
-        match (&self.wire, self.asked_at) {
-            (Some(wire), None) => wire.rests_since(),
+        match (&self.stream, self.asked_at) {
+            (Some(stream), None) => stream.rests_since(),
             _ => None,
         }
     }
@@ -176,19 +176,19 @@ impl SlotTable {
     fn make_room(&self) {
         self.found_none_free();
         let mut open = self.lock();
-        let ending = open.values().filter(|resident| resident.is_ending());
+        let ending = open.values().filter(|connection| connection.is_ending());
         let waiting = Arc::strong_count(&self.waiting) - 1;
         if ending.count() >= waiting {
             return;
         }
         let longest = open
             .values_mut()
-            .filter_map(|resident| Some((resident.rests_since()?, resident)))
+            .filter_map(|connection| Some((connection.rests_since()?, connection)))
             .min_by_key(|(since, _)| *since)
             .filter(|(since, _)| since.elapsed() > RESTED);
-        if let Some((_, resident)) = longest {
-            resident.asked_at = Some(Instant::now());
-            resident.leave.cancel();
+        if let Some((_, connection)) = longest {
+            connection.asked_at = Some(Instant::now());
+            connection.leave.cancel();
             metrics::counter!(RECEIVE_CONNECTIONS_DISPLACED_TOTAL).increment(1);
         }
     }
@@ -214,24 +214,24 @@ pub(crate) struct ConnectionSlot {
 impl ConnectionSlot {
     /// Registers the connection. The returned token is cancelled if the connection should close to make room for
     /// another.
-    pub(crate) fn settle(&self, wire: &TrackedStream) -> CancellationToken {
+    pub(crate) fn register(&self, stream: &TrackedStream) -> CancellationToken {
         let leave = CancellationToken::new();
-        let resident = OpenConnection {
-            wire: Some(wire.clone()),
+        let connection = OpenConnection {
+            stream: Some(stream.clone()),
             leave: leave.clone(),
             asked_at: None,
         };
-        self.all.lock().insert(self.number, resident);
+        self.all.lock().insert(self.number, connection);
         leave
     }
 
     /// Marks the connection as ended; returns `true` if it was asked to close to make room.
     pub(crate) fn leave(&self) -> bool {
         let mut open = self.all.lock();
-        let resident = open.get_mut(&self.number);
-        resident.is_some_and(|resident| {
-            resident.wire = None;
-            resident.asked_at.is_some()
+        let connection = open.get_mut(&self.number);
+        connection.is_some_and(|connection| {
+            connection.stream = None;
+            connection.asked_at.is_some()
         })
     }
 

@@ -111,8 +111,8 @@ impl TrackedStream {
             HttpVersion::Http1
         };
         state.moved_at = now;
-        let wire = self.clone();
-        InFlightRequest { wire, number }
+        let stream = self.clone();
+        InFlightRequest { stream, number }
     }
 
     /// Makes the next answer the last one.
@@ -196,13 +196,13 @@ impl HttpVersion {
 
 /// A request in flight: from its head to the last byte of its answer.
 pub(crate) struct InFlightRequest {
-    wire: TrackedStream,
+    stream: TrackedStream,
     number: u64,
 }
 
 impl Drop for InFlightRequest {
     fn drop(&mut self) {
-        let mut state = self.wire.lock();
+        let mut state = self.stream.lock();
         state.requests.remove(&self.number);
         state.begin(Activity::Idle);
     }
@@ -296,17 +296,17 @@ mod tests {
         let stream = TcpStream::connect(listener.local_addr().unwrap())
             .await
             .unwrap();
-        let wire = TrackedStream::new(stream);
-        let activity = || wire.activity(Duration::ZERO, Duration::ZERO);
+        let tracked = TrackedStream::new(stream);
+        let activity = || tracked.activity(Duration::ZERO, Duration::ZERO);
         let before = Instant::now();
-        let first = wire.begin(Version::HTTP_2);
+        let first = tracked.begin(Version::HTTP_2);
         let between = Instant::now();
-        let second = wire.begin(Version::HTTP_2);
+        let second = tracked.begin(Version::HTTP_2);
         assert_eq!(activity().0, Activity::Busy);
         assert!(activity().1 <= Instant::now() + STALLED);
 
         // The client sends PING frames for ever.
-        wire.lock().moved_at = Instant::now() + 2 * LONGEST;
+        tracked.lock().moved_at = Instant::now() + 2 * LONGEST;
         assert!((before + LONGEST..=between + LONGEST).contains(&activity().1));
         drop(first);
         assert!(activity().1 >= between + LONGEST);

@@ -25,6 +25,8 @@ pub(crate) struct BodyLimits {
     pub(crate) signal: Signal,
     /// Maximum size of the body as sent, in bytes, before any content encoding is undone.
     pub(crate) wire_bytes: usize,
+    /// Maximum size of the body once decompressed.
+    pub(crate) decoded_bytes: usize,
     /// Deadline for the whole body.
     pub(crate) end: Instant,
     /// The time at which the client abandons its call, if it announced one.
@@ -45,47 +47,70 @@ impl BodyLimits {
     }
 }
 
+/// A body of which at most the first piece has been read.
+pub(crate) struct UnreadBody {
+    pub(crate) first: Bytes,
+    pub(crate) rest: Body,
+    /// The length of the whole that the client announced, if any.
+    pub(crate) announced_bytes: Option<u64>,
+}
+
+impl From<Body> for UnreadBody {
+    fn from(body: Body) -> Self {
+        Self {
+            first: Bytes::new(),
+            announced_bytes: body.size_hint().exact(),
+            rest: body,
+        }
+    }
+}
+
 /// Reads the whole body as sent, with its content encoding.
 ///
 /// `held` grows with the bytes that are kept, and `received` counts every byte that arrives.
 ///
 /// # Errors
 /// [`Error::TooLarge`] if the announced length exceeds a limit (nothing is read then), or the bytes that arrive do.
-/// [`Error::Unavailable`] if requests in flight leave no memory, [`Error::SlowBody`] or [`Error::SlowExport`] if a time limit passes, and
-/// [`Error::Malformed`] if the body is cut short or framed wrongly.
+/// [`Error::Unavailable`] if requests in flight leave no memory, [`Error::SlowBody`] or [`Error::SlowExport`] if a time
+/// limit passes, and [`Error::Malformed`] if the body is framed wrongly, or shorter or longer than announced.
 pub(crate) async fn read(
-    mut body: Body,
+    mut body: UnreadBody,
     limits: &BodyLimits,
     held: &mut Reservation,
     received: &Counter,
 ) -> Result<Bytes, Error> {
-    let announced = body.size_hint().exact();
     let limit_bytes = limits.wire_bytes;
-    if announced.is_some_and(|bytes| bytes > limit_bytes as u64) {
-        return Err(Error::TooLarge { limit_bytes });
-    }
-    let end_bytes = announced.map_or(limit_bytes, |bytes| {
-        usize::try_from(bytes).unwrap_or(limit_bytes)
-    });
+    let end_bytes = match body.announced_bytes.map(usize::try_from) {
+        None => limit_bytes,
+        Some(Ok(bytes)) if bytes <= limit_bytes => bytes,
+        Some(_) => return Err(Error::TooLarge { limit_bytes }),
+    };
     let mut gathered = GatheredBody::default();
-    while let Some(data) = next(&mut body, limits).await? {
+    let mut piece = Some(body.first);
+    while let Some(data) = piece {
         received.increment(data.len() as u64);
-        if gathered.len() + data.len() > limit_bytes {
-            return Err(Error::TooLarge { limit_bytes });
+        match end_bytes.checked_sub(gathered.len() + data.len()) {
+            Some(_) => gathered.push(&data, end_bytes, held)?,
+            None if body.announced_bytes.is_some() => return Err(misframed()),
+            None => return Err(Error::TooLarge { limit_bytes }),
         }
-        gathered.push(&data, end_bytes, held)?;
+        piece = next(&mut body.rest, limits).await?;
+    }
+    if body.announced_bytes.is_some() && gathered.len() < end_bytes {
+        return Err(misframed());
     }
     Ok(gathered.into_bytes())
+}
+
+fn misframed() -> Error {
+    Error::malformed("the body is cut short or framed wrongly")
 }
 
 /// Reads and drops the body of a refused request if its announced length is at most 64 KiB. With `Expect`, the client
 /// has not begun to send it, and nothing is read.
 pub(crate) async fn discard(mut body: Body, headers: &HeaderMap, limits: &BodyLimits) {
-    let little = body
-        .size_hint()
-        .exact()
-        .is_some_and(|bytes| bytes <= DISCARD_BYTES);
-    if !little || headers.contains_key(header::EXPECT) {
+    let announced = body.size_hint().exact();
+    if announced.is_none_or(|bytes| bytes > DISCARD_BYTES) || headers.contains_key(header::EXPECT) {
         return;
     }
     let limits = BodyLimits {
@@ -110,9 +135,7 @@ pub(crate) async fn next(body: &mut Body, limits: &BodyLimits) -> Result<Option<
             None => return Ok(None),
             Some(Ok(Ok(data))) => return Ok(Some(data)),
             Some(Ok(Err(_trailers))) => {}
-            Some(Err(_)) => {
-                return Err(Error::malformed("the body is cut short or framed wrongly"));
-            }
+            Some(Err(_)) => return Err(misframed()),
         }
     }
 }
@@ -190,6 +213,7 @@ mod tests {
         BodyLimits {
             signal: Signal::Event,
             wire_bytes,
+            decoded_bytes: wire_bytes,
             end: Instant::now() + total,
             client_end: None,
             idle,
@@ -205,7 +229,7 @@ mod tests {
             .collect();
         let body = Body::from_stream(stream::iter(pieces));
         let limits = limits(1000, Duration::from_secs(30), Duration::from_secs(10));
-        let bytes = read(body, &limits, &mut held, &Counter::noop()).await?;
+        let bytes = read(body.into(), &limits, &mut held, &Counter::noop()).await?;
         Ok((bytes, held.bytes()))
     }
 
@@ -234,7 +258,7 @@ mod tests {
             let limits = limits(1 << 20, total, Duration::from_millis(idle_ms));
             let mut held =
                 Arc::new(Budget::new(4 << 20, 2 << 20, metrics::Gauge::noop())).reservation();
-            read(body, &limits, &mut held, &Counter::noop()).await
+            read(body.into(), &limits, &mut held, &Counter::noop()).await
         };
         let stalled = Body::from_stream(stream::pending::<Result<Bytes, std::io::Error>>());
         let result = read_within(stalled, 60_000, 50).await;

@@ -89,7 +89,7 @@ impl RecentRequests {
     }
 
     /// Returns the property that identifies retries of a request of this signal.
-    pub(crate) fn known_by(&self, signal: Signal, key: Option<IdempotencyKey>) -> DedupBy {
+    pub(crate) fn dedup_by(&self, signal: Signal, key: Option<IdempotencyKey>) -> DedupBy {
         match key {
             _ if self.window_nano == 0 => DedupBy::Nothing,
             Some(key) => DedupBy::Key(key),
@@ -151,7 +151,7 @@ impl RecentRequests {
             identity,
             received_unix_nano,
             outcome,
-            settled: None,
+            settled: RecentOutcome::Unknown,
         };
         FoundRequest::Claim(Claim::First(Some(first)))
     }
@@ -185,8 +185,7 @@ impl RecentRequests {
             }
             memory.order.pop_front();
             // If the same request was sent again since then, its entry is further back, or it is in flight.
-            let known = memory.known.get(&digest);
-            let synced = known.is_some_and(|known| {
+            let synced = memory.known.get(&digest).is_some_and(|known| {
                 known.received_unix_nano == received
                     && matches!(known.state, RecentState::Synced(_))
             });
@@ -210,13 +209,13 @@ pub(crate) struct ClaimGuard {
     identity: DedupKey,
     received_unix_nano: i64,
     outcome: watch::Sender<Option<RecentOutcome>>,
-    settled: Option<RecentOutcome>,
+    settled: RecentOutcome,
 }
 
 impl ClaimGuard {
     /// Publishes the result of the append to the requests that wait.
     pub(crate) fn settle(mut self, appended: Result<Position, AppendError>) {
-        self.settled = Some(match appended {
+        self.settled = match appended {
             Ok(position) => RecentOutcome::Synced(position),
             Err(AppendError::Unknown) => RecentOutcome::Unknown,
             Err(
@@ -225,13 +224,13 @@ impl ClaimGuard {
                 | AppendError::TooLarge
                 | AppendError::Closed,
             ) => RecentOutcome::NotStored,
-        });
+        };
     }
 }
 
 impl Drop for ClaimGuard {
     fn drop(&mut self) {
-        let outcome = self.settled.unwrap_or(RecentOutcome::Unknown);
+        let outcome = self.settled;
         let digest = self.identity.digest;
         let mut memory = self.duplicates.memory();
         if let RecentOutcome::Synced(position) = outcome {

@@ -111,21 +111,21 @@ impl EndpointMetrics {
     }
 
     /// Counts a request's events once they are synced, whatever the answer: the balance of events begins here.
-    pub(crate) fn synced(&self, accepted: u32, seen: &EventStats) {
+    pub(crate) fn synced(&self, accepted: u32, stats: &EventStats) {
         self.accepted_events.increment(u64::from(accepted));
-        if let Some(skew) = seen.skew {
+        if let Some(skew) = stats.skew {
             self.skew.record(skew);
         }
-        if seen.sanitized.string_reference > 0 && self.string_references.ready() {
+        if stats.sanitized.string_reference > 0 && self.string_references.ready() {
             tracing::warn!(
                 "a client refers to a string table, which only profiles have (OTLP 1.11): such keys and values are \
                  treated as absent"
             );
         }
-        self.unknown_kept.increment(seen.unknown_kept.into());
+        self.unknown_kept.increment(stats.unknown_kept.into());
         self.unknown_left_out
-            .increment(seen.unknown_left_out.into());
-        for (counter, times) in self.sanitized.iter().zip(seen.sanitized.counts()) {
+            .increment(stats.unknown_left_out.into());
+        for (counter, times) in self.sanitized.iter().zip(stats.sanitized.counts()) {
             if times > 0 {
                 counter.increment(u64::from(times));
             }
@@ -161,7 +161,7 @@ impl RequestMetrics {
     }
 
     /// Records that all or some events were accepted, by this request or by an identical earlier one.
-    pub(crate) fn taken(&mut self, checked: &DecodeReport) {
+    pub(crate) fn accepted(&mut self, checked: &DecodeReport) {
         if self.outcome == RequestOutcome::Duplicate {
             return;
         }

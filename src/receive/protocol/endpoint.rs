@@ -29,16 +29,16 @@ pub(crate) struct Protocol {
 
 /// The reception of one signal by one protocol.
 pub(crate) struct Endpoint {
-    pub(crate) receiver: Receiver,
+    pub(crate) receiver: Arc<Receiver>,
     pub(crate) signal: Signal,
     protocol: Protocol,
     counters: Arc<EndpointMetrics>,
 }
 
 impl Endpoint {
-    pub(crate) fn new(receiver: &Receiver, protocol: Protocol, signal: Signal) -> Arc<Self> {
+    pub(crate) fn new(receiver: &Arc<Receiver>, protocol: Protocol, signal: Signal) -> Arc<Self> {
         Arc::new(Self {
-            receiver: receiver.clone(),
+            receiver: Arc::clone(receiver),
             signal,
             counters: Arc::new(EndpointMetrics::new(protocol.intake, signal)),
             protocol,
@@ -49,7 +49,7 @@ impl Endpoint {
         if parts.method != Method::POST {
             return Err(Error::Method { allow: "POST" });
         }
-        self.receiver.stage.admission.check(&parts.headers)?;
+        self.receiver.admission.check(&parts.headers)?;
         (self.protocol.read_head)(self, parts)
     }
 }
@@ -58,14 +58,14 @@ impl Endpoint {
 pub(crate) async fn serve(State(endpoint): State<Arc<Endpoint>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let receiver = &endpoint.receiver;
-    let admission = &receiver.stage.admission;
+    let admission = &receiver.admission;
     if let Some(answer) = admission.preflight(&parts) {
         return answer;
     }
     let form = ResponseFormat::of(parts.version, parts.uri.path(), &parts.headers);
-    let mut tally = RequestMetrics::new(&endpoint.counters);
+    let mut metrics = RequestMetrics::new(&endpoint.counters);
     let result = match endpoint.read_head(&parts) {
-        Ok(wanted) => receiver.ingest(body, wanted, &mut tally).await,
+        Ok(ingest_request) => receiver.ingest(body, ingest_request, &mut metrics).await,
         Err(error) => {
             let limits = receiver.body_limits(endpoint.signal);
             body::discard(body, &parts.headers, &limits).await;
@@ -74,11 +74,11 @@ pub(crate) async fn serve(State(endpoint): State<Arc<Endpoint>>, request: Reques
     };
     let mut answer = match result {
         Ok(outcome) => {
-            tally.taken(&outcome.checked);
+            metrics.accepted(&outcome.checked);
             (endpoint.protocol.success)(&endpoint, form, &outcome)
         }
         Err(error) => {
-            tally.failed(&error);
+            metrics.failed(&error);
             response::error(&error, form)
         }
     };

@@ -6,6 +6,8 @@
 //! **Invariant:** a journal record holds the message as sent, so that requests by gRPC and by HTTP are the same from
 //! the journal on.
 
+use std::sync::Arc;
+
 use axum::extract::Request;
 use axum::http::request::Parts;
 use axum::http::{HeaderName, Version};
@@ -35,16 +37,16 @@ const NOWHERE: Error = Error::NotFound(
 );
 
 /// gRPC's health service (`grpc.health.v1`).
-pub(crate) fn health(receiver: &Receiver, lifecycle: Lifecycle) -> MethodRouter {
+pub(crate) fn health(receiver: &Arc<Receiver>, lifecycle: Lifecycle) -> MethodRouter {
     let health = GrpcHealth {
-        journal: receiver.stage.journal.clone(),
+        journal: receiver.journal.clone(),
         lifecycle,
     };
     any_service(health.server())
 }
 
 /// `Export` of `signal`.
-pub(crate) fn export(receiver: &Receiver, signal: Signal) -> MethodRouter {
+pub(crate) fn export(receiver: &Arc<Receiver>, signal: Signal) -> MethodRouter {
     let protocol = Protocol {
         intake: IngestProtocol::OtlpGrpc,
         read_head,

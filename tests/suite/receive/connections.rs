@@ -328,7 +328,7 @@ async fn all_sockets_share_the_places_and_one_without_clients_keeps_none() {
         addresses.push(listener.local_addr().expect("bound"));
         let router = Router::new().route("/", any(async || "here"));
         let (options, places, lifecycle) = (options.clone(), places.clone(), lifecycle.clone());
-        tokio::spawn(async move { serve(listener, router, &options, places, lifecycle).await });
+        tokio::spawn(serve(listener, router, options, places, lifecycle));
     }
     let mut waiting = Vec::new();
     for address in addresses.iter().rev() {

@@ -13,6 +13,8 @@ mod health;
 /// The real binary, with its store.
 mod whole;
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::http::{HeaderMap, Request};
 use bytes::Bytes;
@@ -46,7 +48,7 @@ struct Delay {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "as other routers take it")]
-fn router(receiver: Receiver) -> Router {
+fn router(receiver: Arc<Receiver>) -> Router {
     otlp_grpc_port(&receiver, Lifecycle::default())
 }
 

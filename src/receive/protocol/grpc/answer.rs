@@ -7,7 +7,7 @@ use std::convert::Infallible;
 use axum::body::Body;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use bytes::{BufMut, Bytes, BytesMut};
@@ -61,12 +61,12 @@ pub(crate) fn error(error: &Error, status: &OtlpStatus) -> Response {
 }
 
 fn head(body: Body) -> Response {
-    let mut answer = Response::new(body);
-    let headers = answer.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(GRPC));
-    let taken = HeaderValue::from_static("identity,gzip,zstd,deflate");
-    headers.insert(ACCEPT_ENCODING, taken);
-    answer
+    let encodings = HeaderValue::from_static("identity,gzip,zstd,deflate");
+    let headers = [
+        (CONTENT_TYPE, HeaderValue::from_static(GRPC)),
+        (ACCEPT_ENCODING, encodings),
+    ];
+    (headers, body).into_response()
 }
 
 /// Encodes a text ("Percent-Encoded"): printable ASCII except `%` is unchanged. A long text is cut between characters,
