@@ -251,8 +251,8 @@ impl Connection {
                 }
                 Step::End(end) => return end,
             };
-            // An idle HTTP/1 connection is not closed at once, as its client may have sent a request just now: the next
-            // answer becomes the last one.
+            // To announce the close is to make the next answer the last one: an idle HTTP/1 connection is not closed at
+            // once, as its client may have sent a request just now.
             let is_announced = self.stream.is_last();
             tokio::select! {
                 // The protocol first: it reads the bytes that have arrived, and sends the announcement of the close.

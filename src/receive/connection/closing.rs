@@ -1,4 +1,4 @@
-//! The decision what happens to a connection next.
+//! Decides the next step of a connection: to wait, to close, or to be cut off.
 //!
 //! **Invariant:** a connection is closed between requests, never within one that makes progress: only its deadline cuts
 //! a request off.
