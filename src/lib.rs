@@ -228,7 +228,7 @@ pub async fn run(
     };
     if let Some(failure) = failure {
         writer.abort();
-        store.close(store::GOODBYE.min(config.grace)).await;
+        store.close(store::CLOSE_TIMEOUT.min(config.grace)).await;
         return Err(failure);
     }
     tracing::info!("stopping: no longer ready");
