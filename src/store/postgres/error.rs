@@ -9,17 +9,16 @@ use std::io::ErrorKind;
 
 use sqlx::postgres::PgDatabaseError;
 
+use crate::store::FailureClass::{
+    self, Conflict, Connection, Other, Permission, Resources, Schema, Timeout,
+};
 use crate::store::StoreError;
 
-/// Builds a [`StoreError::Retry`].
-pub(super) fn retry(
-    class: &'static str,
-    sqlstate: Option<&str>,
-    message: impl Into<String>,
-) -> StoreError {
+/// Builds a [`StoreError::Retry`] without a SQLSTATE.
+pub(super) fn retry(class: FailureClass, message: impl Into<String>) -> StoreError {
     StoreError::Retry {
         class,
-        sqlstate: sqlstate.map(str::to_owned),
+        sqlstate: None,
         message: message.into(),
     }
 }
@@ -32,10 +31,10 @@ const SEE_FILES: &str = "see the files that the database's URL names: the server
 
 /// Converts an error of any statement except a COPY of rows.
 pub(super) fn from_sqlx(doing: &str, error: &sqlx::Error) -> StoreError {
-    match error {
+    let (class, text) = match error {
         sqlx::Error::Database(error) => match error.try_downcast_ref::<PgDatabaseError>() {
-            Some(error) => from_database(doing, error),
-            None => retry("other", None, format!("{doing}: {error}")),
+            Some(error) => return from_database(doing, error),
+            None => (Other, error.to_string()),
         },
         sqlx::Error::Io(error) => {
             let advice = match error.kind() {
@@ -44,23 +43,16 @@ pub(super) fn from_sqlx(doing: &str, error: &sqlx::Error) -> StoreError {
                 ErrorKind::NotFound | ErrorKind::PermissionDenied => SEE_FILES,
                 _ => SEE_SERVER,
             };
-            retry("connection", None, format!("{doing}: {error}: {advice}"))
+            (Connection, format!("{error}: {advice}"))
         }
-        sqlx::Error::Tls(error) => retry(
-            "connection",
-            None,
-            format!("{doing}: TLS: {error}: {SEE_TLS}"),
-        ),
-        sqlx::Error::PoolTimedOut => retry(
-            "resources",
-            None,
-            format!("{doing}: no connection became free in time"),
-        ),
+        sqlx::Error::Tls(error) => (Connection, format!("TLS: {error}: {SEE_TLS}")),
+        sqlx::Error::PoolTimedOut => (Resources, "no connection became free in time".to_owned()),
         sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed | sqlx::Error::PoolClosed => {
-            retry("connection", None, format!("{doing}: {error}"))
+            (Connection, error.to_string())
         }
-        _ => retry("other", None, format!("{doing}: {error}")),
-    }
+        _ => (Other, error.to_string()),
+    };
+    retry(class, format!("{doing}: {text}"))
 }
 
 /// Converts an error of a COPY of rows.
@@ -93,7 +85,7 @@ fn may_be_the_rows_fault(sqlstate: &str, constraint: Option<&str>) -> bool {
 
 /// Returns whether the error may be that of a row without a partition.
 pub(super) fn is_missing_partition(error: &StoreError) -> bool {
-    matches!(error, StoreError::Retry { sqlstate: Some(code), class: "schema", .. } if code == "23514")
+    matches!(error, StoreError::Retry { sqlstate: Some(code), class: Schema, .. } if code == "23514")
 }
 
 /// Returns the row's index in a COPY, from the error's context: `COPY telemetry_events, line N`, N from 1, in any
@@ -119,7 +111,7 @@ pub(super) fn advice(error: &sqlx::Error) -> Option<&'static str> {
     (!advice.is_empty()).then_some(advice)
 }
 
-fn class_and_advice(error: &PgDatabaseError) -> (&'static str, &'static str) {
+fn class_and_advice(error: &PgDatabaseError) -> (FailureClass, &'static str) {
     let code = error.code();
     poolers(error.message())
         .or_else(|| in_routine(code, error.routine()))
@@ -130,25 +122,25 @@ fn from_database(doing: &str, error: &PgDatabaseError) -> StoreError {
     let code = error.code();
     let message = error.message();
     let (class, advice) = class_and_advice(error);
-    let text = if advice.is_empty() {
-        format!("{doing}: {message} (SQLSTATE {code})")
-    } else {
-        format!("{doing}: {message} (SQLSTATE {code}): {advice}")
-    };
-    retry(class, Some(code), text)
+    let separator = if advice.is_empty() { "" } else { ": " };
+    StoreError::Retry {
+        class,
+        sqlstate: Some(code.to_owned()),
+        message: format!("{doing}: {message} (SQLSTATE {code}){separator}{advice}"),
+    }
 }
 
 /// Classifies PgBouncer's own errors, which share one code that PostgreSQL uses for others.
-fn poolers(message: &str) -> Option<(&'static str, &'static str)> {
+fn poolers(message: &str) -> Option<(FailureClass, &'static str)> {
     if message.starts_with("unsupported startup parameter") {
         Some((
-            "permission",
+            Permission,
             "the pooler takes no such parameter: leave it out of the database's URL (search_path can be set on the role), or \
              name it in PgBouncer's ignore_startup_parameters",
         ))
     } else if message.starts_with("query_wait_timeout") || message.contains("max_client_conn") {
         Some((
-            "resources",
+            Resources,
             "the pooler has no connection free: raise default_pool_size or max_client_conn in PgBouncer, or use fewer \
              connections here",
         ))
@@ -159,19 +151,19 @@ fn poolers(message: &str) -> Option<(&'static str, &'static str)> {
 
 /// Distinguishes errors with the same SQLSTATE by the server's function that raised them. Messages are translated,
 /// names of functions are not.
-fn in_routine(sqlstate: &str, routine: Option<&str>) -> Option<(&'static str, &'static str)> {
+fn in_routine(sqlstate: &str, routine: Option<&str>) -> Option<(FailureClass, &'static str)> {
     match (sqlstate, routine?) {
         ("23514", "ExecFindPartition") => Some((
-            "schema",
+            Schema,
             "the partition of a row's day is missing and is made again",
         )),
         ("53300", "InitializeSessionUserId") => Some((
-            "resources",
+            Resources,
             "the role has used up its CONNECTION LIMIT: raise it by ALTER ROLE, or lower RUVVECTOR_WRITE_CONNECTIONS and \
              RUVVECTOR_READ_CONNECTIONS",
         )),
         ("53300", "CheckMyDatabase") => Some((
-            "resources",
+            Resources,
             "the database has used up its CONNECTION LIMIT: raise it by ALTER DATABASE, or lower \
              RUVVECTOR_WRITE_CONNECTIONS and RUVVECTOR_READ_CONNECTIONS",
         )),
@@ -180,65 +172,65 @@ fn in_routine(sqlstate: &str, routine: Option<&str>) -> Option<(&'static str, &'
 }
 
 /// Returns the class of an error, and advice.
-fn meaning(sqlstate: &str) -> (&'static str, &'static str) {
+fn meaning(sqlstate: &str) -> (FailureClass, &'static str) {
     match sqlstate {
         // It has no constraint's name and is not from the search for a partition: a trigger raised it, perhaps a
         // deferred one.
-        "23514" => ("other", SEE_TRIGGERS),
+        "23514" => (Other, SEE_TRIGGERS),
         // `cause.rs` finds the reason.
-        "25006" => ("permission", ""),
-        "25P03" => ("timeout", "the transaction was idle for too long"),
+        "25006" => (Permission, ""),
+        "25P03" => (Timeout, "the transaction was idle for too long"),
         "28000" | "28P01" => (
-            "permission",
+            Permission,
             "see the user, the password and the server's pg_hba.conf",
         ),
         "3D000" => (
-            "permission",
+            Permission,
             "create the database, or name another in the database's URL",
         ),
         "42501" => (
-            "permission",
+            Permission,
             "grant the user what it lacks: CREATE and USAGE on the schema, and ownership of the tables",
         ),
-        "40001" | "40P01" | "55006" => ("conflict", ""),
-        "53100" => ("resources", "free space on the database's disk"),
-        "53200" => ("resources", "the database is out of memory"),
+        "40001" | "40P01" | "55006" => (Conflict, ""),
+        "53100" => (Resources, "free space on the database's disk"),
+        "53200" => (Resources, "the database is out of memory"),
         "53300" => (
-            "resources",
+            Resources,
             "every connection that the server may give to this role is in use: end some (pg_stat_activity lists them), raise \
              max_connections, or lower RUVVECTOR_WRITE_CONNECTIONS and RUVVECTOR_READ_CONNECTIONS",
         ),
         "55P03" => (
-            "timeout",
+            Timeout,
             "another transaction holds a lock for too long: see pg_stat_activity",
         ),
         "57014" => (
-            "timeout",
+            Timeout,
             "the database is too slow for the statement timeout",
         ),
         "57P01" | "57P02" | "57P03" | "57P05" => (
-            "connection",
+            Connection,
             "the server stops, starts or ended the connection",
         ),
         "22P03" | "22P04" => (
-            "schema",
+            Schema,
             "the table's columns are not of the types that this version writes",
         ),
         "3F000" => (
-            "schema",
+            Schema,
             "no schema of the role's search_path exists: create it, or set another by ALTER ROLE … SET search_path",
         ),
         _ => match sqlstate.get(..2) {
             // PL/pgSQL, triggered actions and routines in other languages raise these.
-            Some("P0" | "09" | "27" | "2F" | "38" | "39") => ("other", SEE_TRIGGERS),
-            Some("08") => ("connection", SEE_SERVER),
-            Some("53") => ("resources", "the server lacks resources"),
-            Some("58" | "XX") => ("other", "the server failed: see its journal"),
+            Some("P0" | "09" | "27" | "2F" | "38" | "39") => (Other, SEE_TRIGGERS),
+            Some("08") => (Connection, SEE_SERVER),
+            Some("53") => (Resources, "the server lacks resources"),
+            Some("58" | "XX") => (Other, "the server failed: see its log"),
             Some("42" | "3F") => (
-                "schema",
+                Schema,
                 "the schema is not what this version expects: run `ruvvector-service migrate`",
             ),
-            _ => ("other", ""),
+            _ => (Other, ""),
         },
     }
 }
@@ -298,18 +290,22 @@ mod tests {
         for (message, class, advice) in [
             (
                 "unsupported startup parameter: options",
-                "permission",
+                FailureClass::Permission,
                 "ignore_startup_parameters",
             ),
             (
                 "unsupported startup parameter in options: search_path",
-                "permission",
+                FailureClass::Permission,
                 "on the role",
             ),
-            ("query_wait_timeout", "resources", "default_pool_size"),
+            (
+                "query_wait_timeout",
+                FailureClass::Resources,
+                "default_pool_size",
+            ),
             (
                 "no more connections allowed (max_client_conn)",
-                "resources",
+                FailureClass::Resources,
                 "max_client_conn",
             ),
         ] {
@@ -325,19 +321,21 @@ mod tests {
         for code in ["P0001", "23514", "39000"] {
             assert_eq!(in_routine(code, Some("exec_stmt_raise")), None);
             let (class, advice) = meaning(code);
-            assert!(class == "other" && advice.contains("trigger"), "{code}");
+            assert!(
+                class == FailureClass::Other && advice.contains("trigger"),
+                "{code}"
+            );
         }
         let partition = in_routine("23514", Some("ExecFindPartition"));
-        assert!(
-            partition
-                .is_some_and(|(class, advice)| class == "schema" && advice.contains("partition"))
-        );
+        assert!(partition.is_some_and(
+            |(class, advice)| class == FailureClass::Schema && advice.contains("partition")
+        ));
         assert_eq!(in_routine("23514", None), None);
     }
 
     #[test]
     fn an_unlisted_code_is_of_class_other() {
-        assert_eq!(meaning("99999").0, "other");
-        assert_eq!(meaning("").0, "other");
+        assert_eq!(meaning("99999").0, FailureClass::Other);
+        assert_eq!(meaning("").0, FailureClass::Other);
     }
 }
