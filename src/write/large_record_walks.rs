@@ -37,7 +37,7 @@ pub(super) fn index_of(sent: usize, refused: &[RefusedRow]) -> u32 {
     index
 }
 
-/// What every walk counts and checks.
+/// The count, the limit and the fault of a walk.
 pub(super) struct WalkState {
     events: u32,
     memory: RecordMemory,
