@@ -364,6 +364,6 @@ mod tests {
         }
         assert!(help.contains("[default: 3100] [env: RUVVECTOR_SERVICE_PORT]"));
         let short = read("r -h").unwrap_err();
-        assert!(short.contains("--data-dir") && !short.contains("--max-nodes"));
+        assert!(short.contains("--data-dir") && !short.contains("--max-events"));
     }
 }

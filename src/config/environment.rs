@@ -10,7 +10,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use crate::config::settings::{all, near_miss};
+use crate::config::settings::{Setting, all, hint};
 use crate::config::sources::{SettingSource, SettingValue, SettingValues};
 use crate::config::{Environment, ReadFile};
 use crate::text::excerpt;
@@ -84,7 +84,11 @@ pub(super) fn values(
         !values.contains_key("database_url") && !values.contains_key("postgres_host");
     for name in environment.keys().filter(strange) {
         if name.starts_with("RUVVECTOR_") {
-            warnings.push(unknown(name));
+            warnings.push(format!(
+                "unknown variable {} is ignored{}",
+                excerpt(name),
+                hint(name, Setting::variable)
+            ));
         } else if without_database {
             warnings.extend(misspelt_database(name));
         }
@@ -108,14 +112,6 @@ fn secret(path: &str, read_file: ReadFile<'_>) -> Result<String, String> {
         return Err(format!("{path} has more than one line"));
     }
     Ok(line.to_owned())
-}
-
-fn unknown(name: &str) -> String {
-    let mut warning = format!("unknown variable {} is ignored", excerpt(name));
-    if let Some(meant) = near_miss(name) {
-        warning.push_str(&format!("; did you mean {}?", meant.variable()));
-    }
-    warning
 }
 
 /// Returns a warning if a variable's name is within two edits of one that names the database.

@@ -77,32 +77,6 @@ pub(super) const SETTINGS: &[Setting] = &[
         |draft, text| put(&mut draft.receive.decode.events, count(text, 1)),
     ),
     Setting::new(
-        "max_nodes",
-        "NUMBER",
-        "100000",
-        "The most messages and elements in one span, log record or data point",
-        |draft, text| put(&mut draft.receive.decode.nodes, count(text, 1)),
-    ),
-    Setting::new(
-        "max_depth",
-        "NUMBER",
-        "24",
-        "The most levels of an OTLP attribute value",
-        |draft, text| put(&mut draft.receive.decode.depth, count(text, 1).and_then(shallow)),
-    ),
-    Setting::new(
-        "max_native_depth",
-        "NUMBER",
-        "32",
-        "The most levels of JSON in an event's metadata",
-        |draft, text| {
-            put(
-                &mut draft.receive.decode.native_depth,
-                count(text, 1).and_then(shallow),
-            )
-        },
-    ),
-    Setting::new(
         "max_attributes",
         "NUMBER|off",
         "off",
@@ -131,13 +105,6 @@ pub(super) const SETTINGS: &[Setting] = &[
         |draft, text| put(&mut draft.receive.duplicate_window, or_off(text, timeout)),
     ),
     Setting::new(
-        "duplicate_requests",
-        "NUMBER",
-        "100000",
-        "The most requests remembered, at about 150 bytes each; the oldest are forgotten first",
-        |draft, text| put(&mut draft.receive.duplicate_requests, count(text, 1)),
-    ),
-    Setting::new(
         "duplicate_signals",
         "SIGNALS",
         "traces",
@@ -157,13 +124,6 @@ pub(super) const SETTINGS: &[Setting] = &[
         "30s",
         "Time limit for a whole body",
         |draft, text| put(&mut draft.receive.body_timeout, timeout(text)),
-    ),
-    Setting::new(
-        "body_idle_timeout",
-        "DURATION",
-        "10s",
-        "Time limit between two pieces of a body",
-        |draft, text| put(&mut draft.receive.body_idle_timeout, timeout(text)),
     ),
     Setting::new(
         "handling_timeout",
@@ -193,27 +153,6 @@ pub(super) const SETTINGS: &[Setting] = &[
         "The most connections at once. At the limit the main port serves only /health and /metrics, and the connection that is idle longest is closed",
         |draft, text| put(&mut draft.receive.connections, count(text, 1)),
     ),
-    Setting::new(
-        "http2_streams",
-        "NUMBER",
-        "128",
-        "The most requests at once on one HTTP/2 connection",
-        |draft, text| put(&mut draft.receive.http2_streams, count(text, 1)),
-    ),
-    Setting::new(
-        "header_bytes",
-        "SIZE",
-        "64KiB",
-        "The largest headers of a request, all lines together",
-        |draft, text| put(&mut draft.receive.header_bytes, headers(text)),
-    ),
-    Setting::new(
-        "http2_header_bytes",
-        "SIZE",
-        "16KiB",
-        "The largest headers of a request over HTTP/2, all lines together",
-        |draft, text| put(&mut draft.receive.http2_header_bytes, headers(text)),
-    ),
 ];
 
 fn otlp_signals(text: &str) -> Result<Vec<Signal>, String> {
@@ -225,28 +164,6 @@ fn otlp_signals(text: &str) -> Result<Vec<Signal>, String> {
     match text {
         text if is_off(text) => Ok(Vec::new()),
         _ => list(text).map(|name| one_of(name, &NAMES)).collect(),
-    }
-}
-
-/// Most levels that can be set: decoding recurses once per level, and this depth is far from any stack's end.
-const DEPTH_MAX: u8 = 100;
-
-fn shallow(depth: u8) -> Result<u8, String> {
-    if depth <= DEPTH_MAX {
-        Ok(depth)
-    } else {
-        Err(format!("is over {DEPTH_MAX}, the deepest that can be set"))
-    }
-}
-
-/// Most header bytes that can be set: each open connection may hold that much.
-const HEADER_MAX_BYTES: usize = 1 << 20;
-
-fn headers<T: TryFrom<usize>>(text: &str) -> Result<T, String> {
-    let over = || "is over 1MiB, the most that can be set".to_owned();
-    match memory(text)? {
-        bytes if bytes > HEADER_MAX_BYTES => Err(over()),
-        bytes => T::try_from(bytes).map_err(|_| over()),
     }
 }
 
