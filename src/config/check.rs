@@ -27,51 +27,11 @@ pub(super) fn fit_memory(
         .get_or_insert(shares.receive_bytes);
     if let Some(limit) = draft.memory_bytes {
         too_little(limit, shares, budget, warnings);
-    }
-    if let Some(limit) = draft.memory_bytes {
         draft.receive.http2_window_bytes = memory::http2_window_bytes(limit);
     }
-    let half = (budget / 2).max(1);
-    let answer = draft.query.answer_bytes_max().max(1);
-    let receive = &mut draft.receive;
-    let (requests, answers) = (
-        "half of inflight_bytes",
-        "the most that the memory for all answers allows",
-    );
-    for (key, limit, most, why) in [
-        (
-            "otlp_wire_bytes",
-            &mut receive.otlp_wire_bytes,
-            half,
-            requests,
-        ),
-        (
-            "otlp_decoded_bytes",
-            &mut receive.otlp_decoded_bytes,
-            half,
-            requests,
-        ),
-        (
-            "ingest_wire_bytes",
-            &mut receive.ingest_wire_bytes,
-            half,
-            requests,
-        ),
-        (
-            "ingest_decoded_bytes",
-            &mut receive.ingest_decoded_bytes,
-            half,
-            requests,
-        ),
-        (
-            "query_answer_bytes",
-            &mut draft.query.answer_bytes,
-            answer,
-            answers,
-        ),
-    ] {
+    let mut lower = |key, limit: &mut usize, most: usize, reason| {
         if *limit <= most {
-            continue;
+            return;
         }
         *limit = most;
         if values
@@ -79,11 +39,23 @@ pub(super) fn fit_memory(
             .is_some_and(|value| value.source != SettingSource::Default)
         {
             warnings.push(format!(
-                "{key} is lowered to {}, {why}: more could never be held",
+                "{key} is lowered to {}, {reason}: more could never be held",
                 show_size(most as u64)
             ));
         }
+    };
+    let (receive, query) = (&mut draft.receive, &mut draft.query);
+    for (key, limit) in [
+        ("otlp_wire_bytes", &mut receive.otlp_wire_bytes),
+        ("otlp_decoded_bytes", &mut receive.otlp_decoded_bytes),
+        ("ingest_wire_bytes", &mut receive.ingest_wire_bytes),
+        ("ingest_decoded_bytes", &mut receive.ingest_decoded_bytes),
+    ] {
+        lower(key, limit, (budget / 2).max(1), "half of inflight_bytes");
     }
+    let most = query.answer_bytes_max().max(1);
+    let reason = "the most that the memory for all answers allows";
+    lower("query_answer_bytes", &mut query.answer_bytes, most, reason);
 }
 
 /// Warns if the memory limit is too small for the service, or for the shares together with `receive_bytes`.
