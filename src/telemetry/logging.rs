@@ -118,13 +118,14 @@ pub fn init(filter: &str, format: LogFormat, own_traces: Option<&OwnTraces>) -> 
     let filter = EnvFilter::try_new(filter)
         .map_err(|error| format!("the log filter {filter:?} cannot be read: {error}"))?;
     let json = !format.is_text();
-    // Two kinds of subscriber: with own traces off, nothing of them is there to be asked.
+    // Two kinds of subscriber: when own traces are off, no OpenTelemetry layer is consulted for each event.
+    let registry = Registry::default();
     match own_traces {
-        Some(own_traces) => Registry::default()
+        Some(own_traces) => registry
             .with(own_traces.layer())
             .with(layer(filter, json, || StandardError))
             .try_init(),
-        None => Registry::default()
+        None => registry
             .with(layer(filter, json, || StandardError))
             .try_init(),
     }
@@ -150,33 +151,30 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
     M: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let no_spans = format!("{TARGET}=off");
-    let no_spans = no_spans
-        .parse()
-        .expect("a target and a level are a directive");
-    let filter = filter.add_directive(no_spans);
-    let lines = lines::layer()
-        .with_writer(PrintableWriter(out))
-        .log_internal_errors(false);
+    let no_spans = format!("{TARGET}=off").parse();
+    let filter = filter.add_directive(no_spans.expect("a target and a level are a directive"));
+    let lines = lines::layer().with_writer(out).log_internal_errors(false);
     if json {
         let json = lines::format().json().flatten_event(true);
-        let lines = lines.json().event_format(WithIds::Json(json));
+        let lines = lines.json().event_format(PrintableLines::Json(json));
         lines.with_filter(filter).boxed()
     } else {
         let text = lines::format().with_ansi(false).with_target(false);
-        let lines = lines.with_ansi(false).event_format(WithIds::Text(text));
+        let lines = lines
+            .with_ansi(false)
+            .event_format(PrintableLines::Text(text));
         lines.with_filter(filter).boxed()
     }
 }
 
 /// A format that appends the ids of the current trace and span to each line, under OpenTelemetry's names ("Trace
-/// Context in non-OTLP Log Formats").
-enum WithIds<F> {
+/// Context in non-OTLP Log Formats"), and escapes the control characters in it.
+enum PrintableLines<F> {
     Json(F),
     Text(F),
 }
 
-impl<S, N, F> FormatEvent<S, N> for WithIds<F>
+impl<S, N, F> FormatEvent<S, N> for PrintableLines<F>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
@@ -189,71 +187,24 @@ where
         event: &Event<'_>,
     ) -> fmt::Result {
         let (Self::Json(format) | Self::Text(format)) = self;
-        let Some((trace_id, span_id)) = current_ids() else {
-            return format.format_event(context, writer, event);
-        };
         let mut line = String::new();
         format.format_event(context, Writer::new(&mut line), event)?;
-        match self {
-            Self::Json(_) => {
-                let open = line.trim_end().strip_suffix('}').ok_or(fmt::Error)?;
-                writeln!(
-                    writer,
-                    r#"{open},"trace_id":"{trace_id}","span_id":"{span_id}"}}"#
-                )
-            }
-            Self::Text(_) => {
-                let line = line.trim_end();
-                writeln!(writer, "{line} trace_id={trace_id} span_id={span_id}")
+        let mut line = line.strip_suffix('\n').unwrap_or(&line);
+        let ids = current_ids().map(|(trace_id, span_id)| match self {
+            Self::Json(_) => format!(r#","trace_id":"{trace_id}","span_id":"{span_id}"}}"#),
+            Self::Text(_) => format!(" trace_id={trace_id} span_id={span_id}"),
+        });
+        if let (Self::Json(_), Some(_)) = (self, &ids) {
+            line = line.strip_suffix('}').ok_or(fmt::Error)?;
+        }
+        for c in line.chars() {
+            if c.is_control() {
+                write!(writer, "{}", c.escape_default())?;
+            } else {
+                writer.write_char(c)?;
             }
         }
-    }
-}
-
-/// Escapes the control characters in each event's line, except the end of the line.
-struct PrintableWriter<M>(M);
-
-impl<'a, M: MakeWriter<'a>> MakeWriter<'a> for PrintableWriter<M> {
-    type Writer = PrintableLine<M::Writer>;
-
-    fn make_writer(&'a self) -> Self::Writer {
-        PrintableLine {
-            out: self.0.make_writer(),
-        }
-    }
-}
-
-/// The line of one event, which the subscriber writes in one piece.
-struct PrintableLine<W> {
-    out: W,
-}
-
-impl<W: Write> Write for PrintableLine<W> {
-    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
-        let (body, end) = match event.split_last() {
-            Some((b'\n', body)) => (body, "\n"),
-            _ => (event, ""),
-        };
-        let text = String::from_utf8_lossy(body);
-        if text.contains(char::is_control) {
-            let mut line = String::with_capacity(text.len() + 16);
-            for c in text.chars() {
-                if c.is_control() {
-                    line.extend(c.escape_default());
-                } else {
-                    line.push(c);
-                }
-            }
-            line.push_str(end);
-            self.out.write_all(line.as_bytes())?;
-        } else {
-            self.out.write_all(event)?;
-        }
-        Ok(event.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
+        writeln!(writer, "{}", ids.unwrap_or_default())
     }
 }
 
