@@ -21,13 +21,13 @@ use crate::telemetry::metrics::{
 /// Prometheus 3 refuses a page without a content type that it knows (text format 0.0.4).
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-pub(crate) async fn metrics(State(watch): State<HealthMonitor>) -> impl IntoResponse {
-    let report = watch.report().await;
+pub(crate) async fn metrics(State(monitor): State<HealthMonitor>) -> impl IntoResponse {
+    let report = monitor.report().await;
     refresh(&report);
     metrics_process::Collector::default().collect();
     (
         [(header::CONTENT_TYPE, CONTENT_TYPE)],
-        watch.handle().render(),
+        monitor.handle().render(),
     )
 }
 
@@ -50,7 +50,7 @@ fn refresh(report: &HealthReport) {
         (RECEIVE_CONNECTIONS, connections.open as u64),
         (RECEIVE_CONNECTIONS_MAX, connections.max as u64),
         (READY, u64::from(report.phase == Phase::Ready)),
-        (DB_UP, u64::from(report.pulse.database.is_some())),
+        (DB_UP, u64::from(report.liveness.database.is_some())),
     ] {
         gauge!(name).set(value as f64);
     }
