@@ -55,12 +55,12 @@ const URL_PARAMETERS: [&str; 17] = [
 /// # Errors
 /// [`ConfigError`] if the settings do not determine it, or a file that its connections need cannot be read.
 pub(super) fn target(
-    draft: &RawConfig,
+    raw: &RawConfig,
     values: &SettingValues,
     read_file: ReadFile<'_>,
     warnings: &mut Vec<String>,
 ) -> Result<StoreTarget, ConfigError> {
-    let database = &draft.database;
+    let database = &raw.database;
     let parts = set(
         values,
         &[
@@ -74,12 +74,12 @@ pub(super) fn target(
     let urls = set(values, &["database_url", "database_read_url"]);
     let [url_name, host_name] = ["database_url", "postgres_host"].map(name);
     let sqlite = || StoreTarget::Sqlite {
-        path: draft
+        path: raw
             .sqlite_path
             .clone()
-            .unwrap_or_else(|| draft.data_dir.join("telemetry.db")),
+            .unwrap_or_else(|| raw.data_dir.join("telemetry.db")),
     };
-    if draft.store == Some(StoreKind::Sqlite) {
+    if raw.store == Some(StoreKind::Sqlite) {
         let beside = [urls, parts].concat();
         if !beside.is_empty() {
             warnings.push(format!(
@@ -114,7 +114,7 @@ pub(super) fn target(
         let problem =
             format!("{parts} set, but neither {host_name} nor {url_name}: which database?");
         return Err(problem.into());
-    } else if draft.store == Some(StoreKind::Postgres) {
+    } else if raw.store == Some(StoreKind::Postgres) {
         let problem =
             format!("the store is to be PostgreSQL, but neither {url_name} nor {host_name} is set");
         return Err(problem.into());

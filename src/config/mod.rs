@@ -156,22 +156,22 @@ impl Config {
             mut problems,
         } = findings;
         let values = gather(inputs, environment, &mut problems);
-        let mut draft = RawConfig::default();
-        apply(settings::all(), &values, &mut draft, &mut problems);
-        check::fit_memory(&mut draft, &values, &inputs.machine, &mut warnings);
-        let target = match database::target(&draft, &values, inputs.read_file, &mut warnings) {
+        let mut raw = RawConfig::default();
+        apply(settings::all(), &values, &mut raw, &mut problems);
+        check::fit_memory(&mut raw, &values, &inputs.machine, &mut warnings);
+        let target = match database::target(&raw, &values, inputs.read_file, &mut warnings) {
             Ok(target) if problems.is_empty() => target,
             target => {
                 problems.extend(target.err().into_iter().flat_map(|error| error.0));
                 return Err(ConfigError(problems));
             }
         };
-        let problems = check::problems(&draft);
+        let problems = check::problems(&raw);
         if !problems.is_empty() {
             return Err(ConfigError(problems));
         }
         Ok(LoadedConfig {
-            config: draft.finish(target, &inputs.machine),
+            config: raw.finish(target, &inputs.machine),
             warnings,
             notes,
             values,
@@ -197,13 +197,13 @@ impl ListenAddress {
         let mut problems = Vec::new();
         let environment = environment::values(inputs, &mut Findings::default());
         let values = gather(inputs, environment, &mut problems);
-        let mut draft = RawConfig::default();
+        let mut raw = RawConfig::default();
         let own = settings::all().filter(|setting| ["service_port", "bind"].contains(&setting.key));
-        apply(own, &values, &mut draft, &mut problems);
+        apply(own, &values, &mut raw, &mut problems);
         if problems.is_empty() {
             Ok(Self {
-                service_port: draft.service_port,
-                bind: draft.bind,
+                service_port: raw.service_port,
+                bind: raw.bind,
             })
         } else {
             Err(ConfigError(problems))
@@ -211,18 +211,18 @@ impl ListenAddress {
     }
 }
 
-/// Parses the values of `settings` into the draft.
+/// Parses the values of `settings` into the raw configuration.
 fn apply<'a>(
     settings: impl Iterator<Item = &'a settings::Setting>,
     values: &SettingValues,
-    draft: &mut RawConfig,
+    raw: &mut RawConfig,
     problems: &mut Vec<String>,
 ) {
     for setting in settings {
         let Some(value) = values.get(setting.key) else {
             continue;
         };
-        if let Err(problem) = (setting.apply)(draft, &value.text) {
+        if let Err(problem) = (setting.apply)(raw, &value.text) {
             problems.push(format!("{} {problem}", value.place(setting)));
         }
     }

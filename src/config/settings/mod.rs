@@ -46,7 +46,7 @@ pub struct Setting {
     pub(super) apply: Apply,
 }
 
-/// Parses a value's text into the draft.
+/// Parses a value's text into the raw configuration.
 pub(super) type Apply = fn(&mut RawConfig, &str) -> Result<(), String>;
 
 /// The part of a value that may be shown.
@@ -225,9 +225,9 @@ mod tests {
         for setting in with_off {
             assert!(is_taken(setting, "false"), "{}", setting.key);
         }
-        let mut draft = RawConfig::default();
-        (by_key("retention_days").unwrap().apply)(&mut draft, "false").unwrap();
-        assert_eq!(draft.retention, crate::config::RetentionSetting::Off);
+        let mut raw = RawConfig::default();
+        (by_key("retention_days").unwrap().apply)(&mut raw, "false").unwrap();
+        assert_eq!(raw.retention, crate::config::RetentionSetting::Off);
     }
 
     #[test]
