@@ -25,7 +25,7 @@ use crate::journal::Journal;
 /// waits in the kernel for its disk, and no signal would end that either.
 const EXTEND_INTERVAL: Duration = Duration::from_secs(10);
 const EXTEND_BY: Duration = Duration::from_secs(60);
-/// Maximum time of a stop beside its drain delay and its grace: requests in flight, the last sync, the database's
+/// Maximum time of a stop beside its shutdown delay and its grace: requests in flight, the last sync, the database's
 /// answer.
 const STOP_BEYOND: Duration = Duration::from_secs(60);
 /// Interval of checks for a new status. The first check comes after one interval, when the

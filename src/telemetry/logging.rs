@@ -109,7 +109,7 @@ impl LogFormat {
     }
 }
 
-/// Starts logging for the whole process, and the service's own traces if there are to be any. `filter` has the form `info` or
+/// Starts logging for the whole process, and the export of own traces if they are on. `filter` has the form `info` or
 /// `warn,ruvvector_service=debug`.
 ///
 /// # Errors
@@ -117,16 +117,15 @@ impl LogFormat {
 pub fn init(filter: &str, format: LogFormat, own_traces: Option<&OwnTraces>) -> Result<(), String> {
     let filter = EnvFilter::try_new(filter)
         .map_err(|error| format!("the log filter {filter:?} cannot be read: {error}"))?;
-    let json = !format.is_text();
     // Two kinds of subscriber: when own traces are off, no OpenTelemetry layer is consulted for each event.
     let registry = Registry::default();
     match own_traces {
         Some(own_traces) => registry
             .with(own_traces.layer())
-            .with(layer(filter, json, || StandardError))
+            .with(layer(filter, format, || StandardError))
             .try_init(),
         None => registry
-            .with(layer(filter, json, || StandardError))
+            .with(layer(filter, format, || StandardError))
             .try_init(),
     }
     .map_err(|error| error.to_string())?;
@@ -146,7 +145,7 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
 
 /// Returns the layer that writes the events that `filter` admits to `out`. It disables the spans of own traces,
 /// whatever the filter is.
-fn layer<S, M>(filter: EnvFilter, json: bool, out: M) -> Box<dyn Layer<S> + Send + Sync>
+fn layer<S, M>(filter: EnvFilter, format: LogFormat, out: M) -> Box<dyn Layer<S> + Send + Sync>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     M: for<'a> MakeWriter<'a> + Send + Sync + 'static,
@@ -154,15 +153,15 @@ where
     let no_spans = format!("{TARGET}=off").parse();
     let filter = filter.add_directive(no_spans.expect("a target and a level are a directive"));
     let lines = lines::layer().with_writer(out).log_internal_errors(false);
-    if json {
-        let json = lines::format().json().flatten_event(true);
-        let lines = lines.json().event_format(PrintableLines::Json(json));
-        lines.with_filter(filter).boxed()
-    } else {
+    if format.is_text() {
         let text = lines::format().with_ansi(false).with_target(false);
         let lines = lines
             .with_ansi(false)
             .event_format(PrintableLines::Text(text));
+        lines.with_filter(filter).boxed()
+    } else {
+        let json = lines::format().json().flatten_event(true);
+        let lines = lines.json().event_format(PrintableLines::Json(json));
         lines.with_filter(filter).boxed()
     }
 }
@@ -220,7 +219,7 @@ mod tests {
     use tracing_subscriber::layer::SubscriberExt;
     use tracing_subscriber::{EnvFilter, Registry};
 
-    use super::{TARGET, layer};
+    use super::{LogFormat, TARGET, layer};
 
     #[derive(Clone, Default)]
     struct Captured(Arc<Mutex<Vec<u8>>>);
@@ -235,10 +234,10 @@ mod tests {
         }
     }
 
-    fn logged(json: bool, event: impl FnOnce()) -> String {
+    fn logged(format: LogFormat, event: impl FnOnce()) -> String {
         let captured = Captured::default();
         let to = captured.clone();
-        let lines = layer(EnvFilter::new("trace"), json, move || to.clone());
+        let lines = layer(EnvFilter::new("trace"), format, move || to.clone());
         let subscriber = Registry::default().with(lines);
         tracing::subscriber::with_default(subscriber, event);
         let bytes = captured.0.lock().unwrap().clone();
@@ -248,10 +247,10 @@ mod tests {
     #[test]
     fn a_request_cannot_forge_a_line_or_paint_a_terminal() {
         let hostile = "x\r\n2026-01-01 ERROR forged\u{1b}[31m\u{9b}1m";
-        for json in [false, true] {
+        for format in [LogFormat::Text, LogFormat::Json] {
             let _caller = caller().attach();
             let line = logged(
-                json,
+                format,
                 || tracing::warn!(path = %hostile, "refused {hostile}"),
             );
             assert_eq!(line.matches('\n').count(), 1, "{line}");
@@ -275,17 +274,18 @@ mod tests {
     #[test]
     fn a_line_tells_the_trace_that_it_was_written_in_and_no_other() {
         let event = || tracing::warn!(n = 3, "said");
-        for json in [false, true] {
-            let outside = logged(json, event);
+        for format in [LogFormat::Text, LogFormat::Json] {
+            let outside = logged(format, event);
             assert!(!outside.contains("trace_id"), "{outside}");
         }
         let _within = caller().attach();
-        let json: serde_json::Value = serde_json::from_str(&logged(true, event)).unwrap();
+        let json: serde_json::Value =
+            serde_json::from_str(&logged(LogFormat::Json, event)).unwrap();
         assert_eq!(json["message"], "said");
         assert_eq!(json["n"], 3);
         assert_eq!(json["trace_id"], "0af7651916cd43dd8448eb211c80319c");
         assert_eq!(json["span_id"], "b7ad6b7169203331");
-        let text = logged(false, event);
+        let text = logged(LogFormat::Text, event);
         assert!(
             text.ends_with(
                 "said n=3 trace_id=0af7651916cd43dd8448eb211c80319c span_id=b7ad6b7169203331\n"
@@ -296,7 +296,7 @@ mod tests {
 
     #[test]
     fn spans_of_own_traces_are_off_with_them_whatever_lines_are_written() {
-        let line = logged(true, || {
+        let line = logged(LogFormat::Json, || {
             let ours = tracing::error_span!(target: TARGET, "ours");
             assert!(ours.is_disabled());
             let others = tracing::error_span!("others");
