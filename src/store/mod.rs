@@ -6,10 +6,18 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use metrics::counter;
+
 use crate::event::{Resource, StreamId};
 use crate::position_set::PositionSet;
-use crate::telemetry::own_traces::SpanError;
+use crate::telemetry::metrics as names;
 use crate::telemetry::own_traces::spans::DatabaseSystem;
+
+/// The errors of both stores, in classes.
+mod error;
+
+/// Data that is kept apart from the rows, with the reason.
+mod dead_letter;
 
 /// The one encoding of rows: PostgreSQL's binary COPY tuples, which SQLite's writer reads back field by field.
 pub mod row_encoding;
@@ -41,7 +49,8 @@ mod record_pieces;
 /// The result of a round of maintenance.
 mod maintenance_report;
 
-use bytes::Bytes;
+pub use dead_letter::{DeadLetter, DeadLetterKind, DeadLetterReason};
+pub use error::{FailureClass, StoreError};
 pub use kind_note::StoreKind;
 pub use maintenance_report::{
     MaintenanceGauges, MaintenanceReport, MaintenanceStep, Overdue, StepFailure,
@@ -61,30 +70,6 @@ pub struct Batch {
     pub positions: RangeInclusive<u64>,
     pub rows: EncodedRows,
     pub dead_letters: Vec<DeadLetter>,
-}
-
-/// A row that the database refused, or a record that could not be decoded again, kept with the reason.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DeadLetter {
-    pub position: u64,
-    /// The row's number within its record, from 0; `None` = the whole record.
-    pub item: Option<u32>,
-    /// Number of events: 1 for a row, the header's accepted count for a record.
-    pub events: u32,
-    /// `event/json`, `event/ndjson`, `span/protobuf`, `span/json`, …; for a row `row`, for a damaged record `unknown`.
-    pub kind: &'static str,
-    /// `identity`, `gzip`, `zstd`, `deflate`.
-    pub content_encoding: &'static str,
-    /// [`crate::decode::VERSION`] of the record.
-    pub decoder: u16,
-    pub received_unix_nano: i64,
-    /// One of a closed set, the label of `ruvvector_dead_letters_total`: `refused`, `undecodable`, `miscounted`,
-    /// `damaged`, `fatal`.
-    pub reason: &'static str,
-    pub sqlstate: Option<String>,
-    pub message: String,
-    /// The client's bytes, or the row as one JSON object.
-    pub payload: Bytes,
 }
 
 /// A record that one transaction writes alone. Its rows arrive as [`RecordPieces`].
@@ -183,60 +168,6 @@ impl Default for ProcessStart {
             clock: Clock::system(),
             newest_journaled_unix_nano: None,
         }
-    }
-}
-
-/// The reason why a call of the store failed.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// The database is unavailable, slow, full or misconfigured. The writer tries again without limit. `class` is the
-    /// label of `ruvvector_write_failures_total`: `connection`, `timeout`, `resources`, `permission`, `schema`,
-    /// `conflict`, `count`, `other`.
-    #[error("{message}")]
-    Retry {
-        class: &'static str,
-        sqlstate: Option<String>,
-        message: String,
-    },
-    /// The row itself may be at fault (`postgres/error.rs` and `sqlite/error.rs` list the codes).
-    #[error("{message}")]
-    Refused {
-        sqlstate: String,
-        /// The row's index in the batch, if the database named it.
-        row: Option<usize>,
-        /// Holds no values of the row, so that a log line may quote it.
-        message: String,
-        /// Quotes the row (`Failing row contains …`). Used only in the dead letter, which holds the row anyway.
-        detail: Option<String>,
-    },
-    /// Some of these positions are stored already. The caller has to read the stored positions again.
-    #[error("some of the batch is in the account already")]
-    AlreadyStored,
-    /// The schema is newer than this binary or of an unknown shape, or the database's encoding is not UTF8. Nothing is
-    /// written until an operator acts; the sentence advises how.
-    #[error("{0}")]
-    Schema(String),
-}
-
-impl StoreError {
-    /// Returns whether SQLite lacked memory in this process: SQLITE_NOMEM or SQLITE_IOERR_NOMEM. (PostgreSQL's codes
-    /// have five characters.)
-    pub(crate) fn is_out_of_memory(&self) -> bool {
-        match self {
-            Self::Retry { sqlstate, .. } => matches!(sqlstate.as_deref(), Some("7" | "3082")),
-            Self::Refused { .. } | Self::AlreadyStored | Self::Schema(_) => false,
-        }
-    }
-}
-
-impl SpanError for StoreError {
-    fn error_type(&self) -> Option<&'static str> {
-        Some(match self {
-            Self::Retry { class, .. } => class,
-            Self::Refused { .. } => "refused",
-            Self::AlreadyStored => "conflict",
-            Self::Schema(_) => "schema",
-        })
     }
 }
 
@@ -524,6 +455,19 @@ impl Store {
     }
 }
 
+/// Creates the series of the store's closed label sets, with 0.
+pub fn seed_metrics() {
+    for class in FailureClass::ALL {
+        counter!(names::WRITE_FAILURES_TOTAL, "class" => class.as_str()).absolute(0);
+    }
+    for reason in DeadLetterReason::ALL {
+        counter!(names::DEAD_LETTERS_TOTAL, "reason" => reason.as_str()).absolute(0);
+    }
+    for step in MaintenanceStep::ALL {
+        counter!(names::MAINTENANCE_FAILURES_TOTAL, "step" => step.as_str()).absolute(0);
+    }
+}
+
 /// The result of a check for liveness.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Liveness {
@@ -544,4 +488,23 @@ pub struct PoolState {
     pub max: u32,
     pub size: u32,
     pub idle: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    /// A rate over a series that appears with its first event misses that event.
+    #[test]
+    fn every_class_reason_and_step_is_counted_from_the_start() {
+        let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+        metrics::with_local_recorder(&recorder, super::seed_metrics);
+        let page = recorder.handle().render();
+        for series in [
+            r#"ruvvector_write_failures_total{class="connection"} 0"#,
+            r#"ruvvector_dead_letters_total{reason="refused"} 0"#,
+            r#"ruvvector_maintenance_failures_total{step="gauges"} 0"#,
+        ] {
+            assert!(page.contains(series), "{series} in\n{page}");
+        }
+        assert_eq!(page.matches("} 0").count(), 8 + 5 + 6);
+    }
 }

@@ -6,7 +6,7 @@ use std::future::Future;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::store::StoreError;
+use crate::store::{FailureClass, StoreError};
 
 /// SQLITE_CANTOPEN_NOTEMPDIR and SQLITE_IOERR_GETTEMPPATH.
 const NO_TEMPORARY_DIRECTORY: i32 = 14 | 1 << 8;
@@ -48,7 +48,7 @@ impl ErrorContext<'_> {
         match tokio::time::timeout(self.deadline, statement).await {
             Ok(done) => done.map_err(|error| self.of(&error)),
             Err(_) => Err(self.retry(
-                "timeout",
+                FailureClass::Timeout,
                 None,
                 &format!(
                     "did not answer within {:?}; look for a slow disk",
@@ -62,10 +62,10 @@ impl ErrorContext<'_> {
     pub(super) fn io(&self, error: &std::io::Error) -> StoreError {
         let class = match error.kind() {
             std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
-                "permission"
+                FailureClass::Permission
             }
-            std::io::ErrorKind::StorageFull => "resources",
-            _ => "connection",
+            std::io::ErrorKind::StorageFull => FailureClass::Resources,
+            _ => FailureClass::Connection,
         };
         let advice =
             "check that its directory exists on a disk with space and may be written by this user";
@@ -80,9 +80,9 @@ impl ErrorContext<'_> {
                     "another statement of this process has had the file for {:?}; look for a slow disk",
                     self.deadline
                 );
-                return self.retry("timeout", None, &text);
+                return self.retry(FailureClass::Timeout, None, &text);
             }
-            _ => return self.retry("connection", None, &error.to_string()),
+            _ => return self.retry(FailureClass::Connection, None, &error.to_string()),
         };
         let code = database.code().unwrap_or_default().into_owned();
         let extended = code.parse::<i32>().unwrap_or_default();
@@ -93,7 +93,7 @@ impl ErrorContext<'_> {
                 "SQLite finds no directory for temporary files (code {code}); make /var/tmp or /tmp writable, or set \
                  SQLITE_TMPDIR"
             );
-            return self.retry("resources", Some(code), &text);
+            return self.retry(FailureClass::Resources, Some(code), &text);
         }
         let (class, advice) = match primary {
             // SQLITE_TOOBIG, SQLITE_CONSTRAINT, SQLITE_MISMATCH
@@ -107,45 +107,48 @@ impl ErrorContext<'_> {
             }
             // SQLITE_ERROR, SQLITE_SCHEMA, SQLITE_RANGE: the statement does not fit the tables
             1 | 17 | 25 => (
-                "schema",
+                FailureClass::Schema,
                 "the tables are not those of this version; restore them, or move the file aside",
             ),
             // SQLITE_BUSY, SQLITE_LOCKED, SQLITE_PROTOCOL
             5 | 6 | 15 => (
-                "timeout",
+                FailureClass::Timeout,
                 "another process holds the file's lock; end it, or let it finish",
             ),
             // SQLITE_PERM, SQLITE_READONLY, SQLITE_AUTH
             3 | 8 | 23 => (
-                "permission",
+                FailureClass::Permission,
                 "this user may not write the file or its directory; make both writable",
             ),
             // SQLITE_CANTOPEN
             14 => (
-                "permission",
+                FailureClass::Permission,
                 "check that its directory exists and may be written by this user",
             ),
             // SQLITE_NOMEM
             7 => (
-                "resources",
+                FailureClass::Resources,
                 "memory ran out; give the process more, and set RUVVECTOR_MEMORY_BYTES to what it may use",
             ),
             // SQLITE_FULL
             13 => (
-                "resources",
+                FailureClass::Resources,
                 "the disk is full; free space on its volume, or shorten the retention: new rows use the space of removed ones",
             ),
             // SQLITE_IOERR
             10 => (
-                "resources",
+                FailureClass::Resources,
                 "the disk failed; look at the kernel's log, and free space if it is full",
             ),
             // SQLITE_CORRUPT, SQLITE_NOTADB
             11 | 26 => (
-                "schema",
+                FailureClass::Schema,
                 "the file is damaged or not a database; move it aside and restore a copy, the journal keeps what is not stored",
             ),
-            _ => ("other", "look the code up among SQLite's result codes"),
+            _ => (
+                FailureClass::Other,
+                "look the code up among SQLite's result codes",
+            ),
         };
         self.retry(
             class,
@@ -157,7 +160,7 @@ impl ErrorContext<'_> {
     /// The error if the volume lacks room for the removal of even one row.
     pub(super) fn no_room_to_remove(&self) -> StoreError {
         self.retry(
-            "resources",
+            FailureClass::Resources,
             Some(FULL.to_owned()),
             "the disk is so full that not one row past its retention can be removed; free space on its volume",
         )
@@ -165,7 +168,7 @@ impl ErrorContext<'_> {
 
     pub(super) fn retry(
         &self,
-        class: &'static str,
+        class: FailureClass,
         sqlstate: Option<String>,
         message: &str,
     ) -> StoreError {

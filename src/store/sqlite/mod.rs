@@ -16,7 +16,6 @@ use tokio::sync::Mutex as Turn;
 
 use crate::event::{Resource, StreamId};
 use crate::store::plausible_time::{DAY_US, PlausibleTimes};
-use crate::store::record_pieces::{after_rows, without_row};
 use crate::store::retention_clock::{Clock, ClockFacts, DoubtReason, Judgement, RetentionClock};
 use crate::store::written_cache::WrittenCache;
 use crate::store::{
@@ -281,7 +280,7 @@ impl Sqlite {
                     let inserted = rows::insert(&mut transaction, &rows, window, &fault);
                     traced(inserting, inserted)
                         .await
-                        .map_err(|error| after_rows(sent, error))?;
+                        .map_err(|error| error.with_row(|row| Some(row? + sent)))?;
                     sent += rows.len();
                     bytes += rows.as_bytes().len();
                 }
@@ -297,7 +296,8 @@ impl Sqlite {
                     let fault = fault.for_bytes(metadata_bytes);
                     rows::insert_large(&mut transaction, &row, metadata, window, &fault)
                         .await
-                        .map_err(without_row)?;
+                        // Its dead letter would hold all of its metadata.
+                        .map_err(|error| error.with_row(|_| None))?;
                     sent += 1;
                     bytes += metadata_bytes;
                 }

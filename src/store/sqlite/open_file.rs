@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::store::StoreError;
 use crate::store::sqlite::error::ErrorContext;
 use crate::store::sqlite::schema;
+use crate::store::{FailureClass, StoreError};
 
 /// The device and the inode of a file.
 type FileIdentity = (u64, u64);
@@ -45,7 +45,7 @@ impl OpenFile {
                 .map_err(|error| fault.io(&error))?,
             Some(known) if identity(path, fault)? == known => return Ok(()),
             Some(_) if has_wal(path) => {
-                return Err(fault.retry("connection", None, WAL_OF_ANOTHER));
+                return Err(fault.retry(FailureClass::Connection, None, WAL_OF_ANOTHER));
             }
             Some(_) => {}
         }
@@ -75,7 +75,7 @@ impl OpenFile {
         if identity(path, fault)? == known {
             return Ok(());
         }
-        Err(fault.retry("connection", None, ANOTHER))
+        Err(fault.retry(FailureClass::Connection, None, ANOTHER))
     }
 
     /// Returns whether a connection of this age has the current file open.
@@ -101,7 +101,7 @@ fn identity(path: &Path, fault: &ErrorContext<'_>) -> Result<FileIdentity, Store
     match std::fs::metadata(path) {
         Ok(found) => Ok((found.dev(), found.ino())),
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            Err(fault.retry("connection", None, GONE))
+            Err(fault.retry(FailureClass::Connection, None, GONE))
         }
         Err(error) => Err(fault.io(&error)),
     }

@@ -11,12 +11,12 @@ use sqlx::sqlite::SqliteArguments;
 use sqlx::{Arguments, AssertSqlSafe, SqliteConnection};
 
 use crate::event::{EventFlags, Resource};
-use crate::store::StoreError;
 use crate::store::plausible_time::{DAY_US, PlausibleTimes};
 use crate::store::probe::probe_row;
 use crate::store::row_encoding::{COLUMNS, EncodedRow, EncodedRows, POSTGRES_EPOCH_US};
 use crate::store::sqlite::error::ErrorContext;
 use crate::store::sqlite::{now_us, schema};
+use crate::store::{FailureClass, StoreError};
 
 /// Rows in one statement.
 const CHUNK: usize = 32;
@@ -83,7 +83,7 @@ async fn insert_some(
     arguments.reserve(count * 17, 0);
     for index in first..first + count {
         bind(&mut arguments, rows.row(index), window)
-            .map_err(|what| fault.retry("other", None, &what.to_string()))?;
+            .map_err(|what| fault.retry(FailureClass::Other, None, &what.to_string()))?;
     }
     let query = sqlx::query_with(AssertSqlSafe(Arc::clone(sql)), arguments);
     Ok(fault
@@ -103,7 +103,7 @@ pub(super) async fn insert_large(
     let mut arguments = SqliteArguments::default();
     bind_columns(&mut arguments, row.row(0), window)
         .and_then(|_| arguments.add(metadata))
-        .map_err(|what| fault.retry("other", None, &what.to_string()))?;
+        .map_err(|what| fault.retry(FailureClass::Other, None, &what.to_string()))?;
     // A persistent statement would keep its copy of the arguments.
     let query = sqlx::query_with(AssertSqlSafe(Arc::clone(&INSERT_ONE)), arguments);
     let inserted = fault.within(query.persistent(false).execute(connection));
@@ -116,7 +116,7 @@ fn counted(inserted: u64, rows: usize, fault: &ErrorContext<'_>) -> Result<(), S
     }
     let what =
         format!("{inserted} of {rows} rows were inserted; look for triggers on telemetry_events");
-    Err(fault.retry("count", None, &what))
+    Err(fault.retry(FailureClass::Count, None, &what))
 }
 
 /// Finds the refused row by inserting the rows one by one. A refused statement has undone its own rows and nothing
@@ -133,20 +133,7 @@ async fn name_row(
     for index in first..first + count {
         match insert_some(connection, &INSERT_ONE, rows, index, 1, window, fault).await {
             Ok(_) => {}
-            Err(StoreError::Refused {
-                sqlstate,
-                message,
-                detail,
-                ..
-            }) => {
-                return StoreError::Refused {
-                    sqlstate,
-                    row: Some(index),
-                    message,
-                    detail,
-                };
-            }
-            Err(error) => return error,
+            Err(error) => return error.with_row(|_| Some(index)),
         }
     }
     unnamed

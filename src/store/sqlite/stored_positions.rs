@@ -10,7 +10,7 @@ use sqlx::SqliteConnection;
 use crate::event::StreamId;
 use crate::store::sqlite::error::ErrorContext;
 use crate::store::sqlite::{now_us, schema};
-use crate::store::{KEEP_RELEASED, StoreError, StoredPositions, StreamHeartbeat};
+use crate::store::{FailureClass, KEEP_RELEASED, StoreError, StoredPositions, StreamHeartbeat};
 
 /// Returns the stored positions of the stream; empty if it is unknown.
 pub(super) async fn read(
@@ -28,7 +28,7 @@ pub(super) async fn read(
     let ranges: Vec<(u64, u64)> = serde_json::from_str(&done).map_err(|error| {
         let what =
             format!("ingest_streams.stored_positions is not readable ({error}); restore the file");
-        fault.retry("schema", None, &what)
+        fault.retry(FailureClass::Schema, None, &what)
     })?;
     Ok(StoredPositions::new(
         ranges.into_iter().map(|(first, last)| first..=last),

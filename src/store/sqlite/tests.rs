@@ -13,8 +13,8 @@ use crate::store::row_encoding::EncodedRows;
 use crate::store::sqlite::Sqlite;
 use crate::store::sqlite::wal::WAL_PAUSE;
 use crate::store::{
-    Batch, LargeRecord, Options, ProcessStart, RecordPiece, RecordPieces, StoreError, StoreTarget,
-    StoredPositions,
+    Batch, FailureClass, LargeRecord, Options, ProcessStart, RecordPiece, RecordPieces, StoreError,
+    StoreTarget, StoredPositions,
 };
 
 /// The first operator reported rows that a stop had left in the WAL. With readers that overlap, the WAL grew with every
@@ -183,7 +183,7 @@ async fn a_full_disk_stores_nothing_and_goes_on_once_there_is_space() {
     let batch = batch(1);
     let full = store.write(&batch).await;
     assert!(
-        matches!(&full, Err(StoreError::Retry { class: "resources", message, .. }) if message.contains("free space")),
+        matches!(&full, Err(StoreError::Retry { class: FailureClass::Resources, message, .. }) if message.contains("free space")),
         "{full:?}"
     );
     // The connection was closed, which also ended the limit.

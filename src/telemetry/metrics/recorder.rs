@@ -31,31 +31,9 @@ const REQUEST_OUTCOMES: &[&str] = &[
     "unknown",
     "duplicate",
 ];
-/// The classes of failed batches, under the store's names.
-const FAILURE_CLASSES: &[&str] = &[
-    "connection",
-    "timeout",
-    "resources",
-    "permission",
-    "schema",
-    "conflict",
-    "count",
-    "other",
-];
-/// The reasons of dead letters, under the store's names.
-const DEAD_LETTER_REASONS: &[&str] = &["refused", "undecodable", "miscounted", "damaged", "fatal"];
 /// Members of events of `/ingest` that are not fields of an event.
-const UNKNOWN_FIELD_OUTCOMES: &[&str] = &["kept", "left_out"];
+const FIELD_OUTCOMES: &[&str] = &["kept", "left_out"];
 const SPAN_OUTCOMES: &[&str] = &["exported", "failed", "dropped"];
-/// The steps of maintenance, under the store's names.
-pub(crate) const MAINTENANCE_STEPS: &[&str] = &[
-    "turn",
-    "partitions",
-    "statistics",
-    "retention",
-    "books",
-    "gauges",
-];
 
 /// Makes the process's recorder and installs it behind the macros.
 ///
@@ -114,15 +92,8 @@ fn seed() {
         let _ = histogram!(RECEIVE_REQUEST_BYTES, "source" => source);
     }
     for (name, label, values) in [
-        (WRITE_FAILURES_TOTAL, "class", FAILURE_CLASSES),
-        (MAINTENANCE_FAILURES_TOTAL, "step", MAINTENANCE_STEPS),
-        (DEAD_LETTERS_TOTAL, "reason", DEAD_LETTER_REASONS),
-        (SANITIZED_TOTAL, "reason", &Sanitized::REASONS),
-        (
-            RECEIVE_UNKNOWN_FIELDS_TOTAL,
-            "outcome",
-            UNKNOWN_FIELD_OUTCOMES,
-        ),
+        (SANITIZED_TOTAL, "reason", &Sanitized::REASONS[..]),
+        (RECEIVE_UNKNOWN_FIELDS_TOTAL, "outcome", FIELD_OUTCOMES),
         (OWN_SPANS_TOTAL, "outcome", SPAN_OUTCOMES),
     ] {
         for &value in values {
@@ -175,8 +146,6 @@ mod tests {
         for series in [
             r#"ruvvector_receive_events_total{source="otlp_http",signal="span",outcome="accepted"} 0"#,
             r#"ruvvector_receive_requests_total{source="native",signal="event",outcome="unknown"} 0"#,
-            r#"ruvvector_write_failures_total{class="connection"} 0"#,
-            r#"ruvvector_dead_letters_total{reason="refused"} 0"#,
             "ruvvector_write_events_total 0",
         ] {
             assert!(

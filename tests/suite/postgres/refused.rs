@@ -1,4 +1,4 @@
-//! Rows that the database refuses, which decode would not have let through: here they are made by hand.
+//! Rows that the database refuses, which decode would not have accepted: here they are made by hand.
 
 use ruvvector_service::store::row_encoding::{EncodedRow, EncodedRows};
 use ruvvector_service::store::{Store, StoreError, StoredPositions};
@@ -31,7 +31,7 @@ fn tuple(column: usize, field: Option<&[u8]>) -> Vec<u8> {
     tuple
 }
 
-/// Ten thousand good rows with that one among them.
+/// Ten thousand valid rows with that one among them.
 fn among_good(bad: &[u8], index: usize) -> EncodedRows {
     let mut rows = EncodedRows::default();
     for n in 0..10_000 {
@@ -44,7 +44,7 @@ fn among_good(bad: &[u8], index: usize) -> EncodedRows {
     rows
 }
 
-/// Writes rows of which one is bad; then, with that one taken out, the rest.
+/// Writes rows of which one is invalid; then the others, without it.
 async fn refused(store: &Store, bad: &[u8], index: usize) -> String {
     let stream = new_stream();
     store
