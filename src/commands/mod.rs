@@ -148,10 +148,7 @@ pub async fn check_store_kind(config: &Config) -> Result<Option<String>, Command
 /// Returns the contents of the journal on disk; a missing directory has none.
 fn backlog(config: &Config) -> Result<Backlog, OpenError> {
     if !config.journal.dir.exists() {
-        return Ok(Backlog {
-            events: 0,
-            streams: Vec::new(),
-        });
+        return Ok(Backlog::default());
     }
     let segments = Journal::inspect(Arc::new(OsDisk), &config.journal)?;
     let held = segments.iter().filter(|segment| segment.records > 0);
@@ -173,7 +170,7 @@ pub async fn migrate(config: &Config, rows: ImportRows) -> Result<String, String
     options.migrate = true;
     let store = Store::new(&options);
     let done = migrate_in(&store, rows).await;
-    store.close(store::GOODBYE).await;
+    store.close(store::CLOSE_TIMEOUT).await;
     done.map_err(|error| explain(config, &error))
 }
 
@@ -213,7 +210,7 @@ async fn migrate_in(store: &Store, rows: ImportRows) -> Result<String, StoreErro
 pub async fn confirm_clock(config: &Config) -> Result<String, String> {
     let store = Store::new(&config.store);
     let done = store.confirm_clock().await;
-    store.close(store::GOODBYE).await;
+    store.close(store::CLOSE_TIMEOUT).await;
     let kind = store.kind();
     Ok(match done.map_err(|error| explain(config, &error))? {
         Some(reason) => format!(

@@ -151,6 +151,11 @@ pub struct MaintenanceReport {
 }
 
 impl MaintenanceReport {
+    /// Adds a step that failed.
+    pub(super) fn failed(&mut self, step: MaintenanceStep, error: StoreError) {
+        self.failures.push(StepFailure { step, error });
+    }
+
     /// Returns the gauges if no step failed.
     ///
     /// # Errors

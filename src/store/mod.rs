@@ -4,6 +4,7 @@
 //! positions in the database alone define which positions are stored.
 
 use std::ops::RangeInclusive;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use metrics::counter;
@@ -18,6 +19,12 @@ mod error;
 
 /// Data that is kept apart from the rows, with the reason.
 mod dead_letter;
+
+/// Settings of the store, and the facts about the start of the process.
+mod options;
+
+/// The facts about a stream that other collectors read.
+mod stream_heartbeat;
 
 /// The one encoding of rows: PostgreSQL's binary COPY tuples, which SQLite's writer reads back field by field.
 pub mod row_encoding;
@@ -55,9 +62,10 @@ pub use kind_note::StoreKind;
 pub use maintenance_report::{
     MaintenanceGauges, MaintenanceReport, MaintenanceStep, Overdue, StepFailure,
 };
-pub use record_pieces::{LargeRow, RecordPiece, RecordPieces};
-use retention_clock::Clock;
+pub use options::{Options, ProcessStart, StoreTarget};
+pub use record_pieces::{LargeRecord, LargeRow, RecordPiece, RecordPieces};
 use row_encoding::EncodedRows;
+pub use stream_heartbeat::{KEEP_RELEASED, StreamHeartbeat, StreamOwner};
 
 /// The positions of a stream that are stored.
 pub type StoredPositions = PositionSet;
@@ -70,105 +78,6 @@ pub struct Batch {
     pub positions: RangeInclusive<u64>,
     pub rows: EncodedRows,
     pub dead_letters: Vec<DeadLetter>,
-}
-
-/// A record that one transaction writes alone. Its rows arrive as [`RecordPieces`].
-#[derive(Clone, Copy, Debug)]
-pub struct LargeRecord {
-    pub stream: StreamId,
-    pub position: u64,
-    /// Receive time of all its rows, Unix nanoseconds.
-    pub received_unix_nano: i64,
-}
-
-/// Facts about a stream that its row in `ingest_streams` holds for other collectors.
-#[derive(Clone, Copy, Debug)]
-pub struct StreamHeartbeat {
-    pub stream: StreamId,
-    /// The highest synced position.
-    pub appended: u64,
-    /// Receive time of the oldest record that the journal holds unstored, Unix nanoseconds; `None` if all are stored. A
-    /// position that is neither stored nor in the journal is a gap, which nothing waits for.
-    pub oldest_unix_nano: Option<i64>,
-    /// True if another collector may use the stream. Then only that collector updates the row.
-    pub contested: bool,
-}
-
-/// Time for which a stream's row is kept after its collector has released the stream.
-pub const KEEP_RELEASED: Duration = Duration::from_secs(30 * 86_400);
-
-/// The owner of a stream according to its row in `ingest_streams`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct StreamOwner {
-    /// True if the row names another collector. A name alone is no proof.
-    pub other: bool,
-    /// Time of the last heartbeat by the database's clock, in microseconds since 1970.
-    pub heartbeat_us: Option<i64>,
-    pub silent_seconds: Option<i64>,
-}
-
-/// The address and the credentials of the database.
-#[derive(Clone)]
-pub enum StoreTarget {
-    Postgres {
-        options: Box<sqlx::postgres::PgConnectOptions>,
-        /// The target of queries; `None` if it is the same.
-        read: Option<Box<sqlx::postgres::PgConnectOptions>>,
-    },
-    Sqlite {
-        path: std::path::PathBuf,
-    },
-}
-
-/// Shows the address without the password, which the driver's own `Debug` would show.
-impl std::fmt::Debug for StoreTarget {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Postgres { options, .. } => write!(
-                f,
-                "Postgres {{ {}@{}:{} }}",
-                options.get_username(),
-                options.get_host(),
-                options.get_port()
-            ),
-            Self::Sqlite { path } => write!(f, "Sqlite {{ {} }}", path.display()),
-        }
-    }
-}
-
-/// Settings of the store.
-#[derive(Clone, Debug)]
-pub struct Options {
-    pub target: StoreTarget,
-    /// Apply migrations at first contact.
-    pub migrate: bool,
-    /// `None` if events are never removed.
-    pub retention_days: Option<u32>,
-    pub connect_timeout: Duration,
-    /// Timeout of each statement of a batch transaction.
-    pub statement_timeout: Duration,
-    /// Number of connections for writing and for queries. SQLite always has one for writing.
-    pub write_connections: u32,
-    pub read_connections: u32,
-    /// Name of this collector in `ingest_streams`: host name and data directory.
-    pub collector: String,
-}
-
-/// The facts about the start of this process that retention needs.
-#[derive(Clone, Debug)]
-pub struct ProcessStart {
-    pub clock: Clock,
-    /// The newest receive time in the journal, Unix nanoseconds, if it is known.
-    pub newest_journaled_unix_nano: Option<i64>,
-}
-
-impl Default for ProcessStart {
-    fn default() -> Self {
-        Self {
-            clock: Clock::system(),
-            newest_journaled_unix_nano: None,
-        }
-    }
 }
 
 /// The store of this process.
@@ -480,7 +389,7 @@ pub struct Liveness {
 }
 
 /// Time in which any store that answers can be closed.
-pub const GOODBYE: Duration = Duration::from_secs(5);
+pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// One connection pool, for `/health` and metrics.
 #[derive(Clone, Copy, Debug, Default)]
@@ -488,6 +397,11 @@ pub struct PoolState {
     pub max: u32,
     pub size: u32,
     pub idle: u32,
+}
+
+/// Locks a mutex whose contents are consistent after every statement, so that a panic elsewhere does no harm.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -4,8 +4,18 @@
 
 use tokio::sync::mpsc;
 
+use crate::event::StreamId;
 use crate::store::row_encoding::EncodedRows;
 use crate::store::{DeadLetter, FailureClass, StoreError};
+
+/// A record that one transaction writes alone. Its rows arrive as [`RecordPieces`].
+#[derive(Clone, Copy, Debug)]
+pub struct LargeRecord {
+    pub stream: StreamId,
+    pub position: u64,
+    /// Receive time of all its rows, Unix nanoseconds.
+    pub received_unix_nano: i64,
+}
 
 /// A part of a record.
 #[derive(Debug)]

@@ -187,32 +187,15 @@ mod tests {
     };
     use crate::journal::disk::OsDisk;
     use crate::journal::{self, Journal};
-    use crate::store::{Options, Store, StoreTarget};
+    use crate::store::{self, Store};
     use crate::write::failure_policy::FailurePolicy;
     use crate::write::progress::ProblemTopic;
     use crate::write::{self, Progress, RunUntil, WriteLoop};
 
     /// Returns a writer after its first contact, with a store whose file does not exist.
     fn writer(dir: &std::path::Path) -> WriteLoop {
-        let journal = journal::Options {
-            dir: dir.join("journal"),
-            budget_bytes: Some(1 << 20),
-            segment_bytes: None,
-            free_floor_bytes: Some(0),
-            keep_stored: Duration::ZERO,
-        };
-        let store = Options {
-            target: StoreTarget::Sqlite {
-                path: dir.join("telemetry.db"),
-            },
-            migrate: true,
-            retention_days: None,
-            connect_timeout: Duration::from_secs(10),
-            statement_timeout: Duration::from_secs(10),
-            write_connections: 1,
-            read_connections: 2,
-            collector: String::new(),
-        };
+        let journal = journal::Options::small(dir.join("journal"));
+        let store = store::Options::sqlite_file(dir.join("telemetry.db"));
         let options = write::Options {
             maintenance_interval: Duration::from_secs(1_000_000),
             ..write::Options::default()

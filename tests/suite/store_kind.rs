@@ -69,7 +69,7 @@ async fn refused(launch: &Launch, before: StoreKind, kind: StoreKind) -> String 
     let found = ended_by_settings(&validate).await;
     let error = ended_by_settings(launch).await;
     assert_eq!(found, error);
-    let (before, kind) = (before.name(), kind.name());
+    let (before, kind) = (before.as_str(), kind.as_str());
     for part in [
         format!("served the store {before}"),
         format!("the settings lead to {kind}"),
