@@ -6,6 +6,7 @@
 use std::io::Write;
 
 use clap::Command;
+use clap::builder::{PossibleValue, StyledStr};
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
 
@@ -83,7 +84,7 @@ fn add_commands(roff: &mut Roff, command: &Command, parent: &str) {
             };
             usage += &format!(" {open}{arg}{close}");
             let values = arg.get_possible_values();
-            let values: Vec<_> = values.iter().map(|value| value.get_name()).collect();
+            let values: Vec<_> = values.iter().map(PossibleValue::get_name).collect();
             let colon = if values.is_empty() { "" } else { ": " };
             meaning += &format!(" {}{colon}{}.", text(arg.get_help()), values.join(", "));
         }
@@ -116,7 +117,7 @@ fn add_term(roff: &mut Roff, term: String, meaning: String) {
     roff.text([roman(meaning)]);
 }
 
-fn text(styled: Option<&clap::builder::StyledStr>) -> String {
+fn text(styled: Option<&StyledStr>) -> String {
     styled.map(ToString::to_string).unwrap_or_default()
 }
 

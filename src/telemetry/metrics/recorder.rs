@@ -7,7 +7,6 @@ use metrics::{counter, gauge, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 use crate::event::Sanitized;
-#[expect(clippy::wildcard_imports, reason = "the names of nearly all metrics")]
 use crate::telemetry::metrics::*;
 use crate::telemetry::{REVISION, VERSION};
 
