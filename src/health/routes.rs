@@ -33,7 +33,7 @@ pub(crate) async fn ready(State(monitor): State<HealthMonitor>) -> Response {
     let phase = monitor.phase();
     let status = match phase {
         Phase::Ready => StatusCode::OK,
-        Phase::Starting | Phase::Stopping | Phase::Broken => StatusCode::SERVICE_UNAVAILABLE,
+        _ => StatusCode::SERVICE_UNAVAILABLE,
     };
     json(status, &json!({ "status": phase.as_str() }))
 }

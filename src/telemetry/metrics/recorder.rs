@@ -8,7 +8,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 use crate::event::Sanitized;
 use crate::telemetry::metrics::*;
-use crate::telemetry::{REVISION, VERSION};
+use crate::telemetry::{REVISION, RequestOutcome, VERSION};
 
 /// The sources of events, each with a signal that it receives.
 const SOURCES: &[(&str, &str)] = &[
@@ -21,15 +21,6 @@ const SOURCES: &[(&str, &str)] = &[
     ("otlp_grpc", "metric"),
 ];
 const EVENT_OUTCOMES: &[&str] = &["accepted", "rejected"];
-const REQUEST_OUTCOMES: &[&str] = &[
-    "accepted",
-    "partial",
-    "invalid",
-    "denied",
-    "refused",
-    "unknown",
-    "duplicate",
-];
 /// Members of events of `/ingest` that are not fields of an event.
 const FIELD_OUTCOMES: &[&str] = &["kept", "left_out"];
 const SPAN_OUTCOMES: &[&str] = &["exported", "failed", "dropped"];
@@ -77,14 +68,13 @@ fn describe() {
 /// Creates the series of the closed label sets, with 0.
 fn seed() {
     for &(source, signal) in SOURCES {
-        for (name, outcomes) in [
-            (RECEIVE_EVENTS_TOTAL, EVENT_OUTCOMES),
-            (RECEIVE_REQUESTS_TOTAL, REQUEST_OUTCOMES),
-        ] {
-            for &outcome in outcomes {
-                counter!(name, "source" => source, "signal" => signal, "outcome" => outcome)
-                    .absolute(0);
-            }
+        for &outcome in EVENT_OUTCOMES {
+            counter!(RECEIVE_EVENTS_TOTAL, "source" => source, "signal" => signal, "outcome" => outcome)
+                .absolute(0);
+        }
+        for outcome in RequestOutcome::ALL {
+            counter!(RECEIVE_REQUESTS_TOTAL, "source" => source, "signal" => signal, "outcome" => outcome.as_str())
+                .absolute(0);
         }
         counter!(RECEIVE_BYTES_TOTAL, "source" => source).absolute(0);
         counter!(DUPLICATES_TOTAL, "signal" => signal).absolute(0);
