@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::event::Position;
-use crate::journal::format::record::total_bytes;
+use crate::journal::format::record::{RecordClass, RecordHeader, total_bytes};
 use crate::journal::{AppendError, NewRecord, lock};
 
 /// Maximum KiB of payloads that wait or are being written.
@@ -27,6 +27,23 @@ impl QueuedRecord {
     /// Bytes that the record takes in a segment.
     pub(in crate::journal) fn total_bytes(&self) -> u64 {
         total_bytes(self.record.payload.len() as u64)
+    }
+
+    /// Returns the record's header at position `n`; all up to position `synced` are synced.
+    pub(in crate::journal) fn header(&self, n: u64, synced: u64) -> RecordHeader {
+        let record = &self.record;
+        RecordHeader {
+            payload_bytes: u32::try_from(record.payload.len())
+                .expect("larger payloads were refused"),
+            payload_checksum: self.payload_checksum,
+            decoded_bytes: record.decoded_bytes,
+            accepted: record.accepted,
+            rejected: record.rejected,
+            content_encoding: record.content_encoding,
+            source: record.source,
+            digest: record.digest,
+            ..RecordHeader::bare(RecordClass::Data, n, n, synced)
+        }
     }
 
     pub(in crate::journal) fn answer(self, outcome: Result<Position, AppendError>) {

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::io;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::event::StreamId;
 use crate::journal::disk::Disk;
@@ -16,16 +17,28 @@ use crate::journal::positions_file::{self, FoundPositions, NotedStreams};
 use crate::journal::recovery::segment_files::{
     HeaderSource, SegmentFile, SegmentFileKind, segment_files,
 };
-use crate::journal::recovery::{failed, refuse_earlier_name};
-use crate::journal::{OpenError, SegmentReport};
+use crate::journal::recovery::{READABLE, failed, refuse_earlier_name};
+use crate::journal::{Journal, OpenError, Options, SegmentReport};
 use crate::position_set::PositionSet;
 
-/// Implements [`Journal::inspect`](crate::journal::Journal::inspect).
-pub(in crate::journal) fn inspect(
-    disk: &dyn Disk,
-    dir: &Path,
-) -> Result<Vec<SegmentReport>, OpenError> {
-    refuse_earlier_name(disk, dir)?;
+impl Journal {
+    /// Returns reports of the directory's segments, oldest first, for `journal list` and `journal verify`. Opens the
+    /// files without starting a stream, and reads only.
+    ///
+    /// # Errors
+    /// [`OpenError::EarlierName`] if the directory still has its earlier name, [`OpenError::Newer`] if a file is of a
+    /// newer format, and [`OpenError::Io`] if a file cannot be read.
+    #[expect(clippy::needless_pass_by_value, reason = "as open takes it")]
+    pub fn inspect(
+        disk: Arc<dyn Disk>,
+        options: &Options,
+    ) -> Result<Vec<SegmentReport>, OpenError> {
+        refuse_earlier_name(&*disk, &options.dir)?;
+        inspect(&*disk, &options.dir)
+    }
+}
+
+fn inspect(disk: &dyn Disk, dir: &Path) -> Result<Vec<SegmentReport>, OpenError> {
     let mut reports = Vec::new();
     let (before, _) = positions_file::read(disk, dir);
     let files = segment_files(disk, dir)?;
@@ -33,12 +46,11 @@ pub(in crate::journal) fn inspect(
     let mut confirmed: HashMap<StreamId, u64> = HashMap::new();
     let mut found: HashMap<StreamId, FoundPositions> = HashMap::new();
     for file in &files {
-        if let SegmentFileKind::Segment(header, identity) = file.kind {
-            if let (HeaderSource::PerhapsFreed, Some(contents)) = (identity, file.sealed) {
+        if let SegmentFileKind::Segment(header, _) = file.kind {
+            if let Some(contents) = file.perhaps_freed() {
                 let found = found.entry(header.stream).or_default();
-                found
-                    .perhaps_freed
-                    .insert(header.first_position..=contents.last_position);
+                let positions = header.first_position..=contents.last_position;
+                found.insert(HeaderSource::PerhapsFreed, positions);
             }
             let sealed = file.sealed.map_or(0, |contents| contents.last_position);
             let known = confirmed.entry(header.stream).or_default();
@@ -53,13 +65,8 @@ pub(in crate::journal) fn inspect(
             | SegmentFileKind::Segment(_, HeaderSource::PerhapsFreed) => {}
             SegmentFileKind::Segment(header, identity) => {
                 let confirmed = confirmed[&header.stream];
-                let mut report = report(disk, &header, &file, confirmed).map_err(|error| {
-                    failed(
-                        &file.path,
-                        error,
-                        "the files of the journal must be readable",
-                    )
-                })?;
+                let mut report = report(disk, &header, &file, confirmed)
+                    .map_err(|error| failed(&file.path, error, READABLE))?;
                 if identity == HeaderSource::Restored && report.last >= header.first_position {
                     let lost =
                         "the first block is lost, and what it said is read from the last one";
@@ -110,9 +117,7 @@ fn name_missing(
     let mut noted = before;
     for (id, later) in after {
         if let Some(known) = noted.get_mut(id) {
-            for range in later.released.ranges() {
-                known.released.insert(range.clone());
-            }
+            known.released.extend(later.released.ranges());
         }
     }
     noted.retain(|id, _| after.contains_key(id));
@@ -124,20 +129,16 @@ fn name_missing(
         found.entry(*id).or_default();
     }
     for (id, found) in found {
-        for range in positions_file::missing_positions(&found, noted.get(&id)).ranges() {
+        for range in positions_file::missing_positions(found, noted.get(&id)).ranges() {
             let (first, last) = (*range.start(), *range.end());
             let problem = missing(first, last);
-            let of_stream = |report: &&mut SegmentReport| report.stream == id && report.first > 0;
-            let after = reports
-                .iter_mut()
-                .filter(of_stream)
-                .find(|report| report.first > last);
-            let at = match after {
-                Some(report) => Some(report),
-                None => reports.iter_mut().rfind(|report| report.stream == id),
-            };
+            let after = |report: &SegmentReport| report.stream == id && report.first > last;
+            let at = reports
+                .iter()
+                .position(after)
+                .or_else(|| reports.iter().rposition(|report| report.stream == id));
             match at {
-                Some(report) => report.problems.push(problem),
+                Some(at) => reports[at].problems.push(problem),
                 None => reports.push(SegmentReport {
                     stream: id,
                     problems: vec![problem],
@@ -232,8 +233,8 @@ fn report(
             RecordClass::Missing => problems.push((
                 record.position,
                 format!(
-                    "{} were found lost earlier",
-                    records(record.position, record.last_position)
+                    "records {} to {} were found lost earlier",
+                    record.position, record.last_position
                 ),
             )),
             RecordClass::Hole => report
@@ -269,10 +270,6 @@ fn lost(first: u64, last: u64) -> String {
     if first == last {
         format!("the header of record {first} cannot be read")
     } else {
-        format!("the headers of {} cannot be read", records(first, last))
+        format!("the headers of records {first} to {last} cannot be read")
     }
-}
-
-fn records(first: u64, last: u64) -> String {
-    format!("records {first} to {last}")
 }

@@ -234,61 +234,28 @@ fn identify(files: &mut [SegmentFile]) {
         else {
             continue;
         };
-        let mut claims = behind_one(&known, nonce, first, file.bytes);
-        claims.extend(before_the_first(&known, nonce, first, file.bytes));
-        if let [header] = claims[..] {
+        let neighbours = known.iter().filter(|(header, last)| {
+            let firsts = known.iter().map(|(other, _)| other);
+            let mut firsts = firsts
+                .filter(|other| other.stream == header.stream)
+                .map(|other| other.first_position);
+            let ends_before = last.is_some_and(|last| last + 1 == first);
+            // The very first position of the stream, before the first of its files.
+            let begins_after = first == 1
+                && header.first_position > 1
+                && firsts.clone().all(|other| other >= header.first_position);
+            begins_after || ends_before && !firsts.any(|other| other == first)
+        });
+        if let [(header, _)] = neighbours.collect::<Vec<_>>()[..] {
+            let header = SegmentHeader {
+                nonce,
+                first_position: first,
+                bytes: file.bytes,
+                ..*header
+            };
             file.kind = SegmentFileKind::Segment(header, identity);
         }
     }
-}
-
-/// Returns the streams of which a file ends right before position `first`, and no file begins there.
-fn behind_one(
-    known: &[(SegmentHeader, Option<u64>)],
-    nonce: u64,
-    first: u64,
-    bytes: u64,
-) -> Vec<SegmentHeader> {
-    let ends_before = known
-        .iter()
-        .filter(|(_, last)| last.is_some_and(|last| last + 1 == first));
-    let free = ends_before.filter(|(header, _)| {
-        let of_stream = |other: &SegmentHeader| other.stream == header.stream;
-        !known
-            .iter()
-            .any(|(other, _)| of_stream(other) && other.first_position == first)
-    });
-    free.map(|(header, _)| SegmentHeader {
-        nonce,
-        first_position: first,
-        bytes,
-        ..*header
-    })
-    .collect()
-}
-
-/// Returns the streams whose first file begins behind position `first`, if that is their very first position.
-fn before_the_first(
-    known: &[(SegmentHeader, Option<u64>)],
-    nonce: u64,
-    first: u64,
-    bytes: u64,
-) -> Vec<SegmentHeader> {
-    let mut claims: Vec<SegmentHeader> = Vec::new();
-    for (header, _) in known {
-        let is_first = known.iter().all(|(other, _)| {
-            other.stream != header.stream || other.first_position >= header.first_position
-        });
-        if first == 1 && is_first && header.first_position > 1 {
-            claims.push(SegmentHeader {
-                nonce,
-                first_position: 1,
-                bytes,
-                ..*header
-            });
-        }
-    }
-    claims
 }
 
 /// Returns the number in a segment's name.

@@ -186,26 +186,26 @@ fn a_stored_segment_is_kept_for_its_time_and_then_its_stream_is_released() {
     };
     let journal = open_with(&disk, &kept);
     journal.mark_stored(old, 1, 3);
-    journal.shared.core.recycle();
+    journal.shared.recycle();
     assert_eq!(seqs(&all(&journal, old)).len(), 3);
     drop(journal);
 
     let journal = open(&disk);
-    journal.shared.core.recycle();
+    journal.shared.recycle();
     assert_eq!(
         seqs(&all(&journal, old)).len(),
         3,
         "nothing goes that is not marked"
     );
     journal.mark_stored(old, 1, 2);
-    journal.shared.core.recycle();
+    journal.shared.recycle();
     assert_eq!(
         seqs(&all(&journal, old)).len(),
         3,
         "nor what is stored in part"
     );
     journal.mark_stored(old, 3, 3);
-    journal.shared.core.recycle();
+    journal.shared.recycle();
     assert!(journal.streams().iter().all(|stream| stream.id != old));
     let disk = disk.cut(&mut || false);
     drop(journal);

@@ -11,7 +11,7 @@ const RECORDS: u32 = 10;
 /// stream, and each file with its positions.
 pub(super) fn directory() -> (SimDisk, StreamId, Vec<(PathBuf, u64, u64)>) {
     // As the recycler thread does about once a second.
-    directory_after(|journal| journal.shared.core.note_positions())
+    directory_after(|journal| journal.shared.note_positions())
 }
 
 fn directory_after(
@@ -179,7 +179,7 @@ fn a_note_that_cannot_be_written_refuses_no_record() {
     assert!(runtime().block_on(append(&journal, 1, 100)).is_ok());
     assert!(note().is_empty());
     disk.starve(false);
-    journal.shared.core.note_positions();
+    journal.shared.note_positions();
     assert!(!note().is_empty());
 }
 
@@ -256,7 +256,7 @@ fn an_answer_about_missing_positions_waits_for_no_file() {
     let journal = open_with(&disk, &medium());
     settle(&journal);
     let last = files[0].2;
-    let pool = lock(&journal.shared.core.pool);
+    let pool = lock(&journal.shared.pool);
     let (answered, answers) = std::sync::mpsc::channel();
     let told = journal.clone();
     let telling = std::thread::spawn(move || {
@@ -342,7 +342,7 @@ fn a_copy_does_not_miss_what_its_origin_wrote_after_the_files_were_copied() {
         for seq in seqs {
             runtime().block_on(append(&origin, seq, 100)).unwrap();
         }
-        origin.shared.core.note_positions();
+        origin.shared.note_positions();
     };
     let copy = |what: fn(&Path) -> bool| {
         std::fs::create_dir_all(root.path().join("copy")).unwrap();
@@ -513,7 +513,7 @@ fn a_header_that_is_misread_a_few_times_hides_no_record() {
         for seq in 1..=3 {
             runtime().block_on(append(&log, seq, 100)).unwrap();
         }
-        log.shared.core.note_positions();
+        log.shared.note_positions();
         let disk = disk.cut(&mut || false);
         drop(log);
         let reports = Journal::inspect(Arc::new(disk.clone()), &medium()).unwrap();

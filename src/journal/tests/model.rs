@@ -237,10 +237,10 @@ impl Model {
                 self.stored
                     .retain(|(stream, n)| *stream != id || !(from..from + count).contains(n));
             }
-            Step::Recycle => self.log().shared.core.recycle(),
+            Step::Recycle => self.log().shared.recycle(),
             Step::CutRecycling { chance, changes } => {
                 self.disk.die_after(changes);
-                self.log().shared.core.recycle();
+                self.log().shared.recycle();
                 self.cut(chance);
                 self.reopen();
             }

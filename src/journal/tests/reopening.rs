@@ -219,10 +219,10 @@ fn a_log_that_is_opened_to_be_emptied_takes_nothing_and_goes_once_it_is_stored()
 #[test]
 fn where_there_is_no_log_none_is_made_to_be_emptied() {
     let disk = SimDisk::new();
-    disk.put(Path::new("/log/messages"), b"another's");
+    disk.put(Path::new("/journal/messages"), b"another's");
     let opened = Journal::open_to_empty(Arc::new(disk.clone()), &small());
     assert!(matches!(opened.err(), Some(OpenError::NoJournal(dir)) if dir == Path::new(DIR)));
-    assert_eq!(disk.paths(), [Path::new("/log/messages")]);
+    assert_eq!(disk.paths(), [Path::new("/journal/messages")]);
 }
 
 #[test]
@@ -236,7 +236,7 @@ fn an_opening_to_empty_it_that_is_cut_short_loses_nothing() {
     for changes in 0..40 {
         for kept in [false, true] {
             let disk = disk_with(&path, &content);
-            disk.put(Path::new("/log/00000000000000f0.seg"), &[0; 64 << 10]);
+            disk.put(Path::new("/journal/00000000000000f0.seg"), &[0; 64 << 10]);
             disk.die_after(changes);
             drop(Journal::open_to_empty(Arc::new(disk.clone()), &medium()));
             let disk = disk.cut(&mut || kept);
