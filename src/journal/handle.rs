@@ -2,7 +2,7 @@
 //!
 //! **Invariant:** nothing here blocks the async runtime on a sync; dropping the last clone ends the threads.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -110,16 +110,29 @@ impl Journal {
     /// Returns the streams of the journal, oldest first; the live one is the last.
     #[must_use]
     pub fn streams(&self) -> Vec<Stream> {
-        lock(&self.shared.state).listed()
+        let state = lock(&self.shared.state);
+        let listed = state.streams.iter().map(|stream| Stream {
+            id: stream.id,
+            first: stream.first(),
+            last: stream.last,
+            live: stream.live,
+            from_copy: stream.from_copy,
+        });
+        listed.collect()
     }
 
     /// Returns the parts of `stream` that segments hold, in order; positions between two parts may have been recycled.
     #[must_use]
     pub fn parts(&self, stream: StreamId) -> Vec<StreamPart> {
         let mut state = lock(&self.shared.state);
-        state
-            .stream(stream)
-            .map_or_else(Vec::new, |stream| stream.parts())
+        let segments = state.stream(stream).map(|stream| &stream.segments);
+        let held = segments.into_iter().flatten();
+        held.filter(|segment| !segment.is_empty())
+            .map(|segment| StreamPart {
+                positions: segment.header.first_position..=segment.last(),
+                first_received_unix_nano: segment.contents().first_received_unix_nano,
+            })
+            .collect()
     }
 
     /// Returns the synced entries of `stream` at and after position `from`, in order: at least one if there is one,
@@ -227,10 +240,8 @@ fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<
     std::thread::Builder::new()
         .name(name.to_owned())
         .spawn(body)
-        .map_err(|error| OpenError::Io {
-            path: PathBuf::from(name),
-            error,
-            advice: "the system gives no more threads",
+        .map_err(|error| {
+            recovery::failed(Path::new(name), error, "the system gives no more threads")
         })
 }
 

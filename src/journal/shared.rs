@@ -27,12 +27,6 @@ pub(super) struct JournalSettings {
 }
 
 impl JournalSettings {
-    /// Returns the size of a volume below which no segment ever fits: the floor, two spares and the segment that is
-    /// appended to.
-    pub(super) fn least_volume_bytes(&self) -> u64 {
-        self.free_floor_bytes.saturating_add(3 * self.segment_bytes)
-    }
-
     /// Returns the age at which a segment is sealed, and the time within which a recycled one's old bytes are
     /// overwritten.
     pub(super) fn unstored_age_limit(&self) -> Duration {

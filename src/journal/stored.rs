@@ -10,6 +10,7 @@ use std::sync::Arc;
 use crate::telemetry::metrics::{JOURNAL_DAMAGED_RECORDS_TOTAL, STORED_GAPS_TOTAL};
 
 use crate::event::StreamId;
+use crate::journal::recovery::segment_files::HeaderSource;
 use crate::journal::segment_index::{Segment, Totals};
 use crate::journal::{Journal, Shared, lock};
 use crate::position_set::PositionSet;
@@ -129,8 +130,10 @@ impl Journal {
     #[must_use]
     pub fn may_have_freed(&self, stream: StreamId) -> bool {
         let mut state = lock(&self.shared.state);
-        let stream = state.stream(stream);
-        stream.is_some_and(|stream| stream.may_have_freed())
+        let segments = state.stream(stream).map(|stream| &stream.segments);
+        segments.into_iter().flatten().any(|segment| {
+            segment.header_source == HeaderSource::PerhapsFreed && !segment.is_stored()
+        })
     }
 
     /// Reports to the journal that the database has no row of `stream`, and that it keeps the rows of streams of which

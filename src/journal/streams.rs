@@ -11,7 +11,6 @@ use crate::event::StreamId;
 use crate::journal::disk::Space;
 use crate::journal::recovery::segment_files::HeaderSource;
 use crate::journal::segment_index::{AppendedRecord, Segment, Totals};
-use crate::journal::{Stream, StreamPart};
 use crate::position_set::PositionSet;
 
 /// One stream of the directory.
@@ -23,7 +22,7 @@ use crate::position_set::PositionSet;
 pub(super) struct StreamState {
     pub(super) id: StreamId,
     pub(super) live: bool,
-    /// As [`Stream::from_copy`].
+    /// As [`Stream::from_copy`](crate::journal::Stream::from_copy).
     pub(super) from_copy: bool,
     /// The number of the opening that began it.
     pub(super) epoch: u64,
@@ -133,14 +132,6 @@ impl StreamState {
         PositionSet::new(held.map(|segment| segment.header.first_position..=segment.last()))
     }
 
-    /// Returns whether a file that an older version perhaps freed waits for the database to be asked.
-    pub(super) fn may_have_freed(&self) -> bool {
-        let mut held = self.segments.iter();
-        held.any(|segment| {
-            segment.header_source == HeaderSource::PerhapsFreed && !segment.is_stored()
-        })
-    }
-
     /// Returns the stream's segments if an older version perhaps freed them all and no position is missing; else none.
     pub(super) fn only_freed(&self) -> Vec<Arc<Segment>> {
         let freed = |held: &Arc<Segment>| held.header_source == HeaderSource::PerhapsFreed;
@@ -149,16 +140,6 @@ impl StreamState {
         } else {
             Vec::new()
         }
-    }
-
-    /// Returns the positions that segments hold, segment by segment.
-    pub(super) fn parts(&self) -> Vec<StreamPart> {
-        let held = self.segments.iter().filter(|segment| !segment.is_empty());
-        held.map(|segment| StreamPart {
-            positions: segment.header.first_position..=segment.last(),
-            first_received_unix_nano: segment.contents().first_received_unix_nano,
-        })
-        .collect()
     }
 
     /// Notes for each segment with positions of `range` whether it is now wholly stored, and so may be recycled. Called
@@ -193,19 +174,6 @@ impl StreamTable {
         self.streams
             .last_mut()
             .expect("an open journal has a live stream, and it is the last")
-    }
-
-    pub(super) fn listed(&self) -> Vec<Stream> {
-        self.streams
-            .iter()
-            .map(|stream| Stream {
-                id: stream.id,
-                first: stream.first(),
-                last: stream.last,
-                live: stream.live,
-                from_copy: stream.from_copy,
-            })
-            .collect()
     }
 
     /// Returns all segments, the newest last.

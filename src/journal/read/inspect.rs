@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::ops::RangeInclusive;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::event::StreamId;
@@ -19,7 +19,6 @@ use crate::journal::recovery::segment_files::{
 };
 use crate::journal::recovery::{READABLE, failed, refuse_earlier_name};
 use crate::journal::{Journal, OpenError, Options, SegmentReport};
-use crate::position_set::PositionSet;
 
 impl Journal {
     /// Returns reports of the directory's segments, oldest first, for `journal list` and `journal verify`. Opens the
@@ -81,25 +80,18 @@ fn inspect(disk: &dyn Disk, dir: &Path) -> Result<Vec<SegmentReport>, OpenError>
                     known: FORMAT,
                 });
             }
-            SegmentFileKind::Unidentified { first, .. } => reports.push((
-                (0, 0),
-                SegmentReport {
-                    problems: vec![format!(
-                        "neither header nor footer can be read; there are records from {first} on"
-                    )],
-                    ..empty(&file)
-                },
-            )),
-            SegmentFileKind::Unreadable => reports.push((
-                (0, 0),
-                SegmentReport {
-                    problems: vec!["neither header nor footer can be read".to_owned()],
-                    ..empty(&file)
-                },
-            )),
+            SegmentFileKind::Unidentified { .. } | SegmentFileKind::Unreadable => {
+                let mut problem = "neither header nor footer can be read".to_owned();
+                if let SegmentFileKind::Unidentified { first, .. } = file.kind {
+                    problem += &format!("; there are records from {first} on");
+                }
+                let mut report = empty(&file);
+                report.problems.push(problem);
+                reports.push(((0, 0), report));
+            }
         }
     }
-    reports.sort_by_key(|((opening, base), report)| (*opening, report.stream, *base));
+    reports.sort_by_key(|((epoch, first), report)| (*epoch, report.stream, *first));
     let mut reports: Vec<_> = reports.into_iter().map(|(_, report)| report).collect();
     name_missing(&mut reports, found, dir, before, &after);
     Ok(reports)
@@ -140,9 +132,10 @@ fn name_missing(
             match at {
                 Some(at) => reports[at].problems.push(problem),
                 None => reports.push(SegmentReport {
+                    path: positions_file::path(dir),
                     stream: id,
                     problems: vec![problem],
-                    ..nothing(positions_file::path(dir))
+                    ..SegmentReport::default()
                 }),
             }
         }
@@ -158,25 +151,11 @@ fn missing(first: u64, last: u64) -> String {
     format!("{missing} in no file: this is a part of a journal, unless the database has them")
 }
 
-fn nothing(path: PathBuf) -> SegmentReport {
-    SegmentReport {
-        path,
-        stream: StreamId([0; 16]),
-        bytes: 0,
-        first: 0,
-        last: 0,
-        records: 0,
-        events: 0,
-        sealed: false,
-        problems: Vec::new(),
-        unconfirmed: PositionSet::default(),
-    }
-}
-
 fn empty(file: &SegmentFile) -> SegmentReport {
     SegmentReport {
+        path: file.path.clone(),
         bytes: file.bytes,
-        ..nothing(file.path.clone())
+        ..SegmentReport::default()
     }
 }
 
@@ -205,7 +184,8 @@ fn report(
         |contents| contents.end,
     );
     let start = (header.first_position, BLOCK_BYTES);
-    let mut scan = SegmentScan::new(file.open(disk)?, header.nonce, start, end, 256 << 10);
+    let open = disk.open(&file.path)?;
+    let mut scan = SegmentScan::new(open, header.nonce, start, end, 256 << 10);
     let mut synced = file.sealed.map_or(0, |contents| contents.last_position);
     let mut problems: Vec<(u64, String)> = Vec::new();
     let mut gaps: Vec<RangeInclusive<u64>> = Vec::new();

@@ -4,7 +4,7 @@
 //! the file that replaces it is synced.
 
 use std::collections::BTreeMap;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Condvar, Mutex};
@@ -120,7 +120,11 @@ fn recovered(
         keep_stored: options.keep_stored,
         sync_marker_after,
     };
-    if settings.least_volume_bytes() > space.size_bytes {
+    // Below this size no segment ever fits: the floor, two spares and the segment that is appended to.
+    let least_bytes = sizes
+        .free_floor_bytes
+        .saturating_add(3 * sizes.segment_bytes);
+    if least_bytes > space.size_bytes {
         tracing::error!(
             dir = %dir.display(), volume_bytes = space.size_bytes, floor_bytes = settings.free_floor_bytes,
             segment_bytes = settings.segment_bytes,
@@ -182,12 +186,7 @@ pub(super) fn holds_a_journal(disk: &dyn Disk, dir: &Path) -> Result<bool, OpenE
         Ok(files) => Ok(files
             .iter()
             .any(|file| number(&file.path).is_some() || file.path.ends_with(LOCK))),
-        Err(error)
-            if matches!(
-                error.kind(),
-                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-            ) =>
-        {
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
             Ok(false)
         }
         Err(error) => Err(failed(dir, error, "the directory must be readable")),
@@ -253,13 +252,12 @@ fn recover(
                     known: FORMAT,
                 });
             }
-            SegmentFileKind::Spare | SegmentFileKind::Blank
-                if file.bytes == settings.segment_bytes && recovery.pool.wants_spares() =>
-            {
-                recovery.reuse(&file)?;
-            }
             SegmentFileKind::Spare | SegmentFileKind::Blank => {
-                recovery.remove(&file)?;
+                if file.bytes == settings.segment_bytes && recovery.pool.wants_spares() {
+                    recovery.reuse(&file)?;
+                } else {
+                    recovery.remove(&file)?;
+                }
             }
             SegmentFileKind::Unidentified {
                 identity: HeaderSource::PerhapsFreed,

@@ -5,7 +5,6 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use crate::journal::OpenError;
 use crate::journal::disk::{Disk, DiskFile, read_full};
@@ -72,10 +71,6 @@ impl SegmentFile {
             SegmentFileKind::Segment(_, HeaderSource::Restored)
         )
     }
-
-    pub(in crate::journal) fn open(&self, disk: &dyn Disk) -> io::Result<Arc<dyn DiskFile>> {
-        disk.open(&self.path)
-    }
 }
 
 /// Returns the segment files of a directory, each identified by its first and last block.
@@ -88,9 +83,9 @@ pub(in crate::journal) fn segment_files(
     let mut files = Vec::new();
     for file in listed {
         if number(&file.path).is_some() {
-            let surveyed = read_ends(disk, &file.path, file.bytes)
+            let file = read_ends(disk, &file.path, file.bytes)
                 .map_err(|error| failed(&file.path, error, ADVICE))?;
-            files.push(surveyed);
+            files.push(file);
         }
     }
     identify(&mut files);
@@ -149,18 +144,18 @@ fn from_blocks(
     file: &dyn DiskFile,
     bytes: u64,
 ) -> io::Result<(SegmentFileKind, Option<SegmentContents>)> {
-    let begin = SegmentHeader::decode(&block(file, 0)?);
-    let length = match begin {
+    let first = SegmentHeader::decode(&block(file, 0)?);
+    let length = match first {
         FirstBlock::Segment(header) => header.bytes,
         FirstBlock::Zeros | FirstBlock::Unreadable => bytes,
         FirstBlock::Newer(_) => 0,
     };
-    let end = if length >= SMALLEST_SEGMENT.min(3 * BLOCK_BYTES) {
+    let last = if length >= SMALLEST_SEGMENT.min(3 * BLOCK_BYTES) {
         LastBlock::decode(&block(file, length - BLOCK_BYTES)?)
     } else {
         LastBlock::Nothing
     };
-    Ok(match (begin, end) {
+    Ok(match (first, last) {
         (FirstBlock::Newer(found), _) => (SegmentFileKind::Newer(found), None),
         // Freed, except for the last step.
         (FirstBlock::Segment(header), LastBlock::Spare { freed }) if freed == header.nonce => {

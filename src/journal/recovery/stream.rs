@@ -77,7 +77,8 @@ impl Recovery<'_> {
                 if kept_path == Some(&file.path) && (is_one_of_several || file.is_restored()) {
                     // The process that wrote this copy may have ended before the header was durable, or the header is
                     // lost.
-                    file.open(self.disk)
+                    self.disk
+                        .open(&file.path)
                         .and_then(|open| rewrite::begin(header, &*open))
                         .map_err(|error| failed(&file.path, error, CHECK_DISK))?;
                 }
@@ -131,10 +132,9 @@ impl Recovery<'_> {
         until: Option<u64>,
     ) -> Result<Option<(PathBuf, SegmentHeader, SegmentContents)>, OpenError> {
         // A header is only written into a file that has its whole length.
-        for (header, file) in files
-            .iter()
-            .filter(|(header, file)| file.bytes < header.bytes)
-        {
+        let is_cut = |(header, file): &&(SegmentHeader, SegmentFile)| file.bytes < header.bytes;
+        let cut: Vec<_> = files.iter().filter(is_cut).collect();
+        for (header, file) in &cut {
             tracing::error!(
                 path = %file.path.display(), bytes = file.bytes, of_bytes = header.bytes,
                 "a file of the journal is cut short: what stood behind is lost; check the disk, and keep the copy put aside"
@@ -143,7 +143,7 @@ impl Recovery<'_> {
             quarantine::quarantine_copy(self.disk, self.settings, &file.path);
         }
         let plan = unsealed.plan(synced, until);
-        if files.iter().any(|(header, file)| file.bytes < header.bytes) {
+        if !cut.is_empty() {
             self.state.missing_records += plan.damaged;
         }
         if plan.damaged > 0 {
@@ -211,7 +211,7 @@ impl Recovery<'_> {
     /// Makes a spare of a file of a segment's length, however far an earlier process got. The file then durably has a
     /// spare's mark with a new nonce, and space for all of its bytes, also if it is a copy that left its zeros out.
     pub(super) fn reuse(&mut self, file: &SegmentFile) -> Result<(), OpenError> {
-        let freed = file.open(self.disk).and_then(|open| {
+        let freed = self.disk.open(&file.path).and_then(|open| {
             open.allocate(file.bytes)?;
             let nonce = match file.kind {
                 SegmentFileKind::Segment(header, _) => header.nonce,

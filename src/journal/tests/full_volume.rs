@@ -7,7 +7,8 @@ use crate::journal::format::record::{self, RecordClass};
 use crate::journal::format::segment::{BLOCK, FirstBlock, Footer, SegmentContents, SegmentHeader};
 use crate::journal::sim::Fault;
 use crate::journal::tests::harm::{recovered, small, unsealed};
-use crate::journal::tests::missing::{directory, free_as_before, remove};
+use crate::journal::tests::missing::{directory, remove};
+use crate::journal::tests::older_versions::free_as_before;
 use crate::journal::tests::*;
 
 /// A journal whose append thread ran in this thread, so that each of its writes has its number.

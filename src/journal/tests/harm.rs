@@ -221,7 +221,7 @@ fn an_unconfirmed_position_between_records_is_a_hole() {
 }
 
 #[test]
-fn an_idle_log_confirms_its_last_record_within_a_second() {
+fn an_idle_journal_confirms_its_last_record_within_a_second() {
     let disk = SimDisk::new();
     let journal = Journal::open(Arc::new(disk.clone()), &options()).unwrap();
     let stream = journal.streams()[0].id;
@@ -254,7 +254,7 @@ fn an_idle_log_confirms_its_last_record_within_a_second() {
 }
 
 #[test]
-fn a_damaged_record_of_a_running_log_is_named_counted_and_put_aside_once() {
+fn a_damaged_record_of_a_running_journal_is_named_counted_and_put_aside_once() {
     let disk = SimDisk::new();
     let journal = open(&disk);
     let stream = journal.streams()[0].id;

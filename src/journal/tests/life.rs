@@ -260,7 +260,7 @@ fn a_drained_backlog_of_an_earlier_life_is_no_backlog_of_this_one() {
 }
 
 #[test]
-fn a_closed_log_takes_nothing_and_is_sealed() {
+fn a_closed_journal_takes_nothing_and_is_sealed() {
     runtime().block_on(async {
         let disk = SimDisk::new();
         let journal = open(&disk);

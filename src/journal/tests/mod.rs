@@ -28,6 +28,12 @@ mod harm;
 /// Files that are removed, emptied or cut, and lost blocks.
 mod missing;
 
+/// Files of versions that freed segments by zeros alone.
+mod older_versions;
+
+/// Reads that return wrong bytes.
+mod misreads;
+
 /// Reopening.
 mod reopening;
 

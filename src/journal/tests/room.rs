@@ -171,7 +171,7 @@ fn a_spare_is_filled_in_synced_pieces_at_no_more_than_twice_the_pace_of_what_is_
 
 /// The client was asked to retry, for ever.
 #[test]
-fn what_would_not_fit_an_empty_log_is_too_large() {
+fn what_would_not_fit_an_empty_journal_is_too_large() {
     let disk = SimDisk::new();
     let journal = open(&disk);
     runtime().block_on(async {
