@@ -13,8 +13,6 @@ use crate::journal::format::record::RecordClass;
 use crate::journal::segment_index::{IndexedScan, Segment};
 use crate::journal::{Journal, RequestDigest, lock};
 
-const ZERO: [u8; 16] = [0; 16];
-
 /// Bytes read from a segment at a time.
 const WINDOW_BYTES: u64 = 1 << 20;
 
@@ -73,7 +71,7 @@ fn segment_digests(
         let header = &found.header;
         let received_unix_nano = header.source.received_unix_nano;
         if header.class == RecordClass::Data
-            && header.digest != ZERO
+            && header.digest != [0; 16]
             && received_unix_nano >= since_unix_nano
             && walk.scan.verifies(&found)?
         {

@@ -67,6 +67,8 @@ impl Recovery<'_> {
             let kept_path = kept.as_ref().map(|(path, ..)| path);
             let is_one_of_several = files.len() > 1;
             for (header, file) in &files {
+                // If nothing is kept, a power cut spared the last block of a segment whose first group was never
+                // synced.
                 if kept.is_some() && file.is_restored() {
                     tracing::error!(
                         path = %file.path.display(),
@@ -84,8 +86,6 @@ impl Recovery<'_> {
                 }
             }
             for (header, file) in &files {
-                // If nothing is kept, a power cut spared the last block of a segment whose first group was never
-                // synced.
                 if kept_path != Some(&file.path) {
                     self.retire(file, header)?;
                 }
