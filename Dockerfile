@@ -14,10 +14,10 @@ COPY benches benches
 COPY migrations migrations
 COPY src src
 COPY tests tests
-COPY scripts/container-root.sh scripts/
+COPY scripts/operate/container-root.sh scripts/operate/
 ARG REVISION=unknown
 RUN RUVVECTOR_REVISION="$REVISION" cargo build --release --locked --bin ruvvector-service \
-    && scripts/container-root.sh target/release/ruvvector-service /root-of-image \
+    && scripts/operate/container-root.sh target/release/ruvvector-service /root-of-image \
     && mkdir /data-of-image
 
 FROM scratch
@@ -29,9 +29,9 @@ LABEL org.opencontainers.image.title="RuvVector Service" \
       org.opencontainers.image.version="$VERSION" \
       org.opencontainers.image.revision="$REVISION"
 COPY --from=build /root-of-image/ /
-# A named volume begins as this: empty, and the service's own.
+# A new named volume is a copy of this directory: empty, owned by the service's user.
 COPY --from=build --chown=65532:65532 /data-of-image /data
-# The store is no store's name, so that a start without one is an error: a misspelt DATABASE_URL fills no container's layer.
+# An invalid name of a store makes a start without a store an error: a misspelt DATABASE_URL does not fill the container's layer.
 ENV RUVVECTOR_STORE=not-named \
     RUVVECTOR_BIND=[::] \
     RUVVECTOR_DATA_DIR=/data

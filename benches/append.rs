@@ -1,4 +1,4 @@
-//! One append of 4 KiB, by 1, 16 and 128 writers at once, beside the bare write and sync that it cannot beat.
+//! One append of 4 KiB, by 1, 16 and 128 writers at once, beside the bare write and sync, which is its floor.
 //!
 //! Each iteration is one append by every writer: its time is the latency that the slowest of them sees.
 
@@ -83,7 +83,7 @@ fn append(c: &mut Criterion) {
                     .filter_map(Result::ok)
                     .map(|position| position.n)
                     .max();
-                // As the writer does it, so that the budget never fills.
+                // As the writer does, so that the budget never fills.
                 let last = last.expect("an append succeeds");
                 journal.mark_stored(stream, last.saturating_sub(2 * writers), last);
             });

@@ -1,6 +1,7 @@
-//! What decoding costs an item, beside the parsers of others on the same bytes.
+//! The cost of decoding an item, beside other parsers on the same bytes.
 //!
-//! **Invariant:** throughput is in items: the time of one is the time of an iteration by the count that is printed.
+//! **Invariant:** throughput is counted in items: the time of one item is the time of an iteration divided by the
+//! printed count.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
@@ -26,7 +27,7 @@ const SPANS: usize = 500;
 const NATIVE_EVENTS: usize = 100;
 const START: u64 = 1_799_999_999_000_000_000;
 
-/// Looks at each row and forgets it.
+/// Looks at each row and drops it.
 struct Forget;
 
 impl Sink for Forget {
@@ -165,7 +166,7 @@ fn request_json(request: &ExportTraceServiceRequest) -> String {
     out
 }
 
-/// As many log records, half of them of no trace, under the same resource and scope as the spans.
+/// As many log records, half of them without a trace, under the same resource and scope as the spans.
 fn logs(spans: &ExportTraceServiceRequest) -> ExportLogsServiceRequest {
     let resource_spans = &spans.resource_spans[0];
     let scope_spans = &resource_spans.scope_spans[0];

@@ -88,28 +88,28 @@ packages() {
 }
 
 sdks() {
-    scripts/sdk/python.sh
-    scripts/sdk/javascript.sh
-    scripts/sdk/java.sh
-    scripts/sdk/go.sh
-    scripts/sdk/rust.sh
-    scripts/reference-collector.sh >/dev/null
-    scripts/telemetrygen.sh
-    scripts/prometheus3.sh >/dev/null
+    scripts/tools/sdk/python.sh
+    scripts/tools/sdk/javascript.sh
+    scripts/tools/sdk/java.sh
+    scripts/tools/sdk/go.sh
+    scripts/tools/sdk/rust.sh
+    scripts/tools/reference-collector.sh >/dev/null
+    scripts/tools/telemetrygen.sh
+    scripts/tools/prometheus3.sh >/dev/null
 }
 
 cargo_tests() {
     scripts/with-postgres.sh timeout 2400 cargo test --quiet --no-fail-fast
 }
 
-# The oldest server that is promised to do; scripts/other-postgres.sh has those between as well.
+# The oldest server that is promised to do; scripts/check/other-postgres.sh has those between as well.
 oldest_postgres() {
-    scripts/other-postgres.sh 14 -- timeout 1200 cargo test --quiet --no-fail-fast --test suite -- postgres:: write:: query::
+    scripts/check/other-postgres.sh 14 -- timeout 1200 cargo test --quiet --no-fail-fast --test suite -- postgres:: write:: query::
 }
 
 scripts_parse() {
     local script
-    for script in scripts/*.sh scripts/sdk/*.sh .ci/run; do
+    for script in scripts/*.sh scripts/*/*.sh scripts/tools/sdk/*.sh .ci/run; do
         bash -n "$script"
         [ -x "$script" ] || fail "$script is not executable"
     done
@@ -142,13 +142,13 @@ step 'scripts' scripts_parse
 step 'format' cargo fmt --check
 step 'lints' cargo clippy --quiet --all-targets -- -D warnings
 step 'build' cargo test --quiet --no-run
-step 'dashboards' scripts/check-dashboards.sh
-step 'alerts' scripts/with-postgres.sh scripts/check-alerts.sh
-step 'outage' scripts/check-outage.sh
-step 'chart and image' scripts/with-postgres.sh scripts/check-helm.sh
-step 'systemd unit' scripts/with-postgres.sh scripts/check-systemd.sh
-step 'proxies' scripts/with-postgres.sh scripts/check-proxies.sh
-step 'docs' scripts/check-docs.sh
+step 'dashboards' scripts/check/dashboards.sh
+step 'alerts' scripts/with-postgres.sh scripts/check/alerts.sh
+step 'outage' scripts/check/outage.sh
+step 'chart and image' scripts/with-postgres.sh scripts/check/chart.sh
+step 'systemd unit' scripts/with-postgres.sh scripts/check/systemd.sh
+step 'proxies' scripts/with-postgres.sh scripts/check/proxies.sh
+step 'docs' scripts/check/docs.sh
 step 'tests' cargo_tests
 step 'PostgreSQL 14' oldest_postgres
 printf '\nall passed in %s s\n' $((SECONDS - started))

@@ -42,6 +42,17 @@ pub enum Encoding {
     Protobuf,
 }
 
+impl Encoding {
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Json => "json",
+            Self::NdJson => "ndjson",
+            Self::Protobuf => "protobuf",
+        }
+    }
+}
+
 /// One row before it is stored: a native event, a span, a log record or a metric point. Texts borrow from the request
 /// where possible.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -161,6 +172,19 @@ pub enum ContentEncoding {
     Gzip,
     Zstd,
     Deflate,
+}
+
+impl ContentEncoding {
+    /// Returns the name in the header `Content-Encoding`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Identity => "identity",
+            Self::Gzip => "gzip",
+            Self::Zstd => "zstd",
+            Self::Deflate => "deflate",
+        }
+    }
 }
 
 /// The inputs of decoding besides the bytes. A record's header keeps all of them, so that a later change of settings

@@ -224,11 +224,11 @@ pub async fn run(
         () = stop.at_once.cancelled() => {}
         () = journal.broken() => {
             writer.abort();
-            store.close(store::GOODBYE.min(config.grace)).await;
+            store.close(store::CLOSE_TIMEOUT.min(config.grace)).await;
             return Err(RunError::JournalBroken);
         }
         ended = &mut writer => {
-            store.close(store::GOODBYE.min(config.grace)).await;
+            store.close(store::CLOSE_TIMEOUT.min(config.grace)).await;
             return Err(RunError::Writer(ended.err()));
         }
     }

@@ -1,6 +1,6 @@
 //! Ready-made OTLP requests: eight attributes a span, five a resource, ten spans a trace.
 //!
-//! **Invariant:** every span of a run has an id of its own, so that rows can be counted.
+//! **Invariant:** every span of a run has a different id, so that rows can be counted.
 
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value};

@@ -1,6 +1,6 @@
-//! A server that reads a request's body, drops it and answers: what no collector can be cheaper than.
+//! A server that reads a request's body, drops it and answers: the floor for any collector.
 //!
-//! **Invariant:** it does for the transport what the service does: axum on hyper, HTTP/1.1, kept connections.
+//! **Invariant:** its transport is the service's: axum on hyper, HTTP/1.1, kept connections.
 
 use axum::Router;
 use axum::body::Body;
@@ -11,7 +11,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 
-/// Serves until it is killed; first says where, as `{"address": "…"}`.
+/// Serves until it is killed; first prints its address, as `{"address": "…"}`.
 pub(crate) async fn serve() -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
         .await

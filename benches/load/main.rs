@@ -1,4 +1,4 @@
-//! A load generator and a floor, for `scripts/bench.sh`; not a benchmark of its own.
+//! A load generator and a floor, for `scripts/bench/bench.sh`; not an independent benchmark.
 //!
 //! ```text
 //! load floor                                             a server that reads OTLP bodies and drops them
@@ -21,13 +21,13 @@ mod bodies;
 /// The server that drops.
 mod floor;
 
-/// SlotBody, closed and open loop.
+/// Requests, closed and open loop.
 mod send;
 
 /// The bare disk.
 mod sync;
 
-/// What `/proc` says of another process.
+/// The CPU time of another process, from `/proc`.
 mod process;
 
 fn main() -> ExitCode {
@@ -51,7 +51,7 @@ fn main() -> ExitCode {
             runtime.block_on(send::steady(plan, number(rate)))
         }
         ["sync", file, count] => sync::measure(file, number(count)),
-        // `cargo bench` runs every bench target: this one has nothing to say by itself.
+        // `cargo bench` runs every bench target: this one prints nothing without arguments.
         _ => return ExitCode::SUCCESS,
     };
     println!("{said}");

@@ -1,4 +1,4 @@
-//! What `/proc` says of another process (proc_pid_stat(5)).
+//! The CPU time of another process, from `/proc` (proc_pid_stat(5)).
 //!
 //! **Invariant:** all threads count, also those that have ended.
 
@@ -7,7 +7,7 @@ use std::time::Duration;
 /// `USER_HZ` of every Linux that this runs on.
 const TICKS_A_SECOND: u64 = 100;
 
-/// User and system time together. Zero when the process is gone.
+/// User and system time together. Zero if the process has ended.
 pub(crate) fn cpu(pid: u32) -> Duration {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     // The name in parentheses may hold anything; utime and stime are the 12th and 13th after it.

@@ -1,4 +1,4 @@
-//! SlotBody: closed loop for throughput, open loop for latency.
+//! Requests: closed loop for throughput, open loop for latency.
 //!
 //! **Invariant:** a request of the open loop is timed from when it was due, not from when it could be sent.
 
@@ -36,7 +36,7 @@ impl Plan {
     }
 }
 
-/// Where to and how: `http://…` for OTLP/HTTP over HTTP/1.1, `grpc://…` for OTLP/gRPC over HTTP/2.
+/// Address and protocol: `http://…` for OTLP/HTTP over HTTP/1.1, `grpc://…` for OTLP/gRPC over HTTP/2.
 #[derive(Clone)]
 struct Target {
     url: String,
@@ -61,7 +61,7 @@ impl Target {
         }
     }
 
-    /// A client with connections of its own.
+    /// A client with separate connections.
     fn client(&self) -> Http {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
@@ -79,7 +79,7 @@ impl Target {
             body.extend([0; 5]);
         }
         body.extend(message);
-        // A field that nobody knows, so that no two requests are equal: the service would know the second one.
+        // An unknown field, so that no two requests are equal: the service would recognise the second one.
         body.push(15 << 3);
         prost::encoding::encode_varint(round, &mut body);
         if self.is_grpc {
@@ -89,7 +89,7 @@ impl Target {
         body.into()
     }
 
-    /// Whether the server took it: 200, and for gRPC a status of 0.
+    /// True if the server accepted it: 200, and for gRPC a status of 0.
     async fn post(&self, http: &Http, body: Bytes) -> bool {
         let request = Request::post(&self.url);
         let request = if self.is_grpc {
@@ -122,7 +122,7 @@ fn now_unix_nano() -> u64 {
     u64::try_from(now.as_nanos()).expect("until the year 2554")
 }
 
-/// Requests made before the clock starts, so that making them costs nothing beside the server.
+/// Requests that are made before the clock starts, so that making them costs nothing beside the server.
 fn prepared(count: u64, spans: u64) -> Vec<Vec<u8>> {
     let now = now_unix_nano();
     (0..count)
@@ -132,7 +132,7 @@ fn prepared(count: u64, spans: u64) -> Vec<Vec<u8>> {
 
 /// As fast as `connections` clients can, each with one request at a time.
 pub(crate) async fn flood(plan: Plan, connections: usize) -> String {
-    // Enough that the server's caches see no body often; sent round and round.
+    // Enough that the server's caches see no body often; they are sent in turn.
     let bodies = Arc::new(prepared(
         (100_000 / plan.spans).clamp(20, 20_000),
         plan.spans,
@@ -178,7 +178,7 @@ pub(crate) async fn flood(plan: Plan, connections: usize) -> String {
     )
 }
 
-/// `rate` spans a second, whatever the server does.
+/// `rate` spans a second, independent of the server's answers.
 pub(crate) async fn steady(plan: Plan, rate: u64) -> String {
     let count = plan.seconds * rate / plan.spans;
     let bodies = prepared(count, plan.spans);

@@ -66,7 +66,7 @@ async fn drain(config: &Config, stop: CancellationToken) -> Result<String, Strin
         ) => outcome,
         never = report_progress(&journal, &progress) => match never {},
     };
-    store.close(store::GOODBYE).await;
+    store.close(store::CLOSE_TIMEOUT).await;
     let left = journal.status();
     let gone = journal.streams().len() == 1;
     match outcome {

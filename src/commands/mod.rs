@@ -145,10 +145,7 @@ pub async fn check_store_kind(config: &Config) -> Result<Option<String>, Command
 /// Returns the contents of the journal on disk; a missing directory has none.
 fn backlog(config: &Config) -> Result<Backlog, OpenError> {
     if !config.journal.dir.exists() {
-        return Ok(Backlog {
-            events: 0,
-            streams: Vec::new(),
-        });
+        return Ok(Backlog::default());
     }
     let segments = Journal::inspect(Arc::new(OsDisk), &config.journal)?;
     let held = segments.iter().filter(|segment| segment.records > 0);
@@ -170,7 +167,7 @@ pub async fn migrate(config: &Config, rows: ImportRows) -> Result<String, StoreE
     options.migrate = true;
     let store = Store::new(&options);
     let done = migrate_in(&store, rows).await;
-    store.close(store::GOODBYE).await;
+    store.close(store::CLOSE_TIMEOUT).await;
     done
 }
 
@@ -210,7 +207,7 @@ async fn migrate_in(store: &Store, rows: ImportRows) -> Result<String, StoreErro
 pub async fn confirm_clock(config: &Config) -> Result<String, StoreError> {
     let store = Store::new(&config.store);
     let done = store.confirm_clock().await;
-    store.close(store::GOODBYE).await;
+    store.close(store::CLOSE_TIMEOUT).await;
     let kind = store.kind();
     done.map(|doubt| match doubt {
         Some(reason) => format!(

@@ -32,6 +32,7 @@ pub async fn run(
     rotation: Rotation,
 ) -> Result<(), CommandFailure> {
     let metrics = recorder::install()?;
+    crate::store::seed_metrics();
     let listeners = listen(&config).map_err(|error| error.to_string())?;
     let stop = Shutdown::default();
     let signals =

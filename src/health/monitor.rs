@@ -149,28 +149,11 @@ mod tests {
     use super::*;
     use crate::journal;
     use crate::journal::disk::OsDisk;
-    use crate::store::{Options, StoreTarget};
+    use crate::store;
 
     fn sources(dir: &Path) -> HealthSources {
-        let journal = journal::Options {
-            dir: dir.join("journal"),
-            budget_bytes: Some(1 << 20),
-            segment_bytes: None,
-            free_floor_bytes: Some(0),
-            keep_stored: Duration::ZERO,
-        };
-        let store = Options {
-            target: StoreTarget::Sqlite {
-                path: dir.join("telemetry.db"),
-            },
-            migrate: true,
-            retention_days: None,
-            connect_timeout: Duration::from_secs(10),
-            statement_timeout: Duration::from_secs(10),
-            write_connections: 1,
-            read_connections: 2,
-            collector: String::new(),
-        };
+        let journal = journal::Options::small(dir.join("journal"));
+        let store = store::Options::sqlite_file(dir.join("telemetry.db"));
         HealthSources {
             journal: Journal::open(Arc::new(OsDisk), &journal).expect("a journal"),
             store: Store::new(&store),

@@ -189,6 +189,20 @@ pub struct Options {
     pub keep_stored: Duration,
 }
 
+#[cfg(test)]
+impl Options {
+    /// Returns the options of a small journal for a unit test.
+    pub(crate) fn small(dir: PathBuf) -> Self {
+        Self {
+            dir,
+            budget_bytes: Some(1 << 20),
+            segment_bytes: None,
+            free_floor_bytes: Some(0),
+            keep_stored: Duration::ZERO,
+        }
+    }
+}
+
 /// A request that [`crate::decode::check`] accepted.
 #[derive(Clone, Debug)]
 pub struct NewRecord {

@@ -10,7 +10,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Connection};
@@ -28,19 +28,15 @@ pub enum StoreKind {
 }
 
 impl StoreKind {
+    pub const ALL: [Self; 2] = [Self::Postgres, Self::Sqlite];
+
     /// Returns the value of the setting `store`.
     #[must_use]
-    pub const fn name(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Postgres => "postgres",
             Self::Sqlite => "sqlite",
         }
-    }
-
-    fn parse(text: &str) -> Option<Self> {
-        [Self::Postgres, Self::Sqlite]
-            .into_iter()
-            .find(|kind| kind.name() == text)
     }
 
     const fn of(target: &StoreTarget) -> Self {
@@ -61,7 +57,7 @@ pub enum Naming {
 }
 
 /// The contents of the journal at the start.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Backlog {
     /// Number of events in the journal's records. Only the store that received them knows which of them are stored.
     pub events: u64,
@@ -111,19 +107,49 @@ pub async fn compare(
     backlog: &Backlog,
 ) -> Result<Option<String>, OtherKind> {
     let kind = StoreKind::of(target);
-    let files = SqliteFiles::of(data_dir, target);
+    // With PostgreSQL, a file from earlier may be at the default path.
+    let default_file = data_dir.join("telemetry.db");
+    let chosen = match target {
+        StoreTarget::Sqlite { path } => Some(path.as_path()),
+        StoreTarget::Postgres { .. } => None,
+    };
     let served = match read(data_dir) {
         Some(kind) => Some(kind),
-        None => files.served(kind, backlog).await,
+        None => infer(&default_file, chosen, backlog).await,
     };
     let Some(before) = served.filter(|before| *before != kind) else {
         return Ok(None);
     };
-    let found = files.found(backlog).await;
-    if naming == Naming::Implied && !found.is_empty() {
-        return Err(OtherKind(refusal(data_dir, before, kind, &found)));
+    let (dir, was, is) = (data_dir.display(), before.as_str(), kind.as_str());
+    let mut found = Vec::new();
+    if backlog.events > 0 {
+        let end = if backlog.events == 1 { "" } else { "s" };
+        found.push(format!(
+            "its journal holds {} event{end} that may not be stored",
+            backlog.events
+        ));
     }
-    Ok(Some(change(data_dir, before, kind)))
+    let chosen = chosen.filter(|path| *path != default_file);
+    for path in [default_file.as_path()].into_iter().chain(chosen) {
+        if has_events(path).await {
+            found.push(format!("{} holds events", path.display()));
+        }
+    }
+    if naming == Naming::Explicit || found.is_empty() {
+        return Ok(Some(format!(
+            "{dir} served the store {was} until now, and serves {is} from now on: what {was} holds is not copied, and what the \
+             journal holds is written to {is}"
+        )));
+    }
+    let forgotten = match kind {
+        StoreKind::Sqlite => "If a setting was forgotten, set DATABASE_URL or POSTGRES_HOST",
+        StoreKind::Postgres => "If this is a mistake, unset DATABASE_URL and POSTGRES_HOST",
+    };
+    Err(OtherKind(format!(
+        "{dir} served the store {was}, and the settings lead to {is}, while {}. {forgotten}. To change to {is}, start once with \
+         store={is} (RUVVECTOR_STORE={is}): what the journal holds is then written to {is}, and what {was} holds stays there",
+        found.join(" and ")
+    )))
 }
 
 /// Returns whether the note in `data_dir` names the kind of `target`. Then [`compare`] returns no warning.
@@ -132,90 +158,33 @@ pub fn is_noted(data_dir: &Path, target: &StoreTarget) -> bool {
     read(data_dir) == Some(StoreKind::of(target))
 }
 
-fn refusal(data_dir: &Path, before: StoreKind, kind: StoreKind, found: &[String]) -> String {
-    let (before, kind) = (before.name(), kind.name());
-    let forgotten = match kind {
-        "sqlite" => "If a setting was forgotten, set DATABASE_URL or POSTGRES_HOST",
-        _ => "If this is a mistake, unset DATABASE_URL and POSTGRES_HOST",
+/// Derives the kind that a directory without a note served, if possible, from the SQLite file at the default path or at
+/// the path that the settings choose.
+async fn infer(default_file: &Path, chosen: Option<&Path>, backlog: &Backlog) -> Option<StoreKind> {
+    let knows_any = |known: &[StreamId]| backlog.streams.iter().any(|id| known.contains(id));
+    let Some(chosen) = chosen else {
+        let known = streams_in(default_file).await?;
+        let serves = backlog.streams.is_empty() || knows_any(&known);
+        return serves.then_some(StoreKind::Sqlite);
     };
-    format!(
-        "{} served the store {before}, and the settings lead to {kind}, while {}. {forgotten}. To change to {kind}, start once \
-         with store={kind} (RUVVECTOR_STORE={kind}): what the journal holds is then written to {kind}, and what {before} holds \
-         stays there",
-        data_dir.display(),
-        found.join(" and ")
-    )
-}
-
-fn change(data_dir: &Path, before: StoreKind, kind: StoreKind) -> String {
-    let (before, kind) = (before.name(), kind.name());
-    format!(
-        "{} served the store {before} until now, and serves {kind} from now on: what {before} holds is not copied, and what the \
-         log holds is written to {kind}",
-        data_dir.display(),
-    )
-}
-
-/// The SQLite files that may belong to the directory.
-struct SqliteFiles {
-    /// The default path. With PostgreSQL, a file from earlier may exist there.
-    own: PathBuf,
-    /// The path that the settings name.
-    chosen: Option<PathBuf>,
-}
-
-impl SqliteFiles {
-    fn of(data_dir: &Path, target: &StoreTarget) -> Self {
-        Self {
-            own: data_dir.join("telemetry.db"),
-            chosen: match target {
-                StoreTarget::Sqlite { path } => Some(path.clone()),
-                StoreTarget::Postgres { .. } => None,
-            },
-        }
+    if backlog.events == 0 {
+        return None;
     }
-
-    /// Derives the kind that a directory without a note served, if possible.
-    async fn served(&self, kind: StoreKind, backlog: &Backlog) -> Option<StoreKind> {
-        match kind {
-            StoreKind::Sqlite if backlog.events == 0 => None,
-            // SQLite's file is made before anything is stored. A file that holds events, but none of any stream in the
-            // journal, is left from a trial.
-            StoreKind::Sqlite => {
-                let chosen = self.chosen.as_ref().filter(|path| path.exists());
-                let strange = match chosen.or(self.own.exists().then_some(&self.own)) {
-                    None => true,
-                    Some(path) => has_events(path).await && knows_none_of(path, backlog).await,
-                };
-                strange.then_some(StoreKind::Postgres)
-            }
-            StoreKind::Postgres => {
-                let known = streams_in(&self.own).await?;
-                let serves = backlog.streams.is_empty()
-                    || backlog.streams.iter().any(|stream| known.contains(stream));
-                serves.then_some(StoreKind::Sqlite)
-            }
+    // SQLite's file is made before anything is stored. A file that holds events, but none of any stream in the journal,
+    // is left from a trial.
+    let file = [chosen, default_file]
+        .into_iter()
+        .find(|path| path.exists());
+    let is_foreign = match file {
+        None => true,
+        Some(path) => {
+            has_events(path).await
+                && streams_in(path)
+                    .await
+                    .is_some_and(|known| !knows_any(&known))
         }
-    }
-
-    /// Returns the events that a change could double or hide, as parts of a sentence.
-    async fn found(&self, backlog: &Backlog) -> Vec<String> {
-        let mut found = Vec::new();
-        if backlog.events > 0 {
-            let end = if backlog.events == 1 { "" } else { "s" };
-            found.push(format!(
-                "its journal holds {} event{end} that may not be stored",
-                backlog.events
-            ));
-        }
-        let others = self.chosen.iter().filter(|path| **path != self.own);
-        for path in [&self.own].into_iter().chain(others) {
-            if has_events(path).await {
-                found.push(format!("{} holds events", path.display()));
-            }
-        }
-        found
-    }
+    };
+    is_foreign.then_some(StoreKind::Postgres)
 }
 
 /// Returns whether the file holds events. A file that cannot be read counts as holding some.
@@ -237,12 +206,6 @@ async fn has_events(path: &Path) -> bool {
         tracing::warn!(path = %path.display(), %error, "the SQLite file cannot be read; it is taken to hold events");
         true
     })
-}
-
-/// Returns whether the file can be read and has no stored positions of the journal's streams.
-async fn knows_none_of(path: &Path, backlog: &Backlog) -> bool {
-    let known = streams_in(path).await;
-    known.is_some_and(|known| !backlog.streams.iter().any(|stream| known.contains(stream)))
 }
 
 /// Returns the streams that have stored positions in the file; `None` if there is no such file, or it cannot be read.
@@ -280,7 +243,8 @@ fn read(data_dir: &Path) -> Option<StoreKind> {
             return None;
         }
     };
-    let kind = StoreKind::parse(text.trim_end());
+    let named = |kind: &StoreKind| kind.as_str() == text.trim_end();
+    let kind = StoreKind::ALL.into_iter().find(named);
     if kind.is_none() {
         tracing::warn!(path = %path.display(), "the note of the store's kind says neither postgres nor sqlite; it is made again");
     }
@@ -296,7 +260,7 @@ fn write(data_dir: &Path, kind: StoreKind) -> io::Result<()> {
         .truncate(true)
         .mode(0o600)
         .open(&new)?;
-    writeln!(file, "{}", kind.name())?;
+    writeln!(file, "{}", kind.as_str())?;
     file.sync_all()?;
     std::fs::rename(&new, data_dir.join(FILE))?;
     File::open(data_dir)?.sync_all()

@@ -5,8 +5,8 @@
 
 use std::time::Duration;
 
-use crate::store::StoreError;
 use crate::store::plausible_time::DAY_US;
+use crate::store::{FailureClass, StoreError};
 
 /// The steps of a round, which are the label of `ruvvector_maintenance_failures_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,7 +37,7 @@ impl MaintenanceStep {
 
     /// Returns the label's value.
     #[must_use]
-    pub const fn name(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Turn => "turn",
             Self::Partitions => "partitions",
@@ -63,7 +63,7 @@ impl StepFailure {
         matches!(
             self.error,
             StoreError::Retry {
-                class: "timeout" | "conflict",
+                class: FailureClass::Timeout | FailureClass::Conflict,
                 sqlstate: Some(_),
                 ..
             }
@@ -151,6 +151,11 @@ pub struct MaintenanceReport {
 }
 
 impl MaintenanceReport {
+    /// Adds a step that failed.
+    pub(super) fn failed(&mut self, step: MaintenanceStep, error: StoreError) {
+        self.failures.push(StepFailure { step, error });
+    }
+
     /// Returns the gauges if no step failed.
     ///
     /// # Errors
@@ -167,7 +172,7 @@ impl MaintenanceReport {
 mod tests {
     use std::time::Duration;
 
-    use super::{DAY_US, MaintenanceGauges, MaintenanceStep, Overdue};
+    use super::{DAY_US, MaintenanceGauges, Overdue};
 
     const HOUR_US: i64 = 3_600_000_000;
 
@@ -212,14 +217,5 @@ mod tests {
         let later = empty.after(Duration::from_secs(1 << 40));
         assert_eq!(later.retention_overdue_days(), Some(0));
         assert_eq!(unknown.or(empty).overdue_us, Some(Overdue::Never));
-    }
-
-    #[test]
-    fn every_step_of_maintenance_is_counted_from_the_start() {
-        let steps = MaintenanceStep::ALL.map(MaintenanceStep::name);
-        assert_eq!(
-            steps,
-            crate::telemetry::metrics::recorder::MAINTENANCE_STEPS
-        );
     }
 }

@@ -4,12 +4,27 @@
 //! positions in the database alone define which positions are stored.
 
 use std::ops::RangeInclusive;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use metrics::counter;
 
 use crate::event::{Resource, StreamId};
 use crate::position_set::PositionSet;
-use crate::telemetry::own_traces::SpanError;
+use crate::telemetry::metrics as names;
 use crate::telemetry::own_traces::spans::DatabaseSystem;
+
+/// The errors of both stores, in classes.
+mod error;
+
+/// Data that is kept apart from the rows, with the reason.
+mod dead_letter;
+
+/// Settings of the store, and the facts about the start of the process.
+mod options;
+
+/// The facts about a stream that other collectors read.
+mod stream_heartbeat;
 
 /// The one encoding of rows: PostgreSQL's binary COPY tuples, which SQLite's writer reads back field by field.
 pub mod row_encoding;
@@ -41,14 +56,16 @@ mod record_pieces;
 /// The result of a round of maintenance.
 mod maintenance_report;
 
-use bytes::Bytes;
+pub use dead_letter::{DeadLetter, DeadLetterKind, DeadLetterReason};
+pub use error::{FailureClass, StoreError};
 pub use kind_note::StoreKind;
 pub use maintenance_report::{
     MaintenanceGauges, MaintenanceReport, MaintenanceStep, Overdue, StepFailure,
 };
-pub use record_pieces::{LargeRow, RecordPiece, RecordPieces};
-use retention_clock::Clock;
+pub use options::{Options, ProcessStart, StoreTarget};
+pub use record_pieces::{LargeRecord, LargeRow, RecordPiece, RecordPieces};
 use row_encoding::EncodedRows;
+pub use stream_heartbeat::{KEEP_RELEASED, StreamHeartbeat, StreamOwner};
 
 /// The positions of a stream that are stored.
 pub type StoredPositions = PositionSet;
@@ -61,183 +78,6 @@ pub struct Batch {
     pub positions: RangeInclusive<u64>,
     pub rows: EncodedRows,
     pub dead_letters: Vec<DeadLetter>,
-}
-
-/// A row that the database refused, or a record that could not be decoded again, kept with the reason.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DeadLetter {
-    pub position: u64,
-    /// The row's number within its record, from 0; `None` = the whole record.
-    pub item: Option<u32>,
-    /// Number of events: 1 for a row, the header's accepted count for a record.
-    pub events: u32,
-    /// `event/json`, `event/ndjson`, `span/protobuf`, `span/json`, …; for a row `row`, for a damaged record `unknown`.
-    pub kind: &'static str,
-    /// `identity`, `gzip`, `zstd`, `deflate`.
-    pub content_encoding: &'static str,
-    /// [`crate::decode::VERSION`] of the record.
-    pub decoder: u16,
-    pub received_unix_nano: i64,
-    /// One of a closed set, the label of `ruvvector_dead_letters_total`: `refused`, `undecodable`, `miscounted`,
-    /// `damaged`, `fatal`.
-    pub reason: &'static str,
-    pub sqlstate: Option<String>,
-    pub message: String,
-    /// The client's bytes, or the row as one JSON object.
-    pub payload: Bytes,
-}
-
-/// A record that one transaction writes alone. Its rows arrive as [`RecordPieces`].
-#[derive(Clone, Copy, Debug)]
-pub struct LargeRecord {
-    pub stream: StreamId,
-    pub position: u64,
-    /// Receive time of all its rows, Unix nanoseconds.
-    pub received_unix_nano: i64,
-}
-
-/// Facts about a stream that its row in `ingest_streams` holds for other collectors.
-#[derive(Clone, Copy, Debug)]
-pub struct StreamHeartbeat {
-    pub stream: StreamId,
-    /// The highest synced position.
-    pub appended: u64,
-    /// Receive time of the oldest record that the journal holds unstored, Unix nanoseconds; `None` if all are stored. A
-    /// position that is neither stored nor in the journal is a gap, which nothing waits for.
-    pub oldest_unix_nano: Option<i64>,
-    /// True if another collector may use the stream. Then only that collector updates the row.
-    pub contested: bool,
-}
-
-/// Time for which a stream's row is kept after its collector has released the stream.
-pub const KEEP_RELEASED: Duration = Duration::from_secs(30 * 86_400);
-
-/// The owner of a stream according to its row in `ingest_streams`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct StreamOwner {
-    /// True if the row names another collector. A name alone is no proof.
-    pub other: bool,
-    /// Time of the last heartbeat by the database's clock, in microseconds since 1970.
-    pub heartbeat_us: Option<i64>,
-    pub silent_seconds: Option<i64>,
-}
-
-/// The address and the credentials of the database.
-#[derive(Clone)]
-pub enum StoreTarget {
-    Postgres {
-        options: Box<sqlx::postgres::PgConnectOptions>,
-        /// The target of queries; `None` if it is the same.
-        read: Option<Box<sqlx::postgres::PgConnectOptions>>,
-    },
-    Sqlite {
-        path: std::path::PathBuf,
-    },
-}
-
-/// Shows the address without the password, which the driver's own `Debug` would show.
-impl std::fmt::Debug for StoreTarget {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Postgres { options, .. } => write!(
-                f,
-                "Postgres {{ {}@{}:{} }}",
-                options.get_username(),
-                options.get_host(),
-                options.get_port()
-            ),
-            Self::Sqlite { path } => write!(f, "Sqlite {{ {} }}", path.display()),
-        }
-    }
-}
-
-/// Settings of the store.
-#[derive(Clone, Debug)]
-pub struct Options {
-    pub target: StoreTarget,
-    /// Apply migrations at first contact.
-    pub migrate: bool,
-    /// `None` if events are never removed.
-    pub retention_days: Option<u32>,
-    pub connect_timeout: Duration,
-    /// Timeout of each statement of a batch transaction.
-    pub statement_timeout: Duration,
-    /// Number of connections for writing and for queries. SQLite always has one for writing.
-    pub write_connections: u32,
-    pub read_connections: u32,
-    /// Name of this collector in `ingest_streams`: host name and data directory.
-    pub collector: String,
-}
-
-/// The facts about the start of this process that retention needs.
-#[derive(Clone, Debug)]
-pub struct ProcessStart {
-    pub clock: Clock,
-    /// The newest receive time in the journal, Unix nanoseconds, if it is known.
-    pub newest_journaled_unix_nano: Option<i64>,
-}
-
-impl Default for ProcessStart {
-    fn default() -> Self {
-        Self {
-            clock: Clock::system(),
-            newest_journaled_unix_nano: None,
-        }
-    }
-}
-
-/// The reason why a call of the store failed.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// The database is unavailable, slow, full or misconfigured. The writer tries again without limit. `class` is the
-    /// label of `ruvvector_write_failures_total`: `connection`, `timeout`, `resources`, `permission`, `schema`,
-    /// `conflict`, `count`, `other`.
-    #[error("{message}")]
-    Retry {
-        class: &'static str,
-        sqlstate: Option<String>,
-        message: String,
-    },
-    /// The row itself may be at fault (`postgres/error.rs` and `sqlite/error.rs` list the codes).
-    #[error("{message}")]
-    Refused {
-        sqlstate: String,
-        /// The row's index in the batch, if the database named it.
-        row: Option<usize>,
-        /// Holds no values of the row, so that a log line may quote it.
-        message: String,
-        /// Quotes the row (`Failing row contains …`). Used only in the dead letter, which holds the row anyway.
-        detail: Option<String>,
-    },
-    /// Some of these positions are stored already. The caller has to read the stored positions again.
-    #[error("some of the batch is in the account already")]
-    AlreadyStored,
-    /// The schema is newer than this binary or of an unknown shape, or the database's encoding is not UTF8. Nothing is
-    /// written until an operator acts; the sentence advises how.
-    #[error("{0}")]
-    Schema(String),
-}
-
-impl StoreError {
-    /// Returns whether SQLite lacked memory in this process: SQLITE_NOMEM or SQLITE_IOERR_NOMEM. (PostgreSQL's codes
-    /// have five characters.)
-    pub(crate) fn is_out_of_memory(&self) -> bool {
-        match self {
-            Self::Retry { sqlstate, .. } => matches!(sqlstate.as_deref(), Some("7" | "3082")),
-            Self::Refused { .. } | Self::AlreadyStored | Self::Schema(_) => false,
-        }
-    }
-}
-
-impl SpanError for StoreError {
-    fn error_type(&self) -> Option<&'static str> {
-        Some(match self {
-            Self::Retry { class, .. } => class,
-            Self::Refused { .. } => "refused",
-            Self::AlreadyStored => "conflict",
-            Self::Schema(_) => "schema",
-        })
-    }
 }
 
 /// The store of this process.
@@ -524,6 +364,19 @@ impl Store {
     }
 }
 
+/// Creates the series of the store's closed label sets, with 0.
+pub fn seed_metrics() {
+    for class in FailureClass::ALL {
+        counter!(names::WRITE_FAILURES_TOTAL, "class" => class.as_str()).absolute(0);
+    }
+    for reason in DeadLetterReason::ALL {
+        counter!(names::DEAD_LETTERS_TOTAL, "reason" => reason.as_str()).absolute(0);
+    }
+    for step in MaintenanceStep::ALL {
+        counter!(names::MAINTENANCE_FAILURES_TOTAL, "step" => step.as_str()).absolute(0);
+    }
+}
+
 /// The result of a check for liveness.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Liveness {
@@ -536,7 +389,7 @@ pub struct Liveness {
 }
 
 /// Time in which any store that answers can be closed.
-pub const GOODBYE: Duration = Duration::from_secs(5);
+pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// One connection pool, for `/health` and metrics.
 #[derive(Clone, Copy, Debug, Default)]
@@ -544,4 +397,28 @@ pub struct PoolState {
     pub max: u32,
     pub size: u32,
     pub idle: u32,
+}
+
+/// Locks a mutex whose contents are consistent after every statement, so that a panic elsewhere does no harm.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    /// A rate over a series that appears with its first event misses that event.
+    #[test]
+    fn every_class_reason_and_step_is_counted_from_the_start() {
+        let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+        metrics::with_local_recorder(&recorder, super::seed_metrics);
+        let page = recorder.handle().render();
+        for series in [
+            r#"ruvvector_write_failures_total{class="connection"} 0"#,
+            r#"ruvvector_dead_letters_total{reason="refused"} 0"#,
+            r#"ruvvector_maintenance_failures_total{step="gauges"} 0"#,
+        ] {
+            assert!(page.contains(series), "{series} in\n{page}");
+        }
+        assert_eq!(page.matches("} 0").count(), 8 + 5 + 6);
+    }
 }

@@ -3,17 +3,21 @@
 //!
 //! **Invariant:** whatever a record contains, a row's `created_at` is within the retention and at most one day ahead.
 
+use std::borrow::Cow;
+
+use crate::store::row_encoding::EncodedRows;
+
 /// A day, in microseconds.
 pub(super) const DAY_US: i64 = 86_400_000_000;
 
 /// Maximum age of a time of receipt, in days, if events are never removed.
 const OLDEST_DAYS: u32 = 400;
 
-/// The range of plausible times at one moment, in microseconds since the store's epoch. `now_us` replaces a time
-/// outside it.
+/// The range of plausible times at one moment, in microseconds since 2000-01-01 UTC. `now_us` replaces a time outside
+/// it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PlausibleTimes {
-    pub(super) now_us: i64,
+    now_us: i64,
     earliest_us: i64,
     latest_us: i64,
 }
@@ -30,6 +34,22 @@ impl PlausibleTimes {
 
     pub(super) const fn contains(self, created_at_us: i64) -> bool {
         self.earliest_us <= created_at_us && created_at_us <= self.latest_us
+    }
+
+    /// Returns the rows with plausible times of receipt. A row whose time was replaced has a flag for that.
+    pub(super) fn apply(self, rows: &EncodedRows) -> Cow<'_, EncodedRows> {
+        if rows.iter().all(|row| self.contains(row.created_at_us())) {
+            return Cow::Borrowed(rows);
+        }
+        let mut plausible = EncodedRows::default();
+        for row in rows.iter() {
+            if self.contains(row.created_at_us()) {
+                plausible.push_row(row);
+            } else {
+                plausible.push_row_received(row, self.now_us);
+            }
+        }
+        Cow::Owned(plausible)
     }
 }
 

@@ -4,8 +4,18 @@
 
 use tokio::sync::mpsc;
 
+use crate::event::StreamId;
 use crate::store::row_encoding::EncodedRows;
-use crate::store::{DeadLetter, StoreError};
+use crate::store::{DeadLetter, FailureClass, StoreError};
+
+/// A record that one transaction writes alone. Its rows arrive as [`RecordPieces`].
+#[derive(Clone, Copy, Debug)]
+pub struct LargeRecord {
+    pub stream: StreamId,
+    pub position: u64,
+    /// Receive time of all its rows, Unix nanoseconds.
+    pub received_unix_nano: i64,
+}
 
 /// A part of a record.
 #[derive(Debug)]
@@ -79,45 +89,6 @@ impl RecordPieces {
 }
 
 fn ended_early() -> StoreError {
-    StoreError::Retry {
-        class: "other",
-        sqlstate: None,
-        message: "a record's rows ended before the record did".to_owned(),
-    }
-}
-
-/// Removes the row from an error of a large row, since its dead letter would hold all of its metadata.
-pub(super) fn without_row(error: StoreError) -> StoreError {
-    match error {
-        StoreError::Refused {
-            sqlstate,
-            message,
-            detail,
-            ..
-        } => StoreError::Refused {
-            sqlstate,
-            row: None,
-            message,
-            detail,
-        },
-        error => error,
-    }
-}
-
-/// Converts the row of an error from its index in one piece to its index in the record.
-pub(super) fn after_rows(sent: usize, error: StoreError) -> StoreError {
-    match error {
-        StoreError::Refused {
-            sqlstate,
-            row,
-            message,
-            detail,
-        } => StoreError::Refused {
-            sqlstate,
-            row: row.map(|row| row + sent),
-            message,
-            detail,
-        },
-        error => error,
-    }
+    let message = "a record's rows ended before the record did";
+    StoreError::retry(FailureClass::Other, message.to_owned())
 }

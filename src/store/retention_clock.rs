@@ -111,6 +111,28 @@ impl DoubtReason {
     }
 }
 
+impl<Driver: sqlx::Database> sqlx::Type<Driver> for DoubtReason
+where
+    str: sqlx::Type<Driver>,
+{
+    fn type_info() -> Driver::TypeInfo {
+        <str as sqlx::Type<Driver>>::type_info()
+    }
+
+    fn compatible(column: &Driver::TypeInfo) -> bool {
+        <str as sqlx::Type<Driver>>::compatible(column)
+    }
+}
+
+impl<'r, Driver: sqlx::Database> sqlx::Decode<'r, Driver> for DoubtReason
+where
+    &'r str: sqlx::Decode<'r, Driver>,
+{
+    fn decode(value: Driver::ValueRef<'r>) -> Result<Self, sqlx::error::BoxDynError> {
+        <&str>::decode(value).map(Self::of)
+    }
+}
+
 /// The row in both stores.
 #[derive(sqlx::FromRow)]
 pub(super) struct DoubtRow {
@@ -137,7 +159,7 @@ impl From<DoubtRow> for Doubt {
 
 /// The one row that the store keeps. There is none before retention was first applied, or SQLite's file first opened
 /// with one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, sqlx::FromRow)]
 pub struct Doubt {
     /// The reason for the doubt; `None` if the clocks are trusted.
     pub reason: Option<DoubtReason>,

@@ -3,10 +3,11 @@
 //! **Invariant:** an id is added only after its commit was confirmed.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use crate::event::{Resource, ResourceId, StreamId};
+use crate::store::lock;
 
 /// Maximum number of cached ids, about 6 MiB.
 const MOST_IDS: usize = 100_000;
@@ -15,9 +16,7 @@ const MOST_IDS: usize = 100_000;
 const REFRESH: Duration = Duration::from_secs(20 * 3600);
 
 #[derive(Default)]
-pub(super) struct WrittenCache {
-    state: Mutex<WrittenCacheState>,
-}
+pub(super) struct WrittenCache(Mutex<WrittenCacheState>);
 
 #[derive(Default)]
 struct WrittenCacheState {
@@ -28,12 +27,12 @@ struct WrittenCacheState {
 impl WrittenCache {
     /// Forgets everything. After an error it may be another database, or the same one restored to an earlier state.
     pub(super) fn clear(&self) {
-        *self.state() = WrittenCacheState::default();
+        *lock(&self.0) = WrittenCacheState::default();
     }
 
     /// Returns the resources to write, sorted by id and each once, so that two collectors never deadlock.
     pub(super) fn missing<'a>(&self, resources: &[&'a Resource]) -> Vec<&'a Resource> {
-        let state = self.state();
+        let state = lock(&self.0);
         let is_missing = |resource: &&'a Resource| {
             let seen = state.resources.get(&resource.id);
             seen.is_none_or(|seen| seen.elapsed() > REFRESH)
@@ -45,11 +44,11 @@ impl WrittenCache {
     }
 
     pub(super) fn has_stream(&self, stream: StreamId) -> bool {
-        self.state().streams.contains(&stream)
+        lock(&self.0).streams.contains(&stream)
     }
 
     pub(super) fn add(&self, stream: StreamId, resources: &[&Resource]) {
-        let mut state = self.state();
+        let mut state = lock(&self.0);
         state.streams.insert(stream);
         if state.resources.len() + resources.len() > MOST_IDS {
             state.resources.clear();
@@ -59,9 +58,5 @@ impl WrittenCache {
         state
             .resources
             .extend(newest.map(|resource| (resource.id, now)));
-    }
-
-    fn state(&self) -> MutexGuard<'_, WrittenCacheState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

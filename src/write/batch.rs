@@ -9,8 +9,8 @@ use std::ops::RangeInclusive;
 use crate::decode::{self, LargeMetadata};
 use crate::event::{Event, Resource, ResourceId, StreamId};
 use crate::journal::{JournalEntry, Record};
-use crate::store::Batch;
 use crate::store::row_encoding::EncodedRows;
+use crate::store::{Batch, DeadLetterReason};
 use crate::telemetry::own_traces::links::RequestTag;
 use crate::write::Options;
 use crate::write::dead_letters::{self, DecodeFault, damaged, missing, whole};
@@ -239,7 +239,7 @@ impl PendingBatch {
             {
                 letters.retain(|letter| letter.position != record.position.n);
                 let fault = DecodeFault {
-                    reason: "refused",
+                    reason: DeadLetterReason::Refused,
                     sqlstate: Some(sqlstate.to_owned()),
                     message: message.to_owned(),
                 };

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::event::{Position, StreamId};
 use crate::journal::{JournalEntry, Record};
 use crate::position_set::PositionSet;
-use crate::store::StoredPositions;
+use crate::store::{DeadLetterReason, StoredPositions};
 use crate::write::attempts::{FATAL, WriteCare};
 use crate::write::batch::{AddResult, BatchSize, PendingBatch, positions};
 use crate::write::dead_letters::DecodeFault;
@@ -214,7 +214,7 @@ impl BatchReader {
         );
         tracing::error!(%stream, position = record.position.n, "{message}");
         let fault = DecodeFault {
-            reason: "fatal",
+            reason: DeadLetterReason::Fatal,
             sqlstate: None,
             message,
         };

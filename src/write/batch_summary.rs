@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use metrics::{counter, gauge, histogram};
 
 use crate::event::StreamId;
-use crate::store::DeadLetter;
+use crate::store::{DeadLetter, DeadLetterReason};
 use crate::telemetry::metrics as names;
 use crate::write::batch::PendingBatch;
 
@@ -21,7 +21,7 @@ pub(super) struct BatchSummary {
     pub(super) rows: u64,
     pub(super) records: u64,
     /// Reason and events of each dead letter.
-    pub(super) dead: Vec<(&'static str, u64)>,
+    pub(super) dead: Vec<(DeadLetterReason, u64)>,
 }
 
 impl BatchSummary {
@@ -52,7 +52,7 @@ impl BatchSummary {
 }
 
 /// Returns a dead letter's reason and events.
-pub(super) fn dead(letter: &DeadLetter) -> (&'static str, u64) {
+pub(super) fn dead(letter: &DeadLetter) -> (DeadLetterReason, u64) {
     (letter.reason, u64::from(letter.events))
 }
 
@@ -62,7 +62,7 @@ pub(super) fn count(tally: &BatchSummary, waited: u64) {
     let dead = tally.dead_events();
     counter!(names::WRITE_EVENTS_TOTAL).increment(waited.saturating_sub(dead));
     for &(reason, events) in &tally.dead {
-        counter!(names::DEAD_LETTERS_TOTAL, "reason" => reason).increment(events);
+        counter!(names::DEAD_LETTERS_TOTAL, "reason" => reason.as_str()).increment(events);
     }
     #[expect(
         clippy::cast_precision_loss,

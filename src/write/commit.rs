@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use crate::event::{Resource, StreamId};
-use crate::store::{StoreError, StreamHeartbeat};
+use crate::store::{FailureClass, StoreError, StreamHeartbeat};
 use crate::telemetry::own_traces::{SpanError, links, spans, traced};
 use crate::write::batch::PendingBatch;
 use crate::write::batch_reader::NextWrite;
@@ -159,11 +159,8 @@ pub(super) fn facts(shared: &WriteLoop, stream: StreamId, appended: u64) -> Stre
 }
 
 pub(super) fn wrong_setting(message: &str) -> StoreError {
-    StoreError::Retry {
-        class: "schema",
-        sqlstate: None,
-        message: format!(
-            "the database refuses even a harmless row: {message}; look for constraints and triggers on telemetry_events"
-        ),
-    }
+    let message = format!(
+        "the database refuses even a harmless row: {message}; look for constraints and triggers on telemetry_events"
+    );
+    StoreError::retry(FailureClass::Schema, message)
 }

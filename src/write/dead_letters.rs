@@ -4,16 +4,15 @@
 
 use bytes::Bytes;
 
-use crate::event::{ContentEncoding, Encoding, Signal};
+use crate::event::ContentEncoding;
 use crate::journal::Record;
-use crate::store::DeadLetter;
 use crate::store::row_encoding::EncodedRow;
+use crate::store::{DeadLetter, DeadLetterKind, DeadLetterReason};
 
 /// The reason why a record becomes a dead letter as a whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct DecodeFault {
-    /// As [`DeadLetter::reason`].
-    pub(super) reason: &'static str,
+    pub(super) reason: DeadLetterReason,
     pub(super) sqlstate: Option<String>,
     pub(super) message: String,
 }
@@ -24,8 +23,8 @@ pub(super) fn whole(record: &Record, fault: DecodeFault) -> DeadLetter {
         position: record.position.n,
         item: None,
         events: record.accepted,
-        kind: kind(record.source.signal, record.source.encoding),
-        content_encoding: content_encoding(record.content_encoding),
+        kind: DeadLetterKind::Record(record.source.signal, record.source.encoding),
+        content_encoding: record.content_encoding,
         decoder: record.source.version,
         received_unix_nano: record.source.received_unix_nano,
         reason: fault.reason,
@@ -42,11 +41,11 @@ pub(super) fn damaged(n: u64, accepted: Option<u32>, bytes: Bytes, reason: Strin
         position: n,
         item: None,
         events: accepted.unwrap_or(0),
-        kind: "unknown",
-        content_encoding: "identity",
+        kind: DeadLetterKind::Unknown,
+        content_encoding: ContentEncoding::Identity,
         decoder: 0,
         received_unix_nano: 0,
-        reason: "damaged",
+        reason: DeadLetterReason::Damaged,
         sqlstate: None,
         message: reason,
         payload: bytes,
@@ -74,39 +73,13 @@ pub(super) fn row(
         position: record.position.n,
         item: Some(index),
         events: 1,
-        kind: "row",
-        content_encoding: "identity",
+        kind: DeadLetterKind::Row,
+        content_encoding: ContentEncoding::Identity,
         decoder: record.source.version,
         received_unix_nano: record.source.received_unix_nano,
-        reason: "refused",
+        reason: DeadLetterReason::Refused,
         sqlstate: Some(sqlstate),
         message,
         payload: row.to_json().into(),
-    }
-}
-
-const fn kind(signal: Signal, encoding: Encoding) -> &'static str {
-    match (signal, encoding) {
-        (Signal::Event, Encoding::Json) => "event/json",
-        (Signal::Event, Encoding::NdJson) => "event/ndjson",
-        (Signal::Event, Encoding::Protobuf) => "event/protobuf",
-        (Signal::Span, Encoding::Json) => "span/json",
-        (Signal::Span, Encoding::NdJson) => "span/ndjson",
-        (Signal::Span, Encoding::Protobuf) => "span/protobuf",
-        (Signal::Log, Encoding::Json) => "log/json",
-        (Signal::Log, Encoding::NdJson) => "log/ndjson",
-        (Signal::Log, Encoding::Protobuf) => "log/protobuf",
-        (Signal::Metric, Encoding::Json) => "metric/json",
-        (Signal::Metric, Encoding::NdJson) => "metric/ndjson",
-        (Signal::Metric, Encoding::Protobuf) => "metric/protobuf",
-    }
-}
-
-const fn content_encoding(encoding: ContentEncoding) -> &'static str {
-    match encoding {
-        ContentEncoding::Identity => "identity",
-        ContentEncoding::Gzip => "gzip",
-        ContentEncoding::Zstd => "zstd",
-        ContentEncoding::Deflate => "deflate",
     }
 }

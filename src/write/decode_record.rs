@@ -7,6 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::decode::decompress::decompress;
 use crate::journal::Record;
+use crate::store::DeadLetterReason;
 use crate::write::dead_letters::DecodeFault;
 
 /// Returns the record's body without its content encoding.
@@ -32,7 +33,7 @@ pub(super) fn counted(
     match guarded(decode)? {
         events if events == record.accepted => Ok(()),
         events => Err(DecodeFault {
-            reason: "miscounted",
+            reason: DeadLetterReason::Miscounted,
             sqlstate: None,
             message: format!("{events} events decoded, {} were accepted", record.accepted),
         }),
@@ -50,7 +51,7 @@ pub(super) fn guarded<T>(decode: impl FnOnce() -> Result<T, String>) -> Result<T
         Err(panic) => format!("the decoder failed: {}", panic_text(&*panic)),
     };
     Err(DecodeFault {
-        reason: "undecodable",
+        reason: DeadLetterReason::Undecodable,
         sqlstate: None,
         message,
     })

@@ -9,7 +9,7 @@ use std::time::Instant;
 use metrics::{counter, histogram};
 
 use crate::event::StreamId;
-use crate::store::{StoreError, StoredPositions};
+use crate::store::{FailureClass, StoreError, StoredPositions};
 use crate::telemetry::metrics as names;
 use crate::write::WriteLoop;
 use crate::write::backoff::Backoff;
@@ -188,7 +188,7 @@ impl FailurePolicy {
         self.failing = Some((stream, first, times));
         let size_may_matter = match failure {
             Failure::Store(StoreError::Retry { class, .. }) => {
-                !matches!(*class, "permission" | "schema")
+                !matches!(class, FailureClass::Permission | FailureClass::Schema)
             }
             _ => false,
         };
@@ -240,22 +240,17 @@ impl FailurePolicy {
         began: Instant,
     ) {
         let options = self.shared.options.clone();
-        let class = match error {
-            StoreError::Retry { class, .. } => *class,
-            StoreError::Refused { .. } => "other",
-            StoreError::AlreadyStored => "conflict",
-            StoreError::Schema(_) => "schema",
-        };
+        let class = error.class().as_str();
         counter!(names::WRITE_FAILURES_TOTAL, "class" => class).increment(1);
         match error {
             StoreError::Retry {
-                class: "timeout",
+                class: FailureClass::Timeout,
                 sqlstate: Some(_),
                 ..
             } => self.shared.progress.timed_out(),
             // Nothing else is done in an unknown schema, either.
             StoreError::Retry {
-                class: "connection" | "timeout",
+                class: FailureClass::Connection | FailureClass::Timeout,
                 ..
             }
             | StoreError::Schema(_) => self.shared.progress.set_connected(false),

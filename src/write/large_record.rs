@@ -16,7 +16,10 @@ use bytes::Bytes;
 use crate::event::{Resource, Signal};
 use crate::journal::{JournalEntry, Record};
 use crate::store::row_encoding::EncodedRows;
-use crate::store::{Batch, DeadLetter, LargeRecord, RecordPieces, StoreError, StreamHeartbeat};
+use crate::store::{
+    Batch, DeadLetter, DeadLetterReason, FailureClass, LargeRecord, RecordPieces, StoreError,
+    StreamHeartbeat,
+};
 use crate::telemetry::own_traces::{links, spans, traced};
 use crate::write::batch_reader::blocking;
 use crate::write::batch_summary::{BatchSummary, dead};
@@ -61,7 +64,7 @@ struct LargeRecordWrite<'a> {
     /// Sorted by the row's number.
     refused: Vec<RefusedRow>,
     /// The reason and events of the whole record's dead letter, if it becomes one.
-    buried: Option<(&'static str, u64)>,
+    buried: Option<(DeadLetterReason, u64)>,
 }
 
 impl LargeRecordWrite<'_> {
@@ -165,7 +168,7 @@ impl LargeRecordWrite<'_> {
             }
             probe(self.shared, message).await?;
             return Ok(Some(DecodeFault {
-                reason: "refused",
+                reason: DeadLetterReason::Refused,
                 sqlstate: Some(sqlstate),
                 message: letter,
             }));
@@ -241,11 +244,8 @@ impl LargeRecordWrite<'_> {
             Ok(_) => "it is no longer there".to_owned(),
             Err(error) => error.to_string(),
         };
-        Err(StoreError::Retry {
-            class: "other",
-            sqlstate: None,
-            message: format!("record {} cannot be read again: {why}", position.n),
-        })
+        let message = format!("record {} cannot be read again: {why}", position.n);
+        Err(StoreError::retry(FailureClass::Other, message))
     }
 
     fn memory(&self, body: &Bytes) -> RecordMemory {

@@ -13,7 +13,7 @@ use crate::decode::{self, LargeMetadata, Sink};
 use crate::event::{Event, Resource, ResourceId};
 use crate::journal::Record;
 use crate::store::row_encoding::EncodedRows;
-use crate::store::{LargeRow, RecordPiece};
+use crate::store::{DeadLetterReason, LargeRow, RecordPiece};
 use crate::write::batch_reader::blocking;
 use crate::write::dead_letters::{self, DecodeFault};
 use crate::write::decode_record::counted;
@@ -36,8 +36,8 @@ pub(super) struct RefusedRow {
 
 impl RefusedRow {
     /// Returns the reason and events of its dead letter.
-    pub(super) const fn dead(&self) -> (&'static str, u64) {
-        ("refused", 1)
+    pub(super) const fn dead(&self) -> (DeadLetterReason, u64) {
+        (DeadLetterReason::Refused, 1)
     }
 }
 

@@ -12,7 +12,7 @@ use metrics::{counter, gauge};
 use tokio_util::sync::CancellationToken;
 
 use crate::store::{
-    MaintenanceGauges, MaintenanceReport, MaintenanceStep, StepFailure, StoreError,
+    FailureClass, MaintenanceGauges, MaintenanceReport, MaintenanceStep, StepFailure, StoreError,
 };
 use crate::telemetry::metrics as names;
 use crate::write::WriteLoop;
@@ -96,7 +96,7 @@ impl RoundOutcomes {
         self.notice = found.notice;
         let failures = found.failures;
         for step in steps(&failures, |_| true) {
-            counter!(names::MAINTENANCE_FAILURES_TOTAL, "step" => step.name()).increment(1);
+            counter!(names::MAINTENANCE_FAILURES_TOTAL, "step" => step.as_str()).increment(1);
         }
         // The database is unavailable, or its schema is newer. The writer's next reconciliation reports it.
         if failures.iter().any(is_the_writers) {
@@ -152,7 +152,7 @@ fn is_the_writers(failure: &StepFailure) -> bool {
     matches!(
         failure.error,
         StoreError::Retry {
-            class: "connection",
+            class: FailureClass::Connection,
             ..
         } | StoreError::Schema(_)
     )
@@ -182,35 +182,20 @@ mod tests {
 
     use tokio_util::sync::CancellationToken;
 
-    use super::{MaintenanceStep, StepFailure, StoreError, run_maintenance, sentence};
+    use super::{
+        FailureClass, MaintenanceStep, StepFailure, StoreError, run_maintenance, sentence,
+    };
     use crate::journal::disk::OsDisk;
     use crate::journal::{self, Journal};
-    use crate::store::{Options, Store, StoreTarget};
+    use crate::store::{self, Store};
     use crate::write::failure_policy::FailurePolicy;
     use crate::write::progress::ProblemTopic;
     use crate::write::{self, Progress, RunUntil, WriteLoop};
 
     /// Returns a writer after its first contact, with a store whose file does not exist.
     fn writer(dir: &std::path::Path) -> WriteLoop {
-        let journal = journal::Options {
-            dir: dir.join("journal"),
-            budget_bytes: Some(1 << 20),
-            segment_bytes: None,
-            free_floor_bytes: Some(0),
-            keep_stored: Duration::ZERO,
-        };
-        let store = Options {
-            target: StoreTarget::Sqlite {
-                path: dir.join("telemetry.db"),
-            },
-            migrate: true,
-            retention_days: None,
-            connect_timeout: Duration::from_secs(10),
-            statement_timeout: Duration::from_secs(10),
-            write_connections: 1,
-            read_connections: 2,
-            collector: String::new(),
-        };
+        let journal = journal::Options::small(dir.join("journal"));
+        let store = store::Options::sqlite_file(dir.join("telemetry.db"));
         let options = write::Options {
             maintenance_interval: Duration::from_secs(1_000_000),
             ..write::Options::default()
@@ -261,11 +246,7 @@ mod tests {
     fn failure(message: &str) -> StepFailure {
         StepFailure {
             step: MaintenanceStep::Retention,
-            error: StoreError::Retry {
-                class: "schema",
-                sqlstate: None,
-                message: message.to_owned(),
-            },
+            error: StoreError::retry(FailureClass::Schema, message.to_owned()),
         }
     }
 

@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::journal::Journal;
 use crate::memory::MemoryShares;
-use crate::store::{GOODBYE, Store};
+use crate::store::{CLOSE_TIMEOUT, Store};
 
 /// Builds a batch from entries of the journal.
 mod batch;
@@ -272,7 +272,7 @@ pub async fn run(
         stop.clone(),
         RunUntil::Stopped,
     );
-    let goodbye = (grace / 5).min(GOODBYE);
+    let goodbye = (grace / 5).min(CLOSE_TIMEOUT);
     let over = CancellationToken::new();
     let work = Box::pin(async {
         let _over = over.clone().drop_guard();

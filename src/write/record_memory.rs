@@ -5,6 +5,7 @@
 use crate::event::{Encoding, Position};
 use crate::journal::Record;
 use crate::memory::limit_for_record;
+use crate::store::DeadLetterReason;
 use crate::write::WriteLoop;
 use crate::write::dead_letters::DecodeFault;
 
@@ -75,7 +76,7 @@ impl RecordMemory {
         let Position { stream, n } = self.position;
         tracing::error!(%stream, position = n, "{message}");
         Some(DecodeFault {
-            reason: "fatal",
+            reason: DeadLetterReason::Fatal,
             sqlstate: None,
             message,
         })

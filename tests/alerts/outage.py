@@ -1,6 +1,6 @@
 """A deliberate outage, and what the alerts of `alerts/` make of it in a real Prometheus and a real Alertmanager.
 
-    scripts/check-outage.sh
+    scripts/check/outage.sh
 
 Three instances: one whose PostgreSQL is stopped under load, one that is killed, one that keeps being killed. The rules
 are those of `alerts/`, with a clock that is 60 times as quick (`faster.py`); so are scrapes, evaluations, the waits of

@@ -1,6 +1,6 @@
 """The alerts on maintenance, each by the cause that its runbook names, with the real service on a real PostgreSQL.
 
-    scripts/check-outage.sh
+    scripts/check/outage.sh
 
 The days ahead are gone and the role may make no more; a view keeps an old day; a silent instance left a stream. Every
 round of maintenance fails, and the gauges have to say so all the same. The rules' clock goes 600 times as fast.

@@ -1,4 +1,4 @@
-"""A stand-in for Grafana's HTTP API, as far as `scripts/add_to_grafana.py` speaks it.
+"""A stand-in for Grafana's HTTP API, as far as `scripts/operate/add_to_grafana.py` speaks it.
 
 What is posted is held to Grafana's own typed models and to the documented fields, so that a body which Grafana would
 refuse, or read otherwise, is refused here.

@@ -114,7 +114,7 @@ def check_refusal():
         path = Path(directory) / "prometheus.yml"
         path.write_text("scrape_configs:\n  - no_such_key: 1\n")
         done = subprocess.run(
-            ["python3", "scripts/add_to_prometheus.py", path, "127.0.0.1:1"], cwd=ROOT, capture_output=True, text=True
+            ["python3", "scripts/operate/add_to_prometheus.py", path, "127.0.0.1:1"], cwd=ROOT, capture_output=True, text=True
         )
         assert done.returncode == 1 and "no_such_key" in done.stderr, done
         assert path.read_text() == "scrape_configs:\n  - no_such_key: 1\n"

@@ -2,7 +2,7 @@
 
     scripts/with-postgres.sh python3 tests/docs/run.py [--show] BINARY [DOCUMENT…]
 
-as scripts/check-docs.sh does, with tests/dashboards and scripts on Python's path.
+as scripts/check/docs.sh does, with tests/dashboards and tests/alerts on Python's path.
 
 Invariant: a block is run, or checked and counted as checked only, with its reason; none is ignored.
 """
@@ -19,7 +19,7 @@ import sys
 import threading
 import time
 
-import check_alerts
+import alert_rules
 import markdown
 import roles
 from blocks import parse_problem, reach_problem
@@ -34,7 +34,7 @@ PROMETHEUS_PATIENCE_SECONDS = 20
 SHOWN_LINES = 30
 # Documents at once: most of a document's time is waiting, for a server or a scrape.
 AT_ONCE = 4
-# `check_alerts` keeps what it finds in one place.
+# `alert_rules` keeps what it finds in one place.
 NAMING = threading.Lock()
 # Whether each block's output is printed, for who writes one.
 SHOW = "--show" in sys.argv
@@ -229,10 +229,10 @@ class Run:
     def names(self, text):
         """What the queries name that no page of metrics and no rule has."""
         with NAMING:
-            check_alerts.problems.clear()
+            alert_rules.problems.clear()
             for query in queries(text):
-                check_alerts.check_expression("the query", query, self.tools.series, self.tools.recorded)
-            return "; ".join(check_alerts.problems) or None
+                alert_rules.check_expression("the query", query, self.tools.series, self.tools.recorded)
+            return "; ".join(alert_rules.problems) or None
 
 
 def text_of(output):

@@ -14,7 +14,7 @@ import tempfile
 import threading
 from dataclasses import dataclass
 
-import check_alerts
+import alert_rules
 import load
 from references import Lookup, tree
 from servers import ask, prometheus, scrape, service, until
@@ -82,16 +82,16 @@ def everything(binary, postgres):
     """The tools of all documents: a service that everything happened to, and a Prometheus that scrapes it."""
     rules = sorted(f"{ROOT}/alerts/{name}" for name in os.listdir(f"{ROOT}/alerts") if name.endswith(".rules.yml"))
     recorded = {
-        rule["record"]: check_alerts.TARGET_LABELS
+        rule["record"]: alert_rules.TARGET_LABELS
         for path in rules
-        for group in check_alerts.load(path)["groups"]
+        for group in alert_rules.load(path)["groups"]
         for rule in group["rules"]
         if "record" in rule
     }
     python = f"{ROOT}/target/sdk/python/venv/bin/python"
     node = f"{ROOT}/target/sdk/javascript/node"
     for program, script in [(python, "python"), (node, "javascript")]:
-        assert os.path.exists(program), f"{program} is missing: install it with scripts/sdk/{script}.sh"
+        assert os.path.exists(program), f"{program} is missing: install it with scripts/tools/sdk/{script}.sh"
     with contextlib.ExitStack() as later:
         directory = later.enter_context(tempfile.TemporaryDirectory(prefix="ruvvector-docs-all-"))
         os.chmod(directory, 0o755)
@@ -117,6 +117,6 @@ def everything(binary, postgres):
         yield Tools(
             *(ROOT, copy, binary, python, node, postgres, address, targets),
             Lookup.of(ROOT, binary, text),
-            check_alerts.series_of(text),
+            alert_rules.series_of(text),
             recorded,
         )

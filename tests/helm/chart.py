@@ -1,4 +1,4 @@
-"""Checks what the chart makes. Run by scripts/check-helm.sh, which installs what it needs.
+"""Checks what the chart makes. Run by scripts/check/chart.sh, which installs what it needs.
 
     chart.py HELM PROMTOOL BINARY
 

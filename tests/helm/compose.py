@@ -1,4 +1,4 @@
-"""Checks compose.yaml against what it leans on, without an engine. Run by scripts/check-helm.sh.
+"""Checks compose.yaml against what it leans on, without an engine. Run by scripts/check/chart.sh.
 
     compose.py PROMTOOL BINARY
 """

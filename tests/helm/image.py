@@ -164,7 +164,7 @@ class Root:
         self.path = folder / "root"
         self.environment = dockerfile.environment()
         self.user = dockerfile.one(dockerfile.image, "USER")
-        done = run(ROOT / "scripts/container-root.sh", binary, self.path)
+        done = run(ROOT / "scripts/operate/container-root.sh", binary, self.path)
         assert done.returncode == 0, done.stderr
         # The volume: the image's own directory belongs to its user.
         (self.path / "data").mkdir(mode=0o777)

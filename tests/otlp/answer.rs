@@ -1,6 +1,6 @@
 //! An answer, read as OTLP and gRPC define it.
 //!
-//! **Invariant:** an answer that is not of the form that its protocol has is a failure, with what was seen.
+//! **Invariant:** an answer that does not have the form of its protocol is a failure, with the observation.
 
 use std::io::Read as _;
 
@@ -11,7 +11,7 @@ use crate::case::{Case, Way};
 use crate::status::{Status, code_name, unbase64};
 use crate::wire::Reply;
 
-/// What a server made of a request.
+/// The result of a request, as the server answered it.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub reply: Reply,
@@ -22,7 +22,7 @@ pub(crate) struct Answer {
 pub(crate) enum Outcome {
     /// HTTP 200, gRPC OK.
     Success {
-        /// Only where the field is set.
+        /// Only if the field is set.
         partial: Option<Partial>,
     },
     Refused(Refusal),
@@ -57,7 +57,7 @@ struct ExportPartialSuccess {
 
 impl Answer {
     /// # Errors
-    /// When a success's body, or gRPC's status, cannot be read.
+    /// If the body of a success, or gRPC's status, cannot be read.
     pub(crate) fn read(reply: Reply, case: Case) -> Result<Self, String> {
         let outcome = match case.way {
             Way::Grpc => read_grpc(&reply)?,
@@ -74,10 +74,10 @@ impl Answer {
         Ok(Self { reply, outcome })
     }
 
-    /// gRPC's status alone, whatever the message is.
+    /// gRPC's status alone, ignoring the message.
     ///
     /// # Errors
-    /// When there is none.
+    /// If there is no status.
     pub(crate) fn read_status(reply: &Reply) -> Result<Outcome, String> {
         let (code, status) = read_grpc_status(reply)?;
         Ok(match code {
@@ -86,7 +86,7 @@ impl Answer {
         })
     }
 
-    /// Whether all was taken, with or without a warning.
+    /// True if every item was accepted, with or without a warning.
     pub(crate) fn took_all(&self) -> bool {
         match &self.outcome {
             Outcome::Success { partial } => partial.as_ref().is_none_or(|told| told.rejected == 0),
@@ -94,7 +94,7 @@ impl Answer {
         }
     }
 
-    /// The field, where a success has it set.
+    /// The field, if a success has it set.
     pub(crate) fn partial(&self) -> Option<&Partial> {
         match &self.outcome {
             Outcome::Success { partial } => partial.as_ref(),
@@ -102,7 +102,7 @@ impl Answer {
         }
     }
 
-    /// How many items were rejected of a request that was taken.
+    /// The number of items that were rejected in an accepted request.
     pub(crate) fn rejected(&self) -> Option<i64> {
         match &self.outcome {
             Outcome::Success { partial } => Some(partial.as_ref().map_or(0, |told| told.rejected)),
@@ -110,7 +110,7 @@ impl Answer {
         }
     }
 
-    /// Whether it was refused as bad data: HTTP 400, gRPC `INVALID_ARGUMENT`.
+    /// True if the request was refused as bad data: HTTP 400, gRPC `INVALID_ARGUMENT`.
     pub(crate) fn is_bad_data(&self) -> bool {
         matches!(
             self.outcome,
@@ -118,7 +118,8 @@ impl Answer {
         )
     }
 
-    /// Whether a client would send it again, by OTLP's two tables. `RESOURCE_EXHAUSTED` asks for it by `RetryInfo`.
+    /// True if a client would send the request again, by OTLP's two tables. `RESOURCE_EXHAUSTED` asks for it by
+    /// `RetryInfo`.
     pub(crate) fn is_retryable(&self) -> bool {
         match &self.outcome {
             Outcome::Refused(Refusal::Http(429 | 502 | 503 | 504)) => true,
@@ -128,7 +129,7 @@ impl Answer {
         }
     }
 
-    /// In a few words.
+    /// A short description.
     pub(crate) fn seen(&self) -> String {
         match &self.outcome {
             Outcome::Success { partial: None } => "full success".to_owned(),
@@ -147,7 +148,7 @@ impl Answer {
 }
 
 impl Reply {
-    /// An HTTP answer in a few words.
+    /// A short description of an HTTP answer.
     pub(crate) fn seen(&self) -> String {
         let told = match Status::of_body(self) {
             Ok(status) if self.status >= 400 => status.message,
@@ -175,7 +176,7 @@ fn read_json(body: &[u8], case: Case) -> Result<Option<Partial>, String> {
     let Some(partial) = json.as_object().ok_or_else(wrong)?.get("partialSuccess") else {
         return Ok(None);
     };
-    // A number is not as it should be, and is judged where that is the rule.
+    // An incorrect number is judged by the rule about numbers.
     let rejected = match partial.get(case.signal.rejected()) {
         None => 0,
         Some(Json::String(text)) => text.parse().map_err(|_| wrong())?,
@@ -224,7 +225,7 @@ fn decompressed(message: &[u8], coding: &str) -> Result<Vec<u8>, String> {
     Ok(plain)
 }
 
-/// gRPC over HTTP/2, "Responses": the status is in the trailers, or in the headers where there is nothing else.
+/// gRPC over HTTP/2, "Responses": the status is in the trailers, or in the headers if there is nothing else.
 fn read_grpc_status(reply: &Reply) -> Result<(u32, Status), String> {
     let last = if reply.trailers.contains_key("grpc-status") {
         &reply.trailers

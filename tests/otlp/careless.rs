@@ -1,6 +1,6 @@
-//! Servers that break rules, each in a manner of its own: what the checks are there to find.
+//! Servers that break rules, each in a different manner, so that the checks can be seen to fail.
 //!
-//! **Invariant:** a check that no such server fails is an error: it would say of any server that it keeps the rule.
+//! **Invariant:** a check that no such server fails is an error, because it would pass for any server.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -23,15 +23,16 @@ use crate::verdict::Fault;
 
 #[derive(Clone, Copy, Debug)]
 enum Manner {
-    /// Everything is a full success, even what is none.
+    /// Answers everything with a full success, even invalid requests.
     TakesAll,
-    /// Everything is bad data. Speaks HTTP/1.1 alone.
+    /// Answers everything as bad data. Speaks only HTTP/1.1.
     RefusesAll,
-    /// Everything is to be sent again: in gzip unasked, or in words that are no `Status`, for any page to read.
+    /// Answers everything as retryable: compressed with gzip without being asked, or with a body that is no `Status`,
+    /// readable for any page.
     PutsOff,
     /// Rejects five items of any request, at length.
     Wordy,
-    /// Rejects one item and does not say why; its numbers are numbers.
+    /// Rejects one item without a reason, with numbers as JSON numbers.
     Silent,
 }
 
@@ -44,7 +45,7 @@ const MANNERS: [Manner; 5] = [
 ];
 
 /// # Errors
-/// With the rules that none of these servers breaks.
+/// Names the rules that none of these servers breaks.
 pub(crate) fn break_each_rule() -> Result<(), String> {
     let servers = MANNERS.map(serve);
     let never_broken = rows::all()
@@ -98,7 +99,7 @@ fn serve(manner: Manner) -> Server {
                 }
                 let service = service_fn(|request| answer(manner, request));
                 let serving = builder.serve_connection(TokioIo::new(stream), service);
-                // A client that goes away is none of its cares.
+                // This server ignores clients that disconnect.
                 let _ = serving.await;
             });
         }

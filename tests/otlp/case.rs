@@ -1,6 +1,6 @@
-//! The ways in: three signals, each in protobuf and JSON over HTTP and over gRPC.
+//! The cases of a check: three signals, each in protobuf and JSON over HTTP and over gRPC.
 //!
-//! **Invariant:** a check runs on every way that its rule speaks of, and each is a test of its own.
+//! **Invariant:** a check runs for every case that its rule concerns, and each is a separate test.
 
 use std::fmt;
 
@@ -78,7 +78,7 @@ pub(crate) const HTTP_TRACES: &[Case] = &[case(Traces, Protobuf), case(Traces, J
 pub(crate) const GRPC_TRACES: &[Case] = &[case(Traces, Grpc)];
 
 impl Signal {
-    /// Where OTLP/HTTP takes it by default.
+    /// The default path of OTLP/HTTP.
     pub(crate) const fn path(self) -> &'static str {
         match self {
             Traces => "/v1/traces",
@@ -87,7 +87,7 @@ impl Signal {
         }
     }
 
-    /// gRPC's path of its `Export`.
+    /// gRPC's path of the signal's `Export`.
     pub(crate) const fn method(self) -> &'static str {
         match self {
             Traces => "/opentelemetry.proto.collector.trace.v1.TraceService/Export",

@@ -1,4 +1,4 @@
-//! The first frames of HTTP/2 (RFC 9113), which tell a server's limits and whether it answers a ping.
+//! The first frames of HTTP/2 (RFC 9113), which show a server's limits and its answer to a ping.
 //!
 //! **Invariant:** only these frames are sent: the preface, empty settings, one ping.
 
@@ -18,17 +18,17 @@ const ACK: u8 = 1;
 pub(crate) const MAX_CONCURRENT_STREAMS: u16 = 3;
 pub(crate) const MAX_HEADER_LIST_SIZE: u16 = 6;
 
-/// What a server says before it is asked anything.
+/// The frames that a server sends before any request.
 #[derive(Debug, Default)]
 pub(crate) struct Greeting {
-    /// By their numbers.
+    /// The settings, by their numbers.
     pub settings: Vec<(u16, u32)>,
-    /// Whether the ping came back.
+    /// True if the ping was answered.
     pub ponged: bool,
 }
 
 /// # Errors
-/// When the server does not speak HTTP/2.
+/// If the server does not speak HTTP/2.
 pub(crate) async fn greet(url: &Uri) -> Result<Greeting, String> {
     timeout(PATIENCE, exchange(url))
         .await

@@ -1,10 +1,11 @@
-//! What an OTLP server owes its clients (OTLP 1.11), checked over real sockets: a test for each rule and way in.
+//! The duties of an OTLP server (OTLP 1.11), checked over real sockets: a test for each rule and case.
 //!
-//! By itself it starts our own binary and is a set of tests with the test runner's usual command line. As
-//! `… --judge --server NAME URL [GRPC-URL]` it holds any other server to the same rules and prints a table
-//! (scripts/otlp-conformance.sh).
+//! Without arguments it starts our own binary, and is a set of tests with the test runner's usual command line. With `…
+//! --judge --server NAME URL [GRPC-URL]` it checks any other server by the same rules and prints a table
+//! (scripts/check/otlp-conformance.sh).
 //!
-//! **Invariant:** a check cannot tell whose server it judges, but for what only our own can be asked: what it kept.
+//! **Invariant:** a check does not know which server it judges, except for the rows that only our own server can be
+//! asked for.
 
 /// The real binary and an HTTP client, as the suite has them.
 #[path = "../suite/support"]
@@ -14,14 +15,14 @@ pub mod support {
     pub mod service;
 }
 
-/// The ways in: signals, encodings, protocols.
+/// The cases: signals, encodings, protocols.
 mod case;
 
-/// What is sent.
+/// Messages to send.
 mod message;
 mod telemetry;
 
-/// How it is sent, and what comes back.
+/// Sending, and the answers.
 mod frames;
 mod wire;
 
@@ -29,20 +30,20 @@ mod wire;
 mod answer;
 mod status;
 
-/// Who is judged.
+/// The servers that are judged.
 mod ours;
 mod server;
 
-/// What is found.
+/// The result of a check.
 mod verdict;
 
 /// The rules.
 mod rows;
 
-/// Whether the rules' checks can fail.
+/// Checks that the rules' checks can fail.
 mod careless;
 
-/// The rules held against one or more servers, as a table.
+/// The rules checked against one or more servers, as a table.
 mod table;
 
 use std::process::ExitCode;

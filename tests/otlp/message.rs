@@ -1,7 +1,7 @@
 //! Protobuf messages as data, written as protobuf and as OTLP's JSON.
 //!
-//! **Invariant:** nothing here knows OTLP's messages: a field that no schema has is written as readily as any other, and
-//! both encodings say the same.
+//! **Invariant:** nothing here depends on OTLP's messages: a field that no schema has can be written like any other,
+//! and both encodings have the same content.
 
 use serde_json::{Map, Value as Json, json};
 
@@ -42,7 +42,7 @@ pub(crate) enum Value {
 }
 
 impl Message {
-    /// With that field after those it has.
+    /// Returns the message with that field after its present ones.
     #[must_use]
     pub(crate) fn with(mut self, number: u32, name: &'static str, value: Value) -> Self {
         self.0.push(Field {
@@ -68,7 +68,7 @@ impl Message {
         self.with(number, name, Value::Messages(messages))
     }
 
-    /// With another value in a field that it has.
+    /// Returns the message with another value in a field that it has.
     #[must_use]
     pub(crate) fn but(mut self, name: &str, value: Value) -> Self {
         let field = self.0.iter_mut().find(|field| field.name == name);
@@ -82,7 +82,7 @@ impl Message {
         self
     }
 
-    /// With what `add` adds, in this message and in all within it.
+    /// Returns the message with the additions of `add`, in it and in all messages within it.
     #[must_use]
     pub(crate) fn everywhere(self, add: fn(Self) -> Self) -> Self {
         let fields = self.0.into_iter().map(|mut field| {

@@ -1,6 +1,6 @@
-//! Our own binary, in each of the situations, and what it says that it kept.
+//! Our own binary, in each of the situations, and the rows that it kept.
 //!
-//! **Invariant:** each situation has one process with a store of its own, started when a check first asks for it.
+//! **Invariant:** each situation has one process with its own store, started when a check first asks for it.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -23,7 +23,7 @@ pub(crate) struct Ours {
 
 struct Running {
     service: Service,
-    // After the service, which writes there until it is gone.
+    // Declared after the service, which writes there until it has ended.
     _dir: TempDir,
 }
 
@@ -36,7 +36,7 @@ impl Ours {
         }
     }
 
-    /// The base URL of what is asked.
+    /// The base URL of the queries.
     pub(crate) fn main(&mut self, situation: Situation, runtime: &Runtime) -> String {
         self.started(situation, runtime).service.url("")
     }
@@ -47,10 +47,10 @@ impl Ours {
             .or_insert_with(|| start(situation, runtime))
     }
 
-    /// The rows with that mark: at least as many as wanted, or all that there are once nothing waits to be stored.
+    /// The rows with that mark: at least as many as wanted, or all of them once nothing waits to be stored.
     ///
     /// # Errors
-    /// When the service cannot be asked.
+    /// If the service cannot be asked.
     pub(crate) async fn rows(base: &str, mark: &Mark, wanted: usize) -> Result<Vec<Json>, String> {
         let deadline = Instant::now() + PATIENCE;
         let query = format!("{base}/query?correlationId={}", mark.text());
@@ -78,7 +78,7 @@ fn start(situation: Situation, runtime: &Runtime) -> Running {
     let launch = Launch::sqlite(dir.path());
     let launch = match situation {
         Situation::Plain => launch,
-        // A browser asks whether it may send without the token that it sends then.
+        // A browser's preflight has no token, even if the request that follows has one.
         Situation::Cors => launch
             .with("RUVVECTOR_CORS_ORIGINS", ORIGIN)
             .with("RUVVECTOR_AUTH_TOKENS", TOKEN),
@@ -92,7 +92,7 @@ fn start(situation: Situation, runtime: &Runtime) -> Running {
     Running { service, _dir: dir }
 }
 
-/// What is there; `None` while the store is not ready.
+/// The stored rows; `None` while the store is not ready.
 async fn get(url: &str) -> Result<Option<String>, String> {
     let token = format!("Bearer {TOKEN}");
     let headers = [("authorization", &*token)];

@@ -1,11 +1,11 @@
-//! The rules that an OTLP server is held to, row by row; each cites where it comes from.
+//! The rules for an OTLP server, row by row, each with its source.
 //!
-//! **Invariant:** a rule's level is what the specification's own words make it, not how much we care for it.
+//! **Invariant:** a rule's level follows the specification's words, not its importance to us.
 
-/// G1 to G6: what is taken.
-mod taken;
+/// G1 to G6: accepted requests.
+mod accepted;
 
-/// G7 to G14: items that are not as they should be.
+/// G7 to G14: invalid and incomplete items.
 mod items;
 
 /// H1 to H4: paths, methods, content types.
@@ -35,21 +35,21 @@ use crate::case::Case;
 use crate::server::Server;
 use crate::verdict::Verdict;
 
-/// By whose word a server has to keep a rule (RFC 2119).
+/// The authority of a rule (RFC 2119).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Level {
     Must,
     Should,
-    /// The specification leaves it open, and we hold it to be owed all the same.
+    /// The specification leaves it open, and we think that clients need it.
     Wish,
 }
 
 pub(crate) struct Check {
     pub row: &'static str,
-    /// A sentence in the present.
+    /// A sentence in the present tense.
     pub rule: &'static str,
     pub level: Level,
-    /// The section or file that says so, or what the wish rests on.
+    /// The section or file of the rule, or the reason of the wish.
     pub source: &'static str,
     pub cases: &'static [Case],
     pub run: fn(&Server, Case) -> Verdict,
@@ -65,10 +65,10 @@ impl fmt::Display for Level {
     }
 }
 
-/// All, in the order of the rows.
+/// All rules, in the order of the rows.
 pub(crate) fn all() -> Vec<&'static Check> {
     let mut checks: Vec<&Check> = [
-        taken::CHECKS,
+        accepted::CHECKS,
         items::CHECKS,
         routes::CHECKS,
         transport::CHECKS,

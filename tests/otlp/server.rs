@@ -1,6 +1,6 @@
-//! The server that is judged: any, by its addresses; or our own, which is started for it and asked what it kept.
+//! The server that is judged: any server, by its addresses, or our own, which is started for it and asked for its rows.
 //!
-//! **Invariant:** of a foreign server only its answers are judged; our own has to have stored what it took as well.
+//! **Invariant:** a foreign server is judged only by its answers; our own also has to have stored what it accepted.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -18,20 +18,20 @@ use crate::telemetry::Mark;
 use crate::verdict::{Fault, Verdict, ensure};
 use crate::wire::{Connection, Reply, Version};
 
-/// How a server is set up; some rules can be seen only in one of these.
+/// The situations of a server; some rules can be observed only in one of these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Situation {
-    /// By its defaults.
+    /// With its defaults.
     Plain,
-    /// Lets browsers send from [`ORIGIN`], who bear [`TOKEN`], whether it asks for it or not.
+    /// Lets browsers send from [`ORIGIN`] with [`TOKEN`], even if it does not require the token.
     Cors,
-    /// Asks for [`TOKEN`].
+    /// Requires [`TOKEN`].
     Auth,
-    /// Cannot take anything for the time being.
+    /// Cannot accept anything at present.
     Refusing,
-    /// Reads JSON as the specification has it, and no keys in snake_case.
+    /// Reads only keys that the specification defines, and none in snake_case.
     Strict,
-    /// Throws away attributes past the first [`ATTRIBUTES`] of an item.
+    /// Drops attributes beyond the first [`ATTRIBUTES`] of an item.
     Cutting,
 }
 
@@ -39,7 +39,7 @@ pub(crate) const ORIGIN: &str = "http://page.example";
 pub(crate) const TOKEN: &str = "a-token-of-the-conformance-suite";
 pub(crate) const ATTRIBUTES: usize = 8;
 
-/// Where a server is.
+/// The addresses of a server.
 #[derive(Clone, Debug)]
 pub(crate) struct Address {
     pub http: Uri,
@@ -49,7 +49,7 @@ pub(crate) struct Address {
 pub(crate) struct Server {
     runtime: Runtime,
     kind: Kind,
-    /// Held while a request is under way that takes much of what a server gives to all of them.
+    /// Held during a request that uses much of a resource that all requests share.
     large: Mutex<()>,
 }
 
@@ -58,7 +58,7 @@ enum Kind {
     Ours(Mutex<Ours>),
 }
 
-/// A request that is about to be sent.
+/// A request that has not been sent yet.
 #[derive(Clone, Debug)]
 pub(crate) struct Call {
     pub case: Case,
@@ -70,7 +70,7 @@ pub(crate) struct Call {
     pub content_type: Option<String>,
     pub headers: Vec<(&'static str, String)>,
     pub body: Bytes,
-    /// gRPC: whether the message is compressed.
+    /// gRPC: true if the message is compressed.
     pub compressed: bool,
 }
 
@@ -86,7 +86,7 @@ impl Call {
         )
     }
 
-    /// Those bytes as the body, or as gRPC's message.
+    /// Uses those bytes as the body, or as gRPC's message.
     pub(crate) fn raw(case: Case, body: impl Into<Bytes>) -> Self {
         Self {
             case,
@@ -134,7 +134,7 @@ impl Call {
         self
     }
 
-    /// Says that the body is compressed so; over gRPC that its message is.
+    /// Declares that the body is compressed with this encoding; over gRPC, that its message is.
     pub(crate) fn said_to_be(self, coding: &str) -> Self {
         let header = match self.case.way {
             Way::Grpc => "grpc-encoding",
@@ -145,7 +145,7 @@ impl Call {
         call
     }
 
-    /// The request's bytes and headers, as they go out to that server.
+    /// The request's bytes and headers, as they are sent to that server.
     pub(crate) fn request(&self, base: &Uri) -> Request<Full<Bytes>> {
         let path = match (&self.path, self.case.way) {
             (Some(path), _) => path,
@@ -184,7 +184,7 @@ impl Call {
 }
 
 impl Server {
-    /// A server of others, at these addresses.
+    /// A foreign server, at these addresses.
     pub(crate) fn foreign(addresses: HashMap<Situation, Address>) -> std::io::Result<Self> {
         Ok(Self {
             runtime: Runtime::new()?,
@@ -193,7 +193,7 @@ impl Server {
         })
     }
 
-    /// The real binary; nothing runs before it is asked.
+    /// Our real binary, which is started at the first request.
     pub(crate) fn ours() -> std::io::Result<Self> {
         Ok(Self {
             runtime: Runtime::new()?,
@@ -207,7 +207,7 @@ impl Server {
     }
 
     /// # Errors
-    /// Not judged, when a foreign server is not there set up so.
+    /// Not judged, if no foreign server is named for this situation.
     pub(crate) fn address(&self, situation: Situation) -> Result<Address, Fault> {
         match &self.kind {
             Kind::Foreign(addresses) => {
@@ -221,10 +221,10 @@ impl Server {
         }
     }
 
-    /// Where calls of that kind go.
+    /// The address for calls of that kind.
     ///
     /// # Errors
-    /// Not judged, when no such address is known.
+    /// Not judged, if no such address is known.
     pub(crate) fn url(&self, case: Case, situation: Situation) -> Result<Uri, Fault> {
         let address = self.address(situation)?;
         match case.way {
@@ -240,20 +240,21 @@ impl Server {
         self.runtime.block_on(future)
     }
 
-    /// Runs beside all else for as long as the server is judged.
+    /// Runs in the background for as long as the server is judged.
     pub(crate) fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
         self.runtime.spawn(future);
     }
 
-    /// No other large request is under way while this is held: a server may refuse two at once for want of room.
+    /// Ensures that no other large request is in flight while the guard is held: a server may refuse two at once for
+    /// lack of memory.
     pub(crate) fn alone(&self) -> MutexGuard<'_, ()> {
         self.large.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends it on a connection of its own.
+    /// Sends the request on a new connection.
     ///
     /// # Errors
-    /// When no whole answer comes.
+    /// If no whole answer arrives.
     pub(crate) fn reply(&self, call: &Call) -> Result<Reply, Fault> {
         let url = self.url(call.case, call.situation)?;
         let reply = self.block_on(async {
@@ -263,18 +264,18 @@ impl Server {
         Ok(reply?)
     }
 
-    /// As [`Self::reply`], read as OTLP.
+    /// As [`Self::reply`], parsed as OTLP.
     ///
     /// # Errors
-    /// When no answer comes, or one that is not of the protocol's form.
+    /// If no answer arrives, or one that does not have the protocol's form.
     pub(crate) fn answer(&self, call: &Call) -> Result<Answer, Fault> {
         Ok(Answer::read(self.reply(call)?, call.case)?)
     }
 
-    /// The request must be taken whole; our own server must then hold just that many rows of the mark.
+    /// The request must be accepted completely; our own server must then have exactly that many rows with the mark.
     ///
     /// # Errors
-    /// What was seen instead.
+    /// The observation, if it differs.
     pub(crate) fn takes(&self, call: &Call, mark: &Mark, rows: usize) -> Verdict {
         self.kept(call, mark, rows).map(|_| ())
     }
@@ -282,7 +283,7 @@ impl Server {
     /// As [`Self::takes`], with the rows of our own server; none of a foreign one's.
     ///
     /// # Errors
-    /// What was seen instead.
+    /// The observation, if it differs.
     pub(crate) fn kept(
         &self,
         call: &Call,
@@ -294,7 +295,7 @@ impl Server {
         self.rows(call.situation, mark, rows)
     }
 
-    /// For rules on what is kept, once it was taken: a foreign server's store is not looked into.
+    /// For rules on what is kept after acceptance: a foreign server's store cannot be read.
     ///
     /// # Errors
     /// Not judged, unless the server is ours.
@@ -307,10 +308,10 @@ impl Server {
         ))
     }
 
-    /// The rows that our own server holds of the mark, which must be that many; none of a foreign one's.
+    /// The rows of our own server with the mark, which must be that many; none of a foreign one's.
     ///
     /// # Errors
-    /// When there are others.
+    /// If there are more or fewer.
     pub(crate) fn rows(
         &self,
         situation: Situation,

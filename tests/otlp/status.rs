@@ -1,6 +1,7 @@
-//! `google.rpc.Status` with its details, which is the body of OTLP's errors and stands in gRPC's trailers.
+//! `google.rpc.Status` with its details, which is the body of OTLP's errors and is sent in gRPC's trailers.
 //!
-//! **Invariant:** a field that is no `Status`'s makes it none: an object with a message is not yet one.
+//! **Invariant:** a field that `Status` does not have makes the object invalid: an object with a message alone is not
+//! yet a `Status`.
 
 use prost::Message as _;
 use serde_json::Value as Json;
@@ -57,7 +58,7 @@ impl Status {
     /// As an HTTP answer's body holds it, in the encoding that its content type names.
     ///
     /// # Errors
-    /// When it is no `Status` of that encoding.
+    /// If the body is not a `Status` in that encoding.
     pub(crate) fn of_body(reply: &Reply) -> Result<Self, String> {
         let content_type = reply.header("content-type").unwrap_or_default();
         let essence = content_type.split(';').next().unwrap_or_default().trim();

@@ -1,4 +1,4 @@
-//! The rules held against one or more servers, as a table to read: plain, or as Markdown for docs/otlp.md.
+//! The rules checked against one or more servers, as a table: plain, or as Markdown for docs/otlp.md.
 //!
 //! **Invariant:** the exit code is 0 only if the first server named keeps every MUST that could be judged.
 
@@ -22,13 +22,13 @@ Situations, for rules that show only in a server that is set up so; without them
   --strict     reads no keys in snake_case
   --cutting    throws away attributes past the first 8 of an item, and says so";
 
-/// A server with what was found of each rule.
+/// A server with the result of each rule.
 struct Column {
     name: String,
     server: Server,
 }
 
-/// What became of a rule on one server.
+/// The result of a rule on one server.
 enum Finding {
     Kept,
     Broken {
@@ -39,7 +39,7 @@ enum Finding {
     NotJudged(String),
 }
 
-/// Reads the rest of the command line, holds the servers to the rules, and prints.
+/// Reads the rest of the command line, checks the servers by the rules, and prints.
 #[expect(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -53,7 +53,7 @@ pub(crate) fn judge(arguments: impl Iterator<Item = String>) -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    // A check that panics is a failed one, and is said as such.
+    // A check that panics counts as failed and is reported so.
     std::panic::set_hook(Box::new(|_| {}));
     let mut lines: Vec<(&Check, Vec<Finding>)> = Vec::new();
     for check in rows::all() {
@@ -153,7 +153,7 @@ fn address(values: &[String]) -> Result<Address, String> {
     }
 }
 
-/// Kept, if it is in every case that could be judged.
+/// Kept, if it is kept in every case that could be judged.
 fn find(check: &Check, server: &Server) -> Finding {
     let mut broken: Vec<(Case, String)> = Vec::new();
     let mut not_judged = Vec::new();
@@ -180,7 +180,7 @@ fn find(check: &Check, server: &Server) -> Finding {
     }
 }
 
-/// For a terminal; of one server there are no columns to name.
+/// For a terminal; with one server there are no columns to name.
 fn plain(check: &Check, findings: &[Finding]) -> String {
     let mut text = format!("{:<4} {:<9}", check.row, check.level.to_string());
     for finding in findings {
@@ -239,7 +239,7 @@ fn escaped(text: &str) -> String {
         .replace('`', "'")
 }
 
-/// How many rules of each level every server keeps.
+/// The number of rules of each level that each server keeps.
 fn summary(columns: &[Column], lines: &[(&Check, Vec<Finding>)]) -> String {
     let mut text = String::new();
     for (index, column) in columns.iter().enumerate() {

@@ -1,6 +1,6 @@
-//! Spans, log records and metric points as a client would send them, and what clients send that is not so.
+//! Spans, log records and metric points as a client would send them, and invalid ones.
 //!
-//! **Invariant:** every item carries its request's own mark, so that a server that can be asked tells what it kept of it.
+//! **Invariant:** every item has its request's mark, so that a server that can be asked shows which items it kept.
 
 use crate::case::Signal;
 use crate::message::{Message, Value, hex};
@@ -8,7 +8,7 @@ use crate::message::{Message, Value, hex};
 /// A time of any day, in Unix nanoseconds.
 pub(crate) const TIME: u64 = 1_700_000_000_123_456_789;
 
-/// What tells one request's items from all others: random, like the ids that are made of it.
+/// The mark of one request's items: random, like the ids that are made from it.
 #[derive(Clone, Debug)]
 pub(crate) struct Mark {
     bytes: [u8; 16],

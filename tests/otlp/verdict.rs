@@ -1,18 +1,18 @@
-//! What a check finds.
+//! The result of a check.
 //!
-//! **Invariant:** what could not be seen is neither passed nor failed.
+//! **Invariant:** a rule that could not be observed counts neither as passed nor as failed.
 
-/// Why a rule is not seen to be kept.
+/// The reason for which a rule is not seen to be kept.
 #[derive(Debug)]
 pub(crate) enum Fault {
-    /// It is broken: what was seen.
+    /// It is broken, with the observation.
     Failed(String),
     /// The server gave no occasion to see it.
     NotJudged(String),
 }
 
 impl Fault {
-    /// With what was sent before what was seen.
+    /// Adds a description of the request before the observation.
     pub(crate) fn of(self, sent: &str) -> Self {
         match self {
             Self::Failed(seen) => Self::Failed(format!("{sent}: {seen}")),
@@ -30,7 +30,7 @@ impl From<String> for Fault {
 }
 
 /// # Errors
-/// With what was seen, unless `holds`.
+/// The observation, unless `holds`.
 pub(crate) fn ensure(holds: bool, seen: impl FnOnce() -> String) -> Verdict {
     if holds {
         Ok(())

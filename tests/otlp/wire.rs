@@ -1,6 +1,6 @@
-//! Connections to any server, HTTP/1.1 and HTTP/2 without TLS, and what comes back over them.
+//! Connections to any server, HTTP/1.1 and HTTP/2 without TLS, and the answers over them.
 //!
-//! **Invariant:** nothing waits for ever, and what does not come is said as what was seen, never a panic.
+//! **Invariant:** nothing waits for ever, and a missing answer is reported as the observation, never as a panic.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// For any one answer, also of a loaded server to the largest request.
+/// Long enough for any answer, including a loaded server's answer to the largest request.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,10 +44,10 @@ enum Sender {
 }
 
 impl Connection {
-    /// To the authority of that URL.
+    /// Connects to the authority of that URL.
     ///
     /// # Errors
-    /// What was seen instead of a connection.
+    /// The observation instead of a connection.
     pub(crate) async fn open(url: &Uri, version: Version) -> Result<Self, String> {
         let authority = url.authority().ok_or("the URL names no host")?;
         let port = authority.port_u16().unwrap_or(80);
@@ -56,7 +56,7 @@ impl Connection {
             .await
             .map_err(|_| format!("no connection within {PATIENCE:?}"))?
             .map_err(|error| format!("no connection to {authority}: {error}"))?;
-        // Else the last piece of a request waits for an acknowledgement of the piece before.
+        // Otherwise the last piece of a request waits for an acknowledgement of the piece before.
         stream
             .set_nodelay(true)
             .map_err(|error| error.to_string())?;
@@ -79,7 +79,7 @@ impl Connection {
     }
 
     /// # Errors
-    /// What was seen instead of a whole answer.
+    /// The observation instead of a whole answer.
     pub(crate) async fn send(&mut self, request: Request<Full<Bytes>>) -> Result<Reply, String> {
         timeout(PATIENCE, self.exchange(request))
             .await

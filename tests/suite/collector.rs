@@ -1,6 +1,7 @@
 //! The reference Collector as a client, configured as the documentation says.
 //!
-//! **Invariant:** what the Collector acknowledged is held against the table; what it or the service say decides nothing.
+//! **Invariant:** items that the Collector acknowledged are compared with the table; reports of the Collector or the
+//! service do not count.
 
 use std::time::{Duration, Instant};
 
@@ -10,16 +11,16 @@ use crate::support::service::{Launch, Service};
 use items::{Sender, Signal};
 use process::Setup;
 
-/// Numbered items of each signal, and which of them are stored.
+/// Numbered items of each signal, and those of them that are stored.
 mod items;
 
 /// The Collector.
 mod process;
 
-/// How long the service stays away.
+/// The time for which the service is down.
 const AWAY: Duration = Duration::from_secs(20);
 
-/// How the Collector reaches the service; the name is its configuration's in `tests/collector/`.
+/// The protocol between the Collector and the service; the name is its configuration's in `tests/collector/`.
 const WAYS: [&str; 2] = ["http", "grpc"];
 
 const SIGNALS: [Signal; 3] = [Signal::Traces, Signal::Logs, Signal::Metrics];
@@ -28,7 +29,7 @@ const SIGNALS: [Signal; 3] = [Signal::Traces, Signal::Logs, Signal::Metrics];
 async fn a_persistent_queue_loses_nothing_while_the_service_the_collector_and_the_database_die() {
     let cluster = Cluster::start();
     let dir = tempfile::tempdir().expect("a temporary directory");
-    // A Collector knows one address, so each start of the service has to use it.
+    // A Collector has one configured address, so each start of the service has to use it.
     let launch = Launch::postgres(dir.path(), &cluster.url())
         .with("RUVVECTOR_OTLP_HTTP_PORT", &free_port().to_string())
         .with("RUVVECTOR_OTLP_GRPC_PORT", &free_port().to_string());

@@ -1,6 +1,6 @@
 //! Completions and the manual page, read by the programs that they are for.
 //!
-//! **Invariant:** what is checked is what a shell offers and what `man` shows, not the text of a script.
+//! **Invariant:** the checks use what a shell offers and what `man` shows, not the text of a script.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -10,7 +10,7 @@ const BINARY: &str = env!("CARGO_BIN_EXE_ruvvector-service");
 fn print(args: &[&str]) -> String {
     let output = Command::new(BINARY)
         .args(args)
-        // Settings that would not be taken are not in the way.
+        // Invalid settings do not prevent this.
         .env("RUVVECTOR_SERVICE_PORT", "none")
         .output()
         .expect("the binary was built");
@@ -19,7 +19,7 @@ fn print(args: &[&str]) -> String {
     String::from_utf8(output.stdout).expect("text")
 }
 
-/// What bash offers once these words are typed and Tab is pressed.
+/// The completions that bash offers after these words and Tab.
 fn offered(words: &[&str]) -> Vec<String> {
     let script = r#"
         set -euo pipefail
@@ -84,7 +84,7 @@ fn every_shell_has_a_script_that_it_can_read() {
     ] {
         let script = print(&["completions", shell]);
         assert!(script.contains("auto-migrate"), "{shell}: {script}");
-        // zsh and fish only where they are installed; bash is everywhere.
+        // zsh and fish are checked only if they are installed; bash is everywhere.
         let Some(Ok(mut child)) = reads.map(|program| {
             Command::new(program)
                 .args(["-n", "/dev/stdin"])

@@ -1,12 +1,12 @@
-//! Settings and subcommands, asked of the real binary.
+//! Settings and subcommands, tested on the real binary.
 //!
-//! **Invariant:** each call has an environment of its own; nothing of the one the tests run in comes through.
+//! **Invariant:** each call has a separate environment; no variable of the tests' own environment is passed on.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 
-/// What a call of the binary came to.
+/// The result of a call of the binary.
 struct Ended {
     code: Option<i32>,
     out: String,
@@ -28,7 +28,7 @@ fn call(args: &[&str], variables: &[(&str, &str)]) -> Ended {
     }
 }
 
-/// A settings file in a directory of its own.
+/// A settings file in a separate directory.
 fn file(text: &str) -> (tempfile::TempDir, String) {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let path = dir.path().join("ruvvector.toml");
@@ -37,7 +37,7 @@ fn file(text: &str) -> (tempfile::TempDir, String) {
     (dir, path)
 }
 
-/// The head of the request that comes in.
+/// The head of the incoming request.
 fn head(stream: &mut TcpStream) -> String {
     let mut request = Vec::new();
     let mut byte = [0];
@@ -319,8 +319,8 @@ fn the_healthcheck_says_what_the_service_answers() {
     }
 }
 
-/// In a container whose command read its secrets from files, `docker exec` had none of them, and a healthcheck there ended with
-/// 2 for a database that it never asks.
+/// In a container whose command read its secrets from files, `docker exec` had none of them, and a healthcheck there
+/// ended with 2 for a database that it never needs.
 #[test]
 fn the_healthcheck_needs_no_secrets_and_no_database() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -353,7 +353,7 @@ fn the_healthcheck_needs_no_secrets_and_no_database() {
     assert_eq!(by_environment.code, Some(0), "{}", by_environment.err);
     server.join().unwrap();
 
-    // What it does need is asked for.
+    // A missing setting that it needs is an error.
     let (_dir, path) = file("service_port = \"soon\"\n");
     let ended = call(&["healthcheck", "--config", &path], &[]);
     assert_eq!(ended.code, Some(2), "{}", ended.err);
@@ -366,7 +366,7 @@ fn the_healthcheck_of_every_address_finds_a_service_without_ipv6() {
     let port = listener.local_addr().unwrap().port().to_string();
     let server = std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
-        // What is not read would reset the connection.
+        // An unread request would reset the connection.
         head(&mut stream);
         stream
             .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")

@@ -1,6 +1,6 @@
-//! Decode's memory: inputs that multiply in a tree do not multiply here.
+//! Decode's memory: inputs that would multiply in a tree do not multiply here.
 //!
-//! **Invariant:** what is counted is what this thread takes, so tests that run beside these change nothing.
+//! **Invariant:** only this thread's allocations are counted, so tests that run beside these change nothing.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -10,7 +10,7 @@ use ruvvector_service::event::{
     Encoding, Event, Limits, Position, Resource, Signal, Source, StreamId,
 };
 
-/// Rows' JSON beside PostgreSQL's own.
+/// Comparison of the rows' JSON with PostgreSQL's own.
 mod jsonb;
 
 /// Records of earlier versions.
@@ -18,7 +18,7 @@ mod records;
 
 const MIB: usize = 1 << 20;
 const BODY_BYTES: usize = 2 * MIB;
-/// An item's own share is bounded by its nodes; JSON takes a copy of one item beside it.
+/// An item's own share is bounded by its nodes; for JSON there is one copy of an item beside it.
 const ITEM_BYTES: usize = 16 * MIB;
 
 thread_local! {
@@ -82,7 +82,7 @@ const POSITION: Position = Position {
     n: 1,
 };
 
-/// What decoding depends on beside the body, as in the defaults.
+/// The input of decoding beside the body, with the defaults.
 fn source(signal: Signal, encoding: Encoding) -> Source {
     Source {
         signal,
@@ -94,7 +94,7 @@ fn source(signal: Signal, encoding: Encoding) -> Source {
     }
 }
 
-/// Decodes both ways; the most memory that took.
+/// Decodes both ways, and returns the most memory that this used.
 fn decode(
     body: &[u8],
     signal: Signal,
@@ -128,7 +128,7 @@ fn spans(spans: &[u8]) -> Vec<u8> {
     field(1, &field(2, spans))
 }
 
-/// A span that would be taken, with these further bytes.
+/// A span that would be accepted, with these further bytes.
 fn span(more: &[u8]) -> Vec<u8> {
     field(
         2,
@@ -262,7 +262,7 @@ fn metrics_of_very_many_points_or_buckets_take_the_memory_of_one_point() {
     };
     let zeros = |list: &str| format!(r#"{{"{list}":[{}0]}}"#, "0,".repeat(BODY_BYTES / 2));
     let points = format!("{}{{}}", "{},".repeat(BODY_BYTES / 3));
-    // A list that is given again and again, each time just within the limit.
+    // A list that is repeated, each time just within the limit.
     let again = format!(r#""bucketCounts":[{}0],"#, "0,".repeat(90_000)).repeat(11);
     for (name, body) in [
         ("points", around("gauge", &points)),

@@ -1,6 +1,6 @@
 //! `journal drain`: a data directory whose service is gone is emptied into the store.
 //!
-//! **Invariant:** what decides is the ledger, or every row of the table, never what the command says of itself alone.
+//! **Invariant:** the ledger or every row of the table decides, never only the command's own report.
 
 use std::path::Path;
 use std::process::Command;
@@ -14,16 +14,16 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use crate::support::service::{Launch, Service};
 
-/// Drained while others run, killed, stopped, run again.
+/// Draining while others run, when killed, when stopped, and again.
 mod orphan;
 
-/// Dead letters, directories that are none to drain, the embedded store.
+/// Dead letters, directories that cannot be drained, the embedded store.
 mod special;
 
 /// Longer than any drain of these tests takes.
 const LONG: Duration = Duration::from_secs(120);
 
-/// A database that nobody listens for.
+/// The URL of a database on a port where nobody listens.
 const NOWHERE: &str = "postgres://nobody@127.0.0.1:1/nothing";
 
 /// The query of the alert's runbook.
@@ -42,7 +42,7 @@ fn drain(launch: &Launch) -> Launch {
     launch.clone().command(&["journal", "drain"])
 }
 
-/// Runs it to its end: exit code and what it said.
+/// Runs it to its end, and returns exit code and output.
 async fn ended(launch: &Launch) -> (Option<i32>, String) {
     let mut process = launch.spawn();
     let status = process.ended(LONG).await;
@@ -69,7 +69,7 @@ async fn execute(url: &str, sql: &str) {
         .expect("the statement runs");
 }
 
-/// What a running collector says; nothing before its first round of maintenance.
+/// The first report of a running collector; nothing before its first round of maintenance.
 async fn undrained(service: &Service) -> Option<f64> {
     let page = service.get("/metrics").await.text();
     let line = page
@@ -78,7 +78,7 @@ async fn undrained(service: &Service) -> Option<f64> {
     line.map(|value| value.parse().expect("a number"))
 }
 
-/// The names of the files of a data directory's log.
+/// The names of the files of a data directory's journal.
 fn files(data: &Path) -> Vec<String> {
     let mut names: Vec<_> = std::fs::read_dir(data.join("journal"))
         .expect("the directory is there")
@@ -133,7 +133,7 @@ fn event(id: &str, integration: &str) -> serde_json::Value {
     json!([{ "correlationId": id, "integration": integration, "eventType": "drained" }])
 }
 
-/// A data directory with these requests in its journal, killed; no database was ever there.
+/// A data directory with these requests in its journal, killed; it never had a database.
 async fn orphan(launch: &Launch, requests: &[serde_json::Value]) {
     let mut service = launch
         .clone()

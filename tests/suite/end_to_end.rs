@@ -1,6 +1,6 @@
-//! What a user runs beside the service: Prometheus, promtool, the smoke check.
+//! Programs that a user runs beside the service: Prometheus, promtool, the smoke check.
 //!
-//! **Invariant:** nothing here is a stand-in: the database, the scraper and the binary are the real ones.
+//! **Invariant:** no component is a substitute: the database, the scraper and the binary are the real ones.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -26,7 +26,7 @@ fn project(path: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-/// Runs a program and returns its output; panics with all it said when it fails.
+/// Runs a program and returns its output; panics with the output if it fails.
 async fn run(mut command: Command) -> String {
     let shown = format!("{command:?}");
     command.stdin(Stdio::null());
@@ -113,7 +113,7 @@ async fn the_smoke_check_passes_on_both_stores_and_fails_without_a_service() {
     let sqlite = Launch::sqlite(one.path()).start().await;
     let postgres = Launch::postgres(other.path(), &database.url).start().await;
     for service in [&sqlite, &postgres] {
-        let mut smoke = Command::new(project("scripts/smoke.sh"));
+        let mut smoke = Command::new(project("scripts/operate/smoke.sh"));
         smoke.arg(service.url(""));
         let said = run(smoke).await;
         assert!(said.contains("all is well"), "{said}");
@@ -121,7 +121,7 @@ async fn the_smoke_check_passes_on_both_stores_and_fails_without_a_service() {
 
     let url = sqlite.url("");
     drop(sqlite);
-    let mut smoke = Command::new(project("scripts/smoke.sh"));
+    let mut smoke = Command::new(project("scripts/operate/smoke.sh"));
     smoke.arg(url);
     let done = tokio::task::spawn_blocking(move || smoke.output())
         .await
@@ -142,7 +142,7 @@ async fn health_answers_at_once_when_the_database_hangs() {
         .await;
     cluster.hang();
     let answered = tokio::time::timeout(Duration::from_secs(60), async {
-        // The last sign of life counts until the next ping has run out of time.
+        // The last answered ping counts until the next ping has timed out.
         while service.health().await["database"]["connected"] == true {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
@@ -153,8 +153,8 @@ async fn health_answers_at_once_when_the_database_hangs() {
     assert_eq!(answered, Ok(true));
 }
 
-/// `/health` told of a database that did not answer, and `ruvvector_db_up` was 0, while all was written: the replica for
-/// queries was away, and only that was asked.
+/// `/health` reported a database that did not answer, and `ruvvector_db_up` was 0, while all was written: the replica
+/// for queries was unavailable, and only that was pinged.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replica_that_is_away_is_told_as_that_while_writing_goes_on() {
     let database = Database::new().await;
@@ -188,8 +188,8 @@ async fn a_replica_that_is_away_is_told_as_that_while_writing_goes_on() {
     assert!((up - 1.0).abs() < f64::EPSILON, "{up}");
 }
 
-/// Whoever started a second service on a directory in use was told to send an event to it, and after that why there was none. In
-/// JSON the lines to paste were escaped, and with tokens set they were answered 401.
+/// A user who started a second service on a directory in use was told to send an event to it, and only then saw the
+/// reason why there was none. In JSON the lines to paste were escaped, and with tokens set they were answered 401.
 #[tokio::test(flavor = "multi_thread")]
 async fn only_a_service_that_is_ready_says_how_to_use_it_in_lines_that_can_be_pasted() {
     let dir = directory();

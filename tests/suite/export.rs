@@ -1,8 +1,8 @@
-//! What was sent can be had back as OTLP: over all encodings, both stores, and in both forms.
+//! Events are exported as OTLP as they were sent: over all encodings, both stores, and in both forms.
 //!
-//! **Invariant:** what is compared is OTLP's own messages, as the OpenTelemetry project's crate reads them.
+//! **Invariant:** OTLP's own messages are compared, as the OpenTelemetry project's crate reads them.
 
-/// Requests of all shapes; the same that decode is tested with.
+/// Requests of all shapes, the same as in the tests of decode.
 #[path = "../../src/decode/tests/generate.rs"]
 mod generate;
 
@@ -12,11 +12,11 @@ mod generate_logs;
 #[path = "../../src/decode/tests/generate_metrics.rs"]
 mod generate_metrics;
 
-/// When two requests say the same.
+/// Equality of two requests' content.
 #[path = "../../src/decode/tests/same.rs"]
 mod same;
 
-/// How an export is asked for.
+/// Requests for an export.
 mod asked;
 
 use std::path::Path;
@@ -48,7 +48,7 @@ fn directory() -> tempfile::TempDir {
         .expect("a temporary directory")
 }
 
-/// A signal on its way in and back.
+/// A signal as it is sent and exported.
 struct Signal {
     path: &'static str,
     event_type: &'static str,
@@ -96,7 +96,7 @@ fn requests<T: std::fmt::Debug>(strategy: impl Strategy<Value = T>) -> Vec<T> {
         .collect()
 }
 
-/// Sends requests, one as protobuf, one as JSON, one over gRPC, and so on; returns what they hold together, encoded.
+/// Sends requests, one as protobuf, one as JSON, one over gRPC, and so on; returns their combined content, encoded.
 async fn send<T: Message + Clone>(
     service: &Service,
     signal: &Signal,
@@ -119,7 +119,7 @@ async fn send<T: Message + Clone>(
             }
             _ => grpc(request).await.is_ok(),
         };
-        // Where every item is invalid, the request is.
+        // If every item is invalid, the request is refused.
         assert!(is_taken || (signal.form)(&protobuf).is_empty());
     }
     sent
@@ -152,7 +152,7 @@ async fn assert_exports(service: &Service, signal: &Signal, sent: &[u8]) {
     }
 }
 
-/// What one collector exports as JSON, the other takes as a client's.
+/// An export as JSON is accepted by another collector as a client's request.
 async fn send_on(from: &Service, to: &Service, signal: &Signal) {
     for page in exported(from, signal, JSON).await {
         let answer = post(to, signal.path, JSON, page).await;

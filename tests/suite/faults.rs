@@ -1,7 +1,7 @@
-//! Whatever dies when: every acknowledged event is stored exactly once.
+//! Every acknowledged event is stored exactly once, whichever process dies at whichever moment.
 //!
-//! Each test runs the real binary under a load whose ledger is held against the database at the end. How often and how
-//! long is set by the environment; `scripts/faults.sh` is the long run.
+//! Each test runs the real binary under a load, and compares the load's ledger with the database at the end. The
+//! environment sets numbers and times; `scripts/check/faults.sh` is the long run.
 //!
 //! | variable | default | what |
 //! | --- | --- | --- |
@@ -16,7 +16,7 @@
 //! | `RUVVECTOR_TEST_LARGE_RECORDS` | 2 | records of 63 MiB that a process with less memory stores |
 //! | `RUVVECTOR_TEST_CALLS` | 6 | kills or errors at the first so many calls of each system call of the journal |
 //!
-//! **Invariant:** what decides is the ledger, never a log line or an exit code alone.
+//! **Invariant:** the ledger decides, never only a log line or an exit code.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -27,10 +27,10 @@ use crate::support::service::{Launch, Service};
 /// `kill -9`, and copies of a data directory.
 mod kill;
 
-/// Copies of different moments.
+/// Copies from different moments.
 mod torn;
 
-/// Files that are gone.
+/// Missing files.
 mod lost;
 
 /// Small volumes.
@@ -39,13 +39,13 @@ mod volume;
 /// Bytes of deleted records on the disk.
 mod erased;
 
-/// PostgreSQL away, late, or crashing.
+/// PostgreSQL unavailable, late, or crashing.
 mod outage;
 
 /// SIGTERM and SIGINT.
 mod stop;
 
-/// System calls of the journal that kill, fail or take long.
+/// System calls of the journal that kill, fail or are slow.
 mod calls;
 
 /// Requests that multiply when they are decoded.
@@ -54,10 +54,10 @@ mod memory;
 /// A full volume for temporary files.
 mod temporary_files;
 
-/// Records that are large, or become so in the table.
+/// Records that are large, or become large in the table.
 mod large;
 
-/// Idle, slow and flooding clients, and no descriptors left.
+/// Idle, slow and flooding clients, and no free descriptors.
 mod clients;
 
 /// A number of the environment.
@@ -70,7 +70,7 @@ fn setting<T: FromStr>(name: &str, default: T) -> T {
     }
 }
 
-/// Starts the service once more under load, ends the load, and returns when all that waited is stored.
+/// Starts the service once more under load, ends the load, and returns when all waiting events are stored.
 async fn drained(launch: &Launch, load: Load) -> Service {
     let service = launch.start().await;
     load.aim(&service);
@@ -80,7 +80,7 @@ async fn drained(launch: &Launch, load: Load) -> Service {
     service
 }
 
-/// A directory of a test, which is removed with it.
+/// A test's directory, which is removed with it.
 fn directory() -> tempfile::TempDir {
     tempfile::Builder::new()
         .prefix("ruvvector-fault")

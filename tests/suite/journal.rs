@@ -51,7 +51,7 @@ fn record(payload: impl Into<Bytes>) -> NewRecord {
     }
 }
 
-/// Not a test of its own: holds the journal of the named directory until its input ends.
+/// Not an independent test: holds the journal of the named directory until its input ends.
 #[test]
 fn another_process_holds_the_log() {
     let Some(dir) = std::env::var_os(OTHER) else {
@@ -172,7 +172,7 @@ async fn a_copied_directory_is_drained_under_its_own_streams() {
     assert_ne!(a.stream, b.stream);
 }
 
-/// Once each segment was held open from the first look at it on.
+/// Once each segment stayed open from its first read on.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_of_more_segments_than_descriptors_is_recovered_and_drained() {
     const SEGMENTS: usize = 300;
@@ -184,7 +184,7 @@ async fn a_log_of_more_segments_than_descriptors_is_recovered_and_drained() {
     };
     let journal = Journal::open(Arc::new(OsDisk), &options).unwrap();
     for n in 0..SEGMENTS {
-        // Larger than half a segment: it gets one of its own.
+        // Larger than half a segment: it gets a separate one.
         let filler = "x".repeat(40 << 10);
         let event = format!(
             r#"{{"correlationId":"e{n}","integration":"shop","eventType":"many","metadata":{{"filler":"{filler}"}}}}"#

@@ -1,16 +1,16 @@
-//! Where the service listens, on machines with and without IPv6.
+//! The addresses of the service, on machines with and without IPv6.
 //!
 //! A kernel without IPv6 is one whose socket(2) answers EAFNOSUPPORT for it. The service binds before it opens any other
 //! socket, so `strace` can answer in its place, call by call.
 //!
-//! **Invariant:** only what the machine lacks is left out; an address that was named is listened on or is an error.
+//! **Invariant:** only addresses that the machine lacks are left out; a named address is listened on or is an error.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use crate::support::service::{Launch, PATIENCE};
 
-/// The service on a kernel that refuses the sockets of these turns: `2+2` is every second one.
+/// The service on a kernel that refuses these socket calls: `2+2` is every second one.
 fn without_ipv6(launch: &Launch, turns: &str) -> Launch {
     let inject = format!("inject=socket:error=EAFNOSUPPORT:when={turns}");
     let strace = ["strace", "-D", "-f", "-qq", "-o", "/dev/null"];

@@ -9,12 +9,12 @@ use rustix::process::Signal;
 use crate::support::ports::free_port;
 use crate::support::service::{Launch, Service};
 
-/// Longer than a loaded machine takes to end in order.
+/// Longer than a loaded machine takes to stop in order.
 const STOP: Duration = Duration::from_secs(60);
 
 const DROPPED: &str = "ruvvector_log_lines_dropped_total";
 
-/// A pipe that holds all that it can, so that a write into it waits for a reader.
+/// A full pipe, so that a write into it waits for a reader.
 fn full_pipe() -> (PipeReader, PipeWriter) {
     let (reader, mut writer) = std::io::pipe().expect("a pipe");
     fcntl_setfl(&writer, OFlags::NONBLOCK).expect("a pipe has flags");
@@ -27,7 +27,7 @@ fn full_pipe() -> (PipeReader, PipeWriter) {
     (reader, writer)
 }
 
-/// A service that logs all it can into a pipe that is full already.
+/// A service that logs as much as possible into a pipe that is full already.
 async fn unheard(dir: &tempfile::TempDir) -> (Service, PipeReader) {
     let ports = [free_port(), free_port(), free_port()];
     let launch = Launch::sqlite(dir.path())
@@ -59,8 +59,8 @@ async fn until_lines_are_dropped(service: &Service) {
         .await;
 }
 
-/// Standard error was a pipe to a journal shipper that had stopped reading. Once the pipe was full, no request was answered,
-/// `/health/live` included, and SIGTERM did nothing.
+/// Standard error was a pipe to a program that had stopped reading. Once the pipe was full, no request was answered,
+/// including `/health/live`, and SIGTERM had no effect.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_standard_error_that_nobody_reads_stops_neither_requests_nor_the_end() {
     let dir = tempfile::tempdir().expect("a temporary directory");
@@ -92,7 +92,7 @@ async fn a_second_signal_ends_a_process_whose_lines_nobody_reads() {
     drop(reader);
 }
 
-/// Lines that found no room were lost without a trace.
+/// Lines that found no space were lost without a trace.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reader_that_comes_back_is_told_how_many_lines_it_has_missed() {
     let dir = tempfile::tempdir().expect("a temporary directory");
@@ -122,7 +122,7 @@ async fn errors_of_a_start_end_it_though_nobody_reads_them() {
     let launch = Launch::sqlite(dir.path());
     let bad_setting = launch.clone().with("RUVVECTOR_LOG_LEVEL", "warning");
     let bad_flag = launch.clone().command(&["--retention-day", "3"]);
-    // The directory's journal is a file, so that the service begins and fails.
+    // The directory's journal is a plain file, so that the service begins and fails.
     let occupied = launch.clone();
     std::fs::create_dir_all(occupied.data_dir()).expect("it can be made");
     std::fs::write(occupied.data_dir().join("journal"), "").expect("it can be written");

@@ -1,6 +1,6 @@
 //! Traces of the service's own work, from the real binary to the real binary.
 //!
-//! **Invariant:** what is asserted of a span was read from the receiver's `/traces` and `/query`, or from its store.
+//! **Invariant:** every assertion on a span uses the receiver's `/traces` and `/query`, or its store.
 
 use std::time::Duration;
 
@@ -10,16 +10,16 @@ use serde_json::Value;
 use crate::support::ports::free_port;
 use crate::support::service::{Launch, Service};
 
-/// What the spans are, and how they hang together.
+/// The spans, and their parents and links.
 mod tree;
 
-/// What log lines say of it.
+/// Log lines with their trace.
 mod lines;
 
-/// Pointed at itself, or at each other.
+/// A service that exports to itself, and two that export to each other.
 mod loops;
 
-/// Endpoints that are away, slow, or not what they should be; and what the environment says.
+/// Endpoints that are unavailable, slow, or invalid; and variables of the environment.
 mod endpoint;
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
@@ -56,7 +56,7 @@ async fn ingest(service: &Service, traceparent: &str) {
     assert_eq!(answer.status, 200, "{}", answer.text());
 }
 
-/// The spans of a trace, once there are at least so many of them.
+/// The spans of a trace, once there are at least that many.
 async fn spans(service: &Service, trace: &str, least: usize) -> Vec<Value> {
     let path = format!("/traces/{trace}");
     service
@@ -67,7 +67,7 @@ async fn spans(service: &Service, trace: &str, least: usize) -> Vec<Value> {
     of(service, &path).await
 }
 
-/// The array that a path answers.
+/// The array in the answer of a path.
 async fn of(service: &Service, path: &str) -> Vec<Value> {
     let answer = service.get(path).await;
     let events = answer.json();
@@ -103,7 +103,7 @@ fn attribute<'a>(span: &'a Value, key: &str) -> &'a Value {
     &span["metadata"]["attributes"][key]
 }
 
-/// Exports to `endpoint`, and nothing is traced but what its caller asks for.
+/// Exports to `endpoint`, and traces only the requests whose caller asks for it.
 fn tracing_to(launch: Launch, endpoint: &str) -> Launch {
     launch
         .with("RUVVECTOR_TRACES_ENDPOINT", endpoint)

@@ -27,25 +27,25 @@ mod refused;
 /// Partitions and their summaries.
 mod partitions;
 
-/// What is removed, and what is not.
+/// Days that retention removes, and days that it keeps.
 mod retention;
 
-/// Days that cannot be removed, or not now.
+/// Days that cannot be removed, or not yet.
 mod obstacles;
 
 /// Retention and a wrong clock.
 mod clock;
 
-/// A role whose settings are against all that SQL takes for granted.
+/// A role with adverse settings for all of the service's SQL.
 mod hostile;
 
-/// Errors that are nobody's row's fault.
+/// Errors that are not a row's fault.
 mod errors;
 
-/// Each cause gets the advice that mends it.
+/// Each cause gets the advice that removes it.
 mod causes;
 
-/// Whatever decode admits is stored and reads back equal.
+/// All that decode accepts is stored and reads back equal.
 mod random;
 
 fn options(target: PgConnectOptions) -> Options {
@@ -64,7 +64,7 @@ fn options(target: PgConnectOptions) -> Options {
     }
 }
 
-/// A store on a database of its own, prepared.
+/// A store on a separate database, prepared.
 async fn prepared() -> (Database, Store) {
     let database = Database::new().await;
     let store = Store::new(&options(database.options()));
@@ -96,7 +96,7 @@ fn facts(stream: StreamId) -> StreamHeartbeat {
     }
 }
 
-/// A stream whose row stands, so that batches of it can be written.
+/// A stream with a row, so that batches of it can be written.
 async fn begun(store: &Store) -> StreamId {
     let stream = new_stream();
     let done = store.write_resources(facts(stream), &[]).await;
@@ -122,7 +122,7 @@ fn event(correlation_id: &str) -> Event<'_> {
     }
 }
 
-/// As many rows, received now, with correlation ids `c-0`, `c-1`, ….
+/// That many rows, received now, with correlation ids `c-0`, `c-1`, ….
 fn rows(count: usize) -> EncodedRows {
     let mut rows = EncodedRows::default();
     for n in 0..count {
@@ -158,7 +158,7 @@ async fn write_ages(store: &Store, ages: &[i64]) -> StreamId {
     stream
 }
 
-/// The correlation ids of what is stored, which are the ages that [`write_ages`] gave, the youngest first.
+/// The correlation ids of the stored rows, which are the ages that [`write_ages`] set, the youngest first.
 async fn ages_left(sql: &mut PgConnection) -> Vec<String> {
     sqlx::query_scalar("SELECT correlation_id FROM telemetry_events ORDER BY created_at DESC")
         .fetch_all(sql)
@@ -189,10 +189,10 @@ async fn execute(connection: &mut PgConnection, sql: &str) {
         .unwrap_or_else(|error| panic!("{sql}: {error}"));
 }
 
-/// The class of an error that is to be tried again.
+/// The class of an error after which the batch is tried again.
 fn class(error: &StoreError) -> &'static str {
     match error {
-        StoreError::Retry { class, .. } => class,
+        StoreError::Retry { class, .. } => class.as_str(),
         other => panic!("not a Retry: {other:?}"),
     }
 }

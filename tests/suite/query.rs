@@ -4,13 +4,13 @@
 /// The two stores with the same events in them, and one request to both.
 mod stores;
 
-/// Parameters to the events they find.
+/// Parameters and the events that they find.
 mod found;
 
-/// Pages, one after another.
+/// Successive pages.
 mod paging;
 
-/// Slots, deadlines, absent databases.
+/// Slots, deadlines, unavailable databases.
 mod limits;
 
 /// Answers within their share of memory.
@@ -19,8 +19,8 @@ mod memory;
 /// Pages as OTLP.
 mod otlp;
 
-/// Requests that are at fault.
+/// Invalid requests.
 mod refused;
 
-/// What PostgreSQL does for the API's queries.
+/// PostgreSQL's plans for the API's queries.
 mod plans;

@@ -1,6 +1,6 @@
-//! The way in, on real sockets and a real log.
+//! Ingestion, on real sockets and a real journal.
 //!
-//! **Invariant:** each test has a listener, a journal and a directory of its own.
+//! **Invariant:** each test has a separate listener, journal and directory.
 
 mod connections;
 mod duplicates;
@@ -37,7 +37,7 @@ use crate::support::http::Raw;
 const EVENT: &str = r#"{"correlationId":"c","integration":"shop","eventType":"order"}"#;
 const MIB: usize = 1 << 20;
 
-/// A running way in.
+/// A running receiver.
 struct Served {
     address: SocketAddr,
     journal: Journal,
@@ -153,7 +153,7 @@ impl Served {
         }
     }
 
-    /// That a well-behaved client is served as ever, and that the journal holds `events` and its own.
+    /// Asserts that a well-behaved client is served as usual, and that the journal holds `events` and its own.
     async fn assert_unharmed(&self, events: u32) {
         let answer = self.post_event().await;
         assert_eq!(answer.status, 200, "{}", answer.text());
@@ -161,7 +161,7 @@ impl Served {
     }
 }
 
-/// A request of HTTP/1.1 with a body of that length announced.
+/// A request of HTTP/1.1 that announces a body of that length.
 fn head(path: &str, headers: &str, length: usize) -> String {
     format!("POST {path} HTTP/1.1\r\nHost: x\r\n{headers}Content-Length: {length}\r\n\r\n")
 }

@@ -16,7 +16,7 @@ use crate::support::service::{Launch, Service};
 
 const EVENT: &str = r#"{"correlationId":"c","integration":"shop","eventType":"sent"}"#;
 
-/// A file that is replaced as Kubernetes and systemd do it: another one takes its name.
+/// A file that is replaced as Kubernetes and systemd do it: another file gets its name.
 fn put(file: &Path, text: &str) {
     let next = file.with_extension("next");
     std::fs::write(&next, text).expect("it can be written");
@@ -33,7 +33,7 @@ async fn status(service: &Service, token: &str) -> u16 {
     answer.expect("an answer").status.as_u16()
 }
 
-/// A token was rotated in its file; the service refused the new one and took the old one until it was restarted.
+/// A token was rotated in its file; the service refused the new one and accepted the old one until it was restarted.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rotated_token_counts_without_a_restart_and_the_old_one_no_longer() {
     let dir = tempfile::tempdir().expect("a temporary directory");
@@ -55,7 +55,7 @@ async fn a_rotated_token_counts_without_a_restart_and_the_old_one_no_longer() {
         .await;
     assert_eq!(status(&service, "one").await, 401);
 
-    // What cannot be used changes nothing and is said.
+    // An unusable file changes nothing and is reported.
     put(&file, "");
     service
         .until(
@@ -155,14 +155,14 @@ async fn sighup_reads_the_secrets_again_and_ends_nothing() {
     assert_eq!(ended.code(), Some(0), "{ended}");
 }
 
-/// Spans of the service's own traces that came to that end.
+/// The number of spans of the service's own traces with that result.
 async fn own_spans(service: &Service, outcome: &str) -> f64 {
     let label = format!(r#"outcome="{outcome}""#);
     let page = service.metrics().await;
     page.sum_where("ruvvector_own_spans_total", &label)
 }
 
-/// Sends requests whose caller asks for their trace, until more spans than `before` have come to that end.
+/// Sends requests whose caller asks for a trace, until more spans than `before` have that result.
 async fn until_own_spans(service: &Service, outcome: &str, before: f64) {
     let traced = [(
         "traceparent",
@@ -178,7 +178,7 @@ async fn until_own_spans(service: &Service, outcome: &str, before: f64) {
         .await;
 }
 
-/// Once the token of own traces was rotated in its file, every span was lost until a restart.
+/// After the token of own traces was rotated in its file, every span was lost until a restart.
 #[tokio::test(flavor = "multi_thread")]
 async fn rotated_headers_of_own_traces_are_sent_from_the_next_export_on() {
     let dir = tempfile::tempdir().expect("a temporary directory");
@@ -217,7 +217,7 @@ async fn rotated_headers_of_own_traces_are_sent_from_the_next_export_on() {
     until_own_spans(&service, "exported", exported).await;
 }
 
-/// A terminal: the side of whoever reads it, and the side of the programs on it.
+/// A terminal: the reader's side, and the side of the programs on it.
 fn terminal() -> (File, File) {
     let reader = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
     grantpt(&reader).expect("it is ours");
@@ -228,7 +228,7 @@ fn terminal() -> (File, File) {
     (reader.into(), programs.expect("it can be opened"))
 }
 
-/// All that is written on a terminal, until the last program on it has gone: reading then fails (EIO).
+/// All that is written on a terminal, until its last program has ended: reading then fails (EIO).
 fn shown(mut reader: File) -> String {
     let mut shown = Vec::new();
     let mut piece = [0; 4096];
@@ -238,7 +238,7 @@ fn shown(mut reader: File) -> String {
     String::from_utf8(shown).expect("lines are text")
 }
 
-/// Whoever closes the window of a terminal means the service on it, and not its secrets.
+/// A user who closes the window of a terminal wants to end the service on it, not to reload its secrets.
 #[tokio::test(flavor = "multi_thread")]
 async fn sighup_on_a_terminal_stops_in_order() {
     let dir = tempfile::tempdir().expect("a temporary directory");

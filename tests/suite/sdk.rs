@@ -1,8 +1,6 @@
 //! The released SDKs, as their users have them, against the service and its store.
 //!
-//! The programs are those of `tests/sdk/`, whose README says what each sends; `scripts/sdk/` installs them.
-//!
-//! **Invariant:** what was sent is what the program itself tells; what arrived is what SQL, `/query` and `/traces` tell.
+//! **Invariant:** the program itself reports what was sent; SQL, `/query` and `/traces` show what arrived.
 
 use std::collections::HashMap;
 
@@ -12,7 +10,7 @@ use crate::support::postgres::Database;
 use crate::support::programs::{brought, run};
 use crate::support::service::{Launch, Service};
 
-/// What of it is in the table and in the answers.
+/// The comparison with the table and the answers.
 mod stored;
 
 /// Python's.
@@ -33,10 +31,10 @@ mod go;
 /// Rust's.
 mod rust;
 
-/// All of them, refused for a while.
+/// All of them, refused for some time.
 mod refusals;
 
-/// How a program calls the service.
+/// The protocols of a program.
 #[derive(Clone, Copy, Debug)]
 enum Protocol {
     Grpc,
@@ -61,14 +59,14 @@ impl Protocol {
     }
 }
 
-/// What a program says that it sent.
+/// A program's report of what it sent.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Sent {
     trace_id: String,
     spans: Vec<Span>,
     logs: usize,
-    /// Of each metric.
+    /// By the metric's name.
     points: HashMap<String, usize>,
     has: Vec<String>,
     failures: Vec<String>,
@@ -106,13 +104,13 @@ async fn send(language: &str, protocol: Protocol, endpoint: &str, count: usize) 
 }
 
 impl Sent {
-    /// Whether the program's SDK can send that.
+    /// True if the program's SDK can send that.
     fn has(&self, what: &str) -> bool {
         self.has.iter().any(|known| known == what)
     }
 }
 
-/// A directory of a test, which is removed with it.
+/// A test's directory, which is removed with it.
 fn directory() -> tempfile::TempDir {
     tempfile::Builder::new()
         .prefix("ruvvector-sdk")
@@ -128,7 +126,7 @@ async fn arrives(language: &str, protocol: Protocol, count: usize) {
     assert_stored(&service, &database, language, count, &sent).await;
 }
 
-/// All that a program sends for that count is stored, once, and can be asked for.
+/// All that a program sends for that count is stored once, and can be queried.
 async fn assert_stored(
     service: &Service,
     database: &Database,

@@ -1,11 +1,11 @@
 //! The source's own rules: the imports that each module may have, and names of types that are defined once.
 //!
-//! **Invariant:** only code counts, no comment and no text in quotes.
+//! **Invariant:** only code counts, not comments or quoted texts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// Each module with what it may import of the crate. A module imports only from rows above its own.
+/// Each module with its permitted imports from the crate. A module imports only from rows above its own.
 const LAYERS: &[(&str, &[&str])] = &[
     ("position_set", &[]),
     ("event", &["position_set"]),

@@ -1,13 +1,15 @@
 //! The SQLite store on a real file.
 //!
-//! **Invariant:** after an error nothing of a batch is in the file; after `Ok` all of it is.
+//! **Invariant:** after an error no part of a batch is in the file; after `Ok` all of it is.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ruvvector_service::event::{Event, EventFlags, ResourceId, StreamId};
+use ruvvector_service::event::{ContentEncoding, Event, EventFlags, ResourceId, StreamId};
 use ruvvector_service::store::row_encoding::EncodedRows;
-use ruvvector_service::store::{Batch, DeadLetter, Options, Store, StoreTarget};
+use ruvvector_service::store::{
+    Batch, DeadLetter, DeadLetterKind, DeadLetterReason, Options, Store, StoreTarget,
+};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{Connection, SqliteConnection};
 
@@ -23,10 +25,10 @@ mod clock;
 /// Retention on a volume that is nearly full.
 mod small_volume;
 
-/// The file itself: who may read it, what is refused, what is tried again.
+/// The file itself: its readers, refused rows, retries.
 mod file;
 
-/// The file beneath a running service is renamed, removed or replaced.
+/// The file is renamed, removed or replaced while the service runs.
 mod presence;
 
 const STREAM: StreamId = StreamId([7; 16]);
@@ -129,11 +131,11 @@ fn letter(position: u64) -> DeadLetter {
         position,
         item: Some(3),
         events: 1,
-        kind: "row",
-        content_encoding: "identity",
+        kind: DeadLetterKind::Row,
+        content_encoding: ContentEncoding::Identity,
         decoder: 1,
         received_unix_nano: 1_700_000_000_123_456_789,
-        reason: "refused",
+        reason: DeadLetterReason::Refused,
         sqlstate: Some("1811".to_owned()),
         message: "no".to_owned(),
         payload: b"{\0}".to_vec().into(),

@@ -1,4 +1,4 @@
-//! A data directory keeps to its kind of store, unless somebody says otherwise.
+//! A data directory keeps its kind of store, unless a setting confirms the change.
 
 use std::time::Duration;
 
@@ -9,12 +9,12 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use crate::support::postgres::Database;
 use crate::support::service::{Launch, PATIENCE, Service};
 
-/// Without a word about the store: SQLite, in the data directory.
+/// Without a setting of the store: SQLite, in the data directory.
 fn nameless(dir: &tempfile::TempDir) -> Launch {
     Launch::sqlite(dir.path()).without("RUVVECTOR_STORE")
 }
 
-/// As most people set it.
+/// With the usual settings.
 fn by_url(dir: &tempfile::TempDir, url: &str) -> Launch {
     nameless(dir).with("DATABASE_URL", url)
 }
@@ -62,14 +62,14 @@ async fn stop(service: &mut Service) {
     );
 }
 
-/// The error of a start that is refused, which `validate` gives as well. Both end as wrong settings do: systemd's unit does not
-/// restart what ends so.
+/// The error of a refused start, which `validate` reports as well. Both end like wrong settings: systemd's unit does
+/// not restart a service that ends so.
 async fn refused(launch: &Launch, before: StoreKind, kind: StoreKind) -> String {
     let validate = launch.clone().command(&["validate"]);
     let found = ended_by_settings(&validate).await;
     let error = ended_by_settings(launch).await;
     assert_eq!(found, error);
-    let (before, kind) = (before.name(), kind.name());
+    let (before, kind) = (before.as_str(), kind.as_str());
     for part in [
         format!("served the store {before}"),
         format!("the settings lead to {kind}"),
@@ -89,7 +89,7 @@ async fn ended_by_settings(launch: &Launch) -> String {
     error.expect("the reason is the last line").to_owned()
 }
 
-/// The warning of a `validate` that finds nothing wrong.
+/// The warning of a `validate` that finds no error.
 async fn warned(launch: &Launch) -> Option<String> {
     let mut validate = launch.clone().command(&["validate"]).spawn();
     let status = validate.ended(Duration::from_secs(60)).await;
@@ -101,8 +101,8 @@ async fn warned(launch: &Launch) -> Option<String> {
     warning.map(str::to_owned)
 }
 
-/// `DATABASE_URL` was forgotten once: SQLite was started on the directory, drained the journal into a new file, and neither that
-/// nor the way back was noticed by anybody.
+/// `DATABASE_URL` was once forgotten: SQLite was started on the directory, drained the journal into a new file, and
+/// nobody noticed this or the way back.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_forgotten_database_url_is_an_error_and_so_is_the_way_back_until_store_confirms_it() {
     let database = Database::new().await;
@@ -118,8 +118,8 @@ async fn a_forgotten_database_url_is_an_error_and_so_is_the_way_back_until_store
     assert!(!nameless(&dir).sqlite_file().exists());
     serve(&postgres, "two").await;
 
-    // Confirmed once, the change is remembered; its first start says what it means, and `validate` before it, which changes
-    // nothing.
+    // A confirmed change is remembered. Its first start explains the consequence, as does `validate` before it, which
+    // changes nothing.
     for _ in 0..2 {
         let warning = warned(&Launch::sqlite(dir.path())).await;
         assert!(warning.is_some_and(|warning| warning.starts_with("warning: ")));
@@ -172,8 +172,8 @@ async fn a_directory_of_an_earlier_version_shows_which_store_it_served() {
     let postgres = by_url(&served_sqlite, &database.url);
     refused(&postgres, StoreKind::Sqlite, StoreKind::Postgres).await;
 
-    // A file that is left of a trial long ago, whose streams are gone, is no sign of SQLite: the journal of a PostgreSQL was
-    // drained into such a file.
+    // A file of an old trial, whose streams are gone, does not indicate SQLite: the journal of a PostgreSQL was drained
+    // into such a file.
     std::fs::copy(
         nameless(&served_sqlite).sqlite_file(),
         nameless(&served_postgres).sqlite_file(),
@@ -209,7 +209,7 @@ async fn another_postgres_a_drain_and_an_empty_directory_are_no_errors() {
     drop(drain);
     std::fs::remove_file(nameless(&dir).sqlite_file()).expect("the drain made it");
 
-    // Nothing is there that could be doubled or hidden; it is said all the same.
+    // Nothing could be stored twice or hidden; it is reported nevertheless.
     let mut service = nameless(&dir).start().await;
     let problems = service.health().await["problems"].to_string();
     assert!(
@@ -232,8 +232,8 @@ async fn a_note_that_is_cut_is_made_again() {
     }
 }
 
-/// With `DATABASE_URL` forgotten, `migrate` made a SQLite file in the directory of a service with PostgreSQL, and `journal drain`,
-/// which takes such a file for a sign, then moved acknowledged events into it.
+/// With `DATABASE_URL` forgotten, `migrate` made a SQLite file in the directory of a service with PostgreSQL. `journal
+/// drain`, which treats such a file as an indication, then moved acknowledged events into it.
 #[tokio::test(flavor = "multi_thread")]
 async fn commands_refuse_the_other_kind_of_store_as_a_start_does() {
     let database = Database::new().await;
@@ -273,7 +273,7 @@ async fn commands_refuse_the_other_kind_of_store_as_a_start_does() {
     }
 }
 
-/// Away from the service's directory, without `DATABASE_URL`, each command said `unable to open database file`.
+/// Outside the service's directory, without `DATABASE_URL`, each command ended with `unable to open database file`.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_that_is_told_no_database_says_so() {
     let dir = directory();
@@ -293,7 +293,7 @@ async fn a_command_that_is_told_no_database_says_so() {
     }
 }
 
-/// `validate` showed `auto` where the journal's sizes depend on the volume.
+/// `validate` showed `auto` for the journal's sizes that depend on the volume.
 #[tokio::test(flavor = "multi_thread")]
 async fn validate_shows_what_the_logs_sizes_come_to() {
     let dir = directory();

@@ -1,6 +1,7 @@
-//! What the service tells systemd, on a socket of the test's own.
+//! The service's messages to systemd, on a socket of the test.
 //!
-//! **Invariant:** an order of events is seen from outside, by messages and answers, never by how long something took.
+//! **Invariant:** the order of events is observed from outside, by messages and answers, never by how long something
+//! took.
 
 use std::net::TcpListener;
 use std::os::linux::net::SocketAddrExt;
@@ -38,7 +39,7 @@ impl Socket {
         String::from_utf8(buffer[..length].to_vec()).expect("text")
     }
 
-    /// The next message with that text in it, and all before it.
+    /// The next message with that text, and all before it.
     async fn until(&self, text: &str) -> (Vec<String>, String) {
         let mut before = Vec::new();
         loop {
@@ -55,7 +56,7 @@ fn directory() -> tempfile::TempDir {
     tempfile::tempdir().expect("a temporary directory")
 }
 
-/// The first sync of each thread takes so long.
+/// The first sync of each thread takes that long.
 fn slow_first_sync(launch: &Launch, delay: Duration) -> Launch {
     let inject = format!(
         "inject=fsync,fdatasync:delay_enter={}:when=1",
@@ -95,7 +96,7 @@ async fn ready_comes_with_the_first_200_and_stopping_before_the_ports_close() {
         rest.contains("; stored in SQLite /") && rest.ends_with("/data/telemetry.db"),
         "{status}"
     );
-    // Had it been said before the journal was recovered, the answer would come only after that.
+    // If it had been sent before the journal was recovered, the answer would arrive only after that.
     let answer = timeout(
         recovery / 2,
         service.http.get(&format!("{main}/health/ready")),
@@ -108,7 +109,7 @@ async fn ready_comes_with_the_first_200_and_stopping_before_the_ports_close() {
     service.until_ready().await;
     service.signal(Signal::TERM);
     let (_, stopping) = socket.until("STOPPING=1").await;
-    // 3 s of drain delay, 5 s of grace, and a minute.
+    // 3 s of shutdown delay, 5 s of grace, and a minute.
     assert!(
         stopping.starts_with("STOPPING=1\nEXTEND_TIMEOUT_USEC=68000000\nSTATUS=stopping"),
         "{stopping}"
@@ -142,7 +143,7 @@ async fn signs_of_life_stop_while_the_log_hangs_and_come_again_after() {
         }
     };
     assert_eq!(answer.status.as_u16(), 200);
-    // 40 of them fit into the time; a few come before the sync begins.
+    // 40 of them fit into the time; a few arrive before the sync begins.
     assert!(
         signs < 10,
         "{signs} signs of life from a journal that hangs"

@@ -1,19 +1,19 @@
 //! OpenTelemetry's own load generator against the service.
 //!
-//! **Invariant:** what it was told to make is counted in the table, signal by signal.
+//! **Invariant:** the generated items are counted in the table, signal by signal.
 
 use crate::support::postgres::Database;
 use crate::support::programs::{brought, run};
 use crate::support::service::Launch;
 
-/// The version that `scripts/telemetrygen.sh` builds.
+/// The version that `scripts/tools/telemetrygen.sh` builds.
 const PROGRAM: &str = "target/telemetrygen/telemetrygen-0.161.0";
 
-/// What two workers make: the subcommand, its own arguments, the event type, and the number of events.
+/// The output of two workers: the subcommand, its own arguments, the event type, and the number of events.
 type Run = (&'static str, &'static [&'static str], &'static str, i64);
 
 const RUNS: [Run; 3] = [
-    // Its span processor drops what does not fit its queue of 2,048.
+    // Its span processor drops spans beyond its queue of 2,048.
     (
         "traces",
         &["--traces", "500", "--child-spans", "1"],
@@ -53,7 +53,7 @@ async fn every_item_of_a_load_is_in_the_table() {
     }
 }
 
-/// Runs it to its end, as fast as it goes.
+/// Runs it to its end, as fast as possible.
 async fn generate(way: &str, endpoint: &str, signal: &str, arguments: &[&str]) {
     let mut command = brought(PROGRAM);
     command

@@ -18,9 +18,10 @@ use crate::store::postgres::error::{from_copy, is_missing_partition, retry};
 use crate::store::postgres::partitions::Day;
 use crate::store::postgres::{Postgres, uuid};
 use crate::store::probe::probe_row;
-use crate::store::record_pieces::{after_rows, without_row};
 use crate::store::row_encoding::{self, EncodedRow, EncodedRows, postgres_time};
-use crate::store::{Batch, LargeRecord, LargeRow, RecordPiece, RecordPieces, StoreError};
+use crate::store::{
+    Batch, FailureClass, LargeRecord, LargeRow, RecordPiece, RecordPieces, StoreError,
+};
 use crate::telemetry::own_traces::spans::{self, DatabaseSystem};
 use crate::telemetry::own_traces::traced;
 
@@ -112,12 +113,13 @@ impl Postgres {
                 RecordPiece::Rows(rows) => {
                     let plausible = self.with_plausible_times(&rows, now_us);
                     let copied = self.copy(connection, &plausible).await;
-                    copied.map_err(|error| after_rows(sent, error))?;
+                    copied.map_err(|error| error.with_row(|row| Some(row? + sent)))?;
                     sent += rows.len();
                 }
                 RecordPiece::LargeRow(large) => {
                     let copied = self.copy_large_row(connection, &large, pieces, now_us);
-                    copied.await.map_err(without_row)?;
+                    // Its dead letter would hold all of its metadata.
+                    copied.await.map_err(|error| error.with_row(|_| None))?;
                     sent += 1;
                 }
                 RecordPiece::Refused(letter) => {
@@ -199,7 +201,7 @@ impl Postgres {
             self.make_partitions(lease, &days).await?;
         }
         Err(retry(
-            "schema",
+            FailureClass::Schema,
             None,
             "the partitions of a batch's days disappear as soon as they are made: does something else remove them?",
         ))
@@ -389,7 +391,7 @@ async fn within_copy(
     let sent = tokio::time::timeout(limit, sending).await;
     sent.unwrap_or_else(|_| {
         Err(retry(
-            "timeout",
+            FailureClass::Timeout,
             None,
             format!(
                 "copying rows took longer than {} s: the database is too slow or the network to it hangs",
@@ -405,7 +407,7 @@ fn counted(copied: u64, rows: usize) -> Result<(), StoreError> {
         return Ok(());
     }
     Err(retry(
-        "count",
+        FailureClass::Count,
         None,
         format!(
             "the database counted {copied} rows where {rows} were sent: nothing of them is kept"

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use sqlx::PgConnection;
 
-use crate::store::StoreError;
 use crate::store::postgres::Postgres;
+use crate::store::{FailureClass, StoreError};
 
 /// Timeout for connecting and one statement together.
 const LIMIT: Duration = Duration::from_secs(3);
@@ -51,7 +51,7 @@ impl Postgres {
                 format!("{message}: {why}")
             }
             // This process's deadline for a COMMIT expired, or the wait for a lock that such a COMMIT holds.
-            ("timeout", None | Some("55P03" | "57014")) => {
+            (FailureClass::Timeout, None | Some("55P03" | "57014")) => {
                 self.missing_standby().await.unwrap_or(message)
             }
             _ => message,

@@ -4,7 +4,6 @@
 
 use sqlx::{AssertSqlSafe, PgConnection};
 
-use crate::store::StoreError;
 use crate::store::postgres::connection::{end, within};
 use crate::store::postgres::error::retry;
 use crate::store::postgres::partitions::ATTACHED;
@@ -13,6 +12,7 @@ use crate::store::postgres::round::MaintenanceRound;
 use crate::store::postgres::{Postgres, lock};
 use crate::store::retention_clock::{ClockFacts, Doubt, DoubtReason, DoubtRow, Judgement};
 use crate::store::row_encoding::POSTGRES_EPOCH_US;
+use crate::store::{FailureClass, StoreError};
 
 const DOING: &str = "judging the clock that retention goes by";
 
@@ -182,7 +182,7 @@ impl Postgres {
         let apart_us = begun.now_us + POSTGRES_EPOCH_US - self.shared.clock.read().unix_us;
         if crate::store::retention_clock::differ(apart_us) {
             return Err(retry(
-                "other",
+                FailureClass::Other,
                 None,
                 format!(
                     "the database's clock and this machine's differ by {} min: set the wrong one right first; then no \

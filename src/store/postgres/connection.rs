@@ -11,10 +11,10 @@ use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgRow};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 
-use crate::store::StoreError;
 use crate::store::postgres::error::{advice, from_sqlx, retry};
 use crate::store::postgres::schema::refuse_newer;
 use crate::store::postgres::{Postgres, lock};
+use crate::store::{FailureClass, StoreError};
 use crate::telemetry::metrics::DB_POOL_WAIT_SECONDS;
 
 /// Time by which this process's timeout exceeds the server's, so that the server can report the reason.
@@ -140,12 +140,12 @@ impl Postgres {
         match self.connect_with(&pool.connect_options()).await {
             // The outage has just ended, and the pool was still waiting.
             Ok(_) if pool.size() < pool.options().get_max_connections() => retry(
-                "connection",
+                FailureClass::Connection,
                 None,
                 "the database did not answer, or had no connection free, until now".to_owned(),
             ),
             Ok(_) => retry(
-                "resources",
+                FailureClass::Resources,
                 None,
                 format!(
                     "all {name} connections are in use: raise RUVVECTOR_{}_CONNECTIONS",
@@ -193,7 +193,7 @@ impl Postgres {
         }
         self.forget();
         Err(retry(
-            "connection",
+            FailureClass::Connection,
             None,
             "the database is not the one of the last contact (restarted, failed over, or restored): what it has \
              stored is read again",
@@ -245,10 +245,13 @@ impl Postgres {
             sqlx::raw_sql(AssertSqlSafe(begin)).fetch_all(connection),
         )
         .await?;
-        let row = rows
-            .into_iter()
-            .next()
-            .ok_or_else(|| retry("other", None, "the database did not tell its time"))?;
+        let row = rows.into_iter().next().ok_or_else(|| {
+            retry(
+                FailureClass::Other,
+                None,
+                "the database did not tell its time",
+            )
+        })?;
         let read = |error| from_sqlx("beginning a transaction", &error);
         let begun = TransactionStart {
             now_us: row.try_get("now_us").map_err(read)?,
@@ -296,7 +299,7 @@ pub(super) async fn within<T>(
     match tokio::time::timeout(limit, future).await {
         Ok(result) => result.map_err(|error| from_sqlx(doing, &error)),
         Err(_) => Err(retry(
-            "timeout",
+            FailureClass::Timeout,
             None,
             format!(
                 "{doing}: no answer within {} s: the database or the network to it hangs, or a pooler before it has no \

@@ -59,14 +59,14 @@ fn head(stream: StreamId, letter: &DeadLetter) -> Vec<u8> {
     );
     put_field(out, letter.item.map(int));
     put_field(out, Some(int(letter.events)));
-    put_field(out, Some(letter.kind));
-    put_field(out, Some(letter.content_encoding));
+    put_field(out, Some(letter.kind.to_string()));
+    put_field(out, Some(letter.content_encoding.as_str()));
     put_field(out, Some(int(letter.decoder.into())));
     put_field(
         out,
         Some(postgres_time(letter.received_unix_nano).to_be_bytes()),
     );
-    put_field(out, Some(letter.reason));
+    put_field(out, Some(letter.reason.as_str()));
     put_field(out, letter.sqlstate.as_deref());
     put_field(out, Some(message));
     head.extend(payload_bytes.to_be_bytes());

@@ -9,11 +9,11 @@ use std::io::ErrorKind;
 
 use sqlx::postgres::PgDatabaseError;
 
-use crate::store::StoreError;
+use crate::store::{FailureClass, StoreError};
 
 /// Builds a [`StoreError::Retry`].
 pub(super) fn retry(
-    class: &'static str,
+    class: FailureClass,
     sqlstate: Option<&str>,
     message: impl Into<String>,
 ) -> StoreError {
@@ -35,7 +35,7 @@ pub(super) fn from_sqlx(doing: &str, error: &sqlx::Error) -> StoreError {
     match error {
         sqlx::Error::Database(error) => match error.try_downcast_ref::<PgDatabaseError>() {
             Some(error) => from_database(doing, error),
-            None => retry("other", None, format!("{doing}: {error}")),
+            None => retry(FailureClass::Other, None, format!("{doing}: {error}")),
         },
         sqlx::Error::Io(error) => {
             let advice = match error.kind() {
@@ -44,22 +44,26 @@ pub(super) fn from_sqlx(doing: &str, error: &sqlx::Error) -> StoreError {
                 ErrorKind::NotFound | ErrorKind::PermissionDenied => SEE_FILES,
                 _ => SEE_SERVER,
             };
-            retry("connection", None, format!("{doing}: {error}: {advice}"))
+            retry(
+                FailureClass::Connection,
+                None,
+                format!("{doing}: {error}: {advice}"),
+            )
         }
         sqlx::Error::Tls(error) => retry(
-            "connection",
+            FailureClass::Connection,
             None,
             format!("{doing}: TLS: {error}: {SEE_TLS}"),
         ),
         sqlx::Error::PoolTimedOut => retry(
-            "resources",
+            FailureClass::Resources,
             None,
             format!("{doing}: no connection became free in time"),
         ),
         sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed | sqlx::Error::PoolClosed => {
-            retry("connection", None, format!("{doing}: {error}"))
+            retry(FailureClass::Connection, None, format!("{doing}: {error}"))
         }
-        _ => retry("other", None, format!("{doing}: {error}")),
+        _ => retry(FailureClass::Other, None, format!("{doing}: {error}")),
     }
 }
 
@@ -93,7 +97,7 @@ fn may_be_the_rows_fault(sqlstate: &str, constraint: Option<&str>) -> bool {
 
 /// Returns whether the error may be that of a row without a partition.
 pub(super) fn is_missing_partition(error: &StoreError) -> bool {
-    matches!(error, StoreError::Retry { sqlstate: Some(code), class: "schema", .. } if code == "23514")
+    matches!(error, StoreError::Retry { sqlstate: Some(code), class: FailureClass::Schema, .. } if code == "23514")
 }
 
 /// Returns the row's index in a COPY, from the error's context: `COPY telemetry_events, line N`, N from 1, in any
@@ -119,7 +123,7 @@ pub(super) fn advice(error: &sqlx::Error) -> Option<&'static str> {
     (!advice.is_empty()).then_some(advice)
 }
 
-fn class_and_advice(error: &PgDatabaseError) -> (&'static str, &'static str) {
+fn class_and_advice(error: &PgDatabaseError) -> (FailureClass, &'static str) {
     let code = error.code();
     poolers(error.message())
         .or_else(|| in_routine(code, error.routine()))
@@ -139,16 +143,16 @@ fn from_database(doing: &str, error: &PgDatabaseError) -> StoreError {
 }
 
 /// Classifies PgBouncer's own errors, which share one code that PostgreSQL uses for others.
-fn poolers(message: &str) -> Option<(&'static str, &'static str)> {
+fn poolers(message: &str) -> Option<(FailureClass, &'static str)> {
     if message.starts_with("unsupported startup parameter") {
         Some((
-            "permission",
+            FailureClass::Permission,
             "the pooler takes no such parameter: leave it out of the database's URL (search_path can be set on the role), or \
              name it in PgBouncer's ignore_startup_parameters",
         ))
     } else if message.starts_with("query_wait_timeout") || message.contains("max_client_conn") {
         Some((
-            "resources",
+            FailureClass::Resources,
             "the pooler has no connection free: raise default_pool_size or max_client_conn in PgBouncer, or use fewer \
              connections here",
         ))
@@ -159,19 +163,19 @@ fn poolers(message: &str) -> Option<(&'static str, &'static str)> {
 
 /// Distinguishes errors with the same SQLSTATE by the server's function that raised them. Messages are translated,
 /// names of functions are not.
-fn in_routine(sqlstate: &str, routine: Option<&str>) -> Option<(&'static str, &'static str)> {
+fn in_routine(sqlstate: &str, routine: Option<&str>) -> Option<(FailureClass, &'static str)> {
     match (sqlstate, routine?) {
         ("23514", "ExecFindPartition") => Some((
-            "schema",
+            FailureClass::Schema,
             "the partition of a row's day is missing and is made again",
         )),
         ("53300", "InitializeSessionUserId") => Some((
-            "resources",
+            FailureClass::Resources,
             "the role has used up its CONNECTION LIMIT: raise it by ALTER ROLE, or lower RUVVECTOR_WRITE_CONNECTIONS and \
              RUVVECTOR_READ_CONNECTIONS",
         )),
         ("53300", "CheckMyDatabase") => Some((
-            "resources",
+            FailureClass::Resources,
             "the database has used up its CONNECTION LIMIT: raise it by ALTER DATABASE, or lower \
              RUVVECTOR_WRITE_CONNECTIONS and RUVVECTOR_READ_CONNECTIONS",
         )),
@@ -180,65 +184,68 @@ fn in_routine(sqlstate: &str, routine: Option<&str>) -> Option<(&'static str, &'
 }
 
 /// Returns the class of an error, and advice.
-fn meaning(sqlstate: &str) -> (&'static str, &'static str) {
+fn meaning(sqlstate: &str) -> (FailureClass, &'static str) {
     match sqlstate {
         // It has no constraint's name and is not from the search for a partition: a trigger raised it, perhaps a
         // deferred one.
-        "23514" => ("other", SEE_TRIGGERS),
+        "23514" => (FailureClass::Other, SEE_TRIGGERS),
         // `cause.rs` finds the reason.
-        "25006" => ("permission", ""),
-        "25P03" => ("timeout", "the transaction was idle for too long"),
+        "25006" => (FailureClass::Permission, ""),
+        "25P03" => (
+            FailureClass::Timeout,
+            "the transaction was idle for too long",
+        ),
         "28000" | "28P01" => (
-            "permission",
+            FailureClass::Permission,
             "see the user, the password and the server's pg_hba.conf",
         ),
         "3D000" => (
-            "permission",
+            FailureClass::Permission,
             "create the database, or name another in the database's URL",
         ),
         "42501" => (
-            "permission",
+            FailureClass::Permission,
             "grant the user what it lacks: CREATE and USAGE on the schema, and ownership of the tables",
         ),
-        "40001" | "40P01" | "55006" => ("conflict", ""),
-        "53100" => ("resources", "free space on the database's disk"),
-        "53200" => ("resources", "the database is out of memory"),
+        "40001" | "40P01" | "55006" => (FailureClass::Conflict, ""),
+        "53100" => (FailureClass::Resources, "free space on the database's disk"),
+        "53200" => (FailureClass::Resources, "the database is out of memory"),
         "53300" => (
-            "resources",
+            FailureClass::Resources,
             "every connection that the server may give to this role is in use: end some (pg_stat_activity lists them), raise \
              max_connections, or lower RUVVECTOR_WRITE_CONNECTIONS and RUVVECTOR_READ_CONNECTIONS",
         ),
         "55P03" => (
-            "timeout",
+            FailureClass::Timeout,
             "another transaction holds a lock for too long: see pg_stat_activity",
         ),
         "57014" => (
-            "timeout",
+            FailureClass::Timeout,
             "the database is too slow for the statement timeout",
         ),
         "57P01" | "57P02" | "57P03" | "57P05" => (
-            "connection",
+            FailureClass::Connection,
             "the server stops, starts or ended the connection",
         ),
         "22P03" | "22P04" => (
-            "schema",
+            FailureClass::Schema,
             "the table's columns are not of the types that this version writes",
         ),
         "3F000" => (
-            "schema",
+            FailureClass::Schema,
             "no schema of the role's search_path exists: create it, or set another by ALTER ROLE … SET search_path",
         ),
         _ => match sqlstate.get(..2) {
             // PL/pgSQL, triggered actions and routines in other languages raise these.
-            Some("P0" | "09" | "27" | "2F" | "38" | "39") => ("other", SEE_TRIGGERS),
-            Some("08") => ("connection", SEE_SERVER),
-            Some("53") => ("resources", "the server lacks resources"),
-            Some("58" | "XX") => ("other", "the server failed: see its journal"),
+            Some("P0" | "09" | "27" | "2F" | "38" | "39") => (FailureClass::Other, SEE_TRIGGERS),
+            Some("08") => (FailureClass::Connection, SEE_SERVER),
+            Some("53") => (FailureClass::Resources, "the server lacks resources"),
+            Some("58" | "XX") => (FailureClass::Other, "the server failed: see its journal"),
             Some("42" | "3F") => (
-                "schema",
+                FailureClass::Schema,
                 "the schema is not what this version expects: run `ruvvector-service migrate`",
             ),
-            _ => ("other", ""),
+            _ => (FailureClass::Other, ""),
         },
     }
 }
@@ -298,18 +305,22 @@ mod tests {
         for (message, class, advice) in [
             (
                 "unsupported startup parameter: options",
-                "permission",
+                FailureClass::Permission,
                 "ignore_startup_parameters",
             ),
             (
                 "unsupported startup parameter in options: search_path",
-                "permission",
+                FailureClass::Permission,
                 "on the role",
             ),
-            ("query_wait_timeout", "resources", "default_pool_size"),
+            (
+                "query_wait_timeout",
+                FailureClass::Resources,
+                "default_pool_size",
+            ),
             (
                 "no more connections allowed (max_client_conn)",
-                "resources",
+                FailureClass::Resources,
                 "max_client_conn",
             ),
         ] {
@@ -325,19 +336,21 @@ mod tests {
         for code in ["P0001", "23514", "39000"] {
             assert_eq!(in_routine(code, Some("exec_stmt_raise")), None);
             let (class, advice) = meaning(code);
-            assert!(class == "other" && advice.contains("trigger"), "{code}");
+            assert!(
+                class == FailureClass::Other && advice.contains("trigger"),
+                "{code}"
+            );
         }
         let partition = in_routine("23514", Some("ExecFindPartition"));
-        assert!(
-            partition
-                .is_some_and(|(class, advice)| class == "schema" && advice.contains("partition"))
-        );
+        assert!(partition.is_some_and(
+            |(class, advice)| class == FailureClass::Schema && advice.contains("partition")
+        ));
         assert_eq!(in_routine("23514", None), None);
     }
 
     #[test]
     fn an_unlisted_code_is_of_class_other() {
-        assert_eq!(meaning("99999").0, "other");
-        assert_eq!(meaning("").0, "other");
+        assert_eq!(meaning("99999").0, FailureClass::Other);
+        assert_eq!(meaning("").0, FailureClass::Other);
     }
 }

@@ -9,12 +9,12 @@ use std::time::Duration;
 use sqlx::{AssertSqlSafe, PgConnection};
 
 use crate::event::EventFlags;
-use crate::store::StoreError;
 use crate::store::postgres::Postgres;
 use crate::store::postgres::connection::{end, within};
 use crate::store::postgres::error::retry;
 use crate::store::postgres::partitions::Day;
 use crate::store::postgres::schema::FoundTable;
+use crate::store::{FailureClass, StoreError};
 
 /// Rows in one transaction.
 const CHUNK_ROWS: i64 = 10_000;
@@ -259,7 +259,7 @@ impl Postgres {
         let Some((rows, up_to_id, last_id)) = import else {
             end(connection, "ROLLBACK", self.limit()).await?;
             return Err(retry(
-                "conflict",
+                FailureClass::Conflict,
                 None,
                 "another import runs at the same time: let it finish",
             ));

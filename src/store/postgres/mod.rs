@@ -5,7 +5,7 @@
 //!
 //! **Invariant:** a batch's rows, dead letters and positions are committed together.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sqlx::ConnectOptions;
@@ -13,6 +13,7 @@ use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use tokio::time::timeout;
 
 use crate::event::StreamId;
+use crate::store::lock;
 use crate::store::retention_clock::{Clock, RetentionClock};
 use crate::store::written_cache::WrittenCache;
 use crate::store::{
@@ -311,9 +312,4 @@ fn for_poolers(options: &PgConnectOptions) -> PgConnectOptions {
 /// Formats a stream's id as PostgreSQL's uuid.
 fn uuid(stream: StreamId) -> String {
     stream.to_string()
-}
-
-/// Locks a mutex. It guards a cache that is consistent after every statement, so a panic elsewhere does no harm.
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -4,11 +4,11 @@
 
 use sqlx::PgConnection;
 
-use crate::store::StoreError;
 use crate::store::postgres::Postgres;
 use crate::store::postgres::connection::{end, within};
 use crate::store::postgres::error::retry;
 use crate::store::postgres::round::MaintenanceRound;
+use crate::store::{FailureClass, StoreError};
 
 /// Obstacles to the removal of the table `$1`, with advice. The table, the objects below it, and the types of their
 /// rows must have no dependents (`n`: DROP would need CASCADE) except their own constraints, which are dropped with
@@ -78,7 +78,11 @@ impl Postgres {
         if obstacles.is_empty() {
             return Ok(());
         }
-        Err(retry("schema", None, sentence(qualified, &obstacles)))
+        Err(retry(
+            FailureClass::Schema,
+            None,
+            sentence(qualified, &obstacles),
+        ))
     }
 
     /// Returns a sentence about the process that a detach is waiting for.

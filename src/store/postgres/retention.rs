@@ -17,7 +17,7 @@ use crate::store::postgres::error::retry;
 use crate::store::postgres::partitions::{Day, Partition};
 use crate::store::postgres::round::MaintenanceRound;
 use crate::store::row_encoding::{POSTGRES_EPOCH_US, postgres_time};
-use crate::store::{KEEP_RELEASED, MaintenanceStep, StoreError};
+use crate::store::{FailureClass, KEEP_RELEASED, MaintenanceStep, StoreError};
 
 /// The mark of a table that is about to be detached, followed by the end of its time. If a removal is interrupted, the
 /// mark shows that it has to be finished; a day that an operator detached to keep has no mark.
@@ -273,13 +273,13 @@ impl Postgres {
         detached.map_err(|error| match error {
             // Also after this process's timeout, since the server continues to wait.
             StoreError::Retry {
-                class: "timeout",
+                class: FailureClass::Timeout,
                 sqlstate,
                 ..
             } => {
                 let blocking = blocking.as_deref().unwrap_or("see pg_stat_activity");
                 retry(
-                    "timeout",
+                    FailureClass::Timeout,
                     Some(sqlstate.as_deref().unwrap_or("57014")),
                     format!("the day {name} cannot be detached while a transaction is open that may read it: {blocking}"),
                 )

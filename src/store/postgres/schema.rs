@@ -9,10 +9,10 @@ use std::time::Duration;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::{Connection, PgConnection, Row};
 
-use crate::store::StoreError;
 use crate::store::postgres::connection::{BEGIN, within};
 use crate::store::postgres::error::{from_sqlx, retry};
 use crate::store::postgres::{Postgres, import_v0, lock, partitions};
+use crate::store::{FailureClass, StoreError};
 
 /// The oldest supported server, which introduced multiranges and `DETACH CONCURRENTLY`.
 const OLDEST_SERVER: i32 = 14;
@@ -186,7 +186,7 @@ impl Postgres {
             Ok(result) => result.map_err(|error| from_migration(&error))?,
             Err(_) => {
                 return Err(retry(
-                    "timeout",
+                    FailureClass::Timeout,
                     None,
                     "migrating took more than ten minutes: another transaction may hold a lock, see pg_stat_activity",
                 ));
@@ -369,7 +369,7 @@ fn from_migration(error: &MigrateError) -> StoreError {
             match &error {
                 // An object of the same name exists, which an operator has to resolve.
                 StoreError::Retry {
-                    class: "schema",
+                    class: FailureClass::Schema,
                     message,
                     ..
                 } => {

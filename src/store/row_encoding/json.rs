@@ -2,7 +2,30 @@
 //!
 //! **Invariant:** whatever the fields contain, the result is one valid JSON object.
 
-use crate::store::row_encoding::{EncodedRow, POSTGRES_EPOCH_US};
+use serde_json::value::RawValue;
+
+use crate::store::row_encoding::{ColumnValue, EncodedRow, POSTGRES_EPOCH_US, TIME_UNIX_NANO};
+
+/// The API's names of the columns, in the order of [`super::COLUMNS`].
+const API_NAMES: [&str; 17] = [
+    "timestamp",
+    "timeUnixNano",
+    "durationNs",
+    "createdAt",
+    "kind",
+    "flags",
+    "correlationId",
+    "integration",
+    "provider",
+    "eventType",
+    "traceId",
+    "spanId",
+    "parentSpanId",
+    "name",
+    "status",
+    "resourceId",
+    "metadata",
+];
 
 impl EncodedRow<'_> {
     /// Returns the row as one JSON object with the names of the API. Bytes that are not UTF-8 become U+FFFD, and
@@ -10,73 +33,31 @@ impl EncodedRow<'_> {
     #[must_use]
     pub fn to_json(self) -> String {
         let mut json = String::with_capacity(self.tuple.len() + 512);
-        for (column, field) in API_NAMES.iter().zip(self.fields()) {
-            let Some(field) = field else { continue };
+        for (column, value) in self.values().enumerate() {
+            let Some(value) = value else { continue };
             json.push(if json.is_empty() { '{' } else { ',' });
-            put_json_string(&mut json, column.name);
+            put_string(&mut json, API_NAMES[column]);
             json.push(':');
-            match column.form {
-                ColumnForm::Number => json.push_str(&number(field).to_string()),
-                ColumnForm::NumberAsText => put_json_string(&mut json, &number(field).to_string()),
-                ColumnForm::Time => put_json_string(&mut json, &rfc3339(number(field))),
-                ColumnForm::Text => put_json_string(&mut json, &String::from_utf8_lossy(field)),
-                ColumnForm::Bytes => put_json_string(&mut json, &hex(field)),
-                ColumnForm::Json => put_json(&mut json, field),
+            match value {
+                ColumnValue::Integer(number) if column == TIME_UNIX_NANO => {
+                    put_string(&mut json, &number.to_string());
+                }
+                ColumnValue::Integer(number) => json.push_str(&number.to_string()),
+                ColumnValue::Time(us) => put_string(&mut json, &rfc3339(us)),
+                ColumnValue::Text(text) => put_string(&mut json, &String::from_utf8_lossy(text)),
+                ColumnValue::Bytes(bytes) => {
+                    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+                    put_string(&mut json, &hex);
+                }
+                ColumnValue::Json(text) => match serde_json::from_slice::<&RawValue>(text) {
+                    Ok(value) => json.push_str(value.get()),
+                    Err(_) => put_string(&mut json, &String::from_utf8_lossy(text)),
+                },
             }
         }
         json.push('}');
         json
     }
-}
-
-/// The form of a column in the API's JSON.
-enum ColumnForm {
-    Number,
-    NumberAsText,
-    Time,
-    Text,
-    Bytes,
-    Json,
-}
-
-struct ApiColumn {
-    name: &'static str,
-    form: ColumnForm,
-}
-
-const fn column(name: &'static str, form: ColumnForm) -> ApiColumn {
-    ApiColumn { name, form }
-}
-
-/// The API's names of the columns, in the order of [`super::COLUMNS`].
-const API_NAMES: [ApiColumn; 17] = [
-    column("timestamp", ColumnForm::Number),
-    column("timeUnixNano", ColumnForm::NumberAsText),
-    column("durationNs", ColumnForm::Number),
-    column("createdAt", ColumnForm::Time),
-    column("kind", ColumnForm::Number),
-    column("flags", ColumnForm::Number),
-    column("correlationId", ColumnForm::Text),
-    column("integration", ColumnForm::Text),
-    column("provider", ColumnForm::Text),
-    column("eventType", ColumnForm::Text),
-    column("traceId", ColumnForm::Text),
-    column("spanId", ColumnForm::Text),
-    column("parentSpanId", ColumnForm::Text),
-    column("name", ColumnForm::Text),
-    column("status", ColumnForm::Text),
-    column("resourceId", ColumnForm::Bytes),
-    column("metadata", ColumnForm::Json),
-];
-
-/// Decodes a big-endian integer of two, four or eight bytes.
-fn number(field: &[u8]) -> i64 {
-    let negative = field.first().is_some_and(|byte| byte & 0x80 != 0);
-    field
-        .iter()
-        .fold(if negative { -1 } else { 0 }, |value: i64, byte| {
-            value << 8 | i64::from(*byte)
-        })
 }
 
 fn rfc3339(created_at_us: i64) -> String {
@@ -85,19 +66,8 @@ fn rfc3339(created_at_us: i64) -> String {
         .map_or_else(|_| unix_us.to_string(), |time| time.to_string())
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn put_json_string(out: &mut String, text: &str) {
+fn put_string(out: &mut String, text: &str) {
     out.push_str(&serde_json::Value::from(text).to_string());
-}
-
-fn put_json(out: &mut String, field: &[u8]) {
-    match serde_json::from_slice::<&serde_json::value::RawValue>(field) {
-        Ok(json) => out.push_str(json.get()),
-        Err(_) => put_json_string(out, &String::from_utf8_lossy(field)),
-    }
 }
 
 #[cfg(test)]

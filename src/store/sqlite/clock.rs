@@ -4,13 +4,10 @@
 
 use sqlx::SqliteConnection;
 
-use crate::store::StoreError;
 use crate::store::plausible_time::DAY_US;
-use crate::store::retention_clock::{
-    ClockFacts, Doubt, DoubtReason, DoubtRow, Judgement, RetentionClock,
-};
-use crate::store::sqlite::error::ErrorContext;
-use crate::store::sqlite::schema;
+use crate::store::retention_clock::{ClockFacts, Doubt, DoubtReason, Judgement};
+use crate::store::sqlite::Sqlite;
+use crate::store::{StoreError, lock};
 
 /// Number of rows with the highest ids that are searched for the newest one. Rows are stored roughly in the order of
 /// receipt.
@@ -27,100 +24,96 @@ pub(super) const TABLE: &str = "CREATE TABLE IF NOT EXISTS ruvvector_retention (
     confirmations     INTEGER NOT NULL
 )";
 
-/// Judges `clock` by the row and by `facts`, whose newest and oldest times are filled in here, and stores the resulting
-/// doubt.
-pub(super) async fn judge(
-    connection: &mut SqliteConnection,
-    clock: &std::sync::Mutex<RetentionClock>,
-    facts: ClockFacts,
-    oldest_us: Option<i64>,
-    fault: ErrorContext<'_>,
-) -> Result<Judgement, StoreError> {
-    let mut transaction = schema::begin(connection, &fault).await?;
-    let kept = sqlx::query_as::<_, DoubtRow>(
-        "SELECT reason, waited_us, began_us, granted_us, granted_before_us, confirmations FROM ruvvector_retention",
-    );
-    let kept = fault.within(kept.fetch_optional(&mut *transaction)).await?;
-    let kept = kept.map(Doubt::from);
-    let (asks, start_us) = {
-        let clock = lock(clock);
-        (clock.asks_for_newest(kept), clock.start().unix_us)
-    };
-    let newest_stored_us = if asks {
-        newest_received_before(&mut transaction, start_us, &fault).await?
-    } else {
-        None
-    };
-    let judgement = lock(clock).judge(
-        kept,
-        ClockFacts {
-            oldest_day_end_us: oldest_us.map(day_end),
-            newest_stored_us,
-            ..facts
-        },
-    );
-    let doubt = judgement.doubt;
-    if kept != Some(doubt) {
-        let keep =
-            sqlx::query("INSERT OR REPLACE INTO ruvvector_retention VALUES (1, ?, ?, ?, ?, ?, ?)")
+impl Sqlite {
+    /// If retention was never applied to the file, judges the clock before the first row is written. Otherwise these
+    /// rows would count as old events at the first use of retention after a later start.
+    pub(super) async fn judge_first_use_of_retention(&self) -> Result<(), StoreError> {
+        let Some(days) = self.shared.retention_days else {
+            return Ok(());
+        };
+        let is_judged = sqlx::query_scalar("SELECT count(*) > 0 FROM ruvvector_retention");
+        let is_judged = self.on_writer(async |c| self.within(is_judged.fetch_one(c)).await);
+        if !is_judged.await? {
+            self.judge_clock(days).await?;
+        }
+        Ok(())
+    }
+
+    /// Judges this machine's clock by the row and by the times of the stored rows, and stores the resulting doubt.
+    pub(super) async fn judge_clock(&self, retention_days: u32) -> Result<Judgement, StoreError> {
+        let now = self.shared.clock.read();
+        let oldest_us = lock(&self.shared.walks).oldest_us();
+        self.in_transaction(async |transaction| {
+            let kept = sqlx::query_as(
+                "SELECT reason, waited_us, began_us, granted_us, granted_before_us, confirmations FROM ruvvector_retention",
+            );
+            let kept: Option<Doubt> = self.within(kept.fetch_optional(&mut *transaction)).await?;
+            let (asks, start_us) = {
+                let clock = lock(&self.shared.retention_clock);
+                (clock.asks_for_newest(kept), clock.start().unix_us)
+            };
+            let newest_stored_us = if asks {
+                self.newest_received_before(transaction, start_us).await?
+            } else {
+                None
+            };
+            let facts = ClockFacts {
+                now,
+                store_us: now.unix_us,
+                retention_days,
+                oldest_day_end_us: oldest_us.map(day_end),
+                newest_stored_us,
+            };
+            let judgement = lock(&self.shared.retention_clock).judge(kept, facts);
+            let doubt = judgement.doubt;
+            if kept != Some(doubt) {
+                let keep = sqlx::query(
+                    "INSERT OR REPLACE INTO ruvvector_retention VALUES (1, ?, ?, ?, ?, ?, ?)",
+                )
                 .bind(doubt.reason.map(DoubtReason::name))
                 .bind(doubt.waited_us)
                 .bind(doubt.began_us)
                 .bind(doubt.granted_us)
                 .bind(doubt.granted_before_us)
                 .bind(doubt.confirmations);
-        fault.within(keep.execute(&mut *transaction)).await?;
+                self.within(keep.execute(transaction)).await?;
+            }
+            Ok(judgement)
+        })
+        .await
     }
-    fault.within(transaction.commit()).await?;
-    Ok(judgement)
-}
 
-/// Returns whether a round, or a first contact, has judged the clock before.
-pub(super) async fn is_judged(
-    connection: &mut SqliteConnection,
-    fault: &ErrorContext<'_>,
-) -> Result<bool, StoreError> {
-    let kept = sqlx::query_scalar("SELECT count(*) > 0 FROM ruvvector_retention");
-    fault.within(kept.fetch_one(connection)).await
-}
+    /// Confirms, for an operator, that the clock is right. Returns the reason for the doubt that this ends, if there
+    /// was one.
+    pub(in crate::store) async fn confirm_clock(&self) -> Result<Option<DoubtReason>, StoreError> {
+        self.in_transaction(async |transaction| {
+            let kept = sqlx::query_scalar("SELECT reason FROM ruvvector_retention");
+            let kept: Option<Option<DoubtReason>> =
+                self.within(kept.fetch_optional(&mut *transaction)).await?;
+            let confirm = sqlx::query(
+                "UPDATE ruvvector_retention SET reason = NULL, confirmations = confirmations + 1",
+            );
+            self.within(confirm.execute(transaction)).await?;
+            Ok(kept.flatten())
+        })
+        .await
+    }
 
-/// Confirms, for an operator, that the clock is right. Returns the reason for the doubt that this ends, if there was
-/// one.
-pub(super) async fn confirm(
-    connection: &mut SqliteConnection,
-    fault: ErrorContext<'_>,
-) -> Result<Option<DoubtReason>, StoreError> {
-    let mut transaction = schema::begin(connection, &fault).await?;
-    let kept = sqlx::query_scalar::<_, Option<String>>("SELECT reason FROM ruvvector_retention");
-    let kept = fault.within(kept.fetch_optional(&mut *transaction)).await?;
-    let confirm = sqlx::query(
-        "UPDATE ruvvector_retention SET reason = NULL, confirmations = confirmations + 1",
-    );
-    fault.within(confirm.execute(&mut *transaction)).await?;
-    fault.within(transaction.commit()).await?;
-    Ok(kept.flatten().as_deref().map(DoubtReason::of))
-}
-
-async fn newest_received_before(
-    connection: &mut SqliteConnection,
-    before_us: i64,
-    fault: &ErrorContext<'_>,
-) -> Result<Option<i64>, StoreError> {
-    let newest = sqlx::query_scalar(
-        "SELECT max(created_at) FROM (SELECT created_at FROM telemetry_events WHERE created_at < ? ORDER BY id DESC LIMIT ?)",
-    )
-    .bind(before_us)
-    .bind(LAST_ROWS);
-    fault.within(newest.fetch_one(connection)).await
+    async fn newest_received_before(
+        &self,
+        connection: &mut SqliteConnection,
+        before_us: i64,
+    ) -> Result<Option<i64>, StoreError> {
+        let newest = sqlx::query_scalar(
+            "SELECT max(created_at) FROM (SELECT created_at FROM telemetry_events WHERE created_at < ? ORDER BY id DESC LIMIT ?)",
+        )
+        .bind(before_us)
+        .bind(LAST_ROWS);
+        self.within(newest.fetch_one(connection)).await
+    }
 }
 
 /// Returns the end of the day that contains a time, both in Unix microseconds.
 const fn day_end(us: i64) -> i64 {
     (us.div_euclid(DAY_US) + 1).saturating_mul(DAY_US)
-}
-
-fn lock(clock: &std::sync::Mutex<RetentionClock>) -> std::sync::MutexGuard<'_, RetentionClock> {
-    clock
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
 }

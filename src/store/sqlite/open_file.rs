@@ -7,23 +7,20 @@
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use crate::store::StoreError;
-use crate::store::sqlite::error::ErrorContext;
-use crate::store::sqlite::schema;
+use crate::store::sqlite::{Sqlite, now_us, schema};
+use crate::store::{FailureClass, StoreError, lock};
 
 /// The device and the inode of a file.
 type FileIdentity = (u64, u64);
 
 /// The file that the connections have open.
 #[derive(Default)]
-pub(super) struct OpenFile {
-    state: Mutex<OpenFileState>,
-}
+pub(super) struct OpenFile(Mutex<OpenFileState>);
 
-#[derive(Clone, Copy, Default)]
+#[derive(Default)]
 struct OpenFileState {
     /// `None` until the first contact has opened the file.
     known: Option<FileIdentity>,
@@ -32,24 +29,36 @@ struct OpenFileState {
 }
 
 impl OpenFile {
+    /// Returns whether a connection of this age has the current file open.
+    pub(super) fn is_current(&self, age: Duration) -> bool {
+        let since = lock(&self.0).since;
+        since.is_none_or(|since| age <= since.elapsed())
+    }
+
+    fn known(&self) -> Option<FileIdentity> {
+        lock(&self.0).known
+    }
+}
+
+impl Sqlite {
     /// Prepares the first contact: creates the file if this process has not opened one yet. If another file has its
     /// path, abandons the earlier one, unless that one has left a WAL.
     ///
     /// # Errors
     /// [`StoreError::Retry`] if such a WAL is left, or the file cannot be created or read.
-    pub(super) fn settle(&self, path: &Path, fault: &ErrorContext<'_>) -> Result<(), StoreError> {
-        let known = self.lock().known;
-        match known {
+    pub(super) fn settle_file(&self) -> Result<(), StoreError> {
+        let path = &self.shared.path;
+        match self.shared.open_file.known() {
             None => set_wal_aside(path)
                 .and_then(|()| schema::create_file(path))
-                .map_err(|error| fault.io(&error))?,
-            Some(known) if identity(path, fault)? == known => return Ok(()),
-            Some(_) if has_wal(path) => {
-                return Err(fault.retry("connection", None, WAL_OF_ANOTHER));
+                .map_err(|error| self.io_error(&error))?,
+            Some(known) if self.file_identity()? == known => return Ok(()),
+            Some(_) if file_bytes(&wal(path)) > 0 => {
+                return Err(self.retry(FailureClass::Connection, WAL_OF_ANOTHER));
             }
             Some(_) => {}
         }
-        *self.lock() = OpenFileState {
+        *lock(&self.shared.open_file.0) = OpenFileState {
             known: None,
             since: Some(Instant::now()),
         };
@@ -58,9 +67,9 @@ impl OpenFile {
 
     /// Notes the identity of the file after the write connection was opened, which may change the inode of a file in a
     /// container's image.
-    pub(super) fn learn(&self, path: &Path, fault: &ErrorContext<'_>) -> Result<(), StoreError> {
-        let found = identity(path, fault)?;
-        self.lock().known.get_or_insert(found);
+    pub(super) fn learn_file(&self) -> Result<(), StoreError> {
+        let found = self.file_identity()?;
+        lock(&self.shared.open_file.0).known.get_or_insert(found);
         Ok(())
     }
 
@@ -68,25 +77,23 @@ impl OpenFile {
     ///
     /// # Errors
     /// [`StoreError::Retry`] if another file, or none, is at the path.
-    pub(super) fn check(&self, path: &Path, fault: &ErrorContext<'_>) -> Result<(), StoreError> {
-        let Some(known) = self.lock().known else {
-            return Ok(());
-        };
-        if identity(path, fault)? == known {
-            return Ok(());
+    pub(super) fn check_file(&self) -> Result<(), StoreError> {
+        match self.shared.open_file.known() {
+            Some(known) if self.file_identity()? != known => {
+                Err(self.retry(FailureClass::Connection, ANOTHER))
+            }
+            _ => Ok(()),
         }
-        Err(fault.retry("connection", None, ANOTHER))
     }
 
-    /// Returns whether a connection of this age has the current file open.
-    pub(super) fn is_current(&self, age: Duration) -> bool {
-        let since = self.lock().since;
-        since.is_none_or(|since| age <= since.elapsed())
-    }
-
-    /// Locks the state. It is consistent after every statement, so a panic elsewhere does no harm.
-    fn lock(&self) -> MutexGuard<'_, OpenFileState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn file_identity(&self) -> Result<FileIdentity, StoreError> {
+        match std::fs::metadata(&self.shared.path) {
+            Ok(found) => Ok((found.dev(), found.ino())),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                Err(self.retry(FailureClass::Connection, GONE))
+            }
+            Err(error) => Err(self.io_error(&error)),
+        }
     }
 }
 
@@ -97,25 +104,15 @@ const WAL_OF_ANOTHER: &str = "another file was put in the place of the one that 
                               -wal belongs to the one before; stop the service, remove what ends in -wal and -shm, and start it \
                               again";
 
-fn identity(path: &Path, fault: &ErrorContext<'_>) -> Result<FileIdentity, StoreError> {
-    match std::fs::metadata(path) {
-        Ok(found) => Ok((found.dev(), found.ino())),
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            Err(fault.retry("connection", None, GONE))
-        }
-        Err(error) => Err(fault.io(&error)),
-    }
-}
-
 /// Renames a WAL whose file is missing, for instance after a rename of the file alone. Otherwise SQLite would remove
 /// the WAL beside a new, empty file, and its rows with it.
 fn set_wal_aside(path: &Path) -> io::Result<()> {
-    let has_pages = std::fs::metadata(path).is_ok_and(|found| found.len() > 0);
-    if has_pages || !has_wal(path) {
+    let from = wal(path);
+    if file_bytes(path) > 0 || file_bytes(&from) == 0 {
         return Ok(());
     }
-    let (from, mut to) = (wal(path), wal(path).into_os_string());
-    to.push(format!(".{}", crate::store::sqlite::now_us()));
+    let mut to = from.clone().into_os_string();
+    to.push(format!(".{}", now_us()));
     std::fs::rename(&from, &to)?;
     tracing::warn!(
         kept = %PathBuf::from(to).display(),
@@ -134,6 +131,7 @@ pub(super) fn wal(path: &Path) -> PathBuf {
     wal.into()
 }
 
-fn has_wal(path: &Path) -> bool {
-    std::fs::metadata(wal(path)).is_ok_and(|found| found.len() > 0)
+/// Returns the length of a file; 0 if there is none.
+pub(super) fn file_bytes(path: &Path) -> u64 {
+    std::fs::metadata(path).map_or(0, |found| found.len())
 }

@@ -8,141 +8,143 @@ use std::ops::RangeInclusive;
 use sqlx::SqliteConnection;
 
 use crate::event::StreamId;
-use crate::store::sqlite::error::ErrorContext;
-use crate::store::sqlite::{now_us, schema};
-use crate::store::{KEEP_RELEASED, StoreError, StoredPositions, StreamHeartbeat};
+use crate::store::sqlite::{Sqlite, now_us};
+use crate::store::{FailureClass, KEEP_RELEASED, StoreError, StoredPositions, StreamHeartbeat};
 
-/// Returns the stored positions of the stream; empty if it is unknown.
-pub(super) async fn read(
-    connection: &mut SqliteConnection,
-    stream: StreamId,
-    fault: ErrorContext<'_>,
-) -> Result<StoredPositions, StoreError> {
-    let query = sqlx::query_scalar("SELECT stored_positions FROM ingest_streams WHERE stream = ?");
-    let done: Option<String> = fault
-        .within(query.bind(&stream.0[..]).fetch_optional(connection))
-        .await?;
-    let Some(done) = done else {
-        return Ok(StoredPositions::default());
-    };
-    let ranges: Vec<(u64, u64)> = serde_json::from_str(&done).map_err(|error| {
-        let what =
-            format!("ingest_streams.stored_positions is not readable ({error}); restore the file");
-        fault.retry("schema", None, &what)
-    })?;
-    Ok(StoredPositions::new(
-        ranges.into_iter().map(|(first, last)| first..=last),
-    ))
-}
-
-/// Returns whether the stream has a row.
-pub(super) async fn knows(
-    connection: &mut SqliteConnection,
-    stream: StreamId,
-    fault: ErrorContext<'_>,
-) -> Result<bool, StoreError> {
-    let query = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM ingest_streams WHERE stream = ?)");
-    fault
-        .within(query.bind(&stream.0[..]).fetch_one(connection))
-        .await
-}
-
-/// Adds positions. The caller holds the write lock, so the stored positions cannot change in between.
-pub(super) async fn add(
-    connection: &mut SqliteConnection,
-    stream: StreamId,
-    positions: &RangeInclusive<u64>,
-    fault: &ErrorContext<'_>,
-) -> Result<(), StoreError> {
-    let mut account = read(connection, stream, *fault).await?;
-    let (first, last) = (*positions.start(), *positions.end());
-    if account
-        .ranges()
-        .iter()
-        .any(|done| *done.start() <= last && *done.end() >= first)
-    {
-        return Err(StoreError::AlreadyStored);
+impl Sqlite {
+    /// Returns the stored positions of the stream; empty if it is unknown.
+    pub(in crate::store) async fn stored_positions(
+        &self,
+        stream: StreamId,
+    ) -> Result<StoredPositions, StoreError> {
+        self.on_writer(async |connection| self.read_positions(connection, stream).await)
+            .await
     }
-    account.insert(first..=last);
-    let query = sqlx::query(
-        "INSERT INTO ingest_streams (stream, stored_positions) VALUES (?, ?)
-         ON CONFLICT (stream) DO UPDATE SET stored_positions = excluded.stored_positions",
-    )
-    .bind(&stream.0[..])
-    .bind(to_json(&account));
-    fault.within(query.execute(connection)).await.map(drop)
+
+    async fn read_positions(
+        &self,
+        connection: &mut SqliteConnection,
+        stream: StreamId,
+    ) -> Result<StoredPositions, StoreError> {
+        let query =
+            sqlx::query_scalar("SELECT stored_positions FROM ingest_streams WHERE stream = ?")
+                .bind(&stream.0[..]);
+        let stored: Option<String> = self.within(query.fetch_optional(connection)).await?;
+        let ranges: Vec<(u64, u64)> = match stored {
+            None => Vec::new(),
+            Some(stored) => serde_json::from_str(&stored).map_err(|error| {
+                let text = format!(
+                    "ingest_streams.stored_positions is not readable ({error}); restore the file"
+                );
+                self.retry(FailureClass::Schema, &text)
+            })?,
+        };
+        let ranges = ranges.into_iter().map(|(first, last)| first..=last);
+        Ok(StoredPositions::new(ranges))
+    }
+
+    /// Returns whether the stream has a row.
+    pub(in crate::store) async fn has_stream_row(
+        &self,
+        stream: StreamId,
+    ) -> Result<bool, StoreError> {
+        let query =
+            sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM ingest_streams WHERE stream = ?)")
+                .bind(&stream.0[..]);
+        self.on_writer(async |connection| self.within(query.fetch_one(connection)).await)
+            .await
+    }
+
+    /// Adds positions. The caller holds the write lock, so the stored positions cannot change in between.
+    ///
+    /// # Errors
+    /// [`StoreError::AlreadyStored`] if one of them is stored; [`StoreError::Retry`].
+    pub(super) async fn add_positions(
+        &self,
+        connection: &mut SqliteConnection,
+        stream: StreamId,
+        positions: &RangeInclusive<u64>,
+    ) -> Result<(), StoreError> {
+        let mut stored = self.read_positions(connection, stream).await?;
+        if !stored.within(positions).is_empty() {
+            return Err(StoreError::AlreadyStored);
+        }
+        stored.insert(positions.clone());
+        let query = sqlx::query(
+            "INSERT INTO ingest_streams (stream, stored_positions) VALUES (?, ?)
+             ON CONFLICT (stream) DO UPDATE SET stored_positions = excluded.stored_positions",
+        )
+        .bind(&stream.0[..])
+        .bind(to_json(&stored));
+        self.within(query.execute(connection)).await.map(drop)
+    }
+
+    /// Creates the stream's row before its first batch.
+    pub(super) async fn ensure_stream(
+        &self,
+        connection: &mut SqliteConnection,
+        stream: StreamId,
+    ) -> Result<(), StoreError> {
+        let query =
+            sqlx::query("INSERT INTO ingest_streams (stream) VALUES (?) ON CONFLICT DO NOTHING")
+                .bind(&stream.0[..]);
+        self.within(query.execute(connection)).await.map(drop)
+    }
+
+    /// Writes the heartbeats of the held streams, and marks the `released` ones as released. A collector without
+    /// waiting records leaves another collector's report of waiting records unchanged, since that one's copy of the
+    /// directory may hold more.
+    pub(in crate::store) async fn heartbeat(
+        &self,
+        held: &[StreamHeartbeat],
+        released: &[StreamId],
+    ) -> Result<(), StoreError> {
+        let now = now_us();
+        self.in_transaction(async |transaction| {
+            // A stream without a record gets no row.
+            for facts in held.iter().filter(|facts| facts.appended > 0) {
+                let query = sqlx::query(
+                    "INSERT INTO ingest_streams (stream, collector, appended, oldest, heartbeat) VALUES (?, ?, ?, ?, ?)
+                     ON CONFLICT (stream) DO UPDATE SET
+                         collector = CASE WHEN excluded.oldest IS NULL AND oldest IS NOT NULL
+                             THEN collector ELSE excluded.collector END,
+                         appended = max(coalesce(appended, 0), excluded.appended),
+                         oldest = CASE WHEN excluded.oldest IS NULL AND collector <> excluded.collector
+                             THEN oldest ELSE excluded.oldest END,
+                         heartbeat = excluded.heartbeat, released = NULL",
+                )
+                .bind(&facts.stream.0[..])
+                .bind(&self.shared.collector)
+                .bind(i64::try_from(facts.appended).unwrap_or(i64::MAX))
+                .bind(facts.oldest_unix_nano.map(|nano| nano.div_euclid(1_000)))
+                .bind(now);
+                self.within(query.execute(&mut *transaction)).await?;
+            }
+            for stream in released {
+                let query = sqlx::query(
+                    "UPDATE ingest_streams SET released = ?1, heartbeat = ?1, oldest = NULL
+                     WHERE stream = ?2 AND released IS NULL",
+                )
+                .bind(now)
+                .bind(&stream.0[..]);
+                self.within(query.execute(&mut *transaction)).await?;
+            }
+            // No collector has sent a heartbeat for it since, on a copy of the directory.
+            let kept = i64::try_from(KEEP_RELEASED.as_micros()).unwrap_or(i64::MAX);
+            let query = sqlx::query(
+                "DELETE FROM ingest_streams WHERE max(released, coalesce(heartbeat, released)) < ?",
+            )
+            .bind(now - kept);
+            self.within(query.execute(transaction)).await.map(drop)
+        })
+        .await
+    }
 }
 
-fn to_json(account: &StoredPositions) -> String {
-    let ranges: Vec<String> = account
-        .ranges()
-        .iter()
+fn to_json(stored: &StoredPositions) -> String {
+    let ranges = stored.ranges().iter();
+    let ranges: Vec<String> = ranges
         .map(|range| format!("[{},{}]", range.start(), range.end()))
         .collect();
     format!("[{}]", ranges.join(","))
-}
-
-/// Creates the stream's row before its first batch.
-pub(super) async fn ensure(
-    connection: &mut SqliteConnection,
-    stream: StreamId,
-    fault: &ErrorContext<'_>,
-) -> Result<(), StoreError> {
-    let query =
-        sqlx::query("INSERT INTO ingest_streams (stream) VALUES (?) ON CONFLICT DO NOTHING");
-    fault
-        .within(query.bind(&stream.0[..]).execute(connection))
-        .await
-        .map(drop)
-}
-
-/// Writes the heartbeats of the held streams, and marks the `released` ones as released. A collector without waiting
-/// records leaves another collector's report of waiting records unchanged, since that one's copy of the directory may
-/// hold more.
-pub(super) async fn heartbeat(
-    connection: &mut SqliteConnection,
-    collector: &str,
-    held: &[StreamHeartbeat],
-    released: &[StreamId],
-    fault: ErrorContext<'_>,
-) -> Result<(), StoreError> {
-    let now = now_us();
-    let mut transaction = schema::begin(connection, &fault).await?;
-    // A stream without a record gets no row.
-    for facts in held.iter().filter(|facts| facts.appended > 0) {
-        let query = sqlx::query(
-            "INSERT INTO ingest_streams (stream, collector, appended, oldest, heartbeat) VALUES (?, ?, ?, ?, ?)
-             ON CONFLICT (stream) DO UPDATE SET
-                 collector = CASE WHEN excluded.oldest IS NULL AND oldest IS NOT NULL
-                     THEN collector ELSE excluded.collector END,
-                 appended = max(coalesce(appended, 0), excluded.appended),
-                 oldest = CASE WHEN excluded.oldest IS NULL AND collector <> excluded.collector
-                     THEN oldest ELSE excluded.oldest END,
-                 heartbeat = excluded.heartbeat, released = NULL",
-        )
-        .bind(&facts.stream.0[..])
-        .bind(collector)
-        .bind(i64::try_from(facts.appended).unwrap_or(i64::MAX))
-        .bind(facts.oldest_unix_nano.map(|nano| nano.div_euclid(1_000)))
-        .bind(now);
-        fault.within(query.execute(&mut *transaction)).await?;
-    }
-    for stream in released {
-        let query = sqlx::query(
-            "UPDATE ingest_streams SET released = ?1, heartbeat = ?1, oldest = NULL
-             WHERE stream = ?2 AND released IS NULL",
-        )
-        .bind(now)
-        .bind(&stream.0[..]);
-        fault.within(query.execute(&mut *transaction)).await?;
-    }
-    // No collector has sent a heartbeat for it since, on a copy of the directory.
-    let kept = i64::try_from(KEEP_RELEASED.as_micros()).unwrap_or(i64::MAX);
-    let query = sqlx::query(
-        "DELETE FROM ingest_streams WHERE max(released, coalesce(heartbeat, released)) < ?",
-    );
-    fault
-        .within(query.bind(now - kept).execute(&mut *transaction))
-        .await?;
-    fault.within(transaction.commit()).await
 }

@@ -13,7 +13,7 @@ use crate::store::row_encoding::EncodedRows;
 use crate::store::sqlite::Sqlite;
 use crate::store::sqlite::wal::WAL_PAUSE;
 use crate::store::{
-    Batch, LargeRecord, Options, ProcessStart, RecordPiece, RecordPieces, StoreError, StoreTarget,
+    Batch, FailureClass, LargeRecord, Options, ProcessStart, RecordPiece, RecordPieces, StoreError,
     StoredPositions,
 };
 
@@ -67,7 +67,7 @@ async fn maintenance_waits_its_turn_while_a_large_record_is_written() {
     let options = Options {
         retention_days: Some(7),
         connect_timeout: patience,
-        ..options(&dir.path().join("large.db"))
+        ..Options::sqlite_file(dir.path().join("large.db"))
     };
     let store = Sqlite::new(&options, &ProcessStart::default());
     store.prepare().await.expect("first contact");
@@ -109,22 +109,10 @@ async fn reads(store: &Sqlite) -> Transaction<'static, sqlx::Sqlite> {
 }
 
 fn store(path: &Path) -> Sqlite {
-    Sqlite::new(&options(path), &ProcessStart::default())
-}
-
-fn options(path: &Path) -> Options {
-    Options {
-        target: StoreTarget::Sqlite {
-            path: path.to_owned(),
-        },
-        migrate: true,
-        retention_days: None,
-        connect_timeout: Duration::from_secs(10),
-        statement_timeout: Duration::from_secs(10),
-        write_connections: 1,
-        read_connections: 2,
-        collector: String::new(),
-    }
+    Sqlite::new(
+        &Options::sqlite_file(path.to_owned()),
+        &ProcessStart::default(),
+    )
 }
 
 /// Returns a batch of one position with 2,000 rows.
@@ -148,7 +136,7 @@ async fn a_round_of_retention_gives_the_space_of_its_wal_back() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let options = Options {
         retention_days: Some(7),
-        ..options(&dir.path().join("due.db"))
+        ..Options::sqlite_file(dir.path().join("due.db"))
     };
     let store = Sqlite::new(&options, &ProcessStart::default());
     store.prepare().await.expect("first contact");
@@ -183,7 +171,7 @@ async fn a_full_disk_stores_nothing_and_goes_on_once_there_is_space() {
     let batch = batch(1);
     let full = store.write(&batch).await;
     assert!(
-        matches!(&full, Err(StoreError::Retry { class: "resources", message, .. }) if message.contains("free space")),
+        matches!(&full, Err(StoreError::Retry { class: FailureClass::Resources, message, .. }) if message.contains("free space")),
         "{full:?}"
     );
     // The connection was closed, which also ended the limit.

@@ -13,17 +13,17 @@ use crate::store::sqlite::{Sqlite, error, open_file};
 pub(super) const WAL_PAUSE: Duration = Duration::from_secs(1);
 
 impl Sqlite {
-    /// Resets a WAL that is larger than `most_bytes`. SQLite transfers the WAL into the file automatically, but resets
+    /// Resets a WAL that is larger than `max_bytes`. SQLite transfers the WAL into the file automatically, but resets
     /// it only at a moment without readers. With readers that overlap, the WAL would grow without limit.
-    pub(super) async fn bound_wal(&self, most_bytes: u64) -> Result<(), StoreError> {
+    pub(super) async fn bound_wal(&self, max_bytes: u64) -> Result<(), StoreError> {
         let bytes = self.wal_bytes();
-        if bytes <= most_bytes || self.empty_wal(WAL_PAUSE).await? {
+        if bytes <= max_bytes || self.empty_wal(WAL_PAUSE).await? {
             return Ok(());
         }
         tracing::warn!(
             bytes,
             "{}-wal grows while something reads the file for long; end that, if it is another process",
-            self.settings.path.display()
+            self.shared.path.display()
         );
         Ok(())
     }
@@ -35,18 +35,14 @@ impl Sqlite {
             return Ok(true);
         }
         let mut connection = self.writer().await?;
-        let fault = self.fault();
-        let emptied = async {
-            let wait = format!("PRAGMA busy_timeout = {}", pause.as_millis());
-            let wait = sqlx::raw_sql(AssertSqlSafe(wait)).execute(&mut *connection);
-            fault.within(wait).await?;
-            let query = sqlx::query_scalar("PRAGMA wal_checkpoint(TRUNCATE)");
-            fault.within(query.fetch_one(&mut *connection)).await
-        };
-        let busy: Result<i64, _> = emptied.await;
-        // This connection's busy timeout is now `pause`, which is too short for other statements.
+        // Its busy timeout becomes `pause`, which is too short for other statements.
         connection.close_on_drop();
-        busy.map(|busy| busy == 0)
+        let wait = format!("PRAGMA busy_timeout = {}", pause.as_millis());
+        let wait = sqlx::raw_sql(AssertSqlSafe(wait)).execute(&mut *connection);
+        self.within(wait).await?;
+        let transfer = sqlx::query_scalar("PRAGMA wal_checkpoint(TRUNCATE)");
+        let busy: i64 = self.within(transfer.fetch_one(&mut *connection)).await?;
+        Ok(busy == 0)
     }
 
     /// Frees the space in the WAL that a transaction took before it found the volume full.
@@ -64,7 +60,6 @@ impl Sqlite {
     }
 
     pub(super) fn wal_bytes(&self) -> u64 {
-        let wal = open_file::wal(&self.settings.path);
-        std::fs::metadata(wal).map_or(0, |found| found.len())
+        open_file::file_bytes(&open_file::wal(&self.shared.path))
     }
 }

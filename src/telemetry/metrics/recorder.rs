@@ -29,29 +29,6 @@ const REQUEST_OUTCOMES: &[&str] = &[
     "unknown",
     "duplicate",
 ];
-/// The classes of failed batches, under the store's names.
-const FAILURE_CLASSES: &[&str] = &[
-    "connection",
-    "timeout",
-    "resources",
-    "permission",
-    "schema",
-    "conflict",
-    "count",
-    "other",
-];
-/// The reasons of dead letters, under the store's names.
-const DEAD_LETTER_REASONS: &[&str] = &["refused", "undecodable", "miscounted", "damaged", "fatal"];
-
-/// The steps of maintenance, under the store's names.
-pub(crate) const MAINTENANCE_STEPS: &[&str] = &[
-    "turn",
-    "partitions",
-    "statistics",
-    "retention",
-    "books",
-    "gauges",
-];
 
 /// Makes the process's recorder and installs it behind the macros.
 ///
@@ -108,15 +85,6 @@ fn seed() {
         counter!(crate::telemetry::metrics::DUPLICATES_TOTAL, "signal" => signal).absolute(0);
         let _ = histogram!(crate::telemetry::metrics::RECEIVE_REQUEST_BYTES, "source" => source);
     }
-    for &class in FAILURE_CLASSES {
-        counter!(crate::telemetry::metrics::WRITE_FAILURES_TOTAL, "class" => class).absolute(0);
-    }
-    for &step in MAINTENANCE_STEPS {
-        counter!(crate::telemetry::metrics::MAINTENANCE_FAILURES_TOTAL, "step" => step).absolute(0);
-    }
-    for &reason in DEAD_LETTER_REASONS {
-        counter!(crate::telemetry::metrics::DEAD_LETTERS_TOTAL, "reason" => reason).absolute(0);
-    }
     for reason in Sanitized::REASONS {
         counter!(crate::telemetry::metrics::SANITIZED_TOTAL, "reason" => reason).absolute(0);
     }
@@ -169,8 +137,6 @@ mod tests {
         for series in [
             r#"ruvvector_receive_events_total{source="otlp_http",signal="span",outcome="accepted"} 0"#,
             r#"ruvvector_receive_requests_total{source="native",signal="event",outcome="unknown"} 0"#,
-            r#"ruvvector_write_failures_total{class="connection"} 0"#,
-            r#"ruvvector_dead_letters_total{reason="refused"} 0"#,
             "ruvvector_write_events_total 0",
         ] {
             assert!(

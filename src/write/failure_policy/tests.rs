@@ -114,11 +114,10 @@ async fn built(
 }
 
 fn lost() -> Failure {
-    Failure::Store(StoreError::Retry {
-        class: "timeout",
-        sqlstate: None,
-        message: "no answer".to_owned(),
-    })
+    Failure::Store(StoreError::retry(
+        FailureClass::Timeout,
+        "no answer".to_owned(),
+    ))
 }
 
 fn ended(built: &PendingBatch, took: Result<Duration, Failure>) -> CommitResult {

@@ -1,6 +1,6 @@
 """Draws the dashboards as pictures, of what `record.py` was told: layout, titles, units, thresholds and legends by the JSON.
 
-    scripts/draw-dashboards.sh
+    scripts/tools/draw-dashboards.sh
 
 Invariant: each picture says that it was drawn by this script, and shows nothing that the data does not hold.
 """
@@ -255,7 +255,7 @@ def draw(name, board, data, path):
     def inches(left, top, width, height):
         return [left / WIDTH, 1 - (top + height) / FIGURE, width / WIDTH, height / FIGURE]
 
-    said = f"drawn by scripts/draw-dashboards.sh, not by Grafana, of {(data['end'] - data['start']) / 60:.0f} minutes"
+    said = f"drawn by scripts/tools/draw-dashboards.sh, not by Grafana, of {(data['end'] - data['start']) / 60:.0f} minutes"
     figure.text(0.1 / WIDTH, 1 - 0.24 / FIGURE, board["title"], fontsize=12, weight="bold", va="center")
     figure.text(1 - 0.1 / WIDTH, 1 - 0.24 / FIGURE, said, fontsize=8, color=PALE, ha="right", va="center")
     for panel in flat:

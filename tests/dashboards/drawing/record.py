@@ -1,6 +1,6 @@
 """A few minutes of a shop that sends to the service, PostgreSQL away for a part of them; what each panel then shows.
 
-    scripts/draw-dashboards.sh
+    scripts/tools/draw-dashboards.sh
 
 Invariant: every number in the pictures was asked of a real Prometheus or a real PostgreSQL, by the panel's own query.
 """

@@ -1,6 +1,6 @@
 //! H13, H15 and R6: browsers, tokens, exporters that were given an endpoint without a path.
 //!
-//! **Invariant:** what must be let in is tried beside what must be kept out.
+//! **Invariant:** each check tries what must be admitted beside what must be refused.
 
 use hyper::Method;
 
@@ -114,7 +114,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         row: "R6",
-        rule: "with its token a request is taken",
+        rule: "with its token a request is accepted",
         level: Level::Wish,
         source: TOKENS,
         cases: ALL,

@@ -1,7 +1,7 @@
-//! H6 to H10, and what of them gRPC shares: successes, partial successes, refusals.
+//! H6 to H10, and the parts that gRPC shares: successes, partial successes, refusals.
 //!
-//! **Invariant:** a partial success is judged only where the server gives one: that it has to reject an item is another
-//! rule.
+//! **Invariant:** a partial success is judged only if the server sends one: another rule requires that an item be
+//! rejected.
 
 use serde_json::Value as Json;
 
@@ -211,7 +211,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
 ];
 
-/// That there has to be an error is another rule.
+/// Another rule requires that there be an error.
 fn status_bodies(server: &Server, case: Case) -> Verdict {
     let mut errors = 0;
     for (what, call) in undecodable(case) {
@@ -251,7 +251,7 @@ fn explained(server: &Server, case: Case) -> Verdict {
     })
 }
 
-/// The answer to a request of which one item may be rejected. Our own server has to.
+/// The answer to a request in which one item may be rejected. Our own server has to reject it.
 fn partial(server: &Server, case: Case) -> Result<(Answer, Partial), Fault> {
     let mark = Mark::new();
     let good = item(case.signal, &mark, Vec::new());
@@ -272,7 +272,7 @@ fn partial(server: &Server, case: Case) -> Result<(Answer, Partial), Fault> {
     })
 }
 
-/// An item that a server may reject for an id or a time that it lacks; a log record needs neither.
+/// An item that a server may reject for a missing id or time; a log record needs neither.
 fn faulty(signal: Signal, mark: &Mark) -> Message {
     match signal {
         Signal::Traces => span(mark, Vec::new()).but("traceId", Value::Id(vec![0; 16])),
@@ -281,7 +281,7 @@ fn faulty(signal: Signal, mark: &Mark) -> Message {
     }
 }
 
-/// An item with a value that is nested deeper than a server may want to follow.
+/// An item with a value that is nested more deeply than a server may be willing to follow.
 fn too_deep(signal: Signal, mark: &Mark) -> Message {
     let nested = (0..40).fold(string("deep"), |value, _| {
         let array = Message::default().many(1, "values", vec![value]);
@@ -314,7 +314,7 @@ fn garbage(case: Case) -> Call {
     Call::raw(case, "\u{1}neither\u{7}")
 }
 
-/// Bodies that are not what their content type and encoding say, each with its name.
+/// Bodies that contradict their content type and encoding, each with its name.
 pub(super) fn undecodable(case: Case) -> Vec<(&'static str, Call)> {
     let good = good(case, &Mark::new());
     let cut = good.body.slice(..good.body.len() - 5);
@@ -322,11 +322,11 @@ pub(super) fn undecodable(case: Case) -> Vec<(&'static str, Call)> {
         ("random bytes", garbage(case)),
         ("a body cut short", Call::raw(case, cut)),
         (
-            "a body that is said to be gzip",
+            "a body that claims to be gzip",
             good.clone().said_to_be("gzip"),
         ),
         ("gzip cut short", {
-            let gzip = super::taken::compress(&good.body, "gzip");
+            let gzip = super::accepted::compress(&good.body, "gzip");
             Call::raw(case, gzip[..gzip.len() / 2].to_vec()).said_to_be("gzip")
         }),
     ];

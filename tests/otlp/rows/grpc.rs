@@ -1,11 +1,11 @@
 //! R1 to R5: gRPC's services, sizes, calls at the same time, and refusals with their trailers.
 //!
-//! **Invariant:** the answers are read as HTTP/2 carried them, trailers included; no gRPC library stands between.
+//! **Invariant:** the answers are read from HTTP/2 directly, including trailers; no gRPC library is involved.
 
 use prost::Message as _;
 
+use super::accepted::compress;
 use super::routes::good;
-use super::taken::compress;
 use super::transport::{LARGE_BYTES, TOO_LARGE_BYTES, large};
 use super::{Check, Level};
 use crate::answer::{Answer, Outcome, Refusal};
@@ -72,7 +72,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         row: "R2",
-        rule: "a message of 60 MiB once decompressed is taken",
+        rule: "a message of 60 MiB once decompressed is accepted",
         level: Level::Wish,
         source: SIZES,
         cases: GRPC_TRACES,
@@ -171,7 +171,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         row: "R4",
-        rule: "the RetryInfo stands in the trailer google.rpc.retryinfo-bin too",
+        rule: "the RetryInfo is also in the trailer google.rpc.retryinfo-bin",
         level: Level::Wish,
         source: "clients that read no details",
         cases: GRPC,
@@ -258,7 +258,7 @@ fn refused_with(answer: &Answer, wanted: u32) -> Result<Status, Fault> {
     }
 }
 
-/// Refused, and so that no client sends it again.
+/// Expects a refusal after which no client sends the request again.
 fn never_again(answer: &Answer) -> Verdict {
     let is_refused = matches!(answer.outcome, Outcome::Refused(_));
     ensure(is_refused && !answer.is_retryable(), || answer.seen())

@@ -1,6 +1,6 @@
-//! G7 to G14: what becomes of items that are not as they should be.
+//! G7 to G14: the treatment of invalid and incomplete items.
 //!
-//! **Invariant:** an item at fault stands beside a good one, so that rejecting all is told from rejecting the one.
+//! **Invariant:** each invalid item is sent with a valid one, so that rejecting all differs from rejecting the one.
 
 use serde_json::{Value as Json, json};
 
@@ -67,7 +67,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         row: "G8",
-        rule: "a log record without valid ids is taken, as one of no trace",
+        rule: "a log record without valid ids is accepted, as one of no trace",
         level: Level::Should,
         source: "logs.proto, LogRecord.trace_id and span_id",
         cases: LOGS,
@@ -75,7 +75,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         row: "G9",
-        rule: "a span without status, kind and name is taken",
+        rule: "a span without status, kind and name is accepted",
         level: Level::Must,
         source: "Protobuf Definitions; trace.proto: unset has a meaning",
         cases: TRACES,
@@ -92,7 +92,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         row: "G9",
-        rule: "a span of a kind that is not known yet is taken",
+        rule: "a span of a kind that is not known yet is accepted",
         level: Level::Must,
         source: "Future Versions and Interoperability",
         cases: TRACES,
@@ -157,7 +157,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         row: "G13",
-        rule: "a span that ends before it starts is taken",
+        rule: "a span that ends before it starts is accepted",
         level: Level::Wish,
         source: "trace.proto: expected, not required",
         cases: TRACES,
@@ -170,7 +170,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         row: "G13",
-        rule: "a span without an end is taken",
+        rule: "a span without an end is accepted",
         level: Level::Wish,
         source: "trace.proto: expected, not required",
         cases: TRACES,
@@ -205,14 +205,14 @@ fn rejected_alone(server: &Server, case: Case, field: &str, id: Vec<u8>) -> Verd
     rejects_one(server, case, &mark, vec![good, bad])
 }
 
-/// Of two items one must be rejected, and the other kept.
+/// One of two items must be rejected, and the other kept.
 fn rejects_one(server: &Server, case: Case, mark: &Mark, items: Vec<Message>) -> Verdict {
     let answer = server.answer(&Call::of(case, &request(case.signal, items)))?;
     ensure(answer.rejected() == Some(1), || answer.seen())?;
     server.rows(Situation::Plain, mark, 1).map(|_| ())
 }
 
-/// A request of the one item must be taken, and its row be as expected.
+/// A request of the one item must be accepted, with the expected row.
 fn one_row(
     server: &Server,
     case: Case,
@@ -225,7 +225,7 @@ fn one_row(
     rows.iter().try_for_each(|row| has(row, expected))
 }
 
-/// Whether all that is expected is there, with whatever else.
+/// True if all that is expected is present, regardless of other members.
 pub(super) fn has(found: &Json, expected: &Json) -> Verdict {
     fn is_in(expected: &Json, found: &Json) -> bool {
         match expected {
@@ -274,7 +274,7 @@ fn with_flags(case: Case, mark: &Mark) -> Message {
             )
         }
         Logs => log_record(mark, Vec::new()).with(8, "flags", Value::Fixed32(u32::MAX)),
-        // Bit 1 would say that no value was recorded.
+        // Bit 1 would mean that no value was recorded.
         Metrics => gauge(vec![number_point(mark, Vec::new()).with(
             8,
             "flags",

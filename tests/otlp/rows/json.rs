@@ -1,8 +1,8 @@
-//! J1 to J7: JSON as the specification has it, and as real clients write it.
+//! J1 to J7: JSON as the specification defines it, and as real clients write it.
 //!
-//! **Invariant:** what our own server made of it is judged by its rows; a foreign one shows only that it took it.
+//! **Invariant:** our own server is judged by its rows; for a foreign server only acceptance can be seen.
 
-/// What is sent.
+/// Requests as text.
 mod written;
 
 use serde_json::{Value as Json, json};
@@ -25,7 +25,7 @@ const LOGS: &[Case] = &[JSON[1]];
 pub(super) const CHECKS: &[Check] = &[
     Check {
         row: "J1",
-        rule: "ids in hex are taken, in either case",
+        rule: "ids in hex are accepted, in either case",
         level: Level::Must,
         source: "JSON Protobuf Encoding",
         cases: &[TRACES[0], LOGS[0]],
@@ -66,7 +66,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         row: "J2",
-        rule: "enums are taken as integers",
+        rule: "enums are accepted as integers",
         level: Level::Must,
         source: "JSON Protobuf Encoding",
         cases: TRACES,
@@ -78,7 +78,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         row: "J2",
-        rule: "enums are taken by name too",
+        rule: "enums are accepted by name too",
         level: Level::Wish,
         source: "the specification forbids to send names; clients do",
         cases: TRACES,
@@ -92,7 +92,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         row: "J3",
-        rule: "keys in lowerCamelCase are taken",
+        rule: "keys in lowerCamelCase are accepted",
         level: Level::Must,
         source: "JSON Protobuf Encoding",
         cases: JSON,
@@ -144,7 +144,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         row: "J4",
-        rule: "64-bit integers are taken as strings and as numbers",
+        rule: "64-bit integers are accepted as strings and as numbers",
         level: Level::Must,
         source: "JSON Protobuf Encoding",
         cases: TRACES,
@@ -167,7 +167,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         row: "J4",
-        rule: "32-bit integers are taken as numbers and as strings",
+        rule: "32-bit integers are accepted as numbers and as strings",
         level: Level::Must,
         source: PROTO3,
         cases: TRACES,
@@ -182,7 +182,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         row: "J5",
-        rule: "doubles are taken as numbers and as numeric strings",
+        rule: "doubles are accepted as numbers and as numeric strings",
         level: Level::Must,
         source: PROTO3,
         cases: TRACES,
@@ -197,7 +197,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         row: "J5",
-        rule: "doubles that are no number are taken by their names",
+        rule: "doubles that are no number are accepted by their names",
         level: Level::Must,
         source: PROTO3,
         cases: TRACES,
@@ -212,7 +212,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         row: "J5",
-        rule: "a metric's values are taken as numbers, strings and names",
+        rule: "a metric's values are accepted as numbers, strings and names",
         level: Level::Must,
         source: PROTO3,
         cases: POINTS,
@@ -246,7 +246,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         row: "J5",
-        rule: "an integer beyond 64 bits is taken",
+        rule: "an integer beyond 64 bits is accepted",
         level: Level::Wish,
         source: "JavaScript's numbers",
         cases: TRACES,
@@ -296,7 +296,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
 ];
 
-/// What is taken where a value is good must not be taken where it is none.
+/// A type that is accepted with a valid value must be rejected with an invalid one.
 pub(super) fn wrong_types(server: &Server, case: Case) -> Verdict {
     for fields in ill_typed() {
         let shown = fields.to_string();
@@ -325,7 +325,7 @@ pub(super) fn ill_typed() -> Vec<Json> {
     ]
 }
 
-/// Whoever reads a key in snake_case sees that its value is no list, and whoever passes over it does not.
+/// A server that reads a key in snake_case notices that its value is no list; a server that ignores the key does not.
 fn not_lists(case: Case) -> [String; 2] {
     let (resources, scopes, _) = case.signal.lists();
     [
@@ -362,7 +362,7 @@ fn snake(name: &str) -> String {
     })
 }
 
-/// In every field that an item need not have, one by one, and around it.
+/// In every optional field of an item, one by one, and around it.
 fn nulls(server: &Server, case: Case) -> Verdict {
     let fields: &[&str] = match case.signal {
         Signal::Traces => &[

@@ -1,6 +1,6 @@
-//! J8, J9: JSON in which a value, or all of the request, is not as it should be.
+//! J8, J9: JSON in which a value, or the whole request, is invalid.
 //!
-//! **Invariant:** what is at fault stands beside a good item wherever only the one at fault is to be rejected.
+//! **Invariant:** an invalid item is sent beside a valid one wherever only the invalid one is to be rejected.
 
 use serde_json::{Value as Json, json};
 
@@ -44,7 +44,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         row: "J9",
-        rule: "a request of which no member is known is taken",
+        rule: "a request of which no member is known is accepted",
         level: Level::Must,
         source: "JSON Protobuf Encoding: unknown fields are ignored",
         cases: JSON,
@@ -70,7 +70,7 @@ pub(super) const CHECKS: &[Check] = &[
 
 const UNKNOWN: &str = r#"{"resource_sapns":[{}]}"#;
 
-/// Of a request's two items the one with these fields must be rejected, and the other kept.
+/// The item with these fields must be rejected, and the request's other item kept.
 fn alone(server: &Server, case: Case, fields: Json) -> Verdict {
     let mark = Mark::new();
     let body = |fields| -> Json {

@@ -1,6 +1,6 @@
-//! H1 to H4: which paths, methods, versions of HTTP and content types are served, and how all others are answered.
+//! H1 to H4: the served paths, methods, versions of HTTP and content types, and the answers to all others.
 //!
-//! **Invariant:** an error's body is judged apart from its status: only the one is OTLP's own word.
+//! **Invariant:** an error's body is judged separately from its status: OTLP itself defines only one of the two.
 
 use hyper::Method;
 
@@ -56,7 +56,7 @@ pub(super) const CHECKS: &[Check] = &[
         level: Level::Should,
         source: "OTLP/HTTP: clients fall back to it",
         cases: HTTP,
-        run: |server, case| taken_as(server, case, |call| call.over(Version::Http1)),
+        run: |server, case| accepted_as(server, case, |call| call.over(Version::Http1)),
     },
     Check {
         row: "H2",
@@ -69,18 +69,18 @@ pub(super) const CHECKS: &[Check] = &[
             server
                 .block_on(frames::greet(&url))
                 .map_err(|_| "HTTP/2 is not spoken there".to_owned())?;
-            taken_as(server, case, |call| call.over(Version::Http2))
+            accepted_as(server, case, |call| call.over(Version::Http2))
         },
     },
     Check {
         row: "H2",
-        rule: "protobuf and JSON are told apart on one path by their content type",
+        rule: "protobuf and JSON are distinguished on one path by their content type",
         level: Level::Should,
         source: "OTLP/HTTP Connection",
         cases: HTTP,
         run: |server, case| {
-            taken_as(server, case, |call| call)?;
-            // Each is no message of the other.
+            accepted_as(server, case, |call| call)?;
+            // Neither body is a message of the other encoding.
             let other = match case.way {
                 Way::Json => "application/x-protobuf",
                 Way::Protobuf | Way::Grpc => "application/json",
@@ -100,7 +100,7 @@ pub(super) const CHECKS: &[Check] = &[
         cases: HTTP,
         run: |server, case| {
             let content_type = format!("{}; charset=utf-8", case.way.content_type());
-            taken_as(server, case, |call| {
+            accepted_as(server, case, |call| {
                 call.with_content_type(Some(&content_type))
             })
         },
@@ -117,7 +117,7 @@ pub(super) const CHECKS: &[Check] = &[
                 .content_type()
                 .replace("application", "Application");
             let content_type = content_type.replace("json", "JSON");
-            taken_as(server, case, |call| {
+            accepted_as(server, case, |call| {
                 call.with_content_type(Some(&content_type))
             })
         },
@@ -211,7 +211,7 @@ pub(super) const CHECKS: &[Check] = &[
         cases: HTTP_TRACES,
         run: |server, case| {
             has_status(&server.reply(&by(case, &Method::GET))?)?;
-            // A request without a content type gives no hint.
+            // A request without a content type does not indicate an encoding.
             let bare = by(case, &Method::GET).with_content_type(None);
             has_status(&server.reply(&bare)?)
         },
@@ -232,12 +232,12 @@ pub(super) fn good(case: Case, mark: &Mark) -> Call {
     Call::of(case, &request(case.signal, items))
 }
 
-fn taken_as(server: &Server, case: Case, change: impl Fn(Call) -> Call) -> Verdict {
+fn accepted_as(server: &Server, case: Case, change: impl Fn(Call) -> Call) -> Verdict {
     let mark = Mark::new();
     server.takes(&change(good(case, &mark)), &mark, 1)
 }
 
-/// What is answered on the path of profiles, OTLP's fourth signal, by a server without it.
+/// The answer on the path of profiles, OTLP's fourth signal, from a server that does not support it.
 fn unserved(server: &Server, case: Case) -> Result<Reply, Fault> {
     let call = Call::of(case, &Message::default()).on("/v1development/profiles");
     let reply = server.reply(&call)?;

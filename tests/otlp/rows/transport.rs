@@ -1,11 +1,12 @@
 //! H5, H11, H12, H14: sizes in and out, kept connections, compressed answers.
 //!
-//! **Invariant:** what is too large is far too large, and what should fit is well within: no check hangs on a byte.
+//! **Invariant:** too large means far too large, and sizes that should fit are well within the limit: no check depends
+//! on one byte.
 
 use std::io::Read;
 
+use super::accepted::compress;
 use super::routes::{good, has_status};
-use super::taken::compress;
 use super::{Check, Level};
 use crate::answer::shortened;
 use crate::case::{Case, HTTP, HTTP_TRACES, Signal, Way};
@@ -16,10 +17,10 @@ use crate::telemetry::{Mark, attribute, item, request, span, string};
 use crate::verdict::{Fault, Verdict, ensure};
 use crate::wire::{Connection, Reply};
 
-/// More than a server should take, as there is a client whose largest request is 64 MiB.
+/// More than a server should accept, as one client's largest request is 64 MiB.
 pub(super) const TOO_LARGE_BYTES: usize = 80 << 20;
 
-/// What a server should take.
+/// A size that a server should accept.
 pub(super) const LARGE_BYTES: usize = 60 << 20;
 
 const ANSWER_BYTES: usize = 4 << 20;
@@ -30,7 +31,7 @@ const SIZES: &str = "the specification names no size; clients send up to 64 MiB"
 pub(super) const CHECKS: &[Check] = &[
     Check {
         row: "H5",
-        rule: "a body of 60 MiB once decompressed is taken",
+        rule: "a body of 60 MiB once decompressed is accepted",
         level: Level::Wish,
         source: SIZES,
         cases: HTTP_TRACES,
@@ -142,7 +143,7 @@ pub(super) const CHECKS: &[Check] = &[
         row: "H14",
         rule: "an answer is not compressed unless that is asked for",
         level: Level::Wish,
-        source: "OTLP/HTTP Response: only a client that sends the header is said to read it",
+        source: "OTLP/HTTP Response: only a client that sends the header can be expected to read it",
         cases: HTTP,
         run: |server, case| {
             for body in [
@@ -158,7 +159,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
 ];
 
-/// A request of that size, nearly all of it one attribute of its one item.
+/// A request of that size, which is almost entirely one attribute of its one item.
 pub(super) fn large(signal: Signal, mark: &Mark, bytes: usize) -> Message {
     let text = "large ".repeat(bytes / 6);
     let attributes = vec![attribute("large", string(&text))];
@@ -177,7 +178,7 @@ fn is_short(reply: &Reply) -> Verdict {
     })
 }
 
-/// Items that servers reject or might, in thousands.
+/// Thousands of items, all of which servers may reject.
 fn many_rejected(server: &Server, case: Case) -> Verdict {
     let mark = Mark::new();
     let bad = span(&mark, Vec::new()).but("traceId", Value::Id(vec![0; 16]));
@@ -196,7 +197,8 @@ fn many_rejected(server: &Server, case: Case) -> Verdict {
     })
 }
 
-/// After each of these, which are answered with `least` or above, a good request goes over the same connection.
+/// After each of these requests, which are answered with `least` or above, a valid request is sent over the same
+/// connection.
 fn in_one_connection(server: &Server, case: Case, calls: &[Call], least: u16) -> Verdict {
     let url = server.url(case, Situation::Plain)?;
     for call in calls {

@@ -1,4 +1,4 @@
-//! Numbered items of one signal, sent without end, and what became of them.
+//! Numbered items of one signal, sent without end, and the outcome of each.
 //!
 //! **Invariant:** an item counts as acknowledged when its request was answered with a success, and only then.
 
@@ -34,16 +34,16 @@ pub(super) enum Signal {
     Metrics,
 }
 
-/// What became of the numbers from 0 to below `next`.
+/// The outcome of the numbers from 0 to below `next`.
 #[derive(Clone, Debug, Default)]
 struct Outcomes {
     next: u32,
     acknowledged: BTreeSet<u32>,
-    /// Sent, and no answer came.
+    /// Sent, and not answered.
     unknown: BTreeSet<u32>,
 }
 
-/// A client of the Collector's that sends until it is stopped.
+/// A client of the Collector that sends until it is stopped.
 pub(super) struct Sender {
     signal: Signal,
     /// The service's name in the resource.
@@ -51,7 +51,7 @@ pub(super) struct Sender {
     outcomes: watch::Receiver<Outcomes>,
     stop: watch::Sender<bool>,
     running: Option<JoinHandle<()>>,
-    /// What was sent before the service was killed; of that, some may come twice.
+    /// Items that were sent before the service was killed, of which some may be stored twice.
     mark: u32,
 }
 
@@ -72,7 +72,7 @@ impl Sender {
         }
     }
 
-    /// The service has just been killed.
+    /// Notes that the service has just been killed.
     pub(super) fn mark(&mut self) {
         self.mark = self.outcomes.borrow().next;
     }
@@ -85,7 +85,7 @@ impl Sender {
         }
     }
 
-    /// Waits until something is acknowledged, and all that is by then is stored.
+    /// Waits until something is acknowledged and all that was acknowledged by then is stored.
     pub(super) async fn until_stored(&self, cluster: &Cluster) {
         let deadline = Instant::now() + PATIENCE;
         let mut missing = BTreeSet::new();
@@ -109,7 +109,8 @@ impl Sender {
         }
     }
 
-    /// Each acknowledged item is there, nothing that was not sent, and twice only what was under way at the kill.
+    /// Asserts that each acknowledged item is stored, that nothing else is, and that only items in flight at the kill
+    /// are stored twice.
     pub(super) async fn assert_stored(&self, cluster: &Cluster) {
         let sent = self.outcomes.borrow().clone();
         let stored = self.stored(cluster).await;
@@ -129,7 +130,7 @@ impl Sender {
         }
     }
 
-    /// How often each number is in the table.
+    /// The number of rows of each item.
     async fn stored(&self, cluster: &Cluster) -> BTreeMap<u32, i64> {
         let mut sql = PgConnection::connect(&cluster.url())
             .await
@@ -162,7 +163,7 @@ async fn send(
         let numbers = first..first + ITEMS_PER_REQUEST;
         let body = signal.request(&name, numbers.clone().collect());
         outcomes.send_modify(|outcomes| outcomes.next = numbers.end);
-        // As an SDK does: again, while it was surely not taken.
+        // As an SDK does: sends again while the request was certainly not accepted.
         loop {
             match http
                 .post(&url, "application/x-protobuf", body.clone())
@@ -200,7 +201,7 @@ impl Signal {
         }
     }
 
-    /// One item a number.
+    /// One item for each number.
     fn request(self, name: &str, numbers: Vec<u32>) -> Vec<u8> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let now = now.expect("a clock past 1970").as_nanos();

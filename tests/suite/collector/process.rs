@@ -12,19 +12,19 @@ use crate::support::ports::free_port;
 use crate::support::programs::{brought, start};
 use crate::support::service::PATIENCE;
 
-/// How to start one: can be done again, on the same queue.
+/// The configuration of a Collector, which can be started repeatedly on the same queue.
 #[derive(Debug)]
 pub(super) struct Setup {
     config: PathBuf,
     dir: PathBuf,
-    /// Where it takes OTLP.
+    /// The address on which it accepts OTLP.
     http: String,
     grpc: String,
-    /// Where it sends.
+    /// The address to which it sends.
     service: String,
 }
 
-/// A running one.
+/// A running Collector.
 #[derive(Debug)]
 pub(super) struct Collector(Child);
 
@@ -77,7 +77,7 @@ impl Setup {
         }
     }
 
-    /// Where it writes its log lines.
+    /// The file of its log lines.
     fn lines(&self) -> File {
         OpenOptions::new()
             .create(true)
@@ -88,7 +88,7 @@ impl Setup {
 }
 
 impl Collector {
-    /// `kill -9`, waited for.
+    /// `kill -9`, and a wait for its end.
     pub(super) fn kill(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();

@@ -1,6 +1,6 @@
-//! What decode writes is what PostgreSQL prints of it.
+//! Decode writes JSON exactly as PostgreSQL prints it.
 //!
-//! **Invariant:** every member that a row can have stands in a request here.
+//! **Invariant:** every member that a row can have is part of a request here.
 
 use ruvvector_service::decode::{Sink, events};
 use ruvvector_service::event::{Encoding, Event, Resource, Signal};

@@ -1,9 +1,9 @@
-//! Journals that earlier builds wrote: each record keeps its meaning, whatever a later decoder makes of the same bytes.
+//! Journals that earlier builds wrote: each record keeps its meaning, however a later decoder reads the same bytes.
 //!
 //! `tests/records/make.py` wrote them: requests of every signal, encoding and content encoding, among them partially
 //! rejected, repaired and cut ones and messages in pieces, with the rows that the build of that time stored.
 //!
-//! **Invariant:** what is compared is every column of every row, but for its id and its time of storage.
+//! **Invariant:** every column of every row is compared, except its id and its time of storage.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -40,7 +40,7 @@ const COLUMNS: [&str; 16] = [
     "metadata",
 ];
 
-/// A directory of `tests/records`: the data directory that a build left, and what it stored.
+/// A directory of `tests/records`: the data directory that a build left, and the rows that it stored.
 struct Recorded {
     /// A copy of the data directory's parent.
     dir: tempfile::TempDir,
@@ -117,7 +117,7 @@ impl Recorded {
     }
 }
 
-/// Rows as the lines have them: without what is NULL or empty.
+/// Rows in the form of the lines: without NULL and empty columns.
 #[derive(Default)]
 struct Rows {
     resources: Vec<Value>,
@@ -188,8 +188,8 @@ fn assert_same(found: &[Value], expected: &[Value]) {
     assert_eq!(found.len(), expected.len());
 }
 
-/// A change of the mapping once applied to records that had been accepted under the earlier one: their count no longer
-/// matched the header's, and acknowledged events became dead letters.
+/// A change of the mapping was once applied to records that had been accepted under the earlier one. Their count no
+/// longer matched the header's, and acknowledged events became dead letters.
 #[tokio::test]
 async fn a_record_of_an_earlier_version_decodes_to_the_rows_it_was_accepted_as() {
     for recorded in recorded() {
@@ -213,8 +213,9 @@ async fn a_record_of_an_earlier_version_decodes_to_the_rows_it_was_accepted_as()
     }
 }
 
-/// The same through the whole process: a binary was replaced while records of the earlier one were not stored yet, and the
-/// folder still had the name of that time, which no command may ignore: it would begin an empty journal beside it.
+/// The same through the whole process: a binary was replaced while records of the earlier one were not stored yet, and
+/// the folder still had its earlier name. No command may ignore that folder, because it would begin an empty journal
+/// beside it.
 #[tokio::test]
 async fn a_data_directory_of_an_earlier_version_is_drained_to_the_same_rows() {
     for recorded in recorded() {

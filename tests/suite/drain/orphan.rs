@@ -1,4 +1,4 @@
-//! Drained while others run, killed, stopped, run again.
+//! Draining while others run, when killed, when stopped, and again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +22,7 @@ async fn an_orphan_is_drained_once_beside_a_running_collector_however_often_it_i
     let launch = Launch::postgres(gone.path(), &url);
     let ledger = Arc::new(Ledger::default());
 
-    // Some of its journal is stored, and most is not, when it dies.
+    // Some of its journal is stored, and most is not, when it is killed.
     let mut service = launch.start().await;
     let load = Load::start(&ledger, Shape::STEADY);
     load.aim(&service);
@@ -44,7 +44,7 @@ async fn an_orphan_is_drained_once_beside_a_running_collector_however_often_it_i
         .await;
     let load = Load::start(&ledger, Shape::STEADY);
     load.aim(&running);
-    // As if its last heartbeat, with all it held, had been a while ago.
+    // As if its last heartbeat, with all it held, had been some time ago.
     let held = streams(&launch.data_dir());
     assert_eq!(held.len(), 1, "{held:?}");
     let (stream, last) = &held[0];
@@ -107,7 +107,7 @@ async fn an_orphan_is_drained_once_beside_a_running_collector_however_often_it_i
         "SELECT count(*) FROM ingest_streams WHERE stream = '{stream}' AND released IS NOT NULL AND oldest IS NULL"
     );
     assert_eq!(number(&url, &released).await, 1);
-    // Its own openings, killed ones among them, left nothing that somebody would wait for.
+    // Its own openings, including killed ones, left nothing that somebody would wait for.
     assert_eq!(
         number(
             &url,
@@ -130,7 +130,7 @@ async fn an_orphan_is_drained_once_beside_a_running_collector_however_often_it_i
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("nothing to drain"), "{said}");
 
-    // A copy that was made before is known by its streams.
+    // An earlier copy is recognised by its streams.
     let copied = drain(&launch.moved(copied.path()));
     let (code, said) = ended(&copied).await;
     assert_eq!(code, Some(0), "{said}");
@@ -161,7 +161,7 @@ async fn a_drain_that_is_stopped_or_meets_a_newer_schema_ends_with_1_and_loses_n
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         process.signal(signal);
-        // Nothing is being committed that the grace time would be for.
+        // No commit is in progress for which the grace time would be needed.
         let status = process.ended(Duration::from_secs(4)).await;
         let said = process.lines();
         assert_eq!(status.code(), Some(1), "{said}");

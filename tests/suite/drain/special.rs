@@ -1,4 +1,4 @@
-//! Dead letters, directories that are none to drain, the embedded store.
+//! Dead letters, directories that cannot be drained, the embedded store.
 
 use std::path::Path;
 use std::process::Command;
@@ -85,7 +85,7 @@ async fn what_is_refused_or_damaged_becomes_a_dead_letter_and_is_counted() {
     );
 }
 
-// Of a copy that ran out of room a drain wrote what was there, said nothing of the rest, and ended with 0.
+// From a copy that had run out of space, a drain wrote the present records, did not mention the rest, and ended with 0.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_lost_its_end_is_no_success() {
     let dir = directory();
@@ -95,7 +95,7 @@ async fn a_file_that_lost_its_end_is_no_success() {
     let journal = launch.data_dir().join("journal");
     for name in files(&launch.data_dir()) {
         let content = std::fs::read(journal.join(&name)).expect("read");
-        // What records there are begin behind the header's block.
+        // The existing records begin behind the header's block.
         if name.ends_with(".seg") && content[4096..].iter().any(|byte| *byte != 0) {
             std::fs::write(journal.join(&name), &content[..8192]).expect("cut");
         }
@@ -148,7 +148,8 @@ async fn what_is_no_orphan_is_an_error_and_stays_as_it_is() {
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("the directory above journal/"), "{said}");
 
-    // What cannot be told to be a segment may hold something: it stays, and is no success.
+    // A file that cannot be identified as a segment may hold records: it stays, and the drain does not count as a
+    // success.
     let (code, said) = ended(&drain(&launch)).await;
     assert_eq!(code, Some(0), "{said}");
     let name = "00000000000000ff.seg";
@@ -165,7 +166,7 @@ async fn what_is_no_orphan_is_an_error_and_stays_as_it_is() {
     }
 }
 
-/// In a wrong directory `journal list` gave the system's error alone, and not what to set.
+/// In a wrong directory `journal list` gave only the system's error, and not the setting to change.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_look_at_a_wrong_directory_says_what_a_drain_of_it_says() {
     let dir = directory();
@@ -221,7 +222,7 @@ async fn the_embedded_store_is_the_one_of_the_directory_unless_another_is_named(
     assert_eq!(count(&launch.sqlite_file()).await, 2);
     assert_eq!(files(&launch.data_dir()), ["lock"]);
 
-    // The next one goes into the file of a running collector.
+    // The next one writes to the file of a running collector.
     orphan(&launch, &[event("e3", "good")]).await;
     let beside = directory();
     let running = Launch::sqlite(beside.path());

@@ -1,4 +1,4 @@
-//! How an export is asked for, and what is answered where there is none.
+//! Requests for an export, and answers if there is nothing to export.
 
 use axum::http::{Method, StatusCode};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
@@ -147,7 +147,7 @@ async fn one_event_by_its_id_comes_back_alone_if_it_came_over_otlp() {
     let answer = get(&service, &path, JSON).await;
     assert_eq!(answer.status, StatusCode::BAD_REQUEST);
     assert_eq!(answer.json()["parameter"], "format");
-    // Among others it is ignored, though it calls itself a span.
+    // Among other events it is ignored, although it calls itself a span.
     let path = "/query?eventType=span&format=otlp";
     let answer = get(&service, path, PROTOBUF).await;
     let spans = ExportTraceServiceRequest::decode(answer.body).expect("protobuf");

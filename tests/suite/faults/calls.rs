@@ -1,4 +1,4 @@
-//! A system call on the journal's way kills the process, fails, or takes long; by `strace`.
+//! A system call of the journal kills the process, fails, or takes long; by `strace`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::support::load::{Load, Shape};
 use crate::support::postgres::Database;
 use crate::support::service::{Launch, Service};
 
-/// All that the journal asks of the file system; names that are not called do no harm.
+/// All of the journal's calls to the file system; names that are not called have no effect.
 const CALLS: &[&str] = &[
     "openat",
     "fallocate",
@@ -24,7 +24,7 @@ const CALLS: &[&str] = &[
     "unlink",
 ];
 
-/// A tracer that stands beside the process, so that the process is our own child.
+/// A tracer that runs beside the process, so that the process is our own child.
 fn strace(call: &str, what: &str) -> Vec<String> {
     let trace = format!("trace={call}");
     let inject = format!("inject={call}:{what}");
@@ -50,7 +50,8 @@ fn traced(launch: &Launch, call: &str, what: &str) -> Launch {
     launch.clone().under(&arguments)
 }
 
-/// Runs the load on a traced process until it dies or `at_most` is over; it may die while it starts. Whether it died.
+/// Runs the load on a traced process until it dies or `at_most` is over; it may die during its start. Returns true if
+/// it died.
 async fn run_traced(launch: &Launch, load: &Load, at_most: Duration) -> bool {
     let mut service = launch.spawn();
     let deadline = tokio::time::Instant::now() + at_most;
@@ -77,7 +78,7 @@ async fn a_kill_at_any_system_call_of_the_log_loses_and_doubles_nothing() {
         .with("RUVVECTOR_INGEST_WIRE_BYTES", "1MiB");
     let ledger = Arc::new(Ledger::default());
     let load = Load::start(&ledger, Shape::STEADY);
-    // Settings that do not start would look like a kill.
+    // A start that fails for its settings would look like a kill.
     launch.start().await.kill();
     let mut kills = 0;
     for call in CALLS {
@@ -169,7 +170,7 @@ async fn a_log_that_breaks_during_a_stop_ends_it_with_an_error() {
         answer.expect("an answer").status
     };
     assert_eq!(post(&service, large(0, 400_000)).await, 200);
-    // The segment at hand, and two in reserve.
+    // The present segment, and two in reserve.
     service
         .until("there is a third file", async |_: &Service| {
             journal.join("0000000000000003.seg").exists()
@@ -181,7 +182,7 @@ async fn a_log_that_breaks_during_a_stop_ends_it_with_an_error() {
             service.lines().contains("no longer ready")
         })
         .await;
-    // Larger than what is left of the segment, and than half of one: it gets a file of its own.
+    // Larger than the rest of the segment, and than half of one: it gets a separate file.
     assert_eq!(post(&service, large(1, 800_000)).await, 503);
     let status = service.ended(Duration::from_secs(50)).await;
     assert_eq!(status.code(), Some(1), "{}", service.lines());

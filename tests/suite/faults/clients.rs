@@ -1,6 +1,6 @@
-//! Clients that take without giving: idle, slow, flooding, more than there are descriptors.
+//! Clients that hold resources: idle, slow, flooding, more than there are descriptors.
 //!
-//! **Invariant:** whatever they do, a well-behaved client is answered, and each of its events is stored once.
+//! **Invariant:** a well-behaved client is always answered, and each of its events is stored once.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::support::service::{Launch, Service};
 const EVENT: &str = r#"{"correlationId":"good","integration":"shop","eventType":"order"}"#;
 const MIB: u64 = 1 << 20;
 
-/// Sends one event over `http`, which must be taken.
+/// Sends one event over `http`, which must be accepted.
 async fn post(service: &Service, http: &Http) {
     let url = service.url("/ingest");
     let answer = http.post(&url, "application/json", EVENT).await;
@@ -26,7 +26,7 @@ async fn post(service: &Service, http: &Http) {
     assert_eq!(answer.status, 200, "{}", answer.text());
 }
 
-/// That exactly `events` events were taken, and all of them are stored.
+/// Asserts that exactly `events` events were accepted, and that all of them are stored.
 async fn assert_stored(service: &Service, events: u32) {
     service.until_drained().await;
     let page = service.metrics().await;
@@ -128,7 +128,7 @@ async fn f21_floods_of_http2_frames_stay_bounded_and_leave_the_others_served() {
 /// The frames of one turn of a flood.
 type Flood = fn(&mut Frames);
 
-/// Sends for three seconds, or until the server ends the connection or reads no more; reads no answer itself.
+/// Sends for three seconds, or until the server ends the connection or stops reading; reads no answer itself.
 async fn run_flood(mut stream: TcpStream, flood: Flood) {
     let mut frames = Frames::default();
     let end = Instant::now() + Duration::from_secs(3);
@@ -195,7 +195,7 @@ async fn f22_clients_alone_cannot_take_the_descriptors_that_the_log_and_the_stor
     for _ in 0..400 {
         clients.push(connect(&service).await);
     }
-    // On a connection that was there before.
+    // On a connection from before.
     let url = service.url("/ingest?wait=stored");
     let answer = service.http.post(&url, "application/json", EVENT).await;
     assert_eq!(answer.expect("an answer").json()["stored"], true);
@@ -210,7 +210,7 @@ async fn f22_clients_alone_cannot_take_the_descriptors_that_the_log_and_the_stor
 #[tokio::test(flavor = "multi_thread")]
 async fn f22_connections_are_accepted_again_once_there_are_descriptors() {
     let dir = directory();
-    // A writer that found no descriptor either comes back soon.
+    // A writer that found no descriptor either tries again soon.
     let launch = Launch::sqlite(dir.path())
         .with("RUVVECTOR_RETRY_MAX", "500ms")
         .with("RUVVECTOR_HEADER_TIMEOUT", "120s");
@@ -263,7 +263,7 @@ fn limit_descriptors(service: &Service, files: u64) -> u64 {
         .unwrap_or(u64::MAX)
 }
 
-/// As [`post`], on a connection that is open.
+/// As [`post`], on an open connection.
 async fn post_on(raw: &mut Raw) {
     let length = EVENT.len();
     let request =

@@ -1,4 +1,4 @@
-//! Events that were deleted from the store are gone from the data directory.
+//! Events that were deleted from the store disappear from the data directory.
 
 use std::path::Path;
 use std::time::Duration;
@@ -31,7 +31,7 @@ fn files_with_marker(dir: &Path) -> Vec<String> {
     found
 }
 
-/// As `docs/operations.md` says.
+/// The procedure of `docs/operations.md`.
 async fn delete(launch: &Launch, database: &Database, kind: &str) {
     let row = format!("DELETE FROM telemetry_events WHERE correlation_id = '{MARKER}'");
     if kind == "postgres" {

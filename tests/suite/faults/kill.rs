@@ -37,7 +37,7 @@ async fn kill_9_under_load_and_during_recovery_loses_and_doubles_nothing() {
     service.metrics().await.assert_balance();
     assert!(ledger.totals().acked > kills, "{:?}", ledger.totals());
     ledger.assert_stored_in_postgres(&database.url).await;
-    // A kill from outside is never put down to a record.
+    // A kill from outside is never attributed to a record.
     let set_aside: i64 = sqlx::query_scalar("SELECT count(*) FROM telemetry_dead_letters")
         .fetch_one(&mut database.connect().await)
         .await
@@ -92,7 +92,7 @@ async fn a_copied_data_directory_started_beside_its_origin_loses_and_doubles_not
     for dir in &dirs {
         services.push(launch.moved(dir.path()).start().await);
     }
-    // Each goes on by itself: what they append must not be taken for one another's.
+    // Each continues independently: their appended records must not be confused.
     for service in &services {
         let load = Load::start(&ledger, Shape::STEADY);
         load.aim(service);

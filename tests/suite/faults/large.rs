@@ -1,4 +1,4 @@
-//! Records that are large, or become so in the table, under a limit that their rows do not fit into.
+//! Records that are large, or become large in the table, under a limit that their rows do not fit into.
 
 use std::io::Write as _;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ fn now_unix_nano() -> i64 {
     i64::try_from(since.expect("after 1970").as_nanos()).expect("before 2262")
 }
 
-/// Points of one metric whose description stands in each of their rows; doubles that have 300 digits in plain.
+/// Points of one metric whose description is in each of their rows; doubles that have 300 digits in plain.
 fn metrics(points: usize, description: usize) -> Vec<u8> {
     let attribute = field(
         7,
@@ -68,7 +68,7 @@ fn record(signal: Signal, encoding: Encoding, accepted: u32, payload: Vec<u8>) -
     }
 }
 
-/// A journal as an earlier life with more memory left it.
+/// A journal that an earlier run with more memory left.
 async fn left_behind(launch: &Launch, records: Vec<NewRecord>) {
     let options = journal::Options {
         dir: launch.data_dir().join("journal"),
@@ -85,7 +85,7 @@ async fn left_behind(launch: &Launch, records: Vec<NewRecord>) {
 }
 
 // Ten requests of 200 KiB were acknowledged and then ended the process at each start: their rows are a thousand times
-// larger, and were held together.
+// larger, and were all held in memory.
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_a_thousand_times_larger_than_their_request_are_written_in_little_memory() {
     const POINTS: usize = 40_000;
@@ -124,7 +124,7 @@ async fn rows_a_thousand_times_larger_than_their_request_are_written_in_little_m
     assert_eq!(rows, i64::try_from(POINTS).expect("small"));
 }
 
-// A journal that was written while more memory was there could not be drained with less.
+// A journal that was written with more memory could not be drained with less.
 #[tokio::test(flavor = "multi_thread")]
 async fn records_of_64_mib_are_drained_or_set_aside_in_less_than_256_mib() {
     const BYTES: usize = 60 << 20;
@@ -240,7 +240,7 @@ async fn a_record_that_six_deaths_in_a_row_name_is_a_dead_letter_and_its_neighbo
             "{health}"
         );
         service.kill();
-        // The server may not have heard of it yet.
+        // The server may not have noticed it yet.
         until_none_waits(&mut sql).await;
     }
     let stored = "SELECT count(*) FROM telemetry_events";
@@ -267,7 +267,7 @@ async fn a_record_that_six_deaths_in_a_row_name_is_a_dead_letter_and_its_neighbo
     assert!(!launch.data_dir().join("journal/attempts").exists());
 }
 
-/// A table that lets a COPY stand still, and a connection to it.
+/// A table that can halt a COPY, and a connection to it.
 async fn waiting_table(launch: &Launch, database: &Database) -> sqlx::PgConnection {
     let mut service = launch.start().await;
     service
@@ -294,7 +294,7 @@ async fn until_waiting(service: &Service, sql: &mut sqlx::PgConnection) {
     }
 }
 
-/// A server that waits for a lock does not notice that its client is gone.
+/// A server that waits for a lock does not notice that its client has disconnected.
 async fn until_none_waits(sql: &mut sqlx::PgConnection) {
     let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted";
     while number(sql, end).await > 0 {
@@ -302,7 +302,7 @@ async fn until_none_waits(sql: &mut sqlx::PgConnection) {
     }
 }
 
-/// Waits until so many events are rows or dead letters.
+/// Waits until that many events are rows or dead letters.
 async fn until_counted(service: &Service, events: f64) {
     service
         .until("all is stored", async |service| {

@@ -1,4 +1,4 @@
-//! Files of the journal that are gone, emptied, or have lost their first block when the service starts.
+//! Files of the journal that are missing, emptied, or without their first block when the service starts.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,7 +14,7 @@ const LONG: Duration = Duration::from_secs(120);
 async fn backlog(launch: &Launch) -> (String, Vec<(PathBuf, u64, u64)>) {
     let mut service = launch.start().await;
     send_all(&service).await;
-    // About once a second the keeper notes how far the stream is.
+    // About once a second the recycler notes the positions of the stream.
     let noted = launch.data_dir().join("journal/positions");
     let last = segments(launch).last().expect("a segment").last;
     service
@@ -34,8 +34,8 @@ async fn backlog(launch: &Launch) -> (String, Vec<(PathBuf, u64, u64)>) {
     (stream, files.collect())
 }
 
-/// A middle segment was deleted, another one was emptied, and a third had zeros in its first block: nothing was logged, counted
-/// or said in `/health`, and the third was wiped with all its records.
+/// A middle segment was deleted, another one was emptied, and a third had zeros in its first block. Nothing was logged,
+/// counted or reported in `/health`, and the third was wiped with all its records.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_lost_with_a_file_is_reported_and_what_is_not_is_stored() {
     for kind in ["postgres", "sqlite"] {

@@ -10,10 +10,10 @@ use crate::support::service::Launch;
 /// Small requests that become many rows.
 mod growing;
 
-/// Requests, records and answers under a limit of the whole process.
+/// Requests, records and answers under a memory limit of the whole process.
 mod limits;
 
-/// Items with a row that is far larger than they are.
+/// Items whose row is far larger than the item.
 mod large_rows;
 
 const BODY_BYTES: usize = 8 << 20;

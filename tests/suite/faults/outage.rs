@@ -1,4 +1,4 @@
-//! The database goes away, comes late, or crashes.
+//! The database is unavailable, starts late, or crashes.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -65,7 +65,7 @@ async fn acknowledgements_go_on_while_the_database_is_away_and_all_is_stored_aft
     assert_end_is_reported_once(&service, outage);
 }
 
-/// No line said that an outage was over: one does, with its length and the events that waited then.
+/// No line reported the end of an outage: now one does, with its length and the number of events that waited.
 fn assert_end_is_reported_once(service: &Service, outage: Duration) {
     let lines = service.lines();
     let mut reports = lines
@@ -76,7 +76,7 @@ fn assert_end_is_reported_once(service: &Service, outage: Duration) {
         .unwrap_or_else(|| panic!("no line reports the end: {lines}"));
     assert_eq!(reports.next(), None, "a second report");
     let line: serde_json::Value = serde_json::from_str(line).expect("a line is JSON");
-    // It begins with the first attempt that fails.
+    // The outage begins with the first attempt that fails.
     let least = outage.as_secs() / 2;
     assert!(line["seconds"].as_u64() >= Some(least), "{line}");
     assert!(line["events_waited"].as_u64() > Some(0), "{line}");
@@ -136,8 +136,8 @@ async fn a_database_that_crashes_in_the_middle_of_a_copy_costs_and_doubles_nothi
     ledger.assert_stored_in_postgres(&cluster.url()).await;
 }
 
-/// While somebody held a lock on the table for minutes, the heartbeats ceased with the batches: the instance seemed gone, and
-/// its row did not say what waited.
+/// While somebody held a lock on the table for minutes, the heartbeats ceased with the batches: the instance seemed
+/// dead, and its row did not show the waiting events.
 #[tokio::test(flavor = "multi_thread")]
 async fn heartbeats_go_on_while_batches_wait_for_a_lock() {
     let database = Database::new().await;
@@ -163,7 +163,7 @@ async fn heartbeats_go_on_while_batches_wait_for_a_lock() {
     let mut reader = PgConnection::connect(&database.url)
         .await
         .expect("it answers");
-    // The first batch that waits has noted the stream; what is much later is a heartbeat's.
+    // The first batch that waits has noted the stream; a much later change is a heartbeat's.
     let later = "SELECT count(*) FROM ingest_streams WHERE heartbeat > $1::timestamptz + interval '30 seconds' AND appended > $2";
     let (locked, appended): (String, i64) =
         sqlx::query_as("SELECT now()::text, max(appended) FROM ingest_streams")

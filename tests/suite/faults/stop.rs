@@ -77,7 +77,7 @@ async fn a_second_sigterm_ends_at_once_and_loses_nothing_acknowledged() {
     ledger.assert_stored_in_postgres(&cluster.url()).await;
 }
 
-/// Reported by the first operator: after a stop `telemetry.db` was 4 KiB, and every row stood in `telemetry.db-wal`.
+/// Reported by the first operator: after a stop `telemetry.db` was 4 KiB, and every row was in `telemetry.db-wal`.
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_stop_the_embedded_store_is_one_whole_file() {
     let dir = directory();
@@ -90,7 +90,7 @@ async fn after_a_stop_the_embedded_store_is_one_whole_file() {
         }
         let found = service.get("/query?integration=shop").await;
         assert_eq!(found.status, 200, "{}", found.text());
-        // In its second life another process has the file open, which SQLite alone would leave the WAL to.
+        // In its second run another process has the file open, to which SQLite alone would leave the WAL.
         if life == 2 {
             other = Some(open(&launch.sqlite_file()).await);
         }
@@ -111,7 +111,7 @@ async fn after_a_stop_the_embedded_store_is_one_whole_file() {
     assert_eq!(rows_of_a_copy(&launch).await, 0);
 }
 
-/// Reported by the first operator, of SQLite; PostgreSQL's log named the connections that were left without a word.
+/// Reported by the first operator of SQLite; PostgreSQL's log named the connections that were closed without a message.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_says_goodbye_to_the_database_and_never_waits_for_one_that_hangs() {
     let cluster = Cluster::start();
@@ -132,7 +132,7 @@ async fn a_stop_says_goodbye_to_the_database_and_never_waits_for_one_that_hangs(
     let launch = Launch::postgres(dir.path(), &cluster.url());
     for _ in 0..3 {
         let mut service = launch.start().await;
-        // Whatever maintenance is at just then.
+        // In any step of maintenance.
         one_event_stored(&service).await;
         let found = service.get("/query?integration=shop").await;
         assert_eq!(found.status, 200, "{}", found.text());
@@ -158,7 +158,7 @@ async fn a_stop_says_goodbye_to_the_database_and_never_waits_for_one_that_hangs(
     service.ended(STOP).await;
     let took = began.elapsed();
     cluster.go_on();
-    // The grace, and what a loaded machine needs.
+    // The grace, and the additional time of a loaded machine.
     assert!(took < Duration::from_secs(10), "{took:?}");
 }
 
@@ -190,7 +190,7 @@ async fn open(file: &Path) -> SqliteConnection {
     connection
 }
 
-/// Rows of the one file, copied without what stands beside it.
+/// Rows of the one file, copied without the files beside it.
 async fn rows_of_a_copy(launch: &Launch) -> i64 {
     let dir = directory();
     let copy = dir.path().join("copy.db");
@@ -201,7 +201,7 @@ async fn rows_of_a_copy(launch: &Launch) -> i64 {
         .expect("counted")
 }
 
-/// A client that sends the head and some of the body, and then nothing.
+/// A client that sends the head and a part of the body, and then nothing.
 async fn half_a_request(service: &Service) -> TcpStream {
     let address = service.url("");
     let address = address.trim_start_matches("http://");

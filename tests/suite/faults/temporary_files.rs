@@ -9,13 +9,13 @@ use crate::support::service::Launch;
 
 const EVENTS: usize = 10_000;
 
-/// Fills the volume that SQLite would put temporary files on first, for this process alone, and runs it.
+/// Fills the first volume on which SQLite would make temporary files, for this process alone, and runs it.
 const WITHOUT_ROOM: &str = r#"
     mount -t tmpfs -o size=4k none /var/tmp || exit 1
     head -c 8192 /dev/zero > /var/tmp/full 2>/dev/null
     exec "$@""#;
 
-/// As many events as fill some batches, under ids in no order: each statement changes many pages of the indexes.
+/// Enough events for some batches, under ids in no order: each statement changes many pages of the indexes.
 fn events() -> String {
     let mut events = String::from("[");
     for n in 0..EVENTS {
@@ -32,7 +32,8 @@ fn events() -> String {
     events
 }
 
-/// SQLite stored nothing once /var/tmp was full, as the journals of its statements went there, and blamed its own file.
+/// SQLite stored nothing once /var/tmp was full, because the journals of its statements were there, and its error named
+/// its own file.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_volume_for_temporary_files_is_in_nobodys_way() {
     let dir = directory();

@@ -1,4 +1,4 @@
-//! A copy that `cp` made of a running directory: its files are of different moments.
+//! A copy that `cp` made of a running directory: its files are from different moments.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -21,7 +21,7 @@ pub(super) const EVENTS: u64 = 24;
 /// Longer than any drain of these tests takes.
 const LONG: Duration = Duration::from_secs(120);
 
-/// A few records make a segment.
+/// A few records fill a segment.
 pub(super) fn small(launch: &Launch) -> Launch {
     launch
         .clone()
@@ -57,16 +57,16 @@ pub(super) fn segments(launch: &Launch) -> Vec<SegmentReport> {
     reports
 }
 
-/// What is missing from a copy.
+/// The records that are missing from a copy.
 struct Torn {
     stream: String,
-    /// Positions that are taken for damage.
+    /// Positions that count as damaged.
     damaged: (u64, u64),
-    /// Positions of a file that is not there.
+    /// Positions of a missing file.
     gone: (u64, u64),
 }
 
-/// Copies the directory, and cuts one file in the middle short and removes another.
+/// Copies the directory, cuts one file in the middle short and removes another.
 fn torn_copy(origin: &Launch, to: &Path) -> (Launch, Torn) {
     let done = Command::new("cp")
         .arg("-a")
@@ -78,7 +78,7 @@ fn torn_copy(origin: &Launch, to: &Path) -> (Launch, Torn) {
     let segments = segments(&copy);
     assert!(segments.len() >= 8, "{segments:?}");
     let (cut, removed) = (&segments[2], &segments[5]);
-    // The header of its first record is there, and a part of the rest.
+    // The header of its first record is complete, and a part of the rest.
     let file = std::fs::File::options().write(true).open(&cut.path);
     file.and_then(|file| file.set_len(12 << 10)).expect("cut");
     std::fs::remove_file(&removed.path).expect("removed");
@@ -95,7 +95,7 @@ impl Torn {
         self.damaged.1 - self.damaged.0 + self.gone.1 - self.gone.0 + 2
     }
 
-    /// How many of them the account holds.
+    /// The number of them in the stored positions.
     async fn taken(&self, database: &Database) -> i64 {
         let ranges = [self.damaged, self.gone];
         let mut taken = 0;
@@ -136,8 +136,8 @@ async fn says_of_stream(service: &Service, torn: &Torn) -> bool {
     problems.iter().filter_map(|p| p.as_str()).any(named)
 }
 
-/// A copy of a running directory was started beside it while both had a backlog: what the copy lacked it entered into the
-/// account, and its origin passed 34 acknowledged events over.
+/// A copy of a running directory was started beside it while both had a backlog. The copy marked its missing records as
+/// stored, and its original skipped 34 acknowledged events.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_torn_copy_started_beside_its_origin_takes_nothing_that_it_lacks_from_it() {
     let database = Database::new().await;
@@ -218,7 +218,7 @@ async fn a_torn_copy_is_not_drained_while_another_lives_on_its_stream() {
         launch.command(&["journal", "drain"])
     };
 
-    // As the origin does it.
+    // As the original does it.
     let beat = format!(
         "UPDATE ingest_streams SET heartbeat = clock_timestamp() WHERE stream = '{}'",
         torn.stream
@@ -228,7 +228,7 @@ async fn a_torn_copy_is_not_drained_while_another_lives_on_its_stream() {
     while !process.has_ended() {
         assert!(std::time::Instant::now() < deadline, "{}", process.lines());
         let mut connection = database.connect().await;
-        // The table is made by the process itself.
+        // The process itself makes the table.
         let _ = sqlx::raw_sql(AssertSqlSafe(beat.clone()))
             .execute(&mut connection)
             .await;
@@ -247,7 +247,7 @@ async fn a_torn_copy_is_not_drained_while_another_lives_on_its_stream() {
     assert_eq!(stored(&database).await, (here, here, 0));
     assert_eq!(torn.taken(&database).await, 0);
 
-    // Where the stream is at home nothing is waited for, and after that nothing of the copy is lacking.
+    // In the stream's original directory nothing waits, and after that nothing of the copy is missing.
     let all = i64::try_from(EVENTS).expect("few");
     for launch in [&launch, &copied] {
         let began = std::time::Instant::now();

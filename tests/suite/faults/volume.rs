@@ -1,9 +1,10 @@
-//! Volumes that are small.
+//! Small volumes.
 
 use super::directory;
 use crate::support::service::Launch;
 
-/// A volume of 200 MiB never took an event under the default settings, and the advice was to raise the journal's limit.
+/// A volume of 200 MiB never accepted an event under the default settings, and the advice was to raise the journal's
+/// limit.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_small_volume_takes_and_stores_events_under_the_default_settings() {
     for mebibytes in [24, 64, 200] {
@@ -12,7 +13,7 @@ async fn a_small_volume_takes_and_stores_events_under_the_default_settings() {
             "mount -t tmpfs -o size={mebibytes}m small '{}' && exec \"$@\"",
             dir.path().display()
         );
-        // In a mount namespace of its own, so that nothing is left behind.
+        // In a separate mount namespace, so that nothing is left behind.
         let small = [
             "unshare",
             "--mount",

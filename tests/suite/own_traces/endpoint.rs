@@ -1,4 +1,4 @@
-//! Endpoints that are away, slow, or not what they should be; and what the environment says.
+//! Endpoints that are unavailable, slow, or invalid; and variables of the environment.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use crate::support::service::{Launch, Service};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_endpoint_that_is_away_or_silent_delays_nobody_and_no_stop() {
-    // Takes connections, and never says a word.
+    // Accepts connections, and never answers.
     let silent = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let silent = silent.local_addr().expect("bound").port();
     for port in [free_port(), silent] {

@@ -1,4 +1,4 @@
-//! Log lines, and the trace that they were written in.
+//! Log lines, and the trace in which they were written.
 
 use axum::http::Method;
 use serde_json::Value;
@@ -8,7 +8,7 @@ use super::{PARENT, TRACE, directory, named, spans, traceparent, tracing_to, unt
 use crate::support::postgres::Database;
 use crate::support::service::{Launch, Service};
 
-/// Makes a query fail, and returns the line that says so.
+/// Makes a query fail, and returns the line that reports it.
 async fn failed_query(service: &Service, traceparent: Option<&str>) -> Value {
     let headers: Vec<_> = traceparent
         .map(|value| ("traceparent", value))
@@ -23,7 +23,7 @@ async fn failed_query(service: &Service, traceparent: Option<&str>) -> Value {
     let url = service.url("/query?integration=shop");
     let answer = service.http.send(Method::GET, &url, &headers, "").await;
     assert_eq!(answer.expect("an answer").status, 500);
-    // A thread of its own writes lines: the answer may be there before them.
+    // A separate thread writes lines: the answer may arrive before them.
     service
         .until("a line says so", async |service: &Service| {
             said(service).len() > before
@@ -43,7 +43,7 @@ async fn a_line_names_its_trace_our_own_where_there_is_one_else_the_callers() {
         .await;
     until_well(&off).await;
     let mut sql = database.connect().await;
-    // No statement of a query runs any longer, by a fault that is nobody's weather.
+    // No statement of a query can run any longer, for a reason that is not an ordinary outage.
     sql.execute("ALTER TABLE telemetry_events RENAME COLUMN metadata TO elsewhere")
         .await
         .expect("renamed");

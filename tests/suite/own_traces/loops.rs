@@ -1,4 +1,4 @@
-//! Pointed at itself, or at each other: what is exported is stored, and is traced by nobody.
+//! A service that exports to itself, and two that export to each other: exports are stored, and are never traced.
 
 use super::{INTERVAL, TRACE, all, directory, free_port, ingest, spans, traceparent};
 use crate::support::service::{Launch, Service};
@@ -13,7 +13,7 @@ fn tracing_all(launch: Launch, to: u16) -> Launch {
         .with("RUVVECTOR_TRACES_SAMPLE_RATIO", "1")
 }
 
-/// How many own spans are stored, and how many exports were taken.
+/// The number of stored own spans, and of accepted exports.
 async fn exports(service: &Service) -> (usize, f64) {
     let taken = r#"source="otlp_grpc",signal="span",outcome="accepted""#;
     let metrics = service.metrics().await;
@@ -26,7 +26,7 @@ trait Count {
 }
 
 impl Count for Service {
-    /// Asked in a trace that is not sampled: the question must not make spans of its own.
+    /// Asks in a trace that is not sampled: the question must not make spans itself.
     async fn http_all(&self) -> usize {
         let url = self.url("/query?integration=ruvvector-service&eventType=span&limit=10000");
         let headers = [("traceparent", &*traceparent(TRACE, "00"))];
@@ -36,7 +36,7 @@ impl Count for Service {
     }
 }
 
-/// Waits until nothing was exported for several intervals; panics when that never comes.
+/// Waits until nothing was exported for several intervals; panics if that never happens.
 async fn until_silent(services: &[&Service]) {
     let deadline = tokio::time::Instant::now() + 40 * INTERVAL;
     let mut seen = Vec::new();
@@ -78,7 +78,7 @@ async fn pointed_at_itself_it_stores_one_requests_spans_and_no_more() {
     assert_eq!(servers.len(), 1, "{servers:#?}");
     assert_eq!(servers[0]["name"], "POST /ingest");
 
-    // `all` was traced, as nobody said not to; its last spans find the listener closed.
+    // `all` was traced, because no caller decided against it; its last spans find the listener closed.
     let stopped_at = tokio::time::Instant::now();
     service.signal(rustix::process::Signal::TERM);
     let status = service.ended(std::time::Duration::from_secs(30)).await;

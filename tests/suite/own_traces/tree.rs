@@ -1,4 +1,4 @@
-//! What the spans are, and how they hang together.
+//! The spans, and their parents and links.
 
 use axum::http::Method;
 use serde_json::Value;
@@ -12,7 +12,7 @@ use crate::support::http::http2;
 use crate::support::postgres::Database;
 use crate::support::service::{Launch, Service};
 
-/// A service, and another that its spans go to.
+/// A service, and another to which it sends its spans.
 async fn two(
     launch: impl FnOnce(&std::path::Path) -> Launch,
 ) -> (Service, Service, [tempfile::TempDir; 2]) {
@@ -22,7 +22,7 @@ async fn two(
     (from.start().await, to, dirs)
 }
 
-/// The spans of batches, by the trace that their links lead to.
+/// The spans of batches, by the trace to which their links lead.
 async fn batches_of(service: &Service, trace: &str) -> Vec<Value> {
     let links_there = |span: &Value| {
         let links = span["metadata"]["links"].as_array();

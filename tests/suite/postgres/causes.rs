@@ -1,4 +1,4 @@
-//! Each cause of an outage gets the advice that mends it: the real cause, the advice, the mending.
+//! Each cause of an outage gets the advice that removes it: the real cause, the advice, the remedy.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::support::service::Launch;
 
 fn sentence<T: std::fmt::Debug>(done: Result<T, StoreError>) -> (&'static str, String) {
     match done {
-        Err(StoreError::Retry { class, message, .. }) => (class, message),
+        Err(StoreError::Retry { class, message, .. }) => (class.as_str(), message),
         other => panic!("not a Retry: {other:?}"),
     }
 }
@@ -56,7 +56,7 @@ async fn a_synchronous_standby_that_is_missing_is_named() {
     execute(&mut sql, "ALTER SYSTEM RESET synchronous_standby_names").await;
     execute(&mut sql, "SELECT pg_reload_conf()").await;
     store.prepare().await.unwrap();
-    // What waited was committed after all, or not at all.
+    // The waiting transaction was committed after all, or not at all.
     let done = store.write(&batch(stream, 1..=1, rows(1))).await;
     assert!(
         matches!(done, Ok(()) | Err(StoreError::AlreadyStored)),
@@ -64,8 +64,8 @@ async fn a_synchronous_standby_that_is_missing_is_named() {
     );
 }
 
-/// A trigger's exception had no advice at all, and a deferred trigger's check violation was called a missing partition,
-/// which "is made again".
+/// A trigger's exception had no advice, and a deferred trigger's check violation was called a missing partition, which
+/// "is made again".
 #[tokio::test]
 async fn what_a_trigger_raises_is_called_a_triggers() {
     let (database, store) = prepared().await;
@@ -103,8 +103,8 @@ async fn what_a_trigger_raises_is_called_a_triggers() {
     store.write(&batch(stream, 1..=1, rows(1))).await.unwrap();
 }
 
-/// `max_connections` was reached, and `/health` said that the database does not answer, and to look at the network; a role's
-/// own limit was met by "raise max_connections".
+/// When `max_connections` was reached, `/health` reported that the database does not answer, and advised to check the
+/// network. For a role's own limit the advice was "raise max_connections".
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connections_that_the_server_does_not_give_are_named_by_whose_limit_it_is() {
     let (_cluster, target) = cluster().await;
@@ -130,7 +130,7 @@ async fn connections_that_the_server_does_not_give_are_named_by_whose_limit_it_i
         assert_refused(&Store::new(&settings), advice).await;
         execute(&mut sql, free).await;
     }
-    // All that the server gives to others than a superuser.
+    // All connections that the server gives to roles other than superusers.
     let mut others = Vec::new();
     while let Ok(one) = PgConnection::connect_with(&limited).await {
         others.push(one);
@@ -157,7 +157,7 @@ async fn assert_refused(store: &Store, advice: &str) {
     );
 }
 
-/// Polls until it is so: a backend ends a moment after its connection.
+/// Polls until it is so: a backend ends shortly after its connection.
 async fn until_ok(so: impl AsyncFn() -> bool) {
     for _ in 0..100 {
         if so().await {
@@ -168,8 +168,8 @@ async fn until_ok(so: impl AsyncFn() -> bool) {
     panic!("never came about");
 }
 
-/// A provider made the database read-only as its disk was nearly full, and the advice was to point the URL at the primary,
-/// which it did.
+/// A provider made the database read-only because its disk was nearly full, and the advice was to set the URL to the
+/// primary, which it was.
 #[tokio::test]
 async fn a_read_only_primary_is_told_from_a_standby() {
     let (database, store) = prepared().await;
@@ -218,7 +218,7 @@ async fn a_standby_is_told_from_a_read_only_primary() {
     drop(cluster);
 }
 
-/// A `search_path` that named no schema was answered by "run `ruvvector-service migrate`", which failed in the same way.
+/// The advice for a `search_path` without a schema was "run `ruvvector-service migrate`", which failed in the same way.
 #[tokio::test]
 async fn a_search_path_without_a_schema_gets_advice_that_works() {
     let database = Database::new().await;
@@ -249,7 +249,7 @@ async fn store_prepared(store: Store) -> Store {
     store
 }
 
-/// A WARN line quoted PostgreSQL's "Failing row contains (…)", with all that the client had sent.
+/// A WARN line quoted PostgreSQL's "Failing row contains (…)", with all values that the client had sent.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_rows_values_are_in_its_dead_letter_and_in_no_line() {
     let database = Database::new().await;

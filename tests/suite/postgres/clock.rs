@@ -12,7 +12,7 @@ use crate::support::postgres::Database;
 const HOUR_US: i64 = 3_600_000_000;
 const DAY_US: i64 = 24 * HOUR_US;
 
-/// The collector's clocks, off by as much as a test says: wall clock, and time that really passed.
+/// The collector's clocks, which a test can set: wall clock, and elapsed time.
 #[derive(Clone, Default)]
 struct Off(Arc<[AtomicI64; 2]>);
 
@@ -61,8 +61,8 @@ async fn maintain(store: &Store) -> MaintenanceReport {
     found
 }
 
-/// Without retention a server whose clock was a month ahead for one round forgot the streams that were released the day
-/// before: a backup of such a directory would have been stored a second time.
+/// Without retention, a server whose clock was a month ahead for one round deleted the streams that had been released
+/// the day before. A backup of such a directory would have been stored a second time.
 #[tokio::test]
 async fn a_stream_is_forgotten_only_when_both_clocks_say_that_it_was_released_long_ago() {
     let (database, _) = prepared().await;
@@ -112,7 +112,7 @@ async fn while_the_servers_clock_differs_from_the_collectors_nothing_is_removed(
     let refused = keeping.confirm_clock().await.expect_err("they do differ");
     assert!(refused.to_string().contains("differ by 129"), "{refused}");
     off.set(0);
-    // The same clock, which the process saw moving: that is as long as it lasts a doubt of its own.
+    // The same clock, which the process saw moving: as long as it differs, that is a separate doubt.
     assert!(maintain(&keeping).await.notice.is_some());
     assert_eq!(ages_left(&mut sql).await, ["0", "8", "9"]);
     keeping.confirm_clock().await.expect("they agree");
@@ -143,7 +143,7 @@ async fn in_doubt_one_day_goes_in_24_hours_whichever_collector_has_the_turn() {
         assert!(maintain(&one).await.notice.is_some(), "after {hours} h");
         assert!(maintain(&other).await.notice.is_some(), "after {hours} h");
         left.push((hours, ages_left(&mut sql).await.len()));
-        // One is started anew.
+        // One is started again.
         (one, other) = (other, off.keeping_a_week(&database).await);
     }
     assert_eq!(

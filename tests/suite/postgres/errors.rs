@@ -1,4 +1,4 @@
-//! Errors that are nobody's row's fault.
+//! Errors that are not a row's fault.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ fn parts(error: &StoreError) -> (Option<&str>, &'static str, &str) {
             class,
             sqlstate,
             message,
-        } => (sqlstate.as_deref(), class, message),
+        } => (sqlstate.as_deref(), class.as_str(), message),
         other => panic!("not a Retry: {other:?}"),
     }
 }
@@ -141,7 +141,7 @@ async fn a_connection_that_ends_in_the_middle_of_a_copy_leaves_nothing() {
     let (database, store) = prepared().await;
     let mut sql = database.connect().await;
     let stream = begun(&store).await;
-    // A trigger that takes its time: the copy is surely met in its middle.
+    // A trigger that takes its time, so that the copy is interrupted in its middle.
     execute(
         &mut sql,
         "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS \
@@ -249,7 +249,7 @@ fn server_processes(postmaster: i32) -> Vec<i32> {
 fn signal(processes: &[i32], signal: rustix::process::Signal) {
     for pid in processes {
         if let Some(pid) = rustix::process::Pid::from_raw(*pid) {
-            // One may have ended by itself.
+            // One may have ended already.
             let _ = rustix::process::kill_process(pid, signal);
         }
     }

@@ -1,4 +1,4 @@
-//! A role whose session settings are against all that the service's SQL takes for granted.
+//! A role with adverse session settings for all of the service's SQL.
 
 use std::process::Command;
 
@@ -7,7 +7,7 @@ use sqlx::postgres::PgConnection;
 
 use super::execute;
 
-/// Settings that servers, databases and roles were found to have, and the worst that they may have.
+/// Settings that servers, databases and roles were found to have, with their worst values.
 const HOSTILE: &[(&str, &str)] = &[
     ("standard_conforming_strings", "off"),
     ("escape_string_warning", "off"),
@@ -47,8 +47,9 @@ const PARTS: &[&str] = &[
     "write::ordinary::",
 ];
 
-/// With `standard_conforming_strings = off` the bounds of partitions were misread: no day was made any more, and the gauge
-/// said 366. With an isolation level above READ COMMITTED batches conflicted until the backlog was eighteen times as long.
+/// With `standard_conforming_strings = off` the bounds of partitions were misread: no day was made any more, and the
+/// gauge was 366. With an isolation level above READ COMMITTED batches conflicted until the backlog was eighteen times
+/// as long.
 #[tokio::test(flavor = "multi_thread")]
 async fn writing_and_partitions_do_not_depend_on_a_roles_settings() {
     let server =

@@ -86,7 +86,7 @@ async fn an_import_that_was_cut_short_goes_on_where_it_was() {
     original(&mut sql, "TIMESTAMP", 25_000).await;
     let store = Store::new(&options(database.options()));
     store.prepare().await.unwrap();
-    // A row in the last chunk that the table does not take, so that the import fails there.
+    // A row in the last chunk that the table refuses, so that the import fails there.
     execute(
         &mut sql,
         "ALTER TABLE telemetry_events ADD CONSTRAINT not_yet CHECK (correlation_id <> 'old-24000')",
@@ -174,7 +174,7 @@ async fn two_imports_at_once_double_nothing() {
     original(&mut sql, "TIMESTAMP", 25_000).await;
     let store = Store::new(&options(database.options()));
     store.prepare().await.unwrap();
-    // Each may meet the other and give way; run again, the rest is imported.
+    // Each may meet the other and stop; run again, the rest is imported.
     for _ in 0..2 {
         let _ = tokio::join!(
             postgres(&store).import_v0(|_| ()),

@@ -1,4 +1,4 @@
-//! Days that cannot be removed, or not now: the others go all the same, and what is in the way is named.
+//! Days that cannot be removed, or not yet: other days are removed, and the obstacle is named.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ async fn keeping_a_week(target: PgConnectOptions) -> Store {
     store
 }
 
-/// The ages of the rows that are there to be read, youngest first.
+/// The ages of the readable rows, youngest first.
 async fn ages_left(sql: &mut PgConnection) -> Vec<String> {
     sqlx::query_scalar("SELECT correlation_id FROM telemetry_events ORDER BY created_at DESC")
         .fetch_all(sql)
@@ -45,15 +45,15 @@ fn role_name(database: &Database, name: &str) -> String {
     )
 }
 
-/// The sentences of what failed in the step, together.
+/// The sentences of all failures in the step.
 fn failed(found: &MaintenanceReport, step: MaintenanceStep) -> String {
     let of_step = found.failures.iter().filter(|failure| failure.step == step);
     let texts: Vec<String> = of_step.map(|failure| failure.error.to_string()).collect();
     texts.join("\n")
 }
 
-/// A view that somebody had made on one day ended all retention: the day was detached, so that its rows were hidden, but
-/// could not be dropped, and each round stopped there.
+/// A view that somebody had made on one day ended all retention: the day was detached, so that its rows were hidden,
+/// but could not be dropped, and each round stopped there.
 #[tokio::test]
 async fn a_day_that_a_view_reads_stays_visible_and_the_others_are_removed() {
     let (database, store) = prepared().await;
@@ -162,7 +162,8 @@ async fn a_default_partition_is_named_and_hides_no_day() {
     assert_eq!(found.gauges.partitions_ahead_days(), Some(7));
 }
 
-/// Somebody had moved a day to another server, as a foreign table: DROP TABLE takes none, so a detach would only hide it.
+/// Somebody had moved a day to another server, as a foreign table: DROP TABLE refuses it, so a detach would only hide
+/// it.
 #[tokio::test]
 async fn a_day_that_is_a_foreign_table_stays_and_the_others_are_removed() {
     let (database, store) = prepared().await;
@@ -222,8 +223,8 @@ async fn a_detached_day_that_cannot_be_dropped_is_overdue_and_keeps_no_other() {
     assert_eq!(number(&mut sql, tables).await, 0);
 }
 
-/// One open transaction left a detach pending; from then on "already pending detach" was all that was said, of another
-/// day, and a person had to guess whom to wait for.
+/// One open transaction left a detach pending. From then on the only message was "already pending detach", about
+/// another day, and a person had to guess which process to wait for.
 #[tokio::test]
 async fn the_transaction_that_a_detach_waits_for_is_named() {
     let (database, store) = prepared().await;
@@ -260,7 +261,7 @@ async fn the_transaction_that_a_detach_waits_for_is_named() {
     assert_eq!(number(&mut sql, tables).await, 0);
 }
 
-/// The gauges kept what an earlier round had found while rounds failed, so that no alert fired when the days ran out.
+/// The gauges kept an earlier round's values while rounds failed, so that no alert fired when the days ran out.
 #[tokio::test]
 async fn a_round_that_can_make_no_partition_says_how_many_are_left() {
     let (database, store) = prepared().await;
@@ -284,7 +285,7 @@ async fn a_round_that_can_make_no_partition_says_how_many_are_left() {
            EXECUTE format('DROP TABLE %s', day); END LOOP; END $$",
     )
     .await;
-    // What it had learned says that all are there.
+    // The last known values say that all are there.
     poor.maintain(None).await.unwrap();
     let found = poor.maintain(None).await.unwrap();
     assert_eq!(found.gauges.partitions_ahead_days(), Some(2));

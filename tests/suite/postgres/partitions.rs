@@ -97,7 +97,7 @@ async fn rows_that_were_written_are_in_the_summaries_after_a_round() {
         .write(&batch(stream, 1..=1, rows(30_000)))
         .await
         .unwrap();
-    // What is left to summarise, as the server sees it.
+    // The remaining work of summarising, as the server sees it.
     let left = "SELECT sum(brin_summarize_new_values(c.oid))::bigint FROM pg_class c JOIN pg_am a ON a.oid = c.relam \
                 WHERE a.amname = 'brin' AND c.relkind = 'i' AND c.relname LIKE 'telemetry_events_2%'";
     store.maintain(None).await.unwrap().done().unwrap();
@@ -113,7 +113,8 @@ async fn a_new_partition_is_analysed_after_its_first_fifty_thousand_rows() {
         .write(&batch(stream, 1..=1, rows(50_000)))
         .await
         .unwrap();
-    // The server's counters follow the commit by a moment; before version 15 they may wait for the connection's next one.
+    // The server's counters follow the commit after a moment; before version 15 they may wait for the connection's next
+    // transaction.
     let deadline = Instant::now() + Duration::from_secs(60);
     for n in 2.. {
         store.write(&batch(stream, n..=n, rows(1))).await.unwrap();
@@ -149,8 +150,8 @@ async fn one_collector_at_a_time_maintains() {
     assert_eq!(number(&mut sql, partitions).await, 8);
 }
 
-/// Found by reading: the transaction that waited in vain for the table's lock was left open and failed, so that every
-/// later step of the round failed too.
+/// Found by reading: the transaction that had waited in vain for the table's lock was left open and failed, so that
+/// every later step of the round failed too.
 #[tokio::test]
 async fn partitions_that_cannot_be_made_now_keep_nothing_else_from_being_maintained() {
     let (database, store) = prepared().await;

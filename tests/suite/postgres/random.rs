@@ -1,4 +1,4 @@
-//! Whatever decode admits is stored and reads back equal.
+//! All that decode accepts is stored and reads back equal.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -37,7 +37,7 @@ impl Random {
         }
     }
 
-    /// Any Unicode but NUL; often of the troublesome kinds.
+    /// Any Unicode character except NUL; often a difficult one.
     fn text(&mut self, longest: usize) -> String {
         let length = if self.one_in(20) {
             longest
@@ -144,7 +144,7 @@ impl Random {
     }
 }
 
-/// JSON with numbers as they are written.
+/// JSON with numbers in their original spelling.
 #[derive(Debug, PartialEq)]
 enum Json {
     Word(&'static str),
@@ -243,7 +243,7 @@ fn random_event(random: &mut Random) -> (Event<'static>, Json) {
     (event, metadata)
 }
 
-/// A row as it stands in the table.
+/// A row as it is in the table.
 struct Stored {
     event: Event<'static>,
     metadata: Json,

@@ -1,4 +1,4 @@
-//! Rows that the database refuses, which decode would not have let through: here they are made by hand.
+//! Rows that the database refuses, which decode would not have accepted: here they are made by hand.
 
 use ruvvector_service::store::row_encoding::{EncodedRow, EncodedRows};
 use ruvvector_service::store::{Store, StoreError, StoredPositions};
@@ -16,22 +16,28 @@ fn tuple(column: usize, field: Option<&[u8]>) -> Vec<u8> {
     let mut good = EncodedRows::default();
     good.push(&event("good"), now_unix_nano());
     let mut tuple = 17_i16.to_be_bytes().to_vec();
+    // JSONB begins with its version.
+    let version: &[u8] = if column == METADATA { &[1] } else { &[] };
+    let replaced = field.map(|field| [version, field].concat());
     for (index, original) in good.row(0).fields().enumerate() {
-        let value = if index == column { field } else { original };
-        let Some(value) = value else {
-            tuple.extend((-1_i32).to_be_bytes());
-            continue;
+        let value = if index == column {
+            replaced.as_deref()
+        } else {
+            original
         };
-        let version: &[u8] = if index == METADATA { &[1] } else { &[] };
-        let length = i32::try_from(version.len() + value.len()).expect("short");
-        tuple.extend(length.to_be_bytes());
-        tuple.extend(version);
-        tuple.extend(value);
+        match value {
+            Some(value) => {
+                let length = i32::try_from(value.len()).expect("short");
+                tuple.extend(length.to_be_bytes());
+                tuple.extend(value);
+            }
+            None => tuple.extend((-1_i32).to_be_bytes()),
+        }
     }
     tuple
 }
 
-/// Ten thousand good rows with that one among them.
+/// Ten thousand valid rows with that one among them.
 fn among_good(bad: &[u8], index: usize) -> EncodedRows {
     let mut rows = EncodedRows::default();
     for n in 0..10_000 {
@@ -44,7 +50,7 @@ fn among_good(bad: &[u8], index: usize) -> EncodedRows {
     rows
 }
 
-/// Writes rows of which one is bad; then, with that one taken out, the rest.
+/// Writes rows of which one is invalid; then the others, without it.
 async fn refused(store: &Store, bad: &[u8], index: usize) -> String {
     let stream = new_stream();
     store

@@ -1,4 +1,4 @@
-//! What is removed, and what is not: days, and the rows of streams.
+//! Days, and rows of streams, that retention removes or keeps.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ const fn appended(stream: StreamId) -> StreamHeartbeat {
     }
 }
 
-/// The same, of which some waits since 40 days ago.
+/// The same, with a record that has waited for 40 days.
 fn waiting(stream: StreamId) -> StreamHeartbeat {
     StreamHeartbeat {
         oldest_unix_nano: Some(now_unix_nano() - 40 * DAY_NANO),
@@ -97,7 +97,7 @@ async fn a_detach_that_was_cut_short_is_finished_and_the_table_dropped() {
     let keeping = Store::new(&settings);
     keeping.prepare().await.unwrap();
 
-    // A reader keeps the detach waiting until the server is told to give it up.
+    // A reader delays the detach until the server is told to cancel it.
     let mut reader = database.connect().await;
     execute(&mut reader, "BEGIN; SELECT count(*) FROM telemetry_events").await;
     let cancel = async {
@@ -170,8 +170,8 @@ async fn removal_does_not_stop_writing() {
     assert_eq!(count(&mut sql).await, 101);
 }
 
-/// Found by reading: a collector that had stored all, stopped, and never came back, kept its last `oldest` for ever, and
-/// with it every partition since.
+/// Found by reading: a collector that had stored all, stopped, and never came back, kept its last `oldest` for ever,
+/// and so every later partition.
 #[tokio::test]
 async fn a_stream_that_is_stored_holds_no_day_back_though_its_collector_never_comes_again() {
     let (database, store) = prepared().await;
@@ -263,8 +263,9 @@ async fn a_silent_stream_that_is_not_drained_is_counted() {
     );
 }
 
-/// Found by reading: a collector on a copy of a data directory released the stream that the origin was still appending
-/// to, a month later its row went, and the origin, finding no account, would have stored again all that it held.
+/// Found by reading: a collector on a copy of a data directory released the stream to which the original was still
+/// appending. A month later its row was deleted, and the original, finding no stored positions, would have stored all
+/// its records again.
 #[tokio::test]
 async fn a_stream_that_a_copy_released_is_kept_while_the_origin_beats() {
     let (database, origin) = prepared().await;
@@ -282,7 +283,7 @@ async fn a_stream_that_a_copy_released_is_kept_while_the_origin_beats() {
     .await;
     copy.maintain(None).await.unwrap().done().unwrap();
     origin.heartbeat(&[appended(stream)], &[]).await.unwrap();
-    // Silent for long, but released by nobody any more.
+    // Silent for long, but no longer released.
     execute(
         &mut sql,
         "UPDATE ingest_streams SET heartbeat = heartbeat - interval '31 days'",
@@ -293,7 +294,7 @@ async fn a_stream_that_a_copy_released_is_kept_while_the_origin_beats() {
     assert_eq!(account.ranges(), [1..=4]);
 }
 
-/// Found by reading: each start that took nothing left a row that nobody ever released.
+/// Found by reading: each start that accepted nothing left a row that nobody ever released.
 #[tokio::test]
 async fn an_opening_that_took_nothing_leaves_no_row() {
     let (database, store) = prepared().await;
@@ -305,8 +306,8 @@ async fn an_opening_that_took_nothing_leaves_no_row() {
     );
 }
 
-/// Reported by the first operator: a stream with a gap, which the database had lost and the journal had let go of, counted as
-/// undrained for ever once its instance had stopped, and held every day back from the retention.
+/// Reported by the first operator: a stream with a gap, which the database had lost and the journal had recycled,
+/// counted as undrained for ever once its instance had stopped, and kept every day from being removed.
 #[tokio::test]
 async fn a_gap_that_nobody_can_fill_is_not_undrained_and_a_copy_that_says_it_can_is() {
     let (database, store) = prepared().await;
@@ -319,13 +320,13 @@ async fn a_gap_that_nobody_can_fill_is_not_undrained_and_a_copy_that_says_it_can
     store.write(&batch(stream, 2..=4, rows(1))).await.unwrap();
     let silent = "UPDATE ingest_streams SET heartbeat = now() - interval '1 hour'";
 
-    // Its last word was that it holds some: so it may.
+    // Its last report was that it holds some, so it may.
     execute(&mut sql, silent).await;
     let found = store.maintain(None).await.unwrap().done().unwrap();
     assert_eq!(found.undrained_streams, Some(1));
     keeping.maintain(None).await.unwrap().done().unwrap();
     assert_eq!(ages_left(&mut sql).await.len(), 3);
-    // Another, on a copy that does not have them, cannot take that back.
+    // Another collector, on a copy without them, cannot revoke that.
     let mut settings = options(database.options());
     settings.collector = "copy".into();
     let copy = Store::new(&settings);

@@ -95,8 +95,8 @@ async fn tables_of_a_build_before_the_first_release_are_refused_and_not_changed(
     execute(&mut sql, "SELECT done FROM ingest_streams").await;
 }
 
-/// Reported by the first operator: after a newer version had migrated the database an older one wrote on, as its pool had
-/// reconnected by itself and only first contact looked at the schema.
+/// Reported by the first operator: after a newer version had migrated the database an older one wrote on, because its
+/// pool had reconnected automatically and only first contact checked the schema.
 #[tokio::test]
 async fn a_schema_that_becomes_too_new_stops_the_very_next_transaction() {
     let (database, store) = prepared().await;

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use ruvvector_service::event::{Resource, ResourceId};
+use ruvvector_service::event::{ContentEncoding, Encoding, Resource, ResourceId, Signal};
 use ruvvector_service::store::row_encoding::EncodedRows;
-use ruvvector_service::store::{DeadLetter, Store, StoreError, StoredPositions};
+use ruvvector_service::store::{
+    DeadLetter, DeadLetterKind, DeadLetterReason, Store, StoreError, StoredPositions,
+};
 
 use super::{
     DAY_NANO, batch, begun, class, count, event, execute, facts, new_stream, now_unix_nano, number,
@@ -132,11 +134,11 @@ async fn dead_letters_commit_with_the_positions_and_alone() {
             position: 5,
             item: None,
             events: 12,
-            kind: "span/protobuf",
-            content_encoding: "gzip",
+            kind: DeadLetterKind::Record(Signal::Span, Encoding::Protobuf),
+            content_encoding: ContentEncoding::Gzip,
             decoder: 1,
             received_unix_nano: 1_700_000_000_123_456_789,
-            reason: "undecodable",
+            reason: DeadLetterReason::Undecodable,
             sqlstate: None,
             message: "a NUL \0 in it".into(),
             payload: vec![0, 255, 1].into(),
@@ -145,11 +147,11 @@ async fn dead_letters_commit_with_the_positions_and_alone() {
             position: 5,
             item: Some(3),
             events: 1,
-            kind: "row",
-            content_encoding: "identity",
+            kind: DeadLetterKind::Row,
+            content_encoding: ContentEncoding::Identity,
             decoder: 1,
             received_unix_nano: 0,
-            reason: "refused",
+            reason: DeadLetterReason::Refused,
             sqlstate: Some("22P02".into()),
             message: "bad".into(),
             payload: b"{}".to_vec().into(),
@@ -381,7 +383,7 @@ async fn after_a_commit_whose_answer_was_lost_only_the_account_tells() {
                    AND state = 'active'";
     let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query = 'COMMIT' \
                    AND wait_event = 'advisory'";
-    // Returns while the server waits in its COMMIT; the writer is dropped then, and with it its connection.
+    // Returns while the server waits in its COMMIT; then the writer is dropped with its connection.
     let waits_in_commit = async {
         while number(&mut sql, waiting).await == 0 {
             tokio::task::yield_now().await;
@@ -404,7 +406,7 @@ async fn after_a_commit_whose_answer_was_lost_only_the_account_tells() {
     assert_eq!(count(&mut sql).await, 10);
 }
 
-/// Settings as a server, a database or a role may have them, and the value that each has within our transactions.
+/// Settings that a server, a database or a role may have, and the value of each within our transactions.
 const SETTINGS: &[(&str, &str, &str)] = &[
     ("synchronous_commit", "off", "on"),
     ("statement_timeout", "5000", "60000"),
@@ -428,8 +430,8 @@ const SETTINGS: &[(&str, &str, &str)] = &[
     ("jit", "on", "off"),
 ];
 
-/// With `standard_conforming_strings = off` no partition was made any more, and above READ COMMITTED batches conflicted.
-/// Today's SQL depends on few of these settings; tomorrow's finds all of them as they are stated.
+/// With `standard_conforming_strings = off` no partition was made any more, and above READ COMMITTED batches
+/// conflicted. Today's SQL depends on few of these settings; later SQL can rely on the stated values.
 #[tokio::test]
 async fn the_transaction_has_its_own_settings_whatever_the_databases_are() {
     let (database, _) = prepared().await;
@@ -459,7 +461,7 @@ async fn the_transaction_has_its_own_settings_whatever_the_databases_are() {
             .unwrap();
         assert_eq!(&found, ours, "{name}");
     }
-    // A large record cannot be made smaller, so it is given longer.
+    // A large record cannot be made smaller, so it gets more time.
     let mut large = EncodedRows::default();
     let metadata = format!(r#"{{"text": "{}"}}"#, "x".repeat(1 << 20));
     for _ in 0..33 {

@@ -1,4 +1,4 @@
-//! Parameters to the events they find.
+//! Parameters and the events that they find.
 
 use axum::http::StatusCode;
 
@@ -8,7 +8,7 @@ const TRACE: &str = "3f2a9c4e7b1d48f0a6c5e8d7b2a1903c";
 
 fn events() -> Vec<Event> {
     vec![
-        // 1: native, all optional columns there.
+        // 1: native, with all optional columns.
         Event {
             correlation_id: "order-1",
             integration: "shop",
@@ -19,7 +19,7 @@ fn events() -> Vec<Event> {
             metadata: r#"{"ok": true, "amount": 12.50, "method": "card", "attempts": 3}"#,
             ..Event::default()
         },
-        // 2: native, nothing optional.
+        // 2: native, without optional columns.
         Event {
             timestamp: NOON + 1,
             correlation_id: "order-2",
@@ -27,7 +27,7 @@ fn events() -> Vec<Event> {
             metadata: r#"{"amount": 123456789012345678901234567890}"#,
             ..Event::default()
         },
-        // 3, 4, 5: spans of a trace; the last has a correlation id of its own.
+        // 3, 4, 5: spans of a trace; the last has a different correlation id.
         Event {
             timestamp: NOON + 30,
             correlation_id: TRACE,
@@ -71,7 +71,7 @@ fn events() -> Vec<Event> {
             created_at_micros: (NOON - 86_400_000) * 1000 + 1,
             ..Event::default()
         },
-        // 6: an event whose correlation id is the trace's id, but which is not of the trace.
+        // 6: an event whose correlation id is the trace's id, but which is not part of the trace.
         Event {
             timestamp: NOON + 40,
             correlation_id: TRACE,
@@ -156,7 +156,7 @@ async fn every_parameter_finds_the_same_events_in_both_stores() {
             &[7],
         ),
         ("attributes.http.route=/orders", &[3]),
-        // A number and a string of the same text: the text is what is compared.
+        // A number and a string with the same text: the text is compared.
         ("attributes.http.status_code=200", &[3, 4]),
         ("attributes.http.status_code=200.0", &[]),
         ("attributes.db.system=postgresql&status=OK", &[]),

@@ -1,4 +1,4 @@
-//! Slots, deadlines, absent databases.
+//! Slots, deadlines, unavailable databases.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use sqlx::{Connection, Executor, Row};
 use super::stores::{Both, Event, get, postgres, reading};
 use crate::support::postgres::Database;
 
-/// Holds all reads of the events up until it is dropped or committed.
+/// Blocks all reads of the events until it is dropped or committed.
 async fn lock(database: &Database) -> PgConnection {
     let mut connection = database.connect().await;
     let lock = "BEGIN; LOCK TABLE telemetry_events IN ACCESS EXCLUSIVE MODE";
@@ -21,7 +21,7 @@ async fn lock(database: &Database) -> PgConnection {
     connection
 }
 
-/// Waits until so many statements of the API wait for the lock.
+/// Waits until that many statements of the API wait for the lock.
 async fn until_waiting(database: &Database, count: i64) {
     let mut connection = database.connect().await;
     let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
@@ -61,7 +61,7 @@ async fn a_query_too_many_is_refused_until_a_slot_is_free_again() {
         let error = refused.json()["error"].to_string();
         assert!(error.contains("2 queries are running"), "{error}");
     }
-    // A request at fault is told so all the same.
+    // An invalid request still gets its error.
     let bad = get(&router, "/query?limit=0").await;
     assert_eq!(bad.status, StatusCode::BAD_REQUEST);
     held.close().await.expect("the lock is released");
@@ -85,7 +85,7 @@ async fn a_client_that_leaves_gives_its_slot_back_and_its_query_ends() {
         for asked in &asked {
             asked.abort();
         }
-        // The server finds its client gone and ends the statement; the lock is still held.
+        // The server notices that its client has disconnected and ends the statement; the lock is still held.
         until_waiting(&both.database, 0).await;
     }
     held.close().await.expect("the lock is released");

@@ -5,7 +5,7 @@ use ruvvector_service::query::Options;
 
 use super::stores::{Both, Event, NOON};
 
-/// An event whose metadata is one text of so many bytes, that many milliseconds after noon.
+/// An event whose metadata is one text of that many bytes, that many milliseconds after noon.
 fn long(after_noon_ms: i64, bytes: usize) -> Event {
     let metadata = format!(r#"{{"text": "{}"}}"#, "x".repeat(bytes));
     Event {
@@ -15,7 +15,7 @@ fn long(after_noon_ms: i64, bytes: usize) -> Event {
     }
 }
 
-/// Texts over 64 KiB are read by themselves; nobody sees that.
+/// Texts over 64 KiB are read one by one, which no client can notice.
 #[tokio::test]
 async fn events_with_long_texts_are_answered_whole_and_in_their_order() {
     let events = [
@@ -48,7 +48,7 @@ async fn events_with_long_texts_are_answered_whole_and_in_their_order() {
     assert!(alone.body.len() > 3 << 20);
 }
 
-/// A page is cut before an event that has no room beside others, and the link leads to it.
+/// A page is cut before an event that does not fit beside others, and the link leads to it.
 #[tokio::test]
 async fn a_page_of_long_events_is_cut_and_goes_on() {
     let options = Options {

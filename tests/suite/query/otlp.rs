@@ -31,7 +31,7 @@ async fn names(both: &Both, uri: &str) -> Vec<Vec<String>> {
 #[tokio::test]
 async fn an_export_over_its_bytes_goes_on_at_the_link_and_misses_none() {
     const NAMES: [&str; 12] = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11"];
-    // As OTLP a list of numbers takes several times the bytes that it is stored in.
+    // As OTLP a list of numbers takes several times its stored bytes.
     let list = format!(r#"{{"attributes": {{"list": [1{}]}}}}"#, ", 1".repeat(99));
     let list: &'static str = Box::leak(list.into_boxed_str());
     let events: Vec<_> = (0..)

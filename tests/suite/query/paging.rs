@@ -1,4 +1,4 @@
-//! Pages, one after another.
+//! Successive pages.
 
 use ruvvector_service::query::Options;
 
@@ -106,7 +106,7 @@ async fn a_page_beyond_the_answer_s_bytes_is_cut_at_whole_events_and_goes_on() {
         assert_eq!(pages.concat(), (1..=20).rev().collect::<Vec<_>>(), "{uri}");
         assert_eq!(pages[0].len(), 3, "{uri}");
     }
-    // An event that is larger than an answer may be is answered alone.
+    // An event that is larger than the maximum answer is answered alone.
     let options = Options {
         answer_bytes: 100,
         ..Options::default()
@@ -196,7 +196,7 @@ async fn walk_some(both: &Both, uri: &str) -> Vec<Vec<i64>> {
     pages
 }
 
-/// What a full scan would find.
+/// The result of a full scan.
 fn expected(events: &[Event], name: &str, more: &str) -> Vec<i64> {
     let mut found: Vec<(i64, i64)> = (1..)
         .zip(events)

@@ -1,5 +1,5 @@
-//! What PostgreSQL does for the API's queries: the server itself explains each statement as it runs (`auto_explain`), so
-//! these are the very plans of the very statements.
+//! PostgreSQL's plans for the API's queries: the server explains each statement as it runs (`auto_explain`), so these
+//! are the actual plans of the actual statements.
 
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex};
@@ -59,13 +59,13 @@ async fn filled() -> (Database, Router) {
     (database, router)
 }
 
-/// What a statement's plan says, as far as it was executed.
+/// The part of a statement's plan that was executed.
 #[derive(Debug, Default)]
 struct Plan {
     seq_scans_of_events: usize,
     /// Scans by indexes of the events, under the index's name in the parent table.
     by_index: Vec<&'static str>,
-    /// Rows of the events that were read and thrown away.
+    /// Rows of the events that were read and discarded.
     discarded: f64,
 }
 
@@ -110,7 +110,7 @@ async fn plans(router: &Router, uri: &str) -> Plan {
     plan
 }
 
-/// What the server says to its client beside answers.
+/// Messages of the server to its client beside answers.
 #[derive(Clone, Default)]
 struct Notices(Arc<Mutex<Vec<String>>>);
 

@@ -1,4 +1,4 @@
-//! Requests that are at fault.
+//! Invalid requests.
 
 use axum::http::StatusCode;
 

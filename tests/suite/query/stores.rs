@@ -19,7 +19,7 @@ use crate::support::postgres::Database;
 /// 2026-01-01, noon.
 pub(super) const NOON: i64 = 1_767_268_800_000;
 
-/// One row as the stores hold it; what a test does not care about is the default.
+/// One row as the stores hold it; columns that a test does not set have the default.
 #[derive(Clone, Debug)]
 pub(super) struct Event {
     pub(super) timestamp: i64,
@@ -66,7 +66,7 @@ impl Default for Event {
     }
 }
 
-/// An answer, which both stores gave alike.
+/// An answer, which was the same from both stores.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Answer {
     pub(super) status: StatusCode,
@@ -137,7 +137,7 @@ impl Both {
         let mut admin = database.connect().await;
         let schema = include_str!("../../../migrations/postgres/0001_telemetry.sql");
         admin.execute(schema).await.expect("the schema is valid");
-        // Days of receipt lie in one partition a day around NOON, and in two that take the rest.
+        // Days of receipt are in one partition for each day around NOON, and in two that have the rest.
         let partitions = "
             CREATE TABLE before PARTITION OF telemetry_events FOR VALUES FROM (MINVALUE) TO ('2025-12-31 00:00+00');
             CREATE TABLE d1231 PARTITION OF telemetry_events FOR VALUES FROM ('2025-12-31 00:00+00') TO ('2026-01-01 00:00+00');
@@ -176,7 +176,7 @@ impl Both {
         self.insert(next, std::slice::from_ref(event)).await;
     }
 
-    /// Adds a resource and its scope under an id of that last byte.
+    /// Adds a resource and its scope under an id with that last byte.
     pub(super) async fn add_resource(&self, id: u8, resource: &str, scope: &str) {
         let insert = |dialect| {
             format!(

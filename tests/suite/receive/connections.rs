@@ -89,11 +89,11 @@ async fn an_idle_connection_outlives_the_header_timeout_and_ends_at_its_own() {
     raw.closed().await;
 }
 
-/// A connection kept the deadline of its earlier activity: an idle one ended as late as a slow first head would have, and a head that
-/// dripped in after an idle time had as long as that idle time may last.
+/// A connection kept the deadline of its earlier activity: an idle one ended as late as a slow first head would have,
+/// and a head that arrived slowly after an idle time had as long as that idle time may last.
 #[tokio::test]
 async fn a_connection_ends_in_time_whatever_it_did_before() {
-    // Longer than the service takes to look whether a new connection's place is a reserved one.
+    // Longer than the time after which the service decides if a new connection gets a reserved slot.
     let while_nothing_happens = Duration::from_secs(6);
     let options = |header_timeout, keep_alive_idle| Options {
         header_timeout,
@@ -148,7 +148,7 @@ async fn no_request_of_http1_is_lost_to_a_connections_age() {
             let mut raw = served.raw().await;
             loop {
                 sent += 1;
-                // A client that was not told may send at any time, and is answered.
+                // A client without an announcement may send at any time, and is answered.
                 let answer = exchange(&mut raw).await;
                 assert_eq!(answer.status, 200);
                 if answer.header("connection") == Some("close") {
@@ -192,7 +192,7 @@ async fn draining_finishes_what_is_under_way_and_takes_no_more() {
     let mut half_head = served.raw().await;
     half_head.send(&event_request()[..20]).await;
     let mut half_body = served.raw().await;
-    // The 100 shows that the server is at work on it.
+    // The 100 shows that the server has begun to process it.
     half_body
         .send(head("/ingest", "Expect: 100-continue\r\n", EVENT.len()))
         .await;
@@ -214,14 +214,14 @@ async fn draining_finishes_what_is_under_way_and_takes_no_more() {
     assert_eq!(served.journal.status().appended, 3);
 }
 
-/// nginx connected just when an instance stopped: its connection was reset in the listener's queue, or closed before its first
-/// request, and nginx answered 502 to a client whose event nobody had refused.
+/// nginx connected just when an instance stopped. Its connection was reset in the listener's queue, or closed before
+/// its first request, and nginx answered 502 to a client whose event nobody had refused.
 #[tokio::test]
 async fn who_has_connected_when_the_stop_comes_is_served_and_who_says_nothing_is_not_waited_for_long()
  {
     let served = Served::start().await;
     let mut accepted = served.raw().await;
-    // The server runs on this thread: it gets no turn between these connections and the stop.
+    // The server runs on this thread: it does not run between these connections and the stop.
     assert_eq!(served.post_event().await.status, 200);
     let sockets =
         [(); 20].map(|()| std::net::TcpStream::connect(served.address).expect("it listens"));
@@ -229,7 +229,7 @@ async fn who_has_connected_when_the_stop_comes_is_served_and_who_says_nothing_is
     let mut queued: Vec<Raw> = sockets.into_iter().map(Raw::of).collect();
     let mut silent = queued.pop().expect("20");
 
-    // The door closes at once all the same.
+    // The listener closes immediately all the same.
     while TcpStream::connect(served.address).await.is_ok() {}
     tokio::time::sleep(Duration::from_millis(100)).await;
     for raw in queued.iter_mut().chain([&mut accepted]) {
@@ -280,7 +280,7 @@ async fn before_the_stop_clients_are_served_and_told_to_go() {
     served.drain.closing.cancel();
     let mut new = served.raw().await;
     for raw in [&mut old, &mut new] {
-        // Whether the connection was told yet is a race that costs one more request.
+        // If the close was announced in time is a race that costs one more request.
         while exchange(raw).await.header("connection").is_none() {}
         raw.closed().await;
     }

@@ -1,6 +1,6 @@
 //! A client that sends a request again, to the real binary with the embedded store.
 //!
-//! **Invariant:** what is asked for at the end is what the store has, and the balance of what was counted.
+//! **Invariant:** the final checks use the store's rows and the balance of the counters.
 
 use std::path::Path;
 
@@ -28,7 +28,7 @@ fn spans(name: &str) -> Vec<u8> {
     request(spans.to_vec()).encode_to_vec()
 }
 
-/// Two equal lines, and their time.
+/// Two equal lines with the same time.
 fn lines(time_unix_nano: u64) -> Vec<u8> {
     let line = LogRecord {
         time_unix_nano,
@@ -61,7 +61,7 @@ impl Service {
         answer.expect("an answer")
     }
 
-    /// Waits until all is stored; the rows in the store, and the requests of that outcome.
+    /// Waits until all is stored, and returns the rows in the store and the requests of that outcome.
     async fn rows_and(&self, outcome: &str) -> (usize, f64) {
         self.until_drained().await;
         let page = self.metrics().await;
@@ -126,7 +126,7 @@ async fn a_retry_of_a_client_that_got_no_answer_is_stored_once() {
             page.sum_where("ruvvector_receive_events_total", r#"outcome="accepted""#) == 2.0
         })
         .await;
-    // Not before: who leaves while the request is read may have it dropped.
+    // Not before: a client that disconnects while the request is read may have it dropped.
     drop(lost);
     assert_eq!(service.export("/v1/traces", body).await.status, 200);
     assert_eq!(service.rows_and("duplicate").await, (2, 1.0));
@@ -138,7 +138,7 @@ async fn a_retry_after_a_kill_and_a_new_start_is_stored_once() {
     let mut service = start(dir.path(), &[]).await;
     let first = service.export("/v1/traces", spans("a")).await;
     assert_eq!(service.ingest_under("k1", "", EVENT).await.status, 200);
-    // Twice: what is drained and what is not, what was sealed and what was torn.
+    // Twice: with drained and undrained records, and with sealed and torn segments.
     for round in 1..=2 {
         service.kill();
         service = start(dir.path(), &[]).await;

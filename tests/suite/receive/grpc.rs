@@ -1,10 +1,10 @@
-//! OTLP over gRPC: rows R1 to R7 of what a server owes its clients (OTLP 1.11), by tonic's clients and by frames that none
-//! of them would send.
+//! OTLP over gRPC: rows R1 to R7 of a server's duties (OTLP 1.11), with tonic's clients and with frames that none of
+//! them would send.
 
-/// What tonic's clients are answered.
+/// The answers to tonic's clients.
 mod answered;
 
-/// What no client should send.
+/// Frames that no client should send.
 mod hostile;
 
 /// The health service.
@@ -73,12 +73,12 @@ fn framed(flag: u8, message: &[u8]) -> Vec<u8> {
     [&[flag], &length.to_be_bytes()[..], message].concat()
 }
 
-/// An answer as it came.
+/// An answer as it arrived.
 #[derive(Debug)]
 struct Reply {
     http_status: u16,
     message: Bytes,
-    /// What is told at the end: the headers, where there is nothing else.
+    /// The last headers: the trailers, or the headers if there is nothing else.
     end: HeaderMap,
 }
 
@@ -87,7 +87,7 @@ impl Reply {
         self.end.get(name)?.to_str().ok()
     }
 
-    /// gRPC's status; -1 when it is none of gRPC.
+    /// gRPC's status; -1 if there is none.
     fn code(&self) -> i32 {
         self.told("grpc-status")
             .map_or(-1, |code| code.parse().expect("a number"))

@@ -1,4 +1,4 @@
-//! Heads that a server has to refuse or must not misread: hosts, transfer codings, paths beside those that are served.
+//! Heads that a server has to refuse or must not misread: hosts, transfer codings, paths that are not served.
 
 use axum::http::Method;
 use ruvvector_service::receive::Options;
@@ -46,7 +46,7 @@ async fn a_request_of_http_1_1_names_one_host() {
     served.assert_unharmed(3).await;
 }
 
-/// `Transfer-Encoding: gzip, chunked` was read as chunked alone: the compressed bytes were taken for the body.
+/// `Transfer-Encoding: gzip, chunked` was read as chunked alone: the compressed bytes were treated as the body.
 #[tokio::test]
 async fn a_transfer_coding_beside_chunked_is_501_and_its_body_is_not_read() {
     let served = Served::start().await;
@@ -75,8 +75,8 @@ async fn a_transfer_coding_beside_chunked_is_501_and_its_body_is_not_read() {
     served.assert_unharmed(1).await;
 }
 
-/// On the port of OTLP a wrong path was answered in the form of `/ingest`, which no exporter reads: its journal said "404" and
-/// nothing else.
+/// On the port of OTLP a wrong path was answered in the form of `/ingest`, which no exporter reads: its own log had
+/// "404" and nothing else.
 #[tokio::test]
 async fn a_wrong_path_on_the_port_of_otlp_is_a_status_in_the_clients_encoding() {
     let served = Served::start_on(64 * MIB as u64, Options::default(), otlp_http_port).await;
@@ -102,7 +102,7 @@ async fn a_wrong_path_on_the_port_of_otlp_is_a_status_in_the_clients_encoding() 
     }
 }
 
-/// "Nothing is served here" left a newcomer to guess the paths, and the port that they are on.
+/// "Nothing is served here" left a newcomer to guess the paths, and their port.
 #[tokio::test]
 async fn a_wrong_path_or_an_empty_body_is_answered_with_what_to_do() {
     let main = Served::start().await;
@@ -169,15 +169,15 @@ async fn start(launch: &Launch) -> Service {
     service
 }
 
-/// The status and the body of a GET of that path under that host, on a connection of its own.
+/// The status and the body of a GET of that path under that host, on a separate connection.
 async fn read(service: &Service, path: &str, host: &str) -> (u16, String) {
     let mut raw = Raw::connect(service.address()).await;
     let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
     ask(&mut raw, &request).await
 }
 
-/// A web page whose name its owner let point to 127.0.0.1 read `/query` of whoever visited it: its requests came from the
-/// visitor's own machine, and nothing looked at the name that they were sent to.
+/// A web page whose owner let its name resolve to 127.0.0.1 read `/query` of its visitors: the requests came from the
+/// visitor's own machine, and nothing checked the host name to which they were sent.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_loopback_address_without_tokens_is_read_under_its_own_names_alone() {
     let dir = tempfile::tempdir().expect("a temporary directory");
@@ -205,7 +205,7 @@ async fn a_loopback_address_without_tokens_is_read_under_its_own_names_alone() {
             }
         }
     }
-    // The setting takes names without a port.
+    // The setting accepts names without a port.
     let (_, body) = read(&service, "/query", "evil.example:3100").await;
     assert!(body.contains("the host name evil.example is not"), "{body}");
     for invalid in ["a, b", "a b", "localhost:x"] {
@@ -226,7 +226,7 @@ async fn a_loopback_address_without_tokens_is_read_under_its_own_names_alone() {
     let answer = crate::support::http::http2().request(request).await;
     assert_eq!(answer.expect("an answer").status(), 200);
 
-    // Monitoring, and what is sent, is not asked for its name.
+    // Monitoring and sending do not depend on the name.
     for path in ["/health", "/health/live", "/health/ready", "/metrics"] {
         assert_eq!(read(&service, path, "evil.example").await.0, 200, "{path}");
     }

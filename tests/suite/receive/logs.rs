@@ -31,7 +31,7 @@ fn text(text: &str) -> AnyValue {
     }
 }
 
-/// One record of a trace that says everything, and one that says nothing.
+/// One record of a trace with every field, and one without any.
 fn protobuf() -> Vec<u8> {
     let full = LogRecord {
         time_unix_nano: TIME,
@@ -82,7 +82,7 @@ async fn found(service: &Service, query: &str) -> Vec<Value> {
     answer.json().as_array().expect("an array").clone()
 }
 
-/// Sends both encodings, and asks for what was sent.
+/// Sends both encodings, and queries them.
 async fn assert_found(service: &Service) {
     for (content_type, body) in [(PROTOBUF, protobuf()), (JSON, IN_JSON.into())] {
         let url = service.url("/v1/logs");

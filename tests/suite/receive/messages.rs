@@ -1,6 +1,6 @@
 //! Requests of every signal, each in both of OTLP's encodings.
 //!
-//! **Invariant:** both encodings of a message say the same.
+//! **Invariant:** both encodings of a message have the same content.
 
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 
 const TIME: u64 = 1_700_000_000_123_456_789;
 
-/// More than a value may be nested.
+/// Deeper than a value may be nested.
 const TOO_DEEP: usize = 30;
 
 #[derive(Clone, Copy, Debug)]
@@ -67,7 +67,7 @@ pub(super) struct Message {
     pub(super) json: Vec<u8>,
 }
 
-/// A request of that many items that are taken, and then of those that are rejected; `name` tells it from others.
+/// A request of that many accepted items, followed by that many rejected ones; `name` distinguishes it from others.
 pub(super) fn message(signal: Signal, name: &str, good: u8, bad: u8) -> Message {
     let items: Vec<u8> = (1..=good + bad).collect();
     let is_good = |number: u8| number <= good;
@@ -82,7 +82,7 @@ pub(super) fn message(signal: Signal, name: &str, good: u8, bad: u8) -> Message 
     }
 }
 
-/// The rejected have a trace id of zeros.
+/// The rejected spans have a trace id of zeros.
 fn spans(name: &str, items: &[u8], is_good: impl Fn(u8) -> bool) -> (Vec<u8>, Value) {
     let id = |number| if is_good(number) { number } else { 0 };
     let spans = items.iter().map(|&number| Span {
@@ -124,7 +124,7 @@ fn spans(name: &str, items: &[u8], is_good: impl Fn(u8) -> bool) -> (Vec<u8>, Va
     (request.encode_to_vec(), json)
 }
 
-/// The rejected have a body of too many levels.
+/// The rejected records have a body of too many levels.
 fn log_records(name: &str, items: &[u8], is_good: impl Fn(u8) -> bool) -> (Vec<u8>, Value) {
     let deep = (0..TOO_DEEP).fold(AnyValue::default(), |inner, _| AnyValue {
         value: Some(Any::ArrayValue(ArrayValue {
@@ -178,7 +178,7 @@ fn log_records(name: &str, items: &[u8], is_good: impl Fn(u8) -> bool) -> (Vec<u
     (request.encode_to_vec(), json)
 }
 
-/// The rejected have no time.
+/// The rejected points have no time.
 fn data_points(name: &str, items: &[u8], is_good: impl Fn(u8) -> bool) -> (Vec<u8>, Value) {
     let time = |number| if is_good(number) { TIME } else { 0 };
     let points = items.iter().map(|&number| NumberDataPoint {

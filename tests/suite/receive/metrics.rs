@@ -204,7 +204,7 @@ async fn found(service: &Service, query: &str) -> Vec<Value> {
     answer.json().as_array().expect("an array").clone()
 }
 
-/// Sends both encodings, and asks for what was sent.
+/// Sends both encodings, and queries them.
 async fn assert_found(service: &Service) {
     let protobuf = request("till", all_kinds());
     assert_eq!(send(service, PROTOBUF, protobuf).await, b"");
@@ -311,7 +311,7 @@ async fn g12_h7_a_point_without_a_time_is_rejected_alone() {
     assert_eq!(found(&service, "/query?name=a.gauge").await.len(), 2);
 }
 
-/// What docs/otlp.md says of metrics in SQL, asked of what the service stored.
+/// The SQL of docs/otlp.md for metrics, run on the stored rows.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_documents_sql_finds_the_latest_value_of_a_gauge_and_the_rate_of_a_sum() {
     let document = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/otlp.md"));
@@ -337,7 +337,7 @@ async fn the_documents_sql_finds_the_latest_value_of_a_gauge_and_the_rate_of_a_s
         ..NumberDataPoint::default()
     };
     let gauge = vec![point(1, Number::AsDouble(2.5)), point(20, Number::AsInt(9))];
-    // The process started anew in between: 100 to 172, then 0 to 72.
+    // The process was restarted in between: 100 to 172, then 0 to 72.
     let counted = |age: u64, start: u64, value: i64| NumberDataPoint {
         start_time_unix_nano: start,
         ..point(age, Number::AsInt(value))

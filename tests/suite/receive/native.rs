@@ -130,7 +130,7 @@ async fn a_nul_is_taken_and_any_data_is_only_data() {
     served.assert_unharmed(4).await;
 }
 
-/// A client wrote `metaData`; each event was answered with 200, and what it held was nowhere.
+/// A client wrote `metaData`; each event was answered with 200, and its data was nowhere.
 #[tokio::test]
 async fn unknown_fields_are_named_in_every_way_that_events_are_sent() {
     let served = Served::start().await;

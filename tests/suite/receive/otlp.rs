@@ -1,9 +1,9 @@
-//! OTLP over HTTP, row by row of what a server owes its clients (OTLP 1.11).
+//! OTLP over HTTP, row by row of a server's duties (OTLP 1.11).
 
-/// What is taken.
-mod taken;
+/// Accepted requests.
+mod accepted;
 
-/// How the rest, and all of it, is answered.
+/// Answers.
 mod answered;
 
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
@@ -75,7 +75,7 @@ impl Served {
     }
 }
 
-/// The status that an answer holds, in whichever of the two encodings it has to be.
+/// The status in an answer, in the encoding that it has to have.
 pub(super) fn status(answer: &Answer, content_type: &str) -> RpcStatus {
     assert_eq!(answer.header("content-type"), Some(content_type));
     assert!(answer.body.len() < 4096);

@@ -1,7 +1,7 @@
-//! All places for connections taken: by clients that rest, that say nothing, or whose bodies do not come. In the real binary,
-//! as its main port serves health and metrics.
+//! All connections are in use: by idle clients, by silent clients, or by clients whose bodies do not arrive. In the
+//! real binary, because its main port serves health and metrics.
 //!
-//! **Invariant:** what holds a place is known from what was sent on it, never from a metric.
+//! **Invariant:** the holder of a connection is known from what was sent on it, never from a metric.
 
 use std::time::Duration;
 
@@ -15,14 +15,14 @@ use crate::support::frames;
 use crate::support::http::{Raw, RawAnswer};
 use crate::support::service::{Launch, PATIENCE, Service};
 
-/// The way in which a client holds its place.
+/// The way in which a client keeps its connection in use.
 #[derive(Clone, Copy, Debug)]
 enum Holder {
-    /// It has sent a request, and rests.
+    /// It has sent a request, and is idle.
     Idle,
-    /// It has connected, and says nothing.
+    /// It has connected, and sends nothing.
     Headless,
-    /// It has sent the half of a body.
+    /// It has sent half of a body.
     SlowBody,
 }
 
@@ -50,7 +50,7 @@ fn event() -> String {
     head("/ingest", "", EVENT.len()) + EVENT
 }
 
-/// A service with that many places, of which the connection that is returned has one, at rest, and nobody another.
+/// A service with that many connections, of which only the returned, idle one is in use.
 async fn start(dir: &tempfile::TempDir, places: usize) -> (Service, Raw) {
     let launch = Launch::sqlite(dir.path())
         .with("RUVVECTOR_CONNECTIONS", &places.to_string())
@@ -64,7 +64,7 @@ async fn start(dir: &tempfile::TempDir, places: usize) -> (Service, Raw) {
             service.health().await["status"] == "ok"
         })
         .await;
-    // Its client has kept a connection, which is closed in a moment.
+    // Its client has kept a connection, which is closed after a moment.
     service.http = Http::default();
     let mut first = Raw::connect(service.address()).await;
     let deadline = Instant::now() + PATIENCE;
@@ -99,7 +99,7 @@ fn text(answer: &RawAnswer) -> &str {
     std::str::from_utf8(&answer.body).expect("UTF-8")
 }
 
-/// Health, probes and metrics answer, and tell of it; all else is refused at once and may come again.
+/// Health, probes and metrics answer and report it; all other requests are refused immediately and may be sent again.
 async fn assert_only_monitored(service: &Service, places: usize) {
     for path in ["/health/live", "/health/ready", "/health", "/metrics"] {
         let answer = get(service, path).await;
@@ -133,7 +133,7 @@ async fn assert_only_monitored(service: &Service, places: usize) {
     }
 }
 
-/// 2,048 connections that did nothing stopped every port, `/health` and `/metrics` included, and nothing said so.
+/// 2,048 connections that did nothing stopped every port, including `/health` and `/metrics`, and nothing reported it.
 #[tokio::test(flavor = "multi_thread")]
 async fn health_and_metrics_answer_while_every_place_is_taken() {
     const PLACES: usize = 8;
@@ -145,7 +145,7 @@ async fn health_and_metrics_answer_while_every_place_is_taken() {
             held.push(holder.hold(&service).await);
         }
         assert_only_monitored(&service, PLACES).await;
-        // Those who have a place are served as ever.
+        // Clients with a connection are served as usual.
         for raw in &mut held {
             match holder {
                 Holder::SlowBody => raw.send(&EVENT[EVENT.len() / 2..]).await,
@@ -168,7 +168,7 @@ async fn health_and_metrics_answer_while_every_place_is_taken() {
     }
 }
 
-/// Clients that kept their connections, and sent nothing more, kept everybody else out for as long as they liked.
+/// Clients that kept their connections without further requests kept everybody else out for as long as they wanted.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_has_rested_longest_makes_room_in_order() {
     let dir = tempfile::tempdir().expect("a temporary directory");
@@ -187,7 +187,7 @@ async fn who_has_rested_longest_makes_room_in_order() {
     let mut silent = Holder::Headless.hold(&service).await;
     let mut idle = Holder::Idle.hold(&service).await;
 
-    // It waits for a place; nobody has rested for five seconds yet.
+    // It waits for a slot; no connection has been idle for five seconds yet.
     let mut waiting = Raw::connect(service.otlp_http_address()).await;
     let export = "Content-Type: application/json\r\n";
     waiting.send(head("/v1/traces", export, 2) + "{}").await;
@@ -204,7 +204,7 @@ async fn who_has_rested_longest_makes_room_in_order() {
     assert!(http2.next().await.is_none());
     assert_eq!(waiting.answer().await.expect("an answer").status, 200);
 
-    // The next on the main port too, at once.
+    // The next one on the main port too, immediately.
     let mut main = Raw::connect(service.address()).await;
     main.send(event()).await;
     assert_eq!(main.answer().await.expect("an answer").status, 200);
@@ -220,7 +220,7 @@ async fn who_has_rested_longest_makes_room_in_order() {
     );
 }
 
-/// As many as there are by default, of every kind at once.
+/// The default maximum, of every kind at once.
 #[tokio::test(flavor = "multi_thread")]
 async fn health_and_metrics_answer_while_2048_connections_are_held() {
     const PLACES: usize = 2048;
@@ -246,7 +246,7 @@ async fn health_and_metrics_answer_while_2048_connections_are_held() {
     let metrics = get(&service, "/metrics").await;
     let line = format!("ruvvector_receive_connections {PLACES}");
     assert!(text(&metrics).contains(&line));
-    // Who says nothing for five seconds makes room for who has something to say.
+    // A client that has sent nothing for five seconds makes way for one that sends.
     tokio::time::sleep(Duration::from_secs(5)).await;
     for _ in 0..20 {
         let mut raw = Raw::connect(service.address()).await;

@@ -1,6 +1,7 @@
-//! Connections that rest between requests, and how their rest ends: over HTTP/2 in two steps, over HTTP/1.1 between requests.
+//! Connections that are idle between requests, and the end of the idle time: over HTTP/2 in two steps, over HTTP/1.1
+//! between requests.
 //!
-//! **Invariant:** a call that its client could still send is answered, and resting is no failure.
+//! **Invariant:** a call that its client could still send is answered, and being idle is no failure.
 
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use crate::support::http::Raw;
 use crate::support::relay::Relay;
 
 const PATIENCE: Duration = Duration::from_secs(30);
-/// One way, as between two continents.
+/// One direction, as between two continents.
 const DELAY: Duration = Duration::from_millis(50);
 const LAST_STREAM_UNKNOWN: u32 = (1 << 31) - 1;
 const EXPORT: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
@@ -54,7 +55,7 @@ impl Port {
     }
 }
 
-/// A client of HTTP/2 that answers pings when it is told to.
+/// A client of HTTP/2 that answers pings only on request.
 pub(super) struct Http2 {
     stream: TcpStream,
     frames: Frames,
@@ -88,7 +89,7 @@ impl Http2 {
         sent.expect("the connection is open");
     }
 
-    /// The next frame of a kind that matters here; `None` at the end of the connection, which is no reset.
+    /// The next relevant frame; `None` at the end of the connection, which is no reset.
     pub(super) async fn next(&mut self) -> Option<Frame> {
         loop {
             let frame = timeout(PATIENCE, self.reader.next(&mut self.stream)).await;
@@ -115,7 +116,7 @@ impl Http2 {
         panic!("the connection ended before stream {stream} was answered");
     }
 
-    /// The stream that the next GOAWAY names as the last; it has to say that nothing is wrong.
+    /// The last stream that the next GOAWAY names; it has to report no error.
     pub(super) async fn goaway(&mut self) -> u32 {
         let frame = self.next().await.expect("a GOAWAY before the end");
         assert_eq!(frame.kind, frames::GOAWAY, "{frame:?}");
@@ -145,8 +146,9 @@ fn options(idle: Duration) -> Options {
     }
 }
 
-/// Node lost 6 of 45 exports over gRPC, Python saw 31 of 54 fail: SDKs export metrics every 60 s, and after 60 s of rest the
-/// service announced the end of the connection and closed it in the same moment, or without a word.
+/// Node lost 6 of 45 exports over gRPC, and 31 of 54 failed in Python. SDKs export metrics every 60 s, and after 60 s
+/// of idle time the service announced the end of the connection and closed it in the same moment, or without an
+/// announcement.
 #[tokio::test]
 async fn an_http2_connection_at_rest_ends_in_two_steps_a_round_trip_apart() {
     let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
@@ -192,7 +194,7 @@ async fn an_http2_connection_at_rest_ends_in_two_steps_a_round_trip_apart() {
     assert!(page.render().contains(failed), "{}", page.render());
 }
 
-/// Calls that were sent in the very moment in which the rest ended met a closed connection.
+/// Calls that were sent at the moment of the end of the idle time met a closed connection.
 #[tokio::test]
 async fn no_call_is_lost_at_the_end_of_a_rest_whenever_it_is_sent() {
     let idle = Duration::from_millis(400);
@@ -203,7 +205,7 @@ async fn no_call_is_lost_at_the_end_of_a_rest_whenever_it_is_sent() {
             let mut client = Http2::connect(&relay).await;
             let first = client.call(port).await;
             client.answered(first).await;
-            // From well before the service's end of the rest until its announcement is here.
+            // From well before the service's end of the idle time until its announcement arrives.
             let at = Instant::now() + idle - 3 * DELAY + n * DELAY / 20;
             let announced = tokio::select! {
                 biased;
@@ -250,7 +252,7 @@ async fn an_http2_connection_rests_before_its_first_call_too() {
     }
 }
 
-/// A laptop that was closed, and a client that was killed, counted as connections that had failed.
+/// A closed laptop and a killed client counted as connections that had failed.
 #[tokio::test]
 async fn a_client_that_goes_away_while_it_rests_has_not_failed() {
     let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
@@ -279,7 +281,7 @@ async fn a_client_that_goes_away_while_it_rests_has_not_failed() {
         }
         killed.stream.set_zero_linger().expect("a socket");
         drop(killed);
-        // It is asked, and never acknowledges.
+        // The client is pinged, and never acknowledges.
         assert_eq!(silent.goaway().await, LAST_STREAM_UNKNOWN);
         silent.ping().await;
         assert!(silent.next().await.is_none());
@@ -302,7 +304,8 @@ async fn a_client_that_goes_away_while_it_rests_has_not_failed() {
     assert!(page.render().contains(failed), "{}", page.render());
 }
 
-/// Go's exporter lost 15 of 50 requests over HTTP/1.1, one a minute: each had arrived, unread, as the rest ended.
+/// Go's exporter lost 15 of 50 requests over HTTP/1.1, one a minute: each had arrived, unread, at the end of the idle
+/// time.
 #[expect(
     clippy::disallowed_methods,
     reason = "the runtime is to find both at once when it has a turn again"
@@ -319,10 +322,10 @@ async fn a_request_of_http1_that_has_arrived_when_the_rest_ends_is_answered() {
         let mut raw = served.raw().await;
         assert!(raw.send(head("/ingest", "", EVENT.len()) + EVENT).await);
         assert_eq!(raw.answer().await.expect("an answer").status, 200);
-        // The service waits for the end of the rest, and for nothing else.
+        // The service waits only for the end of the idle time.
         sleep(idle / 4).await;
         raw.send_at_once(head("/ingest", "", EVENT.len()) + EVENT);
-        // The server runs on this thread: it wakes to the end of the rest and to the request at once.
+        // The server runs on this thread: it sees the end of the idle time and the request at the same moment.
         std::thread::sleep(idle + Duration::from_millis(20));
         let answer = raw.answer().await;
         assert_eq!(answer.expect("an answer").status, 200, "round {round}");

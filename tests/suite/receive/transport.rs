@@ -11,7 +11,7 @@ use crate::support::http::http2;
 
 use super::{EVENT, MIB, Served, gzip, head};
 
-/// Waits until that is so; a test that waits for a minute has failed.
+/// Waits until that is so; after a minute the test has failed.
 async fn until(mut done: impl FnMut() -> bool) {
     let waiting = async {
         while !done() {
@@ -98,7 +98,7 @@ async fn an_announced_body_over_the_limit_is_refused_unread() {
 async fn a_client_that_sends_too_much_reads_its_413() {
     let served = Served::start().await;
     let mut raw = served.raw().await;
-    // It looks for the answer only once all is sent.
+    // The client reads the answer only after it has sent all.
     raw.send(head("/ingest", "", 21 * MIB)).await;
     assert!(raw.send(vec![b' '; 21 * MIB]).await, "reset while it sent");
     assert_eq!(raw.answer().await.expect("an answer").status, 413);
@@ -223,8 +223,8 @@ async fn strange_targets_lead_nowhere() {
     served.assert_unharmed(0).await;
 }
 
-/// A Collector with a persistent queue dropped 2,000 records after an upload had stalled for 11 s: 408, which it was
-/// answered, is final for clients of OTLP.
+/// A Collector with a persistent queue dropped 2,000 records after an upload had stalled for 11 s: it was answered 408,
+/// which is final for clients of OTLP.
 #[tokio::test]
 async fn a_slow_body_is_given_up_the_log_untouched_and_otlp_is_asked_to_send_again() {
     let whole = Options {

@@ -1,7 +1,7 @@
-//! All ways in at once, in the real binary: the same message by each comes to the same rows, and what is counted is what
-//! clients sent.
+//! All endpoints at the same time, in the real binary: the same message through each makes the same rows, and the
+//! counters equal what clients sent.
 //!
-//! **Invariant:** what is expected is known from what was sent and answered, never from a metric.
+//! **Invariant:** the expected values are known from what was sent and answered, never from a metric.
 
 use std::collections::BTreeMap;
 
@@ -26,7 +26,7 @@ const LONG_KEY: &str = match str::from_utf8(&[b'k'; 256]) {
     Err(_) => panic!("ASCII"),
 };
 
-/// How a message of OTLP is sent.
+/// The forms in which a message of OTLP is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
     Protobuf,
@@ -47,7 +47,7 @@ impl Way {
         Self::GrpcGzip,
     ];
 
-    /// As metrics name where it comes in.
+    /// The metrics' label for the endpoint.
     const fn source(self) -> &'static str {
         match self {
             Self::Protobuf | Self::Json | Self::Http2 => "otlp_http",
@@ -70,7 +70,7 @@ fn framed(flag: u8, message: &[u8]) -> Vec<u8> {
     [&[flag], &length.to_be_bytes()[..], message].concat()
 }
 
-/// What a client is told, by the names that metrics have for it.
+/// The outcome for a client, by its name in metrics.
 async fn told(
     service: &Service,
     way: Way,
@@ -104,7 +104,7 @@ async fn told(
             }
             let (status, body, code) = over_http2(request, body).await;
             assert_eq!(status, 200);
-            // As HTTP says the same.
+            // The same outcome as over HTTP.
             let status = match code {
                 Some(0) => 200,
                 Some(3) => 400,
@@ -159,7 +159,7 @@ async fn h2_r1_a_message_comes_to_the_same_rows_by_every_way_and_of_every_signal
         }
     }
     service.until_drained().await;
-    // Each row once by each of the ways, but for what tells one storing from another.
+    // Each row once through each endpoint, except for the columns that differ each time a row is stored.
     let mut sql = database.connect().await;
     let times: Vec<(String, i64)> = sqlx::query_as(
         "SELECT (to_jsonb(e) - 'id' - 'created_at')::text, count(*) FROM telemetry_events e GROUP BY 1",
@@ -178,7 +178,7 @@ async fn h2_r1_a_message_comes_to_the_same_rows_by_every_way_and_of_every_signal
     assert_eq!(resources, 1);
 }
 
-/// What the clients know, under the labels that metrics should have.
+/// The clients' numbers, under the labels that metrics should have.
 struct Books {
     events: BTreeMap<String, f64>,
     requests: BTreeMap<String, f64>,
@@ -246,10 +246,10 @@ fn labels(source: &str, signal: &str, outcome: &str) -> String {
     format!("source=\"{source}\",signal=\"{signal}\",outcome=\"{outcome}\"")
 }
 
-/// Longer than the requests of this test may be.
+/// Larger than the requests of this test may be.
 static OVERSIZE: [u8; 20 << 10] = [b' '; 20 << 10];
 
-/// Every kind of request by that way: `good` and `bad` items, where there are both.
+/// Every kind of request through that endpoint: `good` and `bad` items, if there are both.
 async fn send_otlp(service: &Service, books: &mut Books, way: Way, signal: Signal, good: u8) {
     let bad = good + 1;
     let (source, label) = (way.source(), signal.label());
@@ -290,7 +290,7 @@ async fn send_otlp(service: &Service, books: &mut Books, way: Way, signal: Signa
     books.request(source, label, "refused");
 }
 
-/// The same of native events.
+/// The same with native events.
 async fn send_native(service: &Service, books: &mut Books, good: u8) {
     let bad = good + 1;
     let send = async |query: &str, key: &str, token: &str, body: Vec<u8>| {
@@ -320,7 +320,7 @@ async fn send_native(service: &Service, books: &mut Books, good: u8) {
             books.request("native", "event", "denied");
         }
     }
-    // A key's other body, and what is no JSON.
+    // Another body under the same key, and an invalid body.
     assert_eq!(send("", "a", TOKEN, events("shop", 1, 0)).await, 422);
     assert_eq!(send("", "", TOKEN, b"{".to_vec()).await, 400);
     books.request("native", "event", "invalid");
@@ -341,7 +341,7 @@ fn events(integration: &str, good: u8, bad: u8) -> Vec<u8> {
     format!("[{}]", events.join(",")).into_bytes()
 }
 
-/// Gives the embedded store rows that it refuses.
+/// Makes the embedded store refuse rows.
 async fn refuse_rows(launch: &Launch) {
     let options = SqliteConnectOptions::new().filename(launch.sqlite_file());
     let mut store = SqliteConnection::connect_with(&options)

@@ -18,7 +18,7 @@ async fn start(settings: &[(&str, &str)]) -> (Service, tempfile::TempDir) {
             launch.with(name, value)
         });
     let service = launch.start().await;
-    // Ready comes first, the embedded store's schema a moment later.
+    // The service is ready first; the embedded store's schema exists a moment later.
     service
         .until("queries are answered", async |service: &Service| {
             service.get("/query").await.status == 200
@@ -106,7 +106,7 @@ fn seconds_since_2020_01_02() -> f64 {
     begin.elapsed().expect("after 2020").as_secs_f64()
 }
 
-/// Else its answer would stay in memory while the next is made.
+/// Otherwise its answer would stay in memory while the next one is made.
 #[tokio::test]
 async fn a_client_that_does_not_read_its_answer_keeps_its_querys_slot() {
     let (service, _dir) = start(&[("RUVVECTOR_QUERY_CONCURRENCY", "1")]).await;

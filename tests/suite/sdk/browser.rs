@@ -1,6 +1,6 @@
-//! Pages in a real browser: the JavaScript exporters as a web application has them, under the rules of CORS.
+//! Pages in a real browser: the JavaScript exporters as a web application uses them, under the rules of CORS.
 //!
-//! **Invariant:** what a page is allowed is decided by the browser and by the service, by nothing in between.
+//! **Invariant:** only the browser and the service decide on a page's requests.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
@@ -18,15 +18,15 @@ struct Browser {
     child: Child,
     jobs: ChildStdin,
     answers: BufReader<ChildStdout>,
-    /// What the pages' consoles show, and what goes wrong.
+    /// The pages' console output, and errors.
     complaints: tempfile::NamedTempFile,
     /// The origin that tests put on the service's list.
     listed: String,
-    /// One that they do not.
+    /// An origin that is not on the list.
     other: String,
 }
 
-/// Where a page comes from.
+/// The origin of a page.
 #[derive(Clone, Copy, Debug)]
 enum Page {
     Listed,
@@ -58,13 +58,13 @@ impl Browser {
         browser
     }
 
-    /// What the browser answers to a job.
+    /// The browser's answer to a job.
     fn answer(&mut self, job: &Value) -> Value {
         writeln!(self.jobs, "{job}").expect("the browser is there");
         tokio::task::block_in_place(|| self.line())
     }
 
-    /// What a page has sent by the exporters, all at their defaults.
+    /// The data that a page has sent by the exporters, all at their defaults.
     fn send(
         &mut self,
         page: Page,
@@ -112,7 +112,7 @@ impl Drop for Browser {
 const COUNT: usize = 50;
 const PROTOCOLS: [Protocol; 2] = [Protocol::HttpProtobuf, Protocol::HttpJson];
 
-/// Lets the listed origin in.
+/// Puts the listed origin on the list.
 fn launch(browser: &Browser, dir: &tempfile::TempDir, database: &Database) -> Launch {
     Launch::postgres(dir.path(), &database.url).with("RUVVECTOR_CORS_ORIGINS", &browser.listed)
 }
@@ -169,7 +169,7 @@ async fn nothing_that_a_page_of_another_origin_sends_is_stored() {
         "three signals, two protocols"
     );
 
-    // What a form can send needs no question first: the browser sends it from any page.
+    // A form's request needs no preflight: the browser sends it from any page.
     let event = json!({"correlationId": "forged", "integration": "page", "eventType": "forged"});
     for (path, body) in [
         ("/ingest", event),

@@ -1,6 +1,6 @@
-//! The service refuses for a while, as its journal is full, and every SDK brings all of it later by itself.
+//! The service refuses for some time, as its journal is full, and every SDK sends all of it again later.
 //!
-//! **Invariant:** the refusals are the service's own, and each signal has had one before the service takes more.
+//! **Invariant:** the refusals are the service's own, and each signal has had one before the service accepts more.
 
 use axum::http::StatusCode;
 use serde_json::json;
@@ -12,7 +12,7 @@ use crate::support::service::{Launch, Service};
 
 const COUNT: usize = 50;
 
-/// Sends events until not even a small one is taken.
+/// Sends events until not even a small one is accepted.
 async fn fill(service: &Service) {
     for bytes in [100_000, 500] {
         let metadata = json!({"filler": "x".repeat(bytes)});
@@ -40,7 +40,7 @@ async fn fill(service: &Service) {
     }
 }
 
-/// Whether a request of each signal was refused.
+/// True if a request of each signal was refused.
 async fn has_refused_all(service: &Service) -> bool {
     let page = service.metrics().await;
     ["span", "log", "metric"].iter().all(|signal| {
@@ -49,7 +49,7 @@ async fn has_refused_all(service: &Service) -> bool {
     })
 }
 
-/// A service that has refused a program until all three signals were, and has then taken more.
+/// A service that refused a program until all three signals were refused, and then accepted more.
 struct Refused {
     service: Service,
     database: Database,
@@ -123,8 +123,8 @@ async fn python_in_json_comes_again_and_nothing_is_missing() {
     arrives_later("python", Protocol::HttpJson).await;
 }
 
-// JavaScript's exporter over gRPC tries once, whatever it is answered, and tells of it: a fact of that SDK, which
-// docs/sdks.md has for its users. When a later version comes again, this is to be `arrives_later`.
+// JavaScript's exporter over gRPC tries only once, whatever the answer, and reports the failure: a fact of that SDK,
+// which docs/sdks.md has for its users. When a later version tries again, this is to be `arrives_later`.
 #[tokio::test(flavor = "multi_thread")]
 async fn javascript_over_grpc_is_told_of_what_was_not_taken() {
     let refused = Refused::once("javascript", Protocol::Grpc).await;

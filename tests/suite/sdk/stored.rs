@@ -1,6 +1,6 @@
-//! What a program sent, held against the columns of the table and against the answers.
+//! Comparison of what a program sent with the columns of the table and with the answers.
 //!
-//! **Invariant:** each thing sent is there once, with every column as the mapping has it, and nothing else is there.
+//! **Invariant:** each item is stored once, with every column of the mapping, and nothing else is stored.
 
 use std::collections::{HashMap, HashSet};
 
@@ -311,7 +311,7 @@ fn assert_point(row: &Row, data: &str, unit: &str) {
     );
 }
 
-/// Of three values.
+/// The last of three values.
 fn assert_distribution(row: &Row, sum: f64, range: [f64; 2]) {
     let metadata = &row.metadata;
     assert_eq!(metadata["count"], 3, "{row:?}");

@@ -14,7 +14,7 @@ use crate::support::service::{Launch, PATIENCE, Service};
 const HOUR_US: i64 = 3_600_000_000;
 const DAY_US: i64 = 24 * HOUR_US;
 
-/// This machine's clocks, off by as much as a test says.
+/// This machine's clocks, which a test can set.
 #[derive(Clone, Default)]
 struct Off {
     wall_us: Arc<AtomicI64>,
@@ -22,12 +22,12 @@ struct Off {
 }
 
 impl Off {
-    /// Somebody sets the clock.
+    /// Sets the wall clock.
     fn set(&self, us: i64) {
         self.wall_us.store(us, Ordering::Relaxed);
     }
 
-    /// Time passes that the wall clock does not show.
+    /// Lets time pass that the wall clock does not show.
     fn pass(&self, us: i64) {
         self.passed_us.fetch_add(us, Ordering::Relaxed);
     }
@@ -61,7 +61,7 @@ async fn gauges(store: &Store) -> MaintenanceGauges {
     maintain(store).await.done().expect("every step was done")
 }
 
-/// Makes the rows of these ids so old.
+/// Gives the rows of these ids that age.
 async fn age(file: &File, ids: std::ops::RangeInclusive<i64>, us: i64) {
     let age = "UPDATE telemetry_events SET created_at = created_at - ? WHERE id BETWEEN ? AND ?";
     sqlx::query(age)
@@ -73,8 +73,8 @@ async fn age(file: &File, ids: std::ops::RangeInclusive<i64>, us: i64) {
         .expect("aged");
 }
 
-/// Rows received while the clock was ahead stood before all others: the look at the lowest ids found nothing due, nothing
-/// behind them was ever removed, and the gauge said 0.
+/// Rows that were received while the clock was ahead had the lowest ids. The check of the lowest ids found nothing due,
+/// nothing behind them was ever removed, and the gauge was 0.
 #[tokio::test]
 async fn rows_from_the_future_are_passed_by() {
     let file = File::new();
@@ -85,7 +85,7 @@ async fn rows_from_the_future_are_passed_by() {
         .expect("stored");
     age(&file, 1..=6_000, -9 * DAY_US).await;
     age(&file, 6_001..=8_500, 9 * DAY_US).await;
-    // The journal holds something of these days, so they stay, and are overdue.
+    // The journal still holds events of these days, so they stay and are overdue.
     let held = now_nano() - 10 * DAY_US * 1_000;
     let found = store.maintain(Some(held)).await.expect("maintained");
     assert_eq!(found.gauges.retention_overdue_days(), Some(2));
@@ -94,7 +94,7 @@ async fn rows_from_the_future_are_passed_by() {
     assert_eq!(count(&file, "telemetry_events").await, 6_500);
 }
 
-/// A clock that was ten days ahead for one round removed all that there was.
+/// A clock that was ten days ahead for one round made retention remove all rows.
 #[tokio::test]
 async fn a_clock_that_jumps_removes_nothing_until_it_is_back() {
     let file = File::new();
@@ -107,7 +107,7 @@ async fn a_clock_that_jumps_removes_nothing_until_it_is_back() {
     assert_eq!(count(&file, "telemetry_events").await, 100);
     let notice = found.notice.expect("the doubt is said");
     assert!(notice.contains("retention confirm-clock"), "{notice}");
-    // By that clock all of it is late, and the gauge does not hide it.
+    // By that clock all rows are due, and the gauge shows that.
     assert_eq!(found.gauges.retention_overdue_days(), Some(11));
     off.set(0);
     let found = maintain(&store).await;
@@ -115,7 +115,8 @@ async fn a_clock_that_jumps_removes_nothing_until_it_is_back() {
     assert_eq!(count(&file, "telemetry_events").await, 90);
 }
 
-/// A clock that was behind at boot and then set right removed, within seconds, what had been acknowledged in between.
+/// A clock that was behind at boot and then set right made retention remove, within seconds, events that had been
+/// acknowledged in between.
 #[tokio::test]
 async fn in_doubt_one_day_goes_in_24_hours_and_a_restart_does_not_reset_that() {
     let file = File::new();
@@ -131,7 +132,7 @@ async fn in_doubt_one_day_goes_in_24_hours_and_a_restart_does_not_reset_that() {
     maintain(&store).await;
     let (mut left, mut hours) = (Vec::new(), 0);
     for step in [0, 2, 0, 20, 2, 3, 20, 3] {
-        // Another process, for which the clock is right from the start.
+        // Another process, whose clock is right from the start.
         if hours > 1 {
             store = off.store(&file).await;
             maintain(&store).await;
@@ -167,7 +168,7 @@ async fn a_start_long_after_the_newest_event_is_doubted_until_the_clock_is_confi
     let store = off.store(&file).await;
     assert!(maintain(&store).await.notice.is_some());
     assert_eq!(count(&file, "telemetry_events").await, 100);
-    // The command is a process of its own.
+    // The command is a separate process.
     Store::new(&file.options())
         .confirm_clock()
         .await
@@ -176,8 +177,8 @@ async fn a_start_long_after_the_newest_event_is_doubted_until_the_clock_is_confi
     assert_eq!(count(&file, "telemetry_events").await, 0);
 }
 
-/// Events were stored and the service was stopped before its first round of maintenance; at the next start, with the clock ten
-/// days ahead, that round counted as the first use of retention and removed all of them.
+/// Events were stored, and the service was stopped before its first round of maintenance. At the next start, with the
+/// clock ten days ahead, that round counted as the first use of retention and removed all of them.
 #[tokio::test]
 async fn rows_of_a_first_run_without_a_round_are_kept_by_a_start_with_a_wrong_clock() {
     let file = File::new();
@@ -215,7 +216,8 @@ async fn the_first_use_of_retention_on_old_data_is_not_doubted() {
     assert_eq!(count(&file, "telemetry_events").await, 0);
 }
 
-/// The whole way: a service that was off, or whose clock is wrong, says what it doubts, and goes by the command's word.
+/// The whole process: a service that was off, or whose clock is wrong, reports its doubt and follows the command's
+/// confirmation.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_running_service_says_that_it_doubts_the_clock_until_the_command_confirms_it() {
     let dir = tempfile::tempdir().expect("a temporary directory");
@@ -236,7 +238,7 @@ async fn a_running_service_says_that_it_doubts_the_clock_until_the_command_confi
         })
         .await;
     service.kill();
-    // The journal knows when it came.
+    // The journal knows the time of receipt.
     std::fs::remove_dir_all(launch.data_dir().join("journal")).expect("the journal can be removed");
     number(
         &file,

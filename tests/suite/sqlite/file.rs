@@ -1,4 +1,4 @@
-//! The file itself: who may read it, what is refused, what is tried again.
+//! The file itself: its readers, refused rows, retries.
 
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
@@ -81,7 +81,7 @@ async fn a_schema_that_is_newer_foreign_or_incomplete_is_refused_with_a_sentence
     assert!(matches!(refused, Err(StoreError::Schema(_))), "{refused:?}");
 }
 
-/// Reported by the first operator, of PostgreSQL: a newer version migrates, and the older one that runs writes on.
+/// Reported by the first operator of PostgreSQL: a newer version migrates, and the older one that runs writes on.
 #[tokio::test]
 async fn a_schema_that_becomes_too_new_stops_the_very_next_transaction() {
     let file = File::new();
@@ -151,6 +151,6 @@ fn assert_retry<T: std::fmt::Debug>(done: &Result<T, StoreError>, expected: &str
     let Err(StoreError::Retry { class, message, .. }) = done else {
         panic!("{done:?}");
     };
-    assert_eq!(*class, expected, "{message}");
+    assert_eq!(class.as_str(), expected, "{message}");
     assert!(message.contains(advice), "{message}");
 }

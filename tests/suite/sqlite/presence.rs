@@ -1,6 +1,6 @@
-//! The file beneath a running service is renamed, removed or replaced.
+//! The file is renamed, removed or replaced while the service runs.
 //!
-//! **Invariant:** what was acknowledged meanwhile is in the file that stands at the path in the end, each event once.
+//! **Invariant:** in the end each event that was acknowledged meanwhile is once in the file at the path.
 
 use std::path::{Path, PathBuf};
 
@@ -19,7 +19,7 @@ async fn accept(service: &Service, id: &str) {
     assert!(answer.status.is_success(), "{}", answer.text());
 }
 
-/// Waits until `/health` names the file and says that part.
+/// Waits until `/health` names the file with that text.
 async fn until_named(service: &Service, launch: &Launch, part: &str) {
     let path = launch.sqlite_file().display().to_string();
     service
@@ -46,7 +46,7 @@ async fn open(path: &Path) -> SqliteConnection {
         .expect("the file opens")
 }
 
-/// All files of the store are moved there, as a backup that went wrong would.
+/// All files of the store are moved there, as a wrong backup would do.
 fn move_away(launch: &Launch) -> Vec<(PathBuf, PathBuf)> {
     let mut moved = Vec::new();
     for end in ["", "-wal", "-shm"] {
@@ -132,7 +132,7 @@ async fn another_file_in_its_place_is_gone_over_to_unless_a_wal_of_the_first_is_
     accept(&service, "two").await;
     service.until_drained().await;
 
-    // The WAL that stays belongs to the file before.
+    // The WAL that stays belongs to the earlier file.
     std::fs::rename(&backup, &path).expect("replaced");
     accept(&service, "three").await;
     until_named(&service, &launch, "belongs to the one before").await;
@@ -140,12 +140,12 @@ async fn another_file_in_its_place_is_gone_over_to_unless_a_wal_of_the_first_is_
         std::fs::remove_file(format!("{}{end}", path.display())).expect("removed");
     }
     service.until_drained().await;
-    // What the backup lacks is written again from the journal.
+    // Events that the backup lacks are written again from the journal.
     assert_eq!(ids(&launch).await, ["one", "two", "three"]);
 }
 
-/// The file was renamed without its WAL: the next start made a new file, and SQLite removed the WAL, whose rows the renamed
-/// file lacked.
+/// The file was renamed without its WAL. The next start made a new file, and SQLite removed the WAL, whose rows the
+/// renamed file lacked.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wal_whose_file_is_missing_is_kept() {
     let dir = tempfile::tempdir().expect("a temporary directory");

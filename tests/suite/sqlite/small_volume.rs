@@ -6,14 +6,14 @@ use sqlx::Connection;
 use super::connect;
 use crate::support::service::{Launch, PATIENCE, Service};
 
-/// Retention was shortened on a volume whose free space was less than a round of removal writes: the round failed with `disk
-/// is full`, its WAL stayed and filled the volume, and no row was ever removed.
+/// Retention was shortened on a volume whose free space was less than a round of removal writes. The round failed with
+/// `disk is full`, its WAL stayed and filled the volume, and no row was ever removed.
 #[tokio::test(flavor = "multi_thread")]
 async fn retention_removes_what_is_due_on_a_volume_with_less_free_space_than_that_takes() {
     let large = directory();
     let launch = Launch::sqlite(large.path());
     let mut service = launch.start().await;
-    // 50 MiB, all but one of them to be due.
+    // 50 MiB, almost all of which are due.
     for _ in 0..50 {
         let filler = "x".repeat(50_000);
         let event = format!(
@@ -38,7 +38,7 @@ async fn retention_removes_what_is_due_on_a_volume_with_less_free_space_than_tha
         .await
         .expect("the last one leaves no WAL");
 
-    // The room is enough for some pieces of the removal; then for smaller ones.
+    // The space is enough for some pieces of the removal; then for smaller ones.
     for mebibytes in [96, 57] {
         is_removed_on_a_volume_of(mebibytes, &launch).await;
     }
@@ -47,7 +47,7 @@ async fn retention_removes_what_is_due_on_a_volume_with_less_free_space_than_tha
 async fn is_removed_on_a_volume_of(mebibytes: u32, large: &Launch) {
     let small = directory();
     let launch = large.moved(small.path());
-    // In a mount namespace of its own, so that nothing is left behind.
+    // In a separate mount namespace, so that nothing is left behind.
     let mount = format!(
         "mount -t tmpfs -o size={mebibytes}m small '{to}' && mkdir -p '{data}' && cp '{from}' '{data}' && exec \"$@\"",
         to = small.path().display(),

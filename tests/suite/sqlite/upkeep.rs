@@ -41,7 +41,7 @@ async fn retention_removes_what_is_due_and_nothing_else() {
     assert_eq!(count(&file, "telemetry_events").await, 500);
 }
 
-/// SQLite leaves the bytes of a deleted row in its file, where whoever copies the file finds them.
+/// SQLite leaves the bytes of a deleted row in its file, where anybody who copies the file finds them.
 #[tokio::test]
 async fn of_what_retention_has_removed_no_byte_is_left() {
     let file = File::new();
@@ -145,7 +145,7 @@ async fn a_resource_is_stored_once_and_a_silent_stream_is_seen_by_others() {
 
     store.heartbeat(&[], &[STREAM]).await.expect("released");
     assert_eq!(count(&file, "ingest_streams").await, 1);
-    // A copy of the directory released it while its origin goes on: no more is it released.
+    // A copy of the directory released it while its original goes on: it is no longer released.
     let long_ago = "UPDATE ingest_streams SET released = released - 31 * 86400000000, heartbeat = heartbeat - 31 * 86400000000";
     sqlx::query(long_ago)
         .execute(&mut file.connect().await)

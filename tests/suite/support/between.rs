@@ -1,12 +1,12 @@
 //! A listener between clients and a server: it connects each client on, and hands both sockets over.
 //!
-//! **Invariant:** a connection whose server is away ends, and small pieces wait for no acknowledgement.
+//! **Invariant:** a connection whose server is unavailable ends, and small pieces wait for no acknowledgement.
 
 use std::net::SocketAddr;
 
 use tokio::net::{TcpListener, TcpStream};
 
-/// Listens on a port of its own for as long as it lives.
+/// Listens on a separate port for as long as it lives.
 pub struct Between {
     pub address: SocketAddr,
     accepting: tokio::task::JoinHandle<()>,

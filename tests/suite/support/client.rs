@@ -1,6 +1,6 @@
 //! An HTTP client for tests: one request, one answer, HTTP/1.1 with kept connections.
 //!
-//! **Invariant:** an error tells whether the server can have seen the request.
+//! **Invariant:** an error shows if the server can have seen the request.
 
 use std::time::Duration;
 
@@ -43,7 +43,7 @@ impl Answer {
     }
 }
 
-/// Why there was no answer.
+/// The reason for which there was no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum NoAnswer {
     #[error("no connection: {0}")]
@@ -65,7 +65,7 @@ impl Default for Http {
 
 impl Http {
     /// # Errors
-    /// When no whole answer came.
+    /// If no whole answer arrived.
     pub async fn send(
         &self,
         method: Method,

@@ -21,7 +21,7 @@ pub const END_STREAM: u8 = 1;
 /// The flag of an answer to SETTINGS or PING.
 pub const ACK: u8 = 1;
 
-/// A frame that came.
+/// A received frame.
 #[derive(Debug)]
 pub struct Frame {
     pub kind: u8,
@@ -30,7 +30,7 @@ pub struct Frame {
     pub payload: Vec<u8>,
 }
 
-/// Cuts what comes into frames.
+/// Splits the received bytes into frames.
 #[derive(Default)]
 pub struct Reader {
     bytes: Vec<u8>,
@@ -61,7 +61,7 @@ impl Reader {
     }
 }
 
-/// What a client is going to send.
+/// The bytes that a client is going to send.
 pub struct Frames {
     bytes: Vec<u8>,
     next_stream: u32,
@@ -82,7 +82,7 @@ impl Default for Frames {
 }
 
 impl Frames {
-    /// Whether nothing was sent yet.
+    /// True if nothing was sent yet.
     pub fn is_first(&self) -> bool {
         self.is_first
     }
@@ -95,12 +95,12 @@ impl Frames {
         self.bytes.extend_from_slice(payload);
     }
 
-    /// A `POST` to that path on a stream of its own.
+    /// A `POST` to that path on a new stream.
     pub fn open(&mut self, path: &str, flags: u8) -> u32 {
         self.open_with(path, flags, &[])
     }
 
-    /// A call of gRPC to that path on a stream of its own.
+    /// A call of gRPC to that path on a new stream.
     pub fn open_grpc(&mut self, path: &str) -> u32 {
         const CONTENT_TYPE: &[u8] = b"application/grpc";
         // RFC 7541, appendix A: 31 is `content-type`; in four bits 15 and 16 more.
@@ -120,7 +120,7 @@ impl Frames {
         stream
     }
 
-    /// Sends what was pushed. Sending that was given up is not gone on with.
+    /// Sends what was pushed. A send that was cancelled cannot be continued.
     pub async fn send(&mut self, stream: &mut TcpStream) -> std::io::Result<()> {
         self.is_first = false;
         stream.write_all(&std::mem::take(&mut self.bytes)).await

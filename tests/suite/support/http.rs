@@ -1,6 +1,6 @@
 //! HTTP as bytes: a client that can send what no well-behaved library would, and one for HTTP/2 without TLS.
 //!
-//! **Invariant:** nothing waits for ever: what does not come within a minute fails the test.
+//! **Invariant:** nothing waits for ever: an answer that does not arrive within a minute fails the test.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -21,7 +21,7 @@ pub struct Raw {
     received: Vec<u8>,
 }
 
-/// An answer as it came.
+/// An answer as it arrived.
 #[derive(Debug)]
 pub struct RawAnswer {
     pub status: u16,
@@ -47,7 +47,7 @@ impl Raw {
         }
     }
 
-    /// A connection that was made while the runtime had no turn.
+    /// A connection that was made while the runtime did not run.
     pub fn of(stream: std::net::TcpStream) -> Self {
         stream.set_nonblocking(true).expect("a socket");
         Self {
@@ -56,19 +56,19 @@ impl Raw {
         }
     }
 
-    /// Sends as much as the server takes, and tells whether that was all.
+    /// Sends as much as the server accepts, and returns true if that was all.
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
         self.stream.write_all(bytes.as_ref()).await.is_ok()
     }
 
-    /// Sends as much without giving the runtime a turn.
+    /// Sends that much without letting the runtime run.
     pub fn send_at_once(&mut self, bytes: impl AsRef<[u8]>) {
         let bytes = bytes.as_ref();
         let sent = self.stream.try_write(bytes).expect("room in the socket");
         assert_eq!(sent, bytes.len());
     }
 
-    /// The next answer, `100 Continue` included; `None` when the connection ended instead.
+    /// The next answer, including `100 Continue`; `None` if the connection ended instead.
     pub async fn answer(&mut self) -> Option<RawAnswer> {
         let end = loop {
             if let Some(end) = find(&self.received, b"\r\n\r\n") {
@@ -99,12 +99,12 @@ impl Raw {
         })
     }
 
-    /// Waits for the end of the connection; panics when something else comes.
+    /// Waits for the end of the connection; panics if something else arrives.
     pub async fn closed(&mut self) {
         assert!(!self.receive().await && self.received.is_empty());
     }
 
-    /// Whether more came.
+    /// True if more has arrived.
     async fn receive(&mut self) -> bool {
         let mut bytes = [0; 4096];
         let read = tokio::time::timeout(PATIENCE, self.stream.read(&mut bytes)).await;

@@ -1,7 +1,7 @@
-//! The account that a test keeps of what it sent, to be held against what is stored.
+//! A test's ledger of the events that it sent, for comparison with the stored events.
 //!
-//! **Invariant:** every event is known by (client, number), and all it carries is computed from those two, so that any
-//! stored row can be judged.
+//! **Invariant:** every event is identified by (client, number), and all its content is computed from those two, so
+//! that any stored row can be judged.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection, PgConnection};
 
-/// What became of one attempt to send an event.
+/// The outcome of one attempt to send an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// The service has promised to keep it.
@@ -33,13 +33,13 @@ struct Entry {
     unknown: u32,
 }
 
-/// What was sent, by client and number.
+/// The events that were sent, by client and number.
 #[derive(Debug, Default)]
 pub struct Ledger {
     clients: Mutex<Vec<Vec<Entry>>>,
 }
 
-/// How the events of a ledger stand.
+/// The numbers of a ledger's events by outcome.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
     pub acked: u64,
@@ -65,7 +65,7 @@ impl Ledger {
         first..first + count
     }
 
-    /// Notes what became of an attempt to send these.
+    /// Notes the outcome of an attempt to send these.
     pub fn note(&self, client: usize, events: Range<usize>, outcome: Outcome) {
         let mut clients = self.clients.lock().expect("no holder panics");
         for entry in &mut clients[client][events] {
@@ -91,7 +91,7 @@ impl Ledger {
         totals
     }
 
-    /// Holds the ledger against the rows of a PostgreSQL database.
+    /// Compares the ledger with the rows of a PostgreSQL database.
     pub async fn assert_stored_in_postgres(&self, url: &str) {
         let mut database = PgConnection::connect(url)
             .await
@@ -109,7 +109,7 @@ impl Ledger {
         self.assert_stored(&rows, dead);
     }
 
-    /// Holds the ledger against the rows of an SQLite file.
+    /// Compares the ledger with the rows of an SQLite file.
     pub async fn assert_stored_in_sqlite(&self, file: &Path) {
         let mut database = SqliteConnectOptions::new()
             .filename(file)
@@ -144,9 +144,9 @@ impl Ledger {
         );
     }
 
-    /// What is wrong with these rows of (correlation id, event type, metadata), a sentence each:
-    /// an acknowledged event is there exactly once; a refused one nowhere; no event more often than its attempts allow;
-    /// each with what was sent; nothing that was never sent.
+    /// The faults of these rows of (correlation id, event type, metadata), a sentence each. An acknowledged event must
+    /// be there exactly once, a refused one nowhere, no event more often than its attempts allow, each with the content
+    /// that was sent, and no other event.
     fn violations(&self, rows: &[(String, String, String)]) -> Vec<String> {
         let clients = self.clients.lock().expect("no holder panics");
         let mut copies: HashMap<(usize, usize), u32> = HashMap::new();
@@ -202,7 +202,7 @@ fn parse_id(id: &str) -> Option<(usize, usize)> {
     Some((client.parse().ok()?, number.parse().ok()?))
 }
 
-/// What an event carries, flat; the texts need escaping and more than one byte a character.
+/// The content of an event, flat; the texts need escaping and have characters of more than one byte.
 pub fn payload(client: usize, number: usize) -> Value {
     let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
     for byte in correlation_id(client, number).bytes() {
@@ -212,7 +212,7 @@ pub fn payload(client: usize, number: usize) -> Value {
     json!({ "check": format!("{hash:016x}"), "filler": filler, "number": number })
 }
 
-/// The payload as it was sent, out of what is stored.
+/// The payload as it was sent, from the stored row.
 fn stored_payload(event_type: &str, metadata: &str) -> Option<Value> {
     let mut metadata: Value = serde_json::from_str(metadata).ok()?;
     if event_type != "span" {

@@ -1,4 +1,4 @@
-//! Clients that send events without end and note in a ledger what became of each.
+//! Clients that send events without end and note the outcome of each in a ledger.
 //!
 //! **Invariant:** an outcome is noted for every attempt; without an answer it is `Unknown`, unless nothing was sent.
 
@@ -20,7 +20,7 @@ use super::client::{Answer, Http, NoAnswer};
 use super::ledger::{Ledger, Outcome, correlation_id, payload};
 use super::service::Service;
 
-/// How much is sent.
+/// The amount and rate of a load.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
     pub clients: usize,
@@ -38,7 +38,7 @@ impl Shape {
     };
 }
 
-/// Where to send: the main listener's base URL, and that of OTLP/HTTP. `None` = hold.
+/// The destination: the main listener's base URL, and that of OTLP/HTTP. `None` = hold.
 type Aim = Option<(String, String)>;
 
 /// Running clients.
@@ -90,7 +90,7 @@ struct Client {
     stop: CancellationToken,
 }
 
-/// What a request carries.
+/// The content of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Native,
@@ -118,7 +118,7 @@ impl Client {
         }
     }
 
-    /// Sends a request as an exporter does: again while it may help, then no more. False when told to stop.
+    /// Sends a request as an exporter does: again while that may help, then no more. False when told to stop.
     async fn deliver(&mut self, kind: Kind, events: Range<usize>) -> bool {
         let mut lost = 0;
         loop {

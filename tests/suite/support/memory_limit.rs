@@ -30,7 +30,7 @@ impl MemoryLimit {
         Self { bytes, group }
     }
 
-    /// The same launch, under the limit.
+    /// The same process with the limit.
     pub fn on(&self, launch: &Launch) -> Launch {
         match &self.group {
             Some(group) => {
@@ -70,7 +70,7 @@ fn make_group(root: &Path, file: &str, bytes: u64) -> Option<PathBuf> {
     let group = root.join(format!("ruvvector-test-{}-{number}", std::process::id()));
     std::fs::create_dir(&group).ok()?;
     let limit = group.join(file);
-    // Where the directory is no control group, or one without this controller, the file is not there.
+    // If the directory is no control group, or one without this controller, the file does not exist.
     if limit.exists() && std::fs::write(limit, bytes.to_string()).is_ok() {
         return Some(group);
     }

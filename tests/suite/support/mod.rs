@@ -1,6 +1,6 @@
-//! What the tests share.
+//! Code that the tests share.
 
-/// PostgreSQL: a database of one's own in the shared cluster, or a whole cluster that a test may stop and kill.
+/// PostgreSQL: a separate database in the shared cluster, or a whole cluster that a test may stop and kill.
 pub mod postgres;
 
 /// Accepts connections for the proxy and the relay, and connects them to the server.
@@ -30,13 +30,13 @@ pub mod client;
 /// A `/metrics` page, read.
 pub mod metrics;
 
-/// What was sent, held against what is stored.
+/// The events that were sent, for comparison with the stored ones.
 pub mod ledger;
 
 /// Clients that send without end.
 pub mod load;
 
-/// Ports that are known before somebody listens there.
+/// Ports that are known before anything listens on them.
 pub mod ports;
 
 /// A real Prometheus server.
@@ -45,5 +45,5 @@ pub mod prometheus;
 /// A limit of memory for a process.
 pub mod memory_limit;
 
-/// A disk whose syncs take their time.
+/// A disk whose syncs are slow.
 pub mod slow_disk;

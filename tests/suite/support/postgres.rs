@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{Connection, Executor};
 
-/// Lets a COPY stand still at one event for as long as somebody holds the advisory lock 7.
+/// Halts a COPY at one event for as long as somebody holds the advisory lock 7.
 pub const WAITING_TRIGGER: &str = "
     CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
@@ -71,7 +71,7 @@ impl Database {
     }
 }
 
-/// A cluster of one's own, for tests that stop, kill or starve the server.
+/// A separate cluster, for tests that stop, kill or starve the server.
 pub struct Cluster {
     dir: tempfile::TempDir,
     port: u16,
@@ -127,7 +127,7 @@ impl Cluster {
         format!("postgres://postgres@127.0.0.1:{}/postgres", self.port)
     }
 
-    /// What the server has logged.
+    /// The server's log.
     pub fn log(&self) -> String {
         let journal =
             std::fs::read(self.dir.path().join("server.log")).expect("the server has run");
@@ -173,12 +173,12 @@ impl Cluster {
         );
     }
 
-    /// Makes the stopped server start as a standby, of nobody.
+    /// Makes the stopped server start as a standby without a primary.
     pub fn become_standby(&self) {
         std::fs::write(self.data().join("standby.signal"), "").expect("the directory is ours");
     }
 
-    /// Stops the server and all its backends where they are: connections stay, and nothing answers.
+    /// Stops the server and all its backends in place: connections stay, and nothing answers.
     pub fn hang(&self) {
         self.signal_all(Signal::STOP);
     }

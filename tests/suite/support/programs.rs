@@ -1,11 +1,11 @@
 //! Programs of other projects, as `scripts/test.sh` builds them under `target/`.
 //!
-//! **Invariant:** one that is missing fails its test, and the failure names it.
+//! **Invariant:** a missing program fails its test, and the failure names it.
 
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
-/// The program at that path in the project, with nothing to read.
+/// The program at that path in the project, with empty input.
 pub fn brought(path: &str) -> Command {
     let mut command = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join(path));
     command.stdin(Stdio::null());
@@ -18,7 +18,7 @@ pub fn start(command: &mut Command) -> Child {
     child.unwrap_or_else(|error| panic!("{command:?}: {error}; run the tests by scripts/test.sh"))
 }
 
-/// Runs it until it has ended by itself; what it printed.
+/// Runs it until it ends, and returns its output.
 pub async fn run(mut command: Command) -> Output {
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let child = start(&mut command);

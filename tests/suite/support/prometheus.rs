@@ -63,7 +63,7 @@ impl Prometheus {
         }
     }
 
-    /// The value of an expression, from the server's own query API, once it is there and `right`.
+    /// The value of an expression, from the server's own query API, once it exists and is `right`.
     pub async fn until(&self, expression: &str, right: impl Fn(f64) -> bool) -> f64 {
         let deadline = Instant::now() + PATIENCE;
         let mut last = String::new();

@@ -1,6 +1,6 @@
 //! A TCP proxy before PostgreSQL that fails on demand.
 //!
-//! **Invariant:** what it passes on, it passes on unchanged and in order.
+//! **Invariant:** forwarded bytes are unchanged and in order.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 
 use super::between::Between;
 
-/// Listens on a port of its own for as long as it lives.
+/// Listens on a separate port for as long as it lives.
 pub struct Proxy {
     pub port: u16,
     faults: Arc<Faults>,
@@ -27,7 +27,7 @@ struct Faults {
     lose_commits: AtomicU32,
     lost_commits: AtomicU32,
     stalled: AtomicBool,
-    /// Bytes that clients may yet send; negative = no limit.
+    /// Bytes that clients may still send; negative = no limit.
     bytes_left: AtomicI64,
     latency_ms: AtomicU64,
     changed: Notify,
@@ -55,7 +55,7 @@ impl Proxy {
         }
     }
 
-    /// Cuts the connection instead of passing the answer to the next `count` COMMITs on.
+    /// Cuts the connection instead of forwarding the answer to the next `count` COMMITs.
     pub fn lose_commits(&self, count: u32) {
         self.faults.lose_commits.store(count, Ordering::SeqCst);
     }
@@ -64,7 +64,7 @@ impl Proxy {
         self.faults.lost_commits.load(Ordering::SeqCst)
     }
 
-    /// Reads nothing more, from either side, of any connection; accepts on.
+    /// Stops reading, from either side, of any connection; still accepts connections.
     pub fn stall(&self) {
         self.faults.stalled.store(true, Ordering::SeqCst);
     }
@@ -81,7 +81,7 @@ impl Proxy {
             .store(i64::from(bytes), Ordering::SeqCst);
     }
 
-    /// Whether that cut was made.
+    /// True if that cut was made.
     pub fn has_cut(&self) -> bool {
         self.faults.bytes_left.load(Ordering::SeqCst) < 0
     }
@@ -96,7 +96,7 @@ impl Proxy {
 async fn pass(client: TcpStream, server: TcpStream, faults: Arc<Faults>) {
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
-    // Whichever ends first takes the other with it.
+    // The first side that ends also ends the other.
     tokio::select! {
         _ = upstream(from_client, to_server, &faults) => {}
         _ = downstream(from_server, to_client, &faults) => {}
@@ -129,7 +129,7 @@ async fn upstream(
     }
 }
 
-/// Passes whole messages on: one byte of type, four of length, the body.
+/// Forwards whole messages: one byte of type, four of length, the body.
 async fn downstream(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,

@@ -1,6 +1,6 @@
-//! A TCP relay that delays what it passes on, as a network does: bytes and ends of connections, each way.
+//! A TCP relay that delays what it forwards, as a network does: bytes and ends of connections, in each direction.
 //!
-//! **Invariant:** the order of bytes is kept, and nothing is passed on before its time.
+//! **Invariant:** the order of bytes is kept, and nothing is forwarded before its time.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::between::Between;
 
-/// Listens on a port of its own for as long as it lives.
+/// Listens on a separate port for as long as it lives.
 pub struct Relay {
     pub address: SocketAddr,
     #[expect(dead_code, reason = "it listens for as long as it is held")]
@@ -21,7 +21,7 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// Passes connections on to `server`, each byte `delay` later.
+    /// Forwards connections to `server`, each byte `delay` later.
     pub async fn start(server: SocketAddr, delay: Duration) -> Self {
         let between =
             Between::start(server, move |client, server| pass(client, server, delay)).await;

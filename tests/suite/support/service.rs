@@ -1,6 +1,6 @@
-//! The real binary, as a process of its own on free ports.
+//! The real binary, as a separate process on free ports.
 //!
-//! **Invariant:** no process outlives its test, and a test that fails shows what the process said.
+//! **Invariant:** no process outlives its test, and a test that fails shows the process's output.
 
 use std::fs::{File, OpenOptions};
 use std::net::SocketAddr;
@@ -13,10 +13,10 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::client::{Answer, Http};
 use super::metrics::Page;
 
-/// How long a start, a recovery or a drain may take on a loaded machine before a test gives up.
+/// The time after which a test fails while it waits for a start, a recovery or a drain on a loaded machine.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
-/// How to start one: can be done again and again, on the same data.
+/// The configuration of a process, which can be started repeatedly on the same data.
 #[derive(Clone, Debug)]
 pub struct Launch {
     /// Holds `data/` and the log lines.
@@ -24,7 +24,7 @@ pub struct Launch {
     environment: Vec<(String, String)>,
     /// A program that runs the binary, with its arguments.
     under: Vec<String>,
-    /// What the binary is asked to do; empty = serve.
+    /// The subcommand; empty = serve.
     command: Vec<String>,
 }
 
@@ -68,19 +68,19 @@ impl Launch {
         self
     }
 
-    /// Leaves an environment variable out.
+    /// Removes an environment variable.
     pub fn without(mut self, name: &str) -> Self {
         self.environment.retain(|(known, _)| known != name);
         self
     }
 
-    /// Runs the binary by another program, as `strace`.
+    /// Runs the binary by another program, such as `strace`.
     pub fn under(mut self, program: &[&str]) -> Self {
         self.under = program.iter().map(ToString::to_string).collect();
         self
     }
 
-    /// Asks the binary for something else than to serve.
+    /// Runs another subcommand than serve.
     pub fn command(mut self, arguments: &[&str]) -> Self {
         self.command = arguments.iter().map(ToString::to_string).collect();
         self
@@ -100,13 +100,13 @@ impl Launch {
         self.clone().in_dir(dir)
     }
 
-    /// Starts it and waits for nothing.
+    /// Starts it without waiting.
     pub fn spawn(&self) -> Service {
         self.spawn_with(None)
     }
 
-    /// Starts it on these ports with its log lines going to `stderr`, so that nothing can be read of them here, and waits
-    /// for nothing. The ports are those of the settings, in the order main, OTLP/HTTP, OTLP/gRPC.
+    /// Starts it on these ports with its log lines written to `stderr`, so that they cannot be read here, and does not
+    /// wait. The ports are those of the settings, in the order main, OTLP/HTTP, OTLP/gRPC.
     pub fn spawn_unheard(&self, stderr: Stdio, ports: [u16; 3]) -> Service {
         let mut service = self.spawn_with(Some(stderr));
         let [main, http, grpc] = ports.map(|port| Some(format!("http://127.0.0.1:{port}")));
@@ -158,7 +158,7 @@ impl Launch {
     }
 }
 
-/// Opens the file of log lines, and counts those that earlier runs left.
+/// Opens the file of log lines, and counts the lines of earlier runs.
 fn append_to(journal: &Path) -> (usize, File) {
     let before = std::fs::read_to_string(journal).map_or(0, |text| text.lines().count());
     let file = OpenOptions::new()
@@ -203,7 +203,7 @@ impl Service {
         address(&self.otlp_http())
     }
 
-    /// Where the OTLP/gRPC listener is.
+    /// The address of the OTLP/gRPC listener.
     pub fn grpc_address(&self) -> SocketAddr {
         address(&self.otlp_grpc())
     }
@@ -230,7 +230,7 @@ impl Service {
         }
     }
 
-    /// Whether it listens and says that it is ready.
+    /// True if it listens and reports that it is ready.
     pub async fn try_ready(&mut self) -> bool {
         self.find_listeners()
             && self
@@ -240,7 +240,7 @@ impl Service {
                 .is_ok_and(|answer| answer.status.is_success())
     }
 
-    /// Reads where the listeners are from the start-up lines; whether all are known.
+    /// Reads the listeners' addresses from the start-up lines; returns true if all are known.
     fn find_listeners(&mut self) -> bool {
         if self.knows_listeners() {
             return true;
@@ -267,7 +267,7 @@ impl Service {
         self.main.is_some() && self.otlp_http.is_some() && self.otlp_grpc.is_some()
     }
 
-    /// What this process has said so far.
+    /// The output of this process so far.
     pub fn lines(&self) -> String {
         let text = std::fs::read(&self.journal).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
@@ -279,7 +279,7 @@ impl Service {
         self.get("/health").await.json()
     }
 
-    /// Whether `/health/ready` says so.
+    /// True if `/health/ready` answers 200.
     pub async fn is_ready(&self) -> bool {
         self.get("/health/ready").await.status.is_success()
     }
@@ -316,7 +316,7 @@ impl Service {
         }
     }
 
-    /// Where the main listener is.
+    /// The address of the main listener.
     pub fn address(&self) -> SocketAddr {
         address(self.main.as_ref().expect("the service was ready"))
     }
@@ -336,13 +336,13 @@ impl Service {
         kill_process(self.pid(), signal).expect("the process is there");
     }
 
-    /// `kill -9`, waited for.
+    /// `kill -9`, and a wait for its end.
     pub fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 
-    /// Waits until the process has ended by itself.
+    /// Waits until the process has ended.
     pub async fn ended(&mut self, within: Duration) -> ExitStatus {
         let deadline = Instant::now() + within;
         loop {
@@ -358,7 +358,7 @@ impl Service {
         }
     }
 
-    /// Whether the process has ended.
+    /// True if the process has ended.
     pub fn has_ended(&mut self) -> bool {
         self.child
             .try_wait()
@@ -393,7 +393,7 @@ impl Service {
     }
 }
 
-/// Where a URL without a path points to.
+/// The host and port of a URL without a path.
 fn address(url: &str) -> SocketAddr {
     let address = url.trim_start_matches("http://");
     address.parse().expect("an address and a port")

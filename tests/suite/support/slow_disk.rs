@@ -1,6 +1,6 @@
-//! The operating system's disk, on which every sync of a file takes its time.
+//! The operating system's disk, with slow syncs of files.
 //!
-//! **Invariant:** a sync takes at least as long as was asked for, and nothing else differs.
+//! **Invariant:** a sync takes at least the given time, and nothing else differs.
 
 use std::io::{self, IoSlice};
 use std::path::Path;
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use ruvvector_service::journal::disk::{Disk, DiskFile, Listed, LockGuard, OsDisk, Space};
 
-/// How long a sync takes at least.
+/// The minimum duration of a sync.
 #[derive(Clone, Copy, Debug)]
 pub struct SlowDisk(pub Duration);
 

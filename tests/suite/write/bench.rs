@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::support::postgres::Database;
 
-/// Far longer than anything takes; a test that waits so long has failed.
+/// Far longer than anything takes; a test that waits that long has failed.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Polls until it is so.
@@ -34,7 +34,7 @@ pub(super) async fn until<F: Future<Output = bool>>(what: &str, mut so: impl FnM
     }
 }
 
-/// A database of the test's own, of either kind.
+/// A separate database, of either kind.
 pub(super) enum Db {
     Postgres(Box<PgConnectOptions>),
     Sqlite(tempfile::TempDir),
@@ -71,7 +71,7 @@ impl Db {
         }
     }
 
-    /// The schema, before the writer comes.
+    /// Makes the schema, before the writer starts.
     pub(super) async fn prepare(&self) {
         Store::new(&self.options())
             .prepare()
@@ -119,7 +119,7 @@ impl Db {
             .expect("the file opens")
     }
 
-    /// Events `e1` to `e<count>` are in the table, each once, and nothing else is.
+    /// Asserts that events `e1` to `e<count>` are in the table, each once, and nothing else is.
     pub(super) async fn assert_holds_exactly(&self, count: u64) {
         let rows = self.number("SELECT count(*) FROM telemetry_events").await;
         let different = "SELECT count(DISTINCT correlation_id) FROM telemetry_events
@@ -216,7 +216,7 @@ impl Bench {
         )));
     }
 
-    /// Ends the writer wherever it stands, as a crash does.
+    /// Ends the writer in any state, as a crash does.
     pub(super) async fn kill(&mut self) {
         let writer = self.writer.take().expect("the writer runs");
         writer.abort();
@@ -233,7 +233,7 @@ impl Bench {
             .expect("the writer does not panic");
     }
 
-    /// Accepts one record of so many events.
+    /// Accepts one record of that many events.
     pub(super) async fn accept(&mut self, events: u64) -> Position {
         let integration = vec!["orders"; usize::try_from(events).expect("few")];
         self.accept_of(&integration).await
@@ -275,18 +275,18 @@ impl Bench {
             .expect("the journal takes it")
     }
 
-    /// How many events were accepted.
+    /// The number of accepted events.
     pub(super) const fn accepted(&self) -> u64 {
         self.next - 1
     }
 
-    /// The events of an earlier life count on.
+    /// Continues the numbers of an earlier run's events.
     pub(super) const fn after(mut self, accepted: u64) -> Self {
         self.next = accepted + 1;
         self
     }
 
-    /// Another log has handed out the numbers up to this one.
+    /// Another journal has handed out the numbers up to this one.
     pub(super) const fn next_from(&mut self, accepted: u64) {
         self.next = accepted + 1;
     }

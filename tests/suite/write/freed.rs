@@ -12,7 +12,7 @@ use super::bench::{Bench, Db, json, open_log, record, until};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// Two sealed segments of one stream, an event in each, received so long ago; returns the stream and the files.
+/// Two sealed segments of one stream, with an event in each, of that age; returns the stream and the files.
 async fn directory(dir: &Path, age: Duration) -> (StreamId, Vec<PathBuf>) {
     let journal = open_log(dir);
     let mut stream = None;
@@ -35,7 +35,7 @@ async fn directory(dir: &Path, age: Duration) -> (StreamId, Vec<PathBuf>) {
     (stream.expect("two records"), sealed)
 }
 
-/// The file's bytes and where its footer is.
+/// The file's bytes and the offset of its footer.
 fn footer(path: &Path) -> Option<(Vec<u8>, usize)> {
     let content = std::fs::read(path).expect("the file is read");
     let at = content.len().checked_sub(4096)?;
@@ -44,7 +44,7 @@ fn footer(path: &Path) -> Option<(Vec<u8>, usize)> {
         .then_some((content, at))
 }
 
-/// Makes of a segment what such a version made of one that was stored, and what a lost first block makes of any.
+/// Changes a segment as such a version changed a stored one, and as a lost first block changes any.
 fn free_as_before(path: &Path) {
     let (mut content, at) = footer(path).expect("it is sealed");
     content[..4096].fill(0);
@@ -69,7 +69,8 @@ async fn drained(dir: &Path, db: &Db) -> Bench {
     bench
 }
 
-/// PostgreSQL's row of the stream was gone, a month after it was released, and all records of a spare were stored again.
+/// PostgreSQL's row of the stream was gone, a month after it was released, and all records of a spare were stored
+/// again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn records_of_a_spare_whose_stream_the_database_forgot_are_not_stored_again() {
     for db in both().await {
@@ -92,7 +93,7 @@ async fn records_of_a_spare_whose_stream_the_database_forgot_are_not_stored_agai
     }
 }
 
-/// SQLite's row of the stream was there, with no position in it, and a damaged segment's records were taken for stored.
+/// SQLite's row of the stream existed, with no position in it, and a damaged segment's records were treated as stored.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn records_behind_a_lost_first_block_are_stored_where_the_database_knows_their_stream() {
     for db in both().await {
@@ -121,11 +122,11 @@ async fn records_behind_a_lost_first_block_are_stored_where_the_database_knows_t
     }
 }
 
-/// The database had never been there: a segment with a lost first block was taken for freed, and its records for stored.
+/// There had never been a database: a segment with a lost first block was treated as freed, and its records as stored.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn records_behind_a_lost_first_block_are_stored_where_no_row_was_ever_written() {
-    // A row of a stream is kept for a month after its last segment: a record of yesterday never was in one that is gone, and
-    // neither was any of a stream of which a sound segment is held.
+    // A row of a stream is kept for a month after its last segment. So a record of yesterday was never in a freed
+    // segment, and neither was any of a stream of which a sound segment exists.
     for (age, harmed) in [(DAY, 2), (40 * DAY, 1)] {
         for db in both().await {
             let dir = tempfile::tempdir().expect("a temporary directory");

@@ -1,6 +1,6 @@
 //! Records whose rows are too many to be held together: written alone, in pieces.
 //!
-//! **Invariant:** the sizes are small by the batch's settings; the way through the code is that of hundreds of MiB.
+//! **Invariant:** the batch's settings make the sizes small; the code path is that of hundreds of MiB.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use super::bench::{Bench, Db, record, until};
 use super::refused::{refuses_everything, refusing};
 use crate::support::postgres::WAITING_TRIGGER;
 
-/// A batch's limit, so that every record of these tests is larger and goes in several pieces.
+/// A batch's limit, so that every record of these tests is larger and is written in several pieces.
 const BATCH_BYTES: usize = 32 << 10;
 
-/// Good events before each other one of a record.
+/// Valid events before each other one of a record.
 const BETWEEN: u64 = 700;
 
 fn bench(dir: &tempfile::TempDir) -> Bench {
@@ -48,7 +48,7 @@ async fn large_records_between_small_ones_are_stored_once() {
     }
 }
 
-// A row that the database refuses was looked for in a record of hundreds of MiB that was held as a whole.
+// A row that the database refuses was searched in a record of hundreds of MiB that was held as a whole.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refused_row_of_a_large_record_is_one_dead_letter_and_all_others_are_stored() {
     for db in [Db::postgres().await, Db::sqlite()] {
@@ -91,7 +91,7 @@ async fn a_large_record_with_too_many_refused_rows_is_a_dead_letter_as_a_whole()
     }
 }
 
-// An undecodable record was found out before anything of it was written; a large one is found out in the middle.
+// An undecodable record was noticed before any part of it was written; a large one is noticed in the middle.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_large_record_that_cannot_be_decoded_to_its_end_is_kept_whole_with_its_reason() {
     for db in [Db::postgres().await, Db::sqlite()] {
@@ -173,7 +173,7 @@ async fn a_writer_that_dies_in_the_middle_of_a_large_record_has_stored_nothing_o
     db.assert_holds_exactly(bench.accepted()).await;
 }
 
-// The server's limit on a statement counted for all of a record: one that took longer was never stored.
+// The server's limit on a statement applied to a whole record: one that took longer was never stored.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_record_that_makes_progress_is_stored_however_long_it_takes() {
     let db = Db::postgres().await;
@@ -254,7 +254,7 @@ async fn the_resources_of_a_large_record_are_stored_before_its_rows_that_refer_t
     }
 }
 
-// A dead letter of 64 MiB was held four times on its way.
+// A dead letter of 64 MiB was held four times while it was written.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dead_letter_larger_than_a_statement_may_hold_is_kept_to_its_last_byte() {
     const BYTES: usize = 40 << 20;

@@ -1,6 +1,6 @@
-//! Ordinary days: restarts, idleness, stopping, copies of a data directory.
+//! Ordinary operation: restarts, idle times, stops, copies of a data directory.
 //!
-//! **Invariant:** no test depends on how quick the machine is.
+//! **Invariant:** no test depends on the speed of the machine.
 
 use std::time::{Duration, Instant};
 
@@ -74,7 +74,7 @@ async fn batches_keep_to_their_limits_and_a_larger_record_is_one_alone() {
         bench.accept(events).await;
     }
     db.prepare().await;
-    // A batch is one transaction, and so one change of the account.
+    // A batch is one transaction, and so one change of the stored positions.
     db.execute(
         "CREATE TABLE commits (rows INTEGER);
          CREATE TRIGGER note_insert AFTER INSERT ON ingest_streams WHEN NEW.stored_positions <> '[]'
@@ -87,7 +87,7 @@ async fn batches_keep_to_their_limits_and_a_larger_record_is_one_alone() {
     bench.drained().await;
     bench.stop().await;
     db.assert_holds_exactly(39).await;
-    // 4 + 4, 4, 25, 1 + 1: each is noted with the rows that stood before it.
+    // 4 + 4, 4, 25, 1 + 1: each is noted with the rows before it.
     assert_eq!(db.number("SELECT count(*) FROM commits").await, 4);
     let totals = "SELECT count(*) FROM commits WHERE rows IN (0, 8, 12, 37)";
     assert_eq!(db.number(totals).await, 4);
@@ -125,7 +125,7 @@ async fn a_second_batch_does_not_wait_for_the_first() {
     db.assert_holds_exactly(60).await;
 }
 
-/// On one thread, so that all that is counted is counted by the test's own recorder.
+/// On one thread, so that the test's own recorder counts everything.
 #[tokio::test]
 async fn a_copied_data_directory_drained_twice_doubles_nothing_and_both_books_balance() {
     for db in [Db::postgres().await, Db::sqlite()] {
@@ -162,7 +162,8 @@ async fn a_copied_data_directory_drained_twice_doubles_nothing_and_both_books_ba
         one.stop().await;
         other.stop().await;
         db.assert_holds_exactly(accepted).await;
-        // What the other stored of the copy either never was a backlog of this one or counts as stored here too.
+        // Records of the copy that the other stored either never were a backlog of this one or count as stored here
+        // too.
         let at_start = |bench: &Bench| bench.journal.status().backlog_at_start_events;
         let stored = at_start(&one) + at_start(&other) + 7 + 9;
         let line = format!("ruvvector_write_events_total {stored}\n");
@@ -204,7 +205,8 @@ async fn a_writer_that_stops_drains_first_and_gives_up_when_the_grace_is_over() 
     assert!(!bench.progress.connected());
 }
 
-/// What a directory lacks is given up at once where its streams are at home; in a copy, once nobody else was heard of.
+/// Missing records of a directory are decided immediately in the streams' original directory; in a copy, once no other
+/// collector has sent a heartbeat.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn damage_is_given_up_at_home_at_once_and_in_a_copy_after_a_silence() {
     for is_copy in [false, true] {

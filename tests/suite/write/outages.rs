@@ -1,6 +1,6 @@
-//! A database that is away, hangs, loses answers or is put back in time.
+//! A database that is unavailable, hangs, loses answers or is set back in time.
 //!
-//! **Invariant:** whatever the database did in between, each event is in the table once.
+//! **Invariant:** whatever happened to the database in between, each event is in the table once.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -69,7 +69,7 @@ async fn fifty_lost_answers_to_commit_lose_and_double_nothing() {
     bench.options.retry_max = Duration::from_millis(20);
     bench.start(&through.options());
     for round in 1..=50 {
-        // Not always the same one of the COMMITs that a batch's way has.
+        // Not always the same one of a batch's COMMITs.
         until("the last answer was lost", async || {
             proxy.lost_commits() >= round - 1
         })
@@ -101,7 +101,7 @@ async fn links_that_are_slow_and_cut_at_any_byte_lose_and_double_nothing() {
     let mut bench = Bench::new(dir.path());
     bench.options.retry_max = Duration::from_millis(20);
     bench.start(&through.options());
-    // Cuts fall into the handshake, the statements and the rows alike.
+    // Cuts happen in the handshake, the statements and the rows.
     for round in 0..40_u32 {
         proxy.cut_after(round * round * 17 % 9_973);
         bench.accept(60).await;
@@ -135,7 +135,7 @@ async fn a_database_that_hangs_is_given_up_and_come_back_to() {
             !bench.progress.connected() && !bench.progress.problems().is_empty()
         })
         .await;
-        // It had hung for the whole deadline by then, and was said to have hung "for 0 s".
+        // It had hung for the whole deadline by then, and was reported to have hung "for 0 s".
         let problems = bench.progress.problems();
         let first = problems
             .iter()
@@ -158,7 +158,7 @@ async fn what_a_database_put_back_in_time_has_lost_is_written_again() {
             let position = bench.accept(20).await;
             bench.progress.stored(position).await;
         }
-        // As after a failover to a replica that lagged: the last transactions are gone, rows and account alike.
+        // As after a failover to a replica that lagged: the last transactions are gone, both rows and stored positions.
         let account = match db {
             Db::Postgres(_) => "UPDATE ingest_streams SET stored_positions = '{[1,4)}'",
             Db::Sqlite(_) => "UPDATE ingest_streams SET stored_positions = '[[1,3]]'",
@@ -185,15 +185,15 @@ async fn what_a_database_put_back_in_time_has_lost_is_written_again() {
     }
 }
 
-/// Reported by the first operator: the database was put back by more than the journal keeps, and the stream counted as undrained
-/// for ever once its instance had stopped.
+/// Reported by the first operator: the database was set back by more than the journal keeps, and the stream counted as
+/// undrained for ever once its instance had stopped.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_a_stop_a_gap_waits_for_nobody_and_what_the_log_holds_does() {
     let db = Db::postgres().await;
     let dir = tempfile::tempdir().expect("a temporary directory");
     let mut bench = Bench::new(dir.path());
     bench.start(&db.options());
-    // More than a segment, which is let go of.
+    // More than a segment, which is recycled.
     let stream = bench.accept(2_000).await.stream;
     let first = async |bench: &Bench| {
         let held = bench.journal.streams();
@@ -223,7 +223,7 @@ async fn after_a_stop_a_gap_waits_for_nobody_and_what_the_log_holds_does() {
     let waits = "SELECT count(*) FROM ingest_streams WHERE oldest IS NOT NULL";
     assert_eq!(db.number(waits).await, 0);
 
-    // What the journal holds, and the database loses while nobody looks, is told by the next opening, whatever became of it.
+    // Records of the journal that the database loses while no instance is connected are noticed by the next opening.
     bench.journal.close().await;
     let accepted = bench.accepted();
     drop(bench);
@@ -295,7 +295,7 @@ async fn maintenance_pauses_while_the_schema_is_not_known() {
     db.execute(&remove).await;
     until("a round makes it again", is_there).await;
 
-    // As a later version would leave it: the next batch fails, and first contact finds why.
+    // In the state of a later version: the next batch fails, and first contact finds the cause.
     db.execute(
         "BEGIN; ALTER TABLE telemetry_events RENAME COLUMN status TO state; \
          INSERT INTO ruvvector_migrations (version, description, success, checksum, execution_time) \
@@ -312,7 +312,7 @@ async fn maintenance_pauses_while_the_schema_is_not_known() {
     })
     .await;
     assert!(!bench.progress.connected());
-    // A round that was under way may end.
+    // A round that was running may end.
     tokio::time::sleep(10 * interval).await;
     db.execute(&remove).await;
     tokio::time::sleep(20 * interval).await;

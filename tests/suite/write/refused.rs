@@ -1,6 +1,6 @@
-//! What the database refuses, and what cannot be decoded again.
+//! Rows that the database refuses, and records that cannot be decoded again.
 //!
-//! **Invariant:** only what is itself at fault goes to the dead letters.
+//! **Invariant:** only a row or record that is at fault becomes a dead letter.
 
 use tempfile::TempDir;
 
@@ -86,8 +86,8 @@ async fn a_batch_of_bad_rows_alone_goes_to_the_dead_letters_when_good_rows_pass(
     }
 }
 
-/// On both stores: while the table refuses every row, no event becomes a dead letter and the problem says where to look; once it
-/// takes them, all `accepted` are stored.
+/// On both stores: while the table refuses every row, no event becomes a dead letter and the problem names the cause.
+/// Once it accepts them, all `accepted` are stored.
 pub(super) async fn refuses_everything(accept: impl AsyncFn() -> (TempDir, Bench), accepted: u64) {
     let postgres = (
         "ALTER TABLE telemetry_events ADD CONSTRAINT nothing CHECK (timestamp < 0)",
@@ -130,7 +130,7 @@ async fn a_table_that_refuses_everything_is_our_fault_and_costs_no_event() {
     refuses_everything(accept, 4).await;
 }
 
-/// Refuses the first row it sees, whatever it is, and no other: a sequence counts on through a rollback.
+/// Refuses the first row it sees, whichever it is, and no other: a sequence is not rolled back.
 const REFUSING_ONCE: &str = "
     CREATE SEQUENCE rows_seen;
     CREATE FUNCTION refuse_once() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -142,7 +142,7 @@ const REFUSING_ONCE: &str = "
     END $$;
     CREATE TRIGGER refuse_once BEFORE INSERT ON telemetry_events FOR EACH ROW EXECUTE FUNCTION refuse_once();";
 
-/// As when a constraint that refuses everything is taken away between the refusal and the look at it.
+/// As if a constraint that refuses everything is removed between the refusal and its examination.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_row_that_was_refused_before_a_good_one_was_taken_is_not_at_fault() {
     let db = Db::postgres().await;

@@ -1,6 +1,6 @@
-//! Requests in JSON as someone wrote them, field by field.
+//! Requests in JSON, written field by field.
 //!
-//! **Invariant:** but for what is written the item is a good one, so that a refusal is for that.
+//! **Invariant:** except for the written fields the item is valid, so that a refusal has no other cause.
 
 use serde_json::{Value as Json, json};
 
@@ -10,7 +10,7 @@ use crate::server::{Call, Server};
 use crate::telemetry::{Mark, item, request};
 use crate::verdict::Verdict;
 
-/// A request of a good item; these fields replace its own (a metric's data point's), and attributes are added to them.
+/// A request of a valid item; these fields replace its own (a metric's data point's), and attributes are added to them.
 pub(crate) fn with(case: Case, mark: &Mark, fields: Json) -> Call {
     let mut message = request(case.signal, vec![item(case.signal, mark, Vec::new())]).json();
     let (resources, scopes, items) = case.signal.lists();
@@ -30,7 +30,7 @@ pub(crate) fn with(case: Case, mark: &Mark, fields: Json) -> Call {
     Call::raw(case, message.to_string())
 }
 
-/// Such a request is taken, and the row is as expected.
+/// Expects that the request is accepted and the row has these values.
 pub(super) fn stored(
     server: &Server,
     case: Case,
@@ -47,12 +47,12 @@ fn kept(server: &Server, call: &Call, mark: &Mark, expected: &Json) -> Verdict {
     rows.iter().try_for_each(|row| has(row, expected))
 }
 
-/// An attribute `v` of that value.
+/// An attribute `v` with that value.
 pub(super) fn attribute(server: &Server, case: Case, value: &Json, expected: &Json) -> Verdict {
     written(server, case, &value.to_string(), expected)
 }
 
-/// The same, with the value's very text.
+/// The same, with the exact text of the value.
 pub(super) fn written(server: &Server, case: Case, value: &str, expected: &Json) -> Verdict {
     let mark = Mark::new();
     let fields = json!({ "attributes": [{ "key": "v", "value": "PLACE" }] });

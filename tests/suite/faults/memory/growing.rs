@@ -1,4 +1,4 @@
-//! Small requests of several kinds, each of which becomes many rows, or rows that are together a thousand times larger.
+//! Small requests of several kinds, each of which becomes many rows, or rows that are a thousand times larger together.
 
 use std::io::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -20,7 +20,7 @@ pub(super) struct Request {
     pub(super) body: Bytes,
 }
 
-/// One of each kind, with so many items.
+/// One of each kind, with that many items.
 pub(super) fn requests(items: usize) -> Vec<Request> {
     let events = items.min(50_000);
     let event = r#"{"correlationId":"c","integration":"i","eventType":"e"}"#;

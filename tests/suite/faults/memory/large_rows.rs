@@ -1,4 +1,5 @@
-//! One item of a request whose row is far larger than its bytes, under a limit of memory that copies of it do not fit into.
+//! One item of a request whose row is far larger than its bytes, under a memory limit that copies of it do not fit
+//! into.
 
 use axum::http::Method;
 use bytes::Bytes;
@@ -43,7 +44,7 @@ fn description(text: &[u8]) -> Vec<u8> {
     field(1, &field(2, &field(2, &metric.concat())))
 }
 
-/// As many as one event may have, about; each takes 400 digits, a comma and a space.
+/// About the maximum number for one event; each takes 400 digits, a comma and a space.
 const NUMBERS: i32 = 99_000;
 
 /// One event whose numbers are seventy times as long when they are stored, and whose keys are not in order.
@@ -54,11 +55,11 @@ fn numbers() -> Vec<u8> {
         .into_bytes()
 }
 
-/// The place where the item ends.
+/// The destination of the item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     Row,
-    /// For want of memory.
+    /// For lack of memory.
     DeadLetter,
 }
 
@@ -97,8 +98,8 @@ async fn ended(service: &mut Service, limit: &MemoryLimit, name: &str, fate: Fat
     );
 }
 
-/// A request of 25 KB, one log record with 25 MiB of control characters, took 339 MiB with PostgreSQL and 643 with SQLite;
-/// where it did not get them, it was tried again for ever, and nothing behind it was stored.
+/// A request of 25 KB, one log record with 25 MiB of control characters, used 339 MiB with PostgreSQL and 643 with
+/// SQLite. If these were not available, it was tried again for ever, and nothing behind it was stored.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_row_six_times_as_long_as_its_item_is_written_to_postgres_part_by_part() {
     let database = Database::new().await;
@@ -141,8 +142,8 @@ async fn lengths(sql: &mut PgConnection, member: &str) -> Vec<i32> {
     lengths.await.expect("answered")
 }
 
-/// SQLite holds a row's text three times while it inserts it. A resource is held several times by both stores: one of 10 MiB
-/// of control characters took 204 MiB with PostgreSQL and 267 with SQLite.
+/// SQLite holds a row's text three times while it inserts it. Both stores hold a resource several times: one of 10 MiB
+/// of control characters used 204 MiB with PostgreSQL and 267 with SQLite.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_item_that_needs_more_memory_than_there_is_is_a_dead_letter_and_the_next_is_stored() {
     let database = Database::new().await;
@@ -164,7 +165,7 @@ async fn an_item_that_needs_more_memory_than_there_is_is_a_dead_letter_and_the_n
         request("numbers", "/ingest", "application/json", &numbers()),
         resource(),
     ] {
-        // Each alone: the event after it is to be the only one.
+        // Each is sent alone: only the event after it is to be stored.
         let dir = tempfile::tempdir_in(in_sqlite.path()).expect("a directory");
         sent_and_ended(&Launch::sqlite(dir.path()), &request, Fate::DeadLetter).await;
     }

@@ -14,10 +14,10 @@ use crate::support::memory_limit::MemoryLimit;
 use crate::support::postgres::Database;
 use crate::support::service::{Launch, Service};
 
-/// Time for which a request that finds no room is sent again.
+/// Time for which a request that finds no memory is sent again.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// As `Retry-After` says.
+/// The value of `Retry-After`.
 const AGAIN: Duration = Duration::from_secs(2);
 
 /// Requests that are sent at once.
@@ -46,7 +46,7 @@ pub(super) async fn send(service: &Service, request: &Request) {
         let url = service.url(request.path);
         let body = request.body.clone();
         let answer = service.http.send(Method::POST, &url, &headers, body).await;
-        // Who is refused while it still sends may see its connection end before it sees the 503.
+        // A client that is refused while it still sends may see its connection end before it sees the 503.
         let Ok(answer) = answer else {
             assert!(Instant::now() < deadline, "{}: no answer", request.name);
             tokio::time::sleep(AGAIN).await;
@@ -66,7 +66,7 @@ pub(super) async fn send(service: &Service, request: &Request) {
     }
 }
 
-/// Waits until all that was accepted is stored as rows.
+/// Waits until all accepted events are stored as rows.
 async fn stored(service: &Service) {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -114,8 +114,8 @@ async fn bodies_of_40_mib_are_all_stored_in_512_mib() {
     bodies(40, 512, None).await;
 }
 
-/// The memory of bodies that were long answered and stored stayed with glibc's allocator, over 100 MiB of it, and was wanting
-/// for the next ones.
+/// The memory of bodies that had long been answered and stored stayed with glibc's allocator, over 100 MiB of it, and
+/// was not available for the next ones.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_memory_of_large_bodies_goes_back_to_the_kernel() {
     const KEPT_BYTES: u64 = 64 << 20;
@@ -129,7 +129,7 @@ async fn the_memory_of_large_bodies_goes_back_to_the_kernel() {
     assert!(held < KEPT_BYTES, "{} MiB are kept", held >> 20);
     drop(service);
 
-    // Who sets the threshold decides it.
+    // A threshold that is set already is kept.
     let set = ("MALLOC_MMAP_THRESHOLD_", "65536");
     let service = launch.with(set.0, set.1).start().await;
     let path = format!("/proc/{}/environ", service.pid().as_raw_nonzero());

@@ -25,7 +25,7 @@ async fn export(
     Ok(partial.map(|partial| (partial.rejected_spans, partial.error_message)))
 }
 
-/// The status in the details, which says the same as the one around it.
+/// The status in the details, which has the same content as the one around it.
 fn details(status: &Status) -> RpcStatus {
     let details = RpcStatus::decode(status.details()).expect("a status");
     assert_eq!(details.code, status.code() as i32);
@@ -33,7 +33,7 @@ fn details(status: &Status) -> RpcStatus {
     details
 }
 
-/// That nobody is asked to send it again.
+/// Asserts that nobody is asked to send it again.
 fn assert_final(status: &Status) {
     assert!(detail(&details(status), "RetryInfo").is_none());
     assert!(
@@ -63,7 +63,7 @@ async fn r1_spans_are_taken_in_every_compression() {
             client = client.send_compressed(encoding).accept_compressed(encoding);
         }
         let answer = client.export(spans.clone()).await.expect("taken");
-        // R7: a full success says nothing of a partial one.
+        // R7: a full success has no partial one.
         assert_eq!(answer.into_inner().partial_success, None);
     }
     for content_type in [
@@ -72,7 +72,7 @@ async fn r1_spans_are_taken_in_every_compression() {
         "Application/gRPC",
     ] {
         let headers = [("content-type", content_type), ("grpc-encoding", "gzip")];
-        // Compressed only where it is marked; a message of two gzip members is one.
+        // Compressed only if it is marked; a message of two gzip members is one.
         let members = [gzip(&one_span()[..7]), gzip(&one_span()[7..])].concat();
         for body in [framed(0, &one_span()), framed(1, &members)] {
             let reply = call(&served, EXPORT, &headers, body).await;
@@ -154,7 +154,7 @@ async fn r4_a_full_log_is_unavailable_with_a_wait_of_one_to_five_seconds() {
 
 #[tokio::test]
 async fn r4_what_may_be_stored_all_the_same_is_marked_unknown() {
-    // The sync is under way when the time is over.
+    // The sync is in progress when the time is over.
     let disk = Arc::new(SlowDisk(Duration::from_millis(500)));
     let options = Options {
         handling_timeout: Duration::ZERO,

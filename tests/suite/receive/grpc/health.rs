@@ -36,7 +36,7 @@ fn told(answer: &HealthCheckResponse) -> ServingStatus {
 async fn health_follows_readiness_and_a_watch_ends_with_the_service() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let launch = Launch::sqlite(dir.path())
-        // No probe of gRPC has a token.
+        // Probes of gRPC have no token.
         .with("RUVVECTOR_AUTH_TOKENS", "secret")
         .with("RUVVECTOR_SHUTDOWN_DELAY", "3s");
     let mut service = launch.start().await;

@@ -1,4 +1,4 @@
-//! Frames, lengths and heads that no client should send: each is answered, and others are served as ever.
+//! Frames, lengths and heads that no client should send: each is answered, and other clients are served as usual.
 
 use axum::http::Method;
 use ruvvector_service::receive::Options;

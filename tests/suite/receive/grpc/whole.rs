@@ -1,4 +1,4 @@
-//! gRPC through the real binary, to the rows.
+//! gRPC through the real binary, down to the rows.
 
 use std::time::Instant;
 
@@ -107,7 +107,7 @@ fn spans(count: u8) -> ExportTraceServiceRequest {
     request(spans.collect())
 }
 
-/// What is stored, without what tells one storing from another.
+/// The stored rows, without the columns that differ each time a row is stored.
 async fn rows(service: &Service) -> Vec<Value> {
     service.until_drained().await;
     let Value::Array(mut rows) = service.get("/query?limit=1000").await.json() else {
@@ -186,7 +186,7 @@ async fn r3_a_thousand_calls_at_once_are_all_taken_once() {
     let clients = join_all((0..CONNECTIONS).map(|_| client(&service))).await;
     let calls = (0..1000).map(|n| {
         let mut client = clients[n % CONNECTIONS].clone();
-        // No two of them are the same.
+        // All of them are different.
         let mut spans = spans(20);
         spans.resource_spans[0]
             .resource
@@ -235,7 +235,7 @@ fn of_bytes(bytes: usize) -> ExportTraceServiceRequest {
             return spans;
         }
         let last = &mut spans.resource_spans[0].scope_spans[0].spans[254];
-        // The length may take a byte more than it did; the next round sees.
+        // The length may take another byte than before; the next round sees that.
         let missing = missing.saturating_sub(if last.name.len() < 128 { 4 } else { 0 });
         last.name.push_str(&"x".repeat(missing));
     }
@@ -263,7 +263,7 @@ async fn r2_the_largest_request_is_taken_and_one_byte_more_is_not() {
             .get_bin("google.rpc.retryinfo-bin")
             .is_none()
     );
-    // The connection is as good as ever.
+    // The connection still works.
     client.export(spans(1)).await.expect("taken");
     service.until_drained().await;
     let page = service.metrics().await;
@@ -274,8 +274,8 @@ async fn r2_the_largest_request_is_taken_and_one_byte_more_is_not() {
     assert!(peak < 768 * MIB as u64, "{} MiB", peak / MIB as u64);
 }
 
-/// Sends until there is an answer. tonic's client gives up a call that finds its connection on its way out, though it was
-/// not sent yet; what the server has taken in is answered.
+/// Sends until there is an answer. tonic's client fails a call that finds its connection closing, although it was not
+/// sent yet; calls that the server has received are answered.
 async fn export_by_all_means(
     client: &TraceServiceClient<Channel>,
     spans: &ExportTraceServiceRequest,

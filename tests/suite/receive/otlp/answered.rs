@@ -159,7 +159,7 @@ async fn h9_h10_a_full_log_is_503_with_a_wait_of_one_to_five_seconds() {
 
 #[tokio::test]
 async fn h9_what_may_be_stored_all_the_same_is_marked_unknown() {
-    // The sync is under way when the time is over.
+    // The sync is in progress when the time is over.
     let disk = Arc::new(SlowDisk(Duration::from_millis(500)));
     let options = Options {
         handling_timeout: Duration::ZERO,
@@ -300,7 +300,7 @@ async fn h15_a_body_sent_to_the_root_is_told_the_right_path() {
         assert_eq!(answer.status, 404);
         assert!(status(&answer, content_type).message.contains("/v1/traces"));
     }
-    // The OTLP port takes OTLP alone.
+    // The OTLP port serves only OTLP.
     assert_eq!(served.post_event().await.status, 404);
 }
 

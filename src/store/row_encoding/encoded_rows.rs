@@ -1,0 +1,149 @@
+//! The rows of a batch, in one buffer.
+//!
+//! **Invariant:** a row is in the buffer as a whole or not at all; `rows.len()` is the count that COPY must report.
+
+use std::ops::Range;
+
+use crate::event::{Event, EventFlags};
+use crate::store::row_encoding::{
+    CREATED_AT, EncodedRow, FIELDS, FLAGS, JSONB_VERSION, length, postgres_time, put_field,
+};
+
+/// Maximum number of bytes of a tuple beside its texts: the count, seventeen lengths, four 64-bit numbers, `kind`,
+/// `flags`, the resource id and JSONB's version.
+const FIXED_BYTES: usize = 2 + 17 * 4 + 4 * 8 + 4 + 2 + 16 + 1;
+
+/// The rows of a batch.
+#[derive(Clone, Debug, Default)]
+pub struct EncodedRows {
+    bytes: Vec<u8>,
+    /// The end of each row in `bytes`.
+    ends: Vec<usize>,
+}
+
+impl EncodedRows {
+    /// Adds one event as a row.
+    pub fn push(&mut self, event: &Event<'_>, received_unix_nano: i64) {
+        let texts = [
+            Some(&event.correlation_id),
+            Some(&event.integration),
+            event.provider.as_ref(),
+            Some(&event.event_type),
+            event.trace_id.as_ref(),
+            event.span_id.as_ref(),
+            event.parent_span_id.as_ref(),
+            event.name.as_ref(),
+            event.status.as_ref(),
+        ];
+        let text_bytes: usize = texts.iter().flatten().map(|text| text.len()).sum();
+        let out = &mut self.bytes;
+        out.reserve(FIXED_BYTES + text_bytes + event.metadata.len());
+
+        out.extend_from_slice(&FIELDS.to_be_bytes());
+        put_field(out, Some(event.timestamp_ms.to_be_bytes()));
+        put_field(out, event.time_unix_nano.map(i64::to_be_bytes));
+        put_field(out, event.duration_ns.map(i64::to_be_bytes));
+        put_field(out, Some(postgres_time(received_unix_nano).to_be_bytes()));
+        put_field(out, event.kind.map(i32::to_be_bytes));
+        put_field(
+            out,
+            (!event.flags.is_empty()).then(|| event.flags.0.to_be_bytes()),
+        );
+        for text in texts {
+            put_field(out, text.map(|text| text.as_bytes()));
+        }
+        put_field(out, event.resource_id.map(|id| id.0));
+        out.extend_from_slice(&length(event.metadata.len() + 1));
+        out.push(JSONB_VERSION);
+        out.extend_from_slice(event.metadata.as_bytes());
+        self.ends.push(self.bytes.len());
+    }
+
+    /// Adds a row that is already encoded.
+    pub fn push_row(&mut self, row: EncodedRow<'_>) {
+        self.bytes.extend_from_slice(row.tuple);
+        self.ends.push(self.bytes.len());
+    }
+
+    /// Adds a row with a replaced time of receipt, in microseconds since 2000-01-01 UTC, and sets the flag for that.
+    pub(in crate::store) fn push_row_received(&mut self, row: EncodedRow<'_>, created_at_us: i64) {
+        self.bytes.extend_from_slice(&FIELDS.to_be_bytes());
+        let out = &mut self.bytes;
+        for (column, field) in row.fields().enumerate() {
+            match column {
+                CREATED_AT => put_field(out, Some(created_at_us.to_be_bytes())),
+                FLAGS => {
+                    let flags = field.and_then(|flags| flags.try_into().ok());
+                    let mut flags = EventFlags(flags.map_or(0, i16::from_be_bytes));
+                    flags.insert(EventFlags::RECEIVE_TIME_REPLACED);
+                    put_field(out, Some(flags.0.to_be_bytes()));
+                }
+                _ => put_field(out, field),
+            }
+        }
+        self.ends.push(self.bytes.len());
+    }
+
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// Returns all tuples as COPY expects them.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Returns the tuple of one row.
+    #[must_use]
+    pub fn row(&self, index: usize) -> EncodedRow<'_> {
+        EncodedRow {
+            tuple: &self.bytes[self.end_of(index)..self.ends[index]],
+        }
+    }
+
+    /// Returns the number of bytes of a range of rows.
+    #[must_use]
+    pub fn bytes_of(&self, rows: Range<usize>) -> usize {
+        self.end_of(rows.end) - self.end_of(rows.start)
+    }
+
+    /// Returns the end of the first `len` rows in the buffer.
+    fn end_of(&self, len: usize) -> usize {
+        len.checked_sub(1).map_or(0, |last| self.ends[last])
+    }
+
+    /// Returns all rows in order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = EncodedRow<'_>> {
+        (0..self.len()).map(|index| self.row(index))
+    }
+
+    /// Removes a row.
+    pub fn remove(&mut self, index: usize) {
+        let bytes = self.row(index).tuple.len();
+        let end = self.ends.remove(index);
+        self.bytes.drain(end - bytes..end);
+        for later in &mut self.ends[index..] {
+            *later -= bytes;
+        }
+    }
+
+    /// Drops the rows after the first `len`, to undo a record that could not be decoded to its end.
+    pub fn truncate(&mut self, len: usize) {
+        if len < self.ends.len() {
+            self.bytes.truncate(self.end_of(len));
+            self.ends.truncate(len);
+        }
+    }
+
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.ends.clear();
+    }
+}
