@@ -1,21 +1,22 @@
 #!/usr/bin/env bash
-# Runs every test, on a machine with Rust and nothing else set up.
+# Runs every test, on a machine that has Rust and nothing else.
 #
-#   scripts/test.sh             everything
-#   scripts/test.sh --quick     format, lints, unit tests, and the suite as far as it needs neither PostgreSQL nor another
-#                               program: a few minutes after a build, and nothing is installed
+#   scripts/test.sh             everything, for those who check the product
+#   scripts/test.sh --quick     for developers: format, lints, unit tests, and the part of the suite that needs neither PostgreSQL
+#                               nor another program; it takes a few minutes after a build and installs nothing
 #
-# Installs what is missing from the system's packages (as root, or by sudo): PostgreSQL's server programs, Prometheus and
-# its Alertmanager, strace, groff, systemd's programs, Python's venv and yaml, curl, Chromium, Java and Maven, nginx,
-# HAProxy and PgBouncer. SDKs and what they run on go into target/sdk. Servers run in temporary directories on free ports,
-# never as root, and are removed. Nothing is ever skipped: what cannot be had is an error.
+# Missing packages of the system are installed, as root or by sudo: PostgreSQL's server programs, Prometheus and its
+# Alertmanager, strace, groff, systemd's programs, Python's venv and yaml, curl, Chromium, Java and Maven, nginx, HAProxy and
+# PgBouncer. SDKs and other programs are installed below target/, in the versions of scripts/tools/versions.txt. Servers run in
+# temporary directories on free ports, never as root, and are removed. No test is skipped: a missing program is an error.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+. "$(dirname "$0")/lib.sh"
+cd "$root"
 
 started=$SECONDS step=
-ended() { [ -z "$step" ] || printf '\n== %s FAILED (exit code %s)\n' "$step" "$1" >&2; }
-trap 'ended $?' EXIT
-# The command stands alone: under `if`, `||` or `!` its own failures, but for the last, would not end it.
+report_failure() { [ -z "$step" ] || printf '\n== %s FAILED (exit code %s)\n' "$step" "$1" >&2; }
+trap 'report_failure $?' EXIT
+# step NAME COMMAND…: runs a command. It is neither in `if` nor before `||`, which would disable `set -e` inside of it.
 step() {
     local from=$SECONDS
     step=$1
@@ -25,11 +26,6 @@ step() {
     printf '== %s: %s s\n' "$step" $((SECONDS - from))
     step=
 }
-fail() {
-    printf 'test.sh: %s\n' "$1" >&2
-    exit 1
-}
-
 as_root() {
     if [ "$(id -u)" = 0 ]; then
         "$@"
@@ -40,12 +36,11 @@ as_root() {
     fi
 }
 
-# PostgreSQL's server programs are outside the search path on Debian.
+# On Debian, PostgreSQL's server programs are outside the search path.
 have_postgres() {
     [ -n "${RUVVECTOR_TEST_POSTGRES_BIN:-}" ] || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null ||
         command -v initdb >/dev/null
 }
-on_path() { PATH=$PATH:/usr/sbin command -v "$1" >/dev/null; }
 have_venv() { python3 -c 'import venv, ensurepip' 2>/dev/null; }
 have_yaml() { python3 -c 'import yaml' 2>/dev/null; }
 
@@ -64,35 +59,29 @@ packages() {
     have_venv || missing+=(python3 python3-venv)
     have_yaml || missing+=(python3-yaml)
     command -v javac >/dev/null && command -v mvn >/dev/null || missing+=(default-jdk-headless maven)
-    # In /usr/sbin, which is on root's path alone.
-    on_path nginx || missing+=(nginx-light)
-    on_path haproxy || missing+=(haproxy)
-    on_path pgbouncer || missing+=(pgbouncer)
+    command -v nginx >/dev/null || missing+=(nginx-light)
+    command -v haproxy >/dev/null || missing+=(haproxy)
+    command -v pgbouncer >/dev/null || missing+=(pgbouncer)
     command -v openssl >/dev/null || missing+=(openssl)
     if [ ${#missing[@]} -gt 0 ]; then
         command -v apt-get >/dev/null || fail "install these with your system's package manager: ${missing[*]}"
         printf 'installing %s\n' "${missing[*]}"
         as_root apt-get update -qq
-        # A package must not start a server of its own.
+        # RUNLEVEL=1 keeps a package from starting its server.
         as_root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
             apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null ||
             fail "could not install: ${missing[*]}"
     fi
     have_postgres || fail "PostgreSQL's server programs (initdb, pg_ctl) are missing; install the package 'postgresql'"
-    for program in prometheus promtool prometheus-alertmanager strace groff systemd-analyze curl psql chromium javac mvn \
-        nginx haproxy pgbouncer openssl; do
-        on_path "$program" || fail "$program is missing; install it with your system's package manager"
-    done
+    needs prometheus promtool prometheus-alertmanager strace groff systemd-analyze curl psql chromium javac mvn nginx haproxy \
+        pgbouncer openssl
     have_venv || fail "Python's venv is missing; install the package 'python3-venv'"
     have_yaml || fail "Python's yaml is missing; install the package 'python3-yaml'"
 }
 
-sdks() {
-    scripts/tools/sdk/python.sh
-    scripts/tools/sdk/javascript.sh
-    scripts/tools/sdk/java.sh
-    scripts/tools/sdk/go.sh
-    scripts/tools/sdk/rust.sh
+tools() {
+    local language
+    for language in python javascript java go rust; do "scripts/tools/sdk/$language.sh"; done
     scripts/tools/reference-collector.sh >/dev/null
     scripts/tools/telemetrygen.sh
     scripts/tools/prometheus3.sh >/dev/null
@@ -102,17 +91,18 @@ cargo_tests() {
     scripts/with-postgres.sh timeout 2400 cargo test --quiet --no-fail-fast
 }
 
-# The oldest server that is promised to do; scripts/check/other-postgres.sh has those between as well.
+# The oldest supported server; scripts/check/other-postgres.sh runs newer ones, too.
 oldest_postgres() {
     scripts/check/other-postgres.sh 14 -- timeout 1200 cargo test --quiet --no-fail-fast --test suite -- postgres:: write:: query::
 }
 
-scripts_parse() {
-    local script
-    for script in scripts/*.sh scripts/*/*.sh scripts/tools/sdk/*.sh .ci/run; do
-        bash -n "$script"
-        [ -x "$script" ] || fail "$script is not executable"
+check_scripts() {
+    local each
+    for each in scripts/*.sh scripts/*/*.sh scripts/tools/sdk/*.sh .ci/run; do
+        bash -n "$each"
+        [ -x "$each" ] || [ "$each" = scripts/lib.sh ] || fail "$each is not executable"
     done
+    scripts/check/versions.sh
 }
 
 # The parts of the suite that run on SQLite and in the process itself.
@@ -127,6 +117,7 @@ command -v cargo >/dev/null || fail "cargo is missing: install Rust"
 case ${1:-} in
 '') ;;
 --quick)
+    step 'scripts' check_scripts
     step 'format' cargo fmt --check
     step 'lints' cargo clippy --quiet --all-targets -- -D warnings
     step 'unit tests' cargo test --quiet --lib
@@ -137,17 +128,17 @@ case ${1:-} in
 *) fail "unknown argument $1; there is --quick, or none" ;;
 esac
 step 'packages' packages
-step 'SDKs' sdks
-step 'scripts' scripts_parse
+step 'tools and SDKs' tools
+step 'scripts' check_scripts
 step 'format' cargo fmt --check
 step 'lints' cargo clippy --quiet --all-targets -- -D warnings
 step 'build' cargo test --quiet --no-run
 step 'dashboards' scripts/check/dashboards.sh
-step 'alerts' scripts/with-postgres.sh scripts/check/alerts.sh
+step 'alerts' scripts/check/alerts.sh
 step 'outage' scripts/check/outage.sh
-step 'chart and image' scripts/with-postgres.sh scripts/check/chart.sh
-step 'systemd unit' scripts/with-postgres.sh scripts/check/systemd.sh
-step 'proxies' scripts/with-postgres.sh scripts/check/proxies.sh
+step 'chart and image' scripts/check/chart.sh
+step 'systemd unit' scripts/check/systemd.sh
+step 'proxies' scripts/check/proxies.sh
 step 'docs' scripts/check/docs.sh
 step 'tests' cargo_tests
 step 'PostgreSQL 14' oldest_postgres

@@ -5,12 +5,14 @@
 #   scripts/bench/sdk-outage.sh python             one language
 #   scripts/bench/sdk-outage.sh python grpc        one row
 #
-# Wants a machine that does nothing else: the programs run side by side, and what starves them looks like impatience. Not
-# part of scripts/test.sh: it waits for minutes, and says how SDKs behave, not how the service does.
+# For authors of docs/sdks.md. The machine has to be idle otherwise, as the programs run at the same time and a slow one seems to
+# give up early. Not part of scripts/test.sh, as it takes minutes and measures the SDKs, not the service. Needs what the
+# scripts in scripts/tools/sdk/ need.
 set -euo pipefail
-cd "$(dirname "$0")/../.."
+. "$(dirname "$0")/../lib.sh"
+cd "$root"
 
-# A language, and its protocols.
+# Each line has a language and its protocols.
 table='
 python http/protobuf http/json grpc
 javascript http/protobuf http/json grpc
@@ -26,6 +28,6 @@ while read -r language protocols; do
     "scripts/tools/sdk/$language.sh"
     for protocol in $protocols; do
         [ "${2:-$protocol}" = "$protocol" ] || continue
-        target/sdk/python/venv/bin/python tests/sdk/outage.py "$language" "$protocol" </dev/null
+        target/sdk/python/venv/bin/python -m tests.sdk.outage "$language" "$protocol" </dev/null
     done
 done <<<"$table"

@@ -1,23 +1,24 @@
 #!/usr/bin/env bash
-# Checks alerts/: the rules and their tests by promtool, both cases and a runbook for each alert, and that every metric and
-# label they name is on a real page.
+# Checks alerts/, for those who change rules, metrics or runbooks: promtool tests the rules, and tests/alerts checks that each
+# alert has its tests and a runbook and that each metric and label exists.
 #
-#   scripts/check/alerts.sh http://127.0.0.1:3100/metrics
-#   scripts/with-postgres.sh scripts/check/alerts.sh            # the page of the built binary, by scripts/operate/metrics-page.sh
+#   scripts/check/alerts.sh                                  the metrics of the built service
+#   scripts/check/alerts.sh http://127.0.0.1:3100/metrics    those of a running service, or of a file
 #
-# The page, a URL or a file, has to be that of a service on PostgreSQL that has taken a request over HTTP and over gRPC and
-# answered a query: what never happened has no series. PROMTOOL names another promtool than the machine's; Prometheus 3's is
-# asked as well (scripts/tools/prometheus3.sh).
+# The page has to be that of a service on PostgreSQL that has accepted a request over HTTP and over gRPC and answered a query,
+# as other series do not exist yet. PROMTOOL names another promtool than the machine's; that of scripts/tools/prometheus3.sh runs,
+# too. Needs promtool, curl, Python's yaml, and PostgreSQL's programs for the built service.
 set -euo pipefail
-cd "$(dirname "$0")/../.."
-promtool=${PROMTOOL:-promtool}
+. "$(dirname "$0")/../lib.sh"
+cd "$root"
 
-page=$(mktemp "${TMPDIR:-/tmp}/ruvvector-page.XXXXXX")
-trap 'rm -f "$page"' EXIT
+promtool=${PROMTOOL:-promtool}
+needs "$promtool" curl
+temporary_directory alerts
 case ${1:-} in
-'') scripts/operate/metrics-page.sh >"$page" ;;
-http://* | https://*) curl --silent --show-error --fail --max-time 20 -o "$page" "$1" ;;
-*) cat -- "$1" >"$page" ;;
+'') scripts/with-postgres.sh scripts/operate/metrics-page.sh >"$dir/page" ;;
+http://* | https://*) curl --silent --show-error --fail --max-time 20 --output "$dir/page" "$1" ;;
+*) cat -- "$1" >"$dir/page" ;;
 esac
 
 prometheus3=$(scripts/tools/prometheus3.sh)
@@ -26,4 +27,4 @@ for each in "$promtool" "$prometheus3/promtool"; do
     "$each" check rules --lint=all --lint-fatal alerts/*.rules.yml
     "$each" test rules alerts/tests/*.yml
 done
-python3 tests/alerts/alert_rules.py "$page"
+python3 -m tests.alerts.alert_rules "$dir/page"

@@ -1,37 +1,28 @@
 #!/usr/bin/env bash
-# Checks the dashboards: Grafana's typed models read every field, the rules hold, and every panel's query gives data from
-# the real binary, real Prometheus (the machine's and Prometheus 3) and a filled PostgreSQL, by an index;
-# and that the three commands of dashboards/README.md bring a newcomer all of it.
+# Checks the dashboards, for those who change them or the metrics.
 #
 #   scripts/check/dashboards.sh [BINARY]      the default is target/debug/ruvvector-service
 #
-# Installs what it needs of Python into target/dashboards, as tests/dashboards/requirements pins it. Needs Python 3.11
-# or later with venv, Prometheus, curl and PostgreSQL's programs.
+# Grafana's typed models of three versions read every field; the project's rules hold; every query has data from the real
+# service, from two versions of Prometheus and from a filled PostgreSQL, where it uses an index; and the three commands of
+# dashboards/README.md give an operator all of it. Needs Python 3.11 or later with venv, Prometheus, promtool, curl and
+# PostgreSQL's programs; installs Python's packages into target/dashboards.
 set -euo pipefail
-cd "$(dirname "$0")/../.."
+. "$(dirname "$0")/../lib.sh"
+cd "$root"
 
-binary=${1:-target/debug/ruvvector-service}
-[ -x "$binary" ] || { echo "check-dashboards: $binary is missing; build it with: cargo build" >&2; exit 1; }
-
+find_service "$@"
+needs prometheus promtool curl
 requirements=tests/dashboards/requirements
-home=target/dashboards
-# Each version of the models is a package of the same name, so each has a directory of its own.
-if ! cat "$requirements"/*.txt | cmp -s - "$home/installed.txt"; then
-    rm -rf "$home"
-    python3 -m venv "$home/venv"
-    for file in "$requirements"/*.txt; do
-        "$home/venv/bin/pip" install --quiet --disable-pip-version-check --only-binary=:all: --require-hashes \
-            --target "$home/$(basename "$file" .txt)" -r "$file"
-    done
-    cat "$requirements"/*.txt >"$home/installed.txt"
-fi
-
-for file in "$requirements"/grafana-*.txt; do
-    version=$(basename "$file" .txt)
-    PYTHONPATH=$home/$version python3 tests/dashboards/models.py "$version"
+environments=target/dashboards
+for version in grafana-10 grafana-11 grafana-main; do
+    install_packages "$environments/$version" "$requirements/$version.txt" "$requirements/tools.txt"
+    "$environments/$version/bin/python" -m tests.dashboards.models
 done
-PYTHONPATH=$home/tools python3 tests/dashboards/rules.py
+python=$environments/grafana-main/bin/python
+"$python" -m tests.dashboards.rules
 prometheus3=$(scripts/tools/prometheus3.sh)
-scripts/with-postgres.sh python3 tests/dashboards/live.py "$binary" prometheus "$prometheus3/prometheus"
-PYTHONPATH=$home/grafana-main:$home/tools \
-    scripts/with-postgres.sh python3 tests/dashboards/newcomer.py "$binary" prometheus "$prometheus3/prometheus"
+# Each part fills its own PostgreSQL.
+for part in live newcomer; do
+    scripts/with-postgres.sh "$python" -m "tests.dashboards.$part" "$binary" prometheus "$prometheus3/prometheus"
+done

@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
-# The long run of the faults: the same tests as in scripts/test.sh, more often and for much longer.
+# Runs the tests of crashes and outages more often and for much longer than scripts/test.sh does. Before a release.
 #
 #   scripts/check/faults.sh [TEST…]          for example: scripts/check/faults.sh faults::outage
 #
-# The variables are described at the head of tests/suite/faults.rs; those that are set already keep their value.
+# The head of tests/suite/faults.rs describes the variables; a variable that is set keeps its value. Needs what the suite needs:
+# Rust, PostgreSQL's programs and strace.
 set -euo pipefail
-cd "$(dirname "$0")/../.."
+. "$(dirname "$0")/../lib.sh"
+cd "$root"
 
 export RUVVECTOR_TEST_KILLS=${RUVVECTOR_TEST_KILLS:-1000}
 export RUVVECTOR_TEST_OUTAGE_SECONDS=${RUVVECTOR_TEST_OUTAGE_SECONDS:-600}

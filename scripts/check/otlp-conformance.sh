@@ -1,50 +1,41 @@
 #!/usr/bin/env bash
-# Holds any OTLP server to the rules of OTLP 1.11, over its sockets, and prints what it keeps and what not.
+# Checks any OTLP server by the rules of OTLP 1.11, over its sockets, and prints which rules it keeps.
 #
 #   scripts/check/otlp-conformance.sh http://host:4318 [host:4317]
-#   scripts/check/otlp-conformance.sh --markdown       our own server beside the reference Collector, into docs/otlp.md
+#   scripts/check/otlp-conformance.sh --markdown       this service beside the reference Collector, into docs/otlp.md
 #
-# The first address is OTLP/HTTP's, the second OTLP/gRPC's; without it what needs gRPC is not judged. It sends tens
-# of thousands of spans, fewer log records and metric points, all named `conformance`, and requests of up to 80 MiB.
+# The first address is that of OTLP/HTTP, the second that of OTLP/gRPC; without the second, rules of gRPC are not judged. The
+# server receives tens of thousands of spans, fewer log records and metric points, all named `conformance`, and requests of up
+# to 80 MiB. Needs Rust, and for --markdown what scripts/tools/reference-collector.sh needs.
 #
-# Each line: the row, whose word it is (MUST and SHOULD are the specification's own, the rest is our wish), whether it
-# passed, the rule. Exit code: 0, or 1 if a MUST was broken. Some rules show only in a server that is set up so:
-#   --auth URL [GRPC]       asks for the bearer token a-token-of-the-conformance-suite
-#   --cors URL [GRPC]       lets pages of http://page.example send, who bear that token
-#   --refusing URL [GRPC]   cannot take anything for the time being (its database is away, its queue full)
-#   --strict URL [GRPC]     reads JSON without keys in snake_case, as the specification has it
-#   --cutting URL [GRPC]    throws away attributes past the first 8 of an item, and says so
+# Each line has the row, the author of the rule (MUST and SHOULD are the specification's, others are our wish), the result, and
+# the rule. The exit code is 1 if a MUST is broken, and otherwise 0. Some rules need a server with a certain configuration:
+#   --auth URL [GRPC]       requires the bearer token a-token-of-the-conformance-suite
+#   --cors URL [GRPC]       accepts requests of pages of http://page.example that have this token
+#   --refusing URL [GRPC]   cannot accept requests at present, as its database is unreachable or its queue is full
+#   --strict URL [GRPC]     refuses JSON keys in snake_case, as the specification demands
+#   --cutting URL [GRPC]    discards attributes after the first 8 of an item, and reports it
 set -euo pipefail
-cd "$(dirname "$0")/../.."
+. "$(dirname "$0")/../lib.sh"
+cd "$root"
 
-fail() { printf 'otlp-conformance.sh: %s\n' "$1" >&2; exit 2; }
-[ $# -gt 0 ] || { sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//p}' "$0" >&2; exit 2; }
-
-suite=$(cargo test --quiet --test otlp --no-run --message-format=json |
-    grep -o '"executable":"[^"]*/otlp-[^"]*"' | tail -n 1 | cut -d '"' -f 4) || fail "the suite did not build"
-[ -x "$suite" ] || fail "the suite did not build"
+[ $# -gt 0 ] || usage
+suite=$(cargo_executable otlp test --test otlp) || exit 2
 
 if [ "$1" != --markdown ]; then
     exec "$suite" --judge --server server "$@"
 fi
 
-dir=$(mktemp -d "${TMPDIR:-/tmp}/ruvvector-otlp.XXXXXX")
-pids=()
-stop() {
-    [ ${#pids[@]} -eq 0 ] || kill "${pids[@]}" 2>/dev/null || true
-    rm -rf "$dir"
-}
-trap stop EXIT
-
+temporary_directory otlp
 collector=$(scripts/tools/reference-collector.sh)
 version=$("$collector" --version | grep -o '[0-9][0-9.]*' | head -n 1)
-free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
 
-# start NAME RECEIVER EXPORTER EXTENSIONS: a Collector; its addresses are the last two of ${at[@]}.
+# start NAME HTTP-OPTIONS GRPC-OPTIONS EXPORTER: starts a Collector and sets `at` to its two addresses.
 at=()
 start() {
     local http grpc
-    http=$(free_port) grpc=$(free_port)
+    http=$(free_port)
+    grpc=$(free_port)
     cat >"$dir/$1.yaml" <<YAML
 extensions: {bearertokenauth: {token: a-token-of-the-conformance-suite}}
 receivers:
@@ -64,14 +55,8 @@ service:
     metrics: {receivers: [otlp], exporters: [$4]}
 YAML
     "$collector" --config "$dir/$1.yaml" >"$dir/$1.log" 2>&1 &
-    pids+=($!)
-    for _ in $(seq 300); do
-        ! grep -q 'Everything is ready' "$dir/$1.log" || { at=("http://127.0.0.1:$http" "127.0.0.1:$grpc"); return; }
-        kill -0 "${pids[-1]}" 2>/dev/null || break
-        sleep 0.1
-    done
-    cat "$dir/$1.log" >&2
-    fail "the Collector did not start"
+    await grep -q 'Everything is ready' "$dir/$1.log"
+    at=("http://127.0.0.1:$http" "127.0.0.1:$grpc")
 }
 auth=', auth: {authenticator: bearertokenauth}'
 start plain '' '' nop && plain=("${at[@]}")
@@ -89,6 +74,6 @@ awk -v begin="$begin" -v end="$end" -v table="$dir/table.md" '
     !skipping { print }
     $0 == begin { print ""; while ((getline line < table) > 0) print line; print ""; skipping = 1 }
 ' docs/otlp.md >"$dir/otlp.md"
-grep -qF "$begin" "$dir/otlp.md" || fail "docs/otlp.md has no place for the table"
+grep -qF "$begin" "$dir/otlp.md" || fail "docs/otlp.md has no place for the table" 2
 cp "$dir/otlp.md" docs/otlp.md
 exit "$code"

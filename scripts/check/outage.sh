@@ -1,16 +1,18 @@
 #!/usr/bin/env bash
-# Has the alerts tried by a deliberate outage: PostgreSQL is stopped under load, an instance killed, another kept restarting,
-# and what a real Prometheus fires and a real Alertmanager sends has to be what it should, and nothing more. Then the alerts
-# on maintenance, each by the cause that its runbook names.
+# Tests the alerts by deliberate outages, for those who change rules or runbooks.
 #
 #   scripts/check/outage.sh [BINARY]      the default is target/debug/ruvvector-service
 #
-# Takes a minute and a half: the rules' clock goes 60 times as fast. PROMETHEUS and ALERTMANAGER name other programs. Needs
-# Python's yaml and PostgreSQL's programs.
+# PostgreSQL is stopped under load, one instance is killed, another is restarted again and again. A real Prometheus then has to
+# fire the expected alerts, a real Alertmanager has to send the expected pages, and neither may do more. Afterwards each alert on
+# maintenance is caused as its runbook describes. It takes two minutes, as the rules' clock runs 60 times as fast. PROMETHEUS and
+# ALERTMANAGER name other programs. Needs Prometheus, Alertmanager, psql, Python's yaml and PostgreSQL's programs.
 set -euo pipefail
-cd "$(dirname "$0")/../.."
+. "$(dirname "$0")/../lib.sh"
+cd "$root"
 
-binary=${1:-target/debug/ruvvector-service}
-[ -x "$binary" ] || { echo "check-outage: $binary is missing; build it with: cargo build" >&2; exit 1; }
-PYTHONPATH=tests/dashboards scripts/with-postgres.sh python3 tests/alerts/outage.py "$binary"
-PYTHONPATH=tests/dashboards scripts/with-postgres.sh python3 tests/alerts/upkeep.py "$binary"
+find_service "$@"
+needs "${PROMETHEUS:-prometheus}" "${ALERTMANAGER:-prometheus-alertmanager}" psql
+for part in outage upkeep; do
+    scripts/with-postgres.sh python3 -m "tests.alerts.$part" "$binary"
+done

@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
-"""Gives a Grafana that is there already the dashboards of `dashboards/`, and the data sources that they read.
+"""Adds the dashboards of `dashboards/`, and the data sources that they read, to a running Grafana. For operators.
 
     python3 scripts/operate/add_to_grafana.py GRAFANA PROMETHEUS [POSTGRES]
     python3 scripts/operate/add_to_grafana.py http://admin:PASSWORD@127.0.0.1:3000 http://127.0.0.1:9090 \\
         'postgres://grafana:PASSWORD@127.0.0.1:5432/telemetry'
 
-The last two are addresses as Grafana reaches them. Without POSTGRES, as with a store in SQLite, it is the overview alone.
-GRAFANA_TOKEN, a service account's of the role Admin, serves instead of a name and a password in the address. Run again, it
-brings all of it up to date. By Grafana's HTTP API, of Grafana 10 and later.
+The last two addresses are those that Grafana connects to. Without POSTGRES, as with a store in SQLite, only the overview is
+added. GRAFANA_TOKEN, of a service account with the role Admin, replaces a name and a password in the address. A second run
+updates dashboards and data sources. Needs Python 3 and Grafana 10 or later, whose HTTP API it uses.
 
-Invariant: it touches only what has one of this project's own uids, `ruvvector-…`.
+Invariant: it changes only objects with this project's uids, `ruvvector-…`.
 """
 
 import base64
@@ -43,7 +43,7 @@ def postgres_source(url):
     local = parts.hostname in ("localhost", "127.0.0.1", "::1")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     user = urllib.parse.unquote(parts.username or "postgres")
-    asked = dict(urllib.parse.parse_qsl(parts.query))
+    options = dict(urllib.parse.parse_qsl(parts.query))
     return {
         "name": "RuvVector",
         "uid": "ruvvector-postgres",
@@ -53,7 +53,7 @@ def postgres_source(url):
         "user": user,
         "jsonData": {
             "database": urllib.parse.unquote(parts.path.lstrip("/")) or user,
-            "sslmode": asked.get("sslmode", "disable" if local else "require"),
+            "sslmode": options.get("sslmode", "disable" if local else "require"),
             "postgresVersion": 1400,
             "maxOpenConns": 8,
         },
@@ -74,24 +74,24 @@ class Grafana:
             pair = f"{urllib.parse.unquote(parts.username)}:{urllib.parse.unquote(parts.password or '')}"
             self.headers["authorization"] = "Basic " + base64.b64encode(pair.encode()).decode()
 
-    def ask(self, method, path, value=None, taken=(200,)):
-        """The status, which is one of `taken`; what Grafana says otherwise ends the script."""
+    def ask(self, method, path, value=None, expected=(200,)):
+        """Returns the status, which is one of `expected`; any other answer of Grafana ends the script with its text."""
         body = None if value is None else json.dumps(value).encode()
         request = urllib.request.Request(self.base + path, body, self.headers, method=method)
         try:
             with urllib.request.urlopen(request, timeout=30) as answer:
                 return answer.status
         except urllib.error.HTTPError as error:
-            if error.code in taken:
+            if error.code in expected:
                 return error.code
-            hint = {401: "a wrong name, password or token", 403: "the role Admin is needed"}.get(error.code, "")
+            hint = {401: "wrong name, password or token", 403: "the role Admin is required"}.get(error.code, "")
             sys.exit(f"{method} {self.base}{path}: {error.code} {hint}\n{error.read().decode(errors='replace')}")
         except OSError as error:
-            sys.exit(f"Grafana at {self.base} gives no answer: {error}")
+            sys.exit(f"Grafana at {self.base} does not answer: {error}")
 
     def source(self, source):
         path = f"/api/datasources/uid/{source['uid']}"
-        if self.ask("GET", path, taken=(200, 404)) == 404:
+        if self.ask("GET", path, expected=(200, 404)) == 404:
             self.ask("POST", "/api/datasources", source)
         else:
             self.ask("PUT", path, source)
@@ -114,7 +114,7 @@ def main():
     grafana = Grafana(sys.argv[1], os.environ.get("GRAFANA_TOKEN"))
     for source in sources:
         grafana.source(source)
-    if grafana.ask("GET", f"/api/folders/{FOLDER['uid']}", taken=(200, 404)) == 404:
+    if grafana.ask("GET", f"/api/folders/{FOLDER['uid']}", expected=(200, 404)) == 404:
         grafana.ask("POST", "/api/folders", FOLDER)
     for path in sorted(DASHBOARDS.glob("*.json")):
         if kind(path) in {source["type"] for source in sources}:

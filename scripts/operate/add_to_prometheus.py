@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Adds the service to a Prometheus that is there already: a scrape job, and the rules of `alerts/`.
+"""Adds the service to the configuration of a running Prometheus: a scrape job, and the rules of `alerts/`. For operators.
 
     sudo python3 scripts/operate/add_to_prometheus.py /etc/prometheus/prometheus.yml 127.0.0.1:3100 …
 
-The rules go beside the configuration, into `rules/`. What the configuration was is kept in `….before-ruvvector`; comments
-and order stay. Run again, it brings the rules up to date and leaves a job `ruvvector` as it is. Prometheus has to be told to
-reload afterwards. Needs nothing but promtool, which comes with Prometheus (PROMTOOL names another).
+The rules are copied to `rules/` beside the configuration, and the previous configuration to `….before-ruvvector`. Comments and
+order stay. A second run updates the rules and leaves an existing job `ruvvector` unchanged. Prometheus has to reload afterwards.
+Needs Python 3 and promtool, which is part of Prometheus; PROMTOOL names another promtool.
 
-Invariant: the configuration is written only once promtool has taken it with all of its rules.
+Invariant: the configuration is written only after promtool has accepted it with all of its rules.
 """
 
 import os
@@ -22,15 +22,15 @@ BESIDE = "rules/ruvvector.rules.yml"
 
 
 def with_item(text, key, item):
-    """The text with one more item, of these lines, at the head of the list `key`."""
+    """Returns the text with an item, of these lines, added at the beginning of the list `key`."""
     lines = text.splitlines()
     for at, line in enumerate(lines):
         found = re.match(rf"{key}:\s*(?:\[\s*(.*?)\s*\])?\s*(?:#.*)?$", line)
         if not found:
             if re.match(rf"{key}:", line):
-                sys.exit(f"{key} is written in a way that this script does not edit. Add by hand to {key}:\n" + "\n".join(item))
+                sys.exit(f"{key} is written in a form that this script cannot edit. Add to {key} by hand:\n" + "\n".join(item))
             continue
-        # A list in brackets becomes one of lines; the others stay as they are indented.
+        # A list in brackets becomes a list of lines; other lists keep their indentation.
         values = [f"  - {value}" for value in re.split(r"\s*,\s*", found[1])] if found[1] else []
         if values and key != "rule_files":
             sys.exit(f"{key} is a list in brackets. Add by hand:\n" + "\n".join(item))
@@ -58,17 +58,17 @@ def main():
     configuration, targets = Path(sys.argv[1]), sys.argv[2:]
     for target in targets:
         if not re.fullmatch(r"[^\s\"/]+:\d+", target):
-            sys.exit(f"{target} is no HOST:PORT")
+            sys.exit(f"{target} is not of the form HOST:PORT")
     promtool = os.environ.get("PROMTOOL", "promtool")
     if not shutil.which(promtool):
-        sys.exit(f"{promtool} is missing: run this where Prometheus is, or let PROMTOOL name it")
+        sys.exit(f"{promtool} is missing: run this on the machine of Prometheus, or name it by PROMTOOL")
     text = configuration.read_text()
     rules = configuration.parent / BESIDE
     rules.parent.mkdir(exist_ok=True)
     shutil.copyfile(RULES, rules)
     rules.chmod(0o644)
     new = edited(text, targets)
-    # Beside the other, as paths in it are relative to it.
+    # The trial is in the same directory, as paths in it are relative.
     trial = configuration.with_name(configuration.name + ".with-ruvvector")
     trial.write_text(new)
     try:
@@ -76,15 +76,15 @@ def main():
     finally:
         trial.unlink()
     if checked.returncode:
-        sys.exit(f"promtool does not take {configuration} with the service in it; it is as it was.\n{checked.stdout}{checked.stderr}")
+        sys.exit(f"promtool refuses {configuration} with the service in it. The file is unchanged.\n{checked.stdout}{checked.stderr}")
     if new == text:
-        print(f"{configuration} has the service already; {rules} is up to date")
+        print(f"{configuration} already has the service; {rules} is up to date")
     else:
         before = configuration.with_name(configuration.name + ".before-ruvvector")
         shutil.copy2(configuration, before)
-        # In place: owner, mode and links stay.
+        # Writing in place keeps owner, mode and links.
         configuration.write_text(new)
-        print(f"{configuration} scrapes {', '.join(targets)} and loads {rules}; as it was: {before}")
+        print(f"{configuration} scrapes {', '.join(targets)} and loads {rules}; the previous file is {before}")
     print("Reload Prometheus: systemctl reload prometheus, or send it SIGHUP")
 
 

@@ -1,26 +1,24 @@
 #!/usr/bin/env bash
-# Lays out the root file system of the container's image: the binary, the libraries it is linked with, and nothing else.
+# Writes the root file system of the container's image: the binary, its libraries, names and certificates, and no other file.
 #
-#   scripts/operate/container-root.sh target/release/ruvvector-service DIR
+#   scripts/operate/container-root.sh target/release/ruvvector-service DIRECTORY
 #
-# The Dockerfile runs it while building; scripts/check/chart.sh runs it by hand, and the binary inside.
+# The Dockerfile runs it during the build, scripts/check/chart.sh in a test. It stands alone, as the build has no other script.
+# Needs ldd and the package `ca-certificates`.
 set -euo pipefail
 
-fail() { printf 'container-root.sh: %s\n' "$1" >&2; exit 1; }
-[ $# -eq 2 ] || fail 'wants a binary and a directory'
-binary=$1 root=$2 certificates=/etc/ssl/certs/ca-certificates.crt
-[ -x "$binary" ] || fail "$binary is not there"
-[ -e "$certificates" ] || fail "$certificates is missing: install the package 'ca-certificates'"
+binary=${1:?the first argument is the binary} root=${2:?the second argument is the directory of the image}
+certificates=/etc/ssl/certs/ca-certificates.crt
 
 mkdir -p "$root/tmp" "$root/etc/ssl/certs" "$root/usr/bin"
 chmod 1777 "$root/tmp"
-# PostgreSQL over TLS is checked against these.
+# The service verifies PostgreSQL over TLS by these.
 cp -L "$certificates" "$root/etc/ssl/certs/"
 printf 'ruvvector:x:65532:65532::/data:/sbin/nologin\n' >"$root/etc/passwd"
 printf 'ruvvector:x:65532:\n' >"$root/etc/group"
 printf 'hosts: files dns\n' >"$root/etc/nsswitch.conf"
 install -m 755 "$binary" "$root/usr/bin/ruvvector-service"
-# Each library at the path where the loader looks for it, and the loader itself.
+# Copies each library, and the loader itself, to the path where the loader looks for it.
 ldd "$binary" | grep -oE '/[^ ]+' | while read -r library; do
     mkdir -p "$root$(dirname "$library")"
     cp -L "$library" "$root$library"

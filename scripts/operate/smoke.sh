@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Checks a running service as a user would: health, an event, a batch, a span, queries, metrics.
+# Checks a running service, for operators after an installation or upgrade: health, an event, a batch, a span, queries, metrics.
 #
 #   scripts/operate/smoke.sh [URL]        the default is http://127.0.0.1:3100
 #
-# Needs nothing but curl. Leaves a few events of the integration `smoke` behind. Exit code 0 = all is well.
+# Exits with 0 if every check passes. It adds a few events of the integration `smoke`. It stands alone, so that it can be copied to
+# any machine. Needs curl.
 set -euo pipefail
 
 url=${1:-http://127.0.0.1:3100}
@@ -19,13 +20,13 @@ fail() {
     exit 1
 }
 
-# ask WHAT EXPECTED CURL-ARGUMENTS…: the answer must be a success that contains EXPECTED.
+# ask CHECK EXPECTED CURL-ARGUMENT…: fails unless the request succeeds and its answer contains EXPECTED.
 ask() {
-    local what=$1 expected=$2 answer
+    local check=$1 expected=$2 answer
     shift 2
-    answer=$(curl --silent --show-error --fail-with-body --max-time 20 "$@" 2>&1) || fail "$what" "$answer"
-    [[ $answer == *"$expected"* ]] || fail "$what: no '$expected' in the answer" "$answer"
-    printf 'ok      %s\n' "$what"
+    answer=$(curl --silent --show-error --fail-with-body --max-time 20 "$@" 2>&1) || fail "$check" "$answer"
+    [[ $answer == *"$expected"* ]] || fail "$check: no '$expected' in the answer" "$answer"
+    printf 'ok      %s\n' "$check"
 }
 
 command -v curl >/dev/null || fail "curl is not installed"
@@ -43,7 +44,7 @@ ask 'a span, as OTLP JSON'    '{}'               "$url/v1/traces" -H 'content-ty
       \"scopeSpans\":[{\"spans\":[{\"traceId\":\"$trace\",\"spanId\":\"$span\",\"name\":\"check\",\"kind\":1,
       \"startTimeUnixNano\":\"$now_ns\",\"endTimeUnixNano\":\"$now_ns\"}]}]}]}"
 
-# What was acknowledged is found as soon as it is stored.
+# An acknowledged span can be queried once it is stored.
 for _ in $(seq 100); do
     found=$(curl --silent --max-time 20 "$url/traces/$trace" || true)
     [[ $found == *"$span"* ]] && break

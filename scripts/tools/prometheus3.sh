@@ -1,26 +1,26 @@
 #!/usr/bin/env bash
-# Builds Prometheus 3 and its promtool, of one pinned version, from its Go modules.
+# Builds Prometheus 3 and its promtool, in their pinned version, from their Go module. For the checks of alerts and dashboards.
 #
-#   home=$(scripts/tools/prometheus3.sh) && "$home/promtool" check rules alerts/*.rules.yml
+#   directory=$(scripts/tools/prometheus3.sh) && "$directory/promtool" check rules alerts/*.rules.yml
 #
-# Prints the directory of both, target/prometheus3/VERSION; what is already built stays. Without the web pages, and without
-# service discovery but for files and static targets, which is what makes it short. Builds with the Go of scripts/tools/find-go.sh.
+# Prints the directory of both programs, target/prometheus3/VERSION; existing ones stay. They have no web pages, and discover
+# targets only in files and static lists, which keeps the build short. Needs what scripts/tools/find-go.sh needs.
 set -euo pipefail
-cd "$(dirname "$0")/../.."
+. "$(dirname "$0")/../lib.sh"
+cd "$root"
 
-# Prometheus 3.16.0: as a Go module its versions are v0.3MM.P.
-version=0.316.0
-dir=$PWD/target/prometheus3/$version
+version=$(version prometheus)
+# The Go module of version 3.MM.P has the version 0.3MM.P.
+module_version=0.3${version#3.}
+directory=$PWD/target/prometheus3/$module_version
 module=github.com/prometheus/prometheus/cmd
-if [ ! -x "$dir/prometheus" ] || [ ! -x "$dir/promtool" ]; then
-    go=$(scripts/tools/find-go.sh)
-    rm -rf target/prometheus3
-    mkdir -p "$dir.part"
+if [ ! -x "$directory/prometheus" ] || [ ! -x "$directory/promtool" ]; then
     printf 'building Prometheus %s …\n' "$version" >&2
-    GOTOOLCHAIN=local GOBIN="$dir.part" "$go" install -trimpath -tags remove_all_sd \
-        -ldflags="-s -w -X github.com/prometheus/common/version.Version=3.${version#0.3}" \
-        "$module/prometheus@v$version" "$module/promtool@v$version" 2>"$dir.log" ||
-        { tail -n 30 "$dir.log" >&2; printf 'prometheus3.sh: did not build; all of it: %s\n' "$dir.log" >&2; exit 1; }
-    mv "$dir.part" "$dir"
+    rm -rf target/prometheus3
+    mkdir -p target/prometheus3
+    go_install "$directory.part" -trimpath -tags remove_all_sd \
+        -ldflags="-s -w -X github.com/prometheus/common/version.Version=$version" \
+        "$module/prometheus@v$module_version" "$module/promtool@v$module_version"
+    mv "$directory.part" "$directory"
 fi
-printf '%s\n' "$dir"
+printf '%s\n' "$directory"

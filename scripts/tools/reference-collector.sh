@@ -1,21 +1,22 @@
 #!/usr/bin/env bash
-# Builds the reference OpenTelemetry Collector, by its own builder, from Go modules of one pinned version.
+# Builds the reference OpenTelemetry Collector, in its pinned version, by its own builder. For the tests and otlp-conformance.sh.
 #
 #   collector=$(scripts/tools/reference-collector.sh) && "$collector" --config …
 #
-# Prints the path of the binary, target/reference-collector/otelcol; what is already built stays. In it: the OTLP receiver;
-# the exporters nop, debug, otlp (gRPC) and otlphttp; the batch processor; file storage for persistent queues; bearer
-# tokens. Builds with the Go of scripts/tools/find-go.sh; the first time takes some minutes.
+# Prints the path of the binary, target/reference-collector/otelcol; an existing one stays. It has the OTLP receiver; the
+# exporters nop, debug, otlp (gRPC) and otlphttp; the batch processor; file storage for persistent queues; and bearer tokens.
+# The first build takes some minutes. Needs what scripts/tools/find-go.sh needs.
 set -euo pipefail
-cd "$(dirname "$0")/../.."
+. "$(dirname "$0")/../lib.sh"
+cd "$root"
 
-version=0.165.0 stable=1.71.0
-dir=$PWD/target/reference-collector
-fail() { printf 'reference-collector.sh: %s\n' "$1" >&2; exit 1; }
+version=$(version collector)
+stable=$(version collector-stable)
+directory=$PWD/target/reference-collector
 
 builder_file() {
     cat <<YAML
-dist: {name: otelcol, output_path: $dir, version: $version}
+dist: {name: otelcol, output_path: $directory, version: $version}
 receivers:
   - gomod: go.opentelemetry.io/collector/receiver/otlpreceiver v$version
 exporters:
@@ -35,17 +36,19 @@ providers:
 YAML
 }
 
-if [ ! -x "$dir/otelcol" ] || ! builder_file | cmp -s - "$dir/built.yaml"; then
-    go=$(scripts/tools/find-go.sh)
-    export PATH="${go%/*}:$PATH" GOTOOLCHAIN=local GOBIN="$dir/bin"
-    rm -rf "$dir"
-    mkdir -p "$dir"
-    builder_file >"$dir/builder.yaml"
+if [ ! -x "$directory/otelcol" ] || ! builder_file | cmp --silent - "$directory/built.yaml"; then
     printf 'building the Collector %s …\n' "$version" >&2
-    { "$go" install "go.opentelemetry.io/collector/cmd/builder@v$version" &&
-        "$dir/bin/builder" --config "$dir/builder.yaml"; } >"$dir/build.log" 2>&1 ||
-        { tail -n 30 "$dir/build.log" >&2; fail "the Collector did not build; all of it: $dir/build.log"; }
-    # Last, so that a build that was broken off is done again.
-    mv "$dir/builder.yaml" "$dir/built.yaml"
+    rm -rf "$directory"
+    mkdir -p "$directory"
+    builder_file >"$directory/builder.yaml"
+    go_install "$directory/bin" "go.opentelemetry.io/collector/cmd/builder@v$version"
+    go=$(scripts/tools/find-go.sh)
+    PATH=${go%/*}:$PATH GOTOOLCHAIN=local "$directory/bin/builder" --config "$directory/builder.yaml" \
+        >"$directory/build.log" 2>&1 || {
+        tail -n 30 "$directory/build.log" >&2
+        fail "the Collector did not build; the whole log is $directory/build.log"
+    }
+    # The rename comes last, so that an interrupted build is repeated.
+    mv "$directory/builder.yaml" "$directory/built.yaml"
 fi
-printf '%s\n' "$dir/otelcol"
+printf '%s\n' "$directory/otelcol"

@@ -1,12 +1,12 @@
-"""A deliberate outage, and what the alerts of `alerts/` make of it in a real Prometheus and a real Alertmanager.
+"""Causes an outage and checks which alerts a real Prometheus fires, and which a real Alertmanager sends.
 
     scripts/check/outage.sh
 
-Three instances: one whose PostgreSQL is stopped under load, one that is killed, one that keeps being killed. The rules
-are those of `alerts/`, with a clock that is 60 times as quick (`faster.py`); so are scrapes, evaluations, the waits of
-Alertmanager, and the service's between two tries.
+Three instances run: PostgreSQL of the first is stopped under load, the second is killed, the third is killed again and again.
+The rules of `alerts/` run 60 times as fast (`faster.py`), and so do scrapes, evaluations, the waits of Alertmanager and the
+service's waits between attempts.
 
-Invariant: an alert that is not named here fires nowhere, and every event that was acknowledged is in the table.
+Invariant: no alert fires but those named here, and every acknowledged event is in the table.
 """
 
 import contextlib
@@ -19,25 +19,26 @@ import tempfile
 import threading
 import time
 
-from database import Database
-from faster import faster
-from load import TRACE, resource, span
-from receiver import alertmanager, receiver
-from servers import ask, free_address, process, prometheus, prometheus_answer, scrape
+from tests.alerts.faster import faster
+from tests.alerts.receiver import alertmanager, receiver
+from tests.common.ports import free_address
+from tests.common.postgres import Database, cluster_url
+from tests.common.servers import ask, process, prometheus, prometheus_answer, scrape
+from tests.common.traffic import TRACE, resource, span
 
 FACTOR = 60
-# A journal that is full within seconds, and requests that fit it.
+# Makes the journal full within seconds, with requests that fit it.
 SMALL = {"RUVVECTOR_JOURNAL_MAX_BYTES": "32MiB", "RUVVECTOR_OTLP_WIRE_BYTES": "1MiB", "RUVVECTOR_INGEST_WIRE_BYTES": "1MiB"}
 SPANS = 50
 PATIENCE_SECONDS = 60
-# Longer than Alertmanager waits to tell of an alert.
-WAIT = 2
-# What a slow disk under the test may bring by itself.
-OF_THE_DISK = {"RuvVectorSyncSlow", "RuvVectorAckLatencyBurn"}
+# Longer than Alertmanager waits before it sends a notification.
+NOTIFICATION_SECONDS = 2
+# Alerts that a slow disk under the test may cause.
+ALERTS_OF_SLOW_DISKS = {"RuvVectorSyncSlow", "RuvVectorAckLatencyBurn"}
 
 
 class Load:
-    """Spans to one instance, `pace` requests a second, and queries; counts the spans that were acknowledged."""
+    """Sends spans and queries to one instance, `pace` requests a second, and counts the acknowledged spans."""
 
     def __init__(self, main):
         self.main, self.pace, self.acknowledged, self.refused, self.problem = main, 5, 0, 0, None
@@ -57,12 +58,12 @@ class Load:
                 raise
 
     def send(self, number):
-        # Another request each time, or the service would know it again.
+        # The requests differ, or the service would treat them as repeated.
         status, text = ask(f"{self.main}/v1/traces", self.body.replace(TRACE.encode(), b"%032x" % number))
         assert status in (200, 503), f"{status}: {text}"
         self.acknowledged += SPANS * (status == 200)
         self.refused += status == 503
-        # As fast as it goes, where no pace is set.
+        # Without a pace, sends as fast as possible.
         self.ended.wait(1 / self.pace if self.pace else 0)
 
     def query(self, number):
@@ -82,17 +83,17 @@ class Load:
 
 
 class Watch:
-    """What Prometheus has firing: when each began, (alert, instance, severity), and what is at the moment."""
+    """Watches the firing alerts of a Prometheus: (alert, instance, severity), now and with the time at which each began."""
 
     def __init__(self, job, address):
         self.job, self.address, self.began, self.now, self.zero = job, address, {}, set(), time.monotonic()
 
     def start(self):
         self.ended = threading.Event()
-        threading.Thread(target=self.look, daemon=True).start()
+        threading.Thread(target=self.poll, daemon=True).start()
         return self.ended
 
-    def look(self):
+    def poll(self):
         while not self.ended.wait(0.1):
             self.now = {
                 (each["labels"]["alertname"], each["labels"].get("instance"), each["labels"]["severity"])
@@ -106,17 +107,17 @@ class Watch:
     def say(self, text):
         print(f"{time.monotonic() - self.zero:6.1f} s  {text}", flush=True)
 
-    def until(self, what, condition):
+    def until(self, event, condition):
         deadline = time.monotonic() + PATIENCE_SECONDS
         while not condition():
-            assert time.monotonic() < deadline, f"not within {PATIENCE_SECONDS} s: {what}; firing: {sorted(map(str, self.now))}"
+            assert time.monotonic() < deadline, f"not within {PATIENCE_SECONDS} s: {event}; firing: {sorted(map(str, self.now))}"
             time.sleep(0.1)
-        self.say(what)
+        self.say(event)
 
 
 @contextlib.contextmanager
 def instance(binary, **settings):
-    """An address that stays, what starts and what kills the instance on it."""
+    """Runs an instance on a fixed address; yields the address and the functions that start and kill the instance."""
     address = free_address()
     settings["RUVVECTOR_SERVICE_PORT"] = address.split(":")[1]
     with tempfile.TemporaryDirectory(prefix="ruvvector-outage-") as directory, contextlib.ExitStack() as stack:
@@ -134,7 +135,7 @@ def instance(binary, **settings):
 
 
 def watched(job, targets, *alertmanagers):
-    """A Prometheus with the quicker rules, that scrapes `targets` as `job`."""
+    """Runs a Prometheus with the faster rules that scrapes `targets` as `job`."""
     configuration = {
         "global": {"scrape_interval": "500ms", "evaluation_interval": "500ms"},
         "rule_files": ["*.rules.yml"],
@@ -142,13 +143,13 @@ def watched(job, targets, *alertmanagers):
         "scrape_configs": [scrape(job, *targets)],
     }
     del configuration["alerting"]["alertmanagers"][0]["job_name"]
-    # How far Prometheus looks back for a value is 5 minutes.
+    # By default, Prometheus looks back 5 minutes for a value.
     flags = [f"--query.lookback-delta={300 / FACTOR:g}s"]
     return prometheus(configuration, os.environ.get("PROMETHEUS", "prometheus"), faster(FACTOR), flags)
 
 
 class Outage:
-    """The instances, who watches them, and the steps of the outage, in order."""
+    """Holds the instances and their monitoring, and runs the steps of the outage in order."""
 
     def __init__(self, binary, url, enter):
         self.database = Database(url)
@@ -157,10 +158,10 @@ class Outage:
         self.cut, _, _ = enter(instance(binary, **store, **scaled))
         self.killed, self.start_killed, self.kill = enter(instance(binary, RUVVECTOR_STORE="sqlite"))
         self.looping, self.start_looping, self.kill_looping = enter(instance(binary, RUVVECTOR_STORE="sqlite"))
-        people, self.told = enter(receiver())
-        notifier = enter(alertmanager(os.environ.get("ALERTMANAGER", "prometheus-alertmanager"), people, FACTOR))
+        url_of_receiver, self.notifications = enter(receiver())
+        notifier = enter(alertmanager(os.environ.get("ALERTMANAGER", "prometheus-alertmanager"), url_of_receiver, FACTOR))
         self.watch = Watch("ruvvector", enter(watched("ruvvector", [self.cut, self.killed, self.looping], notifier)))
-        # A job of another name: what needs no name works, and one alert says what is wrong.
+        # The job has another name: rules that need no name work, and one alert reports the wrong name.
         self.misnamed = Watch("telemetry", enter(watched("telemetry", [self.cut])))
         self.load = Load(f"http://{self.cut}")
         enter(contextlib.closing(self))
@@ -178,14 +179,14 @@ class Outage:
         self.watch.until(f"{alert} is over", lambda: (alert, of, severity) not in self.watch.now)
 
     def pages(self):
-        told = [(alert, of or "") for alert, of, *how in self.told if how == ["page", "firing"]]
-        return sorted(each for each in told if each[0] not in OF_THE_DISK)
+        sent = [(alert, of or "") for alert, of, *status in self.notifications if status == ["page", "firing"]]
+        return sorted(each for each in sent if each[0] not in ALERTS_OF_SLOW_DISKS)
 
     def paged(self, *wanted):
-        """These pages have come, and no others."""
+        """Waits until these pages, and no others, have been sent."""
         self.watch.until(f"{len(wanted)} pages", lambda: len(self.pages()) >= len(wanted))
-        time.sleep(WAIT)
-        assert self.pages() == sorted((alert, of or "") for alert, of in wanted), self.told
+        time.sleep(NOTIFICATION_SECONDS)
+        assert self.pages() == sorted((alert, of or "") for alert, of in wanted), self.notifications
 
     def scraped(self):
         return len(prometheus_answer(self.watch.address, "query", query="ruvvector_ready")["result"])
@@ -197,7 +198,7 @@ class Outage:
     def restart_loop(self):
         for number in [1, 2, 3]:
             self.kill_looping()
-            # A start's time is told in whole seconds.
+            # The metric of the start time has whole seconds.
             time.sleep(1)
             self.start_looping()
             self.watch.until(f"start {number} is seen", lambda: self.starts_seen() == number)
@@ -209,16 +210,16 @@ class Outage:
         self.fires("RuvVectorQueueAge", self.cut)
         self.fires("RuvVectorReadPoolWait", self.cut, "ticket")
 
-    def log_fills(self):
+    def journal_fills(self):
         self.burst("a quarter of the journal waits", lambda queue: queue["bytes"] > 0.25 * queue["capacityBytes"])
         self.fires("RuvVectorQueueFilling", self.cut)
         self.burst("the journal is full", lambda _: self.load.refused > 0)
         self.fires("RuvVectorAvailabilityBurn", None)
         self.fires("RuvVectorRefusing", self.cut)
 
-    def burst(self, what, condition):
+    def burst(self, event, condition):
         pace, self.load.pace = self.load.pace, None
-        self.watch.until(what, lambda: condition(json.loads(ask(f"http://{self.cut}/health")[1])["queue"]))
+        self.watch.until(event, lambda: condition(json.loads(ask(f"http://{self.cut}/health")[1])["queue"]))
         self.load.pace = pace
 
     def database_back(self):
@@ -229,13 +230,13 @@ class Outage:
             self.ends(alert, self.cut, "ticket")
         self.load.end()
         stored = "SELECT count(*) FROM telemetry_events WHERE integration = 'outage'"
-        self.watch.until("every event is stored", lambda: int(self.database.ask(stored)) >= self.load.acknowledged)
-        assert int(self.database.ask(stored)) == self.load.acknowledged
+        self.watch.until("every event is stored", lambda: int(self.database.run(stored)) >= self.load.acknowledged)
+        assert int(self.database.run(stored)) == self.load.acknowledged
         self.watch.say(f"{self.load.acknowledged} acknowledged and stored, {self.load.refused} requests refused")
 
     def run(self):
         self.watch.until("events are stored, and all are scraped", lambda: self.load.acknowledged > 1000 and self.scraped() == 3)
-        time.sleep(WAIT)
+        time.sleep(NOTIFICATION_SECONDS)
         self.same(self.watch, set())
         self.kill()
         self.restart_loop()
@@ -247,19 +248,19 @@ class Outage:
         self.database_away()
         others = [("RuvVectorDown", self.killed), ("RuvVectorRestartLoop", self.looping)]
         away = ("RuvVectorDatabaseUnavailable", self.cut)
-        # One page, though four alerts fire.
+        # Four alerts fire, and one of them is sent.
         self.paged(*others, away)
-        self.log_fills()
-        # How much time there is, and that it is up.
+        self.journal_fills()
+        # These pages report how much time remains, and that events are lost.
         losing = [("RuvVectorQueueFilling", self.cut), ("RuvVectorAvailabilityBurn", None)]
         self.paged(*others, away, *losing)
         self.database_back()
-        # Nobody is woken because it is over.
+        # The end of the outage sends no page.
         self.paged(*others, away, *losing)
         self.in_order()
 
     def in_order(self):
-        """What has fired, when, and nothing else."""
+        """Checks the order in which alerts fired, and that no other fired."""
         order = [("RuvVectorDatabaseUnavailable", "page"), ("RuvVectorWriteFailures", "ticket"), ("RuvVectorQueueAge", "page")]
         order += [("RuvVectorQueueFilling", "page"), ("RuvVectorRefusing", "page")]
         began = [self.watch.began[alert, self.cut, severity] for alert, severity in order]
@@ -273,10 +274,10 @@ class Outage:
         self.same(self.misnamed, wanted - of_the_name | {("RuvVectorAbsent", None, "page")})
 
     def same(self, watch, wanted):
-        fired = {each for each in watch.began if each[0] not in OF_THE_DISK}
-        assert fired == wanted, f"too much: {fired - wanted}, missing: {wanted - fired}"
+        fired = {each for each in watch.began if each[0] not in ALERTS_OF_SLOW_DISKS}
+        assert fired == wanted, f"unexpected: {fired - wanted}, missing: {wanted - fired}"
 
 
 if __name__ == "__main__":
     with contextlib.ExitStack() as stack:
-        Outage(sys.argv[1], os.environ["RUVVECTOR_TEST_POSTGRES_URL"], stack.enter_context).run()
+        Outage(sys.argv[1], cluster_url(), stack.enter_context).run()

@@ -1,47 +1,38 @@
-"""A real Alertmanager with the inhibitions of `alerts/`, and the one whom it notifies.
+"""A real Alertmanager with the inhibitions of `alerts/`, and the receiver of its notifications.
 
-Invariant: every notification is kept as it came, in order; each alert is told of by itself, so none hides in a group.
+Invariant: every notification is kept, in order; Alertmanager sends each alert separately, so no group hides one.
 """
 
 import contextlib
-import http.server
 import json
-import threading
 
 import yaml
 
-from faster import ALERTS
-from servers import free_address, unprivileged
+from tests.common.ports import free_address
+from tests.common.promql import ALERTS
+from tests.common.servers import QuietHandler, http_server, unprivileged
 
 
 @contextlib.contextmanager
 def receiver():
-    """Its address, and the list that notifications are added to: (alert, instance or None, severity, status)."""
-    told = []
+    """Yields the receiver's URL and its list of notifications: (alert, instance or None, severity, status)."""
+    notifications = []
 
-    class Handler(http.server.BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         def do_POST(self):
             body = json.loads(self.rfile.read(int(self.headers["content-length"])))
             for alert in body["alerts"]:
                 labels = alert["labels"]
-                told.append((labels["alertname"], labels.get("instance"), labels["severity"], alert["status"]))
+                notifications.append((labels["alertname"], labels.get("instance"), labels["severity"], alert["status"]))
             self.send_response(200)
             self.end_headers()
 
-        def log_message(self, *_):
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}", told
-    finally:
-        server.shutdown()
-        server.server_close()
+    with http_server(Handler) as address:
+        yield f"http://{address}", notifications
 
 
 def configuration(url, factor):
-    """What an operator's would be, its waits (30 s, 5 min, 4 h) divided."""
+    """Returns an operator's usual configuration, its waits (30 s, 5 min, 4 h) divided."""
     return {
         "global": {"resolve_timeout": f"{round(300_000 / factor)}ms"},
         "route": {
@@ -57,7 +48,7 @@ def configuration(url, factor):
 
 
 def alertmanager(program, url, factor):
-    """The address of one that notifies `url`."""
+    """Runs an Alertmanager that notifies `url`; yields its address."""
     files = {"alertmanager.yml": json.dumps(configuration(url, factor))}
     flags = ["--config.file=alertmanager.yml", "--storage.path=data", "--cluster.listen-address="]
     return unprivileged(program, files, flags, free_address())

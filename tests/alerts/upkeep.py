@@ -1,21 +1,21 @@
-"""The alerts on maintenance, each by the cause that its runbook names, with the real service on a real PostgreSQL.
+"""Causes each alert on maintenance as its runbook describes, with the real service on a real PostgreSQL.
 
     scripts/check/outage.sh
 
-The days ahead are gone and the role may make no more; a view keeps an old day; a silent instance left a stream. Every
-round of maintenance fails, and the gauges have to say so all the same. The rules' clock goes 600 times as fast.
+The partitions ahead are dropped and the role may create no others; a view depends on an old partition; a silent instance left
+a stream. Every round of maintenance fails, and the gauges have to report it nevertheless. The rules run 600 times as fast.
 
-Invariant: nothing is faked but the rules' clock.
+Invariant: only the clock of the rules differs from a real outage.
 """
 
 import contextlib
 import os
 import sys
 
-from database import Database
-from faster import faster
-from outage import Watch
-from servers import ask, prometheus, scrape, service
+from tests.alerts.faster import faster
+from tests.alerts.outage import Watch
+from tests.common.postgres import Database, cluster_url, with_database
+from tests.common.servers import ask, prometheus, scrape, service
 
 FACTOR = 600
 ROLE = "upkeep_writer"
@@ -62,37 +62,28 @@ def gauge(main, name):
 
 def run(binary, url, enter):
     admin = Database(url)
-    admin.ask("CREATE DATABASE upkeep")
-    admin.ask(f"CREATE ROLE {ROLE} LOGIN")
-    database = Database(f"{url.rsplit('/', 1)[0]}/upkeep")
-    database.ask(f"GRANT CREATE, USAGE ON SCHEMA public TO {ROLE}")
+    admin.run("CREATE DATABASE upkeep")
+    admin.run(f"CREATE ROLE {ROLE} LOGIN")
+    database = Database(with_database(url, "upkeep"))
+    database.run(f"GRANT CREATE, USAGE ON SCHEMA public TO {ROLE}")
     writer = f"postgres://{ROLE}@{database.url.split('@', 1)[1]}"
     settings = {"RUVVECTOR_RETENTION_DAYS": "7", "RUVVECTOR_MAINTENANCE_INTERVAL": "100ms"}
     main = enter(service(binary, writer, **settings))["main"]
     watch = Watch("ruvvector", enter(watched(main)))
-    enter(contextlib.closing(Ended(watch.start())))
+    ended = watch.start()
+    enter(contextlib.ExitStack()).callback(ended.set)
     watch.until("7 days are ahead", lambda: gauge(main, "ruvvector_partitions_ahead_days") == [7])
     assert not ALERTS & set(watch.began), watch.began
-    database.ask(CAUSES)
+    database.run(CAUSES)
     watch.until("the four alerts fire", lambda: ALERTS <= watch.now)
     assert gauge(main, "ruvvector_partitions_ahead_days") == [2]
     health = ask(f"{main}/health")[1]
     assert "permission denied for schema public" in health and "view report depends on it" in health, health
-    database.ask(CURES)
+    database.run(CURES)
     watch.until("they are over", lambda: not ALERTS & watch.now)
     assert gauge(main, "ruvvector_partitions_ahead_days") == [7]
 
 
-class Ended:
-    """What is looked at no longer once this is closed."""
-
-    def __init__(self, event):
-        self.event = event
-
-    def close(self):
-        self.event.set()
-
-
 if __name__ == "__main__":
     with contextlib.ExitStack() as stack:
-        run(sys.argv[1], os.environ["RUVVECTOR_TEST_POSTGRES_URL"], stack.enter_context)
+        run(sys.argv[1], cluster_url(), stack.enter_context)

@@ -1,18 +1,17 @@
-"""A stand-in for Grafana's HTTP API, as far as `scripts/operate/add_to_grafana.py` speaks it.
+"""A stand-in for the part of Grafana's HTTP API that `scripts/operate/add_to_grafana.py` uses.
 
-What is posted is held to Grafana's own typed models and to the documented fields, so that a body which Grafana would
-refuse, or read otherwise, is refused here.
+It checks each body by Grafana's typed models and by the documented fields, and so refuses a body that Grafana would refuse or
+read differently.
 
-Invariant: an answer is 200 only for what Grafana documents; what was taken is kept as it came.
+Invariant: an answer is 200 only for a documented request; an accepted body is kept unchanged.
 """
 
 import base64
 import contextlib
-import http.server
 import json
-import threading
 
-from models import check
+from tests.common.servers import QuietHandler, http_server
+from tests.dashboards.models import check
 
 USER = "Basic " + base64.b64encode(b"admin:a secret/").decode()
 SOURCE = {"name", "uid", "type", "access", "url"}
@@ -46,7 +45,7 @@ class Stub:
             case ["GET", "api", "folders", uid]:
                 need(uid in self.folders, 404, "folder not found")
             case ["POST", "api", "folders"]:
-                need(set(value) == {"uid", "title"} and value["uid"] not in self.folders, 412, "there already, or no folder")
+                need(set(value) == {"uid", "title"} and value["uid"] not in self.folders, 412, "the folder exists already, or is none")
                 self.folders[value["uid"]] = value
             case ["POST", "api", "dashboards", "db"]:
                 self.keep_dashboard(value)
@@ -61,26 +60,26 @@ class Stub:
         need(set(value) <= {"dashboard", "folderUid", "message", "overwrite"}, 400, f"fields {sorted(value)}")
         board = value["dashboard"]
         need(value.get("folderUid") in self.folders, 400, "folder not found")
-        need(board.get("title") and board.get("id", 0) is None, 400, "has no title, or an id")
-        need(board["uid"] not in self.dashboards or value.get("overwrite") is True, 412, "there already")
+        need(board.get("title") and board.get("id", 0) is None, 400, "has no title, or has an id")
+        need(board["uid"] not in self.dashboards or value.get("overwrite") is True, 412, "the dashboard exists already")
         known = {key: field for key, field in board.items() if key != "id"}
-        need(not (lost := list(check(known))), 400, f"read otherwise: {lost}")
+        need(not (lost := list(check(known))), 400, f"read differently: {lost}")
         self.dashboards[board["uid"]] = known
 
 
 @contextlib.contextmanager
 def grafana():
-    """Its address, and the stub with what it was given."""
+    """Runs the stand-in; yields its address and the stub, which keeps all that it accepted."""
     stub = Stub()
 
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def speak(self):
+    class Handler(QuietHandler):
+        def respond(self):
             try:
-                need(self.headers["authorization"] == USER, 401, "who are you?")
+                need(self.headers["authorization"] == USER, 401, "not authorized")
                 length = int(self.headers.get("content-length", 0))
                 need(not length or self.headers["content-type"] == "application/json", 400, "no JSON")
                 stub.answer(self.command, self.path, json.loads(self.rfile.read(length) or "null"))
-                status, text = 200, "taken"
+                status, text = 200, "accepted"
             except Refused as refused:
                 status, text = refused.args
             body = json.dumps({"message": text}).encode()
@@ -89,15 +88,7 @@ def grafana():
             self.end_headers()
             self.wfile.write(body)
 
-        do_GET = do_POST = do_PUT = speak
+        do_GET = do_POST = do_PUT = respond
 
-        def log_message(self, *_):
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"127.0.0.1:{server.server_port}", stub
-    finally:
-        server.shutdown()
-        server.server_close()
+    with http_server(Handler) as address:
+        yield address, stub

@@ -1,22 +1,25 @@
-"""Reads every dashboard through Grafana's own typed models of one version, and looks that they keep every field.
+"""Reads every dashboard through Grafana's typed models of one version, and checks that the models keep every field.
 
-What the models do not know, they drop: a misspelt field, or one of another version's, is an error here and would be
-ignored in silence by Grafana.
+    target/dashboards/grafana-11/bin/python -m tests.dashboards.models
 
-Invariant: every field of our JSON comes out of the models with its value; they may only add what they default.
+The models drop a field that they do not know, misspelt or of another version. Grafana would ignore it silently.
+
+Invariant: every field of our JSON leaves the models with its value; the models may only add their defaults.
 """
 
 import json
 import sys
+from pathlib import Path
 
-from boards import boards
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
+from tests.dashboards.boards import boards
+
 
 def lost(ours, theirs, path):
-    """What of `ours` is not in `theirs`, a line each."""
+    """Yields each field of `ours` that `theirs` lacks or changes."""
     if isinstance(ours, dict) and isinstance(theirs, dict):
         for key, value in ours.items():
             if key in theirs:
@@ -36,6 +39,7 @@ def check(board):
 
 register_default_plugins()
 if __name__ == "__main__":
+    version = Path(sys.prefix).name
     if problems := [f"{name}{problem}" for name, board in boards().items() for problem in check(board)]:
-        sys.exit(f"Grafana's models ({sys.argv[1]}):\n" + "\n".join(problems))
-    print(f"read by Grafana's models ({sys.argv[1]})")
+        sys.exit(f"Grafana's models ({version}):\n" + "\n".join(problems))
+    print(f"read by Grafana's models ({version})")

@@ -1,9 +1,8 @@
-"""The three commands of `dashboards/README.md`, as they stand there, by one who has a Prometheus and a Grafana already.
+"""Runs the three commands of `dashboards/README.md` unchanged, for an operator whose Prometheus and Grafana run already.
 
-    scripts/with-postgres.sh python3 tests/dashboards/newcomer.py BINARY PROMETHEUS …
+    scripts/with-postgres.sh target/dashboards/grafana-main/bin/python -m tests.dashboards.newcomer BINARY PROMETHEUS …
 
-Prometheus is real, and its configuration is what each comes with: the package's, and others that people write. Grafana
-is `grafana.py`.
+Prometheus is real, with the configuration of its package and with others that people write. Grafana is `grafana.py`.
 
 Invariant: after the commands every rule is loaded and healthy, the target is up, and every expression has data.
 """
@@ -18,15 +17,18 @@ import sys
 import tempfile
 from pathlib import Path
 
-import load
-import promql
-import sql
 import yaml
-from boards import DIRECTORY, boards
-from grafana import grafana
-from servers import NOBODY, free_address, prometheus_answer, service, unprivileged, until
 
-ROOT = DIRECTORY.parent
+from tests.common import ROOT, traffic
+from tests.common.ports import free_address
+from tests.common.postgres import Database, cluster_url
+from tests.common.programs import until
+from tests.common.promql import rule_files, rules_of
+from tests.common.servers import NOBODY, ask, prometheus_answer, service, unprivileged
+from tests.dashboards import expressions, sql
+from tests.dashboards.boards import DIRECTORY, boards
+from tests.dashboards.grafana import grafana
+
 PACKAGE = Path("/etc/prometheus/prometheus.yml")
 GLOBAL = "global: {evaluation_interval: 15s}\n"
 CONFIGURATIONS = {
@@ -34,11 +36,11 @@ CONFIGURATIONS = {
     "in brackets": f"{GLOBAL}rule_files: [own/*.yml]\nscrape_configs:\n- job_name: own\n  static_configs: []\n",
     "indented": f"{GLOBAL}rule_files:\n    # Ours.\n    - own/*.yml\nscrape_configs:\n    # And these.\n    - job_name: own\n",
 }
-RULES = sum(len(group["rules"]) for group in yaml.safe_load((ROOT / "alerts/ruvvector.rules.yml").read_text())["groups"])
+RULES = len(rules_of(rule_files()))
 
 
 def commands():
-    """The three, a line each."""
+    """Returns the three commands, a line each."""
     text = (DIRECTORY / "README.md").read_text()
     block = re.search(r"## In three commands\n.*?```sh\n(.*?)```", text, re.DOTALL)[1].replace("\\\n", " ")
     found = [line for line in block.splitlines() if line and not line.startswith("#")]
@@ -60,13 +62,8 @@ def put(command, places):
     return command
 
 
-def rules_of(address):
-    groups = prometheus_answer(address, "rules")["groups"]
-    return [rule for group in groups for rule in group["rules"]]
-
-
 def check_prometheus(program, configuration, listeners, rounds):
-    """The first two commands, twice: the second time changes nothing."""
+    """Runs the first two commands, twice; the second time must change nothing."""
     main = listeners["main"].removeprefix("http://")
     with tempfile.TemporaryDirectory(prefix="ruvvector-newcomer-") as directory, contextlib.ExitStack() as stack:
         os.chmod(directory, 0o755)
@@ -85,16 +82,16 @@ def check_prometheus(program, configuration, listeners, rounds):
         assert not set(configuration.split()) - set(text.split()) - {"[]", "[own/*.yml]"}, text
         for key in ["rule_files", "scrape_configs"]:
             rest = [each for each in now[key] if "ruvvector" not in str(each)]
-            assert rest == (was.get(key) or []), f"{key} were {was.get(key)}, and are {rest}"
+            assert rest == (was.get(key) or []), f"{key} were {was.get(key)} and are {rest}"
         shell(add)
         assert path.read_text() == text, "the second time changed it"
-        # Its pace is the test's; what is loaded is not.
+        # Only the scrape interval is the test's own.
         path.write_text(text.replace("15s", "1s"))
-        status, answer = promql.ask(f"{address}/-/reload", b"")
+        status, answer = ask(f"{address}/-/reload", b"")
         assert status == 200, answer
 
         def healthy():
-            rules = rules_of(address)
+            rules = rules_of({"loaded": prometheus_answer(address, "rules")})
             assert not [rule for rule in rules if rule["health"] == "err"], rules
             return True if [rule["health"] for rule in rules] == ["ok"] * RULES else None
 
@@ -105,11 +102,11 @@ def check_prometheus(program, configuration, listeners, rounds):
 
         until("the target is up", up)
         until("every rule is healthy", healthy)
-        yield from promql.check_data(address, listeners, rounds)
+        yield from expressions.check_data(address, listeners, rounds)
 
 
 def check_refusal():
-    """A configuration that promtool does not take stays as it was."""
+    """A configuration that promtool refuses stays unchanged."""
     with tempfile.TemporaryDirectory(prefix="ruvvector-newcomer-") as directory:
         path = Path(directory) / "prometheus.yml"
         path.write_text("scrape_configs:\n  - no_such_key: 1\n")
@@ -121,7 +118,7 @@ def check_refusal():
 
 
 def check_grafana(url):
-    """The third command, twice: all dashboards, and the data sources that the provisioning files have too."""
+    """Runs the third command, twice: it adds all dashboards, and the data sources of the provisioning files."""
     with grafana() as (address, stub):
         places = {"admin:PASSWORD@127.0.0.1:3000": f"admin:a%20secret%2F@{address}"}
         database = re.search(r"@([^@]*)$", url)[1]
@@ -139,12 +136,12 @@ def check_grafana(url):
             assert source == wanted, f"{source}\nis not what is provisioned:\n{wanted}"
         assert not files, files
         shell(re.sub(r"'postgres://[^']*'", "", command))
-        # What the data source names is there to be read.
-        sql.Database(f"postgres://grafana@{database}").run("SELECT count(*) FROM telemetry_events")
+        # The role of the data source can read the table.
+        Database(f"postgres://grafana@{database}").run("SELECT count(*) FROM telemetry_events")
 
 
 def check_paths():
-    """The provisioning's commands copy to where Grafana's own packages look, and the dashboards to where their file says."""
+    """The commands for provisioning copy each file to the path where Grafana's packages, or our provider file, look for it."""
     text = (DIRECTORY / "README.md").read_text()
     block = re.search(r"## Provisioning\n.*?```sh\n(.*?)```", text, re.DOTALL)[1]
     with tempfile.TemporaryDirectory(prefix="ruvvector-newcomer-") as directory:
@@ -157,13 +154,13 @@ def check_paths():
 
 def main():
     binary, *programs = sys.argv[1:]
-    url = os.environ["RUVVECTOR_TEST_POSTGRES_URL"]
+    url = cluster_url()
     assert os.geteuid() != NOBODY and shutil.which("promtool")
     configurations = {"of the package": PACKAGE.read_text()} if PACKAGE.exists() else {}
     problems, rounds = [], itertools.count(1)
     with service(binary, url) as listeners:
-        load.trace(listeners["main"])
-        sql.Database(url).make_documented_role()
+        traffic.trace(listeners["main"])
+        sql.create_documented_role(Database(url))
         for (name, text), program in zip({**configurations, **CONFIGURATIONS}.items(), itertools.cycle(programs)):
             problems += [f"configuration {name}: {each}" for each in check_prometheus(program, text, listeners, rounds)]
         check_grafana(url)

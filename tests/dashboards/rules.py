@@ -1,6 +1,8 @@
-"""What a dashboard must be beside readable: the rules of Grafana's dashboard linter, and this project's own.
+"""Checks every dashboard by the rules of Grafana's dashboard linter and by this project's own.
 
-Invariant: each rule is one function that yields what breaks it; `check` runs every one of them on every dashboard.
+    target/dashboards/grafana-main/bin/python -m tests.dashboards.rules
+
+Invariant: each rule is one function that yields each breach of it; `check` runs every rule on every dashboard.
 """
 
 import re
@@ -8,11 +10,12 @@ import sys
 
 import yaml
 
-from boards import DIRECTORY, POSTGRES, PROMETHEUS, boards, panels, selectors, variables
+from tests.common.promql import selectors_of
+from tests.dashboards.boards import DIRECTORY, POSTGRES, PROMETHEUS, boards, panels, variables
 
-# Units that Grafana knows, as far as they are used here; a misspelt one is shown as a plain suffix.
+# Grafana's units that the dashboards use. Grafana shows a misspelt one as a plain suffix.
 UNITS = {"none", "short", "bytes", "Bps", "cps", "reqps", "percentunit", "s", "ns", "dtdurations"}
-# What an override may set: the models take any name.
+# The properties that an override may set; the models accept any name.
 PROPERTIES = {"unit", "color", "links", "mappings", "thresholds", "displayName"}
 PROPERTIES |= {
     f"custom.{name}" for name in ["axisPlacement", "cellOptions", "fillOpacity", "hidden", "lineStyle", "width"]
@@ -32,7 +35,7 @@ def identity(name, board):
     if board.get("id") is not None:
         yield "has an id: Grafana gives one"
     if board["editable"]:
-        yield "is editable: what is provisioned cannot be saved"
+        yield "is editable: Grafana cannot save a provisioned dashboard"
     if not board["title"].startswith("RuvVector ") or not board["description"]:
         yield "has no title or description of its own"
     if board["tags"] != ["ruvvector"] or [link["tags"] for link in board["links"]] != [["ruvvector"]]:
@@ -63,7 +66,7 @@ def job_and_instance(name, board):
             "label": label.capitalize(),
             "multi": True,
             "includeAll": True,
-            # `.+`, which Grafana's linter asks for, is all programs that Prometheus knows: `process_*` are of each of them.
+            # Grafana's linter asks for `.+`, which would show `process_*` of every program that Prometheus scrapes.
             "allValue": None,
             "refresh": 2,
         }
@@ -72,7 +75,7 @@ def job_and_instance(name, board):
                 yield f"${label}: {key} is {variable.get(key)!r}, not {value!r}"
     for panel in panels(board):
         for target in panel["targets"]:
-            for metric, matchers in selectors(target["expr"]):
+            for metric, matchers in selectors_of(target["expr"]):
                 for label in ["job", "instance"]:
                     if (label, "=~", f"${label}") not in matchers:
                         yield f"{panel['title']}: {metric} is not matched by ${label}"
@@ -82,15 +85,15 @@ def panel_texts(name, board):
     ids = [panel["id"] for panel in board["panels"]]
     titles = [panel["title"] for panel in board["panels"]]
     if len(set(ids)) != len(ids) or len(set(titles)) != len(titles):
-        yield "an id or a title stands twice"
+        yield "an id or a title is repeated"
     for panel in panels(board):
         if not panel["title"] or not panel.get("description", "").endswith("."):
             yield f"{panel['title']}: has no title, or no description that is a sentence"
         if not panel["targets"]:
-            yield f"{panel['title']}: asks nothing"
+            yield f"{panel['title']}: has no query"
         references = [target["refId"] for target in panel["targets"]]
         if len(set(references)) != len(references):
-            yield f"{panel['title']}: a refId stands twice"
+            yield f"{panel['title']}: a refId is repeated"
 
 
 def units_and_thresholds(name, board):
@@ -132,7 +135,7 @@ def promql(name, board):
             for window in re.findall(r"\[([^]]*)\]", expression):
                 if window != "$__rate_interval":
                     yield f"{panel['title']}: a window of {window}, not of $__rate_interval"
-            for metric, _ in selectors(expression):
+            for metric, _ in selectors_of(expression):
                 counts = metric.endswith(("_total", "_bucket", "_sum", "_count"))
                 rated = re.search(rf"\b(?:rate|increase)\({metric}\{{[^}}]*\}}\[", expression)
                 if counts and not rated:
@@ -174,17 +177,17 @@ def links(name, board):
                 yield f"{panel['title']}: shows trace ids, and none opens the trace"
     for uid in re.findall(r"/d/([\w-]+)", str(board)):
         if uid not in uids:
-            yield f"links to {uid}, which is no dashboard of these"
+            yield f"links to {uid}, which is not a dashboard of this project"
 
 
 def provisioning():
-    """The provisioning files name kinds of data sources that the dashboards use, and each name and uid once."""
+    """The provisioning files name the kinds of data sources that the dashboards use, and each name and uid once."""
     sources = yaml.safe_load((DIRECTORY / "provisioning/datasources/ruvvector.yml").read_text())
     if {source["type"] for source in sources["datasources"]} != {kind(board) for board in boards().values()}:
         yield "provisioning: other kinds of data sources than the dashboards'"
     for key in ["name", "uid"]:
         if len({source[key] for source in sources["datasources"]}) != len(sources["datasources"]):
-            yield f"provisioning: a {key} stands twice"
+            yield f"provisioning: a {key} is repeated"
     providers = yaml.safe_load((DIRECTORY / "provisioning/dashboards/ruvvector.yml").read_text())
     if sources["apiVersion"] != 1 or providers["apiVersion"] != 1:
         yield "provisioning: apiVersion is not 1"

@@ -1,19 +1,19 @@
-"""Every SQL query of the dashboards against a filled PostgreSQL: that it gives rows, and by which plan.
+"""Runs every SQL query of the dashboards on a filled PostgreSQL and checks its rows and its plan.
 
-Invariant: the query runs as Grafana would send it: with its variables and macros replaced and nothing else changed, by
-the role that the dashboards' README makes for it.
+Invariant: each query runs as Grafana would send it, by the role that the dashboards' README creates; only its variables and
+macros are replaced.
 """
 
 import json
 import re
-import subprocess
 from urllib.parse import urlsplit
 
-from boards import DIRECTORY, POSTGRES, boards, queries, variables
-from load import TRACE
+from tests.common.postgres import Database
+from tests.common.traffic import TRACE
+from tests.dashboards.boards import DIRECTORY, POSTGRES, boards, queries, variables
 
 DAYS, ROWS_A_DAY = 7, 10_000
-# The days before today, as a service that ran through them would have left them; every minute has its share of events.
+# Fills the days before today as a running service would have; every minute has its share of events.
 FILL = """
 DO $$
 DECLARE
@@ -35,36 +35,20 @@ BEGIN
 END $$;
 ANALYZE telemetry_events;
 """
-# An hour of yesterday, wherever in the day the check runs.
+# Selects an hour of yesterday, at whatever time of day the check runs.
 HOUR = "SELECT 1000 * extract(epoch FROM (date_trunc('day', now() AT TIME ZONE 'utc') - interval '12 h') AT TIME ZONE 'utc')::bigint"
 GROUP = re.compile(r"\$__unixEpochGroup\(([^,]*), \$__interval\)")
 
 
-class Database:
-    def __init__(self, url):
-        self.url = url
+def create_documented_role(database):
+    """Creates the role of dashboards/README.md, with rights in this database instead of the one that the README names."""
+    sql = re.search(r"```sql\n(.*?)```", (DIRECTORY / "README.md").read_text(), re.DOTALL)[1]
+    name = urlsplit(database.url).path.removeprefix("/")
+    database.run(sql.replace("ON DATABASE telemetry", f'ON DATABASE "{name}"'))
 
-    def run(self, sql):
-        """What psql prints of a statement; its error ends the check."""
-        command = [
-            "psql",
-            self.url,
-            "--no-psqlrc",
-            "--quiet",
-            "--tuples-only",
-            "--no-align",
-            "--set",
-            "ON_ERROR_STOP=1",
-        ]
-        done = subprocess.run(command, input=sql, capture_output=True, text=True)
-        assert done.returncode == 0, f"{sql}\n{done.stderr}"
-        return done.stdout
 
-    def make_documented_role(self):
-        """Makes the role that dashboards/README.md documents, in this database instead of the one that it names."""
-        sql = re.search(r"```sql\n(.*?)```", (DIRECTORY / "README.md").read_text(), re.DOTALL)[1]
-        name = urlsplit(self.url).path.removeprefix("/")
-        self.run(sql.replace("ON DATABASE telemetry", f'ON DATABASE "{name}"'))
+class GrafanaReader(Database):
+    """Reads as the documented role."""
 
     def rows(self, sql):
         return json.loads(self.run(f"SET ROLE grafana; SELECT coalesce(json_agg(t), '[]') FROM ({sql}) t"))
@@ -88,7 +72,7 @@ def substituted(sql, start, integrations):
 
 
 def scans(plan):
-    """Every node that reads rows of the filled days or their indexes."""
+    """Yields every node that reads rows or indexes of the filled days."""
     if plan.get("Relation Name", "").startswith("filled_"):
         yield plan
     for child in plan.get("Plans", []):
@@ -101,7 +85,7 @@ def conditions(node):
 
 
 def slow(plan, columns):
-    """What a plan reads of a filled day otherwise than by an index on one of the columns."""
+    """Yields each filled day that a plan reads without an index on one of the columns."""
     found = list(scans(plan))
     if len(found) < DAYS:
         yield f"reads {len(found)} of {DAYS} days"
@@ -138,9 +122,9 @@ def check_panel(database, panel, text, start):
 
 
 def check(url):
-    database = Database(url)
+    database = GrafanaReader(url)
     database.run(FILL.format(days=DAYS, rows=ROWS_A_DAY))
-    database.make_documented_role()
+    create_documented_role(database)
     start = int(database.run(HOUR))
     for where, panel, text in queries(POSTGRES, "rawSql"):
         for problem in check_panel(database, panel, text, start):

@@ -1,6 +1,6 @@
-"""What can be said of a block without running it: whether it parses.
+"""Parses blocks without running them.
 
-Invariant: a kind of block that nothing here can parse is said to be unparsed, never to be sound.
+Invariant: a kind of block that nothing here can parse is reported as unparsed, never as correct.
 """
 
 import ast
@@ -19,7 +19,7 @@ PROGRAMS = "sudo|systemctl|systemd-[a-z]+|journalctl|docker|podman|kubectl|helm|
 
 
 def parse_problem(block, text, tools):
-    """What is wrong with the block's text, or None. `text` is the block's in its document's world."""
+    """Returns the syntax error of a block, or None. `text` is the block's text with the names of the test."""
     try:
         return PARSERS[block.language](text, tools)
     except (SyntaxError, ValueError, yaml.YAMLError, tomllib.TOMLDecodeError, configparser.Error) as error:
@@ -31,10 +31,10 @@ def sh(text, _):
 
 
 def reach_problem(text):
-    """What a block that is run would do to the machine itself: tests run as root, too."""
+    """Returns a path or program of the machine that a block would use, or None; the tests may run as root."""
     plain = re.sub(r"(?m)(^|\s)#.*", "", text)
     if found := re.search(rf"(?<![\w.:$}}/])(?:{OUTSIDE})(?![\w.-])|(?<![\w.-])(?:{PROGRAMS})(?![\w.:-])", plain):
-        return f"it is run, and reaches the machine itself: {found[0]}; say what it `needs`"
+        return f"it runs and reaches the machine itself: {found[0]}; use the directive `needs`"
     return None
 
 
@@ -51,7 +51,7 @@ def toml(text, tools):
     with tempfile.NamedTemporaryFile("w", suffix=".toml", encoding="utf-8") as file:
         file.write(text)
         file.flush()
-        # Its store may be set elsewhere.
+        # The file may leave the store to other settings.
         found = subprocess.run(
             [tools.binary, "validate", "--config", file.name], capture_output=True, text=True, env={"PATH": os.environ["PATH"]}
         )
@@ -59,7 +59,7 @@ def toml(text, tools):
 
 
 def ini(text, _):
-    # systemd's files name a key more than once.
+    # systemd's files repeat keys.
     parser = configparser.RawConfigParser(strict=False, allow_no_value=True)
     parser.read_string(text)
 
@@ -95,7 +95,7 @@ PARSERS = {
     "json": lambda text, _: json.loads(text) and None,
     "nginx": nginx,
     "conf": braces,
-    # Only a database, Prometheus or a reader can tell.
+    # Only a database, Prometheus or a reader can check these.
     "sql": lambda text, _: None,
     "promql": lambda text, _: None,
     "text": lambda text, _: None,

@@ -1,6 +1,6 @@
-"""Markdown as the documentation's test sees it: fenced blocks with their directives, code in text, links, headings.
+"""Parses Markdown for the documentation's test: fenced blocks with their directives, code in text, links and headings.
 
-Invariant: nothing here touches anything but the text; what is wrong with it is a `Problem` with its line, never an exception.
+Invariant: this module reads only the text; each error in it is a `Problem` with its line, never an exception.
 """
 
 import re
@@ -30,7 +30,7 @@ class Problem:
 
 @dataclass
 class Block:
-    """A fenced block; `line` is its fence's."""
+    """A fenced block; `line` is the number of its fence."""
 
     path: str
     line: int
@@ -42,7 +42,7 @@ class Block:
     needs: str | None = None
     background: str | None = None
     output: bool = False
-    # A file of the project that the block is a part of.
+    # The file of the project that contains the block's lines.
     copy: str | None = None
 
     @property
@@ -55,13 +55,13 @@ class Document:
     path: str
     text: str
     blocks: list
-    # What `service` says: `sqlite`, `none`, `KEY=VALUE`.
+    # The values of `service`: `sqlite`, `none`, `KEY=VALUE`.
     world: list
     problems: list
 
 
 def slug(heading):
-    """A heading's anchor, by GitHub's rule."""
+    """Returns a heading's anchor by GitHub's rule."""
     plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).replace("`", "")
     plain = re.sub(r"(\*\*|__|\*)(?=\S)(.+?)(?<=\S)\1", r"\2", plain)
     return re.sub(r"[^\w\- ]", "", plain.strip().lower()).replace(" ", "-")
@@ -125,7 +125,7 @@ def world(document, items, line, say):
 
 
 def block(document, lines, number, fence, waiting, say):
-    """Reads the block whose fence is line `number`; the number of the line after it."""
+    """Reads the block whose fence is line `number`; returns the number of the line after it."""
     indent, marks, language = fence.groups()
     start = number
     content = []
@@ -150,10 +150,10 @@ def block(document, lines, number, fence, waiting, say):
 
 
 def apply(found, name, value, document):
-    """Puts one directive on a block; what is wrong with it, if anything."""
+    """Adds a directive to a block; returns its error, or None."""
     if name == "expect" and re.fullmatch(r'".*"|/.*/', value, re.DOTALL):
         inner = value[1:-1] if value[0] == "/" else re.sub(r"\\(.)", r"\1", value[1:-1])
-        # A text in slashes within quotes is a regex, too.
+        # A text in slashes within quotes is a regular expression, too.
         if value[0] == "/" or re.fullmatch(r"/.+/", inner):
             inner = inner if value[0] == "/" else inner[1:-1]
             try:
@@ -171,7 +171,7 @@ def apply(found, name, value, document):
     elif name == "file" and re.fullmatch(r"[\w.][\w./-]*", value) and ".." not in value:
         found.file = value
         if found.expects or found.needs:
-            return "`file` beside what speaks of a run"
+            return "`file` beside a directive for a block that is run"
     elif name == "copy" and value:
         found.copy = value
     elif name == "needs":
@@ -195,7 +195,7 @@ def apply(found, name, value, document):
 
 
 def prose(text):
-    """The text with every fenced block, comment and their lines emptied, so that lines keep their numbers."""
+    """Returns the text with empty lines for fenced blocks and comments, so that lines keep their numbers."""
     lines, marks = [], None
     for line in text.split("\n"):
         fence = FENCE.match(line)
@@ -212,7 +212,7 @@ def prose(text):
 
 
 def headings(text):
-    """The anchors of a document."""
+    """Returns the anchors of a document."""
     seen, anchors = {}, set()
     for heading in re.findall(r"^ {0,3}#{1,6}\s+(.*?)\s*#*\s*$", prose(text), re.MULTILINE):
         name = slug(heading)
@@ -223,14 +223,14 @@ def headings(text):
 
 
 def links(text):
-    """Line and target of every link and image."""
+    """Yields line and target of every link and image."""
     plain = re.sub(r"`[^`\n]*`", lambda code: " " * len(code[0]), prose(text))
     for found in re.finditer(r"\]\(\s*<?([^)\s>]+)>?(?:\s+\"[^\"]*\")?\s*\)|^\s*\[[^\]]+\]:\s+(\S+)", plain, re.MULTILINE):
         yield plain.count("\n", 0, found.start()) + 1, found[1] or found[2]
 
 
 def code_spans(text):
-    """Line and text of every piece of code in the text."""
+    """Yields line and text of every code span."""
     plain = prose(text)
     for found in re.finditer(r"(?<!`)(`+)(?!`)(.+?)(?<!`)\1(?!`)", plain, re.DOTALL):
         if "\n\n" not in found[2]:

@@ -1,7 +1,7 @@
-"""What documents name, looked up: links and anchors, variables, metrics, commands with their flags, paths of the project.
+"""Looks up what documents name: links and anchors, variables, metrics, commands with their flags, and paths of the project.
 
-Invariant: what is looked up is looked up in the thing itself (the tree, `--help`, a page of `/metrics`), never in a list kept
-for the test; but for `KNOWN`, each entry of which has its reason.
+Invariant: names are looked up in the project itself (the tree, `--help`, a page of `/metrics`), never in a list kept for the
+test. The exception is `KNOWN`, each entry of which has its reason.
 """
 
 import glob
@@ -11,7 +11,7 @@ import shlex
 import subprocess
 from dataclasses import dataclass
 
-from markdown import Problem, code_spans, headings, links, prose
+from tests.docs.markdown import Problem, code_spans, headings, links, prose
 
 KNOWN = {
     # The crate, as Rust writes it.
@@ -21,7 +21,7 @@ SUFFIX = re.compile(r"_(?:bucket|sum|count)$")
 
 
 def tree(root):
-    """All files of the project, relative, without what is built or installed."""
+    """Returns the relative paths of all files of the project, without built and installed ones."""
     found = []
     for directory, below, files in os.walk(root, followlinks=False):
         below[:] = [one for one in below if one not in {".git", "target", "data", "node_modules", "__pycache__", ".venv"}]
@@ -33,14 +33,14 @@ def help_of(binary, *command):
     text = subprocess.run([binary, *command, "--help"], capture_output=True, text=True, check=True).stdout
     section = re.search(r"^Commands:\n((?:  .*\n)+)", text, re.MULTILINE)
     commands = re.findall(r"^  ([a-z][\w-]*)", section[1], re.MULTILINE) if section else []
-    # A flag, and whether it takes a value.
+    # Maps each flag to true if it takes a value.
     flags = {flag: bool(value) for flag, value in re.findall(r"^ +(?:-\w, )?(--[\w-]+)( <)?", text, re.MULTILINE)}
     return [one for one in commands if one != "help"], flags
 
 
 @dataclass
 class Lookup:
-    """What there is."""
+    """The names that exist."""
 
     root: str
     files: list
@@ -60,7 +60,7 @@ class Lookup:
             with open(os.path.join(root, path), encoding="utf-8", errors="replace") as file:
                 return file.read()
 
-        # The binary's own writing, which a test holds equal to it.
+        # The binary writes this page; a test compares both.
         settings = re.findall(r"\b[A-Z]+_\w+", text("docs/settings.md"))
         row = r"^\| `\w+` \| `(\w+)` \| [^|]* \| `?([^|`]*)`? \|"
         table = dict(re.findall(row, text("docs/settings.md"), re.MULTILINE))
@@ -79,12 +79,12 @@ class Lookup:
         return cls(root, files, variables, table, words | {"ruvvector_migrations"}, metrics, known, scripts)
 
     def check(self, document, saw):
-        """The problems of one document; `saw` is told each kind of thing that is looked up."""
+        """Yields the problems of one document, and calls `saw` with the kind of each name that it looks up."""
         path, text = document.path, document.text
         code = [*code_spans(text)]
         shell = [block for block in document.blocks if block.language == "sh"]
         yield from self.check_links(path, text, saw)
-        # Other programs' names are their own.
+        # These blocks name settings of other programs.
         foreign = [block for block in document.blocks if block.language in {"nginx", "conf", "ini"}]
         yield from self.check_names(path, text, foreign, saw)
         for line, span in code:
@@ -111,7 +111,7 @@ class Lookup:
                         yield Problem(path, line, f"a link to {target}: there is no such heading")
 
     def check_names(self, path, text, foreign, saw):
-        # "`RUVVECTOR_WRITE_CONNECTIONS` (4)" says a default.
+        # "`RUVVECTOR_WRITE_CONNECTIONS` (4)" states a default.
         plain = prose(text)
         for found in re.finditer(r"`(RUVVECTOR_\w+)`\s\(`?([\w. ]*\w)", plain):
             said, default = amount(found[2]), amount(self.defaults.get(found[1], ""))
@@ -121,7 +121,7 @@ class Lookup:
                     line = plain.count("\n", 0, found.start()) + 1
                     yield Problem(path, line, f"{found[1]} is {self.defaults[found[1]]} by default, not {found[2]}")
         skipped = {block.line + at for block in foreign for at in range(1, block.text.count("\n") + 1)}
-        # What a directive expects shows itself when the block is run.
+        # The run of a block checks the texts that its directives expect.
         for number, line in enumerate(re.sub(r"<!-- docs:.*?-->", "", text).split("\n"), 1):
             for name in re.findall(r"\bRUVVECTOR_[A-Z0-9_]*[A-Z0-9]\b(?!_|…)", line):
                 saw("variables")
@@ -172,12 +172,12 @@ class Lookup:
             saw("flags")
             flag = re.match(r"--[\w-]+", span)[0]
             ours = any(flag in flags for _, flags in self.commands.values()) or flag in self.scripts
-            # Another program's, which the document calls with it.
+            # The flag of another program, which the document calls with it.
             if not ours and not any(flag in block.text for block in shell):
                 yield Problem(path, line, f"{flag} is no flag of ours, of a script, or of a command here")
 
     def check_command(self, path, line, words, saw):
-        """One call of the binary: `words` without its name."""
+        """Checks one call of the binary; `words` follow its name."""
         saw("commands")
         command, words = (), list(words)
         while words:
@@ -187,7 +187,7 @@ class Lookup:
             if word in commands:
                 command = (*command, word)
             elif word == "help" or not re.fullmatch(r"--?[a-z][\w-]*", flag) and re.search(r"[^a-z-]", word):
-                # A placeholder, or what the shell puts in.
+                # A placeholder, or a word that the shell substitutes.
                 continue
             elif flag in flags:
                 if flags[flag] and not equals and words:
@@ -197,14 +197,14 @@ class Lookup:
 
 
 def amount(text):
-    """A number with its unit, whichever way that is written: `8 s`, `8s`, `64MiB`, `10 min`; None for anything else."""
+    """Reads a number with its unit, such as `8 s`, `8s`, `64MiB` or `10 min`; returns None for anything else."""
     found = re.fullmatch(r"(\d+) ?(ms|s|min|m|h|[KMG]iB)?", text.strip())
     units = {"ms": 1, "s": 1000, "m": 60_000, "min": 60_000, "h": 3_600_000, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
     return (int(found[1]) * units.get(found[2], 1), "B" if (found[2] or "").endswith("B") else found[2] and "t") if found else None
 
 
 def braces(text):
-    """`a.{b,c}` as a shell reads it."""
+    """Expands `a.{b,c}` as a shell does."""
     found = re.search(r"\{([^{}]*,[^{}]*)\}", text)
     if not found:
         return [text]
@@ -212,7 +212,7 @@ def braces(text):
 
 
 def invocations(text):
-    """Each call of the binary in a shell's text: its line, and the words after its name."""
+    """Yields each call of the binary in a shell's text: its line, and the words after its name."""
     joined = text.replace("\\\n", "  ")
     start = r"(?:^|[;&|(]|\b(?:do|then|exec|env|time|timeout \S+|run)\s)\s*(?:[A-Z_]+=(?:'[^']*'|\"[^\"]*\"|\S*)\s+)*"
     name = r"(?:[\w./~$-]*/)?ruvvector-service(?=\s|$)|cargo run(?: --release| --quiet)*(?: --(?=\s)|(?=\s*(?:#|$)))"

@@ -1,11 +1,12 @@
-"""Logs in as each role that a document makes, and does what it was made for.
+"""Logs in as each role that a document creates and uses the rights that the document grants it.
 
-Invariant: no role of a document has a right that the document's own SQL did not give it.
+Invariant: no role of a document has a right that the document's own SQL did not grant.
 """
 
 import re
-import subprocess
 import urllib.parse
+
+from tests.common.postgres import psql, with_database
 
 LOGIN = re.compile(r"(?i)\bCREATE\s+(?:ROLE|USER)\s+(\w+)\s+LOGIN\b")
 READS = re.compile(r"(?i)\bGRANT\s+SELECT\s+ON\s+([\w\s,.]+?)\s+TO\s+(\w+)")
@@ -14,17 +15,17 @@ DATABASE = re.compile(r"(?i)\bCREATE\s+DATABASE\s+(\w+)")
 
 
 def made(text):
-    """The roles that may log in."""
+    """Returns the roles that may log in."""
     return LOGIN.findall(text)
 
 
 def problem(world, text):
-    """What a role cannot do in the document's database that this SQL made it for; None if all is well."""
+    """Returns a granted right that a role cannot use in the document's database, or None."""
     return tried(world.url, text)
 
 
 def problem_of_file(world, text):
-    """The same for a file of SQL, which makes a database of its own: run here under names that nobody else has."""
+    """Does the same for a file of SQL, which creates a database; here the database and its roles have unique names."""
     databases = DATABASE.findall(text)
     names = {name: f"{world.database}_{name}" for name in [*databases, *made(text)]}
     for name, other in names.items():
@@ -32,10 +33,10 @@ def problem_of_file(world, text):
     try:
         for statement in filter(str.strip, text.split(";")):
             world.admin(statement)
-        own = [urllib.parse.urlsplit(world.tools.postgres)._replace(path=f"/{names[name]}").geturl() for name in databases]
+        own = [with_database(world.tools.postgres, names[name]) for name in databases]
         return next(filter(None, (tried(url, text) for url in own)), None)
-    except subprocess.CalledProcessError as error:
-        return f"the file does not run: {error.cmd[-2]}"
+    except AssertionError as error:
+        return f"the file does not run: {error}"
     finally:
         for name in databases:
             world.admin(f'DROP DATABASE IF EXISTS "{names[name]}" WITH (FORCE)')
@@ -57,8 +58,8 @@ def tried(url, text):
 
 
 def login(url, role, sql):
-    """What the server said to it; None if it did as asked."""
+    """Returns the server's error, or None if the statement succeeded."""
     parts = urllib.parse.urlsplit(url)
     url = parts._replace(netloc=f"{role}@{parts.hostname}:{parts.port}").geturl()
-    done = subprocess.run(["psql", "-XqAt", "-v", "ON_ERROR_STOP=1", "-c", sql, url], capture_output=True, text=True)
+    done = psql(url, sql)
     return done.stderr.strip() or "an error" if done.returncode else None

@@ -1,10 +1,8 @@
-"""Runs what the documents tell people to run, and looks up what they name.
+"""Runs the commands and queries of the documents, and looks up the names in them.
 
-    scripts/with-postgres.sh python3 tests/docs/run.py [--show] BINARY [DOCUMENT…]
+    scripts/with-postgres.sh python3 -m tests.docs.run [--show] BINARY [DOCUMENT…]
 
-as scripts/check/docs.sh does, with tests/dashboards and tests/alerts on Python's path.
-
-Invariant: a block is run, or checked and counted as checked only, with its reason; none is ignored.
+Invariant: each block is run, or it is checked and counted with the reason why it is not run; none is ignored.
 """
 
 import collections
@@ -16,34 +14,33 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 import time
 
-import alert_rules
-import markdown
-import roles
-from blocks import parse_problem, reach_problem
-from markdown import Problem
-from references import tree
-from servers import prometheus_answer, until
-from shared import ROOT, everything
-from shell import PATIENCE_SECONDS, Outcome, Shell, alive
-from world import World
+from tests.common import ROOT
+from tests.common.postgres import cluster_url
+from tests.common.programs import until
+from tests.common.promql import problems_of
+from tests.common.servers import prometheus_answer
+from tests.docs import markdown, roles
+from tests.docs.blocks import parse_problem, reach_problem
+from tests.docs.markdown import Problem
+from tests.docs.references import tree
+from tests.docs.shared import everything
+from tests.docs.shell import PATIENCE_SECONDS, Outcome, Shell, alive
+from tests.docs.world import World
 
 PROMETHEUS_PATIENCE_SECONDS = 20
 SHOWN_LINES = 30
-# Documents at once: most of a document's time is waiting, for a server or a scrape.
+# Number of documents that run at once. Most of a document's time is spent waiting for a server or a scrape.
 AT_ONCE = 4
-# `alert_rules` keeps what it finds in one place.
-NAMING = threading.Lock()
-# Whether each block's output is printed, for who writes one.
+# Prints each block's output, for authors of documents.
 SHOW = "--show" in sys.argv
-# Of the documents' databases.
+# The numbers of the documents' databases.
 NUMBERS = itertools.count(1)
 
 
 class Run:
-    """One document's run; `counts` says what was done."""
+    """The run of one document; `counts` records its kinds of blocks."""
 
     def __init__(self, document, tools, counts, number):
         self.document, self.tools, self.counts = document, tools, counts
@@ -84,8 +81,8 @@ class Run:
         self.problems.append(Problem(self.document.path, block.line, text))
 
     def one(self, block, text):
-        """Runs or checks one block; what is wrong with it, or None."""
-        # An output that leaves something out is no JSON.
+        """Runs or checks one block; returns its error, or None."""
+        # An output with an omission is not JSON.
         if not (block.output and "…" in text) and (problem := parse_problem(block, text, self.tools)):
             return problem
         if block.copy and (problem := self.copied(block)):
@@ -119,7 +116,7 @@ class Run:
         return problem
 
     def copied(self, block):
-        """What is wrong with a block that shows a file, or a piece of it."""
+        """Returns the error of a block that does not show lines of its file, or None."""
         self.counts["compared", "files"] += 1
         try:
             with open(f"{self.tools.root}/{block.copy}", encoding="utf-8") as file:
@@ -134,7 +131,7 @@ class Run:
         return path
 
     def judge(self, block, outcome):
-        """Holds an outcome against the block's directives."""
+        """Checks an outcome by the block's directives; returns the error, or None."""
         self.last = outcome
         said = shown(outcome)
         if outcome.code is None:
@@ -148,7 +145,7 @@ class Run:
         return f"its output does not show {missing}\n{said}" if missing else None
 
     def missing(self, block, output):
-        """The first expectation that the output does not meet."""
+        """Returns the first expectation that the output does not meet, or None."""
         flat = flatten(output)
         for kind, text in block.expects:
             text = self.world.put(text)
@@ -157,7 +154,7 @@ class Run:
         return None
 
     def compare(self, text):
-        """Holds an output as the document has it against the one of the block before."""
+        """Compares the document's output with that of the block before; returns the error, or None."""
         flat, at = flatten(self.last.out), 0
         for line in filter(str.strip, text.split("\n")):
             pattern = ".*".join(map(re.escape, flatten(line).strip().split("…")))
@@ -227,12 +224,9 @@ class Run:
             time.sleep(0.3)
 
     def names(self, text):
-        """What the queries name that no page of metrics and no rule has."""
-        with NAMING:
-            alert_rules.problems.clear()
-            for query in queries(text):
-                alert_rules.check_expression("the query", query, self.tools.series, self.tools.recorded)
-            return "; ".join(alert_rules.problems) or None
+        """Returns the names in queries that no page of metrics and no rule has, or None."""
+        series, recorded = self.tools.series, self.tools.recorded
+        return "; ".join(each for query in queries(text) for each in problems_of("the query", query, series, recorded)) or None
 
 
 def text_of(output):
@@ -244,7 +238,7 @@ def flatten(text):
 
 
 def shown(outcome):
-    """The last lines of both outputs, set in."""
+    """Returns the last lines of both outputs, indented."""
     lines = []
     for name, text in [("output", outcome.out), ("errors", outcome.err)]:
         if text.strip():
@@ -253,7 +247,7 @@ def shown(outcome):
 
 
 def queries(text):
-    """The queries of a block: one a line, with what is indented below it."""
+    """Returns the queries of a block: each begins a line and continues on the indented lines below it."""
     plain = re.sub(r"#.*", "", text)
     return [re.sub(r"\s+", " ", query).strip() for query in re.split(r"\n(?=\S)", plain) if query.strip()]
 
@@ -273,7 +267,7 @@ def series_of(address, query):
 
 
 def inline_queries(document):
-    """PromQL in the text: what asks for a metric of ours, and is more than its name."""
+    """Yields line and text of each query in a document's prose; a metric's name alone is no query."""
     for line, span in markdown.code_spans(document.text):
         asks = re.match(r"[a-z_]+\s*(by|without)?\s*\(.*[)\]}\w]$|ruvvector_\w+\{.*\}$", span)
         if asks and re.search(r"\bruvvector_\w+", span):
@@ -281,7 +275,7 @@ def inline_queries(document):
 
 
 def check(path, text, tools, number):
-    """All problems of one document, and what was done."""
+    """Returns the problems of one document, and the counts of its blocks."""
     counts = collections.Counter()
     document = markdown.parse(path, text)
     problems = Run(document, tools, counts, number).all()
@@ -295,27 +289,27 @@ def check(path, text, tools, number):
 
 
 def check_all(texts, tools):
-    """The problems and counts of each document, given by path and text, in their order."""
+    """Returns problems and counts of each document, given by path and text, in their order."""
     with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
         tasks = [pool.submit(check, path, text, tools, next(NUMBERS)) for path, text in texts]
         try:
             return [task.result() for task in tasks]
         except BaseException:
-            # Those under way take their servers with them; no other begins.
+            # Documents in progress stop their servers; no other document begins.
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 
 
 def main():
-    # So that what was started is ended.
+    # Lets `with` blocks end what they started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     binary, *named = (word for word in sys.argv[1:] if word != "--show")
     binary = os.path.abspath(binary)
     paths = named or [path for path in tree(ROOT) if path.endswith(".md")]
     counts, problems = collections.Counter(), []
-    with everything(binary, os.environ["RUVVECTOR_TEST_POSTGRES_URL"]) as tools:
+    with everything(binary, cluster_url()) as tools:
         if not named:
-            import self_test
+            from tests.docs import self_test
 
             self_test.hold(tools, check_all)
         texts = []

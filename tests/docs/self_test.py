@@ -1,9 +1,9 @@
-"""Holds the documentation's test to its word: small documents with one fault each, which it has to find at that line.
+"""Tests the documentation's test: small documents with one error each, which it has to find at that line.
 
-Invariant: each kind of check stands here with a document that it refuses, beside a sound one that it takes.
+Invariant: each kind of check has a document here that it refuses, beside a correct one that it accepts.
 """
 
-# A fence cannot stand within this text's own, so the documents have ~~~.
+# Fences are written as ~~~ here, and replaced before the run.
 SOUND = """\
 # Sound
 
@@ -95,7 +95,7 @@ SELECT correlation_id, integration FROM telemetry_events;
 ~~~
 """
 
-# What the line with the arrow has to be blamed for; the arrow is taken out.
+# The error that the test has to report for the line with the arrow; the arrow is removed before the run.
 FAULTS = [
     ("a fence without a word", "→~~~\nls\n~~~\n"),
     ("a fence of an unknown kind: shell", "→~~~shell\nls\n~~~\n"),
@@ -163,7 +163,7 @@ FAULTS = [
 
 
 def hold(tools, check_all):
-    """Ends the test if a fault is not found, or if a sound document is found at fault."""
+    """Fails if an error is not found, or if a correct document has one."""
     texts = [SOUND, SOUND_SQLITE, *(text for _, text in FAULTS)]
     plain = [("self_test.md", text.replace("→", "").replace("~~~", "```")) for text in texts]
     (sound, _), (sound_sqlite, _), *found = check_all(plain, tools)

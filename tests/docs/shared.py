@@ -1,7 +1,6 @@
-"""What all documents share: the binary, a Prometheus, and what there is to be named.
+"""Tools that all documents share: the binary, a Prometheus, and the names that documents may use.
 
-Invariant: the page of `/metrics` is that of a real service to which everything has happened, as what never happened has no
-series.
+Invariant: the page of `/metrics` is that of a real service that has handled each kind of request, as others have no series.
 """
 
 import contextlib
@@ -14,20 +13,19 @@ import tempfile
 import threading
 from dataclasses import dataclass
 
-import alert_rules
-import load
-from references import Lookup, tree
-from servers import ask, prometheus, scrape, service, until
-
-ROOT = os.path.abspath(f"{os.path.dirname(__file__)}/../..")
+from tests.common import ROOT, traffic
+from tests.common.programs import until
+from tests.common.promql import ALERTS, recorded_labels, rule_files, rules_of, series_of
+from tests.common.servers import ask, prometheus, scrape, service
+from tests.docs.references import Lookup, tree
 
 
 @dataclass
 class Tools:
-    """What all documents share."""
+    """Programs, servers and known names of all documents."""
 
     root: str
-    # The project's files, which blocks may write to.
+    # A copy of the project's files, which blocks may write to.
     copy: str
     binary: str
     python: str
@@ -45,7 +43,7 @@ class Tools:
 
 
 class Targets:
-    """What Prometheus scrapes: the services of all documents that are under way."""
+    """Lists the services of all documents in progress, for Prometheus to scrape."""
 
     def __init__(self, path):
         self.path, self.addresses, self.lock = path, set(), threading.Lock()
@@ -79,15 +77,7 @@ class Targets:
 
 @contextlib.contextmanager
 def everything(binary, postgres):
-    """The tools of all documents: a service that everything happened to, and a Prometheus that scrapes it."""
-    rules = sorted(f"{ROOT}/alerts/{name}" for name in os.listdir(f"{ROOT}/alerts") if name.endswith(".rules.yml"))
-    recorded = {
-        rule["record"]: alert_rules.TARGET_LABELS
-        for path in rules
-        for group in alert_rules.load(path)["groups"]
-        for rule in group["rules"]
-        if "record" in rule
-    }
+    """Yields the tools, with a service that has handled each kind of request and a Prometheus that scrapes it."""
     python = f"{ROOT}/target/sdk/python/venv/bin/python"
     node = f"{ROOT}/target/sdk/javascript/node"
     for program, script in [(python, "python"), (node, "javascript")]:
@@ -101,22 +91,22 @@ def everything(binary, postgres):
             os.makedirs(os.path.dirname(f"{copy}/{path}"), exist_ok=True)
             shutil.copy(f"{ROOT}/{path}", f"{copy}/{path}")
         listeners = later.enter_context(service(binary, postgres))
-        files = {os.path.basename(path): open(path, encoding="utf-8").read() for path in rules}
+        files = {name: (ALERTS / name).read_text() for name in rule_files()}
         address = later.enter_context(prometheus(targets.configuration(listeners["main"]), files=files))
-        load.trace(listeners["main"])
+        traffic.trace(listeners["main"])
         rounds = itertools.count(1)
 
         def page():
-            load.round_of(listeners, next(rounds))
+            traffic.round_of(listeners, next(rounds))
             status, text = ask(listeners["main"] + "/metrics")
             assert status == 200, text
-            # First told by the upkeep, which comes a moment after the start.
+            # The maintenance task sets this gauge a moment after the start.
             return text if re.search(r"^ruvvector_partitions_ahead_days ", text, re.MULTILINE) else None
 
         text = until("a page of metrics", page)
         yield Tools(
-            *(ROOT, copy, binary, python, node, postgres, address, targets),
+            *(str(ROOT), copy, binary, python, node, postgres, address, targets),
             Lookup.of(ROOT, binary, text),
-            alert_rules.series_of(text),
-            recorded,
+            series_of(text),
+            recorded_labels(rules_of(rule_files())),
         )

@@ -1,6 +1,6 @@
-"""One bash for all `sh` blocks of a document, and the blocks that go on in the background.
+"""Runs all `sh` blocks of a document in one bash, and the blocks that continue in the background.
 
-Invariant: nothing that a block started outlives `close`; a block that hangs is ended, and is a failure.
+Invariant: no process of a block outlives `close`; a block that hangs is ended and fails.
 """
 
 import contextlib
@@ -13,13 +13,13 @@ from dataclasses import dataclass
 
 PATIENCE_SECONDS = 60
 GRACE_SECONDS = 20
-# Reads how and which block, a line each; answers with its exit code, or the process's number. A failure of a block that may
-# not fail ends the shell, as it would end a script.
+# Reads the mode and the file of a block, a line each, and answers with the block's exit code or its process id. The failure of
+# a block that may not fail ends the shell, as it would end a script.
 LOOP = r"""
 set -Eeuo pipefail
 trap 'printf "line %s of the block: %s\n" "$LINENO" "$BASH_COMMAND" >&2' ERR
-while IFS= read -r __how && IFS= read -r __file; do
-    case $__how in
+while IFS= read -r __mode && IFS= read -r __file; do
+    case $__mode in
     run)
         { . "$__file"; } </dev/null >"$__file.out" 2>"$__file.err"
         echo 0
@@ -44,7 +44,7 @@ done
 
 @dataclass
 class Outcome:
-    """What came of a block; `code` is None where it hung."""
+    """Exit code and outputs of a block; `code` is None if it hung."""
 
     code: int | None
     out: str
@@ -68,13 +68,13 @@ class Shell:
             start_new_session=True,
         )
 
-    def run(self, text, how="run"):
+    def run(self, text, mode="run"):
         file = self.write(text)
-        answer = self.ask(how, file)
+        answer = self.ask(mode, file)
         return Outcome(answer, *self.outputs(file))
 
     def start(self, text):
-        """Starts a block in the background; the file whose outputs it writes."""
+        """Starts a block in the background; returns its file, beside which its outputs are written, and its process id."""
         file = self.write(text)
         pid = self.ask("background", file)
         self.background.append(pid)
@@ -87,17 +87,17 @@ class Shell:
             opened.write(text)
         return file
 
-    def ask(self, how, file):
-        """The number that the shell answers; its exit code if it ended; None if neither came in time."""
+    def ask(self, mode, file):
+        """Returns the number that the shell answers, its exit code if it ended, or None after `PATIENCE_SECONDS`."""
         try:
-            self.process.stdin.write(f"{how}\n{file}\n".encode())
+            self.process.stdin.write(f"{mode}\n{file}\n".encode())
             self.process.stdin.flush()
         except BrokenPipeError:
             return self.process.wait()
         if not select.select([self.process.stdout], [], [], PATIENCE_SECONDS)[0]:
             return None
         line = self.process.stdout.readline()
-        # An `exit 0` of a block leaves no shell for the next.
+        # A block that calls `exit 0` leaves no shell for the next one.
         return int(line) if line else self.process.wait()
 
     @staticmethod
@@ -112,7 +112,7 @@ class Shell:
         return texts
 
     def end_background(self):
-        """Ends what goes on, as a supervisor would: SIGTERM, and time to obey."""
+        """Ends the background blocks as a supervisor would: by SIGTERM, and by SIGKILL after `GRACE_SECONDS`."""
         for pid in self.background:
             signal_group(pid, signal.SIGTERM)
         deadline = time.monotonic() + GRACE_SECONDS

@@ -1,4 +1,4 @@
-"""Runs the SQL of standard input on a SQLite file, and prints rows as SQLite's own shell does: values between bars."""
+"""Runs the SQL of standard input on a SQLite file and prints rows as SQLite's shell does, with bars between values."""
 
 import sqlite3
 import sys

@@ -1,31 +1,29 @@
-"""The world of one document: a directory, a PostgreSQL database, the service, and the text that puts the document into it.
+"""The surroundings of one document: a directory, a database, the service, and the names that replace those in its text.
 
-Invariant: no port of another is taken and nothing outside of the directory is written; all of it is gone with the document.
+Invariant: nothing outside the directory is written, and all of it is removed after the document.
 """
 
-import contextlib
 import json
 import os
-import random
 import re
 import shutil
-import socket
-import subprocess
 import tempfile
-import threading
 import time
 import urllib.parse
 
-from servers import ask, process, until
+from tests.common.ports import free_port
+from tests.common.postgres import Database, with_database
+from tests.common.programs import until
+from tests.common.servers import ask, process
 
 PORTS = {"3100": "RUVVECTOR_SERVICE_PORT", "4318": "RUVVECTOR_OTLP_HTTP_PORT", "4317": "RUVVECTOR_OTLP_GRPC_PORT"}
-# For the database to be set up, and a batch to be written.
+# Time in which the service creates its tables and writes a batch.
 SETTLE_SECONDS = 10
 SMALL = {
     **{"RUVVECTOR_JOURNAL_MAX_BYTES": "256MiB", "RUVVECTOR_JOURNAL_FREE_FLOOR_BYTES": "16MiB"},
     **{"RUVVECTOR_MAINTENANCE_INTERVAL": "1s"},
 }
-# `curl` as documents call it, but that an error answer is an error.
+# `curl` as documents call it; in addition, an error answer is an error.
 CURL = """#!/bin/bash
 for word in "$@"; do
     case $word in
@@ -53,33 +51,15 @@ exec ruvvector-service "$@"
 """
 
 
-GIVEN = set()
-GIVING = threading.Lock()
-
-
-def free_port():
-    """A port that nobody has, and that was not given before.
-
-    Below those that Linux takes for outgoing connections: one of these could be taken before its server listens on it.
-    """
-    with GIVING:
-        while True:
-            port = random.randrange(15_000, 32_000)
-            with socket.socket() as one, contextlib.suppress(OSError):
-                one.bind(("127.0.0.1", port))
-                if port not in GIVEN:
-                    GIVEN.add(port)
-                    return str(port)
-
-
 class World:
-    """What a document's blocks run in. Use it in a `with`; `start` gives it the service, at the first block that runs."""
+    """Holds what a document's blocks run in, for a `with` block; `start` starts the service at the first block that runs."""
 
     def __init__(self, document, tools, number):
         self.document, self.tools = document, tools
         self.directory = tempfile.mkdtemp(prefix="ruvvector-docs-")
         self.database = f"docs_{number}"
-        self.url = urllib.parse.urlunsplit(urllib.parse.urlsplit(tools.postgres)._replace(path=f"/{self.database}"))
+        self.url = with_database(tools.postgres, self.database)
+        self.admin = Database(tools.postgres).run
         self.data = f"{self.directory}/data"
         self.sqlite = "sqlite" in document.world
         self.alone = "none" in document.world
@@ -95,7 +75,7 @@ class World:
         for name in os.listdir(self.tools.copy):
             os.symlink(f"{self.tools.copy}/{name}", f"{self.directory}/{name}")
         os.symlink(f"{self.tools.root}/target", f"{self.directory}/target")
-        # Node looks for packages beside the program.
+        # Node.js looks for packages beside the program.
         os.symlink(f"{self.tools.root}/target/sdk/javascript/node_modules", f"{self.directory}/node_modules")
         path = f"{self.directory}/.path"
         os.mkdir(path)
@@ -111,7 +91,7 @@ class World:
         if self.running:
             self.running.__exit__(None, None, None)
         if self.started and self.roles:
-            # A role is of the whole server, and cannot go before what it owns.
+            # A role belongs to the whole server and can be dropped only after its objects.
             self.admin(f'DROP DATABASE IF EXISTS "{self.database}" WITH (FORCE)')
             for role in self.roles:
                 self.admin(f'DROP ROLE IF EXISTS "{role}"')
@@ -122,16 +102,13 @@ class World:
             file.write(text)
         os.chmod(file.name, 0o755)
 
-    def admin(self, sql):
-        subprocess.run(["psql", "-XqAt", "-v", "ON_ERROR_STOP=1", "-c", sql, self.tools.postgres], check=True)
-
     def start(self):
-        """The database and, but where the document starts it itself, the service."""
+        """Creates the database and starts the service, unless the document starts it itself."""
         if self.started:
             return
         self.started = True
         self.admin(f'CREATE DATABASE "{self.database}"')
-        # As the guide makes one: who is not granted it does not come in.
+        # As in the deployment guide: only a role with the right to connect may connect.
         self.admin(f'REVOKE CONNECT, TEMPORARY ON DATABASE "{self.database}" FROM PUBLIC')
         if not self.alone:
             store = (
@@ -149,7 +126,7 @@ class World:
 
     @property
     def environment(self):
-        """What commands see: nothing of the machine's own but where programs are."""
+        """Returns the environment of commands: of the machine's own variables, only those that locate programs."""
         inherited = {name: os.environ[name] for name in ("LANG", "LC_ALL", "TMPDIR") if name in os.environ}
         own = {
             "PATH": f"{self.directory}/.path:{os.environ['PATH']}",
@@ -160,7 +137,7 @@ class World:
         return inherited | own | ({} if self.alone or self.sqlite else {"DATABASE_URL": self.url})
 
     def put(self, text):
-        """The document's text with this world's ports, database and directory."""
+        """Returns the text with this document's ports, database and directory instead of those that it names."""
 
         def database(found):
             user = urllib.parse.urlsplit(found[0]).username
@@ -170,7 +147,7 @@ class World:
         text = re.sub(r"\bON DATABASE telemetry\b", f'ON DATABASE "{self.database}"', text)
         text = re.sub(r"postgres(?:ql)?://[^\s\"'`,;|\\)]+", database, text)
         for port, ours in self.ports.items():
-            # Not within the database's URL, a time or another number.
+            # Leaves numbers within the database's URL, a time or another number.
             text = re.sub(rf"(?<![\d.\w]){port}(?![\d\w]|\.\d)", f"\0{ours}\0", text)
         text = text.replace("\0", "")
         for name in ("ADDRESS_THAT_CLIENTS_USE", "INSTANCE"):
@@ -178,7 +155,7 @@ class World:
         return re.sub(r"(?<![\w$])DATA_DIR(?!\w)", self.data, text)
 
     def settle(self):
-        """Waits until all accepted events are stored and can be read; for a service that cannot store them, a while only."""
+        """Waits until all accepted events are stored and readable, or for `SETTLE_SECONDS` if the service cannot store them."""
         give_up = time.monotonic() + SETTLE_SECONDS
 
         def stored():
@@ -186,7 +163,7 @@ class World:
             if status not in (200, 503) or time.monotonic() > give_up:
                 return True
             health = json.loads(text)
-            # 401: who reads has to show a token, and then the schema is not to be seen.
+            # 401 means that a reader needs a token; the schema cannot be checked then.
             ready = health["database"]["connected"] and ask(f"http://{self.main}/query?limit=1")[0] in (200, 401)
             return True if ready and health["queue"]["events"] == 0 else None
 
@@ -197,7 +174,7 @@ class World:
 
         if self.started:
             until("all events are stored", stored)
-            # A GRANT beside the upkeep's first partitions can fail: "tuple concurrently updated".
+            # A GRANT while maintenance creates the first partitions can fail: "tuple concurrently updated".
             if not self.sqlite and not self.settled:
                 until("the days ahead have partitions", set_up)
             self.settled = True

@@ -1,15 +1,14 @@
-"""Checks what the chart makes. Run by scripts/check/chart.sh, which installs what it needs.
+"""Checks the manifests of the chart, for `scripts/check/chart.sh`, which installs the packages that this module imports.
 
-    chart.py HELM PROMTOOL BINARY
+    python3 -m tests.helm.chart HELM PROMTOOL BINARY
 
-Every values file in ci/ is linted and rendered for each Kubernetes version, read by that version's own schemas, and held to
-the promises of the README. BINARY has to understand the settings and the environment.
+Every values file in ci/ is linted, rendered for each Kubernetes version, validated by that version's schemas and checked by the
+promises of the README. BINARY has to accept the rendered settings and environment.
 """
 
 import functools
 import json
 import os
-import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
@@ -19,42 +18,25 @@ import kubernetes_validate
 import yaml
 from kubernetes_validate import utils
 
-from hard import check_hard_cases
-from promises import check_promises, pods
-from readme import check_readme
-from strict import NoDuplicates
+from tests.common import ROOT
+from tests.common.programs import must, run
+from tests.helm.hard import check_hard_cases
+from tests.helm.promises import check_promises, pods
+from tests.helm.readme import check_readme
+from tests.helm.strict import NoDuplicates
 
-ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "helm/ruvvector-service"
 CASES = Path(__file__).with_name("bad-values.yaml")
 VERSIONS = ["1.27", "1.30", "1.33", "1.35", "1.37"]
-# Kinds of others than Kubernetes; the promises look at them.
+# Kinds that Kubernetes does not define; the promises check them.
 CUSTOM = {"ServiceMonitor", "PrometheusRule", "HTTPRoute"}
-# Reading them takes longer than the check itself.
+# Caches the schemas, as reading them takes longer than the validation.
 utils.schema_contents = functools.lru_cache(maxsize=None)(utils.schema_contents)
 
 
-def run(*command, **options):
-    return subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=120, **options)
-
-
-def must(*command, **options):
-    done = run(*command, **options)
-    assert done.returncode == 0, f"{' '.join(map(str, command))}: {done.stdout}{done.stderr}"
-    return done.stdout
-
-
-def render(helm, version, *arguments):
-    text = must(helm, "template", "shop", CHART, "--namespace", "telemetry", "--kube-version", version, *arguments)
+def render(helm, release, *arguments, chart=CHART, version=VERSIONS[-1]):
+    text = must(helm, "template", release, chart, "--namespace", "telemetry", "--kube-version", version, *arguments)
     return [document for document in yaml.load_all(text, NoDuplicates) if document]
-
-
-def render_with(helm):
-    """A function of the release's name and further arguments, for the newest Kubernetes."""
-    def rendered(release, *arguments, chart=CHART):
-        text = must(helm, "template", release, chart, "--namespace", "telemetry", "--kube-version", VERSIONS[-1], *arguments)
-        return [document for document in yaml.load_all(text, NoDuplicates) if document]
-    return rendered
 
 
 def check_kubernetes(documents, version):
@@ -70,7 +52,7 @@ def check_kubernetes(documents, version):
 def check_values(helm, values):
     must(helm, "lint", "--strict", "--quiet", CHART, "--kube-version", VERSIONS[-1], "--values", values)
     for version in VERSIONS:
-        documents = render(helm, version, "--values", values)
+        documents = render(helm, "shop", "--values", values, version=version)
         check_kubernetes(documents, version)
     check_promises(documents, yaml.safe_load(values.read_text()))
     return documents
@@ -83,10 +65,10 @@ def refusal(helm, case):
         values = ("--values", CHART / f"ci/{case['over']}-values.yaml", "--values", file.name)
         has = [f"--api-versions={api}" for api in case.get("cluster", [])]
         done = run(helm, "template", "x", CHART, "--kube-version", VERSIONS[-1], *values, *has)
-    said = done.stdout + done.stderr
+    output = done.stdout + done.stderr
     assert done.returncode != 0, f"{case} is not refused"
-    # Two spellings of a place in the values.
-    assert case["says"] in said or case["says"].strip("/").replace("/", ".") in said, f"{case}: {said}"
+    # Helm's versions write the path of a value with slashes or with dots.
+    assert case["says"] in output or case["says"].strip("/").replace("/", ".") in output, f"{case}: {output}"
 
 
 def check_rules(promtool, documents):
@@ -100,7 +82,7 @@ def check_rules(promtool, documents):
 
 
 def check_package(helm):
-    """What is packaged makes the same as the folder: the links to alerts/ and dashboards/ are followed."""
+    """The package renders as the folder does: Helm follows the links to alerts/ and dashboards/."""
     values = CHART / "ci/everything-values.yaml"
     with tempfile.TemporaryDirectory() as folder:
         must(helm, "package", CHART, "--destination", folder)
@@ -111,7 +93,7 @@ def check_package(helm):
 
 
 def check_binary(binary, documents):
-    """The service itself reads the rendered settings and environment, of each pod, without a complaint."""
+    """The service reads the rendered settings and environment of each pod without a warning."""
     config = next(d for d in documents if d["kind"] == "ConfigMap" and "ruvvector.toml" in d["data"])
     for pod in pods(documents):
         (container,) = pod["containers"]
@@ -129,8 +111,8 @@ def check_binary(binary, documents):
                 environment |= {"RUVVECTOR_CONFIG": str(file)}
             environment |= {"RUVVECTOR_DATA_DIR": folder}
             done = run(binary, "validate", env=environment, cwd=folder)
-        said = done.stdout + done.stderr
-        assert done.returncode == 0 and "warning" not in said.lower(), f"{environment}: {said}"
+        output = done.stdout + done.stderr
+        assert done.returncode == 0 and "warning" not in output.lower(), f"{environment}: {output}"
 
 
 def main():
@@ -139,7 +121,7 @@ def main():
     json.loads((CHART / "values.schema.json").read_text())
     files = sorted((CHART / "ci").glob("*-values.yaml"))
     cases = yaml.safe_load(CASES.read_text())
-    # The programs run beside each other; what is read of their answers is quick.
+    # Helm's processes run in parallel; the checks of their output are quick.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         refused = [pool.submit(refusal, helm, case) for case in cases]
         rendered = dict(zip(files, pool.map(functools.partial(check_values, helm), files)))
@@ -147,7 +129,7 @@ def main():
             each.result()
     rules = sum(check_rules(promtool, documents) for documents in rendered.values())
     check_package(helm)
-    hard = check_hard_cases(helm, CHART, render_with(helm))
+    hard = check_hard_cases(helm, CHART, functools.partial(render, helm))
     for documents in rendered.values():
         check_binary(binary, documents)
     print(f"{len(files)} files of values for Kubernetes {', '.join(VERSIONS)}; {len(cases)} bad values refused; "

@@ -1,11 +1,10 @@
-"""Checks compose.yaml against what it leans on, without an engine. Run by scripts/check/chart.sh.
+"""Checks compose.yaml by the files and programs that it uses, without a container engine, for `scripts/check/chart.sh`.
 
-    compose.py PROMTOOL BINARY
+    python3 -m tests.helm.compose PROMTOOL BINARY
 """
 
 import json
 import re
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -13,20 +12,14 @@ from pathlib import Path
 import yaml
 from compose_spec import PyCompose
 
-from image import Dockerfile
-from strict import NoDuplicates
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def must(*command, **options):
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=60, **options)
-    assert done.returncode == 0, f"{' '.join(map(str, command))}: {done.stdout}{done.stderr}"
-    return done.stdout + done.stderr
+from tests.common import ROOT
+from tests.common.programs import must, run
+from tests.helm.image import Dockerfile
+from tests.helm.strict import NoDuplicates
 
 
 def filled(text):
-    """What Compose makes of `${NAME:-default}` where the name is not set."""
+    """Expands `${NAME:-default}` as Compose does if the name is not set."""
     return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", str(text))
 
 
@@ -58,19 +51,20 @@ def check_prometheus(compose, promtool):
 
 
 def check_grafana(compose):
-    """Each variable that the provisioning asks for is given, and the dashboards are where it looks."""
+    """Each variable of the provisioning files is set, and their path of the dashboards is mounted."""
     grafana = compose["services"]["grafana"]
     mounted = [volume.split(":")[1] for volume in grafana["volumes"]]
     for file in (ROOT / "dashboards/provisioning").rglob("*.y*ml"):
         values = json.dumps(yaml.safe_load(file.read_text()))
-        asked = set(re.findall(r"\$\{?([A-Z][A-Z_]+)", values))
-        assert asked <= grafana["environment"].keys(), f"{file}: {asked - grafana['environment'].keys()} not given"
+        variables = set(re.findall(r"\$\{?([A-Z][A-Z_]+)", values))
+        missing = variables - grafana["environment"].keys()
+        assert not missing, f"{file}: {missing} not set"
         for provider in yaml.safe_load(file.read_text()).get("providers", []):
             assert provider["options"]["path"] in mounted, f"{provider['options']['path']} is not mounted"
 
 
 def check_service(compose, binary):
-    """The service keeps its data, holds no rights, has time to stop, and reads its environment without a complaint."""
+    """The service keeps its data, has no capabilities, has time to stop, and reads its environment without a warning."""
     service = compose["services"]["ruvvector-service"]
     image = Dockerfile((ROOT / "Dockerfile").read_text())
     environment = image.environment() | service["environment"]
@@ -78,14 +72,15 @@ def check_service(compose, binary):
     assert mounted[environment["RUVVECTOR_DATA_DIR"]] in compose["volumes"], "the journal is not on a volume"
     assert service["read_only"] is True and service["cap_drop"] == ["ALL"] and service["tmpfs"] == ["/tmp"]
     assert "no-new-privileges:true" in service["security_opt"]
-    # Where nothing overrides it, the image's own healthcheck is Compose's, too.
+    # Compose uses the image's health check unless the file overrides it.
     assert "healthcheck" not in service and image.one(image.image, "HEALTHCHECK")
     with tempfile.TemporaryDirectory() as folder:
         environment = {name: filled(value) for name, value in environment.items()} | {"RUVVECTOR_DATA_DIR": folder}
-        said = must(binary, "validate", env=environment, cwd=folder)
-    assert "warning" not in said.lower(), said
-    taken = [int(re.search(rf"{name}\W+(\d+)s\b", said)[1]) for name in ("shutdown_delay", "shutdown_grace")]
-    assert sum(taken) < int(service["stop_grace_period"].removesuffix("s")), f"a stop takes {taken}"
+        done = run(binary, "validate", env=environment, cwd=folder)
+    output = done.stdout + done.stderr
+    assert done.returncode == 0 and "warning" not in output.lower(), output
+    stop_seconds = sum(int(re.search(rf"{name}\W+(\d+)s\b", output)[1]) for name in ("shutdown_delay", "shutdown_grace"))
+    assert stop_seconds < int(service["stop_grace_period"].removesuffix("s")), f"a stop takes {stop_seconds} s"
     postgres = compose["services"]["postgres"]
     same = {name: service["environment"][name] for name in ("POSTGRES_USER", "POSTGRES_PASSWORD", "POSTGRES_DB")}
     assert postgres["environment"].items() >= same.items() and service["environment"]["POSTGRES_HOST"] == "postgres"
@@ -94,7 +89,7 @@ def check_service(compose, binary):
 def main():
     promtool, binary = sys.argv[1:]
     text = (ROOT / "compose.yaml").read_text()
-    # Every key and value by the Compose specification.
+    # Checks every key and value by the Compose specification.
     PyCompose.from_yaml(text)
     compose = yaml.load(text, NoDuplicates)
     check_services(compose)

@@ -1,4 +1,4 @@
-"""Cases that break charts: upgrades from one set of values to another, long names, releases beside each other."""
+"""Checks cases that break charts: upgrades from one set of values to another, long names, and several releases."""
 
 import copy
 import os
@@ -6,16 +6,16 @@ import re
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from subprocess import run
 
 import yaml
 
-from promises import check_promises, of
+from tests.common.programs import must
+from tests.helm.promises import check_promises, of
 
-# What Kubernetes lets change of a StatefulSet's spec; all else is refused ("updates to statefulset spec for fields other than").
+# Fields of a StatefulSet's spec that Kubernetes lets change. It refuses others: "updates to statefulset spec for fields other than".
 CHANGEABLE = {"replicas", "ordinals", "template", "updateStrategy", "revisionHistoryLimit", "minReadySeconds"}
 CHANGEABLE |= {"persistentVolumeClaimRetentionPolicy"}
-# Values that ci/everything-values.yaml does not set, or sets as the base has them, each with another than the default.
+# Other values than the default, where ci/everything-values.yaml sets none or the same as the base.
 MORE = {
     "replicas": 3, "image": {"repository": "registry.example.com/other", "tag": "9"}, "auth": {"tokens": ["a-token"]},
     "settings": {"journal_max_bytes": "1GiB"}, "settingsFrom": {"query_limit_max": {"secret": "a", "key": "b"}},
@@ -27,7 +27,7 @@ MORE = {
     "extraContainers": [{"name": "a", "image": "b"}], "extraInitContainers": [{"name": "a", "image": "b"}],
     "database": {"host": "other", "port": 6432}, "service": {"type": "NodePort"},
 }
-# What these are in: persistence has parts that are fixed, and its retention takes one value alone.
+# Values of persistence, some of which are fixed; its retention policy has one valid value.
 PERSISTENCE = {
     "enabled": False, "size": "20Gi", "storageClass": "fast", "accessModes": ["ReadWriteOncePod"],
     "annotations": {"a": "b"}, "labels": {"a": "b"}, "existingClaim": "mine",
@@ -36,14 +36,14 @@ NEVER_CHANGED = {"persistence", "store"}
 
 
 def fixed(documents):
-    """What cannot change in the life of a StatefulSet."""
+    """Returns the name and the fields that cannot change during the life of a StatefulSet."""
     (collector,) = of(documents, "StatefulSet")
     spec = {key: value for key, value in collector["spec"].items() if key not in CHANGEABLE}
     return collector["metadata"]["name"], spec
 
 
 def changes(chart):
-    """Each value of the chart with something else than its default."""
+    """Yields each value of the chart with another than its default."""
     everything = yaml.safe_load((chart / "ci/everything-values.yaml").read_text())
     for key in yaml.safe_load((chart / "values.yaml").read_text()):
         if key in NEVER_CHANGED:
@@ -55,7 +55,7 @@ def changes(chart):
 
 
 def check_upgrades(chart, rendered):
-    """The README names the values that no upgrade may change, and no others are."""
+    """The README names exactly the values that no upgrade may change."""
     readme = (chart / "README.md").read_text()
     (listed,) = re.findall(r"<!-- fixed values -->(.*?)<!-- end -->", readme, re.S)
     base = {"store": "postgres", "database": {"host": "postgres"}}
@@ -80,18 +80,17 @@ def check_upgrades(chart, rendered):
 
 
 def check_version(helm, chart, rendered):
-    """Another version of chart and service changes nothing that is fixed, and the chart's alone restarts no pod."""
+    """Another version of chart or service changes no fixed field; another version of the chart alone restarts no pod."""
     values = ("--values", chart / "ci/drain-values.yaml")
     before = rendered("shop", *values)
     with tempfile.TemporaryDirectory() as folder:
         for options in (("--version", "7.7.7"), ("--version", "7.7.7", "--app-version", "8.8.8")):
-            done = run([helm, "package", chart, "--destination", folder, *options], capture_output=True, text=True, timeout=60)
-            assert done.returncode == 0, done.stderr
+            must(helm, "package", chart, "--destination", folder, *options)
             after = rendered("shop", *values, chart=Path(folder) / "ruvvector-service-7.7.7.tgz")
             assert fixed(after) == fixed(before)
             same = [of(each, "StatefulSet")[0]["spec"]["template"] for each in (before, after)]
             assert (same[0] == same[1]) == (len(options) == 2)
-            # A Job cannot be changed: it is the same, or has another name.
+            # Kubernetes cannot change a Job, so it stays equal or has another name.
             jobs = [{j["metadata"]["name"]: j["spec"] for j in of(each, "Job")} for each in (before, after)]
             common = jobs[0].keys() & jobs[1].keys()
             assert all(jobs[0][name] == jobs[1][name] for name in common)
@@ -99,7 +98,7 @@ def check_version(helm, chart, rendered):
 
 
 def check_names(rendered, chart):
-    """The longest names fit, with all that is put behind them, and stay apart."""
+    """The longest names fit with their suffixes, and stay different."""
     long = "a-release-of-the-longest-name-that-helm-lets-one-have"
     assert len(long) == 53
     everything = chart / "ci/everything-values.yaml"
@@ -113,12 +112,12 @@ def check_names(rendered, chart):
         values = yaml.safe_load(everything.read_text()) | {"drain": {"claims": ["one-of-another", "data-a-9"]}}
         check_promises(documents, values)
         (collector,) = of(documents, "StatefulSet")
-        # Kubernetes puts the template's hash, or the pod's number, behind it, into a label.
+        # Kubernetes writes the name, followed by the template's hash or the pod's number, into a label.
         assert len(collector["metadata"]["name"]) + len("-0123456789") <= 63
 
 
 def check_neighbours(rendered, chart):
-    """Two releases in one namespace share nothing, and one called like a setting hands no variables to its pods."""
+    """Two releases in one namespace share nothing, and a release named like a setting adds no variables to its pods."""
     values = ("--values", chart / "ci/drain-values.yaml")
     one, other = rendered("one", *values), rendered("ruvvector-service", *values)
     names = [{(d["kind"], d["metadata"]["name"]) for d in documents} for documents in (one, other)]
@@ -131,11 +130,11 @@ def check_neighbours(rendered, chart):
             assert not selector.items() <= neighbour["spec"]["template"]["metadata"]["labels"].items(), document["metadata"]
     assert ("Service", "ruvvector-service") in names[1]
     assert of(other, "StatefulSet")[0]["spec"]["template"]["spec"]["enableServiceLinks"] is False
-    assert rendered("one", *values) == one, "something is random"
+    assert rendered("one", *values) == one, "the output is random"
 
 
 def check_nothing_asked(chart):
-    """What is made depends on the values alone, so that Argo CD and Flux see no change where there is none."""
+    """The manifests depend on the values alone, so that Argo CD and Flux never see a change without a cause."""
     asking = r"\b(lookup|rand\w+|gen\w+Key|genCA\w*|genSelf\w+|genSigned\w+|uuidv4|now|Release\.Revision|IsUpgrade)\b"
     for file in (chart / "templates").rglob("*.*"):
         text = re.sub(r"\{\{-? */\*.*?\*/ *-?\}\}", "", file.read_text(), flags=re.S)
@@ -144,7 +143,7 @@ def check_nothing_asked(chart):
 
 
 def check_ports(rendered):
-    """The NetworkPolicy lets out to the port that the URL names."""
+    """The NetworkPolicy allows egress to the port of the URL."""
     ports = {
         "postgres://u:p@h:6432/d": 6432, "postgres://u:1234@h/d?x=1": 5432, "postgres://h:6432": 6432,
         "postgres://u:p@[fd00::5]:6432/d": 6432, "postgresql://u:p@[fd00::5]/d": 5432, "postgres://h?a=b:7": 5432,
@@ -153,34 +152,34 @@ def check_ports(rendered):
     for url, port in ports.items():
         (policy,) = of(rendered("shop", *on, "--set-json", f'database.url="{url}"'), "NetworkPolicy")
         assert policy["spec"]["egress"][1]["ports"] == [{"port": port, "protocol": "TCP"}], url
-    said = rendered("shop", *on, "--set", "database.host=h,database.port=6432,networkPolicy.egress.databasePort=7")
-    assert of(said, "NetworkPolicy")[0]["spec"]["egress"][1]["ports"][0]["port"] == 7
+    documents = rendered("shop", *on, "--set", "database.host=h,database.port=6432,networkPolicy.egress.databasePort=7")
+    assert of(documents, "NetworkPolicy")[0]["spec"]["egress"][1]["ports"][0]["port"] == 7
 
 
 def check_few(rendered, chart):
-    """None at all; an emptyDir that the journal cannot outgrow; what a cluster has is used without a word."""
+    """Checks single cases: no replicas, an emptyDir that the journal cannot outgrow, and the APIs of some clusters."""
     none = rendered("shop", "--values", chart / "ci/sqlite-values.yaml", "--set", "replicas=0")
     assert of(none, "StatefulSet")[0]["spec"]["replicas"] == 0
     for size, budget in (("10Gi", "4096MiB"), ("2Gi", "1638MiB"), ("1.5G", "1144MiB")):
         documents = rendered("shop", "--values", chart / "ci/no-volume-values.yaml", "--set", f"persistence.size={size}")
         pod = of(documents, "StatefulSet")[0]["spec"]["template"]["spec"]
         (data,) = [volume for volume in pod["volumes"] if volume["name"] == "data"]
-        said = {variable["name"]: variable.get("value") for variable in pod["containers"][0]["env"]}
-        assert data["emptyDir"]["sizeLimit"] == size and said["RUVVECTOR_JOURNAL_MAX_BYTES"] == budget, said
+        variables = {variable["name"]: variable.get("value") for variable in pod["containers"][0]["env"]}
+        assert data["emptyDir"]["sizeLimit"] == size and variables["RUVVECTOR_JOURNAL_MAX_BYTES"] == budget, variables
     apis = ["apiregistration.k8s.io/v1", "gateway.networking.k8s.io/v1/HTTPRoute"]
     apis += [f"monitoring.coreos.com/v1/{kind}" for kind in ("ServiceMonitor", "PrometheusRule")]
     flags = [f"--api-versions={api}" for api in apis]
     assert of(rendered("shop", "--values", chart / "ci/everything-values.yaml", *flags), "ServiceMonitor")
-    # OpenShift refuses users and groups that it has not given.
+    # OpenShift refuses users and groups that it has not assigned.
     none = [f"podSecurityContext.{key}=null" for key in ("runAsUser", "runAsGroup", "fsGroup")]
     documents = rendered("shop", "--values", chart / "ci/sqlite-values.yaml", "--set", ",".join(none))
     pod = of(documents, "StatefulSet")[0]["spec"]["template"]["spec"]
     left = {"runAsNonRoot": True, "fsGroupChangePolicy": "OnRootMismatch", "seccompProfile": {"type": "RuntimeDefault"}}
     assert pod["securityContext"] == left and "runAsUser" not in pod["containers"][0]["securityContext"]
-    # The autoscaler's number is not the chart's, and a claim over its reach is an orphan.
+    # The autoscaler sets the number of replicas. A claim above its maximum has no pod.
     documents = rendered("shop", "--values", chart / "ci/everything-values.yaml", "--set", "drain.claims={data-collector-4}")
     assert len([job for job in of(documents, "Job") if "-drain-4-" in job["metadata"]["name"]]) == 1
-    # Instances that gave up their claims leave all of them to be drained.
+    # Without claims of their own, instances leave all old claims to be drained.
     orphan = ("--set-json", 'drain.claims=["data-shop-ruvvector-service-0"]')
     documents = rendered("shop", "--values", chart / "ci/no-volume-values.yaml", *orphan)
     assert len(of(documents, "Job")) == 1
@@ -189,7 +188,7 @@ def check_few(rendered, chart):
 
 
 def check_hard_cases(helm, chart, rendered):
-    """How many values were laid over."""
+    """Runs all checks; returns the number of changed values."""
     check_nothing_asked(chart)
     check_names(rendered, chart)
     check_neighbours(rendered, chart)

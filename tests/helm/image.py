@@ -1,9 +1,9 @@
-"""Checks the Dockerfile without an engine: what it copies is enough to build from, and what it makes runs as it says.
+"""Checks the Dockerfile without a container engine: its copied files are enough for the build, and its image runs.
 
-    image.py BINARY
+    python3 -m tests.helm.image BINARY
 
-The image's root is laid out by the script that the Dockerfile runs, and everything in it is run in that root, as the image's
-user and with the image's variables: there is no shell and no file but what is there.
+The script that the Dockerfile runs writes the image's root, and the commands run in that root, as the image's user and with the
+image's variables. The root has no shell and no other files.
 """
 
 import json
@@ -18,18 +18,14 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 import tomllib
 from pathlib import Path
 
 import yaml
 
-ROOT = Path(__file__).resolve().parents[2]
-DEADLINE_SECONDS = 60
-
-
-def run(*command, **options):
-    return subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=DEADLINE_SECONDS, **options)
+from tests.common import ROOT
+from tests.common.ports import free_port
+from tests.common.programs import RUN_SECONDS, run, until
 
 
 class Dockerfile:
@@ -61,7 +57,7 @@ class Dockerfile:
         return dict(pair.split("=", 1) for pair in self.one(self.image, "ENV").split())
 
     def copied(self):
-        """What the first stage takes out of the context: pairs of a source and where it goes."""
+        """Yields source and target of each file or folder that the first stage copies from the context."""
         for rest in self.all(self.build, "COPY"):
             *sources, target = rest.split()
             for source in sources:
@@ -69,19 +65,19 @@ class Dockerfile:
 
 
 def pattern(text):
-    """A line of .dockerignore as a regular expression for a path or anything under it."""
+    """Turns a line of .dockerignore into a regular expression for a path and everything below it."""
     parts = re.split(r"(\*\*/?|\*|\?)", text.strip().strip("/"))
     known = {"**/": "(.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
     return re.compile("".join(known.get(part, re.escape(part)) for part in parts) + "(/.*)?")
 
 
 def context():
-    """The files that a build sees: those of the project, less what .dockerignore leaves out; its last word counts."""
+    """Yields the files of the build context: those of the project that .dockerignore leaves; its last matching line decides."""
     rules = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line.strip() and not line.startswith("#")]
     rules = [(pattern(line.lstrip("!")), line.startswith("!")) for line in rules]
     for folder, folders, files in os.walk(ROOT):
         if Path(folder) == ROOT:
-            # What is built, and fetched, is no part of it.
+            # Built and fetched files are not part of the project.
             folders[:] = sorted(set(folders) - {"target", ".git"})
         for name in files:
             path = str((Path(folder) / name).relative_to(ROOT))
@@ -94,7 +90,7 @@ def context():
 
 
 def check_package(folder):
-    """Cargo takes it with its lock as it stands, and finds every target that the manifest names: else it builds none."""
+    """Cargo accepts the copy with its lock file and finds every target of the manifest; otherwise it builds none."""
     host = re.search(r"^host: (.+)$", run("rustc", "-vV").stdout, re.M)[1]
     options = ("--locked", "--offline", "--format-version=1", "--filter-platform", host)
     done = run("cargo", "metadata", *options, cwd=folder)
@@ -107,13 +103,13 @@ def check_package(folder):
 
 
 def compiled(binary):
-    """The files of the repository that the compiler read for the library, by what it wrote of them beside the binary."""
+    """Returns the project's files that the compiler read for the library, from the list that it writes beside the binary."""
     rules = {}
     for file in binary.parent.glob("deps/ruvvector_service-*.d"):
-        # The library as such, not as its own tests, which read more.
+        # The library itself; its unit tests read more files.
         if found := re.search(r"^\S*/libruvvector_service-\w+\.rlib: (.+)$", file.read_text(), re.M):
             rules[file.stat().st_mtime] = found[1]
-    assert rules, f"{binary.parent}/deps does not say what the library is made of: cargo build"
+    assert rules, f"{binary.parent}/deps does not list the library's files: cargo build"
     base = f"{binary.parents[2]}/"
     files = [file.removeprefix(base) for file in rules[max(rules)].split()]
     assert len(files) > 50 and not any(file.startswith("/") for file in files), files[:3]
@@ -121,16 +117,16 @@ def compiled(binary):
 
 
 def check_context(dockerfile, binary):
-    """From what the Dockerfile copies alone, Cargo finds every target, and the compiler every file it read for the binary."""
+    """With the copied files alone, Cargo finds every target, and the compiler every file that it read for the binary."""
     seen = list(context())
-    assert not any(path.startswith(("helm/", "docs/", ".git")) for path in seen), "the context has what no build reads"
+    assert not any(path.startswith(("helm/", "docs/", ".git")) for path in seen), "the context has files that no build reads"
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         for source, target in dockerfile.copied():
-            taken = [path for path in seen if path == source or path.startswith(f"{source}/")]
-            assert taken, f"COPY {source}: it is not there, or .dockerignore leaves it out"
-            for path in taken:
-                # A directory's content goes into the target; a file keeps its name where that ends in a slash.
+            copied = [path for path in seen if path == source or path.startswith(f"{source}/")]
+            assert copied, f"COPY {source}: it does not exist, or .dockerignore excludes it"
+            for path in copied:
+                # Docker copies a folder's content into the target, and a file under its name if the target ends in a slash.
                 inside = path[len(source) + 1:] if path != source else ""
                 place = folder / target / (inside or (Path(path).name if target.endswith("/") else ""))
                 place.parent.mkdir(parents=True, exist_ok=True)
@@ -145,7 +141,7 @@ def check_context(dockerfile, binary):
 
 
 def check_versions(dockerfile):
-    """One version everywhere, and the compiler that Cargo.toml asks for."""
+    """All files name one version, and the compiler of Cargo.toml."""
     cargo = (ROOT / "Cargo.toml").read_text()
     version = re.search(r'^version = "(.+)"$', cargo, re.M)[1]
     chart = yaml.safe_load((ROOT / "helm/ruvvector-service/Chart.yaml").read_text())
@@ -158,7 +154,7 @@ def check_versions(dockerfile):
 
 
 class Root:
-    """The image's root file system, in which commands are run as the image's user."""
+    """The image's root file system, in which commands run as the image's user."""
 
     def __init__(self, dockerfile, binary, folder):
         self.path = folder / "root"
@@ -166,7 +162,7 @@ class Root:
         self.user = dockerfile.one(dockerfile.image, "USER")
         done = run(ROOT / "scripts/operate/container-root.sh", binary, self.path)
         assert done.returncode == 0, done.stderr
-        # The volume: the image's own directory belongs to its user.
+        # Stands in for the volume; the image's own directory belongs to its user.
         (self.path / "data").mkdir(mode=0o777)
         (self.path / "data").chmod(0o777)
         folder.chmod(0o755)
@@ -177,77 +173,70 @@ class Root:
         return ["unshare", "--map-root-user", "chroot", str(self.path), *arguments]
 
     def started(self, *arguments, **environment):
-        # PATH is chroot's own; the image has none that matters.
+        # Only chroot needs PATH.
         given = {"PATH": os.environ["PATH"] + ":/usr/sbin:/sbin"} | self.environment | environment
         return subprocess.Popen(self.command(*arguments), env=given, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
     def run(self, *arguments, **environment):
         process = self.started(*arguments, **environment)
-        said, _ = process.communicate(timeout=DEADLINE_SECONDS)
-        return process.returncode, said
+        output, _ = process.communicate(timeout=RUN_SECONDS)
+        return process.returncode, output
 
 
 def check_files(root, binary):
-    """The binary, its libraries, names and certificates; no shell, nothing that anybody but root may change, but /tmp."""
+    """The root has the binary, its libraries, names and certificates, and only /tmp and /data are writable for others than root."""
     linked = {match for match in re.findall(r"/\S+", run("ldd", binary).stdout) if match.startswith(("/lib", "/usr/lib"))}
     wanted = linked | {"/etc/passwd", "/etc/group", "/etc/nsswitch.conf", "/usr/bin/ruvvector-service"}
     wanted |= {"/etc/ssl/certs/ca-certificates.crt"}
     found = {"/" + str(path.relative_to(root.path)) for path in root.path.rglob("*") if not path.is_dir()}
-    assert found == wanted, f"too much: {found - wanted}; missing: {wanted - found}"
+    assert found == wanted, f"unexpected: {found - wanted}; missing: {wanted - found}"
     for path in root.path.rglob("*"):
         mode = path.stat().st_mode
         assert not mode & 0o022 or path.name in ("tmp", "data"), f"{path} may be changed by others"
-        assert not mode & 0o6000, f"{path} gives away rights"
+        assert not mode & 0o6000, f"{path} has a set-user-ID or set-group-ID bit"
     certificates = (root.path / "etc/ssl/certs/ca-certificates.crt").read_text()
     assert certificates.count("BEGIN CERTIFICATE") > 50, "the public CAs are missing"
 
 
-def free_ports(count):
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [str(each.getsockname()[1]) for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
-
-
 def check_life(dockerfile, root):
-    """It wants the store named, starts, is healthy by its own healthcheck, stops by the image's signal, and can be looked at."""
+    """The service requires a store, starts, passes its health check, stops by the image's signal, and lists its journal."""
     entry = json.loads(dockerfile.one(dockerfile.image, "ENTRYPOINT"))
-    code, said = root.run(*entry)
-    assert code == 2 and "RUVVECTOR_STORE" in said and "sqlite" in said, f"a start without a store: {code}: {said}"
-    main, http, grpc = free_ports(3)
+    code, output = root.run(*entry)
+    assert code == 2 and "RUVVECTOR_STORE" in output and "sqlite" in output, f"a start without a store: {code}: {output}"
+    main, http, grpc = free_port(), free_port(), free_port()
     given = {"RUVVECTOR_STORE": "sqlite", "RUVVECTOR_SERVICE_PORT": main}
     given |= {"RUVVECTOR_OTLP_HTTP_PORT": http, "RUVVECTOR_OTLP_GRPC_PORT": grpc}
-    code, said = root.run(*entry, "validate", **given)
-    assert code == 0 and "warning" not in said, said
+    code, output = root.run(*entry, "validate", **given)
+    assert code == 0 and "warning" not in output, output
     check = dockerfile.one(dockerfile.image, "HEALTHCHECK").split(" CMD ", 1)[1]
     process = root.started(*entry, **given)
+
+    def healthy():
+        assert process.poll() is None, f"it does not start: {process.stdout.read()}"
+        return True if root.run(*json.loads(check), **given)[0] == 0 else None
+
     try:
-        end = time.monotonic() + DEADLINE_SECONDS
-        while (code := root.run(*json.loads(check), **given))[0] != 0:
-            assert process.poll() is None, f"it does not start: {process.stdout.read()}"
-            assert time.monotonic() < end, f"never healthy: {code[1]}"
-            time.sleep(0.1)
-        # An engine puts this file there; that names are looked up at all is the libraries' part.
+        until("it is healthy", healthy)
+        # A container engine writes this file; the image's libraries read it.
         (root.path / "etc/hosts").write_text("127.0.0.1 a-name\n")
-        code, said = root.run(*entry, "healthcheck", "--url", f"http://a-name:{main}/health/ready", **given)
-        assert code == 0, f"a name is not found: {said}"
+        code, output = root.run(*entry, "healthcheck", "--url", f"http://a-name:{main}/health/ready", **given)
+        assert code == 0, f"a name is not found: {output}"
         process.send_signal(getattr(signal, dockerfile.one(dockerfile.image, "STOPSIGNAL")))
-        said, _ = process.communicate(timeout=DEADLINE_SECONDS)
+        output, _ = process.communicate(timeout=RUN_SECONDS)
     finally:
         process.kill()
-    assert process.returncode == 0, f"its stop ends with {process.returncode}: {said}"
-    code, said = root.run(*json.loads(check), **given)
-    assert code == 1 and "not ready" in said, f"stopped, and yet: {said}"
+    assert process.returncode == 0, f"its stop ends with {process.returncode}: {output}"
+    code, output = root.run(*json.loads(check), **given)
+    assert code == 1 and "not ready" in output, f"it is stopped, and yet: {output}"
     for task in ("list", "verify", "drain"):
-        code, said = root.run(*entry, "journal", task, **given)
-        assert code == 0, f"log {task}: {said}"
+        code, output = root.run(*entry, "journal", task, **given)
+        assert code == 0, f"journal {task}: {output}"
 
 
 class PostgresOverTls(threading.Thread):
-    """Speaks as much of PostgreSQL's protocol as shows that a client has accepted its certificate."""
+    """Implements enough of PostgreSQL's protocol to show that a client has accepted its certificate."""
 
-    SAYS = "this was said over TLS"
+    MESSAGE = "this error was sent over TLS"
 
     def __init__(self, certificate, key):
         super().__init__(daemon=True)
@@ -259,13 +248,13 @@ class PostgresOverTls(threading.Thread):
     def run(self):
         while True:
             connection, _ = self.socket.accept()
-            connection.settimeout(DEADLINE_SECONDS)
+            connection.settimeout(RUN_SECONDS)
             try:
-                assert connection.recv(8) == struct.pack("!ii", 8, 80877103), "no request for TLS"
+                assert connection.recv(8) == struct.pack("!ii", 8, 80877103), "the client does not request TLS"
                 connection.sendall(b"S")
                 with self.tls.wrap_socket(connection, server_side=True) as secured:
                     secured.recv(4096)
-                    fields = {"S": "FATAL", "V": "FATAL", "C": "28P01", "M": self.SAYS}
+                    fields = {"S": "FATAL", "V": "FATAL", "C": "28P01", "M": self.MESSAGE}
                     body = b"".join(f"{key}{value}".encode() + b"\0" for key, value in fields.items()) + b"\0"
                     secured.sendall(b"E" + struct.pack("!i", len(body) + 4) + body)
             except (OSError, AssertionError):
@@ -273,7 +262,7 @@ class PostgresOverTls(threading.Thread):
 
 
 def check_certificates(root, folder):
-    """PostgreSQL is verified against the CAs of the image: a server of a CA that is among them is spoken to, another is not."""
+    """The service verifies PostgreSQL by the image's CAs: it connects to a server of one of these CAs, and to no other."""
     made = run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1",
                "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1",
                "-addext", "basicConstraints=critical,CA:FALSE",
@@ -283,18 +272,18 @@ def check_certificates(root, folder):
     server.start()
     given = {"RUVVECTOR_STORE": "postgres"}
     given["DATABASE_URL"] = f"postgres://a:b@127.0.0.1:{server.port}/d?sslmode=verify-full"
-    code, said = root.run("/usr/bin/ruvvector-service", "migrate", **given)
-    assert code == 1 and "certificate" in said and server.SAYS not in said, f"an unknown CA: {code}: {said}"
-    # A private CA, as the chart's README has it: a file, and the database in parts.
+    code, output = root.run("/usr/bin/ruvvector-service", "migrate", **given)
+    assert code == 1 and "certificate" in output and server.MESSAGE not in output, f"an unknown CA: {code}: {output}"
+    # A private CA as in the chart's README: a file, and the database's address in parts.
     (root.path / "data/ca.crt").write_text((folder / "cert.pem").read_text())
     parts = {"RUVVECTOR_STORE": "postgres", "POSTGRES_HOST": "127.0.0.1", "POSTGRES_PORT": str(server.port)}
     parts |= {"PGSSLMODE": "verify-full", "PGSSLROOTCERT": "/data/ca.crt"}
-    code, said = root.run("/usr/bin/ruvvector-service", "migrate", **parts)
-    assert code == 1 and server.SAYS in said, f"a private CA: {code}: {said}"
+    code, output = root.run("/usr/bin/ruvvector-service", "migrate", **parts)
+    assert code == 1 and server.MESSAGE in output, f"a private CA: {code}: {output}"
     bundle = root.path / "etc/ssl/certs/ca-certificates.crt"
     bundle.write_text(bundle.read_text() + (folder / "cert.pem").read_text())
-    code, said = root.run("/usr/bin/ruvvector-service", "migrate", **given)
-    assert code == 1 and server.SAYS in said, f"a CA of the image: {code}: {said}"
+    code, output = root.run("/usr/bin/ruvvector-service", "migrate", **given)
+    assert code == 1 and server.MESSAGE in output, f"a CA of the image: {code}: {output}"
 
 
 def main():

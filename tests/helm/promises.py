@@ -1,13 +1,13 @@
-"""What the chart promises of everything it makes, whatever the values."""
+"""Checks the promises of the chart for all manifests, whatever the values."""
 
 import json
 import re
-from pathlib import Path
 
 import yaml
 
-ROOT = Path(__file__).resolve().parents[2]
-# The variables that say which database.
+from tests.common import ROOT
+
+# The variables that name the database.
 DATABASE = ("RUVVECTOR_STORE", "DATABASE_URL", "DATABASE_URL_FILE", "RUVVECTOR_DATABASE_READ_URL")
 DATABASE += ("POSTGRES_HOST", "POSTGRES_PORT", "POSTGRES_USER", "POSTGRES_PASSWORD", "POSTGRES_DB")
 
@@ -25,7 +25,7 @@ def of(documents, kind):
 
 
 def check_restricted(pod):
-    """Kubernetes' Pod Security Standards, profile *restricted*, and what the chart adds to it."""
+    """A pod meets the profile *restricted* of Kubernetes' Pod Security Standards, and the chart's own stricter rules."""
     assert pod["enableServiceLinks"] is False and pod["automountServiceAccountToken"] is False
     assert not any(pod.get(host) for host in ("hostNetwork", "hostPID", "hostIPC"))
     context = pod["securityContext"]
@@ -84,18 +84,18 @@ def check_collector(documents, values):
 
 
 def check_time_to_stop(pod, container):
-    """What a stop may take is over before the pod is killed."""
+    """A stop ends before Kubernetes kills the pod."""
     units = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
     environment = {variable["name"]: variable.get("value") for variable in container["env"]}
-    took = 0
+    stop_seconds = 0
     for name in ("RUVVECTOR_SHUTDOWN_DELAY", "RUVVECTOR_SHUTDOWN_GRACE"):
         number, unit = re.fullmatch(r"(\d+)(ms|s|m|h)", environment[name]).groups()
-        took += int(number) * units[unit]
-    assert took < pod["terminationGracePeriodSeconds"]
+        stop_seconds += int(number) * units[unit]
+    assert stop_seconds < pod["terminationGracePeriodSeconds"]
 
 
 def check_jobs(documents, values):
-    """A Job writes into the database that the service writes into, and one that drains has the claim to itself."""
+    """A Job writes into the service's database, and a Job that drains a claim is its only user."""
     (collector,) = of(documents, "StatefulSet")
     (service,) = collector["spec"]["template"]["spec"]["containers"]
     theirs = {variable["name"]: variable for variable in service["env"]}
@@ -105,14 +105,13 @@ def check_jobs(documents, values):
         template, hook = job["spec"]["template"], job["metadata"].get("annotations", {}).get("helm.sh/hook")
         (container,) = template["spec"]["containers"]
         assert template["spec"]["restartPolicy"] == "Never" and job["spec"]["backoffLimit"] <= 6
-        assert not selector <= template["metadata"]["labels"].items(), "a Job's pod is taken for an instance"
+        assert not selector <= template["metadata"]["labels"].items(), "a selector matches a Job's pod as an instance"
         assert container["image"] == service["image"]
         environment = {variable["name"]: variable for variable in container["env"]}
         for name in DATABASE:
-            said, meant = environment.get(name), theirs.get(name)
-            # A hook has a Secret of its own.
-            said, meant = (json.loads(json.dumps(v).replace("-migrate", "")) for v in (said, meant))
-            assert said == meant, f"{name}: {said}, not {meant}"
+            # A hook has a separate Secret.
+            ours, expected = (json.loads(json.dumps(each.get(name)).replace("-migrate", "")) for each in (environment, theirs))
+            assert ours == expected, f"{name}: {ours}, not {expected}"
         if container["args"] == ["migrate"]:
             assert hook == "pre-install,pre-upgrade"
             for key in values.get("settings", {}):
@@ -131,7 +130,7 @@ def check_jobs(documents, values):
 
 
 def check_network(documents, values):
-    """A NetworkPolicy lets through what the service cannot do without."""
+    """A NetworkPolicy allows the connections that the service needs."""
     (collector,) = of(documents, "StatefulSet")
     (service,) = collector["spec"]["template"]["spec"]["containers"]
     environment = {variable["name"]: variable.get("value") for variable in service["env"]}
@@ -148,7 +147,7 @@ def check_network(documents, values):
         (test,) = of(documents, "Pod")
         if peers := first.get("from"):
             wanted = peers[-1]["podSelector"]["matchLabels"].items()
-            assert wanted <= test["metadata"]["labels"].items(), "`helm test` is kept out"
+            assert wanted <= test["metadata"]["labels"].items(), "the pod of `helm test` is not allowed"
         scrapers = values["networkPolicy"].get("scrapeFrom", [])
         assert [other["from"] for other in others] == [scrapers] * bool(scrapers)
         if "Egress" not in policy["spec"]["policyTypes"]:
@@ -160,7 +159,7 @@ def check_network(documents, values):
 
 
 def check_labels(documents):
-    """Every label is one that Kubernetes takes."""
+    """Kubernetes accepts every label."""
     for document in documents:
         everywhere = [document["metadata"], document.get("spec", {}).get("template", {}).get("metadata", {})]
         everywhere += [claim["metadata"] for claim in document.get("spec", {}).get("volumeClaimTemplates", [])]
@@ -171,12 +170,12 @@ def check_labels(documents):
 
 
 def check_secrets(documents, values):
-    """No secret stands anywhere but in a Secret."""
+    """Every secret value is in a Secret only."""
     database = values.get("database", {})
     secrets = [database.get(key) for key in ("url", "readUrl", "password")] + values.get("auth", {}).get("tokens", [])
     open_text = json.dumps([document for document in documents if document["kind"] != "Secret"])
     for secret in filter(None, secrets):
-        assert secret not in open_text, "a secret stands in the open"
+        assert secret not in open_text, "a secret value is outside of a Secret"
     named = {document["metadata"]["name"] for document in of(documents, "Secret")}
     theirs = {database.get("existingSecret"), values.get("auth", {}).get("existingSecret")}
     theirs |= {source["secret"] for source in values.get("settingsFrom", {}).values()}
@@ -187,7 +186,7 @@ def check_secrets(documents, values):
 
 
 def check_outside(documents):
-    """Only what takes events can be reached from outside."""
+    """Only paths that accept events are reachable from outside."""
     for ingress in of(documents, "Ingress"):
         for rule in ingress["spec"]["rules"]:
             paths = [(path["path"], path["pathType"]) for path in rule["http"]["paths"]]
@@ -203,7 +202,7 @@ def check_outside(documents):
 
 
 def check_observed(documents, values):
-    """Prometheus finds each pod once, and rules and dashboards are what stands in alerts/ and dashboards/."""
+    """Prometheus finds each pod once, and rules and dashboards equal those in alerts/ and dashboards/."""
     for monitor in of(documents, "ServiceMonitor"):
         wanted = monitor["spec"]["selector"]["matchLabels"].items()
         found = [s for s in of(documents, "Service") if wanted <= s["metadata"]["labels"].items()]
@@ -218,14 +217,14 @@ def check_observed(documents, values):
         files = [json.loads(path.read_text()) for path in sorted((ROOT / "dashboards").glob("*.json"))]
         maps = [m for m in of(documents, "ConfigMap") if m["metadata"].get("labels", {}).get("grafana_dashboard") == "1"]
         rendered = [json.loads(text) for each in maps for text in each["data"].values()]
-        assert len(files) == len(rendered) and all(file in rendered for file in files), "not those of dashboards/"
+        assert len(files) == len(rendered) and all(file in rendered for file in files), "the dashboards differ from dashboards/"
 
 
 def check_promises(documents, values):
     names = [(document["kind"], document["metadata"]["name"]) for document in documents]
-    assert len(names) == len(set(names)), f"made twice: {names}"
+    assert len(names) == len(set(names)), f"two manifests have one name: {names}"
     for kind, name in names:
-        # Those of objects that become a label or a host name; 253 for all others.
+        # 63 for names that become a label or a host name, 253 for all others.
         assert len(name) <= (63 if kind in ("Service", "StatefulSet", "Job", "Pod") else 253), name
     for pod in pods(documents):
         check_restricted(pod)

@@ -1,11 +1,11 @@
-"""The README's table has every value of values.yaml, with its default, and no other."""
+"""Checks that the README's table has every value of values.yaml with its default, and no other."""
 
 import json
 import re
 
 import yaml
 
-# Values that are shown whole.
+# Values that the table shows as a whole.
 WHOLE = {"podSecurityContext", "securityContext", "resources", "updateStrategy"}
 WHOLE |= {"probes.startup", "probes.liveness", "probes.readiness"}
 
@@ -20,7 +20,7 @@ def leaves(values, above=""):
 
 
 def shown(value):
-    """A default as the table writes it: JSON, or a word where it is long."""
+    """Formats a default as the table does: as JSON, or by a reference if it is long."""
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 60 else "see values.yaml"
 
@@ -31,5 +31,5 @@ def check_readme(chart):
     table = {name: default or see for name, default, see, _ in rows}
     wanted = {name: shown(value) for name, value in values.items()}
     missing = [f"| `{name}` | `{default}` | … |" for name, default in wanted.items() if table.get(name) != default]
-    assert not missing, "README.md lacks, or has otherwise:\n" + "\n".join(missing)
-    assert len(rows) == len(table) and set(table) == set(wanted), f"README.md has too much: {set(table) - set(wanted)}"
+    assert not missing, "README.md lacks these rows, or has them differently:\n" + "\n".join(missing)
+    assert len(rows) == len(table) and set(table) == set(wanted), f"README.md has unknown values: {set(table) - set(wanted)}"

@@ -1,17 +1,17 @@
-"""YAML as strict as those who read it later are."""
+"""Loads YAML as strictly as Kubernetes and Compose do."""
 
 import yaml
 
 
 class NoDuplicates(yaml.CSafeLoader):
-    """YAML in which a key that stands twice is an error, not the last of the two."""
+    """Loads YAML in which a repeated key is an error."""
 
 
 def _mapping(loader, node, deep=False):
     keys = [loader.construct_object(key, deep=deep) for key, _ in node.value]
-    twice = {key for key in keys if keys.count(key) > 1}
-    if twice:
-        raise yaml.constructor.ConstructorError(None, None, f"twice: {twice}", node.start_mark)
+    repeated = {key for key in keys if keys.count(key) > 1}
+    if repeated:
+        raise yaml.constructor.ConstructorError(None, None, f"repeated: {repeated}", node.start_mark)
     return yaml.CSafeLoader.construct_mapping(loader, node, deep)
 
 

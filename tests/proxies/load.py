@@ -1,11 +1,11 @@
-"""Sends one span a request through a proxy, over HTTP and gRPC, until a file is there, and writes down what was acknowledged.
+"""Sends spans through a proxy, one in each request, over HTTP and gRPC, until a file exists; records the acknowledged spans.
 
-    python load.py https://localhost:8443 ca.pem TOKEN enough acknowledged.txt
+    target/sdk/python/venv/bin/python -m tests.proxies.load https://localhost:8443 ca.pem TOKEN enough acknowledged.txt
 
-Each way has threads with a connection each. A request that fails is told by how, and sent again a moment later, as SDKs do it;
-its span id stays. `acknowledged.txt` gets a line a span: way, span id.
+Each protocol has threads with one connection each. A failed request is counted by its error and sent again a moment later with
+the same span id, as SDKs do. `acknowledged.txt` receives a line for each span: protocol, span id.
 
-**Invariant:** a span id is written down only after its own request was answered with success.
+Invariant: a span id is recorded only after the answer to its own request reports success.
 """
 
 import collections
@@ -57,7 +57,7 @@ def over_http(url, ca, token):
 def over_grpc(url, ca, token):
     with open(ca, "rb") as file:
         credentials = grpc.ssl_channel_credentials(file.read())
-    # A pool of subchannels of its own, or all threads would share one connection.
+    # Without a separate pool of subchannels, all threads would share one connection.
     options = [("grpc.use_local_subchannel_pool", 1)]
     channel = grpc.secure_channel(urllib.parse.urlsplit(url).netloc, credentials, options)
     stub = TraceServiceStub(channel)
@@ -75,10 +75,10 @@ def over_grpc(url, ca, token):
 def main(url, ca, token, enough, path):
     failures = collections.Counter()
     acknowledged = []
-    given_up = []
+    abandoned = []
     slowest = collections.Counter()
 
-    def run(way, send):
+    def run(protocol, send):
         while not os.path.exists(enough):
             span_id = secrets.token_bytes(8)
             request = request_of(span_id)
@@ -86,17 +86,17 @@ def main(url, ca, token, enough, path):
             for _ in range(TRIES):
                 failure = send(request)
                 if failure is None:
-                    acknowledged.append((way, span_id.hex()))
+                    acknowledged.append((protocol, span_id.hex()))
                     break
-                failures[f"{way}: {failure}"] += 1
+                failures[f"{protocol}: {failure}"] += 1
                 time.sleep(0.1)
             else:
-                given_up.append((way, span_id.hex()))
-            slowest[way] = max(slowest[way], time.monotonic() - start)
+                abandoned.append((protocol, span_id.hex()))
+            slowest[protocol] = max(slowest[protocol], time.monotonic() - start)
 
     threads = [
-        threading.Thread(target=run, args=(way, make(url, ca, token)))
-        for way, make in [("http", over_http), ("grpc", over_grpc)]
+        threading.Thread(target=run, args=(protocol, make(url, ca, token)))
+        for protocol, make in [("http", over_http), ("grpc", over_grpc)]
         for _ in range(THREADS)
     ]
     for thread in threads:
@@ -104,14 +104,14 @@ def main(url, ca, token, enough, path):
     for thread in threads:
         thread.join()
     with open(path, "w", encoding="ascii") as file:
-        file.writelines(f"{way} {span_id}\n" for way, span_id in acknowledged)
+        file.writelines(f"{protocol} {span_id}\n" for protocol, span_id in acknowledged)
     print(
         json.dumps(
             {
-                "acknowledged": collections.Counter(way for way, _ in acknowledged),
+                "acknowledged": collections.Counter(protocol for protocol, _ in acknowledged),
                 "failures": failures,
-                "given_up": len(given_up),
-                "slowest_seconds": {way: round(seconds, 3) for way, seconds in slowest.items()},
+                "abandoned": len(abandoned),
+                "slowest_seconds": {protocol: round(seconds, 3) for protocol, seconds in slowest.items()},
             }
         )
     )

@@ -1,29 +1,26 @@
-#!/usr/bin/env python3
 """Writes the journal and the rows that a build of the service makes of odd requests, as fixtures for later builds.
 
-    tests/records/make.py BINARY DIRECTORY
+    python3 -m tests.records.make BINARY DIRECTORY
 
-DIRECTORY must not exist. In it, `data/` becomes a data directory with every request below in its journal, and `rows.jsonl` the
+DIRECTORY must not exist. Its `data/` becomes a data directory with every request below in its journal, and `rows.jsonl` the
 resources and rows that the same binary stored from a copy of it. Run it with the build of a release, before a later build
 changes how bytes become rows; never run it again for the same version. Needs Python's standard library only.
 """
 
 import gzip
 import json
-import os
 import pathlib
 import re
 import shutil
-import signal
 import sqlite3
 import struct
-import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 import zlib
+
+from tests.common.programs import until
+from tests.common.servers import ask, process
 
 NOW = time.time_ns()
 TRACE, SPAN = bytes(range(1, 17)), bytes(range(1, 9))
@@ -245,7 +242,7 @@ def around(signal, *items, resource=None, scope=None):
 
 
 def written(value):
-    """JSON in which `@x` of a text is the escape `\\ux`, and a key's `#` are left out, so that a key may repeat."""
+    """Writes JSON: `@x` of a text becomes the escape `\\ux`, and a key's `#` are removed, so that a key may repeat."""
     return re.sub(r"@([0-9a-f]{4})", r"\\u\1", json.dumps(value, ensure_ascii=False)).replace("#", "")
 
 
@@ -317,7 +314,7 @@ def json_metrics():
 
 
 def native():
-    """Bodies, each with whether the valid events of a batch are taken alone."""
+    """Yields bodies, each with true if the valid events of its batch are accepted without the others."""
     plain = {"correlationId": "order-1", "integration": "shop", "eventType": "order.paid"}
     deep = {"x": 1}
     for _ in range(50):
@@ -359,42 +356,13 @@ def raw_deflate(body):
 ENCODINGS = [("identity", bytes), ("gzip", lambda body: gzip.compress(body, mtime=0)), ("zstd", zstd), ("deflate", zlib.compress), ("deflate", raw_deflate)]
 
 
-class Service:
-    def __init__(self, binary, data, **settings):
-        environment = {"PATH": os.environ["PATH"], "RUVVECTOR_DATA_DIR": str(data), "RUVVECTOR_BIND": "127.0.0.1", "RUVVECTOR_LOG_FORMAT": "json"}
-        environment |= {f"RUVVECTOR_{port}_PORT": "0" for port in ["SERVICE", "OTLP_HTTP", "OTLP_GRPC"]}
-        environment |= {"RUVVECTOR_LOG_SEGMENT_BYTES": "64KiB", "RUVVECTOR_LOG_FREE_FLOOR_BYTES": "0", "RUVVECTOR_DUPLICATE_WINDOW": "off"} | settings
-        self.lines = tempfile.TemporaryFile("w+")
-        self.process = subprocess.Popen([binary], env=environment, stdout=self.lines, stderr=self.lines)
-        for _ in range(600):
-            time.sleep(0.1)
-            self.lines.seek(0)
-            for line in self.lines.read().splitlines():
-                event = json.loads(line) if line.startswith("{") else {}
-                if event.get("listener") == "main":
-                    self.url = event["address"].split(", ")[0]
-                    return
-        raise SystemExit("the service does not start")
-
-    def get(self, path):
-        with urllib.request.urlopen(self.url + path) as answer:
-            return answer.read().decode()
-
-    def post(self, path, body, content_type, encoding):
-        headers = {"Content-Type": content_type, "Content-Encoding": encoding}
-        asked = urllib.request.Request(self.url + path, body, headers)
-        try:
-            with urllib.request.urlopen(asked) as answer:
-                answer.read()
-        except urllib.error.HTTPError as error:
-            raise SystemExit(f"{path} answers {error.code}: {error.read()}\n{body[:2000]}")
-
-    def stop(self):
-        self.process.send_signal(signal.SIGTERM)
-        self.process.wait()
+def service(binary, directory, data, **settings):
+    """Runs the service on this data directory; small segments make the journal begin several files."""
+    small = {"RUVVECTOR_JOURNAL_SEGMENT_BYTES": "64KiB", "RUVVECTOR_JOURNAL_FREE_FLOOR_BYTES": "0"}
+    return process(binary, directory, RUVVECTOR_DATA_DIR=str(data), RUVVECTOR_DUPLICATE_WINDOW="off", **small, **settings)
 
 
-def send_all(service):
+def send_all(main):
     """Sends every request, each in the next content encoding."""
     turn = 0
     sent = [(f"/v1/{signal}", PROTOBUF, body) for signal, make in [("traces", protobuf_spans), ("logs", protobuf_logs), ("metrics", protobuf_metrics)] for body in make()]
@@ -409,7 +377,9 @@ def send_all(service):
     for path, content_type, body in sent:
         encoding, compress = ENCODINGS[1 if len(body) > 20_000 else turn % len(ENCODINGS)]
         turn += 1
-        service.post(path, compress(body), content_type, encoding)
+        headers = {"content-type": content_type, "content-encoding": encoding}
+        status, answer = ask(main + path, compress(body), headers)
+        assert status == 200, f"{path} answers {status}: {answer}\n{body[:2000]}"
 
 
 def rows(file):
@@ -427,22 +397,23 @@ def rows(file):
 
 
 def main():
-    binary, directory = sys.argv[1], pathlib.Path(sys.argv[2])
+    binary, directory = sys.argv[1], pathlib.Path(sys.argv[2]).absolute()
     directory.mkdir(parents=True)
     data = directory / "data"
     nowhere = {"RUVVECTOR_STORE": "postgres", "DATABASE_URL": "postgres://nobody@127.0.0.1:1/nothing", "RUVVECTOR_SHUTDOWN_GRACE": "0s"}
     limits = {"RUVVECTOR_MAX_ATTRIBUTES": "3", "RUVVECTOR_MAX_VALUE_BYTES": "5"}
-    for settings in [{}, limits]:
-        service = Service(binary, data, **nowhere, **settings)
-        send_all(service)
-        service.stop()
     with tempfile.TemporaryDirectory() as scratch:
+        for settings in [{}, limits]:
+            with service(binary, scratch, data, **nowhere, **settings) as (_, listeners):
+                send_all(listeners["main"])
         copy = pathlib.Path(scratch, "data")
         shutil.copytree(data, copy)
-        service = Service(binary, copy, RUVVECTOR_STORE="sqlite", RUVVECTOR_RETENTION_DAYS="off")
-        while "ruvvector_queue_events 0\n" not in service.get("/metrics"):
-            time.sleep(0.1)
-        service.stop()
+
+        def stored():
+            return True if "ruvvector_queue_events 0\n" in ask(f"{listeners['main']}/metrics")[1] else None
+
+        with service(binary, scratch, copy, RUVVECTOR_STORE="sqlite", RUVVECTOR_RETENTION_DAYS="off") as (_, listeners):
+            until("every event is stored", stored)
         lines = list(rows(copy / "telemetry.db"))
     (directory / "rows.jsonl").write_text("\n".join(lines) + "\n")
     print(f"{len(lines)} lines")

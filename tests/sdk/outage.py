@@ -1,30 +1,32 @@
-"""How long an outage an SDK survives by its own defaults.
+"""Measures how long an outage an SDK survives by its own defaults.
 
-    target/sdk/python/venv/bin/python tests/sdk/outage.py <language> <protocol>
+    target/sdk/python/venv/bin/python -m tests.sdk.outage <language> <protocol>
 
-Runs the language's program of tests/sdk many times at once, each against an endpoint of its own that takes requests only
-after some time, and prints one row of docs/sdks.md's table. Two kinds of outage: nothing listens; and 503 (UNAVAILABLE) with
-the wait of 3 s that the service asks for while nothing drains. An outage is survived when every span, log record and metric
-point of the program arrives after it. As SDKs wait at random, two times are told: up to the first every outage was
-survived, from the second none. The endpoint only counts; it stores nothing.
+Runs the language's program of tests/sdk many times at once, each with a separate endpoint that accepts requests only after some
+time, and prints one row of the table in docs/sdks.md. There are two kinds of outage: nothing listens, or the endpoint answers
+503 (UNAVAILABLE) with the wait of 3 s that the service asks for while its journal is full. The SDK survives an outage if every
+span, log record and metric point of the program arrives afterwards. As SDKs wait for random times, the row has two times: the
+SDK survived every outage up to the first, and none from the second on. The endpoint counts items and stores nothing.
 """
 
 import gzip
 import json
 import os
-import socket
 import subprocess
 import sys
 import threading
 import time
 from concurrent import futures
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 
 import grpc
 from google.rpc.error_details_pb2 import RetryInfo
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from tests.common.ports import free_port
+from tests.common.servers import QuietHandler
 
 COUNT = 10
 ITEMS = COUNT + COUNT + COUNT + 4
@@ -45,7 +47,7 @@ def camel(name):
 
 
 def lists(message, name):
-    """The elements of a list, in a message or in JSON."""
+    """Returns the elements of a list, of a message or of JSON."""
     return message.get(camel(name), []) if isinstance(message, dict) else getattr(message, name)
 
 
@@ -55,7 +57,7 @@ def is_contract(scope):
 
 
 def keys(signal, request):
-    """One key for each item of a request: a repeated request adds none."""
+    """Yields a key for each item of a request; a repeated request has the same keys."""
     _, resources, scopes, items = REQUESTS[signal]
     for resource in lists(request, resources):
         for scope in filter(is_contract, lists(resource, scopes)):
@@ -64,23 +66,21 @@ def keys(signal, request):
                     yield str(item)
                     continue
                 for data in DATA:
-                    held = item.get(camel(data)) if isinstance(item, dict) else getattr(item, data)
-                    for point in lists(held, "data_points") if held else []:
+                    content = item.get(camel(data)) if isinstance(item, dict) else getattr(item, data)
+                    for point in lists(content, "data_points") if content else []:
                         name = item["name"] if isinstance(item, dict) else item.name
                         yield f"{name} {lists(point, 'attributes')}"
 
 
 class Endpoint:
-    """Takes requests from `opens` on; before, it refuses them, or does not listen."""
+    """Accepts requests from the time `opens` on; before, it refuses them or does not listen."""
 
     def __init__(self, protocol, listens):
         self.protocol = protocol
         self.opens = float("inf")
         self.arrived = set()
         self.lock = threading.Lock()
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = int(free_port())
         self.server = None
         if listens:
             self.listen()
@@ -90,7 +90,7 @@ class Endpoint:
         if self.server is None:
             self.listen()
 
-    def take(self, signal, body, parse):
+    def accept(self, signal, body, parse):
         if time.time() < self.opens:
             return False
         found = set(f"{signal} {key}" for key in keys(signal, parse(body)))
@@ -107,7 +107,7 @@ class Endpoint:
             return
         endpoint = self
 
-        class Requests(BaseHTTPRequestHandler):
+        class Requests(QuietHandler):
             protocol_version = "HTTP/1.1"
 
             def do_POST(self):
@@ -117,10 +117,10 @@ class Endpoint:
                 signal = self.path.rsplit("/", 1)[1]
                 is_json = "json" in self.headers["content-type"]
                 parse = json.loads if is_json else REQUESTS[signal][0].FromString
-                taken = endpoint.take(signal, body, parse)
+                accepted = endpoint.accept(signal, body, parse)
                 answer = b"{}" if is_json else b""
-                self.send_response(200 if taken else 503)
-                if not taken:
+                self.send_response(200 if accepted else 503)
+                if not accepted:
                     self.send_header("retry-after", str(WAIT_SECONDS))
                 self.send_header("content-type", self.headers["content-type"])
                 self.send_header("content-length", str(len(answer)))
@@ -138,15 +138,12 @@ class Endpoint:
                 self.rfile.readline()
                 return b"".join(pieces)
 
-            def log_message(self, *arguments):
-                pass
-
         self.server = ThreadingHTTPServer(("127.0.0.1", self.port), Requests)
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
 
 class Calls(grpc.GenericRpcHandler):
-    """The three Export calls."""
+    """Answers the three Export calls of gRPC."""
 
     def __init__(self, endpoint):
         self.endpoint = endpoint
@@ -157,7 +154,7 @@ class Calls(grpc.GenericRpcHandler):
         ]
 
         def export(body, context):
-            if not self.endpoint.take(signal, body, REQUESTS[signal][0].FromString):
+            if not self.endpoint.accept(signal, body, REQUESTS[signal][0].FromString):
                 wait = RetryInfo()
                 wait.retry_delay.FromSeconds(WAIT_SECONDS)
                 context.set_trailing_metadata([("google.rpc.retryinfo-bin", wait.SerializeToString())] + status(wait))
@@ -168,16 +165,16 @@ class Calls(grpc.GenericRpcHandler):
 
 
 def status(wait):
-    """The same in the status's details, where most clients look."""
+    """Returns the same wait in the status's details, which most clients read."""
     from google.rpc.status_pb2 import Status
 
-    told = Status(code=grpc.StatusCode.UNAVAILABLE.value[0], message="the journal is full")
-    told.details.add().Pack(wait)
-    return [("grpc-status-details-bin", told.SerializeToString())]
+    details = Status(code=grpc.StatusCode.UNAVAILABLE.value[0], message="the journal is full")
+    details.details.add().Pack(wait)
+    return [("grpc-status-details-bin", details.SerializeToString())]
 
 
 def run(language, protocol, kind, outage):
-    """Returns the outage as it was in seconds, whether all arrived, and what the program said of it."""
+    """Returns the real length of the outage in seconds, true if all items arrived, the reported errors, and the SDK's name."""
     endpoint = Endpoint(protocol, listens=kind == "503")
     environment = {**os.environ, "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{endpoint.port}"}
     program = subprocess.Popen(
@@ -190,18 +187,18 @@ def run(language, protocol, kind, outage):
     opening = threading.Timer(outage, endpoint.open)
     opens = time.time() + outage
     opening.start()
-    output, complaints = program.communicate()
-    # Whoever has given up before it has lost, and need not be waited for.
+    output, errors = program.communicate()
+    # A program that ends before the outage has lost its items; the outage need not be waited for.
     opening.cancel()
     opening.join()
-    told = json.loads(output.strip().splitlines()[-1])
-    lasted = min(endpoint.opens, opens) - told["flushStarted"] / 1000
-    said = told["failures"] or complaints.strip().splitlines()[-1:]
-    return lasted, len(endpoint.arrived) == ITEMS, said, told["sdk"]
+    report = json.loads(output.strip().splitlines()[-1])
+    lasted = min(endpoint.opens, opens) - report["flushStarted"] / 1000
+    errors_reported = report["failures"] or errors.strip().splitlines()[-1:]
+    return lasted, len(endpoint.arrived) == ITEMS, errors_reported, report["sdk"]
 
 
 def measure(language, protocol, kind, outages):
-    """All at the same time, a few starts a second."""
+    """Runs all outages at the same time; two programs start in a second."""
     with futures.ThreadPoolExecutor(len(outages)) as pool:
         runs = []
         for outage in outages:
@@ -212,7 +209,7 @@ def measure(language, protocol, kind, outages):
 
 def survival(language, protocol, kind):
     runs = measure(language, protocol, kind, COARSE)
-    # A program takes a moment to begin, so that an outage is a little shorter than it was meant to be.
+    # A program takes a moment to start, which shortens its outage by the same time.
     start_up = min(outage - run[0] for outage, run in zip(COARSE, runs))
     lost = min((run[0] for run in runs if not run[1]), default=None)
     if lost is not None:
@@ -231,9 +228,9 @@ def survival(language, protocol, kind):
 
 def main(language, protocol):
     refused, unavailable = (survival(language, protocol, kind) for kind in ("refused", "503"))
-    said = " ".join(str(line) for line in (unavailable[1] or refused[1])[:1])
-    said = " ".join(said.replace("|", "/").replace("`", "'").split())[:120]
-    print(f"| {refused[2]} | {protocol} | {refused[0]} | {unavailable[0]} | {f'`{said}`' if said else 'nothing'} |", flush=True)
+    error = " ".join(str(line) for line in (unavailable[1] or refused[1])[:1])
+    error = " ".join(error.replace("|", "/").replace("`", "'").split())[:120]
+    print(f"| {refused[2]} | {protocol} | {refused[0]} | {unavailable[0]} | {f'`{error}`' if error else 'nothing'} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
-"""What a unit of systemd forbids, for scripts/check/systemd.sh, on a machine whose PID 1 may be anything.
+"""Applies the restrictions of a systemd unit on a machine without systemd, for `scripts/check/systemd.sh`.
 
-    sandbox.py run UNIT PROGRAM [ARGUMENT…]   becomes PROGRAM, under the unit's filters of system calls
-    sandbox.py calls UNIT TRACE PROGRAM       checks what strace saw of PROGRAM against them
+    python3 sandbox.py run UNIT PROGRAM [ARGUMENT…]   becomes PROGRAM, under the unit's filters of system calls
+    python3 sandbox.py calls UNIT TRACE PROGRAM       checks the system calls of PROGRAM, as strace recorded them
 
-The filters are the ones that systemd makes of SystemCallFilter=, SystemCallArchitectures=, RestrictAddressFamilies= and
-MemoryDenyWriteExecute= (seccomp(2), systemd.exec(5)), from the sets that `systemd-analyze syscall-filter` prints; besides
-them UMask=, LimitNOFILE=, LimitCORE= and NoNewPrivileges=.
+The filters are those that systemd derives from SystemCallFilter=, SystemCallArchitectures=, RestrictAddressFamilies= and
+MemoryDenyWriteExecute= (seccomp(2), systemd.exec(5)), with the sets that `systemd-analyze syscall-filter` prints. UMask=,
+LimitNOFILE=, LimitCORE= and NoNewPrivileges= apply, too. This file stands alone, as it is copied to a place that every user
+may read.
 """
 
 import ctypes
@@ -16,7 +17,7 @@ import struct
 import subprocess
 import sys
 
-# Architecture (linux/audit.h), and where its system calls are numbered.
+# Architecture (linux/audit.h), and the header that numbers its system calls.
 MACHINES = {
     "x86_64": (0xC000003E, "/usr/include/x86_64-linux-gnu/asm/unistd_64.h"),
     "aarch64": (0xC00000B7, "/usr/include/asm-generic/unistd.h"),
@@ -32,7 +33,7 @@ NUMBER, ARCHITECTURE, ARGUMENTS = 0, 4, 16  # offsets in struct seccomp_data
 
 
 def settings(unit):
-    """Key -> its values, in order; an empty one begins anew."""
+    """Returns the values of each key, in order; an empty value discards those before it."""
     found = {}
     with open(unit, encoding="utf-8") as lines:
         for line in lines:
@@ -44,7 +45,7 @@ def settings(unit):
 
 
 def sets():
-    """Name of a set -> names in it, as this machine's systemd has them."""
+    """Returns the names in each set of system calls, as this machine's systemd defines them."""
     text = subprocess.run(
         ["systemd-analyze", "--no-pager", "syscall-filter"], check=True, capture_output=True, text=True
     ).stdout
@@ -68,12 +69,12 @@ def expand(word, known):
 
 
 def allowed(unit):
-    """The system calls that the unit's SystemCallFilter= lets through."""
+    """Returns the system calls that the unit's SystemCallFilter= allows."""
     known, calls = sets(), set()
     for value in unit["SystemCallFilter"]:
         words = set().union(*(expand(word, known) for word in value.lstrip("~").split()))
         calls = calls - words if value.startswith("~") else calls | words
-    # What systemd always lets through (systemd.exec(5)).
+    # systemd always allows these (systemd.exec(5)).
     return calls | expand("@default", known) | {"execve", "exit", "exit_group", "rt_sigreturn", "sigreturn"}
 
 
@@ -82,7 +83,7 @@ def families(unit):
 
 
 def program(unit):
-    """The filter as instructions."""
+    """Returns the filter's instructions, packed, and their number."""
     architecture, header = MACHINES[os.uname().machine]
     with open(header, encoding="utf-8") as text:
         numbers = dict(re.findall(r"#define __NR3?2?6?4?_(\w+)\s+(\d+)", text.read()))
@@ -130,7 +131,7 @@ def run(unit, command):
 
 
 def calls(unit, trace, binary):
-    """Everything after the execve of the binary: in the set, no memory that is written and executed."""
+    """Checks all calls after the execve of the binary: each is allowed, and no memory is both writable and executable."""
     permitted, used, problems, ours = allowed(unit), set(), [], False
     with open(trace, encoding="utf-8", errors="replace") as lines:
         for line in lines:
@@ -145,19 +146,19 @@ def calls(unit, trace, binary):
             if name in ("mmap", "mprotect", "pkey_mprotect") and "PROT_EXEC" in rest and "PROT_WRITE" in rest:
                 problems.append(line.strip())
             family = re.match(r"AF_\w+", rest)
-            # The C library asks over netlink which addresses the machine has, and does without the answer.
+            # The C library asks over netlink for the machine's addresses, and works without the answer.
             if name == "socket" and family[0] not in families(unit) | {"AF_NETLINK"}:
                 problems.append(line.strip())
     outside = sorted(used - permitted)
     if outside:
         problems.append(f"outside SystemCallFilter=: {' '.join(outside)}")
-    # A trace that saw no work proves nothing.
+    # A trace without these calls saw no work and proves nothing.
     missing = {"fdatasync", "accept4", "sendto", "epoll_wait"} - used
     if missing:
         problems.append(f"the trace has no {' '.join(sorted(missing))}: {len(used)} calls seen")
     if problems:
         sys.exit("sandbox.py: " + "\n".join(problems[:20]))
-    print(f"{len(used)} system calls used, all of them let through")
+    print(f"{len(used)} system calls used, all of them allowed")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,12 @@
 #!/usr/bin/env bash
-# Builds the program on the SDK for Go: target/sdk/go/run. Every module is pinned by go.sum.
+# Builds the test program for OpenTelemetry's Go SDK: target/sdk/go/run. For the tests; tests/sdk/README.md describes it.
+#
+#   scripts/tools/sdk/go.sh
+#
+# go.sum pins every module. Needs what scripts/tools/find-go.sh needs.
 set -euo pipefail
-cd "$(dirname "$0")/../../.."
+. "$(dirname "$0")/../../lib.sh"
+cd "$root"
 
 go=$(scripts/tools/find-go.sh)
 GOTOOLCHAIN=local "$go" build -C tests/sdk/go -mod=readonly -buildvcs=false -o "$PWD/target/sdk/go/run" .

@@ -1,31 +1,32 @@
 #!/usr/bin/env bash
-# Builds the program on the SDK for Java: target/sdk/java/run. Every jar is pinned by its digest in jars.sha256.
+# Builds the test program for OpenTelemetry's Java SDK: target/sdk/java/run. For the tests; tests/sdk/README.md describes it.
 #
-# After a change of pom.xml, `scripts/tools/sdk/java.sh --lock` writes the digests of what Maven brought.
+#   scripts/tools/sdk/java.sh
+#   scripts/tools/sdk/java.sh --lock      after a change of pom.xml: writes the digests of the jars that Maven downloads
+#
+# jars.sha256 pins every jar by its digest; an existing program stays. Needs a JDK and Maven.
 set -euo pipefail
-cd "$(dirname "$0")/../../.."
+. "$(dirname "$0")/../../lib.sh"
+cd "$root"
 
-source=$PWD/tests/sdk/java dir=$PWD/target/sdk/java
-fail() { printf 'java.sh: %s\n' "$1" >&2; exit 1; }
+source=$PWD/tests/sdk/java directory=$PWD/target/sdk/java
 all() { cat "$source/pom.xml" "$source/jars.sha256" "$source"/src/main/java/*.java; }
-digests() { (cd "$dir/lib" && LC_ALL=C && sha256sum -- *.jar); }
+digests() { (cd "$directory/lib" && LC_ALL=C && sha256sum -- *.jar); }
 
-if [ "${1:-}" != --lock ] && all | cmp -s - "$dir/built"; then
+if [ "${1:-}" != --lock ] && all | cmp --silent - "$directory/built"; then
     exit
 fi
-for program in javac mvn; do
-    command -v "$program" >/dev/null || fail "$program is missing: install the packages default-jdk-headless and maven"
-done
-rm -rf "$dir"
-mkdir -p "$dir"
-mvn --batch-mode --quiet --file "$source/pom.xml" -Dbuild="$dir" compile dependency:copy-dependencies >"$dir/build.log" 2>&1 ||
-    { tail -n 30 "$dir/build.log" >&2; fail 'it did not build'; }
+needs javac mvn
+rm -rf "$directory"
+mkdir -p "$directory"
+mvn --batch-mode --quiet --file "$source/pom.xml" -Dbuild="$directory" compile dependency:copy-dependencies >"$directory/build.log" 2>&1 ||
+    { tail -n 30 "$directory/build.log" >&2; fail 'the program did not build'; }
 [ "${1:-}" != --lock ] || digests >"$source/jars.sha256"
-digests | diff "$source/jars.sha256" - >&2 || fail "these are not the jars of $source/jars.sha256"
-cat >"$dir/run" <<RUN
+digests | diff "$source/jars.sha256" - >&2 || fail "the jars are not those of $source/jars.sha256"
+cat >"$directory/run" <<RUN
 #!/bin/sh
-exec java -cp '$dir/classes:$dir/lib/*' Contract "\$@"
+exec java -cp '$directory/classes:$directory/lib/*' Contract "\$@"
 RUN
-chmod +x "$dir/run"
-# Last, so that a build that was broken off is done again.
-all >"$dir/built"
+chmod +x "$directory/run"
+# This comes last, so that an interrupted build is repeated.
+all >"$directory/built"

@@ -1,18 +1,15 @@
 #!/usr/bin/env bash
-# Installs the Python program of tests/sdk into target/sdk/python, with every package as requirements.txt pins it.
+# Installs the test program for OpenTelemetry's Python SDK: target/sdk/python/run. For the tests; tests/sdk/README.md describes it.
 #
-# Says nothing and does nothing when it is all there. Needs Python 3.11 or later with venv.
+#   scripts/tools/sdk/python.sh
+#
+# requirements.txt pins every package; existing ones stay. Needs Python 3.11 or later with venv.
 set -euo pipefail
-cd "$(dirname "$0")/../../.."
+. "$(dirname "$0")/../../lib.sh"
+cd "$root"
 
-requirements=tests/sdk/python/requirements.txt
-home=$PWD/target/sdk/python
-if ! cmp -s "$requirements" "$home/installed.txt"; then
-    rm -rf "$home"
-    mkdir -p "$home"
-    python3 -m venv "$home/venv"
-    "$home/venv/bin/pip" install --quiet --disable-pip-version-check --only-binary=:all: --require-hashes -r "$requirements"
-    printf '#!/bin/sh\nexec "%s" "%s" "$@"\n' "$home/venv/bin/python" "$PWD/tests/sdk/python/contract.py" >"$home/run"
-    chmod +x "$home/run"
-    cp "$requirements" "$home/installed.txt"
-fi
+directory=$PWD/target/sdk/python
+mkdir -p "$directory"
+install_packages "$directory/venv" tests/sdk/python/requirements.txt
+printf '#!/bin/sh\nexec "%s" "%s" "$@"\n' "$directory/venv/bin/python" "$PWD/tests/sdk/python/contract.py" >"$directory/run"
+chmod +x "$directory/run"

@@ -1,8 +1,13 @@
 #!/usr/bin/env bash
-# Builds the program on the SDK for Rust: target/sdk/rust/run. Every package is pinned by its own Cargo.lock.
+# Builds the test program for OpenTelemetry's Rust SDK: target/sdk/rust/run. For the tests; tests/sdk/README.md describes it.
+#
+#   scripts/tools/sdk/rust.sh
+#
+# The program's own Cargo.lock pins every package. Needs Rust.
 set -euo pipefail
-cd "$(dirname "$0")/../../.."
+. "$(dirname "$0")/../../lib.sh"
+cd "$root"
 
-dir=$PWD/target/sdk/rust
-cargo build --quiet --locked --manifest-path tests/sdk/rust/Cargo.toml --target-dir "$dir"
-ln -sf debug/sdk "$dir/run"
+needs cargo
+cargo build --quiet --locked --manifest-path tests/sdk/rust/Cargo.toml --target-dir target/sdk/rust
+ln -sf debug/sdk target/sdk/rust/run

@@ -1,8 +1,8 @@
-"""Draws the dashboards as pictures, of what `record.py` was told: layout, titles, units, thresholds and legends by the JSON.
+"""Draws the dashboards from the data that `record.py` recorded: layout, titles, units, thresholds and legends as in the JSON.
 
     scripts/tools/draw-dashboards.sh
 
-Invariant: each picture says that it was drawn by this script, and shows nothing that the data does not hold.
+Invariant: each picture names the script that drew it, and shows only numbers of the data.
 """
 
 import datetime
@@ -16,22 +16,23 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
-from boards import boards
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from PIL import Image
 
-# Inches of the page: 24 columns wide, and one unit of gridPos high.
+from tests.dashboards.boards import boards
+
+# Width of the page, and height of one unit of gridPos, in inches.
 WIDTH, UNIT, DPI = 15, 0.28, 100
 COLORS = {"green": "#3b9b45", "orange": "#e8871e", "red": "#d43d4d", "dark-red": "#8f1f2d", "transparent": "none"}
 LINES = ["#3b9b45", "#e0a80d", "#3f7fd1", "#e8871e", "#d43d4d", "#8a5fc0", "#17a2a2", "#b0509b", "#7a6a53", "#6f7f8f"]
 INK, PALE, PAPER = "#24292f", "#6b7280", "#f4f5f7"
-# Lines of a legend that fit under a panel; rows of a table, by the unit.
+# Number of lines of a legend that fit below a panel.
 LEGENDS = 6
 plt.rcParams.update({"font.family": "DejaVu Sans", "font.size": 7, "text.color": INK, "axes.edgecolor": "#d0d4da"})
 
 
 def plain(value):
-    """Three digits, and never an exponent."""
+    """Formats a number with three digits and without an exponent."""
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
@@ -50,7 +51,7 @@ def duration(seconds):
 
 
 def shown(value, unit):
-    """A number in a unit of Grafana's."""
+    """Formats a number in one of Grafana's units."""
     if value is None:
         return ""
     if not isinstance(value, (int, float)) or isinstance(value, bool):
@@ -76,7 +77,7 @@ def threshold(value, config):
 
 
 def properties(panel, name):
-    """What the panel's overrides set for a series or column of this name, over its defaults."""
+    """Returns the panel's properties of a series or column: the overrides that match its name, over the defaults."""
     found = dict(panel["fieldConfig"]["defaults"].get("custom", {}))
     result = {**panel["fieldConfig"]["defaults"], "custom": found}
     for override in panel["fieldConfig"]["overrides"]:
@@ -89,7 +90,7 @@ def properties(panel, name):
 
 
 def mapped(value, config):
-    """Text and color of a value, by the mappings."""
+    """Returns text and color of a value, by the panel's mappings."""
     key = f"{value:g}" if isinstance(value, (int, float)) else str(value)
     for mapping in config.get("mappings", []):
         if mapping["type"] == "value" and key in mapping["options"]:
@@ -123,7 +124,7 @@ def stat(axes, panel, data):
 
 
 def by_metric(rows):
-    """What Grafana makes of an SQL time series: a line a metric."""
+    """Turns the rows of an SQL time series into series as Grafana does: one for each metric."""
     lines = {}
     for row in rows:
         value = next(row[key] for key in row if key not in ("time", "metric"))
@@ -167,8 +168,8 @@ def timeseries(axes, panel, data, start, end):
             if alpha:
                 at.fill_between(dates, values, color=color, alpha=alpha, linewidth=0)
         kept = numbers(series)
-        told = {"mean": sum(kept) / len(kept), "max": max(kept), "sum": sum(kept), "lastNotNull": kept[-1]}
-        sums = "   ".join(f"{name} {shown(told[name], config.get('unit'))}" for name in legend["calcs"])
+        calculated = {"mean": sum(kept) / len(kept), "max": max(kept), "sum": sum(kept), "lastNotNull": kept[-1]}
+        sums = "   ".join(f"{name} {shown(calculated[name], config.get('unit'))}" for name in legend["calcs"])
         handles.append((max(kept), plt.Line2D([], [], color=color, linewidth=2), f"{series['name']}   {sums}".strip()))
     config = panel["fieldConfig"]["defaults"]
     if config["custom"].get("thresholdsStyle"):
@@ -183,7 +184,7 @@ def timeseries(axes, panel, data, start, end):
     axes.xaxis.set_major_locator(matplotlib.dates.MinuteLocator())
     for each in filter(None, [axes, right]):
         low, high = each.get_ylim()
-        # A line along zero lies at the foot.
+        # A line along zero is drawn at the bottom.
         each.set_ylim(0 if low > -high / 5 or low == -high else low, 1 if low == -high else high)
         each.tick_params(length=0, labelsize=6.5, colors=PALE)
         for side in ("top", "right", "left"):
@@ -192,7 +193,7 @@ def timeseries(axes, panel, data, start, end):
     axes.set_axisbelow(True)
     if not data:
         axes.text(0.5, 0.5, "No data", ha="center", color=PALE, transform=axes.transAxes)
-    # The largest first, so that none of weight is left out below.
+    # Sorts the largest series first, so that the caption never leaves one of them out.
     return [handle[1:] for handle in sorted(handles, key=lambda handle: -handle[0])], right
 
 
@@ -255,9 +256,9 @@ def draw(name, board, data, path):
     def inches(left, top, width, height):
         return [left / WIDTH, 1 - (top + height) / FIGURE, width / WIDTH, height / FIGURE]
 
-    said = f"drawn by scripts/tools/draw-dashboards.sh, not by Grafana, of {(data['end'] - data['start']) / 60:.0f} minutes"
+    caption = f"drawn by scripts/tools/draw-dashboards.sh, not by Grafana, of {(data['end'] - data['start']) / 60:.0f} minutes"
     figure.text(0.1 / WIDTH, 1 - 0.24 / FIGURE, board["title"], fontsize=12, weight="bold", va="center")
-    figure.text(1 - 0.1 / WIDTH, 1 - 0.24 / FIGURE, said, fontsize=8, color=PALE, ha="right", va="center")
+    figure.text(1 - 0.1 / WIDTH, 1 - 0.24 / FIGURE, caption, fontsize=8, color=PALE, ha="right", va="center")
     for panel in flat:
         at = panel["gridPos"]
         left, top = at["x"] * WIDTH / 24 + 0.05, at["y"] * UNIT + 0.5

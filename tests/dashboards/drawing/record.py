@@ -1,32 +1,30 @@
-"""A few minutes of a shop that sends to the service, PostgreSQL away for a part of them; what each panel then shows.
+"""Sends some minutes of a shop's traffic to the service, stops PostgreSQL for a part of them, and records what each panel shows.
 
     scripts/tools/draw-dashboards.sh
 
-Invariant: every number in the pictures was asked of a real Prometheus or a real PostgreSQL, by the panel's own query.
+Invariant: every number in the pictures is the answer of a real Prometheus or PostgreSQL to the panel's own query.
 """
 
 import itertools
 import json
 import math
-import os
 import random
 import re
 import sys
 import threading
 import time
 
-from boards import POSTGRES, PROMETHEUS, boards, panels
-from database import Database
-from load import round_of, send
-from promql import all_of, substituted
-from servers import ask, prometheus, prometheus_answer, scrape, service
-from sql import Database as Reader
+from tests.common.postgres import Database, cluster_url
+from tests.common.servers import ask, prometheus, prometheus_answer, scrape, service
+from tests.common.traffic import round_of, send
+from tests.dashboards.boards import POSTGRES, PROMETHEUS, boards, panels
+from tests.dashboards.expressions import all_of, substituted
 
 SCRAPE_SECONDS = 2
 STEP_SECONDS = 2
-# Of the whole time: when PostgreSQL goes, and when it comes back.
+# Shares of the whole time after which PostgreSQL stops and starts again.
 AWAY, BACK = 0.45, 0.65
-# Who calls whom: service, span, its usual milliseconds, what it is part of, and how often it fails.
+# Service, span, its usual milliseconds, the index of its parent, and the share of spans that fail.
 STEPS = [
     ("shop", "POST /orders", 90, None, 0.01),
     ("shop", "SELECT stock", 6, 0, 0),
@@ -46,7 +44,7 @@ def of_service(name, signal, items):
 
 
 def order(chance):
-    """One order's trace: spans by service, and the logs of what failed."""
+    """Returns the spans and logs of one order's trace, by service."""
     trace, ids = f"{chance.getrandbits(128):032x}", [f"{chance.getrandbits(64):016x}" for _ in STEPS]
     now, pace = time.time_ns(), chance.lognormvariate(0, 0.35)
     spans, logs, at = {}, {}, 0
@@ -76,13 +74,13 @@ def order(chance):
 
 
 def traffic(listeners, ended):
-    """Orders over OTLP and as native events; until `ended`."""
+    """Sends orders over OTLP and as native events until `ended`."""
     chance, otlp, main = random.Random(4317), listeners["otlp_http"], listeners["main"]
     for number in itertools.count(1):
         if ended.wait(0.1):
             return
         spans, logs = {}, {}
-        # More and less by the minute.
+        # The number of orders varies by the minute.
         for _ in range(chance.randint(8, 14) + int(6 * (1 + math.sin(number / 90)))):
             for into, found in zip((spans, logs), order(chance)):
                 for service_, items in found.items():
@@ -94,7 +92,7 @@ def traffic(listeners, ended):
 
 
 def readers(listeners, ended):
-    """Queries, and rounds of everything else, on which no order waits."""
+    """Sends queries and all other kinds of requests, so that no order waits for them."""
     for number in itertools.count(1):
         if ended.wait(0.5):
             return
@@ -108,7 +106,7 @@ def group(found, signal):
 
 
 def range_of(address, target, chosen, start, end):
-    """A target's series over the time: name, and points of time and number."""
+    """Yields each series of a panel's target: its name, and its points of time and number."""
     expression = substituted(target["expr"].replace("$__rate_interval", f"{5 * SCRAPE_SECONDS}s"), chosen)
     answer = prometheus_answer(address, "query_range", query=expression, start=start, end=end, step=STEP_SECONDS)
     for series in answer["result"]:
@@ -122,7 +120,7 @@ def table_of(address, target, chosen, end):
 
 
 def rows_of(reader, panel, start, end, trace):
-    """What Grafana would get for the panel's SQL."""
+    """Returns the rows that Grafana would receive for the panel's SQL."""
     text = panel["targets"][0]["rawSql"]
     text = re.sub(r"\$__unixEpochGroup\(([^,]*), \$__interval\)", r"floor((\1)/5)*5", text)
     values = {"$__from": int(1000 * start), "$__to": int(1000 * end), "$integration": "integration"}
@@ -153,7 +151,7 @@ def record(address, reader, start, end):
 
 def main():
     binary, program, seconds, path = sys.argv[1:]
-    seconds, url = float(seconds), os.environ["RUVVECTOR_TEST_POSTGRES_URL"]
+    seconds, url = float(seconds), cluster_url()
     small = {"RUVVECTOR_JOURNAL_MAX_BYTES": "64MiB", "RUVVECTOR_OTLP_WIRE_BYTES": "4MiB", "RUVVECTOR_INGEST_WIRE_BYTES": "4MiB"}
     ended = threading.Event()
     with service(binary, url, RUVVECTOR_SERVICE_PORT="0", **small) as listeners:
@@ -175,7 +173,7 @@ def main():
             time.sleep((1 - BACK) * seconds)
             end = time.time()
             assert all(sender.is_alive() for sender in senders), "a sender has ended"
-            data = record(address, Reader(url), start, end)
+            data = record(address, database, start, end)
             ended.set()
             for sender in senders:
                 sender.join()

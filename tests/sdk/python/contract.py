@@ -1,4 +1,4 @@
-"""What tests/sdk/README.md asks of every SDK, by OpenTelemetry's Python SDK, all at its defaults but the endpoint.
+"""Sends the telemetry of tests/sdk/README.md by OpenTelemetry's Python SDK, at its defaults but for the endpoint.
 
     OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318 python contract.py http/protobuf 100
 """
@@ -55,7 +55,7 @@ ROOT_ATTRIBUTES = {
 
 
 class Failures(logging.Handler):
-    """The exporters tell of failures in log lines alone: errors are failures, warnings are retries."""
+    """Collects failures, which the exporters report in log lines alone: errors are failures, warnings are retries."""
 
     def __init__(self):
         super().__init__(logging.WARNING)
@@ -69,7 +69,7 @@ class Failures(logging.Handler):
 
 
 def send_spans(tracer, count):
-    """Makes the trace, and returns its context and what it consists of."""
+    """Sends the trace; returns its context and its spans."""
     spans = []
     root = tracer.start_span("root", kind=KINDS[0], attributes={"number": 0, **ROOT_ATTRIBUTES})
     spans.append(root)
@@ -188,7 +188,7 @@ def main(protocol, count):
         ),
         flush=True,
     )
-    # Not by the ordinary way: what the SDK does there would export the metrics a second time.
+    # An ordinary exit would let the SDK export the metrics a second time.
     os._exit(1 if failures.lines else 0)
 
 

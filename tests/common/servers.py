@@ -1,66 +1,44 @@
-"""The real binary, a real Prometheus and what stands beside it, each for as long as a `with` block lasts.
+"""The service, Prometheus, and stand-ins for servers, each for as long as a `with` block lasts.
 
-Invariant: each has a directory of its own and free ports, and is gone with both after the block.
+Invariant: each server has its own directory and free ports, and both are released after the block.
 """
 
 import contextlib
+import http.server
 import json
 import os
 import shutil
-import socket
-import subprocess
 import tempfile
-import time
+import threading
 import urllib.error
 import urllib.parse
 import urllib.request
 
-PATIENCE_SECONDS = 60
+from tests.common.ports import free_address
+from tests.common.programs import running, until
+
 # The user without rights, on every Linux: Prometheus never runs as root.
 NOBODY = 65_534
 PROXYLESS = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+LISTENERS = ("main", "otlp_http", "otlp_grpc")
 
 
-def until(what, attempt):
-    """The first answer of `attempt` that is not None."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while (answer := attempt()) is None:
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"not within {PATIENCE_SECONDS} s: {what}")
-        time.sleep(0.2)
-    return answer
-
-
-def ask(url, body=None, content_type="application/json"):
-    """Status and text of an answer; (0, reason) if there was none."""
-    request = urllib.request.Request(url, body, {"content-type": content_type} if body is not None else {})
+def ask(url, body=None, headers=None):
+    """Returns status and text of an answer, or 0 and the reason if there is none. A body is sent as JSON by default."""
+    headers = {**({"content-type": "application/json"} if body is not None else {}), **(headers or {})}
+    request = urllib.request.Request(url, body, headers)
     try:
         with PROXYLESS.open(request, timeout=20) as answer:
-            return answer.status, answer.read().decode()
+            return answer.status, answer.read().decode(errors="replace")
     except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
+        return error.code, error.read().decode(errors="replace")
     except OSError as error:
         return 0, str(error)
 
 
 @contextlib.contextmanager
-def running(command, log, **options):
-    with open(log, "wb") as output:
-        child = subprocess.Popen(command, stdout=output, stderr=output, **options)
-    try:
-        yield child
-    finally:
-        child.terminate()
-        try:
-            child.wait(20)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
-
-
-@contextlib.contextmanager
 def process(binary, directory, **settings):
-    """The child and the addresses of its listeners, `main`, `otlp_http`, `otlp_grpc`; its data stays in `directory`."""
+    """Runs the service with its data in `directory`; yields the child and the address of each of `LISTENERS`."""
     ports = {f"RUVVECTOR_{name}": "0" for name in ["SERVICE_PORT", "OTLP_HTTP_PORT", "OTLP_GRPC_PORT"]}
     log = f"{directory}/log"
 
@@ -68,7 +46,7 @@ def process(binary, directory, **settings):
         assert child.poll() is None, open(log).read()
         lines = [json.loads(line) for line in open(log) if line.startswith("{") and line.endswith("}\n")]
         found = {line["listener"]: line["address"].split(",")[0] for line in lines if line["message"] == "listening"}
-        return found if len(found) == 3 else None
+        return found if len(found) == len(LISTENERS) else None
 
     environment = {
         "PATH": os.environ["PATH"],
@@ -84,25 +62,19 @@ def process(binary, directory, **settings):
 
 @contextlib.contextmanager
 def service(binary, database_url=None, **settings):
-    """The addresses of its listeners; without a database it is on SQLite."""
+    """Runs the service in a temporary directory, on SQLite if no database is given; yields its listeners' addresses."""
     store = {"RUVVECTOR_STORE": "sqlite"}
     if database_url:
         store = {"RUVVECTOR_STORE": "postgres", "DATABASE_URL": database_url}
-    with tempfile.TemporaryDirectory(prefix="ruvvector-dashboards-") as directory:
+    with tempfile.TemporaryDirectory(prefix="ruvvector-service-") as directory:
         settings = {"RUVVECTOR_MAINTENANCE_INTERVAL": "1s", **store, **settings}
         with process(binary, directory, **settings) as (_, listeners):
             yield listeners
 
 
-def free_address():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{free.getsockname()[1]}"
-
-
 @contextlib.contextmanager
 def unprivileged(program, files, flags, address):
-    """A server of Prometheus's family, in a directory with these files, once it is ready: its address."""
+    """Runs a server of Prometheus's family in a directory with `files`; yields its URL once it is ready."""
     path = shutil.which(program)
     assert path, f"{program} is missing"
     with tempfile.TemporaryDirectory(prefix=f"ruvvector-{os.path.basename(path)}-") as directory:
@@ -113,7 +85,7 @@ def unprivileged(program, files, flags, address):
         if os.geteuid() == 0:
             shutil.chown(directory, NOBODY, NOBODY)
             options |= {"user": NOBODY, "group": NOBODY, "extra_groups": []}
-            # What lies in a checkout may be out of that user's reach.
+            # That user may not be able to read a checkout.
             if not path.startswith("/usr/"):
                 path = shutil.copy(path, directory)
         with running([path, *flags, f"--web.listen-address={address}"], f"{directory}/log", **options) as child:
@@ -132,7 +104,7 @@ def scrape(job, *targets):
 
 
 def prometheus(configuration, program="prometheus", files=None, flags=(), address=None):
-    """The address of a Prometheus with this configuration, beside which `files` lie."""
+    """Runs a Prometheus with this configuration and these other files; yields its URL."""
     # JSON is YAML.
     files = {"prometheus.yml": json.dumps(configuration), **(files or {})}
     flags = ["--config.file=prometheus.yml", "--storage.tsdb.path=data", *flags]
@@ -140,7 +112,26 @@ def prometheus(configuration, program="prometheus", files=None, flags=(), addres
 
 
 def prometheus_answer(address, path, **parameters):
-    """`data` of Prometheus's answer; its error ends the check."""
+    """Returns `data` of Prometheus's answer; its error ends the test."""
     status, text = ask(f"{address}/api/v1/{path}?{urllib.parse.urlencode(parameters)}")
     assert status == 200, f"{parameters}: {text}"
     return json.loads(text)["data"]
+
+
+class QuietHandler(http.server.BaseHTTPRequestHandler):
+    """Answers requests of a stand-in without a line on standard error for each."""
+
+    def log_message(self, *_):
+        pass
+
+
+@contextlib.contextmanager
+def http_server(handler):
+    """Runs an HTTP server that answers with `handler`; yields its address."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()

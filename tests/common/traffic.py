@@ -1,13 +1,13 @@
-"""Events of every kind over every way in, good and bad, so that every metric of the service has something to say.
+"""Sends events of every kind over every protocol, valid and invalid, so that every metric of the service has a value.
 
-Invariant: the trace `TRACE` comes in whole: a root span, children of which one failed, logs, and a native event.
+Invariant: the trace `TRACE` is complete: a root span, children of which one failed, logs, and a native event.
 """
 
 import json
 import subprocess
 import time
 
-from servers import ask
+from tests.common.servers import ask
 
 TRACE = "5b8efff798038103d269b633813fc60c"
 # A gRPC frame around an empty request.
@@ -47,9 +47,9 @@ def point():
 
 
 def trace(main):
-    """The one trace, stored by the time this returns."""
+    """Sends the trace `TRACE` and returns once it is stored."""
     spans = [span(1, None, 90, 1), span(2, 1, 40, 2), span(3, 1, 20, 0), span(4, 2, 10, 0)]
-    # Its end is taken, and does not fit a BIGINT of nanoseconds.
+    # The service accepts this end, which does not fit a BIGINT of nanoseconds.
     endless = {**span(5, 1, 1, 0), "endTimeUnixNano": str(time.time_ns() + 9 * 10**18)}
     send(f"{main}/v1/traces", resource("shop", {"spans": [*spans, endless]}, "Spans"), 200)
     send(f"{main}/v1/logs", resource("shop", {"logRecords": [log(1), log(2)]}, "Logs"), 200)
@@ -64,7 +64,7 @@ def trace(main):
 
 
 def round_of(listeners, number):
-    """One round of everything; `number`, not 0, keeps it from being taken for another."""
+    """Sends one request of each kind; `number`, not 0, makes the round different from others."""
     main, otlp = listeners["main"], listeners["otlp_http"]
     send(f"{otlp}/v1/traces", resource("shop", {"spans": [span(1, None, 5, 0, f"{number:032x}")]}, "Spans"), 200)
     send(f"{otlp}/v1/logs", resource("shop", {"logRecords": [log(number)]}, "Logs"), 200)
@@ -84,24 +84,6 @@ def send(url, value, expected):
 
 
 def grpc(address, method):
-    command = [
-        "curl",
-        "--silent",
-        "--show-error",
-        "--fail",
-        "--http2-prior-knowledge",
-        "--noproxy",
-        "*",
-        "--max-time",
-        "20",
-    ]
-    command += [
-        "-H",
-        "content-type: application/grpc",
-        "-H",
-        "te: trailers",
-        "--data-binary",
-        "@-",
-        f"{address}/{method}",
-    ]
-    subprocess.run(command, input=EMPTY_FRAME, check=True, stdout=subprocess.DEVNULL)
+    connection = ["--silent", "--show-error", "--fail", "--http2-prior-knowledge", "--noproxy", "*", "--max-time", "20"]
+    request = ["-H", "content-type: application/grpc", "-H", "te: trailers", "--data-binary", "@-", f"{address}/{method}"]
+    subprocess.run(["curl", *connection, *request], input=EMPTY_FRAME, check=True, stdout=subprocess.DEVNULL)

@@ -1,20 +1,20 @@
-"""Every PromQL expression against what the binary exposes, and against a Prometheus that scraped it.
+"""Checks every PromQL expression of the dashboards: by the service's page of metrics, and by a Prometheus that scraped it.
 
-Invariant: what is checked is the expression as it stands, with nothing but Grafana's variables put in.
+Invariant: the checked expression is the dashboard's own; only Grafana's variables are replaced.
 """
 
 import math
 import re
 
-from boards import DIRECTORY, PROMETHEUS, boards, queries, selectors, variables
-from load import round_of
-from servers import ask, prometheus_answer, until
+from tests.common.programs import until
+from tests.common.promql import TARGET_LABELS, selectors_of, series_of
+from tests.common.servers import ask, prometheus_answer
+from tests.common.traffic import round_of
+from tests.dashboards.boards import DIRECTORY, PROMETHEUS, boards, queries, variables
 
 README = (DIRECTORY / "README.md").read_text()
-SAMPLE = re.compile(r"^(\w+)(?:\{(.*)\})? \S+$")
-LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 SUFFIXES = re.compile(r"_(?:bucket|sum|count)$")
-# The service's own metrics that need no panel: they are of use beside others, in a runbook or to a reader of the page.
+# Metrics of the service that need no panel: they help beside others, in a runbook or to a reader of the page.
 WITHOUT_PANEL = {
     "ruvvector_backlog_at_start_events",
     "ruvvector_journal_position",
@@ -23,25 +23,14 @@ WITHOUT_PANEL = {
     "ruvvector_journal_volume_size_bytes",
     "ruvvector_receive_request_bytes",
 }
-# What Prometheus itself puts on every series.
-TARGET_LABELS = {"job", "instance"}
-
-
-def exposed(page):
-    """Label sets by metric."""
-    series = {}
-    for line in page.splitlines():
-        if sample := SAMPLE.match(line):
-            series.setdefault(sample[1], []).append(dict(LABEL.findall(sample[2] or "")))
-    return series
 
 
 def check_names(page):
-    """Every metric, every label and every value that is asked for by name is on the page."""
-    series = exposed(page)
+    """Yields each metric, label and value that a query names and the page lacks."""
+    series = series_of(page)
     for where, panel, expression in queries(PROMETHEUS, "expr"):
         labels = set(TARGET_LABELS)
-        for metric, matchers in selectors(expression):
+        for metric, matchers in selectors_of(expression):
             if metric not in series:
                 yield f"{where}: the service has no {metric}"
                 continue
@@ -61,16 +50,16 @@ def check_names(page):
 
 
 def check_shown(page):
-    """Every metric of the service's own is in a panel, or is known to need none."""
-    here = {SUFFIXES.sub("", name) for name in exposed(page) if name.startswith("ruvvector_")}
+    """Yields each metric of the service that no panel shows, unless it is known to need none."""
+    here = {SUFFIXES.sub("", name) for name in series_of(page) if name.startswith("ruvvector_")}
     expressions = [expression for _, _, expression in queries(PROMETHEUS, "expr")]
-    shown = {SUFFIXES.sub("", metric) for expression in expressions for metric, _ in selectors(expression)}
+    shown = {SUFFIXES.sub("", metric) for expression in expressions for metric, _ in selectors_of(expression)}
     yield from (f"no panel shows {name}" for name in sorted(here - shown - WITHOUT_PANEL))
     yield from (f"{name} is in a panel, or is no metric" for name in sorted(WITHOUT_PANEL - (here - shown)))
 
 
 def substituted(expression, chosen):
-    """The expression as Grafana sends it, with these values chosen of `job` and of `instance`."""
+    """Returns the expression as Grafana sends it while `job` and `instance` have the chosen values."""
     values = {f"${name}": "|".join(map(re.escape, some)).replace("\\", r"\\") for name, some in chosen.items()}
     for name, value in {"$__rate_interval": "5s", **values}.items():
         expression = expression.replace(name, value)
@@ -84,7 +73,7 @@ def values_of(address, variable, chosen):
 
 
 def numbers(address, expression, chosen):
-    """The values of an instant query that are numbers; what is told by instance is of those chosen."""
+    """Returns the numbers of an instant query; each series with an instance must be of a chosen one."""
     answer = prometheus_answer(address, "query", query=substituted(expression, chosen))
     for series in answer["result"]:
         assert series["metric"].get("instance") in [None, *chosen["instance"]], f"of another program: {series}"
@@ -93,7 +82,7 @@ def numbers(address, expression, chosen):
 
 
 def all_of(address, job):
-    """What a newcomer has chosen, who opens the overview and leaves it at `All`; but one job, where one is given."""
+    """Returns the values of `All` in a newly opened overview, or of one job if it is given; None if a variable has none."""
     chosen = {"job": [job]} if job else {}
     for name in ["job", "instance"]:
         if name not in chosen:
@@ -106,12 +95,12 @@ def legend(panel, expression):
 
 
 def check_data(address, listeners, rounds, job=None, empty=()):
-    """Every expression gives numbers while events of all kinds come in, but for those whose legend is in `empty`."""
+    """Yields each expression without numbers while events of all kinds arrive, and each named in `empty` that has some."""
     asked = [(where, expression, legend(panel, expression)) for where, panel, expression in queries(PROMETHEUS, "expr")]
     silent = {(where, expression): called in empty for where, expression, called in asked}
     chosen = until("the variables have values", lambda: all_of(address, job))
 
-    def all_speak():
+    def all_have_numbers():
         for where, expression in list(silent):
             if numbers(address, expression, chosen):
                 del silent[where, expression]
@@ -120,16 +109,16 @@ def check_data(address, listeners, rounds, job=None, empty=()):
         return None if all(silent.values()) else True
 
     try:
-        until("numbers for every expression", all_speak)
+        until("numbers for every expression", all_have_numbers)
     except TimeoutError:
         yield from (f"{where}: no numbers for {expression}" for (where, expression), none in silent.items() if not none)
     for where, expression, called in asked:
         if called in empty and (where, expression) not in silent:
-            yield f"{where}: has data, and is said to have none"
+            yield f"{where}: has data, although dashboards/README.md says that it has none"
 
 
 def check_sqlite(address, listeners, rounds, job):
-    """The overview of an instance on SQLite: a line has data, or dashboards/README.md says that it has none."""
+    """Checks the overview of an instance on SQLite: each line has data unless dashboards/README.md says that it has none."""
     sentence = re.search(r"SQLite only the overview works, (.*?)\.\n", README, re.DOTALL)[1]
     empty = set(re.findall(r"\*([^*]+)\*", re.sub(r"\s+", " ", sentence)))
     yield from check_data(address, listeners, rounds, job, empty)
@@ -138,7 +127,7 @@ def check_sqlite(address, listeners, rounds, job):
 def check(address, listeners, rounds):
     problems = []
 
-    def all_there():
+    def nothing_missing():
         round_of(listeners, next(rounds))
         status, page = ask(listeners["main"] + "/metrics")
         assert status == 200, page
@@ -146,8 +135,8 @@ def check(address, listeners, rounds):
         return None if problems else True
 
     try:
-        # Some are first told by the upkeep, which comes a moment after the start.
-        until("every metric and label", all_there)
+        # The maintenance task sets some of them for the first time a moment after the start.
+        until("every metric and label", nothing_missing)
     except TimeoutError:
         yield from problems
     else:
