@@ -69,7 +69,7 @@ const CONTENT_ENCODINGS: [ContentEncoding; 4] = [
     ContentEncoding::Deflate,
 ];
 
-fn code<T: PartialEq>(table: &[T], value: T) -> u8 {
+fn code<T: Copy + PartialEq>(table: &[T], value: T) -> u8 {
     let codes = (1..).zip(table);
     let mut codes = codes.filter(|(_, known)| **known == value);
     codes.next().expect("the table holds every value").0

@@ -312,7 +312,7 @@ fn wherever_a_volume_is_found_full_what_was_acknowledged_is_read_back_and_nothin
 }
 
 fn check(disk: &SimDisk, stream: StreamId, answers: &[Result<u64, AppendError>], case: &str) {
-    let opened = still(&disk, &options());
+    let opened = still(disk, &options());
     assert_eq!(opened.status().damaged_records, 0, "{case}");
     drop(opened);
     let entries = recovered(disk, &options(), stream);
