@@ -33,24 +33,19 @@ impl Postgres {
         stream: StreamId,
     ) -> Result<StreamOwner, StoreError> {
         let owner = sqlx::query_as(
-            "SELECT coalesce(collector <> $2, false), (extract(epoch FROM heartbeat) * 1000000)::bigint, \
-                    extract(epoch FROM now() - heartbeat)::bigint \
+            "SELECT coalesce(collector <> $2, false) AS other, \
+                    (extract(epoch FROM heartbeat) * 1000000)::bigint AS heartbeat_us, \
+                    extract(epoch FROM now() - heartbeat)::bigint AS silent_seconds \
              FROM ingest_streams WHERE stream = $1::uuid",
         );
         let owner = owner
             .bind(uuid(stream))
             .bind(&self.shared.options.collector);
         let mut transaction = self.begin().await?;
-        let owner = transaction.first("reading a stream's owner", owner).await?;
+        let owner: Option<StreamOwner> =
+            transaction.first("reading a stream's owner", owner).await?;
         transaction.commit().await?;
-        Ok(owner.map_or_else(
-            StreamOwner::default,
-            |(other, heartbeat_us, silent_seconds)| StreamOwner {
-                other,
-                heartbeat_us,
-                silent_seconds,
-            },
-        ))
+        Ok(owner.unwrap_or_default())
     }
 
     /// Returns whether the stream has a row.
