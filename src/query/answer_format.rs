@@ -26,7 +26,10 @@ const PROTOBUF: &str = "application/x-protobuf";
 /// The format that a page is written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum AnswerFormat {
+    /// A JSON array.
     Json,
+    /// The only event of the page as a JSON object.
+    JsonEvent,
     Otlp(Signal, ExportEncoding),
 }
 
@@ -111,24 +114,6 @@ pub(super) struct WrittenAnswer {
 }
 
 impl WrittenAnswer {
-    /// Makes the answer with one event.
-    pub(super) fn event(event: FoundEvent, held: AnswerGrant) -> Self {
-        let mut written = Self {
-            media: JSON,
-            body: VecDeque::from([event.json.into()]),
-            next: None,
-            held,
-        };
-        written.keep();
-        written
-    }
-
-    /// Releases the memory that only reading and writing needed.
-    fn keep(&mut self) {
-        let bytes = self.body.iter().map(Bytes::len).sum();
-        self.held.keep(bytes);
-    }
-
     pub(super) fn response(self) -> Response {
         let media = HeaderValue::from_static(self.media);
         let body = slot_body::body(self.body, self.held);
@@ -155,6 +140,10 @@ impl AnswerFormat {
     ) -> Result<WrittenAnswer, QueryError> {
         let (media, next, body) = match self {
             Self::Json => (JSON, page.next(order), page.into_json()),
+            Self::JsonEvent => {
+                let events = page.events.into_iter();
+                (JSON, None, events.map(|event| event.json.into()).collect())
+            }
             Self::Otlp(signal, form) => {
                 // An export is held twice: as items, and as one text.
                 let largest = page.events.iter().map(|event| event.json.len()).max();
@@ -176,14 +165,14 @@ impl AnswerFormat {
                 (media, next, parts.filter(|part| !part.is_empty()).collect())
             }
         };
-        let mut written = WrittenAnswer {
+        // Releases the memory that only reading and writing needed.
+        held.keep(body.iter().map(Bytes::len).sum());
+        Ok(WrittenAnswer {
             media,
             body,
             next,
             held,
-        };
-        written.keep();
-        Ok(written)
+        })
     }
 }
 

@@ -67,130 +67,106 @@ impl QueryError {
         }
     }
 
-    /// Classifies a database's error; `timeout` is the time limit of the query.
-    pub(super) fn from_database(error: sqlx::Error, timeout: Duration) -> Self {
-        let fault = match &error {
-            sqlx::Error::Io(_)
-            | sqlx::Error::Tls(_)
-            | sqlx::Error::PoolTimedOut
-            | sqlx::Error::PoolClosed
-            | sqlx::Error::WorkerCrashed => QueryFault::Away,
-            sqlx::Error::Database(database) => {
-                match database.try_downcast_ref::<PgDatabaseError>() {
-                    Some(postgres) => of_sqlstate(postgres.code()),
-                    None => of_sqlite(&database.code().unwrap_or_default(), database.message()),
-                }
-            }
-            _ => QueryFault::Other,
+    /// Classifies a database's error, if it is one; `timeout` is the time limit of the query.
+    pub(super) fn classified(self, timeout: Duration) -> Self {
+        let known = match &self {
+            Self::Database(error) => of_driver(error, timeout),
+            _ => None,
         };
-        match fault {
-            QueryFault::Away => {
-                Self::Unavailable("the database does not answer; try again in a moment")
-            }
-            QueryFault::NotReady => {
-                Self::Unavailable("the database is not set up yet; try again in a moment")
-            }
-            QueryFault::Slow => Self::Timeout(timeout),
-            QueryFault::Other => Self::Database(error),
-        }
+        known.unwrap_or(self)
     }
 
-    fn status(&self) -> StatusCode {
+    const fn facts(&self) -> QueryErrorFacts {
         match self {
-            Self::Parameter { .. } => StatusCode::BAD_REQUEST,
-            Self::NoSuchEvent(_) => StatusCode::NOT_FOUND,
-            Self::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
-            Self::Busy(_) | Self::NoMemory | Self::Unavailable(_) => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
-            Self::TooLarge { .. } => StatusCode::INSUFFICIENT_STORAGE,
-            Self::Timeout(_) => StatusCode::GATEWAY_TIMEOUT,
-            Self::Database(_) | Self::Unreadable(..) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Parameter { .. } => row(StatusCode::BAD_REQUEST, None),
+            Self::NoSuchEvent(_) => row(StatusCode::NOT_FOUND, None),
+            Self::NotAcceptable => row(StatusCode::NOT_ACCEPTABLE, None),
+            Self::Busy(_) => row(StatusCode::SERVICE_UNAVAILABLE, Some("busy")),
+            Self::NoMemory => row(StatusCode::SERVICE_UNAVAILABLE, Some("busy")),
+            Self::TooLarge { .. } => row(StatusCode::INSUFFICIENT_STORAGE, Some("busy")),
+            Self::Unavailable(_) => row(StatusCode::SERVICE_UNAVAILABLE, Some("unavailable")),
+            Self::Timeout(_) => row(StatusCode::GATEWAY_TIMEOUT, Some("timeout")),
+            Self::Database(_) => row(StatusCode::INTERNAL_SERVER_ERROR, Some("other")),
+            Self::Unreadable(..) => row(StatusCode::INTERNAL_SERVER_ERROR, Some("other")),
         }
     }
+}
+
+/// The facts about an error that its answer and its span need.
+struct QueryErrorFacts {
+    status: StatusCode,
+    error_type: Option<&'static str>,
+}
+
+const fn row(status: StatusCode, error_type: Option<&'static str>) -> QueryErrorFacts {
+    QueryErrorFacts { status, error_type }
 }
 
 impl own_traces::SpanError for QueryError {
     fn error_type(&self) -> Option<&'static str> {
-        match self {
-            Self::Parameter { .. } | Self::NoSuchEvent(_) | Self::NotAcceptable => None,
-            Self::Busy(_) | Self::NoMemory | Self::TooLarge { .. } => Some("busy"),
-            Self::Unavailable(_) => Some("unavailable"),
-            Self::Timeout(_) => Some("timeout"),
-            Self::Database(_) | Self::Unreadable(..) => Some("other"),
-        }
+        self.facts().error_type
     }
 }
 
-/// The reason for which a search ended without a page.
-#[derive(Debug)]
-pub(super) enum QueryHalted {
-    /// An error of the database, not yet classified.
-    Database(sqlx::Error),
-    /// An error that is the answer.
-    Answered(QueryError),
-}
-
-impl QueryHalted {
-    /// Returns the answer; `timeout` is the time limit of the query.
-    pub(super) fn into_answer(self, timeout: Duration) -> QueryError {
-        match self {
-            Self::Database(error) => QueryError::from_database(error, timeout),
-            Self::Answered(error) => error,
-        }
-    }
-}
-
-impl From<sqlx::Error> for QueryHalted {
+impl From<sqlx::Error> for QueryError {
     fn from(error: sqlx::Error) -> Self {
         Self::Database(error)
     }
 }
 
-impl From<QueryError> for QueryHalted {
-    fn from(error: QueryError) -> Self {
-        Self::Answered(error)
+const AWAY: QueryError =
+    QueryError::Unavailable("the database does not answer; try again in a moment");
+const NOT_READY: QueryError =
+    QueryError::Unavailable("the database is not set up yet; try again in a moment");
+
+/// Returns the meaning of an error of the driver for a client; `None` if it has none.
+fn of_driver(error: &sqlx::Error, timeout: Duration) -> Option<QueryError> {
+    match error {
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::WorkerCrashed => Some(AWAY),
+        sqlx::Error::Database(error) => match error.try_downcast_ref::<PgDatabaseError>() {
+            Some(error) => of_sqlstate(error.code(), timeout),
+            None => of_sqlite(&error.code()?, error.message(), timeout),
+        },
+        _ => None,
     }
 }
 
-/// The meaning of a database's error for a client.
-enum QueryFault {
-    Away,
-    NotReady,
-    Slow,
-    Other,
-}
-
 /// Classifies a SQLSTATE (PostgreSQL, appendix A).
-fn of_sqlstate(code: &str) -> QueryFault {
-    // Connection exceptions, authorisation, no such database, conflicts with a replica's recovery, resources, operator.
-    const AWAY: [&str; 6] = ["08", "28", "3D", "40", "53", "57"];
+fn of_sqlstate(code: &str, timeout: Duration) -> Option<QueryError> {
     match code {
         // query_canceled
-        "57014" => QueryFault::Slow,
+        "57014" => Some(QueryError::Timeout(timeout)),
         // undefined_table
-        "42P01" => QueryFault::NotReady,
-        _ if AWAY.iter().any(|class| code.starts_with(class)) => QueryFault::Away,
-        _ => QueryFault::Other,
+        "42P01" => Some(NOT_READY),
+        _ => match code.get(..2)? {
+            // Connection exceptions, authorisation, no such database, conflicts with a replica's recovery, resources,
+            // operator.
+            "08" | "28" | "3D" | "40" | "53" | "57" => Some(AWAY),
+            _ => None,
+        },
     }
 }
 
 /// Classifies a SQLite result code, whose low byte is the primary code.
-fn of_sqlite(code: &str, message: &str) -> QueryFault {
-    match code.parse::<i32>().map(|code| code & 0xff) {
+fn of_sqlite(code: &str, message: &str, timeout: Duration) -> Option<QueryError> {
+    match code.parse::<i32>().ok()? & 0xff {
         // SQLITE_INTERRUPT
-        Ok(9) => QueryFault::Slow,
+        9 => Some(QueryError::Timeout(timeout)),
         // SQLITE_BUSY, SQLITE_LOCKED, SQLITE_CANTOPEN
-        Ok(5 | 6 | 14) => QueryFault::Away,
+        5 | 6 | 14 => Some(AWAY),
         // SQLITE_ERROR
-        Ok(1) if message.starts_with("no such table") => QueryFault::NotReady,
-        _ => QueryFault::Other,
+        1 if message.starts_with("no such table") => Some(NOT_READY),
+        _ => None,
     }
 }
 
 impl IntoResponse for QueryError {
     fn into_response(self) -> Response {
-        let status = self.status();
+        let status = self.facts().status;
         match &self {
             Self::Database(error) => tracing::error!(%error, "a query failed"),
             Self::Unreadable(..) => tracing::error!(error = %self, "an export failed"),

@@ -11,23 +11,37 @@ pub(super) enum Filter {
     Equal(&'static str, String),
     /// The trace id equals the value.
     Trace(String),
-    /// Lower bound of the event's own time in Unix ms. Inclusive, like all bounds here.
-    From(i64),
-    To(i64),
-    /// Lower bound of the receive time in Unix ms.
-    ReceivedFrom(i64),
-    /// Upper bound of the receive time in Unix ms; it includes the whole millisecond.
-    ReceivedTo(i64),
-    /// Lower bound of the duration in nanoseconds.
-    MinDuration(i64),
-    /// Upper bound of the duration in nanoseconds.
-    MaxDuration(i64),
+    /// The quantity is at least the value.
+    AtLeast(Quantity, i64),
+    /// The quantity is at most the value.
+    AtMost(Quantity, i64),
     /// The scalar at a path of object keys in `metadata` equals the value.
     Metadata(Vec<String>, String),
     /// The resource's attribute with this key equals the value.
     Resource(String, String),
     /// The resource's id is one of these, which replaces all [`Filter::Resource`]s of a search.
     ResourceIn(Vec<Vec<u8>>),
+}
+
+/// A quantity that a search may bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Quantity {
+    /// The event's own time in Unix ms.
+    Time,
+    /// The receive time in Unix ms; an upper bound includes the whole millisecond.
+    Received,
+    /// The duration in nanoseconds.
+    Duration,
+}
+
+impl Quantity {
+    const fn column(self) -> &'static str {
+        match self {
+            Self::Time => "e.timestamp",
+            Self::Received => "e.created_at",
+            Self::Duration => "e.duration_ns",
+        }
+    }
 }
 
 impl Filter {
@@ -45,7 +59,8 @@ impl Filter {
     pub(super) const fn is_range(&self) -> bool {
         matches!(
             self,
-            Self::From(_) | Self::To(_) | Self::ReceivedFrom(_) | Self::ReceivedTo(_)
+            Self::AtLeast(Quantity::Time | Quantity::Received, _)
+                | Self::AtMost(Quantity::Time | Quantity::Received, _)
         )
     }
 
@@ -62,6 +77,11 @@ impl Filter {
         )
     }
 
+    /// Returns `true` if the condition concerns the resource of an event.
+    pub(super) const fn is_about_resource(&self) -> bool {
+        matches!(self, Self::Resource(..))
+    }
+
     /// Appends the condition on the row `e`.
     pub(super) fn push(&self, sql: &mut SqlStatement) {
         match self {
@@ -75,26 +95,28 @@ impl Filter {
                     "(e.correlation_id = {id} AND e.trace_id = {id} OR e.trace_id = {id} AND e.trace_id <> e.correlation_id)"
                 ));
             }
-            Self::From(ms) => sql.push("e.timestamp >= ").int(*ms),
-            Self::To(ms) => sql.push("e.timestamp <= ").int(*ms),
-            Self::ReceivedFrom(ms) => {
-                let micros = ms.saturating_mul(1000);
-                sql.push("e.created_at >= ").micros(micros);
+            Self::AtLeast(Quantity::Received, ms) => {
+                let from_us = ms.saturating_mul(1000);
+                sql.push("e.created_at >= ").micros(from_us);
             }
-            Self::ReceivedTo(ms) => {
-                let micros = ms.saturating_add(1).saturating_mul(1000);
-                sql.push("e.created_at < ").micros(micros);
+            Self::AtMost(Quantity::Received, ms) => {
+                let before_us = ms.saturating_add(1).saturating_mul(1000);
+                sql.push("e.created_at < ").micros(before_us);
             }
-            Self::MinDuration(ns) => sql.push("e.duration_ns >= ").int(*ns),
-            Self::MaxDuration(ns) => sql.push("e.duration_ns <= ").int(*ns),
+            Self::AtLeast(quantity, value) => {
+                sql.push(quantity.column()).push(" >= ").int(*value);
+            }
+            Self::AtMost(quantity, value) => {
+                sql.push(quantity.column()).push(" <= ").int(*value);
+            }
             Self::Metadata(path, value) => push_json(sql, "e.metadata", path, value),
             // Too many resources match to be listed. Most rows will match too, so the resource of each row is looked
             // up.
-            Self::Resource(..) => {
+            Self::Resource(key, value) => {
                 sql.push(
                     "EXISTS (SELECT 1 FROM telemetry_resources r WHERE r.id = e.resource_id AND ",
                 );
-                self.push_on_resource(sql);
+                push_on_resource(sql, key, value);
                 sql.push(")");
             }
             Self::ResourceIn(ids) => {
@@ -107,19 +129,12 @@ impl Filter {
             }
         }
     }
+}
 
-    /// Appends the condition of a [`Filter::Resource`] on the resource `r`; `true` for any other filter.
-    pub(super) fn push_on_resource(&self, sql: &mut SqlStatement) {
-        match self {
-            Self::Resource(key, value) => {
-                let path = ["attributes".to_owned(), key.clone()];
-                push_json(sql, "r.resource", &path, value);
-            }
-            _ => {
-                sql.push("true");
-            }
-        }
-    }
+/// Appends the condition of a [`Filter::Resource`] on the resource `r`.
+pub(super) fn push_on_resource(sql: &mut SqlStatement, key: &str, value: &str) {
+    let path = ["attributes".to_owned(), key.to_owned()];
+    push_json(sql, "r.resource", &path, value);
 }
 
 /// Appends the condition that the scalar at a path of object keys equals `value`: a string's content, or any other

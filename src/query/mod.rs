@@ -34,14 +34,17 @@ mod cursor;
 /// One condition on events.
 mod filter;
 
-/// SQL statements for both stores.
+/// A search for one page of events.
+mod search;
+
+/// A statement that is being written, with its bound values.
 mod statement;
+
+/// The statements of searches, for both stores.
+mod select;
 
 /// The memory budget of answers.
 mod answer_memory;
-
-/// A connection of a read pool, for one query.
-mod pooled_connection;
 
 /// Ranges of days of receipt, searched one after another.
 mod days;
@@ -68,8 +71,8 @@ use answer_format::{AnswerFormat, WrittenAnswer};
 use answer_memory::{AnswerGrant, AnswerMemory};
 use cursor::SortOrder;
 use error::QueryError;
-use page::{FoundEvent, ResultPage};
-use parameters::Search;
+use page::ResultPage;
+use search::{Lookup, Search};
 
 /// Settings of queries.
 #[derive(Clone, Debug)]
@@ -118,6 +121,10 @@ impl Options {
     }
 }
 
+/// Longest wait of a query for a connection, and of a connection for the end of its transaction. It is shorter than the
+/// query's timeout, so that an unavailable database is answered within seconds.
+const CONNECTION_WAIT: Duration = Duration::from_secs(3);
+
 /// Maximum number of matching resources that are listed in a query's statement.
 const RESOURCES_LISTED: i64 = 1000;
 
@@ -157,7 +164,6 @@ pub(crate) async fn events(
     headers: HeaderMap,
     uri: Uri,
 ) -> Result<Response, QueryError> {
-    let started = Instant::now();
     let pairs = query_string::pairs(uri.query().unwrap_or_default())?;
     let search = Search::of_query(&pairs, &queries.options)?;
     let format = match answer_format::form(&pairs, &headers)? {
@@ -165,13 +171,11 @@ pub(crate) async fn events(
         None => AnswerFormat::Json,
     };
     let order = search.order;
-    let done = async {
-        let (page, held) = queries.page(search).await?;
+    let written = timed("/query", async {
+        let (page, held) = queries.find(Lookup::Page(search)).await?;
         queries.write(page, order, format, held).await
-    };
-    let done = done.await;
-    record("/query", started);
-    Ok(answer(done?, order, &uri, &pairs))
+    });
+    Ok(answer(written.await?, order, &uri, &pairs))
 }
 
 /// `GET /traces/{traceId}`.
@@ -181,7 +185,6 @@ pub(crate) async fn trace(
     headers: HeaderMap,
     uri: Uri,
 ) -> Result<Response, QueryError> {
-    let started = Instant::now();
     let trace_id = path_text("traceId", trace_id)?;
     let pairs = query_string::pairs(uri.query().unwrap_or_default())?;
     let mut search = Search::of_trace(&trace_id, &pairs, &queries.options)?;
@@ -190,16 +193,14 @@ pub(crate) async fn trace(
         None => AnswerFormat::Json,
     };
     let order = search.order;
-    let done = async {
-        let (mut page, held) = queries.page(search).await?;
+    let written = timed("/traces/{traceId}", async {
+        let (mut page, held) = queries.find(Lookup::Page(search)).await?;
         if format == AnswerFormat::Json {
             page.order_by_nanosecond(order);
         }
         queries.write(page, order, format, held).await
-    };
-    let done = done.await;
-    record("/traces/{traceId}", started);
-    Ok(answer(done?, order, &uri, &pairs))
+    });
+    Ok(answer(written.await?, order, &uri, &pairs))
 }
 
 /// `GET /query/{id}`.
@@ -209,36 +210,27 @@ pub(crate) async fn event(
     headers: HeaderMap,
     uri: Uri,
 ) -> Result<Response, QueryError> {
-    let started = Instant::now();
     let id = path_text("id", id)?;
     let id = id
         .parse()
         .map_err(|_| QueryError::parameter("id", "id must be a whole number"))?;
     let pairs = query_string::pairs(uri.query().unwrap_or_default())?;
     if let Some((name, _)) = pairs.iter().find(|(name, _)| name != "format") {
-        return Err(QueryError::parameter(
-            name,
-            "an event by its id accepts no parameter but format",
-        ));
+        let reason = "an event by its id accepts no parameter but format";
+        return Err(QueryError::parameter(name, reason));
     }
     let form = answer_format::form(&pairs, &headers)?;
-    let done = async {
-        let (event, held) = queries.event(id).await?;
-        let Some(form) = form else {
-            return Ok(WrittenAnswer::event(event, held));
+    let written = timed("/query/{id}", async {
+        let (page, held) = queries.find(Lookup::Event(id)).await?;
+        let event = page.events.first().ok_or(QueryError::NoSuchEvent(id))?;
+        let format = match form {
+            Some(form) => AnswerFormat::Otlp(answer_format::signal(event)?, form),
+            None => AnswerFormat::JsonEvent,
         };
-        let format = AnswerFormat::Otlp(answer_format::signal(&event)?, form);
-        let page = ResultPage {
-            events: vec![event],
-            more: false,
-        };
-        queries
-            .write(page, SortOrder::NewestFirst, format, held)
-            .await
-    };
-    let done = done.await;
-    record("/query/{id}", started);
-    Ok(done?.response())
+        let order = SortOrder::NewestFirst;
+        queries.write(page, order, format, held).await
+    });
+    Ok(written.await?.response())
 }
 
 fn path_text(
@@ -254,45 +246,44 @@ fn path_text(
     }
 }
 
-fn record(route: &'static str, started: Instant) {
+/// Records the time that a query and the writing of its answer take, also if they fail.
+async fn timed<T>(route: &'static str, answering: impl Future<Output = T>) -> T {
+    let started = Instant::now();
+    let answered = answering.await;
     metrics::histogram!(QUERY_SECONDS, "route" => route).record(started.elapsed());
+    answered
 }
 
 impl Queries {
-    /// Returns the page of a search, with the slot and memory that it holds until it is sent.
-    async fn page(&self, search: Search) -> Result<(ResultPage, AnswerGrant), QueryError> {
-        let mut held = self.begin()?;
-        let found = async {
-            match &self.store {
-                Store::Postgres(store) => {
-                    postgres::search(&store.read_pool, search, &self.options, &mut held).await
+    /// Finds events in the store. The slot and the memory that they hold until they are sent are released together,
+    /// also if the client disconnects.
+    ///
+    /// # Errors
+    /// [`QueryError::Busy`] if no slot is free, and every error of the store.
+    async fn find(&self, lookup: Lookup) -> Result<(ResultPage, AnswerGrant), QueryError> {
+        let slot = Arc::clone(&self.slots).try_acquire_owned();
+        let slot = slot.map_err(|_| QueryError::Busy(self.options.concurrency))?;
+        let mut held = self.memory.begin(slot);
+        let timeout = self.options.timeout;
+        let in_time = async {
+            let found = async {
+                match &self.store {
+                    Store::Postgres(store) => {
+                        postgres::find(&store.read_pool, lookup, &self.options, &mut held).await
+                    }
+                    Store::Sqlite(store) => {
+                        sqlite::find(&store.read_pool, lookup, &self.options, &mut held).await
+                    }
                 }
-                Store::Sqlite(store) => {
-                    sqlite::search(&store.read_pool, search, &self.options, &mut held).await
-                }
+            };
+            match tokio::time::timeout(timeout, found).await {
+                Ok(found) => found.map_err(|error| error.classified(timeout)),
+                Err(_) => Err(QueryError::Timeout(timeout)),
             }
         };
         let selecting = spans::statement(self.store.system(), "SELECT", "telemetry_events");
-        let page = traced(selecting, self.in_time(found)).await?;
+        let page = traced(selecting, in_time).await?;
         Ok((page, held))
-    }
-
-    async fn event(&self, id: i64) -> Result<(FoundEvent, AnswerGrant), QueryError> {
-        let mut held = self.begin()?;
-        let found = async {
-            match &self.store {
-                Store::Postgres(store) => {
-                    postgres::event(&store.read_pool, id, &self.options, &mut held).await
-                }
-                Store::Sqlite(store) => {
-                    sqlite::event(&store.read_pool, id, &self.options, &mut held).await
-                }
-            }
-        };
-        let selecting = spans::statement(self.store.system(), "SELECT", "telemetry_events");
-        let event = traced(selecting, self.in_time(found)).await?;
-        let event = event.ok_or(QueryError::NoSuchEvent(id))?;
-        Ok((event, held))
     }
 
     async fn write(
@@ -304,25 +295,6 @@ impl Queries {
     ) -> Result<WrittenAnswer, QueryError> {
         let room_bytes = self.options.answer_bytes;
         format.write(page, order, room_bytes, held).await
-    }
-
-    /// Acquires a slot for a query. It is released together with the query's memory, also if the client disconnects.
-    ///
-    /// # Errors
-    /// [`QueryError::Busy`] if no slot is free.
-    fn begin(&self) -> Result<AnswerGrant, QueryError> {
-        let slot = Arc::clone(&self.slots).try_acquire_owned();
-        let slot = slot.map_err(|_| QueryError::Busy(self.options.concurrency))?;
-        Ok(self.memory.begin(slot))
-    }
-
-    async fn in_time<T>(
-        &self,
-        found: impl Future<Output = Result<T, QueryError>>,
-    ) -> Result<T, QueryError> {
-        tokio::time::timeout(self.options.timeout, found)
-            .await
-            .unwrap_or(Err(QueryError::Timeout(self.options.timeout)))
     }
 }
 

@@ -7,7 +7,7 @@
 
 use std::cmp::Reverse;
 use std::collections::VecDeque;
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 
 use bytes::Bytes;
 use sqlx::{ColumnIndex, Decode, Row, Type};
@@ -58,12 +58,6 @@ impl SpanAttributes for ResultPage {
             "db.response.returned_rows",
             spans::number(self.events.len()),
         );
-    }
-}
-
-impl SpanAttributes for Option<FoundEvent> {
-    fn record(&self, span: &Span) {
-        span.record("db.response.returned_rows", i64::from(self.is_some()));
     }
 }
 
@@ -234,7 +228,7 @@ impl<'a> PageBuilder<'a> {
     }
 }
 
-/// Reads a row of a statement that [`super::statement::with_resources`] made.
+/// Reads a row of a statement that [`super::select::with_resources`] made.
 pub(super) fn event<'r, R: Row>(row: &'r R) -> Result<FoundEvent, sqlx::Error>
 where
     usize: ColumnIndex<R>,
@@ -247,7 +241,7 @@ where
         timestamp: row.try_get(0)?,
         id: row.try_get(1)?,
     };
-    let texts = [text(6)?, text(17)?, text(18)?];
+    let texts @ [metadata, resource, scope] = [text(6)?, text(17)?, text(18)?];
     let bytes: usize = texts.iter().flatten().map(|text| text.len()).sum();
     let columns = if bytes > LARGE_ROW_BYTES {
         8 << 10
@@ -257,32 +251,30 @@ where
     let mut json = String::with_capacity(bytes + columns);
     let unread: Option<i64> = int(19)?;
 
-    write!(json, "{{\"id\":{}", key.id).expect("a String takes any text");
-    put_text(&mut json, "correlationId", text(2)?);
-    put_text(&mut json, "integration", text(3)?);
-    put_text_or_null(&mut json, "provider", text(4)?);
-    put_text(&mut json, "eventType", text(5)?);
-    put_raw(&mut json, "timestamp", key.timestamp);
-    put_json(&mut json, "metadata", texts[0]);
-    put_text_or_null(&mut json, "traceId", text(7)?);
-    put_text_or_null(&mut json, "spanId", text(8)?);
-    put_text_or_null(
-        &mut json,
-        "createdAt",
-        time_text::rfc3339(row.try_get(9)?).as_deref(),
-    );
-    put_text(&mut json, "parentSpanId", text(10)?);
-    put_text(&mut json, "name", text(11)?);
     let time_unix_nano = int(12)?;
-    if let Some(nanos) = time_unix_nano {
-        put_raw(&mut json, "timeUnixNano", format_args!("\"{nanos}\""));
-    }
-    put_int(&mut json, "durationNs", int(13)?);
-    put_int(&mut json, "kind", int(14)?);
-    put_text(&mut json, "status", text(15)?);
-    put_int(&mut json, "flags", int(16)?);
-    put_json(&mut json, "resource", texts[1]);
-    put_json(&mut json, "scope", texts[2]);
+    let created_at = time_text::rfc3339(row.try_get(9)?);
+    let quoted = |nanos: i64| format!("\"{nanos}\"");
+    let out = &mut json;
+
+    write!(out, "{{\"id\":{}", key.id).expect("a String takes any text");
+    put_text(out, "correlationId", text(2)?);
+    put_text(out, "integration", text(3)?);
+    put_text_or_null(out, "provider", text(4)?);
+    put_text(out, "eventType", text(5)?);
+    put(out, "timestamp", Some(key.timestamp));
+    put(out, "metadata", metadata);
+    put_text_or_null(out, "traceId", text(7)?);
+    put_text_or_null(out, "spanId", text(8)?);
+    put_text_or_null(out, "createdAt", created_at.as_deref());
+    put_text(out, "parentSpanId", text(10)?);
+    put_text(out, "name", text(11)?);
+    put(out, "timeUnixNano", time_unix_nano.map(quoted));
+    put(out, "durationNs", int(13)?);
+    put(out, "kind", int(14)?);
+    put_text(out, "status", text(15)?);
+    put(out, "flags", int(16)?);
+    put(out, "resource", resource);
+    put(out, "scope", scope);
     json.push('}');
     Ok(FoundEvent {
         key,
@@ -292,34 +284,20 @@ where
     })
 }
 
-fn put_raw(json: &mut String, name: &str, value: impl std::fmt::Display) {
-    write!(json, ",\"{name}\":{value}").expect("a String takes any text");
-}
-
-fn put_int(json: &mut String, name: &str, value: Option<i64>) {
+/// Appends a member whose value is printed as JSON; none if there is no value. Stored JSON is appended unchanged: both
+/// stores hold it in the form in which PostgreSQL prints it.
+fn put(json: &mut String, name: &str, value: Option<impl Display>) {
     if let Some(value) = value {
-        put_raw(json, name, value);
+        write!(json, ",\"{name}\":{value}").expect("a String takes any text");
     }
 }
 
 fn put_text(json: &mut String, name: &str, value: Option<&str>) {
-    if let Some(value) = value {
-        put_raw(json, name, serde_json::Value::from(value));
-    }
+    put(json, name, value.map(serde_json::Value::from));
 }
 
 fn put_text_or_null(json: &mut String, name: &str, value: Option<&str>) {
-    match value {
-        Some(_) => put_text(json, name, value),
-        None => put_raw(json, name, "null"),
-    }
-}
-
-/// Appends stored JSON unchanged: both stores hold it in the form in which PostgreSQL prints it.
-fn put_json(json: &mut String, name: &str, stored: Option<&str>) {
-    if let Some(stored) = stored {
-        put_raw(json, name, stored);
-    }
+    put(json, name, Some(serde_json::Value::from(value)));
 }
 
 #[cfg(test)]

@@ -6,103 +6,49 @@
 use std::collections::HashSet;
 
 use crate::decode::timestamp::{LOOKS_LIKE_SECONDS, SECONDS_BELOW_MS};
-use crate::event::Signal;
-use crate::query::cursor::{self, PageKey, SortOrder};
+use crate::query::cursor::{self, SortOrder};
 use crate::query::error::QueryError;
-use crate::query::filter::Filter;
-use crate::query::{Options, RESOURCES_LISTED, time_text};
+use crate::query::filter::{Filter, Quantity};
+use crate::query::search::Search;
+use crate::query::{Options, time_text};
 use crate::text::shown;
-
-/// A search for one page of events.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Search {
-    /// The conditions, all of which an event must match.
-    pub(super) filters: Vec<Filter>,
-    pub(super) order: SortOrder,
-    /// Maximum number of events in the page.
-    pub(super) limit: u32,
-    /// Number of matching events to skip.
-    pub(super) offset: u32,
-    /// The last event of the previous page.
-    pub(super) after: Option<PageKey>,
-}
 
 /// Maximum number of segments in a `metadata.` path; JSON of more levels is never stored.
 const PATH_MAX: usize = 32;
 
-const NAMES: [&str; 19] = [
-    "integration",
-    "correlationId",
-    "eventType",
-    "provider",
-    "traceId",
-    "spanId",
-    "name",
-    "status",
-    "from",
-    "to",
-    "minDurationMs",
-    "maxDurationMs",
-    "receivedFrom",
-    "receivedTo",
-    "limit",
-    "offset",
-    "order",
-    "cursor",
-    "format",
+/// The condition that a parameter becomes.
+enum FilterKind {
+    /// The text column of this name equals the value.
+    Equal(&'static str),
+    Trace,
+    Span,
+    AtLeast(Quantity),
+    AtMost(Quantity),
+}
+
+const FILTERS: [(&str, FilterKind); 14] = [
+    ("integration", FilterKind::Equal("integration")),
+    ("correlationId", FilterKind::Equal("correlation_id")),
+    ("eventType", FilterKind::Equal("event_type")),
+    ("provider", FilterKind::Equal("provider")),
+    ("traceId", FilterKind::Trace),
+    ("spanId", FilterKind::Span),
+    ("name", FilterKind::Equal("name")),
+    ("status", FilterKind::Equal("status")),
+    ("from", FilterKind::AtLeast(Quantity::Time)),
+    ("to", FilterKind::AtMost(Quantity::Time)),
+    ("minDurationMs", FilterKind::AtLeast(Quantity::Duration)),
+    ("maxDurationMs", FilterKind::AtMost(Quantity::Duration)),
+    ("receivedFrom", FilterKind::AtLeast(Quantity::Received)),
+    ("receivedTo", FilterKind::AtMost(Quantity::Received)),
 ];
+
+const PAGE_PARAMETERS: [&str; 5] = ["limit", "offset", "order", "cursor", "format"];
 
 const A_TIME: &str = "must be a time: Unix milliseconds, or RFC 3339 like 2026-01-31T12:00:00Z";
 const A_DURATION: &str = "must be a number of milliseconds, at most six digits after the point";
 
 impl Search {
-    /// Returns the number of rows to read: one more than the limit, which shows if another page follows.
-    pub(super) fn wanted(&self) -> i64 {
-        i64::from(self.limit) + 1
-    }
-
-    /// Returns the one signal of the search, as an export has one signal.
-    ///
-    /// # Errors
-    /// [`QueryError::Parameter`] if `eventType` does not name a signal of OTLP.
-    pub(super) fn signal(&self) -> Result<Signal, QueryError> {
-        let named = self.filters.iter().find_map(|filter| match filter {
-            Filter::Equal("event_type", name) => Some(name.as_str()),
-            _ => None,
-        });
-        Signal::OTLP
-            .into_iter()
-            .find(|signal| named == Some(signal.as_str()))
-            .ok_or_else(|| {
-                QueryError::parameter(
-                    "eventType",
-                    "an answer in OTLP has one signal: eventType must be span, log or metric",
-                )
-            })
-    }
-
-    /// Restricts the search to spans, and returns their signal.
-    pub(super) fn spans_alone(&mut self) -> Signal {
-        let signal = Signal::Span;
-        let is_span = Filter::Equal("event_type", signal.as_str().to_owned());
-        self.filters.push(is_span);
-        signal
-    }
-
-    /// Returns `true` if a condition concerns the resource of an event.
-    pub(super) fn asks_for_resources(&self) -> bool {
-        self.filters.iter().any(is_about_resource)
-    }
-
-    /// Replaces the conditions on resources by the ids of the resources that match them, unless there are more than
-    /// [`RESOURCES_LISTED`].
-    pub(super) fn list_resources(&mut self, ids: Vec<Vec<u8>>) {
-        if i64::try_from(ids.len()).is_ok_and(|found| found <= RESOURCES_LISTED) {
-            self.filters.retain(|filter| !is_about_resource(filter));
-            self.filters.push(Filter::ResourceIn(ids));
-        }
-    }
-
     /// Reads the parameters of `GET /query`.
     ///
     /// # Errors
@@ -134,21 +80,7 @@ impl Search {
                 "a query has cursor or offset, not both",
             ));
         }
-        search.check_range("from", "to", |filter| match filter {
-            Filter::From(ms) => RangeBound::Lower(*ms),
-            Filter::To(ms) => RangeBound::Upper(*ms),
-            _ => RangeBound::None,
-        })?;
-        search.check_range("receivedFrom", "receivedTo", |filter| match filter {
-            Filter::ReceivedFrom(ms) => RangeBound::Lower(*ms),
-            Filter::ReceivedTo(ms) => RangeBound::Upper(*ms),
-            _ => RangeBound::None,
-        })?;
-        search.check_range("minDurationMs", "maxDurationMs", |filter| match filter {
-            Filter::MinDuration(ns) => RangeBound::Lower(*ns),
-            Filter::MaxDuration(ns) => RangeBound::Upper(*ns),
-            _ => RangeBound::None,
-        })?;
+        search.check_bounds()?;
         Ok(search)
     }
 
@@ -207,38 +139,25 @@ impl Search {
         Ok(true)
     }
 
-    fn check_range(
-        &self,
-        lower: &str,
-        upper: &str,
-        bound: impl Fn(&Filter) -> RangeBound,
-    ) -> Result<(), QueryError> {
-        let (mut from, mut to) = (i64::MIN, i64::MAX);
+    /// Refuses a lower bound that exceeds the upper bound of the same quantity.
+    fn check_bounds(&self) -> Result<(), QueryError> {
         for filter in &self.filters {
-            match bound(filter) {
-                RangeBound::Lower(value) => from = value,
-                RangeBound::Upper(value) => to = value,
-                RangeBound::None => {}
+            let Filter::AtLeast(quantity, lower) = filter else {
+                continue;
+            };
+            let is_below = |filter: &Filter| matches!(filter, Filter::AtMost(of, upper) if of == quantity && upper < lower);
+            if self.filters.iter().any(is_below) {
+                let (lower, upper) = match quantity {
+                    Quantity::Time => ("from", "to"),
+                    Quantity::Received => ("receivedFrom", "receivedTo"),
+                    Quantity::Duration => ("minDurationMs", "maxDurationMs"),
+                };
+                let reason = format!("{lower} is after {upper}: nothing can match");
+                return Err(QueryError::parameter(lower, reason));
             }
-        }
-        if from > to {
-            return Err(QueryError::parameter(
-                lower,
-                format!("{lower} is after {upper}: nothing can match"),
-            ));
         }
         Ok(())
     }
-}
-
-enum RangeBound {
-    Lower(i64),
-    Upper(i64),
-    None,
-}
-
-fn is_about_resource(filter: &Filter) -> bool {
-    matches!(filter, Filter::Resource(..))
 }
 
 fn each_once(pairs: &[(String, String)]) -> Result<(), QueryError> {
@@ -276,34 +195,40 @@ fn whole(name: &str, value: &str, min: u32, max: u32) -> Result<u32, QueryError>
 }
 
 fn filter(name: &str, value: &str) -> Result<Filter, QueryError> {
-    let malformed = |what: &str| QueryError::parameter(name, format!("{name} {what}"));
-    let time = || time_text::millis(value).ok_or_else(|| malformed(A_TIME));
-    // An end in Unix seconds would precede all events with a usual time, and nothing would be found.
-    let end = || match time()? {
-        0..SECONDS_BELOW_MS if value.bytes().all(|b| b.is_ascii_digit()) => {
-            Err(malformed(LOOKS_LIKE_SECONDS))
-        }
-        ms => Ok(ms),
+    let Some((_, kind)) = FILTERS.iter().find(|(known, _)| *known == name) else {
+        return json_filter(name, value);
     };
-    let duration = || time_text::duration_ns(value).ok_or_else(|| malformed(A_DURATION));
-    let equal = |column| Filter::Equal(column, value.to_owned());
-    Ok(match name {
-        "integration" => equal("integration"),
-        "correlationId" => equal("correlation_id"),
-        "eventType" => equal("event_type"),
-        "provider" => equal("provider"),
-        "name" => equal("name"),
-        "status" => equal("status"),
-        "traceId" => Filter::trace(value),
-        "spanId" => Filter::span(value),
-        "from" => Filter::From(time()?),
-        "to" => Filter::To(end()?),
-        "receivedFrom" => Filter::ReceivedFrom(time()?),
-        "receivedTo" => Filter::ReceivedTo(end()?),
-        "minDurationMs" => Filter::MinDuration(duration()?),
-        "maxDurationMs" => Filter::MaxDuration(duration()?),
-        _ => json_filter(name, value)?,
+    Ok(match kind {
+        FilterKind::Equal(column) => Filter::Equal(column, value.to_owned()),
+        FilterKind::Trace => Filter::trace(value),
+        FilterKind::Span => Filter::span(value),
+        FilterKind::AtLeast(quantity) => Filter::AtLeast(*quantity, bound(name, value, *quantity)?),
+        FilterKind::AtMost(quantity) => {
+            let bound = bound(name, value, *quantity)?;
+            // An end in Unix seconds would precede all events with a usual time, and nothing would be found.
+            let is_digits = value.bytes().all(|b| b.is_ascii_digit());
+            let is_seconds = is_digits && (0..SECONDS_BELOW_MS).contains(&bound);
+            if is_seconds && *quantity != Quantity::Duration {
+                return Err(malformed(name, LOOKS_LIKE_SECONDS));
+            }
+            Filter::AtMost(*quantity, bound)
+        }
     })
+}
+
+fn bound(name: &str, value: &str, quantity: Quantity) -> Result<i64, QueryError> {
+    match quantity {
+        Quantity::Time | Quantity::Received => {
+            time_text::millis(value).ok_or_else(|| malformed(name, A_TIME))
+        }
+        Quantity::Duration => {
+            time_text::duration_ns(value).ok_or_else(|| malformed(name, A_DURATION))
+        }
+    }
+}
+
+fn malformed(name: &str, expected: &str) -> QueryError {
+    QueryError::parameter(name, format!("{name} {expected}"))
 }
 
 fn json_filter(name: &str, value: &str) -> Result<Filter, QueryError> {
@@ -342,8 +267,9 @@ fn segments(path: &str) -> Vec<String> {
 }
 
 fn unknown(name: &str) -> QueryError {
-    let near = NAMES
-        .iter()
+    let filters = FILTERS.iter().map(|(known, _)| *known);
+    let near = filters
+        .chain(PAGE_PARAMETERS)
         .filter(|_| name.len() <= 64)
         .map(|known| (strsim::damerau_levenshtein(known, name), known))
         .min()

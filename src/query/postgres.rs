@@ -23,70 +23,48 @@ use sqlx::{AssertSqlSafe, Executor, PgPool, Postgres, Row};
 use crate::query::answer_memory::AnswerGrant;
 use crate::query::cursor::{PageKey, SortOrder};
 use crate::query::days::{Days, newest_first};
-use crate::query::error::{QueryError, QueryHalted};
+use crate::query::error::QueryError;
 use crate::query::filter::Filter;
-use crate::query::page::{self, AddedEvent, FoundEvent, PageBuilder, ResultPage};
-use crate::query::parameters::Search;
-use crate::query::pooled_connection::{CONNECTION_WAIT, PooledConnection};
-use crate::query::statement::{self, Dialect, SqlStatement, TextLength};
-use crate::query::{Options, RESOURCES_LISTED};
+use crate::query::page::{self, AddedEvent, PageBuilder, ResultPage};
+use crate::query::search::{Lookup, Search};
+use crate::query::select::{self, TextLength};
+use crate::query::statement::{Dialect, SqlStatement};
+use crate::query::{CONNECTION_WAIT, Options};
+use crate::store::pooled_connection::PooledConnection;
 
 /// Factor by which the second window is larger, if the first one filled enough of the page.
 const WIDER: u8 = 10;
 
-/// Returns the page of a search.
-pub(super) async fn search(
+/// Returns the page of a search, or the event with an id alone.
+pub(super) async fn find(
     pool: &PgPool,
-    search: Search,
+    lookup: Lookup,
     options: &Options,
     held: &mut AnswerGrant,
 ) -> Result<ResultPage, QueryError> {
-    let found = page(pool, search, options, held).await;
-    found.map_err(|halted| halted.into_answer(options.timeout))
-}
-
-async fn page(
-    pool: &PgPool,
-    mut search: Search,
-    options: &Options,
-    held: &mut AnswerGrant,
-) -> Result<ResultPage, QueryHalted> {
-    let mut session = PostgresQuery::begin(pool, options, held).await?;
-    if search.asks_for_resources() {
-        let ids = session.resource_ids(&search).await?;
-        if ids.is_empty() {
-            session.end();
-            return Ok(ResultPage::default());
+    let mut query = PostgresQuery::begin(pool, options, held).await?;
+    let page = match lookup {
+        Lookup::Event(id) => query.rows(select::event(Dialect::Postgres, id)).await?,
+        Lookup::Page(mut search) => {
+            if search.asks_for_resources() {
+                let ids = query.resource_ids(&search).await?;
+                if ids.is_empty() {
+                    query.end();
+                    return Ok(ResultPage::default());
+                }
+                search.list_resources(ids);
+            }
+            let mut page = query.search(&search).await?;
+            page.truncate(search.limit as usize, options.answer_bytes);
+            page
         }
-        search.list_resources(ids);
-    }
-    let mut page = session.find(&search).await?;
-    page.truncate(search.limit as usize, options.answer_bytes);
-    session.read_unread(pool, page).await
-}
-
-/// Returns the event with this id.
-pub(super) async fn event(
-    pool: &PgPool,
-    id: i64,
-    options: &Options,
-    held: &mut AnswerGrant,
-) -> Result<Option<FoundEvent>, QueryError> {
-    let found = async {
-        let mut session = PostgresQuery::begin(pool, options, held).await?;
-        let page = session
-            .rows(&statement::event(Dialect::Postgres, id))
-            .await?;
-        session.read_unread(pool, page).await
     };
-    let page = found.await;
-    let mut page = page.map_err(|halted: QueryHalted| halted.into_answer(options.timeout))?;
-    Ok(page.events.pop())
+    query.read_unread(pool, page).await
 }
 
 /// One read-only transaction, whose statements all see the same rows.
 struct PostgresQuery<'a> {
-    lease: PooledConnection<Postgres>,
+    connection: PooledConnection<Postgres>,
     options: &'a Options,
     held: &'a mut AnswerGrant,
     /// Memory of the events that earlier statements found.
@@ -116,10 +94,10 @@ impl<'a> PostgresQuery<'a> {
              SELECT set_config('client_connection_check_interval', '1s', true) WHERE version() LIKE '%linux%'",
             options.timeout.as_millis().max(1)
         );
-        let mut lease = PooledConnection::take(pool).await?;
-        lease.connection().execute(AssertSqlSafe(begin)).await?;
+        let mut connection = PooledConnection::take(pool, "read", CONNECTION_WAIT).await?;
+        connection.execute(AssertSqlSafe(begin)).await?;
         Ok(Self {
-            lease,
+            connection,
             options,
             held,
             found_bytes: 0,
@@ -130,18 +108,14 @@ impl<'a> PostgresQuery<'a> {
     /// Ends the transaction in a separate task, as the answer need not wait for it. An unfinished statement ends with
     /// its connection.
     fn end(self) {
-        let Self {
-            mut lease,
-            unfinished,
-            ..
-        } = self;
-        if unfinished {
+        if self.unfinished {
             return;
         }
+        let mut connection = self.connection;
         tokio::spawn(async move {
-            let commit = lease.connection().execute("COMMIT");
+            let commit = connection.execute("COMMIT");
             if let Ok(Ok(_)) = tokio::time::timeout(CONNECTION_WAIT, commit).await {
-                lease.give_back();
+                connection.give_back();
             }
         });
     }
@@ -151,57 +125,39 @@ impl<'a> PostgresQuery<'a> {
         self,
         pool: &PgPool,
         mut page: ResultPage,
-    ) -> Result<ResultPage, QueryHalted> {
-        let mut session = self;
-        while let Some((index, key)) = page.next_unread(session.held).await? {
-            if session.unfinished {
+    ) -> Result<ResultPage, QueryError> {
+        let mut query = self;
+        while let Some((index, key)) = page.next_unread(query.held).await? {
+            if query.unfinished {
                 // On this connection, the rest of the abandoned statement's rows would arrive first.
-                let Self {
-                    lease,
-                    options,
-                    held,
-                    ..
-                } = session;
-                drop(lease);
-                session = Self::begin(pool, options, held).await?;
+                drop(query.connection);
+                query = Self::begin(pool, query.options, query.held).await?;
             }
-            let statement = statement::whole_event(Dialect::Postgres, key);
-            let query = sqlx::query_with(
-                AssertSqlSafe(statement.text.clone()),
-                statement.postgres_arguments()?,
-            );
-            let row = query
-                .persistent(false)
-                .fetch_optional(session.lease.connection());
-            let event = row.await?.map(|row| page::event(&row)).transpose()?;
+            let whole = select::whole_event(Dialect::Postgres, key).for_postgres();
+            let row = whole.fetch_optional(&mut *query.connection).await?;
+            let event = row.map(|row| page::event(&row)).transpose()?;
             page.replace(index, event);
         }
-        session.end();
+        query.end();
         Ok(page)
     }
 
     async fn resource_ids(&mut self, search: &Search) -> Result<Vec<Vec<u8>>, sqlx::Error> {
-        let statement = statement::resource_ids(Dialect::Postgres, search, RESOURCES_LISTED + 1);
-        let query = sqlx::query_with(
-            AssertSqlSafe(statement.text.clone()),
-            statement.postgres_arguments()?,
-        );
-        let rows = query.persistent(false).fetch_all(self.lease.connection());
-        rows.await?.iter().map(|row| row.try_get(0)).collect()
+        let statement = select::resource_ids(Dialect::Postgres, search).for_postgres();
+        let rows = statement.fetch_all(&mut *self.connection).await?;
+        rows.iter().map(|row| row.try_get(0)).collect()
     }
 
     /// Finds the events of a page, up to one more than its limit, which shows if another page follows.
-    async fn find(&mut self, search: &Search) -> Result<ResultPage, QueryHalted> {
+    async fn search(&mut self, search: &Search) -> Result<ResultPage, QueryError> {
         let wanted = search.limit as usize + 1;
         let unordered = |filter: &Filter| !filter.is_range();
         if search.filters.iter().any(Filter::is_quick) || !search.filters.iter().any(unordered) {
-            return self
-                .rows(&statement::plain(Dialect::Postgres, search))
-                .await;
+            return self.rows(select::plain(Dialect::Postgres, search)).await;
         }
         let mut rows = self.options.window_rows;
         loop {
-            let page = self.rows(&window(search, rows)).await?;
+            let page = self.rows(window(search, rows)).await?;
             let found = page.events.len();
             if page.more || found == wanted || self.holds_at_most(search, rows).await? {
                 return Ok(page);
@@ -214,8 +170,7 @@ impl<'a> PostgresQuery<'a> {
         if search.offset == 0 && search.filters.iter().any(Filter::has_bloom) {
             return self.by_days(search, wanted).await;
         }
-        self.rows(&statement::plain(Dialect::Postgres, search))
-            .await
+        self.rows(select::plain(Dialect::Postgres, search)).await
     }
 
     /// Returns `true` if the search has a range of times with at most `rows` rows.
@@ -227,21 +182,18 @@ impl<'a> PostgresQuery<'a> {
             Dialect::Postgres,
             "SELECT e.timestamp FROM telemetry_events e WHERE true",
         );
-        statement::push_range(&mut sql, search);
+        select::push_range(&mut sql, search);
         sql.push(match search.order {
             SortOrder::NewestFirst => " ORDER BY e.timestamp DESC",
             SortOrder::OldestFirst => " ORDER BY e.timestamp",
         });
-        statement::push_slice(&mut sql, 1, rows);
-        let query = sqlx::query_with(AssertSqlSafe(sql.text.clone()), sql.postgres_arguments()?);
-        let beyond = query
-            .persistent(false)
-            .fetch_optional(self.lease.connection());
+        select::push_slice(&mut sql, 1, rows);
+        let beyond = sql.for_postgres().fetch_optional(&mut *self.connection);
         Ok(beyond.await?.is_none())
     }
 
     /// Performs steps 2 and 3 of the module's description.
-    async fn by_days(&mut self, search: &Search, wanted: usize) -> Result<ResultPage, QueryHalted> {
+    async fn by_days(&mut self, search: &Search, wanted: usize) -> Result<ResultPage, QueryError> {
         let mut page = ResultPage::default();
         let mut left = match search.order {
             SortOrder::NewestFirst => newest_first(now_micros()),
@@ -254,20 +206,20 @@ impl<'a> PostgresQuery<'a> {
                     to: days.to,
                     ..Days::ALL
                 };
-                let newer = self.rows(&in_order(search, rest, floor, wanted)).await?;
+                let newer = self.rows(in_order(search, rest, floor, wanted)).await?;
                 self.merge(&mut page, newer, search.order, wanted);
                 break;
             }
             let too_many = (self.options.window_rows as usize / 10).max(2 * wanted);
             let (mut found, rows) = self
-                .fetch(&any_order(search, days, too_many, wanted))
+                .fetch(any_order(search, days, too_many, wanted))
                 .await?;
             if rows >= too_many {
                 if let Some((older, newer)) = days.halves() {
                     left.extend([older, newer]);
                     continue;
                 }
-                found = self.rows(&in_order(search, days, None, wanted)).await?;
+                found = self.rows(in_order(search, days, None, wanted)).await?;
             }
             self.merge(&mut page, found, search.order, wanted);
         }
@@ -287,7 +239,7 @@ impl<'a> PostgresQuery<'a> {
     }
 
     /// Reads the rows of a statement, as [`Self::fetch`] does, without the number.
-    async fn rows(&mut self, statement: &SqlStatement) -> Result<ResultPage, QueryHalted> {
+    async fn rows(&mut self, statement: SqlStatement) -> Result<ResultPage, QueryError> {
         Ok(self.fetch(statement).await?.0)
     }
 
@@ -295,15 +247,8 @@ impl<'a> PostgresQuery<'a> {
     /// `found` of [`any_order`] (0 for other statements).
     ///
     /// If the bytes are full, `more` is set and the connection is not returned to the pool.
-    async fn fetch(
-        &mut self,
-        statement: &SqlStatement,
-    ) -> Result<(ResultPage, usize), QueryHalted> {
-        let query = sqlx::query_with(
-            AssertSqlSafe(statement.text.clone()),
-            statement.postgres_arguments()?,
-        );
-        let mut rows = query.persistent(false).fetch(self.lease.connection());
+    async fn fetch(&mut self, statement: SqlStatement) -> Result<(ResultPage, usize), QueryError> {
+        let mut rows = statement.for_postgres().fetch(&mut *self.connection);
         let mut filling = PageBuilder::new(self.options.answer_bytes, self.found_bytes, self.held);
         let mut found = 0;
         while let Some(row) = rows.try_next().await? {
@@ -321,67 +266,50 @@ impl<'a> PostgresQuery<'a> {
 
 /// Makes the statement of step 1: the matches among the first `rows` rows of the range.
 fn window(search: &Search, rows: u32) -> SqlStatement {
-    statement::with_resources(
-        Dialect::Postgres,
-        TextLength::Short,
-        search.order,
-        "",
-        |sql| {
-            sql.push("SELECT * FROM (SELECT * FROM telemetry_events e WHERE true");
-            statement::push_range(sql, search);
-            statement::push_order(sql, search.order, "e");
-            sql.push(" LIMIT ").int(i64::from(rows));
-            sql.push(") e WHERE true");
-            statement::push_filters(sql, search);
-            statement::push_order(sql, search.order, "e");
-            statement::push_slice(sql, search.wanted(), search.offset);
-        },
-    )
+    select::events(Dialect::Postgres, search.order, |sql| {
+        sql.push("SELECT * FROM (SELECT * FROM telemetry_events e WHERE true");
+        select::push_range(sql, search);
+        select::push_order(sql, search.order, "e");
+        sql.push(" LIMIT ").int(i64::from(rows));
+        sql.push(") e WHERE true");
+        select::push_filters(sql, search);
+        select::push_order(sql, search.order, "e");
+        select::push_slice(sql, search.wanted(), search.offset);
+    })
 }
 
 /// Makes the statement of step 2: the matches in a range of days, if these are fewer than `too_many` rows; the column
 /// `found` is their number, at most `too_many`.
 fn any_order(search: &Search, days: Days, too_many: usize, wanted: usize) -> SqlStatement {
-    statement::with_resources(
-        Dialect::Postgres,
-        TextLength::Short,
-        search.order,
-        ", e.found",
-        |sql| {
-            sql.push(
+    let (dialect, texts) = (Dialect::Postgres, TextLength::Short);
+    select::with_resources(dialect, texts, search.order, ", e.found", |sql| {
+        sql.push(
             "SELECT *, count(*) OVER () AS found FROM (SELECT * FROM telemetry_events e WHERE true",
         );
-            push_days(sql, days);
-            statement::push_range(sql, search);
-            statement::push_filters(sql, search);
-            sql.push(" LIMIT ").int(as_rows(too_many));
-            sql.push(") e");
-            statement::push_order(sql, search.order, "e");
-            statement::push_slice(sql, as_rows(wanted), 0);
-        },
-    )
+        push_days(sql, days);
+        select::push_range(sql, search);
+        select::push_filters(sql, search);
+        sql.push(" LIMIT ").int(as_rows(too_many));
+        sql.push(") e");
+        select::push_order(sql, search.order, "e");
+        select::push_slice(sql, as_rows(wanted), 0);
+    })
 }
 
 /// Makes the statement for the matches in a range of days, without restrictions on the plan; above the key `floor` if
 /// given.
 fn in_order(search: &Search, days: Days, floor: Option<PageKey>, wanted: usize) -> SqlStatement {
-    statement::with_resources(
-        Dialect::Postgres,
-        TextLength::Short,
-        search.order,
-        "",
-        |sql| {
-            sql.push("SELECT * FROM telemetry_events e WHERE true");
-            push_days(sql, days);
-            statement::push_range(sql, search);
-            if let Some(key) = floor {
-                statement::push_beyond(sql, ">", key);
-            }
-            statement::push_filters(sql, search);
-            statement::push_order(sql, search.order, "e");
-            statement::push_slice(sql, as_rows(wanted), 0);
-        },
-    )
+    select::events(Dialect::Postgres, search.order, |sql| {
+        sql.push("SELECT * FROM telemetry_events e WHERE true");
+        push_days(sql, days);
+        select::push_range(sql, search);
+        if let Some(key) = floor {
+            select::push_beyond(sql, ">", key);
+        }
+        select::push_filters(sql, search);
+        select::push_order(sql, search.order, "e");
+        select::push_slice(sql, as_rows(wanted), 0);
+    })
 }
 
 fn push_days(sql: &mut SqlStatement, days: Days) {

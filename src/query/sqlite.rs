@@ -7,15 +7,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use futures_util::TryStreamExt;
-use sqlx::{AssertSqlSafe, Row, Sqlite, SqlitePool};
+use sqlx::{Row, Sqlite, SqlitePool};
 
 use crate::query::answer_memory::AnswerGrant;
-use crate::query::error::{QueryError, QueryHalted};
+use crate::query::cursor::PageKey;
+use crate::query::error::QueryError;
 use crate::query::page::{self, AddedEvent, FoundEvent, PageBuilder, ResultPage};
-use crate::query::parameters::Search;
-use crate::query::pooled_connection::PooledConnection;
-use crate::query::statement::{self, Dialect, SqlStatement};
-use crate::query::{Options, RESOURCES_LISTED};
+use crate::query::search::{Lookup, Search};
+use crate::query::select;
+use crate::query::statement::{Dialect, SqlStatement};
+use crate::query::{CONNECTION_WAIT, Options};
+use crate::store::pooled_connection::PooledConnection;
 
 /// Number of steps of SQLite's virtual machine between two checks of the clock, well under a millisecond.
 const STEPS: i32 = 10_000;
@@ -23,72 +25,56 @@ const STEPS: i32 = 10_000;
 /// Memory of this process for each key that SQLite sorts.
 const SORTED_BYTES: usize = 64;
 
-/// Returns the page of a search.
-pub(super) async fn search(
+/// Returns the page of a search, or the event with an id alone.
+pub(super) async fn find(
     pool: &SqlitePool,
-    search: Search,
+    lookup: Lookup,
     options: &Options,
     held: &mut AnswerGrant,
 ) -> Result<ResultPage, QueryError> {
-    let found = page(pool, search, options, held).await;
-    found.map_err(|halted| halted.into_answer(options.timeout))
-}
-
-async fn page(
-    pool: &SqlitePool,
-    mut search: Search,
-    options: &Options,
-    held: &mut AnswerGrant,
-) -> Result<ResultPage, QueryHalted> {
-    let mut session = SqliteQuery::begin(pool, options).await?;
-    if search.asks_for_resources() {
-        let statement = statement::resource_ids(Dialect::Sqlite, &search, RESOURCES_LISTED + 1);
-        let ids = session.ids(&statement).await?;
-        if ids.is_empty() {
-            session.end().await?;
-            return Ok(ResultPage::default());
+    let mut query = SqliteQuery::begin(pool, options).await?;
+    let mut page = match lookup {
+        Lookup::Event(id) => {
+            let statement = select::event(Dialect::Sqlite, id);
+            query.page(statement, options, 0, held).await?
         }
-        search.list_resources(ids);
-    }
-    let sorted = (search.limit as usize + search.offset as usize) * SORTED_BYTES;
-    let statement = statement::plain(Dialect::Sqlite, &search);
-    let mut page = session.page(&statement, options, sorted, held).await?;
-    let unfinished = page.more;
-    page.truncate(search.limit as usize, options.answer_bytes);
-    if unfinished {
-        // Closes the connection, which ends its statement.
-        drop(session);
-        if !page.has_unread() {
-            return Ok(page);
+        Lookup::Page(mut search) => {
+            if search.asks_for_resources() {
+                let ids = query.resource_ids(&search).await?;
+                if ids.is_empty() {
+                    query.end().await?;
+                    return Ok(ResultPage::default());
+                }
+                search.list_resources(ids);
+            }
+            let sorted_bytes = (search.limit as usize + search.offset as usize) * SORTED_BYTES;
+            let statement = select::plain(Dialect::Sqlite, &search);
+            let mut page = query.page(statement, options, sorted_bytes, held).await?;
+            let unfinished = page.more;
+            page.truncate(search.limit as usize, options.answer_bytes);
+            if unfinished {
+                // Closes the connection, which ends its statement.
+                drop(query);
+                if !page.has_unread() {
+                    return Ok(page);
+                }
+                query = SqliteQuery::begin(pool, options).await?;
+            }
+            page
         }
-        session = SqliteQuery::begin(pool, options).await?;
-    }
-    session.read_unread(page, held).await
-}
-
-/// Returns the event with this id.
-pub(super) async fn event(
-    pool: &SqlitePool,
-    id: i64,
-    options: &Options,
-    held: &mut AnswerGrant,
-) -> Result<Option<FoundEvent>, QueryError> {
-    let found = async {
-        let mut session = SqliteQuery::begin(pool, options).await?;
-        let statement = statement::event(Dialect::Sqlite, id);
-        let page = session.page(&statement, options, 0, held).await?;
-        session.read_unread(page, held).await
     };
-    let page = found.await;
-    let mut page = page.map_err(|halted: QueryHalted| halted.into_answer(options.timeout))?;
-    Ok(page.events.pop())
+    while let Some((index, key)) = page.next_unread(held).await? {
+        page.replace(index, query.whole_event(key).await?);
+    }
+    query.end().await?;
+    Ok(page)
 }
 
 /// One query on a connection, with its deadline.
 struct SqliteQuery {
     /// Dropped first, so that the statement is interrupted before the connection is closed.
     cancel_on_drop: CancelOnDrop,
-    lease: PooledConnection<Sqlite>,
+    connection: PooledConnection<Sqlite>,
 }
 
 /// Makes SQLite interrupt the statement when dropped.
@@ -102,43 +88,36 @@ impl Drop for CancelOnDrop {
 
 impl SqliteQuery {
     async fn begin(pool: &SqlitePool, options: &Options) -> Result<Self, sqlx::Error> {
-        let mut lease = PooledConnection::take(pool).await?;
+        let mut connection = PooledConnection::take(pool, "read", CONNECTION_WAIT).await?;
         let cancel_on_drop = CancelOnDrop(Arc::default());
         let stop = Arc::clone(&cancel_on_drop.0);
         let deadline = Instant::now() + options.timeout;
-        let mut handle = lease.connection().lock_handle().await?;
+        let mut handle = connection.lock_handle().await?;
         handle.set_progress_handler(STEPS, move || {
             !stop.load(Ordering::Relaxed) && Instant::now() < deadline
         });
         drop(handle);
         Ok(Self {
             cancel_on_drop,
-            lease,
+            connection,
         })
     }
 
-    async fn ids(&mut self, statement: &SqlStatement) -> Result<Vec<Vec<u8>>, sqlx::Error> {
-        let query = sqlx::query_with(
-            AssertSqlSafe(statement.text.clone()),
-            statement.sqlite_arguments()?,
-        );
-        let rows = query.persistent(false).fetch_all(self.lease.connection());
-        rows.await?.iter().map(|row| row.try_get(0)).collect()
+    async fn resource_ids(&mut self, search: &Search) -> Result<Vec<Vec<u8>>, sqlx::Error> {
+        let statement = select::resource_ids(Dialect::Sqlite, search).for_sqlite();
+        let rows = statement.fetch_all(&mut *self.connection).await?;
+        rows.iter().map(|row| row.try_get(0)).collect()
     }
 
     /// Reads rows until the answer's bytes are full; then `more` is set and the statement unfinished.
     async fn page(
         &mut self,
-        statement: &SqlStatement,
+        statement: SqlStatement,
         options: &Options,
         sorted_bytes: usize,
         held: &mut AnswerGrant,
-    ) -> Result<ResultPage, QueryHalted> {
-        let query = sqlx::query_with(
-            AssertSqlSafe(statement.text.clone()),
-            statement.sqlite_arguments()?,
-        );
-        let mut rows = query.persistent(false).fetch(self.lease.connection());
+    ) -> Result<ResultPage, QueryError> {
+        let mut rows = statement.for_sqlite().fetch(&mut *self.connection);
         let mut filling = PageBuilder::new(options.answer_bytes, sorted_bytes, held);
         while let Some(row) = rows.try_next().await? {
             if filling.add(page::event(&row)?).await? == AddedEvent::No {
@@ -148,37 +127,23 @@ impl SqliteQuery {
         Ok(filling.into_page())
     }
 
-    /// Reads the texts that were too long to be read with the other rows, and ends the query.
-    async fn read_unread(
-        mut self,
-        mut page: ResultPage,
-        held: &mut AnswerGrant,
-    ) -> Result<ResultPage, QueryHalted> {
-        while let Some((index, key)) = page.next_unread(held).await? {
-            let statement = statement::whole_event(Dialect::Sqlite, key);
-            let query = sqlx::query_with(
-                AssertSqlSafe(statement.text.clone()),
-                statement.sqlite_arguments()?,
-            );
-            let mut rows = query.persistent(false).fetch(self.lease.connection());
-            let row = rows.try_next().await?;
-            // Once the statement has ended, SQLite no longer holds a copy of the text.
-            while rows.try_next().await?.is_some() {}
-            drop(rows);
-            let event = row.map(|row| page::event(&row)).transpose()?;
-            page.replace(index, event);
-        }
-        self.end().await?;
-        Ok(page)
+    /// Returns an event with its texts, which were too long to be read with the other rows.
+    async fn whole_event(&mut self, key: PageKey) -> Result<Option<FoundEvent>, sqlx::Error> {
+        let whole = select::whole_event(Dialect::Sqlite, key).for_sqlite();
+        let mut rows = whole.fetch(&mut *self.connection);
+        let row = rows.try_next().await?;
+        // Once the statement has ended, SQLite no longer holds a copy of the text.
+        while rows.try_next().await?.is_some() {}
+        drop(rows);
+        row.map(|row| page::event(&row)).transpose()
     }
 
     async fn end(mut self) -> Result<(), sqlx::Error> {
-        self.lease
-            .connection()
+        self.connection
             .lock_handle()
             .await?
             .remove_progress_handler();
-        self.lease.give_back();
+        self.connection.give_back();
         drop(self.cancel_on_drop);
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! The statements of queries: the same text for both stores, except for JSON and the receive time.
+//! A statement that is being written, with its bound values, in the dialect of a store.
 //!
 //! **Invariant:** a statement's text consists of this crate's literals and placeholders; every value from outside is
 //! bound.
@@ -7,13 +7,10 @@ use sqlx::encode::IsNull;
 use sqlx::error::BoxDynError;
 use sqlx::postgres::types::Oid;
 use sqlx::postgres::{PgArgumentBuffer, PgArguments, PgTypeInfo};
+use sqlx::query::Query;
 use sqlx::sqlite::SqliteArguments;
-use sqlx::{Arguments, Encode, Postgres, Type};
+use sqlx::{AssertSqlSafe, Encode, Postgres, Sqlite, Type};
 
-use crate::query::answer_memory::LARGE_ROW_BYTES;
-use crate::query::cursor::{PageKey, SortOrder};
-use crate::query::filter::Filter;
-use crate::query::parameters::Search;
 use crate::store::row_encoding::POSTGRES_EPOCH_US;
 
 /// The SQL dialect of a store.
@@ -79,33 +76,27 @@ impl SqlStatement {
         self.bind(SqlValue::Micros(value));
     }
 
-    /// Returns the bound values in PostgreSQL's encoding.
-    pub(super) fn postgres_arguments(&self) -> Result<PgArguments, sqlx::Error> {
-        let mut arguments = PgArguments::default();
-        for value in &self.values {
-            match value {
-                SqlValue::Int(value) => arguments.add(value),
-                SqlValue::Text(value) => arguments.add(value),
-                SqlValue::Bytes(value) => arguments.add(value),
-                SqlValue::Micros(value) => arguments.add(TimestampTz(*value)),
-            }
-            .map_err(sqlx::Error::Encode)?;
-        }
-        Ok(arguments)
+    /// Makes the query for PostgreSQL. It is unnamed, so that a pooler in transaction mode may be used.
+    pub(super) fn for_postgres(self) -> Query<'static, Postgres, PgArguments> {
+        let query = sqlx::query(AssertSqlSafe(self.text)).persistent(false);
+        let values = self.values.into_iter();
+        values.fold(query, |query, value| match value {
+            SqlValue::Int(value) => query.bind(value),
+            SqlValue::Text(value) => query.bind(value),
+            SqlValue::Bytes(value) => query.bind(value),
+            SqlValue::Micros(value) => query.bind(TimestampTz(value)),
+        })
     }
 
-    /// Returns the bound values in SQLite's encoding.
-    pub(super) fn sqlite_arguments(&self) -> Result<SqliteArguments, sqlx::Error> {
-        let mut arguments = SqliteArguments::default();
-        for value in &self.values {
-            match value {
-                SqlValue::Int(value) | SqlValue::Micros(value) => arguments.add(*value),
-                SqlValue::Text(value) => arguments.add(value.clone()),
-                SqlValue::Bytes(value) => arguments.add(value.clone()),
-            }
-            .map_err(sqlx::Error::Encode)?;
-        }
-        Ok(arguments)
+    /// Makes the query for SQLite.
+    pub(super) fn for_sqlite(self) -> Query<'static, Sqlite, SqliteArguments> {
+        let query = sqlx::query(AssertSqlSafe(self.text)).persistent(false);
+        let values = self.values.into_iter();
+        values.fold(query, |query, value| match value {
+            SqlValue::Int(value) | SqlValue::Micros(value) => query.bind(value),
+            SqlValue::Text(value) => query.bind(value),
+            SqlValue::Bytes(value) => query.bind(value),
+        })
     }
 }
 
@@ -125,203 +116,5 @@ impl Encode<'_, Postgres> for TimestampTz {
         let since_2000 = self.0.saturating_sub(POSTGRES_EPOCH_US);
         buffer.extend_from_slice(&since_2000.to_be_bytes());
         Ok(IsNull::No)
-    }
-}
-
-/// The texts (metadata, resource and scope) that a statement reads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum TextLength {
-    /// All texts, of any length.
-    Whole,
-    /// The texts of rows with at most [`LARGE_ROW_BYTES`] of them; of larger rows only their length.
-    Short,
-}
-
-/// Returns the columns that [`super::page`] reads, from the event `e` and its resource `r`.
-fn columns(dialect: Dialect, texts: TextLength) -> String {
-    let (created_at, [metadata, resource, scope]) = match dialect {
-        Dialect::Postgres => (
-            "CAST(extract(epoch FROM e.created_at) * 1000000 AS BIGINT)",
-            ["t.metadata", "t.resource", "t.scope"],
-        ),
-        Dialect::Sqlite => ("e.created_at", ["e.metadata", "r.resource", "r.scope"]),
-    };
-    let bytes = format!(
-        "octet_length({metadata}) + coalesce(octet_length({resource}) + octet_length({scope}), 0)"
-    );
-    let sent = |text: &str| match texts {
-        TextLength::Whole => text.to_owned(),
-        TextLength::Short => format!("CASE WHEN {bytes} <= {LARGE_ROW_BYTES} THEN {text} END"),
-    };
-    let (metadata, resource, scope) = (sent(metadata), sent(resource), sent(scope));
-    let unread = match texts {
-        TextLength::Whole => "NULL".to_owned(),
-        TextLength::Short => format!("CASE WHEN {bytes} > {LARGE_ROW_BYTES} THEN {bytes} END"),
-    };
-    format!(
-        "e.timestamp, e.id, e.correlation_id, e.integration, e.provider, e.event_type, {metadata}, e.trace_id, e.span_id, \
-         {created_at}, e.parent_span_id, e.name, e.time_unix_nano, e.duration_ns, CAST(e.kind AS BIGINT), e.status, \
-         CAST(e.flags AS BIGINT), {resource}, {scope}, CAST({unread} AS BIGINT)"
-    )
-}
-
-/// Makes a statement that joins the resources to the rows of a subquery.
-///
-/// The subquery, which `rows` appends, selects the columns of [`selected`].
-pub(super) fn with_resources(
-    dialect: Dialect,
-    texts: TextLength,
-    order: SortOrder,
-    more_columns: &str,
-    rows: impl FnOnce(&mut SqlStatement),
-) -> SqlStatement {
-    let mut sql = SqlStatement::new(dialect, "SELECT ");
-    sql.push(&columns(dialect, texts))
-        .push(more_columns)
-        .push(" FROM (");
-    rows(&mut sql);
-    sql.push(match dialect {
-        // Each text is converted from JSON once, for its length and its content: OFFSET keeps the planner from
-        // converting it twice.
-        Dialect::Postgres => {
-            ") e LEFT JOIN telemetry_resources r ON r.id = e.resource_id \
-             CROSS JOIN LATERAL (SELECT CAST(e.metadata AS TEXT) AS metadata, CAST(r.resource AS TEXT) AS resource, \
-             CAST(r.scope AS TEXT) AS scope OFFSET 0) t"
-        }
-        Dialect::Sqlite => {
-            ") k CROSS JOIN telemetry_events e ON e.id = k.id \
-             LEFT JOIN telemetry_resources r ON r.id = e.resource_id"
-        }
-    });
-    push_order(&mut sql, order, outer(dialect));
-    sql
-}
-
-/// Returns the begin of a subquery. SQLite's selects keys alone, as SQLite sorts in this process's memory.
-const fn selected(dialect: Dialect) -> &'static str {
-    match dialect {
-        Dialect::Postgres => "SELECT * FROM telemetry_events e WHERE ",
-        Dialect::Sqlite => "SELECT e.timestamp, e.id FROM telemetry_events e WHERE ",
-    }
-}
-
-/// Returns the alias that the outer statement is ordered by.
-const fn outer(dialect: Dialect) -> &'static str {
-    match dialect {
-        Dialect::Postgres => "e",
-        Dialect::Sqlite => "k",
-    }
-}
-
-/// Makes the statement for the event with this id.
-pub(super) fn event(dialect: Dialect, id: i64) -> SqlStatement {
-    with_resources(
-        dialect,
-        TextLength::Short,
-        SortOrder::NewestFirst,
-        "",
-        |sql| {
-            sql.push(selected(dialect)).push("e.id = ").int(id);
-            sql.push(" LIMIT 1");
-        },
-    )
-}
-
-/// Makes the statement for the event with this key, with all of its texts.
-pub(super) fn whole_event(dialect: Dialect, key: PageKey) -> SqlStatement {
-    with_resources(
-        dialect,
-        TextLength::Whole,
-        SortOrder::NewestFirst,
-        "",
-        |sql| {
-            sql.push(selected(dialect)).push("e.id = ").int(key.id);
-            sql.push(" AND e.timestamp = ").int(key.timestamp);
-            sql.push(" LIMIT 1");
-        },
-    )
-}
-
-/// Makes the statement for a page in one step, with the plan left to the database.
-pub(super) fn plain(dialect: Dialect, search: &Search) -> SqlStatement {
-    with_resources(dialect, TextLength::Short, search.order, "", |sql| {
-        sql.push(selected(dialect)).push("true");
-        push_range(sql, search);
-        push_filters(sql, search);
-        push_order(sql, search.order, "e");
-        push_slice(sql, search.wanted(), search.offset);
-    })
-}
-
-/// Makes the statement for the ids of the resources that match all of the search's conditions on resources, at most
-/// `limit`.
-pub(super) fn resource_ids(dialect: Dialect, search: &Search, limit: i64) -> SqlStatement {
-    let mut sql = SqlStatement::new(dialect, "SELECT r.id FROM telemetry_resources r WHERE true");
-    for filter in &search.filters {
-        if matches!(filter, Filter::Resource(..)) {
-            sql.push(" AND ");
-            filter.push_on_resource(&mut sql);
-        }
-    }
-    sql.push(" LIMIT ").int(limit);
-    sql
-}
-
-/// Appends the bounds of times, and the end of the previous page.
-pub(super) fn push_range(sql: &mut SqlStatement, search: &Search) {
-    for filter in search.filters.iter().filter(|filter| filter.is_range()) {
-        sql.push(" AND ");
-        filter.push(sql);
-    }
-    if let Some(key) = search.after {
-        let sign = match search.order {
-            SortOrder::NewestFirst => "<",
-            SortOrder::OldestFirst => ">",
-        };
-        push_beyond(sql, sign, key);
-    }
-}
-
-/// Appends the condition that the event's key is below or above `key`. It compares the timestamp separately, as the
-/// index has the timestamp alone.
-pub(super) fn push_beyond(sql: &mut SqlStatement, sign: &str, key: PageKey) {
-    let timestamp = sql.keep(SqlValue::Int(key.timestamp));
-    let id = sql.keep(SqlValue::Int(key.id));
-    sql.push(&format!(
-        " AND e.timestamp {sign}= {timestamp} AND (e.timestamp {sign} {timestamp} OR e.id {sign} {id})"
-    ));
-}
-
-/// Appends all conditions except the range.
-pub(super) fn push_filters(sql: &mut SqlStatement, search: &Search) {
-    // SQLite would prefer the index on a common integration, which has the page's order, to that on the correlation id;
-    // `+` prevents the use of an index.
-    let is_quick = search.filters.iter().any(Filter::is_quick);
-    let off_index = sql.dialect == Dialect::Sqlite && is_quick;
-    for filter in search.filters.iter().filter(|filter| !filter.is_range()) {
-        sql.push(" AND ");
-        if off_index && matches!(filter, Filter::Equal(..)) && !filter.is_quick() {
-            sql.push("+");
-        }
-        filter.push(sql);
-    }
-}
-
-/// Appends the order by the key of the table or subquery `of`.
-pub(super) fn push_order(sql: &mut SqlStatement, order: SortOrder, of: &str) {
-    let direction = match order {
-        SortOrder::NewestFirst => " DESC",
-        SortOrder::OldestFirst => "",
-    };
-    sql.push(&format!(
-        " ORDER BY {of}.timestamp{direction}, {of}.id{direction}"
-    ));
-}
-
-/// Appends the limit and the offset.
-pub(super) fn push_slice(sql: &mut SqlStatement, wanted: i64, offset: u32) {
-    sql.push(" LIMIT ").int(wanted);
-    if offset > 0 {
-        sql.push(" OFFSET ").int(i64::from(offset));
     }
 }

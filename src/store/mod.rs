@@ -7,11 +7,8 @@ use std::ops::RangeInclusive;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use metrics::counter;
-
 use crate::event::{Resource, StreamId};
 use crate::position_set::PositionSet;
-use crate::telemetry::metrics as names;
 use crate::telemetry::own_traces::spans::DatabaseSystem;
 
 /// The errors of both stores, in classes.
@@ -26,6 +23,9 @@ mod options;
 /// The facts about a stream that other collectors read.
 mod stream_heartbeat;
 
+/// The series of the store's metrics that exist from the start.
+mod seed_metrics;
+
 /// The one encoding of rows: PostgreSQL's binary COPY tuples, which SQLite's writer reads back field by field.
 pub mod row_encoding;
 
@@ -37,6 +37,9 @@ pub mod sqlite;
 
 /// The note of the store's kind in the data directory.
 pub mod kind_note;
+
+/// A connection of a pool, for one transaction or one query.
+pub(crate) mod pooled_connection;
 
 /// A cache of the resources and streams that the database has.
 mod written_cache;
@@ -65,6 +68,7 @@ pub use maintenance_report::{
 pub use options::{Options, ProcessStart, StoreTarget};
 pub use record_pieces::{LargeRecord, LargeRow, RecordPiece, RecordPieces};
 use row_encoding::EncodedRows;
+pub use seed_metrics::seed_metrics;
 pub use stream_heartbeat::{KEEP_RELEASED, StreamHeartbeat, StreamOwner};
 
 /// The positions of a stream that are stored.
@@ -364,19 +368,6 @@ impl Store {
     }
 }
 
-/// Creates the series of the store's closed label sets, with 0.
-pub fn seed_metrics() {
-    for class in FailureClass::ALL {
-        counter!(names::WRITE_FAILURES_TOTAL, "class" => class.as_str()).absolute(0);
-    }
-    for reason in DeadLetterReason::ALL {
-        counter!(names::DEAD_LETTERS_TOTAL, "reason" => reason.as_str()).absolute(0);
-    }
-    for step in MaintenanceStep::ALL {
-        counter!(names::MAINTENANCE_FAILURES_TOTAL, "step" => step.as_str()).absolute(0);
-    }
-}
-
 /// The result of a check for liveness.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Liveness {
@@ -402,23 +393,4 @@ pub struct PoolState {
 /// Locks a mutex whose contents are consistent after every statement, so that a panic elsewhere does no harm.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-#[cfg(test)]
-mod tests {
-    /// A rate over a series that appears with its first event misses that event.
-    #[test]
-    fn every_class_reason_and_step_is_counted_from_the_start() {
-        let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
-        metrics::with_local_recorder(&recorder, super::seed_metrics);
-        let page = recorder.handle().render();
-        for series in [
-            r#"ruvvector_write_failures_total{class="connection"} 0"#,
-            r#"ruvvector_dead_letters_total{reason="refused"} 0"#,
-            r#"ruvvector_maintenance_failures_total{step="gauges"} 0"#,
-        ] {
-            assert!(page.contains(series), "{series} in\n{page}");
-        }
-        assert_eq!(page.matches("} 0").count(), 8 + 5 + 6);
-    }
 }

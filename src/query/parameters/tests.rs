@@ -1,7 +1,7 @@
 //! The meaning of each parameter of a query, and the errors of invalid ones.
 
 use crate::query::error::QueryError;
-use crate::query::parameters::{Filter, Options, Search, SortOrder, segments};
+use crate::query::parameters::{Filter, Options, Quantity, Search, SortOrder, segments};
 use crate::query::query_string;
 
 fn parse(query: &str) -> Result<Search, QueryError> {
@@ -28,14 +28,23 @@ fn every_parameter_becomes_its_condition() {
         ("status=ERROR", text("status", "ERROR")),
         ("traceId=t", Filter::Trace("t".into())),
         ("spanId=s", text("span_id", "s")),
-        ("from=1", Filter::From(1)),
-        ("to=1970-01-01T00:00:01Z", Filter::To(1000)),
-        ("minDurationMs=0.5", Filter::MinDuration(500_000)),
-        ("maxDurationMs=2", Filter::MaxDuration(2_000_000)),
-        ("receivedFrom=3", Filter::ReceivedFrom(3)),
+        ("from=1", Filter::AtLeast(Quantity::Time, 1)),
+        (
+            "to=1970-01-01T00:00:01Z",
+            Filter::AtMost(Quantity::Time, 1000),
+        ),
+        (
+            "minDurationMs=0.5",
+            Filter::AtLeast(Quantity::Duration, 500_000),
+        ),
+        (
+            "maxDurationMs=2",
+            Filter::AtMost(Quantity::Duration, 2_000_000),
+        ),
+        ("receivedFrom=3", Filter::AtLeast(Quantity::Received, 3)),
         (
             "receivedTo=100000000000",
-            Filter::ReceivedTo(100_000_000_000),
+            Filter::AtMost(Quantity::Received, 100_000_000_000),
         ),
         (
             "attributes.http.route=/",

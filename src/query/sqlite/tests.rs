@@ -1,21 +1,20 @@
 //! The plans that SQLite makes for searches.
 
-use sqlx::{AssertSqlSafe, Connection, Executor, Row, SqliteConnection};
+use sqlx::{Connection, Executor, Row, SqliteConnection};
 
-use crate::query::parameters::Search;
-use crate::query::statement::{self, Dialect};
+use crate::query::search::Search;
+use crate::query::select;
+use crate::query::statement::Dialect;
 use crate::query::{Options, query_string};
 
 /// Returns SQLite's plan for a search, one step per line.
 async fn plan(connection: &mut SqliteConnection, query: &str) -> String {
     let pairs = query_string::pairs(query).expect("a query string");
     let search = Search::of_query(&pairs, &Options::default()).expect("parameters");
-    let statement = statement::plain(Dialect::Sqlite, &search);
-    let explained = sqlx::query_with(
-        AssertSqlSafe(format!("EXPLAIN QUERY PLAN {}", statement.text)),
-        statement.sqlite_arguments().expect("arguments"),
-    );
-    let rows = explained.fetch_all(connection).await.expect("a plan");
+    let mut statement = select::plain(Dialect::Sqlite, &search);
+    statement.text.insert_str(0, "EXPLAIN QUERY PLAN ");
+    let rows = statement.for_sqlite().fetch_all(connection).await;
+    let rows = rows.expect("a plan");
     let steps: Vec<String> = rows.iter().map(|row| row.get("detail")).collect();
     steps.join("\n")
 }

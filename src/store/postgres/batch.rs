@@ -13,9 +13,9 @@ use sqlx::{AssertSqlSafe, PgConnection};
 
 use crate::event::StreamId;
 use crate::store::plausible_time::PlausibleTimes;
-use crate::store::postgres::connection::{WriteConnection, end, within};
 use crate::store::postgres::error::{from_copy, is_missing_partition, retry};
 use crate::store::postgres::partitions::Day;
+use crate::store::postgres::transaction::Transaction;
 use crate::store::postgres::{Postgres, uuid};
 use crate::store::probe::probe_row;
 use crate::store::row_encoding::{self, EncodedRow, EncodedRows, postgres_time};
@@ -38,25 +38,28 @@ const COPY_TRAILER: [u8; 2] = (-1_i16).to_be_bytes();
 impl Postgres {
     /// Commits a batch and its positions.
     pub(in crate::store) async fn write(&self, batch: &Batch) -> Result<(), StoreError> {
-        let result = self.write_batch(batch).await;
-        self.forget_after(&result);
-        result
+        let written = self.write_batch(batch).await;
+        written.inspect_err(|error| self.forget_after(error))
     }
 
     async fn write_batch(&self, batch: &Batch) -> Result<(), StoreError> {
-        let mut lease = self.lease().await?;
-        let begun = self
-            .begin_with_partitions(&mut lease, |now_us| {
-                let rows = self.with_plausible_times(&batch.rows, now_us);
-                let days = days(&rows);
-                (rows, days)
-            })
-            .await?;
+        let begun = self.begin_with_partitions(|now_us| {
+            let rows = self.with_plausible_times(&batch.rows, now_us);
+            let days = days(&rows);
+            (rows, days)
+        });
+        let StartedTransaction {
+            mut transaction,
+            made: rows,
+            days,
+        } = begun.await?;
         let copying = spans::statement(DatabaseSystem::Postgresql, "COPY", "telemetry_events");
-        traced(copying, self.copy(&mut lease, &begun.made)).await?;
-        self.keep_dead_letters(&mut lease, batch.stream, &batch.dead_letters)
+        traced(copying, transaction.copy(&rows)).await?;
+        transaction
+            .keep_dead_letters(batch.stream, &batch.dead_letters)
             .await?;
-        self.finish(lease, batch.stream, &batch.positions, begun.days)
+        transaction
+            .finish(batch.stream, &batch.positions, days)
             .await
     }
 
@@ -66,9 +69,8 @@ impl Postgres {
         record: LargeRecord,
         pieces: RecordPieces,
     ) -> Result<(), StoreError> {
-        let result = self.write_record(record, pieces).await;
-        self.forget_after(&result);
-        result
+        let written = self.write_record(record, pieces).await;
+        written.inspect_err(|error| self.forget_after(error))
     }
 
     /// Sends one COPY for each piece, so that a refusal arrives before the next piece is sent and each deadline bounds
@@ -79,130 +81,65 @@ impl Postgres {
         mut pieces: RecordPieces,
     ) -> Result<(), StoreError> {
         let received_us = postgres_time(record.received_unix_nano);
-        let mut lease = self.lease().await?;
-        let begun = self
-            .begin_with_partitions(&mut lease, |now_us| {
-                let window = PlausibleTimes::at(now_us, self.shared.retention_days);
-                let received_us = if window.contains(received_us) {
-                    received_us
-                } else {
-                    now_us
-                };
-                (now_us, BTreeSet::from([Day::of(received_us)]))
-            })
-            .await?;
+        let begun = self.begin_with_partitions(|now_us| {
+            let window = PlausibleTimes::at(now_us, self.shared.options.retention_days);
+            let is_believed = window.contains(received_us);
+            let received_us = if is_believed { received_us } else { now_us };
+            ((), BTreeSet::from([Day::of(received_us)]))
+        });
+        let StartedTransaction {
+            mut transaction,
+            days,
+            ..
+        } = begun.await?;
         let copying = spans::statement(DatabaseSystem::Postgresql, "COPY", "telemetry_events");
-        let copied = self.copy_pieces(&mut lease, record.stream, &mut pieces, begun.made);
-        traced(copying, copied).await?;
+        traced(copying, transaction.copy_pieces(record.stream, &mut pieces)).await?;
         let positions = record.position..=record.position;
-        self.finish(lease, record.stream, &positions, begun.days)
-            .await
+        transaction.finish(record.stream, &positions, days).await
     }
 
-    async fn copy_pieces(
-        &self,
-        connection: &mut PgConnection,
-        stream: StreamId,
-        pieces: &mut RecordPieces,
-        now_us: i64,
-    ) -> Result<(), StoreError> {
-        let mut sent = 0;
-        let (mut letters, mut letter_bytes) = (Vec::new(), 0);
-        while let Some(piece) = pieces.next().await? {
-            match piece {
-                RecordPiece::Rows(rows) => {
-                    let plausible = self.with_plausible_times(&rows, now_us);
-                    let copied = self.copy(connection, &plausible).await;
-                    copied.map_err(|error| error.with_row(|row| Some(row? + sent)))?;
-                    sent += rows.len();
-                }
-                RecordPiece::LargeRow(large) => {
-                    let copied = self.copy_large_row(connection, &large, pieces, now_us);
-                    // Its dead letter would hold all of its metadata.
-                    copied.await.map_err(|error| error.with_row(|_| None))?;
-                    sent += 1;
-                }
-                RecordPiece::Refused(letter) => {
-                    letter_bytes += letter.payload.len();
-                    letters.push(letter);
-                    if letter_bytes > PIECE_BYTES {
-                        self.keep_dead_letters(connection, stream, &letters).await?;
-                        letters.clear();
-                        letter_bytes = 0;
-                    }
-                }
-                RecordPiece::Metadata(_) | RecordPiece::End => {}
-            }
-        }
-        self.keep_dead_letters(connection, stream, &letters).await
-    }
-
-    /// Adds the positions to the stored positions, then commits.
-    async fn finish(
-        &self,
-        mut lease: WriteConnection,
-        stream: StreamId,
-        positions: &RangeInclusive<u64>,
-        days: BTreeSet<Day>,
-    ) -> Result<(), StoreError> {
-        if !self.add_positions(&mut lease, stream, positions).await? {
-            self.roll_back(lease).await?;
-            return Err(StoreError::AlreadyStored);
-        }
-        let committing = spans::statement(DatabaseSystem::Postgresql, "COMMIT", "");
-        traced(committing, self.commit(lease)).await?;
-        self.shared.partitions.note_written(days);
-        Ok(())
-    }
-
-    fn forget_after(&self, result: &Result<(), StoreError>) {
-        if let Err(StoreError::Retry { .. } | StoreError::AlreadyStored | StoreError::Schema(_)) =
-            result
-        {
+    fn forget_after(&self, error: &StoreError) {
+        if !matches!(error, StoreError::Refused { .. }) {
             self.forget();
         }
     }
 
     /// Copies one harmless row and rolls back.
     pub(in crate::store) async fn probe(&self) -> Result<(), StoreError> {
-        let mut lease = self.lease().await?;
-        let begun = self.begin(&mut lease).await?;
         let mut rows = EncodedRows::default();
-        rows.push_row_received(probe_row().row(0), begun.now_us);
-        let today = BTreeSet::from([Day::of(begun.now_us)]);
-        if !self.shared.partitions.missing(&today).is_empty() {
-            end(&mut lease, "ROLLBACK", self.limit()).await?;
-            self.make_partitions(&mut lease, &today).await?;
-            self.begin(&mut lease).await?;
-        }
-        self.copy(&mut lease, &rows).await.inspect_err(|error| {
+        let begun = self.begin_with_partitions(|now_us| ((), BTreeSet::from([Day::of(now_us)])));
+        let mut transaction = begun.await?.transaction;
+        rows.push_row_received(probe_row().row(0), transaction.now_us);
+        transaction.copy(&rows).await.inspect_err(|error| {
             if is_missing_partition(error) {
                 self.forget();
             }
         })?;
-        self.roll_back(lease).await
+        transaction.roll_back().await
     }
 
     /// Begins the transaction, after creating the missing partitions of the days to be written. `make` derives those
     /// days from the transaction's time; its other result is returned with the transaction.
     async fn begin_with_partitions<T>(
         &self,
-        lease: &mut WriteConnection,
         make: impl Fn(i64) -> (T, BTreeSet<Day>),
-    ) -> Result<StartedTransaction<T>, StoreError> {
+    ) -> Result<StartedTransaction<'_, T>, StoreError> {
+        let mut transaction = self.begin().await?;
         // Midnight may pass between the two transactions, but hardly twice.
         for _ in 0..3 {
-            let begun = self.begin(lease).await?;
-            let (made, days) = make(begun.now_us);
+            let (made, days) = make(transaction.now_us);
             if self.shared.partitions.missing(&days).is_empty() {
-                return Ok(StartedTransaction { made, days });
+                return Ok(StartedTransaction {
+                    transaction,
+                    made,
+                    days,
+                });
             }
-            end(lease, "ROLLBACK", self.limit()).await?;
-            self.make_partitions(lease, &days).await?;
+            let connection = transaction.make_partitions(&days).await?;
+            transaction = self.begin_with(connection).await?;
         }
         Err(retry(
             FailureClass::Schema,
-            None,
             "the partitions of a batch's days disappear as soon as they are made: does something else remove them?",
         ))
     }
@@ -210,7 +147,7 @@ impl Postgres {
     /// Returns the rows with plausible times of receipt. A machine with a wrong clock may have given a time that is
     /// older than the retention or more than a day ahead. The transaction's time replaces it, and a flag marks the row.
     fn with_plausible_times<'a>(&self, rows: &'a EncodedRows, now_us: i64) -> Cow<'a, EncodedRows> {
-        let window = PlausibleTimes::at(now_us, self.shared.retention_days);
+        let window = PlausibleTimes::at(now_us, self.shared.options.retention_days);
         let is_believed = |row: &EncodedRow<'_>| window.contains(row.created_at_us());
         if rows.iter().all(|row| is_believed(&row)) {
             return Cow::Borrowed(rows);
@@ -225,21 +162,57 @@ impl Postgres {
         }
         Cow::Owned(patched)
     }
+}
+
+impl Transaction<'_> {
+    async fn copy_pieces(
+        &mut self,
+        stream: StreamId,
+        pieces: &mut RecordPieces,
+    ) -> Result<(), StoreError> {
+        let mut sent = 0;
+        let (mut letters, mut letter_bytes) = (Vec::new(), 0);
+        while let Some(piece) = pieces.next().await? {
+            match piece {
+                RecordPiece::Rows(rows) => {
+                    let plausible = self.store.with_plausible_times(&rows, self.now_us);
+                    let copied = self.copy(&plausible).await;
+                    copied.map_err(|error| error.with_row(|row| Some(row? + sent)))?;
+                    sent += rows.len();
+                }
+                RecordPiece::LargeRow(large) => {
+                    let copied = self.copy_large_row(&large, pieces).await;
+                    // Its dead letter would hold all of its metadata.
+                    copied.map_err(|error| error.with_row(|_| None))?;
+                    sent += 1;
+                }
+                RecordPiece::Refused(letter) => {
+                    letter_bytes += letter.payload.len();
+                    letters.push(letter);
+                    if letter_bytes > PIECE_BYTES {
+                        self.keep_dead_letters(stream, &letters).await?;
+                        letters.clear();
+                        letter_bytes = 0;
+                    }
+                }
+                RecordPiece::Metadata(_) | RecordPiece::End => {}
+            }
+        }
+        self.keep_dead_letters(stream, &letters).await
+    }
 
     /// Sends one row, of whose metadata only one part is held at a time.
     async fn copy_large_row(
-        &self,
-        connection: &mut PgConnection,
+        &mut self,
         large: &LargeRow,
         pieces: &mut RecordPieces,
-        now_us: i64,
     ) -> Result<(), StoreError> {
-        let plausible = self.with_plausible_times(&large.row, now_us);
+        let plausible = self.store.with_plausible_times(&large.row, self.now_us);
         let head = plausible.row(0).before_metadata(large.metadata_bytes);
-        let limit = self.allow(connection, large.metadata_bytes).await?;
+        let limit = self.allow(large.metadata_bytes).await?;
         let sending = async {
             let of = |error: sqlx::Error| from_copy(&error);
-            let mut copy = begin_copy(connection, &EVENTS).await.map_err(of)?;
+            let mut copy = begin_copy(self.connection(), &EVENTS).await.map_err(of)?;
             copy.send(&head[..]).await.map_err(of)?;
             let mut missing_bytes = large.metadata_bytes;
             while let Some(part) = pieces.next_metadata(&mut missing_bytes).await? {
@@ -251,20 +224,15 @@ impl Postgres {
     }
 
     /// Sends rows, as a whole or not at all.
-    async fn copy(
-        &self,
-        connection: &mut PgConnection,
-        rows: &EncodedRows,
-    ) -> Result<(), StoreError> {
-        self.copy_into(connection, &EVENTS, &[rows.as_bytes()], rows.len())
+    async fn copy(&mut self, rows: &EncodedRows) -> Result<(), StoreError> {
+        self.copy_into(&EVENTS, &[rows.as_bytes()], rows.len())
             .await
     }
 
     /// Sends tuples and checks the count that the database reports, since a stream that ends early is accepted without
     /// an error.
     pub(super) async fn copy_into(
-        &self,
-        connection: &mut PgConnection,
+        &mut self,
         into: &CopyTarget<'_>,
         tuples: &[&[u8]],
         rows: usize,
@@ -273,9 +241,9 @@ impl Postgres {
             return Ok(());
         }
         let bytes = tuples.iter().map(|part| part.len()).sum();
-        let limit = self.allow(connection, bytes).await?;
+        let limit = self.allow(bytes).await?;
         let sending = async {
-            let sent = send(connection, into, tuples).await;
+            let sent = send(self.connection(), into, tuples).await;
             sent.map_err(|error| (into.error)(&error))
         };
         counted(within_copy(limit, sending).await?, rows)
@@ -283,56 +251,62 @@ impl Postgres {
 
     /// Returns the deadline of a COPY of `bytes`. A record that is a batch alone cannot be made smaller. Therefore the
     /// server and this process allow it one statement's time for each [`TIMED_BYTES`].
-    async fn allow(
-        &self,
-        connection: &mut PgConnection,
-        bytes: usize,
-    ) -> Result<Duration, StoreError> {
+    async fn allow(&mut self, bytes: usize) -> Result<Duration, StoreError> {
         let times = u32::try_from(bytes.div_ceil(TIMED_BYTES)).unwrap_or(u32::MAX);
         if times <= 1 {
-            return Ok(self.limit());
+            return Ok(self.limit);
         }
-        let longer = self.shared.statement_timeout.saturating_mul(times);
+        let longer = self
+            .store
+            .shared
+            .options
+            .statement_timeout
+            .saturating_mul(times);
         let milliseconds = longer.as_millis().min(i32::MAX as u128);
-        within(
-            self.limit(),
-            "allowing time for a large record",
-            sqlx::raw_sql(AssertSqlSafe(format!(
-                "SET LOCAL statement_timeout = {milliseconds}"
-            )))
-            .execute(connection),
-        )
-        .await?;
-        Ok(self.limit().saturating_mul(times))
+        let allow = format!("SET LOCAL statement_timeout = {milliseconds}");
+        self.run_all("allowing time for a large record", AssertSqlSafe(allow))
+            .await?;
+        Ok(self.limit.saturating_mul(times))
+    }
+
+    /// Adds the positions to the stored positions, then commits.
+    async fn finish(
+        mut self,
+        stream: StreamId,
+        positions: &RangeInclusive<u64>,
+        days: BTreeSet<Day>,
+    ) -> Result<(), StoreError> {
+        if !self.add_positions(stream, positions).await? {
+            self.roll_back().await?;
+            return Err(StoreError::AlreadyStored);
+        }
+        let partitions = &self.store.shared.partitions;
+        let committing = spans::statement(DatabaseSystem::Postgresql, "COMMIT", "");
+        traced(committing, self.commit()).await?;
+        partitions.note_written(days);
+        Ok(())
     }
 
     /// Adds the positions. Returns false if some of them are stored already, or if the stream has no row.
     async fn add_positions(
-        &self,
-        connection: &mut PgConnection,
+        &mut self,
         stream: StreamId,
         positions: &RangeInclusive<u64>,
     ) -> Result<bool, StoreError> {
         let (first, last) = (positions.start(), positions.end());
-        let done = within(
-            self.limit(),
-            "adding to the account",
-            sqlx::query(
-                "UPDATE ingest_streams SET stored_positions = stored_positions + int8multirange($1::int8range) \
-                 WHERE stream = $2::uuid AND NOT stored_positions && $1::int8range",
-            )
-            .bind(format!("[{first},{})", last.saturating_add(1)))
-            .bind(uuid(stream))
-            .persistent(false)
-            .execute(connection),
-        )
-        .await?;
-        Ok(done.rows_affected() == 1)
+        let add = sqlx::query(
+            "UPDATE ingest_streams SET stored_positions = stored_positions + int8multirange($1::int8range) \
+             WHERE stream = $2::uuid AND NOT stored_positions && $1::int8range",
+        );
+        let add = add.bind(format!("[{first},{})", last.saturating_add(1)));
+        let changed = self.run("adding to the stored positions", add.bind(uuid(stream)));
+        Ok(changed.await? == 1)
     }
 }
 
-/// The value that `make` derived from the transaction's time, and the days, all of which have partitions.
-struct StartedTransaction<T> {
+/// A transaction, the value that `make` derived from its time, and the days, all of which have partitions.
+struct StartedTransaction<'a, T> {
+    transaction: Transaction<'a>,
     made: T,
     days: BTreeSet<Day>,
 }
@@ -390,10 +364,7 @@ async fn within_copy(
 ) -> Result<u64, StoreError> {
     let sent = tokio::time::timeout(limit, sending).await;
     sent.unwrap_or_else(|_| {
-        Err(retry(
-            FailureClass::Timeout,
-            None,
-            format!(
+        Err(retry(FailureClass::Timeout, format!(
                 "copying rows took longer than {} s: the database is too slow or the network to it hangs",
                 limit.as_secs()
             ),
@@ -408,7 +379,6 @@ fn counted(copied: u64, rows: usize) -> Result<(), StoreError> {
     }
     Err(retry(
         FailureClass::Count,
-        None,
         format!(
             "the database counted {copied} rows where {rows} were sent: nothing of them is kept"
         ),

@@ -4,8 +4,6 @@
 
 use std::time::Duration;
 
-use sqlx::PgConnection;
-
 use crate::store::postgres::Postgres;
 use crate::store::{FailureClass, StoreError};
 
@@ -91,12 +89,12 @@ impl Postgres {
         T: Send + Unpin + sqlx::Type<sqlx::Postgres> + for<'r> sqlx::Decode<'r, sqlx::Postgres>,
     {
         let asked = async {
-            let mut connection: PgConnection = self.connect().await.ok()?;
-            sqlx::query_scalar(sql)
-                .persistent(false)
-                .fetch_optional(&mut connection)
-                .await
-                .ok()?
+            let mut connection = self.connect().await.ok()?;
+            let mut transaction = self.begin_on(&mut connection).await.ok()?;
+            let answer = transaction.first("asking for the cause", sqlx::query_as(sql));
+            let answer = answer.await;
+            let (value,) = transaction.end_after(answer).await.ok()??;
+            Some(value)
         };
         tokio::time::timeout(LIMIT, asked).await.ok()?
     }

@@ -9,17 +9,16 @@ use std::io::ErrorKind;
 
 use sqlx::postgres::PgDatabaseError;
 
-use crate::store::{FailureClass, StoreError};
+use crate::store::FailureClass::{
+    self, Conflict, Connection, Other, Permission, Resources, Schema, Timeout,
+};
+use crate::store::StoreError;
 
-/// Builds a [`StoreError::Retry`].
-pub(super) fn retry(
-    class: FailureClass,
-    sqlstate: Option<&str>,
-    message: impl Into<String>,
-) -> StoreError {
+/// Builds a [`StoreError::Retry`] without a SQLSTATE.
+pub(super) fn retry(class: FailureClass, message: impl Into<String>) -> StoreError {
     StoreError::Retry {
         class,
-        sqlstate: sqlstate.map(str::to_owned),
+        sqlstate: None,
         message: message.into(),
     }
 }
@@ -32,10 +31,10 @@ const SEE_FILES: &str = "see the files that the database's URL names: the server
 
 /// Converts an error of any statement except a COPY of rows.
 pub(super) fn from_sqlx(doing: &str, error: &sqlx::Error) -> StoreError {
-    match error {
+    let (class, text) = match error {
         sqlx::Error::Database(error) => match error.try_downcast_ref::<PgDatabaseError>() {
-            Some(error) => from_database(doing, error),
-            None => retry(FailureClass::Other, None, format!("{doing}: {error}")),
+            Some(error) => return from_database(doing, error),
+            None => (Other, error.to_string()),
         },
         sqlx::Error::Io(error) => {
             let advice = match error.kind() {
@@ -44,27 +43,16 @@ pub(super) fn from_sqlx(doing: &str, error: &sqlx::Error) -> StoreError {
                 ErrorKind::NotFound | ErrorKind::PermissionDenied => SEE_FILES,
                 _ => SEE_SERVER,
             };
-            retry(
-                FailureClass::Connection,
-                None,
-                format!("{doing}: {error}: {advice}"),
-            )
+            (Connection, format!("{error}: {advice}"))
         }
-        sqlx::Error::Tls(error) => retry(
-            FailureClass::Connection,
-            None,
-            format!("{doing}: TLS: {error}: {SEE_TLS}"),
-        ),
-        sqlx::Error::PoolTimedOut => retry(
-            FailureClass::Resources,
-            None,
-            format!("{doing}: no connection became free in time"),
-        ),
+        sqlx::Error::Tls(error) => (Connection, format!("TLS: {error}: {SEE_TLS}")),
+        sqlx::Error::PoolTimedOut => (Resources, "no connection became free in time".to_owned()),
         sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed | sqlx::Error::PoolClosed => {
-            retry(FailureClass::Connection, None, format!("{doing}: {error}"))
+            (Connection, error.to_string())
         }
-        _ => retry(FailureClass::Other, None, format!("{doing}: {error}")),
-    }
+        _ => (Other, error.to_string()),
+    };
+    retry(class, format!("{doing}: {text}"))
 }
 
 /// Converts an error of a COPY of rows.
@@ -97,7 +85,7 @@ fn may_be_the_rows_fault(sqlstate: &str, constraint: Option<&str>) -> bool {
 
 /// Returns whether the error may be that of a row without a partition.
 pub(super) fn is_missing_partition(error: &StoreError) -> bool {
-    matches!(error, StoreError::Retry { sqlstate: Some(code), class: FailureClass::Schema, .. } if code == "23514")
+    matches!(error, StoreError::Retry { sqlstate: Some(code), class: Schema, .. } if code == "23514")
 }
 
 /// Returns the row's index in a COPY, from the error's context: `COPY telemetry_events, line N`, N from 1, in any
@@ -134,25 +122,25 @@ fn from_database(doing: &str, error: &PgDatabaseError) -> StoreError {
     let code = error.code();
     let message = error.message();
     let (class, advice) = class_and_advice(error);
-    let text = if advice.is_empty() {
-        format!("{doing}: {message} (SQLSTATE {code})")
-    } else {
-        format!("{doing}: {message} (SQLSTATE {code}): {advice}")
-    };
-    retry(class, Some(code), text)
+    let separator = if advice.is_empty() { "" } else { ": " };
+    StoreError::Retry {
+        class,
+        sqlstate: Some(code.to_owned()),
+        message: format!("{doing}: {message} (SQLSTATE {code}){separator}{advice}"),
+    }
 }
 
 /// Classifies PgBouncer's own errors, which share one code that PostgreSQL uses for others.
 fn poolers(message: &str) -> Option<(FailureClass, &'static str)> {
     if message.starts_with("unsupported startup parameter") {
         Some((
-            FailureClass::Permission,
+            Permission,
             "the pooler takes no such parameter: leave it out of the database's URL (search_path can be set on the role), or \
              name it in PgBouncer's ignore_startup_parameters",
         ))
     } else if message.starts_with("query_wait_timeout") || message.contains("max_client_conn") {
         Some((
-            FailureClass::Resources,
+            Resources,
             "the pooler has no connection free: raise default_pool_size or max_client_conn in PgBouncer, or use fewer \
              connections here",
         ))
@@ -166,16 +154,16 @@ fn poolers(message: &str) -> Option<(FailureClass, &'static str)> {
 fn in_routine(sqlstate: &str, routine: Option<&str>) -> Option<(FailureClass, &'static str)> {
     match (sqlstate, routine?) {
         ("23514", "ExecFindPartition") => Some((
-            FailureClass::Schema,
+            Schema,
             "the partition of a row's day is missing and is made again",
         )),
         ("53300", "InitializeSessionUserId") => Some((
-            FailureClass::Resources,
+            Resources,
             "the role has used up its CONNECTION LIMIT: raise it by ALTER ROLE, or lower RUVVECTOR_WRITE_CONNECTIONS and \
              RUVVECTOR_READ_CONNECTIONS",
         )),
         ("53300", "CheckMyDatabase") => Some((
-            FailureClass::Resources,
+            Resources,
             "the database has used up its CONNECTION LIMIT: raise it by ALTER DATABASE, or lower \
              RUVVECTOR_WRITE_CONNECTIONS and RUVVECTOR_READ_CONNECTIONS",
         )),
@@ -188,64 +176,61 @@ fn meaning(sqlstate: &str) -> (FailureClass, &'static str) {
     match sqlstate {
         // It has no constraint's name and is not from the search for a partition: a trigger raised it, perhaps a
         // deferred one.
-        "23514" => (FailureClass::Other, SEE_TRIGGERS),
+        "23514" => (Other, SEE_TRIGGERS),
         // `cause.rs` finds the reason.
-        "25006" => (FailureClass::Permission, ""),
-        "25P03" => (
-            FailureClass::Timeout,
-            "the transaction was idle for too long",
-        ),
+        "25006" => (Permission, ""),
+        "25P03" => (Timeout, "the transaction was idle for too long"),
         "28000" | "28P01" => (
-            FailureClass::Permission,
+            Permission,
             "see the user, the password and the server's pg_hba.conf",
         ),
         "3D000" => (
-            FailureClass::Permission,
+            Permission,
             "create the database, or name another in the database's URL",
         ),
         "42501" => (
-            FailureClass::Permission,
+            Permission,
             "grant the user what it lacks: CREATE and USAGE on the schema, and ownership of the tables",
         ),
-        "40001" | "40P01" | "55006" => (FailureClass::Conflict, ""),
-        "53100" => (FailureClass::Resources, "free space on the database's disk"),
-        "53200" => (FailureClass::Resources, "the database is out of memory"),
+        "40001" | "40P01" | "55006" => (Conflict, ""),
+        "53100" => (Resources, "free space on the database's disk"),
+        "53200" => (Resources, "the database is out of memory"),
         "53300" => (
-            FailureClass::Resources,
+            Resources,
             "every connection that the server may give to this role is in use: end some (pg_stat_activity lists them), raise \
              max_connections, or lower RUVVECTOR_WRITE_CONNECTIONS and RUVVECTOR_READ_CONNECTIONS",
         ),
         "55P03" => (
-            FailureClass::Timeout,
+            Timeout,
             "another transaction holds a lock for too long: see pg_stat_activity",
         ),
         "57014" => (
-            FailureClass::Timeout,
+            Timeout,
             "the database is too slow for the statement timeout",
         ),
         "57P01" | "57P02" | "57P03" | "57P05" => (
-            FailureClass::Connection,
+            Connection,
             "the server stops, starts or ended the connection",
         ),
         "22P03" | "22P04" => (
-            FailureClass::Schema,
+            Schema,
             "the table's columns are not of the types that this version writes",
         ),
         "3F000" => (
-            FailureClass::Schema,
+            Schema,
             "no schema of the role's search_path exists: create it, or set another by ALTER ROLE … SET search_path",
         ),
         _ => match sqlstate.get(..2) {
             // PL/pgSQL, triggered actions and routines in other languages raise these.
-            Some("P0" | "09" | "27" | "2F" | "38" | "39") => (FailureClass::Other, SEE_TRIGGERS),
-            Some("08") => (FailureClass::Connection, SEE_SERVER),
-            Some("53") => (FailureClass::Resources, "the server lacks resources"),
-            Some("58" | "XX") => (FailureClass::Other, "the server failed: see its journal"),
+            Some("P0" | "09" | "27" | "2F" | "38" | "39") => (Other, SEE_TRIGGERS),
+            Some("08") => (Connection, SEE_SERVER),
+            Some("53") => (Resources, "the server lacks resources"),
+            Some("58" | "XX") => (Other, "the server failed: see its log"),
             Some("42" | "3F") => (
-                FailureClass::Schema,
+                Schema,
                 "the schema is not what this version expects: run `ruvvector-service migrate`",
             ),
-            _ => (FailureClass::Other, ""),
+            _ => (Other, ""),
         },
     }
 }

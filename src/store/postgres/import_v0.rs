@@ -10,10 +10,10 @@ use sqlx::{AssertSqlSafe, PgConnection};
 
 use crate::event::EventFlags;
 use crate::store::postgres::Postgres;
-use crate::store::postgres::connection::{end, within};
 use crate::store::postgres::error::retry;
 use crate::store::postgres::partitions::Day;
-use crate::store::postgres::schema::FoundTable;
+use crate::store::postgres::table_shape::{Columns, FoundTable};
+use crate::store::postgres::transaction::Transaction;
 use crate::store::{FailureClass, StoreError};
 
 /// Rows in one transaction.
@@ -23,7 +23,7 @@ const CHUNK_ROWS: i64 = 10_000;
 const CHUNK_LIMIT: Duration = Duration::from_secs(600);
 
 /// Names of the original columns, with the types that were seen in use.
-const COLUMNS: [(&str, &[&str]); 10] = [
+const COLUMNS: &Columns = &[
     ("id", &["integer", "bigint"]),
     ("correlation_id", &["character varying(255)"]),
     ("integration", &["character varying(100)"]),
@@ -52,21 +52,9 @@ pub struct ImportProgress {
 
 /// Checks that a table named `telemetry_events` is the original service's.
 pub(super) fn check_shape(table: &FoundTable) -> Result<(), StoreError> {
-    let mut differences = Vec::new();
+    let mut differences = table.differences(COLUMNS);
     if table.partitioned {
-        differences.push("it is partitioned".to_owned());
-    }
-    for (name, types) in COLUMNS {
-        match table.columns.iter().find(|(column, _)| column == name) {
-            None => differences.push(format!("column {name} is missing")),
-            Some((_, found)) if !types.contains(&found.as_str()) => {
-                differences.push(format!(
-                    "column {name} is {found}, not {}",
-                    types.join(" or ")
-                ));
-            }
-            Some(_) => {}
-        }
+        differences.insert(0, "it is partitioned".to_owned());
     }
     for (column, _) in &table.columns {
         if !COLUMNS.iter().any(|(name, _)| name == column) {
@@ -83,87 +71,66 @@ pub(super) fn check_shape(table: &FoundTable) -> Result<(), StoreError> {
     )))
 }
 
-/// Renames the table, its indexes, constraints and sequence, and notes that it waits for its import.
-pub(super) async fn rename_v0_table(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    // Renaming an index that backs a constraint renames the constraint, too. A name has at most 63 bytes.
-    let renames: Vec<String> = sqlx::query_scalar(
-        "SELECT format('ALTER TABLE telemetry_events RENAME CONSTRAINT %I TO %I', conname, left(conname, 60) || '_v0') \
-         FROM pg_constraint WHERE conrelid = to_regclass('telemetry_events') AND conindid = 0 \
-         UNION ALL \
-         SELECT format('ALTER INDEX %s RENAME TO %I', c.oid::regclass, left(c.relname, 60) || '_v0') \
-         FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid WHERE i.indrelid = to_regclass('telemetry_events') \
-         UNION ALL \
-         SELECT format('ALTER SEQUENCE %s RENAME TO %I', c.oid::regclass, left(c.relname, 60) || '_v0') \
-         FROM pg_depend d JOIN pg_class c ON c.oid = d.objid AND c.relkind = 'S' \
-         WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass \
-           AND d.refobjid = to_regclass('telemetry_events') AND d.deptype IN ('a', 'i')",
-    )
-    .persistent(false)
-    .fetch_all(&mut *connection)
-    .await?;
-    for rename in renames {
-        sqlx::raw_sql(AssertSqlSafe(rename))
-            .execute(&mut *connection)
-            .await?;
+impl Transaction<'_> {
+    /// Renames the table, its indexes, constraints and sequence, and notes that it waits for its import.
+    pub(super) async fn rename_v0_table(&mut self, doing: &'static str) -> Result<(), StoreError> {
+        // Renaming an index that backs a constraint renames the constraint, too. A name has at most 63 bytes.
+        let renames = sqlx::query_as(
+            "SELECT format('ALTER TABLE telemetry_events RENAME CONSTRAINT %I TO %I', conname, left(conname, 60) || '_v0') \
+             FROM pg_constraint WHERE conrelid = to_regclass('telemetry_events') AND conindid = 0 \
+             UNION ALL \
+             SELECT format('ALTER INDEX %s RENAME TO %I', c.oid::regclass, left(c.relname, 60) || '_v0') \
+             FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid WHERE i.indrelid = to_regclass('telemetry_events') \
+             UNION ALL \
+             SELECT format('ALTER SEQUENCE %s RENAME TO %I', c.oid::regclass, left(c.relname, 60) || '_v0') \
+             FROM pg_depend d JOIN pg_class c ON c.oid = d.objid AND c.relkind = 'S' \
+             WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass \
+               AND d.refobjid = to_regclass('telemetry_events') AND d.deptype IN ('a', 'i')",
+        );
+        let renames: Vec<(String,)> = self.rows(doing, renames).await?;
+        for (rename,) in renames {
+            self.run_all(doing, AssertSqlSafe(rename)).await?;
+        }
+        self.run_all(
+            doing,
+            "ALTER TABLE telemetry_events RENAME TO telemetry_events_v0; \
+             CREATE TABLE ruvvector_import_v0 (rows BIGINT NOT NULL, up_to_id BIGINT NOT NULL, last_id BIGINT NOT NULL); \
+             INSERT INTO ruvvector_import_v0 SELECT 0, coalesce(min(id), 1) - 1, coalesce(max(id), 0) FROM telemetry_events_v0",
+        )
+        .await
     }
-    sqlx::raw_sql(
-        "ALTER TABLE telemetry_events RENAME TO telemetry_events_v0; \
-         CREATE TABLE ruvvector_import_v0 (rows BIGINT NOT NULL, up_to_id BIGINT NOT NULL, last_id BIGINT NOT NULL); \
-         INSERT INTO ruvvector_import_v0 SELECT 0, coalesce(min(id), 1) - 1, coalesce(max(id), 0) FROM telemetry_events_v0",
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
-}
 
-/// Makes new ids start above the old ones.
-pub(super) async fn start_ids_above(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    let last_id: i64 = sqlx::query_scalar("SELECT last_id FROM ruvvector_import_v0")
-        .persistent(false)
-        .fetch_one(&mut *connection)
-        .await?;
-    sqlx::raw_sql(AssertSqlSafe(format!(
-        "ALTER TABLE telemetry_events ALTER COLUMN id RESTART WITH {}",
-        last_id.max(0).saturating_add(1)
-    )))
-    .execute(connection)
-    .await?;
-    Ok(())
+    /// Makes new ids start above those of the table that was kept aside.
+    pub(super) async fn start_ids_above_v0(
+        &mut self,
+        doing: &'static str,
+    ) -> Result<(), StoreError> {
+        let last_id = sqlx::query_as("SELECT last_id FROM ruvvector_import_v0");
+        let (last_id,): (i64,) = self.one(doing, last_id).await?;
+        let first = last_id.max(0).saturating_add(1);
+        let restart = format!("ALTER TABLE telemetry_events ALTER COLUMN id RESTART WITH {first}");
+        self.run_all(doing, AssertSqlSafe(restart)).await
+    }
+
+    /// Returns whether a table was kept aside.
+    async fn has_v0_table(&mut self) -> Result<bool, StoreError> {
+        let kept = "SELECT to_regclass('ruvvector_import_v0') IS NOT NULL AND to_regclass('telemetry_events_v0') IS NOT NULL";
+        let (kept,) = self.one(LOOKING, sqlx::query_as(kept)).await?;
+        Ok(kept)
+    }
+
+    /// Returns whether a table that was kept aside waits to be imported.
+    pub(super) async fn is_import_pending(&mut self) -> Result<bool, StoreError> {
+        if !self.has_v0_table().await? {
+            return Ok(false);
+        }
+        let pending = "SELECT up_to_id < last_id FROM ruvvector_import_v0";
+        let (pending,) = self.one(LOOKING, sqlx::query_as(pending)).await?;
+        Ok(pending)
+    }
 }
 
 const LOOKING: &str = "looking for a table to import";
-
-/// Returns whether a table was kept aside.
-async fn is_kept(connection: &mut PgConnection, limit: Duration) -> Result<bool, StoreError> {
-    within(
-        limit,
-        LOOKING,
-        sqlx::query_scalar(
-            "SELECT to_regclass('ruvvector_import_v0') IS NOT NULL AND to_regclass('telemetry_events_v0') IS NOT NULL",
-        )
-        .persistent(false)
-        .fetch_one(connection),
-    )
-    .await
-}
-
-/// Returns whether a table that was kept aside waits to be imported.
-pub(super) async fn is_pending(
-    connection: &mut PgConnection,
-    limit: Duration,
-) -> Result<bool, StoreError> {
-    if !is_kept(connection, limit).await? {
-        return Ok(false);
-    }
-    within(
-        limit,
-        LOOKING,
-        sqlx::query_scalar("SELECT up_to_id < last_id FROM ruvvector_import_v0")
-            .persistent(false)
-            .fetch_one(connection),
-    )
-    .await
-}
 
 impl Postgres {
     /// Copies the rows of the original service's table in chunks, in the order of their ids, and calls `progress` after
@@ -178,7 +145,10 @@ impl Postgres {
     ) -> Result<ImportProgress, StoreError> {
         self.migrate().await?;
         let mut connection = self.connect().await?;
-        if !is_kept(&mut connection, self.limit()).await? {
+        let mut transaction = self.begin_on(&mut connection).await?;
+        let has_table = transaction.has_v0_table().await?;
+        transaction.commit().await?;
+        if !has_table {
             return Err(StoreError::Schema(
                 "there is no telemetry_events_v0 to import".into(),
             ));
@@ -197,74 +167,54 @@ impl Postgres {
         connection: &mut PgConnection,
     ) -> Result<ImportProgress, StoreError> {
         const DOING: &str = "importing";
-        let begun = self.begin_anywhere(connection).await?;
-        let (before, chunk_end): (i64, i64) = within(
-            CHUNK_LIMIT,
-            DOING,
-            sqlx::query_as(
-                "SELECT up_to_id, coalesce((SELECT max(id) FROM (SELECT id::bigint FROM telemetry_events_v0 \
-                                            WHERE id > up_to_id ORDER BY id LIMIT $1) c), last_id) \
-                 FROM ruvvector_import_v0",
-            )
-            .bind(CHUNK_ROWS)
-            .persistent(false)
-            .fetch_one(&mut *connection),
-        )
-        .await?;
-        let days: Vec<i64> = within(
-            CHUNK_LIMIT,
-            DOING,
-            sqlx::query_scalar(AssertSqlSafe(format!(
-                "SELECT DISTINCT floor(extract(epoch FROM {CREATED_AT}) / 86400)::bigint - 10957 \
-                 FROM telemetry_events_v0 WHERE id > $1 AND id <= $2"
-            )))
-            .bind(before)
-            .bind(chunk_end)
-            .persistent(false)
-            .fetch_all(&mut *connection),
-        )
-        .await?;
-        end(connection, "COMMIT", self.limit()).await?;
+        let mut transaction = self.begin_on(connection).await?;
+        transaction.limit = CHUNK_LIMIT;
+        let chunk = sqlx::query_as(
+            "SELECT up_to_id, coalesce((SELECT max(id) FROM (SELECT id::bigint FROM telemetry_events_v0 \
+                                        WHERE id > up_to_id ORDER BY id LIMIT $1) c), last_id) \
+             FROM ruvvector_import_v0",
+        );
+        let (before, chunk_end): (i64, i64) =
+            transaction.one(DOING, chunk.bind(CHUNK_ROWS)).await?;
+        let days = sqlx::query_as(AssertSqlSafe(format!(
+            "SELECT DISTINCT floor(extract(epoch FROM {CREATED_AT}) / 86400)::bigint - 10957 \
+             FROM telemetry_events_v0 WHERE id > $1 AND id <= $2"
+        )));
+        let days = days.bind(before).bind(chunk_end);
+        let days: Vec<(i64,)> = transaction.rows(DOING, days).await?;
+        let today = Day::of(transaction.now_us);
+        transaction.commit().await?;
 
-        let mut days: BTreeSet<Day> = days.into_iter().map(Day).collect();
+        let mut days: BTreeSet<Day> = days.into_iter().map(|(day,)| Day(day)).collect();
         // For times that cannot be kept. Tomorrow is included, since midnight may pass.
-        let today = Day::of(begun.now_us);
         days.extend([today, Day(today.0 + 1)]);
         if !self.shared.partitions.missing(&days).is_empty() {
-            self.make_partitions(connection, &days).await?;
+            self.begin_on(connection)
+                .await?
+                .make_partitions(&days)
+                .await?;
         }
 
-        self.begin_anywhere(connection).await?;
-        within(
-            CHUNK_LIMIT,
-            DOING,
-            sqlx::raw_sql("SET LOCAL statement_timeout = 0").execute(&mut *connection),
-        )
-        .await?;
-        let import: Option<(i64, i64, i64)> = within(
-            CHUNK_LIMIT,
-            DOING,
-            sqlx::query_as(AssertSqlSafe(format!(
-                "WITH copied AS ({} RETURNING 1) \
-                 UPDATE ruvvector_import_v0 SET rows = rows + (SELECT count(*) FROM copied), up_to_id = $2 \
-                 WHERE up_to_id = $1 RETURNING rows, up_to_id, last_id",
-                copy_chunk()
-            )))
-            .bind(before)
-            .bind(chunk_end)
-            .persistent(false)
-            .fetch_optional(&mut *connection),
-        )
-        .await?;
-        let Some((rows, up_to_id, last_id)) = import else {
-            end(connection, "ROLLBACK", self.limit()).await?;
+        let mut transaction = self.begin_on(connection).await?;
+        transaction.limit = CHUNK_LIMIT;
+        transaction
+            .run_all(DOING, "SET LOCAL statement_timeout = 0")
+            .await?;
+        let import = sqlx::query_as(AssertSqlSafe(format!(
+            "WITH copied AS ({} RETURNING 1) \
+             UPDATE ruvvector_import_v0 SET rows = rows + (SELECT count(*) FROM copied), up_to_id = $2 \
+             WHERE up_to_id = $1 RETURNING rows, up_to_id, last_id",
+            copy_chunk()
+        )));
+        let import = import.bind(before).bind(chunk_end);
+        let Some((rows, up_to_id, last_id)) = transaction.first(DOING, import).await? else {
+            transaction.roll_back().await?;
             return Err(retry(
                 FailureClass::Conflict,
-                None,
                 "another import runs at the same time: let it finish",
             ));
         };
-        end(connection, "COMMIT", CHUNK_LIMIT).await?;
+        transaction.commit().await?;
         Ok(ImportProgress {
             rows,
             up_to_id,

@@ -7,13 +7,11 @@
 
 use std::collections::BTreeSet;
 
-use sqlx::{AssertSqlSafe, Connection, PgConnection};
-
 use crate::store::postgres::Postgres;
-use crate::store::postgres::connection::{BEGIN, NO_TRANSACTION_TIMEOUT, end, within};
+use crate::store::postgres::migrations::MIGRATION_LOCK;
 use crate::store::postgres::partitions::{DAYS_AHEAD, Day};
 use crate::store::postgres::round::MaintenanceRound;
-use crate::store::postgres::schema::MIGRATION_LOCK;
+use crate::store::postgres::transaction::Transaction;
 use crate::store::{MaintenanceReport, MaintenanceStep, StoreError};
 
 const MAINTENANCE_LOCK: i64 = MIGRATION_LOCK + 2;
@@ -32,21 +30,24 @@ impl Postgres {
         oldest_held_unix_nano: Option<i64>,
     ) -> Result<MaintenanceReport, StoreError> {
         let mut round = MaintenanceRound::new(self);
-        let today = self.today(round.connection().await?).await?;
-        let mut guard = self.connect().await?;
-        let turn = self.take_turn(&mut guard).await;
+        let today = self.today(&mut round).await?;
+        let mut connection = self.connect().await?;
         let mut notice = None;
-        if round.note(MaintenanceStep::Turn, turn) == Some(MaintenanceTurn::Ours) {
-            self.make_days_ahead(&mut round, today).await;
-            self.refresh_statistics(&mut round).await;
-            notice = self
-                .remove_expired(&mut round, &mut guard, oldest_held_unix_nano)
-                .await;
-            let ended = end(&mut guard, "ROLLBACK", self.limit()).await;
-            round.note(MaintenanceStep::Turn, ended);
+        let begun = self.begin_on(&mut connection).await;
+        if let Some(mut guard) = round.note(MaintenanceStep::Turn, begun) {
+            let turn = guard.take_turn().await;
+            if round.note(MaintenanceStep::Turn, turn) == Some(MaintenanceTurn::Ours) {
+                round.make_days_ahead(today).await;
+                round.refresh_statistics().await;
+                notice = round
+                    .remove_expired(&mut guard, oldest_held_unix_nano)
+                    .await;
+                let ended = guard.roll_back().await;
+                round.note(MaintenanceStep::Turn, ended);
+            }
         }
-        let _ = within(self.limit(), "closing", guard.close()).await;
-        let gauges = self.read_gauges(&mut round).await;
+        self.close_connection(connection).await;
+        let gauges = round.read_gauges().await;
         Ok(MaintenanceReport {
             gauges,
             failures: round.end().await,
@@ -54,72 +55,50 @@ impl Postgres {
         })
     }
 
-    /// Tries to take the turn. If no other collector has it, holds it until the transaction ends.
-    async fn take_turn(&self, guard: &mut PgConnection) -> Result<MaintenanceTurn, StoreError> {
-        const DOING: &str = "taking the turn for maintenance";
-        let begin = format!(
-            "{BEGIN}; SET LOCAL idle_in_transaction_session_timeout = 0; SELECT {NO_TRANSACTION_TIMEOUT}"
+    async fn today(&self, round: &mut MaintenanceRound<'_>) -> Result<Day, StoreError> {
+        let connection = round.connection().await?;
+        let transaction = self.begin_in_known_schema(connection).await?;
+        let today = Day::of(transaction.now_us);
+        transaction.roll_back().await?;
+        Ok(today)
+    }
+}
+
+impl Transaction<'_> {
+    /// Tries to take the turn. If no other collector has it, holds it until the transaction ends, which is idle
+    /// meanwhile.
+    async fn take_turn(&mut self) -> Result<MaintenanceTurn, StoreError> {
+        let take = sqlx::query_as(
+            "SELECT pg_try_advisory_xact_lock($1), set_config('idle_in_transaction_session_timeout', '0', true)",
         );
-        within(
-            self.limit(),
-            DOING,
-            sqlx::raw_sql(AssertSqlSafe(begin)).execute(&mut *guard),
-        )
-        .await?;
-        let is_ours: bool = within(
-            self.limit(),
-            DOING,
-            sqlx::query_scalar("SELECT pg_try_advisory_xact_lock($1)")
-                .bind(MAINTENANCE_LOCK)
-                .persistent(false)
-                .fetch_one(guard),
-        )
-        .await?;
+        let taken = self.one(
+            "taking the turn for maintenance",
+            take.bind(MAINTENANCE_LOCK),
+        );
+        let (is_ours, _): (bool, String) = taken.await?;
         Ok(if is_ours {
             MaintenanceTurn::Ours
         } else {
             MaintenanceTurn::Others
         })
     }
+}
 
-    async fn today(&self, connection: &mut PgConnection) -> Result<Day, StoreError> {
-        let begun = self.begin_in_known_schema(connection).await?;
-        end(connection, "ROLLBACK", self.limit()).await?;
-        Ok(Day::of(begun.now_us))
-    }
-
+impl MaintenanceRound<'_> {
     /// Creates the partition of each day separately, so that a failure for one day does not prevent the others.
-    async fn make_days_ahead(&self, round: &mut MaintenanceRound<'_>, today: Day) {
+    async fn make_days_ahead(&mut self, today: Day) {
         let days: BTreeSet<Day> = (today.0..=today.0 + DAYS_AHEAD).map(Day).collect();
-        for day in self.shared.partitions.missing(&days) {
-            let made = self.make_day(round, day).await;
-            if round.note(MaintenanceStep::Partitions, made).is_none() && round.is_busy() {
+        for day in self.store.shared.partitions.missing(&days) {
+            let made = self.make_day(day).await;
+            if self.note(MaintenanceStep::Partitions, made).is_none() && self.is_busy() {
                 return;
             }
         }
     }
 
-    async fn make_day(&self, round: &mut MaintenanceRound<'_>, day: Day) -> Result<(), StoreError> {
-        let connection = round.connection().await?;
-        self.make_partitions(connection, &BTreeSet::from([day]))
-            .await
-    }
-
-    /// Runs one statement in a transaction with our timeouts, and rolls back on an error.
-    pub(super) async fn alone(
-        &self,
-        connection: &mut PgConnection,
-        statement: String,
-    ) -> Result<(), StoreError> {
-        self.begin_anywhere(connection).await?;
-        let done = within(
-            self.limit(),
-            "maintaining a partition",
-            sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut *connection),
-        )
-        .await;
-        let how = if done.is_ok() { "COMMIT" } else { "ROLLBACK" };
-        end(connection, how, self.limit()).await?;
-        done.map(|_| ())
+    async fn make_day(&mut self, day: Day) -> Result<(), StoreError> {
+        let days = BTreeSet::from([day]);
+        let transaction = self.begin().await?;
+        transaction.make_partitions(&days).await.map(drop)
     }
 }

@@ -21,8 +21,11 @@ use crate::store::{
     StreamHeartbeat, StreamOwner,
 };
 
-/// Connections, deadlines, and the begin of a transaction.
+/// Connections, and deadlines.
 mod connection;
+
+/// One transaction, and the statements in it.
+mod transaction;
 
 /// Replaces credentials while the service runs.
 mod credentials;
@@ -32,6 +35,12 @@ mod error;
 
 /// Asks the server for the cause of an error.
 mod cause;
+
+/// The migrations of the schema.
+mod migrations;
+
+/// The shape of the table of events.
+mod table_shape;
 
 /// First contact: version, encoding, shape, migrations.
 mod schema;
@@ -72,7 +81,6 @@ mod clock;
 /// Removes events that are older than the retention.
 mod retention;
 
-use connection::within;
 pub use import_v0::ImportProgress;
 
 /// The store behind [`super::Store::Postgres`]. Cheap to clone.
@@ -86,15 +94,7 @@ pub struct Postgres {
 
 /// Settings, and cached facts about the database.
 struct PostgresShared {
-    /// True if queries go to another server.
-    replica: bool,
-    migrate: bool,
-    retention_days: Option<u32>,
-    connect_timeout: Duration,
-    statement_timeout: Duration,
-    write_connections: u32,
-    read_connections: u32,
-    collector: String,
+    options: Options,
     /// The server, the database and the table that [`Postgres::prepare`] checked last.
     server: Mutex<Option<String>>,
     partitions: partitions::Partitions,
@@ -113,7 +113,6 @@ impl Postgres {
         else {
             unreachable!("a Postgres is only made for a Postgres target");
         };
-        let replica = read.is_some();
         let read = read.as_ref().unwrap_or(write);
         let pool = |connect: &PgConnectOptions, connections: u32| {
             PgPoolOptions::new()
@@ -125,14 +124,7 @@ impl Postgres {
             write_pool: pool(write, options.write_connections),
             read_pool: pool(read, options.read_connections),
             shared: Arc::new(PostgresShared {
-                replica,
-                migrate: options.migrate,
-                retention_days: options.retention_days,
-                connect_timeout: options.connect_timeout,
-                statement_timeout: options.statement_timeout,
-                write_connections: options.write_connections,
-                read_connections: options.read_connections,
-                collector: options.collector.clone(),
+                options: options.clone(),
                 server: Mutex::default(),
                 partitions: partitions::Partitions::default(),
                 written: WrittenCache::default(),
@@ -148,20 +140,14 @@ impl Postgres {
         &self,
         stream: StreamId,
     ) -> Result<StoredPositions, StoreError> {
-        let mut lease = self.lease().await?;
-        self.begin(&mut lease).await?;
-        let ranges: Vec<(i64, i64)> = within(
-            self.limit(),
-            "reading the account",
-            sqlx::query_as(
-                "SELECT lower(r), upper(r) - 1 FROM ingest_streams, unnest(stored_positions) r WHERE stream = $1::uuid",
-            )
-            .bind(uuid(stream))
-            .persistent(false)
-            .fetch_all(&mut *lease),
-        )
-        .await?;
-        self.commit(lease).await?;
+        let ranges = sqlx::query_as(
+            "SELECT lower(r), upper(r) - 1 FROM ingest_streams, unnest(stored_positions) r WHERE stream = $1::uuid",
+        );
+        let mut transaction = self.begin().await?;
+        let ranges: Vec<(i64, i64)> = transaction
+            .rows("reading the stored positions", ranges.bind(uuid(stream)))
+            .await?;
+        transaction.commit().await?;
         Ok(StoredPositions::new(ranges.into_iter().filter_map(
             |(first, last)| Some(u64::try_from(first).ok()?..=u64::try_from(last).ok()?),
         )))
@@ -169,24 +155,18 @@ impl Postgres {
 
     /// Returns the owner of the stream according to its row.
     pub(super) async fn stream_owner(&self, stream: StreamId) -> Result<StreamOwner, StoreError> {
-        let mut lease = self.lease().await?;
-        self.begin(&mut lease).await?;
-        let row: Option<(bool, Option<i64>, Option<i64>)> = within(
-            self.limit(),
-            "reading who holds a stream",
-            sqlx::query_as(
-                "SELECT coalesce(collector <> $2, false), (extract(epoch FROM heartbeat) * 1000000)::bigint, \
-                        extract(epoch FROM now() - heartbeat)::bigint \
-                 FROM ingest_streams WHERE stream = $1::uuid",
-            )
+        let owner = sqlx::query_as(
+            "SELECT coalesce(collector <> $2, false), (extract(epoch FROM heartbeat) * 1000000)::bigint, \
+                    extract(epoch FROM now() - heartbeat)::bigint \
+             FROM ingest_streams WHERE stream = $1::uuid",
+        );
+        let owner = owner
             .bind(uuid(stream))
-            .bind(&self.shared.collector)
-            .persistent(false)
-            .fetch_optional(&mut *lease),
-        )
-        .await?;
-        self.commit(lease).await?;
-        Ok(row.map_or_else(
+            .bind(&self.shared.options.collector);
+        let mut transaction = self.begin().await?;
+        let owner = transaction.first("reading a stream's owner", owner).await?;
+        transaction.commit().await?;
+        Ok(owner.map_or_else(
             StreamOwner::default,
             |(other, heartbeat_us, silent_seconds)| StreamOwner {
                 other,
@@ -198,21 +178,12 @@ impl Postgres {
 
     /// Returns whether the stream has a row.
     pub(super) async fn has_stream_row(&self, stream: StreamId) -> Result<bool, StoreError> {
-        let mut lease = self.lease().await?;
-        self.begin(&mut lease).await?;
-        let knows = within(
-            self.limit(),
-            "looking for a stream",
-            sqlx::query_scalar(
-                "SELECT EXISTS (SELECT FROM ingest_streams WHERE stream = $1::uuid)",
-            )
-            .bind(uuid(stream))
-            .persistent(false)
-            .fetch_one(&mut *lease),
-        )
-        .await?;
-        self.commit(lease).await?;
-        Ok(knows)
+        let exists = "SELECT EXISTS (SELECT FROM ingest_streams WHERE stream = $1::uuid)";
+        let exists = sqlx::query_as(exists).bind(uuid(stream));
+        let mut transaction = self.begin().await?;
+        let (has_row,) = transaction.one("looking for a stream", exists).await?;
+        transaction.commit().await?;
+        Ok(has_row)
     }
 
     /// Writes the heartbeats of streams, and marks the `released` ones as released.
@@ -221,29 +192,23 @@ impl Postgres {
         held: &[StreamHeartbeat],
         released: &[StreamId],
     ) -> Result<(), StoreError> {
-        let mut lease = self.lease().await?;
-        self.begin(&mut lease).await?;
+        let mut transaction = self.begin().await?;
         // A stream without a record gets no row. Every collector writes in the order of the key, so two collectors
         // never deadlock.
         let mut held: Vec<_> = held.iter().filter(|facts| facts.appended > 0).collect();
         held.sort_by_key(|facts| facts.stream);
         for facts in held {
-            resources::note_stream(self, &mut lease, *facts).await?;
+            transaction.write_stream(*facts).await?;
         }
         let released: Vec<String> = released.iter().copied().map(uuid).collect();
-        within(
-            self.limit(),
-            "releasing streams",
-            sqlx::query(
-                "UPDATE ingest_streams SET released = now(), heartbeat = now(), oldest = NULL \
-                 WHERE stream = ANY ($1::uuid[]) AND released IS NULL",
-            )
-            .bind(released)
-            .persistent(false)
-            .execute(&mut *lease),
-        )
-        .await?;
-        self.commit(lease).await
+        let release = sqlx::query(
+            "UPDATE ingest_streams SET released = now(), heartbeat = now(), oldest = NULL \
+             WHERE stream = ANY ($1::uuid[]) AND released IS NULL",
+        );
+        transaction
+            .run("releasing streams", release.bind(released))
+            .await?;
+        transaction.commit().await
     }
 
     /// Measures a round trip on each pool.
@@ -253,11 +218,10 @@ impl Postgres {
             timeout(limit, self.ping(&self.read_pool)),
         );
         let [write, read] = [write, read].map(|ping| ping.ok()?.ok());
-        let (database, replica_away) = if self.shared.replica {
-            (write, read.is_none())
-        } else {
+        let (database, replica_away) = match &self.shared.options.target {
+            StoreTarget::Postgres { read: Some(_), .. } => (write, read.is_none()),
             // With one server, a pool whose connections are all in use does not mean that the server is unavailable.
-            (write.or(read), false)
+            _ => (write.or(read), false),
         };
         let refusal = match database {
             Some(_) => None,
@@ -277,15 +241,11 @@ impl Postgres {
     }
 
     pub(super) fn pools(&self) -> [PoolState; 2] {
-        let state = |pool: &PgPool, max| PoolState {
-            max,
+        [&self.write_pool, &self.read_pool].map(|pool| PoolState {
+            max: pool.options().get_max_connections(),
             size: pool.size(),
             idle: u32::try_from(pool.num_idle()).unwrap_or(u32::MAX),
-        };
-        [
-            state(&self.write_pool, self.shared.write_connections),
-            state(&self.read_pool, self.shared.read_connections),
-        ]
+        })
     }
 
     /// Clears the cached facts. After an error it may be another database, or the same one restored to an earlier

@@ -2,12 +2,9 @@
 //!
 //! **Invariant:** read only; every obstacle is a sentence that names the object and advises the operator.
 
-use sqlx::PgConnection;
-
-use crate::store::postgres::Postgres;
-use crate::store::postgres::connection::{end, within};
 use crate::store::postgres::error::retry;
 use crate::store::postgres::round::MaintenanceRound;
+use crate::store::postgres::transaction::Transaction;
 use crate::store::{FailureClass, StoreError};
 
 /// Obstacles to the removal of the table `$1`, with advice. The table, the objects below it, and the types of their
@@ -53,61 +50,34 @@ const BLOCKING: &str = "\
       AND w.query LIKE 'ALTER TABLE telemetry_events DETACH PARTITION %' \
     ORDER BY b.xact_start NULLS LAST LIMIT 1";
 
-impl Postgres {
+impl MaintenanceRound<'_> {
     /// Refuses to drop a table while there are obstacles.
     ///
     /// # Errors
     /// `Retry` of class `schema` that names the obstacles.
-    pub(super) async fn refuse_if_obstructed(
-        &self,
-        round: &mut MaintenanceRound<'_>,
-        qualified: &str,
-    ) -> Result<(), StoreError> {
-        let connection = round.connection().await?;
-        self.begin_anywhere(connection).await?;
-        let obstacles: Vec<String> = within(
-            self.limit(),
-            "looking for what keeps a day from being removed",
-            sqlx::query_scalar(OBSTACLES)
-                .bind(qualified)
-                .persistent(false)
-                .fetch_all(&mut *connection),
-        )
-        .await?;
-        end(connection, "COMMIT", self.limit()).await?;
+    pub(super) async fn refuse_if_obstructed(&mut self, qualified: &str) -> Result<(), StoreError> {
+        let mut transaction = self.begin().await?;
+        let obstacles = sqlx::query_as(OBSTACLES).bind(qualified);
+        let doing = "looking for obstacles to the removal of a day";
+        let obstacles: Vec<(String,)> = transaction.rows(doing, obstacles).await?;
+        transaction.commit().await?;
         if obstacles.is_empty() {
             return Ok(());
         }
-        Err(retry(
-            FailureClass::Schema,
-            None,
-            sentence(qualified, &obstacles),
-        ))
+        let obstacles: Vec<String> = obstacles.into_iter().map(|(text,)| text).collect();
+        Err(retry(FailureClass::Schema, sentence(qualified, &obstacles)))
     }
+}
 
+impl Transaction<'_> {
     /// Returns a sentence about the process that a detach is waiting for.
-    pub(super) async fn who_blocks_a_detach(
-        &self,
-        guard: &mut PgConnection,
-    ) -> Result<Option<String>, StoreError> {
+    pub(super) async fn who_blocks_a_detach(&mut self) -> Result<Option<String>, StoreError> {
+        const DOING: &str = "looking for the process that blocks a detach";
         // Within a transaction the server reads its activity once, unless the snapshot is cleared.
-        within(
-            self.limit(),
-            "looking for who keeps a detach waiting",
-            sqlx::query("SELECT pg_stat_clear_snapshot()")
-                .persistent(false)
-                .execute(&mut *guard),
-        )
-        .await?;
-        let found: Option<String> = within(
-            self.limit(),
-            "looking for who keeps a detach waiting",
-            sqlx::query_scalar(BLOCKING)
-                .persistent(false)
-                .fetch_optional(guard),
-        )
-        .await?;
-        Ok(found.as_deref().map(printable))
+        self.run_all(DOING, "SELECT pg_stat_clear_snapshot()")
+            .await?;
+        let found = self.first(DOING, sqlx::query_as(BLOCKING)).await?;
+        Ok(found.map(|(text,): (String,)| printable(&text)))
     }
 }
 

@@ -7,18 +7,19 @@
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
-use std::time::Duration;
 
-use sqlx::{AssertSqlSafe, PgConnection};
+use sqlx::AssertSqlSafe;
 
 use crate::store::StoreError;
 use crate::store::plausible_time::DAY_US;
-use crate::store::postgres::connection::{end, within};
-use crate::store::postgres::schema::MIGRATION_LOCK;
-use crate::store::postgres::{Postgres, lock};
+use crate::store::postgres::lock;
+use crate::store::postgres::migrations::MIGRATION_LOCK;
+use crate::store::postgres::transaction::{Transaction, TransactionConnection};
 
 /// Number of days after today for which partitions are created.
 pub(super) const DAYS_AHEAD: i64 = 7;
+
+const MAKING: &str = "making partitions";
 
 const PARTITION_LOCK: i64 = MIGRATION_LOCK + 1;
 
@@ -44,7 +45,7 @@ impl Day {
 }
 
 /// A time span that one partition holds, in microseconds since 2000-01-01 UTC.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, sqlx::FromRow)]
 pub(super) struct CoveredDays {
     from_us: i64,
     to_us: i64,
@@ -98,29 +99,6 @@ impl Partitions {
     }
 }
 
-/// Returns the spans that the attached partitions hold. A partition whose detach is pending holds none.
-pub(super) async fn covered(
-    connection: &mut PgConnection,
-    limit: Duration,
-) -> Result<Vec<CoveredDays>, StoreError> {
-    let spans: Vec<(i64, i64)> = within(
-        limit,
-        "reading the partitions",
-        sqlx::query_as(AssertSqlSafe(format!(
-            "SELECT coalesce(from_us, ({min})::bigint), coalesce(to_us, ({max})::bigint) FROM ({ATTACHED}) p WHERE NOT pending",
-            min = i64::MIN,
-            max = i64::MAX
-        )))
-        .persistent(false)
-        .fetch_all(connection),
-    )
-    .await?;
-    Ok(spans
-        .into_iter()
-        .map(|(from_us, to_us)| CoveredDays { from_us, to_us })
-        .collect())
-}
-
 /// The partitions with their bounds in microseconds since 2000-01-01 UTC; NULL if a bound is not a time. A default
 /// partition, which only a user can have made, holds no day.
 pub(super) const ATTACHED: &str = "\
@@ -134,6 +112,23 @@ pub(super) const ATTACHED: &str = "\
     CROSS JOIN LATERAL (SELECT substring(bound FROM 'FROM [(]''([^'']+)''[)]')::timestamptz AS lower, \
                                substring(bound FROM 'TO [(]''([^'']+)''[)]')::timestamptz AS upper) AS b \
     WHERE i.inhparent = to_regclass('telemetry_events') AND bound <> 'DEFAULT'";
+
+/// The mark of a table that is about to be detached, followed by the end of its time. If a removal is interrupted, the
+/// mark shows that it has to be finished; a day that an operator detached to keep has no mark.
+pub(super) const MARK: &str = "ruvvector: removed by retention";
+
+/// Tables that were marked and detached, and are not dropped yet, with the end of their time in microseconds since
+/// 2000-01-01 UTC. Earlier versions marked only days, whose names contain the date.
+pub(super) const MARKED: &str = "\
+    SELECT c.oid, format('%I.%I', n.nspname, c.relname) AS qualified, \
+           coalesce((extract(epoch FROM substring(d.description FROM ', received before ([0-9TZ:.-]+)$')::timestamptz) \
+                     * 1000000)::bigint - 946684800000000, \
+                    (substring(c.relname FROM '^telemetry_events_([0-9]{8})(?:_[0-9]+)?$')::date - date '2000-01-01' + 1) \
+                     * 86400000000) AS to_us \
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+    JOIN pg_description d ON d.objoid = c.oid AND d.classoid = 'pg_class'::regclass AND d.objsubid = 0 \
+    WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND d.description LIKE 'ruvvector: removed by retention%' \
+      AND c.relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = to_regclass('telemetry_events'))";
 
 /// Number of rows from which a new partition's statistics are useful.
 const FIRST_ANALYZE_ROWS: i64 = 50_000;
@@ -159,114 +154,105 @@ impl Partition {
     }
 }
 
-impl Postgres {
-    /// Returns the partitions, oldest first.
-    pub(super) async fn partition_list(
-        &self,
-        connection: &mut PgConnection,
-    ) -> Result<Vec<Partition>, StoreError> {
-        self.begin_anywhere(connection).await?;
-        let partitions = within(
-            self.limit(),
-            "reading the partitions",
-            sqlx::query_as(AssertSqlSafe(format!(
-                "SELECT p.name, p.qualified, p.pending, p.from_us, p.to_us, \
-                        coalesce(s.n_tup_ins, 0) AS inserted, \
-                        coalesce(CASE WHEN greatest(s.last_analyze, s.last_autoanalyze) IS NULL \
-                                      THEN s.n_tup_ins >= {FIRST_ANALYZE_ROWS} \
-                                      ELSE s.n_mod_since_analyze > 0 \
-                                           AND greatest(s.last_analyze, s.last_autoanalyze) < now() - interval '1 day' \
-                                 END, false) AS needs_analyze \
-                 FROM ({ATTACHED}) p LEFT JOIN pg_stat_all_tables s ON s.relid = p.oid \
-                 ORDER BY p.from_us NULLS FIRST"
-            )))
-            .persistent(false)
-            .fetch_all(&mut *connection),
-        )
-        .await?;
-        end(connection, "COMMIT", self.limit()).await?;
-        Ok(partitions)
+impl<'a> Transaction<'a> {
+    /// Returns the spans that the attached partitions hold. A partition whose detach is pending holds none.
+    pub(super) async fn covered_days(&mut self) -> Result<Vec<CoveredDays>, StoreError> {
+        let spans = sqlx::query_as(AssertSqlSafe(format!(
+            "SELECT coalesce(from_us, ({min})::bigint) AS from_us, coalesce(to_us, ({max})::bigint) AS to_us \
+             FROM ({ATTACHED}) p WHERE NOT pending",
+            min = i64::MIN,
+            max = i64::MAX
+        )));
+        self.rows("reading the partitions", spans).await
     }
 
-    /// Creates the partitions of the days that have none, in a separate transaction that is always ended.
+    /// Returns the partitions, oldest first.
+    pub(super) async fn partition_list(&mut self) -> Result<Vec<Partition>, StoreError> {
+        let partitions = sqlx::query_as(AssertSqlSafe(format!(
+            "SELECT p.name, p.qualified, p.pending, p.from_us, p.to_us, \
+                    coalesce(s.n_tup_ins, 0) AS inserted, \
+                    coalesce(CASE WHEN greatest(s.last_analyze, s.last_autoanalyze) IS NULL \
+                                  THEN s.n_tup_ins >= {FIRST_ANALYZE_ROWS} \
+                                  ELSE s.n_mod_since_analyze > 0 \
+                                       AND greatest(s.last_analyze, s.last_autoanalyze) < now() - interval '1 day' \
+                             END, false) AS needs_analyze \
+             FROM ({ATTACHED}) p LEFT JOIN pg_stat_all_tables s ON s.relid = p.oid \
+             ORDER BY p.from_us NULLS FIRST"
+        )));
+        self.rows("reading the partitions", partitions).await
+    }
+
+    /// Returns the end of the oldest day, in microseconds since 2000-01-01 UTC. A day that was detached and not dropped
+    /// takes the same space as before.
+    pub(super) async fn oldest_day_end(
+        &mut self,
+        doing: &'static str,
+    ) -> Result<Option<i64>, StoreError> {
+        let oldest = sqlx::query_as(AssertSqlSafe(format!(
+            "SELECT min(to_us) FROM (SELECT to_us FROM ({ATTACHED}) a UNION ALL SELECT to_us FROM ({MARKED}) m) days"
+        )));
+        let (end_us,) = self.one(doing, oldest).await?;
+        Ok(end_us)
+    }
+
+    /// Creates the partitions of the days that have none, and ends the transaction. Returns its connection.
     pub(super) async fn make_partitions(
-        &self,
-        connection: &mut PgConnection,
+        mut self,
         days: &BTreeSet<Day>,
-    ) -> Result<(), StoreError> {
-        self.begin_anywhere(connection).await?;
-        let made = self.attach_missing(connection, days).await;
-        let how = if made.is_ok() { "COMMIT" } else { "ROLLBACK" };
-        let ended = end(connection, how, self.limit()).await;
+    ) -> Result<TransactionConnection<'a>, StoreError> {
+        let made = self.attach_missing(days).await;
+        let partitions = &self.store.shared.partitions;
+        let ended = self.end(if made.is_ok() { "COMMIT" } else { "ROLLBACK" });
+        let ended = ended.await;
         let covered = made?;
-        ended?;
-        self.shared.partitions.learn(covered);
-        Ok(())
+        let connection = ended?;
+        partitions.learn(covered);
+        Ok(connection)
     }
 
     /// Creates and attaches the missing partitions. Returns the spans that all partitions then hold.
     async fn attach_missing(
-        &self,
-        connection: &mut PgConnection,
+        &mut self,
         days: &BTreeSet<Day>,
     ) -> Result<Vec<CoveredDays>, StoreError> {
-        const DOING: &str = "making partitions";
-        within(
-            self.limit(),
-            DOING,
-            // This waits for another collector that creates the same partition, but not for a lock on the table.
-            sqlx::raw_sql(AssertSqlSafe(format!(
-                "SET LOCAL lock_timeout = 0; SELECT pg_advisory_xact_lock({PARTITION_LOCK}); \
-                 SET LOCAL lock_timeout = 2000"
-            )))
-            .execute(&mut *connection),
-        )
-        .await?;
-        self.shared
-            .partitions
-            .learn(covered(connection, self.limit()).await?);
-        for day in self.shared.partitions.missing(days) {
+        // This waits for another collector that creates the same partition, but not for a lock on the table.
+        let take_turn = format!(
+            "SET LOCAL lock_timeout = 0; SELECT pg_advisory_xact_lock({PARTITION_LOCK}); SET LOCAL lock_timeout = 2000"
+        );
+        self.run_all(MAKING, AssertSqlSafe(take_turn)).await?;
+        let covered = self.covered_days().await?;
+        let partitions = &self.store.shared.partitions;
+        partitions.learn(covered);
+        for day in partitions.missing(days) {
             let (Some(from), Some(to)) = (day.date(), Day(day.0 + 1).date()) else {
                 continue;
             };
-            let name = within(self.limit(), DOING, free_name(connection, from)).await?;
-            within(
-                self.limit(),
-                DOING,
-                sqlx::raw_sql(AssertSqlSafe(format!(
-                    "CREATE TABLE {name} (LIKE telemetry_events INCLUDING DEFAULTS INCLUDING CONSTRAINTS \
-                     INCLUDING STORAGE INCLUDING COMPRESSION); \
-                     ALTER TABLE telemetry_events ATTACH PARTITION {name} \
-                     FOR VALUES FROM ('{from} 00:00:00+00') TO ('{to} 00:00:00+00')"
-                )))
-                .execute(&mut *connection),
-            )
-            .await?;
+            let name = self.free_name(from).await?;
+            let attach = format!(
+                "CREATE TABLE {name} (LIKE telemetry_events INCLUDING DEFAULTS INCLUDING CONSTRAINTS \
+                 INCLUDING STORAGE INCLUDING COMPRESSION); \
+                 ALTER TABLE telemetry_events ATTACH PARTITION {name} \
+                 FOR VALUES FROM ('{from} 00:00:00+00') TO ('{to} 00:00:00+00')"
+            );
+            self.run_all(MAKING, AssertSqlSafe(attach)).await?;
         }
-        covered(connection, self.limit()).await
+        self.covered_days().await
     }
-}
 
-/// Returns `telemetry_events_20260131`, or that with a number if a separate table of that name exists: a day that was
-/// detached and kept is never filled again.
-async fn free_name(
-    connection: &mut PgConnection,
-    day: jiff::civil::Date,
-) -> Result<String, sqlx::Error> {
-    let base = format!("telemetry_events_{}", day.strftime("%Y%m%d"));
-    let mut name = base.clone();
-    let mut number = 1;
-    loop {
-        let free: bool = sqlx::query_scalar("SELECT to_regclass($1) IS NULL")
-            .bind(&name)
-            .persistent(false)
-            .fetch_one(&mut *connection)
-            .await?;
-        if free {
-            return Ok(name);
+    /// Returns `telemetry_events_20260131`, or that with a number if a separate table of that name exists: a day that
+    /// was detached and kept is never filled again.
+    async fn free_name(&mut self, day: jiff::civil::Date) -> Result<String, StoreError> {
+        let base = format!("telemetry_events_{}", day.strftime("%Y%m%d"));
+        let mut name = base.clone();
+        let mut number = 1;
+        loop {
+            let is_free = sqlx::query_as("SELECT to_regclass($1) IS NULL").bind(&name);
+            if let (true,) = self.one(MAKING, is_free).await? {
+                return Ok(name);
+            }
+            number += 1;
+            name = format!("{base}_{number}");
         }
-        number += 1;
-        name = format!("{base}_{number}");
     }
 }
 

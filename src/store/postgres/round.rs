@@ -3,15 +3,16 @@
 //! **Invariant:** a step never runs on a connection on which another has failed: a transaction may still be open there,
 //! or an answer unread.
 
-use sqlx::{Connection, PgConnection};
+use sqlx::{PgConnection, SqlSafeStr};
 
 use crate::store::postgres::Postgres;
-use crate::store::postgres::connection::within;
+use crate::store::postgres::partitions::Partition;
+use crate::store::postgres::transaction::Transaction;
 use crate::store::{MaintenanceStep, StepFailure, StoreError};
 
 /// A round of maintenance: its connection, opened when it is first needed, and the steps that failed.
 pub(super) struct MaintenanceRound<'a> {
-    store: &'a Postgres,
+    pub(super) store: &'a Postgres,
     connection: Option<PgConnection>,
     pub(super) failures: Vec<StepFailure>,
 }
@@ -32,6 +33,29 @@ impl<'a> MaintenanceRound<'a> {
             None => self.store.connect().await?,
         };
         Ok(self.connection.insert(connection))
+    }
+
+    /// Begins a transaction on the connection.
+    pub(super) async fn begin(&mut self) -> Result<Transaction<'_>, StoreError> {
+        let store = self.store;
+        store.begin_on(self.connection().await?).await
+    }
+
+    /// Runs one statement in a transaction, and rolls back on an error.
+    pub(super) async fn run_alone(&mut self, statement: impl SqlSafeStr) -> Result<(), StoreError> {
+        let mut transaction = self.begin().await?;
+        let done = transaction
+            .run_all("maintaining a partition", statement)
+            .await;
+        transaction.end_after(done).await
+    }
+
+    /// Returns the partitions, oldest first.
+    pub(super) async fn partition_list(&mut self) -> Result<Vec<Partition>, StoreError> {
+        let mut transaction = self.begin().await?;
+        let partitions = transaction.partition_list().await?;
+        transaction.commit().await?;
+        Ok(partitions)
     }
 
     /// Drops the connection, so that the next part of a step gets a new one.
@@ -63,7 +87,7 @@ impl<'a> MaintenanceRound<'a> {
     /// Closes the connection in order. An error of that is ignored, since the work has ended.
     pub(super) async fn end(self) -> Vec<StepFailure> {
         if let Some(connection) = self.connection {
-            let _ = within(self.store.limit(), "closing", connection.close()).await;
+            self.store.close_connection(connection).await;
         }
         self.failures
     }

@@ -147,7 +147,10 @@ impl Sqlite {
     }
 
     fn plausible_times(&self) -> PlausibleTimes {
-        PlausibleTimes::at(now_us() - POSTGRES_EPOCH_US, self.shared.retention_days)
+        PlausibleTimes::at(
+            now_us() - POSTGRES_EPOCH_US,
+            self.shared.options.retention_days,
+        )
     }
 
     /// Commits rows of `bytes`, which are synced together.

@@ -28,7 +28,7 @@ impl Sqlite {
     /// If retention was never applied to the file, judges the clock before the first row is written. Otherwise these
     /// rows would count as old events at the first use of retention after a later start.
     pub(super) async fn judge_first_use_of_retention(&self) -> Result<(), StoreError> {
-        let Some(days) = self.shared.retention_days else {
+        let Some(days) = self.shared.options.retention_days else {
             return Ok(());
         };
         let is_judged = sqlx::query_scalar("SELECT count(*) > 0 FROM ruvvector_retention");

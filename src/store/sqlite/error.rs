@@ -29,7 +29,7 @@ impl Sqlite {
         &self,
         statement: impl Future<Output = Result<T, sqlx::Error>>,
     ) -> Result<T, StoreError> {
-        self.within_limit(self.shared.statement_timeout, statement)
+        self.within_limit(self.shared.options.statement_timeout, statement)
             .await
     }
 
@@ -41,7 +41,11 @@ impl Sqlite {
         statement: impl Future<Output = Result<T, sqlx::Error>>,
     ) -> Result<T, StoreError> {
         let times = u32::try_from(bytes.div_ceil(TIMED_BYTES)).unwrap_or(u32::MAX);
-        let limit = self.shared.statement_timeout.saturating_mul(times.max(1));
+        let limit = self
+            .shared
+            .options
+            .statement_timeout
+            .saturating_mul(times.max(1));
         self.within_limit(limit, statement).await
     }
 
@@ -104,23 +108,10 @@ impl Sqlite {
                 format!("{} (code {code}); {advice}", error.message()),
             )
         };
-        self.retry_of_code(class, code, &text)
-    }
-
-    /// The error if the volume lacks room for the removal of even one row.
-    pub(super) fn no_room_to_remove(&self) -> StoreError {
-        self.retry_of_code(
-            FailureClass::Resources,
-            FULL.to_owned(),
-            "the disk is so full that not one row past its retention can be removed; free space on its volume",
-        )
-    }
-
-    fn retry_of_code(&self, class: FailureClass, code: String, message: &str) -> StoreError {
         StoreError::Retry {
             class,
             sqlstate: Some(code),
-            message: self.about_file(message),
+            message: self.about_file(&text),
         }
     }
 

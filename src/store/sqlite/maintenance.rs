@@ -27,7 +27,7 @@ impl Sqlite {
             },
             ..MaintenanceReport::default()
         };
-        if let Some(days) = self.shared.retention_days {
+        if let Some(days) = self.shared.options.retention_days {
             let cutoff_us = self.shared.clock.read().unix_us - i64::from(days) * DAY_US;
             match self.retain(days, oldest_held_unix_nano).await {
                 Ok(notice) => report.notice = notice,
@@ -71,7 +71,7 @@ impl Sqlite {
                AND NOT (json_array_length(stored_positions) = 1
                    AND json_extract(stored_positions, '$[0][0]') <= 1 AND json_extract(stored_positions, '$[0][1]') >= appended)",
         )
-        .bind(&self.shared.collector)
+        .bind(&self.shared.options.collector)
         .bind(now_us() - SILENT_US);
         let streams: i64 = self
             .on_writer(async |connection| self.within(query.fetch_one(connection)).await)

@@ -74,11 +74,7 @@ pub struct Sqlite {
 /// Settings, and the state of the file, of the writer and of retention.
 struct SqliteShared {
     path: PathBuf,
-    migrate: bool,
-    retention_days: Option<u32>,
-    connect_timeout: Duration,
-    statement_timeout: Duration,
-    collector: String,
+    options: Options,
     /// Held while a large record is written, which occupies the connection for an unlimited time. Other tasks wait for
     /// this lock without a deadline, and for the connection with one.
     turn: tokio::sync::Mutex<()>,
@@ -128,11 +124,7 @@ impl Sqlite {
             write_pool: pool(1).connect_lazy_with(write),
             shared: Arc::new(SqliteShared {
                 path: path.clone(),
-                migrate: options.migrate,
-                retention_days: options.retention_days,
-                connect_timeout: options.connect_timeout,
-                statement_timeout: options.statement_timeout,
-                collector: options.collector.clone(),
+                options: options.clone(),
                 turn: tokio::sync::Mutex::default(),
                 open_file,
                 written: WrittenCache::default(),
@@ -160,8 +152,7 @@ impl Sqlite {
         let answer = tokio::time::timeout(limit, ping).await;
         Liveness {
             database: matches!(answer, Ok(Ok(_))).then(|| began.elapsed()),
-            refusal: None,
-            replica_away: false,
+            ..Liveness::default()
         }
     }
 
@@ -229,7 +220,7 @@ impl Sqlite {
     /// Returns the only connection that writes, if it has the file at the store's path open. The caller holds `turn`.
     async fn connection(&self) -> Result<PoolConnection<sqlx::Sqlite>, StoreError> {
         self.check_file()?;
-        let limit = self.shared.connect_timeout;
+        let limit = self.shared.options.connect_timeout;
         self.within_limit(limit, self.write_pool.acquire()).await
     }
 }

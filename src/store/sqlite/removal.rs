@@ -12,7 +12,7 @@ use crate::store::sqlite::Sqlite;
 use crate::store::sqlite::error::is_full;
 use crate::store::sqlite::retention_walks::RowsAfterId;
 use crate::store::sqlite::wal::WAL_PAUSE;
-use crate::store::{StoreError, lock};
+use crate::store::{FailureClass, StoreError, lock};
 
 /// Number of rows that are read in search of due ones, without the write lock.
 const ROWS_READ: i64 = 5_000;
@@ -26,6 +26,8 @@ const BYTES_A_PIECE: i64 = 8 << 20;
 
 /// Size of the WAL from which it is emptied before the next piece.
 const WAL_BYTES_OF_A_ROUND: u64 = 2 * BYTES_A_PIECE.unsigned_abs();
+
+const NO_ROOM: &str = "the disk is so full that not one row past its retention can be removed; free space on its volume";
 
 /// The rows that one piece removes: those that are due up to an id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,7 +123,9 @@ impl Sqlite {
             });
             match self.shrink_wal_if_full(removed.await).await {
                 Err(error) if is_full(&error) && due.rows > 1 => max_rows = due.rows / 2,
-                Err(error) if is_full(&error) => return Err(self.no_room_to_remove()),
+                Err(error) if is_full(&error) => {
+                    return Err(self.retry(FailureClass::Resources, NO_ROOM));
+                }
                 removed => return removed.map(|()| max_rows),
             }
         }

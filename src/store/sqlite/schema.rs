@@ -19,6 +19,9 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[(
     include_str!("../../../migrations/sqlite/0001_telemetry.sql"),
 )];
 
+/// The version of the schema that this binary writes.
+const NEWEST: i64 = MIGRATIONS[MIGRATIONS.len() - 1].0;
+
 /// Creates the file, readable by its owner alone. SQLite gives the WAL the same mode.
 pub(super) fn create_file(path: &Path) -> std::io::Result<()> {
     if path.exists() {
@@ -30,10 +33,6 @@ pub(super) fn create_file(path: &Path) -> std::io::Result<()> {
         .mode(0o600)
         .open(path)
         .map(drop)
-}
-
-fn newest() -> i64 {
-    MIGRATIONS.last().map_or(0, |migration| migration.0)
 }
 
 impl Sqlite {
@@ -48,10 +47,9 @@ impl Sqlite {
             0
         };
         self.refuse_newer(applied)?;
-        let newest = newest();
-        if applied < newest && !self.shared.migrate {
+        if applied < NEWEST && !self.shared.options.migrate {
             return Err(self.schema_error(&format!(
-                "the schema is at version {applied} and {newest} is needed; run the command `migrate`, or let the service \
+                "the schema is at version {applied} and {NEWEST} is needed; run the command `migrate`, or let the service \
                  migrate by itself"
             )));
         }
@@ -60,8 +58,8 @@ impl Sqlite {
                 "holds a table telemetry_events that this service did not make; rename it, or point the service at another file",
             ));
         }
-        for (version, name, sql) in MIGRATIONS.iter().filter(|migration| migration.0 > applied) {
-            self.migrate(connection, *version, name, sql).await?;
+        for migration in MIGRATIONS.iter().filter(|migration| migration.0 > applied) {
+            self.migrate(connection, migration).await?;
         }
         self.check_columns(connection).await?;
         let table = sqlx::raw_sql(clock::TABLE).execute(connection);
@@ -82,12 +80,11 @@ impl Sqlite {
     }
 
     fn refuse_newer(&self, applied: i64) -> Result<(), StoreError> {
-        let newest = newest();
-        if applied <= newest {
+        if applied <= NEWEST {
             return Ok(());
         }
         Err(self.schema_error(&format!(
-            "written by a newer version (schema {applied}, this one knows up to {newest}); run that version, or point this \
+            "written by a newer version (schema {applied}, this one knows up to {NEWEST}); run that version, or point this \
              one at another file"
         )))
     }
@@ -110,9 +107,7 @@ impl Sqlite {
     async fn migrate(
         &self,
         connection: &mut SqliteConnection,
-        version: i64,
-        name: &str,
-        sql: &'static str,
+        &(version, name, sql): &(i64, &str, &'static str),
     ) -> Result<(), StoreError> {
         let begun = connection.begin_with("BEGIN IMMEDIATE");
         let mut transaction = self.within(begun).await?;

@@ -70,12 +70,14 @@ impl Sqlite {
             return Err(StoreError::AlreadyStored);
         }
         stored.insert(positions.clone());
+        let ranges = stored.ranges().iter();
+        let ranges: Vec<(u64, u64)> = ranges.map(|range| (*range.start(), *range.end())).collect();
         let query = sqlx::query(
             "INSERT INTO ingest_streams (stream, stored_positions) VALUES (?, ?)
              ON CONFLICT (stream) DO UPDATE SET stored_positions = excluded.stored_positions",
         )
         .bind(&stream.0[..])
-        .bind(to_json(&stored));
+        .bind(serde_json::json!(ranges).to_string());
         self.within(query.execute(connection)).await.map(drop)
     }
 
@@ -114,7 +116,7 @@ impl Sqlite {
                          heartbeat = excluded.heartbeat, released = NULL",
                 )
                 .bind(&facts.stream.0[..])
-                .bind(&self.shared.collector)
+                .bind(&self.shared.options.collector)
                 .bind(i64::try_from(facts.appended).unwrap_or(i64::MAX))
                 .bind(facts.oldest_unix_nano.map(|nano| nano.div_euclid(1_000)))
                 .bind(now);
@@ -139,12 +141,4 @@ impl Sqlite {
         })
         .await
     }
-}
-
-fn to_json(stored: &StoredPositions) -> String {
-    let ranges = stored.ranges().iter();
-    let ranges: Vec<String> = ranges
-        .map(|range| format!("[{},{}]", range.start(), range.end()))
-        .collect();
-    format!("[{}]", ranges.join(","))
 }

@@ -267,7 +267,7 @@ async fn queries_have_a_pool_of_their_own() {
         [(1, 0), (3, 0)]
     );
     store.prepare().await.unwrap();
-    let one = postgres(&store).read_connection().await.unwrap();
+    let one = postgres(&store).read_pool.acquire().await.unwrap();
     let [write, read] = store.pools();
     assert_eq!((write.size, read.size, read.idle), (1, 1, 0));
     drop(one);

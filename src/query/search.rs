@@ -1,0 +1,79 @@
+//! A search for one page of events.
+//!
+//! **Invariant:** an event is found only if it matches every condition.
+
+use crate::event::Signal;
+use crate::query::RESOURCES_LISTED;
+use crate::query::cursor::{PageKey, SortOrder};
+use crate::query::error::QueryError;
+use crate::query::filter::Filter;
+
+/// The events that a request asks for.
+pub(super) enum Lookup {
+    Page(Search),
+    /// The event with this id.
+    Event(i64),
+}
+
+/// A search for one page of events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Search {
+    /// The conditions, all of which an event must match.
+    pub(super) filters: Vec<Filter>,
+    pub(super) order: SortOrder,
+    /// Maximum number of events in the page.
+    pub(super) limit: u32,
+    /// Number of matching events to skip.
+    pub(super) offset: u32,
+    /// The last event of the previous page.
+    pub(super) after: Option<PageKey>,
+}
+
+impl Search {
+    /// Returns the number of rows to read: one more than the limit, which shows if another page follows.
+    pub(super) fn wanted(&self) -> i64 {
+        i64::from(self.limit) + 1
+    }
+
+    /// Returns the one signal of the search, as an export has one signal.
+    ///
+    /// # Errors
+    /// [`QueryError::Parameter`] if `eventType` does not name a signal of OTLP.
+    pub(super) fn signal(&self) -> Result<Signal, QueryError> {
+        let named = self.filters.iter().find_map(|filter| match filter {
+            Filter::Equal("event_type", name) => Some(name.as_str()),
+            _ => None,
+        });
+        Signal::OTLP
+            .into_iter()
+            .find(|signal| named == Some(signal.as_str()))
+            .ok_or_else(|| {
+                QueryError::parameter(
+                    "eventType",
+                    "an answer in OTLP has one signal: eventType must be span, log or metric",
+                )
+            })
+    }
+
+    /// Restricts the search to spans, and returns their signal.
+    pub(super) fn spans_alone(&mut self) -> Signal {
+        let signal = Signal::Span;
+        let is_span = Filter::Equal("event_type", signal.as_str().to_owned());
+        self.filters.push(is_span);
+        signal
+    }
+
+    /// Returns `true` if a condition concerns the resource of an event.
+    pub(super) fn asks_for_resources(&self) -> bool {
+        self.filters.iter().any(Filter::is_about_resource)
+    }
+
+    /// Replaces the conditions on resources by the ids of the resources that match them, unless there are more than
+    /// [`RESOURCES_LISTED`].
+    pub(super) fn list_resources(&mut self, ids: Vec<Vec<u8>>) {
+        if i64::try_from(ids.len()).is_ok_and(|found| found <= RESOURCES_LISTED) {
+            self.filters.retain(|filter| !filter.is_about_resource());
+            self.filters.push(Filter::ResourceIn(ids));
+        }
+    }
+}
