@@ -25,7 +25,7 @@ use crate::journal::Journal;
 /// waits in the kernel for its disk, and no signal would end that either.
 const EXTEND_INTERVAL: Duration = Duration::from_secs(10);
 const EXTEND_BY: Duration = Duration::from_secs(60);
-/// Maximum time of a stop beside its drain delay and its grace: requests in flight, the last sync, the database's
+/// Maximum time of a stop beside its shutdown delay and its grace: requests in flight, the last sync, the database's
 /// answer.
 const STOP_BEYOND: Duration = Duration::from_secs(60);
 /// Interval of checks for a new status. The first check comes after one interval, when the
@@ -137,10 +137,10 @@ impl SystemdStarting {
         let (mut statuses, mut life) = (JoinSet::new(), JoinSet::new());
         if supervisor.socket.is_some() {
             let first = status(&place);
-            let sent = supervisor
+            let last_sent = supervisor
                 .send(&format!("READY=1\n{first}"))
                 .then_some(first);
-            statuses.spawn(follow(supervisor.clone(), health.clone(), place, sent));
+            statuses.spawn(follow(supervisor.clone(), health.clone(), place, last_sent));
             if let Some(watchdog) = supervisor.watchdog {
                 life.spawn(live(supervisor.clone(), journal.clone(), watchdog / 3));
             }
@@ -190,12 +190,12 @@ fn watchdog(usec: Option<&str>, pid: Option<&str>, own: u32) -> Option<Duration>
     (usec > 0).then(|| Duration::from_micros(usec))
 }
 
-/// Sends the status whenever it differs from `sent`, the last one sent. `None` = `READY=1` was not accepted yet.
+/// Sends the status whenever it differs from `last_sent`, the last one sent. `None` = `READY=1` was not accepted yet.
 async fn follow(
     supervisor: Systemd,
     health: HealthMonitor,
     place: String,
-    mut sent: Option<String>,
+    mut last_sent: Option<String>,
 ) {
     let mut ticks = ticks(STATUS_INTERVAL);
     ticks.reset();
@@ -205,13 +205,13 @@ async fn follow(
             Some(problem) => status(&format!("degraded: {problem}; {place}")),
             None => status(&place),
         };
-        let message = match &sent {
+        let message = match &last_sent {
             Some(before) if *before == now => continue,
             Some(_) => now.clone(),
             None => format!("READY=1\n{now}"),
         };
         if supervisor.send(&message) {
-            sent = Some(now);
+            last_sent = Some(now);
         }
     }
 }

@@ -106,7 +106,7 @@ impl CopiedStreams {
             contested.silent_since = now;
         }
         if now.duration_since(contested.silent_since) >= silence {
-            let lacking = contested.missing.len();
+            let lacking = contested.missing.count();
             tracing::warn!(stream = %stream.id, lacking,
                 "no other collector was heard of on this stream: what cannot be read of it here is given up");
             *known = None;
@@ -196,13 +196,13 @@ fn lacking(
 ) -> impl Iterator<Item = (&StreamId, &mut ContestedStream)> {
     by_stream.iter_mut().filter_map(|(id, known)| {
         let contested = known.as_mut()?;
-        (!contested.missing.ranges().is_empty()).then_some((id, contested))
+        (!contested.missing.is_empty()).then_some((id, contested))
     })
 }
 
 fn sentence(id: StreamId, contested: &ContestedStream) -> String {
     let ranges = contested.missing.ranges();
-    let positions = contested.missing.len();
+    let positions = contested.missing.count();
     let (first, last) = (
         ranges.first().map_or(0, |range| *range.start()),
         ranges.last().map_or(0, |range| *range.end()),
