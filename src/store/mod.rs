@@ -133,7 +133,7 @@ impl Store {
     /// [`StoreError::Retry`] or [`StoreError::Schema`].
     pub async fn prepare(&self) -> Result<(), StoreError> {
         match self {
-            Self::Postgres(store) => store.with_cause(store.prepare().await).await,
+            Self::Postgres(store) => store.with_cause(store.prepare()).await,
             Self::Sqlite(store) => store.prepare().await,
         }
     }
@@ -184,7 +184,7 @@ impl Store {
         match self {
             Self::Postgres(store) => {
                 store
-                    .with_cause(store.write_resources(facts, resources).await)
+                    .with_cause(store.write_resources(facts, resources))
                     .await
             }
             Self::Sqlite(store) => store.write_resources(facts, resources).await,
@@ -198,7 +198,7 @@ impl Store {
     /// lost, the error is `Retry` and only the stored positions show the outcome.
     pub async fn write(&self, batch: &Batch) -> Result<(), StoreError> {
         match self {
-            Self::Postgres(store) => store.with_cause(store.write(batch).await).await,
+            Self::Postgres(store) => store.with_cause(store.write(batch)).await,
             Self::Sqlite(store) => store.write(batch).await,
         }
     }
@@ -217,10 +217,7 @@ impl Store {
         pieces: RecordPieces,
     ) -> Result<(), StoreError> {
         match self {
-            Self::Postgres(store) => {
-                let written = store.write_pieces(record, pieces).await;
-                store.with_cause(written).await
-            }
+            Self::Postgres(store) => store.with_cause(store.write_pieces(record, pieces)).await,
             Self::Sqlite(store) => store.write_pieces(record, pieces).await,
         }
     }
@@ -246,11 +243,7 @@ impl Store {
         released: &[StreamId],
     ) -> Result<(), StoreError> {
         match self {
-            Self::Postgres(store) => {
-                store
-                    .with_cause(store.heartbeat(held, released).await)
-                    .await
-            }
+            Self::Postgres(store) => store.with_cause(store.heartbeat(held, released)).await,
             Self::Sqlite(store) => store.heartbeat(held, released).await,
         }
     }
@@ -267,14 +260,12 @@ impl Store {
     ) -> Result<MaintenanceReport, StoreError> {
         match self {
             Self::Postgres(store) => {
-                let mut found = store
-                    .with_cause(store.maintain(oldest_held_unix_nano).await)
-                    .await?;
-                for StepFailure { step, error } in std::mem::take(&mut found.failures) {
-                    let error = store.cause_of(error).await;
-                    found.failures.push(StepFailure { step, error });
+                let round = store.maintain(oldest_held_unix_nano);
+                let mut report = store.with_cause(round).await?;
+                for failure in &mut report.failures {
+                    store.name_cause(&mut failure.error).await;
                 }
-                Ok(found)
+                Ok(report)
             }
             Self::Sqlite(store) => store.maintain(oldest_held_unix_nano).await,
         }

@@ -77,7 +77,7 @@ pub enum DoubtReason {
 
 impl DoubtReason {
     /// Returns the name that the store keeps.
-    pub(super) const fn name(self) -> &'static str {
+    pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::Set => "set",
             Self::Differs => "differs",
@@ -86,7 +86,7 @@ impl DoubtReason {
     }
 
     /// Parses such a name. An unknown name, of a later version, is a doubt, too.
-    pub(super) fn of(name: &str) -> Self {
+    fn of(name: &str) -> Self {
         match name {
             "set" => Self::Set,
             "differs" => Self::Differs,
@@ -130,30 +130,6 @@ where
 {
     fn decode(value: Driver::ValueRef<'r>) -> Result<Self, sqlx::error::BoxDynError> {
         <&str>::decode(value).map(Self::of)
-    }
-}
-
-/// The row in both stores.
-#[derive(sqlx::FromRow)]
-pub(super) struct DoubtRow {
-    reason: Option<String>,
-    waited_us: i64,
-    began_us: i64,
-    granted_us: Option<i64>,
-    granted_before_us: Option<i64>,
-    confirmations: i64,
-}
-
-impl From<DoubtRow> for Doubt {
-    fn from(row: DoubtRow) -> Self {
-        Self {
-            reason: row.reason.as_deref().map(DoubtReason::of),
-            waited_us: row.waited_us,
-            began_us: row.began_us,
-            granted_us: row.granted_us,
-            granted_before_us: row.granted_before_us,
-            confirmations: row.confirmations,
-        }
     }
 }
 
