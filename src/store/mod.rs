@@ -381,6 +381,16 @@ pub struct PoolState {
     pub idle: u32,
 }
 
+impl PoolState {
+    fn of<Driver: sqlx::Database>(pool: &sqlx::Pool<Driver>) -> Self {
+        Self {
+            max: pool.options().get_max_connections(),
+            size: pool.size(),
+            idle: u32::try_from(pool.num_idle()).unwrap_or(u32::MAX),
+        }
+    }
+}
+
 /// Locks a mutex whose contents are consistent after every statement, so that a panic elsewhere does no harm.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
