@@ -186,7 +186,7 @@ pub struct RetentionClock {
     /// `Some(true)` = the start is doubted, in each round until the store has kept the doubt; `None` = not judged yet.
     gap: Option<bool>,
     /// The doubt that this process last returned, and the time of that, by [`ClockReading::boot_us`].
-    left: Option<(Doubt, i64)>,
+    last_returned: Option<(Doubt, i64)>,
     /// The reason of the doubt that this process raised.
     raised: Option<DoubtReason>,
 }
@@ -201,7 +201,7 @@ impl RetentionClock {
             base: start,
             newest_journaled_us,
             gap: None,
-            left: None,
+            last_returned: None,
             raised: None,
         }
     }
@@ -232,8 +232,8 @@ impl RetentionClock {
     pub fn judge(&mut self, kept: Option<Doubt>, facts: ClockFacts) -> Judgement {
         let first_use = kept.is_none();
         let mut doubt = kept.unwrap_or_default();
-        if let Some((left, _)) = self.left
-            && left.confirmations != doubt.confirmations
+        if let Some((returned, _)) = self.last_returned
+            && returned.confirmations != doubt.confirmations
         {
             self.base = facts.now;
             self.raised = None;
@@ -263,7 +263,7 @@ impl RetentionClock {
             None => Some(cutoff_us),
             Some(_) => grant(&mut doubt, cutoff_us, facts.oldest_day_end_us),
         };
-        self.left = Some((doubt, facts.now.boot_us));
+        self.last_returned = Some((doubt, facts.now.boot_us));
         Judgement {
             doubt,
             remove_before_us,
@@ -273,12 +273,12 @@ impl RetentionClock {
 
     /// Counts the time in doubt. Several collectors count the same time, so the highest count is right.
     fn count_time(&self, doubt: &mut Doubt, boot_us: i64) {
-        if let Some((left, at_us)) = self.left
+        if let Some((returned, at_us)) = self.last_returned
             && doubt.reason.is_some()
-            && left.reason.is_some()
-            && left.began_us == doubt.began_us
+            && returned.reason.is_some()
+            && returned.began_us == doubt.began_us
         {
-            let counted_us = left.waited_us + (boot_us - at_us).max(0);
+            let counted_us = returned.waited_us + (boot_us - at_us).max(0);
             doubt.waited_us = doubt.waited_us.max(counted_us);
         }
     }
