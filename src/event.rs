@@ -148,7 +148,7 @@ pub struct Resource {
 }
 
 /// The random id of a stream: the records that one opening of the journal appends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StreamId(pub [u8; 16]);
 
 impl std::fmt::Display for StreamId {

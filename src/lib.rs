@@ -6,7 +6,7 @@
 //! **Invariant:** the journal's sync, the client's success and the database's commit are distinct steps. Neither the
 //! success nor the commit comes before the sync.
 
-/// The phases of the process: starting, ready, stopping, broken.
+/// The phases of the process: starting, ready, the steps of a stop, broken.
 pub mod lifecycle;
 
 /// Sets of positions.
@@ -70,10 +70,10 @@ use config::Config;
 use health::Systemd;
 use journal::Journal;
 use journal::disk::OsDisk;
-use lifecycle::Readiness;
+use lifecycle::{Lifecycle, Phase};
 use query::Queries;
 use receive::connection::listener::Listener;
-use receive::{ConnectionLimit, Drain, Receiver};
+use receive::{ConnectionLimit, Receiver};
 use store::Store;
 use store::kind_note::Backlog;
 use write::Progress;
@@ -130,7 +130,7 @@ pub async fn run(
     rotation: impl FnOnce(Store) -> std::io::Result<()>,
 ) -> Result<(), RunError> {
     // First: it raises the limit of open files, which all that follows needs.
-    let places = ConnectionLimit::new(&config.receive);
+    let connection_limit = ConnectionLimit::new(&config.receive);
     let options = config.journal.clone();
     let starting = supervisor.starting(&format!(
         "recovering the journal in {}",
@@ -154,7 +154,7 @@ pub async fn run(
         );
     }
     let progress = Progress::default();
-    let readiness = Readiness::default();
+    let lifecycle = Lifecycle::default();
     for warning in config::warnings::at_start(&config)
         .into_iter()
         .chain(changed)
@@ -166,18 +166,17 @@ pub async fn run(
     let receiver = Receiver::new(journal.clone(), progress.clone(), config.receive.clone());
     receiver.recall().await;
     let sources = health::HealthSources {
-        connections: places.counts(),
+        connections: connection_limit.counts(),
         journal: journal.clone(),
         store: store.clone(),
         progress: progress.clone(),
-        readiness: readiness.clone(),
+        lifecycle: lifecycle.clone(),
         warnings,
     };
     let health = health::HealthMonitor::start(sources, metrics);
-    let drain = Drain::default();
     let queries = Queries::new(store.clone(), config.query.clone());
     let otlp_http = router::otlp_http_port(receiver.clone());
-    let otlp_grpc = router::otlp_grpc_port(&receiver, readiness.clone(), &drain);
+    let otlp_grpc = router::otlp_grpc_port(&receiver, lifecycle.clone());
     let main = router::main_port(receiver, queries, health.clone(), &config.receive);
 
     let place = status_line(&listeners, &config);
@@ -186,22 +185,24 @@ pub async fn run(
         .as_ref()
         .and_then(|main| main.urls().into_iter().next());
     let mut servers = JoinSet::new();
-    let mut serve = |listener: Option<Listener>, router: axum::Router, places: ConnectionLimit| {
+    let mut serve = |listener: Option<Listener>, router: axum::Router, limit: ConnectionLimit| {
         let Some(listener) = listener else {
             return;
         };
         tracing::info!(listener = listener.name, address = %listener, "listening");
         for socket in listener.sockets {
-            let (router, options) = (router.clone(), config.receive.clone());
-            let (places, drain) = (places.clone(), drain.clone());
-            servers.spawn(async move {
-                receive::serve(socket, router, &options, places, drain).await;
-            });
+            servers.spawn(receive::serve(
+                socket,
+                router.clone(),
+                config.receive.clone(),
+                limit.clone(),
+                lifecycle.clone(),
+            ));
         }
     };
-    serve(listeners.main, main, places.with_reserved());
-    serve(listeners.otlp_http, otlp_http, places.clone());
-    serve(listeners.otlp_grpc, otlp_grpc, places);
+    serve(listeners.main, main, connection_limit.with_reserved());
+    serve(listeners.otlp_http, otlp_http, connection_limit.clone());
+    serve(listeners.otlp_grpc, otlp_grpc, connection_limit);
     let draining = CancellationToken::new();
     let mut writer = tokio::spawn(write::run(
         journal.clone(),
@@ -211,7 +212,7 @@ pub async fn run(
         draining.clone(),
         config.grace,
     ));
-    readiness.ready();
+    lifecycle.advance(Phase::Ready);
     let mut running = starting.ready(place, &health, &journal).await;
     if let Some(url) = url.filter(|_| config.log_format.is_text()) {
         for line in log_usage_hint(&url, &config.receive.auth_tokens) {
@@ -219,30 +220,27 @@ pub async fn run(
         }
     }
 
-    tokio::select! {
-        () = stop.drain.cancelled() => {}
-        () = stop.at_once.cancelled() => {}
-        () = journal.broken() => {
-            writer.abort();
-            store.close(store::CLOSE_TIMEOUT.min(config.grace)).await;
-            return Err(RunError::JournalBroken);
-        }
-        ended = &mut writer => {
-            store.close(store::CLOSE_TIMEOUT.min(config.grace)).await;
-            return Err(RunError::Writer(ended.err()));
-        }
+    let failure = tokio::select! {
+        () = stop.drain.cancelled() => None,
+        () = stop.at_once.cancelled() => None,
+        () = journal.broken() => Some(RunError::JournalBroken),
+        ended = &mut writer => Some(RunError::Writer(ended.err())),
+    };
+    if let Some(failure) = failure {
+        writer.abort();
+        store.close(store::CLOSE_TIMEOUT.min(config.grace)).await;
+        return Err(failure);
     }
     tracing::info!("stopping: no longer ready");
-    readiness.stopping();
+    lifecycle.advance(Phase::Announcing);
     running.stopping(config.shutdown_delay, config.grace);
-    drain.closing.cancel();
     tokio::select! {
         () = tokio::time::sleep(config.shutdown_delay) => {}
         () = stop.at_once.cancelled() => {}
         // Nothing more is accepted.
         () = journal.broken() => {}
     }
-    drain.stop.cancel();
+    lifecycle.advance(Phase::Closing);
     while servers.join_next().await.is_some() {}
     journal.close().await;
     draining.cancel();
@@ -282,14 +280,9 @@ fn backlog(journal: &Journal) -> Backlog {
 
 /// Returns the listeners' addresses and the store, for `systemctl status`.
 fn status_line(listeners: &Listeners, config: &Config) -> String {
-    let Listeners {
-        main,
-        otlp_http,
-        otlp_grpc,
-    } = listeners;
-    let open: Vec<_> = [main, otlp_http, otlp_grpc]
-        .into_iter()
-        .flatten()
+    let all = [&listeners.main, &listeners.otlp_http, &listeners.otlp_grpc];
+    let open = all.into_iter().flatten();
+    let open: Vec<_> = open
         .map(|listener| format!("{} at {listener}", listener.name))
         .collect();
     format!("{}; stored in {}", open.join(", "), config.stored_in())

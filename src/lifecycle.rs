@@ -1,17 +1,21 @@
-//! The phase of the process, as a latch: starting, ready, stopping.
+//! The phases of the process, in their order, as one latch.
 //!
 //! **Invariant:** the phase only moves forward, and a change is visible to readers without an await in between.
 
 use tokio::sync::watch;
 
-/// The phase of the process, as `/health/ready` reports it.
+/// The phase of the process. The order of the variants is the order of a life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
     /// The journal is recovering, or the listeners are not up yet.
     Starting,
     Ready,
-    /// Shutdown has begun: requests in flight are finished, and clients should send no new ones.
-    Stopping,
+    /// A stop has begun: connections are still accepted and requests served, but each answer over HTTP/1 closes its
+    /// connection, and HTTP/2 announces the close (GOAWAY). Clients should send no new requests.
+    Announcing,
+    /// Nothing is accepted any more, except for the connections that already wait in the listeners' queues. Requests in
+    /// flight are finished, and the connections closed.
+    Closing,
     /// The journal failed: the process ends, and its next start recovers from disk.
     Broken,
 }
@@ -23,7 +27,7 @@ impl Phase {
         match self {
             Self::Starting => "starting",
             Self::Ready => "ready",
-            Self::Stopping => "stopping",
+            Self::Announcing | Self::Closing => "stopping",
             Self::Broken => "broken",
         }
     }
@@ -31,30 +35,21 @@ impl Phase {
 
 /// The latch that holds the phase; clones share it. Begins as [`Phase::Starting`].
 #[derive(Clone, Debug)]
-pub struct Readiness(watch::Sender<Phase>);
+pub struct Lifecycle(watch::Sender<Phase>);
 
-impl Default for Readiness {
+impl Default for Lifecycle {
     fn default() -> Self {
         Self(watch::Sender::new(Phase::Starting))
     }
 }
 
-impl Readiness {
-    /// Reports that recovery is done and the listeners are up. Has no effect once the process is stopping.
-    pub fn ready(&self) {
-        self.advance(Phase::Ready);
-    }
-
-    /// Reports that shutdown has begun.
-    pub fn stopping(&self) {
-        self.advance(Phase::Stopping);
-    }
-
-    fn advance(&self, to: Phase) {
+impl Lifecycle {
+    /// Begins a phase. Has no effect once a later one has begun.
+    pub fn advance(&self, to: Phase) {
         self.0.send_if_modified(|phase| {
-            let later = *phase < to;
+            let is_later = *phase < to;
             *phase = to.max(*phase);
-            later
+            is_later
         });
     }
 
@@ -62,6 +57,13 @@ impl Readiness {
     #[must_use]
     pub fn phase(&self) -> Phase {
         *self.0.borrow()
+    }
+
+    /// Waits until this phase, or a later one, has begun.
+    pub async fn reached(&self, phase: Phase) {
+        let mut phases = self.watch();
+        let reached = phases.wait_for(|current| *current >= phase).await;
+        reached.expect("this value is a sender");
     }
 
     /// Subscribes to changes of the phase. A failure of the journal is not one of them.
@@ -73,16 +75,29 @@ impl Readiness {
 
 #[cfg(test)]
 mod tests {
-    use super::{Phase, Readiness};
+    use super::{Lifecycle, Phase};
 
     #[test]
     fn stopping_is_never_left_again() {
-        let readiness = Readiness::default();
-        assert_eq!(readiness.phase(), Phase::Starting);
-        readiness.ready();
-        assert_eq!(readiness.phase(), Phase::Ready);
-        readiness.stopping();
-        readiness.ready();
-        assert_eq!(readiness.phase(), Phase::Stopping);
+        let lifecycle = Lifecycle::default();
+        assert_eq!(lifecycle.phase(), Phase::Starting);
+        lifecycle.advance(Phase::Ready);
+        assert_eq!(lifecycle.phase(), Phase::Ready);
+        lifecycle.advance(Phase::Announcing);
+        lifecycle.advance(Phase::Ready);
+        assert_eq!(lifecycle.phase(), Phase::Announcing);
+    }
+
+    #[tokio::test]
+    async fn a_phase_is_reached_once_it_or_a_later_one_has_begun() {
+        let lifecycle = Lifecycle::default();
+        lifecycle.reached(Phase::Starting).await;
+        let reached = async {
+            lifecycle.reached(Phase::Ready).await;
+            lifecycle.phase()
+        };
+        let advanced = async { lifecycle.advance(Phase::Closing) };
+        let (phase, ()) = tokio::join!(reached, advanced);
+        assert_eq!(phase, Phase::Closing);
     }
 }

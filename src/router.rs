@@ -2,20 +2,22 @@
 //!
 //! **Invariant:** each path is named once, here, with the handler that serves it.
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::middleware::{from_fn, map_response};
 use axum::routing::get;
 
 use crate::event::Signal;
 use crate::health::{self, HealthMonitor};
-use crate::lifecycle::Readiness;
+use crate::lifecycle::Lifecycle;
 use crate::query::{self, Queries};
 use crate::receive::protocol::{native, otlp_grpc, otlp_http};
-use crate::receive::{self, Drain, Receiver};
+use crate::receive::{self, Receiver};
 
 /// Returns the routes of the main port: ingestion, queries, health and metrics.
 pub fn main_port(
-    receiver: Receiver,
+    receiver: Arc<Receiver>,
     queries: Queries,
     health: HealthMonitor,
     options: &receive::Options,
@@ -27,7 +29,7 @@ pub fn main_port(
 }
 
 /// Returns the routes of native events and OTLP over HTTP, with the answer to unknown paths.
-pub fn ingestion(receiver: Receiver) -> Router {
+pub fn ingestion(receiver: Arc<Receiver>) -> Router {
     let ingest = native::ingest(&receiver);
     Router::new()
         .route("/ingest", ingest.clone())
@@ -41,7 +43,7 @@ pub fn ingestion(receiver: Receiver) -> Router {
 }
 
 /// Returns the routes of the port for OTLP over HTTP.
-pub fn otlp_http_port(receiver: Receiver) -> Router {
+pub fn otlp_http_port(receiver: Arc<Receiver>) -> Router {
     otlp_over_http(&receiver).merge(
         Router::new()
             .fallback(otlp_http::not_found_for_otlp)
@@ -49,7 +51,7 @@ pub fn otlp_http_port(receiver: Receiver) -> Router {
     )
 }
 
-fn otlp_over_http(receiver: &Receiver) -> Router {
+fn otlp_over_http(receiver: &Arc<Receiver>) -> Router {
     [
         ("/v1/traces", Signal::Span),
         ("/v1/logs", Signal::Log),
@@ -66,10 +68,10 @@ fn otlp_over_http(receiver: &Receiver) -> Router {
     })
 }
 
-/// Returns the routes of the port for OTLP over gRPC, with gRPC's health service. That reports `readiness`, and its
-/// watches end when `drain` stops the port.
-pub fn otlp_grpc_port(receiver: &Receiver, readiness: Readiness, drain: &Drain) -> Router {
-    let health = otlp_grpc::health(receiver, readiness, drain);
+/// Returns the routes of the port for OTLP over gRPC, with gRPC's health service. That reports the
+/// phase of `lifecycle`, and its watches end when the port stops.
+pub fn otlp_grpc_port(receiver: &Arc<Receiver>, lifecycle: Lifecycle) -> Router {
+    let health = otlp_grpc::health(receiver, lifecycle);
     Router::new()
         .route(
             "/opentelemetry.proto.collector.trace.v1.TraceService/Export",

@@ -19,12 +19,9 @@ pub(crate) fn shown(text: &str) -> String {
 
 /// Returns the first 64 characters of a foreign text, unescaped, with `…` after them if it was cut.
 pub(crate) fn excerpt(text: &str) -> String {
-    let mut characters = text.chars();
-    let mut short: String = characters.by_ref().take(64).collect();
-    if characters.next().is_some() {
-        short.push('…');
-    }
-    short
+    let short = cut_to(text.into(), SHOWN_CHARACTERS);
+    let end = if short.len() < text.len() { "…" } else { "" };
+    format!("{short}{end}")
 }
 
 /// Returns the longest prefix of `text` that has at most `bytes` bytes and ends between characters.

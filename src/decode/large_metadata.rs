@@ -2,9 +2,11 @@
 //!
 //! **Invariant:** the pieces are [`LargeMetadata::bytes`] long together, each time they are written.
 
+use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::fmt;
 
+use crate::decode::Sink;
 use crate::decode::json::json_text::JsonText;
 use crate::event::Event;
 
@@ -14,6 +16,29 @@ pub(in crate::decode) const HELD_BYTES: usize = 256 << 10;
 
 /// Writes the metadata of one event.
 pub(in crate::decode) type WriteMetadata<'a> = dyn Fn(&mut JsonText<'_>) + 'a;
+
+/// Passes an event to `sink` with the metadata that `write` writes, which takes about `bytes`: in memory, or as
+/// [`LargeMetadata`]. `buffer` is memory that is used again. Returns whether the sink wants more.
+pub(in crate::decode) fn hand_on(
+    sink: &mut dyn Sink,
+    event: Event<'_>,
+    write: &WriteMetadata<'_>,
+    bytes: usize,
+    buffer: &mut String,
+) -> bool {
+    if bytes > HELD_BYTES {
+        sink.large_event(&event, &LargeMetadata::new(write));
+    } else {
+        let mut out = JsonText::whole(std::mem::take(buffer));
+        write(&mut out);
+        *buffer = out.finish();
+        sink.event(&Event {
+            metadata: Cow::Borrowed(buffer),
+            ..event
+        });
+    }
+    sink.wants_more()
+}
 
 /// The metadata of one event, written anew each time it is asked for.
 pub struct LargeMetadata<'a> {

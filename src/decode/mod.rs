@@ -9,9 +9,12 @@
 use crate::event::{Encoding, Event, Position, Resource, Signal, StreamId};
 use crate::event::{Sanitized, Source};
 
-use otlp::{
-    item, json_metric, json_request, log_record, metric, protobuf_request, row_builder, span,
-};
+use otlp::json_request::{LOG_RECORDS, SPANS};
+use otlp::log_record::LogRecordItems;
+use otlp::metric::decode_metric;
+use otlp::row_builder::RowBuilder;
+use otlp::span::SpanItems;
+use otlp::{json_metric, json_request, protobuf_request};
 
 /// Version of the mapping from bytes to rows. Each record in the journal keeps it, so that a later decoder maps the
 /// record as it was accepted.
@@ -153,59 +156,42 @@ fn decode(
     sink: Option<&mut dyn Sink>,
 ) -> Result<DecodeReport, DecodeError> {
     match (source.signal, source.encoding) {
-        (Signal::Event, Encoding::Json) => native::batch(body, source, sink),
-        (Signal::Event, Encoding::NdJson) => native::lines(body, source, sink),
-        (Signal::Span, Encoding::Protobuf | Encoding::Json) => {
-            let rows = row_builder::RowBuilder::new(source, position, sink);
-            decode_items(body, source, &json_request::SPANS, span::SpanItems, rows)
-        }
-        (Signal::Log, Encoding::Protobuf | Encoding::Json) => {
-            let rows = row_builder::RowBuilder::new(source, position, sink);
-            let lists = &json_request::LOG_RECORDS;
-            decode_items(body, source, lists, log_record::LogRecordItems, rows)
-        }
-        (Signal::Metric, Encoding::Protobuf | Encoding::Json) => {
-            let rows = row_builder::RowBuilder::new(source, position, sink);
-            decode_metrics(body, source, metric::PointVisitor::new(rows, source))
-        }
-        (signal, encoding) => Err(DecodeError::Malformed {
-            message: format!("a {} cannot be read from {encoding:?}", signal.as_str()),
-            offset: None,
-        }),
+        (Signal::Event, Encoding::Json) => return native::batch(body, source, sink),
+        (Signal::Event, Encoding::NdJson) => return native::lines(body, source, sink),
+        _ => {}
     }
-}
-
-/// Walks a request of spans or log records, which are direct elements of its scopes.
-fn decode_items<'a, K: item::ItemKind>(
-    body: &'a [u8],
-    source: &'a Source,
-    lists: &'static json_request::RequestSchema,
-    kind: K,
-    rows: row_builder::RowBuilder<'a, '_>,
-) -> Result<DecodeReport, DecodeError> {
-    let mut items = row_builder::ItemVisitor { kind, rows };
-    match source.encoding {
-        Encoding::Protobuf => protobuf_request::walk(body, source, &mut items)?,
-        Encoding::Json | Encoding::NdJson => {
-            json_request::walk(body, lists, source, &mut items)?;
+    let mut rows = RowBuilder::new(source, position, sink);
+    match (source.signal, source.encoding) {
+        (Signal::Span, Encoding::Protobuf) => {
+            protobuf_request::walk(body, source, &mut rows, |item, rows| {
+                rows.item(&SpanItems, item, 0)
+            })?;
+        }
+        (Signal::Log, Encoding::Protobuf) => {
+            protobuf_request::walk(body, source, &mut rows, |item, rows| {
+                rows.item(&LogRecordItems, item, 0)
+            })?;
+        }
+        (Signal::Metric, Encoding::Protobuf) => {
+            protobuf_request::walk(body, source, &mut rows, |metric, rows| {
+                decode_metric(metric, source, rows)
+            })?;
+        }
+        (Signal::Span, Encoding::Json) => {
+            json_request::walk(body, &SPANS, source, &mut rows, &SpanItems)?;
+        }
+        (Signal::Log, Encoding::Json) => {
+            json_request::walk(body, &LOG_RECORDS, source, &mut rows, &LogRecordItems)?;
+        }
+        (Signal::Metric, Encoding::Json) => json_metric::walk(body, source, &mut rows)?,
+        (signal, encoding) => {
+            return Err(DecodeError::Malformed {
+                message: format!("a {} cannot be read from {encoding:?}", signal.as_str()),
+                offset: None,
+            });
         }
     }
-    items.rows.finish()
-}
-
-/// Walks a request of metrics, whose data points are the items.
-fn decode_metrics<'a>(
-    body: &'a [u8],
-    source: &'a Source,
-    mut points: metric::PointVisitor<'a, '_>,
-) -> Result<DecodeReport, DecodeError> {
-    match source.encoding {
-        Encoding::Protobuf => protobuf_request::walk(body, source, &mut points)?,
-        Encoding::Json | Encoding::NdJson => {
-            json_metric::walk(body, source, &mut points)?;
-        }
-    }
-    points.into_rows().finish()
+    rows.finish()
 }
 
 /// OTLP requests: protobuf and JSON to validated items, and items to rows.

@@ -3,13 +3,11 @@
 //! **Invariant:** an accepted event is complete and within its limits; nothing is cut, and only a missing time is
 //! filled in.
 
-use std::cell::Cell;
-
 use crate::decode::decode_report::{ReportBuilder, TOO_EXPANDED};
 use crate::decode::json::json_reader::{JsonReader, JsonType};
 use crate::decode::json::json_text::JsonText;
 use crate::decode::json::normalize::Normalizer;
-use crate::decode::large_metadata::{HELD_BYTES, LargeMetadata};
+use crate::decode::large_metadata::hand_on;
 use crate::decode::{DecodeError, DecodeReport, SINK_IS_FULL, Sink};
 use crate::event::{Encoding, Source};
 
@@ -23,35 +21,18 @@ use envelope::NativeEvent;
 
 const NANOS_PER_MS: i64 = 1_000_000;
 
-/// The text fields of an event, in the order of [`NativeEvent::texts`].
-const FIELDS: [NativeField; 6] = [
-    NativeField::new("correlationId", 255, Presence::Required),
-    NativeField::new("integration", 100, Presence::Required),
-    NativeField::new("eventType", 50, Presence::Required),
-    NativeField::new("provider", 100, Presence::Optional),
-    NativeField::new("traceId", 64, Presence::Optional),
-    NativeField::new("spanId", 32, Presence::Optional),
+/// The text fields of an event with their limits in characters, in the order of [`NativeEvent::texts`].
+const FIELDS: [(&str, usize); 6] = [
+    ("correlationId", 255),
+    ("integration", 100),
+    ("eventType", 50),
+    ("provider", 100),
+    ("traceId", 64),
+    ("spanId", 32),
 ];
 
-/// A text field of an event.
-struct NativeField {
-    name: &'static str,
-    /// Maximum number of Unicode scalar values.
-    limit: usize,
-    need: Presence,
-}
-
-#[derive(PartialEq, Eq)]
-enum Presence {
-    Required,
-    Optional,
-}
-
-impl NativeField {
-    const fn new(name: &'static str, limit: usize, need: Presence) -> Self {
-        Self { name, limit, need }
-    }
-}
+/// Number of the first fields, without which an event is invalid.
+const REQUIRED: usize = 3;
 
 /// Decodes an object or an array of objects.
 pub(super) fn batch(
@@ -120,7 +101,7 @@ struct NativeEvents<'a, 's> {
     source: &'a Source,
     tally: ReportBuilder,
     sink: Option<&'s mut dyn Sink>,
-    normaliser: Normalizer<'a>,
+    /// Memory that is used again for each row.
     metadata: String,
 }
 
@@ -130,7 +111,6 @@ impl<'a, 's> NativeEvents<'a, 's> {
             source,
             tally: ReportBuilder::default(),
             sink,
-            normaliser: Normalizer::default(),
             metadata: String::new(),
         }
     }
@@ -187,26 +167,14 @@ impl<'a, 's> NativeEvents<'a, 's> {
             .accept(time.map(|ms| ms.saturating_mul(NANOS_PER_MS)));
         self.tally.sanitized(&envelope.seen);
         if let Some(sink) = &mut self.sink {
-            if envelope.written_bytes() > HELD_BYTES {
-                let failed = Cell::new(None);
-                let write = |out: &mut JsonText<'_>| {
-                    let joined =
-                        Normalizer::default().joined(envelope.metadata(), envelope.joining(), out);
-                    failed.set(joined.err());
-                };
-                let metadata = LargeMetadata::new(&write);
-                sink.large_event(&envelope.event(self.source, ""), &metadata);
-                failed.take().map_or(Ok(()), Err)?;
-            } else {
-                self.metadata.clear();
-                self.normaliser.joined(
-                    envelope.metadata(),
-                    envelope.joining(),
-                    &mut self.metadata,
-                )?;
-                sink.event(&envelope.event(self.source, &self.metadata));
-            }
-            if !sink.wants_more() {
+            let write = |out: &mut JsonText<'_>| {
+                Normalizer::default()
+                    .joined(envelope.metadata(), envelope.joining(), out)
+                    .expect("the metadata was read before");
+            };
+            let event = envelope.event(self.source);
+            let bytes = envelope.written_bytes();
+            if !hand_on(*sink, event, &write, bytes, &mut self.metadata) {
                 return Err(DecodeError::Malformed {
                     message: SINK_IS_FULL.to_owned(),
                     offset: None,

@@ -17,10 +17,7 @@ const TOO_LATE: &str = "more than 24 hours after receipt";
 
 /// Converts a JSON number to Unix milliseconds; discards its fraction.
 pub(super) fn from_number(number: &str, received_ms: i64) -> Result<i64, String> {
-    let mut plain = String::new();
-    if json_writer::plain_number(&mut plain, number).is_none() {
-        return Err("the number is too long".to_owned());
-    }
+    let plain = json_writer::plain_digits(number).ok_or("the number is too long")?;
     if plain.starts_with('-') {
         return Err("a time before 1970".to_owned());
     }

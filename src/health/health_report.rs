@@ -55,7 +55,7 @@ impl HealthReport {
 
     fn status(&self) -> HealthStatus {
         match self.phase {
-            Phase::Broken | Phase::Stopping => HealthStatus::Unhealthy,
+            Phase::Broken | Phase::Announcing | Phase::Closing => HealthStatus::Unhealthy,
             Phase::Starting | Phase::Ready => {
                 let sound = self.pulse.database.is_some()
                     && !self.pulse.replica_away
@@ -83,7 +83,7 @@ impl HealthReport {
                     .to_owned(),
             );
         }
-        if self.phase == Phase::Stopping {
+        if matches!(self.phase, Phase::Announcing | Phase::Closing) {
             problems.push("the service is stopping: send events elsewhere".to_owned());
         }
         if self.journal.full {

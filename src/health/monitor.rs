@@ -13,7 +13,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use crate::health::health_report::HealthReport;
 use crate::journal::Journal;
-use crate::lifecycle::{Phase, Readiness};
+use crate::lifecycle::{Lifecycle, Phase};
 use crate::store::{Liveness, Store};
 use crate::telemetry::connection_counts::ConnectionCounts;
 use crate::write::Progress;
@@ -34,7 +34,7 @@ pub struct HealthSources {
     pub store: Store,
     pub connections: ConnectionCounts,
     pub progress: Progress,
-    pub readiness: Readiness,
+    pub lifecycle: Lifecycle,
     /// Warnings that were reported at the start; see [`crate::config::warnings`].
     pub warnings: Vec<String>,
 }
@@ -80,7 +80,7 @@ impl HealthMonitor {
         if sources.journal.is_broken() {
             return Phase::Broken;
         }
-        sources.readiness.phase()
+        sources.lifecycle.phase()
     }
 
     /// Returns the current facts. Waits only for the first check for liveness, at most [`PULSE_TIMEOUT`].
@@ -157,9 +157,9 @@ mod tests {
         HealthSources {
             journal: Journal::open(Arc::new(OsDisk), &journal).expect("a journal"),
             store: Store::new(&store),
-            connections: ConnectionCounts::default(),
+            connections: ConnectionCounts::new(0, Arc::new(tokio::sync::Semaphore::new(0))),
             progress: Progress::default(),
-            readiness: Readiness::default(),
+            lifecycle: Lifecycle::default(),
             warnings: Vec::new(),
         }
     }

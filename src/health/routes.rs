@@ -32,7 +32,7 @@ pub(crate) async fn ready(State(watch): State<HealthMonitor>) -> Response {
     let phase = watch.phase();
     let status = match phase {
         Phase::Ready => StatusCode::OK,
-        Phase::Starting | Phase::Stopping | Phase::Broken => StatusCode::SERVICE_UNAVAILABLE,
+        _ => StatusCode::SERVICE_UNAVAILABLE,
     };
     json(
         status,

@@ -429,7 +429,7 @@ pub struct ReadError {
 }
 
 /// One segment, as `journal list` and `journal verify` print it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct SegmentReport {
     pub path: PathBuf,
     pub stream: StreamId,

@@ -43,7 +43,7 @@ impl AuthTokens {
     }
 
     /// Returns `true` if the token is accepted. Every digest is compared in full, so that the duration reveals nothing.
-    pub(super) fn admit(&self, token: &[u8]) -> bool {
+    pub(crate) fn admit(&self, token: &[u8]) -> bool {
         let sent: [u8; 32] = Sha256::digest(token).into();
         let differs = |token: &[u8; 32]| {
             let bits = token
@@ -52,12 +52,8 @@ impl AuthTokens {
                 .fold(0, |bits, (a, b)| bits | (a ^ b));
             std::hint::black_box(bits) != 0
         };
-        let known = self
-            .digests()
-            .iter()
-            .filter(|token| !differs(token))
-            .count();
-        known > 0
+        let digests = self.digests();
+        digests.iter().filter(|token| !differs(token)).count() > 0
     }
 
     fn digests(&self) -> std::sync::RwLockReadGuard<'_, Vec<[u8; 32]>> {

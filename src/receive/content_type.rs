@@ -3,19 +3,19 @@
 //! **Invariant:** names are case-insensitive, and parameters such as `; charset=utf-8` are ignored, as decoding checks
 //! that every text is UTF-8.
 
-use axum::http::header::{CONTENT_TYPE, GetAll};
-use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, HeaderName};
 
 use crate::error::Error;
 use crate::event::ContentEncoding;
 
-pub(super) const JSON: &str = "application/json";
-pub(super) const PROTOBUF: &str = "application/x-protobuf";
-pub(super) const GRPC: &str = "application/grpc";
+pub(crate) const JSON: &str = "application/json";
+pub(crate) const PROTOBUF: &str = "application/x-protobuf";
+pub(crate) const GRPC: &str = "application/grpc";
 
 /// The content types that endpoints distinguish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum MediaType {
+pub(crate) enum MediaType {
     Json,
     NdJson,
     Protobuf,
@@ -30,7 +30,7 @@ pub(super) enum MediaType {
 }
 
 impl MediaType {
-    pub(super) fn of(headers: &HeaderMap) -> Self {
+    pub(crate) fn of(headers: &HeaderMap) -> Self {
         let Some(value) = headers.get(CONTENT_TYPE) else {
             return Self::Missing;
         };
@@ -58,12 +58,15 @@ impl MediaType {
 ///
 /// # Errors
 /// [`Error::ContentEncoding`] if the encoding is unknown, or there is more than one.
-pub(super) fn content_encoding(
+pub(crate) fn content_encoding(
     headers: &HeaderMap,
     name: &HeaderName,
 ) -> Result<ContentEncoding, Error> {
-    let Some(value) = only(headers.get_all(name))? else {
-        return Ok(ContentEncoding::Identity);
+    let mut values = headers.get_all(name).iter();
+    let value = match (values.next(), values.next()) {
+        (None, _) => return Ok(ContentEncoding::Identity),
+        (Some(value), None) => value,
+        (Some(_), Some(_)) => return Err(Error::ContentEncoding),
     };
     let named: [(&[u8], _); 7] = [
         (b"", ContentEncoding::Identity),
@@ -82,21 +85,12 @@ pub(super) fn content_encoding(
         .ok_or(Error::ContentEncoding)
 }
 
-fn only(values: GetAll<'_, HeaderValue>) -> Result<Option<&HeaderValue>, Error> {
-    let mut values = values.into_iter();
-    match (values.next(), values.next()) {
-        (value, None) => Ok(value),
-        _ => Err(Error::ContentEncoding),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use axum::http::HeaderValue;
     use axum::http::header::CONTENT_ENCODING;
 
-    use super::{
-        CONTENT_TYPE, ContentEncoding, HeaderMap, HeaderValue, MediaType, content_encoding,
-    };
+    use super::{CONTENT_TYPE, ContentEncoding, HeaderMap, MediaType, content_encoding};
 
     #[test]
     fn content_types_are_known_in_any_case_and_with_parameters() {

@@ -18,13 +18,13 @@ use crate::text::shown;
 
 /// This process's address that the client of a request connected to.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct LocalAddress(pub(super) IpAddr);
+pub(crate) struct LocalAddress(pub(crate) IpAddr);
 
 /// Checks that an HTTP/1.1 request has exactly one `Host` (RFC 9112, section 3.2), and an HTTP/1.0 request at most one.
 ///
 /// # Errors
 /// [`Error::HostHeader`] if it names none over HTTP/1.1, or several; [`Error::HostValue`] if what it names is no host.
-pub(super) fn check_host(request: &Request) -> Result<(), Error> {
+pub(crate) fn check_host(request: &Request) -> Result<(), Error> {
     let values = request.headers().get_all(HOST);
     if !values.iter().all(|value| is_host(value.as_bytes())) {
         return Err(Error::HostValue);
@@ -42,7 +42,7 @@ pub(super) fn check_host(request: &Request) -> Result<(), Error> {
 ///
 /// # Errors
 /// [`Error::TransferCoding`] if it has another one, or chunked twice.
-pub(super) fn check_transfer_coding(headers: &HeaderMap) -> Result<(), Error> {
+pub(crate) fn check_transfer_coding(headers: &HeaderMap) -> Result<(), Error> {
     let values = headers.get_all(TRANSFER_ENCODING).iter();
     let mut codings = values
         .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
@@ -56,7 +56,7 @@ pub(super) fn check_transfer_coding(headers: &HeaderMap) -> Result<(), Error> {
 }
 
 /// Middleware that refuses a request to a loopback address unless its host is a name of this machine or on the list.
-pub(super) async fn own_hosts_only(
+pub(crate) async fn own_hosts_only(
     State(hosts): State<Arc<[String]>>,
     request: Request,
     next: Next,

@@ -16,6 +16,7 @@ use crate::journal::{Journal, now_unix_nano};
 use crate::memory::budget::Budget;
 use crate::memory::{MemoryShares, limit};
 use crate::receive::ingest::admission::Admission;
+use crate::receive::ingest::body::BodyLimits;
 use crate::receive::ingest::dedup::RecentRequests;
 use crate::receive::response::ResponseFormat;
 use crate::telemetry::metrics::RECEIVE_INFLIGHT_BYTES;
@@ -44,7 +45,7 @@ mod response;
 mod auth;
 
 pub use crate::receive::auth::AuthTokens;
-pub use crate::receive::connection::accept::{Drain, serve};
+pub use crate::receive::connection::accept::serve;
 pub use crate::receive::connection::connection_limit::ConnectionLimit;
 pub use crate::receive::ingest::admission::authenticated;
 
@@ -138,13 +139,8 @@ impl Default for Options {
     }
 }
 
-/// The state that all handlers of ingestion share. Cheap to clone; all clones use the same budget.
-#[derive(Clone)]
+/// The state that all handlers of ingestion share.
 pub struct Receiver {
-    stage: Arc<ReceiveStage>,
-}
-
-struct ReceiveStage {
     journal: Journal,
     progress: Progress,
     options: Options,
@@ -159,7 +155,7 @@ struct ReceiveStage {
 impl Receiver {
     /// Makes a receiver; its metrics go to the recorder that is installed before this call.
     #[must_use]
-    pub fn new(journal: Journal, progress: Progress, options: Options) -> Self {
+    pub fn new(journal: Journal, progress: Progress, options: Options) -> Arc<Self> {
         let budget_bytes = options
             .inflight_bytes
             .unwrap_or_else(|| MemoryShares::of(limit::detected_bytes()).receive_bytes);
@@ -169,7 +165,7 @@ impl Receiver {
             metrics::gauge!(RECEIVE_INFLIGHT_BYTES),
         );
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let stage = ReceiveStage {
+        Arc::new(Self {
             journal,
             progress,
             admission: Admission::new(&options),
@@ -180,21 +176,17 @@ impl Receiver {
             decoders: Arc::new(Semaphore::new(
                 cores.min(budget_bytes / DECODER_BUDGET_BYTES).max(1),
             )),
-        };
-        Self {
-            stage: Arc::new(stage),
-        }
+        })
     }
 
     /// Reads the recent requests of earlier runs from the journal, so that their retries are recognised.
     ///
     /// Takes at most a few seconds. Must be awaited before anything is served.
-    pub async fn recall(&self) {
-        let stage = Arc::clone(&self.stage);
+    pub async fn recall(self: &Arc<Self>) {
+        let receiver = Arc::clone(self);
         let recalling = tokio::task::spawn_blocking(move || {
-            stage
-                .recent_requests
-                .recall(&stage.journal, now_unix_nano());
+            let recent_requests = &receiver.recent_requests;
+            recent_requests.recall(&receiver.journal, now_unix_nano());
         });
         if recalling.await.is_err() {
             tracing::error!(
@@ -204,28 +196,22 @@ impl Receiver {
         }
     }
 
-    /// Returns the maximum size of a decompressed body: the setting, but at most half of the budget for all requests in
-    /// flight.
-    fn decoded_bytes_max(&self, signal: Signal) -> usize {
-        let options = &self.stage.options;
-        let setting = match signal {
-            Signal::Event => options.ingest_decoded_bytes,
-            Signal::Span | Signal::Log | Signal::Metric => options.otlp_decoded_bytes,
+    /// Returns the limits for a body that begins to be read now: the settings, but at most half of the budget for all
+    /// requests in flight.
+    fn body_limits(&self, signal: Signal) -> BodyLimits {
+        let options = &self.options;
+        let (wire_bytes, decoded_bytes) = match signal {
+            Signal::Event => (options.ingest_wire_bytes, options.ingest_decoded_bytes),
+            Signal::Span | Signal::Log | Signal::Metric => {
+                (options.otlp_wire_bytes, options.otlp_decoded_bytes)
+            }
         };
-        setting.min(self.stage.budget.most_bytes())
-    }
-
-    /// Returns the limits for a body that begins to be read now.
-    fn body_limits(&self, signal: Signal) -> ingest::body::BodyLimits {
-        let options = &self.stage.options;
-        let wire_bytes = match signal {
-            Signal::Event => options.ingest_wire_bytes,
-            Signal::Span | Signal::Log | Signal::Metric => options.otlp_wire_bytes,
-        };
-        ingest::body::BodyLimits {
+        let most_bytes = self.budget.most_bytes();
+        BodyLimits {
             signal,
             client_end: None,
-            wire_bytes: wire_bytes.min(self.stage.budget.most_bytes()),
+            wire_bytes: wire_bytes.min(most_bytes),
+            decoded_bytes: decoded_bytes.min(most_bytes),
             end: Instant::now() + options.body_timeout,
             idle: options.body_idle_timeout,
         }

@@ -12,10 +12,10 @@ use crate::error::Error;
 use crate::event::Signal;
 
 /// Maximum length of an answer.
-pub(super) const ANSWER_BYTES: usize = 4 << 10;
+pub(crate) const ANSWER_BYTES: usize = 4 << 10;
 
 /// Maximum length of a text in an answer.
-pub(super) const TEXT_BYTES: usize = 1 << 10;
+pub(crate) const TEXT_BYTES: usize = 1 << 10;
 
 /// Type URL of a `BadRequest` in the details of a `Status`.
 const BAD_REQUEST: &str = "type.googleapis.com/google.rpc.BadRequest";
@@ -24,7 +24,7 @@ const BAD_REQUEST: &str = "type.googleapis.com/google.rpc.BadRequest";
 const RETRY_INFO: &str = "type.googleapis.com/google.rpc.RetryInfo";
 
 /// The `google.rpc.Status` of an error (OTLP 1.11, "Failures").
-pub(super) struct OtlpStatus {
+pub(crate) struct OtlpStatus {
     code: i32,
     message: String,
     violations: Vec<Violation>,
@@ -33,7 +33,7 @@ pub(super) struct OtlpStatus {
 }
 
 impl OtlpStatus {
-    pub(super) fn of(error: &Error) -> Self {
+    pub(crate) fn of(error: &Error, retry_after_s: Option<u8>) -> Self {
         let message = cut(&error.to_string(), TEXT_BYTES).to_owned();
         let violations = match error {
             Error::Malformed { .. } => vec![Violation {
@@ -44,38 +44,33 @@ impl OtlpStatus {
             _ => Vec::new(),
         };
         Self {
-            code: error.rpc_code(),
+            code: error.facts().rpc_code as i32,
             message,
             violations,
-            retry_after_s: error.retry_after_s(),
+            retry_after_s,
         }
     }
 
-    pub(super) fn to_protobuf(&self) -> Vec<u8> {
-        let bad_request = || Any {
-            type_url: BAD_REQUEST.to_owned(),
-            value: BadRequest {
-                field_violations: self.violations.clone(),
-            }
-            .encode_to_vec(),
-        };
-        let retry_info = |value| Any {
-            type_url: RETRY_INFO.to_owned(),
+    pub(crate) fn to_protobuf(&self) -> Vec<u8> {
+        let any = |type_url: &str, value| Any {
+            type_url: type_url.to_owned(),
             value,
         };
-        let bad_request = (!self.violations.is_empty()).then(bad_request);
-        let details = bad_request
-            .into_iter()
-            .chain(self.retry_info().map(retry_info));
+        let bad_request = BadRequest {
+            field_violations: self.violations.clone(),
+        };
+        let bad_request =
+            (!self.violations.is_empty()).then(|| any(BAD_REQUEST, bad_request.encode_to_vec()));
+        let retry_info = self.retry_info().map(|encoded| any(RETRY_INFO, encoded));
         RpcStatus {
             code: self.code,
             message: self.message.clone(),
-            details: details.collect(),
+            details: bad_request.into_iter().chain(retry_info).collect(),
         }
         .encode_to_vec()
     }
 
-    pub(super) fn to_json(&self) -> String {
+    pub(crate) fn to_json(&self) -> String {
         let mut status = json!({ "code": self.code, "message": self.message });
         if !self.violations.is_empty() {
             status["details"] =
@@ -89,37 +84,35 @@ impl OtlpStatus {
     }
 
     /// Returns the encoded `RetryInfo` alone, without the `Status` around it.
-    pub(super) fn retry_info(&self) -> Option<Vec<u8>> {
-        let retry_info = |seconds| RetryInfo {
-            retry_delay: Some(Duration {
-                seconds: i64::from(seconds),
-            }),
-        };
-        let seconds = self.retry_after_s?;
-        Some(retry_info(seconds).encode_to_vec())
+    pub(crate) fn retry_info(&self) -> Option<Vec<u8>> {
+        let seconds = i64::from(self.retry_after_s?);
+        let retry_delay = Some(Duration { seconds });
+        Some(RetryInfo { retry_delay }.encode_to_vec())
     }
 }
 
-/// The report on items that were rejected, or accepted with a warning (OTLP 1.11, "Partial Success").
-pub(super) struct PartialSuccess {
+/// The report on items that were rejected, or accepted with a warning (OTLP 1.11, "Partial Success"):
+/// `ExportTracePartialSuccess` of opentelemetry/proto/collector/trace/v1/trace_service.proto, and those of the other
+/// signals.
+#[derive(Clone, Message)]
+pub(crate) struct PartialSuccess {
     /// Number of rejected items; 0 for a warning.
-    pub(super) rejected: u32,
-    pub(super) error_message: String,
+    #[prost(int64, tag = "1")]
+    pub(crate) rejected: i64,
+    #[prost(string, tag = "2")]
+    pub(crate) error_message: String,
 }
 
 impl PartialSuccess {
     /// Encodes the `Export…ServiceResponse` around it: field 1, which has the same fields for every signal.
-    pub(super) fn to_protobuf(&self) -> Vec<u8> {
+    pub(crate) fn response_to_protobuf(&self) -> Vec<u8> {
         ExportResponse {
-            partial_success: Some(ExportPartialSuccess {
-                rejected: i64::from(self.rejected),
-                error_message: self.error_message.clone(),
-            }),
+            partial_success: Some(self.clone()),
         }
         .encode_to_vec()
     }
 
-    pub(super) fn to_json(&self, signal: Signal) -> String {
+    pub(crate) fn response_to_json(&self, signal: Signal) -> String {
         let mut partial = json!({ "errorMessage": self.error_message });
         if self.rejected > 0 {
             let rejected = match signal {
@@ -135,7 +128,7 @@ impl PartialSuccess {
 }
 
 /// Converts the first rejections with `make`, as many as fit into an answer.
-pub(super) fn fitting<T>(rejections: &[Rejection], make: impl Fn(&Rejection) -> T) -> Vec<T> {
+pub(crate) fn fitting<T>(rejections: &[Rejection], make: impl Fn(&Rejection) -> T) -> Vec<T> {
     /// Bytes of a rejection besides its texts: names, punctuation, the index.
     const FRAME_BYTES: usize = 64;
     let mut left = ANSWER_BYTES - TEXT_BYTES;
@@ -216,21 +209,11 @@ impl Violation {
     }
 }
 
-/// opentelemetry/proto/collector/trace/v1/trace_service.proto, `ExportTraceServiceResponse`, and those of the other
-/// signals.
+/// `ExportTraceServiceResponse`, and those of the other signals.
 #[derive(Message)]
 struct ExportResponse {
     #[prost(message, optional, tag = "1")]
-    partial_success: Option<ExportPartialSuccess>,
-}
-
-/// `ExportTracePartialSuccess`, and those of the other signals.
-#[derive(Message)]
-struct ExportPartialSuccess {
-    #[prost(int64, tag = "1")]
-    rejected: i64,
-    #[prost(string, tag = "2")]
-    error_message: String,
+    partial_success: Option<PartialSuccess>,
 }
 
 #[cfg(test)]
@@ -250,10 +233,10 @@ mod tests {
             rejected: 3,
             error_message: "why".to_owned(),
         };
-        let read = ExportTraceServiceResponse::decode(&*partial.to_protobuf()).unwrap();
+        let read = ExportTraceServiceResponse::decode(&*partial.response_to_protobuf()).unwrap();
         let read = read.partial_success.unwrap();
         assert_eq!((read.rejected_spans, &*read.error_message), (3, "why"));
-        let json: Value = serde_json::from_str(&partial.to_json(Signal::Log)).unwrap();
+        let json: Value = serde_json::from_str(&partial.response_to_json(Signal::Log)).unwrap();
         assert_eq!(
             json,
             json!({"partialSuccess": {"rejectedLogRecords": "3", "errorMessage": "why"}})
@@ -269,11 +252,12 @@ mod tests {
                 reason: "\"".repeat(500),
             })
             .collect();
-        let status = OtlpStatus::of(&Error::Invalid(Box::new(DecodeReport {
+        let report = DecodeReport {
             rejected: 20,
             rejections,
             ..DecodeReport::default()
-        })));
+        };
+        let status = OtlpStatus::of(&Error::Invalid(Box::new(report)), None);
         assert!(!status.violations.is_empty());
         assert!(status.to_json().len() <= ANSWER_BYTES);
         assert!(status.to_protobuf().len() <= ANSWER_BYTES);

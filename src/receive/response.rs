@@ -11,12 +11,12 @@ use axum::http::header::{
     WWW_AUTHENTICATE,
 };
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use serde_json::{Value, json};
 
 use crate::decode::{Rejection, UnknownMemberFate, UnknownMemberReport};
-use crate::error::Error;
+use crate::error::{Error, retry_after};
 use crate::receive::content_type::{self, MediaType};
 use crate::receive::otlp_status::{OtlpStatus, TEXT_BYTES, fitting};
 use crate::receive::protocol::grpc;
@@ -27,15 +27,15 @@ const OUTCOME: HeaderName = HeaderName::from_static("ruvvector-outcome");
 
 /// The format of the answer that a client expects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct ResponseFormat {
-    pub(super) shape: BodyFormat,
+pub(crate) struct ResponseFormat {
+    pub(crate) shape: BodyFormat,
     /// The answer is compressed with gzip; only OTLP's answers are.
     gzip: bool,
 }
 
 /// The format of an answer's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum BodyFormat {
+pub(crate) enum BodyFormat {
     /// JSON: `{"error": …}`, with problems identified by the event's index.
     Native,
     /// The same for NDJSON, with problems identified by the line's number.
@@ -50,7 +50,7 @@ impl ResponseFormat {
     /// Returns the format for a request with this version, path and headers.
     ///
     /// On OTLP's paths it is JSON if the content type names neither protobuf nor gRPC. gRPC needs HTTP/2.
-    pub(super) fn of(version: Version, path: &str, headers: &HeaderMap) -> Self {
+    pub(crate) fn of(version: Version, path: &str, headers: &HeaderMap) -> Self {
         if path == "/" || is_of_a_signal(path) {
             return Self::otlp(version, headers);
         }
@@ -64,7 +64,7 @@ impl ResponseFormat {
     }
 
     /// Returns the format for a request to a path or a port of OTLP.
-    pub(super) fn otlp(version: Version, headers: &HeaderMap) -> Self {
+    pub(crate) fn otlp(version: Version, headers: &HeaderMap) -> Self {
         let shape = match MediaType::of(headers) {
             MediaType::Grpc if version == Version::HTTP_2 => BodyFormat::Grpc,
             MediaType::Protobuf => BodyFormat::OtlpProtobuf,
@@ -74,7 +74,7 @@ impl ResponseFormat {
         Self { shape, gzip }
     }
 
-    pub(super) const NATIVE: Self = Self {
+    pub(crate) const NATIVE: Self = Self {
         shape: BodyFormat::Native,
         gzip: false,
     };
@@ -82,15 +82,13 @@ impl ResponseFormat {
 
 /// Returns `true` if OTLP has a signal at this path, including profiles, which are still in development. Exporters
 /// whose endpoint ends in a slash send to `//v1/…`.
-pub(super) fn is_of_a_signal(path: &str) -> bool {
+pub(crate) fn is_of_a_signal(path: &str) -> bool {
     let path = path.trim_start_matches('/');
-    ["v1/", "v1development/"]
-        .iter()
-        .any(|start| path.starts_with(start))
+    path.starts_with("v1/") || path.starts_with("v1development/")
 }
 
 /// Returns a success with this body; for gRPC, with this message.
-pub(super) fn success(form: ResponseFormat, body: impl Into<Bytes>) -> Response {
+pub(crate) fn success(form: ResponseFormat, body: impl Into<Bytes>) -> Response {
     match form.shape {
         BodyFormat::Grpc => grpc::answer::success(&body.into()),
         _ => answer(StatusCode::OK, form, body.into()),
@@ -98,63 +96,38 @@ pub(super) fn success(form: ResponseFormat, body: impl Into<Bytes>) -> Response 
 }
 
 /// Returns the answer to an error: its status, its headers, and a body with the reason.
-pub(super) fn error(error: &Error, form: ResponseFormat) -> Response {
+pub(crate) fn error(error: &Error, form: ResponseFormat) -> Response {
+    let facts = error.facts();
+    let retry_after_s = facts.is_retryable.then(retry_after::retry_after_s);
+    let status = || OtlpStatus::of(error, retry_after_s);
     let body: Bytes = match form.shape {
-        BodyFormat::OtlpProtobuf => OtlpStatus::of(error).to_protobuf().into(),
-        BodyFormat::OtlpJson => OtlpStatus::of(error).to_json().into(),
+        BodyFormat::OtlpProtobuf => status().to_protobuf().into(),
+        BodyFormat::OtlpJson => status().to_json().into(),
         BodyFormat::Native | BodyFormat::NativeLines => native(error, form).into(),
-        BodyFormat::Grpc => return grpc::answer::error(error),
+        BodyFormat::Grpc => return grpc::answer::error(error, &status()),
     };
-    let mut answer = answer(error.status(), form, body);
+    let mut answer = answer(facts.status, form, body);
     let headers = answer.headers_mut();
-    match error {
-        Error::Unauthenticated => {
-            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        }
-        Error::Method { allow } => {
-            headers.insert(ALLOW, HeaderValue::from_static(allow));
-        }
-        Error::ContentEncoding => {
-            let taken = HeaderValue::from_static("gzip, zstd, deflate, identity");
-            headers.insert(ACCEPT_ENCODING, taken);
-        }
-        Error::Unavailable { retry_after_s, .. } => {
-            headers.insert(RETRY_AFTER, u16::from(*retry_after_s).into());
-        }
-        Error::Unknown { retry_after_s } => {
-            headers.insert(RETRY_AFTER, u16::from(*retry_after_s).into());
-            headers.insert(OUTCOME, HeaderValue::from_static("unknown"));
-        }
-        Error::SlowBody { retry_after_s } => {
-            if let Some(seconds) = *retry_after_s {
-                headers.insert(RETRY_AFTER, u16::from(seconds).into());
-            }
-            close(headers);
-        }
-        Error::TooLarge { .. }
+    if let Some(seconds) = retry_after_s {
+        headers.insert(RETRY_AFTER, u16::from(seconds).into());
+    }
+    let (name, value) = match error {
+        Error::Unauthenticated => (WWW_AUTHENTICATE, "Bearer"),
+        Error::Method { allow } => (ALLOW, *allow),
+        Error::ContentEncoding => (ACCEPT_ENCODING, "gzip, zstd, deflate, identity"),
+        Error::Unknown => (OUTCOME, "unknown"),
+        // The rest of the request is not read, or cannot be distinguished from the next request.
+        Error::SlowBody
+        | Error::SlowExport
+        | Error::TooLarge { .. }
         | Error::LargeHeaders { .. }
         | Error::HostHeader { .. }
         | Error::HostValue
-        | Error::TransferCoding => close(headers),
-        Error::Malformed { .. }
-        | Error::Invalid(_)
-        | Error::Parameter { .. }
-        | Error::IdempotencyKey
-        | Error::KeyReused
-        | Error::ForeignOrigin
-        | Error::ForeignHost { .. }
-        | Error::NotFound(_)
-        | Error::TooManyEvents { .. }
-        | Error::LongTarget { .. }
-        | Error::ContentType { .. } => {}
-    }
+        | Error::TransferCoding => (CONNECTION, "close"),
+        _ => return answer,
+    };
+    headers.insert(name, HeaderValue::from_static(value));
     answer
-}
-
-/// Closes the connection after this answer: the rest of the request is not read, or cannot be distinguished from the
-/// next request.
-fn close(headers: &mut HeaderMap) {
-    headers.insert(CONNECTION, HeaderValue::from_static("close"));
 }
 
 /// Returns `{"error": …}`, with the numbers of events and the problems if the body was decoded.
@@ -179,12 +152,10 @@ fn native(error: &Error, form: ResponseFormat) -> String {
 
 /// Returns as many rejections as fit into an answer: `[{"index": n, "field": …, "reason": …}]`, for NDJSON with `line`
 /// instead of `index`.
-pub(super) fn problems(rejections: &[Rejection], form: ResponseFormat) -> Value {
+pub(crate) fn problems(rejections: &[Rejection], form: ResponseFormat) -> Value {
     let place = match form.shape {
         BodyFormat::NativeLines => "line",
-        BodyFormat::Native | BodyFormat::OtlpProtobuf | BodyFormat::OtlpJson | BodyFormat::Grpc => {
-            "index"
-        }
+        _ => "index",
     };
     fitting(rejections, |rejection| {
         let reason = cut(&rejection.reason, TEXT_BYTES);
@@ -193,9 +164,9 @@ pub(super) fn problems(rejections: &[Rejection], form: ResponseFormat) -> Value 
     .into()
 }
 
-/// Returns the names of unknown members, and a sentence about them. Both are shorter if the answer also has problems of
-/// `rejected` events.
-pub(super) fn unknown(unknown: &UnknownMemberReport, rejected: u32) -> (Value, Value) {
+/// Adds the names of unknown members, and a sentence about them, to the answer. Both are shorter if the answer also has
+/// problems of `rejected` events.
+pub(crate) fn add_unknown(answer: &mut Value, unknown: &UnknownMemberReport, rejected: u32) {
     let (names_bytes, message_bytes) = match rejected {
         0 => (2_000, 700),
         _ => (330, 250),
@@ -206,11 +177,8 @@ pub(super) fn unknown(unknown: &UnknownMemberReport, rejected: u32) -> (Value, V
         left = usize::checked_sub(left, name.to_string().len() + 1)?;
         Some(name)
     });
-    let names: Vec<_> = names.collect();
-    (
-        json!(names),
-        json!(cut(&unknown_message(unknown), message_bytes)),
-    )
+    answer["unknown"] = names.collect();
+    answer["message"] = cut(&unknown_message(unknown), message_bytes).into();
 }
 
 /// Describes the unknown members in a sentence, with the hints first, as the rest may be cut.
@@ -242,17 +210,14 @@ fn unknown_message(unknown: &UnknownMemberReport) -> String {
 fn answer(status: StatusCode, form: ResponseFormat, body: Bytes) -> Response {
     let content_type = match form.shape {
         BodyFormat::OtlpProtobuf => content_type::PROTOBUF,
-        BodyFormat::OtlpJson | BodyFormat::Native | BodyFormat::NativeLines | BodyFormat::Grpc => {
-            content_type::JSON
-        }
+        _ => content_type::JSON,
     };
     let gzip = form.gzip && !body.is_empty();
     let body = if gzip { compress(&body) } else { body };
-    let mut answer = Response::new(Body::from(body));
-    *answer.status_mut() = status;
-    let headers = answer.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    let content_type = [(CONTENT_TYPE, HeaderValue::from_static(content_type))];
+    let mut answer = (status, content_type, Body::from(body)).into_response();
     if gzip {
+        let headers = answer.headers_mut();
         headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     }
     answer
@@ -321,14 +286,16 @@ mod tests {
             let status = answer.status().as_u16();
             (status, told("retry-after"), told("ruvvector-outcome"))
         };
-        let wait = |seconds: &str| Some(seconds.to_owned());
-        let full = Error::Unavailable {
-            reason: "full".to_owned(),
-            retry_after_s: 5,
-        };
-        assert_eq!(refused(&full), (503, wait("5"), None));
-        let unknown = Error::Unknown { retry_after_s: 1 };
-        assert_eq!(refused(&unknown), (503, wait("1"), wait("unknown")));
+        let waits = ["2", "3"].map(|seconds| Some(seconds.to_owned()));
+        let unknown = Some("unknown".to_owned());
+        for (error, outcome) in [
+            (Error::unavailable("full"), None),
+            (Error::Unknown, unknown),
+        ] {
+            let (status, wait, told) = refused(&error);
+            assert_eq!((status, told), (503, outcome));
+            assert!(waits.contains(&wait), "{wait:?}");
+        }
         let large = Error::TooLarge { limit_bytes: 1 };
         assert_eq!(refused(&large), (413, None, None));
         assert_eq!(refused(&Error::KeyReused), (422, None, None));

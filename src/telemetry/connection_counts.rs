@@ -2,21 +2,23 @@
 //!
 //! **Invariant:** only ordinary slots are counted, not those reserved for health and metrics.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use tokio::sync::Semaphore;
 
 /// Time for which `/health` reports that no slot was free.
 const TOLD: Duration = Duration::from_secs(60);
 
 /// The counts of connections. Cheap to clone; clones share the counts.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct ConnectionCounts(Arc<SharedCounts>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct SharedCounts {
     max: usize,
-    open: AtomicUsize,
+    /// A permit for each slot.
+    slots: Arc<Semaphore>,
     none_free_at: Mutex<Option<Instant>>,
 }
 
@@ -30,25 +32,19 @@ pub struct ConnectionState {
 }
 
 impl ConnectionCounts {
+    /// Makes the counts of connections that each hold a permit of `slots`, which has `max` of them.
     #[must_use]
-    pub fn new(max: usize) -> Self {
+    pub fn new(max: usize, slots: Arc<Semaphore>) -> Self {
         Self(Arc::new(SharedCounts {
             max,
-            ..SharedCounts::default()
+            slots,
+            none_free_at: Mutex::default(),
         }))
     }
 
     #[must_use]
     pub fn max(&self) -> usize {
         self.0.max
-    }
-
-    pub fn opened(&self) {
-        self.0.open.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub fn closed(&self) {
-        self.0.open.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Records that a connection found no free slot.
@@ -60,7 +56,7 @@ impl ConnectionCounts {
     pub fn state(&self) -> ConnectionState {
         let none_free_at = *self.none_free_at();
         ConnectionState {
-            open: self.0.open.load(Ordering::Relaxed),
+            open: self.0.max - self.0.slots.available_permits(),
             max: self.0.max,
             is_short: none_free_at.is_some_and(|at| at.elapsed() < TOLD),
         }

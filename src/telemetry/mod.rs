@@ -14,10 +14,14 @@ pub mod own_traces;
 /// Counts of open connections.
 pub mod connection_counts;
 
+/// The outcomes of requests.
+pub mod request_outcome;
+
 /// A limit on log lines that clients or other systems can cause at any rate.
 pub mod log_limit;
 
 pub use connection_counts::ConnectionCounts;
+pub use request_outcome::RequestOutcome;
 
 /// The version of this build.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -26,7 +26,8 @@ use axum::http::Method;
 use bytes::Bytes;
 use ruvvector_service::journal::disk::{Disk, OsDisk};
 use ruvvector_service::journal::{self, Journal, JournalEntry};
-use ruvvector_service::receive::{ConnectionLimit, Drain, Options, Receiver, serve};
+use ruvvector_service::lifecycle::Lifecycle;
+use ruvvector_service::receive::{ConnectionLimit, Options, Receiver, serve};
 use ruvvector_service::write::Progress;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -42,7 +43,7 @@ struct Served {
     address: SocketAddr,
     journal: Journal,
     http: Http,
-    drain: Drain,
+    lifecycle: Lifecycle,
     server: JoinHandle<()>,
     _dir: tempfile::TempDir,
 }
@@ -60,7 +61,7 @@ impl Served {
     async fn start_on(
         log_bytes: u64,
         options: Options,
-        router: impl FnOnce(Receiver) -> Router,
+        router: impl FnOnce(Arc<Receiver>) -> Router,
     ) -> Self {
         Self::start_on_disk(Arc::new(OsDisk), log_bytes, options, router).await
     }
@@ -69,7 +70,7 @@ impl Served {
         disk: Arc<dyn Disk>,
         log_bytes: u64,
         options: Options,
-        router: impl FnOnce(Receiver) -> Router,
+        router: impl FnOnce(Arc<Receiver>) -> Router,
     ) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let log_options = journal::Options {
@@ -84,16 +85,16 @@ impl Served {
         let router = router(receiver);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("bound");
-        let drain = Drain::default();
+        let lifecycle = Lifecycle::default();
         let server = {
-            let (places, drain) = (ConnectionLimit::new(&options), drain.clone());
-            tokio::spawn(async move { serve(listener, router, &options, places, drain).await })
+            let limit = ConnectionLimit::new(&options);
+            tokio::spawn(serve(listener, router, options, limit, lifecycle.clone()))
         };
         Self {
             address,
             journal,
             http: Http::default(),
-            drain,
+            lifecycle,
             server,
             _dir: dir,
         }

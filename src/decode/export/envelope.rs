@@ -3,22 +3,21 @@
 //! **Invariant:** the schemas here describe whole messages and serve exports alone; no request is decoded by them.
 
 use crate::decode::export::members::{Members, copy};
-use crate::decode::export::message;
+use crate::decode::export::message as stored_message;
 use crate::decode::json::json_reader::SyntaxError;
+use crate::decode::json::json_text::JsonText;
+use crate::decode::json::json_writer;
 use crate::decode::otlp::schema::metric::{
     EXPONENTIAL_POINT, HISTOGRAM_POINT, NUMBER_POINT, SUMMARY_POINT, TEMPORALITIES,
 };
-use crate::decode::otlp::schema::{self, FieldSchema, FieldType, MessageSchema, many, one};
+use crate::decode::otlp::schema::{
+    self, FieldSchema, FieldType, MessageSchema, many, message, one,
+};
 use crate::event::Signal;
 
-/// A list of resources, scopes, metrics or items.
-#[derive(Debug)]
-pub(super) struct ListLevel {
-    /// JSON name of the list.
-    pub(super) list: &'static str,
-    /// The braces that close each element; empty for items, which are closed already.
-    pub(super) end: &'static str,
-}
+/// The JSON name of a list of resources, scopes, metrics or items, and the braces that close each element; no braces for
+/// items, which are closed already.
+pub(super) type ListLevel = (&'static str, &'static str);
 
 /// Returns the message of an export and its lists, the outermost first; `None` for native events.
 pub(super) fn of(signal: Signal) -> Option<(&'static MessageSchema, &'static [ListLevel])> {
@@ -53,13 +52,16 @@ fn own(
     row: &Members<'_>,
 ) -> Result<String, SyntaxError> {
     let stored = Members::of(row.find(name).unwrap_or("{}"))?;
-    let mut out = format!("{{\"{name}\": {{");
+    let mut out = JsonText::default();
+    out.push('{');
+    json_writer::key(&mut out, name);
+    out.push('{');
     for (name, value) in stored.iter() {
-        message::member(&mut out, schema, name, value)?;
+        stored_message::member(&mut out, schema, name, value)?;
     }
     out.push('}');
     copy(&mut out, "schemaUrl", stored.find("schemaUrl"));
-    Ok(out)
+    Ok(out.finish())
 }
 
 /// Returns the kind of data that the column `status` of a data point names: its JSON name, its message, and the message
@@ -87,48 +89,28 @@ pub(super) fn data(
     })
 }
 
-const fn level(list: &'static str, end: &'static str) -> ListLevel {
-    ListLevel { list, end }
-}
-
-static TRACES: [ListLevel; 3] = [
-    level("resourceSpans", "}"),
-    level("scopeSpans", "}"),
-    level("spans", ""),
-];
+static TRACES: [ListLevel; 3] = [("resourceSpans", "}"), ("scopeSpans", "}"), ("spans", "")];
 static LOGS: [ListLevel; 3] = [
-    level("resourceLogs", "}"),
-    level("scopeLogs", "}"),
-    level("logRecords", ""),
+    ("resourceLogs", "}"),
+    ("scopeLogs", "}"),
+    ("logRecords", ""),
 ];
 static METRICS: [ListLevel; 4] = [
-    level("resourceMetrics", "}"),
-    level("scopeMetrics", "}"),
+    ("resourceMetrics", "}"),
+    ("scopeMetrics", "}"),
     // Closes the metric's data and the metric.
-    level("metrics", "}}"),
-    level("dataPoints", ""),
+    ("metrics", "}}"),
+    ("dataPoints", ""),
 ];
 
-const fn message(fields: &'static [FieldSchema]) -> MessageSchema {
-    MessageSchema {
-        is_value: false,
-        fields,
-    }
-}
-
 const fn list(number: u32, name: &'static str, schema: &'static MessageSchema) -> FieldSchema {
-    many(number, name, name, FieldType::Message(schema))
+    many(number, name, FieldType::Message(schema))
 }
 
-const fn single(number: u32, name: &'static str, kind: FieldType) -> FieldSchema {
-    one(number, name, name, kind)
-}
-
-const RESOURCE: FieldSchema = single(1, "resource", FieldType::Message(&schema::RESOURCE));
-const SCOPE: FieldSchema = single(1, "scope", FieldType::Message(&schema::SCOPE));
-const SCHEMA_URL: FieldSchema = single(3, "schemaUrl", FieldType::Text);
-const TEMPORALITY: FieldSchema =
-    single(2, "aggregationTemporality", FieldType::Enum(&TEMPORALITIES));
+const RESOURCE: FieldSchema = one(1, "resource", FieldType::Message(&schema::RESOURCE));
+const SCOPE: FieldSchema = one(1, "scope", FieldType::Message(&schema::SCOPE));
+const SCHEMA_URL: FieldSchema = one(3, "schemaUrl", FieldType::Text);
+const TEMPORALITY: FieldSchema = one(2, "aggregationTemporality", FieldType::Enum(&TEMPORALITIES));
 
 static TRACES_DATA: MessageSchema = message(&[list(1, "resourceSpans", &RESOURCE_SPANS)]);
 static RESOURCE_SPANS: MessageSchema =
@@ -152,21 +134,21 @@ static RESOURCE_METRICS: MessageSchema = message(&[
 ]);
 static SCOPE_METRICS: MessageSchema = message(&[SCOPE, list(2, "metrics", &METRIC), SCHEMA_URL]);
 static METRIC: MessageSchema = message(&[
-    single(1, "name", FieldType::Text),
-    single(2, "description", FieldType::Text),
-    single(3, "unit", FieldType::Text),
-    single(5, "gauge", FieldType::Message(&GAUGE)),
-    single(7, "sum", FieldType::Message(&SUM)),
-    single(9, "histogram", FieldType::Message(&HISTOGRAM)),
-    single(10, "exponentialHistogram", FieldType::Message(&EXPONENTIAL)),
-    single(11, "summary", FieldType::Message(&SUMMARY)),
+    one(1, "name", FieldType::Text),
+    one(2, "description", FieldType::Text),
+    one(3, "unit", FieldType::Text),
+    one(5, "gauge", FieldType::Message(&GAUGE)),
+    one(7, "sum", FieldType::Message(&SUM)),
+    one(9, "histogram", FieldType::Message(&HISTOGRAM)),
+    one(10, "exponentialHistogram", FieldType::Message(&EXPONENTIAL)),
+    one(11, "summary", FieldType::Message(&SUMMARY)),
     list(12, "metadata", &schema::KEY_VALUE),
 ]);
 static GAUGE: MessageSchema = message(&[list(1, "dataPoints", &NUMBER_POINT)]);
 static SUM: MessageSchema = message(&[
     list(1, "dataPoints", &NUMBER_POINT),
     TEMPORALITY,
-    single(3, "isMonotonic", FieldType::Bool),
+    one(3, "isMonotonic", FieldType::Bool),
 ]);
 static HISTOGRAM: MessageSchema = message(&[list(1, "dataPoints", &HISTOGRAM_POINT), TEMPORALITY]);
 static EXPONENTIAL: MessageSchema =

@@ -6,6 +6,7 @@
 use crate::decode::export::members::{Members, copy, whole};
 use crate::decode::export::{envelope, message};
 use crate::decode::json::json_reader::SyntaxError;
+use crate::decode::json::json_text::JsonText;
 use crate::decode::json::json_writer;
 use crate::decode::otlp::schema::{self, MessageSchema};
 
@@ -40,7 +41,7 @@ const DATA_POINT: [ExportColumn; 1] = [("timeUnixNano", "timeUnixNano")];
 pub(super) fn span(
     row: &Members<'_>,
     mut metadata: Members<'_>,
-    out: &mut String,
+    out: &mut JsonText<'_>,
 ) -> Result<(), SyntaxError> {
     let status = Members::of(metadata.take("status").unwrap_or("{}"))?;
     let start = metadata.find("startTimeUnixNano");
@@ -58,7 +59,7 @@ pub(super) fn span(
 }
 
 /// Writes a span's status, whose code is a column and whose message is in `metadata`.
-fn put_status(out: &mut String, column: Option<&str>, message: Option<&str>) {
+fn put_status(out: &mut JsonText<'_>, column: Option<&str>, message: Option<&str>) {
     let code = match column {
         None | Some("\"UNSET\"") => None,
         Some("\"OK\"") => Some(1),
@@ -81,7 +82,7 @@ fn put_status(out: &mut String, column: Option<&str>, message: Option<&str>) {
 pub(super) fn log_record(
     row: &Members<'_>,
     metadata: &Members<'_>,
-    out: &mut String,
+    out: &mut JsonText<'_>,
 ) -> Result<(), SyntaxError> {
     out.push('{');
     fields(row, metadata, &schema::LOG_RECORD, &LOG_RECORD, out)?;
@@ -92,18 +93,19 @@ pub(super) fn log_record(
 /// Writes a metric without its points and without the braces that close its data and itself.
 pub(super) fn metric(row: &Members<'_>, metadata: &Members<'_>) -> Result<String, SyntaxError> {
     let (name, data, _) = envelope::data(row)?;
-    let mut out = String::from("{");
+    let mut out = JsonText::default();
+    out.push('{');
     fields(row, metadata, &schema::metric::METRIC, &METRIC, &mut out)?;
     json_writer::key(&mut out, name);
     out.push('{');
     fields(row, metadata, data, &[], &mut out)?;
-    Ok(out)
+    Ok(out.finish())
 }
 
 pub(super) fn data_point(
     row: &Members<'_>,
     metadata: &Members<'_>,
-    out: &mut String,
+    out: &mut JsonText<'_>,
 ) -> Result<(), SyntaxError> {
     let (_, _, point) = envelope::data(row)?;
     out.push('{');
@@ -118,7 +120,7 @@ fn fields(
     metadata: &Members<'_>,
     schema: &MessageSchema,
     columns: &[ExportColumn],
-    out: &mut String,
+    out: &mut JsonText<'_>,
 ) -> Result<(), SyntaxError> {
     for (field, column) in columns {
         if metadata.find(field).is_none() {

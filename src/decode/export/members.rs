@@ -3,6 +3,7 @@
 //! **Invariant:** a value is checked but not decoded.
 
 use crate::decode::json::json_reader::{JsonReader, SyntaxError};
+use crate::decode::json::json_text::JsonText;
 use crate::decode::json::json_writer;
 
 /// Names with the JSON of their values, in the order of the object.
@@ -46,7 +47,7 @@ impl<'a> Members<'a> {
 }
 
 /// Writes a member with an unchanged value; leaves it out if the value is absent or a default (0 or an empty text).
-pub(super) fn copy(out: &mut String, name: &str, value: Option<&str>) {
+pub(super) fn copy(out: &mut JsonText<'_>, name: &str, value: Option<&str>) {
     if let Some(value) = value
         && !matches!(value, "0" | "\"\"")
     {

@@ -4,6 +4,7 @@
 
 use crate::decode::export::value;
 use crate::decode::json::json_reader::{JsonReader, JsonType as Json, SyntaxError};
+use crate::decode::json::json_text::JsonText;
 use crate::decode::json::json_writer;
 use crate::decode::otlp::schema::{self, FieldSchema, FieldType, MessageSchema};
 
@@ -12,7 +13,7 @@ use crate::decode::otlp::schema::{self, FieldSchema, FieldType, MessageSchema};
 /// # Errors
 /// [`SyntaxError`] if the value is not of the field's type.
 pub(super) fn member(
-    out: &mut String,
+    out: &mut JsonText<'_>,
     schema: &MessageSchema,
     name: &str,
     stored: &str,
@@ -25,7 +26,7 @@ fn field(
     scanner: &mut JsonReader<'_>,
     schema: &MessageSchema,
     name: &str,
-    out: &mut String,
+    out: &mut JsonText<'_>,
 ) -> Result<(), SyntaxError> {
     let Some(field) = schema.fields.iter().find(|field| field.name == name) else {
         return scanner.skip().map(drop);
@@ -54,7 +55,7 @@ fn field(
 fn one(
     scanner: &mut JsonReader<'_>,
     field: &FieldSchema,
-    out: &mut String,
+    out: &mut JsonText<'_>,
 ) -> Result<(), SyntaxError> {
     match field.kind {
         FieldType::Message(schema) if schema.is_value => return value::any_value(scanner, 0, out),
@@ -79,7 +80,7 @@ fn one(
 fn object(
     scanner: &mut JsonReader<'_>,
     schema: &MessageSchema,
-    out: &mut String,
+    out: &mut JsonText<'_>,
 ) -> Result<(), SyntaxError> {
     out.push('{');
     scanner.object()?;

@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 
 use crate::decode::VERSION;
 use crate::decode::json::json_reader::{JsonReader, SyntaxError};
+use crate::decode::json::json_text::JsonText;
 use crate::decode::json::json_writer;
 use crate::decode::otlp::json_to_protobuf::{self, Unmapped};
 use crate::event::{Encoding, Limits, Signal, Source};
@@ -130,17 +131,18 @@ impl Export {
         }
         let metadata = Members::of(row.find("metadata").unwrap_or("{}"))?;
         let mut path = vec![envelope::resource(&row)?, envelope::scope(&row)?];
-        self.item.clear();
+        let mut item = JsonText::whole(std::mem::take(&mut self.item));
         match self.signal {
             Signal::Event => return Ok(AddOutcome::NotOtlp),
-            Signal::Span => item::span(&row, metadata, &mut self.item)?,
-            Signal::Log => item::log_record(&row, &metadata, &mut self.item)?,
+            Signal::Span => item::span(&row, metadata, &mut item)?,
+            Signal::Log => item::log_record(&row, &metadata, &mut item)?,
             Signal::Metric => {
                 path.push(item::metric(&row, &metadata)?);
-                item::data_point(&row, &metadata, &mut self.item)?;
+                item::data_point(&row, &metadata, &mut item)?;
             }
         }
 
+        self.item = item.finish();
         let mut bytes = self.item.len();
         let mut known = Some(&self.root);
         for own in &path {
@@ -172,10 +174,11 @@ impl Export {
         let Some((schema, levels)) = envelope::of(self.signal) else {
             return Ok(Vec::new());
         };
-        let mut json = String::with_capacity(self.used_bytes);
+        let mut json = JsonText::whole(String::with_capacity(self.used_bytes));
         json.push('{');
         self.root.write(levels, &mut json);
         json.push('}');
+        let json = json.finish();
         match form {
             ExportEncoding::Json => Ok(json.into_bytes()),
             ExportEncoding::Protobuf => {
@@ -208,18 +211,18 @@ impl Export {
 
 impl ExportPart {
     /// Writes the list of this part's elements.
-    fn write(self, levels: &[envelope::ListLevel], out: &mut String) {
-        let Some((level, inner)) = levels.split_first() else {
+    fn write(self, levels: &[envelope::ListLevel], out: &mut JsonText<'_>) {
+        let Some(((list, end), inner)) = levels.split_first() else {
             return;
         };
-        json_writer::key(out, level.list);
+        json_writer::key(out, list);
         out.push('[');
         out.push_str(&self.items);
         for (own, part) in self.parts {
             json_writer::separate(out);
             out.push_str(&own);
             part.write(inner, out);
-            out.push_str(level.end);
+            out.push_str(end);
         }
         out.push(']');
     }

@@ -4,6 +4,7 @@
 //! **Invariant:** texts and numbers are copied unchanged, so none is rounded.
 
 use crate::decode::json::json_reader::{JsonReader, JsonType, SyntaxError};
+use crate::decode::json::json_text::JsonText;
 use crate::decode::json::json_writer;
 
 /// Limit of the levels of nested values, above every limit that requests are decoded with.
@@ -16,7 +17,7 @@ pub(super) const LEVELS: u8 = 255;
 pub(super) fn any_value(
     scanner: &mut JsonReader<'_>,
     above: u8,
-    out: &mut String,
+    out: &mut JsonText<'_>,
 ) -> Result<(), SyntaxError> {
     match scanner.peek()? {
         JsonType::Text => typed(out, "stringValue", scanner.skip()?.0),
@@ -62,7 +63,7 @@ pub(super) fn any_value(
 pub(super) fn key_values(
     scanner: &mut JsonReader<'_>,
     above: u8,
-    out: &mut String,
+    out: &mut JsonText<'_>,
 ) -> Result<(), SyntaxError> {
     out.push('[');
     scanner.object()?;
@@ -85,7 +86,10 @@ pub(super) fn key_values(
 ///
 /// # Errors
 /// [`SyntaxError`] if it is neither.
-pub(super) fn double(scanner: &mut JsonReader<'_>, out: &mut String) -> Result<(), SyntaxError> {
+pub(super) fn double(
+    scanner: &mut JsonReader<'_>,
+    out: &mut JsonText<'_>,
+) -> Result<(), SyntaxError> {
     out.push_str(match scanner.peek()? {
         JsonType::Number => scanner.number()?,
         _ => match tagged(scanner)? {
@@ -96,7 +100,7 @@ pub(super) fn double(scanner: &mut JsonReader<'_>, out: &mut String) -> Result<(
     Ok(())
 }
 
-fn typed(out: &mut String, name: &str, value: &str) {
+fn typed(out: &mut JsonText<'_>, name: &str, value: &str) {
     out.push('{');
     json_writer::key(out, name);
     out.push_str(value);

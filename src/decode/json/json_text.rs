@@ -9,29 +9,8 @@ use sha2::{Digest as _, Sha256};
 /// The longest piece.
 const PIECE_BYTES: usize = 256 << 10;
 
-/// A text to which JSON is appended.
-pub(in crate::decode) trait JsonOutput: fmt::Write {
-    fn push_str(&mut self, text: &str);
-    fn push(&mut self, character: char);
-    /// The last byte of all that was appended.
-    fn last_byte(&self) -> Option<u8>;
-}
-
-impl JsonOutput for String {
-    fn push_str(&mut self, text: &str) {
-        Self::push_str(self, text);
-    }
-
-    fn push(&mut self, character: char) {
-        Self::push(self, character);
-    }
-
-    fn last_byte(&self) -> Option<u8> {
-        self.as_bytes().last().copied()
-    }
-}
-
-/// The text of one row's metadata.
+/// A JSON text, to which the functions of [`super::json_writer`] append.
+#[derive(Default)]
 pub(in crate::decode) struct JsonText<'t> {
     /// All of the text, or the piece that is not full.
     text: String,
@@ -49,7 +28,8 @@ impl<'t> JsonText<'t> {
         }
     }
 
-    /// A text of which `take` gets the pieces; the last one at [`JsonText::finish`].
+    /// A text of which `take` gets the pieces; the last one at [`JsonText::finish`]. `buffer` is empty, or the memory
+    /// that another such text has returned.
     pub(in crate::decode) fn in_pieces(mut buffer: String, take: &'t mut dyn FnMut(&str)) -> Self {
         buffer.clear();
         Self {
@@ -68,19 +48,51 @@ impl<'t> JsonText<'t> {
         self.text
     }
 
-    /// Appends to pieces what does not fit into the current one. A full piece stays until something follows it, as
-    /// [`JsonOutput::last_byte`] looks at it.
+    #[inline]
+    pub(in crate::decode) fn push_str(&mut self, text: &str) {
+        // The buffer of a text in pieces is never larger than one, so this one test serves both kinds of text.
+        if text.len() > self.text.capacity() - self.text.len() {
+            self.push_beyond_buffer(text);
+        } else {
+            self.text.push_str(text);
+        }
+    }
+
+    #[inline]
+    pub(in crate::decode) fn push(&mut self, character: char) {
+        self.push_str(character.encode_utf8(&mut [0; 4]));
+    }
+
+    /// The last byte of all that was appended.
+    pub(in crate::decode) fn last_byte(&self) -> Option<u8> {
+        self.text.as_bytes().last().copied()
+    }
+
+    /// Appends a text for which the buffer has no room. A full piece stays until something follows it, as
+    /// [`JsonText::last_byte`] looks at it.
     #[cold]
-    fn overflow(&mut self, mut rest: &str) {
-        let Some(take) = &mut self.take else { return };
-        while self.text.len() + rest.len() > PIECE_BYTES {
-            let room = rest.floor_char_boundary(PIECE_BYTES - self.text.len());
-            self.text.push_str(&rest[..room]);
-            rest = &rest[room..];
-            take(&self.text);
-            self.text.clear();
+    fn push_beyond_buffer(&mut self, mut rest: &str) {
+        if let Some(take) = &mut self.take {
+            while self.text.len() + rest.len() > PIECE_BYTES {
+                self.text.reserve_exact(PIECE_BYTES - self.text.len());
+                let room = rest.floor_char_boundary(PIECE_BYTES - self.text.len());
+                self.text.push_str(&rest[..room]);
+                rest = &rest[room..];
+                take(&self.text);
+                self.text.clear();
+            }
+            let twice = (self.text.capacity() * 2).min(PIECE_BYTES);
+            let bytes = twice.max(self.text.len() + rest.len());
+            self.text.reserve_exact(bytes - self.text.len());
         }
         self.text.push_str(rest);
+    }
+}
+
+impl fmt::Write for JsonText<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.push_str(text);
+        Ok(())
     }
 }
 
@@ -96,34 +108,9 @@ pub(in crate::decode) fn hash_json(
     *scratch = out.finish();
 }
 
-impl JsonOutput for JsonText<'_> {
-    fn push_str(&mut self, text: &str) {
-        if self.take.is_some() && self.text.len() + text.len() > PIECE_BYTES {
-            self.overflow(text);
-        } else {
-            self.text.push_str(text);
-        }
-    }
-
-    fn push(&mut self, character: char) {
-        self.push_str(character.encode_utf8(&mut [0; 4]));
-    }
-
-    fn last_byte(&self) -> Option<u8> {
-        self.text.as_bytes().last().copied()
-    }
-}
-
-impl fmt::Write for JsonText<'_> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        JsonOutput::push_str(self, text);
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{JsonOutput, JsonText, PIECE_BYTES};
+    use super::{JsonText, PIECE_BYTES};
 
     #[test]
     fn the_pieces_are_the_text_and_none_is_too_long() {

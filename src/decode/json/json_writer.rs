@@ -3,8 +3,9 @@
 //! **Invariant:** the output is valid JSON without a NUL, and PostgreSQL prints it from JSONB as the same text.
 
 use std::cmp::Ordering;
+use std::fmt::Write as _;
 
-use crate::decode::json::json_text::JsonOutput;
+use crate::decode::json::json_text::JsonText;
 use crate::decode::json::string::plain_end;
 
 /// Maximum number of characters of a number in plain digits. PostgreSQL accepts larger numbers and can then neither
@@ -17,7 +18,7 @@ pub(in crate::decode) fn key_order(a: &str, b: &str) -> Ordering {
 }
 
 /// Appends a comma if one is needed before the next member or element.
-pub(in crate::decode) fn separate(out: &mut impl JsonOutput) {
+pub(in crate::decode) fn separate(out: &mut JsonText<'_>) {
     // A text ends with its quote, so only a newly opened object or array ends with `{` or `[`.
     if !matches!(out.last_byte(), Some(b'{' | b'[')) {
         out.push_str(", ");
@@ -25,14 +26,14 @@ pub(in crate::decode) fn separate(out: &mut impl JsonOutput) {
 }
 
 /// Writes the key of the next member of an object; its value follows.
-pub(in crate::decode) fn key(out: &mut impl JsonOutput, key: &str) {
+pub(in crate::decode) fn key(out: &mut JsonText<'_>, key: &str) {
     separate(out);
     text(out, key);
     out.push_str(": ");
 }
 
 /// Writes a member with a number; leaves it out if that is 0, the default.
-pub(in crate::decode) fn number_member(out: &mut impl JsonOutput, name: &str, number: u64) {
+pub(in crate::decode) fn number_member(out: &mut JsonText<'_>, name: &str, number: u64) {
     if number != 0 {
         key(out, name);
         display(out, number);
@@ -40,7 +41,7 @@ pub(in crate::decode) fn number_member(out: &mut impl JsonOutput, name: &str, nu
 }
 
 /// Writes a member with a signed number; leaves it out if that is 0, the default.
-pub(in crate::decode) fn integer_member(out: &mut impl JsonOutput, name: &str, number: i32) {
+pub(in crate::decode) fn integer_member(out: &mut JsonText<'_>, name: &str, number: i32) {
     if number != 0 {
         key(out, name);
         display(out, number);
@@ -48,7 +49,7 @@ pub(in crate::decode) fn integer_member(out: &mut impl JsonOutput, name: &str, n
 }
 
 /// Writes a member with a double; leaves it out if that is 0, the default, but not if it is -0.
-pub(in crate::decode) fn double_member(out: &mut impl JsonOutput, name: &str, value: f64) {
+pub(in crate::decode) fn double_member(out: &mut JsonText<'_>, name: &str, value: f64) {
     if value.to_bits() != 0 {
         key(out, name);
         double(out, value);
@@ -56,7 +57,7 @@ pub(in crate::decode) fn double_member(out: &mut impl JsonOutput, name: &str, va
 }
 
 /// Writes a member with a text; leaves it out if that is empty, the default.
-pub(in crate::decode) fn text_member(out: &mut impl JsonOutput, name: &str, value: &str) {
+pub(in crate::decode) fn text_member(out: &mut JsonText<'_>, name: &str, value: &str) {
     if !value.is_empty() {
         key(out, name);
         text(out, value);
@@ -64,11 +65,11 @@ pub(in crate::decode) fn text_member(out: &mut impl JsonOutput, name: &str, valu
 }
 
 /// Writes a member with an array; leaves it out if that is empty.
-pub(in crate::decode) fn array_member<T, O: JsonOutput>(
-    out: &mut O,
+pub(in crate::decode) fn array_member<T>(
+    out: &mut JsonText<'_>,
     name: &str,
     elements: impl Iterator<Item = T>,
-    mut write: impl FnMut(&mut O, T),
+    mut write: impl FnMut(&mut JsonText<'_>, T),
 ) {
     let mut elements = elements.peekable();
     if elements.peek().is_none() {
@@ -84,12 +85,12 @@ pub(in crate::decode) fn array_member<T, O: JsonOutput>(
 }
 
 /// Writes a whole number, or another value whose `Display` is JSON.
-pub(in crate::decode) fn display(out: &mut impl JsonOutput, value: impl std::fmt::Display) {
+pub(in crate::decode) fn display(out: &mut JsonText<'_>, value: impl std::fmt::Display) {
     write!(out, "{value}").expect("writing to a string cannot fail");
 }
 
 /// Writes a string; a NUL becomes U+FFFD, because neither store accepts it.
-pub(in crate::decode) fn text(out: &mut impl JsonOutput, text: &str) {
+pub(in crate::decode) fn text(out: &mut JsonText<'_>, text: &str) {
     out.push('"');
     let mut rest = text;
     loop {
@@ -115,7 +116,7 @@ pub(in crate::decode) fn text(out: &mut impl JsonOutput, text: &str) {
 }
 
 /// A control character as `\u0002`: a text of nothing else is six times as long.
-fn push_escape(out: &mut impl JsonOutput, control: u8) {
+fn push_escape(out: &mut JsonText<'_>, control: u8) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let digit = |value: u8| DIGITS[usize::from(value & 15)];
     let escape = [b'\\', b'u', b'0', b'0', digit(control >> 4), digit(control)];
@@ -124,7 +125,7 @@ fn push_escape(out: &mut impl JsonOutput, control: u8) {
 
 /// Writes a double in the fewest plain digits that read back as the same value, always with a fraction. A value that
 /// JSONB has no number for is tagged: `{"$double": "NaN"}`.
-pub(in crate::decode) fn double(out: &mut impl JsonOutput, value: f64) {
+pub(in crate::decode) fn double(out: &mut JsonText<'_>, value: f64) {
     let tag = if value.is_nan() {
         "NaN"
     } else if value == f64::INFINITY {
@@ -148,14 +149,34 @@ pub(in crate::decode) fn double(out: &mut impl JsonOutput, value: f64) {
 
 /// Returns the number of characters of a JSON number in plain digits; `None` if it exceeds 400.
 pub(in crate::decode) fn plain_len(number: &str) -> Option<usize> {
+    if is_plain(number) {
+        return Some(number.len());
+    }
     PlainNumber::of(number).map(|plain| count(plain.characters))
 }
 
 /// Writes a JSON number in plain digits, as `numeric` prints it: `1e2` is 100, `1.50` stays, `-0` is 0.
 /// Returns `None` and writes nothing if that takes more than 400 characters.
-pub(in crate::decode) fn plain_number(out: &mut impl JsonOutput, number: &str) -> Option<()> {
-    PlainNumber::of(number)?.write(out);
+pub(in crate::decode) fn plain_number(out: &mut JsonText<'_>, number: &str) -> Option<()> {
+    if is_plain(number) {
+        out.push_str(number);
+    } else {
+        PlainNumber::of(number)?.write(out);
+    }
     Some(())
+}
+
+/// Returns a JSON number in plain digits; `None` if it exceeds 400.
+pub(in crate::decode) fn plain_digits(number: &str) -> Option<String> {
+    let mut out = JsonText::default();
+    plain_number(&mut out, number)?;
+    Some(out.finish())
+}
+
+/// Returns whether a JSON number is written in plain digits already, as most are.
+fn is_plain(number: &str) -> bool {
+    let is_plain_byte = |byte: u8| byte.is_ascii_digit() || byte == b'.';
+    number.len() <= NUMBER_CHARACTERS && number.bytes().all(is_plain_byte)
 }
 
 /// The parts of a JSON number.
@@ -206,7 +227,7 @@ impl<'a> PlainNumber<'a> {
         (plain.characters <= signed(NUMBER_CHARACTERS)).then_some(plain)
     }
 
-    fn write(&self, out: &mut impl JsonOutput) {
+    fn write(&self, out: &mut JsonText<'_>) {
         let Some(first) = self.first else {
             out.push('0');
             if self.scale > 0 {
@@ -240,7 +261,7 @@ impl<'a> PlainNumber<'a> {
     }
 }
 
-fn push_all(out: &mut impl JsonOutput, characters: impl Iterator<Item = char>) {
+fn push_all(out: &mut JsonText<'_>, characters: impl Iterator<Item = char>) {
     for character in characters {
         out.push(character);
     }
@@ -264,11 +285,6 @@ fn saturating_exponent(exponent: &str) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn plain(number: &str) -> Option<String> {
-        let mut out = String::new();
-        plain_number(&mut out, number).map(|()| out)
-    }
 
     #[test]
     fn numbers_are_printed_as_jsonb_prints_them() {
@@ -297,14 +313,17 @@ mod tests {
                 "123456789012345678901234567890.10",
             ),
         ] {
-            assert_eq!(plain(number).as_deref(), Some(expected), "{number}");
+            assert_eq!(plain_digits(number).as_deref(), Some(expected), "{number}");
         }
     }
 
     #[test]
     fn a_number_of_more_than_400_plain_digits_is_refused() {
-        assert_eq!(plain("1e399").map(|text| text.len()), Some(400));
-        assert_eq!(plain(&"9".repeat(400)).map(|text| text.len()), Some(400));
+        assert_eq!(plain_digits("1e399").map(|text| text.len()), Some(400));
+        assert_eq!(
+            plain_digits(&"9".repeat(400)).map(|text| text.len()),
+            Some(400)
+        );
         for number in [
             "1e400",
             "1e131071",
@@ -313,9 +332,9 @@ mod tests {
             "1e99999999999999999999",
             "-1e399",
         ] {
-            assert_eq!(plain(number), None, "{number}");
+            assert_eq!(plain_digits(number), None, "{number}");
         }
-        assert_eq!(plain(&"9".repeat(401)), None);
+        assert_eq!(plain_digits(&"9".repeat(401)), None);
     }
 
     #[test]
@@ -330,11 +349,12 @@ mod tests {
             1e21,
             123_456_789.125,
         ] {
-            let mut out = String::new();
+            let mut out = JsonText::default();
             double(&mut out, value);
+            let out = out.finish();
             assert!(out.contains('.') && !out.contains(['e', 'E']), "{out}");
             assert_eq!(out.parse(), Ok(value));
-            assert!(plain(&out).is_some());
+            assert!(plain_digits(&out).is_some());
         }
         for (value, expected) in [
             (f64::NAN, r#"{"$double": "NaN"}"#),
@@ -343,21 +363,22 @@ mod tests {
             (-0.0, r#"{"$double": "-0.0"}"#),
             (0.0, "0.0"),
         ] {
-            let mut out = String::new();
+            let mut out = JsonText::default();
             double(&mut out, value);
+            let out = out.finish();
             assert_eq!(out, expected);
         }
     }
 
     #[test]
     fn texts_are_escaped_as_jsonb_escapes_them() {
-        let mut out = String::new();
+        let mut out = JsonText::default();
         text(
             &mut out,
             "a\"\\/\u{8}\u{c}\n\r\t\u{1}\u{1f}\u{7f}é\0\u{1f600}",
         );
         assert_eq!(
-            out,
+            out.finish(),
             "\"a\\\"\\\\/\\b\\f\\n\\r\\t\\u0001\\u001f\u{7f}é\u{fffd}\u{1f600}\""
         );
     }

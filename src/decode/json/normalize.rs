@@ -5,10 +5,13 @@
 use std::borrow::Cow;
 
 use crate::decode::json::json_reader::{JsonReader, JsonType, SyntaxError};
-use crate::decode::json::json_text::JsonOutput;
+use crate::decode::json::json_text::JsonText;
 use crate::decode::json::json_writer;
 
-/// Normalises values of one request; keeps its memory from one to the next.
+/// Number of members for which memory is reserved, so that most events need no more.
+const USUAL_MEMBERS: usize = 16;
+
+/// Normalises one value.
 #[derive(Debug, Default)]
 pub(in crate::decode) struct Normalizer<'a> {
     /// Members of the open objects, those of the innermost last.
@@ -19,8 +22,8 @@ pub(in crate::decode) struct Normalizer<'a> {
 #[derive(Debug)]
 struct ObjectMember<'a> {
     key: Cow<'a, str>,
-    /// Stands before the value.
-    value: JsonReader<'a>,
+    /// The JSON of the value, as sent.
+    value: &'a str,
 }
 
 impl<'a> Normalizer<'a> {
@@ -29,10 +32,14 @@ impl<'a> Normalizer<'a> {
     pub(in crate::decode) fn value(
         &mut self,
         scanner: &mut JsonReader<'a>,
-        out: &mut impl JsonOutput,
+        out: &mut JsonText<'_>,
     ) -> Result<(), SyntaxError> {
         match scanner.peek()? {
-            JsonType::Object => return self.object(scanner, out),
+            JsonType::Object => {
+                let first = self.members.len();
+                self.read_members(scanner)?;
+                self.write_members(first, out)
+            }
             JsonType::Array => {
                 scanner.array()?;
                 out.push('[');
@@ -42,29 +49,10 @@ impl<'a> Normalizer<'a> {
                     self.value(scanner, out)?;
                 }
                 out.push(']');
+                Ok(())
             }
-            JsonType::Text => json_writer::text(out, &scanner.text()?.decode()),
-            JsonType::Number => {
-                let too_long = scanner.error("the number is too long");
-                json_writer::plain_number(out, scanner.number()?).ok_or(too_long)?;
-            }
-            JsonType::Bool => out.push_str(if scanner.bool()? { "true" } else { "false" }),
-            JsonType::Null => {
-                scanner.null()?;
-                out.push_str("null");
-            }
+            _ => scalar(scanner.skip()?.0, out),
         }
-        Ok(())
-    }
-
-    fn object(
-        &mut self,
-        scanner: &mut JsonReader<'a>,
-        out: &mut impl JsonOutput,
-    ) -> Result<(), SyntaxError> {
-        let first = self.members.len();
-        self.read_members(scanner)?;
-        self.write_members(first, out)
     }
 
     /// Appends one object: the members of `metadata`, which is the text of an object, and `others`, whose keys it does
@@ -73,37 +61,30 @@ impl<'a> Normalizer<'a> {
         &mut self,
         metadata: Option<&'a str>,
         others: impl Iterator<Item = (Cow<'a, str>, &'a str)>,
-        out: &mut impl JsonOutput,
+        out: &mut JsonText<'_>,
     ) -> Result<(), SyntaxError> {
-        let first = self.members.len();
-        self.members.extend(others.map(|(key, value)| ObjectMember {
-            key,
-            value: JsonReader::new(value),
-        }));
+        self.members.reserve(USUAL_MEMBERS);
+        self.members
+            .extend(others.map(|(key, value)| ObjectMember { key, value }));
         if let Some(metadata) = metadata {
             self.read_members(&mut JsonReader::new(metadata))?;
         }
-        self.write_members(first, out)
+        self.write_members(0, out)
     }
 
     fn read_members(&mut self, scanner: &mut JsonReader<'a>) -> Result<(), SyntaxError> {
         scanner.object()?;
         let mut is_first = true;
         while let Some(key) = scanner.next_key(&mut is_first)? {
-            let key = crate::decode::otlp::any_value::without_nul_cow(key.decode());
-            let value = *scanner;
-            scanner.skip()?;
+            let key = key.decode_without_nul();
+            let (value, _) = scanner.skip()?;
             self.members.push(ObjectMember { key, value });
         }
         Ok(())
     }
 
     /// Writes the members from that one on in order, each key once: the last of equals wins.
-    fn write_members(
-        &mut self,
-        first: usize,
-        out: &mut impl JsonOutput,
-    ) -> Result<(), SyntaxError> {
+    fn write_members(&mut self, first: usize, out: &mut JsonText<'_>) -> Result<(), SyntaxError> {
         // The sort is stable, so the last of equal keys stays last.
         self.members[first..].sort_by(|a, b| json_writer::key_order(&a.key, &b.key));
         out.push('{');
@@ -113,14 +94,29 @@ impl<'a> Normalizer<'a> {
             if next.is_some_and(|next| next.key == member.key) {
                 continue;
             }
-            json_writer::separate(out);
-            json_writer::text(out, &member.key);
-            out.push_str(": ");
-            let mut value = member.value;
-            self.value(&mut value, out)?;
+            json_writer::key(out, &member.key);
+            match member.value.as_bytes() {
+                [b'{' | b'[', ..] => self.value(&mut JsonReader::new(member.value), out)?,
+                _ => scalar(member.value, out)?,
+            }
         }
         self.members.truncate(first);
         out.push('}');
         Ok(())
     }
+}
+
+/// Appends a text, a number, a bool or null. One that needs no change is copied.
+fn scalar(json: &str, out: &mut JsonText<'_>) -> Result<(), SyntaxError> {
+    match json.as_bytes() {
+        [b'"', ..] if json.contains('\\') => {
+            json_writer::text(out, &JsonReader::new(json).text()?.decode());
+        }
+        [b'-' | b'0'..=b'9', ..] => {
+            let too_long = JsonReader::new(json).error("the number is too long");
+            json_writer::plain_number(out, json).ok_or(too_long)?;
+        }
+        _ => out.push_str(json),
+    }
+    Ok(())
 }

@@ -70,7 +70,16 @@ impl<'a> JsonString<'a> {
         }
     }
 
-    /// The same for a text with escapes, or for one that is not UTF-8.
+    /// Returns the decoded text without NULs, which only an escape can write.
+    pub(in crate::decode) fn decode_without_nul(self) -> Cow<'a, str> {
+        let text = self.decode();
+        if self.has_escapes && text.contains('\0') {
+            return Cow::Owned(text.replace('\0', "\u{fffd}"));
+        }
+        text
+    }
+
+    /// The decoded text of one with escapes, or for one that is not UTF-8.
     fn decode_odd(self) -> Cow<'a, str> {
         let len = self.raw.map_or_else(<[u8]>::len, str::len);
         let mut out = String::with_capacity(len);

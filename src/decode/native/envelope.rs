@@ -8,11 +8,10 @@ use crate::decode::decode_report::ReportBuilder;
 use crate::decode::json::json_reader::{JsonReader, JsonType, SyntaxError};
 use crate::decode::json::string::JsonString;
 use crate::decode::native::unknown::UnknownMembers;
-use crate::decode::native::{FIELDS, NANOS_PER_MS, NativeField, Presence};
-use crate::decode::otlp::any_value::without_nul_cow;
+use crate::decode::native::{FIELDS, NANOS_PER_MS, REQUIRED};
 use crate::decode::timestamp;
 use crate::event::{Event, EventFlags, Limits, Sanitized, Source};
-use crate::text::cut_to;
+use crate::text::is_longer;
 
 /// One event and the problems found in it.
 pub(super) struct NativeEvent<'a> {
@@ -27,8 +26,8 @@ pub(super) struct NativeEvent<'a> {
     pub(super) seen: Sanitized,
     /// Number of bytes by which the metadata grows when it is written.
     pub(super) swell_bytes: usize,
-    /// One bit for each known field that is given.
-    given: u16,
+    /// Number of times that each field is given: the text fields, `timestamp`, `metadata`.
+    given: [u8; FIELDS.len() + 2],
     /// Fields at fault, with the reasons; the event is rejected if there are any.
     pub(super) problems: Vec<(&'static str, String)>,
 }
@@ -42,26 +41,17 @@ impl<'a> NativeEvent<'a> {
             unknown: UnknownMembers::default(),
             seen: Sanitized::default(),
             swell_bytes: 0,
-            given: 0,
+            given: [0; FIELDS.len() + 2],
             problems: Vec::new(),
         };
         scanner.object()?;
         let mut is_first = true;
         while let Some(key) = scanner.next_key(&mut is_first)? {
             match &*key.decode() {
-                "timestamp" => {
-                    envelope.once(FIELDS.len(), "timestamp");
-                    envelope.read_timestamp(scanner, source)?;
-                }
-                "metadata" => {
-                    envelope.once(FIELDS.len() + 1, "metadata");
-                    envelope.read_metadata(scanner, source)?;
-                }
-                name => match FIELDS.iter().position(|field| field.name == name) {
-                    Some(index) => {
-                        envelope.once(index, FIELDS[index].name);
-                        envelope.read_text(scanner, index, source)?;
-                    }
+                "timestamp" => envelope.read_timestamp(scanner, source)?,
+                "metadata" => envelope.read_metadata(scanner, source)?,
+                name => match FIELDS.iter().position(|field| field.0 == name) {
+                    Some(index) => envelope.read_text(scanner, index, source)?,
                     None if source.rules().keeps_unknown_members() => {
                         envelope.unknown.read(key, scanner, &source.limits)?;
                     }
@@ -76,17 +66,13 @@ impl<'a> NativeEvent<'a> {
     /// Adds a problem for each required field that is missing, with a hint at the member that was probably meant for
     /// it.
     fn require_fields(&mut self) {
-        let is_missing = |(field, text): &(&NativeField, &Option<JsonString<'_>>)| {
-            let is_reported = self.problems.iter().any(|(name, _)| *name == field.name);
-            field.need == Presence::Required && text.is_none() && !is_reported
-        };
-        let missing: Vec<_> = FIELDS
-            .iter()
-            .zip(&self.texts)
-            .filter(is_missing)
-            .map(|(field, _)| field.name)
+        let is_reported = |name| self.problems.iter().any(|(known, _)| *known == name);
+        let texts = FIELDS[..REQUIRED].iter().zip(&self.texts);
+        let missing: Vec<_> = texts
+            .filter(|((name, _), text)| text.is_none() && !is_reported(*name))
+            .map(|((name, _), _)| *name)
             .collect();
-        let nothing_is_there = missing.len() == 3;
+        let nothing_is_there = missing.len() == REQUIRED;
         for (n, name) in missing.into_iter().enumerate() {
             let hint = match self.unknown.sent_instead_of(name) {
                 None if n == 0 && nothing_is_there => self.unknown.holds_events(),
@@ -145,16 +131,10 @@ impl<'a> NativeEvent<'a> {
 
     /// Records that a field is given; adds one problem if the field is given more than once.
     fn once(&mut self, index: usize, field: &'static str) {
-        const TWICE: &str = "is given twice";
-        let bit = 1 << index;
-        let is_reported = self
-            .problems
-            .iter()
-            .any(|(name, reason)| *name == field && reason == TWICE);
-        if self.given & bit != 0 && !is_reported {
-            self.problem(field, TWICE);
+        self.given[index] = self.given[index].saturating_add(1);
+        if self.given[index] == 2 {
+            self.problem(field, "is given twice");
         }
-        self.given |= bit;
     }
 
     fn read_text(
@@ -163,17 +143,18 @@ impl<'a> NativeEvent<'a> {
         index: usize,
         source: &Source,
     ) -> Result<(), SyntaxError> {
-        let field = &FIELDS[index];
+        let (name, limit) = FIELDS[index];
+        self.once(index, name);
         match scanner.peek()? {
             JsonType::Text => {}
             JsonType::Null => {
-                if field.need == Presence::Required {
-                    self.problem(field.name, "is required, not null");
+                if index < REQUIRED {
+                    self.problem(name, "is required, not null");
                 }
                 return scanner.null();
             }
             _ => {
-                self.problem(field.name, "is not a string");
+                self.problem(name, "is not a string");
                 return scanner.skip().map(drop);
             }
         }
@@ -181,12 +162,11 @@ impl<'a> NativeEvent<'a> {
         let (has_nul, has_lone_surrogate) = text.oddities();
         let value = text.decode();
         if value.is_empty() {
-            self.problem(field.name, "is empty");
+            self.problem(name, "is empty");
         } else if has_lone_surrogate && !source.rules().repairs_lone_surrogates() {
-            self.problem(field.name, "holds half of a surrogate pair");
-        } else if cut_to(Cow::Borrowed(&value), field.limit).len() < value.len() {
-            let limit = field.limit;
-            self.problem(field.name, format!("is longer than {limit} characters"));
+            self.problem(name, "holds half of a surrogate pair");
+        } else if is_longer(&value, limit) {
+            self.problem(name, format!("is longer than {limit} characters"));
         }
         self.seen.nul += u32::from(has_nul);
         self.seen.utf8 += u32::from(has_lone_surrogate);
@@ -199,6 +179,7 @@ impl<'a> NativeEvent<'a> {
         scanner: &mut JsonReader<'a>,
         source: &Source,
     ) -> Result<(), SyntaxError> {
+        self.once(FIELDS.len(), "timestamp");
         let received_ms = source.received_unix_nano / NANOS_PER_MS;
         let time = match scanner.peek()? {
             JsonType::Null => return scanner.null(),
@@ -221,6 +202,7 @@ impl<'a> NativeEvent<'a> {
         scanner: &mut JsonReader<'a>,
         source: &Source,
     ) -> Result<(), SyntaxError> {
+        self.once(FIELDS.len() + 1, "metadata");
         let kind = scanner.peek()?;
         let (text, contents) = scanner.skip()?;
         let limits = &source.limits;
@@ -254,8 +236,8 @@ impl<'a> NativeEvent<'a> {
         Ok(())
     }
 
-    /// Returns the row; `metadata` is its normalised JSON.
-    pub(super) fn event<'e>(&'e self, source: &Source, metadata: &'e str) -> Event<'e> {
+    /// Returns the row without its metadata.
+    pub(super) fn event(&self, source: &Source) -> Event<'a> {
         let [
             correlation_id,
             integration,
@@ -263,7 +245,7 @@ impl<'a> NativeEvent<'a> {
             provider,
             trace_id,
             span_id,
-        ] = self.texts.map(|text| Some(without_nul_cow(text?.decode())));
+        ] = self.texts.map(|text| Some(text?.decode_without_nul()));
         let mut flags = EventFlags::default();
         if self.seen.nul > 0 || self.seen.utf8 > 0 {
             flags.insert(EventFlags::TEXT_REPAIRED);
@@ -276,7 +258,7 @@ impl<'a> NativeEvent<'a> {
             timestamp_ms: self
                 .timestamp_ms
                 .unwrap_or(source.received_unix_nano / NANOS_PER_MS),
-            metadata: Cow::Borrowed(metadata),
+            metadata: Cow::Borrowed(""),
             trace_id: trace_id.map(|id| lower_case(id, 32)),
             span_id: span_id.map(|id| lower_case(id, 16)),
             flags,
@@ -287,8 +269,8 @@ impl<'a> NativeEvent<'a> {
 
 /// Returns an id of exactly `digits` hex digits in lower case, any other unchanged.
 fn lower_case(id: Cow<'_, str>, digits: usize) -> Cow<'_, str> {
-    let is_hex = id.len() == digits && id.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if is_hex && id.bytes().any(|byte| byte.is_ascii_uppercase()) {
+    let has_upper_case = id.bytes().any(|byte| byte.is_ascii_uppercase());
+    if has_upper_case && id.len() == digits && id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         Cow::Owned(id.to_ascii_lowercase())
     } else {
         id

@@ -11,7 +11,6 @@ use crate::decode::json::json_reader::{JsonReader, JsonType, SyntaxError};
 use crate::decode::json::json_writer;
 use crate::decode::json::string::JsonString;
 use crate::decode::native::FIELDS;
-use crate::decode::otlp::any_value::without_nul_cow;
 use crate::event::{Limits, Sanitized};
 
 /// Maximum number of left-out members whose names are kept for the answer.
@@ -56,7 +55,7 @@ impl<'a> UnknownMembers<'a> {
     ) -> Result<(), SyntaxError> {
         let (value, contents) = scanner.skip()?;
         let (nul, lone_surrogate) = key.oddities();
-        let key = without_nul_cow(key.decode());
+        let key = key.decode_without_nul();
         let fits = contents.depth + LEVELS_ABOVE <= usize::from(limits.native_depth)
             && !contents.has_long_number
             && self.members.len() < nodes(limits);
@@ -105,7 +104,7 @@ impl<'a> UnknownMembers<'a> {
         scanner.object()?;
         let mut is_first = true;
         while let Some(key) = scanner.next_key(&mut is_first)? {
-            let key = without_nul_cow(key.decode());
+            let key = key.decode_without_nul();
             if let Ok(at) =
                 members.binary_search_by(|member| json_writer::key_order(&member.key, &key))
             {
@@ -195,7 +194,7 @@ pub(super) fn meant(key: &str) -> Option<&'static str> {
         .collect();
     FIELDS
         .iter()
-        .map(|field| field.name)
+        .map(|field| field.0)
         .chain(["timestamp", "metadata"])
         .map(|name| {
             let likeness = strsim::normalized_damerau_levenshtein(&plain, &name.to_lowercase());

@@ -15,7 +15,7 @@ use std::borrow::Cow;
 use base64::display::Base64Display;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::decode::json::json_text::JsonOutput;
+use crate::decode::json::json_text::JsonText;
 use crate::decode::json::json_writer;
 use crate::decode::protobuf::{FieldValue, ProtobufReader};
 use crate::event::Limits;
@@ -112,11 +112,7 @@ fn stored_key(key: &str) -> Cow<'_, str> {
 }
 
 /// Writes pairs as one object.
-pub(in crate::decode) fn object(
-    out: &mut impl JsonOutput,
-    pairs: &KeyValues<'_>,
-    style: &ValueStyle,
-) {
+pub(in crate::decode) fn object(out: &mut JsonText<'_>, pairs: &KeyValues<'_>, style: &ValueStyle) {
     out.push('{');
     for (key, value) in pairs {
         json_writer::key(out, key);
@@ -127,7 +123,7 @@ pub(in crate::decode) fn object(
 
 /// Writes a member with an object; leaves it out if that is empty.
 pub(in crate::decode) fn object_member(
-    out: &mut impl JsonOutput,
+    out: &mut JsonText<'_>,
     name: &str,
     pairs: &KeyValues<'_>,
     style: &ValueStyle,
@@ -140,7 +136,7 @@ pub(in crate::decode) fn object_member(
 
 /// Writes the member `attributes` from field `number` of a message; leaves it out if there are none.
 pub(in crate::decode) fn attributes_member(
-    out: &mut impl JsonOutput,
+    out: &mut JsonText<'_>,
     message: &[u8],
     number: u32,
     style: &ValueStyle,
@@ -150,7 +146,7 @@ pub(in crate::decode) fn attributes_member(
 }
 
 /// Writes one AnyValue.
-pub(in crate::decode) fn any_value(out: &mut impl JsonOutput, message: &[u8], style: &ValueStyle) {
+pub(in crate::decode) fn any_value(out: &mut JsonText<'_>, message: &[u8], style: &ValueStyle) {
     match chosen(message) {
         Some((1, FieldValue::Bytes(bytes))) => {
             let value = text(bytes);
@@ -217,13 +213,5 @@ pub(in crate::decode) fn without_nul(text: &str) -> Cow<'_, str> {
         Cow::Owned(text.replace('\0', "\u{fffd}"))
     } else {
         Cow::Borrowed(text)
-    }
-}
-
-/// The same for a text that may be owned already.
-pub(in crate::decode) fn without_nul_cow(text: Cow<'_, str>) -> Cow<'_, str> {
-    match text {
-        Cow::Borrowed(text) => without_nul(text),
-        Cow::Owned(text) => Cow::Owned(without_nul(&text).into_owned()),
     }
 }

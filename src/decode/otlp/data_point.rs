@@ -41,7 +41,7 @@ use std::borrow::Cow;
 
 use sha2::Digest as _;
 
-use crate::decode::json::json_text::{JsonOutput, JsonText, hash_json};
+use crate::decode::json::json_text::{JsonText, hash_json};
 use crate::decode::json::json_writer;
 use crate::decode::otlp::any_value::{self, KeyValues, ValueStyle};
 use crate::decode::otlp::item::{

@@ -5,12 +5,13 @@
 use crate::text;
 use std::borrow::Cow;
 
-use crate::decode::json::json_text::JsonOutput;
+use crate::decode::json::json_text::JsonText;
 use crate::decode::json::json_writer;
 use crate::decode::large_metadata::WriteMetadata;
 use crate::decode::otlp::any_value::{self, KeyValues, ValueStyle, repeated};
 use crate::decode::otlp::resource_scope::StoredResource;
 use crate::decode::otlp::schema::MessageSchema;
+use crate::decode::otlp::validate::Invalid;
 use crate::decode::protobuf::Malformed;
 use crate::decode::rules::Rules;
 use crate::event::{Event, EventFlags, Position, Source};
@@ -30,9 +31,14 @@ pub(in crate::decode) trait ItemKind {
     where
         Self: 'm;
 
-    /// Bytes that stand around the item and are written into its row, too.
+    /// Number of bytes around the item that are written into its row, too.
     fn envelope_bytes(&self) -> usize {
         0
+    }
+
+    /// Returns the reason why no item with this envelope can be accepted.
+    fn envelope_fault(&self) -> Option<Invalid> {
+        None
     }
 
     /// Returns the message by which an item is validated.
@@ -211,7 +217,7 @@ pub(in crate::decode) fn low32(value: u64) -> u32 {
 }
 
 /// Writes a member with a time as a string, as OTLP's JSON does; leaves it out if the time is 0, the default.
-pub(in crate::decode) fn time_member(out: &mut impl JsonOutput, name: &str, time: u64) {
+pub(in crate::decode) fn time_member(out: &mut JsonText<'_>, name: &str, time: u64) {
     if time != 0 {
         json_writer::key(out, name);
         json_writer::display(out, format_args!("\"{time}\""));
@@ -219,7 +225,7 @@ pub(in crate::decode) fn time_member(out: &mut impl JsonOutput, name: &str, time
 }
 
 /// Writes a member with the whole name if the column holds only its beginning.
-pub(in crate::decode) fn long_name_member(out: &mut impl JsonOutput, key: &str, name: &str) {
+pub(in crate::decode) fn long_name_member(out: &mut JsonText<'_>, key: &str, name: &str) {
     if is_longer(name, NAME_CHARACTERS) {
         json_writer::text_member(out, key, name);
     }

@@ -6,32 +6,25 @@ use crate::decode::DecodeError;
 use crate::decode::json::json_reader::{JsonReader, JsonType};
 use crate::decode::otlp::json_request::{self, RequestSchema, each, members, reject};
 use crate::decode::otlp::json_to_protobuf::{self, Unmapped};
-use crate::decode::otlp::metric::{MetricData, PointVisitor};
-use crate::decode::otlp::protobuf_request::Visitor as _;
+use crate::decode::otlp::metric::{MetricData, OtlpMetric};
+use crate::decode::otlp::row_builder::RowBuilder;
 use crate::decode::otlp::schema::metric::METRIC;
-use crate::event::{Sanitized, Source};
+use crate::event::Source;
 
 static METRICS: RequestSchema = RequestSchema {
-    resources: ("resourceMetrics", "resource_metrics"),
-    scopes: [
-        ("scopeMetrics", "scope_metrics"),
-        (
-            "instrumentationLibraryMetrics",
-            "instrumentation_library_metrics",
-        ),
-    ],
-    below_scope: &[&[("metrics", "metrics")], &KINDS, &[DATA_POINTS]],
+    resources: "resourceMetrics",
+    scopes: ["scopeMetrics", "instrumentationLibraryMetrics"],
+    below_scope: &[&["metrics"], &KINDS, &[DATA_POINTS]],
     item: &METRIC,
 };
 
-const DATA_POINTS: json_request::MemberName = ("dataPoints", "data_points");
+const DATA_POINTS: &str = "dataPoints";
 
-const KINDS: [json_request::MemberName; MetricData::ALL.len()] = {
-    let mut names = [("", ""); MetricData::ALL.len()];
+const KINDS: [&str; MetricData::ALL.len()] = {
+    let mut names = [""; MetricData::ALL.len()];
     let mut index = 0;
     while index < names.len() {
-        let kind = MetricData::ALL[index];
-        names[index] = (kind.name(), kind.snake());
+        names[index] = MetricData::ALL[index].name();
         index += 1;
     }
     names
@@ -44,16 +37,16 @@ const KINDS: [json_request::MemberName; MetricData::ALL.len()] = {
 pub(in crate::decode) fn walk<'a>(
     body: &'a [u8],
     source: &'a Source,
-    points: &mut PointVisitor<'a, '_>,
+    rows: &mut RowBuilder<'a, '_>,
 ) -> Result<(), DecodeError> {
-    let mut scratch = MetricBuffers::default();
-    json_request::walk_items(body, &METRICS, source, points, |metric, points| {
+    let mut buffers = MetricBuffers::default();
+    json_request::walk_items(body, &METRICS, source, rows, |metric, rows| {
         let start = *metric;
-        match scratch.read(metric, source, points) {
-            Ok(Some(found)) => scratch.take(&found, source, points),
+        match buffers.read(metric, source, rows) {
+            Ok(Some(found)) => buffers.decode_points(&found, source, rows),
             Ok(None) => Ok(()),
             Err(fault) => {
-                *metric = reject(start, &fault, &[&KINDS, &[DATA_POINTS]], points)?;
+                *metric = reject(start, &fault, &[&KINDS, &[DATA_POINTS]], rows)?;
                 Ok(())
             }
         }
@@ -71,7 +64,8 @@ struct MetricBuffers {
 /// A metric's kind of data and its list of points.
 struct FoundData<'a> {
     kind: MetricData,
-    repaired: Sanitized,
+    /// Number of texts that were repaired in the envelope's JSON.
+    repaired: u32,
     /// A reader at the list of points.
     points: Option<JsonReader<'a>>,
 }
@@ -82,19 +76,18 @@ impl MetricBuffers {
         &mut self,
         metric: &mut JsonReader<'a>,
         source: &Source,
-        points: &mut PointVisitor<'a, '_>,
+        rows: &mut RowBuilder<'_, '_>,
     ) -> Result<Option<FoundData<'a>>, Unmapped> {
-        let texts = METRIC.fields.iter().map(|field| (field.name, field.snake));
+        let texts = METRIC.fields.iter().map(|field| field.name);
         let mut names = texts.chain(KINDS);
         let names = [(); 9].map(|()| names.next().unwrap_or_default());
-        let found = members(metric, names, source, |name| points.unknown(name))?;
+        let found = members(metric, names, source, |name| rows.unknown(name))?;
         let (texts, kinds) = found.split_at(METRIC.fields.len());
-        let mut repaired = Sanitized::default();
+        let mut repaired = 0;
         self.envelope.clear();
         for (field, at) in METRIC.fields.iter().zip(texts) {
             if let Some(mut at) = *at {
-                let seen = json_to_protobuf::member(&mut at, field, source, &mut self.envelope)?;
-                repaired.utf8 += seen.utf8;
+                repaired += json_to_protobuf::member(&mut at, field, source, &mut self.envelope)?;
             }
         }
         // The last member of a `oneof` counts.
@@ -105,12 +98,8 @@ impl MetricBuffers {
         let Some((kind, mut at)) = last.max_by_key(|(_, at)| at.at()) else {
             return Ok(None);
         };
-        let names = [
-            DATA_POINTS,
-            ("aggregationTemporality", "aggregation_temporality"),
-            ("isMonotonic", "is_monotonic"),
-        ];
-        let found = members(&mut at, names, source, |name| points.unknown(name));
+        let names = [DATA_POINTS, "aggregationTemporality", "isMonotonic"];
+        let found = members(&mut at, names, source, |name| rows.unknown(name));
         let [list, fields @ ..] = found.map_err(|fault| fault.within(kind.name()))?;
         self.data.clear();
         for (field, at) in kind.schema().fields.iter().zip(fields) {
@@ -125,29 +114,31 @@ impl MetricBuffers {
         }))
     }
 
-    /// Passes a metric's points to the visitor.
-    fn take<'a>(
+    /// Passes a metric's points to `rows`.
+    fn decode_points<'a>(
         &mut self,
         found: &FoundData<'a>,
         source: &Source,
-        points: &mut PointVisitor<'a, '_>,
+        rows: &mut RowBuilder<'a, '_>,
     ) -> Result<(), DecodeError> {
         let data = std::iter::once(&self.data[..]);
-        let metric = points.metric(&self.envelope, found.kind, data, &found.repaired)?;
+        let mut metric = OtlpMetric::new(&self.envelope, found.kind, data, source)?;
+        metric.repairs.utf8 = metric.repairs.utf8.saturating_add(found.repaired);
+        rows.sanitized(&metric.repairs);
         let Some(mut list) = found.points else {
             return Ok(());
         };
         if list.peek()? != JsonType::Array {
-            let fault = Unmapped::from(list.error("an array is expected")).within(DATA_POINTS.0);
-            reject(list, &fault, &[], points)?;
+            let fault = Unmapped::from(list.error("an array is expected")).within(DATA_POINTS);
+            reject(list, &fault, &[], rows)?;
             return Ok(());
         }
         each(&mut list, |at| {
             let start = *at;
             self.point.clear();
             match json_to_protobuf::message(at, metric.point(), source, &mut self.point) {
-                Ok(repaired) => points.point(&metric, &self.point, &repaired)?,
-                Err(fault) => *at = reject(start, &fault, &[], points)?,
+                Ok(repaired) => rows.item(&metric, &self.point, repaired)?,
+                Err(fault) => *at = reject(start, &fault, &[], rows)?,
             }
             Ok(())
         })

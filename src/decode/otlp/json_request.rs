@@ -2,7 +2,7 @@
 //! once to find its members, and then reads them.
 //!
 //! An item that cannot be mapped is rejected alone. If a member around items cannot be mapped, the items below it are
-//! rejected. A syntax error fails the whole request; it is found before the visitor receives an item of its resource.
+//! rejected. A syntax error fails the whole request; it is found before an item of its resource is accepted.
 //!
 //! **Invariant:** no tree is built; only the current resource, scope and item are in memory.
 
@@ -10,71 +10,57 @@ use std::borrow::Cow;
 
 use crate::decode::DecodeError;
 use crate::decode::json::json_reader::{JsonReader, JsonType, SyntaxError};
+use crate::decode::otlp::item::ItemKind;
 use crate::decode::otlp::json_to_protobuf::{self, Unmapped};
-use crate::decode::otlp::protobuf_request::Visitor;
 use crate::decode::otlp::resource_scope::EncodedPart;
-use crate::decode::otlp::schema;
-use crate::decode::otlp::schema::MessageSchema;
-use crate::event::{Sanitized, Source};
+use crate::decode::otlp::row_builder::RowBuilder;
+use crate::decode::otlp::schema::{self, MessageSchema, is_named, is_snake_case};
+use crate::event::Source;
 
-/// The names of a signal's lists.
+/// The names of a signal's lists; each name here and below is in lowerCamelCase.
 #[derive(Debug)]
 pub(in crate::decode) struct RequestSchema {
-    pub(in crate::decode) resources: MemberName,
+    pub(in crate::decode) resources: &'static str,
     /// The current name of the list of scopes, and its name before OTLP 0.15.
-    pub(in crate::decode) scopes: [MemberName; 2],
+    pub(in crate::decode) scopes: [&'static str; 2],
     /// For each level below a scope, down to the items, the names of the members that lead there.
-    pub(in crate::decode) below_scope: &'static [&'static [MemberName]],
+    pub(in crate::decode) below_scope: &'static [&'static [&'static str]],
     pub(in crate::decode) item: &'static MessageSchema,
 }
 
-/// A member's name in lowerCamelCase and in snake_case.
-pub(in crate::decode) type MemberName = (&'static str, &'static str);
-
 pub(in crate::decode) static SPANS: RequestSchema = RequestSchema {
-    resources: ("resourceSpans", "resource_spans"),
-    scopes: [
-        ("scopeSpans", "scope_spans"),
-        (
-            "instrumentationLibrarySpans",
-            "instrumentation_library_spans",
-        ),
-    ],
-    below_scope: &[&[("spans", "spans")]],
+    resources: "resourceSpans",
+    scopes: ["scopeSpans", "instrumentationLibrarySpans"],
+    below_scope: &[&["spans"]],
     item: &schema::SPAN,
 };
 
 pub(in crate::decode) static LOG_RECORDS: RequestSchema = RequestSchema {
-    resources: ("resourceLogs", "resource_logs"),
-    scopes: [
-        ("scopeLogs", "scope_logs"),
-        ("instrumentationLibraryLogs", "instrumentation_library_logs"),
-    ],
-    below_scope: &[&[("logRecords", "log_records")]],
+    resources: "resourceLogs",
+    scopes: ["scopeLogs", "instrumentationLibraryLogs"],
+    below_scope: &[&["logRecords"]],
     item: &schema::LOG_RECORD,
 };
 
 /// The lists of all signals, each with the error text for another signal's path.
-const ELSEWHERE: [(MemberName, &str); 3] = [
+const ELSEWHERE: [(&str, &str); 3] = [
     (
-        ("resourceSpans", "resource_spans"),
+        "resourceSpans",
         "resourceSpans are accepted on /v1/traces, not here: the value",
     ),
     (
-        ("resourceLogs", "resource_logs"),
+        "resourceLogs",
         "resourceLogs are accepted on /v1/logs, not here: the value",
     ),
     (
-        ("resourceMetrics", "resource_metrics"),
+        "resourceMetrics",
         "resourceMetrics are accepted on /v1/metrics, not here: the value",
     ),
 ];
 
-const SCHEMA_URL: MemberName = ("schemaUrl", "schema_url");
-const SCOPE: MemberName = ("scope", "scope");
-const INSTRUMENTATION_LIBRARY: MemberName = ("instrumentationLibrary", "instrumentation_library");
+const SCHEMA_URL: &str = "schemaUrl";
 
-/// Walks a request.
+/// Walks a request of spans or log records.
 ///
 /// # Errors
 /// [`DecodeError::Malformed`] if the body is not JSON, is not an object, or has no list but another signal's.
@@ -82,16 +68,17 @@ pub(in crate::decode) fn walk<'a>(
     body: &'a [u8],
     lists: &'static RequestSchema,
     source: &'a Source,
-    visitor: &mut impl Visitor<'a>,
+    rows: &mut RowBuilder<'a, '_>,
+    kind: &impl ItemKind,
 ) -> Result<(), DecodeError> {
     let mut message = Vec::new();
-    walk_items(body, lists, source, visitor, |item, visitor| {
+    walk_items(body, lists, source, rows, |item, rows| {
         let start = *item;
         message.clear();
         match json_to_protobuf::message(item, lists.item, source, &mut message) {
-            Ok(repaired) => Ok(visitor.item(&message, &repaired)?),
+            Ok(repaired) => Ok(rows.item(kind, &message, repaired)?),
             Err(fault) => {
-                *item = reject(start, &fault, &[], visitor)?;
+                *item = reject(start, &fault, &[], rows)?;
                 Ok(())
             }
         }
@@ -102,12 +89,12 @@ pub(in crate::decode) fn walk<'a>(
 ///
 /// # Errors
 /// As [`walk`].
-pub(in crate::decode) fn walk_items<'a, V: Visitor<'a>>(
+pub(in crate::decode) fn walk_items<'a, 's>(
     body: &'a [u8],
     lists: &'static RequestSchema,
     source: &'a Source,
-    visitor: &mut V,
-    take: impl FnMut(&mut JsonReader<'a>, &mut V) -> Result<(), DecodeError>,
+    rows: &mut RowBuilder<'a, 's>,
+    take: impl FnMut(&mut JsonReader<'a>, &mut RowBuilder<'a, 's>) -> Result<(), DecodeError>,
 ) -> Result<(), DecodeError> {
     let mut scanner = JsonReader::of_any_body(body);
     if scanner.is_at_end() {
@@ -117,7 +104,7 @@ pub(in crate::decode) fn walk_items<'a, V: Visitor<'a>>(
     let mut walk = RequestWalk {
         lists,
         source,
-        visitor,
+        rows,
         take,
     };
     walk.request(&mut scanner)?;
@@ -125,17 +112,16 @@ pub(in crate::decode) fn walk_items<'a, V: Visitor<'a>>(
 }
 
 /// The walk through one request.
-struct RequestWalk<'a, 'v, V, T> {
+struct RequestWalk<'a, 's, 'r, T> {
     lists: &'static RequestSchema,
     source: &'a Source,
-    visitor: &'v mut V,
+    rows: &'r mut RowBuilder<'a, 's>,
     take: T,
 }
 
-impl<'a, V, T> RequestWalk<'a, '_, V, T>
+impl<'a, 's, T> RequestWalk<'a, 's, '_, T>
 where
-    V: Visitor<'a>,
-    T: FnMut(&mut JsonReader<'a>, &mut V) -> Result<(), DecodeError>,
+    T: FnMut(&mut JsonReader<'a>, &mut RowBuilder<'a, 's>) -> Result<(), DecodeError>,
 {
     /// Walks the outermost object. Its list is walked where it is found, so that the body is not skipped first. Only a
     /// list under its snake_case name waits for the end, because it does not count beside one in camelCase.
@@ -143,7 +129,7 @@ where
     /// Another signal's list instead of this signal's is an error: if it were ignored, all its items would be lost
     /// silently.
     fn request(&mut self, scanner: &mut JsonReader<'a>) -> Result<(), DecodeError> {
-        let (camel, snake) = self.lists.resources;
+        let name = self.lists.resources;
         scanner.object()?;
         let (mut is_given, mut waiting, mut foreign) = (false, None, None);
         let mut is_first = true;
@@ -151,17 +137,17 @@ where
             let key = key.decode();
             let kind = scanner.peek()?;
             let here = *scanner;
-            if kind == JsonType::Null && (key == camel || key == snake) {
+            if kind == JsonType::Null && is_named(&key, name) {
                 scanner.null()?;
-            } else if key == camel {
+            } else if key == name {
                 if std::mem::replace(&mut is_given, true) {
-                    *scanner = self.reject_list(here, &given_twice(here, camel))?;
+                    *scanner = self.reject_list(here, &given_twice(here, name))?;
                 } else {
                     *scanner = self.resources(here)?;
                 }
-            } else if key == snake && !self.source.limits.strict_json {
+            } else if is_snake_case(&key, name) && !self.source.limits.strict_json {
                 if waiting.is_some() {
-                    *scanner = self.reject_list(here, &given_twice(here, camel))?;
+                    *scanner = self.reject_list(here, &given_twice(here, name))?;
                 } else {
                     scanner.skip()?;
                     waiting = Some(here);
@@ -170,10 +156,10 @@ where
                 scanner.skip()?;
                 let elsewhere = ELSEWHERE
                     .iter()
-                    .find(|(names, _)| names.0 != camel && (key == names.0 || key == names.1));
+                    .find(|(other, _)| *other != name && is_named(&key, other));
                 match elsewhere {
                     Some((_, text)) if kind == JsonType::Array => foreign = Some(here.error(text)),
-                    _ => self.visitor.unknown(&key),
+                    _ => self.rows.unknown(&key),
                 }
             }
         }
@@ -187,7 +173,7 @@ where
     /// Walks the list of resources; returns the reader after it.
     fn resources(&mut self, mut list: JsonReader<'a>) -> Result<JsonReader<'a>, DecodeError> {
         if list.peek()? != JsonType::Array {
-            let fault = Unmapped::from(list.error(NO_ARRAY)).within(self.lists.resources.0);
+            let fault = Unmapped::from(list.error(NO_ARRAY)).within(self.lists.resources);
             return self.reject_list(list, &fault);
         }
         each(&mut list, |resource| self.resource(resource))?;
@@ -201,12 +187,12 @@ where
         fault: &Unmapped,
     ) -> Result<JsonReader<'a>, DecodeError> {
         let levels = self.below_resource();
-        Ok(reject(list, fault, &levels, self.visitor)?)
+        Ok(reject(list, fault, &levels, self.rows)?)
     }
 
     /// Returns, for each level below a resource, down to the items, the names of the members that lead there.
-    fn below_resource(&self) -> Vec<&'static [MemberName]> {
-        let mut levels: Vec<&'static [MemberName]> = vec![&self.lists.scopes];
+    fn below_resource(&self) -> Vec<&'static [&'static str]> {
+        let mut levels: Vec<&'static [&'static str]> = vec![&self.lists.scopes];
         levels.extend_from_slice(self.lists.below_scope);
         levels
     }
@@ -214,7 +200,7 @@ where
     fn resource(&mut self, at: &mut JsonReader<'a>) -> Result<(), DecodeError> {
         let start = *at;
         let [current, libraries] = self.lists.scopes;
-        let names = [("resource", "resource"), SCHEMA_URL, current, libraries];
+        let names = ["resource", SCHEMA_URL, current, libraries];
         let (around, [_, _, scopes, libraries]) = match self.around(at, names, &schema::RESOURCE) {
             Ok(read) => read,
             Err(fault) => {
@@ -223,21 +209,21 @@ where
             }
         };
         let resource = EncodedPart::resource(around.message, around.schema_url, self.source)?;
-        self.visitor.resource(resource.repaired(&around.repaired));
+        self.rows.resource(resource.repaired(around.repaired));
 
         let maps_libraries = self.source.rules().maps_instrumentation_libraries();
         let libraries = libraries.filter(|_| maps_libraries && !scopes.is_some_and(has_elements));
         let (list, name) = match (libraries, scopes) {
-            (Some(list), _) => (list, INSTRUMENTATION_LIBRARY),
-            (None, Some(list)) => (list, SCOPE),
+            (Some(list), _) => (list, "instrumentationLibrary"),
+            (None, Some(list)) => (list, "scope"),
             (None, None) => return Ok(()),
         };
-        self.list(list, current.0, self.lists.below_scope, |walk, scope| {
+        self.list(list, current, self.lists.below_scope, |walk, scope| {
             walk.scope(scope, name)
         })
     }
 
-    fn scope(&mut self, at: &mut JsonReader<'a>, name: MemberName) -> Result<(), DecodeError> {
+    fn scope(&mut self, at: &mut JsonReader<'a>, name: &'static str) -> Result<(), DecodeError> {
         let start = *at;
         let [items, below @ ..] = self.lists.below_scope else {
             return Ok(());
@@ -246,17 +232,17 @@ where
         let (around, [_, _, list]) = match self.around(at, names, &schema::SCOPE) {
             Ok(read) => read,
             Err(fault) => {
-                *at = reject(start, &fault, self.lists.below_scope, self.visitor)?;
+                *at = reject(start, &fault, self.lists.below_scope, self.rows)?;
                 return Ok(());
             }
         };
         let scope = EncodedPart::scope(around.message, around.schema_url, self.source)?;
-        self.visitor.scope(scope.repaired(&around.repaired));
+        self.rows.scope(scope.repaired(around.repaired));
         let Some(list) = list else {
             return Ok(());
         };
-        self.list(list, items[0].0, below, |walk, item| {
-            (walk.take)(item, walk.visitor)
+        self.list(list, items[0], below, |walk, item| {
+            (walk.take)(item, walk.rows)
         })
     }
 
@@ -265,11 +251,11 @@ where
     fn around<const N: usize>(
         &mut self,
         at: &mut JsonReader<'a>,
-        names: [MemberName; N],
+        names: [&'static str; N],
         schema: &'static MessageSchema,
     ) -> Result<(ItemsInList<'a>, [Option<JsonReader<'a>>; N]), Unmapped> {
-        let found = members(at, names, self.source, |name| self.visitor.unknown(name))?;
-        let around = origin(names[0].0, found[0], found[1], schema, self.source)?;
+        let found = members(at, names, self.source, |name| self.rows.unknown(name))?;
+        let around = origin(names[0], found[0], found[1], schema, self.source)?;
         Ok((around, found))
     }
 
@@ -278,12 +264,12 @@ where
         &mut self,
         mut list: JsonReader<'a>,
         name: &'static str,
-        below: &[&[MemberName]],
+        below: &[&[&str]],
         mut take: impl FnMut(&mut Self, &mut JsonReader<'a>) -> Result<(), DecodeError>,
     ) -> Result<(), DecodeError> {
         if list.peek()? != JsonType::Array {
             let fault = Unmapped::from(list.error(NO_ARRAY)).within(name);
-            reject(list, &fault, below, self.visitor)?;
+            reject(list, &fault, below, self.rows)?;
             return Ok(());
         }
         each(&mut list, |element| take(self, element))
@@ -304,16 +290,16 @@ fn given_twice(here: JsonReader<'_>, name: &'static str) -> Unmapped {
 pub(in crate::decode) fn reject<'a>(
     mut value: JsonReader<'a>,
     fault: &Unmapped,
-    levels: &[&[MemberName]],
-    visitor: &mut impl Visitor<'a>,
+    levels: &[&[&str]],
+    rows: &mut RowBuilder<'a, '_>,
 ) -> Result<JsonReader<'a>, SyntaxError> {
     let items = count_items(&mut value, levels)?;
-    visitor.reject(items.max(1), fault);
+    rows.reject_unmapped(items.max(1), fault);
     Ok(value)
 }
 
 /// Skips a value and returns the number of items in it. If there are no levels, the value is an item itself.
-fn count_items(value: &mut JsonReader<'_>, levels: &[&[MemberName]]) -> Result<u32, SyntaxError> {
+fn count_items(value: &mut JsonReader<'_>, levels: &[&[&str]]) -> Result<u32, SyntaxError> {
     let kind = value.peek()?;
     let mut items = 0u32;
     match (kind, levels) {
@@ -322,10 +308,7 @@ fn count_items(value: &mut JsonReader<'_>, levels: &[&[MemberName]]) -> Result<u
             let mut is_first = true;
             while let Some(key) = value.next_key(&mut is_first)? {
                 let key = key.decode();
-                if names
-                    .iter()
-                    .any(|(camel, snake)| key == *camel || key == *snake)
-                {
+                if names.iter().any(|name| is_named(&key, name)) {
                     items = items.saturating_add(count_in_list(value, below)?);
                 } else {
                     value.skip()?;
@@ -341,7 +324,7 @@ fn count_items(value: &mut JsonReader<'_>, levels: &[&[MemberName]]) -> Result<u
     Ok(items)
 }
 
-fn count_in_list(value: &mut JsonReader<'_>, levels: &[&[MemberName]]) -> Result<u32, SyntaxError> {
+fn count_in_list(value: &mut JsonReader<'_>, levels: &[&[&str]]) -> Result<u32, SyntaxError> {
     if value.peek()? != JsonType::Array {
         return count_items(value, levels);
     }
@@ -361,7 +344,7 @@ fn count_in_list(value: &mut JsonReader<'_>, levels: &[&[MemberName]]) -> Result
 /// [`Unmapped`] if the value is neither, or has a member twice.
 pub(in crate::decode) fn members<'a, const N: usize>(
     scanner: &mut JsonReader<'a>,
-    names: [MemberName; N],
+    names: [&'static str; N],
     source: &Source,
     mut unknown: impl FnMut(&str),
 ) -> Result<[Option<JsonReader<'a>>; N], Unmapped> {
@@ -378,15 +361,14 @@ pub(in crate::decode) fn members<'a, const N: usize>(
         let kind = scanner.peek()?;
         let here = *scanner;
         scanner.skip()?;
-        let is_snake = |name: &MemberName| key == name.1 && !source.limits.strict_json;
-        let index = names
-            .iter()
-            .position(|name| key == name.0 || is_snake(name));
+        let is_snake = |name: &&str| !source.limits.strict_json && is_snake_case(&key, name);
+        let index = names.iter().position(|name| key == *name);
+        let index = index.or_else(|| names.iter().position(is_snake));
         let Some(index) = index else {
             unknown(&key);
             continue;
         };
-        let (camel, _) = names[index];
+        let camel = names[index];
         if kind == JsonType::Null || key != camel && is_camel[index] {
             continue;
         }
@@ -419,7 +401,8 @@ fn has_elements(mut list: JsonReader<'_>) -> bool {
 struct ItemsInList<'a> {
     message: Cow<'a, [u8]>,
     schema_url: Cow<'a, [u8]>,
-    repaired: Sanitized,
+    /// Number of texts that were repaired in its JSON.
+    repaired: u32,
 }
 
 fn origin<'a>(
@@ -430,15 +413,14 @@ fn origin<'a>(
     source: &Source,
 ) -> Result<ItemsInList<'a>, Unmapped> {
     let (mut message, mut url) = (Vec::new(), Vec::new());
-    let mut repaired = Sanitized::default();
+    let mut repaired = 0;
     if let Some(mut scanner) = object {
         repaired = json_to_protobuf::message(&mut scanner, schema, source, &mut message)
             .map_err(|fault| fault.within(name))?;
     }
     if let Some(mut scanner) = schema_url {
-        let more = json_to_protobuf::text(&mut scanner, source, &mut url)
-            .map_err(|fault| fault.within(SCHEMA_URL.0))?;
-        repaired.utf8 += more.utf8;
+        repaired += json_to_protobuf::text(&mut scanner, source, &mut url)
+            .map_err(|fault| fault.within(SCHEMA_URL))?;
     }
     Ok(ItemsInList {
         message: Cow::Owned(message),

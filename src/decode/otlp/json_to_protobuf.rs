@@ -17,7 +17,7 @@ use crate::decode::json::string::JsonString;
 use crate::decode::otlp::schema::{FieldSchema, FieldType, MessageSchema};
 use crate::decode::protobuf::put_varint as varint;
 use crate::decode::rules::Rules;
-use crate::event::{Limits, Sanitized, Source};
+use crate::event::{Limits, Source};
 use number::{JsonNumber, double, enumeration, integer_or_double, unsigned};
 use spelling::{NamesSeen, WrittenField};
 
@@ -97,7 +97,7 @@ pub(in crate::decode) fn message(
     schema: &'static MessageSchema,
     source: &Source,
     out: &mut Vec<u8>,
-) -> Result<Sanitized, Unmapped> {
+) -> Result<u32, Unmapped> {
     let mut bounds = TextLimits::of(source);
     nested(scanner, schema, &mut bounds, 0, out)?;
     Ok(bounds.repaired)
@@ -113,7 +113,7 @@ pub(in crate::decode) fn member(
     field: &FieldSchema,
     source: &Source,
     out: &mut Vec<u8>,
-) -> Result<Sanitized, Unmapped> {
+) -> Result<u32, Unmapped> {
     let mut bounds = TextLimits::of(source);
     values(scanner, field, &mut bounds, 0, out).map_err(|fault| fault.within(field.name))?;
     Ok(bounds.repaired)
@@ -127,7 +127,7 @@ pub(in crate::decode) fn text(
     scanner: &mut JsonReader<'_>,
     source: &Source,
     out: &mut Vec<u8>,
-) -> Result<Sanitized, Unmapped> {
+) -> Result<u32, Unmapped> {
     let mut bounds = TextLimits::of(source);
     bounds.append(scanner.text()?, out);
     Ok(bounds.repaired)
@@ -137,7 +137,7 @@ pub(in crate::decode) fn text(
 struct TextLimits<'a> {
     limits: &'a Limits,
     rules: Rules,
-    repaired: Sanitized,
+    repaired: u32,
     /// Number of elements of lists of numbers that may still be written. Two characters of such a list become up to
     /// nine bytes, so the output has no more elements than validation needs to reject the item.
     numbers_left: u32,
@@ -149,7 +149,7 @@ impl<'a> TextLimits<'a> {
         Self {
             limits,
             rules: source.rules(),
-            repaired: Sanitized::default(),
+            repaired: 0,
             numbers_left: limits.nodes.saturating_add(1),
         }
     }
@@ -159,7 +159,7 @@ impl TextLimits<'_> {
     /// Appends a text, repaired by the rules.
     fn append(&mut self, text: JsonString<'_>, out: &mut Vec<u8>) {
         if self.rules.replaces_half_surrogates() {
-            self.repaired.utf8 += u32::from(text.decode_repaired(out));
+            self.repaired += u32::from(text.decode_repaired(out));
         } else {
             text.decode_bytes(out);
         }

@@ -23,7 +23,7 @@ use std::borrow::Cow;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::decode::json::json_text::{JsonOutput, JsonText};
+use crate::decode::json::json_text::JsonText;
 use crate::decode::json::json_writer;
 use crate::decode::otlp::any_value::{self, KeyValues, ValueStyle, text};
 use crate::decode::otlp::item::{
@@ -104,7 +104,7 @@ impl<'a> OtlpLogRecord<'a> {
         attributes: &KeyValues<'_>,
         column: Option<i64>,
         style: &ValueStyle,
-        out: &mut impl JsonOutput,
+        out: &mut JsonText<'_>,
     ) {
         out.push('{');
         if let Some(body) = self.body {

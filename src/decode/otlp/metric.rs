@@ -12,25 +12,19 @@ use std::cell::OnceCell;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::decode::json::json_text::{JsonOutput, JsonText, hash_json};
+use crate::decode::json::json_text::{JsonText, hash_json};
 use crate::decode::json::json_writer;
 use crate::decode::large_metadata::HELD_BYTES;
 use crate::decode::otlp::any_value::{self, ValueStyle, repeated};
 use crate::decode::otlp::data_point::DataPoint;
 use crate::decode::otlp::item::{FieldRange, ItemKind, NAME_CHARACTERS, long_name_member, low32};
-use crate::decode::otlp::json_to_protobuf::Unmapped;
-use crate::decode::otlp::protobuf_request::Visitor;
-use crate::decode::otlp::resource_scope::{EncodedPart, column, last_text};
+use crate::decode::otlp::resource_scope::{column, last_text};
 use crate::decode::otlp::row_builder::RowBuilder;
 use crate::decode::otlp::schema::{MessageSchema, metric as schema};
 use crate::decode::otlp::validate::{Invalid, ValidItem};
 use crate::decode::protobuf::{FieldValue, Malformed, ProtobufReader, WRONG_TYPE};
 use crate::event::{ResourceId, Sanitized, Source};
 use crate::text::is_longer;
-
-/// Maximum number of bytes of envelopes in a request's rows. The row of each point has a copy of its metric's envelope,
-/// so a large envelope with very many points would multiply.
-const ENVELOPE_BYTES: usize = 128 << 20;
 
 /// Number of bytes that a pair of metadata takes in a row beyond its contents, such as `"": , `.
 const PAIR_BYTES: usize = 8;
@@ -66,14 +60,6 @@ impl MetricData {
             Self::Histogram => "histogram",
             Self::ExponentialHistogram => "exponentialHistogram",
             Self::Summary => "summary",
-        }
-    }
-
-    /// Returns the name in the protobuf definition.
-    pub(in crate::decode) const fn snake(self) -> &'static str {
-        match self {
-            Self::ExponentialHistogram => "exponential_histogram",
-            Self::Gauge | Self::Sum | Self::Histogram | Self::Summary => self.name(),
         }
     }
 
@@ -134,8 +120,17 @@ pub(in crate::decode) struct MetricFields {
 }
 
 impl<'a> OtlpMetric<'a> {
-    /// Validates an envelope's message; ignores fields that are not in its table.
-    fn new(message: &'a [u8], data: MetricData, source: &'a Source) -> Result<Self, Malformed> {
+    /// Validates an envelope's message, of which it ignores fields that are not in its table, and reads the messages of
+    /// its data without their points.
+    ///
+    /// # Errors
+    /// [`Malformed`] if one of the messages is not valid.
+    pub(in crate::decode) fn new<'d>(
+        message: &'a [u8],
+        kind: MetricData,
+        data: impl Iterator<Item = &'d [u8]>,
+        source: &'a Source,
+    ) -> Result<Self, Malformed> {
         let texts = [1, 2, 3]
             .into_iter()
             .flat_map(|number| repeated(message, number));
@@ -151,16 +146,20 @@ impl<'a> OtlpMetric<'a> {
         {
             seen.cut += 1;
         }
-        Ok(Self {
+        let mut metric = Self {
             message,
             repairs: seen,
             fault,
-            data,
+            data: kind,
             temporality: 0,
             is_monotonic: false,
             bytes: bytes + expansion_bytes,
             shared: OnceCell::new(),
-        })
+        };
+        for message in data {
+            metric.read_data(message)?;
+        }
+        Ok(metric)
     }
 
     /// Returns the message type of its points.
@@ -210,7 +209,7 @@ impl<'a> OtlpMetric<'a> {
             out.push_str(", ");
         });
         let part = |part| {
-            let mut object = JsonText::whole(String::new());
+            let mut object = JsonText::default();
             object.push('{');
             self.write_new_part(part, style, &mut object);
             object.finish().split_off(1)
@@ -278,6 +277,10 @@ impl ItemKind for OtlpMetric<'_> {
         self.bytes
     }
 
+    fn envelope_fault(&self) -> Option<Invalid> {
+        self.fault
+    }
+
     fn schema(&self) -> &'static MessageSchema {
         self.point()
     }
@@ -287,116 +290,31 @@ impl ItemKind for OtlpMetric<'_> {
     }
 }
 
-/// Visits the metrics of a request and passes their data points to a [`RowBuilder`].
-pub(in crate::decode) struct PointVisitor<'a, 's> {
-    rows: RowBuilder<'a, 's>,
-    source: &'a Source,
-    envelope_bytes: usize,
-}
-
-impl<'a, 's> PointVisitor<'a, 's> {
-    pub(in crate::decode) const fn new(rows: RowBuilder<'a, 's>, source: &'a Source) -> Self {
-        Self {
-            rows,
-            source,
-            envelope_bytes: 0,
-        }
-    }
-
-    pub(in crate::decode) fn into_rows(self) -> RowBuilder<'a, 's> {
-        self.rows
-    }
-
-    /// Reads a metric without its points; `data` has all messages of its kind of data, in their order.
-    ///
-    /// # Errors
-    /// [`Malformed`] if one of the messages is not valid.
-    pub(in crate::decode) fn metric<'m>(
-        &mut self,
-        envelope: &'m [u8],
-        kind: MetricData,
-        data: impl Iterator<Item = &'m [u8]>,
-        repaired: &Sanitized,
-    ) -> Result<OtlpMetric<'m>, Malformed>
-    where
-        'a: 'm,
-    {
-        let mut metric = OtlpMetric::new(envelope, kind, self.source)?;
-        metric.repairs.utf8 = metric.repairs.utf8.saturating_add(repaired.utf8);
-        for message in data {
-            metric.read_data(message)?;
-        }
-        self.rows.sanitized(&metric.repairs);
-        Ok(metric)
-    }
-
-    /// Skips a metric that has no points.
-    ///
-    /// # Errors
-    /// [`Malformed`] if it is not a `Metric`, because another signal's items must not pass for metrics without data.
-    pub(in crate::decode) fn without_data(&mut self, envelope: &[u8]) -> Result<(), Malformed> {
-        match ValidItem::of(envelope, &schema::METRIC, self.source) {
+/// Passes the data points of a metric in protobuf to `rows`.
+///
+/// # Errors
+/// [`Malformed`] if it is not a `Metric`, even if it has no points, because another signal's items must not pass for
+/// metrics without data; otherwise as [`RowBuilder::item`].
+pub(in crate::decode) fn decode_metric(
+    message: &[u8],
+    source: &Source,
+    rows: &mut RowBuilder<'_, '_>,
+) -> Result<(), Malformed> {
+    let Some((kind, data)) = find_data(message)? else {
+        return match ValidItem::of(message, &schema::METRIC, source) {
             Err(Invalid::Malformed(malformed)) => Err(malformed),
             Ok(_) | Err(Invalid::TooDeep | Invalid::TooManyNodes) => Ok(()),
-        }
-    }
-
-    /// Accepts or rejects one point.
-    ///
-    /// # Errors
-    /// As [`RowBuilder::item`].
-    pub(in crate::decode) fn point(
-        &mut self,
-        metric: &OtlpMetric<'_>,
-        point: &[u8],
-        repaired: &Sanitized,
-    ) -> Result<(), Malformed> {
-        if let Some(fault) = metric.fault {
-            self.rows.reject_for("metadata", fault);
-            return Ok(());
-        }
-        self.envelope_bytes = self.envelope_bytes.saturating_add(metric.bytes);
-        if self.envelope_bytes > ENVELOPE_BYTES {
-            let reason =
-                "the descriptions of this request's metrics, one for each point, are too large";
-            self.rows.reject(Some("description"), || reason.to_owned());
-            return Ok(());
-        }
-        self.rows.item(metric, point, repaired)
-    }
-}
-
-impl<'a> Visitor<'a> for PointVisitor<'a, '_> {
-    fn resource(&mut self, resource: EncodedPart<'a>) {
-        self.rows.resource(resource);
-    }
-
-    fn scope(&mut self, scope: EncodedPart<'a>) {
-        self.rows.scope(scope);
-    }
-
-    /// Receives a metric's whole message.
-    fn item(&mut self, message: &[u8], repaired: &Sanitized) -> Result<(), Malformed> {
-        let Some((kind, data)) = find_data(message)? else {
-            return self.without_data(message);
         };
-        let data = || repeated(data, kind as u32);
-        let metric = self.metric(message, kind, data(), repaired)?;
-        for points in data() {
-            for point in repeated(points, 1) {
-                self.point(&metric, point, repaired)?;
-            }
+    };
+    let data = || repeated(data, kind as u32);
+    let metric = OtlpMetric::new(message, kind, data(), source)?;
+    rows.sanitized(&metric.repairs);
+    for points in data() {
+        for point in repeated(points, 1) {
+            rows.item(&metric, point, 0)?;
         }
-        Ok(())
     }
-
-    fn reject(&mut self, items: u32, unmapped: &Unmapped) {
-        self.rows.reject_unmapped(items, unmapped);
-    }
-
-    fn unknown(&mut self, name: &str) {
-        self.rows.unknown(name);
-    }
+    Ok(())
 }
 
 /// Returns the kind of data that a metric has, and the part of its message with all of that data.
@@ -406,18 +324,18 @@ fn find_data(metric: &[u8]) -> Result<Option<(MetricData, &[u8])>, Malformed> {
     loop {
         let before = reader.rest();
         let Some((number, value)) = reader.field()? else {
-            return Ok(found.map(|(data, stretch)| (data, stretch.bytes())));
+            return Ok(found.map(|(data, range)| (data, range.bytes())));
         };
         let Some(data) = MetricData::of(number) else {
             continue;
         };
         value.bytes()?;
         match &mut found {
-            Some((last, stretch)) if *last == data => stretch.extend(before, reader.rest()),
+            Some((last, range)) if *last == data => range.extend(before, reader.rest()),
             found => {
-                let mut stretch = FieldRange::default();
-                stretch.extend(before, reader.rest());
-                *found = Some((data, stretch));
+                let mut range = FieldRange::default();
+                range.extend(before, reader.rest());
+                *found = Some((data, range));
             }
         }
     }

@@ -1,5 +1,4 @@
-//! Walks the outer levels of an OTLP request in protobuf: request, resource and scope. A visitor receives each item's
-//! bytes.
+//! Walks the outer levels of an OTLP request in protobuf: request, resource and scope.
 //!
 //! The three signals share one shape. Field 1 of a request repeats a resource with its scopes (`resource = 1`,
 //! `scope… = 2`, `schema_url = 3`); a scope's messages repeat the items (`scope = 1`, items `= 2`, `schema_url = 3`).
@@ -10,58 +9,39 @@
 
 use std::borrow::Cow;
 
-use crate::decode::otlp::json_to_protobuf::Unmapped;
 use crate::decode::otlp::resource_scope::EncodedPart;
+use crate::decode::otlp::row_builder::RowBuilder;
 use crate::decode::protobuf::{FieldValue, Malformed, ProtobufReader};
 use crate::decode::rules::Rules;
-use crate::event::{Sanitized, Source};
-
-/// Receives the resources, scopes and items of a walk, in the order of the request.
-pub(in crate::decode) trait Visitor<'a> {
-    /// A resource begins; the scopes that follow belong to it.
-    fn resource(&mut self, resource: EncodedPart<'a>);
-    /// A scope begins; the items that follow belong to it.
-    fn scope(&mut self, scope: EncodedPart<'a>);
-    /// Receives one item's message; `repaired` counts the texts that were repaired in its JSON.
-    fn item(&mut self, item: &[u8], repaired: &Sanitized) -> Result<(), Malformed>;
-    /// Rejects items that cannot be mapped.
-    fn reject(&mut self, items: u32, unmapped: &Unmapped);
-    /// Reports the unknown name of a member around the items.
-    fn unknown(&mut self, name: &str);
-}
+use crate::event::Source;
 
 const SCOPES: u32 = 2;
 const INSTRUMENTATION_LIBRARIES: u32 = 1000;
 const ITEMS: u32 = 2;
 
-/// Walks a request.
+/// Walks a request and calls `take` with each item.
 ///
 /// # Errors
-/// [`Malformed`] if the bytes are not an export request of the signal, or the visitor fails.
-pub(in crate::decode) fn walk<'a>(
+/// [`Malformed`] if the bytes are not an export request of the signal, or `take` fails.
+pub(in crate::decode) fn walk<'a, 's>(
     request: &'a [u8],
     source: &'a Source,
-    visitor: &mut impl Visitor<'a>,
+    rows: &mut RowBuilder<'a, 's>,
+    mut take: impl FnMut(&'a [u8], &mut RowBuilder<'a, 's>) -> Result<(), Malformed>,
 ) -> Result<(), Malformed> {
     let rules = source.rules();
     for_each(request, 1, |resource| {
-        let envelope = OuterMessage::of(resource, rules)?;
-        let scopes = envelope.scopes;
-        visitor.resource(EncodedPart::resource(
-            envelope.origin,
-            envelope.schema_url,
+        let outer = OuterMessage::of(resource, rules)?;
+        let scopes = outer.scopes;
+        rows.resource(EncodedPart::resource(
+            outer.origin,
+            outer.schema_url,
             source,
         )?);
         for_each(resource, scopes, |scope| {
-            let envelope = OuterMessage::of(scope, rules)?;
-            visitor.scope(EncodedPart::scope(
-                envelope.origin,
-                envelope.schema_url,
-                source,
-            )?);
-            for_each(scope, ITEMS, |item| {
-                visitor.item(item, &Sanitized::default())
-            })
+            let outer = OuterMessage::of(scope, rules)?;
+            rows.scope(EncodedPart::scope(outer.origin, outer.schema_url, source)?);
+            for_each(scope, ITEMS, |item| take(item, rows))
         })
     })
 }
@@ -77,7 +57,7 @@ struct OuterMessage<'a> {
 
 impl<'a> OuterMessage<'a> {
     fn of(message: &'a [u8], rules: Rules) -> Result<Self, Malformed> {
-        let mut envelope = Self {
+        let mut outer = Self {
             origin: Cow::Borrowed(&[]),
             schema_url: Cow::Borrowed(&[]),
             scopes: SCOPES,
@@ -86,15 +66,15 @@ impl<'a> OuterMessage<'a> {
         let mut reader = ProtobufReader::new(message);
         while let Some((number, value)) = reader.field()? {
             match number {
-                1 if rules.merges_pieces() && !envelope.origin.is_empty() => {
-                    envelope.origin.to_mut().extend_from_slice(value.bytes()?);
+                1 if rules.merges_pieces() && !outer.origin.is_empty() => {
+                    outer.origin.to_mut().extend_from_slice(value.bytes()?);
                 }
-                1 => envelope.origin = Cow::Borrowed(value.bytes()?),
+                1 => outer.origin = Cow::Borrowed(value.bytes()?),
                 SCOPES => {
                     value.bytes()?;
                     has_scopes = true;
                 }
-                3 => envelope.schema_url = Cow::Borrowed(value.bytes()?),
+                3 => outer.schema_url = Cow::Borrowed(value.bytes()?),
                 INSTRUMENTATION_LIBRARIES => {
                     let are_messages = matches!(value, FieldValue::Bytes(_));
                     libraries = Some(libraries.unwrap_or(true) && are_messages);
@@ -103,9 +83,9 @@ impl<'a> OuterMessage<'a> {
             }
         }
         if rules.maps_instrumentation_libraries() && !has_scopes && libraries == Some(true) {
-            envelope.scopes = INSTRUMENTATION_LIBRARIES;
+            outer.scopes = INSTRUMENTATION_LIBRARIES;
         }
-        Ok(envelope)
+        Ok(outer)
     }
 }
 

@@ -10,7 +10,7 @@ use std::borrow::Cow;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::decode::json::json_text::{JsonOutput, JsonText, hash_json};
+use crate::decode::json::json_text::{JsonText, hash_json};
 use crate::decode::json::json_writer;
 use crate::decode::large_metadata::{HELD_BYTES, LargeMetadata};
 use crate::decode::otlp::any_value::{
@@ -92,8 +92,8 @@ impl<'a> EncodedPart<'a> {
     }
 
     /// Adds the number of texts that were repaired in its JSON.
-    pub(in crate::decode) const fn repaired(mut self, seen: &Sanitized) -> Self {
-        self.repairs.utf8 = self.repairs.utf8.saturating_add(seen.utf8);
+    pub(in crate::decode) const fn repaired(mut self, texts: u32) -> Self {
+        self.repairs.utf8 = self.repairs.utf8.saturating_add(texts);
         self
     }
 
@@ -156,7 +156,7 @@ impl StoredResource {
         scope: &EncodedPart<'_>,
     ) -> Resource {
         let text = |write: &dyn Fn(&mut JsonText<'_>)| {
-            let mut out = JsonText::whole(String::new());
+            let mut out = JsonText::default();
             write(&mut out);
             out.finish()
         };

@@ -3,26 +3,26 @@
 //! **Invariant:** the decision depends on the request's bytes and its `Source` alone; it is the same with and without
 //! a sink.
 
-use std::borrow::Cow;
-
 use crate::decode::decode_report::{ReportBuilder, TOO_EXPANDED};
-use crate::decode::json::json_text::JsonText;
-use crate::decode::large_metadata::{HELD_BYTES, LargeMetadata};
+use crate::decode::large_metadata::hand_on;
 use crate::decode::otlp::any_value::ValueStyle;
 use crate::decode::otlp::item::{
     ItemContext, ItemKind, OtlpItem, column_time, cut_columns, is_time_replaced, timestamp_ms,
 };
 use crate::decode::otlp::json_to_protobuf::Unmapped;
-use crate::decode::otlp::protobuf_request::Visitor;
 use crate::decode::otlp::resource_scope::{EncodedPart, StoredResource, stored_bytes};
 use crate::decode::otlp::validate::{Invalid, ValidItem};
 use crate::decode::protobuf::Malformed;
 use crate::decode::{DecodeError, DecodeReport, SINK_IS_FULL, Sink};
-use crate::event::{Event, EventFlags, Position, Sanitized, Source};
+use crate::event::{EventFlags, Position, Sanitized, Source};
 
 /// Maximum number of bytes of a request's resources and scopes. A resource is stored once for each of its scopes, so a
 /// large resource with very many scopes would multiply.
 const ORIGIN_BYTES: usize = 64 << 20;
+
+/// Maximum number of bytes of envelopes in a request's rows. The row of each data point has a copy of its metric's
+/// envelope, so a large envelope with very many points would multiply.
+const ENVELOPE_BYTES: usize = 128 << 20;
 
 /// Maximum number of accepted items in one request. An item of 2 bytes makes a row of 200 bytes, so this bounds the
 /// rows that one request may write into the store. Items of the usual size reach the limit of a body first.
@@ -42,6 +42,8 @@ pub(in crate::decode) struct RowBuilder<'a, 's> {
     is_scope_counted: bool,
     /// Number of bytes of the resources and scopes so far, up to [`ORIGIN_BYTES`].
     origin_bytes: usize,
+    /// Number of bytes of the items' envelopes so far, up to [`ENVELOPE_BYTES`].
+    envelope_bytes: usize,
     /// Memory that is used again for each row.
     metadata: String,
     scratch: String,
@@ -63,6 +65,7 @@ impl<'a, 's> RowBuilder<'a, 's> {
             origin: None,
             is_scope_counted: false,
             origin_bytes: 0,
+            envelope_bytes: 0,
             metadata: String::new(),
             scratch: String::new(),
         }
@@ -88,18 +91,8 @@ impl<'a, 's> RowBuilder<'a, 's> {
         self.tally.unknown_name(name);
     }
 
-    /// Rejects an item because of a fault in an object around it.
-    pub(in crate::decode) fn reject_for(&mut self, field: &'static str, fault: Invalid) {
-        let source = self.source;
-        self.reject(Some(field), || sentence(fault, source));
-    }
-
     /// Rejects an item.
-    pub(in crate::decode) fn reject(
-        &mut self,
-        field: Option<&'static str>,
-        reason: impl FnOnce() -> String,
-    ) {
+    fn reject(&mut self, field: Option<&'static str>, reason: impl FnOnce() -> String) {
         self.tally.describe(self.tally.items(), field, reason);
         self.tally.reject();
     }
@@ -146,7 +139,7 @@ impl<'a, 's> RowBuilder<'a, 's> {
         self.is_scope_counted = false;
     }
 
-    /// Accepts or rejects one item.
+    /// Accepts or rejects one item, of whose JSON `repaired` texts were repaired.
     ///
     /// # Errors
     /// [`Malformed`] if it is not protobuf, because then no part of the request can be trusted, or if the sink ends the
@@ -155,9 +148,20 @@ impl<'a, 's> RowBuilder<'a, 's> {
         &mut self,
         kind: &K,
         message: &[u8],
-        repaired: &Sanitized,
+        repaired: u32,
     ) -> Result<(), Malformed> {
         let source = self.source;
+        if let Some(fault) = kind.envelope_fault() {
+            self.reject(Some("metadata"), || sentence(fault, source));
+            return Ok(());
+        }
+        self.envelope_bytes = self.envelope_bytes.saturating_add(kind.envelope_bytes());
+        if self.envelope_bytes > ENVELOPE_BYTES {
+            let reason =
+                "the descriptions of this request's metrics, one for each point, are too large";
+            self.reject(Some("description"), || reason.to_owned());
+            return Ok(());
+        }
         let valid = match ValidItem::of(message, kind.schema(), source) {
             Ok(valid) => valid,
             Err(Invalid::Malformed(malformed)) => return Err(malformed),
@@ -186,7 +190,7 @@ impl<'a, 's> RowBuilder<'a, 's> {
         let style = ValueStyle::row(&source.limits);
         let mut seen = Sanitized {
             time: is_time_replaced(item.time(), source).into(),
-            utf8: valid.repairs.utf8.saturating_add(repaired.utf8),
+            utf8: valid.repairs.utf8.saturating_add(repaired),
             ..valid.repairs
         };
         if source.rules().flags_cut_columns() {
@@ -231,54 +235,17 @@ impl<'a, 's> RowBuilder<'a, 's> {
             rules: source.rules(),
         };
         let item_bytes = valid.item.len() + valid.expansion_bytes;
-        let is_large = item_bytes + kind.envelope_bytes() > HELD_BYTES;
+        let row_bytes = item_bytes + kind.envelope_bytes();
         let metadata = &mut self.metadata;
+        let mut wants_more = true;
         item.row(&place, &mut self.scratch, &mut |event, write| {
-            if is_large {
-                sink.large_event(&event, &LargeMetadata::new(write));
-                return;
-            }
-            let mut out = JsonText::whole(std::mem::take(metadata));
-            write(&mut out);
-            *metadata = out.finish();
-            sink.event(&Event {
-                metadata: Cow::Borrowed(metadata),
-                ..event
-            });
+            wants_more = hand_on(*sink, event, write, row_bytes, metadata);
         });
-        if sink.wants_more() {
+        if wants_more {
             Ok(())
         } else {
             Err(Malformed(SINK_IS_FULL))
         }
-    }
-}
-
-/// Visits items that are direct elements of a scope's message.
-pub(in crate::decode) struct ItemVisitor<'a, 's, K> {
-    pub(in crate::decode) kind: K,
-    pub(in crate::decode) rows: RowBuilder<'a, 's>,
-}
-
-impl<'a, K: ItemKind> Visitor<'a> for ItemVisitor<'a, '_, K> {
-    fn resource(&mut self, resource: EncodedPart<'a>) {
-        self.rows.resource(resource);
-    }
-
-    fn scope(&mut self, scope: EncodedPart<'a>) {
-        self.rows.scope(scope);
-    }
-
-    fn item(&mut self, item: &[u8], repaired: &Sanitized) -> Result<(), Malformed> {
-        self.rows.item(&self.kind, item, repaired)
-    }
-
-    fn reject(&mut self, items: u32, unmapped: &Unmapped) {
-        self.rows.reject_unmapped(items, unmapped);
-    }
-
-    fn unknown(&mut self, name: &str) {
-        self.rows.unknown(name);
     }
 }
 

@@ -19,10 +19,9 @@ pub(in crate::decode) struct MessageSchema {
 #[derive(Debug)]
 pub(in crate::decode) struct FieldSchema {
     pub(in crate::decode) number: u32,
-    /// Name in JSON, in lowerCamelCase.
+    /// Name in JSON, in lowerCamelCase. In snake_case it is the name in the protobuf definition, which is accepted in
+    /// JSON too unless that is strict.
     pub(in crate::decode) name: &'static str,
-    /// Name in the protobuf definition, in snake_case; also accepted in JSON unless that is strict.
-    pub(in crate::decode) snake: &'static str,
     pub(in crate::decode) kind: FieldType,
     pub(in crate::decode) repeated: bool,
 }
@@ -68,13 +67,11 @@ pub(in crate::decode) struct EnumNames {
 pub(in crate::decode) const fn one(
     number: u32,
     name: &'static str,
-    snake: &'static str,
     kind: FieldType,
 ) -> FieldSchema {
     FieldSchema {
         number,
         name,
-        snake,
         kind,
         repeated: false,
     }
@@ -83,16 +80,34 @@ pub(in crate::decode) const fn one(
 pub(in crate::decode) const fn many(
     number: u32,
     name: &'static str,
-    snake: &'static str,
     kind: FieldType,
 ) -> FieldSchema {
     FieldSchema {
-        number,
-        name,
-        snake,
-        kind,
         repeated: true,
+        ..one(number, name, kind)
     }
+}
+
+pub(in crate::decode) const fn message(fields: &'static [FieldSchema]) -> MessageSchema {
+    MessageSchema {
+        fields,
+        is_value: false,
+    }
+}
+
+/// Returns whether `key` is `name`, which is in lowerCamelCase, or `name` in snake_case.
+pub(in crate::decode) fn is_named(key: &str, name: &str) -> bool {
+    key == name || is_snake_case(key, name)
+}
+
+/// Returns whether `key` is `name`, which is in lowerCamelCase, in snake_case.
+pub(in crate::decode) fn is_snake_case(key: &str, name: &str) -> bool {
+    let mut key = key.bytes();
+    let is_next = |byte: u8| {
+        let is_word_end = !byte.is_ascii_uppercase() || key.next() == Some(b'_');
+        is_word_end && key.next() == Some(byte.to_ascii_lowercase())
+    };
+    name.bytes().all(is_next) && key.next().is_none()
 }
 
 impl MessageSchema {
@@ -108,246 +123,104 @@ impl MessageSchema {
     }
 }
 
-pub(in crate::decode) static SPAN: MessageSchema = MessageSchema {
-    is_value: false,
-    fields: &[
-        one(1, "traceId", "trace_id", FieldType::Id),
-        one(2, "spanId", "span_id", FieldType::Id),
-        one(3, "traceState", "trace_state", FieldType::Text),
-        one(4, "parentSpanId", "parent_span_id", FieldType::Id),
-        one(5, "name", "name", FieldType::Text),
-        one(6, "kind", "kind", FieldType::Enum(&SPAN_KINDS)),
-        one(
-            7,
-            "startTimeUnixNano",
-            "start_time_unix_nano",
-            FieldType::Fixed64,
-        ),
-        one(
-            8,
-            "endTimeUnixNano",
-            "end_time_unix_nano",
-            FieldType::Fixed64,
-        ),
-        many(
-            9,
-            "attributes",
-            "attributes",
-            FieldType::Message(&KEY_VALUE),
-        ),
-        one(
-            10,
-            "droppedAttributesCount",
-            "dropped_attributes_count",
-            FieldType::Uint32,
-        ),
-        many(11, "events", "events", FieldType::Message(&SPAN_EVENT)),
-        one(
-            12,
-            "droppedEventsCount",
-            "dropped_events_count",
-            FieldType::Uint32,
-        ),
-        many(13, "links", "links", FieldType::Message(&SPAN_LINK)),
-        one(
-            14,
-            "droppedLinksCount",
-            "dropped_links_count",
-            FieldType::Uint32,
-        ),
-        one(15, "status", "status", FieldType::Message(&STATUS)),
-        one(16, "flags", "flags", FieldType::Fixed32),
-    ],
-};
+pub(in crate::decode) static SPAN: MessageSchema = message(&[
+    one(1, "traceId", FieldType::Id),
+    one(2, "spanId", FieldType::Id),
+    one(3, "traceState", FieldType::Text),
+    one(4, "parentSpanId", FieldType::Id),
+    one(5, "name", FieldType::Text),
+    one(6, "kind", FieldType::Enum(&SPAN_KINDS)),
+    one(7, "startTimeUnixNano", FieldType::Fixed64),
+    one(8, "endTimeUnixNano", FieldType::Fixed64),
+    many(9, "attributes", FieldType::Message(&KEY_VALUE)),
+    one(10, "droppedAttributesCount", FieldType::Uint32),
+    many(11, "events", FieldType::Message(&SPAN_EVENT)),
+    one(12, "droppedEventsCount", FieldType::Uint32),
+    many(13, "links", FieldType::Message(&SPAN_LINK)),
+    one(14, "droppedLinksCount", FieldType::Uint32),
+    one(15, "status", FieldType::Message(&STATUS)),
+    one(16, "flags", FieldType::Fixed32),
+]);
 
-static SPAN_EVENT: MessageSchema = MessageSchema {
-    is_value: false,
-    fields: &[
-        one(1, "timeUnixNano", "time_unix_nano", FieldType::Fixed64),
-        one(2, "name", "name", FieldType::Text),
-        many(
-            3,
-            "attributes",
-            "attributes",
-            FieldType::Message(&KEY_VALUE),
-        ),
-        one(
-            4,
-            "droppedAttributesCount",
-            "dropped_attributes_count",
-            FieldType::Uint32,
-        ),
-    ],
-};
+static SPAN_EVENT: MessageSchema = message(&[
+    one(1, "timeUnixNano", FieldType::Fixed64),
+    one(2, "name", FieldType::Text),
+    many(3, "attributes", FieldType::Message(&KEY_VALUE)),
+    one(4, "droppedAttributesCount", FieldType::Uint32),
+]);
 
-static SPAN_LINK: MessageSchema = MessageSchema {
-    is_value: false,
-    fields: &[
-        one(1, "traceId", "trace_id", FieldType::Id),
-        one(2, "spanId", "span_id", FieldType::Id),
-        one(3, "traceState", "trace_state", FieldType::Text),
-        many(
-            4,
-            "attributes",
-            "attributes",
-            FieldType::Message(&KEY_VALUE),
-        ),
-        one(
-            5,
-            "droppedAttributesCount",
-            "dropped_attributes_count",
-            FieldType::Uint32,
-        ),
-        one(6, "flags", "flags", FieldType::Fixed32),
-    ],
-};
+static SPAN_LINK: MessageSchema = message(&[
+    one(1, "traceId", FieldType::Id),
+    one(2, "spanId", FieldType::Id),
+    one(3, "traceState", FieldType::Text),
+    many(4, "attributes", FieldType::Message(&KEY_VALUE)),
+    one(5, "droppedAttributesCount", FieldType::Uint32),
+    one(6, "flags", FieldType::Fixed32),
+]);
 
-static STATUS: MessageSchema = MessageSchema {
-    is_value: false,
-    fields: &[
-        one(2, "message", "message", FieldType::Text),
-        one(3, "code", "code", FieldType::Enum(&STATUS_CODES)),
-    ],
-};
+static STATUS: MessageSchema = message(&[
+    one(2, "message", FieldType::Text),
+    one(3, "code", FieldType::Enum(&STATUS_CODES)),
+]);
 
-pub(in crate::decode) static LOG_RECORD: MessageSchema = MessageSchema {
-    is_value: false,
-    fields: &[
-        one(1, "timeUnixNano", "time_unix_nano", FieldType::Fixed64),
-        one(
-            2,
-            "severityNumber",
-            "severity_number",
-            FieldType::Enum(&SEVERITY_NUMBERS),
-        ),
-        one(3, "severityText", "severity_text", FieldType::Text),
-        one(5, "body", "body", FieldType::Message(&ANY_VALUE)),
-        many(
-            6,
-            "attributes",
-            "attributes",
-            FieldType::Message(&KEY_VALUE),
-        ),
-        one(
-            7,
-            "droppedAttributesCount",
-            "dropped_attributes_count",
-            FieldType::Uint32,
-        ),
-        one(8, "flags", "flags", FieldType::Fixed32),
-        one(9, "traceId", "trace_id", FieldType::Id),
-        one(10, "spanId", "span_id", FieldType::Id),
-        one(
-            11,
-            "observedTimeUnixNano",
-            "observed_time_unix_nano",
-            FieldType::Fixed64,
-        ),
-        one(12, "eventName", "event_name", FieldType::Text),
-    ],
-};
+pub(in crate::decode) static LOG_RECORD: MessageSchema = message(&[
+    one(1, "timeUnixNano", FieldType::Fixed64),
+    one(2, "severityNumber", FieldType::Enum(&SEVERITY_NUMBERS)),
+    one(3, "severityText", FieldType::Text),
+    one(5, "body", FieldType::Message(&ANY_VALUE)),
+    many(6, "attributes", FieldType::Message(&KEY_VALUE)),
+    one(7, "droppedAttributesCount", FieldType::Uint32),
+    one(8, "flags", FieldType::Fixed32),
+    one(9, "traceId", FieldType::Id),
+    one(10, "spanId", FieldType::Id),
+    one(11, "observedTimeUnixNano", FieldType::Fixed64),
+    one(12, "eventName", FieldType::Text),
+]);
 
-pub(in crate::decode) static KEY_VALUE: MessageSchema = MessageSchema {
-    is_value: false,
-    fields: &[
-        one(1, "key", "key", FieldType::Text),
-        one(2, "value", "value", FieldType::Message(&ANY_VALUE)),
-        one(3, "keyStrindex", "key_strindex", FieldType::StringReference),
-    ],
-};
+pub(in crate::decode) static KEY_VALUE: MessageSchema = message(&[
+    one(1, "key", FieldType::Text),
+    one(2, "value", FieldType::Message(&ANY_VALUE)),
+    one(3, "keyStrindex", FieldType::StringReference),
+]);
 
 pub(in crate::decode) static ANY_VALUE: MessageSchema = MessageSchema {
     is_value: true,
     fields: &[
-        one(1, "stringValue", "string_value", FieldType::Text),
-        one(2, "boolValue", "bool_value", FieldType::Bool),
-        one(3, "intValue", "int_value", FieldType::Int64 { double: 4 }),
-        one(4, "doubleValue", "double_value", FieldType::Double),
-        one(
-            5,
-            "arrayValue",
-            "array_value",
-            FieldType::Message(&ARRAY_VALUE),
-        ),
-        one(
-            6,
-            "kvlistValue",
-            "kvlist_value",
-            FieldType::Message(&KEY_VALUE_LIST),
-        ),
-        one(7, "bytesValue", "bytes_value", FieldType::Bytes),
-        one(
-            8,
-            "stringValueStrindex",
-            "string_value_strindex",
-            FieldType::StringReference,
-        ),
+        one(1, "stringValue", FieldType::Text),
+        one(2, "boolValue", FieldType::Bool),
+        one(3, "intValue", FieldType::Int64 { double: 4 }),
+        one(4, "doubleValue", FieldType::Double),
+        one(5, "arrayValue", FieldType::Message(&ARRAY_VALUE)),
+        one(6, "kvlistValue", FieldType::Message(&KEY_VALUE_LIST)),
+        one(7, "bytesValue", FieldType::Bytes),
+        one(8, "stringValueStrindex", FieldType::StringReference),
     ],
 };
 
-static ARRAY_VALUE: MessageSchema = MessageSchema {
-    is_value: false,
-    fields: &[many(1, "values", "values", FieldType::Message(&ANY_VALUE))],
-};
+static ARRAY_VALUE: MessageSchema = message(&[many(1, "values", FieldType::Message(&ANY_VALUE))]);
 
-static KEY_VALUE_LIST: MessageSchema = MessageSchema {
-    is_value: false,
-    fields: &[many(1, "values", "values", FieldType::Message(&KEY_VALUE))],
-};
+static KEY_VALUE_LIST: MessageSchema =
+    message(&[many(1, "values", FieldType::Message(&KEY_VALUE))]);
 
-pub(in crate::decode) static RESOURCE: MessageSchema = MessageSchema {
-    is_value: false,
-    fields: &[
-        many(
-            1,
-            "attributes",
-            "attributes",
-            FieldType::Message(&KEY_VALUE),
-        ),
-        one(
-            2,
-            "droppedAttributesCount",
-            "dropped_attributes_count",
-            FieldType::Uint32,
-        ),
-        many(
-            3,
-            "entityRefs",
-            "entity_refs",
-            FieldType::Message(&ENTITY_REF),
-        ),
-    ],
-};
+pub(in crate::decode) static RESOURCE: MessageSchema = message(&[
+    many(1, "attributes", FieldType::Message(&KEY_VALUE)),
+    one(2, "droppedAttributesCount", FieldType::Uint32),
+    many(3, "entityRefs", FieldType::Message(&ENTITY_REF)),
+]);
 
-static ENTITY_REF: MessageSchema = MessageSchema {
-    is_value: false,
-    fields: &[
-        one(1, "schemaUrl", "schema_url", FieldType::Text),
-        one(2, "type", "type", FieldType::Text),
-        many(3, "idKeys", "id_keys", FieldType::Text),
-        many(4, "descriptionKeys", "description_keys", FieldType::Text),
-    ],
-};
+static ENTITY_REF: MessageSchema = message(&[
+    one(1, "schemaUrl", FieldType::Text),
+    one(2, "type", FieldType::Text),
+    many(3, "idKeys", FieldType::Text),
+    many(4, "descriptionKeys", FieldType::Text),
+]);
 
-pub(in crate::decode) static SCOPE: MessageSchema = MessageSchema {
-    is_value: false,
-    fields: &[
-        one(1, "name", "name", FieldType::Text),
-        one(2, "version", "version", FieldType::Text),
-        many(
-            3,
-            "attributes",
-            "attributes",
-            FieldType::Message(&KEY_VALUE),
-        ),
-        one(
-            4,
-            "droppedAttributesCount",
-            "dropped_attributes_count",
-            FieldType::Uint32,
-        ),
-    ],
-};
+pub(in crate::decode) static SCOPE: MessageSchema = message(&[
+    one(1, "name", FieldType::Text),
+    one(2, "version", FieldType::Text),
+    many(3, "attributes", FieldType::Message(&KEY_VALUE)),
+    one(4, "droppedAttributesCount", FieldType::Uint32),
+]);
 
 static SPAN_KINDS: EnumNames = EnumNames {
     known: &[

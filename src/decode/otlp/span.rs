@@ -10,7 +10,7 @@
 
 use std::borrow::Cow;
 
-use crate::decode::json::json_text::{JsonOutput, JsonText};
+use crate::decode::json::json_text::JsonText;
 use crate::decode::json::json_writer;
 use crate::decode::otlp::any_value::{
     self, KeyValues, ValueStyle, attributes_member, repeated, text,
@@ -115,7 +115,7 @@ impl<'a> OtlpSpan<'a> {
         start: Option<i64>,
         duration: Option<i64>,
         style: &ValueStyle,
-        out: &mut impl JsonOutput,
+        out: &mut JsonText<'_>,
     ) {
         out.push('{');
         long_name_member(out, "name", text(self.name));
@@ -235,7 +235,7 @@ impl OtlpItem for OtlpSpan<'_> {
     }
 }
 
-fn write_event(out: &mut impl JsonOutput, event: &[u8], style: &ValueStyle) {
+fn write_event(out: &mut JsonText<'_>, event: &[u8], style: &ValueStyle) {
     let (mut time, mut name, mut dropped) = (0, &[][..], 0);
     let mut reader = ProtobufReader::new(event);
     while let Ok(Some((number, value))) = reader.field() {
@@ -254,7 +254,7 @@ fn write_event(out: &mut impl JsonOutput, event: &[u8], style: &ValueStyle) {
     out.push('}');
 }
 
-fn write_link(out: &mut impl JsonOutput, link: &[u8], style: &ValueStyle) {
+fn write_link(out: &mut JsonText<'_>, link: &[u8], style: &ValueStyle) {
     let (mut trace_id, mut span_id, mut trace_state) = (&[][..], &[][..], &[][..]);
     let (mut dropped, mut flags) = (0, 0);
     let mut reader = ProtobufReader::new(link);

@@ -204,7 +204,7 @@ fn a_broken_log_and_draining_are_unhealthy() {
     assert_eq!(broken.body().problems.len(), 1);
 
     let mut draining = sound();
-    draining.phase = Phase::Stopping;
+    draining.phase = Phase::Announcing;
     assert_eq!(draining.body().status, HealthStatus::Unhealthy);
     assert!(!draining.body().accepting);
 }

@@ -17,7 +17,6 @@ use axum::Router;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use metrics::Counter;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -25,8 +24,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::error::retry_after;
+use crate::lifecycle::{Lifecycle, Phase};
 use crate::receive::Options;
 use crate::receive::connection::activity::{ConnectionActivity, offered_rest};
+use crate::receive::connection::closing::{
+    Closing, ConnectionEnd, HEAD_AGAIN, LAST_HEADS, Step, step,
+};
 use crate::receive::connection::connection_limit::{ConnectionLimit, ConnectionSlot};
 use crate::receive::connection::middleware;
 use crate::receive::connection::tracked_stream::{Activity, TrackedStream};
@@ -51,71 +54,55 @@ const LINGER_IN_NEED: Duration = Duration::from_millis(200);
 const RESERVED_HEAD: Duration = Duration::from_secs(1);
 /// Maximum age of a connection in a reserved slot.
 const RESERVED_LIFE: Duration = Duration::from_secs(5);
-/// Time that a closing connection has for a last request.
-///
-/// At a stop it is for the first request of a new connection, for the rest of a head that has begun to arrive, and for
-/// the connections in the queue to get a slot. At the end of the idle time it is for a request that has arrived unread.
-const LAST_HEADS: Duration = Duration::from_secs(1);
-/// Interval at which a closing connection checks for such a request.
-const HEAD_AGAIN: Duration = Duration::from_millis(20);
 
-/// The two steps of a shutdown.
-#[derive(Clone, Default)]
-pub struct Drain {
-    /// Announces the close: connections are still accepted and requests served, with `Connection: close` or GOAWAY.
-    pub closing: CancellationToken,
-    /// Stops accepting, except for the connections that already wait in the queue; requests in flight are finished.
-    pub stop: CancellationToken,
-}
-
-/// Serves `router` on `listener` until `drain.stop`, then the connections that were made before, and returns once all
-/// are closed.
+/// Serves `router` on `listener` until [`Phase::Closing`], then the connections that were made before, and returns once
+/// all are closed.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
-    options: &Options,
-    places: ConnectionLimit,
-    drain: Drain,
+    options: Options,
+    limit: ConnectionLimit,
+    lifecycle: Lifecycle,
 ) {
-    let protocol = protocol(options);
+    let protocol = protocol(&options);
     let router = middleware::with_middleware(router, options.header_bytes);
-    let failed = metrics::counter!(RECEIVE_CONNECTIONS_FAILED_TOTAL);
+    // The series exists from the start, with 0.
+    metrics::counter!(RECEIVE_CONNECTIONS_FAILED_TOTAL).absolute(0);
     let open = TaskTracker::new();
     let acceptor = Acceptor {
         listener,
         failure: OncePerMinute::default(),
     };
     let mut over = pin!(async {
-        drain.stop.cancelled().await;
+        lifecycle.reached(Phase::Closing).await;
         sleep(LAST_HEADS).await;
     });
     loop {
         // The accept comes before the slot: otherwise a listener without clients would hold a slot that others need. So
         // one connection per listener waits here, and those after it wait in the kernel's queue.
         let accepted = async {
-            let stream = acceptor.accept(&drain.stop).await?;
-            Some((stream, places.take().await))
+            let stream = acceptor.accept(&lifecycle).await?;
+            Some((stream, limit.take().await))
         };
         let accepted = tokio::select! {
             biased;
             () = over.as_mut() => None,
             accepted = accepted => accepted,
         };
-        let Some((stream, place)) = accepted else {
+        let Some((stream, slot)) = accepted else {
             break;
         };
         let connection = Connection {
-            place: Arc::new(place),
+            slot: Arc::new(slot),
             local: stream.local_addr().ok(),
-            wire: TrackedStream::new(stream),
+            stream: TrackedStream::new(stream),
             header_timeout: options.header_timeout,
             idle: options.keep_alive_idle,
             // Clients that connected together do not reconnect together.
             age: options
                 .connection_age
                 .mul_f64(0.8 + 0.4 * retry_after::random_share()),
-            failed: failed.clone(),
-            drain: drain.clone(),
+            lifecycle: lifecycle.clone(),
         };
         let (protocol, router) = (protocol.clone(), router.clone());
         open.spawn(async move { connection.live(&protocol, router).await });
@@ -133,13 +120,13 @@ struct Acceptor {
 }
 
 impl Acceptor {
-    /// Returns the next connection. Once `stop` is cancelled, only connections in the queue are accepted, as closing
+    /// Returns the next connection. From [`Phase::Closing`] on, only connections in the queue are accepted, as closing
     /// the listener would reset them; `None` if there are no more.
-    async fn accept(&self, stop: &CancellationToken) -> Option<TcpStream> {
+    async fn accept(&self, lifecycle: &Lifecycle) -> Option<TcpStream> {
         loop {
             let accepted = tokio::select! {
                 biased;
-                () = stop.cancelled() => self.queued(),
+                () = lifecycle.reached(Phase::Closing) => self.queued(),
                 accepted = self.listener.accept() => accepted.map(|(stream, _peer)| stream),
             };
             match accepted {
@@ -149,7 +136,7 @@ impl Acceptor {
                     return Some(stream);
                 }
                 Err(error) if is_of_one_connection(error.kind()) => {}
-                Err(_) if stop.is_cancelled() => return None,
+                Err(_) if lifecycle.phase() >= Phase::Closing => return None,
                 Err(error) => {
                     if self.failure.ready() {
                         tracing::warn!(%error, "no connection can be accepted; trying again");
@@ -199,57 +186,30 @@ fn protocol(options: &Options) -> Builder<TokioExecutor> {
 
 /// One accepted connection.
 struct Connection {
-    place: Arc<ConnectionSlot>,
+    slot: Arc<ConnectionSlot>,
     /// This process's address that the client connected to; `None` if the client has disconnected already.
     local: Option<SocketAddr>,
-    wire: TrackedStream,
+    stream: TrackedStream,
     /// Maximum time for receiving a request's head.
     header_timeout: Duration,
     /// Time after which the connection is closed if it has no request.
     idle: Duration,
     /// Age at which the close is announced.
     age: Duration,
-    /// Counts connections that failed.
-    failed: Counter,
-    drain: Drain,
-}
-
-/// The way in which HTTP ended on a connection.
-enum ConnectionEnd {
-    /// In order, or by an error that the client caused.
-    Closed,
-    /// By this process, because the client is too slow.
-    Cut,
-}
-
-/// The state of closing a connection.
-#[derive(Clone, Copy)]
-enum Closing {
-    No,
-    /// At this time at the latest, the protocol is asked to close. Until then a request whose head is expected or has
-    /// begun to arrive is still served.
-    Soon(Instant),
-    /// The protocol was asked to close. HTTP/1 closes at once or after the answer. HTTP/2 closes once the client has
-    /// acknowledged, so that calls which crossed the announcement are served. If no request is in flight at this time,
-    /// the connection is closed without the client's part.
-    Asked(Instant),
+    lifecycle: Lifecycle,
 }
 
 impl Connection {
     async fn live(self, protocol: &Builder<TokioExecutor>, router: Router) {
         let end = self.serve_until_closed(protocol, router).await;
-        let patience = if self.place.leave() {
+        let patience = if self.slot.leave() {
             LINGER_IN_NEED
         } else {
             LINGER
         };
         match end {
-            ConnectionEnd::Cut => self.failed.increment(1),
-            ConnectionEnd::Closed => {
-                if let Some(stream) = self.wire.into_stream() {
-                    linger(stream, patience).await;
-                }
-            }
+            ConnectionEnd::Cut => count_failed(),
+            ConnectionEnd::Closed => linger(self.stream, patience).await,
         }
     }
 
@@ -259,40 +219,41 @@ impl Connection {
         router: Router,
     ) -> ConnectionEnd {
         let last_sent = CancellationToken::new();
-        let conversation = ConnectionActivity {
-            wire: self.wire.clone(),
-            place: Arc::clone(&self.place),
+        let requests = ConnectionActivity {
+            stream: self.stream.clone(),
+            slot: Arc::clone(&self.slot),
             last_sent: last_sent.clone(),
             rest: offered_rest(self.idle),
             local: self.local.map(|local| LocalAddress(local.ip())),
             router,
         };
-        let service = service_fn(move |request| conversation.clone().answer(request));
-        let leave = self.place.settle(&self.wire);
-        let io = TokioIo::new(self.wire.clone());
+        let service = service_fn(move |request| requests.clone().answer(request));
+        let leave = self.slot.register(&self.stream);
+        let io = TokioIo::new(self.stream.clone());
         let mut connection = pin!(protocol.serve_connection(io, service));
         let mut aged = pin!(sleep(self.age));
         let mut monitored = pin!(sleep(RESERVED_LIFE));
         let mut may_be_reserved = true;
-        let mut close_announced = false;
         let mut closing = Closing::No;
         loop {
-            let (phase, deadline) = self.phase();
             let now = Instant::now();
-            let deadline = deadline.min(now + self.shortest_phase());
-            let wake = match closing {
-                Closing::No => deadline,
-                Closing::Soon(by) if now < by && self.wire.has_head_to_come(phase) => {
-                    by.min(now + HEAD_AGAIN)
+            let (activity, deadline) = self.activity(closing);
+            let wake = match step(closing, activity, deadline, now) {
+                Step::Wait(until) => until.min(now + self.shortest_activity()),
+                Step::CloseSoon => {
+                    closing = Closing::Soon(now + LAST_HEADS);
+                    continue;
                 }
-                Closing::Soon(_) => {
+                Step::AskToClose => {
                     connection.as_mut().graceful_shutdown();
                     closing = Closing::Asked(now + self.header_timeout);
                     continue;
                 }
-                Closing::Asked(_) if phase == Activity::Busy => deadline,
-                Closing::Asked(by) => by,
+                Step::End(end) => return end,
             };
+            // To announce the close is to make the next answer the last one: an idle HTTP/1 connection is not closed at
+            // once, as its client may have sent a request just now.
+            let is_announced = self.stream.is_last();
             tokio::select! {
                 // The protocol first: it reads the bytes that have arrived, and sends the announcement of the close.
                 biased;
@@ -302,40 +263,24 @@ impl Connection {
                     }
                     return ConnectionEnd::Closed;
                 }
-                () = sleep_until(wake) => {
-                    let now = Instant::now();
-                    let (phase, deadline) = self.phase();
-                    match (closing, phase) {
-                        (Closing::No, Activity::Idle) if deadline <= now => {
-                            closing = Closing::Soon(now + LAST_HEADS);
-                        }
-                        // It was idle, and its client does not acknowledge: the client is gone or hangs.
-                        (Closing::Asked(by), Activity::Idle) if by <= now => return ConnectionEnd::Closed,
-                        (Closing::Asked(by), Activity::Fresh | Activity::Head) if by <= now => {
-                            return ConnectionEnd::Cut;
-                        }
-                        (Closing::Soon(_) | Closing::Asked(_), Activity::Idle) => {}
-                        _ if deadline <= now => return ConnectionEnd::Cut,
-                        _ => {}
-                    }
-                }
-                () = aged.as_mut(), if !close_announced => close_announced = self.announce_close(),
-                () = self.drain.closing.cancelled(), if !close_announced => close_announced = self.announce_close(),
+                () = sleep_until(wake) => {}
+                () = aged.as_mut(), if !is_announced => self.stream.set_last(),
+                () = self.lifecycle.reached(Phase::Announcing), if !is_announced => self.stream.set_last(),
                 () = last_sent.cancelled(), if matches!(closing, Closing::No) => {
                     closing = Closing::Soon(Instant::now());
                 }
                 () = leave.cancelled(), if matches!(closing, Closing::No) => {
-                    let patience = if phase == Activity::Fresh { Duration::ZERO } else { LAST_HEADS };
+                    let patience = if activity == Activity::Fresh { Duration::ZERO } else { LAST_HEADS };
                     closing = Closing::Soon(Instant::now() + patience);
                 }
                 () = monitored.as_mut(), if may_be_reserved => {
                     may_be_reserved = false;
-                    if self.place.is_reserved() {
+                    if self.slot.is_reserved() {
                         return ConnectionEnd::Cut;
                     }
                 }
-                () = self.drain.stop.cancelled(), if matches!(closing, Closing::No) => {
-                    close_announced = self.announce_close();
+                () = self.lifecycle.reached(Phase::Closing), if matches!(closing, Closing::No) => {
+                    self.stream.set_last();
                     closing = Closing::Soon(Instant::now() + LAST_HEADS);
                 }
             }
@@ -345,39 +290,44 @@ impl Connection {
     /// Counts a connection that ended with an error, unless the client disconnected while it was idle.
     fn failed_by(&self, error: &(dyn Error + 'static)) {
         tracing::debug!(%error, "a connection ended with an error");
-        let (phase, _) = self.phase();
-        let rested = matches!(phase, Activity::Fresh | Activity::Idle);
+        let (activity, _) = self.activity(Closing::No);
+        let rested = matches!(activity, Activity::Fresh | Activity::Idle);
         if !rested || !is_of_the_socket(error) {
-            self.failed.increment(1);
+            count_failed();
         }
     }
 
-    /// Returns [`TrackedStream::phase`] with this connection's timeouts.
-    fn phase(&self) -> (Activity, Instant) {
-        self.wire.phase(self.header_timeout(), self.idle)
+    /// Returns [`TrackedStream::activity`] with this connection's timeouts. Only a connection that is about to close is
+    /// searched for unread bytes.
+    fn activity(&self, closing: Closing) -> (Activity, Instant) {
+        match self.stream.activity(self.header_timeout(), self.idle) {
+            (Activity::Idle, deadline)
+                if matches!(closing, Closing::Soon(_)) && self.stream.has_unread_bytes() =>
+            {
+                (Activity::Unread, deadline)
+            }
+            activity => activity,
+        }
     }
 
     /// Returns the time for a request's head. It is short in a reserved slot: a probe sends its request at once.
     fn header_timeout(&self) -> Duration {
-        if self.place.is_reserved() {
+        if self.slot.is_reserved() {
             self.header_timeout.min(RESERVED_HEAD)
         } else {
             self.header_timeout
         }
     }
 
-    /// Returns the shortest time after which a phase that begins from now on may expire. Nothing wakes the loop when a
-    /// phase begins, so the loop checks again by then.
-    fn shortest_phase(&self) -> Duration {
+    /// Returns the shortest time after which an activity that begins from now on may expire. Nothing wakes the loop when
+    /// an activity begins, so the loop checks again by then.
+    fn shortest_activity(&self) -> Duration {
         self.header_timeout().min(self.idle).max(HEAD_AGAIN)
     }
+}
 
-    /// Makes the next answer the last one. An idle HTTP/1 connection is not closed at once, as its client may have sent
-    /// a request just now.
-    fn announce_close(&self) -> bool {
-        self.wire.set_last();
-        true
-    }
+fn count_failed() {
+    metrics::counter!(RECEIVE_CONNECTIONS_FAILED_TOTAL).increment(1);
 }
 
 /// Returns `true` if the socket failed, `false` if the protocol on it did.
@@ -386,7 +336,7 @@ fn is_of_the_socket(error: &(dyn Error + 'static)) -> bool {
 }
 
 /// Closes the sending side and reads on for `patience`, so that no reset overtakes the last answer.
-async fn linger(mut stream: TcpStream, patience: Duration) {
+async fn linger(mut stream: TrackedStream, patience: Duration) {
     if stream.shutdown().await.is_err() {
         return;
     }

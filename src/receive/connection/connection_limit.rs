@@ -4,11 +4,10 @@
 //! never keeps out one that has a request.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use metrics::Counter;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -45,17 +44,16 @@ struct SlotTable {
     reserved: Arc<Semaphore>,
     open: Mutex<BTreeMap<u64, OpenConnection>>,
     numbers: AtomicU64,
-    /// Number of connections that wait for an ordinary slot.
-    waiting: AtomicUsize,
+    /// A clone for each connection that waits for an ordinary slot.
+    waiting: Arc<()>,
     counts: ConnectionCounts,
-    displaced: Counter,
     shortage: OncePerMinute,
 }
 
 /// A connection that has a slot.
 struct OpenConnection {
     /// `None` once HTTP has ended on it.
-    wire: Option<TrackedStream>,
+    stream: Option<TrackedStream>,
     /// Asks the connection to close in order.
     leave: CancellationToken,
     /// The time at which it was asked to close.
@@ -65,8 +63,8 @@ struct OpenConnection {
 impl OpenConnection {
     /// Returns the time since which it has been idle; `None` if it is busy or has been asked to close.
     fn rests_since(&self) -> Option<Instant> {
-        match (&self.wire, self.asked_at) {
-            (Some(wire), None) => wire.rests_since(),
+        match (&self.stream, self.asked_at) {
+            (Some(stream), None) => stream.rests_since(),
             _ => None,
         }
     }
@@ -90,14 +88,14 @@ impl ConnectionLimit {
     pub fn new(options: &Options) -> Self {
         let connections = fd_limit::connections_max(options.connections);
         let connections = connections.min(Semaphore::MAX_PERMITS);
+        let ordinary = Arc::new(Semaphore::new(connections));
         let all = SlotTable {
-            ordinary: Arc::new(Semaphore::new(connections)),
+            counts: ConnectionCounts::new(connections, Arc::clone(&ordinary)),
+            ordinary,
             reserved: Arc::new(Semaphore::new(RESERVED)),
             open: Mutex::default(),
             numbers: AtomicU64::new(0),
-            waiting: AtomicUsize::new(0),
-            counts: ConnectionCounts::new(connections),
-            displaced: metrics::counter!(RECEIVE_CONNECTIONS_DISPLACED_TOTAL),
+            waiting: Arc::default(),
             shortage: OncePerMinute::default(),
         };
         Self {
@@ -123,43 +121,41 @@ impl ConnectionLimit {
     }
 
     /// Waits for a free slot; dropping it frees it again.
-    pub(in crate::receive) async fn take(&self) -> ConnectionSlot {
-        let kind = match self.all.try_ordinary() {
-            Some(open) => SlotKind::Ordinary { _open: open },
+    pub(crate) async fn take(&self) -> ConnectionSlot {
+        let permit = match self.all.try_ordinary() {
+            Some(permit) => permit,
             None => tokio::select! {
                 biased;
-                reserved = acquire(&self.all.reserved), if self.reserve == Reserve::Monitoring => {
-                    SlotKind::Reserved { _permit: reserved }
-                }
-                open = self.all.ordinary() => SlotKind::Ordinary { _open: open },
+                permit = acquire(&self.all.reserved), if self.reserve == Reserve::Monitoring => permit,
+                permit = self.all.ordinary() => permit,
             },
         };
         ConnectionSlot {
             all: Arc::clone(&self.all),
             number: self.all.numbers.fetch_add(1, Ordering::Relaxed),
-            kind: Mutex::new(kind),
+            permit: Mutex::new(permit),
         }
     }
 }
 
 impl SlotTable {
-    fn try_ordinary(&self) -> Option<OpenSlot> {
+    fn try_ordinary(&self) -> Option<OwnedSemaphorePermit> {
         let permit = Arc::clone(&self.ordinary).try_acquire_owned().ok();
         if permit.is_none() {
             self.found_none_free();
         }
-        permit.map(|permit| OpenSlot::new(permit, &self.counts))
+        permit
     }
 
     /// Waits for an ordinary slot. Meanwhile idle connections are asked to close, one for each that waits.
-    async fn ordinary(&self) -> OpenSlot {
-        let _waiting = WaitingConnection::new(&self.waiting);
+    async fn ordinary(&self) -> OwnedSemaphorePermit {
+        let _waiting = Arc::clone(&self.waiting);
         let mut permit = std::pin::pin!(acquire(&self.ordinary));
         loop {
             self.make_room();
             tokio::select! {
                 biased;
-                permit = permit.as_mut() => return OpenSlot::new(permit, &self.counts),
+                permit = permit.as_mut() => return permit,
                 () = sleep(ROOM_AGAIN) => {}
             }
         }
@@ -180,19 +176,20 @@ impl SlotTable {
     fn make_room(&self) {
         self.found_none_free();
         let mut open = self.lock();
-        let ending = open.values().filter(|resident| resident.is_ending());
-        if ending.count() >= self.waiting.load(Ordering::Relaxed) {
+        let ending = open.values().filter(|connection| connection.is_ending());
+        let waiting = Arc::strong_count(&self.waiting) - 1;
+        if ending.count() >= waiting {
             return;
         }
         let longest = open
             .values_mut()
-            .filter_map(|resident| Some((resident.rests_since()?, resident)))
+            .filter_map(|connection| Some((connection.rests_since()?, connection)))
             .min_by_key(|(since, _)| *since)
             .filter(|(since, _)| since.elapsed() > RESTED);
-        if let Some((_, resident)) = longest {
-            resident.asked_at = Some(Instant::now());
-            resident.leave.cancel();
-            self.displaced.increment(1);
+        if let Some((_, connection)) = longest {
+            connection.asked_at = Some(Instant::now());
+            connection.leave.cancel();
+            metrics::counter!(RECEIVE_CONNECTIONS_DISPLACED_TOTAL).increment(1);
         }
     }
 
@@ -206,94 +203,52 @@ async fn acquire(semaphore: &Arc<Semaphore>) -> OwnedSemaphorePermit {
     permit.expect("the semaphore is never closed")
 }
 
-/// Counts a connection as waiting for an ordinary slot until this is dropped.
-struct WaitingConnection<'a>(&'a AtomicUsize);
-
-impl<'a> WaitingConnection<'a> {
-    fn new(waiting: &'a AtomicUsize) -> Self {
-        waiting.fetch_add(1, Ordering::Relaxed);
-        Self(waiting)
-    }
-}
-
-impl Drop for WaitingConnection<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 /// The slot of one connection.
-pub(in crate::receive) struct ConnectionSlot {
+pub(crate) struct ConnectionSlot {
     all: Arc<SlotTable>,
     number: u64,
-    kind: Mutex<SlotKind>,
-}
-
-enum SlotKind {
-    Ordinary { _open: OpenSlot },
-    Reserved { _permit: OwnedSemaphorePermit },
-}
-
-/// An ordinary slot, counted as an open connection until it is dropped.
-struct OpenSlot {
-    counts: ConnectionCounts,
-    _permit: OwnedSemaphorePermit,
-}
-
-impl OpenSlot {
-    fn new(permit: OwnedSemaphorePermit, counts: &ConnectionCounts) -> Self {
-        counts.opened();
-        Self {
-            counts: counts.clone(),
-            _permit: permit,
-        }
-    }
-}
-
-impl Drop for OpenSlot {
-    fn drop(&mut self) {
-        self.counts.closed();
-    }
+    /// The permit of an ordinary or of a reserved slot.
+    permit: Mutex<OwnedSemaphorePermit>,
 }
 
 impl ConnectionSlot {
     /// Registers the connection. The returned token is cancelled if the connection should close to make room for
     /// another.
-    pub(in crate::receive) fn settle(&self, wire: &TrackedStream) -> CancellationToken {
+    pub(crate) fn register(&self, stream: &TrackedStream) -> CancellationToken {
         let leave = CancellationToken::new();
-        let resident = OpenConnection {
-            wire: Some(wire.clone()),
+        let connection = OpenConnection {
+            stream: Some(stream.clone()),
             leave: leave.clone(),
             asked_at: None,
         };
-        self.all.lock().insert(self.number, resident);
+        self.all.lock().insert(self.number, connection);
         leave
     }
 
     /// Marks the connection as ended; returns `true` if it was asked to close to make room.
-    pub(in crate::receive) fn leave(&self) -> bool {
+    pub(crate) fn leave(&self) -> bool {
         let mut open = self.all.lock();
-        let resident = open.get_mut(&self.number);
-        resident.is_some_and(|resident| {
-            resident.wire = None;
-            resident.asked_at.is_some()
+        let connection = open.get_mut(&self.number);
+        connection.is_some_and(|connection| {
+            connection.stream = None;
+            connection.asked_at.is_some()
         })
     }
 
-    pub(in crate::receive) fn is_reserved(&self) -> bool {
-        matches!(*self.kind(), SlotKind::Reserved { .. })
+    pub(crate) fn is_reserved(&self) -> bool {
+        Arc::ptr_eq(self.permit().semaphore(), &self.all.reserved)
     }
 
     /// Exchanges a reserved slot for an ordinary one, for which it waits up to one second.
     ///
     /// # Errors
     /// [`NoFreeSlot`] if no ordinary slot becomes free.
-    pub(in crate::receive) async fn exchange(&self) -> Result<(), NoFreeSlot> {
+    pub(crate) async fn exchange(&self) -> Result<(), NoFreeSlot> {
         if !self.is_reserved() {
             return Ok(());
         }
-        let open = match self.all.try_ordinary() {
-            Some(open) => open,
+        let permit = match self.all.try_ordinary() {
+            Some(permit) => permit,
             None => {
                 let waiting = timeout(ADMISSION, self.all.ordinary()).await;
                 waiting.map_err(|_| NoFreeSlot {
@@ -301,12 +256,12 @@ impl ConnectionSlot {
                 })?
             }
         };
-        *self.kind() = SlotKind::Ordinary { _open: open };
+        *self.permit() = permit;
         Ok(())
     }
 
-    fn kind(&self) -> MutexGuard<'_, SlotKind> {
-        self.kind.lock().unwrap_or_else(PoisonError::into_inner)
+    fn permit(&self) -> MutexGuard<'_, OwnedSemaphorePermit> {
+        self.permit.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -318,7 +273,7 @@ impl Drop for ConnectionSlot {
 
 /// The error that all slots are in use. The middleware refuses a request that has it in its extensions.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::receive) struct NoFreeSlot {
+pub(crate) struct NoFreeSlot {
     /// The limit of connections.
-    pub(in crate::receive) connections: usize,
+    pub(crate) connections: usize,
 }

@@ -10,7 +10,7 @@ const KEPT_BACK: u64 = 256;
 
 /// Returns `wanted`, or the number of connections that the limit allows if that is less. The soft limit is raised to
 /// the hard one first.
-pub(in crate::receive) fn connections_max(wanted: usize) -> usize {
+pub(crate) fn connections_max(wanted: usize) -> usize {
     let Some(files) = files_max() else {
         return wanted;
     };

@@ -49,37 +49,31 @@ impl Listener {
         let mut sockets = Vec::with_capacity(addresses.len());
         for &ip in addresses {
             let mut address = SocketAddr::new(ip, port);
-            let mut bound = bind(address);
-            if let Err(error) = &bound
-                && ip == Ipv6Addr::UNSPECIFIED
-                && lacks_ipv6(error)
-            {
-                if addresses.contains(&Ipv4Addr::UNSPECIFIED.into()) {
-                    tracing::info!("no IPv6 here: {name} listens without [::]");
-                    continue;
-                }
-                tracing::info!("no IPv6 here: {name} listens on 0.0.0.0 instead of [::]");
-                address.set_ip(Ipv4Addr::UNSPECIFIED.into());
-                bound = bind(address);
-            }
-            match bound {
-                Ok(socket) => {
-                    port = socket.local_addr().map_or(port, |bound| bound.port());
-                    sockets.push(socket);
+            let bound = match bind(address) {
+                Err(error) if ip == Ipv6Addr::UNSPECIFIED && lacks_ipv6(&error) => {
+                    if addresses.contains(&Ipv4Addr::UNSPECIFIED.into()) {
+                        tracing::info!("no IPv6 here: {name} listens without [::]");
+                        continue;
+                    }
+                    tracing::info!("no IPv6 here: {name} listens on 0.0.0.0 instead of [::]");
+                    address.set_ip(Ipv4Addr::UNSPECIFIED.into());
+                    bind(address)
                 }
                 Err(error)
                     if ip == Ipv6Addr::LOCALHOST && addresses.len() > 1 && lacks_ipv6(&error) =>
                 {
                     tracing::info!("no IPv6 here: {name} listens without ::1");
+                    continue;
                 }
-                Err(error) => {
-                    return Err(BindError {
-                        address,
-                        error,
-                        setting,
-                    });
-                }
-            }
+                bound => bound,
+            };
+            let socket = bound.map_err(|error| BindError {
+                address,
+                error,
+                setting,
+            })?;
+            port = socket.local_addr().map_or(port, |bound| bound.port());
+            sockets.push(socket);
         }
         Ok(Self { name, sockets })
     }

@@ -3,10 +3,8 @@
 //!
 //! **Invariant:** no text that a client chooses becomes a metric's label: methods and routes are closed sets.
 
-use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
@@ -14,13 +12,12 @@ use axum::http::Method;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use futures_util::FutureExt;
-use metrics::Histogram;
 
-use crate::error::{Error, retry_after};
+use crate::error::Error;
 use crate::receive::connection::connection_limit::NoFreeSlot;
 use crate::receive::connection::request_span::RequestSpan;
 use crate::receive::local_host;
-use crate::receive::protocol::grpc::calls::CallMetrics;
+use crate::receive::protocol::grpc::calls;
 use crate::receive::response::{self, BodyFormat, ResponseFormat};
 use crate::telemetry::metrics::HTTP_SERVER_REQUEST_DURATION_SECONDS;
 
@@ -31,23 +28,11 @@ const TARGET_BYTES: usize = 8 << 10;
 const OTHER: &str = "_OTHER";
 
 /// Wraps all routes of `router`, and its fallback, in the middleware.
-pub(in crate::receive) fn with_middleware(router: Router, header_bytes: usize) -> Router {
-    let state = MiddlewareState {
-        durations: DurationHistograms::default(),
-        calls: CallMetrics::default(),
-        header_bytes,
-    };
-    router.layer(from_fn_with_state(state, guard))
+pub(crate) fn with_middleware(router: Router, header_bytes: usize) -> Router {
+    router.layer(from_fn_with_state(header_bytes, guard))
 }
 
-#[derive(Clone)]
-struct MiddlewareState {
-    durations: DurationHistograms,
-    calls: CallMetrics,
-    header_bytes: usize,
-}
-
-async fn guard(State(guard): State<MiddlewareState>, request: Request, next: Next) -> Response {
+async fn guard(State(header_bytes): State<usize>, request: Request, next: Next) -> Response {
     let begun = Instant::now();
     let method = method_label(request.method());
     let route = request.extensions().get::<MatchedPath>().cloned();
@@ -55,7 +40,7 @@ async fn guard(State(guard): State<MiddlewareState>, request: Request, next: Nex
     let route = route.as_ref().map(|route| route_label(route.as_str()));
     let traced = RequestSpan::begin(&request, method, route, form);
     let answering = async {
-        match check_head(&request, guard.header_bytes) {
+        match check_head(&request, header_bytes) {
             Ok(()) => AssertUnwindSafe(next.run(request))
                 .catch_unwind()
                 .await
@@ -71,38 +56,34 @@ async fn guard(State(guard): State<MiddlewareState>, request: Request, next: Nex
     let route = route.unwrap_or(OTHER);
     let took = begun.elapsed();
     match form.shape {
-        BodyFormat::Grpc => guard.calls.record(route, response.headers(), took),
-        _ => {
-            let status = response.status().as_u16();
-            guard.durations.record(method, route, status, took);
-        }
+        BodyFormat::Grpc => calls::record_duration(route, response.headers(), took),
+        _ => metrics::histogram!(HTTP_SERVER_REQUEST_DURATION_SECONDS,
+            "http_request_method" => method,
+            "http_route" => route.to_owned(),
+            "http_response_status_code" => response.status().as_str().to_owned())
+        .record(took),
     }
     response
 }
 
 /// Returns the answer after a panic; it is [`Error::Unknown`] for POST, whose events may have reached the journal.
 fn after_panic(method: &str) -> Error {
-    let retry_after_s = retry_after::retry_after_s();
     if method == "POST" {
-        return Error::Unknown { retry_after_s };
+        return Error::Unknown;
     }
-    Error::Unavailable {
-        reason: "the service failed to answer; its log lines name the place".to_owned(),
-        retry_after_s,
-    }
+    Error::unavailable("the service failed to answer; its log lines name the place")
 }
 
 /// Returns `true` for the paths that probes and scrapers request.
-pub(in crate::receive) fn is_of_monitoring(path: &str) -> bool {
+pub(crate) fn is_of_monitoring(path: &str) -> bool {
     matches!(path, "/health" | "/metrics") || path.starts_with("/health/")
 }
 
 fn check_head(request: &Request, header_bytes: usize) -> Result<(), Error> {
     if let Some(NoFreeSlot { connections }) = request.extensions().get() {
-        return Err(Error::Unavailable {
-            reason: format!("all {connections} places for connections are taken"),
-            retry_after_s: retry_after::retry_after_s(),
-        });
+        return Err(Error::unavailable(format!(
+            "all {connections} places for connections are taken"
+        )));
     }
     local_host::check_host(request)?;
     local_host::check_transfer_coding(request.headers())?;
@@ -138,45 +119,11 @@ fn route_label(route: &str) -> &str {
 /// Returns the method if it is in the standard set, else `_OTHER` (OpenTelemetry semantic conventions,
 /// `http.request.method`).
 fn method_label(method: &Method) -> &'static str {
-    match method.as_str() {
-        "GET" => "GET",
-        "POST" => "POST",
-        "HEAD" => "HEAD",
-        "PUT" => "PUT",
-        "DELETE" => "DELETE",
-        "OPTIONS" => "OPTIONS",
-        "PATCH" => "PATCH",
-        "CONNECT" => "CONNECT",
-        "TRACE" => "TRACE",
-        _ => OTHER,
-    }
-}
-
-/// Histograms by route, then by method and status.
-type RouteDurations = HashMap<String, HashMap<(&'static str, u16), Histogram>>;
-
-/// The histograms of request durations, each registered with the recorder once.
-#[derive(Clone, Default)]
-struct DurationHistograms(Arc<RwLock<RouteDurations>>);
-
-impl DurationHistograms {
-    fn record(&self, method: &'static str, route: &str, status: u16, took: Duration) {
-        let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        let histogram = known.get(route).and_then(|all| all.get(&(method, status)));
-        if let Some(histogram) = histogram {
-            histogram.record(took);
-            return;
-        }
-        drop(known);
-        let histogram = metrics::histogram!(HTTP_SERVER_REQUEST_DURATION_SECONDS,
-            "http_request_method" => method,
-            "http_route" => route.to_owned(),
-            "http_response_status_code" => status.to_string());
-        histogram.record(took);
-        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        let of_route = known.entry(route.to_owned()).or_default();
-        of_route.insert((method, status), histogram);
-    }
+    const KNOWN: [&str; 9] = [
+        "GET", "POST", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH", "CONNECT", "TRACE",
+    ];
+    let known = KNOWN.into_iter().find(|known| *known == method.as_str());
+    known.unwrap_or(OTHER)
 }
 
 #[cfg(test)]

@@ -7,22 +7,25 @@
 pub mod listener;
 
 /// The accept loop, and the life of one connection.
-pub(in crate::receive) mod accept;
+pub(crate) mod accept;
+
+/// The steps in which a connection is closed.
+pub(crate) mod closing;
 
 /// The requests of one connection.
-pub(in crate::receive) mod activity;
+pub(crate) mod activity;
 
 /// A connection's stream, with the activity on it.
-pub(in crate::receive) mod tracked_stream;
+pub(crate) mod tracked_stream;
 
 /// The number of connections that the limit of open files allows.
-pub(in crate::receive) mod fd_limit;
+pub(crate) mod fd_limit;
 
 /// The slots for connections, and the choice of the idle connection that makes room.
-pub(in crate::receive) mod connection_limit;
+pub(crate) mod connection_limit;
 
 /// Middleware around every request: limits on its head, panics, its duration.
-pub(in crate::receive) mod middleware;
+pub(crate) mod middleware;
 
 /// The span of a request, in our own traces.
-pub(in crate::receive) mod request_span;
+pub(crate) mod request_span;

@@ -28,7 +28,7 @@ const UNASKED: [&str; 6] = [
 ];
 
 /// The tracing of one request.
-pub(in crate::receive) enum RequestSpan {
+pub(crate) enum RequestSpan {
     /// Not traced, and without a caller's trace.
     No,
     /// Not traced; its log lines still carry the caller's trace id.
@@ -39,7 +39,7 @@ pub(in crate::receive) enum RequestSpan {
 
 impl RequestSpan {
     /// Decides from the head if the request is traced, and begins its span.
-    pub(in crate::receive) fn begin(
+    pub(crate) fn begin(
         request: &Request,
         method: &'static str,
         route: Option<&str>,
@@ -67,10 +67,7 @@ impl RequestSpan {
     }
 
     /// Runs `answer` within the request's span, or within the caller's context.
-    pub(in crate::receive) async fn within(
-        &self,
-        answer: impl Future<Output = Response>,
-    ) -> Response {
+    pub(crate) async fn within(&self, answer: impl Future<Output = Response>) -> Response {
         match self {
             Self::No => answer.await,
             Self::Caller(context) => answer.with_context(context.clone()).await,
@@ -79,7 +76,7 @@ impl RequestSpan {
     }
 
     /// Records the answer's status in the span.
-    pub(in crate::receive) fn answered(&self, answer: &Response, form: ResponseFormat) {
+    pub(crate) fn answered(&self, answer: &Response, form: ResponseFormat) {
         let Self::Span(span) = self else {
             return;
         };

@@ -8,9 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::body::{Body, Bytes};
 use axum::http::Version;
-use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use rustix::io::ioctl_fionread;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -20,36 +18,32 @@ use tokio::time::Instant;
 const STALLED: Duration = Duration::from_secs(60);
 /// Maximum time of a request in flight, even if bytes move: an HTTP/2 client may ping for ever without reading the
 /// answer, which stays in memory.
-pub(in crate::receive) const LONGEST: Duration = Duration::from_secs(180);
+pub(crate) const LONGEST: Duration = Duration::from_secs(180);
 
 /// A connection's stream, shared by the protocol, the requests on it, and the loop that closes it.
 #[derive(Clone)]
-pub(in crate::receive) struct TrackedStream(Arc<Mutex<StreamActivity>>);
+pub(crate) struct TrackedStream(Arc<Mutex<StreamActivity>>);
 
 struct StreamActivity {
     stream: TcpStream,
     /// Time of the last byte in either direction, or of the last request's begin.
     moved_at: Instant,
-    /// The time since which the head of a request has been arriving; for the first request, the time of the accept.
-    head_since: Option<Instant>,
-    /// The end of the last request, or of an HTTP/2 handshake.
-    idle_since: Instant,
-    /// `None` once the version of HTTP is known.
-    handshake: Option<Handshake>,
+    /// The activity while no request is in flight.
+    between: Activity,
+    /// The begin of that: of the connection, of the first byte of a head, or of the idle time.
+    since: Instant,
+    version: HttpVersion,
     /// Begin of each request in flight, by its number.
     requests: BTreeMap<u64, Instant>,
     /// Number of requests so far.
     begun: u64,
-    /// No byte has arrived yet.
-    fresh: bool,
-    http2: bool,
     /// The next answer is the last one.
     last: bool,
 }
 
 /// The activity on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::receive) enum Activity {
+pub(crate) enum Activity {
     /// No byte has arrived yet.
     Fresh,
     /// The head of a request has begun to arrive.
@@ -57,91 +51,77 @@ pub(in crate::receive) enum Activity {
     /// Requests are in flight.
     Busy,
     Idle,
+    /// Idle, but bytes have arrived that the protocol has not read.
+    Unread,
 }
 
 impl TrackedStream {
-    pub(in crate::receive) fn new(stream: TcpStream) -> Self {
+    pub(crate) fn new(stream: TcpStream) -> Self {
         let now = Instant::now();
         Self(Arc::new(Mutex::new(StreamActivity {
             stream,
             moved_at: now,
-            head_since: Some(now),
-            idle_since: now,
-            handshake: Some(Handshake::default()),
+            between: Activity::Fresh,
+            since: now,
+            version: HttpVersion::Undecided { preface_bytes: 0 },
             requests: BTreeMap::new(),
             begun: 0,
-            fresh: true,
-            http2: false,
             last: false,
         })))
     }
 
     /// Returns the time since which the connection has waited for its first or next request; `None` if bytes of one
     /// have arrived.
-    pub(in crate::receive) fn rests_since(&self) -> Option<Instant> {
+    pub(crate) fn rests_since(&self) -> Option<Instant> {
         let state = self.lock();
-        match (state.requests.is_empty(), state.head_since) {
-            (true, None) => Some(state.idle_since),
-            (true, Some(since)) if state.fresh => Some(since),
-            _ => None,
-        }
+        let rests = state.requests.is_empty() && state.between != Activity::Head;
+        rests.then_some(state.since)
     }
 
-    /// Returns `true` if an unanswered request is likely to follow: no byte has arrived yet, a head has begun to
-    /// arrive, or bytes have arrived that the protocol has not read.
-    pub(in crate::receive) fn has_head_to_come(&self, phase: Activity) -> bool {
-        match phase {
-            Activity::Fresh | Activity::Head => true,
-            Activity::Busy => false,
-            Activity::Idle => ioctl_fionread(&self.lock().stream).is_ok_and(|bytes| bytes > 0),
-        }
+    pub(crate) fn has_unread_bytes(&self) -> bool {
+        ioctl_fionread(&self.lock().stream).is_ok_and(|bytes| bytes > 0)
     }
 
-    /// Returns the activity on the connection and the deadline by which that must end.
-    pub(in crate::receive) fn phase(
-        &self,
-        header_timeout: Duration,
-        idle: Duration,
-    ) -> (Activity, Instant) {
+    /// Returns the activity on the connection, except for [`Activity::Unread`], and the deadline by which that must end.
+    pub(crate) fn activity(&self, header_timeout: Duration, idle: Duration) -> (Activity, Instant) {
         let state = self.lock();
         if let Some((_, oldest)) = state.requests.first_key_value() {
             let deadline = (state.moved_at + STALLED).min(*oldest + LONGEST);
             return (Activity::Busy, deadline);
         }
-        match state.head_since {
-            Some(since) if state.fresh => (Activity::Fresh, since + header_timeout),
-            Some(since) => (Activity::Head, since + header_timeout),
-            None => (Activity::Idle, state.idle_since + idle),
-        }
+        let time = if state.between == Activity::Idle {
+            idle
+        } else {
+            header_timeout
+        };
+        (state.between, state.since + time)
     }
 
     /// Begins a request, which is in flight until the returned value is dropped.
-    pub(in crate::receive) fn begin(&self, version: Version) -> InFlightRequest {
+    pub(crate) fn begin(&self, version: Version) -> InFlightRequest {
         let mut state = self.lock();
         let now = Instant::now();
         let number = state.begun;
         state.begun += 1;
         state.requests.insert(number, now);
-        state.head_since = None;
-        state.http2 = version == Version::HTTP_2;
+        state.begin(Activity::Idle);
+        state.version = if version == Version::HTTP_2 {
+            HttpVersion::Http2
+        } else {
+            HttpVersion::Http1
+        };
         state.moved_at = now;
-        let wire = self.clone();
-        InFlightRequest { wire, number }
+        let stream = self.clone();
+        InFlightRequest { stream, number }
     }
 
     /// Makes the next answer the last one.
-    pub(in crate::receive) fn set_last(&self) {
+    pub(crate) fn set_last(&self) {
         self.lock().last = true;
     }
 
-    pub(in crate::receive) fn is_last(&self) -> bool {
+    pub(crate) fn is_last(&self) -> bool {
         self.lock().last
-    }
-
-    /// Returns the stream if this is its last clone.
-    pub(in crate::receive) fn into_stream(self) -> Option<TcpStream> {
-        let state = Arc::into_inner(self.0)?.into_inner();
-        Some(state.unwrap_or_else(PoisonError::into_inner).stream)
     }
 
     fn lock(&self) -> MutexGuard<'_, StreamActivity> {
@@ -150,76 +130,81 @@ impl TrackedStream {
 }
 
 impl StreamActivity {
+    fn begin(&mut self, activity: Activity) {
+        self.between = activity;
+        self.since = Instant::now();
+    }
+
     fn received(&mut self, bytes: &[u8]) {
         self.moved_at = Instant::now();
-        self.fresh = false;
-        if let Some(handshake) = self.handshake.take() {
-            match handshake.with(bytes) {
-                HandshakeStep::Open(handshake) => self.handshake = Some(handshake),
-                HandshakeStep::Http1 => {}
-                // A client may connect long before it has anything to send.
-                HandshakeStep::Http2 => {
-                    self.http2 = true;
-                    self.head_since = None;
-                    self.idle_since = self.moved_at;
-                }
-            }
+        // The time for the first head counts from the accept.
+        if self.between == Activity::Fresh {
+            self.between = Activity::Head;
         }
-        // Over HTTP/2, bytes between requests may be frames such as PING.
-        if self.requests.is_empty() && !self.http2 && self.head_since.is_none() {
-            self.head_since = Some(self.moved_at);
+        let before = self.version;
+        self.version = before.with(bytes);
+        match self.version {
+            // A client may connect long before it has anything to send. Later, bytes between requests may be frames
+            // such as PING.
+            HttpVersion::Http2 if before != HttpVersion::Http2 => self.begin(Activity::Idle),
+            HttpVersion::Http2 => {}
+            _ if self.between == Activity::Idle && self.requests.is_empty() => {
+                self.begin(Activity::Head);
+            }
+            _ => {}
         }
     }
 }
 
-/// The first bytes of a connection, by which the client chooses the version of HTTP.
-#[derive(Default)]
-struct Handshake {
-    /// Number of bytes so far, all of which match HTTP/2's preface.
-    bytes: usize,
-}
-
-enum HandshakeStep {
-    Open(Handshake),
+/// The version of HTTP, which the client chooses by the first bytes of the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum HttpVersion {
+    /// All bytes so far, of this number, match HTTP/2's preface.
+    Undecided {
+        preface_bytes: usize,
+    },
     Http1,
     Http2,
 }
 
-impl Handshake {
+impl HttpVersion {
     /// The first bytes of an HTTP/2 client (RFC 9113, section 3.4).
     const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
     /// The head of the SETTINGS frame that must follow the preface.
     const FRAME_HEAD_BYTES: usize = 9;
 
-    /// Adds the next bytes that arrived.
-    fn with(self, bytes: &[u8]) -> HandshakeStep {
-        let expected = Self::PREFACE.get(self.bytes..).unwrap_or_default();
+    /// Returns the version after the next bytes that arrived.
+    fn with(self, bytes: &[u8]) -> Self {
+        let Self::Undecided { preface_bytes } = self else {
+            return self;
+        };
+        let expected = Self::PREFACE.get(preface_bytes..).unwrap_or_default();
         if expected
             .iter()
             .zip(bytes)
             .any(|(expected, byte)| expected != byte)
         {
-            return HandshakeStep::Http1;
+            return Self::Http1;
         }
-        let bytes = self.bytes + bytes.len();
-        if bytes < Self::PREFACE.len() + Self::FRAME_HEAD_BYTES {
-            return HandshakeStep::Open(Self { bytes });
+        let preface_bytes = preface_bytes + bytes.len();
+        if preface_bytes < Self::PREFACE.len() + Self::FRAME_HEAD_BYTES {
+            return Self::Undecided { preface_bytes };
         }
-        HandshakeStep::Http2
+        Self::Http2
     }
 }
 
 /// A request in flight: from its head to the last byte of its answer.
-pub(in crate::receive) struct InFlightRequest {
-    wire: TrackedStream,
+pub(crate) struct InFlightRequest {
+    stream: TrackedStream,
     number: u64,
 }
 
 impl Drop for InFlightRequest {
     fn drop(&mut self) {
-        let mut state = self.wire.lock();
+        let mut state = self.stream.lock();
         state.requests.remove(&self.number);
-        state.idle_since = Instant::now();
+        state.begin(Activity::Idle);
     }
 }
 
@@ -283,58 +268,26 @@ impl AsyncWrite for TrackedStream {
     }
 }
 
-/// An answer's body that keeps its request in flight until it is sent or abandoned.
-pub(in crate::receive) struct TrackedBody {
-    pub(in crate::receive) body: Body,
-    #[expect(dead_code, reason = "held for the effect of its drop")]
-    pub(in crate::receive) under_way: InFlightRequest,
-}
-
-impl HttpBody for TrackedBody {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::{
-        Activity, Duration, Handshake, HandshakeStep, Instant, LONGEST, STALLED, TcpStream,
-        TrackedStream, Version,
+        Activity, Duration, HttpVersion, Instant, LONGEST, STALLED, TcpStream, TrackedStream,
+        Version,
     };
 
     #[test]
     fn a_client_of_http2_is_known_by_its_preface_however_that_is_cut() {
-        let sent = [Handshake::PREFACE, &[0; Handshake::FRAME_HEAD_BYTES]].concat();
+        let sent = [HttpVersion::PREFACE, &[0; HttpVersion::FRAME_HEAD_BYTES]].concat();
+        let start = HttpVersion::Undecided { preface_bytes: 0 };
         for at in 1..sent.len() {
-            let HandshakeStep::Open(begun) = Handshake::default().with(&sent[..at]) else {
-                panic!("{at} bytes are enough");
-            };
-            assert!(
-                matches!(begun.with(&sent[at..]), HandshakeStep::Http2),
-                "{at}"
-            );
-            let begun = Handshake { bytes: at };
-            if at < Handshake::PREFACE.len() {
-                assert!(matches!(begun.with(b"?"), HandshakeStep::Http1), "{at}");
+            let begun = start.with(&sent[..at]);
+            assert_eq!(begun, HttpVersion::Undecided { preface_bytes: at });
+            assert_eq!(begun.with(&sent[at..]), HttpVersion::Http2, "{at}");
+            if at < HttpVersion::PREFACE.len() {
+                assert_eq!(begun.with(b"?"), HttpVersion::Http1, "{at}");
             }
         }
-        let step = Handshake::default().with(b"POST /ingest HTTP/1.1");
-        assert!(matches!(step, HandshakeStep::Http1));
+        assert_eq!(start.with(b"POST /ingest HTTP/1.1"), HttpVersion::Http1);
     }
 
     #[tokio::test]
@@ -343,21 +296,21 @@ mod tests {
         let stream = TcpStream::connect(listener.local_addr().unwrap())
             .await
             .unwrap();
-        let wire = TrackedStream::new(stream);
-        let phase = || wire.phase(Duration::ZERO, Duration::ZERO);
+        let tracked = TrackedStream::new(stream);
+        let activity = || tracked.activity(Duration::ZERO, Duration::ZERO);
         let before = Instant::now();
-        let first = wire.begin(Version::HTTP_2);
+        let first = tracked.begin(Version::HTTP_2);
         let between = Instant::now();
-        let second = wire.begin(Version::HTTP_2);
-        assert_eq!(phase().0, Activity::Busy);
-        assert!(phase().1 <= Instant::now() + STALLED);
+        let second = tracked.begin(Version::HTTP_2);
+        assert_eq!(activity().0, Activity::Busy);
+        assert!(activity().1 <= Instant::now() + STALLED);
 
         // The client sends PING frames for ever.
-        wire.lock().moved_at = Instant::now() + 2 * LONGEST;
-        assert!((before + LONGEST..=between + LONGEST).contains(&phase().1));
+        tracked.lock().moved_at = Instant::now() + 2 * LONGEST;
+        assert!((before + LONGEST..=between + LONGEST).contains(&activity().1));
         drop(first);
-        assert!(phase().1 >= between + LONGEST);
+        assert!(activity().1 >= between + LONGEST);
         drop(second);
-        assert_eq!(phase().0, Activity::Idle);
+        assert_eq!(activity().0, Activity::Idle);
     }
 }

@@ -14,7 +14,7 @@ use axum::http::header::{
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 
 use crate::error::Error;
 use crate::receive::auth::AuthTokens;
@@ -27,13 +27,13 @@ const PREFLIGHT_HEADERS_BYTES: usize = 1024;
 
 /// The accepted tokens and the listed origins.
 #[derive(Clone)]
-pub(in crate::receive) struct Admission {
+pub(crate) struct Admission {
     tokens: AuthTokens,
     origins: Vec<String>,
 }
 
 impl Admission {
-    pub(in crate::receive) fn new(options: &Options) -> Self {
+    pub(crate) fn new(options: &Options) -> Self {
         Self {
             tokens: options.auth_tokens.clone(),
             origins: options.cors_origins.clone(),
@@ -45,7 +45,7 @@ impl Admission {
     /// # Errors
     /// [`Error::ForeignOrigin`] if the request has an `Origin` that is not on the list, or more than one.
     /// [`Error::Unauthenticated`] if tokens are set and the request has none of them.
-    pub(in crate::receive) fn check(&self, headers: &HeaderMap) -> Result<(), Error> {
+    pub(crate) fn check(&self, headers: &HeaderMap) -> Result<(), Error> {
         if headers.contains_key(ORIGIN) && self.origin(headers).is_none() {
             return Err(Error::ForeignOrigin);
         }
@@ -53,14 +53,11 @@ impl Admission {
     }
 
     fn authenticate(&self, headers: &HeaderMap) -> Result<(), Error> {
-        if self.tokens.is_empty() {
+        let sent = headers.get(AUTHORIZATION).and_then(bearer);
+        if self.tokens.is_empty() || self.tokens.admit(sent.unwrap_or_default()) {
             return Ok(());
         }
-        let sent = headers.get(AUTHORIZATION).and_then(bearer);
-        if !self.tokens.admit(sent.unwrap_or_default()) {
-            return Err(Error::Unauthenticated);
-        }
-        Ok(())
+        Err(Error::Unauthenticated)
     }
 
     /// Returns the request's origin if it is the only one and on the list.
@@ -76,21 +73,19 @@ impl Admission {
     /// Answers a CORS preflight (Fetch, "CORS-preflight request"), which browsers send without a token.
     ///
     /// Returns `None` if the request is not a preflight, or if its origin is not on the list.
-    pub(in crate::receive) fn preflight(&self, parts: &Parts) -> Option<Response> {
+    pub(crate) fn preflight(&self, parts: &Parts) -> Option<Response> {
         let asked = parts.method == Method::OPTIONS
             && parts.headers.contains_key(ORIGIN)
             && parts.headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD);
         if !asked || self.origin(&parts.headers).is_none() {
             return None;
         }
-        let mut answer = Response::default();
-        *answer.status_mut() = StatusCode::NO_CONTENT;
+        let allowed = [
+            (ACCESS_CONTROL_ALLOW_METHODS, "POST"),
+            (ACCESS_CONTROL_MAX_AGE, "3600"),
+        ];
+        let mut answer = (StatusCode::NO_CONTENT, allowed).into_response();
         let headers = answer.headers_mut();
-        headers.insert(
-            ACCESS_CONTROL_ALLOW_METHODS,
-            HeaderValue::from_static("POST"),
-        );
-        headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("3600"));
         let names = parts.headers.get(ACCESS_CONTROL_REQUEST_HEADERS);
         if let Some(names) = names.filter(|names| names.len() <= PREFLIGHT_HEADERS_BYTES) {
             headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, names.clone());
@@ -100,7 +95,7 @@ impl Admission {
     }
 
     /// Adds the CORS headers that let a page of a listed origin read the answer.
-    pub(in crate::receive) fn share(&self, request: &HeaderMap, answer: &mut HeaderMap) {
+    pub(crate) fn share(&self, request: &HeaderMap, answer: &mut HeaderMap) {
         if self.origins.is_empty() {
             return;
         }

@@ -13,7 +13,7 @@ use hyper::body::Body as _;
 use metrics::Counter;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::error::{Error, retry_after};
+use crate::error::Error;
 use crate::event::Signal;
 use crate::memory::budget::{BudgetRefusal, Reservation};
 
@@ -21,29 +21,47 @@ use crate::memory::budget::{BudgetRefusal, Reservation};
 const DISCARD_BYTES: u64 = 64 << 10;
 
 /// Limits of size and time for reading one body.
-pub(in crate::receive) struct BodyLimits {
-    pub(in crate::receive) signal: Signal,
+pub(crate) struct BodyLimits {
+    pub(crate) signal: Signal,
     /// Maximum size of the body as sent, in bytes, before any content encoding is undone.
-    pub(in crate::receive) wire_bytes: usize,
+    pub(crate) wire_bytes: usize,
+    /// Maximum size of the body once decompressed.
+    pub(crate) decoded_bytes: usize,
     /// Deadline for the whole body.
-    pub(in crate::receive) end: Instant,
+    pub(crate) end: Instant,
     /// The time at which the client abandons its call, if it announced one.
-    pub(in crate::receive) client_end: Option<Instant>,
+    pub(crate) client_end: Option<Instant>,
     /// Longest wait for the next piece of the body.
-    pub(in crate::receive) idle: Duration,
+    pub(crate) idle: Duration,
 }
 
 impl BodyLimits {
-    /// An OTLP client retries only a retryable status, so its answer carries `Retry-After`; a client that has abandoned
-    /// its call reads no answer.
+    /// Returns the error after a time limit has passed. A client that has abandoned its call reads no answer.
     fn slow_body(&self) -> Error {
         let is_abandoned = self.client_end.is_some_and(|end| end <= Instant::now());
-        let retry_after_s = match self.signal {
-            Signal::Event => None,
-            Signal::Span | Signal::Log | Signal::Metric if is_abandoned => None,
-            Signal::Span | Signal::Log | Signal::Metric => Some(retry_after::retry_after_s()),
-        };
-        Error::SlowBody { retry_after_s }
+        if self.signal == Signal::Event || is_abandoned {
+            Error::SlowBody
+        } else {
+            Error::SlowExport
+        }
+    }
+}
+
+/// A body of which at most the first piece has been read.
+pub(crate) struct UnreadBody {
+    pub(crate) first: Bytes,
+    pub(crate) rest: Body,
+    /// The length of the whole that the client announced, if any.
+    pub(crate) announced_bytes: Option<u64>,
+}
+
+impl From<Body> for UnreadBody {
+    fn from(body: Body) -> Self {
+        Self {
+            first: Bytes::new(),
+            announced_bytes: body.size_hint().exact(),
+            rest: body,
+        }
     }
 }
 
@@ -53,41 +71,46 @@ impl BodyLimits {
 ///
 /// # Errors
 /// [`Error::TooLarge`] if the announced length exceeds a limit (nothing is read then), or the bytes that arrive do.
-/// [`Error::Unavailable`] if requests in flight leave no memory, [`Error::SlowBody`] if a time limit passes, and
-/// [`Error::Malformed`] if the body is cut short or framed wrongly.
-pub(in crate::receive) async fn read(
-    mut body: Body,
+/// [`Error::Unavailable`] if requests in flight leave no memory, [`Error::SlowBody`] or [`Error::SlowExport`] if a time
+/// limit passes, and [`Error::Malformed`] if the body is framed wrongly, or shorter or longer than announced.
+pub(crate) async fn read(
+    mut body: UnreadBody,
     limits: &BodyLimits,
     held: &mut Reservation,
     received: &Counter,
 ) -> Result<Bytes, Error> {
-    let announced = body.size_hint().exact();
     let limit_bytes = limits.wire_bytes;
-    if announced.is_some_and(|bytes| bytes > limit_bytes as u64) {
-        return Err(Error::TooLarge { limit_bytes });
-    }
-    let end_bytes = announced.map_or(limit_bytes, |bytes| {
-        usize::try_from(bytes).unwrap_or(limit_bytes)
-    });
+    let end_bytes = match body.announced_bytes.map(usize::try_from) {
+        None => limit_bytes,
+        Some(Ok(bytes)) if bytes <= limit_bytes => bytes,
+        Some(_) => return Err(Error::TooLarge { limit_bytes }),
+    };
     let mut gathered = GatheredBody::default();
-    while let Some(data) = next(&mut body, limits).await? {
+    let mut piece = Some(body.first);
+    while let Some(data) = piece {
         received.increment(data.len() as u64);
-        if gathered.len() + data.len() > limit_bytes {
-            return Err(Error::TooLarge { limit_bytes });
+        match end_bytes.checked_sub(gathered.len() + data.len()) {
+            Some(_) => gathered.push(&data, end_bytes, held)?,
+            None if body.announced_bytes.is_some() => return Err(misframed()),
+            None => return Err(Error::TooLarge { limit_bytes }),
         }
-        gathered.push(&data, end_bytes, held)?;
+        piece = next(&mut body.rest, limits).await?;
+    }
+    if body.announced_bytes.is_some() && gathered.len() < end_bytes {
+        return Err(misframed());
     }
     Ok(gathered.into_bytes())
 }
 
+fn misframed() -> Error {
+    Error::malformed("the body is cut short or framed wrongly")
+}
+
 /// Reads and drops the body of a refused request if its announced length is at most 64 KiB. With `Expect`, the client
 /// has not begun to send it, and nothing is read.
-pub(in crate::receive) async fn discard(mut body: Body, headers: &HeaderMap, limits: &BodyLimits) {
-    let little = body
-        .size_hint()
-        .exact()
-        .is_some_and(|bytes| bytes <= DISCARD_BYTES);
-    if !little || headers.contains_key(header::EXPECT) {
+pub(crate) async fn discard(mut body: Body, headers: &HeaderMap, limits: &BodyLimits) {
+    let announced = body.size_hint().exact();
+    if announced.is_none_or(|bytes| bytes > DISCARD_BYTES) || headers.contains_key(header::EXPECT) {
         return;
     }
     let limits = BodyLimits {
@@ -100,11 +123,8 @@ pub(in crate::receive) async fn discard(mut body: Body, headers: &HeaderMap, lim
 /// Returns the next piece, or `None` at the end; trailers are ignored.
 ///
 /// # Errors
-/// [`Error::SlowBody`] if a time limit passes, [`Error::Malformed`] if the body is cut short or framed wrongly.
-pub(in crate::receive) async fn next(
-    body: &mut Body,
-    limits: &BodyLimits,
-) -> Result<Option<Bytes>, Error> {
+/// [`Error::SlowBody`] or [`Error::SlowExport`] if a time limit passes, [`Error::Malformed`] if the body is cut short or framed wrongly.
+pub(crate) async fn next(body: &mut Body, limits: &BodyLimits) -> Result<Option<Bytes>, Error> {
     loop {
         let end = earlier(limits.end, limits.client_end);
         let frame = timeout_at(end, timeout(limits.idle, body.frame())).await;
@@ -115,12 +135,7 @@ pub(in crate::receive) async fn next(
             None => return Ok(None),
             Some(Ok(Ok(data))) => return Ok(Some(data)),
             Some(Ok(Err(_trailers))) => {}
-            Some(Err(_)) => {
-                return Err(Error::Malformed {
-                    message: "the body is cut short or framed wrongly".to_owned(),
-                    offset: None,
-                });
-            }
+            Some(Err(_)) => return Err(misframed()),
         }
     }
 }
@@ -173,18 +188,15 @@ impl GatheredBody {
 }
 
 /// Returns our own deadline, or the client's if that is earlier.
-pub(in crate::receive) fn earlier(ours: Instant, theirs: Option<Instant>) -> Instant {
+pub(crate) fn earlier(ours: Instant, theirs: Option<Instant>) -> Instant {
     theirs.map_or(ours, |theirs| theirs.min(ours))
 }
 
 /// Returns the answer to a request for which the budget granted no memory.
-pub(in crate::receive) fn refuse(refused: BudgetRefusal) -> Error {
+pub(crate) fn refuse(refused: BudgetRefusal) -> Error {
     match refused {
         BudgetRefusal::NeverFits { limit_bytes } => Error::TooLarge { limit_bytes },
-        BudgetRefusal::NoRoom => Error::Unavailable {
-            reason: "too many bytes of requests are in flight".to_owned(),
-            retry_after_s: retry_after::retry_after_s(),
-        },
+        BudgetRefusal::NoRoom => Error::unavailable("too many bytes of requests are in flight"),
     }
 }
 
@@ -201,6 +213,7 @@ mod tests {
         BodyLimits {
             signal: Signal::Event,
             wire_bytes,
+            decoded_bytes: wire_bytes,
             end: Instant::now() + total,
             client_end: None,
             idle,
@@ -216,7 +229,7 @@ mod tests {
             .collect();
         let body = Body::from_stream(stream::iter(pieces));
         let limits = limits(1000, Duration::from_secs(30), Duration::from_secs(10));
-        let bytes = read(body, &limits, &mut held, &Counter::noop()).await?;
+        let bytes = read(body.into(), &limits, &mut held, &Counter::noop()).await?;
         Ok((bytes, held.bytes()))
     }
 
@@ -245,17 +258,17 @@ mod tests {
             let limits = limits(1 << 20, total, Duration::from_millis(idle_ms));
             let mut held =
                 Arc::new(Budget::new(4 << 20, 2 << 20, metrics::Gauge::noop())).reservation();
-            read(body, &limits, &mut held, &Counter::noop()).await
+            read(body.into(), &limits, &mut held, &Counter::noop()).await
         };
         let stalled = Body::from_stream(stream::pending::<Result<Bytes, std::io::Error>>());
         let result = read_within(stalled, 60_000, 50).await;
-        assert!(matches!(result, Err(Error::SlowBody { .. })));
+        assert!(matches!(result, Err(Error::SlowBody)));
 
         let dripping = Body::from_stream(stream::unfold((), |()| async {
             tokio::time::sleep(Duration::from_millis(1)).await;
             Some((Ok::<_, std::io::Error>(Bytes::from_static(b"x")), ()))
         }));
         let result = read_within(dripping, 100, 60_000).await;
-        assert!(matches!(result, Err(Error::SlowBody { .. })));
+        assert!(matches!(result, Err(Error::SlowBody)));
     }
 }

@@ -20,7 +20,7 @@ use crate::receive::ingest::dedup_key::{DedupBy, DedupKey, Fingerprint, Idempote
 const RECALL: Duration = Duration::from_secs(3);
 
 /// The requests that were accepted within the window, with the limits on remembering them.
-pub(in crate::receive) struct RecentRequests {
+pub(crate) struct RecentRequests {
     /// Nanoseconds for which an accepted request is remembered; 0 = not at all.
     window_nano: i64,
     /// Maximum number of accepted requests that are remembered.
@@ -61,7 +61,7 @@ enum RecentOutcome {
 }
 
 /// A request's relation to earlier requests.
-pub(in crate::receive) enum Claim {
+pub(crate) enum Claim {
     /// No earlier request has its digest, so it is appended; `None` if it is not deduplicated.
     First(Option<ClaimGuard>),
     /// An identical request is synced, at this position.
@@ -78,7 +78,7 @@ enum FoundRequest {
 }
 
 impl RecentRequests {
-    pub(in crate::receive) fn new(options: &Options) -> Self {
+    pub(crate) fn new(options: &Options) -> Self {
         let window = options.duplicate_window.unwrap_or_default();
         Self {
             window_nano: i64::try_from(window.as_nanos()).unwrap_or(i64::MAX),
@@ -89,11 +89,7 @@ impl RecentRequests {
     }
 
     /// Returns the property that identifies retries of a request of this signal.
-    pub(in crate::receive) fn known_by(
-        &self,
-        signal: Signal,
-        key: Option<IdempotencyKey>,
-    ) -> DedupBy {
+    pub(crate) fn dedup_by(&self, signal: Signal, key: Option<IdempotencyKey>) -> DedupBy {
         match key {
             _ if self.window_nano == 0 => DedupBy::Nothing,
             Some(key) => DedupBy::Key(key),
@@ -106,7 +102,7 @@ impl RecentRequests {
     /// `received_unix_nano` is the receive time of the request that claims.
     ///
     /// If the one in flight is not stored, one of those that wait becomes the first, and the rest wait for that one.
-    pub(in crate::receive) async fn claim(
+    pub(crate) async fn claim(
         self: &Arc<Self>,
         identity: Option<DedupKey>,
         received_unix_nano: i64,
@@ -155,13 +151,13 @@ impl RecentRequests {
             identity,
             received_unix_nano,
             outcome,
-            settled: None,
+            settled: RecentOutcome::Unknown,
         };
         FoundRequest::Claim(Claim::First(Some(first)))
     }
 
     /// Remembers the requests in the journal that were received within the window. Blocks for at most a few seconds.
-    pub(in crate::receive) fn recall(&self, journal: &Journal, now_unix_nano: i64) {
+    pub(crate) fn recall(&self, journal: &Journal, now_unix_nano: i64) {
         if self.window_nano == 0 {
             return;
         }
@@ -189,8 +185,7 @@ impl RecentRequests {
             }
             memory.order.pop_front();
             // If the same request was sent again since then, its entry is further back, or it is in flight.
-            let known = memory.known.get(&digest);
-            let synced = known.is_some_and(|known| {
+            let synced = memory.known.get(&digest).is_some_and(|known| {
                 known.received_unix_nano == received
                     && matches!(known.state, RecentState::Synced(_))
             });
@@ -209,18 +204,18 @@ impl RecentRequests {
 ///
 /// If it is dropped before [`Self::settle`], no later request becomes a duplicate of it, and those that wait are
 /// answered [`Claim::Unknown`].
-pub(in crate::receive) struct ClaimGuard {
+pub(crate) struct ClaimGuard {
     duplicates: Arc<RecentRequests>,
     identity: DedupKey,
     received_unix_nano: i64,
     outcome: watch::Sender<Option<RecentOutcome>>,
-    settled: Option<RecentOutcome>,
+    settled: RecentOutcome,
 }
 
 impl ClaimGuard {
     /// Publishes the result of the append to the requests that wait.
-    pub(in crate::receive) fn settle(mut self, appended: Result<Position, AppendError>) {
-        self.settled = Some(match appended {
+    pub(crate) fn settle(mut self, appended: Result<Position, AppendError>) {
+        self.settled = match appended {
             Ok(position) => RecentOutcome::Synced(position),
             Err(AppendError::Unknown) => RecentOutcome::Unknown,
             Err(
@@ -229,13 +224,13 @@ impl ClaimGuard {
                 | AppendError::TooLarge
                 | AppendError::Closed,
             ) => RecentOutcome::NotStored,
-        });
+        };
     }
 }
 
 impl Drop for ClaimGuard {
     fn drop(&mut self) {
-        let outcome = self.settled.unwrap_or(RecentOutcome::Unknown);
+        let outcome = self.settled;
         let digest = self.identity.digest;
         let mut memory = self.duplicates.memory();
         if let RecentOutcome::Synced(position) = outcome {

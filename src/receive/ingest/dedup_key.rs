@@ -15,27 +15,27 @@ const KEY_BYTES: usize = 255;
 
 /// The identity of a request; two requests with the same one are one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::receive) struct DedupKey {
+pub(crate) struct DedupKey {
     /// Digest of the body or of the key, as stored in the record's header.
-    pub(in crate::receive) digest: [u8; 16],
+    pub(crate) digest: [u8; 16],
     /// Fingerprint of the body, if the digest is of a key.
-    pub(in crate::receive) fingerprint: Option<Fingerprint>,
+    pub(crate) fingerprint: Option<Fingerprint>,
 }
 
 /// Detects a key that a client reuses, by mistake, for another body. Not cryptographic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::receive) struct Fingerprint {
+pub(crate) struct Fingerprint {
     bytes: u32,
     checksum: u32,
 }
 
 /// The digest of an `Idempotency-Key`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::receive) struct IdempotencyKey([u8; 16]);
+pub(crate) struct IdempotencyKey([u8; 16]);
 
 /// The property that identifies a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::receive) enum DedupBy {
+pub(crate) enum DedupBy {
     /// No property: every request is a separate one.
     Nothing,
     /// All bytes of the body as sent, with its content encoding: a client that retries sends the same bytes.
@@ -48,7 +48,7 @@ impl DedupBy {
     ///
     /// Equal bodies of log records or data points are separate requests if some items have no usable time: spans have
     /// ids, but those signals are distinguished by their times alone.
-    pub(in crate::receive) fn identity(
+    pub(crate) fn identity(
         self,
         wire: &[u8],
         source: &Source,
@@ -86,7 +86,7 @@ impl Fingerprint {
     }
 
     /// Returns the fingerprint of a journal record's payload, if it is of native events: only those can have keys.
-    pub(in crate::receive) fn of_record(record: &RequestDigest) -> Option<Self> {
+    pub(crate) fn of_record(record: &RequestDigest) -> Option<Self> {
         (record.signal == Signal::Event).then_some(Self {
             bytes: record.payload_bytes,
             checksum: record.payload_checksum,
@@ -100,7 +100,7 @@ impl IdempotencyKey {
     ///
     /// # Errors
     /// [`Error::IdempotencyKey`] if the header is repeated, empty, longer than 255 bytes, or not printable ASCII.
-    pub(in crate::receive) fn of(headers: &HeaderMap) -> Result<Option<Self>, Error> {
+    pub(crate) fn of(headers: &HeaderMap) -> Result<Option<Self>, Error> {
         let mut values = headers.get_all("idempotency-key").iter();
         let Some(value) = values.next() else {
             return Ok(None);

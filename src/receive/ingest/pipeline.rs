@@ -10,24 +10,22 @@ use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
-use tokio::sync::AcquireError;
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::Span;
 
 use crate::decode::decompress::{DecompressError, decompress};
 use crate::decode::{self, DecodeError, DecodeReport};
-use crate::error::{Error, retry_after};
+use crate::error::Error;
 use crate::event::{ContentEncoding, Encoding, Position, Signal, Source};
 use crate::journal::{AppendError, Journal, NewRecord, now_unix_nano};
-use crate::memory::budget::Reservation;
+use crate::memory::budget::{BudgetRefusal, Reservation};
 use crate::receive::Receiver;
 use crate::receive::ingest::body;
 use crate::receive::ingest::dedup::{Claim, ClaimGuard};
 use crate::receive::ingest::dedup_key::{DedupBy, DedupKey, IdempotencyKey};
-use crate::receive::ingest::request_metrics::{
-    EndpointMetrics, EventStats, Outcome, RequestMetrics,
-};
+use crate::receive::ingest::request_metrics::{EndpointMetrics, EventStats, RequestMetrics};
 use crate::receive::protocol::grpc::message;
+use crate::telemetry::RequestOutcome;
 use crate::telemetry::own_traces::{
     SpanAttributes, current_context, in_context, in_current_context, links, spans, traced,
 };
@@ -39,27 +37,27 @@ const DECODED_IN_PLACE_BYTES: usize = 256 << 10;
 const WAIT_STORED: Duration = Duration::from_secs(5);
 
 /// The type of [`decode::check`], which tests replace.
-pub(in crate::receive) type Check = fn(&[u8], &Source) -> Result<DecodeReport, DecodeError>;
+pub(crate) type Check = fn(&[u8], &Source) -> Result<DecodeReport, DecodeError>;
 
 /// The properties of a request that are known before its body is read.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::receive) struct IngestRequest {
-    pub(in crate::receive) signal: Signal,
-    pub(in crate::receive) encoding: Encoding,
-    pub(in crate::receive) content_encoding: ContentEncoding,
-    pub(in crate::receive) framing: Framing,
+pub(crate) struct IngestRequest {
+    pub(crate) signal: Signal,
+    pub(crate) encoding: Encoding,
+    pub(crate) content_encoding: ContentEncoding,
+    pub(crate) framing: Framing,
     /// Accept the valid events of a native batch even if others are invalid (`?partial=true`).
-    pub(in crate::receive) partial: bool,
+    pub(crate) partial: bool,
     /// The `Idempotency-Key`, if any.
-    pub(in crate::receive) key: Option<IdempotencyKey>,
-    pub(in crate::receive) wait: WaitFor,
+    pub(crate) key: Option<IdempotencyKey>,
+    pub(crate) wait: WaitFor,
     /// The time at which the client abandons the request, if it announced one.
-    pub(in crate::receive) deadline: Option<Instant>,
+    pub(crate) deadline: Option<Instant>,
 }
 
 /// The part of a body that holds the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::receive) enum Framing {
+pub(crate) enum Framing {
     /// The whole body.
     Whole,
     /// The body's one gRPC message, whose first byte is 1 if it is compressed.
@@ -68,7 +66,7 @@ pub(in crate::receive) enum Framing {
 
 /// The event that a client waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::receive) enum WaitFor {
+pub(crate) enum WaitFor {
     /// The sync of the journal.
     Synced,
     /// The commit in the database (`?wait=stored`).
@@ -76,11 +74,11 @@ pub(in crate::receive) enum WaitFor {
 }
 
 /// The result of a request that was not refused.
-pub(in crate::receive) struct IngestOutcome {
-    pub(in crate::receive) checked: DecodeReport,
+pub(crate) struct IngestOutcome {
+    pub(crate) checked: DecodeReport,
     /// `Some(true)` if all accepted events are in the database, `Some(false)` if the wait ended before; `None` if the
     /// client did not wait for the database.
-    pub(in crate::receive) stored: Option<bool>,
+    pub(crate) stored: Option<bool>,
 }
 
 impl Receiver {
@@ -88,82 +86,75 @@ impl Receiver {
     ///
     /// # Errors
     /// [`Error::Unknown`] if the events may be stored all the same; after every other error none of them is.
-    pub(in crate::receive) async fn ingest(
+    pub(crate) async fn ingest(
         &self,
         body: Body,
-        wanted: IngestRequest,
-        tally: &mut RequestMetrics,
+        request: IngestRequest,
+        metrics: &mut RequestMetrics,
     ) -> Result<IngestOutcome, Error> {
-        let mut limits = self.body_limits(wanted.signal);
-        limits.client_end = wanted.deadline;
-        let (body, content_encoding) = match wanted.framing {
-            Framing::Whole => (body, wanted.content_encoding),
-            Framing::Message => message::open(body, wanted.content_encoding, &limits).await?,
+        let mut limits = self.body_limits(request.signal);
+        limits.client_end = request.deadline;
+        let (body, content_encoding) = match request.framing {
+            Framing::Whole => (body.into(), request.content_encoding),
+            Framing::Message => message::open(body, request.content_encoding, &limits).await?,
         };
-        let mut held = self.stage.budget.reservation();
-        let reading = body::read(body, &limits, &mut held, &tally.counters.received_bytes);
+        let mut held = self.budget.reservation();
+        let reading = body::read(body, &limits, &mut held, &metrics.counters.received_bytes);
         let wire = traced(spans::receive(), reading).await?;
         #[expect(clippy::cast_precision_loss, reason = "a histogram of sizes")]
-        tally.counters.request_bytes.record(wire.len() as f64);
+        metrics.counters.request_bytes.record(wire.len() as f64);
 
-        let deadline = Instant::now() + self.stage.options.handling_timeout;
-        let deadline = body::earlier(deadline, wanted.deadline);
+        let deadline = Instant::now() + self.options.handling_timeout;
+        let deadline = body::earlier(deadline, request.deadline);
         let job = DecodeJob {
             wire,
             content_encoding,
-            source: self.source(wanted),
-            check: self.stage.check,
-            known_by: self
-                .stage
-                .recent_requests
-                .known_by(wanted.signal, wanted.key),
+            source: self.source(request),
+            check: self.check,
+            dedup_by: self.recent_requests.dedup_by(request.signal, request.key),
             held,
         };
-        let limit_bytes = self.decoded_bytes_max(wanted.signal);
-        let decoding = traced(spans::decode(), self.decode(job, limit_bytes));
+        let decoding = traced(spans::decode(), self.decode(job, limits.decoded_bytes));
         let decoded = timeout_at(deadline, decoding).await;
-        let decoded = decoded
-            .map_err(|_| unavailable("the service is too busy", retry_after::retry_after_s()))??;
-        let checked = decoded.checked;
+        let decoded = decoded.map_err(|_| Error::unavailable("the service is too busy"))??;
+        let DecodedJob { job, body } = decoded;
+        let checked = body.checked;
         if checked.accepted == 0 {
-            let stored = match wanted.wait {
-                WaitFor::Synced => None,
-                WaitFor::Stored => Some(true),
-            };
+            let stored = (request.wait == WaitFor::Stored).then_some(true);
             return Ok(IngestOutcome { checked, stored });
         }
 
-        tally.outcome = Outcome::Unknown;
-        let received_unix_nano = decoded.job.source.received_unix_nano;
-        let duplicates = &self.stage.recent_requests;
-        let claiming = duplicates.claim(decoded.identity, received_unix_nano);
+        metrics.outcome = RequestOutcome::Unknown;
+        let received_unix_nano = job.source.received_unix_nano;
+        let duplicates = &self.recent_requests;
+        let claiming = duplicates.claim(body.identity, received_unix_nano);
         // An identical request is still in flight at our deadline. If it succeeds, this one counts as stored too, so
         // the outcome is unknown rather than refused.
         let claim = timeout_at(deadline, claiming).await;
         let position = match claim.unwrap_or(Claim::Unknown) {
             Claim::Duplicate(position) => {
-                tally.duplicate(&checked);
-                drop(decoded.job);
+                metrics.duplicate(&checked);
+                drop(job);
                 position
             }
             Claim::KeyReused => return Err(Error::KeyReused),
-            Claim::Unknown => return Err(unknown()),
+            Claim::Unknown => return Err(Error::Unknown),
             Claim::First(first) => {
                 let record = NewRecord {
-                    source: decoded.job.source,
+                    source: job.source,
                     content_encoding,
-                    decoded_bytes: decoded.bytes,
+                    decoded_bytes: body.bytes,
                     accepted: checked.accepted,
                     rejected: checked.rejected,
-                    digest: decoded.identity.map_or([0; 16], |known| known.digest),
-                    payload: decoded.job.wire,
+                    digest: body.identity.map_or([0; 16], |key| key.digest),
+                    payload: job.wire,
                 };
                 let appending = PendingAppend {
-                    journal: self.stage.journal.clone(),
-                    counters: Arc::clone(&tally.counters),
-                    seen: EventStats::of(&checked, &record.source),
+                    journal: self.journal.clone(),
+                    counters: Arc::clone(&metrics.counters),
+                    stats: EventStats::of(&checked, &record.source),
                     first,
-                    held: decoded.job.held,
+                    held: job.held,
                     record,
                 };
                 let appending = traced(spans::append(), appending.run());
@@ -171,64 +162,64 @@ impl Receiver {
                 match timeout_at(deadline, appending).await {
                     Ok(Ok(Ok(position))) => position,
                     Ok(Ok(Err(error))) => return Err(self.not_appended(error)),
-                    Ok(Err(_panicked)) => return Err(unknown()),
-                    Err(_late) => return Err(unknown()),
+                    Ok(Err(_panicked)) => return Err(Error::Unknown),
+                    Err(_late) => return Err(Error::Unknown),
                 }
             }
         };
         // The body's memory is free by now: this wait may be long.
-        let stored = match wanted.wait {
+        let stored = match request.wait {
             WaitFor::Synced => None,
             WaitFor::Stored => {
-                let stored = self.stage.progress.stored(position);
+                let stored = self.progress.stored(position);
                 Some(timeout(WAIT_STORED, stored).await.is_ok())
             }
         };
         Ok(IngestOutcome { checked, stored })
     }
 
-    fn source(&self, wanted: IngestRequest) -> Source {
+    fn source(&self, request: IngestRequest) -> Source {
         Source {
-            signal: wanted.signal,
-            encoding: wanted.encoding,
-            partial: wanted.partial,
+            signal: request.signal,
+            encoding: request.encoding,
+            partial: request.partial,
             received_unix_nano: now_unix_nano(),
-            limits: self.stage.options.decode,
+            limits: self.options.decode,
             version: decode::VERSION,
         }
     }
 
     /// Decodes a small body on this thread, and a large one on one of a bounded number of blocking threads.
-    async fn decode(&self, mut job: DecodeJob, limit_bytes: usize) -> Result<DecodedBody, Error> {
+    async fn decode(&self, mut job: DecodeJob, limit_bytes: usize) -> Result<DecodedJob, Error> {
         if job.wire.len() <= DECODED_IN_PLACE_BYTES {
             let in_place = limit_bytes.min(DECODED_IN_PLACE_BYTES);
             match job.run(in_place) {
                 Err(Error::TooLarge { .. }) if in_place < limit_bytes => {}
-                result => return Ok(result?.of(job)),
+                result => return result.map(|body| DecodedJob { job, body }),
             }
         }
-        let permit = Arc::clone(&self.stage.decoders).acquire_owned().await;
-        let permit = permit.map_err(|_: AcquireError| unavailable("the service is stopping", 1))?;
+        let permit = Arc::clone(&self.decoders).acquire_owned().await;
+        let permit = permit.expect("the semaphore is never closed");
         let decoding = tokio::task::spawn_blocking(in_current_context(move || {
             let result = job.run(limit_bytes);
             drop(permit);
-            Ok(result?.of(job))
+            result.map(|body| DecodedJob { job, body })
         }));
         decoding
             .await
-            .unwrap_or_else(|_cancelled| Err(unavailable("the service is stopping", 1)))
+            .unwrap_or_else(|_cancelled| Err(Error::unavailable("the service is stopping")))
     }
 
     fn not_appended(&self, error: AppendError) -> Error {
         match error {
             AppendError::Full | AppendError::DiskFull | AppendError::Closed => {
-                unavailable(&error.to_string(), retry_after::retry_after_s())
+                Error::unavailable(error.to_string())
             }
             AppendError::TooLarge => Error::TooLarge {
-                limit_bytes: usize::try_from(self.stage.journal.status().capacity_bytes)
+                limit_bytes: usize::try_from(self.journal.status().capacity_bytes)
                     .unwrap_or(usize::MAX),
             },
-            AppendError::Unknown => unknown(),
+            AppendError::Unknown => Error::Unknown,
         }
     }
 }
@@ -238,7 +229,7 @@ struct PendingAppend {
     journal: Journal,
     record: NewRecord,
     counters: Arc<EndpointMetrics>,
-    seen: EventStats,
+    stats: EventStats,
     first: Option<ClaimGuard>,
     held: Reservation,
 }
@@ -258,7 +249,7 @@ impl PendingAppend {
         }
         drop(self.held);
         if result.is_ok() {
-            self.counters.synced(accepted, &self.seen);
+            self.counters.synced(accepted, &self.stats);
         }
         if let Some(first) = self.first {
             first.settle(result);
@@ -274,114 +265,71 @@ struct DecodeJob {
     content_encoding: ContentEncoding,
     source: Source,
     check: Check,
-    known_by: DedupBy,
+    dedup_by: DedupBy,
     held: Reservation,
 }
 
-struct Found {
-    checked: DecodeReport,
-    identity: Option<DedupKey>,
-    bytes: u32,
-}
-
+/// The results of a job that succeeded.
 struct DecodedBody {
     checked: DecodeReport,
     identity: Option<DedupKey>,
     /// Size of the decompressed body.
     bytes: u32,
+}
+
+/// A job with its results.
+struct DecodedJob {
     job: DecodeJob,
+    body: DecodedBody,
 }
 
-impl SpanAttributes for DecodedBody {
+impl SpanAttributes for DecodedJob {
     fn record(&self, span: &Span) {
-        span.record("ruvvector.decoded.bytes", i64::from(self.bytes));
-        span.record(
-            "ruvvector.events.accepted",
-            i64::from(self.checked.accepted),
-        );
-        span.record(
-            "ruvvector.events.rejected",
-            i64::from(self.checked.rejected),
-        );
-    }
-}
-
-impl Found {
-    fn of(self, job: DecodeJob) -> DecodedBody {
-        DecodedBody {
-            checked: self.checked,
-            identity: self.identity,
-            bytes: self.bytes,
-            job,
-        }
+        let DecodedBody { checked, bytes, .. } = &self.body;
+        span.record("ruvvector.decoded.bytes", i64::from(*bytes));
+        span.record("ruvvector.events.accepted", i64::from(checked.accepted));
+        span.record("ruvvector.events.rejected", i64::from(checked.rejected));
     }
 }
 
 impl DecodeJob {
-    fn run(&mut self, limit_bytes: usize) -> Result<Found, Error> {
+    fn run(&mut self, limit_bytes: usize) -> Result<DecodedBody, Error> {
         let before = self.held.bytes();
         let result = catch_unwind(AssertUnwindSafe(|| self.inflate_and_check(limit_bytes)));
         self.held.shrink_to(before);
         result.unwrap_or_else(|_panic| {
             tracing::error!(source = ?self.source, bytes = self.wire.len(), "decoding a request panicked");
-            Err(malformed("the body could not be decoded".to_owned()))
+            Err(Error::malformed("the body could not be decoded"))
         })
     }
 
-    fn inflate_and_check(&mut self, limit_bytes: usize) -> Result<Found, Error> {
+    fn inflate_and_check(&mut self, limit_bytes: usize) -> Result<DecodedBody, Error> {
         let mut refused = None;
-        let held = &mut self.held;
-        let mut reserve = |bytes| match held.grow(bytes) {
-            Ok(()) => true,
-            Err(why) => {
-                refused = Some(why);
-                false
-            }
+        let mut reserve = |bytes| {
+            refused = self.held.grow(bytes).err();
+            refused.is_none()
         };
         let plain = if self.wire.is_empty() {
             Ok(Cow::Borrowed(&[][..])) // an empty body is empty in every encoding
         } else {
             decompress(self.content_encoding, &self.wire, limit_bytes, &mut reserve)
         };
-        let plain = plain.map_err(|error| match (error, refused) {
-            (DecompressError::NoRoom, Some(why)) => body::refuse(why),
-            (DecompressError::NoRoom, None) => {
-                unavailable("no memory is left", retry_after::retry_after_s())
-            }
-            (DecompressError::TooLarge { limit_bytes }, _) => Error::TooLarge { limit_bytes },
-            (error @ (DecompressError::Malformed(_) | DecompressError::LargeWindow), _) => {
-                malformed(error.to_string())
+        let plain = plain.map_err(|error| match error {
+            DecompressError::NoRoom => body::refuse(refused.unwrap_or(BudgetRefusal::NoRoom)),
+            DecompressError::TooLarge { limit_bytes } => Error::TooLarge { limit_bytes },
+            DecompressError::Malformed(_) | DecompressError::LargeWindow => {
+                Error::malformed(error.to_string())
             }
         })?;
         let bytes = u32::try_from(plain.len()).map_err(|_| Error::TooLarge { limit_bytes })?;
         let checked = (self.check)(&plain, &self.source)?;
         let (wire, source) = (&self.wire, &self.source);
-        let identity = (self.known_by).identity(wire, source, self.content_encoding, &checked);
-        Ok(Found {
+        let identity = (self.dedup_by).identity(wire, source, self.content_encoding, &checked);
+        Ok(DecodedBody {
             checked,
             identity,
             bytes,
         })
-    }
-}
-
-fn malformed(message: String) -> Error {
-    Error::Malformed {
-        message,
-        offset: None,
-    }
-}
-
-fn unavailable(reason: &str, retry_after_s: u8) -> Error {
-    Error::Unavailable {
-        reason: reason.to_owned(),
-        retry_after_s,
-    }
-}
-
-fn unknown() -> Error {
-    Error::Unknown {
-        retry_after_s: retry_after::retry_after_s(),
     }
 }
 

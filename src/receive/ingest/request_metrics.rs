@@ -10,6 +10,7 @@ use metrics::{Counter, Gauge, Histogram};
 use crate::decode::DecodeReport;
 use crate::error::Error;
 use crate::event::{Sanitized, Signal, Source};
+use crate::telemetry::RequestOutcome;
 use crate::telemetry::log_limit::OncePerMinute;
 use crate::telemetry::metrics::{
     CLIENT_CLOCK_SKEW_SECONDS, DUPLICATES_TOTAL, RECEIVE_BYTES_TOTAL, RECEIVE_EVENTS_TOTAL,
@@ -19,7 +20,7 @@ use crate::telemetry::metrics::{
 
 /// The protocol that a request arrived by; the metric label `source`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::receive) enum IngestProtocol {
+pub(crate) enum IngestProtocol {
     Native,
     OtlpHttp,
     OtlpGrpc,
@@ -35,84 +36,16 @@ impl IngestProtocol {
     }
 }
 
-/// The outcome of a request; the metric label `outcome`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::receive) enum Outcome {
-    Accepted,
-    Partial,
-    Invalid,
-    /// The token, origin, method or content type is not accepted here. Counted apart from refusals, which mean lost
-    /// events.
-    Denied,
-    Refused,
-    Unknown,
-    /// An identical request was accepted before.
-    Duplicate,
-}
-
-impl Outcome {
-    const ALL: [Self; 7] = [
-        Self::Accepted,
-        Self::Partial,
-        Self::Invalid,
-        Self::Denied,
-        Self::Refused,
-        Self::Unknown,
-        Self::Duplicate,
-    ];
-
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Accepted => "accepted",
-            Self::Partial => "partial",
-            Self::Invalid => "invalid",
-            Self::Denied => "denied",
-            Self::Refused => "refused",
-            Self::Unknown => "unknown",
-            Self::Duplicate => "duplicate",
-        }
-    }
-
-    /// The outcome that an error counts as: invalid if the body, a parameter or a header has a mistake; denied if the sender,
-    /// the path, the method, the content type or the coding is wrong; else refused, which reads as lost events.
-    pub(crate) const fn of(error: &Error) -> Self {
-        match error {
-            Error::Malformed { .. }
-            | Error::Invalid(_)
-            | Error::TooManyEvents { .. }
-            | Error::KeyReused
-            | Error::Parameter { .. }
-            | Error::IdempotencyKey
-            | Error::LongTarget { .. }
-            | Error::LargeHeaders { .. }
-            | Error::HostHeader { .. }
-            | Error::HostValue => Self::Invalid,
-            Error::Unknown { .. } => Self::Unknown,
-            Error::Unauthenticated
-            | Error::ForeignOrigin
-            | Error::ForeignHost { .. }
-            | Error::NotFound(_)
-            | Error::Method { .. }
-            | Error::ContentType { .. }
-            | Error::ContentEncoding
-            | Error::TransferCoding => Self::Denied,
-            Error::SlowBody { .. } | Error::TooLarge { .. } | Error::Unavailable { .. } => {
-                Self::Refused
-            }
-        }
-    }
-}
-
 /// The counters of one endpoint, registered once and shared by its requests.
-pub(in crate::receive) struct EndpointMetrics {
+pub(crate) struct EndpointMetrics {
     /// Bytes of bodies as they arrive, also of bodies that are refused.
-    pub(in crate::receive) received_bytes: Counter,
+    pub(crate) received_bytes: Counter,
     /// Sizes of the bodies that were read whole.
-    pub(in crate::receive) request_bytes: Histogram,
+    pub(crate) request_bytes: Histogram,
     accepted_events: Counter,
     rejected_events: Counter,
     duplicate_events: Counter,
-    requests: [Counter; Outcome::ALL.len()],
+    requests: [Counter; RequestOutcome::ALL.len()],
     inflight: Gauge,
     sanitized: [Counter; Sanitized::REASONS.len()],
     unknown_kept: Counter,
@@ -123,7 +56,7 @@ pub(in crate::receive) struct EndpointMetrics {
 
 /// Statistics about a request's accepted events, besides their number.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::receive) struct EventStats {
+pub(crate) struct EventStats {
     sanitized: Sanitized,
     /// Number of members that are not fields of an event and joined its metadata.
     unknown_kept: u32,
@@ -134,7 +67,7 @@ pub(in crate::receive) struct EventStats {
 }
 
 impl EventStats {
-    pub(in crate::receive) fn of(checked: &DecodeReport, source: &Source) -> Self {
+    pub(crate) fn of(checked: &DecodeReport, source: &Source) -> Self {
         let received = source.received_unix_nano;
         let skew = |time: i64| Duration::from_nanos(time.abs_diff(received));
         Self {
@@ -148,13 +81,13 @@ impl EventStats {
 
 impl EndpointMetrics {
     /// Registers the counters with the current recorder, which must be installed before.
-    pub(in crate::receive) fn new(intake: IngestProtocol, signal: Signal) -> Self {
+    pub(crate) fn new(intake: IngestProtocol, signal: Signal) -> Self {
         let (source, signal) = (intake.as_str(), signal.as_str());
         let events = |outcome: &'static str| {
             metrics::counter!(RECEIVE_EVENTS_TOTAL,
                 "source" => source, "signal" => signal, "outcome" => outcome)
         };
-        let requests = Outcome::ALL.map(|outcome| {
+        let requests = RequestOutcome::ALL.map(|outcome| {
             metrics::counter!(RECEIVE_REQUESTS_TOTAL,
                 "source" => source, "signal" => signal, "outcome" => outcome.as_str())
         });
@@ -178,21 +111,21 @@ impl EndpointMetrics {
     }
 
     /// Counts a request's events once they are synced, whatever the answer: the balance of events begins here.
-    pub(in crate::receive) fn synced(&self, accepted: u32, seen: &EventStats) {
+    pub(crate) fn synced(&self, accepted: u32, stats: &EventStats) {
         self.accepted_events.increment(u64::from(accepted));
-        if let Some(skew) = seen.skew {
+        if let Some(skew) = stats.skew {
             self.skew.record(skew);
         }
-        if seen.sanitized.string_reference > 0 && self.string_references.ready() {
+        if stats.sanitized.string_reference > 0 && self.string_references.ready() {
             tracing::warn!(
                 "a client refers to a string table, which only profiles have (OTLP 1.11): such keys and values are \
                  treated as absent"
             );
         }
-        self.unknown_kept.increment(seen.unknown_kept.into());
+        self.unknown_kept.increment(stats.unknown_kept.into());
         self.unknown_left_out
-            .increment(seen.unknown_left_out.into());
-        for (counter, times) in self.sanitized.iter().zip(seen.sanitized.counts()) {
+            .increment(stats.unknown_left_out.into());
+        for (counter, times) in self.sanitized.iter().zip(stats.sanitized.counts()) {
             if times > 0 {
                 counter.increment(u64::from(times));
             }
@@ -205,44 +138,44 @@ impl EndpointMetrics {
 }
 
 /// The metrics of one request in flight; its outcome is counted when this is dropped.
-pub(in crate::receive) struct RequestMetrics {
-    pub(in crate::receive) counters: Arc<EndpointMetrics>,
+pub(crate) struct RequestMetrics {
+    pub(crate) counters: Arc<EndpointMetrics>,
     /// The outcome that is counted if the client disconnects now.
-    pub(in crate::receive) outcome: Outcome,
+    pub(crate) outcome: RequestOutcome,
 }
 
 impl RequestMetrics {
-    pub(in crate::receive) fn new(counters: &Arc<EndpointMetrics>) -> Self {
+    pub(crate) fn new(counters: &Arc<EndpointMetrics>) -> Self {
         counters.inflight.increment(1);
         Self {
             counters: Arc::clone(counters),
-            outcome: Outcome::Refused,
+            outcome: RequestOutcome::Refused,
         }
     }
 
     /// Records that an identical request was accepted before: the events count as duplicates only.
-    pub(in crate::receive) fn duplicate(&mut self, checked: &DecodeReport) {
+    pub(crate) fn duplicate(&mut self, checked: &DecodeReport) {
         let events = u64::from(checked.accepted);
         self.counters.duplicate_events.increment(events);
-        self.outcome = Outcome::Duplicate;
+        self.outcome = RequestOutcome::Duplicate;
     }
 
     /// Records that all or some events were accepted, by this request or by an identical earlier one.
-    pub(in crate::receive) fn taken(&mut self, checked: &DecodeReport) {
-        if self.outcome == Outcome::Duplicate {
+    pub(crate) fn accepted(&mut self, checked: &DecodeReport) {
+        if self.outcome == RequestOutcome::Duplicate {
             return;
         }
         self.outcome = if checked.rejected == 0 {
-            Outcome::Accepted
+            RequestOutcome::Accepted
         } else {
             self.counters.rejected(checked.rejected);
-            Outcome::Partial
+            RequestOutcome::Partial
         };
     }
 
     /// Records the error that the request is answered with.
-    pub(in crate::receive) fn failed(&mut self, error: &Error) {
-        self.outcome = Outcome::of(error);
+    pub(crate) fn failed(&mut self, error: &Error) {
+        self.outcome = error.facts().counted_as;
         if let Error::Invalid(checked) = error {
             let rejected = checked.accepted.saturating_add(checked.rejected);
             self.counters.rejected(rejected);
@@ -254,44 +187,5 @@ impl Drop for RequestMetrics {
     fn drop(&mut self) {
         self.counters.inflight.decrement(1);
         self.counters.requests[self.outcome as usize].increment(1);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{Error, Outcome};
-
-    /// A misspelt parameter and a key that is too long counted as refused, which alerts and documents read as lost events.
-    #[test]
-    fn a_mistake_of_the_client_is_never_refused() {
-        let parameter = Error::Parameter {
-            name: "wiat".to_owned(),
-            reason: String::new(),
-        };
-        for (error, outcome) in [
-            (parameter, Outcome::Invalid),
-            (Error::IdempotencyKey, Outcome::Invalid),
-            (Error::LongTarget { limit_bytes: 1 }, Outcome::Invalid),
-            (Error::LargeHeaders { limit_bytes: 1 }, Outcome::Invalid),
-            (Error::HostHeader { named: 2 }, Outcome::Invalid),
-            (Error::NotFound(""), Outcome::Denied),
-            (Error::TransferCoding, Outcome::Denied),
-            (Error::TooLarge { limit_bytes: 1 }, Outcome::Refused),
-            (
-                Error::SlowBody {
-                    retry_after_s: None,
-                },
-                Outcome::Refused,
-            ),
-        ] {
-            assert_eq!(Outcome::of(&error), outcome, "{error}");
-        }
-    }
-
-    #[test]
-    fn each_outcome_stands_at_its_own_counter() {
-        for (index, outcome) in Outcome::ALL.into_iter().enumerate() {
-            assert_eq!(outcome as usize, index);
-        }
     }
 }

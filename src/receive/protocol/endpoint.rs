@@ -19,30 +19,26 @@ use crate::receive::ingest::request_metrics::{EndpointMetrics, IngestProtocol, R
 use crate::receive::response::{self, ResponseFormat};
 
 /// The functions in which protocols differ.
-pub(in crate::receive) struct Protocol {
-    pub(in crate::receive) intake: IngestProtocol,
+pub(crate) struct Protocol {
+    pub(crate) intake: IngestProtocol,
     /// Reads the parameters of an admitted `POST` from its head.
-    pub(in crate::receive) read_head: fn(&Endpoint, &Parts) -> Result<IngestRequest, Error>,
+    pub(crate) read_head: fn(&Endpoint, &Parts) -> Result<IngestRequest, Error>,
     /// Makes the answer to a request of which events were accepted, or that holds none.
-    pub(in crate::receive) success: fn(&Endpoint, ResponseFormat, &IngestOutcome) -> Response,
+    pub(crate) success: fn(&Endpoint, ResponseFormat, &IngestOutcome) -> Response,
 }
 
 /// The reception of one signal by one protocol.
-pub(in crate::receive) struct Endpoint {
-    pub(in crate::receive) receiver: Receiver,
-    pub(in crate::receive) signal: Signal,
+pub(crate) struct Endpoint {
+    pub(crate) receiver: Arc<Receiver>,
+    pub(crate) signal: Signal,
     protocol: Protocol,
     counters: Arc<EndpointMetrics>,
 }
 
 impl Endpoint {
-    pub(in crate::receive) fn new(
-        receiver: &Receiver,
-        protocol: Protocol,
-        signal: Signal,
-    ) -> Arc<Self> {
+    pub(crate) fn new(receiver: &Arc<Receiver>, protocol: Protocol, signal: Signal) -> Arc<Self> {
         Arc::new(Self {
-            receiver: receiver.clone(),
+            receiver: Arc::clone(receiver),
             signal,
             counters: Arc::new(EndpointMetrics::new(protocol.intake, signal)),
             protocol,
@@ -53,26 +49,23 @@ impl Endpoint {
         if parts.method != Method::POST {
             return Err(Error::Method { allow: "POST" });
         }
-        self.receiver.stage.admission.check(&parts.headers)?;
+        self.receiver.admission.check(&parts.headers)?;
         (self.protocol.read_head)(self, parts)
     }
 }
 
 /// Handles a request from its head to its answer.
-pub(in crate::receive) async fn serve(
-    State(endpoint): State<Arc<Endpoint>>,
-    request: Request,
-) -> Response {
+pub(crate) async fn serve(State(endpoint): State<Arc<Endpoint>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let receiver = &endpoint.receiver;
-    let admission = &receiver.stage.admission;
+    let admission = &receiver.admission;
     if let Some(answer) = admission.preflight(&parts) {
         return answer;
     }
     let form = ResponseFormat::of(parts.version, parts.uri.path(), &parts.headers);
-    let mut tally = RequestMetrics::new(&endpoint.counters);
+    let mut metrics = RequestMetrics::new(&endpoint.counters);
     let result = match endpoint.read_head(&parts) {
-        Ok(wanted) => receiver.ingest(body, wanted, &mut tally).await,
+        Ok(ingest_request) => receiver.ingest(body, ingest_request, &mut metrics).await,
         Err(error) => {
             let limits = receiver.body_limits(endpoint.signal);
             body::discard(body, &parts.headers, &limits).await;
@@ -81,11 +74,11 @@ pub(in crate::receive) async fn serve(
     };
     let mut answer = match result {
         Ok(outcome) => {
-            tally.taken(&outcome.checked);
+            metrics.accepted(&outcome.checked);
             (endpoint.protocol.success)(&endpoint, form, &outcome)
         }
         Err(error) => {
-            tally.failed(&error);
+            metrics.failed(&error);
             response::error(&error, form)
         }
     };

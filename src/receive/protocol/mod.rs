@@ -3,7 +3,7 @@
 //! **Invariant:** a protocol decides only the format of request and answer; `ingest` alone accepts and stores events.
 
 /// The path of a request, the same for every protocol.
-pub(in crate::receive) mod endpoint;
+pub(crate) mod endpoint;
 
 /// `POST /ingest`.
 pub(crate) mod native;
@@ -15,4 +15,4 @@ pub(crate) mod otlp_http;
 pub(crate) mod otlp_grpc;
 
 /// Messages, statuses, timeouts and health of gRPC.
-pub(in crate::receive) mod grpc;
+pub(crate) mod grpc;

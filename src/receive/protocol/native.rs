@@ -2,6 +2,8 @@
 //!
 //! **Invariant:** without `?partial=true`, all events of a batch are accepted or none.
 
+use std::sync::Arc;
+
 use axum::http::header::CONTENT_ENCODING;
 use axum::http::request::Parts;
 use axum::response::Response;
@@ -20,7 +22,7 @@ use crate::receive::response::{self, ResponseFormat};
 use crate::text::shown;
 
 /// `POST /ingest`.
-pub(crate) fn ingest(receiver: &Receiver) -> MethodRouter {
+pub(crate) fn ingest(receiver: &Arc<Receiver>) -> MethodRouter {
     let protocol = Protocol {
         intake: IngestProtocol::Native,
         read_head,
@@ -89,11 +91,10 @@ fn success(_: &Endpoint, form: ResponseFormat, outcome: &IngestOutcome) -> Respo
         body["problems"] = response::problems(&checked.rejections, form);
     }
     if !checked.unknown.names.is_empty() {
-        let unknown = response::unknown(&checked.unknown, checked.rejected);
-        (body["unknown"], body["message"]) = unknown;
+        response::add_unknown(&mut body, &checked.unknown, checked.rejected);
     }
     if let Some(stored) = outcome.stored {
-        body["stored"] = json!(stored);
+        body["stored"] = stored.into();
     }
     response::success(form, body.to_string())
 }

@@ -6,6 +6,8 @@
 //! **Invariant:** a journal record holds the message as sent, so that requests by gRPC and by HTTP are the same from
 //! the journal on.
 
+use std::sync::Arc;
+
 use axum::extract::Request;
 use axum::http::request::Parts;
 use axum::http::{HeaderName, Version};
@@ -15,7 +17,8 @@ use axum::routing::{MethodRouter, any, any_service};
 
 use crate::error::Error;
 use crate::event::{Encoding, Signal};
-use crate::lifecycle::Readiness;
+use crate::lifecycle::Lifecycle;
+use crate::receive::Receiver;
 use crate::receive::content_type::{self, MediaType};
 use crate::receive::ingest::pipeline::{Framing, IngestRequest, WaitFor};
 use crate::receive::ingest::request_metrics::IngestProtocol;
@@ -24,7 +27,6 @@ use crate::receive::protocol::grpc::deadline::deadline;
 use crate::receive::protocol::grpc::health::GrpcHealth;
 use crate::receive::protocol::otlp_http;
 use crate::receive::response::{self, ResponseFormat};
-use crate::receive::{Drain, Receiver};
 
 const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 
@@ -35,17 +37,16 @@ const NOWHERE: Error = Error::NotFound(
 );
 
 /// gRPC's health service (`grpc.health.v1`).
-pub(crate) fn health(receiver: &Receiver, readiness: Readiness, drain: &Drain) -> MethodRouter {
+pub(crate) fn health(receiver: &Arc<Receiver>, lifecycle: Lifecycle) -> MethodRouter {
     let health = GrpcHealth {
-        journal: receiver.stage.journal.clone(),
-        readiness,
-        stop: drain.stop.clone(),
+        journal: receiver.journal.clone(),
+        lifecycle,
     };
     any_service(health.server())
 }
 
 /// `Export` of `signal`.
-pub(crate) fn export(receiver: &Receiver, signal: Signal) -> MethodRouter {
+pub(crate) fn export(receiver: &Arc<Receiver>, signal: Signal) -> MethodRouter {
     let protocol = Protocol {
         intake: IngestProtocol::OtlpGrpc,
         read_head,

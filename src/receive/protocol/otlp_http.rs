@@ -2,6 +2,8 @@
 //!
 //! **Invariant:** every answer, errors included, has the request's content type; only a 503 asks for a retry.
 
+use std::sync::Arc;
+
 use axum::extract::{Request, State};
 use axum::http::Method;
 use axum::http::header::CONTENT_ENCODING;
@@ -23,7 +25,7 @@ use crate::receive::response::{self, BodyFormat, ResponseFormat};
 use crate::text::cut;
 
 /// `POST` of an export request of `signal`.
-pub(crate) fn export(receiver: &Receiver, signal: Signal) -> MethodRouter {
+pub(crate) fn export(receiver: &Arc<Receiver>, signal: Signal) -> MethodRouter {
     let protocol = Protocol {
         intake: IngestProtocol::OtlpHttp,
         read_head,
@@ -36,12 +38,7 @@ fn read_head(endpoint: &Endpoint, parts: &Parts) -> Result<IngestRequest, Error>
     let encoding = match MediaType::of(&parts.headers) {
         MediaType::Protobuf => Encoding::Protobuf,
         MediaType::Json => Encoding::Json,
-        MediaType::Grpc
-        | MediaType::NdJson
-        | MediaType::Text
-        | MediaType::Form
-        | MediaType::Missing
-        | MediaType::Other => {
+        _ => {
             return Err(Error::ContentType {
                 takes: "application/x-protobuf or application/json",
             });
@@ -60,18 +57,20 @@ fn read_head(endpoint: &Endpoint, parts: &Parts) -> Result<IngestRequest, Error>
 }
 
 /// Answers with an empty message if all items were accepted unchanged, else with a partial success.
-pub(in crate::receive) fn success(
+pub(crate) fn success(
     endpoint: &Endpoint,
     form: ResponseFormat,
     outcome: &IngestOutcome,
 ) -> Response {
-    let limits = &endpoint.receiver.stage.options.decode;
+    let limits = &endpoint.receiver.options.decode;
     let partial = partial_success(&outcome.checked, limits, endpoint.signal);
     let body = match (&partial, form.shape) {
         (None, BodyFormat::OtlpProtobuf | BodyFormat::Grpc) => Vec::new(),
         (None, _) => b"{}".to_vec(),
-        (Some(partial), BodyFormat::OtlpProtobuf | BodyFormat::Grpc) => partial.to_protobuf(),
-        (Some(partial), _) => partial.to_json(endpoint.signal).into_bytes(),
+        (Some(partial), BodyFormat::OtlpProtobuf | BodyFormat::Grpc) => {
+            partial.response_to_protobuf()
+        }
+        (Some(partial), _) => partial.response_to_json(endpoint.signal).into_bytes(),
     };
     response::success(form, body)
 }
@@ -114,20 +113,20 @@ fn partial_success(
         ));
     }
     Some(PartialSuccess {
-        rejected: checked.rejected,
+        rejected: checked.rejected.into(),
         error_message: cut(&messages.join("; "), TEXT_BYTES).to_owned(),
     })
 }
 
 /// Answers a path that nothing is served at, on a port that serves everything.
-pub(crate) async fn not_found(State(receiver): State<Receiver>, request: Request) -> Response {
+pub(crate) async fn not_found(State(receiver): State<Arc<Receiver>>, request: Request) -> Response {
     let form = ResponseFormat::of(request.version(), request.uri().path(), request.headers());
     answer_not_found(&receiver, request, form).await
 }
 
 /// Answers such a path on a port of OTLP alone: every client there reads a Status.
 pub(crate) async fn not_found_for_otlp(
-    State(receiver): State<Receiver>,
+    State(receiver): State<Arc<Receiver>>,
     request: Request,
 ) -> Response {
     let form = ResponseFormat::otlp(request.version(), request.headers());
@@ -135,7 +134,11 @@ pub(crate) async fn not_found_for_otlp(
 }
 
 /// Says which path takes OTLP, to those who sent it elsewhere.
-async fn answer_not_found(receiver: &Receiver, request: Request, form: ResponseFormat) -> Response {
+async fn answer_not_found(
+    receiver: &Arc<Receiver>,
+    request: Request,
+    form: ResponseFormat,
+) -> Response {
     let (parts, body) = request.into_parts();
     let path = parts.uri.path();
     let error = Error::NotFound(if path == "/" && parts.method == Method::GET {

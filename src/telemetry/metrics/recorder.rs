@@ -7,6 +7,7 @@ use metrics::{counter, gauge, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 use crate::event::Sanitized;
+use crate::telemetry::RequestOutcome;
 use crate::telemetry::metrics::{ALL, MetricKind};
 
 /// The sources of events, each with a signal that it receives.
@@ -20,15 +21,6 @@ const SOURCES: &[(&str, &str)] = &[
     ("otlp_grpc", "metric"),
 ];
 const EVENT_OUTCOMES: &[&str] = &["accepted", "rejected"];
-const REQUEST_OUTCOMES: &[&str] = &[
-    "accepted",
-    "partial",
-    "invalid",
-    "denied",
-    "refused",
-    "unknown",
-    "duplicate",
-];
 
 /// Makes the process's recorder and installs it behind the macros.
 ///
@@ -77,8 +69,8 @@ fn seed() {
             counter!(crate::telemetry::metrics::RECEIVE_EVENTS_TOTAL, "source" => source, "signal" => signal, "outcome" => outcome)
                 .absolute(0);
         }
-        for &outcome in REQUEST_OUTCOMES {
-            counter!(crate::telemetry::metrics::RECEIVE_REQUESTS_TOTAL, "source" => source, "signal" => signal, "outcome" => outcome)
+        for outcome in RequestOutcome::ALL {
+            counter!(crate::telemetry::metrics::RECEIVE_REQUESTS_TOTAL, "source" => source, "signal" => signal, "outcome" => outcome.as_str())
                 .absolute(0);
         }
         counter!(crate::telemetry::metrics::RECEIVE_BYTES_TOTAL, "source" => source).absolute(0);

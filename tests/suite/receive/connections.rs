@@ -8,7 +8,8 @@ use axum::routing::any;
 use bytes::Bytes;
 use futures_util::future::{join_all, select_all};
 use http_body_util::Full;
-use ruvvector_service::receive::{ConnectionLimit, Drain, Options, serve};
+use ruvvector_service::lifecycle::{Lifecycle, Phase};
+use ruvvector_service::receive::{ConnectionLimit, Options, serve};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::{EVENT, Served, head};
@@ -199,7 +200,7 @@ async fn draining_finishes_what_is_under_way_and_takes_no_more() {
     assert_eq!(half_body.answer().await.expect("an answer").status, 100);
     half_body.send(&EVENT[..10]).await;
 
-    served.drain.stop.cancel();
+    served.lifecycle.advance(Phase::Closing);
     idle.closed().await;
     half_head.send(&event_request()[20..]).await;
     half_body.send(&EVENT[10..]).await;
@@ -225,7 +226,7 @@ async fn who_has_connected_when_the_stop_comes_is_served_and_who_says_nothing_is
     assert_eq!(served.post_event().await.status, 200);
     let sockets =
         [(); 20].map(|()| std::net::TcpStream::connect(served.address).expect("it listens"));
-    served.drain.stop.cancel();
+    served.lifecycle.advance(Phase::Closing);
     let mut queued: Vec<Raw> = sockets.into_iter().map(Raw::of).collect();
     let mut silent = queued.pop().expect("20");
 
@@ -255,7 +256,7 @@ async fn a_stop_does_not_wait_for_places_that_do_not_come_free() {
         .await;
     assert_eq!(busy.answer().await.expect("an answer").status, 100);
     let _queued = [served.raw().await, served.raw().await];
-    served.drain.stop.cancel();
+    served.lifecycle.advance(Phase::Closing);
     let closed = async { while TcpStream::connect(served.address).await.is_ok() {} };
     tokio::time::timeout(Duration::from_secs(5), closed)
         .await
@@ -277,7 +278,7 @@ async fn before_the_stop_clients_are_served_and_told_to_go() {
         .expect("an answer");
     assert_eq!(answer.status(), 200);
 
-    served.drain.closing.cancel();
+    served.lifecycle.advance(Phase::Announcing);
     let mut new = served.raw().await;
     for raw in [&mut old, &mut new] {
         // If the close was announced in time is a race that costs one more request.
@@ -320,14 +321,14 @@ async fn all_sockets_share_the_places_and_one_without_clients_keeps_none() {
         ..Options::default()
     };
     let places = ConnectionLimit::new(&options);
-    let drain = Drain::default();
+    let lifecycle = Lifecycle::default();
     let mut addresses = Vec::new();
     for _ in 0..3 {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         addresses.push(listener.local_addr().expect("bound"));
         let router = Router::new().route("/", any(async || "here"));
-        let (options, places, drain) = (options.clone(), places.clone(), drain.clone());
-        tokio::spawn(async move { serve(listener, router, &options, places, drain).await });
+        let (options, places, lifecycle) = (options.clone(), places.clone(), lifecycle.clone());
+        tokio::spawn(serve(listener, router, options, places, lifecycle));
     }
     let mut waiting = Vec::new();
     for address in addresses.iter().rev() {
@@ -351,7 +352,7 @@ async fn all_sockets_share_the_places_and_one_without_clients_keeps_none() {
         served += 1;
     }
     assert_eq!(served, 3);
-    drain.stop.cancel();
+    lifecycle.advance(Phase::Closing);
 }
 
 #[tokio::test]

@@ -13,14 +13,16 @@ mod health;
 /// The real binary, with its store.
 mod whole;
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::http::{HeaderMap, Request};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_client::TraceServiceClient;
 use prost::Message;
-use ruvvector_service::lifecycle::Readiness;
-use ruvvector_service::receive::{Drain, Options, Receiver};
+use ruvvector_service::lifecycle::Lifecycle;
+use ruvvector_service::receive::{Options, Receiver};
 use ruvvector_service::router::otlp_grpc_port;
 use tonic::transport::{Channel, Endpoint};
 
@@ -46,8 +48,8 @@ struct Delay {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "as other routers take it")]
-fn router(receiver: Receiver) -> Router {
-    otlp_grpc_port(&receiver, Readiness::default(), &Drain::default())
+fn router(receiver: Arc<Receiver>) -> Router {
+    otlp_grpc_port(&receiver, Lifecycle::default())
 }
 
 pub(super) async fn start(options: Options) -> Served {

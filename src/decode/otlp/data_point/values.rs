@@ -2,7 +2,7 @@
 //!
 //! **Invariant:** a list of numbers reads the same whether it is packed, unpacked or in parts.
 
-use crate::decode::json::json_text::JsonOutput;
+use crate::decode::json::json_text::JsonText;
 use crate::decode::json::json_writer;
 use crate::decode::otlp::any_value::{self, ValueStyle, repeated};
 use crate::decode::otlp::item::{FieldRange, Hex, is_id, low32, time_member};
@@ -16,7 +16,7 @@ pub(super) enum PointNumber {
 }
 
 impl PointNumber {
-    pub(super) fn write(self, out: &mut impl JsonOutput) {
+    pub(super) fn write(self, out: &mut JsonText<'_>) {
         match self {
             Self::Integer(value) => {
                 json_writer::key(out, "asInt");
@@ -96,7 +96,7 @@ pub(super) fn zigzag(value: u64) -> i32 {
 }
 
 /// Writes a member with the buckets of one sign; leaves it out if the message is absent.
-pub(super) fn buckets_member(out: &mut impl JsonOutput, name: &str, buckets: RepeatedField<'_>) {
+pub(super) fn buckets_member(out: &mut JsonText<'_>, name: &str, buckets: RepeatedField<'_>) {
     if buckets.messages().next().is_none() {
         return;
     }
@@ -111,7 +111,7 @@ pub(super) fn buckets_member(out: &mut impl JsonOutput, name: &str, buckets: Rep
     out.push('}');
 }
 
-pub(super) fn write_quantile(out: &mut impl JsonOutput, quantile_value: &[u8]) {
+pub(super) fn write_quantile(out: &mut JsonText<'_>, quantile_value: &[u8]) {
     out.push('{');
     for (name, number) in [("value", 2), ("quantile", 1)] {
         if let Some(FieldValue::Fixed64(bits)) = fields(quantile_value, number).last() {
@@ -121,7 +121,7 @@ pub(super) fn write_quantile(out: &mut impl JsonOutput, quantile_value: &[u8]) {
     out.push('}');
 }
 
-pub(super) fn write_exemplar(out: &mut impl JsonOutput, exemplar: &[u8], style: &ValueStyle) {
+pub(super) fn write_exemplar(out: &mut JsonText<'_>, exemplar: &[u8], style: &ValueStyle) {
     let (mut time, mut value) = (0, None);
     let (mut span_id, mut trace_id) = (&[][..], &[][..]);
     let mut reader = ProtobufReader::new(exemplar);

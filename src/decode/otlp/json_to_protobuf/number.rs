@@ -63,8 +63,7 @@ pub(super) fn unsigned<T: std::str::FromStr>(
 
 /// Returns a number's plain digits before and after the point.
 fn plain(number: &str) -> Option<(String, String)> {
-    let mut plain = String::new();
-    json_writer::plain_number(&mut plain, number.trim_ascii())?;
+    let plain = json_writer::plain_digits(number.trim_ascii())?;
     Some(match plain.split_once('.') {
         Some((whole, fraction)) => (whole.to_owned(), fraction.to_owned()),
         None => (plain, String::new()),

@@ -3,7 +3,7 @@
 //! **Invariant:** if a field is given in both spellings, only camelCase counts, in any order.
 
 use crate::decode::otlp::json_to_protobuf::TextLimits;
-use crate::decode::otlp::schema::{FieldSchema, FieldType, MessageSchema};
+use crate::decode::otlp::schema::{FieldSchema, FieldType, MessageSchema, is_snake_case};
 
 /// The spelling of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,15 +19,12 @@ impl MessageSchema {
         name: &str,
         strict: bool,
     ) -> Option<(&'static FieldSchema, Spelling)> {
-        self.fields.iter().find_map(|field| {
-            if field.name == name {
-                Some((field, Spelling::Camel))
-            } else if field.snake == name && !strict {
-                Some((field, Spelling::Snake))
-            } else {
-                None
-            }
-        })
+        if let Some(field) = self.fields.iter().find(|field| field.name == name) {
+            return Some((field, Spelling::Camel));
+        }
+        let mut fields = self.fields.iter().filter(|_| !strict);
+        let field = fields.find(|field| is_snake_case(name, field.name))?;
+        Some((field, Spelling::Snake))
     }
 }
 

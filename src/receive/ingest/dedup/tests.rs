@@ -201,7 +201,7 @@ fn a_key_is_of_one_body() {
         limits: Limits::default(),
         version: 1,
     };
-    let known_by = duplicates.known_by(Signal::Event, key());
+    let known_by = duplicates.dedup_by(Signal::Event, key());
     let identity = |body: &[u8]| {
         known_by
             .identity(
@@ -232,11 +232,11 @@ fn what_is_not_asked_for_is_known_by_nothing() {
         duplicate_window: None,
         ..Options::default()
     });
-    assert_eq!(off.known_by(Signal::Span, None), DedupBy::Nothing);
-    assert_eq!(off.known_by(Signal::Event, key()), DedupBy::Nothing);
+    assert_eq!(off.dedup_by(Signal::Span, None), DedupBy::Nothing);
+    assert_eq!(off.dedup_by(Signal::Event, key()), DedupBy::Nothing);
     let usual = RecentRequests::new(&Options::default());
-    assert_eq!(usual.known_by(Signal::Span, None), DedupBy::Body);
+    assert_eq!(usual.dedup_by(Signal::Span, None), DedupBy::Body);
     for signal in [Signal::Event, Signal::Log, Signal::Metric] {
-        assert_eq!(usual.known_by(signal, None), DedupBy::Nothing);
+        assert_eq!(usual.dedup_by(signal, None), DedupBy::Nothing);
     }
 }

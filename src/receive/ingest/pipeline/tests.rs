@@ -42,9 +42,7 @@ async fn a_panic_in_decoding_is_answered_400_and_harms_nobody() {
     let dir = tempfile::tempdir().unwrap();
     let journal = open(dir.path());
     let mut receiver = Receiver::new(journal.clone(), Progress::default(), Options::default());
-    Arc::get_mut(&mut receiver.stage)
-        .expect("not shared yet")
-        .check = check;
+    Arc::get_mut(&mut receiver).expect("not shared yet").check = check;
     let router = Router::new().route("/ingest", native::ingest(&receiver));
     let send = async |end: &str, spaces: usize| {
         let event = r#"{"correlationId":"c","integration":"i","eventType":"e"}"#;
@@ -59,8 +57,8 @@ async fn a_panic_in_decoding_is_answered_400_and_harms_nobody() {
         assert_eq!(send("\n", DECODED_IN_PLACE_BYTES).await, StatusCode::OK);
         assert_eq!(journal.status().synced, round);
     }
-    let mut all = receiver.stage.budget.reservation();
-    let half = receiver.stage.budget.most_bytes();
+    let mut all = receiver.budget.reservation();
+    let half = receiver.budget.most_bytes();
     assert_eq!(all.grow(half), Ok(()), "no memory is left reserved");
 }
 

@@ -7,7 +7,7 @@ use std::convert::Infallible;
 use axum::body::Body;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use bytes::{BufMut, Bytes, BytesMut};
@@ -19,7 +19,7 @@ use crate::error::Error;
 use crate::receive::content_type::GRPC;
 use crate::receive::otlp_status::OtlpStatus;
 
-pub(in crate::receive) const STATUS: HeaderName = HeaderName::from_static("grpc-status");
+pub(crate) const STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 /// `google.rpc.Status`, with details.
 const DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
@@ -32,7 +32,7 @@ const OUTCOME: HeaderName = HeaderName::from_static("ruvvector-outcome");
 const MESSAGE_BYTES: usize = 1 << 10;
 
 /// Returns an answer with this message, uncompressed, and the status OK.
-pub(in crate::receive) fn success(message: &[u8]) -> Response {
+pub(crate) fn success(message: &[u8]) -> Response {
     let length = u32::try_from(message.len()).expect("no answer is longer than 4 KiB");
     let mut framed = BytesMut::with_capacity(5 + message.len());
     framed.put_u8(0);
@@ -45,29 +45,28 @@ pub(in crate::receive) fn success(message: &[u8]) -> Response {
 }
 
 /// Returns an answer with the error's code, its message and its details, such as the time of a retry.
-pub(in crate::receive) fn error(error: &Error) -> Response {
+pub(crate) fn error(error: &Error, status: &OtlpStatus) -> Response {
     let mut answer = head(Body::empty());
-    let status = OtlpStatus::of(error);
     let headers = answer.headers_mut();
-    headers.insert(STATUS, error.rpc_code().into());
+    headers.insert(STATUS, (error.facts().rpc_code as i32).into());
     headers.insert(MESSAGE, percent_encoded(&error.to_string()));
     headers.insert(DETAILS, binary(&status.to_protobuf()));
     if let Some(retry_info) = status.retry_info() {
         headers.insert(RETRY_INFO, binary(&retry_info));
     }
-    if matches!(error, Error::Unknown { .. }) {
+    if matches!(error, Error::Unknown) {
         headers.insert(OUTCOME, HeaderValue::from_static("unknown"));
     }
     answer
 }
 
 fn head(body: Body) -> Response {
-    let mut answer = Response::new(body);
-    let headers = answer.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(GRPC));
-    let taken = HeaderValue::from_static("identity,gzip,zstd,deflate");
-    headers.insert(ACCEPT_ENCODING, taken);
-    answer
+    let encodings = HeaderValue::from_static("identity,gzip,zstd,deflate");
+    let headers = [
+        (CONTENT_TYPE, HeaderValue::from_static(GRPC)),
+        (ACCEPT_ENCODING, encodings),
+    ];
+    (headers, body).into_response()
 }
 
 /// Encodes a text ("Percent-Encoded"): printable ASCII except `%` is unchanged. A long text is cut between characters,
@@ -99,7 +98,7 @@ fn binary(message: &[u8]) -> HeaderValue {
 
 #[cfg(test)]
 mod tests {
-    use super::{Error, HeaderMap, error, percent_encoded};
+    use super::{Error, HeaderMap, OtlpStatus, error, percent_encoded};
     use crate::decode::{DecodeReport, Rejection};
 
     fn bytes(headers: &HeaderMap) -> usize {
@@ -133,12 +132,9 @@ mod tests {
             rejections,
             ..DecodeReport::default()
         }));
-        let malformed = Error::Malformed {
-            message: "é".repeat(5000),
-            offset: None,
-        };
+        let malformed = Error::malformed("é".repeat(5000));
         for long in [invalid, malformed] {
-            let answer = error(&long);
+            let answer = error(&long, &OtlpStatus::of(&long, None));
             assert!(bytes(answer.headers()) < 8 << 10, "{long:?}");
         }
     }

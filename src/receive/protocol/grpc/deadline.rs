@@ -8,7 +8,7 @@ use axum::http::HeaderMap;
 use tokio::time::Instant;
 
 /// Returns the time at which the client abandons its call; `None` if the header is absent or malformed.
-pub(in crate::receive) fn deadline(headers: &HeaderMap) -> Option<Instant> {
+pub(crate) fn deadline(headers: &HeaderMap) -> Option<Instant> {
     let timeout = parse(headers.get("grpc-timeout")?.as_bytes())?;
     Instant::now().checked_add(timeout)
 }

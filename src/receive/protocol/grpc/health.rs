@@ -8,14 +8,13 @@ use std::time::Duration;
 use futures_util::{Stream, stream};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
-use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_server::{self, HealthServer};
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
 use crate::journal::Journal;
-use crate::lifecycle::{Phase, Readiness};
+use crate::lifecycle::{Lifecycle, Phase};
 use crate::receive::connection::tracked_stream::LONGEST;
 
 /// Maximum size of a request, which holds the name of a service.
@@ -36,15 +35,13 @@ const SERVICES: [&str; 5] = [
 
 /// The health service; it reads the phase of the process and the state of the journal.
 #[derive(Clone)]
-pub(in crate::receive) struct GrpcHealth {
-    pub(in crate::receive) journal: Journal,
-    pub(in crate::receive) readiness: Readiness,
-    /// Ends all watches when cancelled.
-    pub(in crate::receive) stop: CancellationToken,
+pub(crate) struct GrpcHealth {
+    pub(crate) journal: Journal,
+    pub(crate) lifecycle: Lifecycle,
 }
 
 impl GrpcHealth {
-    pub(in crate::receive) fn server(self) -> HealthServer<Self> {
+    pub(crate) fn server(self) -> HealthServer<Self> {
         HealthServer::new(self).max_decoding_message_size(REQUEST_BYTES)
     }
 
@@ -52,11 +49,9 @@ impl GrpcHealth {
         if !SERVICES.contains(&service) {
             return ServingStatus::ServiceUnknown;
         }
-        match self.readiness.phase() {
+        match self.lifecycle.phase() {
             Phase::Ready if !self.journal.is_broken() => ServingStatus::Serving,
-            Phase::Ready | Phase::Starting | Phase::Stopping | Phase::Broken => {
-                ServingStatus::NotServing
-            }
+            _ => ServingStatus::NotServing,
         }
     }
 }
@@ -82,7 +77,7 @@ impl health_server::Health for GrpcHealth {
         let watch = HealthWatch {
             health: self.clone(),
             service: request.into_inner().service,
-            phase: self.readiness.watch(),
+            phase: self.lifecycle.watch(),
             end: Instant::now() + WATCH_LONGEST,
             last_reported: None,
         };
@@ -113,16 +108,18 @@ impl HealthWatch {
     /// Waits until the status differs from the last one that was sent; `None` once the watch ends.
     async fn next(&mut self) -> Option<ServingStatus> {
         loop {
-            self.phase.mark_unchanged();
+            let phase = *self.phase.borrow_and_update();
             let status = self.health.status(&self.service);
             if self.last_reported.replace(status) != Some(status) {
                 return Some(status);
+            }
+            if phase >= Phase::Closing {
+                return None;
             }
             tokio::select! {
                 changed = self.phase.changed() => changed.ok()?,
                 () = self.health.journal.broken(), if status == ServingStatus::Serving => {}
                 () = sleep_until(self.end) => return None,
-                () = self.health.stop.cancelled() => return None,
             }
         }
     }

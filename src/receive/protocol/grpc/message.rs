@@ -3,36 +3,31 @@
 //! **Invariant:** the length is only a claim: the bytes that arrive must match it exactly, and no memory is allocated
 //! for it.
 
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
-
 use axum::body::Body;
 use bytes::Bytes;
-use hyper::body::{Body as HttpBody, Frame, SizeHint};
 
 use crate::error::Error;
 use crate::event::ContentEncoding;
-use crate::receive::ingest::body::{self, BodyLimits};
+use crate::receive::ingest::body::{self, BodyLimits, UnreadBody};
 
 const PREFIX_BYTES: usize = 5;
 
-/// Returns the message as a separate body, and its compression, which is `encoding` if the flag is 1.
+/// Returns the message as a body of the announced length, and its compression, which is `encoding` if the flag is 1.
 ///
 /// # Errors
-/// [`Error::Malformed`] if the prefix is cut short or its flag is invalid; [`Error::SlowBody`] if a time limit passes.
-/// The returned body fails if the message is shorter than its prefix claims, or if anything follows it.
-pub(in crate::receive) async fn open(
+/// [`Error::Malformed`] if the prefix is cut short or its flag is invalid; [`Error::SlowBody`] or [`Error::SlowExport`] if a time limit passes.
+pub(crate) async fn open(
     mut body: Body,
     encoding: ContentEncoding,
     limits: &BodyLimits,
-) -> Result<(Body, ContentEncoding), Error> {
+) -> Result<(UnreadBody, ContentEncoding), Error> {
     let mut prefix = [0; PREFIX_BYTES];
     let mut missing = &mut prefix[..];
     let mut piece = Bytes::new();
     while !missing.is_empty() {
         piece = body::next(&mut body, limits)
             .await?
-            .ok_or_else(|| malformed("the body ends before its message begins"))?;
+            .ok_or_else(|| Error::malformed("the body ends before its message begins"))?;
         let come = piece.split_to(missing.len().min(piece.len()));
         missing[..come.len()].copy_from_slice(&come);
         missing = &mut missing[come.len()..];
@@ -42,106 +37,63 @@ pub(in crate::receive) async fn open(
     let encoding = match (flag, encoding) {
         (0, _) => ContentEncoding::Identity,
         (1, ContentEncoding::Identity) => {
-            return Err(malformed(
+            return Err(Error::malformed(
                 "the message is marked as compressed, but grpc-encoding does not say how",
             ));
         }
         (1, encoding) => encoding,
-        _ => return Err(malformed("the message's first byte is neither 0 nor 1")),
-    };
-    let message = GrpcMessage {
-        piece,
-        rest: body,
-        missing_bytes: length,
-    };
-    Ok((Body::new(message), encoding))
-}
-
-fn malformed(message: &str) -> Error {
-    Error::Malformed {
-        message: message.to_owned(),
-        offset: None,
-    }
-}
-
-/// The body of a message.
-struct GrpcMessage {
-    /// Bytes that arrived together with the prefix.
-    piece: Bytes,
-    rest: Body,
-    /// Bytes of the message that have not been returned yet.
-    missing_bytes: u64,
-}
-
-/// The error that a message does not match its length.
-#[derive(Debug, thiserror::Error)]
-#[error("the message is shorter than its length claims, or is not the only one")]
-struct MessageError;
-
-impl HttpBody for GrpcMessage {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let misfit = || Poll::Ready(Some(Err(axum::Error::new(MessageError))));
-        loop {
-            let piece = std::mem::take(&mut self.piece);
-            if !piece.is_empty() {
-                let Some(missing) = self.missing_bytes.checked_sub(piece.len() as u64) else {
-                    return misfit();
-                };
-                self.missing_bytes = missing;
-                return Poll::Ready(Some(Ok(Frame::data(piece))));
-            }
-            match ready!(Pin::new(&mut self.rest).poll_frame(context)) {
-                None if self.missing_bytes > 0 => return misfit(),
-                None => return Poll::Ready(None),
-                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
-                // The request of a call has no trailers; if any arrive, they are ignored.
-                Some(Ok(frame)) => self.piece = frame.into_data().unwrap_or_default(),
-            }
+        _ => {
+            return Err(Error::malformed(
+                "the message's first byte is neither 0 nor 1",
+            ));
         }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.missing_bytes)
-    }
+    };
+    let message = UnreadBody {
+        first: piece,
+        rest: body,
+        announced_bytes: Some(length),
+    };
+    Ok((message, encoding))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::time::Duration;
 
     use futures_util::stream;
-    use http_body_util::BodyExt;
     use tokio::time::Instant;
 
-    use super::{Body, BodyLimits, Bytes, ContentEncoding, Error, HttpBody, open};
+    use super::{Body, BodyLimits, Bytes, ContentEncoding, Error, body, open};
     use crate::event::Signal;
+    use crate::memory::budget::Budget;
+
+    fn limits() -> BodyLimits {
+        BodyLimits {
+            signal: Signal::Span,
+            wire_bytes: 1000,
+            decoded_bytes: 1000,
+            end: Instant::now() + Duration::from_secs(30),
+            client_end: None,
+            idle: Duration::from_secs(10),
+        }
+    }
 
     /// Returns the message and its compression; the message is `None` if it does not match its length.
     async fn read(
         pieces: &[&'static [u8]],
         encoding: ContentEncoding,
     ) -> Result<(Option<Bytes>, ContentEncoding), Error> {
-        let limits = BodyLimits {
-            signal: Signal::Span,
-            wire_bytes: 1000,
-            end: Instant::now() + Duration::from_secs(30),
-            client_end: None,
-            idle: Duration::from_secs(10),
-        };
+        let limits = limits();
         let pieces: Vec<_> = pieces
             .iter()
             .map(|piece| Ok::<_, std::io::Error>(Bytes::from_static(piece)))
             .collect();
         let body = Body::from_stream(stream::iter(pieces));
         let (message, encoding) = open(body, encoding, &limits).await?;
-        let whole = message.collect().await.ok();
-        Ok((whole.map(http_body_util::Collected::to_bytes), encoding))
+        let mut held = Arc::new(Budget::new(4000, 2000, metrics::Gauge::noop())).reservation();
+        let whole = body::read(message, &limits, &mut held, &metrics::Counter::noop()).await;
+        Ok((whole.ok(), encoding))
     }
 
     #[tokio::test]
@@ -190,17 +142,9 @@ mod tests {
 
     #[tokio::test]
     async fn the_claimed_length_is_known_before_the_message_comes() {
-        let limits = BodyLimits {
-            signal: Signal::Span,
-            wire_bytes: 1000,
-            end: Instant::now() + Duration::from_secs(30),
-            client_end: None,
-            idle: Duration::from_secs(10),
-        };
+        let limits = limits();
         let body = Body::from(&b"\0\xff\xff\xff\xff"[..]);
-        let (message, _) = open(body, ContentEncoding::Identity, &limits)
-            .await
-            .unwrap();
-        assert_eq!(message.size_hint().exact(), Some(u64::from(u32::MAX)));
+        let opened = open(body, ContentEncoding::Identity, &limits).await;
+        assert_eq!(opened.unwrap().0.announced_bytes, Some(u64::from(u32::MAX)));
     }
 }

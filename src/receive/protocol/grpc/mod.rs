@@ -4,16 +4,16 @@
 //! **Invariant:** a gRPC status is only ever sent to a gRPC client, and always with the HTTP status 200.
 
 /// The message in a request's body.
-pub(in crate::receive) mod message;
+pub(crate) mod message;
 
 /// The message and status of an answer.
-pub(in crate::receive) mod answer;
+pub(crate) mod answer;
 
 /// The time at which a client abandons its call.
-pub(in crate::receive) mod deadline;
+pub(crate) mod deadline;
 
 /// Durations of calls.
-pub(in crate::receive) mod calls;
+pub(crate) mod calls;
 
 /// `grpc.health.v1.Health`.
-pub(in crate::receive) mod health;
+pub(crate) mod health;
