@@ -133,7 +133,7 @@ impl Store {
     /// [`StoreError::Retry`] or [`StoreError::Schema`].
     pub async fn prepare(&self) -> Result<(), StoreError> {
         match self {
-            Self::Postgres(store) => store.with_cause(store.prepare()).await,
+            Self::Postgres(store) => store.with_cause(store.prepare().await).await,
             Self::Sqlite(store) => store.prepare().await,
         }
     }
@@ -184,7 +184,7 @@ impl Store {
         match self {
             Self::Postgres(store) => {
                 store
-                    .with_cause(store.write_resources(facts, resources))
+                    .with_cause(store.write_resources(facts, resources).await)
                     .await
             }
             Self::Sqlite(store) => store.write_resources(facts, resources).await,
@@ -198,7 +198,7 @@ impl Store {
     /// lost, the error is `Retry` and only the stored positions show the outcome.
     pub async fn write(&self, batch: &Batch) -> Result<(), StoreError> {
         match self {
-            Self::Postgres(store) => store.with_cause(store.write(batch)).await,
+            Self::Postgres(store) => store.with_cause(store.write(batch).await).await,
             Self::Sqlite(store) => store.write(batch).await,
         }
     }
@@ -217,7 +217,11 @@ impl Store {
         pieces: RecordPieces,
     ) -> Result<(), StoreError> {
         match self {
-            Self::Postgres(store) => store.with_cause(store.write_pieces(record, pieces)).await,
+            Self::Postgres(store) => {
+                store
+                    .with_cause(store.write_pieces(record, pieces).await)
+                    .await
+            }
             Self::Sqlite(store) => store.write_pieces(record, pieces).await,
         }
     }
@@ -243,7 +247,11 @@ impl Store {
         released: &[StreamId],
     ) -> Result<(), StoreError> {
         match self {
-            Self::Postgres(store) => store.with_cause(store.heartbeat(held, released)).await,
+            Self::Postgres(store) => {
+                store
+                    .with_cause(store.heartbeat(held, released).await)
+                    .await
+            }
             Self::Sqlite(store) => store.heartbeat(held, released).await,
         }
     }
@@ -260,8 +268,8 @@ impl Store {
     ) -> Result<MaintenanceReport, StoreError> {
         match self {
             Self::Postgres(store) => {
-                let round = store.maintain(oldest_held_unix_nano);
-                let mut report = store.with_cause(round).await?;
+                let report = store.maintain(oldest_held_unix_nano).await;
+                let mut report = store.with_cause(report).await?;
                 for failure in &mut report.failures {
                     store.name_cause(&mut failure.error).await;
                 }

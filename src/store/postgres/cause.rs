@@ -22,12 +22,11 @@ const STANDBY: &str = "the server is a standby: point the database's URL at the 
                        the old server for a while";
 
 impl Postgres {
-    /// Runs a call of the store, and names the cause of its error.
+    /// Names the cause of an error in the result of a call of the store.
     pub(in crate::store) async fn with_cause<T>(
         &self,
-        call: impl Future<Output = Result<T, StoreError>>,
+        mut done: Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let mut done = call.await;
         if let Err(error) = &mut done {
             self.name_cause(error).await;
         }
