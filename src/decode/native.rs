@@ -47,8 +47,7 @@ pub(super) fn batch(
     let mut events = NativeEvents::new(source, sink);
     if scanner.peek()? == JsonType::Array {
         scanner.array()?;
-        let mut is_first = true;
-        while scanner.next_element(&mut is_first)? {
+        while scanner.next_element()? {
             events.one(&mut scanner, events.tally.items())?;
         }
     } else {

@@ -19,8 +19,7 @@ impl<'a> Members<'a> {
         let mut scanner = JsonReader::new(object);
         let mut members = Vec::new();
         scanner.object()?;
-        let mut is_first = true;
-        while let Some(name) = scanner.next_key(&mut is_first)? {
+        while let Some(name) = scanner.next_key()? {
             let (value, _) = scanner.skip()?;
             members.push((name.written(), value));
         }

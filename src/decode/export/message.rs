@@ -40,8 +40,7 @@ fn field(
         _ if field.repeated => {
             out.push('[');
             scanner.array()?;
-            let mut is_first = true;
-            while scanner.next_element(&mut is_first)? {
+            while scanner.next_element()? {
                 json_writer::separate(out);
                 one(scanner, field, out)?;
             }
@@ -84,8 +83,7 @@ fn object(
 ) -> Result<(), SyntaxError> {
     out.push('{');
     scanner.object()?;
-    let mut is_first = true;
-    while let Some(name) = scanner.next_key(&mut is_first)? {
+    while let Some(name) = scanner.next_key()? {
         field(scanner, schema, name.written(), out)?;
     }
     out.push('}');

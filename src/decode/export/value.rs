@@ -34,8 +34,7 @@ pub(super) fn any_value(
             let level = below(scanner, above)?;
             out.push_str("{\"arrayValue\": {\"values\": [");
             scanner.array()?;
-            let mut is_first = true;
-            while scanner.next_element(&mut is_first)? {
+            while scanner.next_element()? {
                 json_writer::separate(out);
                 any_value(scanner, level, out)?;
             }
@@ -67,8 +66,7 @@ pub(super) fn key_values(
 ) -> Result<(), SyntaxError> {
     out.push('[');
     scanner.object()?;
-    let mut is_first = true;
-    while let Some(key) = scanner.next_key(&mut is_first)? {
+    while let Some(key) = scanner.next_key()? {
         json_writer::separate(out);
         // If the client's key begins with a dollar, it is stored with one more.
         let key = key.written().strip_prefix('$').unwrap_or(key.written());
@@ -119,11 +117,10 @@ fn special(tag: &str) -> &str {
 fn tagged<'a>(scanner: &mut JsonReader<'a>) -> Result<Option<(&'a str, &'a str)>, SyntaxError> {
     let mut ahead = *scanner;
     ahead.object()?;
-    let mut is_first = true;
-    match ahead.next_key(&mut is_first)? {
+    match ahead.next_key()? {
         Some(name) if name.written().starts_with('$') && !name.written().starts_with("$$") => {
             let (value, _) = ahead.skip()?;
-            if ahead.next_key(&mut is_first)?.is_some() {
+            if ahead.next_key()?.is_some() {
                 return Err(ahead.error("the end of a tagged value is expected"));
             }
             *scanner = ahead;

@@ -43,8 +43,7 @@ impl<'a> Normalizer<'a> {
             JsonType::Array => {
                 scanner.array()?;
                 out.push('[');
-                let mut is_first = true;
-                while scanner.next_element(&mut is_first)? {
+                while scanner.next_element()? {
                     json_writer::separate(out);
                     self.value(scanner, out)?;
                 }
@@ -74,8 +73,7 @@ impl<'a> Normalizer<'a> {
 
     fn read_members(&mut self, scanner: &mut JsonReader<'a>) -> Result<(), SyntaxError> {
         scanner.object()?;
-        let mut is_first = true;
-        while let Some(key) = scanner.next_key(&mut is_first)? {
+        while let Some(key) = scanner.next_key()? {
             let key = key.decode_without_nul();
             let (value, _) = scanner.skip()?;
             self.members.push(ObjectMember { key, value });

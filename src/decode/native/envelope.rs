@@ -45,8 +45,7 @@ impl<'a> NativeEvent<'a> {
             problems: Vec::new(),
         };
         scanner.object()?;
-        let mut is_first = true;
-        while let Some(key) = scanner.next_key(&mut is_first)? {
+        while let Some(key) = scanner.next_key()? {
             match &*key.decode() {
                 "timestamp" => envelope.read_timestamp(scanner, source)?,
                 "metadata" => envelope.read_metadata(scanner, source)?,

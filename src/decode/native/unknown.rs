@@ -102,8 +102,7 @@ impl<'a> UnknownMembers<'a> {
         let (text, metadata_nodes) = metadata.unwrap_or(("{}", 1));
         let mut scanner = JsonReader::new(text);
         scanner.object()?;
-        let mut is_first = true;
-        while let Some(key) = scanner.next_key(&mut is_first)? {
+        while let Some(key) = scanner.next_key()? {
             let key = key.decode_without_nul();
             if let Ok(at) =
                 members.binary_search_by(|member| json_writer::key_order(&member.key, &key))

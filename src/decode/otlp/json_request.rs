@@ -132,8 +132,7 @@ where
         let name = self.lists.resources;
         scanner.object()?;
         let (mut is_given, mut waiting, mut foreign) = (false, None, None);
-        let mut is_first = true;
-        while let Some(key) = scanner.next_key(&mut is_first)? {
+        while let Some(key) = scanner.next_key()? {
             let key = key.decode();
             let kind = scanner.peek()?;
             let here = *scanner;
@@ -305,8 +304,7 @@ fn count_items(value: &mut JsonReader<'_>, levels: &[&[&str]]) -> Result<u32, Sy
     match (kind, levels) {
         (JsonType::Object, [names, below @ ..]) => {
             value.object()?;
-            let mut is_first = true;
-            while let Some(key) = value.next_key(&mut is_first)? {
+            while let Some(key) = value.next_key()? {
                 let key = key.decode();
                 if names.iter().any(|name| is_named(&key, name)) {
                     items = items.saturating_add(count_in_list(value, below)?);
@@ -330,8 +328,7 @@ fn count_in_list(value: &mut JsonReader<'_>, levels: &[&[&str]]) -> Result<u32, 
     }
     let mut items = 0u32;
     value.array()?;
-    let mut is_first = true;
-    while value.next_element(&mut is_first)? {
+    while value.next_element()? {
         items = items.saturating_add(count_items(value, levels)?);
     }
     Ok(items)
@@ -355,8 +352,7 @@ pub(in crate::decode) fn members<'a, const N: usize>(
         return Ok(found);
     }
     scanner.object()?;
-    let mut is_first = true;
-    while let Some(key) = scanner.next_key(&mut is_first)? {
+    while let Some(key) = scanner.next_key()? {
         let key = key.decode();
         let kind = scanner.peek()?;
         let here = *scanner;
@@ -386,15 +382,14 @@ pub(in crate::decode) fn each<'a>(
     mut take: impl FnMut(&mut JsonReader<'a>) -> Result<(), DecodeError>,
 ) -> Result<(), DecodeError> {
     scanner.array()?;
-    let mut is_first = true;
-    while scanner.next_element(&mut is_first)? {
+    while scanner.next_element()? {
         take(scanner)?;
     }
     Ok(())
 }
 
 fn has_elements(mut list: JsonReader<'_>) -> bool {
-    list.array().is_ok() && list.next_element(&mut true) == Ok(true)
+    list.array().is_ok() && list.next_element() == Ok(true)
 }
 
 /// A resource or a scope as protobuf, with its schema URL.

@@ -184,8 +184,7 @@ fn nested(
     }
     let mut names = NamesSeen::default();
     scanner.object()?;
-    let mut is_first = true;
-    while let Some(key) = scanner.next_key(&mut is_first)? {
+    while let Some(key) = scanner.next_key()? {
         let Some((field, spelling)) = schema.named(&key.decode(), bounds.limits.strict_json) else {
             scanner.skip()?;
             continue;
@@ -225,8 +224,7 @@ fn values(
         FieldType::Double | FieldType::Fixed64 | FieldType::Uint64
     );
     scanner.array()?;
-    let mut is_first = true;
-    while scanner.next_element(&mut is_first)? {
+    while scanner.next_element()? {
         if is_numbers {
             let Some(left) = bounds.numbers_left.checked_sub(1) else {
                 scanner.skip()?;

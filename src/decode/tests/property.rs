@@ -32,8 +32,7 @@ fn assert_ordered(value: &serde_json::value::RawValue) {
     let mut scanner = JsonReader::new(text);
     let mut keys: Vec<Cow<'_, str>> = Vec::new();
     scanner.object().expect("an object");
-    let mut is_first = true;
-    while let Some(key) = scanner.next_key(&mut is_first).expect("valid") {
+    while let Some(key) = scanner.next_key().expect("valid") {
         keys.push(key.decode());
         scanner.skip().expect("valid");
     }
