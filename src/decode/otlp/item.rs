@@ -14,7 +14,7 @@ use crate::decode::otlp::schema::MessageSchema;
 use crate::decode::otlp::validate::Invalid;
 use crate::decode::protobuf::Malformed;
 use crate::decode::rules::Rules;
-use crate::event::{Event, EventFlags, Position, Source};
+use crate::event::{Event, EventFlags, Position, Signal, Source};
 use crate::text::is_longer;
 
 const CORRELATION_ID_CHARACTERS: usize = 255;
@@ -88,6 +88,29 @@ pub(in crate::decode) struct ItemContext<'a> {
     pub(in crate::decode) rules: Rules,
 }
 
+impl ItemContext<'_> {
+    /// Returns a row with the columns that all kinds of items fill alike. The provider is the one that the item's
+    /// attributes name, cut to the column, otherwise its resource's.
+    pub(in crate::decode) fn event<'e>(
+        &'e self,
+        signal: Signal,
+        attributes: &KeyValues<'e>,
+    ) -> Event<'e> {
+        let provider = first_named(attributes, &PROVIDER_KEYS)
+            .map(|provider| text::cut_to(provider, PROVIDER_CHARACTERS));
+        Event {
+            integration: Cow::Borrowed(&self.origin.integration),
+            provider: provider.or(self.origin.provider.as_deref().map(Cow::Borrowed)),
+            event_type: Cow::Borrowed(signal.as_str()),
+            timestamp_ms: self.timestamp_ms,
+            metadata: Cow::Borrowed(""),
+            resource_id: Some(self.origin.id),
+            flags: self.flags,
+            ..Event::EMPTY
+        }
+    }
+}
+
 /// Returns whether the receive time replaces an item's time, because that is absent, more than 24 h after receipt, or
 /// plainly in another unit.
 pub(in crate::decode) fn is_time_replaced(time: u64, source: &Source) -> bool {
@@ -137,16 +160,6 @@ const PROVIDER_KEYS: [&str; 7] = [
 pub(in crate::decode) fn correlation_id<'a>(attributes: &KeyValues<'a>) -> Option<Cow<'a, str>> {
     first_named(attributes, &CORRELATION_ID_KEYS)
         .map(|id| text::cut_to(id, CORRELATION_ID_CHARACTERS))
-}
-
-/// Returns the provider that an item's attributes name, cut to the column, otherwise its resource's.
-pub(in crate::decode) fn provider<'a>(
-    attributes: &KeyValues<'a>,
-    origin: &'a StoredResource,
-) -> Option<Cow<'a, str>> {
-    first_named(attributes, &PROVIDER_KEYS)
-        .map(|provider| text::cut_to(provider, PROVIDER_CHARACTERS))
-        .or(origin.provider.as_deref().map(Cow::Borrowed))
 }
 
 /// Counts the columns of an item that hold only the beginning of their text. `longest_bytes` is the length of the

@@ -286,62 +286,36 @@ fn value(
                 let what = "true or false is expected, without quotes";
                 return Err(scanner.error(what).into());
             }
-            let value = scanner.bool()?;
-            tag(out, number, VARINT);
-            varint(out, value.into());
+            varint_field(out, number, scanner.bool()?.into());
         }
         FieldType::Int64 { double } => match integer_or_double(scanner)? {
-            JsonNumber::Integer(value) => {
-                tag(out, number, VARINT);
-                varint(out, value.cast_unsigned());
-            }
-            JsonNumber::Double(value) => {
-                tag(out, double, FIXED64);
-                out.extend_from_slice(&value.to_le_bytes());
-            }
+            JsonNumber::Integer(value) => varint_field(out, number, value.cast_unsigned()),
+            JsonNumber::Double(value) => fixed64_field(out, double, value.to_bits()),
         },
-        FieldType::Sfixed64 { double } => {
-            let (number, bytes) = match integer_or_double(scanner)? {
-                JsonNumber::Integer(value) => (number, value.to_le_bytes()),
-                JsonNumber::Double(value) => (double, value.to_le_bytes()),
-            };
-            tag(out, number, FIXED64);
-            out.extend_from_slice(&bytes);
-        }
-        FieldType::Double => {
-            let value = double(scanner)?;
-            tag(out, number, FIXED64);
-            out.extend_from_slice(&value.to_le_bytes());
-        }
+        FieldType::Sfixed64 { double } => match integer_or_double(scanner)? {
+            JsonNumber::Integer(value) => fixed64_field(out, number, value.cast_unsigned()),
+            JsonNumber::Double(value) => fixed64_field(out, double, value.to_bits()),
+        },
+        FieldType::Double => fixed64_field(out, number, double(scanner)?.to_bits()),
         FieldType::Enum(names) => {
             let value = enumeration(scanner, names)?;
-            tag(out, number, VARINT);
-            varint(out, i64::from(value).cast_unsigned());
+            varint_field(out, number, i64::from(value).cast_unsigned());
         }
-        FieldType::Uint32 => {
-            let value: u32 = unsigned(scanner)?;
-            tag(out, number, VARINT);
-            varint(out, value.into());
-        }
-        FieldType::Uint64 => {
-            let value = unsigned(scanner)?;
-            tag(out, number, VARINT);
-            varint(out, value);
-        }
+        FieldType::Uint32 => varint_field(out, number, unsigned::<u32>(scanner)?.into()),
+        FieldType::Uint64 => varint_field(out, number, unsigned(scanner)?),
         FieldType::Sint32 => {
             let out_of_range = scanner.error("the number is out of range");
             let value = match integer_or_double(scanner)? {
                 JsonNumber::Integer(value) => i32::try_from(value).map_err(|_| out_of_range)?,
                 JsonNumber::Double(_) => return Err(out_of_range.into()),
             };
-            tag(out, number, VARINT);
-            varint(out, ((value << 1) ^ (value >> 31)).cast_unsigned().into());
+            let zigzag = ((value << 1) ^ (value >> 31)).cast_unsigned();
+            varint_field(out, number, zigzag.into());
         }
         FieldType::StringReference => {
             let value: u32 = unsigned(scanner)?;
             if value != 0 {
-                tag(out, number, VARINT);
-                varint(out, value.into());
+                varint_field(out, number, value.into());
             }
         }
         FieldType::Fixed32 => {
@@ -349,11 +323,7 @@ fn value(
             tag(out, number, FIXED32);
             out.extend_from_slice(&value.to_le_bytes());
         }
-        FieldType::Fixed64 => {
-            let value: u64 = unsigned(scanner)?;
-            tag(out, number, FIXED64);
-            out.extend_from_slice(&value.to_le_bytes());
-        }
+        FieldType::Fixed64 => fixed64_field(out, number, unsigned(scanner)?),
     }
     Ok(())
 }
@@ -378,6 +348,16 @@ fn hex(text: JsonString<'_>) -> Vec<u8> {
 
 fn tag(out: &mut Vec<u8>, number: u32, wire_type: u32) {
     varint(out, u64::from(number << 3 | wire_type));
+}
+
+fn varint_field(out: &mut Vec<u8>, number: u32, value: u64) {
+    tag(out, number, VARINT);
+    varint(out, value);
+}
+
+fn fixed64_field(out: &mut Vec<u8>, number: u32, value: u64) {
+    tag(out, number, FIXED64);
+    out.extend_from_slice(&value.to_le_bytes());
 }
 
 /// Appends the output of `write`, with its length before it.
