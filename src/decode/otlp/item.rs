@@ -13,7 +13,6 @@ use crate::decode::otlp::resource_scope::StoredResource;
 use crate::decode::otlp::schema::MessageSchema;
 use crate::decode::otlp::validate::Invalid;
 use crate::decode::protobuf::Malformed;
-use crate::decode::rules::Rules;
 use crate::event::{Event, EventFlags, Position, Signal, Source};
 use crate::text::is_longer;
 
@@ -85,7 +84,7 @@ pub(in crate::decode) struct ItemContext<'a> {
     /// Flags that are set before the item is mapped to a row.
     pub(in crate::decode) flags: EventFlags,
     pub(in crate::decode) style: ValueStyle,
-    pub(in crate::decode) rules: Rules,
+    pub(in crate::decode) source: &'a Source,
 }
 
 impl ItemContext<'_> {
@@ -116,8 +115,7 @@ impl ItemContext<'_> {
 pub(in crate::decode) fn is_time_replaced(time: u64, source: &Source) -> bool {
     let received = u64::try_from(source.received_unix_nano).unwrap_or(0);
     let latest = received.saturating_add(DAY_NANOS);
-    let is_in_nanos =
-        !source.rules().replaces_times_in_other_units() || !is_in_another_unit(time, latest);
+    let is_in_nanos = !source.replaces_times_in_other_units() || !is_in_another_unit(time, latest);
     time == 0 || time > latest || !is_in_nanos
 }
 

@@ -24,6 +24,15 @@ use crate::event::{Resource, ResourceId, Sanitized, Source};
 /// The attributes that fill the columns `integration` and `provider`, with the columns' limits in characters.
 const COLUMNS: [(&str, usize); 2] = [("service.name", 100), ("cloud.provider", 100)];
 
+/// A resource or a scope in protobuf, as it is sent or converted from JSON, and the schema URL beside it.
+#[derive(Debug, Default)]
+pub(in crate::decode) struct SentPart<'a> {
+    pub(in crate::decode) message: Cow<'a, [u8]>,
+    pub(in crate::decode) schema_url: Cow<'a, [u8]>,
+    /// Number of texts that were repaired in its JSON.
+    pub(in crate::decode) repaired_texts: u32,
+}
+
 /// A resource or a scope in protobuf, validated, with its schema URL.
 #[derive(Debug)]
 pub(in crate::decode) struct EncodedPart<'a> {
@@ -39,31 +48,30 @@ pub(in crate::decode) struct EncodedPart<'a> {
 
 impl<'a> EncodedPart<'a> {
     pub(in crate::decode) fn resource(
-        message: Cow<'a, [u8]>,
-        schema_url: Cow<'a, [u8]>,
+        part: SentPart<'a>,
         source: &Source,
     ) -> Result<Self, Malformed> {
-        let mut resource = Self::new(message, schema_url, &schema::RESOURCE, source)?;
-        if source.rules().flags_cut_columns() {
+        let mut resource = Self::new(part, &schema::RESOURCE, source)?;
+        if source.flags_cut_columns() {
             resource.repairs.cut = cut_columns(&resource.message);
         }
         Ok(resource)
     }
 
-    pub(in crate::decode) fn scope(
-        message: Cow<'a, [u8]>,
-        schema_url: Cow<'a, [u8]>,
-        source: &Source,
-    ) -> Result<Self, Malformed> {
-        Self::new(message, schema_url, &schema::SCOPE, source)
+    pub(in crate::decode) fn scope(part: SentPart<'a>, source: &Source) -> Result<Self, Malformed> {
+        Self::new(part, &schema::SCOPE, source)
     }
 
     fn new(
-        message: Cow<'a, [u8]>,
-        mut schema_url: Cow<'a, [u8]>,
+        part: SentPart<'a>,
         schema: &'static MessageSchema,
         source: &Source,
     ) -> Result<Self, Malformed> {
+        let SentPart {
+            message,
+            mut schema_url,
+            repaired_texts,
+        } = part;
         let mut repaired = None;
         let (mut seen, expansion_bytes, fault) = match ValidItem::of(&message, schema, source) {
             Ok(valid) => {
@@ -77,6 +85,7 @@ impl<'a> EncodedPart<'a> {
         };
         // The limits of attributes do not cut it: it is stored once and whole.
         seen.cut = 0;
+        seen.utf8 = seen.utf8.saturating_add(repaired_texts);
         seen.nul += u32::from(schema_url.contains(&0));
         if std::str::from_utf8(&schema_url).is_err() {
             seen.utf8 += 1;
@@ -89,12 +98,6 @@ impl<'a> EncodedPart<'a> {
             expansion_bytes,
             fault,
         })
-    }
-
-    /// Adds the number of texts that were repaired in its JSON.
-    pub(in crate::decode) const fn repaired(mut self, texts: u32) -> Self {
-        self.repairs.utf8 = self.repairs.utf8.saturating_add(texts);
-        self
     }
 
     /// Returns the approximate number of bytes of its stored form.

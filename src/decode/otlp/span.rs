@@ -186,7 +186,8 @@ impl OtlpItem for OtlpSpan<'_> {
             &place.style,
         );
         let mut flags = place.flags;
-        let out_of_range = place.rules.flags_ends_out_of_range() && column_time(self.end).is_none();
+        let out_of_range =
+            place.source.flags_ends_out_of_range() && column_time(self.end).is_none();
         if self.end == 0 || self.end < self.start || out_of_range {
             flags.insert(EventFlags::END_INVALID);
         }

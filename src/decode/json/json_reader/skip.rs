@@ -126,9 +126,9 @@ mod tests {
     use super::*;
 
     fn skip(text: &str) -> Result<SkippedValue, SyntaxError> {
-        let mut scanner = JsonReader::new(text);
-        let (_, contents) = scanner.skip()?;
-        scanner.end()?;
+        let mut reader = JsonReader::new(text);
+        let (_, contents) = reader.skip()?;
+        reader.end()?;
         Ok(contents)
     }
 
