@@ -17,11 +17,12 @@ PATH=$PATH:/usr/sbin
 # Temporary directory of this script, if it has one.
 dir=''
 
-# fail MESSAGE [CODE]: ends the script with the message and the last lines of all logs in `dir`.
+# fail MESSAGE: ends the script with the message, the last lines of all logs in `dir`, and the exit code `failure_code`.
+failure_code=1
 fail() {
     printf '%s: %s\n' "${script#"$root/"}" "$1" >&2
     [ -z "$dir" ] || tail -n 15 "$dir"/*.log >&2 2>/dev/null || true
-    exit "${2:-1}"
+    exit "$failure_code"
 }
 
 # usage: prints the comment at the head of the script and ends it.
@@ -138,8 +139,7 @@ await_service() {
 # listener NAME LOG: prints the URL of a listener, or fails if the service has not opened it yet.
 listener() { sed -n "s/.*\"listener\":\"$1\",\"address\":\"\([^\", ]*\).*/\1/p" "$2" | grep .; }
 
-# kill_service: kills the service that was started last.
-kill_service() {
-    kill -KILL "$service"
-    wait "$service" 2>/dev/null || true
+# kill_process PID: kills a background process; bash's report of its end is discarded.
+kill_process() {
+    { kill -KILL "$1" && wait "$1"; } 2>/dev/null || true
 }

@@ -44,25 +44,37 @@ have_postgres() {
 have_venv() { python3 -c 'import venv, ensurepip' 2>/dev/null; }
 have_yaml() { python3 -c 'import yaml' 2>/dev/null; }
 
+# Each line has a program and the package of Debian that contains it.
+programs() {
+    cat <<'TABLE'
+cc gcc
+chromium chromium
+curl curl
+groff groff-base
+haproxy haproxy
+javac default-jdk-headless
+mvn maven
+nginx nginx-light
+openssl openssl
+pgbouncer pgbouncer
+prometheus prometheus
+prometheus-alertmanager prometheus-alertmanager
+promtool prometheus
+psql postgresql-client
+strace strace
+systemd-analyze systemd
+TABLE
+}
+
 packages() {
-    local missing=()
-    have_postgres || missing+=(postgresql postgresql-client)
-    command -v psql >/dev/null || missing+=(postgresql-client)
-    command -v prometheus >/dev/null && command -v promtool >/dev/null || missing+=(prometheus)
-    command -v prometheus-alertmanager >/dev/null || missing+=(prometheus-alertmanager)
-    command -v strace >/dev/null || missing+=(strace)
-    command -v groff >/dev/null || missing+=(groff-base)
-    command -v systemd-analyze >/dev/null || missing+=(systemd)
-    command -v curl >/dev/null || missing+=(curl)
-    command -v chromium >/dev/null || missing+=(chromium)
-    command -v cc >/dev/null || missing+=(gcc libc6-dev)
+    local missing=() program package
+    while read -r program package; do
+        command -v "$program" >/dev/null || missing+=("$package")
+    done < <(programs)
+    command -v cc >/dev/null || missing+=(libc6-dev)
+    have_postgres || missing+=(postgresql)
     have_venv || missing+=(python3 python3-venv)
     have_yaml || missing+=(python3-yaml)
-    command -v javac >/dev/null && command -v mvn >/dev/null || missing+=(default-jdk-headless maven)
-    command -v nginx >/dev/null || missing+=(nginx-light)
-    command -v haproxy >/dev/null || missing+=(haproxy)
-    command -v pgbouncer >/dev/null || missing+=(pgbouncer)
-    command -v openssl >/dev/null || missing+=(openssl)
     if [ ${#missing[@]} -gt 0 ]; then
         command -v apt-get >/dev/null || fail "install these with your system's package manager: ${missing[*]}"
         printf 'installing %s\n' "${missing[*]}"
@@ -72,9 +84,8 @@ packages() {
             apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null ||
             fail "could not install: ${missing[*]}"
     fi
+    while read -r program _; do needs "$program"; done < <(programs)
     have_postgres || fail "PostgreSQL's server programs (initdb, pg_ctl) are missing; install the package 'postgresql'"
-    needs prometheus promtool prometheus-alertmanager strace groff systemd-analyze curl psql chromium javac mvn nginx haproxy \
-        pgbouncer openssl
     have_venv || fail "Python's venv is missing; install the package 'python3-venv'"
     have_yaml || fail "Python's yaml is missing; install the package 'python3-yaml'"
 }

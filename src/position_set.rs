@@ -20,6 +20,16 @@ impl PositionSet {
     }
 
     #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Returns the number of positions.
+    pub(crate) fn count(&self) -> u64 {
+        self.0.iter().map(|r| r.end() - r.start() + 1).sum()
+    }
+
+    #[must_use]
     pub fn ranges(&self) -> &[RangeInclusive<u64>] {
         &self.0
     }
@@ -47,6 +57,18 @@ impl PositionSet {
             last = last.max(*self.0[to - 1].end());
         }
         self.0.splice(from..to, [first..=last]);
+    }
+
+    /// Adds several ranges.
+    pub(crate) fn extend(&mut self, ranges: &[RangeInclusive<u64>]) {
+        for range in ranges {
+            self.insert(range.clone());
+        }
+    }
+
+    /// Returns the positions that are not in `other`.
+    pub(crate) fn without(&self, other: &Self) -> Self {
+        Self(self.0.iter().flat_map(|r| other.missing(r)).collect())
     }
 
     pub(crate) fn remove(&mut self, range: &RangeInclusive<u64>) {
@@ -139,6 +161,9 @@ mod tests {
             let window = first..=first + length;
             let within: Vec<u64> = ranges.within(&window).into_iter().flatten().collect();
             let missing: Vec<u64> = ranges.missing(&window).into_iter().flatten().collect();
+            prop_assert_eq!(ranges.count(), set.len() as u64);
+            let left = PositionSet::new([window.clone()]).without(&ranges);
+            prop_assert_eq!(left, PositionSet::new(ranges.missing(&window)));
             prop_assert_eq!(within, window.clone().filter(|n| set.contains(n)).collect::<Vec<_>>());
             prop_assert_eq!(missing, window.clone().filter(|n| !set.contains(n)).collect::<Vec<_>>());
             prop_assert_eq!(ranges.contains(first), set.contains(&first));

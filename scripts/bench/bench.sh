@@ -35,7 +35,7 @@ find_service target/release/ruvvector-service
 start() { start_service "$1" RUVVECTOR_STORE=postgres DATABASE_URL="$2" RUVVECTOR_RETENTION_DAYS=30; }
 # stop NAME: kills the service and removes its data.
 stop() {
-    kill_service
+    kill_process "$service"
     rm -rf "${dir:?}/$1"
 }
 database() { "${psql[@]}" "$admin" -c "CREATE DATABASE $1"; }
@@ -64,8 +64,7 @@ floor_pid=$!
 await grep -q address "$dir/floor"
 floor=$("$load" flood "$(sed 's/.*"address":"\([^"]*\)".*/\1/' "$dir/floor")" "$floor_pid" "$seconds" 16 500)
 line 'floor: body dropped' "$(field spans_per_s "$floor") spans/s, $(field cpu_us_per_span "$floor") µs CPU a span"
-kill -KILL "$floor_pid"
-wait "$floor_pid" 2>/dev/null || true
+kill_process "$floor_pid"
 # The database is unreachable, so that the journal alone is measured.
 start journal postgres://postgres@127.0.0.1:1/none
 line 'memory, idle' "$(memory_mib VmRSS) MiB"

@@ -9,7 +9,8 @@
 # to 80 MiB. Needs Rust, and for --markdown what scripts/tools/reference-collector.sh needs.
 #
 # Each line has the row, the author of the rule (MUST and SHOULD are the specification's, others are our wish), the result, and
-# the rule. The exit code is 1 if a MUST is broken, and otherwise 0. Some rules need a server with a certain configuration:
+# the rule. The exit code is 1 if a MUST is broken, 2 if the rules cannot be judged, and otherwise 0. Some rules need a server
+# with a certain configuration:
 #   --auth URL [GRPC]       requires the bearer token a-token-of-the-conformance-suite
 #   --cors URL [GRPC]       accepts requests of pages of http://page.example that have this token
 #   --refusing URL [GRPC]   cannot accept requests at present, as its database is unreachable or its queue is full
@@ -19,8 +20,9 @@ set -euo pipefail
 . "$(dirname "$0")/../lib.sh"
 cd "$root"
 
+failure_code=2
 [ $# -gt 0 ] || usage
-suite=$(cargo_executable otlp test --test otlp) || exit 2
+suite=$(cargo_executable otlp test --test otlp)
 
 if [ "$1" != --markdown ]; then
     exec "$suite" --judge --server server "$@"
@@ -74,6 +76,6 @@ awk -v begin="$begin" -v end="$end" -v table="$dir/table.md" '
     !skipping { print }
     $0 == begin { print ""; while ((getline line < table) > 0) print line; print ""; skipping = 1 }
 ' docs/otlp.md >"$dir/otlp.md"
-grep -qF "$begin" "$dir/otlp.md" || fail "docs/otlp.md has no place for the table" 2
+grep -qF "$begin" "$dir/otlp.md" || fail "docs/otlp.md has no place for the table"
 cp "$dir/otlp.md" docs/otlp.md
 exit "$code"

@@ -172,10 +172,8 @@ pub(super) fn is_full(error: &io::Error) -> bool {
 /// Returns whether the error reports a shortage of the system (descriptors, memory) that may end soon.
 pub(super) fn is_passing(error: &io::Error) -> bool {
     use rustix::io::Errno;
-    const PASSING: [Errno; 3] = [Errno::MFILE, Errno::NFILE, Errno::NOMEM];
-    PASSING
-        .iter()
-        .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+    let errno = Errno::from_io_error(error);
+    matches!(errno, Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM))
 }
 
 /// The file system of the operating system.
@@ -193,10 +191,8 @@ impl Disk for OsDisk {
             .mode(0o700)
             .create(dir)?;
         for made in missing {
-            match made.parent() {
-                Some(parent) if !parent.as_os_str().is_empty() => self.sync_dir(parent)?,
-                _ => self.sync_dir(Path::new("."))?,
-            }
+            let parent = made.parent().filter(|path| !path.as_os_str().is_empty());
+            self.sync_dir(parent.unwrap_or(Path::new(".")))?;
         }
         Ok(())
     }
@@ -245,13 +241,9 @@ impl Disk for OsDisk {
     }
 
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        let file = File::options()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(path)?;
-        Ok(Arc::new(file))
+        let mut options = File::options();
+        options.read(true).write(true).create_new(true).mode(0o600);
+        Ok(Arc::new(options.open(path)?))
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {

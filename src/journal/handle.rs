@@ -2,33 +2,34 @@
 //!
 //! **Invariant:** nothing here blocks the async runtime on a sync; dropping the last clone ends the threads.
 
-use std::ops::RangeInclusive;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::event::{Position, StreamId};
-use crate::journal::append::append_thread;
+use crate::journal::append::append_thread::{self, AppendThread};
 use crate::journal::format::record;
-use crate::journal::read::{inspect, record_reader, request_digests};
-use crate::journal::shared::{Shared, lock};
+use crate::journal::read::record_reader;
+use crate::journal::shared::{Shared, lock, now_unix_nano};
+use crate::journal::streams::StreamState;
 use crate::journal::{
-    AppendError, JournalEntry, JournalSizes, JournalStatus, NewRecord, OpenError, Options,
-    ReadError, RequestDigest, SegmentReport, Stream, StreamPart, disk, recovery, recycler, space,
+    AppendError, JournalEntry, JournalStatus, NewRecord, OpenError, Options, ReadError, Stream,
+    StreamPart, disk, recovery, recycler, space,
 };
-use crate::position_set::PositionSet;
 
 /// The open journal. Cheap to clone; all clones are the same journal.
 #[derive(Clone)]
 pub struct Journal {
-    pub(super) shared: Arc<OpenJournal>,
+    pub(super) shared: Arc<Shared>,
+    threads: Arc<JournalThreads>,
 }
 
-/// The threads of an open journal; dropping the last clone ends them.
-pub(super) struct OpenJournal {
-    pub(super) core: Arc<Shared>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
+/// The threads of an open journal; dropping this ends them.
+struct JournalThreads {
+    shared: Arc<Shared>,
+    handles: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Journal {
@@ -52,39 +53,36 @@ impl Journal {
         if !recovery::holds_a_journal(&*disk, &options.dir)? {
             return Err(OpenError::NoJournal(options.dir.clone()));
         }
-        let opened = recovery::open_to_empty(disk, options)?;
-        let core = Arc::new(opened.core);
-        core.queue.close();
-        core.end();
-        Ok(Self {
-            shared: Arc::new(OpenJournal {
-                core,
-                threads: Mutex::default(),
-            }),
-        })
+        let journal = Self::without_threads(recovery::open_to_empty(disk, options)?);
+        journal.shared.queue.close();
+        journal.shared.end();
+        Ok(journal)
     }
 
-    /// As [`Journal::open`]; an idle journal writes a sync marker `mark_after` its last sync.
+    /// As [`Journal::open`]; an idle journal writes a sync marker `sync_marker_after` its last sync.
     pub(super) fn open_with_sync_marker_after(
         disk: Arc<dyn disk::Disk>,
         options: &Options,
-        mark_after: Duration,
+        sync_marker_after: Duration,
     ) -> Result<Self, OpenError> {
-        let opened = recovery::open(disk, options, mark_after)?;
-        let (stream, opening) = (opened.stream, opened.epoch);
-        let core = Arc::new(opened.core);
-        let writer = append_thread::AppendThread::new(core.clone(), stream, opening);
-        let keeper = core.clone();
-        let threads = vec![
-            spawn("log-writer", move || writer.run())?,
-            spawn("log-keeper", move || recycler::run(&keeper))?,
-        ];
-        Ok(Self {
-            shared: Arc::new(OpenJournal {
-                core,
-                threads: Mutex::new(threads),
-            }),
-        })
+        let journal = Self::without_threads(recovery::open(disk, options, sync_marker_after)?);
+        let append_thread = AppendThread::new(journal.shared.clone());
+        let recycled = journal.shared.clone();
+        let mut handles = lock(&journal.threads.handles);
+        handles.push(spawn("journal-append", || append_thread.run())?);
+        handles.push(spawn("journal-recycle", move || recycler::run(&recycled))?);
+        drop(handles);
+        Ok(journal)
+    }
+
+    /// Makes a journal of which nothing is done but what its callers do.
+    pub(super) fn without_threads(shared: Shared) -> Self {
+        let shared = Arc::new(shared);
+        let threads = Arc::new(JournalThreads {
+            shared: shared.clone(),
+            handles: Mutex::default(),
+        });
+        Self { shared, threads }
     }
 
     /// Appends a record, and returns once it is synced. While much is queued, the caller waits its turn; if it stops
@@ -93,35 +91,48 @@ impl Journal {
     /// # Errors
     /// [`AppendError::Unknown`] if the record may yet be stored; every other error means that it was not appended.
     pub async fn append(&self, record: NewRecord) -> Result<Position, AppendError> {
-        let core = &self.shared.core;
+        let shared = &self.shared;
         let bytes = record::total_bytes(record.payload.len() as u64);
         if u32::try_from(record.payload.len()).is_err()
-            || space::own_size(bytes) > core.largest_segment()
+            || space::own_size(bytes) > shared.largest_segment()
         {
             return Err(AppendError::TooLarge);
         }
-        core.queue.append(record).await
+        shared.queue.append(record).await
     }
 
     /// The directory of the segments.
     #[must_use]
     pub fn dir(&self) -> &Path {
-        &self.shared.core.settings.dir
+        &self.shared.settings.dir
     }
 
     /// Returns the streams of the journal, oldest first; the live one is the last.
     #[must_use]
     pub fn streams(&self) -> Vec<Stream> {
-        lock(&self.shared.core.state).listed()
+        let state = lock(&self.shared.state);
+        let listed = state.streams.iter().map(|stream| Stream {
+            id: stream.id,
+            first: stream.first(),
+            last: stream.last,
+            live: stream.live,
+            from_copy: stream.from_copy,
+        });
+        listed.collect()
     }
 
     /// Returns the parts of `stream` that segments hold, in order; positions between two parts may have been recycled.
     #[must_use]
     pub fn parts(&self, stream: StreamId) -> Vec<StreamPart> {
-        let mut state = lock(&self.shared.core.state);
-        state
-            .stream(stream)
-            .map_or_else(Vec::new, |stream| stream.parts())
+        let mut state = lock(&self.shared.state);
+        let segments = state.stream(stream).map(|stream| &stream.segments);
+        let held = segments.into_iter().flatten();
+        held.filter(|segment| !segment.is_empty())
+            .map(|segment| StreamPart {
+                positions: segment.header.first_position..=segment.last(),
+                first_received_unix_nano: segment.contents().first_received_unix_nano,
+            })
+            .collect()
     }
 
     /// Returns the synced entries of `stream` at and after position `from`, in order: at least one if there is one,
@@ -135,36 +146,20 @@ impl Journal {
         from: u64,
         max_bytes: usize,
     ) -> Result<Vec<JournalEntry>, ReadError> {
-        let journal = self.clone();
-        let dir = journal.shared.core.settings.dir.clone();
-        tokio::task::spawn_blocking(move || {
-            record_reader::read(&journal.shared.core, stream, from, max_bytes.max(1))
-        })
-        .await
-        .unwrap_or_else(|error| {
+        let shared = self.shared.clone();
+        let read = move || record_reader::read(&shared, stream, from, max_bytes.max(1));
+        let read = tokio::task::spawn_blocking(read).await;
+        read.unwrap_or_else(|error| {
             Err(ReadError {
-                path: dir,
+                path: self.dir().to_owned(),
                 error: std::io::Error::other(error),
             })
         })
     }
 
-    /// Returns the synced records with a digest that were received since `since_unix_nano`, stored or not, in the order
-    /// of positions: the newest `most` of them, or those of the newest that can be read within about `patience`.
-    /// Blocks.
-    #[must_use]
-    pub fn request_digests(
-        &self,
-        since_unix_nano: i64,
-        most: usize,
-        patience: Duration,
-    ) -> Vec<RequestDigest> {
-        request_digests::request_digests(&self.shared.core, since_unix_nano, most, patience)
-    }
-
     /// Waits until the live stream has synced a position above `n`, or the journal is closed or broken.
     pub async fn synced_past(&self, n: u64) {
-        let mut synced = self.shared.core.synced.subscribe();
+        let mut synced = self.shared.synced.subscribe();
         // The sender lives as long as the journal does.
         let _ = synced.wait_for(|synced| synced.n > n || synced.ended).await;
     }
@@ -173,88 +168,55 @@ impl Journal {
     /// immediately if the thread is idle, after the current group if it is writing, and never if it hangs. Returns
     /// immediately if the journal is closed or broken.
     pub async fn writer_is_alive(&self) {
-        self.shared.core.queue.next_poll().await;
-    }
-
-    /// Reports to the journal that the database has committed these positions: their segments may be recycled. A
-    /// repeated report changes nothing. If it marks a part of a segment, it may read up to 64 KiB of that segment, of
-    /// the part that was read last.
-    ///
-    /// Returns the number of events that were waiting and no longer are. Events that an earlier process stored and
-    /// nobody read in this one never waited.
-    pub fn mark_stored(&self, stream: StreamId, first: u64, last: u64) -> u64 {
-        self.shared.core.mark_stored(stream, &(first..=last))
-    }
-
-    /// Reports to the journal that the database no longer has these positions: they are read again. Positions that no
-    /// segment holds any more are a gap: counted and logged.
-    pub fn mark_unstored(&self, stream: StreamId, first: u64, last: u64) {
-        self.shared.core.mark_unstored(stream, &(first..=last));
-    }
-
-    /// Returns the positions of `stream` that should be in a file and are in none: lost, unless the database holds
-    /// them.
-    #[must_use]
-    pub fn missing_positions(&self, stream: StreamId) -> PositionSet {
-        self.shared.core.absent(stream)
-    }
-
-    /// Reports to the journal that the database does not hold these of the [`Journal::missing_positions`]: each is
-    /// counted and logged once.
-    pub fn report_missing(&self, stream: StreamId, lost: &PositionSet) {
-        self.shared.core.report_missing(stream, lost);
-    }
-
-    /// Reports to the journal that the database has no row of `stream`, and that it keeps the rows of streams of which
-    /// a record was received in `doubtless`, Unix nanoseconds. If the stream has only files that an older version
-    /// perhaps freed, and their newest record was received outside `doubtless`, the files are left unchanged and not
-    /// read. Returns whether that is so.
-    pub async fn leave_freed(&self, stream: StreamId, doubtless: RangeInclusive<i64>) -> bool {
-        let journal = self.clone();
-        let left = tokio::task::spawn_blocking(move || {
-            journal.shared.core.leave_freed(stream, &doubtless)
-        });
-        // Fails only if the async runtime ends.
-        left.await.unwrap_or(false)
-    }
-
-    /// Returns whether an older version seems to have freed files of `stream` that are not known to be stored.
-    #[must_use]
-    pub fn may_have_freed(&self, stream: StreamId) -> bool {
-        let mut state = lock(&self.shared.core.state);
-        let stream = state.stream(stream);
-        stream.is_some_and(|stream| stream.may_have_freed())
-    }
-
-    /// Recycles all segments that are wholly stored, however young. Blocks.
-    pub fn recycle_all_stored(&self) {
-        self.shared.core.recycle_all_stored();
+        self.shared.queue.next_poll().await;
     }
 
     #[must_use]
     pub fn status(&self) -> JournalStatus {
-        self.shared.core.status()
-    }
-
-    /// Returns reports of the directory's segments, oldest first, for `journal list` and `journal verify`. Opens the
-    /// files without starting a stream, and reads only.
-    ///
-    /// # Errors
-    /// [`OpenError::EarlierName`] if the directory still has its earlier name, [`OpenError::Newer`] if a file is of a
-    /// newer format, and [`OpenError::Io`] if a file cannot be read.
-    #[expect(clippy::needless_pass_by_value, reason = "as open takes it")]
-    pub fn inspect(
-        disk: Arc<dyn disk::Disk>,
-        options: &Options,
-    ) -> Result<Vec<SegmentReport>, OpenError> {
-        inspect::inspect(&*disk, &options.dir)
+        let shared = &*self.shared;
+        let settings = &shared.settings;
+        let state = lock(&shared.state);
+        let live = state.streams.last();
+        let waiting = state.waiting();
+        let segments = state.streams.iter().map(|stream| stream.segments.len());
+        let undrained = |stream: &&StreamState| !stream.live && !stream.is_drained();
+        let retained = |received| now_unix_nano().saturating_sub(received) / 1_000_000_000;
+        JournalStatus {
+            queue_events: waiting.events,
+            queue_bytes: waiting.bytes,
+            capacity_bytes: settings.budget_bytes,
+            oldest_unix_nano: state.oldest_waiting(),
+            appended: state.appended,
+            synced: live.map_or(0, |live| live.last),
+            stored: live.map_or(0, |live| live.stored.first_missing(1) - 1),
+            segments: segments.sum::<usize>() as u64,
+            volume_free_bytes: state.volume.free_bytes,
+            volume_size_bytes: state.volume.size_bytes,
+            retained_seconds: state
+                .oldest_stored()
+                .map_or(0, |at| u64::try_from(retained(at)).unwrap_or(0)),
+            backlog_at_start_events: state.backlog_at_start_events,
+            damaged_records: state.damaged_records,
+            cut_segments: state.cut_segments,
+            missing_records: state.missing_records,
+            undecided_records: state.undecided_records(),
+            undrained_streams: state.streams.iter().filter(undrained).count() as u64,
+            full: shared.full.load(Ordering::Relaxed),
+            at_floor: shared.at_floor.load(Ordering::Relaxed),
+            volume_needed_bytes: settings
+                .free_floor_bytes
+                .saturating_add(settings.segment_bytes),
+            segment_bytes: settings.segment_bytes,
+            open_room_bytes: shared.open_room_bytes.load(Ordering::Relaxed),
+            broken: shared.is_broken(),
+        }
     }
 
     /// Returns whether a write or sync failed, or the append thread panicked: then nothing more is appended until the
     /// next opening.
     #[must_use]
     pub fn is_broken(&self) -> bool {
-        self.shared.core.is_broken()
+        self.shared.is_broken()
     }
 
     /// Returns once the journal is broken; never if it is closed in order.
@@ -265,24 +227,12 @@ impl Journal {
         }
     }
 
-    /// Returns the sizes that `options` come to on the volume that holds `dir`, without opening anything.
-    ///
-    /// # Errors
-    /// [`std::io::Error`] if the volume does not report its size.
-    pub fn sizes(
-        disk: &dyn disk::Disk,
-        options: &Options,
-        dir: &Path,
-    ) -> std::io::Result<JournalSizes> {
-        Ok(recovery::sizes(options, disk.space(dir)?.size_bytes))
-    }
-
     /// Rejects further records, syncs those that were queued, and ends the journal's threads. Streams can still be read
     /// and marked.
     pub async fn close(&self) {
-        let journal = self.clone();
+        let threads = self.threads.clone();
         // Fails only if the async runtime ends; then the drop of the last clone does the same.
-        let _ = tokio::task::spawn_blocking(move || journal.shared.stop()).await;
+        let _ = tokio::task::spawn_blocking(move || threads.stop()).await;
     }
 }
 
@@ -290,34 +240,33 @@ fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<
     std::thread::Builder::new()
         .name(name.to_owned())
         .spawn(body)
-        .map_err(|error| OpenError::Io {
-            path: PathBuf::from(name),
-            error,
-            advice: "the system gives no more threads",
+        .map_err(|error| {
+            recovery::failed(Path::new(name), error, "the system gives no more threads")
         })
 }
 
-impl OpenJournal {
+impl JournalThreads {
     fn stop(&self) {
-        self.core.queue.close();
-        lock(&self.core.recycler_requests).stop = true;
-        self.core.recycler_wakeup.notify_one();
-        let threads = std::mem::take(&mut *lock(&self.threads));
-        if threads.is_empty() {
+        let shared = &self.shared;
+        shared.queue.close();
+        lock(&shared.recycler_requests).stop = true;
+        shared.recycler_wakeup.notify_one();
+        let handles = std::mem::take(&mut *lock(&self.handles));
+        if handles.is_empty() {
             return;
         }
-        for thread in threads {
-            if thread.join().is_err() {
+        for handle in handles {
+            if handle.join().is_err() {
                 tracing::error!("a thread of the journal panicked");
             }
         }
-        if !self.core.is_broken() {
-            self.core.note_positions();
+        if !shared.is_broken() {
+            shared.note_positions();
         }
     }
 }
 
-impl Drop for OpenJournal {
+impl Drop for JournalThreads {
     fn drop(&mut self) {
         self.stop();
     }

@@ -174,7 +174,7 @@ mod quarantine;
 mod handle;
 
 /// Settings of the journal.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Options {
     /// The directory of the segments.
     pub dir: PathBuf,
@@ -429,7 +429,7 @@ pub struct ReadError {
 }
 
 /// One segment, as `journal list` and `journal verify` print it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct SegmentReport {
     pub path: PathBuf,
     pub stream: StreamId,

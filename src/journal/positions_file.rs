@@ -10,10 +10,12 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{self, IoSlice};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use crate::event::StreamId;
 use crate::journal::disk::{Disk, read_full, write_all};
+use crate::journal::recovery::segment_files::HeaderSource;
 use crate::journal::streams::{StreamState, StreamTable};
 use crate::journal::{Shared, lock};
 use crate::position_set::PositionSet;
@@ -57,54 +59,57 @@ pub(super) struct FoundPositions {
     pub(super) perhaps_freed: PositionSet,
 }
 
+impl FoundPositions {
+    /// Adds the positions that a file holds.
+    pub(super) fn insert(&mut self, source: HeaderSource, positions: RangeInclusive<u64>) {
+        match source {
+            HeaderSource::FirstBlock | HeaderSource::Restored => self.sound.insert(positions),
+            HeaderSource::PerhapsFreed => self.perhaps_freed.insert(positions),
+        }
+    }
+}
+
 /// Returns the positions of a stream that should be in a file and are in none: all up to the highest known, without
 /// those that files hold and those that were freed. If the stream has no entry, positions before the first sound file
 /// count as freed: the oldest segments are freed first, and a file that perhaps was freed proves nothing about later
 /// positions.
 pub(super) fn missing_positions(
-    found: &FoundPositions,
+    found: FoundPositions,
     noted: Option<&NotedPositions>,
 ) -> PositionSet {
-    let end = |ranges: &PositionSet| ranges.ranges().last().map_or(0, |range| *range.end());
-    let mut known = found.sound.clone();
-    for range in found.perhaps_freed.ranges() {
-        known.insert(range.clone());
-    }
+    let end = |positions: &PositionSet| positions.ranges().last().map_or(0, |range| *range.end());
+    let FoundPositions {
+        sound,
+        perhaps_freed,
+    } = found;
+    let mut known = perhaps_freed;
     let last = match noted {
         Some(noted) => {
-            for range in noted.released.ranges() {
-                known.insert(range.clone());
-            }
-            noted
-                .last
-                .max(end(&found.sound))
-                .max(end(&found.perhaps_freed))
+            let last = noted.last.max(end(&sound)).max(end(&known));
+            known.extend(noted.released.ranges());
+            last
         }
         None => {
-            let first = found.sound.ranges().first();
-            known.insert(1..=first.map_or(1, |range| *range.start()).saturating_sub(1));
-            end(&found.sound)
+            let first = sound.ranges().first().map_or(1, |range| *range.start());
+            known.insert(1..=first.saturating_sub(1));
+            end(&sound)
         }
     };
-    if last == 0 {
-        return PositionSet::default();
-    }
-    PositionSet::new(known.missing(&(1..=last)))
+    known.extend(sound.ranges());
+    PositionSet::new([1..=last]).without(&known)
 }
 
 /// Reads the file; returns no entries if it cannot be read.
 pub(super) fn read(disk: &dyn Disk, dir: &Path) -> (NotedStreams, PositionsFile) {
-    let path = dir.join(FILE);
-    let newest = copies(disk, &path)
-        .into_iter()
-        .filter_map(|place| parse(&place))
-        .max_by_key(|(generation, _)| *generation);
+    let copies = copies(disk, &path(dir));
+    let newest = copies.iter().filter_map(|copy| parse(copy));
+    let newest = newest.max_by_key(|(generation, _)| *generation);
     let (generation, streams) = newest.unwrap_or_default();
-    let notebook = PositionsFile {
+    let file = PositionsFile {
         generation,
         ..PositionsFile::default()
     };
-    (streams, notebook)
+    (streams, file)
 }
 
 /// Returns the path of the file, for messages.
@@ -112,33 +117,35 @@ pub(super) fn path(dir: &Path) -> PathBuf {
     dir.join(FILE)
 }
 
+/// Returns the bytes of each of the two places that can be read.
 fn copies(disk: &dyn Disk, path: &Path) -> Vec<Vec<u8>> {
     let Ok(file) = disk.open(path) else {
         return Vec::new();
     };
-    let mut places = Vec::new();
+    let mut copies = Vec::new();
     for index in 0..2 {
-        let mut place = vec![0; COPY_BYTES];
-        match read_full(&*file, &mut place, index * COPY_BYTES as u64) {
-            Ok(read) => place.truncate(read),
+        let mut copy = vec![0; COPY_BYTES];
+        match read_full(&*file, &mut copy, index * COPY_BYTES as u64) {
+            Ok(read) => {
+                copy.truncate(read);
+                copies.push(copy);
+            }
             Err(error) => {
                 tracing::warn!(path = %path.display(), %error, "this file of the journal cannot be read: missing segments may go unnoticed");
-                continue;
             }
         }
-        places.push(place);
     }
-    places
+    copies
 }
 
-fn parse(place: &[u8]) -> Option<(u64, NotedStreams)> {
-    let end_of_line = place.iter().position(|byte| *byte == b'\n')?;
-    let line = std::str::from_utf8(&place[..end_of_line]).ok()?;
+fn parse(copy: &[u8]) -> Option<(u64, NotedStreams)> {
+    let end_of_line = copy.iter().position(|byte| *byte == b'\n')?;
+    let line = std::str::from_utf8(&copy[..end_of_line]).ok()?;
     let mut words = line.strip_prefix(MAGIC)?.split_ascii_whitespace();
     let generation: u64 = words.next()?.parse().ok()?;
     let length: usize = words.next()?.parse().ok()?;
     let checksum = u32::from_str_radix(words.next()?, 16).ok()?;
-    let body = place.get(end_of_line + 1..)?.get(..length)?;
+    let body = copy.get(end_of_line + 1..)?.get(..length)?;
     if checksum != sum(generation, body) {
         return None;
     }
@@ -156,7 +163,7 @@ fn parse(place: &[u8]) -> Option<(u64, NotedStreams)> {
     Some((generation, streams))
 }
 
-fn range(word: &str) -> Option<std::ops::RangeInclusive<u64>> {
+fn range(word: &str) -> Option<RangeInclusive<u64>> {
     let (first, last) = word.split_once('-')?;
     Some(first.parse().ok()?..=last.parse().ok()?)
 }
@@ -184,14 +191,9 @@ fn body(state: &StreamTable) -> String {
 
 /// Returns the positions that were freed: those that no segment holds and that are not known to be missing.
 fn released(stream: &StreamState) -> PositionSet {
-    let mut kept = PositionSet::default();
-    for (_, range) in stream.held_segments(&(1..=stream.last)) {
-        kept.insert(range);
-    }
-    for range in stream.undecided().ranges() {
-        kept.insert(range.clone());
-    }
-    PositionSet::new(kept.missing(&(1..=stream.last)))
+    PositionSet::new([1..=stream.last])
+        .without(&stream.held())
+        .without(&stream.undecided())
 }
 
 impl Shared {
@@ -203,35 +205,36 @@ impl Shared {
             created => created.and_then(|_| self.disk.sync_dir(dir)),
         };
         if let Err(error) = created {
-            tracing::debug!(path = %path.display(), %error, "this file of the log cannot be made now");
+            tracing::debug!(path = %path.display(), %error, "this file of the journal cannot be made now");
         }
     }
 
-    /// Writes what the journal holds, durably, if that differs from what was written last. Of an empty journal the file is removed.
+    /// Writes what the journal holds, durably, if that differs from what was written last. Of an empty journal the file
+    /// is removed.
     pub(super) fn note_positions(&self) {
-        let mut notebook = lock(&self.positions_file);
+        let mut file = lock(&self.positions_file);
         let body = body(&lock(&self.state));
-        let known = notebook.written.as_deref();
-        if known == Some(&body) || body.is_empty() && notebook.generation == 0 {
+        if file.written.as_ref() == Some(&body) || body.is_empty() && file.generation == 0 {
             return;
         }
-        let dir = &self.settings.dir;
+        let (dir, path) = (&self.settings.dir, path(&self.settings.dir));
         let (generation, noted) = if body.is_empty() {
-            let removed = self.disk.remove(&path(dir));
+            let removed = self.disk.remove(&path);
             (0, removed.and_then(|()| self.disk.sync_dir(dir)))
         } else {
-            let generation = notebook.generation + 1;
+            let generation = file.generation + 1;
             (generation, write(&*self.disk, dir, generation, &body))
         };
         match noted {
             Ok(()) => {
-                notebook.generation = generation;
-                notebook.written = Some(body);
-                notebook.failed = false;
+                *file = PositionsFile {
+                    generation,
+                    written: Some(body),
+                    failed: false,
+                }
             }
             Err(error) => {
-                if !std::mem::replace(&mut notebook.failed, true) {
-                    let path = path(dir);
+                if !std::mem::replace(&mut file.failed, true) {
                     tracing::warn!(path = %path.display(), %error, "this file of the journal cannot be written: if segments go missing, nothing may say so");
                 }
             }
@@ -261,23 +264,20 @@ mod tests {
     #[test]
     fn what_was_written_is_read_and_a_torn_place_leaves_the_other() {
         use crate::journal::sim::SimDisk;
-        let (disk, dir) = (SimDisk::new(), Path::new("/log"));
+        let (disk, dir) = (SimDisk::new(), Path::new("/journal"));
         let id = StreamId([7; 16]);
         for generation in 1..=3 {
             let line = format!("{id} 4 {} 1-5 9-9\n", 10 * generation);
             write(&disk, dir, generation, &line).unwrap();
         }
         let last = || read(&disk, dir).0.get(&id).map(|noted| noted.last);
-        let (streams, notebook) = read(&disk, dir);
+        let (streams, file) = read(&disk, dir);
         let expected = NotedPositions {
             epoch: 4,
             last: 30,
             released: PositionSet::new([1..=5, 9..=9]),
         };
-        assert_eq!(
-            (streams.get(&id), notebook.generation),
-            (Some(&expected), 3)
-        );
+        assert_eq!((streams.get(&id), file.generation), (Some(&expected), 3));
         disk.edit(&path(dir), |content| content[COPY_BYTES + 40] ^= 1);
         assert_eq!(last(), Some(20));
         disk.edit(&path(dir), |content| content[3] ^= 1);
@@ -286,42 +286,42 @@ mod tests {
 
     #[test]
     fn what_should_be_there_is_all_that_was_neither_found_nor_let_go_of() {
-        let sound = |ranges: &[std::ops::RangeInclusive<u64>]| FoundPositions {
+        let sound = |ranges: &[RangeInclusive<u64>]| FoundPositions {
             sound: PositionSet::new(ranges.iter().cloned()),
             ..FoundPositions::default()
         };
         let held = sound(&[11..=20, 31..=40]);
-        assert_eq!(missing_positions(&held, None).ranges(), [21..=30]);
-        let noted = |last, released: &[std::ops::RangeInclusive<u64>]| NotedPositions {
+        assert_eq!(missing_positions(held.clone(), None).ranges(), [21..=30]);
+        let noted = |last, released: &[RangeInclusive<u64>]| NotedPositions {
             epoch: 1,
             last,
             released: PositionSet::new(released.iter().cloned()),
         };
         assert_eq!(
-            missing_positions(&held, Some(&noted(50, &[1..=4]))).ranges(),
+            missing_positions(held.clone(), Some(&noted(50, &[1..=4]))).ranges(),
             [5..=10, 21..=30, 41..=50]
         );
         assert_eq!(
-            missing_positions(&held, Some(&noted(7, &[1..=10, 21..=30]))).ranges(),
+            missing_positions(held.clone(), Some(&noted(7, &[1..=10, 21..=30]))).ranges(),
             []
         );
         let nothing = FoundPositions::default();
         assert_eq!(
-            missing_positions(&nothing, Some(&noted(3, &[]))).ranges(),
+            missing_positions(nothing.clone(), Some(&noted(3, &[]))).ranges(),
             [1..=3]
         );
-        assert_eq!(missing_positions(&nothing, None).ranges(), []);
+        assert_eq!(missing_positions(nothing.clone(), None).ranges(), []);
         let beside_spares = FoundPositions {
             perhaps_freed: PositionSet::new([1..=4, 24..=26, 90..=99]),
             ..held
         };
         assert_eq!(
-            missing_positions(&beside_spares, None).ranges(),
+            missing_positions(beside_spares.clone(), None).ranges(),
             [21..=23, 27..=30],
             "what a spare was says nothing of its neighbours"
         );
         assert_eq!(
-            missing_positions(&beside_spares, Some(&noted(50, &[]))).ranges(),
+            missing_positions(beside_spares.clone(), Some(&noted(50, &[]))).ranges(),
             [5..=10, 21..=23, 27..=30, 41..=89]
         );
     }

@@ -5,7 +5,7 @@
 use std::io::{self, IoSlice};
 use std::path::Path;
 
-use crate::journal::disk::{Disk, Listed, read_full, write_all};
+use crate::journal::disk::{Disk, DiskFile, Listed, read_full, write_all};
 use crate::journal::shared::JournalSettings;
 
 /// Maximum number of copies.
@@ -44,22 +44,22 @@ fn try_quarantine_copy(
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
         Err(error) => return Err(error),
     };
-    let mut piece = vec![0; 256 << 10];
-    let mut at = 0;
-    let copied = loop {
-        match read_full(&*from, &mut piece, at) {
-            Ok(0) => break to.sync_data().and_then(|()| disk.sync_dir(dir)),
-            Ok(read) => {
-                if let Err(error) = write_all(&*to, &mut [IoSlice::new(&piece[..read])], at) {
-                    break Err(error);
-                }
-                at += read as u64;
-            }
-            Err(error) => break Err(error),
-        }
-    };
+    let copied = copy_bytes(&*from, &*to).and_then(|()| disk.sync_dir(dir));
     if copied.is_err() {
         disk.remove(&copy)?;
     }
     copied
+}
+
+fn copy_bytes(from: &dyn DiskFile, to: &dyn DiskFile) -> io::Result<()> {
+    let mut piece = vec![0; 256 << 10];
+    let mut at = 0;
+    loop {
+        let read = read_full(from, &mut piece, at)?;
+        if read == 0 {
+            return to.sync_data();
+        }
+        write_all(to, &mut [IoSlice::new(&piece[..read])], at)?;
+        at += read as u64;
+    }
 }

@@ -19,32 +19,35 @@ pub(super) struct RecyclerRequests {
 }
 
 /// Runs until [`RecyclerRequests::stop`] is set.
-pub(super) fn run(core: &Shared) {
+pub(super) fn run(shared: &Shared) {
     let mut recycled = None;
     let mut noted = Instant::now();
     loop {
-        let orders = std::mem::take(&mut *lock(&core.recycler_requests));
-        if orders.stop {
+        let requests = std::mem::take(&mut *lock(&shared.recycler_requests));
+        if requests.stop {
             return;
         }
         let mut more = false;
-        if !core.is_broken() {
-            if orders.recycle || recycled.is_none_or(|at: Instant| at.elapsed() >= TICK) {
-                core.recycle();
+        if !shared.is_broken() {
+            if requests.recycle || recycled.is_none_or(|at: Instant| at.elapsed() >= TICK) {
+                shared.recycle();
                 recycled = Some(Instant::now());
             }
-            if noted.elapsed() >= core.settings.sync_marker_after {
-                core.note_positions();
+            if noted.elapsed() >= shared.settings.sync_marker_after {
+                shared.note_positions();
                 noted = Instant::now();
             }
-            more = core.fill() | core.clear();
+            more = shared.fill() | shared.clear();
         }
-        let idle =
-            |orders: &mut RecyclerRequests| !(more || orders.recycle || orders.fill || orders.stop);
+        let idle = |requests: &mut RecyclerRequests| {
+            !(more || requests.recycle || requests.fill || requests.stop)
+        };
         // A wakeup and the end of a tick both lead to the next round.
+        let requests = lock(&shared.recycler_requests);
         drop(
-            core.recycler_wakeup
-                .wait_timeout_while(lock(&core.recycler_requests), TICK, idle),
+            shared
+                .recycler_wakeup
+                .wait_timeout_while(requests, TICK, idle),
         );
     }
 }

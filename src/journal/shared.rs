@@ -1,7 +1,6 @@
 //! State that the journal's threads and its callers share.
 //!
-//! **Invariant:** locks are acquired in the order `stored_lock`, `pool`, `positions_file`, `state`, a segment's state.
-//! A broken journal stays broken.
+//! **Invariant:** locks are acquired in the order in which [`Shared`] lists them. A broken journal stays broken.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,12 +9,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
 
-use crate::journal::JournalStatus;
 use crate::journal::append::queue::Queue;
 use crate::journal::disk::{Disk, LockGuard};
 use crate::journal::positions_file::PositionsFile;
 use crate::journal::recycler::RecyclerRequests;
-use crate::journal::space::{SegmentPool, Shortage};
+use crate::journal::space::{RoomError, SegmentPool};
 use crate::journal::streams::StreamTable;
 
 /// Settings of the journal, resolved at its opening.
@@ -29,12 +27,6 @@ pub(super) struct JournalSettings {
 }
 
 impl JournalSettings {
-    /// Returns the size of a volume below which no segment ever fits: the floor, two spares and the segment that is
-    /// appended to.
-    pub(super) fn least_volume_bytes(&self) -> u64 {
-        self.free_floor_bytes.saturating_add(3 * self.segment_bytes)
-    }
-
     /// Returns the age at which a segment is sealed, and the time within which a recycled one's old bytes are
     /// overwritten.
     pub(super) fn unstored_age_limit(&self) -> Duration {
@@ -43,15 +35,22 @@ impl JournalSettings {
 }
 
 /// The journal without its threads.
+///
+/// A thread that holds one of these locks acquires only later ones: `stored_lock`, `pool`, `positions_file`, `state`,
+/// and last the lock within a [`Segment`](crate::journal::segment_index::Segment). The queue's lock and that of
+/// `recycler_requests` are held for single steps, and nothing is acquired under them.
 pub(super) struct Shared {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) settings: JournalSettings,
     pub(super) queue: Queue,
     /// Held by the one caller at a time that changes the stored positions.
     pub(super) stored_lock: Mutex<()>,
+    /// Held while files are made, freed and filled, and while these are synced.
     pub(super) pool: Mutex<SegmentPool>,
-    pub(super) state: Mutex<StreamTable>,
+    /// Held while the file `positions` is written.
     pub(super) positions_file: Mutex<PositionsFile>,
+    /// Never held during an operation of the disk.
+    pub(super) state: Mutex<StreamTable>,
     pub(super) synced: watch::Sender<Synced>,
     pub(super) broken: AtomicBool,
     pub(super) full: AtomicBool,
@@ -101,95 +100,49 @@ impl Shared {
         self.recycler_wakeup.notify_one();
     }
 
-    pub(super) fn appended_bytes(&self) -> u64 {
-        self.appended_bytes.load(Ordering::Relaxed)
-    }
-
     /// Counts appended bytes, and wakes the recycler thread every 128 KiB: it fills a spare at that pace.
     pub(super) fn count_appended(&self, bytes: u64) {
-        const TELL_BYTES: u64 = 128 << 10;
+        const FILL_REQUEST_BYTES: u64 = 128 << 10;
         let before = self.appended_bytes.fetch_add(bytes, Ordering::Relaxed);
-        if before / TELL_BYTES != (before + bytes) / TELL_BYTES {
+        if before / FILL_REQUEST_BYTES != (before + bytes) / FILL_REQUEST_BYTES {
             lock(&self.recycler_requests).fill = true;
             self.recycler_wakeup.notify_one();
         }
     }
 
-    /// Records whether a write into allocated space succeeded. Logs the first failure for want of space, and reports
-    /// the journal as full until a write succeeds.
-    pub(super) fn note_writable(&self, writable: bool) {
-        let was = !self.unwritable.swap(!writable, Ordering::Relaxed);
-        match (was, writable) {
-            (true, false) => {
-                tracing::error!(
-                    dir = %self.settings.dir.display(),
-                    "the volume is full, even for what the journal has allocated: events are refused until space is free"
-                );
-                self.note_full(Some(&Shortage::Volume));
-            }
-            (false, true) => self.note_full(None),
-            (true, true) | (false, false) => {}
+    /// Reports the journal as full, after a write into allocated space found the volume full, until a write succeeds.
+    pub(super) fn note_unwritable(&self) {
+        if !self.unwritable.swap(true, Ordering::Relaxed) {
+            tracing::error!(
+                dir = %self.settings.dir.display(),
+                "the volume is full, even for what the journal has allocated: events are refused until space is free"
+            );
+            self.note_room(Some(&RoomError::Volume));
         }
     }
 
-    pub(super) fn note_full(&self, shortage: Option<&Shortage>) {
-        if shortage.is_none() && self.unwritable.load(Ordering::Relaxed) {
+    /// Ends the report of [`Self::note_unwritable`]: a write succeeded.
+    pub(super) fn note_writable(&self) {
+        if self.unwritable.swap(false, Ordering::Relaxed) {
+            self.note_room(None);
+        }
+    }
+
+    /// Reports the journal as full for this reason, or as having room for a further segment.
+    pub(super) fn note_room(&self, error: Option<&RoomError>) {
+        if error.is_none() && self.unwritable.load(Ordering::Relaxed) {
             return;
         }
-        let full = shortage.is_some();
-        let at_floor = matches!(shortage, Some(Shortage::Volume));
+        let full = error.is_some();
+        let at_floor = matches!(error, Some(RoomError::Volume));
         self.at_floor.store(at_floor, Ordering::Relaxed);
         if self.full.swap(full, Ordering::Relaxed) != full {
-            match shortage {
+            match error {
                 Some(shortage) => {
                     tracing::warn!(%shortage, "the journal has no room for a further segment");
                 }
                 None => tracing::info!("the journal has room again"),
             }
-        }
-    }
-
-    pub(super) fn status(&self) -> JournalStatus {
-        let state = lock(&self.state);
-        let live = state.streams.last();
-        let waiting = state.waiting();
-        JournalStatus {
-            queue_events: waiting.events,
-            queue_bytes: waiting.bytes,
-            capacity_bytes: self.settings.budget_bytes,
-            oldest_unix_nano: state.oldest_waiting(),
-            appended: state.appended,
-            synced: live.map_or(0, |live| live.last),
-            stored: live.map_or(0, |live| live.stored.first_missing(1) - 1),
-            segments: state
-                .streams
-                .iter()
-                .map(|stream| stream.segments.len() as u64)
-                .sum(),
-            volume_free_bytes: state.volume.free_bytes,
-            volume_size_bytes: state.volume.size_bytes,
-            retained_seconds: state.oldest_stored().map_or(0, |received| {
-                u64::try_from(now_unix_nano().saturating_sub(received) / 1_000_000_000).unwrap_or(0)
-            }),
-            backlog_at_start_events: state.backlog_at_start_events,
-            damaged_records: state.damaged_records,
-            cut_segments: state.cut_segments,
-            missing_records: state.missing_records,
-            undecided_records: state.undecided_records(),
-            undrained_streams: state
-                .streams
-                .iter()
-                .filter(|stream| !stream.live && !stream.is_drained())
-                .count() as u64,
-            full: self.full.load(Ordering::Relaxed),
-            at_floor: self.at_floor.load(Ordering::Relaxed),
-            volume_needed_bytes: self
-                .settings
-                .free_floor_bytes
-                .saturating_add(self.settings.segment_bytes),
-            segment_bytes: self.settings.segment_bytes,
-            open_room_bytes: self.open_room_bytes.load(Ordering::Relaxed),
-            broken: self.is_broken(),
         }
     }
 }

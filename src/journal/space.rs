@@ -3,15 +3,17 @@
 //! **Invariant:** the append thread never uses the last spare: a restart on a full disk recovers the unsealed segment
 //! into it.
 
+use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crate::journal::disk::{Disk, DiskFile, Space, is_full, is_passing, read_full, write_all};
+use crate::journal::disk::{Disk, DiskFile, is_full, is_passing, read_full, write_all};
 use crate::journal::format::segment::{BLOCK, BLOCK_BYTES, spare_mark};
 use crate::journal::segment_index::Segment;
-use crate::journal::{AppendError, Shared, lock};
+use crate::journal::{AppendError, Journal, Shared, lock};
 
 /// One for the append thread, one in reserve.
 const SPARES: usize = 2;
@@ -45,7 +47,8 @@ impl Spare {
 
 /// The spares, and the bytes that all segment files take.
 pub(super) struct SegmentPool {
-    spares: Vec<Spare>,
+    /// Files of a segment's length that durably bear a spare's mark.
+    pub(super) spares: VecDeque<Spare>,
     /// Number of spares that there should be.
     wanted: usize,
     /// Bytes of all segment files together.
@@ -56,8 +59,11 @@ pub(super) struct SegmentPool {
 }
 
 /// A reason for which there is no room for a further segment.
+///
+/// An [`io::Error`] that `?` converts is a failure of the disk: only the errors of measuring the volume and of creating
+/// a file on it are examined further, by [`RoomError::of_new_file`].
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Shortage {
+pub(super) enum RoomError {
     #[error("the budget is used up")]
     Budget,
     #[error("the volume is at its floor")]
@@ -66,27 +72,29 @@ pub(super) enum Shortage {
     #[error("the system gives nothing: {0}")]
     System(io::Error),
     #[error("the disk failed: {0}")]
-    Io(io::Error),
+    Disk(#[from] io::Error),
 }
 
-impl From<io::Error> for Shortage {
-    fn from(error: io::Error) -> Self {
+impl RoomError {
+    fn of_new_file(error: io::Error) -> Self {
         if is_full(&error) {
             Self::Volume
         } else if is_passing(&error) {
             Self::System(error)
         } else {
-            Self::Io(error)
+            Self::Disk(error)
         }
     }
-}
 
-impl Shortage {
-    pub(super) fn answer(&self) -> AppendError {
+    /// Returns the answer to the callers whose records have no room.
+    ///
+    /// # Errors
+    /// The error of a disk that failed: it breaks the journal.
+    pub(super) fn answer(self) -> io::Result<AppendError> {
         match self {
-            Self::Budget => AppendError::Full,
-            Self::Volume | Self::System(_) => AppendError::DiskFull,
-            Self::Io(_) => AppendError::Closed,
+            Self::Budget => Ok(AppendError::Full),
+            Self::Volume | Self::System(_) => Ok(AppendError::DiskFull),
+            Self::Disk(error) => Err(error),
         }
     }
 }
@@ -94,7 +102,7 @@ impl Shortage {
 impl SegmentPool {
     pub(super) fn new(next_file: u64, used_bytes: u64) -> Self {
         Self {
-            spares: Vec::new(),
+            spares: VecDeque::new(),
             wanted: SPARES,
             used_bytes,
             next_file,
@@ -105,28 +113,22 @@ impl SegmentPool {
     /// Removes the spares, and makes none from now on: nothing more will be appended.
     pub(super) fn remove_spares(&mut self, disk: &dyn Disk) -> Result<(), (PathBuf, io::Error)> {
         self.wanted = 0;
-        while let Some(spare) = self.spares.pop() {
+        for spare in self.spares.drain(..) {
             disk.remove(&spare.path)
                 .map_err(|error| (spare.path, error))?;
         }
         Ok(())
     }
 
-    /// Adds a file of a segment's length that durably bears a spare's mark.
-    pub(super) fn add_spare(&mut self, spare: Spare) {
-        self.spares.push(spare);
-    }
-
-    pub(super) fn take_spare(&mut self) -> Option<Spare> {
-        (!self.spares.is_empty()).then(|| self.spares.remove(0))
-    }
-
     pub(super) fn wants_spares(&self) -> bool {
         self.spares.len() < self.wanted
     }
 
-    pub(super) fn forget(&mut self, bytes: u64) {
+    /// Removes a file of `bytes`; the removal is not durable yet.
+    pub(super) fn remove(&mut self, disk: &dyn Disk, path: &Path, bytes: u64) -> io::Result<()> {
+        disk.remove(path)?;
         self.used_bytes = self.used_bytes.saturating_sub(bytes);
+        Ok(())
     }
 
     /// Creates a spare of `bytes` zeros, durably.
@@ -162,60 +164,55 @@ impl Shared {
 
     /// Returns a file for the next segment: a spare, or a new file of `bytes` if a record needs a segment of another
     /// size.
-    pub(super) fn take_room(&self, bytes: u64) -> Result<Spare, Shortage> {
+    pub(super) fn take_room(&self, bytes: u64) -> Result<Spare, RoomError> {
         let mut pool = lock(&self.pool);
         let taken = if bytes == self.settings.segment_bytes {
-            self.replenish(&mut pool)
-                .map(|()| pool.take_spare().expect("the pool was just replenished"))
+            let room = self.replenish(&mut pool);
+            self.note_room(room.as_ref().err());
+            room.map(|()| pool.spares.pop_front().expect("the pool was replenished"))
         } else {
             self.make_room(&mut pool, bytes)
-                .and_then(|()| Ok(pool.create(&*self.disk, &self.settings.dir, bytes)?))
+                .and_then(|()| self.create_spare(&mut pool, bytes))
         };
-        pool.fill_began_at = self.appended_bytes();
-        if bytes == self.settings.segment_bytes {
-            self.note_full(taken.as_ref().err());
-        }
+        pool.fill_began_at = self.appended_bytes.load(Ordering::Relaxed);
         taken
     }
 
     /// Makes spares until there are as many as wanted. If nothing else gives room, the oldest stored segments are
     /// recycled, however young.
-    pub(super) fn replenish(&self, pool: &mut SegmentPool) -> Result<(), Shortage> {
+    pub(super) fn replenish(&self, pool: &mut SegmentPool) -> Result<(), RoomError> {
         let bytes = self.settings.segment_bytes;
         while pool.wants_spares() {
-            match self.make_room(pool, bytes) {
-                // A recycled segment may have become a spare.
-                Ok(()) if !pool.wants_spares() => {}
-                Ok(()) => {
-                    let spare = pool.create(&*self.disk, &self.settings.dir, bytes)?;
-                    pool.add_spare(spare);
-                }
-                Err(shortage) => return Err(shortage),
+            self.make_room(pool, bytes)?;
+            // A recycled segment may have become a spare.
+            if pool.wants_spares() {
+                let spare = self.create_spare(pool, bytes)?;
+                pool.spares.push_back(spare);
             }
         }
         Ok(())
     }
 
+    fn create_spare(&self, pool: &mut SegmentPool, bytes: u64) -> Result<Spare, RoomError> {
+        pool.create(&*self.disk, &self.settings.dir, bytes)
+            .map_err(RoomError::of_new_file)
+    }
+
     /// Recycles segments until a file of `bytes` fits the budget and the volume.
-    fn make_room(&self, pool: &mut SegmentPool, bytes: u64) -> Result<(), Shortage> {
+    fn make_room(&self, pool: &mut SegmentPool, bytes: u64) -> Result<(), RoomError> {
         loop {
-            let shortage = match self.space() {
-                Ok(space)
-                    if space.free_bytes < self.settings.free_floor_bytes.saturating_add(bytes) =>
-                {
-                    Shortage::Volume
-                }
-                Ok(_) if pool.used_bytes + bytes > self.settings.budget_bytes => Shortage::Budget,
-                Ok(_) => return Ok(()),
-                Err(error) => return Err(error.into()),
+            let free_bytes = self.measure_free().map_err(RoomError::of_new_file)?;
+            let shortage = if free_bytes < self.settings.free_floor_bytes.saturating_add(bytes) {
+                RoomError::Volume
+            } else if pool.used_bytes + bytes > self.settings.budget_bytes {
+                RoomError::Budget
+            } else {
+                return Ok(());
             };
-            let own_size = bytes != self.settings.segment_bytes;
-            let stored = lock(&self.state).next_recyclable(Duration::ZERO);
-            let Some(segment) = stored else {
+            if !self.recycle_next(pool, Duration::ZERO) {
                 return Err(shortage);
-            };
-            self.recycle_segment(pool, &segment);
-            if !own_size && !pool.wants_spares() {
+            }
+            if bytes == self.settings.segment_bytes && !pool.wants_spares() {
                 return Ok(());
             }
         }
@@ -223,49 +220,51 @@ impl Shared {
 
     /// Removes the file of a segment of which no record was acknowledged.
     pub(super) fn discard(&self, segment: &Segment) {
-        let mut pool = lock(&self.pool);
-        let removed = self.disk.remove(&segment.path);
-        match removed.and_then(|()| self.disk.sync_dir(&self.settings.dir)) {
-            Ok(()) => pool.forget(segment.header.bytes),
-            Err(error) => {
-                // The next opening finds it again, without a record that counts.
-                tracing::warn!(path = %segment.path.display(), %error, "an unused journal segment cannot be removed");
-            }
+        let removed = lock(&self.pool)
+            .remove(&*self.disk, &segment.path, segment.header.bytes)
+            .and_then(|()| self.disk.sync_dir(&self.settings.dir));
+        if let Err(error) = removed {
+            // The next opening finds it again, without a record that counts.
+            tracing::warn!(path = %segment.path.display(), %error, "an unused journal segment cannot be removed");
         }
     }
 
-    /// Makes a stored segment's file a spare, or removes it. The stream table no longer holds the segment.
-    fn recycle_segment(&self, pool: &mut SegmentPool, segment: &Segment) {
+    /// Makes a spare of the oldest segment that has been wholly stored for at least `kept` and that nobody reads, or
+    /// removes its file. Returns whether there was one.
+    fn recycle_next(&self, pool: &mut SegmentPool, kept: Duration) -> bool {
+        let recyclable = lock(&self.state).take_recyclable(kept);
+        let Some(segment) = recyclable else {
+            return false;
+        };
         self.note_positions();
-        let path = &segment.path;
         let bytes = segment.header.bytes;
-        let reused = bytes == self.settings.segment_bytes
+        let is_reused = bytes == self.settings.segment_bytes
             && pool.wants_spares()
-            && self.reuse(pool, segment).is_ok();
-        let freed = if reused {
+            && self.reuse(pool, &segment).is_ok();
+        let freed = if is_reused {
             Ok(())
         } else {
-            self.disk.remove(path).and_then(|()| {
-                pool.forget(bytes);
-                self.disk.sync_dir(&self.settings.dir)
-            })
+            pool.remove(&*self.disk, &segment.path, bytes)
+                .and_then(|()| self.disk.sync_dir(&self.settings.dir))
         };
         let mut state = lock(&self.state);
         if let Err(error) = freed {
             // The next opening finds it again, and it is stored: nothing but its space is lost.
-            tracing::warn!(path = %path.display(), %error, "a stored journal segment cannot be freed");
+            tracing::warn!(path = %segment.path.display(), %error, "a stored journal segment cannot be freed");
             if let Some(stream) = state.stream(segment.header.stream) {
                 stream.keeps_note = true;
             }
         }
         state.remove_empty_streams();
+        true
     }
 
     fn reuse(&self, pool: &mut SegmentPool, segment: &Segment) -> io::Result<()> {
         let file = self.disk.open(&segment.path)?;
         let bytes = segment.header.bytes;
         free(&*file, bytes, segment.header.nonce)?;
-        pool.add_spare(Spare::new(segment.path.clone(), file, bytes));
+        pool.spares
+            .push_back(Spare::new(segment.path.clone(), file, bytes));
         Ok(())
     }
 
@@ -275,52 +274,35 @@ impl Shared {
         loop {
             // The lock is released after each segment, so that the append thread never waits for many.
             let mut pool = lock(&self.pool);
-            let Some(segment) = self.next_recyclable(&pool) else {
-                break;
+            let is_at_floor = self
+                .measure_free()
+                .is_ok_and(|free_bytes| free_bytes < self.settings.free_floor_bytes);
+            let kept = if is_at_floor || pool.used_bytes > self.settings.budget_bytes {
+                Duration::ZERO
+            } else {
+                self.settings.keep_stored
             };
-            self.recycle_segment(&mut pool, &segment);
+            if !self.recycle_next(&mut pool, kept) {
+                break;
+            }
         }
         let mut pool = lock(&self.pool);
         let made = self.replenish(&mut pool);
-        self.note_full(made.as_ref().err());
+        self.note_room(made.as_ref().err());
         // While `pool` is locked, no file is being freed.
         lock(&self.state).remove_empty_streams();
-    }
-
-    /// Removes all segments that are wholly stored, however young.
-    pub(super) fn recycle_all_stored(&self) {
-        let mut pool = lock(&self.pool);
-        loop {
-            let stored = lock(&self.state).next_recyclable(Duration::ZERO);
-            let Some(segment) = stored else { break };
-            self.recycle_segment(&mut pool, &segment);
-        }
-        lock(&self.state).remove_empty_streams();
-        self.note_positions();
-    }
-
-    fn next_recyclable(&self, pool: &SegmentPool) -> Option<Arc<Segment>> {
-        let at_floor = || {
-            self.space()
-                .is_ok_and(|space| space.free_bytes < self.settings.free_floor_bytes)
-        };
-        let kept = if at_floor() || pool.used_bytes > self.settings.budget_bytes {
-            Duration::ZERO
-        } else {
-            self.settings.keep_stored
-        };
-        lock(&self.state).next_recyclable(kept)
     }
 
     /// Writes zeros over the next piece of the spare that the append thread uses next, at no more than twice the pace
     /// of the appends. Returns whether more can be done now.
     pub(super) fn fill(&self) -> bool {
         let mut pool = lock(&self.pool);
-        let allowed = (self.appended_bytes() - pool.fill_began_at).saturating_mul(2);
+        let allowed =
+            (self.appended_bytes.load(Ordering::Relaxed) - pool.fill_began_at).saturating_mul(2);
         let bytes = self.settings.segment_bytes;
         // The last block bears the spare's mark.
         let end = bytes - BLOCK_BYTES;
-        let Some(spare) = pool.spares.first_mut() else {
+        let Some(spare) = pool.spares.front_mut() else {
             return false;
         };
         let piece = FILL_BYTES.min(end - spare.filled.min(end));
@@ -344,11 +326,12 @@ impl Shared {
 
     /// Removes a spare after a failed sync: the contents of its file are unknown.
     fn drop_spare(&self, pool: &mut SegmentPool, index: usize, error: &io::Error) {
-        let spare = pool.spares.remove(index);
+        let Some(spare) = pool.spares.remove(index) else {
+            return;
+        };
         tracing::warn!(path = %spare.path.display(), %error, "a spare journal segment cannot be filled");
-        if self.disk.remove(&spare.path).is_ok() {
-            pool.forget(self.settings.segment_bytes);
-        }
+        // If it stays, its bytes stay counted, and the next opening finds it.
+        let _ = pool.remove(&*self.disk, &spare.path, self.settings.segment_bytes);
     }
 
     /// Writes zeros over the next piece of a spare that still holds records of its earlier life, so that all of it is
@@ -374,11 +357,21 @@ impl Shared {
         false
     }
 
-    /// Reads the space of the volume, and keeps it for the status.
-    fn space(&self) -> io::Result<Space> {
+    /// Reads the free bytes of the volume, and keeps its space for the status.
+    fn measure_free(&self) -> io::Result<u64> {
         let space = self.disk.space(&self.settings.dir)?;
         lock(&self.state).volume = space;
-        Ok(space)
+        Ok(space.free_bytes)
+    }
+}
+
+impl Journal {
+    /// Recycles all segments that are wholly stored, however young. Blocks.
+    pub fn recycle_all_stored(&self) {
+        let mut pool = lock(&self.shared.pool);
+        while self.shared.recycle_next(&mut pool, Duration::ZERO) {}
+        lock(&self.shared.state).remove_empty_streams();
+        self.shared.note_positions();
     }
 }
 

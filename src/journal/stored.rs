@@ -1,89 +1,124 @@
 //! The positions that the database holds, as the writer reports them to the journal.
 //!
-//! **Invariant:** each record counts as waiting from its sync until it is marked stored. A total that could not be read
-//! when a part of a segment was marked is corrected when more of that segment is marked.
+//! **Invariant:** each record counts as waiting from its sync until it is marked stored. A segment may be recycled only
+//! from the moment all of its positions are stored until one of them is not. A total that could not be read when a part
+//! of a segment was marked is corrected when more of that segment is marked.
 
 use std::ops::RangeInclusive;
-use std::time::Instant;
+use std::sync::Arc;
 
 use crate::telemetry::metrics::{JOURNAL_DAMAGED_RECORDS_TOTAL, STORED_GAPS_TOTAL};
 
 use crate::event::StreamId;
+use crate::journal::recovery::segment_files::HeaderSource;
 use crate::journal::segment_index::{Segment, Totals};
-use crate::journal::streams::StreamState;
-use crate::journal::{Shared, lock};
+use crate::journal::{Journal, Shared, lock};
 use crate::position_set::PositionSet;
 
-impl Shared {
-    pub(super) fn mark_stored(&self, id: StreamId, range: &RangeInclusive<u64>) -> u64 {
-        let _marking = lock(&self.stored_lock);
-        let (new, unread, decided) = {
-            let mut state = lock(&self.state);
-            let Some(stream) = state.stream(id) else {
+impl Journal {
+    /// Reports to the journal that the database has committed these positions: their segments may be recycled. A
+    /// repeated report changes nothing. If it marks a part of a segment, it may read up to 64 KiB of that segment, of
+    /// the part that was read last.
+    ///
+    /// Returns the number of events that were waiting and no longer are. Events that an earlier process stored and
+    /// nobody read in this one never waited.
+    pub fn mark_stored(&self, stream: StreamId, first: u64, last: u64) -> u64 {
+        let shared = &self.shared;
+        let _marking = lock(&shared.stored_lock);
+        let (waited, never_waited, partly_stored, decided) = {
+            let mut state = lock(&shared.state);
+            let Some(stream) = state.stream(stream) else {
                 return 0;
             };
-            let new = stream.stored.missing(range);
-            let undecided = |stream: &StreamState| !stream.undecided().ranges().is_empty();
-            let was_undecided = undecided(stream);
-            stream.stored.insert(range.clone());
-            let decided = was_undecided && !undecided(stream);
+            let range = first..=last;
+            let new = stream.stored.missing(&range);
             let unread: Vec<_> = if stream.live {
                 Vec::new()
             } else {
                 // Positions that nobody read in this life of the process were stored in an earlier one: they never were
                 // its backlog.
-                new.iter()
-                    .flat_map(|part| stream.read.missing(part))
-                    .collect()
+                let unread = new.iter().flat_map(|part| stream.read.missing(part));
+                unread.collect()
             };
-            (new, unread, decided)
+            let was_decided = stream.undecided().is_empty();
+            stream.stored.insert(range.clone());
+            (
+                stream.held_segments(&new),
+                stream.held_segments(&unread),
+                stream.note_stored(&range),
+                !was_decided && stream.undecided().is_empty(),
+            )
         };
-        let waited = self.sums_held(id, &new).events;
-        let never_waited = self.sums_held(id, &unread).events;
+        let waited = shared.totals(&waited).events;
+        let never_waited = shared.totals(&never_waited).events;
         {
-            let mut state = lock(&self.state);
+            let mut state = lock(&shared.state);
             let backlog = &mut state.backlog_at_start_events;
             *backlog = backlog.saturating_sub(never_waited);
         }
-        self.settle(id, range);
+        shared.count_stored(&partly_stored);
         if decided {
             // Nothing may be left of the stream. Only the recycler thread drops it: callers do not wait for the lock of
             // `pool`, which is held while files are synced.
-            self.wake_recycler();
+            shared.wake_recycler();
         }
         waited.saturating_sub(never_waited)
     }
 
-    /// Returns the positions that should be in a file and are in none: lost, unless the database holds them.
-    pub(super) fn absent(&self, id: StreamId) -> PositionSet {
-        let mut state = lock(&self.state);
-        let stream = state.stream(id);
+    /// Reports to the journal that the database no longer has these positions: they are read again. Positions that no
+    /// segment holds any more are a gap: counted and logged.
+    pub fn mark_unstored(&self, stream: StreamId, first: u64, last: u64) {
+        let shared = &self.shared;
+        let _marking = lock(&shared.stored_lock);
+        let (waits_again, gaps, partly_stored) = {
+            let mut state = lock(&shared.state);
+            let Some(stream) = state.stream(stream) else {
+                return;
+            };
+            let range = first..=last;
+            let waits_again = stream.held_segments(&stream.stored.within(&range));
+            stream.stored.remove(&range);
+            stream.read.remove(&range);
+            let gaps = stream.held().missing(&(first..=last.min(stream.last)));
+            (waits_again, gaps, stream.note_stored(&range))
+        };
+        for gap in &gaps {
+            metrics::counter!(STORED_GAPS_TOTAL).increment(1);
+            tracing::error!(
+                stream = %stream, first = gap.start(), last = gap.end(),
+                "the database lost records that the journal no longer holds: restore them from a backup of the database"
+            );
+        }
+        let waits_again = shared.totals(&waits_again).events;
+        lock(&shared.state).backlog_at_start_events += waits_again;
+        shared.count_stored(&partly_stored);
+    }
+
+    /// Returns the positions of `stream` that should be in a file and are in none: lost, unless the database holds
+    /// them.
+    #[must_use]
+    pub fn missing_positions(&self, stream: StreamId) -> PositionSet {
+        let mut state = lock(&self.shared.state);
+        let stream = state.stream(stream);
         stream.map_or_else(PositionSet::default, |stream| stream.missing.clone())
     }
 
-    /// Counts and logs positions that are neither in a file nor in the database, each once.
-    pub(super) fn report_missing(&self, id: StreamId, lost: &PositionSet) {
-        let mut state = lock(&self.state);
-        let Some(stream) = state.stream(id) else {
+    /// Reports to the journal that the database does not hold these of the [`Journal::missing_positions`]: each is
+    /// counted and logged once.
+    pub fn report_missing(&self, stream: StreamId, lost: &PositionSet) {
+        let mut state = lock(&self.shared.state);
+        let Some(state_of_stream) = state.stream(stream) else {
             return;
         };
-        let known = &stream.reported;
-        let new: Vec<_> = lost
-            .ranges()
-            .iter()
-            .flat_map(|range| known.missing(range))
-            .collect();
-        for range in &new {
-            stream.reported.insert(range.clone());
-        }
-        for range in new {
-            let (first, last) = range.into_inner();
-            let records = last - first + 1;
-            state.damaged_records += records;
-            state.missing_records += records;
-            metrics::counter!(JOURNAL_DAMAGED_RECORDS_TOTAL).increment(records);
+        let new = lost.without(&state_of_stream.reported);
+        state_of_stream.reported.extend(new.ranges());
+        state.damaged_records += new.count();
+        state.missing_records += new.count();
+        metrics::counter!(JOURNAL_DAMAGED_RECORDS_TOTAL).increment(new.count());
+        for range in new.ranges() {
+            let (first, last) = (*range.start(), *range.end());
             tracing::error!(
-                stream = %id, first, last, records, dir = %self.settings.dir.display(),
+                %stream, first, last, records = last - first + 1, dir = %self.dir().display(),
                 "acknowledged records are in no file of the journal and not in the database: a file was removed, emptied or cut \
                  short. Stop the service and put the file back from a backup of the directory, if there is one; until then \
                  one dead letter stands for them"
@@ -91,22 +126,42 @@ impl Shared {
         }
     }
 
-    /// Removes the segments of a stream that an older version perhaps freed, and leaves their files unchanged. Does so
-    /// only if the stream has nothing else, and the newest record was received outside `doubtless`. Returns whether it
-    /// did.
-    pub(super) fn leave_freed(&self, id: StreamId, doubtless: &RangeInclusive<i64>) -> bool {
+    /// Returns whether an older version seems to have freed files of `stream` that are not known to be stored.
+    #[must_use]
+    pub fn may_have_freed(&self, stream: StreamId) -> bool {
+        let mut state = lock(&self.shared.state);
+        let segments = state.stream(stream).map(|stream| &stream.segments);
+        segments.into_iter().flatten().any(|segment| {
+            segment.header_source == HeaderSource::PerhapsFreed && !segment.is_stored()
+        })
+    }
+
+    /// Reports to the journal that the database has no row of `stream`, and that it keeps the rows of streams of which
+    /// a record was received in `doubtless`, Unix nanoseconds. If the stream has only files that an older version
+    /// perhaps freed, and their newest record was received outside `doubtless`, the files are left unchanged and not
+    /// read. Returns whether that is so.
+    pub async fn leave_freed(&self, stream: StreamId, doubtless: RangeInclusive<i64>) -> bool {
+        let shared = self.shared.clone();
+        let left = tokio::task::spawn_blocking(move || shared.leave_freed(stream, &doubtless));
+        // Fails only if the async runtime ends.
+        left.await.unwrap_or(false)
+    }
+}
+
+impl Shared {
+    /// Implements [`Journal::leave_freed`].
+    fn leave_freed(&self, id: StreamId, doubtless: &RangeInclusive<i64>) -> bool {
         let _marking = lock(&self.stored_lock);
         let freed = {
             let mut state = lock(&self.state);
             let files = state.stream(id).map(|stream| stream.only_freed());
             files.unwrap_or_default()
         };
-        let received = |segment: &Segment| {
-            segment
-                .totals_before(&*self.disk, segment.last())
-                .received_unix_nano
+        let received = |segment: &Arc<Segment>| {
+            let newest = segment.totals_before(&*self.disk, segment.last());
+            newest.received_unix_nano
         };
-        let newest = freed.iter().map(|segment| received(segment)).max();
+        let newest = freed.iter().map(received).max();
         if newest.is_none_or(|newest| doubtless.contains(&newest)) {
             return false;
         }
@@ -127,73 +182,16 @@ impl Shared {
         true
     }
 
-    pub(super) fn mark_unstored(&self, id: StreamId, range: &RangeInclusive<u64>) {
-        let _marking = lock(&self.stored_lock);
-        let (back, gaps) = {
-            let mut state = lock(&self.state);
-            let Some(stream) = state.stream(id) else {
-                return;
-            };
-            let mut held = PositionSet::default();
-            for (_, part) in stream.held_segments(range) {
-                held.insert(part);
-            }
-            let gaps = held.missing(&(*range.start()..=*range.end().min(&stream.last)));
-            let back = stream.stored.within(range);
-            stream.stored.remove(range);
-            stream.read.remove(range);
-            (back, gaps)
-        };
-        for gap in &gaps {
-            metrics::counter!(STORED_GAPS_TOTAL).increment(1);
-            tracing::error!(
-                stream = %id, first = gap.start(), last = gap.end(),
-                "the database lost records that the journal no longer holds: restore them from a backup of the database"
-            );
-        }
-        let waits_again = self.sums_held(id, &back).events;
-        lock(&self.state).backlog_at_start_events += waits_again;
-        self.settle(id, range);
-    }
-
-    /// Updates the segments of `range` after a change of the stream's stored positions.
-    fn settle(&self, id: StreamId, range: &RangeInclusive<u64>) {
-        let partial = lock(&self.state)
-            .stream(id)
-            .map(|stream| stream.note_stored(range, Instant::now()))
-            .unwrap_or_default();
-        for part in partial {
-            let stored = part.stored.iter().fold(Totals::default(), |sums, range| {
-                sums.and(self.sums(&part.segment, range))
-            });
-            let oldest = part.segment.totals_before(&*self.disk, part.first_missing);
-            if let Some(stream) = lock(&self.state).stream(id) {
-                stream.settle(&part.segment, stored, oldest.received_unix_nano);
-            }
+    /// Counts the stored records of segments that are stored in part.
+    fn count_stored(&self, partly_stored: &[(Arc<Segment>, PositionSet)]) {
+        for (segment, stored) in partly_stored {
+            segment.count_stored(&*self.disk, stored);
         }
     }
 
-    /// Returns the totals of those records of `parts` that segments hold.
-    fn sums_held(&self, id: StreamId, parts: &[RangeInclusive<u64>]) -> Totals {
-        let held: Vec<_> = {
-            let mut state = lock(&self.state);
-            let Some(stream) = state.stream(id) else {
-                return Totals::default();
-            };
-            parts
-                .iter()
-                .flat_map(|part| stream.held_segments(part))
-                .collect()
-        };
-        held.iter()
-            .fold(Totals::default(), |sums, (segment, part)| {
-                sums.and(self.sums(segment, part))
-            })
-    }
-
-    fn sums(&self, segment: &Segment, range: &RangeInclusive<u64>) -> Totals {
-        let before = segment.totals_before(&*self.disk, *range.start());
-        let after = segment.totals_before(&*self.disk, range.end().saturating_add(1));
-        after.totals.less(before.totals)
+    /// Returns the totals of the records at these positions.
+    fn totals(&self, held: &[(Arc<Segment>, RangeInclusive<u64>)]) -> Totals {
+        let totals = |(segment, part): &(Arc<Segment>, _)| segment.totals_of(&*self.disk, part);
+        held.iter().map(totals).sum()
     }
 }

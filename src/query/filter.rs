@@ -7,8 +7,8 @@ use crate::query::statement::{Dialect, SqlStatement, SqlValue};
 /// One condition on events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Filter {
-    /// The text column of this name equals the value.
-    Equal(&'static str, String),
+    /// The text column equals the value.
+    Equal(TextColumn, String),
     /// The trace id equals the value.
     Trace(String),
     /// The quantity is at least the value.
@@ -21,6 +21,32 @@ pub(super) enum Filter {
     Resource(String, String),
     /// The resource's id is one of these, which replaces all [`Filter::Resource`]s of a search.
     ResourceIn(Vec<Vec<u8>>),
+}
+
+/// A column of texts that a search may compare.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TextColumn {
+    CorrelationId,
+    EventType,
+    Integration,
+    Name,
+    Provider,
+    SpanId,
+    Status,
+}
+
+impl TextColumn {
+    const fn column(self) -> &'static str {
+        match self {
+            Self::CorrelationId => "e.correlation_id",
+            Self::EventType => "e.event_type",
+            Self::Integration => "e.integration",
+            Self::Name => "e.name",
+            Self::Provider => "e.provider",
+            Self::SpanId => "e.span_id",
+            Self::Status => "e.status",
+        }
+    }
 }
 
 /// A quantity that a search may bound.
@@ -52,7 +78,7 @@ impl Filter {
 
     /// Makes the condition on a span id. An id of 16 hex digits is stored in lower case, any other as sent.
     pub(super) fn span(id: &str) -> Self {
-        Self::Equal("span_id", lower_hex(id, 16))
+        Self::Equal(TextColumn::SpanId, lower_hex(id, 16))
     }
 
     /// Returns `true` for a bound of a time: these narrow the range of rows to search.
@@ -66,14 +92,18 @@ impl Filter {
 
     /// Returns `true` if a btree index answers the condition in both stores.
     pub(super) fn is_quick(&self) -> bool {
-        matches!(self, Self::Trace(_) | Self::Equal("correlation_id", _))
+        matches!(
+            self,
+            Self::Trace(_) | Self::Equal(TextColumn::CorrelationId, _)
+        )
     }
 
     /// Returns `true` if the bloom filters of PostgreSQL's block ranges answer the condition.
     pub(super) fn has_bloom(&self) -> bool {
+        use TextColumn::{EventType, Integration, Name, Provider};
         matches!(
             self,
-            Self::Equal("integration" | "event_type" | "provider" | "name", _)
+            Self::Equal(Integration | EventType | Provider | Name, _)
         )
     }
 
@@ -86,7 +116,7 @@ impl Filter {
     pub(super) fn push(&self, sql: &mut SqlStatement) {
         match self {
             Self::Equal(column, value) => {
-                sql.push("e.").push(column).push(" = ").text(value);
+                sql.push(column.column()).push(" = ").text(value);
             }
             // For most events the correlation id is the trace id; the others have a partial index on the trace id.
             Self::Trace(id) => {
@@ -194,7 +224,7 @@ fn lower_hex(id: &str, digits: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::Filter;
+    use super::{Filter, TextColumn};
 
     #[test]
     fn ids_of_otlp_s_size_are_looked_up_in_lower_case_and_others_as_sent() {
@@ -205,7 +235,7 @@ mod tests {
         assert_eq!(Filter::trace(not_hex), Filter::Trace(not_hex.into()));
         assert_eq!(
             Filter::span("61D0C2B3A4F5E697"),
-            Filter::Equal("span_id", "61d0c2b3a4f5e697".into())
+            Filter::Equal(TextColumn::SpanId, "61d0c2b3a4f5e697".into())
         );
     }
 }

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use crate::decode::timestamp::{LOOKS_LIKE_SECONDS, SECONDS_BELOW_MS};
 use crate::query::cursor::{self, SortOrder};
 use crate::query::error::QueryError;
-use crate::query::filter::{Filter, Quantity};
+use crate::query::filter::{Filter, Quantity, TextColumn};
 use crate::query::search::Search;
 use crate::query::{Options, time_text};
 use crate::text::shown;
@@ -18,8 +18,7 @@ const PATH_MAX: usize = 32;
 
 /// The condition that a parameter becomes.
 enum FilterKind {
-    /// The text column of this name equals the value.
-    Equal(&'static str),
+    Equal(TextColumn),
     Trace,
     Span,
     AtLeast(Quantity),
@@ -27,14 +26,17 @@ enum FilterKind {
 }
 
 const FILTERS: [(&str, FilterKind); 14] = [
-    ("integration", FilterKind::Equal("integration")),
-    ("correlationId", FilterKind::Equal("correlation_id")),
-    ("eventType", FilterKind::Equal("event_type")),
-    ("provider", FilterKind::Equal("provider")),
+    ("integration", FilterKind::Equal(TextColumn::Integration)),
+    (
+        "correlationId",
+        FilterKind::Equal(TextColumn::CorrelationId),
+    ),
+    ("eventType", FilterKind::Equal(TextColumn::EventType)),
+    ("provider", FilterKind::Equal(TextColumn::Provider)),
     ("traceId", FilterKind::Trace),
     ("spanId", FilterKind::Span),
-    ("name", FilterKind::Equal("name")),
-    ("status", FilterKind::Equal("status")),
+    ("name", FilterKind::Equal(TextColumn::Name)),
+    ("status", FilterKind::Equal(TextColumn::Status)),
     ("from", FilterKind::AtLeast(Quantity::Time)),
     ("to", FilterKind::AtMost(Quantity::Time)),
     ("minDurationMs", FilterKind::AtLeast(Quantity::Duration)),
@@ -199,7 +201,7 @@ fn filter(name: &str, value: &str) -> Result<Filter, QueryError> {
         return json_filter(name, value);
     };
     Ok(match kind {
-        FilterKind::Equal(column) => Filter::Equal(column, value.to_owned()),
+        FilterKind::Equal(column) => Filter::Equal(*column, value.to_owned()),
         FilterKind::Trace => Filter::trace(value),
         FilterKind::Span => Filter::span(value),
         FilterKind::AtLeast(quantity) => Filter::AtLeast(*quantity, bound(name, value, *quantity)?),

@@ -6,7 +6,7 @@ use crate::event::Signal;
 use crate::query::RESOURCES_LISTED;
 use crate::query::cursor::{PageKey, SortOrder};
 use crate::query::error::QueryError;
-use crate::query::filter::Filter;
+use crate::query::filter::{Filter, TextColumn};
 
 /// The events that a request asks for.
 pub(super) enum Lookup {
@@ -41,7 +41,7 @@ impl Search {
     /// [`QueryError::Parameter`] if `eventType` does not name a signal of OTLP.
     pub(super) fn signal(&self) -> Result<Signal, QueryError> {
         let named = self.filters.iter().find_map(|filter| match filter {
-            Filter::Equal("event_type", name) => Some(name.as_str()),
+            Filter::Equal(TextColumn::EventType, name) => Some(name.as_str()),
             _ => None,
         });
         Signal::OTLP
@@ -58,7 +58,7 @@ impl Search {
     /// Restricts the search to spans, and returns their signal.
     pub(super) fn spans_alone(&mut self) -> Signal {
         let signal = Signal::Span;
-        let is_span = Filter::Equal("event_type", signal.as_str().to_owned());
+        let is_span = Filter::Equal(TextColumn::EventType, signal.as_str().to_owned());
         self.filters.push(is_span);
         signal
     }

@@ -23,7 +23,7 @@ pub struct StreamHeartbeat {
 pub const KEEP_RELEASED: Duration = Duration::from_secs(30 * 86_400);
 
 /// The owner of a stream according to its row in `ingest_streams`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, sqlx::FromRow)]
 pub struct StreamOwner {
     /// True if the row names another collector. A name alone is no proof.
     pub other: bool,

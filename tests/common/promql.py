@@ -1,4 +1,4 @@
-"""Reads PromQL expressions, pages of `/metrics` and the rules of `alerts/`, and holds each against the others.
+"""Reads PromQL expressions, pages of `/metrics` and the rules of `alerts/`, and compares them.
 
 Invariant: a metric, label or value that an expression names is looked up on a page of the real service, never in a list.
 """

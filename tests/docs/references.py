@@ -114,10 +114,10 @@ class Lookup:
         # "`RUVVECTOR_WRITE_CONNECTIONS` (4)" states a default.
         plain = prose(text)
         for found in re.finditer(r"`(RUVVECTOR_\w+)`\s\(`?([\w. ]*\w)", plain):
-            said, default = amount(found[2]), amount(self.defaults.get(found[1], ""))
-            if said and default:
+            stated, default = amount(found[2]), amount(self.defaults.get(found[1], ""))
+            if stated and default:
                 saw("defaults")
-                if said != default:
+                if stated != default:
                     line = plain.count("\n", 0, found.start()) + 1
                     yield Problem(path, line, f"{found[1]} is {self.defaults[found[1]]} by default, not {found[2]}")
         skipped = {block.line + at for block in foreign for at in range(1, block.text.count("\n") + 1)}

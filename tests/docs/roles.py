@@ -46,14 +46,14 @@ def problem_of_file(world, text):
 
 def tried(url, text):
     for role in made(text):
-        if said := login(url, role, "SELECT 1"):
-            return f"the role {role} cannot log in: {said}"
+        if error := login(url, role, "SELECT 1"):
+            return f"the role {role} cannot log in: {error}"
         for tables, reader in READS.findall(text):
             for table in tables.split(",") if reader == role else []:
-                if said := login(url, role, f"SELECT FROM {table.strip()} LIMIT 1"):
-                    return f"the role {role} cannot SELECT from {table.strip()}: {said}"
-        if role in OWNS.findall(text) and (said := login(url, role, "BEGIN; CREATE TABLE tried (n int); ROLLBACK")):
-            return f"the role {role} cannot make a table: {said}"
+                if error := login(url, role, f"SELECT FROM {table.strip()} LIMIT 1"):
+                    return f"the role {role} cannot SELECT from {table.strip()}: {error}"
+        if role in OWNS.findall(text) and (error := login(url, role, "BEGIN; CREATE TABLE tried (n int); ROLLBACK")):
+            return f"the role {role} cannot make a table: {error}"
     return None
 
 

@@ -133,16 +133,16 @@ class Run:
     def judge(self, block, outcome):
         """Checks an outcome by the block's directives; returns the error, or None."""
         self.last = outcome
-        said = shown(outcome)
+        output = shown(outcome)
         if outcome.code is None:
-            return f"the block did not end in time\n{said}"
+            return f"the block did not end in time\n{output}"
         if block.fails is False and outcome.code != 0:
-            return f"the block ended with {outcome.code}\n{said}"
+            return f"the block ended with {outcome.code}\n{output}"
         if block.fails is not False and (outcome.code == 0 or block.fails not in (True, outcome.code)):
             wanted = "an error" if block.fails is True else block.fails
-            return f"the block should end with {wanted}, and ended with {outcome.code}\n{said}"
+            return f"the block should end with {wanted}, and ended with {outcome.code}\n{output}"
         missing = self.missing(block, outcome.out)
-        return f"its output does not show {missing}\n{said}" if missing else None
+        return f"its output does not show {missing}\n{output}" if missing else None
 
     def missing(self, block, output):
         """Returns the first expectation that the output does not meet, or None."""

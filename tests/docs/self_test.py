@@ -171,6 +171,6 @@ def hold(tools, check_all):
     for (wanted, text), (problems, _) in zip(FAULTS, found, strict=True):
         line = text[: text.index("→")].count("\n") + 1
         if not any(problem.line == line and wanted in problem.text for problem in problems):
-            said = "; ".join(map(str, problems)) or "nothing"
-            failures.append(f"not found in line {line}: {wanted!r}; in\n{text}it found: {said}")
+            found_problems = "; ".join(map(str, problems)) or "nothing"
+            failures.append(f"not found in line {line}: {wanted!r}; in\n{text}it found: {found_problems}")
     assert not failures, "\n".join(["the documentation's test does not hold:", *failures])

@@ -2,77 +2,36 @@
 //!
 //! **Invariant:** no caller gets `Ok` before the sync has returned, and no byte of a group whose write or sync failed
 //! is written again. After a failed sync, or a failed write for any reason but a full volume, nothing more is written.
-//! After a write that found the volume full, the next write is to another file, and contains no record.
+//!
+//! A volume may be full although the file has its space, as on a file system that copies overwritten blocks. After a
+//! write that finds it so, the file is left unchanged or removed, and no record is written before a group without
+//! records was synced in another file. A file is sealed, or known to the rest of the journal, only if it has a position.
 
 use std::collections::VecDeque;
-use std::io::{self, IoSlice};
-use std::ops::Range;
+use std::io;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crate::telemetry::metrics::{JOURNAL_APPEND_BYTES_TOTAL, JOURNAL_SYNC_SECONDS};
+use crate::telemetry::metrics::JOURNAL_APPEND_BYTES_TOTAL;
 
 use crate::event::{Position, StreamId};
+use crate::journal::append::active_segment::{ActiveSegment, WriteOutcome};
+use crate::journal::append::group::Group;
 use crate::journal::append::queue::{QueuedRecord, Wakeup};
-use crate::journal::disk::{DiskFile, is_full, write_all};
-use crate::journal::format::record::{HEADER_BYTES, RecordClass, RecordHeader};
-use crate::journal::format::segment::{self, BLOCK, BLOCK_BYTES, Footer, SegmentContents};
-use crate::journal::segment_index::{AppendedRecord, Segment};
-use crate::journal::space::{Shortage, own_size};
-use crate::journal::{AppendError, Shared, lock};
-
-use full_volume::{GroupError, write_group_at};
-
-/// A volume that is full for allocated space too.
-mod full_volume;
+use crate::journal::format::record::{RecordClass, RecordHeader};
+use crate::journal::format::segment::{BLOCK_BYTES, SegmentHeader};
+use crate::journal::recovery::segment_files::HeaderSource;
+use crate::journal::segment_index::Segment;
+use crate::journal::space::{RoomError, own_size};
+use crate::journal::{AppendError, Shared, lock, now_unix_nano};
 
 /// An idle journal writes a sync marker this long after its last sync.
 pub(in crate::journal) const SYNC_MARKER_AFTER: Duration = Duration::from_secs(1);
 
-/// Payloads up to this length are copied beside their headers; larger ones are written from the record's payload.
-const COPIED_BYTES: usize = 4096;
-
-/// Bytes of the buffer that are kept from group to group.
-const KEPT_BYTES: usize = 1 << 20;
-
-/// The segment that is appended to.
-struct ActiveSegment {
-    segment: Arc<Segment>,
-    file: Arc<dyn DiskFile>,
-    /// Offset at which the next group starts.
-    end: u64,
-    /// The first group, and the header with it, is written.
-    has_group: bool,
-    /// The file `positions` has a position of it.
-    is_noted: bool,
-    /// The time of the next check of its age, after which it may be sealed; `None` = never.
-    seal_at: Option<Instant>,
-}
-
-impl ActiveSegment {
-    /// Returns the bytes that are left for groups.
-    fn room(&self) -> u64 {
-        self.segment.header.bytes - BLOCK_BYTES - self.end
-    }
-
-    /// Returns whether no position in it is synced: the next segment begins with the same position.
-    fn is_empty(&self) -> bool {
-        self.segment.last() < self.segment.header.first_position
-    }
-}
-
-/// A piece of a group, in the order of the file.
-enum GroupPiece {
-    /// A part of [`AppendThread::buffer`].
-    Copied(Range<usize>),
-    /// The payload of the waiting record of this index.
-    Payload(usize),
-}
-
 pub(in crate::journal) struct AppendThread {
-    core: Arc<Shared>,
+    shared: Arc<Shared>,
     stream: StreamId,
     epoch: u64,
     active: Option<ActiveSegment>,
@@ -85,93 +44,95 @@ pub(in crate::journal) struct AppendThread {
     last_sync: Instant,
     /// Records taken from the queue and not yet answered.
     waiting: VecDeque<QueuedRecord>,
-    /// Headers, small payloads and padding of a group.
-    buffer: Vec<u8>,
-    pieces: Vec<GroupPiece>,
-    appended: Vec<AppendedRecord>,
+    group: Group,
 }
 
 impl AppendThread {
-    pub(in crate::journal) fn new(core: Arc<Shared>, stream: StreamId, opening: u64) -> Self {
+    /// Appends to the live stream of a journal that was just opened.
+    pub(in crate::journal) fn new(shared: Arc<Shared>) -> Self {
+        let (stream, epoch) = {
+            let mut state = lock(&shared.state);
+            let live = state.live();
+            (live.id, live.epoch)
+        };
         Self {
-            core,
+            shared,
             stream,
-            epoch: opening,
+            epoch,
             active: None,
             synced: 0,
             marker_at: 0,
             unwritten: None,
             last_sync: Instant::now(),
             waiting: VecDeque::new(),
-            buffer: Vec::new(),
-            pieces: Vec::new(),
-            appended: Vec::new(),
+            group: Group::default(),
         }
     }
 
     /// Runs until the queue is closed and empty, or the disk failed. However it ends, every caller is answered.
     pub(in crate::journal) fn run(mut self) {
-        let core = self.core.clone();
-        let served = std::panic::catch_unwind(AssertUnwindSafe(|| self.serve()));
-        let mut never_written = match served {
-            Ok(Ok(())) => VecDeque::new(),
-            Ok(Err(error)) => {
-                core.break_down(&error);
-                std::mem::take(&mut self.waiting)
-            }
+        match std::panic::catch_unwind(AssertUnwindSafe(|| self.serve())) {
+            Ok(Ok(())) => {}
+            // The records that wait were never written.
+            Ok(Err(error)) => self.shared.break_down(&error),
             Err(_) => {
-                core.break_down(&io::Error::other("the thread that appends panicked"));
+                let error = io::Error::other("the thread that appends panicked");
+                self.shared.break_down(&error);
                 // The records that it had taken may be written or not: their callers get [`AppendError::Unknown`].
                 self.waiting.clear();
-                VecDeque::new()
             }
-        };
-        core.queue.close();
+        }
+        self.shared.queue.close();
         loop {
-            for record in never_written.drain(..) {
+            for record in self.waiting.drain(..) {
                 record.answer(Err(AppendError::Closed));
             }
-            if core.queue.take(&mut never_written, None) == Wakeup::Closed {
+            if self.shared.queue.take(&mut self.waiting, None) == Wakeup::Closed {
                 break;
             }
         }
-        core.end();
+        self.shared.end();
     }
 
     fn serve(&mut self) -> io::Result<()> {
+        let is_due = |due: Option<Instant>| due.is_some_and(|at| Instant::now() >= at);
         loop {
-            let mark = (self.marker_at < self.synced)
-                .then(|| self.last_sync + self.core.settings.sync_marker_after);
-            let ages = self.active.as_ref().and_then(|active| active.seal_at);
-            let deadline = mark.into_iter().chain(ages).min();
-            match self.core.queue.take(&mut self.waiting, deadline) {
+            let due = self.marker_due().into_iter().chain(self.seal_due()).min();
+            match self.shared.queue.take(&mut self.waiting, due) {
                 Wakeup::Records => self.write_all_waiting()?,
                 Wakeup::Nothing => {}
                 Wakeup::Closed => return self.seal(),
             }
-            let now = Instant::now();
-            if ages.is_some_and(|at| now >= at) {
-                self.seal_if_aged(now)?;
+            if is_due(self.seal_due()) {
+                self.seal_if_stored()?;
             }
-            if self.marker_at < self.synced
-                && now >= self.last_sync + self.core.settings.sync_marker_after
-            {
+            if is_due(self.marker_due()) {
                 self.append_sync_marker()?;
             }
         }
     }
 
-    /// Seals the segment once its first record is stored and the segment has reached its age limit. An open segment is
-    /// never recycled: while little arrives it would keep records that were long deleted elsewhere.
-    fn seal_if_aged(&mut self, now: Instant) -> io::Result<()> {
+    /// Returns the time at which a sync marker is due; `None` if the newest one states the synced position.
+    fn marker_due(&self) -> Option<Instant> {
+        let after = self.shared.settings.sync_marker_after;
+        (self.marker_at < self.synced).then(|| self.last_sync + after)
+    }
+
+    fn seal_due(&self) -> Option<Instant> {
+        self.active.as_ref()?.seal_at
+    }
+
+    /// Seals a segment that has reached its age limit once its first record is stored. An open segment is never
+    /// recycled: while little arrives it would keep records that were long deleted elsewhere.
+    fn seal_if_stored(&mut self) -> io::Result<()> {
         let Some(active) = &mut self.active else {
             return Ok(());
         };
-        let base = active.segment.header.first_position;
-        if lock(&self.core.state).live().stored.contains(base) {
+        let first = active.segment.header.first_position;
+        if lock(&self.shared.state).live().stored.contains(first) {
             return self.seal();
         }
-        active.seal_at = now.checked_add(self.core.settings.unstored_age_limit() / 8);
+        active.seal_at = Instant::now().checked_add(self.shared.settings.unstored_age_limit() / 8);
         Ok(())
     }
 
@@ -180,30 +141,26 @@ impl AppendThread {
             let bytes = first.total_bytes();
             if self.fits(bytes) {
                 self.write_group()?;
-            } else if let Err(shortage) = self.rotate(bytes)? {
-                if let Shortage::Io(error) = shortage {
-                    return Err(error);
-                }
-                self.refuse(self.segment_bytes(bytes), shortage.answer());
+            } else if let Err(error) = self.rotate(bytes) {
+                let answer = error.answer()?;
+                self.refuse(self.segment_bytes(bytes), answer);
             }
         }
         Ok(())
     }
 
     fn fits(&self, bytes: u64) -> bool {
-        self.active
-            .as_ref()
-            .is_some_and(|active| bytes <= active.room())
+        let active = self.active.as_ref();
+        active.is_some_and(|active| bytes <= active.room())
     }
 
     /// Returns the length of the segment that a record gets if the current one has no room.
     fn segment_bytes(&self, record_bytes: u64) -> u64 {
-        let usual = self.core.settings.segment_bytes;
+        let usual = self.shared.settings.segment_bytes;
         if record_bytes > usual / 2 {
             // The group without a record, with which it begins, takes a block.
             let before = self.unwritten.map_or(0, |_| BLOCK_BYTES);
-            let largest = self.core.largest_segment();
-            (own_size(record_bytes) + before).min(largest)
+            (own_size(record_bytes) + before).min(self.shared.largest_segment())
         } else {
             usual
         }
@@ -212,12 +169,16 @@ impl AppendThread {
     /// Answers the records for which there is no room: those that need a usual segment, or those that need a separate
     /// one of `segment_bytes` or more.
     fn refuse(&mut self, segment_bytes: u64, error: AppendError) {
-        let usual = self.core.settings.segment_bytes;
+        let usual = self.shared.settings.segment_bytes;
         for record in std::mem::take(&mut self.waiting) {
             let bytes = record.total_bytes();
             let needed = self.segment_bytes(bytes);
-            let alike = needed >= segment_bytes && (needed == usual) == (segment_bytes == usual);
-            if alike && !self.fits(bytes) {
+            let has_no_room = if segment_bytes == usual {
+                needed == usual
+            } else {
+                needed != usual && needed >= segment_bytes
+            };
+            if has_no_room && !self.fits(bytes) {
                 record.answer(Err(error));
             } else {
                 self.waiting.push_back(record);
@@ -227,172 +188,134 @@ impl AppendThread {
 
     /// Begins a segment that has room for a record of `bytes`. If the segment had to begin with a group without a
     /// record, the record may need a further one.
-    fn rotate(&mut self, bytes: u64) -> io::Result<Result<(), Shortage>> {
-        if let Some(empty) = self.active.take_if(|active| active.is_empty()) {
-            self.core.discard(&empty.segment);
+    fn rotate(&mut self, bytes: u64) -> Result<(), RoomError> {
+        if let Some(empty) = self.active.take_if(|active| active.segment.is_empty()) {
+            self.shared.discard(&empty.segment);
         }
-        let length = self.segment_bytes(bytes);
-        let spare = match self.core.take_room(length) {
-            Ok(spare) => spare,
-            Err(shortage) => return Ok(Err(shortage)),
-        };
+        let bytes = self.segment_bytes(bytes);
+        let spare = self.shared.take_room(bytes)?;
         self.seal()?;
-        let header = segment::SegmentHeader {
-            nonce: getrandom::u64()?,
+        let header = SegmentHeader {
+            nonce: getrandom::u64().map_err(io::Error::from)?,
             stream: self.stream,
             epoch: self.epoch,
-            bytes: length,
+            bytes,
             first_position: self.synced + 1,
         };
+        let segment = Segment::new(spare.path, header, HeaderSource::FirstBlock, None);
         self.active = Some(ActiveSegment {
-            segment: Arc::new(Segment::new(spare.path, header, None)),
+            segment: Arc::new(segment),
             file: spare.file,
             end: BLOCK_BYTES,
-            has_group: false,
             is_noted: false,
-            seal_at: Instant::now().checked_add(self.core.settings.unstored_age_limit()),
+            seal_at: Instant::now().checked_add(self.shared.settings.unstored_age_limit()),
         });
-        self.core.wake_recycler();
+        self.shared.wake_recycler();
         if let Some(positions) = self.unwritten {
-            match self.begin_with_hole(positions) {
-                Ok(()) => self.core.note_writable(true),
-                Err(GroupError::Disk(error)) => return Err(error),
-                Err(GroupError::Full) => {
-                    if let Some(active) = self.active.take() {
-                        self.core.discard(&active.segment);
-                    }
-                    return Ok(Err(Shortage::Volume));
-                }
-            }
+            return self.begin_with_hole(positions);
         }
-        Ok(Ok(()))
+        Ok(())
+    }
+
+    /// Begins the segment with a group without a record: the positions of the group that found the volume full, as a
+    /// hole.
+    fn begin_with_hole(&mut self, positions: u64) -> Result<(), RoomError> {
+        let (synced, last) = (self.synced, self.synced + positions);
+        let mut header = if positions > 0 {
+            RecordHeader::bare(RecordClass::Hole, synced + 1, last, synced)
+        } else {
+            RecordHeader::bare(RecordClass::SyncMarker, synced, synced, synced)
+        };
+        header.source.received_unix_nano = now_unix_nano();
+        match self.write_without_payload(&header)? {
+            WriteOutcome::Synced => {
+                self.unwritten = None;
+                self.shared.note_writable();
+                Ok(())
+            }
+            WriteOutcome::VolumeFull => Err(RoomError::Volume),
+        }
     }
 
     /// Writes as many of the waiting records as fit the segment, at least the first, and answers them.
     fn write_group(&mut self) -> io::Result<()> {
-        let active = self
-            .active
-            .as_ref()
-            .expect("a segment was begun for the first record");
+        let active = self.active.as_ref();
+        let active = active.expect("a segment was begun for the first record");
+        let is_separate = active.segment.header.bytes != self.shared.settings.segment_bytes;
         let mut room = active.room();
-        let fitting = self.waiting.iter().take_while(|record| {
-            let left = room.checked_sub(record.total_bytes());
-            room = left.unwrap_or(0);
-            left.is_some()
-        });
-        let count = fitting.count();
-        let own_size = active.segment.header.bytes != self.core.settings.segment_bytes;
+        self.group.begin(&active.segment.header, active.end);
         let first = self.synced + 1;
-        let laid_out = self.lay_out(count).map_err(GroupError::from);
-        let written = laid_out.and_then(|end| self.write_and_sync(count, end));
-        if written.is_ok() {
+        for (index, (n, waiting)) in (first..).zip(&self.waiting).enumerate() {
+            let Some(left) = room.checked_sub(waiting.total_bytes()) else {
+                break;
+            };
+            room = left;
+            let header = waiting.header(n, self.synced);
+            self.group
+                .push_waiting(&header, &waiting.record.payload, index);
+        }
+        let count = self.group.appended.len();
+        let written = self.write_and_sync(self.synced + count as u64);
+        let is_synced = matches!(written, Ok(WriteOutcome::Synced));
+        if is_synced {
             self.note_segment();
         }
-        // The status shows the failure before any caller gets its answer.
-        match &written {
-            Ok(()) => {}
-            Err(GroupError::Full) => self.leave(count as u64),
-            Err(GroupError::Disk(error)) => self.core.break_down(error),
-        }
         for (n, record) in (first..).zip(self.waiting.drain(..count)) {
-            record.answer(match written {
-                Ok(()) => Ok(Position {
-                    stream: self.stream,
-                    n,
-                }),
-                Err(_) => Err(AppendError::Unknown),
-            });
-        }
-        match written {
-            Ok(()) if own_size => self.seal(),
-            Ok(()) | Err(GroupError::Full) => Ok(()),
-            Err(GroupError::Disk(error)) => Err(error),
-        }
-    }
-
-    /// Arranges the first `count` waiting records in `pieces`. Returns the offset at which their group will end.
-    fn lay_out(&mut self, count: usize) -> io::Result<u64> {
-        let active = self.active.as_ref().expect("a group has a segment");
-        self.buffer.clear();
-        self.buffer.shrink_to(KEPT_BYTES);
-        self.pieces.clear();
-        self.appended.clear();
-        let nonce = active.segment.header.nonce;
-        let mut begun = 0;
-        let mut offset = active.end;
-        if !active.has_group {
-            self.buffer
-                .extend_from_slice(&active.segment.header.encode());
-        }
-        for (index, waiting) in self.waiting.iter().take(count).enumerate() {
-            let record = &waiting.record;
-            let n = self.synced + 1 + index as u64;
-            let header = RecordHeader {
-                class: RecordClass::Data,
-                position: n,
-                last_position: n,
-                synced_position: self.synced,
-                payload_bytes: u32::try_from(record.payload.len())
-                    .map_err(|_| io::ErrorKind::FileTooLarge)?,
-                payload_checksum: waiting.payload_checksum,
-                decoded_bytes: record.decoded_bytes,
-                accepted: record.accepted,
-                rejected: record.rejected,
-                content_encoding: record.content_encoding,
-                source: record.source,
-                digest: record.digest,
-                header_lost: false,
-            };
-            self.buffer.extend_from_slice(&header.encode(nonce));
-            if record.payload.len() <= COPIED_BYTES {
-                self.buffer.extend_from_slice(&record.payload);
+            let stream = self.stream;
+            record.answer(if is_synced {
+                Ok(Position { stream, n })
             } else {
-                self.pieces
-                    .push(GroupPiece::Copied(begun..self.buffer.len()));
-                self.pieces.push(GroupPiece::Payload(index));
-                begun = self.buffer.len();
-            }
-            let bytes = waiting.total_bytes();
-            let padding = bytes - (HEADER_BYTES + record.payload.len()) as u64;
-            pad(&mut self.buffer, padding);
-            self.appended.push(AppendedRecord {
-                offset,
-                bytes,
-                events: record.accepted,
-                received_unix_nano: record.source.received_unix_nano,
+                Err(AppendError::Unknown)
             });
-            offset += bytes;
         }
-        let end = offset.next_multiple_of(BLOCK_BYTES);
-        pad(&mut self.buffer, end - offset);
-        self.pieces
-            .push(GroupPiece::Copied(begun..self.buffer.len()));
-        Ok(end)
+        match written? {
+            WriteOutcome::Synced if is_separate => self.seal(),
+            WriteOutcome::Synced | WriteOutcome::VolumeFull => Ok(()),
+        }
     }
 
-    /// Writes the pieces at the end of the segment, syncs them, and lets readers see them.
-    fn write_and_sync(&mut self, count: usize, end: u64) -> Result<(), GroupError> {
+    /// Writes a group of one hole or sync marker, and syncs it.
+    fn write_without_payload(&mut self, header: &RecordHeader) -> io::Result<WriteOutcome> {
+        let active = self.active.as_ref().expect("a group has a segment");
+        self.group.begin(&active.segment.header, active.end);
+        self.group.push_header(header);
+        self.write_and_sync(header.last_position)
+    }
+
+    /// Writes the group and syncs it: then readers see its records, up to position `last`. If that fails, the status
+    /// shows it, and nothing more is written to the segment.
+    fn write_and_sync(&mut self, last: u64) -> io::Result<WriteOutcome> {
+        self.group.finish();
+        lock(&self.shared.state).appended = last;
         let active = self.active.as_mut().expect("a group has a segment");
-        let at = if active.has_group { active.end } else { 0 };
-        let mut slices: Vec<IoSlice<'_>> = self
-            .pieces
-            .iter()
-            .map(|piece| match piece {
-                GroupPiece::Copied(range) => IoSlice::new(&self.buffer[range.clone()]),
-                GroupPiece::Payload(index) => IoSlice::new(&self.waiting[*index].record.payload),
-            })
-            .collect();
-        let last = self.synced + count as u64;
-        lock(&self.core.state).appended = last;
-        write_group_at(active, &mut slices, at)?;
-        timed_sync(&*active.file)?;
+        let (start, end) = (self.group.start, self.group.end);
+        let mut slices = self.group.slices(&self.waiting);
+        let written = active.write_group(&mut slices, start);
+        match written {
+            Ok(WriteOutcome::Synced) => {}
+            Ok(WriteOutcome::VolumeFull) => {
+                self.leave(last - self.synced);
+                return written;
+            }
+            Err(error) => {
+                self.shared.break_down(&error);
+                return Err(error);
+            }
+        }
         self.last_sync = Instant::now();
         self.synced = last;
-        metrics::counter!(JOURNAL_APPEND_BYTES_TOTAL).increment(end - at);
-        self.core.count_appended(end - active.end);
+        metrics::counter!(JOURNAL_APPEND_BYTES_TOTAL).increment(end - start);
+        self.shared.count_appended(end - active.end);
         active.end = end;
-        self.publish();
-        Ok(())
+        if last >= active.segment.header.first_position {
+            let appended = &self.group.appended;
+            lock(&self.shared.state)
+                .live()
+                .append(&active.segment, appended, end);
+            self.shared.synced.send_modify(|synced| synced.n = last);
+        }
+        self.show_room();
+        written
     }
 
     /// Writes the positions of a segment's first records to the file `positions` before they are acknowledged. So the
@@ -400,100 +323,63 @@ impl AppendThread {
     fn note_segment(&mut self) {
         if let Some(active) = self.active.as_mut().filter(|active| !active.is_noted) {
             active.is_noted = true;
-            self.core.note_positions();
+            self.shared.note_positions();
         }
-    }
-
-    fn publish(&mut self) {
-        let active = self.active.as_mut().expect("a group has a segment");
-        active.has_group = true;
-        lock(&self.core.state)
-            .live()
-            .append(&active.segment, &self.appended, active.end);
-        self.core
-            .synced
-            .send_modify(|synced| synced.n = self.synced);
-        self.show_room();
     }
 
     /// Shows in the status the room that the open segment has left, before any caller is answered.
     fn show_room(&self) {
         let room = self.active.as_ref().map_or(0, ActiveSegment::room);
-        self.core.open_room_bytes.store(room, Ordering::Relaxed);
+        self.shared.open_room_bytes.store(room, Ordering::Relaxed);
     }
 
     /// Appends a sync marker, a group without records that states the synced position: recovery can then tell damage
     /// from a torn tail.
     fn append_sync_marker(&mut self) -> io::Result<()> {
-        let Some(active) = self.active.as_ref() else {
-            self.marker_at = self.synced;
-            return Ok(());
-        };
-        if active.room() < BLOCK_BYTES {
-            return self.seal();
+        if let Some(active) = &self.active {
+            if active.room() < BLOCK_BYTES {
+                return self.seal();
+            }
+            let synced = self.synced;
+            let marker = RecordHeader::bare(RecordClass::SyncMarker, synced, synced, synced);
+            self.write_without_payload(&marker)?;
         }
-        let header = RecordHeader::bare(
-            RecordClass::SyncMarker,
-            self.synced,
-            self.synced,
-            self.synced,
-        );
-        let end = active.end + BLOCK_BYTES;
-        self.pieces.clear();
-        self.appended.clear();
-        self.buffer.clear();
-        self.buffer
-            .extend_from_slice(&header.encode(active.segment.header.nonce));
-        self.buffer.resize(BLOCK, 0);
-        self.pieces.push(GroupPiece::Copied(0..BLOCK));
-        match self.write_and_sync(0, end) {
-            Ok(()) => self.marker_at = self.synced,
-            Err(GroupError::Full) => self.leave(0),
-            Err(GroupError::Disk(error)) => return Err(error),
-        }
+        self.marker_at = self.synced;
         Ok(())
     }
 
     /// Seals the segment with a footer; one without a position is left unchanged.
     fn seal(&mut self) -> io::Result<()> {
-        let Some(active) = self.active.take() else {
+        let Some(active) = &self.active else {
             return Ok(());
         };
-        if active.is_empty() {
-            return Ok(());
-        }
-        let contents: SegmentContents = active.segment.contents();
-        let footer = Footer {
-            header: active.segment.header,
-            contents,
-        }
-        .encode();
-        let at = active.segment.header.bytes - BLOCK_BYTES;
-        match write_all(&*active.file, &mut [IoSlice::new(&footer)], at) {
-            Ok(()) => timed_sync(&*active.file)?,
-            Err(error) if is_full(&error) => {
-                self.active = Some(active);
+        if !active.segment.is_empty() {
+            if active.write_footer()? == WriteOutcome::VolumeFull {
                 self.leave(0);
                 return Ok(());
             }
-            Err(error) => return Err(error),
+            active.segment.seal();
+            self.marker_at = self.synced;
         }
-        active.segment.state().sealed = true;
-        self.marker_at = self.synced;
+        self.active = None;
         self.show_room();
-        self.core.wake_recycler();
+        self.shared.wake_recycler();
         Ok(())
     }
-}
 
-fn pad(buffer: &mut Vec<u8>, bytes: u64) {
-    let bytes = usize::try_from(bytes).expect("padding is less than a block");
-    buffer.resize(buffer.len() + bytes, 0);
-}
-
-fn timed_sync(file: &dyn DiskFile) -> io::Result<()> {
-    let began = Instant::now();
-    file.sync_data()?;
-    metrics::histogram!(JOURNAL_SYNC_SECONDS).record(began.elapsed().as_secs_f64());
-    Ok(())
+    /// Leaves the segment unchanged, without a footer, after a write that found the volume full: the next opening writes
+    /// it again. Removes it if no position in it was synced. `positions` are those of the group that was not written.
+    fn leave(&mut self, positions: u64) {
+        self.shared.note_unwritable();
+        self.unwritten = Some(positions);
+        self.marker_at = self.synced;
+        if let Some(active) = self.active.take() {
+            if active.segment.is_empty() {
+                self.shared.discard(&active.segment);
+            } else {
+                active.segment.seal();
+            }
+        }
+        self.show_room();
+    }
 }

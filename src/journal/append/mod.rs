@@ -7,3 +7,9 @@ pub(in crate::journal) mod queue;
 
 /// The append thread.
 pub(in crate::journal) mod append_thread;
+
+/// The segment that the append thread appends to.
+mod active_segment;
+
+/// A group of records, laid out as one write.
+mod group;

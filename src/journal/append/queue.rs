@@ -3,13 +3,13 @@
 //! **Invariant:** the bytes that wait are bounded. A caller that brings more waits itself, and is served in turn.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::event::Position;
-use crate::journal::format::record::total_bytes;
+use crate::journal::format::record::{RecordClass, RecordHeader, total_bytes};
 use crate::journal::{AppendError, NewRecord, lock};
 
 /// Maximum KiB of payloads that wait or are being written.
@@ -27,6 +27,23 @@ impl QueuedRecord {
     /// Bytes that the record takes in a segment.
     pub(in crate::journal) fn total_bytes(&self) -> u64 {
         total_bytes(self.record.payload.len() as u64)
+    }
+
+    /// Returns the record's header at position `n`; all up to position `synced` are synced.
+    pub(in crate::journal) fn header(&self, n: u64, synced: u64) -> RecordHeader {
+        let record = &self.record;
+        RecordHeader {
+            payload_bytes: u32::try_from(record.payload.len())
+                .expect("larger payloads were refused"),
+            payload_checksum: self.payload_checksum,
+            decoded_bytes: record.decoded_bytes,
+            accepted: record.accepted,
+            rejected: record.rejected,
+            content_encoding: record.content_encoding,
+            source: record.source,
+            digest: record.digest,
+            ..RecordHeader::bare(RecordClass::Data, n, n, synced)
+        }
     }
 
     pub(in crate::journal) fn answer(self, outcome: Result<Position, AppendError>) {
@@ -83,11 +100,11 @@ impl Queue {
         let payload_checksum = crc32c::crc32c(&record.payload);
         let (answer, answered) = oneshot::channel();
         {
-            let mut line = lock(&self.waiting);
-            if line.closed {
+            let mut queued = lock(&self.waiting);
+            if queued.closed {
                 return Err(AppendError::Closed);
             }
-            line.records.push_back(QueuedRecord {
+            queued.records.push_back(QueuedRecord {
                 record,
                 payload_checksum,
                 answer,
@@ -101,16 +118,16 @@ impl Queue {
 
     /// Waits until the append thread polls the queue again. Returns immediately if the queue is closed.
     pub(in crate::journal) async fn next_poll(&self) {
-        let (looked, seen) = oneshot::channel();
+        let (polled, was_polled) = oneshot::channel();
         {
-            let mut line = lock(&self.waiting);
-            if line.closed {
+            let mut queued = lock(&self.waiting);
+            if queued.closed {
                 return;
             }
-            line.poll_waiters.push(looked);
+            queued.poll_waiters.push(polled);
         }
         self.ready.notify_one();
-        let _ = seen.await;
+        let _ = was_polled.await;
     }
 
     /// Moves all waiting records into `taken`, which is empty. If none wait, waits for one, at most until `deadline`.
@@ -119,34 +136,26 @@ impl Queue {
         taken: &mut VecDeque<QueuedRecord>,
         deadline: Option<Instant>,
     ) -> Wakeup {
-        let mut line = lock(&self.waiting);
+        let mut queued = lock(&self.waiting);
         loop {
-            for watching in line.poll_waiters.drain(..) {
-                let _ = watching.send(());
+            for waiter in queued.poll_waiters.drain(..) {
+                let _ = waiter.send(());
             }
-            if !line.records.is_empty() {
-                std::mem::swap(taken, &mut line.records);
+            if !queued.records.is_empty() {
+                std::mem::swap(taken, &mut queued.records);
                 return Wakeup::Records;
             }
-            if line.closed {
+            if queued.closed {
                 return Wakeup::Closed;
             }
-            line = match deadline {
-                None => self
-                    .ready
-                    .wait(line)
-                    .unwrap_or_else(std::sync::PoisonError::into_inner),
-                Some(deadline) => {
-                    let left = deadline.saturating_duration_since(Instant::now());
-                    if left == Duration::ZERO {
-                        return Wakeup::Nothing;
-                    }
-                    self.ready
-                        .wait_timeout(line, left)
-                        .unwrap_or_else(std::sync::PoisonError::into_inner)
-                        .0
-                }
-            };
+            let left = deadline.map_or(Duration::MAX, |deadline| {
+                deadline.saturating_duration_since(Instant::now())
+            });
+            if left == Duration::ZERO {
+                return Wakeup::Nothing;
+            }
+            let woken = self.ready.wait_timeout(queued, left);
+            queued = woken.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 

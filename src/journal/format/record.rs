@@ -52,6 +52,33 @@ const PARTIAL: u8 = 1;
 const STRICT_JSON: u8 = 2;
 const HEADER_LOST: u8 = 4;
 
+// The values of one byte: the first of a table is 1 in the header, the next 2, and so on.
+const CLASSES: [RecordClass; 5] = [
+    RecordClass::Data,
+    RecordClass::SyncMarker,
+    RecordClass::Hole,
+    RecordClass::Damaged,
+    RecordClass::Missing,
+];
+const SIGNALS: [Signal; 4] = [Signal::Event, Signal::Span, Signal::Log, Signal::Metric];
+const ENCODINGS: [Encoding; 3] = [Encoding::Json, Encoding::NdJson, Encoding::Protobuf];
+const CONTENT_ENCODINGS: [ContentEncoding; 4] = [
+    ContentEncoding::Identity,
+    ContentEncoding::Gzip,
+    ContentEncoding::Zstd,
+    ContentEncoding::Deflate,
+];
+
+fn code<T: Copy + PartialEq>(table: &[T], value: T) -> u8 {
+    let codes = (1..).zip(table);
+    let mut codes = codes.filter(|(_, known)| **known == value);
+    codes.next().expect("the table holds every value").0
+}
+
+fn value<T: Copy>(table: &[T], code: u8) -> Option<T> {
+    table.get(usize::from(code).checked_sub(1)?).copied()
+}
+
 impl RecordHeader {
     /// Returns a header of a class that holds no request.
     pub(in crate::journal) fn bare(class: RecordClass, n: u64, last: u64, synced: u64) -> Self {
@@ -86,10 +113,11 @@ impl RecordHeader {
 
     pub(in crate::journal) fn encode(&self, nonce: u64) -> [u8; HEADER_BYTES] {
         let mut block = [0; HEADER_BYTES];
-        let limits = &self.source.limits;
+        let source = &self.source;
+        let limits = &source.limits;
         let mut flags = 0;
         for (set, flag) in [
-            (self.source.partial, PARTIAL),
+            (source.partial, PARTIAL),
             (limits.strict_json, STRICT_JSON),
             (self.header_lost, HEADER_LOST),
         ] {
@@ -101,43 +129,19 @@ impl RecordHeader {
         put(&mut block, 12, &self.payload_bytes.to_le_bytes());
         put(&mut block, 16, &self.position.to_le_bytes());
         put(&mut block, 24, &self.synced_position.to_le_bytes());
-        put(
-            &mut block,
-            32,
-            &self.source.received_unix_nano.to_le_bytes(),
-        );
+        put(&mut block, 32, &source.received_unix_nano.to_le_bytes());
         put(&mut block, 40, &self.decoded_bytes.to_le_bytes());
         put(&mut block, 44, &self.accepted.to_le_bytes());
         put(&mut block, 48, &self.rejected.to_le_bytes());
         put(&mut block, 52, &self.payload_checksum.to_le_bytes());
-        block[56] = match self.class {
-            RecordClass::Data => 1,
-            RecordClass::SyncMarker => 2,
-            RecordClass::Hole => 3,
-            RecordClass::Damaged => 4,
-            RecordClass::Missing => 5,
-        };
-        block[57] = match self.source.signal {
-            Signal::Event => 1,
-            Signal::Span => 2,
-            Signal::Log => 3,
-            Signal::Metric => 4,
-        };
-        block[58] = match self.source.encoding {
-            Encoding::Json => 1,
-            Encoding::NdJson => 2,
-            Encoding::Protobuf => 3,
-        };
-        block[59] = match self.content_encoding {
-            ContentEncoding::Identity => 1,
-            ContentEncoding::Gzip => 2,
-            ContentEncoding::Zstd => 3,
-            ContentEncoding::Deflate => 4,
-        };
+        block[56] = code(&CLASSES, self.class);
+        block[57] = code(&SIGNALS, source.signal);
+        block[58] = code(&ENCODINGS, source.encoding);
+        block[59] = code(&CONTENT_ENCODINGS, self.content_encoding);
         block[60] = flags;
         block[61] = limits.depth;
         block[62] = limits.native_depth;
-        put(&mut block, 64, &self.source.version.to_le_bytes());
+        put(&mut block, 64, &source.version.to_le_bytes());
         put(&mut block, 68, &limits.nodes.to_le_bytes());
         put(&mut block, 72, &limits.attributes.to_le_bytes());
         put(&mut block, 76, &limits.value_bytes.to_le_bytes());
@@ -158,14 +162,7 @@ impl RecordHeader {
         }
         let flags = block[60];
         Some(Self {
-            class: match block[56] {
-                1 => RecordClass::Data,
-                2 => RecordClass::SyncMarker,
-                3 => RecordClass::Hole,
-                4 => RecordClass::Damaged,
-                5 => RecordClass::Missing,
-                _ => return None,
-            },
+            class: value(&CLASSES, block[56])?,
             position: u64_at(block, 16),
             last_position: u64_at(block, 120),
             synced_position: u64_at(block, 24),
@@ -174,27 +171,10 @@ impl RecordHeader {
             decoded_bytes: u32_at(block, 40),
             accepted: u32_at(block, 44),
             rejected: u32_at(block, 48),
-            content_encoding: match block[59] {
-                1 => ContentEncoding::Identity,
-                2 => ContentEncoding::Gzip,
-                3 => ContentEncoding::Zstd,
-                4 => ContentEncoding::Deflate,
-                _ => return None,
-            },
+            content_encoding: value(&CONTENT_ENCODINGS, block[59])?,
             source: Source {
-                signal: match block[57] {
-                    1 => Signal::Event,
-                    2 => Signal::Span,
-                    3 => Signal::Log,
-                    4 => Signal::Metric,
-                    _ => return None,
-                },
-                encoding: match block[58] {
-                    1 => Encoding::Json,
-                    2 => Encoding::NdJson,
-                    3 => Encoding::Protobuf,
-                    _ => return None,
-                },
+                signal: value(&SIGNALS, block[57])?,
+                encoding: value(&ENCODINGS, block[58])?,
                 partial: flags & PARTIAL != 0,
                 received_unix_nano: i64_at(block, 32),
                 limits: Limits {

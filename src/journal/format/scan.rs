@@ -32,12 +32,8 @@ impl ScannedRecord {
 
     /// Its position. For a sync marker: the position after those before it.
     fn first(&self) -> u64 {
-        match self.header.class {
-            RecordClass::SyncMarker => self.header.position.saturating_add(1),
-            RecordClass::Data | RecordClass::Hole | RecordClass::Missing | RecordClass::Damaged => {
-                self.header.position
-            }
-        }
+        let is_marker = self.header.class == RecordClass::SyncMarker;
+        self.header.position.saturating_add(u64::from(is_marker))
     }
 
     pub(in crate::journal) fn payload_offset(&self) -> u64 {
@@ -219,18 +215,13 @@ impl SegmentScan {
     }
 
     fn payload_as_it_is(&mut self, found: &ScannedRecord) -> io::Result<Vec<u8>> {
-        let length = found.header.payload_bytes as usize;
+        let (from, length) = (found.payload_offset(), found.header.payload_bytes as usize);
         if HEADER_BYTES + length <= self.window_bytes {
             let view = self.view(found.offset, HEADER_BYTES + length)?;
-            return Ok(view
-                .get(HEADER_BYTES..HEADER_BYTES + length)
-                .unwrap_or_default()
-                .to_vec());
+            let payload = view.get(HEADER_BYTES..HEADER_BYTES + length);
+            return Ok(payload.unwrap_or_default().to_vec());
         }
-        self.bytes(
-            found.payload_offset(),
-            found.payload_offset() + length as u64,
-        )
+        self.bytes(from, from + length as u64)
     }
 
     /// Returns the bytes from `from` to `to`; fewer if the walk or the file ends before.

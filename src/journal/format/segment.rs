@@ -144,16 +144,14 @@ impl Footer {
     pub(in crate::journal) fn encode(&self) -> [u8; BLOCK] {
         let mut sector = [0; SECTOR];
         self.header.write(&mut sector, FOOTER_MAGIC);
-        put(&mut sector, 64, &self.contents.last_position.to_le_bytes());
-        put(&mut sector, 72, &self.contents.end.to_le_bytes());
-        put(&mut sector, 80, &self.contents.records.to_le_bytes());
-        put(&mut sector, 88, &self.contents.events.to_le_bytes());
-        put(&mut sector, 96, &self.contents.bytes.to_le_bytes());
-        put(
-            &mut sector,
-            104,
-            &self.contents.first_received_unix_nano.to_le_bytes(),
-        );
+        let contents = &self.contents;
+        let first_received = contents.first_received_unix_nano;
+        put(&mut sector, 64, &contents.last_position.to_le_bytes());
+        put(&mut sector, 72, &contents.end.to_le_bytes());
+        put(&mut sector, 80, &contents.records.to_le_bytes());
+        put(&mut sector, 88, &contents.events.to_le_bytes());
+        put(&mut sector, 96, &contents.bytes.to_le_bytes());
+        put(&mut sector, 104, &first_received.to_le_bytes());
         seal(&mut sector);
         let mut block = self.header.encode_last();
         put(&mut block, 0, &sector);

@@ -5,7 +5,8 @@
 use std::collections::HashMap;
 use std::io;
 use std::ops::RangeInclusive;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 
 use crate::event::StreamId;
 use crate::journal::disk::Disk;
@@ -16,16 +17,27 @@ use crate::journal::positions_file::{self, FoundPositions, NotedStreams};
 use crate::journal::recovery::segment_files::{
     HeaderSource, SegmentFile, SegmentFileKind, segment_files,
 };
-use crate::journal::recovery::{failed, refuse_earlier_name};
-use crate::journal::{OpenError, SegmentReport};
-use crate::position_set::PositionSet;
+use crate::journal::recovery::{READABLE, failed, refuse_earlier_name};
+use crate::journal::{Journal, OpenError, Options, SegmentReport};
 
-/// Implements [`Journal::inspect`](crate::journal::Journal::inspect).
-pub(in crate::journal) fn inspect(
-    disk: &dyn Disk,
-    dir: &Path,
-) -> Result<Vec<SegmentReport>, OpenError> {
-    refuse_earlier_name(disk, dir)?;
+impl Journal {
+    /// Returns reports of the directory's segments, oldest first, for `journal list` and `journal verify`. Opens the
+    /// files without starting a stream, and reads only.
+    ///
+    /// # Errors
+    /// [`OpenError::EarlierName`] if the directory still has its earlier name, [`OpenError::Newer`] if a file is of a
+    /// newer format, and [`OpenError::Io`] if a file cannot be read.
+    #[expect(clippy::needless_pass_by_value, reason = "as open takes it")]
+    pub fn inspect(
+        disk: Arc<dyn Disk>,
+        options: &Options,
+    ) -> Result<Vec<SegmentReport>, OpenError> {
+        refuse_earlier_name(&*disk, &options.dir)?;
+        inspect(&*disk, &options.dir)
+    }
+}
+
+fn inspect(disk: &dyn Disk, dir: &Path) -> Result<Vec<SegmentReport>, OpenError> {
     let mut reports = Vec::new();
     let (before, _) = positions_file::read(disk, dir);
     let files = segment_files(disk, dir)?;
@@ -33,12 +45,11 @@ pub(in crate::journal) fn inspect(
     let mut confirmed: HashMap<StreamId, u64> = HashMap::new();
     let mut found: HashMap<StreamId, FoundPositions> = HashMap::new();
     for file in &files {
-        if let SegmentFileKind::Segment(header, identity) = file.kind {
-            if let (HeaderSource::PerhapsFreed, Some(contents)) = (identity, file.sealed) {
+        if let SegmentFileKind::Segment(header, _) = file.kind {
+            if let Some(contents) = file.perhaps_freed() {
                 let found = found.entry(header.stream).or_default();
-                found
-                    .perhaps_freed
-                    .insert(header.first_position..=contents.last_position);
+                let positions = header.first_position..=contents.last_position;
+                found.insert(HeaderSource::PerhapsFreed, positions);
             }
             let sealed = file.sealed.map_or(0, |contents| contents.last_position);
             let known = confirmed.entry(header.stream).or_default();
@@ -53,13 +64,8 @@ pub(in crate::journal) fn inspect(
             | SegmentFileKind::Segment(_, HeaderSource::PerhapsFreed) => {}
             SegmentFileKind::Segment(header, identity) => {
                 let confirmed = confirmed[&header.stream];
-                let mut report = report(disk, &header, &file, confirmed).map_err(|error| {
-                    failed(
-                        &file.path,
-                        error,
-                        "the files of the journal must be readable",
-                    )
-                })?;
+                let mut report = report(disk, &header, &file, confirmed)
+                    .map_err(|error| failed(&file.path, error, READABLE))?;
                 if identity == HeaderSource::Restored && report.last >= header.first_position {
                     let lost =
                         "the first block is lost, and what it said is read from the last one";
@@ -74,25 +80,18 @@ pub(in crate::journal) fn inspect(
                     known: FORMAT,
                 });
             }
-            SegmentFileKind::Unidentified { first, .. } => reports.push((
-                (0, 0),
-                SegmentReport {
-                    problems: vec![format!(
-                        "neither header nor footer can be read; there are records from {first} on"
-                    )],
-                    ..empty(&file)
-                },
-            )),
-            SegmentFileKind::Unreadable => reports.push((
-                (0, 0),
-                SegmentReport {
-                    problems: vec!["neither header nor footer can be read".to_owned()],
-                    ..empty(&file)
-                },
-            )),
+            SegmentFileKind::Unidentified { .. } | SegmentFileKind::Unreadable => {
+                let mut problem = "neither header nor footer can be read".to_owned();
+                if let SegmentFileKind::Unidentified { first, .. } = file.kind {
+                    problem += &format!("; there are records from {first} on");
+                }
+                let mut report = empty(&file);
+                report.problems.push(problem);
+                reports.push(((0, 0), report));
+            }
         }
     }
-    reports.sort_by_key(|((opening, base), report)| (*opening, report.stream, *base));
+    reports.sort_by_key(|((epoch, first), report)| (*epoch, report.stream, *first));
     let mut reports: Vec<_> = reports.into_iter().map(|(_, report)| report).collect();
     name_missing(&mut reports, found, dir, before, &after);
     Ok(reports)
@@ -110,9 +109,7 @@ fn name_missing(
     let mut noted = before;
     for (id, later) in after {
         if let Some(known) = noted.get_mut(id) {
-            for range in later.released.ranges() {
-                known.released.insert(range.clone());
-            }
+            known.released.extend(later.released.ranges());
         }
     }
     noted.retain(|id, _| after.contains_key(id));
@@ -124,24 +121,21 @@ fn name_missing(
         found.entry(*id).or_default();
     }
     for (id, found) in found {
-        for range in positions_file::missing_positions(&found, noted.get(&id)).ranges() {
+        for range in positions_file::missing_positions(found, noted.get(&id)).ranges() {
             let (first, last) = (*range.start(), *range.end());
             let problem = missing(first, last);
-            let of_stream = |report: &&mut SegmentReport| report.stream == id && report.first > 0;
-            let after = reports
-                .iter_mut()
-                .filter(of_stream)
-                .find(|report| report.first > last);
-            let at = match after {
-                Some(report) => Some(report),
-                None => reports.iter_mut().rfind(|report| report.stream == id),
-            };
+            let after = |report: &SegmentReport| report.stream == id && report.first > last;
+            let at = reports
+                .iter()
+                .position(after)
+                .or_else(|| reports.iter().rposition(|report| report.stream == id));
             match at {
-                Some(report) => report.problems.push(problem),
+                Some(at) => reports[at].problems.push(problem),
                 None => reports.push(SegmentReport {
+                    path: positions_file::path(dir),
                     stream: id,
                     problems: vec![problem],
-                    ..nothing(positions_file::path(dir))
+                    ..SegmentReport::default()
                 }),
             }
         }
@@ -157,25 +151,11 @@ fn missing(first: u64, last: u64) -> String {
     format!("{missing} in no file: this is a part of a journal, unless the database has them")
 }
 
-fn nothing(path: PathBuf) -> SegmentReport {
-    SegmentReport {
-        path,
-        stream: StreamId([0; 16]),
-        bytes: 0,
-        first: 0,
-        last: 0,
-        records: 0,
-        events: 0,
-        sealed: false,
-        problems: Vec::new(),
-        unconfirmed: PositionSet::default(),
-    }
-}
-
 fn empty(file: &SegmentFile) -> SegmentReport {
     SegmentReport {
+        path: file.path.clone(),
         bytes: file.bytes,
-        ..nothing(file.path.clone())
+        ..SegmentReport::default()
     }
 }
 
@@ -204,7 +184,8 @@ fn report(
         |contents| contents.end,
     );
     let start = (header.first_position, BLOCK_BYTES);
-    let mut scan = SegmentScan::new(file.open(disk)?, header.nonce, start, end, 256 << 10);
+    let open = disk.open(&file.path)?;
+    let mut scan = SegmentScan::new(open, header.nonce, start, end, 256 << 10);
     let mut synced = file.sealed.map_or(0, |contents| contents.last_position);
     let mut problems: Vec<(u64, String)> = Vec::new();
     let mut gaps: Vec<RangeInclusive<u64>> = Vec::new();
@@ -232,8 +213,8 @@ fn report(
             RecordClass::Missing => problems.push((
                 record.position,
                 format!(
-                    "{} were found lost earlier",
-                    records(record.position, record.last_position)
+                    "records {} to {} were found lost earlier",
+                    record.position, record.last_position
                 ),
             )),
             RecordClass::Hole => report
@@ -269,10 +250,6 @@ fn lost(first: u64, last: u64) -> String {
     if first == last {
         format!("the header of record {first} cannot be read")
     } else {
-        format!("the headers of {} cannot be read", records(first, last))
+        format!("the headers of records {first} to {last} cannot be read")
     }
-}
-
-fn records(first: u64, last: u64) -> String {
-    format!("records {first} to {last}")
 }

@@ -4,7 +4,6 @@
 
 use std::io;
 use std::ops::RangeInclusive;
-use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -13,6 +12,7 @@ use crate::telemetry::metrics::JOURNAL_DAMAGED_RECORDS_TOTAL;
 use crate::event::{Position, StreamId};
 use crate::journal::format::record::{HEADER_BYTES, RecordClass, RecordHeader};
 use crate::journal::format::scan::{ScannedRecord, SegmentScan};
+use crate::journal::quarantine::quarantine_copy;
 use crate::journal::segment_index::{IndexedScan, Segment};
 use crate::journal::streams::NextSegment;
 use crate::journal::{JournalEntry, ReadError, Record, Shared, lock};
@@ -22,7 +22,7 @@ pub(in crate::journal) const LOST_BYTES: u64 = 16 << 20;
 
 /// Implements [`Journal::read`](crate::journal::Journal::read).
 pub(in crate::journal) fn read(
-    core: &Shared,
+    shared: &Shared,
     stream: StreamId,
     from: u64,
     max_bytes: usize,
@@ -35,7 +35,7 @@ pub(in crate::journal) fn read(
         damaged: Vec::new(),
     };
     loop {
-        let next = lock(&core.state).next_at(stream, page.next);
+        let next = lock(&shared.state).next_at(stream, page.next);
         let segment = match next {
             None => break,
             Some(NextSegment::Missing(range)) => {
@@ -46,14 +46,14 @@ pub(in crate::journal) fn read(
         };
         page.next = page.next.max(segment.header.first_position);
         let began = page.next;
-        page.read_segment(core, &segment)
+        page.read_segment(shared, &segment)
             .map_err(|error| ReadError {
                 path: segment.path.clone(),
                 error,
             })?;
-        report(core, &segment, &std::mem::take(&mut page.damaged));
+        report(shared, &segment, &std::mem::take(&mut page.damaged));
         if page.next > began
-            && let Some(stream) = lock(&core.state).stream(stream)
+            && let Some(stream) = lock(&shared.state).stream(stream)
         {
             stream.read.insert(began..=page.next - 1);
         }
@@ -74,9 +74,9 @@ struct RecordPage {
 }
 
 impl RecordPage {
-    fn read_segment(&mut self, core: &Shared, segment: &Segment) -> io::Result<()> {
+    fn read_segment(&mut self, shared: &Shared, segment: &Segment) -> io::Result<()> {
         let last = segment.last();
-        let file = core.disk.open(&segment.path)?;
+        let file = shared.disk.open(&segment.path)?;
         let window = (self.bytes_left as u64).clamp(64 << 10, 1 << 20);
         let mut walk = IndexedScan::new(segment, file, self.next, window);
         // Offset of the first byte that may belong to a position without a readable header.
@@ -88,12 +88,8 @@ impl RecordPage {
                 break;
             };
             if found.header.position > self.next {
-                self.push_lost(
-                    &walk.scan,
-                    (found.header.position - 1).min(last),
-                    lost_from,
-                    found.offset,
-                )?;
+                let lost_last = (found.header.position - 1).min(last);
+                self.push_lost(&walk.scan, lost_last, lost_from, found.offset)?;
             }
             lost_from = found.end();
             if found.header.position <= self.next
@@ -198,32 +194,18 @@ fn damaged(header: &RecordHeader, bytes: Bytes) -> JournalEntry {
 }
 
 /// Counts and logs damage that is found for the first time, and copies the segment for inspection.
-fn report(core: &Shared, segment: &Arc<Segment>, damaged: &[RangeInclusive<u64>]) {
-    let mut new = 0u64;
-    let set_aside = {
-        let mut facts = segment.state();
-        for part in damaged
-            .iter()
-            .flat_map(|range| facts.reported.missing(range))
-            .collect::<Vec<_>>()
-        {
-            new += part.end() - part.start() + 1;
-            facts.reported.insert(part);
-        }
-        let set_aside = facts.set_aside;
-        facts.set_aside |= new > 0;
-        set_aside
-    };
-    if new == 0 {
+fn report(shared: &Shared, segment: &Segment, damaged: &[RangeInclusive<u64>]) {
+    let count = segment.note_damage(damaged);
+    if count.new == 0 {
         return;
     }
-    metrics::counter!(JOURNAL_DAMAGED_RECORDS_TOTAL).increment(new);
-    lock(&core.state).damaged_records += new;
+    metrics::counter!(JOURNAL_DAMAGED_RECORDS_TOTAL).increment(count.new);
+    lock(&shared.state).damaged_records += count.new;
     tracing::error!(
-        path = %segment.path.display(), records = new,
+        path = %segment.path.display(), records = count.new,
         "records of the journal are damaged: they become dead letters; check the disk, and keep the copy put aside"
     );
-    if !set_aside {
-        crate::journal::quarantine::quarantine_copy(&*core.disk, &core.settings, &segment.path);
+    if count.before == 0 {
+        quarantine_copy(&*shared.disk, &shared.settings, &segment.path);
     }
 }

@@ -4,7 +4,7 @@
 //! the file that replaces it is synced.
 
 use std::collections::BTreeMap;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Condvar, Mutex};
@@ -18,14 +18,14 @@ use crate::event::StreamId;
 use crate::journal::append::queue::Queue;
 use crate::journal::disk::Disk;
 use crate::journal::format::segment::{BLOCK_BYTES, FORMAT, SegmentHeader};
-use crate::journal::positions_file::{self, NotedStreams, PositionsFile};
+use crate::journal::positions_file::{self, FoundPositions, NotedStreams};
 use crate::journal::recovery::segment_files::{
     HeaderSource, SegmentFile, SegmentFileKind, number, segment_files,
 };
-use crate::journal::shared::{JournalSettings, Shared, Synced, lock};
-use crate::journal::space::SegmentPool;
+use crate::journal::shared::{JournalSettings, Shared, lock};
+use crate::journal::space::{RoomError, SegmentPool};
 use crate::journal::streams::{StreamState, StreamTable};
-use crate::journal::{JournalSizes, OpenError, Options};
+use crate::journal::{Journal, JournalSizes, OpenError, Options, quarantine};
 use crate::position_set::PositionSet;
 
 /// The segment files of a directory.
@@ -53,80 +53,78 @@ const LOCK: &str = "lock";
 const BUDGET_BYTES: u64 = 4 << 30;
 const BUDGET_PERCENT: u64 = 80;
 
+/// Advice of errors.
+const WRITABLE: &str = "the directory must be writable";
+const REMOVABLE: &str = "the files of the journal must be removable";
+pub(super) const READABLE: &str = "the files of the journal must be readable";
+const CHECK_DISK: &str = "check the disk and start again";
+
 /// Defaults of the segment's length and the floor; on a small volume they take at most these shares of it.
 const SEGMENT_BYTES: u64 = 64 << 20;
 const SEGMENT_SHARE: u64 = 32;
 const FLOOR_BYTES: u64 = 256 << 20;
 const FLOOR_SHARE: u64 = 8;
 
-/// A recovered journal, without its threads.
-pub(super) struct OpenedJournal {
-    pub(super) core: Shared,
-    pub(super) stream: StreamId,
-    pub(super) epoch: u64,
-}
-
-/// Implements [`Journal::open`](super::Journal::open), without its threads.
+/// Implements [`Journal::open`], without its threads.
 pub(super) fn open(
     disk: Arc<dyn Disk>,
     options: &Options,
-    mark_after: Duration,
-) -> Result<OpenedJournal, OpenError> {
-    let opened = recovered(disk, options, mark_after)?;
-    let core = &opened.core;
-    let room = core.replenish(&mut lock(&core.pool));
-    if let Err(crate::journal::space::Shortage::Io(error)) = room {
-        return Err(failed(
-            &options.dir,
-            error,
-            "the directory must be writable",
-        ));
+    sync_marker_after: Duration,
+) -> Result<Shared, OpenError> {
+    let shared = recovered(disk, options, sync_marker_after)?;
+    let room = shared.replenish(&mut lock(&shared.pool));
+    if let Err(RoomError::Disk(error)) = room {
+        return Err(failed(&options.dir, error, WRITABLE));
     }
-    core.note_full(room.as_ref().err());
-    core.create_positions_file();
-    Ok(opened)
+    shared.note_room(room.as_ref().err());
+    shared.create_positions_file();
+    Ok(shared)
 }
 
-/// Implements [`Journal::open_to_empty`](super::Journal::open_to_empty). Spares are removed first, and the copy of an
-/// unsealed segment takes no more than it needs: so there is room for it on a full volume, whatever length the segments
-/// had.
-pub(super) fn open_to_empty(
-    disk: Arc<dyn Disk>,
-    options: &Options,
-) -> Result<OpenedJournal, OpenError> {
+/// Implements [`Journal::open_to_empty`]. Spares are removed first, and the copy of an unsealed segment takes no more
+/// than it needs: so there is room for it on a full volume, whatever length the segments had.
+pub(super) fn open_to_empty(disk: Arc<dyn Disk>, options: &Options) -> Result<Shared, OpenError> {
     let options = Options {
         segment_bytes: Some(SMALLEST_SEGMENT),
         ..options.clone()
     };
-    let opened = recovered(disk, &options, Duration::MAX)?;
-    let core = &opened.core;
-    lock(&core.pool)
-        .remove_spares(&*core.disk)
-        .map_err(|(path, error)| {
-            failed(&path, error, "the files of the journal must be removable")
-        })?;
-    Ok(opened)
+    let shared = recovered(disk, &options, Duration::MAX)?;
+    lock(&shared.pool)
+        .remove_spares(&*shared.disk)
+        .map_err(|(path, error)| failed(&path, error, REMOVABLE))?;
+    Ok(shared)
 }
 
 fn recovered(
     disk: Arc<dyn Disk>,
     options: &Options,
-    mark_after: Duration,
-) -> Result<OpenedJournal, OpenError> {
+    sync_marker_after: Duration,
+) -> Result<Shared, OpenError> {
     let dir = &options.dir;
     refuse_earlier_name(&*disk, dir)?;
     let at_dir = |advice| move |error| failed(dir, error, advice);
-    disk.create_dir(dir)
-        .map_err(at_dir("the directory must be writable"))?;
+    disk.create_dir(dir).map_err(at_dir(WRITABLE))?;
     let guard = disk
         .lock(&dir.join(LOCK))
-        .map_err(at_dir("the directory must be writable"))?
+        .map_err(at_dir(WRITABLE))?
         .ok_or_else(|| OpenError::Locked(dir.clone()))?;
     let space = disk
         .space(dir)
         .map_err(at_dir("the volume must be readable"))?;
-    let settings = resolve_settings(options, mark_after, space.size_bytes);
-    if settings.least_volume_bytes() > space.size_bytes {
+    let sizes = sizes(options, space.size_bytes);
+    let settings = JournalSettings {
+        dir: dir.clone(),
+        segment_bytes: sizes.segment_bytes,
+        budget_bytes: sizes.budget_bytes,
+        free_floor_bytes: sizes.free_floor_bytes,
+        keep_stored: options.keep_stored,
+        sync_marker_after,
+    };
+    // Below this size no segment ever fits: the floor, two spares and the segment that is appended to.
+    let least_bytes = sizes
+        .free_floor_bytes
+        .saturating_add(3 * sizes.segment_bytes);
+    if least_bytes > space.size_bytes {
         tracing::error!(
             dir = %dir.display(), volume_bytes = space.size_bytes, floor_bytes = settings.free_floor_bytes,
             segment_bytes = settings.segment_bytes,
@@ -134,39 +132,27 @@ fn recovered(
              RUVVECTOR_JOURNAL_SEGMENT_BYTES, or use a larger volume"
         );
     }
-    let recovered = recover(&*disk, &settings)?;
-
-    let mut id = [0; 16];
-    getrandom::fill(&mut id).map_err(|error| failed(dir, error.into(), "no random numbers"))?;
-    let stream = StreamId(id);
-    let mut state = recovered.state;
+    let (noted, positions_file) = positions_file::read(&*disk, dir);
+    let (pool, mut state) = recover(&*disk, &settings, &noted)?;
     state.volume = space;
-    state
-        .streams
-        .push(StreamState::new(stream, true, recovered.epoch));
-    let core = Shared {
+    Ok(Shared {
         disk,
         settings,
         queue: Queue::new(),
         stored_lock: Mutex::default(),
-        pool: Mutex::new(recovered.pool),
+        pool: Mutex::new(pool),
+        positions_file: Mutex::new(positions_file),
         state: Mutex::new(state),
-        positions_file: Mutex::new(recovered.notebook),
-        synced: watch::Sender::new(Synced::default()),
-        broken: AtomicBool::new(false),
-        full: AtomicBool::new(false),
-        at_floor: AtomicBool::new(false),
-        unwritable: AtomicBool::new(false),
-        appended_bytes: AtomicU64::new(0),
-        open_room_bytes: AtomicU64::new(0),
+        synced: watch::Sender::default(),
+        broken: AtomicBool::default(),
+        full: AtomicBool::default(),
+        at_floor: AtomicBool::default(),
+        unwritable: AtomicBool::default(),
+        appended_bytes: AtomicU64::default(),
+        open_room_bytes: AtomicU64::default(),
         recycler_requests: Mutex::default(),
         recycler_wakeup: Condvar::new(),
         _lock: guard,
-    };
-    Ok(OpenedJournal {
-        core,
-        stream,
-        epoch: recovered.epoch,
     })
 }
 
@@ -200,19 +186,15 @@ pub(super) fn holds_a_journal(disk: &dyn Disk, dir: &Path) -> Result<bool, OpenE
         Ok(files) => Ok(files
             .iter()
             .any(|file| number(&file.path).is_some() || file.path.ends_with(LOCK))),
-        Err(error)
-            if matches!(
-                error.kind(),
-                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-            ) =>
-        {
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
             Ok(false)
         }
         Err(error) => Err(failed(dir, error, "the directory must be readable")),
     }
 }
 
-fn resolve_settings(options: &Options, mark_after: Duration, volume_bytes: u64) -> JournalSettings {
+/// Returns the sizes that `options` come to on a volume of this size.
+fn sizes(options: &Options, volume_bytes: u64) -> JournalSizes {
     let budget_bytes = options
         .budget_bytes
         .unwrap_or_else(|| BUDGET_BYTES.min(volume_bytes / 100 * BUDGET_PERCENT));
@@ -223,39 +205,31 @@ fn resolve_settings(options: &Options, mark_after: Duration, volume_bytes: u64) 
     let free_floor_bytes = options
         .free_floor_bytes
         .unwrap_or_else(|| FLOOR_BYTES.min(volume_bytes / FLOOR_SHARE));
-    JournalSettings {
-        dir: options.dir.clone(),
-        segment_bytes: (segment_bytes / BLOCK_BYTES * BLOCK_BYTES).max(SMALLEST_SEGMENT),
-        budget_bytes,
-        free_floor_bytes,
-        keep_stored: options.keep_stored,
-        sync_marker_after: mark_after,
-    }
-}
-
-/// Implements [`Journal::sizes`](super::Journal::sizes).
-pub(in crate::journal) fn sizes(options: &Options, volume_bytes: u64) -> JournalSizes {
-    let settings = resolve_settings(options, Duration::MAX, volume_bytes);
     JournalSizes {
-        budget_bytes: settings.budget_bytes,
-        segment_bytes: settings.segment_bytes,
-        free_floor_bytes: settings.free_floor_bytes,
+        budget_bytes,
+        segment_bytes: (segment_bytes / BLOCK_BYTES * BLOCK_BYTES).max(SMALLEST_SEGMENT),
+        free_floor_bytes,
     }
 }
 
-/// The state of the directory after recovery.
-struct RecoveredState {
-    state: StreamTable,
-    pool: SegmentPool,
-    notebook: PositionsFile,
-    /// Number of this opening, and so of the stream that begins.
-    epoch: u64,
+impl Journal {
+    /// Returns the sizes that `options` come to on the volume that holds `dir`, without opening anything.
+    ///
+    /// # Errors
+    /// [`io::Error`] if the volume does not report its size.
+    pub fn sizes(disk: &dyn Disk, options: &Options, dir: &Path) -> io::Result<JournalSizes> {
+        Ok(sizes(options, disk.space(dir)?.size_bytes))
+    }
 }
 
-fn recover(disk: &dyn Disk, settings: &JournalSettings) -> Result<RecoveredState, OpenError> {
+/// Recovers the streams of earlier openings, and begins a new one. `noted` is the contents of the file `positions`.
+fn recover(
+    disk: &dyn Disk,
+    settings: &JournalSettings,
+    noted: &NotedStreams,
+) -> Result<(SegmentPool, StreamTable), OpenError> {
     let dir = &settings.dir;
     let files = segment_files(disk, dir)?;
-    let (noted, notebook) = positions_file::read(disk, dir);
     let next_file = files.iter().filter_map(|file| number(&file.path)).max();
     let used_bytes = files.iter().map(|file| file.bytes).sum();
     let mut recovery = Recovery {
@@ -278,13 +252,12 @@ fn recover(disk: &dyn Disk, settings: &JournalSettings) -> Result<RecoveredState
                     known: FORMAT,
                 });
             }
-            SegmentFileKind::Spare | SegmentFileKind::Blank
-                if file.bytes == settings.segment_bytes && recovery.pool.wants_spares() =>
-            {
-                recovery.reuse(&file)?;
-            }
             SegmentFileKind::Spare | SegmentFileKind::Blank => {
-                recovery.remove(&file.path, file.bytes)?;
+                if file.bytes == settings.segment_bytes && recovery.pool.wants_spares() {
+                    recovery.reuse(&file)?;
+                } else {
+                    recovery.remove(&file)?;
+                }
             }
             SegmentFileKind::Unidentified {
                 identity: HeaderSource::PerhapsFreed,
@@ -302,48 +275,55 @@ fn recover(disk: &dyn Disk, settings: &JournalSettings) -> Result<RecoveredState
                     path = %file.path.display(),
                     "this journal segment has no readable header: it is left alone. Put it back from a backup, if there is one"
                 );
-                crate::journal::quarantine::quarantine_copy(disk, settings, &file.path);
+                quarantine::quarantine_copy(disk, settings, &file.path);
             }
         }
     }
     disk.sync_dir(dir)
-        .map_err(|error| failed(dir, error, "the directory must be writable"))?;
-    for (id, stream) in &noted {
+        .map_err(|error| failed(dir, error, WRITABLE))?;
+    for (id, stream) in noted {
         streams.entry((stream.epoch, *id)).or_default();
     }
-    let opening = streams.keys().map(|key| key.0).max().unwrap_or(0) + 1;
-    let first_here = directory_identity::first_epoch_here(disk, &dir.join(LOCK), opening);
+    let epoch = streams.keys().map(|key| key.0).max().unwrap_or(0) + 1;
+    let first_here = directory_identity::first_epoch_here(disk, &dir.join(LOCK), epoch);
     for ((begun, id), segments) in streams {
-        let mut stream = StreamState::new(id, false, begun);
+        let mut stream = StreamState::new(id, begun);
         stream.from_copy = begun < first_here;
         recovery.stream(&mut stream, segments)?;
-        seek_missing(&mut stream, &noted);
+        seek_missing(&mut stream, noted);
         recovery.state.streams.push(stream);
-        recovery.state.remove_empty_streams();
     }
-    let state = &mut recovery.state;
+    let Recovery {
+        pool, mut state, ..
+    } = recovery;
+    state.remove_empty_streams();
     state.backlog_at_start_events = state.waiting().events;
     if state.damaged_records > 0 {
         metrics::counter!(JOURNAL_DAMAGED_RECORDS_TOTAL).increment(state.damaged_records);
     }
-    Ok(RecoveredState {
-        state: recovery.state,
-        pool: recovery.pool,
-        notebook,
-        epoch: opening,
-    })
+    let mut id = [0; 16];
+    getrandom::fill(&mut id).map_err(|error| failed(dir, error.into(), "no random numbers"))?;
+    state.streams.push(StreamState {
+        live: true,
+        ..StreamState::new(StreamId(id), epoch)
+    });
+    Ok((pool, state))
 }
 
 /// Finds the positions of a recovered stream that should be in a file and are in none. In a copied directory the file
 /// `positions` may be younger than the segments: there the search ends at the last position that a segment holds.
 fn seek_missing(stream: &mut StreamState, noted: &NotedStreams) {
-    let found = stream.found_positions();
+    let mut found = FoundPositions::default();
+    for segment in &stream.segments {
+        let positions = segment.header.first_position..=segment.last();
+        found.insert(segment.header_source, positions);
+    }
     let noted = noted.get(&stream.id);
-    let absent = positions_file::missing_positions(&found, noted);
+    let missing = positions_file::missing_positions(found, noted);
     if stream.from_copy {
-        stream.missing = PositionSet::new(absent.within(&(1..=stream.last)));
+        stream.missing = PositionSet::new(missing.within(&(1..=stream.last)));
     } else {
-        stream.missing = absent;
+        stream.missing = missing;
         stream.last = stream.last.max(noted.map_or(0, |noted| noted.last));
     }
     for range in stream.missing.ranges() {

@@ -98,7 +98,7 @@ impl UnsealedSegment {
         disk: &dyn Disk,
         files: &[(SegmentHeader, SegmentFile)],
     ) -> Result<Self, (PathBuf, io::Error)> {
-        let mut torn = Self {
+        let mut unsealed = Self {
             first_position: files.first().map_or(1, |(header, _)| header.first_position),
             synced: 0,
             max_position: 0,
@@ -106,10 +106,10 @@ impl UnsealedSegment {
         };
         for (index, (header, file)) in files.iter().enumerate() {
             scan_of(disk, header, file, BLOCK_BYTES)
-                .and_then(|scan| torn.scan_file(index, header, scan))
+                .and_then(|scan| unsealed.scan_file(index, header, scan))
                 .map_err(|error| (file.path.clone(), error))?;
         }
-        Ok(torn)
+        Ok(unsealed)
     }
 
     fn scan_file(
@@ -125,7 +125,7 @@ impl UnsealedSegment {
             if record.class == RecordClass::SyncMarker || record.position < self.first_position {
                 continue;
             }
-            let place = RecordLocation {
+            let location = RecordLocation {
                 file: index,
                 offset: found.offset,
                 end: found.end(),
@@ -135,9 +135,9 @@ impl UnsealedSegment {
                 verifies: scan.verifies(&found)?,
             };
             (last, end) = (record.last_position, found.end());
-            let known = self.locations.entry(record.position).or_insert(place);
-            if known.rank() < place.rank() {
-                *known = place;
+            let known = self.locations.entry(record.position).or_insert(location);
+            if known.rank() < location.rank() {
+                *known = location;
             }
         }
         let left = header.bytes.saturating_sub(BLOCK_BYTES + end) / record::total_bytes(0);
@@ -153,26 +153,17 @@ impl UnsealedSegment {
     /// Decides on each position. `synced` is the highest synced position of the stream, `until` the position before its
     /// next segment.
     pub(in crate::journal) fn plan(&self, synced: u64, until: Option<u64>) -> RewritePlan {
-        let verified = self
-            .locations
-            .values()
-            .filter(|place| place.verifies)
-            .map(|place| place.last)
-            .max();
-        // Later segments may have been recycled: the next segment that is held need not be the one that followed.
-        let last = until.map_or_else(
-            || {
-                verified
-                    .unwrap_or(0)
-                    .max(synced)
-                    .max(self.first_position - 1)
-            },
-            |until| until.min(self.max_position),
-        );
-        let mut received = self
-            .locations
-            .values()
-            .map(|place| place.received_unix_nano);
+        let locations = self.locations.values();
+        let verified = locations.clone().filter(|location| location.verifies);
+        let last = match until {
+            // Later segments may have been recycled: the next segment that is held need not be the one that followed.
+            Some(until) => until.min(self.max_position),
+            None => {
+                let last = verified.map(|location| location.last).max();
+                last.unwrap_or(0).max(synced).max(self.first_position - 1)
+            }
+        };
+        let mut received = locations.map(|location| location.received_unix_nano);
         let mut plan = RewritePlan {
             first_position: self.first_position,
             last,
@@ -184,30 +175,30 @@ impl UnsealedSegment {
         };
         let mut next = self.first_position;
         let mut before: Option<RecordLocation> = None;
-        for (n, place) in &self.locations {
+        for (n, location) in &self.locations {
             if *n > last {
                 break;
             }
             if *n < next {
                 continue;
             }
-            plan.missing(next, n - 1, before, Some(place));
-            match place.class {
-                RecordClass::Data | RecordClass::Damaged if place.verifies => {
-                    plan.steps.push(RecoveryStep::Copy(*place));
+            plan.missing(next, n - 1, before, Some(location));
+            match location.class {
+                RecordClass::Data | RecordClass::Damaged if location.verifies => {
+                    plan.steps.push(RecoveryStep::Copy(*location));
                 }
                 RecordClass::Data if *n <= synced => {
                     plan.damaged += 1;
-                    plan.steps.push(RecoveryStep::Damaged(*place));
+                    plan.steps.push(RecoveryStep::Damaged(*location));
                 }
-                RecordClass::Hole => plan.hole(*n, place.last.min(last)),
-                RecordClass::Missing => plan.lost(*n, place.last.min(last)),
+                RecordClass::Hole => plan.hole(*n, location.last.min(last)),
+                RecordClass::Missing => plan.lost(*n, location.last.min(last)),
                 RecordClass::Data | RecordClass::Damaged | RecordClass::SyncMarker => {
                     plan.missing(*n, *n, before, None);
                 }
             }
-            next = place.last + 1;
-            before = Some(*place);
+            next = location.last + 1;
+            before = Some(*location);
         }
         plan.missing(next, last, before, None);
         plan
@@ -228,7 +219,8 @@ impl RewritePlan {
             return;
         }
         let lost_last = last.min(self.synced);
-        let (file, from) = before.map_or((0, BLOCK_BYTES), |place| (place.file, place.end));
+        let (file, from) =
+            before.map_or((0, BLOCK_BYTES), |location| (location.file, location.end));
         let to = match after {
             Some(after) if after.file == file && after.offset >= from => {
                 after.offset.min(from + LOST_BYTES)
@@ -271,8 +263,8 @@ impl RewritePlan {
             .steps
             .iter()
             .map(|step| match step {
-                RecoveryStep::Copy(place) | RecoveryStep::Damaged(place) => {
-                    place.end - place.offset
+                RecoveryStep::Copy(location) | RecoveryStep::Damaged(location) => {
+                    location.end - location.offset
                 }
                 RecoveryStep::Lost { from, to, .. } => record::total_bytes(to - from),
                 RecoveryStep::Hole { .. } | RecoveryStep::Missing { .. } => record::total_bytes(0),
@@ -290,7 +282,7 @@ pub(in crate::journal) fn scan_of(
 ) -> io::Result<SegmentScan> {
     let end = file.bytes.min(header.bytes.saturating_sub(BLOCK_BYTES));
     Ok(SegmentScan::new(
-        file.open(disk)?,
+        disk.open(&file.path)?,
         header.nonce,
         (header.first_position, at),
         end,

@@ -6,7 +6,7 @@
 use std::io::{self, IoSlice};
 
 use crate::journal::disk::{Disk, DiskFile, write_all};
-use crate::journal::format::record::{self, RecordClass};
+use crate::journal::format::record::{ALIGN, RecordClass, RecordHeader};
 use crate::journal::format::scan::{READS, ScannedRecord, SegmentScan};
 use crate::journal::format::segment::{BLOCK_BYTES, Footer, SegmentContents, SegmentHeader};
 use crate::journal::recovery::plan::{RecordLocation, RecoveryStep, RewritePlan, scan_of};
@@ -82,19 +82,19 @@ struct SegmentRewriter<'a> {
 impl SegmentRewriter<'_> {
     fn step(&mut self, step: &RecoveryStep) -> io::Result<()> {
         match *step {
-            RecoveryStep::Copy(place) => {
-                let found = self.found(place)?;
-                self.record(found.header, place.file, found.payload_offset())
+            RecoveryStep::Copy(location) => {
+                let found = self.found(location)?;
+                self.record(found.header, location.file, found.payload_offset())
             }
-            RecoveryStep::Damaged(place) => {
-                let found = self.found(place)?;
-                let checksum = self.scans[place.file].checksum(&found)?;
-                let header = record::RecordHeader {
+            RecoveryStep::Damaged(location) => {
+                let found = self.found(location)?;
+                let checksum = self.scans[location.file].checksum(&found)?;
+                let header = RecordHeader {
                     class: RecordClass::Damaged,
                     payload_checksum: checksum.ok_or(io::ErrorKind::UnexpectedEof)?,
                     ..found.header
                 };
-                self.record(header, place.file, found.payload_offset())
+                self.record(header, location.file, found.payload_offset())
             }
             RecoveryStep::Lost { n, file, from, to } => {
                 let bytes = self.scans[file].bytes(from, to)?;
@@ -106,31 +106,29 @@ impl SegmentRewriter<'_> {
                 self.record(header, file, from)
             }
             RecoveryStep::Hole { first, last } => {
-                let header = self.bare(RecordClass::Hole, first, last);
-                self.record(header, 0, BLOCK_BYTES)
+                self.record(self.bare(RecordClass::Hole, first, last), 0, BLOCK_BYTES)
             }
             RecoveryStep::Missing { first, last } => {
-                let header = self.bare(RecordClass::Missing, first, last);
-                self.record(header, 0, BLOCK_BYTES)
+                self.record(self.bare(RecordClass::Missing, first, last), 0, BLOCK_BYTES)
             }
         }
     }
 
-    fn bare(&self, class: RecordClass, n: u64, last: u64) -> record::RecordHeader {
-        let mut header = record::RecordHeader::bare(class, n, last, self.synced);
+    fn bare(&self, class: RecordClass, n: u64, last: u64) -> RecordHeader {
+        let mut header = RecordHeader::bare(class, n, last, self.synced);
         header.source.received_unix_nano = self.received_unix_nano;
         header
     }
 
-    fn found(&mut self, place: RecordLocation) -> io::Result<ScannedRecord> {
-        let found = self.scans[place.file].record_at(place.offset)?;
+    fn found(&mut self, location: RecordLocation) -> io::Result<ScannedRecord> {
+        let found = self.scans[location.file].record_at(location.offset)?;
         found.ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
 
     /// Writes a record whose payload is in `file` at offset `from`. A payload whose checksum is wrong is read again,
     /// and replaces the bytes that were written.
-    fn record(&mut self, header: record::RecordHeader, file: usize, from: u64) -> io::Result<()> {
-        let header = record::RecordHeader {
+    fn record(&mut self, header: RecordHeader, file: usize, from: u64) -> io::Result<()> {
+        let header = RecordHeader {
             synced_position: self.synced,
             ..header
         };
@@ -152,7 +150,7 @@ impl SegmentRewriter<'_> {
             }
             self.scans[file].forget(from, from + u64::from(header.payload_bytes));
         }
-        self.pad(record::ALIGN);
+        self.pad(ALIGN);
         self.received_unix_nano = header.source.received_unix_nano;
         self.contents.bytes += header.total_bytes();
         self.contents.events += u64::from(header.accepted);
@@ -161,12 +159,7 @@ impl SegmentRewriter<'_> {
     }
 
     /// Appends the header, and the payload as this read returns it. Returns the payload's checksum.
-    fn payload(
-        &mut self,
-        header: &record::RecordHeader,
-        file: usize,
-        from: u64,
-    ) -> io::Result<u32> {
+    fn payload(&mut self, header: &RecordHeader, file: usize, from: u64) -> io::Result<u32> {
         self.buffer.extend_from_slice(&header.encode(self.nonce));
         let mut checksum = 0;
         let end = from + u64::from(header.payload_bytes);

@@ -5,7 +5,6 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use crate::journal::OpenError;
 use crate::journal::disk::{Disk, DiskFile, read_full};
@@ -72,10 +71,6 @@ impl SegmentFile {
             SegmentFileKind::Segment(_, HeaderSource::Restored)
         )
     }
-
-    pub(in crate::journal) fn open(&self, disk: &dyn Disk) -> io::Result<Arc<dyn DiskFile>> {
-        disk.open(&self.path)
-    }
 }
 
 /// Returns the segment files of a directory, each identified by its first and last block.
@@ -88,9 +83,9 @@ pub(in crate::journal) fn segment_files(
     let mut files = Vec::new();
     for file in listed {
         if number(&file.path).is_some() {
-            let surveyed = read_ends(disk, &file.path, file.bytes)
+            let file = read_ends(disk, &file.path, file.bytes)
                 .map_err(|error| failed(&file.path, error, ADVICE))?;
-            files.push(surveyed);
+            files.push(file);
         }
     }
     identify(&mut files);
@@ -149,18 +144,18 @@ fn from_blocks(
     file: &dyn DiskFile,
     bytes: u64,
 ) -> io::Result<(SegmentFileKind, Option<SegmentContents>)> {
-    let begin = SegmentHeader::decode(&block(file, 0)?);
-    let length = match begin {
+    let first = SegmentHeader::decode(&block(file, 0)?);
+    let length = match first {
         FirstBlock::Segment(header) => header.bytes,
         FirstBlock::Zeros | FirstBlock::Unreadable => bytes,
         FirstBlock::Newer(_) => 0,
     };
-    let end = if length >= SMALLEST_SEGMENT.min(3 * BLOCK_BYTES) {
+    let last = if length >= SMALLEST_SEGMENT.min(3 * BLOCK_BYTES) {
         LastBlock::decode(&block(file, length - BLOCK_BYTES)?)
     } else {
         LastBlock::Nothing
     };
-    Ok(match (begin, end) {
+    Ok(match (first, last) {
         (FirstBlock::Newer(found), _) => (SegmentFileKind::Newer(found), None),
         // Freed, except for the last step.
         (FirstBlock::Segment(header), LastBlock::Spare { freed }) if freed == header.nonce => {
@@ -234,61 +229,28 @@ fn identify(files: &mut [SegmentFile]) {
         else {
             continue;
         };
-        let mut claims = behind_one(&known, nonce, first, file.bytes);
-        claims.extend(before_the_first(&known, nonce, first, file.bytes));
-        if let [header] = claims[..] {
+        let neighbours = known.iter().filter(|(header, last)| {
+            let firsts = known.iter().map(|(other, _)| other);
+            let mut firsts = firsts
+                .filter(|other| other.stream == header.stream)
+                .map(|other| other.first_position);
+            let ends_before = last.is_some_and(|last| last + 1 == first);
+            // The very first position of the stream, before the first of its files.
+            let begins_after = first == 1
+                && header.first_position > 1
+                && firsts.clone().all(|other| other >= header.first_position);
+            begins_after || ends_before && !firsts.any(|other| other == first)
+        });
+        if let [(header, _)] = neighbours.collect::<Vec<_>>()[..] {
+            let header = SegmentHeader {
+                nonce,
+                first_position: first,
+                bytes: file.bytes,
+                ..*header
+            };
             file.kind = SegmentFileKind::Segment(header, identity);
         }
     }
-}
-
-/// Returns the streams of which a file ends right before position `first`, and no file begins there.
-fn behind_one(
-    known: &[(SegmentHeader, Option<u64>)],
-    nonce: u64,
-    first: u64,
-    bytes: u64,
-) -> Vec<SegmentHeader> {
-    let ends_before = known
-        .iter()
-        .filter(|(_, last)| last.is_some_and(|last| last + 1 == first));
-    let free = ends_before.filter(|(header, _)| {
-        let of_stream = |other: &SegmentHeader| other.stream == header.stream;
-        !known
-            .iter()
-            .any(|(other, _)| of_stream(other) && other.first_position == first)
-    });
-    free.map(|(header, _)| SegmentHeader {
-        nonce,
-        first_position: first,
-        bytes,
-        ..*header
-    })
-    .collect()
-}
-
-/// Returns the streams whose first file begins behind position `first`, if that is their very first position.
-fn before_the_first(
-    known: &[(SegmentHeader, Option<u64>)],
-    nonce: u64,
-    first: u64,
-    bytes: u64,
-) -> Vec<SegmentHeader> {
-    let mut claims: Vec<SegmentHeader> = Vec::new();
-    for (header, _) in known {
-        let is_first = known.iter().all(|(other, _)| {
-            other.stream != header.stream || other.first_position >= header.first_position
-        });
-        if first == 1 && is_first && header.first_position > 1 {
-            claims.push(SegmentHeader {
-                nonce,
-                first_position: 1,
-                bytes,
-                ..*header
-            });
-        }
-    }
-    claims
 }
 
 /// Returns the number in a segment's name.

@@ -3,80 +3,70 @@
 //! **Invariant:** no file is removed before the file that replaces it is synced, and no file that an older version
 //! perhaps freed is written to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use crate::journal::disk::is_full;
 use crate::journal::format::segment::{SegmentContents, SegmentHeader};
 use crate::journal::recovery::plan::UnsealedSegment;
 use crate::journal::recovery::segment_files::{HeaderSource, SegmentFile, SegmentFileKind};
-use crate::journal::recovery::{Recovery, failed, rewrite};
+use crate::journal::recovery::{CHECK_DISK, READABLE, REMOVABLE, Recovery, failed, rewrite};
 use crate::journal::segment_index::Segment;
 use crate::journal::space::{Spare, free};
 use crate::journal::streams::StreamState;
 use crate::journal::{OpenError, quarantine};
+
+/// Files of one stream that begin with the same position: one segment.
+type SegmentFiles = Vec<(SegmentHeader, SegmentFile)>;
 
 impl Recovery<'_> {
     /// Recovers one stream: keeps its sealed segments unchanged, and writes the others again.
     pub(super) fn stream(
         &mut self,
         stream: &mut StreamState,
-        files: Vec<(SegmentHeader, SegmentFile)>,
+        files: SegmentFiles,
     ) -> Result<(), OpenError> {
+        let (empty, files): (SegmentFiles, SegmentFiles) = files.into_iter().partition(is_empty);
+        let segments = self.without_freed_copies(files)?;
         let mut synced = 0;
-        let (empty, files): (Vec<_>, Vec<_>) = files.into_iter().partition(is_empty);
-        for (header, _) in &empty {
-            synced = synced.max(header.first_position.saturating_sub(1));
-        }
-        let files = self.without_freed_copies(files)?;
-        let mut bases: BTreeMap<u64, Vec<(SegmentHeader, SegmentFile)>> = BTreeMap::new();
-        for (header, file) in files {
+        for (header, file) in empty.iter().chain(segments.values().flatten()) {
             synced = synced
                 .max(header.first_position.saturating_sub(1))
                 .max(file.sealed.map_or(0, |contents| contents.last_position));
-            bases
-                .entry(header.first_position)
-                .or_default()
-                .push((header, file));
         }
-        let mut torn = BTreeMap::new();
-        for (base, files) in &bases {
+        let mut unsealed = BTreeMap::new();
+        for (first, files) in &segments {
             if files.iter().all(|(_, file)| file.sealed.is_none()) {
-                let scanned =
-                    UnsealedSegment::scan(self.disk, files).map_err(|(path, error)| {
-                        failed(&path, error, "the files of the journal must be readable")
-                    })?;
+                let scanned = UnsealedSegment::scan(self.disk, files)
+                    .map_err(|(path, error)| failed(&path, error, READABLE))?;
                 synced = synced.max(scanned.synced());
-                torn.insert(*base, scanned);
+                unsealed.insert(*first, scanned);
             }
         }
-        let following: Vec<u64> = bases.keys().skip(1).copied().collect();
-        for (index, (base, files)) in bases.into_iter().enumerate() {
-            if let Some(segment) = perhaps_freed(&files) {
-                stream.hold(Arc::new(segment));
+        let mut following: VecDeque<u64> = segments.keys().copied().collect();
+        for (first, files) in segments {
+            following.pop_front();
+            if let [(header, file)] = &files[..]
+                && let Some(contents) = file.perhaps_freed()
+            {
+                // Nothing is written to it until the database was asked.
+                let (path, source) = (file.path.clone(), HeaderSource::PerhapsFreed);
+                stream.hold(Segment::new(path, *header, source, Some(contents)));
                 continue;
             }
-            let kept = match torn.remove(&base) {
+            let kept = match unsealed.remove(&first) {
                 None => files
                     .iter()
                     .find_map(|(header, file)| Some((file.path.clone(), *header, file.sealed?))),
-                Some(torn) => {
-                    let until = following.get(index).map(|next| next - 1);
-                    self.write_again(&torn, &files, synced, until)?
+                Some(unsealed) => {
+                    let until = following.front().map(|next| next - 1);
+                    self.write_again(&unsealed, &files, synced, until)?
                 }
             };
-            if let Some((path, header, _)) = &kept
-                && let Some((_, file)) = files.iter().find(|(_, file)| file.path == *path)
-                && (files.len() > 1 || file.is_restored())
-            {
-                // The process that wrote this copy may have ended before the header was durable, or the header is lost.
-                file.open(self.disk)
-                    .and_then(|file| rewrite::begin(header, &*file))
-                    .map_err(|error| failed(path, error, "check the disk and start again"))?;
-            }
-            for (header, file) in files {
+            let kept_path = kept.as_ref().map(|(path, ..)| path);
+            let is_one_of_several = files.len() > 1;
+            for (header, file) in &files {
                 // If nothing is kept, a power cut spared the last block of a segment whose first group was never
                 // synced.
                 if kept.is_some() && file.is_restored() {
@@ -86,12 +76,23 @@ impl Recovery<'_> {
                          the disk"
                     );
                 }
-                if kept.as_ref().is_none_or(|(path, ..)| *path != file.path) {
-                    self.retire(&file, &header)?;
+                if kept_path == Some(&file.path) && (is_one_of_several || file.is_restored()) {
+                    // The process that wrote this copy may have ended before the header was durable, or the header is
+                    // lost.
+                    self.disk
+                        .open(&file.path)
+                        .and_then(|open| rewrite::begin(header, &*open))
+                        .map_err(|error| failed(&file.path, error, CHECK_DISK))?;
+                }
+            }
+            for (header, file) in &files {
+                if kept_path != Some(&file.path) {
+                    self.retire(file, header)?;
                 }
             }
             if let Some((path, header, contents)) = kept {
-                stream.hold(Arc::new(Segment::new(path, header, Some(contents))));
+                let source = HeaderSource::FirstBlock;
+                stream.hold(Segment::new(path, header, source, Some(contents)));
             }
         }
         // They are retired last: their first positions prove that all positions before were synced.
@@ -101,47 +102,39 @@ impl Recovery<'_> {
         Ok(())
     }
 
-    /// Retires copies with a footer and no header if their segment is there too. Older versions left such files: copies
-    /// that were cut short, or freed segments.
+    /// Groups the files of a stream by their first positions. Retires copies with a footer and no header if their
+    /// segment is there too. Older versions left such files: copies that were cut short, or freed segments.
     fn without_freed_copies(
         &mut self,
-        files: Vec<(SegmentHeader, SegmentFile)>,
-    ) -> Result<Vec<(SegmentHeader, SegmentFile)>, OpenError> {
-        let mut bases: BTreeMap<u64, Vec<(SegmentHeader, SegmentFile)>> = BTreeMap::new();
+        files: SegmentFiles,
+    ) -> Result<BTreeMap<u64, SegmentFiles>, OpenError> {
+        let mut segments: BTreeMap<u64, SegmentFiles> = BTreeMap::new();
         for (header, file) in files {
-            bases
-                .entry(header.first_position)
-                .or_default()
-                .push((header, file));
+            let segment = segments.entry(header.first_position).or_default();
+            segment.push((header, file));
         }
-        let mut kept = Vec::new();
-        for mut files in bases.into_values() {
+        for files in segments.values_mut() {
             files.sort_by_key(|(_, file)| (file.perhaps_freed().is_some(), file.sealed.is_none()));
-            let sound = files
-                .iter()
-                .filter(|(_, file)| file.perhaps_freed().is_none())
-                .count();
+            let sound = files.partition_point(|(_, file)| file.perhaps_freed().is_none());
             for (header, file) in files.drain(sound.max(1)..) {
                 self.retire(&file, &header)?;
             }
-            kept.append(&mut files);
         }
-        Ok(kept)
+        Ok(segments)
     }
 
     /// Writes the rest of an unsealed segment into a new, sealed one. Returns `None` if there is nothing to keep.
     fn write_again(
         &mut self,
-        torn: &UnsealedSegment,
+        unsealed: &UnsealedSegment,
         files: &[(SegmentHeader, SegmentFile)],
         synced: u64,
         until: Option<u64>,
     ) -> Result<Option<(PathBuf, SegmentHeader, SegmentContents)>, OpenError> {
         // A header is only written into a file that has its whole length.
-        for (header, file) in files
-            .iter()
-            .filter(|(header, file)| file.bytes < header.bytes)
-        {
+        let is_cut = |(header, file): &&(SegmentHeader, SegmentFile)| file.bytes < header.bytes;
+        let cut: Vec<_> = files.iter().filter(is_cut).collect();
+        for (header, file) in &cut {
             tracing::error!(
                 path = %file.path.display(), bytes = file.bytes, of_bytes = header.bytes,
                 "a file of the journal is cut short: what stood behind is lost; check the disk, and keep the copy put aside"
@@ -149,8 +142,8 @@ impl Recovery<'_> {
             self.state.cut_segments += 1;
             quarantine::quarantine_copy(self.disk, self.settings, &file.path);
         }
-        let plan = torn.plan(synced, until);
-        if files.iter().any(|(header, file)| file.bytes < header.bytes) {
+        let plan = unsealed.plan(synced, until);
+        if !cut.is_empty() {
             self.state.missing_records += plan.damaged;
         }
         if plan.damaged > 0 {
@@ -185,7 +178,7 @@ impl Recovery<'_> {
     fn room_for(&mut self, needed: u64) -> io::Result<(Spare, u64)> {
         let usual = self.settings.segment_bytes;
         if needed <= usual
-            && let Some(spare) = self.pool.take_spare()
+            && let Some(spare) = self.pool.spares.pop_front()
         {
             return Ok((spare, usual));
         }
@@ -209,16 +202,16 @@ impl Recovery<'_> {
     }
 
     fn remove_durably(&mut self, file: &SegmentFile) -> Result<(), OpenError> {
-        self.remove(&file.path, file.bytes)?;
-        self.disk
-            .sync_dir(&self.settings.dir)
-            .map_err(|error| failed(&self.settings.dir, error, "check the disk and start again"))
+        self.remove(file)?;
+        let dir = &self.settings.dir;
+        let synced = self.disk.sync_dir(dir);
+        synced.map_err(|error| failed(dir, error, CHECK_DISK))
     }
 
     /// Makes a spare of a file of a segment's length, however far an earlier process got. The file then durably has a
     /// spare's mark with a new nonce, and space for all of its bytes, also if it is a copy that left its zeros out.
     pub(super) fn reuse(&mut self, file: &SegmentFile) -> Result<(), OpenError> {
-        let freed = file.open(self.disk).and_then(|open| {
+        let freed = self.disk.open(&file.path).and_then(|open| {
             open.allocate(file.bytes)?;
             let nonce = match file.kind {
                 SegmentFileKind::Segment(header, _) => header.nonce,
@@ -229,20 +222,19 @@ impl Recovery<'_> {
         });
         match freed {
             Ok(open) => {
-                self.pool.add_spare(Spare::new(file.path.clone(), open, 0));
+                let spare = Spare::new(file.path.clone(), open, 0);
+                self.pool.spares.push_back(spare);
                 Ok(())
             }
             Err(error) if is_full(&error) => self.remove_durably(file),
-            Err(error) => Err(failed(&file.path, error, "check the disk and start again")),
+            Err(error) => Err(failed(&file.path, error, CHECK_DISK)),
         }
     }
 
-    pub(super) fn remove(&mut self, path: &Path, bytes: u64) -> Result<(), OpenError> {
-        self.disk
-            .remove(path)
-            .map_err(|error| failed(path, error, "the files of the journal must be removable"))?;
-        self.pool.forget(bytes);
-        Ok(())
+    pub(super) fn remove(&mut self, file: &SegmentFile) -> Result<(), OpenError> {
+        self.pool
+            .remove(self.disk, &file.path, file.bytes)
+            .map_err(|error| failed(&file.path, error, REMOVABLE))
     }
 }
 
@@ -261,19 +253,4 @@ fn not_written(path: &Path, error: io::Error, needed: u64) -> OpenError {
 fn is_empty((header, file): &(SegmentHeader, SegmentFile)) -> bool {
     file.sealed
         .is_some_and(|contents| contents.last_position < header.first_position)
-}
-
-/// Returns the segment that an older version perhaps freed, if the files are just this one. Nothing is written to it
-/// until the database was asked.
-fn perhaps_freed(files: &[(SegmentHeader, SegmentFile)]) -> Option<Segment> {
-    let [(header, file)] = files else {
-        return None;
-    };
-    let (path, contents) = (file.path.clone(), file.perhaps_freed()?);
-    Some(Segment::found(
-        path,
-        *header,
-        HeaderSource::PerhapsFreed,
-        contents,
-    ))
 }

@@ -5,16 +5,15 @@ use std::sync::Mutex;
 use crate::journal::append::append_thread::AppendThread;
 use crate::journal::format::record::{self, RecordClass};
 use crate::journal::format::segment::{BLOCK, FirstBlock, Footer, SegmentContents, SegmentHeader};
-use crate::journal::recovery;
-use crate::journal::shared::Shared;
 use crate::journal::sim::Fault;
 use crate::journal::tests::harm::{recovered, small, unsealed};
-use crate::journal::tests::missing::{directory, free_as_before, remove};
+use crate::journal::tests::missing::{directory, remove};
+use crate::journal::tests::older_versions::free_as_before;
 use crate::journal::tests::*;
 
 /// A journal whose append thread ran in this thread, so that each of its writes has its number.
 struct Written {
-    core: Arc<Shared>,
+    journal: Journal,
     stream: StreamId,
     answers: Vec<Result<u64, AppendError>>,
 }
@@ -22,13 +21,13 @@ struct Written {
 /// Appends records of these sizes, all of which wait at once, then closes the journal. Faults count from the first
 /// write on.
 fn write(disk: &SimDisk, options: &Options, sizes: &[usize], faults: &[Fault]) -> Written {
-    let opened = recovery::open(Arc::new(disk.clone()), options, NEVER).unwrap();
-    let core = Arc::new(opened.core);
+    let journal = still(disk, options);
+    let shared = &journal.shared;
     let mut context = Context::from_waker(Waker::noop());
     let appending: Vec<_> = (1..)
         .zip(sizes)
         .map(|(seq, bytes)| {
-            let mut append = Box::pin(core.queue.append(record(seq, *bytes)));
+            let mut append = Box::pin(shared.queue.append(record(seq, *bytes)));
             assert!(append.as_mut().poll(&mut context).is_pending());
             append
         })
@@ -36,15 +35,16 @@ fn write(disk: &SimDisk, options: &Options, sizes: &[usize], faults: &[Fault]) -
     for fault in faults {
         disk.inject(*fault);
     }
-    core.queue.close();
-    AppendThread::new(core.clone(), opened.stream, opened.epoch).run();
+    shared.queue.close();
+    AppendThread::new(shared.clone()).run();
     let answers = appending
         .into_iter()
         .map(|append| runtime().block_on(append).map(|position| position.n))
         .collect();
+    let stream = journal.streams().last().unwrap().id;
     Written {
-        core,
-        stream: opened.stream,
+        journal,
+        stream,
         answers,
     }
 }
@@ -78,9 +78,9 @@ fn a_segment_that_only_bears_the_mark_of_a_full_volume_takes_no_space() {
     let disk = SimDisk::new();
     let sizes = [100, 100_000];
     let written = write(&disk, &options(), &sizes, &[Fault::FullWrite(4)]);
-    written.core.mark_stored(written.stream, &(1..=2));
-    written.core.recycle();
-    assert_eq!(written.core.status().segments, 0);
+    written.journal.mark_stored(written.stream, 1, 2);
+    written.journal.shared.recycle();
+    assert_eq!(written.journal.status().segments, 0);
     assert_eq!(segments(&disk), [""; 0].map(PathBuf::from));
 }
 
@@ -173,8 +173,8 @@ fn positions_of_a_group_that_found_the_volume_full_are_a_hole_after_a_crash() {
         let stream = written.stream;
         drop(written);
         disk.let_files_go();
-        let opened = recovery::open(Arc::new(disk.clone()), &options(), NEVER).unwrap();
-        assert_eq!(opened.core.status().damaged_records, 0, "{removable}");
+        let opened = still(&disk, &options());
+        assert_eq!(opened.status().damaged_records, 0, "{removable}");
         drop(opened);
         let entries = recovered(&disk, &options(), stream);
         assert_eq!(seqs(&entries), [(1, 1), (2, 2), (6, 6)], "{removable}");
@@ -312,8 +312,8 @@ fn wherever_a_volume_is_found_full_what_was_acknowledged_is_read_back_and_nothin
 }
 
 fn check(disk: &SimDisk, stream: StreamId, answers: &[Result<u64, AppendError>], case: &str) {
-    let opened = recovery::open(Arc::new(disk.clone()), &options(), NEVER).unwrap();
-    assert_eq!(opened.core.status().damaged_records, 0, "{case}");
+    let opened = still(disk, &options());
+    assert_eq!(opened.status().damaged_records, 0, "{case}");
     drop(opened);
     let entries = recovered(disk, &options(), stream);
     let found = seqs(&entries);

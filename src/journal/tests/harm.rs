@@ -2,7 +2,6 @@
 
 use crate::journal::format::record::{HEADER_BYTES, RecordClass, RecordHeader};
 use crate::journal::format::segment;
-use crate::journal::recovery;
 use crate::journal::tests::*;
 
 /// Makes a directory with one segment that was never sealed, as a power cut leaves it. Returns the stream and the
@@ -56,12 +55,11 @@ pub(super) fn two_groups(
 
 /// Returns the entries of a stream that an opening finds, without the journal's threads.
 pub(super) fn recovered(disk: &SimDisk, options: &Options, stream: StreamId) -> Vec<JournalEntry> {
-    let opened = recovery::open(Arc::new(disk.clone()), options, NEVER).unwrap();
+    let journal = still(disk, options);
     let mut entries = Vec::new();
     let mut from = 1;
     loop {
-        let page =
-            crate::journal::read::record_reader::read(&opened.core, stream, from, 1 << 20).unwrap();
+        let page = record_reader::read(&journal.shared, stream, from, 1 << 20).unwrap();
         let Some(last) = page.last() else {
             return entries;
         };
@@ -223,7 +221,7 @@ fn an_unconfirmed_position_between_records_is_a_hole() {
 }
 
 #[test]
-fn an_idle_log_confirms_its_last_record_within_a_second() {
+fn an_idle_journal_confirms_its_last_record_within_a_second() {
     let disk = SimDisk::new();
     let journal = Journal::open(Arc::new(disk.clone()), &options()).unwrap();
     let stream = journal.streams()[0].id;
@@ -256,7 +254,7 @@ fn an_idle_log_confirms_its_last_record_within_a_second() {
 }
 
 #[test]
-fn a_damaged_record_of_a_running_log_is_named_counted_and_put_aside_once() {
+fn a_damaged_record_of_a_running_journal_is_named_counted_and_put_aside_once() {
     let disk = SimDisk::new();
     let journal = open(&disk);
     let stream = journal.streams()[0].id;
@@ -314,7 +312,7 @@ fn a_recycled_segments_old_records_never_come_back() {
     let journal = open(&disk);
     // Everything is recycled; the file that was full of records is now a spare, with the bytes of its first life.
     journal.mark_stored(old, 1, 60);
-    journal.shared.core.recycle();
+    journal.shared.recycle();
     let stream = journal.streams().last().unwrap().id;
     for seq in 101..=102 {
         runtime.block_on(append(&journal, seq, 3000)).unwrap();
@@ -421,12 +419,10 @@ fn a_lost_footer_accuses_only_positions_that_its_segment_had_room_for() {
     drop(journal);
     let first = segments(&disk).remove(0);
     disk.edit(&first, |content| content[(60 << 10) + 20] ^= 1);
-    let core = recovery::open(Arc::new(disk), &options, NEVER)
-        .unwrap()
-        .core;
-    let damaged = core.status().damaged_records;
+    let journal = still(&disk, &options);
+    let damaged = journal.status().damaged_records;
     assert!(damaged <= 4096 / 128, "{damaged} are called damaged");
-    assert!(core.status().queue_events > 0);
+    assert!(journal.status().queue_events > 0);
 }
 
 #[test]
@@ -436,14 +432,12 @@ fn what_is_left_of_a_lost_record_is_as_old_as_what_stood_beside_it() {
         content[4096 + 20] ^= 1;
         content[2 * 4096 + 200] ^= 1;
     });
-    let core = recovery::open(Arc::new(disk), &medium(), NEVER)
-        .unwrap()
-        .core;
-    let entries = crate::journal::read::record_reader::read(&core, stream, 1, 1 << 20).unwrap();
+    let journal = still(&disk, &medium());
+    let entries = record_reader::read(&journal.shared, stream, 1, 1 << 20).unwrap();
     assert!(
         matches!(entries[..], [JournalEntry::Damaged { n: 1, .. }]),
         "{entries:?}"
     );
-    let oldest = core.status().oldest_unix_nano;
+    let oldest = journal.status().oldest_unix_nano;
     assert_eq!(oldest, Some(1_700_000_000_000_000_002));
 }

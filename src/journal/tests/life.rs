@@ -186,26 +186,26 @@ fn a_stored_segment_is_kept_for_its_time_and_then_its_stream_is_released() {
     };
     let journal = open_with(&disk, &kept);
     journal.mark_stored(old, 1, 3);
-    journal.shared.core.recycle();
+    journal.shared.recycle();
     assert_eq!(seqs(&all(&journal, old)).len(), 3);
     drop(journal);
 
     let journal = open(&disk);
-    journal.shared.core.recycle();
+    journal.shared.recycle();
     assert_eq!(
         seqs(&all(&journal, old)).len(),
         3,
         "nothing goes that is not marked"
     );
     journal.mark_stored(old, 1, 2);
-    journal.shared.core.recycle();
+    journal.shared.recycle();
     assert_eq!(
         seqs(&all(&journal, old)).len(),
         3,
         "nor what is stored in part"
     );
     journal.mark_stored(old, 3, 3);
-    journal.shared.core.recycle();
+    journal.shared.recycle();
     assert!(journal.streams().iter().all(|stream| stream.id != old));
     let disk = disk.cut(&mut || false);
     drop(journal);
@@ -260,7 +260,7 @@ fn a_drained_backlog_of_an_earlier_life_is_no_backlog_of_this_one() {
 }
 
 #[test]
-fn a_closed_log_takes_nothing_and_is_sealed() {
+fn a_closed_journal_takes_nothing_and_is_sealed() {
     runtime().block_on(async {
         let disk = SimDisk::new();
         let journal = open(&disk);

@@ -1,17 +1,17 @@
 //! Segments that are lost, in whole or by their first block: all that was synced is accounted for.
 
-use crate::journal::format::segment::{BLOCK, LastBlock, SegmentHeader};
+use crate::journal::format::segment::BLOCK;
 use crate::journal::tests::harm::medium;
 use crate::journal::tests::*;
 use crate::position_set::PositionSet;
 
-const RECORDS: u32 = 10;
+pub(super) const RECORDS: u32 = 10;
 
 /// Makes a directory as a power cut leaves it: sealed segments and, last, one that was never sealed. Returns the
 /// stream, and each file with its positions.
 pub(super) fn directory() -> (SimDisk, StreamId, Vec<(PathBuf, u64, u64)>) {
     // As the recycler thread does about once a second.
-    directory_after(|journal| journal.shared.core.note_positions())
+    directory_after(|journal| journal.shared.note_positions())
 }
 
 fn directory_after(
@@ -36,7 +36,7 @@ fn directory_after(
 }
 
 /// Reads the stream: returns the positions of its records, and the positions that are lost.
-fn found(journal: &Journal, stream: StreamId) -> (Vec<u64>, PositionSet) {
+pub(super) fn found(journal: &Journal, stream: StreamId) -> (Vec<u64>, PositionSet) {
     let (mut records, mut lost) = (Vec::new(), PositionSet::default());
     let entries = all(journal, stream);
     seqs(&entries);
@@ -179,7 +179,7 @@ fn a_note_that_cannot_be_written_refuses_no_record() {
     assert!(runtime().block_on(append(&journal, 1, 100)).is_ok());
     assert!(note().is_empty());
     disk.starve(false);
-    journal.shared.core.note_positions();
+    journal.shared.note_positions();
     assert!(!note().is_empty());
 }
 
@@ -256,7 +256,7 @@ fn an_answer_about_missing_positions_waits_for_no_file() {
     let journal = open_with(&disk, &medium());
     settle(&journal);
     let last = files[0].2;
-    let pool = lock(&journal.shared.core.pool);
+    let pool = lock(&journal.shared.pool);
     let (answered, answers) = std::sync::mpsc::channel();
     let told = journal.clone();
     let telling = std::thread::spawn(move || {
@@ -291,38 +291,6 @@ fn what_was_stored_and_let_go_of_is_not_missing() {
     assert_eq!(journal.missing_positions(stream).ranges(), [5..=8]);
 }
 
-/// Removes today's spare mark from a sealed segment, and its header, as a version did that freed by zeros alone.
-pub(super) fn free_as_before(disk: &SimDisk, path: &Path) {
-    disk.edit(path, |content| {
-        let end = content.len() - BLOCK;
-        let LastBlock::Sealed(..) = LastBlock::decode(content[end..].first_chunk().unwrap()) else {
-            panic!("not sealed");
-        };
-        let footer = &mut content[end..end + 512];
-        footer[10] = 0;
-        footer[12..16].fill(0);
-        let checksum = crc32c::crc32c(footer);
-        footer[12..16].copy_from_slice(&checksum.to_le_bytes());
-        content[end + 512..].fill(0);
-        content[..BLOCK].fill(0);
-    });
-}
-
-/// An older version had made a spare of the first segment and left no note of what it had freed: everything up to the
-/// first live segment was reported as missing.
-#[test]
-fn a_spare_of_an_older_version_makes_no_neighbour_of_it_missing() {
-    let (disk, stream, files) = directory();
-    remove(&disk, &files[1].0);
-    remove(&disk, &Path::new(DIR).join("positions"));
-    free_as_before(&disk, &files[0].0);
-    let verified = Journal::inspect(Arc::new(disk.clone()), &medium()).unwrap();
-    assert!(verified.iter().all(|report| report.problems.is_empty()));
-    let journal = open_with(&disk, &medium());
-    assert!(journal.may_have_freed(stream));
-    assert_eq!(journal.missing_positions(stream), PositionSet::default());
-}
-
 /// A copy of a running directory had the segments first and the file `positions` a second later. The copy added the
 /// records that its original had written in between to the stored positions as lost, and the original ignored these
 /// records.
@@ -342,7 +310,7 @@ fn a_copy_does_not_miss_what_its_origin_wrote_after_the_files_were_copied() {
         for seq in seqs {
             runtime().block_on(append(&origin, seq, 100)).unwrap();
         }
-        origin.shared.core.note_positions();
+        origin.shared.note_positions();
     };
     let copy = |what: fn(&Path) -> bool| {
         std::fs::create_dir_all(root.path().join("copy")).unwrap();
@@ -374,188 +342,4 @@ fn a_copy_does_not_miss_what_its_origin_wrote_after_the_files_were_copied() {
     // In the original directory the file `positions` is as old as the segments.
     let journal = opened("origin");
     assert_eq!(found(&journal, stream).0, [1, 2, 3, 4, 5, 6]);
-}
-
-/// A version that freed by zeros alone wrote a torn tail again and freed the original. The next stream's records
-/// overwrote the start of it, and that stream was then read on from the rest of the other. Its positions between became
-/// dead letters, and the other's records were stored twice.
-#[test]
-fn what_is_left_of_a_freed_tail_is_read_under_no_stream() {
-    for (first_block, records) in [(0, 2), (0, 9), (0xa5, 2)] {
-        let (disk, older, files) = directory();
-        let tail = disk.content(&files[4].0);
-        assert_eq!((files[4].1, files[4].2), (9, 10));
-        let journal = open_with(&disk, &medium());
-        let newer = journal.streams().last().unwrap().id;
-        for seq in 1..=records {
-            runtime().block_on(append(&journal, seq, 100)).unwrap();
-        }
-        drop(journal);
-        remove(&disk, &Path::new(DIR).join("positions"));
-        let freed = Path::new(DIR).join("00000000000000ff.seg");
-        disk.put(&freed, &tail);
-        disk.edit(&freed, |content| {
-            let end = content.len() - BLOCK;
-            content[..BLOCK].fill(first_block);
-            content[BLOCK..6 * BLOCK].fill(0);
-            content[end..].fill(0);
-        });
-        let before = disk.content(&freed);
-        for _ in 0..2 {
-            let journal = open_with(&disk, &medium());
-            for (stream, count) in [(older, u64::from(RECORDS)), (newer, u64::from(records))] {
-                let (found, lost) = found(&journal, stream);
-                assert_eq!(found, (1..=count).collect::<Vec<_>>(), "{records} records");
-                assert_eq!(lost, PositionSet::default(), "{records} records");
-            }
-            settle(&journal);
-            assert_eq!(journal.status().damaged_records, 0);
-            assert_eq!(disk.content(&freed), before, "it is left alone");
-        }
-    }
-}
-
-fn holds(journal: &Journal, stream: StreamId) -> bool {
-    journal.streams().iter().any(|held| held.id == stream)
-}
-
-#[test]
-fn a_file_that_an_older_version_freed_is_kept_until_the_database_was_asked() {
-    let (disk, stream, files) = directory();
-    let (path, first, last) = files[0].clone();
-    for (other, ..) in &files[1..] {
-        remove(&disk, other);
-    }
-    remove(&disk, &Path::new(DIR).join("positions"));
-    free_as_before(&disk, &path);
-    let before = disk.content(&path);
-    let opened = || {
-        let journal = open_with(&disk, &medium());
-        settle(&journal);
-        assert_eq!(disk.content(&path), before);
-        journal
-    };
-    // The database holds none of it: it was lost, not freed.
-    let journal = opened();
-    assert!(journal.may_have_freed(stream));
-    assert_eq!(
-        found(&journal, stream).0,
-        (first..=last).collect::<Vec<_>>()
-    );
-    drop(journal);
-    // The database does not know the stream: if the records are as old as the rows of streams get, they may be stored.
-    let received = 1_700_000_000_000_000_000 + i64::try_from(last).unwrap();
-    for (doubtless, left) in [
-        (received..=i64::MAX, false),
-        (received + 1..=i64::MAX, true),
-    ] {
-        let journal = opened();
-        assert_eq!(
-            runtime().block_on(journal.leave_freed(stream, doubtless)),
-            left
-        );
-        assert_eq!(holds(&journal, stream), !left);
-        assert_eq!(journal.status().queue_events == 0, left);
-        assert_eq!(journal.status().backlog_at_start_events == 0, left);
-        settle(&journal);
-        drop(journal);
-        assert_eq!(disk.content(&path), before);
-    }
-    assert!(holds(&opened(), stream), "it is asked about again");
-    // The database holds all of it: it is a spare.
-    let kept = Options {
-        keep_stored: NEVER,
-        ..medium()
-    };
-    let journal = open_with(&disk, &kept);
-    journal.mark_stored(stream, first, last);
-    settle(&journal);
-    assert!(!holds(&journal, stream));
-}
-
-/// One read in five returned a wrong byte, and 394 sound records became dead letters.
-#[test]
-fn a_wrong_read_is_repeated_before_a_record_is_given_up() {
-    for every in [5, 7, 11] {
-        let (disk, stream, _) = directory();
-        disk.misread_every(every);
-        let reports = Journal::inspect(Arc::new(disk.clone()), &medium()).unwrap();
-        for report in &reports {
-            assert_eq!(report.problems, [""; 0], "one in {every}");
-        }
-        let journal = open_with(&disk, &medium());
-        let (records, lost) = found(&journal, stream);
-        assert_eq!(
-            (records.len(), lost),
-            (RECORDS as usize, PositionSet::default()),
-            "one in {every}"
-        );
-        drop(journal);
-        disk.misread_every(0);
-        let journal = open_with(&disk, &medium());
-        assert_eq!(
-            found(&journal, stream).0.len(),
-            RECORDS as usize,
-            "copied as it was"
-        );
-        assert_eq!(journal.status().damaged_records, 0);
-    }
-}
-
-/// A wrong byte in a header hid a sound record of an open segment, and recovery dropped it for good.
-#[test]
-fn a_header_that_is_misread_a_few_times_hides_no_record() {
-    // Behind the last record a torn tail looks alike: it is read twice.
-    for (n, times) in [(1, 7), (2, 3), (3, 1)] {
-        let disk = SimDisk::new();
-        let log = open_with(&disk, &medium());
-        let stream = log.streams()[0].id;
-        for seq in 1..=3 {
-            runtime().block_on(append(&log, seq, 100)).unwrap();
-        }
-        log.shared.core.note_positions();
-        let disk = disk.cut(&mut || false);
-        drop(log);
-        let reports = Journal::inspect(Arc::new(disk.clone()), &medium()).unwrap();
-        let [report] = &reports[..] else {
-            panic!("{reports:?}");
-        };
-        // Each group has one record, at its start.
-        disk.misread_next(&report.path, n * BLOCK, times);
-        let reports = Journal::inspect(Arc::new(disk.clone()), &medium()).unwrap();
-        assert_eq!(reports[0].problems, [""; 0], "{times} reads of record {n}");
-        disk.misread_next(&reports[0].path, n * BLOCK, times);
-        let log = open_with(&disk, &medium());
-        let (records, lost) = found(&log, stream);
-        assert_eq!(
-            (records, lost),
-            (vec![1, 2, 3], PositionSet::default()),
-            "{times} reads of record {n}"
-        );
-    }
-}
-
-#[test]
-fn a_spare_is_told_from_a_segment_by_older_versions_too() {
-    let (disk, stream, files) = directory();
-    let journal = open_with(&disk, &medium());
-    journal.mark_stored(stream, 1, u64::from(RECORDS));
-    settle(&journal);
-    drop(journal);
-    let spares: Vec<_> = disk
-        .paths()
-        .into_iter()
-        .filter(|path| path.extension().is_some_and(|suffix| suffix == "seg"))
-        .map(|path| disk.content(&path))
-        .collect();
-    assert!(spares.len() >= 2 && files.len() == 5);
-    for content in spares {
-        // Older versions take a first block of zeros for a spare, and have no other sign.
-        assert_eq!(
-            SegmentHeader::decode(content.first_chunk().unwrap()),
-            crate::journal::format::segment::FirstBlock::Zeros
-        );
-        let end = content[content.len() - BLOCK..].first_chunk().unwrap();
-        assert!(matches!(LastBlock::decode(end), LastBlock::Spare { .. }));
-    }
 }

@@ -12,8 +12,9 @@ use bytes::Bytes;
 use crate::event::{ContentEncoding, Encoding, Limits, Signal, Source};
 
 use crate::event::{Position, StreamId};
+use crate::journal::read::record_reader;
 use crate::journal::sim::SimDisk;
-use crate::journal::{AppendError, Journal, JournalEntry, NewRecord, Options, lock};
+use crate::journal::{AppendError, Journal, JournalEntry, NewRecord, Options, lock, recovery};
 
 /// Appending, reading back, rotating, recycling, refusing.
 mod life;
@@ -27,6 +28,12 @@ mod harm;
 /// Files that are removed, emptied or cut, and lost blocks.
 mod missing;
 
+/// Files of versions that freed segments by zeros alone.
+mod older_versions;
+
+/// Reads that return wrong bytes.
+mod misreads;
+
 /// Reopening.
 mod reopening;
 
@@ -39,7 +46,7 @@ mod faults;
 /// Volumes that are full for allocated space too.
 mod full_volume;
 
-const DIR: &str = "/log";
+const DIR: &str = "/journal";
 
 /// No sync markers of an idle journal, so that a slow machine does not change the layout of the files.
 const NEVER: Duration = Duration::from_secs(1_000_000);
@@ -60,6 +67,12 @@ fn open(disk: &SimDisk) -> Journal {
 
 fn open_with(disk: &SimDisk, options: &Options) -> Journal {
     Journal::open_with_sync_marker_after(Arc::new(disk.clone()), options, NEVER).unwrap()
+}
+
+/// Opens a journal without its threads: nothing happens but the steps of the test.
+fn still(disk: &SimDisk, options: &Options) -> Journal {
+    let disk = Arc::new(disk.clone());
+    Journal::without_threads(recovery::open(disk, options, NEVER).unwrap())
 }
 
 /// A record whose payload is computed from its number.
@@ -113,7 +126,7 @@ fn runtime() -> tokio::runtime::Runtime {
 
 /// Waits until the journal has made the spares it wants, so that only records are synced from here on.
 fn settle(journal: &Journal) {
-    journal.shared.core.recycle();
+    journal.shared.recycle();
 }
 
 /// Waits until the append thread has taken the record at position `n`, and all that waited with it, for one group.
@@ -149,9 +162,7 @@ fn all(journal: &Journal, stream: StreamId) -> Vec<JournalEntry> {
     let mut entries = Vec::new();
     let mut from = 1;
     loop {
-        let page =
-            crate::journal::read::record_reader::read(&journal.shared.core, stream, from, 10_000)
-                .unwrap();
+        let page = record_reader::read(&journal.shared, stream, from, 10_000).unwrap();
         let Some(last) = page.last() else {
             return entries;
         };

@@ -123,12 +123,12 @@ impl Model {
         }
     }
 
-    fn log(&self) -> Journal {
+    fn journal(&self) -> Journal {
         self.journal.clone().unwrap()
     }
 
     fn append(&mut self, count: u32, bytes: usize) {
-        let journal = self.log();
+        let journal = self.journal();
         let first = self.next_seq;
         self.next_seq += count;
         let outcomes = self.runtime.block_on(futures_util::future::join_all(
@@ -172,7 +172,7 @@ impl Model {
                 bytes,
                 chance,
             } => {
-                let journal = self.log();
+                let journal = self.journal();
                 // After this there are spares, or the status shows that there are none.
                 settle(&journal);
                 if journal.status().full {
@@ -212,7 +212,7 @@ impl Model {
                 from,
                 count,
             } => {
-                let journal = self.log();
+                let journal = self.journal();
                 let streams = journal.streams();
                 let stream = streams[stream % streams.len()];
                 let entries = all(&journal, stream.id);
@@ -230,17 +230,17 @@ impl Model {
                 from,
                 count,
             } => {
-                let journal = self.log();
+                let journal = self.journal();
                 let streams = journal.streams();
                 let id = streams[stream % streams.len()].id;
                 journal.mark_unstored(id, from, from + count - 1);
                 self.stored
                     .retain(|(stream, n)| *stream != id || !(from..from + count).contains(n));
             }
-            Step::Recycle => self.log().shared.core.recycle(),
+            Step::Recycle => self.journal().shared.recycle(),
             Step::CutRecycling { chance, changes } => {
                 self.disk.die_after(changes);
-                self.log().shared.core.recycle();
+                self.journal().shared.recycle();
                 self.cut(chance);
                 self.reopen();
             }
@@ -249,7 +249,7 @@ impl Model {
 
     /// Reads everything and compares.
     fn check(&mut self) {
-        let journal = self.log();
+        let journal = self.journal();
         let mut found = BTreeMap::new();
         let mut with_digest = Vec::new();
         for stream in journal.streams() {

@@ -191,7 +191,7 @@ fn recovery_that_dies_with_its_process_is_carried_on_from_what_is_durable() {
 }
 
 #[test]
-fn a_log_that_is_opened_to_be_emptied_takes_nothing_and_goes_once_it_is_stored() {
+fn a_journal_that_is_opened_to_be_emptied_takes_nothing_and_goes_once_it_is_stored() {
     let (disk, stream, _) = unsealed(&medium(), &[300, 700, 500]);
     let journal = Journal::open_to_empty(Arc::new(disk.clone()), &small()).unwrap();
     assert_eq!(seqs(&all(&journal, stream)), [(1, 1), (2, 2), (3, 3)]);
@@ -217,12 +217,12 @@ fn a_log_that_is_opened_to_be_emptied_takes_nothing_and_goes_once_it_is_stored()
 }
 
 #[test]
-fn where_there_is_no_log_none_is_made_to_be_emptied() {
+fn where_there_is_no_journal_none_is_made_to_be_emptied() {
     let disk = SimDisk::new();
-    disk.put(Path::new("/log/messages"), b"another's");
+    disk.put(Path::new("/journal/messages"), b"another's");
     let opened = Journal::open_to_empty(Arc::new(disk.clone()), &small());
     assert!(matches!(opened.err(), Some(OpenError::NoJournal(dir)) if dir == Path::new(DIR)));
-    assert_eq!(disk.paths(), [Path::new("/log/messages")]);
+    assert_eq!(disk.paths(), [Path::new("/journal/messages")]);
 }
 
 #[test]
@@ -236,7 +236,7 @@ fn an_opening_to_empty_it_that_is_cut_short_loses_nothing() {
     for changes in 0..40 {
         for kept in [false, true] {
             let disk = disk_with(&path, &content);
-            disk.put(Path::new("/log/00000000000000f0.seg"), &[0; 64 << 10]);
+            disk.put(Path::new("/journal/00000000000000f0.seg"), &[0; 64 << 10]);
             disk.die_after(changes);
             drop(Journal::open_to_empty(Arc::new(disk.clone()), &medium()));
             let disk = disk.cut(&mut || kept);

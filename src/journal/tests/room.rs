@@ -1,22 +1,12 @@
 //! Room for new records: spares, the budget, and files that are used again.
 
 use crate::journal::disk::{Disk, Space};
-use crate::journal::recovery;
-use crate::journal::shared::Shared;
 use crate::journal::sim::Fault;
 use crate::journal::tests::harm::{medium, recovered, unsealed};
 use crate::journal::tests::*;
 
-/// Opens a journal without its threads: nothing happens but the steps of the test.
-fn still(disk: &SimDisk, options: &Options) -> Shared {
-    recovery::open(Arc::new(disk.clone()), options, NEVER)
-        .unwrap()
-        .core
-}
-
-fn holds(core: &Shared, stream: StreamId) -> bool {
-    let listed = lock(&core.state).listed();
-    listed.iter().any(|held| held.id == stream)
+fn holds(journal: &Journal, stream: StreamId) -> bool {
+    journal.streams().iter().any(|held| held.id == stream)
 }
 
 /// Returns a disk with one sealed segment, and its stream.
@@ -31,11 +21,16 @@ fn sealed() -> (SimDisk, StreamId) {
 #[test]
 fn a_freed_segment_never_comes_back() {
     let (disk, stream) = sealed();
-    let core = still(&disk, &options());
-    drop(core.take_room(core.settings.segment_bytes).unwrap());
-    core.mark_stored(stream, &(1..=1));
-    core.recycle();
-    assert!(!holds(&core, stream));
+    let journal = still(&disk, &options());
+    drop(
+        journal
+            .shared
+            .take_room(journal.shared.settings.segment_bytes)
+            .unwrap(),
+    );
+    journal.mark_stored(stream, 1, 1);
+    journal.shared.recycle();
+    assert!(!holds(&journal, stream));
     let disk = disk.cut(&mut || false);
     assert!(!holds(&still(&disk, &options()), stream));
 }
@@ -43,10 +38,10 @@ fn a_freed_segment_never_comes_back() {
 #[test]
 fn a_file_that_recovery_freed_never_comes_back() {
     let (disk, stream, _) = unsealed(&medium(), &[300, 700]);
-    let core = still(&disk, &medium());
-    core.mark_stored(stream, &(1..=2));
-    core.recycle();
-    assert!(!holds(&core, stream));
+    let journal = still(&disk, &medium());
+    journal.mark_stored(stream, 1, 2);
+    journal.shared.recycle();
+    assert!(!holds(&journal, stream));
     let disk = disk.cut(&mut || false);
     assert!(!holds(&still(&disk, &medium()), stream));
 }
@@ -55,17 +50,22 @@ fn a_file_that_recovery_freed_never_comes_back() {
 #[test]
 fn a_spare_that_is_found_is_a_spare_after_a_power_cut_too() {
     let (disk, stream) = sealed();
-    let core = still(&disk, &options());
-    drop(core.take_room(core.settings.segment_bytes).unwrap());
-    core.mark_stored(stream, &(1..=1));
+    let journal = still(&disk, &options());
+    drop(
+        journal
+            .shared
+            .take_room(journal.shared.settings.segment_bytes)
+            .unwrap(),
+    );
+    journal.mark_stored(stream, 1, 1);
     // Everything noted is durable, and one step of the freeing is done: the spare mark, which is not synced.
-    core.note_positions();
+    journal.shared.note_positions();
     disk.die_after(4);
-    core.recycle();
-    drop(core);
+    journal.shared.recycle();
+    drop(journal);
     disk.revive();
-    let core = still(&disk, &options());
-    assert!(!holds(&core, stream));
+    let journal = still(&disk, &options());
+    assert!(!holds(&journal, stream));
     let disk = disk.cut(&mut || false);
     assert!(!holds(&still(&disk, &options()), stream));
 }
@@ -76,22 +76,26 @@ fn a_freeing_that_is_cut_short_anywhere_leaves_a_spare_or_the_whole_segment() {
     for changes in 0..12 {
         for kept in [false, true] {
             let (disk, stream) = sealed();
-            let core = still(&disk, &options());
-            drop(core.take_room(core.settings.segment_bytes).unwrap());
-            core.mark_stored(stream, &(1..=1));
+            let journal = still(&disk, &options());
+            drop(
+                journal
+                    .shared
+                    .take_room(journal.shared.settings.segment_bytes)
+                    .unwrap(),
+            );
+            journal.mark_stored(stream, 1, 1);
             disk.die_after(changes);
-            core.recycle();
-            drop(core);
+            journal.shared.recycle();
+            drop(journal);
             let disk = disk.cut(&mut || kept);
-            let core = still(&disk, &options());
-            let found =
-                crate::journal::read::record_reader::read(&core, stream, 1, 1 << 20).unwrap();
+            let journal = still(&disk, &options());
+            let found = record_reader::read(&journal.shared, stream, 1, 1 << 20).unwrap();
             let whole = seqs(&found) == [(1, 1)] && found.len() == 1;
             assert!(
                 whole || found.is_empty(),
                 "after {changes} changes: {found:?}"
             );
-            assert_eq!(whole, holds(&core, stream));
+            assert_eq!(whole, holds(&journal, stream));
         }
     }
 }
@@ -99,11 +103,14 @@ fn a_freeing_that_is_cut_short_anywhere_leaves_a_spare_or_the_whole_segment() {
 #[test]
 fn a_stream_whose_file_could_not_be_freed_is_still_listed() {
     let (disk, stream) = sealed();
-    let core = still(&disk, &options());
-    core.mark_stored(stream, &(1..=1));
+    let journal = still(&disk, &options());
+    journal.mark_stored(stream, 1, 1);
     disk.keep_files();
-    core.recycle();
-    assert!(holds(&core, stream), "its file is there at the next start");
+    journal.shared.recycle();
+    assert!(
+        holds(&journal, stream),
+        "its file is there at the next start"
+    );
 }
 
 /// A copy that was cut short had used the only spare: no later start found room.
@@ -143,28 +150,28 @@ fn a_spare_is_filled_in_synced_pieces_at_no_more_than_twice_the_pace_of_what_is_
         budget_bytes: Some(64 * PIECE),
         ..options()
     };
-    let core = still(&disk, &options);
+    let journal = still(&disk, &options);
     let begun = disk.syncs();
     let filled = || {
-        while core.fill() {}
+        while journal.shared.fill() {}
         assert_eq!(disk.unsynced_bytes(), 0);
         disk.syncs() - begun
     };
     assert_eq!(filled(), 0, "nothing is filled while nothing is appended");
-    core.count_appended(PIECE / 2 - 1);
+    journal.shared.count_appended(PIECE / 2 - 1);
     assert_eq!(filled(), 0);
-    core.count_appended(1);
+    journal.shared.count_appended(1);
     assert_eq!(filled(), 1);
-    core.count_appended(PIECE);
+    journal.shared.count_appended(PIECE);
     assert_eq!(filled(), 3);
     assert_eq!(disk.largest_write() as u64, PIECE);
-    core.count_appended(100 * PIECE);
+    journal.shared.count_appended(100 * PIECE);
     assert_eq!(filled(), 4, "the one that is taken next, and no other");
 }
 
 /// The client was asked to retry, for ever.
 #[test]
-fn what_would_not_fit_an_empty_log_is_too_large() {
+fn what_would_not_fit_an_empty_journal_is_too_large() {
     let disk = SimDisk::new();
     let journal = open(&disk);
     runtime().block_on(async {

@@ -1,7 +1,9 @@
 //! The meaning of each parameter of a query, and the errors of invalid ones.
 
 use crate::query::error::QueryError;
-use crate::query::parameters::{Filter, Options, Quantity, Search, SortOrder, segments};
+use crate::query::parameters::{
+    Filter, Options, Quantity, Search, SortOrder, TextColumn, segments,
+};
 use crate::query::query_string;
 
 fn parse(query: &str) -> Result<Search, QueryError> {
@@ -20,14 +22,14 @@ fn refused(query: &str) -> (String, String) {
 fn every_parameter_becomes_its_condition() {
     let text = |column, value: &str| Filter::Equal(column, value.to_owned());
     for (query, expected) in [
-        ("integration=a+b", text("integration", "a b")),
-        ("correlationId=X", text("correlation_id", "X")),
-        ("eventType=span", text("event_type", "span")),
-        ("provider=aws", text("provider", "aws")),
-        ("name=GET%20/", text("name", "GET /")),
-        ("status=ERROR", text("status", "ERROR")),
+        ("integration=a+b", text(TextColumn::Integration, "a b")),
+        ("correlationId=X", text(TextColumn::CorrelationId, "X")),
+        ("eventType=span", text(TextColumn::EventType, "span")),
+        ("provider=aws", text(TextColumn::Provider, "aws")),
+        ("name=GET%20/", text(TextColumn::Name, "GET /")),
+        ("status=ERROR", text(TextColumn::Status, "ERROR")),
         ("traceId=t", Filter::Trace("t".into())),
-        ("spanId=s", text("span_id", "s")),
+        ("spanId=s", text(TextColumn::SpanId, "s")),
         ("from=1", Filter::AtLeast(Quantity::Time, 1)),
         (
             "to=1970-01-01T00:00:01Z",

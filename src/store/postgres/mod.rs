@@ -16,10 +16,7 @@ use crate::event::StreamId;
 use crate::store::lock;
 use crate::store::retention_clock::{Clock, RetentionClock};
 use crate::store::written_cache::WrittenCache;
-use crate::store::{
-    Liveness, Options, PoolState, ProcessStart, StoreError, StoreTarget, StoredPositions,
-    StreamHeartbeat, StreamOwner,
-};
+use crate::store::{Liveness, Options, PoolState, ProcessStart, StoreTarget};
 
 /// Connections, and deadlines.
 mod connection;
@@ -56,6 +53,9 @@ mod batch;
 
 /// Writes dead letters.
 mod dead_letters;
+
+/// The rows of streams, with the stored positions.
+mod streams;
 
 /// Writes the stream's row and the resources before a batch.
 mod resources;
@@ -133,82 +133,6 @@ impl Postgres {
                 retention_clock: Mutex::new(RetentionClock::of(start)),
             }),
         }
-    }
-
-    /// Returns the stored positions of `stream`.
-    pub(super) async fn stored_positions(
-        &self,
-        stream: StreamId,
-    ) -> Result<StoredPositions, StoreError> {
-        let ranges = sqlx::query_as(
-            "SELECT lower(r), upper(r) - 1 FROM ingest_streams, unnest(stored_positions) r WHERE stream = $1::uuid",
-        );
-        let mut transaction = self.begin().await?;
-        let ranges: Vec<(i64, i64)> = transaction
-            .rows("reading the stored positions", ranges.bind(uuid(stream)))
-            .await?;
-        transaction.commit().await?;
-        Ok(StoredPositions::new(ranges.into_iter().filter_map(
-            |(first, last)| Some(u64::try_from(first).ok()?..=u64::try_from(last).ok()?),
-        )))
-    }
-
-    /// Returns the owner of the stream according to its row.
-    pub(super) async fn stream_owner(&self, stream: StreamId) -> Result<StreamOwner, StoreError> {
-        let owner = sqlx::query_as(
-            "SELECT coalesce(collector <> $2, false), (extract(epoch FROM heartbeat) * 1000000)::bigint, \
-                    extract(epoch FROM now() - heartbeat)::bigint \
-             FROM ingest_streams WHERE stream = $1::uuid",
-        );
-        let owner = owner
-            .bind(uuid(stream))
-            .bind(&self.shared.options.collector);
-        let mut transaction = self.begin().await?;
-        let owner = transaction.first("reading a stream's owner", owner).await?;
-        transaction.commit().await?;
-        Ok(owner.map_or_else(
-            StreamOwner::default,
-            |(other, heartbeat_us, silent_seconds)| StreamOwner {
-                other,
-                heartbeat_us,
-                silent_seconds,
-            },
-        ))
-    }
-
-    /// Returns whether the stream has a row.
-    pub(super) async fn has_stream_row(&self, stream: StreamId) -> Result<bool, StoreError> {
-        let exists = "SELECT EXISTS (SELECT FROM ingest_streams WHERE stream = $1::uuid)";
-        let exists = sqlx::query_as(exists).bind(uuid(stream));
-        let mut transaction = self.begin().await?;
-        let (has_row,) = transaction.one("looking for a stream", exists).await?;
-        transaction.commit().await?;
-        Ok(has_row)
-    }
-
-    /// Writes the heartbeats of streams, and marks the `released` ones as released.
-    pub(super) async fn heartbeat(
-        &self,
-        held: &[StreamHeartbeat],
-        released: &[StreamId],
-    ) -> Result<(), StoreError> {
-        let mut transaction = self.begin().await?;
-        // A stream without a record gets no row. Every collector writes in the order of the key, so two collectors
-        // never deadlock.
-        let mut held: Vec<_> = held.iter().filter(|facts| facts.appended > 0).collect();
-        held.sort_by_key(|facts| facts.stream);
-        for facts in held {
-            transaction.write_stream(*facts).await?;
-        }
-        let released: Vec<String> = released.iter().copied().map(uuid).collect();
-        let release = sqlx::query(
-            "UPDATE ingest_streams SET released = now(), heartbeat = now(), oldest = NULL \
-             WHERE stream = ANY ($1::uuid[]) AND released IS NULL",
-        );
-        transaction
-            .run("releasing streams", release.bind(released))
-            .await?;
-        transaction.commit().await
     }
 
     /// Measures a round trip on each pool.

@@ -6,9 +6,7 @@
 //! **Invariant:** an id is cached only after its commit was confirmed.
 
 use crate::event::Resource;
-use crate::store::postgres::transaction::Transaction;
-use crate::store::postgres::{Postgres, uuid};
-use crate::store::row_encoding::postgres_time;
+use crate::store::postgres::Postgres;
 use crate::store::{StoreError, StreamHeartbeat};
 use crate::telemetry::own_traces::spans::{self, DatabaseSystem};
 use crate::telemetry::own_traces::traced;
@@ -64,36 +62,5 @@ impl Postgres {
             transaction.run("refreshing resources", refresh).await?;
         }
         transaction.commit().await
-    }
-}
-
-impl Transaction<'_> {
-    /// Creates or refreshes a stream's row. The row of a contested stream is only created, without facts about this
-    /// collector. A heartbeat clears the row's release, which another collector may have reported on a copy of the
-    /// directory. A collector without waiting records leaves another collector's report of waiting records unchanged,
-    /// since that one's copy may hold more.
-    pub(super) async fn write_stream(&mut self, facts: StreamHeartbeat) -> Result<(), StoreError> {
-        let write = if facts.contested {
-            let create =
-                "INSERT INTO ingest_streams (stream) VALUES ($1::uuid) ON CONFLICT DO NOTHING";
-            sqlx::query(create).bind(uuid(facts.stream))
-        } else {
-            sqlx::query(
-                "INSERT INTO ingest_streams (stream, collector, appended, oldest, heartbeat) \
-                 VALUES ($1::uuid, $2, $3, timestamptz '2000-01-01 00:00:00+00' + $4 * interval '1 microsecond', now()) \
-                 ON CONFLICT (stream) DO UPDATE SET \
-                     collector = CASE WHEN excluded.oldest IS NULL AND ingest_streams.oldest IS NOT NULL \
-                         THEN ingest_streams.collector ELSE excluded.collector END, \
-                     appended = greatest(ingest_streams.appended, excluded.appended), \
-                     oldest = CASE WHEN excluded.oldest IS NULL AND ingest_streams.collector <> excluded.collector \
-                         THEN ingest_streams.oldest ELSE excluded.oldest END, \
-                     heartbeat = excluded.heartbeat, released = NULL",
-            )
-            .bind(uuid(facts.stream))
-            .bind(&self.store.shared.options.collector)
-            .bind(i64::try_from(facts.appended).unwrap_or(i64::MAX))
-            .bind(facts.oldest_unix_nano.map(postgres_time))
-        };
-        self.run("writing a stream's row", write).await.map(drop)
     }
 }

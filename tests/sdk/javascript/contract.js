@@ -1,4 +1,4 @@
-// What tests/sdk/README.md asks of every SDK, by OpenTelemetry's JavaScript SDK, all at its defaults. It runs in Node and
+// Sends the telemetry of tests/sdk/README.md by OpenTelemetry's JavaScript SDK, at its defaults. It runs in Node and
 // in a browser alike: what differs, the exporters, is passed in.
 
 import {
